@@ -1,0 +1,1 @@
+//! Side by side with other stacks: see `src/bin/compare.rs`.

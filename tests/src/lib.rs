@@ -1,0 +1,1 @@
+//! What vnet promises, one file a promise: see `tests/`.

@@ -1,0 +1,1 @@
+//! Host TAP devices as ports of a vnet.

@@ -1,0 +1,84 @@
+//! A hash map that cannot be iterated, so that nothing can come to depend on hash order.
+//!
+//! Whoever needs to walk the elements keeps them in a slot map and uses this one as the index.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use foldhash::fast::{FixedState, FoldHasher};
+
+/// A hash map without iteration. The seed comes from the vnet's random stream, so an outsider
+/// cannot choose keys that collide.
+#[derive(Debug, Clone)]
+pub struct Map<K, V>(HashMap<K, V, FixedState>);
+
+/// The hasher of [`Map`], for a flow hash over the same bytes.
+pub type Hasher<'a> = FoldHasher<'a>;
+
+impl<K: Eq + Hash, V> Map<K, V> {
+    /// An empty map; allocates nothing.
+    pub fn seeded(seed: u64) -> Map<K, V> {
+        Map(HashMap::with_hasher(FixedState::with_seed(seed)))
+    }
+
+    /// The value of `key`.
+    #[inline]
+    pub fn get<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        self.0.get(key)
+    }
+
+    /// The value of `key`, to be changed.
+    #[inline]
+    pub fn get_mut<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        self.0.get_mut(key)
+    }
+
+    /// The value of `key`, made by `make` when there is none.
+    pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
+        self.0.entry(key).or_insert_with(make)
+    }
+
+    /// True when `key` has a value.
+    pub fn contains<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.0.contains_key(key)
+    }
+
+    /// Sets the value of `key` and returns the one before.
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        self.0.insert(key, value)
+    }
+
+    /// Removes `key` and returns its value.
+    pub fn remove<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        self.0.remove(key)
+    }
+
+    /// The number of keys.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True when there are no keys.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Removes every key and gives the memory back.
+    pub fn reset(&mut self) {
+        self.0.clear();
+        self.0.shrink_to_fit();
+    }
+}

@@ -1,0 +1,20 @@
+//! What every layer stands on and that knows no protocol: time, randomness, locks, hashed maps,
+//! deadlines, counters.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`time`] | [`Instant`](time::Instant), nanoseconds since the system's start |
+//! | [`rng`] | seeded random streams |
+//! | [`lock`] | the only mutex, with a rank |
+//! | [`map`] | a hash map that cannot be iterated |
+//! | [`deadline`] | when something is due, as data |
+//! | [`stats`] | drop reasons and counters |
+//! | [`id`] | generational identifiers |
+
+pub mod deadline;
+pub mod id;
+pub mod lock;
+pub mod map;
+pub mod rng;
+pub mod stats;
+pub mod time;

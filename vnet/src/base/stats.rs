@@ -1,0 +1,151 @@
+//! Counters of one vnet, and the reasons for which a packet may be dropped.
+//!
+//! Every frame that comes in is accounted for exactly once:
+//! `received = delivered + forwarded + dropped + pending`, where *pending* is what waits in
+//! reassembly or for a neighbour's address. Tests hold every vnet to it.
+
+use std::fmt;
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+        /// Why a packet was dropped. Each drop is counted under exactly one reason.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum DropReason { $($(#[doc = $doc])+ $name,)+ }
+
+        impl DropReason {
+            /// Every reason, in the order of declaration.
+            pub const ALL: &[DropReason] = &[$(DropReason::$name,)+];
+
+            /// The reason as a stable kebab-case word, for reports and captures.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(DropReason::$name => $text,)+ }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// A frame for an interface that is gone or down.
+    InterfaceDown = "interface-down",
+    /// The destination MAC address is neither ours, broadcast nor a joined group.
+    NotForUs = "not-for-us",
+    /// An EtherType or IP protocol nobody here speaks.
+    UnknownProtocol = "unknown-protocol",
+    /// A header shorter than its fixed part, or a length field that lies.
+    Malformed = "malformed",
+    /// A checksum that does not match.
+    BadChecksum = "bad-checksum",
+    /// A source or destination address that cannot be (martian).
+    Martian = "martian",
+    /// No route to the destination.
+    NoRoute = "no-route",
+    /// The time to live ran out on the way.
+    TtlExceeded = "ttl-exceeded",
+    /// For another host, and this vnet does not forward.
+    NotForwarding = "not-forwarding",
+    /// Larger than the next hop's MTU, with fragmentation forbidden.
+    TooBig = "too-big",
+    /// A fragment that overlaps another one (RFC 5722, applied to IPv4 as well).
+    FragmentOverlap = "fragment-overlap",
+    /// Reassembly ran out of time.
+    FragmentTimeout = "fragment-timeout",
+    /// Reassembly ran out of space.
+    FragmentLimit = "fragment-limit",
+    /// The neighbour did not answer.
+    NeighbourUnreachable = "neighbour-unreachable",
+    /// Too many packets wait for one neighbour.
+    NeighbourQueueFull = "neighbour-queue-full",
+    /// The table of neighbours is full.
+    NeighbourLimit = "neighbour-limit",
+    /// No socket at the destination port.
+    NoSocket = "no-socket",
+    /// The socket's receive buffer is full.
+    SocketBufferFull = "socket-buffer-full",
+    /// A TCP segment that its connection refused.
+    TcpUnacceptable = "tcp-unacceptable",
+    /// A connection request that found the backlog full.
+    TcpBacklogFull = "tcp-backlog-full",
+    /// An ICMP message that concerns no socket here.
+    IcmpIgnored = "icmp-ignored",
+    /// Lost by the link's loss model.
+    LinkLoss = "link-loss",
+    /// The link's queue was full.
+    LinkQueueFull = "link-queue-full",
+    /// Nothing is plugged in at the other end.
+    LinkUnplugged = "link-unplugged",
+    /// The receiver's inbox was full.
+    InboxFull = "inbox-full",
+    /// Released because its vnet or interface went away.
+    Teardown = "teardown",
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Packet counters of one vnet. Counts are frames as they crossed the interface, so a large
+/// segment that stayed whole counts once.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// Frames taken from the inbox.
+    pub received: u64,
+    /// Received frames that a protocol of this vnet consumed.
+    pub delivered: u64,
+    /// Received packets sent on towards another host.
+    pub forwarded: u64,
+    /// Frames handed to a wire, before its impairments.
+    pub sent: u64,
+    /// ICMP errors not sent because of the rate limit.
+    pub icmp_rate_limited: u64,
+    rx_drops: [u64; DropReason::ALL.len()],
+    tx_drops: [u64; DropReason::ALL.len()],
+}
+
+impl Default for Stats {
+    fn default() -> Stats {
+        Stats {
+            received: 0,
+            delivered: 0,
+            forwarded: 0,
+            sent: 0,
+            icmp_rate_limited: 0,
+            rx_drops: [0; DropReason::ALL.len()],
+            tx_drops: [0; DropReason::ALL.len()],
+        }
+    }
+}
+
+impl Stats {
+    /// Counts a received packet that was dropped.
+    pub fn drop_rx(&mut self, reason: DropReason) {
+        self.rx_drops[reason as usize] += 1;
+    }
+
+    /// Counts a packet of our own, or on its way out, that was dropped.
+    pub fn drop_tx(&mut self, reason: DropReason) {
+        self.tx_drops[reason as usize] += 1;
+    }
+
+    /// Received packets dropped for `reason`.
+    pub fn rx_drops(&self, reason: DropReason) -> u64 {
+        self.rx_drops[reason as usize]
+    }
+
+    /// Outgoing packets dropped for `reason`.
+    pub fn tx_drops(&self, reason: DropReason) -> u64 {
+        self.tx_drops[reason as usize]
+    }
+
+    /// Received packets dropped for any reason.
+    pub fn rx_dropped(&self) -> u64 {
+        self.rx_drops.iter().sum()
+    }
+
+    /// Outgoing packets dropped for any reason.
+    pub fn tx_dropped(&self) -> u64 {
+        self.tx_drops.iter().sum()
+    }
+}

@@ -1,0 +1,83 @@
+//! Ethernet addresses.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A 48-bit Ethernet address.
+///
+/// ```
+/// use vnet::MacAddr;
+/// let mac: MacAddr = "02:00:00:00:00:01".parse()?;
+/// assert!(mac.is_local() && !mac.is_multicast());
+/// # Ok::<(), vnet::ParseMacError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct MacAddr(pub [u8; 6]);
+
+/// The text is not six hexadecimal octets separated by colons.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a MAC address such as 02:00:00:00:00:01, found {0:?}")]
+pub struct ParseMacError(String);
+
+impl MacAddr {
+    /// ff:ff:ff:ff:ff:ff
+    pub const BROADCAST: MacAddr = MacAddr([0xff; 6]);
+    /// 00:00:00:00:00:00, which no station has.
+    pub const ZERO: MacAddr = MacAddr([0; 6]);
+
+    /// True for groups, the broadcast address included.
+    pub const fn is_multicast(self) -> bool {
+        self.0[0] & 1 != 0
+    }
+
+    /// True for the broadcast address.
+    pub fn is_broadcast(self) -> bool {
+        self == MacAddr::BROADCAST
+    }
+
+    /// True for locally administered addresses (IEEE 802, second bit of the first octet).
+    pub const fn is_local(self) -> bool {
+        self.0[0] & 2 != 0
+    }
+
+    /// The locally administered unicast address number `n`: unique as long as the numbers are.
+    /// Numbers above 2^40 wrap.
+    pub const fn from_number(n: u64) -> MacAddr {
+        let b = n.to_be_bytes();
+        MacAddr([0x02, b[3], b[4], b[5], b[6], b[7]])
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for MacAddr {
+    type Err = ParseMacError;
+
+    fn from_str(text: &str) -> Result<MacAddr, ParseMacError> {
+        let error = || ParseMacError(text.to_owned());
+        let mut octets = [0; 6];
+        let mut parts = text.split(':');
+        for octet in &mut octets {
+            let part = parts.next().ok_or_else(error)?;
+            if part.len() != 2 {
+                return Err(error());
+            }
+            *octet = u8::from_str_radix(part, 16).map_err(|_| error())?;
+        }
+        match parts.next() {
+            None => Ok(MacAddr(octets)),
+            Some(_) => Err(error()),
+        }
+    }
+}

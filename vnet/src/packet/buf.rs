@@ -1,0 +1,226 @@
+//! [`Packet`]: what BSD calls an mbuf chain.
+//!
+//! Headers live in a small area inside the packet, written back to front, so that each layer on
+//! the way down prepends in place. What an application wrote stays where it is and is referred
+//! to. A frame from outside arrives as payload only; [`Packet::pull_up`] brings the next header
+//! into the area as layers on the way up ask for it.
+
+use super::meta::Meta;
+use super::payload::Payload;
+
+/// Room for headers: Ethernet (14), IPv6 (40) and TCP with all options (60), and some to spare.
+pub const HEAD_CAPACITY: usize = 128;
+/// Where pulled-up headers start, so that a forwarder can prepend its own link header.
+const PULL_START: usize = 32;
+
+/// A frame, packet or segment, depending on the layer that holds it.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    area: [u8; HEAD_CAPACITY],
+    start: u8,
+    end: u8,
+    /// The bytes after the header area.
+    pub payload: Payload,
+    /// What travels outside the bytes.
+    pub meta: Meta,
+}
+
+impl Packet {
+    /// A packet to which headers will be prepended.
+    #[inline]
+    pub fn outgoing(payload: Payload) -> Packet {
+        Packet {
+            area: [0; HEAD_CAPACITY],
+            start: HEAD_CAPACITY as u8,
+            end: HEAD_CAPACITY as u8,
+            payload,
+            meta: Meta::default(),
+        }
+    }
+
+    /// A frame as it came from outside, with nothing known about it.
+    pub fn incoming(frame: impl Into<Payload>) -> Packet {
+        Packet {
+            start: PULL_START as u8,
+            end: PULL_START as u8,
+            ..Packet::outgoing(frame.into())
+        }
+    }
+
+    /// All bytes, headers and payload.
+    #[inline]
+    pub fn len(&self) -> usize {
+        usize::from(self.end - self.start) + self.payload.len()
+    }
+
+    /// True when there is not a single byte.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes in the header area.
+    #[inline]
+    pub fn head(&self) -> &[u8] {
+        &self.area[usize::from(self.start)..usize::from(self.end)]
+    }
+
+    /// The bytes in the header area, to be changed in place.
+    #[inline]
+    pub fn head_mut(&mut self) -> &mut [u8] {
+        &mut self.area[usize::from(self.start)..usize::from(self.end)]
+    }
+
+    /// Makes room for `n` more header bytes in front and returns them, zeroed or not.
+    ///
+    /// # Panics
+    /// When the header area is full: the sum of all headers is bounded by their formats, so that
+    /// is a defect of the caller.
+    #[inline]
+    pub fn prepend(&mut self, n: usize) -> &mut [u8] {
+        if n > usize::from(self.start) {
+            self.move_to_end(n);
+        }
+        self.start -= n as u8;
+        let start = usize::from(self.start);
+        &mut self.area[start..start + n]
+    }
+
+    /// Moves the header bytes to the end of the area, to make room in front.
+    #[cold]
+    fn move_to_end(&mut self, n: usize) {
+        let len = usize::from(self.end - self.start);
+        assert!(
+            n + len <= HEAD_CAPACITY,
+            "headers larger than the header area"
+        );
+        self.area.copy_within(
+            usize::from(self.start)..usize::from(self.end),
+            HEAD_CAPACITY - len,
+        );
+        self.start = (HEAD_CAPACITY - len) as u8;
+        self.end = HEAD_CAPACITY as u8;
+    }
+
+    /// Brings the first `n` bytes into the header area and returns them; `None` when the packet
+    /// is shorter, or `n` larger than any header can be.
+    #[inline]
+    pub fn pull_up(&mut self, n: usize) -> Option<&mut [u8]> {
+        let have = usize::from(self.end - self.start);
+        if n > have {
+            self.pull_missing(n, n - have)?;
+        }
+        let start = usize::from(self.start);
+        Some(&mut self.area[start..start + n])
+    }
+
+    fn pull_missing(&mut self, n: usize, missing: usize) -> Option<()> {
+        if missing > self.payload.len() || n > HEAD_CAPACITY - PULL_START {
+            return None;
+        }
+        if usize::from(self.end) + missing > HEAD_CAPACITY {
+            let (start, end) = (usize::from(self.start), usize::from(self.end));
+            let to = HEAD_CAPACITY - (end - start) - missing;
+            self.area.copy_within(start..end, to);
+            self.start = to as u8;
+            self.end = (to + end - start) as u8;
+        }
+        let end = usize::from(self.end);
+        self.payload.copy_to(0, &mut self.area[end..end + missing]);
+        self.payload.advance(missing);
+        self.end += missing as u8;
+        Some(())
+    }
+
+    /// Removes the first `n` bytes; the caller has pulled them up.
+    ///
+    /// # Panics
+    /// When fewer than `n` bytes are in the header area.
+    #[inline]
+    pub fn strip(&mut self, n: usize) {
+        assert!(
+            n <= usize::from(self.end - self.start),
+            "strip without pull_up"
+        );
+        self.start += n as u8;
+        if self.start == self.end {
+            self.start = PULL_START as u8;
+            self.end = PULL_START as u8;
+        }
+    }
+
+    /// Cuts the packet to `n` bytes, for padding behind an IP packet. Does nothing when it is
+    /// no longer than that.
+    pub fn truncate(&mut self, n: usize) {
+        let head = usize::from(self.end - self.start);
+        if n >= head {
+            self.payload.truncate(n - head);
+        } else {
+            self.end = self.start + n as u8;
+            self.payload = Payload::new();
+        }
+    }
+
+    /// Turns everything that is left into a payload: what a transport delivers.
+    pub fn into_payload(self) -> Payload {
+        let head = self.head();
+        if head.is_empty() {
+            return self.payload;
+        }
+        let mut all = Payload::from(head.to_vec());
+        all.append(self.payload);
+        all
+    }
+
+    /// Copies all bytes into one vector: for a capture, or a device that wants one buffer.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut all = Vec::with_capacity(self.len());
+        all.extend_from_slice(self.head());
+        for s in self.payload.slices() {
+            all.extend_from_slice(s);
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_go_on_in_front_and_come_off_in_order() {
+        let mut p = Packet::outgoing(Payload::from(b"data".to_vec()));
+        p.prepend(3).copy_from_slice(b"tcp");
+        p.prepend(2).copy_from_slice(b"ip");
+        assert_eq!(p.to_vec(), b"iptcpdata");
+        assert_eq!(p.pull_up(2).map(|h| h.to_vec()), Some(b"ip".to_vec()));
+        p.strip(2);
+        p.strip(3);
+        assert_eq!(p.into_payload().to_bytes(), "data");
+    }
+
+    #[test]
+    fn a_frame_from_outside_is_pulled_up_header_by_header() {
+        let mut p = Packet::incoming(b"ethernetIPtcpdata".to_vec());
+        assert_eq!(p.pull_up(8).map(|h| h.to_vec()), Some(b"ethernet".to_vec()));
+        p.strip(8);
+        assert_eq!(p.pull_up(2).map(|h| h.to_vec()), Some(b"IP".to_vec()));
+        // A forwarder puts a new link header in front of what it has parsed.
+        p.prepend(14).fill(b'-');
+        assert_eq!(p.to_vec(), b"--------------IPtcpdata");
+        assert_eq!(p.pull_up(1000), None);
+        assert_eq!(p.pull_up(24), None);
+        p.truncate(18);
+        assert_eq!(p.to_vec(), b"--------------IPtc");
+    }
+
+    #[test]
+    fn headers_that_do_not_fit_in_place_are_moved() {
+        let mut p = Packet::incoming(vec![7; 200]);
+        assert!(p.pull_up(96).is_some());
+        p.prepend(32).fill(1);
+        assert_eq!(p.len(), 232);
+        assert!(p.pull_up(60).is_some());
+        p.strip(128);
+        assert_eq!(p.to_vec(), vec![7; 104]);
+    }
+}

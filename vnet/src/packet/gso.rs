@@ -1,0 +1,1 @@
+//! Cutting a large segment into frames: software segmentation offload.

@@ -1,0 +1,1 @@
+//! ARP headers.

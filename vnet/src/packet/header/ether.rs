@@ -1,0 +1,61 @@
+//! Ethernet II.
+
+use smoltcp::wire::{EthernetAddress, EthernetFrame};
+
+use super::HeaderError;
+use crate::packet::addr::MacAddr;
+
+/// Bytes in an Ethernet header without tags.
+pub const ETHER_LEN: usize = 14;
+
+/// What an Ethernet frame carries, in the numbering of IEEE 802.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct EtherType(pub u16);
+
+impl EtherType {
+    /// Internet Protocol version 4.
+    pub const IPV4: EtherType = EtherType(0x0800);
+    /// Address Resolution Protocol.
+    pub const ARP: EtherType = EtherType(0x0806);
+    /// Internet Protocol version 6.
+    pub const IPV6: EtherType = EtherType(0x86dd);
+}
+
+/// The header of an Ethernet II frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EtherHeader {
+    /// The station the frame is for.
+    pub dst: MacAddr,
+    /// The station it is from.
+    pub src: MacAddr,
+    /// What it carries.
+    pub ether_type: EtherType,
+}
+
+impl EtherHeader {
+    /// Reads the header from its [`ETHER_LEN`] bytes.
+    ///
+    /// # Errors
+    /// [`HeaderError::Truncated`] when there are fewer.
+    #[inline]
+    pub fn parse(bytes: &[u8]) -> Result<EtherHeader, HeaderError> {
+        let frame = EthernetFrame::new_checked(bytes).map_err(|_| HeaderError::Truncated)?;
+        Ok(EtherHeader {
+            dst: MacAddr(frame.dst_addr().0),
+            src: MacAddr(frame.src_addr().0),
+            ether_type: EtherType(frame.ethertype().into()),
+        })
+    }
+
+    /// Writes the header.
+    ///
+    /// # Panics
+    /// When `bytes` is shorter than [`ETHER_LEN`].
+    #[inline]
+    pub fn emit(&self, bytes: &mut [u8]) {
+        let mut frame = EthernetFrame::new_unchecked(bytes);
+        frame.set_dst_addr(EthernetAddress(self.dst.0));
+        frame.set_src_addr(EthernetAddress(self.src.0));
+        frame.set_ethertype(self.ether_type.0.into());
+    }
+}

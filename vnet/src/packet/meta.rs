@@ -1,0 +1,67 @@
+//! What travels with a packet outside its bytes, as a NIC's descriptor would carry it.
+
+use crate::base::id::IfId;
+use crate::base::time::Instant;
+
+/// Metadata of one packet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Meta {
+    /// The interface it came in on; `None` for a packet that starts here.
+    pub rcvif: Option<IfId>,
+    /// The VLAN tag, out of band as NICs deliver it.
+    pub vlan: Option<VlanTag>,
+    /// How far the transport checksum can be trusted.
+    pub csum: Csum,
+    /// Set when the packet stands for several segments.
+    pub gso: Option<Gso>,
+    /// When it arrived at the vnet that now has it.
+    pub arrived: Instant,
+    /// Hash over the flow's addresses and ports; zero when not computed.
+    pub flow_hash: u32,
+}
+
+/// State of the transport checksum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Csum {
+    /// Came from outside: must be verified.
+    #[default]
+    Unknown,
+    /// Verified, or filled in by us.
+    Verified,
+    /// Not filled in. Whoever sends the packet out of the process sums from `start` bytes into
+    /// the L3 packet to its end and stores the result at `start + offset`. Until then the packet
+    /// is as good as verified, since it never left memory.
+    Partial {
+        /// Where the transport header starts, in bytes from the start of the IP header.
+        start: u16,
+        /// Where the checksum field is, in bytes from `start`.
+        offset: u16,
+    },
+}
+
+/// A packet that stands for several: "generic segmentation offload".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gso {
+    /// What is to be cut.
+    pub kind: GsoKind,
+    /// Payload bytes (after the transport header) of each piece but the last. Never zero.
+    pub segment_size: u16,
+}
+
+/// What a [`Gso`] packet is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GsoKind {
+    /// TCP over IPv4.
+    Tcp4,
+    /// TCP over IPv6.
+    Tcp6,
+}
+
+/// An IEEE 802.1Q or 802.1ad tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct VlanTag {
+    /// Tag protocol identifier: 0x8100 or 0x88a8.
+    pub tpid: u16,
+    /// Priority, drop eligibility and VLAN identifier, as on the wire.
+    pub tci: u16,
+}

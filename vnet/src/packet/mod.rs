@@ -1,0 +1,31 @@
+//! The packet, its metadata, and the wire formats.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`buf`] | [`Packet`]: headers in place, payload by reference |
+//! | [`payload`] | refcounted slices that are never copied inside the stack |
+//! | [`pool`] | where the copies made at the socket edge live |
+//! | [`meta`] | what a NIC descriptor would say: VLAN tag, checksum state, segmentation |
+//! | [`addr`] | MAC addresses |
+//! | [`header`] | Ethernet, ARP, IPv4, ICMP, UDP and TCP headers (smoltcp reads and writes them) |
+//! | [`checksum`] | the Internet checksum over a packet's pieces |
+//! | [`gso`] | cutting a large segment into frames |
+//! | [`pcapng`] | writing captures |
+//! | [`cx`] | what a layer is given: time, randomness, counters, a place for output |
+
+pub mod addr;
+pub mod buf;
+pub mod checksum;
+pub mod cx;
+pub mod gso;
+pub mod header;
+pub mod meta;
+pub mod payload;
+pub mod pcapng;
+pub mod pool;
+
+pub use addr::{MacAddr, ParseMacError};
+pub use buf::Packet;
+pub use cx::{Cx, Out, Sink};
+pub use meta::{Csum, Gso, GsoKind, Meta, VlanTag};
+pub use payload::Payload;

@@ -1,0 +1,219 @@
+//! Bytes by reference: a short list of refcounted slices. Cutting, joining and cloning a payload
+//! never copies a byte.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+/// A sequence of bytes in one or more refcounted slices. No slice is empty.
+#[derive(Clone, Debug, Default)]
+pub struct Payload {
+    slices: SmallVec<[Bytes; 2]>,
+    len: usize,
+}
+
+impl Payload {
+    /// No bytes.
+    pub fn new() -> Payload {
+        Payload {
+            slices: SmallVec::new(),
+            len: 0,
+        }
+    }
+
+    /// The number of bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True when there are no bytes.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The slices, in order.
+    pub fn slices(&self) -> &[Bytes] {
+        &self.slices
+    }
+
+    /// Appends a slice.
+    #[inline]
+    pub fn push(&mut self, slice: Bytes) {
+        if !slice.is_empty() {
+            self.len += slice.len();
+            self.slices.push(slice);
+        }
+    }
+
+    /// Appends all of `other`.
+    pub fn append(&mut self, other: Payload) {
+        self.len += other.len;
+        self.slices.extend(other.slices);
+    }
+
+    /// The bytes of `range`, by reference.
+    ///
+    /// # Panics
+    /// When the range reaches past the end.
+    pub fn slice(&self, range: Range<usize>) -> Payload {
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "slice {range:?} of a payload of {} bytes",
+            self.len
+        );
+        let mut out = Payload::new();
+        let mut skip = range.start;
+        let mut want = range.end - range.start;
+        for s in &self.slices {
+            if want == 0 {
+                break;
+            }
+            if skip >= s.len() {
+                skip -= s.len();
+                continue;
+            }
+            let take = want.min(s.len() - skip);
+            out.push(s.slice(skip..skip + take));
+            want -= take;
+            skip = 0;
+        }
+        out
+    }
+
+    /// Drops the first `n` bytes.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn advance(&mut self, mut n: usize) {
+        assert!(n <= self.len, "advance by {n} in {} bytes", self.len);
+        self.len -= n;
+        let mut whole = 0;
+        for s in &mut self.slices {
+            if n < s.len() {
+                if n > 0 {
+                    *s = s.slice(n..);
+                }
+                break;
+            }
+            n -= s.len();
+            whole += 1;
+        }
+        if whole > 0 {
+            self.slices.drain(..whole);
+        }
+    }
+
+    /// Keeps the first `n` bytes; does nothing when there are no more than that.
+    pub fn truncate(&mut self, n: usize) {
+        if n >= self.len {
+            return;
+        }
+        let mut left = n;
+        let mut keep = 0;
+        for s in &mut self.slices {
+            if left == 0 {
+                break;
+            }
+            keep += 1;
+            if left < s.len() {
+                s.truncate(left);
+                break;
+            }
+            left -= s.len();
+        }
+        self.slices.truncate(keep);
+        self.len = n;
+    }
+
+    /// Copies the bytes from `offset` on into `to` and returns how many there were.
+    pub fn copy_to(&self, offset: usize, to: &mut [u8]) -> usize {
+        let mut skip = offset;
+        let mut done = 0;
+        for s in &self.slices {
+            if skip >= s.len() {
+                skip -= s.len();
+                continue;
+            }
+            let take = (s.len() - skip).min(to.len() - done);
+            to[done..done + take].copy_from_slice(&s[skip..skip + take]);
+            done += take;
+            skip = 0;
+            if done == to.len() {
+                break;
+            }
+        }
+        done
+    }
+
+    /// All the bytes in one slice; copies only when there are several.
+    pub fn to_bytes(&self) -> Bytes {
+        match self.slices.as_slice() {
+            [] => Bytes::new(),
+            [one] => one.clone(),
+            _ => {
+                let mut all = Vec::with_capacity(self.len);
+                for s in &self.slices {
+                    all.extend_from_slice(s);
+                }
+                all.into()
+            }
+        }
+    }
+}
+
+impl From<Bytes> for Payload {
+    fn from(slice: Bytes) -> Payload {
+        let mut p = Payload::new();
+        p.push(slice);
+        p
+    }
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Payload {
+        Bytes::from(bytes).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn build(parts: &[Vec<u8>]) -> (Payload, Vec<u8>) {
+        let mut p = Payload::new();
+        for part in parts {
+            p.push(Bytes::copy_from_slice(part));
+        }
+        (p, parts.concat())
+    }
+
+    proptest! {
+        /// Every operation agrees with the same one on a plain vector.
+        #[test]
+        fn behaves_as_a_vector(
+            parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6),
+            a in any::<prop::sample::Index>(),
+            b in any::<prop::sample::Index>(),
+        ) {
+            let (payload, model) = build(&parts);
+            let (a, b) = (a.index(model.len() + 1), b.index(model.len() + 1));
+            let (low, high) = (a.min(b), a.max(b));
+            prop_assert_eq!(&payload.to_bytes()[..], &model[..]);
+            prop_assert_eq!(&payload.slice(low..high).to_bytes()[..], &model[low..high]);
+            let mut advanced = payload.clone();
+            advanced.advance(a);
+            prop_assert_eq!(&advanced.to_bytes()[..], &model[a..]);
+            let mut cut = payload.clone();
+            cut.truncate(b);
+            prop_assert_eq!(cut.len(), b);
+            prop_assert_eq!(&cut.to_bytes()[..], &model[..b]);
+            let mut copied = vec![0; high - low];
+            prop_assert_eq!(payload.copy_to(low, &mut copied), high - low);
+            prop_assert_eq!(&copied[..], &model[low..high]);
+        }
+    }
+}

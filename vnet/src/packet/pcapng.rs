@@ -1,0 +1,1 @@
+//! Writing captures in the pcapng format.

@@ -1,7 +1,11 @@
 //! Many TCP/IP stacks in one process.
 
 pub mod base;
+pub mod icmp;
+pub mod ip;
+pub mod neigh;
 pub mod packet;
+pub mod transport;
 
 pub use base::stats::{DropReason, Stats};
 pub use packet::{MacAddr, ParseMacError};

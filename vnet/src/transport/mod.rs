@@ -1,0 +1,18 @@
+//! Transports: what sockets are made of. Each is sans-IO: it is given packets and the time, and
+//! returns verdicts and packets; it never sends, waits, or reads a clock.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`ports`] | which local ports are taken, ephemeral ports |
+//! | [`wait`] | who waits for a socket |
+//! | [`error`] | what can be wrong with a socket |
+//! | [`udp`] | UDP (RFC 768) |
+//! | [`raw`] | raw IP sockets and echo sockets |
+//! | [`tcp`] | TCP (RFC 9293 and those it refers to) |
+
+pub mod error;
+pub mod ports;
+pub mod raw;
+pub mod tcp;
+pub mod udp;
+pub mod wait;

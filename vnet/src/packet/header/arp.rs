@@ -163,18 +163,15 @@ mod tests {
     #[test]
     fn what_is_not_arp_for_ipv4_over_ethernet_is_refused() {
         for n in 0..ARP_LEN {
-            assert_eq!(
-                ArpPacket::parse(&REQUEST[..n]),
-                Err(HeaderError::Truncated)
-            );
+            assert_eq!(ArpPacket::parse(&REQUEST[..n]), Err(HeaderError::Truncated));
         }
         for (at, value, error) in [
-            (1, 6, HeaderError::WrongFormat),  // hardware: IEEE 802
-            (3, 6, HeaderError::WrongFormat),  // protocol: not IPv4
-            (4, 8, HeaderError::BadLength),    // hardware address length
+            (1, 6, HeaderError::WrongFormat), // hardware: IEEE 802
+            (3, 6, HeaderError::WrongFormat), // protocol: not IPv4
+            (4, 8, HeaderError::BadLength),   // hardware address length
             (4, 255, HeaderError::BadLength),
-            (5, 16, HeaderError::BadLength),   // protocol address length
-            (7, 3, HeaderError::WrongFormat),  // RARP request
+            (5, 16, HeaderError::BadLength), // protocol address length
+            (7, 3, HeaderError::WrongFormat), // RARP request
             (7, 0, HeaderError::WrongFormat),
         ] {
             let mut bytes = REQUEST;

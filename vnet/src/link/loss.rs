@@ -1,6 +1,6 @@
 //! Loss on the wire.
 //!
-//! A model is a variant of [`Model`]: what it must remember between frames is in the variant.
+//! A model is a variant of `Model`: what it must remember between frames is in the variant.
 //! Gilbert-Elliott, which loses in bursts, will be the second.
 
 use crate::base::rng::Rng;

@@ -8,7 +8,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::cache::{NeighCache, Proof, Release};
+use super::cache::NeighCache;
+use super::verdict::{Proof, Release};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;

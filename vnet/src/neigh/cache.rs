@@ -13,8 +13,11 @@ use std::net::IpAddr;
 use slotmap::new_key_type;
 use smallvec::SmallVec;
 
-use super::state::{
-    Delay, Failed, Held, Incomplete, Permanent, Probe, Reachable, Stale, State, StateName,
+use super::config::NeighConfig;
+use super::state::{Delay, Failed, Held, Incomplete, Permanent, Probe, Reachable, Stale, State};
+use super::verdict::{
+    HeldCount, NeighInfo, NeighLimit, NeighStats, ProbeOut, Proof, Release, Released, Unreachable,
+    Verdict,
 };
 use crate::base::deadline::{Armed, Deadlines};
 use crate::base::id::IfId;
@@ -24,140 +27,6 @@ use crate::base::slab::Slab;
 use crate::base::stats::{DropReason, Stats};
 use crate::base::time::{Duration, Instant};
 use crate::packet::{Cx, MacAddr, Packet};
-
-/// Times and limits of a [`NeighCache`]. The defaults are those of RFC 4861 section 10.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NeighConfig {
-    /// How long a confirmation counts, on average; each neighbour gets a time drawn uniformly
-    /// between half of it and one and a half.
-    pub reachable: Duration,
-    /// How long the layers above have to confirm a stale neighbour before it is probed.
-    pub delay_first_probe: Duration,
-    /// Time between requests, and between probes.
-    pub retrans: Duration,
-    /// Broadcast requests before a resolution fails. Zero counts as one.
-    pub max_requests: u8,
-    /// Unicast probes before a neighbour is forgotten. Zero counts as one.
-    pub max_probes: u8,
-    /// How long packets to an address that did not answer are refused without asking again
-    /// (RFC 1122 section 2.3.2.1: at most one request a second for one address).
-    pub negative: Duration,
-    /// Packets that may wait for one neighbour.
-    pub held_packets: usize,
-    /// Bytes that may wait for one neighbour.
-    pub held_bytes: usize,
-    /// Neighbours in the table, permanent ones included.
-    pub limit: usize,
-    /// Shortest time between two defences of one address (RFC 5227 section 1.1).
-    pub defend_interval: Duration,
-}
-
-impl Default for NeighConfig {
-    fn default() -> NeighConfig {
-        NeighConfig {
-            reachable: Duration::from_secs(30),
-            delay_first_probe: Duration::from_secs(5),
-            retrans: Duration::from_secs(1),
-            max_requests: 3,
-            max_probes: 3,
-            negative: Duration::from_secs(1),
-            held_packets: 64,
-            held_bytes: 256 * 1024,
-            limit: 1024,
-            defend_interval: Duration::from_secs(10),
-        }
-    }
-}
-
-/// What becomes of a packet that needs a neighbour's address.
-#[derive(Debug)]
-pub enum Verdict {
-    /// Send it to this address.
-    Resolved(MacAddr, Packet),
-    /// It waits here. It comes back in a [`Release`] or an [`Unreachable`].
-    Held,
-    /// It cannot be sent. The caller counts it, and answers
-    /// [`DropReason::NeighbourUnreachable`] with ICMP host unreachable.
-    Drop(DropReason, Packet),
-}
-
-/// A request to send: ask for `ip` on `ifid`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProbeOut {
-    /// The interface to ask on.
-    pub ifid: IfId,
-    /// The address to ask for.
-    pub ip: IpAddr,
-    /// The station to ask, when it is known; otherwise everyone on the link.
-    pub unicast_to: Option<MacAddr>,
-}
-
-/// Packets that waited for a neighbour whose address is now known.
-#[derive(Debug)]
-pub struct Release {
-    /// The interface to send on.
-    pub ifid: IfId,
-    /// Where to send them.
-    pub mac: MacAddr,
-    /// The packets, in the order in which they came.
-    pub packets: VecDeque<Packet>,
-}
-
-/// Packets that waited for a neighbour that did not answer. The caller counts each under
-/// [`DropReason::NeighbourUnreachable`] and answers with ICMP host unreachable.
-#[derive(Debug)]
-pub struct Unreachable {
-    /// The interface that was asked on.
-    pub ifid: IfId,
-    /// The address that nobody has.
-    pub ip: IpAddr,
-    /// The packets, in the order in which they came.
-    pub packets: VecDeque<Packet>,
-}
-
-/// What a removal gave back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Released {
-    /// Neighbours forgotten.
-    pub entries: usize,
-    /// Held packets dropped, counted under [`DropReason::Teardown`].
-    pub packets: usize,
-}
-
-/// One neighbour, for a listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NeighInfo {
-    /// The interface it is on.
-    pub ifid: IfId,
-    /// Its protocol address.
-    pub ip: IpAddr,
-    /// Its link-layer address, when known.
-    pub mac: Option<MacAddr>,
-    /// Its state now.
-    pub state: StateName,
-    /// Packets that wait for it.
-    pub held: usize,
-    /// When a packet was last sent to it.
-    pub used: Instant,
-}
-
-/// Counters of a [`NeighCache`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NeighStats {
-    /// Requests asked for, broadcast and unicast.
-    pub requests: u64,
-    /// Resolutions that got no answer.
-    pub failures: u64,
-    /// Neighbours forgotten to make room.
-    pub evicted: u64,
-    /// Stations that claimed an address of ours (RFC 5227 section 2.4).
-    pub conflicts: u64,
-}
-
-/// No neighbour can be added: the table is full of entries that cannot go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the table of neighbours is full")]
-pub struct NeighLimit;
 
 new_key_type! {
     struct NeighKey;
@@ -189,15 +58,6 @@ pub struct NeighCache {
     pub(super) defended: SmallVec<[(IfId, IpAddr, Instant); 1]>,
     /// Held packets, and how many of them came in on an interface.
     held: HeldCount,
-}
-
-/// Packets that wait in a [`NeighCache`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HeldCount {
-    /// All of them.
-    pub packets: usize,
-    /// Those that came in on an interface and wait to be forwarded.
-    pub received: usize,
 }
 
 impl NeighCache {
@@ -505,7 +365,7 @@ impl NeighCache {
         state: State,
     ) -> Result<NeighKey, NeighLimit> {
         if self.entries.len() >= self.config.limit {
-            self.evict()?;
+            self.evict(&state)?;
         }
         let mean = self.config.reachable.as_secs_f64();
         let reachable =
@@ -523,19 +383,27 @@ impl NeighCache {
     }
 
     /// Forgets the neighbour that was not used for longest. A scan of the table, which is bounded,
-    /// instead of a list that every packet would have to maintain. Resolutions under way stay:
-    /// they end by themselves, and whoever makes us resolve many addresses must not push out
-    /// those of others.
-    fn evict(&mut self) -> Result<(), NeighLimit> {
-        let oldest = self
+    /// instead of a list that every packet would have to maintain.
+    ///
+    /// Whoever makes us resolve many addresses must not push out the neighbours of others
+    /// (RFC 6583 section 5): resolutions under way end by themselves and stay, and once they are
+    /// half of a full table, a further one gets no neighbour's place.
+    fn evict(&mut self, newcomer: &State) -> Result<(), NeighLimit> {
+        let is_incomplete = |state: &State| matches!(state, State::Incomplete(_));
+        let is_failed = |state: &State| matches!(state, State::Failed(_));
+        let victim = self
             .entries
             .iter()
             .filter(|(_, e)| !matches!(e.state, State::Permanent(_) | State::Incomplete(_)))
-            .min_by_key(|(_, e)| (!matches!(e.state, State::Failed(_)), e.used))
-            .map(|(key, e)| (key, (e.ifid, e.ip)));
-        let (key, indexed_by) = oldest.ok_or(NeighLimit)?;
-        self.entries.remove(key);
-        self.index.remove(&indexed_by);
+            .min_by_key(|(_, e)| (!is_failed(&e.state), e.used));
+        let (key, victim) = victim.ok_or(NeighLimit)?;
+        if is_incomplete(newcomer) && !is_failed(&victim.state) {
+            let resolving = self.entries.iter().filter(|(_, e)| is_incomplete(&e.state));
+            if resolving.count() >= self.config.limit.div_ceil(2) {
+                return Err(NeighLimit);
+            }
+        }
+        self.forget(key);
         self.stats.evicted += 1;
         Ok(())
     }
@@ -657,33 +525,6 @@ impl NeighCache {
             count_drop(stats, packet, DropReason::Teardown);
         }
         packets.len()
-    }
-}
-
-/// How sure it is that a neighbour can be reached at the address it was heard with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Proof {
-    /// It answered us: packets go both ways.
-    Answer,
-    /// It spoke: packets come from it.
-    Hint,
-}
-
-impl HeldCount {
-    fn add(&mut self, packet: &Packet) {
-        self.packets += 1;
-        self.received += usize::from(packet.meta.rcvif.is_some());
-    }
-
-    fn remove(&mut self, packet: &Packet) {
-        self.packets -= 1;
-        self.received -= usize::from(packet.meta.rcvif.is_some());
-    }
-
-    fn remove_all(&mut self, packets: &VecDeque<Packet>) {
-        for packet in packets {
-            self.remove(packet);
-        }
     }
 }
 

@@ -7,12 +7,17 @@
 //! address a datagram starts from, is settled by the stack before it calls. Not here: multicast
 //! groups, UDP-Lite, path MTU discovery.
 
+mod options;
+mod report;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::task::Waker;
 
 use slotmap::new_key_type;
 use smallvec::SmallVec;
 
+pub use self::options::{Broadcast, UdpConfig, UdpOptions};
+pub use self::report::{Addressing, DatagramOut, UdpInfo, UdpReleased, UdpStats};
 use super::datagram::Endpoint;
 pub use super::datagram::{Interest, Readiness, Recv, Shutdown, Verdict};
 use super::error::SocketError;
@@ -30,121 +35,6 @@ pub const MAX_PAYLOAD_6: usize = 65_535 - 8;
 new_key_type! {
     /// A UDP socket within one vnet.
     pub struct UdpId;
-}
-
-/// What new sockets start with, and the limits of the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UdpConfig {
-    /// Time to live of datagrams sent.
-    pub ttl: u8,
-    /// Receive buffer in bytes; each datagram costs
-    /// [`ITEM_OVERHEAD`](super::datagram::ITEM_OVERHEAD) besides its own.
-    pub recv_buffer: usize,
-    /// Sockets the vnet may have.
-    pub max_sockets: usize,
-}
-
-impl Default for UdpConfig {
-    fn default() -> UdpConfig {
-        UdpConfig {
-            ttl: 64,
-            recv_buffer: 1 << 20,
-            max_sockets: 1 << 20,
-        }
-    }
-}
-
-/// Whether a socket may send to broadcast addresses (`SO_BROADCAST`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Broadcast {
-    /// It may not.
-    #[default]
-    Forbidden,
-    /// It may.
-    Allowed,
-}
-
-/// The options of one socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UdpOptions {
-    /// Time to live of datagrams sent.
-    pub ttl: u8,
-    /// Type of service of datagrams sent.
-    pub tos: u8,
-    /// Whether it may send to broadcast addresses.
-    pub broadcast: Broadcast,
-    /// Whether its address may be shared; looked at by [`Udp::bind`].
-    pub reuse: Reuse,
-    /// Receive buffer in bytes.
-    pub recv_buffer: usize,
-}
-
-/// How a datagram was addressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addressing {
-    /// To one host: one socket gets it.
-    Unicast,
-    /// To all hosts, or a group: every matching socket gets it.
-    Broadcast,
-}
-
-/// A datagram to send. The stack routes it, fills in the source address, and refuses it when it
-/// goes to a subnet's broadcast address and `broadcast` forbids that.
-#[derive(Clone, Debug)]
-pub struct DatagramOut {
-    /// The source address, when the socket has one; otherwise the route decides.
-    pub src: Option<IpAddr>,
-    /// The source port.
-    pub src_port: u16,
-    /// Where it goes.
-    pub dst: SocketAddr,
-    /// What it carries.
-    pub payload: Payload,
-    /// Time to live.
-    pub ttl: u8,
-    /// Type of service.
-    pub tos: u8,
-    /// Whether the destination may be a broadcast address.
-    pub broadcast: Broadcast,
-}
-
-/// One socket, for a listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UdpInfo {
-    /// The socket.
-    pub id: UdpId,
-    /// Its own address, once bound.
-    pub local: Option<SocketAddr>,
-    /// Its peer, while connected.
-    pub peer: Option<SocketAddr>,
-    /// Datagrams in its receive queue.
-    pub queued: usize,
-    /// Bytes in its receive queue, overhead included.
-    pub queued_bytes: usize,
-    /// Datagrams that found the queue full.
-    pub overflows: u64,
-}
-
-/// Counters of the table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct UdpStats {
-    /// Datagrams that at least one socket took.
-    pub delivered: u64,
-    /// Datagrams for a port nobody has.
-    pub no_socket: u64,
-    /// Datagrams that found the receive buffer full.
-    pub buffer_full: u64,
-    /// Datagrams handed to the stack to send.
-    pub sent: u64,
-}
-
-/// What a removal gave back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct UdpReleased {
-    /// Sockets closed.
-    pub sockets: usize,
-    /// Datagrams nobody will read.
-    pub datagrams: usize,
 }
 
 /// The UDP sockets of one vnet. See the [module](self).

@@ -314,6 +314,28 @@ fn the_table_is_bounded_and_the_oldest_unused_goes() {
 }
 
 #[test]
+fn a_scan_does_not_push_out_the_neighbours_of_others() {
+    let mut w = World::new(NeighConfig {
+        limit: 10,
+        ..NeighConfig::default()
+    });
+    for n in 2..12 {
+        w.send(n, 0);
+        w.answer(n, n);
+    }
+    for n in 100..200 {
+        w.send(n, 0);
+    }
+    let names: Vec<&str> = w.cache.list(w.now).map(|i| i.state.as_str()).collect();
+    assert_eq!(names.iter().filter(|n| **n == "incomplete").count(), 5);
+    assert_eq!(names.iter().filter(|n| **n == "reachable").count(), 5);
+    // Those that failed make room for the next.
+    w.until(3);
+    assert_eq!(w.send(200, 0), "held");
+    assert_eq!(w.cache.stats().evicted, 6);
+}
+
+#[test]
 fn a_permanent_neighbour_is_never_asked_and_never_believed_otherwise() {
     let mut w = World::new(NeighConfig::default());
     w.send(2, 1);

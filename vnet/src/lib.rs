@@ -3,6 +3,7 @@
 pub mod base;
 pub mod icmp;
 pub mod ip;
+pub mod link;
 pub mod neigh;
 pub mod packet;
 pub mod transport;

@@ -59,10 +59,7 @@ pub fn kind(addr: Ipv4Addr) -> Kind {
 
 /// True when a host may have `addr`, on a wire or on a loopback interface.
 pub fn is_host(addr: Ipv4Addr) -> bool {
-    matches!(
-        kind(addr),
-        Kind::Unicast | Kind::LinkLocal | Kind::Loopback
-    )
+    matches!(kind(addr), Kind::Unicast | Kind::LinkLocal | Kind::Loopback)
 }
 
 /// What an address is to one vnet.
@@ -212,9 +209,7 @@ impl LocalAddrs {
         if self.contains(dst) {
             return Some(dst);
         }
-        let of_prefix = self
-            .on_interface(ifid)
-            .find(|a| a.net.contains(&next_hop));
+        let of_prefix = self.on_interface(ifid).find(|a| a.net.contains(&next_hop));
         of_prefix
             .or_else(|| self.on_interface(ifid).next())
             .or_else(|| self.addrs.iter().find(|a| !a.addr().is_loopback()))

@@ -385,7 +385,10 @@ mod tests {
         assert_eq!(way(&mut fib, "10.1.2.3"), Some(ifs[2]));
         let same = route("10.1.0.0/16", ifs[0], 10);
         assert_eq!(fib.add(same), Err(FibError::Exists(same.dst)));
-        assert_eq!(fib.replace(same).map(|r| r.map(|r| r.ifid)), Ok(Some(ifs[2])));
+        assert_eq!(
+            fib.replace(same).map(|r| r.map(|r| r.ifid)),
+            Ok(Some(ifs[2]))
+        );
         assert_eq!(way(&mut fib, "10.1.2.3"), Some(ifs[0]));
         assert_eq!(fib.remove(same.dst, None).map(|r| r.metric), Ok(10));
         assert_eq!(way(&mut fib, "10.1.2.3"), Some(ifs[1]));
@@ -405,7 +408,8 @@ mod tests {
         assert_eq!(fib.add(more), Err(FibError::Limit(1)));
         assert_eq!(fib.replace(more), Err(FibError::Limit(1)));
         assert_eq!(
-            fib.replace(route("10.0.0.0/8", ifs[1], 0)).map(|r| r.is_some()),
+            fib.replace(route("10.0.0.0/8", ifs[1], 0))
+                .map(|r| r.is_some()),
             Ok(true)
         );
     }

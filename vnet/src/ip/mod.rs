@@ -17,15 +17,17 @@
 
 pub mod addr;
 pub mod fib;
-// pub mod forward;
-// pub mod fragment;
-// pub mod input;
+pub mod forward;
+pub mod fragment;
+pub mod input;
 pub mod multicast;
-// pub mod output;
-// pub mod reassembly;
-// pub mod state;
+pub mod output;
+pub mod reassembly;
+pub mod state;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use addr::{Cast, LocalAddrs};
 pub use fib::{Fib, NextHop, Route, RouteHit};
-// pub use output::Outgoing;
-// pub use state::Ipv4State;
+pub use output::Outgoing;
+pub use state::Ipv4State;

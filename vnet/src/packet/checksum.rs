@@ -8,8 +8,8 @@
 use std::net::Ipv4Addr;
 
 use super::buf::Packet;
-use super::header::ipv4::{self, IpProto};
 use super::header::HeaderError;
+use super::header::ipv4::{self, IpProto};
 use super::meta::Csum;
 use super::payload::Payload;
 
@@ -294,7 +294,10 @@ mod tests {
         );
         sum.add(&udp[..6]);
         udp[8..].copy_from_slice(&sum.complement().to_be_bytes());
-        let csum = Csum::Partial { start: 20, offset: 6 };
+        let csum = Csum::Partial {
+            start: 20,
+            offset: 6,
+        };
         let mut packet = datagram(IpProto::UDP, &udp, csum);
         finish(&mut packet, 0).expect("offsets are right");
         assert_eq!(packet.to_vec()[26..28], [0xff, 0xff]);
@@ -305,7 +308,10 @@ mod tests {
     fn a_udp_datagram_without_checksum_passes() {
         let mut packet = Packet::incoming(vec![0, 7, 0, 9, 0, 8, 0, 0]);
         let any = Ipv4Addr::new(192, 0, 2, 1);
-        assert_eq!(verify_transport(&mut packet, any, any, IpProto::UDP), Ok(()));
+        assert_eq!(
+            verify_transport(&mut packet, any, any, IpProto::UDP),
+            Ok(())
+        );
         let mut short = Packet::incoming(vec![0; 7]);
         assert_eq!(
             verify_transport(&mut short, any, any, IpProto::UDP),

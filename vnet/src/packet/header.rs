@@ -13,8 +13,8 @@ pub mod udp;
 
 pub use arp::{ArpOp, ArpPacket};
 pub use ether::{EtherHeader, EtherType};
-// pub use icmp4::Icmp4;
-// pub use ipv4::{IpProto, Ipv4Header};
+pub use icmp4::{Icmp4, IcmpKind};
+pub use ipv4::{IpProto, Ipv4Flags, Ipv4Header};
 // pub use tcp::{TcpFlags, TcpHeader, TcpOptions};
 pub use udp::UdpHeader;
 

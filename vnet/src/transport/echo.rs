@@ -438,6 +438,11 @@ mod tests {
         w.echo.close(&mut w.out, b);
         assert_eq!(w.with(|e, cx| e.input(cx, free, event)), Verdict::NoSocket);
         assert_eq!(w.echo.recv(b, Recv::Consume), Err(SocketError::Gone));
+        let again = w.with(|e, cx| e.open(cx, Some(free)));
+        assert!(
+            again.is_ok_and(|id| id != b),
+            "the identifier is free again"
+        );
         let too_long = w.echo.send(a, ROUTER, 4, vec![0; MAX_PAYLOAD + 1].into());
         assert_eq!(too_long.err(), Some(SocketError::MessageTooLong));
     }

@@ -74,6 +74,12 @@ pub struct Quoted {
 }
 
 impl Quoted {
+    /// What an error about `packet`, at its IP header, would quote; `None` when it is too short,
+    /// or a fragment other than the first.
+    pub fn of(packet: &mut Packet) -> Option<Quoted> {
+        quoted(packet)
+    }
+
     /// Source and destination port, for the protocols that begin with them.
     pub fn ports(&self) -> (u16, u16) {
         let [a, b, c, d, ..] = self.transport;

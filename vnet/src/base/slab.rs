@@ -20,6 +20,13 @@ impl<K: Key, V> Slab<K, V> {
         self.0.get_or_insert_with(SlotMap::with_key).insert(value)
     }
 
+    /// Adds the value that `make` builds, given its key.
+    pub fn insert_with_key(&mut self, make: impl FnOnce(K) -> V) -> K {
+        self.0
+            .get_or_insert_with(SlotMap::with_key)
+            .insert_with_key(make)
+    }
+
     /// The value of `key`, unless it was removed.
     #[inline]
     pub fn get(&self, key: K) -> Option<&V> {

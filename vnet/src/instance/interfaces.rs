@@ -146,7 +146,7 @@ impl Vnet {
                     AdminState::Up => Carrier::Up,
                     AdminState::Down => Carrier::Down,
                 };
-                cx.out.carrier.push((Arc::<_>::clone(end), carrier));
+                cx.out.carrier.push((end.clone(), carrier));
             }
         })
     }
@@ -203,8 +203,8 @@ impl Vnet {
                 });
             }
             match &mut netif.link {
-                Some(link) => link.set_config(config),
-                none => *none = Some(Box::new(Link::new(config, cx.rng.split(LINK_STREAM)))),
+                Some(link) => link.set_config(config)?,
+                none => *none = Some(Box::new(Link::new(config, cx.rng.split(LINK_STREAM))?)),
             }
             Ok(())
         })?
@@ -257,7 +257,7 @@ impl Vnet {
                     ip_mtu: i.ip_mtu,
                     admin: i.admin,
                     carrier: i.carrier,
-                    addresses: stack.addrs.on_interface(i.id),
+                    addresses: stack.ip.addrs.on_interface(i.id).map(|a| a.net).collect(),
                     counters: i.counters,
                 })
                 .collect()
@@ -325,8 +325,6 @@ pub(crate) fn remove_interface(stack: &mut Stack, cx: &mut Cx, id: IfId) {
     if let Far::Wire(end) = &netif.far {
         let (wire, near) = end.near();
         wire.unplug(near);
-        cx.out
-            .carrier
-            .push((Arc::<_>::clone(end), Carrier::Down));
+        cx.out.carrier.push((end.clone(), Carrier::Down));
     }
 }

@@ -105,7 +105,11 @@ impl fmt::Display for DestroyReport {
             self.vnet, self.took, self.released, self.leaked
         )?;
         for step in &self.steps {
-            write!(f, "  {:<12} {:>10.1?}  {}", step.name, step.took, step.released)?;
+            write!(
+                f,
+                "  {:<12} {:>10.1?}  {}",
+                step.name, step.took, step.released
+            )?;
             match &step.failure {
                 Some(failure) => writeln!(f, "  FAILED: {failure}")?,
                 None => writeln!(f)?,
@@ -155,7 +159,11 @@ pub(crate) fn create(system: &Arc<SystemCore>, name: &str) -> Result<Arc<VnetCor
 fn missing_step(core: &Arc<VnetCore>, records: &[InitRecord]) -> Option<InitRecord> {
     let ran = core
         .enter_as(Entry::Lifecycle, |inside, _| {
-            let names: Vec<String> = inside.ran.iter().map(|r| r.record.name().to_owned()).collect();
+            let names: Vec<String> = inside
+                .ran
+                .iter()
+                .map(|r| r.record.name().to_owned())
+                .collect();
             names
         })
         .unwrap_or_default();
@@ -359,7 +367,6 @@ pub(crate) fn builtin_layers() -> Vec<InitRecord> {
             }
         }),
         layer("neigh", Stage::LinkLayers, |i, cx| i.stack.uninit_neigh(cx)),
-        layer("route", Stage::Domains, |i, _| i.stack.uninit_routes()),
         layer("ip", Stage::Domains, |i, cx| i.stack.uninit_ip(cx)),
         layer("icmp", Stage::Protocols, |_, _| {}),
         layer("raw", Stage::Protocols, |i, cx| i.stack.uninit_raw(cx)),

@@ -27,6 +27,6 @@ pub use driver::{Driver, Waited};
 pub use lifecycle::{DestroyReport, Released, StepReport};
 pub use port::{Port, PortError};
 pub use registry::{InitRecord, Stage, StepError};
-pub use routes::{Forwarding, NextHopSpec, RouteError};
+pub use routes::{NextHopSpec, RouteError};
 pub use system::{CreateError, JoinHandle, System};
 pub use vnet::{Gone, OwnedVnet, Vnet};

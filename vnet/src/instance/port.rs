@@ -155,8 +155,7 @@ impl Port {
     pub fn recv(&self) -> Option<Packet> {
         let mut due = VecDeque::with_capacity(1);
         loop {
-            self.from_vnet
-                .take_due(self.core.driver.now(), 1, &mut due);
+            self.from_vnet.take_due(self.core.driver.now(), 1, &mut due);
             match due.pop_front()? {
                 Item::Frame(packet) => return Some(packet),
                 Item::Carrier(_, carrier) => self.note_carrier(carrier),
@@ -233,8 +232,7 @@ impl Port {
 impl Drop for Port {
     fn drop(&mut self) {
         self.wire.unplug(End::B);
-        self.to_vnet
-            .carrier(self.core.driver.now(), Carrier::Down);
+        self.to_vnet.carrier(self.core.driver.now(), Carrier::Down);
         self.from_vnet.close();
         self.core.driver.dispatch();
     }

@@ -131,7 +131,11 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 
 impl fmt::Debug for InitRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "InitRecord({} at {:?}/{})", self.name, self.stage, self.order)
+        write!(
+            f,
+            "InitRecord({} at {:?}/{})",
+            self.name, self.stage, self.order
+        )
     }
 }
 
@@ -228,9 +232,7 @@ impl Registry {
     /// Adds a step at its place; ties keep the order of registration.
     pub(crate) fn add_record(&mut self, record: InitRecord) {
         let key = (record.stage, record.order);
-        let at = self
-            .records
-            .partition_point(|r| (r.stage, r.order) <= key);
+        let at = self.records.partition_point(|r| (r.stage, r.order) <= key);
         self.records.insert(at, record);
     }
 

@@ -6,17 +6,8 @@ use ipnet::Ipv4Net;
 
 use super::vnet::{Gone, Vnet};
 use crate::ip::fib::{FibError, NextHop, Origin, Route};
+use crate::ip::state::Forwarding;
 use crate::stack::Stack;
-
-/// Whether a vnet passes on packets that are for others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Forwarding {
-    /// It is a host: such packets are dropped.
-    #[default]
-    Off,
-    /// It is a router.
-    On,
-}
 
 /// Where a route leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,16 +67,12 @@ impl Vnet {
     /// # Errors
     /// A gateway that is on no link of this vnet, an interface there is none of, a route that
     /// exists, a full table.
-    pub fn add_route(
-        &self,
-        dst: Ipv4Net,
-        via: impl Into<NextHopSpec>,
-    ) -> Result<(), RouteError> {
+    pub fn add_route(&self, dst: Ipv4Net, via: impl Into<NextHopSpec>) -> Result<(), RouteError> {
         let via = via.into();
         self.core.with(|stack, _| {
             let (next_hop, ifid) = resolve(stack, via)?;
             let route = Route::new(dst.trunc(), next_hop, ifid, Origin::Static);
-            Ok(stack.fib.add(route)?)
+            Ok(stack.ip.fib.add(route)?)
         })?
     }
 
@@ -95,7 +82,7 @@ impl Vnet {
     /// No such route.
     pub fn remove_route(&self, dst: Ipv4Net) -> Result<(), RouteError> {
         self.core.with(|stack, _| {
-            stack.fib.remove(dst.trunc(), 0)?;
+            stack.ip.fib.remove(dst.trunc(), None)?;
             Ok(())
         })?
     }
@@ -107,6 +94,7 @@ impl Vnet {
     pub fn routes(&self) -> Result<Vec<RouteInfo>, Gone> {
         self.core.with(|stack, _| {
             stack
+                .ip
                 .fib
                 .iter()
                 .map(|r| RouteInfo {
@@ -143,7 +131,7 @@ fn resolve(
             Ok(ifid) => Ok((NextHop::Direct, ifid)),
             Err(_) => Err(RouteError::NoInterface(name)),
         },
-        NextHopSpec::Gateway(gateway) => match stack.fib.lookup(gateway) {
+        NextHopSpec::Gateway(gateway) => match stack.ip.fib.lookup(gateway) {
             Some(hit) if hit.next_hop == NextHop::Direct => {
                 Ok((NextHop::Gateway(gateway), hit.ifid))
             }

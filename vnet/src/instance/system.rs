@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use super::driver::{Driver, Waited};
 use super::lifecycle;
-use super::registry::{InitRecord, Registry, RegisterError, StepError};
+use super::registry::{InitRecord, RegisterError, Registry, StepError};
 use super::vnet::{OwnedVnet, Vnet};
 use crate::base::lock::{Condvar, Mutex, Rank};
 use crate::base::rng::Rng;

@@ -152,6 +152,11 @@ impl NeighCache {
         entry.state = State::Reachable(Reachable { mac, until });
     }
 
+    /// Pending deadlines, superfluous ones included.
+    pub fn deadlines(&self) -> u64 {
+        self.deadlines.len() as u64
+    }
+
     /// When [`NeighCache::on_deadline`] is due; may be early.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.next()

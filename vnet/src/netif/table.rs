@@ -3,11 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use slotmap::SlotMap;
-
 use super::capture::FrameTap;
 use super::wire::WireEnd;
 use crate::base::id::IfId;
+use crate::base::slab::Slab;
 use crate::link::Link;
 use crate::packet::MacAddr;
 use crate::packet::cx::{Carrier, Sink};
@@ -116,8 +115,9 @@ impl Netif {
     /// The largest TCP payload that may cross it in one piece; zero when segments must be cut
     /// before they reach it.
     pub fn gso_max(&self) -> u32 {
-        match (self.offload, &self.link) {
-            (Offload::Full, None) => MAX_GSO,
+        let impaired = |l: &Link| !l.config().is_transparent();
+        match self.offload {
+            Offload::Full if !self.link.as_deref().is_some_and(impaired) => MAX_GSO,
             _ => 0,
         }
     }
@@ -128,7 +128,7 @@ impl Netif {
 pub const MAX_GSO: u32 = 65_535 - 120;
 
 /// Why an interface cannot be made or changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetifError {
     /// The vnet is gone.
@@ -177,7 +177,7 @@ pub enum NetifError {
 /// The interfaces of one vnet, in the order of their creation.
 #[derive(Default)]
 pub struct IfTable {
-    slots: SlotMap<IfId, Netif>,
+    slots: Slab<IfId, Netif>,
     order: Vec<IfId>,
 }
 

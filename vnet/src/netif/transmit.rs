@@ -19,7 +19,9 @@ impl Netif {
             return;
         }
         if packet.meta.gso.is_some() && self.gso_max() == 0 {
-            gso::segment(packet, ETHER_LEN, &mut |piece| self.transmit_one(cx, piece));
+            if gso::segment(packet, ETHER_LEN, &mut |piece| self.transmit_one(cx, piece)).is_err() {
+                cx.stats.drop_tx(DropReason::Malformed);
+            }
         } else {
             self.transmit_one(cx, packet);
         }
@@ -27,7 +29,9 @@ impl Netif {
 
     fn transmit_one(&mut self, cx: &mut Cx, mut packet: Packet) {
         if self.offload == Offload::None && packet.meta.csum != Csum::Verified {
-            checksum::finish(&mut packet, ETHER_LEN);
+            if checksum::finish(&mut packet, ETHER_LEN).is_err() {
+                return cx.stats.drop_tx(DropReason::Malformed);
+            }
         }
         let len = packet.len();
         self.counters.tx_frames += 1;

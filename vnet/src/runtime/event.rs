@@ -2,8 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use crate::base::time::Instant;
 use crate::instance::vnet::VnetCore;
@@ -30,12 +30,7 @@ pub(super) enum Due<W> {
 pub(super) fn disarm(vnet: &VnetCore, at: Instant) -> bool {
     vnet.sched
         .armed
-        .compare_exchange(
-            at.as_nanos(),
-            u64::MAX,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        )
+        .compare_exchange(at.as_nanos(), u64::MAX, Ordering::AcqRel, Ordering::Acquire)
         .is_ok()
 }
 
@@ -70,10 +65,7 @@ impl<W> Agenda<W> {
 
     /// Schedules service of `vnet` at `at`, unless it comes up by then anyway.
     pub(super) fn push_service(&mut self, vnet: &Arc<VnetCore>, at: Instant) {
-        let before = vnet
-            .sched
-            .armed
-            .fetch_min(at.as_nanos(), Ordering::AcqRel);
+        let before = vnet.sched.armed.fetch_min(at.as_nanos(), Ordering::AcqRel);
         if at.as_nanos() < before {
             self.push(at, Event::Service(Arc::downgrade(vnet)));
         }

@@ -227,10 +227,7 @@ impl Shared {
     }
 
     fn set_timer(&self, vnet: &Arc<VnetCore>, at: Instant) {
-        let before = vnet
-            .sched
-            .armed
-            .fetch_min(at.as_nanos(), Ordering::AcqRel);
+        let before = vnet.sched.armed.fetch_min(at.as_nanos(), Ordering::AcqRel);
         if at.as_nanos() >= before {
             return;
         }

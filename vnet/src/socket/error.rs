@@ -8,7 +8,9 @@ use crate::transport::error::SocketError;
 
 /// A socket was to be made where no vnet is current; see [`Vnet::enter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no vnet is current on this thread: call `vnet.enter()` first, or use a `*_in` constructor")]
+#[error(
+    "no vnet is current on this thread: call `vnet.enter()` first, or use a `*_in` constructor"
+)]
 pub struct NoCurrentVnet;
 
 /// The typed cause of an error of this module, if it has one.

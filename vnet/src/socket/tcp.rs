@@ -19,9 +19,10 @@ use crate::instance::vnet::VnetCore;
 use crate::packet::pool::CHUNK;
 use crate::packet::{Cx, Payload};
 use crate::stack::Stack;
+use crate::transport::datagram::Interest;
 use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
-use crate::transport::tcp::{Consume, ConnId, Interest, ListenerId};
+use crate::transport::tcp::{ConnId, Consume, ListenerId};
 
 /// Writes up to this size are copied under the vnet's lock, into a buffer that collects small
 /// writes; larger ones are copied outside of it.
@@ -425,11 +426,7 @@ fn register_on_block<R>(
 }
 
 /// The room in the send buffer; none would block.
-fn writable(
-    stack: &mut Stack,
-    id: ConnId,
-    waker: Option<&Waker>,
-) -> Result<usize, SocketError> {
+fn writable(stack: &mut Stack, id: ConnId, waker: Option<&Waker>) -> Result<usize, SocketError> {
     let space = match stack.tcp.send_space(id) {
         Ok(0) => Err(SocketError::WouldBlock),
         result => result,
@@ -598,18 +595,13 @@ impl TcpListener {
     ///
     /// # Errors
     /// As [`TcpListener::accept`].
-    pub fn poll_accept(
-        &self,
-        task: &mut Context<'_>,
-    ) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    pub fn poll_accept(&self, task: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         let core = &self.0.core;
         let accepted = core.with(|s, cx| accept_or_register(s, cx, self.0.id, Some(task.waker())));
         match accepted.flat() {
             Err(SocketError::WouldBlock) => Poll::Pending,
             Err(e) => Poll::Ready(Err(e.into())),
-            Ok((conn, peer)) => {
-                Poll::Ready(Ok((TcpStream::new(Arc::clone(core), conn), peer)))
-            }
+            Ok((conn, peer)) => Poll::Ready(Ok((TcpStream::new(Arc::clone(core), conn), peer))),
         }
     }
 

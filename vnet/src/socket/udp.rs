@@ -17,9 +17,9 @@ use crate::instance::Vnet;
 use crate::instance::vnet::VnetCore;
 use crate::packet::Payload;
 use crate::stack::Stack;
+use crate::transport::datagram::{Interest, Recv};
 use crate::transport::error::SocketError;
-use crate::transport::udp::{Consume, UdpId};
-use crate::transport::wait::Interest;
+use crate::transport::udp::{Broadcast, UdpId};
 
 /// A UDP socket, as [`std::net::UdpSocket`].
 ///
@@ -52,7 +52,7 @@ struct Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let _ = self.core.with(|s, cx| s.udp.close(cx, self.id));
+        let _ = self.core.with(|s, cx| s.udp.close(cx.out, self.id));
     }
 }
 
@@ -145,7 +145,7 @@ impl UdpSocket {
     /// [`io::ErrorKind::WouldBlock`] when nonblocking or out of time,
     /// [`io::ErrorKind::ConnectionRefused`] when the peer of a connected socket refused.
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let (data, from) = self.receive(Consume::Take)?;
+        let (data, from) = self.receive(Recv::Consume)?;
         Ok((data.copy_to(0, buf), from))
     }
 
@@ -162,7 +162,7 @@ impl UdpSocket {
     /// # Errors
     /// As [`UdpSocket::recv_from`].
     pub fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let (data, from) = self.receive(Consume::Peek)?;
+        let (data, from) = self.receive(Recv::Peek)?;
         Ok((data.copy_to(0, buf), from))
     }
 
@@ -179,13 +179,13 @@ impl UdpSocket {
     /// # Errors
     /// As [`UdpSocket::recv_from`].
     pub fn recv_bytes(&self) -> io::Result<(Payload, SocketAddr)> {
-        self.receive(Consume::Take)
+        self.receive(Recv::Consume)
     }
 
-    fn receive(&self, consume: Consume) -> io::Result<(Payload, SocketAddr)> {
+    fn receive(&self, how: Recv) -> io::Result<(Payload, SocketAddr)> {
         let id = self.0.id;
-        until_ready(&self.0.core, self.0.mode.reading(), |s, cx, waker| {
-            receive_or_register(s, cx, id, consume, waker)
+        until_ready(&self.0.core, self.0.mode.reading(), |s, _, waker| {
+            receive_or_register(s, id, how, waker)
         })
     }
 
@@ -202,7 +202,7 @@ impl UdpSocket {
         let received = self
             .0
             .core
-            .with(|s, cx| receive_or_register(s, cx, id, Consume::Take, Some(task.waker())));
+            .with(|s, _| receive_or_register(s, id, Recv::Consume, Some(task.waker())));
         match received.flat() {
             Err(SocketError::WouldBlock) => Poll::Pending,
             Err(e) => Poll::Ready(Err(e.into())),
@@ -215,7 +215,8 @@ impl UdpSocket {
     /// # Errors
     /// The vnet is gone.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.ask(|s, id| s.udp.local_addr(id))
+        let addr = self.ask(|s, id| s.udp.local_addr(id))?;
+        Ok(addr.expect("a UDP socket of this layer is bound when it is made"))
     }
 
     /// The peer's address.
@@ -231,7 +232,7 @@ impl UdpSocket {
     /// # Errors
     /// The vnet is gone.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        let error = self.ask(|s, id| Ok(s.udp.take_error(id)))?;
+        let error = self.ask(|s, id| s.udp.take_error(id))?;
         Ok(error.map(io::Error::from))
     }
 
@@ -290,7 +291,11 @@ impl UdpSocket {
     /// # Errors
     /// The vnet is gone.
     pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()> {
-        self.ask(|s, id| s.udp.set_broadcast(id, broadcast))
+        let broadcast = match broadcast {
+            true => Broadcast::Allowed,
+            false => Broadcast::Forbidden,
+        };
+        self.ask(|s, id| s.udp.options_mut(id).map(|o| o.broadcast = broadcast))
     }
 
     /// Whether sending to broadcast addresses is allowed.
@@ -298,7 +303,7 @@ impl UdpSocket {
     /// # Errors
     /// The vnet is gone.
     pub fn broadcast(&self) -> io::Result<bool> {
-        self.ask(|s, id| s.udp.broadcast(id))
+        self.ask(|s, id| s.udp.options(id).map(|o| o.broadcast == Broadcast::Allowed))
     }
 
     /// Sets the time to live of its packets.
@@ -307,7 +312,7 @@ impl UdpSocket {
     /// [`io::ErrorKind::InvalidInput`] for more than 255, or zero; the vnet is gone.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         let ttl = ttl_in_range(ttl)?;
-        self.ask(|s, id| s.udp.set_ttl(id, ttl))
+        self.ask(|s, id| s.udp.options_mut(id).map(|o| o.ttl = ttl))
     }
 
     /// The time to live of its packets.
@@ -315,13 +320,11 @@ impl UdpSocket {
     /// # Errors
     /// The vnet is gone.
     pub fn ttl(&self) -> io::Result<u32> {
-        self.ask(|s, id| s.udp.ttl(id)).map(u32::from)
+        self.ask(|s, id| s.udp.options(id).map(|o| o.ttl))
+            .map(u32::from)
     }
 
-    fn ask<R>(
-        &self,
-        f: impl FnOnce(&mut Stack, UdpId) -> Result<R, SocketError>,
-    ) -> io::Result<R> {
+    fn ask<R>(&self, f: impl FnOnce(&mut Stack, UdpId) -> Result<R, SocketError>) -> io::Result<R> {
         Ok(self.0.core.with(|s, _| f(s, self.0.id)).flat()?)
     }
 }
@@ -335,14 +338,13 @@ fn addrs_once(addrs: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
 
 fn receive_or_register(
     stack: &mut Stack,
-    cx: &mut crate::packet::Cx,
     id: UdpId,
-    consume: Consume,
+    how: Recv,
     waker: Option<&Waker>,
 ) -> Result<(Payload, SocketAddr), SocketError> {
-    let result = stack.udp.recv(cx, id, consume);
+    let result = stack.udp.recv(id, how);
     if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
-        stack.udp.register(id, Interest::Read, waker);
+        stack.udp.register(id, Interest::Read, waker)?;
     }
     result
 }

@@ -104,11 +104,11 @@ impl Stack {
     /// Counts everything.
     pub fn census(&self) -> Census {
         let tcp = self.tcp.counts();
-        let udp = self.udp.counts();
-        let raw = self.raw.counts();
-        let echo = self.echo.counts();
+        let queued = self.udp.list().map(|u| u.queued).sum::<usize>()
+            + self.raw.list().map(|r| r.queued).sum::<usize>()
+            + self.echo.list().map(|e| e.queued).sum::<usize>();
         Census {
-            sockets: tcp.sockets + udp.sockets + raw.sockets + echo.sockets,
+            sockets: tcp.sockets + (self.udp.len() + self.raw.len() + self.echo.len()) as u64,
             connections: tcp.connections,
             interfaces: self.ifs.len() as u64,
             addresses: self.ip.addrs.len() as u64,
@@ -116,11 +116,9 @@ impl Stack {
             neighbours: self.neigh.len() as u64,
             packets: self.neigh.held().packets as u64
                 + self.ip.reassembly.fragments() as u64
-                + udp.datagrams
-                + raw.datagrams
-                + echo.datagrams,
+                + queued as u64,
             buffered_bytes: tcp.buffered_bytes,
-            deadlines: tcp.deadlines + self.neigh.deadlines() as u64,
+            deadlines: tcp.deadlines + self.neigh.deadlines(),
         }
     }
 

@@ -21,7 +21,8 @@ impl Stack {
 
     /// Does everything that is due.
     pub fn on_deadline(&mut self, cx: &mut Cx) {
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= cx.now);
+        let now = cx.now;
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if is_due(self.tcp.next_deadline()) {
             self.tcp.on_deadline(cx);
         }
@@ -35,10 +36,8 @@ impl Stack {
             }
         }
         if is_due(self.ip.reassembly.next_deadline()) {
-            while let Some(expired) = self.ip.reassembly.on_deadline(cx) {
-                if let Some(expired) = expired {
-                    tx::reassembly_expired(self, cx, expired);
-                }
+            for expired in self.ip.reassembly.on_deadline(cx) {
+                tx::reassembly_expired(self, cx, expired);
             }
         }
     }

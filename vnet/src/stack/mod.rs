@@ -22,7 +22,7 @@ pub use census::Census;
 
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
-use crate::icmp::IcmpState;
+use crate::icmp::Icmp;
 use crate::ip::addr::AddrError;
 use crate::ip::fib::{NextHop, Origin, Route};
 use crate::ip::state::Ipv4State;
@@ -43,7 +43,7 @@ pub struct Stack {
     /// Neighbours.
     pub neigh: NeighCache,
     /// ICMP's rate limit.
-    pub icmp: IcmpState,
+    pub icmp: Icmp,
     /// UDP sockets.
     pub udp: Udp,
     /// Raw sockets.
@@ -77,7 +77,7 @@ impl Stack {
             raw: Raw::new(RawConfig::default(), stream(StreamLabel::Raw)),
             echo: Echo::new(EchoConfig::default(), stream(StreamLabel::Echo)),
             tcp: Tcp::new(TcpConfig::default(), stream(StreamLabel::Tcp)),
-            icmp: IcmpState::default(),
+            icmp: Icmp::default(),
             ip: Ipv4State::new(rng),
             announcements: Vec::new(),
         }
@@ -91,7 +91,7 @@ impl Stack {
     pub fn add_address(&mut self, ifid: IfId, net: Ipv4Net) -> Result<(), NetifError> {
         let addr = net.addr();
         self.ip.addrs.add(ifid, net).map_err(|e| match e {
-            AddrError::Exists => NetifError::AddressInUse(addr),
+            AddrError::Exists(_) => NetifError::AddressInUse(addr),
             _ => NetifError::BadAddress(net),
         })?;
         // A prefix that another interface has as well stays with that one, as BSD does it.
@@ -116,14 +116,14 @@ impl Stack {
             .addrs
             .remove(ifid, addr)
             .map_err(|_| NetifError::NoSuchAddress(addr))?;
-        let _ = self.ip.fib.remove(Ipv4Net::from(addr), 0);
+        let _ = self.ip.fib.remove(Ipv4Net::from(addr), None);
         let still_there = self
             .ip
             .addrs
             .on_interface(ifid)
             .any(|other| other.net.trunc() == removed.net.trunc());
         if !still_there {
-            let _ = self.ip.fib.remove(removed.net.trunc(), 0);
+            let _ = self.ip.fib.remove(removed.net.trunc(), None);
         }
         Ok(())
     }
@@ -136,17 +136,11 @@ impl Stack {
 
     /// Removes everything that refers to an interface.
     pub(crate) fn forget_interface(&mut self, cx: &mut Cx, ifid: IfId) {
-        let addrs: Vec<Ipv4Addr> = self
-            .ip
-            .addrs
-            .on_interface(ifid)
-            .map(|a| a.addr())
-            .collect();
+        let addrs: Vec<Ipv4Addr> = self.ip.addrs.on_interface(ifid).map(|a| a.addr()).collect();
         for addr in addrs {
-            let _ = self.ip.fib.remove(Ipv4Net::from(addr), 0);
+            let _ = self.ip.fib.remove(Ipv4Net::from(addr), None);
         }
-        self.ip.addrs.remove_interface(ifid);
-        self.ip.fib.remove_interface(ifid);
+        self.ip.remove_interface(ifid);
         self.neigh.remove_interface(cx.stats, ifid);
         self.announcements.retain(|(id, _)| *id != ifid);
     }

@@ -27,12 +27,15 @@ use crate::packet::header::icmp4::{IcmpKind, UnreachableCode};
 use crate::packet::header::tcp as tcp_header;
 use crate::packet::header::udp::UDP_LEN;
 use crate::packet::header::{
-    ArpPacket, EtherHeader, EtherType, IpProto, Ipv4Header, TcpHeader, UdpHeader,
+    ArpPacket, EtherHeader, EtherType, Icmp4, IpProto, Ipv4Header, TcpHeader, UdpHeader,
 };
-use crate::packet::{Csum, Cx, MacAddr, Packet, Payload, checksum};
-use crate::transport::tcp::{self, SegmentIn};
+use crate::packet::{Csum, Cx, MacAddr, Packet, checksum};
+use crate::transport::datagram::Verdict as SocketVerdict;
+use crate::transport::echo::EchoEvent;
+use crate::transport::error::SocketError;
+use crate::transport::raw::RawMeta;
+use crate::transport::tcp::{SegmentIn, Verdict as TcpVerdict};
 use crate::transport::udp::Addressing;
-use crate::transport::{echo, raw, udp};
 
 /// Takes in what came out of the inbox.
 pub fn input(s: &mut Stack, cx: &mut Cx, item: Item) {
@@ -61,14 +64,7 @@ fn frame(s: &mut Stack, cx: &mut Cx, packet: Packet) {
     ether(s, cx, ifid, mac, medium, packet);
 }
 
-fn ether(
-    s: &mut Stack,
-    cx: &mut Cx,
-    ifid: IfId,
-    mac: MacAddr,
-    medium: Medium,
-    mut packet: Packet,
-) {
+fn ether(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, medium: Medium, mut packet: Packet) {
     let Some(header) = packet
         .pull_up(ETHER_LEN)
         .and_then(|bytes| EtherHeader::parse(bytes).ok())
@@ -167,15 +163,16 @@ fn local(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, packet: Pa
 
 /// Shows a packet to the raw sockets of its protocol; true when one took it.
 fn raw_copy(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, packet: &Packet) -> bool {
-    let meta = raw::RawMeta {
+    let meta = RawMeta {
         src: header.src.into(),
         dst: header.dst.into(),
         proto: header.proto.0,
         ttl: header.ttl,
         tos: header.tos,
+        ident: header.ident,
     };
     let copy = packet.clone().into_payload();
-    matches!(s.raw.input(cx, &meta, &copy), raw::Verdict::Delivered)
+    s.raw.input(cx, &meta, &copy) == SocketVerdict::Delivered
 }
 
 fn icmp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, packet: Packet) {
@@ -189,16 +186,16 @@ fn icmp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, packet: Pac
             seq,
             payload,
         } => {
-            let reply = echo::Reply {
+            let reply = EchoEvent::Reply {
                 from: header.src.into(),
-                ident,
                 seq,
                 len: payload.len(),
                 ttl: header.ttl,
             };
-            match s.echo.on_reply(cx, &reply) {
-                true => cx.stats.delivered += 1,
-                false => cx.stats.drop_rx(DropReason::IcmpIgnored),
+            match s.echo.input(cx, ident, reply) {
+                SocketVerdict::Delivered => cx.stats.delivered += 1,
+                SocketVerdict::NoSocket => cx.stats.drop_rx(DropReason::IcmpIgnored),
+                SocketVerdict::Drop(reason) => cx.stats.drop_rx(reason),
             }
         }
         icmp::Verdict::Error { kind, quoted } => {
@@ -207,7 +204,6 @@ fn icmp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, packet: Pac
                 false => cx.stats.drop_rx(DropReason::IcmpIgnored),
             }
         }
-        icmp::Verdict::Ignored => cx.stats.drop_rx(DropReason::IcmpIgnored),
         icmp::Verdict::Drop(reason) => cx.stats.drop_rx(reason),
     }
 }
@@ -220,8 +216,64 @@ pub(super) fn icmp_error(
     kind: IcmpKind,
     quoted: &icmp::Quoted,
 ) -> bool {
-    let _ = (s, cx, from, kind, quoted);
-    false
+    let (src_port, dst_port) = quoted.ports();
+    let local = SocketAddr::new(quoted.src.into(), src_port);
+    let remote = SocketAddr::new(quoted.dst.into(), dst_port);
+    match quoted.proto {
+        IpProto::TCP => s
+            .tcp
+            .on_icmp_error(cx, local, remote, quoted.tcp_seq(), kind),
+        IpProto::UDP => match datagram_error(kind) {
+            Some(error) => s.udp.on_icmp_error(cx.out, local, remote, error) > 0,
+            None => false,
+        },
+        IpProto::ICMP => echo_error(s, cx, from, kind, quoted),
+        _ => false,
+    }
+}
+
+/// What an ICMP error means to a connected UDP socket (RFC 1122, section 4.1.3.3).
+fn datagram_error(kind: IcmpKind) -> Option<SocketError> {
+    match kind {
+        IcmpKind::Unreachable { code } => Some(match code {
+            UnreachableCode::PORT => SocketError::ConnectionRefused,
+            UnreachableCode::PROTOCOL => SocketError::ProtocolUnreachable,
+            UnreachableCode::NET => SocketError::NetworkUnreachable,
+            _ => SocketError::HostUnreachable,
+        }),
+        IcmpKind::FragmentationNeeded { .. } => Some(SocketError::MessageTooLong),
+        IcmpKind::TimeExceeded { .. }
+        | IcmpKind::ParameterProblem { .. }
+        | IcmpKind::Redirect { .. } => None,
+    }
+}
+
+/// Tells the echo socket whose request is quoted.
+fn echo_error(
+    s: &mut Stack,
+    cx: &mut Cx,
+    from: IpAddr,
+    kind: IcmpKind,
+    quoted: &icmp::Quoted,
+) -> bool {
+    let Some(Icmp4::EchoRequest { ident, seq }) = quoted.icmp() else {
+        return false;
+    };
+    let event = match kind {
+        IcmpKind::TimeExceeded { .. } => EchoEvent::TimeExceeded { from, seq },
+        IcmpKind::Unreachable { code } => EchoEvent::Unreachable {
+            from,
+            seq,
+            code: code.0,
+        },
+        IcmpKind::FragmentationNeeded { .. } => EchoEvent::Unreachable {
+            from,
+            seq,
+            code: UnreachableCode::FRAGMENTATION_NEEDED.0,
+        },
+        IcmpKind::ParameterProblem { .. } | IcmpKind::Redirect { .. } => return false,
+    };
+    s.echo.input(cx, ident, event) == SocketVerdict::Delivered
 }
 
 fn udp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: Packet) {
@@ -231,7 +283,7 @@ fn udp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: 
     let available = packet.len();
     let Some(udp) = packet
         .pull_up(UDP_LEN)
-        .and_then(|bytes| UdpHeader::parse(bytes).ok())
+        .and_then(|bytes| UdpHeader::parse(bytes.first_chunk()?).ok())
         .filter(|udp| (UDP_LEN..=available).contains(&usize::from(udp.len)))
     else {
         return cx.stats.drop_rx(DropReason::Malformed);
@@ -249,9 +301,9 @@ fn udp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: 
         .udp
         .input(cx, src, dst, addressing, datagram.into_payload())
     {
-        udp::Verdict::Delivered => cx.stats.delivered += 1,
-        udp::Verdict::Drop(reason) => cx.stats.drop_rx(reason),
-        udp::Verdict::NoSocket => {
+        SocketVerdict::Delivered => cx.stats.delivered += 1,
+        SocketVerdict::Drop(reason) => cx.stats.drop_rx(reason),
+        SocketVerdict::NoSocket => {
             let code = UnreachableCode::PORT;
             refuse_local(s, cx, code, DropReason::NoSocket, header, cast, packet);
         }
@@ -267,7 +319,7 @@ fn tcp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: 
         return cx.stats.drop_rx(DropReason::BadChecksum);
     }
     let parsed = packet
-        .pull_up(tcp_header::MIN_LEN)
+        .pull_up(tcp_header::TCP_LEN)
         .and_then(|fixed| tcp_header::header_len(fixed).ok())
         .and_then(|len| packet.pull_up(len))
         .and_then(|bytes| TcpHeader::parse(bytes).ok());
@@ -284,8 +336,8 @@ fn tcp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: 
         gso_segment,
     };
     match s.tcp.input(cx, segment) {
-        tcp::Verdict::Delivered => cx.stats.delivered += 1,
-        tcp::Verdict::Drop(reason) => cx.stats.drop_rx(reason),
+        TcpVerdict::Delivered => cx.stats.delivered += 1,
+        TcpVerdict::Drop(reason) => cx.stats.drop_rx(reason),
     }
 }
 
@@ -308,7 +360,7 @@ fn refuse_local(
     cx.stats.drop_rx(reason);
     if cast == Cast::Unicast {
         let packet = crate::ip::output::restore(header, packet);
-        tx::icmp_error(s, cx, IcmpKind::Unreachable { code }, &packet);
+        tx::icmp_error(s, cx, IcmpKind::Unreachable { code }, packet);
     }
 }
 
@@ -325,9 +377,9 @@ fn forward(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, packet: Packet) {
             redirect,
         } => {
             if let Some(gateway) = redirect {
-                tx::icmp_error(s, cx, IcmpKind::Redirect { gateway }, &packet);
+                tx::icmp_error(s, cx, IcmpKind::Redirect { gateway }, packet.clone());
             }
-            tx::fitted(s, cx, &header, packet, route);
+            let _ = tx::fitted(s, cx, &header, packet, route);
         }
         forward::Verdict::Refuse {
             kind,
@@ -335,9 +387,4 @@ fn forward(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, packet: Packet) {
             packet,
         } => tx::refuse(s, cx, kind, reason, packet),
     }
-}
-
-/// Payload of a packet that is kept for a socket.
-pub(super) fn _payload(packet: Packet) -> Payload {
-    packet.into_payload()
 }

@@ -4,10 +4,15 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{Stack, tx};
+use crate::icmp;
+use crate::ip::output::Outgoing;
 use crate::ip::state::Forwarding;
-use crate::packet::{Cx, Payload};
+use crate::packet::header::{Icmp4, IpProto};
+use crate::packet::{Csum, Cx, Packet, Payload};
+use crate::transport::echo::EchoId;
 use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
+use crate::transport::raw::RawId;
 use crate::transport::tcp::{ConnId, ListenerId, Path};
 use crate::transport::udp::UdpId;
 
@@ -109,6 +114,60 @@ impl Stack {
     ) -> Result<(), SocketError> {
         let out = self.udp.send(cx, id, to, payload)?;
         tx::datagram(self, cx, out)
+    }
+
+    /// Sends an echo request.
+    ///
+    /// # Errors
+    /// What the socket says, and no route.
+    pub fn echo_send(
+        &mut self,
+        cx: &mut Cx,
+        id: EchoId,
+        dst: Ipv4Addr,
+        seq: u16,
+        payload: Payload,
+    ) -> Result<(), SocketError> {
+        let out = self.echo.send(id, dst.into(), seq, payload)?;
+        let header = Icmp4::EchoRequest {
+            ident: out.ident,
+            seq: out.seq,
+        };
+        let to = Outgoing {
+            ttl: Some(out.ttl),
+            tos: out.tos,
+            ..Outgoing::new(self.source(out.src, dst)?, dst, IpProto::ICMP)
+        };
+        tx::routed(self, cx, &to, icmp::message(header, out.payload))
+    }
+
+    /// Sends a packet of a raw socket.
+    ///
+    /// # Errors
+    /// What the socket says, and no route.
+    pub fn raw_send(
+        &mut self,
+        cx: &mut Cx,
+        id: RawId,
+        dst: Ipv4Addr,
+        payload: Payload,
+    ) -> Result<(), SocketError> {
+        let out = self.raw.send(id, Some(dst.into()), payload)?;
+        let to = Outgoing {
+            ttl: Some(out.ttl),
+            tos: out.tos,
+            ..Outgoing::new(self.source(out.src, dst)?, dst, IpProto(out.proto))
+        };
+        let mut packet = Packet::outgoing(out.payload);
+        packet.meta.csum = Csum::Verified;
+        tx::routed(self, cx, &to, packet)
+    }
+
+    fn source(&mut self, bound: Option<IpAddr>, dst: Ipv4Addr) -> Result<Ipv4Addr, SocketError> {
+        match bound {
+            Some(IpAddr::V4(src)) => Ok(src),
+            _ => tx::source_for(self, dst),
+        }
     }
 
     /// An address to bind to: one of ours, or unspecified.

@@ -11,24 +11,25 @@
 //! Whose account a drop goes to is told by `meta.rcvif`: a packet that came in on an interface is
 //! a received one until it has left again.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::Stack;
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::icmp;
-use crate::ip::fib::RouteHit;
+use crate::icmp::error::About;
+use crate::ip::addr::Cast;
+use crate::ip::fib::{NextHop, Origin, RouteHit};
 use crate::ip::output::{self, Fit, Fragmentation, Outgoing};
 use crate::ip::reassembly::Expired;
 use crate::neigh;
 use crate::netif::IfKind;
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ether::ETHER_LEN;
-use crate::packet::header::icmp4::IcmpKind;
+use crate::packet::header::icmp4::{IcmpKind, TimeExceededCode, UnreachableCode};
+use crate::packet::header::ipv4;
 use crate::packet::header::udp::UDP_LEN;
-use crate::packet::header::{
-    ArpPacket, EtherHeader, EtherType, IpProto, Ipv4Header, UdpHeader,
-};
+use crate::packet::header::{ArpPacket, EtherHeader, EtherType, IpProto, Ipv4Header, UdpHeader};
 use crate::packet::{Csum, Cx, Gso, GsoKind, MacAddr, Packet, Payload};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::SegmentOut;
@@ -96,7 +97,8 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
         dst_port: out.dst.port(),
         len: u16::try_from(len).map_err(|_| SocketError::MessageTooLong)?,
     };
-    header.emit(packet.prepend(UDP_LEN));
+    let room = packet.prepend(UDP_LEN).first_chunk_mut();
+    header.emit(room.expect("as many bytes as were asked for"));
     packet.meta.csum = Csum::Partial {
         start: IPV4_LEN,
         offset: UDP_CSUM,
@@ -111,18 +113,17 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
 
 /// The address of ours to send from to `dst`.
 pub(super) fn source_for(s: &mut Stack, dst: Ipv4Addr) -> Result<Ipv4Addr, SocketError> {
-    let route = s.ip.fib.lookup(dst).ok_or(SocketError::NetworkUnreachable)?;
+    let route =
+        s.ip.fib
+            .lookup(dst)
+            .ok_or(SocketError::NetworkUnreachable)?;
     let src = s.ip.addrs.source_for(dst, route.ifid, route.hop(dst));
     src.ok_or(SocketError::AddrNotAvailable)
 }
 
 /// Sends an ICMP message.
-pub(super) fn icmp(s: &mut Stack, cx: &mut Cx, message: icmp::Outgoing) {
-    let to = Outgoing {
-        tos: message.tos,
-        ..Outgoing::new(message.src, message.dst, IpProto::ICMP)
-    };
-    let _ = routed(s, cx, &to, message.packet);
+pub(super) fn icmp(s: &mut Stack, cx: &mut Cx, message: icmp::Message) {
+    let _ = routed(s, cx, &message.to, message.packet);
 }
 
 /// Finds the way for a packet of ours and sends it. A failure is counted here and reported.
@@ -152,7 +153,11 @@ fn route(s: &mut Stack, dst: Ipv4Addr) -> Option<RouteHit> {
         .ifs
         .iter()
         .find(|i| i.kind != IfKind::Loopback && i.is_running())?;
-    Some(RouteHit::direct(netif.id))
+    Some(RouteHit {
+        ifid: netif.id,
+        next_hop: NextHop::Direct,
+        origin: Origin::Connected,
+    })
 }
 
 /// Sees to it that a packet fits the interface it leaves by.
@@ -205,7 +210,7 @@ fn hop(s: &mut Stack, cx: &mut Cx, dst: Ipv4Addr, packet: Packet, route: RouteHi
         neigh::Verdict::Resolved(mac, packet) => ether(s, cx, ifid, mac, EtherType::IPV4, packet),
         neigh::Verdict::Held => {}
         neigh::Verdict::Drop(reason, packet) => {
-            let code = crate::packet::header::icmp4::UnreachableCode::HOST;
+            let code = UnreachableCode::HOST;
             refuse(s, cx, IcmpKind::Unreachable { code }, reason, packet);
         }
     }
@@ -242,32 +247,45 @@ pub(super) fn refuse(
     cx: &mut Cx,
     kind: IcmpKind,
     reason: DropReason,
-    packet: Packet,
+    mut packet: Packet,
 ) {
     drop_outgoing(cx, &packet, reason);
     if packet.meta.rcvif.is_some() {
-        icmp_error(s, cx, kind, &packet);
-    } else if let Some(quoted) = icmp::Quoted::of(&packet) {
+        icmp_error(s, cx, kind, packet);
+    } else if let Some(quoted) = icmp::Quoted::of(&mut packet) {
         let from = IpAddr::V4(quoted.src);
         super::rx::icmp_error(s, cx, from, kind, &quoted);
     }
 }
 
 /// Sends an ICMP error about a packet at its IP header, if one may be sent.
-pub(super) fn icmp_error(s: &mut Stack, cx: &mut Cx, kind: IcmpKind, packet: &Packet) {
-    let route = icmp::Quoted::of(packet).and_then(|q| s.ip.fib.lookup(q.src).map(|r| (q.src, r)));
-    let Some((to, route)) = route else { return };
-    let Some(from) = s.ip.addrs.source_for(to, route.ifid, route.hop(to)) else {
-        return;
+pub(super) fn icmp_error(s: &mut Stack, cx: &mut Cx, kind: IcmpKind, mut packet: Packet) {
+    let header = packet
+        .pull_up(usize::from(IPV4_LEN))
+        .and_then(|start| ipv4::header_len(start).ok())
+        .and_then(|len| packet.pull_up(len))
+        .and_then(|bytes| Ipv4Header::parse_trusted(bytes).ok());
+    let Some(header) = header else { return };
+    let about = About {
+        header,
+        link_cast: Cast::Unicast,
+        packet,
     };
-    if let Some(message) = icmp::error(cx, &mut s.icmp, &s.ip.addrs, from, kind, packet) {
+    if let Some(mut message) = s.icmp.error(cx, &s.ip.addrs, about, kind) {
+        // RFC 1812, section 4.3.2.4: a router speaks from the interface it answers through.
+        if !s.ip.addrs.contains(message.to.src)
+            && let Ok(src) = source_for(s, message.to.dst)
+        {
+            message.to.src = src;
+        }
         icmp(s, cx, message);
     }
 }
 
 /// Tells the sender of a datagram that not all of it came.
 pub(super) fn reassembly_expired(s: &mut Stack, cx: &mut Cx, expired: Expired) {
-    let _ = (s, cx, expired);
+    let code = TimeExceededCode::REASSEMBLY;
+    icmp_error(s, cx, IcmpKind::TimeExceeded { code }, expired.packet);
 }
 
 fn drop_outgoing(cx: &mut Cx, packet: &Packet, reason: DropReason) {
@@ -306,6 +324,3 @@ fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: Ipv4Addr) {
     let announcement = neigh::arp::announce(addr, netif.mac);
     arp(s, cx, ifid, MacAddr::BROADCAST, &announcement);
 }
-
-/// Used by the socket layer's raw sends; see [`routed`].
-pub(super) fn _unused(_: SocketAddr) {}

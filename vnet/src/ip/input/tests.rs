@@ -174,7 +174,7 @@ fn fragments_for_us_are_joined_and_others_forwarded() {
     for (dst, forwarded) in [("10.0.0.1", 0), ("192.0.2.1", 3)] {
         let mut bench = Bench::router();
         let packet = received(&header("10.0.0.9", dst, data.len()), &data);
-        let fragments = Fragments::new(packet, 60).expect("it is wide enough");
+        let fragments = Fragments::new(&packet, 60).expect("it is wide enough");
         let (mut held, mut passed) = (0, 0);
         for fragment in fragments {
             match bench.take(Packet::incoming(fragment.to_vec())) {

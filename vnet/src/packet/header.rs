@@ -15,7 +15,7 @@ pub mod udp;
 pub use ether::{EtherHeader, EtherType};
 // pub use icmp4::Icmp4;
 // pub use ipv4::{IpProto, Ipv4Header};
-// pub use tcp::{TcpFlags, TcpHeader, TcpOptions};
+pub use tcp::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
 // pub use udp::UdpHeader;
 
 /// A header that cannot be what it claims. The packet is dropped as

@@ -47,12 +47,13 @@ type Network = DiGraph<Option<usize>, Step>;
 /// Adds the routes that `plan` does not have yet.
 pub(super) fn add_shortest_paths(plan: &mut Plan) {
     let mut network = network(plan);
+    let written: Vec<usize> = plan.vnets.iter().map(|v| v.routes.len()).collect();
     let lone: Vec<Option<Ipv4Addr>> = (0..plan.vnets.len())
         .map(|n| only_gateway(plan, n))
         .collect();
     for (number, gateway) in lone.iter().enumerate() {
         if let Some(gateway) = gateway {
-            add(plan, number, Ipv4Net::default(), *gateway);
+            add(plan, number, Ipv4Net::default(), *gateway, written[number]);
         }
     }
     for (prefix, attached) in prefixes(plan) {
@@ -74,7 +75,7 @@ pub(super) fn add_shortest_paths(plan: &mut Plan) {
         let hops = next_hops(&network, goal, open);
         for (number, gateway) in hops {
             if lone[number].is_none() {
-                add(plan, number, prefix, gateway);
+                add(plan, number, prefix, gateway, written[number]);
             }
         }
         // It is the newest, so the others keep their numbers.
@@ -169,9 +170,13 @@ fn only_gateway(plan: &Plan, number: usize) -> Option<Ipv4Addr> {
     gateway(plan, near, far)
 }
 
-fn add(plan: &mut Plan, vnet: usize, destination: Ipv4Net, gateway: Ipv4Addr) {
+/// Adds a route unless one of the first `written`, which the file gives, is to the same prefix.
+fn add(plan: &mut Plan, vnet: usize, destination: Ipv4Net, gateway: Ipv4Addr, written: usize) {
     let routes = &mut plan.vnets[vnet].routes;
-    if !routes.iter().any(|r| r.destination == destination) {
+    if !routes[..written]
+        .iter()
+        .any(|r| r.destination == destination)
+    {
         routes.push(PlannedRoute {
             destination,
             via: Via::Gateway(gateway),

@@ -9,9 +9,6 @@ use vnet::time::Duration;
 
 use super::Limit;
 
-/// How often a listener is looked at: `accept` itself has no timeout.
-const ACCEPT_INTERVAL: Duration = Duration::from_millis(1);
-
 /// A stream that gives up when the job's time is over.
 pub(super) struct TimedStream {
     stream: TcpStream,
@@ -31,22 +28,12 @@ impl TimedStream {
 
     /// Takes the first connection that comes.
     pub(super) fn accept(listener: &TcpListener, limit: &Limit) -> io::Result<TimedStream> {
-        listener.set_nonblocking(true)?;
-        loop {
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    stream.set_nonblocking(false)?;
-                    return Ok(TimedStream {
-                        stream,
-                        limit: limit.clone(),
-                    });
-                }
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    limit.system.sleep(limit.left(ACCEPT_INTERVAL)?)?;
-                }
-                Err(e) => return Err(e),
-            }
-        }
+        listener.set_accept_timeout(Some(limit.left(Duration::MAX)?))?;
+        let (stream, _) = listener.accept().map_err(|e| in_words(e, limit))?;
+        Ok(TimedStream {
+            stream,
+            limit: limit.clone(),
+        })
     }
 
     /// Tells the other side that nothing more comes.

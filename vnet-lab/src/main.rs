@@ -16,9 +16,8 @@ use tracing_subscriber::EnvFilter;
 use vnet_lab::run::{Driver, Event, Options, Watcher};
 use vnet_lab::{Plan, TRIANGLE, Topology};
 
-/// Many TCP/IP stacks in one process.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version, about = "Many TCP/IP stacks in one process.")]
 struct Command {
     #[command(subcommand)]
     what: What,
@@ -57,6 +56,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let result = match Command::parse().what {
         What::Run(args) => run(args),

@@ -89,6 +89,7 @@ pub mod stack;
 pub mod transport;
 
 pub use base::stats::{DropReason, Stats};
+pub use instance::inspect::{NeighbourInfo, SocketInfo, SocketKind};
 pub use instance::interfaces::IfInfo;
 pub use instance::registry::RegisterError;
 pub use instance::routes::RouteInfo;
@@ -98,7 +99,7 @@ pub use instance::{
     Vnet,
 };
 pub use ip::state::Forwarding;
-pub use link::{LinkConfig, LinkConfigError};
+pub use link::{LinkConfig, LinkConfigError, LinkStats};
 pub use netif::table::Offload;
 pub use netif::{AdminState, Direction, FrameTap, IfCounters, IfKind, NetifError};
 pub use packet::cx::Carrier;

@@ -8,7 +8,7 @@ use crate::packet::header::{TcpFlags, TcpHeader};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::SegmentIn;
 use crate::transport::tcp::congestion::Controller;
-use crate::transport::tcp::options::{Timestamps, agree};
+use crate::transport::tcp::options::{Timestamps, agree, path_mss};
 use crate::transport::tcp::recovery::SackUse;
 use crate::transport::tcp::recv_queue::Ahead;
 use crate::transport::tcp::seq::SeqNum;
@@ -427,7 +427,7 @@ impl Connection {
         // once when (part of) a gap was filled.
         let piece = gso.map_or(len, u32::from);
         if piece >= rcv.mss {
-            rcv.mss = piece.min(u32::from(u16::MAX));
+            rcv.mss = piece.min(u32::from(path_mss(self.path, self.family)));
         }
         rcv.unacked += len;
         if had_gap || rcv.unacked >= 2 * rcv.mss {

@@ -211,7 +211,7 @@ impl Connection {
                 nxt += 1;
             }
         }
-        if plan.len % plan.piece != 0 {
+        if !plan.len.is_multiple_of(plan.piece) {
             self.snd.small_end = nxt;
         }
         self.snd.nxt = nxt;

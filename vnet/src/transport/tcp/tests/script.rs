@@ -131,6 +131,21 @@ fn gaps_are_acknowledged_at_once_with_sack_and_so_is_their_end() {
 }
 
 #[test]
+fn without_sack_each_segment_ahead_of_a_gap_has_a_plain_acknowledgement() {
+    let config = TcpConfig {
+        sack: Feature::Off,
+        ..TcpConfig::default()
+    };
+    let mut t = Hand::with(config);
+    for offset in [100, 300, 300, 150] {
+        let h = t.give(offset, NONE, &[1; 100]);
+        assert_eq!(h.len(), 1);
+        assert_eq!(t.acked(&h[0]), 0);
+        assert!(h[0].options.sack.is_empty());
+    }
+}
+
+#[test]
 fn a_fin_ahead_of_a_gap_waits_for_it() {
     let mut t = Hand::new();
     assert_eq!(t.give(10, TcpFlags::FIN, b"world").len(), 1);

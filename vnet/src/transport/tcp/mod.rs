@@ -31,7 +31,7 @@ mod recv_queue;
 mod rtt;
 mod scoreboard;
 mod send_queue;
-pub mod seq;
+mod seq;
 mod socket;
 mod state;
 mod stats;

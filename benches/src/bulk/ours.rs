@@ -1,0 +1,99 @@
+//! Our side: two vnets joined by an epair, driven by hand, so that all work happens on the one
+//! thread; the sockets are the non-blocking std-like ones.
+
+use std::io::{ErrorKind, Read, Write};
+use std::thread;
+
+use vnet::net::{TcpListener, TcpStream};
+use vnet::time::{Duration, Instant};
+use vnet::{OwnedVnet, System};
+
+use super::{Pair, Path};
+use crate::compare::SideError;
+use crate::rr::{SERVER, joined_by_epair};
+
+const PORT: u16 = 5001;
+/// How far the pretended clock moves in a round.
+const ROUND: Duration = Duration::from_micros(10);
+/// Rounds in which a handshake must be done.
+const HANDSHAKE_ROUNDS: u32 = 100_000;
+
+/// Both ends of a connection.
+pub(super) struct Vnets {
+    system: System,
+    now: Instant,
+    sender: TcpStream,
+    receiver: TcpStream,
+    _vnets: [OwnedVnet; 2],
+}
+
+impl Vnets {
+    pub(super) fn connect(ip_mtu: u16, path: Path) -> Result<Vnets, SideError> {
+        let system = System::manual(1);
+        let vnets = joined_by_epair(&system)?;
+        for vnet in &vnets {
+            vnet.set_ip_mtu("eth0", ip_mtu)
+                .map_err(|e| SideError::new(e.to_string()))?;
+            if path == Path::Cut {
+                // vnet.set_gso("eth0", Gso::Off)
+            }
+        }
+        let listener = TcpListener::bind_in(&vnets[1], (SERVER, PORT))?;
+        listener.set_nonblocking(true)?;
+        let client = (*vnets[0]).clone();
+        let connecting = thread::spawn(move || TcpStream::connect_in(&client, (SERVER, PORT)));
+        let mut now = Instant::ZERO;
+        let mut accepted = None;
+        for _ in 0..HANDSHAKE_ROUNDS {
+            now += ROUND;
+            system.poll(now);
+            match listener.accept() {
+                Ok((stream, _)) => accepted = Some(stream),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => thread::yield_now(),
+                Err(e) => return Err(e.into()),
+            }
+            if accepted.is_some() && connecting.is_finished() {
+                break;
+            }
+        }
+        let receiver = accepted.ok_or_else(|| SideError::new("nobody connected"))?;
+        let sender = connecting
+            .join()
+            .map_err(|_| SideError::new("connecting panicked"))??;
+        for stream in [&sender, &receiver] {
+            stream.set_nonblocking(true)?;
+            stream.set_nodelay(true)?;
+        }
+        Ok(Vnets {
+            system,
+            now,
+            sender,
+            receiver,
+            _vnets: vnets,
+        })
+    }
+}
+
+impl Pair for Vnets {
+    fn write(&mut self, data: &[u8]) -> Result<usize, SideError> {
+        match self.sender.write(data) {
+            Ok(n) => Ok(n),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(0),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn work(&mut self) {
+        self.now += ROUND;
+        self.system.poll(self.now);
+    }
+
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, SideError> {
+        match self.receiver.read(buf) {
+            Ok(0) => Err(SideError::new("the connection was closed")),
+            Ok(n) => Ok(n),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => Ok(0),
+            Err(e) => Err(e.into()),
+        }
+    }
+}

@@ -2,8 +2,8 @@
 //!
 //! One thread plays both ends: it writes from a buffer of its own at one end, lets both stacks
 //! work, and reads into another buffer at the other end, so each byte is copied in and copied
-//! out on either side of the comparison. Both sides have 1 MiB socket buffers, Nagle off and
-//! no checksums to compute.
+//! out on either side of the comparison. Both sides have 1 MiB socket buffers and no checksums to
+//! compute; Nagle is on where that is faster.
 //!
 //! The first bytes of a connection carry a pattern that is checked at the far end before
 //! anything is measured; afterwards bytes are counted.
@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use crate::case::Options;
 use crate::compare::{Contest, Side, SideError, Unit};
+use smol::Offload;
 
 /// Socket buffers, each direction, both stacks.
 const SOCKET_BUFFER: usize = 1 << 20;
 /// What the application hands over and takes at a time.
-const APPLICATION_BUFFER: usize = 64 * 1024;
+const APPLICATION_BUFFER: usize = 128 * 1024;
 /// Bytes whose content is checked before measuring.
 const CHECKED: usize = 8 << 20;
 /// Rounds without a byte moved after which a connection counts as stuck.
@@ -32,7 +33,7 @@ const CLOCK_EVERY: u64 = 32 << 20;
 /// # Errors
 /// When a side does not connect or garbles the pattern.
 pub fn mtu_64k(options: &Options) -> Result<Contest, SideError> {
-    contest(options, 65_535, Path::Whole)
+    contest(options, 65_535, Path::Whole, Offload::None)
 }
 
 /// IP MTU 1500 at both ends. Our segments stay whole inside the process, as on a host with
@@ -41,7 +42,7 @@ pub fn mtu_64k(options: &Options) -> Result<Contest, SideError> {
 /// # Errors
 /// When a side does not connect or garbles the pattern.
 pub fn mtu_1500(options: &Options) -> Result<Contest, SideError> {
-    contest(options, 1500, Path::Whole)
+    contest(options, 1500, Path::Whole, Offload::None)
 }
 
 /// IP MTU 1500 at both ends, and packets of 1500 bytes travel on both sides.
@@ -49,7 +50,16 @@ pub fn mtu_1500(options: &Options) -> Result<Contest, SideError> {
 /// # Errors
 /// When a side does not connect or garbles the pattern.
 pub fn mtu_1500_cut(options: &Options) -> Result<Contest, SideError> {
-    contest(options, 1500, Path::Cut)
+    contest(options, 1500, Path::Cut, Offload::None)
+}
+
+/// IP MTU 1500 at both ends, and segments stay whole on both sides: smoltcp's device claims to
+/// offload their segmentation.
+///
+/// # Errors
+/// When a side does not connect or garbles the pattern.
+pub fn mtu_1500_tso(options: &Options) -> Result<Contest, SideError> {
+    contest(options, 1500, Path::Whole, Offload::Segmentation)
 }
 
 /// What the path between our two vnets does with large segments.
@@ -71,12 +81,24 @@ trait Pair {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, SideError>;
 }
 
-fn contest(options: &Options, ip_mtu: u16, path: Path) -> Result<Contest, SideError> {
+fn contest(
+    options: &Options,
+    ip_mtu: u16,
+    path: Path,
+    offload: Offload,
+) -> Result<Contest, SideError> {
+    let offloading = match offload {
+        Offload::None => "",
+        Offload::Segmentation => ", segmentation offload",
+    };
     Ok(Contest {
         unit: Unit::GbitPerSecond,
         ours: Box::new(Bulk::new(ours::Vnets::connect(ip_mtu, path)?, options)?),
-        peer: Box::new(Bulk::new(smol::Interfaces::connect(ip_mtu)?, options)?),
-        peer_name: format!("smoltcp, IP MTU {ip_mtu}"),
+        peer: Box::new(Bulk::new(
+            smol::Interfaces::connect(ip_mtu, offload)?,
+            options,
+        )?),
+        peer_name: format!("smoltcp, IP MTU {ip_mtu}{offloading}"),
     })
 }
 
@@ -195,8 +217,13 @@ mod tests {
 
     #[test]
     fn smoltcp_moves_the_bytes_it_is_measured_for() {
-        for ip_mtu in [1500, 65_535] {
-            let pair = smol::Interfaces::connect(ip_mtu).unwrap();
+        let cases = [
+            (1500, Offload::None),
+            (65_535, Offload::None),
+            (1500, Offload::Segmentation),
+        ];
+        for (ip_mtu, offload) in cases {
+            let pair = smol::Interfaces::connect(ip_mtu, offload).unwrap();
             let options = Options {
                 time: Duration::from_millis(1),
                 bytes: Some(4 << 20),

@@ -43,6 +43,11 @@ pub const CASES: &[Case] = &[
         prepare: bulk::mtu_1500_cut,
     },
     Case {
+        name: "tcp-bulk-1500-tso",
+        about: "the same, with segmentation offload for smoltcp as well",
+        prepare: bulk::mtu_1500_tso,
+    },
+    Case {
         name: "tcp-rr",
         about: "one byte there and back over TCP, one thread at both ends, against the kernel",
         prepare: rr::tcp_one_thread,

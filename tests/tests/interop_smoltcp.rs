@@ -2,7 +2,8 @@
 //! get lost, open and close connections from either end, ping each other, and every run can be
 //! repeated byte for byte.
 //!
-//! The stacks are in memory, under a clock that the test moves.
+//! The stacks are in memory, under a clock that the test moves. No call of the vnet waits under
+//! that driver.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -11,7 +12,7 @@ use proptest::prelude::*;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::{icmp, tcp};
 use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, IpAddress};
-use vnet::net::{TcpListener, TcpStream};
+use vnet::net::{EchoEvent, EchoSocket, TcpListener, TcpStream};
 use vnet::time::{Duration, Instant};
 use vnet_tests::smol::{Progress, SMOL, Smol, VNET, World};
 use vnet_tests::stream::{Sink, Source, Summary};
@@ -32,6 +33,15 @@ enum Closing {
     EachWhenDone,
 }
 
+/// Who opens the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opening {
+    /// The vnet; smoltcp listens.
+    Vnet,
+    /// Smoltcp; the vnet listens.
+    Smol,
+}
+
 /// What a transfer is to do.
 #[derive(Clone, Debug)]
 struct Plan {
@@ -39,6 +49,7 @@ struct Plan {
     loss: f64,
     from_vnet: u64,
     from_smol: u64,
+    opening: Opening,
     closing: Closing,
 }
 
@@ -51,23 +62,28 @@ struct Outcome {
     transcript: [u8; 32],
 }
 
-/// Smoltcp connects; data goes both ways at once; both close.
+/// One end connects; data goes both ways at once; both close.
 fn transfer(plan: &Plan) -> Outcome {
     let mut world = World::new(plan.seed, plan.loss);
-    let listener = TcpListener::bind_in(&world.vnet, (VNET, PORT)).unwrap();
-    listener.set_nonblocking(true).unwrap();
     let handle = add_tcp_socket(&mut world.smol);
     let (interface, sockets) = world.smol.parts();
-    sockets
-        .get_mut::<tcp::Socket>(handle)
-        .connect(
-            interface.context(),
-            (IpAddress::from(VNET), PORT),
-            SMOL_PORT,
-        )
-        .unwrap();
-
-    let mut vnet_end = VnetEnd::new(listener, plan);
+    let socket = sockets.get_mut::<tcp::Socket>(handle);
+    let mut vnet_end = match plan.opening {
+        Opening::Smol => {
+            let listener = TcpListener::bind_in(&world.vnet, (VNET, PORT)).unwrap();
+            let remote = (IpAddress::from(VNET), PORT);
+            socket
+                .connect(interface.context(), remote, SMOL_PORT)
+                .unwrap();
+            VnetEnd::new(Some(listener), None, plan)
+        }
+        Opening::Vnet => {
+            socket.listen(PORT).unwrap();
+            let remote = (SMOL, PORT).into();
+            let stream = TcpStream::start_connect_in(&world.vnet, remote).unwrap();
+            VnetEnd::new(None, Some(stream), plan)
+        }
+    };
     let mut smol_end = SmolEnd::new(handle, plan);
     world
         .run(DEADLINE, |smol| {
@@ -97,7 +113,7 @@ fn transfer(plan: &Plan) -> Outcome {
 /// The application on the vnet's side.
 #[derive(Debug)]
 struct VnetEnd {
-    listener: TcpListener,
+    listener: Option<TcpListener>,
     stream: Option<TcpStream>,
     source: Source,
     sink: Sink,
@@ -107,10 +123,10 @@ struct VnetEnd {
 }
 
 impl VnetEnd {
-    fn new(listener: TcpListener, plan: &Plan) -> VnetEnd {
+    fn new(listener: Option<TcpListener>, stream: Option<TcpStream>, plan: &Plan) -> VnetEnd {
         VnetEnd {
             listener,
-            stream: None,
+            stream,
             source: Source::new(plan.seed, plan.from_vnet),
             sink: Sink::default(),
             closing: plan.closing,
@@ -121,10 +137,10 @@ impl VnetEnd {
 
     fn step(&mut self) -> Progress {
         let Some(stream) = &self.stream else {
-            return match self.listener.accept() {
+            let listener = self.listener.as_ref().expect("there is one or the other");
+            return match listener.accept() {
                 Ok((stream, from)) => {
                     assert_eq!(from, (SMOL, SMOL_PORT).into());
-                    stream.set_nonblocking(true).unwrap();
                     self.stream = Some(stream);
                     Progress::Some
                 }
@@ -255,6 +271,7 @@ fn megabyte(seed: u64, loss: f64) -> Plan {
         loss,
         from_vnet: 1_000_000,
         from_smol: 1_000_000,
+        opening: Opening::Smol,
         closing: Closing::EachWhenDone,
     }
 }
@@ -288,20 +305,23 @@ fn a_seed_names_one_run() {
 }
 
 #[test]
-fn either_end_may_close_first_and_send_nothing() {
+fn either_end_may_open_and_close_first_and_send_nothing() {
     for closing in [
         Closing::VnetFirst,
         Closing::SmolFirst,
         Closing::EachWhenDone,
     ] {
-        for (from_vnet, from_smol) in [(0, 0), (0, 5000), (5000, 0), (1, 1)] {
-            check(&Plan {
-                seed: 6,
-                loss: 0.0,
-                from_vnet,
-                from_smol,
-                closing,
-            });
+        for opening in [Opening::Vnet, Opening::Smol] {
+            for (from_vnet, from_smol) in [(0, 0), (0, 5000), (5000, 0), (1, 1)] {
+                check(&Plan {
+                    seed: 6,
+                    loss: 0.0,
+                    from_vnet,
+                    from_smol,
+                    opening,
+                    closing,
+                });
+            }
         }
     }
 }
@@ -313,20 +333,21 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// Whatever the seed, the loss, the amounts and the order of closing.
+    /// Whatever the seed, the loss, the amounts, who connects and who closes first.
     #[test]
     fn every_byte_arrives_once_and_in_order(
         seed in any::<u64>(),
         loss in prop::sample::select(vec![0.0, 0.01, 0.05]),
         from_vnet in 0u64..200_000,
         from_smol in 0u64..200_000,
+        opening in prop::sample::select(vec![Opening::Vnet, Opening::Smol]),
         closing in prop::sample::select(vec![
             Closing::VnetFirst,
             Closing::SmolFirst,
             Closing::EachWhenDone,
         ]),
     ) {
-        check(&Plan { seed, loss, from_vnet, from_smol, closing });
+        check(&Plan { seed, loss, from_vnet, from_smol, opening, closing });
     }
 }
 
@@ -369,5 +390,38 @@ fn smoltcp_pings_a_vnet() {
                 Progress::Done
             })
             .unwrap_or_else(|stuck| panic!("no reply of {size} bytes: {stuck:?}"));
+    }
+}
+
+#[test]
+fn a_vnet_pings_smoltcp() {
+    let mut world = World::new(8, 0.0);
+    let socket = EchoSocket::bind_in(&world.vnet).unwrap();
+    for (seq, size) in [0, 56, 1472].into_iter().enumerate() {
+        let mut payload = vec![0; size];
+        Source::new(8, size as u64).peek(&mut payload);
+        socket.send_to(seq as u16, &payload, SMOL).unwrap();
+        let mut buf = vec![0; 2048];
+        let mut event = None;
+        world
+            .run(world.now() + Duration::from_secs(5), |_| {
+                match socket.recv(&mut buf) {
+                    Ok(received) => event = Some(received),
+                    Err(e) => return would_block(e),
+                }
+                Progress::Done
+            })
+            .unwrap_or_else(|stuck| panic!("no reply of {size} bytes: {stuck:?}"));
+        let Some(EchoEvent::Reply {
+            from,
+            seq: answered,
+            len,
+            ..
+        }) = event
+        else {
+            panic!("no reply, but {event:?}");
+        };
+        assert_eq!((from, answered, len), (SMOL, seq as u16, size));
+        assert_eq!(buf[..len], payload);
     }
 }

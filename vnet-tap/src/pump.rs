@@ -1,14 +1,15 @@
 //! The thread that carries frames between a TAP and a port.
 //!
 //! One thread serves both directions: a request from the host, its service by the vnet and the
-//! reply back to the device can then happen without a thread switch. It sleeps in `poll(2)`,
-//! without a timeout, on the device and on a bell. The port rings the bell when a frame is there
-//! for the host; [`Pump::stop`] rings it to say goodbye.
+//! reply back to the device can then happen without a thread switch. It sleeps in `poll(2)` on the
+//! device and on a bell, with a timeout only while a frame is on an emulated link towards the
+//! host. The port rings the bell when the vnet has sent a frame; [`Pump::stop`] rings it to say
+//! goodbye.
 //!
 //! ```text
 //!        TAP ── read ──► Port::send ──► vnet
 //!         ▲                              │
-//!         └─── writev ◄── Port::recv ◄───┘ (rings the bell when the queue was empty)
+//!         └─── writev ◄── Port::recv ◄───┘ (rings the bell while the pump sleeps)
 //! ```
 
 use std::io;
@@ -17,9 +18,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use bytes::Bytes;
-use vnet::Port;
+
 use vnet::packet::pool::{CHUNK, Pool};
 use vnet::packet::{Packet, Payload};
+use vnet::{Port, System};
 
 use crate::sys::{Bell, Device, Interest, MAX_FRAME_LEN, Written, wait};
 use crate::tap::PumpEnd;
@@ -52,11 +54,12 @@ pub(crate) struct Counters {
     pub(crate) frames_out: AtomicU64,
     pub(crate) refused_by_vnet: AtomicU64,
     pub(crate) refused_by_host: AtomicU64,
+    pub(crate) wakeups: AtomicU64,
 }
 
 impl Pump {
     /// Starts the thread.
-    pub(crate) fn start(device: Device, port: Port) -> io::Result<Pump> {
+    pub(crate) fn start(device: Device, port: Port, system: System) -> io::Result<Pump> {
         let shared = Arc::new(Shared {
             bell: Bell::new()?,
             stop: AtomicBool::new(false),
@@ -69,6 +72,7 @@ impl Pump {
             shared: Arc::clone(&shared),
             device,
             port,
+            system,
             pool: Pool::new(IDLE_BYTES),
             buf: vec![0; MAX_FRAME_LEN].into_boxed_slice(),
             unwritten: None,
@@ -150,6 +154,7 @@ struct Worker {
     shared: Arc<Shared>,
     device: Device,
     port: Port,
+    system: System,
     pool: Pool,
     buf: Box<[u8]>,
     /// A frame for the host that did not fit into the device's queue.
@@ -191,8 +196,14 @@ impl Worker {
             }
             Interest::Read
         };
-        let woken = wait(&self.device, &self.shared.bell, interest);
+        let timeout = self
+            .port
+            .next_arrival()
+            .filter(|_| interest == Interest::Read)
+            .map(|at| at.since(self.system.now()));
+        let woken = wait(&self.device, &self.shared.bell, interest, timeout);
         self.shared.asleep.store(false, Ordering::SeqCst);
+        self.shared.counters.wakeups.fetch_add(1, Ordering::Relaxed);
         woken
     }
 

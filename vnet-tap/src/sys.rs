@@ -2,8 +2,9 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 use tun_tap::{Iface, Mode};
@@ -130,8 +131,15 @@ pub(crate) enum Interest {
     ReadWrite,
 }
 
-/// Sleeps until the bell rings or the device is ready, without a timeout.
-pub(crate) fn wait(device: &Device, bell: &Bell, interest: Interest) -> io::Result<()> {
+/// Sleeps until the bell rings, the device is ready, or `timeout` is over.
+pub(crate) fn wait(
+    device: &Device,
+    bell: &Bell,
+    interest: Interest,
+    timeout: Option<Duration>,
+) -> io::Result<()> {
+    // A time that has no `Timespec` is 292 billion years away.
+    let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
     let flags = match interest {
         Interest::Read => PollFlags::IN,
         Interest::ReadWrite => PollFlags::IN | PollFlags::OUT,
@@ -140,7 +148,7 @@ pub(crate) fn wait(device: &Device, bell: &Bell, interest: Interest) -> io::Resu
         PollFd::new(device, flags),
         PollFd::new(&bell.fd, PollFlags::IN),
     ];
-    match poll(&mut fds, None) {
+    match poll(&mut fds, timeout.as_ref()) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(e) => return Err(e.into()),
     }

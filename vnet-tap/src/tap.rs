@@ -67,6 +67,8 @@ pub struct TapReport {
     /// Frames that one side had and the other refused: the port's queue was full or its vnet
     /// gone, the host's interface was down or out of memory.
     pub drops: u64,
+    /// Times the pump was woken. An idle TAP's stands still.
+    pub wakeups: u64,
     /// How the pump ended; `None` in a report made while it runs.
     pub end: Option<PumpEnd>,
 }
@@ -98,7 +100,7 @@ impl Tap {
         })?;
         let host_name = device.name().to_owned();
         let port = vnet.port(ifname, mac)?;
-        let pump = Pump::start(device, port).map_err(TapError::Pump)?;
+        let pump = Pump::start(device, port, vnet.system()).map_err(TapError::Pump)?;
         tracing::debug!(vnet = vnet.name(), ifname, host = %host_name, "TAP attached");
         Ok(Tap { pump, host_name })
     }
@@ -138,12 +140,14 @@ impl TapReport {
             frames_out,
             refused_by_vnet,
             refused_by_host,
+            wakeups,
         } = counters;
         TapReport {
             frames_in: frames_in.load(Ordering::Relaxed),
             frames_out: frames_out.load(Ordering::Relaxed),
             drops: refused_by_vnet.load(Ordering::Relaxed)
                 + refused_by_host.load(Ordering::Relaxed),
+            wakeups: wakeups.load(Ordering::Relaxed),
             end,
         }
     }

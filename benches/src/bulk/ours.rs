@@ -2,7 +2,7 @@
 //! thread; the sockets are the non-blocking std-like ones.
 
 use std::io::{ErrorKind, Read, Write};
-use std::thread;
+use std::net::SocketAddr;
 
 use vnet::net::{TcpListener, TcpStream};
 use vnet::time::{Duration, Instant};
@@ -15,8 +15,8 @@ use crate::rr::{SERVER, joined_by_epair};
 const PORT: u16 = 5001;
 /// How far the pretended clock moves in a round.
 const ROUND: Duration = Duration::from_micros(10);
-/// Rounds in which a handshake must be done.
-const HANDSHAKE_ROUNDS: u32 = 100_000;
+/// When a handshake must be done.
+const PATIENCE: Instant = Instant::from_nanos(1_000_000_000);
 
 /// Both ends of a connection.
 pub(super) struct Vnets {
@@ -40,26 +40,21 @@ impl Vnets {
         }
         let listener = TcpListener::bind_in(&vnets[1], (SERVER, PORT))?;
         listener.set_nonblocking(true)?;
-        let client = (*vnets[0]).clone();
-        let connecting = thread::spawn(move || TcpStream::connect_in(&client, (SERVER, PORT)));
+        let server = SocketAddr::from((SERVER, PORT));
+        let sender = TcpStream::start_connect_in(&vnets[0], server)?;
         let mut now = Instant::ZERO;
-        let mut accepted = None;
-        for _ in 0..HANDSHAKE_ROUNDS {
+        let receiver = loop {
+            if now >= PATIENCE {
+                return Err(SideError::new("the handshake did not complete"));
+            }
             now += ROUND;
             system.poll(now);
             match listener.accept() {
-                Ok((stream, _)) => accepted = Some(stream),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => thread::yield_now(),
+                Ok((stream, _)) => break stream,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
                 Err(e) => return Err(e.into()),
             }
-            if accepted.is_some() && connecting.is_finished() {
-                break;
-            }
-        }
-        let receiver = accepted.ok_or_else(|| SideError::new("nobody connected"))?;
-        let sender = connecting
-            .join()
-            .map_err(|_| SideError::new("connecting panicked"))??;
+        };
         for stream in [&sender, &receiver] {
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;

@@ -1,5 +1,8 @@
 //! Our side: two vnets joined by an epair, under the threads driver.
 
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::{OwnedVnet, System};
 
@@ -8,8 +11,8 @@ use super::link::Link;
 use crate::compare::SideError;
 
 /// Client and server addresses (RFC 2544, benchmarking).
-const CLIENT: &str = "198.18.0.1";
-pub(crate) const SERVER: &str = "198.18.0.2";
+const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 
 /// What must live as long as the sockets.
 pub(super) type Keep = [OwnedVnet; 2];
@@ -23,9 +26,7 @@ pub(crate) fn joined_by_epair(system: &System) -> Result<[OwnedVnet; 2], SideErr
         .epair("eth0", &server, "eth0")
         .map_err(|e| fail(&e))?;
     for (vnet, address) in [(&client, CLIENT), (&server, SERVER)] {
-        let net = format!("{address}/24")
-            .parse()
-            .expect("the constants are addresses");
+        let net = Ipv4Net::new(address, 24).expect("24 is a prefix length");
         vnet.add_address("eth0", net).map_err(|e| fail(&e))?;
     }
     Ok([client, server])

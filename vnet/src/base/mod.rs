@@ -10,11 +10,13 @@
 //! | [`deadline`] | when something is due, as data |
 //! | [`stats`] | drop reasons and counters |
 //! | [`id`] | generational identifiers |
+//! | [`slab`] | values under such identifiers |
 
 pub mod deadline;
 pub mod id;
 pub mod lock;
 pub mod map;
 pub mod rng;
+pub mod slab;
 pub mod stats;
 pub mod time;

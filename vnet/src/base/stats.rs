@@ -38,6 +38,8 @@ drop_reasons! {
     BadChecksum = "bad-checksum",
     /// A source or destination address that cannot be (martian).
     Martian = "martian",
+    /// The packet asks for a route of its sender's choice.
+    SourceRoute = "source-route",
     /// No route to the destination.
     NoRoute = "no-route",
     /// The time to live ran out on the way.
@@ -48,6 +50,8 @@ drop_reasons! {
     TooBig = "too-big",
     /// A fragment that overlaps another one (RFC 5722, applied to IPv4 as well).
     FragmentOverlap = "fragment-overlap",
+    /// A fragment that had arrived before.
+    FragmentDuplicate = "fragment-duplicate",
     /// Reassembly ran out of time.
     FragmentTimeout = "fragment-timeout",
     /// Reassembly ran out of space.

@@ -1,1 +1,33 @@
-//! Stand-in.
+//! The Internet Protocol, version 4: which packets are ours, where the others go, and what
+//! happens to those that do not fit.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`addr`] | kinds of addresses, the addresses of a vnet |
+//! | [`fib`] | the forwarding table: longest prefix first |
+//! | [`state`] | what one vnet's IPv4 consists of, with its tunables |
+//! | [`input`] | from the link: for us, for another, or for nobody |
+//! | [`output`] | the header of our own packets; whole, in fragments, or too big |
+//! | [`forward`] | what a router does between input and output |
+//! | [`fragment`] | cutting a packet into fragments |
+//! | [`reassembly`] | putting fragments together |
+//! | [`multicast`] | which groups are listened to |
+//!
+//! Nothing here sends: each function takes a packet and returns a verdict.
+
+pub mod addr;
+pub mod fib;
+pub mod forward;
+pub mod fragment;
+pub mod input;
+pub mod multicast;
+pub mod output;
+pub mod reassembly;
+pub mod state;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use addr::{Cast, LocalAddrs};
+pub use fib::{Fib, NextHop, Route, RouteHit};
+pub use output::Outgoing;
+pub use state::Ipv4State;

@@ -1,1 +1,27 @@
-//! Stand-in.
+//! Neighbours: which link-layer address has an IP address.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`state`] | the states of one neighbour (RFC 4861 section 7.3.2), drawn once |
+//! | [`cache`] | [`NeighCache`]: the table of one vnet, held packets, deadlines, limits |
+//! | [`config`] | [`NeighConfig`]: times and limits |
+//! | [`verdict`] | what the table says to its caller |
+//! | [`arp`] | what an ARP packet does to the table (RFC 826, RFC 5227) |
+//!
+//! The cache is sans-IO. [`NeighCache::resolve`] and [`NeighCache::input`] return verdicts;
+//! after each entry the caller sends what [`NeighCache::poll_request`] asks for.
+//! NDP is not here yet; the cache knows no family, so it will feed the same table.
+
+pub mod arp;
+pub mod cache;
+pub mod config;
+pub mod state;
+pub mod verdict;
+
+pub use arp::{ArpScope, ArpVerdict, Conflict, announce};
+pub use cache::NeighCache;
+pub use config::NeighConfig;
+pub use state::StateName;
+pub use verdict::{
+    HeldCount, NeighInfo, NeighLimit, NeighStats, ProbeOut, Release, Released, Unreachable, Verdict,
+};

@@ -43,9 +43,10 @@ pub struct OutFrame {
 }
 
 /// Whether a wire can carry frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Carrier {
     /// Both ends are there.
+    #[default]
     Up,
     /// The far end is gone or down.
     Down,
@@ -56,8 +57,8 @@ pub trait Sink: Send + Sync {
     /// Queues `packet` for delivery at `at`. The receiver counts what it cannot take.
     fn push(&self, at: Instant, packet: Packet);
 
-    /// Tells the far end that the near end came or went.
-    fn carrier(&self, carrier: Carrier);
+    /// Tells the far end at `at` that the near end came or went.
+    fn carrier(&self, at: Instant, carrier: Carrier);
 }
 
 impl Out {

@@ -1,1 +1,401 @@
-//! Cutting a large segment into frames: software segmentation offload.
+//! Cutting a large TCP segment into frames, and joining small ones: software GSO and GRO.
+//!
+//! A [`Gso`] packet stands for the segments that [`segment`] makes of it. It has one set of
+//! headers, those of its first segment, but for FIN and PSH, which belong to its last.
+
+use super::buf::Packet;
+use super::header::HeaderError;
+use super::header::ipv4::{self, Ipv4Header, Piece};
+use super::meta::{Csum, Gso, GsoKind};
+use super::payload::Payload;
+
+/// Gives `out` the segments of `packet` in order. Its IP header starts `l3_offset` bytes into it;
+/// what is in front of that is repeated before each segment. The payload is referred to. A packet
+/// that stands for itself is passed through.
+///
+/// The transport's checksums are left [`Csum::Partial`].
+///
+/// # Errors
+/// [`HeaderError`] when the headers are not those of the packet's [`GsoKind`], or longer than a
+/// packet's header area; nothing is given to `out` then.
+pub fn segment(
+    mut packet: Packet,
+    l3_offset: usize,
+    out: &mut impl FnMut(Packet),
+) -> Result<(), HeaderError> {
+    let Some(gso) = packet.meta.gso.take() else {
+        out(packet);
+        return Ok(());
+    };
+    let layout = Layout::of(&mut packet, l3_offset)?;
+    if gso.kind != GsoKind::Tcp4 || gso.segment_size == 0 {
+        return Err(HeaderError::WrongFormat);
+    }
+    let segment_size = usize::from(gso.segment_size);
+    let longest = packet.len().min(layout.headers_len + segment_size) - l3_offset;
+    if longest > ipv4::MAX_TOTAL_LEN {
+        return Err(HeaderError::BadLength);
+    }
+    packet.meta.csum = layout.partial();
+    let template = take_headers(&mut packet, &layout);
+    let mut rest = std::mem::take(&mut packet.payload);
+    let mut nth = 0u32;
+    loop {
+        let payload = rest.slice(0..segment_size.min(rest.len()));
+        rest.advance(payload.len());
+        let place = Place {
+            nth,
+            offset: nth as usize * segment_size,
+            rank: match (nth, rest.is_empty()) {
+                (0, true) => Rank::Only,
+                (0, false) => Rank::First,
+                (_, false) => Rank::Middle,
+                (_, true) => Rank::Last,
+            },
+        };
+        let mut piece = Packet::outgoing(payload);
+        piece.meta = packet.meta;
+        let total_len = layout.headers_len - l3_offset + piece.len();
+        let head = piece.prepend(layout.headers_len);
+        head.copy_from_slice(&template[..layout.headers_len]);
+        layout.adjust(head, total_len, place);
+        out(piece);
+        if rest.is_empty() {
+            return Ok(());
+        }
+        nth += 1;
+    }
+}
+
+/// Copies the headers out of the packet and leaves the payload, all of it, as its payload.
+fn take_headers(packet: &mut Packet, layout: &Layout) -> [u8; super::buf::HEAD_CAPACITY] {
+    let mut template = [0; super::buf::HEAD_CAPACITY];
+    template[..layout.headers_len].copy_from_slice(&packet.head()[..layout.headers_len]);
+    packet.strip(layout.headers_len);
+    if !packet.head().is_empty() {
+        // Payload that was pulled up with the headers: at most a few bytes.
+        let mut payload = Payload::from(packet.head().to_vec());
+        payload.append(std::mem::take(&mut packet.payload));
+        packet.payload = payload;
+        packet.strip(packet.head().len());
+    }
+    template
+}
+
+/// Where the headers of a TCP segment over IPv4 are.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    l3: usize,
+    l4: usize,
+    headers_len: usize,
+    ip: Ipv4Header,
+}
+
+/// Which of its packet's segments one is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    nth: u32,
+    /// Of the segment's first byte, in the payload.
+    offset: usize,
+    rank: Rank,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rank {
+    Only,
+    First,
+    Middle,
+    Last,
+}
+
+impl Layout {
+    /// Pulls the headers up and looks at them.
+    fn of(packet: &mut Packet, l3: usize) -> Result<Layout, HeaderError> {
+        let head = packet.pull_up(l3 + 1).ok_or(HeaderError::Truncated)?;
+        let l4 = l3 + ipv4::header_len(&head[l3..])?;
+        let head = packet
+            .pull_up(l4 + TCP_MIN_LEN)
+            .ok_or(HeaderError::Truncated)?;
+        let ip = Ipv4Header::parse_trusted(&head[l3..])?;
+        let tcp_len = usize::from(head[l4 + DATA_OFFSET] >> 4) * 4;
+        if ip.proto != ipv4::IpProto::TCP || ip.is_fragment() {
+            return Err(HeaderError::WrongFormat);
+        }
+        if tcp_len < TCP_MIN_LEN {
+            return Err(HeaderError::BadLength);
+        }
+        let headers_len = l4 + tcp_len;
+        packet.pull_up(headers_len).ok_or(HeaderError::Truncated)?;
+        Ok(Layout {
+            l3,
+            l4,
+            headers_len,
+            ip,
+        })
+    }
+
+    fn partial(&self) -> Csum {
+        Csum::Partial {
+            start: (self.l4 - self.l3) as u16,
+            offset: TCP_CHECKSUM as u16,
+        }
+    }
+
+    /// Turns the packet's headers into those of one segment.
+    fn adjust(&self, head: &mut [u8], total_len: usize, place: Place) {
+        let piece = Piece {
+            total_len: total_len as u16,
+            ident: self.ip.ident.wrapping_add(place.nth as u16),
+            flags: self.ip.flags,
+            fragment_offset: 0,
+        };
+        ipv4::rewrite_piece(&mut head[self.l3..], self.l4 - self.l3, piece);
+        let tcp = &mut head[self.l4..];
+        let seq = seq_of(tcp).wrapping_add(place.offset as u32);
+        tcp[SEQ].copy_from_slice(&seq.to_be_bytes());
+        if matches!(place.rank, Rank::First | Rank::Middle) {
+            tcp[FLAGS] &= !(FIN | PSH);
+        }
+        if matches!(place.rank, Rank::Middle | Rank::Last) {
+            // RFC 3168 section 6.1.2: CWR is said once.
+            tcp[FLAGS] &= !CWR;
+        }
+    }
+}
+
+/// Joins consecutive segments of one flow, as they come in one batch, into a [`Gso`] packet.
+///
+/// Segments are joined when they could have been cut from one packet: the headers are equal but
+/// for lengths, identifications, sequence numbers and PSH; each begins where the one before ends
+/// and is as long as the first, except the last, which may be shorter. Only plain data is joined:
+/// no flags but ACK and PSH, no IP options, no fragments. Checksums that are not known to be good
+/// are verified, because afterwards nobody could.
+#[derive(Debug, Default)]
+pub struct Gro {
+    held: Option<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    packet: Packet,
+    layout: Layout,
+    segment_size: usize,
+    segments: u16,
+    next_seq: u32,
+}
+
+impl Gro {
+    /// Takes the next frame of a batch, with its IP header `l3_offset` bytes into it, and gives
+    /// `out` what can no longer grow, in order of arrival.
+    pub fn push(&mut self, mut packet: Packet, l3_offset: usize, out: &mut impl FnMut(Packet)) {
+        let Some(candidate) = Candidate::of(&mut packet, l3_offset) else {
+            self.flush(out);
+            return out(packet);
+        };
+        let verdict = match &self.held {
+            Some(held) => held.verdict(&packet, &candidate),
+            None => Join::Apart,
+        };
+        match verdict {
+            Join::Apart => {
+                self.flush(out);
+                let held = Held::new(packet, candidate);
+                if candidate.pushed == Pushed::Yes {
+                    return out(held.packet);
+                }
+                self.held = Some(held);
+            }
+            Join::Grow => self.join(packet, &candidate),
+            Join::Close => {
+                self.join(packet, &candidate);
+                self.flush(out);
+            }
+        }
+    }
+
+    /// Ends the batch.
+    pub fn flush(&mut self, out: &mut impl FnMut(Packet)) {
+        if let Some(held) = self.held.take() {
+            out(held.finish());
+        }
+    }
+
+    fn join(&mut self, mut packet: Packet, candidate: &Candidate) {
+        let Some(held) = &mut self.held else {
+            return;
+        };
+        let flags = packet.head()[candidate.layout.l4 + FLAGS];
+        held.packet.head_mut()[held.layout.l4 + FLAGS] |= flags & PSH;
+        packet.strip(candidate.layout.headers_len);
+        held.packet.payload.append(packet.into_payload());
+        held.next_seq = held.next_seq.wrapping_add(candidate.payload_len as u32);
+        held.segments += 1;
+    }
+}
+
+/// What becomes of a segment.
+#[derive(Clone, Copy, Debug)]
+enum Join {
+    /// It starts anew.
+    Apart,
+    /// It is joined, and more may follow.
+    Grow,
+    /// It is joined, and is the last.
+    Close,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pushed {
+    Yes,
+    No,
+}
+
+/// A segment that may be joined.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    layout: Layout,
+    seq: u32,
+    payload_len: usize,
+    pushed: Pushed,
+}
+
+impl Candidate {
+    fn of(packet: &mut Packet, l3: usize) -> Option<Candidate> {
+        if packet.meta.gso.is_some() {
+            return None;
+        }
+        let layout = Layout::of(packet, l3).ok()?;
+        let Layout {
+            l4,
+            headers_len,
+            ip,
+            ..
+        } = layout;
+        let payload_len = packet.len().checked_sub(headers_len)?;
+        if l4 - l3 != ipv4::MIN_LEN
+            || payload_len == 0
+            || usize::from(ip.total_len) != packet.len() - l3
+        {
+            return None;
+        }
+        let flags = packet.head()[l4 + FLAGS];
+        if flags & !PSH != ACK {
+            return None;
+        }
+        if packet.meta.csum == Csum::Unknown {
+            Ipv4Header::parse(&packet.head()[l3..l4]).ok()?;
+            let head = &packet.head()[l4..];
+            let mut sum =
+                super::checksum::pseudo_header_v4(ip.src, ip.dst, ip.proto, packet.len() - l4);
+            sum.add(head);
+            sum.add_payload(&packet.payload);
+            if !sum.is_valid() {
+                return None;
+            }
+            packet.meta.csum = Csum::Verified;
+        }
+        Some(Candidate {
+            layout,
+            seq: seq_of(&packet.head()[l4..]),
+            payload_len,
+            pushed: match flags & PSH {
+                0 => Pushed::No,
+                _ => Pushed::Yes,
+            },
+        })
+    }
+}
+
+impl Held {
+    fn new(packet: Packet, first: Candidate) -> Held {
+        Held {
+            packet,
+            layout: first.layout,
+            segment_size: first.payload_len,
+            segments: 1,
+            next_seq: first.seq.wrapping_add(first.payload_len as u32),
+        }
+    }
+
+    fn verdict(&self, packet: &Packet, next: &Candidate) -> Join {
+        let ip = &self.layout.ip;
+        let total_len = self.packet.len() - self.layout.l3 + next.payload_len;
+        let ident = ip.ident.wrapping_add(self.segments);
+        if next.layout.headers_len != self.layout.headers_len
+            || next.layout.l3 != self.layout.l3
+            || next.seq != self.next_seq
+            || next.payload_len > self.segment_size
+            || total_len > ipv4::MAX_TOTAL_LEN
+            || (next.layout.ip.ident != ident && !ip.dont_fragment())
+            || packet.meta.rcvif != self.packet.meta.rcvif
+            || packet.meta.vlan != self.packet.meta.vlan
+            || !self.same_headers(packet)
+        {
+            return Join::Apart;
+        }
+        match next.pushed == Pushed::Yes || next.payload_len < self.segment_size {
+            true => Join::Close,
+            false => Join::Grow,
+        }
+    }
+
+    /// Compares what must be equal, which is all but a few fields.
+    fn same_headers(&self, packet: &Packet) -> bool {
+        let (l3, l4) = (self.layout.l3, self.layout.l4);
+        let (ours, other) = (self.packet.head(), packet.head());
+        let equal = |range: std::ops::Range<usize>| ours[range.clone()] == other[range];
+        // IP: all but total length and identification, and the checksum over them.
+        equal(0..l3 + 2)
+            && equal(l3 + 6..l3 + 10)
+            && equal(l3 + 12..l4 + SEQ.start)
+            // TCP: all but the sequence number, the flags (plain data both) and the checksum.
+            && equal(l4 + SEQ.end..l4 + FLAGS)
+            && equal(l4 + FLAGS + 1..l4 + TCP_CHECKSUM)
+            && equal(l4 + TCP_CHECKSUM + 2..self.layout.headers_len)
+    }
+
+    fn finish(self) -> Packet {
+        let Held {
+            mut packet,
+            layout,
+            segment_size,
+            segments,
+            ..
+        } = self;
+        if segments == 1 {
+            return packet;
+        }
+        let piece = Piece {
+            total_len: (packet.len() - layout.l3) as u16,
+            ident: layout.ip.ident,
+            flags: layout.ip.flags,
+            fragment_offset: 0,
+        };
+        let header_len = layout.l4 - layout.l3;
+        ipv4::rewrite_piece(&mut packet.head_mut()[layout.l3..], header_len, piece);
+        packet.meta.csum = layout.partial();
+        packet.meta.gso = Some(Gso {
+            kind: GsoKind::Tcp4,
+            segment_size: segment_size as u16,
+        });
+        packet
+    }
+}
+
+fn seq_of(tcp: &[u8]) -> u32 {
+    u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]])
+}
+
+const TCP_MIN_LEN: usize = 20;
+const SEQ: std::ops::Range<usize> = 4..8;
+const DATA_OFFSET: usize = 12;
+const FLAGS: usize = 13;
+const TCP_CHECKSUM: usize = 16;
+const FIN: u8 = 0x01;
+const PSH: u8 = 0x08;
+const ACK: u8 = 0x10;
+const CWR: u8 = 0x80;
+
+#[cfg(test)]
+#[path = "gso/tests.rs"]
+mod tests;

@@ -11,12 +11,12 @@ pub mod ipv4;
 pub mod tcp;
 pub mod udp;
 
-// pub use arp::ArpPacket;
+pub use arp::{ArpOp, ArpPacket};
 pub use ether::{EtherHeader, EtherType};
-// pub use icmp4::Icmp4;
-// pub use ipv4::{IpProto, Ipv4Header};
-// pub use tcp::{TcpFlags, TcpHeader, TcpOptions};
-// pub use udp::UdpHeader;
+pub use icmp4::{Icmp4, IcmpKind};
+pub use ipv4::{IpProto, Ipv4Flags, Ipv4Header};
+pub use tcp::{TcpFlags, TcpHeader, TcpOptions};
+pub use udp::UdpHeader;
 
 /// A header that cannot be what it claims. The packet is dropped as
 /// [`DropReason::Malformed`](crate::DropReason::Malformed) unless said otherwise.

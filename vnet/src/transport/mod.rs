@@ -6,10 +6,14 @@
 //! | [`ports`] | which local ports are taken, ephemeral ports |
 //! | [`wait`] | who waits for a socket |
 //! | [`error`] | what can be wrong with a socket |
+//! | [`datagram`] | what the datagram sockets share: receive queue, readiness, verdict |
 //! | [`udp`] | UDP (RFC 768) |
-//! | [`raw`] | raw IP sockets and echo sockets |
+//! | [`raw`] | raw IP sockets |
+//! | [`echo`] | echo sockets: ping and traceroute |
 //! | [`tcp`] | TCP (RFC 9293 and those it refers to) |
 
+pub mod datagram;
+pub mod echo;
 pub mod error;
 pub mod ports;
 pub mod raw;

@@ -1,1 +1,249 @@
-//! Stand-in.
+//! Local ports: who holds which, and where ephemeral ones come from (RFC 6056).
+//!
+//! The conflict rule is BSD's: the same port and the same address, or either address
+//! unspecified, unless both owners allow it. Address families do not conflict: `[::]:80` and
+//! `0.0.0.0:80` are two sockets.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use smallvec::SmallVec;
+
+use super::error::SocketError;
+use crate::base::map::Map;
+use crate::base::rng::Rng;
+
+/// Where ephemeral ports come from (RFC 6335, section 6).
+pub const EPHEMERAL: RangeInclusive<u16> = 49_152..=65_535;
+
+/// Whether a port may be shared with another owner that allows it too (`SO_REUSEADDR`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Reuse {
+    /// The address is this owner's alone.
+    #[default]
+    Exclusive,
+    /// Others who say the same may have it as well.
+    Shared,
+}
+
+/// The ports of one protocol in one vnet. `K` names an owner.
+#[derive(Debug)]
+pub struct Ports<K> {
+    by_port: Map<u16, SmallVec<[Holder<K>; 1]>>,
+    holders: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Holder<K> {
+    addr: IpAddr,
+    reuse: Reuse,
+    owner: K,
+}
+
+impl<K: Copy + Eq> Ports<K> {
+    /// No port is taken; allocates nothing.
+    pub fn seeded(seed: u64) -> Ports<K> {
+        Ports {
+            by_port: Map::seeded(seed),
+            holders: 0,
+        }
+    }
+
+    /// Takes `addr` for `owner` and returns the address taken. Port 0 asks for an ephemeral
+    /// port: one that nobody holds, on any address that would conflict.
+    ///
+    /// # Errors
+    /// [`SocketError::AddrInUse`] when the port is taken, [`SocketError::PortsExhausted`] when
+    /// every ephemeral port is.
+    pub fn bind(
+        &mut self,
+        rng: &mut Rng,
+        addr: SocketAddr,
+        reuse: Reuse,
+        owner: K,
+    ) -> Result<SocketAddr, SocketError> {
+        let addr = if addr.port() == 0 {
+            // Chosen for the caller, who cannot have meant to share it with anyone.
+            let free = |port| !self.conflicts(SocketAddr::new(addr.ip(), port), Reuse::Exclusive);
+            let port = ephemeral(rng, free).ok_or(SocketError::PortsExhausted)?;
+            SocketAddr::new(addr.ip(), port)
+        } else if self.conflicts(addr, reuse) {
+            return Err(SocketError::AddrInUse);
+        } else {
+            addr
+        };
+        let holders = self.by_port.get_or_insert_with(addr.port(), SmallVec::new);
+        holders.push(Holder {
+            addr: addr.ip(),
+            reuse,
+            owner,
+        });
+        self.holders += 1;
+        Ok(addr)
+    }
+
+    /// Gives `addr` back. Nothing happens when `owner` does not hold it.
+    pub fn release(&mut self, addr: SocketAddr, owner: K) {
+        let Some(holders) = self.by_port.get_mut(&addr.port()) else {
+            return;
+        };
+        let held = |h: &Holder<K>| h.addr == addr.ip() && h.owner == owner;
+        let Some(at) = holders.iter().position(held) else {
+            return;
+        };
+        holders.remove(at);
+        self.holders -= 1;
+        if holders.is_empty() {
+            self.by_port.remove(&addr.port());
+        }
+    }
+
+    /// Who gets a packet for `addr`: the holder of exactly that address before the holder of the
+    /// unspecified one; among several that share it, the one who came last.
+    #[inline]
+    pub fn lookup(&self, addr: SocketAddr) -> Option<K> {
+        let holders = self.by_port.get(&addr.port())?;
+        let mut wildcard = None;
+        for h in holders.iter().rev() {
+            if h.addr == addr.ip() {
+                return Some(h.owner);
+            }
+            if wildcard.is_none() && h.addr.is_unspecified() && h.addr.is_ipv4() == addr.is_ipv4() {
+                wildcard = Some(h.owner);
+            }
+        }
+        wildcard
+    }
+
+    /// True when somebody holds exactly `addr` (not the unspecified address instead).
+    pub fn is_held(&self, addr: SocketAddr) -> bool {
+        self.by_port
+            .get(&addr.port())
+            .is_some_and(|holders| holders.iter().any(|h| h.addr == addr.ip()))
+    }
+
+    /// True when `addr` cannot be taken by one who says `reuse`.
+    pub fn conflicts(&self, addr: SocketAddr, reuse: Reuse) -> bool {
+        let Some(holders) = self.by_port.get(&addr.port()) else {
+            return false;
+        };
+        holders.iter().any(|h| {
+            let overlap = h.addr == addr.ip()
+                || (h.addr.is_ipv4() == addr.is_ipv4()
+                    && (h.addr.is_unspecified() || addr.ip().is_unspecified()));
+            overlap && (reuse == Reuse::Exclusive || h.reuse == Reuse::Exclusive)
+        })
+    }
+
+    /// The number of addresses held.
+    pub fn len(&self) -> usize {
+        self.holders
+    }
+
+    /// True when no address is held.
+    pub fn is_empty(&self) -> bool {
+        self.holders == 0
+    }
+
+    /// Releases every address and gives the memory back.
+    pub fn reset(&mut self) {
+        self.by_port.reset();
+        self.holders = 0;
+    }
+}
+
+/// The first ephemeral port, from a random one on, for which `free` holds.
+// RFC 6056 3.3.1: a random start, then one after the other, each tried once at most.
+pub(crate) fn ephemeral(rng: &mut Rng, free: impl Fn(u16) -> bool) -> Option<u16> {
+    let count = u32::from(*EPHEMERAL.end() - *EPHEMERAL.start()) + 1;
+    let first = rng.below(count);
+    (0..count)
+        .map(|i| EPHEMERAL.start() + ((first + i) % count) as u16)
+        .find(|port| free(*port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::rng::Rng;
+    use proptest::prelude::*;
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().expect("a socket address")
+    }
+
+    #[test]
+    fn the_exact_address_is_preferred_and_the_unspecified_one_overlaps() {
+        let mut rng = Rng::seeded(1);
+        let mut ports = Ports::seeded(1);
+        let shared = Reuse::Shared;
+        assert!(ports.bind(&mut rng, at("0.0.0.0:53"), shared, 'w').is_ok());
+        assert!(ports.bind(&mut rng, at("10.0.0.1:53"), shared, 'x').is_ok());
+        assert_eq!(
+            ports.bind(&mut rng, at("10.0.0.2:53"), Reuse::Exclusive, 'y'),
+            Err(SocketError::AddrInUse)
+        );
+        assert!(
+            ports
+                .bind(&mut rng, at("[::]:53"), Reuse::Exclusive, 'z')
+                .is_ok()
+        );
+        assert_eq!(ports.lookup(at("10.0.0.1:53")), Some('x'));
+        assert_eq!(ports.lookup(at("10.0.0.9:53")), Some('w'));
+        assert_eq!(ports.lookup(at("[2001:db8::1]:53")), Some('z'));
+        ports.release(at("10.0.0.1:53"), 'x');
+        assert_eq!(ports.lookup(at("10.0.0.1:53")), Some('w'));
+        assert_eq!(ports.len(), 2);
+        ports.reset();
+        assert_eq!(ports.lookup(at("10.0.0.9:53")), None);
+        assert!(ports.is_empty());
+    }
+
+    #[test]
+    fn every_ephemeral_port_can_be_had_once() {
+        let mut rng = Rng::seeded(7);
+        let mut ports = Ports::seeded(7);
+        for i in 0..16_384 {
+            let got = ports.bind(&mut rng, at("0.0.0.0:0"), Reuse::Shared, i);
+            assert!(got.is_ok_and(|a| a.port() >= 49_152));
+        }
+        assert_eq!(
+            ports.bind(&mut rng, at("10.0.0.1:0"), Reuse::Shared, 0),
+            Err(SocketError::PortsExhausted)
+        );
+    }
+
+    proptest! {
+        /// Agrees with a list that is searched from end to end.
+        #[test]
+        fn behaves_as_a_list(ops in prop::collection::vec(
+            (0u8..4, 1u16..4, any::<bool>(), 0u8..3, any::<bool>()), 0..60))
+        {
+            let addr = |a: u8, port: u16| SocketAddr::new([10 * u8::from(a > 0), 0, 0, a].into(), port);
+            let mut rng = Rng::seeded(3);
+            let mut ports = Ports::seeded(3);
+            let mut model: Vec<(SocketAddr, Reuse, u8)> = Vec::new();
+            for (a, port, share, owner, bind) in ops {
+                let (addr, reuse) = (addr(a, port), if share { Reuse::Shared } else { Reuse::Exclusive });
+                if bind {
+                    let clash = model.iter().any(|(m, r, _)| m.port() == port
+                        && (*m == addr || m.ip().is_unspecified() || a == 0)
+                        && !(*r == Reuse::Shared && share));
+                    prop_assert_eq!(ports.bind(&mut rng, addr, reuse, owner).is_err(), clash);
+                    if !clash {
+                        model.push((addr, reuse, owner));
+                    }
+                } else {
+                    ports.release(addr, owner);
+                    if let Some(i) = model.iter().position(|m| m.0 == addr && m.2 == owner) {
+                        model.remove(i);
+                    }
+                }
+                let exact = model.iter().rev().find(|m| m.0 == addr);
+                let any = model.iter().rev().find(|m| m.0.port() == port && m.0.ip().is_unspecified());
+                prop_assert_eq!(ports.lookup(addr), exact.or(any).map(|m| m.2));
+                prop_assert_eq!(ports.len(), model.len());
+            }
+        }
+    }
+}

@@ -1,1 +1,430 @@
-//! TCP headers.
+//! TCP (RFC 9293), with the options of RFC 2018 and RFC 7323.
+
+use std::fmt;
+use std::ops::BitOr;
+
+use smoltcp::wire::{TcpOption, TcpPacket, TcpSeqNumber};
+
+use super::HeaderError;
+
+/// Bytes in a TCP header without options.
+pub const TCP_LEN: usize = 20;
+/// Bytes in the longest TCP header.
+pub const TCP_MAX_LEN: usize = 60;
+/// Where the checksum is, from the start of the header.
+pub const TCP_CSUM_OFFSET: u16 = 16;
+
+/// Control bits, the acknowledgement bit excepted: that one is [`TcpHeader::ack`].
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct TcpFlags(u8);
+
+impl TcpFlags {
+    /// No control bit.
+    pub const NONE: TcpFlags = TcpFlags(0);
+    /// No more data from the sender.
+    pub const FIN: TcpFlags = TcpFlags(0x01);
+    /// Synchronise sequence numbers.
+    pub const SYN: TcpFlags = TcpFlags(0x02);
+    /// Reset the connection.
+    pub const RST: TcpFlags = TcpFlags(0x04);
+    /// Push.
+    pub const PSH: TcpFlags = TcpFlags(0x08);
+    /// The urgent pointer is significant.
+    pub const URG: TcpFlags = TcpFlags(0x20);
+    /// ECN echo (RFC 3168).
+    pub const ECE: TcpFlags = TcpFlags(0x40);
+    /// Congestion window reduced (RFC 3168).
+    pub const CWR: TcpFlags = TcpFlags(0x80);
+
+    /// True when every bit of `other` is set.
+    #[inline]
+    pub const fn has(self, other: TcpFlags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// True when a bit of `other` is set.
+    #[inline]
+    pub const fn any(self, other: TcpFlags) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+impl BitOr for TcpFlags {
+    type Output = TcpFlags;
+    #[inline]
+    fn bitor(self, other: TcpFlags) -> TcpFlags {
+        TcpFlags(self.0 | other.0)
+    }
+}
+
+impl fmt::Debug for TcpFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (bit, letter) in [
+            (TcpFlags::FIN, 'F'),
+            (TcpFlags::SYN, 'S'),
+            (TcpFlags::RST, 'R'),
+            (TcpFlags::PSH, 'P'),
+            (TcpFlags::URG, 'U'),
+            (TcpFlags::ECE, 'E'),
+            (TcpFlags::CWR, 'W'),
+        ] {
+            if self.has(bit) {
+                write!(f, "{letter}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Blocks of a selective acknowledgement (RFC 2018): left edge, and right edge exclusive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SackBlocks {
+    blocks: [(u32, u32); SackBlocks::MAX],
+    len: u8,
+}
+
+impl SackBlocks {
+    /// What fits into 40 bytes of options.
+    pub const MAX: usize = 4;
+
+    /// No blocks.
+    pub const NONE: SackBlocks = SackBlocks {
+        blocks: [(0, 0); SackBlocks::MAX],
+        len: 0,
+    };
+
+    /// Adds a block; false when there is no room.
+    pub fn push(&mut self, block: (u32, u32)) -> bool {
+        let Some(slot) = self.blocks.get_mut(usize::from(self.len)) else {
+            return false;
+        };
+        *slot = block;
+        self.len += 1;
+        true
+    }
+
+    /// The blocks, in the order in which they appear in the option.
+    #[inline]
+    pub fn as_slice(&self) -> &[(u32, u32)] {
+        &self.blocks[..usize::from(self.len)]
+    }
+
+    /// True when there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Keeps the first `n`.
+    pub fn truncate(&mut self, n: usize) {
+        self.len = self.len.min(u8::try_from(n).unwrap_or(u8::MAX));
+    }
+}
+
+/// The TCP options this stack knows. Others are skipped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TcpOptions {
+    /// Maximum segment size the sender can receive (RFC 9293 3.7.1).
+    pub mss: Option<u16>,
+    /// Window shift count, as sent (RFC 7323 2); values above 14 are the receiver's to clamp.
+    pub window_scale: Option<u8>,
+    /// The sender understands selective acknowledgements (RFC 2018 2).
+    pub sack_permitted: Option<SackPermitted>,
+    /// Selective acknowledgement (RFC 2018 3).
+    pub sack: SackBlocks,
+    /// TSval and TSecr (RFC 7323 3).
+    pub timestamp: Option<(u32, u32)>,
+}
+
+/// Presence of the SACK-permitted option.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SackPermitted;
+
+impl TcpOptions {
+    /// Bytes the options take in a header, padding included.
+    #[inline]
+    pub fn len(&self) -> usize {
+        let mut len = 0;
+        if self.mss.is_some() {
+            len += 4;
+        }
+        if self.window_scale.is_some() {
+            len += 4; // with a no-operation in front
+        }
+        if self.sack_permitted.is_some() {
+            len += 4; // with two no-operations in front
+        }
+        if self.timestamp.is_some() {
+            len += 12; // with two no-operations in front (RFC 7323 appendix A)
+        }
+        if !self.sack.is_empty() {
+            len += 4 + 8 * self.sack.as_slice().len();
+        }
+        len
+    }
+
+    /// True when there is no option.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A TCP header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TcpHeader {
+    /// Source port. Zero is not refused here.
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+    /// Sequence number of the first byte (or of the SYN).
+    pub seq: u32,
+    /// Acknowledgement number; `None` when the ACK bit is not set.
+    pub ack: Option<u32>,
+    /// The other control bits.
+    pub flags: TcpFlags,
+    /// Window field, unscaled.
+    pub window: u16,
+    /// Urgent pointer field.
+    pub urgent: u16,
+    /// Options.
+    pub options: TcpOptions,
+}
+
+/// How long the header is, from its first [`TCP_LEN`] bytes.
+///
+/// # Errors
+/// [`HeaderError::Truncated`] when there are fewer bytes, [`HeaderError::BadLength`] when the data
+/// offset says less than the fixed part.
+#[inline]
+pub fn header_len(fixed: &[u8]) -> Result<usize, HeaderError> {
+    if fixed.len() < TCP_LEN {
+        return Err(HeaderError::Truncated);
+    }
+    let len = usize::from(TcpPacket::new_unchecked(fixed).header_len());
+    if len < TCP_LEN {
+        return Err(HeaderError::BadLength);
+    }
+    Ok(len)
+}
+
+impl TcpHeader {
+    /// Reads a header from its bytes, options included, and says how long it is. Bytes behind
+    /// the header are not looked at.
+    ///
+    /// An option of the wrong size ends the list, as does a truncated one: what was read up to
+    /// there counts (RFC 9293 3.1 asks to go on with options one does not understand).
+    ///
+    /// # Errors
+    /// [`HeaderError::Truncated`] when there are fewer bytes than the header says,
+    /// [`HeaderError::BadLength`] when the data offset is too small or an option claims a length
+    /// below two bytes.
+    #[inline]
+    pub fn parse(bytes: &[u8]) -> Result<(TcpHeader, usize), HeaderError> {
+        let len = header_len(bytes)?;
+        let bytes = bytes.get(..len).ok_or(HeaderError::Truncated)?;
+        let packet = TcpPacket::new_unchecked(bytes);
+        let header = TcpHeader {
+            src_port: packet.src_port(),
+            dst_port: packet.dst_port(),
+            seq: packet.seq_number().0 as u32,
+            ack: packet.ack().then(|| packet.ack_number().0 as u32),
+            // Bits 8 to 15 of the header's fourth word hold all control bits.
+            flags: TcpFlags(bytes[13] & !0x10),
+            window: packet.window_len(),
+            urgent: packet.urgent_at(),
+            options: parse_options(&bytes[TCP_LEN..])?,
+        };
+        Ok((header, len))
+    }
+
+    /// Bytes in the header, options and padding included.
+    #[inline]
+    pub fn len(&self) -> usize {
+        TCP_LEN + self.options.len()
+    }
+
+    /// Never true: a header has at least its fixed part.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Writes the header; the checksum field is zero.
+    ///
+    /// # Panics
+    /// When `bytes` is shorter than [`TcpHeader::len`], or the options together exceed 40 bytes
+    /// (which no combination that this stack sends does).
+    #[inline]
+    pub fn emit(&self, bytes: &mut [u8]) {
+        let len = self.len();
+        assert!(len <= TCP_MAX_LEN, "TCP options exceed 40 bytes");
+        let bytes = &mut bytes[..len];
+        let mut packet = TcpPacket::new_unchecked(&mut *bytes);
+        packet.set_src_port(self.src_port);
+        packet.set_dst_port(self.dst_port);
+        packet.set_seq_number(TcpSeqNumber(self.seq as i32));
+        packet.set_ack_number(TcpSeqNumber(self.ack.unwrap_or(0) as i32));
+        packet.clear_flags();
+        packet.set_header_len(len as u8);
+        packet.set_window_len(self.window);
+        packet.set_checksum(0);
+        packet.set_urgent_at(self.urgent);
+        let ack_bit = if self.ack.is_some() { 0x10 } else { 0 };
+        bytes[13] = self.flags.0 | ack_bit;
+        emit_options(&self.options, &mut bytes[TCP_LEN..]);
+    }
+}
+
+#[inline]
+fn parse_options(mut rest: &[u8]) -> Result<TcpOptions, HeaderError> {
+    let mut options = TcpOptions::default();
+    while !rest.is_empty() {
+        // RFC 9293 3.1 (MUST-68): kinds other than 0 and 1 have a length, of at least 2.
+        if let [kind, length, ..] = rest
+            && *kind > 1
+            && *length < 2
+        {
+            return Err(HeaderError::BadLength);
+        }
+        let Ok((next, option)) = TcpOption::parse(rest) else {
+            break;
+        };
+        match option {
+            TcpOption::EndOfList => break,
+            TcpOption::NoOperation | TcpOption::Unknown { .. } => {}
+            TcpOption::MaxSegmentSize(mss) => options.mss = Some(mss),
+            TcpOption::WindowScale(shift) => options.window_scale = Some(shift),
+            TcpOption::SackPermitted => options.sack_permitted = Some(SackPermitted),
+            TcpOption::SackRange(first_three) => {
+                options.sack = SackBlocks::NONE;
+                for block in first_three.into_iter().flatten() {
+                    options.sack.push(block);
+                }
+                // smoltcp keeps three blocks; without timestamps there is room for a fourth.
+                if let Some(fourth) = rest.get(26..34).filter(|_| rest[1] == 34) {
+                    let word = |at: usize| {
+                        u32::from_be_bytes([
+                            fourth[at],
+                            fourth[at + 1],
+                            fourth[at + 2],
+                            fourth[at + 3],
+                        ])
+                    };
+                    options.sack.push((word(0), word(4)));
+                }
+            }
+            TcpOption::TimeStamp { tsval, tsecr } => options.timestamp = Some((tsval, tsecr)),
+        }
+        rest = next;
+    }
+    Ok(options)
+}
+
+fn emit_options(options: &TcpOptions, mut rest: &mut [u8]) {
+    let pad = |rest: &mut [u8], n: usize| rest[..n].fill(1);
+    if let Some(mss) = options.mss {
+        rest = TcpOption::MaxSegmentSize(mss).emit(rest);
+    }
+    if let Some(shift) = options.window_scale {
+        pad(rest, 1);
+        rest = TcpOption::WindowScale(shift).emit(&mut rest[1..]);
+    }
+    if options.sack_permitted.is_some() {
+        pad(rest, 2);
+        rest = TcpOption::SackPermitted.emit(&mut rest[2..]);
+    }
+    if let Some((tsval, tsecr)) = options.timestamp {
+        pad(rest, 2);
+        rest = TcpOption::TimeStamp { tsval, tsecr }.emit(&mut rest[2..]);
+    }
+    let blocks = options.sack.as_slice();
+    if !blocks.is_empty() {
+        pad(rest, 2);
+        let mut three = [None; 3];
+        for (slot, block) in three.iter_mut().zip(blocks) {
+            *slot = Some(*block);
+        }
+        let tail = TcpOption::SackRange(three).emit(&mut rest[2..]);
+        if let Some(&(left, right)) = blocks.get(3) {
+            tail[..4].copy_from_slice(&left.to_be_bytes());
+            tail[4..8].copy_from_slice(&right.to_be_bytes());
+            rest[3] = 34;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_options() -> impl Strategy<Value = TcpOptions> {
+        (
+            any::<Option<u16>>(),
+            any::<Option<u8>>(),
+            any::<bool>(),
+            prop::collection::vec(any::<(u32, u32)>(), 0..=4),
+            any::<Option<(u32, u32)>>(),
+        )
+            .prop_map(|(mss, window_scale, permitted, blocks, timestamp)| {
+                let mut options = TcpOptions {
+                    mss,
+                    window_scale,
+                    sack_permitted: permitted.then_some(SackPermitted),
+                    sack: SackBlocks::NONE,
+                    timestamp,
+                };
+                for block in blocks {
+                    options.sack.push(block);
+                }
+                while options.len() > 40 {
+                    options.sack.truncate(options.sack.as_slice().len() - 1);
+                }
+                options
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_emitted_is_parsed_back(
+            (src_port, dst_port, seq, ack) in any::<(u16, u16, u32, Option<u32>)>(),
+            (flags, window, urgent) in any::<(u8, u16, u16)>(),
+            options in any_options(),
+        ) {
+            let header = TcpHeader {
+                src_port, dst_port, seq, ack, flags: TcpFlags(flags & !0x10), window, urgent, options,
+            };
+            let mut bytes = vec![0xaa; header.len()];
+            header.emit(&mut bytes);
+            prop_assert_eq!(TcpHeader::parse(&bytes), Ok((header, bytes.len())));
+            for cut in 0..bytes.len() {
+                prop_assert_eq!(TcpHeader::parse(&bytes[..cut]), Err(HeaderError::Truncated));
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = TcpHeader::parse(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_lying_option_is_an_error_and_a_broken_one_ends_the_list() {
+        let header = TcpHeader {
+            options: TcpOptions {
+                mss: Some(1460),
+                ..TcpOptions::default()
+            },
+            ..TcpHeader::default()
+        };
+        let mut bytes = [0; 28];
+        header.emit(&mut bytes);
+        bytes[12] = 7 << 4;
+        bytes[24..28].copy_from_slice(&[8, 0, 1, 1]); // a timestamp of zero bytes
+        assert_eq!(TcpHeader::parse(&bytes), Err(HeaderError::BadLength));
+        bytes[24..28].copy_from_slice(&[8, 9, 1, 1]); // one that reaches past the header
+        let (parsed, len) = TcpHeader::parse(&bytes).expect("the list ends there");
+        assert_eq!((parsed, len), (header, 28));
+        bytes[12] = 4 << 4;
+        assert_eq!(TcpHeader::parse(&bytes), Err(HeaderError::BadLength));
+    }
+}

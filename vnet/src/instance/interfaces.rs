@@ -1,0 +1,330 @@
+//! Making and changing interfaces and their addresses.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use ipnet::Ipv4Net;
+
+use super::vnet::{Entry, Gone, Vnet};
+use crate::base::id::IfId;
+use crate::link::{Link, LinkConfig};
+use crate::netif::table::Far;
+use crate::netif::wire::{End, Loop};
+use crate::netif::{
+    AdminState, FrameTap, IfCounters, IfKind, Netif, NetifError, Plug, Wire, table::Offload,
+};
+use crate::packet::cx::Carrier;
+use crate::packet::{Cx, MacAddr};
+use crate::stack::Stack;
+
+/// The IP MTU of Ethernet.
+pub const ETHERNET_IP_MTU: u16 = 1500;
+/// The IP MTU of the loopback interface.
+const LOOPBACK_IP_MTU: u16 = 65_535;
+/// The least IP MTU (RFC 791, section 3.2).
+const MIN_IP_MTU: u16 = 68;
+
+/// What there is to know of an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IfInfo {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: IfKind,
+    /// Its Ethernet address.
+    pub mac: MacAddr,
+    /// The largest IP packet it carries, in bytes.
+    pub ip_mtu: u16,
+    /// Set by the administrator.
+    pub admin: AdminState,
+    /// Whether there is something at the other end.
+    pub carrier: Carrier,
+    /// Its addresses with their prefix lengths.
+    pub addresses: Vec<Ipv4Net>,
+    /// What crossed it.
+    pub counters: IfCounters,
+}
+
+impl From<Gone> for NetifError {
+    fn from(_: Gone) -> NetifError {
+        NetifError::Gone
+    }
+}
+
+impl Vnet {
+    /// Makes a pair of interfaces joined by a wire, one in this vnet and one in `peer` (which may
+    /// be this one), both up, with an IP MTU of 1500.
+    ///
+    /// # Errors
+    /// A name that is none or is taken, or a vnet that is gone; nothing is made then.
+    ///
+    /// ```
+    /// use vnet::System;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let (a, b) = (system.create("a")?, system.create("b")?);
+    /// a.epair("eth0", &b, "eth0")?;
+    /// a.add_address("eth0", "192.0.2.1/24".parse()?)?;
+    /// b.add_address("eth0", "192.0.2.2/24".parse()?)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn epair(&self, name: &str, peer: &Vnet, peer_name: &str) -> Result<(), NetifError> {
+        if !Arc::ptr_eq(&self.core.system, &peer.core.system) {
+            return Err(NetifError::OtherSystem);
+        }
+        let wire = Wire::new();
+        self.attach(name, IfKind::Epair, None, &wire, End::A)?;
+        if let Err(e) = peer.attach(peer_name, IfKind::Epair, None, &wire, End::B) {
+            // The near end alone is no pair.
+            let _ = self.remove_interface(name);
+            return Err(e);
+        }
+        self.with_netif(name, |netif, _| netif.carrier = Carrier::Up)
+    }
+
+    /// Adds an interface at one end of a wire.
+    pub(crate) fn attach(
+        &self,
+        name: &str,
+        kind: IfKind,
+        mac: Option<MacAddr>,
+        wire: &Arc<Wire>,
+        end: End,
+    ) -> Result<MacAddr, NetifError> {
+        if let Some(mac) = mac
+            && (mac.is_multicast() || mac == MacAddr::ZERO)
+        {
+            return Err(NetifError::BadMac(mac));
+        }
+        let mac = mac.unwrap_or_else(|| self.core.system.next_mac());
+        let inbox = Arc::clone(&self.core.inbox);
+        self.core.with(|stack, _| {
+            stack.ifs.insert(name, |id| Netif {
+                carrier: wire.plug(
+                    end,
+                    Plug {
+                        inbox,
+                        ifid: Some(id),
+                    },
+                ),
+                far: Far::Wire(wire.sender(end)),
+                ..netif(id, name, kind, mac)
+            })
+        })??;
+        Ok(mac)
+    }
+
+    /// Removes an interface with its addresses, routes and neighbours. The other end of its wire
+    /// sees the wire go down.
+    ///
+    /// # Errors
+    /// No interface of that name; the loopback interface, which stays.
+    pub fn remove_interface(&self, name: &str) -> Result<(), NetifError> {
+        self.core.with(|stack, cx| {
+            let id = stack.ifs.id_of(name)?;
+            let kind = stack.ifs.get(id).map(|i| i.kind);
+            if kind == Some(IfKind::Loopback) {
+                return Err(NetifError::Unsupported {
+                    kind: IfKind::Loopback,
+                    what: "removal",
+                });
+            }
+            remove_interface(stack, cx, id);
+            Ok(())
+        })?
+    }
+
+    /// Puts an interface in or out of use.
+    ///
+    /// # Errors
+    /// No interface of that name.
+    pub fn set_up(&self, name: &str, state: AdminState) -> Result<(), NetifError> {
+        self.with_netif(name, |netif, cx| {
+            netif.admin = state;
+            if let Far::Wire(end) = &netif.far {
+                let carrier = match state {
+                    AdminState::Up => Carrier::Up,
+                    AdminState::Down => Carrier::Down,
+                };
+                cx.out.carrier.push((end.clone(), carrier));
+            }
+        })
+    }
+
+    /// Sets the largest IP packet an interface carries, in bytes.
+    ///
+    /// # Errors
+    /// No interface of that name, or an MTU below 68 (RFC 791).
+    pub fn set_ip_mtu(&self, name: &str, ip_mtu: u16) -> Result<(), NetifError> {
+        if ip_mtu < MIN_IP_MTU {
+            return Err(NetifError::BadMtu(ip_mtu));
+        }
+        self.with_netif(name, |netif, _| netif.ip_mtu = ip_mtu)
+    }
+
+    /// Sets an interface's Ethernet address.
+    ///
+    /// # Errors
+    /// No interface of that name, or an address that no station can have.
+    pub fn set_mac(&self, name: &str, mac: MacAddr) -> Result<(), NetifError> {
+        if mac.is_multicast() || mac == MacAddr::ZERO {
+            return Err(NetifError::BadMac(mac));
+        }
+        self.with_netif(name, |netif, _| netif.mac = mac)?;
+        self.core.with(|stack, _| {
+            if let Ok(id) = stack.ifs.id_of(name) {
+                stack.announce_addresses(id);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Says whether an interface may carry large segments and unfinished checksums to its far
+    /// end, as a device with segmentation offload does. On at first for everything that stays in
+    /// the process; with [`Offload::None`] frames of at most the MTU travel, complete.
+    ///
+    /// # Errors
+    /// No interface of that name.
+    pub fn set_offload(&self, name: &str, offload: Offload) -> Result<(), NetifError> {
+        self.with_netif(name, |netif, _| netif.offload = offload)
+    }
+
+    /// Sets the impairments of an interface's outgoing direction, from the next frame on.
+    ///
+    /// # Errors
+    /// No interface of that name, or parameters out of range.
+    pub fn set_link(&self, name: &str, config: LinkConfig) -> Result<(), NetifError> {
+        config.validate()?;
+        self.with_netif(name, |netif, cx| {
+            if netif.kind == IfKind::Loopback {
+                return Err(NetifError::Unsupported {
+                    kind: netif.kind,
+                    what: "link parameters",
+                });
+            }
+            match &mut netif.link {
+                Some(link) => link.set_config(config)?,
+                none => *none = Some(Box::new(Link::new(config, cx.rng.split(LINK_STREAM))?)),
+            }
+            Ok(())
+        })?
+    }
+
+    /// Shows every frame of an interface to `tap`, from now on, until the interface goes.
+    ///
+    /// # Errors
+    /// No interface of that name.
+    pub fn capture(&self, name: &str, tap: Arc<dyn FrameTap>) -> Result<(), NetifError> {
+        self.with_netif(name, |netif, _| netif.taps.push(tap))
+    }
+
+    /// Gives an interface an address, and the vnet a route to its prefix. The address is
+    /// announced on the wire (gratuitous ARP).
+    ///
+    /// # Errors
+    /// No interface of that name, an address that no host can have, or one that the vnet has.
+    pub fn add_address(&self, name: &str, address: Ipv4Net) -> Result<(), NetifError> {
+        self.core.with(|stack, _| {
+            let id = stack.ifs.id_of(name)?;
+            stack.add_address(id, address)
+        })?
+    }
+
+    /// Takes an address off an interface, with the route to its prefix.
+    ///
+    /// # Errors
+    /// No interface of that name, or no such address on it.
+    pub fn remove_address(&self, name: &str, address: Ipv4Addr) -> Result<(), NetifError> {
+        self.core.with(|stack, _| {
+            let id = stack.ifs.id_of(name)?;
+            stack.remove_address(id, address)
+        })?
+    }
+
+    /// The interfaces, in the order of their creation.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn interfaces(&self) -> Result<Vec<IfInfo>, Gone> {
+        self.core.with(|stack, _| {
+            stack
+                .ifs
+                .iter()
+                .map(|i| IfInfo {
+                    name: i.name.to_string(),
+                    kind: i.kind,
+                    mac: i.mac,
+                    ip_mtu: i.ip_mtu,
+                    admin: i.admin,
+                    carrier: i.carrier,
+                    addresses: stack.ip.addrs.on_interface(i.id).map(|a| a.net).collect(),
+                    counters: i.counters,
+                })
+                .collect()
+        })
+    }
+
+    fn with_netif<R>(
+        &self,
+        name: &str,
+        f: impl FnOnce(&mut Netif, &mut Cx) -> R,
+    ) -> Result<R, NetifError> {
+        self.core.with(|stack, cx| {
+            let id = stack.ifs.id_of(name)?;
+            let netif = stack
+                .ifs
+                .get_mut(id)
+                .expect("an identifier just looked up is valid");
+            Ok(f(netif, cx))
+        })?
+    }
+}
+
+/// Label of the random stream of a link's impairments.
+const LINK_STREAM: u64 = 0x6c69_6e6b;
+
+fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
+    Netif {
+        id,
+        name: name.into(),
+        kind,
+        mac,
+        ip_mtu: ETHERNET_IP_MTU,
+        admin: AdminState::Up,
+        carrier: Carrier::Down,
+        offload: Offload::Full,
+        far: Far::None,
+        link: None,
+        taps: Vec::new(),
+        counters: IfCounters::default(),
+    }
+}
+
+/// Adds `lo0` with 127.0.0.1/8: part of every instance's init.
+pub(crate) fn add_loopback(vnet: &Vnet) -> Result<(), NetifError> {
+    let inbox = Arc::clone(&vnet.core.inbox);
+    vnet.core.enter_as(Entry::Lifecycle, |inside, _| {
+        let stack = &mut *inside.stack;
+        let id = stack.ifs.insert("lo0", |id| Netif {
+            ip_mtu: LOOPBACK_IP_MTU,
+            carrier: Carrier::Up,
+            far: Far::Itself(Arc::new(Loop { inbox, ifid: id })),
+            ..netif(id, "lo0", IfKind::Loopback, MacAddr::ZERO)
+        })?;
+        let address = Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8);
+        stack.add_address(id, address)
+    })?
+}
+
+/// Removes an interface and everything that refers to it.
+pub(crate) fn remove_interface(stack: &mut Stack, cx: &mut Cx, id: IfId) {
+    stack.forget_interface(cx, id);
+    let Some(netif) = stack.ifs.remove(id) else {
+        return;
+    };
+    if let Far::Wire(end) = &netif.far {
+        let (wire, near) = end.near();
+        wire.unplug(near);
+        cx.out.carrier.push((end.clone(), Carrier::Down));
+    }
+}

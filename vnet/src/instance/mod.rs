@@ -1,0 +1,32 @@
+//! Instances: what makes many stacks out of one stack.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`vnet`] | [`Vnet`] and [`OwnedVnet`], the handles, and the core they share |
+//! | [`system`] | [`System`], the "kernel": names, init records, the driver |
+//! | [`context`] | the current vnet of a thread |
+//! | [`registry`] | recorded init steps, and the ones of the built-in layers |
+//! | [`lifecycle`] | creation by replay, ordered teardown, the report |
+//! | [`interfaces`] | making and changing interfaces and addresses |
+//! | [`routes`] | the routing table's administration |
+//! | [`port`] | [`Port`], the outside end of a port interface |
+//! | [`driver`] | what an instance asks of whoever drives it |
+
+pub mod context;
+pub mod driver;
+pub mod interfaces;
+pub mod lifecycle;
+pub mod port;
+pub mod registry;
+pub mod routes;
+pub mod system;
+pub mod vnet;
+
+pub use context::{Entered, Scope};
+pub use driver::{Driver, Waited};
+pub use lifecycle::{DestroyReport, Released, StepReport};
+pub use port::{Port, PortError};
+pub use registry::{InitRecord, Stage, StepError};
+pub use routes::{NextHopSpec, RouteError};
+pub use system::{CreateError, JoinHandle, System};
+pub use vnet::{Gone, OwnedVnet, Vnet};

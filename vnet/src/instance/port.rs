@@ -1,0 +1,239 @@
+//! The outside end of a port interface: where an emulator's NIC, a TAP device or a test is
+//! plugged into a vnet.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant as WallInstant;
+
+use super::vnet::{Vnet, VnetCore};
+use crate::base::lock::{Condvar, Mutex, Rank};
+use crate::base::time::{Duration, Instant};
+use crate::netif::table::Offload;
+use crate::netif::wire::{End, WireEnd};
+use crate::netif::{Doorbell, IfKind, Inbox, Item, NetifError, Plug, Wire};
+use crate::packet::cx::{Carrier, Sink};
+use crate::packet::header::ether::ETHER_LEN;
+use crate::packet::{MacAddr, Packet, Payload};
+
+/// Largest frame that a port takes: the largest IP packet behind an Ethernet header.
+pub const MAX_FRAME_LEN: usize = 65_535 + ETHER_LEN;
+
+/// Why a port cannot send or receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PortError {
+    /// The interface, or its vnet, is gone.
+    #[error("the port's interface is gone")]
+    Gone,
+    /// Nothing came in time.
+    #[error("no frame came in time")]
+    TimedOut,
+    /// The frame has fewer bytes than an Ethernet header, or more than fit in an IP packet.
+    #[error("a frame of {0} bytes is out of range (14 to 65549)")]
+    BadLength(usize),
+}
+
+/// The outside end of a port interface. Frames sent here come in at the interface; frames that
+/// the vnet sends through the interface are received here.
+///
+/// Dropping it leaves the interface in place, with its carrier down.
+///
+/// ```
+/// use vnet::System;
+///
+/// let system = System::virtual_time(1);
+/// let a = system.create("a")?;
+/// let port = a.port("eth0", None)?;
+/// a.add_address("eth0", "192.0.2.1/24".parse()?)?;
+/// // The address is announced at once: a gratuitous ARP request, 42 bytes.
+/// assert_eq!(port.recv().unwrap().len(), 42);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Port {
+    core: Arc<VnetCore>,
+    mac: MacAddr,
+    wire: Arc<Wire>,
+    to_vnet: Arc<WireEnd>,
+    from_vnet: Arc<Inbox>,
+    bell: Arc<Bell>,
+}
+
+type OnReady = Arc<dyn Fn() + Send + Sync>;
+
+/// Wakes whoever waits for frames from the vnet.
+struct Bell {
+    state: Mutex<BellState>,
+    rung: Condvar,
+}
+
+#[derive(Default)]
+struct BellState {
+    on_ready: Option<OnReady>,
+    rings: u64,
+    carrier: Carrier,
+}
+
+impl Doorbell for Arc<Bell> {
+    fn ring(&self, _at: Instant) {
+        let on_ready = {
+            let mut state = self.state.lock();
+            state.rings += 1;
+            state.on_ready.clone()
+        };
+        self.rung.notify_all();
+        if let Some(on_ready) = on_ready {
+            on_ready();
+        }
+    }
+}
+
+impl Vnet {
+    /// Makes an interface whose other end is outside, with the given MAC address or one of the
+    /// system's, up, with an IP MTU of 1500.
+    ///
+    /// Frames leave it complete: cut to the MTU, with every checksum filled in. An outside end
+    /// that can do both by itself says so with [`Vnet::set_offload`].
+    ///
+    /// # Errors
+    /// A name that is none or is taken, or a MAC address that no station can have.
+    pub fn port(&self, name: &str, mac: Option<MacAddr>) -> Result<Port, NetifError> {
+        let wire = Wire::new();
+        let bell = Arc::new(Bell {
+            state: Mutex::new(Rank::Driver, BellState::default()),
+            rung: Condvar::new(),
+        });
+        let from_vnet = Arc::new(Inbox::new());
+        from_vnet.set_doorbell(Box::new(Arc::clone(&bell)));
+        wire.plug(
+            End::B,
+            Plug {
+                inbox: Arc::clone(&from_vnet),
+                ifid: None,
+            },
+        );
+        let mac = self.attach(name, IfKind::Port, mac, &wire, End::A)?;
+        self.set_offload(name, Offload::None)?;
+        Ok(Port {
+            core: Arc::clone(&self.core),
+            mac,
+            to_vnet: wire.sender(End::B),
+            wire,
+            from_vnet,
+            bell,
+        })
+    }
+}
+
+impl Port {
+    /// Sends an Ethernet frame into the vnet, which trusts none of its checksums.
+    ///
+    /// # Errors
+    /// A length no frame can have, or an interface that is gone.
+    pub fn send(&self, frame: impl Into<Payload>) -> Result<(), PortError> {
+        self.send_packet(Packet::incoming(frame))
+    }
+
+    /// Sends a frame with metadata into the vnet: a checksum state, a segmentation that was left
+    /// undone. Whoever sets them vouches for them.
+    ///
+    /// # Errors
+    /// A length no frame can have, or an interface that is gone.
+    pub fn send_packet(&self, packet: Packet) -> Result<(), PortError> {
+        let len = packet.len();
+        if !(ETHER_LEN..=MAX_FRAME_LEN).contains(&len) {
+            return Err(PortError::BadLength(len));
+        }
+        if self.is_gone() {
+            return Err(PortError::Gone);
+        }
+        self.to_vnet.push(self.core.driver.now(), packet);
+        self.core.driver.dispatch();
+        Ok(())
+    }
+
+    /// The next frame that the vnet has sent, if one has arrived by now.
+    pub fn recv(&self) -> Option<Packet> {
+        let mut due = VecDeque::with_capacity(1);
+        loop {
+            self.from_vnet.take_due(self.core.driver.now(), 1, &mut due);
+            match due.pop_front()? {
+                Item::Frame(packet) => return Some(packet),
+                Item::Carrier(_, carrier) => self.note_carrier(carrier),
+            }
+        }
+    }
+
+    /// Waits for the next frame, for at most `timeout` of the wall clock. For pumps that run
+    /// beside the [threads](crate::System::threads) driver.
+    ///
+    /// # Errors
+    /// [`PortError::TimedOut`], or [`PortError::Gone`] once the interface is gone and every frame
+    /// it sent has been received.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Packet, PortError> {
+        let give_up = WallInstant::now() + timeout;
+        loop {
+            let rings = self.bell.state.lock().rings;
+            if let Some(packet) = self.recv() {
+                return Ok(packet);
+            }
+            if self.is_gone() && self.from_vnet.is_empty() {
+                return Err(PortError::Gone);
+            }
+            let mut left = give_up.saturating_duration_since(WallInstant::now());
+            if left.is_zero() {
+                return Err(PortError::TimedOut);
+            }
+            if let Some(next) = self.from_vnet.next() {
+                left = left.min(next - self.core.driver.now());
+            }
+            let mut state = self.bell.state.lock();
+            if state.rings == rings {
+                self.bell.rung.wait_for(&mut state, left);
+            }
+        }
+    }
+
+    /// When the next frame arrives here, which may have happened.
+    pub fn next_arrival(&self) -> Option<Instant> {
+        self.from_vnet.next()
+    }
+
+    /// Frames dropped because nobody received them, since the last call.
+    pub fn take_overflowed(&self) -> u64 {
+        self.from_vnet.take_overflowed()
+    }
+
+    /// Calls `f` whenever the vnet has sent something, on the thread that made it so. It is
+    /// called outside all locks, and must not block.
+    pub fn on_ready(&self, f: Arc<dyn Fn() + Send + Sync>) {
+        self.bell.state.lock().on_ready = Some(f);
+    }
+
+    /// True when the interface or its vnet is gone: nothing more will come.
+    pub fn is_gone(&self) -> bool {
+        !self.wire.is_plugged(End::A)
+    }
+
+    /// The interface's MAC address when it was made.
+    pub fn mac(&self) -> MacAddr {
+        self.mac
+    }
+
+    fn note_carrier(&self, carrier: Carrier) {
+        self.bell.state.lock().carrier = carrier;
+    }
+
+    /// Whether the interface is up, as far as frames received so far tell.
+    pub fn carrier(&self) -> Carrier {
+        self.bell.state.lock().carrier
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.wire.unplug(End::B);
+        self.to_vnet.carrier(self.core.driver.now(), Carrier::Down);
+        self.from_vnet.close();
+        self.core.driver.dispatch();
+    }
+}

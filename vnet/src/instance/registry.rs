@@ -1,0 +1,254 @@
+//! Recorded initialisation. A step holds its init and its uninit together, so that they cannot
+//! mispair; the built-in layers and users' modules stand in one list.
+
+use std::collections::HashSet;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use super::lifecycle::builtin_layers;
+use super::vnet::{Vnet, VnetCore};
+
+/// What a step reports when it fails.
+pub type StepError = Box<dyn Error + Send + Sync>;
+
+/// When in the life of an instance a step runs: earlier stages first on the way up, last on the
+/// way down. The order of FreeBSD's `SI_SUB` stages for vnets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Interface tables.
+    Interfaces,
+    /// Link layers: neighbours.
+    LinkLayers,
+    /// Domains: addresses and routes.
+    Domains,
+    /// Protocols.
+    Protocols,
+    /// Packet filters.
+    Filters,
+    /// Interfaces that attach to protocols.
+    InterfaceAttach,
+    /// What serves users.
+    Services,
+}
+
+type StepFn = dyn Fn(&Vnet) -> Result<(), StepError> + Send + Sync;
+
+/// A recorded init step and its reverse.
+#[derive(Clone)]
+pub struct InitRecord {
+    name: String,
+    stage: Stage,
+    order: i32,
+    builtin: bool,
+    init: Arc<StepFn>,
+    uninit: Arc<StepFn>,
+}
+
+impl InitRecord {
+    /// A step named `name` in `stage`. Both functions run with the instance current.
+    ///
+    /// Steps of one stage run by `order`, then in the order of their registration.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    /// use std::sync::Arc;
+    /// use vnet::{InitRecord, Stage, System};
+    ///
+    /// let live = Arc::new(AtomicUsize::new(0));
+    /// let (up, down) = (live.clone(), live.clone());
+    /// let system = System::virtual_time(1);
+    /// let before = system.create("before")?;
+    /// system.register(InitRecord::new(
+    ///     "counter", Stage::Services, 0,
+    ///     move |_| { up.fetch_add(1, Ordering::Relaxed); Ok(()) },
+    ///     move |_| { down.fetch_sub(1, Ordering::Relaxed); Ok(()) },
+    /// ))?;
+    /// let after = system.create("after")?;
+    /// assert_eq!(live.load(Ordering::Relaxed), 2);
+    /// drop((before, after));
+    /// assert_eq!(live.load(Ordering::Relaxed), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn new(
+        name: &str,
+        stage: Stage,
+        order: i32,
+        init: impl Fn(&Vnet) -> Result<(), StepError> + Send + Sync + 'static,
+        uninit: impl Fn(&Vnet) -> Result<(), StepError> + Send + Sync + 'static,
+    ) -> InitRecord {
+        InitRecord {
+            name: name.to_owned(),
+            stage,
+            order,
+            builtin: false,
+            init: Arc::new(init),
+            uninit: Arc::new(uninit),
+        }
+    }
+
+    pub(crate) fn builtin(mut self) -> InitRecord {
+        self.builtin = true;
+        self
+    }
+
+    /// Its name, unique in the system.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its stage.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    pub(crate) fn run_init(&self, vnet: &Vnet) -> Result<(), StepError> {
+        guarded(&*self.init, vnet)
+    }
+
+    pub(crate) fn run_uninit(&self, vnet: &Vnet) -> Result<(), StepError> {
+        guarded(&*self.uninit, vnet)
+    }
+}
+
+/// Runs a step with the instance current; a panic in it is its failure, not ours.
+fn guarded(step: &StepFn, vnet: &Vnet) -> Result<(), StepError> {
+    let run = || {
+        let _entered = vnet.enter();
+        step(vnet)
+    };
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
+        .unwrap_or_else(|panic| Err(format!("panicked: {}", panic_text(&*panic)).into()))
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("with a value that is no text")
+}
+
+impl fmt::Debug for InitRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "InitRecord({} at {:?}/{})",
+            self.name, self.stage, self.order
+        )
+    }
+}
+
+/// Why a step cannot be registered or unregistered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// There is a step of that name.
+    #[error("an init step named {0:?} is registered already")]
+    Exists(String),
+    /// There is no step of that name.
+    #[error("no init step is named {0:?}")]
+    NotFound(String),
+    /// The step belongs to the library.
+    #[error("init step {0:?} belongs to the library")]
+    Builtin(String),
+    /// The step failed in an instance.
+    #[error("init step {step:?} failed in vnet {vnet:?}")]
+    Failed {
+        /// The step's name.
+        step: String,
+        /// The instance's name.
+        vnet: String,
+        /// What it said.
+        #[source]
+        source: StepError,
+    },
+}
+
+/// The instances and the recorded steps of a system.
+pub struct Registry {
+    vnets: Vec<Arc<VnetCore>>,
+    /// The names of all instances, those being made or unmade included.
+    names: HashSet<String>,
+    records: Vec<InitRecord>,
+}
+
+impl Registry {
+    pub(crate) fn with_builtin_layers() -> Registry {
+        let mut registry = Registry {
+            vnets: Vec::new(),
+            names: HashSet::new(),
+            records: Vec::new(),
+        };
+        for record in builtin_layers() {
+            registry.add_record(record.builtin());
+        }
+        registry
+    }
+
+    /// Takes a name for an instance that is to be made; false when it is taken.
+    pub(crate) fn reserve(&mut self, name: &str) -> bool {
+        self.names.insert(name.to_owned())
+    }
+
+    /// Gives a name back, when its instance is gone for good.
+    pub(crate) fn release(&mut self, name: &str) {
+        self.names.remove(name);
+    }
+
+    /// Lists an instance that is complete.
+    pub(crate) fn publish(&mut self, core: &Arc<VnetCore>) {
+        self.vnets.push(Arc::clone(core));
+    }
+
+    /// Takes an instance off the list.
+    pub(crate) fn withdraw(&mut self, core: &Arc<VnetCore>) {
+        self.vnets.retain(|c| !Arc::ptr_eq(c, core));
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<VnetCore>> {
+        if !self.names.contains(name) {
+            return None;
+        }
+        self.vnets.iter().find(|v| &*v.name == name).cloned()
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.vnets.iter().map(|v| v.name.to_string()).collect()
+    }
+
+    pub(crate) fn vnets(&self) -> &[Arc<VnetCore>] {
+        &self.vnets
+    }
+
+    pub(crate) fn records(&self) -> &[InitRecord] {
+        &self.records
+    }
+
+    pub(crate) fn step_names(&self) -> Vec<String> {
+        self.records.iter().map(|r| r.name.clone()).collect()
+    }
+
+    /// Adds a step at its place; ties keep the order of registration.
+    pub(crate) fn add_record(&mut self, record: InitRecord) {
+        let key = (record.stage, record.order);
+        let at = self.records.partition_point(|r| (r.stage, r.order) <= key);
+        self.records.insert(at, record);
+    }
+
+    pub(crate) fn record(&self, name: &str) -> Result<InitRecord, RegisterError> {
+        match self.records.iter().find(|r| r.name == name) {
+            None => Err(RegisterError::NotFound(name.to_owned())),
+            Some(r) if r.builtin => Err(RegisterError::Builtin(name.to_owned())),
+            Some(r) => Ok(r.clone()),
+        }
+    }
+
+    pub(crate) fn has_record(&self, name: &str) -> bool {
+        self.records.iter().any(|r| r.name == name)
+    }
+
+    pub(crate) fn remove_record(&mut self, name: &str) {
+        self.records.retain(|r| r.name != name);
+    }
+}

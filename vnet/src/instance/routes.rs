@@ -1,0 +1,141 @@
+//! The administration of a vnet's routes.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::vnet::{Gone, Vnet};
+use crate::ip::fib::{FibError, NextHop, Origin, Route};
+use crate::ip::state::Forwarding;
+use crate::stack::Stack;
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextHopSpec {
+    /// To a router on one of the vnet's links.
+    Gateway(Ipv4Addr),
+    /// Straight onto the link of the named interface.
+    Interface(String),
+}
+
+impl From<Ipv4Addr> for NextHopSpec {
+    fn from(gateway: Ipv4Addr) -> NextHopSpec {
+        NextHopSpec::Gateway(gateway)
+    }
+}
+
+/// A route as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// The destinations it is for.
+    pub dst: Ipv4Net,
+    /// The router, unless the destination is on the link.
+    pub gateway: Option<Ipv4Addr>,
+    /// The name of the interface it leaves by.
+    pub interface: String,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Why a route cannot be added or removed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RouteError {
+    /// The vnet is gone.
+    #[error("the vnet is gone")]
+    Gone,
+    /// No interface of that name.
+    #[error("no interface {0:?} in this vnet")]
+    NoInterface(String),
+    /// The gateway is on none of the vnet's links.
+    #[error("gateway {0} is on none of this vnet's links")]
+    GatewayUnreachable(Ipv4Addr),
+    /// The table says no.
+    #[error(transparent)]
+    Table(#[from] FibError),
+}
+
+impl From<Gone> for RouteError {
+    fn from(_: Gone) -> RouteError {
+        RouteError::Gone
+    }
+}
+
+impl Vnet {
+    /// Adds a static route to `dst`.
+    ///
+    /// # Errors
+    /// A gateway that is on no link of this vnet, an interface there is none of, a route that
+    /// exists, a full table.
+    pub fn add_route(&self, dst: Ipv4Net, via: impl Into<NextHopSpec>) -> Result<(), RouteError> {
+        let via = via.into();
+        self.core.with(|stack, _| {
+            let (next_hop, ifid) = resolve(stack, via)?;
+            let route = Route::new(dst.trunc(), next_hop, ifid, Origin::Static);
+            Ok(stack.ip.fib.add(route)?)
+        })?
+    }
+
+    /// Removes the static route to `dst`.
+    ///
+    /// # Errors
+    /// No such route.
+    pub fn remove_route(&self, dst: Ipv4Net) -> Result<(), RouteError> {
+        self.core.with(|stack, _| {
+            stack.ip.fib.remove(dst.trunc(), None)?;
+            Ok(())
+        })?
+    }
+
+    /// The routes, in the order of their prefixes.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn routes(&self) -> Result<Vec<RouteInfo>, Gone> {
+        self.core.with(|stack, _| {
+            stack
+                .ip
+                .fib
+                .iter()
+                .map(|r| RouteInfo {
+                    dst: r.dst,
+                    gateway: match r.next_hop {
+                        NextHop::Direct => None,
+                        NextHop::Gateway(g) => Some(g),
+                    },
+                    interface: stack
+                        .ifs
+                        .get(r.ifid)
+                        .map_or_else(String::new, |i| i.name.to_string()),
+                    origin: r.origin,
+                })
+                .collect()
+        })
+    }
+
+    /// Makes the vnet a router, or a host again.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn set_forwarding(&self, forwarding: Forwarding) -> Result<(), Gone> {
+        self.core.with(|stack, _| stack.set_forwarding(forwarding))
+    }
+}
+
+fn resolve(
+    stack: &mut Stack,
+    via: NextHopSpec,
+) -> Result<(NextHop, crate::base::id::IfId), RouteError> {
+    match via {
+        NextHopSpec::Interface(name) => match stack.ifs.id_of(&name) {
+            Ok(ifid) => Ok((NextHop::Direct, ifid)),
+            Err(_) => Err(RouteError::NoInterface(name)),
+        },
+        NextHopSpec::Gateway(gateway) => match stack.ip.fib.lookup(gateway) {
+            Some(hit) if hit.next_hop == NextHop::Direct => {
+                Ok((NextHop::Gateway(gateway), hit.ifid))
+            }
+            _ => Err(RouteError::GatewayUnreachable(gateway)),
+        },
+    }
+}

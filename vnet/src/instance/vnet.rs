@@ -1,0 +1,351 @@
+//! The handles of an instance, and the core they share.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use super::context::within;
+use super::driver::Driver;
+use super::lifecycle::{DestroyReport, RanStep};
+use super::system::{System, SystemCore};
+use crate::base::lock::{Mutex, Rank};
+use crate::base::rng::Rng;
+use crate::base::stats::{DropReason, Stats};
+use crate::base::time::Instant;
+use crate::netif::{Inbox, Item};
+use crate::packet::{Cx, Out};
+use crate::stack::{Stack, rx, tx};
+
+/// Items a vnet takes in before it lets another one have the thread.
+const SERVICE_BATCH: usize = 256;
+
+/// The instance is gone, or going: it refuses every operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the vnet is gone")]
+pub struct Gone;
+
+/// A handle to an instance, for those who use it. Cheap to clone.
+///
+/// It keeps nothing alive: when the [`OwnedVnet`] is destroyed, every operation through a handle
+/// or a socket returns *gone*.
+#[derive(Clone)]
+pub struct Vnet {
+    pub(crate) core: Arc<VnetCore>,
+}
+
+/// The handle of an instance's owner. Dropping it destroys the instance, in order and promptly.
+///
+/// It dereferences to [`Vnet`], which has the operations.
+pub struct OwnedVnet {
+    vnet: Vnet,
+}
+
+/// What all handles and sockets of an instance share.
+pub struct VnetCore {
+    pub(crate) name: Box<str>,
+    pub(crate) system: Arc<SystemCore>,
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) sched: Sched,
+    state: Mutex<State>,
+}
+
+/// A driver's notes about a vnet.
+pub struct Sched {
+    /// The driver's own state; zero at first.
+    pub state: AtomicU8,
+    /// When the driver will service the vnet anyway, in nanoseconds.
+    pub armed: AtomicU64,
+}
+
+enum State {
+    Alive(Box<Live>),
+    Gone,
+}
+
+/// What an instance consists of while it is alive.
+pub(crate) struct Live {
+    pub(crate) stack: Stack,
+    pub(crate) phase: Phase,
+    pub(crate) ran: Vec<RanStep>,
+    rng: Rng,
+    stats: Stats,
+    out: Out,
+    due: VecDeque<Item>,
+}
+
+/// How far the life of an instance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Its init steps are being replayed.
+    Starting,
+    /// It can be used.
+    Up,
+    /// It is being torn down, and refuses new entries.
+    Dying,
+}
+
+/// Who asks for entry into an instance.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// A user: only while the instance is up.
+    User,
+    /// Its own init and uninit steps: in every phase.
+    Lifecycle,
+}
+
+impl VnetCore {
+    pub(crate) fn new(name: &str, system: &Arc<SystemCore>, seed: u64) -> Arc<VnetCore> {
+        let mut rng = Rng::seeded(seed);
+        let stack = Stack::new(&mut rng);
+        let core = Arc::new(VnetCore {
+            name: name.into(),
+            system: Arc::clone(system),
+            driver: Arc::clone(&system.driver),
+            inbox: Arc::new(Inbox::new()),
+            sched: Sched {
+                state: AtomicU8::new(0),
+                armed: AtomicU64::new(u64::MAX),
+            },
+            state: Mutex::new(
+                Rank::Vnet,
+                State::Alive(Box::new(Live {
+                    stack,
+                    phase: Phase::Starting,
+                    ran: Vec::new(),
+                    rng,
+                    stats: Stats::default(),
+                    out: Out::default(),
+                    due: VecDeque::new(),
+                })),
+            ),
+        });
+        let weak = Arc::downgrade(&core);
+        core.inbox.set_doorbell(Box::new(RingService(weak)));
+        core
+    }
+
+    /// Enters the instance: runs `f` on its stack with the vnet current, sends what that made
+    /// ready to send, and carries out the effects on others after the lock is released.
+    #[inline]
+    pub(crate) fn with<R>(
+        self: &Arc<Self>,
+        f: impl FnOnce(&mut Stack, &mut Cx) -> R,
+    ) -> Result<R, Gone> {
+        let result = self.enter_as(Entry::User, |live, cx| f(&mut live.stack, cx));
+        self.driver.dispatch();
+        result
+    }
+
+    pub(crate) fn enter_as<R>(
+        self: &Arc<Self>,
+        entry: Entry,
+        f: impl FnOnce(&mut Inside, &mut Cx) -> R,
+    ) -> Result<R, Gone> {
+        let now = self.driver.now();
+        let (result, next, out) = within(self, || {
+            let mut state = self.state.lock();
+            let State::Alive(live) = &mut *state else {
+                return Err(Gone);
+            };
+            if entry == Entry::User && live.phase != Phase::Up {
+                return Err(Gone);
+            }
+            let Live {
+                stack,
+                phase,
+                ran,
+                rng,
+                stats,
+                out,
+                due,
+            } = &mut **live;
+            let mut cx = Cx {
+                now,
+                rng,
+                stats,
+                out,
+            };
+            let mut inside = Inside {
+                stack,
+                phase,
+                ran,
+                due,
+            };
+            let result = f(&mut inside, &mut cx);
+            tx::flush(stack, &mut cx);
+            let next = stack.next_deadline();
+            Ok((result, next, take_out(out)))
+        })?;
+        if let Some(at) = next {
+            self.arm(at);
+        }
+        if let Some(out) = out {
+            carry_out(out, now);
+        }
+        Ok(result)
+    }
+
+    /// Takes in what is due and does what is due: the only way in which frames and deadlines
+    /// reach a stack. Called by drivers.
+    pub fn service(self: &Arc<Self>) {
+        let now = self.driver.now();
+        let overflowed = self.inbox.take_overflowed();
+        let result = self.enter_as(Entry::User, |live, cx| {
+            for _ in 0..overflowed {
+                cx.stats.received += 1;
+                cx.stats.drop_rx(DropReason::InboxFull);
+            }
+            let mut due = std::mem::take(live.due);
+            let next = self.inbox.take_due(now, SERVICE_BATCH, &mut due);
+            for item in due.drain(..) {
+                rx::input(live.stack, cx, item);
+            }
+            *live.due = due;
+            live.stack.on_deadline(cx);
+            next
+        });
+        if let Ok(Some(next)) = result {
+            self.driver.ready(self, next);
+        }
+    }
+
+    /// Makes sure that the driver comes back at `at`.
+    #[inline]
+    fn arm(self: &Arc<Self>, at: Instant) {
+        if at.as_nanos() < self.sched.armed.load(Ordering::Acquire) {
+            self.driver.ready(self, at);
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Result<Stats, Gone> {
+        match &*self.state.lock() {
+            State::Alive(live) => Ok(live.stats.clone()),
+            State::Gone => Err(Gone),
+        }
+    }
+
+    /// Gives the memory of the instance back; what is left of it is a name.
+    pub(crate) fn bury(&self) {
+        let old = std::mem::replace(&mut *self.state.lock(), State::Gone);
+        drop(old);
+    }
+}
+
+thread_local! {
+    /// An empty [`Out`] with room, so that an entry with output does not allocate.
+    static SPARE: Cell<Option<Out>> = const { Cell::new(None) };
+}
+
+/// Takes the effects of an entry, if there are any, and leaves an empty collector with room.
+fn take_out(out: &mut Out) -> Option<Out> {
+    if out.is_empty() {
+        return None;
+    }
+    let spare = SPARE.with(Cell::take).unwrap_or_default();
+    Some(std::mem::replace(out, spare))
+}
+
+/// Carries out the effects of an entry. The vnet's lock is not held.
+fn carry_out(mut out: Out, now: Instant) {
+    for frame in out.frames.drain(..) {
+        frame.to.push(frame.at, frame.packet);
+    }
+    for (to, carrier) in out.carrier.drain(..) {
+        to.carrier(now, carrier);
+    }
+    for waker in out.wakes.drain(..) {
+        waker.wake();
+    }
+    SPARE.with(|spare| spare.set(Some(out)));
+}
+
+/// What an entry sees of [`Live`] besides the context.
+pub(crate) struct Inside<'a> {
+    pub(crate) stack: &'a mut Stack,
+    pub(crate) phase: &'a mut Phase,
+    pub(crate) ran: &'a mut Vec<RanStep>,
+    due: &'a mut VecDeque<Item>,
+}
+
+struct RingService(std::sync::Weak<VnetCore>);
+
+impl crate::netif::Doorbell for RingService {
+    fn ring(&self, at: Instant) {
+        if let Some(core) = self.0.upgrade() {
+            core.driver.ready(&core, at);
+        }
+    }
+}
+
+impl Vnet {
+    /// Its name, unique in its system at any time.
+    pub fn name(&self) -> &str {
+        &self.core.name
+    }
+
+    /// The system it lives in.
+    pub fn system(&self) -> System {
+        System {
+            core: Arc::clone(&self.core.system),
+        }
+    }
+
+    /// Its packet counters.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn stats(&self) -> Result<Stats, Gone> {
+        self.core.stats()
+    }
+
+    /// True when `other` is a handle to the same instance.
+    pub fn is(&self, other: &Vnet) -> bool {
+        Arc::ptr_eq(&self.core, &other.core)
+    }
+}
+
+impl fmt::Debug for Vnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Vnet({})", self.name())
+    }
+}
+
+impl OwnedVnet {
+    pub(crate) fn new(core: Arc<VnetCore>) -> OwnedVnet {
+        OwnedVnet {
+            vnet: Vnet { core },
+        }
+    }
+
+    /// Destroys the instance in order, now: sockets are aborted and every call that waits in it
+    /// returns *gone*, connections in any state, half datagrams and held packets are released,
+    /// interfaces go away and their peers see the wire go down, and every recorded init step is
+    /// undone in reverse. Nothing in it waits.
+    pub fn destroy(self) -> DestroyReport {
+        super::lifecycle::destroy(&self.vnet.core)
+    }
+}
+
+impl Deref for OwnedVnet {
+    type Target = Vnet;
+
+    fn deref(&self) -> &Vnet {
+        &self.vnet
+    }
+}
+
+impl fmt::Debug for OwnedVnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OwnedVnet({})", self.name())
+    }
+}
+
+impl Drop for OwnedVnet {
+    fn drop(&mut self) {
+        super::lifecycle::destroy(&self.vnet.core);
+    }
+}

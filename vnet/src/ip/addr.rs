@@ -1,0 +1,364 @@
+//! Kinds of IPv4 addresses (RFC 1122 section 3.2.1.3, RFC 1812 section 5.3.7, RFC 6890), and the
+//! addresses of one vnet.
+//!
+//! Subnet-directed broadcasts are recognised by the prefixes of the vnet's own addresses; the
+//! all-zeros form of old BSDs is not.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::base::id::IfId;
+
+/// Whom a packet or a frame is addressed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cast {
+    /// One station.
+    Unicast,
+    /// Every station of a link.
+    Broadcast,
+    /// The members of a group.
+    Multicast,
+}
+
+/// What an address is by itself, whoever looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// 0.0.0.0: "this host", before it has an address.
+    Unspecified,
+    /// The rest of 0.0.0.0/8, which nobody has.
+    ThisNetwork,
+    /// 127.0.0.0/8: never on a wire.
+    Loopback,
+    /// 169.254.0.0/16: never forwarded (RFC 3927 section 2.7).
+    LinkLocal,
+    /// 224.0.0.0/4.
+    Multicast,
+    /// 240.0.0.0/4 without the broadcast address.
+    Reserved,
+    /// 255.255.255.255.
+    Broadcast,
+    /// Any other.
+    Unicast,
+}
+
+/// The kind of `addr`.
+#[inline]
+pub fn kind(addr: Ipv4Addr) -> Kind {
+    match addr.octets() {
+        [0, 0, 0, 0] => Kind::Unspecified,
+        [0, ..] => Kind::ThisNetwork,
+        [127, ..] => Kind::Loopback,
+        [169, 254, ..] => Kind::LinkLocal,
+        [224..=239, ..] => Kind::Multicast,
+        [255, 255, 255, 255] => Kind::Broadcast,
+        [240..=255, ..] => Kind::Reserved,
+        _ => Kind::Unicast,
+    }
+}
+
+/// True when a host may have `addr`, on a wire or on a loopback interface.
+pub fn is_host(addr: Ipv4Addr) -> bool {
+    matches!(kind(addr), Kind::Unicast | Kind::LinkLocal | Kind::Loopback)
+}
+
+/// What an address is to one vnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ours {
+    /// An address of this interface.
+    Address(IfId),
+    /// The broadcast address of this interface's subnet.
+    Broadcast(IfId),
+}
+
+/// One address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalAddr {
+    /// The interface.
+    pub ifid: IfId,
+    /// The address, and how long its prefix is.
+    pub net: Ipv4Net,
+}
+
+impl LocalAddr {
+    /// The address without its prefix.
+    pub fn addr(&self) -> Ipv4Addr {
+        self.net.addr()
+    }
+
+    /// The subnet's broadcast address. Prefixes of 31 bits have none (RFC 3021), nor those of 32.
+    pub fn broadcast(&self) -> Option<Ipv4Addr> {
+        (self.net.prefix_len() < 31).then(|| self.net.broadcast())
+    }
+}
+
+/// Why an address was not added or removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddrError {
+    /// This vnet has the address already.
+    #[error("address {0} exists already")]
+    Exists(Ipv4Addr),
+    /// The interface does not have the address.
+    #[error("no address {0}")]
+    NotFound(Ipv4Addr),
+    /// Not an address a host can have: a group, or the network or broadcast address of its
+    /// prefix.
+    #[error("{0} is not an address of a host")]
+    NotHost(Ipv4Net),
+}
+
+/// The addresses of one vnet, in the order they were added. Empty, it holds no memory.
+///
+/// Hosts follow the weak model (RFC 1122 section 3.3.4.2): an address is ours on whatever
+/// interface the packet came in.
+#[derive(Clone, Debug, Default)]
+pub struct LocalAddrs {
+    addrs: Vec<LocalAddr>,
+    /// Sorted by address; what [`LocalAddrs::find`] looks into.
+    index: Vec<(Ipv4Addr, Ours)>,
+}
+
+impl LocalAddrs {
+    /// No addresses.
+    pub fn new() -> LocalAddrs {
+        LocalAddrs::default()
+    }
+
+    /// Adds the address `net.addr()` with its prefix to an interface.
+    ///
+    /// # Errors
+    /// [`AddrError::Exists`] when any interface has it, [`AddrError::NotHost`] when no host can.
+    pub fn add(&mut self, ifid: IfId, net: Ipv4Net) -> Result<(), AddrError> {
+        let entry = LocalAddr { ifid, net };
+        let is_network = net.prefix_len() < 31 && net.addr() == net.network();
+        if !is_host(net.addr()) || is_network || entry.broadcast() == Some(net.addr()) {
+            return Err(AddrError::NotHost(net));
+        }
+        if self.contains(net.addr()) {
+            return Err(AddrError::Exists(net.addr()));
+        }
+        self.addrs.push(entry);
+        self.rebuild();
+        Ok(())
+    }
+
+    /// Takes an address from an interface and returns it with its prefix.
+    ///
+    /// # Errors
+    /// [`AddrError::NotFound`] when the interface does not have it.
+    pub fn remove(&mut self, ifid: IfId, addr: Ipv4Addr) -> Result<LocalAddr, AddrError> {
+        let at = self
+            .addrs
+            .iter()
+            .position(|a| a.ifid == ifid && a.addr() == addr)
+            .ok_or(AddrError::NotFound(addr))?;
+        let removed = self.addrs.remove(at);
+        self.rebuild();
+        Ok(removed)
+    }
+
+    /// Takes every address from an interface and returns how many there were.
+    pub fn remove_interface(&mut self, ifid: IfId) -> usize {
+        let before = self.addrs.len();
+        self.addrs.retain(|a| a.ifid != ifid);
+        self.rebuild();
+        before - self.addrs.len()
+    }
+
+    /// What `addr` is to this vnet; `None` when it is nothing of ours.
+    #[inline]
+    pub fn find(&self, addr: Ipv4Addr) -> Option<Ours> {
+        let at = self.index.binary_search_by_key(&addr, |(a, _)| *a).ok()?;
+        Some(self.index[at].1)
+    }
+
+    /// True when `addr` is an address of one of our interfaces.
+    #[inline]
+    pub fn contains(&self, addr: Ipv4Addr) -> bool {
+        matches!(self.find(addr), Some(Ours::Address(_)))
+    }
+
+    /// True when `addr` is the broadcast address of one of our subnets, or of every network.
+    #[inline]
+    pub fn is_broadcast(&self, addr: Ipv4Addr) -> bool {
+        addr == Ipv4Addr::BROADCAST || matches!(self.find(addr), Some(Ours::Broadcast(_)))
+    }
+
+    /// Whom `addr` addresses, seen from this vnet.
+    #[inline]
+    pub fn cast(&self, addr: Ipv4Addr) -> Cast {
+        if addr.is_multicast() {
+            Cast::Multicast
+        } else if self.is_broadcast(addr) {
+            Cast::Broadcast
+        } else {
+            Cast::Unicast
+        }
+    }
+
+    /// True when `addr` lies in a prefix of the interface.
+    pub fn is_on_link(&self, ifid: IfId, addr: Ipv4Addr) -> bool {
+        self.on_interface(ifid).any(|a| a.net.contains(&addr))
+    }
+
+    /// The source address for a packet to `dst` that leaves through `ifid` for `next_hop`
+    /// (RFC 1122 section 3.3.4.3): `dst` itself when it is ours, else the interface's address
+    /// whose prefix holds the next hop, else the interface's first, else the vnet's first that
+    /// is not a loopback address. `None` when there is none at all.
+    pub fn source_for(&self, dst: Ipv4Addr, ifid: IfId, next_hop: Ipv4Addr) -> Option<Ipv4Addr> {
+        if self.contains(dst) {
+            return Some(dst);
+        }
+        let of_prefix = self.on_interface(ifid).find(|a| a.net.contains(&next_hop));
+        of_prefix
+            .or_else(|| self.on_interface(ifid).next())
+            .or_else(|| self.addrs.iter().find(|a| !a.addr().is_loopback()))
+            .map(LocalAddr::addr)
+    }
+
+    /// The addresses of one interface, in the order they were added.
+    pub fn on_interface(&self, ifid: IfId) -> impl Iterator<Item = &LocalAddr> {
+        self.addrs.iter().filter(move |a| a.ifid == ifid)
+    }
+
+    /// Every address, in the order they were added.
+    pub fn iter(&self) -> impl Iterator<Item = &LocalAddr> {
+        self.addrs.iter()
+    }
+
+    /// How many addresses there are.
+    pub fn len(&self) -> usize {
+        self.addrs.len()
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.addrs.is_empty()
+    }
+
+    fn rebuild(&mut self) {
+        self.index.clear();
+        for a in &self.addrs {
+            self.index.push((a.addr(), Ours::Address(a.ifid)));
+            if let Some(broadcast) = a.broadcast() {
+                self.index.push((broadcast, Ours::Broadcast(a.ifid)));
+            }
+        }
+        // Stable, with addresses before broadcasts: an address that another prefix takes for its
+        // broadcast remains an address, and of equal broadcasts the first added counts.
+        // (One integer as the key: rustc 1.95 sorts pairs of an address and a bool wrongly.)
+        self.index.sort_by_key(|(addr, ours)| {
+            u64::from(u32::from(*addr)) << 1 | u64::from(matches!(ours, Ours::Broadcast(_)))
+        });
+        self.index.dedup_by_key(|(addr, _)| *addr);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use slotmap::SlotMap;
+
+    fn interfaces() -> [IfId; 2] {
+        let mut table = SlotMap::<IfId, ()>::with_key();
+        [table.insert(()), table.insert(())]
+    }
+
+    fn net(text: &str) -> Ipv4Net {
+        text.parse().expect("a prefix")
+    }
+
+    fn ip(text: &str) -> Ipv4Addr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn kinds() {
+        for (addr, expected) in [
+            ("0.0.0.0", Kind::Unspecified),
+            ("0.1.2.3", Kind::ThisNetwork),
+            ("127.9.9.9", Kind::Loopback),
+            ("169.254.0.1", Kind::LinkLocal),
+            ("223.255.255.255", Kind::Unicast),
+            ("224.0.0.1", Kind::Multicast),
+            ("239.255.255.255", Kind::Multicast),
+            ("240.0.0.0", Kind::Reserved),
+            ("255.255.255.254", Kind::Reserved),
+            ("255.255.255.255", Kind::Broadcast),
+        ] {
+            assert_eq!(kind(ip(addr)), expected, "{addr}");
+        }
+    }
+
+    #[test]
+    fn an_interface_comes_and_goes_with_its_addresses() {
+        let [a, b] = interfaces();
+        let mut addrs = LocalAddrs::new();
+        assert_eq!(addrs.add(a, net("10.0.0.1/24")), Ok(()));
+        assert_eq!(addrs.add(b, net("10.0.1.1/24")), Ok(()));
+        assert_eq!(addrs.add(b, net("10.0.1.2/24")), Ok(()));
+        assert_eq!(
+            addrs.add(b, net("10.0.0.1/8")),
+            Err(AddrError::Exists(ip("10.0.0.1")))
+        );
+        assert_eq!(addrs.find(ip("10.0.1.2")), Some(Ours::Address(b)));
+        assert_eq!(addrs.find(ip("10.0.1.255")), Some(Ours::Broadcast(b)));
+        assert_eq!(addrs.find(ip("10.0.2.255")), None);
+        assert!(addrs.remove(a, ip("10.0.1.2")).is_err());
+        // The subnet's broadcast stays as long as one of its addresses does.
+        assert!(addrs.remove(b, ip("10.0.1.1")).is_ok());
+        assert!(addrs.is_broadcast(ip("10.0.1.255")));
+        assert_eq!(addrs.remove_interface(b), 1);
+        assert!(!addrs.is_broadcast(ip("10.0.1.255")));
+        assert_eq!(addrs.len(), 1);
+    }
+
+    #[test]
+    fn addresses_no_host_can_have_are_refused() {
+        let [a, _] = interfaces();
+        let mut addrs = LocalAddrs::new();
+        for text in [
+            "10.0.0.0/24",
+            "10.0.0.255/24",
+            "224.0.0.1/32",
+            "0.0.0.0/0",
+            "255.255.255.255/32",
+        ] {
+            assert_eq!(
+                addrs.add(a, net(text)),
+                Err(AddrError::NotHost(net(text))),
+                "{text}"
+            );
+        }
+        // RFC 3021: both addresses of a /31 are hosts.
+        assert_eq!(addrs.add(a, net("10.0.0.0/31")), Ok(()));
+        assert_eq!(addrs.add(a, net("10.0.0.3/32")), Ok(()));
+        assert!(!addrs.is_broadcast(ip("10.0.0.1")) && !addrs.is_broadcast(ip("10.0.0.3")));
+    }
+
+    #[test]
+    fn an_address_wins_over_another_prefix_that_takes_it_for_a_broadcast() {
+        let [a, b] = interfaces();
+        let mut addrs = LocalAddrs::new();
+        assert_eq!(addrs.add(a, net("10.0.0.1/24")), Ok(()));
+        assert_eq!(addrs.add(b, net("10.0.0.255/16")), Ok(()));
+        assert_eq!(addrs.find(ip("10.0.0.255")), Some(Ours::Address(b)));
+    }
+
+    #[test]
+    fn the_source_fits_the_next_hop() {
+        let [a, b] = interfaces();
+        let mut addrs = LocalAddrs::new();
+        let far = ip("192.0.2.1");
+        assert_eq!(addrs.source_for(far, a, far), None);
+        assert_eq!(addrs.add(a, net("10.0.0.1/24")), Ok(()));
+        assert_eq!(addrs.add(a, net("10.0.1.1/24")), Ok(()));
+        let source = |hop: &str| addrs.source_for(far, a, ip(hop));
+        assert_eq!(source("10.0.1.254"), Some(ip("10.0.1.1")));
+        assert_eq!(source("10.7.7.7"), Some(ip("10.0.0.1")));
+        // An interface without addresses borrows one; to ourselves we speak as the destination.
+        assert_eq!(addrs.source_for(far, b, far), Some(ip("10.0.0.1")));
+        let own = ip("10.0.1.1");
+        assert_eq!(addrs.source_for(own, b, own), Some(own));
+    }
+}

@@ -1,0 +1,520 @@
+//! The forwarding table: which way to a destination, by longest prefix (RFC 1812 section 5.2.4.3).
+//!
+//! Several routes may have the same prefix if their metrics differ; the lowest metric counts.
+//! In front of the table is a small cache by destination, which every edit invalidates at once by
+//! moving [`Fib::generation`]; whoever keeps a [`RouteHit`] elsewhere compares it too.
+//! There is one path to a destination: no multipath, no type of service.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use prefix_trie::PrefixMap;
+use smallvec::SmallVec;
+
+use crate::base::id::IfId;
+
+/// The most routes a table takes unless told otherwise.
+pub const DEFAULT_MAX_ROUTES: usize = 1 << 20;
+
+/// The first hop of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NextHop {
+    /// The destination is on the link itself.
+    Direct,
+    /// A router on the link.
+    Gateway(Ipv4Addr),
+}
+
+/// Where a route comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The prefix of an interface's address.
+    Connected,
+    /// Somebody configured it.
+    Static,
+    /// An address of this vnet itself.
+    Host,
+}
+
+/// One route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where it leads. Bits behind the prefix are zero.
+    pub dst: Ipv4Net,
+    /// The first hop.
+    pub next_hop: NextHop,
+    /// The interface it leaves through.
+    pub ifid: IfId,
+    /// Of routes with one prefix, the lowest metric counts.
+    pub metric: u32,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+impl Route {
+    /// A route with metric 0 through an interface.
+    pub fn new(dst: Ipv4Net, next_hop: NextHop, ifid: IfId, origin: Origin) -> Route {
+        Route {
+            dst: dst.trunc(),
+            next_hop,
+            ifid,
+            metric: 0,
+            origin,
+        }
+    }
+}
+
+/// What a lookup found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteHit {
+    /// The interface to leave through.
+    pub ifid: IfId,
+    /// The first hop.
+    pub next_hop: NextHop,
+    /// Where the route comes from.
+    pub origin: Origin,
+}
+
+impl RouteHit {
+    /// The address whose neighbour entry is needed to reach `dst` by this route.
+    #[inline]
+    pub fn hop(&self, dst: Ipv4Addr) -> Ipv4Addr {
+        match self.next_hop {
+            NextHop::Direct => dst,
+            NextHop::Gateway(gateway) => gateway,
+        }
+    }
+}
+
+/// Why a route was not added or removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FibError {
+    /// There is a route with this prefix and metric.
+    #[error("a route to {0} with this metric exists")]
+    Exists(Ipv4Net),
+    /// There is no such route.
+    #[error("no route to {0}")]
+    NotFound(Ipv4Net),
+    /// The table is full.
+    #[error("the table is full with {0} routes")]
+    Limit(usize),
+}
+
+/// The forwarding table of one vnet. Empty, it holds no memory.
+pub struct Fib {
+    /// Routes of one prefix by ascending metric. Never an empty list.
+    table: PrefixMap<Ipv4Net, SmallVec<[Route; 1]>>,
+    routes: usize,
+    max_routes: usize,
+    generation: u64,
+    cache: Cache,
+}
+
+impl Default for Fib {
+    fn default() -> Fib {
+        Fib {
+            table: PrefixMap::new(),
+            routes: 0,
+            max_routes: DEFAULT_MAX_ROUTES,
+            generation: 1,
+            cache: Cache::default(),
+        }
+    }
+}
+
+impl Fib {
+    /// A table that takes [`DEFAULT_MAX_ROUTES`].
+    pub fn new() -> Fib {
+        Fib::default()
+    }
+
+    /// Sets how many routes the table takes; those it has stay.
+    pub fn set_max_routes(&mut self, max_routes: usize) {
+        self.max_routes = max_routes;
+    }
+
+    /// Adds a route. Bits of the destination behind its prefix are ignored.
+    ///
+    /// # Errors
+    /// [`FibError::Exists`] when there is one with its prefix and metric, [`FibError::Limit`] when
+    /// the table is full.
+    pub fn add(&mut self, route: Route) -> Result<(), FibError> {
+        let route = truncated(route);
+        let exists = self
+            .table
+            .get(&route.dst)
+            .is_some_and(|list| list.iter().any(|r| r.metric == route.metric));
+        if exists {
+            return Err(FibError::Exists(route.dst));
+        }
+        if self.routes >= self.max_routes {
+            return Err(FibError::Limit(self.max_routes));
+        }
+        self.insert(route);
+        Ok(())
+    }
+
+    /// Adds a route, in place of the one with its prefix and metric if there is one, which is
+    /// returned.
+    ///
+    /// # Errors
+    /// [`FibError::Limit`] when there is none and the table is full.
+    pub fn replace(&mut self, route: Route) -> Result<Option<Route>, FibError> {
+        let route = truncated(route);
+        let old = self
+            .table
+            .get_mut(&route.dst)
+            .and_then(|list| list.iter_mut().find(|r| r.metric == route.metric));
+        if let Some(old) = old {
+            let replaced = std::mem::replace(old, route);
+            self.generation += 1;
+            return Ok(Some(replaced));
+        }
+        self.add(route).map(|()| None)
+    }
+
+    /// Removes the route to `dst` with this metric, or with the lowest one, and returns it.
+    ///
+    /// # Errors
+    /// [`FibError::NotFound`] when there is none.
+    pub fn remove(&mut self, dst: Ipv4Net, metric: Option<u32>) -> Result<Route, FibError> {
+        let dst = dst.trunc();
+        let list = self.table.get_mut(&dst).ok_or(FibError::NotFound(dst))?;
+        let at = match metric {
+            None => 0,
+            Some(metric) => list
+                .iter()
+                .position(|r| r.metric == metric)
+                .ok_or(FibError::NotFound(dst))?,
+        };
+        let removed = list.remove(at);
+        if list.is_empty() {
+            self.table.remove(&dst);
+        }
+        self.routes -= 1;
+        self.edited();
+        Ok(removed)
+    }
+
+    /// Removes every route through an interface and returns how many there were.
+    pub fn remove_interface(&mut self, ifid: IfId) -> usize {
+        self.remove_if(|route| route.ifid == ifid)
+    }
+
+    /// Removes every route for which `condemned` says so, and returns how many there were.
+    pub fn remove_if(&mut self, mut condemned: impl FnMut(&Route) -> bool) -> usize {
+        let before = self.routes;
+        let mut left = 0;
+        for list in self.table.values_mut() {
+            list.retain(|route| !condemned(route));
+            left += list.len();
+        }
+        self.table.retain(|_, list| !list.is_empty());
+        self.routes = left;
+        if left != before {
+            self.edited();
+        }
+        before - left
+    }
+
+    /// The way to `dst`, by way of the cache.
+    #[inline]
+    pub fn lookup(&mut self, dst: Ipv4Addr) -> Option<RouteHit> {
+        if self.routes == 0 {
+            return None;
+        }
+        if let Some(known) = self.cache.get(dst, self.generation) {
+            return known;
+        }
+        let found = self.route(dst).map(|route| RouteHit {
+            ifid: route.ifid,
+            next_hop: route.next_hop,
+            origin: route.origin,
+        });
+        self.cache.put(dst, self.generation, found);
+        found
+    }
+
+    /// The route to `dst`, by way of the table.
+    pub fn route(&self, dst: Ipv4Addr) -> Option<&Route> {
+        let (_, list) = self.table.get_lpm(&Ipv4Net::from(dst))?;
+        list.first()
+    }
+
+    /// A number that each edit changes; never zero.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Every route, by prefix and then by metric.
+    pub fn iter(&self) -> impl Iterator<Item = &Route> {
+        self.table.values().flatten()
+    }
+
+    /// How many routes there are.
+    pub fn len(&self) -> usize {
+        self.routes
+    }
+
+    /// True when there is no route.
+    pub fn is_empty(&self) -> bool {
+        self.routes == 0
+    }
+
+    /// Removes every route, gives the memory back, and returns how many there were.
+    pub fn reset(&mut self) -> usize {
+        let routes = std::mem::take(&mut self.routes);
+        self.table = PrefixMap::new();
+        self.cache = Cache::default();
+        self.generation += 1;
+        routes
+    }
+
+    fn insert(&mut self, route: Route) {
+        match self.table.get_mut(&route.dst) {
+            None => {
+                self.table.insert(route.dst, SmallVec::from_buf([route]));
+            }
+            Some(list) => {
+                let at = list.partition_point(|r| r.metric < route.metric);
+                list.insert(at, route);
+            }
+        }
+        self.routes += 1;
+        self.generation += 1;
+    }
+
+    fn edited(&mut self) {
+        self.generation += 1;
+        if self.routes == 0 {
+            self.table = PrefixMap::new();
+            self.cache = Cache::default();
+        }
+    }
+}
+
+impl std::fmt::Debug for Fib {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+fn truncated(route: Route) -> Route {
+    Route {
+        dst: route.dst.trunc(),
+        ..route
+    }
+}
+
+/// Recent lookups by destination, each destination in one possible slot. Allocated by the first.
+#[derive(Default)]
+struct Cache(Option<Box<[Slot; CACHE_SLOTS]>>);
+
+#[derive(Clone, Copy)]
+struct Slot {
+    generation: u64,
+    dst: Ipv4Addr,
+    found: Option<RouteHit>,
+}
+
+impl Cache {
+    #[inline]
+    fn get(&self, dst: Ipv4Addr, generation: u64) -> Option<Option<RouteHit>> {
+        let slot = &self.0.as_ref()?[Cache::slot(dst)];
+        (slot.dst == dst && slot.generation == generation).then_some(slot.found)
+    }
+
+    fn put(&mut self, dst: Ipv4Addr, generation: u64, found: Option<RouteHit>) {
+        let empty = Slot {
+            generation: 0,
+            dst: Ipv4Addr::UNSPECIFIED,
+            found: None,
+        };
+        let slots = self.0.get_or_insert_with(|| Box::new([empty; CACHE_SLOTS]));
+        slots[Cache::slot(dst)] = Slot {
+            generation,
+            dst,
+            found,
+        };
+    }
+
+    #[inline]
+    fn slot(dst: Ipv4Addr) -> usize {
+        (u32::from(dst).wrapping_mul(0x9e37_79b1) >> (32 - CACHE_BITS)) as usize
+    }
+}
+
+const CACHE_BITS: u32 = 6;
+const CACHE_SLOTS: usize = 1 << CACHE_BITS;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use slotmap::SlotMap;
+
+    fn interfaces() -> Vec<IfId> {
+        let mut table = SlotMap::<IfId, ()>::with_key();
+        (0..3).map(|_| table.insert(())).collect()
+    }
+
+    fn route(dst: &str, ifid: IfId, metric: u32) -> Route {
+        let dst = dst.parse().expect("a prefix");
+        Route {
+            metric,
+            ..Route::new(dst, NextHop::Direct, ifid, Origin::Static)
+        }
+    }
+
+    fn way(fib: &mut Fib, dst: &str) -> Option<IfId> {
+        let dst = dst.parse().expect("an address");
+        fib.lookup(dst).map(|hit| hit.ifid)
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_and_then_the_lowest_metric() {
+        let ifs = interfaces();
+        let mut fib = Fib::new();
+        assert_eq!(way(&mut fib, "10.1.2.3"), None);
+        assert_eq!(fib.add(route("0.0.0.0/0", ifs[0], 0)), Ok(()));
+        assert_eq!(fib.add(route("10.1.0.0/16", ifs[1], 20)), Ok(()));
+        assert_eq!(way(&mut fib, "10.1.2.3"), Some(ifs[1]));
+        // The cache must not hide a better route that came later.
+        assert_eq!(fib.add(route("10.1.77.0/16", ifs[2], 10)), Ok(()));
+        assert_eq!(way(&mut fib, "10.1.2.3"), Some(ifs[2]));
+        let same = route("10.1.0.0/16", ifs[0], 10);
+        assert_eq!(fib.add(same), Err(FibError::Exists(same.dst)));
+        assert_eq!(
+            fib.replace(same).map(|r| r.map(|r| r.ifid)),
+            Ok(Some(ifs[2]))
+        );
+        assert_eq!(way(&mut fib, "10.1.2.3"), Some(ifs[0]));
+        assert_eq!(fib.remove(same.dst, None).map(|r| r.metric), Ok(10));
+        assert_eq!(way(&mut fib, "10.1.2.3"), Some(ifs[1]));
+        assert_eq!(fib.remove_interface(ifs[1]), 1);
+        assert_eq!(way(&mut fib, "10.1.2.3"), Some(ifs[0]));
+        assert_eq!(fib.reset(), 1);
+        assert_eq!(way(&mut fib, "10.1.2.3"), None);
+    }
+
+    #[test]
+    fn a_full_table_refuses() {
+        let ifs = interfaces();
+        let mut fib = Fib::new();
+        fib.set_max_routes(1);
+        assert_eq!(fib.add(route("10.0.0.0/8", ifs[0], 0)), Ok(()));
+        let more = route("11.0.0.0/8", ifs[0], 0);
+        assert_eq!(fib.add(more), Err(FibError::Limit(1)));
+        assert_eq!(fib.replace(more), Err(FibError::Limit(1)));
+        assert_eq!(
+            fib.replace(route("10.0.0.0/8", ifs[1], 0))
+                .map(|r| r.is_some()),
+            Ok(true)
+        );
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Add(u32, u8, usize, u32),
+        Replace(u32, u8, usize, u32),
+        Remove(u32, u8, Option<u32>),
+        RemoveInterface(usize),
+        Lookup(u32),
+    }
+
+    /// Few distinct bits, so that prefixes nest and collide.
+    fn bits() -> impl Strategy<Value = u32> {
+        any::<u32>().prop_map(|b| b & 0xc0c0_00c1)
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let len = || prop::sample::select(vec![0u8, 1, 2, 8, 9, 10, 24, 25, 31, 32]);
+        prop_oneof![
+            3 => (bits(), len(), 0..3usize, 0..3u32).prop_map(|(b, l, i, m)| Op::Add(b, l, i, m)),
+            1 => (bits(), len(), 0..3usize, 0..3u32)
+                .prop_map(|(b, l, i, m)| Op::Replace(b, l, i, m)),
+            2 => (bits(), len(), prop::option::of(0..3u32))
+                .prop_map(|(b, l, m)| Op::Remove(b, l, m)),
+            1 => (0..3usize).prop_map(Op::RemoveInterface),
+            6 => bits().prop_map(Op::Lookup),
+        ]
+    }
+
+    proptest! {
+        /// The table agrees with a linear scan over a list.
+        #[test]
+        fn behaves_as_a_list(ops in prop::collection::vec(op(), 1..80)) {
+            let ifs = interfaces();
+            let mut fib = Fib::new();
+            let mut list: Vec<Route> = Vec::new();
+            let make = |b: u32, l: u8, i: usize, m: u32| {
+                let net = Ipv4Net::new(b.into(), l).expect("a valid length");
+                let gateway = NextHop::Gateway(Ipv4Addr::from(i as u32));
+                Route { metric: m, ..Route::new(net, gateway, ifs[i], Origin::Static) }
+            };
+            for op in ops {
+                let generation = fib.generation();
+                let before = list.clone();
+                match op {
+                    Op::Add(b, l, i, m) => {
+                        let route = make(b, l, i, m);
+                        let exists =
+                            list.iter().any(|r| (r.dst, r.metric) == (route.dst, route.metric));
+                        prop_assert_eq!(fib.add(route).is_err(), exists);
+                        if !exists {
+                            list.push(route);
+                        }
+                    }
+                    Op::Replace(b, l, i, m) => {
+                        let route = make(b, l, i, m);
+                        let old =
+                            list.iter().position(|r| (r.dst, r.metric) == (route.dst, m));
+                        let old = old.map(|at| list.remove(at));
+                        list.push(route);
+                        prop_assert_eq!(fib.replace(route), Ok(old));
+                        prop_assert_ne!(fib.generation(), generation);
+                    }
+                    Op::Remove(b, l, m) => {
+                        let dst = make(b, l, 0, 0).dst;
+                        let victim = list
+                            .iter()
+                            .filter(|r| r.dst == dst && m.is_none_or(|m| r.metric == m))
+                            .min_by_key(|r| r.metric)
+                            .copied();
+                        list.retain(|r| Some(*r) != victim);
+                        prop_assert_eq!(fib.remove(dst, m).ok(), victim);
+                    }
+                    Op::RemoveInterface(i) => {
+                        list.retain(|r| r.ifid != ifs[i]);
+                        prop_assert_eq!(
+                            fib.remove_interface(ifs[i]), before.len() - list.len());
+                    }
+                    Op::Lookup(b) => {
+                        let dst = Ipv4Addr::from(b);
+                        let best = list
+                            .iter()
+                            .filter(|r| r.dst.contains(&dst))
+                            .max_by_key(|r| (r.dst.prefix_len(), std::cmp::Reverse(r.metric)));
+                        let found = fib.lookup(dst);
+                        prop_assert_eq!(
+                            found.map(|hit| (hit.ifid, hit.hop(dst))),
+                            best.map(|r| {
+                                let NextHop::Gateway(gateway) = r.next_hop else { unreachable!() };
+                                (r.ifid, gateway)
+                            })
+                        );
+                        prop_assert_eq!(fib.lookup(dst), found);
+                        prop_assert_eq!(fib.generation(), generation);
+                    }
+                }
+                if list != before {
+                    prop_assert_ne!(fib.generation(), generation);
+                }
+                prop_assert_eq!(fib.len(), list.len());
+            }
+            list.sort_by_key(|r| (r.dst, r.metric));
+            prop_assert_eq!(fib.iter().copied().collect::<Vec<_>>(), list);
+        }
+    }
+}

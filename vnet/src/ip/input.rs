@@ -1,0 +1,204 @@
+//! From the link: is a packet for us, for another host, or for nobody?
+//! (RFC 1122 section 3.2.1, RFC 1812 sections 4.2.2 and 5.2.1)
+//!
+//! Fragments of what is for us go to reassembly from here; what is for others is not put
+//! together on the way.
+
+use std::net::Ipv4Addr;
+
+use super::addr::{self, Cast, Kind, Ours};
+use super::reassembly;
+use super::state::{Forwarding, Ipv4State};
+use crate::base::id::IfId;
+use crate::base::stats::DropReason;
+use crate::packet::header::HeaderError;
+use crate::packet::header::ipv4::{self, Ipv4Header, MIN_LEN};
+use crate::packet::{Csum, Cx, Packet};
+
+/// How a packet came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ingress {
+    /// The interface.
+    pub ifid: IfId,
+    /// What is at the interface's other end.
+    pub medium: Medium,
+    /// Whom the frame was addressed to. Unicast where links have no addresses.
+    pub cast: Cast,
+}
+
+/// What is at an interface's other end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// This vnet itself.
+    Loopback,
+    /// Somebody else.
+    Wire,
+}
+
+/// What becomes of a received packet.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is for us.
+    Local {
+        /// Its header. Of a datagram that came in fragments, the header it would have had.
+        header: Ipv4Header,
+        /// Whom it is addressed to: us alone, or us among others.
+        cast: Cast,
+        /// The packet, stripped to its transport header.
+        packet: Packet,
+    },
+    /// It is for another host, and this is a router: see [`forward`](super::forward).
+    Forward {
+        /// Its header.
+        header: Ipv4Header,
+        /// The packet, at its IP header, which is pulled up.
+        packet: Packet,
+    },
+    /// It is a fragment and waits for the others.
+    Held,
+    /// It is for nobody. To be counted by the caller.
+    Drop(DropReason),
+}
+
+/// Looks at a packet that starts at its IP header.
+pub fn input(
+    cx: &mut Cx<'_>,
+    state: &mut Ipv4State,
+    ingress: Ingress,
+    mut packet: Packet,
+) -> Verdict {
+    let header = match check(&mut packet) {
+        Ok(header) => header,
+        Err(reason) => return Verdict::Drop(reason),
+    };
+    if let Err(reason) = check_source(state, ingress, &header) {
+        return Verdict::Drop(reason);
+    }
+    let cast = match destination(state, ingress, &header) {
+        Ok(Destination::Local(cast)) => cast,
+        Ok(Destination::Other) => return Verdict::Forward { header, packet },
+        Err(reason) => return Verdict::Drop(reason),
+    };
+    packet.strip(usize::from(header.header_len));
+    if !header.is_fragment() {
+        return Verdict::Local {
+            header,
+            cast,
+            packet,
+        };
+    }
+    // Errors are sent about neither a group's datagram nor one whose frame was for many.
+    let quotable = match (cast, ingress.cast) {
+        (Cast::Unicast, link) => link,
+        (ip, _) => ip,
+    };
+    match state.reassembly.insert(cx, &header, quotable, packet) {
+        reassembly::Verdict::Held => Verdict::Held,
+        reassembly::Verdict::Drop(reason) => Verdict::Drop(reason),
+        reassembly::Verdict::Complete(header, packet) => Verdict::Local {
+            header,
+            cast,
+            packet,
+        },
+    }
+}
+
+/// Checks the header by itself, and cuts off what the link added behind the packet.
+fn check(packet: &mut Packet) -> Result<Ipv4Header, DropReason> {
+    let trusted = packet.meta.csum != Csum::Unknown;
+    let start = packet.pull_up(MIN_LEN).ok_or(DropReason::Malformed)?;
+    let header_len = ipv4::header_len(start).map_err(reason)?;
+    let bytes = packet.pull_up(header_len).ok_or(DropReason::Malformed)?;
+    let header = match trusted {
+        true => Ipv4Header::parse_trusted(bytes),
+        false => Ipv4Header::parse(bytes),
+    };
+    let header = header.map_err(reason)?;
+    if ipv4::has_source_route(bytes) {
+        return Err(DropReason::SourceRoute);
+    }
+    let total_len = usize::from(header.total_len);
+    if total_len > packet.len() {
+        return Err(DropReason::Malformed);
+    }
+    // RFC 894: what is behind the packet is padding of the link.
+    packet.truncate(total_len);
+    Ok(header)
+}
+
+fn reason(error: HeaderError) -> DropReason {
+    match error {
+        HeaderError::BadChecksum => DropReason::BadChecksum,
+        HeaderError::Truncated | HeaderError::BadLength | HeaderError::WrongFormat => {
+            DropReason::Malformed
+        }
+    }
+}
+
+/// RFC 1122 section 3.2.1.3 and RFC 1812 section 5.3.7: a source is one host, and on a wire it
+/// is not ourselves.
+fn check_source(
+    state: &Ipv4State,
+    ingress: Ingress,
+    header: &Ipv4Header,
+) -> Result<(), DropReason> {
+    let wire = ingress.medium == Medium::Wire;
+    let possible = match addr::kind(header.src) {
+        // A host that does not know its address yet asks everyone (RFC 2131 section 4.1).
+        Kind::Unspecified => header.dst == Ipv4Addr::BROADCAST,
+        Kind::Loopback => !wire,
+        Kind::Unicast | Kind::LinkLocal => match state.addrs.find(header.src) {
+            None => true,
+            Some(Ours::Address(_)) => !wire,
+            Some(Ours::Broadcast(_)) => false,
+        },
+        Kind::ThisNetwork | Kind::Multicast | Kind::Reserved | Kind::Broadcast => false,
+    };
+    match possible {
+        true => Ok(()),
+        false => Err(DropReason::Martian),
+    }
+}
+
+enum Destination {
+    Local(Cast),
+    Other,
+}
+
+fn destination(
+    state: &Ipv4State,
+    ingress: Ingress,
+    header: &Ipv4Header,
+) -> Result<Destination, DropReason> {
+    let kind = addr::kind(header.dst);
+    match kind {
+        Kind::Unspecified | Kind::ThisNetwork | Kind::Reserved => Err(DropReason::Martian),
+        Kind::Broadcast => Ok(Destination::Local(Cast::Broadcast)),
+        Kind::Multicast if state.groups.is_member(header.dst, ingress.ifid) => {
+            Ok(Destination::Local(Cast::Multicast))
+        }
+        Kind::Multicast => Err(DropReason::NotForUs),
+        Kind::Loopback if ingress.medium == Medium::Loopback => {
+            Ok(Destination::Local(Cast::Unicast))
+        }
+        Kind::Loopback => Err(DropReason::Martian),
+        Kind::Unicast | Kind::LinkLocal => match state.addrs.find(header.dst) {
+            Some(Ours::Broadcast(_)) => Ok(Destination::Local(Cast::Broadcast)),
+            // RFC 1122 section 3.3.6, RFC 1812 section 5.3.4: what a frame brings to everyone
+            // must be addressed to everyone; else each would answer it, or pass it on.
+            _ if ingress.cast != Cast::Unicast => Err(DropReason::NotForUs),
+            Some(Ours::Address(_)) => Ok(Destination::Local(Cast::Unicast)),
+            None if state.tunables.forwarding == Forwarding::Disabled => {
+                Err(DropReason::NotForwarding)
+            }
+            // RFC 3927 section 2.7: link-local packets stay on their link.
+            None if kind == Kind::LinkLocal || header.src.is_link_local() => {
+                Err(DropReason::Martian)
+            }
+            None => Ok(Destination::Other),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

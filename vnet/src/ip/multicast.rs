@@ -1,0 +1,103 @@
+//! Which groups a vnet listens to, interface by interface (RFC 1112 section 7.1).
+//!
+//! Membership is not announced: there is no IGMP here.
+
+use std::net::Ipv4Addr;
+
+use crate::base::id::IfId;
+
+/// Every host on a link is a member of this group, always (RFC 1112 section 7.2).
+pub const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
+
+/// Joined groups, each with the number of sockets that joined it. Empty, it holds no memory.
+#[derive(Clone, Debug, Default)]
+pub struct Groups(Vec<Membership>);
+
+#[derive(Clone, Copy, Debug)]
+struct Membership {
+    group: Ipv4Addr,
+    ifid: IfId,
+    joins: u32,
+}
+
+impl Groups {
+    /// Joins `group` on an interface, or counts one more who did.
+    pub fn join(&mut self, group: Ipv4Addr, ifid: IfId) {
+        match self.position(group, ifid) {
+            Some(at) => self.0[at].joins = self.0[at].joins.saturating_add(1),
+            None => self.0.push(Membership {
+                group,
+                ifid,
+                joins: 1,
+            }),
+        }
+    }
+
+    /// Takes one join back. Does nothing when there is none.
+    pub fn leave(&mut self, group: Ipv4Addr, ifid: IfId) {
+        let Some(at) = self.position(group, ifid) else {
+            return;
+        };
+        self.0[at].joins -= 1;
+        if self.0[at].joins == 0 {
+            self.0.remove(at);
+        }
+    }
+
+    /// Forgets the interface and returns how many groups were joined on it.
+    pub fn remove_interface(&mut self, ifid: IfId) -> usize {
+        let before = self.0.len();
+        self.0.retain(|m| m.ifid != ifid);
+        before - self.0.len()
+    }
+
+    /// True when packets for `group` that come in on the interface are ours.
+    pub fn is_member(&self, group: Ipv4Addr, ifid: IfId) -> bool {
+        group == ALL_HOSTS || self.position(group, ifid).is_some()
+    }
+
+    /// The joined groups, in the order they were first joined.
+    pub fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, IfId)> {
+        self.0.iter().map(|m| (m.group, m.ifid))
+    }
+
+    /// How many groups are joined, an interface's groups counting for themselves.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True when no group is joined.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn position(&self, group: Ipv4Addr, ifid: IfId) -> Option<usize> {
+        self.0
+            .iter()
+            .position(|m| m.group == group && m.ifid == ifid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_left_when_the_last_has_left() {
+        let mut table = slotmap::SlotMap::<IfId, ()>::with_key();
+        let (a, b) = (table.insert(()), table.insert(()));
+        let group = Ipv4Addr::new(239, 1, 2, 3);
+        let mut groups = Groups::default();
+        groups.leave(group, a);
+        groups.join(group, a);
+        groups.join(group, a);
+        assert!(groups.is_member(group, a) && !groups.is_member(group, b));
+        assert!(groups.is_member(ALL_HOSTS, b));
+        groups.leave(group, a);
+        assert!(groups.is_member(group, a));
+        groups.leave(group, a);
+        assert!(!groups.is_member(group, a) && groups.is_empty());
+        groups.join(group, b);
+        assert_eq!(groups.remove_interface(b), 1);
+    }
+}

@@ -1,0 +1,517 @@
+//! Putting fragments together (RFC 791 section 3.2, RFC 815).
+//!
+//! Fragments are kept as they came, in the order of their offsets, by reference; a datagram is
+//! complete when its last fragment is there and the lengths add up, which is enough because
+//! overlaps are never kept. A datagram of which two fragments overlap or contradict each other is
+//! refused for the rest of its time, as RFC 5722 has it for IPv6: nobody sends those but to slip
+//! something past a filter. A fragment that came twice, byte for byte, is dropped alone.
+//!
+//! **Time.** RFC 1122 section 3.3.2 asks for 60 to 120 seconds, RFC 791 for 15. Like the kernels
+//! in use we choose 30: the 16 bits of the identification come round faster than either at
+//! today's rates (RFC 4963), and a stale fragment is then worse than a lost one.
+//!
+//! **Counting.** A fragment counts as any frame. While it is held it is *pending*
+//! ([`Reassembly::fragments`]); when its datagram is complete, all fragments but the one that
+//! completed it count as delivered here, and that one as whatever becomes of the datagram; when
+//! the datagram is dropped, each held fragment counts as a drop.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use crate::base::map::Map;
+use crate::base::stats::{DropReason, Stats};
+use crate::base::time::{Duration, Instant};
+use crate::ip::addr::Cast;
+use crate::ip::output;
+use crate::packet::header::ipv4::{IpProto, Ipv4Flags, Ipv4Header, MAX_TOTAL_LEN, MIN_LEN};
+use crate::packet::{Csum, Cx, Meta, Packet, Payload};
+
+/// How much may wait, and how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of payload that wait, with [`FRAGMENT_OVERHEAD`] for each fragment. The oldest
+    /// datagrams make room for new fragments.
+    pub max_bytes: usize,
+    /// Datagrams that wait. The oldest makes room for a new one.
+    pub max_datagrams: usize,
+    /// Fragments of one datagram. One that has more is dropped.
+    pub max_fragments: usize,
+    /// How long a datagram waits, counted from its first fragment to arrive.
+    pub timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_bytes: 4 << 20,
+            max_datagrams: 4096,
+            max_fragments: 256,
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What a fragment costs besides its payload.
+pub const FRAGMENT_OVERHEAD: usize = 128;
+
+/// What became of a fragment.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It waits for the others.
+    Held,
+    /// It was the last that was missing: the datagram, at its transport header.
+    Complete(Ipv4Header, Packet),
+    /// It is of no use. To be counted by the caller.
+    Drop(DropReason),
+}
+
+/// A datagram that was given up, of which the first fragment is there to be quoted in an ICMP
+/// "time exceeded" (RFC 792, RFC 1122 section 3.3.2).
+#[derive(Debug)]
+pub struct Expired {
+    /// The first fragment's header, as it came.
+    pub header: Ipv4Header,
+    /// The first fragment, at its IP header.
+    pub packet: Packet,
+}
+
+/// What [`Reassembly::teardown`] released.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// Datagrams, refused ones included.
+    pub datagrams: usize,
+    /// Fragments.
+    pub fragments: usize,
+}
+
+/// The datagrams of one vnet that lack fragments. Empty, it holds no memory.
+#[derive(Debug)]
+pub struct Reassembly {
+    limits: Limits,
+    /// By age: the number says how many were begun before.
+    datagrams: BTreeMap<u64, Datagram>,
+    index: Map<Key, u64>,
+    begun: u64,
+    bytes: usize,
+    fragments: usize,
+}
+
+/// What the fragments of one datagram have in common (RFC 791 section 3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    src: Ipv4Addr,
+    dst: Ipv4Addr,
+    proto: IpProto,
+    ident: u16,
+}
+
+#[derive(Debug)]
+struct Datagram {
+    key: Key,
+    deadline: Instant,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Collecting(Collecting),
+    /// Its fragments overlapped: those that are still to come are dropped as well.
+    Refused,
+}
+
+#[derive(Debug, Default)]
+struct Collecting {
+    /// By offset, without overlaps.
+    pieces: Vec<Piece>,
+    /// Bytes of payload of the whole datagram, once its last fragment is there.
+    total: Option<usize>,
+    /// The fragment at offset zero.
+    first: Option<First>,
+    /// One bit for each ECN codepoint seen.
+    ecn: u8,
+    /// Bytes of payload in `pieces`.
+    present: usize,
+    /// What `pieces` cost.
+    held: usize,
+}
+
+#[derive(Debug)]
+struct Piece {
+    offset: usize,
+    payload: Payload,
+    csum: Csum,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct First {
+    header: Ipv4Header,
+    cast: Cast,
+    meta: Meta,
+}
+
+impl Piece {
+    fn end(&self) -> usize {
+        self.offset + self.payload.len()
+    }
+
+    fn cost(&self) -> usize {
+        self.payload.len() + FRAGMENT_OVERHEAD
+    }
+}
+
+/// How a fragment goes with those that are there.
+enum Placed {
+    Held,
+    Duplicate,
+    Overlap,
+    TooMany,
+}
+
+impl Reassembly {
+    /// Nothing waits. `seed` keeps outsiders from choosing keys that collide.
+    pub fn new(seed: u64) -> Reassembly {
+        Reassembly {
+            limits: Limits::default(),
+            datagrams: BTreeMap::new(),
+            index: Map::seeded(seed),
+            begun: 0,
+            bytes: 0,
+            fragments: 0,
+        }
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Sets the limits. What waits already keeps its deadline, and the space limits are applied
+    /// when the next fragment comes.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Takes a fragment, stripped to what it carries. `cast` is whom its frame was addressed to.
+    pub fn insert(
+        &mut self,
+        cx: &mut Cx<'_>,
+        header: &Ipv4Header,
+        cast: Cast,
+        packet: Packet,
+    ) -> Verdict {
+        let (offset, len) = (usize::from(header.fragment_offset), packet.len());
+        let ends_badly = header.more_fragments() && len % 8 != 0;
+        if len == 0 || ends_badly || MIN_LEN + offset + len > MAX_TOTAL_LEN {
+            return Verdict::Drop(DropReason::Malformed);
+        }
+        let key = Key {
+            src: header.src,
+            dst: header.dst,
+            proto: header.proto,
+            ident: header.ident,
+        };
+        let number = match self.index.get(&key) {
+            Some(number) => *number,
+            None => self.begin(cx, key),
+        };
+        let datagram = self
+            .datagrams
+            .get_mut(&number)
+            .expect("the index holds live datagrams only");
+        let State::Collecting(collecting) = &mut datagram.state else {
+            return Verdict::Drop(DropReason::FragmentOverlap);
+        };
+        let meta = packet.meta;
+        let piece = Piece {
+            offset,
+            csum: meta.csum,
+            payload: packet.into_payload(),
+        };
+        let cost = piece.cost();
+        match collecting.place(piece, header, self.limits.max_fragments) {
+            Placed::Duplicate => return Verdict::Drop(DropReason::FragmentDuplicate),
+            Placed::Overlap => {
+                self.refuse(cx.stats, number);
+                return Verdict::Drop(DropReason::FragmentOverlap);
+            }
+            Placed::TooMany => {
+                self.give_up(cx.stats, number, DropReason::FragmentLimit);
+                return Verdict::Drop(DropReason::FragmentLimit);
+            }
+            Placed::Held if offset == 0 => {
+                collecting.first = Some(First {
+                    header: *header,
+                    cast,
+                    meta,
+                });
+            }
+            Placed::Held => {}
+        }
+        collecting.ecn |= 1 << (header.tos & 3);
+        let complete = collecting.is_complete();
+        self.bytes += cost;
+        self.fragments += 1;
+        if complete {
+            return self.complete(cx.stats, number, meta);
+        }
+        self.make_room(cx.stats, number)
+    }
+
+    /// When the oldest datagram's time is up.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let (_, oldest) = self.datagrams.first_key_value()?;
+        Some(oldest.deadline)
+    }
+
+    /// Gives up the datagrams whose time is up and counts their fragments as dropped. Returns
+    /// those about which the sender may be told.
+    pub fn on_deadline(&mut self, cx: &mut Cx<'_>) -> Vec<Expired> {
+        let mut expired = Vec::new();
+        while let Some((number, oldest)) = self.datagrams.first_key_value()
+            && oldest.deadline <= cx.now
+        {
+            let number = *number;
+            if let State::Collecting(collecting) = &oldest.state {
+                expired.extend(collecting.quotable());
+            }
+            self.give_up(cx.stats, number, DropReason::FragmentTimeout);
+        }
+        expired
+    }
+
+    /// Fragments that wait.
+    pub fn fragments(&self) -> usize {
+        self.fragments
+    }
+
+    /// Bytes that wait, as [`Limits::max_bytes`] counts them.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Datagrams that wait, or are refused.
+    pub fn len(&self) -> usize {
+        self.datagrams.len()
+    }
+
+    /// True when nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.datagrams.is_empty()
+    }
+
+    /// Releases everything, and counts each fragment as dropped.
+    pub fn teardown(&mut self, stats: &mut Stats) -> Released {
+        let released = Released {
+            datagrams: self.datagrams.len(),
+            fragments: self.fragments,
+        };
+        for _ in 0..self.fragments {
+            stats.drop_rx(DropReason::Teardown);
+        }
+        self.datagrams = BTreeMap::new();
+        self.index.reset();
+        self.bytes = 0;
+        self.fragments = 0;
+        released
+    }
+
+    fn begin(&mut self, cx: &mut Cx<'_>, key: Key) -> u64 {
+        while self.datagrams.len() >= self.limits.max_datagrams.max(1) {
+            self.give_up_oldest(cx.stats);
+        }
+        let number = self.begun;
+        self.begun += 1;
+        self.index.insert(key, number);
+        let datagram = Datagram {
+            key,
+            deadline: cx.now + self.limits.timeout,
+            state: State::Collecting(Collecting::default()),
+        };
+        self.datagrams.insert(number, datagram);
+        number
+    }
+
+    /// Drops the oldest datagrams until the rest is within its limit. When not even the newest
+    /// one is, its last fragment is the caller's to count.
+    fn make_room(&mut self, stats: &mut Stats, newest: u64) -> Verdict {
+        while self.bytes > self.limits.max_bytes {
+            let oldest = self.datagrams.first_key_value().map(|(n, _)| *n);
+            if oldest != Some(newest) {
+                self.give_up_oldest(stats);
+                continue;
+            }
+            self.fragments -= 1;
+            self.give_up_but(stats, newest, DropReason::FragmentLimit, 1);
+            return Verdict::Drop(DropReason::FragmentLimit);
+        }
+        Verdict::Held
+    }
+
+    fn complete(&mut self, stats: &mut Stats, number: u64, meta: Meta) -> Verdict {
+        let datagram = self.remove(number);
+        let State::Collecting(collecting) = datagram.state else {
+            unreachable!("only a datagram that collects becomes complete");
+        };
+        let count = collecting.pieces.len();
+        self.fragments -= count;
+        self.bytes -= collecting.held;
+        let Some((header, mut packet)) = collecting.join() else {
+            // The fragment that would have completed it is the caller's to count.
+            for _ in 1..count {
+                stats.drop_rx(DropReason::Malformed);
+            }
+            return Verdict::Drop(DropReason::Malformed);
+        };
+        stats.delivered += count as u64 - 1;
+        packet.meta = Meta {
+            csum: packet.meta.csum,
+            gso: None,
+            ..meta
+        };
+        Verdict::Complete(header, packet)
+    }
+
+    /// Drops what there is of a datagram and remembers to drop the rest.
+    fn refuse(&mut self, stats: &mut Stats, number: u64) {
+        let Some(datagram) = self.datagrams.get_mut(&number) else {
+            return;
+        };
+        let before = std::mem::replace(&mut datagram.state, State::Refused);
+        self.release(stats, before, DropReason::FragmentOverlap, 0);
+    }
+
+    fn give_up_oldest(&mut self, stats: &mut Stats) {
+        if let Some((oldest, _)) = self.datagrams.first_key_value() {
+            self.give_up(stats, *oldest, DropReason::FragmentLimit);
+        }
+    }
+
+    fn give_up(&mut self, stats: &mut Stats, number: u64, reason: DropReason) {
+        self.give_up_but(stats, number, reason, 0);
+    }
+
+    /// Drops a datagram, all but `but` of its fragments to be counted here.
+    fn give_up_but(&mut self, stats: &mut Stats, number: u64, reason: DropReason, but: usize) {
+        let datagram = self.remove(number);
+        self.release(stats, datagram.state, reason, but);
+    }
+
+    fn release(&mut self, stats: &mut Stats, state: State, reason: DropReason, but: usize) {
+        let State::Collecting(collecting) = state else {
+            return;
+        };
+        let count = collecting.pieces.len() - but;
+        self.bytes -= collecting.held;
+        self.fragments -= count;
+        for _ in 0..count {
+            stats.drop_rx(reason);
+        }
+    }
+
+    fn remove(&mut self, number: u64) -> Datagram {
+        let datagram = self
+            .datagrams
+            .remove(&number)
+            .expect("the number was just looked up");
+        self.index.remove(&datagram.key);
+        datagram
+    }
+}
+
+impl Collecting {
+    fn place(&mut self, piece: Piece, header: &Ipv4Header, max_fragments: usize) -> Placed {
+        let (start, end) = (piece.offset, piece.end());
+        let at = self.pieces.partition_point(|p| p.offset < start);
+        if let Some(same) = self.pieces.get(at)
+            && (same.offset, same.end()) == (start, end)
+            && header.more_fragments() == (self.total != Some(end))
+            && same_bytes(&same.payload, &piece.payload)
+        {
+            return Placed::Duplicate;
+        }
+        let meets_next = self.pieces.get(at).is_some_and(|next| next.offset < end);
+        let meets_previous = at > 0 && self.pieces[at - 1].end() > start;
+        if meets_next || meets_previous || self.contradicts(end, header) {
+            return Placed::Overlap;
+        }
+        if self.pieces.len() >= max_fragments {
+            return Placed::TooMany;
+        }
+        if !header.more_fragments() {
+            self.total = Some(end);
+        }
+        self.present += piece.payload.len();
+        self.held += piece.cost();
+        self.pieces.insert(at, piece);
+        Placed::Held
+    }
+
+    /// True when a fragment that ends at `end` disagrees with the others on the datagram's length.
+    fn contradicts(&self, end: usize, header: &Ipv4Header) -> bool {
+        match self.total {
+            Some(total) => end > total || !header.more_fragments(),
+            None => !header.more_fragments() && self.pieces.last().is_some_and(|p| p.end() > end),
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        // Without overlaps, lengths that add up to the whole leave no hole.
+        self.total == Some(self.present)
+    }
+
+    /// The whole datagram; `None` when its fragments disagree on congestion.
+    fn join(self) -> Option<(Ipv4Header, Packet)> {
+        let first = self.first.expect("a datagram without holes has a start");
+        let total = self.total.expect("a datagram without holes has an end");
+        let mut tos = first.header.tos;
+        if self.ecn & 1 << ECN_CE != 0 {
+            // RFC 3168 section 5.3: one mark marks the whole, but not if the sender of another
+            // fragment would not understand it.
+            if self.ecn & 1 << ECN_NOT_ECT != 0 {
+                return None;
+            }
+            tos |= ECN_CE;
+        }
+        let mut csum = Csum::Verified;
+        let mut payload = Payload::new();
+        for piece in self.pieces {
+            if piece.csum != Csum::Verified {
+                csum = Csum::Unknown;
+            }
+            payload.append(piece.payload);
+        }
+        let header = Ipv4Header {
+            tos,
+            flags: first.header.flags.without(Ipv4Flags::MORE_FRAGMENTS),
+            total_len: (MIN_LEN + total) as u16,
+            header_len: MIN_LEN as u8,
+            ..first.header
+        };
+        let mut packet = Packet::incoming(payload);
+        packet.meta.csum = csum;
+        Some((header, packet))
+    }
+
+    /// The first fragment, when an error about it may be sent at all.
+    fn quotable(&self) -> Option<Expired> {
+        let first = self.first.filter(|f| f.cast == Cast::Unicast)?;
+        let piece = self.pieces.first()?;
+        let mut packet = Packet::incoming(piece.payload.clone());
+        packet.meta = first.meta;
+        Some(Expired {
+            header: first.header,
+            packet: output::restore(&first.header, packet),
+        })
+    }
+}
+
+fn same_bytes(a: &Payload, b: &Payload) -> bool {
+    let bytes = |p: &Payload| p.to_bytes();
+    a.len() == b.len() && bytes(a) == bytes(b)
+}
+
+const ECN_NOT_ECT: u8 = 0;
+const ECN_CE: u8 = 3;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! What tests of this layer and the next share.
+
+use std::net::Ipv4Addr;
+
+use crate::base::id::IfId;
+use crate::base::rng::Rng;
+use crate::base::stats::Stats;
+use crate::base::time::Instant;
+use crate::packet::header::{IpProto, Ipv4Flags, Ipv4Header};
+use crate::packet::{Cx, Out, Packet, Payload};
+
+/// Everything a [`Cx`] refers to.
+pub(crate) struct Surroundings {
+    pub(crate) now: Instant,
+    pub(crate) rng: Rng,
+    pub(crate) stats: Stats,
+    pub(crate) out: Out,
+}
+
+impl Surroundings {
+    pub(crate) fn new() -> Surroundings {
+        Surroundings {
+            now: Instant::ZERO,
+            rng: Rng::seeded(7),
+            stats: Stats::default(),
+            out: Out::default(),
+        }
+    }
+
+    pub(crate) fn cx(&mut self) -> Cx<'_> {
+        Cx {
+            now: self.now,
+            rng: &mut self.rng,
+            stats: &mut self.stats,
+            out: &mut self.out,
+        }
+    }
+}
+
+/// Two interfaces of one vnet.
+pub(crate) fn interfaces() -> [IfId; 2] {
+    let mut table = slotmap::SlotMap::<IfId, ()>::with_key();
+    [table.insert(()), table.insert(())]
+}
+
+pub(crate) fn ip(text: &str) -> Ipv4Addr {
+    text.parse().expect("an address")
+}
+
+/// A header of a UDP datagram with `len` bytes behind the header.
+pub(crate) fn header(src: &str, dst: &str, len: usize) -> Ipv4Header {
+    Ipv4Header {
+        src: ip(src),
+        dst: ip(dst),
+        proto: IpProto::UDP,
+        ttl: 64,
+        tos: 0,
+        ident: 1,
+        flags: Ipv4Flags::NONE,
+        fragment_offset: 0,
+        total_len: 20 + len as u16,
+        header_len: 20,
+    }
+}
+
+/// A packet as it comes off a wire.
+pub(crate) fn received(header: &Ipv4Header, data: &[u8]) -> Packet {
+    let mut packet = Packet::outgoing(Payload::from(data.to_vec()));
+    header.emit(packet.prepend(20));
+    Packet::incoming(packet.to_vec())
+}

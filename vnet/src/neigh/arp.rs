@@ -1,0 +1,164 @@
+//! What an ARP packet does to the table of neighbours (RFC 826), and what is said about our own
+//! addresses (RFC 5227).
+//!
+//! The table learns from a packet only if the sender is in it already, or the packet is a
+//! question for us: RFC 826's merge flag, and no more, so that a station cannot fill the table of
+//! others with its gossip. Not here: proxy ARP, address probing before use (RFC 5227 section
+//! 2.1), RARP.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::cache::NeighCache;
+use super::verdict::{Proof, Release};
+use crate::base::id::IfId;
+use crate::base::stats::DropReason;
+use crate::base::time::Instant;
+use crate::packet::MacAddr;
+use crate::packet::header::{ArpOp, ArpPacket};
+
+/// Where an address belongs, seen from the interface an ARP packet came in on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArpScope {
+    /// It is an address of ours on this interface.
+    Ours,
+    /// It belongs to a subnet of this interface.
+    OnLink,
+    /// It has no business on this interface.
+    Elsewhere,
+}
+
+/// What becomes of an ARP packet.
+#[derive(Debug)]
+pub enum ArpVerdict {
+    /// It was for us, or about someone we know. Both parts may be there at once: a neighbour we
+    /// ask may be asking us.
+    Accepted {
+        /// An answer to send to its target.
+        reply: Option<ArpPacket>,
+        /// Packets that can now be sent.
+        release: Option<Release>,
+    },
+    /// Someone else uses an address of ours.
+    Conflict(Conflict),
+    /// It is of no use; the caller counts it.
+    Drop(DropReason),
+}
+
+/// Two stations with one address (RFC 5227 section 2.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The address, which is ours.
+    pub ip: Ipv4Addr,
+    /// The other station.
+    pub mac: MacAddr,
+    /// An announcement to broadcast in defence of the address; `None` when the address was
+    /// defended a short time ago, lest two stations fight without end (section 2.4 (c)).
+    pub defence: Option<ArpPacket>,
+}
+
+/// The gratuitous ARP that tells everyone on a link that `ip` is at `mac`: a broadcast request
+/// for the sender's own address (RFC 5227 section 2.3). Sent when an address or interface
+/// comes up.
+pub fn announce(ip: Ipv4Addr, mac: MacAddr) -> ArpPacket {
+    ArpPacket::request(mac, ip, ip)
+}
+
+impl NeighCache {
+    /// Takes an ARP packet that came in on `ifid`, whose own address is `our_mac`. `scope` tells
+    /// where an address belongs, seen from that interface.
+    pub fn input(
+        &mut self,
+        now: Instant,
+        ifid: IfId,
+        our_mac: MacAddr,
+        arp: &ArpPacket,
+        scope: impl Fn(Ipv4Addr) -> ArpScope,
+    ) -> ArpVerdict {
+        let ArpPacket {
+            op,
+            sender_mac,
+            sender_ip,
+            target_mac: _,
+            target_ip,
+        } = *arp;
+        // RFC 1812 section 3.3.2: a broadcast or multicast hardware address is never believed.
+        if sender_mac.is_multicast() || sender_mac == MacAddr::ZERO {
+            return ArpVerdict::Drop(DropReason::Malformed);
+        }
+        if sender_mac == our_mac {
+            return ArpVerdict::Drop(DropReason::NotForUs);
+        }
+        let for_us = scope(target_ip) == ArpScope::Ours;
+        if sender_ip.is_unspecified() {
+            return match op {
+                ArpOp::Reply => ArpVerdict::Drop(DropReason::Martian),
+                ArpOp::Request if !for_us => ArpVerdict::Drop(DropReason::NotForUs),
+                // A station asks before it takes an address (RFC 5227 section 2.1.1). It is
+                // answered, so that it does not take ours, and teaches nothing.
+                ArpOp::Request => ArpVerdict::Accepted {
+                    reply: Some(arp.answered_by(our_mac)),
+                    release: None,
+                },
+            };
+        }
+        if sender_ip.is_multicast() || sender_ip.is_broadcast() || sender_ip.is_loopback() {
+            return ArpVerdict::Drop(DropReason::Martian);
+        }
+        match scope(sender_ip) {
+            ArpScope::Ours => return self.conflict(now, ifid, our_mac, sender_ip, sender_mac),
+            ArpScope::Elsewhere => return ArpVerdict::Drop(DropReason::Martian),
+            ArpScope::OnLink => {}
+        }
+        let ip = IpAddr::V4(sender_ip);
+        let proof = match op {
+            ArpOp::Reply if for_us => Proof::Answer,
+            _ => Proof::Hint,
+        };
+        let known = self.heard(now, ifid, ip, sender_mac, proof);
+        let asked = for_us && op == ArpOp::Request;
+        match known {
+            None if asked => self.learn(now, ifid, ip, sender_mac),
+            None => return ArpVerdict::Drop(DropReason::NotForUs),
+            Some(_) => {}
+        }
+        ArpVerdict::Accepted {
+            reply: asked.then(|| arp.answered_by(our_mac)),
+            release: known.flatten(),
+        }
+    }
+
+    fn conflict(
+        &mut self,
+        now: Instant,
+        ifid: IfId,
+        our_mac: MacAddr,
+        ip: Ipv4Addr,
+        mac: MacAddr,
+    ) -> ArpVerdict {
+        self.count_conflict();
+        let interval = self.config().defend_interval;
+        let last = self
+            .defended
+            .iter_mut()
+            .find(|(on, defended, _)| (*on, *defended) == (ifid, IpAddr::V4(ip)));
+        let defend = match last {
+            Some((_, _, at)) if now.since(*at) < interval => false,
+            Some((_, _, at)) => {
+                *at = now;
+                true
+            }
+            None => {
+                self.defended.push((ifid, IpAddr::V4(ip), now));
+                true
+            }
+        };
+        ArpVerdict::Conflict(Conflict {
+            ip,
+            mac,
+            defence: defend.then(|| announce(ip, our_mac)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,546 @@
+//! The neighbours of one vnet.
+//!
+//! Keyed by interface and IP address. The hot path, [`NeighCache::lookup`], is one hash lookup and
+//! no allocation. Deadlines are data; requests to send are polled. An empty cache owns no memory.
+//!
+//! Accounting: a packet that this cache lets go of by itself is counted here, under
+//! [`Stats::drop_rx`] when it came in on an interface and [`Stats::drop_tx`] when it started here.
+//! A packet in a verdict is the caller's again, to be counted by the caller.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use slotmap::new_key_type;
+use smallvec::SmallVec;
+
+use super::config::NeighConfig;
+use super::state::{Delay, Failed, Held, Incomplete, Permanent, Probe, Reachable, Stale, State};
+use super::verdict::{
+    HeldCount, NeighInfo, NeighLimit, NeighStats, ProbeOut, Proof, Release, Released, Unreachable,
+    Verdict,
+};
+use crate::base::deadline::{Armed, Deadlines};
+use crate::base::id::IfId;
+use crate::base::map::Map;
+use crate::base::rng::Rng;
+use crate::base::slab::Slab;
+use crate::base::stats::{DropReason, Stats};
+use crate::base::time::{Duration, Instant};
+use crate::packet::{Cx, MacAddr, Packet};
+
+new_key_type! {
+    struct NeighKey;
+}
+
+#[derive(Debug)]
+struct Entry {
+    ifid: IfId,
+    ip: IpAddr,
+    state: State,
+    armed: Armed,
+    /// When a packet was last sent to it, for eviction.
+    used: Instant,
+    /// How long a confirmation of this neighbour counts.
+    reachable: Duration,
+}
+
+/// The neighbours of one vnet. See the [module](self).
+#[derive(Debug)]
+pub struct NeighCache {
+    config: NeighConfig,
+    rng: Rng,
+    index: Map<(IfId, IpAddr), NeighKey>,
+    entries: Slab<NeighKey, Entry>,
+    deadlines: Deadlines<NeighKey>,
+    requests: VecDeque<ProbeOut>,
+    stats: NeighStats,
+    /// Addresses of ours that were defended, and when; no more than we have addresses.
+    pub(super) defended: SmallVec<[(IfId, IpAddr, Instant); 1]>,
+    /// Held packets, and how many of them came in on an interface.
+    held: HeldCount,
+}
+
+impl NeighCache {
+    /// An empty cache with its own random stream.
+    pub fn new(config: NeighConfig, mut rng: Rng) -> NeighCache {
+        NeighCache {
+            config,
+            index: Map::seeded(rng.u64()),
+            rng,
+            entries: Slab::default(),
+            deadlines: Deadlines::default(),
+            requests: VecDeque::new(),
+            stats: NeighStats::default(),
+            defended: SmallVec::new(),
+            held: HeldCount::default(),
+        }
+    }
+
+    /// The hot path of [`NeighCache::resolve`]: the address to send to, when it is known.
+    #[inline]
+    pub fn lookup(&mut self, now: Instant, ifid: IfId, ip: IpAddr) -> Option<MacAddr> {
+        let key = *self.index.get(&(ifid, ip))?;
+        let entry = self.entries.get_mut(key)?;
+        entry.used = now;
+        match &entry.state {
+            State::Reachable(Reachable { mac, until }) if now < *until => Some(*mac),
+            State::Reachable(Reachable { mac, .. }) | State::Stale(Stale { mac }) => {
+                let mac = *mac;
+                self.delay(now, key, mac);
+                Some(mac)
+            }
+            state => state.mac(),
+        }
+    }
+
+    /// Finds the link-layer address for `packet`, whose next hop on `ifid` is `ip`, or keeps
+    /// the packet until the address is known.
+    pub fn resolve(&mut self, cx: &mut Cx, ifid: IfId, ip: IpAddr, packet: Packet) -> Verdict {
+        if let Some(mac) = self.lookup(cx.now, ifid, ip) {
+            return Verdict::Resolved(mac, packet);
+        }
+        let key = match self.index.get(&(ifid, ip)) {
+            Some(key) => *key,
+            None => match self.start_resolution(cx.now, ifid, ip) {
+                Ok(key) => key,
+                Err(NeighLimit) => return Verdict::Drop(DropReason::NeighbourLimit, packet),
+            },
+        };
+        let entry = self.entries.get_mut(key).expect(INDEXED);
+        let State::Incomplete(incomplete) = &mut entry.state else {
+            return Verdict::Drop(DropReason::NeighbourUnreachable, packet);
+        };
+        self.held.add(&packet);
+        incomplete.held.push(packet);
+        while let Some(oldest) = incomplete
+            .held
+            .pop_over(self.config.held_packets, self.config.held_bytes)
+        {
+            self.held.remove(&oldest);
+            count_drop(cx.stats, &oldest, DropReason::NeighbourQueueFull);
+        }
+        Verdict::Held
+    }
+
+    /// The next request to send. Call until `None` after every entry into the cache.
+    pub fn poll_request(&mut self) -> Option<ProbeOut> {
+        let request = self.requests.pop_front();
+        if self.requests.is_empty() && self.requests.capacity() > 0 {
+            self.requests = VecDeque::new();
+        }
+        request
+    }
+
+    /// A layer above has proof that the neighbour gets our packets, such as an acknowledgement
+    /// of new data (RFC 4861 section 7.3.1).
+    pub fn confirm(&mut self, now: Instant, ifid: IfId, ip: IpAddr) {
+        let Some(entry) = self
+            .index
+            .get(&(ifid, ip))
+            .and_then(|key| self.entries.get_mut(*key))
+        else {
+            return;
+        };
+        let mac = match &entry.state {
+            State::Reachable(Reachable { mac, .. })
+            | State::Stale(Stale { mac })
+            | State::Delay(Delay { mac, .. })
+            | State::Probe(Probe { mac, .. }) => *mac,
+            State::Incomplete(_) | State::Failed(_) | State::Permanent(_) => return,
+        };
+        let until = now + entry.reachable;
+        entry.state = State::Reachable(Reachable { mac, until });
+    }
+
+    /// Pending deadlines, superfluous ones included.
+    pub fn deadlines(&self) -> u64 {
+        self.deadlines.len() as u64
+    }
+
+    /// When [`NeighCache::on_deadline`] is due; may be early.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    /// Carries out what is due, up to the first neighbour that turns out to be unreachable.
+    /// Call until `None`, then send what [`NeighCache::poll_request`] asks for.
+    pub fn on_deadline(&mut self, cx: &mut Cx) -> Option<Unreachable> {
+        while let Some((at, key)) = self.deadlines.pop_due(cx.now) {
+            let Some(entry) = self.entries.get_mut(key) else {
+                continue;
+            };
+            if !Deadlines::<NeighKey>::disarm(&mut entry.armed, at) {
+                continue;
+            }
+            match entry.state.deadline() {
+                Some(due) if due <= cx.now => {
+                    if let Some(unreachable) = self.expire(cx.now, key) {
+                        return Some(unreachable);
+                    }
+                }
+                Some(_) => self.arm(key),
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// Sets a neighbour's address by hand; it stays until removed. Packets that waited for it
+    /// are released.
+    ///
+    /// # Errors
+    /// [`NeighLimit`] when the table is full of entries that cannot go.
+    pub fn set_permanent(
+        &mut self,
+        now: Instant,
+        ifid: IfId,
+        ip: IpAddr,
+        mac: MacAddr,
+    ) -> Result<Option<Release>, NeighLimit> {
+        let state = State::Permanent(Permanent { mac });
+        match self.index.get(&(ifid, ip)) {
+            Some(key) => Ok(self.settle(*key, state)),
+            None => self.insert(now, ifid, ip, state).map(|_| None),
+        }
+    }
+
+    /// Forgets a neighbour, permanent or not. `None` when there is no such neighbour.
+    pub fn remove(&mut self, stats: &mut Stats, ifid: IfId, ip: IpAddr) -> Option<Released> {
+        let key = *self.index.get(&(ifid, ip))?;
+        Some(Released {
+            entries: 1,
+            packets: self.discard(stats, key),
+        })
+    }
+
+    /// Forgets every neighbour on an interface that goes away or moves.
+    pub fn remove_interface(&mut self, stats: &mut Stats, ifid: IfId) -> Released {
+        self.requests.retain(|request| request.ifid != ifid);
+        self.defended.retain(|(on, _, _)| *on != ifid);
+        let keys: Vec<NeighKey> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.ifid == ifid)
+            .map(|(key, _)| key)
+            .collect();
+        let mut released = Released::default();
+        for key in keys {
+            released.entries += 1;
+            released.packets += self.discard(stats, key);
+        }
+        if self.entries.is_empty() {
+            self.deadlines.reset();
+        }
+        released
+    }
+
+    /// Forgets everything and gives the memory back.
+    pub fn teardown(&mut self, stats: &mut Stats) -> Released {
+        let mut released = Released::default();
+        let keys: Vec<NeighKey> = self.entries.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            released.entries += 1;
+            released.packets += self.discard(stats, key);
+        }
+        // A new field must be thought about here.
+        let NeighCache {
+            config: _,
+            rng: _,
+            index,
+            entries,
+            deadlines,
+            requests,
+            stats: _,
+            defended,
+            held,
+        } = self;
+        index.reset();
+        entries.reset();
+        deadlines.reset();
+        *requests = VecDeque::new();
+        *defended = SmallVec::new();
+        debug_assert_eq!(*held, HeldCount::default(), "every held packet was dropped");
+        released
+    }
+
+    /// The number of neighbours.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Packets that wait.
+    pub fn held(&self) -> HeldCount {
+        self.held
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> NeighStats {
+        self.stats
+    }
+
+    /// The times and limits.
+    pub fn config(&self) -> &NeighConfig {
+        &self.config
+    }
+
+    /// Changes times and limits. States that have begun keep their times; a lower limit applies
+    /// to neighbours to come.
+    pub fn set_config(&mut self, config: NeighConfig) {
+        self.config = config;
+    }
+
+    /// Every neighbour, in table order.
+    pub fn list(&self, now: Instant) -> impl Iterator<Item = NeighInfo> {
+        self.entries.iter().map(move |(_, entry)| NeighInfo {
+            ifid: entry.ifid,
+            ip: entry.ip,
+            mac: entry.state.mac(),
+            state: entry.state.name(now),
+            held: match &entry.state {
+                State::Incomplete(incomplete) => incomplete.held.len(),
+                _ => 0,
+            },
+            used: entry.used,
+        })
+    }
+
+    pub(super) fn count_conflict(&mut self) {
+        self.stats.conflicts += 1;
+    }
+
+    /// What was heard from a neighbour that is in the table, or `None` when it is not.
+    pub(super) fn heard(
+        &mut self,
+        now: Instant,
+        ifid: IfId,
+        ip: IpAddr,
+        mac: MacAddr,
+        proof: Proof,
+    ) -> Option<Option<Release>> {
+        let key = *self.index.get(&(ifid, ip))?;
+        let entry = self.entries.get(key).expect(INDEXED);
+        // RFC 4861 section 7.2.5 and appendix C. ARP has neither a solicited flag nor a nonce, so
+        // only an answer to a question that is open counts as a confirmation.
+        let asked = matches!(entry.state, State::Incomplete(_) | State::Probe(_));
+        let state = match (proof, entry.state.mac()) {
+            _ if matches!(entry.state, State::Permanent(_)) => return Some(None),
+            (Proof::Answer, _) if asked => State::Reachable(Reachable {
+                mac,
+                until: now + entry.reachable,
+            }),
+            (_, Some(known)) if known == mac => return Some(None),
+            _ => State::Stale(Stale { mac }),
+        };
+        Some(self.settle(key, state))
+    }
+
+    /// Adds a neighbour that made itself known. Without room, it goes unlearned.
+    pub(super) fn learn(&mut self, now: Instant, ifid: IfId, ip: IpAddr, mac: MacAddr) {
+        // A full table is no loss here: the neighbour is asked when a packet for it comes.
+        let _ = self.insert(now, ifid, ip, State::Stale(Stale { mac }));
+    }
+
+    fn start_resolution(
+        &mut self,
+        now: Instant,
+        ifid: IfId,
+        ip: IpAddr,
+    ) -> Result<NeighKey, NeighLimit> {
+        let state = State::Incomplete(Incomplete {
+            held: Held::default(),
+            sent: 1,
+            next: now + self.config.retrans,
+        });
+        let key = self.insert(now, ifid, ip, state)?;
+        self.arm(key);
+        self.request(ifid, ip, None);
+        Ok(key)
+    }
+
+    fn insert(
+        &mut self,
+        now: Instant,
+        ifid: IfId,
+        ip: IpAddr,
+        state: State,
+    ) -> Result<NeighKey, NeighLimit> {
+        if self.entries.len() >= self.config.limit {
+            self.evict(&state)?;
+        }
+        let mean = self.config.reachable.as_secs_f64();
+        let reachable =
+            Duration::try_from_secs_f64(mean * (0.5 + self.rng.unit())).unwrap_or(Duration::MAX);
+        let key = self.entries.insert(Entry {
+            ifid,
+            ip,
+            state,
+            armed: Armed::default(),
+            used: now,
+            reachable,
+        });
+        self.index.insert((ifid, ip), key);
+        Ok(key)
+    }
+
+    /// Forgets the neighbour that was not used for longest. A scan of the table, which is bounded,
+    /// instead of a list that every packet would have to maintain.
+    ///
+    /// Whoever makes us resolve many addresses must not push out the neighbours of others
+    /// (RFC 6583 section 5): resolutions under way end by themselves and stay, and once they are
+    /// half of a full table, a further one gets no neighbour's place.
+    fn evict(&mut self, newcomer: &State) -> Result<(), NeighLimit> {
+        let is_incomplete = |state: &State| matches!(state, State::Incomplete(_));
+        let is_failed = |state: &State| matches!(state, State::Failed(_));
+        let victim = self
+            .entries
+            .iter()
+            .filter(|(_, e)| !matches!(e.state, State::Permanent(_) | State::Incomplete(_)))
+            .min_by_key(|(_, e)| (!is_failed(&e.state), e.used));
+        let (key, victim) = victim.ok_or(NeighLimit)?;
+        if is_incomplete(newcomer) && !is_failed(&victim.state) {
+            let resolving = self.entries.iter().filter(|(_, e)| is_incomplete(&e.state));
+            if resolving.count() >= self.config.limit.div_ceil(2) {
+                return Err(NeighLimit);
+            }
+        }
+        self.forget(key);
+        self.stats.evicted += 1;
+        Ok(())
+    }
+
+    fn delay(&mut self, now: Instant, key: NeighKey, mac: MacAddr) {
+        let entry = self.entries.get_mut(key).expect(INDEXED);
+        entry.state = State::Delay(Delay {
+            mac,
+            until: now + self.config.delay_first_probe,
+        });
+        self.arm(key);
+    }
+
+    /// Puts a neighbour into a state in which its address is known.
+    fn settle(&mut self, key: NeighKey, state: State) -> Option<Release> {
+        let mac = state.mac()?;
+        let entry = self.entries.get_mut(key).expect(INDEXED);
+        let State::Incomplete(before) = std::mem::replace(&mut entry.state, state) else {
+            return None;
+        };
+        let packets = before.held.into_packets();
+        self.held.remove_all(&packets);
+        Some(Release {
+            ifid: entry.ifid,
+            mac,
+            packets,
+        })
+    }
+
+    /// Carries out the deadline of one neighbour.
+    fn expire(&mut self, now: Instant, key: NeighKey) -> Option<Unreachable> {
+        let entry = self.entries.get_mut(key).expect(INDEXED);
+        let (ifid, ip) = (entry.ifid, entry.ip);
+        match &mut entry.state {
+            State::Incomplete(incomplete) if incomplete.sent < self.config.max_requests => {
+                incomplete.sent += 1;
+                incomplete.next = now + self.config.retrans;
+                self.arm(key);
+                self.request(ifid, ip, None);
+                None
+            }
+            State::Incomplete(incomplete) => {
+                let packets = std::mem::take(&mut incomplete.held).into_packets();
+                self.held.remove_all(&packets);
+                self.stats.failures += 1;
+                entry.state = State::Failed(Failed {
+                    until: now + self.config.negative,
+                });
+                self.arm(key);
+                Some(Unreachable { ifid, ip, packets })
+            }
+            State::Delay(Delay { mac, .. }) => {
+                let mac = *mac;
+                entry.state = State::Probe(Probe {
+                    mac,
+                    sent: 1,
+                    next: now + self.config.retrans,
+                });
+                self.arm(key);
+                self.request(ifid, ip, Some(mac));
+                None
+            }
+            State::Probe(probe) if probe.sent < self.config.max_probes => {
+                probe.sent += 1;
+                probe.next = now + self.config.retrans;
+                let mac = probe.mac;
+                self.arm(key);
+                self.request(ifid, ip, Some(mac));
+                None
+            }
+            State::Probe(_) => {
+                self.stats.failures += 1;
+                self.forget(key);
+                None
+            }
+            State::Failed(_) => {
+                self.forget(key);
+                None
+            }
+            State::Reachable(_) | State::Stale(_) | State::Permanent(_) => None,
+        }
+    }
+
+    fn request(&mut self, ifid: IfId, ip: IpAddr, unicast_to: Option<MacAddr>) {
+        self.stats.requests += 1;
+        self.requests.push_back(ProbeOut {
+            ifid,
+            ip,
+            unicast_to,
+        });
+    }
+
+    fn arm(&mut self, key: NeighKey) {
+        let entry = self.entries.get_mut(key).expect(INDEXED);
+        if let Some(at) = entry.state.deadline() {
+            self.deadlines.arm(&mut entry.armed, key, at);
+        }
+    }
+
+    fn forget(&mut self, key: NeighKey) -> Option<Entry> {
+        let entry = self.entries.remove(key)?;
+        self.index.remove(&(entry.ifid, entry.ip));
+        Some(entry)
+    }
+
+    /// Forgets a neighbour and drops the packets that wait for it; returns how many.
+    fn discard(&mut self, stats: &mut Stats, key: NeighKey) -> usize {
+        let Some(entry) = self.forget(key) else {
+            return 0;
+        };
+        self.requests
+            .retain(|r| (r.ifid, r.ip) != (entry.ifid, entry.ip));
+        let State::Incomplete(incomplete) = entry.state else {
+            return 0;
+        };
+        let packets = incomplete.held.into_packets();
+        self.held.remove_all(&packets);
+        for packet in &packets {
+            count_drop(stats, packet, DropReason::Teardown);
+        }
+        packets.len()
+    }
+}
+
+fn count_drop(stats: &mut Stats, packet: &Packet, reason: DropReason) {
+    match packet.meta.rcvif {
+        Some(_) => stats.drop_rx(reason),
+        None => stats.drop_tx(reason),
+    }
+}
+
+const INDEXED: &str = "the index holds keys of live entries only";
+
+#[cfg(test)]
+pub(super) mod tests;

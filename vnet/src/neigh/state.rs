@@ -1,0 +1,223 @@
+//! The states of one neighbour: those of RFC 4861 section 7.3.2, applied to ARP as well.
+//!
+//! ```text
+//!             first packet              answer
+//!   (none) ──────────────▶ Incomplete ─────────▶ Reachable ◀──────────┐
+//!      ▲                    │      │                 │ reachable time  │ answer,
+//!      │ negative time      │      │ their request   ▼                 │ upper-layer
+//!    Failed ◀───────────────┘      └─────────────▶ Stale               │ confirmation
+//!              no answer                             │ a packet is sent│
+//!      ▲                                             ▼                 │
+//!      │ no answer                                 Delay ──────────────┤
+//!   (none) ◀──────────────────────── Probe ◀─────────┘ delay time      │
+//!                                      └───────────────────────────────┘
+//! ```
+//!
+//! Permanent entries are set by hand and never change. Reachable turns into Stale without a
+//! deadline: the time is looked at when the entry is used, so an idle table wakes nobody.
+//! A neighbour that stops answering probes is forgotten at once (RFC 4861 section 7.3.3), so that
+//! a station with a new address is found by the next packet; Failed follows a resolution
+//! that got no answer, and keeps packets to a dead address from asking once each.
+
+use std::collections::VecDeque;
+
+use crate::base::time::Instant;
+use crate::packet::{MacAddr, Packet};
+
+/// What is known about a neighbour.
+#[derive(Debug)]
+pub enum State {
+    /// See [`Incomplete`].
+    Incomplete(Incomplete),
+    /// See [`Reachable`].
+    Reachable(Reachable),
+    /// See [`Stale`].
+    Stale(Stale),
+    /// See [`Delay`].
+    Delay(Delay),
+    /// See [`Probe`].
+    Probe(Probe),
+    /// See [`Failed`].
+    Failed(Failed),
+    /// See [`Permanent`].
+    Permanent(Permanent),
+}
+
+/// The address is being asked for; packets wait for it.
+#[derive(Debug)]
+pub struct Incomplete {
+    /// Packets that wait, oldest first.
+    pub held: Held,
+    /// Requests sent so far.
+    pub sent: u8,
+    /// When the next request is due, or the resolution fails.
+    pub next: Instant,
+}
+
+/// The address was confirmed a short time ago.
+#[derive(Debug)]
+pub struct Reachable {
+    /// The neighbour's address.
+    pub mac: MacAddr,
+    /// Until when the confirmation counts.
+    pub until: Instant,
+}
+
+/// The address is known, but not lately confirmed.
+#[derive(Debug)]
+pub struct Stale {
+    /// The neighbour's address.
+    pub mac: MacAddr,
+}
+
+/// A packet went to a stale address; the layers above may confirm it before we ask.
+#[derive(Debug)]
+pub struct Delay {
+    /// The neighbour's address.
+    pub mac: MacAddr,
+    /// When we ask.
+    pub until: Instant,
+}
+
+/// The neighbour is being asked, at its known address, whether it is still there.
+#[derive(Debug)]
+pub struct Probe {
+    /// The neighbour's address.
+    pub mac: MacAddr,
+    /// Probes sent so far.
+    pub sent: u8,
+    /// When the next probe is due, or the neighbour is forgotten.
+    pub next: Instant,
+}
+
+/// Nobody answered; packets are refused at once for a short time.
+#[derive(Debug)]
+pub struct Failed {
+    /// When the entry is forgotten.
+    pub until: Instant,
+}
+
+/// An address set by hand.
+#[derive(Debug)]
+pub struct Permanent {
+    /// The neighbour's address.
+    pub mac: MacAddr,
+}
+
+/// The name of a [`State`], for listings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StateName {
+    /// See [`Incomplete`].
+    Incomplete,
+    /// See [`Reachable`].
+    Reachable,
+    /// See [`Stale`].
+    Stale,
+    /// See [`Delay`].
+    Delay,
+    /// See [`Probe`].
+    Probe,
+    /// See [`Failed`].
+    Failed,
+    /// See [`Permanent`].
+    Permanent,
+}
+
+impl StateName {
+    /// The name as a stable lower-case word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            StateName::Incomplete => "incomplete",
+            StateName::Reachable => "reachable",
+            StateName::Stale => "stale",
+            StateName::Delay => "delay",
+            StateName::Probe => "probe",
+            StateName::Failed => "failed",
+            StateName::Permanent => "permanent",
+        }
+    }
+}
+
+impl State {
+    /// The address a packet can be sent to, when one is known.
+    #[inline]
+    pub fn mac(&self) -> Option<MacAddr> {
+        match self {
+            State::Reachable(Reachable { mac, .. })
+            | State::Stale(Stale { mac })
+            | State::Delay(Delay { mac, .. })
+            | State::Probe(Probe { mac, .. })
+            | State::Permanent(Permanent { mac }) => Some(*mac),
+            State::Incomplete(_) | State::Failed(_) => None,
+        }
+    }
+
+    /// When something is due even if no packet comes.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            State::Incomplete(Incomplete { next, .. }) | State::Probe(Probe { next, .. }) => {
+                Some(*next)
+            }
+            State::Delay(Delay { until, .. }) | State::Failed(Failed { until }) => Some(*until),
+            State::Reachable(_) | State::Stale(_) | State::Permanent(_) => None,
+        }
+    }
+
+    /// The state's name at `now`.
+    pub fn name(&self, now: Instant) -> StateName {
+        match self {
+            State::Incomplete(_) => StateName::Incomplete,
+            State::Reachable(r) if r.until <= now => StateName::Stale,
+            State::Reachable(_) => StateName::Reachable,
+            State::Stale(_) => StateName::Stale,
+            State::Delay(_) => StateName::Delay,
+            State::Probe(_) => StateName::Probe,
+            State::Failed(_) => StateName::Failed,
+            State::Permanent(_) => StateName::Permanent,
+        }
+    }
+}
+
+/// Packets that wait for one neighbour, bounded in number and bytes (RFC 1122 section 2.3.2.2 asks
+/// for at least one; RFC 4861 section 7.2.2 lets the oldest go when there is no room).
+#[derive(Debug, Default)]
+pub struct Held {
+    packets: VecDeque<Packet>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Adds a packet. The caller then takes with [`Held::pop_over`] what no longer fits.
+    pub fn push(&mut self, packet: Packet) {
+        self.bytes += packet.len();
+        self.packets.push_back(packet);
+    }
+
+    /// Takes the oldest packet when there are more than `max_packets` or `max_bytes`. The newest
+    /// stays when it alone is too large, unless not even one packet may wait.
+    pub fn pop_over(&mut self, max_packets: usize, max_bytes: usize) -> Option<Packet> {
+        let over =
+            self.packets.len() > max_packets || (self.bytes > max_bytes && self.packets.len() > 1);
+        if !over {
+            return None;
+        }
+        let packet = self.packets.pop_front()?;
+        self.bytes -= packet.len();
+        Some(packet)
+    }
+
+    /// Packets that wait.
+    pub fn len(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// True when none waits.
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// The packets, oldest first.
+    pub fn into_packets(self) -> VecDeque<Packet> {
+        self.packets
+    }
+}

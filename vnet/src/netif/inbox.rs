@@ -1,0 +1,268 @@
+//! The queue at which vnets meet. A sender pushes a frame with the time of its arrival; the
+//! receiver takes what is due. It is the only thing that two vnets share.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::OnceLock;
+
+use crate::base::id::IfId;
+use crate::base::lock::{Mutex, Rank};
+use crate::base::time::Instant;
+use crate::packet::Packet;
+use crate::packet::cx::Carrier;
+
+/// Frames an inbox holds at most, those still on the wire included.
+pub const MAX_FRAMES: usize = 65_536;
+/// Bytes an inbox holds at most, those still on the wire included.
+pub const MAX_BYTES: usize = 256 << 20;
+
+/// Something for a vnet to take in.
+#[derive(Debug)]
+pub enum Item {
+    /// A frame; `meta.rcvif` says where it came in and `meta.arrived` when.
+    Frame(Packet),
+    /// The wire at an interface came up or went down.
+    Carrier(IfId, Carrier),
+}
+
+/// Tells the owner of an inbox that there will be something to take at a certain time.
+pub trait Doorbell: Send + Sync {
+    /// Something is due at `at`. Called without any lock of the inbox.
+    fn ring(&self, at: Instant);
+}
+
+/// A queue of [`Item`]s ordered by time of arrival; ties keep the order of sending.
+pub struct Inbox {
+    queue: Mutex<Queue>,
+    doorbell: OnceLock<Box<dyn Doorbell>>,
+}
+
+/// What was taken out of an inbox that closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// Frames that were due or still on the wire.
+    pub frames: u64,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Items in order of time; the common case, since most senders are in order.
+    fifo: VecDeque<(Instant, u64, Item)>,
+    /// Items that arrive before the last one of `fifo`.
+    early: BinaryHeap<Reverse<Early>>,
+    pushed: u64,
+    frames: usize,
+    bytes: usize,
+    overflowed: u64,
+    closed: bool,
+}
+
+struct Early(Instant, u64, Item);
+
+impl Inbox {
+    /// An empty inbox that nobody listens to yet.
+    pub fn new() -> Inbox {
+        Inbox {
+            queue: Mutex::new(Rank::Inbox, Queue::default()),
+            doorbell: OnceLock::new(),
+        }
+    }
+
+    /// Says who is to be told of new items. The first call counts.
+    pub fn set_doorbell(&self, doorbell: Box<dyn Doorbell>) {
+        let _ = self.doorbell.set(doorbell);
+    }
+
+    /// Queues an item that arrives at `at`. A frame that does not fit is counted and dropped.
+    pub fn push(&self, at: Instant, item: Item) {
+        if self.queue.lock().push(at, item)
+            && let Some(doorbell) = self.doorbell.get()
+        {
+            doorbell.ring(at);
+        }
+    }
+
+    /// Moves up to `limit` items that are due at `now` to the end of `into`; returns when the
+    /// next item is due (which may be now).
+    pub fn take_due(
+        &self,
+        now: Instant,
+        limit: usize,
+        into: &mut VecDeque<Item>,
+    ) -> Option<Instant> {
+        let mut queue = self.queue.lock();
+        for _ in 0..limit {
+            match queue.pop_due(now) {
+                Some(item) => into.push_back(item),
+                None => break,
+            }
+        }
+        queue.next()
+    }
+
+    /// When the next item is due.
+    pub fn next(&self) -> Option<Instant> {
+        self.queue.lock().next()
+    }
+
+    /// Frames dropped because there was no room, since the last call.
+    pub fn take_overflowed(&self) -> u64 {
+        std::mem::take(&mut self.queue.lock().overflowed)
+    }
+
+    /// Frames queued or on the wire.
+    pub fn len(&self) -> usize {
+        self.queue.lock().frames
+    }
+
+    /// True when no frame is queued or on the wire.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Releases everything and refuses what comes later.
+    pub fn close(&self) -> Closed {
+        // The packets are dropped after the lock is released.
+        let old = {
+            let mut queue = self.queue.lock();
+            let old = std::mem::take(&mut *queue);
+            queue.closed = true;
+            old
+        };
+        Closed {
+            frames: old.frames as u64,
+        }
+    }
+}
+
+impl Default for Inbox {
+    fn default() -> Inbox {
+        Inbox::new()
+    }
+}
+
+impl Queue {
+    fn push(&mut self, at: Instant, item: Item) -> bool {
+        if self.closed {
+            return false;
+        }
+        if let Item::Frame(packet) = &item {
+            let len = packet.len();
+            if self.frames == MAX_FRAMES || self.bytes + len > MAX_BYTES {
+                self.overflowed += 1;
+                return false;
+            }
+            self.frames += 1;
+            self.bytes += len;
+        }
+        self.pushed += 1;
+        match self.fifo.back() {
+            Some((last, ..)) if *last > at => {
+                self.early.push(Reverse(Early(at, self.pushed, item)));
+            }
+            _ => self.fifo.push_back((at, self.pushed, item)),
+        }
+        true
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let fifo = self.fifo.front().map(|(at, ..)| *at);
+        let early = self.early.peek().map(|Reverse(e)| e.0);
+        match (fifo, early) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn pop_due(&mut self, now: Instant) -> Option<Item> {
+        let fifo = self.fifo.front().map(|(at, seq, _)| (*at, *seq));
+        let early = self.early.peek().map(|Reverse(e)| (e.0, e.1));
+        let from_early = match (fifo, early) {
+            (Some(a), Some(b)) => b < a,
+            (None, Some(_)) => true,
+            _ => false,
+        };
+        let (at, _) = if from_early { early? } else { fifo? };
+        if at > now {
+            return None;
+        }
+        let item = if from_early {
+            self.early.pop().map(|Reverse(Early(.., item))| item)
+        } else {
+            self.fifo.pop_front().map(|(.., item)| item)
+        };
+        if let Some(Item::Frame(packet)) = &item {
+            self.frames -= 1;
+            self.bytes -= packet.len();
+        }
+        item
+    }
+}
+
+impl PartialEq for Early {
+    fn eq(&self, other: &Early) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+}
+impl Eq for Early {}
+impl PartialOrd for Early {
+    fn partial_cmp(&self, other: &Early) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Early {
+    fn cmp(&self, other: &Early) -> std::cmp::Ordering {
+        (self.0, self.1).cmp(&(other.0, other.1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Payload;
+    use proptest::prelude::*;
+
+    fn frame(n: u16) -> Item {
+        Item::Frame(Packet::incoming(Payload::from(n.to_be_bytes().to_vec())))
+    }
+
+    fn number(item: &Item) -> u16 {
+        match item {
+            Item::Frame(p) => u16::from_be_bytes(p.to_vec().try_into().expect("two bytes")),
+            Item::Carrier(..) => unreachable!("only frames are pushed here"),
+        }
+    }
+
+    proptest! {
+        /// What comes out is what went in, stably sorted by time.
+        #[test]
+        fn items_come_out_in_order_of_time(times in prop::collection::vec(0u64..20, 0..60)) {
+            let inbox = Inbox::new();
+            let mut model: Vec<(u64, u16)> = Vec::new();
+            for (n, at) in times.iter().enumerate() {
+                inbox.push(Instant::from_nanos(*at), frame(n as u16));
+                model.push((*at, n as u16));
+            }
+            model.sort_by_key(|(at, _)| *at);
+            let mut seen = Vec::new();
+            let mut due = VecDeque::new();
+            for now in 0..20 {
+                let next = inbox.take_due(Instant::from_nanos(now), usize::MAX, &mut due);
+                prop_assert!(next.is_none_or(|t| t > Instant::from_nanos(now)));
+                seen.extend(due.drain(..).map(|i| (now, number(&i))));
+            }
+            prop_assert_eq!(seen, model);
+            prop_assert!(inbox.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_closed_inbox_says_what_it_held_and_takes_nothing_more() {
+        let inbox = Inbox::new();
+        inbox.push(Instant::from_nanos(5), frame(1));
+        inbox.push(Instant::from_nanos(3), frame(2));
+        assert_eq!(inbox.close(), Closed { frames: 2 });
+        inbox.push(Instant::ZERO, frame(3));
+        assert_eq!((inbox.len(), inbox.next()), (0, None));
+    }
+}

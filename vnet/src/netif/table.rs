@@ -1,0 +1,263 @@
+//! [`Netif`], an interface, and the table of a vnet's interfaces.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::capture::FrameTap;
+use super::wire::WireEnd;
+use crate::base::id::IfId;
+use crate::base::slab::Slab;
+use crate::link::Link;
+use crate::packet::MacAddr;
+use crate::packet::cx::{Carrier, Sink};
+
+/// Longest interface name in bytes, as `IFNAMSIZ` less its terminator.
+pub const MAX_NAME: usize = 15;
+
+/// Whether an interface may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminState {
+    /// In use.
+    Up,
+    /// Out of use: sends and takes nothing.
+    Down,
+}
+
+/// What an interface is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfKind {
+    /// Leads back to its own vnet.
+    Loopback,
+    /// One end of a pair.
+    Epair,
+    /// Leads to something outside: a guest's NIC, a TAP device, a test.
+    Port,
+}
+
+impl fmt::Display for IfKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            IfKind::Loopback => "loopback",
+            IfKind::Epair => "epair",
+            IfKind::Port => "port",
+        })
+    }
+}
+
+/// What the far end can take that a plain Ethernet device cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offload {
+    /// Large segments and partial checksums: the far end is in this process, or a device that
+    /// segments and sums by itself.
+    Full,
+    /// Frames of at most the MTU, with every checksum filled in.
+    None,
+}
+
+/// Frames and bytes that crossed an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IfCounters {
+    /// Frames in.
+    pub rx_frames: u64,
+    /// Bytes in, link header included.
+    pub rx_bytes: u64,
+    /// Frames out, before the link's impairments.
+    pub tx_frames: u64,
+    /// Bytes out, link header included.
+    pub tx_bytes: u64,
+}
+
+/// An interface of a vnet.
+pub struct Netif {
+    /// Its identifier, which no other interface of this vnet ever has.
+    pub id: IfId,
+    /// Its name, unique in the vnet.
+    pub name: Box<str>,
+    /// What it is.
+    pub kind: IfKind,
+    /// Its Ethernet address.
+    pub mac: MacAddr,
+    /// The largest IP packet it carries; the frame is 14 bytes longer.
+    pub ip_mtu: u16,
+    /// Set by the administrator.
+    pub admin: AdminState,
+    /// Set by the wire.
+    pub carrier: Carrier,
+    /// What the far end can take.
+    pub offload: Offload,
+    /// Where its frames go.
+    pub(crate) far: Far,
+    /// Impairments of the outgoing direction.
+    pub(crate) link: Option<Box<Link>>,
+    /// Who watches.
+    pub(crate) taps: Vec<Arc<dyn FrameTap>>,
+    /// What crossed it.
+    pub counters: IfCounters,
+}
+
+/// Where an interface's frames go.
+#[derive(Clone)]
+pub(crate) enum Far {
+    /// Nowhere.
+    None,
+    /// Back to the same vnet's inbox.
+    Itself(Arc<dyn Sink>),
+    /// To the other end of a wire.
+    Wire(Arc<WireEnd>),
+}
+
+impl Netif {
+    /// True when frames can pass: administratively up and with something at the other end.
+    pub fn is_running(&self) -> bool {
+        self.admin == AdminState::Up && self.carrier == Carrier::Up
+    }
+
+    /// The largest TCP payload that may cross it in one piece; zero when segments must be cut
+    /// before they reach it.
+    pub fn gso_max(&self) -> u32 {
+        let impaired = |l: &Link| !l.config().is_transparent();
+        match self.offload {
+            Offload::Full if !self.link.as_deref().is_some_and(impaired) => MAX_GSO,
+            _ => 0,
+        }
+    }
+}
+
+/// Largest TCP payload in one packet: an IPv4 packet is at most 65 535 bytes, and both headers
+/// with all their options take 120.
+pub const MAX_GSO: u32 = 65_535 - 120;
+
+/// Why an interface cannot be made or changed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetifError {
+    /// The vnet is gone.
+    #[error("the vnet is gone")]
+    Gone,
+    /// No interface of that name.
+    #[error("no interface {0:?} in this vnet")]
+    NotFound(String),
+    /// There is one of that name already.
+    #[error("interface {0:?} exists already")]
+    Exists(String),
+    /// A name is 1 to 15 letters, digits, `.`, `_` or `-`.
+    #[error("{0:?} is no interface name: 1 to 15 of letters, digits, '.', '_' and '-'")]
+    BadName(String),
+    /// The MTU is out of range.
+    #[error("an IP MTU of {0} bytes is out of range (68 to 65535)")]
+    BadMtu(u16),
+    /// The MAC address is a group's, or zero.
+    #[error("{0} is no station's MAC address")]
+    BadMac(MacAddr),
+    /// The address cannot be an interface's.
+    #[error("{0} cannot be the address of an interface")]
+    BadAddress(ipnet::Ipv4Net),
+    /// The vnet has the address already.
+    #[error("address {0} is in use in this vnet")]
+    AddressInUse(std::net::Ipv4Addr),
+    /// The vnet does not have the address.
+    #[error("address {0} is not on this interface")]
+    NoSuchAddress(std::net::Ipv4Addr),
+    /// The link's parameters contradict themselves.
+    #[error("link parameters: {0}")]
+    BadLink(#[from] crate::link::LinkConfigError),
+    /// This kind of interface cannot do that.
+    #[error("a {kind} interface has no {what}")]
+    Unsupported {
+        /// The kind.
+        kind: IfKind,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// The two vnets belong to different systems.
+    #[error("the two vnets belong to different systems")]
+    OtherSystem,
+}
+
+/// The interfaces of one vnet, in the order of their creation.
+#[derive(Default)]
+pub struct IfTable {
+    slots: Slab<IfId, Netif>,
+    order: Vec<IfId>,
+}
+
+impl IfTable {
+    /// Adds an interface; `make` is given its identifier.
+    ///
+    /// # Errors
+    /// A name that is taken or is none.
+    pub fn insert(
+        &mut self,
+        name: &str,
+        make: impl FnOnce(IfId) -> Netif,
+    ) -> Result<IfId, NetifError> {
+        self.check_name(name)?;
+        let id = self.slots.insert_with_key(make);
+        self.order.push(id);
+        Ok(id)
+    }
+
+    /// Whether an interface of that name could be made.
+    ///
+    /// # Errors
+    /// A name that is taken or is none.
+    pub fn check_name(&self, name: &str) -> Result<(), NetifError> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
+            return Err(NetifError::BadName(name.to_owned()));
+        }
+        match self.id_of(name) {
+            Ok(_) => Err(NetifError::Exists(name.to_owned())),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The interface of that name.
+    ///
+    /// # Errors
+    /// [`NetifError::NotFound`].
+    pub fn id_of(&self, name: &str) -> Result<IfId, NetifError> {
+        self.iter()
+            .find(|i| &*i.name == name)
+            .map(|i| i.id)
+            .ok_or_else(|| NetifError::NotFound(name.to_owned()))
+    }
+
+    /// The interface, unless it is gone.
+    #[inline]
+    pub fn get(&self, id: IfId) -> Option<&Netif> {
+        self.slots.get(id)
+    }
+
+    /// The interface, to be changed, unless it is gone.
+    #[inline]
+    pub fn get_mut(&mut self, id: IfId) -> Option<&mut Netif> {
+        self.slots.get_mut(id)
+    }
+
+    /// Removes an interface.
+    pub fn remove(&mut self, id: IfId) -> Option<Netif> {
+        self.order.retain(|i| *i != id);
+        self.slots.remove(id)
+    }
+
+    /// The interfaces in the order of their creation.
+    pub fn iter(&self) -> impl Iterator<Item = &Netif> {
+        self.order.iter().filter_map(|id| self.slots.get(*id))
+    }
+
+    /// The number of interfaces.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// The identifiers in the order of creation.
+    pub fn ids(&self) -> Vec<IfId> {
+        self.order.clone()
+    }
+}

@@ -1,0 +1,66 @@
+//! A frame's last stage inside its vnet: it is seen by captures, cut to size where the far end
+//! needs that, impaired by the link, and handed over.
+
+use std::sync::Arc;
+
+use super::capture::Direction;
+use super::table::{Far, Netif, Offload};
+use crate::base::stats::DropReason;
+use crate::link::Verdict as LinkVerdict;
+use crate::packet::cx::{OutFrame, Sink};
+use crate::packet::header::ether::ETHER_LEN;
+use crate::packet::{Csum, Cx, Packet, checksum, gso};
+
+impl Netif {
+    /// Sends a complete frame. Drops are counted here, under the sender's counters.
+    pub fn transmit(&mut self, cx: &mut Cx, packet: Packet) {
+        if !self.is_running() {
+            cx.stats.drop_tx(DropReason::InterfaceDown);
+            return;
+        }
+        if packet.meta.gso.is_some() && self.gso_max() == 0 {
+            if gso::segment(packet, ETHER_LEN, &mut |piece| self.transmit_one(cx, piece)).is_err() {
+                cx.stats.drop_tx(DropReason::Malformed);
+            }
+        } else {
+            self.transmit_one(cx, packet);
+        }
+    }
+
+    fn transmit_one(&mut self, cx: &mut Cx, mut packet: Packet) {
+        if self.offload == Offload::None && packet.meta.csum != Csum::Verified {
+            if checksum::finish(&mut packet, ETHER_LEN).is_err() {
+                return cx.stats.drop_tx(DropReason::Malformed);
+            }
+        }
+        let len = packet.len();
+        self.counters.tx_frames += 1;
+        self.counters.tx_bytes += len as u64;
+        cx.stats.sent += 1;
+        for tap in &self.taps {
+            tap.frame(cx.now, Direction::Out, &packet);
+        }
+        let at = match &mut self.link {
+            None => cx.now,
+            Some(link) => match link.offer(cx.now, len) {
+                LinkVerdict::DeliverAt(at) => at,
+                LinkVerdict::Drop(reason) => return cx.stats.drop_tx(reason),
+            },
+        };
+        let to: Arc<dyn Sink> = match &self.far {
+            Far::None => return cx.stats.drop_tx(DropReason::LinkUnplugged),
+            Far::Itself(inbox) => Arc::clone(inbox),
+            Far::Wire(end) => Arc::<super::wire::WireEnd>::clone(end),
+        };
+        cx.out.frames.push(OutFrame { to, at, packet });
+    }
+
+    /// Notes a frame that came in.
+    pub fn received(&mut self, cx: &Cx, packet: &Packet) {
+        self.counters.rx_frames += 1;
+        self.counters.rx_bytes += packet.len() as u64;
+        for tap in &self.taps {
+            tap.frame(cx.now, Direction::In, packet);
+        }
+    }
+}

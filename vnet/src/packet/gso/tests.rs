@@ -1,0 +1,190 @@
+use std::net::Ipv4Addr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::packet::checksum;
+use crate::packet::header::{IpProto, Ipv4Flags};
+
+const L2: usize = 14;
+
+/// A frame with an Ethernet header of fours and a TCP header of `32` bytes.
+fn frame(seq: u32, flags: u8, data: &[u8], segment_size: Option<u16>) -> Packet {
+    let mut packet = Packet::outgoing(Payload::from(data.to_vec()));
+    let tcp = packet.prepend(32);
+    tcp.fill(1);
+    tcp[SEQ].copy_from_slice(&seq.to_be_bytes());
+    tcp[DATA_OFFSET] = 0x80;
+    tcp[FLAGS] = flags;
+    let header = Ipv4Header {
+        src: Ipv4Addr::new(10, 0, 0, 1),
+        dst: Ipv4Addr::new(10, 0, 0, 2),
+        proto: IpProto::TCP,
+        ttl: 64,
+        tos: 2,
+        ident: 0xffff,
+        flags: Ipv4Flags::DONT_FRAGMENT,
+        fragment_offset: 0,
+        total_len: (52 + data.len()) as u16,
+        header_len: 20,
+    };
+    header.emit(packet.prepend(20));
+    packet.prepend(L2).fill(4);
+    packet.meta.csum = Csum::Partial {
+        start: 20,
+        offset: 16,
+    };
+    packet.meta.gso = segment_size.map(|segment_size| Gso {
+        kind: GsoKind::Tcp4,
+        segment_size,
+    });
+    packet
+}
+
+fn cut(packet: Packet) -> Vec<Packet> {
+    let mut pieces = Vec::new();
+    segment(packet, L2, &mut |piece| pieces.push(piece)).expect("the headers are right");
+    pieces
+}
+
+fn merged(frames: Vec<Packet>) -> Vec<Packet> {
+    let (mut gro, mut out) = (Gro::default(), Vec::new());
+    for frame in frames {
+        gro.push(frame, L2, &mut |p| out.push(p));
+    }
+    gro.flush(&mut |p| out.push(p));
+    out
+}
+
+/// Fills the checksum in and forgets where the frame came from.
+fn through_a_wire(mut frame: Packet) -> Packet {
+    checksum::finish(&mut frame, L2).expect("the offsets are right");
+    Packet::incoming(frame.to_vec())
+}
+
+#[test]
+fn flags_that_are_said_once_are_said_in_their_place() {
+    let pieces = cut(frame(0, ACK | FIN | PSH | CWR, &[0; 25], Some(10)));
+    let flags: Vec<_> = pieces.iter().map(|p| p.head()[L2 + 20 + FLAGS]).collect();
+    assert_eq!(flags, [ACK | CWR, ACK, ACK | FIN | PSH]);
+    let pieces = cut(frame(0, ACK | FIN | PSH | CWR, &[0; 10], Some(10)));
+    assert_eq!(pieces[0].head()[L2 + 20 + FLAGS], ACK | FIN | PSH | CWR);
+}
+
+#[test]
+fn a_packet_that_stands_for_itself_passes() {
+    let whole = frame(0, ACK, &[0; 25], None);
+    let before = whole.to_vec();
+    let pieces = cut(whole);
+    assert_eq!(pieces.len(), 1);
+    assert_eq!(pieces[0].to_vec(), before);
+}
+
+#[test]
+fn only_neighbours_of_one_flow_are_joined() {
+    let at = |seq: u32, len: usize| through_a_wire(frame(seq, ACK, &vec![9; len], None));
+    let sizes = |frames| -> Vec<_> { merged(frames).iter().map(|p| p.len() - 66).collect() };
+    assert_eq!(sizes(vec![at(0, 10), at(10, 10), at(20, 4)]), [24]);
+    assert_eq!(sizes(vec![at(0, 10), at(20, 10), at(10, 10)]), [10, 10, 10]);
+    assert_eq!(sizes(vec![at(0, 4), at(4, 10)]), [4, 10]);
+    assert_eq!(sizes(vec![at(0, 10), at(10, 4), at(14, 10)]), [14, 10]);
+    let mut stranger = frame(10, ACK, &[9; 10], None);
+    stranger.head_mut()[L2 + 20] = 77; // another source port
+    assert_eq!(sizes(vec![at(0, 10), through_a_wire(stranger)]), [10, 10]);
+    let fin = through_a_wire(frame(10, ACK | FIN, &[9; 10], None));
+    assert_eq!(sizes(vec![at(0, 10), fin]), [10, 10]);
+    let mut wrong = at(10, 10).to_vec();
+    wrong[70] ^= 1;
+    let wrong = Packet::incoming(wrong);
+    assert_eq!(sizes(vec![at(0, 10), wrong]), [10, 10]);
+}
+
+#[test]
+fn a_push_ends_the_packet() {
+    let frames = vec![
+        frame(0, ACK, &[1; 10], None),
+        frame(10, ACK | PSH, &[2; 10], None),
+        frame(20, ACK, &[3; 10], None),
+    ];
+    let out = merged(frames);
+    assert_eq!(out.len(), 2);
+    assert_eq!(out[0].head()[L2 + 20 + FLAGS], ACK | PSH);
+}
+
+proptest! {
+    #[test]
+    fn the_pieces_are_the_stream(
+        data in prop::collection::vec(any::<u8>(), 0..5000),
+        seq: u32,
+        segment_size in 1u16..2000,
+    ) {
+        let pieces = cut(frame(seq, ACK | PSH, &data, Some(segment_size)));
+        let mut stream = Vec::new();
+        let count = pieces.len();
+        prop_assert_eq!(count, data.len().div_ceil(usize::from(segment_size)).max(1));
+        for (nth, piece) in pieces.into_iter().enumerate() {
+            prop_assert!(piece.len() <= L2 + 52 + usize::from(segment_size));
+            prop_assert!(piece.meta.gso.is_none());
+            let mut piece = through_a_wire(piece);
+            prop_assert_eq!(piece.pull_up(L2).map(|h| h.to_vec()), Some(vec![4; L2]));
+            piece.strip(L2);
+            let ip = Ipv4Header::parse(piece.pull_up(20).expect("a header"));
+            let ip = ip.expect("a good header");
+            prop_assert_eq!(usize::from(ip.total_len), piece.len());
+            prop_assert_eq!(ip.ident, 0xffffu16.wrapping_add(nth as u16));
+            piece.strip(20);
+            prop_assert_eq!(
+                checksum::verify_transport(&mut piece, ip.src, ip.dst, ip.proto), Ok(()));
+            let tcp = piece.pull_up(32).expect("a header");
+            prop_assert_eq!(seq_of(tcp), seq.wrapping_add(stream.len() as u32));
+            prop_assert_eq!(tcp[FLAGS] & PSH != 0, nth + 1 == count);
+            piece.strip(32);
+            stream.extend(piece.to_vec());
+        }
+        prop_assert_eq!(stream, data);
+    }
+
+    #[test]
+    fn joining_undoes_cutting(
+        data in prop::collection::vec(any::<u8>(), 1..5000),
+        seq: u32,
+        segment_size in 1u16..2000,
+    ) {
+        let mut whole = frame(seq, ACK | PSH, &data, Some(segment_size));
+        let pieces = cut(whole.clone()).into_iter().map(through_a_wire).collect();
+        let mut back = merged(pieces);
+        prop_assert_eq!(back.len(), 1);
+        let back = &mut back[0];
+        if data.len() > usize::from(segment_size) {
+            prop_assert_eq!(back.meta.gso, whole.meta.gso);
+        }
+        checksum::finish(back, L2).expect("the offsets are right");
+        checksum::finish(&mut whole, L2).expect("the offsets are right");
+        prop_assert_eq!(back.to_vec(), whole.to_vec());
+    }
+
+    #[test]
+    fn arbitrary_bytes_do_not_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..160),
+        l3 in 0usize..20,
+        segment_size: u16,
+        plausible: bool,
+    ) {
+        let mut bytes = bytes;
+        if plausible && bytes.len() > l3 + 9 {
+            bytes[l3] = 0x45;
+            bytes[l3 + 6] = 0;
+            bytes[l3 + 7] = 0;
+            bytes[l3 + 9] = 6;
+        }
+        let mut gro = Gro::default();
+        let mut count = 0;
+        gro.push(Packet::incoming(bytes.clone()), l3, &mut |_| count += 1);
+        gro.push(Packet::incoming(bytes.clone()), l3, &mut |_| count += 1);
+        gro.flush(&mut |_| count += 1);
+        prop_assert!(count >= 1);
+        let mut packet = Packet::incoming(bytes);
+        packet.meta.gso = Some(Gso { kind: GsoKind::Tcp4, segment_size });
+        let _ = segment(packet, l3, &mut |_| ());
+    }
+}

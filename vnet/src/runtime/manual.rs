@@ -1,0 +1,96 @@
+//! The manual driver: the embedder owns the clock and the loop, as an emulator with a virtual
+//! time of its own does. Nothing happens but inside [`System::poll`], and no call waits.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+
+use super::event::{Agenda, Due};
+use crate::base::lock::{Mutex, Rank};
+use crate::base::time::Instant;
+use crate::instance::driver::{Driver, Waited};
+use crate::instance::system::System;
+use crate::instance::vnet::VnetCore;
+
+struct Manual {
+    now: AtomicU64,
+    agenda: Mutex<Agenda<()>>,
+}
+
+impl System {
+    /// A system whose clock is moved by the embedder, with [`System::poll`]. A socket call that
+    /// cannot complete at once fails with [`io::ErrorKind::WouldBlock`]; to be told when to try
+    /// again, poll a future or look again after the next [`System::poll`].
+    ///
+    /// ```
+    /// use vnet::time::{Duration, Instant};
+    /// use vnet::System;
+    ///
+    /// let system = System::manual(1);
+    /// let a = system.create("a")?;
+    /// let b = system.create("b")?;
+    /// a.epair("eth0", &b, "eth0")?;
+    /// let next = system.poll(Instant::ZERO + Duration::from_millis(3));
+    /// assert_eq!(system.now().as_nanos(), 3_000_000);
+    /// assert!(next.is_none(), "an idle network has nothing to do");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn manual(seed: u64) -> System {
+        System::with_driver(
+            Arc::new(Manual {
+                now: AtomicU64::new(0),
+                agenda: Mutex::new(Rank::Driver, Agenda::new()),
+            }),
+            seed,
+        )
+    }
+}
+
+impl Driver for Manual {
+    fn now(&self) -> Instant {
+        Instant::from_nanos(self.now.load(Ordering::Acquire))
+    }
+
+    fn ready(&self, vnet: &Arc<VnetCore>, at: Instant) {
+        self.agenda.lock().push_service(vnet, at);
+    }
+
+    fn dispatch(&self) {}
+
+    fn waker(&self) -> Waker {
+        Waker::noop().clone()
+    }
+
+    fn wait(&self, _until: Option<Instant>) -> Waited {
+        Waited::WouldBlock
+    }
+
+    fn spawn(&self, name: String, f: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+        std::thread::Builder::new().name(name).spawn(f).map(drop)
+    }
+
+    /// Time never runs backwards: an earlier `now` does what is due at the time already reached.
+    fn poll(&self, now: Instant) -> Option<Instant> {
+        loop {
+            let due = {
+                let mut agenda = self.agenda.lock();
+                match agenda.next() {
+                    Some(at) if at <= now.max(self.now()) => agenda.pop(),
+                    _ => None,
+                }
+            };
+            let Some((at, Due::Service(vnet))) = due else {
+                break;
+            };
+            self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
+            vnet.service();
+        }
+        self.now.fetch_max(now.as_nanos(), Ordering::AcqRel);
+        self.agenda.lock().next()
+    }
+
+    fn shutdown(&self) {
+        self.agenda.lock().clear();
+    }
+}

@@ -1,0 +1,16 @@
+//! The drivers: who calls [`VnetCore::service`](crate::instance::vnet::VnetCore::service), and
+//! when. The same instance code runs under all three.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`clock`] | the only place where the wall clock is read |
+//! | [`threads`] | a pool of workers, direct dispatch, the wall clock |
+//! | [`event`] | the total order of what will happen, for the next two |
+//! | [`virtual_time`] | a simulated clock; blocking calls run the world |
+//! | [`manual`] | the embedder owns the clock and the loop |
+
+pub mod clock;
+pub mod event;
+pub mod manual;
+pub mod threads;
+pub mod virtual_time;

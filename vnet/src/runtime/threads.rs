@@ -1,0 +1,486 @@
+//! The threads driver: the wall clock, and as many threads as want to call.
+//!
+//! *Direct dispatch*: a socket call that made another vnet ready services it on its own thread
+//! before it returns, as FreeBSD's `net.isr.dispatch=direct` does; a request and its reply
+//! between two vnets complete without a thread switch. Workers take over what a call would spend
+//! too long on, and what happens by itself later: deadlines, and frames that are still on a wire.
+//! They are started when first needed.
+//!
+//! A vnet is serviced by one thread at a time. Its [`Sched`](crate::instance::vnet::Sched) state:
+//!
+//! ```text
+//!          ready              run                ready
+//!   IDLE ─────────► QUEUED ─────────► RUNNING ─────────► AGAIN
+//!     ▲                                │   ▲               │
+//!     └────────── nothing new ─────────┘   └── run again ──┘
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once, Weak};
+use std::task::{Wake, Waker};
+use std::thread::ThreadId;
+
+use crossbeam::queue::SegQueue;
+use crossbeam::sync::{Parker, Unparker};
+
+use super::clock::{WallClock, entropy};
+use super::event::disarm;
+use crate::base::lock::{Condvar, Mutex, Rank};
+use crate::base::time::{Duration, Instant};
+use crate::instance::driver::{Driver, Waited};
+use crate::instance::system::System;
+use crate::instance::vnet::VnetCore;
+
+/// Nobody services the vnet and nobody needs to.
+const IDLE: u8 = 0;
+/// It is on a list of vnets to be serviced.
+const QUEUED: u8 = 1;
+/// A thread services it.
+const RUNNING: u8 = 2;
+/// A thread services it, and must do so once more.
+const AGAIN: u8 = 3;
+
+/// Services that one call does for others before workers take over.
+const DISPATCH_BUDGET: usize = 128;
+/// Services of one vnet in a row.
+const RUN_BUDGET: usize = 16;
+
+/// How a [`System::threads_with`] runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadsConfig {
+    /// Worker threads; at least one.
+    pub workers: usize,
+    /// How long a call that must wait looks for its event before it sleeps. A sleeping thread
+    /// takes tens of microseconds to come back; a looking one keeps a processor busy.
+    pub spin: Duration,
+}
+
+impl Default for ThreadsConfig {
+    /// A worker a processor; 20 µs of looking where there are several processors.
+    fn default() -> ThreadsConfig {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        ThreadsConfig {
+            workers: processors,
+            spin: match processors {
+                1 => Duration::ZERO,
+                _ => Duration::from_micros(20),
+            },
+        }
+    }
+}
+
+impl System {
+    /// A system on the wall clock, with worker threads and the default configuration.
+    ///
+    /// ```
+    /// use vnet::System;
+    ///
+    /// let system = System::threads();
+    /// let a = system.create("a")?;
+    /// assert_eq!(a.interfaces().unwrap()[0].name, "lo0");
+    /// # Ok::<(), vnet::CreateError>(())
+    /// ```
+    pub fn threads() -> System {
+        System::threads_with(ThreadsConfig::default())
+    }
+
+    /// A system on the wall clock, with worker threads.
+    pub fn threads_with(config: ThreadsConfig) -> System {
+        let shared = Arc::new(Shared {
+            clock: WallClock::start(),
+            config: ThreadsConfig {
+                workers: config.workers.max(1),
+                ..config
+            },
+            queue: SegQueue::new(),
+            sleep: Mutex::new(Rank::Driver, Sleep::default()),
+            bell: Condvar::new(),
+        });
+        System::with_driver(
+            Arc::new(Threads {
+                shared,
+                started: Once::new(),
+                workers: Mutex::new(Rank::Waker, Vec::new()),
+            }),
+            entropy(),
+        )
+    }
+}
+
+struct Threads {
+    shared: Arc<Shared>,
+    started: Once,
+    workers: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+struct Shared {
+    clock: WallClock,
+    config: ThreadsConfig,
+    /// Vnets for workers.
+    queue: SegQueue<Arc<VnetCore>>,
+    sleep: Mutex<Sleep>,
+    bell: Condvar,
+}
+
+#[derive(Default)]
+struct Sleep {
+    timers: BinaryHeap<Reverse<Timer>>,
+    timers_made: u64,
+    /// Workers that wait for the bell.
+    idle: usize,
+    /// One of them waits for the next timer.
+    keeper: bool,
+    stop: bool,
+}
+
+struct Timer(Instant, u64, Weak<VnetCore>);
+
+/// What a thread remembers between the calls of this module.
+struct Local {
+    /// The clock that `now` was read from.
+    clock: Cell<*const Shared>,
+    /// The time of the last reading.
+    now: Cell<Instant>,
+    /// Vnets that this thread made ready and will service itself.
+    ready: RefCell<VecDeque<Arc<VnetCore>>>,
+    dispatching: Cell<bool>,
+}
+
+thread_local! {
+    static LOCAL: Local = const {
+        Local {
+            clock: Cell::new(std::ptr::null()),
+            now: Cell::new(Instant::ZERO),
+            ready: RefCell::new(VecDeque::new()),
+            dispatching: Cell::new(false),
+        }
+    };
+    static SLEEPER: Sleeper = Sleeper::new();
+}
+
+/// A thread that waits for its waker.
+struct Sleeper {
+    parker: Parker,
+    bell: Arc<SleeperBell>,
+    waker: Waker,
+}
+
+struct SleeperBell {
+    woken: AtomicBool,
+    unparker: Unparker,
+}
+
+impl Sleeper {
+    fn new() -> Sleeper {
+        let parker = Parker::new();
+        let bell = Arc::new(SleeperBell {
+            woken: AtomicBool::new(false),
+            unparker: parker.unparker().clone(),
+        });
+        Sleeper {
+            parker,
+            waker: Waker::from(Arc::clone(&bell)),
+            bell,
+        }
+    }
+}
+
+impl Wake for SleeperBell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            self.unparker.unpark();
+        }
+    }
+}
+
+impl Shared {
+    #[inline]
+    fn now(&self) -> Instant {
+        let now = self.clock.now();
+        LOCAL.with(|local| {
+            local.clock.set(self);
+            local.now.set(now);
+        });
+        now
+    }
+
+    /// True when `at` has come; reads the clock only when the last reading does not tell.
+    fn is_due(&self, at: Instant) -> bool {
+        let known = LOCAL.with(|l| std::ptr::eq(l.clock.get(), self) && at <= l.now.get());
+        known || at <= self.now()
+    }
+
+    /// Hands a vnet to the workers.
+    fn delegate(&self, vnet: Arc<VnetCore>) {
+        self.queue.push(vnet);
+        if self.sleep.lock().idle > 0 {
+            self.bell.notify_one();
+        }
+    }
+
+    fn set_timer(&self, vnet: &Arc<VnetCore>, at: Instant) {
+        let before = vnet.sched.armed.fetch_min(at.as_nanos(), Ordering::AcqRel);
+        if at.as_nanos() >= before {
+            return;
+        }
+        let mut sleep = self.sleep.lock();
+        let first = sleep
+            .timers
+            .peek()
+            .is_none_or(|Reverse(Timer(next, ..))| at < *next);
+        sleep.timers_made += 1;
+        let timer = Timer(at, sleep.timers_made, Arc::downgrade(vnet));
+        sleep.timers.push(Reverse(timer));
+        if first && sleep.idle > 0 {
+            drop(sleep);
+            // The keeper must not oversleep, and nobody knows which of the idle it is.
+            self.bell.notify_all();
+        }
+    }
+
+    /// Services `vnet`, which this thread has set to RUNNING or found QUEUED, until there is
+    /// nothing new.
+    fn run(&self, vnet: Arc<VnetCore>) {
+        for _ in 0..RUN_BUDGET {
+            vnet.sched.state.store(RUNNING, Ordering::Release);
+            vnet.service();
+            let idle = vnet.sched.state.compare_exchange(
+                RUNNING,
+                IDLE,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+            if idle.is_ok() {
+                return;
+            }
+        }
+        vnet.sched.state.store(QUEUED, Ordering::Release);
+        self.delegate(vnet);
+    }
+
+    /// Services what this thread made ready.
+    fn dispatch(&self) {
+        LOCAL.with(|local| {
+            if local.dispatching.get() || local.ready.borrow().is_empty() {
+                return;
+            }
+            let _dispatching = Dispatching::begin(local);
+            for _ in 0..DISPATCH_BUDGET {
+                let next = local.ready.borrow_mut().pop_front();
+                match next {
+                    Some(vnet) => self.run(vnet),
+                    None => return,
+                }
+            }
+            let rest = std::mem::take(&mut *local.ready.borrow_mut());
+            for vnet in rest {
+                self.delegate(vnet);
+            }
+        });
+    }
+
+    fn work(&self) {
+        loop {
+            if let Some(vnet) = self.queue.pop() {
+                self.run(vnet);
+                self.dispatch();
+                continue;
+            }
+            let mut sleep = self.sleep.lock();
+            if sleep.stop {
+                return;
+            }
+            let now = self.now();
+            if let Some(vnet) = sleep.pop_due(now) {
+                drop(sleep);
+                if claim(&vnet) {
+                    self.run(vnet);
+                    self.dispatch();
+                }
+                continue;
+            }
+            if !self.queue.is_empty() {
+                continue;
+            }
+            sleep.idle += 1;
+            let next = sleep.timers.peek().map(|Reverse(t)| t.0);
+            match next {
+                Some(at) if !sleep.keeper => {
+                    sleep.keeper = true;
+                    self.bell.wait_for(&mut sleep, at - now);
+                    sleep.keeper = false;
+                }
+                _ => self.bell.wait(&mut sleep),
+            }
+            sleep.idle -= 1;
+        }
+    }
+}
+
+/// Notes that a vnet wants service; true when the caller is to put it on a list.
+fn claim(vnet: &VnetCore) -> bool {
+    let state = &vnet.sched.state;
+    let mut seen = state.load(Ordering::Acquire);
+    loop {
+        let next = match seen {
+            IDLE => QUEUED,
+            RUNNING => AGAIN,
+            _ => return false,
+        };
+        match state.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return seen == IDLE,
+            Err(now) => seen = now,
+        }
+    }
+}
+
+struct Dispatching<'a>(&'a Local);
+
+impl Dispatching<'_> {
+    fn begin(local: &Local) -> Dispatching<'_> {
+        local.dispatching.set(true);
+        Dispatching(local)
+    }
+}
+
+impl Drop for Dispatching<'_> {
+    fn drop(&mut self) {
+        self.0.dispatching.set(false);
+    }
+}
+
+impl Sleep {
+    fn pop_due(&mut self, now: Instant) -> Option<Arc<VnetCore>> {
+        loop {
+            match self.timers.peek() {
+                Some(Reverse(Timer(at, ..))) if *at <= now => {}
+                _ => return None,
+            }
+            let Reverse(Timer(at, _, vnet)) = self.timers.pop()?;
+            if let Some(vnet) = vnet.upgrade().filter(|v| disarm(v, at)) {
+                return Some(vnet);
+            }
+        }
+    }
+}
+
+impl Threads {
+    fn start_workers(&self) {
+        self.started.call_once(|| {
+            let mut workers = self.workers.lock();
+            for n in 0..self.shared.config.workers {
+                let shared = Arc::clone(&self.shared);
+                let worker = std::thread::Builder::new()
+                    .name(format!("vnet-worker-{n}"))
+                    .spawn(move || shared.work());
+                match worker {
+                    Ok(worker) => workers.push(worker),
+                    Err(error) => tracing::error!(%error, "cannot start a worker thread"),
+                }
+            }
+        });
+    }
+}
+
+impl Driver for Threads {
+    #[inline]
+    fn now(&self) -> Instant {
+        self.shared.now()
+    }
+
+    #[inline]
+    fn ready(&self, vnet: &Arc<VnetCore>, at: Instant) {
+        if !self.shared.is_due(at) {
+            self.start_workers();
+            self.shared.set_timer(vnet, at);
+        } else if claim(vnet) {
+            LOCAL.with(|l| l.ready.borrow_mut().push_back(Arc::clone(vnet)));
+        }
+    }
+
+    #[inline]
+    fn dispatch(&self) {
+        self.shared.dispatch();
+    }
+
+    fn waker(&self) -> Waker {
+        SLEEPER.with(|s| s.waker.clone())
+    }
+
+    fn wait(&self, until: Option<Instant>) -> Waited {
+        SLEEPER.with(|sleeper| {
+            let woken = || sleeper.bell.woken.swap(false, Ordering::AcqRel);
+            let clock = &self.shared.clock;
+            let looked_from = clock.now();
+            while clock.now() - looked_from < self.shared.config.spin {
+                for _ in 0..32 {
+                    if woken() {
+                        return Waited::Woken;
+                    }
+                    std::hint::spin_loop();
+                }
+            }
+            loop {
+                if woken() {
+                    return Waited::Woken;
+                }
+                match until {
+                    None => sleeper.parker.park(),
+                    Some(at) => {
+                        let left = clock.until(at);
+                        if left.is_zero() {
+                            return Waited::TimedOut;
+                        }
+                        sleeper.parker.park_timeout(left);
+                    }
+                }
+            }
+        })
+    }
+
+    fn spawn(&self, name: String, f: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+        std::thread::Builder::new().name(name).spawn(f).map(drop)
+    }
+
+    fn poll(&self, _now: Instant) -> Option<Instant> {
+        None
+    }
+
+    fn shutdown(&self) {
+        self.shared.sleep.lock().stop = true;
+        self.shared.bell.notify_all();
+        let me: ThreadId = std::thread::current().id();
+        let workers = std::mem::take(&mut *self.workers.lock());
+        for worker in workers {
+            // The last handle may have been dropped by a worker itself: it ends on its own.
+            if worker.thread().id() != me {
+                let _ = worker.join();
+            }
+        }
+    }
+}
+
+impl PartialEq for Timer {
+    fn eq(&self, other: &Timer) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+}
+impl Eq for Timer {}
+impl PartialOrd for Timer {
+    fn partial_cmp(&self, other: &Timer) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Timer {
+    fn cmp(&self, other: &Timer) -> std::cmp::Ordering {
+        (self.0, self.1).cmp(&(other.0, other.1))
+    }
+}

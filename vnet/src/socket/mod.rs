@@ -1,0 +1,30 @@
+//! Sockets, with the names and the behaviour of `std::net`.
+//!
+//! A socket belongs to one vnet for life: the one that was current when it was made, or the one
+//! given to a `*_in` constructor. Every operation runs in the socket's vnet, whatever the caller's
+//! is, so a socket can be handed to any thread.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`tcp`] | [`TcpStream`], [`TcpListener`] |
+//! | [`udp`] | [`UdpSocket`] |
+//! | [`echo`] | [`EchoSocket`], for ping and traceroute |
+//! | [`raw`] | [`RawSocket`], IP packets of one protocol |
+//! | [`addr`] | [`ToSocketAddrs`], without name resolution |
+//! | [`block`] | how a call waits |
+//! | [`error`] | [`std::io::Error`]s with a typed cause |
+
+pub mod addr;
+pub mod block;
+pub mod echo;
+pub mod error;
+pub mod raw;
+pub mod tcp;
+pub mod udp;
+
+pub use addr::ToSocketAddrs;
+pub use echo::{EchoEvent, EchoSocket};
+pub use error::{NoCurrentVnet, is_gone, socket_error};
+pub use raw::RawSocket;
+pub use tcp::{Incoming, Shutdown, TcpListener, TcpStream};
+pub use udp::UdpSocket;

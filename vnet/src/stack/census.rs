@@ -1,0 +1,150 @@
+//! Everything a stack holds, counted: what a teardown must bring to zero.
+
+use std::fmt;
+
+use super::Stack;
+use crate::packet::Cx;
+
+/// What a stack holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Sockets of users.
+    pub sockets: u64,
+    /// TCP connections in any state.
+    pub connections: u64,
+    /// Interfaces.
+    pub interfaces: u64,
+    /// Addresses.
+    pub addresses: u64,
+    /// Routes.
+    pub routes: u64,
+    /// Neighbours.
+    pub neighbours: u64,
+    /// Packets held anywhere.
+    pub packets: u64,
+    /// Bytes in the buffers of sockets.
+    pub buffered_bytes: u64,
+    /// Pending deadlines.
+    pub deadlines: u64,
+}
+
+impl Census {
+    fn fields(&self) -> [(u64, &'static str); 9] {
+        let Census {
+            sockets,
+            connections,
+            interfaces,
+            addresses,
+            routes,
+            neighbours,
+            packets,
+            buffered_bytes,
+            deadlines,
+        } = *self;
+        [
+            (sockets, "sockets"),
+            (connections, "connections"),
+            (interfaces, "interfaces"),
+            (addresses, "addresses"),
+            (routes, "routes"),
+            (neighbours, "neighbours"),
+            (packets, "packets"),
+            (buffered_bytes, "bytes"),
+            (deadlines, "deadlines"),
+        ]
+    }
+
+    fn zip(&self, other: &Census, f: impl Fn(u64, u64) -> u64) -> Census {
+        Census {
+            sockets: f(self.sockets, other.sockets),
+            connections: f(self.connections, other.connections),
+            interfaces: f(self.interfaces, other.interfaces),
+            addresses: f(self.addresses, other.addresses),
+            routes: f(self.routes, other.routes),
+            neighbours: f(self.neighbours, other.neighbours),
+            packets: f(self.packets, other.packets),
+            buffered_bytes: f(self.buffered_bytes, other.buffered_bytes),
+            deadlines: f(self.deadlines, other.deadlines),
+        }
+    }
+
+    /// What is here and not in `other`.
+    pub fn less(&self, other: &Census) -> Census {
+        self.zip(other, u64::saturating_sub)
+    }
+
+    /// Adds `other` to this.
+    pub fn add(&mut self, other: &Census) {
+        *self = self.zip(other, |a, b| a + b);
+    }
+
+    /// True when there is nothing.
+    pub fn is_zero(&self) -> bool {
+        *self == Census::default()
+    }
+}
+
+impl fmt::Display for Census {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_zero() {
+            return f.write_str("nothing");
+        }
+        let mut separator = "";
+        for (count, what) in self.fields() {
+            if count > 0 {
+                write!(f, "{separator}{count} {what}")?;
+                separator = ", ";
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Stack {
+    /// Counts everything.
+    pub fn census(&self) -> Census {
+        let tcp = self.tcp.counts();
+        let queued = self.udp.list().map(|u| u.queued).sum::<usize>()
+            + self.raw.list().map(|r| r.queued).sum::<usize>()
+            + self.echo.list().map(|e| e.queued).sum::<usize>();
+        Census {
+            sockets: tcp.sockets + (self.udp.len() + self.raw.len() + self.echo.len()) as u64,
+            connections: tcp.connections,
+            interfaces: self.ifs.len() as u64,
+            addresses: self.ip.addrs.len() as u64,
+            routes: self.ip.fib.len() as u64,
+            neighbours: self.neigh.len() as u64,
+            packets: self.neigh.held().packets as u64
+                + self.ip.reassembly.fragments() as u64
+                + queued as u64,
+            buffered_bytes: tcp.buffered_bytes,
+            deadlines: tcp.deadlines + self.neigh.deadlines(),
+        }
+    }
+
+    /// Received packets that are neither delivered, forwarded nor dropped yet.
+    pub fn pending(&self) -> u64 {
+        (self.neigh.held().received + self.ip.reassembly.fragments()) as u64
+    }
+
+    pub(crate) fn uninit_tcp(&mut self, cx: &mut Cx) {
+        self.tcp.teardown(cx);
+    }
+
+    pub(crate) fn uninit_udp(&mut self, cx: &mut Cx) {
+        self.udp.teardown(cx.out);
+    }
+
+    pub(crate) fn uninit_raw(&mut self, cx: &mut Cx) {
+        self.raw.teardown(cx.out);
+        self.echo.teardown(cx.out);
+    }
+
+    pub(crate) fn uninit_ip(&mut self, cx: &mut Cx) {
+        self.ip.teardown(cx.stats);
+    }
+
+    pub(crate) fn uninit_neigh(&mut self, cx: &mut Cx) {
+        self.neigh.teardown(cx.stats);
+    }
+}

@@ -1,0 +1,44 @@
+//! What is due when: the earliest deadline of all protocols, and what happens then.
+
+use super::{Stack, tx};
+use crate::base::stats::DropReason;
+use crate::base::time::Instant;
+use crate::packet::Cx;
+use crate::packet::header::icmp4::{IcmpKind, UnreachableCode};
+
+impl Stack {
+    /// When [`Stack::on_deadline`] has something to do; may be early.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        [
+            self.tcp.next_deadline(),
+            self.neigh.next_deadline(),
+            self.ip.reassembly.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Does everything that is due.
+    pub fn on_deadline(&mut self, cx: &mut Cx) {
+        let now = cx.now;
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(self.tcp.next_deadline()) {
+            self.tcp.on_deadline(cx);
+        }
+        if is_due(self.neigh.next_deadline()) {
+            while let Some(silent) = self.neigh.on_deadline(cx) {
+                let code = UnreachableCode::HOST;
+                for packet in silent.packets {
+                    let reason = DropReason::NeighbourUnreachable;
+                    tx::refuse(self, cx, IcmpKind::Unreachable { code }, reason, packet);
+                }
+            }
+        }
+        if is_due(self.ip.reassembly.next_deadline()) {
+            for expired in self.ip.reassembly.on_deadline(cx) {
+                tx::reassembly_expired(self, cx, expired);
+            }
+        }
+    }
+}

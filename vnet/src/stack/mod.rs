@@ -1,0 +1,154 @@
+//! One stack: the protocols of one vnet, and the two files in which they meet.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`rx`] | the way of a frame inwards, stage by stage |
+//! | [`tx`] | the way of a packet outwards, stage by stage |
+//! | [`deadlines`] | what is due when |
+//! | [`sockets`] | what the socket layer asks that concerns more than one protocol |
+//! | [`census`] | everything a stack holds, counted |
+
+pub mod census;
+pub mod deadlines;
+pub mod rx;
+pub mod sockets;
+pub mod tx;
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+pub use census::Census;
+
+use crate::base::id::IfId;
+use crate::base::rng::Rng;
+use crate::icmp::Icmp;
+use crate::ip::addr::AddrError;
+use crate::ip::fib::{NextHop, Origin, Route};
+use crate::ip::state::Ipv4State;
+use crate::neigh::{NeighCache, NeighConfig};
+use crate::netif::{IfKind, IfTable, NetifError};
+use crate::packet::Cx;
+use crate::transport::echo::{Echo, EchoConfig};
+use crate::transport::raw::{Raw, RawConfig};
+use crate::transport::tcp::{Tcp, TcpConfig};
+use crate::transport::udp::{Udp, UdpConfig};
+
+/// The protocols of one vnet. Everything in it is reached under the vnet's lock.
+pub struct Stack {
+    /// Interfaces.
+    pub ifs: IfTable,
+    /// Addresses, routes, fragments.
+    pub ip: Ipv4State,
+    /// Neighbours.
+    pub neigh: NeighCache,
+    /// ICMP's rate limit.
+    pub icmp: Icmp,
+    /// UDP sockets.
+    pub udp: Udp,
+    /// Raw sockets.
+    pub raw: Raw,
+    /// Echo sockets.
+    pub echo: Echo,
+    /// TCP connections and listeners.
+    pub tcp: Tcp,
+    /// Addresses to announce with the next output.
+    announcements: Vec<(IfId, Ipv4Addr)>,
+}
+
+/// Labels of the protocols' random streams.
+#[derive(Clone, Copy)]
+enum StreamLabel {
+    Neigh = 1,
+    Udp,
+    Raw,
+    Echo,
+    Tcp,
+}
+
+impl Stack {
+    /// A stack without interfaces. It holds next to no memory.
+    pub fn new(rng: &mut Rng) -> Stack {
+        let mut stream = |label: StreamLabel| rng.split(label as u64);
+        Stack {
+            ifs: IfTable::default(),
+            neigh: NeighCache::new(NeighConfig::default(), stream(StreamLabel::Neigh)),
+            udp: Udp::new(UdpConfig::default(), stream(StreamLabel::Udp)),
+            raw: Raw::new(RawConfig::default(), stream(StreamLabel::Raw)),
+            echo: Echo::new(EchoConfig::default(), stream(StreamLabel::Echo)),
+            tcp: Tcp::new(TcpConfig::default(), stream(StreamLabel::Tcp)),
+            icmp: Icmp::default(),
+            ip: Ipv4State::new(rng),
+            announcements: Vec::new(),
+        }
+    }
+
+    /// Gives an interface an address: the vnet answers for it, has a route to its prefix, and
+    /// tells the wire.
+    ///
+    /// # Errors
+    /// An address that no host can have, or that the vnet has.
+    pub fn add_address(&mut self, ifid: IfId, net: Ipv4Net) -> Result<(), NetifError> {
+        let addr = net.addr();
+        self.ip.addrs.add(ifid, net).map_err(|e| match e {
+            AddrError::Exists(_) => NetifError::AddressInUse(addr),
+            _ => NetifError::BadAddress(net),
+        })?;
+        // A prefix that another interface has as well stays with that one, as BSD does it.
+        let connected = Route::new(net.trunc(), NextHop::Direct, ifid, Origin::Connected);
+        let _ = self.ip.fib.add(connected);
+        if let Some(loopback) = self.loopback() {
+            let host = Ipv4Net::from(addr);
+            let to_itself = Route::new(host, NextHop::Direct, loopback, Origin::Host);
+            let _ = self.ip.fib.replace(to_itself);
+        }
+        self.announcements.push((ifid, addr));
+        Ok(())
+    }
+
+    /// Takes an address off an interface, with its routes.
+    ///
+    /// # Errors
+    /// The interface does not have it.
+    pub fn remove_address(&mut self, ifid: IfId, addr: Ipv4Addr) -> Result<(), NetifError> {
+        let removed = self
+            .ip
+            .addrs
+            .remove(ifid, addr)
+            .map_err(|_| NetifError::NoSuchAddress(addr))?;
+        let _ = self.ip.fib.remove(Ipv4Net::from(addr), None);
+        let still_there = self
+            .ip
+            .addrs
+            .on_interface(ifid)
+            .any(|other| other.net.trunc() == removed.net.trunc());
+        if !still_there {
+            let _ = self.ip.fib.remove(removed.net.trunc(), None);
+        }
+        Ok(())
+    }
+
+    /// Announces every address of an interface with the next output.
+    pub(crate) fn announce_addresses(&mut self, ifid: IfId) {
+        let addrs = self.ip.addrs.on_interface(ifid).map(|a| (ifid, a.addr()));
+        self.announcements.extend(addrs);
+    }
+
+    /// Removes everything that refers to an interface.
+    pub(crate) fn forget_interface(&mut self, cx: &mut Cx, ifid: IfId) {
+        let addrs: Vec<Ipv4Addr> = self.ip.addrs.on_interface(ifid).map(|a| a.addr()).collect();
+        for addr in addrs {
+            let _ = self.ip.fib.remove(Ipv4Net::from(addr), None);
+        }
+        self.ip.remove_interface(ifid);
+        self.neigh.remove_interface(cx.stats, ifid);
+        self.announcements.retain(|(id, _)| *id != ifid);
+    }
+
+    fn loopback(&self) -> Option<IfId> {
+        self.ifs
+            .iter()
+            .find(|i| i.kind == IfKind::Loopback)
+            .map(|i| i.id)
+    }
+}

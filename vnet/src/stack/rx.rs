@@ -1,0 +1,390 @@
+//! The way of a frame inwards. Each function is one stage: it is given the packet by value, asks
+//! one protocol for a verdict, and hands the packet on. Nothing calls back.
+//!
+//! ```text
+//! input ── frame ── ether ─┬─ arp
+//!                          └─ ipv4 ─┬─ local ─┬─ icmp
+//!                                   │         ├─ udp
+//!                                   │         ├─ tcp
+//!                                   │         └─ raw
+//!                                   └─ forward ──► tx
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Stack, tx};
+use crate::base::id::IfId;
+use crate::base::stats::DropReason;
+use crate::icmp;
+use crate::ip::addr::Cast;
+use crate::ip::forward::{self, Egress};
+use crate::ip::input::{self as ip_input, Ingress, Medium};
+use crate::neigh::arp::{ArpScope, ArpVerdict};
+use crate::netif::{AdminState, IfKind, Item};
+use crate::packet::header::arp::ARP_LEN;
+use crate::packet::header::ether::ETHER_LEN;
+use crate::packet::header::icmp4::{IcmpKind, UnreachableCode};
+use crate::packet::header::tcp as tcp_header;
+use crate::packet::header::udp::UDP_LEN;
+use crate::packet::header::{
+    ArpPacket, EtherHeader, EtherType, Icmp4, IpProto, Ipv4Header, TcpHeader, UdpHeader,
+};
+use crate::packet::{Csum, Cx, MacAddr, Packet, checksum};
+use crate::transport::datagram::Verdict as SocketVerdict;
+use crate::transport::echo::EchoEvent;
+use crate::transport::error::SocketError;
+use crate::transport::raw::RawMeta;
+use crate::transport::tcp::{SegmentIn, Verdict as TcpVerdict};
+use crate::transport::udp::Addressing;
+
+/// Takes in what came out of the inbox.
+pub fn input(s: &mut Stack, cx: &mut Cx, item: Item) {
+    match item {
+        Item::Frame(packet) => frame(s, cx, packet),
+        Item::Carrier(ifid, carrier) => {
+            if let Some(netif) = s.ifs.get_mut(ifid) {
+                netif.carrier = carrier;
+            }
+        }
+    }
+}
+
+fn frame(s: &mut Stack, cx: &mut Cx, packet: Packet) {
+    cx.stats.received += 1;
+    let netif = packet.meta.rcvif.and_then(|id| s.ifs.get_mut(id));
+    let Some(netif) = netif.filter(|n| n.admin == AdminState::Up) else {
+        return cx.stats.drop_rx(DropReason::InterfaceDown);
+    };
+    netif.received(cx, &packet);
+    let (ifid, mac) = (netif.id, netif.mac);
+    let medium = match netif.kind {
+        IfKind::Loopback => Medium::Loopback,
+        IfKind::Epair | IfKind::Port => Medium::Wire,
+    };
+    ether(s, cx, ifid, mac, medium, packet);
+}
+
+fn ether(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, medium: Medium, mut packet: Packet) {
+    let Some(header) = packet
+        .pull_up(ETHER_LEN)
+        .and_then(|bytes| EtherHeader::parse(bytes).ok())
+    else {
+        return cx.stats.drop_rx(DropReason::Malformed);
+    };
+    packet.strip(ETHER_LEN);
+    let cast = match header.dst {
+        dst if dst == mac => Cast::Unicast,
+        dst if dst.is_broadcast() => Cast::Broadcast,
+        dst if dst.is_multicast() => Cast::Multicast,
+        _ => return cx.stats.drop_rx(DropReason::NotForUs),
+    };
+    match header.ether_type {
+        EtherType::IPV4 => ipv4(s, cx, Ingress { ifid, medium, cast }, packet),
+        EtherType::ARP => arp(s, cx, ifid, mac, packet),
+        _ => cx.stats.drop_rx(DropReason::UnknownProtocol),
+    }
+}
+
+fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut packet: Packet) {
+    let Some(arp) = packet
+        .pull_up(ARP_LEN)
+        .and_then(|bytes| ArpPacket::parse(bytes).ok())
+    else {
+        return cx.stats.drop_rx(DropReason::Malformed);
+    };
+    let addrs = &s.ip.addrs;
+    let scope = |ip| match () {
+        () if addrs.on_interface(ifid).any(|a| a.addr() == ip) => ArpScope::Ours,
+        () if addrs.is_on_link(ifid, ip) => ArpScope::OnLink,
+        () => ArpScope::Elsewhere,
+    };
+    match s.neigh.input(cx.now, ifid, mac, &arp, scope) {
+        ArpVerdict::Drop(reason) => cx.stats.drop_rx(reason),
+        ArpVerdict::Accepted { reply, release } => {
+            cx.stats.delivered += 1;
+            if let Some(reply) = reply {
+                tx::arp(s, cx, ifid, reply.target_mac, &reply);
+            }
+            for packet in release.into_iter().flat_map(|r| {
+                let mac = r.mac;
+                r.packets.into_iter().map(move |p| (mac, p))
+            }) {
+                tx::ether(s, cx, ifid, packet.0, EtherType::IPV4, packet.1);
+            }
+        }
+        ArpVerdict::Conflict(conflict) => {
+            cx.stats.delivered += 1;
+            tracing::debug!(
+                target: "vnet::neigh",
+                ip = %conflict.ip, mac = %conflict.mac,
+                "another station uses an address of ours"
+            );
+            if let Some(defence) = conflict.defence {
+                tx::arp(s, cx, ifid, MacAddr::BROADCAST, &defence);
+            }
+        }
+    }
+}
+
+fn ipv4(s: &mut Stack, cx: &mut Cx, ingress: Ingress, packet: Packet) {
+    match ip_input::input(cx, &mut s.ip, ingress, packet) {
+        ip_input::Verdict::Local {
+            header,
+            cast,
+            packet,
+        } => {
+            // What came in as a broadcast frame is no better than a broadcast packet.
+            let cast = match ingress.cast {
+                Cast::Unicast => cast,
+                link => link,
+            };
+            local(s, cx, &header, cast, packet);
+        }
+        ip_input::Verdict::Forward { header, packet } => forward(s, cx, &header, packet),
+        ip_input::Verdict::Held => {}
+        ip_input::Verdict::Drop(reason) => cx.stats.drop_rx(reason),
+    }
+}
+
+fn local(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, packet: Packet) {
+    let seen_raw = s.raw.listens_to(header.proto.0) && raw_copy(s, cx, header, &packet);
+    match header.proto {
+        IpProto::TCP => tcp(s, cx, header, cast, packet),
+        IpProto::UDP => udp(s, cx, header, cast, packet),
+        IpProto::ICMP => icmp(s, cx, header, cast, packet),
+        _ if seen_raw => cx.stats.delivered += 1,
+        _ => {
+            let code = UnreachableCode::PROTOCOL;
+            let reason = DropReason::UnknownProtocol;
+            refuse_local(s, cx, code, reason, header, cast, packet);
+        }
+    }
+}
+
+/// Shows a packet to the raw sockets of its protocol; true when one took it.
+fn raw_copy(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, packet: &Packet) -> bool {
+    let meta = RawMeta {
+        src: header.src.into(),
+        dst: header.dst.into(),
+        proto: header.proto.0,
+        ttl: header.ttl,
+        tos: header.tos,
+        ident: header.ident,
+    };
+    let copy = packet.clone().into_payload();
+    s.raw.input(cx, &meta, &copy) == SocketVerdict::Delivered
+}
+
+fn icmp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, packet: Packet) {
+    match icmp::input(cx, header, cast, packet) {
+        icmp::Verdict::Reply(reply) => {
+            cx.stats.delivered += 1;
+            tx::icmp(s, cx, reply);
+        }
+        icmp::Verdict::EchoReply {
+            ident,
+            seq,
+            payload,
+        } => {
+            let reply = EchoEvent::Reply {
+                from: header.src.into(),
+                seq,
+                len: payload.len(),
+                ttl: header.ttl,
+            };
+            match s.echo.input(cx, ident, reply) {
+                SocketVerdict::Delivered => cx.stats.delivered += 1,
+                SocketVerdict::NoSocket => cx.stats.drop_rx(DropReason::IcmpIgnored),
+                SocketVerdict::Drop(reason) => cx.stats.drop_rx(reason),
+            }
+        }
+        icmp::Verdict::Error { kind, quoted } => {
+            match icmp_error(s, cx, header.src.into(), kind, &quoted) {
+                true => cx.stats.delivered += 1,
+                false => cx.stats.drop_rx(DropReason::IcmpIgnored),
+            }
+        }
+        icmp::Verdict::Drop(reason) => cx.stats.drop_rx(reason),
+    }
+}
+
+/// Tells the socket whose packet is quoted; true when there is one.
+pub(super) fn icmp_error(
+    s: &mut Stack,
+    cx: &mut Cx,
+    from: IpAddr,
+    kind: IcmpKind,
+    quoted: &icmp::Quoted,
+) -> bool {
+    let (src_port, dst_port) = quoted.ports();
+    let local = SocketAddr::new(quoted.src.into(), src_port);
+    let remote = SocketAddr::new(quoted.dst.into(), dst_port);
+    match quoted.proto {
+        IpProto::TCP => s
+            .tcp
+            .on_icmp_error(cx, local, remote, quoted.tcp_seq(), kind),
+        IpProto::UDP => match datagram_error(kind) {
+            Some(error) => s.udp.on_icmp_error(cx.out, local, remote, error) > 0,
+            None => false,
+        },
+        IpProto::ICMP => echo_error(s, cx, from, kind, quoted),
+        _ => false,
+    }
+}
+
+/// What an ICMP error means to a connected UDP socket (RFC 1122, section 4.1.3.3).
+fn datagram_error(kind: IcmpKind) -> Option<SocketError> {
+    match kind {
+        IcmpKind::Unreachable { code } => Some(match code {
+            UnreachableCode::PORT => SocketError::ConnectionRefused,
+            UnreachableCode::PROTOCOL => SocketError::ProtocolUnreachable,
+            UnreachableCode::NET => SocketError::NetworkUnreachable,
+            _ => SocketError::HostUnreachable,
+        }),
+        IcmpKind::FragmentationNeeded { .. } => Some(SocketError::MessageTooLong),
+        IcmpKind::TimeExceeded { .. }
+        | IcmpKind::ParameterProblem { .. }
+        | IcmpKind::Redirect { .. } => None,
+    }
+}
+
+/// Tells the echo socket whose request is quoted.
+fn echo_error(
+    s: &mut Stack,
+    cx: &mut Cx,
+    from: IpAddr,
+    kind: IcmpKind,
+    quoted: &icmp::Quoted,
+) -> bool {
+    let Some(Icmp4::EchoRequest { ident, seq }) = quoted.icmp() else {
+        return false;
+    };
+    let event = match kind {
+        IcmpKind::TimeExceeded { .. } => EchoEvent::TimeExceeded { from, seq },
+        IcmpKind::Unreachable { code } => EchoEvent::Unreachable {
+            from,
+            seq,
+            code: code.0,
+        },
+        IcmpKind::FragmentationNeeded { .. } => EchoEvent::Unreachable {
+            from,
+            seq,
+            code: UnreachableCode::FRAGMENTATION_NEEDED.0,
+        },
+        IcmpKind::ParameterProblem { .. } | IcmpKind::Redirect { .. } => return false,
+    };
+    s.echo.input(cx, ident, event) == SocketVerdict::Delivered
+}
+
+fn udp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: Packet) {
+    if !transport_checksum_holds(header, &mut packet) {
+        return cx.stats.drop_rx(DropReason::BadChecksum);
+    }
+    let available = packet.len();
+    let Some(udp) = packet
+        .pull_up(UDP_LEN)
+        .and_then(|bytes| UdpHeader::parse(bytes.first_chunk()?).ok())
+        .filter(|udp| (UDP_LEN..=available).contains(&usize::from(udp.len)))
+    else {
+        return cx.stats.drop_rx(DropReason::Malformed);
+    };
+    packet.truncate(usize::from(udp.len));
+    let src = SocketAddr::new(header.src.into(), udp.src_port);
+    let dst = SocketAddr::new(header.dst.into(), udp.dst_port);
+    let addressing = match cast {
+        Cast::Unicast => Addressing::Unicast,
+        Cast::Broadcast | Cast::Multicast => Addressing::Broadcast,
+    };
+    let mut datagram = packet.clone();
+    datagram.strip(UDP_LEN);
+    match s
+        .udp
+        .input(cx, src, dst, addressing, datagram.into_payload())
+    {
+        SocketVerdict::Delivered => cx.stats.delivered += 1,
+        SocketVerdict::Drop(reason) => cx.stats.drop_rx(reason),
+        SocketVerdict::NoSocket => {
+            let code = UnreachableCode::PORT;
+            refuse_local(s, cx, code, DropReason::NoSocket, header, cast, packet);
+        }
+    }
+}
+
+fn tcp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: Packet) {
+    // RFC 9293, section 3.9.2.3: a segment addressed to many is discarded.
+    if cast != Cast::Unicast {
+        return cx.stats.drop_rx(DropReason::NotForUs);
+    }
+    if !transport_checksum_holds(header, &mut packet) {
+        return cx.stats.drop_rx(DropReason::BadChecksum);
+    }
+    let parsed = packet
+        .pull_up(tcp_header::TCP_LEN)
+        .and_then(|fixed| tcp_header::header_len(fixed).ok())
+        .and_then(|len| packet.pull_up(len))
+        .and_then(|bytes| TcpHeader::parse(bytes).ok());
+    let Some((tcp, len)) = parsed else {
+        return cx.stats.drop_rx(DropReason::Malformed);
+    };
+    packet.strip(len);
+    let gso_segment = packet.meta.gso.map(|g| g.segment_size);
+    let segment = SegmentIn {
+        src: SocketAddr::new(header.src.into(), tcp.src_port),
+        dst: SocketAddr::new(header.dst.into(), tcp.dst_port),
+        header: &tcp,
+        payload: packet.into_payload(),
+        gso_segment,
+    };
+    match s.tcp.input(cx, segment) {
+        TcpVerdict::Delivered => cx.stats.delivered += 1,
+        TcpVerdict::Drop(reason) => cx.stats.drop_rx(reason),
+    }
+}
+
+/// Verifies the checksum of a packet that came from outside.
+fn transport_checksum_holds(header: &Ipv4Header, packet: &mut Packet) -> bool {
+    packet.meta.csum != Csum::Unknown
+        || checksum::verify_transport(packet, header.src, header.dst, header.proto).is_ok()
+}
+
+/// Drops a packet that was for us and tells its sender why.
+fn refuse_local(
+    s: &mut Stack,
+    cx: &mut Cx,
+    code: UnreachableCode,
+    reason: DropReason,
+    header: &Ipv4Header,
+    cast: Cast,
+    packet: Packet,
+) {
+    cx.stats.drop_rx(reason);
+    if cast == Cast::Unicast {
+        let packet = crate::ip::output::restore(header, packet);
+        tx::icmp_error(s, cx, IcmpKind::Unreachable { code }, packet);
+    }
+}
+
+fn forward(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, packet: Packet) {
+    let egress = s.ip.fib.lookup(header.dst).and_then(|route| {
+        let ip_mtu = usize::from(s.ifs.get(route.ifid)?.ip_mtu);
+        Some(Egress { route, ip_mtu })
+    });
+    match forward::forward(&s.ip, header, packet, egress) {
+        forward::Verdict::Send {
+            header,
+            packet,
+            route,
+            redirect,
+        } => {
+            if let Some(gateway) = redirect {
+                tx::icmp_error(s, cx, IcmpKind::Redirect { gateway }, packet.clone());
+            }
+            let _ = tx::fitted(s, cx, &header, packet, route);
+        }
+        forward::Verdict::Refuse {
+            kind,
+            reason,
+            packet,
+        } => tx::refuse(s, cx, kind, reason, packet),
+    }
+}

@@ -1,0 +1,193 @@
+//! What the socket layer asks that concerns more than one protocol: a route to choose an address
+//! by, an address to check, a packet to send.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::{Stack, tx};
+use crate::icmp;
+use crate::ip::output::Outgoing;
+use crate::ip::state::Forwarding;
+use crate::packet::header::{Icmp4, IpProto};
+use crate::packet::{Csum, Cx, Packet, Payload};
+use crate::transport::echo::EchoId;
+use crate::transport::error::SocketError;
+use crate::transport::ports::Reuse;
+use crate::transport::raw::RawId;
+use crate::transport::tcp::{ConnId, ListenerId, Path};
+use crate::transport::udp::UdpId;
+
+impl Stack {
+    /// Host or router.
+    pub fn set_forwarding(&mut self, forwarding: Forwarding) {
+        self.ip.tunables.forwarding = forwarding;
+    }
+
+    /// Starts a TCP connection to `remote`, from the address that the route asks for.
+    ///
+    /// # Errors
+    /// A destination that is none, no route, no port left.
+    pub fn tcp_connect(&mut self, cx: &mut Cx, remote: SocketAddr) -> Result<ConnId, SocketError> {
+        let dst = v4(remote)?;
+        if remote.port() == 0 || dst.is_broadcast() || dst.is_multicast() {
+            return Err(SocketError::InvalidInput);
+        }
+        // Connecting to "this host" is connecting to the loopback address, as BSD has it.
+        let dst = match dst.is_unspecified() {
+            true => Ipv4Addr::LOCALHOST,
+            false => dst,
+        };
+        let local = SocketAddr::new(tx::source_for(self, dst)?.into(), 0);
+        let path = self.path_to(dst)?;
+        let remote = SocketAddr::new(dst.into(), remote.port());
+        self.tcp.connect(cx, local, remote, path)
+    }
+
+    /// What a path to `dst` can carry, as far as this vnet knows.
+    ///
+    /// # Errors
+    /// No route.
+    pub fn path_to(&mut self, dst: Ipv4Addr) -> Result<Path, SocketError> {
+        let route = self.ip.fib.lookup(dst);
+        let netif = route.and_then(|r| self.ifs.get(r.ifid));
+        let netif = netif.ok_or(SocketError::NetworkUnreachable)?;
+        Ok(Path {
+            ip_mtu: u32::from(netif.ip_mtu),
+            gso_max: netif.gso_max(),
+        })
+    }
+
+    /// Listens on `local`.
+    ///
+    /// # Errors
+    /// An address that is not the vnet's, or a port that is taken.
+    pub fn tcp_listen(
+        &mut self,
+        cx: &mut Cx,
+        local: SocketAddr,
+        backlog: usize,
+        reuse: Reuse,
+    ) -> Result<(ListenerId, SocketAddr), SocketError> {
+        self.check_local(local)?;
+        self.tcp.listen(cx, local, backlog, reuse)
+    }
+
+    /// Makes a UDP socket bound to `local`.
+    ///
+    /// # Errors
+    /// An address that is not the vnet's, or a port that is taken.
+    pub fn udp_bind(&mut self, cx: &mut Cx, local: SocketAddr) -> Result<UdpId, SocketError> {
+        self.check_local(local)?;
+        let id = self.udp.open()?;
+        match self.udp.bind(cx, id, local) {
+            Ok(_) => Ok(id),
+            Err(e) => {
+                self.udp.close(cx.out, id);
+                Err(e)
+            }
+        }
+    }
+
+    /// Sets the peer of a UDP socket.
+    ///
+    /// # Errors
+    /// No route there.
+    pub fn udp_connect(
+        &mut self,
+        cx: &mut Cx,
+        id: UdpId,
+        peer: SocketAddr,
+    ) -> Result<(), SocketError> {
+        let src = tx::source_for(self, v4(peer)?)?;
+        self.udp.connect(cx, id, peer, src.into())
+    }
+
+    /// Sends a datagram.
+    ///
+    /// # Errors
+    /// What the socket says, and no route.
+    pub fn udp_send(
+        &mut self,
+        cx: &mut Cx,
+        id: UdpId,
+        to: Option<SocketAddr>,
+        payload: Payload,
+    ) -> Result<(), SocketError> {
+        let out = self.udp.send(cx, id, to, payload)?;
+        tx::datagram(self, cx, out)
+    }
+
+    /// Sends an echo request.
+    ///
+    /// # Errors
+    /// What the socket says, and no route.
+    pub fn echo_send(
+        &mut self,
+        cx: &mut Cx,
+        id: EchoId,
+        dst: Ipv4Addr,
+        seq: u16,
+        payload: Payload,
+    ) -> Result<(), SocketError> {
+        let out = self.echo.send(id, dst.into(), seq, payload)?;
+        let header = Icmp4::EchoRequest {
+            ident: out.ident,
+            seq: out.seq,
+        };
+        let to = Outgoing {
+            ttl: Some(out.ttl),
+            tos: out.tos,
+            ..Outgoing::new(self.source(out.src, dst)?, dst, IpProto::ICMP)
+        };
+        tx::routed(self, cx, &to, icmp::message(header, out.payload))
+    }
+
+    /// Sends a packet of a raw socket.
+    ///
+    /// # Errors
+    /// What the socket says, and no route.
+    pub fn raw_send(
+        &mut self,
+        cx: &mut Cx,
+        id: RawId,
+        dst: Ipv4Addr,
+        payload: Payload,
+    ) -> Result<(), SocketError> {
+        let out = self.raw.send(id, Some(dst.into()), payload)?;
+        let to = Outgoing {
+            ttl: Some(out.ttl),
+            tos: out.tos,
+            ..Outgoing::new(self.source(out.src, dst)?, dst, IpProto(out.proto))
+        };
+        let mut packet = Packet::outgoing(out.payload);
+        packet.meta.csum = Csum::Verified;
+        tx::routed(self, cx, &to, packet)
+    }
+
+    fn source(&mut self, bound: Option<IpAddr>, dst: Ipv4Addr) -> Result<Ipv4Addr, SocketError> {
+        match bound {
+            Some(IpAddr::V4(src)) => Ok(src),
+            _ => tx::source_for(self, dst),
+        }
+    }
+
+    /// An address to bind to: one of ours, or unspecified.
+    fn check_local(&self, local: SocketAddr) -> Result<(), SocketError> {
+        let ip = v4(local)?;
+        let ours = ip.is_unspecified()
+            || ip.is_loopback()
+            || ip.is_multicast()
+            || self.ip.addrs.contains(ip)
+            || self.ip.addrs.is_broadcast(ip);
+        match ours {
+            true => Ok(()),
+            false => Err(SocketError::AddrNotAvailable),
+        }
+    }
+}
+
+fn v4(addr: SocketAddr) -> Result<Ipv4Addr, SocketError> {
+    match addr.ip() {
+        IpAddr::V4(ip) => Ok(ip),
+        IpAddr::V6(_) => Err(SocketError::AddrNotAvailable),
+    }
+}

@@ -1,0 +1,326 @@
+//! The way of a packet outwards. Each function is one stage, as in [`rx`](super::rx).
+//!
+//! ```text
+//! flush ─┬─ segment (TCP) ─┐
+//!        └─ probe (ARP)    │
+//! datagram (UDP, raw) ─────┼─ routed ─ fitted ─ hop ─ ether ──► netif
+//! icmp, icmp_error ────────┘             ▲
+//!                      rx::forward ──────┘
+//! ```
+//!
+//! Whose account a drop goes to is told by `meta.rcvif`: a packet that came in on an interface is
+//! a received one until it has left again.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::Stack;
+use crate::base::id::IfId;
+use crate::base::stats::DropReason;
+use crate::icmp;
+use crate::icmp::error::About;
+use crate::ip::addr::Cast;
+use crate::ip::fib::{NextHop, Origin, RouteHit};
+use crate::ip::output::{self, Fit, Fragmentation, Outgoing};
+use crate::ip::reassembly::Expired;
+use crate::neigh;
+use crate::netif::IfKind;
+use crate::packet::header::arp::ARP_LEN;
+use crate::packet::header::ether::ETHER_LEN;
+use crate::packet::header::icmp4::{IcmpKind, TimeExceededCode, UnreachableCode};
+use crate::packet::header::ipv4;
+use crate::packet::header::udp::UDP_LEN;
+use crate::packet::header::{ArpPacket, EtherHeader, EtherType, IpProto, Ipv4Header, UdpHeader};
+use crate::packet::{Csum, Cx, Gso, GsoKind, MacAddr, Packet, Payload};
+use crate::transport::error::SocketError;
+use crate::transport::tcp::SegmentOut;
+use crate::transport::udp::DatagramOut;
+
+/// Where the checksum is in each transport's header.
+const TCP_CSUM: u16 = 16;
+const UDP_CSUM: u16 = 6;
+const IPV4_LEN: u16 = 20;
+
+/// Sends everything that the protocols have ready. The last thing each entry into a vnet does.
+#[inline]
+pub fn flush(s: &mut Stack, cx: &mut Cx) {
+    while let Some(out) = s.tcp.poll_transmit(cx) {
+        segment(s, cx, out);
+    }
+    while let Some(probe) = s.neigh.poll_request() {
+        request(s, cx, probe);
+    }
+    while let Some((ifid, addr)) = s.announcements.pop() {
+        announce(s, cx, ifid, addr);
+    }
+}
+
+fn segment(s: &mut Stack, cx: &mut Cx, out: SegmentOut) {
+    let (IpAddr::V4(src), IpAddr::V4(dst)) = (out.src.ip(), out.dst.ip()) else {
+        return cx.stats.drop_tx(DropReason::UnknownProtocol);
+    };
+    let mut packet = Packet::outgoing(out.payload);
+    out.header.emit(packet.prepend(out.header.len()));
+    packet.meta.csum = Csum::Partial {
+        start: IPV4_LEN,
+        offset: TCP_CSUM,
+    };
+    packet.meta.gso = out.gso.map(|segment_size| Gso {
+        kind: GsoKind::Tcp4,
+        segment_size,
+    });
+    let to = Outgoing {
+        ttl: Some(out.ttl),
+        tos: out.tos,
+        // The path's MTU is found by what does not get through (RFC 1191).
+        fragmentation: Fragmentation::Forbidden,
+        ..Outgoing::new(src, dst, IpProto::TCP)
+    };
+    let _ = routed(s, cx, &to, packet);
+}
+
+/// Sends a UDP datagram.
+///
+/// # Errors
+/// No route; too long for the path.
+pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(), SocketError> {
+    let IpAddr::V4(dst) = out.dst.ip() else {
+        return Err(SocketError::NetworkUnreachable);
+    };
+    let src = match out.src {
+        Some(IpAddr::V4(src)) => src,
+        _ => source_for(s, dst)?,
+    };
+    let mut packet = Packet::outgoing(out.payload);
+    let len = packet.len() + UDP_LEN;
+    let header = UdpHeader {
+        src_port: out.src_port,
+        dst_port: out.dst.port(),
+        len: u16::try_from(len).map_err(|_| SocketError::MessageTooLong)?,
+    };
+    let room = packet.prepend(UDP_LEN).first_chunk_mut();
+    header.emit(room.expect("as many bytes as were asked for"));
+    packet.meta.csum = Csum::Partial {
+        start: IPV4_LEN,
+        offset: UDP_CSUM,
+    };
+    let to = Outgoing {
+        ttl: Some(out.ttl),
+        tos: out.tos,
+        ..Outgoing::new(src, dst, IpProto::UDP)
+    };
+    routed(s, cx, &to, packet)
+}
+
+/// The address of ours to send from to `dst`.
+pub(super) fn source_for(s: &mut Stack, dst: Ipv4Addr) -> Result<Ipv4Addr, SocketError> {
+    let route =
+        s.ip.fib
+            .lookup(dst)
+            .ok_or(SocketError::NetworkUnreachable)?;
+    let src = s.ip.addrs.source_for(dst, route.ifid, route.hop(dst));
+    src.ok_or(SocketError::AddrNotAvailable)
+}
+
+/// Sends an ICMP message.
+pub(super) fn icmp(s: &mut Stack, cx: &mut Cx, message: icmp::Message) {
+    let _ = routed(s, cx, &message.to, message.packet);
+}
+
+/// Finds the way for a packet of ours and sends it. A failure is counted here and reported.
+pub(super) fn routed(
+    s: &mut Stack,
+    cx: &mut Cx,
+    to: &Outgoing,
+    mut packet: Packet,
+) -> Result<(), SocketError> {
+    let Some(route) = route(s, to.dst) else {
+        cx.stats.drop_tx(DropReason::NoRoute);
+        return Err(SocketError::NetworkUnreachable);
+    };
+    let Ok(header) = output::prepend(&mut s.ip, to, &mut packet) else {
+        cx.stats.drop_tx(DropReason::TooBig);
+        return Err(SocketError::MessageTooLong);
+    };
+    fitted(s, cx, &header, packet, route)
+}
+
+/// The way to `dst`. Broadcasts to everyone leave by the first interface that has a wire.
+fn route(s: &mut Stack, dst: Ipv4Addr) -> Option<RouteHit> {
+    if !dst.is_broadcast() {
+        return s.ip.fib.lookup(dst);
+    }
+    let netif = s
+        .ifs
+        .iter()
+        .find(|i| i.kind != IfKind::Loopback && i.is_running())?;
+    Some(RouteHit {
+        ifid: netif.id,
+        next_hop: NextHop::Direct,
+        origin: Origin::Connected,
+    })
+}
+
+/// Sees to it that a packet fits the interface it leaves by.
+pub(super) fn fitted(
+    s: &mut Stack,
+    cx: &mut Cx,
+    header: &Ipv4Header,
+    packet: Packet,
+    route: RouteHit,
+) -> Result<(), SocketError> {
+    let Some(netif) = s.ifs.get(route.ifid) else {
+        drop_outgoing(cx, &packet, DropReason::InterfaceDown);
+        return Err(SocketError::NetworkUnreachable);
+    };
+    let mtu = netif.ip_mtu;
+    match output::fit(header, packet, usize::from(mtu)) {
+        Fit::Whole(packet) => hop(s, cx, header.dst, packet, route),
+        Fit::Fragments(fragments) => {
+            for fragment in fragments {
+                hop(s, cx, header.dst, fragment, route);
+            }
+        }
+        Fit::TooBig(packet) => {
+            let reason = DropReason::TooBig;
+            refuse(s, cx, IcmpKind::FragmentationNeeded { mtu }, reason, packet);
+            return Err(SocketError::MessageTooLong);
+        }
+    }
+    Ok(())
+}
+
+/// Finds the station of the next hop.
+fn hop(s: &mut Stack, cx: &mut Cx, dst: Ipv4Addr, packet: Packet, route: RouteHit) {
+    let ifid = route.ifid;
+    let is_loopback = |i: &crate::netif::Netif| i.kind == IfKind::Loopback;
+    if s.ifs.get(ifid).is_some_and(is_loopback) {
+        return ether(s, cx, ifid, MacAddr::ZERO, EtherType::IPV4, packet);
+    }
+    if s.ip.addrs.is_broadcast(dst) {
+        return ether(s, cx, ifid, MacAddr::BROADCAST, EtherType::IPV4, packet);
+    }
+    if dst.is_multicast() {
+        // RFC 1112, section 6.4.
+        let [_, b, c, d] = dst.octets();
+        let group = MacAddr([0x01, 0x00, 0x5e, b & 0x7f, c, d]);
+        return ether(s, cx, ifid, group, EtherType::IPV4, packet);
+    }
+    let station = IpAddr::V4(route.hop(dst));
+    match s.neigh.resolve(cx, ifid, station, packet) {
+        neigh::Verdict::Resolved(mac, packet) => ether(s, cx, ifid, mac, EtherType::IPV4, packet),
+        neigh::Verdict::Held => {}
+        neigh::Verdict::Drop(reason, packet) => {
+            let code = UnreachableCode::HOST;
+            refuse(s, cx, IcmpKind::Unreachable { code }, reason, packet);
+        }
+    }
+}
+
+/// Puts the link header in front and hands the frame to its interface.
+pub(super) fn ether(
+    s: &mut Stack,
+    cx: &mut Cx,
+    ifid: IfId,
+    dst: MacAddr,
+    ether_type: EtherType,
+    mut packet: Packet,
+) {
+    let Some(netif) = s.ifs.get_mut(ifid) else {
+        return drop_outgoing(cx, &packet, DropReason::InterfaceDown);
+    };
+    let header = EtherHeader {
+        dst,
+        src: netif.mac,
+        ether_type,
+    };
+    header.emit(packet.prepend(ETHER_LEN));
+    if packet.meta.rcvif.take().is_some() {
+        cx.stats.forwarded += 1;
+    }
+    netif.transmit(cx, packet);
+}
+
+/// Drops a packet that cannot go on, and tells its sender why: by ICMP when it is another host,
+/// by its socket when it is us.
+pub(super) fn refuse(
+    s: &mut Stack,
+    cx: &mut Cx,
+    kind: IcmpKind,
+    reason: DropReason,
+    mut packet: Packet,
+) {
+    drop_outgoing(cx, &packet, reason);
+    if packet.meta.rcvif.is_some() {
+        icmp_error(s, cx, kind, packet);
+    } else if let Some(quoted) = icmp::Quoted::of(&mut packet) {
+        let from = IpAddr::V4(quoted.src);
+        super::rx::icmp_error(s, cx, from, kind, &quoted);
+    }
+}
+
+/// Sends an ICMP error about a packet at its IP header, if one may be sent.
+pub(super) fn icmp_error(s: &mut Stack, cx: &mut Cx, kind: IcmpKind, mut packet: Packet) {
+    let header = packet
+        .pull_up(usize::from(IPV4_LEN))
+        .and_then(|start| ipv4::header_len(start).ok())
+        .and_then(|len| packet.pull_up(len))
+        .and_then(|bytes| Ipv4Header::parse_trusted(bytes).ok());
+    let Some(header) = header else { return };
+    let about = About {
+        header,
+        link_cast: Cast::Unicast,
+        packet,
+    };
+    if let Some(mut message) = s.icmp.error(cx, &s.ip.addrs, about, kind) {
+        // RFC 1812, section 4.3.2.4: a router speaks from the interface it answers through.
+        if !s.ip.addrs.contains(message.to.src)
+            && let Ok(src) = source_for(s, message.to.dst)
+        {
+            message.to.src = src;
+        }
+        icmp(s, cx, message);
+    }
+}
+
+/// Tells the sender of a datagram that not all of it came.
+pub(super) fn reassembly_expired(s: &mut Stack, cx: &mut Cx, expired: Expired) {
+    let code = TimeExceededCode::REASSEMBLY;
+    icmp_error(s, cx, IcmpKind::TimeExceeded { code }, expired.packet);
+}
+
+fn drop_outgoing(cx: &mut Cx, packet: &Packet, reason: DropReason) {
+    match packet.meta.rcvif {
+        Some(_) => cx.stats.drop_rx(reason),
+        None => cx.stats.drop_tx(reason),
+    }
+}
+
+/// Sends an ARP packet.
+pub(super) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, to: MacAddr, arp: &ArpPacket) {
+    let mut packet = Packet::outgoing(Payload::new());
+    arp.emit(packet.prepend(ARP_LEN));
+    packet.meta.csum = Csum::Verified;
+    ether(s, cx, ifid, to, EtherType::ARP, packet);
+}
+
+fn request(s: &mut Stack, cx: &mut Cx, probe: neigh::ProbeOut) {
+    let (Some(netif), IpAddr::V4(target)) = (s.ifs.get(probe.ifid), probe.ip) else {
+        return;
+    };
+    let mac = netif.mac;
+    let Some(source) = s.ip.addrs.source_for(target, probe.ifid, target) else {
+        return;
+    };
+    let question = ArpPacket::request(mac, source, target);
+    let to = probe.unicast_to.unwrap_or(MacAddr::BROADCAST);
+    arp(s, cx, probe.ifid, to, &question);
+}
+
+fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: Ipv4Addr) {
+    let Some(netif) = s.ifs.get(ifid) else { return };
+    if netif.kind == IfKind::Loopback || !netif.is_running() {
+        return;
+    }
+    let announcement = neigh::arp::announce(addr, netif.mac);
+    arp(s, cx, ifid, MacAddr::BROADCAST, &announcement);
+}

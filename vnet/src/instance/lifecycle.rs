@@ -23,7 +23,7 @@ const MAX_NAME: usize = 63;
 
 /// A step that an instance ran.
 pub(crate) struct RanStep {
-    pub(crate) record: InitRecord,
+    pub(crate) record: Arc<InitRecord>,
     pub(crate) took: Duration,
 }
 
@@ -125,22 +125,21 @@ pub(crate) fn create(system: &Arc<SystemCore>, name: &str) -> Result<Arc<VnetCor
     if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
         return Err(CreateError::BadName(name.to_owned()));
     }
-    let records = {
+    let (number, records) = {
         let mut registry = system.registry.lock();
-        if !registry.reserve(name) {
-            return Err(CreateError::Exists(name.to_owned()));
-        }
-        registry.records().to_vec()
+        let number = registry.reserve(name);
+        let number = number.ok_or_else(|| CreateError::Exists(name.to_owned()))?;
+        (number, registry.records())
     };
-    let core = VnetCore::new(name, system, system.next_seed());
-    for record in records {
-        run_step(&core, &record).map_err(|failed| unwind(&core, failed))?;
+    let core = VnetCore::new(name, number, system);
+    for record in records.iter() {
+        run_step(&core, record).map_err(|failed| unwind(&core, failed))?;
     }
     loop {
         // A step registered meanwhile is caught up on before anyone can see the instance.
         let missed = {
             let mut registry = system.registry.lock();
-            let missed = missing_step(&core, registry.records());
+            let missed = missing_step(&core, &registry.records());
             if missed.is_none() {
                 set_phase(&core, Phase::Up);
                 registry.publish(&core);
@@ -152,25 +151,17 @@ pub(crate) fn create(system: &Arc<SystemCore>, name: &str) -> Result<Arc<VnetCor
             Some(record) => run_step(&core, &record).map_err(|failed| unwind(&core, failed))?,
         }
     }
+    core.driver.dispatch();
     tracing::debug!(target: "vnet::lifecycle", vnet = name, "created");
     Ok(core)
 }
 
-fn missing_step(core: &Arc<VnetCore>, records: &[InitRecord]) -> Option<InitRecord> {
-    let ran = core
-        .enter_as(Entry::Lifecycle, |inside, _| {
-            let names: Vec<String> = inside
-                .ran
-                .iter()
-                .map(|r| r.record.name().to_owned())
-                .collect();
-            names
-        })
-        .unwrap_or_default();
-    records
-        .iter()
-        .find(|r| !ran.iter().any(|name| name == r.name()))
-        .cloned()
+fn missing_step(core: &Arc<VnetCore>, records: &[Arc<InitRecord>]) -> Option<Arc<InitRecord>> {
+    core.enter_as(Entry::Lifecycle, |inside, _| {
+        let ran = |r: &Arc<InitRecord>| inside.ran.iter().any(|s| Arc::ptr_eq(&s.record, r));
+        records.iter().find(|r| !ran(r)).cloned()
+    })
+    .unwrap_or_default()
 }
 
 fn set_phase(core: &Arc<VnetCore>, phase: Phase) -> bool {
@@ -185,7 +176,7 @@ struct StepFailed {
     source: super::registry::StepError,
 }
 
-fn run_step(core: &Arc<VnetCore>, record: &InitRecord) -> Result<(), StepFailed> {
+fn run_step(core: &Arc<VnetCore>, record: &Arc<InitRecord>) -> Result<(), StepFailed> {
     let vnet = Vnet {
         core: Arc::clone(core),
     };
@@ -195,7 +186,7 @@ fn run_step(core: &Arc<VnetCore>, record: &InitRecord) -> Result<(), StepFailed>
         source,
     })?;
     let step = RanStep {
-        record: record.clone(),
+        record: Arc::clone(record),
         took: started.elapsed(),
     };
     // An instance that was destroyed meanwhile has undone what it knew of; this step is ours.
@@ -244,23 +235,24 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     let vnet = Vnet {
         core: Arc::clone(core),
     };
-    let mut steps = Vec::new();
-    let mut released = Census::default();
+    let mut steps: Vec<StepReport> = Vec::new();
+    let mut held = census(core);
+    let at_first = held;
     while let Ok(Some(ran)) = core.enter_as(Entry::Lifecycle, |inside, _| inside.ran.pop()) {
         let step_started = WallInstant::now();
-        let before = census(core);
         let failure = ran.record.run_uninit(&vnet).err().map(|e| e.to_string());
-        let gave = before.less(&census(core));
-        released.add(&gave);
+        let left = census(core);
         steps.push(StepReport {
             name: ran.record.name().to_owned(),
             took: step_started.elapsed(),
-            released: Released(gave),
+            released: Released(held.less(&left)),
             failure,
         });
+        held = left;
     }
+    let mut released = at_first.less(&held);
     released.packets += core.inbox.close().frames;
-    let leaked = Released(census(core));
+    let leaked = Released(held);
     core.bury();
     core.driver.dispatch();
     core.system.registry.lock().release(&core.name);
@@ -280,13 +272,14 @@ fn census(core: &Arc<VnetCore>) -> Census {
 
 /// Registers a step and runs it in every instance there is, or in none.
 pub(crate) fn register(system: &Arc<SystemCore>, record: InitRecord) -> Result<(), RegisterError> {
+    let record = Arc::new(record);
     let vnets = {
         let mut registry = system.registry.lock();
         if registry.has_record(record.name()) {
             return Err(RegisterError::Exists(record.name().to_owned()));
         }
-        registry.add_record(record.clone());
-        registry.vnets().to_vec()
+        registry.add_record(Arc::clone(&record));
+        registry.vnets()
     };
     for core in &vnets {
         if let Err(failed) = run_step(core, &record) {
@@ -308,7 +301,7 @@ pub(crate) fn unregister(system: &Arc<SystemCore>, name: &str) -> Result<(), Reg
         let mut registry = system.registry.lock();
         registry.record(name)?;
         registry.remove_record(name);
-        registry.vnets().to_vec()
+        registry.vnets()
     };
     let mut failure = None;
     for core in vnets.iter().rev() {

@@ -1,7 +1,7 @@
 //! Recorded initialisation. A step holds its init and its uninit together, so that they cannot
 //! mispair; the built-in layers and users' modules stand in one list.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -35,14 +35,20 @@ pub enum Stage {
 type StepFn = dyn Fn(&Vnet) -> Result<(), StepError> + Send + Sync;
 
 /// A recorded init step and its reverse.
-#[derive(Clone)]
 pub struct InitRecord {
     name: String,
     stage: Stage,
     order: i32,
-    builtin: bool,
-    init: Arc<StepFn>,
-    uninit: Arc<StepFn>,
+    owner: Owner,
+    init: Box<StepFn>,
+    uninit: Box<StepFn>,
+}
+
+/// Whose step it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Library,
+    User,
 }
 
 impl InitRecord {
@@ -81,14 +87,14 @@ impl InitRecord {
             name: name.to_owned(),
             stage,
             order,
-            builtin: false,
-            init: Arc::new(init),
-            uninit: Arc::new(uninit),
+            owner: Owner::User,
+            init: Box::new(init),
+            uninit: Box::new(uninit),
         }
     }
 
     pub(crate) fn builtin(mut self) -> InitRecord {
-        self.builtin = true;
+        self.owner = Owner::Library;
         self
     }
 
@@ -167,28 +173,38 @@ pub enum RegisterError {
 
 /// The instances and the recorded steps of a system.
 pub struct Registry {
-    vnets: Vec<Arc<VnetCore>>,
-    /// The names of all instances, those being made or unmade included.
-    names: HashSet<String>,
-    records: Vec<InitRecord>,
+    /// By number, which is the order of creation.
+    vnets: BTreeMap<u64, Arc<VnetCore>>,
+    /// The names of all instances, those being made or unmade included, and their numbers.
+    names: HashMap<String, u64>,
+    reserved: u64,
+    /// Replaced as a whole, so that whoever replays it holds no lock.
+    records: Arc<Vec<Arc<InitRecord>>>,
 }
 
 impl Registry {
     pub(crate) fn with_builtin_layers() -> Registry {
         let mut registry = Registry {
-            vnets: Vec::new(),
-            names: HashSet::new(),
-            records: Vec::new(),
+            vnets: BTreeMap::new(),
+            names: HashMap::new(),
+            reserved: 0,
+            records: Arc::default(),
         };
         for record in builtin_layers() {
-            registry.add_record(record.builtin());
+            registry.add_record(Arc::new(record.builtin()));
         }
         registry
     }
 
-    /// Takes a name for an instance that is to be made; false when it is taken.
-    pub(crate) fn reserve(&mut self, name: &str) -> bool {
-        self.names.insert(name.to_owned())
+    /// Takes a name for an instance that is to be made, and numbers it; `None` when the name is
+    /// taken.
+    pub(crate) fn reserve(&mut self, name: &str) -> Option<u64> {
+        if self.names.contains_key(name) {
+            return None;
+        }
+        self.reserved += 1;
+        self.names.insert(name.to_owned(), self.reserved);
+        Some(self.reserved)
     }
 
     /// Gives a name back, when its instance is gone for good.
@@ -198,31 +214,29 @@ impl Registry {
 
     /// Lists an instance that is complete.
     pub(crate) fn publish(&mut self, core: &Arc<VnetCore>) {
-        self.vnets.push(Arc::clone(core));
+        self.vnets.insert(core.number, Arc::clone(core));
     }
 
     /// Takes an instance off the list.
-    pub(crate) fn withdraw(&mut self, core: &Arc<VnetCore>) {
-        self.vnets.retain(|c| !Arc::ptr_eq(c, core));
+    pub(crate) fn withdraw(&mut self, core: &VnetCore) {
+        self.vnets.remove(&core.number);
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Arc<VnetCore>> {
-        if !self.names.contains(name) {
-            return None;
-        }
-        self.vnets.iter().find(|v| &*v.name == name).cloned()
+        self.vnets.get(self.names.get(name)?).cloned()
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
-        self.vnets.iter().map(|v| v.name.to_string()).collect()
+        self.vnets.values().map(|v| v.name.to_string()).collect()
     }
 
-    pub(crate) fn vnets(&self) -> &[Arc<VnetCore>] {
-        &self.vnets
+    /// The instances, in the order of their creation.
+    pub(crate) fn vnets(&self) -> Vec<Arc<VnetCore>> {
+        self.vnets.values().cloned().collect()
     }
 
-    pub(crate) fn records(&self) -> &[InitRecord] {
-        &self.records
+    pub(crate) fn records(&self) -> Arc<Vec<Arc<InitRecord>>> {
+        Arc::clone(&self.records)
     }
 
     pub(crate) fn step_names(&self) -> Vec<String> {
@@ -230,17 +244,19 @@ impl Registry {
     }
 
     /// Adds a step at its place; ties keep the order of registration.
-    pub(crate) fn add_record(&mut self, record: InitRecord) {
+    pub(crate) fn add_record(&mut self, record: Arc<InitRecord>) {
         let key = (record.stage, record.order);
-        let at = self.records.partition_point(|r| (r.stage, r.order) <= key);
-        self.records.insert(at, record);
+        let records = Arc::make_mut(&mut self.records);
+        let at = records.partition_point(|r| (r.stage, r.order) <= key);
+        records.insert(at, record);
     }
 
-    pub(crate) fn record(&self, name: &str) -> Result<InitRecord, RegisterError> {
+    /// The user's step of that name.
+    pub(crate) fn record(&self, name: &str) -> Result<Arc<InitRecord>, RegisterError> {
         match self.records.iter().find(|r| r.name == name) {
             None => Err(RegisterError::NotFound(name.to_owned())),
-            Some(r) if r.builtin => Err(RegisterError::Builtin(name.to_owned())),
-            Some(r) => Ok(r.clone()),
+            Some(r) if r.owner == Owner::Library => Err(RegisterError::Builtin(name.to_owned())),
+            Some(r) => Ok(Arc::clone(r)),
         }
     }
 
@@ -249,6 +265,6 @@ impl Registry {
     }
 
     pub(crate) fn remove_record(&mut self, name: &str) {
-        self.records.retain(|r| r.name != name);
+        Arc::make_mut(&mut self.records).retain(|r| r.name != name);
     }
 }

@@ -38,7 +38,6 @@ pub struct SystemCore {
     pub(crate) pool: Pool,
     pub(crate) registry: Mutex<Registry>,
     seed: u64,
-    vnets_made: AtomicU64,
     macs_made: AtomicU64,
 }
 
@@ -71,7 +70,6 @@ impl System {
                 pool: Pool::new(IDLE_POOL_BYTES),
                 registry: Mutex::new(Rank::Registry, Registry::with_builtin_layers()),
                 seed,
-                vnets_made: AtomicU64::new(0),
                 macs_made: AtomicU64::new(0),
             }),
         }
@@ -250,10 +248,9 @@ impl SystemCore {
         MacAddr::from_number(self.macs_made.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// The seed of the next instance.
-    pub(crate) fn next_seed(&self) -> u64 {
-        let n = self.vnets_made.fetch_add(1, Ordering::Relaxed);
-        Rng::seeded(self.seed).split(n + 1).u64()
+    /// The seed of the instance that is made as the `number`th.
+    pub(crate) fn seed_of(&self, number: u64) -> u64 {
+        Rng::seeded(self.seed).split(number).u64()
     }
 }
 

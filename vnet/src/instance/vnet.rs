@@ -46,6 +46,8 @@ pub struct OwnedVnet {
 /// What all handles and sockets of an instance share.
 pub struct VnetCore {
     pub(crate) name: Box<str>,
+    /// Its place in the order of creation.
+    pub(crate) number: u64,
     pub(crate) system: Arc<SystemCore>,
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) inbox: Arc<Inbox>,
@@ -98,11 +100,12 @@ pub(crate) enum Entry {
 }
 
 impl VnetCore {
-    pub(crate) fn new(name: &str, system: &Arc<SystemCore>, seed: u64) -> Arc<VnetCore> {
-        let mut rng = Rng::seeded(seed);
+    pub(crate) fn new(name: &str, number: u64, system: &Arc<SystemCore>) -> Arc<VnetCore> {
+        let mut rng = Rng::seeded(system.seed_of(number));
         let stack = Stack::new(&mut rng);
         let core = Arc::new(VnetCore {
             name: name.into(),
+            number,
             system: Arc::clone(system),
             driver: Arc::clone(&system.driver),
             inbox: Arc::new(Inbox::new()),

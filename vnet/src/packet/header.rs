@@ -13,10 +13,10 @@ pub mod udp;
 
 pub use arp::{ArpOp, ArpPacket};
 pub use ether::{EtherHeader, EtherType};
-// pub use icmp4::Icmp4;
-// pub use ipv4::{IpProto, Ipv4Header};
+pub use icmp4::{Icmp4, IcmpKind};
+pub use ipv4::{IpProto, Ipv4Flags, Ipv4Header};
 pub use tcp::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
-// pub use udp::UdpHeader;
+pub use udp::UdpHeader;
 
 /// A header that cannot be what it claims. The packet is dropped as
 /// [`DropReason::Malformed`](crate::DropReason::Malformed) unless said otherwise.

@@ -76,7 +76,7 @@ impl Stack {
             udp: Udp::new(UdpConfig::default(), stream(StreamLabel::Udp)),
             raw: Raw::new(RawConfig::default(), stream(StreamLabel::Raw)),
             echo: Echo::new(EchoConfig::default(), stream(StreamLabel::Echo)),
-            tcp: Tcp::new(TcpConfig::default(), stream(StreamLabel::Tcp)),
+            tcp: Tcp::new(TcpConfig::default(), &mut stream(StreamLabel::Tcp)),
             icmp: Icmp::default(),
             ip: Ipv4State::new(rng),
             announcements: Vec::new(),

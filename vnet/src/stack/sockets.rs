@@ -13,7 +13,7 @@ use crate::transport::echo::EchoId;
 use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
 use crate::transport::raw::RawId;
-use crate::transport::tcp::{ConnId, ListenerId, Path};
+use crate::transport::tcp::{ConnId, ListenerId, Path, SocketOptions};
 use crate::transport::udp::UdpId;
 
 impl Stack {
@@ -39,7 +39,9 @@ impl Stack {
         let local = SocketAddr::new(tx::source_for(self, dst)?.into(), 0);
         let path = self.path_to(dst)?;
         let remote = SocketAddr::new(dst.into(), remote.port());
-        self.tcp.connect(cx, local, remote, path)
+        let options = SocketOptions::new(self.tcp.config());
+        self.tcp
+            .connect(cx, local, remote, path, options, Reuse::Exclusive)
     }
 
     /// What a path to `dst` can carry, as far as this vnet knows.
@@ -68,7 +70,8 @@ impl Stack {
         reuse: Reuse,
     ) -> Result<(ListenerId, SocketAddr), SocketError> {
         self.check_local(local)?;
-        self.tcp.listen(cx, local, backlog, reuse)
+        let options = SocketOptions::new(self.tcp.config());
+        self.tcp.listen(cx, local, backlog, options, reuse)
     }
 
     /// Makes a UDP socket bound to `local`.

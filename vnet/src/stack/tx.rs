@@ -12,6 +12,7 @@
 //! a received one until it has left again.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZero;
 
 use super::Stack;
 use crate::base::id::IfId;
@@ -69,7 +70,7 @@ fn segment(s: &mut Stack, cx: &mut Cx, out: SegmentOut) {
         segment_size,
     });
     let to = Outgoing {
-        ttl: Some(out.ttl),
+        ttl: NonZero::new(out.ttl).map(NonZero::get),
         tos: out.tos,
         // The path's MTU is found by what does not get through (RFC 1191).
         fragmentation: Fragmentation::Forbidden,

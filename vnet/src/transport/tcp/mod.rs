@@ -332,6 +332,17 @@ impl Tcp {
         }
     }
 
+    /// Bytes in the buffers of all connections.
+    pub fn buffered_bytes(&self) -> usize {
+        let held = |c: &Connection| c.rcv.queue.len() + c.snd.queue.len();
+        self.connections.iter().map(|(_, c)| held(c)).sum()
+    }
+
+    /// Pending deadlines, superfluous ones included.
+    pub fn deadlines(&self) -> usize {
+        self.deadlines.len()
+    }
+
     /// Everything there is, for a listing: listeners, half-open, connections, TIME-WAIT.
     pub fn sockets(&self) -> Vec<TcpSocketInfo> {
         let mut all = Vec::new();

@@ -233,6 +233,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn vnet_moves_the_bytes_it_is_measured_for_in_frames_of_the_size_it_claims() {
+        let cases = [
+            (65_535, Path::Whole, 20_000..65_550),
+            (1500, Path::Whole, 20_000..65_550),
+            (1500, Path::Cut, 1000..1515),
+        ];
+        for (ip_mtu, path, frame_len) in cases {
+            let pair = ours::Vnets::connect(ip_mtu, path).unwrap();
+            let options = Options {
+                time: Duration::from_millis(1),
+                bytes: Some(4 << 20),
+            };
+            let mut bulk = Bulk::new(pair, &options).unwrap();
+            assert!(bulk.measure().unwrap() > 0.0);
+            let mean = bulk.pair.mean_frame_len();
+            assert!(frame_len.contains(&mean), "{ip_mtu} {path:?}: {mean}");
+        }
+    }
+
     /// A pair that swaps two bytes once: the check must notice.
     struct Garbler(Vec<u8>);
 

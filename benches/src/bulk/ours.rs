@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use vnet::net::{TcpListener, TcpStream};
 use vnet::time::{Duration, Instant};
-use vnet::{OwnedVnet, System};
+use vnet::{Offload, OwnedVnet, System};
 
 use super::{Pair, Path};
 use crate::compare::SideError;
@@ -24,7 +24,7 @@ pub(super) struct Vnets {
     now: Instant,
     sender: TcpStream,
     receiver: TcpStream,
-    _vnets: [OwnedVnet; 2],
+    vnets: [OwnedVnet; 2],
 }
 
 impl Vnets {
@@ -35,7 +35,8 @@ impl Vnets {
             vnet.set_ip_mtu("eth0", ip_mtu)
                 .map_err(|e| SideError::new(e.to_string()))?;
             if path == Path::Cut {
-                // vnet.set_gso("eth0", Gso::Off)
+                vnet.set_offload("eth0", Offload::Checksum)
+                    .map_err(|e| SideError::new(e.to_string()))?;
             }
         }
         let listener = TcpListener::bind_in(&vnets[1], (SERVER, PORT))?;
@@ -64,8 +65,18 @@ impl Vnets {
             now,
             sender,
             receiver,
-            _vnets: vnets,
+            vnets,
         })
+    }
+}
+
+impl Vnets {
+    /// The mean length of the frames that the receiver got.
+    #[cfg(test)]
+    pub(super) fn mean_frame_len(&self) -> u64 {
+        let interfaces = self.vnets[1].interfaces().unwrap();
+        let eth0 = interfaces.iter().find(|i| i.name == "eth0").unwrap();
+        eth0.counters.rx_bytes / eth0.counters.rx_frames
     }
 }
 

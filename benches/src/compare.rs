@@ -122,6 +122,16 @@ impl Contest {
     }
 }
 
+/// Measures one side `runs` times, after one unrecorded time, and returns the median.
+///
+/// # Errors
+/// The side's first error.
+pub fn run_alone(mut side: Box<dyn Side>, runs: usize) -> Result<f64, SideError> {
+    side.measure()?;
+    let figures: Result<Vec<f64>, SideError> = (0..runs).map(|_| side.measure()).collect();
+    figures.map(median)
+}
+
 /// The middle value, or the mean of the two in the middle.
 ///
 /// # Panics

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use vnet_benches::case::{CASES, Case, Options, find};
+use vnet_benches::compare::{Contest, run_alone};
 use vnet_benches::report::{Line, table};
 
 /// Measures vnet against other stacks: alternating runs, medians, ratios (above 1: vnet is ahead).
@@ -28,9 +29,18 @@ struct Arguments {
     /// Bytes that one bulk measurement moves, instead of --seconds; 64M and 2G are understood.
     #[arg(long, value_parser = bytes)]
     bytes: Option<u64>,
+    /// Measure one side alone and print its median: for a profiler.
+    #[arg(long)]
+    only: Option<Only>,
     /// One JSON object a line instead of a table.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Only {
+    Ours,
+    Peer,
 }
 
 fn main() -> ExitCode {
@@ -52,6 +62,9 @@ fn main() -> ExitCode {
         time: Duration::from_secs_f64(arguments.seconds),
         bytes: arguments.bytes,
     };
+    if let Some(only) = arguments.only {
+        return alone(only, &cases, &options, arguments.runs.into());
+    }
     let mut lines = Vec::new();
     let mut failed = 0;
     for case in cases {
@@ -79,6 +92,29 @@ fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+fn alone(only: Only, cases: &[Case], options: &Options, runs: usize) -> ExitCode {
+    for case in cases {
+        let figure = (case.prepare)(options).and_then(|contest| {
+            let Contest {
+                unit, ours, peer, ..
+            } = contest;
+            let side = match only {
+                Only::Ours => ours,
+                Only::Peer => peer,
+            };
+            run_alone(side, runs).map(|figure| format!("{figure:.4} {}", unit.name()))
+        });
+        match figure {
+            Ok(figure) => println!("{}: {figure}", case.name),
+            Err(e) => {
+                eprintln!("compare: {}: {e}", case.name);
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn select(names: &[String]) -> Result<Vec<Case>, &str> {

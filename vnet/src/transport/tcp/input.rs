@@ -11,8 +11,8 @@ use super::{
     ConnId, FourTuple, HalfId, IcmpKind, ListenerId, SegmentIn, SegmentOut, Slot, Tcp, TimeWaitId,
     Verdict, connection, reply,
 };
-use crate::DropReason;
 use crate::base::deadline::Armed;
+use crate::base::stats::DropReason;
 use crate::base::time::Duration;
 use crate::packet::header::{TcpFlags, TcpHeader};
 use crate::packet::{Cx, Payload};

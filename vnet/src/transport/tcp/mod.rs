@@ -103,7 +103,7 @@ pub enum Verdict {
     /// A connection, listener or record took it.
     Delivered,
     /// It was dropped.
-    Drop(crate::DropReason),
+    Drop(crate::base::stats::DropReason),
 }
 
 /// A segment to be sent.

@@ -50,6 +50,8 @@ pub enum Offload {
     /// Large segments and partial checksums: the far end is in this process, or a device that
     /// segments and sums by itself.
     Full,
+    /// Partial checksums, but frames of at most the MTU.
+    Checksum,
     /// Frames of at most the MTU, with every checksum filled in.
     None,
 }

@@ -22,7 +22,7 @@ use crate::ip::addr::Cast;
 use crate::ip::output::Outgoing;
 use crate::packet::header::icmp4::{ICMP_CHECKSUM_OFFSET, ICMP_LEN};
 use crate::packet::header::ipv4::{self, IpProto, Ipv4Header};
-use crate::packet::{Csum, Cx, Packet, Payload, checksum};
+use crate::packet::{Csum, Packet, Payload, checksum};
 
 /// A message on its way out: what [`prepend`](crate::ip::output::prepend) wants.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl Quoted {
 
 /// Takes a message at its ICMP header, as [`ip::input`](crate::ip::input::input) delivered it:
 /// `header` is its IP header and `cast` whom it was addressed to.
-pub fn input(_cx: &mut Cx<'_>, header: &Ipv4Header, cast: Cast, mut packet: Packet) -> Verdict {
+pub fn input(header: &Ipv4Header, cast: Cast, mut packet: Packet) -> Verdict {
     if packet.len() < ICMP_LEN {
         return Verdict::Drop(DropReason::Malformed);
     }

@@ -195,7 +195,7 @@ mod tests {
         checksum::finish(&mut packet, 0).expect("the offsets are right");
         let mut received = Packet::incoming(packet.to_vec().split_off(20));
         received.pull_up(8);
-        match input(&mut bench.around.cx(), &header, Cast::Unicast, received) {
+        match input(&header, Cast::Unicast, received) {
             Verdict::Error { kind, quoted } => {
                 assert_eq!(kind, PORT);
                 let expected = Quoted {

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::ip::testing::{Surroundings, header, ip};
+use crate::ip::testing::{header, ip};
 
 /// A message as it comes off a wire, with a correct checksum.
 fn received(bytes: &[u8]) -> Packet {
@@ -18,7 +18,7 @@ fn take(cast: Cast, packet: Packet) -> Verdict {
         tos: 0x2b,
         ..header("10.0.0.9", "10.0.0.1", packet.len())
     };
-    input(&mut Surroundings::new().cx(), &header, cast, packet)
+    input(&header, cast, packet)
 }
 
 /// An error that quotes an echo request of 1500 bytes.

@@ -8,7 +8,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant as WallInstant;
 
 use super::interfaces::{add_loopback, remove_interface};
 use super::registry::{InitRecord, RegisterError, Stage};
@@ -180,14 +179,14 @@ fn run_step(core: &Arc<VnetCore>, record: &Arc<InitRecord>) -> Result<(), StepFa
     let vnet = Vnet {
         core: Arc::clone(core),
     };
-    let started = WallInstant::now();
+    let started = core.driver.wall();
     record.run_init(&vnet).map_err(|source| StepFailed {
         step: record.name().to_owned(),
         source,
     })?;
     let step = RanStep {
         record: Arc::clone(record),
-        took: started.elapsed(),
+        took: core.driver.wall() - started,
     };
     // An instance that was destroyed meanwhile has undone what it knew of; this step is ours.
     let kept = core.enter_as(Entry::Lifecycle, |inside, _| {
@@ -230,7 +229,7 @@ pub(crate) fn destroy(core: &Arc<VnetCore>) -> DestroyReport {
 
 /// Undoes every step that ran, in reverse, and gives the memory back.
 fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
-    let started = WallInstant::now();
+    let started = core.driver.wall();
     set_phase(core, Phase::Dying);
     let vnet = Vnet {
         core: Arc::clone(core),
@@ -239,12 +238,12 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     let mut held = census(core);
     let at_first = held;
     while let Ok(Some(ran)) = core.enter_as(Entry::Lifecycle, |inside, _| inside.ran.pop()) {
-        let step_started = WallInstant::now();
+        let step_started = core.driver.wall();
         let failure = ran.record.run_uninit(&vnet).err().map(|e| e.to_string());
         let left = census(core);
         steps.push(StepReport {
             name: ran.record.name().to_owned(),
-            took: step_started.elapsed(),
+            took: core.driver.wall() - step_started,
             released: Released(held.less(&left)),
             failure,
         });
@@ -259,7 +258,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     DestroyReport {
         vnet: core.name.to_string(),
         steps,
-        took: started.elapsed(),
+        took: core.driver.wall() - started,
         released: Released(released),
         leaked,
     }

@@ -7,6 +7,7 @@
 //! | [`context`] | the current vnet of a thread |
 //! | [`registry`] | recorded init steps, and the ones of the built-in layers |
 //! | [`lifecycle`] | creation by replay, ordered teardown, the report |
+//! | [`inspect`] | listing neighbours, sockets and links |
 //! | [`interfaces`] | making and changing interfaces and addresses |
 //! | [`routes`] | the routing table's administration |
 //! | [`port`] | [`Port`], the outside end of a port interface |
@@ -14,6 +15,7 @@
 
 pub mod context;
 pub mod driver;
+pub mod inspect;
 pub mod interfaces;
 pub mod lifecycle;
 pub mod port;

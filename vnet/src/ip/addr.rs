@@ -246,7 +246,8 @@ impl LocalAddrs {
         }
         // Stable, with addresses before broadcasts: an address that another prefix takes for its
         // broadcast remains an address, and of equal broadcasts the first added counts.
-        // (One integer as the key: rustc 1.95 sorts pairs of an address and a bool wrongly.)
+        // One integer as the key: with the pair (address, is it a broadcast), rustc 1.95 makes
+        // optimised code that compares wrongly.
         self.index.sort_by_key(|(addr, ours)| {
             u64::from(u32::from(*addr)) << 1 | u64::from(matches!(ours, Ours::Broadcast(_)))
         });

@@ -5,6 +5,7 @@
 
 use smallvec::SmallVec;
 
+use crate::packet::header::HeaderError;
 use crate::packet::header::ipv4::Ipv4Flags;
 use crate::packet::header::ipv4::{self, Ipv4Header, MAX_LEN, MIN_LEN, Options, Piece};
 use crate::packet::{Meta, Packet, Payload, checksum, gso};
@@ -29,30 +30,41 @@ struct Cut {
     meta: Meta,
 }
 
+/// Why a packet cannot be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FragmentError {
+    /// The link does not take even eight bytes of payload at once.
+    #[error("the link is too narrow for a fragment")]
+    TooNarrow,
+    /// The headers make no sense.
+    #[error(transparent)]
+    Malformed(#[from] HeaderError),
+}
+
 impl Fragments {
     /// Prepares to cut a packet at its IP header into pieces of at most `ip_mtu` bytes. The
-    /// transport's checksum is filled in first, since no fragment could do it later.
+    /// transport's checksum is filled in first, since no fragment could do it later. "Don't
+    /// fragment" is the caller's business.
     ///
     /// # Errors
-    /// Gives the packet back when it cannot be cut: its header is malformed, or the link so
-    /// narrow that no eight bytes of payload fit. "Don't fragment" is the caller's business.
-    pub fn new(mut packet: Packet, ip_mtu: usize) -> Result<Fragments, Packet> {
+    /// [`FragmentError`] when it cannot be cut.
+    pub fn new(packet: &Packet, ip_mtu: usize) -> Result<Fragments, FragmentError> {
         let mut segments = Vec::new();
         if packet.meta.gso.is_some() {
-            let spare = packet.clone();
-            if gso::segment(packet, 0, &mut |piece| segments.push(piece)).is_err() {
-                return Err(spare);
-            }
-            packet = segments.remove(0);
+            gso::segment(packet.clone(), 0, &mut |piece| segments.push(piece))?;
+        } else {
+            segments.push(packet.clone());
         }
-        let cut = Cut::new(packet)?;
+        let mut segments = segments.into_iter();
+        let first = segments.next().ok_or(HeaderError::Truncated)?;
+        let cut = Cut::new(first)?;
         if cut.bytes.len() + 8 > ip_mtu {
-            return Err(cut.into_packet());
+            return Err(FragmentError::TooNarrow);
         }
         Ok(Fragments {
             ip_mtu,
             current: Some(cut),
-            segments: segments.into_iter(),
+            segments,
         })
     }
 }
@@ -76,21 +88,13 @@ impl Iterator for Fragments {
 }
 
 impl Cut {
-    fn new(mut packet: Packet) -> Result<Cut, Packet> {
-        if checksum::finish(&mut packet, 0).is_err() {
-            return Err(packet);
-        }
-        let header_len = packet
-            .pull_up(MIN_LEN)
-            .and_then(|head| ipv4::header_len(head).ok());
-        let Some(header) = header_len
-            .and_then(|len| packet.pull_up(len))
-            .and_then(|head| Ipv4Header::parse_trusted(head).ok())
-        else {
-            return Err(packet);
-        };
-        let header_len = usize::from(header.header_len);
-        let bytes = SmallVec::from_slice(&packet.head()[..header_len]);
+    fn new(mut packet: Packet) -> Result<Cut, HeaderError> {
+        checksum::finish(&mut packet, 0)?;
+        let start = packet.pull_up(MIN_LEN).ok_or(HeaderError::Truncated)?;
+        let header_len = ipv4::header_len(start)?;
+        let head = packet.pull_up(header_len).ok_or(HeaderError::Truncated)?;
+        let header = Ipv4Header::parse_trusted(head)?;
+        let bytes = SmallVec::from_slice(head);
         packet.strip(header_len);
         Ok(Cut {
             header,
@@ -99,16 +103,6 @@ impl Cut {
             meta: packet.meta,
             rest: packet.into_payload(),
         })
-    }
-
-    /// The packet as it was.
-    fn into_packet(self) -> Packet {
-        let mut packet = Packet::outgoing(self.rest);
-        packet
-            .prepend(self.bytes.len())
-            .copy_from_slice(&self.bytes);
-        packet.meta = self.meta;
-        packet
     }
 
     /// Takes the next fragment off.
@@ -155,7 +149,7 @@ fn with_copied_options(header: &[u8]) -> SmallVec<[u8; MAX_LEN]> {
             kept.extend_from_slice(option);
         }
     }
-    while kept.len() % 4 != 0 {
+    while !kept.len().is_multiple_of(4) {
         kept.push(0);
     }
     kept
@@ -209,7 +203,7 @@ mod tests {
             assert_eq!(usize::from(header.total_len), fragment.len());
             assert_eq!((header.ident, header.ttl), (77, 9));
             more = header.more_fragments();
-            assert!(!more || header.payload_len() % 8 == 0);
+            assert!(!more || header.payload_len().is_multiple_of(8));
             assert_eq!(usize::from(header.fragment_offset), bytes.len());
             bytes.extend(&fragment.to_vec()[usize::from(header.header_len)..]);
         }
@@ -220,8 +214,8 @@ mod tests {
     fn options_follow_their_copied_flag() {
         // No operation, record route (not copied), a stream identifier (copied), end of list.
         let options = [1, 7, 3, 4, 0x88, 4, 0xab, 0xcd, 0, 0, 0, 0];
-        let all = packet(&[5; 100], &options, 0, Ipv4Flags::NONE);
-        let fragments: Vec<_> = Fragments::new(all, 80)
+        let all = packet(&[5; 200], &options, 0, Ipv4Flags::NONE);
+        let fragments: Vec<_> = Fragments::new(&all, 80)
             .expect("it is wide enough")
             .collect();
         let heads: Vec<_> = fragments.iter().map(|f| f.head()[20..].to_vec()).collect();
@@ -233,10 +227,9 @@ mod tests {
     #[test]
     fn a_link_too_narrow_for_eight_bytes_is_refused() {
         let all = packet(&[5; 100], &[], 0, Ipv4Flags::NONE);
-        let before = all.to_vec();
-        let back = Fragments::new(all, 27).expect_err("seven bytes fit");
-        assert_eq!(back.to_vec(), before);
-        assert!(Fragments::new(back, 28).is_ok());
+        let refused = Fragments::new(&all, 27).map(|_| ());
+        assert_eq!(refused, Err(FragmentError::TooNarrow));
+        assert!(Fragments::new(&all, 28).is_ok());
     }
 
     #[test]
@@ -246,7 +239,7 @@ mod tests {
             start: 20,
             offset: 6,
         };
-        let fragments: Vec<_> = Fragments::new(all, 60)
+        let fragments: Vec<_> = Fragments::new(&all, 60)
             .expect("it is wide enough")
             .collect();
         assert!(fragments.iter().all(|f| f.meta.csum == Csum::Verified));
@@ -264,7 +257,7 @@ mod tests {
             kind: GsoKind::Tcp4,
             segment_size: 100,
         });
-        let fragments: Vec<_> = Fragments::new(all, 100)
+        let fragments: Vec<_> = Fragments::new(&all, 100)
             .expect("it is wide enough")
             .collect();
         let headers: Vec<_> = fragments
@@ -291,7 +284,7 @@ mod tests {
             ip_mtu in 28usize..1600,
         ) {
             let all = packet(&data, &[], 0, Ipv4Flags::NONE);
-            let fragments = Fragments::new(all, ip_mtu).expect("it is wide enough");
+            let fragments = Fragments::new(&all, ip_mtu).expect("it is wide enough");
             prop_assert_eq!(layout(fragments.collect(), ip_mtu), (data, false));
         }
 
@@ -301,9 +294,9 @@ mod tests {
             first in 576usize..1000, second in 28usize..576,
         ) {
             let all = packet(&data, &[], 0, Ipv4Flags::NONE);
-            let twice = Fragments::new(all, first)
+            let twice = Fragments::new(&all, first)
                 .expect("it is wide enough")
-                .flat_map(|f| Fragments::new(f, second).expect("it is wide enough"));
+                .flat_map(|f| Fragments::new(&f, second).expect("it is wide enough"));
             prop_assert_eq!(layout(twice.collect(), second), (data, false));
         }
 
@@ -318,7 +311,7 @@ mod tests {
             }
             let mut packet = Packet::incoming(bytes);
             packet.meta.gso = gso.map(|segment_size| Gso { kind: GsoKind::Tcp4, segment_size });
-            if let Ok(fragments) = Fragments::new(packet, ip_mtu) {
+            if let Ok(fragments) = Fragments::new(&packet, ip_mtu) {
                 prop_assert!(fragments.count() > 0);
             }
         }

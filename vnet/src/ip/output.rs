@@ -121,7 +121,7 @@ pub enum Fit {
     Whole(Packet),
     /// It was cut; every piece fits.
     Fragments(Fragments),
-    /// It does not fit and must not be cut: "fragmentation needed".
+    /// It does not fit and must not, or cannot, be cut: "fragmentation needed".
     TooBig(Packet),
 }
 
@@ -136,9 +136,9 @@ pub fn fit(header: &Ipv4Header, packet: Packet, ip_mtu: usize) -> Fit {
     if header.dont_fragment() {
         return Fit::TooBig(packet);
     }
-    match Fragments::new(packet, ip_mtu) {
+    match Fragments::new(&packet, ip_mtu) {
         Ok(fragments) => Fit::Fragments(fragments),
-        Err(packet) => Fit::TooBig(packet),
+        Err(_) => Fit::TooBig(packet),
     }
 }
 

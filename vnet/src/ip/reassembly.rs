@@ -56,6 +56,10 @@ pub const FRAGMENT_OVERHEAD: usize = 128;
 
 /// What became of a fragment.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once; a box would be an allocation for each datagram"
+)]
 pub enum Verdict {
     /// It waits for the others.
     Held,
@@ -366,6 +370,8 @@ impl Reassembly {
         packet.meta = Meta {
             csum: packet.meta.csum,
             gso: None,
+            // It was computed without knowing the ports.
+            flow_hash: 0,
             ..meta
         };
         Verdict::Complete(header, packet)

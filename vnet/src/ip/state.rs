@@ -1,10 +1,16 @@
 //! What one vnet's IPv4 consists of.
 
-use super::addr::LocalAddrs;
-use super::fib::Fib;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::addr::{AddrError, LocalAddr, LocalAddrs};
+use super::fib::{Fib, FibError, NextHop, Origin, Route};
 use super::multicast::Groups;
 use super::reassembly::{Reassembly, Released};
+use crate::base::id::IfId;
 use crate::base::rng::Rng;
+use crate::base::stats::Stats;
 
 /// Whether packets for other hosts are passed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +69,17 @@ pub struct Ipv4State {
     next_ident: u16,
 }
 
+/// Why an interface did not get an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Because of the address.
+    #[error(transparent)]
+    Addr(#[from] AddrError),
+    /// Because of the route to its prefix.
+    #[error(transparent)]
+    Route(#[from] FibError),
+}
+
 /// What [`Ipv4State::teardown`] released.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TornDown {
@@ -99,15 +116,62 @@ impl Ipv4State {
         first
     }
 
+    /// Gives an interface an address, and a route to the rest of its prefix unless there is none
+    /// (32 bits) or the interface has one already. The route's metric is the lowest that is free.
+    ///
+    /// # Errors
+    /// [`AddressError`]; nothing has changed then.
+    pub fn add_address(&mut self, ifid: IfId, net: Ipv4Net) -> Result<(), AddressError> {
+        let connected = |fib: &Fib| {
+            fib.iter()
+                .any(|r| (r.dst, r.ifid, r.origin) == (net.trunc(), ifid, Origin::Connected))
+        };
+        self.addrs.add(ifid, net)?;
+        if net.prefix_len() == 32 || connected(&self.fib) {
+            return Ok(());
+        }
+        let mut route = Route::new(net, NextHop::Direct, ifid, Origin::Connected);
+        loop {
+            match self.fib.add(route) {
+                Ok(()) => return Ok(()),
+                Err(FibError::Exists(_)) if route.metric < u32::MAX => route.metric += 1,
+                Err(error) => {
+                    let removed = self.addrs.remove(ifid, net.addr());
+                    debug_assert!(removed.is_ok(), "it was just added");
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    /// Takes an address from an interface, and the route to its prefix when no other address of
+    /// the interface lies in it. Static routes stay.
+    ///
+    /// # Errors
+    /// [`AddrError::NotFound`] when the interface does not have it.
+    pub fn remove_address(&mut self, ifid: IfId, addr: Ipv4Addr) -> Result<LocalAddr, AddrError> {
+        let removed = self.addrs.remove(ifid, addr)?;
+        let prefix = removed.net.trunc();
+        if !self
+            .addrs
+            .on_interface(ifid)
+            .any(|a| a.net.trunc() == prefix)
+        {
+            self.fib
+                .remove_if(|r| (r.dst, r.ifid, r.origin) == (prefix, ifid, Origin::Connected));
+        }
+        Ok(removed)
+    }
+
     /// Forgets what belongs to an interface that goes away: addresses, routes and groups.
-    pub fn remove_interface(&mut self, ifid: crate::base::id::IfId) {
+    pub fn remove_interface(&mut self, ifid: IfId) {
         self.addrs.remove_interface(ifid);
         self.fib.remove_interface(ifid);
         self.groups.remove_interface(ifid);
     }
 
     /// Releases everything and says what there was. Packets that were held count as dropped.
-    pub fn teardown(&mut self, stats: &mut crate::base::stats::Stats) -> TornDown {
+    pub fn teardown(&mut self, stats: &mut Stats) -> TornDown {
         let Ipv4State {
             addrs,
             fib,
@@ -122,5 +186,60 @@ impl Ipv4State {
             groups: std::mem::take(groups).len(),
             reassembly: reassembly.teardown(stats),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ip::testing::{interfaces, ip};
+
+    fn net(text: &str) -> Ipv4Net {
+        text.parse().expect("a prefix")
+    }
+
+    #[test]
+    fn an_address_brings_the_route_to_its_prefix() {
+        let [a, b] = interfaces();
+        let mut state = Ipv4State::new(&mut Rng::seeded(1));
+        let way = |state: &mut Ipv4State| state.fib.lookup(ip("10.0.0.7")).map(|hit| hit.ifid);
+        assert_eq!(state.add_address(a, net("10.0.0.1/24")), Ok(()));
+        assert_eq!(state.add_address(a, net("10.0.0.2/24")), Ok(()));
+        assert_eq!(state.add_address(a, net("10.9.0.1/32")), Ok(()));
+        assert_eq!(state.add_address(b, net("10.0.0.3/24")), Ok(()));
+        assert_eq!((state.fib.len(), way(&mut state)), (2, Some(a)));
+        assert!(state.remove_address(a, ip("10.0.0.1")).is_ok());
+        assert_eq!(way(&mut state), Some(a));
+        assert!(state.remove_address(a, ip("10.0.0.2")).is_ok());
+        assert_eq!(way(&mut state), Some(b));
+        state.remove_interface(b);
+        assert_eq!((state.addrs.len(), state.fib.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_full_table_leaves_no_address_behind() {
+        let [a, _] = interfaces();
+        let mut state = Ipv4State::new(&mut Rng::seeded(1));
+        state.fib.set_max_routes(0);
+        let refused = state.add_address(a, net("10.0.0.1/24"));
+        assert_eq!(refused, Err(AddressError::Route(FibError::Limit(0))));
+        assert!(state.addrs.is_empty());
+    }
+
+    #[test]
+    fn teardown_leaves_nothing() {
+        let [a, _] = interfaces();
+        let mut state = Ipv4State::new(&mut Rng::seeded(1));
+        assert_eq!(state.add_address(a, net("10.0.0.1/24")), Ok(()));
+        state.groups.join(ip("239.1.1.1"), a);
+        let expected = TornDown {
+            addrs: 1,
+            routes: 1,
+            groups: 1,
+            reassembly: Released::default(),
+        };
+        let mut stats = Stats::default();
+        assert_eq!(state.teardown(&mut stats), expected);
+        assert_eq!(state.teardown(&mut stats), TornDown::default());
     }
 }

@@ -155,6 +155,9 @@ pub enum NetifError {
     /// The vnet has the address already.
     #[error("address {0} is in use in this vnet")]
     AddressInUse(std::net::Ipv4Addr),
+    /// The table of routes has no room for the route to the address's prefix.
+    #[error("no route to the address's prefix: {0}")]
+    NoRoom(crate::ip::fib::FibError),
     /// The vnet does not have the address.
     #[error("address {0} is not on this interface")]
     NoSuchAddress(std::net::Ipv4Addr),

@@ -96,12 +96,32 @@ pub fn finish(packet: &mut Packet, l3_offset: usize) -> Result<(), HeaderError> 
     let mut sum = partial.pseudo_header;
     sum.add(&packet.head()[partial.start..]);
     sum.add_payload(&packet.payload);
-    let value = match sum.complement() {
-        // RFC 768: "If the computed checksum is zero, it is transmitted as all ones".
-        0 if partial.proto == IpProto::UDP => 0xffff,
-        value => value,
+    partial.write(packet, field_value(sum, partial.proto));
+    packet.meta.csum = Csum::Verified;
+    Ok(())
+}
+
+/// As [`finish`], for a packet that was stripped to its transport header and came in an IPv4
+/// packet with these fields: what a raw socket is shown should be what a wire would have shown.
+///
+/// # Errors
+/// When the offset points outside the packet's headers; the packet is unchanged.
+pub fn finish_transport(
+    packet: &mut Packet,
+    src: Ipv4Addr,
+    dst: Ipv4Addr,
+    proto: IpProto,
+) -> Result<(), HeaderError> {
+    let Csum::Partial { offset, .. } = packet.meta.csum else {
+        return Ok(());
     };
-    partial.write(packet, value);
+    let field = usize::from(offset)..usize::from(offset) + 2;
+    let mut sum = pseudo_header(src, dst, proto, packet.len());
+    let head = packet.pull_up(field.end).ok_or(HeaderError::BadLength)?;
+    head[field.clone()].fill(0);
+    sum.add(packet.head());
+    sum.add_payload(&packet.payload);
+    packet.head_mut()[field].copy_from_slice(&field_value(sum, proto).to_be_bytes());
     packet.meta.csum = Csum::Verified;
     Ok(())
 }
@@ -183,15 +203,11 @@ impl Located {
         let len = packet.len();
         let head = packet.pull_up(field + 2).ok_or(HeaderError::BadLength)?;
         let ip = ipv4::Addresses::peek(&head[l3_offset..])?;
-        let pseudo_header = match ip.proto {
-            IpProto::ICMP => Checksum::new(),
-            proto => pseudo_header_v4(ip.src, ip.dst, proto, len - start),
-        };
         Ok(Located {
             start,
             field,
             proto: ip.proto,
-            pseudo_header,
+            pseudo_header: pseudo_header(ip.src, ip.dst, ip.proto, len - start),
         })
     }
 
@@ -200,12 +216,28 @@ impl Located {
     }
 }
 
+/// What a transport checksum begins with: nothing for ICMP.
+fn pseudo_header(src: Ipv4Addr, dst: Ipv4Addr, proto: IpProto, len: usize) -> Checksum {
+    match proto {
+        IpProto::ICMP => Checksum::new(),
+        proto => pseudo_header_v4(src, dst, proto, len),
+    }
+}
+
+fn field_value(sum: Checksum, proto: IpProto) -> u16 {
+    match sum.complement() {
+        // RFC 768: "If the computed checksum is zero, it is transmitted as all ones".
+        0 if proto == IpProto::UDP => 0xffff,
+        value => value,
+    }
+}
+
 /// The ones' complement sum of one piece in native byte order (RFC 1071 section 2 (B): the sum
 /// does not depend on the order as long as loads and stores agree).
 #[inline]
 fn sum_native(bytes: &[u8]) -> u16 {
     // Eight accumulators of 32-bit words: independent, so the compiler may keep them in vector
-    // registers. Each takes a word every 32 bytes and holds 2^32 of them.
+    // registers. Their sum would overflow behind 16 GiB, which is not a piece of a packet.
     let mut lanes = [0u64; 8];
     let mut blocks = bytes.chunks_exact(32);
     for block in &mut blocks {
@@ -213,7 +245,7 @@ fn sum_native(bytes: &[u8]) -> u16 {
             *lane += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
         }
     }
-    let mut sum: u64 = lanes.iter().map(|lane| u64::from(fold64(*lane))).sum();
+    let mut sum = u64::from(fold64(lanes.iter().sum()));
     let mut pairs = blocks.remainder().chunks_exact(2);
     for pair in &mut pairs {
         sum += u64::from(u16::from_ne_bytes([pair[0], pair[1]]));
@@ -348,9 +380,13 @@ mod tests {
             let offset = if udp == IpProto::UDP { 6 } else { 2 };
             let mut packet = datagram(udp, &data, Csum::Partial { start: 20, offset });
             packet.prepend(l2).fill(0xee);
+            let mut stripped = packet.clone();
             finish(&mut packet, l2).expect("offsets are right");
             let mut bytes = packet.to_vec().split_off(l2 + 20);
             let (src, dst) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+            stripped.strip(l2 + 20);
+            finish_transport(&mut stripped, src, dst, udp).expect("the offset is right");
+            prop_assert_eq!(stripped.to_vec(), &bytes[..]);
             let mut back = Packet::incoming(bytes.clone());
             prop_assert_eq!(verify_transport(&mut back, src, dst, udp), Ok(()));
             let at = flip.index(bytes.len() * 8);
@@ -375,6 +411,8 @@ mod tests {
                 let mut packet = Packet::incoming(bytes.clone());
                 packet.meta.csum = csum;
                 let _ = seed(&mut packet, l3);
+                let any = Ipv4Addr::LOCALHOST;
+                let _ = finish_transport(&mut packet.clone(), any, any, IpProto::TCP);
                 let _ = finish(&mut packet, l3);
                 prop_assert_eq!(packet.len(), bytes.len());
             }

@@ -15,7 +15,7 @@ pub use arp::{ArpOp, ArpPacket};
 pub use ether::{EtherHeader, EtherType};
 pub use icmp4::{Icmp4, IcmpKind};
 pub use ipv4::{IpProto, Ipv4Flags, Ipv4Header};
-pub use tcp::{TcpFlags, TcpHeader, TcpOptions};
+pub use tcp::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
 pub use udp::UdpHeader;
 
 /// A header that cannot be what it claims. The packet is dropped as

@@ -39,6 +39,12 @@ impl Payload {
         &self.slices
     }
 
+    /// The slices, in order, by value.
+    #[inline]
+    pub fn into_slices(self) -> impl Iterator<Item = Bytes> {
+        self.slices.into_iter()
+    }
+
     /// Appends a slice.
     #[inline]
     pub fn push(&mut self, slice: Bytes) {

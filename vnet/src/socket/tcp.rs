@@ -19,10 +19,11 @@ use crate::instance::vnet::VnetCore;
 use crate::packet::pool::CHUNK;
 use crate::packet::{Cx, Payload};
 use crate::stack::Stack;
-use crate::transport::datagram::Interest;
 use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
-use crate::transport::tcp::{ConnId, Consume, ListenerId};
+use crate::transport::tcp::{
+    ConnId, Interest, Linger, ListenerId, ReadMode, SocketOptions, Switch,
+};
 
 /// Writes up to this size are copied under the vnet's lock, into a buffer that collects small
 /// writes; larger ones are copied outside of it.
@@ -127,11 +128,8 @@ impl TcpStream {
         let id = core.with(|s, cx| s.tcp_connect(cx, addr)).flat()?;
         let stream = TcpStream::new(Arc::clone(core), id);
         until_ready(core, patience, |s, _, waker| {
-            s.tcp.connected(id).inspect_err(|e| {
-                if let (SocketError::WouldBlock, Some(waker)) = (e, waker) {
-                    s.tcp.register(id, Interest::Write, waker);
-                }
-            })
+            let result = connected(s, id);
+            register_on_block(s, id, Interest::Write, waker, result)
         })?;
         Ok(stream)
     }
@@ -142,14 +140,14 @@ impl TcpStream {
     /// # Errors
     /// As for reading into a buffer.
     pub fn recv_bytes(&self, max: usize) -> io::Result<Payload> {
-        self.receive(max, Consume::Yes, self.0.mode.reading())
+        self.receive(max, ReadMode::Consume, self.0.mode.reading())
     }
 
-    fn receive(&self, max: usize, consume: Consume, patience: Patience) -> io::Result<Payload> {
+    fn receive(&self, max: usize, mode: ReadMode, patience: Patience) -> io::Result<Payload> {
         let id = self.0.id;
         until_ready(&self.0.core, patience, |s, cx, waker| {
             let mut taken = Payload::new();
-            let result = s.tcp.recv(cx, id, max, &mut taken, consume);
+            let result = s.tcp.recv(cx, id, max, &mut taken, mode);
             register_on_block(s, id, Interest::Read, waker, result).map(|_| taken)
         })
     }
@@ -188,8 +186,7 @@ impl TcpStream {
         })?;
         // The copy is made outside the vnet's lock; the space is ours already.
         let copy = core.system.pool.copy(&data[..reserved]);
-        core.with(|s, cx| s.tcp.send_reserved(cx, id, copy))
-            .flat()?;
+        core.with(|s, cx| s.tcp.send_bytes(cx, id, copy)).flat()?;
         Ok(reserved)
     }
 
@@ -198,7 +195,7 @@ impl TcpStream {
     /// # Errors
     /// As for reading.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let taken = self.receive(buf.len(), Consume::No, self.0.mode.reading())?;
+        let taken = self.receive(buf.len(), ReadMode::Peek, self.0.mode.reading())?;
         Ok(taken.copy_to(0, buf))
     }
 
@@ -245,7 +242,7 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        let error = self.ask(|s, id| Ok(s.tcp.take_error(id)))?;
+        let error = self.ask(|s, id| s.tcp.take_error(id))?;
         Ok(error.map(io::Error::from))
     }
 
@@ -296,12 +293,9 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        let id = self.0.id;
-        Ok(self
-            .0
-            .core
-            .with(|s, cx| s.tcp.set_nodelay(cx, id, nodelay))
-            .flat()?)
+        let (id, to) = (self.0.id, switch(nodelay));
+        let core = &self.0.core;
+        Ok(core.with(|s, cx| s.tcp.set_nodelay(cx, id, to)).flat()?)
     }
 
     /// Whether small segments are sent at once.
@@ -309,7 +303,7 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn nodelay(&self) -> io::Result<bool> {
-        self.ask(|s, id| s.tcp.nodelay(id))
+        self.option(|o| o.nodelay == Switch::On)
     }
 
     /// Sets the time to live of its packets.
@@ -318,7 +312,7 @@ impl TcpStream {
     /// [`ErrorKind::InvalidInput`] for more than 255, or zero; the vnet is gone.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         let ttl = ttl_in_range(ttl)?;
-        self.ask(|s, id| s.tcp.set_ttl(id, ttl))
+        self.set_option(|o| o.ttl = ttl)
     }
 
     /// The time to live of its packets.
@@ -326,7 +320,11 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn ttl(&self) -> io::Result<u32> {
-        self.ask(|s, id| s.tcp.ttl(id)).map(u32::from)
+        let default = self.ask(|s, _| Ok(s.ip.tunables.default_ttl))?;
+        self.option(|o| match o.ttl {
+            0 => u32::from(default),
+            ttl => u32::from(ttl),
+        })
     }
 
     /// With `Some`, closing discards what was not sent and resets the connection when the given
@@ -336,6 +334,7 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        let linger = linger.map_or(Linger::Background, Linger::For);
         self.ask(|s, id| s.tcp.set_linger(id, linger))
     }
 
@@ -344,7 +343,10 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn linger(&self) -> io::Result<Option<Duration>> {
-        self.ask(|s, id| s.tcp.linger(id))
+        self.option(|o| match o.linger {
+            Linger::Background => None,
+            Linger::For(time) => Some(time),
+        })
     }
 
     /// Probes an idle connection, so that a peer that vanished is noticed (RFC 1122, section
@@ -353,12 +355,7 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn set_keepalive(&self, keepalive: bool) -> io::Result<()> {
-        let id = self.0.id;
-        Ok(self
-            .0
-            .core
-            .with(|s, cx| s.tcp.set_keepalive(cx, id, keepalive))
-            .flat()?)
+        self.set_option(|o| o.keepalive = switch(keepalive))
     }
 
     /// Polls for data, for futures: the task is woken when it is worth to poll again.
@@ -369,7 +366,7 @@ impl TcpStream {
         let id = self.0.id;
         let taken = self.0.core.with(|s, cx| {
             let mut taken = Payload::new();
-            let result = s.tcp.recv(cx, id, buf.len(), &mut taken, Consume::Yes);
+            let result = s.tcp.recv(cx, id, buf.len(), &mut taken, ReadMode::Consume);
             register_on_block(s, id, Interest::Read, Some(task.waker()), result).map(|_| taken)
         });
         match taken.flat() {
@@ -395,11 +392,32 @@ impl TcpStream {
         }
     }
 
+    fn option<R>(&self, f: impl FnOnce(&SocketOptions) -> R) -> io::Result<R> {
+        self.ask(|s, id| s.tcp.options(id).map(f))
+    }
+
+    fn set_option(&self, f: impl FnOnce(&mut SocketOptions)) -> io::Result<()> {
+        let id = self.0.id;
+        let change = |s: &mut Stack, cx: &mut Cx| {
+            let mut options = s.tcp.options(id)?.clone();
+            f(&mut options);
+            s.tcp.set_options(cx, id, options)
+        };
+        Ok(self.0.core.with(change).flat()?)
+    }
+
     fn ask<R>(
         &self,
         f: impl FnOnce(&mut Stack, ConnId) -> Result<R, SocketError>,
     ) -> io::Result<R> {
         Ok(self.0.core.with(|s, _| f(s, self.0.id)).flat()?)
+    }
+}
+
+fn switch(on: bool) -> Switch {
+    match on {
+        true => Switch::On,
+        false => Switch::Off,
     }
 }
 
@@ -420,9 +438,20 @@ fn register_on_block<R>(
     result: Result<R, SocketError>,
 ) -> Result<R, SocketError> {
     if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
-        stack.tcp.register(id, interest, waker);
+        stack.tcp.register(id, interest, waker)?;
     }
     result
+}
+
+/// Whether a connection is established, or how that failed.
+fn connected(stack: &mut Stack, id: ConnId) -> Result<(), SocketError> {
+    if let Some(error) = stack.tcp.take_error(id)? {
+        return Err(error);
+    }
+    match stack.tcp.readiness(id)?.connecting {
+        true => Err(SocketError::WouldBlock),
+        false => Ok(()),
+    }
 }
 
 /// The room in the send buffer; none would block.
@@ -440,7 +469,7 @@ impl Read for &TcpStream {
             return Ok(0);
         }
         // Taken by reference under the lock, copied outside of it.
-        let taken = self.receive(buf.len(), Consume::Yes, self.0.mode.reading())?;
+        let taken = self.receive(buf.len(), ReadMode::Consume, self.0.mode.reading())?;
         Ok(taken.copy_to(0, buf))
     }
 
@@ -449,7 +478,7 @@ impl Read for &TcpStream {
         if want == 0 {
             return Ok(0);
         }
-        let taken = self.receive(want, Consume::Yes, self.0.mode.reading())?;
+        let taken = self.receive(want, ReadMode::Consume, self.0.mode.reading())?;
         let mut done = 0;
         for buf in bufs {
             done += taken.copy_to(done, buf);
@@ -661,7 +690,7 @@ fn accept_or_register(
 ) -> Result<(ConnId, SocketAddr), SocketError> {
     let result = stack.tcp.accept(cx, id);
     if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
-        stack.tcp.register_accept(id, waker);
+        stack.tcp.register_accept(id, waker)?;
     }
     result
 }

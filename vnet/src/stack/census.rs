@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Stack;
 use crate::packet::Cx;
+use crate::transport::tcp::Teardown;
 
 /// What a stack holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,8 +109,9 @@ impl Stack {
             + self.raw.list().map(|r| r.queued).sum::<usize>()
             + self.echo.list().map(|e| e.queued).sum::<usize>();
         Census {
-            sockets: tcp.sockets + (self.udp.len() + self.raw.len() + self.echo.len()) as u64,
-            connections: tcp.connections,
+            sockets: (tcp.connections + tcp.listeners) as u64
+                + (self.udp.len() + self.raw.len() + self.echo.len()) as u64,
+            connections: (tcp.connections + tcp.half_open + tcp.time_wait) as u64,
             interfaces: self.ifs.len() as u64,
             addresses: self.ip.addrs.len() as u64,
             routes: self.ip.fib.len() as u64,
@@ -117,8 +119,8 @@ impl Stack {
             packets: self.neigh.held().packets as u64
                 + self.ip.reassembly.fragments() as u64
                 + queued as u64,
-            buffered_bytes: tcp.buffered_bytes,
-            deadlines: tcp.deadlines + self.neigh.deadlines(),
+            buffered_bytes: self.tcp.buffered_bytes() as u64,
+            deadlines: self.tcp.deadlines() as u64 + self.neigh.deadlines(),
         }
     }
 
@@ -128,7 +130,7 @@ impl Stack {
     }
 
     pub(crate) fn uninit_tcp(&mut self, cx: &mut Cx) {
-        self.tcp.teardown(cx);
+        self.tcp.teardown(cx, Teardown::Reset);
     }
 
     pub(crate) fn uninit_udp(&mut self, cx: &mut Cx) {

@@ -27,14 +27,14 @@ use crate::packet::header::icmp4::{IcmpKind, UnreachableCode};
 use crate::packet::header::tcp as tcp_header;
 use crate::packet::header::udp::UDP_LEN;
 use crate::packet::header::{
-    ArpPacket, EtherHeader, EtherType, Icmp4, IpProto, Ipv4Header, TcpHeader, UdpHeader,
+    ArpPacket, EtherHeader, EtherType, Icmp4, IpProto, Ipv4Header, TcpFlags, TcpHeader, UdpHeader,
 };
 use crate::packet::{Csum, Cx, MacAddr, Packet, checksum};
 use crate::transport::datagram::Verdict as SocketVerdict;
 use crate::transport::echo::EchoEvent;
 use crate::transport::error::SocketError;
 use crate::transport::raw::RawMeta;
-use crate::transport::tcp::{SegmentIn, Verdict as TcpVerdict};
+use crate::transport::tcp::{IcmpKind as TcpIcmp, Path, SegmentIn, Verdict as TcpVerdict};
 use crate::transport::udp::Addressing;
 
 /// Takes in what came out of the inbox.
@@ -171,12 +171,15 @@ fn raw_copy(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, packet: &Packet) ->
         tos: header.tos,
         ident: header.ident,
     };
-    let copy = packet.clone().into_payload();
+    let mut copy = packet.clone();
+    // A socket sees what a wire would have shown.
+    let _ = checksum::finish_transport(&mut copy, header.src, header.dst, header.proto);
+    let copy = copy.into_payload();
     s.raw.input(cx, &meta, &copy) == SocketVerdict::Delivered
 }
 
 fn icmp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, packet: Packet) {
-    match icmp::input(cx, header, cast, packet) {
+    match icmp::input(header, cast, packet) {
         icmp::Verdict::Reply(reply) => {
             cx.stats.delivered += 1;
             tx::icmp(s, cx, reply);
@@ -220,15 +223,31 @@ pub(super) fn icmp_error(
     let local = SocketAddr::new(quoted.src.into(), src_port);
     let remote = SocketAddr::new(quoted.dst.into(), dst_port);
     match quoted.proto {
-        IpProto::TCP => s
-            .tcp
-            .on_icmp_error(cx, local, remote, quoted.tcp_seq(), kind),
+        IpProto::TCP => match stream_error(kind) {
+            Some(what) => {
+                let seq = quoted.tcp_seq();
+                s.tcp.on_icmp_error(cx, local, remote, seq, what) == TcpVerdict::Delivered
+            }
+            None => false,
+        },
         IpProto::UDP => match datagram_error(kind) {
             Some(error) => s.udp.on_icmp_error(cx.out, local, remote, error) > 0,
             None => false,
         },
         IpProto::ICMP => echo_error(s, cx, from, kind, quoted),
         _ => false,
+    }
+}
+
+/// What an ICMP error means to a TCP connection (RFC 5461).
+fn stream_error(kind: IcmpKind) -> Option<TcpIcmp> {
+    match kind {
+        IcmpKind::Unreachable { .. } => datagram_error(kind).map(TcpIcmp::Unreachable),
+        IcmpKind::FragmentationNeeded { mtu } => Some(TcpIcmp::FragmentationNeeded {
+            ip_mtu: u32::from(mtu),
+        }),
+        IcmpKind::TimeExceeded { .. } => Some(TcpIcmp::TimeExceeded),
+        IcmpKind::ParameterProblem { .. } | IcmpKind::Redirect { .. } => None,
     }
 }
 
@@ -280,6 +299,7 @@ fn udp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: 
     if !transport_checksum_holds(header, &mut packet) {
         return cx.stats.drop_rx(DropReason::BadChecksum);
     }
+    let rcvif = packet.meta.rcvif;
     let available = packet.len();
     let Some(udp) = packet
         .pull_up(UDP_LEN)
@@ -295,16 +315,16 @@ fn udp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: 
         Cast::Unicast => Addressing::Unicast,
         Cast::Broadcast | Cast::Multicast => Addressing::Broadcast,
     };
-    let mut datagram = packet.clone();
-    datagram.strip(UDP_LEN);
-    match s
-        .udp
-        .input(cx, src, dst, addressing, datagram.into_payload())
-    {
+    packet.strip(UDP_LEN);
+    let payload = packet.into_payload();
+    match s.udp.input(cx, src, dst, addressing, payload.clone()) {
         SocketVerdict::Delivered => cx.stats.delivered += 1,
         SocketVerdict::Drop(reason) => cx.stats.drop_rx(reason),
         SocketVerdict::NoSocket => {
             let code = UnreachableCode::PORT;
+            let mut packet = Packet::outgoing(payload);
+            packet.meta.rcvif = rcvif;
+            tx::put_udp_header(&mut packet, &udp);
             refuse_local(s, cx, code, DropReason::NoSocket, header, cast, packet);
         }
     }
@@ -327,6 +347,11 @@ fn tcp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: 
         return cx.stats.drop_rx(DropReason::Malformed);
     };
     packet.strip(len);
+    // Only a segment that may open a connection is asked for the way back.
+    let path = match tcp.flags.has(TcpFlags::SYN) {
+        true => s.path_to(header.src).unwrap_or(NO_PATH),
+        false => NO_PATH,
+    };
     let gso_segment = packet.meta.gso.map(|g| g.segment_size);
     let segment = SegmentIn {
         src: SocketAddr::new(header.src.into(), tcp.src_port),
@@ -334,12 +359,19 @@ fn tcp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: 
         header: &tcp,
         payload: packet.into_payload(),
         gso_segment,
+        path,
     };
     match s.tcp.input(cx, segment) {
         TcpVerdict::Delivered => cx.stats.delivered += 1,
         TcpVerdict::Drop(reason) => cx.stats.drop_rx(reason),
     }
 }
+
+/// What is known of a path to where there is no route.
+const NO_PATH: Path = Path {
+    ip_mtu: 576,
+    gso_max: 0,
+};
 
 /// Verifies the checksum of a packet that came from outside.
 fn transport_checksum_holds(header: &Ipv4Header, packet: &mut Packet) -> bool {

@@ -13,7 +13,7 @@ use crate::transport::echo::EchoId;
 use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
 use crate::transport::raw::RawId;
-use crate::transport::tcp::{ConnId, ListenerId, Path};
+use crate::transport::tcp::{ConnId, ListenerId, Path, SocketOptions};
 use crate::transport::udp::UdpId;
 
 impl Stack {
@@ -27,19 +27,16 @@ impl Stack {
     /// # Errors
     /// A destination that is none, no route, no port left.
     pub fn tcp_connect(&mut self, cx: &mut Cx, remote: SocketAddr) -> Result<ConnId, SocketError> {
-        let dst = v4(remote)?;
-        if remote.port() == 0 || dst.is_broadcast() || dst.is_multicast() {
+        let dst = destination(remote)?;
+        if remote.port() == 0 || self.ip.addrs.is_broadcast(dst) || dst.is_multicast() {
             return Err(SocketError::InvalidInput);
         }
-        // Connecting to "this host" is connecting to the loopback address, as BSD has it.
-        let dst = match dst.is_unspecified() {
-            true => Ipv4Addr::LOCALHOST,
-            false => dst,
-        };
         let local = SocketAddr::new(tx::source_for(self, dst)?.into(), 0);
         let path = self.path_to(dst)?;
         let remote = SocketAddr::new(dst.into(), remote.port());
-        self.tcp.connect(cx, local, remote, path)
+        let options = SocketOptions::new(self.tcp.config());
+        self.tcp
+            .connect(cx, local, remote, path, options, Reuse::Exclusive)
     }
 
     /// What a path to `dst` can carry, as far as this vnet knows.
@@ -68,7 +65,8 @@ impl Stack {
         reuse: Reuse,
     ) -> Result<(ListenerId, SocketAddr), SocketError> {
         self.check_local(local)?;
-        self.tcp.listen(cx, local, backlog, reuse)
+        let options = SocketOptions::new(self.tcp.config());
+        self.tcp.listen(cx, local, backlog, options, reuse)
     }
 
     /// Makes a UDP socket bound to `local`.
@@ -97,7 +95,9 @@ impl Stack {
         id: UdpId,
         peer: SocketAddr,
     ) -> Result<(), SocketError> {
-        let src = tx::source_for(self, v4(peer)?)?;
+        let dst = destination(peer)?;
+        let src = tx::source_for(self, dst)?;
+        let peer = SocketAddr::new(dst.into(), peer.port());
         self.udp.connect(cx, id, peer, src.into())
     }
 
@@ -112,6 +112,10 @@ impl Stack {
         to: Option<SocketAddr>,
         payload: Payload,
     ) -> Result<(), SocketError> {
+        let to = match to {
+            Some(to) => Some(SocketAddr::new(destination(to)?.into(), to.port())),
+            None => None,
+        };
         let out = self.udp.send(cx, id, to, payload)?;
         tx::datagram(self, cx, out)
     }
@@ -182,6 +186,15 @@ impl Stack {
             true => Ok(()),
             false => Err(SocketError::AddrNotAvailable),
         }
+    }
+}
+
+/// Where to send for `addr`: "this host" is the loopback address, as BSD has it.
+fn destination(addr: SocketAddr) -> Result<Ipv4Addr, SocketError> {
+    let ip = v4(addr)?;
+    match ip.is_unspecified() {
+        true => Ok(Ipv4Addr::LOCALHOST),
+        false => Ok(ip),
     }
 }
 

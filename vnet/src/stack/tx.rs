@@ -12,6 +12,7 @@
 //! a received one until it has left again.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZero;
 
 use super::Stack;
 use crate::base::id::IfId;
@@ -33,7 +34,7 @@ use crate::packet::header::{ArpPacket, EtherHeader, EtherType, IpProto, Ipv4Head
 use crate::packet::{Csum, Cx, Gso, GsoKind, MacAddr, Packet, Payload};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::SegmentOut;
-use crate::transport::udp::DatagramOut;
+use crate::transport::udp::{Broadcast, DatagramOut};
 
 /// Where the checksum is in each transport's header.
 const TCP_CSUM: u16 = 16;
@@ -69,7 +70,7 @@ fn segment(s: &mut Stack, cx: &mut Cx, out: SegmentOut) {
         segment_size,
     });
     let to = Outgoing {
-        ttl: Some(out.ttl),
+        ttl: NonZero::new(out.ttl).map(NonZero::get),
         tos: out.tos,
         // The path's MTU is found by what does not get through (RFC 1191).
         fragmentation: Fragmentation::Forbidden,
@@ -86,6 +87,9 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
     let IpAddr::V4(dst) = out.dst.ip() else {
         return Err(SocketError::NetworkUnreachable);
     };
+    if out.broadcast == Broadcast::Forbidden && s.ip.addrs.is_broadcast(dst) {
+        return Err(SocketError::BroadcastForbidden);
+    }
     let src = match out.src {
         Some(IpAddr::V4(src)) => src,
         _ => source_for(s, dst)?,
@@ -97,8 +101,7 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
         dst_port: out.dst.port(),
         len: u16::try_from(len).map_err(|_| SocketError::MessageTooLong)?,
     };
-    let room = packet.prepend(UDP_LEN).first_chunk_mut();
-    header.emit(room.expect("as many bytes as were asked for"));
+    put_udp_header(&mut packet, &header);
     packet.meta.csum = Csum::Partial {
         start: IPV4_LEN,
         offset: UDP_CSUM,
@@ -109,6 +112,11 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
         ..Outgoing::new(src, dst, IpProto::UDP)
     };
     routed(s, cx, &to, packet)
+}
+
+pub(super) fn put_udp_header(packet: &mut Packet, header: &UdpHeader) {
+    let room = packet.prepend(UDP_LEN).first_chunk_mut();
+    header.emit(room.expect("as many bytes as were asked for"));
 }
 
 /// The address of ours to send from to `dst`.

@@ -3,8 +3,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::rng::Rng;
 use crate::ip::fragment::Fragments;
+use crate::ip::output;
 use crate::ip::testing::{Surroundings, header, interfaces, received};
-use crate::packet::header::Ipv4Flags;
+use crate::packet::header::{IpProto, Ipv4Flags};
+use crate::packet::{Payload, checksum};
 
 struct Bench {
     around: Surroundings,
@@ -149,11 +151,8 @@ fn checksums_are_verified_only_when_unknown() {
 #[test]
 fn a_source_route_is_refused_and_other_options_are_ignored() {
     for (kind, refused) in [(131, true), (137, true), (7, false)] {
-        let mut bytes = received(
-            &header("10.0.0.9", "10.0.0.1", 8),
-            &[kind, 7, 4, 1, 2, 3, 4, 0],
-        );
-        let mut bytes = std::mem::replace(&mut bytes, Packet::incoming(vec![])).to_vec();
+        let options = [kind, 7, 4, 1, 2, 3, 4, 0];
+        let mut bytes = received(&header("10.0.0.9", "10.0.0.1", 8), &options).to_vec();
         bytes[0] = 0x47;
         let mut packet = Packet::incoming(bytes);
         packet.meta.csum = Csum::Verified;
@@ -174,7 +173,7 @@ fn fragments_for_us_are_joined_and_others_forwarded() {
     for (dst, forwarded) in [("10.0.0.1", 0), ("192.0.2.1", 3)] {
         let mut bench = Bench::router();
         let packet = received(&header("10.0.0.9", dst, data.len()), &data);
-        let fragments = Fragments::new(packet, 60).expect("it is wide enough");
+        let fragments = Fragments::new(&packet, 60).expect("it is wide enough");
         let (mut held, mut passed) = (0, 0);
         for fragment in fragments {
             match bench.take(Packet::incoming(fragment.to_vec())) {
@@ -206,6 +205,60 @@ fn every_truncation_is_a_counted_drop() {
 }
 
 proptest! {
+    /// Down one vnet and up another, with a narrow link between them.
+    #[test]
+    fn a_datagram_survives_the_way(
+        data in prop::collection::vec(any::<u8>(), 0..3000),
+        ip_mtu in 28usize..1600,
+        order in any::<u64>(),
+        memory: bool,
+    ) {
+        let mut sender = Ipv4State::new(&mut Rng::seeded(order));
+        let (src, dst) = (Ipv4Addr::new(10, 0, 0, 9), Ipv4Addr::new(10, 0, 0, 1));
+        let mut packet = Packet::outgoing(Payload::from(data.clone()));
+        let udp = packet.prepend(8);
+        udp.fill(0);
+        packet.meta.csum = Csum::Partial { start: 20, offset: 6 };
+        let to = output::Outgoing::new(src, dst, IpProto::UDP);
+        let header = output::prepend(&mut sender, &to, &mut packet).expect("it is short");
+        let mut pieces: Vec<Packet> = match output::fit(&header, packet, ip_mtu) {
+            output::Fit::Whole(mut packet) => {
+                checksum::finish(&mut packet, 0).expect("the offsets are right");
+                vec![packet]
+            }
+            output::Fit::Fragments(fragments) => fragments.collect(),
+            output::Fit::TooBig(_) => panic!("it may be cut"),
+        };
+        let mut bench = Bench::new();
+        bench.state.reassembly.set_limits(reassembly::Limits {
+            max_fragments: 1000,
+            ..reassembly::Limits::default()
+        });
+        let mut rng = Rng::seeded(order);
+        let mut arrived = None;
+        while !pieces.is_empty() {
+            let mut next = pieces.swap_remove(rng.below(pieces.len() as u32) as usize);
+            prop_assert!(next.len() <= ip_mtu);
+            if !memory {
+                next = Packet::incoming(next.to_vec());
+            }
+            match bench.take(next) {
+                Verdict::Held => prop_assert!(!pieces.is_empty()),
+                Verdict::Local { header, packet, .. } => {
+                    prop_assert!(pieces.is_empty());
+                    prop_assert_eq!(packet.meta.csum == Csum::Verified, memory);
+                    arrived = Some((header, packet));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let (header, mut packet) = arrived.expect("all pieces were delivered");
+        packet.meta.csum = Csum::Unknown;
+        let sum = checksum::verify_transport(&mut packet, header.src, header.dst, header.proto);
+        prop_assert_eq!(sum, Ok(()));
+        prop_assert_eq!(packet.to_vec().split_off(8), data);
+    }
+
     #[test]
     fn arbitrary_bytes_do_not_panic(
         bytes in prop::collection::vec(any::<u8>(), 0..120),

@@ -383,7 +383,7 @@ impl Change {
             }
             Change::Longer => fragment.data.extend([7; 8]),
             Change::Flip => fragment.data[0] ^= 1,
-            Change::End => fragment.last ^= fragment.data.len() % 8 == 0,
+            Change::End => fragment.last ^= fragment.data.len().is_multiple_of(8),
         }
     }
 }

@@ -1,174 +1,615 @@
-//! Stub.
-#![allow(missing_docs, unused)]
-use super::datagram::Interest;
-use super::error::SocketError;
-use super::ports::Reuse;
-use crate::base::{
-    rng::Rng,
-    stats::DropReason,
-    time::{Duration, Instant},
-};
-use crate::packet::{Cx, Payload, header::TcpHeader};
-use bytes::Bytes;
-use std::{
-    net::{Shutdown, SocketAddr},
-    task::Waker,
-};
-slotmap::new_key_type! { pub struct ConnId; pub struct ListenerId; }
+//! TCP (RFC 9293), sans-IO: segments and the time go in, verdicts and segments come out.
+//!
+//! `docs/rfc.md` of the project says section by section what is implemented.
+//!
+//! # Order of calls
+//! After anything that may change a connection ([`Tcp::input`], [`Tcp::on_deadline`], every
+//! socket operation), call [`Tcp::poll_transmit`] until it returns `None`, then look at
+//! [`Tcp::next_deadline`].
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`input`] | which connection, listener or record a segment is for |
+//! | [`socket`] | what the socket layer calls |
+//! | [`connection`] | one connection |
+//! | [`state`] | the state machine, and its diagram |
+//! | [`listener`], [`time_wait`] | before and after a connection: small records |
+//! | [`send_queue`], [`recv_queue`] | bytes by reference |
+//! | [`recovery`], [`scoreboard`], [`rtt`], [`congestion`] | what to send again, how much, when |
+//! | [`options`] | what two ends agree on, what a socket can set |
+//! | [`isn`], [`seq`], [`config`], [`stats`] | numbers |
+
+mod config;
+mod congestion;
+mod connection;
+mod input;
+mod isn;
+mod listener;
+mod options;
+mod recovery;
+mod recv_queue;
+mod rtt;
+mod scoreboard;
+mod send_queue;
+pub mod seq;
+mod socket;
+mod state;
+mod stats;
+mod table;
+mod teardown;
+#[cfg(test)]
+mod tests;
+mod time_wait;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+
+use slotmap::new_key_type;
+
+use crate::base::deadline::Deadlines;
+use crate::base::map::Map;
+use crate::base::rng::Rng;
+use crate::base::time::{Duration, Instant};
+use crate::packet::header::TcpHeader;
+use crate::packet::{Cx, Payload};
+use crate::transport::error::SocketError;
+use crate::transport::ports::Ports;
+
+pub use config::{Feature, TcpConfig};
+pub use options::{Linger, Path, SocketOptions, Switch};
+pub use recv_queue::ReadMode;
+pub use state::TcpState;
+pub use stats::TcpStats;
+pub use teardown::{TcpReleased, Teardown};
+
+use connection::{Connection, Env, Listed, Owner};
+use isn::Secret;
+use listener::{HalfOpen, Listener};
+use state::State;
+use table::Table;
+use time_wait::TimeWait;
+
+new_key_type! {
+    /// A connection within one vnet.
+    pub struct ConnId;
+    /// A listener within one vnet.
+    pub struct ListenerId;
+    /// A connection request that was answered.
+    struct HalfId;
+    /// A connection in TIME-WAIT.
+    struct TimeWaitId;
+}
+
+/// A segment that arrived, its checksum verified or known to be good, for an address of this
+/// vnet. Broadcast and multicast never get here (RFC 9293 3.9.2.3, MUST-57).
 pub struct SegmentIn<'a> {
+    /// Who sent it.
     pub src: SocketAddr,
+    /// Whom it is for.
     pub dst: SocketAddr,
+    /// Its header.
     pub header: &'a TcpHeader,
+    /// What follows the header.
     pub payload: Payload,
+    /// Payload bytes of each piece, when it stands for several segments.
     pub gso_segment: Option<u16>,
+    /// The path a reply takes. Looked at only when the segment opens a connection.
+    pub path: Path,
 }
+
+/// What became of a segment. A reply, if any, waits in [`Tcp::poll_transmit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
+    /// A connection, listener or record took it.
     Delivered,
-    Drop(DropReason),
+    /// It was dropped.
+    Drop(crate::base::stats::DropReason),
 }
+
+/// A segment to be sent.
+#[derive(Clone, Debug)]
 pub struct SegmentOut {
+    /// From.
     pub src: SocketAddr,
+    /// To.
     pub dst: SocketAddr,
+    /// Header; its checksum is the caller's business.
     pub header: TcpHeader,
+    /// What follows it, by reference.
     pub payload: Payload,
+    /// Payload bytes of each piece, when it is to be cut below; the last may be shorter.
     pub gso: Option<u16>,
+    /// Time to live; zero means the vnet's default.
     pub ttl: u8,
+    /// Type of service.
     pub tos: u8,
 }
-pub struct Path {
-    pub ip_mtu: u32,
-    pub gso_max: u32,
+
+/// An ICMP error about a segment of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IcmpKind {
+    /// Destination unreachable, in the words of a socket: the host, the network, the protocol,
+    /// or the port (which is [`SocketError::ConnectionRefused`]).
+    Unreachable(SocketError),
+    /// Fragmentation needed, or IPv6 packet too big.
+    FragmentationNeeded {
+        /// The MTU of the hop that could not take the packet.
+        ip_mtu: u32,
+    },
+    /// Time to live, or reassembly time, exceeded.
+    TimeExceeded,
 }
-#[derive(Default)]
-pub struct TcpConfig;
-#[derive(Default)]
-pub struct Counts {
-    pub sockets: u64,
-    pub connections: u64,
-    pub buffered_bytes: u64,
-    pub deadlines: u64,
+
+/// What a waiter waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Something to read, the end of the stream, or an error.
+    Read,
+    /// Enough space to write, the end of the handshake, or an error.
+    Write,
+    /// Everything written has arrived, the FIN included, or an error.
+    Drained,
 }
-#[derive(Clone, Copy)]
-pub enum Consume {
-    Yes,
-    No,
+
+/// What a socket can do without blocking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// A read returns something: bytes, the end, or an error.
+    pub readable: bool,
+    /// A write takes something, or fails.
+    pub writable: bool,
+    /// No byte can arrive any more.
+    pub read_closed: bool,
+    /// No byte can be written any more.
+    pub write_closed: bool,
+    /// The handshake goes on.
+    pub connecting: bool,
+    /// Everything written has arrived, the FIN included.
+    pub drained: bool,
+    /// The pending error, which stays pending.
+    pub error: Option<SocketError>,
 }
-type R<T> = Result<T, SocketError>;
-pub struct Tcp;
+
+/// A connection's inner life (`TCP_INFO`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// State.
+    pub state: TcpState,
+    /// Smoothed round-trip time, once measured.
+    pub srtt: Option<Duration>,
+    /// Congestion window, in bytes.
+    pub cwnd: u32,
+    /// Slow-start threshold, in bytes.
+    pub ssthresh: u32,
+    /// Payload of a full segment, in bytes.
+    pub mss: u32,
+    /// Sequence numbers sent and not acknowledged.
+    pub in_flight: u32,
+    /// Bytes written and not sent.
+    pub unsent: u32,
+    /// Bytes received and not read.
+    pub unread: usize,
+    /// The peer's window, in bytes.
+    pub peer_window: u32,
+}
+
+/// One line of a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpSocketInfo {
+    /// Local address.
+    pub local: SocketAddr,
+    /// The peer; `None` for a listener.
+    pub remote: Option<SocketAddr>,
+    /// State.
+    pub state: TcpState,
+    /// Bytes received and not read; for a listener, connections that wait to be accepted.
+    pub recv_queue: usize,
+    /// Bytes written and not acknowledged; for a listener, its backlog.
+    pub send_queue: usize,
+}
+
+/// How many of what there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpCounts {
+    /// Connections, those without a socket included.
+    pub connections: usize,
+    /// Listeners.
+    pub listeners: usize,
+    /// Connection requests that were answered.
+    pub half_open: usize,
+    /// TIME-WAIT records.
+    pub time_wait: usize,
+}
+
+/// Both ends of a connection, as a key. IPv4 addresses stand as their mapped IPv6 form, which
+/// no IPv6 packet on a wire may have (RFC 4291 2.5.5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct FourTuple {
+    local: u128,
+    remote: u128,
+    /// Local in the upper half.
+    ports: u32,
+}
+
+impl FourTuple {
+    #[inline]
+    fn new(local: SocketAddr, remote: SocketAddr) -> FourTuple {
+        FourTuple {
+            local: address_key(local.ip()),
+            remote: address_key(remote.ip()),
+            ports: u32::from(local.port()) << 16 | u32::from(remote.port()),
+        }
+    }
+}
+
+#[inline]
+fn address_key(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => 0xffff_0000_0000 | u128::from(ip.to_bits()),
+        IpAddr::V6(ip) => ip.to_bits(),
+    }
+}
+
+/// What a four-tuple leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    Connection(ConnId),
+    HalfOpen(HalfId),
+    TimeWait(TimeWaitId),
+}
+
+/// What a deadline belongs to.
+type TimerKey = Slot;
+
+/// Replies that do not belong to a connection are dropped beyond this: they answer strangers.
+const MAX_REPLIES: usize = 1024;
+
+/// TCP of one vnet.
+pub struct Tcp {
+    config: TcpConfig,
+    stats: TcpStats,
+    secret: Secret,
+    by_tuple: Map<FourTuple, Slot>,
+    connections: Table<ConnId, Box<Connection>>,
+    half_open: Table<HalfId, Box<HalfOpen>>,
+    time_wait: Table<TimeWaitId, Box<TimeWait>>,
+    listeners: Table<ListenerId, Box<Listener>>,
+    /// Addresses of listeners.
+    ports: Ports<ListenerId>,
+    /// How many entries of `by_tuple` have this local port, by address; and in all, under the
+    /// unspecified address of the family.
+    local_use: Map<(u128, u16), u32>,
+    deadlines: Deadlines<TimerKey>,
+    /// Connections that may have something to send, in turn.
+    ready: VecDeque<ConnId>,
+    /// Handshake and reset segments that wait to be sent.
+    replies: VecDeque<SegmentOut>,
+}
+
 impl Tcp {
-    pub fn new(_: TcpConfig, _: Rng) -> Tcp {
-        Tcp
+    /// TCP without a connection; allocates nothing. All randomness that a peer could profit
+    /// from guessing comes from `rng`.
+    pub fn new(config: TcpConfig, rng: &mut Rng) -> Tcp {
+        Tcp {
+            config,
+            stats: TcpStats::default(),
+            secret: Secret::new([rng.u64(), rng.u64()]),
+            by_tuple: Map::seeded(rng.u64()),
+            connections: Table::default(),
+            half_open: Table::default(),
+            time_wait: Table::default(),
+            listeners: Table::default(),
+            ports: Ports::seeded(rng.u64()),
+            local_use: Map::seeded(rng.u64()),
+            deadlines: Deadlines::default(),
+            ready: VecDeque::new(),
+            replies: VecDeque::new(),
+        }
     }
-    pub fn input(&mut self, cx: &mut Cx, s: SegmentIn) -> Verdict {
-        Verdict::Drop(DropReason::NoSocket)
+
+    /// Tunables.
+    pub fn config(&self) -> &TcpConfig {
+        &self.config
     }
-    pub fn poll_transmit(&mut self, cx: &mut Cx) -> Option<SegmentOut> {
+
+    /// Tunables, to be changed.
+    pub fn config_mut(&mut self) -> &mut TcpConfig {
+        &mut self.config
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> &TcpStats {
+        &self.stats
+    }
+
+    /// How many of what there are.
+    pub fn counts(&self) -> TcpCounts {
+        TcpCounts {
+            connections: self.connections.len(),
+            listeners: self.listeners.len(),
+            half_open: self.half_open.len(),
+            time_wait: self.time_wait.len(),
+        }
+    }
+
+    /// Bytes in the buffers of all connections.
+    pub fn buffered_bytes(&self) -> usize {
+        let held = |c: &Connection| c.rcv.queue.len() + c.snd.queue.len();
+        self.connections.iter().map(|(_, c)| held(c)).sum()
+    }
+
+    /// Pending deadlines, superfluous ones included.
+    pub fn deadlines(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    /// Everything there is, for a listing: listeners, half-open, connections, TIME-WAIT.
+    pub fn sockets(&self) -> Vec<TcpSocketInfo> {
+        let mut all = Vec::new();
+        for (_, l) in self.listeners.iter() {
+            all.push(TcpSocketInfo {
+                local: l.local,
+                remote: None,
+                state: TcpState::Listen,
+                recv_queue: l.ready.len(),
+                send_queue: l.backlog,
+            });
+        }
+        let record = |local, remote, state| TcpSocketInfo {
+            local,
+            remote: Some(remote),
+            state,
+            recv_queue: 0,
+            send_queue: 0,
+        };
+        for (_, h) in self.half_open.iter() {
+            all.push(record(h.local, h.remote, TcpState::SynReceived));
+        }
+        for (_, c) in self.connections.iter() {
+            all.push(TcpSocketInfo {
+                local: c.local,
+                remote: Some(c.remote),
+                state: c.reported_state(),
+                recv_queue: c.rcv.queue.len(),
+                send_queue: c.snd.queue.len(),
+            });
+        }
+        for (_, t) in self.time_wait.iter() {
+            all.push(record(t.local, t.remote, TcpState::TimeWait));
+        }
+        all
+    }
+
+    /// The next segment to send; connections take turns.
+    #[inline]
+    pub fn poll_transmit(&mut self, cx: &mut Cx<'_>) -> Option<SegmentOut> {
+        if let Some(reply) = self.replies.pop_front() {
+            self.stats.segments_out += 1;
+            return Some(reply);
+        }
+        while let Some(id) = self.ready.pop_front() {
+            let Some(c) = self.connections.get_mut(id) else {
+                continue;
+            };
+            let mut env = Env {
+                now: cx.now,
+                config: &self.config,
+                stats: &mut self.stats,
+                out: cx.out,
+            };
+            let segment = c.transmit(&mut env);
+            let at = c.timers.next();
+            self.deadlines.arm(&mut c.armed, Slot::Connection(id), at);
+            if segment.is_some() && c.may_transmit() {
+                self.ready.push_back(id);
+            } else {
+                c.listed = Listed::No;
+            }
+            if segment.is_some() {
+                self.stats.segments_out += 1;
+                return segment;
+            }
+        }
         None
     }
+
+    /// When [`Tcp::on_deadline`] wants to be called. May be early, never late.
     pub fn next_deadline(&self) -> Option<Instant> {
-        None
+        self.deadlines.next()
     }
-    pub fn on_deadline(&mut self, cx: &mut Cx) {}
-    pub fn teardown(&mut self, cx: &mut Cx) {}
-    pub fn counts(&self) -> Counts {
-        Counts::default()
+
+    /// Does what is due.
+    pub fn on_deadline(&mut self, cx: &mut Cx<'_>) {
+        while let Some((at, key)) = self.deadlines.pop_due(cx.now) {
+            match key {
+                Slot::Connection(id) => self.connection_due(cx, id, at),
+                Slot::HalfOpen(id) => self.half_open_due(cx, id, at),
+                Slot::TimeWait(id) => self.time_wait_due(cx, id, at),
+            }
+        }
     }
-    pub fn on_icmp_error(
-        &mut self,
-        cx: &mut Cx,
-        l: SocketAddr,
-        r: SocketAddr,
-        seq: u32,
-        k: crate::packet::header::IcmpKind,
-    ) -> bool {
-        false
+
+    fn connection_due(&mut self, cx: &mut Cx<'_>, id: ConnId, at: Instant) {
+        let Some(c) = self.connections.get_mut(id) else {
+            return;
+        };
+        Deadlines::<TimerKey>::disarm(&mut c.armed, at);
+        let mut env = Env {
+            now: cx.now,
+            config: &self.config,
+            stats: &mut self.stats,
+            out: cx.out,
+        };
+        c.on_deadline(&mut env);
+        self.settle(cx, id);
     }
-    pub fn connect(&mut self, cx: &mut Cx, l: SocketAddr, r: SocketAddr, p: Path) -> R<ConnId> {
-        todo!()
+
+    fn half_open_due(&mut self, cx: &mut Cx<'_>, id: HalfId, at: Instant) {
+        let Some(h) = self.half_open.get_mut(id) else {
+            return;
+        };
+        Deadlines::<TimerKey>::disarm(&mut h.armed, at);
+        if h.resend_at <= cx.now {
+            if h.retries >= self.config.syn_ack_retries {
+                self.stats.failed_opens += 1;
+                self.remove_half_open(id);
+                return;
+            }
+            h.retries += 1;
+            let wait = self.config.initial_rto * (1 << h.retries.min(10));
+            h.resend_at = cx.now + wait.min(self.config.max_rto);
+            let segment = h.syn_ack(cx.now);
+            self.stats.retransmits += 1;
+            reply(&mut self.replies, segment);
+        }
+        let until = h.resend_at;
+        self.deadlines.arm(&mut h.armed, Slot::HalfOpen(id), until);
     }
-    pub fn listen(
-        &mut self,
-        cx: &mut Cx,
-        l: SocketAddr,
-        b: usize,
-        r: Reuse,
-    ) -> R<(ListenerId, SocketAddr)> {
-        todo!()
+
+    fn time_wait_due(&mut self, cx: &mut Cx<'_>, id: TimeWaitId, at: Instant) {
+        let Some(t) = self.time_wait.get_mut(id) else {
+            return;
+        };
+        Deadlines::<TimerKey>::disarm(&mut t.armed, at);
+        if t.until <= cx.now {
+            self.remove_time_wait(id);
+            return;
+        }
+        let until = t.until;
+        self.deadlines.arm(&mut t.armed, Slot::TimeWait(id), until);
     }
-    pub fn accept(&mut self, cx: &mut Cx, l: ListenerId) -> R<(ConnId, SocketAddr)> {
-        todo!()
+
+    /// Draws the consequences of a change to a connection: it is listed for transmission, its
+    /// deadline is armed, and if it is over it leaves the wire.
+    #[inline]
+    fn settle(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let Some(c) = self.connections.get_mut(id) else {
+            return;
+        };
+        if c.listed == Listed::No && c.may_transmit() {
+            c.listed = Listed::Yes;
+            self.ready.push_back(id);
+        }
+        let at = c.timers.next();
+        self.deadlines.arm(&mut c.armed, Slot::Connection(id), at);
+        if c.state.is_over() {
+            self.leave_wire(cx, id);
+        } else if c.owner == Owner::Nobody && c.state == State::FinWait2 {
+            let env = Env {
+                now: cx.now,
+                config: &self.config,
+                stats: &mut self.stats,
+                out: cx.out,
+            };
+            c.arm_orphan(&env);
+            let at = c.timers.next();
+            self.deadlines.arm(&mut c.armed, Slot::Connection(id), at);
+        }
     }
-    pub fn register_accept(&mut self, l: ListenerId, w: &Waker) {
-        todo!()
+
+    /// A connection is over: what remains is a TIME-WAIT record, and what the socket may still
+    /// want to know.
+    #[cold]
+    fn leave_wire(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let Some(c) = self.connections.get_mut(id) else {
+            return;
+        };
+        // A socket may look at a connection that left long ago, whose tuple is another's now.
+        let on_wire = self.by_tuple.get(&c.key) == Some(&Slot::Connection(id));
+        let (key, local) = (c.key, c.local);
+        let gone = c.owner == Owner::Nobody;
+        if on_wire {
+            let record = (c.state == State::TimeWait).then(|| {
+                c.timers = Default::default();
+                c.wake_all(cx.out);
+                c.time_wait(cx.now + self.config.msl * 2)
+            });
+            match record {
+                Some(record) if self.time_wait.len() < self.config.max_time_wait => {
+                    self.stats.time_waits += 1;
+                    let last_ack = record.ack(cx.now);
+                    let until = record.until;
+                    let tw = self.time_wait.insert(Box::new(record));
+                    let slot = Slot::TimeWait(tw);
+                    self.by_tuple.insert(key, slot);
+                    if let Some(t) = self.time_wait.get_mut(tw) {
+                        self.deadlines.arm(&mut t.armed, slot, until);
+                    }
+                    reply(&mut self.replies, last_ack);
+                }
+                Some(record) => {
+                    reply(&mut self.replies, record.ack(cx.now));
+                    self.forget_tuple(key, local);
+                }
+                None => self.forget_tuple(key, local),
+            }
+        }
+        if gone {
+            self.connections.remove(id);
+        }
     }
-    pub fn register(&mut self, l: ConnId, i: Interest, w: &Waker) {
-        todo!()
+
+    /// Enters a four-tuple.
+    fn enter_tuple(&mut self, key: FourTuple, local: SocketAddr, slot: Slot) {
+        self.by_tuple.insert(key, slot);
+        for address in [local.ip(), unspecified_like(local.ip())] {
+            *self
+                .local_use
+                .get_or_insert_with((address_key(address), local.port()), || 0) += 1;
+        }
     }
-    pub fn close_listener(&mut self, cx: &mut Cx, l: ListenerId) {
-        todo!()
+
+    /// Takes a four-tuple out.
+    fn forget_tuple(&mut self, key: FourTuple, local: SocketAddr) {
+        if self.by_tuple.remove(&key).is_none() {
+            return;
+        }
+        for address in [local.ip(), unspecified_like(local.ip())] {
+            let key = (address_key(address), local.port());
+            if let Some(n) = self.local_use.get_mut(&key) {
+                *n -= 1;
+                if *n == 0 {
+                    self.local_use.remove(&key);
+                }
+            }
+        }
     }
-    pub fn close(&mut self, cx: &mut Cx, l: ConnId) {
-        todo!()
+
+    /// Connections and records at a local address; at any address when it is unspecified.
+    fn uses_of(&self, local: SocketAddr) -> u32 {
+        self.local_use
+            .get(&(address_key(local.ip()), local.port()))
+            .copied()
+            .unwrap_or(0)
     }
-    pub fn connected(&mut self, l: ConnId) -> R<()> {
-        todo!()
+
+    fn remove_half_open(&mut self, id: HalfId) -> Option<Box<HalfOpen>> {
+        let h = self.half_open.remove(id)?;
+        self.forget_tuple(h.key, h.local);
+        if let Some(l) = self.listeners.get_mut(h.listener) {
+            l.half_open -= 1;
+        }
+        Some(h)
     }
-    pub fn recv(
-        &mut self,
-        cx: &mut Cx,
-        l: ConnId,
-        m: usize,
-        into: &mut Payload,
-        c: Consume,
-    ) -> R<usize> {
-        todo!()
+
+    fn remove_time_wait(&mut self, id: TimeWaitId) -> Option<Box<TimeWait>> {
+        let t = self.time_wait.remove(id)?;
+        self.forget_tuple(t.key, t.local);
+        Some(t)
     }
-    pub fn send_bytes(&mut self, cx: &mut Cx, l: ConnId, b: Bytes) -> R<()> {
-        todo!()
+}
+
+/// The unspecified address of the same family.
+fn unspecified_like(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
     }
-    pub fn send_reserved(&mut self, cx: &mut Cx, l: ConnId, b: Bytes) -> R<()> {
-        todo!()
-    }
-    pub fn send_copy(&mut self, cx: &mut Cx, l: ConnId, b: &[u8]) -> R<usize> {
-        todo!()
-    }
-    pub fn send_space(&mut self, l: ConnId) -> R<usize> {
-        todo!()
-    }
-    pub fn reserve(&mut self, l: ConnId, n: usize) -> R<()> {
-        todo!()
-    }
-    pub fn shutdown(&mut self, cx: &mut Cx, l: ConnId, h: Shutdown) -> R<()> {
-        todo!()
-    }
-    pub fn local_addr(&self, l: ConnId) -> R<SocketAddr> {
-        todo!()
-    }
-    pub fn peer_addr(&self, l: ConnId) -> R<SocketAddr> {
-        todo!()
-    }
-    pub fn take_error(&mut self, l: ConnId) -> Option<SocketError> {
-        todo!()
-    }
-    pub fn set_nodelay(&mut self, cx: &mut Cx, l: ConnId, n: bool) -> R<()> {
-        todo!()
-    }
-    pub fn nodelay(&self, l: ConnId) -> R<bool> {
-        todo!()
-    }
-    pub fn set_keepalive(&mut self, cx: &mut Cx, l: ConnId, n: bool) -> R<()> {
-        todo!()
-    }
-    pub fn set_ttl(&mut self, l: ConnId, n: u8) -> R<()> {
-        todo!()
-    }
-    pub fn ttl(&self, l: ConnId) -> R<u8> {
-        todo!()
-    }
-    pub fn set_linger(&mut self, l: ConnId, n: Option<Duration>) -> R<()> {
-        todo!()
-    }
-    pub fn linger(&self, l: ConnId) -> R<Option<Duration>> {
-        todo!()
+}
+
+/// Queues a segment that belongs to no connection.
+fn reply(replies: &mut VecDeque<SegmentOut>, segment: SegmentOut) {
+    if replies.len() < MAX_REPLIES {
+        replies.push_back(segment);
     }
 }

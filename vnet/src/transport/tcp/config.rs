@@ -1,0 +1,106 @@
+//! What can be tuned, per vnet.
+
+use crate::base::time::Duration;
+
+/// Tunables of TCP in one vnet. A change concerns connections and listeners made from then on,
+/// except where noted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpConfig {
+    /// Send buffer of a new connection, in bytes.
+    pub send_buffer: usize,
+    /// Receive buffer of a new connection, in bytes; the largest window it will offer.
+    pub recv_buffer: usize,
+    /// Largest buffer a socket may ask for, in bytes; the window shift is chosen for it.
+    pub max_buffer: usize,
+    /// Initial congestion window in segments (RFC 6928 allows 10).
+    pub initial_cwnd_segments: u32,
+    /// Retransmission timeout before the first measurement (RFC 6298 2.1: 1 s).
+    pub initial_rto: Duration,
+    /// Least retransmission timeout. RFC 6298 2.4 says 1 s; Linux and FreeBSD are below, so are we.
+    pub min_rto: Duration,
+    /// Largest retransmission timeout (RFC 6298 2.5: at least 60 s).
+    pub max_rto: Duration,
+    /// How long an acknowledgement may wait for company (RFC 9293 3.8.6.3: below 500 ms).
+    pub delayed_ack: Duration,
+    /// Maximum segment lifetime; TIME-WAIT lasts twice as long.
+    pub msl: Duration,
+    /// Retransmissions of a SYN before the attempt fails.
+    pub syn_retries: u8,
+    /// Retransmissions of a SYN-ACK before the attempt is forgotten.
+    pub syn_ack_retries: u8,
+    /// Retransmissions of data before the connection fails.
+    pub data_retries: u8,
+    /// The same for a connection that no socket refers to any more.
+    pub orphan_retries: u8,
+    /// How long a connection without a socket waits in FIN-WAIT-2.
+    pub fin_wait2: Duration,
+    /// Silence after which a connection with keepalive is probed.
+    pub keepalive_idle: Duration,
+    /// Time between keepalive probes.
+    pub keepalive_interval: Duration,
+    /// Probes without an answer before the connection fails.
+    pub keepalive_probes: u8,
+    /// Largest backlog of a listener (`somaxconn`).
+    pub max_backlog: usize,
+    /// Challenge acknowledgements of one connection in five seconds (RFC 5961 7).
+    pub challenge_acks: u8,
+    /// Connections and listeners in the vnet. Takes effect at once.
+    pub max_sockets: usize,
+    /// TIME-WAIT records in the vnet; beyond that a connection is forgotten at once. Takes
+    /// effect at once.
+    pub max_time_wait: usize,
+    /// Offer and accept timestamps (RFC 7323 3).
+    pub timestamps: Feature,
+    /// Offer and accept window scaling (RFC 7323 2).
+    pub window_scaling: Feature,
+    /// Offer and accept selective acknowledgements (RFC 2018).
+    pub sack: Feature,
+}
+
+/// Whether an optional part of the protocol is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// Used when the peer agrees.
+    On,
+    /// Neither offered nor accepted.
+    Off,
+}
+
+impl Feature {
+    /// True for [`Feature::On`].
+    #[inline]
+    pub const fn is_on(self) -> bool {
+        matches!(self, Feature::On)
+    }
+}
+
+impl Default for TcpConfig {
+    fn default() -> TcpConfig {
+        TcpConfig {
+            send_buffer: 1 << 20,
+            recv_buffer: 1 << 20,
+            max_buffer: 16 << 20,
+            initial_cwnd_segments: 10,
+            initial_rto: Duration::from_secs(1),
+            min_rto: Duration::from_millis(200),
+            max_rto: Duration::from_secs(120),
+            delayed_ack: Duration::from_millis(40),
+            msl: Duration::from_secs(30),
+            syn_retries: 6,
+            syn_ack_retries: 5,
+            data_retries: 15,
+            orphan_retries: 8,
+            fin_wait2: Duration::from_secs(60),
+            keepalive_idle: Duration::from_secs(7200),
+            keepalive_interval: Duration::from_secs(75),
+            keepalive_probes: 9,
+            max_backlog: 4096,
+            challenge_acks: 10,
+            max_sockets: 1 << 20,
+            max_time_wait: 1 << 18,
+            timestamps: Feature::On,
+            window_scaling: Feature::On,
+            sack: Feature::On,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What an acknowledgement says: progress, round-trip time, window, and what was lost.
+
+use super::{Connection, Env, Probe};
+use crate::base::time::{Duration, Instant};
+use crate::packet::header::TcpHeader;
+use crate::transport::tcp::congestion::Limited;
+use crate::transport::tcp::recovery::{SackUse, Signal};
+use crate::transport::tcp::seq::SeqNum;
+
+/// Whether the segment that carried the acknowledgement had anything else in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carries {
+    Nothing,
+    DataOrFin,
+}
+
+impl Connection {
+    /// Takes an acknowledgement that was found to lie within `una ..= nxt`.
+    pub(super) fn on_ack(
+        &mut self,
+        env: &mut Env<'_>,
+        ack: SeqNum,
+        h: &TcpHeader,
+        carries: Carries,
+    ) {
+        let before = self.snd.edge;
+        let window = u32::from(h.window) << self.nego.snd_shift;
+        self.update_window(SeqNum(h.seq), ack, window);
+        // The peer is there: silence is counted from here, even when its window stays closed.
+        if self.flight() == 0 || self.snd.edge.le(self.snd.una) {
+            self.retries = 0;
+        }
+        let sacked = self.take_sack(ack, h);
+        if ack.gt(self.snd.una) {
+            self.on_progress(env, ack, h);
+            if sacked > 0 {
+                self.notice_loss(env);
+            }
+        } else if sacked > 0 {
+            env.stats.dup_acks_in += 1;
+            self.notice_loss(env);
+        } else if ack == self.snd.una
+            && self.flight() > 0
+            && carries == Carries::Nothing
+            && self.snd.edge == before
+        {
+            // RFC 5681 2: a duplicate acknowledgement.
+            env.stats.dup_acks_in += 1;
+            if self.nego.sack == SackUse::No {
+                self.notice_loss(env);
+            }
+        }
+        if self.snd.edge.gt(before) {
+            self.on_window_opened();
+        }
+    }
+
+    // RFC 9293 3.10.7.4: SND.WL1 < SEG.SEQ, or equal and SND.WL2 =< SEG.ACK.
+    #[inline]
+    fn update_window(&mut self, seq: SeqNum, ack: SeqNum, window: u32) {
+        let snd = &mut self.snd;
+        if snd.wl1.lt(seq) || (snd.wl1 == seq && snd.wl2.le(ack)) {
+            snd.edge = ack + window;
+            snd.wl1 = seq;
+            snd.wl2 = ack;
+            snd.max_wnd = snd.max_wnd.max(window);
+        }
+    }
+
+    fn on_window_opened(&mut self) {
+        if self.timers.persist != Instant::MAX {
+            self.timers.persist = Instant::MAX;
+            self.rtt.progress();
+        }
+        if self.snd.probe == Probe::Window {
+            self.snd.probe = Probe::None;
+        }
+    }
+
+    fn on_progress(&mut self, env: &mut Env<'_>, ack: SeqNum, h: &TcpHeader) {
+        let acked = ack.since(self.snd.una);
+        let mss = self.data_mss();
+        let limited = if self.flight() + mss > self.cc.cwnd() {
+            Limited::ByCwnd
+        } else {
+            Limited::Elsewhere
+        };
+        self.measure(env, ack, h);
+        self.snd.una = ack;
+        // RFC 9293 3.4: keep the other marks from falling behind by half the sequence space.
+        self.snd.small_end = self.snd.small_end.max(ack);
+        if self.state.fin().is_some_and(|fin| ack == fin + 1) {
+            self.snd.queue.release_to(ack - 1);
+            self.state = self.state.on_fin_acked();
+            self.drainers.wake(env.out);
+        } else {
+            self.snd.queue.release_to(ack);
+            if self.snd.queue.len() == 0 {
+                self.drainers.wake(env.out);
+            }
+        }
+        self.retries = 0;
+        self.rtt.progress();
+        self.soft_error = None;
+        if self.recovery.is_quiet() || self.recovery.is_open() {
+            self.cc.on_ack(acked, mss, limited);
+        } else if self.recovery.is_loss() {
+            // RFC 3465 2.3: after a timeout an acknowledgement may cover much that arrived long
+            // before, which says nothing about the path now.
+            self.cc.on_ack(acked.min(2 * mss), mss, Limited::ByCwnd);
+        }
+        self.recovery.on_progress(ack, acked, mss, self.nego.sack);
+        self.restart_retransmit(env);
+        self.timers.persist = Instant::MAX;
+        if !self.writers.is_empty() && self.write_space() >= self.write_low_water() {
+            self.writers.wake(env.out);
+        }
+    }
+
+    /// RFC 6298 3 and 4: Karn's rule by timing one segment at a time; a timestamp where the
+    /// segment being timed was lost.
+    #[inline]
+    fn measure(&mut self, env: &Env<'_>, ack: SeqNum, h: &TcpHeader) {
+        if let Some((end, sent)) = self.snd.timed {
+            if ack.ge(end) {
+                self.snd.timed = None;
+                self.rtt.sample(env.config, env.now.since(sent));
+            }
+            return;
+        }
+        if let (Some(ts), Some((_, echoed))) = (self.nego.ts, h.options.timestamp)
+            && echoed != 0
+            && !self.recovery.is_open()
+        {
+            let ticks = ts.value(env.now).wrapping_sub(echoed);
+            // An echo from the future, or absurdly old, is a forgery or a reset clock.
+            if ticks < 120_000 {
+                let ms = Duration::from_millis(u64::from(ticks.max(1)));
+                self.rtt.sample(env.config, ms);
+            }
+        }
+    }
+
+    /// Records the blocks of a selective acknowledgement and returns how many bytes are new.
+    #[inline]
+    fn take_sack(&mut self, ack: SeqNum, h: &TcpHeader) -> u32 {
+        if h.options.sack.is_empty() || self.nego.sack == SackUse::No {
+            return 0;
+        }
+        let floor = self.snd.una.max(ack);
+        let mut new = 0;
+        for &(start, end) in h.options.sack.as_slice() {
+            new += self
+                .recovery
+                .board
+                .add((SeqNum(start), SeqNum(end)), floor, self.snd.nxt);
+        }
+        new
+    }
+
+    fn notice_loss(&mut self, env: &mut Env<'_>) {
+        let (una, nxt, mss) = (self.snd.una, self.snd.nxt, self.data_mss());
+        let signal = self.recovery.on_duplicate(una, nxt, mss, self.nego.sack);
+        if signal == Signal::Enter {
+            env.stats.fast_recoveries += 1;
+            self.cc.on_loss(nxt.since(una), mss);
+        }
+    }
+}

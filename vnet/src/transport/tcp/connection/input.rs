@@ -1,0 +1,471 @@
+//! A segment arrives (RFC 9293, section 3.10.7, in its order).
+
+use super::ack::Carries;
+use super::{Closed, Connection, Disposition, Env, Owner};
+use crate::base::time::Instant;
+use crate::packet::Payload;
+use crate::packet::header::{TcpFlags, TcpHeader};
+use crate::transport::error::SocketError;
+use crate::transport::tcp::SegmentIn;
+use crate::transport::tcp::congestion::Controller;
+use crate::transport::tcp::options::{Timestamps, agree};
+use crate::transport::tcp::recovery::SackUse;
+use crate::transport::tcp::recv_queue::Ahead;
+use crate::transport::tcp::seq::SeqNum;
+use crate::transport::tcp::state::{Due, State, SynReceived, SynSent};
+
+impl Connection {
+    /// Takes one segment. Whoever calls looks at the state afterwards.
+    pub(in crate::transport::tcp) fn segment(
+        &mut self,
+        env: &mut Env<'_>,
+        seg: SegmentIn<'_>,
+    ) -> Disposition {
+        match self.state {
+            State::SynSent(s) => self.segment_in_syn_sent(env, s, &seg),
+            State::Closed | State::TimeWait => Disposition::Answer,
+            State::Established if self.is_predicted(env.now, &seg) => self.predicted(env, seg),
+            _ => self.segment_synchronized(env, seg),
+        }
+    }
+
+    /// Header prediction: the next segment in order, on a connection where nothing is the matter.
+    #[inline]
+    fn is_predicted(&self, now: Instant, seg: &SegmentIn<'_>) -> bool {
+        let h = seg.header;
+        let unusual = TcpFlags::SYN | TcpFlags::FIN | TcpFlags::RST | TcpFlags::URG;
+        let Some(ack) = h.ack else {
+            return false;
+        };
+        let ack = SeqNum(ack);
+        !h.flags.any(unusual)
+            && SeqNum(h.seq) == self.rcv.nxt
+            && ack.ge(self.snd.una)
+            && ack.le(self.snd.nxt)
+            && seg.payload.len() <= self.rcv.adv.since(self.rcv.nxt) as usize
+            && !self.rcv.queue.has_gap()
+            && self.owner != Owner::Nobody
+            && match (self.nego.ts, h.options.timestamp) {
+                (None, _) => true,
+                (Some(ts), Some((tsval, _))) => !ts.is_old(now, tsval),
+                (Some(_), None) => false,
+            }
+    }
+
+    fn predicted(&mut self, env: &mut Env<'_>, seg: SegmentIn<'_>) -> Disposition {
+        let h = seg.header;
+        self.heard = env.now;
+        self.update_timestamp(env.now, h);
+        let carries = if seg.payload.is_empty() {
+            Carries::Nothing
+        } else {
+            Carries::DataOrFin
+        };
+        if let Some(ack) = h.ack {
+            self.on_ack(env, SeqNum(ack), h, carries);
+        }
+        if !seg.payload.is_empty() {
+            self.accept_in_order(env, seg.payload, seg.gso_segment);
+        }
+        Disposition::Taken
+    }
+
+    // RFC 9293 3.10.7.3
+    fn segment_in_syn_sent(
+        &mut self,
+        env: &mut Env<'_>,
+        s: SynSent,
+        seg: &SegmentIn<'_>,
+    ) -> Disposition {
+        let h = seg.header;
+        let acceptable = h
+            .ack
+            .map(|ack| SeqNum(ack) == self.snd.iss + 1 && s.sent_at.is_some());
+        if acceptable == Some(false) {
+            return if h.flags.has(TcpFlags::RST) {
+                Disposition::Refused
+            } else {
+                Disposition::Answer
+            };
+        }
+        if h.flags.has(TcpFlags::RST) {
+            if acceptable.is_none() {
+                return Disposition::Refused;
+            }
+            env.stats.failed_opens += 1;
+            self.finish(env, Some(SocketError::ConnectionRefused));
+            return Disposition::Reset;
+        }
+        if !h.flags.has(TcpFlags::SYN) {
+            return Disposition::Refused;
+        }
+        self.heard = env.now;
+        let offered = self.rcv.adv.since(self.rcv.nxt);
+        self.nego = agree(
+            env.now,
+            env.config,
+            self.family,
+            &h.options,
+            self.options.recv_buffer,
+            self.ts_offset,
+        );
+        self.start_receiving(SeqNum(h.seq), offered);
+        // RFC 7323 2.2: the window field of a SYN is never scaled.
+        self.snd.edge = self.snd.iss + 1 + u32::from(h.window);
+        self.snd.max_wnd = u32::from(h.window);
+        self.snd.wl1 = SeqNum(h.seq);
+        let iw = if self.retries > 0 {
+            // RFC 6928 2: a lost SYN means an initial window of one segment.
+            self.rtt.syn_was_lost();
+            1
+        } else {
+            env.config.initial_cwnd_segments
+        };
+        self.cc = Controller::new(self.data_mss(), iw);
+        if h.ack.is_some() {
+            if let (Some(sent), 0) = (s.sent_at, self.retries) {
+                self.rtt.sample(env.config, env.now.since(sent));
+            }
+            self.rcv.acks_due = 1;
+            self.establish(env, self.snd.iss + 1);
+        } else {
+            // Simultaneous open.
+            self.snd.nxt = self.snd.iss + 1;
+            self.state = State::SynReceived(SynReceived { syn_ack: Due::Now });
+        }
+        Disposition::Taken
+    }
+
+    /// Our SYN is acknowledged.
+    fn establish(&mut self, env: &mut Env<'_>, ack: SeqNum) {
+        self.snd.una = ack;
+        self.snd.nxt = ack;
+        self.snd.wl2 = ack;
+        self.snd.timed = None;
+        self.snd.small_end = ack;
+        self.retries = 0;
+        self.rtt.progress();
+        self.soft_error = None;
+        self.timers.retransmit = Instant::MAX;
+        self.state = State::Established;
+        if self.snd.closed == Closed::Yes {
+            self.state = self.state.on_close(self.snd.queue.end());
+        }
+        self.writers.wake(env.out);
+        self.readers.wake(env.out);
+    }
+
+    // RFC 9293 3.10.7.4, with RFC 5961 and RFC 7323 5.3.
+    fn segment_synchronized(&mut self, env: &mut Env<'_>, seg: SegmentIn<'_>) -> Disposition {
+        let h = seg.header;
+        let fin = u32::from(h.flags.has(TcpFlags::FIN));
+        let syn = u32::from(h.flags.has(TcpFlags::SYN));
+        let seg_len = seg.payload.len() as u32 + fin + syn;
+        let seq = SeqNum(h.seq);
+        let reset = h.flags.has(TcpFlags::RST);
+
+        if !reset && self.is_too_old(env.now, h) {
+            env.stats.paws_drops += 1;
+            self.challenge(env);
+            return Disposition::Refused;
+        }
+        // A repeated SYN-ACK, or the SYN of a simultaneous open: old, but the peer waits.
+        if self.is_handshake_again(h) {
+            if let State::SynReceived(s) = &mut self.state {
+                if h.ack.is_none() {
+                    s.syn_ack = Due::Now;
+                    return Disposition::Taken;
+                }
+            } else {
+                self.rcv.acks_due = self.rcv.acks_due.max(1);
+                return Disposition::Refused;
+            }
+        } else if !self.is_acceptable(seq, seg.payload.len() as u32) {
+            return self.refuse_sequence(env, seq, seg_len, reset, h);
+        }
+        if reset {
+            return self.on_reset(env, seq);
+        }
+        if h.flags.has(TcpFlags::SYN) && !matches!(self.state, State::SynReceived(_)) {
+            // RFC 5961 4.2: whatever its sequence number.
+            self.challenge(env);
+            return Disposition::Refused;
+        }
+        let Some(ack) = h.ack.map(SeqNum) else {
+            return Disposition::Refused;
+        };
+        if let State::SynReceived(_) = self.state {
+            if ack != self.snd.iss + 1 {
+                return Disposition::Answer;
+            }
+            let shift = if syn == 1 { 0 } else { self.nego.snd_shift };
+            let window = u32::from(h.window) << shift;
+            self.snd.edge = ack + window;
+            self.snd.max_wnd = window;
+            self.snd.wl1 = seq;
+            self.establish(env, ack);
+            if syn == 1 {
+                // The peer's SYN-ACK, crossing ours: nothing else is in it.
+                self.rcv.acks_due = 1;
+                return Disposition::Taken;
+            }
+        }
+        self.heard = env.now;
+        self.update_timestamp(env.now, h);
+        // RFC 5961 5.2
+        if ack.gt(self.snd.nxt) || ack.lt(self.snd.una - self.snd.max_wnd) {
+            self.challenge(env);
+            return Disposition::Refused;
+        }
+        let carries = if seg_len > 0 {
+            Carries::DataOrFin
+        } else {
+            Carries::Nothing
+        };
+        if ack.ge(self.snd.una) {
+            self.on_ack(env, ack, h, carries);
+            if self.state.is_over() {
+                return Disposition::Taken;
+            }
+        }
+        // The urgent pointer is ignored: urgent data is data (RFC 6093).
+        if seg_len == 0 {
+            return Disposition::Taken;
+        }
+        self.on_data(env, seq, seg.payload, fin == 1, seg.gso_segment)
+    }
+
+    /// True for a segment that PAWS refuses. A segment that lacks the timestamp its connection
+    /// agreed on is let through: the sequence number decides.
+    fn is_too_old(&self, now: Instant, h: &TcpHeader) -> bool {
+        match (self.nego.ts, h.options.timestamp) {
+            (Some(ts), Some((tsval, _))) => ts.is_old(now, tsval),
+            _ => false,
+        }
+    }
+
+    fn is_handshake_again(&self, h: &TcpHeader) -> bool {
+        h.flags.has(TcpFlags::SYN)
+            && !h.flags.has(TcpFlags::RST)
+            && SeqNum(h.seq) == self.rcv.irs
+            && (h.ack.is_none_or(|ack| SeqNum(ack) == self.snd.iss + 1))
+    }
+
+    // RFC 9293 3.10.7.4, table 6, a little wider: a segment that covers the window and more is
+    // cut to it, and a FIN needs no room.
+    #[inline]
+    fn is_acceptable(&self, seq: SeqNum, len: u32) -> bool {
+        let (nxt, adv) = (self.rcv.nxt, self.rcv.adv);
+        if len == 0 {
+            // The right edge itself is let in: that is where a peer stands that has filled the
+            // window, and its acknowledgement counts.
+            return seq.ge(nxt) && seq.le(adv);
+        }
+        seq.lt(adv) && (seq + len).gt(nxt)
+    }
+
+    /// A segment outside the window: it is acknowledged, and its acknowledgement is still heard
+    /// when it is plausible (RFC 9293 3.10.7.4: a closed window does not stop ACKs).
+    fn refuse_sequence(
+        &mut self,
+        env: &mut Env<'_>,
+        seq: SeqNum,
+        len: u32,
+        reset: bool,
+        h: &TcpHeader,
+    ) -> Disposition {
+        if reset {
+            return Disposition::Refused;
+        }
+        if len == 0 || h.flags.has(TcpFlags::SYN) {
+            // Not data: could be one half of a loop of acknowledgements, so not without limit.
+            self.challenge_quietly(env);
+            return Disposition::Refused;
+        }
+        if seq.lt(self.rcv.nxt) {
+            env.stats.duplicates_in += 1;
+            if self.nego.sack == SackUse::Yes {
+                let end = (seq + len).min(self.rcv.nxt);
+                self.rcv.queue.note_duplicate((seq, end));
+            }
+        }
+        self.rcv.acks_due = self.rcv.acks_due.max(1);
+        if let Some(ack) = h.ack.map(SeqNum)
+            && self.state.is_synchronized()
+            && ack.ge(self.snd.una)
+            && ack.le(self.snd.nxt)
+        {
+            self.heard = env.now;
+            self.on_ack(env, ack, h, Carries::DataOrFin);
+        }
+        Disposition::Refused
+    }
+
+    // RFC 5961 3.2
+    fn on_reset(&mut self, env: &mut Env<'_>, seq: SeqNum) -> Disposition {
+        if seq != self.rcv.nxt {
+            self.challenge(env);
+            return Disposition::Refused;
+        }
+        env.stats.resets_in += 1;
+        let error = match self.state {
+            State::SynReceived(_) => SocketError::ConnectionRefused,
+            // RFC 9293 3.10.7.4: both sides have closed; nobody waits for an answer.
+            State::Closing(_) | State::LastAck(_) => {
+                self.finish(env, None);
+                return Disposition::Reset;
+            }
+            State::CloseWait => SocketError::BrokenPipe,
+            _ => SocketError::ConnectionReset,
+        };
+        self.finish(env, Some(error));
+        Disposition::Reset
+    }
+
+    // RFC 7323 4.3, step 2.
+    #[inline]
+    fn update_timestamp(&mut self, now: Instant, h: &TcpHeader) {
+        if let (Some(Timestamps { recent, .. }), Some((tsval, _))) =
+            (self.nego.ts, h.options.timestamp)
+            && SeqNum(h.seq).le(self.rcv.last_ack)
+            && SeqNum(tsval).ge(SeqNum(recent))
+            && let Some(ts) = &mut self.nego.ts
+        {
+            ts.update(now, tsval);
+        }
+    }
+
+    fn on_data(
+        &mut self,
+        env: &mut Env<'_>,
+        seq: SeqNum,
+        mut payload: Payload,
+        fin: bool,
+        gso_segment: Option<u16>,
+    ) -> Disposition {
+        if !self.state.receives() {
+            // After the peer's FIN nothing can follow; a repeated FIN is acknowledged again.
+            self.rcv.acks_due = self.rcv.acks_due.max(1);
+            return Disposition::Refused;
+        }
+        let nxt = self.rcv.nxt;
+        let mut seq = seq;
+        let mut fin = fin;
+        if seq.lt(nxt) {
+            let old = nxt.since(seq).min(payload.len() as u32);
+            if old > 0 {
+                env.stats.duplicates_in += 1;
+                if self.nego.sack == SackUse::Yes {
+                    self.rcv.queue.note_duplicate((seq, seq + old));
+                }
+                self.rcv.acks_due = self.rcv.acks_due.max(1);
+            }
+            payload.advance(old as usize);
+            seq += old;
+            if seq.lt(nxt) {
+                return Disposition::Taken;
+            }
+        }
+        let room = self.rcv.adv.since(seq) as usize;
+        if payload.len() > room {
+            payload.truncate(room);
+            fin = false;
+            self.rcv.acks_due = self.rcv.acks_due.max(1);
+        }
+        if fin {
+            let at = seq + payload.len() as u32;
+            // A FIN that contradicts an earlier one is the peer's mistake; the first one counts.
+            self.rcv.fin.get_or_insert(at);
+        }
+        if let Some(at) = self.rcv.fin
+            && seq.gt(at)
+        {
+            return Disposition::Refused;
+        }
+        if !payload.is_empty() {
+            if self.owner == Owner::Nobody {
+                // RFC 9293 3.6.1 and RFC 2525 2.17: nobody will ever read it.
+                return Disposition::AbortLate;
+            }
+            if seq == nxt {
+                self.accept_in_order(env, payload, gso_segment);
+            } else if self.accept_ahead(env, seq, payload) == Ahead::NoRoom {
+                return Disposition::NoRoom;
+            }
+        } else if fin && seq != nxt {
+            self.rcv.acks_due = self.rcv.acks_due.max(1);
+        }
+        self.take_fin(env);
+        Disposition::Taken
+    }
+
+    /// Takes the FIN when everything before it is here.
+    fn take_fin(&mut self, env: &mut Env<'_>) {
+        if self.rcv.fin != Some(self.rcv.nxt) || !self.state.receives() {
+            return;
+        }
+        self.rcv.nxt += 1;
+        self.rcv.adv = self.rcv.adv.max(self.rcv.nxt);
+        self.rcv.acks_due = self.rcv.acks_due.max(1);
+        self.state = self.state.on_fin();
+        self.readers.wake(env.out);
+    }
+
+    #[inline]
+    fn accept_in_order(&mut self, env: &mut Env<'_>, payload: Payload, gso: Option<u16>) {
+        let len = payload.len() as u32;
+        let rcv = &mut self.rcv;
+        env.stats.bytes_in += u64::from(len);
+        let had_gap = rcv.queue.has_gap();
+        rcv.queue.push(payload);
+        rcv.nxt += len;
+        if had_gap {
+            rcv.nxt = rcv.queue.close_gap(rcv.nxt);
+            rcv.adv = rcv.adv.max(rcv.nxt);
+        }
+        // RFC 9293 3.8.6.3: one acknowledgement for two full segments at least; RFC 5681 4.2: at
+        // once when (part of) a gap was filled.
+        let piece = gso.map_or(len, u32::from);
+        if piece >= rcv.mss {
+            rcv.mss = piece.min(u32::from(u16::MAX));
+        }
+        rcv.unacked += len;
+        if had_gap || rcv.unacked >= 2 * rcv.mss {
+            rcv.acks_due = rcv.acks_due.max(1);
+        } else if self.timers.delayed_ack == Instant::MAX {
+            self.timers.delayed_ack = env.now + env.config.delayed_ack;
+        }
+        self.readers.wake(env.out);
+    }
+
+    fn accept_ahead(&mut self, env: &mut Env<'_>, seq: SeqNum, payload: Payload) -> Ahead {
+        env.stats.out_of_order += 1;
+        let budget = self.options.recv_buffer;
+        let outcome = self.rcv.queue.insert_ahead(seq, payload, budget);
+        if outcome == Ahead::Duplicate {
+            env.stats.duplicates_in += 1;
+        }
+        // RFC 5681 4.2: an immediate duplicate acknowledgement for each. Where SACK says what
+        // arrived, one for a batch will do.
+        self.rcv.acks_due = match self.nego.sack {
+            SackUse::Yes => self.rcv.acks_due.max(1),
+            SackUse::No => (self.rcv.acks_due + 1).min(16),
+        };
+        outcome
+    }
+
+    /// Sends a challenge acknowledgement (RFC 5961), within the rate limit.
+    fn challenge(&mut self, env: &mut Env<'_>) {
+        if self.may_challenge(env) {
+            env.stats.challenge_acks += 1;
+            self.rcv.acks_due = self.rcv.acks_due.max(1);
+        }
+    }
+
+    /// Acknowledges a segment without data, within the same limit.
+    fn challenge_quietly(&mut self, env: &mut Env<'_>) {
+        if self.may_challenge(env) {
+            self.rcv.acks_due = self.rcv.acks_due.max(1);
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! One connection, from SYN-SENT (or the end of the handshake, for an accepted one) until it is
+//! over or only a TIME-WAIT record is left.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`input`] | a segment arrives: acceptability, resets, data, FIN |
+//! | [`ack`] | what an acknowledgement says: progress, window, SACK, losses |
+//! | [`output`] | which segment goes next |
+//! | [`timers`] | what is due when |
+//! | [`user`] | what the socket asks for |
+
+mod ack;
+mod input;
+mod output;
+mod timers;
+mod user;
+
+use std::net::SocketAddr;
+
+use super::config::TcpConfig;
+use super::congestion::Controller;
+use super::listener::HalfOpen;
+use super::options::{Family, Negotiated, Path, SocketOptions, Switch, path_mss};
+use super::recovery::{Recovery, SackUse};
+use super::recv_queue::RecvQueue;
+use super::rtt::Rtt;
+use super::send_queue::SendQueue;
+use super::seq::SeqNum;
+use super::state::{Due, State, SynSent};
+use super::stats::TcpStats;
+use super::{FourTuple, ListenerId};
+use crate::base::deadline::Armed;
+use crate::base::time::{Duration, Instant};
+use crate::packet::Out;
+use crate::transport::error::SocketError;
+use crate::transport::wait::WaitQueue;
+
+pub(super) use timers::Timers;
+pub(super) use user::Farewell;
+
+/// What a connection needs from its vnet for one event.
+pub(super) struct Env<'a> {
+    pub(super) now: Instant,
+    pub(super) config: &'a TcpConfig,
+    pub(super) stats: &'a mut TcpStats,
+    pub(super) out: &'a mut Out,
+}
+
+/// Who refers to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A socket.
+    Socket,
+    /// Nobody yet: it waits to be accepted.
+    Listener(ListenerId),
+    /// Nobody any more: the socket is closed, the rest goes on by itself.
+    Nobody,
+}
+
+/// Whether a connection is on the list of those that may have something to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listed {
+    Yes,
+    No,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) key: FourTuple,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    pub(super) state: State,
+    pub(super) owner: Owner,
+    pub(super) listed: Listed,
+    pub(super) armed: Armed,
+    pub(super) timers: Timers,
+    pub(super) options: SocketOptions,
+    pub(super) error: Option<SocketError>,
+    /// An ICMP error that does not end the connection (RFC 5461); the reason given if it fails.
+    soft_error: Option<SocketError>,
+    pub(super) snd: Sender,
+    pub(super) rcv: Receiver,
+    pub(super) nego: Negotiated,
+    ts_offset: u32,
+    family: Family,
+    path: Path,
+    recovery: Recovery,
+    cc: Controller,
+    rtt: Rtt,
+    retries: u8,
+    /// When the peer was last heard.
+    heard: Instant,
+    challenge: Challenge,
+    pub(super) readers: WaitQueue,
+    pub(super) writers: WaitQueue,
+    pub(super) drainers: WaitQueue,
+}
+
+/// The send sequence space (RFC 9293 3.3.1) and what fills it.
+#[derive(Debug)]
+pub(super) struct Sender {
+    pub(super) iss: SeqNum,
+    pub(super) una: SeqNum,
+    pub(super) nxt: SeqNum,
+    /// The right edge of the peer's window.
+    edge: SeqNum,
+    wl1: SeqNum,
+    wl2: SeqNum,
+    /// The largest window the peer has offered.
+    max_wnd: u32,
+    pub(super) queue: SendQueue,
+    /// Space promised to writers who are still copying.
+    pub(super) reserved: usize,
+    /// The application has closed its side (before the handshake ended, this is all there is).
+    closed: Closed,
+    /// The end of the last segment sent that was not full (Minshall's form of Nagle).
+    small_end: SeqNum,
+    /// The segment being timed: its end, and when it left.
+    timed: Option<(SeqNum, Instant)>,
+    last_sent: Instant,
+    probe: Probe,
+}
+
+/// The receive sequence space and what fills it.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    irs: SeqNum,
+    pub(super) nxt: SeqNum,
+    /// The right edge of the window as promised.
+    adv: SeqNum,
+    pub(super) queue: RecvQueue,
+    /// Last.ACK.sent (RFC 7323 4.3)
+    last_ack: SeqNum,
+    /// Acknowledgements to be sent at once.
+    acks_due: u8,
+    /// Bytes received since the last acknowledgement.
+    unacked: u32,
+    /// The size of full segments, as observed.
+    mss: u32,
+    /// The peer's FIN, which may be ahead of a gap.
+    fin: Option<SeqNum>,
+    /// The application reads no more.
+    closed: Closed,
+}
+
+/// Whether one direction was closed by the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closed {
+    Yes,
+    No,
+}
+
+/// A segment to be sent although there is nothing new to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    None,
+    /// Is the window still closed?
+    Window,
+    /// Is the peer still there?
+    Keepalive,
+}
+
+/// The rate limit of RFC 5961 7, per connection, so that it tells an outsider nothing about others.
+#[derive(Clone, Copy, Debug)]
+struct Challenge {
+    since: Instant,
+    sent: u8,
+}
+
+/// What becomes of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Disposition {
+    /// It was taken, or answered.
+    Taken,
+    /// It was refused; an answer may be due all the same.
+    Refused,
+    /// The connection was reset by it, or because of it.
+    Reset,
+    /// It came after the socket was closed, so the peer is told with a reset (RFC 9293 3.6.1).
+    AbortLate,
+    /// Storing it would cost more than the buffer may hold.
+    NoRoom,
+    /// It belongs to no connection here: reset the sender, leave the connection alone.
+    Answer,
+}
+
+/// RFC 5961 7: five seconds.
+const CHALLENGE_PERIOD: Duration = Duration::from_secs(5);
+
+impl Connection {
+    /// A connection that this side opens.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn connecting(
+        env: &Env<'_>,
+        key: FourTuple,
+        local: SocketAddr,
+        remote: SocketAddr,
+        path: Path,
+        options: SocketOptions,
+        iss: SeqNum,
+        ts_offset: u32,
+    ) -> Connection {
+        let family = family(local);
+        let nego = Negotiated {
+            peer_mss: path_mss(path, family),
+            snd_shift: 0,
+            rcv_shift: 0,
+            sack: SackUse::No,
+            ts: None,
+        };
+        let state = State::SynSent(SynSent {
+            syn: Due::Now,
+            sent_at: None,
+        });
+        let mut c = Connection::new(
+            env,
+            key,
+            local,
+            remote,
+            state,
+            Owner::Socket,
+            path,
+            options,
+            iss,
+            nego,
+        );
+        c.ts_offset = ts_offset;
+        c.snd.nxt = iss;
+        c
+    }
+
+    /// A connection whose handshake a listener has completed, but for the segment that completes it.
+    pub(super) fn accepted(env: &Env<'_>, half: &HalfOpen, options: SocketOptions) -> Connection {
+        let mut c = Connection::new(
+            env,
+            half.key,
+            half.local,
+            half.remote,
+            State::Established,
+            Owner::Listener(half.listener),
+            half.path,
+            options,
+            half.iss,
+            half.nego,
+        );
+        c.ts_offset = half.nego.ts.map_or(0, |ts| ts.offset);
+        c.snd.una = half.iss + 1;
+        c.snd.nxt = half.iss + 1;
+        c.snd.edge = half.iss + 1 + half.peer_window;
+        c.snd.max_wnd = half.peer_window;
+        c.snd.wl1 = half.irs;
+        c.snd.wl2 = half.iss;
+        c.start_receiving(half.irs, u32::from(half.window));
+        if half.retries == 0 {
+            c.rtt.sample(env.config, env.now.since(half.sent_at));
+        } else {
+            // RFC 6928 2: a lost SYN-ACK means an initial window of one segment.
+            c.rtt.syn_was_lost();
+            c.cc = Controller::new(c.data_mss(), 1);
+        }
+        c
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        env: &Env<'_>,
+        key: FourTuple,
+        local: SocketAddr,
+        remote: SocketAddr,
+        state: State,
+        owner: Owner,
+        path: Path,
+        options: SocketOptions,
+        iss: SeqNum,
+        nego: Negotiated,
+    ) -> Connection {
+        let mut c = Connection {
+            key,
+            local,
+            remote,
+            state,
+            owner,
+            listed: Listed::No,
+            armed: Armed::default(),
+            timers: Timers::default(),
+            options,
+            error: None,
+            soft_error: None,
+            snd: Sender {
+                iss,
+                una: iss,
+                nxt: iss,
+                edge: iss,
+                wl1: SeqNum(0),
+                wl2: iss,
+                max_wnd: 0,
+                queue: SendQueue::new(iss + 1),
+                reserved: 0,
+                closed: Closed::No,
+                small_end: iss,
+                timed: None,
+                last_sent: env.now,
+                probe: Probe::None,
+            },
+            rcv: Receiver {
+                irs: SeqNum(0),
+                nxt: SeqNum(0),
+                adv: SeqNum(0),
+                queue: RecvQueue::default(),
+                last_ack: SeqNum(0),
+                acks_due: 0,
+                unacked: 0,
+                mss: 536,
+                fin: None,
+                closed: Closed::No,
+            },
+            nego,
+            ts_offset: 0,
+            family: family(local),
+            path,
+            recovery: Recovery::new(),
+            cc: Controller::new(1, 1),
+            rtt: Rtt::new(env.config),
+            retries: 0,
+            heard: env.now,
+            challenge: Challenge {
+                since: Instant::ZERO,
+                sent: 0,
+            },
+            readers: WaitQueue::default(),
+            writers: WaitQueue::default(),
+            drainers: WaitQueue::default(),
+        };
+        c.cc = Controller::new(c.data_mss(), env.config.initial_cwnd_segments);
+        if c.options.keepalive == Switch::On {
+            c.timers.keepalive = env.now + env.config.keepalive_idle;
+        }
+        c
+    }
+
+    /// The peer's initial sequence number is known; `window` is what our SYN offered.
+    fn start_receiving(&mut self, irs: SeqNum, window: u32) {
+        let mss = u32::from(path_mss(self.path, self.family));
+        let rcv = &mut self.rcv;
+        rcv.irs = irs;
+        rcv.nxt = irs + 1;
+        rcv.last_ack = irs + 1;
+        rcv.adv = irs + 1 + window;
+        rcv.mss = mss.min(536);
+    }
+
+    /// Payload bytes in a full segment without extra options.
+    #[inline]
+    fn data_mss(&self) -> u32 {
+        let ts = if self.nego.ts.is_some() { 12 } else { 0 };
+        u32::from(self.segment_room()) - ts
+    }
+
+    /// Payload plus options in a full segment.
+    #[inline]
+    fn segment_room(&self) -> u16 {
+        self.nego.peer_mss.min(path_mss(self.path, self.family))
+    }
+
+    /// Bytes on their way, as recovery sees it.
+    #[inline]
+    fn pipe(&self) -> u32 {
+        self.recovery
+            .pipe(self.snd.una, self.snd.nxt, self.data_mss())
+    }
+
+    /// Sequence numbers outstanding.
+    #[inline]
+    pub(super) fn flight(&self) -> u32 {
+        self.snd.nxt.since(self.snd.una)
+    }
+
+    /// Whether a call of `transmit` may return something.
+    #[inline]
+    pub(super) fn may_transmit(&self) -> bool {
+        match self.state {
+            State::SynSent(s) => s.syn == Due::Now,
+            State::SynReceived(s) => s.syn_ack == Due::Now || self.rcv.acks_due > 0,
+            State::Closed | State::TimeWait => false,
+            _ => {
+                self.rcv.acks_due > 0
+                    || self.snd.nxt.lt(self.write_end())
+                    || self.snd.probe != Probe::None
+                    || !self.recovery.is_open()
+            }
+        }
+    }
+
+    /// The sequence number behind everything there is to send, a FIN included.
+    #[inline]
+    fn write_end(&self) -> SeqNum {
+        let end = self.snd.queue.end();
+        match self.state.fin() {
+            Some(fin) => fin + 1,
+            // The FIN, once acknowledged, stays behind the queue's end.
+            None => end.max(self.snd.una),
+        }
+    }
+
+    /// Ends the connection and tells whoever waits.
+    pub(super) fn finish(&mut self, env: &mut Env<'_>, error: Option<SocketError>) {
+        if self.error.is_none() {
+            self.error = error;
+        }
+        self.state = State::Closed;
+        self.timers = Timers::default();
+        self.rcv.acks_due = 0;
+        self.snd.probe = Probe::None;
+        self.snd.queue = SendQueue::new(self.snd.queue.end());
+        self.wake_all(env.out);
+    }
+
+    pub(super) fn wake_all(&mut self, out: &mut Out) {
+        self.readers.wake(out);
+        self.writers.wake(out);
+        self.drainers.wake(out);
+    }
+
+    /// Bytes held for this connection.
+    pub(super) fn buffered(&self) -> usize {
+        self.snd.queue.len() + self.rcv.queue.len() + self.rcv.queue.ahead_len()
+    }
+
+    /// Whether one more challenge acknowledgement may be sent now.
+    fn may_challenge(&mut self, env: &mut Env<'_>) -> bool {
+        if env.now.since(self.challenge.since) >= CHALLENGE_PERIOD {
+            self.challenge = Challenge {
+                since: env.now,
+                sent: 0,
+            };
+        }
+        if self.challenge.sent >= env.config.challenge_acks {
+            env.stats.challenge_acks_limited += 1;
+            return false;
+        }
+        self.challenge.sent += 1;
+        true
+    }
+}
+
+pub(super) fn family(addr: SocketAddr) -> Family {
+    if addr.is_ipv4() {
+        Family::V4
+    } else {
+        Family::V6
+    }
+}

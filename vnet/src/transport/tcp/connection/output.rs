@@ -1,0 +1,418 @@
+//! Which segment goes next, if any: handshake, retransmission, new data, FIN, probe, bare
+//! acknowledgement, in that order.
+
+use super::{Connection, Env, Probe};
+use crate::base::time::Instant;
+use crate::packet::Payload;
+use crate::packet::header::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
+use crate::transport::tcp::SegmentOut;
+use crate::transport::tcp::options::{Switch, answer, offer, path_mss};
+use crate::transport::tcp::seq::SeqNum;
+use crate::transport::tcp::state::{Due, State, SynReceived, SynSent};
+
+/// Room for options in a header.
+const OPTION_SPACE: usize = 40;
+
+/// One segment to be built.
+struct Plan {
+    seq: SeqNum,
+    /// Payload bytes.
+    len: u32,
+    flags: TcpFlags,
+    options: TcpOptions,
+    /// Payload bytes of one piece.
+    piece: u32,
+}
+
+impl Connection {
+    /// The next segment, or `None` when there is nothing (more) to send now.
+    pub(in crate::transport::tcp) fn transmit(&mut self, env: &mut Env<'_>) -> Option<SegmentOut> {
+        match self.state {
+            State::SynSent(s) => self.syn(env, s),
+            State::SynReceived(s) => self.syn_ack(env, s),
+            State::Closed | State::TimeWait => None,
+            _ => self.transmit_synchronized(env),
+        }
+    }
+
+    fn transmit_synchronized(&mut self, env: &mut Env<'_>) -> Option<SegmentOut> {
+        if !self.recovery.is_open()
+            && let Some(hole) = self.recovery.next_hole(self.snd.una, self.snd.nxt)
+            && let Some(segment) = self.retransmit(env, hole)
+        {
+            return Some(segment);
+        }
+        if self.snd.nxt.lt(self.write_end())
+            && let Some(segment) = self.new_data(env)
+        {
+            return Some(segment);
+        }
+        if !self.recovery.is_open()
+            && self.pipe() + self.data_mss() <= self.cc.cwnd()
+            && let Some(hole) =
+                self.recovery
+                    .next_rescue(self.snd.una, self.snd.nxt, self.data_mss())
+        {
+            return self.retransmit(env, hole);
+        }
+        if self.snd.probe != Probe::None {
+            return Some(self.probe(env));
+        }
+        if self.rcv.acks_due > 0 {
+            let more = self.rcv.acks_due - 1;
+            let ack = self.bare(env, self.snd.nxt);
+            self.rcv.acks_due = more;
+            return Some(ack);
+        }
+        None
+    }
+
+    fn syn(&mut self, env: &mut Env<'_>, s: SynSent) -> Option<SegmentOut> {
+        if s.syn == Due::Sent {
+            return None;
+        }
+        let sent_at = s.sent_at.or(Some(env.now));
+        self.state = State::SynSent(SynSent {
+            syn: Due::Sent,
+            sent_at,
+        });
+        let mss = path_mss(self.path, self.family);
+        let tsval = self.clock(env.now);
+        let options = offer(env.config, mss, self.options.recv_buffer, tsval);
+        let window = self.syn_window();
+        // Remembered as the edge of a window that begins at zero, until the peer's sequence
+        // number is known.
+        self.rcv.adv = self.rcv.nxt + u32::from(window);
+        self.snd.nxt = self.snd.iss + 1;
+        self.timers.retransmit = env.now + self.rtt.rto(env.config);
+        Some(self.handshake(TcpFlags::SYN, None, options, window))
+    }
+
+    fn syn_ack(&mut self, env: &mut Env<'_>, s: SynReceived) -> Option<SegmentOut> {
+        if s.syn_ack == Due::Sent && self.rcv.acks_due == 0 {
+            return None;
+        }
+        self.state = State::SynReceived(SynReceived { syn_ack: Due::Sent });
+        self.rcv.acks_due = 0;
+        let mss = path_mss(self.path, self.family);
+        // Both SYNs were offers; ours is repeated as it was, with what the peer's adds.
+        let mut options = offer(
+            env.config,
+            mss,
+            self.options.recv_buffer,
+            self.clock(env.now),
+        );
+        options.timestamp = answer(&self.nego, &options, mss, env.now).timestamp;
+        let window = self.syn_window();
+        self.timers.retransmit = env.now + self.rtt.rto(env.config);
+        Some(self.handshake(TcpFlags::SYN, Some(self.rcv.nxt.0), options, window))
+    }
+
+    fn syn_window(&self) -> u16 {
+        u16::try_from(self.options.recv_buffer).unwrap_or(u16::MAX)
+    }
+
+    fn handshake(
+        &self,
+        flags: TcpFlags,
+        ack: Option<u32>,
+        options: TcpOptions,
+        window: u16,
+    ) -> SegmentOut {
+        let header = TcpHeader {
+            src_port: self.local.port(),
+            dst_port: self.remote.port(),
+            seq: self.snd.iss.0,
+            ack,
+            flags,
+            window,
+            urgent: 0,
+            options,
+        };
+        self.out(header, Payload::new(), None)
+    }
+
+    /// New data, as much as one packet can carry and everything permits; then the FIN.
+    fn new_data(&mut self, env: &mut Env<'_>) -> Option<SegmentOut> {
+        let nxt = self.snd.nxt;
+        let end = self.snd.queue.end();
+        if !nxt.lt(end) {
+            // A FIN takes no room in the peer's buffer, so its window does not hold it back.
+            let plan = self.plan(env.now, nxt, 0, TcpFlags::NONE);
+            return Some(self.send_new(env, plan));
+        }
+        let available = end.since(nxt);
+        let window = if self.snd.edge.gt(nxt) {
+            self.snd.edge.since(nxt)
+        } else {
+            0
+        };
+        let mut plan = self.plan(env.now, nxt, 0, TcpFlags::NONE);
+        let piece = plan.piece;
+        let mut len = available.min(window);
+        if len < piece && len < available && !self.is_window_worth_it(len) {
+            if self.flight() == 0 {
+                self.arm_persist(env);
+            }
+            return None;
+        }
+        if self.flight() == 0 && env.now.since(self.snd.last_sent) > self.rtt.rto(env.config) {
+            let mss = self.data_mss();
+            self.cc.on_idle(mss, env.config.initial_cwnd_segments);
+        }
+        let pipe = self.pipe();
+        let mut room = self.cc.cwnd().saturating_sub(pipe);
+        if pipe == 0 {
+            room = room.max(piece);
+        }
+        if room < len.min(piece) {
+            return None;
+        }
+        len = len.min(room).min(self.path.gso_max.max(piece));
+        let tail = len % piece;
+        if tail > 0 && !self.may_send_tail(len, available, piece) {
+            len -= tail;
+        }
+        if len == 0 {
+            return None;
+        }
+        plan.len = len;
+        Some(self.send_new(env, plan))
+    }
+
+    // RFC 9293 3.8.6.2.1: a window too small to be worth a segment, unless it is as large as the
+    // peer's windows get, or has not grown for the time of the persist timer.
+    fn is_window_worth_it(&self, usable: u32) -> bool {
+        usable > 0 && (usable >= self.snd.max_wnd / 2 || self.snd.probe == Probe::Window)
+    }
+
+    // RFC 9293 3.7.4 (Nagle), in Minshall's form: a partial segment waits only for another
+    // partial one, so that the end of a large write does not wait for its beginning.
+    fn may_send_tail(&self, len: u32, available: u32, piece: u32) -> bool {
+        if len < available {
+            // Cut by a window, not by the end of the data: only when there is no full piece.
+            return len < piece;
+        }
+        self.options.nodelay == Switch::On
+            || self.state.fin().is_some()
+            || self.snd.small_end.le(self.snd.una)
+            || self.snd.probe == Probe::Window
+    }
+
+    fn send_new(&mut self, env: &mut Env<'_>, mut plan: Plan) -> SegmentOut {
+        let end = plan.seq + plan.len;
+        let mut nxt = end;
+        if end == self.snd.queue.end() {
+            if plan.len > 0 {
+                plan.flags = plan.flags | TcpFlags::PSH;
+            }
+            if self.state.fin() == Some(end) {
+                plan.flags = plan.flags | TcpFlags::FIN;
+                nxt += 1;
+            }
+        }
+        if plan.len % plan.piece != 0 {
+            self.snd.small_end = nxt;
+        }
+        self.snd.nxt = nxt;
+        self.snd.probe = Probe::None;
+        self.timers.persist = Instant::MAX;
+        if self.snd.timed.is_none() && self.recovery.is_open() {
+            self.snd.timed = Some((nxt, env.now));
+        }
+        if self.timers.retransmit == Instant::MAX {
+            self.restart_retransmit(env);
+        }
+        self.build(env, plan)
+    }
+
+    /// Sends (part of) a hole again, if the congestion window has room.
+    fn retransmit(
+        &mut self,
+        env: &mut Env<'_>,
+        (start, end): (SeqNum, SeqNum),
+    ) -> Option<SegmentOut> {
+        let mut plan = self.plan(env.now, start, 0, TcpFlags::NONE);
+        let pipe = self.pipe();
+        let mut room = self.cc.cwnd().saturating_sub(pipe);
+        if self.recovery.is_owed() || pipe == 0 {
+            room = room.max(plan.piece);
+        }
+        let data_end = self.snd.queue.end();
+        let mut upto = start;
+        if start.lt(data_end) {
+            let mut len = end.min(data_end).since(start);
+            if room < len.min(plan.piece) {
+                return None;
+            }
+            len = len.min(room).min(self.path.gso_max.max(plan.piece));
+            if len > plan.piece {
+                len -= len % plan.piece;
+            }
+            plan.len = len;
+            upto += len;
+        } else if room == 0 {
+            return None;
+        }
+        if upto == data_end {
+            if plan.len > 0 {
+                plan.flags = plan.flags | TcpFlags::PSH;
+            }
+            if self.state.fin() == Some(upto) && end.gt(upto) {
+                plan.flags = plan.flags | TcpFlags::FIN;
+                upto += 1;
+            }
+        }
+        // RFC 6298 3 (Karn): what is sent twice is not timed.
+        if self.snd.timed.is_some_and(|(timed, _)| timed.gt(start)) {
+            self.snd.timed = None;
+        }
+        if self.recovery.is_owed() || self.timers.retransmit == Instant::MAX {
+            self.restart_retransmit(env);
+        }
+        self.recovery.on_retransmit(upto);
+        env.stats.retransmits += 1;
+        env.stats.retransmitted_bytes += u64::from(plan.len);
+        Some(self.build(env, plan))
+    }
+
+    /// A segment that asks for an acknowledgement: it lies before what the peer expects.
+    fn probe(&mut self, env: &mut Env<'_>) -> SegmentOut {
+        match self.snd.probe {
+            Probe::Window => env.stats.window_probes += 1,
+            Probe::Keepalive | Probe::None => env.stats.keepalive_probes += 1,
+        }
+        self.snd.probe = Probe::None;
+        self.bare(env, self.snd.una - 1)
+    }
+
+    /// A segment without payload.
+    fn bare(&mut self, env: &mut Env<'_>, seq: SeqNum) -> SegmentOut {
+        let plan = self.plan(env.now, seq, 0, TcpFlags::NONE);
+        self.build(env, plan)
+    }
+
+    #[inline]
+    fn plan(&mut self, now: Instant, seq: SeqNum, len: u32, flags: TcpFlags) -> Plan {
+        let mut options = TcpOptions::default();
+        if let Some(ts) = &self.nego.ts {
+            options.timestamp = Some((ts.value(now), ts.recent));
+        }
+        let blocks = self.rcv.queue.sack_count();
+        let mut used = options.len();
+        if blocks > 0 {
+            let fits = (OPTION_SPACE - used - 4) / 8;
+            used += 4 + 8 * blocks.min(fits);
+        }
+        Plan {
+            seq,
+            len,
+            flags,
+            options,
+            piece: u32::from(self.segment_room())
+                .saturating_sub(used as u32)
+                .max(8),
+        }
+    }
+
+    /// Builds the planned segment. It carries an acknowledgement, so none is due afterwards.
+    #[inline]
+    fn build(&mut self, env: &mut Env<'_>, mut plan: Plan) -> SegmentOut {
+        if self.rcv.queue.sack_count() > 0 {
+            plan.options.sack = self.sack_blocks(&plan.options);
+        }
+        let window = self.offer_window();
+        self.rcv.last_ack = self.rcv.nxt;
+        self.rcv.acks_due = 0;
+        self.rcv.unacked = 0;
+        self.timers.delayed_ack = Instant::MAX;
+        let header = TcpHeader {
+            src_port: self.local.port(),
+            dst_port: self.remote.port(),
+            seq: plan.seq.0,
+            ack: Some(self.rcv.nxt.0),
+            flags: plan.flags,
+            window,
+            urgent: 0,
+            options: plan.options,
+        };
+        if plan.len == 0 {
+            return self.out(header, Payload::new(), None);
+        }
+        self.snd.last_sent = env.now;
+        env.stats.bytes_out += u64::from(plan.len);
+        let payload = self.snd.queue.slice(plan.seq, plan.len as usize);
+        let gso = (plan.len > plan.piece).then_some(plan.piece as u16);
+        self.out(header, payload, gso)
+    }
+
+    fn sack_blocks(&mut self, options: &TcpOptions) -> SackBlocks {
+        let fits = (OPTION_SPACE - options.len() - 4) / 8;
+        self.rcv.queue.sack_blocks(fits)
+    }
+
+    /// The window field of a segment sent now; what it promises is remembered.
+    #[inline]
+    fn offer_window(&mut self) -> u16 {
+        let shift = self.nego.rcv_shift;
+        let promised = self.rcv.adv.since(self.rcv.nxt);
+        let window = self.window_to_offer().min(65_535 << shift);
+        let mut field = window >> shift;
+        // RFC 7323 2.4: rounding down must not take back what was promised.
+        if field << shift < promised && field < 65_535 {
+            field = promised.div_ceil(1 << shift).min(65_535);
+        }
+        self.rcv.adv = self.rcv.adv.max(self.rcv.nxt + (field << shift));
+        field as u16
+    }
+
+    /// The window there is room for, in bytes; not below what was promised.
+    // RFC 9293 3.8.6.2.2: the right edge moves by a segment, or half the buffer, or not at all.
+    #[inline]
+    pub(super) fn window_to_offer(&self) -> u32 {
+        let buffer = self.options.recv_buffer;
+        let free = buffer.saturating_sub(self.rcv.queue.len()).min(1 << 30) as u32;
+        let promised = self.rcv.adv.since(self.rcv.nxt);
+        let step = self.rcv.mss.min((buffer / 2) as u32);
+        if free >= promised.saturating_add(step) {
+            free
+        } else {
+            promised
+        }
+    }
+
+    /// The reset that aborts this connection (RFC 9293 3.10.5).
+    pub(in crate::transport::tcp) fn reset(&self, now: Instant) -> SegmentOut {
+        let header = TcpHeader {
+            src_port: self.local.port(),
+            dst_port: self.remote.port(),
+            seq: self.snd.nxt.0,
+            ack: Some(self.rcv.nxt.0),
+            flags: TcpFlags::RST,
+            window: 0,
+            urgent: 0,
+            options: TcpOptions {
+                timestamp: self.nego.ts.map(|ts| (ts.value(now), ts.recent)),
+                ..TcpOptions::default()
+            },
+        };
+        self.out(header, Payload::new(), None)
+    }
+
+    fn clock(&self, now: Instant) -> u32 {
+        ((now.as_nanos() / 1_000_000) as u32).wrapping_add(self.ts_offset)
+    }
+
+    #[inline]
+    fn out(&self, header: TcpHeader, payload: Payload, gso: Option<u16>) -> SegmentOut {
+        SegmentOut {
+            src: self.local,
+            dst: self.remote,
+            header,
+            payload,
+            gso,
+            ttl: self.options.ttl,
+            tos: self.options.tos,
+        }
+    }
+}

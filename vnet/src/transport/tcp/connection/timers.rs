@@ -1,0 +1,168 @@
+//! What is due when, and what happens then.
+
+use super::{Connection, Env, Owner, Probe};
+use crate::base::time::{Duration, Instant};
+use crate::transport::error::SocketError;
+use crate::transport::tcp::options::Switch;
+use crate::transport::tcp::recovery::FirstTimeout;
+use crate::transport::tcp::state::{Due, State};
+
+/// The deadlines of a connection; [`Instant::MAX`] is "not set".
+#[derive(Clone, Copy, Debug)]
+pub(in crate::transport::tcp) struct Timers {
+    pub(super) retransmit: Instant,
+    pub(super) delayed_ack: Instant,
+    pub(super) persist: Instant,
+    pub(super) keepalive: Instant,
+    /// A connection without a socket is not kept in FIN-WAIT-2 for ever.
+    pub(super) orphan: Instant,
+}
+
+impl Default for Timers {
+    fn default() -> Timers {
+        Timers {
+            retransmit: Instant::MAX,
+            delayed_ack: Instant::MAX,
+            persist: Instant::MAX,
+            keepalive: Instant::MAX,
+            orphan: Instant::MAX,
+        }
+    }
+}
+
+impl Timers {
+    /// The earliest of them.
+    #[inline]
+    pub(in crate::transport::tcp) fn next(&self) -> Instant {
+        self.retransmit
+            .min(self.delayed_ack)
+            .min(self.persist)
+            .min(self.keepalive)
+            .min(self.orphan)
+    }
+}
+
+impl Connection {
+    /// Handles what is due.
+    pub(in crate::transport::tcp) fn on_deadline(&mut self, env: &mut Env<'_>) {
+        let now = env.now;
+        if self.timers.delayed_ack <= now {
+            self.timers.delayed_ack = Instant::MAX;
+            self.rcv.acks_due = self.rcv.acks_due.max(1);
+        }
+        if self.timers.retransmit <= now {
+            self.timers.retransmit = Instant::MAX;
+            self.on_retransmission_timeout(env);
+        }
+        if self.timers.persist <= now {
+            self.timers.persist = Instant::MAX;
+            self.on_persist(env);
+        }
+        if self.timers.keepalive <= now {
+            self.on_keepalive(env);
+        }
+        if self.timers.orphan <= now {
+            self.finish(env, None);
+        }
+    }
+
+    // RFC 6298 5.4 to 5.7.
+    fn on_retransmission_timeout(&mut self, env: &mut Env<'_>) {
+        env.stats.timeouts += 1;
+        if !self.count_retry(env) {
+            return;
+        }
+        self.rtt.back_off();
+        self.snd.timed = None;
+        match &mut self.state {
+            State::SynSent(s) => s.syn = Due::Now,
+            State::SynReceived(s) => s.syn_ack = Due::Now,
+            _ => {
+                let (flight, mss) = (self.flight(), self.data_mss());
+                match self.recovery.on_timeout(self.snd.una, self.snd.nxt) {
+                    FirstTimeout::Yes => self.cc.on_timeout(flight, mss),
+                    FirstTimeout::No => self.cc.on_repeated_timeout(mss),
+                }
+            }
+        }
+    }
+
+    /// Counts an attempt that was not answered; false when it was the last and the connection
+    /// is over (RFC 9293 3.8.3).
+    fn count_retry(&mut self, env: &mut Env<'_>) -> bool {
+        self.retries = self.retries.saturating_add(1);
+        let limit = match (self.state, self.owner) {
+            (State::SynSent(_) | State::SynReceived(_), _) => env.config.syn_retries,
+            (_, Owner::Nobody) => env.config.orphan_retries,
+            _ => env.config.data_retries,
+        };
+        if self.retries <= limit {
+            return true;
+        }
+        self.time_out(env);
+        false
+    }
+
+    fn time_out(&mut self, env: &mut Env<'_>) {
+        env.stats.timed_out += 1;
+        if matches!(self.state, State::SynSent(_) | State::SynReceived(_)) {
+            env.stats.failed_opens += 1;
+        }
+        let error = self.soft_error.unwrap_or(SocketError::TimedOut);
+        self.finish(env, Some(error));
+    }
+
+    /// RFC 9293 3.8.6.1: the window was closed, or too small to be worth it, for a while.
+    fn on_persist(&mut self, env: &mut Env<'_>) {
+        if self.count_retry(env) {
+            self.rtt.back_off();
+            self.snd.probe = Probe::Window;
+        }
+    }
+
+    /// Arms the persist timer, unless it runs.
+    pub(super) fn arm_persist(&mut self, env: &Env<'_>) {
+        if self.timers.persist == Instant::MAX {
+            self.timers.persist = env.now + self.rtt.rto(env.config);
+        }
+    }
+
+    /// RFC 6298 5.1 to 5.3: (re)starts the retransmission timer, or stops it when nothing is
+    /// outstanding.
+    #[inline]
+    pub(super) fn restart_retransmit(&mut self, env: &Env<'_>) {
+        self.timers.retransmit = if self.flight() > 0 {
+            env.now + self.rtt.rto(env.config)
+        } else {
+            Instant::MAX
+        };
+    }
+
+    // RFC 9293 3.8.4. The timer is not moved by each segment: when it comes up, it looks at when
+    // the peer was last heard.
+    fn on_keepalive(&mut self, env: &mut Env<'_>) {
+        self.timers.keepalive = Instant::MAX;
+        if self.options.keepalive == Switch::Off || !self.state.is_synchronized() {
+            return;
+        }
+        let config = env.config;
+        let silent = env.now.since(self.heard);
+        if silent < config.keepalive_idle {
+            self.timers.keepalive = self.heard + config.keepalive_idle;
+            return;
+        }
+        // Data that waits for its acknowledgement probes by itself.
+        if self.flight() > 0 || self.timers.persist != Instant::MAX {
+            self.timers.keepalive = env.now + config.keepalive_interval;
+            return;
+        }
+        let interval = config.keepalive_interval.max(Duration::from_millis(1));
+        let probes = (silent - config.keepalive_idle).as_nanos() / interval.as_nanos();
+        if probes >= u128::from(config.keepalive_probes) {
+            self.time_out(env);
+            return;
+        }
+        self.snd.probe = Probe::Keepalive;
+        self.timers.keepalive = env.now + interval;
+    }
+}

@@ -1,0 +1,348 @@
+//! What the socket asks of its connection.
+
+use std::net::Shutdown;
+
+use bytes::Bytes;
+
+use super::{Closed, Connection, Env, Owner};
+use crate::base::time::{Duration, Instant};
+use crate::packet::Payload;
+use crate::transport::error::SocketError;
+use crate::transport::tcp::options::{Linger, Path, Switch};
+use crate::transport::tcp::recv_queue::ReadMode;
+use crate::transport::tcp::send_queue::SMALL_WRITE;
+use crate::transport::tcp::state::{State, TcpState};
+use crate::transport::tcp::time_wait::TimeWait;
+use crate::transport::tcp::{IcmpKind, Readiness, TcpInfo};
+
+/// What is left to do after a socket let go of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::transport::tcp) enum Farewell {
+    /// It goes on by itself, to the end.
+    GoesOn,
+    /// The peer is to be told with a reset.
+    Abort,
+    /// There is nothing left.
+    Over,
+}
+
+impl Connection {
+    /// Bytes the application may write now.
+    ///
+    /// # Errors
+    /// The pending error, which is thereby reported; [`SocketError::BrokenPipe`] when this side
+    /// is closed, [`SocketError::NotConnected`] when the connection never came to be.
+    pub(in crate::transport::tcp) fn send_space(&mut self) -> Result<usize, SocketError> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        match self.state {
+            State::Closed if self.was_never_open() => Err(SocketError::NotConnected),
+            _ if self.snd.closed == Closed::Yes => Err(SocketError::BrokenPipe),
+            State::SynSent(_) | State::SynReceived(_) => Ok(0),
+            state if state.sends() => Ok(self.write_space()),
+            _ => Err(SocketError::BrokenPipe),
+        }
+    }
+
+    #[inline]
+    pub(super) fn write_space(&self) -> usize {
+        self.options
+            .send_buffer
+            .saturating_sub(self.snd.queue.len() + self.snd.reserved)
+    }
+
+    /// The space at which a waiting writer is woken: enough that it does not wake for crumbs.
+    #[inline]
+    pub(super) fn write_low_water(&self) -> usize {
+        (self.options.send_buffer / 3).max(1)
+    }
+
+    pub(in crate::transport::tcp) fn send_bytes(&mut self, data: Bytes) -> Result<(), SocketError> {
+        self.snd.reserved = self.snd.reserved.saturating_sub(data.len());
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        if !self.state.sends() {
+            return Err(SocketError::BrokenPipe);
+        }
+        // A caller that reserved no space cannot make a window of more than 2^31 bytes.
+        if self.snd.queue.len() + data.len() > 1 << 30 {
+            return Err(SocketError::WouldBlock);
+        }
+        if data.len() <= SMALL_WRITE / 16 {
+            self.snd.queue.push_copy(&data);
+        } else {
+            self.snd.queue.push(data);
+        }
+        Ok(())
+    }
+
+    pub(in crate::transport::tcp) fn send_copy(
+        &mut self,
+        data: &[u8],
+    ) -> Result<usize, SocketError> {
+        let space = self.send_space()?;
+        if space == 0 && !data.is_empty() {
+            return Err(SocketError::WouldBlock);
+        }
+        let data = &data[..data.len().min(space)];
+        for part in data.chunks(SMALL_WRITE) {
+            self.snd.queue.push_copy(part);
+        }
+        Ok(data.len())
+    }
+
+    /// Hands out received bytes; zero means that the peer has closed.
+    pub(in crate::transport::tcp) fn recv(
+        &mut self,
+        max: usize,
+        into: &mut Payload,
+        mode: ReadMode,
+    ) -> Result<usize, SocketError> {
+        let n = self.rcv.queue.read(max, into, mode);
+        if n > 0 {
+            if mode == ReadMode::Consume {
+                self.after_read();
+            }
+            return Ok(n);
+        }
+        if max == 0 {
+            return Ok(0);
+        }
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        match self.state {
+            State::Closed if self.was_never_open() => Err(SocketError::NotConnected),
+            _ if self.is_read_over() => Ok(0),
+            _ => Err(SocketError::WouldBlock),
+        }
+    }
+
+    /// True when no byte can arrive any more.
+    fn is_read_over(&self) -> bool {
+        match self.state {
+            State::SynSent(_) | State::SynReceived(_) => false,
+            state => self.rcv.closed == Closed::Yes || !state.receives(),
+        }
+    }
+
+    fn was_never_open(&self) -> bool {
+        self.snd.una == self.snd.iss
+    }
+
+    /// Tells the peer of the space a read has made, when it is worth a segment.
+    fn after_read(&mut self) {
+        if !self.state.receives() {
+            return;
+        }
+        let promised = self.rcv.adv.since(self.rcv.nxt);
+        let gain = self.window_to_offer().saturating_sub(promised);
+        if gain == 0 {
+            return;
+        }
+        let buffer = self.options.recv_buffer.min(1 << 30) as u32;
+        // A quarter of the buffer at a time; sooner when the peer is running out of window.
+        let nearly_closed = promised <= buffer / 8 && gain >= (2 * self.rcv.mss).min(buffer / 4);
+        if gain >= buffer / 4 || nearly_closed {
+            self.rcv.acks_due = self.rcv.acks_due.max(1);
+        }
+    }
+
+    pub(in crate::transport::tcp) fn shutdown(
+        &mut self,
+        env: &mut Env<'_>,
+        how: Shutdown,
+    ) -> Result<(), SocketError> {
+        if self.state.is_over() {
+            return Err(SocketError::NotConnected);
+        }
+        if matches!(how, Shutdown::Read | Shutdown::Both) {
+            self.rcv.closed = Closed::Yes;
+            self.readers.wake(env.out);
+        }
+        if matches!(how, Shutdown::Write | Shutdown::Both) {
+            self.close_write(env);
+        }
+        Ok(())
+    }
+
+    fn close_write(&mut self, env: &mut Env<'_>) {
+        if self.snd.closed == Closed::Yes {
+            return;
+        }
+        self.snd.closed = Closed::Yes;
+        if self.state.is_synchronized() {
+            self.state = self.state.on_close(self.snd.queue.end());
+        }
+        self.writers.wake(env.out);
+    }
+
+    /// The socket lets go.
+    pub(in crate::transport::tcp) fn close(&mut self, env: &mut Env<'_>) -> Farewell {
+        self.wake_all(env.out);
+        self.owner = Owner::Nobody;
+        self.snd.reserved = 0;
+        // RFC 2525 2.17 and RFC 9293 3.6.1: what was received and not read is lost, and the
+        // peer must not believe otherwise.
+        let unread = self.rcv.queue.len() > 0 && self.state.is_synchronized();
+        let at_once = self.options.linger == Linger::For(Duration::ZERO);
+        match self.state {
+            State::Closed | State::TimeWait => return Farewell::Over,
+            State::SynSent(_) => return Farewell::Over,
+            _ if unread || at_once => return Farewell::Abort,
+            _ => {}
+        }
+        self.rcv.closed = Closed::Yes;
+        self.close_write(env);
+        self.arm_orphan(env);
+        Farewell::GoesOn
+    }
+
+    /// A connection that nobody owns does not wait for the peer's FIN for ever.
+    pub(in crate::transport::tcp) fn arm_orphan(&mut self, env: &Env<'_>) {
+        if self.owner == Owner::Nobody
+            && self.state == State::FinWait2
+            && self.timers.orphan == Instant::MAX
+        {
+            self.timers.orphan = env.now + env.config.fin_wait2;
+        }
+    }
+
+    /// Ends a connection that the peer does not know of, or that is over anyway.
+    pub(in crate::transport::tcp) fn end_quietly(&mut self, env: &mut Env<'_>) {
+        // TIME-WAIT goes on as a record of its own.
+        if self.state != State::TimeWait {
+            self.finish(env, None);
+        }
+    }
+
+    /// True when the peer has state that a reset would clear.
+    pub(in crate::transport::tcp) fn is_known_to_peer(&self) -> bool {
+        self.state.is_synchronized() || matches!(self.state, State::SynReceived(_))
+    }
+
+    pub(in crate::transport::tcp) fn readiness(&self) -> Readiness {
+        let failed = self.error.is_some();
+        let read_closed = self.is_read_over();
+        let connecting = matches!(self.state, State::SynSent(_) | State::SynReceived(_));
+        let write_closed = !connecting && (!self.state.sends() || self.snd.closed == Closed::Yes);
+        Readiness {
+            readable: failed || read_closed || self.rcv.queue.len() > 0,
+            writable: failed
+                || write_closed
+                || (!connecting && self.write_space() >= self.write_low_water()),
+            read_closed,
+            write_closed,
+            connecting,
+            drained: self.is_drained(),
+            error: self.error,
+        }
+    }
+
+    /// True when everything written, the FIN included, has arrived.
+    pub(in crate::transport::tcp) fn is_drained(&self) -> bool {
+        self.snd.queue.len() == 0 && self.state.fin().is_none()
+            || matches!(self.state, State::Closed)
+    }
+
+    pub(in crate::transport::tcp) fn set_keepalive(&mut self, env: &Env<'_>, to: Switch) {
+        self.options.keepalive = to;
+        self.timers.keepalive = match to {
+            Switch::On => env.now.max(self.heard) + env.config.keepalive_idle,
+            Switch::Off => Instant::MAX,
+        };
+        self.heard = env.now;
+    }
+
+    pub(in crate::transport::tcp) fn set_path(&mut self, path: Path) {
+        let narrower = path.ip_mtu < self.path.ip_mtu;
+        self.path = path;
+        if narrower && self.state.is_synchronized() {
+            self.recovery.resend_all(self.snd.una, self.snd.nxt);
+        }
+    }
+
+    /// An ICMP error about a segment of ours that carried `seq`. True when it was believed.
+    pub(in crate::transport::tcp) fn on_icmp(
+        &mut self,
+        env: &mut Env<'_>,
+        seq: u32,
+        what: IcmpKind,
+    ) -> bool {
+        // RFC 5927 4.1: only about something that is on its way.
+        let seq = crate::transport::tcp::seq::SeqNum(seq);
+        if seq.lt(self.snd.una) || !seq.lt(self.snd.nxt) {
+            return false;
+        }
+        let error = match what {
+            IcmpKind::FragmentationNeeded { ip_mtu } => {
+                // RFC 1191 3, and RFC 791 for the least MTU; 552 is what hosts accept in practice.
+                let ip_mtu = ip_mtu.max(552);
+                if ip_mtu >= self.path.ip_mtu {
+                    return false;
+                }
+                let path = Path {
+                    ip_mtu,
+                    gso_max: self.path.gso_max,
+                };
+                self.set_path(path);
+                return true;
+            }
+            IcmpKind::Unreachable(error) => error,
+            IcmpKind::TimeExceeded => SocketError::HostUnreachable,
+        };
+        match self.state {
+            // RFC 5461 4.1: a connection attempt may be given up, so that others can be tried.
+            State::SynSent(_) if matches!(what, IcmpKind::Unreachable(_)) => {
+                env.stats.failed_opens += 1;
+                self.finish(env, Some(error));
+            }
+            // RFC 5461 3 (and RFC 9293 3.9.2.2): soft, whatever the code says.
+            _ => self.soft_error = Some(error),
+        }
+        true
+    }
+
+    /// The record that stands for this connection from now on.
+    pub(in crate::transport::tcp) fn time_wait(&mut self, until: Instant) -> TimeWait {
+        TimeWait {
+            key: self.key,
+            local: self.local,
+            remote: self.remote,
+            snd_nxt: self.snd.nxt,
+            rcv_nxt: self.rcv.nxt,
+            window: self
+                .rcv
+                .adv
+                .since(self.rcv.nxt)
+                .checked_shr(u32::from(self.nego.rcv_shift))
+                .map_or(0, |w| w.min(65_535) as u16),
+            ts: self.nego.ts,
+            ttl: self.options.ttl,
+            tos: self.options.tos,
+            until,
+            armed: crate::base::deadline::Armed::default(),
+            last_ack: None,
+        }
+    }
+
+    pub(in crate::transport::tcp) fn info(&self) -> TcpInfo {
+        TcpInfo {
+            state: self.reported_state(),
+            srtt: self.rtt.srtt(),
+            cwnd: self.cc.cwnd(),
+            ssthresh: self.cc.ssthresh(),
+            mss: self.data_mss(),
+            in_flight: self.flight(),
+            unsent: self.write_end().since(self.snd.nxt.min(self.write_end())),
+            unread: self.rcv.queue.len(),
+            peer_window: self.snd.edge.since(self.snd.una.min(self.snd.edge)),
+        }
+    }
+
+    pub(in crate::transport::tcp) fn reported_state(&self) -> TcpState {
+        self.state.report()
+    }
+}

@@ -1,0 +1,345 @@
+//! Which connection, record or listener a segment is for (RFC 9293, section 3.10.7).
+
+use std::net::SocketAddr;
+
+use super::connection::{Connection, Disposition, Env};
+use super::listener::HalfOpen;
+use super::options::{Path, agree, answer, path_mss};
+use super::seq::SeqNum;
+use super::time_wait;
+use super::{
+    ConnId, FourTuple, HalfId, IcmpKind, ListenerId, SegmentIn, SegmentOut, Slot, Tcp, TimeWaitId,
+    Verdict, connection, reply,
+};
+use crate::base::deadline::Armed;
+use crate::base::stats::DropReason;
+use crate::base::time::Duration;
+use crate::packet::header::{TcpFlags, TcpHeader};
+use crate::packet::{Cx, Payload};
+
+/// A plain acknowledgement of a half-open record, at most this often.
+const HALF_OPEN_ACK_INTERVAL: Duration = Duration::from_millis(500);
+
+impl Tcp {
+    /// Takes a segment. What it causes to be sent waits in [`Tcp::poll_transmit`].
+    #[inline]
+    pub fn input(&mut self, cx: &mut Cx<'_>, seg: SegmentIn<'_>) -> Verdict {
+        self.stats.segments_in += 1;
+        let key = FourTuple::new(seg.dst, seg.src);
+        match self.by_tuple.get(&key) {
+            Some(Slot::Connection(id)) => {
+                let id = *id;
+                self.input_connection(cx, id, seg)
+            }
+            Some(Slot::HalfOpen(id)) => {
+                let id = *id;
+                self.input_half_open(cx, id, seg)
+            }
+            Some(Slot::TimeWait(id)) => {
+                let id = *id;
+                self.input_time_wait(cx, id, seg)
+            }
+            None => self.input_listener(cx, key, seg, None),
+        }
+    }
+
+    /// Hears of an ICMP error about a segment of ours from `local` to `remote` that carried the
+    /// sequence number `seq`. It is believed only when such a segment is on its way (RFC 5927).
+    pub fn on_icmp_error(
+        &mut self,
+        cx: &mut Cx<'_>,
+        local: SocketAddr,
+        remote: SocketAddr,
+        seq: u32,
+        what: IcmpKind,
+    ) -> Verdict {
+        let key = FourTuple::new(local, remote);
+        let Some(Slot::Connection(id)) = self.by_tuple.get(&key) else {
+            return Verdict::Drop(DropReason::IcmpIgnored);
+        };
+        let id = *id;
+        let Some(c) = self.connections.get_mut(id) else {
+            return Verdict::Drop(DropReason::IcmpIgnored);
+        };
+        let mut env = Env {
+            now: cx.now,
+            config: &self.config,
+            stats: &mut self.stats,
+            out: cx.out,
+        };
+        let believed = c.on_icmp(&mut env, seq, what);
+        self.settle(cx, id);
+        if believed {
+            Verdict::Delivered
+        } else {
+            Verdict::Drop(DropReason::IcmpIgnored)
+        }
+    }
+
+    #[inline]
+    fn input_connection(&mut self, cx: &mut Cx<'_>, id: ConnId, seg: SegmentIn<'_>) -> Verdict {
+        let Some(c) = self.connections.get_mut(id) else {
+            return Verdict::Drop(DropReason::NoSocket);
+        };
+        let mut env = Env {
+            now: cx.now,
+            config: &self.config,
+            stats: &mut self.stats,
+            out: cx.out,
+        };
+        let (header, src, dst) = (seg.header, seg.src, seg.dst);
+        let len = seg.payload.len() as u32;
+        let disposition = c.segment(&mut env, seg);
+        let verdict = match disposition {
+            Disposition::Taken | Disposition::Reset => Verdict::Delivered,
+            Disposition::Refused => Verdict::Drop(DropReason::TcpUnacceptable),
+            Disposition::NoRoom => Verdict::Drop(DropReason::SocketBufferFull),
+            Disposition::AbortLate => {
+                let reset = c.reset(cx.now);
+                c.finish(&mut env, None);
+                self.stats.resets_out += 1;
+                reply(&mut self.replies, reset);
+                Verdict::Drop(DropReason::NoSocket)
+            }
+            Disposition::Answer => {
+                self.refuse(header, len, src, dst);
+                Verdict::Drop(DropReason::TcpUnacceptable)
+            }
+        };
+        self.settle(cx, id);
+        verdict
+    }
+
+    /// A passive SYN-RECEIVED (RFC 9293 3.10.7.4).
+    fn input_half_open(&mut self, cx: &mut Cx<'_>, id: HalfId, seg: SegmentIn<'_>) -> Verdict {
+        let Some(h) = self.half_open.get_mut(id) else {
+            return Verdict::Drop(DropReason::NoSocket);
+        };
+        let refused = Verdict::Drop(DropReason::TcpUnacceptable);
+        let header = seg.header;
+        let seq = SeqNum(header.seq);
+        let rcv_nxt = h.irs + 1;
+        if header.flags.has(TcpFlags::SYN) && header.ack.is_none() && seq == h.irs {
+            // The SYN again: our answer was lost, or is late.
+            if !header.flags.has(TcpFlags::RST) {
+                let segment = h.syn_ack(cx.now);
+                reply(&mut self.replies, segment);
+            }
+            return Verdict::Delivered;
+        }
+        let in_window = seq.ge(rcv_nxt) && seq.le(rcv_nxt + u32::from(h.window));
+        if header.flags.has(TcpFlags::RST) {
+            // RFC 5961 3.2
+            if seq != rcv_nxt {
+                return refused;
+            }
+            self.stats.failed_opens += 1;
+            self.remove_half_open(id);
+            return Verdict::Delivered;
+        }
+        let old = match (h.nego.ts, header.options.timestamp) {
+            (Some(ts), Some((tsval, _))) => ts.is_old(cx.now, tsval),
+            _ => false,
+        };
+        if old || !in_window || header.flags.has(TcpFlags::SYN) {
+            let limited = h
+                .last_ack
+                .is_some_and(|at| cx.now.since(at) < HALF_OPEN_ACK_INTERVAL);
+            if !limited {
+                h.last_ack = Some(cx.now);
+                let segment = h.plain_ack(cx.now);
+                reply(&mut self.replies, segment);
+            }
+            return refused;
+        }
+        match header.ack {
+            None => refused,
+            Some(ack) if SeqNum(ack) != h.iss + 1 => {
+                self.refuse(header, seg.payload.len() as u32, seg.src, seg.dst);
+                refused
+            }
+            Some(_) => self.promote(cx, id, seg),
+        }
+    }
+
+    /// The handshake is complete: the record becomes a connection.
+    fn promote(&mut self, cx: &mut Cx<'_>, id: HalfId, seg: SegmentIn<'_>) -> Verdict {
+        let Some(h) = self.half_open.remove(id) else {
+            return Verdict::Drop(DropReason::NoSocket);
+        };
+        let Some(l) = self.listeners.get_mut(h.listener) else {
+            self.forget_tuple(h.key, h.local);
+            return Verdict::Drop(DropReason::NoSocket);
+        };
+        let env = Env {
+            now: cx.now,
+            config: &self.config,
+            stats: &mut self.stats,
+            out: cx.out,
+        };
+        let connection = Connection::accepted(&env, &h, l.options.clone());
+        let conn = self.connections.insert(Box::new(connection));
+        self.by_tuple.insert(h.key, Slot::Connection(conn));
+        l.half_open -= 1;
+        l.ready.push_back(conn);
+        l.waiters.wake(cx.out);
+        self.stats.passive_opens += 1;
+        self.input_connection(cx, conn, seg)
+    }
+
+    fn input_time_wait(&mut self, cx: &mut Cx<'_>, id: TimeWaitId, seg: SegmentIn<'_>) -> Verdict {
+        let Some(t) = self.time_wait.get_mut(id) else {
+            return Verdict::Drop(DropReason::NoSocket);
+        };
+        let time_wait = self.config.msl * 2;
+        match t.segment(cx.now, time_wait, &seg) {
+            time_wait::Disposition::Ignore => Verdict::Delivered,
+            time_wait::Disposition::Acknowledge => {
+                let segment = t.ack(cx.now);
+                reply(&mut self.replies, segment);
+                Verdict::Delivered
+            }
+            time_wait::Disposition::Reincarnate => {
+                if self.ports.lookup(seg.dst).is_none() {
+                    // Nobody listens: the record is worth more than the reset.
+                    return Verdict::Drop(DropReason::NoSocket);
+                }
+                // RFC 9293 3.6.1: our initial number must be beyond the last one used.
+                let floor = t.snd_nxt + 0x1_0000;
+                let key = t.key;
+                self.remove_time_wait(id);
+                self.input_listener(cx, key, seg, Some(floor))
+            }
+        }
+    }
+
+    /// No connection: a listener, or nobody (RFC 9293 3.10.7.1 and 3.10.7.2).
+    fn input_listener(
+        &mut self,
+        cx: &mut Cx<'_>,
+        key: FourTuple,
+        seg: SegmentIn<'_>,
+        isn_floor: Option<SeqNum>,
+    ) -> Verdict {
+        let h = seg.header;
+        let listener = self.ports.lookup(seg.dst);
+        if h.flags.has(TcpFlags::RST) {
+            return Verdict::Drop(match listener {
+                Some(_) => DropReason::TcpUnacceptable,
+                None => DropReason::NoSocket,
+            });
+        }
+        let Some(listener) = listener else {
+            self.refuse(h, seg.payload.len() as u32, seg.src, seg.dst);
+            return Verdict::Drop(DropReason::NoSocket);
+        };
+        if h.ack.is_some() {
+            self.refuse(h, seg.payload.len() as u32, seg.src, seg.dst);
+            return Verdict::Drop(DropReason::TcpUnacceptable);
+        }
+        // RFC 9293 3.5: SYN alone opens a connection; with FIN it is somebody's probe. A source
+        // port of zero cannot be answered.
+        if !h.flags.has(TcpFlags::SYN) || h.flags.has(TcpFlags::FIN) || h.src_port == 0 {
+            return Verdict::Drop(DropReason::TcpUnacceptable);
+        }
+        self.open_passively(cx, key, &seg, listener, isn_floor)
+    }
+
+    fn open_passively(
+        &mut self,
+        cx: &mut Cx<'_>,
+        key: FourTuple,
+        seg: &SegmentIn<'_>,
+        listener: ListenerId,
+        isn_floor: Option<SeqNum>,
+    ) -> Verdict {
+        let full = self.is_full();
+        let Some(l) = self.listeners.get_mut(listener) else {
+            return Verdict::Drop(DropReason::NoSocket);
+        };
+        if full || l.is_full() {
+            self.stats.backlog_full += 1;
+            return Verdict::Drop(DropReason::TcpBacklogFull);
+        }
+        let Path { ip_mtu, gso_max } = seg.path;
+        let path = Path { ip_mtu, gso_max };
+        let family = connection::family(seg.dst);
+        let mss = path_mss(path, family);
+        let nego = agree(
+            cx.now,
+            &self.config,
+            family,
+            &seg.header.options,
+            l.options.recv_buffer,
+            self.secret.timestamp_offset(&key),
+        );
+        let mut iss = self.secret.isn(cx.now, &key);
+        if let Some(floor) = isn_floor
+            && iss.lt(floor)
+        {
+            iss = floor;
+        }
+        let resend_at = cx.now + self.config.initial_rto;
+        let half = HalfOpen {
+            listener,
+            key,
+            local: seg.dst,
+            remote: seg.src,
+            iss,
+            irs: SeqNum(seg.header.seq),
+            peer_window: u32::from(seg.header.window),
+            nego,
+            syn_ack: answer(&nego, &seg.header.options, mss, cx.now),
+            window: u16::try_from(l.options.recv_buffer).unwrap_or(u16::MAX),
+            path,
+            ttl: l.options.ttl,
+            tos: l.options.tos,
+            sent_at: cx.now,
+            retries: 0,
+            resend_at,
+            armed: Armed::default(),
+            last_ack: None,
+        };
+        l.half_open += 1;
+        reply(&mut self.replies, half.syn_ack(cx.now));
+        let (local, slot) = (half.local, self.half_open.insert(Box::new(half)));
+        self.enter_tuple(key, local, Slot::HalfOpen(slot));
+        if let Some(h) = self.half_open.get_mut(slot) {
+            self.deadlines
+                .arm(&mut h.armed, Slot::HalfOpen(slot), resend_at);
+        }
+        Verdict::Delivered
+    }
+
+    /// Answers a segment that belongs to no connection with a reset.
+    // RFC 9293 3.10.7.1
+    fn refuse(&mut self, h: &TcpHeader, payload: u32, src: SocketAddr, dst: SocketAddr) {
+        if h.flags.has(TcpFlags::RST) || h.src_port == 0 {
+            return;
+        }
+        let syn = u32::from(h.flags.has(TcpFlags::SYN));
+        let fin = u32::from(h.flags.has(TcpFlags::FIN));
+        let (seq, ack) = match h.ack {
+            Some(ack) => (ack, None),
+            None => (0, Some(h.seq.wrapping_add(payload + syn + fin))),
+        };
+        let segment = SegmentOut {
+            src: dst,
+            dst: src,
+            header: TcpHeader {
+                src_port: dst.port(),
+                dst_port: src.port(),
+                seq,
+                ack,
+                flags: TcpFlags::RST,
+                ..TcpHeader::default()
+            },
+            payload: Payload::new(),
+            gso: None,
+            ttl: 0,
+            tos: 0,
+        };
+        self.stats.resets_out += 1;
+        reply(&mut self.replies, segment);
+    }
+}

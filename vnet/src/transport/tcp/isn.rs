@@ -1,0 +1,60 @@
+//! Initial sequence numbers (RFC 6528) and timestamp offsets (RFC 7323, section 5.4).
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use super::FourTuple;
+use super::seq::SeqNum;
+use crate::base::time::Instant;
+
+/// The vnet's secret for choosing numbers that an outsider cannot guess.
+#[derive(Clone, Debug)]
+pub(super) struct Secret {
+    key: [u64; 2],
+}
+
+impl Secret {
+    pub(super) fn new(key: [u64; 2]) -> Secret {
+        Secret { key }
+    }
+
+    /// The initial sequence number of a connection that begins now.
+    // RFC 6528 3: ISN = M + F(localip, localport, remoteip, remoteport, secretkey), where M is a
+    // timer that ticks every 4 microseconds.
+    pub(super) fn isn(&self, now: Instant, tuple: &FourTuple) -> SeqNum {
+        let m = (now.as_nanos() / 4_000) as u32;
+        SeqNum(m.wrapping_add(self.hash(tuple, 1)))
+    }
+
+    /// What is added to the clock in the timestamps of a connection.
+    pub(super) fn timestamp_offset(&self, tuple: &FourTuple) -> u32 {
+        self.hash(tuple, 2)
+    }
+
+    fn hash(&self, tuple: &FourTuple, purpose: u8) -> u32 {
+        let mut h = SipHasher13::new_with_keys(self.key[0], self.key[1]);
+        h.write_u128(tuple.local);
+        h.write_u128(tuple.remote);
+        h.write_u32(tuple.ports);
+        h.write_u8(purpose);
+        h.finish() as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_grows_with_time_and_differs_between_connections() {
+        let secret = Secret::new([1, 2]);
+        let tuple =
+            |port: u16| FourTuple::new(([10, 0, 0, 1], port).into(), ([10, 0, 0, 2], 80).into());
+        let a = secret.isn(Instant::ZERO, &tuple(1000));
+        let later = secret.isn(Instant::from_nanos(8_000_000), &tuple(1000));
+        assert_eq!(later.since(a), 2_000);
+        assert_ne!(a, secret.isn(Instant::ZERO, &tuple(1001)));
+        assert_ne!(a, Secret::new([1, 3]).isn(Instant::ZERO, &tuple(1000)));
+    }
+}

@@ -1,0 +1,99 @@
+//! Listeners: a SYN queue of small records and an accept queue of established connections, both
+//! counted against one backlog. Whoever is answered has a place; whoever finds no place is not
+//! answered, and tries again.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use super::options::{Negotiated, Path, SocketOptions};
+use super::seq::SeqNum;
+use super::{ConnId, FourTuple, ListenerId, SegmentOut};
+use crate::base::deadline::Armed;
+use crate::base::time::Instant;
+use crate::packet::Payload;
+use crate::packet::header::{TcpFlags, TcpHeader, TcpOptions};
+use crate::transport::wait::WaitQueue;
+
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) local: SocketAddr,
+    pub(super) backlog: usize,
+    pub(super) options: SocketOptions,
+    pub(super) half_open: usize,
+    pub(super) ready: VecDeque<ConnId>,
+    pub(super) waiters: WaitQueue,
+}
+
+impl Listener {
+    pub(super) fn is_full(&self) -> bool {
+        self.half_open + self.ready.len() >= self.backlog
+    }
+}
+
+/// A connection request that was answered (passive SYN-RECEIVED).
+#[derive(Debug)]
+pub(super) struct HalfOpen {
+    pub(super) listener: ListenerId,
+    pub(super) key: FourTuple,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    pub(super) iss: SeqNum,
+    pub(super) irs: SeqNum,
+    /// The peer's window, as it came in the SYN: never scaled.
+    pub(super) peer_window: u32,
+    pub(super) nego: Negotiated,
+    /// What the SYN-ACK says, timestamps apart.
+    pub(super) syn_ack: TcpOptions,
+    pub(super) window: u16,
+    pub(super) path: Path,
+    pub(super) ttl: u8,
+    pub(super) tos: u8,
+    pub(super) sent_at: Instant,
+    pub(super) retries: u8,
+    pub(super) resend_at: Instant,
+    pub(super) armed: Armed,
+    pub(super) last_ack: Option<Instant>,
+}
+
+impl HalfOpen {
+    pub(super) fn syn_ack(&self, now: Instant) -> SegmentOut {
+        let options = TcpOptions {
+            timestamp: self.timestamp(now),
+            ..self.syn_ack
+        };
+        self.reply(self.iss, TcpFlags::SYN, options)
+    }
+
+    pub(super) fn plain_ack(&self, now: Instant) -> SegmentOut {
+        let options = TcpOptions {
+            timestamp: self.timestamp(now),
+            ..TcpOptions::default()
+        };
+        self.reply(self.iss + 1, TcpFlags::NONE, options)
+    }
+
+    fn timestamp(&self, now: Instant) -> Option<(u32, u32)> {
+        self.nego.ts.map(|ts| (ts.value(now), ts.recent))
+    }
+
+    fn reply(&self, seq: SeqNum, flags: TcpFlags, options: TcpOptions) -> SegmentOut {
+        SegmentOut {
+            src: self.local,
+            dst: self.remote,
+            header: TcpHeader {
+                src_port: self.local.port(),
+                dst_port: self.remote.port(),
+                seq: seq.0,
+                ack: Some((self.irs + 1).0),
+                flags,
+                window: self.window,
+                urgent: 0,
+                options,
+            },
+            payload: Payload::new(),
+            gso: None,
+            ttl: self.ttl,
+            tos: self.tos,
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! What has arrived and the application has not read: bytes in order, and blocks ahead of a gap.
+//!
+//! Slices are kept by reference. A tiny segment behind another tiny one is copied into an open
+//! tail instead, so that a peer cannot make us hold far more memory than the bytes it sends;
+//! blocks ahead of a gap are charged an overhead for the same reason.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+
+use super::seq::SeqNum;
+use crate::packet::Payload;
+use crate::packet::header::SackBlocks;
+
+/// Segments below this are merged when they pile up.
+const TINY: usize = 512;
+const TAIL: usize = 4096;
+/// What a slice ahead of a gap costs besides its bytes.
+const BLOCK_OVERHEAD: usize = 256;
+
+/// Received bytes of one connection.
+#[derive(Debug, Default)]
+pub(super) struct RecvQueue {
+    slices: VecDeque<Bytes>,
+    /// In-order bytes behind the last slice; still growing.
+    tail: BytesMut,
+    /// In-order bytes, the tail included.
+    len: usize,
+    ahead: VecDeque<Block>,
+    ahead_charge: usize,
+    report: Report,
+}
+
+/// Whether reading takes the bytes away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadMode {
+    /// The bytes are gone afterwards.
+    Consume,
+    /// The next read sees them again (`MSG_PEEK`).
+    Peek,
+}
+
+/// What became of a segment ahead of a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ahead {
+    Stored,
+    /// Every byte of it was here already.
+    Duplicate,
+    /// It would cost more than the buffer may hold.
+    NoRoom,
+}
+
+#[derive(Debug)]
+struct Block {
+    start: SeqNum,
+    payload: Payload,
+}
+
+impl Block {
+    fn end(&self) -> SeqNum {
+        self.start + self.payload.len() as u32
+    }
+
+    fn charge(&self) -> usize {
+        self.payload.len() + self.payload.slices().len() * BLOCK_OVERHEAD
+    }
+}
+
+/// What the next selective acknowledgement says.
+#[derive(Debug, Default)]
+struct Report {
+    /// The runs that grew most recently, latest first (RFC 2018 4).
+    recent: SmallVec<[(SeqNum, SeqNum); SackBlocks::MAX]>,
+    /// A range that arrived twice, to be reported once (RFC 2883).
+    duplicate: Option<(SeqNum, SeqNum)>,
+}
+
+impl RecvQueue {
+    /// In-order bytes that wait to be read.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes ahead of a gap.
+    pub(super) fn ahead_len(&self) -> usize {
+        self.ahead.iter().map(|b| b.payload.len()).sum()
+    }
+
+    /// True when there is a gap with data behind it.
+    #[inline]
+    pub(super) fn has_gap(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// Appends in-order bytes.
+    #[inline]
+    pub(super) fn push(&mut self, payload: Payload) {
+        let len = payload.len();
+        if len < TINY && self.len > 0 && self.absorb(&payload) {
+            self.len += len;
+            return;
+        }
+        self.freeze_tail();
+        self.len += len;
+        self.slices.extend(payload.into_slices());
+    }
+
+    /// Copies a tiny payload behind the tail, or behind a tiny last slice.
+    fn absorb(&mut self, payload: &Payload) -> bool {
+        if self.tail.is_empty() {
+            match self.slices.back() {
+                Some(last) if last.len() < TINY => {}
+                _ => return false,
+            }
+            self.tail.reserve(TAIL);
+            if let Some(last) = self.slices.pop_back() {
+                self.tail.extend_from_slice(&last);
+            }
+        }
+        if self.tail.capacity() - self.tail.len() < payload.len() {
+            self.freeze_tail();
+            self.tail.reserve(TAIL);
+        }
+        for slice in payload.slices() {
+            self.tail.extend_from_slice(slice);
+        }
+        true
+    }
+
+    /// Stores a segment ahead of a gap. What is held already is kept, as the first copy came
+    /// from the same peer. `budget` is what all blocks together may cost.
+    pub(super) fn insert_ahead(&mut self, seq: SeqNum, payload: Payload, budget: usize) -> Ahead {
+        let (start, end) = (seq, seq + payload.len() as u32);
+        let mut at = self
+            .ahead
+            .iter()
+            .rposition(|b| b.start.le(start))
+            .map_or(0, |i| i + 1);
+        let mut from = start;
+        if at > 0 {
+            from = from.max(self.ahead[at - 1].end());
+        }
+        let mut stored = false;
+        // Fill the holes between the blocks that overlap the segment.
+        while from.lt(end) {
+            let upto = self.ahead.get(at).map_or(end, |next| next.start.min(end));
+            if from.lt(upto) {
+                let range = from.since(start) as usize..upto.since(start) as usize;
+                let block = Block {
+                    start: from,
+                    payload: payload.slice(range),
+                };
+                if self.ahead_charge + block.charge() > budget.max(BLOCK_OVERHEAD * 4) {
+                    if !stored {
+                        return Ahead::NoRoom;
+                    }
+                    break;
+                }
+                self.ahead_charge += block.charge();
+                self.ahead.insert(at, block);
+                stored = true;
+                at += 1;
+            }
+            let Some(next) = self.ahead.get(at) else {
+                break;
+            };
+            from = upto.max(next.end());
+            at += 1;
+        }
+        if !stored {
+            self.report.duplicate = Some((start, end));
+            return Ahead::Duplicate;
+        }
+        let run = self.run_around(start);
+        self.report.note(run);
+        Ahead::Stored
+    }
+
+    /// Moves blocks that are now in order behind the in-order bytes and returns the new `nxt`.
+    #[inline]
+    pub(super) fn close_gap(&mut self, nxt: SeqNum) -> SeqNum {
+        if self.ahead.is_empty() {
+            return nxt;
+        }
+        let mut nxt = nxt;
+        while let Some(front) = self.ahead.front() {
+            if front.start.gt(nxt) {
+                break;
+            }
+            let Some(mut block) = self.ahead.pop_front() else {
+                break;
+            };
+            self.ahead_charge -= block.charge();
+            let end = block.end();
+            if end.gt(nxt) {
+                block.payload.advance(nxt.since(block.start) as usize);
+                nxt = end;
+                self.push(block.payload);
+            }
+        }
+        self.report.recent.retain(|(_, end)| end.gt(nxt));
+        nxt
+    }
+
+    /// Notes that `range` arrived although it was here (RFC 2883).
+    pub(super) fn note_duplicate(&mut self, range: (SeqNum, SeqNum)) {
+        self.report.duplicate = Some(range);
+    }
+
+    /// The blocks to report now, at most `max`.
+    pub(super) fn sack_blocks(&mut self, max: usize) -> SackBlocks {
+        let mut blocks = SackBlocks::NONE;
+        // RFC 2883 4: the duplicate comes first, and in one acknowledgement only.
+        let duplicate = self.report.duplicate.take();
+        for (start, end) in duplicate
+            .into_iter()
+            .chain(self.report.recent.iter().copied())
+        {
+            if blocks.as_slice().len() == max || !blocks.push((start.0, end.0)) {
+                break;
+            }
+        }
+        blocks
+    }
+
+    /// How many blocks there are to report.
+    #[inline]
+    pub(super) fn sack_count(&self) -> usize {
+        self.report.recent.len() + usize::from(self.report.duplicate.is_some())
+    }
+
+    /// Hands out up to `max` bytes and returns how many.
+    pub(super) fn read(&mut self, max: usize, into: &mut Payload, mode: ReadMode) -> usize {
+        let want = max.min(self.len);
+        let mut left = want;
+        if mode == ReadMode::Peek {
+            for slice in &self.slices {
+                let take = left.min(slice.len());
+                into.push(slice.slice(..take));
+                left -= take;
+            }
+            into.push(Bytes::copy_from_slice(&self.tail[..left]));
+            return want;
+        }
+        self.len -= want;
+        while left > 0 {
+            let Some(front) = self.slices.front_mut() else {
+                into.push(self.tail.split_to(left).freeze());
+                break;
+            };
+            if front.len() > left {
+                into.push(front.split_to(left));
+                break;
+            }
+            left -= front.len();
+            into.push(std::mem::take(front));
+            self.slices.pop_front();
+        }
+        if self.len == 0 {
+            self.tail = BytesMut::new();
+        }
+        want
+    }
+
+    fn freeze_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.slices.push_back(self.tail.split().freeze());
+        }
+    }
+
+    /// The contiguous run of blocks that contains `seq`.
+    fn run_around(&self, seq: SeqNum) -> (SeqNum, SeqNum) {
+        let at = self
+            .ahead
+            .iter()
+            .rposition(|b| b.start.le(seq))
+            .unwrap_or(0);
+        let (mut first, mut last) = (at, at);
+        while first > 0 && self.ahead[first - 1].end() == self.ahead[first].start {
+            first -= 1;
+        }
+        while last + 1 < self.ahead.len() && self.ahead[last].end() == self.ahead[last + 1].start {
+            last += 1;
+        }
+        (self.ahead[first].start, self.ahead[last].end())
+    }
+}
+
+impl Report {
+    fn note(&mut self, run: (SeqNum, SeqNum)) {
+        self.recent
+            .retain(|(start, end)| start.lt(run.0) || end.gt(run.1));
+        self.recent.truncate(SackBlocks::MAX - 1);
+        self.recent.insert(0, run);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn payload(range: std::ops::Range<u32>) -> Payload {
+        Payload::from(range.map(|i| i as u8).collect::<Vec<u8>>())
+    }
+
+    proptest! {
+        /// Segments in any order, overlapping at will, come out as the stream they were cut
+        /// from, and the reported blocks are what a bitmap says is there.
+        #[test]
+        fn reassembles_like_a_bitmap(
+            base in prop_oneof![Just(u32::MAX - 500), any::<u32>()],
+            segments in prop::collection::vec((0u32..900, 1u32..200), 1..60),
+            read in 1usize..400,
+        ) {
+            let mut queue = RecvQueue::default();
+            let mut have = vec![false; 1200];
+            let mut nxt = 0u32;
+            let mut out = Payload::new();
+            let abs = |i: u32| SeqNum(base) + i;
+            for (start, len) in segments {
+                let end = start + len;
+                if end > nxt {
+                    let from = start.max(nxt);
+                    let p = payload(from..end);
+                    if from == nxt {
+                        queue.push(p);
+                        nxt = queue.close_gap(abs(end)).since(SeqNum(base));
+                    } else {
+                        let new = (from..end).any(|i| !have[i as usize]);
+                        let did = queue.insert_ahead(abs(from), p, 1 << 20);
+                        prop_assert_eq!(did, if new { Ahead::Stored } else { Ahead::Duplicate });
+                    }
+                    have[from as usize..end as usize].fill(true);
+                }
+                let model_nxt = have.iter().skip(nxt as usize).position(|h| !h);
+                prop_assert_eq!(model_nxt, Some(0));
+                if nxt > 0 {
+                    prop_assert!(have[nxt as usize - 1]);
+                }
+                queue.report.duplicate = None;
+                for &(l, r) in queue.sack_blocks(4).as_slice() {
+                    let (l, r) = (SeqNum(l).since(SeqNum(base)), SeqNum(r).since(SeqNum(base)));
+                    prop_assert!((l..r).all(|i| have[i as usize]));
+                    prop_assert!(!have[r as usize]);
+                    prop_assert!(l > nxt && !have[l as usize - 1]);
+                }
+                let mut peeked = Payload::new();
+                queue.read(read, &mut peeked, ReadMode::Peek);
+                let before = out.len();
+                queue.read(read, &mut out, ReadMode::Consume);
+                let read_now = out.slice(before..out.len()).to_bytes();
+                prop_assert_eq!(peeked.to_bytes(), read_now);
+                prop_assert_eq!(out.len() + queue.len(), nxt as usize);
+            }
+            queue.read(usize::MAX, &mut out, ReadMode::Consume);
+            prop_assert_eq!(out.to_bytes(), payload(0..nxt).to_bytes());
+            prop_assert_eq!(queue.has_gap(), have.iter().skip(nxt as usize).any(|h| *h));
+        }
+    }
+
+    #[test]
+    fn the_latest_block_is_reported_first_and_a_duplicate_before_it() {
+        let mut queue = RecvQueue::default();
+        for start in [100, 300, 500, 700, 900] {
+            queue.insert_ahead(SeqNum(start), payload(0..50), 1 << 20);
+        }
+        let blocks = |q: &mut RecvQueue, n| q.sack_blocks(n).as_slice().to_vec();
+        assert_eq!(blocks(&mut queue, 3), [(900, 950), (700, 750), (500, 550)]);
+        // A block next to another one grows it.
+        queue.insert_ahead(SeqNum(350), payload(0..50), 1 << 20);
+        assert_eq!(blocks(&mut queue, 2), [(300, 400), (900, 950)]);
+        queue.note_duplicate((SeqNum(10), SeqNum(20)));
+        assert_eq!(blocks(&mut queue, 2), [(10, 20), (300, 400)]);
+        assert_eq!(blocks(&mut queue, 1), [(300, 400)]);
+    }
+
+    #[test]
+    fn tiny_segments_do_not_pile_up_slices() {
+        let mut queue = RecvQueue::default();
+        for i in 0..8192u32 {
+            queue.push(payload(i..i + 1));
+        }
+        assert!(queue.slices.len() <= 4);
+        let mut out = Payload::new();
+        assert_eq!(queue.read(usize::MAX, &mut out, ReadMode::Consume), 8192);
+        assert_eq!(out.to_bytes(), payload(0..8192).to_bytes());
+    }
+
+    #[test]
+    fn tiny_blocks_ahead_of_a_gap_are_bounded_by_what_they_cost() {
+        let mut queue = RecvQueue::default();
+        let mut stored = 0;
+        for i in 0..1000 {
+            if queue.insert_ahead(SeqNum(10 + 2 * i), payload(0..1), 25_700) == Ahead::Stored {
+                stored += 1;
+            }
+        }
+        assert_eq!(stored, 100);
+    }
+}

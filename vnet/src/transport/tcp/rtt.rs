@@ -1,0 +1,101 @@
+//! Round-trip time and retransmission timeout (RFC 6298).
+
+use super::config::TcpConfig;
+use crate::base::time::Duration;
+
+/// The estimator of one connection.
+#[derive(Clone, Debug)]
+pub(super) struct Rtt {
+    srtt: Option<Duration>,
+    rttvar: Duration,
+    /// Before backing off.
+    base: Duration,
+    backoff: u8,
+}
+
+impl Rtt {
+    pub(super) fn new(config: &TcpConfig) -> Rtt {
+        Rtt {
+            srtt: None,
+            rttvar: Duration::ZERO,
+            base: config.initial_rto,
+            backoff: 0,
+        }
+    }
+
+    /// Takes a measurement of a segment that was sent once (Karn's rule is the caller's).
+    pub(super) fn sample(&mut self, config: &TcpConfig, r: Duration) {
+        match self.srtt {
+            // RFC 6298 2.2
+            None => {
+                self.srtt = Some(r);
+                self.rttvar = r / 2;
+            }
+            // RFC 6298 2.3: alpha = 1/8, beta = 1/4; RTTVAR before SRTT.
+            Some(srtt) => {
+                let error = srtt.abs_diff(r);
+                self.rttvar = (self.rttvar * 3 + error) / 4;
+                self.srtt = Some((srtt * 7 + r) / 8);
+            }
+        }
+        // The variance term has the floor, as in Linux: a steady path with delayed
+        // acknowledgements would time out for nothing if the sum had it.
+        let variance = (self.rttvar * 4).max(config.min_rto);
+        self.base = self.srtt.unwrap_or(r) + variance;
+        self.backoff = 0;
+    }
+
+    /// The timeout to use now.
+    pub(super) fn rto(&self, config: &TcpConfig) -> Duration {
+        self.base
+            .saturating_mul(1 << self.backoff.min(30))
+            .clamp(config.min_rto, config.max_rto)
+    }
+
+    /// RFC 6298 5.5: the timer went off.
+    pub(super) fn back_off(&mut self) {
+        self.backoff = self.backoff.saturating_add(1);
+    }
+
+    /// Something new was acknowledged.
+    pub(super) fn progress(&mut self) {
+        self.backoff = 0;
+    }
+
+    /// RFC 6298 5.7: the SYN had to be retransmitted, so the first timeout for data is 3 s.
+    pub(super) fn syn_was_lost(&mut self) {
+        if self.srtt.is_none() {
+            self.base = self.base.max(Duration::from_secs(3));
+        }
+    }
+
+    /// The smoothed round-trip time, once measured.
+    pub(super) fn srtt(&self) -> Option<Duration> {
+        self.srtt
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timeout_follows_the_measurements_and_doubles() {
+        let config = TcpConfig::default();
+        let mut rtt = Rtt::new(&config);
+        let ms = Duration::from_millis;
+        assert_eq!(rtt.rto(&config), ms(1000));
+        rtt.back_off();
+        assert_eq!(rtt.rto(&config), ms(2000));
+        rtt.sample(&config, ms(100));
+        assert_eq!(rtt.srtt(), Some(ms(100)));
+        assert_eq!(rtt.rto(&config), ms(300));
+        rtt.sample(&config, ms(500));
+        // rttvar = 3/4 * 50 + 1/4 * 400 = 137.5; srtt = 7/8 * 100 + 1/8 * 500 = 150.
+        assert_eq!(rtt.rto(&config), ms(150 + 550));
+        for _ in 0..40 {
+            rtt.back_off();
+        }
+        assert_eq!(rtt.rto(&config), config.max_rto);
+    }
+}

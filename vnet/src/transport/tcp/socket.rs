@@ -1,0 +1,524 @@
+//! What the socket layer calls. No call waits: where a BSD socket would block, the answer is
+//! [`SocketError::WouldBlock`], and a waiter can be registered.
+
+use std::net::{Shutdown, SocketAddr};
+use std::task::Waker;
+
+use bytes::Bytes;
+
+use super::connection::{Connection, Env, Farewell, Owner};
+use super::listener::Listener;
+use super::options::{Path, SocketOptions, Switch};
+use super::recv_queue::ReadMode;
+use super::state::TcpState;
+use super::{
+    ConnId, FourTuple, Interest, Linger, ListenerId, Readiness, Slot, Tcp, TcpInfo, reply,
+};
+use crate::packet::{Cx, Payload};
+use crate::transport::error::SocketError;
+use crate::transport::ports::{Reuse, ephemeral};
+use crate::transport::wait::WaitQueue;
+
+impl Tcp {
+    /// Begins to open a connection from `local` (port 0: an ephemeral one, free for this peer)
+    /// to `remote`. Wait with [`Interest::Write`]; [`Tcp::take_error`] then says how it ended.
+    ///
+    /// # Errors
+    /// [`SocketError::InvalidInput`] for a peer that cannot be, [`SocketError::AddrInUse`] when
+    /// the connection exists or the port is taken, [`SocketError::PortsExhausted`],
+    /// [`SocketError::Limit`].
+    pub fn connect(
+        &mut self,
+        cx: &mut Cx<'_>,
+        local: SocketAddr,
+        remote: SocketAddr,
+        path: Path,
+        options: SocketOptions,
+        reuse: Reuse,
+    ) -> Result<ConnId, SocketError> {
+        if remote.port() == 0
+            || remote.ip().is_unspecified()
+            || remote.ip().is_multicast()
+            || local.ip().is_unspecified()
+            || local.is_ipv4() != remote.is_ipv4()
+        {
+            return Err(SocketError::InvalidInput);
+        }
+        if self.is_full() {
+            return Err(SocketError::Limit("tcp sockets"));
+        }
+        let local = if local.port() == 0 {
+            self.ephemeral_for(cx, local, remote)?
+        } else {
+            let key = FourTuple::new(local, remote);
+            let taken = self.by_tuple.contains(&key)
+                || self.ports.conflicts(local, reuse)
+                || (reuse == Reuse::Exclusive && self.uses_of(local) > 0);
+            if taken {
+                return Err(SocketError::AddrInUse);
+            }
+            local
+        };
+        let key = FourTuple::new(local, remote);
+        let iss = self.secret.isn(cx.now, &key);
+        let ts_offset = self.secret.timestamp_offset(&key);
+        let env = Env {
+            now: cx.now,
+            config: &self.config,
+            stats: &mut self.stats,
+            out: cx.out,
+        };
+        let c = Connection::connecting(&env, key, local, remote, path, options, iss, ts_offset);
+        let id = self.connections.insert(Box::new(c));
+        self.enter_tuple(key, local, Slot::Connection(id));
+        self.stats.active_opens += 1;
+        self.settle(cx, id);
+        Ok(id)
+    }
+
+    // RFC 6056: a port is taken for one peer only, so that the ephemeral range limits the
+    // connections to one service, not all of them.
+    fn ephemeral_for(
+        &mut self,
+        cx: &mut Cx<'_>,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Result<SocketAddr, SocketError> {
+        let at = |port| SocketAddr::new(local.ip(), port);
+        let port = ephemeral(cx.rng, |port| {
+            at(port) != remote
+                && !self.by_tuple.contains(&FourTuple::new(at(port), remote))
+                && !self.ports.conflicts(at(port), Reuse::Exclusive)
+        });
+        port.map(at).ok_or(SocketError::PortsExhausted)
+    }
+
+    /// Listens at `local` (address may be unspecified; port 0: an ephemeral one) and returns the
+    /// address taken. At most `backlog` connections wait to be accepted, half-open ones included.
+    ///
+    /// # Errors
+    /// [`SocketError::AddrInUse`] when another listener is in the way; or, without
+    /// [`Reuse::Shared`], when connections from that port are still there, in TIME-WAIT for
+    /// instance. [`SocketError::PortsExhausted`], [`SocketError::Limit`].
+    pub fn listen(
+        &mut self,
+        cx: &mut Cx<'_>,
+        local: SocketAddr,
+        backlog: usize,
+        options: SocketOptions,
+        reuse: Reuse,
+    ) -> Result<(ListenerId, SocketAddr), SocketError> {
+        if self.is_full() {
+            return Err(SocketError::Limit("tcp sockets"));
+        }
+        let mut local = local;
+        if local.port() == 0 {
+            let port = ephemeral(cx.rng, |port| {
+                let at = SocketAddr::new(local.ip(), port);
+                self.uses_of(at) == 0 && !self.ports.conflicts(at, Reuse::Exclusive)
+            });
+            local.set_port(port.ok_or(SocketError::PortsExhausted)?);
+        } else {
+            let in_use = reuse == Reuse::Exclusive && self.uses_of(local) > 0;
+            // Two listeners at one address would steal each other's connections, whatever they say.
+            if in_use || self.ports.is_held(local) || self.ports.conflicts(local, reuse) {
+                return Err(SocketError::AddrInUse);
+            }
+        }
+        let id = self.listeners.insert(Box::new(Listener {
+            local,
+            backlog: backlog.clamp(1, self.config.max_backlog.max(1)),
+            options,
+            half_open: 0,
+            ready: Default::default(),
+            waiters: WaitQueue::default(),
+        }));
+        match self.ports.bind(cx.rng, local, reuse, id) {
+            Ok(local) => Ok((id, local)),
+            Err(error) => {
+                self.listeners.remove(id);
+                Err(error)
+            }
+        }
+    }
+
+    /// The next connection that is established, and its peer.
+    ///
+    /// # Errors
+    /// [`SocketError::WouldBlock`] when none is; [`SocketError::Gone`].
+    pub fn accept(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ListenerId,
+    ) -> Result<(ConnId, SocketAddr), SocketError> {
+        let l = self.listeners.get_mut(id).ok_or(SocketError::Gone)?;
+        while let Some(conn) = l.ready.pop_front() {
+            let Some(c) = self.connections.get_mut(conn) else {
+                continue;
+            };
+            c.owner = Owner::Socket;
+            let peer = c.remote;
+            self.settle(cx, conn);
+            return Ok((conn, peer));
+        }
+        Err(SocketError::WouldBlock)
+    }
+
+    /// Wakes `waker` when a connection can be accepted, or the listener is gone.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub fn register_accept(&mut self, id: ListenerId, waker: &Waker) -> Result<(), SocketError> {
+        let l = self.listeners.get_mut(id).ok_or(SocketError::Gone)?;
+        l.waiters.register(waker);
+        Ok(())
+    }
+
+    /// True when a connection can be accepted.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub fn is_acceptable(&self, id: ListenerId) -> Result<bool, SocketError> {
+        let l = self.listeners.get(id).ok_or(SocketError::Gone)?;
+        Ok(!l.ready.is_empty())
+    }
+
+    /// Where a listener listens.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub fn listener_addr(&self, id: ListenerId) -> Result<SocketAddr, SocketError> {
+        Ok(self.listeners.get(id).ok_or(SocketError::Gone)?.local)
+    }
+
+    /// Options that a listener's connections inherit.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub fn listener_options(&mut self, id: ListenerId) -> Result<&mut SocketOptions, SocketError> {
+        let l = self.listeners.get_mut(id).ok_or(SocketError::Gone)?;
+        Ok(&mut l.options)
+    }
+
+    /// Stops listening. Connections that nobody accepted are reset.
+    pub fn close_listener(&mut self, cx: &mut Cx<'_>, id: ListenerId) {
+        let Some(mut l) = self.listeners.remove(id) else {
+            return;
+        };
+        self.ports.release(l.local, id);
+        l.waiters.wake(cx.out);
+        if l.half_open > 0 {
+            let of_it: Vec<_> = self
+                .half_open
+                .iter()
+                .filter(|(_, h)| h.listener == id)
+                .map(|(half, _)| half)
+                .collect();
+            for half in of_it {
+                self.remove_half_open(half);
+            }
+        }
+        for conn in l.ready {
+            self.abort(cx, conn);
+        }
+    }
+
+    /// Bytes that may be written now; zero means that the caller would block.
+    ///
+    /// # Errors
+    /// A pending error, thereby reported; [`SocketError::BrokenPipe`] after the write side was
+    /// closed; [`SocketError::NotConnected`]; [`SocketError::Gone`].
+    #[inline]
+    pub fn send_space(&mut self, id: ConnId) -> Result<usize, SocketError> {
+        self.connection_mut(id)?.send_space()
+    }
+
+    /// Sets `n` bytes of the send buffer aside for a writer who copies outside the lock. They
+    /// come back with [`Tcp::send_bytes`] or [`Tcp::unreserve`].
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub fn reserve(&mut self, id: ConnId, n: usize) -> Result<(), SocketError> {
+        let c = self.connection_mut(id)?;
+        c.snd.reserved = c.snd.reserved.saturating_add(n);
+        Ok(())
+    }
+
+    /// Gives back what [`Tcp::reserve`] set aside.
+    pub fn unreserve(&mut self, cx: &mut Cx<'_>, id: ConnId, n: usize) {
+        if let Some(c) = self.connections.get_mut(id) {
+            c.snd.reserved = c.snd.reserved.saturating_sub(n);
+            c.writers.wake(cx.out);
+        }
+    }
+
+    /// Appends `data` by reference and gives its reservation back. The caller keeps to the
+    /// space it was told of.
+    ///
+    /// # Errors
+    /// As [`Tcp::send_space`]; the data is not taken then.
+    pub fn send_bytes(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        data: Bytes,
+    ) -> Result<(), SocketError> {
+        self.connection_mut(id)?.send_bytes(data)?;
+        self.settle(cx, id);
+        Ok(())
+    }
+
+    /// Appends a copy of as much of `data` as there is space for, and returns how much. For
+    /// small writes, which end up side by side.
+    ///
+    /// # Errors
+    /// As [`Tcp::send_space`]; [`SocketError::WouldBlock`] when there is no space.
+    pub fn send_copy(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        data: &[u8],
+    ) -> Result<usize, SocketError> {
+        let n = self.connection_mut(id)?.send_copy(data)?;
+        self.settle(cx, id);
+        Ok(n)
+    }
+
+    /// Hands out up to `max` received bytes, by reference, and returns how many. `Ok(0)` for a
+    /// `max` above zero is the end of the stream.
+    ///
+    /// # Errors
+    /// [`SocketError::WouldBlock`] when nothing has arrived; a pending error, once everything
+    /// that arrived before it was read; [`SocketError::NotConnected`]; [`SocketError::Gone`].
+    pub fn recv(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        max: usize,
+        into: &mut Payload,
+        mode: ReadMode,
+    ) -> Result<usize, SocketError> {
+        let n = self.connection_mut(id)?.recv(max, into, mode)?;
+        self.settle(cx, id);
+        Ok(n)
+    }
+
+    /// Wakes `waker` once `interest` may be satisfied. It is woken once, and perhaps for nothing.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub fn register(
+        &mut self,
+        id: ConnId,
+        interest: Interest,
+        waker: &Waker,
+    ) -> Result<(), SocketError> {
+        let c = self.connection_mut(id)?;
+        match interest {
+            Interest::Read => c.readers.register(waker),
+            Interest::Write => c.writers.register(waker),
+            Interest::Drained => c.drainers.register(waker),
+        }
+        Ok(())
+    }
+
+    /// What can be done without blocking.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub fn readiness(&self, id: ConnId) -> Result<Readiness, SocketError> {
+        Ok(self.connection(id)?.readiness())
+    }
+
+    /// Closes one direction or both; the socket stays.
+    ///
+    /// # Errors
+    /// [`SocketError::NotConnected`] when the connection is over; [`SocketError::Gone`].
+    pub fn shutdown(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        how: Shutdown,
+    ) -> Result<(), SocketError> {
+        let c = self.connections.get_mut(id).ok_or(SocketError::Gone)?;
+        let mut env = Env {
+            now: cx.now,
+            config: &self.config,
+            stats: &mut self.stats,
+            out: cx.out,
+        };
+        c.shutdown(&mut env, how)?;
+        self.settle(cx, id);
+        Ok(())
+    }
+
+    /// The socket lets go of its connection, which goes on by itself: what was written is sent,
+    /// then a FIN. With data that was not read, or with a linger time of zero, it is reset.
+    pub fn close(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let Some(c) = self.connections.get_mut(id) else {
+            return;
+        };
+        let mut env = Env {
+            now: cx.now,
+            config: &self.config,
+            stats: &mut self.stats,
+            out: cx.out,
+        };
+        match c.close(&mut env) {
+            Farewell::GoesOn => {}
+            Farewell::Over => c.end_quietly(&mut env),
+            Farewell::Abort => return self.abort(cx, id),
+        }
+        self.settle(cx, id);
+    }
+
+    /// Ends a connection at once; the peer is told with a reset.
+    pub fn abort(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        let Some(c) = self.connections.get_mut(id) else {
+            return;
+        };
+        let mut env = Env {
+            now: cx.now,
+            config: &self.config,
+            stats: &mut self.stats,
+            out: cx.out,
+        };
+        let tell = c.is_known_to_peer();
+        let reset = c.reset(cx.now);
+        c.owner = Owner::Nobody;
+        c.finish(&mut env, Some(SocketError::ConnectionAborted));
+        if tell {
+            self.stats.resets_out += 1;
+            reply(&mut self.replies, reset);
+        }
+        self.settle(cx, id);
+    }
+
+    /// The pending error, which is thereby reported (`SO_ERROR`).
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub fn take_error(&mut self, id: ConnId) -> Result<Option<SocketError>, SocketError> {
+        Ok(self.connection_mut(id)?.error.take())
+    }
+
+    /// This end's address.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub fn local_addr(&self, id: ConnId) -> Result<SocketAddr, SocketError> {
+        Ok(self.connection(id)?.local)
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub fn peer_addr(&self, id: ConnId) -> Result<SocketAddr, SocketError> {
+        Ok(self.connection(id)?.remote)
+    }
+
+    /// The state.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub fn state(&self, id: ConnId) -> Result<TcpState, SocketError> {
+        Ok(self.connection(id)?.reported_state())
+    }
+
+    /// The connection's inner life.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub fn info(&self, id: ConnId) -> Result<TcpInfo, SocketError> {
+        Ok(self.connection(id)?.info())
+    }
+
+    /// The socket's options.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub fn options(&self, id: ConnId) -> Result<&SocketOptions, SocketError> {
+        Ok(&self.connection(id)?.options)
+    }
+
+    /// Changes options. Buffers are cut to the vnet's limit; a receive buffer that shrinks takes
+    /// back nothing that was promised.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub fn set_options(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        options: SocketOptions,
+    ) -> Result<(), SocketError> {
+        let c = self.connections.get_mut(id).ok_or(SocketError::Gone)?;
+        let keepalive = options.keepalive;
+        let changed = c.options.keepalive != keepalive;
+        c.options = options;
+        c.options.send_buffer = c.options.send_buffer.clamp(1, self.config.max_buffer);
+        c.options.recv_buffer = c.options.recv_buffer.clamp(1, self.config.max_buffer);
+        if changed {
+            let env = Env {
+                now: cx.now,
+                config: &self.config,
+                stats: &mut self.stats,
+                out: cx.out,
+            };
+            c.set_keepalive(&env, keepalive);
+        }
+        self.settle(cx, id);
+        Ok(())
+    }
+
+    /// Switches `TCP_NODELAY`; data that waited for company leaves.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub fn set_nodelay(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        to: Switch,
+    ) -> Result<(), SocketError> {
+        self.connection_mut(id)?.options.nodelay = to;
+        self.settle(cx, id);
+        Ok(())
+    }
+
+    /// Sets `SO_LINGER`. The waiting is the caller's: [`Tcp::shutdown`], then
+    /// [`Interest::Drained`], then [`Tcp::close`].
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub fn set_linger(&mut self, id: ConnId, to: Linger) -> Result<(), SocketError> {
+        self.connection_mut(id)?.options.linger = to;
+        Ok(())
+    }
+
+    /// The route has changed. On a narrower path everything outstanding is sent again.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub fn set_path(&mut self, cx: &mut Cx<'_>, id: ConnId, path: Path) -> Result<(), SocketError> {
+        self.connection_mut(id)?.set_path(path);
+        self.settle(cx, id);
+        Ok(())
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        let sockets = self.connections.len() + self.half_open.len() + self.listeners.len();
+        sockets >= self.config.max_sockets
+    }
+
+    #[inline]
+    fn connection(&self, id: ConnId) -> Result<&Connection, SocketError> {
+        Ok(self.connections.get(id).ok_or(SocketError::Gone)?)
+    }
+
+    #[inline]
+    fn connection_mut(&mut self, id: ConnId) -> Result<&mut Connection, SocketError> {
+        Ok(self.connections.get_mut(id).ok_or(SocketError::Gone)?)
+    }
+}

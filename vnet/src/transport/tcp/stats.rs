@@ -1,0 +1,54 @@
+//! Counters of TCP in one vnet.
+
+/// What happened so far. A large segment that stands for several counts once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpStats {
+    /// Segments given to [`Tcp::input`](super::Tcp::input).
+    pub segments_in: u64,
+    /// Segments returned by [`Tcp::poll_transmit`](super::Tcp::poll_transmit).
+    pub segments_out: u64,
+    /// Payload bytes accepted in order.
+    pub bytes_in: u64,
+    /// Payload bytes sent, retransmissions included.
+    pub bytes_out: u64,
+    /// Connections that this side asked for.
+    pub active_opens: u64,
+    /// Connections that a peer asked for and a listener granted.
+    pub passive_opens: u64,
+    /// Connections that failed before they were established.
+    pub failed_opens: u64,
+    /// Established connections that a reset ended.
+    pub resets_in: u64,
+    /// Resets sent.
+    pub resets_out: u64,
+    /// Segments retransmitted, for whatever reason.
+    pub retransmits: u64,
+    /// Bytes retransmitted.
+    pub retransmitted_bytes: u64,
+    /// Retransmission timeouts.
+    pub timeouts: u64,
+    /// Fast retransmissions begun (RFC 5681 3.2, RFC 6675 5).
+    pub fast_recoveries: u64,
+    /// Duplicate acknowledgements received.
+    pub dup_acks_in: u64,
+    /// Segments that arrived ahead of a gap.
+    pub out_of_order: u64,
+    /// Segments that brought nothing new.
+    pub duplicates_in: u64,
+    /// Challenge acknowledgements sent (RFC 5961).
+    pub challenge_acks: u64,
+    /// Challenge acknowledgements held back by the rate limit.
+    pub challenge_acks_limited: u64,
+    /// Segments refused by PAWS (RFC 7323 5).
+    pub paws_drops: u64,
+    /// Zero-window probes sent.
+    pub window_probes: u64,
+    /// Keepalive probes sent.
+    pub keepalive_probes: u64,
+    /// Connections given up because the peer was silent.
+    pub timed_out: u64,
+    /// Connection requests that found the backlog full.
+    pub backlog_full: u64,
+    /// TIME-WAIT records made.
+    pub time_waits: u64,
+}

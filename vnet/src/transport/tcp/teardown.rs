@@ -1,0 +1,87 @@
+//! The end of TCP in a vnet: everything is released at once, and counted.
+
+use super::connection::Env;
+use super::{Tcp, reply};
+use crate::packet::Cx;
+use crate::transport::error::SocketError;
+
+/// Whether peers are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Teardown {
+    /// Each peer gets a reset, through [`Tcp::poll_transmit`].
+    Reset,
+    /// Nothing is sent any more.
+    Silent,
+}
+
+/// What was released.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpReleased {
+    /// Connections, those without a socket included.
+    pub connections: usize,
+    /// Listeners.
+    pub listeners: usize,
+    /// Connection requests that were answered.
+    pub half_open: usize,
+    /// TIME-WAIT records.
+    pub time_wait: usize,
+    /// Bytes written and not acknowledged, or received and not read.
+    pub buffered_bytes: usize,
+    /// Deadlines, those not in force any more included.
+    pub deadlines: usize,
+}
+
+impl Tcp {
+    /// Releases everything and wakes every waiter; identifiers resolve to nothing from now on
+    /// ([`SocketError::Gone`]).
+    pub fn teardown(&mut self, cx: &mut Cx<'_>, how: Teardown) -> TcpReleased {
+        // A new field must be thought about here.
+        let Tcp {
+            config,
+            stats,
+            secret: _,
+            by_tuple,
+            connections,
+            half_open,
+            time_wait,
+            listeners,
+            ports,
+            local_use,
+            deadlines,
+            ready,
+            replies,
+        } = self;
+        let mut released = TcpReleased {
+            half_open: half_open.drain().len(),
+            time_wait: time_wait.drain().len(),
+            deadlines: deadlines.len(),
+            ..TcpReleased::default()
+        };
+        *replies = Default::default();
+        *ready = Default::default();
+        deadlines.reset();
+        by_tuple.reset();
+        local_use.reset();
+        ports.reset();
+        for mut l in listeners.drain() {
+            released.listeners += 1;
+            l.waiters.wake(cx.out);
+        }
+        for mut c in connections.drain() {
+            released.connections += 1;
+            released.buffered_bytes += c.buffered();
+            if how == Teardown::Reset && c.is_known_to_peer() {
+                stats.resets_out += 1;
+                reply(replies, c.reset(cx.now));
+            }
+            let mut env = Env {
+                now: cx.now,
+                config,
+                stats,
+                out: cx.out,
+            };
+            c.finish(&mut env, Some(SocketError::Gone));
+        }
+        released
+    }
+}

@@ -101,9 +101,9 @@ pub use instance::{
 pub use ip::state::Forwarding;
 pub use link::{LinkConfig, LinkConfigError, LinkStats};
 pub use netif::table::Offload;
-pub use netif::{AdminState, Direction, FrameTap, IfCounters, IfKind, NetifError};
+pub use netif::{AdminState, FrameTap, IfCounters, IfKind, NetifError};
 pub use packet::cx::Carrier;
-pub use packet::{MacAddr, Packet, ParseMacError, Payload};
+pub use packet::{Direction, MacAddr, Packet, ParseMacError, Payload};
 pub use runtime::threads::ThreadsConfig;
 pub use transport::error::SocketError;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vnet::packet::Packet;
-use vnet::packet::pcapng::{CaptureInterface, PcapngWriter, Way};
+use vnet::packet::pcapng::{CaptureInterface, PcapngWriter};
 use vnet::time::Instant;
 use vnet::{Direction, FrameTap};
 
@@ -93,7 +93,9 @@ impl FrameTap for Tap {
         }
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if file.failed.is_none()
-            && let Err(error) = file.writer.write(self.interface, at, Way::Outbound, packet)
+            && let Err(error) = file
+                .writer
+                .write(self.interface, at, Direction::Out, packet)
         {
             file.failed = Some(error);
         }

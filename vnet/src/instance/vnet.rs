@@ -305,6 +305,15 @@ impl Vnet {
         self.core.stats()
     }
 
+    /// Received packets that are neither delivered, forwarded nor dropped yet: they wait in
+    /// reassembly, or for a neighbour's address.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn pending(&self) -> Result<u64, Gone> {
+        self.core.with(|stack, _| stack.pending())
+    }
+
     /// True when `other` is a handle to the same instance.
     pub fn is(&self, other: &Vnet) -> bool {
         Arc::ptr_eq(&self.core, &other.core)

@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use super::capture::Direction;
 use super::table::{Far, Netif, Offload};
 use crate::base::stats::DropReason;
 use crate::link::Verdict as LinkVerdict;
 use crate::packet::cx::{OutFrame, Sink};
 use crate::packet::header::ether::ETHER_LEN;
-use crate::packet::{Csum, Cx, Packet, checksum, gso};
+use crate::packet::{Csum, Cx, Direction, Packet, checksum, gso};
 
 impl Netif {
     /// Sends a complete frame. Drops are counted here, under the sender's counters.

@@ -20,20 +20,20 @@ use pcap_file::{DataLink, Endianness, PcapError};
 use super::buf::Packet;
 use super::checksum;
 use super::header::ether::ETHER_LEN;
-use super::meta::VlanTag;
+use super::meta::{Direction, VlanTag};
 use crate::base::time::Instant;
 
 /// Writes one capture file.
 ///
 /// ```
-/// use vnet::packet::Packet;
-/// use vnet::packet::pcapng::{PcapngWriter, Way};
+/// use vnet::packet::{Direction, Packet};
+/// use vnet::packet::pcapng::PcapngWriter;
 /// use vnet::time::Instant;
 ///
 /// let mut capture = PcapngWriter::new(Vec::new())?;
 /// let eth0 = capture.add_interface("h1:eth0")?;
 /// let frame = Packet::incoming(vec![0; 60]);
-/// capture.write(eth0, Instant::from_nanos(1), Way::Outbound, &frame)?;
+/// capture.write(eth0, Instant::from_nanos(1), Direction::Out, &frame)?;
 /// assert_eq!(capture.into_inner().len() % 4, 0);
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -45,15 +45,6 @@ pub struct PcapngWriter<W: Write> {
 /// An interface of one capture file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaptureInterface(u32);
-
-/// Which way a frame passed the interface it was captured at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// Into the vnet.
-    Inbound,
-    /// Out of the vnet.
-    Outbound,
-}
 
 impl<W: Write> PcapngWriter<W> {
     /// Starts a file. Writes are small: give it a buffered writer.
@@ -92,13 +83,13 @@ impl<W: Write> PcapngWriter<W> {
         &mut self,
         interface: CaptureInterface,
         at: Instant,
-        way: Way,
+        way: Direction,
         frame: &Packet,
     ) -> io::Result<()> {
         let bytes = on_the_wire(frame);
         let flags = match way {
-            Way::Inbound => FLAG_INBOUND,
-            Way::Outbound => FLAG_OUTBOUND,
+            Direction::In => FLAG_INBOUND,
+            Direction::Out => FLAG_OUTBOUND,
         };
         let block = EnhancedPacketBlock {
             interface_id: interface.0,
@@ -170,7 +161,7 @@ mod tests {
         let a = writer.add_interface("a:eth0").expect("a vector");
         let b = writer.add_interface("b:eth0").expect("a vector");
         for (n, (at, frame)) in frames.iter().enumerate() {
-            let (at, way) = (Instant::from_nanos(*at), Way::Outbound);
+            let (at, way) = (Instant::from_nanos(*at), Direction::Out);
             let interface = if n % 2 == 0 { a } else { b };
             writer.write(interface, at, way, frame).expect("a vector");
         }

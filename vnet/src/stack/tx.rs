@@ -184,7 +184,11 @@ pub(super) fn fitted(
     match output::fit(header, packet, usize::from(mtu)) {
         Fit::Whole(packet) => hop(s, cx, header.dst, packet, route),
         Fit::Fragments(fragments) => {
-            for fragment in fragments {
+            for (n, mut fragment) in fragments.enumerate() {
+                if n > 0 {
+                    // One packet came in, however many go out: the first stands for it.
+                    fragment.meta.rcvif = None;
+                }
                 hop(s, cx, header.dst, fragment, route);
             }
         }

@@ -219,6 +219,8 @@ pub struct TcpCounts {
     pub half_open: usize,
     /// TIME-WAIT records.
     pub time_wait: usize,
+    /// Connections that a socket holds.
+    pub held: usize,
 }
 
 /// Both ends of a connection, as a key. IPv4 addresses stand as their mapped IPv6 form, which
@@ -329,6 +331,11 @@ impl Tcp {
             listeners: self.listeners.len(),
             half_open: self.half_open.len(),
             time_wait: self.time_wait.len(),
+            held: self
+                .connections
+                .iter()
+                .filter(|(_, c)| c.owner == Owner::Socket)
+                .count(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::Command;
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{Builder, JoinHandle};
 
 use crate::sys;
 
@@ -19,7 +19,7 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Debug)]
 pub struct NetNs {
     jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<thread::JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
     thread_id: i32,
 }
 
@@ -32,7 +32,7 @@ impl NetNs {
     pub fn new() -> io::Result<NetNs> {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let (born, birth) = mpsc::channel();
-        let thread = thread::Builder::new().name("netns".into()).spawn(move || {
+        let thread = Builder::new().name("netns".into()).spawn(move || {
             let entered = sys::unshare_network().map(|()| sys::thread_id());
             let alive = entered.is_ok();
             // The maker waits for exactly this message.

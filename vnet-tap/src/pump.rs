@@ -15,7 +15,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::thread::{Builder, JoinHandle};
 
 use bytes::Bytes;
 
@@ -35,7 +35,7 @@ const IDLE_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub(crate) struct Pump {
     shared: Arc<Shared>,
-    thread: Option<thread::JoinHandle<PumpEnd>>,
+    thread: Option<JoinHandle<PumpEnd>>,
 }
 
 /// What the pump's thread shares with those who talk to it.
@@ -77,7 +77,7 @@ impl Pump {
             buf: vec![0; MAX_FRAME_LEN].into_boxed_slice(),
             unwritten: None,
         };
-        let thread = thread::Builder::new()
+        let thread = Builder::new()
             .name("vnet-tap".into())
             .spawn(move || worker.run())?;
         Ok(Pump {

@@ -24,7 +24,8 @@ pub(super) struct Vnets {
     now: Instant,
     sender: TcpStream,
     receiver: TcpStream,
-    vnets: [OwnedVnet; 2],
+    /// Alive as long as the sockets.
+    _vnets: [OwnedVnet; 2],
 }
 
 impl Vnets {
@@ -65,7 +66,7 @@ impl Vnets {
             now,
             sender,
             receiver,
-            vnets,
+            _vnets: vnets,
         })
     }
 }
@@ -74,7 +75,7 @@ impl Vnets {
     /// The mean length of the frames that the receiver got.
     #[cfg(test)]
     pub(super) fn mean_frame_len(&self) -> u64 {
-        let interfaces = self.vnets[1].interfaces().unwrap();
+        let interfaces = self._vnets[1].interfaces().unwrap();
         let eth0 = interfaces.iter().find(|i| i.name == "eth0").unwrap();
         eth0.counters.rx_bytes / eth0.counters.rx_frames
     }

@@ -217,11 +217,12 @@ fn connections_in_every_state_are_released_at_once() {
         }
     }
 
-    // 1 outgoing, 1001 to 1011 incoming.
+    // 1 outgoing, 1001 to 1011 incoming; 1010 counts twice, as what its socket may still read and
+    // as the record that outlives the socket.
     let started = std::time::Instant::now();
     let report = a.destroy();
     assert_clean(&report);
-    assert_eq!(report.released.connections(), 12, "{report}");
+    assert_eq!(report.released.connections(), 13, "{report}");
     assert!(report.released.deadlines() >= 5, "{report}");
     assert!(started.elapsed() < STUCK, "nothing in it waits");
     for mut stream in kept {
@@ -643,15 +644,15 @@ fn an_instance_may_be_destroyed_while_others_send_to_it_and_change_it() {
         join(&a, "eth0 10.0.0.1/24", &hub, "spoke 10.0.0.2/24");
         let stop = AtomicBool::new(false);
         let handle = Vnet::clone(&a);
-        std::thread::scope(|s| {
-            let busy = |f: &mut dyn FnMut()| {
-                while !stop.load(Ordering::Relaxed) {
-                    f();
-                }
-            };
-            let (busy, handle, hub) = (&busy, &handle, &hub);
+        let busy = |f: &mut dyn FnMut()| {
+            while !stop.load(Ordering::Relaxed) {
+                f();
+            }
+        };
+        let (busy, handle, hub_) = (&busy, &handle, &hub);
+        let report = std::thread::scope(|s| {
             s.spawn(move || {
-                let out = UdpSocket::bind_in(hub, "0.0.0.0:0").unwrap();
+                let out = UdpSocket::bind_in(hub_, "0.0.0.0:0").unwrap();
                 busy(&mut || {
                     let _ = out.send_to(b"to a", "10.0.0.1:7");
                 });
@@ -677,9 +678,11 @@ fn an_instance_may_be_destroyed_while_others_send_to_it_and_change_it() {
                 });
             });
             std::thread::sleep(Duration::from_millis(2));
-            assert_clean(&a.destroy());
+            let report = a.destroy();
             stop.store(true, Ordering::Relaxed);
+            report
         });
+        assert_clean(&report);
         hub.remove_interface("spoke").unwrap();
     }
     assert_clean(&hub.destroy());

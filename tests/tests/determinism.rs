@@ -39,7 +39,12 @@ fn ask(socket: &UdpSocket, question: &[u8], log: &Log, system: &System) {
     for attempt in 0..50 {
         socket.send(question).expect("there is a route");
         match socket.recv(&mut buf) {
-            Ok(n) => return log.note(system.now(), format_args!("answer {:?} after {attempt}", &buf[..n])),
+            Ok(n) => {
+                return log.note(
+                    system.now(),
+                    format_args!("answer {:?} after {attempt}", &buf[..n]),
+                );
+            }
             Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock),
         }
     }
@@ -51,22 +56,28 @@ fn talk(v: &Vnet, me: usize, log: &Log) {
     let next = (me + 1) % 3;
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.connect(format!("10.9.{next}.1:7")).unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(80))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(80)))
+        .unwrap();
     for n in 0..10u8 {
         ask(&socket, &[me as u8, n], log, &system);
     }
     let ping = EchoSocket::bind().unwrap();
-    ping.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    ping.set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
     for seq in 0..5 {
-        ping.send_to(seq, b"ping", format!("10.9.{next}.1").parse().unwrap()).unwrap();
+        ping.send_to(seq, b"ping", format!("10.9.{next}.1").parse().unwrap())
+            .unwrap();
         match ping.recv() {
-            Ok((EchoEvent::Reply { seq, ttl, .. }, at)) => log.note(at, format_args!("{me} pong {seq} {ttl}")),
+            Ok((EchoEvent::Reply { seq, ttl, .. }, at)) => {
+                log.note(at, format_args!("{me} pong {seq} {ttl}"))
+            }
             Ok((other, at)) => log.note(at, format_args!("{me} {other:?}")),
             Err(e) => log.note(system.now(), format_args!("{me} {:?}", e.kind())),
         }
     }
     let mut stream = TcpStream::connect(format!("10.9.{next}.1:80")).unwrap();
-    let data: Vec<u8> = (0..20_000u32).map(|i| (i * 7) as u8).collect();
+    let data: Vec<u8> = (0..60_000u32).map(|i| (i * 7) as u8).collect();
     stream.write_all(&data).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     let mut sum = String::new();
@@ -80,7 +91,10 @@ fn serve_datagrams(me: usize, log: &Log) {
     let socket = UdpSocket::bind(format!("10.9.{me}.1:7")).unwrap();
     let mut buf = [0; 64];
     while let Ok((n, from)) = socket.recv_from(&mut buf) {
-        log.note(system.now(), format_args!("asked {:?} by {from}", &buf[..n]));
+        log.note(
+            system.now(),
+            format_args!("asked {:?} by {from}", &buf[..n]),
+        );
         let _ = socket.send_to(&buf[..n], from);
     }
 }
@@ -91,8 +105,13 @@ fn serve_streams(log: &Log) {
         let system = Vnet::current().unwrap().system();
         let mut data = Vec::new();
         stream.read_to_end(&mut data).unwrap();
-        let sum = data.iter().fold(0u32, |s, b| s.wrapping_mul(31) + u32::from(*b));
-        log.note(system.now(), format_args!("{} bytes from {peer}", data.len()));
+        let sum = data
+            .iter()
+            .fold(0u32, |s, b| s.wrapping_mul(31) + u32::from(*b));
+        log.note(
+            system.now(),
+            format_args!("{} bytes from {peer}", data.len()),
+        );
         write!(stream, "{sum}").unwrap();
     }
 }
@@ -103,7 +122,12 @@ fn scenario(seed: u64) -> Run {
     let routers = triangle(&system);
     let (trace, log) = (Trace::default(), Log::default());
     for router in &routers {
-        for interface in router.interfaces().unwrap().iter().filter(|i| i.name != "lo0") {
+        for interface in router
+            .interfaces()
+            .unwrap()
+            .iter()
+            .filter(|i| i.name != "lo0")
+        {
             let lossy = link(10_000_000, Duration::from_millis(5), 0.05);
             router.set_link(&interface.name, lossy).unwrap();
         }
@@ -152,13 +176,20 @@ fn assert_same(one: &Run, two: &Run) {
     for (n, (a, b)) in one.frames.iter().zip(&two.frames).enumerate() {
         assert_eq!(a, b, "frame {n}");
     }
-    assert!(one == two, "one run went on for longer, or counted otherwise");
+    assert!(
+        one == two,
+        "one run went on for longer, or counted otherwise"
+    );
 }
 
 #[test]
 fn the_same_seed_gives_the_same_frames_at_the_same_times() {
     let (one, two) = (scenario(7), scenario(7));
-    assert!(one.frames.len() > 500, "{} frames are no test", one.frames.len());
+    assert!(
+        one.frames.len() > 500,
+        "{} frames are no test",
+        one.frames.len()
+    );
     assert_same(&one, &two);
 }
 
@@ -191,22 +222,30 @@ fn turns() -> Vec<String> {
             let (log, system) = (log.clone(), system.clone());
             hub.spawn(move || {
                 let socket = UdpSocket::bind(("127.0.0.1", 9000 + me)).unwrap();
-                socket.set_read_timeout(Some(Duration::from_millis(3))).unwrap();
+                socket
+                    .set_read_timeout(Some(Duration::from_millis(3)))
+                    .unwrap();
                 let mut buf = [0; 2];
                 for round in 0..20u16 {
                     let to = 9000 + (me * 5 + round * 7) % 6;
                     let _ = socket.send_to(&me.to_be_bytes(), ("127.0.0.1", to));
                     match round % 4 {
-                        0 => system.sleep(Duration::from_micros(u64::from(me * 37 % 5))).unwrap(),
+                        0 => system
+                            .sleep(Duration::from_micros(u64::from(me * 37 % 5)))
+                            .unwrap(),
                         1 => {
                             let child = log.clone();
                             let at = system.now();
-                            let spawned = system.spawn(move || child.note(at, format_args!("child of {me}")));
+                            let spawned =
+                                system.spawn(move || child.note(at, format_args!("child of {me}")));
                             spawned.unwrap().join().unwrap();
                         }
                         _ => {
                             let got = socket.recv(&mut buf).map(|_| u16::from_be_bytes(buf));
-                            log.note(system.now(), format_args!("{me} got {:?}", got.map_err(|e| e.kind())));
+                            log.note(
+                                system.now(),
+                                format_args!("{me} got {:?}", got.map_err(|e| e.kind())),
+                            );
                         }
                     }
                     log.note(system.now(), format_args!("{me} round {round}"));
@@ -241,18 +280,28 @@ fn time_stands_still_between_calls_and_jumps_in_them() {
     let (a, b) = (vnet(&system, "a"), vnet(&system, "b"));
     join(&a, "eth0 10.0.0.1/24", &b, "eth0 10.0.0.2/24");
     for v in [&a, &b] {
-        v.set_link("eth0", link(1_000_000_000, Duration::from_secs(3600), 0.0)).unwrap();
+        v.set_link("eth0", link(1_000_000_000, Duration::from_secs(3600), 0.0))
+            .unwrap();
     }
     let wall = std::time::Instant::now();
     let ping = EchoSocket::bind_in(&a).unwrap();
-    ping.send_to(1, b"far", "10.0.0.2".parse().unwrap()).unwrap();
+    ping.send_to(1, b"far", "10.0.0.2".parse().unwrap())
+        .unwrap();
     assert_eq!(system.now(), Instant::ZERO, "sending takes no time");
-    ping.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    ping.set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
     assert_eq!(ping.recv().unwrap_err().kind(), ErrorKind::WouldBlock);
-    assert_eq!(system.now() - Instant::ZERO, Duration::from_secs(10), "to the nanosecond");
+    assert_eq!(
+        system.now() - Instant::ZERO,
+        Duration::from_secs(10),
+        "to the nanosecond"
+    );
     system.sleep(Duration::from_secs(86_400)).unwrap();
     assert_eq!(system.now() - Instant::ZERO, Duration::from_secs(86_410));
-    assert!(wall.elapsed() < Duration::from_secs(3600), "an hour's delay is not waited for");
+    assert!(
+        wall.elapsed() < Duration::from_secs(3600),
+        "an hour's delay is not waited for"
+    );
 }
 
 #[test]
@@ -261,7 +310,10 @@ fn a_wait_that_nothing_can_end_is_an_error_and_not_a_hang() {
     let a = vnet(&system, "a");
     let socket = UdpSocket::bind_in(&a, "0.0.0.0:7").unwrap();
     let listener = TcpListener::bind_in(&a, "0.0.0.0:80").unwrap();
-    assert_eq!(socket.recv(&mut [0; 8]).unwrap_err().kind(), ErrorKind::Deadlock);
+    assert_eq!(
+        socket.recv(&mut [0; 8]).unwrap_err().kind(),
+        ErrorKind::Deadlock
+    );
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::Deadlock);
     let never = system.block_on(std::future::pending::<()>());
     assert_eq!(never.unwrap_err().kind(), ErrorKind::Deadlock);
@@ -282,6 +334,8 @@ fn a_wait_that_nothing_can_end_is_an_error_and_not_a_hang() {
         let _ = thread.join();
     }
     let told = log.take();
-    let expected: Vec<String> = (0..3).map(|n| format!("{} {n} Deadlock", system.now())).collect();
+    let expected: Vec<String> = (0..3)
+        .map(|n| format!("{} {n} Deadlock", system.now()))
+        .collect();
     assert_eq!(told, expected);
 }

@@ -152,8 +152,8 @@ impl Tree {
         Tree { files }
     }
 
-    fn check(&self, mut rule: impl FnMut(&File) -> Vec<String>) -> Vec<String> {
-        self.files.iter().flat_map(|f| rule(f)).collect()
+    fn check(&self, rule: impl FnMut(&File) -> Vec<String>) -> Vec<String> {
+        self.files.iter().flat_map(rule).collect()
     }
 }
 
@@ -476,9 +476,8 @@ mod offences {
             "use std::time::{self, Duration};",
         ];
         for source in sources {
-            assert_eq!(
-                quarantine("vnet/src/ip/fib.rs", source).is_empty(),
-                false,
+            assert!(
+                !quarantine("vnet/src/ip/fib.rs", source).is_empty(),
                 "{source}"
             );
         }

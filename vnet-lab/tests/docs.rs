@@ -24,6 +24,12 @@ fn the_examples_are_valid() {
 }
 
 #[test]
+fn the_readme_shows_the_short_example() {
+    let block = format!("```toml\n{}```", examples()[0]);
+    assert!(include_str!("../../README.md").contains(&block));
+}
+
+#[test]
 fn the_short_example_has_ten_lines() {
     assert_eq!(examples()[0].lines().count(), 10);
 }

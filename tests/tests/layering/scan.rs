@@ -34,8 +34,11 @@ pub fn code_only(source: &str) -> String {
 }
 
 fn inside_word(chars: &[char], i: usize) -> bool {
-    // `br"..."` is a raw string as well.
-    i > 0 && is_word(chars[i - 1]) && !(chars[i - 1] == 'b' && !inside_word(chars, i - 1))
+    match i.checked_sub(1).map(|before| chars[before]) {
+        // `br"..."` is a raw string as well.
+        Some('b') => inside_word(chars, i - 1),
+        before => before.is_some_and(is_word),
+    }
 }
 
 fn line_end(chars: &[char], from: usize) -> usize {

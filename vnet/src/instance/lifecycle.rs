@@ -349,7 +349,7 @@ pub(crate) fn builtin_layers() -> Vec<InitRecord> {
             stage,
             0,
             |_| Ok(()),
-            move |vnet| Ok(vnet.core.enter_as(Entry::Lifecycle, |i, cx| undo(i, cx))?),
+            move |vnet| Ok(vnet.core.enter_as(Entry::Lifecycle, undo)?),
         )
     };
     vec![

@@ -138,7 +138,7 @@ impl VnetCore {
         self: &Arc<Self>,
         f: impl FnOnce(&mut Stack, &mut Cx) -> R,
     ) -> Result<R, Gone> {
-        let result = self.enter_as(Entry::User, |live, cx| f(&mut live.stack, cx));
+        let result = self.enter_as(Entry::User, |live, cx| f(live.stack, cx));
         self.driver.dispatch();
         result
     }

@@ -27,10 +27,9 @@ impl Netif {
     }
 
     fn transmit_one(&mut self, cx: &mut Cx, mut packet: Packet) {
-        if self.offload == Offload::None && packet.meta.csum != Csum::Verified {
-            if checksum::finish(&mut packet, ETHER_LEN).is_err() {
-                return cx.stats.drop_tx(DropReason::Malformed);
-            }
+        let unfinished = self.offload == Offload::None && packet.meta.csum != Csum::Verified;
+        if unfinished && checksum::finish(&mut packet, ETHER_LEN).is_err() {
+            return cx.stats.drop_tx(DropReason::Malformed);
         }
         let len = packet.len();
         self.counters.tx_frames += 1;

@@ -87,13 +87,13 @@ impl Stack {
     /// tells the wire.
     ///
     /// # Errors
-    /// An address that no host can have, or that the vnet has.
+    /// An address that no host can have, or that the vnet has; a full table of routes.
     pub fn add_address(&mut self, ifid: IfId, net: Ipv4Net) -> Result<(), NetifError> {
         let addr = net.addr();
         self.ip.add_address(ifid, net).map_err(|e| match e {
             AddressError::Addr(AddrError::Exists(_)) => NetifError::AddressInUse(addr),
             AddressError::Addr(_) => NetifError::BadAddress(net),
-            AddressError::Route(full) => NetifError::NoRoom(full),
+            AddressError::Route(_) => NetifError::RoutesFull(net.trunc()),
         })?;
         if let Some(loopback) = self.loopback() {
             let host = Ipv4Net::from(addr);

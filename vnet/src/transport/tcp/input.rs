@@ -122,6 +122,8 @@ impl Tcp {
         if header.flags.has(TcpFlags::SYN) && header.ack.is_none() && seq == h.irs {
             // The SYN again: our answer was lost, or is late.
             if !header.flags.has(TcpFlags::RST) {
+                // RFC 6298 3: which of the two an answer is for cannot be told.
+                h.retries = h.retries.max(1);
                 let segment = h.syn_ack(cx.now);
                 reply(&mut self.replies, segment);
             }

@@ -9,15 +9,15 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`input`] | which connection, listener or record a segment is for |
-//! | [`socket`] | what the socket layer calls |
-//! | [`connection`] | one connection |
-//! | [`state`] | the state machine, and its diagram |
-//! | [`listener`], [`time_wait`] | before and after a connection: small records |
-//! | [`send_queue`], [`recv_queue`] | bytes by reference |
-//! | [`recovery`], [`scoreboard`], [`rtt`], [`congestion`] | what to send again, how much, when |
-//! | [`options`] | what two ends agree on, what a socket can set |
-//! | [`isn`], [`seq`], [`config`], [`stats`] | numbers |
+//! | `input` | which connection, listener or record a segment is for |
+//! | `socket` | what the socket layer calls |
+//! | `connection` | one connection |
+//! | `state` | the state machine, and its diagram |
+//! | `listener`, `time_wait` | before and after a connection: small records |
+//! | `send_queue`, `recv_queue` | bytes by reference |
+//! | `recovery`, `scoreboard`, `rtt`, `congestion` | what to send again, how much, when |
+//! | `options` | what two ends agree on, what a socket can set |
+//! | `isn`, `seq`, `config`, `stats` | numbers |
 
 mod config;
 mod congestion;
@@ -31,7 +31,7 @@ mod recv_queue;
 mod rtt;
 mod scoreboard;
 mod send_queue;
-pub mod seq;
+mod seq;
 mod socket;
 mod state;
 mod stats;

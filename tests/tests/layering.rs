@@ -449,6 +449,7 @@ mod offences {
     fn what_is_allowed_or_no_code_is_not_found() {
         let sources = [
             "use crate::base::time::Instant; use crate::ip::Fib;",
+            "macro_rules! m { () => { $crate::Stack::new() } }",
             "use super::stack::Stack; // the sibling module vnet/src/ip/stack.rs",
             "// use crate::stack::Stack;\n/* /* */ crate::stack::X */",
             "/// [`Stack`](crate::stack::Stack)\nfn f() {}",

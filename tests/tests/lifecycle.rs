@@ -84,20 +84,36 @@ fn steps_run_by_stage_then_order_then_registration_and_are_undone_in_reverse() {
     let a = vnet(&system, "a");
     assert_eq!(
         log.take(),
-        ["+early a", "+filter a", "+serve-1 a", "+serve-2 a", "+serve-3 a"]
+        [
+            "+early a",
+            "+filter a",
+            "+serve-1 a",
+            "+serve-2 a",
+            "+serve-3 a"
+        ]
     );
     // What ran is what was recorded, and the library's own layers are in the same list.
     assert_eq!(ran(&a), system.init_steps());
     let steps = system.init_steps();
     let place = |name: &str| steps.iter().position(|s| s == name).expect("it is listed");
-    for pair in ["early", "netif", "neigh", "ip", "udp", "filter", "loopback", "serve-1"].windows(2) {
+    for pair in [
+        "early", "netif", "neigh", "ip", "udp", "filter", "loopback", "serve-1",
+    ]
+    .windows(2)
+    {
         assert!(place(pair[0]) < place(pair[1]), "{pair:?} in {steps:?}");
     }
     let report = a.destroy();
     assert_clean(&report);
     assert_eq!(
         log.take(),
-        ["-serve-3 a", "-serve-2 a", "-serve-1 a", "-filter a", "-early a"]
+        [
+            "-serve-3 a",
+            "-serve-2 a",
+            "-serve-1 a",
+            "-filter a",
+            "-early a"
+        ]
     );
     let undone: Vec<&String> = report.steps.iter().map(|s| &s.name).collect();
     assert!(undone.iter().rev().copied().eq(&steps), "{undone:?}");
@@ -111,7 +127,9 @@ fn both_halves_of_a_step_run_with_their_instance_current() {
         let seen = Arc::clone(seen);
         move |vnet: &Vnet| -> Result<(), StepError> {
             let current = Vnet::current().expect("a step is inside its vnet");
-            seen.lock().unwrap().push((current.name().to_owned(), current.is(vnet)));
+            seen.lock()
+                .unwrap()
+                .push((current.name().to_owned(), current.is(vnet)));
             Ok(())
         }
     };
@@ -134,14 +152,20 @@ fn a_step_registered_late_runs_in_every_instance_and_unregistered_is_undone_in_e
     let system = System::manual(1);
     let log = Log::default();
     let (a, b) = (vnet(&system, "a"), vnet(&system, "b"));
-    system.register(good(&log, "late", Stage::Filters, 0)).unwrap();
+    system
+        .register(good(&log, "late", Stage::Filters, 0))
+        .unwrap();
     assert_eq!(log.take(), ["+late a", "+late b"]);
     // Each instance remembers the order in which it really ran its steps.
     assert_eq!(ran(&a).last().map(String::as_str), Some("late"));
     let c = vnet(&system, "c");
     assert_eq!(log.take(), ["+late c"]);
     assert_ne!(ran(&c).last().map(String::as_str), Some("late"));
-    assert_eq!(b.destroy().steps[0].name, "late", "undone first, since it ran last");
+    assert_eq!(
+        b.destroy().steps[0].name,
+        "late",
+        "undone first, since it ran last"
+    );
     assert_eq!(log.take(), ["-late b"]);
     system.unregister("late").unwrap();
     assert_eq!(log.take(), ["-late c", "-late a"], "the youngest first");
@@ -164,11 +188,21 @@ fn a_step_that_fails_at_creation_unwinds_what_ran_and_is_named() {
             (Stage::Filters, vec!["one", "two"]),
             (Stage::Services, vec!["one", "two", "three"]),
         ] {
-            system.register(good(&log, "one", Stage::Interfaces, -9)).unwrap();
-            system.register(good(&log, "two", Stage::Domains, 9)).unwrap();
-            system.register(good(&log, "three", Stage::InterfaceAttach, 9)).unwrap();
-            system.register(good(&log, "never", Stage::Services, 9)).unwrap();
-            system.register(noting(&log, "bad", stage, -1, manner)).unwrap();
+            system
+                .register(good(&log, "one", Stage::Interfaces, -9))
+                .unwrap();
+            system
+                .register(good(&log, "two", Stage::Domains, 9))
+                .unwrap();
+            system
+                .register(good(&log, "three", Stage::InterfaceAttach, 9))
+                .unwrap();
+            system
+                .register(good(&log, "never", Stage::Services, 9))
+                .unwrap();
+            system
+                .register(noting(&log, "bad", stage, -1, manner))
+                .unwrap();
             let error = system.create("a").expect_err("a step fails");
             let CreateError::Init { step, source } = &error else {
                 panic!("{error:?}");
@@ -183,7 +217,11 @@ fn a_step_that_fails_at_creation_unwinds_what_ran_and_is_named() {
             assert!(error.source().is_some());
             let up = before.iter().map(|n| format!("+{n} a"));
             let down = before.iter().rev().map(|n| format!("-{n} a"));
-            assert_eq!(log.take(), up.chain(down).collect::<Vec<_>>(), "at {stage:?}");
+            assert_eq!(
+                log.take(),
+                up.chain(down).collect::<Vec<_>>(),
+                "at {stage:?}"
+            );
             // Nothing is left: no instance, and its name is free.
             assert_eq!(system.names(), [""; 0]);
             assert!(system.vnet("a").is_none());
@@ -219,7 +257,12 @@ fn a_step_that_fails_when_registered_late_is_registered_nowhere() {
         },
     );
     let error = system.register(record).unwrap_err();
-    let RegisterError::Failed { step, vnet: at, source } = &error else {
+    let RegisterError::Failed {
+        step,
+        vnet: at,
+        source,
+    } = &error
+    else {
         panic!("{error:?}");
     };
     assert_eq!((&step[..], &at[..]), ("picky", "b"));
@@ -232,7 +275,9 @@ fn a_step_that_fails_when_registered_late_is_registered_nowhere() {
     for v in &vnets {
         assert!(!ran(v).contains(&"picky".to_owned()));
     }
-    system.register(good(&log, "picky", Stage::Services, 0)).expect("the name is free again");
+    system
+        .register(good(&log, "picky", Stage::Services, 0))
+        .expect("the name is free again");
 }
 
 #[test]
@@ -240,9 +285,15 @@ fn a_step_whose_undoing_fails_is_reported_and_the_walk_goes_on() {
     for manner in [Manner::UninitFails, Manner::UninitPanics] {
         let system = System::manual(1);
         let log = Log::default();
-        system.register(good(&log, "first", Stage::Interfaces, -1)).unwrap();
-        system.register(noting(&log, "stuck", Stage::Services, 0, manner)).unwrap();
-        system.register(good(&log, "last", Stage::Services, 1)).unwrap();
+        system
+            .register(good(&log, "first", Stage::Interfaces, -1))
+            .unwrap();
+        system
+            .register(noting(&log, "stuck", Stage::Services, 0, manner))
+            .unwrap();
+        system
+            .register(good(&log, "last", Stage::Services, 1))
+            .unwrap();
         let a = vnet(&system, "a");
         let socket = UdpSocket::bind_in(&a, "0.0.0.0:7").unwrap();
         log.take();
@@ -250,7 +301,11 @@ fn a_step_whose_undoing_fails_is_reported_and_the_walk_goes_on() {
         assert_eq!(log.take(), ["-last a", "-stuck a", "-first a"]);
         assert!(report.leaked.is_zero(), "{report}");
         assert_eq!(report.released.sockets(), 1);
-        let failed: Vec<_> = report.steps.iter().filter(|s| s.failure.is_some()).collect();
+        let failed: Vec<_> = report
+            .steps
+            .iter()
+            .filter(|s| s.failure.is_some())
+            .collect();
         assert_eq!(failed.len(), 1);
         assert_eq!(failed[0].name, "stuck");
         assert!(report.to_string().contains("FAILED"), "{report}");
@@ -271,7 +326,9 @@ fn assert_clean_but_for(report: &vnet::DestroyReport, step: &str) {
 fn names_of_steps_are_one_systems_own_and_the_librarys_cannot_be_taken() {
     let system = System::manual(1);
     let log = Log::default();
-    system.register(good(&log, "mine", Stage::Services, 0)).unwrap();
+    system
+        .register(good(&log, "mine", Stage::Services, 0))
+        .unwrap();
     let twice = system.register(good(&log, "mine", Stage::Filters, 0));
     assert!(matches!(twice, Err(RegisterError::Exists(name)) if name == "mine"));
     let taken = system.register(good(&log, "udp", Stage::Services, 0));
@@ -282,7 +339,9 @@ fn names_of_steps_are_one_systems_own_and_the_librarys_cannot_be_taken() {
     assert!(matches!(none, Err(RegisterError::NotFound(name)) if name == "nothing"));
     let other = System::manual(1);
     assert!(!other.init_steps().contains(&"mine".to_owned()));
-    other.register(good(&log, "mine", Stage::Services, 0)).unwrap();
+    other
+        .register(good(&log, "mine", Stage::Services, 0))
+        .unwrap();
 }
 
 #[test]
@@ -322,7 +381,10 @@ fn a_name_is_taken_until_its_instance_is_gone_for_good() {
     let old = Vnet::clone(&a);
     assert_clean(&a.destroy());
     let exists = CreateError::Exists("a".to_owned()).to_string();
-    assert_eq!(tries.take(), [format!("{:?}", Some(exists)), "false".to_owned()]);
+    assert_eq!(
+        tries.take(),
+        [format!("{:?}", Some(exists)), "false".to_owned()]
+    );
     let again = vnet(&system, "a");
     assert!(!again.is(&old), "a new instance, not the old one");
     system.unregister("retry").unwrap();
@@ -356,7 +418,10 @@ fn a_module_that_calls_its_dying_instance_is_told_so() {
         system.register(record).unwrap();
     }
     assert_clean(&vnet(&system, "a").destroy());
-    assert_eq!(said.take(), stages.map(|(name, _)| format!("{name} gone=true")));
+    assert_eq!(
+        said.take(),
+        stages.map(|(name, _)| format!("{name} gone=true"))
+    );
 }
 
 // Row 3: a failure injected into each step of a pair's creation.
@@ -366,13 +431,28 @@ fn a_pair_that_cannot_be_completed_leaves_no_half() {
     let (a, b) = (vnet(&system, "a"), vnet(&system, "b"));
     a.epair("eth0", &b, "eth0").unwrap();
     let names = |v: &Vnet| -> Vec<String> {
-        v.interfaces().unwrap().into_iter().map(|i| i.name).collect()
+        v.interfaces()
+            .unwrap()
+            .into_iter()
+            .map(|i| i.name)
+            .collect()
     };
-    for (near, far) in [("eth0", "eth1"), ("eth1", "eth0"), ("", "eth1"), ("eth1", "no good")] {
+    for (near, far) in [
+        ("eth0", "eth1"),
+        ("eth1", "eth0"),
+        ("", "eth1"),
+        ("eth1", "no good"),
+    ] {
         assert!(a.epair(near, &b, far).is_err());
-        assert_eq!((names(&a), names(&b)), (names(&b), vec!["lo0".into(), "eth0".into()]));
+        assert_eq!(
+            (names(&a), names(&b)),
+            (names(&b), vec!["lo0".into(), "eth0".into()])
+        );
     }
-    assert!(a.epair("x", &a, "x").is_err(), "one name for both ends in one vnet");
+    assert!(
+        a.epair("x", &a, "x").is_err(),
+        "one name for both ends in one vnet"
+    );
     assert_eq!(names(&a), ["lo0", "eth0"]);
     a.epair("x", &a, "y").expect("both ends may be in one vnet");
     assert_clean(&a.destroy());
@@ -384,9 +464,13 @@ fn the_record_of_an_instance_is_its_own() {
     let system = System::manual(1);
     let log = Log::default();
     let a = vnet(&system, "a");
-    system.register(good(&log, "one", Stage::Services, 0)).unwrap();
+    system
+        .register(good(&log, "one", Stage::Services, 0))
+        .unwrap();
     system.unregister("one").unwrap();
-    system.register(good(&log, "two", Stage::Services, 0)).unwrap();
+    system
+        .register(good(&log, "two", Stage::Services, 0))
+        .unwrap();
     let b = vnet(&system, "b");
     assert_eq!(ran(&a), ran(&b), "both have run what is registered now");
     assert_eq!(log.take(), ["+one a", "-one a", "+two a", "+two b"]);
@@ -404,7 +488,11 @@ fn creation_registration_and_destruction_may_race() {
             let mut balance = balance.lock().unwrap();
             let count = balance.entry((vnet.name().to_owned(), n)).or_default();
             *count += by;
-            assert!((0..=1).contains(count), "step {n} in {}: {count}", vnet.name());
+            assert!(
+                (0..=1).contains(count),
+                "step {n} in {}: {count}",
+                vnet.name()
+            );
         };
         InitRecord::new(
             &format!("step-{n}"),

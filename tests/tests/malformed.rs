@@ -106,7 +106,12 @@ impl Target {
             "{why}: {}",
             drops(&after)
         );
-        assert_eq!(after.forwarded, before.forwarded, "{why}: {}", drops(&after));
+        assert_eq!(
+            after.forwarded,
+            before.forwarded,
+            "{why}: {}",
+            drops(&after)
+        );
         assert_eq!(after.rx_dropped(), before.rx_dropped() + 1, "{why}");
         assert_conserved(&self.vnet);
     }
@@ -118,7 +123,11 @@ impl Target {
         drop((self.udp, self.echo, self.raw, self.stream, self._listener));
         run_until_idle(&self.system, 10_000);
         assert_conserved(&self.vnet);
-        assert_eq!(self.vnet.pending(), Ok(0), "reassembly and neighbours gave up");
+        assert_eq!(
+            self.vnet.pending(),
+            Ok(0),
+            "reassembly and neighbours gave up"
+        );
         let report = self.vnet.destroy();
         assert_clean(&report);
         stats
@@ -153,7 +162,11 @@ impl Target {
         };
         let tcp_frame = |port, segment: Segment, body: &[u8]| {
             let from = self.peer.addr(port);
-            self.frame(&self.ip(6).packet(&tcp(from, self.dst(TCP_PORT), &segment, body)))
+            self.frame(
+                &self
+                    .ip(6)
+                    .packet(&tcp(from, self.dst(TCP_PORT), &segment, body)),
+            )
         };
         let datagram = udp(self.src(), self.dst(UDP_PORT), b"twelve bytes");
         let ours = udp(self.dst(UDP_PORT), self.src(), b"ours");
@@ -169,19 +182,29 @@ impl Target {
             ..self.ip(17)
         };
         let elsewhere = Ip4::new(me.ip, self.other.me.ip, 17);
-        let error = |kind, code, word| self.frame(&self.ip(1).packet(&icmp(kind, code, word, &quoted)));
+        let error =
+            |kind, code, word| self.frame(&self.ip(1).packet(&icmp(kind, code, word, &quoted)));
         vec![
             ("arp request", arp_frame(1, us)),
             ("arp reply", arp_frame(2, us)),
-            ("echo request", self.frame(&self.ip(1).packet(&icmp(8, 0, 0x0001_0001, b"payload")))),
-            ("echo reply", self.frame(&self.ip(1).packet(&icmp(0, 0, 0x0001_0001, b"payload")))),
+            (
+                "echo request",
+                self.frame(&self.ip(1).packet(&icmp(8, 0, 0x0001_0001, b"payload"))),
+            ),
+            (
+                "echo reply",
+                self.frame(&self.ip(1).packet(&icmp(0, 0, 0x0001_0001, b"payload"))),
+            ),
             ("port unreachable", error(3, 3, 0)),
             ("fragmentation needed", error(3, 4, 600)),
             ("time exceeded", error(11, 0, 0)),
             ("redirect", error(5, 1, 0xc000_0209)),
             ("parameter problem", error(12, 0, 0)),
             ("datagram", self.frame(&self.ip(17).packet(&datagram))),
-            ("datagram with IP options", self.frame(&with_options.packet(&datagram))),
+            (
+                "datagram with IP options",
+                self.frame(&with_options.packet(&datagram)),
+            ),
             (
                 "datagram to nobody",
                 self.frame(&self.ip(17).packet(&udp(self.src(), self.dst(9), b"who?"))),
@@ -190,15 +213,43 @@ impl Target {
                 "datagram for another host",
                 self.frame(&elsewhere.packet(&udp(self.src(), self.other.addr(7), b"pass on"))),
             ),
-            ("first fragment", self.frame(&fragment(0, MORE_FRAGMENTS).packet(&datagram[..16]))),
-            ("last fragment", self.frame(&fragment(2, 0).packet(&datagram[16..]))),
-            ("raw protocol", self.frame(&self.ip(89).packet(b"hello from a router"))),
-            ("unknown protocol", self.frame(&self.ip(200).packet(b"hello"))),
+            (
+                "first fragment",
+                self.frame(&fragment(0, MORE_FRAGMENTS).packet(&datagram[..16])),
+            ),
+            (
+                "last fragment",
+                self.frame(&fragment(2, 0).packet(&datagram[16..])),
+            ),
+            (
+                "raw protocol",
+                self.frame(&self.ip(89).packet(b"hello from a router")),
+            ),
+            (
+                "unknown protocol",
+                self.frame(&self.ip(200).packet(b"hello")),
+            ),
             ("syn", tcp_frame(41_000, segment(SYN, syn_options()), &[])),
-            ("data", tcp_frame(PEER_PORT, segment(ACK | PSH, Vec::new()), b"twelve bytes")),
-            ("ack with options", tcp_frame(PEER_PORT, segment(ACK, vec![1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2]), &[])),
-            ("stray fin", tcp_frame(41_001, segment(FIN | ACK, Vec::new()), &[])),
-            ("stray rst", tcp_frame(41_002, segment(RST, Vec::new()), &[])),
+            (
+                "data",
+                tcp_frame(PEER_PORT, segment(ACK | PSH, Vec::new()), b"twelve bytes"),
+            ),
+            (
+                "ack with options",
+                tcp_frame(
+                    PEER_PORT,
+                    segment(ACK, vec![1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2]),
+                    &[],
+                ),
+            ),
+            (
+                "stray fin",
+                tcp_frame(41_001, segment(FIN | ACK, Vec::new()), &[]),
+            ),
+            (
+                "stray rst",
+                tcp_frame(41_002, segment(RST, Vec::new()), &[]),
+            ),
         ]
     }
 }
@@ -214,8 +265,16 @@ fn the_frames_that_others_are_made_from_are_valid() {
         let before = target.stats();
         target.feed(frame);
         let after = target.stats();
-        for reason in [DropReason::Malformed, DropReason::BadChecksum, DropReason::Martian] {
-            assert_eq!(after.rx_drops(reason), before.rx_drops(reason), "{name}: {reason}");
+        for reason in [
+            DropReason::Malformed,
+            DropReason::BadChecksum,
+            DropReason::Martian,
+        ] {
+            assert_eq!(
+                after.rx_drops(reason),
+                before.rx_drops(reason),
+                "{name}: {reason}"
+            );
         }
     }
     target.finish();
@@ -236,7 +295,11 @@ fn every_frame_cut_short_at_every_byte_is_dropped() {
         }
     }
     let stats = target.finish();
-    assert_eq!(stats.rx_drops(DropReason::Malformed), stats.rx_dropped(), "for what it is");
+    assert_eq!(
+        stats.rx_drops(DropReason::Malformed),
+        stats.rx_dropped(),
+        "for what it is"
+    );
 }
 
 // The IP header tells the truth here, and what is in it is too short for its own header.
@@ -305,7 +368,9 @@ fn every_ip_total_length_that_lies_is_dropped() {
         let truth = (frame.len() - ETHER_LEN) as u16;
         let header_len = u16::from(frame[ETHER_LEN] & 15) * 4;
         let near = 0..truth + 64;
-        let far = (truth + 64..u16::MAX).step_by(997).chain([0x7fff, 0x8000, u16::MAX]);
+        let far = (truth + 64..u16::MAX)
+            .step_by(997)
+            .chain([0x7fff, 0x8000, u16::MAX]);
         for total in near.chain(far) {
             let mut lie = frame.clone();
             set_half(&mut lie, ETHER_LEN + 2, total);
@@ -501,9 +566,17 @@ fn noise() -> impl Strategy<Value = Noise> {
     let proto = || prop::sample::select(vec![1u8, 6, 17, 89, 2, 200]);
     prop_oneof![
         bytes(120).prop_map(Noise::Frame),
-        (prop::sample::select(vec![IPV4, ARP, 0x86dd, 0x8100, 0]), bytes(100))
+        (
+            prop::sample::select(vec![IPV4, ARP, 0x86dd, 0x8100, 0]),
+            bytes(100)
+        )
             .prop_map(|(ether_type, body)| Noise::Packet(ether_type, body)),
-        (proto(), 0..3u8, prop_oneof![3 => Just(0), 1 => any::<u16>()], bytes(80))
+        (
+            proto(),
+            0..3u8,
+            prop_oneof![3 => Just(0), 1 => any::<u16>()],
+            bytes(80)
+        )
             .prop_map(|(proto, to, fragment, body)| Noise::Body(proto, to, fragment, body)),
         (proto(), 0..2u8, 0..2u16, bytes(80))
             .prop_map(|(proto, to, miss, body)| Noise::Transport(proto, to, miss, body)),
@@ -553,7 +626,12 @@ fn realise(target: &Target, noise: Noise) -> Vec<u8> {
 }
 
 /// Runs `cases` cases, every one of them, from a fixed seed: a failure is the next run's, too.
-fn run_cases<S: Strategy>(cases: u32, seed: u8, strategy: &S, mut test: impl FnMut(S::Value)) -> u32 {
+fn run_cases<S: Strategy>(
+    cases: u32,
+    seed: u8,
+    strategy: &S,
+    mut test: impl FnMut(S::Value),
+) -> u32 {
     let config = Config {
         cases,
         failure_persistence: None,
@@ -597,16 +675,28 @@ fn a_hundred_thousand_random_frames_are_counted_one_by_one() {
         DropReason::TcpUnacceptable,
     ];
     for reason in reached {
-        assert!(stats.rx_drops(reason) > 0, "nothing {reason}: {}", drops(&stats));
+        assert!(
+            stats.rx_drops(reason) > 0,
+            "nothing {reason}: {}",
+            drops(&stats)
+        );
     }
-    assert!(stats.delivered > 1_000 && stats.forwarded > 1_000, "{}", drops(&stats));
+    assert!(
+        stats.delivered > 1_000 && stats.forwarded > 1_000,
+        "{}",
+        drops(&stats)
+    );
 }
 
 #[test]
 fn valid_frames_with_a_few_bytes_changed_are_counted_one_by_one() {
     let mut target = Target::new();
     let valid = target.valid();
-    let change = (0..valid.len(), prop::collection::vec((any::<u16>(), any::<u8>()), 1..6), any::<bool>());
+    let change = (
+        0..valid.len(),
+        prop::collection::vec((any::<u16>(), any::<u8>()), 1..6),
+        any::<bool>(),
+    );
     run_cases(40_000, 2, &change, |(which, changes, fix)| {
         let mut frame = valid[which].1.clone();
         for (at, value) in changes {

@@ -44,10 +44,13 @@ fn packets_held_for_an_unresolved_neighbour_are_released() {
     let system = System::manual(1);
     let a = vnet(&system, "a");
     let _port = a.port("eth0", None).unwrap();
-    a.add_address("eth0", "192.0.2.1/24".parse().unwrap()).unwrap();
+    a.add_address("eth0", "192.0.2.1/24".parse().unwrap())
+        .unwrap();
     let socket = UdpSocket::bind_in(&a, "0.0.0.0:0").unwrap();
     for host in 2..5 {
-        socket.send_to(b"held", (Ipv4Addr::new(192, 0, 2, host), 7)).unwrap();
+        socket
+            .send_to(b"held", (Ipv4Addr::new(192, 0, 2, host), 7))
+            .unwrap();
     }
     let report = a.destroy();
     assert_clean(&report);
@@ -90,7 +93,8 @@ fn frames_on_a_slow_link_are_released_at_either_end() {
         let client = UdpSocket::bind_in(&a, "0.0.0.0:0").unwrap();
         client.send_to(b"resolve", "10.0.0.2:7").unwrap();
         run_until_idle(&system, 100);
-        a.set_link("eth0", delayed(Duration::from_secs(60))).unwrap();
+        a.set_link("eth0", delayed(Duration::from_secs(60)))
+            .unwrap();
         for _ in 0..10 {
             client.send_to(b"on the wire", "10.0.0.2:7").unwrap();
         }
@@ -102,7 +106,10 @@ fn frames_on_a_slow_link_are_released_at_either_end() {
         let after = alive.stats().unwrap();
         match victim {
             // What was on its way still arrives: the sender's end is not the wire.
-            "a" => assert_eq!(after.rx_drops(DropReason::NoSocket) - before.rx_drops(DropReason::NoSocket), 10),
+            "a" => assert_eq!(
+                after.rx_drops(DropReason::NoSocket) - before.rx_drops(DropReason::NoSocket),
+                10
+            ),
             _ => {
                 assert_eq!(report.released.packets(), 10, "{report}");
                 assert_eq!(after.received, before.received);
@@ -140,7 +147,10 @@ fn datagrams_that_nobody_has_received_are_released() {
     }
     let report = b.destroy();
     assert_clean(&report);
-    assert_eq!((report.released.packets(), report.released.sockets()), (10, 1));
+    assert_eq!(
+        (report.released.packets(), report.released.sockets()),
+        (10, 1)
+    );
 }
 
 // Row 15: connections in every state of RFC 9293, TIME-WAIT included, and listeners.
@@ -156,7 +166,10 @@ fn connections_in_every_state_are_released_at_once() {
     // LISTEN is the listener. SYN-SENT: the peer answers ARP and is silent about the rest.
     kept.push(TcpStream::start_connect_in(&a, peer.addr(9).into()).unwrap());
     let syns = peer.segments();
-    assert!(syns.iter().any(|s| s.flags == SYN && s.dst_port == 9), "{syns:?}");
+    assert!(
+        syns.iter().any(|s| s.flags == SYN && s.dst_port == 9),
+        "{syns:?}"
+    );
     // SYN-RECEIVED: the peer never completes its handshake.
     peer.knock(1001, 80);
     // ESTABLISHED, not accepted.
@@ -183,7 +196,10 @@ fn connections_in_every_state_are_released_at_once() {
     peer.say(&mut talk, FIN | ACK, &[]);
     peer.exchange();
     drop(closing);
-    assert!(peer.segments().iter().any(|s| s.flags & FIN != 0), "our FIN is out");
+    assert!(
+        peer.segments().iter().any(|s| s.flags & FIN != 0),
+        "our FIN is out"
+    );
     // FIN-WAIT-1: our FIN is not acknowledged.
     let shut_down = |port| {
         let talk = peer.open(port, 80);
@@ -211,7 +227,10 @@ fn connections_in_every_state_are_released_at_once() {
         talk.ack = fin.seq.wrapping_add(1);
         peer.say(&mut talk, FIN | ACK, &[]);
         let last = peer.segments();
-        assert!(last.iter().any(|s| s.flags == ACK && s.dst_port == port), "{last:?}");
+        assert!(
+            last.iter().any(|s| s.flags == ACK && s.dst_port == port),
+            "{last:?}"
+        );
         if keep {
             kept.push(stream);
         }
@@ -229,7 +248,11 @@ fn connections_in_every_state_are_released_at_once() {
     }
     assert!(is_gone(&listener.accept().unwrap_err()));
     system.poll(system.now() + Duration::from_secs(3600));
-    assert_eq!(system.poll(system.now()), None, "and no timer outlives them");
+    assert_eq!(
+        system.poll(system.now()),
+        None,
+        "and no timer outlives them"
+    );
 }
 
 // ---- Who waits in it ----
@@ -288,9 +311,11 @@ fn a_writer_that_waits_for_a_full_buffer_returns_gone() {
     let listener = TcpListener::bind_in(&b, "0.0.0.0:80").unwrap();
     let mut stream = TcpStream::connect_in(&a, "10.0.0.2:80").unwrap();
     let (_never_read, _) = listener.accept().unwrap();
-    let wait = blocked(move || loop {
-        if let Err(e) = std::io::Write::write(&mut stream, &[0; 65_536]) {
-            return e;
+    let wait = blocked(move || {
+        loop {
+            if let Err(e) = std::io::Write::write(&mut stream, &[0; 65_536]) {
+                return e;
+            }
         }
     });
     let report = a.destroy();
@@ -379,7 +404,11 @@ impl Wake for Destroyer {
 }
 
 fn systems() -> [System; 3] {
-    [System::manual(1), System::virtual_time(1), System::threads()]
+    [
+        System::manual(1),
+        System::virtual_time(1),
+        System::threads(),
+    ]
 }
 
 /// Lets what was set off happen, under any driver.
@@ -474,7 +503,11 @@ fn an_instance_may_be_destroyed_by_its_own_thread() {
         let handle = Vnet::clone(&a);
         let report = handle.spawn(move || {
             let report = a.destroy();
-            assert_eq!(Vnet::current().unwrap().name(), "a", "a name is left to stand in");
+            assert_eq!(
+                Vnet::current().unwrap().name(),
+                "a",
+                "a name is left to stand in"
+            );
             report
         });
         assert_clean(&report.unwrap().join().unwrap());
@@ -489,9 +522,18 @@ fn two_instances_may_destroy_each_other_by_way_of_their_wakers() {
         let at_b = UdpSocket::bind_in(&b, "0.0.0.0:7").unwrap();
         let (kill_a, kill_b) = (Destroyer::of(a), Destroyer::of(b));
         // The teardown of b wakes the socket of b, whose waker destroys a, and the other way.
-        let wakers = [Waker::from(Arc::clone(&kill_a)), Waker::from(Arc::clone(&kill_b))];
-        assert!(at_b.poll_recv_from(&mut Context::from_waker(&wakers[0]), &mut [0; 8]).is_pending());
-        assert!(at_a.poll_recv_from(&mut Context::from_waker(&wakers[1]), &mut [0; 8]).is_pending());
+        let wakers = [
+            Waker::from(Arc::clone(&kill_a)),
+            Waker::from(Arc::clone(&kill_b)),
+        ];
+        assert!(
+            at_b.poll_recv_from(&mut Context::from_waker(&wakers[0]), &mut [0; 8])
+                .is_pending()
+        );
+        assert!(
+            at_a.poll_recv_from(&mut Context::from_waker(&wakers[1]), &mut [0; 8])
+                .is_pending()
+        );
         kill_b.strike();
         for destroyer in [kill_a, kill_b] {
             assert_clean(&destroyer.report().expect("both are gone"));
@@ -532,7 +574,8 @@ fn a_port_dropped_first_leaves_its_interface_with_no_carrier() {
     drop(port);
     run_until_idle(&system, 10);
     assert_eq!(carrier(&a, "eth0"), Carrier::Down);
-    a.add_address("eth0", "192.0.2.1/24".parse().unwrap()).unwrap();
+    a.add_address("eth0", "192.0.2.1/24".parse().unwrap())
+        .unwrap();
     let socket = UdpSocket::bind_in(&a, "0.0.0.0:0").unwrap();
     let _ = socket.send_to(b"x", "192.0.2.2:7");
     run_until_idle(&system, 100);
@@ -544,7 +587,10 @@ fn peers_see_the_wire_go_down_and_the_ports_end_sees_it_too() {
     let system = System::manual(1);
     let (a, b) = pair(&system);
     let port = a.port("port0", None).unwrap();
-    assert_eq!((carrier(&a, "eth0"), carrier(&b, "eth0")), (Carrier::Up, Carrier::Up));
+    assert_eq!(
+        (carrier(&a, "eth0"), carrier(&b, "eth0")),
+        (Carrier::Up, Carrier::Up)
+    );
     drop(a);
     run_until_idle(&system, 10);
     assert_eq!(carrier(&b, "eth0"), Carrier::Down);
@@ -576,10 +622,16 @@ fn destroying_twice_is_destroying_once() {
     let a = vnet(&system, "a");
     let undone = Arc::new(Mutex::new(0));
     let count = Arc::clone(&undone);
-    let record = InitRecord::new("count", Stage::Services, 0, |_| Ok(()), move |_| {
-        *count.lock().unwrap() += 1;
-        Ok(())
-    });
+    let record = InitRecord::new(
+        "count",
+        Stage::Services,
+        0,
+        |_| Ok(()),
+        move |_| {
+            *count.lock().unwrap() += 1;
+            Ok(())
+        },
+    );
     system.register(record).unwrap();
     // `destroy` consumes the owner, whose drop comes after it and must do nothing.
     assert_clean(&a.destroy());
@@ -625,7 +677,10 @@ fn the_same_name_can_be_had_again_a_thousand_times() {
         hub.remove_interface("spoke").unwrap();
     }
     assert_eq!(hub.interfaces().unwrap().len(), 1);
-    assert_eq!(hub.routes().unwrap().len(), vnet(&system, "fresh").routes().unwrap().len());
+    assert_eq!(
+        hub.routes().unwrap().len(),
+        vnet(&system, "fresh").routes().unwrap().len()
+    );
     assert_conserved(&hub);
     assert_clean(&hub.destroy());
 }
@@ -755,5 +810,9 @@ fn a_report_names_its_steps_and_what_each_gave_back() {
     assert_eq!(gave("tcp").sockets(), 1);
     assert_eq!(gave("netif").interfaces(), 2);
     assert_eq!(report.released.sockets(), 2);
-    assert!(report.released.to_string().contains("2 sockets"), "{}", report.released);
+    assert!(
+        report.released.to_string().contains("2 sockets"),
+        "{}",
+        report.released
+    );
 }

@@ -23,6 +23,14 @@ impl Observed {
     }
 }
 
+mod host_sockets {
+    pub(super) use std::net::{TcpListener, TcpStream, UdpSocket};
+}
+
+mod our_sockets {
+    pub(super) use vnet::net::{TcpListener, TcpStream, UdpSocket};
+}
+
 /// Compiles the same block against either set of sockets, and compares what both observe.
 macro_rules! same {
     ($name:ident, |$seen:ident| $body:block) => {
@@ -31,7 +39,7 @@ macro_rules! same {
 
             mod host {
                 use super::*;
-                use std::net::{TcpListener, TcpStream, UdpSocket};
+                use host_sockets::*;
 
                 pub(super) fn run($seen: &mut Observed) -> io::Result<()> {
                     $body
@@ -41,7 +49,7 @@ macro_rules! same {
 
             mod ours {
                 use super::*;
-                use vnet::net::{TcpListener, TcpStream, UdpSocket};
+                use our_sockets::*;
 
                 pub(super) fn run($seen: &mut Observed) -> io::Result<()> {
                     $body

@@ -85,8 +85,8 @@ fn frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
         1 => bytes(80).prop_map(Frame::Noise),
         1 => (1..3u16, 0..12u8).prop_map(|(op, host)| Frame::Arp(op, host)),
-        1 => (places.clone(), bytes(40)).prop_map(|(to, b)| Frame::Echo(to, b)),
-        2 => (places.clone(), 1..6u16, bytes(40)).prop_map(|(to, p, b)| Frame::Datagram(to, p, b)),
+        1 => (places, bytes(40)).prop_map(|(to, b)| Frame::Echo(to, b)),
+        2 => (places, 1..6u16, bytes(40)).prop_map(|(to, p, b)| Frame::Datagram(to, p, b)),
         1 => (0..4u16, prop::sample::select(vec![0x2000u16, 0x2001, 1, 2, 3, 0x3fff]), bytes(40))
             .prop_map(|(ident, fragment, b)| Frame::Fragment(ident, fragment, b)),
         3 => (places, flags, 0..100_000u32, bytes(40))
@@ -366,7 +366,7 @@ impl World {
                 pick(&mine.streams, s).map(|s| s.shutdown(how));
             }
             Op::Option(s, which) => {
-                pick(&mine.streams, s).map(|s| set_option(s, which));
+                pick(&mine.streams, s).map(|s| set_option(s, which).is_ok());
             }
             Op::Close(n) => close(mine, n),
             _ => {}
@@ -465,8 +465,8 @@ impl World {
     }
 }
 
-fn set_option(s: &TcpStream, which: u8) {
-    let _ = match which {
+fn set_option(s: &TcpStream, which: u8) -> std::io::Result<()> {
+    match which {
         0 => s.set_nodelay(true),
         1 => s.set_keepalive(true),
         2 => s.set_linger(Some(Duration::ZERO)),
@@ -475,7 +475,7 @@ fn set_option(s: &TcpStream, which: u8) {
         5 => s.set_ttl(64),
         6 => s.take_error().map(drop),
         _ => s.set_nodelay(false),
-    };
+    }
 }
 
 fn close(sockets: &mut Sockets, n: usize) {

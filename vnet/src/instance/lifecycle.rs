@@ -3,14 +3,16 @@
 //! Teardown, in this order: refuse new entries; undo every step that ran, in reverse (the
 //! protocols abort their sockets, wake everyone who waits, and release connections in every
 //! state, half datagrams and held packets; then interfaces go, and their peers see the wire go
-//! down); close the inbox; count what is left, which must be nothing; give the memory back. It
-//! takes no clock, no timer and no other vnet's lock, so there is nothing in it to wait for.
+//! down); drop the values of virtualized variables; close the inbox; count what is left, which must
+//! be nothing; give the memory back. It takes no clock, no timer and no other vnet's lock, so there
+//! is nothing in it to wait for.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant as WallInstant;
 
 use super::interfaces::{add_loopback, remove_interface};
+use super::local::Closed;
 use super::registry::{InitRecord, RegisterError, Stage};
 use super::system::{CreateError, SystemCore};
 use super::vnet::{Entry, Inside, Phase, Vnet, VnetCore};
@@ -60,6 +62,11 @@ impl Released {
     /// Pending deadlines.
     pub fn deadlines(&self) -> u64 {
         self.0.deadlines
+    }
+
+    /// Values of virtualized variables; see [`Local`](super::Local).
+    pub fn locals(&self) -> u64 {
+        self.0.locals
     }
 }
 
@@ -251,6 +258,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
         held = left;
     }
     let mut released = at_first.less(&held);
+    steps.extend(close_locals(core, &mut released));
     released.packets += core.inbox.close().frames;
     let leaked = Released(held);
     core.bury();
@@ -263,6 +271,23 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
         released: Released(released),
         leaked,
     }
+}
+
+/// Drops the values of virtualized variables: the last step, because any other may use them.
+fn close_locals(core: &Arc<VnetCore>, released: &mut Census) -> Option<StepReport> {
+    let started = WallInstant::now();
+    let closed = core.locals.close();
+    let locals = Census {
+        locals: closed.values,
+        ..Census::default()
+    };
+    released.add(&locals);
+    (closed != Closed::default()).then(|| StepReport {
+        name: "locals".to_owned(),
+        took: started.elapsed(),
+        released: Released(locals),
+        failure: closed.failure,
+    })
 }
 
 fn census(core: &Arc<VnetCore>) -> Census {

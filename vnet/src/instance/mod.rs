@@ -7,6 +7,7 @@
 //! | [`context`] | the current vnet of a thread |
 //! | [`registry`] | recorded init steps, and the ones of the built-in layers |
 //! | [`lifecycle`] | creation by replay, ordered teardown, the report |
+//! | [`local`] | virtualized variables, [`vnet_local!`](crate::vnet_local) |
 //! | [`interfaces`] | making and changing interfaces and addresses |
 //! | [`routes`] | the routing table's administration |
 //! | [`port`] | [`Port`], the outside end of a port interface |
@@ -16,6 +17,7 @@ pub mod context;
 pub mod driver;
 pub mod interfaces;
 pub mod lifecycle;
+pub mod local;
 pub mod port;
 pub mod registry;
 pub mod routes;
@@ -25,6 +27,7 @@ pub mod vnet;
 pub use context::{Entered, Scope};
 pub use driver::{Driver, Waited};
 pub use lifecycle::{DestroyReport, Released, StepReport};
+pub use local::{Local, LocalError};
 pub use port::{Port, PortError};
 pub use registry::{InitRecord, Stage, StepError};
 pub use routes::{NextHopSpec, RouteError};

@@ -127,7 +127,7 @@ fn guarded(step: &StepFn, vnet: &Vnet) -> Result<(), StepError> {
         .unwrap_or_else(|panic| Err(format!("panicked: {}", panic_text(&*panic)).into()))
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use super::context::within;
 use super::driver::Driver;
 use super::lifecycle::{DestroyReport, RanStep};
+use super::local::Locals;
 use super::system::{System, SystemCore};
 use crate::base::lock::{Mutex, Rank};
 use crate::base::rng::Rng;
@@ -52,6 +53,8 @@ pub struct VnetCore {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) sched: Sched,
+    /// Its virtualized variables, reached without its lock.
+    pub(crate) locals: Locals,
     state: Mutex<State>,
 }
 
@@ -113,6 +116,7 @@ impl VnetCore {
                 state: AtomicU8::new(0),
                 armed: AtomicU64::new(u64::MAX),
             },
+            locals: Locals::new(),
             state: Mutex::new(
                 Rank::Vnet,
                 State::Alive(Box::new(Live {

@@ -18,9 +18,10 @@ pub use instance::interfaces::IfInfo;
 pub use instance::registry::RegisterError;
 pub use instance::routes::RouteInfo;
 pub use instance::{
-    CreateError, DestroyReport, Entered, Gone, InitRecord, JoinHandle, Local, LocalError,
-    NextHopSpec as NextHop, OwnedVnet, Port, PortError, Released, RouteError, Scope, Stage,
-    StepError, StepReport, System, Vnet,
+    AdminError, CreateError, Denied, DestroyReport, Entered, Gone, InitRecord, JoinHandle, Local,
+    LocalError, NextHopSpec as NextHop, OwnedVnet, ParsePrivilegeError, Port, PortError, Privilege,
+    PrivilegeError, Privileges, Released, RouteError, Scope, Stage, StepError, StepReport, System,
+    Vnet,
 };
 pub use ip::state::Forwarding;
 pub use link::{LinkConfig, LinkConfigError};

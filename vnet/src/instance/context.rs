@@ -118,7 +118,7 @@ impl Vnet {
                 Arc::increment_strong_count(core);
                 Arc::from_raw(core)
             };
-            Some(Vnet { core })
+            Some(Vnet::tenant(core))
         })
     }
 

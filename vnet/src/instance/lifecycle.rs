@@ -184,9 +184,7 @@ struct StepFailed {
 }
 
 fn run_step(core: &Arc<VnetCore>, record: &Arc<InitRecord>) -> Result<(), StepFailed> {
-    let vnet = Vnet {
-        core: Arc::clone(core),
-    };
+    let vnet = Vnet::owner(Arc::clone(core));
     let started = WallInstant::now();
     record.run_init(&vnet).map_err(|source| StepFailed {
         step: record.name().to_owned(),
@@ -239,9 +237,7 @@ pub(crate) fn destroy(core: &Arc<VnetCore>) -> DestroyReport {
 fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     let started = WallInstant::now();
     set_phase(core, Phase::Dying);
-    let vnet = Vnet {
-        core: Arc::clone(core),
-    };
+    let vnet = Vnet::owner(Arc::clone(core));
     let mut steps: Vec<StepReport> = Vec::new();
     let mut held = census(core);
     let at_first = held;
@@ -335,9 +331,7 @@ pub(crate) fn unregister(system: &Arc<SystemCore>, name: &str) -> Result<(), Reg
             Some(inside.ran.remove(at))
         });
         let Ok(Some(ran)) = ran else { continue };
-        let vnet = Vnet {
-            core: Arc::clone(core),
-        };
+        let vnet = Vnet::owner(Arc::clone(core));
         if let Err(source) = ran.record.run_uninit(&vnet) {
             failure.get_or_insert(RegisterError::Failed {
                 step: name.to_owned(),

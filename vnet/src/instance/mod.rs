@@ -8,6 +8,7 @@
 //! | [`registry`] | recorded init steps, and the ones of the built-in layers |
 //! | [`lifecycle`] | creation by replay, ordered teardown, the report |
 //! | [`local`] | virtualized variables, [`vnet_local!`](crate::vnet_local) |
+//! | [`privilege`] | what tenants may do |
 //! | [`interfaces`] | making and changing interfaces and addresses |
 //! | [`routes`] | the routing table's administration |
 //! | [`port`] | [`Port`], the outside end of a port interface |
@@ -19,6 +20,7 @@ pub mod interfaces;
 pub mod lifecycle;
 pub mod local;
 pub mod port;
+pub mod privilege;
 pub mod registry;
 pub mod routes;
 pub mod system;
@@ -29,6 +31,9 @@ pub use driver::{Driver, Waited};
 pub use lifecycle::{DestroyReport, Released, StepReport};
 pub use local::{Local, LocalError};
 pub use port::{Port, PortError};
+pub use privilege::{
+    AdminError, Denied, ParsePrivilegeError, Privilege, PrivilegeError, Privileges,
+};
 pub use registry::{InitRecord, Stage, StepError};
 pub use routes::{NextHopSpec, RouteError};
 pub use system::{CreateError, JoinHandle, System};

@@ -98,7 +98,7 @@ impl System {
     /// The instance of that name.
     pub fn vnet(&self, name: &str) -> Option<Vnet> {
         let core = self.core.registry.lock().find(name)?;
-        Some(Vnet { core })
+        Some(Vnet::tenant(core))
     }
 
     /// The names of all instances, in the order of their creation.

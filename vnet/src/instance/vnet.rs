@@ -11,6 +11,7 @@ use super::context::within;
 use super::driver::Driver;
 use super::lifecycle::{DestroyReport, RanStep};
 use super::local::Locals;
+use super::privilege::{Authority, Mask, Privileges};
 use super::system::{System, SystemCore};
 use crate::base::lock::{Mutex, Rank};
 use crate::base::rng::Rng;
@@ -32,14 +33,19 @@ pub struct Gone;
 ///
 /// It keeps nothing alive: when the [`OwnedVnet`] is destroyed, every operation through a handle
 /// or a socket returns *gone*.
-#[derive(Clone)]
+///
+/// What may be done through it is limited by the instance's [privileges](super::privilege). The
+/// handle inside an [`OwnedVnet`] is the owner's and is not limited; every clone is a tenant's.
 pub struct Vnet {
     pub(crate) core: Arc<VnetCore>,
+    pub(crate) authority: Authority,
 }
 
 /// The handle of an instance's owner. Dropping it destroys the instance, in order and promptly.
 ///
-/// It dereferences to [`Vnet`], which has the operations.
+/// It dereferences to [`Vnet`], which has the operations. What is done through this handle, or
+/// through a reference to it, is administration and needs no privilege; a clone of it is a tenant's
+/// handle, which does.
 pub struct OwnedVnet {
     vnet: Vnet,
 }
@@ -55,6 +61,8 @@ pub struct VnetCore {
     pub(crate) sched: Sched,
     /// Its virtualized variables, reached without its lock.
     pub(crate) locals: Locals,
+    /// What its tenants may do.
+    pub(crate) privileges: Mask,
     state: Mutex<State>,
 }
 
@@ -117,6 +125,7 @@ impl VnetCore {
                 armed: AtomicU64::new(u64::MAX),
             },
             locals: Locals::new(),
+            privileges: Mask::new(Privileges::ALL),
             state: Mutex::new(
                 Rank::Vnet,
                 State::Alive(Box::new(Live {
@@ -288,7 +297,30 @@ impl crate::netif::Doorbell for RingService {
     }
 }
 
+impl Clone for Vnet {
+    /// A tenant's handle, also when this one is the owner's.
+    fn clone(&self) -> Vnet {
+        Vnet::tenant(Arc::clone(&self.core))
+    }
+}
+
 impl Vnet {
+    /// A handle that the instance's mask limits.
+    pub(crate) fn tenant(core: Arc<VnetCore>) -> Vnet {
+        Vnet {
+            core,
+            authority: Authority::Tenant,
+        }
+    }
+
+    /// A handle without limits: for the owner, and for the instance's own steps.
+    pub(crate) fn owner(core: Arc<VnetCore>) -> Vnet {
+        Vnet {
+            core,
+            authority: Authority::Owner,
+        }
+    }
+
     /// Its name, unique in its system at any time.
     pub fn name(&self) -> &str {
         &self.core.name
@@ -324,7 +356,7 @@ impl fmt::Debug for Vnet {
 impl OwnedVnet {
     pub(crate) fn new(core: Arc<VnetCore>) -> OwnedVnet {
         OwnedVnet {
-            vnet: Vnet { core },
+            vnet: Vnet::owner(core),
         }
     }
 

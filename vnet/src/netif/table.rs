@@ -172,6 +172,9 @@ pub enum NetifError {
     /// The two vnets belong to different systems.
     #[error("the two vnets belong to different systems")]
     OtherSystem,
+    /// The vnet's tenants lack a privilege, whose name this is.
+    #[error("denied: this vnet's tenants lack the privilege {0}")]
+    Denied(&'static str),
 }
 
 /// The interfaces of one vnet, in the order of their creation.

@@ -67,6 +67,7 @@ impl From<SocketError> for io::Error {
             | SocketError::MessageTooLong
             | SocketError::InvalidInput => ErrorKind::InvalidInput,
             SocketError::Limit(_) => ErrorKind::QuotaExceeded,
+            SocketError::Denied(_) => ErrorKind::PermissionDenied,
         };
         io::Error::new(kind, error)
     }

@@ -594,6 +594,7 @@ impl TcpListener {
     ) -> io::Result<TcpListener> {
         let core = &vnet.core;
         each_addr(addrs, |addr| {
+            vnet.require_port(addr.port()).map_err(SocketError::from)?;
             let (id, local) = core
                 .with(|s, cx| s.tcp_listen(cx, addr, backlog, reuse))
                 .flat()?;

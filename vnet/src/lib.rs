@@ -20,8 +20,8 @@ pub use instance::routes::RouteInfo;
 pub use instance::{
     AdminError, CreateError, Denied, DestroyReport, Entered, Gone, InitRecord, JoinHandle, Local,
     LocalError, NextHopSpec as NextHop, OwnedVnet, ParsePrivilegeError, Port, PortError, Privilege,
-    PrivilegeError, Privileges, Released, RouteError, Scope, Stage, StepError, StepReport, System,
-    Vnet,
+    PrivilegeError, Privileges, Released, Resource, RouteError, Scope, Stage, StepError,
+    StepReport, System, UNLIMITED, Usage, Vnet,
 };
 pub use ip::state::Forwarding;
 pub use link::{LinkConfig, LinkConfigError};

@@ -17,6 +17,7 @@ use crate::netif::{
 use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
 use crate::stack::Stack;
+use crate::stack::limits::Resource;
 
 /// The IP MTU of Ethernet.
 pub const ETHERNET_IP_MTU: u16 = 1500;
@@ -101,6 +102,8 @@ impl Vnet {
         let mac = mac.unwrap_or_else(|| self.core.system.next_mac());
         let inbox = Arc::clone(&self.core.inbox);
         self.core.with(|stack, _| {
+            stack.ifs.check_name(name)?;
+            stack.admit(Resource::Interfaces)?;
             stack.ifs.insert(name, |id| Netif {
                 carrier: wire.plug(
                     end,

@@ -9,6 +9,7 @@
 //! | [`lifecycle`] | creation by replay, ordered teardown, the report |
 //! | [`local`] | virtualized variables, [`vnet_local!`](crate::vnet_local) |
 //! | [`privilege`] | what tenants may do |
+//! | [`limits`] | how much an instance may hold |
 //! | [`interfaces`] | making and changing interfaces and addresses |
 //! | [`routes`] | the routing table's administration |
 //! | [`port`] | [`Port`], the outside end of a port interface |
@@ -18,6 +19,7 @@ pub mod context;
 pub mod driver;
 pub mod interfaces;
 pub mod lifecycle;
+pub mod limits;
 pub mod local;
 pub mod port;
 pub mod privilege;
@@ -29,6 +31,7 @@ pub mod vnet;
 pub use context::{Entered, Scope};
 pub use driver::{Driver, Waited};
 pub use lifecycle::{DestroyReport, Released, StepReport};
+pub use limits::{LimitReached, Resource, UNLIMITED, Usage};
 pub use local::{Local, LocalError};
 pub use port::{Port, PortError};
 pub use privilege::{

@@ -9,6 +9,7 @@ use super::vnet::{Gone, Vnet};
 use crate::ip::fib::{FibError, NextHop, Origin, Route};
 use crate::ip::state::Forwarding;
 use crate::stack::Stack;
+use crate::stack::limits::Resource;
 
 /// Where a route leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +78,11 @@ impl Vnet {
         self.core.with(|stack, _| {
             let (next_hop, ifid) = resolve(stack, via)?;
             let route = Route::new(dst.trunc(), next_hop, ifid, Origin::Static);
-            Ok(stack.ip.fib.add(route)?)
+            let added = stack.ip.fib.add(route);
+            if let Err(FibError::Limit(_)) = added {
+                stack.limits.refuse(Resource::Routes);
+            }
+            Ok(added?)
         })?
     }
 

@@ -193,6 +193,7 @@ impl VnetCore {
             };
             let result = f(&mut inside, &mut cx);
             tx::flush(stack, &mut cx);
+            stack.observe();
             let next = stack.next_deadline();
             Ok((result, next, take_out(out)))
         })?;

@@ -175,6 +175,9 @@ pub enum NetifError {
     /// The vnet's tenants lack a privilege, whose name this is.
     #[error("denied: this vnet's tenants lack the privilege {0}")]
     Denied(&'static str),
+    /// A limit of the vnet is reached.
+    #[error("this vnet has reached its limit of {0}")]
+    Limit(&'static str),
 }
 
 /// The interfaces of one vnet, in the order of their creation.

@@ -56,7 +56,7 @@ impl RawSocket {
         vnet.require(Privilege::RawSockets)
             .map_err(SocketError::from)?;
         let core = Arc::clone(&vnet.core);
-        let id = core.with(|s, _| s.raw.open(proto)).flat()?;
+        let id = core.with(|s, _| s.raw_open(proto)).flat()?;
         Ok(RawSocket(Arc::new(Socket {
             core,
             id,

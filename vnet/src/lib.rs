@@ -17,6 +17,7 @@ pub use base::stats::{DropReason, Stats};
 pub use instance::interfaces::IfInfo;
 pub use instance::registry::RegisterError;
 pub use instance::routes::RouteInfo;
+pub use instance::sysctl;
 pub use instance::{
     AdminError, CreateError, Denied, DestroyReport, Entered, Gone, InitRecord, JoinHandle, Local,
     LocalError, NextHopSpec as NextHop, OwnedVnet, ParsePrivilegeError, Port, PortError, Privilege,

@@ -10,6 +10,7 @@
 //! | [`local`] | virtualized variables, [`vnet_local!`](crate::vnet_local) |
 //! | [`privilege`] | what tenants may do |
 //! | [`limits`] | how much an instance may hold |
+//! | [`sysctl`] | tunables by name |
 //! | [`interfaces`] | making and changing interfaces and addresses |
 //! | [`routes`] | the routing table's administration |
 //! | [`port`] | [`Port`], the outside end of a port interface |
@@ -25,6 +26,7 @@ pub mod port;
 pub mod privilege;
 pub mod registry;
 pub mod routes;
+pub mod sysctl;
 pub mod system;
 pub mod vnet;
 

@@ -22,7 +22,7 @@ use super::context::{peek_current, within};
 use super::driver::Waited;
 use super::registry::panic_text;
 use super::vnet::{Vnet, VnetCore};
-use crate::base::lock::{Mutex, Rank};
+use crate::base::lock::{Condvar, Mutex, Rank};
 
 /// Declares variables of which each instance has its own.
 ///
@@ -270,6 +270,7 @@ fn first(core: &Arc<VnetCore>) -> Result<InUse, LocalError> {
             closed: AtomicBool::new(false),
             segments: [const { OnceLock::new() }; SEGMENTS],
             making: Mutex::new(Rank::Waker, Making::default()),
+            over: Condvar::new(),
         });
         let set = core.locals.table.set(Arc::downgrade(&table));
         debug_assert!(set.is_ok(), "set once, under the owner's lock");
@@ -321,6 +322,8 @@ struct Table {
     /// Each is made with its first value, and none ever moves.
     segments: [OnceLock<Box<[OnceLock<Value>]>>; SEGMENTS],
     making: Mutex<Making>,
+    /// An initializer is over.
+    over: Condvar,
 }
 
 /// What concerns creation only.
@@ -408,14 +411,16 @@ impl Table {
             }
             let waited = self.core.driver.wait(None);
             let mut making = self.making.lock();
+            if waited == Waited::WouldBlock {
+                // The embedder drives the world from another thread: an ordinary wait will do.
+                while making.running.iter().any(|r| r.index == index) {
+                    self.over.wait(&mut making);
+                }
+            }
             making.waiting.retain(|(by, _)| *by != me);
-            drop(making);
-            match waited {
-                Waited::Woken | Waited::TimedOut => {}
+            if waited == Waited::Deadlock {
                 // The initializer waits for something that can never happen.
-                Waited::Deadlock => return Err(LocalError::Circular),
-                // The embedder owns the loop; its other threads are ordinary ones.
-                Waited::WouldBlock => thread::yield_now(),
+                return Err(LocalError::Circular);
             }
         }
         let run = Run { table: self, index };
@@ -443,6 +448,7 @@ impl Table {
             closed: _,
             mut segments,
             making,
+            over: _,
         } = self;
         let made = std::mem::take(&mut making.lock().made);
         let mut failure = None;
@@ -473,6 +479,7 @@ impl Drop for Run<'_> {
             let at = making.running.iter().position(|r| r.index == self.index);
             at.map(|at| making.running.swap_remove(at))
         };
+        self.table.over.notify_all();
         for waker in over.into_iter().flat_map(|r| r.wakers) {
             waker.wake();
         }

@@ -1,6 +1,6 @@
 //! The life of an instance, from the first recorded step to the last one undone.
 //!
-//! Teardown, in this order: refuse new entries; undo every step that ran, in reverse (the
+//! Teardown, in this order: refuse new entries; destroy the children, the youngest first; undo every step that ran, in reverse (the
 //! protocols abort their sockets, wake everyone who waits, and release connections in every
 //! state, half datagrams and held packets; then interfaces go, and their peers see the wire go
 //! down); drop the values of virtualized variables; close the inbox; count what is left, which must
@@ -11,17 +11,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant as WallInstant;
 
+use super::hierarchy;
 use super::interfaces::{add_loopback, remove_interface};
 use super::local::Closed;
 use super::registry::{InitRecord, RegisterError, Stage};
 use super::system::{CreateError, SystemCore};
-use super::vnet::{Entry, Inside, Phase, Vnet, VnetCore};
+use super::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
 use crate::base::time::Duration;
 use crate::packet::Cx;
 use crate::stack::Census;
 
-/// Longest name of an instance in bytes.
+/// Longest name of an instance in bytes, without its parent's.
 const MAX_NAME: usize = 63;
+/// Longest name in bytes with those of all its parents.
+const MAX_FULL_NAME: usize = 255;
 
 /// A step that an instance ran.
 pub(crate) struct RanStep {
@@ -94,11 +97,13 @@ pub struct StepReport {
 pub struct DestroyReport {
     /// The instance's name.
     pub vnet: String,
+    /// Its children, which went before it, in the order in which they went.
+    pub children: Vec<DestroyReport>,
     /// The steps, in the order in which they were undone.
     pub steps: Vec<StepReport>,
     /// How long the whole took.
     pub took: Duration,
-    /// What it gave back.
+    /// What it gave back, its children's apart.
     pub released: Released,
     /// What was still there after the last step. Always zero, unless there is a defect.
     pub leaked: Released,
@@ -106,6 +111,9 @@ pub struct DestroyReport {
 
 impl fmt::Display for DestroyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for child in &self.children {
+            fmt::Display::fmt(child, f)?;
+        }
         writeln!(
             f,
             "vnet {} destroyed in {:?}: released {}; leaked {}",
@@ -127,9 +135,18 @@ impl fmt::Display for DestroyReport {
 }
 
 /// Makes an instance, or leaves nothing.
-pub(crate) fn create(system: &Arc<SystemCore>, name: &str) -> Result<Arc<VnetCore>, CreateError> {
+pub(crate) fn create(
+    system: &Arc<SystemCore>,
+    name: &str,
+    parent: Option<&Arc<VnetCore>>,
+) -> Result<Arc<VnetCore>, CreateError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
+        return Err(CreateError::BadName(name.to_owned()));
+    }
+    let full = parent.map(|p| format!("{}.{name}", p.name));
+    let name = full.as_deref().unwrap_or(name);
+    if name.len() > MAX_FULL_NAME {
         return Err(CreateError::BadName(name.to_owned()));
     }
     let (number, records) = {
@@ -138,7 +155,15 @@ pub(crate) fn create(system: &Arc<SystemCore>, name: &str) -> Result<Arc<VnetCor
         let number = number.ok_or_else(|| CreateError::Exists(name.to_owned()))?;
         (number, registry.records())
     };
-    let core = VnetCore::new(name, number, system);
+    if let Some(Err(refused)) = parent.map(hierarchy::admit) {
+        system.registry.lock().release(name);
+        return Err(refused);
+    }
+    let core = VnetCore::new(name, number, system, parent);
+    if let Some(Err(Gone)) = parent.map(|p| hierarchy::inherit(&core, p)) {
+        tear_down(&core);
+        return Err(CreateError::Gone);
+    }
     for record in records.iter() {
         run_step(&core, record).map_err(|failed| unwind(&core, failed))?;
     }
@@ -147,11 +172,16 @@ pub(crate) fn create(system: &Arc<SystemCore>, name: &str) -> Result<Arc<VnetCor
         let missed = {
             let mut registry = system.registry.lock();
             let missed = missing_step(&core, &registry.records());
-            if missed.is_none() {
+            let joined = hierarchy::join(&core);
+            if missed.is_none() && joined.is_ok() {
                 set_phase(&core, Phase::Up);
                 registry.publish(&core);
             }
-            missed
+            joined.map(|()| missed)
+        };
+        let Ok(missed) = missed else {
+            tear_down(&core);
+            return Err(CreateError::Gone);
         };
         match missed {
             None => break,
@@ -184,7 +214,7 @@ struct StepFailed {
 }
 
 fn run_step(core: &Arc<VnetCore>, record: &Arc<InitRecord>) -> Result<(), StepFailed> {
-    let vnet = Vnet::owner(Arc::clone(core));
+    let vnet = Vnet::for_steps(Arc::clone(core));
     let started = WallInstant::now();
     record.run_init(&vnet).map_err(|source| StepFailed {
         step: record.name().to_owned(),
@@ -219,13 +249,23 @@ fn unwind(core: &Arc<VnetCore>, failed: StepFailed) -> CreateError {
 /// Destroys an instance; does nothing when that has been done, or is being done.
 pub(crate) fn destroy(core: &Arc<VnetCore>) -> DestroyReport {
     if set_phase(core, Phase::Dying) {
-        core.system.registry.lock().withdraw(core);
-        let report = tear_down(core);
+        let children = {
+            let mut registry = core.system.registry.lock();
+            registry.withdraw(core);
+            registry.children_of(core)
+        };
+        // The youngest first.
+        let children = children.iter().rev().map(destroy).collect();
+        let report = DestroyReport {
+            children,
+            ..tear_down(core)
+        };
         tracing::debug!(target: "vnet::lifecycle", vnet = &*core.name, took = ?report.took, "destroyed");
         return report;
     }
     DestroyReport {
         vnet: core.name.to_string(),
+        children: Vec::new(),
         steps: Vec::new(),
         took: Duration::ZERO,
         released: Released::default(),
@@ -237,7 +277,7 @@ pub(crate) fn destroy(core: &Arc<VnetCore>) -> DestroyReport {
 fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     let started = WallInstant::now();
     set_phase(core, Phase::Dying);
-    let vnet = Vnet::owner(Arc::clone(core));
+    let vnet = Vnet::for_steps(Arc::clone(core));
     let mut steps: Vec<StepReport> = Vec::new();
     let mut held = census(core);
     let at_first = held;
@@ -260,8 +300,10 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     core.bury();
     core.driver.dispatch();
     core.system.registry.lock().release(&core.name);
+    hierarchy::departed(core);
     DestroyReport {
         vnet: core.name.to_string(),
+        children: Vec::new(),
         steps,
         took: started.elapsed(),
         released: Released(released),
@@ -331,7 +373,7 @@ pub(crate) fn unregister(system: &Arc<SystemCore>, name: &str) -> Result<(), Reg
             Some(inside.ran.remove(at))
         });
         let Ok(Some(ran)) = ran else { continue };
-        let vnet = Vnet::owner(Arc::clone(core));
+        let vnet = Vnet::for_steps(Arc::clone(core));
         if let Err(source) = ran.record.run_uninit(&vnet) {
             failure.get_or_insert(RegisterError::Failed {
                 step: name.to_owned(),

@@ -11,6 +11,7 @@
 //! | [`privilege`] | what tenants may do |
 //! | [`limits`] | how much an instance may hold |
 //! | [`sysctl`] | tunables by name |
+//! | [`hierarchy`] | instances made by instances |
 //! | [`interfaces`] | making and changing interfaces and addresses |
 //! | [`routes`] | the routing table's administration |
 //! | [`port`] | [`Port`], the outside end of a port interface |
@@ -18,6 +19,7 @@
 
 pub mod context;
 pub mod driver;
+pub mod hierarchy;
 pub mod interfaces;
 pub mod lifecycle;
 pub mod limits;

@@ -3,8 +3,9 @@
 //!
 //! Each instance has one mask. It limits acts through a tenant's [`Vnet`]: a clone of a handle, or
 //! one got from the system or the current vnet. It does not limit the owner: an act through the
-//! [`OwnedVnet`] itself, or through a reference to it, is administration. Init and uninit steps are
-//! handed the owner's authority as well. A socket has none of its own; it is checked when it is
+//! [`OwnedVnet`] itself, or through a reference to it, is administration (the owner of a
+//! [child](super::hierarchy) is limited by the parent's mask). Init and uninit steps are not limited
+//! at all. A socket has none of its own; it is checked when it is
 //! made, and narrowing the mask takes nothing away that was made before.
 
 use std::fmt;
@@ -230,7 +231,9 @@ impl From<Gone> for PrivilegeError {
 /// On whose behalf a handle acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Authority {
-    /// The owner's, or that of the instance's own steps: not limited.
+    /// That of the instance's own steps: not limited.
+    System,
+    /// The owner's: limited by the parent's mask, if there is a parent.
     Owner,
     /// A tenant's: limited by the mask.
     Tenant,
@@ -270,10 +273,19 @@ impl Vnet {
     /// library's operations check by themselves; this is for modules with operations of their own.
     ///
     /// # Errors
-    /// [`Denied`] when the handle is a tenant's and the instance's mask lacks the privilege.
+    /// [`Denied`] when the handle is a tenant's and the instance's mask lacks the privilege, or when
+    /// it is the owner's of a child and the parent's does.
     pub fn require(&self, privilege: Privilege) -> Result<(), Denied> {
         let mask = &self.core.privileges;
-        if self.authority == Authority::Owner || mask.get().contains(privilege) {
+        let allowed = match self.authority {
+            Authority::System => Privileges::ALL,
+            Authority::Owner => match &self.core.parent {
+                Some(parent) => parent.privileges.get(),
+                None => Privileges::ALL,
+            },
+            Authority::Tenant => mask.get(),
+        };
+        if allowed.contains(privilege) {
             return Ok(());
         }
         mask.denials[privilege as usize].fetch_add(1, Ordering::Relaxed);
@@ -295,10 +307,11 @@ impl Vnet {
 }
 
 impl OwnedVnet {
-    /// Sets what tenants may do from now on. What they made before stays.
+    /// Sets what tenants may do from now on. What they made before stays. Descendants lose what
+    /// this instance loses, and get nothing back by themselves.
     ///
     /// # Errors
-    /// The vnet is gone.
+    /// The vnet is gone, or its parent lacks some of the privileges.
     ///
     /// ```
     /// use std::io::ErrorKind;
@@ -320,7 +333,21 @@ impl OwnedVnet {
     /// ```
     pub fn set_privileges(&self, privileges: Privileges) -> Result<(), PrivilegeError> {
         self.core.with(|_, _| ())?;
+        // One mask is changed at a time, so that a child's never exceeds its parent's.
+        let registry = self.core.system.registry.lock();
+        let most = match &self.core.parent {
+            Some(parent) => parent.privileges.get(),
+            None => Privileges::ALL,
+        };
+        if !privileges.is_subset(most) {
+            return Err(PrivilegeError::BeyondParent(privileges & !most));
+        }
         self.core.privileges.set(privileges);
+        for core in registry.vnets() {
+            if core.is_below(&self.core) {
+                core.privileges.set(core.privileges.get() & privileges);
+            }
+        }
         Ok(())
     }
 }

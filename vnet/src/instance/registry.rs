@@ -235,6 +235,12 @@ impl Registry {
         self.vnets.values().cloned().collect()
     }
 
+    /// The children of an instance, in the order of their creation.
+    pub(crate) fn children_of(&self, core: &Arc<VnetCore>) -> Vec<Arc<VnetCore>> {
+        let is_child = |v: &&Arc<VnetCore>| v.parent.as_ref().is_some_and(|p| Arc::ptr_eq(p, core));
+        self.vnets.values().filter(is_child).cloned().collect()
+    }
+
     pub(crate) fn records(&self) -> Arc<Vec<Arc<InitRecord>>> {
         Arc::clone(&self.records)
     }

@@ -56,6 +56,8 @@ pub struct VnetCore {
     /// Its place in the order of creation.
     pub(crate) number: u64,
     pub(crate) system: Arc<SystemCore>,
+    /// The instance that made it.
+    pub(crate) parent: Option<Arc<VnetCore>>,
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) sched: Sched,
@@ -111,13 +113,20 @@ pub(crate) enum Entry {
 }
 
 impl VnetCore {
-    pub(crate) fn new(name: &str, number: u64, system: &Arc<SystemCore>) -> Arc<VnetCore> {
+    pub(crate) fn new(
+        name: &str,
+        number: u64,
+        system: &Arc<SystemCore>,
+        parent: Option<&Arc<VnetCore>>,
+    ) -> Arc<VnetCore> {
+        let mask = parent.map_or(Privileges::ALL, |p| p.privileges.get());
         let mut rng = Rng::seeded(system.seed_of(number));
         let stack = Stack::new(&mut rng);
         let core = Arc::new(VnetCore {
             name: name.into(),
             number,
             system: Arc::clone(system),
+            parent: parent.cloned(),
             driver: Arc::clone(&system.driver),
             inbox: Arc::new(Inbox::new()),
             sched: Sched {
@@ -125,7 +134,7 @@ impl VnetCore {
                 armed: AtomicU64::new(u64::MAX),
             },
             locals: Locals::new(),
-            privileges: Mask::new(Privileges::ALL),
+            privileges: Mask::new(mask),
             state: Mutex::new(
                 Rank::Vnet,
                 State::Alive(Box::new(Live {
@@ -314,7 +323,15 @@ impl Vnet {
         }
     }
 
-    /// A handle without limits: for the owner, and for the instance's own steps.
+    /// A handle without limits, for the instance's own steps.
+    pub(crate) fn for_steps(core: Arc<VnetCore>) -> Vnet {
+        Vnet {
+            core,
+            authority: Authority::System,
+        }
+    }
+
+    /// The owner's handle.
     pub(crate) fn owner(core: Arc<VnetCore>) -> Vnet {
         Vnet {
             core,

@@ -1,1 +1,21 @@
-//! Side by side with other stacks: see `src/bin/compare.rs`.
+//! Side by side with other stacks.
+//!
+//! The binary `compare` runs each case against a peer in the same process, alternating, and
+//! reports medians and their ratio. A ratio above 1 means that vnet is ahead.
+//!
+//! | part | what it measures |
+//! |---|---|
+//! | [`bulk`] | bytes through one TCP connection, one thread, against raw smoltcp |
+//! | [`rr`] | one-byte requests and replies, blocking sockets, against the kernel |
+//! | [`context`] | entering a vnet, against swapping a thread-local |
+//! | [`compare`] | alternation, medians |
+//! | [`report`] | the table and the JSON lines |
+//!
+//! The criterion benches under `benches/` watch single operations; they have no peer.
+
+pub mod bulk;
+pub mod case;
+pub mod compare;
+pub mod context;
+pub mod report;
+pub mod rr;

@@ -1,1 +1,19 @@
-//! What vnet promises, one file a promise: see `tests/`.
+//! What the tests of this package share. The tests themselves are in `tests/`, one file a promise.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`accounts`] | the laws that every vnet's counters and every teardown are held to |
+//! | [`frames`] | frames built byte by byte, independently of the library's own headers |
+//! | [`peer`] | a scripted station at the outside end of a port |
+//! | [`smol`] | a smoltcp host behind a port of a vnet, and the clock of both |
+//! | [`stream`] | bytes that can be made anywhere and recognised by digest |
+//! | [`topology`] | the networks that more than one test uses |
+//! | [`trace`] | every frame that passed, with its time |
+
+pub mod accounts;
+pub mod frames;
+pub mod peer;
+pub mod smol;
+pub mod stream;
+pub mod topology;
+pub mod trace;

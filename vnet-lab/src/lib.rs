@@ -1,1 +1,23 @@
 //! Topologies from files.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`topology`] | reading and checking a file |
+//! | [`plan`] | what is to be built, and the way packets will take |
+//! | [`mod@run`] | bringing it up, running its jobs, taking it down |
+//! | [`report`] | what came of it, as a table and as JSON |
+//!
+//! `docs/topology.md` describes the file and the command.
+
+pub mod plan;
+pub mod report;
+pub mod run;
+pub mod topology;
+
+pub use plan::Plan;
+pub use report::Report;
+pub use run::run;
+pub use topology::{Invalid, Topology};
+
+/// The topology that `vnet run` brings up when it is given none.
+pub const TRIANGLE: &str = include_str!("../topologies/triangle.toml");

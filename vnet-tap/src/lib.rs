@@ -1,1 +1,41 @@
 //! Host TAP devices as ports of a vnet.
+//!
+//! A TAP is a network interface of the host whose cable ends in this process: a frame the host
+//! sends comes out of a file descriptor, a frame written there is received by the host. [`Tap`]
+//! plugs that end into a [`Port`](vnet::Port) of a vnet, so that the host's kernel, and whatever
+//! it bridges or routes to, becomes a neighbour of the vnet:
+//!
+//! ```no_run
+//! use vnet::System;
+//! use vnet_tap::{Tap, TapConfig};
+//!
+//! let system = System::threads();
+//! let guest = system.create("guest")?;
+//! let tap = Tap::attach(&guest, "tap0", TapConfig::default())?;
+//! guest.add_address("tap0", "192.0.2.2/24".parse()?)?;
+//! println!("now run: ip addr add 192.0.2.1/24 dev {0}; ip link set {0} up", tap.host_name());
+//! // ... and `ping 192.0.2.2` from the host.
+//! println!("{}", tap.detach());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`tap`] | attaching, detaching, the report |
+//! | [`probe`] | whether TAPs can be made here, and if not, why |
+//! | [`netns`] | a network namespace of one's own, for tests that must leave the host alone |
+//! | `pump` | the thread that carries frames between the device and the port |
+//! | `sys` | every system call of this crate; the only file with `unsafe` |
+//!
+//! Linux only. Not here yet: the virtio-net header (checksum and segmentation offload), multiple
+//! queues, TUN devices.
+
+pub mod netns;
+pub mod probe;
+mod pump;
+mod sys;
+pub mod tap;
+
+pub use netns::NetNs;
+pub use probe::{Unavailable, probe};
+pub use tap::{PumpEnd, Tap, TapConfig, TapError, TapReport};

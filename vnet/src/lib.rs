@@ -1,4 +1,79 @@
 //! Many TCP/IP stacks in one process.
+//!
+//! A *vnet* is a whole stack: interfaces, addresses, routes, neighbours, sockets and counters of its
+//! own. A [`System`] has as many of them as memory allows, joined by emulated links, and drives them
+//! by worker threads, in virtual time, or by the embedder's own loop. Two vnets share nothing but the
+//! wires between them, and a vnet that is dropped goes away in order and leaves nothing.
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use std::time::Duration;
+//! use vnet::net::{TcpListener, TcpStream};
+//! use vnet::{LinkConfig, System};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let system = System::virtual_time(1);
+//! let (a, b) = (system.create("a")?, system.create("b")?);
+//! a.epair("eth0", &b, "eth0")?;
+//! a.add_address("eth0", "192.0.2.1/24".parse()?)?;
+//! b.add_address("eth0", "192.0.2.2/24".parse()?)?;
+//! let slow = LinkConfig { delay: Duration::from_millis(20), ..LinkConfig::default() };
+//! a.set_link("eth0", slow.clone())?;
+//! b.set_link("eth0", slow)?;
+//!
+//! let server = b.spawn(|| {
+//!     let (mut peer, _) = TcpListener::bind("0.0.0.0:7")?.accept()?;
+//!     std::io::copy(&mut peer.try_clone()?, &mut peer)
+//! })?;
+//! system.sleep(Duration::from_millis(1))?;
+//! let mut client = TcpStream::connect_in(&a, "192.0.2.2:7")?;
+//! client.write_all(b"hello")?;
+//! client.shutdown(std::net::Shutdown::Write)?;
+//! let mut echo = String::new();
+//! client.read_to_string(&mut echo)?;
+//! assert_eq!(echo, "hello");
+//! assert_eq!(server.join().unwrap()?, 5);
+//! assert!(a.destroy().leaked.is_zero());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The calls are those of `std::net`, and block; nothing of it takes real time. In the example one
+//! thread is in vnet `b` (see [`Vnet::spawn`]), and the client's socket is made in `a` by name. Which vnet
+//! a socket belongs to is decided when it is made: by the [current vnet](Vnet::enter) of the thread, or by
+//! a `*_in` constructor.
+//!
+//! # A packet's way
+//!
+//! ```text
+//!   write()                                                          read()
+//!     │        ┌──────── vnet a ────────┐     ┌──────── vnet b ────────┐   ▲
+//!     └─ copy ─► tcp ─ ip ─ neigh ─ eth0 ─────► inbox ─ ether ─ ip ─ tcp ─ copy
+//!              └────────────────────────┘  ▲  └────────────────────────┘
+//!                                   rate, loss, delay
+//! ```
+//!
+//! Outwards, the socket's bytes are copied once and referred to from there on; TCP makes segments of up
+//! to 64 KiB, IP finds the route, the neighbour cache the station, and the interface hands the frame to
+//! its link, which says when it arrives. Then the vnet is left, and the frame is pushed on the inbox of
+//! the vnet at the other end. Inwards, that vnet is serviced when the frame is due; each protocol
+//! returns a verdict, and the bytes wait in the socket's buffer for the reader.
+//!
+//! # Where to look
+//!
+//! | what | where |
+//! |---|---|
+//! | making systems and vnets | [`System`] |
+//! | interfaces, addresses, links, routes; entering | [`Vnet`] |
+//! | destroying | [`OwnedVnet::destroy`], [`DestroyReport`] |
+//! | sockets | [`net`] |
+//! | plugging in something from outside | [`Vnet::port`], [`Port`] |
+//! | own steps in every vnet's life | [`InitRecord`] |
+//! | time | [`time`] |
+//!
+//! The modules below are the layers of the stack, from the ground up: [`base`], [`packet`], [`link`],
+//! [`netif`], [`neigh`], [`ip`], [`icmp`], [`transport`], [`stack`], [`instance`], [`runtime`],
+//! [`socket`]. Programs rarely need them; what they need is re-exported here.
 
 pub mod base;
 pub mod icmp;
@@ -14,6 +89,7 @@ pub mod stack;
 pub mod transport;
 
 pub use base::stats::{DropReason, Stats};
+pub use instance::inspect::{NeighbourInfo, SocketInfo, SocketKind};
 pub use instance::interfaces::IfInfo;
 pub use instance::registry::RegisterError;
 pub use instance::routes::RouteInfo;
@@ -25,11 +101,11 @@ pub use instance::{
     StepReport, System, UNLIMITED, Usage, Vnet,
 };
 pub use ip::state::Forwarding;
-pub use link::{LinkConfig, LinkConfigError};
+pub use link::{LinkConfig, LinkConfigError, LinkStats};
 pub use netif::table::Offload;
-pub use netif::{AdminState, Direction, FrameTap, IfCounters, IfKind, NetifError};
+pub use netif::{AdminState, FrameTap, IfCounters, IfKind, NetifError};
 pub use packet::cx::Carrier;
-pub use packet::{MacAddr, Packet, ParseMacError, Payload};
+pub use packet::{Direction, MacAddr, Packet, ParseMacError, Payload};
 pub use runtime::threads::ThreadsConfig;
 pub use transport::error::SocketError;
 
@@ -45,4 +121,17 @@ pub mod net {
         TcpStream, ToSocketAddrs, UdpSocket, is_gone, socket_error,
     };
     pub use crate::transport::ports::Reuse;
+}
+
+/// The project's documents, whose examples are run as tests.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../docs/architecture.md")]
+    mod architecture {}
+    #[doc = include_str!("../../docs/determinism.md")]
+    mod determinism {}
+    #[doc = include_str!("../../docs/lifecycle.md")]
+    mod lifecycle {}
 }

@@ -26,6 +26,11 @@ pub trait Driver: Send + Sync {
     /// The time.
     fn now(&self) -> Instant;
 
+    /// The time of the world outside, which passes while a simulated clock stands still: for
+    /// durations in reports, and for waits of threads that the system does not know of. Nothing
+    /// that a vnet does may depend on it.
+    fn wall(&self) -> Instant;
+
     /// `vnet` wants service at `at`, which may be now.
     fn ready(&self, vnet: &Arc<VnetCore>, at: Instant);
 

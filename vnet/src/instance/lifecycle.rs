@@ -9,7 +9,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant as WallInstant;
 
 use super::hierarchy;
 use super::interfaces::{add_loopback, remove_interface};
@@ -215,14 +214,14 @@ struct StepFailed {
 
 fn run_step(core: &Arc<VnetCore>, record: &Arc<InitRecord>) -> Result<(), StepFailed> {
     let vnet = Vnet::for_steps(Arc::clone(core));
-    let started = WallInstant::now();
+    let started = core.driver.wall();
     record.run_init(&vnet).map_err(|source| StepFailed {
         step: record.name().to_owned(),
         source,
     })?;
     let step = RanStep {
         record: Arc::clone(record),
-        took: started.elapsed(),
+        took: core.driver.wall() - started,
     };
     // An instance that was destroyed meanwhile has undone what it knew of; this step is ours.
     let kept = core.enter_as(Entry::Lifecycle, |inside, _| {
@@ -275,19 +274,19 @@ pub(crate) fn destroy(core: &Arc<VnetCore>) -> DestroyReport {
 
 /// Undoes every step that ran, in reverse, and gives the memory back.
 fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
-    let started = WallInstant::now();
+    let started = core.driver.wall();
     set_phase(core, Phase::Dying);
     let vnet = Vnet::for_steps(Arc::clone(core));
     let mut steps: Vec<StepReport> = Vec::new();
     let mut held = census(core);
     let at_first = held;
     while let Ok(Some(ran)) = core.enter_as(Entry::Lifecycle, |inside, _| inside.ran.pop()) {
-        let step_started = WallInstant::now();
+        let step_started = core.driver.wall();
         let failure = ran.record.run_uninit(&vnet).err().map(|e| e.to_string());
         let left = census(core);
         steps.push(StepReport {
             name: ran.record.name().to_owned(),
-            took: step_started.elapsed(),
+            took: core.driver.wall() - step_started,
             released: Released(held.less(&left)),
             failure,
         });
@@ -305,7 +304,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
         vnet: core.name.to_string(),
         children: Vec::new(),
         steps,
-        took: started.elapsed(),
+        took: core.driver.wall() - started,
         released: Released(released),
         leaked,
     }
@@ -313,7 +312,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
 
 /// Drops the values of virtualized variables: the last step, because any other may use them.
 fn close_locals(core: &Arc<VnetCore>, released: &mut Census) -> Option<StepReport> {
-    let started = WallInstant::now();
+    let started = core.driver.wall();
     let closed = core.locals.close();
     let locals = Census {
         locals: closed.values,
@@ -322,7 +321,7 @@ fn close_locals(core: &Arc<VnetCore>, released: &mut Census) -> Option<StepRepor
     released.add(&locals);
     (closed != Closed::default()).then(|| StepReport {
         name: "locals".to_owned(),
-        took: started.elapsed(),
+        took: core.driver.wall() - started,
         released: Released(locals),
         failure: closed.failure,
     })
@@ -411,7 +410,7 @@ pub(crate) fn builtin_layers() -> Vec<InitRecord> {
             stage,
             0,
             |_| Ok(()),
-            move |vnet| Ok(vnet.core.enter_as(Entry::Lifecycle, |i, cx| undo(i, cx))?),
+            move |vnet| Ok(vnet.core.enter_as(Entry::Lifecycle, undo)?),
         )
     };
     vec![

@@ -12,6 +12,7 @@
 //! | [`limits`] | how much an instance may hold |
 //! | [`sysctl`] | tunables by name |
 //! | [`hierarchy`] | instances made by instances |
+//! | [`inspect`] | listing neighbours, sockets and links |
 //! | [`interfaces`] | making and changing interfaces and addresses |
 //! | [`routes`] | the routing table's administration |
 //! | [`port`] | [`Port`], the outside end of a port interface |
@@ -20,6 +21,7 @@
 pub mod context;
 pub mod driver;
 pub mod hierarchy;
+pub mod inspect;
 pub mod interfaces;
 pub mod lifecycle;
 pub mod limits;

@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant as WallInstant;
 
 use super::vnet::{Vnet, VnetCore};
 use crate::base::lock::{Condvar, Mutex, Rank};
@@ -170,7 +169,7 @@ impl Port {
     /// [`PortError::TimedOut`], or [`PortError::Gone`] once the interface is gone and every frame
     /// it sent has been received.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Packet, PortError> {
-        let give_up = WallInstant::now() + timeout;
+        let give_up = self.core.driver.wall() + timeout;
         loop {
             let rings = self.bell.state.lock().rings;
             if let Some(packet) = self.recv() {
@@ -179,7 +178,7 @@ impl Port {
             if self.is_gone() && self.from_vnet.is_empty() {
                 return Err(PortError::Gone);
             }
-            let mut left = give_up.saturating_duration_since(WallInstant::now());
+            let mut left = give_up - self.core.driver.wall();
             if left.is_zero() {
                 return Err(PortError::TimedOut);
             }

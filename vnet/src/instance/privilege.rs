@@ -358,11 +358,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::Direction;
     use crate::instance::{RouteError, System};
     use crate::ip::state::Forwarding;
     use crate::link::LinkConfig;
     use crate::net::{RawSocket, TcpListener, UdpSocket};
-    use crate::netif::{AdminState, Direction, FrameTap};
+    use crate::netif::{AdminState, FrameTap};
     use crate::packet::{MacAddr, Packet};
 
     struct NoTap;

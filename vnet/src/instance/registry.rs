@@ -1,7 +1,7 @@
 //! Recorded initialisation. A step holds its init and its uninit together, so that they cannot
 //! mispair; the built-in layers and users' modules stand in one list.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -176,7 +176,7 @@ pub struct Registry {
     /// By number, which is the order of creation.
     vnets: BTreeMap<u64, Arc<VnetCore>>,
     /// The names of all instances, those being made or unmade included, and their numbers.
-    names: HashMap<String, u64>,
+    names: BTreeMap<String, u64>,
     reserved: u64,
     /// Replaced as a whole, so that whoever replays it holds no lock.
     records: Arc<Vec<Arc<InitRecord>>>,
@@ -186,7 +186,7 @@ impl Registry {
     pub(crate) fn with_builtin_layers() -> Registry {
         let mut registry = Registry {
             vnets: BTreeMap::new(),
-            names: HashMap::new(),
+            names: BTreeMap::new(),
             reserved: 0,
             records: Arc::default(),
         };

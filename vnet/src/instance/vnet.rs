@@ -160,7 +160,7 @@ impl VnetCore {
         self: &Arc<Self>,
         f: impl FnOnce(&mut Stack, &mut Cx) -> R,
     ) -> Result<R, Gone> {
-        let result = self.enter_as(Entry::User, |live, cx| f(&mut live.stack, cx));
+        let result = self.enter_as(Entry::User, |live, cx| f(live.stack, cx));
         self.driver.dispatch();
         result
     }
@@ -357,6 +357,15 @@ impl Vnet {
     /// [`Gone`].
     pub fn stats(&self) -> Result<Stats, Gone> {
         self.core.stats()
+    }
+
+    /// Received packets that are neither delivered, forwarded nor dropped yet: they wait in
+    /// reassembly, or for a neighbour's address.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn pending(&self) -> Result<u64, Gone> {
+        self.core.with(|stack, _| stack.pending())
     }
 
     /// True when `other` is a handle to the same instance.

@@ -1,16 +1,7 @@
 //! Seeing frames as they pass an interface.
 
 use crate::base::time::Instant;
-use crate::packet::Packet;
-
-/// Which way a frame passed the interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// Into the vnet.
-    In,
-    /// Out of the vnet.
-    Out,
-}
+use crate::packet::{Direction, Packet};
 
 /// Something that wants to see every frame of an interface, as tcpdump does: outgoing frames
 /// before the link's impairments, incoming ones before any check.

@@ -50,6 +50,8 @@ pub enum Offload {
     /// Large segments and partial checksums: the far end is in this process, or a device that
     /// segments and sums by itself.
     Full,
+    /// Partial checksums, but frames of at most the MTU.
+    Checksum,
     /// Frames of at most the MTU, with every checksum filled in.
     None,
 }
@@ -155,6 +157,9 @@ pub enum NetifError {
     /// The vnet has the address already.
     #[error("address {0} is in use in this vnet")]
     AddressInUse(std::net::Ipv4Addr),
+    /// The table of routes has no room for the route to the address's prefix.
+    #[error("the table of routes has no room for one to {0}")]
+    RoutesFull(ipnet::Ipv4Net),
     /// The vnet does not have the address.
     #[error("address {0} is not on this interface")]
     NoSuchAddress(std::net::Ipv4Addr),

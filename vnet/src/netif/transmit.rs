@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use super::capture::Direction;
 use super::table::{Far, Netif, Offload};
 use crate::base::stats::DropReason;
 use crate::link::Verdict as LinkVerdict;
 use crate::packet::cx::{OutFrame, Sink};
 use crate::packet::header::ether::ETHER_LEN;
-use crate::packet::{Csum, Cx, Packet, checksum, gso};
+use crate::packet::{Csum, Cx, Direction, Packet, checksum, gso};
 
 impl Netif {
     /// Sends a complete frame. Drops are counted here, under the sender's counters.
@@ -28,10 +27,9 @@ impl Netif {
     }
 
     fn transmit_one(&mut self, cx: &mut Cx, mut packet: Packet) {
-        if self.offload == Offload::None && packet.meta.csum != Csum::Verified {
-            if checksum::finish(&mut packet, ETHER_LEN).is_err() {
-                return cx.stats.drop_tx(DropReason::Malformed);
-            }
+        let unfinished = self.offload == Offload::None && packet.meta.csum != Csum::Verified;
+        if unfinished && checksum::finish(&mut packet, ETHER_LEN).is_err() {
+            return cx.stats.drop_tx(DropReason::Malformed);
         }
         let len = packet.len();
         self.counters.tx_frames += 1;

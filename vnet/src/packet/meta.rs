@@ -65,3 +65,12 @@ pub struct VlanTag {
     /// Priority, drop eligibility and VLAN identifier, as on the wire.
     pub tci: u16,
 }
+
+/// Which way a frame passed the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Into the vnet.
+    In,
+    /// Out of the vnet.
+    Out,
+}

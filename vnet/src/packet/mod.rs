@@ -27,5 +27,5 @@ pub mod pool;
 pub use addr::{MacAddr, ParseMacError};
 pub use buf::Packet;
 pub use cx::{Cx, Out, Sink};
-pub use meta::{Csum, Gso, GsoKind, Meta, VlanTag};
+pub use meta::{Csum, Direction, Gso, GsoKind, Meta, VlanTag};
 pub use payload::Payload;

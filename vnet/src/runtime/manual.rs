@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
+use super::clock::WallClock;
 use super::event::{Agenda, Due};
 use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Instant;
@@ -14,6 +15,7 @@ use crate::instance::system::System;
 use crate::instance::vnet::VnetCore;
 
 struct Manual {
+    outside: WallClock,
     now: AtomicU64,
     agenda: Mutex<Agenda<()>>,
 }
@@ -39,6 +41,7 @@ impl System {
     pub fn manual(seed: u64) -> System {
         System::with_driver(
             Arc::new(Manual {
+                outside: WallClock::start(),
                 now: AtomicU64::new(0),
                 agenda: Mutex::new(Rank::Driver, Agenda::new()),
             }),
@@ -50,6 +53,10 @@ impl System {
 impl Driver for Manual {
     fn now(&self) -> Instant {
         Instant::from_nanos(self.now.load(Ordering::Acquire))
+    }
+
+    fn wall(&self) -> Instant {
+        self.outside.now()
     }
 
     fn ready(&self, vnet: &Arc<VnetCore>, at: Instant) {

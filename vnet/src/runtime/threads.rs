@@ -396,6 +396,10 @@ impl Driver for Threads {
         self.shared.now()
     }
 
+    fn wall(&self) -> Instant {
+        self.shared.now()
+    }
+
     #[inline]
     fn ready(&self, vnet: &Arc<VnetCore>, at: Instant) {
         if !self.shared.is_due(at) {

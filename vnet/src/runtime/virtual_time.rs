@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 
+use super::clock::WallClock;
 use super::event::{Agenda, Due, Event};
 use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::{Duration, Instant};
@@ -59,6 +60,7 @@ impl System {
     pub fn virtual_time(seed: u64) -> System {
         let driver = Arc::new_cyclic(|me| Virtual {
             me: Weak::clone(me),
+            outside: WallClock::start(),
             now: AtomicU64::new(0),
             world: Mutex::new(
                 Rank::Driver,
@@ -76,6 +78,7 @@ impl System {
 
 struct Virtual {
     me: Weak<Virtual>,
+    outside: WallClock,
     now: AtomicU64,
     world: Mutex<World>,
 }
@@ -267,6 +270,10 @@ impl Driver for Virtual {
     #[inline]
     fn now(&self) -> Instant {
         Instant::from_nanos(self.now.load(Ordering::Acquire))
+    }
+
+    fn wall(&self) -> Instant {
+        self.outside.now()
     }
 
     fn ready(&self, vnet: &Arc<VnetCore>, at: Instant) {

@@ -66,6 +66,7 @@ impl From<SocketError> for io::Error {
             SocketError::AlreadyConnected
             | SocketError::MessageTooLong
             | SocketError::InvalidInput => ErrorKind::InvalidInput,
+            SocketError::BroadcastForbidden => ErrorKind::PermissionDenied,
             SocketError::Limit(_) => ErrorKind::QuotaExceeded,
             SocketError::Denied(_) => ErrorKind::PermissionDenied,
         };

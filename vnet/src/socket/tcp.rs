@@ -39,7 +39,7 @@ const DEFAULT_BACKLOG: usize = 128;
 /// section 2.17).
 ///
 /// Every operation fails with [`ErrorKind::ConnectionAborted`] and
-/// [`SocketError::Gone`](crate::SocketError::Gone) once the vnet is gone.
+/// [`SocketError::Gone`] once the vnet is gone.
 #[derive(Clone)]
 pub struct TcpStream(Arc<Stream>);
 

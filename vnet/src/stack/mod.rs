@@ -28,7 +28,7 @@ use crate::base::rng::Rng;
 use crate::icmp::Icmp;
 use crate::ip::addr::AddrError;
 use crate::ip::fib::{NextHop, Origin, Route};
-use crate::ip::state::Ipv4State;
+use crate::ip::state::{AddressError, Ipv4State};
 use crate::neigh::{NeighCache, NeighConfig};
 use crate::netif::{IfKind, IfTable, NetifError};
 use crate::packet::Cx;
@@ -93,16 +93,14 @@ impl Stack {
     /// tells the wire.
     ///
     /// # Errors
-    /// An address that no host can have, or that the vnet has.
+    /// An address that no host can have, or that the vnet has; a full table of routes.
     pub fn add_address(&mut self, ifid: IfId, net: Ipv4Net) -> Result<(), NetifError> {
         let addr = net.addr();
-        self.ip.addrs.add(ifid, net).map_err(|e| match e {
-            AddrError::Exists(_) => NetifError::AddressInUse(addr),
-            _ => NetifError::BadAddress(net),
+        self.ip.add_address(ifid, net).map_err(|e| match e {
+            AddressError::Addr(AddrError::Exists(_)) => NetifError::AddressInUse(addr),
+            AddressError::Addr(_) => NetifError::BadAddress(net),
+            AddressError::Route(_) => NetifError::RoutesFull(net.trunc()),
         })?;
-        // A prefix that another interface has as well stays with that one, as BSD does it.
-        let connected = Route::new(net.trunc(), NextHop::Direct, ifid, Origin::Connected);
-        let _ = self.ip.fib.add(connected);
         if let Some(loopback) = self.loopback() {
             let host = Ipv4Net::from(addr);
             let to_itself = Route::new(host, NextHop::Direct, loopback, Origin::Host);
@@ -117,21 +115,18 @@ impl Stack {
     /// # Errors
     /// The interface does not have it.
     pub fn remove_address(&mut self, ifid: IfId, addr: Ipv4Addr) -> Result<(), NetifError> {
-        let removed = self
-            .ip
-            .addrs
-            .remove(ifid, addr)
+        self.ip
+            .remove_address(ifid, addr)
             .map_err(|_| NetifError::NoSuchAddress(addr))?;
-        let _ = self.ip.fib.remove(Ipv4Net::from(addr), None);
-        let still_there = self
-            .ip
-            .addrs
-            .on_interface(ifid)
-            .any(|other| other.net.trunc() == removed.net.trunc());
-        if !still_there {
-            let _ = self.ip.fib.remove(removed.net.trunc(), None);
-        }
+        self.remove_host_route(addr);
         Ok(())
+    }
+
+    fn remove_host_route(&mut self, addr: Ipv4Addr) {
+        let host = Ipv4Net::from(addr);
+        self.ip
+            .fib
+            .remove_if(|r| (r.dst, r.origin) == (host, Origin::Host));
     }
 
     /// Announces every address of an interface with the next output.
@@ -144,7 +139,7 @@ impl Stack {
     pub(crate) fn forget_interface(&mut self, cx: &mut Cx, ifid: IfId) {
         let addrs: Vec<Ipv4Addr> = self.ip.addrs.on_interface(ifid).map(|a| a.addr()).collect();
         for addr in addrs {
-            let _ = self.ip.fib.remove(Ipv4Net::from(addr), None);
+            self.remove_host_route(addr);
         }
         self.ip.remove_interface(ifid);
         self.neigh.remove_interface(cx.stats, ifid);

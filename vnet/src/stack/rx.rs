@@ -171,7 +171,10 @@ fn raw_copy(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, packet: &Packet) ->
         tos: header.tos,
         ident: header.ident,
     };
-    let copy = packet.clone().into_payload();
+    let mut copy = packet.clone();
+    // A socket sees what a wire would have shown.
+    let _ = checksum::finish_transport(&mut copy, header.src, header.dst, header.proto);
+    let copy = copy.into_payload();
     s.raw.input(cx, &meta, &copy) == SocketVerdict::Delivered
 }
 
@@ -296,6 +299,7 @@ fn udp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: 
     if !transport_checksum_holds(header, &mut packet) {
         return cx.stats.drop_rx(DropReason::BadChecksum);
     }
+    let rcvif = packet.meta.rcvif;
     let available = packet.len();
     let Some(udp) = packet
         .pull_up(UDP_LEN)
@@ -311,16 +315,16 @@ fn udp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: 
         Cast::Unicast => Addressing::Unicast,
         Cast::Broadcast | Cast::Multicast => Addressing::Broadcast,
     };
-    let mut datagram = packet.clone();
-    datagram.strip(UDP_LEN);
-    match s
-        .udp
-        .input(cx, src, dst, addressing, datagram.into_payload())
-    {
+    packet.strip(UDP_LEN);
+    let payload = packet.into_payload();
+    match s.udp.input(cx, src, dst, addressing, payload.clone()) {
         SocketVerdict::Delivered => cx.stats.delivered += 1,
         SocketVerdict::Drop(reason) => cx.stats.drop_rx(reason),
         SocketVerdict::NoSocket => {
             let code = UnreachableCode::PORT;
+            let mut packet = Packet::outgoing(payload);
+            packet.meta.rcvif = rcvif;
+            tx::put_udp_header(&mut packet, &udp);
             refuse_local(s, cx, code, DropReason::NoSocket, header, cast, packet);
         }
     }

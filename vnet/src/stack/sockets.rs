@@ -30,15 +30,10 @@ impl Stack {
     pub fn tcp_connect(&mut self, cx: &mut Cx, remote: SocketAddr) -> Result<ConnId, SocketError> {
         self.admit(Resource::Sockets)?;
         self.admit(Resource::BufferedBytes)?;
-        let dst = v4(remote)?;
-        if remote.port() == 0 || dst.is_broadcast() || dst.is_multicast() {
+        let dst = destination(remote)?;
+        if remote.port() == 0 || self.ip.addrs.is_broadcast(dst) || dst.is_multicast() {
             return Err(SocketError::InvalidInput);
         }
-        // Connecting to "this host" is connecting to the loopback address, as BSD has it.
-        let dst = match dst.is_unspecified() {
-            true => Ipv4Addr::LOCALHOST,
-            false => dst,
-        };
         let local = SocketAddr::new(tx::source_for(self, dst)?.into(), 0);
         let path = self.path_to(dst)?;
         let remote = SocketAddr::new(dst.into(), remote.port());
@@ -105,7 +100,9 @@ impl Stack {
         id: UdpId,
         peer: SocketAddr,
     ) -> Result<(), SocketError> {
-        let src = tx::source_for(self, v4(peer)?)?;
+        let dst = destination(peer)?;
+        let src = tx::source_for(self, dst)?;
+        let peer = SocketAddr::new(dst.into(), peer.port());
         self.udp.connect(cx, id, peer, src.into())
     }
 
@@ -120,6 +117,10 @@ impl Stack {
         to: Option<SocketAddr>,
         payload: Payload,
     ) -> Result<(), SocketError> {
+        let to = match to {
+            Some(to) => Some(SocketAddr::new(destination(to)?.into(), to.port())),
+            None => None,
+        };
         let out = self.udp.send(cx, id, to, payload)?;
         tx::datagram(self, cx, out)
     }
@@ -208,6 +209,15 @@ impl Stack {
             true => Ok(()),
             false => Err(SocketError::AddrNotAvailable),
         }
+    }
+}
+
+/// Where to send for `addr`: "this host" is the loopback address, as BSD has it.
+fn destination(addr: SocketAddr) -> Result<Ipv4Addr, SocketError> {
+    let ip = v4(addr)?;
+    match ip.is_unspecified() {
+        true => Ok(Ipv4Addr::LOCALHOST),
+        false => Ok(ip),
     }
 }
 

@@ -34,7 +34,7 @@ use crate::packet::header::{ArpPacket, EtherHeader, EtherType, IpProto, Ipv4Head
 use crate::packet::{Csum, Cx, Gso, GsoKind, MacAddr, Packet, Payload};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::SegmentOut;
-use crate::transport::udp::DatagramOut;
+use crate::transport::udp::{Broadcast, DatagramOut};
 
 /// Where the checksum is in each transport's header.
 const TCP_CSUM: u16 = 16;
@@ -87,6 +87,9 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
     let IpAddr::V4(dst) = out.dst.ip() else {
         return Err(SocketError::NetworkUnreachable);
     };
+    if out.broadcast == Broadcast::Forbidden && s.ip.addrs.is_broadcast(dst) {
+        return Err(SocketError::BroadcastForbidden);
+    }
     let src = match out.src {
         Some(IpAddr::V4(src)) => src,
         _ => source_for(s, dst)?,
@@ -98,8 +101,7 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
         dst_port: out.dst.port(),
         len: u16::try_from(len).map_err(|_| SocketError::MessageTooLong)?,
     };
-    let room = packet.prepend(UDP_LEN).first_chunk_mut();
-    header.emit(room.expect("as many bytes as were asked for"));
+    put_udp_header(&mut packet, &header);
     packet.meta.csum = Csum::Partial {
         start: IPV4_LEN,
         offset: UDP_CSUM,
@@ -110,6 +112,11 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
         ..Outgoing::new(src, dst, IpProto::UDP)
     };
     routed(s, cx, &to, packet)
+}
+
+pub(super) fn put_udp_header(packet: &mut Packet, header: &UdpHeader) {
+    let room = packet.prepend(UDP_LEN).first_chunk_mut();
+    header.emit(room.expect("as many bytes as were asked for"));
 }
 
 /// The address of ours to send from to `dst`.
@@ -177,7 +184,11 @@ pub(super) fn fitted(
     match output::fit(header, packet, usize::from(mtu)) {
         Fit::Whole(packet) => hop(s, cx, header.dst, packet, route),
         Fit::Fragments(fragments) => {
-            for fragment in fragments {
+            for (n, mut fragment) in fragments.enumerate() {
+                if n > 0 {
+                    // One packet came in, however many go out: the first stands for it.
+                    fragment.meta.rcvif = None;
+                }
                 hop(s, cx, header.dst, fragment, route);
             }
         }

@@ -61,6 +61,9 @@ pub enum SocketError {
     /// The destination is not one this operation can have (broadcast without permission, port 0).
     #[error("invalid destination")]
     InvalidInput,
+    /// A broadcast from a socket that was not given permission (`SO_BROADCAST`).
+    #[error("broadcasting needs permission")]
+    BroadcastForbidden,
     /// A limit of the vnet is reached.
     #[error("limit reached: {0}")]
     Limit(&'static str),

@@ -131,7 +131,7 @@ impl Udp {
     ///
     /// # Errors
     /// [`SocketError::InvalidInput`] for port zero, an unspecified address, one of another family
-    /// than the socket's, and the broadcast address without permission; those of [`Udp::bind`],
+    /// than the socket's; [`SocketError::BroadcastForbidden`]; those of [`Udp::bind`],
     /// since an unbound socket gets an ephemeral port.
     pub fn connect(
         &mut self,
@@ -525,11 +525,13 @@ fn check_destination(socket: &Socket, dst: SocketAddr) -> Result<(), SocketError
         .bound
         .is_none_or(|bound| bound.is_ipv4() == dst.is_ipv4());
     let broadcast = dst.ip() == IpAddr::V4(Ipv4Addr::BROADCAST);
-    let forbidden = broadcast && socket.options.broadcast == Broadcast::Forbidden;
-    if dst.port() == 0 || !same_family || forbidden {
+    if dst.port() == 0 || !same_family {
         return Err(SocketError::InvalidInput);
     }
-    Ok(())
+    match socket.options.broadcast {
+        Broadcast::Forbidden if broadcast => Err(SocketError::BroadcastForbidden),
+        _ => Ok(()),
+    }
 }
 
 /// True when a socket bound to `bound` hears datagrams for `dst`.

@@ -117,7 +117,9 @@ impl SackBlocks {
 
     /// Keeps the first `n`.
     pub fn truncate(&mut self, n: usize) {
-        self.len = self.len.min(u8::try_from(n).unwrap_or(u8::MAX));
+        let keep = n.min(usize::from(self.len));
+        self.blocks[keep..].fill((0, 0));
+        self.len = keep as u8;
     }
 }
 

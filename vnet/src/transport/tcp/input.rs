@@ -11,8 +11,8 @@ use super::{
     ConnId, FourTuple, HalfId, IcmpKind, ListenerId, SegmentIn, SegmentOut, Slot, Tcp, TimeWaitId,
     Verdict, connection, reply,
 };
-use crate::DropReason;
 use crate::base::deadline::Armed;
+use crate::base::stats::DropReason;
 use crate::base::time::Duration;
 use crate::packet::header::{TcpFlags, TcpHeader};
 use crate::packet::{Cx, Payload};
@@ -122,6 +122,8 @@ impl Tcp {
         if header.flags.has(TcpFlags::SYN) && header.ack.is_none() && seq == h.irs {
             // The SYN again: our answer was lost, or is late.
             if !header.flags.has(TcpFlags::RST) {
+                // RFC 6298 3: which of the two an answer is for cannot be told.
+                h.retries = h.retries.max(1);
                 let segment = h.syn_ack(cx.now);
                 reply(&mut self.replies, segment);
             }

@@ -9,15 +9,15 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`input`] | which connection, listener or record a segment is for |
-//! | [`socket`] | what the socket layer calls |
-//! | [`connection`] | one connection |
-//! | [`state`] | the state machine, and its diagram |
-//! | [`listener`], [`time_wait`] | before and after a connection: small records |
-//! | [`send_queue`], [`recv_queue`] | bytes by reference |
-//! | [`recovery`], [`scoreboard`], [`rtt`], [`congestion`] | what to send again, how much, when |
-//! | [`options`] | what two ends agree on, what a socket can set |
-//! | [`isn`], [`seq`], [`config`], [`stats`] | numbers |
+//! | `input` | which connection, listener or record a segment is for |
+//! | `socket` | what the socket layer calls |
+//! | `connection` | one connection |
+//! | `state` | the state machine, and its diagram |
+//! | `listener`, `time_wait` | before and after a connection: small records |
+//! | `send_queue`, `recv_queue` | bytes by reference |
+//! | `recovery`, `scoreboard`, `rtt`, `congestion` | what to send again, how much, when |
+//! | `options` | what two ends agree on, what a socket can set |
+//! | `isn`, `seq`, `config`, `stats` | numbers |
 
 mod config;
 mod congestion;
@@ -31,7 +31,7 @@ mod recv_queue;
 mod rtt;
 mod scoreboard;
 mod send_queue;
-pub mod seq;
+mod seq;
 mod socket;
 mod state;
 mod stats;
@@ -103,7 +103,7 @@ pub enum Verdict {
     /// A connection, listener or record took it.
     Delivered,
     /// It was dropped.
-    Drop(crate::DropReason),
+    Drop(crate::base::stats::DropReason),
 }
 
 /// A segment to be sent.
@@ -219,6 +219,8 @@ pub struct TcpCounts {
     pub half_open: usize,
     /// TIME-WAIT records.
     pub time_wait: usize,
+    /// Connections that a socket holds.
+    pub held: usize,
 }
 
 /// Both ends of a connection, as a key. IPv4 addresses stand as their mapped IPv6 form, which
@@ -329,6 +331,11 @@ impl Tcp {
             listeners: self.listeners.len(),
             half_open: self.half_open.len(),
             time_wait: self.time_wait.len(),
+            held: self
+                .connections
+                .iter()
+                .filter(|(_, c)| c.owner == Owner::Socket)
+                .count(),
         }
     }
 

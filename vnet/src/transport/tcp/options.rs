@@ -5,7 +5,7 @@ use crate::base::time::{Duration, Instant};
 use crate::packet::header::TcpOptions;
 use crate::packet::header::tcp::SackPermitted;
 
-use super::config::{Feature, TcpConfig};
+use super::config::TcpConfig;
 use super::recovery::SackUse;
 use super::seq::SeqNum;
 
@@ -188,12 +188,7 @@ pub(super) fn agree(
     recv_buffer: usize,
     ts_offset: u32,
 ) -> Negotiated {
-    let both = |ours: Feature, theirs: Feature| ours.is_on() && theirs.is_on();
-    let present = |p: bool| if p { Feature::On } else { Feature::Off };
-    let scaling = both(
-        config.window_scaling,
-        present(theirs.window_scale.is_some()),
-    );
+    let scaling = config.window_scaling.is_on() && theirs.window_scale.is_some();
     Negotiated {
         peer_mss: theirs.mss.unwrap_or(family.default_mss()).max(MIN_MSS),
         snd_shift: if scaling {
@@ -206,7 +201,7 @@ pub(super) fn agree(
         } else {
             0
         },
-        sack: if both(config.sack, present(theirs.sack_permitted.is_some())) {
+        sack: if config.sack.is_on() && theirs.sack_permitted.is_some() {
             SackUse::Yes
         } else {
             SackUse::No

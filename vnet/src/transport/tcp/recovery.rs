@@ -179,6 +179,10 @@ impl Recovery {
         } else {
             FirstTimeout::Yes
         };
+        // The same when it acknowledges what lies below something it had reported.
+        if self.board.hole(una, nxt).0 != una {
+            self.board.clear();
+        }
         self.phase = Phase::Loss { point: nxt };
         self.lost_to = nxt;
         self.high_rxt = una;
@@ -231,19 +235,19 @@ impl Recovery {
         una: SeqNum,
         nxt: SeqNum,
         mss: u32,
-    ) -> Option<(SeqNum, SeqNum)> {
+    ) -> Option<((SeqNum, SeqNum), Why)> {
         let Phase::Fast { point } = self.phase else {
             return None;
         };
         let highest = self.board.highest()?;
         let (start, end) = self.board.hole(self.high_rxt.max(una), nxt);
         if start.lt(end) && start.lt(highest) {
-            return Some((start, end.min(start + mss)));
+            return Some(((start, end.min(start + mss)), Why::Lost));
         }
         if self.rescue == Owed::Yes && una.lt(point) && highest.lt(nxt) {
             self.rescue = Owed::No;
             let start = highest.max(nxt - mss.min(nxt.since(una)));
-            return Some((start, nxt));
+            return Some(((start, nxt), Why::Rescue));
         }
         None
     }
@@ -255,10 +259,22 @@ impl Recovery {
     }
 
     /// The bytes up to `end` were sent again.
-    pub(super) fn on_retransmit(&mut self, end: SeqNum) {
-        self.high_rxt = self.high_rxt.max(end);
+    pub(super) fn on_retransmit(&mut self, end: SeqNum, why: Why) {
+        // RFC 6675 5, step C.2: a rescue does not move HighRxt.
+        if why == Why::Lost {
+            self.high_rxt = self.high_rxt.max(end);
+        }
         self.owed = Owed::No;
     }
+}
+
+/// Why something is sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It is taken for lost.
+    Lost,
+    /// Nothing else can be sent, and the end of what is outstanding may be lost.
+    Rescue,
 }
 
 /// Whether the connection negotiated selective acknowledgements.
@@ -298,12 +314,17 @@ mod tests {
         assert_eq!(r.on_duplicate(una, nxt, MSS, SackUse::Yes), Signal::Enter);
         assert_eq!(r.pipe(una, nxt, MSS), 3_000);
         assert_eq!(r.next_hole(una, nxt), Some((seq(0), seq(1000))));
-        r.on_retransmit(seq(1000));
+        r.on_retransmit(seq(1000), Why::Lost);
         assert_eq!(r.pipe(una, nxt, MSS), 4_000);
         assert_eq!(r.next_hole(una, nxt), Some((seq(3000), seq(4000))));
-        r.on_retransmit(seq(4000));
+        r.on_retransmit(seq(4000), Why::Lost);
         assert_eq!(r.next_hole(una, nxt), None);
-        assert_eq!(r.next_rescue(una, nxt, MSS), Some((seq(9000), nxt)));
+        assert_eq!(
+            r.next_rescue(una, nxt, MSS),
+            Some(((seq(9000), nxt), Why::Rescue))
+        );
+        r.on_retransmit(nxt, Why::Rescue);
+        assert_eq!(r.pipe(una, nxt, MSS), 5_000);
         assert_eq!(r.next_rescue(una, nxt, MSS), None);
         r.on_progress(seq(3000), 3000, MSS, SackUse::Yes);
         assert!(!r.is_open());
@@ -320,7 +341,7 @@ mod tests {
         assert_eq!(dup(&mut r), Signal::None);
         assert_eq!(dup(&mut r), Signal::Enter);
         assert_eq!(r.next_hole(una, nxt), Some((seq(0), seq(1000))));
-        r.on_retransmit(seq(1000));
+        r.on_retransmit(seq(1000), Why::Lost);
         assert_eq!(r.next_hole(una, nxt), None);
         assert_eq!(r.pipe(una, nxt, MSS), 5_000);
         r.on_progress(seq(3000), 3000, MSS, SackUse::No);
@@ -337,9 +358,20 @@ mod tests {
         assert_eq!(r.on_timeout(una, nxt), FirstTimeout::Yes);
         assert_eq!(r.pipe(una, nxt, MSS), 0);
         assert_eq!(r.next_hole(una, nxt), Some((seq(0), seq(1000))));
-        r.on_retransmit(seq(1000));
+        r.on_retransmit(seq(1000), Why::Lost);
         assert_eq!(r.next_hole(una, nxt), Some((seq(2000), seq(5000))));
         assert_eq!(r.on_timeout(una, nxt), FirstTimeout::No);
         assert_eq!(r.next_hole(una, nxt), Some((seq(0), seq(5000))));
+    }
+
+    #[test]
+    fn a_receiver_that_takes_back_what_it_reported_is_sent_it_again() {
+        let mut r = Recovery::new();
+        let nxt = seq(5_000);
+        r.board.add((seq(1000), nxt), seq(0), nxt);
+        // It acknowledges the middle of what it had reported, and not the rest.
+        r.on_progress(seq(2000), 2000, MSS, SackUse::Yes);
+        r.on_timeout(seq(2000), nxt);
+        assert_eq!(r.next_hole(seq(2000), nxt), Some((seq(2000), nxt)));
     }
 }

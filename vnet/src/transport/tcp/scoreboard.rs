@@ -27,11 +27,12 @@ impl Scoreboard {
         self.bytes
     }
 
-    /// Adds a block and returns how many of its bytes are new. A block that does not lie within
-    /// `una..nxt` is ignored: it is a duplicate report (RFC 2883), old, or forged.
+    /// Adds a block and returns how many of its bytes are new. A block that does not lie between
+    /// `una` and `nxt` is ignored: it is a duplicate report (RFC 2883), old, or forged.
     pub(super) fn add(&mut self, block: (SeqNum, SeqNum), una: SeqNum, nxt: SeqNum) -> u32 {
         let (mut start, mut end) = block;
-        if !start.lt(end) || start.lt(una) || end.gt(nxt) || end.le(una) {
+        // One that begins at `una` would have been acknowledged instead.
+        if !start.lt(end) || start.le(una) || end.gt(nxt) || end.le(una) {
             return 0;
         }
         // The ranges that touch the block: [first, last).
@@ -153,7 +154,7 @@ mod tests {
                     board.advance(seq(una));
                 } else {
                     let end = at + len;
-                    let ok = len > 0 && at >= una && end <= nxt;
+                    let ok = len > 0 && at > una && end <= nxt;
                     let new = if ok {
                         let cells = &mut map[at as usize..end as usize];
                         let n = cells.iter().filter(|c| !**c).count();

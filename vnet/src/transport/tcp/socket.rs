@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
-use super::connection::{Connection, Env, Farewell, Owner};
+use super::connection::{Birth, Connection, Env, Farewell, Owner};
 use super::listener::Listener;
 use super::options::{Path, SocketOptions, Switch};
 use super::recv_queue::ReadMode;
@@ -68,7 +68,16 @@ impl Tcp {
             stats: &mut self.stats,
             out: cx.out,
         };
-        let c = Connection::connecting(&env, key, local, remote, path, options, iss, ts_offset);
+        let birth = Birth {
+            key,
+            local,
+            remote,
+            path,
+            options,
+            iss,
+            ts_offset,
+        };
+        let c = Connection::connecting(&env, birth);
         let id = self.connections.insert(Box::new(c));
         self.enter_tuple(key, local, Slot::Connection(id));
         self.stats.active_opens += 1;

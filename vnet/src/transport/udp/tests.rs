@@ -203,7 +203,7 @@ fn what_cannot_be_sent() {
         ),
         ("10.0.0.9:0", 1, SocketError::InvalidInput),
         ("[::1]:53", 1, SocketError::InvalidInput),
-        ("255.255.255.255:67", 1, SocketError::InvalidInput),
+        ("255.255.255.255:67", 1, SocketError::BroadcastForbidden),
     ] {
         assert_eq!(w.send(id, Some(dst), len).err(), Some(error), "{dst}");
     }

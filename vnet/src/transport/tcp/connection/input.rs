@@ -8,7 +8,7 @@ use crate::packet::header::{TcpFlags, TcpHeader};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::SegmentIn;
 use crate::transport::tcp::congestion::Controller;
-use crate::transport::tcp::options::{Timestamps, agree};
+use crate::transport::tcp::options::{Timestamps, agree, path_mss};
 use crate::transport::tcp::recovery::SackUse;
 use crate::transport::tcp::recv_queue::Ahead;
 use crate::transport::tcp::seq::SeqNum;
@@ -181,7 +181,10 @@ impl Connection {
                 return Disposition::Refused;
             }
         } else if !self.is_acceptable(seq, seg.payload.len() as u32) {
-            return self.refuse_sequence(env, seq, seg_len, reset, h);
+            if !reset {
+                self.refuse_sequence(env, seq, seg_len, h);
+            }
+            return Disposition::Refused;
         }
         if reset {
             return self.on_reset(env, seq);
@@ -232,7 +235,7 @@ impl Connection {
         if seg_len == 0 {
             return Disposition::Taken;
         }
-        self.on_data(env, seq, seg.payload, fin == 1, seg.gso_segment)
+        self.on_data(env, seq, h.flags, seg.payload, seg.gso_segment)
     }
 
     /// True for a segment that PAWS refuses. A segment that lacks the timestamp its connection
@@ -266,21 +269,11 @@ impl Connection {
 
     /// A segment outside the window: it is acknowledged, and its acknowledgement is still heard
     /// when it is plausible (RFC 9293 3.10.7.4: a closed window does not stop ACKs).
-    fn refuse_sequence(
-        &mut self,
-        env: &mut Env<'_>,
-        seq: SeqNum,
-        len: u32,
-        reset: bool,
-        h: &TcpHeader,
-    ) -> Disposition {
-        if reset {
-            return Disposition::Refused;
-        }
+    fn refuse_sequence(&mut self, env: &mut Env<'_>, seq: SeqNum, len: u32, h: &TcpHeader) {
         if len == 0 || h.flags.has(TcpFlags::SYN) {
             // Not data: could be one half of a loop of acknowledgements, so not without limit.
             self.challenge_quietly(env);
-            return Disposition::Refused;
+            return;
         }
         if seq.lt(self.rcv.nxt) {
             env.stats.duplicates_in += 1;
@@ -298,7 +291,6 @@ impl Connection {
             self.heard = env.now;
             self.on_ack(env, ack, h, Carries::DataOrFin);
         }
-        Disposition::Refused
     }
 
     // RFC 5961 3.2
@@ -339,8 +331,8 @@ impl Connection {
         &mut self,
         env: &mut Env<'_>,
         seq: SeqNum,
+        flags: TcpFlags,
         mut payload: Payload,
-        fin: bool,
         gso_segment: Option<u16>,
     ) -> Disposition {
         if !self.state.receives() {
@@ -350,7 +342,7 @@ impl Connection {
         }
         let nxt = self.rcv.nxt;
         let mut seq = seq;
-        let mut fin = fin;
+        let mut fin = flags.has(TcpFlags::FIN);
         if seq.lt(nxt) {
             let old = nxt.since(seq).min(payload.len() as u32);
             if old > 0 {
@@ -427,7 +419,7 @@ impl Connection {
         // once when (part of) a gap was filled.
         let piece = gso.map_or(len, u32::from);
         if piece >= rcv.mss {
-            rcv.mss = piece.min(u32::from(u16::MAX));
+            rcv.mss = piece.min(u32::from(path_mss(self.path, self.family)));
         }
         rcv.unacked += len;
         if had_gap || rcv.unacked >= 2 * rcv.mss {

@@ -187,22 +187,22 @@ pub(super) enum Disposition {
 /// RFC 5961 7: five seconds.
 const CHALLENGE_PERIOD: Duration = Duration::from_secs(5);
 
+/// What a connection begins with.
+pub(super) struct Birth {
+    pub(super) key: FourTuple,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    pub(super) path: Path,
+    pub(super) options: SocketOptions,
+    pub(super) iss: SeqNum,
+    pub(super) ts_offset: u32,
+}
+
 impl Connection {
     /// A connection that this side opens.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn connecting(
-        env: &Env<'_>,
-        key: FourTuple,
-        local: SocketAddr,
-        remote: SocketAddr,
-        path: Path,
-        options: SocketOptions,
-        iss: SeqNum,
-        ts_offset: u32,
-    ) -> Connection {
-        let family = family(local);
+    pub(super) fn connecting(env: &Env<'_>, birth: Birth) -> Connection {
         let nego = Negotiated {
-            peer_mss: path_mss(path, family),
+            peer_mss: path_mss(birth.path, family(birth.local)),
             snd_shift: 0,
             rcv_shift: 0,
             sack: SackUse::No,
@@ -212,38 +212,22 @@ impl Connection {
             syn: Due::Now,
             sent_at: None,
         });
-        let mut c = Connection::new(
-            env,
-            key,
-            local,
-            remote,
-            state,
-            Owner::Socket,
-            path,
-            options,
-            iss,
-            nego,
-        );
-        c.ts_offset = ts_offset;
-        c.snd.nxt = iss;
-        c
+        Connection::new(env, birth, state, Owner::Socket, nego)
     }
 
     /// A connection whose handshake a listener has completed, but for the segment that completes it.
     pub(super) fn accepted(env: &Env<'_>, half: &HalfOpen, options: SocketOptions) -> Connection {
-        let mut c = Connection::new(
-            env,
-            half.key,
-            half.local,
-            half.remote,
-            State::Established,
-            Owner::Listener(half.listener),
-            half.path,
+        let birth = Birth {
+            key: half.key,
+            local: half.local,
+            remote: half.remote,
+            path: half.path,
             options,
-            half.iss,
-            half.nego,
-        );
-        c.ts_offset = half.nego.ts.map_or(0, |ts| ts.offset);
+            iss: half.iss,
+            ts_offset: half.nego.ts.map_or(0, |ts| ts.offset),
+        };
+        let owner = Owner::Listener(half.listener);
+        let mut c = Connection::new(env, birth, State::Established, owner, half.nego);
         c.snd.una = half.iss + 1;
         c.snd.nxt = half.iss + 1;
         c.snd.edge = half.iss + 1 + half.peer_window;
@@ -261,19 +245,22 @@ impl Connection {
         c
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn new(
         env: &Env<'_>,
-        key: FourTuple,
-        local: SocketAddr,
-        remote: SocketAddr,
+        birth: Birth,
         state: State,
         owner: Owner,
-        path: Path,
-        options: SocketOptions,
-        iss: SeqNum,
         nego: Negotiated,
     ) -> Connection {
+        let Birth {
+            key,
+            local,
+            remote,
+            path,
+            options,
+            iss,
+            ts_offset,
+        } = birth;
         let mut c = Connection {
             key,
             local,
@@ -315,7 +302,7 @@ impl Connection {
                 closed: Closed::No,
             },
             nego,
-            ts_offset: 0,
+            ts_offset,
             family: family(local),
             path,
             recovery: Recovery::new(),

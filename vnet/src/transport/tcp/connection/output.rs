@@ -7,6 +7,7 @@ use crate::packet::Payload;
 use crate::packet::header::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
 use crate::transport::tcp::SegmentOut;
 use crate::transport::tcp::options::{Switch, answer, offer, path_mss};
+use crate::transport::tcp::recovery::{SackUse, Why};
 use crate::transport::tcp::seq::SeqNum;
 use crate::transport::tcp::state::{Due, State, SynReceived, SynSent};
 
@@ -38,7 +39,7 @@ impl Connection {
     fn transmit_synchronized(&mut self, env: &mut Env<'_>) -> Option<SegmentOut> {
         if !self.recovery.is_open()
             && let Some(hole) = self.recovery.next_hole(self.snd.una, self.snd.nxt)
-            && let Some(segment) = self.retransmit(env, hole)
+            && let Some(segment) = self.retransmit(env, hole, Why::Lost)
         {
             return Some(segment);
         }
@@ -49,11 +50,12 @@ impl Connection {
         }
         if !self.recovery.is_open()
             && self.pipe() + self.data_mss() <= self.cc.cwnd()
-            && let Some(hole) =
+            && let Some((hole, why)) =
                 self.recovery
                     .next_rescue(self.snd.una, self.snd.nxt, self.data_mss())
+            && let Some(segment) = self.retransmit(env, hole, why)
         {
-            return self.retransmit(env, hole);
+            return Some(segment);
         }
         if self.snd.probe != Probe::None {
             return Some(self.probe(env));
@@ -63,6 +65,10 @@ impl Connection {
             let ack = self.bare(env, self.snd.nxt);
             self.rcv.acks_due = more;
             return Some(ack);
+        }
+        // RFC 6298 5.1: whatever happened, what is outstanding has a timer.
+        if self.timers.retransmit == Instant::MAX && self.flight() > 0 {
+            self.restart_retransmit(env);
         }
         None
     }
@@ -211,7 +217,7 @@ impl Connection {
                 nxt += 1;
             }
         }
-        if plan.len % plan.piece != 0 {
+        if !plan.len.is_multiple_of(plan.piece) {
             self.snd.small_end = nxt;
         }
         self.snd.nxt = nxt;
@@ -231,6 +237,7 @@ impl Connection {
         &mut self,
         env: &mut Env<'_>,
         (start, end): (SeqNum, SeqNum),
+        why: Why,
     ) -> Option<SegmentOut> {
         let mut plan = self.plan(env.now, start, 0, TcpFlags::NONE);
         let pipe = self.pipe();
@@ -270,7 +277,7 @@ impl Connection {
         if self.recovery.is_owed() || self.timers.retransmit == Instant::MAX {
             self.restart_retransmit(env);
         }
-        self.recovery.on_retransmit(upto);
+        self.recovery.on_retransmit(upto, why);
         env.stats.retransmits += 1;
         env.stats.retransmitted_bytes += u64::from(plan.len);
         Some(self.build(env, plan))
@@ -298,7 +305,7 @@ impl Connection {
         if let Some(ts) = &self.nego.ts {
             options.timestamp = Some((ts.value(now), ts.recent));
         }
-        let blocks = self.rcv.queue.sack_count();
+        let blocks = self.sack_count();
         let mut used = options.len();
         if blocks > 0 {
             let fits = (OPTION_SPACE - used - 4) / 8;
@@ -318,7 +325,7 @@ impl Connection {
     /// Builds the planned segment. It carries an acknowledgement, so none is due afterwards.
     #[inline]
     fn build(&mut self, env: &mut Env<'_>, mut plan: Plan) -> SegmentOut {
-        if self.rcv.queue.sack_count() > 0 {
+        if self.sack_count() > 0 {
             plan.options.sack = self.sack_blocks(&plan.options);
         }
         let window = self.offer_window();
@@ -344,6 +351,15 @@ impl Connection {
         let payload = self.snd.queue.slice(plan.seq, plan.len as usize);
         let gso = (plan.len > plan.piece).then_some(plan.piece as u16);
         self.out(header, payload, gso)
+    }
+
+    /// How many blocks a selective acknowledgement would have.
+    #[inline]
+    fn sack_count(&self) -> usize {
+        match self.nego.sack {
+            SackUse::Yes => self.rcv.queue.sack_count(),
+            SackUse::No => 0,
+        }
     }
 
     fn sack_blocks(&mut self, options: &TcpOptions) -> SackBlocks {

@@ -68,6 +68,9 @@ impl Connection {
 
     // RFC 6298 5.4 to 5.7.
     fn on_retransmission_timeout(&mut self, env: &mut Env<'_>) {
+        if self.flight() == 0 {
+            return;
+        }
         env.stats.timeouts += 1;
         if !self.count_retry(env) {
             return;

@@ -15,6 +15,9 @@ use crate::transport::tcp::state::{State, TcpState};
 use crate::transport::tcp::time_wait::TimeWait;
 use crate::transport::tcp::{IcmpKind, Readiness, TcpInfo};
 
+/// Half of the largest window that a SYN can offer.
+const FIRST_WINDOW: u32 = 32_768;
+
 /// What is left to do after a socket let go of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::transport::tcp) enum Farewell {
@@ -140,6 +143,11 @@ impl Connection {
         let promised = self.rcv.adv.since(self.rcv.nxt);
         let gain = self.window_to_offer().saturating_sub(promised);
         if gain == 0 {
+            return;
+        }
+        // What a SYN can offer is small beside the buffer. The first acknowledgement says so;
+        // a short exchange does not need a segment of its own for it.
+        if promised >= FIRST_WINDOW && self.rcv.nxt.since(self.rcv.irs) < FIRST_WINDOW {
             return;
         }
         let buffer = self.options.recv_buffer.min(1 << 30) as u32;

@@ -24,7 +24,7 @@ pub(super) fn exchange(seed: u64, net: Net, config: TcpConfig, sizes: [usize; 2]
             while sent[host] < data[host].len() {
                 let end = (sent[host] + chunk).min(data[host].len());
                 let part = &data[host][sent[host]..end];
-                let n = if seed % 2 == 0 {
+                let n = if seed.is_multiple_of(2) {
                     w.write(host, id, part)
                 } else {
                     w.on(host, |tcp, cx| {

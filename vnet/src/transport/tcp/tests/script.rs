@@ -1,1 +1,479 @@
+//! One rule, one script.
+
 use super::*;
+use crate::packet::header::SackBlocks;
+
+/// What B would receive from A: a segment made by hand on an established connection.
+struct Hand {
+    w: World,
+    a: ConnId,
+    b: ConnId,
+    seq: u32,
+    ack: u32,
+    ts: Option<(u32, u32)>,
+}
+
+impl Hand {
+    fn new() -> Hand {
+        Hand::with(TcpConfig::default())
+    }
+
+    fn with(config: TcpConfig) -> Hand {
+        let mut w = World::with(1, Net::default(), config);
+        let (a, b) = w.pair();
+        let (_, _, h, _) = *w.trace.iter().rfind(|t| t.1 == A).expect("A spoke");
+        w.trace.clear();
+        w.verdicts.clear();
+        // A's own stack stays out of it.
+        w.net.loss = 1.0;
+        Hand {
+            w,
+            a,
+            b,
+            seq: h.seq,
+            ack: h.ack.expect("established"),
+            ts: h.options.timestamp,
+        }
+    }
+
+    fn segment(&self, offset: i64, flags: TcpFlags, data: &[u8]) -> SegmentOut {
+        let src = self.w.hosts[A].tcp.local_addr(self.a).expect("bound");
+        SegmentOut {
+            src,
+            dst: self.w.addr(B, 80),
+            header: TcpHeader {
+                src_port: src.port(),
+                dst_port: 80,
+                seq: self.seq.wrapping_add(offset as u32),
+                ack: Some(self.ack),
+                flags,
+                window: 1000,
+                urgent: 0,
+                options: crate::packet::header::TcpOptions {
+                    timestamp: self.ts,
+                    ..Default::default()
+                },
+            },
+            payload: Payload::from(data.to_vec()),
+            gso: None,
+            ttl: 0,
+            tos: 0,
+        }
+    }
+
+    /// Delivers it to B and returns what B says at once.
+    fn give(&mut self, offset: i64, flags: TcpFlags, data: &[u8]) -> Vec<TcpHeader> {
+        let s = self.segment(offset, flags, data);
+        self.give_segment(s)
+    }
+
+    fn give_segment(&mut self, s: SegmentOut) -> Vec<TcpHeader> {
+        self.w.trace.clear();
+        self.w.deliver(B, s);
+        self.w.trace.iter().map(|t| t.2).collect()
+    }
+
+    fn acked(&self, h: &TcpHeader) -> u32 {
+        h.ack.expect("an acknowledgement").wrapping_sub(self.seq)
+    }
+}
+
+const NONE: TcpFlags = TcpFlags::NONE;
+
+#[test]
+fn an_acknowledgement_waits_for_a_second_segment_or_forty_milliseconds() {
+    let mut t = Hand::new();
+    assert_eq!(t.give(0, NONE, &[0; 1448]), []);
+    let acks = t.give(1448, NONE, &[0; 1448]);
+    assert_eq!(acks.iter().map(|h| t.acked(h)).collect::<Vec<_>>(), [2896]);
+    assert_eq!(t.give(2896, NONE, b"x"), []);
+    t.w.run_for(Duration::from_millis(39));
+    assert!(t.w.trace.is_empty());
+    t.w.run_for(Duration::from_millis(2));
+    assert_eq!(t.acked(&t.w.trace[0].2), 2897);
+}
+
+#[test]
+fn a_large_segment_is_acknowledged_at_once() {
+    let mut t = Hand::new();
+    let mut s = t.segment(0, NONE, &[0; 2 * 1448]);
+    s.gso = Some(1448);
+    assert_eq!(t.give_segment(s).len(), 1);
+}
+
+#[test]
+fn gaps_are_acknowledged_at_once_with_sack_and_so_is_their_end() {
+    let mut t = Hand::new();
+    let sack = |h: &TcpHeader, t: &Hand| {
+        let seq = t.seq;
+        let rel = |(l, r): &(u32, u32)| (l.wrapping_sub(seq), r.wrapping_sub(seq));
+        h.options
+            .sack
+            .as_slice()
+            .iter()
+            .map(rel)
+            .collect::<Vec<_>>()
+    };
+    let h = t.give(100, NONE, &[1; 100]);
+    assert_eq!((t.acked(&h[0]), sack(&h[0], &t)), (0, vec![(100, 200)]));
+    let h = t.give(300, NONE, &[1; 100]);
+    assert_eq!(sack(&h[0], &t), [(300, 400), (100, 200)]);
+    // Part of it again: reported once as a duplicate.
+    let h = t.give(300, NONE, &[1; 50]);
+    assert_eq!(sack(&h[0], &t)[0], (300, 350));
+    let h = t.give(0, NONE, &[1; 100]);
+    assert_eq!((t.acked(&h[0]), sack(&h[0], &t)), (200, vec![(300, 400)]));
+    let h = t.give(0, NONE, &[1; 100]);
+    assert_eq!(sack(&h[0], &t), [(0, 100), (300, 400)]);
+    let h = t.give(200, NONE, &[1; 100]);
+    assert_eq!((t.acked(&h[0]), sack(&h[0], &t)), (400, vec![]));
+    assert_eq!(t.w.read(B, t.b, 1000).map(|d| d.len()), Ok(400));
+}
+
+#[test]
+fn without_sack_each_segment_ahead_of_a_gap_has_a_plain_acknowledgement() {
+    let config = TcpConfig {
+        sack: Feature::Off,
+        ..TcpConfig::default()
+    };
+    let mut t = Hand::with(config);
+    for offset in [100, 300, 300, 150] {
+        let h = t.give(offset, NONE, &[1; 100]);
+        assert_eq!(h.len(), 1);
+        assert_eq!(t.acked(&h[0]), 0);
+        assert!(h[0].options.sack.is_empty());
+    }
+}
+
+#[test]
+fn a_fin_ahead_of_a_gap_waits_for_it() {
+    let mut t = Hand::new();
+    assert_eq!(t.give(10, TcpFlags::FIN, b"world").len(), 1);
+    assert_eq!(t.w.state(B, t.b), Some(TcpState::Established));
+    let h = t.give(0, NONE, b"hello ---x");
+    assert_eq!(t.acked(&h[0]), 16);
+    assert_eq!(t.w.state(B, t.b), Some(TcpState::CloseWait));
+    assert_eq!(t.w.read(B, t.b, 99), Ok(b"hello ---xworld".to_vec()));
+    assert_eq!(t.w.read(B, t.b, 99), Ok(vec![]));
+    // The FIN again is acknowledged again; bytes behind it are not believed.
+    let h = t.give(15, TcpFlags::FIN, b"");
+    assert_eq!(t.acked(&h[0]), 16);
+    t.give(16, NONE, b"more");
+    assert_eq!(t.w.read(B, t.b, 99), Ok(vec![]));
+}
+
+#[test]
+fn resets_and_syns_in_the_window_are_challenged() {
+    let mut t = Hand::new();
+    let next = t.w.hosts[B].tcp.info(t.b).map(|i| i.state);
+    assert_eq!(next, Ok(TcpState::Established));
+    // RFC 5961 3.2: in the window, but not exact.
+    let h = t.give(5, TcpFlags::RST, b"");
+    assert_eq!(t.acked(&h[0]), 0);
+    // Outside: dropped without a word.
+    assert_eq!(t.give(-5, TcpFlags::RST, b""), []);
+    // RFC 5961 4.2
+    let h = t.give(0, TcpFlags::SYN, b"");
+    assert_eq!(t.acked(&h[0]), 0);
+    // RFC 5961 5.2: an acknowledgement of something never sent.
+    t.ack = t.ack.wrapping_add(100);
+    assert_eq!(t.give(0, NONE, b"x").len(), 1);
+    t.ack = t.ack.wrapping_sub(100);
+    assert_eq!(t.w.hosts[B].tcp.stats().challenge_acks, 3);
+    for _ in 0..20 {
+        t.give(5, TcpFlags::RST, b"");
+    }
+    assert_eq!(t.w.hosts[B].tcp.stats().challenge_acks, 10);
+    t.w.run_for(Duration::from_secs(5));
+    assert_eq!(t.give(5, TcpFlags::RST, b"").len(), 1);
+    // Exact: believed.
+    assert_eq!(t.give(0, TcpFlags::RST, b""), []);
+    assert_eq!(t.w.read(B, t.b, 1), Err(SocketError::ConnectionReset));
+}
+
+#[test]
+fn old_timestamps_are_refused() {
+    let mut t = Hand::new();
+    let (tsval, echo) = t.ts.expect("negotiated");
+    t.ts = Some((tsval.wrapping_add(10), echo));
+    t.give(0, NONE, &[0; 3000]);
+    t.ts = Some((tsval.wrapping_add(9), echo));
+    let h = t.give(3000, NONE, b"old");
+    assert_eq!(t.acked(&h[0]), 3000);
+    assert_eq!(t.w.hosts[B].tcp.stats().paws_drops, 1);
+    assert_eq!(
+        t.w.verdicts.last(),
+        Some(&Verdict::Drop(crate::DropReason::TcpUnacceptable))
+    );
+    // A reset is believed all the same (RFC 7323 5.2).
+    t.give(3000, TcpFlags::RST, b"");
+    assert_eq!(t.w.state(B, t.b), Some(TcpState::Closed));
+}
+
+#[test]
+fn a_segment_is_cut_to_the_window_and_urgent_data_is_data() {
+    let config = TcpConfig {
+        recv_buffer: 1000,
+        ..TcpConfig::default()
+    };
+    let mut t = Hand::with(config);
+    let h = t.give(0, TcpFlags::URG, &[7; 1500]);
+    assert_eq!((t.acked(&h[0]), h[0].window), (1000, 0));
+    assert_eq!(t.w.read(B, t.b, 5000).map(|d| d.len()), Ok(1000));
+}
+
+#[test]
+fn the_window_never_shrinks_and_opens_in_large_steps() {
+    let config = TcpConfig {
+        recv_buffer: 10_000,
+        window_scaling: Feature::Off,
+        ..TcpConfig::default()
+    };
+    let mut t = Hand::with(config);
+    let h = t.give(0, NONE, &[0; 9500]);
+    assert_eq!(h[0].window, 500);
+    t.w.trace.clear();
+    // A small read frees too little to be worth telling.
+    assert_eq!(t.w.read(B, t.b, 200).map(|d| d.len()), Ok(200));
+    assert_eq!(t.w.trace.len(), 0);
+    let h = t.give(9500, NONE, &[0; 500]);
+    assert!(h.is_empty() || h[0].window == 0);
+    t.w.trace.clear();
+    assert_eq!(t.w.read(B, t.b, 4800).map(|d| d.len()), Ok(4800));
+    assert_eq!(t.w.trace[0].2.window, 5000);
+}
+
+#[test]
+fn nagle_holds_a_second_small_segment_and_nodelay_does_not() {
+    let mut w = World::new(1, Net::default());
+    let (a, b) = w.pair();
+    w.trace.clear();
+    for _ in 0..3 {
+        w.write(A, a, b"abc").expect("space");
+    }
+    assert_eq!(w.flags(A), ["PAd"]);
+    w.on(A, |tcp, cx| tcp.set_nodelay(cx, a, Switch::On))
+        .expect("there");
+    assert_eq!(w.flags(A), ["PAd", "PAd"]);
+    assert_eq!(w.trace[1].3, 6);
+    w.write(A, a, b"d").expect("space");
+    assert_eq!(w.flags(A).len(), 3);
+    w.run_for(Duration::from_millis(100));
+    assert_eq!(w.read(B, b, 99), Ok(b"abcabcabcd".to_vec()));
+}
+
+#[test]
+fn a_closed_window_is_probed_until_it_opens() {
+    let config = TcpConfig {
+        recv_buffer: 5_000,
+        ..TcpConfig::default()
+    };
+    let mut w = World::with(1, Net::default(), config);
+    let (a, b) = w.pair();
+    let data = pattern(12_000, 1);
+    assert_eq!(w.write(A, a, &data), Ok(12_000));
+    w.run_for(Duration::from_secs(3600));
+    assert_eq!(w.state(A, a), Some(TcpState::Established));
+    assert_eq!(w.hosts[A].tcp.info(a).map(|i| i.peer_window), Ok(0));
+    let probes = w.hosts[A].tcp.stats().window_probes;
+    assert!((20..60).contains(&probes), "{probes} probes in an hour");
+    assert_eq!(w.hosts[A].tcp.stats().retransmits, 0);
+    // The window update is lost; the next probe finds out.
+    w.net.loss = 1.0;
+    let mut got = w.read(B, b, 5_000).expect("full");
+    w.net.loss = 0.0;
+    while got.len() < data.len() {
+        w.run_for(Duration::from_secs(130));
+        got.append(&mut w.read(B, b, 5_000).expect("more"));
+    }
+    assert_eq!(got, data);
+}
+
+#[test]
+fn a_peer_that_vanishes_with_a_closed_window_is_given_up() {
+    let config = TcpConfig {
+        recv_buffer: 5_000,
+        ..TcpConfig::default()
+    };
+    let mut w = World::with(1, Net::default(), config);
+    let (a, _) = w.pair();
+    w.write(A, a, &[0; 9_000]).expect("space");
+    w.run_for(Duration::from_secs(10));
+    w.net.loss = 1.0;
+    w.run_for(Duration::from_secs(3600));
+    assert_eq!(w.write(A, a, b"x"), Err(SocketError::TimedOut));
+}
+
+#[test]
+fn keepalive_probes_an_idle_connection_and_gives_it_up() {
+    let mut w = World::new(1, Net::default());
+    let (a, _) = w.pair();
+    let options = SocketOptions {
+        keepalive: Switch::On,
+        ..w.options(A)
+    };
+    w.on(A, |tcp, cx| tcp.set_options(cx, a, options))
+        .expect("there");
+    w.run_for(Duration::from_secs(3 * 7200));
+    let probes = w.hosts[A].tcp.stats().keepalive_probes;
+    assert!((2..=3).contains(&probes), "{probes}");
+    assert_eq!(w.state(A, a), Some(TcpState::Established));
+    w.net.loss = 1.0;
+    w.run_for(Duration::from_secs(7200 + 9 * 75 + 10));
+    assert_eq!(w.hosts[A].tcp.stats().keepalive_probes, probes + 9);
+    assert_eq!(w.read(A, a, 1), Err(SocketError::TimedOut));
+}
+
+#[test]
+fn silence_after_data_times_out_after_fifteen_retransmissions() {
+    let mut w = World::new(1, Net::default());
+    let (a, _) = w.pair();
+    w.net.loss = 1.0;
+    w.trace.clear();
+    w.write(A, a, b"hello?").expect("space");
+    w.run_for(Duration::from_secs(3600));
+    assert_eq!(w.trace.len(), 16);
+    assert_eq!(w.trace[1].0 - w.trace[0].0, Duration::from_millis(210));
+    assert_eq!(w.trace[2].0 - w.trace[1].0, Duration::from_millis(420));
+    assert_eq!(w.write(A, a, b"x"), Err(SocketError::TimedOut));
+}
+
+/// Loses the segments of the next write at the given places and returns the world after it.
+fn lose(config: TcpConfig, lost: &[usize]) -> (World, ConnId) {
+    let mut w = World::with(1, Net::default(), config);
+    let (a, b) = w.pair();
+    w.trace.clear();
+    let data = pattern(1448 * 10, 9);
+    w.write(A, a, &data).expect("space");
+    assert_eq!(w.trace.len(), 10);
+    let mut flying: Vec<_> = w.wire.drain().map(|r| r.0).collect();
+    flying.sort_unstable();
+    for (i, f) in flying.into_iter().enumerate() {
+        if !lost.contains(&i) {
+            w.wire.push(Reverse(f));
+        }
+    }
+    w.run_for(Duration::from_millis(100));
+    assert_eq!(w.read(B, b, 1 << 20), Ok(data));
+    (w, a)
+}
+
+#[test]
+fn holes_are_filled_in_one_round_trip_with_sack() {
+    let (w, a) = lose(TcpConfig::default(), &[1, 3, 5]);
+    let stats = w.hosts[A].tcp.stats();
+    assert_eq!((stats.retransmits, stats.timeouts), (3, 0));
+    assert_eq!(stats.fast_recoveries, 1);
+    let info = w.hosts[A].tcp.info(a).expect("there");
+    assert!(info.cwnd < 10 * 1448 && info.in_flight == 0);
+}
+
+#[test]
+fn holes_are_filled_one_a_round_trip_without_sack() {
+    let config = TcpConfig {
+        sack: Feature::Off,
+        ..TcpConfig::default()
+    };
+    let (w, _) = lose(config, &[1, 3, 5]);
+    let stats = w.hosts[A].tcp.stats();
+    assert_eq!((stats.retransmits, stats.timeouts), (3, 0));
+    assert_eq!(stats.fast_recoveries, 1);
+}
+
+#[test]
+fn a_narrower_path_sends_again_in_smaller_pieces() {
+    let mut w = World::new(1, Net::default());
+    let (a, b) = w.pair();
+    w.trace.clear();
+    let data = pattern(6_000, 4);
+    w.net.loss = 1.0; // a router on the way drops them
+    w.write(A, a, &data).expect("space");
+    w.net.loss = 0.0;
+    let (_, _, h, _) = w.trace[0];
+    let (local, remote) = (w.hosts[A].tcp.local_addr(a).expect("bound"), w.addr(B, 80));
+    let before = w.hosts[A].tcp.info(a).map(|i| i.cwnd);
+    w.trace.clear();
+    let v = w.on(A, |tcp, cx| {
+        let what = IcmpKind::FragmentationNeeded { ip_mtu: 1000 };
+        tcp.on_icmp_error(cx, local, remote, h.seq, what)
+    });
+    assert_eq!(v, Verdict::Delivered);
+    w.run_for(Duration::from_millis(50));
+    assert_eq!(w.hosts[A].tcp.info(a).map(|i| i.cwnd), before);
+    assert!(w.trace.iter().all(|t| t.3 <= 1000 - 52));
+    assert_eq!(w.read(B, b, 1 << 20), Ok(data));
+    assert_eq!(w.hosts[A].tcp.stats().timeouts, 0);
+}
+
+#[test]
+fn large_segments_are_multiples_of_the_mss_but_for_the_last() {
+    let net = Net {
+        path: Path {
+            ip_mtu: 1500,
+            gso_max: 65_000,
+        },
+        ..Net::default()
+    };
+    for cut in [true, false] {
+        let mut w = World::new(1, Net { cut, ..net });
+        let (a, b) = w.pair();
+        w.trace.clear();
+        let data = pattern(1 << 20, 6);
+        let mut sent = 0;
+        let mut got = Vec::new();
+        while got.len() < data.len() {
+            sent += w.write(A, a, &data[sent..]).unwrap_or(0);
+            if let Ok(mut d) = w.read(B, b, 1 << 20) {
+                got.append(&mut d);
+            }
+            assert!(w.step());
+        }
+        assert_eq!(got, data);
+        let sizes: Vec<_> = w.trace.iter().filter(|t| t.3 > 0).map(|t| t.3).collect();
+        assert_eq!(sizes[0], 10 * 1448); // the initial window
+        let odd = sizes.iter().filter(|s| *s % 1448 != 0).count();
+        assert!(odd <= 1, "{odd} of {}", sizes.len());
+        // Where nothing cuts them, one acknowledgement releases a large segment.
+        assert!(cut || sizes.iter().max() > Some(&40_000));
+        assert_eq!(w.hosts[A].tcp.stats().retransmits, 0);
+    }
+}
+
+#[test]
+fn forged_sack_blocks_do_no_harm() {
+    let mut w = World::new(1, Net::default());
+    let (a, b) = w.pair();
+    w.net.loss = 1.0;
+    w.write(A, a, &[1; 5000]).expect("space");
+    w.net.loss = 0.0;
+    let (src, dst) = (w.addr(B, 80), w.hosts[A].tcp.local_addr(a).expect("bound"));
+    let (_, _, h, _) = *w.trace.iter().find(|t| t.3 > 0).expect("sent");
+    let mut sack = SackBlocks::NONE;
+    sack.push((5, 1));
+    sack.push((0, u32::MAX));
+    sack.push((h.seq.wrapping_sub(10_000), h.seq));
+    sack.push((h.seq, h.seq.wrapping_add(90_000)));
+    let forged = SegmentOut {
+        src,
+        dst,
+        header: TcpHeader {
+            src_port: 80,
+            dst_port: dst.port(),
+            seq: h.ack.expect("established"),
+            ack: Some(h.seq),
+            window: 9999,
+            options: crate::packet::header::TcpOptions {
+                sack,
+                ..Default::default()
+            },
+            ..TcpHeader::default()
+        },
+        payload: Payload::new(),
+        gso: None,
+        ttl: 0,
+        tos: 0,
+    };
+    w.deliver(A, forged);
+    w.run_for(Duration::from_secs(5));
+    assert_eq!(w.read(B, b, 1 << 20), Ok(vec![1; 5000]));
+}

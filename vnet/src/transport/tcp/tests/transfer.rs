@@ -1,1 +1,172 @@
+//! Longer transfers in virtual time.
+
 use super::*;
+
+/// Seconds that `bytes` take from A to B.
+fn seconds(w: &mut World, bytes: usize) -> f64 {
+    let (a, b) = w.pair();
+    let data = pattern(bytes, 8);
+    let begin = w.now;
+    let (mut sent, mut got) = (0, 0);
+    while got < bytes {
+        sent += w
+            .write(A, a, &data[sent..(sent + 100_000).min(bytes)])
+            .unwrap_or(0);
+        while let Ok(d) = w.read(B, b, 1 << 20) {
+            assert!(!d.is_empty() && d == data[got..got + d.len()]);
+            got += d.len();
+        }
+        assert!(w.step());
+    }
+    (w.now - begin).as_secs_f64()
+}
+
+#[test]
+fn a_clean_link_is_filled() {
+    let net = Net {
+        delay: Duration::from_millis(20),
+        bits_per_second: Some(100_000_000),
+        ..Net::default()
+    };
+    let mut w = World::new(1, net);
+    let mbps = 10e6 * 8.0 / seconds(&mut w, 10_000_000) / 1e6;
+    assert!(mbps > 75.0, "{mbps:.1} Mbit/s of 100");
+    assert_eq!(w.hosts[A].tcp.stats().retransmits, 0);
+}
+
+#[test]
+fn some_loss_does_not_stop_a_transfer() {
+    let net = Net {
+        delay: Duration::from_millis(20),
+        bits_per_second: Some(100_000_000),
+        loss: 0.01,
+        ..Net::default()
+    };
+    let mut w = World::new(1, net);
+    let mbps = 4e6 * 8.0 / seconds(&mut w, 4_000_000) / 1e6;
+    // Reno's law says about 3.5 Mbit/s here.
+    assert!(mbps > 2.0, "{mbps:.2} Mbit/s");
+    let stats = w.hosts[A].tcp.stats();
+    // What was lost is sent again, and little else.
+    assert!(stats.retransmitted_bytes < 4_000_000 / 50, "{stats:?}");
+    assert!(stats.timeouts <= 6, "{stats:?}");
+}
+
+#[test]
+fn the_sequence_space_wraps() {
+    for timestamps in [Feature::On, Feature::Off] {
+        let config = TcpConfig {
+            timestamps,
+            ..TcpConfig::default()
+        };
+        for loss in [0.0, 0.02] {
+            let mut w = World::with(3, Net::default(), config.clone());
+            let (from, to) = (w.addr(A, 1234), w.addr(B, 80));
+            // The number moves by one every 4 us: begin when it is just below the wrap.
+            let key = FourTuple::new(from, to);
+            let isn = w.hosts[A].tcp.secret.isn(Instant::ZERO, &key);
+            let ticks = u64::from((u32::MAX - 200_000).wrapping_sub(isn.0));
+            w.now = Instant::from_nanos(ticks * 4_000);
+            let l = w.listen(B, 80, 8);
+            let (path, options) = (w.net.path, w.options(A));
+            let a = w
+                .on(A, |tcp, cx| {
+                    tcp.connect(cx, from, to, path, options, Reuse::Exclusive)
+                })
+                .expect("free");
+            assert_eq!(w.trace[0].2.seq, u32::MAX - 200_000);
+            w.run_for(Duration::from_millis(100));
+            let b = w.accept(B, l);
+            w.net.loss = loss;
+            let data = pattern(600_000, 2);
+            assert_eq!(w.write(A, a, &data), Ok(data.len()));
+            w.close(A, a);
+            let mut got = Vec::new();
+            while got.len() < data.len() {
+                assert!(w.step());
+                if let Ok(mut d) = w.read(B, b, 1 << 20) {
+                    got.append(&mut d);
+                }
+            }
+            assert_eq!(got, data);
+            w.net.loss = 0.0;
+            w.close(B, b);
+            w.run_out();
+            w.assert_empty();
+        }
+    }
+}
+
+#[test]
+fn requests_and_replies_carry_each_others_acknowledgements() {
+    let mut w = World::new(1, Net::default());
+    let (a, b) = w.pair();
+    w.trace.clear();
+    for i in 0..100u8 {
+        w.write(A, a, &[i]).expect("space");
+        while w.read(B, b, 1) != Ok(vec![i]) {
+            assert!(w.step());
+        }
+        w.write(B, b, &[i]).expect("space");
+        while w.read(A, a, 1) != Ok(vec![i]) {
+            assert!(w.step());
+        }
+    }
+    assert_eq!(w.trace.len(), 200);
+}
+
+#[test]
+fn many_connections_take_turns() {
+    let mut w = World::new(1, Net::default());
+    let l = w.listen(B, 80, 64);
+    let clients: Vec<_> = (0..50).map(|_| w.connect(A, 80)).collect();
+    w.run_for(Duration::from_millis(100));
+    let servers: Vec<_> = (0..50).map(|_| w.accept(B, l)).collect();
+    let data = pattern(14_480, 7);
+    let before = w.trace.len();
+    // All become ready within one entry, as they would from one timer or one busy socket thread.
+    w.on(A, |tcp, cx| {
+        for c in &clients {
+            assert_eq!(tcp.send_copy(cx, *c, &data), Ok(data.len()));
+        }
+    });
+    let mut seen = std::collections::BTreeSet::new();
+    for t in &w.trace[before..before + 50] {
+        assert!(seen.insert(t.2.src_port), "the same connection twice");
+    }
+    w.run_for(Duration::from_secs(2));
+    for s in servers {
+        let id = w.hosts[B].tcp.peer_addr(s);
+        assert!(id.is_ok());
+        assert_eq!(w.read(B, s, 1 << 20), Ok(data.clone()));
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_segments() {
+    let run = |seed| {
+        let net = Net {
+            loss: 0.05,
+            reorder: 0.1,
+            ..Net::default()
+        };
+        let w = super::lossy::exchange(seed, net, TcpConfig::default(), [50_000, 20_000]);
+        w.trace
+    };
+    assert_eq!(run(4), run(4));
+    assert_ne!(run(4), run(5));
+}
+
+#[test]
+fn an_idle_tcp_has_no_memory_and_a_connection_little() {
+    let tcp = Tcp::new(TcpConfig::default(), &mut Rng::seeded(1));
+    assert!(size_of_val(&tcp) < 1024);
+    assert!(tcp.ready.capacity() == 0 && tcp.replies.capacity() == 0);
+    assert!(
+        size_of::<Connection>() < 1024,
+        "{}",
+        size_of::<Connection>()
+    );
+    assert!(size_of::<HalfOpen>() < 400, "{}", size_of::<HalfOpen>());
+    assert!(size_of::<TimeWait>() < 256, "{}", size_of::<TimeWait>());
+}

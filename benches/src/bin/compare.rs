@@ -1,0 +1,150 @@
+//! `compare`: vnet and other stacks side by side in one run.
+//!
+//! ```text
+//! cargo run --release -p vnet-benches --bin compare -- all
+//! cargo run --release -p vnet-benches --bin compare -- tcp-rr udp-rr --json
+//! ```
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use vnet_benches::case::{CASES, Case, Options, find};
+use vnet_benches::compare::{Contest, run_alone};
+use vnet_benches::report::{Line, table};
+
+/// Measures vnet against other stacks: alternating runs, medians, ratios (above 1: vnet is ahead).
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The cases to run, or `all`, or `list`.
+    #[arg(required = true, value_name = "CASE")]
+    cases: Vec<String>,
+    /// Recorded measurements of each side; the median is reported.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    runs: u16,
+    /// Length of one measurement.
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    seconds: f64,
+    /// Bytes that one bulk measurement moves, instead of --seconds; 64M and 2G are understood.
+    #[arg(long, value_parser = bytes)]
+    bytes: Option<u64>,
+    /// Measure one side alone and print its median: for a profiler.
+    #[arg(long)]
+    only: Option<Only>,
+    /// One JSON object a line instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Only {
+    Ours,
+    Peer,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.cases.iter().any(|name| name == "list") {
+        for case in CASES {
+            println!("{:<18} {}", case.name, case.about);
+        }
+        return ExitCode::SUCCESS;
+    }
+    let cases = match select(&arguments.cases) {
+        Ok(cases) => cases,
+        Err(unknown) => {
+            eprintln!("compare: no case {unknown:?}; `compare list` names them");
+            return ExitCode::from(2);
+        }
+    };
+    let options = Options {
+        time: Duration::from_secs_f64(arguments.seconds),
+        bytes: arguments.bytes,
+    };
+    if let Some(only) = arguments.only {
+        return alone(only, &cases, &options, arguments.runs.into());
+    }
+    let mut lines = Vec::new();
+    let mut failed = 0;
+    for case in cases {
+        let outcome =
+            (case.prepare)(&options).and_then(|contest| contest.run(arguments.runs.into()));
+        match outcome {
+            Ok(outcome) => {
+                let line = Line::new(case.name, outcome);
+                if arguments.json {
+                    println!("{}", line.json());
+                }
+                lines.push(line);
+            }
+            Err(e) => {
+                eprintln!("compare: {}: {e}", case.name);
+                failed += 1;
+            }
+        }
+    }
+    if !arguments.json {
+        println!("{}", table(&lines));
+    }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn alone(only: Only, cases: &[Case], options: &Options, runs: usize) -> ExitCode {
+    for case in cases {
+        let figure = (case.prepare)(options).and_then(|contest| {
+            let Contest {
+                unit, ours, peer, ..
+            } = contest;
+            let side = match only {
+                Only::Ours => ours,
+                Only::Peer => peer,
+            };
+            run_alone(side, runs).map(|figure| format!("{figure:.4} {}", unit.name()))
+        });
+        match figure {
+            Ok(figure) => println!("{}: {figure}", case.name),
+            Err(e) => {
+                eprintln!("compare: {}: {e}", case.name);
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn select(names: &[String]) -> Result<Vec<Case>, &str> {
+    if names.iter().any(|name| name == "all") {
+        return Ok(CASES.to_vec());
+    }
+    names
+        .iter()
+        .map(|name| find(name).copied().ok_or(name.as_str()))
+        .collect()
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.001..=3600.0).contains(&value) => Ok(value),
+        _ => Err("expected seconds between 0.001 and 3600".into()),
+    }
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let (number, factor) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1 << 20),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    number
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(factor))
+        .filter(|n| *n > 0)
+        .ok_or_else(|| "expected a number of bytes such as 1048576, 64M or 2G".into())
+}

@@ -1,0 +1,80 @@
+//! The cases by name.
+
+use std::time::Duration;
+
+use crate::compare::{Contest, SideError};
+use crate::{bulk, context, rr};
+
+/// What a run of a case is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long one measurement lasts.
+    pub time: Duration,
+    /// How many bytes one bulk measurement moves; `None` leaves it to `time`.
+    pub bytes: Option<u64>,
+}
+
+/// One thing to compare.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it shows, in a line.
+    pub about: &'static str,
+    /// Makes both sides ready.
+    pub prepare: fn(&Options) -> Result<Contest, SideError>,
+}
+
+/// Every case, in the order in which `all` runs them.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "tcp-bulk-64k",
+        about: "one TCP connection, one thread, IP MTU 65535, against smoltcp",
+        prepare: bulk::mtu_64k,
+    },
+    Case {
+        name: "tcp-bulk-1500",
+        about: "one TCP connection, one thread, IP MTU 1500, against smoltcp",
+        prepare: bulk::mtu_1500,
+    },
+    Case {
+        name: "tcp-bulk-1500-cut",
+        about: "the same, with every one of our segments cut to 1500-byte packets on the way",
+        prepare: bulk::mtu_1500_cut,
+    },
+    Case {
+        name: "tcp-bulk-1500-tso",
+        about: "the same, with segmentation offload for smoltcp as well",
+        prepare: bulk::mtu_1500_tso,
+    },
+    Case {
+        name: "tcp-rr",
+        about: "one byte there and back over TCP, one thread at both ends, against the kernel",
+        prepare: rr::tcp_one_thread,
+    },
+    Case {
+        name: "udp-rr",
+        about: "one byte there and back over UDP, one thread at both ends, against the kernel",
+        prepare: rr::udp_one_thread,
+    },
+    Case {
+        name: "tcp-rr-2t",
+        about: "one byte there and back over TCP, a thread at each end, against the kernel",
+        prepare: rr::tcp_two_threads,
+    },
+    Case {
+        name: "udp-rr-2t",
+        about: "one byte there and back over UDP, a thread at each end, against the kernel",
+        prepare: rr::udp_two_threads,
+    },
+    Case {
+        name: "context",
+        about: "entering a vnet and leaving it, against swapping a thread-local",
+        prepare: context::context,
+    },
+];
+
+/// The case of that name.
+pub fn find(name: &str) -> Option<&'static Case> {
+    CASES.iter().find(|case| case.name == name)
+}

@@ -1,0 +1,273 @@
+//! Frames built byte by byte, independently of the library's own headers: what a peer that the
+//! library did not write would send. The builders fill in every length and checksum; tests then
+//! break what they like.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// EtherType of IPv4.
+pub const IPV4: u16 = 0x0800;
+/// EtherType of ARP.
+pub const ARP: u16 = 0x0806;
+/// Bytes of an Ethernet header.
+pub const ETHER_LEN: usize = 14;
+
+/// A station on a wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Station {
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// Its IP address.
+    pub ip: Ipv4Addr,
+}
+
+/// An Ethernet frame.
+pub fn ethernet(dst: [u8; 6], src: [u8; 6], ether_type: u16, body: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(ETHER_LEN + body.len());
+    frame.extend(dst);
+    frame.extend(src);
+    frame.extend(ether_type.to_be_bytes());
+    frame.extend(body);
+    frame
+}
+
+/// The ARP packet (RFC 826) with which `from` asks for or tells (`op` 1 or 2) about `to`.
+pub fn arp(op: u16, from: Station, to: Station) -> Vec<u8> {
+    let mut body = vec![0, 1, 8, 0, 6, 4];
+    body.extend(op.to_be_bytes());
+    body.extend(from.mac);
+    body.extend(from.ip.octets());
+    body.extend(to.mac);
+    body.extend(to.ip.octets());
+    body
+}
+
+/// What an IPv4 header says besides its lengths and checksum.
+#[derive(Clone, Debug)]
+pub struct Ip4 {
+    /// Source.
+    pub src: Ipv4Addr,
+    /// Destination.
+    pub dst: Ipv4Addr,
+    /// Protocol number.
+    pub proto: u8,
+    /// Time to live.
+    pub ttl: u8,
+    /// Identification.
+    pub ident: u16,
+    /// Flags and fragment offset as they stand on the wire.
+    pub fragment: u16,
+    /// Options; padded to a multiple of four.
+    pub options: Vec<u8>,
+}
+
+impl Ip4 {
+    /// A plain header.
+    pub fn new(src: Ipv4Addr, dst: Ipv4Addr, proto: u8) -> Ip4 {
+        Ip4 {
+            src,
+            dst,
+            proto,
+            ttl: 64,
+            ident: 1,
+            fragment: 0,
+            options: Vec::new(),
+        }
+    }
+
+    /// The packet with this header and the given body.
+    pub fn packet(&self, body: &[u8]) -> Vec<u8> {
+        let mut options = self.options.clone();
+        options.resize(options.len().next_multiple_of(4), 0);
+        let header_len = 20 + options.len();
+        let total = (header_len + body.len()) as u16;
+        let mut packet = vec![0x40 | (header_len / 4) as u8, 0];
+        packet.extend(total.to_be_bytes());
+        packet.extend(self.ident.to_be_bytes());
+        packet.extend(self.fragment.to_be_bytes());
+        packet.extend([self.ttl, self.proto, 0, 0]);
+        packet.extend(self.src.octets());
+        packet.extend(self.dst.octets());
+        packet.extend(options);
+        let sum = checksum(&[&packet]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        packet.extend(body);
+        packet
+    }
+}
+
+/// "More fragments" in [`Ip4::fragment`].
+pub const MORE_FRAGMENTS: u16 = 0x2000;
+
+/// The Internet checksum (RFC 1071) of the given pieces, each but the last of even length.
+pub fn checksum(pieces: &[&[u8]]) -> u16 {
+    let mut sum = 0u32;
+    for word in pieces.iter().flat_map(|piece| piece.chunks(2)) {
+        sum += u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0));
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// The checksum of a transport's packet behind the pseudo header (RFC 768, RFC 9293).
+pub fn transport_checksum(src: Ipv4Addr, dst: Ipv4Addr, proto: u8, packet: &[u8]) -> u16 {
+    let [len_high, len_low] = (packet.len() as u16).to_be_bytes();
+    let tail = [0, proto, len_high, len_low];
+    checksum(&[&src.octets(), &dst.octets(), &tail, packet])
+}
+
+/// A UDP datagram, header and body.
+pub fn udp(src: SocketAddrV4, dst: SocketAddrV4, body: &[u8]) -> Vec<u8> {
+    let mut datagram = Vec::new();
+    datagram.extend(src.port().to_be_bytes());
+    datagram.extend(dst.port().to_be_bytes());
+    datagram.extend((8 + body.len() as u16).to_be_bytes());
+    datagram.extend([0, 0]);
+    datagram.extend(body);
+    let sum = match transport_checksum(*src.ip(), *dst.ip(), 17, &datagram) {
+        0 => 0xffff,
+        sum => sum,
+    };
+    datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+    datagram
+}
+
+/// FIN.
+pub const FIN: u8 = 0x01;
+/// SYN.
+pub const SYN: u8 = 0x02;
+/// RST.
+pub const RST: u8 = 0x04;
+/// PSH.
+pub const PSH: u8 = 0x08;
+/// ACK.
+pub const ACK: u8 = 0x10;
+
+/// What a TCP header says besides its ports, length and checksum.
+#[derive(Clone, Debug, Default)]
+pub struct Segment {
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// The control bits.
+    pub flags: u8,
+    /// The window as it stands on the wire.
+    pub window: u16,
+    /// Options; padded to a multiple of four.
+    pub options: Vec<u8>,
+}
+
+/// A TCP segment, header and body.
+pub fn tcp(src: SocketAddrV4, dst: SocketAddrV4, segment: &Segment, body: &[u8]) -> Vec<u8> {
+    let mut options = segment.options.clone();
+    options.resize(options.len().next_multiple_of(4), 0);
+    let mut bytes = Vec::new();
+    bytes.extend(src.port().to_be_bytes());
+    bytes.extend(dst.port().to_be_bytes());
+    bytes.extend(segment.seq.to_be_bytes());
+    bytes.extend(segment.ack.to_be_bytes());
+    bytes.push((((20 + options.len()) / 4) << 4) as u8);
+    bytes.push(segment.flags);
+    bytes.extend(segment.window.to_be_bytes());
+    bytes.extend([0, 0, 0, 0]);
+    bytes.extend(options);
+    bytes.extend(body);
+    let sum = transport_checksum(*src.ip(), *dst.ip(), 6, &bytes);
+    bytes[16..18].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
+
+/// The options of a modern SYN: segment size, SACK permitted, timestamps, window scale.
+pub fn syn_options() -> Vec<u8> {
+    vec![
+        2, 4, 0x05, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7,
+    ]
+}
+
+/// An ICMP message (RFC 792): type, code, the second word of its header, body.
+pub fn icmp(kind: u8, code: u8, word: u32, body: &[u8]) -> Vec<u8> {
+    let mut message = vec![kind, code, 0, 0];
+    message.extend(word.to_be_bytes());
+    message.extend(body);
+    let sum = checksum(&[&message]);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    message
+}
+
+/// Fills in the checksums of an Ethernet frame after it was changed, as far as its lengths make
+/// sense: the IPv4 header's, and that of ICMP, UDP or TCP behind it unless it is a fragment. So a
+/// changed frame gets as far as its change lets it.
+pub fn fix_checksums(frame: &mut [u8]) {
+    let Some(packet) = frame.get_mut(ETHER_LEN..).filter(|p| p.len() >= 20) else {
+        return;
+    };
+    let header_len = usize::from(packet[0] & 0x0f) * 4;
+    if header_len < 20 || header_len > packet.len() {
+        return;
+    }
+    packet[10..12].fill(0);
+    let sum = checksum(&[&packet[..header_len]]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    let total = usize::from(u16::from_be_bytes([packet[2], packet[3]])).min(packet.len());
+    let is_fragment = u16::from_be_bytes([packet[6], packet[7]]) & 0x3fff != 0;
+    if total < header_len || is_fragment {
+        return;
+    }
+    let address = |at: usize| {
+        let octets: [u8; 4] = packet[at..at + 4].try_into().expect("four bytes");
+        Ipv4Addr::from(octets)
+    };
+    let (src, dst, proto) = (address(12), address(16), packet[9]);
+    let body = &mut packet[header_len..total];
+    let at = match proto {
+        1 => 2,
+        6 => 16,
+        17 => 6,
+        _ => return,
+    };
+    if body.len() < at + 2 {
+        return;
+    }
+    body[at..at + 2].fill(0);
+    let sum = match proto {
+        1 => checksum(&[body]),
+        _ => transport_checksum(src, dst, proto, body),
+    };
+    body[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 1071, section 3, has this example.
+    #[test]
+    fn the_checksum_is_that_of_the_rfc() {
+        let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
+        assert_eq!(checksum(&[&bytes]), !0xddf2);
+        assert_eq!(
+            checksum(&[&bytes, &[0xab]]),
+            checksum(&[&bytes, &[0xab, 0]])
+        );
+    }
+
+    #[test]
+    fn fixing_leaves_a_frame_alone_that_is_right() {
+        let src = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 5);
+        let dst = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 6);
+        let bodies = [
+            (17, udp(src, dst, b"odd")),
+            (6, tcp(src, dst, &Segment::default(), b"odd")),
+            (1, icmp(8, 0, 7, b"odd")),
+        ];
+        for (proto, body) in bodies {
+            let packet = Ip4::new(*src.ip(), *dst.ip(), proto).packet(&body);
+            let right = ethernet([2; 6], [4; 6], IPV4, &packet);
+            let mut fixed = right.clone();
+            fix_checksums(&mut fixed);
+            assert_eq!(fixed, right, "protocol {proto}");
+        }
+    }
+}

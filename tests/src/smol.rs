@@ -1,0 +1,309 @@
+//! A smoltcp host behind a port of a vnet, and the clock of both.
+//!
+//! ```text
+//!   ┌ vnet ───────────┐  port   ┌ wire ───────────┐        ┌ smoltcp ──────┐
+//!   │ 192.0.2.1 eth0 ─┼─────────┤ delay, loss     ├────────┤ 192.0.2.2     │
+//!   └─────────────────┘         └─────────────────┘        └───────────────┘
+//! ```
+//!
+//! The system is driven by hand: nothing happens but in [`World::run`], which moves frames until
+//! nobody has more to say and then moves the clock to the next thing that is due. All chance
+//! comes from one seed, so a run can be repeated byte for byte; [`World::transcript`] proves it.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+
+use sha2::{Digest, Sha256};
+use smoltcp::iface::{Config, Interface, SocketSet};
+use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
+use smoltcp::wire::{EthernetAddress, IpCidr};
+use vnet::time::{Duration, Instant};
+use vnet::{OwnedVnet, Port, System};
+
+/// The vnet's address.
+pub const VNET: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The smoltcp host's address.
+pub const SMOL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// Ethernet MTU of the smoltcp host: an IP MTU of 1500.
+const MAX_FRAME_LEN: usize = 1514;
+/// One way.
+const DELAY: Duration = Duration::from_millis(2);
+
+/// Whether the application got anything done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It read or wrote something: there may be more to do at this moment.
+    Some,
+    /// It has to wait for the network.
+    None,
+    /// It has all it wanted.
+    Done,
+}
+
+/// Nothing that is left to happen would help the application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// When that was noticed.
+    pub at: Instant,
+}
+
+/// Two hosts, a wire and a clock.
+pub struct World {
+    /// The system, driven by hand.
+    pub system: System,
+    /// The host under test.
+    pub vnet: OwnedVnet,
+    /// The other one.
+    pub smol: Smol,
+    now: Instant,
+    wire: Wire,
+}
+
+/// The smoltcp host.
+pub struct Smol {
+    /// Its stack.
+    pub interface: Interface,
+    /// Its sockets.
+    pub sockets: SocketSet<'static>,
+    card: Card,
+}
+
+impl World {
+    /// Two hosts that can talk, at time zero. Each frame is lost with the probability `loss`, in
+    /// either direction.
+    pub fn new(seed: u64, loss: f64) -> World {
+        let system = System::manual(seed);
+        let vnet = system.create("host").expect("the name is free");
+        let port = vnet.port("eth0", None).expect("the name is free");
+        let net = ipnet::Ipv4Net::new(VNET, 24).expect("24 is a prefix length");
+        vnet.add_address("eth0", net).expect("eth0 was made above");
+        World {
+            system,
+            vnet,
+            smol: Smol::new(seed),
+            now: Instant::ZERO,
+            wire: Wire {
+                port,
+                loss,
+                chance: Chance(seed),
+                to_vnet: VecDeque::new(),
+                to_smol: VecDeque::new(),
+                transcript: Sha256::new(),
+            },
+        }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Runs both hosts until `application`, which is called whenever they have come to rest, is
+    /// done.
+    ///
+    /// # Errors
+    /// [`Stuck`] when it is not done by `deadline`, or when nothing is left that could happen.
+    pub fn run(
+        &mut self,
+        deadline: Instant,
+        mut application: impl FnMut(&mut Smol) -> Progress,
+    ) -> Result<(), Stuck> {
+        loop {
+            let next = self.settle();
+            match application(&mut self.smol) {
+                Progress::Done => return Ok(()),
+                Progress::Some => {}
+                Progress::None => {
+                    self.now = next
+                        .filter(|at| *at <= deadline)
+                        .ok_or(Stuck { at: self.now })?;
+                }
+            }
+        }
+    }
+
+    /// Lets everything happen that is due now, and returns when something is due next.
+    fn settle(&mut self) -> Option<Instant> {
+        loop {
+            let vnet_next = self.system.poll(self.now);
+            let from_vnet = self.wire.take_from_vnet(self.now);
+            let arrived = self.wire.deliver(self.now, &mut self.smol.card);
+            let smol_next = self.smol.poll(self.now);
+            let from_smol = self.wire.take_from_smol(self.now, &mut self.smol.card);
+            if from_vnet || arrived || from_smol {
+                continue;
+            }
+            // What is overdue and has not happened needs a later time, in smoltcp's unit.
+            let soon = self.now + Duration::from_micros(1);
+            return [vnet_next, smol_next, self.wire.next()]
+                .into_iter()
+                .flatten()
+                .min()
+                .map(|at| at.max(soon));
+        }
+    }
+
+    /// A digest of every frame that was put on the wire, and when, and whether it was lost.
+    pub fn transcript(&self) -> [u8; 32] {
+        self.wire.transcript.clone().finalize().into()
+    }
+}
+
+impl Smol {
+    /// The stack and its sockets, for calls that need both.
+    pub fn parts(&mut self) -> (&mut Interface, &mut SocketSet<'static>) {
+        (&mut self.interface, &mut self.sockets)
+    }
+
+    fn new(seed: u64) -> Smol {
+        let mut card = Card::default();
+        let mut config = Config::new(EthernetAddress([0x02, 0, 0, 0, 0, 0x99]).into());
+        config.random_seed = seed;
+        let mut interface = Interface::new(config, &mut card, smoltcp::time::Instant::ZERO);
+        interface.update_ip_addrs(|addresses| {
+            addresses
+                .push(IpCidr::new(SMOL.into(), 24))
+                .expect("the interface has no address yet");
+        });
+        Smol {
+            interface,
+            sockets: SocketSet::new(Vec::new()),
+            card,
+        }
+    }
+
+    fn poll(&mut self, now: Instant) -> Option<Instant> {
+        let time = smoltcp::time::Instant::from_micros((now.as_nanos() / 1000) as i64);
+        self.interface.poll(time, &mut self.card, &mut self.sockets);
+        self.interface
+            .poll_at(time, &self.sockets)
+            .map(|at| Instant::from_nanos(at.total_micros() as u64 * 1000))
+    }
+}
+
+/// Frames under way and the chance that they get lost.
+struct Wire {
+    port: Port,
+    loss: f64,
+    chance: Chance,
+    to_vnet: VecDeque<(Instant, Vec<u8>)>,
+    to_smol: VecDeque<(Instant, Vec<u8>)>,
+    transcript: Sha256,
+}
+
+impl Wire {
+    fn take_from_vnet(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        while let Some(packet) = self.port.recv() {
+            any = true;
+            let frame = packet.to_vec();
+            assert!(frame.len() <= MAX_FRAME_LEN, "a frame of {}", frame.len());
+            if self.survives(b'>', now, &frame) {
+                self.to_smol.push_back((now + DELAY, frame));
+            }
+        }
+        any
+    }
+
+    fn take_from_smol(&mut self, now: Instant, card: &mut Card) -> bool {
+        let any = !card.outgoing.is_empty();
+        for frame in card.outgoing.drain(..) {
+            if self.survives(b'<', now, &frame) {
+                self.to_vnet.push_back((now + DELAY, frame));
+            }
+        }
+        any
+    }
+
+    fn deliver(&mut self, now: Instant, card: &mut Card) -> bool {
+        let mut any = false;
+        while let Some((_, frame)) = self.to_smol.pop_front_if(|(at, _)| *at <= now) {
+            any = true;
+            card.incoming.push_back(frame);
+        }
+        while let Some((_, frame)) = self.to_vnet.pop_front_if(|(at, _)| *at <= now) {
+            any = true;
+            self.port.send(frame).expect("the vnet takes the frame");
+        }
+        any
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let first = |queue: &VecDeque<(Instant, Vec<u8>)>| queue.front().map(|(at, _)| *at);
+        [first(&self.to_vnet), first(&self.to_smol)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn survives(&mut self, direction: u8, now: Instant, frame: &[u8]) -> bool {
+        let survives = self.chance.unit() >= self.loss;
+        self.transcript.update([direction, u8::from(survives)]);
+        self.transcript.update(now.as_nanos().to_le_bytes());
+        self.transcript.update((frame.len() as u64).to_le_bytes());
+        self.transcript.update(frame);
+        survives
+    }
+}
+
+/// A network card: frames in, frames out.
+#[derive(Default)]
+struct Card {
+    incoming: VecDeque<Vec<u8>>,
+    outgoing: Vec<Vec<u8>>,
+}
+
+impl Device for Card {
+    type RxToken<'a> = Received;
+    type TxToken<'a> = Sending<'a>;
+
+    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Received, Sending<'_>)> {
+        let frame = self.incoming.pop_front()?;
+        Some((Received(frame), Sending(&mut self.outgoing)))
+    }
+
+    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Sending<'_>> {
+        Some(Sending(&mut self.outgoing))
+    }
+
+    /// Checksums are computed and verified, which is the default.
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = MAX_FRAME_LEN;
+        capabilities
+    }
+}
+
+struct Received(Vec<u8>);
+
+impl phy::RxToken for Received {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+struct Sending<'a>(&'a mut Vec<Vec<u8>>);
+
+impl phy::TxToken for Sending<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut frame = vec![0; len];
+        let result = f(&mut frame);
+        self.0.push(frame);
+        result
+    }
+}
+
+/// A seeded random stream (splitmix64), apart from the vnet's own.
+struct Chance(u64);
+
+impl Chance {
+    /// A number from 0 up to but not including 1.
+    fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}

@@ -1,0 +1,94 @@
+//! The networks that more than one test uses.
+
+use std::net::Ipv4Addr;
+
+use vnet::time::Duration;
+use vnet::{Forwarding, LinkConfig, NextHop, OwnedVnet, System, Vnet};
+
+/// Makes a vnet.
+///
+/// # Panics
+/// When the name is taken.
+pub fn vnet(system: &System, name: &str) -> OwnedVnet {
+    system.create(name).expect("the name is free")
+}
+
+/// Joins two vnets by an epair whose ends have the given names and addresses, such as
+/// `"eth0 10.0.0.1/24"`.
+///
+/// # Panics
+/// When a name is taken or an address is none.
+pub fn join(a: &Vnet, end_a: &str, b: &Vnet, end_b: &str) {
+    let split = |end: &str| {
+        let (name, address) = end.split_once(' ').expect("a name and an address");
+        (name.to_owned(), address.to_owned())
+    };
+    let ((name_a, addr_a), (name_b, addr_b)) = (split(end_a), split(end_b));
+    a.epair(&name_a, b, &name_b).expect("both names are free");
+    a.add_address(&name_a, addr_a.parse().expect("an address"))
+        .expect("the address is free");
+    b.add_address(&name_b, addr_b.parse().expect("an address"))
+        .expect("the address is free");
+}
+
+/// Two vnets `a` and `b`, 10.0.0.1 and 10.0.0.2, joined at `eth0`.
+///
+/// # Panics
+/// When the names are taken.
+pub fn pair(system: &System) -> (OwnedVnet, OwnedVnet) {
+    let (a, b) = (vnet(system, "a"), vnet(system, "b"));
+    join(&a, "eth0 10.0.0.1/24", &b, "eth0 10.0.0.2/24");
+    (a, b)
+}
+
+/// Three routers `r0`, `r1`, `r2` in a triangle. Router *i* is joined to router *j* at interface
+/// `to<j>`, over the network 10.0.*ij*.0/24 (the lower index first) in which it is host *i* + 1.
+/// Each has a network of its own, 10.9.*i*.0/24, on its loopback interface.
+///
+/// # Panics
+/// When the names are taken.
+pub fn triangle(system: &System) -> Vec<OwnedVnet> {
+    let routers: Vec<OwnedVnet> = (0..3)
+        .map(|i| {
+            let router = vnet(system, &format!("r{i}"));
+            router
+                .set_forwarding(Forwarding::Enabled)
+                .expect("the vnet is alive");
+            router
+                .add_address("lo0", format!("10.9.{i}.1/24").parse().expect("an address"))
+                .expect("the address is free");
+            router
+        })
+        .collect();
+    for (i, j) in [(0, 1), (1, 2), (0, 2)] {
+        wire(&routers[i], i, &routers[j], j);
+    }
+    routers
+}
+
+/// Joins router `i` to router `j` of a [`triangle`], with addresses and routes. What is there
+/// already stays.
+pub fn wire(a: &Vnet, i: usize, b: &Vnet, j: usize) {
+    let (near, far) = (format!("to{j}"), format!("to{i}"));
+    let _ = a.epair(&near, b, &far);
+    let net = format!("10.0.{}{}", i.min(j), i.max(j));
+    for (v, name, host, other) in [(a, &near, i + 1, j), (b, &far, j + 1, i)] {
+        let _ = v.add_address(
+            name,
+            format!("{net}.{host}/24").parse().expect("an address"),
+        );
+        let gateway: Ipv4Addr = format!("{net}.{}", other + 1).parse().expect("an address");
+        let prefix = format!("10.9.{other}.0/24").parse().expect("a prefix");
+        let _ = v.add_route(prefix, NextHop::Gateway(gateway));
+    }
+}
+
+/// A link with a rate, a delay and a loss probability.
+pub fn link(rate_bps: u64, delay: Duration, loss: f64) -> LinkConfig {
+    LinkConfig {
+        rate_bps: Some(rate_bps),
+        delay,
+        loss,
+        ..LinkConfig::default()
+    }
+}

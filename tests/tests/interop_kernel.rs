@@ -1,0 +1,249 @@
+//! A vnet and the Linux kernel are neighbours on a TAP: they ping each other and exchange
+//! 100 MB each way over TCP, whoever opens the connection.
+//!
+//! The kernel's end is in a network namespace of the test's own, which is gone with the test.
+//! Where namespaces or TAPs are not permitted, every test says so and counts as skipped.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, ipproto};
+use vnet::net::{EchoEvent, EchoSocket};
+use vnet::{OwnedVnet, System};
+use vnet_tap::{NetNs, PumpEnd, Tap, TapConfig};
+use vnet_tests::stream::{Sink, Source, Summary};
+
+/// Addresses on the TAP (RFC 2544, benchmarking).
+const KERNEL: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 1);
+const VNET: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 2);
+const PORT: u16 = 5001;
+/// What goes each way.
+const AMOUNT: u64 = 100_000_000;
+/// An answer that takes longer is not coming.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A kernel and a vnet, joined by a TAP.
+struct Neighbours {
+    tap: Tap,
+    vnet: OwnedVnet,
+    kernel: NetNs,
+}
+
+impl Neighbours {
+    /// `None`, with the reason printed, when they cannot be made here.
+    fn make() -> Option<Neighbours> {
+        let skip = |why: &dyn std::fmt::Display| eprintln!("skipped: {why}");
+        let kernel = NetNs::new().map_err(|e| skip(&e)).ok()?;
+        kernel.run(vnet_tap::probe).map_err(|e| skip(&e)).ok()?;
+        let vnet = System::threads().create("neighbour").unwrap();
+        let inside = (*vnet).clone();
+        let tap = kernel
+            .run(move || Tap::attach(&inside, "tap0", TapConfig::default()))
+            .unwrap();
+        let host = tap.host_name();
+        kernel
+            .ip(&format!("addr add {KERNEL}/24 dev {host}"))
+            .unwrap();
+        kernel.ip(&format!("link set {host} up")).unwrap();
+        let net = format!("{VNET}/24").parse().unwrap();
+        vnet.add_address("tap0", net).unwrap();
+        Some(Neighbours { tap, vnet, kernel })
+    }
+
+    /// Takes it all down and checks that nothing is left.
+    fn part(self) {
+        let Neighbours { tap, vnet, kernel } = self;
+        let host = tap.host_name().to_owned();
+        let report = tap.detach();
+        assert!(matches!(report.end, Some(PumpEnd::Detached)), "{report}");
+        assert!(report.frames_in > 0 && report.frames_out > 0, "{report}");
+        let gone = kernel.ip(&format!("link show dev {host}"));
+        assert!(gone.is_err(), "the host's interface is still there");
+        let report = vnet.destroy();
+        assert!(report.leaked.is_zero(), "{report}");
+    }
+}
+
+#[test]
+fn the_kernel_pings_a_vnet() {
+    let Some(neighbours) = Neighbours::make() else {
+        return;
+    };
+    neighbours.kernel.run(|| {
+        let socket = kernel_icmp_socket().unwrap();
+        // The last two are larger than the MTU: fragments both ways.
+        for (seq, len) in [0, 1, 56, 1472, 1473, 20_000].into_iter().enumerate() {
+            let request = echo_request(seq as u16, len);
+            socket.send(&request).unwrap();
+            let reply = echo_reply(&socket, seq as u16).unwrap();
+            assert_eq!(reply, request[8..], "payload of {len} bytes");
+        }
+    });
+    neighbours.part();
+}
+
+#[test]
+fn a_vnet_pings_the_kernel() {
+    let Some(neighbours) = Neighbours::make() else {
+        return;
+    };
+    let socket = EchoSocket::bind_in(&neighbours.vnet).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    for (seq, size) in [0, 56, 1472, 20_000].into_iter().enumerate() {
+        let mut payload = vec![0; size];
+        Source::new(1, size as u64).peek(&mut payload);
+        socket.send_to(seq as u16, &payload, KERNEL).unwrap();
+        let (event, _) = socket.recv().unwrap();
+        let EchoEvent::Reply {
+            from,
+            seq: answered,
+            len,
+            ..
+        } = event
+        else {
+            panic!("no reply, but {event:?}");
+        };
+        assert_eq!((from, answered, len), (KERNEL.into(), seq as u16, size));
+    }
+    neighbours.part();
+}
+
+#[test]
+fn a_hundred_megabytes_each_way_when_the_kernel_connects() {
+    let Some(neighbours) = Neighbours::make() else {
+        return;
+    };
+    let listener = vnet::net::TcpListener::bind_in(&neighbours.vnet, (VNET, PORT)).unwrap();
+    let client = neighbours
+        .kernel
+        .run(|| std::net::TcpStream::connect_timeout(&(VNET, PORT).into(), PATIENCE))
+        .unwrap();
+    let (server, from) = listener.accept().unwrap();
+    assert_eq!(from, client.local_addr().unwrap());
+    // One way after the other, the reply after the request's end.
+    let there = {
+        let client = client.try_clone().unwrap();
+        thread::spawn(move || {
+            send(&mut &client, 11).and_then(|()| client.shutdown(Shutdown::Write))
+        })
+    };
+    assert_eq!(receive(&mut &server).unwrap(), expected(11));
+    there.join().unwrap().unwrap();
+    let back = thread::spawn(move || receive(&mut &client));
+    send(&mut &server, 12).unwrap();
+    server.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(back.join().unwrap().unwrap(), expected(12));
+    drop((server, listener));
+    neighbours.part();
+}
+
+#[test]
+fn a_hundred_megabytes_each_way_at_once_when_the_vnet_connects() {
+    let Some(neighbours) = Neighbours::make() else {
+        return;
+    };
+    let listener = neighbours
+        .kernel
+        .run(|| std::net::TcpListener::bind((KERNEL, PORT)))
+        .unwrap();
+    let ours = vnet::net::TcpStream::connect_in(&neighbours.vnet, (KERNEL, PORT)).unwrap();
+    let (theirs, _) = listener.accept().unwrap();
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            send(&mut &theirs, 21).unwrap();
+            theirs.shutdown(Shutdown::Write).unwrap();
+        });
+        scope.spawn(|| {
+            send(&mut &ours, 22).unwrap();
+            ours.shutdown(Shutdown::Write).unwrap();
+        });
+        let at_kernel = scope.spawn(|| receive(&mut &theirs).unwrap());
+        assert_eq!(receive(&mut &ours).unwrap(), expected(21));
+        assert_eq!(at_kernel.join().unwrap(), expected(22));
+    });
+    drop((ours, theirs));
+    neighbours.part();
+}
+
+fn send(to: &mut impl Write, seed: u64) -> io::Result<()> {
+    let mut source = Source::new(seed, AMOUNT);
+    let mut buf = vec![0; 64 * 1024];
+    while source.left() > 0 {
+        let n = source.peek(&mut buf);
+        to.write_all(&buf[..n])?;
+        source.consume(n);
+    }
+    Ok(())
+}
+
+fn receive(from: &mut impl Read) -> io::Result<Summary> {
+    let mut sink = Sink::default();
+    let mut buf = vec![0; 64 * 1024];
+    loop {
+        match from.read(&mut buf)? {
+            0 => return Ok(sink.summary()),
+            n => sink.take(&buf[..n]),
+        }
+    }
+}
+
+fn expected(seed: u64) -> Summary {
+    Source::new(seed, AMOUNT).summary()
+}
+
+/// A raw ICMP socket of the kernel, connected to the vnet. What it receives starts with the IP
+/// header.
+fn kernel_icmp_socket() -> io::Result<UdpSocket> {
+    let fd = rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP))?;
+    // Any connected socket is a `UdpSocket` to the standard library.
+    let socket = UdpSocket::from(fd);
+    socket.connect((VNET, 0))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+const IDENT: u16 = 0x5eed;
+
+fn echo_request(seq: u16, len: usize) -> Vec<u8> {
+    let mut message = vec![8, 0, 0, 0];
+    message.extend_from_slice(&IDENT.to_be_bytes());
+    message.extend_from_slice(&seq.to_be_bytes());
+    message.resize(8 + len, 0);
+    Source::new(seq.into(), len as u64).peek(&mut message[8..]);
+    let sum = internet_checksum(&message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    message
+}
+
+/// Waits for the reply number `seq` and returns its payload.
+fn echo_reply(socket: &UdpSocket, seq: u16) -> io::Result<Vec<u8>> {
+    let mut buf = vec![0; 65_535];
+    loop {
+        let n = socket.recv(&mut buf)?;
+        let header = usize::from(buf[0] & 0x0f) * 4;
+        let message = &buf[header..n];
+        let ours = message[0] == 0
+            && message[4..6] == IDENT.to_be_bytes()
+            && message[6..8] == seq.to_be_bytes();
+        if ours {
+            assert_eq!(internet_checksum(message), 0, "checksum of reply {seq}");
+            return Ok(message[8..].to_vec());
+        }
+    }
+}
+
+/// RFC 1071.
+fn internet_checksum(bytes: &[u8]) -> u16 {
+    let mut sum = 0u32;
+    for pair in bytes.chunks(2) {
+        sum += u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}

@@ -1,0 +1,425 @@
+//! A vnet and smoltcp understand each other: they exchange data both ways over TCP while frames
+//! get lost, open and close connections from either end, ping each other, and every run can be
+//! repeated byte for byte.
+//!
+//! The stacks are in memory, under a clock that the test moves. No call of the vnet waits under
+//! that driver.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+
+use proptest::prelude::*;
+use smoltcp::iface::SocketHandle;
+use smoltcp::socket::{icmp, tcp};
+use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, IpAddress};
+use vnet::net::{EchoEvent, EchoSocket, TcpListener, TcpStream};
+use vnet::time::{Duration, Instant};
+use vnet_tests::smol::{Progress, SMOL, Smol, VNET, World};
+use vnet_tests::stream::{Sink, Source, Summary};
+
+const PORT: u16 = 7;
+const SMOL_PORT: u16 = 49_152;
+/// Far beyond what a transfer takes, even with backed-off retransmissions.
+const DEADLINE: Instant = Instant::from_nanos(3_600_000_000_000);
+
+/// Who closes its direction when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    /// The vnet, once it has sent everything; smoltcp after it has seen the end.
+    VnetFirst,
+    /// Smoltcp, once it has sent everything; the vnet after it has seen the end.
+    SmolFirst,
+    /// Both as soon as they have sent everything.
+    EachWhenDone,
+}
+
+/// Who opens the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opening {
+    /// The vnet; smoltcp listens.
+    Vnet,
+    /// Smoltcp; the vnet listens.
+    Smol,
+}
+
+/// What a transfer is to do.
+#[derive(Clone, Debug)]
+struct Plan {
+    seed: u64,
+    loss: f64,
+    from_vnet: u64,
+    from_smol: u64,
+    opening: Opening,
+    closing: Closing,
+}
+
+/// What it did.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    at_smol: Summary,
+    at_vnet: Summary,
+    took: Instant,
+    transcript: [u8; 32],
+}
+
+/// One end connects; data goes both ways at once; both close.
+fn transfer(plan: &Plan) -> Outcome {
+    let mut world = World::new(plan.seed, plan.loss);
+    let handle = add_tcp_socket(&mut world.smol);
+    let (interface, sockets) = world.smol.parts();
+    let socket = sockets.get_mut::<tcp::Socket>(handle);
+    let mut vnet_end = match plan.opening {
+        Opening::Smol => {
+            let listener = TcpListener::bind_in(&world.vnet, (VNET, PORT)).unwrap();
+            let remote = (IpAddress::from(VNET), PORT);
+            socket
+                .connect(interface.context(), remote, SMOL_PORT)
+                .unwrap();
+            VnetEnd::new(Some(listener), None, plan)
+        }
+        Opening::Vnet => {
+            socket.listen(PORT).unwrap();
+            let remote = (SMOL, PORT).into();
+            let stream = TcpStream::start_connect_in(&world.vnet, remote).unwrap();
+            VnetEnd::new(None, Some(stream), plan)
+        }
+    };
+    let mut smol_end = SmolEnd::new(handle, plan);
+    world
+        .run(DEADLINE, |smol| {
+            let ours = vnet_end.step();
+            let theirs = smol_end.step(smol);
+            match (ours, theirs) {
+                (Progress::Done, Progress::Done) => Progress::Done,
+                (Progress::Some, _) | (_, Progress::Some) => Progress::Some,
+                _ => Progress::None,
+            }
+        })
+        .unwrap_or_else(|stuck| panic!("{plan:?}: {stuck:?}, {vnet_end:?}, {smol_end:?}"));
+
+    let result = Outcome {
+        at_smol: smol_end.sink.summary(),
+        at_vnet: vnet_end.sink.summary(),
+        took: world.now(),
+        transcript: world.transcript(),
+    };
+    drop(vnet_end.stream);
+    drop(vnet_end.listener);
+    let report = world.vnet.destroy();
+    assert!(report.leaked.is_zero(), "{report}");
+    result
+}
+
+/// The application on the vnet's side.
+#[derive(Debug)]
+struct VnetEnd {
+    listener: Option<TcpListener>,
+    stream: Option<TcpStream>,
+    source: Source,
+    sink: Sink,
+    closing: Closing,
+    has_closed: bool,
+    saw_end: bool,
+}
+
+impl VnetEnd {
+    fn new(listener: Option<TcpListener>, stream: Option<TcpStream>, plan: &Plan) -> VnetEnd {
+        VnetEnd {
+            listener,
+            stream,
+            source: Source::new(plan.seed, plan.from_vnet),
+            sink: Sink::default(),
+            closing: plan.closing,
+            has_closed: false,
+            saw_end: false,
+        }
+    }
+
+    fn step(&mut self) -> Progress {
+        let Some(stream) = &self.stream else {
+            let listener = self.listener.as_ref().expect("there is one or the other");
+            return match listener.accept() {
+                Ok((stream, from)) => {
+                    assert_eq!(from, (SMOL, SMOL_PORT).into());
+                    self.stream = Some(stream);
+                    Progress::Some
+                }
+                Err(e) => would_block(e),
+            };
+        };
+        let mut progress = Progress::None;
+        let mut buf = [0; 4096];
+        while self.source.left() > 0 {
+            let n = self.source.peek(&mut buf);
+            match (&*stream).write(&buf[..n]) {
+                Ok(n) => self.source.consume(n),
+                Err(e) => {
+                    would_block(e);
+                    break;
+                }
+            }
+            progress = Progress::Some;
+        }
+        while !self.saw_end {
+            match (&*stream).read(&mut buf) {
+                Ok(0) => self.saw_end = true,
+                Ok(n) => self.sink.take(&buf[..n]),
+                Err(e) => {
+                    would_block(e);
+                    break;
+                }
+            }
+            progress = Progress::Some;
+        }
+        let may_close = self.saw_end || self.closing != Closing::SmolFirst;
+        if self.source.left() == 0 && !self.has_closed && may_close {
+            stream.shutdown(Shutdown::Write).unwrap();
+            self.has_closed = true;
+            progress = Progress::Some;
+        }
+        if self.has_closed && self.saw_end && progress == Progress::None {
+            return Progress::Done;
+        }
+        progress
+    }
+}
+
+/// The application on smoltcp's side.
+#[derive(Debug)]
+struct SmolEnd {
+    handle: SocketHandle,
+    source: Source,
+    sink: Sink,
+    closing: Closing,
+    has_closed: bool,
+    saw_end: bool,
+}
+
+impl SmolEnd {
+    fn new(handle: SocketHandle, plan: &Plan) -> SmolEnd {
+        SmolEnd {
+            handle,
+            source: Source::new(!plan.seed, plan.from_smol),
+            sink: Sink::default(),
+            closing: plan.closing,
+            has_closed: false,
+            saw_end: false,
+        }
+    }
+
+    fn step(&mut self, smol: &mut Smol) -> Progress {
+        let socket = smol.sockets.get_mut::<tcp::Socket>(self.handle);
+        match socket.state() {
+            tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Listen => {
+                return Progress::None;
+            }
+            tcp::State::Closed | tcp::State::TimeWait if self.has_closed && self.saw_end => {
+                return Progress::Done;
+            }
+            _ => {}
+        }
+        let mut progress = Progress::None;
+        let mut buf = [0; 4096];
+        while self.source.left() > 0 && socket.can_send() {
+            let n = self.source.peek(&mut buf);
+            self.source.consume(socket.send_slice(&buf[..n]).unwrap());
+            progress = Progress::Some;
+        }
+        while !self.saw_end {
+            match socket.recv_slice(&mut buf) {
+                Ok(0) => break,
+                Ok(n) => self.sink.take(&buf[..n]),
+                Err(tcp::RecvError::Finished) => self.saw_end = true,
+                Err(e) => panic!("smoltcp: {e} in state {}", socket.state()),
+            }
+            progress = Progress::Some;
+        }
+        let may_close = self.saw_end || self.closing != Closing::VnetFirst;
+        if self.source.left() == 0 && !self.has_closed && may_close {
+            socket.close();
+            self.has_closed = true;
+            progress = Progress::Some;
+        }
+        progress
+    }
+}
+
+/// The call could not be served yet; anything else is a failure.
+fn would_block(e: std::io::Error) -> Progress {
+    assert_eq!(e.kind(), ErrorKind::WouldBlock, "{e}");
+    Progress::None
+}
+
+fn add_tcp_socket(smol: &mut Smol) -> SocketHandle {
+    let buffer = || tcp::SocketBuffer::new(vec![0; 64 * 1024]);
+    smol.sockets.add(tcp::Socket::new(buffer(), buffer()))
+}
+
+/// Runs the plan and compares what arrived with what was sent.
+fn check(plan: &Plan) -> Outcome {
+    let result = transfer(plan);
+    let sent_by_vnet = Source::new(plan.seed, plan.from_vnet).summary();
+    let sent_by_smol = Source::new(!plan.seed, plan.from_smol).summary();
+    assert_eq!(result.at_smol, sent_by_vnet, "{plan:?}");
+    assert_eq!(result.at_vnet, sent_by_smol, "{plan:?}");
+    result
+}
+
+fn megabyte(seed: u64, loss: f64) -> Plan {
+    Plan {
+        seed,
+        loss,
+        from_vnet: 1_000_000,
+        from_smol: 1_000_000,
+        opening: Opening::Smol,
+        closing: Closing::EachWhenDone,
+    }
+}
+
+#[test]
+fn a_megabyte_each_way_without_loss() {
+    check(&megabyte(1, 0.0));
+}
+
+#[test]
+fn a_megabyte_each_way_at_one_percent_loss() {
+    check(&megabyte(2, 0.01));
+}
+
+#[test]
+fn a_megabyte_each_way_at_five_percent_loss() {
+    check(&megabyte(3, 0.05));
+}
+
+#[test]
+fn a_seed_names_one_run() {
+    let plan = Plan {
+        from_vnet: 100_000,
+        from_smol: 100_000,
+        ..megabyte(4, 0.05)
+    };
+    let first = transfer(&plan);
+    assert_eq!(transfer(&plan), first);
+    let other = transfer(&Plan { seed: 5, ..plan });
+    assert_ne!(other.transcript, first.transcript);
+}
+
+#[test]
+fn either_end_may_open_and_close_first_and_send_nothing() {
+    for closing in [
+        Closing::VnetFirst,
+        Closing::SmolFirst,
+        Closing::EachWhenDone,
+    ] {
+        for opening in [Opening::Vnet, Opening::Smol] {
+            for (from_vnet, from_smol) in [(0, 0), (0, 5000), (5000, 0), (1, 1)] {
+                check(&Plan {
+                    seed: 6,
+                    loss: 0.0,
+                    from_vnet,
+                    from_smol,
+                    opening,
+                    closing,
+                });
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 32,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// Whatever the seed, the loss, the amounts, who connects and who closes first.
+    #[test]
+    fn every_byte_arrives_once_and_in_order(
+        seed in any::<u64>(),
+        loss in prop::sample::select(vec![0.0, 0.01, 0.05]),
+        from_vnet in 0u64..200_000,
+        from_smol in 0u64..200_000,
+        opening in prop::sample::select(vec![Opening::Vnet, Opening::Smol]),
+        closing in prop::sample::select(vec![
+            Closing::VnetFirst,
+            Closing::SmolFirst,
+            Closing::EachWhenDone,
+        ]),
+    ) {
+        check(&Plan { seed, loss, from_vnet, from_smol, opening, closing });
+    }
+}
+
+#[test]
+fn smoltcp_pings_a_vnet() {
+    const IDENT: u16 = 0x22b;
+    let mut world = World::new(7, 0.0);
+    let buffer = || icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 4], vec![0; 8192]);
+    let mut socket = icmp::Socket::new(buffer(), buffer());
+    socket.bind(icmp::Endpoint::Ident(IDENT)).unwrap();
+    let handle = world.smol.sockets.add(socket);
+    for (seq_no, size) in [0, 56, 1472].into_iter().enumerate() {
+        let mut payload = vec![0; size];
+        Source::new(7, size as u64).peek(&mut payload);
+        let seq_no = seq_no as u16;
+        let request = Icmpv4Repr::EchoRequest {
+            ident: IDENT,
+            seq_no,
+            data: &payload,
+        };
+        let socket = world.smol.sockets.get_mut::<icmp::Socket>(handle);
+        let message = socket.send(request.buffer_len(), VNET.into()).unwrap();
+        let checksums = smoltcp::phy::ChecksumCapabilities::default();
+        request.emit(&mut Icmpv4Packet::new_unchecked(message), &checksums);
+        world
+            .run(world.now() + Duration::from_secs(5), |smol| {
+                let socket = smol.sockets.get_mut::<icmp::Socket>(handle);
+                let Ok((message, from)) = socket.recv() else {
+                    return Progress::None;
+                };
+                assert_eq!(from, VNET.into());
+                let packet = Icmpv4Packet::new_checked(message).unwrap();
+                let expected = Icmpv4Repr::EchoReply {
+                    ident: IDENT,
+                    seq_no,
+                    data: &payload,
+                };
+                let checksums = smoltcp::phy::ChecksumCapabilities::default();
+                assert_eq!(Icmpv4Repr::parse(&packet, &checksums), Ok(expected));
+                Progress::Done
+            })
+            .unwrap_or_else(|stuck| panic!("no reply of {size} bytes: {stuck:?}"));
+    }
+}
+
+#[test]
+fn a_vnet_pings_smoltcp() {
+    let mut world = World::new(8, 0.0);
+    let socket = EchoSocket::bind_in(&world.vnet).unwrap();
+    for (seq, size) in [0, 56, 1472].into_iter().enumerate() {
+        let mut payload = vec![0; size];
+        Source::new(8, size as u64).peek(&mut payload);
+        socket.send_to(seq as u16, &payload, SMOL).unwrap();
+        let mut event = None;
+        world
+            .run(world.now() + Duration::from_secs(5), |_| {
+                match socket.recv() {
+                    Ok((received, _)) => event = Some(received),
+                    Err(e) => return would_block(e),
+                }
+                Progress::Done
+            })
+            .unwrap_or_else(|stuck| panic!("no reply of {size} bytes: {stuck:?}"));
+        let Some(EchoEvent::Reply {
+            from,
+            seq: answered,
+            len,
+            ..
+        }) = event
+        else {
+            panic!("no reply, but {event:?}");
+        };
+        assert_eq!((from, answered, len), (SMOL.into(), seq as u16, size));
+    }
+}

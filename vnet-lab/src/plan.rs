@@ -1,0 +1,351 @@
+//! From a topology to what is done to the library: vnets, links, routes and jobs, by number
+//! instead of by name, and the way packets will take.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `routes` | shortest paths |
+//! | `trace` | following the routes, to find out beforehand what cannot be reached |
+
+mod routes;
+mod trace;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use vnet::MacAddr;
+
+pub use trace::Unreachable;
+
+use crate::topology::{
+    Content, End, Impairments, NodeKind, Problems, Routing, Target, Task, Topology, Via,
+};
+
+/// What to build and what to run on it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The topology's name.
+    pub name: String,
+    /// The vnets, in the order of the file.
+    pub vnets: Vec<PlannedVnet>,
+    /// The links, in the order of the file.
+    pub links: Vec<PlannedLink>,
+    /// The jobs, in the order of the file.
+    pub jobs: Vec<PlannedJob>,
+    owners: BTreeMap<Ipv4Addr, usize>,
+}
+
+/// A vnet to make.
+#[derive(Clone, Debug)]
+pub struct PlannedVnet {
+    /// Its name.
+    pub name: String,
+    /// Whether it forwards.
+    pub kind: NodeKind,
+    /// Its interfaces, in the order of the file.
+    pub interfaces: Vec<PlannedInterface>,
+    /// Its routes besides the connected ones.
+    pub routes: Vec<PlannedRoute>,
+}
+
+/// An interface of a vnet.
+#[derive(Clone, Debug)]
+pub struct PlannedInterface {
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<Ipv4Net>,
+    /// Its MAC address, when the file says so.
+    pub mac: Option<MacAddr>,
+    /// The largest IP packet it sends, when the file says so.
+    pub ip_mtu: Option<u16>,
+    /// The link it is an end of.
+    pub link: usize,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedRoute {
+    /// The addresses it is for.
+    pub destination: Ipv4Net,
+    /// Where they are sent.
+    pub via: Via,
+}
+
+/// A link to make.
+#[derive(Clone, Debug)]
+pub struct PlannedLink {
+    /// Both ends: number of the vnet, number of the interface in it.
+    pub ends: [(usize, usize); 2],
+    /// From each end to the other.
+    pub outgoing: [Impairments; 2],
+}
+
+/// A job to run.
+#[derive(Clone, Debug)]
+pub struct PlannedJob {
+    /// Its name in reports.
+    pub name: String,
+    /// When it starts; `None` is after the jobs before it.
+    pub start: Option<Duration>,
+    /// How long it may take before it has failed.
+    pub timeout: Duration,
+    /// The vnet it starts from.
+    pub from: usize,
+    /// The vnet it goes to.
+    pub to: usize,
+    /// The address it goes to.
+    pub address: Ipv4Addr,
+    /// What it does.
+    pub task: PlannedTask,
+}
+
+/// What a job does, as [`Task`] says it.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "each field is documented at `Task`")]
+pub enum PlannedTask {
+    /// See [`Task::Ping`].
+    Ping {
+        count: u16,
+        interval: Duration,
+        wait: Duration,
+        bytes: u16,
+        max_loss: Option<f64>,
+    },
+    /// See [`Task::Traceroute`]; the hops by name, as they are reported.
+    Traceroute {
+        expect: Option<Vec<String>>,
+        max_hops: u8,
+        tries: u8,
+        wait: Duration,
+    },
+    /// See [`Task::Transfer`].
+    Transfer { source: Source, port: u16 },
+    /// See [`Task::Throughput`].
+    Throughput {
+        time: Duration,
+        port: u16,
+        min_rate_bps: Option<u64>,
+    },
+}
+
+/// Where the content of a transfer comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// That many bytes, generated from the seed.
+    Generated(u64),
+    /// An existing file.
+    File(PathBuf),
+}
+
+impl Plan {
+    /// Plans a topology whose network is sound. Jobs that name what does not exist are left out.
+    /// Files are looked for in `here`.
+    pub(crate) fn new(topology: &Topology, here: &Path) -> Plan {
+        let mut plan = Plan {
+            name: topology.name.clone(),
+            vnets: Vec::new(),
+            links: Vec::new(),
+            jobs: Vec::new(),
+            owners: BTreeMap::new(),
+        };
+        for node in &topology.nodes {
+            let routes = node.routes.iter().map(|route| PlannedRoute {
+                destination: route.get_ref().destination,
+                via: route.get_ref().via.clone(),
+            });
+            plan.vnets.push(PlannedVnet {
+                name: node.name.get_ref().clone(),
+                kind: node.kind,
+                interfaces: Vec::new(),
+                routes: routes.collect(),
+            });
+        }
+        for (number, link) in topology.links.iter().enumerate() {
+            let ends =
+                [&link.ends[0], &link.ends[1]].map(|end| plan.add_end(topology, number, end));
+            plan.links.push(PlannedLink {
+                ends,
+                outgoing: [link.forward, link.backward],
+            });
+        }
+        if topology.routing == Routing::Auto {
+            routes::add_shortest_paths(&mut plan);
+        }
+        plan.jobs = topology
+            .jobs
+            .iter()
+            .filter_map(|job| plan.job(topology, job, here))
+            .collect();
+        plan
+    }
+
+    fn add_end(&mut self, topology: &Topology, link: usize, end: &End) -> (usize, usize) {
+        let vnet = topology
+            .node(end.node.get_ref())
+            .expect("a sound network has no link to nowhere");
+        for net in &end.addresses {
+            self.owners.insert(net.get_ref().addr(), vnet);
+        }
+        let interfaces = &mut self.vnets[vnet].interfaces;
+        interfaces.push(PlannedInterface {
+            name: end.interface.get_ref().clone(),
+            addresses: end.addresses.iter().map(|net| *net.get_ref()).collect(),
+            mac: end.mac.as_ref().map(|mac| *mac.get_ref()),
+            ip_mtu: end.ip_mtu,
+            link,
+        });
+        (vnet, interfaces.len() - 1)
+    }
+
+    fn job(
+        &self,
+        topology: &Topology,
+        job: &crate::topology::Job,
+        here: &Path,
+    ) -> Option<PlannedJob> {
+        let from = topology.node(job.from.get_ref())?;
+        let address = self.address(job.to.get_ref())?;
+        let task = match &job.task {
+            Task::Ping {
+                count,
+                interval,
+                wait,
+                bytes,
+                max_loss,
+            } => PlannedTask::Ping {
+                count: *count,
+                interval: *interval,
+                wait: *wait,
+                bytes: *bytes,
+                max_loss: *max_loss,
+            },
+            Task::Traceroute {
+                expect,
+                max_hops,
+                tries,
+                wait,
+            } => PlannedTask::Traceroute {
+                expect: expect.as_ref().map(|hops| {
+                    let name = |hop: &Target| match hop {
+                        Target::Address(address) => self.name_of(*address),
+                        Target::Node(node) | Target::Interface(node, _) => node.clone(),
+                    };
+                    hops.iter().map(|hop| name(hop.get_ref())).collect()
+                }),
+                max_hops: *max_hops,
+                tries: *tries,
+                wait: *wait,
+            },
+            Task::Transfer { content, port } => PlannedTask::Transfer {
+                source: match content {
+                    Content::Generated(bytes) => Source::Generated(*bytes),
+                    Content::File(path) => Source::File(here.join(path.get_ref())),
+                },
+                port: *port,
+            },
+            Task::Throughput {
+                time,
+                port,
+                min_rate_bps,
+            } => PlannedTask::Throughput {
+                time: *time,
+                port: *port,
+                min_rate_bps: *min_rate_bps,
+            },
+        };
+        Some(PlannedJob {
+            name: job.name.clone(),
+            start: job.start,
+            timeout: job.timeout,
+            from,
+            to: self.owner(address)?,
+            address,
+            task,
+        })
+    }
+
+    /// The address meant by `target`; `None` when it has none.
+    fn address(&self, target: &Target) -> Option<Ipv4Addr> {
+        let (node, interface) = match target {
+            Target::Address(address) => return Some(*address),
+            Target::Node(node) => (node, None),
+            Target::Interface(node, interface) => (node, Some(interface)),
+        };
+        let vnet = self.vnets.iter().find(|v| v.name == *node)?;
+        let mut interfaces = vnet.interfaces.iter();
+        let wanted = interfaces.find(|i| interface.is_none_or(|name| i.name == *name))?;
+        wanted.addresses.first().map(|net| net.addr())
+    }
+
+    /// The number of the vnet that has `address`.
+    pub fn owner(&self, address: Ipv4Addr) -> Option<usize> {
+        self.owners.get(&address).copied()
+    }
+
+    /// Each address and the name of the vnet that has it.
+    pub fn names(&self) -> BTreeMap<Ipv4Addr, String> {
+        let name = |vnet: &usize| self.vnets[*vnet].name.clone();
+        self.owners
+            .iter()
+            .map(|(a, vnet)| (*a, name(vnet)))
+            .collect()
+    }
+
+    /// The name of the vnet that has `address`; the address itself when none has.
+    pub fn name_of(&self, address: Ipv4Addr) -> String {
+        match self.owner(address) {
+            Some(vnet) => self.vnets[vnet].name.clone(),
+            None => address.to_string(),
+        }
+    }
+
+    /// `NODE-INTERFACE` of one end of a link.
+    pub fn end_name(&self, (vnet, interface): (usize, usize)) -> String {
+        let vnet = &self.vnets[vnet];
+        format!("{}-{}", vnet.name, vnet.interfaces[interface].name)
+    }
+
+    /// `NODE-INTERFACE--NODE-INTERFACE` of a link.
+    pub fn link_name(&self, link: &PlannedLink) -> String {
+        let [a, b] = link.ends.map(|end| self.end_name(end));
+        format!("{a}--{b}")
+    }
+
+    /// Notes each job whose packets, or the answers to them, cannot arrive.
+    pub(crate) fn check_reachability(&self, topology: &Topology, problems: &mut Problems<'_>) {
+        for job in &topology.jobs {
+            let Some(from) = topology.node(job.from.get_ref()) else {
+                continue;
+            };
+            let Some(to) = self.address(job.to.get_ref()) else {
+                // What does not exist was noted before; what is left has no link at all.
+                if let Target::Node(name) = job.to.get_ref()
+                    && topology.node(name).is_some()
+                {
+                    problems.push(
+                        job.to.span(),
+                        format!("unreachable: `{name}` has no address"),
+                    );
+                }
+                continue;
+            };
+            let exists = self.owner(to).is_some();
+            if exists && let Err(why) = self.round_trip(from, to) {
+                problems.push(
+                    job.to.span(),
+                    format!(
+                        "{} is unreachable from {}: {why}",
+                        job.to.get_ref(),
+                        job.from.get_ref()
+                    ),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! `routing = "auto"`: shortest paths.
+//!
+//! The length of a path is the sum of its delays; of paths with equal delay the one with fewer
+//! hops is shorter, and of those the one over the link that comes first in the file. Hosts do
+//! not forward, so no path leads through one. A route is added for each prefix of each link;
+//! a host whose only link leads to a router gets a default route instead.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::ops::Add;
+
+use ipnet::Ipv4Net;
+use petgraph::algo::dijkstra;
+use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::visit::{EdgeFiltered, EdgeRef, Reversed};
+
+use super::{Plan, PlannedRoute};
+use crate::topology::{NodeKind, Via};
+
+/// An edge leads to a neighbour, or (without a gateway) from a vnet to a prefix it is on.
+struct Step {
+    gateway: Option<Ipv4Addr>,
+    length: Length,
+}
+
+/// Length of a path: nanoseconds of delay, then hops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Length {
+    delay_ns: u128,
+    hops: u32,
+}
+
+impl Add for Length {
+    type Output = Length;
+
+    fn add(self, other: Length) -> Length {
+        Length {
+            delay_ns: self.delay_ns + other.delay_ns,
+            hops: self.hops + other.hops,
+        }
+    }
+}
+
+/// Vnets by their number, then at most one prefix.
+type Network = DiGraph<Option<usize>, Step>;
+
+/// Adds the routes that `plan` does not have yet.
+pub(super) fn add_shortest_paths(plan: &mut Plan) {
+    let mut network = network(plan);
+    let written: Vec<usize> = plan.vnets.iter().map(|v| v.routes.len()).collect();
+    let lone: Vec<Option<Ipv4Addr>> = (0..plan.vnets.len())
+        .map(|n| only_gateway(plan, n))
+        .collect();
+    for (number, gateway) in lone.iter().enumerate() {
+        if let Some(gateway) = gateway {
+            add(plan, number, Ipv4Net::default(), *gateway, written[number]);
+        }
+    }
+    for (prefix, attached) in prefixes(plan) {
+        let goal = network.add_node(None);
+        for &vnet in &attached {
+            let arrive = Step {
+                gateway: None,
+                length: Length::default(),
+            };
+            network.add_edge(NodeIndex::new(vnet), goal, arrive);
+        }
+        // A host stands for its own address only, not for others on its links.
+        let own = if prefix.prefix_len() == 32 {
+            &attached[..]
+        } else {
+            &[]
+        };
+        let open = |vnet: usize| plan.vnets[vnet].kind == NodeKind::Router || own.contains(&vnet);
+        let hops = next_hops(&network, goal, open);
+        for (number, gateway) in hops {
+            if lone[number].is_none() {
+                add(plan, number, prefix, gateway, written[number]);
+            }
+        }
+        // It is the newest, so the others keep their numbers.
+        network.remove_node(goal);
+    }
+}
+
+fn network(plan: &Plan) -> Network {
+    let mut network = Network::new();
+    for number in 0..plan.vnets.len() {
+        network.add_node(Some(number));
+    }
+    for link in &plan.links {
+        for (near, far) in [(0, 1), (1, 0)] {
+            let Some(gateway) = gateway(plan, link.ends[near], link.ends[far]) else {
+                continue;
+            };
+            let step = Step {
+                gateway: Some(gateway),
+                length: Length {
+                    delay_ns: link.outgoing[near].delay.as_nanos(),
+                    hops: 1,
+                },
+            };
+            let (from, to) = (link.ends[near].0, link.ends[far].0);
+            network.add_edge(NodeIndex::new(from), NodeIndex::new(to), step);
+        }
+    }
+    network
+}
+
+/// Each prefix and the vnets that are on it.
+fn prefixes(plan: &Plan) -> BTreeMap<Ipv4Net, Vec<usize>> {
+    let mut prefixes: BTreeMap<Ipv4Net, Vec<usize>> = BTreeMap::new();
+    for (number, vnet) in plan.vnets.iter().enumerate() {
+        for net in vnet.interfaces.iter().flat_map(|i| &i.addresses) {
+            let at = prefixes.entry(net.trunc()).or_default();
+            if !at.contains(&number) {
+                at.push(number);
+            }
+        }
+    }
+    prefixes
+}
+
+/// For each vnet that is not on the prefix itself, the gateway on the shortest path to `goal`
+/// through vnets that are `open`.
+fn next_hops(
+    network: &Network,
+    goal: NodeIndex,
+    open: impl Fn(usize) -> bool,
+) -> Vec<(usize, Ipv4Addr)> {
+    let passable = |target: NodeIndex| network[target].is_none_or(&open);
+    let passes = EdgeFiltered::from_fn(network, |edge| passable(edge.target()));
+    let rest = dijkstra(Reversed(&passes), goal, None, |edge| edge.weight().length);
+    let mut hops = Vec::new();
+    for vnet in network.node_indices() {
+        let steps = network.edges(vnet).filter(|edge| passable(edge.target()));
+        let shortest = steps
+            .filter_map(|edge| {
+                let length = edge.weight().length + *rest.get(&edge.target())?;
+                Some((length, edge.id(), edge.weight().gateway))
+            })
+            .min_by_key(|(length, edge, _)| (*length, *edge));
+        // The step into the prefix itself has no gateway.
+        if let (Some(number), Some((_, _, Some(gateway)))) = (network[vnet], shortest) {
+            hops.push((number, gateway));
+        }
+    }
+    hops
+}
+
+/// The first address of `far` in a prefix that `near` is in as well.
+fn gateway(plan: &Plan, near: (usize, usize), far: (usize, usize)) -> Option<Ipv4Addr> {
+    let near = &plan.vnets[near.0].interfaces[near.1].addresses;
+    let far = &plan.vnets[far.0].interfaces[far.1].addresses;
+    let shared = |net: &&Ipv4Net| near.iter().any(|n| n.trunc() == net.trunc());
+    far.iter().find(shared).map(|net| net.addr())
+}
+
+/// The gateway of a host that has one link, which leads to a router.
+fn only_gateway(plan: &Plan, number: usize) -> Option<Ipv4Addr> {
+    let vnet = &plan.vnets[number];
+    let (NodeKind::Host, [interface]) = (vnet.kind, &vnet.interfaces[..]) else {
+        return None;
+    };
+    let [a, b] = plan.links[interface.link].ends;
+    let [near, far] = if a.0 == number { [a, b] } else { [b, a] };
+    if plan.vnets[far.0].kind != NodeKind::Router {
+        return None;
+    }
+    gateway(plan, near, far)
+}
+
+/// Adds a route unless one of the first `written`, which the file gives, is to the same prefix.
+fn add(plan: &mut Plan, vnet: usize, destination: Ipv4Net, gateway: Ipv4Addr, written: usize) {
+    let routes = &mut plan.vnets[vnet].routes;
+    if !routes[..written]
+        .iter()
+        .any(|r| r.destination == destination)
+    {
+        routes.push(PlannedRoute {
+            destination,
+            via: Via::Gateway(gateway),
+        });
+    }
+}

@@ -1,0 +1,201 @@
+//! Shortest paths, and following them.
+
+use proptest::prelude::*;
+
+use crate::topology::{NodeKind, Topology, Via};
+
+use super::{Plan, Unreachable};
+
+fn plan(source: &str) -> Plan {
+    match Topology::parse("t.toml", source) {
+        Ok((_, plan)) => plan,
+        Err(invalid) => panic!("{invalid}"),
+    }
+}
+
+/// The names on the way from the vnet `from` to the first address of `to`.
+fn way(plan: &Plan, from: &str, to: &str) -> Result<Vec<String>, Unreachable> {
+    let number = |name: &str| {
+        plan.vnets
+            .iter()
+            .position(|v| v.name == name)
+            .expect("a node")
+    };
+    let address = plan.vnets[number(to)].interfaces[0].addresses[0].addr();
+    let path = plan.trace(number(from), address)?;
+    Ok(path
+        .into_iter()
+        .map(|n| plan.vnets[n].name.clone())
+        .collect())
+}
+
+#[test]
+fn in_the_triangle_packets_take_the_way_with_less_delay() {
+    let plan = plan(crate::TRIANGLE);
+    assert_eq!(
+        way(&plan, "a1", "b1").expect("a way"),
+        ["ra", "rc", "rb", "b1"]
+    );
+    assert_eq!(
+        way(&plan, "b1", "a1").expect("a way"),
+        ["rb", "rc", "ra", "a1"]
+    );
+    assert_eq!(way(&plan, "a1", "a2").expect("a way"), ["ra", "a2"]);
+    let a1 = &plan.vnets[plan.vnets.iter().position(|v| v.name == "a1").expect("a1")];
+    assert_eq!(
+        a1.routes.len(),
+        1,
+        "a host with one neighbour needs one route"
+    );
+    assert_eq!(plan.link_name(&plan.links[5]), "ra-wan-c--rc-wan-a");
+}
+
+#[test]
+fn equal_delays_are_decided_by_hops_and_then_by_the_file() {
+    // a - r1 - r2 - b directly, and r1 - r3 - r2; then twice the same between r1 and r2.
+    let source = "routing = 'auto'\nhosts = ['a', 'b']\nrouters = ['r1', 'r2', 'r3']\nlink = [\n\
+        { ends = ['a 192.0.2.1/30', 'r1 192.0.2.2/30'] },\n\
+        { ends = ['r1 192.0.2.5/30', 'r3 192.0.2.6/30'] },\n\
+        { ends = ['r3 192.0.2.9/30', 'r2 192.0.2.10/30'] },\n\
+        { ends = ['r1 192.0.2.13/30', 'r2 192.0.2.14/30'] },\n\
+        { ends = ['r1 192.0.2.17/30', 'r2 192.0.2.18/30'] },\n\
+        { ends = ['r2 192.0.2.21/30', 'b 192.0.2.22/30'] }]";
+    let plan = plan(source);
+    assert_eq!(way(&plan, "a", "b").expect("a way"), ["r1", "r2", "b"]);
+    let to_b = plan
+        .vnets
+        .iter()
+        .find(|v| v.name == "r1")
+        .expect("r1")
+        .routes
+        .iter();
+    let mut to_b = to_b.filter(|r| r.destination.to_string() == "192.0.2.20/30");
+    let gateway = Via::Gateway("192.0.2.14".parse().expect("an address"));
+    assert_eq!(to_b.next().map(|r| &r.via), Some(&gateway));
+}
+
+#[test]
+fn delays_may_differ_by_direction() {
+    let source = "routing = 'auto'\nhosts = ['a', 'b']\nrouters = ['r1', 'r2', 'r3']\nlink = [\n\
+        { ends = ['a 192.0.2.1/30', 'r1 192.0.2.2/30'] },\n\
+        { ends = ['r1 192.0.2.5/30', 'r3 192.0.2.6/30'], delay = '1ms' },\n\
+        { ends = ['r3 192.0.2.9/30', 'r2 192.0.2.10/30'], delay = '1ms' },\n\
+        { ends = ['r1 192.0.2.13/30', 'r2 192.0.2.14/30'], forward = { delay = '5ms' } },\n\
+        { ends = ['r2 192.0.2.21/30', 'b 192.0.2.22/30'] }]";
+    let plan = plan(source);
+    assert_eq!(
+        way(&plan, "a", "b").expect("a way"),
+        ["r1", "r3", "r2", "b"]
+    );
+    assert_eq!(way(&plan, "b", "a").expect("a way"), ["r2", "r1", "a"]);
+}
+
+#[test]
+fn a_route_in_the_file_comes_before_a_computed_one() {
+    let source = "routing = 'auto'\nhosts = ['a', 'b']\n[node.r1]\nkind = 'router'\n\
+        routes = ['192.0.2.20/30 via 192.0.2.14']\n[node.r2]\nkind = 'router'\n[[link]]\n\
+        ends = ['a 192.0.2.1/30', 'r1 192.0.2.2/30']\n[[link]]\n\
+        ends = ['r1 192.0.2.9/30', 'r2 192.0.2.10/30']\n[[link]]\n\
+        ends = ['r1 192.0.2.13/30', 'r2 192.0.2.14/30']\ndelay = '5ms'\n[[link]]\n\
+        ends = ['r2 192.0.2.21/30', 'b 192.0.2.22/30']";
+    let plan = plan(source);
+    let r1 = plan.vnets.iter().find(|v| v.name == "r1").expect("r1");
+    let to_b: Vec<_> = r1
+        .routes
+        .iter()
+        .filter(|r| r.destination.to_string() == "192.0.2.20/30")
+        .collect();
+    assert_eq!(to_b.len(), 1);
+    assert_eq!(
+        to_b[0].via,
+        Via::Gateway("192.0.2.14".parse().expect("an address"))
+    );
+}
+
+#[test]
+fn circles_and_missing_neighbours_are_found() {
+    let source = "[node.r1]\nkind = 'router'\nroutes = ['default via 192.0.2.2']\n\
+        [node.r2]\nkind = 'router'\nroutes = ['default via 192.0.2.1']\n\
+        [[link]]\nends = ['r1 192.0.2.1/29', 'r2 192.0.2.2/29']";
+    let plan = plan(source);
+    let outside = "203.0.113.1".parse().expect("an address");
+    assert!(matches!(
+        plan.trace(0, outside),
+        Err(Unreachable::Loop { .. })
+    ));
+    let nobody = "192.0.2.3".parse().expect("an address");
+    assert!(matches!(
+        plan.trace(0, nobody),
+        Err(Unreachable::NoGateway { .. })
+    ));
+}
+
+/// A random network of routers with a host at each, as TOML.
+fn network(delays: &[(usize, usize, u64)], routers: usize) -> String {
+    let names = |letter: char| -> String {
+        let names: Vec<String> = (0..routers).map(|n| format!("'{letter}{n}'")).collect();
+        names.join(", ")
+    };
+    let mut text = format!(
+        "routing = 'auto'\nhosts = [{}]\nrouters = [{}]\n",
+        names('h'),
+        names('r')
+    );
+    for n in 0..routers {
+        text += &format!("[[link]]\nends = ['h{n} 192.0.{n}.1/30', 'r{n}:lan 192.0.{n}.2/30']\n");
+    }
+    for (k, (a, b, delay)) in delays.iter().enumerate() {
+        text += &format!(
+            "[[link]]\nends = ['r{a} 198.18.{k}.1/30', 'r{b} 198.18.{k}.2/30']\ndelay = '{delay}ms'\n"
+        );
+    }
+    text
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Following the routes costs what Floyd and Warshall say is the least, or there is no way.
+    #[test]
+    fn paths_are_shortest(
+        delays in prop::collection::vec((0usize..6, 0usize..6, 1u64..9), 0..12),
+    ) {
+        let delays: Vec<_> = delays.into_iter().filter(|(a, b, _)| a != b).collect();
+        let mut least = [[u64::MAX; 6]; 6];
+        least.iter_mut().enumerate().for_each(|(n, row)| row[n] = 0);
+        for &(a, b, delay) in &delays {
+            least[a][b] = least[a][b].min(delay);
+            least[b][a] = least[b][a].min(delay);
+        }
+        for k in 0..6 {
+            for a in 0..6 {
+                for b in 0..6 {
+                    let over = least[a][k].saturating_add(least[k][b]);
+                    least[a][b] = least[a][b].min(over);
+                }
+            }
+        }
+        // A router needs a link; each has its host.
+        let plan = plan(&network(&delays, 6));
+        for (a, row) in least.iter().enumerate() {
+            for b in (0..6).filter(|b| *b != a) {
+                let path = way(&plan, &format!("h{a}"), &format!("h{b}"));
+                let Ok(path) = path else {
+                    prop_assert_eq!(row[b], u64::MAX);
+                    continue;
+                };
+                let routers: Vec<usize> = path[..path.len() - 1]
+                    .iter()
+                    .map(|name| name[1..].parse().expect("r and a number"))
+                    .collect();
+                let step = |a: usize, b: usize| {
+                    let fits = |d: &&(usize, usize, u64)| (d.0, d.1) == (a, b) || (d.0, d.1) == (b, a);
+                    delays.iter().filter(fits).map(|d| d.2).min().expect("a link")
+                };
+                let cost: u64 = routers.windows(2).map(|w| step(w[0], w[1])).sum();
+                prop_assert_eq!(cost, row[b]);
+                prop_assert!(plan.vnets.iter().filter(|v| v.kind == NodeKind::Host).all(|v| v.routes.len() <= 1));
+            }
+        }
+    }
+}

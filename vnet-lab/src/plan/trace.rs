@@ -1,0 +1,152 @@
+//! Following the routes of a plan as packets will, one node at a time.
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use super::Plan;
+use crate::topology::{NodeKind, Via};
+
+/// Why packets do not arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// A node has no route.
+    NoRoute {
+        /// The node.
+        at: String,
+        /// Where to.
+        to: Ipv4Addr,
+    },
+    /// A host would have to forward.
+    NotForwarding {
+        /// The host.
+        at: String,
+        /// For whom.
+        to: Ipv4Addr,
+    },
+    /// The next hop is nobody's address, or not that of the link's other end.
+    NoGateway {
+        /// The node with the route.
+        at: String,
+        /// The address nobody answers for.
+        gateway: Ipv4Addr,
+    },
+    /// The routes lead in a circle.
+    Loop {
+        /// A node on the circle.
+        at: String,
+        /// Where to.
+        to: Ipv4Addr,
+    },
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unreachable::NoRoute { at, to } => write!(f, "{at} has no route to {to}"),
+            Unreachable::NotForwarding { at, to } => {
+                write!(f, "{at} is a host and does not forward to {to}")
+            }
+            Unreachable::NoGateway { at, gateway } => {
+                write!(f, "{at} sends to {gateway}, which is not there")
+            }
+            Unreachable::Loop { at, to } => write!(f, "the routes to {to} circle through {at}"),
+        }
+    }
+}
+
+/// Where a node sends a packet: the address it has there, and the next node.
+struct Hop {
+    source: Option<Ipv4Addr>,
+    next: usize,
+}
+
+impl Plan {
+    /// The vnets that packets from `from` to the address `to` pass, the last included.
+    ///
+    /// # Errors
+    /// [`Unreachable`] with the place where it ends.
+    pub fn trace(&self, from: usize, to: Ipv4Addr) -> Result<Vec<usize>, Unreachable> {
+        let owner = self.owner(to);
+        let mut path = Vec::new();
+        let mut at = from;
+        while owner != Some(at) {
+            if at != from && self.vnets[at].kind == NodeKind::Host {
+                let at = self.vnets[at].name.clone();
+                return Err(Unreachable::NotForwarding { at, to });
+            }
+            at = self.hop(at, to)?.next;
+            path.push(at);
+            if path.len() > self.vnets.len() {
+                let at = self.vnets[at].name.clone();
+                return Err(Unreachable::Loop { at, to });
+            }
+        }
+        Ok(path)
+    }
+
+    /// Follows packets to the address and the answers back.
+    pub(super) fn round_trip(&self, from: usize, to: Ipv4Addr) -> Result<(), Unreachable> {
+        self.trace(from, to)?;
+        let Some(owner) = self.owner(to).filter(|owner| *owner != from) else {
+            return Ok(());
+        };
+        match self.hop(from, to)?.source {
+            Some(source) => self.trace(owner, source).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// One step: the longest prefix wins; a connected one before a route of equal length.
+    fn hop(&self, at: usize, to: Ipv4Addr) -> Result<Hop, Unreachable> {
+        let vnet = &self.vnets[at];
+        let connected = vnet.interfaces.iter().enumerate().flat_map(|(n, i)| {
+            let nets = i.addresses.iter().filter(|net| net.contains(&to));
+            nets.map(move |net| (net.prefix_len(), n))
+        });
+        let connected = connected.max_by_key(|(len, n)| (*len, Reverse(*n)));
+        let routes = vnet.routes.iter().filter(|r| r.destination.contains(&to));
+        let route = routes.max_by_key(|r| r.destination.prefix_len());
+        let longer = |len| route.is_none_or(|r| len >= r.destination.prefix_len());
+        let (interface, next) = match (connected, route) {
+            (Some((len, n)), _) if longer(len) => (n, to),
+            (_, Some(route)) => match &route.via {
+                Via::Gateway(gateway) => (self.towards(at, *gateway)?, *gateway),
+                Via::Interface(name) => {
+                    let n = vnet.interfaces.iter().position(|i| i.name == *name);
+                    (n.expect("a sound network has the interfaces it names"), to)
+                }
+            },
+            (_, None) => {
+                let at = vnet.name.clone();
+                return Err(Unreachable::NoRoute { at, to });
+            }
+        };
+        let out = &vnet.interfaces[interface];
+        let [a, b] = self.links[out.link].ends;
+        let far = if (at, interface) == a { b } else { a };
+
+        // A vnet answers for every address it has, on whichever of its links.
+        if self.owner(next) == Some(far.0) {
+            return Ok(Hop {
+                source: out.addresses.first().map(|net| net.addr()),
+                next: far.0,
+            });
+        }
+        Err(Unreachable::NoGateway {
+            at: vnet.name.clone(),
+            gateway: next,
+        })
+    }
+
+    /// The interface on whose link `gateway` is.
+    fn towards(&self, at: usize, gateway: Ipv4Addr) -> Result<usize, Unreachable> {
+        let vnet = &self.vnets[at];
+        let mut interfaces = vnet.interfaces.iter();
+        let on_link = interfaces.position(|i| i.addresses.iter().any(|n| n.contains(&gateway)));
+        on_link.ok_or_else(|| Unreachable::NoGateway {
+            at: vnet.name.clone(),
+            gateway,
+        })
+    }
+}

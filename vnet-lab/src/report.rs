@@ -1,0 +1,120 @@
+//! What came of a run: for people as tables, for programs as one JSON object. Times are those of
+//! the system, so that under virtual time equal runs give equal bytes.
+
+mod figures;
+mod table;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+pub use figures::{Figures, RoundTrips, bits_per_second};
+
+/// A whole run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The topology's name.
+    pub topology: String,
+    /// The driver's name.
+    pub driver: &'static str,
+    /// The seed, under a driver that has one.
+    pub seed: Option<u64>,
+    /// Whether every job passed and nothing leaked.
+    pub passed: bool,
+    /// When the last job ended, in nanoseconds of the system's time.
+    pub ended_ns: u64,
+    /// The jobs, in the order of the file.
+    pub jobs: Vec<JobReport>,
+    /// The vnets, in the order of the file.
+    pub vnets: Vec<VnetReport>,
+}
+
+/// What came of a job.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct JobReport {
+    /// Its name.
+    pub name: String,
+    /// The node it started from.
+    pub from: String,
+    /// The node it went to.
+    pub to: String,
+    /// Whether it did what was asked.
+    pub passed: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it started, in nanoseconds of the system's time.
+    pub started_ns: u64,
+    /// When it ended, in nanoseconds of the system's time.
+    pub ended_ns: u64,
+    /// What was measured, as far as it got.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
+/// What a vnet did and left.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VnetReport {
+    /// Its name.
+    pub name: String,
+    /// Frames it took in.
+    pub received: u64,
+    /// Of these, consumed by it.
+    pub delivered: u64,
+    /// Of these, sent on.
+    pub forwarded: u64,
+    /// Frames it sent.
+    pub sent: u64,
+    /// What it dropped, by reason; reasons that did not occur are left out.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// How it went away.
+    pub teardown: Teardown,
+}
+
+/// How a vnet went away.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Teardown {
+    /// The steps that were undone, in that order.
+    pub steps: Vec<String>,
+    /// What it gave back.
+    pub released: Counts,
+    /// What was left after the last step.
+    pub leaked: Counts,
+}
+
+/// What a vnet holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Sockets of users.
+    pub sockets: u64,
+    /// TCP connections in any state.
+    pub connections: u64,
+    /// Interfaces.
+    pub interfaces: u64,
+    /// Packets held anywhere.
+    pub packets: u64,
+    /// Pending deadlines.
+    pub deadlines: u64,
+}
+
+impl Report {
+    /// The report as one JSON object on one line.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a report has string keys and finite numbers only")
+    }
+
+    /// The report as tables for a terminal.
+    pub fn to_table(&self) -> String {
+        table::render(self)
+    }
+}
+
+impl Counts {
+    /// True when there is nothing.
+    pub fn is_zero(&self) -> bool {
+        *self == Counts::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

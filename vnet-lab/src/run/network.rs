@@ -1,0 +1,188 @@
+//! Vnets, links and routes of a plan: up, and down again.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use vnet::{
+    DestroyReport, DropReason, Forwarding, LinkConfig, NextHop, OwnedVnet, Released, Stats, System,
+    Vnet,
+};
+
+use super::RunError;
+use super::capture::LinkCapture;
+use crate::plan::{Plan, PlannedLink, PlannedVnet};
+use crate::report::{Counts, Teardown, VnetReport};
+use crate::topology::{Impairments, NodeKind, Via};
+
+/// A topology that is up.
+pub(super) struct Network {
+    vnets: Vec<OwnedVnet>,
+    captures: Vec<LinkCapture>,
+}
+
+impl Network {
+    /// Makes everything that `plan` says. What was made goes away again on an error.
+    pub(super) fn build(
+        system: &System,
+        plan: &Plan,
+        pcap: Option<&Path>,
+    ) -> Result<Network, RunError> {
+        let mut network = Network {
+            vnets: Vec::new(),
+            captures: Vec::new(),
+        };
+        for planned in &plan.vnets {
+            let vnet = system
+                .create(&planned.name)
+                .map_err(|source| RunError::Create {
+                    name: planned.name.clone(),
+                    source,
+                })?;
+            vnet.set_forwarding(match planned.kind {
+                NodeKind::Router => Forwarding::Enabled,
+                NodeKind::Host => Forwarding::Disabled,
+            })
+            .expect("its owner is here, so the vnet is not gone");
+            network.vnets.push(vnet);
+        }
+        for link in &plan.links {
+            network.add_link(plan, link, pcap)?;
+        }
+        for (vnet, planned) in network.vnets.iter().zip(&plan.vnets) {
+            add_routes(vnet, planned)?;
+        }
+        Ok(network)
+    }
+
+    fn add_link(
+        &mut self,
+        plan: &Plan,
+        link: &PlannedLink,
+        pcap: Option<&Path>,
+    ) -> Result<(), RunError> {
+        let [near, far] = link.ends.map(|(vnet, interface)| {
+            let interface = &plan.vnets[vnet].interfaces[interface];
+            (&self.vnets[vnet], interface)
+        });
+        near.0
+            .epair(&near.1.name, far.0, &far.1.name)
+            .map_err(|source| RunError::Interface {
+                interface: format!("{}:{}", near.0.name(), near.1.name),
+                source,
+            })?;
+        let capture = match pcap {
+            Some(directory) => Some(LinkCapture::create(plan, link, directory)?),
+            None => None,
+        };
+        for (end, (vnet, interface)) in [near, far].into_iter().enumerate() {
+            let name = interface.name.as_str();
+            let set_up = || {
+                if let Some(mac) = interface.mac {
+                    vnet.set_mac(name, mac)?;
+                }
+                if let Some(ip_mtu) = interface.ip_mtu {
+                    vnet.set_ip_mtu(name, ip_mtu)?;
+                }
+                if link.outgoing[end] != Impairments::default() {
+                    vnet.set_link(name, config(&link.outgoing[end]))?;
+                }
+                if let Some(capture) = &capture {
+                    vnet.capture(name, capture.tap(end))?;
+                }
+                // Last: an address announces itself, which a capture should show.
+                for address in &interface.addresses {
+                    vnet.add_address(name, *address)?;
+                }
+                Ok(())
+            };
+            set_up().map_err(|source| RunError::Interface {
+                interface: format!("{}:{name}", vnet.name()),
+                source,
+            })?;
+        }
+        self.captures.extend(capture);
+        Ok(())
+    }
+
+    /// A handle of the vnet of that number in the plan.
+    pub(super) fn vnet(&self, number: usize) -> Vnet {
+        Vnet::clone(&self.vnets[number])
+    }
+
+    /// Takes everything down, in the order of the file, and says what it found.
+    pub(super) fn tear_down(self) -> Result<Vec<VnetReport>, RunError> {
+        let mut reports = Vec::new();
+        for vnet in self.vnets {
+            let stats = vnet
+                .stats()
+                .expect("its owner is here, so the vnet is not gone");
+            reports.push(report(&stats, vnet.destroy()));
+        }
+        for capture in self.captures {
+            capture.finish()?;
+        }
+        Ok(reports)
+    }
+}
+
+fn add_routes(vnet: &Vnet, planned: &PlannedVnet) -> Result<(), RunError> {
+    for route in &planned.routes {
+        let via = match &route.via {
+            Via::Gateway(gateway) => NextHop::Gateway(*gateway),
+            Via::Interface(name) => NextHop::Interface(name.clone()),
+        };
+        vnet.add_route(route.destination, via)
+            .map_err(|source| RunError::Route {
+                name: planned.name.clone(),
+                destination: route.destination,
+                source,
+            })?;
+    }
+    Ok(())
+}
+
+fn config(impairments: &Impairments) -> LinkConfig {
+    LinkConfig {
+        rate_bps: impairments.rate_bps,
+        delay: impairments.delay,
+        loss: impairments.loss,
+        queue_frames: impairments.queue_frames,
+        ..LinkConfig::default()
+    }
+}
+
+fn report(stats: &Stats, destroyed: DestroyReport) -> VnetReport {
+    let dropped: BTreeMap<&'static str, u64> = DropReason::ALL
+        .iter()
+        .map(|&reason| {
+            (
+                reason.as_str(),
+                stats.rx_drops(reason) + stats.tx_drops(reason),
+            )
+        })
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    VnetReport {
+        name: destroyed.vnet,
+        received: stats.received,
+        delivered: stats.delivered,
+        forwarded: stats.forwarded,
+        sent: stats.sent,
+        dropped,
+        teardown: Teardown {
+            steps: destroyed.steps.into_iter().map(|step| step.name).collect(),
+            released: counts(&destroyed.released),
+            leaked: counts(&destroyed.leaked),
+        },
+    }
+}
+
+fn counts(released: &Released) -> Counts {
+    Counts {
+        sockets: released.sockets(),
+        connections: released.connections(),
+        interfaces: released.interfaces(),
+        packets: released.packets(),
+        deadlines: released.deadlines(),
+    }
+}

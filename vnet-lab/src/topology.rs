@@ -1,0 +1,225 @@
+//! A topology: nodes, the links between them, and the jobs to run over it. It is read from TOML;
+//! `docs/topology.md` lists every key, unit, default and error.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `source` | places in the file, and problems shown there |
+//! | `units` | rates, times, percentages, sizes |
+//! | `table` | a TOML table read key by key |
+//! | `parse` | nodes and links |
+//! | `end` | one end of a link: `node:interface address/prefix` |
+//! | `job` | what to run |
+//! | `validate` | what no single table can know: names, addresses |
+//!
+//! Reading never stops at the first problem. Who forwards what to whom is decided in
+//! [`plan`](crate::plan).
+
+mod end;
+mod job;
+mod parse;
+mod source;
+mod units;
+mod validate;
+
+#[cfg(test)]
+mod tests;
+
+mod table;
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use toml::Spanned;
+use vnet::MacAddr;
+
+pub use job::{Content, Job, Target, Task};
+pub use source::{Invalid, Problem};
+
+pub(crate) use source::Problems;
+
+use crate::plan::Plan;
+
+/// A topology as it was written, every name in it known to mean something.
+#[derive(Clone, Debug, Default)]
+pub struct Topology {
+    /// The topology's name.
+    pub name: String,
+    /// Where routes come from.
+    pub routing: Routing,
+    /// The nodes, in the order of the file.
+    pub nodes: Vec<Node>,
+    /// The links, in the order of the file.
+    pub links: Vec<Link>,
+    /// The jobs, in the order of the file.
+    pub jobs: Vec<Job>,
+}
+
+/// Where routes come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Routing {
+    /// From each node's `routes` only.
+    #[default]
+    Static,
+    /// Shortest paths by delay, in addition to each node's `routes`.
+    Auto,
+}
+
+/// A node: one vnet.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Unique.
+    pub name: Spanned<String>,
+    /// Whether it forwards.
+    pub kind: NodeKind,
+    /// Its static routes.
+    pub routes: Vec<Spanned<Route>>,
+}
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NodeKind {
+    /// Does not forward.
+    #[default]
+    Host,
+    /// Forwards between its interfaces.
+    Router,
+}
+
+/// A static route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The addresses it is for.
+    pub destination: Ipv4Net,
+    /// Where they are sent.
+    pub via: Via,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// A neighbour's address.
+    Gateway(Ipv4Addr),
+    /// An interface, on whose link the destination itself is.
+    Interface(String),
+}
+
+/// A wire between two interfaces.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Both ends.
+    pub ends: [End; 2],
+    /// From the first end to the second.
+    pub forward: Impairments,
+    /// From the second end to the first.
+    pub backward: Impairments,
+}
+
+/// One end of a link: an interface of a node.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// The node's name.
+    pub node: Spanned<String>,
+    /// The interface's name; unique in the node.
+    pub interface: Spanned<String>,
+    /// Its addresses. At least one.
+    pub addresses: Vec<Spanned<Ipv4Net>>,
+    /// Its MAC address, when the file says so.
+    pub mac: Option<Spanned<MacAddr>>,
+    /// The largest IP packet it sends, when the file says so.
+    pub ip_mtu: Option<u16>,
+}
+
+/// What happens to frames in one direction of a link.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Impairments {
+    /// Bits per second; `None` is without limit.
+    pub rate_bps: Option<u64>,
+    /// Propagation time.
+    pub delay: Duration,
+    /// The probability that a frame is lost, from 0 to 1.
+    pub loss: f64,
+    /// How many frames may wait.
+    pub queue_frames: usize,
+}
+
+impl Default for Impairments {
+    fn default() -> Impairments {
+        Impairments {
+            rate_bps: None,
+            delay: Duration::ZERO,
+            loss: 0.0,
+            queue_frames: 1000,
+        }
+    }
+}
+
+impl Topology {
+    /// Reads and checks a topology and plans its routes.
+    ///
+    /// `file` names the source in messages; a job's `file` is looked for beside it.
+    ///
+    /// # Errors
+    /// [`Invalid`] with everything that is wrong.
+    pub fn parse(file: &str, source: &str) -> Result<(Topology, Plan), Invalid> {
+        let mut problems = Problems::new(source);
+        let topology = parse::topology(source, &mut problems);
+        validate::network(&topology, &mut problems);
+        let network_is_sound = problems.count() == 0;
+        let here = Path::new(file).parent().unwrap_or(Path::new(""));
+        validate::jobs(&topology, here, &mut problems);
+        // Routes over a broken network would only repeat what is already said.
+        let plan = network_is_sound.then(|| Plan::new(&topology, here));
+        if let Some(plan) = &plan {
+            plan.check_reachability(&topology, &mut problems);
+        }
+        problems.finish(file)?;
+        let plan = plan.expect("a network with problems ends in an error");
+        Ok((topology, plan))
+    }
+
+    /// Reads a topology from a file, as [`Topology::parse`] does.
+    ///
+    /// # Errors
+    /// [`Invalid`]; also when the file cannot be read.
+    pub fn from_file(path: &Path) -> Result<(Topology, Plan), Invalid> {
+        let file = path.display().to_string();
+        match fs::read_to_string(path) {
+            Ok(source) => Topology::parse(&file, &source),
+            Err(error) => {
+                let mut problems = Problems::new("");
+                problems.push(0..0, format!("expected a readable file: {error}"));
+                Err(problems.finish(&file).expect_err("a problem was noted"))
+            }
+        }
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<usize> {
+        self.nodes.iter().position(|n| n.name.get_ref() == name)
+    }
+
+    /// All link ends, with the index of their link.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = (usize, &End)> {
+        self.links
+            .iter()
+            .enumerate()
+            .flat_map(|(n, link)| link.ends.iter().map(move |end| (n, end)))
+    }
+
+    /// All names of nodes, for messages.
+    pub(crate) fn node_names(&self) -> String {
+        let names: Vec<&str> = self
+            .nodes
+            .iter()
+            .map(|n| n.name.get_ref().as_str())
+            .collect();
+        match names.len() {
+            0 => "no node at all".to_owned(),
+            n if n > 12 => format!("{}, … ({n} nodes)", names[..12].join(", ")),
+            _ => names.join(", "),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! One end of a link, as a string (`"h1:eth0 192.0.2.1/24"`) or as a table.
+
+use ipnet::Ipv4Net;
+use toml::Spanned;
+use toml::de::DeValue;
+use vnet::MacAddr;
+
+use super::source::{Problems, Span};
+use super::table::{Table, Value, as_string, kind};
+
+/// An end whose interface may still be without a name.
+pub(super) struct EndSpec {
+    pub(super) node: Spanned<String>,
+    pub(super) interface: Option<Spanned<String>>,
+    pub(super) addresses: Vec<Spanned<Ipv4Net>>,
+    pub(super) mac: Option<Spanned<MacAddr>>,
+    pub(super) ip_mtu: Option<u16>,
+}
+
+const EXPECTED: &str =
+    "an end such as \"h1:eth0 192.0.2.1/24\" or { node = \"h1\", address = \"192.0.2.1/24\" }";
+
+/// Reads an end; `None` when not even its node is known.
+pub(super) fn read(value: Value<'_>, problems: &mut Problems<'_>) -> Option<EndSpec> {
+    match value.get_ref() {
+        DeValue::String(text) => short(text, value.span(), problems),
+        DeValue::Table(_) => long(Table::of("link end", value, problems)?, problems),
+        other => {
+            let found = kind(other);
+            problems.push(value.span(), format!("expected {EXPECTED}, found {found}"));
+            None
+        }
+    }
+}
+
+/// `node[:interface] address/prefix ...`
+fn short(text: &str, span: Span, problems: &mut Problems<'_>) -> Option<EndSpec> {
+    let mut words = words(text);
+    let Some((at, first)) = words.next() else {
+        problems.push(span, format!("expected {EXPECTED}, found nothing"));
+        return None;
+    };
+    let (node, interface) = first
+        .split_once(':')
+        .map_or((first, None), |(n, i)| (n, Some(i)));
+    let node_span = problems.inside(&span, text, at..at + node.len());
+    let node = checked(Spanned::new(node_span, node), node_name, problems)?;
+    let interface = interface.and_then(|name| {
+        let start = at + node.get_ref().len() + 1;
+        let place = problems.inside(&span, text, start..start + name.len());
+        checked(Spanned::new(place, name), interface_name, problems)
+    });
+    let mut addresses = Vec::new();
+    for (at, word) in words {
+        let place = problems.inside(&span, text, at..at + word.len());
+        addresses.extend(checked(Spanned::new(place, word), address, problems));
+    }
+    let end = EndSpec {
+        node,
+        interface,
+        addresses,
+        mac: None,
+        ip_mtu: None,
+    };
+    if text.split_whitespace().count() < 2 {
+        no_address(&end, problems);
+    }
+    Some(end)
+}
+
+fn long(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<EndSpec> {
+    let node = table.string("node", problems);
+    let interface = table.string("interface", problems);
+    let one = table.string("address", problems);
+    let several = table.array("addresses", problems);
+    let mac = table.read("mac", mac, problems);
+    let ip_mtu = table.integer("ip_mtu", 68..=65_535, problems);
+    if node.is_none() && table.key_span("node").is_none() {
+        table.missing("node", "the name of a node", problems);
+    }
+    let has_address = table.key_span("address").or(table.key_span("addresses"));
+    table.finish(problems);
+
+    let mut addresses = Vec::new();
+    addresses.extend(one.and_then(|text| checked(text, address, problems)));
+    for value in several {
+        let text = as_string(value, "each of `addresses`", problems);
+        addresses.extend(text.and_then(|text| checked(text, address, problems)));
+    }
+    let end = EndSpec {
+        node: checked(node?, node_name, problems)?,
+        interface: interface.and_then(|i| checked(i, interface_name, problems)),
+        addresses,
+        mac,
+        ip_mtu: ip_mtu.and_then(|n| u16::try_from(n.into_inner()).ok()),
+    };
+    if has_address.is_none() {
+        no_address(&end, problems);
+    }
+    Some(end)
+}
+
+fn no_address(end: &EndSpec, problems: &mut Problems<'_>) {
+    problems.push(
+        end.node.span(),
+        format!(
+            "this end at `{}` has no address: expected one such as 192.0.2.1/24",
+            end.node.get_ref()
+        ),
+    );
+}
+
+fn checked<T>(
+    text: Spanned<&str>,
+    read: impl FnOnce(&str) -> Result<T, String>,
+    problems: &mut Problems<'_>,
+) -> Option<Spanned<T>> {
+    match read(text.get_ref()) {
+        Ok(value) => Some(Spanned::new(text.span(), value)),
+        Err(message) => {
+            problems.push(text.span(), message);
+            None
+        }
+    }
+}
+
+/// The words of a text with their places.
+pub(super) fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.split_whitespace()
+        .map(move |word| (word.as_ptr() as usize - text.as_ptr() as usize, word))
+}
+
+/// The name of a node.
+pub(super) fn node_name(text: &str) -> Result<String, String> {
+    name(text, 63, "-_").ok_or_else(|| {
+        format!("expected a node name of at most 63 letters, digits, '-' and '_', found \"{text}\"")
+    })
+}
+
+/// The name of an interface.
+pub(super) fn interface_name(text: &str) -> Result<String, String> {
+    name(text, 15, "-_.").ok_or_else(|| {
+        format!("expected an interface name of at most 15 letters, digits, '-', '_' and '.', found \"{text}\"")
+    })
+}
+
+fn name(text: &str, longest: usize, signs: &str) -> Option<String> {
+    let ok = text.len() <= longest
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || signs.contains(c));
+    ok.then(|| text.to_owned())
+}
+
+/// An address with its prefix length.
+fn address(text: &str) -> Result<Ipv4Net, String> {
+    let net: Ipv4Net = text.parse().map_err(|_| {
+        format!("expected an address with its prefix length such as 192.0.2.1/24, found \"{text}\"")
+    })?;
+    let addr = net.addr();
+    let station = !addr.is_unspecified()
+        && !addr.is_multicast()
+        && !addr.is_loopback()
+        && addr.octets()[0] != 0
+        && addr.octets()[0] < 240;
+    if !station || net.prefix_len() == 0 {
+        return Err(format!(
+            "expected an address that a station can have, found {text}"
+        ));
+    }
+    // RFC 3021: both addresses of a /31 are stations; a /32 has no others.
+    if net.prefix_len() < 31 {
+        if addr == net.network() {
+            return Err(format!(
+                "{addr} is the network's own address in {net}: expected a station's"
+            ));
+        }
+        if addr == net.broadcast() {
+            return Err(format!(
+                "{addr} is the broadcast address in {net}: expected a station's"
+            ));
+        }
+    }
+    Ok(net)
+}
+
+fn mac(text: &str) -> Result<MacAddr, String> {
+    let mac: MacAddr = text
+        .parse()
+        .map_err(|e: vnet::ParseMacError| e.to_string())?;
+    if mac.is_multicast() || mac == MacAddr::ZERO {
+        return Err(format!("expected a unicast MAC address, found {mac}"));
+    }
+    Ok(mac)
+}

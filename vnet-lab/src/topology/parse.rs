@@ -1,0 +1,282 @@
+//! From TOML to nodes and links.
+
+use std::collections::BTreeSet;
+
+use ipnet::Ipv4Net;
+use toml::Spanned;
+use toml::de::DeTable;
+
+use super::end::{self, EndSpec};
+use super::source::Problems;
+use super::table::{Table, Value, in_file_order, kind};
+use super::{End, Impairments, Link, Node, NodeKind, Route, Routing, Topology, Via, job, units};
+
+/// Reads a whole file, noting what is wrong and leaving it out.
+pub(super) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
+    let (document, errors) = DeTable::parse_recoverable(source);
+    // A file that is not TOML is not read any further: what was recovered is a guess.
+    let (duplicates, mut broken): (Vec<_>, Vec<_>) = errors
+        .into_iter()
+        .map(|e| (e.span().unwrap_or(0..0), e))
+        .partition(|(_, e)| e.message() == "duplicate key");
+    broken.sort_by_key(|(span, _)| span.start);
+    if let Some((span, error)) = broken.into_iter().next() {
+        problems.push(span, format!("not TOML: {}", error.message().trim()));
+        return Topology::default();
+    }
+    for (span, _) in duplicates {
+        let key = source.get(span.clone()).unwrap_or_default();
+        problems.push(span, format!("duplicate name: `{key}` is already there"));
+    }
+    let mut table = Table::new("the topology", 0..0, document.get_ref());
+    let name = table
+        .string("name", problems)
+        .map_or_else(|| "unnamed".to_owned(), |name| name.into_inner().to_owned());
+    let routing = table
+        .read("routing", routing, problems)
+        .map_or_else(Routing::default, Spanned::into_inner);
+    let nodes = nodes(&mut table, problems);
+    if nodes.is_empty() && problems.count() == 0 {
+        let keys = ["hosts", "routers", "node"];
+        let place = keys.iter().find_map(|key| table.key_span(key));
+        problems.push(
+            place.unwrap_or(0..0),
+            "expected at least one node in `hosts`, `routers` or a table [node.NAME]",
+        );
+    }
+    let links = table
+        .array("link", problems)
+        .into_iter()
+        .filter_map(|value| link(value, problems))
+        .collect();
+    let jobs = table.array("job", problems);
+    let jobs = jobs
+        .into_iter()
+        .filter_map(|value| job::read(value, problems))
+        .collect();
+    table.finish(problems);
+    Topology {
+        name,
+        routing,
+        nodes,
+        links: name_interfaces(links),
+        jobs,
+    }
+}
+
+fn routing(text: &str) -> Result<Routing, String> {
+    match text {
+        "static" => Ok(Routing::Static),
+        "auto" => Ok(Routing::Auto),
+        _ => Err(format!("expected \"static\" or \"auto\", found \"{text}\"")),
+    }
+}
+
+fn nodes(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    for (key, kind) in [("hosts", NodeKind::Host), ("routers", NodeKind::Router)] {
+        for name in table.strings(key, problems) {
+            match end::node_name(name.get_ref()) {
+                Err(message) => problems.push(name.span(), message),
+                Ok(text) => nodes.push(Node {
+                    name: Spanned::new(name.span(), text),
+                    kind,
+                    routes: Vec::new(),
+                }),
+            }
+        }
+    }
+    if let Some(value) = table.value("node") {
+        match value.get_ref() {
+            toml::de::DeValue::Table(entries) => {
+                for (key, value) in in_file_order(entries) {
+                    nodes.extend(node(key.span(), key.get_ref(), value, problems));
+                }
+            }
+            other => {
+                let found = kind(other);
+                problems.push(
+                    value.span(),
+                    format!("expected tables [node.NAME], found {found}"),
+                );
+            }
+        }
+    }
+    nodes.sort_by_key(|n| n.name.span().start);
+    nodes
+}
+
+fn node(
+    place: super::source::Span,
+    name: &str,
+    value: Value<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<Node> {
+    let name = match end::node_name(name) {
+        Ok(name) => Spanned::new(place, name),
+        Err(message) => {
+            problems.push(place, message);
+            return None;
+        }
+    };
+    let mut table = Table::of(format!("node `{}`", name.get_ref()), value, problems)?;
+    let kind = table.read("kind", node_kind, problems);
+    let mut routes = Vec::new();
+    for text in table.strings("routes", problems) {
+        match route(text.get_ref()) {
+            Ok(route) => routes.push(Spanned::new(text.span(), route)),
+            Err(message) => problems.push(text.span(), message),
+        }
+    }
+    table.finish(problems);
+    Some(Node {
+        name,
+        kind: kind.map_or_else(NodeKind::default, Spanned::into_inner),
+        routes,
+    })
+}
+
+fn node_kind(text: &str) -> Result<NodeKind, String> {
+    match text {
+        "host" => Ok(NodeKind::Host),
+        "router" => Ok(NodeKind::Router),
+        _ => Err(format!("expected \"host\" or \"router\", found \"{text}\"")),
+    }
+}
+
+/// `DESTINATION via GATEWAY` or `DESTINATION dev INTERFACE`.
+fn route(text: &str) -> Result<Route, String> {
+    let expected = || {
+        format!(
+            "expected a route such as \"default via 192.0.2.254\" or \
+             \"198.51.100.0/24 dev eth0\", found \"{text}\""
+        )
+    };
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let [destination, how, target] = words[..] else {
+        return Err(expected());
+    };
+    let destination = match destination {
+        "default" => Ipv4Net::default(),
+        net => net.parse().map_err(|_| expected())?,
+    };
+    if destination.trunc() != destination {
+        return Err(format!(
+            "{destination} has bits set behind its prefix: expected {}",
+            destination.trunc()
+        ));
+    }
+    let via = match how {
+        "via" => Via::Gateway(target.parse().map_err(|_| expected())?),
+        "dev" => Via::Interface(end::interface_name(target)?),
+        _ => return Err(expected()),
+    };
+    Ok(Route { destination, via })
+}
+
+struct LinkSpec {
+    ends: [EndSpec; 2],
+    forward: Impairments,
+    backward: Impairments,
+}
+
+fn link(value: Value<'_>, problems: &mut Problems<'_>) -> Option<LinkSpec> {
+    let mut table = Table::of("link", value, problems)?;
+    let ends_value = table.value("ends");
+    let both = impairments(&mut table, Impairments::default(), problems);
+    let forward = direction(&mut table, "forward", both, problems);
+    let backward = direction(&mut table, "backward", both, problems);
+    let Some(ends_value) = ends_value else {
+        table.missing("ends", "an array of two ends", problems);
+        table.finish(problems);
+        return None;
+    };
+    table.finish(problems);
+    let ends = match ends_value.get_ref() {
+        toml::de::DeValue::Array(items) if items.len() == 2 => items,
+        _ => {
+            problems.push(
+                ends_value.span(),
+                "expected an array of two ends for `ends`",
+            );
+            return None;
+        }
+    };
+    let mut read = ends.iter().map(|value| end::read(value, problems));
+    let (a, b) = (read.next().flatten(), read.next().flatten());
+    Some(LinkSpec {
+        ends: [a?, b?],
+        forward,
+        backward,
+    })
+}
+
+fn direction(
+    table: &mut Table<'_>,
+    key: &'static str,
+    both: Impairments,
+    problems: &mut Problems<'_>,
+) -> Impairments {
+    let Some(value) = table.value(key) else {
+        return both;
+    };
+    let Some(mut table) = Table::of(format!("`{key}`"), value, problems) else {
+        return both;
+    };
+    let own = impairments(&mut table, both, problems);
+    table.finish(problems);
+    own
+}
+
+fn impairments(
+    table: &mut Table<'_>,
+    default: Impairments,
+    problems: &mut Problems<'_>,
+) -> Impairments {
+    let rate = table.read("rate", units::rate, problems);
+    let delay = table.read("delay", units::duration, problems);
+    let loss = table.read("loss", units::percentage, problems);
+    let queue = table.integer("queue", 1..=1_000_000, problems);
+    Impairments {
+        rate_bps: rate.map(Spanned::into_inner).or(default.rate_bps),
+        delay: delay.map_or(default.delay, Spanned::into_inner),
+        loss: loss.map_or(default.loss, Spanned::into_inner),
+        queue_frames: queue.map_or(default.queue_frames, |q| q.into_inner() as usize),
+    }
+}
+
+/// Gives each interface without a name the first `ethN` its node does not use.
+fn name_interfaces(links: Vec<LinkSpec>) -> Vec<Link> {
+    let mut used: BTreeSet<(String, String)> = links
+        .iter()
+        .flat_map(|link| &link.ends)
+        .filter_map(|end| {
+            let interface = end.interface.as_ref()?;
+            Some((end.node.get_ref().clone(), interface.get_ref().clone()))
+        })
+        .collect();
+    let mut named = |end: EndSpec| {
+        let interface = end.interface.unwrap_or_else(|| {
+            let name = (0..)
+                .map(|n| format!("eth{n}"))
+                .find(|name| used.insert((end.node.get_ref().clone(), name.clone())))
+                .expect("there are more numbers than interfaces");
+            Spanned::new(end.node.span(), name)
+        });
+        End {
+            node: end.node,
+            interface,
+            addresses: end.addresses,
+            mac: end.mac,
+            ip_mtu: end.ip_mtu,
+        }
+    };
+    links
+        .into_iter()
+        .map(|link| Link {
+            ends: link.ends.map(&mut named),
+            forward: link.forward,
+            backward: link.backward,
+        })
+        .collect()
+}

@@ -1,0 +1,305 @@
+//! What no single table can know: that names are unique and mean something, and that addresses
+//! fit together. Ends, links and jobs are all looked at, whatever is wrong with the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use ipnet::Ipv4Net;
+use toml::Spanned;
+
+use super::source::{Problems, Span};
+use super::{Content, End, Link, NodeKind, Target, Task, Topology, Via};
+
+/// Checks nodes, links and routes.
+pub(super) fn network(topology: &Topology, problems: &mut Problems<'_>) {
+    node_names(topology, problems);
+    for link in &topology.links {
+        ends(topology, link, problems);
+        prefixes(link, problems);
+    }
+    interfaces(topology, problems);
+    addresses(topology, problems);
+    overlaps(topology, problems);
+    routes(topology, problems);
+}
+
+/// Checks jobs, as far as that is possible without knowing the way packets take.
+pub(super) fn jobs(topology: &Topology, here: &Path, problems: &mut Problems<'_>) {
+    for job in &topology.jobs {
+        if topology.node(job.from.get_ref()).is_none() {
+            unknown_node(topology, &job.from, problems);
+        }
+        target(topology, &job.to, problems);
+        match &job.task {
+            Task::Traceroute {
+                expect: Some(hops), ..
+            } => {
+                for hop in hops {
+                    target(topology, hop, problems);
+                }
+            }
+            Task::Transfer {
+                content: Content::File(file),
+                ..
+            } => {
+                let path = here.join(file.get_ref());
+                if !path.is_file() {
+                    let shown = path.display();
+                    problems.push(file.span(), format!("expected a file at {shown}"));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn node_names(topology: &Topology, problems: &mut Problems<'_>) {
+    let mut seen = BTreeSet::new();
+    for node in &topology.nodes {
+        let name = node.name.get_ref();
+        if !seen.insert(name.as_str()) {
+            problems.push(
+                node.name.span(),
+                format!("duplicate name: there already is a node `{name}`"),
+            );
+        }
+    }
+}
+
+fn unknown_node(topology: &Topology, name: &Spanned<String>, problems: &mut Problems<'_>) {
+    problems.push(
+        name.span(),
+        format!(
+            "there is no node `{}`: expected one of {}",
+            name.get_ref(),
+            topology.node_names()
+        ),
+    );
+}
+
+fn ends(topology: &Topology, link: &Link, problems: &mut Problems<'_>) {
+    for end in &link.ends {
+        if topology.node(end.node.get_ref()).is_none() {
+            problems.push(
+                end.node.span(),
+                format!(
+                    "link to nowhere: there is no node `{}`: expected one of {}",
+                    end.node.get_ref(),
+                    topology.node_names()
+                ),
+            );
+        }
+    }
+    let [a, b] = &link.ends;
+    if a.node == b.node {
+        problems.push(
+            b.node.span(),
+            format!(
+                "both ends of the link are at `{}`: expected another node",
+                b.node.get_ref()
+            ),
+        );
+    }
+}
+
+/// Each address must have a partner in its prefix at the other end. A /32 needs none.
+fn prefixes(link: &Link, problems: &mut Problems<'_>) {
+    let [a, b] = &link.ends;
+    if a.addresses.is_empty() || b.addresses.is_empty() {
+        return;
+    }
+    let alone = |end: &End, other: &End| -> Vec<Spanned<Ipv4Net>> {
+        let paired = |net: &Ipv4Net| {
+            let mut others = other.addresses.iter();
+            others.any(|o| o.get_ref().trunc() == net.trunc())
+        };
+        let alone =
+            |net: &&Spanned<Ipv4Net>| net.get_ref().prefix_len() < 32 && !paired(net.get_ref());
+        end.addresses.iter().filter(alone).cloned().collect()
+    };
+    let outside = |net: &Spanned<Ipv4Net>, other: &End, problems: &mut Problems<'_>| {
+        let theirs: Vec<String> = other
+            .addresses
+            .iter()
+            .map(|o| o.get_ref().trunc().to_string())
+            .collect();
+        problems.push(
+            net.span(),
+            format!(
+                "address outside its prefix: {} is not in {} as the other end at `{}` is",
+                net.get_ref(),
+                theirs.join(" or "),
+                other.node.get_ref()
+            ),
+        );
+    };
+    let (alone_a, alone_b) = (alone(a, b), alone(b, a));
+    for net in &alone_b {
+        outside(net, a, problems);
+    }
+    if alone_b.is_empty() {
+        for net in &alone_a {
+            outside(net, b, problems);
+        }
+    }
+}
+
+fn interfaces(topology: &Topology, problems: &mut Problems<'_>) {
+    let mut names = BTreeSet::new();
+    let mut macs = BTreeSet::new();
+    for (_, end) in topology.ends() {
+        let (node, interface) = (end.node.get_ref(), end.interface.get_ref());
+        if !names.insert((node, interface)) {
+            problems.push(
+                end.interface.span(),
+                format!("duplicate name: `{node}` already has an interface `{interface}`"),
+            );
+        }
+        if let Some(mac) = &end.mac
+            && !macs.insert(*mac.get_ref())
+        {
+            problems.push(
+                mac.span(),
+                format!("duplicate MAC address: {} is already in use", mac.get_ref()),
+            );
+        }
+    }
+}
+
+fn addresses(topology: &Topology, problems: &mut Problems<'_>) {
+    let mut owners: BTreeMap<Ipv4Addr, &End> = BTreeMap::new();
+    for (_, end) in topology.ends() {
+        for net in &end.addresses {
+            let addr = net.get_ref().addr();
+            if let Some(owner) = owners.get(&addr) {
+                problems.push(
+                    net.span(),
+                    format!(
+                        "duplicate address: {addr} is already at {}:{}",
+                        owner.node.get_ref(),
+                        owner.interface.get_ref()
+                    ),
+                );
+            } else {
+                owners.insert(addr, end);
+            }
+        }
+    }
+}
+
+/// Two links may not have overlapping prefixes. Sorted by network, a prefix can only overlap the
+/// widest one that began before it.
+fn overlaps(topology: &Topology, problems: &mut Problems<'_>) {
+    let mut prefixes: Vec<(Ipv4Net, usize, Span, &End)> = Vec::new();
+    for (link, end) in topology.ends() {
+        for net in end
+            .addresses
+            .iter()
+            .filter(|n| n.get_ref().prefix_len() < 32)
+        {
+            prefixes.push((net.get_ref().trunc(), link, net.span(), end));
+        }
+    }
+    prefixes
+        .sort_by_key(|(net, link, span, _)| (net.network(), net.prefix_len(), *link, span.start));
+    let mut said = BTreeSet::new();
+    let mut widest: Option<&(Ipv4Net, usize, Span, &End)> = None;
+    for this in &prefixes {
+        match widest {
+            Some(wide) if wide.0.contains(&this.0) => {
+                if wide.1 != this.1 && said.insert((wide.1, this.1)) {
+                    // The one that comes later in the file is the one to change.
+                    let (first, second) = match wide.2.start < this.2.start {
+                        true => (wide, this),
+                        false => (this, wide),
+                    };
+                    problems.push(
+                        second.2.clone(),
+                        format!(
+                            "overlapping address: {} overlaps {} of the link at {}:{}",
+                            second.0,
+                            first.0,
+                            first.3.node.get_ref(),
+                            first.3.interface.get_ref()
+                        ),
+                    );
+                }
+            }
+            _ => widest = Some(this),
+        }
+    }
+}
+
+fn routes(topology: &Topology, problems: &mut Problems<'_>) {
+    for node in &topology.nodes {
+        let name = node.name.get_ref();
+        let own: Vec<&End> = topology
+            .ends()
+            .map(|(_, end)| end)
+            .filter(|end| end.node.get_ref() == name)
+            .collect();
+        let mut seen = BTreeSet::new();
+        for route in &node.routes {
+            let destination = route.get_ref().destination;
+            if !seen.insert(destination) {
+                problems.push(
+                    route.span(),
+                    format!("duplicate route: `{name}` already has one to {destination}"),
+                );
+            }
+            match &route.get_ref().via {
+                Via::Interface(interface) => {
+                    if !own.iter().any(|end| end.interface.get_ref() == interface) {
+                        problems.push(
+                            route.span(),
+                            format!("`{name}` has no interface `{interface}`"),
+                        );
+                    }
+                }
+                Via::Gateway(gateway) => {
+                    let mut nets = own.iter().flat_map(|end| &end.addresses);
+                    if !nets
+                        .any(|n| n.get_ref().contains(gateway) && n.get_ref().addr() != *gateway)
+                    {
+                        problems.push(
+                            route.span(),
+                            format!("expected a gateway on a link of `{name}`, found {gateway}"),
+                        );
+                    }
+                }
+            }
+        }
+        let alone = node.kind == NodeKind::Router && own.is_empty();
+        if alone && !topology.links.is_empty() {
+            problems.push(node.name.span(), format!("router `{name}` has no link"));
+        }
+    }
+}
+
+fn target(topology: &Topology, to: &Spanned<Target>, problems: &mut Problems<'_>) {
+    match to.get_ref() {
+        Target::Node(name) | Target::Interface(name, _) if topology.node(name).is_none() => {
+            unknown_node(topology, &Spanned::new(to.span(), name.clone()), problems);
+        }
+        Target::Node(_) => {}
+        Target::Interface(node, interface) => {
+            let mut ends = topology.ends();
+            if !ends.any(|(_, e)| e.node.get_ref() == node && e.interface.get_ref() == interface) {
+                problems.push(
+                    to.span(),
+                    format!("`{node}` has no interface `{interface}`"),
+                );
+            }
+        }
+        Target::Address(address) => {
+            let mut nets = topology.ends().flat_map(|(_, end)| &end.addresses);
+            if !nets.any(|net| net.get_ref().addr() == *address) {
+                problems.push(
+                    to.span(),
+                    format!("expected an address of a node, found {address}"),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The `vnet` command as a user meets it: what it prints, what it writes, how it exits.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+fn vnet(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vnet"))
+        .args(args)
+        .env_remove("RUST_LOG")
+        .output()
+        .expect("the binary starts")
+}
+
+#[track_caller]
+fn exits(output: &Output, status: i32) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(status), "{out}\n{err}");
+}
+
+/// A file of that content in a directory that goes away.
+fn file(content: &str) -> (TempDir, String) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("t.toml");
+    fs::write(&path, content).expect("a file");
+    let path = path.to_str().expect("a path in UTF-8").to_owned();
+    (directory, path)
+}
+
+const PAIR: &str = "hosts = ['a', 'b']\nlink = [{ ends = ['a 192.0.2.1/30', 'b 192.0.2.2/30'] }]\n";
+
+/// The captures in a directory, by name.
+fn captures(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let entries = fs::read_dir(directory).expect("the directory of captures");
+    let mut paths: Vec<PathBuf> = entries.map(|e| e.expect("an entry").path()).collect();
+    paths.sort();
+    let read = |path: PathBuf| {
+        let bytes = fs::read(&path).expect("a capture");
+        (PathBuf::from(path.file_name().expect("a name")), bytes)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+#[test]
+fn every_job_of_the_built_in_topology_passes_under_virtual_time() {
+    let output = vnet(&["run"]);
+    exits(&output, 0);
+    let shown = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(shown.contains("ra → rc → rb → b1"), "{shown}");
+    assert!(
+        shown.contains("triangle: all 8 jobs passed (virtual driver, seed 1"),
+        "{shown}"
+    );
+    assert!(
+        output.stderr.is_empty(),
+        "no progress line without a terminal"
+    );
+}
+
+#[test]
+fn every_job_of_the_built_in_topology_passes_on_threads() {
+    exits(&vnet(&["run", "--driver", "threads"]), 0);
+}
+
+#[test]
+fn equal_seeds_give_equal_bytes_and_others_do_not() {
+    let run = |seed: &str| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let pcap = directory.path().join("deeper");
+        let pcap_arg = pcap.to_str().expect("a path in UTF-8");
+        let output = vnet(&["run", "--seed", seed, "--json", "--pcap", pcap_arg]);
+        exits(&output, 0);
+        (output.stdout, captures(&pcap))
+    };
+    let (first, again, other) = (run("7"), run("7"), run("8"));
+    assert!(first.0 == again.0, "the JSON differs");
+    assert!(first.1 == again.1, "the captures differ");
+    assert_eq!(first.1.len(), 7, "one for each link");
+    assert_eq!(first.1[0].0, Path::new("a1-eth0--ra-lan0.pcapng"));
+    let without_seed =
+        |json: &[u8]| String::from_utf8_lossy(json).replacen("\"seed\":8", "\"seed\":7", 1);
+    assert_ne!(without_seed(&first.0), without_seed(&other.0));
+    assert!(first.1 != other.1, "another seed gives the same captures");
+}
+
+#[test]
+fn the_captures_are_sound_says_tshark() {
+    if Command::new("tshark").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: tshark is not installed");
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let pcap = directory.path().to_str().expect("a path in UTF-8");
+    exits(&vnet(&["run", "--pcap", pcap]), 0);
+    let tshark = |name: &Path, filter: &str| {
+        let options = [
+            "ip.check_checksum:TRUE",
+            "tcp.check_checksum:TRUE",
+            "udp.check_checksum:TRUE",
+        ];
+        let mut command = Command::new("tshark");
+        for option in options {
+            command.args(["-o", option]);
+        }
+        let output = command
+            .arg("-r")
+            .arg(directory.path().join(name))
+            .args(["-Y", filter])
+            .output()
+            .expect("tshark starts");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let bad = "_ws.malformed || ip.checksum.status == 0 || tcp.checksum.status == 0 \
+        || udp.checksum.status == 0 || icmp.checksum.status == 0";
+    for (name, _) in captures(directory.path()) {
+        assert_eq!(tshark(&name, bad), "", "in {}", name.display());
+        // That the filter sees anything at all: every link has heard an announcement.
+        assert_ne!(tshark(&name, "arp"), "", "in {}", name.display());
+    }
+    let tcp = Path::new("ra-wan-c--rc-wan-a.pcapng");
+    assert_ne!(tshark(tcp, "tcp.checksum.status == 1"), "");
+}
+
+#[test]
+fn a_job_that_fails_is_status_1_and_says_why() {
+    let (_directory, path) = file(&format!(
+        "{PAIR}job = [{{ traceroute = {{ from = 'a', to = 'b', expect = ['a', 'b'] }} }}]"
+    ));
+    let output = vnet(&["run", &path]);
+    exits(&output, 1);
+    let shown = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(
+        shown.contains("expected a → b") && shown.contains("1 of 1 jobs FAILED"),
+        "{shown}"
+    );
+    let json = vnet(&["run", &path, "--json"]);
+    exits(&json, 1);
+    let value: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!(value["passed"], false);
+    assert_eq!(value["jobs"][0]["reason"], "expected a → b");
+    assert_eq!(value["jobs"][0]["hops"], serde_json::json!(["b"]));
+}
+
+#[test]
+fn a_job_that_cannot_finish_fails_when_its_time_is_over() {
+    let (_directory, path) = file(
+        "hosts = ['a', 'b']\nlink = [{ ends = ['a 192.0.2.1/30', 'b 192.0.2.2/30'], loss = '100%' }]\n\
+         [[job]]\ntimeout = '3s'\ntransfer = { from = 'a', to = 'b', size = '1kB' }\n\
+         [[job]]\ntimeout = '3s'\nthroughput = { from = 'a', to = 'b' }\n\
+         [[job]]\ntimeout = '3s'\nping = { from = 'a', to = 'b', count = 60000 }\n\
+         [[job]]\nping = { from = 'a', to = 'b', count = 1, max_loss = '100%' }\n",
+    );
+    let output = vnet(&["run", &path, "--json"]);
+    exits(&output, 1);
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let passed: Vec<_> = (0..4)
+        .map(|n| value["jobs"][n]["passed"].as_bool())
+        .collect();
+    assert_eq!(passed, [Some(false), Some(false), Some(false), Some(true)]);
+    for n in 0..3 {
+        let job = &value["jobs"][n];
+        assert!(job["reason"].is_string(), "{job}");
+        let took = job["ended_ns"].as_u64().zip(job["started_ns"].as_u64());
+        assert!(
+            took.is_some_and(|(end, start)| end - start <= 4_000_000_000),
+            "{job}"
+        );
+    }
+}
+
+#[test]
+fn a_job_with_a_start_runs_beside_the_others() {
+    let (_directory, path) = file(&format!(
+        "{PAIR}[[job]]\nstart = '100ms'\nping = {{ from = 'a', to = 'b', count = 3 }}\n\
+         [[job]]\nping = {{ from = 'b', to = 'a', count = 3 }}\n\
+         [[job]]\nping = {{ from = 'b', to = 'a', count = 1 }}\n"
+    ));
+    let output = vnet(&["run", &path, "--json"]);
+    exits(&output, 0);
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let at = |n: usize, key: &str| value["jobs"][n][key].as_u64().expect("a time");
+    assert_eq!(at(0, "started_ns"), 100_000_000);
+    assert_eq!(at(1, "started_ns"), 0);
+    assert!(at(1, "ended_ns") > at(0, "started_ns"), "they overlap");
+    assert_eq!(at(2, "started_ns"), at(1, "ended_ns"));
+}
+
+#[test]
+fn a_bad_topology_is_status_2_and_all_of_it_is_said() {
+    let (_directory, path) = file("hosts = ['a', 'a']\nfoo = 1\n");
+    for what in ["check", "run"] {
+        let output = vnet(&[what, &path]);
+        exits(&output, 2);
+        assert!(output.stdout.is_empty());
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(
+            said.contains(&format!("{path}:1:15: duplicate name")),
+            "{said}"
+        );
+        assert!(
+            said.contains(&format!("{path}:2:1: unknown key `foo`")),
+            "{said}"
+        );
+        assert!(said.ends_with("2 errors\n"), "{said}");
+    }
+}
+
+#[test]
+fn bad_usage_is_status_2() {
+    for args in [
+        &["run", "--driver", "steam"][..],
+        &["run", "--seed", "x"],
+        &["check"],
+        &[],
+    ] {
+        exits(&vnet(args), 2);
+    }
+    exits(&vnet(&["check", "/nonexistent.toml"]), 2);
+    let (directory, path) = file(PAIR);
+    // A file where the directory of captures should be.
+    exits(&vnet(&["run", &path, "--pcap", &path]), 2);
+    drop(directory);
+}
+
+#[test]
+fn check_says_what_it_has_seen() {
+    let (_directory, path) = file(PAIR);
+    let output = vnet(&["check", &path]);
+    exits(&output, 0);
+    assert_eq!(output.stdout, b"unnamed: 2 nodes, 1 links, 0 jobs\n");
+}
+
+#[test]
+fn a_file_of_the_users_own_is_sent_as_it_is() {
+    let (directory, path) = file(&format!(
+        "{PAIR}job = [{{ transfer = {{ from = 'a', to = 'b', file = 'content' }} }}]"
+    ));
+    fs::write(directory.path().join("content"), b"abc").expect("a file");
+    let output = vnet(&["run", &path, "--json"]);
+    exits(&output, 0);
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(value["jobs"][0]["bytes"], 3);
+    let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert_eq!(value["jobs"][0]["sha256"], abc);
+}

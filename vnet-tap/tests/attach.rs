@@ -1,0 +1,182 @@
+//! What a TAP does when its surroundings change: the host's interface goes down or away, the
+//! vnet is destroyed, frames are as large as they get, nothing happens at all.
+//!
+//! Needs root and `/dev/net/tun`; says so and passes otherwise.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use vnet::{OwnedVnet, System};
+use vnet_tap::{NetNs, PumpEnd, Tap, TapConfig, TapError};
+
+const HOST: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 1);
+const VNET: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 2);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Bench {
+    tap: Tap,
+    vnet: OwnedVnet,
+    host: NetNs,
+}
+
+fn bench() -> Option<Bench> {
+    let skip = |why: &dyn std::fmt::Display| eprintln!("skipped: {why}");
+    let host = NetNs::new().map_err(|e| skip(&e)).ok()?;
+    host.run(vnet_tap::probe).map_err(|e| skip(&e)).ok()?;
+    // The kernel's own chatter (router solicitations) would count as traffic.
+    host.run(|| {
+        for which in ["all", "default"] {
+            let path = format!("/proc/sys/net/ipv6/conf/{which}/disable_ipv6");
+            // Where there is no IPv6 there is none to disable.
+            let _ = std::fs::write(path, "1");
+        }
+    });
+    let vnet = System::threads().create("guest").unwrap();
+    let inside = (*vnet).clone();
+    let tap = host
+        .run(move || Tap::attach(&inside, "tap0", TapConfig::default()))
+        .unwrap();
+    vnet.add_address("tap0", format!("{VNET}/24").parse().unwrap())
+        .unwrap();
+    let name = tap.host_name();
+    assert!(name.starts_with("vnt"), "{name}");
+    host.ip(&format!("addr add {HOST}/24 dev {name}")).unwrap();
+    host.ip(&format!("link set {name} up")).unwrap();
+    Some(Bench { tap, vnet, host })
+}
+
+impl Bench {
+    /// Sends datagrams of `len` bytes until one has come through and back.
+    fn talk(&self, len: usize) {
+        let theirs = self.host.run(|| UdpSocket::bind((HOST, 0))).unwrap();
+        let ours = vnet::net::UdpSocket::bind_in(&self.vnet, (VNET, 0)).unwrap();
+        let brief = Some(Duration::from_millis(500));
+        theirs.set_read_timeout(brief).unwrap();
+        ours.set_read_timeout(brief).unwrap();
+        let message: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
+        let mut buf = vec![0; 65_535];
+        let give_up = Instant::now() + PATIENCE;
+        while Instant::now() < give_up {
+            // What is refused while an interface comes up is tried again.
+            let _ = theirs.send_to(&message, ours.local_addr().unwrap());
+            let Ok((n, from)) = ours.recv_from(&mut buf) else {
+                continue;
+            };
+            assert_eq!(buf[..n], message);
+            let _ = ours.send_to(&message, from);
+            if let Ok((n, _)) = theirs.recv_from(&mut buf) {
+                assert_eq!(buf[..n], message);
+                return;
+            }
+        }
+        panic!("no datagram of {len} bytes came through and back");
+    }
+
+    fn wait_for_the_end(&self) {
+        let give_up = Instant::now() + PATIENCE;
+        while self.tap.is_running() {
+            assert!(Instant::now() < give_up, "the pump still runs");
+            sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn deleting_the_device_ends_the_pump_with_an_error() {
+    let Some(bench) = bench() else { return };
+    bench
+        .host
+        .ip(&format!("link del {}", bench.tap.host_name()))
+        .unwrap();
+    bench.wait_for_the_end();
+    let report = bench.tap.detach();
+    assert!(matches!(report.end, Some(PumpEnd::Device(_))), "{report}");
+}
+
+#[test]
+fn destroying_the_vnet_ends_the_pump() {
+    let Some(bench) = bench() else { return };
+    bench.talk(1);
+    let Bench { tap, vnet, host } = bench;
+    let report = vnet.destroy();
+    assert!(report.leaked.is_zero(), "{report}");
+    let vnet = System::threads().create("another").unwrap();
+    let bench = Bench { tap, vnet, host };
+    bench.wait_for_the_end();
+    let report = bench.tap.detach();
+    assert!(matches!(report.end, Some(PumpEnd::PortGone)), "{report}");
+}
+
+#[test]
+fn a_host_interface_that_is_down_refuses_frames_and_recovers() {
+    let Some(bench) = bench() else { return };
+    bench.talk(1);
+    let name = bench.tap.host_name();
+    bench.host.ip(&format!("link set {name} down")).unwrap();
+    let before = bench.tap.report().drops;
+    let socket = vnet::net::UdpSocket::bind_in(&bench.vnet, (VNET, 0)).unwrap();
+    socket.send_to(b"nobody listens", (HOST, 9)).unwrap();
+    let give_up = Instant::now() + PATIENCE;
+    while bench.tap.report().drops == before {
+        assert!(Instant::now() < give_up, "no drop was counted");
+        sleep(Duration::from_millis(5));
+    }
+    bench.host.ip(&format!("link set {name} up")).unwrap();
+    bench.talk(1);
+    let report = bench.tap.detach();
+    assert!(matches!(report.end, Some(PumpEnd::Detached)), "{report}");
+}
+
+#[test]
+fn the_largest_frames_of_a_tap_pass() {
+    let Some(bench) = bench() else { return };
+    let name = bench.tap.host_name();
+    bench
+        .host
+        .ip(&format!("link set {name} mtu 65521"))
+        .unwrap();
+    bench.vnet.set_ip_mtu("tap0", 65_521).unwrap();
+    bench.talk(65_521 - 28);
+    // Datagrams larger than that are fragmented on both sides.
+    bench.talk(65_507);
+}
+
+#[test]
+fn an_idle_pump_sleeps() {
+    let Some(bench) = bench() else { return };
+    bench.talk(1);
+    // What neighbour discovery still had to say has been said after two quiet spells.
+    let mut before = bench.tap.report().wakeups;
+    for _ in 0..20 {
+        sleep(Duration::from_millis(200));
+        let now = bench.tap.report().wakeups;
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+    panic!("the pump woke up in every single spell: {before} times");
+}
+
+#[test]
+fn a_name_in_use_is_refused_and_dropping_frees_it() {
+    let Some(Bench { tap, vnet, host }) = bench() else {
+        return;
+    };
+    let config = TapConfig {
+        host_name: Some(tap.host_name().to_owned()),
+        mac: None,
+    };
+    let attach = |ifname: &'static str| {
+        let (vnet, config) = ((*vnet).clone(), config.clone());
+        host.run(move || Tap::attach(&vnet, ifname, config))
+    };
+    let error = attach("tap1").unwrap_err();
+    assert!(matches!(error, TapError::HostNameInUse(_)), "{error}");
+    drop(tap);
+    assert_eq!(attach("tap1").unwrap().host_name(), "vnt0");
+    let error = attach("lo0").unwrap_err();
+    assert!(matches!(error, TapError::Port(_)), "{error}");
+    host.ip("link show dev vnt0").unwrap_err();
+}

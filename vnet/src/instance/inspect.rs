@@ -1,0 +1,185 @@
+//! Seeing what an instance consists of: neighbours, sockets, links.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use super::vnet::{Gone, Vnet};
+use crate::base::time::Duration;
+use crate::link::LinkStats;
+use crate::neigh::state::StateName;
+use crate::netif::NetifError;
+use crate::packet::MacAddr;
+use crate::transport::tcp::TcpState;
+
+/// A neighbour, as `arp -an` lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeighbourInfo {
+    /// Its IP address.
+    pub ip: IpAddr,
+    /// Its Ethernet address, when known.
+    pub mac: Option<MacAddr>,
+    /// The interface it is on.
+    pub interface: String,
+    /// How sure its address is (RFC 4861, section 7.3.2).
+    pub state: StateName,
+    /// Packets that wait for its address.
+    pub held_packets: usize,
+    /// How long ago a packet was last sent to it.
+    pub idle: Duration,
+}
+
+/// What kind of socket, and its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketKind {
+    /// A TCP socket or connection in this state.
+    Tcp(TcpState),
+    /// A UDP socket.
+    Udp,
+    /// A raw socket of this protocol number.
+    Raw(u8),
+    /// An echo socket with this identifier.
+    Echo(u16),
+}
+
+impl fmt::Display for SocketKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SocketKind::Tcp(state) => write!(f, "tcp4 {state:?}"),
+            SocketKind::Udp => f.write_str("udp4"),
+            SocketKind::Raw(proto) => write!(f, "raw proto {proto}"),
+            SocketKind::Echo(ident) => write!(f, "echo ident {ident}"),
+        }
+    }
+}
+
+/// A socket, or a TCP connection that has outlived its socket, as `netstat -an` lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketInfo {
+    /// What it is.
+    pub kind: SocketKind,
+    /// Its address, when it has one.
+    pub local: Option<SocketAddr>,
+    /// Its peer's address, when it has one.
+    pub peer: Option<SocketAddr>,
+    /// What waits to be read: bytes of TCP, connections of a listener, datagrams of the others.
+    pub recv_queue: usize,
+    /// Bytes written and not acknowledged; the backlog of a listener.
+    pub send_queue: usize,
+}
+
+impl Vnet {
+    /// The neighbours, in the order of their table.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn neighbours(&self) -> Result<Vec<NeighbourInfo>, Gone> {
+        self.core.with(|stack, cx| {
+            let name = |id| stack.ifs.get(id).map_or("", |i| &*i.name).to_owned();
+            stack
+                .neigh
+                .list(cx.now)
+                .map(|n| NeighbourInfo {
+                    ip: n.ip,
+                    mac: n.mac,
+                    interface: name(n.ifid),
+                    state: n.state,
+                    held_packets: n.held,
+                    idle: cx.now - n.used,
+                })
+                .collect()
+        })
+    }
+
+    /// The sockets and connections.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn sockets(&self) -> Result<Vec<SocketInfo>, Gone> {
+        self.core.with(|stack, _| {
+            let tcp = stack.tcp.sockets().into_iter().map(|t| SocketInfo {
+                kind: SocketKind::Tcp(t.state),
+                local: Some(t.local),
+                peer: t.remote,
+                recv_queue: t.recv_queue,
+                send_queue: t.send_queue,
+            });
+            let udp = stack.udp.list().map(|u| SocketInfo {
+                kind: SocketKind::Udp,
+                local: u.local,
+                peer: u.peer,
+                recv_queue: u.queued,
+                send_queue: 0,
+            });
+            let at = |ip| SocketAddr::new(ip, 0);
+            let raw = stack.raw.list().map(|r| SocketInfo {
+                kind: SocketKind::Raw(r.proto),
+                local: r.local.map(at),
+                peer: r.peer.map(at),
+                recv_queue: r.queued,
+                send_queue: 0,
+            });
+            let echo = stack.echo.list().map(|e| SocketInfo {
+                kind: SocketKind::Echo(e.ident),
+                local: None,
+                peer: None,
+                recv_queue: e.queued,
+                send_queue: 0,
+            });
+            tcp.chain(udp).chain(raw).chain(echo).collect()
+        })
+    }
+
+    /// What an interface's outgoing link has done so far; all zero without one.
+    ///
+    /// # Errors
+    /// No interface of that name.
+    pub fn link_stats(&self, interface: &str) -> Result<LinkStats, NetifError> {
+        self.core.with(|stack, _| {
+            let id = stack.ifs.id_of(interface)?;
+            let link = stack.ifs.get(id).and_then(|i| i.link.as_deref());
+            Ok(link.map(|l| l.stats()).unwrap_or_default())
+        })?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::System;
+    use crate::net::{EchoSocket, TcpListener, TcpStream, UdpSocket};
+
+    #[test]
+    fn everything_made_is_listed() {
+        let system = System::virtual_time(1);
+        let a = system.create("a").expect("a fresh name");
+        let b = system.create("b").expect("a fresh name");
+        a.epair("eth0", &b, "eth0").expect("both exist");
+        let net = |n| format!("192.0.2.{n}/24").parse().expect("a prefix");
+        a.add_address("eth0", net(1)).expect("a host address");
+        b.add_address("eth0", net(2)).expect("a host address");
+        let _listener = TcpListener::bind_in(&b, "192.0.2.2:80").expect("a free port");
+        let _udp = UdpSocket::bind_in(&a, "0.0.0.0:53").expect("a free port");
+        let _echo = EchoSocket::bind_in(&a).expect("room for a socket");
+        let _stream = TcpStream::connect_in(&a, "192.0.2.2:80").expect("somebody listens");
+
+        let kinds: Vec<SocketKind> = a.sockets().expect("alive").iter().map(|s| s.kind).collect();
+        assert!(matches!(
+            kinds[..],
+            [
+                SocketKind::Tcp(TcpState::Established),
+                SocketKind::Udp,
+                SocketKind::Echo(_)
+            ]
+        ));
+        let listening = b.sockets().expect("alive");
+        assert_eq!(listening[0].kind, SocketKind::Tcp(TcpState::Listen));
+        let neighbours = a.neighbours().expect("alive");
+        assert_eq!(neighbours.len(), 1);
+        assert_eq!(neighbours[0].ip.to_string(), "192.0.2.2");
+        assert_eq!(
+            neighbours[0].mac,
+            Some(b.interfaces().expect("alive")[1].mac)
+        );
+        assert_eq!(a.link_stats("eth0"), Ok(LinkStats::default()));
+    }
+}

@@ -167,24 +167,30 @@ pub(crate) fn create(
         run_step(&core, record).map_err(|failed| unwind(&core, failed))?;
     }
     loop {
-        // A step registered meanwhile is caught up on before anyone can see the instance.
-        let missed = {
+        // What was registered or unregistered meanwhile is made up for before anyone can see the
+        // instance.
+        let lag = {
             let mut registry = system.registry.lock();
-            let missed = missing_step(&core, &registry.records());
+            let lag = lag(&core, &registry.records());
             let joined = hierarchy::join(&core);
-            if missed.is_none() && joined.is_ok() {
+            if lag.is_none() && joined.is_ok() {
                 set_phase(&core, Phase::Up);
                 registry.publish(&core);
             }
-            joined.map(|()| missed)
+            joined.map(|()| lag)
         };
-        let Ok(missed) = missed else {
+        let Ok(lag) = lag else {
             tear_down(&core);
             return Err(CreateError::Gone);
         };
-        match missed {
+        match lag {
             None => break,
-            Some(record) => run_step(&core, &record).map_err(|failed| unwind(&core, failed))?,
+            Some(Lag::Unregistered(record)) => {
+                let _ = undo_step(&core, &record);
+            }
+            Some(Lag::Missed(record)) => {
+                run_step(&core, &record).map_err(|failed| unwind(&core, failed))?;
+            }
         }
     }
     core.driver.dispatch();
@@ -192,10 +198,23 @@ pub(crate) fn create(
     Ok(core)
 }
 
-fn missing_step(core: &Arc<VnetCore>, records: &[Arc<InitRecord>]) -> Option<Arc<InitRecord>> {
+/// In what an instance differs from the list of steps.
+enum Lag {
+    /// It ran a step that is not registered any more.
+    Unregistered(Arc<InitRecord>),
+    /// It has not run a step that is.
+    Missed(Arc<InitRecord>),
+}
+
+fn lag(core: &Arc<VnetCore>, records: &[Arc<InitRecord>]) -> Option<Lag> {
     core.enter_as(Entry::Lifecycle, |inside, _| {
-        let ran = |r: &Arc<InitRecord>| inside.ran.iter().any(|s| Arc::ptr_eq(&s.record, r));
-        records.iter().find(|r| !ran(r)).cloned()
+        let listed = |s: &&RanStep| records.iter().any(|r| Arc::ptr_eq(&s.record, r));
+        if let Some(step) = inside.ran.iter().rev().find(|s| !listed(s)) {
+            return Some(Lag::Unregistered(Arc::clone(&step.record)));
+        }
+        let ran = |r: &&Arc<InitRecord>| inside.ran.iter().any(|s| Arc::ptr_eq(&s.record, r));
+        let missed = records.iter().find(|r| !ran(r));
+        missed.map(|r| Lag::Missed(Arc::clone(r)))
     })
     .unwrap_or_default()
 }
@@ -233,8 +252,26 @@ fn run_step(core: &Arc<VnetCore>, record: &Arc<InitRecord>) -> Result<(), StepFa
     });
     if kept != Ok(true) {
         let _ = record.run_uninit(&vnet);
+    } else if !core.system.registry.lock().is_registered(record) {
+        // Whoever unregistered it meanwhile may have looked here before it was noted.
+        let _ = undo_step(core, record);
     }
     Ok(())
+}
+
+/// Undoes a step, unless somebody else does, or it never ran.
+fn undo_step(
+    core: &Arc<VnetCore>,
+    record: &Arc<InitRecord>,
+) -> Result<(), super::registry::StepError> {
+    let ran = core.enter_as(Entry::Lifecycle, |inside, _| {
+        let is_it = |s: &RanStep| Arc::ptr_eq(&s.record, record);
+        let at = inside.ran.iter().position(is_it)?;
+        Some(inside.ran.remove(at))
+    });
+    let Ok(Some(ran)) = ran else { return Ok(()) };
+    let vnet = Vnet::for_steps(Arc::clone(core));
+    ran.record.run_uninit(&vnet)
 }
 
 fn unwind(core: &Arc<VnetCore>, failed: StepFailed) -> CreateError {
@@ -346,7 +383,7 @@ pub(crate) fn register(system: &Arc<SystemCore>, record: InitRecord) -> Result<(
     for core in &vnets {
         if let Err(failed) = run_step(core, &record) {
             let name = core.name.to_string();
-            let _ = unregister(system, record.name());
+            let _ = withdraw(system, &record);
             return Err(RegisterError::Failed {
                 step: failed.step,
                 vnet: name,
@@ -359,29 +396,38 @@ pub(crate) fn register(system: &Arc<SystemCore>, record: InitRecord) -> Result<(
 
 /// Unregisters a step and undoes it in every instance that ran it.
 pub(crate) fn unregister(system: &Arc<SystemCore>, name: &str) -> Result<(), RegisterError> {
+    let record = system.registry.lock().record(name)?;
+    match withdraw(system, &record) {
+        // Somebody else was faster.
+        None => Err(RegisterError::NotFound(name.to_owned())),
+        Some(result) => result,
+    }
+}
+
+/// Takes a step off the list and undoes it, the youngest instance first; `None` when it is not
+/// on the list.
+fn withdraw(
+    system: &Arc<SystemCore>,
+    record: &Arc<InitRecord>,
+) -> Option<Result<(), RegisterError>> {
     let vnets = {
         let mut registry = system.registry.lock();
-        registry.record(name)?;
-        registry.remove_record(name);
+        if !registry.remove_record(record) {
+            return None;
+        }
         registry.vnets()
     };
     let mut failure = None;
     for core in vnets.iter().rev() {
-        let ran = core.enter_as(Entry::Lifecycle, |inside, _| {
-            let at = inside.ran.iter().position(|r| r.record.name() == name)?;
-            Some(inside.ran.remove(at))
-        });
-        let Ok(Some(ran)) = ran else { continue };
-        let vnet = Vnet::for_steps(Arc::clone(core));
-        if let Err(source) = ran.record.run_uninit(&vnet) {
+        if let Err(source) = undo_step(core, record) {
             failure.get_or_insert(RegisterError::Failed {
-                step: name.to_owned(),
+                step: record.name().to_owned(),
                 vnet: core.name.to_string(),
                 source,
             });
         }
     }
-    failure.map_or(Ok(()), Err)
+    Some(failure.map_or(Ok(()), Err))
 }
 
 impl Vnet {

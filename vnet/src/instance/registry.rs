@@ -270,7 +270,15 @@ impl Registry {
         self.records.iter().any(|r| r.name == name)
     }
 
-    pub(crate) fn remove_record(&mut self, name: &str) {
-        Arc::make_mut(&mut self.records).retain(|r| r.name != name);
+    /// True when this very step is on the list, not one of the same name.
+    pub(crate) fn is_registered(&self, record: &Arc<InitRecord>) -> bool {
+        self.records.iter().any(|r| Arc::ptr_eq(r, record))
+    }
+
+    /// Takes a step off the list; false when it is not on it.
+    pub(crate) fn remove_record(&mut self, record: &Arc<InitRecord>) -> bool {
+        let listed = self.is_registered(record);
+        Arc::make_mut(&mut self.records).retain(|r| !Arc::ptr_eq(r, record));
+        listed
     }
 }

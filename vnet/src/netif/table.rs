@@ -114,14 +114,11 @@ impl Netif {
         self.admin == AdminState::Up && self.carrier == Carrier::Up
     }
 
-    /// The largest TCP payload that may cross it in one piece; zero when segments must be cut
-    /// before they reach it.
-    pub fn gso_max(&self) -> u32 {
+    /// True when a segment that stands for several crosses it whole; otherwise it is cut here,
+    /// at the last moment, since everything before costs the same for one as for many.
+    pub fn carries_large_segments(&self) -> bool {
         let impaired = |l: &Link| !l.config().is_transparent();
-        match self.offload {
-            Offload::Full if !self.link.as_deref().is_some_and(impaired) => MAX_GSO,
-            _ => 0,
-        }
+        self.offload == Offload::Full && !self.link.as_deref().is_some_and(impaired)
     }
 }
 

@@ -17,7 +17,7 @@ impl Netif {
             cx.stats.drop_tx(DropReason::InterfaceDown);
             return;
         }
-        if packet.meta.gso.is_some() && self.gso_max() == 0 {
+        if packet.meta.gso.is_some() && !self.carries_large_segments() {
             if gso::segment(packet, ETHER_LEN, &mut |piece| self.transmit_one(cx, piece)).is_err() {
                 cx.stats.drop_tx(DropReason::Malformed);
             }

@@ -8,6 +8,7 @@ use super::{Stack, tx};
 use crate::icmp;
 use crate::ip::output::Outgoing;
 use crate::ip::state::Forwarding;
+use crate::netif::table::MAX_GSO;
 use crate::packet::header::{Icmp4, IpProto};
 use crate::packet::{Csum, Cx, Packet, Payload};
 use crate::transport::echo::EchoId;
@@ -52,7 +53,7 @@ impl Stack {
         let netif = netif.ok_or(SocketError::NetworkUnreachable)?;
         Ok(Path {
             ip_mtu: u32::from(netif.ip_mtu),
-            gso_max: netif.gso_max(),
+            gso_max: MAX_GSO,
         })
     }
 

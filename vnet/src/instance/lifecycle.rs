@@ -435,7 +435,7 @@ impl Vnet {
     /// took.
     ///
     /// # Errors
-    /// [`Gone`](super::Gone).
+    /// [`Gone`].
     pub fn init_record(&self) -> Result<Vec<(String, Duration)>, super::Gone> {
         self.core.enter_as(Entry::User, |inside, _| {
             inside

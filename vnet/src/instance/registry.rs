@@ -127,7 +127,7 @@ fn guarded(step: &StepFn, vnet: &Vnet) -> Result<(), StepError> {
         .unwrap_or_else(|panic| Err(format!("panicked: {}", panic_text(&*panic)).into()))
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()
@@ -233,6 +233,12 @@ impl Registry {
     /// The instances, in the order of their creation.
     pub(crate) fn vnets(&self) -> Vec<Arc<VnetCore>> {
         self.vnets.values().cloned().collect()
+    }
+
+    /// The children of an instance, in the order of their creation.
+    pub(crate) fn children_of(&self, core: &Arc<VnetCore>) -> Vec<Arc<VnetCore>> {
+        let is_child = |v: &&Arc<VnetCore>| v.parent.as_ref().is_some_and(|p| Arc::ptr_eq(p, core));
+        self.vnets.values().filter(is_child).cloned().collect()
     }
 
     pub(crate) fn records(&self) -> Arc<Vec<Arc<InitRecord>>> {

@@ -114,7 +114,7 @@ impl Stack {
             + self.raw.list().map(|r| r.queued).sum::<usize>()
             + self.echo.list().map(|e| e.queued).sum::<usize>();
         Census {
-            sockets: (tcp.held + tcp.listeners) as u64
+            sockets: (self.tcp.held_by_sockets() + tcp.listeners) as u64
                 + (self.udp.len() + self.raw.len() + self.echo.len()) as u64,
             connections: (tcp.connections + tcp.half_open + tcp.time_wait) as u64,
             interfaces: self.ifs.len() as u64,

@@ -107,18 +107,25 @@ fn futures_that_wait_are_woken_and_told() {
     let a = vnet(&system, "a");
     let socket = UdpSocket::bind_in(&a, "0.0.0.0:7").unwrap();
     let listener = TcpListener::bind_in(&a, "0.0.0.0:80").unwrap();
-    let bell = Arc::new(Flag::default());
-    let waker = Waker::from(Arc::clone(&bell));
-    let mut task = Context::from_waker(&waker);
-    assert!(socket.poll_recv_from(&mut task, &mut [0; 8]).is_pending());
-    assert!(listener.poll_accept(&mut task).is_pending());
+    // A bell each: nobody may be woken by chance, with somebody else.
+    let bells = [Arc::new(Flag::default()), Arc::new(Flag::default())];
+    let wakers = bells.clone().map(Waker::from);
+    let [mut receiving, mut accepting] = [0, 1].map(|n: usize| Context::from_waker(&wakers[n]));
+    assert!(
+        socket
+            .poll_recv_from(&mut receiving, &mut [0; 8])
+            .is_pending()
+    );
+    assert!(listener.poll_accept(&mut accepting).is_pending());
     assert_clean(&a.destroy());
-    assert!(bell.0.load(Ordering::SeqCst));
-    let Poll::Ready(Err(error)) = socket.poll_recv_from(&mut task, &mut [0; 8]) else {
+    for bell in &bells {
+        assert!(bell.0.load(Ordering::SeqCst));
+    }
+    let Poll::Ready(Err(error)) = socket.poll_recv_from(&mut receiving, &mut [0; 8]) else {
         panic!("there is nothing to wait for");
     };
     assert!(is_gone(&error));
-    assert!(matches!(listener.poll_accept(&mut task), Poll::Ready(Err(e)) if is_gone(&e)));
+    assert!(matches!(listener.poll_accept(&mut accepting), Poll::Ready(Err(e)) if is_gone(&e)));
 }
 
 #[derive(Default)]

@@ -134,4 +134,6 @@ mod documents {
     mod determinism {}
     #[doc = include_str!("../../docs/lifecycle.md")]
     mod lifecycle {}
+    #[doc = include_str!("../../docs/tenancy.md")]
+    mod tenancy {}
 }

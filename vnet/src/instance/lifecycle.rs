@@ -9,6 +9,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::context;
 use super::interfaces::{add_loopback, remove_interface};
 use super::registry::{InitRecord, RegisterError, Stage};
 use super::system::{CreateError, SystemCore};
@@ -255,6 +256,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     core.bury();
     core.driver.dispatch();
     core.system.registry.lock().release(&core.name);
+    context::let_go(core);
     DestroyReport {
         vnet: core.name.to_string(),
         steps,

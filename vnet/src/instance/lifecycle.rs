@@ -273,6 +273,12 @@ fn census(core: &Arc<VnetCore>) -> Census {
 
 /// Registers a step and runs it in every instance there is, or in none.
 pub(crate) fn register(system: &Arc<SystemCore>, record: InitRecord) -> Result<(), RegisterError> {
+    let result = register_in_all(system, record);
+    system.driver.dispatch();
+    result
+}
+
+fn register_in_all(system: &Arc<SystemCore>, record: InitRecord) -> Result<(), RegisterError> {
     let record = Arc::new(record);
     let vnets = {
         let mut registry = system.registry.lock();
@@ -322,6 +328,7 @@ pub(crate) fn unregister(system: &Arc<SystemCore>, name: &str) -> Result<(), Reg
             });
         }
     }
+    system.driver.dispatch();
     failure.map_or(Ok(()), Err)
 }
 
@@ -332,13 +339,15 @@ impl Vnet {
     /// # Errors
     /// [`Gone`](super::Gone).
     pub fn init_record(&self) -> Result<Vec<(String, Duration)>, super::Gone> {
-        self.core.enter_as(Entry::User, |inside, _| {
+        let record = self.core.enter_as(Entry::User, |inside, _| {
             inside
                 .ran
                 .iter()
                 .map(|r| (r.record.name().to_owned(), r.took))
                 .collect()
-        })
+        });
+        self.core.driver.dispatch();
+        record
     }
 }
 

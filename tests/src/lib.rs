@@ -5,6 +5,7 @@
 //! | [`accounts`] | the laws that every vnet's counters and every teardown are held to |
 //! | [`frames`] | frames built byte by byte, independently of the library's own headers |
 //! | [`peer`] | a scripted station at the outside end of a port |
+//! | [`skip`] | what to do with a test that cannot run here |
 //! | [`smol`] | a smoltcp host behind a port of a vnet, and the clock of both |
 //! | [`stream`] | bytes that can be made anywhere and recognised by digest |
 //! | [`topology`] | the networks that more than one test uses |
@@ -13,6 +14,7 @@
 pub mod accounts;
 pub mod frames;
 pub mod peer;
+pub mod skip;
 pub mod smol;
 pub mod stream;
 pub mod topology;

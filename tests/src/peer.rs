@@ -121,7 +121,11 @@ impl Peer {
                 match u16::from_be_bytes([frame[12], frame[13]]) {
                     ARP if body[7] == 1 && body[24..28] == self.me.ip.octets() => {
                         let reply = arp(2, self.me, self.vnet);
-                        self.send_frame(ethernet(self.vnet.mac, self.me.mac, ARP, &reply));
+                        let reply = ethernet(self.vnet.mac, self.me.mac, ARP, &reply);
+                        // The interface may have gone since it asked.
+                        if self.port.send(reply).is_err() {
+                            continue;
+                        }
                         self.answered.set(self.answered.get() + 1);
                         answered = true;
                     }

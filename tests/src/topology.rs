@@ -42,7 +42,7 @@ pub fn pair(system: &System) -> (OwnedVnet, OwnedVnet) {
 }
 
 /// Three routers `r0`, `r1`, `r2` in a triangle. Router *i* is joined to router *j* at interface
-/// `to<j>`, over the network 10.0.*ij*.0/24 (the lower index first) in which it is host *i* + 1.
+/// `to<j>`, over the network 10.0.*n*.0/24 (*n* is ten times the lower index and the higher one) in which it is host *i* + 1.
 /// Each has a network of its own, 10.9.*i*.0/24, on its loopback interface.
 ///
 /// # Panics
@@ -71,7 +71,7 @@ pub fn triangle(system: &System) -> Vec<OwnedVnet> {
 pub fn wire(a: &Vnet, i: usize, b: &Vnet, j: usize) {
     let (near, far) = (format!("to{j}"), format!("to{i}"));
     let _ = a.epair(&near, b, &far);
-    let net = format!("10.0.{}{}", i.min(j), i.max(j));
+    let net = format!("10.0.{}", i.min(j) * 10 + i.max(j));
     for (v, name, host, other) in [(a, &near, i + 1, j), (b, &far, j + 1, i)] {
         let _ = v.add_address(
             name,

@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SocketType, ipproto};
 use vnet::net::{EchoEvent, EchoSocket};
 use vnet::{OwnedVnet, System};
 use vnet_tap::{NetNs, PumpEnd, Tap, TapConfig};
+use vnet_tests::skip::without_tap;
 use vnet_tests::stream::{Sink, Source, Summary};
 
 /// Addresses on the TAP (RFC 2544, benchmarking).
@@ -34,9 +35,9 @@ struct Neighbours {
 impl Neighbours {
     /// `None`, with the reason printed, when they cannot be made here.
     fn make() -> Option<Neighbours> {
-        let skip = |why: &dyn std::fmt::Display| eprintln!("skipped: {why}");
-        let kernel = NetNs::new().map_err(|e| skip(&e)).ok()?;
-        kernel.run(vnet_tap::probe).map_err(|e| skip(&e)).ok()?;
+        let kernel = NetNs::new().map_err(|e| without_tap(&e)).ok()?;
+        let probed = kernel.run(vnet_tap::probe);
+        probed.map_err(|e| without_tap(&e)).ok()?;
         let vnet = System::threads().create("neighbour").unwrap();
         let inside = (*vnet).clone();
         let tap = kernel

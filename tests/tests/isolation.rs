@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket, is_gone, socket_error};
 use vnet::{
-    AdminState, Carrier, DropReason, Forwarding, Gone, LinkConfig, MacAddr, NetifError, NextHop,
-    PortError, RouteError, SocketError, System, Vnet,
+    AdminError, AdminState, Carrier, DropReason, Forwarding, Gone, LinkConfig, MacAddr, NetifError,
+    NextHop, PortError, RouteError, SocketError, System, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::topology::{join, pair, vnet};
@@ -302,7 +302,10 @@ fn everything_that_outlives_its_vnet_says_so_with_a_type() {
     assert_eq!(handle.interfaces(), Err(Gone));
     assert_eq!(handle.routes(), Err(Gone));
     assert_eq!(handle.init_record().unwrap_err(), Gone);
-    assert_eq!(handle.set_forwarding(Forwarding::Enabled), Err(Gone));
+    assert_eq!(
+        handle.set_forwarding(Forwarding::Enabled),
+        Err(AdminError::Gone)
+    );
     assert_eq!(
         handle.set_up("eth0", AdminState::Down),
         Err(NetifError::Gone)

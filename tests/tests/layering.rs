@@ -278,13 +278,11 @@ impl Rules {
             return Vec::new();
         }
         let mut offences = Vec::new();
-        for path in file.paths() {
-            for q in self
-                .quarantines
-                .iter()
-                .filter(|q| q.catches(&path.segments))
-            {
-                if !q.only_in.iter().any(|place| is_within(&file.path, place)) {
+        let paths = file.paths();
+        for q in &self.quarantines {
+            let at_home = q.only_in.iter().any(|place| is_within(&file.path, place));
+            for path in paths.iter().filter(|_| !at_home) {
+                if q.names(&path.segments) || q.names_through_import(&path.segments, &paths) {
                     let name = q.name.join("::");
                     let (at, line) = (&file.path, path.line);
                     offences.push(format!("{at}:{line}: `{name}` belongs elsewhere"));
@@ -296,17 +294,24 @@ impl Rules {
 }
 
 impl Quarantine {
-    /// True when `path` names it, or imports what it is in so that it could be named unseen.
-    fn catches(&self, path: &[String]) -> bool {
-        let name = &self.name;
+    /// True when `path` names it, or imports everything that it is among.
+    fn names(&self, path: &[String]) -> bool {
         match path.split_last() {
             Some((last, module)) if last == "*" => {
-                name.starts_with(module) && module.len() < name.len()
+                self.name.starts_with(module) && module.len() < self.name.len()
             }
-            _ if path.len() >= name.len() => path.starts_with(name),
-            // `use std::time;` makes `time::Instant` of it. Bare `std` is an import of nothing.
-            _ => path.len() > 1 && name.starts_with(path),
+            _ => path.starts_with(&self.name),
         }
+    }
+
+    /// True when `path` imports a module that it is in, and another path of the file names it
+    /// through that: `use std::time;` and `time::Instant`.
+    fn names_through_import(&self, path: &[String], all: &[scan::Path]) -> bool {
+        if path.len() < 2 || path.len() >= self.name.len() || !self.name.starts_with(path) {
+            return false;
+        }
+        let rest = &self.name[path.len() - 1..];
+        all.iter().any(|p| p.segments.starts_with(rest))
     }
 }
 
@@ -444,6 +449,7 @@ mod offences {
     fn what_is_allowed_or_no_code_is_not_found() {
         let sources = [
             "use crate::base::time::Instant; use crate::ip::Fib;",
+            "macro_rules! m { () => { $crate::Stack::new() } }",
             "use super::stack::Stack; // the sibling module vnet/src/ip/stack.rs",
             "// use crate::stack::Stack;\n/* /* */ crate::stack::X */",
             "/// [`Stack`](crate::stack::Stack)\nfn f() {}",
@@ -471,9 +477,9 @@ mod offences {
             "use std::time::{Duration, Instant as WallInstant};",
             "use std::{fmt, time::SystemTime};",
             "fn f() { std::time::Instant::now(); }",
-            "use std::time;",
             "use std::time::*;",
-            "use std::time::{self, Duration};",
+            "use std::time; fn f() { time::Instant::now(); }",
+            "use std::time::{self, Duration}; type T = time::SystemTime;",
         ];
         for source in sources {
             assert!(
@@ -483,6 +489,7 @@ mod offences {
         }
         let allowed = [
             "use std::time::Duration;",
+            "use std::time; fn f(t: time::Duration) {}",
             "use crate::base::time::Instant;",
             "use std::fmt::{self, Display};",
             "// smoltcp\nuse std::io;",

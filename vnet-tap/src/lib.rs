@@ -22,7 +22,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | [`tap`] | attaching, detaching, the report |
-//! | [`probe`] | whether TAPs can be made here, and if not, why |
+//! | [`mod@probe`] | whether TAPs can be made here, and if not, why |
 //! | [`netns`] | a network namespace of one's own, for tests that must leave the host alone |
 //! | `pump` | the thread that carries frames between the device and the port |
 //! | `sys` | every system call of this crate; the only file with `unsafe` |

@@ -186,11 +186,11 @@ impl Worker {
         let interest = if outward == Progress::Full {
             Interest::ReadWrite
         } else {
-            // A frame that comes after the flag is set rings the bell; one that came before it
-            // is found by this look.
+            // What comes after the flag is set rings the bell; what came before it, a frame or
+            // the end of the interface, is found by this look.
             self.shared.asleep.store(true, Ordering::SeqCst);
             self.unwritten = self.port.recv();
-            if self.unwritten.is_some() {
+            if self.unwritten.is_some() || self.port.is_gone() {
                 self.shared.asleep.store(false, Ordering::SeqCst);
                 return Ok(());
             }

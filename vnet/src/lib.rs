@@ -93,10 +93,12 @@ pub use instance::inspect::{NeighbourInfo, SocketInfo, SocketKind};
 pub use instance::interfaces::IfInfo;
 pub use instance::registry::RegisterError;
 pub use instance::routes::RouteInfo;
+pub use instance::sysctl;
 pub use instance::{
-    CreateError, DestroyReport, Entered, Gone, InitRecord, JoinHandle, NextHopSpec as NextHop,
-    OwnedVnet, Port, PortError, Released, RouteError, Scope, Stage, StepError, StepReport, System,
-    Vnet,
+    AdminError, CreateError, Denied, DestroyReport, Entered, Gone, InitRecord, JoinHandle, Local,
+    LocalError, NextHopSpec as NextHop, OwnedVnet, ParsePrivilegeError, Port, PortError, Privilege,
+    PrivilegeError, Privileges, Released, Resource, RouteError, Scope, Stage, StepError,
+    StepReport, System, UNLIMITED, Usage, Vnet,
 };
 pub use ip::state::Forwarding;
 pub use link::{LinkConfig, LinkConfigError, LinkStats};
@@ -132,4 +134,6 @@ mod documents {
     mod determinism {}
     #[doc = include_str!("../../docs/lifecycle.md")]
     mod lifecycle {}
+    #[doc = include_str!("../../docs/tenancy.md")]
+    mod tenancy {}
 }

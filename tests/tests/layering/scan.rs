@@ -210,9 +210,11 @@ pub fn paths(code: &str) -> Vec<Path> {
 }
 
 /// True when what follows `before` belongs to a path that is being read: `a::`, `Vec::<T>::`.
-/// A `::` at the start of a path is none.
+/// A `::` at the start of a path is none. Nor is `$crate` a path of ours: it is how a macro of the
+/// library spells the public path for those who use it.
 fn continues(before: &[(&str, usize)]) -> bool {
     match before {
+        [.., ("$", _)] => true,
         [.., (name, _), ("::", _)] => is_name(name) || matches!(*name, ">" | ")" | "]"),
         _ => false,
     }

@@ -125,7 +125,7 @@ impl Vnet {
                 Arc::increment_strong_count(core);
                 Arc::from_raw(core)
             };
-            Some(Vnet { core })
+            Some(Vnet::tenant(core))
         })
     }
 
@@ -146,6 +146,21 @@ impl Vnet {
             future: Box::pin(future),
         }
     }
+}
+
+/// Runs `f` on the core of the current vnet without taking a reference. `f` runs no user code: it
+/// must not enter or leave a vnet.
+#[inline]
+pub(crate) fn peek_current<R>(f: impl FnOnce(&VnetCore) -> R) -> Option<R> {
+    CURRENT.with(|c| {
+        let core = c.core.get();
+        if core.is_null() {
+            return None;
+        }
+        // SAFETY: as in `Vnet::current`: a non-null `core` is alive, and stays so while `f` runs,
+        // which neither enters nor leaves a vnet.
+        Some(f(unsafe { &*core }))
+    })
 }
 
 /// Takes a reference for the thread, the first time it enters a vnet; and one to the vnet that the

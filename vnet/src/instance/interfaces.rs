@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 
+use super::privilege::Privilege;
 use super::vnet::{Entry, Gone, Vnet};
 use crate::base::id::IfId;
 use crate::link::{Link, LinkConfig};
@@ -16,6 +17,7 @@ use crate::netif::{
 use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
 use crate::stack::Stack;
+use crate::stack::limits::Resource;
 
 /// The IP MTU of Ethernet.
 pub const ETHERNET_IP_MTU: u16 = 1500;
@@ -91,6 +93,7 @@ impl Vnet {
         wire: &Arc<Wire>,
         end: End,
     ) -> Result<MacAddr, NetifError> {
+        self.require(Privilege::InterfaceCreate)?;
         if let Some(mac) = mac
             && (mac.is_multicast() || mac == MacAddr::ZERO)
         {
@@ -99,6 +102,8 @@ impl Vnet {
         let mac = mac.unwrap_or_else(|| self.core.system.next_mac());
         let inbox = Arc::clone(&self.core.inbox);
         self.core.with(|stack, _| {
+            stack.ifs.check_name(name)?;
+            stack.admit(Resource::Interfaces)?;
             stack.ifs.insert(name, |id| Netif {
                 carrier: wire.plug(
                     end,
@@ -120,6 +125,7 @@ impl Vnet {
     /// # Errors
     /// No interface of that name; the loopback interface, which stays.
     pub fn remove_interface(&self, name: &str) -> Result<(), NetifError> {
+        self.require(Privilege::InterfaceCreate)?;
         self.core.with(|stack, cx| {
             let id = stack.ifs.id_of(name)?;
             let kind = stack.ifs.get(id).map(|i| i.kind);
@@ -139,6 +145,7 @@ impl Vnet {
     /// # Errors
     /// No interface of that name.
     pub fn set_up(&self, name: &str, state: AdminState) -> Result<(), NetifError> {
+        self.require(Privilege::InterfaceConfig)?;
         self.with_netif(name, |netif, cx| {
             netif.admin = state;
             if let Far::Wire(end) = &netif.far {
@@ -156,6 +163,7 @@ impl Vnet {
     /// # Errors
     /// No interface of that name, or an MTU below 68 (RFC 791).
     pub fn set_ip_mtu(&self, name: &str, ip_mtu: u16) -> Result<(), NetifError> {
+        self.require(Privilege::InterfaceConfig)?;
         if ip_mtu < MIN_IP_MTU {
             return Err(NetifError::BadMtu(ip_mtu));
         }
@@ -167,6 +175,7 @@ impl Vnet {
     /// # Errors
     /// No interface of that name, or an address that no station can have.
     pub fn set_mac(&self, name: &str, mac: MacAddr) -> Result<(), NetifError> {
+        self.require(Privilege::InterfaceConfig)?;
         if mac.is_multicast() || mac == MacAddr::ZERO {
             return Err(NetifError::BadMac(mac));
         }
@@ -186,6 +195,7 @@ impl Vnet {
     /// # Errors
     /// No interface of that name.
     pub fn set_offload(&self, name: &str, offload: Offload) -> Result<(), NetifError> {
+        self.require(Privilege::InterfaceConfig)?;
         self.with_netif(name, |netif, _| netif.offload = offload)
     }
 
@@ -194,6 +204,7 @@ impl Vnet {
     /// # Errors
     /// No interface of that name, or parameters out of range.
     pub fn set_link(&self, name: &str, config: LinkConfig) -> Result<(), NetifError> {
+        self.require(Privilege::InterfaceConfig)?;
         config.validate()?;
         self.with_netif(name, |netif, cx| {
             if netif.kind == IfKind::Loopback {
@@ -215,6 +226,7 @@ impl Vnet {
     /// # Errors
     /// No interface of that name.
     pub fn capture(&self, name: &str, tap: Arc<dyn FrameTap>) -> Result<(), NetifError> {
+        self.require(Privilege::Capture)?;
         self.with_netif(name, |netif, _| netif.taps.push(tap))
     }
 
@@ -224,6 +236,7 @@ impl Vnet {
     /// # Errors
     /// No interface of that name, an address that no host can have, or one that the vnet has.
     pub fn add_address(&self, name: &str, address: Ipv4Net) -> Result<(), NetifError> {
+        self.require(Privilege::InterfaceConfig)?;
         self.core.with(|stack, _| {
             let id = stack.ifs.id_of(name)?;
             stack.add_address(id, address)
@@ -235,6 +248,7 @@ impl Vnet {
     /// # Errors
     /// No interface of that name, or no such address on it.
     pub fn remove_address(&self, name: &str, address: Ipv4Addr) -> Result<(), NetifError> {
+        self.require(Privilege::InterfaceConfig)?;
         self.core.with(|stack, _| {
             let id = stack.ifs.id_of(name)?;
             stack.remove_address(id, address)
@@ -264,7 +278,7 @@ impl Vnet {
         })
     }
 
-    fn with_netif<R>(
+    pub(super) fn with_netif<R>(
         &self,
         name: &str,
         f: impl FnOnce(&mut Netif, &mut Cx) -> R,

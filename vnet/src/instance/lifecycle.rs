@@ -1,25 +1,30 @@
 //! The life of an instance, from the first recorded step to the last one undone.
 //!
-//! Teardown, in this order: refuse new entries; undo every step that ran, in reverse (the
+//! Teardown, in this order: refuse new entries; destroy the children, the youngest first; undo every step that ran, in reverse (the
 //! protocols abort their sockets, wake everyone who waits, and release connections in every
 //! state, half datagrams and held packets; then interfaces go, and their peers see the wire go
-//! down); close the inbox; count what is left, which must be nothing; give the memory back. It
-//! takes no clock, no timer and no other vnet's lock, so there is nothing in it to wait for.
+//! down); drop the values of virtualized variables; close the inbox; count what is left, which must
+//! be nothing; give the memory back. It takes no clock, no timer and no other vnet's lock, so there
+//! is nothing in it to wait for.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::context;
+use super::hierarchy;
 use super::interfaces::{add_loopback, remove_interface};
+use super::local::Closed;
 use super::registry::{InitRecord, RegisterError, Stage};
 use super::system::{CreateError, SystemCore};
-use super::vnet::{Entry, Inside, Phase, Vnet, VnetCore};
+use super::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
 use crate::base::time::Duration;
 use crate::packet::Cx;
 use crate::stack::Census;
 
-/// Longest name of an instance in bytes.
+/// Longest name of an instance in bytes, without its parent's.
 const MAX_NAME: usize = 63;
+/// Longest name in bytes with those of all its parents.
+const MAX_FULL_NAME: usize = 255;
 
 /// A step that an instance ran.
 pub(crate) struct RanStep {
@@ -61,6 +66,11 @@ impl Released {
     pub fn deadlines(&self) -> u64 {
         self.0.deadlines
     }
+
+    /// Values of virtualized variables; see [`Local`](super::Local).
+    pub fn locals(&self) -> u64 {
+        self.0.locals
+    }
 }
 
 impl fmt::Display for Released {
@@ -87,11 +97,13 @@ pub struct StepReport {
 pub struct DestroyReport {
     /// The instance's name.
     pub vnet: String,
+    /// Its children, which went before it, in the order in which they went.
+    pub children: Vec<DestroyReport>,
     /// The steps, in the order in which they were undone.
     pub steps: Vec<StepReport>,
     /// How long the whole took.
     pub took: Duration,
-    /// What it gave back.
+    /// What it gave back, its children's apart.
     pub released: Released,
     /// What was still there after the last step. Always zero, unless there is a defect.
     pub leaked: Released,
@@ -99,6 +111,9 @@ pub struct DestroyReport {
 
 impl fmt::Display for DestroyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for child in &self.children {
+            fmt::Display::fmt(child, f)?;
+        }
         writeln!(
             f,
             "vnet {} destroyed in {:?}: released {}; leaked {}",
@@ -120,9 +135,18 @@ impl fmt::Display for DestroyReport {
 }
 
 /// Makes an instance, or leaves nothing.
-pub(crate) fn create(system: &Arc<SystemCore>, name: &str) -> Result<Arc<VnetCore>, CreateError> {
+pub(crate) fn create(
+    system: &Arc<SystemCore>,
+    name: &str,
+    parent: Option<&Arc<VnetCore>>,
+) -> Result<Arc<VnetCore>, CreateError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
+        return Err(CreateError::BadName(name.to_owned()));
+    }
+    let full = parent.map(|p| format!("{}.{name}", p.name));
+    let name = full.as_deref().unwrap_or(name);
+    if name.len() > MAX_FULL_NAME {
         return Err(CreateError::BadName(name.to_owned()));
     }
     let (number, records) = {
@@ -131,24 +155,43 @@ pub(crate) fn create(system: &Arc<SystemCore>, name: &str) -> Result<Arc<VnetCor
         let number = number.ok_or_else(|| CreateError::Exists(name.to_owned()))?;
         (number, registry.records())
     };
-    let core = VnetCore::new(name, number, system);
+    if let Some(Err(refused)) = parent.map(hierarchy::admit) {
+        system.registry.lock().release(name);
+        return Err(refused);
+    }
+    let core = VnetCore::new(name, number, system, parent);
+    if let Some(Err(Gone)) = parent.map(|p| hierarchy::inherit(&core, p)) {
+        tear_down(&core);
+        return Err(CreateError::Gone);
+    }
     for record in records.iter() {
         run_step(&core, record).map_err(|failed| unwind(&core, failed))?;
     }
     loop {
-        // A step registered meanwhile is caught up on before anyone can see the instance.
-        let missed = {
+        // What was registered or unregistered meanwhile is made up for before anyone can see the
+        // instance.
+        let lag = {
             let mut registry = system.registry.lock();
-            let missed = missing_step(&core, &registry.records());
-            if missed.is_none() {
+            let lag = lag(&core, &registry.records());
+            let joined = hierarchy::join(&core);
+            if lag.is_none() && joined.is_ok() {
                 set_phase(&core, Phase::Up);
                 registry.publish(&core);
             }
-            missed
+            joined.map(|()| lag)
         };
-        match missed {
+        let Ok(lag) = lag else {
+            tear_down(&core);
+            return Err(CreateError::Gone);
+        };
+        match lag {
             None => break,
-            Some(record) => run_step(&core, &record).map_err(|failed| unwind(&core, failed))?,
+            Some(Lag::Unregistered(record)) => {
+                let _ = undo_step(&core, &record);
+            }
+            Some(Lag::Missed(record)) => {
+                run_step(&core, &record).map_err(|failed| unwind(&core, failed))?;
+            }
         }
     }
     core.driver.dispatch();
@@ -156,10 +199,23 @@ pub(crate) fn create(system: &Arc<SystemCore>, name: &str) -> Result<Arc<VnetCor
     Ok(core)
 }
 
-fn missing_step(core: &Arc<VnetCore>, records: &[Arc<InitRecord>]) -> Option<Arc<InitRecord>> {
+/// In what an instance differs from the list of steps.
+enum Lag {
+    /// It ran a step that is not registered any more.
+    Unregistered(Arc<InitRecord>),
+    /// It has not run a step that is.
+    Missed(Arc<InitRecord>),
+}
+
+fn lag(core: &Arc<VnetCore>, records: &[Arc<InitRecord>]) -> Option<Lag> {
     core.enter_as(Entry::Lifecycle, |inside, _| {
-        let ran = |r: &Arc<InitRecord>| inside.ran.iter().any(|s| Arc::ptr_eq(&s.record, r));
-        records.iter().find(|r| !ran(r)).cloned()
+        let listed = |s: &&RanStep| records.iter().any(|r| Arc::ptr_eq(&s.record, r));
+        if let Some(step) = inside.ran.iter().rev().find(|s| !listed(s)) {
+            return Some(Lag::Unregistered(Arc::clone(&step.record)));
+        }
+        let ran = |r: &&Arc<InitRecord>| inside.ran.iter().any(|s| Arc::ptr_eq(&s.record, r));
+        let missed = records.iter().find(|r| !ran(r));
+        missed.map(|r| Lag::Missed(Arc::clone(r)))
     })
     .unwrap_or_default()
 }
@@ -177,9 +233,7 @@ struct StepFailed {
 }
 
 fn run_step(core: &Arc<VnetCore>, record: &Arc<InitRecord>) -> Result<(), StepFailed> {
-    let vnet = Vnet {
-        core: Arc::clone(core),
-    };
+    let vnet = Vnet::for_steps(Arc::clone(core));
     let started = core.driver.wall();
     record.run_init(&vnet).map_err(|source| StepFailed {
         step: record.name().to_owned(),
@@ -199,8 +253,26 @@ fn run_step(core: &Arc<VnetCore>, record: &Arc<InitRecord>) -> Result<(), StepFa
     });
     if kept != Ok(true) {
         let _ = record.run_uninit(&vnet);
+    } else if !core.system.registry.lock().is_registered(record) {
+        // Whoever unregistered it meanwhile may have looked here before it was noted.
+        let _ = undo_step(core, record);
     }
     Ok(())
+}
+
+/// Undoes a step, unless somebody else does, or it never ran.
+fn undo_step(
+    core: &Arc<VnetCore>,
+    record: &Arc<InitRecord>,
+) -> Result<(), super::registry::StepError> {
+    let ran = core.enter_as(Entry::Lifecycle, |inside, _| {
+        let is_it = |s: &RanStep| Arc::ptr_eq(&s.record, record);
+        let at = inside.ran.iter().position(is_it)?;
+        Some(inside.ran.remove(at))
+    });
+    let Ok(Some(ran)) = ran else { return Ok(()) };
+    let vnet = Vnet::for_steps(Arc::clone(core));
+    ran.record.run_uninit(&vnet)
 }
 
 fn unwind(core: &Arc<VnetCore>, failed: StepFailed) -> CreateError {
@@ -214,13 +286,23 @@ fn unwind(core: &Arc<VnetCore>, failed: StepFailed) -> CreateError {
 /// Destroys an instance; does nothing when that has been done, or is being done.
 pub(crate) fn destroy(core: &Arc<VnetCore>) -> DestroyReport {
     if set_phase(core, Phase::Dying) {
-        core.system.registry.lock().withdraw(core);
-        let report = tear_down(core);
+        let children = {
+            let mut registry = core.system.registry.lock();
+            registry.withdraw(core);
+            registry.children_of(core)
+        };
+        // The youngest first.
+        let children = children.iter().rev().map(destroy).collect();
+        let report = DestroyReport {
+            children,
+            ..tear_down(core)
+        };
         tracing::debug!(target: "vnet::lifecycle", vnet = &*core.name, took = ?report.took, "destroyed");
         return report;
     }
     DestroyReport {
         vnet: core.name.to_string(),
+        children: Vec::new(),
         steps: Vec::new(),
         took: Duration::ZERO,
         released: Released::default(),
@@ -232,9 +314,7 @@ pub(crate) fn destroy(core: &Arc<VnetCore>) -> DestroyReport {
 fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     let started = core.driver.wall();
     set_phase(core, Phase::Dying);
-    let vnet = Vnet {
-        core: Arc::clone(core),
-    };
+    let vnet = Vnet::for_steps(Arc::clone(core));
     let mut steps: Vec<StepReport> = Vec::new();
     let mut held = census(core);
     let at_first = held;
@@ -251,19 +331,39 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
         held = left;
     }
     let mut released = at_first.less(&held);
+    steps.extend(close_locals(core, &mut released));
     released.packets += core.inbox.close().frames;
     let leaked = Released(held);
     core.bury();
     core.driver.dispatch();
     core.system.registry.lock().release(&core.name);
+    hierarchy::departed(core);
     context::let_go(core);
     DestroyReport {
         vnet: core.name.to_string(),
+        children: Vec::new(),
         steps,
         took: core.driver.wall() - started,
         released: Released(released),
         leaked,
     }
+}
+
+/// Drops the values of virtualized variables: the last step, because any other may use them.
+fn close_locals(core: &Arc<VnetCore>, released: &mut Census) -> Option<StepReport> {
+    let started = core.driver.wall();
+    let closed = core.locals.close();
+    let locals = Census {
+        locals: closed.values,
+        ..Census::default()
+    };
+    released.add(&locals);
+    (closed != Closed::default()).then(|| StepReport {
+        name: "locals".to_owned(),
+        took: core.driver.wall() - started,
+        released: Released(locals),
+        failure: closed.failure,
+    })
 }
 
 fn census(core: &Arc<VnetCore>) -> Census {
@@ -291,7 +391,7 @@ fn register_in_all(system: &Arc<SystemCore>, record: InitRecord) -> Result<(), R
     for core in &vnets {
         if let Err(failed) = run_step(core, &record) {
             let name = core.name.to_string();
-            let _ = unregister(system, record.name());
+            let _ = withdraw(system, &record);
             return Err(RegisterError::Failed {
                 step: failed.step,
                 vnet: name,
@@ -304,32 +404,39 @@ fn register_in_all(system: &Arc<SystemCore>, record: InitRecord) -> Result<(), R
 
 /// Unregisters a step and undoes it in every instance that ran it.
 pub(crate) fn unregister(system: &Arc<SystemCore>, name: &str) -> Result<(), RegisterError> {
+    let record = system.registry.lock().record(name)?;
+    match withdraw(system, &record) {
+        // Somebody else was faster.
+        None => Err(RegisterError::NotFound(name.to_owned())),
+        Some(result) => result,
+    }
+}
+
+/// Takes a step off the list and undoes it, the youngest instance first; `None` when it is not
+/// on the list.
+fn withdraw(
+    system: &Arc<SystemCore>,
+    record: &Arc<InitRecord>,
+) -> Option<Result<(), RegisterError>> {
     let vnets = {
         let mut registry = system.registry.lock();
-        registry.record(name)?;
-        registry.remove_record(name);
+        if !registry.remove_record(record) {
+            return None;
+        }
         registry.vnets()
     };
     let mut failure = None;
     for core in vnets.iter().rev() {
-        let ran = core.enter_as(Entry::Lifecycle, |inside, _| {
-            let at = inside.ran.iter().position(|r| r.record.name() == name)?;
-            Some(inside.ran.remove(at))
-        });
-        let Ok(Some(ran)) = ran else { continue };
-        let vnet = Vnet {
-            core: Arc::clone(core),
-        };
-        if let Err(source) = ran.record.run_uninit(&vnet) {
+        if let Err(source) = undo_step(core, record) {
             failure.get_or_insert(RegisterError::Failed {
-                step: name.to_owned(),
+                step: record.name().to_owned(),
                 vnet: core.name.to_string(),
                 source,
             });
         }
     }
     system.driver.dispatch();
-    failure.map_or(Ok(()), Err)
+    Some(failure.map_or(Ok(()), Err))
 }
 
 impl Vnet {
@@ -337,7 +444,7 @@ impl Vnet {
     /// took.
     ///
     /// # Errors
-    /// [`Gone`](super::Gone).
+    /// [`Gone`].
     pub fn init_record(&self) -> Result<Vec<(String, Duration)>, super::Gone> {
         let record = self.core.enter_as(Entry::User, |inside, _| {
             inside

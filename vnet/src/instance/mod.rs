@@ -7,6 +7,11 @@
 //! | [`context`] | the current vnet of a thread |
 //! | [`registry`] | recorded init steps, and the ones of the built-in layers |
 //! | [`lifecycle`] | creation by replay, ordered teardown, the report |
+//! | [`local`] | virtualized variables, [`vnet_local!`](crate::vnet_local) |
+//! | [`privilege`] | what tenants may do |
+//! | [`limits`] | how much an instance may hold |
+//! | [`sysctl`] | tunables by name |
+//! | [`hierarchy`] | instances made by instances |
 //! | [`inspect`] | listing neighbours, sockets and links |
 //! | [`interfaces`] | making and changing interfaces and addresses |
 //! | [`routes`] | the routing table's administration |
@@ -15,19 +20,29 @@
 
 pub mod context;
 pub mod driver;
+pub mod hierarchy;
 pub mod inspect;
 pub mod interfaces;
 pub mod lifecycle;
+pub mod limits;
+pub mod local;
 pub mod port;
+pub mod privilege;
 pub mod registry;
 pub mod routes;
+pub mod sysctl;
 pub mod system;
 pub mod vnet;
 
 pub use context::{Entered, Scope};
 pub use driver::{Driver, Waited};
 pub use lifecycle::{DestroyReport, Released, StepReport};
+pub use limits::{LimitReached, Resource, UNLIMITED, Usage};
+pub use local::{Local, LocalError};
 pub use port::{Port, PortError};
+pub use privilege::{
+    AdminError, Denied, ParsePrivilegeError, Privilege, PrivilegeError, Privileges,
+};
 pub use registry::{InitRecord, Stage, StepError};
 pub use routes::{NextHopSpec, RouteError};
 pub use system::{CreateError, JoinHandle, System};

@@ -111,7 +111,7 @@ impl Vnet {
             },
         );
         let mac = self.attach(name, IfKind::Port, mac, &wire, End::A)?;
-        self.set_offload(name, Offload::None)?;
+        self.with_netif(name, |netif, _| netif.offload = Offload::None)?;
         Ok(Port {
             core: Arc::clone(&self.core),
             mac,

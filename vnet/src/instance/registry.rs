@@ -127,7 +127,7 @@ fn guarded(step: &StepFn, vnet: &Vnet) -> Result<(), StepError> {
         .unwrap_or_else(|panic| Err(format!("panicked: {}", panic_text(&*panic)).into()))
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()
@@ -235,6 +235,12 @@ impl Registry {
         self.vnets.values().cloned().collect()
     }
 
+    /// The children of an instance, in the order of their creation.
+    pub(crate) fn children_of(&self, core: &Arc<VnetCore>) -> Vec<Arc<VnetCore>> {
+        let is_child = |v: &&Arc<VnetCore>| v.parent.as_ref().is_some_and(|p| Arc::ptr_eq(p, core));
+        self.vnets.values().filter(is_child).cloned().collect()
+    }
+
     pub(crate) fn records(&self) -> Arc<Vec<Arc<InitRecord>>> {
         Arc::clone(&self.records)
     }
@@ -264,7 +270,15 @@ impl Registry {
         self.records.iter().any(|r| r.name == name)
     }
 
-    pub(crate) fn remove_record(&mut self, name: &str) {
-        Arc::make_mut(&mut self.records).retain(|r| r.name != name);
+    /// True when this very step is on the list, not one of the same name.
+    pub(crate) fn is_registered(&self, record: &Arc<InitRecord>) -> bool {
+        self.records.iter().any(|r| Arc::ptr_eq(r, record))
+    }
+
+    /// Takes a step off the list; false when it is not on it.
+    pub(crate) fn remove_record(&mut self, record: &Arc<InitRecord>) -> bool {
+        let listed = self.is_registered(record);
+        Arc::make_mut(&mut self.records).retain(|r| !Arc::ptr_eq(r, record));
+        listed
     }
 }

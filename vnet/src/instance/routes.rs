@@ -4,10 +4,12 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
+use super::privilege::{AdminError, Denied, Privilege};
 use super::vnet::{Gone, Vnet};
 use crate::ip::fib::{FibError, NextHop, Origin, Route};
 use crate::ip::state::Forwarding;
 use crate::stack::Stack;
+use crate::stack::limits::Resource;
 
 /// Where a route leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +52,9 @@ pub enum RouteError {
     /// The gateway is on none of the vnet's links.
     #[error("gateway {0} is on none of this vnet's links")]
     GatewayUnreachable(Ipv4Addr),
+    /// This vnet's tenants lack the privilege.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// The table says no.
     #[error(transparent)]
     Table(#[from] FibError),
@@ -68,11 +73,16 @@ impl Vnet {
     /// A gateway that is on no link of this vnet, an interface there is none of, a route that
     /// exists, a full table.
     pub fn add_route(&self, dst: Ipv4Net, via: impl Into<NextHopSpec>) -> Result<(), RouteError> {
+        self.require(Privilege::Routes)?;
         let via = via.into();
         self.core.with(|stack, _| {
             let (next_hop, ifid) = resolve(stack, via)?;
             let route = Route::new(dst.trunc(), next_hop, ifid, Origin::Static);
-            Ok(stack.ip.fib.add(route)?)
+            let added = stack.ip.fib.add(route);
+            if let Err(FibError::Limit(_)) = added {
+                stack.limits.refuse(Resource::Routes);
+            }
+            Ok(added?)
         })?
     }
 
@@ -81,6 +91,7 @@ impl Vnet {
     /// # Errors
     /// No such route.
     pub fn remove_route(&self, dst: Ipv4Net) -> Result<(), RouteError> {
+        self.require(Privilege::Routes)?;
         self.core.with(|stack, _| {
             stack.ip.fib.remove(dst.trunc(), None)?;
             Ok(())
@@ -116,9 +127,12 @@ impl Vnet {
     /// Makes the vnet a router, or a host again.
     ///
     /// # Errors
-    /// [`Gone`].
-    pub fn set_forwarding(&self, forwarding: Forwarding) -> Result<(), Gone> {
-        self.core.with(|stack, _| stack.set_forwarding(forwarding))
+    /// [`Gone`], or a tenant that lacks [`Privilege::Forwarding`].
+    pub fn set_forwarding(&self, forwarding: Forwarding) -> Result<(), AdminError> {
+        self.require(Privilege::Forwarding)?;
+        Ok(self
+            .core
+            .with(|stack, _| stack.set_forwarding(forwarding))?)
     }
 }
 

@@ -11,8 +11,10 @@ use std::task::{Context, Poll};
 
 use super::driver::{Driver, Waited};
 use super::lifecycle;
+use super::limits::LimitReached;
+use super::privilege::Denied;
 use super::registry::{InitRecord, RegisterError, Registry, StepError};
-use super::vnet::{OwnedVnet, Vnet};
+use super::vnet::{Gone, OwnedVnet, Vnet};
 use crate::base::lock::{Condvar, Mutex, Rank};
 use crate::base::rng::Rng;
 use crate::base::time::{Duration, Instant};
@@ -51,6 +53,15 @@ pub enum CreateError {
     /// There is one of that name.
     #[error("a vnet named {0:?} exists already")]
     Exists(String),
+    /// The vnet that was to be the parent is gone.
+    #[error("the parent vnet is gone")]
+    Gone,
+    /// The parent's tenants lack the privilege to make children.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The parent has as many children as it may.
+    #[error(transparent)]
+    Limit(LimitReached),
     /// A recorded init step failed; the ones before it have been undone.
     #[error("init step {step:?} failed")]
     Init {
@@ -60,6 +71,12 @@ pub enum CreateError {
         #[source]
         source: StepError,
     },
+}
+
+impl From<Gone> for CreateError {
+    fn from(_: Gone) -> CreateError {
+        CreateError::Gone
+    }
 }
 
 impl System {
@@ -92,13 +109,13 @@ impl System {
     /// # Ok::<(), vnet::CreateError>(())
     /// ```
     pub fn create(&self, name: &str) -> Result<OwnedVnet, CreateError> {
-        lifecycle::create(&self.core, name).map(OwnedVnet::new)
+        lifecycle::create(&self.core, name, None).map(OwnedVnet::new)
     }
 
     /// The instance of that name.
     pub fn vnet(&self, name: &str) -> Option<Vnet> {
         let core = self.core.registry.lock().find(name)?;
-        Some(Vnet { core })
+        Some(Vnet::tenant(core))
     }
 
     /// The names of all instances, in the order of their creation.

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use super::context::within;
 use super::driver::Driver;
 use super::lifecycle::{DestroyReport, RanStep};
+use super::local::Locals;
+use super::privilege::{Authority, Mask, Privileges};
 use super::system::{System, SystemCore};
 use crate::base::lock::{Mutex, Rank};
 use crate::base::rng::Rng;
@@ -31,14 +33,19 @@ pub struct Gone;
 ///
 /// It keeps nothing alive: when the [`OwnedVnet`] is destroyed, every operation through a handle
 /// or a socket returns *gone*.
-#[derive(Clone)]
+///
+/// What may be done through it is limited by the instance's [privileges](super::privilege). The
+/// handle inside an [`OwnedVnet`] is the owner's and is not limited; every clone is a tenant's.
 pub struct Vnet {
     pub(crate) core: Arc<VnetCore>,
+    pub(crate) authority: Authority,
 }
 
 /// The handle of an instance's owner. Dropping it destroys the instance, in order and promptly.
 ///
-/// It dereferences to [`Vnet`], which has the operations.
+/// It dereferences to [`Vnet`], which has the operations. What is done through this handle, or
+/// through a reference to it, is administration and needs no privilege; a clone of it is a tenant's
+/// handle, which does.
 pub struct OwnedVnet {
     vnet: Vnet,
 }
@@ -49,9 +56,15 @@ pub struct VnetCore {
     /// Its place in the order of creation.
     pub(crate) number: u64,
     pub(crate) system: Arc<SystemCore>,
+    /// The instance that made it.
+    pub(crate) parent: Option<Arc<VnetCore>>,
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) sched: Sched,
+    /// Its virtualized variables, reached without its lock.
+    pub(crate) locals: Locals,
+    /// What its tenants may do.
+    pub(crate) privileges: Mask,
     state: Mutex<State>,
 }
 
@@ -100,19 +113,28 @@ pub(crate) enum Entry {
 }
 
 impl VnetCore {
-    pub(crate) fn new(name: &str, number: u64, system: &Arc<SystemCore>) -> Arc<VnetCore> {
+    pub(crate) fn new(
+        name: &str,
+        number: u64,
+        system: &Arc<SystemCore>,
+        parent: Option<&Arc<VnetCore>>,
+    ) -> Arc<VnetCore> {
+        let mask = parent.map_or(Privileges::ALL, |p| p.privileges.get());
         let mut rng = Rng::seeded(system.seed_of(number));
         let stack = Stack::new(&mut rng);
         let core = Arc::new(VnetCore {
             name: name.into(),
             number,
             system: Arc::clone(system),
+            parent: parent.cloned(),
             driver: Arc::clone(&system.driver),
             inbox: Arc::new(Inbox::new()),
             sched: Sched {
                 state: AtomicU8::new(0),
                 armed: AtomicU64::new(u64::MAX),
             },
+            locals: Locals::new(),
+            privileges: Mask::new(mask),
             state: Mutex::new(
                 Rank::Vnet,
                 State::Alive(Box::new(Live {
@@ -181,6 +203,7 @@ impl VnetCore {
             };
             let result = f(&mut inside, &mut cx);
             tx::flush(stack, &mut cx);
+            stack.observe();
             let next = stack.next_deadline();
             Ok((result, now, next, take_out(out)))
         })?;
@@ -286,7 +309,38 @@ impl crate::netif::Doorbell for RingService {
     }
 }
 
+impl Clone for Vnet {
+    /// A tenant's handle, also when this one is the owner's.
+    fn clone(&self) -> Vnet {
+        Vnet::tenant(Arc::clone(&self.core))
+    }
+}
+
 impl Vnet {
+    /// A handle that the instance's mask limits.
+    pub(crate) fn tenant(core: Arc<VnetCore>) -> Vnet {
+        Vnet {
+            core,
+            authority: Authority::Tenant,
+        }
+    }
+
+    /// A handle without limits, for the instance's own steps.
+    pub(crate) fn for_steps(core: Arc<VnetCore>) -> Vnet {
+        Vnet {
+            core,
+            authority: Authority::System,
+        }
+    }
+
+    /// The owner's handle.
+    pub(crate) fn owner(core: Arc<VnetCore>) -> Vnet {
+        Vnet {
+            core,
+            authority: Authority::Owner,
+        }
+    }
+
     /// Its name, unique in its system at any time.
     pub fn name(&self) -> &str {
         &self.core.name
@@ -331,7 +385,7 @@ impl fmt::Debug for Vnet {
 impl OwnedVnet {
     pub(crate) fn new(core: Arc<VnetCore>) -> OwnedVnet {
         OwnedVnet {
-            vnet: Vnet { core },
+            vnet: Vnet::owner(core),
         }
     }
 

@@ -128,6 +128,11 @@ impl Fib {
         Fib::default()
     }
 
+    /// How many routes the table takes.
+    pub fn max_routes(&self) -> usize {
+        self.max_routes
+    }
+
     /// Sets how many routes the table takes; those it has stay.
     pub fn set_max_routes(&mut self, max_routes: usize) {
         self.max_routes = max_routes;

@@ -46,7 +46,6 @@ pub struct Closed {
     pub frames: u64,
 }
 
-#[derive(Default)]
 struct Queue {
     /// Items in order of time; the common case, since most senders are in order.
     fifo: VecDeque<(Instant, u64, Item)>,
@@ -56,6 +55,9 @@ struct Queue {
     frames: usize,
     bytes: usize,
     overflowed: u64,
+    /// Frames it takes; most that it held.
+    max_frames: usize,
+    peak: usize,
     closed: bool,
 }
 
@@ -117,6 +119,21 @@ impl Inbox {
         self.queue.lock().frames
     }
 
+    /// The most frames that it held at once.
+    pub fn peak(&self) -> usize {
+        self.queue.lock().peak
+    }
+
+    /// How many frames it takes.
+    pub fn max_frames(&self) -> usize {
+        self.queue.lock().max_frames
+    }
+
+    /// Sets how many frames it takes, at most [`MAX_FRAMES`]. What it has stays.
+    pub fn set_max_frames(&self, frames: usize) {
+        self.queue.lock().max_frames = frames.min(MAX_FRAMES);
+    }
+
     /// True when no frame is queued or on the wire.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -143,6 +160,22 @@ impl Default for Inbox {
     }
 }
 
+impl Default for Queue {
+    fn default() -> Queue {
+        Queue {
+            fifo: VecDeque::new(),
+            early: BinaryHeap::new(),
+            pushed: 0,
+            frames: 0,
+            bytes: 0,
+            overflowed: 0,
+            max_frames: MAX_FRAMES,
+            peak: 0,
+            closed: false,
+        }
+    }
+}
+
 impl Queue {
     fn push(&mut self, at: Instant, item: Item) -> bool {
         if self.closed {
@@ -150,11 +183,12 @@ impl Queue {
         }
         if let Item::Frame(packet) = &item {
             let len = packet.len();
-            if self.frames == MAX_FRAMES || self.bytes + len > MAX_BYTES {
+            if self.frames >= self.max_frames || self.bytes + len > MAX_BYTES {
                 self.overflowed += 1;
                 return false;
             }
             self.frames += 1;
+            self.peak = self.peak.max(self.frames);
             self.bytes += len;
         }
         self.pushed += 1;

@@ -174,6 +174,12 @@ pub enum NetifError {
     /// The two vnets belong to different systems.
     #[error("the two vnets belong to different systems")]
     OtherSystem,
+    /// The vnet's tenants lack a privilege, whose name this is.
+    #[error("denied: this vnet's tenants lack the privilege {0}")]
+    Denied(&'static str),
+    /// A limit of the vnet is reached.
+    #[error("this vnet has reached its limit of {0}")]
+    Limit(&'static str),
 }
 
 /// The interfaces of one vnet, in the order of their creation.

@@ -69,7 +69,7 @@ impl EchoSocket {
     /// The vnet's limit on sockets.
     pub fn bind_in(vnet: &Vnet) -> io::Result<EchoSocket> {
         let core = Arc::clone(&vnet.core);
-        let id = core.with(|s, cx| s.echo.open(cx, None)).flat()?;
+        let id = core.with(|s, cx| s.echo_open(cx)).flat()?;
         Ok(EchoSocket(Arc::new(Socket {
             core,
             id,

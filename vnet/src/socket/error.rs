@@ -68,6 +68,7 @@ impl From<SocketError> for io::Error {
             | SocketError::InvalidInput => ErrorKind::InvalidInput,
             SocketError::BroadcastForbidden => ErrorKind::PermissionDenied,
             SocketError::Limit(_) => ErrorKind::QuotaExceeded,
+            SocketError::Denied(_) => ErrorKind::PermissionDenied,
         };
         io::Error::new(kind, error)
     }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use super::block::{Flat, Mode, until_ready};
 use super::error::current;
 use crate::base::time::Duration;
-use crate::instance::Vnet;
 use crate::instance::vnet::VnetCore;
+use crate::instance::{Privilege, Vnet};
 use crate::packet::Payload;
 use crate::transport::datagram::{Interest, Recv};
 use crate::transport::error::SocketError;
@@ -50,10 +50,13 @@ impl RawSocket {
     /// Makes a socket for IP protocol `proto` in `vnet`.
     ///
     /// # Errors
-    /// The vnet's limit on sockets.
+    /// The vnet's limit on sockets; [`io::ErrorKind::PermissionDenied`] for a tenant that lacks
+    /// [`Privilege::RawSockets`].
     pub fn open_in(vnet: &Vnet, proto: u8) -> io::Result<RawSocket> {
+        vnet.require(Privilege::RawSockets)
+            .map_err(SocketError::from)?;
         let core = Arc::clone(&vnet.core);
-        let id = core.with(|s, _| s.raw.open(proto)).flat()?;
+        let id = core.with(|s, _| s.raw_open(proto)).flat()?;
         Ok(RawSocket(Arc::new(Socket {
             core,
             id,

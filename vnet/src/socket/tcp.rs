@@ -19,6 +19,7 @@ use crate::instance::vnet::VnetCore;
 use crate::packet::pool::CHUNK;
 use crate::packet::{Cx, Payload};
 use crate::stack::Stack;
+use crate::stack::limits::Resource;
 use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
 use crate::transport::tcp::{
@@ -175,6 +176,7 @@ impl TcpStream {
         let patience = self.0.mode.writing();
         if data.len() <= SMALL_WRITE {
             return until_ready(core, patience, |s, cx, waker| {
+                s.admit(Resource::BufferedBytes)?;
                 let result = s.tcp.send_copy(cx, id, data);
                 register_on_block(s, id, Interest::Write, waker, result)
             });
@@ -456,6 +458,7 @@ fn connected(stack: &mut Stack, id: ConnId) -> Result<(), SocketError> {
 
 /// The room in the send buffer; none would block.
 fn writable(stack: &mut Stack, id: ConnId, waker: Option<&Waker>) -> Result<usize, SocketError> {
+    stack.admit(Resource::BufferedBytes)?;
     let space = match stack.tcp.send_space(id) {
         Ok(0) => Err(SocketError::WouldBlock),
         result => result,
@@ -594,6 +597,7 @@ impl TcpListener {
     ) -> io::Result<TcpListener> {
         let core = &vnet.core;
         each_addr(addrs, |addr| {
+            vnet.require_port(addr.port()).map_err(SocketError::from)?;
             let (id, local) = core
                 .with(|s, cx| s.tcp_listen(cx, addr, backlog, reuse))
                 .flat()?;

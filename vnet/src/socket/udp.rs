@@ -62,7 +62,8 @@ impl UdpSocket {
     ///
     /// # Errors
     /// [`io::ErrorKind::NetworkDown`] when no vnet is current, [`io::ErrorKind::AddrInUse`],
-    /// [`io::ErrorKind::AddrNotAvailable`] for an address that is not the vnet's.
+    /// [`io::ErrorKind::AddrNotAvailable`] for an address that is not the vnet's,
+    /// [`io::ErrorKind::PermissionDenied`] for a port below 1024 without the privilege.
     pub fn bind(addrs: impl ToSocketAddrs) -> io::Result<UdpSocket> {
         UdpSocket::bind_in(&current()?, addrs)
     }
@@ -74,6 +75,7 @@ impl UdpSocket {
     pub fn bind_in(vnet: &Vnet, addrs: impl ToSocketAddrs) -> io::Result<UdpSocket> {
         let core = &vnet.core;
         each_addr(addrs, |addr| {
+            vnet.require_port(addr.port()).map_err(SocketError::from)?;
             let id = core.with(|s, cx| s.udp_bind(cx, addr)).flat()?;
             Ok(UdpSocket(Arc::new(Socket {
                 core: Arc::clone(core),

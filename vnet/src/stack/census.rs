@@ -27,10 +27,12 @@ pub struct Census {
     pub buffered_bytes: u64,
     /// Pending deadlines.
     pub deadlines: u64,
+    /// Values of virtualized variables, which are the instance's and not the stack's.
+    pub locals: u64,
 }
 
 impl Census {
-    fn fields(&self) -> [(u64, &'static str); 9] {
+    fn fields(&self) -> [(u64, &'static str); 10] {
         let Census {
             sockets,
             connections,
@@ -41,6 +43,7 @@ impl Census {
             packets,
             buffered_bytes,
             deadlines,
+            locals,
         } = *self;
         [
             (sockets, "sockets"),
@@ -52,6 +55,7 @@ impl Census {
             (packets, "packets"),
             (buffered_bytes, "bytes"),
             (deadlines, "deadlines"),
+            (locals, "locals"),
         ]
     }
 
@@ -66,6 +70,7 @@ impl Census {
             packets: f(self.packets, other.packets),
             buffered_bytes: f(self.buffered_bytes, other.buffered_bytes),
             deadlines: f(self.deadlines, other.deadlines),
+            locals: f(self.locals, other.locals),
         }
     }
 
@@ -109,7 +114,7 @@ impl Stack {
             + self.raw.list().map(|r| r.queued).sum::<usize>()
             + self.echo.list().map(|e| e.queued).sum::<usize>();
         Census {
-            sockets: (tcp.held + tcp.listeners) as u64
+            sockets: (self.tcp.held_by_sockets() + tcp.listeners) as u64
                 + (self.udp.len() + self.raw.len() + self.echo.len()) as u64,
             connections: (tcp.connections + tcp.half_open + tcp.time_wait) as u64,
             interfaces: self.ifs.len() as u64,
@@ -121,6 +126,7 @@ impl Stack {
                 + queued as u64,
             buffered_bytes: self.tcp.buffered_bytes() as u64,
             deadlines: self.tcp.deadlines() as u64 + self.neigh.deadlines(),
+            locals: 0,
         }
     }
 

@@ -6,10 +6,12 @@
 //! | [`tx`] | the way of a packet outwards, stage by stage |
 //! | [`deadlines`] | what is due when |
 //! | [`sockets`] | what the socket layer asks that concerns more than one protocol |
+//! | [`limits`] | how much a stack may hold |
 //! | [`census`] | everything a stack holds, counted |
 
 pub mod census;
 pub mod deadlines;
+pub mod limits;
 pub mod rx;
 pub mod sockets;
 pub mod tx;
@@ -19,6 +21,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 pub use census::Census;
+use limits::Limiter;
 
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
@@ -52,6 +55,8 @@ pub struct Stack {
     pub echo: Echo,
     /// TCP connections and listeners.
     pub tcp: Tcp,
+    /// Limits that no single layer has.
+    pub limits: Limiter,
     /// Addresses to announce with the next output.
     announcements: Vec<(IfId, Ipv4Addr)>,
 }
@@ -79,6 +84,7 @@ impl Stack {
             tcp: Tcp::new(TcpConfig::default(), &mut stream(StreamLabel::Tcp)),
             icmp: Icmp::default(),
             ip: Ipv4State::new(rng),
+            limits: Limiter::default(),
             announcements: Vec::new(),
         }
     }

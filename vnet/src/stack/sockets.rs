@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use super::limits::Resource;
 use super::{Stack, tx};
 use crate::icmp;
 use crate::ip::output::Outgoing;
@@ -28,6 +29,8 @@ impl Stack {
     /// # Errors
     /// A destination that is none, no route, no port left.
     pub fn tcp_connect(&mut self, cx: &mut Cx, remote: SocketAddr) -> Result<ConnId, SocketError> {
+        self.admit(Resource::Sockets)?;
+        self.admit(Resource::BufferedBytes)?;
         let dst = destination(remote)?;
         if remote.port() == 0 || self.ip.addrs.is_broadcast(dst) || dst.is_multicast() {
             return Err(SocketError::InvalidInput);
@@ -66,6 +69,7 @@ impl Stack {
         reuse: Reuse,
     ) -> Result<(ListenerId, SocketAddr), SocketError> {
         self.check_local(local)?;
+        self.admit(Resource::Sockets)?;
         let options = SocketOptions::new(self.tcp.config());
         self.tcp.listen(cx, local, backlog, options, reuse)
     }
@@ -76,6 +80,7 @@ impl Stack {
     /// An address that is not the vnet's, or a port that is taken.
     pub fn udp_bind(&mut self, cx: &mut Cx, local: SocketAddr) -> Result<UdpId, SocketError> {
         self.check_local(local)?;
+        self.admit(Resource::Sockets)?;
         let id = self.udp.open()?;
         match self.udp.bind(cx, id, local) {
             Ok(_) => Ok(id),
@@ -119,6 +124,24 @@ impl Stack {
         };
         let out = self.udp.send(cx, id, to, payload)?;
         tx::datagram(self, cx, out)
+    }
+
+    /// Makes a socket for echo requests.
+    ///
+    /// # Errors
+    /// The limit on sockets.
+    pub fn echo_open(&mut self, cx: &mut Cx) -> Result<EchoId, SocketError> {
+        self.admit(Resource::Sockets)?;
+        self.echo.open(cx, None)
+    }
+
+    /// Makes a raw socket for IP protocol `proto`.
+    ///
+    /// # Errors
+    /// The limit on sockets.
+    pub fn raw_open(&mut self, proto: u8) -> Result<RawId, SocketError> {
+        self.admit(Resource::Sockets)?;
+        self.raw.open(proto)
     }
 
     /// Sends an echo request.

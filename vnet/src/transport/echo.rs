@@ -345,6 +345,11 @@ impl Echo {
         self.sockets.is_empty()
     }
 
+    /// What new sockets start with, to be changed.
+    pub fn config_mut(&mut self) -> &mut EchoConfig {
+        &mut self.config
+    }
+
     /// Every socket, in table order.
     pub fn list(&self) -> impl Iterator<Item = EchoInfo> {
         self.sockets.iter().map(|(id, socket)| EchoInfo {

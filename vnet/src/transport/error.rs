@@ -67,4 +67,7 @@ pub enum SocketError {
     /// A limit of the vnet is reached.
     #[error("limit reached: {0}")]
     Limit(&'static str),
+    /// The vnet's tenants lack a privilege, whose name this is.
+    #[error("denied: this vnet's tenants lack the privilege {0}")]
+    Denied(&'static str),
 }

@@ -380,6 +380,11 @@ impl Raw {
         self.sockets.is_empty()
     }
 
+    /// What new sockets start with, to be changed.
+    pub fn config_mut(&mut self) -> &mut RawConfig {
+        &mut self.config
+    }
+
     /// Every socket, in table order.
     pub fn list(&self) -> impl Iterator<Item = RawInfo> {
         self.sockets.iter().map(|(id, socket)| RawInfo {

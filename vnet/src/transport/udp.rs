@@ -406,6 +406,11 @@ impl Udp {
         self.stats
     }
 
+    /// What new sockets start with.
+    pub fn config(&self) -> &UdpConfig {
+        &self.config
+    }
+
     /// What new sockets start with, to be changed.
     pub fn config_mut(&mut self) -> &mut UdpConfig {
         &mut self.config

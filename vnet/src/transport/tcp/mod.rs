@@ -219,8 +219,6 @@ pub struct TcpCounts {
     pub half_open: usize,
     /// TIME-WAIT records.
     pub time_wait: usize,
-    /// Connections that a socket holds.
-    pub held: usize,
 }
 
 /// Both ends of a connection, as a key. IPv4 addresses stand as their mapped IPv6 form, which
@@ -331,12 +329,13 @@ impl Tcp {
             listeners: self.listeners.len(),
             half_open: self.half_open.len(),
             time_wait: self.time_wait.len(),
-            held: self
-                .connections
-                .iter()
-                .filter(|(_, c)| c.owner == Owner::Socket)
-                .count(),
         }
+    }
+
+    /// Connections that a socket holds; the others go on by themselves. Looks at each of them.
+    pub fn held_by_sockets(&self) -> usize {
+        let held = |c: &Connection| c.owner == Owner::Socket;
+        self.connections.iter().filter(|(_, c)| held(c)).count()
     }
 
     /// Bytes in the buffers of all connections.

@@ -1,0 +1,22 @@
+//! What to do with a test that cannot run here.
+
+use std::fmt::Display;
+use std::io::Write;
+
+/// Set where TAP devices can be made: a test that needs one and cannot run fails then.
+pub const REQUIRE_TAP: &str = "VNET_REQUIRE_TAP";
+
+/// Says why a test that needs a TAP device is skipped, on the standard error itself: the test
+/// harness keeps what a test that passes prints to itself.
+///
+/// # Panics
+/// When [`REQUIRE_TAP`] is set in the environment, to anything but nothing.
+pub fn without_tap(why: &dyn Display) {
+    let required = std::env::var_os(REQUIRE_TAP).is_some_and(|v| !v.is_empty());
+    assert!(
+        !required,
+        "{REQUIRE_TAP} is set, but there is no TAP: {why}"
+    );
+    // Nobody to tell it to is no reason to fail.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}

@@ -1,0 +1,324 @@
+//! Instances made by instances. A child's name is its parent's, a dot, and its own; its privileges
+//! are never more than its parent's; it starts with its parent's tunables and limits; and it goes
+//! before its parent does.
+//!
+//! A parent sees its descendants. A child has no way to its parent, which is no more to it than
+//! the first part of its name.
+//!
+//! A child's owner is one of the parent's tenants: what limits an act through the child's
+//! [`OwnedVnet`] is the mask of the parent. So a tenant gains nothing by making a child.
+
+use std::sync::Arc;
+
+use super::lifecycle;
+use super::limits::Resource;
+use super::privilege::{Authority, Privilege};
+use super::sysctl;
+use super::system::CreateError;
+use super::vnet::{Entry, Gone, OwnedVnet, Phase, Vnet, VnetCore};
+
+impl Vnet {
+    /// Makes an instance below this one, by replaying the recorded init steps.
+    ///
+    /// # Errors
+    /// As for [`System::create`](super::System::create); a handle that lacks
+    /// [`Privilege::Children`], the limit on children, or a vnet that is gone.
+    ///
+    /// ```
+    /// use vnet::System;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let a = system.create("a")?;
+    /// let b = a.create_child("b")?;
+    /// let c = b.create_child("c")?;
+    /// assert_eq!(c.name(), "a.b.c");
+    /// assert!(a.descendant("b.c").is_some_and(|found| found.is(&c)));
+    /// let report = a.destroy();
+    /// assert_eq!(report.children[0].vnet, "a.b");
+    /// assert_eq!(report.children[0].children[0].vnet, "a.b.c");
+    /// assert!(c.interfaces().is_err());
+    /// # Ok::<(), vnet::CreateError>(())
+    /// ```
+    pub fn create_child(&self, name: &str) -> Result<OwnedVnet, CreateError> {
+        self.require(Privilege::Children)?;
+        lifecycle::create(&self.core.system, name, Some(&self.core)).map(OwnedVnet::new)
+    }
+
+    /// Its children, in the order of their creation.
+    pub fn children(&self) -> Vec<Vnet> {
+        self.below(|core| {
+            core.parent
+                .as_ref()
+                .is_some_and(|p| Arc::ptr_eq(p, &self.core))
+        })
+    }
+
+    /// Its children, their children, and so on, in the order of their creation.
+    pub fn descendants(&self) -> Vec<Vnet> {
+        self.below(|core| core.is_below(&self.core))
+    }
+
+    /// The descendant of that name, which is relative to this vnet's: `"b.c"` is the child `c` of
+    /// its child `b`.
+    pub fn descendant(&self, name: &str) -> Option<Vnet> {
+        let full = format!("{}.{name}", self.core.name);
+        let found = self.core.system.registry.lock().find(&full)?;
+        found.is_below(&self.core).then(|| self.handle_to(found))
+    }
+
+    fn below(&self, wanted: impl Fn(&VnetCore) -> bool) -> Vec<Vnet> {
+        let all = self.core.system.registry.lock().vnets();
+        let wanted = all.into_iter().filter(|core| wanted(core));
+        wanted.map(|core| self.handle_to(core)).collect()
+    }
+
+    /// The owner's handle leads to owner's handles, a tenant's to tenants'.
+    fn handle_to(&self, core: Arc<VnetCore>) -> Vnet {
+        match self.authority {
+            Authority::System | Authority::Owner => Vnet::owner(core),
+            Authority::Tenant => Vnet::tenant(core),
+        }
+    }
+}
+
+impl VnetCore {
+    /// True when `other` made this instance, or one of those that did.
+    pub(crate) fn is_below(&self, other: &Arc<VnetCore>) -> bool {
+        let mut at = self.parent.as_ref();
+        while let Some(parent) = at {
+            if Arc::ptr_eq(parent, other) {
+                return true;
+            }
+            at = parent.parent.as_ref();
+        }
+        false
+    }
+}
+
+/// Asks the parent for one more child.
+pub(crate) fn admit(parent: &Arc<VnetCore>) -> Result<(), CreateError> {
+    let admitted = parent.enter_as(Entry::User, |inside, _| {
+        inside.stack.admit(Resource::Children)?;
+        inside.stack.limits.children_now += 1;
+        Ok(())
+    });
+    admitted?.map_err(CreateError::Limit)
+}
+
+/// Tells the parent that a child is no more.
+pub(crate) fn departed(child: &VnetCore) {
+    if let Some(parent) = &child.parent {
+        // A parent that is gone itself has nobody to tell.
+        let _ = parent.enter_as(Entry::Lifecycle, |inside, _| {
+            inside.stack.limits.children_now -= 1;
+        });
+    }
+}
+
+/// Gives a child that is being made the tunables and limits of its parent.
+pub(crate) fn inherit(child: &Arc<VnetCore>, parent: &Arc<VnetCore>) -> Result<(), Gone> {
+    let (tunables, limits) = parent.enter_as(Entry::User, |inside, cx| {
+        let limit = |r: &Resource| (*r, inside.stack.usage(cx.stats, *r).limit);
+        let limits: Vec<_> = Resource::ALL.iter().map(limit).collect();
+        (sysctl::snapshot(inside.stack), limits)
+    })?;
+    child.inbox.set_max_frames(parent.inbox.max_frames());
+    child.enter_as(Entry::Lifecycle, |inside, _| {
+        sysctl::inherit(inside.stack, &tunables);
+        for (resource, limit) in limits {
+            inside.stack.set_limit(resource, limit);
+        }
+    })
+}
+
+/// The last look at the parent before a child is published, under the registry's lock: it must be
+/// up, and the child's mask within its own.
+pub(crate) fn join(child: &Arc<VnetCore>) -> Result<(), Gone> {
+    let Some(parent) = &child.parent else {
+        return Ok(());
+    };
+    let phase = parent.enter_as(Entry::Lifecycle, |inside, _| *inside.phase)?;
+    if phase != Phase::Up {
+        return Err(Gone);
+    }
+    let mask = child.privileges.get() & parent.privileges.get();
+    child.privileges.set(mask);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::instance::sysctl::keys;
+    use crate::instance::{
+        Denied, InitRecord, LimitReached, PrivilegeError, Privileges, Stage, System,
+    };
+    use crate::net::RawSocket;
+
+    fn names(vnets: &[Vnet]) -> Vec<&str> {
+        vnets.iter().map(Vnet::name).collect()
+    }
+
+    #[test]
+    fn parents_see_descendants_and_nobody_else() {
+        let system = System::virtual_time(1);
+        let [a, z] = ["a", "z"].map(|n| system.create(n).expect("a free name"));
+        let b = a.create_child("b").expect("a free name");
+        let c = b.create_child("c").expect("a free name");
+        let d = a.create_child("d").expect("a free name");
+        assert_eq!(names(&a.children()), ["a.b", "a.d"]);
+        assert_eq!(names(&a.descendants()), ["a.b", "a.b.c", "a.d"]);
+        assert_eq!(names(&b.descendants()), ["a.b.c"]);
+        assert!(c.descendants().is_empty() && z.descendants().is_empty());
+        assert!(d.descendant("c").is_none() && a.descendant("").is_none());
+        assert!(system.vnet("a.b.c").is_some_and(|v| v.is(&c)));
+    }
+
+    #[test]
+    fn names_are_checked() {
+        let system = System::virtual_time(1);
+        let a = system.create("a").expect("a free name");
+        let _b = a.create_child("b").expect("a free name");
+        assert!(matches!(a.create_child("b"), Err(CreateError::Exists(n)) if n == "a.b"));
+        for bad in ["", "x.y", "x/y"] {
+            assert!(matches!(a.create_child(bad), Err(CreateError::BadName(_))));
+        }
+        assert!(matches!(system.create("a.x"), Err(CreateError::BadName(_))));
+        let used = a.usage(Resource::Children).expect("alive");
+        assert_eq!((used.current, used.high_water), (1, 1));
+    }
+
+    #[test]
+    fn the_limit_on_children() {
+        let system = System::virtual_time(1);
+        let a = system.create("a").expect("a free name");
+        a.set_limit(Resource::Children, 1).expect("alive");
+        let b = a.create_child("b").expect("the first");
+        let refused = a.create_child("c").map(drop);
+        let reached = LimitReached(Resource::Children);
+        assert!(matches!(refused, Err(CreateError::Limit(l)) if l == reached));
+        b.destroy();
+        a.create_child("c").expect("there is room again");
+        let used = a.usage(Resource::Children).expect("alive");
+        assert_eq!((used.current, used.high_water, used.refused), (0, 1, 1));
+    }
+
+    #[test]
+    fn children_go_first_in_reverse_order_of_creation() {
+        let system = System::virtual_time(1);
+        let gone = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&gone);
+        let note = move |vnet: &Vnet| {
+            let mut log = log.lock().expect("not poisoned");
+            log.push(vnet.name().to_owned());
+            Ok(())
+        };
+        let record = InitRecord::new("note", Stage::Services, 0, |_| Ok(()), note);
+        system.register(record).expect("a free name");
+        let a = system.create("a").expect("a free name");
+        let b = a.create_child("b").expect("a free name");
+        let _c = a.create_child("c").expect("a free name");
+        let _d = b.create_child("d").expect("a free name");
+        let report = a.destroy();
+        assert_eq!(
+            *gone.lock().expect("not poisoned"),
+            ["a.c", "a.b.d", "a.b", "a"]
+        );
+        let children: Vec<_> = report.children.iter().map(|c| c.vnet.as_str()).collect();
+        assert_eq!(children, ["a.c", "a.b"]);
+        assert!(report.children.iter().all(|c| c.leaked.is_zero()));
+        assert!(report.to_string().contains("vnet a.b.d destroyed"));
+        assert!(system.names().is_empty());
+        // The owners of what went with it find it gone, and the names are free.
+        assert!(b.create_child("x").is_err());
+        drop(b);
+        let a = system.create("a").expect("free again");
+        a.create_child("b").expect("free again");
+    }
+
+    #[test]
+    fn a_child_that_fails_leaves_nothing() {
+        let system = System::virtual_time(1);
+        let a = system.create("a").expect("a free name");
+        let fail = |vnet: &Vnet| match vnet.name() {
+            "a.b" => Err("not here".into()),
+            _ => Ok(()),
+        };
+        let record = InitRecord::new("fussy", Stage::Services, 0, fail, |_| Ok(()));
+        system.register(record).expect("it suits a");
+        assert!(matches!(a.create_child("b"), Err(CreateError::Init { .. })));
+        assert_eq!(a.usage(Resource::Children).expect("alive").current, 0);
+        assert!(a.children().is_empty());
+        a.create_child("c").expect("it suits a.c");
+    }
+
+    #[test]
+    fn privileges_are_a_subset_all_the_way_down() {
+        let system = System::virtual_time(1);
+        let a = system.create("a").expect("a free name");
+        let raw = Privileges::from(Privilege::RawSockets);
+        let no_raw = !raw;
+        let b = a.create_child("b").expect("a free name");
+        let c = b.create_child("c").expect("a free name");
+        assert_eq!(c.privileges(), Privileges::ALL);
+        a.set_privileges(no_raw).expect("alive");
+        for child in [&b, &c] {
+            assert_eq!(child.privileges(), no_raw);
+            let beyond = child.set_privileges(Privileges::ALL);
+            assert_eq!(beyond, Err(PrivilegeError::BeyondParent(raw)));
+            // A child is no way around the parent's mask, not even for its owner.
+            assert!(RawSocket::open_in(child, 89).is_err());
+        }
+        assert!(
+            RawSocket::open_in(&a, 89).is_ok(),
+            "its owner is not limited"
+        );
+        assert_eq!(a.create_child("d").expect("free").privileges(), no_raw);
+        // Widening the parent widens no child by itself, but allows it.
+        a.set_privileges(Privileges::ALL).expect("alive");
+        assert_eq!(b.privileges(), no_raw);
+        assert_eq!(b.set_privileges(Privileges::ALL), Ok(()));
+        a.set_privileges(!Privileges::from(Privilege::Children))
+            .expect("alive");
+        let denied = a.clone().create_child("e").map(drop);
+        let expected = Denied(Privilege::Children);
+        assert!(matches!(denied, Err(CreateError::Denied(d)) if d == expected));
+    }
+
+    #[test]
+    fn tunables_and_limits_are_inherited_once() {
+        let system = System::virtual_time(1);
+        let a = system.create("a").expect("a free name");
+        a.set_sysctl(&keys::IP_TTL, 9).expect("in range");
+        a.set_limit(Resource::Sockets, 5).expect("alive");
+        a.set_limit(Resource::QueuedPackets, 50).expect("alive");
+        let b = a.create_child("b").expect("a free name");
+        a.set_sysctl(&keys::IP_TTL, 10).expect("in range");
+        assert_eq!(b.sysctl(&keys::IP_TTL), Ok(9));
+        assert_eq!(b.usage(Resource::Sockets).map(|u| u.limit), Ok(5));
+        assert_eq!(b.usage(Resource::QueuedPackets).map(|u| u.limit), Ok(50));
+    }
+
+    #[test]
+    fn children_made_while_the_parent_goes_leave_nothing() {
+        let system = System::manual(1);
+        for _ in 0..200 {
+            let a = system.create("a").expect("free again");
+            let tenant = a.clone();
+            std::thread::scope(|s| {
+                let maker = s.spawn(move || {
+                    let made = (0..).map(|n| tenant.create_child(&format!("c{n}")));
+                    made.take_while(Result::is_ok).flatten().collect::<Vec<_>>()
+                });
+                std::thread::yield_now();
+                a.destroy();
+                for child in maker.join().expect("no panic") {
+                    assert!(child.interfaces().is_err(), "{} is alive", child.name());
+                }
+            });
+            assert!(system.names().is_empty());
+        }
+    }
+}

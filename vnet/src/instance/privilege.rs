@@ -1,0 +1,538 @@
+//! What the tenants of an instance may do in it (FreeBSD's `priv(9)` and the `allow.*` parameters
+//! of its jails, as a mask that is a real one).
+//!
+//! Each instance has one mask. It limits acts through a tenant's [`Vnet`]: a clone of a handle, or
+//! one got from the system or the current vnet. It does not limit the owner: an act through the
+//! [`OwnedVnet`] itself, or through a reference to it, is administration (the owner of a
+//! [child](super::hierarchy) is limited by the parent's mask). Init and uninit steps are not limited
+//! at all. A socket has none of its own; it is checked when it is
+//! made, and narrowing the mask takes nothing away that was made before.
+
+use std::fmt;
+use std::ops::{BitAnd, BitOr, Not};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+
+use super::vnet::{Gone, OwnedVnet, Vnet};
+use crate::netif::NetifError;
+use crate::transport::error::SocketError;
+
+macro_rules! privileges {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+        /// One thing that a tenant may be allowed to do.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Privilege { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Privilege {
+            /// Every privilege, in the order of declaration.
+            pub const ALL: &[Privilege] = &[$(Privilege::$name,)+];
+
+            /// Its stable kebab-case name.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Privilege::$name => $text,)+ }
+            }
+        }
+    };
+}
+
+privileges! {
+    /// Making raw sockets.
+    RawSockets = "raw-sockets",
+    /// Binding UDP and TCP sockets to ports below 1024.
+    ReservedPorts = "reserved-ports",
+    /// Changing interfaces: addresses, MTU, MAC address, state, link parameters.
+    InterfaceConfig = "interface-config",
+    /// Making, removing and moving interfaces.
+    InterfaceCreate = "interface-create",
+    /// Adding and removing routes.
+    Routes = "routes",
+    /// Setting tunables.
+    Tunables = "tunables",
+    /// Seeing the frames of an interface.
+    Capture = "capture",
+    /// Making children.
+    Children = "children",
+    /// Turning the forwarding of packets on and off.
+    Forwarding = "forwarding",
+}
+
+/// The first port that needs no privilege.
+const FIRST_FREE_PORT: u16 = 1024;
+
+impl fmt::Display for Privilege {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A set of [`Privilege`]s.
+///
+/// ```
+/// use vnet::{Privilege, Privileges};
+///
+/// let some = Privileges::NONE | Privilege::Routes | Privilege::Capture;
+/// assert!(some.contains(Privilege::Routes));
+/// assert!(some.is_subset(Privileges::ALL));
+/// assert_eq!((some & !Privileges::from(Privilege::Routes)).to_string(), "capture");
+/// assert_eq!("routes,capture".parse(), Ok(some));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Privileges(u16);
+
+impl Privileges {
+    /// No privilege.
+    pub const NONE: Privileges = Privileges(0);
+    /// Every privilege.
+    pub const ALL: Privileges = Privileges((1 << Privilege::ALL.len()) - 1);
+
+    /// True when `privilege` is in the set.
+    pub const fn contains(self, privilege: Privilege) -> bool {
+        self.0 & (1 << privilege as u16) != 0
+    }
+
+    /// True when every privilege of this set is in `other`.
+    pub const fn is_subset(self, other: Privileges) -> bool {
+        self.0 & !other.0 == 0
+    }
+
+    /// The privileges in the set, in the order of declaration.
+    pub fn iter(self) -> impl Iterator<Item = Privilege> {
+        Privilege::ALL
+            .iter()
+            .copied()
+            .filter(move |p| self.contains(*p))
+    }
+}
+
+impl From<Privilege> for Privileges {
+    fn from(privilege: Privilege) -> Privileges {
+        Privileges(1 << privilege as u16)
+    }
+}
+
+impl<P: Into<Privileges>> BitOr<P> for Privileges {
+    type Output = Privileges;
+    fn bitor(self, other: P) -> Privileges {
+        Privileges(self.0 | other.into().0)
+    }
+}
+
+impl<P: Into<Privileges>> BitAnd<P> for Privileges {
+    type Output = Privileges;
+    fn bitand(self, other: P) -> Privileges {
+        Privileges(self.0 & other.into().0)
+    }
+}
+
+impl Not for Privileges {
+    type Output = Privileges;
+    fn not(self) -> Privileges {
+        Privileges(!self.0 & Privileges::ALL.0)
+    }
+}
+
+impl fmt::Display for Privileges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for privilege in self.iter() {
+            write!(f, "{separator}{privilege}")?;
+            separator = ",";
+        }
+        if self.0 == 0 {
+            f.write_str("none")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Privileges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Privileges({self})")
+    }
+}
+
+/// A word that names no privilege.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no privilege is named {0:?}")]
+pub struct ParsePrivilegeError(String);
+
+impl std::str::FromStr for Privileges {
+    type Err = ParsePrivilegeError;
+
+    /// Names separated by commas, or `all`, or `none`.
+    fn from_str(text: &str) -> Result<Privileges, ParsePrivilegeError> {
+        match text {
+            "all" => return Ok(Privileges::ALL),
+            "none" => return Ok(Privileges::NONE),
+            _ => {}
+        }
+        text.split(',').try_fold(Privileges::NONE, |set, word| {
+            let word = word.trim();
+            let named = Privilege::ALL.iter().find(|p| p.as_str() == word);
+            let named = named.ok_or_else(|| ParsePrivilegeError(word.to_owned()))?;
+            Ok(set | *named)
+        })
+    }
+}
+
+/// The instance denies its tenants this act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("denied: this vnet's tenants lack the privilege {0}")]
+pub struct Denied(pub Privilege);
+
+/// Why an instance refuses an administrative act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// The vnet is gone.
+    #[error("the vnet is gone")]
+    Gone,
+    /// The handle is a tenant's, and the instance denies it the act.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+}
+
+impl From<Gone> for AdminError {
+    fn from(_: Gone) -> AdminError {
+        AdminError::Gone
+    }
+}
+
+impl From<Denied> for NetifError {
+    fn from(denied: Denied) -> NetifError {
+        NetifError::Denied(denied.0.as_str())
+    }
+}
+
+impl From<Denied> for SocketError {
+    fn from(denied: Denied) -> SocketError {
+        SocketError::Denied(denied.0.as_str())
+    }
+}
+
+/// Why a mask cannot be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrivilegeError {
+    /// The vnet is gone.
+    #[error("the vnet is gone")]
+    Gone,
+    /// The mask has privileges that the parent's lacks.
+    #[error("the parent of this vnet lacks {0}")]
+    BeyondParent(Privileges),
+}
+
+impl From<Gone> for PrivilegeError {
+    fn from(_: Gone) -> PrivilegeError {
+        PrivilegeError::Gone
+    }
+}
+
+/// On whose behalf a handle acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Authority {
+    /// That of the instance's own steps: not limited.
+    System,
+    /// The owner's: limited by the parent's mask, if there is a parent.
+    Owner,
+    /// A tenant's: limited by the mask.
+    Tenant,
+}
+
+/// The mask of an instance, and what it has prevented.
+pub(crate) struct Mask {
+    allowed: AtomicU16,
+    denials: [AtomicU64; Privilege::ALL.len()],
+}
+
+impl Mask {
+    pub(crate) fn new(allowed: Privileges) -> Mask {
+        Mask {
+            allowed: AtomicU16::new(allowed.0),
+            denials: [const { AtomicU64::new(0) }; Privilege::ALL.len()],
+        }
+    }
+
+    pub(crate) fn get(&self) -> Privileges {
+        Privileges(self.allowed.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set(&self, allowed: Privileges) {
+        self.allowed.store(allowed.0, Ordering::Release);
+    }
+}
+
+impl Vnet {
+    /// What this instance's tenants may do. Everything, at first; a child starts with what its
+    /// parent has.
+    pub fn privileges(&self) -> Privileges {
+        self.core.privileges.get()
+    }
+
+    /// Checks that this handle may do what `privilege` is for, and counts it when not. The
+    /// library's operations check by themselves; this is for modules with operations of their own.
+    ///
+    /// # Errors
+    /// [`Denied`] when the handle is a tenant's and the instance's mask lacks the privilege, or when
+    /// it is the owner's of a child and the parent's does.
+    pub fn require(&self, privilege: Privilege) -> Result<(), Denied> {
+        let mask = &self.core.privileges;
+        let allowed = match self.authority {
+            Authority::System => Privileges::ALL,
+            Authority::Owner => match &self.core.parent {
+                Some(parent) => parent.privileges.get(),
+                None => Privileges::ALL,
+            },
+            Authority::Tenant => mask.get(),
+        };
+        if allowed.contains(privilege) {
+            return Ok(());
+        }
+        mask.denials[privilege as usize].fetch_add(1, Ordering::Relaxed);
+        Err(Denied(privilege))
+    }
+
+    /// Checks that a socket may be bound to `port`.
+    pub(crate) fn require_port(&self, port: u16) -> Result<(), Denied> {
+        if port == 0 || port >= FIRST_FREE_PORT {
+            return Ok(());
+        }
+        self.require(Privilege::ReservedPorts)
+    }
+
+    /// How often an act was denied for want of `privilege`.
+    pub fn denials(&self, privilege: Privilege) -> u64 {
+        self.core.privileges.denials[privilege as usize].load(Ordering::Relaxed)
+    }
+}
+
+impl OwnedVnet {
+    /// Sets what tenants may do from now on. What they made before stays. Descendants lose what
+    /// this instance loses, and get nothing back by themselves.
+    ///
+    /// # Errors
+    /// The vnet is gone, or its parent lacks some of the privileges.
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    /// use vnet::net::UdpSocket;
+    /// use vnet::{Privilege, Privileges, System};
+    ///
+    /// let system = System::virtual_time(1);
+    /// let a = system.create("a")?;
+    /// let tenant = a.clone();
+    /// a.set_privileges(Privileges::ALL & !Privileges::from(Privilege::ReservedPorts))?;
+    /// let denied = UdpSocket::bind_in(&tenant, "127.0.0.1:53").unwrap_err();
+    /// assert_eq!(denied.kind(), ErrorKind::PermissionDenied);
+    /// assert!(denied.to_string().contains("reserved-ports"));
+    /// assert_eq!(a.denials(Privilege::ReservedPorts), 1);
+    /// // The owner may, as ever; and so may the tenant, from port 1024 on.
+    /// UdpSocket::bind_in(&a, "127.0.0.1:53")?;
+    /// UdpSocket::bind_in(&tenant, "127.0.0.1:5353")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_privileges(&self, privileges: Privileges) -> Result<(), PrivilegeError> {
+        self.core.with(|_, _| ())?;
+        // One mask is changed at a time, so that a child's never exceeds its parent's.
+        let registry = self.core.system.registry.lock();
+        let most = match &self.core.parent {
+            Some(parent) => parent.privileges.get(),
+            None => Privileges::ALL,
+        };
+        if !privileges.is_subset(most) {
+            return Err(PrivilegeError::BeyondParent(privileges & !most));
+        }
+        self.core.privileges.set(privileges);
+        for core in registry.vnets() {
+            if core.is_below(&self.core) {
+                core.privileges.set(core.privileges.get() & privileges);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::Direction;
+    use crate::instance::{RouteError, System};
+    use crate::ip::state::Forwarding;
+    use crate::link::LinkConfig;
+    use crate::net::{RawSocket, TcpListener, UdpSocket};
+    use crate::netif::{AdminState, FrameTap};
+    use crate::packet::{MacAddr, Packet};
+
+    struct NoTap;
+    impl FrameTap for NoTap {
+        fn frame(&self, _: crate::time::Instant, _: Direction, _: &Packet) {}
+    }
+
+    fn tenant_with(privileges: Privileges) -> ([OwnedVnet; 2], Vnet) {
+        let system = System::virtual_time(1);
+        let a = system.create("a").expect("a free name");
+        let peer = system.create("peer").expect("a free name");
+        a.epair("eth0", &peer, "eth0").expect("the owner may");
+        a.set_privileges(privileges).expect("alive");
+        let tenant = a.clone();
+        ([a, peer], tenant)
+    }
+
+    /// Every act that is checked, and the privilege it needs. Each returns the privilege's name
+    /// when it was denied for want of it.
+    type Act = fn(&Vnet) -> Option<&'static str>;
+
+    fn netif(result: Result<(), NetifError>) -> Option<&'static str> {
+        match result {
+            Err(NetifError::Denied(name)) => Some(name),
+            _ => None,
+        }
+    }
+
+    fn socket<T>(result: std::io::Result<T>) -> Option<&'static str> {
+        let error = result.err()?;
+        let Some(SocketError::Denied(name)) = crate::net::socket_error(&error) else {
+            return None;
+        };
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        Some(name)
+    }
+
+    fn route(result: Result<(), RouteError>) -> Option<&'static str> {
+        match result {
+            Err(RouteError::Denied(denied)) => Some(denied.0.as_str()),
+            _ => None,
+        }
+    }
+
+    const ACTS: &[(Privilege, Act)] = &[
+        (Privilege::RawSockets, |v| socket(RawSocket::open_in(v, 89))),
+        (Privilege::ReservedPorts, |v| {
+            socket(UdpSocket::bind_in(v, "127.0.0.1:1023"))
+        }),
+        (Privilege::ReservedPorts, |v| {
+            socket(TcpListener::bind_in(v, "127.0.0.1:1"))
+        }),
+        (Privilege::InterfaceConfig, |v| {
+            netif(v.set_up("eth0", AdminState::Up))
+        }),
+        (Privilege::InterfaceConfig, |v| {
+            netif(v.set_ip_mtu("eth0", 1400))
+        }),
+        (Privilege::InterfaceConfig, |v| {
+            netif(v.set_mac("eth0", MacAddr::from_number(77)))
+        }),
+        (Privilege::InterfaceConfig, |v| {
+            netif(v.set_offload("eth0", crate::netif::table::Offload::None))
+        }),
+        (Privilege::InterfaceConfig, |v| {
+            netif(v.set_link("eth0", LinkConfig::default()))
+        }),
+        (Privilege::InterfaceConfig, |v| {
+            netif(v.add_address("eth0", "192.0.2.1/24".parse().expect("a prefix")))
+        }),
+        (Privilege::InterfaceConfig, |v| {
+            netif(v.remove_address("eth0", "192.0.2.1".parse().expect("an address")))
+        }),
+        (Privilege::InterfaceCreate, |v| {
+            netif(v.port("port0", None).map(drop))
+        }),
+        (Privilege::InterfaceCreate, |v| {
+            netif(v.epair("e0", v, "e1"))
+        }),
+        (Privilege::InterfaceCreate, |v| {
+            netif(v.remove_interface("e0"))
+        }),
+        (Privilege::Routes, |v| {
+            let dst = "198.51.100.0/24".parse().expect("a prefix");
+            route(v.add_route(dst, crate::NextHop::Interface("eth0".into())))
+        }),
+        (Privilege::Routes, |v| {
+            route(v.remove_route("198.51.100.0/24".parse().expect("a prefix")))
+        }),
+        (Privilege::Capture, |v| {
+            netif(v.capture("eth0", Arc::new(NoTap)))
+        }),
+        (Privilege::Forwarding, |v| {
+            match v.set_forwarding(Forwarding::Enabled) {
+                Err(AdminError::Denied(denied)) => Some(denied.0.as_str()),
+                _ => None,
+            }
+        }),
+    ];
+
+    #[test]
+    fn each_act_needs_its_privilege_and_no_other() {
+        for privilege in Privilege::ALL {
+            let ([a, _peer], tenant) = tenant_with(!Privileges::from(*privilege));
+            for (at, (needed, act)) in ACTS.iter().enumerate() {
+                let expected = (needed == privilege).then(|| privilege.as_str());
+                assert_eq!(act(&tenant), expected, "act {at} without {privilege}");
+            }
+            let denied = ACTS.iter().filter(|(p, _)| p == privilege).count() as u64;
+            assert_eq!(a.denials(*privilege), denied);
+            let others = Privilege::ALL.iter().filter(|p| *p != privilege);
+            assert_eq!(others.map(|p| a.denials(*p)).sum::<u64>(), 0);
+        }
+    }
+
+    #[test]
+    fn the_owner_is_not_limited_and_a_clone_is_a_tenant() {
+        let ([a, _peer], tenant) = tenant_with(Privileges::NONE);
+        for (at, (_, act)) in ACTS.iter().enumerate() {
+            assert_eq!(act(&a), None, "act {at}");
+        }
+        let found = a.system().vnet("a").expect("it is there");
+        let current = {
+            let _entered = a.enter();
+            Vnet::current().expect("entered")
+        };
+        for handle in [tenant.clone(), found, current] {
+            assert_eq!(
+                handle.require(Privilege::Routes),
+                Err(Denied(Privilege::Routes))
+            );
+        }
+        assert_eq!(a.denials(Privilege::Routes), 3);
+    }
+
+    #[test]
+    fn a_pair_needs_the_privilege_at_both_ends() {
+        let ([_a, b], tenant) = tenant_with(Privileges::NONE);
+        assert_eq!(netif(b.epair("x", &tenant, "x")), Some("interface-create"));
+        assert_eq!(
+            b.interfaces().map(|i| i.len()),
+            Ok(2),
+            "half a pair is none"
+        );
+    }
+
+    #[test]
+    fn narrowing_takes_nothing_away_that_was_made() {
+        let ([a, _peer], tenant) = tenant_with(Privileges::ALL);
+        let socket = UdpSocket::bind_in(&tenant, "127.0.0.1:53").expect("allowed");
+        a.set_privileges(Privileges::NONE).expect("alive");
+        socket
+            .send_to(b"x", "127.0.0.1:53")
+            .expect("it was made before");
+        assert!(UdpSocket::bind_in(&tenant, "127.0.0.1:54").is_err());
+    }
+
+    #[test]
+    fn sets_are_sets() {
+        let none = Privileges::NONE;
+        assert_eq!(none.to_string(), "none");
+        assert_eq!(!none, Privileges::ALL);
+        assert_eq!(Privileges::ALL.iter().count(), Privilege::ALL.len());
+        assert!(none.is_subset(Privileges::ALL) && !Privileges::ALL.is_subset(none));
+        for text in ["all", "none", "routes,forwarding"] {
+            let parsed: Privileges = text.parse().expect("names");
+            let again: Privileges = parsed.to_string().parse().expect("names");
+            assert_eq!(parsed, again);
+        }
+        assert!("routes,fly".parse::<Privileges>().is_err());
+    }
+}

@@ -1,0 +1,474 @@
+//! Tunables of an instance, under the names a BSD user knows: `net.inet.tcp.msl`,
+//! `net.inet.ip.ttl`. Each lives in the configuration of the layer that it tunes; this tree gives
+//! it a name, a range, a unit and a description. The entries themselves are in [`keys`].
+//!
+//! A tunable is reached by its typed key, or by its name with the value as text:
+//!
+//! ```
+//! use std::time::Duration;
+//! use vnet::System;
+//! use vnet::sysctl::keys;
+//!
+//! let system = System::virtual_time(1);
+//! let a = system.create("a")?;
+//! a.set_sysctl(&keys::TCP_MSL, Duration::from_secs(5))?;
+//! assert_eq!(a.sysctl_text("net.inet.tcp.msl")?, "5000");
+//! a.set_sysctl_text("net.inet.tcp.msl", "1000")?;
+//! assert_eq!(a.sysctl(&keys::TCP_MSL)?, Duration::from_secs(1));
+//! let refused = a.set_sysctl_text("net.inet.ip.ttl", "0").unwrap_err();
+//! assert_eq!(refused.to_string(), "net.inet.ip.ttl takes 1 to 255, not 0");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod keys;
+
+use std::fmt;
+use std::time::Duration;
+
+use super::privilege::{Authority, Denied, Privilege};
+use super::vnet::{Entry as Entering, Gone, Vnet};
+use crate::base::rng::Rng;
+use crate::ip::state::{Forwarding, Redirects};
+use crate::stack::Stack;
+pub use crate::transport::tcp::Feature;
+
+/// Who may change a tunable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nobody: it shows something.
+    ReadOnly,
+    /// The owner only: it guards what tenants share.
+    Owner,
+    /// The owner, and tenants with this privilege.
+    Tenant(Privilege),
+}
+
+/// A tunable whose value is a `T`; see [`keys`].
+pub struct Key<T> {
+    name: &'static str,
+    text: &'static str,
+    unit: &'static str,
+    access: Access,
+    /// Least and largest value, as [`Tunable::to_raw`] gives them.
+    range: (u64, u64),
+    read: fn(&Stack) -> T,
+    write: fn(&mut Stack, T),
+}
+
+impl<T> Key<T> {
+    /// Its dotted name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+/// What there is to know of a tunable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Its dotted name.
+    pub name: &'static str,
+    /// What it is for.
+    pub text: &'static str,
+    /// The unit of its value as text; empty for plain numbers and switches.
+    pub unit: &'static str,
+    /// Who may change it.
+    pub access: Access,
+    /// Least value.
+    pub least: u64,
+    /// Largest value.
+    pub most: u64,
+    /// Its value in a new instance without a parent, as text.
+    pub default: String,
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Description {
+            name,
+            text,
+            unit,
+            access,
+            least,
+            most,
+            default,
+        } = self;
+        write!(f, "{name}: {text} (")?;
+        match access {
+            Access::ReadOnly => f.write_str("read-only")?,
+            Access::Owner => write!(f, "{least} to {most}, default {default}; owner only")?,
+            Access::Tenant(_) => write!(f, "{least} to {most}, default {default}")?,
+        }
+        match *unit {
+            "" => f.write_str(")"),
+            unit => write!(f, "; {unit})"),
+        }
+    }
+}
+
+/// Why a tunable cannot be read or changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SysctlError {
+    /// The vnet is gone.
+    #[error("the vnet is gone")]
+    Gone,
+    /// There is none of that name.
+    #[error("no tunable is named {0:?}")]
+    NotFound(String),
+    /// It cannot be changed.
+    #[error("{0} is read-only")]
+    ReadOnly(&'static str),
+    /// Only the owner's handle may change it.
+    #[error("{0} can be changed by the owner of the vnet only")]
+    OwnerOnly(&'static str),
+    /// The vnet's tenants lack the privilege.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The text is no number.
+    #[error("{name} takes a number, not {text:?}")]
+    NotANumber {
+        /// The tunable.
+        name: &'static str,
+        /// What was given.
+        text: String,
+    },
+    /// The value is out of range.
+    #[error("{name} takes {least} to {most}, not {value}")]
+    OutOfRange {
+        /// The tunable.
+        name: &'static str,
+        /// Least value.
+        least: u64,
+        /// Largest value.
+        most: u64,
+        /// What was given.
+        value: u64,
+    },
+}
+
+impl From<Gone> for SysctlError {
+    fn from(_: Gone) -> SysctlError {
+        SysctlError::Gone
+    }
+}
+
+/// A type of tunable values. As text, every value is a number.
+pub trait Tunable: Copy + 'static {
+    /// The value as a number.
+    fn to_raw(self) -> u64;
+    /// The value of a number.
+    fn from_raw(raw: u64) -> Self;
+}
+
+impl Tunable for u64 {
+    fn to_raw(self) -> u64 {
+        self
+    }
+    fn from_raw(raw: u64) -> u64 {
+        raw
+    }
+}
+
+/// In milliseconds, rounded up.
+impl Tunable for Duration {
+    fn to_raw(self) -> u64 {
+        u64::try_from(self.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    }
+    fn from_raw(raw: u64) -> Duration {
+        Duration::from_millis(raw)
+    }
+}
+
+macro_rules! switch {
+    ($($type:ident: $off:ident = 0, $on:ident = 1;)+) => {$(
+        #[doc = concat!("`0` is ", stringify!($off), ", `1` is ", stringify!($on), ".")]
+        impl Tunable for $type {
+            fn to_raw(self) -> u64 {
+                u64::from(self == $type::$on)
+            }
+            fn from_raw(raw: u64) -> $type {
+                if raw == 0 { $type::$off } else { $type::$on }
+            }
+        }
+    )+};
+}
+
+switch! {
+    Feature: Off = 0, On = 1;
+    Forwarding: Disabled = 0, Enabled = 1;
+    Redirects: Silent = 0, Sent = 1;
+}
+
+/// A [`Key`] of any type, with its values as numbers.
+trait Entry: Sync {
+    fn name(&self) -> &'static str;
+    fn access(&self) -> Access;
+    fn read(&self, stack: &Stack) -> u64;
+    /// Writes a value that [`Entry::check`] has accepted.
+    fn write(&self, stack: &mut Stack, raw: u64);
+    fn check(&self, raw: u64) -> Result<(), SysctlError>;
+    fn describe(&self, fresh: &Stack) -> Description;
+}
+
+impl<T: Tunable> Entry for Key<T> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn access(&self) -> Access {
+        self.access
+    }
+
+    fn read(&self, stack: &Stack) -> u64 {
+        (self.read)(stack).to_raw()
+    }
+
+    fn write(&self, stack: &mut Stack, raw: u64) {
+        (self.write)(stack, T::from_raw(raw));
+    }
+
+    fn check(&self, value: u64) -> Result<(), SysctlError> {
+        let (least, most) = self.range;
+        if (least..=most).contains(&value) {
+            return Ok(());
+        }
+        Err(SysctlError::OutOfRange {
+            name: self.name,
+            least,
+            most,
+            value,
+        })
+    }
+
+    fn describe(&self, fresh: &Stack) -> Description {
+        Description {
+            name: self.name,
+            text: self.text.trim_end_matches('.'),
+            unit: self.unit,
+            access: self.access,
+            least: self.range.0,
+            most: self.range.1,
+            default: self.read(fresh).to_string(),
+        }
+    }
+}
+
+fn find(name: &str) -> Result<&'static dyn Entry, SysctlError> {
+    let found = keys::TABLE.binary_search_by(|e| e.name().cmp(name));
+    let at = found.map_err(|_| SysctlError::NotFound(name.to_owned()))?;
+    Ok(keys::TABLE[at])
+}
+
+fn fresh() -> Stack {
+    Stack::new(&mut Rng::seeded(0))
+}
+
+/// The names of all tunables that start with `prefix`, in alphabetical order.
+pub fn names(prefix: &str) -> impl Iterator<Item = &'static str> {
+    let all = keys::TABLE.iter().map(|e| e.name());
+    all.filter(move |name| name.starts_with(prefix))
+}
+
+/// What there is to know of the tunable of that name.
+///
+/// # Errors
+/// There is none.
+///
+/// ```
+/// let ttl = vnet::sysctl::describe("net.inet.ip.ttl")?;
+/// assert_eq!((ttl.least, ttl.most, ttl.default.as_str()), (1, 255, "64"));
+/// # Ok::<(), vnet::sysctl::SysctlError>(())
+/// ```
+pub fn describe(name: &str) -> Result<Description, SysctlError> {
+    Ok(find(name)?.describe(&fresh()))
+}
+
+/// Gives a stack the tunables of another one, read as [`snapshot`] reads them.
+pub(crate) fn inherit(stack: &mut Stack, values: &[u64]) {
+    for (entry, raw) in keys::TABLE.iter().zip(values) {
+        if entry.access() != Access::ReadOnly {
+            entry.write(stack, *raw);
+        }
+    }
+}
+
+/// The values of all tunables.
+pub(crate) fn snapshot(stack: &Stack) -> Vec<u64> {
+    keys::TABLE.iter().map(|e| e.read(stack)).collect()
+}
+
+impl Vnet {
+    /// The value of a tunable.
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn sysctl<T: Tunable>(&self, key: &'static Key<T>) -> Result<T, SysctlError> {
+        Ok(T::from_raw(self.read_entry(key)?))
+    }
+
+    /// Changes a tunable.
+    ///
+    /// # Errors
+    /// It is read-only, the value is out of range, the handle may not, or the vnet is gone.
+    pub fn set_sysctl<T: Tunable>(
+        &self,
+        key: &'static Key<T>,
+        value: T,
+    ) -> Result<(), SysctlError> {
+        self.write_entry(key, value.to_raw())
+    }
+
+    /// The value of the tunable of that name, as text.
+    ///
+    /// # Errors
+    /// There is none, or the vnet is gone.
+    pub fn sysctl_text(&self, name: &str) -> Result<String, SysctlError> {
+        Ok(self.read_entry(find(name)?)?.to_string())
+    }
+
+    /// Changes the tunable of that name.
+    ///
+    /// # Errors
+    /// There is none, `value` is no number, and as [`Vnet::set_sysctl`].
+    pub fn set_sysctl_text(&self, name: &str, value: &str) -> Result<(), SysctlError> {
+        let entry = find(name)?;
+        let raw = value.trim().parse().map_err(|_| SysctlError::NotANumber {
+            name: entry.name(),
+            text: value.to_owned(),
+        })?;
+        self.write_entry(entry, raw)
+    }
+
+    /// The names and values of all tunables whose names start with `prefix`, in alphabetical
+    /// order.
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn sysctls(&self, prefix: &str) -> Result<Vec<(&'static str, String)>, SysctlError> {
+        let chosen = keys::TABLE.iter().filter(|e| e.name().starts_with(prefix));
+        Ok(self.core.enter_as(Entering::User, |inside, _| {
+            chosen
+                .map(|e| (e.name(), e.read(inside.stack).to_string()))
+                .collect()
+        })?)
+    }
+
+    fn read_entry(&self, entry: &dyn Entry) -> Result<u64, SysctlError> {
+        Ok(self
+            .core
+            .enter_as(Entering::User, |inside, _| entry.read(inside.stack))?)
+    }
+
+    fn write_entry(&self, entry: &dyn Entry, raw: u64) -> Result<(), SysctlError> {
+        match entry.access() {
+            Access::ReadOnly => return Err(SysctlError::ReadOnly(entry.name())),
+            Access::Owner if self.authority != Authority::Owner => {
+                return Err(SysctlError::OwnerOnly(entry.name()));
+            }
+            Access::Owner => {}
+            Access::Tenant(privilege) => self.require(privilege)?,
+        }
+        entry.check(raw)?;
+        Ok(self.core.with(|stack, _| entry.write(stack, raw))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::{OwnedVnet, Privileges, System};
+
+    fn one() -> OwnedVnet {
+        let system = System::virtual_time(1);
+        system.create("a").expect("a free name")
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_every_default_is_in_range() {
+        let fresh = fresh();
+        assert!(keys::TABLE.is_sorted_by(|a, b| a.name() < b.name()));
+        for entry in keys::TABLE {
+            let about = entry.describe(&fresh);
+            if entry.access() != Access::ReadOnly {
+                assert_eq!(entry.check(entry.read(&fresh)), Ok(()), "{about}");
+            }
+            assert!(!about.text.is_empty() && about.name.split('.').count() >= 3);
+            assert_eq!(describe(about.name), Ok(about));
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else_changes() {
+        for entry in keys::TABLE {
+            let mut stack = fresh();
+            let before = snapshot(&stack);
+            if entry.access() == Access::ReadOnly {
+                continue;
+            }
+            let about = entry.describe(&stack);
+            for raw in [about.least, about.most] {
+                entry.write(&mut stack, raw);
+                assert_eq!(entry.read(&stack), raw, "{about}");
+                let mut after = snapshot(&stack);
+                for (at, other) in keys::TABLE.iter().enumerate() {
+                    if other.name() == entry.name() {
+                        after[at] = before[at];
+                    }
+                }
+                assert_eq!(after, before, "{about}");
+            }
+            for out in [about.least.checked_sub(1), about.most.checked_add(1)] {
+                assert!(out.is_none_or(|raw| entry.check(raw).is_err()), "{about}");
+            }
+        }
+    }
+
+    #[test]
+    fn instances_have_their_own() {
+        let a = one();
+        let b = a.system().create("b").expect("a free name");
+        a.set_sysctl(&keys::IP_TTL, 9).expect("in range");
+        assert_eq!(a.sysctl_text("net.inet.ip.ttl"), Ok("9".to_owned()));
+        assert_eq!(b.sysctl(&keys::IP_TTL), Ok(64));
+        let all = a.sysctls("").expect("alive");
+        assert_eq!(all.len(), keys::TABLE.len());
+        let tcp = a.sysctls("net.inet.tcp.").expect("alive");
+        assert!(tcp.iter().map(|(n, _)| *n).eq(names("net.inet.tcp.")));
+    }
+
+    #[test]
+    fn a_datagram_carries_the_time_to_live() {
+        let a = one();
+        a.set_sysctl(&keys::IP_TTL, 9).expect("in range");
+        let socket = crate::net::UdpSocket::bind_in(&a, "127.0.0.1:0").expect("a free port");
+        assert_eq!(socket.ttl().expect("alive"), 9);
+    }
+
+    #[test]
+    fn refusals_say_why() {
+        let a = one();
+        let tenant = a.clone();
+        let set = |vnet: &Vnet, name: &str, value: &str| vnet.set_sysctl_text(name, value);
+        let refused = set(&a, "net.inet.ip.tll", "1");
+        assert_eq!(
+            refused,
+            Err(SysctlError::NotFound("net.inet.ip.tll".into()))
+        );
+        assert!(matches!(
+            set(&a, "net.inet.ip.ttl", "many"),
+            Err(SysctlError::NotANumber { .. })
+        ));
+        let count = "net.inet.tcp.pcbcount";
+        assert_eq!(set(&a, count, "1"), Err(SysctlError::ReadOnly(count)));
+        let limit = "net.inet.tcp.maxsockets";
+        assert_eq!(set(&tenant, limit, "1"), Err(SysctlError::OwnerOnly(limit)));
+        assert_eq!(set(&a, limit, "100"), Ok(()));
+        a.set_privileges(!Privileges::from(Privilege::Forwarding))
+            .expect("alive");
+        assert_eq!(set(&tenant, "net.inet.ip.ttl", "1"), Ok(()));
+        let denied = Err(SysctlError::Denied(Denied(Privilege::Forwarding)));
+        assert_eq!(set(&tenant, "net.inet.ip.forwarding", "1"), denied);
+        drop(a);
+        assert_eq!(set(&tenant, "net.inet.ip.ttl", "1"), Err(SysctlError::Gone));
+    }
+}

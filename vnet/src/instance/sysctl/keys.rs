@@ -1,0 +1,303 @@
+//! The tunables there are. A name follows FreeBSD where it has the same thing.
+//!
+//! Those that bound what an instance may take up are the owner's; so are counts, which nobody
+//! writes.
+
+use std::time::Duration;
+
+use super::{Access, Entry, Feature, Key};
+use crate::icmp::limit::{Limit, Rate};
+use crate::instance::privilege::Privilege;
+use crate::ip::reassembly::Limits;
+use crate::ip::state::{Forwarding, Redirects};
+use crate::neigh::NeighConfig;
+use crate::stack::Stack;
+
+const TUNABLES: Access = Access::Tenant(Privilege::Tunables);
+const OWNER: Access = Access::Owner;
+const READ_ONLY: Access = Access::ReadOnly;
+
+macro_rules! keys {
+    ($($(#[doc = $text:literal])+ $const:ident: $type:ty = $name:literal,
+        $least:literal..=$most:literal, $unit:literal, $access:expr, $read:expr, $write:expr;)+) => {
+        $(
+            $(#[doc = $text])+
+            #[doc = ""]
+            #[doc = concat!("`", $name, "`")]
+            pub static $const: Key<$type> = Key {
+                name: $name,
+                text: concat!($($text),+).trim_ascii(),
+                unit: $unit,
+                access: $access,
+                range: ($least, $most),
+                read: $read,
+                write: $write,
+            };
+        )+
+
+        /// Every key, in the alphabetical order of the names.
+        pub(super) static TABLE: &[&dyn Entry] = &[$(&$const,)+];
+    };
+}
+
+keys! {
+    /// Largest backlog of a listener.
+    SOMAXCONN: u64 = "kern.ipc.somaxconn",
+        1..=65535, "connections", OWNER,
+        |s| s.tcp.config().max_backlog as u64,
+        |s, v| s.tcp.config_mut().max_backlog = v as usize;
+    /// ICMP errors sent, in the long run (RFC 1812); 0 for none.
+    ICMP_ICMPLIM: u64 = "net.inet.icmp.icmplim",
+        0..=1000000, "per second", TUNABLES,
+        |s| u64::from(s.icmp.limit.rate().per_second),
+        |s, v| { s.icmp.limit = Limit::new(Rate { per_second: v as u32, ..s.icmp.limit.rate() }) };
+    /// ICMP errors sent at once after a silence.
+    ICMP_ICMPLIM_BURST: u64 = "net.inet.icmp.icmplim_burst",
+        1..=1000000, "", TUNABLES,
+        |s| u64::from(s.icmp.limit.rate().burst),
+        |s, v| { s.icmp.limit = Limit::new(Rate { burst: v as u32, ..s.icmp.limit.rate() }) };
+    /// Fragments that wait for the rest of their datagram.
+    IP_FRAGMENTS: u64 = "net.inet.ip.curfrags",
+        0..=0, "fragments", READ_ONLY,
+        |s| s.ip.reassembly.fragments() as u64,
+        |_, _| {};
+    /// Pass on packets for other hosts (RFC 1122).
+    IP_FORWARDING: Forwarding = "net.inet.ip.forwarding",
+        0..=1, "", Access::Tenant(Privilege::Forwarding),
+        |s| s.ip.tunables.forwarding,
+        |s, v| s.set_forwarding(v);
+    /// How long a datagram waits for its fragments (RFC 791).
+    IP_FRAGTTL: Duration = "net.inet.ip.fragttl",
+        1000..=120000, "ms", TUNABLES,
+        |s| s.ip.reassembly.limits().timeout,
+        |s, v| s.ip.reassembly.set_limits(Limits { timeout: v, ..s.ip.reassembly.limits() });
+    /// Datagrams that wait for fragments.
+    IP_MAXFRAGPACKETS: u64 = "net.inet.ip.maxfragpackets",
+        1..=65536, "datagrams", OWNER,
+        |s| s.ip.reassembly.limits().max_datagrams as u64,
+        |s, v| s.ip.reassembly.set_limits(Limits { max_datagrams: v as usize, ..s.ip.reassembly.limits() });
+    /// Fragments of one datagram.
+    IP_MAXFRAGSPERPACKET: u64 = "net.inet.ip.maxfragsperpacket",
+        1..=8192, "fragments", OWNER,
+        |s| s.ip.reassembly.limits().max_fragments as u64,
+        |s, v| s.ip.reassembly.set_limits(Limits { max_fragments: v as usize, ..s.ip.reassembly.limits() });
+    /// As a router, tell hosts of a shorter way (RFC 1812).
+    IP_REDIRECT: Redirects = "net.inet.ip.redirect",
+        0..=1, "", Access::Tenant(Privilege::Forwarding),
+        |s| s.ip.tunables.redirects,
+        |s, v| s.ip.tunables.redirects = v;
+    /// Time to live of packets that start here; of sockets made from then on (RFC 1122).
+    IP_TTL: u64 = "net.inet.ip.ttl",
+        1..=255, "hops", TUNABLES,
+        |s| u64::from(s.ip.tunables.default_ttl),
+        set_ttl;
+    /// Raw sockets.
+    RAW_PCBCOUNT: u64 = "net.inet.raw.pcbcount",
+        0..=0, "", READ_ONLY,
+        |s| s.raw.len() as u64,
+        |_, _| {};
+    /// Challenge acknowledgements of one connection in five seconds (RFC 5961).
+    TCP_CHALLENGE_ACKS: u64 = "net.inet.tcp.challenge_acks",
+        0..=255, "", TUNABLES,
+        |s| u64::from(s.tcp.config().challenge_acks),
+        |s, v| s.tcp.config_mut().challenge_acks = v as u8;
+    /// Retransmissions of data before the connection fails.
+    TCP_DATA_RETRIES: u64 = "net.inet.tcp.data_retries",
+        1..=255, "", TUNABLES,
+        |s| u64::from(s.tcp.config().data_retries),
+        |s, v| s.tcp.config_mut().data_retries = v as u8;
+    /// How long an acknowledgement may wait for company (RFC 9293).
+    TCP_DELACKTIME: Duration = "net.inet.tcp.delacktime",
+        0..=499, "ms", TUNABLES,
+        |s| s.tcp.config().delayed_ack,
+        |s, v| s.tcp.config_mut().delayed_ack = v;
+    /// How long a connection without a socket waits in FIN-WAIT-2.
+    TCP_FINWAIT2_TIMEOUT: Duration = "net.inet.tcp.finwait2_timeout",
+        1..=3600000, "ms", TUNABLES,
+        |s| s.tcp.config().fin_wait2,
+        |s, v| s.tcp.config_mut().fin_wait2 = v;
+    /// Initial congestion window (RFC 6928).
+    TCP_INITCWND_SEGMENTS: u64 = "net.inet.tcp.initcwnd_segments",
+        1..=1000, "segments", TUNABLES,
+        |s| u64::from(s.tcp.config().initial_cwnd_segments),
+        |s, v| s.tcp.config_mut().initial_cwnd_segments = v as u32;
+    /// Keepalive probes without an answer before the connection fails.
+    TCP_KEEPCNT: u64 = "net.inet.tcp.keepcnt",
+        1..=255, "", TUNABLES,
+        |s| u64::from(s.tcp.config().keepalive_probes),
+        |s, v| s.tcp.config_mut().keepalive_probes = v as u8;
+    /// Silence after which a connection with keepalive is probed.
+    TCP_KEEPIDLE: Duration = "net.inet.tcp.keepidle",
+        1000..=86400000, "ms", TUNABLES,
+        |s| s.tcp.config().keepalive_idle,
+        |s, v| s.tcp.config_mut().keepalive_idle = v;
+    /// Time between keepalive probes.
+    TCP_KEEPINTVL: Duration = "net.inet.tcp.keepintvl",
+        1000..=86400000, "ms", TUNABLES,
+        |s| s.tcp.config().keepalive_interval,
+        |s, v| s.tcp.config_mut().keepalive_interval = v;
+    /// Largest buffer a socket may ask for.
+    TCP_MAXBUF: u64 = "net.inet.tcp.maxbuf",
+        65536..=1073725440, "bytes", OWNER,
+        |s| s.tcp.config().max_buffer as u64,
+        |s, v| s.tcp.config_mut().max_buffer = v as usize;
+    /// TCP sockets of the vnet; replaced when the vnet has a limit on sockets.
+    TCP_MAXSOCKETS: u64 = "net.inet.tcp.maxsockets",
+        0..=4294967295, "", OWNER,
+        |s| s.tcp.config().max_sockets as u64,
+        |s, v| s.tcp.config_mut().max_sockets = v as usize;
+    /// TIME-WAIT records of the vnet.
+    TCP_MAXTCPTW: u64 = "net.inet.tcp.maxtcptw",
+        0..=4294967295, "", OWNER,
+        |s| s.tcp.config().max_time_wait as u64,
+        |s, v| s.tcp.config_mut().max_time_wait = v as usize;
+    /// Maximum segment lifetime; TIME-WAIT lasts twice as long (RFC 9293).
+    TCP_MSL: Duration = "net.inet.tcp.msl",
+        1..=600000, "ms", TUNABLES,
+        |s| s.tcp.config().msl,
+        |s, v| s.tcp.config_mut().msl = v;
+    /// Retransmissions of a connection without a socket before it is forgotten.
+    TCP_ORPHAN_RETRIES: u64 = "net.inet.tcp.orphan_retries",
+        0..=255, "", TUNABLES,
+        |s| u64::from(s.tcp.config().orphan_retries),
+        |s, v| s.tcp.config_mut().orphan_retries = v as u8;
+    /// Connections and listeners.
+    TCP_PCBCOUNT: u64 = "net.inet.tcp.pcbcount",
+        0..=0, "", READ_ONLY,
+        |s| (s.tcp.counts().connections + s.tcp.counts().listeners) as u64,
+        |_, _| {};
+    /// Receive buffer of a new connection.
+    TCP_RECVSPACE: u64 = "net.inet.tcp.recvspace",
+        4096..=1073725440, "bytes", TUNABLES,
+        |s| s.tcp.config().recv_buffer as u64,
+        |s, v| s.tcp.config_mut().recv_buffer = v as usize;
+    /// Retransmission timeout before the first measurement (RFC 6298).
+    TCP_RTO_INITIAL: Duration = "net.inet.tcp.rexmit_initial",
+        1..=60000, "ms", TUNABLES,
+        |s| s.tcp.config().initial_rto,
+        |s, v| s.tcp.config_mut().initial_rto = v;
+    /// Largest retransmission timeout (RFC 6298).
+    TCP_RTO_MAX: Duration = "net.inet.tcp.rexmit_max",
+        60000..=3600000, "ms", TUNABLES,
+        |s| s.tcp.config().max_rto,
+        |s, v| s.tcp.config_mut().max_rto = v;
+    /// Least retransmission timeout (RFC 6298).
+    TCP_RTO_MIN: Duration = "net.inet.tcp.rexmit_min",
+        1..=60000, "ms", TUNABLES,
+        |s| s.tcp.config().min_rto,
+        |s, v| s.tcp.config_mut().min_rto = v;
+    /// Offer and accept selective acknowledgements (RFC 2018).
+    TCP_SACK_ENABLE: Feature = "net.inet.tcp.sack.enable",
+        0..=1, "", TUNABLES,
+        |s| s.tcp.config().sack,
+        |s, v| s.tcp.config_mut().sack = v;
+    /// Send buffer of a new connection.
+    TCP_SENDSPACE: u64 = "net.inet.tcp.sendspace",
+        4096..=1073725440, "bytes", TUNABLES,
+        |s| s.tcp.config().send_buffer as u64,
+        |s, v| s.tcp.config_mut().send_buffer = v as usize;
+    /// Retransmissions of a SYN before the attempt fails.
+    TCP_SYN_RETRIES: u64 = "net.inet.tcp.syn_retries",
+        0..=255, "", TUNABLES,
+        |s| u64::from(s.tcp.config().syn_retries),
+        |s, v| s.tcp.config_mut().syn_retries = v as u8;
+    /// Retransmissions of a SYN-ACK before the attempt is forgotten.
+    TCP_SYNACK_RETRIES: u64 = "net.inet.tcp.synack_retries",
+        0..=255, "", TUNABLES,
+        |s| u64::from(s.tcp.config().syn_ack_retries),
+        |s, v| s.tcp.config_mut().syn_ack_retries = v as u8;
+    /// Offer and accept timestamps (RFC 7323).
+    TCP_TIMESTAMPS: Feature = "net.inet.tcp.timestamps",
+        0..=1, "", TUNABLES,
+        |s| s.tcp.config().timestamps,
+        |s, v| s.tcp.config_mut().timestamps = v;
+    /// Connections in TIME-WAIT.
+    TCP_TIMEWAIT_COUNT: u64 = "net.inet.tcp.timewait_count",
+        0..=0, "", READ_ONLY,
+        |s| s.tcp.counts().time_wait as u64,
+        |_, _| {};
+    /// Offer and accept window scaling (RFC 7323).
+    TCP_WINDOW_SCALING: Feature = "net.inet.tcp.window_scaling",
+        0..=1, "", TUNABLES,
+        |s| s.tcp.config().window_scaling,
+        |s, v| s.tcp.config_mut().window_scaling = v;
+    /// UDP sockets of the vnet.
+    UDP_MAXSOCKETS: u64 = "net.inet.udp.maxsockets",
+        0..=4294967295, "", OWNER,
+        |s| s.udp.config().max_sockets as u64,
+        |s, v| s.udp.config_mut().max_sockets = v as usize;
+    /// UDP sockets.
+    UDP_PCBCOUNT: u64 = "net.inet.udp.pcbcount",
+        0..=0, "", READ_ONLY,
+        |s| s.udp.len() as u64,
+        |_, _| {};
+    /// Receive buffer of a new UDP socket.
+    UDP_RECVSPACE: u64 = "net.inet.udp.recvspace",
+        1..=1073725440, "bytes", TUNABLES,
+        |s| s.udp.config().recv_buffer as u64,
+        |s, v| s.udp.config_mut().recv_buffer = v as usize;
+    /// Shortest time between two defences of one address (RFC 5227).
+    ARP_DEFEND: Duration = "net.link.ether.inet.defend_interval",
+        0..=3600000, "ms", TUNABLES,
+        |s| s.neigh.config().defend_interval,
+        |s, v| neigh(s, |c| c.defend_interval = v);
+    /// How long a stale neighbour may be confirmed by other traffic before it is probed (RFC 4861).
+    ARP_DELAY: Duration = "net.link.ether.inet.delay",
+        0..=3600000, "ms", TUNABLES,
+        |s| s.neigh.config().delay_first_probe,
+        |s, v| neigh(s, |c| c.delay_first_probe = v);
+    /// How long an address that did not answer is not asked for again (RFC 1122).
+    ARP_DOWN: Duration = "net.link.ether.inet.host_down_time",
+        0..=3600000, "ms", TUNABLES,
+        |s| s.neigh.config().negative,
+        |s, v| neigh(s, |c| c.negative = v);
+    /// Neighbours in the table.
+    ARP_LIMIT: u64 = "net.link.ether.inet.limit",
+        1..=4294967295, "neighbours", OWNER,
+        |s| s.neigh.config().limit as u64,
+        |s, v| neigh(s, |c| c.limit = v as usize);
+    /// Packets that may wait for one neighbour.
+    ARP_MAXHOLD: u64 = "net.link.ether.inet.maxhold",
+        0..=65536, "packets", OWNER,
+        |s| s.neigh.config().held_packets as u64,
+        |s, v| neigh(s, |c| c.held_packets = v as usize);
+    /// Bytes that may wait for one neighbour.
+    ARP_MAXHOLD_BYTES: u64 = "net.link.ether.inet.maxhold_bytes",
+        0..=1073741824, "bytes", OWNER,
+        |s| s.neigh.config().held_bytes as u64,
+        |s, v| neigh(s, |c| c.held_bytes = v as usize);
+    /// Probes before a neighbour is forgotten.
+    ARP_MAXPROBES: u64 = "net.link.ether.inet.maxprobes",
+        1..=255, "", TUNABLES,
+        |s| u64::from(s.neigh.config().max_probes),
+        |s, v| neigh(s, |c| c.max_probes = v as u8);
+    /// Requests before a resolution fails.
+    ARP_MAXTRIES: u64 = "net.link.ether.inet.maxtries",
+        1..=255, "", TUNABLES,
+        |s| u64::from(s.neigh.config().max_requests),
+        |s, v| neigh(s, |c| c.max_requests = v as u8);
+    /// How long a confirmed neighbour counts as reachable (RFC 4861).
+    ARP_REACHABLE: Duration = "net.link.ether.inet.reachable",
+        1000..=86400000, "ms", TUNABLES,
+        |s| s.neigh.config().reachable,
+        |s, v| neigh(s, |c| c.reachable = v);
+    /// Time between requests, and between probes (RFC 4861).
+    ARP_WAIT: Duration = "net.link.ether.inet.wait",
+        10..=60000, "ms", TUNABLES,
+        |s| s.neigh.config().retrans,
+        |s, v| neigh(s, |c| c.retrans = v);
+}
+
+fn neigh(stack: &mut Stack, change: impl FnOnce(&mut NeighConfig)) {
+    let mut config = stack.neigh.config().clone();
+    change(&mut config);
+    stack.neigh.set_config(config);
+}
+
+fn set_ttl(stack: &mut Stack, ttl: u64) {
+    let ttl = ttl as u8;
+    stack.ip.tunables.default_ttl = ttl;
+    stack.udp.config_mut().ttl = ttl;
+    stack.raw.config_mut().ttl = ttl;
+    stack.echo.config_mut().ttl = ttl;
+}

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`clock`] | the only place where the wall clock is read |
 //! | [`threads`] | a pool of workers, direct dispatch, the wall clock |
+//! | `sleeper` | how a thread waits under that driver |
 //! | [`event`] | the total order of what will happen, for the next two |
 //! | [`virtual_time`] | a simulated clock; blocking calls run the world |
 //! | [`manual`] | the embedder owns the clock and the loop |
@@ -12,5 +13,6 @@
 pub mod clock;
 pub mod event;
 pub mod manual;
+mod sleeper;
 pub mod threads;
 pub mod virtual_time;

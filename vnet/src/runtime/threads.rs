@@ -19,16 +19,16 @@ use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once, Weak};
-use std::task::{Wake, Waker};
+use std::task::Waker;
 use std::thread::ThreadId;
 
 use crossbeam::queue::SegQueue;
-use crossbeam::sync::{Parker, Unparker};
 
 use super::clock::{WallClock, entropy};
 use super::event::disarm;
+use super::sleeper::Sleeper;
 use crate::base::lock::{Condvar, Mutex, Rank};
 use crate::base::time::{Duration, Instant};
 use crate::instance::driver::{Driver, Waited};
@@ -165,45 +165,6 @@ thread_local! {
         }
     };
     static SLEEPER: Sleeper = Sleeper::new();
-}
-
-/// A thread that waits for its waker.
-struct Sleeper {
-    parker: Parker,
-    bell: Arc<SleeperBell>,
-    waker: Waker,
-}
-
-struct SleeperBell {
-    woken: AtomicBool,
-    unparker: Unparker,
-}
-
-impl Sleeper {
-    fn new() -> Sleeper {
-        let parker = Parker::new();
-        let bell = Arc::new(SleeperBell {
-            woken: AtomicBool::new(false),
-            unparker: parker.unparker().clone(),
-        });
-        Sleeper {
-            parker,
-            waker: Waker::from(Arc::clone(&bell)),
-            bell,
-        }
-    }
-}
-
-impl Wake for SleeperBell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.woken.swap(true, Ordering::AcqRel) {
-            self.unparker.unpark();
-        }
-    }
 }
 
 impl Shared {
@@ -477,38 +438,12 @@ impl Driver for Threads {
     }
 
     fn waker(&self) -> Waker {
-        SLEEPER.with(|s| s.waker.clone())
+        SLEEPER.with(Sleeper::waker)
     }
 
     fn wait(&self, until: Option<Instant>) -> Waited {
-        SLEEPER.with(|sleeper| {
-            let woken = || sleeper.bell.woken.swap(false, Ordering::AcqRel);
-            let clock = &self.shared.clock;
-            let looked_from = clock.now();
-            while clock.now() - looked_from < self.shared.config.spin {
-                for _ in 0..32 {
-                    if woken() {
-                        return Waited::Woken;
-                    }
-                    std::hint::spin_loop();
-                }
-            }
-            loop {
-                if woken() {
-                    return Waited::Woken;
-                }
-                match until {
-                    None => sleeper.parker.park(),
-                    Some(at) => {
-                        let left = clock.until(at);
-                        if left.is_zero() {
-                            return Waited::TimedOut;
-                        }
-                        sleeper.parker.park_timeout(left);
-                    }
-                }
-            }
-        })
+        let Shared { clock, config, .. } = &*self.shared;
+        SLEEPER.with(|sleeper| sleeper.wait(clock, config.spin, until))
     }
 
     fn spawn(&self, name: String, f: Box<dyn FnOnce() + Send>) -> io::Result<()> {

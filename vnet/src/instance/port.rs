@@ -1,12 +1,13 @@
 //! The outside end of a port interface: where an emulator's NIC, a TAP device or a test is
 //! plugged into a vnet.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::vnet::{Vnet, VnetCore};
 use crate::base::lock::{Condvar, Mutex, Rank};
 use crate::base::time::{Duration, Instant};
+use crate::netif::inbox::Batch;
 use crate::netif::table::Offload;
 use crate::netif::wire::{End, WireEnd};
 use crate::netif::{Doorbell, IfKind, Inbox, Item, NetifError, Plug, Wire};
@@ -54,6 +55,8 @@ pub struct Port {
     wire: Arc<Wire>,
     to_vnet: Arc<WireEnd>,
     from_vnet: Arc<Inbox>,
+    /// Frames that nobody received in time, noticed while receiving others.
+    overflowed: AtomicU64,
     bell: Arc<Bell>,
 }
 
@@ -118,6 +121,7 @@ impl Vnet {
             to_vnet: wire.sender(End::B),
             wire,
             from_vnet,
+            overflowed: AtomicU64::new(0),
             bell,
         })
     }
@@ -152,10 +156,13 @@ impl Port {
 
     /// The next frame that the vnet has sent, if one has arrived by now.
     pub fn recv(&self) -> Option<Packet> {
-        let mut due = VecDeque::with_capacity(1);
+        let mut due = Batch::default();
         loop {
-            self.from_vnet.take_due(self.core.driver.now(), 1, &mut due);
-            match due.pop_front()? {
+            let now = self.core.driver.now();
+            let taken = self.from_vnet.take_due(now, 1, &mut due);
+            self.overflowed
+                .fetch_add(taken.overflowed, Ordering::Relaxed);
+            match due.drain().next()? {
                 Item::Frame(packet) => return Some(packet),
                 Item::Carrier(_, carrier) => self.note_carrier(carrier),
             }
@@ -199,7 +206,7 @@ impl Port {
 
     /// Frames dropped because nobody received them, since the last call.
     pub fn take_overflowed(&self) -> u64 {
-        self.from_vnet.take_overflowed()
+        self.overflowed.swap(0, Ordering::Relaxed) + self.from_vnet.take_overflowed()
     }
 
     /// Calls `f` whenever the vnet has sent something, on the thread that made it so. It is

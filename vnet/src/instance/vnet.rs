@@ -1,7 +1,6 @@
 //! The handles of an instance, and the core they share.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -17,7 +16,8 @@ use crate::base::lock::{Mutex, Rank};
 use crate::base::rng::Rng;
 use crate::base::stats::{DropReason, Stats};
 use crate::base::time::Instant;
-use crate::netif::{Inbox, Item};
+use crate::netif::Inbox;
+use crate::netif::inbox::Batch;
 use crate::packet::{Cx, Out};
 use crate::stack::{Stack, rx, tx};
 
@@ -89,7 +89,7 @@ pub(crate) struct Live {
     rng: Rng,
     stats: Stats,
     out: Out,
-    due: VecDeque<Item>,
+    due: Batch,
 }
 
 /// How far the life of an instance is.
@@ -144,7 +144,7 @@ impl VnetCore {
                     rng,
                     stats: Stats::default(),
                     out: Out::default(),
-                    due: VecDeque::new(),
+                    due: Batch::default(),
                 })),
             ),
         });
@@ -219,20 +219,17 @@ impl VnetCore {
     /// Takes in what is due and does what is due: the only way in which frames and deadlines
     /// reach a stack. Called by drivers.
     pub fn service(self: &Arc<Self>) {
-        let overflowed = self.inbox.take_overflowed();
         let result = self.enter_as(Entry::User, |live, cx| {
-            for _ in 0..overflowed {
+            let taken = self.inbox.take_due(cx.now, SERVICE_BATCH, live.due);
+            for _ in 0..taken.overflowed {
                 cx.stats.received += 1;
                 cx.stats.drop_rx(DropReason::InboxFull);
             }
-            let mut due = std::mem::take(live.due);
-            let next = self.inbox.take_due(cx.now, SERVICE_BATCH, &mut due);
-            for item in due.drain(..) {
+            for item in live.due.drain() {
                 rx::input(live.stack, cx, item);
             }
-            *live.due = due;
             live.stack.on_deadline(cx);
-            next
+            taken.next
         });
         if let Ok(Some(next)) = result {
             self.driver.ready(self, next);
@@ -296,7 +293,7 @@ pub(crate) struct Inside<'a> {
     pub(crate) stack: &'a mut Stack,
     pub(crate) phase: &'a mut Phase,
     pub(crate) ran: &'a mut Vec<RanStep>,
-    due: &'a mut VecDeque<Item>,
+    due: &'a mut Batch,
 }
 
 struct RingService(std::sync::Weak<VnetCore>);

@@ -39,6 +39,29 @@ pub struct Inbox {
     doorbell: OnceLock<Box<dyn Doorbell>>,
 }
 
+/// Items taken out of an inbox, in order of arrival. Kept by the taker, for its memory.
+#[derive(Default)]
+pub struct Batch(VecDeque<Arrival>);
+
+/// When it arrives, its place among those of the same time, and what it is.
+type Arrival = (Instant, u64, Item);
+
+impl Batch {
+    /// Takes the items out.
+    pub fn drain(&mut self) -> impl Iterator<Item = Item> {
+        self.0.drain(..).map(|(.., item)| item)
+    }
+}
+
+/// What [`Inbox::take_due`] tells besides the items.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// When the next item is due, which may be now.
+    pub next: Option<Instant>,
+    /// Frames dropped because there was no room, since they were last told of.
+    pub overflowed: u64,
+}
+
 /// What was taken out of an inbox that closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Closed {
@@ -48,7 +71,7 @@ pub struct Closed {
 
 struct Queue {
     /// Items in order of time; the common case, since most senders are in order.
-    fifo: VecDeque<(Instant, u64, Item)>,
+    fifo: VecDeque<Arrival>,
     /// Items that arrive before the last one of `fifo`.
     early: BinaryHeap<Reverse<Early>>,
     pushed: u64,
@@ -86,22 +109,26 @@ impl Inbox {
         }
     }
 
-    /// Moves up to `limit` items that are due at `now` to the end of `into`; returns when the
-    /// next item is due (which may be now).
-    pub fn take_due(
-        &self,
-        now: Instant,
-        limit: usize,
-        into: &mut VecDeque<Item>,
-    ) -> Option<Instant> {
+    /// Moves up to `limit` items that are due at `now` to the end of `into`.
+    pub fn take_due(&self, now: Instant, limit: usize, into: &mut Batch) -> Taken {
         let mut queue = self.queue.lock();
-        for _ in 0..limit {
-            match queue.pop_due(now) {
-                Some(item) => into.push_back(item),
-                None => break,
+        if into.0.is_empty() && queue.all_due(now, limit) {
+            // The usual case: nothing is moved but the queue itself.
+            std::mem::swap(&mut queue.fifo, &mut into.0);
+            queue.frames = 0;
+            queue.bytes = 0;
+        } else {
+            for _ in 0..limit {
+                match queue.pop_due(now) {
+                    Some(arrival) => into.0.push_back(arrival),
+                    None => break,
+                }
             }
         }
-        queue.next()
+        Taken {
+            next: queue.next(),
+            overflowed: std::mem::take(&mut queue.overflowed),
+        }
     }
 
     /// When the next item is due.
@@ -210,7 +237,13 @@ impl Queue {
         }
     }
 
-    fn pop_due(&mut self, now: Instant) -> Option<Item> {
+    /// True when every item is due at `now`, they are in order, and no more than `limit`.
+    fn all_due(&self, now: Instant, limit: usize) -> bool {
+        let last = self.fifo.back();
+        self.early.is_empty() && self.fifo.len() <= limit && last.is_some_and(|(at, ..)| *at <= now)
+    }
+
+    fn pop_due(&mut self, now: Instant) -> Option<Arrival> {
         let fifo = self.fifo.front().map(|(at, seq, _)| (*at, *seq));
         let early = self.early.peek().map(|Reverse(e)| (e.0, e.1));
         let from_early = match (fifo, early) {
@@ -222,16 +255,17 @@ impl Queue {
         if at > now {
             return None;
         }
-        let item = if from_early {
-            self.early.pop().map(|Reverse(Early(.., item))| item)
+        let arrival = if from_early {
+            let early = self.early.pop();
+            early.map(|Reverse(Early(at, seq, item))| (at, seq, item))
         } else {
-            self.fifo.pop_front().map(|(.., item)| item)
+            self.fifo.pop_front()
         };
-        if let Some(Item::Frame(packet)) = &item {
+        if let Some((.., Item::Frame(packet))) = &arrival {
             self.frames -= 1;
             self.bytes -= packet.len();
         }
-        item
+        arrival
     }
 }
 
@@ -281,11 +315,12 @@ mod tests {
             }
             model.sort_by_key(|(at, _)| *at);
             let mut seen = Vec::new();
-            let mut due = VecDeque::new();
+            let mut due = Batch::default();
             for now in 0..20 {
-                let next = inbox.take_due(Instant::from_nanos(now), usize::MAX, &mut due);
+                let Taken { next, .. } =
+                    inbox.take_due(Instant::from_nanos(now), usize::MAX, &mut due);
                 prop_assert!(next.is_none_or(|t| t > Instant::from_nanos(now)));
-                seen.extend(due.drain(..).map(|i| (now, number(&i))));
+                seen.extend(due.drain().map(|i| (now, number(&i))));
             }
             prop_assert_eq!(seen, model);
             prop_assert!(inbox.is_empty());

@@ -81,7 +81,12 @@ impl Vnet {
             let _ = self.remove_interface(name);
             return Err(e);
         }
-        self.with_netif(name, |netif, _| netif.carrier = Carrier::Up)
+        self.with_netif(name, |netif, _| {
+            // The peer may be gone again, and has said so before this.
+            if wire.is_plugged(End::B) {
+                netif.carrier = Carrier::Up;
+            }
+        })
     }
 
     /// Adds an interface at one end of a wire.

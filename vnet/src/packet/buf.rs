@@ -12,6 +12,10 @@ use super::payload::Payload;
 pub const HEAD_CAPACITY: usize = 128;
 /// Where pulled-up headers start, so that a forwarder can prepend its own link header.
 const PULL_START: usize = 32;
+/// A packet may refer to this many times the memory of what it holds, and of [`SMALL`] more.
+const WASTE: usize = 4;
+/// The least that queues charge for an item besides its bytes.
+const SMALL: usize = 128;
 
 /// A frame, packet or segment, depending on the layer that holds it.
 #[derive(Clone, Debug)]
@@ -150,10 +154,19 @@ impl Packet {
 
     /// Cuts the packet to `n` bytes, for padding behind an IP packet. Does nothing when it is
     /// no longer than that.
+    ///
+    /// When little is left of much, it is copied: a queue that is bounded by the bytes it holds
+    /// must not hold the memory of what was cut off as well.
     pub fn truncate(&mut self, n: usize) {
         let head = usize::from(self.end - self.start);
         if n >= head {
-            self.payload.truncate(n - head);
+            let (before, kept) = (self.payload.len(), n - head);
+            self.payload.truncate(kept);
+            if before > WASTE * (kept + SMALL) {
+                let mut copy = vec![0; kept];
+                self.payload.copy_to(0, &mut copy);
+                self.payload = Payload::from(copy);
+            }
         } else {
             self.end = self.start + n as u8;
             self.payload = Payload::new();
@@ -211,6 +224,18 @@ mod tests {
         assert_eq!(p.pull_up(24), None);
         p.truncate(18);
         assert_eq!(p.to_vec(), b"--------------IPtc");
+    }
+
+    #[test]
+    fn a_little_of_a_large_frame_does_not_hold_all_of_it() {
+        let frame = bytes::Bytes::from(vec![7; 60_000]);
+        let mut p = Packet::incoming(frame.clone());
+        assert!(p.pull_up(20).is_some());
+        p.truncate(50_000);
+        assert!(!frame.is_unique(), "most of it: by reference");
+        p.truncate(30);
+        assert!(frame.is_unique(), "ten bytes and headers: a copy");
+        assert_eq!(p.to_vec(), vec![7; 30]);
     }
 
     #[test]

@@ -40,6 +40,8 @@ use crate::transport::udp::{Broadcast, DatagramOut};
 const TCP_CSUM: u16 = 16;
 const UDP_CSUM: u16 = 6;
 const IPV4_LEN: u16 = 20;
+/// Bytes of an IP packet that every host takes in, in fragments if need be (RFC 791, section 3.1).
+const ALWAYS_PASSES: usize = 576;
 
 /// Sends everything that the protocols have ready. The last thing each entry into a vnet does.
 #[inline]
@@ -59,6 +61,14 @@ fn segment(s: &mut Stack, cx: &mut Cx, out: SegmentOut) {
     let (IpAddr::V4(src), IpAddr::V4(dst)) = (out.src.ip(), out.dst.ip()) else {
         return cx.stats.drop_tx(DropReason::UnknownProtocol);
     };
+    let segment_len = out.header.len() + out.gso.map_or(out.payload.len(), usize::from);
+    // The path's MTU is found by what does not get through (RFC 1191), down to the size that TCP
+    // goes no further below; what is that small may be cut, or a path that is narrower still
+    // would carry nothing.
+    let fragmentation = match usize::from(IPV4_LEN) + segment_len <= ALWAYS_PASSES {
+        true => Fragmentation::Allowed,
+        false => Fragmentation::Forbidden,
+    };
     let mut packet = Packet::outgoing(out.payload);
     out.header.emit(packet.prepend(out.header.len()));
     packet.meta.csum = Csum::Partial {
@@ -72,8 +82,7 @@ fn segment(s: &mut Stack, cx: &mut Cx, out: SegmentOut) {
     let to = Outgoing {
         ttl: NonZero::new(out.ttl).map(NonZero::get),
         tos: out.tos,
-        // The path's MTU is found by what does not get through (RFC 1191).
-        fragmentation: Fragmentation::Forbidden,
+        fragmentation,
         ..Outgoing::new(src, dst, IpProto::TCP)
     };
     let _ = routed(s, cx, &to, packet);

@@ -138,4 +138,6 @@ mod documents {
     mod determinism {}
     #[doc = include_str!("../../docs/lifecycle.md")]
     mod lifecycle {}
+    #[doc = include_str!("../../docs/tenancy.md")]
+    mod tenancy {}
 }

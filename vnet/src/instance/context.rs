@@ -3,7 +3,9 @@
 //! Entering costs no atomic operation: the guard borrows the handle, so the vnet outlives the
 //! guard. A guard that is *forgotten* (`mem::forget`) ends its borrow without restoring anything;
 //! for that case the thread keeps a reference to each vnet it has entered, taken on the first
-//! entry only and released when the thread has left them all.
+//! entry only. They are released when the thread, in no vnet, enters a further one or destroys one
+//! of them; but no longer once a guard was dropped out of order or outlived the call of the library
+//! in which it was made, because such a guard may bring back what was current long ago.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -24,8 +26,10 @@ struct Current {
     core: Cell<*const VnetCore>,
     /// Guards that stand.
     depth: Cell<u32>,
-    /// The vnet entered last; it is in `KEPT`.
+    /// The vnet entered last; it is in `KEPT`. Null inside [`within`], whose vnet need not be there.
     last: Cell<*const VnetCore>,
+    /// Some guard did not keep to the order: what it remembers must stay.
+    disordered: Cell<bool>,
 }
 
 thread_local! {
@@ -34,6 +38,7 @@ thread_local! {
             core: Cell::new(ptr::null()),
             depth: Cell::new(0),
             last: Cell::new(ptr::null()),
+            disordered: Cell::new(false),
         }
     };
     static KEPT: Kept = const { Kept(RefCell::new(Vec::new())) };
@@ -46,6 +51,8 @@ impl Drop for Kept {
         CURRENT.with(|c| {
             c.core.set(ptr::null());
             c.last.set(ptr::null());
+            // A guard that some other thread-local holds is not to restore anything.
+            c.depth.set(0);
         });
     }
 }
@@ -111,9 +118,9 @@ impl Vnet {
                 return None;
             }
             // SAFETY: a non-null `core` points into an `Arc<VnetCore>` that is alive: either
-            // `KEPT` holds it (set by `keep`, purged only at depth 0, where `core` is null), or a
-            // caller of `within` further up this very stack borrows it. The count is raised
-            // before `from_raw` takes one over.
+            // `KEPT` holds it (by `keep`; emptied only when no guard is left that could set
+            // `core` to it), or a caller of `within` further up this very stack borrows it. The
+            // count is raised before `from_raw` takes one over.
             let core = unsafe {
                 Arc::increment_strong_count(core);
                 Arc::from_raw(core)
@@ -156,19 +163,45 @@ pub(crate) fn peek_current<R>(f: impl FnOnce(&VnetCore) -> R) -> Option<R> {
     })
 }
 
-/// Takes a reference for the thread, the first time it enters a vnet.
+/// Takes a reference for the thread, the first time it enters a vnet; and one to the vnet that the
+/// guard will restore, if only a caller of [`within`] has that.
 #[cold]
 fn keep(c: &Current, core: &Arc<VnetCore>) {
+    let before = Vnet::current();
+    let mut old = Vec::new();
     KEPT.with(|kept| {
         let mut kept = kept.0.borrow_mut();
-        if c.depth.get() == 0 && kept.len() >= KEPT_MAX {
-            kept.clear();
+        if c.is_unused() && kept.len() >= KEPT_MAX {
+            old = std::mem::take(&mut *kept);
         }
-        if !kept.iter().any(|k| Arc::ptr_eq(k, core)) {
-            kept.push(Arc::clone(core));
+        for core in before.iter().map(|v| &v.core).chain([core]) {
+            if !kept.iter().any(|k| Arc::ptr_eq(k, core)) {
+                kept.push(Arc::clone(core));
+            }
         }
         c.last.set(Arc::as_ptr(core));
     });
+    // A system may end with the last of its vnets: not while the list is borrowed.
+    drop(old);
+}
+
+/// Releases this thread's reference to a vnet that is gone, unless the thread is in some vnet.
+pub(crate) fn let_go(core: &Arc<VnetCore>) {
+    let _ = KEPT.try_with(|kept| {
+        CURRENT.with(|c| {
+            if c.is_unused() {
+                c.last.set(ptr::null());
+                kept.0.borrow_mut().retain(|k| !Arc::ptr_eq(k, core));
+            }
+        });
+    });
+}
+
+impl Current {
+    /// True when no vnet is current and no guard is left that could make one current.
+    fn is_unused(&self) -> bool {
+        self.depth.get() == 0 && self.core.get().is_null() && !self.disordered.get()
+    }
 }
 
 impl Drop for Entered<'_> {
@@ -183,6 +216,7 @@ impl Drop for Entered<'_> {
             c.depth.set(self.depth - 1);
             c.core.set(self.before);
             if depth > self.depth {
+                c.disordered.set(true);
                 misuse();
             }
         });
@@ -203,13 +237,27 @@ fn misuse() {
 /// runs in its own vnet whatever the caller's is.
 #[inline]
 pub(crate) fn within<R>(core: &Arc<VnetCore>, f: impl FnOnce() -> R) -> R {
-    struct Restore(*const VnetCore);
+    struct Restore {
+        core: *const VnetCore,
+        last: *const VnetCore,
+        depth: u32,
+    }
     impl Drop for Restore {
         fn drop(&mut self) {
-            CURRENT.with(|c| c.core.set(self.0));
+            CURRENT.with(|c| {
+                c.core.set(self.core);
+                c.last.set(self.last);
+                if c.depth.replace(self.depth) != self.depth {
+                    c.disordered.set(true);
+                }
+            });
         }
     }
-    let _restore = Restore(CURRENT.with(|c| c.core.replace(Arc::as_ptr(core))));
+    let _restore = CURRENT.with(|c| Restore {
+        core: c.core.replace(Arc::as_ptr(core)),
+        last: c.last.replace(ptr::null()),
+        depth: c.depth.get(),
+    });
     f()
 }
 

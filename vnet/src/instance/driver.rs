@@ -38,6 +38,10 @@ pub trait Driver: Send + Sync {
     /// on this thread.
     fn dispatch(&self);
 
+    /// Takes over a vnet that a thread has made ready and will not service itself. Only the driver
+    /// that lets threads do so has any.
+    fn delegate(&self, _vnet: Arc<VnetCore>) {}
+
     /// The waker of the calling thread, for [`Driver::wait`].
     fn waker(&self) -> Waker;
 

@@ -10,6 +10,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::context;
 use super::hierarchy;
 use super::interfaces::{add_loopback, remove_interface};
 use super::local::Closed;
@@ -337,6 +338,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     core.driver.dispatch();
     core.system.registry.lock().release(&core.name);
     hierarchy::departed(core);
+    context::let_go(core);
     DestroyReport {
         vnet: core.name.to_string(),
         children: Vec::new(),
@@ -371,6 +373,12 @@ fn census(core: &Arc<VnetCore>) -> Census {
 
 /// Registers a step and runs it in every instance there is, or in none.
 pub(crate) fn register(system: &Arc<SystemCore>, record: InitRecord) -> Result<(), RegisterError> {
+    let result = register_in_all(system, record);
+    system.driver.dispatch();
+    result
+}
+
+fn register_in_all(system: &Arc<SystemCore>, record: InitRecord) -> Result<(), RegisterError> {
     let record = Arc::new(record);
     let vnets = {
         let mut registry = system.registry.lock();
@@ -427,6 +435,7 @@ fn withdraw(
             });
         }
     }
+    system.driver.dispatch();
     Some(failure.map_or(Ok(()), Err))
 }
 
@@ -437,13 +446,15 @@ impl Vnet {
     /// # Errors
     /// [`Gone`].
     pub fn init_record(&self) -> Result<Vec<(String, Duration)>, super::Gone> {
-        self.core.enter_as(Entry::User, |inside, _| {
+        let record = self.core.enter_as(Entry::User, |inside, _| {
             inside
                 .ran
                 .iter()
                 .map(|r| (r.record.name().to_owned(), r.took))
                 .collect()
-        })
+        });
+        self.core.driver.dispatch();
+        record
     }
 }
 

@@ -95,7 +95,7 @@ pub(crate) struct Live {
 /// How far the life of an instance is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Its init steps are being replayed.
+    /// Its init steps are being replayed. Nobody but they has a handle to it.
     Starting,
     /// It can be used.
     Up,
@@ -106,7 +106,7 @@ pub(crate) enum Phase {
 /// Who asks for entry into an instance.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// A user: only while the instance is up.
+    /// A user, or an init step that uses the instance as a user does: until it is torn down.
     User,
     /// Its own init and uninit steps: in every phase.
     Lifecycle,
@@ -170,13 +170,14 @@ impl VnetCore {
         entry: Entry,
         f: impl FnOnce(&mut Inside, &mut Cx) -> R,
     ) -> Result<R, Gone> {
-        let now = self.driver.now();
-        let (result, next, out) = within(self, || {
+        let (result, now, next, out) = within(self, || {
             let mut state = self.state.lock();
+            // Read under the lock: the time does not run backwards from one entry to the next.
+            let now = self.driver.now();
             let State::Alive(live) = &mut *state else {
                 return Err(Gone);
             };
-            if entry == Entry::User && live.phase != Phase::Up {
+            if entry == Entry::User && live.phase == Phase::Dying {
                 return Err(Gone);
             }
             let Live {
@@ -204,7 +205,7 @@ impl VnetCore {
             tx::flush(stack, &mut cx);
             stack.observe();
             let next = stack.next_deadline();
-            Ok((result, next, take_out(out)))
+            Ok((result, now, next, take_out(out)))
         })?;
         if let Some(at) = next {
             self.arm(at);
@@ -218,7 +219,6 @@ impl VnetCore {
     /// Takes in what is due and does what is due: the only way in which frames and deadlines
     /// reach a stack. Called by drivers.
     pub fn service(self: &Arc<Self>) {
-        let now = self.driver.now();
         let overflowed = self.inbox.take_overflowed();
         let result = self.enter_as(Entry::User, |live, cx| {
             for _ in 0..overflowed {
@@ -226,7 +226,7 @@ impl VnetCore {
                 cx.stats.drop_rx(DropReason::InboxFull);
             }
             let mut due = std::mem::take(live.due);
-            let next = self.inbox.take_due(now, SERVICE_BATCH, &mut due);
+            let next = self.inbox.take_due(cx.now, SERVICE_BATCH, &mut due);
             for item in due.drain(..) {
                 rx::input(live.stack, cx, item);
             }
@@ -271,7 +271,9 @@ fn take_out(out: &mut Out) -> Option<Out> {
     if out.is_empty() {
         return None;
     }
-    let spare = SPARE.with(Cell::take).unwrap_or_default();
+    // A socket may be dropped by the destructor of a thread-local, after this one is gone.
+    let spare = SPARE.try_with(Cell::take).ok().flatten();
+    let spare = spare.unwrap_or_default();
     Some(std::mem::replace(out, spare))
 }
 
@@ -286,7 +288,7 @@ fn carry_out(mut out: Out, now: Instant) {
     for waker in out.wakes.drain(..) {
         waker.wake();
     }
-    SPARE.with(|spare| spare.set(Some(out)));
+    let _ = SPARE.try_with(|spare| spare.set(Some(out)));
 }
 
 /// What an entry sees of [`Live`] besides the context.

@@ -17,21 +17,18 @@ pub(super) enum Event<W> {
     Timeout(W),
 }
 
-/// An event whose time has come.
-pub(super) enum Due<W> {
-    /// Service this vnet.
-    Service(Arc<VnetCore>),
-    /// This wait ends.
-    Timeout(W),
-}
-
 /// Notes that the entry of `vnet` at `at` came up; it says anew when it wants to come up next.
-/// False when an earlier entry had made this one superfluous.
-pub(super) fn disarm(vnet: &VnetCore, at: Instant) -> bool {
-    vnet.sched
-        .armed
+/// `None` when the vnet is gone, or an earlier entry had made this one superfluous.
+///
+/// Not to be called with a lock of the driver's: the reference that is dropped here may be the
+/// last one, and then the system goes with it, and stops the driver.
+pub(super) fn disarm(vnet: &Weak<VnetCore>, at: Instant) -> Option<Arc<VnetCore>> {
+    let vnet = vnet.upgrade()?;
+    let armed = &vnet.sched.armed;
+    armed
         .compare_exchange(at.as_nanos(), u64::MAX, Ordering::AcqRel, Ordering::Acquire)
-        .is_ok()
+        .ok()?;
+    Some(vnet)
 }
 
 struct Entry<W> {
@@ -75,19 +72,21 @@ impl<W> Agenda<W> {
         self.heap.peek().map(|Reverse(e)| e.at)
     }
 
-    /// The next event that is still wanted.
-    pub(super) fn pop(&mut self) -> Option<(Instant, Due<W>)> {
-        while let Some(Reverse(Entry { at, event, .. })) = self.heap.pop() {
-            match event {
-                Event::Timeout(waiter) => return Some((at, Due::Timeout(waiter))),
-                Event::Service(vnet) => {
-                    if let Some(vnet) = vnet.upgrade().filter(|v| disarm(v, at)) {
-                        return Some((at, Due::Service(vnet)));
-                    }
-                }
-            }
+    /// Takes the next event out. Whether it is still wanted is for [`disarm`] to say.
+    pub(super) fn pop(&mut self) -> Option<(Instant, Event<W>)> {
+        let Reverse(Entry { at, event, .. }) = self.heap.pop()?;
+        Some((at, event))
+    }
+
+    /// Drops what comes next as long as it concerns vnets that do not exist any more.
+    pub(super) fn forget_dead(&mut self) {
+        let is_dead = |Reverse(e): &Reverse<Entry<W>>| match &e.event {
+            Event::Service(vnet) => vnet.strong_count() == 0,
+            Event::Timeout(_) => false,
+        };
+        while self.heap.peek().is_some_and(is_dead) {
+            self.heap.pop();
         }
-        None
     }
 
     pub(super) fn clear(&mut self) {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 use super::clock::WallClock;
-use super::event::{Agenda, Due};
+use super::event::{Agenda, Event, disarm};
 use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Instant;
 use crate::instance::driver::{Driver, Waited};
@@ -87,14 +87,18 @@ impl Driver for Manual {
                     _ => None,
                 }
             };
-            let Some((at, Due::Service(vnet))) = due else {
+            let Some((at, Event::Service(vnet))) = due else {
                 break;
             };
-            self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
-            vnet.service();
+            if let Some(vnet) = disarm(&vnet, at) {
+                self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
+                vnet.service();
+            }
         }
         self.now.fetch_max(now.as_nanos(), Ordering::AcqRel);
-        self.agenda.lock().next()
+        let mut agenda = self.agenda.lock();
+        agenda.forget_dead();
+        agenda.next()
     }
 
     fn shutdown(&self) {

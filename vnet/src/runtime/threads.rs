@@ -99,6 +99,7 @@ impl System {
             queue: SegQueue::new(),
             sleep: Mutex::new(Rank::Driver, Sleep::default()),
             bell: Condvar::new(),
+            alarm: Condvar::new(),
         });
         System::with_driver(
             Arc::new(Threads {
@@ -123,7 +124,10 @@ struct Shared {
     /// Vnets for workers.
     queue: SegQueue<Arc<VnetCore>>,
     sleep: Mutex<Sleep>,
+    /// For one of the idle workers.
     bell: Condvar,
+    /// For the keeper.
+    alarm: Condvar,
 }
 
 #[derive(Default)]
@@ -132,7 +136,8 @@ struct Sleep {
     timers_made: u64,
     /// Workers that wait for the bell.
     idle: usize,
-    /// One of them waits for the next timer.
+    /// A further one waits for the next timer. Whenever a worker is idle, there is one, unless
+    /// there is no timer.
     keeper: bool,
     stop: bool,
 }
@@ -205,7 +210,8 @@ impl Shared {
     #[inline]
     fn now(&self) -> Instant {
         let now = self.clock.now();
-        LOCAL.with(|local| {
+        // A socket may be dropped by the destructor of a thread-local, after this one is gone.
+        let _ = LOCAL.try_with(|local| {
             local.clock.set(self);
             local.now.set(now);
         });
@@ -214,15 +220,18 @@ impl Shared {
 
     /// True when `at` has come; reads the clock only when the last reading does not tell.
     fn is_due(&self, at: Instant) -> bool {
-        let known = LOCAL.with(|l| std::ptr::eq(l.clock.get(), self) && at <= l.now.get());
-        known || at <= self.now()
+        let known = LOCAL.try_with(|l| std::ptr::eq(l.clock.get(), self) && at <= l.now.get());
+        known == Ok(true) || at <= self.now()
     }
 
     /// Hands a vnet to the workers.
     fn delegate(&self, vnet: Arc<VnetCore>) {
         self.queue.push(vnet);
-        if self.sleep.lock().idle > 0 {
+        let sleep = self.sleep.lock();
+        if sleep.idle > 0 {
             self.bell.notify_one();
+        } else if sleep.keeper {
+            self.alarm.notify_one();
         }
     }
 
@@ -239,10 +248,13 @@ impl Shared {
         sleep.timers_made += 1;
         let timer = Timer(at, sleep.timers_made, Arc::downgrade(vnet));
         sleep.timers.push(Reverse(timer));
-        if first && sleep.idle > 0 {
-            drop(sleep);
-            // The keeper must not oversleep, and nobody knows which of the idle it is.
-            self.bell.notify_all();
+        if !first {
+            return;
+        }
+        if sleep.keeper {
+            self.alarm.notify_one();
+        } else if sleep.idle > 0 {
+            self.bell.notify_one();
         }
     }
 
@@ -251,7 +263,9 @@ impl Shared {
     fn run(&self, vnet: Arc<VnetCore>) {
         for _ in 0..RUN_BUDGET {
             vnet.sched.state.store(RUNNING, Ordering::Release);
+            let running = Running(&vnet);
             vnet.service();
+            std::mem::forget(running);
             let idle = vnet.sched.state.compare_exchange(
                 RUNNING,
                 IDLE,
@@ -263,12 +277,12 @@ impl Shared {
             }
         }
         vnet.sched.state.store(QUEUED, Ordering::Release);
-        self.delegate(vnet);
+        delegate(vnet);
     }
 
     /// Services what this thread made ready.
     fn dispatch(&self) {
-        LOCAL.with(|local| {
+        let _ = LOCAL.try_with(|local| {
             if local.dispatching.get() || local.ready.borrow().is_empty() {
                 return;
             }
@@ -280,48 +294,92 @@ impl Shared {
                     None => return,
                 }
             }
-            let rest = std::mem::take(&mut *local.ready.borrow_mut());
-            for vnet in rest {
-                self.delegate(vnet);
-            }
+            local.delegate_ready();
         });
     }
 
+    /// A worker's life: what was handed over and what is due, in turn, so that neither waits for
+    /// the other to run out.
     fn work(&self) {
         loop {
             if let Some(vnet) = self.queue.pop() {
-                self.run(vnet);
-                self.dispatch();
-                continue;
+                self.serve(vnet);
             }
             let mut sleep = self.sleep.lock();
-            if sleep.stop {
-                return;
-            }
             let now = self.now();
-            if let Some(vnet) = sleep.pop_due(now) {
+            if let Some(Timer(at, _, vnet)) = sleep.pop_due(now) {
                 drop(sleep);
-                if claim(&vnet) {
-                    self.run(vnet);
-                    self.dispatch();
+                if let Some(vnet) = disarm(&vnet, at).filter(|v| claim(v)) {
+                    self.serve(vnet);
                 }
                 continue;
             }
             if !self.queue.is_empty() {
                 continue;
             }
-            sleep.idle += 1;
+            if sleep.stop {
+                return;
+            }
             let next = sleep.timers.peek().map(|Reverse(t)| t.0);
             match next {
                 Some(at) if !sleep.keeper => {
                     sleep.keeper = true;
-                    self.bell.wait_for(&mut sleep, at - now);
+                    self.alarm.wait_for(&mut sleep, at - now);
                     sleep.keeper = false;
+                    // This worker may be busy for a while: another one sees to the next timer.
+                    if sleep.idle > 0 {
+                        self.bell.notify_one();
+                    }
                 }
-                _ => self.bell.wait(&mut sleep),
+                _ => {
+                    sleep.idle += 1;
+                    self.bell.wait(&mut sleep);
+                    sleep.idle -= 1;
+                }
             }
-            sleep.idle -= 1;
         }
+    }
+
+    /// Services a vnet on a worker. A panic is that of a program's callback, a waker for instance;
+    /// it must not cost a worker.
+    fn serve(&self, vnet: Arc<VnetCore>) {
+        let serve = || {
+            self.run(vnet);
+            self.dispatch();
+        };
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(serve)).is_err() {
+            tracing::error!("a callback has panicked on a worker thread");
+        }
+    }
+}
+
+/// Hands a vnet to the workers of its system, which need not be the one that this thread acts for.
+fn delegate(vnet: Arc<VnetCore>) {
+    let driver = Arc::clone(&vnet.driver);
+    driver.delegate(vnet);
+}
+
+/// Hands a vnet over in whose service a callback has panicked: the rest is still to be done.
+struct Running<'a>(&'a Arc<VnetCore>);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.sched.state.store(QUEUED, Ordering::Release);
+        delegate(Arc::clone(self.0));
+    }
+}
+
+impl Local {
+    /// Hands what this thread made ready to the workers.
+    fn delegate_ready(&self) {
+        let ready = std::mem::take(&mut *self.ready.borrow_mut());
+        ready.into_iter().for_each(delegate);
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.delegate_ready();
     }
 }
 
@@ -354,21 +412,16 @@ impl Dispatching<'_> {
 impl Drop for Dispatching<'_> {
     fn drop(&mut self) {
         self.0.dispatching.set(false);
+        if std::thread::panicking() {
+            self.0.delegate_ready();
+        }
     }
 }
 
 impl Sleep {
-    fn pop_due(&mut self, now: Instant) -> Option<Arc<VnetCore>> {
-        loop {
-            match self.timers.peek() {
-                Some(Reverse(Timer(at, ..))) if *at <= now => {}
-                _ => return None,
-            }
-            let Reverse(Timer(at, _, vnet)) = self.timers.pop()?;
-            if let Some(vnet) = vnet.upgrade().filter(|v| disarm(v, at)) {
-                return Some(vnet);
-            }
-        }
+    fn pop_due(&mut self, now: Instant) -> Option<Timer> {
+        self.timers.peek().filter(|Reverse(t)| t.0 <= now)?;
+        self.timers.pop().map(|Reverse(timer)| timer)
     }
 }
 
@@ -406,8 +459,16 @@ impl Driver for Threads {
             self.start_workers();
             self.shared.set_timer(vnet, at);
         } else if claim(vnet) {
-            LOCAL.with(|l| l.ready.borrow_mut().push_back(Arc::clone(vnet)));
+            let list = |l: &Local| l.ready.borrow_mut().push_back(Arc::clone(vnet));
+            if LOCAL.try_with(list).is_err() {
+                self.delegate(Arc::clone(vnet));
+            }
         }
+    }
+
+    fn delegate(&self, vnet: Arc<VnetCore>) {
+        self.start_workers();
+        self.shared.delegate(vnet);
     }
 
     #[inline]
@@ -461,6 +522,7 @@ impl Driver for Threads {
     fn shutdown(&self) {
         self.shared.sleep.lock().stop = true;
         self.shared.bell.notify_all();
+        self.shared.alarm.notify_all();
         let me: ThreadId = std::thread::current().id();
         let workers = std::mem::take(&mut *self.workers.lock());
         for worker in workers {

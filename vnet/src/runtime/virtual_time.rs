@@ -17,7 +17,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 
 use super::clock::WallClock;
-use super::event::{Agenda, Due, Event};
+use super::event::{Agenda, Event, disarm};
 use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::{Duration, Instant};
 use crate::instance::driver::{Driver, Waited};
@@ -68,6 +68,7 @@ impl System {
                     agenda: Agenda::new(),
                     runnable: VecDeque::new(),
                     waiting: VecDeque::new(),
+                    unlimited: VecDeque::new(),
                     turn: Turn::Free,
                 },
             ),
@@ -84,11 +85,13 @@ struct Virtual {
 }
 
 struct World {
-    agenda: Agenda<(Arc<Task>, u64)>,
+    agenda: Agenda<Arc<Task>>,
     /// Tasks that can go on, in the order in which they became able to.
     runnable: VecDeque<Arc<Task>>,
     /// Tasks inside [`Driver::wait`], in the order in which they began to wait.
     waiting: VecDeque<Arc<Task>>,
+    /// Those of them that wait without a limit, and when they give up in a world that never rests.
+    unlimited: VecDeque<(Instant, Arc<Task>)>,
     turn: Turn,
 }
 
@@ -119,15 +122,17 @@ enum Kind {
     Outside,
 }
 
-#[derive(Default)]
 struct TaskState {
     /// The waker was called since the last wait ended.
     woken: bool,
     waiting: bool,
     /// How the current wait is to end, once it is known.
     outcome: Option<Waited>,
-    /// Counts waits, so that a timeout of an earlier one is recognised.
-    wait: u64,
+    /// When the current wait ends at the latest.
+    until: Instant,
+    /// When the earliest entry of this task in the agenda comes up. An entry may be early, as it
+    /// serves the waits to come as well: else each would leave one behind.
+    armed: Instant,
 }
 
 struct TaskWaker {
@@ -153,7 +158,29 @@ impl Wake for TaskWaker {
 
 thread_local! {
     /// The task of this thread in each world it uses.
-    static TASKS: RefCell<Vec<(Weak<Virtual>, Arc<Task>)>> = const { RefCell::new(Vec::new()) };
+    static TASKS: RefCell<Vec<Membership>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A thread's part in one world.
+struct Membership {
+    world: Weak<Virtual>,
+    task: Arc<Task>,
+    /// One for all its waits, so that a socket that it waits for again and again knows it.
+    waker: Waker,
+}
+
+impl Membership {
+    fn new(world: &Weak<Virtual>, task: Arc<Task>) -> Membership {
+        let waker = Waker::from(Arc::new(TaskWaker {
+            driver: Weak::clone(world),
+            task: Arc::clone(&task),
+        }));
+        Membership {
+            world: Weak::clone(world),
+            task,
+            waker,
+        }
+    }
 }
 
 impl Task {
@@ -161,7 +188,16 @@ impl Task {
         Arc::new(Task {
             kind,
             given: Condvar::new(),
-            state: Mutex::new(Rank::Waker, TaskState::default()),
+            state: Mutex::new(
+                Rank::Waker,
+                TaskState {
+                    woken: false,
+                    waiting: false,
+                    outcome: None,
+                    until: Instant::MAX,
+                    armed: Instant::MAX,
+                },
+            ),
         })
     }
 }
@@ -177,8 +213,73 @@ impl World {
         }
     }
 
+    /// Notes that `task` begins to wait, until `until` at the latest.
+    fn begin_wait(&mut self, task: &Arc<Task>, until: Option<Instant>, now: Instant) {
+        let mut state = task.state.lock();
+        state.waiting = true;
+        state.outcome = None;
+        state.until = until.unwrap_or(Instant::MAX);
+        if state.until < state.armed {
+            state.armed = state.until;
+            let event = Event::Timeout(Arc::clone(task));
+            self.agenda.push(state.until, event);
+        }
+        self.waiting.push_back(Arc::clone(task));
+        if until.is_none() {
+            let horizon = now + HORIZON;
+            self.unlimited.push_back((horizon, Arc::clone(task)));
+        }
+    }
+
+    /// Notes that `task` waits no more and says how its wait ended.
+    fn end_wait(&mut self, task: &Arc<Task>) -> Waited {
+        self.waiting.retain(|t| !Arc::ptr_eq(t, task));
+        self.unlimited.retain(|(_, t)| !Arc::ptr_eq(t, task));
+        let mut state = task.state.lock();
+        state.woken = false;
+        state.waiting = false;
+        state.outcome.take().unwrap_or(Waited::Woken)
+    }
+
+    /// An entry of `task` comes up at `at`; true when its wait ends by that.
+    fn is_timed_out(&mut self, task: &Arc<Task>, at: Instant) -> bool {
+        let mut state = task.state.lock();
+        if state.armed == at {
+            state.armed = Instant::MAX;
+        }
+        if !state.waiting || state.until <= at {
+            return state.waiting;
+        }
+        if state.until < state.armed {
+            state.armed = state.until;
+            let event = Event::Timeout(Arc::clone(task));
+            self.agenda.push(state.until, event);
+        }
+        false
+    }
+
+    /// The task that has waited longest without a limit, if it is to be told that its wait is in
+    /// vain before anything else happens; and when.
+    fn in_vain(&self) -> Option<(Option<Instant>, Arc<Task>)> {
+        let (horizon, task) = self.unlimited.front()?;
+        let horizon = match self.agenda.next() {
+            None => None,
+            Some(at) if *horizon <= at => Some(*horizon),
+            Some(_) => return None,
+        };
+        Some((horizon, Arc::clone(task)))
+    }
+
     fn has_turn(&self, task: &Arc<Task>) -> bool {
         matches!(&self.turn, Turn::Of(t) if Arc::ptr_eq(t, task))
+    }
+
+    /// An outside thread that stops waiting may never come back: others of its kind look anew.
+    fn notify_outside(&self, leaves: &Task) {
+        if leaves.kind == Kind::Outside {
+            let outside = self.waiting.iter().filter(|t| t.kind == Kind::Outside);
+            outside.for_each(|task| task.given.notify_one());
+        }
     }
 
     /// Frees a turn whose holder will not give it back by itself: an outside thread that is not
@@ -195,43 +296,51 @@ impl World {
 }
 
 impl Virtual {
-    fn task(&self) -> Arc<Task> {
+    /// The part of this thread in this world.
+    fn member<R>(&self, f: impl FnOnce(&Membership) -> R) -> R {
         TASKS.with(|tasks| {
             let mut tasks = tasks.borrow_mut();
-            tasks.retain(|(driver, _)| driver.strong_count() > 0);
-            if let Some((_, task)) = tasks.iter().find(|(d, _)| d.ptr_eq(&self.me)) {
-                return Arc::clone(task);
-            }
-            let task = Task::new(Kind::Outside);
-            tasks.push((Weak::clone(&self.me), Arc::clone(&task)));
-            task
+            tasks.retain(|m| m.world.strong_count() > 0);
+            let at = tasks.iter().position(|m| m.world.ptr_eq(&self.me));
+            let at = at.unwrap_or_else(|| {
+                tasks.push(Membership::new(&self.me, Task::new(Kind::Outside)));
+                tasks.len() - 1
+            });
+            f(&tasks[at])
         })
     }
 
-    /// Moves the world by one event, or, when there is none, ends the longest wait.
-    fn step<'a>(&'a self, mut world: MutexGuard<'a, World>) -> MutexGuard<'a, World> {
-        match world.agenda.pop() {
-            Some((at, Due::Service(vnet))) => {
+    /// Moves the world by one event, or, when there is none, ends the longest wait. Called by
+    /// `me`, which waits.
+    fn step<'a>(
+        &'a self,
+        me: &Arc<Task>,
+        mut world: MutexGuard<'a, World>,
+    ) -> MutexGuard<'a, World> {
+        if let Some((horizon, task)) = world.in_vain() {
+            if let Some(at) = horizon {
                 self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
+            }
+            world.resume(&task, Waited::Deadlock);
+            return world;
+        }
+        match world.agenda.pop() {
+            Some((at, Event::Service(vnet))) => {
                 world.turn = Turn::Moving;
                 drop(world);
-                vnet.service();
-                drop(vnet);
+                let moving = Moving { driver: self, me };
+                if let Some(vnet) = disarm(&vnet, at) {
+                    self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
+                    vnet.service();
+                }
+                std::mem::forget(moving);
                 world = self.world.lock();
                 world.turn = Turn::Free;
             }
-            Some((at, Due::Timeout((task, wait)))) => {
-                let (current, limited) = {
-                    let state = task.state.lock();
-                    (state.waiting && state.wait == wait >> 1, wait & 1 == 1)
-                };
-                if current {
+            Some((at, Event::Timeout(task))) => {
+                if world.is_timed_out(&task, at) {
                     self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
-                    let outcome = match limited {
-                        true => Waited::TimedOut,
-                        false => Waited::Deadlock,
-                    };
-                    world.resume(&task, outcome);
+                    world.resume(&task, Waited::TimedOut);
                 }
             }
             None => {
@@ -259,10 +368,26 @@ impl Virtual {
                         world.turn = Turn::Of(Arc::clone(&task));
                         task.given.notify_one();
                     }
-                    None => world = self.step(world),
+                    None => world = self.step(me, world),
                 },
             }
         }
+    }
+}
+
+/// Ends the wait of a task in which a callback of the program has panicked while it moved the
+/// world, so that the world can go on.
+struct Moving<'a> {
+    driver: &'a Virtual,
+    me: &'a Arc<Task>,
+}
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        let mut world = self.driver.world.lock();
+        world.end_wait(self.me);
+        world.turn = Turn::Of(Arc::clone(self.me));
+        world.notify_outside(self.me);
     }
 }
 
@@ -286,42 +411,23 @@ impl Driver for Virtual {
     fn dispatch(&self) {}
 
     fn waker(&self) -> Waker {
-        Waker::from(Arc::new(TaskWaker {
-            driver: Weak::clone(&self.me),
-            task: self.task(),
-        }))
+        self.member(|m| m.waker.clone())
     }
 
     fn wait(&self, until: Option<Instant>) -> Waited {
-        let me = self.task();
+        let me = self.member(|m| Arc::clone(&m.task));
         let mut world = self.world.lock();
-        let wait = {
-            let mut state = me.state.lock();
-            if std::mem::take(&mut state.woken) {
-                return Waited::Woken;
-            }
-            state.wait += 1;
-            state.waiting = true;
-            state.outcome = None;
-            state.wait
-        };
-        let (at, limited) = match until {
-            Some(at) => (at, 1),
-            None => (self.now() + HORIZON, 0),
-        };
-        world
-            .agenda
-            .push(at, Event::Timeout((Arc::clone(&me), wait << 1 | limited)));
-        world.waiting.push_back(Arc::clone(&me));
+        if std::mem::take(&mut me.state.lock().woken) {
+            return Waited::Woken;
+        }
+        world.begin_wait(&me, until, self.now());
         if world.has_turn(&me) {
             world.turn = Turn::Free;
         }
         let mut world = self.take_turn(&me, world);
-        world.waiting.retain(|t| !Arc::ptr_eq(t, &me));
-        let mut state = me.state.lock();
-        state.woken = false;
-        state.waiting = false;
-        state.outcome.take().unwrap_or(Waited::Woken)
+        let waited = world.end_wait(&me);
+        world.notify_outside(&me);
+        waited
     }
 
     fn spawn(&self, name: String, f: Box<dyn FnOnce() + Send>) -> io::Result<()> {
@@ -331,11 +437,8 @@ impl Driver for Virtual {
         // The turn is asked for here, not by the thread: threads start in any order.
         self.world.lock().runnable.push_back(Arc::clone(&task));
         let spawned = std::thread::Builder::new().name(name).spawn(move || {
-            TASKS.with(|tasks| {
-                tasks
-                    .borrow_mut()
-                    .push((Weak::clone(&driver.me), Arc::clone(&theirs)));
-            });
+            let membership = Membership::new(&driver.me, Arc::clone(&theirs));
+            TASKS.with(|tasks| tasks.borrow_mut().push(membership));
             {
                 let mut world = driver.world.lock();
                 while !world.has_turn(&theirs) {

@@ -181,6 +181,11 @@ pub(super) fn fitted(
         return Err(SocketError::NetworkUnreachable);
     };
     let mtu = netif.ip_mtu;
+    // Nearly every packet fits, and to ask costs moving it twice.
+    if packet.meta.gso.is_none() && packet.len() <= usize::from(mtu) {
+        hop(s, cx, header.dst, packet, route);
+        return Ok(());
+    }
     match output::fit(header, packet, usize::from(mtu)) {
         Fit::Whole(packet) => hop(s, cx, header.dst, packet, route),
         Fit::Fragments(fragments) => {
@@ -218,6 +223,9 @@ fn hop(s: &mut Stack, cx: &mut Cx, dst: Ipv4Addr, packet: Packet, route: RouteHi
         return ether(s, cx, ifid, group, EtherType::IPV4, packet);
     }
     let station = IpAddr::V4(route.hop(dst));
+    if let Some(mac) = s.neigh.lookup(cx.now, ifid, station) {
+        return ether(s, cx, ifid, mac, EtherType::IPV4, packet);
+    }
     match s.neigh.resolve(cx, ifid, station, packet) {
         neigh::Verdict::Resolved(mac, packet) => ether(s, cx, ifid, mac, EtherType::IPV4, packet),
         neigh::Verdict::Held => {}

@@ -69,6 +69,10 @@
 //! | sockets | [`net`] |
 //! | plugging in something from outside | [`Vnet::port`], [`Port`] |
 //! | own steps in every vnet's life | [`InitRecord`] |
+//! | variables of which each vnet has its own | [`vnet_local!`] |
+//! | what tenants may do, how much a vnet may hold | [`Privileges`], [`Resource`] |
+//! | tunables | [`sysctl`] |
+//! | vnets below vnets | [`Vnet::create_child`] |
 //! | time | [`time`] |
 //!
 //! The modules below are the layers of the stack, from the ground up: [`base`], [`packet`], [`link`],

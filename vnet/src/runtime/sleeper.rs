@@ -99,7 +99,7 @@ impl Sleeper {
 
     fn look(&self, clock: &WallClock, spin: Duration) -> bool {
         let vain = self.vain.get();
-        if spin.is_zero() || (vain >= PATIENCE && vain % RETRY != 0) {
+        if spin.is_zero() || (vain >= PATIENCE && !vain.is_multiple_of(RETRY)) {
             self.vain.set(vain.wrapping_add(1));
             return self.bell.take();
         }

@@ -210,7 +210,7 @@ impl Port {
     }
 
     /// Calls `f` whenever the vnet has sent something, on the thread that made it so. It is
-    /// called outside all locks, and must not block.
+    /// called outside all locks, and must not block: what that thread has made ready waits for it.
     pub fn on_ready(&self, f: Arc<dyn Fn() + Send + Sync>) {
         self.bell.state.lock().on_ready = Some(f);
     }

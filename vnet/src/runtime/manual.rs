@@ -23,7 +23,9 @@ struct Manual {
 impl System {
     /// A system whose clock is moved by the embedder, with [`System::poll`]. A socket call that
     /// cannot complete at once fails with [`io::ErrorKind::WouldBlock`]; to be told when to try
-    /// again, poll a future or look again after the next [`System::poll`].
+    /// again, poll a future or look again after the next [`System::poll`]. To connect, use
+    /// [`TcpStream::start_connect_in`](crate::net::TcpStream::start_connect_in): the handshake takes
+    /// place in later polls.
     ///
     /// ```
     /// use vnet::time::{Duration, Instant};

@@ -105,11 +105,10 @@ fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut packet: Packet)
             if let Some(reply) = reply {
                 tx::arp(s, cx, ifid, reply.target_mac, &reply);
             }
-            for packet in release.into_iter().flat_map(|r| {
-                let mac = r.mac;
-                r.packets.into_iter().map(move |p| (mac, p))
-            }) {
-                tx::ether(s, cx, ifid, packet.0, EtherType::IPV4, packet.1);
+            if let Some(release) = release {
+                for packet in release.packets {
+                    tx::ether(s, cx, ifid, release.mac, EtherType::IPV4, packet);
+                }
             }
         }
         ArpVerdict::Conflict(conflict) => {

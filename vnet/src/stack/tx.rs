@@ -29,17 +29,14 @@ use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::icmp4::{IcmpKind, TimeExceededCode, UnreachableCode};
 use crate::packet::header::ipv4;
-use crate::packet::header::udp::UDP_LEN;
+use crate::packet::header::tcp::TCP_CSUM_OFFSET;
+use crate::packet::header::udp::{UDP_CHECKSUM_OFFSET, UDP_LEN};
 use crate::packet::header::{ArpPacket, EtherHeader, EtherType, IpProto, Ipv4Header, UdpHeader};
 use crate::packet::{Csum, Cx, Gso, GsoKind, MacAddr, Packet, Payload};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::SegmentOut;
 use crate::transport::udp::{Broadcast, DatagramOut};
 
-/// Where the checksum is in each transport's header.
-const TCP_CSUM: u16 = 16;
-const UDP_CSUM: u16 = 6;
-const IPV4_LEN: u16 = 20;
 /// Bytes of an IP packet that every host takes in, in fragments if need be (RFC 791, section 3.1).
 const ALWAYS_PASSES: usize = 576;
 
@@ -65,15 +62,15 @@ fn segment(s: &mut Stack, cx: &mut Cx, out: SegmentOut) {
     // The path's MTU is found by what does not get through (RFC 1191), down to the size that TCP
     // goes no further below; what is that small may be cut, or a path that is narrower still
     // would carry nothing.
-    let fragmentation = match usize::from(IPV4_LEN) + segment_len <= ALWAYS_PASSES {
+    let fragmentation = match ipv4::MIN_LEN + segment_len <= ALWAYS_PASSES {
         true => Fragmentation::Allowed,
         false => Fragmentation::Forbidden,
     };
     let mut packet = Packet::outgoing(out.payload);
     out.header.emit(packet.prepend(out.header.len()));
     packet.meta.csum = Csum::Partial {
-        start: IPV4_LEN,
-        offset: TCP_CSUM,
+        start: ipv4::MIN_LEN as u16,
+        offset: TCP_CSUM_OFFSET,
     };
     packet.meta.gso = out.gso.map(|segment_size| Gso {
         kind: GsoKind::Tcp4,
@@ -112,8 +109,8 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
     };
     put_udp_header(&mut packet, &header);
     packet.meta.csum = Csum::Partial {
-        start: IPV4_LEN,
-        offset: UDP_CSUM,
+        start: ipv4::MIN_LEN as u16,
+        offset: UDP_CHECKSUM_OFFSET,
     };
     let to = Outgoing {
         ttl: Some(out.ttl),
@@ -290,7 +287,7 @@ pub(super) fn refuse(
 /// Sends an ICMP error about a packet at its IP header, if one may be sent.
 pub(super) fn icmp_error(s: &mut Stack, cx: &mut Cx, kind: IcmpKind, mut packet: Packet) {
     let header = packet
-        .pull_up(usize::from(IPV4_LEN))
+        .pull_up(ipv4::MIN_LEN)
         .and_then(|start| ipv4::header_len(start).ok())
         .and_then(|len| packet.pull_up(len))
         .and_then(|bytes| Ipv4Header::parse_trusted(bytes).ok());

@@ -18,7 +18,10 @@ pub use std::time::Duration;
 /// assert_eq!(t - Instant::ZERO, Duration::from_millis(1500));
 /// assert_eq!(t.to_string(), "1.500000000s");
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize,
+)]
+#[serde(transparent)]
 pub struct Instant(u64);
 
 impl Instant {

@@ -12,7 +12,7 @@ use crate::packet::MacAddr;
 use crate::transport::tcp::TcpState;
 
 /// A neighbour, as `arp -an` lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct NeighbourInfo {
     /// Its IP address.
     pub ip: IpAddr,
@@ -29,7 +29,8 @@ pub struct NeighbourInfo {
 }
 
 /// What kind of socket, and its state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SocketKind {
     /// A TCP socket or connection in this state.
     Tcp(TcpState),
@@ -53,7 +54,7 @@ impl fmt::Display for SocketKind {
 }
 
 /// A socket, or a TCP connection that has outlived its socket, as `netstat -an` lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SocketInfo {
     /// What it is.
     pub kind: SocketKind,

@@ -27,7 +27,7 @@ const LOOPBACK_IP_MTU: u16 = 65_535;
 const MIN_IP_MTU: u16 = 68;
 
 /// What there is to know of an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct IfInfo {
     /// Its name.
     pub name: String,

@@ -175,6 +175,20 @@ impl std::str::FromStr for Privileges {
     }
 }
 
+/// As text: names separated by commas, `all`, or `none`.
+impl serde::Serialize for Privileges {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Privileges {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Privileges, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// The instance denies its tenants this act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("denied: this vnet's tenants lack the privilege {0}")]

@@ -14,7 +14,10 @@ pub type StepError = Box<dyn Error + Send + Sync>;
 
 /// When in the life of an instance a step runs: earlier stages first on the way up, last on the
 /// way down. The order of FreeBSD's `SI_SUB` stages for vnets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Interface tables.
     Interfaces,

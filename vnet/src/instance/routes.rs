@@ -27,7 +27,7 @@ impl From<Ipv4Addr> for NextHopSpec {
 }
 
 /// A route as it is configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RouteInfo {
     /// The destinations it is for.
     pub dst: Ipv4Net,

@@ -26,7 +26,8 @@ pub enum NextHop {
 }
 
 /// Where a route comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// The prefix of an interface's address.
     Connected,

@@ -13,7 +13,8 @@ use crate::base::rng::Rng;
 use crate::base::stats::Stats;
 
 /// Whether packets for other hosts are passed on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Forwarding {
     /// This is a host (RFC 1122 section 3.1: a host MUST NOT forward unless told to).
     #[default]

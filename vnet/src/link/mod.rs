@@ -30,7 +30,8 @@ use queue::Queue;
 use rate::Rate;
 
 /// How one direction of a link behaves. The default carries everything at once.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct LinkConfig {
     /// Bits a second that the transmitter clocks out; `None` for no limit.
     pub rate_bps: Option<u64>,
@@ -131,7 +132,7 @@ pub enum Verdict {
 }
 
 /// Counters of one direction: `offered = delivered + lost + queue_full`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LinkStats {
     /// Frames offered.
     pub offered: u64,

@@ -105,7 +105,8 @@ pub struct Permanent {
 }
 
 /// The name of a [`State`], for listings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StateName {
     /// See [`Incomplete`].
     Incomplete,

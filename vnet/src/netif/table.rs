@@ -15,7 +15,8 @@ use crate::packet::cx::{Carrier, Sink};
 pub const MAX_NAME: usize = 15;
 
 /// Whether an interface may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AdminState {
     /// In use.
     Up,
@@ -24,7 +25,8 @@ pub enum AdminState {
 }
 
 /// What an interface is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum IfKind {
     /// Leads back to its own vnet.
     Loopback,
@@ -45,7 +47,8 @@ impl fmt::Display for IfKind {
 }
 
 /// What the far end can take that a plain Ethernet device cannot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Offload {
     /// Large segments and partial checksums: the far end is in this process, or a device that
     /// segments and sums by itself.
@@ -57,7 +60,7 @@ pub enum Offload {
 }
 
 /// Frames and bytes that crossed an interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct IfCounters {
     /// Frames in.
     pub rx_frames: u64,

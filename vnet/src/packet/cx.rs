@@ -43,7 +43,8 @@ pub struct OutFrame {
 }
 
 /// Whether a wire can carry frames.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Carrier {
     /// Both ends are there.
     #[default]

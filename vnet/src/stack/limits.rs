@@ -12,6 +12,8 @@ macro_rules! resources {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
         /// Something of which an instance may hold so much.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(serde::Serialize, serde::Deserialize)]
+        #[serde(rename_all = "kebab-case")]
         #[non_exhaustive]
         pub enum Resource { $($(#[doc = $doc])+ $name,)+ }
 
@@ -62,7 +64,7 @@ impl fmt::Display for Resource {
 }
 
 /// How much of a resource an instance holds and has held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Usage {
     /// What it is about.
     pub resource: Resource,

@@ -159,7 +159,8 @@ impl State {
 }
 
 /// The state of a connection, in the words of RFC 9293 3.3.2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TcpState {
     /// Waiting for a connection request.
     Listen,

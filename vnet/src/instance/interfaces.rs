@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 
+use super::moves::leave_vnet;
 use super::privilege::Privilege;
 use super::vnet::{Entry, Gone, Vnet};
 use crate::base::id::IfId;
@@ -45,6 +46,10 @@ pub struct IfInfo {
     pub addresses: Vec<Ipv4Net>,
     /// What crossed it.
     pub counters: IfCounters,
+    /// The vnet that it belongs to, which is where it was made.
+    pub home: String,
+    /// The vnet that it is in, which is another one while it is lent.
+    pub current: String,
 }
 
 impl From<Gone> for NetifError {
@@ -128,11 +133,13 @@ impl Vnet {
     /// sees the wire go down.
     ///
     /// # Errors
-    /// No interface of that name; the loopback interface, which stays.
+    /// No interface of that name; the loopback interface, which stays; a borrowed one, which can
+    /// be [returned](Vnet::return_interface).
     pub fn remove_interface(&self, name: &str) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceCreate)?;
         self.core.with(|stack, cx| {
             let id = stack.ifs.id_of(name)?;
+            super::moves::refuse_borrowed(stack, id)?;
             let kind = stack.ifs.get(id).map(|i| i.kind);
             if kind == Some(IfKind::Loopback) {
                 return Err(NetifError::Unsupported {
@@ -278,6 +285,12 @@ impl Vnet {
                     carrier: i.carrier,
                     addresses: stack.ip.addrs.on_interface(i.id).map(|a| a.net).collect(),
                     counters: i.counters,
+                    home: i
+                        .loan
+                        .as_ref()
+                        .map_or(self.name(), |l| &l.home_name)
+                        .to_owned(),
+                    current: self.name().to_owned(),
                 })
                 .collect()
         })
@@ -316,6 +329,7 @@ fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
         link: None,
         taps: Vec::new(),
         counters: IfCounters::default(),
+        loan: None,
     }
 }
 
@@ -337,8 +351,7 @@ pub(crate) fn add_loopback(vnet: &Vnet) -> Result<(), NetifError> {
 
 /// Removes an interface and everything that refers to it.
 pub(crate) fn remove_interface(stack: &mut Stack, cx: &mut Cx, id: IfId) {
-    stack.forget_interface(cx, id);
-    let Some(netif) = stack.ifs.remove(id) else {
+    let Some(netif) = leave_vnet(stack, cx, id) else {
         return;
     };
     if let Far::Wire(end) = &netif.far {

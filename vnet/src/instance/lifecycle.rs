@@ -14,6 +14,7 @@ use super::context;
 use super::hierarchy;
 use super::interfaces::{add_loopback, remove_interface};
 use super::local::Closed;
+use super::moves::{self, Homecoming};
 use super::registry::{InitRecord, RegisterError, Stage};
 use super::system::{CreateError, SystemCore};
 use super::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
@@ -99,6 +100,9 @@ pub struct DestroyReport {
     pub vnet: String,
     /// Its children, which went before it, in the order in which they went.
     pub children: Vec<DestroyReport>,
+    /// Borrowed interfaces, which went home, and its own that were lent, which were destroyed
+    /// wherever they were.
+    pub homecomings: Vec<Homecoming>,
     /// The steps, in the order in which they were undone.
     pub steps: Vec<StepReport>,
     /// How long the whole took.
@@ -119,6 +123,9 @@ impl fmt::Display for DestroyReport {
             "vnet {} destroyed in {:?}: released {}; leaked {}",
             self.vnet, self.took, self.released, self.leaked
         )?;
+        for homecoming in &self.homecomings {
+            writeln!(f, "  {homecoming}")?;
+        }
         for step in &self.steps {
             write!(
                 f,
@@ -303,6 +310,7 @@ pub(crate) fn destroy(core: &Arc<VnetCore>) -> DestroyReport {
     DestroyReport {
         vnet: core.name.to_string(),
         children: Vec::new(),
+        homecomings: Vec::new(),
         steps: Vec::new(),
         took: Duration::ZERO,
         released: Released::default(),
@@ -318,8 +326,14 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     let mut steps: Vec<StepReport> = Vec::new();
     let mut held = census(core);
     let at_first = held;
+    let mut homecomings = Vec::new();
     while let Ok(Some(ran)) = core.enter_as(Entry::Lifecycle, |inside, _| inside.ran.pop()) {
         let step_started = core.driver.wall();
+        if ran.record.is_interfaces() {
+            // The protocols are finished, and their last words have been sent through all
+            // interfaces. Those of others go before those of its own.
+            homecomings = moves::vacate(core);
+        }
         let failure = ran.record.run_uninit(&vnet).err().map(|e| e.to_string());
         let left = census(core);
         steps.push(StepReport {
@@ -342,6 +356,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     DestroyReport {
         vnet: core.name.to_string(),
         children: Vec::new(),
+        homecomings,
         steps,
         took: core.driver.wall() - started,
         released: Released(released),

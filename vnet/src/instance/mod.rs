@@ -14,6 +14,7 @@
 //! | [`hierarchy`] | instances made by instances |
 //! | [`inspect`] | listing neighbours, sockets and links |
 //! | [`interfaces`] | making and changing interfaces and addresses |
+//! | [`moves`] | interfaces that are lent to other vnets, and come home |
 //! | [`routes`] | the routing table's administration |
 //! | [`port`] | [`Port`], the outside end of a port interface |
 //! | [`driver`] | what an instance asks of whoever drives it |
@@ -26,6 +27,7 @@ pub mod interfaces;
 pub mod lifecycle;
 pub mod limits;
 pub mod local;
+pub mod moves;
 pub mod port;
 pub mod privilege;
 pub mod registry;
@@ -39,6 +41,7 @@ pub use driver::{Driver, Waited};
 pub use lifecycle::{DestroyReport, Released, StepReport};
 pub use limits::{LimitReached, Resource, UNLIMITED, Usage};
 pub use local::{Local, LocalError};
+pub use moves::{Fate, Homecoming, LentInterface, MoveError, Moved};
 pub use port::{Port, PortError};
 pub use privilege::{
     AdminError, Denied, ParsePrivilegeError, Privilege, PrivilegeError, Privileges,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::lifecycle::builtin_layers;
 use super::vnet::{Vnet, VnetCore};
@@ -111,6 +111,11 @@ impl InitRecord {
         self.stage
     }
 
+    /// True for the library's own step that destroys the interfaces.
+    pub(crate) fn is_interfaces(&self) -> bool {
+        self.owner == Owner::Library && self.name == "netif"
+    }
+
     pub(crate) fn run_init(&self, vnet: &Vnet) -> Result<(), StepError> {
         guarded(&*self.init, vnet)
     }
@@ -181,6 +186,8 @@ pub struct Registry {
     /// The names of all instances, those being made or unmade included, and their numbers.
     names: BTreeMap<String, u64>,
     reserved: u64,
+    /// Those that have lent interfaces, by number; also while they are torn down.
+    lenders: BTreeMap<u64, Weak<VnetCore>>,
     /// Replaced as a whole, so that whoever replays it holds no lock.
     records: Arc<Vec<Arc<InitRecord>>>,
 }
@@ -191,6 +198,7 @@ impl Registry {
             vnets: BTreeMap::new(),
             names: BTreeMap::new(),
             reserved: 0,
+            lenders: BTreeMap::new(),
             records: Arc::default(),
         };
         for record in builtin_layers() {
@@ -212,7 +220,19 @@ impl Registry {
 
     /// Gives a name back, when its instance is gone for good.
     pub(crate) fn release(&mut self, name: &str) {
-        self.names.remove(name);
+        if let Some(number) = self.names.remove(name) {
+            self.lenders.remove(&number);
+        }
+    }
+
+    /// Notes that an instance lends interfaces, so that they find home.
+    pub(crate) fn note_lender(&mut self, core: &Arc<VnetCore>) {
+        self.lenders.insert(core.number, Arc::downgrade(core));
+    }
+
+    /// The instance of that number, which has lent interfaces.
+    pub(crate) fn lender(&self, number: u64) -> Option<Arc<VnetCore>> {
+        self.lenders.get(&number)?.upgrade()
     }
 
     /// Lists an instance that is complete.

@@ -41,6 +41,7 @@ pub struct SystemCore {
     pub(crate) registry: Mutex<Registry>,
     seed: u64,
     macs_made: AtomicU64,
+    loans_made: AtomicU64,
 }
 
 /// Why an instance cannot be made.
@@ -88,6 +89,7 @@ impl System {
                 registry: Mutex::new(Rank::Registry, Registry::with_builtin_layers()),
                 seed,
                 macs_made: AtomicU64::new(0),
+                loans_made: AtomicU64::new(0),
             }),
         }
     }
@@ -263,6 +265,11 @@ impl SystemCore {
     /// A MAC address that no other interface of this system has.
     pub(crate) fn next_mac(&self) -> MacAddr {
         MacAddr::from_number(self.macs_made.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// The serial number of a loan.
+    pub(crate) fn next_loan(&self) -> u64 {
+        self.loans_made.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The seed of the instance that is made as the `number`th.

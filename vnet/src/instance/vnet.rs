@@ -10,6 +10,7 @@ use super::context::within;
 use super::driver::Driver;
 use super::lifecycle::{DestroyReport, RanStep};
 use super::local::Locals;
+use super::moves::Loans;
 use super::privilege::{Authority, Mask, Privileges};
 use super::system::{System, SystemCore};
 use crate::base::lock::{Mutex, Rank};
@@ -86,6 +87,7 @@ pub(crate) struct Live {
     pub(crate) stack: Stack,
     pub(crate) phase: Phase,
     pub(crate) ran: Vec<RanStep>,
+    loans: Loans,
     rng: Rng,
     stats: Stats,
     out: Out,
@@ -141,6 +143,7 @@ impl VnetCore {
                     stack,
                     phase: Phase::Starting,
                     ran: Vec::new(),
+                    loans: Loans::default(),
                     rng,
                     stats: Stats::default(),
                     out: Out::default(),
@@ -184,6 +187,7 @@ impl VnetCore {
                 stack,
                 phase,
                 ran,
+                loans,
                 rng,
                 stats,
                 out,
@@ -199,6 +203,7 @@ impl VnetCore {
                 stack,
                 phase,
                 ran,
+                loans,
                 due,
             };
             let result = f(&mut inside, &mut cx);
@@ -293,6 +298,7 @@ pub(crate) struct Inside<'a> {
     pub(crate) stack: &'a mut Stack,
     pub(crate) phase: &'a mut Phase,
     pub(crate) ran: &'a mut Vec<RanStep>,
+    pub(crate) loans: &'a mut Loans,
     due: &'a mut Batch,
 }
 

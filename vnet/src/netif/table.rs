@@ -98,6 +98,21 @@ pub struct Netif {
     pub(crate) taps: Vec<Arc<dyn FrameTap>>,
     /// What crossed it.
     pub counters: IfCounters,
+    /// Set while it is in another vnet than its home.
+    pub(crate) loan: Option<Box<Loan>>,
+}
+
+/// Where an interface belongs that is in another vnet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Loan {
+    /// Names the loan, in the whole system and for ever.
+    pub(crate) serial: u64,
+    /// The number of its home vnet.
+    pub(crate) home: u64,
+    /// The name of its home vnet.
+    pub(crate) home_name: Box<str>,
+    /// Its own name at home.
+    pub(crate) name: Box<str>,
 }
 
 /// Where an interface's frames go.
@@ -173,6 +188,14 @@ pub enum NetifError {
         kind: IfKind,
         /// What it lacks.
         what: &'static str,
+    },
+    /// The interface is borrowed: it can be returned to its home, and only there be removed.
+    #[error("interface {name:?} is borrowed from vnet {home:?}, and can only be returned")]
+    Borrowed {
+        /// The interface's name here.
+        name: String,
+        /// The vnet that it belongs to.
+        home: String,
     },
     /// The two vnets belong to different systems.
     #[error("the two vnets belong to different systems")]

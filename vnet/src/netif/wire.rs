@@ -41,35 +41,50 @@ impl End {
 
 /// Two plugs that carry frames to each other.
 pub struct Wire {
-    plugs: Mutex<[Option<Plug>; 2]>,
+    ends: Mutex<Ends>,
+}
+
+struct Ends {
+    plugs: [Option<Plug>; 2],
+    /// What each end has told the other of itself. An interface that is plugged in late, or that
+    /// moves while the news is in the inbox it leaves, hears it here.
+    said: [Carrier; 2],
 }
 
 impl Wire {
     /// A wire with both ends loose.
     pub fn new() -> Arc<Wire> {
         Arc::new(Wire {
-            plugs: Mutex::new(Rank::Wire, [None, None]),
+            ends: Mutex::new(
+                Rank::Wire,
+                Ends {
+                    plugs: [None, None],
+                    said: [Carrier::Up; 2],
+                },
+            ),
         })
     }
 
-    /// Plugs `end` in and returns whether the far end is plugged in as well.
+    /// Plugs `end` in, in place of what was there, and returns whether the far end is plugged in
+    /// and up. Frames that were sent before go where it was plugged in then, those sent after go
+    /// where it is now.
     pub fn plug(&self, end: End, plug: Plug) -> Carrier {
-        let mut plugs = self.plugs.lock();
-        plugs[end as usize] = Some(plug);
-        match plugs[end.far() as usize] {
-            Some(_) => Carrier::Up,
+        let mut ends = self.ends.lock();
+        ends.plugs[end as usize] = Some(plug);
+        match ends.plugs[end.far() as usize] {
+            Some(_) => ends.said[end.far() as usize],
             None => Carrier::Down,
         }
     }
 
     /// Pulls `end`. Frames on their way to it are its inbox's business.
     pub fn unplug(&self, end: End) {
-        self.plugs.lock()[end as usize] = None;
+        self.ends.lock().plugs[end as usize] = None;
     }
 
     /// Whether something is plugged in at `end`.
     pub fn is_plugged(&self, end: End) -> bool {
-        self.plugs.lock()[end as usize].is_some()
+        self.ends.lock().plugs[end as usize].is_some()
     }
 
     /// What a sender at `end` sends to.
@@ -91,7 +106,7 @@ impl WireEnd {
     /// What the far end is plugged into. The wire's lock is not held when the plug is used:
     /// whoever is behind it may do anything.
     fn far(&self) -> Option<Plug> {
-        self.wire.plugs.lock()[self.far as usize].clone()
+        self.wire.ends.lock().plugs[self.far as usize].clone()
     }
 
     /// The wire and the end that the sender itself is plugged into.
@@ -110,7 +125,12 @@ impl Sink for WireEnd {
     }
 
     fn carrier(&self, at: Instant, carrier: Carrier) {
-        if let Some(plug) = self.far() {
+        let plug = {
+            let mut ends = self.wire.ends.lock();
+            ends.said[self.far.far() as usize] = carrier;
+            ends.plugs[self.far as usize].clone()
+        };
+        if let Some(plug) = plug {
             let ifid = plug.ifid.unwrap_or_default();
             plug.inbox.push(at, Item::Carrier(ifid, carrier));
         }

@@ -1,0 +1,723 @@
+//! Interfaces that move. Each has a *home*, the vnet in which it was made, for as long as it lives,
+//! and is in one vnet at a time. Its home lends it to another vnet; it comes home when either side
+//! says so, or when the borrower is torn down; and it goes with its home, wherever it is
+//! (`if_vmove` and the home vnet of FreeBSD, without a kernel-wide lock).
+//!
+//! A move takes the interface out of one vnet, under that vnet's lock, and puts it into the other,
+//! under the other's lock; the two are never held together. In between it is nobody's, but its
+//! wire stays plugged in where it was, so that frames towards it wait, or are counted, there. Then
+//! the wire is plugged into the new vnet's inbox, in one step.
+//!
+//! The home keeps a list of what it has lent. Whoever has put an interface into a vnet asks the
+//! home for confirmation; a home that was torn down meanwhile does not give it, and then the
+//! interface goes at once. So an interface never outlives its home, whoever is faster.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use serde::{Deserialize, Serialize};
+
+use super::limits::{LimitReached, Resource};
+use super::privilege::{Authority, Denied, Privilege};
+use super::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
+use crate::base::id::IfId;
+use crate::netif::table::{Far, Loan, MAX_NAME};
+use crate::netif::{AdminState, IfKind, IfTable, Netif, NetifError, Plug};
+use crate::packet::Cx;
+use crate::packet::cx::{Carrier, Sink};
+use crate::stack::Stack;
+
+/// Looks for an interface that somebody else is moving at this moment.
+const LOOKS: usize = 64;
+/// A fresh unit number is not much larger than this, and fits in a name.
+const MAX_UNIT: u64 = 1_000_000;
+
+/// Why an interface cannot be moved.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MoveError {
+    /// The vnet that the interface is in is gone; or its home is, and the interface with it.
+    #[error("the vnet is gone")]
+    Gone,
+    /// The vnet that it was to move to is gone, or going.
+    #[error("the vnet that the interface was to move to is gone")]
+    TargetGone,
+    /// No interface of that name.
+    #[error("no interface {0:?} in this vnet")]
+    NotFound(String),
+    /// It is there already.
+    #[error("interface {0:?} is in that vnet already")]
+    SameVnet(String),
+    /// The two vnets belong to different systems.
+    #[error("the two vnets belong to different systems")]
+    OtherSystem,
+    /// The other vnet has an interface of that name.
+    #[error("the other vnet has an interface {0:?} already")]
+    Exists(String),
+    /// A name is 1 to 15 letters, digits, `.`, `_` or `-`.
+    #[error("{0:?} is no interface name: 1 to 15 of letters, digits, '.', '_' and '-'")]
+    BadName(String),
+    /// An interface of this kind belongs where it is.
+    #[error("a {0} interface cannot be moved")]
+    Unsupported(IfKind),
+    /// A tenant lends to descendants of its vnet only, and so does whoever has borrowed the
+    /// interface itself.
+    #[error("vnet {0:?} is no descendant of this vnet")]
+    NotDescendant(String),
+    /// The handle of one of the two vnets lacks a privilege.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The other vnet has as many interfaces as it may.
+    #[error(transparent)]
+    Limit(LimitReached),
+    /// No interface of that name is lent.
+    #[error("this vnet has lent no interface {0:?}")]
+    NotLent(String),
+    /// The interface is at home.
+    #[error("interface {0:?} is at home")]
+    AtHome(String),
+    /// Somebody else is moving it at this moment.
+    #[error("interface {0:?} is being moved by somebody else")]
+    Busy(String),
+}
+
+impl From<Gone> for MoveError {
+    fn from(_: Gone) -> MoveError {
+        MoveError::Gone
+    }
+}
+
+impl From<NetifError> for MoveError {
+    fn from(error: NetifError) -> MoveError {
+        match error {
+            NetifError::Exists(name) => MoveError::Exists(name),
+            NetifError::BadName(name) => MoveError::BadName(name),
+            NetifError::NotFound(name) => MoveError::NotFound(name),
+            _ => MoveError::Gone,
+        }
+    }
+}
+
+/// An interface that has moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The name that it had.
+    pub interface: String,
+    /// The vnet that it was in.
+    pub from: String,
+    /// The vnet that it is in.
+    pub to: String,
+    /// The name that it has there.
+    pub name: String,
+}
+
+impl fmt::Display for Moved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Moved {
+            interface,
+            from,
+            to,
+            name,
+        } = self;
+        write!(f, "{interface} moved from {from} to {to}")?;
+        match name == interface {
+            true => Ok(()),
+            false => write!(f, " as {name}"),
+        }
+    }
+}
+
+/// What became of an interface that was not at home when one of its two vnets was torn down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Homecoming {
+    /// The name that it had where it was.
+    pub interface: String,
+    /// The vnet that had borrowed it.
+    pub from: String,
+    /// The vnet that it belongs to.
+    pub home: String,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// How a loan ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// It is at home, under this name: the one that it had there, or one with the next free unit
+    /// number when that name had been given to another interface.
+    Home(String),
+    /// Its home was torn down, and it went with it.
+    Destroyed,
+}
+
+impl fmt::Display for Homecoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Homecoming {
+            interface,
+            from,
+            home,
+            fate,
+        } = self;
+        match fate {
+            Fate::Home(name) => write!(f, "{interface} went from {from} home to {home} as {name}"),
+            Fate::Destroyed => write!(f, "{interface} of {home} was destroyed in {from}"),
+        }
+    }
+}
+
+/// An interface that its home has lent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LentInterface {
+    /// Its name at home, which it gets back if it is free then.
+    pub name: String,
+    /// The vnet that has it.
+    pub borrower: String,
+}
+
+impl fmt::Display for LentInterface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} lent to {}", self.name, self.borrower)
+    }
+}
+
+/// What a vnet knows of the interfaces that it has lent.
+#[derive(Default)]
+pub(crate) struct Loans {
+    pub(crate) lent: Vec<Lent>,
+    /// Its own interfaces are being destroyed: none comes home any more.
+    closed: bool,
+}
+
+/// One of them.
+pub(crate) struct Lent {
+    serial: u64,
+    name: Box<str>,
+    at: Weak<VnetCore>,
+}
+
+impl Lent {
+    pub(crate) fn describe(&self) -> LentInterface {
+        let at = self.at.upgrade();
+        LentInterface {
+            name: self.name.to_string(),
+            borrower: at.map_or(String::new(), |core| core.name.to_string()),
+        }
+    }
+}
+
+impl Vnet {
+    /// Lends an interface to another vnet, under the name that it has here.
+    ///
+    /// It keeps its name, its MAC address, its IP MTU, its offloads, its administrative state, its
+    /// counters, the impairments of its link, and what is plugged in at the other end, which sees
+    /// the wire go down and up. Its addresses, routes, neighbours and group memberships stay
+    /// behind and are gone; captures end. Frames that had come in and were not processed yet are
+    /// dropped here and counted.
+    ///
+    /// Needs [`Privilege::InterfaceCreate`]. To a descendant of this vnet, that is all. To any
+    /// other vnet of the system an interface can be lent by its home's owner, who needs the same
+    /// privilege there. A borrowed interface can be lent on to descendants, or
+    /// [returned](Vnet::return_interface).
+    ///
+    /// # Errors
+    /// See [`MoveError`]; the interface is where it was then, with all it had. When the other vnet
+    /// goes, or takes the name, in the middle of the move, the interface is back in this vnet, or
+    /// at home when this one is gone as well, without its addresses.
+    ///
+    /// ```
+    /// use vnet::System;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let (a, peer) = (system.create("a")?, system.create("peer")?);
+    /// let child = a.create_child("b")?;
+    /// a.epair("eth0", &peer, "eth0")?;
+    /// a.move_interface("eth0", &child)?;
+    /// let there = &child.interfaces()?[1];
+    /// assert_eq!((&*there.name, &*there.home, &*there.current), ("eth0", "a", "a.b"));
+    ///
+    /// let report = child.destroy();
+    /// assert_eq!(report.homecomings[0].to_string(), "eth0 went from a.b home to a as eth0");
+    /// assert_eq!(a.interfaces()?[1].name, "eth0");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn move_interface(&self, name: &str, to: &Vnet) -> Result<Moved, MoveError> {
+        self.move_interface_as(name, to, name)
+    }
+
+    /// Lends an interface to another vnet, where it is called `new_name`. At home it gets its old
+    /// name back. For the rest it is [`Vnet::move_interface`].
+    ///
+    /// # Errors
+    /// As [`Vnet::move_interface`].
+    pub fn move_interface_as(
+        &self,
+        name: &str,
+        to: &Vnet,
+        new_name: &str,
+    ) -> Result<Moved, MoveError> {
+        if !Arc::ptr_eq(&self.core.system, &to.core.system) {
+            return Err(MoveError::OtherSystem);
+        }
+        if self.is(to) {
+            return Err(MoveError::SameVnet(name.to_owned()));
+        }
+        self.require(Privilege::InterfaceCreate)?;
+        let loan = self.loan_of(name)?;
+        if loan.as_ref().is_some_and(|l| l.home == to.core.number) {
+            return self.return_interface(name);
+        }
+        if !to.core.is_below(&self.core) {
+            if loan.is_some() || self.authority == Authority::Tenant {
+                return Err(MoveError::NotDescendant(to.name().to_owned()));
+            }
+            to.require(Privilege::InterfaceCreate)?;
+        }
+        // Most of what can go wrong is found before anything has changed.
+        let ready = to.core.with(|stack, _| admit(stack, new_name));
+        ready.map_err(|Gone| MoveError::TargetGone)??;
+        self.core.system.registry.lock().note_lender(&self.core);
+        let flight = self.core.take(Entry::User, |inside| {
+            let id = inside.stack.ifs.id_of(name)?;
+            lend(&self.core, inside, id, &to.core)?;
+            Ok(id)
+        });
+        let result = flight.and_then(|flight| self.core.hand_over(flight, &to.core, new_name));
+        self.core.driver.dispatch();
+        result
+    }
+
+    /// Sends a borrowed interface home. It keeps and loses what it does in every move.
+    ///
+    /// Needs [`Privilege::InterfaceCreate`] here; its home needs none.
+    ///
+    /// # Errors
+    /// No interface of that name, or one that is at home; a missing privilege; [`MoveError::Gone`]
+    /// when its home is being torn down, and the interface is gone with it.
+    pub fn return_interface(&self, name: &str) -> Result<Moved, MoveError> {
+        self.require(Privilege::InterfaceCreate)?;
+        let flight = self.core.take(Entry::User, |inside| {
+            let id = inside.stack.ifs.id_of(name)?;
+            match inside.stack.ifs.get(id).is_some_and(|i| i.loan.is_some()) {
+                true => Ok(id),
+                false => Err(MoveError::AtHome(name.to_owned())),
+            }
+        });
+        let result = flight.and_then(|flight| self.core.send_home(flight).moved());
+        self.core.driver.dispatch();
+        result
+    }
+
+    /// Takes back an interface that this vnet has lent, wherever it is; `name` is the one that it
+    /// had here. It keeps and loses what it does in every move.
+    ///
+    /// Needs [`Privilege::InterfaceCreate`] here; the borrower is not asked.
+    ///
+    /// # Errors
+    /// [`MoveError::NotLent`]; a missing privilege; [`MoveError::Busy`] when it is never where it
+    /// is looked for, because others move it on again and again.
+    pub fn reclaim_interface(&self, name: &str) -> Result<Moved, MoveError> {
+        self.require(Privilege::InterfaceCreate)?;
+        for _ in 0..LOOKS {
+            let lent = self.core.with_loans(|loans| {
+                let lent = loans.lent.iter().find(|l| &*l.name == name)?;
+                Some((lent.serial, lent.at.upgrade()))
+            })?;
+            let (serial, at) = lent.ok_or_else(|| MoveError::NotLent(name.to_owned()))?;
+            let flight = at.and_then(|at| at.take_serial(serial).map(|flight| (at, flight)));
+            if let Some((at, flight)) = flight {
+                let result = at.send_home(flight).moved();
+                self.core.driver.dispatch();
+                return result;
+            }
+            std::thread::yield_now();
+        }
+        Err(MoveError::Busy(name.to_owned()))
+    }
+
+    /// The interfaces that this vnet has lent, in the order in which it did.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn lent_interfaces(&self) -> Result<Vec<LentInterface>, Gone> {
+        self.core
+            .with_loans(|loans| loans.lent.iter().map(Lent::describe).collect())
+    }
+
+    fn loan_of(&self, name: &str) -> Result<Option<Box<Loan>>, MoveError> {
+        self.core.with(|stack, _| {
+            let id = stack.ifs.id_of(name)?;
+            Ok(stack.ifs.get(id).and_then(|i| i.loan.clone()))
+        })?
+    }
+}
+
+/// An interface that is in no vnet. One that is dropped leaves its wire.
+struct Flight(Option<Netif>);
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if let Some(Far::Wire(end)) = self.0.as_ref().map(|n| &n.far) {
+            let (wire, near) = end.near();
+            wire.unplug(near);
+        }
+    }
+}
+
+impl Flight {
+    fn name(&self) -> String {
+        self.0
+            .as_ref()
+            .map_or(String::new(), |n| n.name.to_string())
+    }
+
+    /// The end of an interface whose home is gone.
+    fn destroy(self, by: &VnetCore) {
+        let end = match self.0.as_ref().map(|n| &n.far) {
+            Some(Far::Wire(end)) => Arc::clone(end),
+            _ => return,
+        };
+        drop(self);
+        end.carrier(by.driver.now(), Carrier::Down);
+    }
+}
+
+impl Homecoming {
+    fn moved(self) -> Result<Moved, MoveError> {
+        match self.fate {
+            Fate::Destroyed => Err(MoveError::Gone),
+            Fate::Home(name) => Ok(Moved {
+                interface: self.interface,
+                from: self.from,
+                to: self.home,
+                name,
+            }),
+        }
+    }
+}
+
+impl VnetCore {
+    fn with_loans<R>(self: &Arc<Self>, f: impl FnOnce(&mut Loans) -> R) -> Result<R, Gone> {
+        self.enter_as(Entry::User, |inside, _| f(inside.loans))
+    }
+
+    /// Takes the interface that `pick` names out of this vnet.
+    fn take(
+        self: &Arc<Self>,
+        entry: Entry,
+        pick: impl FnOnce(&mut Inside) -> Result<IfId, MoveError>,
+    ) -> Result<Flight, MoveError> {
+        let taken = self.enter_as(entry, |inside, cx| {
+            let id = pick(inside)?;
+            take_out(inside.stack, cx, id).ok_or(MoveError::Gone)
+        })?;
+        // Captures end here, outside the lock: they are the users'.
+        taken.map(|mut netif| {
+            netif.taps = Vec::new();
+            Flight(Some(netif))
+        })
+    }
+
+    /// Takes a borrowed interface out of this vnet, in every phase of its life.
+    fn take_serial(self: &Arc<Self>, serial: u64) -> Option<Flight> {
+        let is_it = |n: &&Netif| n.loan.as_ref().is_some_and(|l| l.serial == serial);
+        let pick = |inside: &mut Inside| {
+            let found = inside.stack.ifs.iter().find(is_it).map(|n| n.id);
+            found.ok_or(MoveError::Gone)
+        };
+        self.take(Entry::Lifecycle, pick).ok()
+    }
+
+    /// The second half of a loan: puts the interface into `to`, and asks its home.
+    fn hand_over(
+        self: &Arc<Self>,
+        flight: Flight,
+        to: &Arc<VnetCore>,
+        new_name: &str,
+    ) -> Result<Moved, MoveError> {
+        let interface = flight.name();
+        let (serial, home) = match flight.0.as_ref().and_then(|n| n.loan.as_ref()) {
+            Some(loan) => (loan.serial, loan.home),
+            None => return Err(MoveError::Gone),
+        };
+        let placed = to.put(flight, Entry::User, |inside, _| {
+            if *inside.phase != Phase::Up {
+                return Err(MoveError::TargetGone);
+            }
+            admit(inside.stack, new_name)?;
+            Ok(new_name.to_owned())
+        });
+        if let Err((flight, error)) = placed {
+            self.put_back(flight, serial);
+            return Err(match error {
+                MoveError::Gone => MoveError::TargetGone,
+                error => error,
+            });
+        }
+        let home = self.system.registry.lock().lender(home);
+        let confirmed = home.is_some_and(|home| home.is_lent(serial, to));
+        // When it is not there any more either, somebody else has moved it on.
+        if !confirmed && let Some(flight) = to.take_serial(serial) {
+            flight.destroy(to);
+            return Err(MoveError::Gone);
+        }
+        Ok(Moved {
+            interface,
+            from: self.name.to_string(),
+            to: to.name.to_string(),
+            name: new_name.to_owned(),
+        })
+    }
+
+    /// Puts an interface back that found no place where it was to go: where it came from, or at
+    /// home when there is no place there either.
+    fn put_back(self: &Arc<Self>, flight: Flight, serial: u64) {
+        let home = flight
+            .0
+            .as_ref()
+            .and_then(|n| n.loan.as_ref())
+            .map(|l| l.home);
+        if home == Some(self.number) {
+            self.send_home(flight);
+            return;
+        }
+        let name = flight.name();
+        let back = self.put(flight, Entry::User, |inside, _| {
+            Ok(free_name(&inside.stack.ifs, &name))
+        });
+        match back {
+            Err((flight, _)) => drop(self.send_home(flight)),
+            Ok(_) => {
+                let home = home.and_then(|home| self.system.registry.lock().lender(home));
+                if !home.is_some_and(|home| home.is_lent(serial, self))
+                    && let Some(flight) = self.take_serial(serial)
+                {
+                    flight.destroy(self);
+                }
+            }
+        }
+    }
+
+    /// Notes in the home of an interface where it is; false when the home has given it up.
+    fn is_lent(self: &Arc<Self>, serial: u64, at: &Arc<VnetCore>) -> bool {
+        let noted = self.enter_as(Entry::Lifecycle, |inside, _| {
+            let lent = inside.loans.lent.iter_mut().find(|l| l.serial == serial);
+            lent.map(|lent| lent.at = Arc::downgrade(at)).is_some()
+        });
+        noted == Ok(true)
+    }
+
+    /// Ends a loan. `self` is the vnet that the interface was in.
+    fn send_home(self: &Arc<Self>, mut flight: Flight) -> Homecoming {
+        let interface = flight.name();
+        let loan = flight.0.as_mut().and_then(|n| n.loan.take());
+        let Some(loan) = loan else {
+            // An interface that is not lent is at home.
+            return Homecoming {
+                interface,
+                from: self.name.to_string(),
+                home: self.name.to_string(),
+                fate: Fate::Destroyed,
+            };
+        };
+        let home = self.system.registry.lock().lender(loan.home);
+        let put = match home {
+            None => Err((flight, MoveError::Gone)),
+            Some(home) => home.put(flight, Entry::Lifecycle, |inside, _| {
+                if inside.loans.closed {
+                    return Err(MoveError::Gone);
+                }
+                inside.loans.lent.retain(|l| l.serial != loan.serial);
+                Ok(free_name(&inside.stack.ifs, &loan.name))
+            }),
+        };
+        let fate = match put {
+            Ok(name) => Fate::Home(name),
+            Err((flight, _)) => {
+                flight.destroy(self);
+                Fate::Destroyed
+            }
+        };
+        Homecoming {
+            interface,
+            from: self.name.to_string(),
+            home: loan.home_name.to_string(),
+            fate,
+        }
+    }
+
+    /// Puts an interface into this vnet under the name that `name` says, and plugs its wire in
+    /// here. When there is no place, the interface comes back.
+    fn put(
+        self: &Arc<Self>,
+        mut flight: Flight,
+        entry: Entry,
+        name: impl FnOnce(&mut Inside, &mut Cx) -> Result<String, MoveError>,
+    ) -> Result<String, (Flight, MoveError)> {
+        let put = self.enter_as(entry, |inside, cx| {
+            let name = name(inside, cx)?;
+            inside.stack.ifs.check_name(&name)?;
+            let netif = flight.0.take().ok_or(MoveError::Gone)?;
+            put_in(self, inside.stack, cx, netif, &name)?;
+            Ok(name)
+        });
+        match put {
+            Ok(Ok(name)) => Ok(name),
+            Ok(Err(error)) => Err((flight, error)),
+            Err(Gone) => Err((flight, MoveError::Gone)),
+        }
+    }
+}
+
+/// Takes an interface out of its vnet, with everything in the vnet that refers to it: whoever
+/// keeps something by interface forgets it here. Of its own it keeps all.
+pub(crate) fn leave_vnet(stack: &mut Stack, cx: &mut Cx, id: IfId) -> Option<Netif> {
+    stack.forget_interface(cx, id);
+    stack.ifs.remove(id)
+}
+
+/// Refuses to remove what belongs to somebody else.
+pub(crate) fn refuse_borrowed(stack: &Stack, id: IfId) -> Result<(), NetifError> {
+    let netif = stack.ifs.get(id);
+    match netif.and_then(|n| n.loan.as_ref().map(|loan| (n, loan))) {
+        None => Ok(()),
+        Some((netif, loan)) => Err(NetifError::Borrowed {
+            name: netif.name.to_string(),
+            home: loan.home_name.to_string(),
+        }),
+    }
+}
+
+/// The first half of a move. The wire stays plugged in where it is.
+fn take_out(stack: &mut Stack, cx: &mut Cx, id: IfId) -> Option<Netif> {
+    let netif = leave_vnet(stack, cx, id)?;
+    if let Far::Wire(end) = &netif.far {
+        cx.out.carrier.push((end.clone(), Carrier::Down));
+    }
+    Some(netif)
+}
+
+/// The second half.
+fn put_in(
+    core: &Arc<VnetCore>,
+    stack: &mut Stack,
+    cx: &mut Cx,
+    mut netif: Netif,
+    name: &str,
+) -> Result<(), MoveError> {
+    let inbox = Arc::clone(&core.inbox);
+    stack.ifs.insert(name, |id| {
+        netif.id = id;
+        netif.name = name.into();
+        if let Far::Wire(end) = &netif.far {
+            let (wire, near) = end.near();
+            let ifid = Some(id);
+            netif.carrier = wire.plug(near, Plug { inbox, ifid });
+            if netif.admin == AdminState::Up {
+                cx.out.carrier.push((end.clone(), Carrier::Up));
+            }
+        }
+        netif
+    })?;
+    Ok(())
+}
+
+/// Notes that an interface is lent, if it is not lent on.
+fn lend(
+    home: &Arc<VnetCore>,
+    inside: &mut Inside,
+    id: IfId,
+    to: &Arc<VnetCore>,
+) -> Result<(), MoveError> {
+    let netif = inside.stack.ifs.get_mut(id);
+    let netif = netif.expect("an identifier just looked up is valid");
+    if netif.kind == IfKind::Loopback {
+        return Err(MoveError::Unsupported(netif.kind));
+    }
+    if netif.loan.is_some() {
+        // Its home knows of it, and will be asked.
+        return Ok(());
+    }
+    let serial = home.system.next_loan();
+    netif.loan = Some(Box::new(Loan {
+        serial,
+        home: home.number,
+        home_name: home.name.clone(),
+        name: netif.name.clone(),
+    }));
+    inside.loans.lent.push(Lent {
+        serial,
+        name: netif.name.clone(),
+        at: Arc::downgrade(to),
+    });
+    Ok(())
+}
+
+/// Whether a vnet has a place for an interface of that name.
+fn admit(stack: &mut Stack, name: &str) -> Result<(), MoveError> {
+    stack.ifs.check_name(name)?;
+    stack.admit(Resource::Interfaces).map_err(MoveError::Limit)
+}
+
+/// `name`, or the same with the next free unit number when it is taken.
+fn free_name(ifs: &IfTable, name: &str) -> String {
+    if ifs.id_of(name).is_err() {
+        return name.to_owned();
+    }
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let unit = name[stem.len()..].parse::<u64>();
+    let first = unit.map_or(0, |unit| unit + 1);
+    let first = if first > MAX_UNIT { 0 } else { first };
+    let candidate = |n: u64| {
+        let unit = (first + n).to_string();
+        let room = MAX_NAME.saturating_sub(unit.len()).min(stem.len());
+        format!("{}{unit}", &stem[..room])
+    };
+    // There are more candidates than interfaces, so that one is free.
+    let mut candidates = (0..=ifs.len() as u64).map(candidate);
+    let free = candidates.find(|name| ifs.id_of(name).is_err());
+    free.unwrap_or_else(|| name.to_owned())
+}
+
+/// Sends everything borrowed home and destroys everything lent, wherever it is. From then on
+/// nothing comes in: the vnet is dying, and its own interfaces are next.
+pub(crate) fn vacate(core: &Arc<VnetCore>) -> Vec<Homecoming> {
+    let taken = core.enter_as(Entry::Lifecycle, |inside, cx| {
+        inside.loans.closed = true;
+        let is_borrowed = |n: &&Netif| n.loan.is_some();
+        let borrowed = inside.stack.ifs.iter().filter(is_borrowed).map(|n| n.id);
+        let borrowed: Vec<IfId> = borrowed.collect();
+        let flights = borrowed
+            .into_iter()
+            .filter_map(|id| take_out(inside.stack, cx, id))
+            .map(|netif| Flight(Some(netif)));
+        let flights: Vec<Flight> = flights.collect();
+        (std::mem::take(&mut inside.loans.lent), flights)
+    });
+    let Ok((lent, flights)) = taken else {
+        return Vec::new();
+    };
+    let mut homecomings = Vec::new();
+    for mut flight in flights {
+        if let Some(netif) = &mut flight.0 {
+            netif.taps = Vec::new();
+        }
+        homecomings.push(core.send_home(flight));
+    }
+    for lent in lent {
+        let Some(at) = lent.at.upgrade() else {
+            continue;
+        };
+        // Whoever is moving it finds out by himself.
+        let Some(flight) = at.take_serial(lent.serial) else {
+            continue;
+        };
+        homecomings.push(Homecoming {
+            interface: flight.name(),
+            from: at.name.to_string(),
+            home: core.name.to_string(),
+            fate: Fate::Destroyed,
+        });
+        flight.destroy(&at);
+    }
+    homecomings
+}

@@ -137,7 +137,9 @@ impl Vnet {
         let mac = self.core.system.next_mac();
         self.core.with(|stack, cx| {
             stack.ifs.check_name(name)?;
-            stack.admit(Resource::Interfaces).map_err(NetifError::from)?;
+            stack
+                .admit(Resource::Interfaces)
+                .map_err(NetifError::from)?;
             let make = |id| netif(id, name, IfKind::Bridge, mac);
             let id = stack.ifs.insert(name, make)?;
             let seed = cx.rng.split(FDB_STREAM).u64();
@@ -211,7 +213,7 @@ impl Vnet {
     /// No bridge of that name.
     pub fn set_bridge(&self, bridge: &str, config: BridgeConfig) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
-        self.with_bridge(bridge, |bridge, _| bridge.set_config(config))
+        self.with_bridge(bridge, |bridge, cx| bridge.set_config(cx.now, config))
     }
 
     /// Makes a bridge know that a station is behind a member, until that leaves or
@@ -219,12 +221,7 @@ impl Vnet {
     ///
     /// # Errors
     /// As [`Vnet::remove_member`]; an address that no station can have, or the bridge itself has.
-    pub fn add_station(
-        &self,
-        bridge: &str,
-        member: &str,
-        mac: MacAddr,
-    ) -> Result<(), BridgeError> {
+    pub fn add_station(&self, bridge: &str, member: &str, mac: MacAddr) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
         if mac.is_multicast() || mac == MacAddr::ZERO {
             return Err(BridgeError::BadStation(mac));

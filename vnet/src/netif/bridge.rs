@@ -15,7 +15,6 @@
 pub mod fdb;
 pub mod members;
 
-
 use slotmap::new_key_type;
 
 use super::table::{IfTable, Netif};
@@ -223,8 +222,9 @@ impl Bridge {
     }
 
     /// Changes how it works. A hub forgets what it has learned.
-    pub fn set_config(&mut self, config: BridgeConfig) {
-        self.fdb.set_bounds(config.max_age, config.max_stations);
+    pub fn set_config(&mut self, now: Instant, config: BridgeConfig) {
+        self.fdb
+            .set_bounds(now, config.max_age, config.max_stations);
         if config.mode == BridgeMode::Hub {
             self.fdb.remove_if(|s| s.origin == Origin::Learned);
         }

@@ -94,9 +94,11 @@ impl Fdb {
     }
 
     /// Changes both bounds, from now on. What is more than `max_learned` stays until it ages.
-    pub fn set_bounds(&mut self, max_age: Duration, max_learned: usize) {
+    /// What was too old already stays forgotten.
+    pub fn set_bounds(&mut self, now: Instant, max_age: Duration, max_learned: usize) {
         self.max_learned = max_learned;
         if max_age != self.max_age {
+            self.prune(now);
             self.max_age = max_age;
             self.rearm();
         }
@@ -113,7 +115,10 @@ impl Fdb {
     /// station's address.
     #[inline]
     pub fn learn(&mut self, now: Instant, mac: MacAddr, ifid: IfId) -> Learned {
-        let known = self.index.get(&mac).and_then(|id| self.entries.get_mut(*id));
+        let known = self
+            .index
+            .get(&mac)
+            .and_then(|id| self.entries.get_mut(*id));
         let Some(entry) = known else {
             return self.enter(now, mac, ifid);
         };
@@ -386,7 +391,15 @@ mod tests {
                     return Learned::Full;
                 }
                 let origin = Origin::Learned;
-                self.stations.insert(mac, Station { mac, ifid, origin, seen: now });
+                self.stations.insert(
+                    mac,
+                    Station {
+                        mac,
+                        ifid,
+                        origin,
+                        seen: now,
+                    },
+                );
                 return Learned::New;
             };
             let moved = s.ifid != ifid;
@@ -396,7 +409,11 @@ mod tests {
                 Origin::Static => Learned::Known,
                 Origin::Learned => {
                     (s.seen, s.ifid) = (now, ifid);
-                    if moved { Learned::Moved } else { Learned::Known }
+                    if moved {
+                        Learned::Moved
+                    } else {
+                        Learned::Known
+                    }
                 }
             }
         }
@@ -433,7 +450,7 @@ mod tests {
                     }
                     Act::Pass(s) => now = now + Duration::from_secs(s),
                     Act::Bounds(age, most) => {
-                        fdb.set_bounds(Duration::from_secs(age), most);
+                        fdb.set_bounds(now, Duration::from_secs(age), most);
                         (model.max_age, model.max_learned) = (Duration::from_secs(age), most);
                     }
                 }

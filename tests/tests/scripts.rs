@@ -65,6 +65,9 @@ enum Op {
     Forward(bool),
     RemoveInterface(usize),
     Rewire,
+    Bridge,
+    Join(usize),
+    Leave(usize),
     Destroy,
 }
 
@@ -130,6 +133,9 @@ fn op() -> impl Strategy<Value = Op> {
         prop::bool::ANY.prop_map(Op::Forward),
         any().prop_map(Op::RemoveInterface),
         Just(Op::Rewire),
+        Just(Op::Bridge),
+        any().prop_map(Op::Join),
+        any().prop_map(Op::Leave),
         Just(Op::Destroy),
     ];
     prop_oneof![5 => traffic, 2 => administration]
@@ -428,6 +434,15 @@ impl World {
             }
             Op::RemoveInterface(i) => drop(v.remove_interface(name(*i))),
             Op::Rewire => self.wire(at),
+            Op::Bridge => drop(v.bridge("bridge")),
+            Op::Join(i) => {
+                // A member has no addresses.
+                for address in &v.interfaces().unwrap()[*i % names.len()].addresses {
+                    let _ = v.remove_address(name(*i), address.addr());
+                }
+                let _ = v.add_member("bridge", name(*i));
+            }
+            Op::Leave(i) => drop(v.remove_member("bridge", name(*i))),
             Op::Destroy => {
                 assert_conserved(v);
                 let v = self.vnets[at].take().expect("it was there");

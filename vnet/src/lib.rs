@@ -72,6 +72,7 @@
 //! | variables of which each vnet has its own | [`vnet_local!`] |
 //! | what tenants may do, how much a vnet may hold | [`Privileges`], [`Resource`] |
 //! | tunables | [`sysctl`] |
+//! | bridges, switches and hubs | [`Vnet::bridge`] |
 //! | vnets below vnets | [`Vnet::create_child`] |
 //! | time | [`time`] |
 //!
@@ -93,6 +94,7 @@ pub mod stack;
 pub mod transport;
 
 pub use base::stats::{DropReason, Stats};
+pub use instance::bridges::{BridgeError, BridgeInfo, MemberInfo, StationInfo};
 pub use instance::inspect::{NeighbourInfo, SocketInfo, SocketKind};
 pub use instance::interfaces::IfInfo;
 pub use instance::registry::RegisterError;
@@ -107,6 +109,10 @@ pub use instance::{
 };
 pub use ip::state::Forwarding;
 pub use link::{LinkConfig, LinkConfigError, LinkStats};
+pub use netif::bridge::fdb::Origin as StationOrigin;
+pub use netif::bridge::{
+    BridgeConfig, BridgeCounters, BridgeMode, HostPort, MAX_BRIDGES, MemberConfig, Switchable,
+};
 pub use netif::table::Offload;
 pub use netif::{AdminState, FrameTap, IfCounters, IfKind, NetifError};
 pub use packet::cx::Carrier;
@@ -135,6 +141,8 @@ mod documents {
     mod readme {}
     #[doc = include_str!("../../docs/architecture.md")]
     mod architecture {}
+    #[doc = include_str!("../../docs/bridges.md")]
+    mod bridges {}
     #[doc = include_str!("../../docs/determinism.md")]
     mod determinism {}
     #[doc = include_str!("../../docs/lifecycle.md")]

@@ -3,6 +3,10 @@
 //! Every frame that comes in is accounted for exactly once:
 //! `received = delivered + forwarded + dropped + pending`, where *pending* is what waits in
 //! reassembly or for a neighbour's address. Tests hold every vnet to it.
+//!
+//! A frame that a bridge sends on is *forwarded*, once, however many members it leaves by. A frame
+//! that a bridge both sends on and takes in for its own vnet is two: the one that was forwarded,
+//! and one more that was received, at the bridge's interface.
 
 use std::fmt;
 
@@ -80,6 +84,11 @@ drop_reasons! {
     LinkUnplugged = "link-unplugged",
     /// The receiver's inbox was full.
     InboxFull = "inbox-full",
+    /// A bridge had nowhere to send it: its station is on the side that it came from, no other
+    /// member takes it, or it is for a group that no bridge forwards to.
+    BridgeFiltered = "bridge-filtered",
+    /// It came back to a bridge that it had left, or has crossed too many.
+    BridgeLoop = "bridge-loop",
     /// Released because its vnet or interface went away.
     Teardown = "teardown",
 }

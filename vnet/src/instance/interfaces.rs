@@ -13,7 +13,7 @@ use crate::link::{Link, LinkConfig};
 use crate::netif::table::Far;
 use crate::netif::wire::{End, Loop};
 use crate::netif::{
-    AdminState, FrameTap, IfCounters, IfKind, Netif, NetifError, Plug, Wire, table::Offload,
+    AdminState, FrameTap, IfCounters, IfKind, Netif, NetifError, Plug, Role, Wire, table::Offload,
 };
 use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
@@ -44,6 +44,10 @@ pub struct IfInfo {
     pub carrier: Carrier,
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<Ipv4Net>,
+    /// The bridge that it is a member of.
+    pub bridge: Option<String>,
+    /// Its members, when it is a bridge, in the order in which they joined.
+    pub members: Vec<String>,
     /// What crossed it.
     pub counters: IfCounters,
     /// The vnet that it belongs to, which is where it was made.
@@ -167,7 +171,13 @@ impl Vnet {
                 };
                 cx.out.carrier.push((end.clone(), carrier));
             }
-        })
+        })?;
+        self.core.with(|stack, _| {
+            if let Ok(id) = stack.ifs.id_of(name) {
+                stack.bridges.state_changed(&mut stack.ifs, id);
+            }
+        })?;
+        Ok(())
     }
 
     /// Sets the largest IP packet an interface carries, in bytes.
@@ -191,13 +201,17 @@ impl Vnet {
         if mac.is_multicast() || mac == MacAddr::ZERO {
             return Err(NetifError::BadMac(mac));
         }
-        self.with_netif(name, |netif, _| netif.mac = mac)?;
-        self.core.with(|stack, _| {
-            if let Ok(id) = stack.ifs.id_of(name) {
-                stack.announce_addresses(id);
-            }
-        })?;
-        Ok(())
+        self.core.with(|stack, cx| {
+            let id = stack.ifs.id_of(name)?;
+            let netif = stack
+                .ifs
+                .get_mut(id)
+                .expect("an identifier just looked up is valid");
+            let old = std::mem::replace(&mut netif.mac, mac);
+            stack.bridges.mac_changed(&stack.ifs, cx.now, id, old);
+            stack.announce_addresses(id);
+            Ok(())
+        })?
     }
 
     /// Says whether an interface may carry large segments and unfinished checksums to its far
@@ -205,10 +219,19 @@ impl Vnet {
     /// the process; with [`Offload::None`] frames of at most the MTU travel, complete.
     ///
     /// # Errors
-    /// No interface of that name.
+    /// No interface of that name; a bridge, whose members say it.
     pub fn set_offload(&self, name: &str, offload: Offload) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
-        self.with_netif(name, |netif, _| netif.offload = offload)
+        self.with_netif(name, |netif, _| {
+            if netif.kind == IfKind::Bridge {
+                return Err(NetifError::Unsupported {
+                    kind: netif.kind,
+                    what: "offload",
+                });
+            }
+            netif.offload = offload;
+            Ok(())
+        })?
     }
 
     /// Sets the impairments of an interface's outgoing direction, from the next frame on.
@@ -219,7 +242,7 @@ impl Vnet {
         self.require(Privilege::InterfaceConfig)?;
         config.validate()?;
         self.with_netif(name, |netif, cx| {
-            if netif.kind == IfKind::Loopback {
+            if matches!(netif.kind, IfKind::Loopback | IfKind::Bridge) {
                 return Err(NetifError::Unsupported {
                     kind: netif.kind,
                     what: "link parameters",
@@ -246,7 +269,8 @@ impl Vnet {
     /// announced on the wire (gratuitous ARP).
     ///
     /// # Errors
-    /// No interface of that name, an address that no host can have, or one that the vnet has.
+    /// No interface of that name, or a member of a bridge; an address that no host can have, or one
+    /// that the vnet has.
     pub fn add_address(&self, name: &str, address: Ipv4Net) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
         self.core.with(|stack, _| {
@@ -284,6 +308,8 @@ impl Vnet {
                     admin: i.admin,
                     carrier: i.carrier,
                     addresses: stack.ip.addrs.on_interface(i.id).map(|a| a.net).collect(),
+                    bridge: super::bridges::bridge_of(stack, i),
+                    members: super::bridges::members_of(stack, i),
                     counters: i.counters,
                     home: i
                         .loan
@@ -315,7 +341,7 @@ impl Vnet {
 /// Label of the random stream of a link's impairments.
 const LINK_STREAM: u64 = 0x6c69_6e6b;
 
-fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
+pub(super) fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
     Netif {
         id,
         name: name.into(),
@@ -327,6 +353,7 @@ fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
         offload: Offload::Full,
         far: Far::None,
         link: None,
+        role: Role::None,
         taps: Vec::new(),
         counters: IfCounters::default(),
         loan: None,

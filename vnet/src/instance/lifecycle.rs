@@ -58,6 +58,11 @@ impl Released {
         self.0.interfaces
     }
 
+    /// Entries in the filtering databases of bridges.
+    pub fn stations(&self) -> u64 {
+        self.0.stations
+    }
+
     /// Packets held anywhere: unresolved neighbours, reassembly, receive queues, the inbox.
     pub fn packets(&self) -> u64 {
         self.0.packets
@@ -490,6 +495,7 @@ pub(crate) fn builtin_layers() -> Vec<InitRecord> {
             for id in i.stack.ifs.ids() {
                 remove_interface(i.stack, cx, id);
             }
+            i.stack.bridges.reset();
         }),
         layer("neigh", Stage::LinkLayers, |i, cx| i.stack.uninit_neigh(cx)),
         layer("ip", Stage::Domains, |i, cx| i.stack.uninit_ip(cx)),

@@ -19,6 +19,7 @@
 //! | [`port`] | [`Port`], the outside end of a port interface |
 //! | [`driver`] | what an instance asks of whoever drives it |
 
+pub mod bridges;
 pub mod context;
 pub mod driver;
 pub mod hierarchy;
@@ -36,6 +37,7 @@ pub mod sysctl;
 pub mod system;
 pub mod vnet;
 
+pub use bridges::{BridgeError, BridgeInfo, MemberInfo, StationInfo};
 pub use context::{Entered, Scope};
 pub use driver::{Driver, Waited};
 pub use lifecycle::{DestroyReport, Released, StepReport};

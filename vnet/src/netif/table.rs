@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::bridge::Role;
 use super::capture::FrameTap;
 use super::wire::WireEnd;
 use crate::base::id::IfId;
@@ -34,6 +35,8 @@ pub enum IfKind {
     Epair,
     /// Leads to something outside: a guest's NIC, a TAP device, a test.
     Port,
+    /// A bridge, seen as the interface by which the vnet itself is on it.
+    Bridge,
 }
 
 impl fmt::Display for IfKind {
@@ -42,6 +45,7 @@ impl fmt::Display for IfKind {
             IfKind::Loopback => "loopback",
             IfKind::Epair => "epair",
             IfKind::Port => "port",
+            IfKind::Bridge => "bridge",
         })
     }
 }
@@ -94,6 +98,8 @@ pub struct Netif {
     pub(crate) far: Far,
     /// Impairments of the outgoing direction.
     pub(crate) link: Option<Box<Link>>,
+    /// What it has to do with a bridge.
+    pub(crate) role: Role,
     /// Who watches.
     pub(crate) taps: Vec<Arc<dyn FrameTap>>,
     /// What crossed it.
@@ -203,6 +209,9 @@ pub enum NetifError {
     /// The vnet's tenants lack a privilege, whose name this is.
     #[error("denied: this vnet's tenants lack the privilege {0}")]
     Denied(&'static str),
+    /// The interface is a member of a bridge: it is the bridge that may have addresses.
+    #[error("interface {0:?} is a member of a bridge, which may have addresses in its place")]
+    BridgeMember(String),
     /// A limit of the vnet is reached.
     #[error("this vnet has reached its limit of {0}")]
     Limit(&'static str),

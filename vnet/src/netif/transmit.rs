@@ -32,12 +32,8 @@ impl Netif {
             return cx.stats.drop_tx(DropReason::Malformed);
         }
         let len = packet.len();
-        self.counters.tx_frames += 1;
-        self.counters.tx_bytes += len as u64;
+        self.sent(cx, &packet);
         cx.stats.sent += 1;
-        for tap in &self.taps {
-            tap.frame(cx.now, Direction::Out, &packet);
-        }
         let at = match &mut self.link {
             None => cx.now,
             Some(link) => match link.offer(cx.now, len) {
@@ -51,6 +47,15 @@ impl Netif {
             Far::Wire(end) => Arc::<super::wire::WireEnd>::clone(end),
         };
         cx.out.frames.push(OutFrame { to, at, packet });
+    }
+
+    /// Notes a frame that goes out.
+    pub fn sent(&mut self, cx: &Cx, packet: &Packet) {
+        self.counters.tx_frames += 1;
+        self.counters.tx_bytes += packet.len() as u64;
+        for tap in &self.taps {
+            tap.frame(cx.now, Direction::Out, packet);
+        }
     }
 
     /// Notes a frame that came in.

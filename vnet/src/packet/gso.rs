@@ -67,6 +67,19 @@ pub fn segment(
     }
 }
 
+/// The length of the longest frame that `packet` stands for: its own, unless it stands for several.
+///
+/// # Errors
+/// As [`segment`].
+pub fn longest_frame(packet: &mut Packet, l3_offset: usize) -> Result<usize, HeaderError> {
+    let Some(gso) = packet.meta.gso else {
+        return Ok(packet.len());
+    };
+    let layout = Layout::of(packet, l3_offset)?;
+    let longest = layout.headers_len + usize::from(gso.segment_size);
+    Ok(longest.min(packet.len()))
+}
+
 /// Copies the headers out of the packet and leaves the payload, all of it, as its payload.
 fn take_headers(packet: &mut Packet, layout: &Layout) -> [u8; super::buf::HEAD_CAPACITY] {
     let mut template = [0; super::buf::HEAD_CAPACITY];

@@ -18,6 +18,8 @@ pub struct Meta {
     pub arrived: Instant,
     /// Hash over the flow's addresses and ports; zero when not computed.
     pub flow_hash: u32,
+    /// Bridges it has crossed since a host or a router sent it.
+    pub bridges: u8,
 }
 
 /// State of the transport checksum.

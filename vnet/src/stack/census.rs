@@ -21,6 +21,8 @@ pub struct Census {
     pub routes: u64,
     /// Neighbours.
     pub neighbours: u64,
+    /// Entries in the filtering databases of bridges.
+    pub stations: u64,
     /// Packets held anywhere.
     pub packets: u64,
     /// Bytes in the buffers of sockets.
@@ -32,7 +34,7 @@ pub struct Census {
 }
 
 impl Census {
-    fn fields(&self) -> [(u64, &'static str); 10] {
+    fn fields(&self) -> [(u64, &'static str); 11] {
         let Census {
             sockets,
             connections,
@@ -40,6 +42,7 @@ impl Census {
             addresses,
             routes,
             neighbours,
+            stations,
             packets,
             buffered_bytes,
             deadlines,
@@ -52,6 +55,7 @@ impl Census {
             (addresses, "addresses"),
             (routes, "routes"),
             (neighbours, "neighbours"),
+            (stations, "stations"),
             (packets, "packets"),
             (buffered_bytes, "bytes"),
             (deadlines, "deadlines"),
@@ -67,6 +71,7 @@ impl Census {
             addresses: f(self.addresses, other.addresses),
             routes: f(self.routes, other.routes),
             neighbours: f(self.neighbours, other.neighbours),
+            stations: f(self.stations, other.stations),
             packets: f(self.packets, other.packets),
             buffered_bytes: f(self.buffered_bytes, other.buffered_bytes),
             deadlines: f(self.deadlines, other.deadlines),
@@ -121,6 +126,7 @@ impl Stack {
             addresses: self.ip.addrs.len() as u64,
             routes: self.ip.fib.len() as u64,
             neighbours: self.neigh.len() as u64,
+            stations: self.bridges.stations() as u64,
             packets: self.neigh.held().packets as u64
                 + self.ip.reassembly.fragments() as u64
                 + queued as u64,

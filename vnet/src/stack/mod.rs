@@ -30,7 +30,7 @@ use crate::ip::addr::AddrError;
 use crate::ip::fib::{NextHop, Origin, Route};
 use crate::ip::state::{AddressError, Ipv4State};
 use crate::neigh::{NeighCache, NeighConfig};
-use crate::netif::{IfKind, IfTable, NetifError};
+use crate::netif::{Bridges, IfKind, IfTable, NetifError, Role};
 use crate::packet::Cx;
 use crate::transport::echo::{Echo, EchoConfig};
 use crate::transport::raw::{Raw, RawConfig};
@@ -41,6 +41,8 @@ use crate::transport::udp::{Udp, UdpConfig};
 pub struct Stack {
     /// Interfaces.
     pub ifs: IfTable,
+    /// Bridges over them.
+    pub bridges: Bridges,
     /// Addresses, routes, fragments.
     pub ip: Ipv4State,
     /// Neighbours.
@@ -77,6 +79,7 @@ impl Stack {
         let mut stream = |label: StreamLabel| rng.split(label as u64);
         Stack {
             ifs: IfTable::default(),
+            bridges: Bridges::default(),
             neigh: NeighCache::new(NeighConfig::default(), stream(StreamLabel::Neigh)),
             udp: Udp::new(UdpConfig::default(), stream(StreamLabel::Udp)),
             raw: Raw::new(RawConfig::default(), stream(StreamLabel::Raw)),
@@ -93,9 +96,15 @@ impl Stack {
     /// tells the wire.
     ///
     /// # Errors
-    /// An address that no host can have, or that the vnet has; a full table of routes.
+    /// An address that no host can have, or that the vnet has; a full table of routes; a member of
+    /// a bridge.
     pub fn add_address(&mut self, ifid: IfId, net: Ipv4Net) -> Result<(), NetifError> {
         let addr = net.addr();
+        if let Some(netif) = self.ifs.get(ifid)
+            && matches!(netif.role, Role::Member(..))
+        {
+            return Err(NetifError::BridgeMember(netif.name.to_string()));
+        }
         self.ip.add_address(ifid, net).map_err(|e| match e {
             AddressError::Addr(AddrError::Exists(_)) => NetifError::AddressInUse(addr),
             AddressError::Addr(_) => NetifError::BadAddress(net),
@@ -141,6 +150,7 @@ impl Stack {
         for addr in addrs {
             self.remove_host_route(addr);
         }
+        self.bridges.forget(&mut self.ifs, cx.now, ifid);
         self.ip.remove_interface(ifid);
         self.neigh.remove_interface(cx.stats, ifid);
         self.announcements.retain(|(id, _)| *id != ifid);

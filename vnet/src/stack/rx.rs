@@ -2,7 +2,9 @@
 //! one protocol for a verdict, and hands the packet on. Nothing calls back.
 //!
 //! ```text
-//! input ── frame ── ether ─┬─ arp
+//! input ── frame ─┬─ bridge ─┬─► members
+//!                 └──────────┴─ ether ─┬─ arp
+//!                          ┌───────────┘
 //!                          └─ ipv4 ─┬─ local ─┬─ icmp
 //!                                   │         ├─ udp
 //!                                   │         ├─ tcp
@@ -18,8 +20,9 @@ use crate::base::stats::DropReason;
 use crate::icmp;
 use crate::ip::addr::Cast;
 use crate::ip::forward::{self, Egress};
-use crate::ip::input::{self as ip_input, Ingress, Medium};
+use crate::ip::input::{self as ip_input, Medium};
 use crate::neigh::arp::{ArpScope, ArpVerdict};
+use crate::netif::bridge::{self, BridgeId, Ingress};
 use crate::netif::{AdminState, IfKind, Item};
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ether::ETHER_LEN;
@@ -44,6 +47,7 @@ pub fn input(s: &mut Stack, cx: &mut Cx, item: Item) {
         Item::Carrier(ifid, carrier) => {
             if let Some(netif) = s.ifs.get_mut(ifid) {
                 netif.carrier = carrier;
+                s.bridges.state_changed(&mut s.ifs, ifid);
             }
         }
     }
@@ -56,12 +60,62 @@ fn frame(s: &mut Stack, cx: &mut Cx, packet: Packet) {
         return cx.stats.drop_rx(DropReason::InterfaceDown);
     };
     netif.received(cx, &packet);
+    if let Some((id, from)) = netif.role.ingress(netif.id) {
+        return bridge(s, cx, id, from, packet);
+    }
     let (ifid, mac) = (netif.id, netif.mac);
     let medium = match netif.kind {
         IfKind::Loopback => Medium::Loopback,
-        IfKind::Epair | IfKind::Port => Medium::Wire,
+        IfKind::Epair | IfKind::Port | IfKind::Bridge => Medium::Wire,
     };
     ether(s, cx, ifid, mac, medium, packet);
+}
+
+fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, from: Ingress, mut packet: Packet) {
+    let header = packet
+        .pull_up(ETHER_LEN)
+        .and_then(|bytes| EtherHeader::parse(bytes).ok());
+    let Some(header) = header else {
+        return cx.stats.drop_rx(DropReason::Malformed);
+    };
+    let bridge = s.bridges.get_mut(id).expect("a member's bridge is there");
+    let itself = s.ifs.get_mut(bridge.ifid);
+    let Some(itself) = itself.filter(|i| i.admin == AdminState::Up) else {
+        return cx.stats.drop_rx(DropReason::InterfaceDown);
+    };
+    // Whoever watches the bridge sees all that it is given, as in the reference.
+    itself.received(cx, &packet);
+    let sent = match bridge.input(cx.now, from, &header, packet.meta.bridges) {
+        bridge::Verdict::Up(ifid) => return bridged_up(s, cx, ifid, packet),
+        bridge::Verdict::Drop(reason) => Err(reason),
+        bridge::Verdict::Forward(to) => bridge.send(&mut s.ifs, cx, Some(from), to, packet),
+        bridge::Verdict::Flood(why, None) => {
+            bridge.flood(&mut s.ifs, cx, Some(from), why, &mut packet)
+        }
+        bridge::Verdict::Flood(why, Some(ifid)) => {
+            let sent = bridge.flood(&mut s.ifs, cx, Some(from), why, &mut packet);
+            if sent.is_ok() {
+                // What others were sent is one frame; what we take in is another.
+                cx.stats.forwarded += 1;
+                cx.stats.received += 1;
+            }
+            return bridged_up(s, cx, ifid, packet);
+        }
+    };
+    match sent {
+        Ok(()) => cx.stats.forwarded += 1,
+        Err(reason) => cx.stats.drop_rx(reason),
+    }
+}
+
+/// Takes a frame in that its bridge says is for us, as one that came in on `ifid`.
+fn bridged_up(s: &mut Stack, cx: &mut Cx, ifid: IfId, mut packet: Packet) {
+    let Some(netif) = s.ifs.get(ifid) else {
+        return cx.stats.drop_rx(DropReason::InterfaceDown);
+    };
+    packet.meta.rcvif = Some(ifid);
+    let mac = netif.mac;
+    ether(s, cx, ifid, mac, Medium::Wire, packet);
 }
 
 fn ether(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, medium: Medium, mut packet: Packet) {
@@ -79,7 +133,7 @@ fn ether(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, medium: Medium, m
         _ => return cx.stats.drop_rx(DropReason::NotForUs),
     };
     match header.ether_type {
-        EtherType::IPV4 => ipv4(s, cx, Ingress { ifid, medium, cast }, packet),
+        EtherType::IPV4 => ipv4(s, cx, ip_input::Ingress { ifid, medium, cast }, packet),
         EtherType::ARP => arp(s, cx, ifid, mac, packet),
         _ => cx.stats.drop_rx(DropReason::UnknownProtocol),
     }
@@ -125,7 +179,7 @@ fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut packet: Packet)
     }
 }
 
-fn ipv4(s: &mut Stack, cx: &mut Cx, ingress: Ingress, packet: Packet) {
+fn ipv4(s: &mut Stack, cx: &mut Cx, ingress: ip_input::Ingress, packet: Packet) {
     match ip_input::input(cx, &mut s.ip, ingress, packet) {
         ip_input::Verdict::Local {
             header,

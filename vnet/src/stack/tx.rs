@@ -4,7 +4,7 @@
 //! flush ─┬─ segment (TCP) ─┐
 //!        └─ probe (ARP)    │
 //! datagram (UDP, raw) ─────┼─ routed ─ fitted ─ hop ─ ether ──► netif
-//! icmp, icmp_error ────────┘             ▲
+//! icmp, icmp_error ────────┘             ▲                 └─ bridge ──► members
 //!                      rx::forward ──────┘
 //! ```
 //!
@@ -24,7 +24,8 @@ use crate::ip::fib::{NextHop, Origin, RouteHit};
 use crate::ip::output::{self, Fit, Fragmentation, Outgoing};
 use crate::ip::reassembly::Expired;
 use crate::neigh;
-use crate::netif::IfKind;
+use crate::netif::bridge::{self, BridgeId};
+use crate::netif::{IfKind, Role};
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::icmp4::{IcmpKind, TimeExceededCode, UnreachableCode};
@@ -263,7 +264,29 @@ pub(super) fn ether(
     if packet.meta.rcvif.take().is_some() {
         cx.stats.forwarded += 1;
     }
-    netif.transmit(cx, packet);
+    packet.meta.bridges = 0;
+    match netif.role {
+        Role::Bridge(id) => bridge(s, cx, id, dst, packet),
+        Role::None | Role::Member(..) => netif.transmit(cx, packet),
+    }
+}
+
+/// Hands a frame of ours to the members of a bridge.
+fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, dst: MacAddr, mut packet: Packet) {
+    let bridge = s.bridges.get_mut(id).expect("a bridge's interface has it");
+    let itself = s.ifs.get_mut(bridge.ifid).filter(|i| i.is_running());
+    let Some(itself) = itself else {
+        return cx.stats.drop_tx(DropReason::InterfaceDown);
+    };
+    itself.sent(cx, &packet);
+    let sent = match bridge.output(cx.now, dst) {
+        bridge::Output::Forward(to) => bridge.send(&mut s.ifs, cx, None, to, packet),
+        bridge::Output::Flood(why) => bridge.flood(&mut s.ifs, cx, None, why, &mut packet),
+        bridge::Output::Drop(reason) => Err(reason),
+    };
+    if let Err(reason) = sent {
+        cx.stats.drop_tx(reason);
+    }
 }
 
 /// Drops a packet that cannot go on, and tells its sender why: by ICMP when it is another host,

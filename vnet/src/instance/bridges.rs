@@ -1,0 +1,372 @@
+//! Making and changing bridges.
+
+use super::interfaces::netif;
+use super::privilege::Privilege;
+use super::vnet::{Gone, Vnet};
+use crate::base::id::IfId;
+use crate::base::time::Duration;
+use crate::netif::bridge::fdb::{Origin, Station};
+use crate::netif::bridge::{Bridge, BridgeConfig, BridgeCounters, BridgeId, MemberConfig};
+use crate::netif::{IfKind, Netif, NetifError, Role};
+use crate::packet::{Cx, MacAddr};
+use crate::stack::Stack;
+use crate::stack::limits::Resource;
+
+/// Label of the random stream of a filtering database's hash.
+const FDB_STREAM: u64 = 0x0066_6462;
+
+/// Why a bridge cannot be made or changed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BridgeError {
+    /// Something about an interface, or the vnet.
+    #[error(transparent)]
+    Netif(#[from] NetifError),
+    /// The interface is no bridge.
+    #[error("interface {0:?} is no bridge")]
+    NotABridge(String),
+    /// An interface of this kind cannot be a member.
+    #[error("a {kind} interface cannot be a member of a bridge")]
+    CannotJoin {
+        /// The kind.
+        kind: IfKind,
+    },
+    /// The interface is a member of a bridge already.
+    #[error("interface {member:?} is a member of {bridge:?} already")]
+    AlreadyMember {
+        /// The interface.
+        member: String,
+        /// Its bridge.
+        bridge: String,
+    },
+    /// The interface is not a member of this bridge.
+    #[error("interface {member:?} is not a member of {bridge:?}")]
+    NotAMember {
+        /// The interface.
+        member: String,
+        /// The bridge.
+        bridge: String,
+    },
+    /// The interface has addresses, which a member of a bridge has not.
+    #[error("interface {0:?} has addresses: move them to the bridge first")]
+    HasAddresses(String),
+    /// The address cannot be a station's.
+    #[error("{0} is no station's MAC address")]
+    BadStation(MacAddr),
+    /// The address is the bridge's own or that of a member.
+    #[error("{0} is an address of the bridge itself")]
+    OwnAddress(MacAddr),
+    /// The bridge does not know the station.
+    #[error("the bridge does not know the station {0}")]
+    NoSuchStation(MacAddr),
+}
+
+impl From<Gone> for BridgeError {
+    fn from(_: Gone) -> BridgeError {
+        BridgeError::Netif(NetifError::Gone)
+    }
+}
+
+impl From<super::Denied> for BridgeError {
+    fn from(denied: super::Denied) -> BridgeError {
+        BridgeError::Netif(denied.into())
+    }
+}
+
+/// What there is to know of a bridge, besides its interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeInfo {
+    /// How it works.
+    pub config: BridgeConfig,
+    /// Its members, in the order in which they joined.
+    pub members: Vec<MemberInfo>,
+    /// Stations that it knows: learned, static and local ones.
+    pub stations: usize,
+    /// What it did.
+    pub counters: BridgeCounters,
+}
+
+/// A member of a bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberInfo {
+    /// The interface's name.
+    pub name: String,
+    /// How it is treated.
+    pub config: MemberConfig,
+}
+
+/// A station that a bridge knows, as `ifconfig bridge0 addr` lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StationInfo {
+    /// Its address.
+    pub mac: MacAddr,
+    /// The interface it is behind; of a local one, the interface itself.
+    pub interface: String,
+    /// How the bridge knows.
+    pub origin: Origin,
+    /// How long ago a frame of it was seen; of others than learned ones, how long it has been there.
+    pub idle: Duration,
+}
+
+impl Vnet {
+    /// Makes a bridge without members: an interface of this vnet, up, by which the vnet itself is on
+    /// the bridge. It is removed by [`Vnet::remove_interface`], which frees its members.
+    ///
+    /// # Errors
+    /// A name that is none or is taken; a limit; a privilege that is missing.
+    ///
+    /// ```
+    /// use vnet::System;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let (a, b, s) = (system.create("a")?, system.create("b")?, system.create("switch")?);
+    /// s.bridge("bridge0")?;
+    /// for (host, address) in [(&a, "192.0.2.1/24"), (&b, "192.0.2.2/24")] {
+    ///     host.epair("eth0", &s, host.name())?;
+    ///     host.add_address("eth0", address.parse()?)?;
+    ///     s.add_member("bridge0", host.name())?;
+    /// }
+    /// let ping = vnet::net::EchoSocket::bind_in(&a)?;
+    /// ping.send_to(1, b"hello", "192.0.2.2".parse()?)?;
+    /// ping.recv()?;
+    /// assert_eq!(s.bridge_info("bridge0")?.counters.learned, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn bridge(&self, name: &str) -> Result<(), BridgeError> {
+        self.require(Privilege::InterfaceCreate)?;
+        let mac = self.core.system.next_mac();
+        self.core.with(|stack, cx| {
+            stack.ifs.check_name(name)?;
+            stack
+                .admit(Resource::Interfaces)
+                .map_err(NetifError::from)?;
+            let make = |id| netif(id, name, IfKind::Bridge, mac);
+            let id = stack.ifs.insert(name, make)?;
+            let seed = cx.rng.split(FDB_STREAM).u64();
+            stack.bridges.create(&mut stack.ifs, cx.now, id, seed);
+            Ok(())
+        })?
+    }
+
+    /// Makes an interface a member of a bridge: what comes in by it is the bridge's.
+    ///
+    /// # Errors
+    /// No bridge or interface of that name; a loopback interface or a bridge; an interface that is a
+    /// member already, or has addresses.
+    pub fn add_member(&self, bridge: &str, member: &str) -> Result<(), BridgeError> {
+        self.require(Privilege::InterfaceConfig)?;
+        self.core.with(|stack, cx| {
+            let id = bridge_id(stack, bridge)?;
+            let ifid = stack.ifs.id_of(member)?;
+            let netif = netif_of(stack, ifid);
+            if matches!(netif.kind, IfKind::Loopback | IfKind::Bridge) {
+                return Err(BridgeError::CannotJoin { kind: netif.kind });
+            }
+            if let Some(bridge) = bridge_of(stack, netif) {
+                let member = member.to_owned();
+                return Err(BridgeError::AlreadyMember { member, bridge });
+            }
+            if stack.ip.addrs.on_interface(ifid).next().is_some() {
+                return Err(BridgeError::HasAddresses(member.to_owned()));
+            }
+            stack.bridges.join(&mut stack.ifs, cx.now, id, ifid);
+            Ok(())
+        })?
+    }
+
+    /// Frees a member of a bridge. The stations behind it are forgotten.
+    ///
+    /// # Errors
+    /// No bridge or interface of that name; an interface that is not its member.
+    pub fn remove_member(&self, bridge: &str, member: &str) -> Result<(), BridgeError> {
+        self.require(Privilege::InterfaceConfig)?;
+        self.core.with(|stack, cx| {
+            let (_, ifid) = member_of(stack, bridge, member)?;
+            stack.bridges.forget(&mut stack.ifs, cx.now, ifid);
+            Ok(())
+        })?
+    }
+
+    /// Sets how a bridge treats a member.
+    ///
+    /// # Errors
+    /// As [`Vnet::remove_member`].
+    pub fn set_member(
+        &self,
+        bridge: &str,
+        member: &str,
+        config: MemberConfig,
+    ) -> Result<(), BridgeError> {
+        self.require(Privilege::InterfaceConfig)?;
+        self.core.with(|stack, _| {
+            let (id, ifid) = member_of(stack, bridge, member)?;
+            if let Some(netif) = stack.ifs.get_mut(ifid) {
+                netif.role = Role::Member(id, config);
+            }
+            Ok(())
+        })?
+    }
+
+    /// Sets how a bridge works, from the next frame on.
+    ///
+    /// # Errors
+    /// No bridge of that name.
+    pub fn set_bridge(&self, bridge: &str, config: BridgeConfig) -> Result<(), BridgeError> {
+        self.require(Privilege::InterfaceConfig)?;
+        self.with_bridge(bridge, |bridge, cx| bridge.set_config(cx.now, config))
+    }
+
+    /// Makes a bridge know that a station is behind a member, until that leaves or
+    /// [`Vnet::remove_station`] is called, whatever frames say.
+    ///
+    /// # Errors
+    /// As [`Vnet::remove_member`]; an address that no station can have, or the bridge itself has.
+    pub fn add_station(&self, bridge: &str, member: &str, mac: MacAddr) -> Result<(), BridgeError> {
+        self.require(Privilege::InterfaceConfig)?;
+        if mac.is_multicast() || mac == MacAddr::ZERO {
+            return Err(BridgeError::BadStation(mac));
+        }
+        self.core.with(|stack, cx| {
+            let (id, ifid) = member_of(stack, bridge, member)?;
+            let bridge = stack.bridges.get_mut(id).expect(THERE);
+            let known = bridge.fdb.lookup(cx.now, mac);
+            if known.is_some_and(|s| s.origin == Origin::Local) {
+                return Err(BridgeError::OwnAddress(mac));
+            }
+            bridge.fdb.set(cx.now, mac, ifid, Origin::Static);
+            Ok(())
+        })?
+    }
+
+    /// Makes a bridge forget a station, learned or static.
+    ///
+    /// # Errors
+    /// No bridge of that name; a station that it does not know, or an address of its own.
+    pub fn remove_station(&self, bridge: &str, mac: MacAddr) -> Result<(), BridgeError> {
+        self.require(Privilege::InterfaceConfig)?;
+        self.with_bridge(bridge, |bridge, cx| {
+            match bridge.fdb.lookup(cx.now, mac).map(|s| s.origin) {
+                None => Err(BridgeError::NoSuchStation(mac)),
+                Some(Origin::Local) => Err(BridgeError::OwnAddress(mac)),
+                Some(Origin::Learned | Origin::Static) => {
+                    bridge.fdb.remove(mac);
+                    Ok(())
+                }
+            }
+        })?
+    }
+
+    /// Makes a bridge forget every station that it has learned; static ones stay.
+    ///
+    /// # Errors
+    /// No bridge of that name.
+    pub fn flush_stations(&self, bridge: &str) -> Result<(), BridgeError> {
+        self.require(Privilege::InterfaceConfig)?;
+        self.with_bridge(bridge, |bridge, _| {
+            bridge.fdb.remove_if(|s| s.origin == Origin::Learned);
+        })
+    }
+
+    /// How a bridge works, who its members are, and what it did.
+    ///
+    /// # Errors
+    /// No bridge of that name.
+    pub fn bridge_info(&self, bridge: &str) -> Result<BridgeInfo, BridgeError> {
+        self.core.with(|stack, cx| {
+            let id = bridge_id(stack, bridge)?;
+            let bridge = stack.bridges.get(id).expect(THERE);
+            let member = |ifid: &IfId| {
+                let netif = netif_of(stack, *ifid);
+                let Role::Member(_, config) = netif.role else {
+                    unreachable!("a member has the role of one")
+                };
+                let name = netif.name.to_string();
+                MemberInfo { name, config }
+            };
+            Ok(BridgeInfo {
+                config: bridge.config.clone(),
+                members: bridge.members.iter().map(member).collect(),
+                stations: bridge.fdb.list(cx.now).count(),
+                counters: bridge.counters,
+            })
+        })?
+    }
+
+    /// The stations that a bridge knows, in the order of their addresses.
+    ///
+    /// # Errors
+    /// No bridge of that name.
+    pub fn stations(&self, bridge: &str) -> Result<Vec<StationInfo>, BridgeError> {
+        self.core.with(|stack, cx| {
+            let id = bridge_id(stack, bridge)?;
+            let bridge = stack.bridges.get(id).expect(THERE);
+            let info = |s: &Station| StationInfo {
+                mac: s.mac,
+                interface: netif_of(stack, s.ifid).name.to_string(),
+                origin: s.origin,
+                idle: cx.now - s.seen,
+            };
+            let mut stations: Vec<StationInfo> = bridge.fdb.list(cx.now).map(info).collect();
+            stations.sort_by_key(|s| s.mac);
+            Ok(stations)
+        })?
+    }
+
+    fn with_bridge<R>(
+        &self,
+        name: &str,
+        f: impl FnOnce(&mut Bridge, &mut Cx) -> R,
+    ) -> Result<R, BridgeError> {
+        self.core.with(|stack, cx| {
+            let id = bridge_id(stack, name)?;
+            Ok(f(stack.bridges.get_mut(id).expect(THERE), cx))
+        })?
+    }
+}
+
+/// Why a bridge that an interface's role names can be had.
+const THERE: &str = "a bridge goes with its interface, and its members are freed then";
+
+fn netif_of(stack: &Stack, ifid: IfId) -> &Netif {
+    let netif = stack.ifs.get(ifid);
+    netif.expect("an interface that goes leaves its bridge first")
+}
+
+fn bridge_id(stack: &Stack, name: &str) -> Result<BridgeId, BridgeError> {
+    let ifid = stack.ifs.id_of(name)?;
+    match netif_of(stack, ifid).role {
+        Role::Bridge(id) => Ok(id),
+        Role::None | Role::Member(..) => Err(BridgeError::NotABridge(name.to_owned())),
+    }
+}
+
+fn member_of(stack: &Stack, bridge: &str, member: &str) -> Result<(BridgeId, IfId), BridgeError> {
+    let id = bridge_id(stack, bridge)?;
+    let ifid = stack.ifs.id_of(member)?;
+    match netif_of(stack, ifid).role {
+        Role::Member(of, _) if of == id => Ok((id, ifid)),
+        _ => Err(BridgeError::NotAMember {
+            member: member.to_owned(),
+            bridge: bridge.to_owned(),
+        }),
+    }
+}
+
+/// The name of the bridge that an interface is a member of.
+pub(super) fn bridge_of(stack: &Stack, netif: &Netif) -> Option<String> {
+    let Role::Member(id, _) = netif.role else {
+        return None;
+    };
+    let bridge = stack.bridges.get(id).expect(THERE);
+    Some(netif_of(stack, bridge.ifid).name.to_string())
+}
+
+/// The names of the members of a bridge; nothing for other interfaces.
+pub(super) fn members_of(stack: &Stack, netif: &Netif) -> Vec<String> {
+    let Role::Bridge(id) = netif.role else {
+        return Vec::new();
+    };
+    let bridge = stack.bridges.get(id).expect(THERE);
+    let name = |ifid: &IfId| netif_of(stack, *ifid).name.to_string();
+    bridge.members.iter().map(name).collect()
+}

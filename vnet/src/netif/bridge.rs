@@ -1,0 +1,442 @@
+//! A transparent learning bridge (IEEE 802.1D-2004, section 7) over interfaces of one vnet, after
+//! FreeBSD's `if_bridge`.
+//!
+//! A bridge is an interface, by which the vnet itself is on it, and any number of members. It
+//! decides by a frame's addresses and returns a [`Verdict`]; [`Bridge::send`] and
+//! [`Bridge::flood`] hand it to members. There is no spanning tree: in a circle of bridges
+//! a frame is dropped when it has crossed [`MAX_BRIDGES`]. VLAN tags pass unread, and
+//! all VLANs share one filtering database.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`fdb`] | where each station is |
+//! | [`members`] | who is on which bridge, and leaves it |
+
+pub mod fdb;
+pub mod members;
+
+use slotmap::new_key_type;
+
+use super::table::{IfTable, Netif};
+use crate::base::id::IfId;
+use crate::base::stats::DropReason;
+use crate::base::time::{Duration, Instant};
+use crate::packet::header::ether::ETHER_LEN;
+use crate::packet::header::{EtherHeader, EtherType};
+use crate::packet::{Cx, MacAddr, Packet, gso};
+use fdb::{Fdb, Learned, Origin};
+
+pub use members::Bridges;
+
+new_key_type! {
+    /// A bridge within one vnet.
+    pub struct BridgeId;
+}
+
+/// Bridges that a frame may cross between two stations. IEEE 802.1D-2004 (section 17.14) never
+/// lets a path have more than 40.
+pub const MAX_BRIDGES: u8 = 64;
+
+/// What an interface has to do with a bridge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Nothing.
+    #[default]
+    None,
+    /// What comes in is the bridge's.
+    Member(BridgeId, MemberConfig),
+    /// It is the bridge: what goes out is the members'.
+    Bridge(BridgeId),
+}
+
+/// Whether a bridge looks where stations are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BridgeMode {
+    /// It learns, and sends a frame only to where its station is.
+    #[default]
+    Switch,
+    /// It does not: every frame goes everywhere.
+    Hub,
+}
+
+/// Whether the vnet itself is on its bridge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostPort {
+    /// It hears and speaks by the bridge's interface.
+    #[default]
+    Attached,
+    /// The bridge carries frames for others only: a switch without an address.
+    Detached,
+}
+
+/// How a bridge works. The bounds are those of `ifconfig bridge0 timeout` and `maxaddr`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeConfig {
+    /// Switch or hub.
+    pub mode: BridgeMode,
+    /// Whether the vnet itself is on it.
+    pub host_port: HostPort,
+    /// How long a station is remembered after its last frame; zero is for ever. 1200 s at first,
+    /// as in FreeBSD (IEEE 802.1D recommends 300 s).
+    pub max_age: Duration,
+    /// Stations that are remembered, besides static ones; 2000 at first, as in FreeBSD. When there
+    /// are as many, others are not learned, and frames for them go everywhere.
+    pub max_stations: usize,
+}
+
+impl Default for BridgeConfig {
+    fn default() -> BridgeConfig {
+        BridgeConfig {
+            mode: BridgeMode::default(),
+            host_port: HostPort::default(),
+            max_age: Duration::from_secs(1200),
+            max_stations: 2000,
+        }
+    }
+}
+
+/// A property of a member that is on or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switchable {
+    /// It has it.
+    On,
+    /// It does not have it.
+    Off,
+}
+
+/// How a bridge treats a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberConfig {
+    /// Stations behind it are learned; on at first.
+    pub learn: Switchable,
+    /// It is sent what is for stations that nobody knows; on at first. Frames to groups it is sent
+    /// in any case.
+    pub discover: Switchable,
+    /// Nothing passes between it and others that are private as well; off at first.
+    pub private: Switchable,
+}
+
+impl Default for MemberConfig {
+    fn default() -> MemberConfig {
+        MemberConfig {
+            learn: Switchable::On,
+            discover: Switchable::On,
+            private: Switchable::Off,
+        }
+    }
+}
+
+/// What a bridge did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BridgeCounters {
+    /// Frames that members brought in.
+    pub received: u64,
+    /// Frames sent to the one member where their station is.
+    pub forwarded: u64,
+    /// Frames sent everywhere: to groups, and to stations that nobody knows.
+    pub flooded: u64,
+    /// Frames that were for the vnet itself; a group's count as flooded as well.
+    pub delivered: u64,
+    /// Stations learned.
+    pub learned: u64,
+    /// Stations that turned up behind another member.
+    pub moved: u64,
+    /// Frames whose sender was not learned because there was no room.
+    pub table_full: u64,
+    /// Frames dropped because nothing on another side takes them.
+    pub filtered: u64,
+    /// Frames dropped because they had come back, or had crossed too many bridges.
+    pub looped: u64,
+    /// Copies of frames that did not fit a member's MTU.
+    pub too_big: u64,
+    /// Copies of frames for a member that was down.
+    pub member_down: u64,
+}
+
+/// A member that brought in a frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Ingress {
+    /// The interface.
+    pub ifid: IfId,
+    /// How it is treated.
+    pub config: MemberConfig,
+}
+
+/// Where a frame that came in goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Up, as if it had come in on this interface: the bridge, or the member whose address it has.
+    Up(IfId),
+    /// To the member where its station is.
+    Forward(IfId),
+    /// To all other members, and up as well when an interface is named.
+    Flood(Flood, Option<IfId>),
+    /// Nowhere.
+    Drop(DropReason),
+}
+
+/// Where a frame of the vnet's own goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// To the member where its station is.
+    Forward(IfId),
+    /// To all members.
+    Flood(Flood),
+    /// Nowhere.
+    Drop(DropReason),
+}
+
+/// Why a frame goes everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flood {
+    /// It is for a group.
+    Group,
+    /// Nobody knows where its station is.
+    Unknown,
+}
+
+/// A bridge.
+pub struct Bridge {
+    /// Its own interface.
+    pub ifid: IfId,
+    /// Its members, in the order in which they joined.
+    pub members: Vec<IfId>,
+    /// Where stations are.
+    pub fdb: Fdb,
+    /// How it works.
+    pub config: BridgeConfig,
+    /// What it did.
+    pub counters: BridgeCounters,
+}
+
+impl Bridge {
+    fn new(ifid: IfId, seed: u64) -> Bridge {
+        let config = BridgeConfig::default();
+        Bridge {
+            ifid,
+            members: Vec::new(),
+            fdb: Fdb::new(seed, config.max_age, config.max_stations),
+            config,
+            counters: BridgeCounters::default(),
+        }
+    }
+
+    /// Changes how it works. A hub forgets what it has learned.
+    pub fn set_config(&mut self, now: Instant, config: BridgeConfig) {
+        self.fdb
+            .set_bounds(now, config.max_age, config.max_stations);
+        if config.mode == BridgeMode::Hub {
+            self.fdb.remove_if(|s| s.origin == Origin::Learned);
+        }
+        self.config = config;
+    }
+
+    /// Decides about a frame that `from` brought in after it had crossed `bridges` others.
+    #[inline]
+    pub fn input(
+        &mut self,
+        now: Instant,
+        from: Ingress,
+        header: &EtherHeader,
+        bridges: u8,
+    ) -> Verdict {
+        self.counters.received += 1;
+        if bridges >= MAX_BRIDGES || self.learn(now, from, header.src) == Learned::Own {
+            self.counters.looped += 1;
+            return Verdict::Drop(DropReason::BridgeLoop);
+        }
+        let host = match self.config.host_port {
+            HostPort::Attached => Some(self.ifid),
+            HostPort::Detached => None,
+        };
+        let is_group = header.dst.is_multicast();
+        if is_group && self.config.mode == BridgeMode::Switch && is_reserved(header.dst) {
+            return Verdict::Drop(self.filtered());
+        }
+        let station = match is_group {
+            true => None,
+            false => self.fdb.lookup(now, header.dst).copied(),
+        };
+        let local = station.filter(|s| s.origin == Origin::Local);
+        if is_group || self.config.mode == BridgeMode::Hub {
+            let up = host.filter(|_| is_group || local.is_some());
+            self.counters.delivered += u64::from(up.is_some());
+            return Verdict::Flood(Flood::Group, up);
+        }
+        match station {
+            None => Verdict::Flood(Flood::Unknown, None),
+            Some(local) if local.origin == Origin::Local && host.is_some() => {
+                self.counters.delivered += 1;
+                Verdict::Up(local.ifid)
+            }
+            Some(other) if other.origin != Origin::Local && other.ifid != from.ifid => {
+                Verdict::Forward(other.ifid)
+            }
+            Some(_) => Verdict::Drop(self.filtered()),
+        }
+    }
+
+    /// Where a frame of the vnet's own goes.
+    pub fn output(&mut self, now: Instant, dst: MacAddr) -> Output {
+        if dst.is_multicast() || self.config.mode == BridgeMode::Hub {
+            return Output::Flood(Flood::Group);
+        }
+        match self.fdb.lookup(now, dst) {
+            None => Output::Flood(Flood::Unknown),
+            Some(station) if station.origin == Origin::Local => Output::Drop(self.filtered()),
+            Some(station) => Output::Forward(station.ifid),
+        }
+    }
+
+    fn learn(&mut self, now: Instant, from: Ingress, src: MacAddr) -> Learned {
+        let is_station = !src.is_multicast() && src != MacAddr::ZERO;
+        let learns = from.config.learn == Switchable::On && self.config.mode == BridgeMode::Switch;
+        if !is_station || !learns {
+            let known = self.fdb.lookup(now, src);
+            let own = known.is_some_and(|s| s.origin == Origin::Local);
+            return if own { Learned::Own } else { Learned::Known };
+        }
+        let learned = self.fdb.learn(now, src, from.ifid);
+        match learned {
+            Learned::New => self.counters.learned += 1,
+            Learned::Moved => self.counters.moved += 1,
+            Learned::Full => self.counters.table_full += 1,
+            Learned::Known | Learned::Pinned | Learned::Own => {}
+        }
+        learned
+    }
+
+    fn filtered(&mut self) -> DropReason {
+        self.counters.filtered += 1;
+        DropReason::BridgeFiltered
+    }
+
+    /// Sends a frame to one member; `from` is where it came from, unless it is the vnet's own.
+    ///
+    /// # Errors
+    /// Why it was not sent; it is counted here, but not in the vnet's counters.
+    pub fn send(
+        &mut self,
+        ifs: &mut IfTable,
+        cx: &mut Cx,
+        from: Option<Ingress>,
+        to: IfId,
+        mut packet: Packet,
+    ) -> Result<(), DropReason> {
+        let frame = FrameSize::of(&mut packet)?;
+        match self.egress(ifs, from, to, Flood::Group, frame) {
+            Ok(netif) => {
+                leave(&mut packet, from);
+                netif.transmit(cx, packet);
+                self.counters.forwarded += 1;
+                Ok(())
+            }
+            Err(reason) => {
+                self.counters.filtered += u64::from(reason == DropReason::BridgeFiltered);
+                Err(reason)
+            }
+        }
+    }
+
+    /// Sends a frame to every member but `from`: copies of it, which cost no more than its
+    /// headers.
+    ///
+    /// # Errors
+    /// Why it went to none; it is counted here, but not in the vnet's counters.
+    pub fn flood(
+        &mut self,
+        ifs: &mut IfTable,
+        cx: &mut Cx,
+        from: Option<Ingress>,
+        why: Flood,
+        packet: &mut Packet,
+    ) -> Result<(), DropReason> {
+        let frame = FrameSize::of(packet)?;
+        let mut result = Err(DropReason::BridgeFiltered);
+        for n in 0..self.members.len() {
+            match self.egress(ifs, from, self.members[n], why, frame) {
+                Ok(netif) => {
+                    let mut copy = packet.clone();
+                    leave(&mut copy, from);
+                    netif.transmit(cx, copy);
+                    result = Ok(());
+                }
+                // A size that does not fit says more than that there was nobody.
+                Err(DropReason::TooBig) if result.is_err() => result = Err(DropReason::TooBig),
+                Err(_) => {}
+            }
+        }
+        match result {
+            Ok(()) => self.counters.flooded += 1,
+            Err(DropReason::BridgeFiltered) => self.counters.filtered += 1,
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// The interface of a member that takes a frame.
+    fn egress<'a>(
+        &mut self,
+        ifs: &'a mut IfTable,
+        from: Option<Ingress>,
+        to: IfId,
+        why: Flood,
+        frame: FrameSize,
+    ) -> Result<&'a mut Netif, DropReason> {
+        let netif = ifs.get_mut(to).ok_or(DropReason::InterfaceDown)?;
+        let Role::Member(_, config) = netif.role else {
+            return Err(DropReason::BridgeFiltered);
+        };
+        let is_private = |c: MemberConfig| c.private == Switchable::On;
+        let comes_back = from.is_some_and(|f| f.ifid == to);
+        let undiscovered = why == Flood::Unknown && config.discover == Switchable::Off;
+        let between_private = is_private(config) && from.is_some_and(|f| is_private(f.config));
+        if comes_back || undiscovered || between_private {
+            return Err(DropReason::BridgeFiltered);
+        }
+        if !netif.is_running() {
+            self.counters.member_down += 1;
+            return Err(DropReason::InterfaceDown);
+        }
+        if frame.longest > usize::from(netif.ip_mtu) + frame.headers {
+            self.counters.too_big += 1;
+            return Err(DropReason::TooBig);
+        }
+        Ok(netif)
+    }
+}
+
+/// Makes a frame that came in one that goes out.
+fn leave(packet: &mut Packet, from: Option<Ingress>) {
+    packet.meta.rcvif = None;
+    packet.meta.bridges += u8::from(from.is_some());
+}
+
+/// How long a frame is, and how much of that no MTU counts.
+#[derive(Clone, Copy)]
+struct FrameSize {
+    longest: usize,
+    headers: usize,
+}
+
+impl FrameSize {
+    fn of(packet: &mut Packet) -> Result<FrameSize, DropReason> {
+        let longest = gso::longest_frame(packet, ETHER_LEN).map_err(|_| DropReason::Malformed)?;
+        let tag = packet.head().get(12..14).map(|b| [b[0], b[1]]);
+        // IEEE 802.3, clause 3.2.7: a tagged frame may be four bytes longer.
+        let tagged = tag.is_some_and(|b| TAGGED.contains(&EtherType(u16::from_be_bytes(b))));
+        let headers = ETHER_LEN + if tagged { TAG_LEN } else { 0 };
+        Ok(FrameSize { longest, headers })
+    }
+}
+
+/// EtherTypes of IEEE 802.1Q and 802.1ad tags.
+const TAGGED: [EtherType; 2] = [EtherType(0x8100), EtherType(0x88a8)];
+/// Bytes in such a tag.
+const TAG_LEN: usize = 4;
+
+/// True for 01:80:c2:00:00:00 to 01:80:c2:00:00:0f, which are for the stations on one wire (IEEE
+/// 802.1D-2004, section 7.12.6).
+fn is_reserved(mac: MacAddr) -> bool {
+    matches!(mac.0, [0x01, 0x80, 0xc2, 0, 0, last] if last <= 0x0f)
+}

@@ -1,0 +1,154 @@
+//! The bridges of a vnet: who is a member of which, and what happens when an interface comes, goes
+//! or changes.
+
+use super::fdb::Origin;
+use super::{Bridge, BridgeId, Ingress, MemberConfig, Role};
+use crate::base::id::IfId;
+use crate::base::slab::Slab;
+use crate::base::time::Instant;
+use crate::netif::IfTable;
+use crate::packet::MacAddr;
+use crate::packet::cx::Carrier;
+
+/// The bridges of one vnet.
+#[derive(Default)]
+pub struct Bridges(Slab<BridgeId, Bridge>);
+
+impl Bridges {
+    /// The bridge, unless it is gone.
+    #[inline]
+    pub fn get(&self, id: BridgeId) -> Option<&Bridge> {
+        self.0.get(id)
+    }
+
+    /// The bridge, to be used, unless it is gone.
+    #[inline]
+    pub fn get_mut(&mut self, id: BridgeId) -> Option<&mut Bridge> {
+        self.0.get_mut(id)
+    }
+
+    /// Makes the interface `ifid` a bridge without members.
+    pub fn create(&mut self, ifs: &mut IfTable, now: Instant, ifid: IfId, seed: u64) -> BridgeId {
+        let id = self.0.insert(Bridge::new(ifid, seed));
+        if let Some(netif) = ifs.get_mut(ifid) {
+            netif.role = Role::Bridge(id);
+            let mac = netif.mac;
+            self.readdress(ifs, now, id, mac);
+        }
+        id
+    }
+
+    /// Makes the interface `ifid`, which has no role yet, a member.
+    pub fn join(&mut self, ifs: &mut IfTable, now: Instant, id: BridgeId, ifid: IfId) {
+        let (Some(bridge), Some(netif)) = (self.0.get_mut(id), ifs.get_mut(ifid)) else {
+            return;
+        };
+        netif.role = Role::Member(id, MemberConfig::default());
+        let mac = netif.mac;
+        bridge.members.push(ifid);
+        self.readdress(ifs, now, id, mac);
+        self.update_carrier(ifs, id);
+    }
+
+    /// Takes an interface out of what it has to do with bridges: a member leaves, with the
+    /// stations behind it; a bridge is no more, and its members are free. Does nothing to others.
+    pub fn forget(&mut self, ifs: &mut IfTable, now: Instant, ifid: IfId) {
+        let Some(netif) = ifs.get_mut(ifid) else {
+            return;
+        };
+        let mac = netif.mac;
+        match std::mem::take(&mut netif.role) {
+            Role::None => {}
+            Role::Member(id, _) => {
+                if let Some(bridge) = self.0.get_mut(id) {
+                    bridge.members.retain(|m| *m != ifid);
+                    bridge.fdb.remove_if(|s| s.ifid == ifid);
+                }
+                self.readdress(ifs, now, id, mac);
+                self.update_carrier(ifs, id);
+            }
+            Role::Bridge(id) => {
+                let members = self.0.remove(id).map(|b| b.members);
+                for member in members.into_iter().flatten() {
+                    if let Some(netif) = ifs.get_mut(member) {
+                        netif.role = Role::None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// An interface had the address `old` until now.
+    pub fn mac_changed(&mut self, ifs: &IfTable, now: Instant, ifid: IfId, old: MacAddr) {
+        let Some(netif) = ifs.get(ifid) else { return };
+        if let Role::Member(id, _) | Role::Bridge(id) = netif.role {
+            self.readdress(ifs, now, id, old);
+            self.readdress(ifs, now, id, netif.mac);
+        }
+    }
+
+    /// An interface came up or went down. Nobody is behind a member that is down: its stations
+    /// may have gone elsewhere, and frames for them go everywhere until they speak.
+    pub fn state_changed(&mut self, ifs: &mut IfTable, ifid: IfId) {
+        let Some(netif) = ifs.get(ifid) else { return };
+        let Role::Member(id, _) = netif.role else {
+            return;
+        };
+        if !netif.is_running()
+            && let Some(bridge) = self.0.get_mut(id)
+        {
+            let lost = |s: &super::fdb::Station| s.ifid == ifid && s.origin == Origin::Learned;
+            bridge.fdb.remove_if(lost);
+        }
+        self.update_carrier(ifs, id);
+    }
+
+    /// Entries in all filtering databases.
+    pub fn stations(&self) -> usize {
+        self.0.iter().map(|(_, b)| b.fdb.len()).sum()
+    }
+
+    /// Gives the memory back. There are no bridges any more.
+    pub fn reset(&mut self) {
+        self.0.reset();
+    }
+
+    /// An address that the bridge or a member has is local, and one that none has is not.
+    fn readdress(&mut self, ifs: &IfTable, now: Instant, id: BridgeId, mac: MacAddr) {
+        let Some(bridge) = self.0.get_mut(id) else {
+            return;
+        };
+        let has = |ifid: &IfId| ifs.get(*ifid).is_some_and(|i| i.mac == mac);
+        let mut all = std::iter::once(bridge.ifid).chain(bridge.members.iter().copied());
+        let known = bridge.fdb.lookup(now, mac).map(|s| s.origin);
+        match all.find(has) {
+            Some(ifid) => bridge.fdb.set(now, mac, ifid, Origin::Local),
+            None if known == Some(Origin::Local) => drop(bridge.fdb.remove(mac)),
+            None => {}
+        }
+    }
+
+    /// A bridge has a carrier when a member can carry frames.
+    fn update_carrier(&self, ifs: &mut IfTable, id: BridgeId) {
+        let Some(bridge) = self.0.get(id) else { return };
+        let runs = |m: &IfId| ifs.get(*m).is_some_and(|i| i.is_running());
+        let carrier = match bridge.members.iter().any(runs) {
+            true => Carrier::Up,
+            false => Carrier::Down,
+        };
+        if let Some(netif) = ifs.get_mut(bridge.ifid) {
+            netif.carrier = carrier;
+        }
+    }
+}
+
+impl Role {
+    /// The bridge that what comes in goes to, and how the member is treated.
+    #[inline]
+    pub fn ingress(self, ifid: IfId) -> Option<(BridgeId, Ingress)> {
+        match self {
+            Role::Member(id, config) => Some((id, Ingress { ifid, config })),
+            Role::None | Role::Bridge(_) => None,
+        }
+    }
+}

@@ -315,6 +315,7 @@ fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
         far: Far::None,
         link: None,
         taps: Vec::new(),
+        fingerprint: None,
         counters: IfCounters::default(),
     }
 }

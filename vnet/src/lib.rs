@@ -75,6 +75,10 @@
 //! | bridges, switches and hubs | [`Vnet::bridge`] |
 //! | vnets below vnets | [`Vnet::create_child`] |
 //! | time | [`time`] |
+//! | futures: tasks, sleeping | [`Vnet::spawn_future`], [`System::sleep_async`] |
+//! | running a simulated world | [`System::run_until`], [`System::run_until_idle`] |
+//! | whether two runs were the same | [`System::record_fingerprint`], [`Fingerprint`] |
+//! | why nothing happens any more | [`System::pending`], [`Deadlock`] |
 //!
 //! The modules below are the layers of the stack, from the ground up: [`base`], [`packet`], [`link`],
 //! [`netif`], [`neigh`], [`ip`], [`icmp`], [`transport`], [`stack`], [`instance`], [`runtime`],
@@ -97,6 +101,7 @@ pub use base::stats::{DropReason, Stats};
 pub use instance::bridges::{BridgeError, BridgeInfo, MemberInfo, StationInfo};
 pub use instance::inspect::{NeighbourInfo, SocketInfo, SocketKind};
 pub use instance::interfaces::IfInfo;
+pub use instance::pending::{PendingTask, PendingThread, PendingVnet, RecentEvent, TaskState};
 pub use instance::registry::RegisterError;
 pub use instance::routes::RouteInfo;
 pub use instance::sysctl;
@@ -107,12 +112,17 @@ pub use instance::{
     Released, Resource, RouteError, Scope, Stage, StepError, StepReport, System, UNLIMITED, Usage,
     Vnet,
 };
+pub use instance::{
+    Deadlock, Elapsed, Panic, Pending, Ran, RunError, RunLimit, Sleep, TaskError, TaskHandle,
+    Timeout, deadlock,
+};
 pub use ip::state::Forwarding;
 pub use link::{LinkConfig, LinkConfigError, LinkStats};
 pub use netif::bridge::fdb::Origin as StationOrigin;
 pub use netif::bridge::{
     BridgeConfig, BridgeCounters, BridgeMode, HostPort, MAX_BRIDGES, MemberConfig, Switchable,
 };
+pub use netif::fingerprint::{Fingerprint, ParseFingerprintError};
 pub use netif::table::Offload;
 pub use netif::{AdminState, FrameTap, IfCounters, IfKind, NetifError};
 pub use packet::cx::Carrier;

@@ -75,6 +75,11 @@ impl<T> Mutex<T> {
         })
     }
 
+    /// The value, without locking: nobody else has the mutex.
+    pub fn into_inner(self) -> T {
+        self.inner.into_inner()
+    }
+
     /// The value, without locking: exclusive access is proof enough.
     pub fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut()

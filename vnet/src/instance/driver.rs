@@ -2,11 +2,16 @@
 //! instance knows which one it has.
 
 use std::io;
+use std::panic::Location;
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::task::Task;
 use super::vnet::VnetCore;
 use crate::base::time::Instant;
+
+/// Where in a program a call was made.
+pub type Site = &'static Location<'static>;
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +24,100 @@ pub enum Waited {
     Deadlock,
     /// This driver does not wait: the embedder owns the loop.
     WouldBlock,
+    /// The caller is a task in the middle of a poll, which must not block.
+    InTask,
+}
+
+/// A timer that is set; ordered as timers go off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TimerKey {
+    /// When it goes off.
+    pub at: Instant,
+    /// Its place among the timers of that time.
+    pub seq: u64,
+}
+
+/// How far a simulated world is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunTo {
+    /// It does what is due up to here.
+    pub until: Instant,
+    /// What is there at the end of it.
+    pub at_end: AtEnd,
+    /// Events after which it stops all the same.
+    pub events: u64,
+}
+
+/// What the end of [`RunTo`]'s time means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtEnd {
+    /// The aim: the clock is moved there.
+    Arrived,
+    /// A limit: the aim is that nothing is left to happen.
+    Limit,
+}
+
+/// How a run of a simulated world ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunEnd {
+    /// Events that happened.
+    pub events: u64,
+    /// Why it ended.
+    pub why: RunEnded,
+}
+
+/// Why a run of a simulated world ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunEnded {
+    /// It reached its aim.
+    Done,
+    /// What comes next is later than the limit on time.
+    Time,
+    /// So many events happened as it may take.
+    Events,
+    /// A great many events happened and the time did not move.
+    Stalled,
+    /// The caller is a task in the middle of a poll.
+    InTask,
+}
+
+/// Something that has happened, in a driver's notes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// The vnet of this number was serviced.
+    Serviced(u64),
+    /// The task of this number was polled.
+    Polled(u64),
+    /// A timer went off.
+    TimerFired,
+    /// A thread's wait ended.
+    WaitEnded,
+}
+
+/// A thread that waits, in a driver's notes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitNote {
+    /// The thread's name.
+    pub thread: String,
+    /// The call in which it waits.
+    pub site: Option<Site>,
+    /// Since when.
+    pub since: Instant,
+    /// Until when at the latest.
+    pub until: Option<Instant>,
+}
+
+/// What a driver knows of what is to come and what has been, for reports.
+#[derive(Default)]
+pub struct Notes {
+    /// Vnets that want service, and when; in order of time. An entry may be superfluous.
+    pub services: Vec<(Instant, Arc<VnetCore>)>,
+    /// When timers go off.
+    pub timers: Vec<Instant>,
+    /// Threads that wait, the one that has waited longest first.
+    pub waits: Vec<WaitNote>,
+    /// What happened last.
+    pub recent: Vec<(Instant, Happened)>,
 }
 
 /// A clock, and a promise to call [`VnetCore::service`] in time.
@@ -42,11 +141,31 @@ pub trait Driver: Send + Sync {
     /// that lets threads do so has any.
     fn delegate(&self, _vnet: Arc<VnetCore>) {}
 
+    /// Polls `task` soon: calls [`Task::run`] once, in the order in which tasks were scheduled.
+    fn schedule(&self, task: Arc<Task>);
+
+    /// Calls `waker` once, when `at` has come.
+    fn set_timer(&self, at: Instant, waker: Waker) -> TimerKey;
+
+    /// Takes a timer back, if it has not gone off.
+    fn cancel_timer(&self, key: TimerKey);
+
     /// The waker of the calling thread, for [`Driver::wait`].
     fn waker(&self) -> Waker;
 
-    /// Blocks the calling thread until its waker is called, or until `until`.
-    fn wait(&self, until: Option<Instant>) -> Waited;
+    /// Blocks the calling thread until its waker is called, or until `until`. `site` is told to
+    /// those who ask what everybody waits for.
+    fn wait(&self, until: Option<Instant>, site: Site) -> Waited;
+
+    /// For the driver whose clock is simulated: runs the world. `None` from the others.
+    fn run(&self, _to: RunTo, _site: Site) -> Option<RunEnd> {
+        None
+    }
+
+    /// What is to come and what has been.
+    fn notes(&self) -> Notes {
+        Notes::default()
+    }
 
     /// Starts a thread that the driver knows of.
     ///

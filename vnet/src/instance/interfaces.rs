@@ -355,6 +355,7 @@ pub(super) fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
         link: None,
         role: Role::None,
         taps: Vec::new(),
+        fingerprint: None,
         counters: IfCounters::default(),
         loan: None,
     }

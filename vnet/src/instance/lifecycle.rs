@@ -1,6 +1,7 @@
 //! The life of an instance, from the first recorded step to the last one undone.
 //!
-//! Teardown, in this order: refuse new entries; destroy the children, the youngest first; undo every step that ran, in reverse (the
+//! Teardown, in this order: refuse new entries; destroy the children, the youngest first; drop the
+//! instance's tasks; undo every step that ran, in reverse (the
 //! protocols abort their sockets, wake everyone who waits, and release connections in every
 //! state, half datagrams and held packets; then interfaces go, and their peers see the wire go
 //! down); drop the values of virtualized variables; close the inbox; count what is left, which must
@@ -327,6 +328,7 @@ pub(crate) fn destroy(core: &Arc<VnetCore>) -> DestroyReport {
 fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     let started = core.driver.wall();
     set_phase(core, Phase::Dying);
+    core.tasks.close();
     let vnet = Vnet::for_steps(Arc::clone(core));
     let mut steps: Vec<StepReport> = Vec::new();
     let mut held = census(core);
@@ -353,6 +355,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     steps.extend(close_locals(core, &mut released));
     released.packets += core.inbox.close().frames;
     let leaked = Released(held);
+    core.system.keep_fingerprint(core.fingerprint());
     core.bury();
     core.driver.dispatch();
     core.system.registry.lock().release(&core.name);

@@ -409,10 +409,11 @@ impl Table {
                 }
                 making.waiting.push((me, index));
             }
-            let waited = self.core.driver.wait(None);
+            let waited = self.core.driver.wait(None, super::pending::here());
             let mut making = self.making.lock();
-            if waited == Waited::WouldBlock {
-                // The embedder drives the world from another thread: an ordinary wait will do.
+            if matches!(waited, Waited::WouldBlock | Waited::InTask) {
+                // The embedder drives the world from another thread, and a worker
+                // may wait for another one: an ordinary wait will do.
                 while making.running.iter().any(|r| r.index == index) {
                     self.over.wait(&mut making);
                 }

@@ -17,9 +17,15 @@
 //! | [`moves`] | interfaces that are lent to other vnets, and come home |
 //! | [`routes`] | the routing table's administration |
 //! | [`port`] | [`Port`], the outside end of a port interface |
+//! | [`task`] | futures that a system polls |
+//! | [`timer`] | sleeping and time limits as futures |
+//! | [`run`] | running a simulated world, with limits |
+//! | [`pending`] | what a system is waiting for |
+//! | `completion` | where threads and tasks leave their results |
 //! | [`driver`] | what an instance asks of whoever drives it |
 
 pub mod bridges;
+mod completion;
 pub mod context;
 pub mod driver;
 pub mod hierarchy;
@@ -29,12 +35,16 @@ pub mod lifecycle;
 pub mod limits;
 pub mod local;
 pub mod moves;
+pub mod pending;
 pub mod port;
 pub mod privilege;
 pub mod registry;
 pub mod routes;
+pub mod run;
 pub mod sysctl;
 pub mod system;
+pub mod task;
+pub mod timer;
 pub mod vnet;
 
 pub use bridges::{BridgeError, BridgeInfo, MemberInfo, StationInfo};
@@ -44,11 +54,15 @@ pub use lifecycle::{DestroyReport, Released, StepReport};
 pub use limits::{LimitReached, Resource, UNLIMITED, Usage};
 pub use local::{Local, LocalError};
 pub use moves::{Fate, Homecoming, LentInterface, MoveError, Moved};
+pub use pending::{Deadlock, Pending, deadlock};
 pub use port::{Port, PortError};
 pub use privilege::{
     AdminError, Denied, ParsePrivilegeError, Privilege, PrivilegeError, Privileges,
 };
 pub use registry::{InitRecord, Stage, StepError};
 pub use routes::{NextHopSpec, RouteError};
+pub use run::{Ran, RunError, RunLimit};
 pub use system::{CreateError, JoinHandle, System};
+pub use task::{Panic, TaskError, TaskHandle};
+pub use timer::{Elapsed, Sleep, Timeout};
 pub use vnet::{Gone, OwnedVnet, Vnet};

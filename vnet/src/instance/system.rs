@@ -6,18 +6,22 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use super::completion::Completion;
 use super::driver::{Driver, Waited};
 use super::lifecycle;
 use super::limits::LimitReached;
+use super::pending::{Deadlock, here};
 use super::privilege::Denied;
 use super::registry::{InitRecord, RegisterError, Registry, StepError};
-use super::vnet::{Gone, OwnedVnet, Vnet};
-use crate::base::lock::{Condvar, Mutex, Rank};
+use super::task::Tasks;
+use super::vnet::{Entry, Gone, OwnedVnet, Vnet};
+use crate::base::lock::{Mutex, Rank};
 use crate::base::rng::Rng;
 use crate::base::time::{Duration, Instant};
+use crate::netif::fingerprint::{Fingerprint, FingerprintSum};
 use crate::packet::MacAddr;
 use crate::packet::pool::Pool;
 
@@ -39,6 +43,12 @@ pub struct SystemCore {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) pool: Pool,
     pub(crate) registry: Mutex<Registry>,
+    /// Tasks that belong to no vnet.
+    pub(crate) tasks: Arc<Tasks>,
+    tasks_made: AtomicU64,
+    fingerprinting: AtomicBool,
+    /// The sum of the vnets that are gone.
+    fingerprint_of_gone: Mutex<FingerprintSum>,
     seed: u64,
     macs_made: AtomicU64,
     loans_made: AtomicU64,
@@ -87,6 +97,10 @@ impl System {
                 driver,
                 pool: Pool::new(IDLE_POOL_BYTES),
                 registry: Mutex::new(Rank::Registry, Registry::with_builtin_layers()),
+                tasks: Tasks::new(),
+                tasks_made: AtomicU64::new(0),
+                fingerprinting: AtomicBool::new(false),
+                fingerprint_of_gone: Mutex::new(Rank::Waker, FingerprintSum::default()),
                 seed,
                 macs_made: AtomicU64::new(0),
                 loans_made: AtomicU64::new(0),
@@ -147,6 +161,57 @@ impl System {
         self.core.registry.lock().step_names()
     }
 
+    /// Fingerprints every frame at every interface from now on, for [`System::fingerprint`]. It
+    /// costs a hash of every frame, at both ends of its wire. To have the whole of a run, switch it
+    /// on before the first vnet is made. It cannot be switched off.
+    pub fn record_fingerprint(&self) {
+        self.core.fingerprinting.store(true, Ordering::Relaxed);
+        let vnets = self.core.registry.lock().vnets();
+        for core in vnets {
+            let _ = core.enter_as(Entry::User, |live, _| live.stack.ifs.start_fingerprint());
+        }
+    }
+
+    /// The fingerprint of everything that has passed any interface since
+    /// [`System::record_fingerprint`], those included that are gone; `None` when that was not
+    /// called. [`fingerprint`](crate::netif::fingerprint) says what it is made of.
+    ///
+    /// Under virtual time, and under the manual driver, it is the same for every run of the same
+    /// program with the same seed.
+    ///
+    /// ```
+    /// use vnet::net::EchoSocket;
+    /// use vnet::{Fingerprint, System};
+    ///
+    /// fn ping(seed: u64) -> Result<Fingerprint, Box<dyn std::error::Error>> {
+    ///     let system = System::virtual_time(seed);
+    ///     system.record_fingerprint();
+    ///     let (a, b) = (system.create("a")?, system.create("b")?);
+    ///     a.epair("eth0", &b, "eth0")?;
+    ///     a.add_address("eth0", "192.0.2.1/24".parse()?)?;
+    ///     b.add_address("eth0", "192.0.2.2/24".parse()?)?;
+    ///     let socket = EchoSocket::bind_in(&a)?;
+    ///     socket.send_to(1, b"hello", "192.0.2.2".parse()?)?;
+    ///     socket.recv()?;
+    ///     Ok(system.fingerprint().unwrap())
+    /// }
+    ///
+    /// assert_eq!(ping(1)?, ping(1)?);
+    /// assert_ne!(ping(1)?, ping(2)?, "another identifier in the echo requests");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        if !self.core.is_fingerprinting() {
+            return None;
+        }
+        let vnets = self.core.registry.lock().vnets();
+        let mut sum = *self.core.fingerprint_of_gone.lock();
+        for core in vnets {
+            sum.add(core.fingerprint());
+        }
+        Some(sum.fingerprint())
+    }
+
     /// The system's time.
     pub fn now(&self) -> Instant {
         self.core.driver.now()
@@ -156,12 +221,16 @@ impl System {
     /// world runs meanwhile.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] under the manual driver, where the embedder owns the loop.
+    /// [`io::ErrorKind::WouldBlock`] under the manual driver, where the embedder owns the loop, and
+    /// in a task, which awaits [`System::sleep_async`] instead.
+    #[track_caller]
     pub fn sleep(&self, duration: Duration) -> io::Result<()> {
+        let site = here();
         let until = self.now() + duration;
         while self.now() < until {
-            match self.core.driver.wait(Some(until)) {
+            match self.core.driver.wait(Some(until), site) {
                 Waited::WouldBlock => return Err(io::ErrorKind::WouldBlock.into()),
+                Waited::InTask => return Err(in_task()),
                 Waited::Woken | Waited::TimedOut | Waited::Deadlock => {}
             }
         }
@@ -172,18 +241,22 @@ impl System {
     ///
     /// # Errors
     /// [`io::ErrorKind::Deadlock`] when nothing is left that could wake the future,
-    /// [`io::ErrorKind::WouldBlock`] under the manual driver when it is not ready at once.
+    /// [`io::ErrorKind::WouldBlock`] under the manual driver, and in a task, when it is not ready at
+    /// once.
+    #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {
+        let site = here();
         let mut future = pin!(future);
         let waker = self.core.driver.waker();
         loop {
             if let Poll::Ready(out) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
                 return Ok(out);
             }
-            match self.core.driver.wait(None) {
+            match self.core.driver.wait(None, site) {
                 Waited::Woken | Waited::TimedOut => {}
-                Waited::Deadlock => return Err(io::ErrorKind::Deadlock.into()),
+                Waited::Deadlock => return Err(Deadlock::new(&self.core, site).into()),
                 Waited::WouldBlock => return Err(io::ErrorKind::WouldBlock.into()),
+                Waited::InTask => return Err(in_task()),
             }
         }
     }
@@ -208,11 +281,8 @@ impl System {
         name: String,
         f: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<JoinHandle<T>> {
-        let task = Arc::new(Task {
-            state: Mutex::new(Rank::Waker, TaskState::default()),
-            ended: Condvar::new(),
-        });
-        let theirs = Arc::clone(&task);
+        let completion = Arc::new(Completion::new());
+        let theirs = Arc::clone(&completion);
         self.core.driver.spawn(
             name,
             Box::new(move || {
@@ -221,7 +291,7 @@ impl System {
             }),
         )?;
         Ok(JoinHandle {
-            task,
+            completion,
             driver: Arc::clone(&self.core.driver),
         })
     }
@@ -229,6 +299,18 @@ impl System {
     /// Moves the clock of a [manual](System::manual) system to `now`, does everything that is
     /// due, and returns when there will be more to do. Under the other drivers it does nothing
     /// and returns `None`.
+    ///
+    /// Each thing is done at its own time, however far the clock jumps: a poll that jumps an hour
+    /// gives the same packets at the same times as many polls in between. A `now` that is earlier
+    /// than the last one is taken for the last one. What is outside the system (the far end of a
+    /// [`Port`](crate::Port)) has no say during a jump: to let it answer, go no further than the time
+    /// returned.
+    ///
+    /// One call does a million things at most; if there is more, it says so by returning a time
+    /// that has come, and the clock is there and not yet at `now`. Call it again.
+    ///
+    /// # Panics
+    /// When a callback of the program panics.
     pub fn poll(&self, now: Instant) -> Option<Instant> {
         self.core.driver.poll(now)
     }
@@ -272,6 +354,21 @@ impl SystemCore {
         self.loans_made.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// The number of a new task.
+    pub(crate) fn next_task(&self) -> u64 {
+        self.tasks_made.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// True when vnets are to fingerprint their frames.
+    pub(crate) fn is_fingerprinting(&self) -> bool {
+        self.fingerprinting.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the fingerprint of a vnet that goes.
+    pub(crate) fn keep_fingerprint(&self, sum: FingerprintSum) {
+        self.fingerprint_of_gone.lock().add(sum);
+    }
+
     /// The seed of the instance that is made as the `number`th.
     pub(crate) fn seed_of(&self, number: u64) -> u64 {
         Rng::seeded(self.seed).split(number).u64()
@@ -280,47 +377,15 @@ impl SystemCore {
 
 impl Drop for SystemCore {
     fn drop(&mut self) {
+        self.tasks.close();
         self.driver.shutdown();
     }
 }
 
 /// Waits for a thread started by [`System::spawn`] or [`Vnet::spawn`].
 pub struct JoinHandle<T> {
-    task: Arc<Task<T>>,
+    completion: Arc<Completion<std::thread::Result<T>>>,
     driver: Arc<dyn Driver>,
-}
-
-struct Task<T> {
-    state: Mutex<TaskState<T>>,
-    ended: Condvar,
-}
-
-struct TaskState<T> {
-    result: Option<std::thread::Result<T>>,
-    joiner: Option<std::task::Waker>,
-}
-
-impl<T> Default for TaskState<T> {
-    fn default() -> TaskState<T> {
-        TaskState {
-            result: None,
-            joiner: None,
-        }
-    }
-}
-
-impl<T> Task<T> {
-    fn end(&self, result: std::thread::Result<T>) {
-        let joiner = {
-            let mut state = self.state.lock();
-            state.result = Some(result);
-            state.joiner.take()
-        };
-        self.ended.notify_all();
-        if let Some(joiner) = joiner {
-            joiner.wake();
-        }
-    }
 }
 
 impl<T> JoinHandle<T> {
@@ -328,29 +393,32 @@ impl<T> JoinHandle<T> {
     /// meanwhile.
     ///
     /// # Errors
-    /// The thread's panic, as in [`std::thread::JoinHandle::join`].
+    /// The thread's panic, as in [`std::thread::JoinHandle::join`]. In a task, which must not
+    /// block, a message that says so.
+    #[track_caller]
     pub fn join(self) -> std::thread::Result<T> {
-        let waker = self.driver.waker();
         loop {
-            {
-                let mut state = self.task.state.lock();
-                if let Some(result) = state.result.take() {
-                    return result;
-                }
-                state.joiner = Some(waker.clone());
-            }
-            if self.driver.wait(None) == Waited::WouldBlock {
+            match self.completion.wait(&*self.driver, here()) {
+                Ok(result) => return result,
                 // The embedder drives the world from another thread: an ordinary wait will do.
-                let mut state = self.task.state.lock();
-                while state.result.is_none() {
-                    self.task.ended.wait(&mut state);
-                }
+                Err(Waited::WouldBlock) => return self.completion.wait_outside(),
+                Err(Waited::InTask) => return Err(Box::new(IN_TASK)),
+                Err(_) => {}
             }
         }
     }
 
     /// True when the thread has ended.
     pub fn is_finished(&self) -> bool {
-        self.task.state.lock().result.is_some()
+        self.completion.is_ended()
     }
+}
+
+/// What a blocking call says in a task.
+pub(crate) const IN_TASK: &str =
+    "this call would block, which a task must not: use the socket's poll_* methods and sleep_async";
+
+/// The error of a blocking call in a task.
+pub(crate) fn in_task() -> io::Error {
+    io::Error::new(io::ErrorKind::WouldBlock, IN_TASK)
 }

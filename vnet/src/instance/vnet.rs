@@ -13,11 +13,13 @@ use super::local::Locals;
 use super::moves::Loans;
 use super::privilege::{Authority, Mask, Privileges};
 use super::system::{System, SystemCore};
+use super::task::Tasks;
 use crate::base::lock::{Mutex, Rank};
 use crate::base::rng::Rng;
 use crate::base::stats::{DropReason, Stats};
 use crate::base::time::Instant;
 use crate::netif::Inbox;
+use crate::netif::fingerprint::FingerprintSum;
 use crate::netif::inbox::Batch;
 use crate::packet::{Cx, Out};
 use crate::stack::{Stack, rx, tx};
@@ -66,6 +68,8 @@ pub struct VnetCore {
     pub(crate) locals: Locals,
     /// What its tenants may do.
     pub(crate) privileges: Mask,
+    /// Its tasks.
+    pub(crate) tasks: Arc<Tasks>,
     state: Mutex<State>,
 }
 
@@ -123,7 +127,10 @@ impl VnetCore {
     ) -> Arc<VnetCore> {
         let mask = parent.map_or(Privileges::ALL, |p| p.privileges.get());
         let mut rng = Rng::seeded(system.seed_of(number));
-        let stack = Stack::new(&mut rng);
+        let mut stack = Stack::new(&mut rng);
+        if system.is_fingerprinting() {
+            stack.ifs.start_fingerprint();
+        }
         let core = Arc::new(VnetCore {
             name: name.into(),
             number,
@@ -137,6 +144,7 @@ impl VnetCore {
             },
             locals: Locals::new(),
             privileges: Mask::new(mask),
+            tasks: Tasks::new(),
             state: Mutex::new(
                 Rank::Vnet,
                 State::Alive(Box::new(Live {
@@ -253,6 +261,14 @@ impl VnetCore {
         match &*self.state.lock() {
             State::Alive(live) => Ok(live.stats.clone()),
             State::Gone => Err(Gone),
+        }
+    }
+
+    /// The fingerprint of its interfaces, as part of its system's.
+    pub(crate) fn fingerprint(&self) -> FingerprintSum {
+        match &*self.state.lock() {
+            State::Alive(live) => live.stack.ifs.fingerprint().of_vnet(self.number),
+            State::Gone => FingerprintSum::default(),
         }
     }
 

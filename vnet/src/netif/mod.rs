@@ -8,9 +8,11 @@
 //! | [`wire`] | two plugs that carry frames to each other: an epair, or a port and its outside end |
 //! | [`transmit`] | a frame's last stage: capture, cut, impair, hand over |
 //! | [`capture`] | seeing frames as they pass |
+//! | [`fingerprint`] | a hash of what has passed |
 
 pub mod bridge;
 pub mod capture;
+pub mod fingerprint;
 pub mod inbox;
 pub mod table;
 pub mod transmit;

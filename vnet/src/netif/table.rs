@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::bridge::Role;
 use super::capture::FrameTap;
+use super::fingerprint::{FingerprintSum, Recorder};
 use super::wire::WireEnd;
 use crate::base::id::IfId;
 use crate::base::slab::Slab;
@@ -102,6 +103,8 @@ pub struct Netif {
     pub(crate) role: Role,
     /// Who watches.
     pub(crate) taps: Vec<Arc<dyn FrameTap>>,
+    /// The fingerprint of what crosses it, when that is on.
+    pub(crate) fingerprint: Option<Box<Recorder>>,
     /// What crossed it.
     pub counters: IfCounters,
     /// Set while it is in another vnet than its home.
@@ -222,6 +225,19 @@ pub enum NetifError {
 pub struct IfTable {
     slots: Slab<IfId, Netif>,
     order: Vec<IfId>,
+    /// Interfaces made so far.
+    made: u64,
+    fingerprint: Fingerprinting,
+}
+
+/// Whether a vnet's frames are fingerprinted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fingerprinting {
+    /// No.
+    #[default]
+    Off,
+    /// Yes; with the sum of the interfaces that are gone.
+    On(FingerprintSum),
 }
 
 impl IfTable {
@@ -237,6 +253,10 @@ impl IfTable {
         self.check_name(name)?;
         let id = self.slots.insert_with_key(make);
         self.order.push(id);
+        self.made += 1;
+        if let (Fingerprinting::On(_), Some(netif)) = (self.fingerprint, self.slots.get_mut(id)) {
+            netif.fingerprint = Some(Box::new(Recorder::new(self.made)));
+        }
         Ok(id)
     }
 
@@ -281,7 +301,38 @@ impl IfTable {
     /// Removes an interface.
     pub fn remove(&mut self, id: IfId) -> Option<Netif> {
         self.order.retain(|i| *i != id);
-        self.slots.remove(id)
+        let netif = self.slots.remove(id)?;
+        if let (Fingerprinting::On(gone), Some(recorder)) =
+            (&mut self.fingerprint, &netif.fingerprint)
+        {
+            gone.add(recorder.sum());
+        }
+        Some(netif)
+    }
+
+    /// Fingerprints every frame from now on. Interfaces that are there already are numbered in the
+    /// order of their creation. Does nothing when it is on.
+    pub fn start_fingerprint(&mut self) {
+        if self.fingerprint != Fingerprinting::Off {
+            return;
+        }
+        self.fingerprint = Fingerprinting::On(FingerprintSum::default());
+        let first = self.made + 1 - self.order.len() as u64;
+        for (place, id) in (first..).zip(&self.order) {
+            if let Some(netif) = self.slots.get_mut(*id) {
+                netif.fingerprint = Some(Box::new(Recorder::new(place)));
+            }
+        }
+    }
+
+    /// The sum of the fingerprints of all interfaces, those included that are gone.
+    pub fn fingerprint(&self) -> FingerprintSum {
+        let Fingerprinting::On(mut sum) = self.fingerprint else {
+            return FingerprintSum::default();
+        };
+        let recorders = self.iter().filter_map(|i| i.fingerprint.as_deref());
+        recorders.for_each(|recorder| sum.add(recorder.sum()));
+        sum
     }
 
     /// The interfaces in the order of their creation.

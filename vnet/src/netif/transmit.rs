@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::fingerprint::Fate;
 use super::table::{Far, Netif, Offload};
 use crate::base::stats::DropReason;
 use crate::link::Verdict as LinkVerdict;
@@ -14,8 +15,7 @@ impl Netif {
     /// Sends a complete frame. Drops are counted here, under the sender's counters.
     pub fn transmit(&mut self, cx: &mut Cx, packet: Packet) {
         if !self.is_running() {
-            cx.stats.drop_tx(DropReason::InterfaceDown);
-            return;
+            return self.lost(cx, &packet, DropReason::InterfaceDown);
         }
         if packet.meta.gso.is_some() && !self.carries_large_segments() {
             if gso::segment(packet, ETHER_LEN, &mut |piece| self.transmit_one(cx, piece)).is_err() {
@@ -38,14 +38,17 @@ impl Netif {
             None => cx.now,
             Some(link) => match link.offer(cx.now, len) {
                 LinkVerdict::DeliverAt(at) => at,
-                LinkVerdict::Drop(reason) => return cx.stats.drop_tx(reason),
+                LinkVerdict::Drop(reason) => return self.lost(cx, &packet, reason),
             },
         };
         let to: Arc<dyn Sink> = match &self.far {
-            Far::None => return cx.stats.drop_tx(DropReason::LinkUnplugged),
+            Far::None => return self.lost(cx, &packet, DropReason::LinkUnplugged),
             Far::Itself(inbox) => Arc::clone(inbox),
             Far::Wire(end) => Arc::<super::wire::WireEnd>::clone(end),
         };
+        if let Some(fingerprint) = &mut self.fingerprint {
+            fingerprint.sent(cx.now, &packet, Fate::Arrives(at));
+        }
         cx.out.frames.push(OutFrame { to, at, packet });
     }
 
@@ -58,10 +61,21 @@ impl Netif {
         }
     }
 
+    /// Drops a frame that the link or the lack of a wire has swallowed.
+    fn lost(&mut self, cx: &mut Cx, packet: &Packet, reason: DropReason) {
+        if let Some(fingerprint) = &mut self.fingerprint {
+            fingerprint.sent(cx.now, packet, Fate::Dropped(reason));
+        }
+        cx.stats.drop_tx(reason);
+    }
+
     /// Notes a frame that came in.
     pub fn received(&mut self, cx: &Cx, packet: &Packet) {
         self.counters.rx_frames += 1;
         self.counters.rx_bytes += packet.len() as u64;
+        if let Some(fingerprint) = &mut self.fingerprint {
+            fingerprint.received(cx.now, packet);
+        }
         for tap in &self.taps {
             tap.frame(cx.now, Direction::In, packet);
         }

@@ -1,12 +1,18 @@
 //! What will happen, in one total order: by time, and in the order of scheduling within one time.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 
 use crate::base::time::Instant;
+use crate::instance::driver::{Happened, Notes, TimerKey};
+use crate::instance::task::Task;
 use crate::instance::vnet::VnetCore;
+
+/// Events that a world remembers after they have happened.
+const RECENT: usize = 32;
 
 /// Something that will happen.
 pub(super) enum Event<W> {
@@ -15,6 +21,10 @@ pub(super) enum Event<W> {
     Service(Weak<VnetCore>),
     /// Somebody's wait ends.
     Timeout(W),
+    /// A task is to be polled.
+    Poll(Arc<Task>),
+    /// A timer goes off.
+    Wake(Waker),
 }
 
 /// Notes that the entry of `vnet` at `at` came up; it says anew when it wants to come up next.
@@ -40,14 +50,19 @@ struct Entry<W> {
 /// The pending events of a world.
 pub(super) struct Agenda<W> {
     heap: BinaryHeap<Reverse<Entry<W>>>,
+    /// Timers, apart from the rest because they can be taken back.
+    timers: BTreeMap<TimerKey, Waker>,
     scheduled: u64,
+    recent: VecDeque<(Instant, Happened)>,
 }
 
 impl<W> Agenda<W> {
     pub(super) fn new() -> Agenda<W> {
         Agenda {
             heap: BinaryHeap::new(),
+            timers: BTreeMap::new(),
             scheduled: 0,
+            recent: VecDeque::new(),
         }
     }
 
@@ -68,29 +83,90 @@ impl<W> Agenda<W> {
         }
     }
 
+    /// Sets a timer, which can be taken back.
+    pub(super) fn set_timer(&mut self, at: Instant, waker: Waker) -> TimerKey {
+        self.scheduled += 1;
+        let key = TimerKey {
+            at,
+            seq: self.scheduled,
+        };
+        self.timers.insert(key, waker);
+        key
+    }
+
+    /// Takes a timer back. What is returned must be dropped after the driver's lock is released:
+    /// it may be the last reference to a task.
+    #[must_use]
+    pub(super) fn cancel_timer(&mut self, key: TimerKey) -> Option<Waker> {
+        self.timers.remove(&key)
+    }
+
+    /// When the last timer goes off.
+    pub(super) fn last_timer(&self) -> Option<Instant> {
+        self.timers.last_key_value().map(|(key, _)| key.at)
+    }
+
     pub(super) fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse(e)| e.at)
+        let entry = self.heap.peek().map(|Reverse(e)| e.at);
+        let timer = self.timers.first_key_value().map(|(key, _)| key.at);
+        match (entry, timer) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
     }
 
     /// Takes the next event out. Whether it is still wanted is for [`disarm`] to say.
     pub(super) fn pop(&mut self) -> Option<(Instant, Event<W>)> {
-        let Reverse(Entry { at, event, .. }) = self.heap.pop()?;
-        Some((at, event))
+        let entry = self.heap.peek().map(|Reverse(e)| (e.at, e.seq));
+        let timer = self.timers.first_key_value().map(|(key, _)| *key);
+        match timer {
+            Some(key) if entry.is_none_or(|e| (key.at, key.seq) < e) => {
+                let (key, waker) = self.timers.pop_first()?;
+                Some((key.at, Event::Wake(waker)))
+            }
+            _ => {
+                let Reverse(Entry { at, event, .. }) = self.heap.pop()?;
+                Some((at, event))
+            }
+        }
+    }
+
+    /// Remembers that something has happened.
+    pub(super) fn happened(&mut self, at: Instant, what: Happened) {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((at, what));
     }
 
     /// Drops what comes next as long as it concerns vnets that do not exist any more.
     pub(super) fn forget_dead(&mut self) {
         let is_dead = |Reverse(e): &Reverse<Entry<W>>| match &e.event {
             Event::Service(vnet) => vnet.strong_count() == 0,
-            Event::Timeout(_) => false,
+            Event::Timeout(_) | Event::Poll(_) | Event::Wake(_) => false,
         };
         while self.heap.peek().is_some_and(is_dead) {
             self.heap.pop();
         }
     }
 
-    pub(super) fn clear(&mut self) {
-        self.heap.clear();
+    /// What is pending and what has happened, for reports.
+    pub(super) fn notes(&self) -> Notes {
+        let mut services: Vec<(Instant, u64, Arc<VnetCore>)> = self
+            .heap
+            .iter()
+            .filter_map(|Reverse(e)| match &e.event {
+                Event::Service(vnet) => Some((e.at, e.seq, vnet.upgrade()?)),
+                _ => None,
+            })
+            .collect();
+        services.sort_by_key(|(at, seq, _)| (*at, *seq));
+        Notes {
+            services: services.into_iter().map(|(at, _, v)| (at, v)).collect(),
+            timers: self.timers.keys().map(|key| key.at).collect(),
+            waits: Vec::new(),
+            recent: self.recent.iter().copied().collect(),
+        }
     }
 }
 
@@ -108,5 +184,62 @@ impl<W> PartialOrd for Entry<W> {
 impl<W> Ord for Entry<W> {
     fn cmp(&self, other: &Entry<W>) -> std::cmp::Ordering {
         (self.at, self.seq).cmp(&(other.at, other.seq))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(nanos: u64) -> Instant {
+        Instant::from_nanos(nanos)
+    }
+
+    /// What comes up, as numbers: timers and timeouts share one order.
+    fn order(agenda: &mut Agenda<u8>) -> Vec<(u64, Option<u8>)> {
+        std::iter::from_fn(|| agenda.pop())
+            .map(|(at, event)| match event {
+                Event::Timeout(n) => (at.as_nanos(), Some(n)),
+                _ => (at.as_nanos(), None),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn timers_and_entries_are_in_one_order() {
+        let mut agenda = Agenda::new();
+        agenda.push(at(5), Event::Timeout(1));
+        agenda.set_timer(at(5), Waker::noop().clone());
+        agenda.push(at(5), Event::Timeout(2));
+        agenda.set_timer(at(3), Waker::noop().clone());
+        assert_eq!(agenda.next(), Some(at(3)));
+        assert_eq!(agenda.last_timer(), Some(at(5)));
+        let expected = [(3, None), (5, Some(1)), (5, None), (5, Some(2))];
+        assert_eq!(order(&mut agenda), expected);
+    }
+
+    #[test]
+    fn a_timer_that_was_taken_back_leaves_nothing() {
+        let mut agenda = Agenda::<u8>::new();
+        let keys: Vec<TimerKey> = (0..1000)
+            .map(|n| agenda.set_timer(at(n % 7), Waker::noop().clone()))
+            .collect();
+        for key in &keys {
+            assert!(agenda.cancel_timer(*key).is_some());
+            assert!(agenda.cancel_timer(*key).is_none());
+        }
+        assert_eq!(agenda.next(), None);
+        assert!(agenda.timers.is_empty() && agenda.heap.is_empty());
+    }
+
+    #[test]
+    fn only_the_last_events_are_remembered() {
+        let mut agenda = Agenda::<u8>::new();
+        for n in 0..100 {
+            agenda.happened(at(n), Happened::Polled(n));
+        }
+        let recent = agenda.notes().recent;
+        assert_eq!(recent.len(), RECENT);
+        assert_eq!(recent.last(), Some(&(at(99), Happened::Polled(99))));
     }
 }

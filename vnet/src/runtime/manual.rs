@@ -10,9 +10,13 @@ use super::clock::WallClock;
 use super::event::{Agenda, Event, disarm};
 use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Instant;
-use crate::instance::driver::{Driver, Waited};
+use crate::instance::driver::{Driver, Happened, Notes, Site, TimerKey, Waited};
 use crate::instance::system::System;
+use crate::instance::task::{self, Task};
 use crate::instance::vnet::VnetCore;
+
+/// Events that one poll handles at most.
+const POLL_BUDGET: usize = 1_000_000;
 
 struct Manual {
     outside: WallClock,
@@ -71,8 +75,30 @@ impl Driver for Manual {
         Waker::noop().clone()
     }
 
-    fn wait(&self, _until: Option<Instant>) -> Waited {
-        Waited::WouldBlock
+    fn schedule(&self, task: Arc<Task>) {
+        let at = self.now();
+        self.agenda.lock().push(at, Event::Poll(task));
+    }
+
+    fn set_timer(&self, at: Instant, waker: Waker) -> TimerKey {
+        let at = at.max(self.now());
+        self.agenda.lock().set_timer(at, waker)
+    }
+
+    fn cancel_timer(&self, key: TimerKey) {
+        let waker = self.agenda.lock().cancel_timer(key);
+        drop(waker);
+    }
+
+    fn wait(&self, _until: Option<Instant>, _site: Site) -> Waited {
+        match task::is_polling() {
+            true => Waited::InTask,
+            false => Waited::WouldBlock,
+        }
+    }
+
+    fn notes(&self) -> Notes {
+        self.agenda.lock().notes()
     }
 
     fn spawn(&self, name: String, f: Box<dyn FnOnce() + Send>) -> io::Result<()> {
@@ -81,7 +107,7 @@ impl Driver for Manual {
 
     /// Time never runs backwards: an earlier `now` does what is due at the time already reached.
     fn poll(&self, now: Instant) -> Option<Instant> {
-        loop {
+        for _ in 0..POLL_BUDGET {
             let due = {
                 let mut agenda = self.agenda.lock();
                 match agenda.next() {
@@ -89,21 +115,49 @@ impl Driver for Manual {
                     _ => None,
                 }
             };
-            let Some((at, Event::Service(vnet))) = due else {
-                break;
-            };
-            if let Some(vnet) = disarm(&vnet, at) {
-                self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
-                vnet.service();
+            match due {
+                Some((at, event)) => self.act(at, event),
+                None => {
+                    self.now.fetch_max(now.as_nanos(), Ordering::AcqRel);
+                    break;
+                }
             }
         }
-        self.now.fetch_max(now.as_nanos(), Ordering::AcqRel);
         let mut agenda = self.agenda.lock();
         agenda.forget_dead();
         agenda.next()
     }
 
     fn shutdown(&self) {
-        self.agenda.lock().clear();
+        // Dropped after the lock is released: a waker may be the last reference to a task.
+        let agenda = std::mem::replace(&mut *self.agenda.lock(), Agenda::new());
+        drop(agenda);
+    }
+}
+
+impl Manual {
+    fn act(&self, at: Instant, event: Event<()>) {
+        let what = match event {
+            Event::Timeout(()) => return,
+            Event::Service(vnet) => {
+                let Some(vnet) = disarm(&vnet, at) else {
+                    return;
+                };
+                self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
+                vnet.service();
+                Happened::Serviced(vnet.number)
+            }
+            Event::Poll(task) => {
+                self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
+                task.run();
+                Happened::Polled(task.number())
+            }
+            Event::Wake(waker) => {
+                self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
+                waker.wake();
+                Happened::TimerFired
+            }
+        };
+        self.agenda.lock().happened(at, what);
     }
 }

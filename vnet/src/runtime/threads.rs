@@ -17,7 +17,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once, Weak};
@@ -29,10 +29,11 @@ use crossbeam::queue::SegQueue;
 use super::clock::{WallClock, entropy};
 use super::event::disarm;
 use super::sleeper::Sleeper;
-use crate::base::lock::{Condvar, Mutex, Rank};
+use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::{Duration, Instant};
-use crate::instance::driver::{Driver, Waited};
+use crate::instance::driver::{Driver, Notes, Site, TimerKey, Waited};
 use crate::instance::system::System;
+use crate::instance::task::{self, Task};
 use crate::instance::vnet::VnetCore;
 
 /// Nobody services the vnet and nobody needs to.
@@ -46,6 +47,8 @@ const AGAIN: u8 = 3;
 
 /// Services that one call does for others before workers take over.
 const DISPATCH_BUDGET: usize = 128;
+/// Looks at the clock between two offers of the processor, near a timer.
+const TIMER_LOOKS: u32 = 32;
 /// Services of one vnet in a row.
 const RUN_BUDGET: usize = 16;
 
@@ -57,18 +60,26 @@ pub struct ThreadsConfig {
     /// How long a call that must wait looks for its event before it sleeps. A sleeping thread
     /// takes tens of microseconds to come back; a looking one keeps a processor busy.
     pub spin: Duration,
+    /// How long before a timer is due the worker that keeps the timers wakes up, to look at the
+    /// clock until it is. A sleeping thread is late by what the operating system takes to bring it
+    /// back; a looking one is not, and keeps a processor busy. It bears on delays of links and on
+    /// deadlines, and on the end of a wait with a time limit.
+    pub timer_spin: Duration,
 }
 
 impl Default for ThreadsConfig {
-    /// A worker a processor; 20 µs of looking where there are several processors.
+    /// A worker a processor. Where there are several processors, 20 µs of looking for an event, and
+    /// 60 µs for a timer: a little more than Linux adds to a sleep by default.
     fn default() -> ThreadsConfig {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let micros = |n| match processors {
+            1 => Duration::ZERO,
+            _ => Duration::from_micros(n),
+        };
         ThreadsConfig {
             workers: processors,
-            spin: match processors {
-                1 => Duration::ZERO,
-                _ => Duration::from_micros(20),
-            },
+            spin: micros(20),
+            timer_spin: micros(60),
         }
     }
 }
@@ -121,8 +132,8 @@ struct Threads {
 struct Shared {
     clock: WallClock,
     config: ThreadsConfig,
-    /// Vnets for workers.
-    queue: SegQueue<Arc<VnetCore>>,
+    /// For workers.
+    queue: SegQueue<Job>,
     sleep: Mutex<Sleep>,
     /// For one of the idle workers.
     bell: Condvar,
@@ -130,9 +141,21 @@ struct Shared {
     alarm: Condvar,
 }
 
+/// Something for a worker to do.
+enum Job {
+    /// To service a vnet.
+    Service(Arc<VnetCore>),
+    /// To poll a task.
+    Poll(Arc<Task>),
+    /// To call a waker whose time has come.
+    Wake(Waker),
+}
+
 #[derive(Default)]
 struct Sleep {
     timers: BinaryHeap<Reverse<Timer>>,
+    /// Timers of futures, which can be taken back.
+    wakes: BTreeMap<TimerKey, Waker>,
     timers_made: u64,
     /// Workers that wait for the bell.
     idle: usize,
@@ -185,9 +208,9 @@ impl Shared {
         known == Ok(true) || at <= self.now()
     }
 
-    /// Hands a vnet to the workers.
-    fn delegate(&self, vnet: Arc<VnetCore>) {
-        self.queue.push(vnet);
+    /// Hands something to the workers.
+    fn hand_over(&self, job: Job) {
+        self.queue.push(job);
         let sleep = self.sleep.lock();
         if sleep.idle > 0 {
             self.bell.notify_one();
@@ -202,16 +225,32 @@ impl Shared {
             return;
         }
         let mut sleep = self.sleep.lock();
-        let first = sleep
-            .timers
-            .peek()
-            .is_none_or(|Reverse(Timer(next, ..))| at < *next);
+        let first = sleep.next().is_none_or(|next| at < next);
         sleep.timers_made += 1;
         let timer = Timer(at, sleep.timers_made, Arc::downgrade(vnet));
         sleep.timers.push(Reverse(timer));
-        if !first {
-            return;
+        if first {
+            self.tell_keeper(&sleep);
         }
+    }
+
+    fn set_wake(&self, at: Instant, waker: Waker) -> TimerKey {
+        let mut sleep = self.sleep.lock();
+        let first = sleep.next().is_none_or(|next| at < next);
+        sleep.timers_made += 1;
+        let key = TimerKey {
+            at,
+            seq: sleep.timers_made,
+        };
+        sleep.wakes.insert(key, waker);
+        if first {
+            self.tell_keeper(&sleep);
+        }
+        key
+    }
+
+    /// There is a new first timer.
+    fn tell_keeper(&self, sleep: &Sleep) {
         if sleep.keeper {
             self.alarm.notify_one();
         } else if sleep.idle > 0 {
@@ -263,15 +302,20 @@ impl Shared {
     /// the other to run out.
     fn work(&self) {
         loop {
-            if let Some(vnet) = self.queue.pop() {
-                self.serve(vnet);
+            if let Some(job) = self.queue.pop() {
+                self.serve(job);
             }
             let mut sleep = self.sleep.lock();
             let now = self.now();
-            if let Some(Timer(at, _, vnet)) = sleep.pop_due(now) {
+            if let Some(due) = sleep.pop_due(now) {
                 drop(sleep);
-                if let Some(vnet) = disarm(&vnet, at).filter(|v| claim(v)) {
-                    self.serve(vnet);
+                match due {
+                    Due::Wake(waker) => self.serve(Job::Wake(waker)),
+                    Due::Service(Timer(at, _, vnet)) => {
+                        if let Some(vnet) = disarm(&vnet, at).filter(|v| claim(v)) {
+                            self.serve(Job::Service(vnet));
+                        }
+                    }
                 }
                 continue;
             }
@@ -281,11 +325,16 @@ impl Shared {
             if sleep.stop {
                 return;
             }
-            let next = sleep.timers.peek().map(|Reverse(t)| t.0);
-            match next {
+            match sleep.next() {
                 Some(at) if !sleep.keeper => {
                     sleep.keeper = true;
-                    self.alarm.wait_for(&mut sleep, at - now);
+                    let spin = self.config.timer_spin;
+                    let left = at - now;
+                    if left > spin {
+                        self.alarm.wait_for(&mut sleep, left - spin);
+                    } else {
+                        sleep = self.look_for(at, sleep);
+                    }
                     sleep.keeper = false;
                     // This worker may be busy for a while: another one sees to the next timer.
                     if sleep.idle > 0 {
@@ -301,11 +350,34 @@ impl Shared {
         }
     }
 
-    /// Services a vnet on a worker. A panic is that of a program's callback, a waker for instance;
-    /// it must not cost a worker.
-    fn serve(&self, vnet: Arc<VnetCore>) {
+    /// Looks at the clock until `at`, which is near, or until there is something else to do. The
+    /// processor is offered to others between looks.
+    fn look_for<'a>(&'a self, at: Instant, sleep: MutexGuard<'a, Sleep>) -> MutexGuard<'a, Sleep> {
+        drop(sleep);
+        loop {
+            for _ in 0..TIMER_LOOKS {
+                if self.clock.now() >= at || !self.queue.is_empty() {
+                    return self.sleep.lock();
+                }
+                std::hint::spin_loop();
+            }
+            std::thread::yield_now();
+            let sleep = self.sleep.lock();
+            if sleep.stop || sleep.next().is_none_or(|next| next < at) {
+                return sleep;
+            }
+        }
+    }
+
+    /// Does a job on a worker. A panic is that of a program's callback, a waker for instance; it
+    /// must not cost a worker.
+    fn serve(&self, job: Job) {
         let serve = || {
-            self.run(vnet);
+            match job {
+                Job::Service(vnet) => self.run(vnet),
+                Job::Poll(task) => task.run(),
+                Job::Wake(waker) => waker.wake(),
+            }
             self.dispatch();
         };
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(serve)).is_err() {
@@ -379,10 +451,33 @@ impl Drop for Dispatching<'_> {
     }
 }
 
+/// A timer whose time has come.
+enum Due {
+    Service(Timer),
+    Wake(Waker),
+}
+
 impl Sleep {
-    fn pop_due(&mut self, now: Instant) -> Option<Timer> {
-        self.timers.peek().filter(|Reverse(t)| t.0 <= now)?;
-        self.timers.pop().map(|Reverse(timer)| timer)
+    /// When the next timer goes off.
+    fn next(&self) -> Option<Instant> {
+        let timer = self.timers.peek().map(|Reverse(t)| t.0);
+        let wake = self.wakes.first_key_value().map(|(key, _)| key.at);
+        match (timer, wake) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn pop_due(&mut self, now: Instant) -> Option<Due> {
+        let at = self.next().filter(|at| *at <= now)?;
+        if self
+            .wakes
+            .first_key_value()
+            .is_some_and(|(k, _)| k.at == at)
+        {
+            return self.wakes.pop_first().map(|(_, waker)| Due::Wake(waker));
+        }
+        self.timers.pop().map(|Reverse(timer)| Due::Service(timer))
     }
 }
 
@@ -429,7 +524,30 @@ impl Driver for Threads {
 
     fn delegate(&self, vnet: Arc<VnetCore>) {
         self.start_workers();
-        self.shared.delegate(vnet);
+        self.shared.hand_over(Job::Service(vnet));
+    }
+
+    fn schedule(&self, task: Arc<Task>) {
+        self.start_workers();
+        self.shared.hand_over(Job::Poll(task));
+    }
+
+    fn set_timer(&self, at: Instant, waker: Waker) -> TimerKey {
+        self.start_workers();
+        self.shared.set_wake(at, waker)
+    }
+
+    fn cancel_timer(&self, key: TimerKey) {
+        let waker = self.shared.sleep.lock().wakes.remove(&key);
+        drop(waker);
+    }
+
+    fn notes(&self) -> Notes {
+        let sleep = self.shared.sleep.lock();
+        Notes {
+            timers: sleep.wakes.keys().map(|key| key.at).collect(),
+            ..Notes::default()
+        }
     }
 
     #[inline]
@@ -441,7 +559,10 @@ impl Driver for Threads {
         SLEEPER.with(Sleeper::waker)
     }
 
-    fn wait(&self, until: Option<Instant>) -> Waited {
+    fn wait(&self, until: Option<Instant>, _site: Site) -> Waited {
+        if task::is_polling() {
+            return Waited::InTask;
+        }
         let Shared { clock, config, .. } = &*self.shared;
         SLEEPER.with(|sleeper| sleeper.wait(clock, config.spin, until))
     }
@@ -455,7 +576,12 @@ impl Driver for Threads {
     }
 
     fn shutdown(&self) {
-        self.shared.sleep.lock().stop = true;
+        let wakes = {
+            let mut sleep = self.shared.sleep.lock();
+            sleep.stop = true;
+            std::mem::take(&mut sleep.wakes)
+        };
+        drop(wakes);
         self.shared.bell.notify_all();
         self.shared.alarm.notify_all();
         let me: ThreadId = std::thread::current().id();

@@ -8,6 +8,8 @@ use std::task::Waker;
 
 use crate::base::time::Duration;
 use crate::instance::Waited;
+use crate::instance::pending::{Deadlock, here};
+use crate::instance::system::in_task;
 use crate::instance::vnet::VnetCore;
 use crate::packet::Cx;
 use crate::stack::Stack;
@@ -90,6 +92,7 @@ fn store(to: &AtomicU64, timeout: Option<Duration>) -> io::Result<()> {
 
 /// Runs `attempt` until it does something else than to say [`SocketError::WouldBlock`]. When it
 /// is given a waker it must register it with whatever it waits for before it says so.
+#[track_caller]
 pub(super) fn until_ready<R>(
     core: &Arc<VnetCore>,
     patience: Patience,
@@ -104,6 +107,7 @@ pub(super) fn until_ready<R>(
         result => return Ok(result?),
     }
     let until = limit.map(|limit| core.driver.now() + limit);
+    let site = here();
     let waker = core.driver.waker();
     let mut waited = Waited::Woken;
     loop {
@@ -112,14 +116,10 @@ pub(super) fn until_ready<R>(
             result => return Ok(result?),
         }
         match waited {
-            Waited::Woken => waited = core.driver.wait(until),
+            Waited::Woken => waited = core.driver.wait(until, site),
             Waited::TimedOut | Waited::WouldBlock => return Err(ErrorKind::WouldBlock.into()),
-            Waited::Deadlock => {
-                return Err(io::Error::new(
-                    ErrorKind::Deadlock,
-                    "nothing is left in the network that could end this call",
-                ));
-            }
+            Waited::InTask => return Err(in_task()),
+            Waited::Deadlock => return Err(Deadlock::new(&core.system, site).into()),
         }
     }
 }

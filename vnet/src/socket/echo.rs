@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
@@ -14,8 +15,9 @@ use crate::base::time::{Duration, Instant};
 use crate::instance::Vnet;
 use crate::instance::vnet::VnetCore;
 use crate::packet::Payload;
+use crate::stack::Stack;
 use crate::transport::datagram::{Interest, Recv};
-use crate::transport::echo::EchoId;
+use crate::transport::echo::{EchoArrival, EchoId};
 use crate::transport::error::SocketError;
 
 pub use crate::transport::echo::EchoEvent;
@@ -52,6 +54,19 @@ impl Drop for Socket {
     fn drop(&mut self) {
         let _ = self.core.with(|s, cx| s.echo.close(cx.out, self.id));
     }
+}
+
+/// What has arrived, or the waker is registered.
+fn receive_or_register(
+    stack: &mut Stack,
+    id: EchoId,
+    waker: Option<&Waker>,
+) -> Result<EchoArrival, SocketError> {
+    let result = stack.echo.recv(id, Recv::Consume);
+    if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
+        stack.echo.register(id, Interest::Read, waker)?;
+    }
+    result?.ok_or(SocketError::Gone)
 }
 
 impl EchoSocket {
@@ -95,16 +110,30 @@ impl EchoSocket {
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when nonblocking or out of time.
+    #[track_caller]
     pub fn recv(&self) -> io::Result<(EchoEvent, Instant)> {
         let id = self.0.id;
         let arrival = until_ready(&self.0.core, self.0.mode.reading(), |s, _, waker| {
-            let result = s.echo.recv(id, Recv::Consume);
-            if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
-                s.echo.register(id, Interest::Read, waker)?;
-            }
-            result?.ok_or(SocketError::Gone)
+            receive_or_register(s, id, waker)
         })?;
         Ok((arrival.event, arrival.at))
+    }
+
+    /// Polls for what became of a request, for futures.
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn poll_recv(&self, task: &mut Context<'_>) -> Poll<io::Result<(EchoEvent, Instant)>> {
+        let id = self.0.id;
+        let received = self
+            .0
+            .core
+            .with(|s, _| receive_or_register(s, id, Some(task.waker())));
+        match received.flat() {
+            Err(SocketError::WouldBlock) => Poll::Pending,
+            Err(e) => Poll::Ready(Err(e.into())),
+            Ok(arrival) => Poll::Ready(Ok((arrival.event, arrival.at))),
+        }
     }
 
     /// Sets the time to live of the requests, counted down at each router.

@@ -83,6 +83,7 @@ impl RawSocket {
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when nonblocking or out of time.
+    #[track_caller]
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, RawMeta)> {
         let id = self.0.id;
         let (data, meta) = until_ready(&self.0.core, self.0.mode.reading(), |s, _, waker| {

@@ -140,10 +140,12 @@ impl TcpStream {
     ///
     /// # Errors
     /// As for reading into a buffer.
+    #[track_caller]
     pub fn recv_bytes(&self, max: usize) -> io::Result<Payload> {
         self.receive(max, ReadMode::Consume, self.0.mode.reading())
     }
 
+    #[track_caller]
     fn receive(&self, max: usize, mode: ReadMode, patience: Patience) -> io::Result<Payload> {
         let id = self.0.id;
         until_ready(&self.0.core, patience, |s, cx, waker| {
@@ -157,6 +159,7 @@ impl TcpStream {
     ///
     /// # Errors
     /// As for writing from a buffer.
+    #[track_caller]
     pub fn send_bytes(&self, data: &Bytes) -> io::Result<usize> {
         if data.is_empty() {
             return Ok(0);
@@ -170,6 +173,7 @@ impl TcpStream {
         })
     }
 
+    #[track_caller]
     fn write_copy(&self, data: &[u8]) -> io::Result<usize> {
         let id = self.0.id;
         let core = &self.0.core;
@@ -196,6 +200,7 @@ impl TcpStream {
     ///
     /// # Errors
     /// As for reading.
+    #[track_caller]
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         let taken = self.receive(buf.len(), ReadMode::Peek, self.0.mode.reading())?;
         Ok(taken.copy_to(0, buf))
@@ -360,6 +365,22 @@ impl TcpStream {
         self.set_option(|o| o.keepalive = switch(keepalive))
     }
 
+    /// Polls for the end of [`TcpStream::start_connect_in`], for futures.
+    ///
+    /// # Errors
+    /// As [`TcpStream::connect_in`], for what the network says.
+    pub fn poll_connect(&self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let id = self.0.id;
+        let result = self.0.core.with(|s, _| {
+            let result = connected(s, id);
+            register_on_block(s, id, Interest::Write, Some(task.waker()), result)
+        });
+        match result.flat() {
+            Err(SocketError::WouldBlock) => Poll::Pending,
+            result => Poll::Ready(result.map_err(io::Error::from)),
+        }
+    }
+
     /// Polls for data, for futures: the task is woken when it is worth to poll again.
     ///
     /// # Errors
@@ -467,6 +488,7 @@ fn writable(stack: &mut Stack, id: ConnId, waker: Option<&Waker>) -> Result<usiz
 }
 
 impl Read for &TcpStream {
+    #[track_caller]
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if buf.is_empty() {
             return Ok(0);
@@ -476,6 +498,7 @@ impl Read for &TcpStream {
         Ok(taken.copy_to(0, buf))
     }
 
+    #[track_caller]
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let want = bufs.iter().map(|b| b.len()).sum();
         if want == 0 {
@@ -491,6 +514,7 @@ impl Read for &TcpStream {
 }
 
 impl Write for &TcpStream {
+    #[track_caller]
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         if data.is_empty() {
             return Ok(0);
@@ -498,6 +522,7 @@ impl Write for &TcpStream {
         self.write_copy(data)
     }
 
+    #[track_caller]
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         match bufs.iter().find(|b| !b.is_empty()) {
             Some(first) => self.write(first),
@@ -512,20 +537,24 @@ impl Write for &TcpStream {
 }
 
 impl Read for TcpStream {
+    #[track_caller]
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         (&*self).read(buf)
     }
 
+    #[track_caller]
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         (&*self).read_vectored(bufs)
     }
 }
 
 impl Write for TcpStream {
+    #[track_caller]
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         (&*self).write(data)
     }
 
+    #[track_caller]
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         (&*self).write_vectored(bufs)
     }
@@ -615,6 +644,7 @@ impl TcpListener {
     ///
     /// # Errors
     /// [`ErrorKind::WouldBlock`] when nonblocking, or when the vnet is gone.
+    #[track_caller]
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let id = self.0.id;
         let core = &self.0.core;

@@ -146,6 +146,7 @@ impl UdpSocket {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] when nonblocking or out of time,
     /// [`io::ErrorKind::ConnectionRefused`] when the peer of a connected socket refused.
+    #[track_caller]
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let (data, from) = self.receive(Recv::Consume)?;
         Ok((data.copy_to(0, buf), from))
@@ -155,6 +156,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// As [`UdpSocket::recv_from`].
+    #[track_caller]
     pub fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.recv_from(buf).map(|(n, _)| n)
     }
@@ -163,6 +165,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// As [`UdpSocket::recv_from`].
+    #[track_caller]
     pub fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let (data, from) = self.receive(Recv::Peek)?;
         Ok((data.copy_to(0, buf), from))
@@ -172,6 +175,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// As [`UdpSocket::recv_from`].
+    #[track_caller]
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.peek_from(buf).map(|(n, _)| n)
     }
@@ -180,10 +184,12 @@ impl UdpSocket {
     ///
     /// # Errors
     /// As [`UdpSocket::recv_from`].
+    #[track_caller]
     pub fn recv_bytes(&self) -> io::Result<(Payload, SocketAddr)> {
         self.receive(Recv::Consume)
     }
 
+    #[track_caller]
     fn receive(&self, how: Recv) -> io::Result<(Payload, SocketAddr)> {
         let id = self.0.id;
         until_ready(&self.0.core, self.0.mode.reading(), |s, _, waker| {

@@ -9,14 +9,16 @@ use crate::packet::header::icmp4::{IcmpKind, UnreachableCode};
 impl Stack {
     /// When [`Stack::on_deadline`] has something to do; may be early.
     pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines().into_iter().filter_map(|(_, at)| at).min()
+    }
+
+    /// Each protocol's next deadline, by name; may be early.
+    pub fn deadlines(&self) -> [(&'static str, Option<Instant>); 3] {
         [
-            self.tcp.next_deadline(),
-            self.neigh.next_deadline(),
-            self.ip.reassembly.next_deadline(),
+            ("tcp", self.tcp.next_deadline()),
+            ("neighbours", self.neigh.next_deadline()),
+            ("reassembly", self.ip.reassembly.next_deadline()),
         ]
-        .into_iter()
-        .flatten()
-        .min()
     }
 
     /// Does everything that is due.

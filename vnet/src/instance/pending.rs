@@ -1,0 +1,352 @@
+//! What a system is waiting for: the report behind a deadlock, and behind a limit that tripped.
+
+use std::fmt;
+use std::io;
+use std::panic::Location;
+use std::sync::Arc;
+
+use super::driver::{Happened, Notes, Site, WaitNote};
+use super::system::{System, SystemCore};
+use super::task::Task;
+use super::vnet::{Entry, VnetCore};
+use crate::base::time::Instant;
+
+/// Entries of each list that a report shows; the rest is counted.
+const SHOWN: usize = 32;
+
+/// What a system is waiting for, who waits, and what happened last; see [`System::pending`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Pending {
+    /// The system's time.
+    pub now: Instant,
+    /// Vnets that want service, the next one first. At most 32; [`Pending::more_vnets`] says how
+    /// many more there are.
+    pub vnets: Vec<PendingVnet>,
+    /// Vnets that want service and are not listed.
+    pub more_vnets: usize,
+    /// When timers of tasks and futures go off, the next one first; at most 32.
+    pub timers: Vec<Instant>,
+    /// Timers that are not listed.
+    pub more_timers: usize,
+    /// Threads that wait, the one that has waited longest first.
+    pub threads: Vec<PendingThread>,
+    /// Tasks that have not ended, those of the system first, then vnet by vnet; at most 32.
+    pub tasks: Vec<PendingTask>,
+    /// Tasks that are not listed.
+    pub more_tasks: usize,
+    /// What happened last, in order.
+    pub recent: Vec<RecentEvent>,
+}
+
+/// A vnet that wants service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PendingVnet {
+    /// Its name.
+    pub name: String,
+    /// When it wants service.
+    pub at: Instant,
+    /// The deadlines of its protocols: which, and when. May be early.
+    pub deadlines: Vec<(&'static str, Instant)>,
+    /// Frames in its inbox or on a wire towards it.
+    pub frames: usize,
+    /// When the next one arrives.
+    pub next_frame: Option<Instant>,
+}
+
+/// A thread that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PendingThread {
+    /// Its name.
+    pub name: String,
+    /// The call in which it waits: file, line and column.
+    pub site: Option<Site>,
+    /// Since when.
+    pub since: Instant,
+    /// Until when at the latest.
+    pub until: Option<Instant>,
+}
+
+/// A task that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PendingTask {
+    /// Its number in the order of spawning.
+    pub number: u64,
+    /// The vnet that it was spawned in.
+    pub vnet: Option<String>,
+    /// Where it was spawned.
+    pub site: Site,
+    /// What it does.
+    pub state: TaskState,
+}
+
+/// Whether a task can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskState {
+    /// It will be polled, or is being polled.
+    Ready,
+    /// It waits to be woken.
+    Waiting,
+}
+
+/// Something that has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecentEvent {
+    /// When.
+    pub at: Instant,
+    /// What, in words.
+    pub what: String,
+}
+
+/// Nothing is left to happen that could end a call; or a wait without a limit has lasted for a day
+/// of virtual time. It is inside the [`io::Error`] of kind [`io::ErrorKind::Deadlock`]; see
+/// [`deadlock`].
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("nothing is left in the network that could end the call at {site}\n{pending}")]
+#[non_exhaustive]
+pub struct Deadlock {
+    /// The call that failed.
+    pub site: Site,
+    /// Who else waits, and for what.
+    pub pending: Pending,
+}
+
+/// The deadlock inside an error of a call of this library, if that is what it is.
+///
+/// ```
+/// use vnet::net::UdpSocket;
+/// use vnet::System;
+///
+/// let system = System::virtual_time(1);
+/// let a = system.create("a")?;
+/// let socket = UdpSocket::bind_in(&a, "127.0.0.1:9")?;
+/// let error = socket.recv_from(&mut [0; 8]).unwrap_err();
+/// let deadlock = vnet::deadlock(&error).unwrap();
+/// assert!(deadlock.pending.vnets.is_empty(), "{deadlock}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn deadlock(error: &io::Error) -> Option<&Deadlock> {
+    error.get_ref()?.downcast_ref()
+}
+
+impl Deadlock {
+    #[cold]
+    pub(crate) fn new(system: &Arc<SystemCore>, site: Site) -> Deadlock {
+        Deadlock {
+            site,
+            pending: Pending::of(system),
+        }
+    }
+}
+
+impl From<Deadlock> for io::Error {
+    fn from(deadlock: Deadlock) -> io::Error {
+        io::Error::new(io::ErrorKind::Deadlock, deadlock)
+    }
+}
+
+impl System {
+    /// What the system is waiting for now: for tests that hang, and for reports. Under
+    /// [`System::threads`] it lists tasks only.
+    ///
+    /// ```
+    /// use vnet::System;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let task = system.spawn_future(std::future::pending::<()>());
+    /// assert_eq!(system.pending().tasks.len(), 1);
+    /// task.abort();
+    /// println!("{}", system.pending());
+    /// ```
+    pub fn pending(&self) -> Pending {
+        Pending::of(&self.core)
+    }
+}
+
+impl Pending {
+    fn of(system: &Arc<SystemCore>) -> Pending {
+        let Notes {
+            services,
+            timers,
+            waits,
+            recent,
+        } = system.driver.notes();
+        let now = system.driver.now();
+        let live = system.registry.lock().vnets();
+        let mut wanted: Vec<(Instant, Arc<VnetCore>)> = Vec::new();
+        for (at, vnet) in services {
+            // What was scheduled again for an earlier time is there twice.
+            if !wanted.iter().any(|(_, v)| Arc::ptr_eq(v, &vnet)) {
+                wanted.push((at, vnet));
+            }
+        }
+        let shown = wanted.iter().take(SHOWN);
+        let mut tasks = system.tasks.list();
+        tasks.extend(live.iter().flat_map(|v| v.tasks.list()));
+        Pending {
+            now,
+            vnets: shown.map(|(at, v)| PendingVnet::of(v, *at)).collect(),
+            more_vnets: wanted.len().saturating_sub(SHOWN),
+            timers: timers.iter().take(SHOWN).copied().collect(),
+            more_timers: timers.len().saturating_sub(SHOWN),
+            threads: waits.into_iter().map(PendingThread::from).collect(),
+            tasks: tasks
+                .iter()
+                .take(SHOWN)
+                .map(|t| PendingTask::of(t))
+                .collect(),
+            more_tasks: tasks.len().saturating_sub(SHOWN),
+            recent: recent
+                .into_iter()
+                .map(|(at, what)| RecentEvent {
+                    at,
+                    what: in_words(what, &live),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn in_words(what: Happened, live: &[Arc<VnetCore>]) -> String {
+    match what {
+        Happened::Serviced(number) => match live.iter().find(|v| v.number == number) {
+            Some(vnet) => format!("vnet {} was serviced", vnet.name),
+            None => format!("vnet number {number}, now gone, was serviced"),
+        },
+        Happened::Polled(number) => format!("task {number} was polled"),
+        Happened::TimerFired => "a timer went off".to_owned(),
+        Happened::WaitEnded => "the time of a thread's wait came".to_owned(),
+    }
+}
+
+impl PendingVnet {
+    fn of(core: &Arc<VnetCore>, at: Instant) -> PendingVnet {
+        let deadlines = core.enter_as(Entry::Lifecycle, |inside, _| {
+            let deadlines = inside.stack.deadlines().into_iter();
+            deadlines
+                .filter_map(|(what, at)| Some((what, at?)))
+                .collect()
+        });
+        PendingVnet {
+            name: core.name.to_string(),
+            at,
+            deadlines: deadlines.unwrap_or_default(),
+            frames: core.inbox.len(),
+            next_frame: core.inbox.next(),
+        }
+    }
+}
+
+impl From<WaitNote> for PendingThread {
+    fn from(note: WaitNote) -> PendingThread {
+        PendingThread {
+            name: note.thread,
+            site: note.site,
+            since: note.since,
+            until: note.until,
+        }
+    }
+}
+
+impl PendingTask {
+    fn of(task: &Task) -> PendingTask {
+        PendingTask {
+            number: task.number(),
+            vnet: task.vnet().map(str::to_owned),
+            site: task.site(),
+            state: match task.is_ready() {
+                true => TaskState::Ready,
+                false => TaskState::Waiting,
+            },
+        }
+    }
+}
+
+impl fmt::Display for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "at {}:", self.now)?;
+        let nothing = self.vnets.is_empty() && self.timers.is_empty();
+        if nothing {
+            writeln!(f, "  no vnet wants service, and no timer is set")?;
+        }
+        for vnet in &self.vnets {
+            writeln!(f, "  {vnet}")?;
+        }
+        more(f, self.more_vnets, "vnets want service")?;
+        for at in &self.timers {
+            writeln!(f, "  a timer goes off at {at}")?;
+        }
+        more(f, self.more_timers, "timers are set")?;
+        for thread in &self.threads {
+            writeln!(f, "  {thread}")?;
+        }
+        for task in &self.tasks {
+            writeln!(f, "  {task}")?;
+        }
+        more(f, self.more_tasks, "tasks have not ended")?;
+        if !self.recent.is_empty() {
+            writeln!(f, "the last events:")?;
+        }
+        for event in &self.recent {
+            writeln!(f, "  {} {}", event.at, event.what)?;
+        }
+        Ok(())
+    }
+}
+
+fn more(f: &mut fmt::Formatter<'_>, count: usize, what: &str) -> fmt::Result {
+    match count {
+        0 => Ok(()),
+        n => writeln!(f, "  and {n} more {what}"),
+    }
+}
+
+impl fmt::Display for PendingVnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "vnet {} wants service at {}", self.name, self.at)?;
+        for (what, at) in &self.deadlines {
+            write!(f, "; {what} at {at}")?;
+        }
+        if let Some(next) = self.next_frame {
+            write!(f, "; {} frames, the next at {next}", self.frames)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for PendingThread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "thread {:?} waits", self.name)?;
+        if let Some(site) = self.site {
+            write!(f, " at {site}")?;
+        }
+        write!(f, " since {}", self.since)?;
+        match self.until {
+            Some(until) => write!(f, ", until {until} at the latest"),
+            None => write!(f, ", without a limit"),
+        }
+    }
+}
+
+impl fmt::Display for PendingTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "task {}, spawned at {}", self.number, self.site)?;
+        if let Some(vnet) = &self.vnet {
+            write!(f, " in vnet {vnet}")?;
+        }
+        match self.state {
+            TaskState::Ready => write!(f, ", is ready"),
+            TaskState::Waiting => write!(f, ", waits to be woken"),
+        }
+    }
+}
+
+/// Where the caller of the calling function is.
+#[track_caller]
+pub(crate) fn here() -> Site {
+    Location::caller()
+}

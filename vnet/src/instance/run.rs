@@ -1,0 +1,201 @@
+//! Running a simulated world from outside, with limits.
+
+use std::panic::Location;
+
+use super::driver::{AtEnd, RunEnded, RunTo};
+use super::pending::Pending;
+use super::system::System;
+use crate::base::time::{Duration, Instant};
+
+/// Events and virtual time that [`System::run_until_idle`] may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunLimit {
+    /// Events: services of vnets, polls of tasks, timers, ends of waits.
+    pub events: u64,
+    /// Virtual time from the start of the run.
+    pub time: Duration,
+}
+
+impl Default for RunLimit {
+    /// Ten million events, and an hour.
+    fn default() -> RunLimit {
+        RunLimit {
+            events: 10_000_000,
+            time: Duration::from_secs(3600),
+        }
+    }
+}
+
+impl RunLimit {
+    /// A limit on events only.
+    pub const fn events(events: u64) -> RunLimit {
+        RunLimit {
+            events,
+            time: Duration::MAX,
+        }
+    }
+
+    /// A limit on virtual time only.
+    pub const fn time(time: Duration) -> RunLimit {
+        RunLimit {
+            events: u64::MAX,
+            time,
+        }
+    }
+}
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// Events that happened.
+    pub events: u64,
+    /// The time at its end.
+    pub now: Instant,
+}
+
+/// Why a run ended before it was done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// Only the clock of [`System::virtual_time`] can be run.
+    #[error("only a system under virtual time can be run")]
+    NotVirtual,
+    /// The caller is a task, which must not block.
+    #[error("a task cannot run the world that polls it")]
+    InTask,
+    /// The limit on virtual time was reached, and there is more to happen.
+    #[error("the network is not idle after {limit:?} of virtual time\n{pending}")]
+    Time {
+        /// The limit.
+        limit: Duration,
+        /// What is pending.
+        pending: Box<Pending>,
+    },
+    /// The limit on events was reached, and there is more to happen.
+    #[error("the network is not idle after {limit} events\n{pending}")]
+    Events {
+        /// The limit.
+        limit: u64,
+        /// What is pending.
+        pending: Box<Pending>,
+    },
+    /// Ten million events happened at one instant: something goes round for ever without taking
+    /// any time.
+    #[error(
+        "time does not move any more: {events} events, and the last ten million at once\n{pending}"
+    )]
+    Stalled {
+        /// Events of the run.
+        events: u64,
+        /// What is pending.
+        pending: Box<Pending>,
+    },
+}
+
+impl System {
+    /// Runs the world of a system under [virtual time](System::virtual_time) until `until`:
+    /// everything that is due by then happens, threads and tasks of the system included, and then
+    /// it is `until`. Does nothing when that is past.
+    ///
+    /// # Errors
+    /// Another driver, a call from a task, or a world that stalls.
+    ///
+    /// ```
+    /// use vnet::System;
+    /// use vnet::time::{Duration, Instant};
+    ///
+    /// let system = System::virtual_time(1);
+    /// let tick = system.sleep_async(Duration::from_millis(5));
+    /// let task = system.spawn_future(tick);
+    /// system.run_until(Instant::ZERO + Duration::from_millis(4))?;
+    /// assert!(!task.is_finished());
+    /// let ran = system.run_for(Duration::from_millis(1))?;
+    /// assert!(task.is_finished());
+    /// assert_eq!(ran.now.as_nanos(), 5_000_000);
+    /// # Ok::<(), vnet::RunError>(())
+    /// ```
+    #[track_caller]
+    pub fn run_until(&self, until: Instant) -> Result<Ran, RunError> {
+        let to = RunTo {
+            until,
+            at_end: AtEnd::Arrived,
+            events: u64::MAX,
+        };
+        self.run(to, RunLimit::events(u64::MAX))
+    }
+
+    /// Runs the world for `duration` from now on; see [`System::run_until`].
+    ///
+    /// # Errors
+    /// As for [`System::run_until`].
+    #[track_caller]
+    pub fn run_for(&self, duration: Duration) -> Result<Ran, RunError> {
+        self.run_until(self.now() + duration)
+    }
+
+    /// Runs the world of a system under [virtual time](System::virtual_time) until nothing is left
+    /// to happen: no frame is on a wire, no deadline and no timer is set, and every thread of the
+    /// system waits. Time ends with the last event.
+    ///
+    /// # Errors
+    /// A limit that was reached while there was more to happen, with the list of what was pending
+    /// and what happened last; another driver; a call from a task; a world that stalls. What has
+    /// happened stays, and the world can be run on.
+    ///
+    /// ```
+    /// use vnet::{RunError, RunLimit, System};
+    /// use vnet::time::Duration;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let (a, b) = (system.create("a")?, system.create("b")?);
+    /// a.epair("eth0", &b, "eth0")?;
+    /// a.add_address("eth0", "192.0.2.1/24".parse()?)?;
+    /// assert!(system.run_until_idle(RunLimit::default())?.events > 0);
+    ///
+    /// let ticker = system.clone();
+    /// let _ticks = a.spawn_future(async move {
+    ///     loop {
+    ///         ticker.sleep_async(Duration::from_secs(1)).await;
+    ///     }
+    /// });
+    /// let error = system.run_until_idle(RunLimit::time(Duration::from_secs(60))).unwrap_err();
+    /// let RunError::Time { pending, .. } = error else { panic!("{error}") };
+    /// assert_eq!(pending.tasks[0].vnet.as_deref(), Some("a"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn run_until_idle(&self, limit: RunLimit) -> Result<Ran, RunError> {
+        let to = RunTo {
+            until: self.now() + limit.time,
+            at_end: AtEnd::Limit,
+            events: limit.events,
+        };
+        self.run(to, limit)
+    }
+
+    #[track_caller]
+    fn run(&self, to: RunTo, limit: RunLimit) -> Result<Ran, RunError> {
+        let end = self.core.driver.run(to, Location::caller());
+        let end = end.ok_or(RunError::NotVirtual)?;
+        let pending = || Box::new(self.pending());
+        match end.why {
+            RunEnded::Done => Ok(Ran {
+                events: end.events,
+                now: self.now(),
+            }),
+            RunEnded::InTask => Err(RunError::InTask),
+            RunEnded::Time => Err(RunError::Time {
+                limit: limit.time,
+                pending: pending(),
+            }),
+            RunEnded::Events => Err(RunError::Events {
+                limit: limit.events,
+                pending: pending(),
+            }),
+            RunEnded::Stalled => Err(RunError::Stalled {
+                events: end.events,
+                pending: pending(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,516 @@
+//! Tasks: futures that a system polls until they end.
+//!
+//! A task is to a future what a thread is to a function, and costs no thread. Under virtual time
+//! each poll is an event in the world's total order; under threads the workers poll; under the
+//! manual driver [`System::poll`] does. A task that was spawned in a vnet has that vnet current at
+//! each poll, and is dropped when the vnet is torn down.
+//!
+//! ```text
+//!          woken              run                woken
+//!   IDLE ─────────► QUEUED ─────────► RUNNING ─────────► AGAIN
+//!     ▲                                │   ▲               │
+//!     └──────────── pending ───────────┘   └── run again ──┘      (ENDED from each of them)
+//! ```
+
+use std::any::Any;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+
+use super::completion::Completion;
+use super::driver::{Driver, Site, Waited};
+use super::pending::Deadlock;
+use super::registry::panic_text;
+use super::system::{System, SystemCore};
+use super::vnet::Vnet;
+use crate::base::lock::{Mutex, Rank};
+
+const IDLE: u8 = 0;
+const QUEUED: u8 = 1;
+const RUNNING: u8 = 2;
+const AGAIN: u8 = 3;
+const ENDED: u8 = 4;
+
+thread_local! {
+    /// A task is being polled by this thread.
+    static POLLING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// True while this thread is in the poll of a task, where nothing may block.
+pub(crate) fn is_polling() -> bool {
+    POLLING.try_with(Cell::get).unwrap_or(false)
+}
+
+/// Why a task has no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// It panicked.
+    #[error("the task panicked: {0}")]
+    Panicked(Panic),
+    /// It was aborted.
+    #[error("the task was aborted")]
+    Aborted,
+    /// Its vnet, or the system, is gone.
+    #[error("the task's vnet is gone")]
+    Gone,
+    /// Nothing is left that could end it, or it did not end in a day of virtual time. It goes on.
+    #[error(transparent)]
+    Deadlock(Box<Deadlock>),
+    /// It has not ended, and the caller cannot wait: under the manual driver the embedder owns the
+    /// loop, and a task must await instead of joining. It goes on.
+    #[error("the task has not ended, and the caller may not block")]
+    WouldBlock,
+}
+
+/// What a task has panicked with.
+pub struct Panic(Mutex<Box<dyn Any + Send>>);
+
+impl Panic {
+    fn new(payload: Box<dyn Any + Send>) -> Panic {
+        Panic(Mutex::new(Rank::Waker, payload))
+    }
+
+    /// The payload, for [`std::panic::resume_unwind`].
+    pub fn into_payload(self) -> Box<dyn Any + Send> {
+        self.0.into_inner()
+    }
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(panic_text(&**self.0.lock()))
+    }
+}
+
+impl fmt::Debug for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Panic({:?})", panic_text(&**self.0.lock()))
+    }
+}
+
+/// A task, whatever it returns.
+pub struct Task {
+    number: u64,
+    site: Site,
+    vnet: Option<Box<str>>,
+    state: AtomicU8,
+    /// The future and its place for the result. Not there while it is polled, and after its end.
+    body: Mutex<Option<Box<dyn Body>>>,
+    driver: Weak<dyn Driver>,
+    owner: Weak<Tasks>,
+}
+
+/// The part of a task that knows what it returns.
+trait Body: Send {
+    fn poll(&mut self, task: &mut Context<'_>) -> Poll<()>;
+    /// Drops the future before its end.
+    fn give_up(self: Box<Self>, why: TaskError);
+}
+
+struct Running<F: Future> {
+    future: Option<Pin<Box<F>>>,
+    vnet: Option<Vnet>,
+    completion: Arc<Completion<Result<F::Output, TaskError>>>,
+}
+
+impl<F> Body for Running<F>
+where
+    F: Future + Send,
+    F::Output: Send,
+{
+    fn poll(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        let Running {
+            future,
+            vnet,
+            completion,
+        } = self;
+        let _entered = vnet.as_ref().map(Vnet::enter);
+        // The future is dropped inside as well: its destructor is the program's, too.
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let polled = future.as_mut().map(|f| f.as_mut().poll(task));
+            if polled.as_ref().is_none_or(Poll::is_ready) {
+                *future = None;
+            }
+            polled
+        }));
+        let result = match polled {
+            Ok(Some(Poll::Pending)) => return Poll::Pending,
+            Ok(Some(Poll::Ready(out))) => Ok(out),
+            Ok(None) => Err(TaskError::Aborted),
+            Err(payload) => {
+                let _ = dropped(future.take());
+                Err(TaskError::Panicked(Panic::new(payload)))
+            }
+        };
+        completion.end(result);
+        Poll::Ready(())
+    }
+
+    fn give_up(mut self: Box<Self>, why: TaskError) {
+        let future = self.future.take();
+        let why = {
+            let _entered = self.vnet.as_ref().map(Vnet::enter);
+            dropped(future).map_or(why, TaskError::Panicked)
+        };
+        self.completion.end(Err(why));
+    }
+}
+
+/// Drops a future, and says what that panicked with.
+fn dropped<F>(future: F) -> Option<Panic> {
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
+    dropped.err().map(Panic::new)
+}
+
+/// Marks this thread as one that polls.
+struct PollMark(bool);
+
+impl PollMark {
+    fn set() -> PollMark {
+        PollMark(POLLING.replace(true))
+    }
+}
+
+impl Drop for PollMark {
+    fn drop(&mut self) {
+        POLLING.set(self.0);
+    }
+}
+
+impl Task {
+    /// Its number in the order of spawning.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Where it was spawned.
+    pub(crate) fn site(&self) -> Site {
+        self.site
+    }
+
+    /// The name of its vnet.
+    pub(crate) fn vnet(&self) -> Option<&str> {
+        self.vnet.as_deref()
+    }
+
+    /// True when it is to be polled soon, or is being polled.
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self.state.load(Ordering::Acquire), QUEUED | RUNNING | AGAIN)
+    }
+
+    /// Polls it once; for drivers, after [`Driver::schedule`]. A panic of the future's is its
+    /// result.
+    pub fn run(self: &Arc<Self>) {
+        let queued =
+            self.state
+                .compare_exchange(QUEUED, RUNNING, Ordering::AcqRel, Ordering::Acquire);
+        let body = self.body.lock().take();
+        let (Ok(_), Some(mut body)) = (queued, body) else {
+            return;
+        };
+        let waker = Waker::from(Arc::clone(self));
+        let polled = {
+            let _mark = PollMark::set();
+            body.poll(&mut Context::from_waker(&waker))
+        };
+        if polled.is_ready() {
+            self.state.store(ENDED, Ordering::Release);
+            self.leave();
+            return;
+        }
+        *self.body.lock() = Some(body);
+        let state = &self.state;
+        let idle = state.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire);
+        let again = idle.is_err()
+            && state
+                .compare_exchange(AGAIN, QUEUED, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok();
+        if again {
+            self.schedule();
+        } else if idle.is_err() {
+            // It was aborted meanwhile, by one who did not find the future.
+            self.give_up(TaskError::Aborted);
+        }
+    }
+
+    /// Ends it: the future is dropped here, or by the thread that polls it.
+    fn abort(&self, why: TaskError) {
+        self.state.store(ENDED, Ordering::Release);
+        self.give_up(why);
+    }
+
+    fn give_up(&self, why: TaskError) {
+        let body = self.body.lock().take();
+        if let Some(body) = body {
+            body.give_up(why);
+        }
+        self.leave();
+    }
+
+    fn leave(&self) {
+        if let Some(owner) = self.owner.upgrade() {
+            owner.remove(self.number);
+        }
+    }
+
+    fn schedule(self: &Arc<Self>) {
+        if let Some(driver) = self.driver.upgrade() {
+            driver.schedule(Arc::clone(self));
+        }
+    }
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut seen = self.state.load(Ordering::Acquire);
+        loop {
+            let next = match seen {
+                IDLE => QUEUED,
+                RUNNING => AGAIN,
+                _ => return,
+            };
+            match self
+                .state
+                .compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) if next == QUEUED => return self.schedule(),
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
+    }
+}
+
+/// The tasks of a vnet, or of a system, that have not ended.
+pub(crate) struct Tasks(Mutex<TasksState>);
+
+struct TasksState {
+    closed: bool,
+    tasks: BTreeMap<u64, Arc<Task>>,
+}
+
+impl Tasks {
+    pub(crate) fn new() -> Arc<Tasks> {
+        Arc::new(Tasks(Mutex::new(
+            Rank::Waker,
+            TasksState {
+                closed: false,
+                tasks: BTreeMap::new(),
+            },
+        )))
+    }
+
+    /// Adds a task; false when there will be no more.
+    fn add(&self, task: &Arc<Task>) -> bool {
+        let mut state = self.0.lock();
+        if !state.closed {
+            state.tasks.insert(task.number, Arc::clone(task));
+        }
+        !state.closed
+    }
+
+    fn remove(&self, number: u64) {
+        let removed = self.0.lock().tasks.remove(&number);
+        drop(removed);
+    }
+
+    /// The tasks that have not ended, in the order of spawning.
+    pub(crate) fn list(&self) -> Vec<Arc<Task>> {
+        self.0.lock().tasks.values().cloned().collect()
+    }
+
+    /// Drops every task, in the order of spawning, and refuses new ones.
+    pub(crate) fn close(&self) {
+        let tasks = {
+            let mut state = self.0.lock();
+            state.closed = true;
+            std::mem::take(&mut state.tasks)
+        };
+        for task in tasks.into_values() {
+            task.abort(TaskError::Gone);
+        }
+    }
+}
+
+/// A task's handle. It is a future of the task's result. Dropping it leaves the task running.
+#[must_use = "dropping the handle detaches the task: its result and its panic are lost"]
+pub struct TaskHandle<T> {
+    task: Arc<Task>,
+    completion: Arc<Completion<Result<T, TaskError>>>,
+    system: Weak<SystemCore>,
+}
+
+impl<T> TaskHandle<T> {
+    /// Blocks until the task has ended and returns its result. Under virtual time the world runs
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// The task's panic, that it was aborted or its vnet went away; a deadlock of the world. In a
+    /// task, and under the manual driver when the task has not ended, [`TaskError::WouldBlock`].
+    #[track_caller]
+    pub fn join(self) -> Result<T, TaskError> {
+        let site = Location::caller();
+        let Some(system) = self.system.upgrade() else {
+            let result = self
+                .completion
+                .poll(&mut Context::from_waker(Waker::noop()));
+            return match result {
+                Poll::Ready(result) => result,
+                Poll::Pending => Err(TaskError::Gone),
+            };
+        };
+        match self.completion.wait(&*system.driver, site) {
+            Ok(result) => result,
+            Err(Waited::Deadlock) => {
+                Err(TaskError::Deadlock(Box::new(Deadlock::new(&system, site))))
+            }
+            Err(_) => Err(TaskError::WouldBlock),
+        }
+    }
+
+    /// Ends the task: its future is dropped, now, or by the thread that is polling it when that
+    /// poll returns. Does nothing when it has ended.
+    pub fn abort(&self) {
+        if !self.is_finished() {
+            self.task.abort(TaskError::Aborted);
+        }
+    }
+
+    /// True when the task has ended, in whatever way.
+    pub fn is_finished(&self) -> bool {
+        self.completion.is_ended()
+    }
+}
+
+impl<T> Future for TaskHandle<T> {
+    type Output = Result<T, TaskError>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        self.completion.poll(task)
+    }
+}
+
+impl<T> fmt::Debug for TaskHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskHandle({} at {})", self.task.number, self.task.site)
+    }
+}
+
+impl System {
+    /// Starts a task: a future that the system polls until it ends, in its total order of events
+    /// under virtual time, on worker threads under [`System::threads`], inside [`System::poll`]
+    /// under [`System::manual`]. No vnet is current in it; see [`Vnet::spawn_future`].
+    ///
+    /// A task must not block: sockets are used through their `poll_*` methods (with
+    /// [`std::future::poll_fn`]), time passes with [`System::sleep_async`]. A blocking call in a
+    /// task fails with [`std::io::ErrorKind::WouldBlock`] where it would have to wait.
+    ///
+    /// A task that holds a [`System`] keeps the system alive until it ends, as a thread would.
+    ///
+    /// ```
+    /// use vnet::System;
+    /// use vnet::time::Duration;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let nap = system.sleep_async(Duration::from_secs(2));
+    /// let task = system.spawn_future(async { nap.await; 7 });
+    /// assert!(!task.is_finished(), "time stands still until somebody waits");
+    /// assert_eq!(task.join()?, 7);
+    /// assert_eq!(system.now().as_nanos(), 2_000_000_000);
+    /// # Ok::<(), vnet::TaskError>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn_future<F>(&self, future: F) -> TaskHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        spawn(&self.core, None, &self.core.tasks, future)
+    }
+}
+
+impl Vnet {
+    /// Starts a task in which this vnet is current at each poll, and when its future is dropped;
+    /// see [`System::spawn_future`].
+    ///
+    /// When the vnet is torn down the task is dropped, before the first step is undone; its handle
+    /// then says [`TaskError::Gone`], as it does at once when the vnet is gone already.
+    ///
+    /// ```
+    /// use std::future::poll_fn;
+    /// use vnet::net::UdpSocket;
+    /// use vnet::System;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let a = system.create("a")?;
+    /// let echo = a.spawn_future(async {
+    ///     let socket = UdpSocket::bind("127.0.0.1:7")?;
+    ///     let mut buf = [0; 64];
+    ///     let (n, from) = poll_fn(|cx| socket.poll_recv_from(cx, &mut buf)).await?;
+    ///     socket.send_to(&buf[..n], from)
+    /// });
+    /// let client = UdpSocket::bind_in(&a, "127.0.0.1:0")?;
+    /// system.run_until_idle(vnet::RunLimit::default())?;
+    /// client.send_to(b"ping", "127.0.0.1:7")?;
+    /// assert_eq!(client.recv(&mut [0; 64])?, 4);
+    /// assert_eq!(echo.join()??, 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn_future<F>(&self, future: F) -> TaskHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        spawn(&self.core.system, Some(self), &self.core.tasks, future)
+    }
+}
+
+#[track_caller]
+fn spawn<F>(
+    system: &Arc<SystemCore>,
+    vnet: Option<&Vnet>,
+    owner: &Arc<Tasks>,
+    future: F,
+) -> TaskHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let completion = Arc::new(Completion::new());
+    let body = Running {
+        future: Some(Box::pin(future)),
+        vnet: vnet.cloned(),
+        completion: Arc::clone(&completion),
+    };
+    let task = Arc::new(Task {
+        number: system.next_task(),
+        site: Location::caller(),
+        vnet: vnet.map(|v| v.name().into()),
+        state: AtomicU8::new(IDLE),
+        body: Mutex::new(Rank::Waker, Some(Box::new(body))),
+        driver: Arc::downgrade(&system.driver),
+        owner: Arc::downgrade(owner),
+    });
+    if owner.add(&task) {
+        task.wake_by_ref();
+    } else {
+        task.abort(TaskError::Gone);
+    }
+    TaskHandle {
+        task,
+        completion,
+        system: Arc::downgrade(system),
+    }
+}

@@ -3,6 +3,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | [`accounts`] | the laws that every vnet's counters and every teardown are held to |
+//! | [`bridge`] | a vnet with a bridge over ports to the outside |
 //! | [`frames`] | frames built byte by byte, independently of the library's own headers |
 //! | [`peer`] | a scripted station at the outside end of a port |
 //! | [`skip`] | what to do with a test that cannot run here |
@@ -12,6 +13,7 @@
 //! | [`trace`] | every frame that passed, with its time |
 
 pub mod accounts;
+pub mod bridge;
 pub mod frames;
 pub mod peer;
 pub mod skip;

@@ -1,98 +1,21 @@
 //! Promise: a bridge makes one Ethernet segment of its members, forgets who has left, and goes
 //! away with everything it knows.
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 
-use proptest::prelude::*;
 use vnet::net::{EchoSocket, TcpListener, TcpStream};
 use vnet::time::Duration;
 use vnet::{
-    AdminState, BridgeConfig, BridgeError, BridgeMode, Carrier, DropReason, Forwarding, HostPort,
-    IfKind, LinkConfig, MAX_BRIDGES, MacAddr, MemberConfig, NetifError, NextHop, Offload,
-    OwnedVnet, Port, StationOrigin, Switchable, System, Vnet,
+    AdminState, BridgeError, BridgeMode, Carrier, DropReason, Forwarding, HostPort, IfKind,
+    LinkConfig, MAX_BRIDGES, MacAddr, MemberConfig, NetifError, NextHop, Offload, OwnedVnet,
+    StationOrigin, Switchable, System, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
+use vnet_tests::bridge::{Bench, EVERYONE, OTHER, station};
 use vnet_tests::frames::{ARP, Station, arp, ethernet};
 use vnet_tests::topology::vnet;
 use vnet_tests::trace::Trace;
-
-/// An EtherType that nobody speaks (IEEE 802 local experimental).
-const OTHER: u16 = 0x88b5;
-const EVERYONE: [u8; 6] = [0xff; 6];
-
-/// A vnet with a bridge over ports to the outside, under the manual driver.
-struct Bench {
-    system: System,
-    vnet: OwnedVnet,
-    ports: Vec<Port>,
-}
-
-impl Bench {
-    fn new(ports: usize) -> Bench {
-        let system = System::manual(1);
-        let v = vnet(&system, "v");
-        v.bridge("bridge0").unwrap();
-        let mut bench = Bench {
-            system,
-            vnet: v,
-            ports: Vec::new(),
-        };
-        for _ in 0..ports {
-            bench.add_port();
-        }
-        bench
-    }
-
-    fn add_port(&mut self) {
-        let name = format!("p{}", self.ports.len());
-        self.ports.push(self.vnet.port(&name, None).unwrap());
-        self.vnet.add_member("bridge0", &name).unwrap();
-    }
-
-    /// Sends a frame in by one port and returns by which it came out.
-    fn send(&self, from: usize, dst: [u8; 6], src: [u8; 6]) -> Vec<usize> {
-        self.send_frame(from, ethernet(dst, src, OTHER, b"payload"))
-    }
-
-    fn send_frame(&self, from: usize, frame: Vec<u8>) -> Vec<usize> {
-        self.ports[from].send(frame.clone()).unwrap();
-        self.system.poll(self.system.now());
-        assert_conserved(&self.vnet);
-        let mut out = Vec::new();
-        for (n, port) in self.ports.iter().enumerate() {
-            while let Some(seen) = port.recv() {
-                assert_eq!(seen.to_vec(), frame, "unchanged");
-                out.push(n);
-            }
-        }
-        out
-    }
-
-    fn drops(&self, reason: DropReason) -> u64 {
-        self.vnet.stats().unwrap().rx_drops(reason)
-    }
-
-    fn config(&self, change: impl FnOnce(&mut BridgeConfig)) {
-        let mut config = self.vnet.bridge_info("bridge0").unwrap().config;
-        change(&mut config);
-        self.vnet.set_bridge("bridge0", config).unwrap();
-    }
-
-    /// Learned stations and the members they are behind.
-    fn learned(&self) -> BTreeMap<MacAddr, String> {
-        let known = self.vnet.stations("bridge0").unwrap();
-        let learned = known
-            .into_iter()
-            .filter(|s| s.origin == StationOrigin::Learned);
-        learned.map(|s| (s.mac, s.interface)).collect()
-    }
-}
-
-fn station(n: u8) -> [u8; 6] {
-    [2, 0xaa, 0, 0, 0, n]
-}
 
 /// A vnet `s` with a bridge, and hosts `h1`, `h2`, ... behind its members, with addresses
 /// 10.0.0.1, 10.0.0.2, ...
@@ -810,110 +733,4 @@ fn a_member_that_loses_its_carrier_loses_its_stations() {
     assert_eq!((learned(), carrier()), (0, Carrier::Down));
     s.set_up("h2", AdminState::Up).unwrap();
     assert_eq!(carrier(), Carrier::Up);
-}
-
-#[derive(Clone, Debug)]
-enum Act {
-    Frame(usize, u8, u8),
-    Join(usize),
-    Leave(usize),
-    Up(usize, bool),
-    Pass(u64),
-    Mode(bool),
-}
-
-fn act() -> impl Strategy<Value = Act> {
-    let port = || 0..4usize;
-    prop_oneof![
-        // Station 0 stands for everyone.
-        10 => (port(), 0..5u8, 1..5u8).prop_map(|(p, dst, src)| Act::Frame(p, dst, src)),
-        2 => port().prop_map(Act::Join),
-        1 => port().prop_map(Act::Leave),
-        1 => (port(), any::<bool>()).prop_map(|(p, up)| Act::Up(p, up)),
-        1 => prop::sample::select(vec![1u64, 100, 700]).prop_map(Act::Pass),
-        1 => any::<bool>().prop_map(Act::Mode),
-    ]
-}
-
-/// What a bridge is, in as few words as possible.
-struct Model {
-    members: Vec<bool>,
-    up: Vec<bool>,
-    hub: bool,
-    now: u64,
-    known: BTreeMap<u8, (usize, u64)>,
-}
-
-impl Model {
-    fn send(&mut self, from: usize, dst: u8, src: u8) -> Vec<usize> {
-        if !self.members[from] || !self.up[from] {
-            return Vec::new();
-        }
-        if !self.hub {
-            self.known.insert(src, (from, self.now));
-        }
-        let seen = self.known.get(&dst).filter(|(_, at)| self.now - at < 1200);
-        let others = (0..4).filter(|n| *n != from && self.members[*n] && self.up[*n]);
-        match (dst, seen) {
-            (1.., Some((place, _))) if !self.hub => others.filter(|n| n == place).collect(),
-            _ => others.collect(),
-        }
-    }
-
-    fn forget(&mut self, port: usize) {
-        self.known.retain(|_, (place, _)| *place != port);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
-
-    #[test]
-    fn frames_go_where_a_simple_model_says(acts in prop::collection::vec(act(), 1..60)) {
-        let b = Bench::new(4);
-        let mut model = Model { members: vec![true; 4], up: vec![true; 4], hub: false, now: 0, known: BTreeMap::new() };
-        for act in acts {
-            match act {
-                Act::Frame(from, dst, src) => {
-                    let to = if dst == 0 { EVERYONE } else { station(dst) };
-                    prop_assert_eq!(b.send(from, to, station(src)), model.send(from, dst, src));
-                }
-                Act::Join(n) => {
-                    let joined = b.vnet.add_member("bridge0", &format!("p{n}")).is_ok();
-                    prop_assert_eq!(joined, !model.members[n]);
-                    model.members[n] = true;
-                }
-                Act::Leave(n) => {
-                    let left = b.vnet.remove_member("bridge0", &format!("p{n}")).is_ok();
-                    prop_assert_eq!(left, model.members[n]);
-                    model.members[n] = false;
-                    model.forget(n);
-                }
-                Act::Up(n, up) => {
-                    let state = if up { AdminState::Up } else { AdminState::Down };
-                    b.vnet.set_up(&format!("p{n}"), state).unwrap();
-                    model.up[n] = up;
-                    if !up {
-                        model.forget(n);
-                    }
-                }
-                Act::Pass(seconds) => {
-                    b.system.poll(b.system.now() + Duration::from_secs(seconds));
-                    model.now += seconds;
-                }
-                Act::Mode(hub) => {
-                    model.hub = hub;
-                    b.config(|c| c.mode = if hub { BridgeMode::Hub } else { BridgeMode::Switch });
-                    if hub {
-                        model.known.clear();
-                    }
-                }
-            }
-        }
-        let now = model.now;
-        let known = model.known.iter().filter(|(_, (_, at))| now - at < 1200);
-        let known: BTreeMap<MacAddr, String> = known.map(|(n, (p, _))| (MacAddr(station(*n)), format!("p{p}"))).collect();
-        prop_assert_eq!(b.learned(), known);
-        assert_clean(&b.vnet.destroy());
-    }
 }

@@ -23,7 +23,7 @@ use vnet::MacAddr;
 pub use trace::Unreachable;
 
 use crate::topology::{
-    Content, End, Impairments, NodeKind, Problems, Routing, Target, Task, Topology, Via,
+    Content, End, Impairments, NodeKind, Problems, Routing, Segments, Target, Task, Topology, Via,
 };
 
 /// What to build and what to run on it.
@@ -38,6 +38,8 @@ pub struct Plan {
     /// The jobs, in the order of the file.
     pub jobs: Vec<PlannedJob>,
     owners: BTreeMap<Ipv4Addr, usize>,
+    /// The segment of each link, as a number.
+    segments: Vec<usize>,
 }
 
 /// A vnet to make.
@@ -45,7 +47,7 @@ pub struct Plan {
 pub struct PlannedVnet {
     /// Its name.
     pub name: String,
-    /// Whether it forwards.
+    /// What it is.
     pub kind: NodeKind,
     /// Its interfaces, in the order of the file.
     pub interfaces: Vec<PlannedInterface>,
@@ -153,6 +155,7 @@ impl Plan {
             links: Vec::new(),
             jobs: Vec::new(),
             owners: BTreeMap::new(),
+            segments: Segments::of(topology).into_numbers(),
         };
         for node in &topology.nodes {
             let routes = node.routes.iter().map(|route| PlannedRoute {
@@ -305,6 +308,10 @@ impl Plan {
         }
     }
 
+    fn interface(&self, (vnet, interface): (usize, usize)) -> &PlannedInterface {
+        &self.vnets[vnet].interfaces[interface]
+    }
+
     /// `NODE-INTERFACE` of one end of a link.
     pub fn end_name(&self, (vnet, interface): (usize, usize)) -> String {
         let vnet = &self.vnets[vnet];
@@ -320,13 +327,14 @@ impl Plan {
     /// Notes each job whose packets, or the answers to them, cannot arrive.
     pub(crate) fn check_reachability(&self, topology: &Topology, problems: &mut Problems<'_>) {
         for job in &topology.jobs {
-            let Some(from) = topology.node(job.from.get_ref()) else {
+            let is_station = |node: &usize| !topology.nodes[*node].kind.is_bridge();
+            let Some(from) = topology.node(job.from.get_ref()).filter(is_station) else {
                 continue;
             };
             let Some(to) = self.address(job.to.get_ref()) else {
                 // What does not exist was noted before; what is left has no link at all.
                 if let Target::Node(name) = job.to.get_ref()
-                    && topology.node(name).is_some()
+                    && topology.node(name).is_some_and(|n| is_station(&n))
                 {
                     problems.push(
                         job.to.span(),

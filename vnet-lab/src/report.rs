@@ -91,6 +91,8 @@ pub struct Counts {
     pub connections: u64,
     /// Interfaces.
     pub interfaces: u64,
+    /// Entries in the tables of switches.
+    pub stations: u64,
     /// Packets held anywhere.
     pub packets: u64,
     /// Pending deadlines.

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vnet::{CreateError, JoinHandle, NetifError, RouteError, System};
+use vnet::{BridgeError, CreateError, JoinHandle, NetifError, RouteError, System};
 
 use crate::plan::{Plan, PlannedJob};
 use crate::report::{JobReport, Report};
@@ -66,6 +66,15 @@ pub enum RunError {
         /// Why.
         #[source]
         source: NetifError,
+    },
+    /// The bridge of a switch or hub.
+    #[error("cannot make the bridge of {name:?}")]
+    Bridge {
+        /// The vnet's name.
+        name: String,
+        /// Why.
+        #[source]
+        source: BridgeError,
     },
     /// A route.
     #[error("cannot add the route to {destination} in {name:?}")]

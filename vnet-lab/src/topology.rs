@@ -9,6 +9,7 @@
 //! | `parse` | nodes and links |
 //! | `end` | one end of a link: `node:interface address/prefix` |
 //! | `job` | what to run |
+//! | `segments` | which links switches join |
 //! | `validate` | what no single table can know: names, addresses |
 //!
 //! Reading never stops at the first problem. Who forwards what to whom is decided in
@@ -17,6 +18,7 @@
 mod end;
 mod job;
 mod parse;
+mod segments;
 mod source;
 mod units;
 mod validate;
@@ -38,6 +40,7 @@ use vnet::MacAddr;
 pub use job::{Content, Job, Target, Task};
 pub use source::{Invalid, Problem};
 
+pub(crate) use segments::Segments;
 pub(crate) use source::Problems;
 
 use crate::plan::Plan;
@@ -72,7 +75,7 @@ pub enum Routing {
 pub struct Node {
     /// Unique.
     pub name: Spanned<String>,
-    /// Whether it forwards.
+    /// What it is.
     pub kind: NodeKind,
     /// Its static routes.
     pub routes: Vec<Spanned<Route>>,
@@ -86,6 +89,10 @@ pub enum NodeKind {
     Host,
     /// Forwards between its interfaces.
     Router,
+    /// A learning bridge over its interfaces, without an address.
+    Switch,
+    /// The same without learning: every frame goes everywhere.
+    Hub,
 }
 
 /// A static route.
@@ -124,7 +131,7 @@ pub struct End {
     pub node: Spanned<String>,
     /// The interface's name; unique in the node.
     pub interface: Spanned<String>,
-    /// Its addresses. At least one.
+    /// Its addresses. At least one; none at a switch or hub.
     pub addresses: Vec<Spanned<Ipv4Net>>,
     /// Its MAC address, when the file says so.
     pub mac: Option<Spanned<MacAddr>>,

@@ -1,11 +1,14 @@
 //! `routing = "auto"`: shortest paths.
 //!
 //! The length of a path is the sum of its delays; of paths with equal delay the one with fewer
-//! hops is shorter, and of those the one over the link that comes first in the file. Hosts do
-//! not forward, so no path leads through one. A route is added for each prefix of each link;
-//! a host whose only link leads to a router gets a default route instead.
+//! hops is shorter, then that through fewer switches, and of those the one over the link that comes
+//! first in the file. Hosts do not forward, so no path leads through one. A route is added for each
+//! prefix of each segment; a host whose only link leads to one router gets a default route instead.
+//!
+//! A switch is a place of the network once for each prefix behind it: what enters it with one
+//! leaves with the same, since a gateway has to be in a prefix of its neighbour.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::ops::Add;
 
@@ -14,20 +17,22 @@ use petgraph::algo::dijkstra;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::{EdgeFiltered, EdgeRef, Reversed};
 
-use super::{Plan, PlannedRoute};
+use super::{Plan, PlannedLink, PlannedRoute};
 use crate::topology::{NodeKind, Via};
 
-/// An edge leads to a neighbour, or (without a gateway) from a vnet to a prefix it is on.
+/// An edge leads to a neighbour, whose address it has, or (without one) to a switch, or from a
+/// vnet to a prefix it is on.
 struct Step {
     gateway: Option<Ipv4Addr>,
     length: Length,
 }
 
-/// Length of a path: nanoseconds of delay, then hops.
+/// Length of a path: nanoseconds of delay, then hops, then switches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Length {
     delay_ns: u128,
     hops: u32,
+    switches: u32,
 }
 
 impl Add for Length {
@@ -37,19 +42,32 @@ impl Add for Length {
         Length {
             delay_ns: self.delay_ns + other.delay_ns,
             hops: self.hops + other.hops,
+            switches: self.switches + other.switches,
         }
     }
 }
 
-/// Vnets by their number, then at most one prefix.
-type Network = DiGraph<Option<usize>, Step>;
+/// What a packet passes.
+#[derive(Clone, Copy)]
+enum Place {
+    /// A host or router, by its number.
+    Vnet(usize),
+    /// A switch, as far as packets of one prefix are concerned.
+    Switch,
+    /// A prefix.
+    Goal,
+}
+
+/// Vnets by their number, then switches, then at most one prefix.
+type Network = DiGraph<Place, Step>;
 
 /// Adds the routes that `plan` does not have yet.
 pub(super) fn add_shortest_paths(plan: &mut Plan) {
     let mut network = network(plan);
     let written: Vec<usize> = plan.vnets.iter().map(|v| v.routes.len()).collect();
+    let stations = stations(plan);
     let lone: Vec<Option<Ipv4Addr>> = (0..plan.vnets.len())
-        .map(|n| only_gateway(plan, n))
+        .map(|n| only_gateway(plan, &stations, n))
         .collect();
     for (number, gateway) in lone.iter().enumerate() {
         if let Some(gateway) = gateway {
@@ -57,7 +75,7 @@ pub(super) fn add_shortest_paths(plan: &mut Plan) {
         }
     }
     for (prefix, attached) in prefixes(plan) {
-        let goal = network.add_node(None);
+        let goal = network.add_node(Place::Goal);
         for &vnet in &attached {
             let arrive = Step {
                 gateway: None,
@@ -86,25 +104,78 @@ pub(super) fn add_shortest_paths(plan: &mut Plan) {
 fn network(plan: &Plan) -> Network {
     let mut network = Network::new();
     for number in 0..plan.vnets.len() {
-        network.add_node(Some(number));
+        network.add_node(Place::Vnet(number));
     }
+    let mut switches: BTreeMap<(usize, Ipv4Net), NodeIndex> = BTreeMap::new();
+    let behind = behind(plan);
     for link in &plan.links {
-        for (near, far) in [(0, 1), (1, 0)] {
-            let Some(gateway) = gateway(plan, link.ends[near], link.ends[far]) else {
-                continue;
-            };
-            let step = Step {
-                gateway: Some(gateway),
-                length: Length {
+        let [a, b] = link.ends.map(|end| plan.vnets[end.0].kind.is_bridge());
+        if !a && !b {
+            join(plan, &mut network, link);
+            continue;
+        }
+        for prefix in &behind[&plan.segments[plan.interface(link.ends[0]).link]] {
+            let ends = link.ends.map(|end| {
+                let is_switch = plan.vnets[end.0].kind.is_bridge();
+                let station =
+                    || Some((NodeIndex::new(end.0), Some(address_in(plan, end, *prefix)?)));
+                match is_switch {
+                    true => {
+                        let place = switches.entry((end.0, *prefix));
+                        let place = place.or_insert_with(|| network.add_node(Place::Switch));
+                        Some((*place, None))
+                    }
+                    false => station(),
+                }
+            });
+            let [Some(a), Some(b)] = ends else { continue };
+            for (near, from, (to, gateway)) in [(0, a.0, b), (1, b.0, a)] {
+                let length = Length {
                     delay_ns: link.outgoing[near].delay.as_nanos(),
-                    hops: 1,
-                },
-            };
-            let (from, to) = (link.ends[near].0, link.ends[far].0);
-            network.add_edge(NodeIndex::new(from), NodeIndex::new(to), step);
+                    hops: u32::from(gateway.is_some()),
+                    switches: u32::from(gateway.is_none()),
+                };
+                network.add_edge(from, to, Step { gateway, length });
+            }
         }
     }
     network
+}
+
+/// Adds a link between two vnets with addresses.
+fn join(plan: &Plan, network: &mut Network, link: &PlannedLink) {
+    for (near, far) in [(0, 1), (1, 0)] {
+        let Some(gateway) = gateway(plan, link.ends[near], link.ends[far]) else {
+            continue;
+        };
+        let step = Step {
+            gateway: Some(gateway),
+            length: Length {
+                delay_ns: link.outgoing[near].delay.as_nanos(),
+                hops: 1,
+                switches: 0,
+            },
+        };
+        let (from, to) = (link.ends[near].0, link.ends[far].0);
+        network.add_edge(NodeIndex::new(from), NodeIndex::new(to), step);
+    }
+}
+
+/// The prefixes of each segment.
+fn behind(plan: &Plan) -> BTreeMap<usize, BTreeSet<Ipv4Net>> {
+    let mut behind: BTreeMap<usize, BTreeSet<Ipv4Net>> = BTreeMap::new();
+    for interface in plan.vnets.iter().flat_map(|v| &v.interfaces) {
+        let prefixes = behind.entry(plan.segments[interface.link]).or_default();
+        prefixes.extend(interface.addresses.iter().map(Ipv4Net::trunc));
+    }
+    behind
+}
+
+/// The first address of an end in a prefix.
+fn address_in(plan: &Plan, end: (usize, usize), prefix: Ipv4Net) -> Option<Ipv4Addr> {
+    let mut addresses = plan.interface(end).addresses.iter();
+    let found = addresses.find(|net| net.trunc() == prefix)?;
+    Some(found.addr())
 }
 
 /// Each prefix and the vnets that are on it.
@@ -128,20 +199,36 @@ fn next_hops(
     goal: NodeIndex,
     open: impl Fn(usize) -> bool,
 ) -> Vec<(usize, Ipv4Addr)> {
-    let passable = |target: NodeIndex| network[target].is_none_or(&open);
+    let passable = |target: NodeIndex| match network[target] {
+        Place::Vnet(number) => open(number),
+        Place::Switch | Place::Goal => true,
+    };
     let passes = EdgeFiltered::from_fn(network, |edge| passable(edge.target()));
     let rest = dijkstra(Reversed(&passes), goal, None, |edge| edge.weight().length);
+    let next = |place: NodeIndex| {
+        let steps = network.edges(place).filter(|edge| passable(edge.target()));
+        let lengths = steps.filter_map(|edge| {
+            let length = edge.weight().length + *rest.get(&edge.target())?;
+            Some(((length, edge.id()), edge))
+        });
+        lengths
+            .min_by_key(|(length, _)| *length)
+            .map(|(_, edge)| edge)
+    };
     let mut hops = Vec::new();
-    for vnet in network.node_indices() {
-        let steps = network.edges(vnet).filter(|edge| passable(edge.target()));
-        let shortest = steps
-            .filter_map(|edge| {
-                let length = edge.weight().length + *rest.get(&edge.target())?;
-                Some((length, edge.id(), edge.weight().gateway))
-            })
-            .min_by_key(|(length, edge, _)| (*length, *edge));
+    for place in network.node_indices() {
+        let Place::Vnet(number) = network[place] else {
+            continue;
+        };
+        let mut step = next(place);
+        // Each switch on the way is nearer to the goal than the one before.
+        while let Some(edge) = step
+            && let Place::Switch = network[edge.target()]
+        {
+            step = next(edge.target());
+        }
         // The step into the prefix itself has no gateway.
-        if let (Some(number), Some((_, _, Some(gateway)))) = (network[vnet], shortest) {
+        if let Some(gateway) = step.and_then(|edge| edge.weight().gateway) {
             hops.push((number, gateway));
         }
     }
@@ -156,18 +243,28 @@ fn gateway(plan: &Plan, near: (usize, usize), far: (usize, usize)) -> Option<Ipv
     far.iter().find(shared).map(|net| net.addr())
 }
 
-/// The gateway of a host that has one link, which leads to a router.
-fn only_gateway(plan: &Plan, number: usize) -> Option<Ipv4Addr> {
+/// The gateway of a host that has one link, which leads to one router.
+fn only_gateway(plan: &Plan, stations: &[Vec<(usize, usize)>], number: usize) -> Option<Ipv4Addr> {
     let vnet = &plan.vnets[number];
     let (NodeKind::Host, [interface]) = (vnet.kind, &vnet.interfaces[..]) else {
         return None;
     };
-    let [a, b] = plan.links[interface.link].ends;
-    let [near, far] = if a.0 == number { [a, b] } else { [b, a] };
-    if plan.vnets[far.0].kind != NodeKind::Router {
+    let there = stations[plan.segments[interface.link]].iter();
+    let mut routers = there.filter(|end| plan.vnets[end.0].kind == NodeKind::Router);
+    let (Some(router), None) = (routers.next(), routers.next()) else {
         return None;
+    };
+    gateway(plan, (number, 0), *router)
+}
+
+/// The ends on each segment that are no switches.
+fn stations(plan: &Plan) -> Vec<Vec<(usize, usize)>> {
+    let mut stations = vec![Vec::new(); plan.links.len()];
+    for (link, segment) in plan.links.iter().zip(&plan.segments) {
+        let with_address = |end: &(usize, usize)| !plan.vnets[end.0].kind.is_bridge();
+        stations[*segment].extend(link.ends.into_iter().filter(with_address));
     }
-    gateway(plan, near, far)
+    stations
 }
 
 /// Adds a route unless one of the first `written`, which the file gives, is to the same prefix.

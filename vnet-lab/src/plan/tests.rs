@@ -130,6 +130,52 @@ fn circles_and_missing_neighbours_are_found() {
     ));
 }
 
+#[test]
+fn hosts_behind_switches_are_neighbours_and_have_one_router() {
+    let source = "routing = 'auto'\nhosts = ['a', 'b', 'c']\nrouters = ['r']\n\
+        switches = ['s', 't']\nhubs = ['u']\nlink = [\n\
+        { ends = ['a 192.0.2.1/24', 's'] }, { ends = ['t', 'b 192.0.2.2/24'] },\n\
+        { ends = ['s', 't'] }, { ends = ['t:up', 'r 192.0.2.254/24'] },\n\
+        { ends = ['r 198.51.100.254/24', 'u'] }, { ends = ['c 198.51.100.1/24', 'u'] }]";
+    let plan = plan(source);
+    assert_eq!(way(&plan, "a", "b").expect("a way"), ["b"]);
+    assert_eq!(way(&plan, "a", "c").expect("a way"), ["r", "c"]);
+    assert_eq!(way(&plan, "c", "b").expect("a way"), ["r", "b"]);
+    let routes = |name: &str| {
+        let vnet = plan.vnets.iter().find(|v| v.name == name);
+        &vnet.expect("a node").routes
+    };
+    assert_eq!(routes("a").len(), 1);
+    assert_eq!(routes("a")[0].destination.prefix_len(), 0);
+    assert!(routes("s").is_empty() && routes("r").is_empty());
+}
+
+#[test]
+fn a_host_behind_a_switch_with_two_routers_takes_the_nearer_one() {
+    let source = "routing = 'auto'\nhosts = ['a', 'b']\nrouters = ['r1', 'r2']\nswitches = ['s']\nlink = [\n\
+        { ends = ['a 192.0.2.1/24', 's'] },\n\
+        { ends = ['r1 192.0.2.2/24', 's'], delay = '5ms' }, { ends = ['r2 192.0.2.3/24', 's'] },\n\
+        { ends = ['r1 198.51.100.1/30', 'b 198.51.100.2/30'] },\n\
+        { ends = ['r2 198.51.100.5/30', 'b 198.51.100.6/30'], delay = '6ms' }]";
+    let plan = plan(source);
+    assert_eq!(way(&plan, "a", "b").expect("a way"), ["r1", "b"]);
+    let far = "198.51.100.6".parse().expect("an address");
+    assert_eq!(plan.trace(0, far).expect("a way").len(), 2, "over r2");
+}
+
+#[test]
+fn stations_of_other_prefixes_behind_one_switch_are_no_neighbours() {
+    let source = "routing = 'auto'\nhosts = ['a', 'b', 'c', 'd']\nswitches = ['s']\nlink = [\n\
+        { ends = ['a 192.0.2.1/24', 's'] }, { ends = ['b 192.0.2.2/24', 's'] },\n\
+        { ends = ['c 198.51.100.1/24', 's'] }, { ends = ['d 198.51.100.2/24', 's'] }]";
+    let plan = plan(source);
+    assert_eq!(way(&plan, "a", "b").expect("a way"), ["b"]);
+    assert!(matches!(
+        way(&plan, "a", "c"),
+        Err(Unreachable::NoRoute { .. })
+    ));
+}
+
 /// A random network of routers with a host at each, as TOML.
 fn network(delays: &[(usize, usize, u64)], routers: usize) -> String {
     let names = |letter: char| -> String {
@@ -195,6 +241,75 @@ proptest! {
                 let cost: u64 = routers.windows(2).map(|w| step(w[0], w[1])).sum();
                 prop_assert_eq!(cost, row[b]);
                 prop_assert!(plan.vnets.iter().filter(|v| v.kind == NodeKind::Host).all(|v| v.routes.len() <= 1));
+            }
+        }
+    }
+}
+
+/// Routers with a host each, joined by switches: each LAN has some routers with a delay to the
+/// switch, and may be of two switches in a row.
+fn lans(lans: &[Vec<(usize, u64)>], routers: usize) -> String {
+    let mut text = network(&[], routers);
+    let names: Vec<String> = (0..lans.len()).map(|k| format!("'s{k}', 't{k}'")).collect();
+    text = format!("switches = [{}]\n{text}", names.join(", "));
+    for (k, lan) in lans.iter().enumerate() {
+        text += &format!("[[link]]\nends = ['s{k}', 't{k}']\n");
+        for (n, (router, delay)) in lan.iter().enumerate() {
+            let switch = if n % 2 == 0 { 's' } else { 't' };
+            text += &format!(
+                "[[link]]\nends = ['r{router} 198.18.{k}.{}/24', '{switch}{k}']\ndelay = '{delay}ms'\n",
+                router + 1
+            );
+        }
+    }
+    text
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The same over LANs: what it costs to cross one is both delays to its switches.
+    #[test]
+    fn paths_over_switches_are_shortest(
+        drawn in prop::collection::vec(prop::collection::btree_map(0usize..6, 0u64..9, 2..5), 0..5),
+    ) {
+        let drawn: Vec<Vec<(usize, u64)>> =
+            drawn.into_iter().map(|lan| lan.into_iter().collect()).collect();
+        let step = |a: usize, b: usize| {
+            let cost = |lan: &Vec<(usize, u64)>| {
+                let at = |n| lan.iter().find(|(router, _)| *router == n).map(|(_, delay)| *delay);
+                Some(at(a)? + at(b)?)
+            };
+            drawn.iter().filter_map(cost).min().unwrap_or(u64::MAX)
+        };
+        let mut least = [[0; 6]; 6];
+        for (a, row) in least.iter_mut().enumerate() {
+            for (b, cost) in row.iter_mut().enumerate() {
+                *cost = if a == b { 0 } else { step(a, b) };
+            }
+        }
+        for k in 0..6 {
+            for a in 0..6 {
+                for b in 0..6 {
+                    let over = least[a][k].saturating_add(least[k][b]);
+                    least[a][b] = least[a][b].min(over);
+                }
+            }
+        }
+        let plan = plan(&lans(&drawn, 6));
+        for (a, row) in least.iter().enumerate() {
+            for b in (0..6).filter(|b| *b != a) {
+                let path = way(&plan, &format!("h{a}"), &format!("h{b}"));
+                let Ok(path) = path else {
+                    prop_assert_eq!(row[b], u64::MAX);
+                    continue;
+                };
+                let routers: Vec<usize> = path[..path.len() - 1]
+                    .iter()
+                    .map(|name| name[1..].parse().expect("r and a number"))
+                    .collect();
+                let cost: u64 = routers.windows(2).map(|w| step(w[0], w[1])).sum();
+                prop_assert_eq!(cost, row[b]);
             }
         }
     }

@@ -24,7 +24,7 @@ pub enum Unreachable {
         /// For whom.
         to: Ipv4Addr,
     },
-    /// The next hop is nobody's address, or not that of the link's other end.
+    /// The next hop is nobody's address, or not that of a node on the same link or LAN.
     NoGateway {
         /// The node with the route.
         at: String,
@@ -123,14 +123,16 @@ impl Plan {
             }
         };
         let out = &vnet.interfaces[interface];
-        let [a, b] = self.links[out.link].ends;
-        let far = if (at, interface) == a { b } else { a };
-
+        let segment = self.segments[out.link];
+        let is_there = |owner: &usize| {
+            let mut theirs = self.vnets[*owner].interfaces.iter();
+            *owner != at && theirs.any(|i| self.segments[i.link] == segment)
+        };
         // A vnet answers for every address it has, on whichever of its links.
-        if self.owner(next) == Some(far.0) {
+        if let Some(owner) = self.owner(next).filter(is_there) {
             return Ok(Hop {
                 source: out.addresses.first().map(|net| net.addr()),
-                next: far.0,
+                next: owner,
             });
         }
         Err(Unreachable::NoGateway {

@@ -61,7 +61,8 @@ fn report() -> Report {
 
 #[test]
 fn as_json_it_is_one_object_with_fixed_order() {
-    let zero = r#"{"sockets":0,"connections":0,"interfaces":0,"packets":0,"deadlines":0}"#;
+    let zero =
+        r#"{"sockets":0,"connections":0,"interfaces":0,"stations":0,"packets":0,"deadlines":0}"#;
     let two = zero.replacen('0', "2", 1);
     let expected = [
         r#"{"topology":"t","driver":"virtual","seed":7,"passed":false,"ended_ns":1500000000,"jobs":["#,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use vnet::{
-    DestroyReport, DropReason, Forwarding, LinkConfig, NextHop, OwnedVnet, Released, Stats, System,
-    Vnet,
+    BridgeConfig, BridgeError, BridgeMode, DestroyReport, DropReason, Forwarding, HostPort,
+    LinkConfig, NextHop, OwnedVnet, Released, Stats, System, Vnet,
 };
 
 use super::RunError;
@@ -40,9 +40,12 @@ impl Network {
                 })?;
             vnet.set_forwarding(match planned.kind {
                 NodeKind::Router => Forwarding::Enabled,
-                NodeKind::Host => Forwarding::Disabled,
+                NodeKind::Host | NodeKind::Switch | NodeKind::Hub => Forwarding::Disabled,
             })
             .expect("its owner is here, so the vnet is not gone");
+            if let Some(mode) = bridge_mode(planned.kind) {
+                add_bridge(&vnet, planned, mode)?;
+            }
             network.vnets.push(vnet);
         }
         for link in &plan.links {
@@ -70,6 +73,13 @@ impl Network {
                 interface: format!("{}:{}", near.0.name(), near.1.name),
                 source,
             })?;
+        for (end, (vnet, interface)) in link.ends.iter().zip([near, far]) {
+            let planned = &plan.vnets[end.0];
+            if planned.kind.is_bridge() {
+                vnet.add_member(&bridge_name(planned), &interface.name)
+                    .map_err(|source| bridge_error(planned, source))?;
+            }
+        }
         let capture = match pcap {
             Some(directory) => Some(LinkCapture::create(plan, link, directory)?),
             None => None,
@@ -122,6 +132,43 @@ impl Network {
             capture.finish()?;
         }
         Ok(reports)
+    }
+}
+
+fn bridge_mode(kind: NodeKind) -> Option<BridgeMode> {
+    match kind {
+        NodeKind::Host | NodeKind::Router => None,
+        NodeKind::Switch => Some(BridgeMode::Switch),
+        NodeKind::Hub => Some(BridgeMode::Hub),
+    }
+}
+
+/// A bridge that carries frames for others only; its members come with the links.
+fn add_bridge(vnet: &Vnet, planned: &PlannedVnet, mode: BridgeMode) -> Result<(), RunError> {
+    let name = bridge_name(planned);
+    let config = BridgeConfig {
+        mode,
+        host_port: HostPort::Detached,
+        ..BridgeConfig::default()
+    };
+    vnet.bridge(&name)
+        .and_then(|()| vnet.set_bridge(&name, config))
+        .map_err(|source| bridge_error(planned, source))
+}
+
+/// The first `bridgeN` that no interface of the node is called.
+fn bridge_name(planned: &PlannedVnet) -> String {
+    let is_free = |name: &String| planned.interfaces.iter().all(|i| i.name != *name);
+    (0..)
+        .map(|n| format!("bridge{n}"))
+        .find(is_free)
+        .expect("there are more numbers than interfaces")
+}
+
+fn bridge_error(planned: &PlannedVnet, source: BridgeError) -> RunError {
+    RunError::Bridge {
+        name: planned.name.clone(),
+        source,
     }
 }
 
@@ -182,6 +229,7 @@ fn counts(released: &Released) -> Counts {
         sockets: released.sockets(),
         connections: released.connections(),
         interfaces: released.interfaces(),
+        stations: released.stations(),
         packets: released.packets(),
         deadlines: released.deadlines(),
     }

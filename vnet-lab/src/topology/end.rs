@@ -13,6 +13,8 @@ pub(super) struct EndSpec {
     pub(super) node: Spanned<String>,
     pub(super) interface: Option<Spanned<String>>,
     pub(super) addresses: Vec<Spanned<Ipv4Net>>,
+    /// The end says something of an address, right or wrong.
+    pub(super) says_address: bool,
     pub(super) mac: Option<Spanned<MacAddr>>,
     pub(super) ip_mtu: Option<u16>,
 }
@@ -55,17 +57,14 @@ fn short(text: &str, span: Span, problems: &mut Problems<'_>) -> Option<EndSpec>
         let place = problems.inside(&span, text, at..at + word.len());
         addresses.extend(checked(Spanned::new(place, word), address, problems));
     }
-    let end = EndSpec {
+    Some(EndSpec {
         node,
         interface,
         addresses,
+        says_address: text.split_whitespace().count() > 1,
         mac: None,
         ip_mtu: None,
-    };
-    if text.split_whitespace().count() < 2 {
-        no_address(&end, problems);
-    }
-    Some(end)
+    })
 }
 
 fn long(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<EndSpec> {
@@ -87,20 +86,18 @@ fn long(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<EndSpec> {
         let text = as_string(value, "each of `addresses`", problems);
         addresses.extend(text.and_then(|text| checked(text, address, problems)));
     }
-    let end = EndSpec {
+    Some(EndSpec {
         node: checked(node?, node_name, problems)?,
         interface: interface.and_then(|i| checked(i, interface_name, problems)),
         addresses,
+        says_address: has_address.is_some(),
         mac,
         ip_mtu: ip_mtu.and_then(|n| u16::try_from(n.into_inner()).ok()),
-    };
-    if has_address.is_none() {
-        no_address(&end, problems);
-    }
-    Some(end)
+    })
 }
 
-fn no_address(end: &EndSpec, problems: &mut Problems<'_>) {
+/// Notes that an end at a host or router has no address.
+pub(super) fn no_address(end: &EndSpec, problems: &mut Problems<'_>) {
     problems.push(
         end.node.span(),
         format!(

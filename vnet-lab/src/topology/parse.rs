@@ -37,18 +37,19 @@ pub(super) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
         .map_or_else(Routing::default, Spanned::into_inner);
     let nodes = nodes(&mut table, problems);
     if nodes.is_empty() && problems.count() == 0 {
-        let keys = ["hosts", "routers", "node"];
+        let keys = ["hosts", "routers", "switches", "hubs", "node"];
         let place = keys.iter().find_map(|key| table.key_span(key));
         problems.push(
             place.unwrap_or(0..0),
-            "expected at least one node in `hosts`, `routers` or a table [node.NAME]",
+            "expected at least one node in `hosts`, `routers`, `switches`, `hubs` or a table [node.NAME]",
         );
     }
-    let links = table
+    let links: Vec<LinkSpec> = table
         .array("link", problems)
         .into_iter()
         .filter_map(|value| link(value, problems))
         .collect();
+    addresses_there(&nodes, &links, problems);
     let jobs = table.array("job", problems);
     let jobs = jobs
         .into_iter()
@@ -64,6 +65,20 @@ pub(super) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
     }
 }
 
+/// Each end has an address, unless it is at a switch or hub.
+fn addresses_there(nodes: &[Node], links: &[LinkSpec], problems: &mut Problems<'_>) {
+    let bridges: BTreeSet<&str> = nodes
+        .iter()
+        .filter(|n| n.kind.is_bridge())
+        .map(|n| n.name.get_ref().as_str())
+        .collect();
+    for end in links.iter().flat_map(|link| &link.ends) {
+        if !end.says_address && !bridges.contains(end.node.get_ref().as_str()) {
+            end::no_address(end, problems);
+        }
+    }
+}
+
 fn routing(text: &str) -> Result<Routing, String> {
     match text {
         "static" => Ok(Routing::Static),
@@ -74,7 +89,12 @@ fn routing(text: &str) -> Result<Routing, String> {
 
 fn nodes(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Vec<Node> {
     let mut nodes = Vec::new();
-    for (key, kind) in [("hosts", NodeKind::Host), ("routers", NodeKind::Router)] {
+    for (key, kind) in [
+        ("hosts", NodeKind::Host),
+        ("routers", NodeKind::Router),
+        ("switches", NodeKind::Switch),
+        ("hubs", NodeKind::Hub),
+    ] {
         for name in table.strings(key, problems) {
             match end::node_name(name.get_ref()) {
                 Err(message) => problems.push(name.span(), message),
@@ -140,7 +160,11 @@ fn node_kind(text: &str) -> Result<NodeKind, String> {
     match text {
         "host" => Ok(NodeKind::Host),
         "router" => Ok(NodeKind::Router),
-        _ => Err(format!("expected \"host\" or \"router\", found \"{text}\"")),
+        "switch" => Ok(NodeKind::Switch),
+        "hub" => Ok(NodeKind::Hub),
+        _ => Err(format!(
+            "expected \"host\", \"router\", \"switch\" or \"hub\", found \"{text}\""
+        )),
     }
 }
 

@@ -131,7 +131,7 @@ fn not_readable() {
 fn unknown_key() {
     only(
         "hosts = ['a']\nhsots = ['b']",
-        "2:1: unknown key `hsots` in the topology: expected one of name, routing, hosts, routers, node, link, job",
+        "2:1: unknown key `hsots` in the topology: expected one of name, routing, hosts, routers, switches, hubs, node, link, job",
     );
     only(
         "[node.a]\nkind = 'host'\n  ip = 1",
@@ -198,8 +198,8 @@ fn unknown_word() {
         "2:11: expected \"static\" or \"auto\", found \"rip\"",
     );
     only(
-        "[node.a]\nkind = 'switch'",
-        "2:8: expected \"host\" or \"router\", found \"switch\"",
+        "[node.a]\nkind = 'bridge'",
+        "2:8: expected \"host\", \"router\", \"switch\" or \"hub\", found \"bridge\"",
     );
 }
 
@@ -207,11 +207,11 @@ fn unknown_word() {
 fn no_nodes() {
     only(
         "",
-        "1:1: expected at least one node in `hosts`, `routers` or a table [node.NAME]",
+        "1:1: expected at least one node in `hosts`, `routers`, `switches`, `hubs` or a table [node.NAME]",
     );
     only(
         "hosts = []",
-        "1:1: expected at least one node in `hosts`, `routers` or a table [node.NAME]",
+        "1:1: expected at least one node in `hosts`, `routers`, `switches`, `hubs` or a table [node.NAME]",
     );
 }
 

@@ -9,26 +9,30 @@ use ipnet::Ipv4Net;
 use toml::Spanned;
 
 use super::source::{Problems, Span};
-use super::{Content, End, Link, NodeKind, Target, Task, Topology, Via};
+use super::{Content, End, Link, NodeKind, Segments, Target, Task, Topology, Via};
 
 /// Checks nodes, links and routes.
 pub(super) fn network(topology: &Topology, problems: &mut Problems<'_>) {
     node_names(topology, problems);
+    let segments = Segments::of(topology);
     for link in &topology.links {
         ends(topology, link, problems);
         prefixes(link, problems);
     }
+    lans(topology, &segments, problems);
+    bridges(topology, &segments, problems);
     interfaces(topology, problems);
     addresses(topology, problems);
-    overlaps(topology, problems);
+    overlaps(topology, &segments, problems);
     routes(topology, problems);
 }
 
 /// Checks jobs, as far as that is possible without knowing the way packets take.
 pub(super) fn jobs(topology: &Topology, here: &Path, problems: &mut Problems<'_>) {
     for job in &topology.jobs {
-        if topology.node(job.from.get_ref()).is_none() {
-            unknown_node(topology, &job.from, problems);
+        match topology.node(job.from.get_ref()) {
+            None => unknown_node(topology, &job.from, problems),
+            Some(node) => no_bridge(topology, node, job.from.span(), problems),
         }
         target(topology, &job.to, problems);
         match &job.task {
@@ -145,6 +149,120 @@ fn prefixes(link: &Link, problems: &mut Problems<'_>) {
     }
 }
 
+/// Of the addresses on one segment with switches, each must have a partner in its prefix. A /32
+/// needs none.
+fn lans(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>) {
+    let mut lans: BTreeMap<usize, Vec<(usize, &End)>> = BTreeMap::new();
+    for (link, end) in topology.ends() {
+        lans.entry(segments.of_link(link))
+            .or_default()
+            .push((link, end));
+    }
+    // A segment of one link has been looked at.
+    lans.retain(|segment, ends| ends.iter().any(|(link, _)| link != segment));
+    for ends in lans.values() {
+        let mut partners: BTreeMap<Ipv4Net, BTreeSet<(&str, &str)>> = BTreeMap::new();
+        let nets = ends
+            .iter()
+            .flat_map(|(_, end)| end.addresses.iter().map(move |net| (*end, net)));
+        let nets: Vec<(&End, &Spanned<Ipv4Net>)> = nets
+            .filter(|(_, net)| net.get_ref().prefix_len() < 32)
+            .collect();
+        for (end, net) in &nets {
+            let place = (
+                end.node.get_ref().as_str(),
+                end.interface.get_ref().as_str(),
+            );
+            partners
+                .entry(net.get_ref().trunc())
+                .or_default()
+                .insert(place);
+        }
+        let prefixes = partners.len();
+        let alone = nets
+            .iter()
+            .filter(|(_, net)| partners[&net.get_ref().trunc()].len() < 2);
+        // The first is as right as any when all are alone.
+        let all_alone = partners.values().all(|places| places.len() < 2);
+        for (_, net) in alone.skip(usize::from(all_alone)) {
+            let own = net.get_ref().trunc();
+            let others = partners.keys().filter(|prefix| **prefix != own);
+            let mut theirs: Vec<String> = others.take(3).map(Ipv4Net::to_string).collect();
+            if prefixes > 4 {
+                theirs.push("others".to_owned());
+            }
+            problems.push(
+                net.span(),
+                format!(
+                    "address outside its prefix: {} is not in {} as those behind the same switch are",
+                    net.get_ref(),
+                    theirs.join(" or "),
+                ),
+            );
+        }
+    }
+}
+
+/// Switches and hubs have no addresses and no routes, and are joined as a tree.
+fn bridges(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>) {
+    let kinds: BTreeMap<&str, NodeKind> = topology
+        .nodes
+        .iter()
+        .filter(|n| n.kind.is_bridge())
+        .map(|n| (n.name.get_ref().as_str(), n.kind))
+        .collect();
+    for (_, end) in topology.ends() {
+        if let (Some(kind), Some(net)) = (
+            kinds.get(end.node.get_ref().as_str()),
+            end.addresses.first(),
+        ) {
+            let (node, kind) = (end.node.get_ref(), kind.as_str());
+            problems.push(
+                net.span(),
+                format!(
+                    "`{node}` is a {kind} and has no address: expected none, found {}",
+                    net.get_ref()
+                ),
+            );
+        }
+    }
+    for node in topology.nodes.iter().filter(|n| n.kind.is_bridge()) {
+        if let Some(route) = node.routes.first() {
+            let (name, kind) = (node.name.get_ref(), node.kind.as_str());
+            problems.push(
+                route.span(),
+                format!("`{name}` is a {kind} and has no routes"),
+            );
+        }
+    }
+    for link in segments.circles() {
+        let [a, b] = &topology.links[*link].ends;
+        if a.node != b.node {
+            problems.push(
+                b.node.span(),
+                format!(
+                    "circle of switches: `{}` and `{}` are joined already: expected a tree, since \
+                     there is no spanning tree protocol",
+                    a.node.get_ref(),
+                    b.node.get_ref()
+                ),
+            );
+        }
+    }
+}
+
+/// Notes that a node is a switch or hub where one with an address is expected.
+fn no_bridge(topology: &Topology, node: usize, place: Span, problems: &mut Problems<'_>) {
+    let node = &topology.nodes[node];
+    if node.kind.is_bridge() {
+        let (name, kind) = (node.name.get_ref(), node.kind.as_str());
+        problems.push(
+            place,
+            format!("`{name}` is a {kind} and has no address: expected a host or router"),
+        );
+    }
+}
+
 fn interfaces(topology: &Topology, problems: &mut Problems<'_>) {
     let mut names = BTreeSet::new();
     let mut macs = BTreeSet::new();
@@ -188,9 +306,9 @@ fn addresses(topology: &Topology, problems: &mut Problems<'_>) {
     }
 }
 
-/// Two links may not have overlapping prefixes. Sorted by network, a prefix can only overlap the
+/// Two segments may not have overlapping prefixes. Sorted by network, a prefix can only overlap the
 /// widest one that began before it.
-fn overlaps(topology: &Topology, problems: &mut Problems<'_>) {
+fn overlaps(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>) {
     let mut prefixes: Vec<(Ipv4Net, usize, Span, &End)> = Vec::new();
     for (link, end) in topology.ends() {
         for net in end
@@ -198,7 +316,8 @@ fn overlaps(topology: &Topology, problems: &mut Problems<'_>) {
             .iter()
             .filter(|n| n.get_ref().prefix_len() < 32)
         {
-            prefixes.push((net.get_ref().trunc(), link, net.span(), end));
+            let segment = segments.of_link(link);
+            prefixes.push((net.get_ref().trunc(), segment, net.span(), end));
         }
     }
     prefixes
@@ -270,9 +389,10 @@ fn routes(topology: &Topology, problems: &mut Problems<'_>) {
                 }
             }
         }
-        let alone = node.kind == NodeKind::Router && own.is_empty();
+        let alone = node.kind != NodeKind::Host && own.is_empty();
         if alone && !topology.links.is_empty() {
-            problems.push(node.name.span(), format!("router `{name}` has no link"));
+            let kind = node.kind.as_str();
+            problems.push(node.name.span(), format!("{kind} `{name}` has no link"));
         }
     }
 }
@@ -281,6 +401,11 @@ fn target(topology: &Topology, to: &Spanned<Target>, problems: &mut Problems<'_>
     match to.get_ref() {
         Target::Node(name) | Target::Interface(name, _) if topology.node(name).is_none() => {
             unknown_node(topology, &Spanned::new(to.span(), name.clone()), problems);
+        }
+        Target::Node(name) | Target::Interface(name, _) if is_bridge(topology, name) => {
+            if let Some(node) = topology.node(name) {
+                no_bridge(topology, node, to.span(), problems);
+            }
         }
         Target::Node(_) => {}
         Target::Interface(node, interface) => {
@@ -302,4 +427,9 @@ fn target(topology: &Topology, to: &Spanned<Target>, problems: &mut Problems<'_>
             }
         }
     }
+}
+
+fn is_bridge(topology: &Topology, name: &str) -> bool {
+    let node = topology.node(name);
+    node.is_some_and(|n| topology.nodes[n].kind.is_bridge())
 }

@@ -448,7 +448,7 @@ mod tests {
                         fdb.remove_if(|s| s.ifid == p[n] && s.origin == Origin::Learned);
                         model.stations.retain(|_, s| s.ifid != p[n] || s.origin != Origin::Learned);
                     }
-                    Act::Pass(s) => now = now + Duration::from_secs(s),
+                    Act::Pass(s) => now += Duration::from_secs(s),
                     Act::Bounds(age, most) => {
                         fdb.set_bounds(now, Duration::from_secs(age), most);
                         (model.max_age, model.max_learned) = (Duration::from_secs(age), most);

@@ -1,0 +1,88 @@
+//! Which links are one Ethernet segment: those that switches and hubs join. A link without one is
+//! a segment by itself.
+
+use std::collections::BTreeMap;
+
+use petgraph::unionfind::UnionFind;
+
+use super::{End, NodeKind, Topology};
+
+#[cfg(test)]
+mod tests;
+
+/// The segments of a topology.
+#[derive(Debug, Default)]
+pub(crate) struct Segments {
+    /// The segment of each link: the number of its first link in the file.
+    of_link: Vec<usize>,
+    /// Links between bridges that other links join already.
+    circles: Vec<usize>,
+}
+
+impl Segments {
+    /// The segments of `topology`. Ends at nodes that are not there join nothing.
+    pub(crate) fn of(topology: &Topology) -> Segments {
+        let links = topology.links.len();
+        let mut bridges = BTreeMap::new();
+        for (number, node) in topology.nodes.iter().enumerate() {
+            if node.kind.is_bridge() {
+                bridges.insert(node.name.get_ref().as_str(), links + number);
+            }
+        }
+        let mut joined = UnionFind::<usize>::new(links + topology.nodes.len());
+        let mut circles = Vec::new();
+        for (number, link) in topology.links.iter().enumerate() {
+            let at = |end: &End| bridges.get(end.node.get_ref().as_str()).copied();
+            match link.ends.each_ref().map(at) {
+                [Some(a), Some(b)] => {
+                    if !joined.union(a, b) {
+                        circles.push(number);
+                    }
+                    joined.union(number, a);
+                }
+                [Some(bridge), None] | [None, Some(bridge)] => {
+                    joined.union(number, bridge);
+                }
+                [None, None] => {}
+            }
+        }
+        let mut first = BTreeMap::new();
+        let segment = |link| *first.entry(joined.find(link)).or_insert(link);
+        Segments {
+            of_link: (0..links).map(segment).collect(),
+            circles,
+        }
+    }
+
+    /// The segment of a link.
+    pub(crate) fn of_link(&self, link: usize) -> usize {
+        self.of_link[link]
+    }
+
+    /// Links that close a circle of bridges.
+    pub(crate) fn circles(&self) -> &[usize] {
+        &self.circles
+    }
+
+    /// The segment of each link, by the link's number.
+    pub(crate) fn into_numbers(self) -> Vec<usize> {
+        self.of_link
+    }
+}
+
+impl NodeKind {
+    /// True for what passes frames and has no address.
+    pub fn is_bridge(self) -> bool {
+        matches!(self, NodeKind::Switch | NodeKind::Hub)
+    }
+
+    /// The kind as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NodeKind::Host => "host",
+            NodeKind::Router => "router",
+            NodeKind::Switch => "switch",
+            NodeKind::Hub => "hub",
+        }
+    }
+}

@@ -237,6 +237,17 @@ fn misuse() {
 /// runs in its own vnet whatever the caller's is.
 #[inline]
 pub(crate) fn within<R>(core: &Arc<VnetCore>, f: impl FnOnce() -> R) -> R {
+    with_current(Arc::as_ptr(core), f)
+}
+
+/// Runs `f` with no vnet current, whatever the caller's is.
+pub(crate) fn outside<R>(f: impl FnOnce() -> R) -> R {
+    with_current(ptr::null(), f)
+}
+
+/// Runs `f` with `core` current, which is null or alive for as long as that takes.
+#[inline]
+fn with_current<R>(core: *const VnetCore, f: impl FnOnce() -> R) -> R {
     struct Restore {
         core: *const VnetCore,
         last: *const VnetCore,
@@ -254,7 +265,7 @@ pub(crate) fn within<R>(core: &Arc<VnetCore>, f: impl FnOnce() -> R) -> R {
         }
     }
     let _restore = CURRENT.with(|c| Restore {
-        core: c.core.replace(Arc::as_ptr(core)),
+        core: c.core.replace(core),
         last: c.last.replace(ptr::null()),
         depth: c.depth.get(),
     });

@@ -24,6 +24,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::completion::Completion;
+use super::context::{outside, within};
 use super::driver::{Driver, Site, Waited};
 use super::pending::Deadlock;
 use super::registry::panic_text;
@@ -131,23 +132,22 @@ where
             vnet,
             completion,
         } = self;
-        let _entered = vnet.as_ref().map(Vnet::enter);
-        // The future is dropped inside as well: its destructor is the program's, too.
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            let polled = future.as_mut().map(|f| f.as_mut().poll(task));
-            if polled.as_ref().is_none_or(Poll::is_ready) {
-                *future = None;
+        let polled = in_its_vnet(vnet, || {
+            let polled = catch_unwind(AssertUnwindSafe(|| {
+                future.as_mut().map(|f| f.as_mut().poll(task))
+            }));
+            if !matches!(polled, Ok(Some(Poll::Pending))) {
+                // Here, too: its destructor is the program's.
+                let panic = dropped(future.take());
+                return panic.map_or(polled, Err);
             }
             polled
-        }));
+        });
         let result = match polled {
             Ok(Some(Poll::Pending)) => return Poll::Pending,
             Ok(Some(Poll::Ready(out))) => Ok(out),
             Ok(None) => Err(TaskError::Aborted),
-            Err(payload) => {
-                let _ = dropped(future.take());
-                Err(TaskError::Panicked(Panic::new(payload)))
-            }
+            Err(payload) => Err(TaskError::Panicked(Panic::new(payload))),
         };
         completion.end(result);
         Poll::Ready(())
@@ -155,18 +155,23 @@ where
 
     fn give_up(mut self: Box<Self>, why: TaskError) {
         let future = self.future.take();
-        let why = {
-            let _entered = self.vnet.as_ref().map(Vnet::enter);
-            dropped(future).map_or(why, TaskError::Panicked)
-        };
+        let panic = in_its_vnet(&self.vnet, || dropped(future));
+        let why = panic.map_or(why, |payload| TaskError::Panicked(Panic::new(payload)));
         self.completion.end(Err(why));
     }
 }
 
 /// Drops a future, and says what that panicked with.
-fn dropped<F>(future: F) -> Option<Panic> {
-    let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
-    dropped.err().map(Panic::new)
+fn dropped<F>(future: F) -> Option<Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(|| drop(future))).err()
+}
+
+/// Runs a part of a task with its vnet current, or none, whatever that of the thread is.
+fn in_its_vnet<R>(vnet: &Option<Vnet>, f: impl FnOnce() -> R) -> R {
+    match vnet {
+        Some(vnet) => within(&vnet.core, f),
+        None => outside(f),
+    }
 }
 
 /// Marks this thread as one that polls.

@@ -9,6 +9,7 @@
 //!
 //! `docs/topology.md` describes the file and the command.
 
+pub mod generate;
 pub mod plan;
 pub mod report;
 pub mod run;

@@ -13,6 +13,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
+use vnet_lab::generate::{Shape, Spec};
 use vnet_lab::run::{Driver, Event, Options, Watcher};
 use vnet_lab::{Plan, TRIANGLE, Topology};
 
@@ -32,6 +33,25 @@ enum What {
         /// The topology.
         file: PathBuf,
     },
+    /// Print a topology of a given size.
+    Generate(Generate),
+}
+
+#[derive(Args)]
+struct Generate {
+    /// How its routers are joined.
+    shape: Shape,
+    /// How many routers.
+    routers: usize,
+    /// Hosts on a LAN of each router.
+    #[arg(long, default_value_t = 0)]
+    hosts: usize,
+    /// TCP transfers between random nodes.
+    #[arg(long, default_value_t = 0)]
+    flows: usize,
+    /// From which everything random follows.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 #[derive(Args)]
@@ -61,6 +81,7 @@ fn main() -> ExitCode {
     let result = match Command::parse().what {
         What::Run(args) => run(args),
         What::Check { file } => check(&file),
+        What::Generate(args) => generate(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{error:#}");
@@ -77,6 +98,25 @@ fn check(file: &Path) -> anyhow::Result<ExitCode> {
         plan.links.len(),
         plan.jobs.len()
     ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn generate(args: Generate) -> anyhow::Result<ExitCode> {
+    let Generate {
+        shape,
+        routers,
+        hosts,
+        flows,
+        seed,
+    } = args;
+    let spec = Spec {
+        shape,
+        routers,
+        hosts,
+        flows,
+        seed,
+    };
+    say(&vnet_lab::generate::generate(&spec)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

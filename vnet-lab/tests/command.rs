@@ -235,6 +235,22 @@ fn check_says_what_it_has_seen() {
 }
 
 #[test]
+fn what_is_generated_is_a_topology() {
+    let output = vnet(&[
+        "generate", "random", "9", "--hosts", "2", "--flows", "3", "--seed", "5",
+    ]);
+    exits(&output, 0);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let (_directory, path) = file(&text);
+    let checked = vnet(&["check", &path]);
+    exits(&checked, 0);
+    let said = String::from_utf8(checked.stdout).expect("UTF-8");
+    assert!(said.starts_with("random-9: 36 nodes, "), "{said}");
+    exits(&vnet(&["generate", "ring", "1"]), 2);
+    exits(&vnet(&["generate", "cube", "9"]), 2);
+}
+
+#[test]
 fn a_file_of_the_users_own_is_sent_as_it_is() {
     let (directory, path) = file(&format!(
         "{PAIR}job = [{{ transfer = {{ from = 'a', to = 'b', file = 'content' }} }}]"

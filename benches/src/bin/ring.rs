@@ -30,13 +30,14 @@ fn main() -> Result<(), Error> {
         let system = System::virtual_time(1);
         let ring = ring(&system, nodes)?;
         let start_up = from.elapsed();
-        let tasks: Vec<_> = ring.iter().enumerate().flat_map(|(n, router)| {
-            let neighbours = [address((n + nodes - 1) % nodes, 1), address(n, 2)];
-            neighbours.map(|to| router.spawn_future(ping(to, args.pings)))
-        });
-        let tasks: Vec<_> = tasks.collect();
+        let mut tasks = Vec::new();
+        for (n, router) in ring.iter().enumerate() {
+            for to in [address((n + nodes - 1) % nodes, 1), address(n, 2)] {
+                tasks.push(router.spawn_future(ping(to, args.pings)));
+            }
+        }
         let from = Wall::now();
-        let ran = system.run_until_idle(RunLimit::events(u64::MAX))?;
+        let ran = system.run_until_idle(RunLimit::default())?;
         let took = from.elapsed();
         for task in tasks {
             assert_eq!(task.join()??, args.pings, "no answer is lost");

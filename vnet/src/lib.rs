@@ -157,6 +157,8 @@ mod documents {
     mod determinism {}
     #[doc = include_str!("../../docs/lifecycle.md")]
     mod lifecycle {}
+    #[doc = include_str!("../../docs/testing.md")]
+    mod testing {}
     #[doc = include_str!("../../docs/tenancy.md")]
     mod tenancy {}
 }

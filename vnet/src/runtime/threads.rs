@@ -69,7 +69,8 @@ pub struct ThreadsConfig {
 
 impl Default for ThreadsConfig {
     /// A worker a processor. Where there are several processors, 20 µs of looking for an event, and
-    /// 60 µs for a timer: a little more than Linux adds to a sleep by default.
+    /// 100 µs for a timer: Linux adds 50 µs to a sleep by default, and takes a while to bring a
+    /// thread back.
     fn default() -> ThreadsConfig {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let micros = |n| match processors {
@@ -79,7 +80,7 @@ impl Default for ThreadsConfig {
         ThreadsConfig {
             workers: processors,
             spin: micros(20),
-            timer_spin: micros(60),
+            timer_spin: micros(100),
         }
     }
 }

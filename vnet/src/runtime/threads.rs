@@ -27,7 +27,7 @@ use std::thread::ThreadId;
 use crossbeam::queue::SegQueue;
 
 use super::clock::{WallClock, entropy};
-use super::event::disarm;
+use super::event::{FEW_ENTRIES, disarm};
 use super::sleeper::Sleeper;
 use crate::base::lock::{Condvar, Mutex, Rank};
 use crate::base::time::{Duration, Instant};
@@ -134,6 +134,8 @@ struct Shared {
 struct Sleep {
     timers: BinaryHeap<Reverse<Timer>>,
     timers_made: u64,
+    /// Timers at which those of vnets that are gone are looked for.
+    sweep_at: usize,
     /// Workers that wait for the bell.
     idle: usize,
     /// A further one waits for the next timer. Whenever a worker is idle, there is one, unless
@@ -206,6 +208,13 @@ impl Shared {
             .timers
             .peek()
             .is_none_or(|Reverse(Timer(next, ..))| at < *next);
+        if sleep.timers.len() >= sleep.sweep_at.max(FEW_ENTRIES) {
+            // As in `Agenda::push`: those of vnets that are gone would stay until they are due.
+            sleep
+                .timers
+                .retain(|Reverse(Timer(.., vnet))| vnet.strong_count() > 0);
+            sleep.sweep_at = 2 * sleep.timers.len();
+        }
         sleep.timers_made += 1;
         let timer = Timer(at, sleep.timers_made, Arc::downgrade(vnet));
         sleep.timers.push(Reverse(timer));

@@ -8,6 +8,8 @@
 //! | [`bulk`] | bytes through one TCP connection, one thread, against raw smoltcp |
 //! | [`rr`] | one-byte requests and replies, blocking sockets, against the kernel |
 //! | [`context`] | entering a vnet, against swapping a thread-local |
+//! | [`local`] | a virtualized variable, against a plain atomic |
+//! | [`instances`] | memory and time of instances; the binary `instances` prints them |
 //! | [`compare`] | alternation, medians |
 //! | [`report`] | the table and the JSON lines |
 //!
@@ -17,5 +19,7 @@ pub mod bulk;
 pub mod case;
 pub mod compare;
 pub mod context;
+pub mod instances;
+pub mod local;
 pub mod report;
 pub mod rr;

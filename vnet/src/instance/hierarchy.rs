@@ -46,11 +46,8 @@ impl Vnet {
 
     /// Its children, in the order of their creation.
     pub fn children(&self) -> Vec<Vnet> {
-        self.below(|core| {
-            core.parent
-                .as_ref()
-                .is_some_and(|p| Arc::ptr_eq(p, &self.core))
-        })
+        let children = self.core.system.registry.lock().children_of(&self.core);
+        children.into_iter().map(|c| self.handle_to(c)).collect()
     }
 
     /// Its children, their children, and so on, in the order of their creation.

@@ -19,6 +19,8 @@ use super::moves::{self, Homecoming};
 use super::registry::{InitRecord, RegisterError, Stage};
 use super::system::{CreateError, SystemCore};
 use super::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
+#[cfg(test)]
+use crate::base::lock::explore::planted;
 use crate::base::time::Duration;
 use crate::packet::Cx;
 use crate::stack::Census;
@@ -258,6 +260,11 @@ fn run_step(core: &Arc<VnetCore>, record: &Arc<InitRecord>) -> Result<(), StepFa
     };
     // An instance that was destroyed meanwhile has undone what it knew of; this step is ours.
     let kept = core.enter_as(Entry::Lifecycle, |inside, _| {
+        #[cfg(test)]
+        if planted("a step noted in a vnet that is going") {
+            inside.ran.push(step);
+            return true;
+        }
         if *inside.phase == Phase::Dying {
             return false;
         }
@@ -267,6 +274,10 @@ fn run_step(core: &Arc<VnetCore>, record: &Arc<InitRecord>) -> Result<(), StepFa
     if kept != Ok(true) {
         let _ = record.run_uninit(&vnet);
     } else if !core.system.registry.lock().is_registered(record) {
+        #[cfg(test)]
+        if planted("a step that is unregistered while it runs") {
+            return Ok(());
+        }
         // Whoever unregistered it meanwhile may have looked here before it was noted.
         let _ = undo_step(core, record);
     }
@@ -516,3 +527,6 @@ pub(crate) fn builtin_layers() -> Vec<InitRecord> {
         ),
     ]
 }
+
+#[cfg(test)]
+mod interleavings;

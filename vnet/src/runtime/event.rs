@@ -54,6 +54,20 @@ pub(super) struct Agenda<W> {
     timers: BTreeMap<TimerKey, Waker>,
     scheduled: u64,
     recent: VecDeque<(Instant, Happened)>,
+    /// Entries at which those of vnets that do not exist any more are looked for.
+    sweep_at: usize,
+}
+
+/// Entries that are not worth a sweep.
+pub(super) const FEW_ENTRIES: usize = 1024;
+
+impl<W> Event<W> {
+    fn is_dead(&self) -> bool {
+        match self {
+            Event::Service(vnet) => vnet.strong_count() == 0,
+            Event::Timeout(_) | Event::Poll(_) | Event::Wake(_) => false,
+        }
+    }
 }
 
 impl<W> Agenda<W> {
@@ -63,10 +77,18 @@ impl<W> Agenda<W> {
             timers: BTreeMap::new(),
             scheduled: 0,
             recent: VecDeque::new(),
+            sweep_at: FEW_ENTRIES,
         }
     }
 
     pub(super) fn push(&mut self, at: Instant, event: Event<W>) {
+        if self.heap.len() >= self.sweep_at {
+            // A vnet that is gone leaves its entries behind, some of them for hours. Looking for
+            // them only when there are twice as many costs nothing each.
+            self.heap.retain(|Reverse(e)| !e.event.is_dead());
+            self.sweep_at = (2 * self.heap.len()).max(FEW_ENTRIES);
+            self.heap.shrink_to(self.sweep_at);
+        }
         self.scheduled += 1;
         self.heap.push(Reverse(Entry {
             at,
@@ -141,12 +163,12 @@ impl<W> Agenda<W> {
 
     /// Drops what comes next as long as it concerns vnets that do not exist any more.
     pub(super) fn forget_dead(&mut self) {
-        let is_dead = |Reverse(e): &Reverse<Entry<W>>| match &e.event {
-            Event::Service(vnet) => vnet.strong_count() == 0,
-            Event::Timeout(_) | Event::Poll(_) | Event::Wake(_) => false,
-        };
-        while self.heap.peek().is_some_and(is_dead) {
+        while self.heap.peek().is_some_and(|Reverse(e)| e.event.is_dead()) {
             self.heap.pop();
+        }
+        if self.heap.is_empty() {
+            self.heap.shrink_to(FEW_ENTRIES);
+            self.sweep_at = FEW_ENTRIES;
         }
     }
 

@@ -27,7 +27,7 @@ use std::thread::ThreadId;
 use crossbeam::queue::SegQueue;
 
 use super::clock::{WallClock, entropy};
-use super::event::disarm;
+use super::event::{FEW_ENTRIES, disarm};
 use super::sleeper::Sleeper;
 use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::{Duration, Instant};
@@ -158,6 +158,8 @@ struct Sleep {
     /// Timers of futures, which can be taken back.
     wakes: BTreeMap<TimerKey, Waker>,
     timers_made: u64,
+    /// Timers at which those of vnets that are gone are looked for.
+    sweep_at: usize,
     /// Workers that wait for the bell.
     idle: usize,
     /// A further one waits for the next timer. Whenever a worker is idle, there is one, unless
@@ -227,6 +229,13 @@ impl Shared {
         }
         let mut sleep = self.sleep.lock();
         let first = sleep.next().is_none_or(|next| at < next);
+        if sleep.timers.len() >= sleep.sweep_at.max(FEW_ENTRIES) {
+            // As in `Agenda::push`: those of vnets that are gone would stay until they are due.
+            sleep
+                .timers
+                .retain(|Reverse(Timer(.., vnet))| vnet.strong_count() > 0);
+            sleep.sweep_at = 2 * sleep.timers.len();
+        }
         sleep.timers_made += 1;
         let timer = Timer(at, sleep.timers_made, Arc::downgrade(vnet));
         sleep.timers.push(Reverse(timer));

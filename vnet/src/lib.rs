@@ -72,6 +72,7 @@
 //! | variables of which each vnet has its own | [`vnet_local!`] |
 //! | what tenants may do, how much a vnet may hold | [`Privileges`], [`Resource`] |
 //! | tunables | [`sysctl`] |
+//! | captures | [`Vnet::start_capture`], [`capture`] |
 //! | vnets below vnets | [`Vnet::create_child`] |
 //! | time | [`time`] |
 //!
@@ -107,11 +108,22 @@ pub use instance::{
 pub use ip::state::Forwarding;
 pub use link::{LinkConfig, LinkConfigError, LinkStats};
 pub use netif::table::Offload;
-pub use netif::{AdminState, FrameTap, IfCounters, IfKind, NetifError};
+pub use netif::{AdminState, CaptureId, CaptureInfo, FrameTap, IfCounters, IfKind, NetifError};
 pub use packet::cx::Carrier;
 pub use packet::{Direction, MacAddr, Packet, ParseMacError, Payload};
 pub use runtime::threads::ThreadsConfig;
 pub use transport::error::SocketError;
+
+/// Recording what passes an interface. See `docs/captures.md`.
+pub mod capture {
+    pub use crate::instance::captures::Capture;
+    pub use crate::netif::capture::output::{CaptureSink, Flush, Writing};
+    pub use crate::netif::capture::recorder::{
+        CaptureError, CaptureOptions, CaptureReport, LargeSegments, MIN_FILE, Recorder, Rotate,
+        Which,
+    };
+    pub use crate::netif::{CaptureId, CaptureInfo, FrameTap};
+}
 
 /// Time as the stack sees it.
 pub mod time {
@@ -134,6 +146,8 @@ mod documents {
     mod readme {}
     #[doc = include_str!("../../docs/architecture.md")]
     mod architecture {}
+    #[doc = include_str!("../../docs/captures.md")]
+    mod captures {}
     #[doc = include_str!("../../docs/determinism.md")]
     mod determinism {}
     #[doc = include_str!("../../docs/lifecycle.md")]

@@ -13,11 +13,13 @@
 //! | [`sysctl`] | tunables by name |
 //! | [`hierarchy`] | instances made by instances |
 //! | [`inspect`] | listing neighbours, sockets and links |
+//! | [`captures`] | starting, listing and stopping captures |
 //! | [`interfaces`] | making and changing interfaces and addresses |
 //! | [`routes`] | the routing table's administration |
 //! | [`port`] | [`Port`], the outside end of a port interface |
 //! | [`driver`] | what an instance asks of whoever drives it |
 
+pub mod captures;
 pub mod context;
 pub mod driver;
 pub mod hierarchy;

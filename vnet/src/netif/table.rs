@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::capture::FrameTap;
+use super::capture::Taps;
 use super::wire::WireEnd;
 use crate::base::id::IfId;
 use crate::base::slab::Slab;
@@ -92,7 +92,7 @@ pub struct Netif {
     /// Impairments of the outgoing direction.
     pub(crate) link: Option<Box<Link>>,
     /// Who watches.
-    pub(crate) taps: Vec<Arc<dyn FrameTap>>,
+    pub(crate) taps: Taps,
     /// What crossed it.
     pub counters: IfCounters,
 }

@@ -35,21 +35,25 @@ impl Netif {
         self.counters.tx_frames += 1;
         self.counters.tx_bytes += len as u64;
         cx.stats.sent += 1;
-        for tap in &self.taps {
-            tap.frame(cx.now, Direction::Out, &packet);
-        }
         let at = match &mut self.link {
             None => cx.now,
             Some(link) => match link.offer(cx.now, len) {
                 LinkVerdict::DeliverAt(at) => at,
-                LinkVerdict::Drop(reason) => return cx.stats.drop_tx(reason),
+                LinkVerdict::Drop(reason) => {
+                    self.show_lost(cx.now, &packet, reason);
+                    return cx.stats.drop_tx(reason);
+                }
             },
         };
         let to: Arc<dyn Sink> = match &self.far {
-            Far::None => return cx.stats.drop_tx(DropReason::LinkUnplugged),
+            Far::None => {
+                self.show_lost(cx.now, &packet, DropReason::LinkUnplugged);
+                return cx.stats.drop_tx(DropReason::LinkUnplugged);
+            }
             Far::Itself(inbox) => Arc::clone(inbox),
             Far::Wire(end) => Arc::<super::wire::WireEnd>::clone(end),
         };
+        self.show(cx.now, Direction::Out, &packet);
         cx.out.frames.push(OutFrame { to, at, packet });
     }
 
@@ -57,8 +61,6 @@ impl Netif {
     pub fn received(&mut self, cx: &Cx, packet: &Packet) {
         self.counters.rx_frames += 1;
         self.counters.rx_bytes += packet.len() as u64;
-        for tap in &self.taps {
-            tap.frame(cx.now, Direction::In, packet);
-        }
+        self.show(cx.now, Direction::In, packet);
     }
 }

@@ -159,7 +159,7 @@ fn a_reader_of_a_fifo_follows_under_both_drivers() {
         let lines: Vec<String> = shown.lines().map(|l| l.expect("UTF-8")).collect();
         assert!(run.wait().expect("it ends").success());
         assert!(reader.wait().expect("it ends").success());
-        assert_eq!(lines, ["a:eth0"; 3], "{driver}");
+        assert_eq!(lines, ["a-eth0"; 3], "{driver}");
     }
 }
 

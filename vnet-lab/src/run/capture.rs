@@ -61,9 +61,16 @@ impl Captures {
                 flush: Flush::EachFrame,
                 ..options_of(&settings)
             };
+            let recorder = match Recorder::new(live_sink(to.clone()), how) {
+                Err(CaptureError::Io(e)) if is_readers(&e) => {
+                    tracing::warn!(capture = %to.display(), "the reader went away: {e}");
+                    continue;
+                }
+                result => result.map_err(|e| error(to, e))?,
+            };
             open.push(Open {
                 path: to.clone(),
-                recorder: record(to, live_sink(to.clone()), how)?,
+                recorder,
                 what: What::Live(link.clone()),
             });
         }
@@ -85,7 +92,7 @@ impl Captures {
             };
             let sink = file_sink(directory.clone(), name.clone(), self.settings.rotate);
             self.open.push(Open {
-                recorder: record(&path, sink, how)?,
+                recorder: Recorder::new(sink, how).map_err(|e| error(&path, e))?,
                 path,
                 what: What::File,
             });
@@ -144,14 +151,6 @@ fn is_readers(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::BrokenPipe | io::ErrorKind::TimedOut
     )
-}
-
-fn record(
-    path: &Path,
-    sink: impl CaptureSink + 'static,
-    how: CaptureOptions,
-) -> Result<Recorder, RunError> {
-    Recorder::new(sink, how).map_err(|e| error(path, e))
 }
 
 fn error(path: &Path, error: CaptureError) -> RunError {

@@ -13,8 +13,9 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
+use vnet::capture::{LargeSegments, MIN_FILE, Rotate};
 use vnet_lab::generate::{Shape, Spec};
-use vnet_lab::run::{Driver, Event, Options, Watcher};
+use vnet_lab::run::{CaptureSettings, Driver, Event, LiveCapture, Options, Watcher};
 use vnet_lab::{Plan, TRIANGLE, Topology};
 
 #[derive(Parser)]
@@ -70,6 +71,53 @@ struct Run {
     /// Write a pcapng file of each link into this directory.
     #[arg(long, value_name = "DIR")]
     pcap: Option<PathBuf>,
+    /// Write a capture for somebody who reads along: of one link (by the name of its file,
+    /// without `.pcapng`) or of all, to a FIFO, a file or, with `-`, the standard output.
+    #[arg(long, value_name = "[LINK=]FILE", value_parser = live)]
+    pcap_live: Vec<LiveCapture>,
+    /// Bound the files of `--pcap`: bytes of each, and how many (0: any number).
+    #[arg(long, value_name = "BYTES,COUNT", value_parser = rotate, requires = "pcap")]
+    pcap_rotate: Option<Rotate>,
+    /// Keep at most so many bytes of each captured frame.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    snaplen: Option<u32>,
+    /// Capture segments larger than the MTU as they are, or cut as a device would.
+    #[arg(long, value_enum, default_value_t)]
+    gso: Gso,
+}
+
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum Gso {
+    #[default]
+    Whole,
+    Cut,
+}
+
+fn live(text: &str) -> Result<LiveCapture, String> {
+    let (link, to) = match text.split_once('=') {
+        Some((link, to)) => (Some(link.to_owned()), to),
+        None => (None, text),
+    };
+    if to.is_empty() {
+        return Err("a file is needed, or `-`".to_owned());
+    }
+    Ok(LiveCapture {
+        link,
+        to: to.into(),
+    })
+}
+
+fn rotate(text: &str) -> Result<Rotate, String> {
+    let (bytes, count) = text.split_once(',').ok_or("BYTES,COUNT is needed")?;
+    let max_bytes = bytes.parse().map_err(|e| format!("{bytes:?}: {e}"))?;
+    let max_files = count.parse().map_err(|e| format!("{count:?}: {e}"))?;
+    if max_bytes < MIN_FILE {
+        return Err(format!("a file has at least {MIN_FILE} bytes"));
+    }
+    Ok(Rotate {
+        max_bytes,
+        max_files,
+    })
 }
 
 fn main() -> ExitCode {
@@ -128,15 +176,31 @@ fn run(args: Run) -> anyhow::Result<ExitCode> {
     let options = Options {
         driver: args.driver,
         seed: args.seed,
-        pcap: args.pcap,
+        capture: CaptureSettings {
+            directory: args.pcap,
+            live: args.pcap_live,
+            rotate: args.pcap_rotate,
+            snaplen: args.snaplen,
+            large: match args.gso {
+                Gso::Whole => LargeSegments::Whole,
+                Gso::Cut => LargeSegments::Cut,
+            },
+        },
     };
+    let to_stdout = |live: &LiveCapture| live.to.as_os_str() == "-";
+    let taken = options.capture.live.iter().any(to_stdout);
     let progress = progress(&plan);
     let report = vnet_lab::run(&plan, &options, watcher(&progress));
     progress.finish_and_clear();
     let report = report?;
-    match args.json {
-        true => say(&(report.to_json() + "\n"))?,
-        false => say(&report.to_table())?,
+    let text = match args.json {
+        true => report.to_json() + "\n",
+        false => report.to_table(),
+    };
+    match taken {
+        // The standard output is a capture.
+        true => eprint!("{text}"),
+        false => say(&text)?,
     }
     Ok(ExitCode::from(u8::from(!report.passed)))
 }

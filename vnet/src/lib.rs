@@ -73,6 +73,7 @@
 //! | what tenants may do, how much a vnet may hold | [`Privileges`], [`Resource`] |
 //! | tunables | [`sysctl`] |
 //! | bridges, switches and hubs | [`Vnet::bridge`] |
+//! | captures | [`Vnet::start_capture`], [`capture`] |
 //! | vnets below vnets | [`Vnet::create_child`] |
 //! | time | [`time`] |
 //! | futures: tasks, sleeping | [`Vnet::spawn_future`], [`System::sleep_async`] |
@@ -124,11 +125,22 @@ pub use netif::bridge::{
 };
 pub use netif::fingerprint::{Fingerprint, ParseFingerprintError};
 pub use netif::table::Offload;
-pub use netif::{AdminState, FrameTap, IfCounters, IfKind, NetifError};
+pub use netif::{AdminState, CaptureId, CaptureInfo, FrameTap, IfCounters, IfKind, NetifError};
 pub use packet::cx::Carrier;
 pub use packet::{Direction, MacAddr, Packet, ParseMacError, Payload};
 pub use runtime::threads::ThreadsConfig;
 pub use transport::error::SocketError;
+
+/// Recording what passes an interface. See `docs/captures.md`.
+pub mod capture {
+    pub use crate::instance::captures::Capture;
+    pub use crate::netif::capture::output::{CaptureSink, Flush, Writing};
+    pub use crate::netif::capture::recorder::{
+        CaptureError, CaptureOptions, CaptureReport, LargeSegments, MIN_FILE, Recorder, Rotate,
+        Which,
+    };
+    pub use crate::netif::{CaptureId, CaptureInfo, FrameTap};
+}
 
 /// Time as the stack sees it.
 pub mod time {
@@ -153,6 +165,8 @@ mod documents {
     mod architecture {}
     #[doc = include_str!("../../docs/bridges.md")]
     mod bridges {}
+    #[doc = include_str!("../../docs/captures.md")]
+    mod captures {}
     #[doc = include_str!("../../docs/determinism.md")]
     mod determinism {}
     #[doc = include_str!("../../docs/lifecycle.md")]

@@ -1,15 +1,15 @@
 //! Vnets, links and routes of a plan: up, and down again.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::sync::Arc;
 
 use vnet::{
     BridgeConfig, BridgeError, BridgeMode, DestroyReport, DropReason, Forwarding, HostPort,
     LinkConfig, NextHop, OwnedVnet, Released, Stats, System, Vnet,
 };
 
-use super::RunError;
-use super::capture::LinkCapture;
+use super::capture::Captures;
+use super::{Options, RunError};
 use crate::plan::{Plan, PlannedLink, PlannedVnet};
 use crate::report::{Counts, Teardown, VnetReport};
 use crate::topology::{Impairments, NodeKind, Via};
@@ -17,7 +17,7 @@ use crate::topology::{Impairments, NodeKind, Via};
 /// A topology that is up.
 pub(super) struct Network {
     vnets: Vec<OwnedVnet>,
-    captures: Vec<LinkCapture>,
+    captures: Captures,
 }
 
 impl Network {
@@ -25,11 +25,11 @@ impl Network {
     pub(super) fn build(
         system: &System,
         plan: &Plan,
-        pcap: Option<&Path>,
+        options: &Options,
     ) -> Result<Network, RunError> {
         let mut network = Network {
             vnets: Vec::new(),
-            captures: Vec::new(),
+            captures: Captures::start(plan, options)?,
         };
         for planned in &plan.vnets {
             let vnet = system
@@ -49,7 +49,7 @@ impl Network {
             network.vnets.push(vnet);
         }
         for link in &plan.links {
-            network.add_link(plan, link, pcap)?;
+            network.add_link(plan, link)?;
         }
         for (vnet, planned) in network.vnets.iter().zip(&plan.vnets) {
             add_routes(vnet, planned)?;
@@ -57,12 +57,7 @@ impl Network {
         Ok(network)
     }
 
-    fn add_link(
-        &mut self,
-        plan: &Plan,
-        link: &PlannedLink,
-        pcap: Option<&Path>,
-    ) -> Result<(), RunError> {
+    fn add_link(&mut self, plan: &Plan, link: &PlannedLink) -> Result<(), RunError> {
         let [near, far] = link.ends.map(|(vnet, interface)| {
             let interface = &plan.vnets[vnet].interfaces[interface];
             (&self.vnets[vnet], interface)
@@ -80,10 +75,7 @@ impl Network {
                     .map_err(|source| bridge_error(planned, source))?;
             }
         }
-        let capture = match pcap {
-            Some(directory) => Some(LinkCapture::create(plan, link, directory)?),
-            None => None,
-        };
+        let taps = self.captures.taps(plan, link)?;
         for (end, (vnet, interface)) in [near, far].into_iter().enumerate() {
             let name = interface.name.as_str();
             let set_up = || {
@@ -96,8 +88,8 @@ impl Network {
                 if link.outgoing[end] != Impairments::default() {
                     vnet.set_link(name, config(&link.outgoing[end]))?;
                 }
-                if let Some(capture) = &capture {
-                    vnet.capture(name, capture.tap(end))?;
+                for tap in &taps[end] {
+                    vnet.capture(name, Arc::clone(tap))?;
                 }
                 // Last: an address announces itself, which a capture should show.
                 for address in &interface.addresses {
@@ -110,7 +102,6 @@ impl Network {
                 source,
             })?;
         }
-        self.captures.extend(capture);
         Ok(())
     }
 
@@ -128,9 +119,7 @@ impl Network {
                 .expect("its owner is here, so the vnet is not gone");
             reports.push(report(&stats, vnet.destroy()));
         }
-        for capture in self.captures {
-            capture.finish()?;
-        }
+        self.captures.finish()?;
         Ok(reports)
     }
 }

@@ -115,6 +115,8 @@ pub struct Stats {
     pub icmp_rate_limited: u64,
     rx_drops: [u64; DropReason::ALL.len()],
     tx_drops: [u64; DropReason::ALL.len()],
+    /// Why the frame that is being taken in was dropped, if it was.
+    refused: Option<DropReason>,
 }
 
 impl Default for Stats {
@@ -127,14 +129,26 @@ impl Default for Stats {
             icmp_rate_limited: 0,
             rx_drops: [0; DropReason::ALL.len()],
             tx_drops: [0; DropReason::ALL.len()],
+            refused: None,
         }
     }
 }
 
 impl Stats {
-    /// Counts a received packet that was dropped.
+    /// Counts that the frame that is being taken in was dropped.
     pub fn drop_rx(&mut self, reason: DropReason) {
         self.rx_drops[reason as usize] += 1;
+        self.refused = Some(reason);
+    }
+
+    /// Counts a packet that came in earlier, waited, and was dropped.
+    pub fn drop_waiting_rx(&mut self, reason: DropReason) {
+        self.rx_drops[reason as usize] += 1;
+    }
+
+    /// Why the frame that was taken in last was dropped, if it was; forgets it.
+    pub fn take_refused(&mut self) -> Option<DropReason> {
+        self.refused.take()
     }
 
     /// Counts a packet of our own, or on its way out, that was dropped.

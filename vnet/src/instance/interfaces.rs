@@ -10,10 +10,11 @@ use super::privilege::Privilege;
 use super::vnet::{Entry, Gone, Vnet};
 use crate::base::id::IfId;
 use crate::link::{Link, LinkConfig};
+use crate::netif::capture::Taps;
 use crate::netif::table::Far;
 use crate::netif::wire::{End, Loop};
 use crate::netif::{
-    AdminState, FrameTap, IfCounters, IfKind, Netif, NetifError, Plug, Role, Wire, table::Offload,
+    AdminState, IfCounters, IfKind, Netif, NetifError, Plug, Role, Wire, table::Offload,
 };
 use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
@@ -256,15 +257,6 @@ impl Vnet {
         })?
     }
 
-    /// Shows every frame of an interface to `tap`, from now on, until the interface goes.
-    ///
-    /// # Errors
-    /// No interface of that name.
-    pub fn capture(&self, name: &str, tap: Arc<dyn FrameTap>) -> Result<(), NetifError> {
-        self.require(Privilege::Capture)?;
-        self.with_netif(name, |netif, _| netif.taps.push(tap))
-    }
-
     /// Gives an interface an address, and the vnet a route to its prefix. The address is
     /// announced on the wire (gratuitous ARP).
     ///
@@ -354,7 +346,7 @@ pub(super) fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
         far: Far::None,
         link: None,
         role: Role::None,
-        taps: Vec::new(),
+        taps: Taps::default(),
         fingerprint: None,
         counters: IfCounters::default(),
         loan: None,

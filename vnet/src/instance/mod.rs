@@ -13,6 +13,7 @@
 //! | [`sysctl`] | tunables by name |
 //! | [`hierarchy`] | instances made by instances |
 //! | [`inspect`] | listing neighbours, sockets and links |
+//! | [`captures`] | starting, listing and stopping captures |
 //! | [`interfaces`] | making and changing interfaces and addresses |
 //! | [`moves`] | interfaces that are lent to other vnets, and come home |
 //! | [`routes`] | the routing table's administration |
@@ -26,6 +27,7 @@
 
 pub mod bridges;
 mod completion;
+pub mod captures;
 pub mod context;
 pub mod driver;
 pub mod hierarchy;

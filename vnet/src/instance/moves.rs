@@ -21,6 +21,7 @@ use super::limits::{LimitReached, Resource};
 use super::privilege::{Authority, Denied, Privilege};
 use super::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
 use crate::base::id::IfId;
+use crate::netif::capture::Taps;
 use crate::netif::table::{Far, Loan, MAX_NAME};
 use crate::netif::{AdminState, IfKind, IfTable, Netif, NetifError, Plug};
 use crate::packet::Cx;
@@ -412,7 +413,7 @@ impl VnetCore {
         })?;
         // Captures end here, outside the lock: they are the users'.
         taken.map(|mut netif| {
-            netif.taps = Vec::new();
+            netif.taps = Taps::default();
             Flight(Some(netif))
         })
     }
@@ -699,7 +700,7 @@ pub(crate) fn vacate(core: &Arc<VnetCore>) -> Vec<Homecoming> {
     let mut homecomings = Vec::new();
     for mut flight in flights {
         if let Some(netif) = &mut flight.0 {
-            netif.taps = Vec::new();
+            netif.taps = Taps::default();
         }
         homecomings.push(core.send_home(flight));
     }

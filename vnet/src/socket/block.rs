@@ -113,7 +113,7 @@ pub(super) fn until_ready<R>(
     loop {
         #[cfg(test)]
         if crate::base::lock::explore::planted("wait without a last look") {
-            core.driver.wait(until);
+            core.driver.wait(until, site);
         }
         match core.with(|s, cx| attempt(s, cx, Some(&waker))).flat() {
             Err(SocketError::WouldBlock) => {}

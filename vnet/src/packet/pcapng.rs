@@ -289,6 +289,56 @@ mod tests {
     }
 
     #[test]
+    fn a_note_is_written_beside_the_frame_and_the_frame_cut() {
+        let mut writer = PcapngWriter::new(Vec::new()).expect("a vector");
+        let a = writer.add_snapped_interface("a", 20).expect("a vector");
+        let note = FrameNote {
+            comment: Some("why"),
+            missed: 3,
+            snaplen: Some(20),
+        };
+        let frame = Packet::incoming(vec![1; 60]);
+        writer
+            .write_noted(a, Instant::from_nanos(1), Direction::In, &frame, note)
+            .expect("a vector");
+        let bytes = writer.into_inner();
+        let mut reader = PcapNgReader::new(&bytes[..]).expect("a section header");
+        let Some(Ok(Block::InterfaceDescription(interface))) = reader.next_block() else {
+            panic!("no interface");
+        };
+        assert_eq!(interface.snaplen, 20);
+        let Some(Ok(Block::EnhancedPacket(packet))) = reader.next_block() else {
+            panic!("no frame");
+        };
+        assert_eq!((packet.data.len(), packet.original_len), (20, 60));
+        let options = [
+            EnhancedPacketOption::Flags(FLAG_INBOUND),
+            EnhancedPacketOption::DropCount(3),
+            EnhancedPacketOption::Comment("why".into()),
+        ];
+        assert_eq!(packet.options, options);
+    }
+
+    #[test]
+    fn the_time_of_statistics_has_its_high_half_first() {
+        let mut writer = PcapngWriter::new(Vec::new()).expect("a vector");
+        let a = writer.add_interface("a").expect("a vector");
+        writer.get_mut().clear();
+        let at = Instant::from_nanos(0x0102_0304_0506_0708);
+        let statistics = InterfaceStatistics { seen: 9, missed: 2 };
+        writer
+            .write_statistics(a, at, statistics)
+            .expect("a vector");
+        let bytes = writer.into_inner();
+        // Type 5, length 52, interface 0, time, isb_ifrecv, isb_ifdrop, end of options, length.
+        let block = [
+            5, 0, 0, 0, 52, 0, 0, 0, 0, 0, 0, 0, 4, 3, 2, 1, 8, 7, 6, 5, 4, 0, 8, 0, 9, 0, 0, 0, 0,
+            0, 0, 0, 5, 0, 8, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 52, 0, 0, 0,
+        ];
+        assert_eq!(bytes, block);
+    }
+
+    #[test]
     fn the_bytes_are_the_same_on_every_host() {
         let bytes = capture(&[]);
         // Section header: type, length 28, byte-order magic, version 1.0, unknown length.

@@ -104,6 +104,9 @@ pub struct CaptureReport {
 /// A frame that was dropped has a comment that says so: `dropped by the link: link-loss`, or
 /// `dropped by the vnet: no-socket`, with the word of its [`DropReason`].
 ///
+/// [`Recorder::finish`] ends it and says how it went. A recorder that is dropped without goes on
+/// until the last of its taps has gone, and ends without a word.
+///
 /// ```
 /// use std::io::Write;
 /// use vnet::capture::{CaptureOptions, Recorder};
@@ -207,7 +210,6 @@ impl Recorder {
     }
 }
 
-/// A recorder that is dropped ends without a word.
 impl Drop for Recording {
     fn drop(&mut self) {
         self.settle_all();

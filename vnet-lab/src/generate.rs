@@ -240,7 +240,7 @@ mod tests {
                 let options = Options {
                     driver: Driver::Virtual,
                     seed: 1,
-                    pcap: None,
+                    capture: crate::run::CaptureSettings::default(),
                 };
                 let report = crate::run(&plan, &options, Arc::new(|_| {})).expect("a run");
                 assert!(report.passed, "{}", report.to_table());

@@ -5,24 +5,24 @@
 //! `cargo test --release -p vnet-tests --test soak -- --nocapture` prints the figures of every
 //! round.
 
+use std::alloc::System as Malloc;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Shutdown};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cap::Cap;
-use mimalloc::MiMalloc;
 use vnet::net::{TcpListener, TcpStream, UdpSocket, is_gone};
 use vnet::{JoinHandle, LinkConfig, OwnedVnet, Released, SocketKind, System, vnet_local};
 use vnet_tests::accounts::assert_clean;
 use vnet_tests::frames::{ACK, FIN, Ip4, MORE_FRAGMENTS, SYN, udp};
 use vnet_tests::peer::Peer;
 
-/// Counts what is allocated. Below it is an allocator that finds a use for what another thread
-/// freed: that of the C library has an arena for each thread, and its pages tell little.
+/// Counts what is allocated.
 #[global_allocator]
-static ALLOCATOR: Cap<MiMalloc> = Cap::new(MiMalloc, usize::MAX);
+static ALLOCATOR: Cap<Malloc> = Cap::new(Malloc, usize::MAX);
 
 /// Instances of a round.
 const INSTANCES: usize = 10_000;
@@ -331,8 +331,36 @@ fn resident() -> Option<u64> {
     statm.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// The C library gives each thread an arena of its own and spreads over them, in an order of
+/// chance, what it does not give back: some percent of all pages. With one arena pages tell what
+/// is used. It reads this when a process starts, so the test runs in a process of its own.
+const ONE_ARENA: &str = "MALLOC_ARENA_MAX";
+
 #[test]
 fn instances_come_and_go_and_nothing_is_left() {
+    if std::env::var_os(ONE_ARENA).is_some() {
+        return soak();
+    }
+    let myself = std::env::current_exe().expect("a running test has a file");
+    let arguments = ["--exact", "instances_come_and_go_and_nothing_is_left"];
+    let run = Command::new(myself)
+        .args(arguments)
+        .arg("--nocapture")
+        .env(ONE_ARENA, "1")
+        .output()
+        .expect("the test can be started once more");
+    let said = String::from_utf8_lossy(&run.stdout);
+    println!("{said}");
+    let complaint = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "{said}{complaint}");
+    // A filter that fits nothing is a success as well.
+    assert!(
+        said.contains(&format!("round {ROUNDS}: ")),
+        "{said}{complaint}"
+    );
+}
+
+fn soak() {
     let (manual, threads) = (System::manual(1), System::threads());
     let mut shuffler = Shuffler(0x9e37_79b9_7f4a_7c15);
     let mut after = Vec::new();
@@ -391,12 +419,12 @@ fn instances_come_and_go_and_nothing_is_left() {
     let (bytes, pages) = after[1];
     for (round, (b, p)) in after.iter().enumerate().skip(2) {
         let round = round + 1;
-        assert!(*b <= bytes + 64 * 1024, "round {round}: {after:?}");
-        if let (Some(now), Some(then)) = (p, pages) {
-            assert!(now * 100 <= then * 102, "round {round}: {after:?}");
+        assert!(*b <= bytes + 4096, "round {round}: {after:?}");
+        match (p, pages) {
+            (Some(now), Some(then)) => {
+                assert!(now * 100 <= then * 102, "round {round}: {after:?}");
+            }
+            _ => println!("resident memory is not known here: allocations alone were checked"),
         }
-    }
-    if resident().is_none() {
-        println!("resident memory is not known here: allocations alone were checked");
     }
 }

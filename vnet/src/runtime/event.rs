@@ -232,6 +232,7 @@ impl<W> Ord for Entry<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::instance::{System, Vnet};
     use proptest::prelude::*;
 
     fn at(nanos: u64) -> Instant {
@@ -325,5 +326,30 @@ mod tests {
         let recent = agenda.notes().recent;
         assert_eq!(recent.len(), RECENT);
         assert_eq!(recent.last(), Some(&(at(99), Happened::Polled(99))));
+    }
+
+    #[test]
+    fn vnets_that_are_gone_leave_no_heap_of_entries() {
+        let system = System::manual(1);
+        let mut agenda: Agenda<()> = Agenda::new();
+        let core = |vnet: &Vnet| Arc::clone(&vnet.core);
+        let alive = system.create("alive").expect("a free name");
+        let at = Instant::from_nanos;
+        agenda.push_service(&core(&alive), at(2));
+        for n in 0..3 * FEW_ENTRIES as u64 {
+            let gone = system.create("gone").expect("free again");
+            agenda.push_service(&core(&gone), at(10 + n));
+            drop(gone);
+            assert!(agenda.heap.len() <= FEW_ENTRIES, "{}", agenda.heap.len());
+        }
+        // What belongs to the living is still there, and comes first.
+        assert_eq!(agenda.next(), Some(at(2)));
+        let Some((_, Event::Service(vnet))) = agenda.pop() else {
+            panic!("there is an entry");
+        };
+        assert!(disarm(&vnet, at(2)).is_some_and(|v| Arc::ptr_eq(&v, &alive.core)));
+        agenda.forget_dead();
+        assert_eq!(agenda.next(), None);
+        assert!(agenda.heap.capacity() <= FEW_ENTRIES);
     }
 }

@@ -15,6 +15,8 @@
 //! | [`inspect`] | listing neighbours, sockets and links |
 //! | [`interfaces`] | making and changing interfaces and addresses |
 //! | [`moves`] | interfaces that are lent to other vnets, and come home |
+//! | [`pins`] | what keeps an instance from being destroyed strictly |
+//! | [`shutdown`] | going away gracefully |
 //! | [`routes`] | the routing table's administration |
 //! | [`port`] | [`Port`], the outside end of a port interface |
 //! | [`driver`] | what an instance asks of whoever drives it |
@@ -28,25 +30,29 @@ pub mod lifecycle;
 pub mod limits;
 pub mod local;
 pub mod moves;
+pub mod pins;
 pub mod port;
 pub mod privilege;
 pub mod registry;
 pub mod routes;
+pub mod shutdown;
 pub mod sysctl;
 pub mod system;
 pub mod vnet;
 
 pub use context::{Entered, Scope};
 pub use driver::{Driver, Waited};
-pub use lifecycle::{DestroyReport, Released, StepReport};
+pub use lifecycle::{DestroyReport, Outcome, Released, StepReport};
 pub use limits::{LimitReached, Resource, UNLIMITED, Usage};
 pub use local::{Local, LocalError};
 pub use moves::{Fate, Homecoming, LentInterface, MoveError, Moved};
+pub use pins::{InterfacePin, Pins, SocketPin, ThreadPin};
 pub use port::{Port, PortError};
 pub use privilege::{
     AdminError, Denied, ParsePrivilegeError, Privilege, PrivilegeError, Privileges,
 };
 pub use registry::{InitRecord, Stage, StepError};
 pub use routes::{NextHopSpec, RouteError};
+pub use shutdown::{Graceful, ShutdownError, ShutdownErrorKind};
 pub use system::{CreateError, JoinHandle, System};
 pub use vnet::{Gone, OwnedVnet, Vnet};

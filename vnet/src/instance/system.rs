@@ -4,11 +4,13 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use super::context::Visitors;
 use super::driver::{Driver, Waited};
 use super::lifecycle;
 use super::limits::LimitReached;
@@ -39,6 +41,8 @@ pub struct SystemCore {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) pool: Pool,
     pub(crate) registry: Mutex<Registry>,
+    /// Threads that have been in its vnets.
+    pub(crate) visitors: Visitors,
     seed: u64,
     macs_made: AtomicU64,
     loans_made: AtomicU64,
@@ -87,6 +91,7 @@ impl System {
                 driver,
                 pool: Pool::new(IDLE_POOL_BYTES),
                 registry: Mutex::new(Rank::Registry, Registry::with_builtin_layers()),
+                visitors: Mutex::new(Rank::Waker, Vec::new()),
                 seed,
                 macs_made: AtomicU64::new(0),
                 loans_made: AtomicU64::new(0),
@@ -248,14 +253,16 @@ impl Vnet {
     ///
     /// # Errors
     /// Whatever the operating system says.
+    #[track_caller]
     pub fn spawn<T: Send + 'static>(
         &self,
         f: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<JoinHandle<T>> {
         let vnet = self.clone();
+        let from = Location::caller();
         self.system()
             .spawn_named(format!("vnet-{}", self.name()), move || {
-                let _entered = vnet.enter();
+                let _entered = vnet.enter_from(from);
                 f()
             })
     }

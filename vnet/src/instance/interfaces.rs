@@ -315,7 +315,7 @@ impl Vnet {
 /// Label of the random stream of a link's impairments.
 const LINK_STREAM: u64 = 0x6c69_6e6b;
 
-fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
+pub(super) fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
     Netif {
         id,
         name: name.into(),

@@ -24,7 +24,7 @@ use crate::base::id::IfId;
 use crate::netif::table::{Far, Loan, MAX_NAME};
 use crate::netif::{AdminState, IfKind, IfTable, Netif, NetifError, Plug};
 use crate::packet::Cx;
-use crate::packet::cx::{Carrier, Sink};
+use crate::packet::cx::Carrier;
 use crate::stack::Stack;
 
 /// Looks for an interface that somebody else is moving at this moment.
@@ -370,15 +370,8 @@ impl Flight {
             .map_or(String::new(), |n| n.name.to_string())
     }
 
-    /// The end of an interface whose home is gone.
-    fn destroy(self, by: &VnetCore) {
-        let end = match self.0.as_ref().map(|n| &n.far) {
-            Some(Far::Wire(end)) => Arc::clone(end),
-            _ => return,
-        };
-        drop(self);
-        end.carrier(by.driver.now(), Carrier::Down);
-    }
+    /// The end of an interface whose home is gone. The far end has heard that it left.
+    fn destroy(self) {}
 }
 
 impl Homecoming {
@@ -457,7 +450,7 @@ impl VnetCore {
         let confirmed = home.is_some_and(|home| home.is_lent(serial, to));
         // When it is not there any more either, somebody else has moved it on.
         if !confirmed && let Some(flight) = to.take_serial(serial) {
-            flight.destroy(to);
+            flight.destroy();
             return Err(MoveError::Gone);
         }
         Ok(Moved {
@@ -491,7 +484,7 @@ impl VnetCore {
                 if !home.is_some_and(|home| home.is_lent(serial, self))
                     && let Some(flight) = self.take_serial(serial)
                 {
-                    flight.destroy(self);
+                    flight.destroy();
                 }
             }
         }
@@ -533,7 +526,7 @@ impl VnetCore {
         let fate = match put {
             Ok(name) => Fate::Home(name),
             Err((flight, _)) => {
-                flight.destroy(self);
+                flight.destroy();
                 Fate::Destroyed
             }
         };
@@ -717,7 +710,10 @@ pub(crate) fn vacate(core: &Arc<VnetCore>) -> Vec<Homecoming> {
             home: core.name.to_string(),
             fate: Fate::Destroyed,
         });
-        flight.destroy(&at);
+        flight.destroy();
     }
     homecomings
 }
+
+#[cfg(test)]
+mod tests;

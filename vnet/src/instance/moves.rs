@@ -352,7 +352,7 @@ impl Vnet {
 }
 
 /// An interface that is in no vnet. One that is dropped leaves its wire.
-struct Flight(Option<Netif>);
+struct Flight(Option<Box<Netif>>);
 
 impl Drop for Flight {
     fn drop(&mut self) {
@@ -406,7 +406,7 @@ impl VnetCore {
         // Captures end here, outside the lock: they are the users'.
         taken.map(|mut netif| {
             netif.taps = Vec::new();
-            Flight(Some(netif))
+            Flight(Some(Box::new(netif)))
         })
     }
 
@@ -550,7 +550,7 @@ impl VnetCore {
             let name = name(inside, cx)?;
             inside.stack.ifs.check_name(&name)?;
             let netif = flight.0.take().ok_or(MoveError::Gone)?;
-            put_in(self, inside.stack, cx, netif, &name)?;
+            put_in(self, inside.stack, cx, *netif, &name)?;
             Ok(name)
         });
         match put {
@@ -682,7 +682,7 @@ pub(crate) fn vacate(core: &Arc<VnetCore>) -> Vec<Homecoming> {
         let flights = borrowed
             .into_iter()
             .filter_map(|id| take_out(inside.stack, cx, id))
-            .map(|netif| Flight(Some(netif)));
+            .map(|netif| Flight(Some(Box::new(netif))));
         let flights: Vec<Flight> = flights.collect();
         (std::mem::take(&mut inside.loans.lent), flights)
     });

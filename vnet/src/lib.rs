@@ -107,11 +107,12 @@ pub use instance::registry::RegisterError;
 pub use instance::routes::RouteInfo;
 pub use instance::sysctl;
 pub use instance::{
-    AdminError, CreateError, Denied, DestroyReport, Entered, Fate, Gone, Homecoming, InitRecord,
-    JoinHandle, LentInterface, Local, LocalError, MoveError, Moved, NextHopSpec as NextHop,
-    OwnedVnet, ParsePrivilegeError, Port, PortError, Privilege, PrivilegeError, Privileges,
-    Released, Resource, RouteError, Scope, Stage, StepError, StepReport, System, UNLIMITED, Usage,
-    Vnet,
+    AdminError, CreateError, Denied, DestroyReport, Entered, Fate, Gone, Graceful, Homecoming,
+    InitRecord, InterfacePin, JoinHandle, LentInterface, Local, LocalError, MoveError, Moved,
+    NextHopSpec as NextHop, Outcome, OwnedVnet, ParsePrivilegeError, Pins, Port, PortError,
+    Privilege, PrivilegeError, Privileges, Released, Resource, RouteError, Scope, ShutdownError,
+    ShutdownErrorKind, SocketPin, Stage, StepError, StepReport, System, ThreadPin, UNLIMITED,
+    Usage, Vnet,
 };
 pub use instance::{
     Deadlock, Elapsed, Panic, Pending, Ran, RunError, RunLimit, Sleep, TaskError, TaskHandle,

@@ -9,6 +9,7 @@ use crate::link::LinkStats;
 use crate::neigh::state::StateName;
 use crate::netif::NetifError;
 use crate::packet::MacAddr;
+use crate::stack::Stack;
 use crate::transport::tcp::TcpState;
 
 /// A neighbour, as `arp -an` lists it.
@@ -96,38 +97,7 @@ impl Vnet {
     /// # Errors
     /// [`Gone`].
     pub fn sockets(&self) -> Result<Vec<SocketInfo>, Gone> {
-        self.core.with(|stack, _| {
-            let tcp = stack.tcp.sockets().into_iter().map(|t| SocketInfo {
-                kind: SocketKind::Tcp(t.state),
-                local: Some(t.local),
-                peer: t.remote,
-                recv_queue: t.recv_queue,
-                send_queue: t.send_queue,
-            });
-            let udp = stack.udp.list().map(|u| SocketInfo {
-                kind: SocketKind::Udp,
-                local: u.local,
-                peer: u.peer,
-                recv_queue: u.queued,
-                send_queue: 0,
-            });
-            let at = |ip| SocketAddr::new(ip, 0);
-            let raw = stack.raw.list().map(|r| SocketInfo {
-                kind: SocketKind::Raw(r.proto),
-                local: r.local.map(at),
-                peer: r.peer.map(at),
-                recv_queue: r.queued,
-                send_queue: 0,
-            });
-            let echo = stack.echo.list().map(|e| SocketInfo {
-                kind: SocketKind::Echo(e.ident),
-                local: None,
-                peer: None,
-                recv_queue: e.queued,
-                send_queue: 0,
-            });
-            tcp.chain(udp).chain(raw).chain(echo).collect()
-        })
+        self.core.with(|stack, _| sockets(stack))
     }
 
     /// What an interface's outgoing link has done so far; all zero without one.
@@ -141,6 +111,40 @@ impl Vnet {
             Ok(link.map(|l| l.stats()).unwrap_or_default())
         })?
     }
+}
+
+/// The sockets and connections of a stack.
+pub(super) fn sockets(stack: &Stack) -> Vec<SocketInfo> {
+    let tcp = stack.tcp.sockets().into_iter().map(|t| SocketInfo {
+        kind: SocketKind::Tcp(t.state),
+        local: Some(t.local),
+        peer: t.remote,
+        recv_queue: t.recv_queue,
+        send_queue: t.send_queue,
+    });
+    let udp = stack.udp.list().map(|u| SocketInfo {
+        kind: SocketKind::Udp,
+        local: u.local,
+        peer: u.peer,
+        recv_queue: u.queued,
+        send_queue: 0,
+    });
+    let at = |ip| SocketAddr::new(ip, 0);
+    let raw = stack.raw.list().map(|r| SocketInfo {
+        kind: SocketKind::Raw(r.proto),
+        local: r.local.map(at),
+        peer: r.peer.map(at),
+        recv_queue: r.queued,
+        send_queue: 0,
+    });
+    let echo = stack.echo.list().map(|e| SocketInfo {
+        kind: SocketKind::Echo(e.ident),
+        local: None,
+        peer: None,
+        recv_queue: e.queued,
+        send_queue: 0,
+    });
+    tcp.chain(udp).chain(raw).chain(echo).collect()
 }
 
 #[cfg(test)]

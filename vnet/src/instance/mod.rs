@@ -16,6 +16,8 @@
 //! | [`captures`] | starting, listing and stopping captures |
 //! | [`interfaces`] | making and changing interfaces and addresses |
 //! | [`moves`] | interfaces that are lent to other vnets, and come home |
+//! | [`pins`] | what keeps an instance from being destroyed strictly |
+//! | [`shutdown`] | going away gracefully |
 //! | [`routes`] | the routing table's administration |
 //! | [`port`] | [`Port`], the outside end of a port interface |
 //! | [`task`] | futures that a system polls |
@@ -26,8 +28,8 @@
 //! | [`driver`] | what an instance asks of whoever drives it |
 
 pub mod bridges;
-mod completion;
 pub mod captures;
+mod completion;
 pub mod context;
 pub mod driver;
 pub mod hierarchy;
@@ -38,11 +40,13 @@ pub mod limits;
 pub mod local;
 pub mod moves;
 pub mod pending;
+pub mod pins;
 pub mod port;
 pub mod privilege;
 pub mod registry;
 pub mod routes;
 pub mod run;
+pub mod shutdown;
 pub mod sysctl;
 pub mod system;
 pub mod task;
@@ -52,11 +56,12 @@ pub mod vnet;
 pub use bridges::{BridgeError, BridgeInfo, MemberInfo, StationInfo};
 pub use context::{Entered, Scope};
 pub use driver::{Driver, Waited};
-pub use lifecycle::{DestroyReport, Released, StepReport};
+pub use lifecycle::{DestroyReport, Outcome, Released, StepReport};
 pub use limits::{LimitReached, Resource, UNLIMITED, Usage};
 pub use local::{Local, LocalError};
 pub use moves::{Fate, Homecoming, LentInterface, MoveError, Moved};
 pub use pending::{Deadlock, Pending, deadlock};
+pub use pins::{InterfacePin, Pins, SocketPin, ThreadPin};
 pub use port::{Port, PortError};
 pub use privilege::{
     AdminError, Denied, ParsePrivilegeError, Privilege, PrivilegeError, Privileges,
@@ -64,6 +69,7 @@ pub use privilege::{
 pub use registry::{InitRecord, Stage, StepError};
 pub use routes::{NextHopSpec, RouteError};
 pub use run::{Ran, RunError, RunLimit};
+pub use shutdown::{Graceful, ShutdownError, ShutdownErrorKind};
 pub use system::{CreateError, JoinHandle, System};
 pub use task::{Panic, TaskError, TaskHandle};
 pub use timer::{Elapsed, Sleep, Timeout};

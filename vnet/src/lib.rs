@@ -90,11 +90,14 @@ pub mod packet;
 pub mod runtime;
 pub mod socket;
 pub mod stack;
+pub mod trace;
 pub mod transport;
 
 pub use base::stats::{DropReason, Stats};
 pub use instance::inspect::{NeighbourInfo, SocketInfo, SocketKind};
 pub use instance::interfaces::IfInfo;
+pub use instance::messages::MessageLayer;
+pub use instance::record;
 pub use instance::registry::RegisterError;
 pub use instance::routes::RouteInfo;
 pub use instance::sysctl;

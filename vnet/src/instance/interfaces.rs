@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 
 use super::privilege::Privilege;
+use super::record::Op;
 use super::vnet::{Entry, Gone, Vnet};
 use crate::base::id::IfId;
 use crate::link::{Link, LinkConfig};
@@ -75,8 +76,15 @@ impl Vnet {
             return Err(NetifError::OtherSystem);
         }
         let wire = Wire::new();
-        self.attach(name, IfKind::Epair, None, &wire, End::A)?;
-        if let Err(e) = peer.attach(peer_name, IfKind::Epair, None, &wire, End::B) {
+        let op = |interface: &str, peer: &Vnet, peer_interface: &str| Op::Epair {
+            interface: interface.to_owned(),
+            peer: peer.name().to_owned(),
+            peer_interface: peer_interface.to_owned(),
+        };
+        let near = op(name, peer, peer_name);
+        self.attach(name, IfKind::Epair, None, &wire, End::A, near)?;
+        let far = op(peer_name, self, name);
+        if let Err(e) = peer.attach(peer_name, IfKind::Epair, None, &wire, End::B, far) {
             // The near end alone is no pair.
             let _ = self.remove_interface(name);
             return Err(e);
@@ -97,6 +105,7 @@ impl Vnet {
         mac: Option<MacAddr>,
         wire: &Arc<Wire>,
         end: End,
+        op: Op,
     ) -> Result<MacAddr, NetifError> {
         self.require(Privilege::InterfaceCreate)?;
         if let Some(mac) = mac
@@ -106,7 +115,7 @@ impl Vnet {
         }
         let mac = mac.unwrap_or_else(|| self.core.system.next_mac());
         let inbox = Arc::clone(&self.core.inbox);
-        self.core.with(|stack, _| {
+        self.configure(|stack, _| {
             stack.ifs.check_name(name)?;
             stack.admit(Resource::Interfaces)?;
             stack.ifs.insert(name, |id| Netif {
@@ -119,8 +128,9 @@ impl Vnet {
                 ),
                 far: Far::Wire(wire.sender(end)),
                 ..netif(id, name, kind, mac)
-            })
-        })??;
+            })?;
+            Ok::<_, NetifError>(op)
+        })?;
         Ok(mac)
     }
 
@@ -131,7 +141,7 @@ impl Vnet {
     /// No interface of that name; the loopback interface, which stays.
     pub fn remove_interface(&self, name: &str) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceCreate)?;
-        self.core.with(|stack, cx| {
+        self.configure(|stack, cx| {
             let id = stack.ifs.id_of(name)?;
             let kind = stack.ifs.get(id).map(|i| i.kind);
             if kind == Some(IfKind::Loopback) {
@@ -141,8 +151,9 @@ impl Vnet {
                 });
             }
             remove_interface(stack, cx, id);
-            Ok(())
-        })?
+            let interface = name.to_owned();
+            Ok(Op::RemoveInterface { interface })
+        })
     }
 
     /// Puts an interface in or out of use.
@@ -151,7 +162,7 @@ impl Vnet {
     /// No interface of that name.
     pub fn set_up(&self, name: &str, state: AdminState) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
-        self.with_netif(name, |netif, cx| {
+        self.configure_netif(name, |netif, cx| {
             netif.admin = state;
             if let Far::Wire(end) = &netif.far {
                 let carrier = match state {
@@ -160,6 +171,8 @@ impl Vnet {
                 };
                 cx.out.carrier.push((end.clone(), carrier));
             }
+            let interface = name.to_owned();
+            Ok(Op::SetUp { interface, state })
         })
     }
 
@@ -172,7 +185,11 @@ impl Vnet {
         if ip_mtu < MIN_IP_MTU {
             return Err(NetifError::BadMtu(ip_mtu));
         }
-        self.with_netif(name, |netif, _| netif.ip_mtu = ip_mtu)
+        self.configure_netif(name, |netif, _| {
+            netif.ip_mtu = ip_mtu;
+            let interface = name.to_owned();
+            Ok(Op::SetIpMtu { interface, ip_mtu })
+        })
     }
 
     /// Sets an interface's Ethernet address.
@@ -184,13 +201,15 @@ impl Vnet {
         if mac.is_multicast() || mac == MacAddr::ZERO {
             return Err(NetifError::BadMac(mac));
         }
-        self.with_netif(name, |netif, _| netif.mac = mac)?;
-        self.core.with(|stack, _| {
-            if let Ok(id) = stack.ifs.id_of(name) {
-                stack.announce_addresses(id);
+        self.configure(|stack, _| {
+            let id = stack.ifs.id_of(name)?;
+            if let Some(netif) = stack.ifs.get_mut(id) {
+                netif.mac = mac;
             }
-        })?;
-        Ok(())
+            stack.announce_addresses(id);
+            let interface = name.to_owned();
+            Ok(Op::SetMac { interface, mac })
+        })
     }
 
     /// Says whether an interface may carry large segments and unfinished checksums to its far
@@ -201,7 +220,11 @@ impl Vnet {
     /// No interface of that name.
     pub fn set_offload(&self, name: &str, offload: Offload) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
-        self.with_netif(name, |netif, _| netif.offload = offload)
+        self.configure_netif(name, |netif, _| {
+            netif.offload = offload;
+            let interface = name.to_owned();
+            Ok(Op::SetOffload { interface, offload })
+        })
     }
 
     /// Sets the impairments of an interface's outgoing direction, from the next frame on.
@@ -211,19 +234,21 @@ impl Vnet {
     pub fn set_link(&self, name: &str, config: LinkConfig) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
         config.validate()?;
-        self.with_netif(name, |netif, cx| {
+        self.configure_netif(name, |netif, cx| {
             if netif.kind == IfKind::Loopback {
                 return Err(NetifError::Unsupported {
                     kind: netif.kind,
                     what: "link parameters",
                 });
             }
+            let link = Box::new(config.clone());
             match &mut netif.link {
                 Some(link) => link.set_config(config)?,
                 none => *none = Some(Box::new(Link::new(config, cx.rng.split(LINK_STREAM))?)),
             }
-            Ok(())
-        })?
+            let interface = name.to_owned();
+            Ok(Op::SetLink { interface, link })
+        })
     }
 
     /// Shows every frame of an interface to `tap`, from now on, until the interface goes.
@@ -241,11 +266,26 @@ impl Vnet {
     /// # Errors
     /// No interface of that name, an address that no host can have, or one that the vnet has.
     pub fn add_address(&self, name: &str, address: Ipv4Net) -> Result<(), NetifError> {
+        self.add_address_at(name, address, 0)
+    }
+
+    /// The same, with the route at `metric` where that is free and above what it would have.
+    pub(super) fn add_address_at(
+        &self,
+        name: &str,
+        address: Ipv4Net,
+        metric: u32,
+    ) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
-        self.core.with(|stack, _| {
+        self.configure(|stack, _| {
             let id = stack.ifs.id_of(name)?;
-            stack.add_address(id, address)
-        })?
+            stack.add_address(id, address)?;
+            Ok(Op::AddAddress {
+                interface: name.to_owned(),
+                address,
+                metric: stack.ip.fib.raise_connected(address.trunc(), id, metric),
+            })
+        })
     }
 
     /// Takes an address off an interface, with the route to its prefix.
@@ -254,10 +294,12 @@ impl Vnet {
     /// No interface of that name, or no such address on it.
     pub fn remove_address(&self, name: &str, address: Ipv4Addr) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
-        self.core.with(|stack, _| {
+        self.configure(|stack, _| {
             let id = stack.ifs.id_of(name)?;
-            stack.remove_address(id, address)
-        })?
+            stack.remove_address(id, address)?;
+            let interface = name.to_owned();
+            Ok(Op::RemoveAddress { interface, address })
+        })
     }
 
     /// The interfaces, in the order of their creation.
@@ -265,23 +307,27 @@ impl Vnet {
     /// # Errors
     /// [`Gone`].
     pub fn interfaces(&self) -> Result<Vec<IfInfo>, Gone> {
-        self.core.with(|stack, _| {
-            stack
+        self.core
+            .with(|stack, _| stack.ifs.iter().map(|i| info(stack, i)).collect())
+    }
+
+    /// Changes an interface, and notes the operation that `change` returns.
+    pub(super) fn configure_netif(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Netif, &mut Cx) -> Result<Op, NetifError>,
+    ) -> Result<(), NetifError> {
+        self.configure(|stack, cx| {
+            let id = stack.ifs.id_of(name)?;
+            let netif = stack
                 .ifs
-                .iter()
-                .map(|i| IfInfo {
-                    name: i.name.to_string(),
-                    kind: i.kind,
-                    mac: i.mac,
-                    ip_mtu: i.ip_mtu,
-                    admin: i.admin,
-                    carrier: i.carrier,
-                    addresses: stack.ip.addrs.on_interface(i.id).map(|a| a.net).collect(),
-                    counters: i.counters,
-                })
-                .collect()
+                .get_mut(id)
+                .expect("an identifier just looked up is valid");
+            change(netif, cx)
         })
     }
+
+    /// Does with an interface what is no configuration.
 
     pub(super) fn with_netif<R>(
         &self,
@@ -299,6 +345,25 @@ impl Vnet {
     }
 }
 
+/// An interface as it is listed.
+pub(super) fn info(stack: &Stack, netif: &Netif) -> IfInfo {
+    IfInfo {
+        name: netif.name.to_string(),
+        kind: netif.kind,
+        mac: netif.mac,
+        ip_mtu: netif.ip_mtu,
+        admin: netif.admin,
+        carrier: netif.carrier,
+        addresses: stack
+            .ip
+            .addrs
+            .on_interface(netif.id)
+            .map(|a| a.net)
+            .collect(),
+        counters: netif.counters,
+    }
+}
+
 /// Label of the random stream of a link's impairments.
 const LINK_STREAM: u64 = 0x6c69_6e6b;
 
@@ -311,7 +376,11 @@ fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
         ip_mtu: ETHERNET_IP_MTU,
         admin: AdminState::Up,
         carrier: Carrier::Down,
-        offload: Offload::Full,
+        // Most of what is plugged into a port expects complete frames.
+        offload: match kind {
+            IfKind::Port => Offload::None,
+            _ => Offload::Full,
+        },
         far: Far::None,
         link: None,
         taps: Vec::new(),

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use super::driver::{Driver, Waited};
 use super::lifecycle;
 use super::limits::LimitReached;
+use super::messages::Directory;
 use super::privilege::Denied;
 use super::registry::{InitRecord, RegisterError, Registry, StepError};
 use super::vnet::{Gone, OwnedVnet, Vnet};
@@ -41,6 +42,8 @@ pub struct SystemCore {
     pub(crate) registry: Mutex<Registry>,
     seed: u64,
     macs_made: AtomicU64,
+    /// Message buffers by name.
+    pub(crate) directory: Arc<Directory>,
 }
 
 /// Why an instance cannot be made.
@@ -88,6 +91,7 @@ impl System {
                 registry: Mutex::new(Rank::Registry, Registry::with_builtin_layers()),
                 seed,
                 macs_made: AtomicU64::new(0),
+                directory: Arc::new(Directory::new()),
             }),
         }
     }

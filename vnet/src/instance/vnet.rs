@@ -10,7 +10,9 @@ use super::context::within;
 use super::driver::Driver;
 use super::lifecycle::{DestroyReport, RanStep};
 use super::local::Locals;
+use super::messages::Slot;
 use super::privilege::{Authority, Mask, Privileges};
+use super::record::Journal;
 use super::system::{System, SystemCore};
 use crate::base::lock::{Mutex, Rank};
 use crate::base::rng::Rng;
@@ -20,6 +22,7 @@ use crate::netif::Inbox;
 use crate::netif::inbox::Batch;
 use crate::packet::{Cx, Out};
 use crate::stack::{Stack, rx, tx};
+use crate::trace;
 
 /// Items a vnet takes in before it lets another one have the thread.
 const SERVICE_BATCH: usize = 256;
@@ -65,6 +68,8 @@ pub struct VnetCore {
     pub(crate) locals: Locals,
     /// What its tenants may do.
     pub(crate) privileges: Mask,
+    /// What was said while it was current, or about it.
+    pub(crate) messages: Slot,
     state: Mutex<State>,
 }
 
@@ -86,6 +91,7 @@ pub(crate) struct Live {
     pub(crate) stack: Stack,
     pub(crate) phase: Phase,
     pub(crate) ran: Vec<RanStep>,
+    pub(crate) journal: Journal,
     rng: Rng,
     stats: Stats,
     out: Out,
@@ -135,12 +141,14 @@ impl VnetCore {
             },
             locals: Locals::new(),
             privileges: Mask::new(mask),
+            messages: Slot::default(),
             state: Mutex::new(
                 Rank::Vnet,
                 State::Alive(Box::new(Live {
                     stack,
                     phase: Phase::Starting,
                     ran: Vec::new(),
+                    journal: Journal::default(),
                     rng,
                     stats: Stats::default(),
                     out: Out::default(),
@@ -148,6 +156,7 @@ impl VnetCore {
                 })),
             ),
         });
+        system.directory.welcome(&core);
         let weak = Arc::downgrade(&core);
         core.inbox.set_doorbell(Box::new(RingService(weak)));
         core
@@ -184,6 +193,7 @@ impl VnetCore {
                 stack,
                 phase,
                 ran,
+                journal,
                 rng,
                 stats,
                 out,
@@ -199,6 +209,7 @@ impl VnetCore {
                 stack,
                 phase,
                 ran,
+                journal,
                 due,
             };
             let result = f(&mut inside, &mut cx);
@@ -219,6 +230,8 @@ impl VnetCore {
     /// Takes in what is due and does what is due: the only way in which frames and deadlines
     /// reach a stack. Called by drivers.
     pub fn service(self: &Arc<Self>) {
+        let name = &*self.name;
+        let _span = tracing::trace_span!(target: trace::SERVICE, "service", vnet = name).entered();
         let result = self.enter_as(Entry::User, |live, cx| {
             let taken = self.inbox.take_due(cx.now, SERVICE_BATCH, live.due);
             for _ in 0..taken.overflowed {
@@ -248,6 +261,13 @@ impl VnetCore {
         match &*self.state.lock() {
             State::Alive(live) => Ok(live.stats.clone()),
             State::Gone => Err(Gone),
+        }
+    }
+
+    /// Does something with what the instance consists of, unless it is gone, without entering it.
+    pub(crate) fn alive(&self, f: impl FnOnce(&mut Live)) {
+        if let State::Alive(live) = &mut *self.state.lock() {
+            f(live);
         }
     }
 
@@ -293,6 +313,7 @@ pub(crate) struct Inside<'a> {
     pub(crate) stack: &'a mut Stack,
     pub(crate) phase: &'a mut Phase,
     pub(crate) ran: &'a mut Vec<RanStep>,
+    pub(crate) journal: &'a mut Journal,
     due: &'a mut Batch,
 }
 

@@ -174,6 +174,9 @@ pub enum NetifError {
         /// What it lacks.
         what: &'static str,
     },
+    /// The port has an outside end already.
+    #[error("something is plugged into port {0:?} already")]
+    PluggedIn(String),
     /// The two vnets belong to different systems.
     #[error("the two vnets belong to different systems")]
     OtherSystem,

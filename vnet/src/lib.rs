@@ -94,7 +94,9 @@ pub mod trace;
 pub mod transport;
 
 pub use base::stats::{DropReason, Stats};
-pub use instance::inspect::{NeighbourInfo, SocketInfo, SocketKind};
+pub use instance::inspect::{
+    Inspection, InterfaceView, NeighbourInfo, PhaseName, SocketInfo, SocketKind,
+};
 pub use instance::interfaces::IfInfo;
 pub use instance::messages::MessageLayer;
 pub use instance::record;

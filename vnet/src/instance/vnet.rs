@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::context::within;
 use super::driver::Driver;
+use super::inspect::PhaseName;
 use super::lifecycle::{DestroyReport, RanStep};
 use super::local::Locals;
 use super::messages::Slot;
@@ -107,6 +108,17 @@ pub(crate) enum Phase {
     Up,
     /// It is being torn down, and refuses new entries.
     Dying,
+}
+
+impl Phase {
+    /// For listings.
+    pub(crate) fn name(self) -> PhaseName {
+        match self {
+            Phase::Starting => PhaseName::Starting,
+            Phase::Up => PhaseName::Up,
+            Phase::Dying => PhaseName::Dying,
+        }
+    }
 }
 
 /// Who asks for entry into an instance.

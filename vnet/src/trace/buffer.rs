@@ -172,7 +172,10 @@ mod tests {
         let held = buffer.read();
         assert_eq!((held.lines.len(), held.dropped), (MAX_LINES, 3));
         assert_eq!(held.lines[0].text, "3");
-        assert!(held.to_string().starts_with("(3 older lines are lost)\n[0."));
+        assert!(
+            held.to_string()
+                .starts_with("(3 older lines are lost)\n[0.")
+        );
         assert_eq!(buffer.take(), held);
         assert_eq!(buffer.read(), Messages::default());
     }

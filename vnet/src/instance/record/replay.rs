@@ -203,12 +203,7 @@ impl OwnedVnet {
                 })?;
         }
         let record = self.record()?;
-        let made = Replay::run(
-            &self.core.system,
-            &[&record],
-            &|_| name.to_owned(),
-            parent,
-        )?;
+        let made = Replay::run(&self.core.system, &[&record], &|_| name.to_owned(), parent)?;
         Ok(only(made))
     }
 }
@@ -304,8 +299,15 @@ impl<'a> Replay<'a> {
                         source,
                     })?;
             }
-            let limits_routes =
-                |op: &Op| matches!(op, Op::SetLimit { resource: Resource::Routes, .. });
+            let limits_routes = |op: &Op| {
+                matches!(
+                    op,
+                    Op::SetLimit {
+                        resource: Resource::Routes,
+                        ..
+                    }
+                )
+            };
             if !record.ops.iter().any(limits_routes) {
                 vnet.core.with(|stack, _| stack.limit_routes(routes))?;
             }
@@ -455,7 +457,10 @@ impl Vnet {
                 peer_interface,
             } => {
                 let found = match peer.as_str() == self.name() {
-                    true => Some(self.clone()),
+                    true => Some(Vnet {
+                        core: Arc::clone(&self.core),
+                        authority: self.authority,
+                    }),
                     false => self.system().vnet(peer),
                 };
                 let found = found.ok_or_else(|| ApplyError::NoPeer(peer.clone()))?;
@@ -480,7 +485,11 @@ impl Vnet {
                 dst,
                 gateway,
                 interface,
-            } => self.add_static(*dst, *gateway, interface.clone().map(NextHopSpec::Interface))?,
+            } => self.add_static(
+                *dst,
+                *gateway,
+                interface.clone().map(NextHopSpec::Interface),
+            )?,
             Op::RemoveRoute { dst } => self.remove_route(*dst)?,
             Op::SetForwarding { forwarding } => self.set_forwarding(*forwarding)?,
             Op::SetSysctl { name, value } => self.set_sysctl_text(name, value)?,

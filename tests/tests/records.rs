@@ -652,7 +652,7 @@ fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever was done in whatever order, the record is no longer than what there is, and makes
     /// a twin: alone and together with its peer.

@@ -400,7 +400,9 @@ pub(crate) fn add_loopback(vnet: &Vnet) -> Result<(), NetifError> {
             ..netif(id, "lo0", IfKind::Loopback, MacAddr::ZERO)
         })?;
         let address = Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8);
-        stack.add_address(id, address)
+        stack.add_address(id, address)?;
+        stack.add_host_routes();
+        Ok(())
     })?
 }
 

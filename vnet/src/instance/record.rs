@@ -76,7 +76,8 @@ pub struct Record {
     /// of these names registered; it may have more.
     #[serde(default)]
     pub init: Vec<InitStep>,
-    /// The operations, in the order in which they were done.
+    /// The operations, in the order in which they were done, those that concern the whole
+    /// instance at the end.
     #[serde(default)]
     pub ops: Vec<Op>,
 }

@@ -4,8 +4,8 @@
 //! It is kept short as it is written. What sets something replaces what had set it before; what
 //! undoes something strikes out what had done it; an interface that goes takes with it all that
 //! concerned it. So its length is bounded by what the instance consists of, not by how
-//! often that was changed. What remains, in the order in which it was done, gives the same
-//! configuration: every operation in it makes something that is there in the end, names
+//! often that was changed. What remains, in the order in which it was done and with what concerns
+//! the whole at the end, gives the same configuration: every operation in it makes something that is there in the end, names
 //! what it depends on (a route its interface, an address the metric of its route), and stands
 //! behind what it depends on.
 
@@ -44,6 +44,20 @@ enum Key {
     Privileges,
     /// The removal of something that is not in the journal, because an init step made it.
     Without(Box<Key>),
+}
+
+impl Key {
+    /// True when it is about the instance as a whole.
+    fn is_of_the_whole(&self) -> bool {
+        match self {
+            Key::Forwarding | Key::Sysctl(_) | Key::Limit(_) | Key::Privileges => true,
+            Key::Interface(_)
+            | Key::Setting(..)
+            | Key::Address(..)
+            | Key::Route(_)
+            | Key::Without(_) => false,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,11 +124,15 @@ impl Journal {
         taken
     }
 
-    /// The operations, in the order in which they were done.
+    /// The operations, in the order in which they were done, and those that concern the
+    /// instance as a whole behind the others: a limit leaves what there is, and may be below it.
     pub(crate) fn ops(&self) -> Vec<Op> {
-        let mut noted: Vec<&Noted> = self.entries.values().collect();
-        noted.sort_unstable_by_key(|n| n.number);
-        noted.into_iter().map(|n| (*n.op).clone()).collect()
+        let mut noted: Vec<(&Key, &Noted)> = self.entries.iter().collect();
+        noted.sort_unstable_by_key(|(key, noted)| (key.is_of_the_whole(), noted.number));
+        noted
+            .into_iter()
+            .map(|(_, noted)| (*noted.op).clone())
+            .collect()
     }
 
     /// The operation that made an interface, if it was no init step.

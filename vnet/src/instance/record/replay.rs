@@ -287,8 +287,8 @@ impl<'a> Replay<'a> {
     fn configure(mut self, vnets: &[OwnedVnet]) -> Result<(), ReplayError> {
         for (record, vnet) in self.records.iter().zip(vnets) {
             hierarchy::disinherit(&vnet.core)?;
-            // There may be more routes than a new instance may have, and the limit be set before
-            // them: it is lifted until the record sets it.
+            // There may be more routes than a new instance may have: the limit is lifted until
+            // the record sets it.
             let routes = vnet.core.with(|stack, _| stack.limit_routes(usize::MAX))?;
             for (index, op) in record.ops.iter().enumerate() {
                 self.apply(record, vnet, op)

@@ -1,7 +1,7 @@
 //! The `vnet` command.
 //!
-//! Exit status: 0 when every job passed, 1 when one failed, 2 when the topology, the usage or
-//! the machine does not let it run at all.
+//! Exit status: 0 when every job passed, 1 when one failed, 2 when the topology, a record, the
+//! usage or the machine does not let it run at all.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
+use vnet::Inspection;
 use vnet_lab::run::{Driver, Event, Options, Watcher};
 use vnet_lab::{Plan, TRIANGLE, Topology};
 
@@ -31,6 +32,30 @@ enum What {
     Check {
         /// The topology.
         file: PathBuf,
+    },
+    /// Print what a topology would create: every vnet as it is before the first job.
+    Show {
+        /// The topology; without it, the one of `run`.
+        file: Option<PathBuf>,
+        /// Print a JSON array instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the record of a topology's nodes as TOML.
+    Record {
+        /// The topology.
+        file: PathBuf,
+        /// This node's alone.
+        node: Option<String>,
+    },
+    /// Make vnets from records, joined where the records say so, and print what they are.
+    Replay {
+        /// What `record` printed.
+        #[arg(required = true, value_name = "RECORD")]
+        records: Vec<PathBuf>,
+        /// Print a JSON array instead of text.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -61,6 +86,9 @@ fn main() -> ExitCode {
     let result = match Command::parse().what {
         What::Run(args) => run(args),
         What::Check { file } => check(&file),
+        What::Show { file, json } => show(file.as_deref(), json),
+        What::Record { file, node } => record(&file, node.as_deref()),
+        What::Replay { records, json } => replay(&records, json),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{error:#}");
@@ -80,11 +108,42 @@ fn check(file: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run(args: Run) -> anyhow::Result<ExitCode> {
-    let (_, plan) = match &args.file {
+/// The plan of a topology, or of the built-in one.
+fn plan(file: Option<&Path>) -> anyhow::Result<Plan> {
+    let (_, plan) = match file {
         Some(file) => Topology::from_file(file)?,
         None => Topology::parse("triangle.toml", TRIANGLE)?,
     };
+    Ok(plan)
+}
+
+fn show(file: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
+    inspections(&vnet_lab::record::show(&plan(file)?)?, json)
+}
+
+fn record(file: &Path, node: Option<&str>) -> anyhow::Result<ExitCode> {
+    say(&vnet_lab::record::record(&plan(Some(file))?, node)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn replay(records: &[PathBuf], json: bool) -> anyhow::Result<ExitCode> {
+    inspections(&vnet_lab::record::replay(records)?, json)
+}
+
+fn inspections(seen: &[Inspection], json: bool) -> anyhow::Result<ExitCode> {
+    let text = match json {
+        true => serde_json::to_string(seen).context("cannot write JSON")? + "\n",
+        false => {
+            let texts: Vec<String> = seen.iter().map(Inspection::to_string).collect();
+            texts.join("\n")
+        }
+    };
+    say(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(args: Run) -> anyhow::Result<ExitCode> {
+    let plan = plan(args.file.as_deref())?;
     let options = Options {
         driver: args.driver,
         seed: args.seed,

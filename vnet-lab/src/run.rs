@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vnet::{CreateError, JoinHandle, NetifError, RouteError, System};
+use vnet::{CreateError, JoinHandle, NetifError, OwnedVnet, RouteError, System};
 
 use crate::plan::{Plan, PlannedJob};
 use crate::report::{JobReport, Report};
@@ -129,6 +129,14 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
         jobs,
         vnets,
     })
+}
+
+/// Makes what a planned topology consists of, in the order of the file, and runs nothing in it.
+///
+/// # Errors
+/// When the network could not be built.
+pub fn bring_up(system: &System, plan: &Plan) -> Result<Vec<OwnedVnet>, RunError> {
+    Ok(Network::build(system, plan, None)?.into_vnets())
 }
 
 /// Runs jobs without a start one after another, and beside them each job with one at its time.

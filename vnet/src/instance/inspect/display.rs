@@ -4,9 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Inspection, InterfaceView, PhaseName, SocketKind};
-use crate::instance::UNLIMITED;
 use crate::instance::privilege::Privileges;
 use crate::instance::routes::RouteInfo;
+use crate::instance::{UNLIMITED, Usage};
 use crate::ip::fib::Origin;
 use crate::ip::state::Forwarding;
 use crate::neigh::state::StateName;
@@ -257,7 +257,7 @@ fn numbers(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\tvnet variables: {}", seen.locals)?;
     }
     writeln!(f, "Limits")?;
-    let idle = |u: &&crate::Usage| u.high_water > 0 || u.refused > 0 || u.limit != UNLIMITED;
+    let idle = |u: &&Usage| u.high_water > 0 || u.refused > 0 || u.limit != UNLIMITED;
     for usage in seen.usages.iter().filter(idle) {
         writeln!(f, "\t{usage}")?;
     }

@@ -73,11 +73,14 @@
 //! | what tenants may do, how much a vnet may hold | [`Privileges`], [`Resource`] |
 //! | tunables | [`sysctl`] |
 //! | vnets below vnets | [`Vnet::create_child`] |
+//! | twins from recorded configuration | [`record`], [`System::replay`], [`OwnedVnet::clone_as`] |
+//! | looking at all of a vnet | [`Vnet::inspect`], [`Inspection`] |
+//! | what was said in a vnet | [`Vnet::messages`], [`MessageLayer`] |
 //! | time | [`time`] |
 //!
 //! The modules below are the layers of the stack, from the ground up: [`base`], [`packet`], [`link`],
 //! [`netif`], [`neigh`], [`ip`], [`icmp`], [`transport`], [`stack`], [`instance`], [`runtime`],
-//! [`socket`]. Programs rarely need them; what they need is re-exported here.
+//! [`socket`]; [`trace`] stands beside them. Programs rarely need them; what they need is re-exported here.
 
 pub mod base;
 pub mod icmp;
@@ -143,6 +146,8 @@ mod documents {
     mod determinism {}
     #[doc = include_str!("../../docs/lifecycle.md")]
     mod lifecycle {}
+    #[doc = include_str!("../../docs/records.md")]
+    mod records {}
     #[doc = include_str!("../../docs/tenancy.md")]
     mod tenancy {}
 }

@@ -328,7 +328,6 @@ impl Vnet {
     }
 
     /// Does with an interface what is no configuration.
-
     pub(super) fn with_netif<R>(
         &self,
         name: &str,

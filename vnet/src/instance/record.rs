@@ -235,6 +235,3 @@ pub(crate) fn init_steps(inside: &Inside) -> Vec<InitStep> {
     });
     steps.collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -264,7 +264,8 @@ mod tests {
         };
         let back = [undo.clone(), address("lo0", "127.0.0.1/8")];
         assert_eq!(after(&back), back);
-        assert_eq!(after(&[&back[..], &[undo.clone()]].concat()), [undo]);
+        let gone = [&back[..], std::slice::from_ref(&undo)].concat();
+        assert_eq!(after(&gone), [undo]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The `vnet` command.
 //!
-//! Exit status: 0 when every job passed, 1 when one failed, 2 when the topology, the usage or
-//! the machine does not let it run at all.
+//! Exit status: 0 when every job passed, 1 when one failed, 2 when the topology, a record, the
+//! usage or the machine does not let it run at all.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ use tracing_subscriber::EnvFilter;
 use vnet::capture::{LargeSegments, MIN_FILE, Rotate};
 use vnet_lab::generate::{Shape, Spec};
 use vnet_lab::run::{CaptureSettings, Driver, Event, LiveCapture, Options, Watcher};
+use vnet::Inspection;
+use vnet_lab::run::{Driver, Event, Options, Watcher};
 use vnet_lab::{Plan, TRIANGLE, Topology};
 
 #[derive(Parser)]
@@ -53,6 +55,30 @@ struct Generate {
     /// From which everything random follows.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Print what a topology would create: every vnet as it is before the first job.
+    Show {
+        /// The topology; without it, the one of `run`.
+        file: Option<PathBuf>,
+        /// Print a JSON array instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the record of a topology's nodes as TOML.
+    Record {
+        /// The topology.
+        file: PathBuf,
+        /// This node's alone.
+        node: Option<String>,
+    },
+    /// Make vnets from records, joined where the records say so, and print what they are.
+    Replay {
+        /// What `record` printed.
+        #[arg(required = true, value_name = "RECORD")]
+        records: Vec<PathBuf>,
+        /// Print a JSON array instead of text.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args)]
@@ -130,6 +156,9 @@ fn main() -> ExitCode {
         What::Run(args) => run(args),
         What::Check { file } => check(&file),
         What::Generate(args) => generate(args),
+        What::Show { file, json } => show(file.as_deref(), json),
+        What::Record { file, node } => record(&file, node.as_deref()),
+        What::Replay { records, json } => replay(&records, json),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{error:#}");
@@ -168,11 +197,42 @@ fn generate(args: Generate) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run(args: Run) -> anyhow::Result<ExitCode> {
-    let (_, plan) = match &args.file {
+/// The plan of a topology, or of the built-in one.
+fn plan(file: Option<&Path>) -> anyhow::Result<Plan> {
+    let (_, plan) = match file {
         Some(file) => Topology::from_file(file)?,
         None => Topology::parse("triangle.toml", TRIANGLE)?,
     };
+    Ok(plan)
+}
+
+fn show(file: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
+    inspections(&vnet_lab::record::show(&plan(file)?)?, json)
+}
+
+fn record(file: &Path, node: Option<&str>) -> anyhow::Result<ExitCode> {
+    say(&vnet_lab::record::record(&plan(Some(file))?, node)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn replay(records: &[PathBuf], json: bool) -> anyhow::Result<ExitCode> {
+    inspections(&vnet_lab::record::replay(records)?, json)
+}
+
+fn inspections(seen: &[Inspection], json: bool) -> anyhow::Result<ExitCode> {
+    let text = match json {
+        true => serde_json::to_string(seen).context("cannot write JSON")? + "\n",
+        false => {
+            let texts: Vec<String> = seen.iter().map(Inspection::to_string).collect();
+            texts.join("\n")
+        }
+    };
+    say(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(args: Run) -> anyhow::Result<ExitCode> {
+    let plan = plan(args.file.as_deref())?;
     let options = Options {
         driver: args.driver,
         seed: args.seed,

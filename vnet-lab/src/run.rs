@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vnet::capture::{CaptureError, LargeSegments, Rotate};
-use vnet::{BridgeError, CreateError, JoinHandle, NetifError, RouteError, System};
+use vnet::{BridgeError, CreateError, JoinHandle, NetifError, OwnedVnet, RouteError, System};
 
 use crate::plan::{Plan, PlannedJob};
 use crate::report::{JobReport, Report};
@@ -169,6 +169,19 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
         jobs,
         vnets,
     })
+}
+
+/// Makes what a planned topology consists of, in the order of the file, and runs nothing in it.
+///
+/// # Errors
+/// When the network could not be built.
+pub fn bring_up(system: &System, plan: &Plan) -> Result<Vec<OwnedVnet>, RunError> {
+    let nothing_captured = Options {
+        driver: Driver::default(),
+        seed: 0,
+        capture: CaptureSettings::default(),
+    };
+    Ok(Network::build(system, plan, &nothing_captured)?.into_vnets())
 }
 
 /// Runs jobs without a start one after another, and beside them each job with one at its time.

@@ -75,6 +75,9 @@
 //! | bridges, switches and hubs | [`Vnet::bridge`] |
 //! | captures | [`Vnet::start_capture`], [`capture`] |
 //! | vnets below vnets | [`Vnet::create_child`] |
+//! | twins from recorded configuration | [`record`], [`System::replay`], [`OwnedVnet::clone_as`] |
+//! | looking at all of a vnet | [`Vnet::inspect`], [`Inspection`] |
+//! | what was said in a vnet | [`Vnet::messages`], [`MessageLayer`] |
 //! | time | [`time`] |
 //! | futures: tasks, sleeping | [`Vnet::spawn_future`], [`System::sleep_async`] |
 //! | running a simulated world | [`System::run_until`], [`System::run_until_idle`] |
@@ -83,7 +86,7 @@
 //!
 //! The modules below are the layers of the stack, from the ground up: [`base`], [`packet`], [`link`],
 //! [`netif`], [`neigh`], [`ip`], [`icmp`], [`transport`], [`stack`], [`instance`], [`runtime`],
-//! [`socket`]. Programs rarely need them; what they need is re-exported here.
+//! [`socket`]; [`trace`] stands beside them. Programs rarely need them; what they need is re-exported here.
 
 pub mod base;
 pub mod icmp;
@@ -96,13 +99,18 @@ pub mod packet;
 pub mod runtime;
 pub mod socket;
 pub mod stack;
+pub mod trace;
 pub mod transport;
 
 pub use base::stats::{DropReason, Stats};
 pub use instance::bridges::{BridgeError, BridgeInfo, MemberInfo, StationInfo};
-pub use instance::inspect::{NeighbourInfo, SocketInfo, SocketKind};
+pub use instance::inspect::{
+    Inspection, InterfaceView, NeighbourInfo, PhaseName, SocketInfo, SocketKind,
+};
 pub use instance::interfaces::IfInfo;
+pub use instance::messages::MessageLayer;
 pub use instance::pending::{PendingTask, PendingThread, PendingVnet, RecentEvent, TaskState};
+pub use instance::record;
 pub use instance::registry::RegisterError;
 pub use instance::routes::RouteInfo;
 pub use instance::sysctl;
@@ -174,6 +182,8 @@ mod documents {
     mod lifecycle {}
     #[doc = include_str!("../../docs/testing.md")]
     mod testing {}
+    #[doc = include_str!("../../docs/records.md")]
+    mod records {}
     #[doc = include_str!("../../docs/tenancy.md")]
     mod tenancy {}
 }

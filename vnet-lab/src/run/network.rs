@@ -110,6 +110,11 @@ impl Network {
         Vnet::clone(&self.vnets[number])
     }
 
+    /// The vnets, for whoever wants nothing else.
+    pub(super) fn into_vnets(self) -> Vec<OwnedVnet> {
+        self.vnets
+    }
+
     /// Takes everything down, in the order of the file, and says what it found.
     pub(super) fn tear_down(self) -> Result<Vec<VnetReport>, RunError> {
         let mut reports = Vec::new();

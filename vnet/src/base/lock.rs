@@ -28,8 +28,10 @@ pub enum Rank {
     Driver,
     /// A capture's output.
     Capture,
-    /// A waiter's own state; nothing may be taken below it.
+    /// A waiter's own state.
     Waker,
+    /// A message buffer, or the directory of them; nothing may be taken below it.
+    Messages,
 }
 
 /// A mutual exclusion lock with a [`Rank`]. Not poisoned by a panic.

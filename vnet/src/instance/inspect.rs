@@ -1,10 +1,16 @@
-//! Seeing what an instance consists of: neighbours, sockets, links.
+//! Seeing what an instance consists of: neighbours, sockets, links; and, in [`Inspection`],
+//! everything at once.
+
+mod display;
+mod inspection;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+pub use inspection::{Inspection, InterfaceView, PhaseName};
+
 use super::vnet::{Gone, Vnet};
-use crate::base::time::Duration;
+use crate::base::time::{Duration, Instant};
 use crate::link::LinkStats;
 use crate::neigh::state::StateName;
 use crate::netif::NetifError;
@@ -75,21 +81,7 @@ impl Vnet {
     /// # Errors
     /// [`Gone`].
     pub fn neighbours(&self) -> Result<Vec<NeighbourInfo>, Gone> {
-        self.core.with(|stack, cx| {
-            let name = |id| stack.ifs.get(id).map_or("", |i| &*i.name).to_owned();
-            stack
-                .neigh
-                .list(cx.now)
-                .map(|n| NeighbourInfo {
-                    ip: n.ip,
-                    mac: n.mac,
-                    interface: name(n.ifid),
-                    state: n.state,
-                    held_packets: n.held,
-                    idle: cx.now - n.used,
-                })
-                .collect()
-        })
+        self.core.with(|stack, cx| neighbours(stack, cx.now))
     }
 
     /// The sockets and connections.
@@ -111,6 +103,19 @@ impl Vnet {
             Ok(link.map(|l| l.stats()).unwrap_or_default())
         })?
     }
+}
+
+fn neighbours(stack: &Stack, now: Instant) -> Vec<NeighbourInfo> {
+    let name = |id| stack.ifs.get(id).map_or("", |i| &*i.name).to_owned();
+    let list = stack.neigh.list(now).map(|n| NeighbourInfo {
+        ip: n.ip,
+        mac: n.mac,
+        interface: name(n.ifid),
+        state: n.state,
+        held_packets: n.held,
+        idle: now - n.used,
+    });
+    list.collect()
 }
 
 /// The sockets and connections of a stack.

@@ -10,6 +10,8 @@
 //! | [`local`] | virtualized variables, [`vnet_local!`](crate::vnet_local) |
 //! | [`privilege`] | what tenants may do |
 //! | [`limits`] | how much an instance may hold |
+//! | [`record`] | the journal of configuration, and twins made from it |
+//! | [`messages`] | each instance's message buffer |
 //! | [`sysctl`] | tunables by name |
 //! | [`hierarchy`] | instances made by instances |
 //! | [`inspect`] | listing neighbours, sockets and links |
@@ -38,11 +40,13 @@ pub mod interfaces;
 pub mod lifecycle;
 pub mod limits;
 pub mod local;
+pub mod messages;
 pub mod moves;
 pub mod pending;
 pub mod pins;
 pub mod port;
 pub mod privilege;
+pub mod record;
 pub mod registry;
 pub mod routes;
 pub mod run;

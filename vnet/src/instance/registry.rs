@@ -106,6 +106,11 @@ impl InitRecord {
         &self.name
     }
 
+    /// Its order within its stage.
+    pub fn order(&self) -> i32 {
+        self.order
+    }
+
     /// Its stage.
     pub fn stage(&self) -> Stage {
         self.stage

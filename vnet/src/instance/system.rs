@@ -15,6 +15,7 @@ use super::context::Visitors;
 use super::driver::{Driver, Waited};
 use super::lifecycle;
 use super::limits::LimitReached;
+use super::messages::Directory;
 use super::pending::{Deadlock, here};
 use super::privilege::Denied;
 use super::registry::{InitRecord, RegisterError, Registry, StepError};
@@ -56,6 +57,8 @@ pub struct SystemCore {
     seed: u64,
     macs_made: AtomicU64,
     loans_made: AtomicU64,
+    /// Message buffers by name.
+    pub(crate) directory: Arc<Directory>,
 }
 
 /// Why an instance cannot be made.
@@ -109,6 +112,7 @@ impl System {
                 seed,
                 macs_made: AtomicU64::new(0),
                 loans_made: AtomicU64::new(0),
+                directory: Arc::new(Directory::new()),
             }),
         }
     }

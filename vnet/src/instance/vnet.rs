@@ -9,10 +9,13 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::context::{self, within_lock};
 use super::driver::Driver;
+use super::inspect::PhaseName;
 use super::lifecycle::{DestroyReport, RanStep};
 use super::local::Locals;
+use super::messages::Slot;
 use super::moves::Loans;
 use super::privilege::{Authority, Mask, Privileges};
+use super::record::Journal;
 use super::shutdown::Drain;
 use super::system::{System, SystemCore};
 use super::task::Tasks;
@@ -25,6 +28,7 @@ use crate::netif::fingerprint::FingerprintSum;
 use crate::netif::inbox::Batch;
 use crate::packet::{Cx, Out};
 use crate::stack::{Stack, rx, tx};
+use crate::trace;
 
 /// Items a vnet takes in before it lets another one have the thread.
 const SERVICE_BATCH: usize = 256;
@@ -72,6 +76,8 @@ pub struct VnetCore {
     pub(crate) privileges: Mask,
     /// Its tasks.
     pub(crate) tasks: Arc<Tasks>,
+    /// What was said while it was current, or about it.
+    pub(crate) messages: Slot,
     state: Mutex<State>,
 }
 
@@ -95,6 +101,7 @@ pub(crate) struct Live {
     pub(crate) ran: Vec<RanStep>,
     loans: Loans,
     drain: Option<Drain>,
+    pub(crate) journal: Journal,
     rng: Rng,
     stats: Stats,
     out: Out,
@@ -112,6 +119,18 @@ pub(crate) enum Phase {
     Draining,
     /// It is being torn down, and refuses new entries.
     Dying,
+}
+
+impl Phase {
+    /// For listings.
+    pub(crate) fn name(self) -> PhaseName {
+        match self {
+            Phase::Starting => PhaseName::Starting,
+            Phase::Up => PhaseName::Up,
+            Phase::Draining => PhaseName::Draining,
+            Phase::Dying => PhaseName::Dying,
+        }
+    }
 }
 
 /// Who asks for entry into an instance.
@@ -150,6 +169,7 @@ impl VnetCore {
             locals: Locals::new(),
             privileges: Mask::new(mask),
             tasks: Tasks::new(),
+            messages: Slot::default(),
             state: Mutex::new(
                 Rank::Vnet,
                 State::Alive(Box::new(Live {
@@ -158,6 +178,7 @@ impl VnetCore {
                     ran: Vec::new(),
                     loans: Loans::default(),
                     drain: None,
+                    journal: Journal::default(),
                     rng,
                     stats: Stats::default(),
                     out: Out::default(),
@@ -165,6 +186,7 @@ impl VnetCore {
                 })),
             ),
         });
+        system.directory.welcome(&core);
         let weak = Arc::downgrade(&core);
         core.inbox.set_doorbell(Box::new(RingService(weak)));
         core
@@ -203,6 +225,7 @@ impl VnetCore {
                 ran,
                 loans,
                 drain,
+                journal,
                 rng,
                 stats,
                 out,
@@ -220,6 +243,7 @@ impl VnetCore {
                 ran,
                 loans,
                 drain,
+                journal,
                 due,
             };
             let result = f(&mut inside, &mut cx);
@@ -247,6 +271,8 @@ impl VnetCore {
     /// Takes in what is due and does what is due: the only way in which frames and deadlines
     /// reach a stack. Called by drivers.
     pub fn service(self: &Arc<Self>) {
+        let name = &*self.name;
+        let _span = tracing::trace_span!(target: trace::SERVICE, "service", vnet = name).entered();
         let result = self.enter_as(Entry::User, |live, cx| {
             let taken = self.inbox.take_due(cx.now, SERVICE_BATCH, live.due);
             for _ in 0..taken.overflowed {
@@ -284,6 +310,13 @@ impl VnetCore {
         match &*self.state.lock() {
             State::Alive(live) => live.stack.ifs.fingerprint().of_vnet(self.number),
             State::Gone => FingerprintSum::default(),
+        }
+    }
+
+    /// Does something with what the instance consists of, unless it is gone, without entering it.
+    pub(crate) fn alive(&self, f: impl FnOnce(&mut Live)) {
+        if let State::Alive(live) = &mut *self.state.lock() {
+            f(live);
         }
     }
 
@@ -350,6 +383,7 @@ pub(crate) struct Inside<'a> {
     pub(crate) ran: &'a mut Vec<RanStep>,
     pub(crate) loans: &'a mut Loans,
     pub(crate) drain: &'a mut Option<Drain>,
+    pub(crate) journal: &'a mut Journal,
     due: &'a mut Batch,
 }
 

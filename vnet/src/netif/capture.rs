@@ -97,6 +97,10 @@ impl Taps {
         self.list.iter().map(info).collect()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

@@ -206,6 +206,9 @@ pub enum NetifError {
         /// The vnet that it belongs to.
         home: String,
     },
+    /// The port has an outside end already.
+    #[error("something is plugged into port {0:?} already")]
+    PluggedIn(String),
     /// The two vnets belong to different systems.
     #[error("the two vnets belong to different systems")]
     OtherSystem,

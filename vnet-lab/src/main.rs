@@ -13,11 +13,10 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
+use vnet::Inspection;
 use vnet::capture::{LargeSegments, MIN_FILE, Rotate};
 use vnet_lab::generate::{Shape, Spec};
 use vnet_lab::run::{CaptureSettings, Driver, Event, LiveCapture, Options, Watcher};
-use vnet::Inspection;
-use vnet_lab::run::{Driver, Event, Options, Watcher};
 use vnet_lab::{Plan, TRIANGLE, Topology};
 
 #[derive(Parser)]
@@ -38,23 +37,6 @@ enum What {
     },
     /// Print a topology of a given size.
     Generate(Generate),
-}
-
-#[derive(Args)]
-struct Generate {
-    /// How its routers are joined.
-    shape: Shape,
-    /// How many routers.
-    routers: usize,
-    /// Hosts on a LAN of each router.
-    #[arg(long, default_value_t = 0)]
-    hosts: usize,
-    /// TCP transfers between random nodes.
-    #[arg(long, default_value_t = 0)]
-    flows: usize,
-    /// From which everything random follows.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
     /// Print what a topology would create: every vnet as it is before the first job.
     Show {
         /// The topology; without it, the one of `run`.
@@ -79,6 +61,23 @@ struct Generate {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Args)]
+struct Generate {
+    /// How its routers are joined.
+    shape: Shape,
+    /// How many routers.
+    routers: usize,
+    /// Hosts on a LAN of each router.
+    #[arg(long, default_value_t = 0)]
+    hosts: usize,
+    /// TCP transfers between random nodes.
+    #[arg(long, default_value_t = 0)]
+    flows: usize,
+    /// From which everything random follows.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 #[derive(Args)]

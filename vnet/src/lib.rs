@@ -105,7 +105,8 @@ pub mod transport;
 pub use base::stats::{DropReason, Stats};
 pub use instance::bridges::{BridgeError, BridgeInfo, MemberInfo, StationInfo};
 pub use instance::inspect::{
-    Inspection, InterfaceView, NeighbourInfo, PhaseName, SocketInfo, SocketKind,
+    BridgeView, Inspection, InterfaceView, NeighbourInfo, PhaseName, SocketInfo, SocketKind,
+    StaticStation,
 };
 pub use instance::interfaces::IfInfo;
 pub use instance::messages::MessageLayer;

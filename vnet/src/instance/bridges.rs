@@ -1,11 +1,12 @@
 //! Making and changing bridges.
 
+use super::inspect::{BridgeView, StaticStation};
 use super::interfaces::netif;
 use super::privilege::Privilege;
 use super::record::Op;
 use super::vnet::{Gone, Vnet};
 use crate::base::id::IfId;
-use crate::base::time::Duration;
+use crate::base::time::{Duration, Instant};
 use crate::netif::bridge::fdb::{Origin, Station};
 use crate::netif::bridge::{Bridge, BridgeConfig, BridgeCounters, BridgeId, MemberConfig};
 use crate::netif::{IfKind, Netif, NetifError, Role};
@@ -88,7 +89,7 @@ pub struct BridgeInfo {
 }
 
 /// A member of a bridge.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MemberInfo {
     /// The interface's name.
     pub name: String,
@@ -265,15 +266,17 @@ impl Vnet {
         self.configure(|stack, cx| {
             let id = bridge_id(stack, bridge)?;
             let fdb = &mut stack.bridges.get_mut(id).expect(THERE).fdb;
-            match fdb.lookup(cx.now, mac).map(|s| s.origin) {
+            match fdb.lookup(cx.now, mac).map(|s| (s.origin, s.ifid)) {
                 None => Err(BridgeError::NoSuchStation(mac)),
-                Some(Origin::Local) => Err(BridgeError::OwnAddress(mac)),
-                Some(origin) => {
+                Some((Origin::Local, _)) => Err(BridgeError::OwnAddress(mac)),
+                Some((origin, ifid)) => {
                     fdb.remove(mac);
                     let interface = bridge.to_owned();
-                    // What was learned is no configuration.
-                    let is_static = origin == Origin::Static;
-                    Ok(is_static.then_some(Op::RemoveStation { interface, mac }))
+                    // What was learned is no configuration, and what is behind a borrowed member
+                    // was never noted.
+                    let is_borrowed = netif_of(stack, ifid).loan.is_some();
+                    let is_noted = origin == Origin::Static && !is_borrowed;
+                    Ok(is_noted.then_some(Op::RemoveStation { interface, mac }))
                 }
             }
         })
@@ -382,6 +385,37 @@ pub(super) fn bridge_of(stack: &Stack, netif: &Netif) -> Option<String> {
     };
     let bridge = stack.bridges.get(id).expect(THERE);
     Some(netif_of(stack, bridge.ifid).name.to_string())
+}
+
+/// What is configured of a bridge; nothing for other interfaces.
+pub(super) fn view(stack: &Stack, netif: &Netif, now: Instant) -> Option<BridgeView> {
+    let Role::Bridge(id) = netif.role else {
+        return None;
+    };
+    let bridge = stack.bridges.get(id).expect(THERE);
+    let member = |ifid: &IfId| {
+        let netif = netif_of(stack, *ifid);
+        let Role::Member(_, config) = netif.role else {
+            unreachable!("a member has the role of one")
+        };
+        let name = netif.name.to_string();
+        MemberInfo { name, config }
+    };
+    let mut members: Vec<MemberInfo> = bridge.members.iter().map(member).collect();
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    let is_static = |s: &&Station| s.origin == Origin::Static;
+    let station = |s: &Station| StaticStation {
+        mac: s.mac,
+        interface: netif_of(stack, s.ifid).name.to_string(),
+    };
+    let listed = bridge.fdb.list(now).filter(is_static).map(station);
+    let mut stations: Vec<StaticStation> = listed.collect();
+    stations.sort_by_key(|s| s.mac);
+    Some(BridgeView {
+        config: bridge.config.clone(),
+        members,
+        stations,
+    })
 }
 
 /// The names of the members of a bridge; nothing for other interfaces.

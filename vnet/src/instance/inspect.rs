@@ -7,7 +7,7 @@ mod inspection;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-pub use inspection::{Inspection, InterfaceView, PhaseName};
+pub use inspection::{BridgeView, Inspection, InterfaceView, PhaseName, StaticStation};
 
 use super::vnet::{Gone, Vnet};
 use crate::base::time::{Duration, Instant};

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::limits::{LimitReached, Resource};
 use super::privilege::{Authority, Denied, Privilege};
+use super::record;
 use super::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
 use crate::base::id::IfId;
 use crate::netif::capture::Taps;
@@ -514,6 +515,7 @@ impl VnetCore {
             };
         };
         let home = self.system.registry.lock().lender(loan.home);
+        let settings = flight.0.as_deref().map(record::settings);
         let put = match home {
             None => Err((flight, MoveError::Gone)),
             Some(home) => home.put(flight, Entry::Lifecycle, |inside, _| {
@@ -521,7 +523,10 @@ impl VnetCore {
                     return Err(MoveError::Gone);
                 }
                 inside.loans.lent.retain(|l| l.serial != loan.serial);
-                Ok(free_name(&inside.stack.ifs, &loan.name))
+                let name = free_name(&inside.stack.ifs, &loan.name);
+                let settings = settings.unwrap_or_default();
+                inside.journal.returns(loan.serial, &name, settings);
+                Ok(name)
             }),
         };
         let fate = match put {
@@ -624,7 +629,7 @@ fn lend(
 ) -> Result<(), MoveError> {
     let netif = inside.stack.ifs.get_mut(id);
     let netif = netif.expect("an identifier just looked up is valid");
-    if netif.kind == IfKind::Loopback {
+    if matches!(netif.kind, IfKind::Loopback | IfKind::Bridge) {
         return Err(MoveError::Unsupported(netif.kind));
     }
     if netif.loan.is_some() {
@@ -638,9 +643,12 @@ fn lend(
         home_name: home.name.clone(),
         name: netif.name.clone(),
     }));
+    let (name, settings) = (netif.name.clone(), record::settings(netif));
+    let left = record::left_behind(inside.stack, id);
+    inside.journal.leaves(serial, &name, left, settings);
     inside.loans.lent.push(Lent {
         serial,
-        name: netif.name.clone(),
+        name,
         at: Arc::downgrade(to),
     });
     Ok(())

@@ -237,7 +237,7 @@ impl OwnedVnet {
 }
 
 /// Everything that uses an instance, as seen from inside.
-fn held(core: &Arc<VnetCore>, inside: &Inside, children: &[Arc<VnetCore>]) -> Pins {
+pub(super) fn held(core: &Arc<VnetCore>, inside: &Inside, children: &[Arc<VnetCore>]) -> Pins {
     let borrowed = inside.stack.ifs.iter().filter_map(|n| {
         Some(InterfacePin {
             name: n.name.to_string(),

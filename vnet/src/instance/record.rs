@@ -13,12 +13,14 @@
 //! through the handle they are given, since they do it again in the twin. What belongs to a moment
 //! is no configuration: sockets, neighbours, counters, captures, children, values of variables.
 
+mod away;
 mod journal;
 mod op;
 pub mod replay;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub(crate) use away::{left_behind, settings};
 pub(crate) use journal::Journal;
 pub use op::Op;
 pub use replay::{ApplyError, ReplayError};

@@ -124,7 +124,11 @@ impl Vnet {
         self.require(Privilege::Routes)?;
         self.configure(|stack, _| {
             let removed = stack.ip.fib.remove_of(dst, Origin::Static)?;
-            Ok(Op::RemoveRoute { dst: removed.dst })
+            // A route by a borrowed interface was never noted.
+            let netif = stack.ifs.get(removed.ifid);
+            let is_noted = netif.is_none_or(|netif| netif.loan.is_none());
+            let dst = removed.dst;
+            Ok(is_noted.then_some(Op::RemoveRoute { dst }))
         })
     }
 

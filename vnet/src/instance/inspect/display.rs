@@ -21,7 +21,11 @@ impl fmt::Display for Inspection {
         neighbours(self, f)?;
         sockets(self, f)?;
         numbers(self, f)?;
-        init(self, f)
+        init(self, f)?;
+        match self.pins.is_empty() {
+            true => Ok(()),
+            false => write!(f, "\n{}", self.pins),
+        }
     }
 }
 
@@ -100,6 +104,15 @@ fn interface(view: &InterfaceView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     if let Some(link) = &view.link {
         writeln!(f, "\tlink: {link:?}")?;
+    }
+    if let Some(bridge) = &view.bridging {
+        writeln!(f, "\tbridge: {:?}", bridge.config)?;
+        for member in &bridge.members {
+            writeln!(f, "\tmember: {} {:?}", member.name, member.config)?;
+        }
+        for station in &bridge.stations {
+            writeln!(f, "\tstation: {} behind {}", station.mac, station.interface)?;
+        }
     }
     let c = &info.counters;
     if c.rx_frames + c.tx_frames > 0 {

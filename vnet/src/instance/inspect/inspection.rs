@@ -1,22 +1,27 @@
 //! [`Inspection`]: one consistent look at a whole instance.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::{NeighbourInfo, SocketInfo};
 use crate::base::stats::{DropReason, Stats};
 use crate::base::time::Instant;
+use crate::instance::bridges::{self, MemberInfo};
 use crate::instance::interfaces::{self, IfInfo};
 use crate::instance::limits::{self, Resource, Usage};
+use crate::instance::moves::LentInterface;
+use crate::instance::pins::{self, Pins};
 use crate::instance::privilege::{Privilege, Privileges};
 use crate::instance::record::{self, InitStep, Op};
 use crate::instance::routes::{self, RouteInfo};
 use crate::instance::sysctl;
-use crate::instance::vnet::{Entry, Gone, Inside, Vnet};
+use crate::instance::vnet::{Entry, Gone, Inside, Vnet, VnetCore};
 use crate::ip::state::Forwarding;
 use crate::link::{LinkConfig, LinkStats};
 use crate::netif::IfCounters;
+use crate::netif::bridge::BridgeConfig;
 use crate::netif::table::Offload;
 use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
@@ -73,6 +78,10 @@ pub struct Inspection {
     pub tunables: BTreeMap<String, String>,
     /// Values of virtualized variables.
     pub locals: u64,
+    /// Interfaces of its own that are in other vnets. A twin has them at home.
+    pub lent: Vec<LentInterface>,
+    /// What uses it.
+    pub pins: Pins,
 }
 
 /// How far the life of an instance is.
@@ -106,6 +115,28 @@ pub struct InterfaceView {
     pub link_stats: Option<LinkStats>,
     /// Captures that watch it.
     pub captures: usize,
+    /// Of a bridge: how it works, and who is on it.
+    pub bridging: Option<BridgeView>,
+}
+
+/// What is configured of a bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeView {
+    /// How it works.
+    pub config: BridgeConfig,
+    /// Its members and how they are treated, in the order of their names.
+    pub members: Vec<MemberInfo>,
+    /// Its static stations, in the order of their addresses.
+    pub stations: Vec<StaticStation>,
+}
+
+/// A station that a bridge was told of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticStation {
+    /// Its address.
+    pub mac: MacAddr,
+    /// The member that it is behind.
+    pub interface: String,
 }
 
 impl Inspection {
@@ -145,6 +176,8 @@ impl Inspection {
             denials: _,
             tunables,
             locals: _,
+            lent: _,
+            pins: _,
         } = self.clone();
         let mut interfaces: Vec<_> = interfaces.into_iter().map(configured).collect();
         interfaces.sort_by(|a, b| a.info.name.cmp(&b.info.name));
@@ -175,6 +208,8 @@ impl Inspection {
             denials: BTreeMap::new(),
             tunables,
             locals: 0,
+            lent: Vec::new(),
+            pins: Pins::default(),
         }
     }
 }
@@ -187,6 +222,7 @@ fn configured(view: InterfaceView) -> InterfaceView {
         link,
         link_stats: _,
         captures: _,
+        bridging,
     } = view;
     let IfInfo {
         name,
@@ -197,11 +233,12 @@ fn configured(view: InterfaceView) -> InterfaceView {
         carrier,
         addresses,
         bridge,
-        members,
+        mut members,
         counters: _,
         home: _,
         current: _,
     } = info;
+    members.sort();
     InterfaceView {
         info: IfInfo {
             name,
@@ -222,6 +259,7 @@ fn configured(view: InterfaceView) -> InterfaceView {
         link,
         link_stats: None,
         captures: 0,
+        bridging,
     }
 }
 
@@ -232,29 +270,29 @@ impl Vnet {
     /// [`Gone`].
     pub fn inspect(&self) -> Result<Inspection, Gone> {
         // The children are listed by the registry, whose lock comes before the vnet's.
-        let children = self.children();
-        let children = children.iter().map(|c| c.name().to_owned()).collect();
+        let children = self.core.system.registry.lock().children_of(&self.core);
         let seen = self
             .core
-            .enter_as(Entry::User, |inside, cx| self.look(inside, cx, children));
+            .enter_as(Entry::User, |inside, cx| self.look(inside, cx, &children));
         self.core.driver.dispatch();
         seen
     }
 
-    fn look(&self, inside: &Inside, cx: &Cx, children: Vec<String>) -> Inspection {
+    fn look(&self, inside: &Inside, cx: &Cx, children: &[Arc<VnetCore>]) -> Inspection {
         let core = &self.core;
         let stack = &*inside.stack;
         let usage = |r: &Resource| limits::usage_in(core, stack, cx.stats, *r);
         let denied = |p: &Privilege| (p.to_string(), self.denials(*p));
+        let pins = pins::held(core, inside, children);
         let tunable = |(name, value): (&'static str, String)| (name.to_owned(), value);
         Inspection {
             name: core.name.to_string(),
             parent: core.parent.as_ref().map(|p| p.name.to_string()),
-            children,
+            children: pins.children.clone(),
             phase: inside.phase.name(),
             at: cx.now,
             forwarding: stack.ip.tunables.forwarding,
-            interfaces: interface_views(inside, self.name()),
+            interfaces: interface_views(inside, cx.now, self.name()),
             routes: routes::list(stack),
             neighbours: super::neighbours(stack, cx.now),
             sockets: super::sockets(stack),
@@ -269,11 +307,13 @@ impl Vnet {
                 .collect(),
             tunables: sysctl::changed(stack).map(tunable).collect(),
             locals: core.locals.len(),
+            lent: pins.lent.clone(),
+            pins,
         }
     }
 }
 
-fn interface_views(inside: &Inside, current: &str) -> Vec<InterfaceView> {
+fn interface_views(inside: &Inside, now: Instant, current: &str) -> Vec<InterfaceView> {
     let view = |netif| {
         let info = interfaces::info(inside.stack, netif, current);
         let peer = match inside.journal.made(&info.name) {
@@ -291,6 +331,7 @@ fn interface_views(inside: &Inside, current: &str) -> Vec<InterfaceView> {
             link: netif.link.as_deref().map(|l| l.config().clone()),
             link_stats: netif.link.as_deref().map(|l| l.stats()),
             captures: netif.taps.len(),
+            bridging: bridges::view(inside.stack, netif, now),
         }
     };
     inside.stack.ifs.iter().map(view).collect()

@@ -14,6 +14,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
+use super::away::Away;
 use super::op::Op;
 use crate::instance::limits::Resource;
 use crate::packet::MacAddr;
@@ -24,17 +25,19 @@ pub(crate) struct Journal {
     entries: BTreeMap<Key, Noted>,
     /// Numbers given to operations so far.
     noted: u64,
+    /// What concerns interfaces that are lent.
+    pub(super) away: Vec<Away>,
 }
 
 #[derive(Debug)]
-struct Noted {
+pub(super) struct Noted {
     number: u64,
-    op: Box<Op>,
+    pub(super) op: Box<Op>,
 }
 
 /// What an operation is about. Of two operations with one key, the later one counts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Key {
+pub(super) enum Key {
     Interface(Box<str>),
     Setting(Box<str>, Setting),
     Address(Box<str>, Ipv4Addr),
@@ -53,6 +56,18 @@ enum Key {
 }
 
 impl Key {
+    /// The same of an interface of another name.
+    pub(super) fn renamed(self, name: &str) -> Key {
+        match self {
+            Key::Interface(_) => Key::Interface(name.into()),
+            Key::Setting(_, setting) => Key::Setting(name.into(), setting),
+            Key::Address(_, address) => Key::Address(name.into(), address),
+            Key::Member(bridge, _) => Key::Member(bridge, name.into()),
+            Key::Without(key) => Key::Without(Box::new(key.renamed(name))),
+            other => other,
+        }
+    }
+
     /// True when it is about the instance as a whole.
     fn is_of_the_whole(&self) -> bool {
         match self {
@@ -70,7 +85,7 @@ impl Key {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Setting {
+pub(super) enum Setting {
     Mac,
     IpMtu,
     Up,
@@ -134,6 +149,28 @@ impl Journal {
         });
     }
 
+    /// Takes out what concerns an interface and goes with it when it is lent.
+    pub(super) fn put_aside(&mut self, interface: &str) -> Vec<(Key, Noted)> {
+        let concerns = |key: &Key| match key {
+            Key::Interface(name) | Key::Setting(name, _) => &**name == interface,
+            Key::Without(key) => match &**key {
+                Key::Address(name, _) | Key::Member(_, name) => &**name == interface,
+                _ => false,
+            },
+            _ => false,
+        };
+        let keys = self.entries.keys().filter(|key| concerns(key)).cloned();
+        let keys: Vec<Key> = keys.collect();
+        keys.into_iter()
+            .filter_map(|key| self.entries.remove_entry(&key))
+            .collect()
+    }
+
+    /// Puts back what was taken out, in its old place.
+    pub(super) fn take_back(&mut self, key: Key, noted: Noted) {
+        self.entries.insert(key, noted);
+    }
+
     /// Strikes out tunables and limits, and returns what had set them.
     pub(crate) fn take_settings(&mut self) -> Vec<Op> {
         let mut taken = Vec::new();
@@ -150,7 +187,8 @@ impl Journal {
     /// The operations, in the order in which they were done, and those that concern the
     /// instance as a whole behind the others: a limit leaves what there is, and may be below it.
     pub(crate) fn ops(&self) -> Vec<Op> {
-        let mut noted: Vec<(&Key, &Noted)> = self.entries.iter().collect();
+        let away = self.noted_away().map(|(key, noted)| (key, noted));
+        let mut noted: Vec<(&Key, &Noted)> = self.entries.iter().chain(away).collect();
         noted.sort_unstable_by_key(|(key, noted)| (key.is_of_the_whole(), noted.number));
         noted
             .into_iter()

@@ -271,6 +271,25 @@ impl Op {
         }
     }
 
+    /// The same operation on an interface of another name.
+    pub(super) fn renamed(mut self, name: &str) -> Op {
+        match &mut self {
+            Op::Epair { interface, .. }
+            | Op::Port { interface, .. }
+            | Op::RemoveInterface { interface }
+            | Op::SetMac { interface, .. }
+            | Op::SetIpMtu { interface, .. }
+            | Op::SetUp { interface, .. }
+            | Op::SetOffload { interface, .. }
+            | Op::SetLink { interface, .. }
+            | Op::AddAddress { interface, .. }
+            | Op::RemoveAddress { interface, .. } => *interface = name.to_owned(),
+            Op::RemoveMember { member, .. } => *member = name.to_owned(),
+            _ => {}
+        }
+        self
+    }
+
     /// The member of a bridge that it concerns, besides the bridge itself.
     pub fn member(&self) -> Option<&str> {
         match self {

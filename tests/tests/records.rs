@@ -11,8 +11,9 @@ use vnet::net::UdpSocket;
 use vnet::record::{ApplyError, Op, Record, RecordError, ReplayError};
 use vnet::sysctl::keys;
 use vnet::{
-    AdminState, Carrier, CreateError, Forwarding, InitRecord, LinkConfig, MacAddr, NetifError,
-    NextHop, Offload, OwnedVnet, Privilege, Privileges, Resource, Stage, System, UNLIMITED, Vnet,
+    AdminState, BridgeConfig, Carrier, CreateError, Forwarding, InitRecord, LinkConfig, MacAddr,
+    MemberConfig, NetifError, NextHop, Offload, OwnedVnet, Privilege, Privileges, Resource, Stage,
+    Switchable, System, UNLIMITED, Vnet,
 };
 
 fn net(text: &str) -> Ipv4Net {
@@ -537,6 +538,13 @@ enum Act {
     Ttl(u8),
     Limit(u8),
     Privileges(u16),
+    Bridge(u8),
+    Join(u8, u8),
+    Leave(u8, u8),
+    Member(u8, u8),
+    Age(u8, u8),
+    Station(u8, u8, u8),
+    Unstation(u8, u8),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -560,6 +568,21 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any::<u8>().prop_map(Act::Ttl),
         1 => (4..20_u8).prop_map(Act::Limit),
         1 => any::<u16>().prop_map(Act::Privileges),
+        8 => bridge_act(),
+    ]
+}
+
+fn bridge_act() -> impl Strategy<Value = Act> {
+    let name = 0..5_u8;
+    let two = (name.clone(), name.clone());
+    prop_oneof![
+        2 => name.clone().prop_map(Act::Bridge),
+        4 => two.clone().prop_map(|(n, m)| Act::Join(n, m)),
+        1 => two.clone().prop_map(|(n, m)| Act::Leave(n, m)),
+        1 => two.prop_map(|(n, m)| Act::Member(n, m)),
+        1 => (name.clone(), any::<u8>()).prop_map(|(n, s)| Act::Age(n, s)),
+        2 => (name.clone(), name.clone(), 0..3_u8).prop_map(|(n, m, s)| Act::Station(n, m, s)),
+        1 => (name, 0..3_u8).prop_map(|(n, s)| Act::Unstation(n, s)),
     ]
 }
 
@@ -580,6 +603,10 @@ fn destination(n: u8) -> Ipv4Net {
         4 => net("0.0.0.0/0"),
         n => Ipv4Net::new_assert(Ipv4Addr::new(172, 16, n, 0), 24),
     }
+}
+
+fn station(n: u8) -> MacAddr {
+    MacAddr([2, 8, 8, 8, 8, n])
 }
 
 /// Does it, or does not: what fails must leave no trace.
@@ -640,6 +667,29 @@ fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
             let resource = [Resource::Routes, Resource::Interfaces][usize::from(n % 2)];
             vnet.set_limit(resource, u64::from(*n)).is_ok()
         }
+        Act::Bridge(n) => vnet.bridge(&interface(*n)).is_ok(),
+        Act::Join(n, m) => vnet.add_member(&interface(*n), &interface(*m)).is_ok(),
+        Act::Leave(n, m) => vnet.remove_member(&interface(*n), &interface(*m)).is_ok(),
+        Act::Member(n, m) => {
+            let config = MemberConfig {
+                learn: Switchable::Off,
+                ..MemberConfig::default()
+            };
+            let (bridge, member) = (interface(*n), interface(*m));
+            vnet.set_member(&bridge, &member, config).is_ok()
+        }
+        Act::Age(n, seconds) => {
+            let config = BridgeConfig {
+                max_age: Duration::from_secs(u64::from(*seconds)),
+                ..BridgeConfig::default()
+            };
+            vnet.set_bridge(&interface(*n), config).is_ok()
+        }
+        Act::Station(n, m, s) => {
+            let (bridge, member) = (interface(*n), interface(*m));
+            vnet.add_station(&bridge, &member, station(*s)).is_ok()
+        }
+        Act::Unstation(n, s) => vnet.remove_station(&interface(*n), station(*s)).is_ok(),
         Act::Privileges(bits) => {
             let chosen = Privilege::ALL
                 .iter()
@@ -673,7 +723,9 @@ proptest! {
             let seen = vnet.inspect().expect("alive");
             let text = record.to_toml().expect("it can be said");
             prop_assert_eq!(&Record::from_toml(&text).expect("what was written"), record);
-            let things = seen.interfaces.len() * 6 + seen.routes.len() + 8
+            let stations = seen.interfaces.iter().filter_map(|i| i.bridging.as_ref());
+            let stations: usize = stations.map(|b| b.stations.len()).sum();
+            let things = stations + seen.interfaces.len() * 8 + seen.routes.len() + 8
                 + seen.interfaces.iter().map(|i| i.info.addresses.len()).sum::<usize>();
             prop_assert!(record.ops.len() <= things, "{:?}", record.ops);
             let twin = system.replay(record, "twin").expect("possible");

@@ -379,6 +379,12 @@ impl<'a> Replay<'a> {
             if let Err(NetifError::Gone) = told {
                 return Err(ReplayError::Gone);
             }
+            // A bridge is running when one of its members is.
+            near_vnet.core.with(|stack, _| {
+                if let Ok(id) = stack.ifs.id_of(near.1) {
+                    stack.bridges.state_changed(&mut stack.ifs, id);
+                }
+            })?;
         }
         Ok(())
     }

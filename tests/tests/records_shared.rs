@@ -1,0 +1,235 @@
+//! Records of bridges, of interfaces that are lent, and of those who borrow them.
+
+use std::time::Duration;
+
+use vnet::net::UdpSocket;
+use vnet::record::{Op, Record};
+use vnet::{
+    AdminState, BridgeConfig, LinkConfig, MacAddr, MemberConfig, MoveError, NextHop, OwnedVnet,
+    Switchable, System, Vnet,
+};
+
+const STATION: MacAddr = MacAddr([2, 8, 8, 8, 8, 1]);
+
+fn three(system: &System) -> [OwnedVnet; 3] {
+    let [a, b, far] = ["a", "b", "far"].map(|name| system.create(name).expect("a free name"));
+    a.epair("eth0", &far, "eth0").expect("free names");
+    [a, b, far]
+}
+
+#[track_caller]
+fn has_twin(vnet: &Vnet) {
+    let record = vnet.record().expect("alive");
+    let text = record.to_toml().expect("it can be said");
+    let read = Record::from_toml(&text).expect("what was written");
+    assert_eq!(read, record);
+    let elsewhere = System::virtual_time(9);
+    let twin = elsewhere.replay(&read, "twin").expect("possible");
+    let look = |vnet: &Vnet| vnet.inspect().expect("alive").normalised();
+    assert_eq!(look(&twin), look(vnet));
+    assert_eq!(twin.record().expect("alive").ops, record.ops);
+}
+
+fn said(vnet: &Vnet) -> Vec<String> {
+    let record = vnet.record().expect("alive");
+    record.ops.iter().map(Op::to_string).collect()
+}
+
+#[test]
+fn a_bridge_with_members_and_stations_has_a_twin() {
+    let system = System::virtual_time(1);
+    let [a, _b, far] = three(&system);
+    a.epair("eth1", &far, "eth1").unwrap();
+    a.bridge("bridge0").unwrap();
+    a.add_member("bridge0", "eth0").unwrap();
+    a.add_member("bridge0", "eth1").unwrap();
+    let private = MemberConfig {
+        private: Switchable::On,
+        ..MemberConfig::default()
+    };
+    a.set_member("bridge0", "eth1", private).unwrap();
+    let config = BridgeConfig {
+        max_age: Duration::from_secs(7),
+        max_stations: 3,
+        ..BridgeConfig::default()
+    };
+    a.set_bridge("bridge0", config.clone()).unwrap();
+    a.add_station("bridge0", "eth1", STATION).unwrap();
+    has_twin(&a);
+
+    let seen = a.inspect().unwrap();
+    let view = seen.interfaces.iter().find_map(|i| i.bridging.as_ref());
+    let view = view.expect("one is a bridge");
+    assert_eq!(view.config, config);
+    assert_eq!(view.members[1].config, private);
+    assert_eq!(
+        (view.stations[0].mac, &*view.stations[0].interface),
+        (STATION, "eth1")
+    );
+    assert!(
+        seen.to_string()
+            .contains("station: 02:08:08:08:08:01 behind eth1")
+    );
+
+    // What concerned the membership goes with it, and the bridge takes along all of it.
+    a.remove_member("bridge0", "eth1").unwrap();
+    assert!(
+        said(&a)
+            .iter()
+            .all(|op| !op.contains("behind") && !op.contains("set_member"))
+    );
+    has_twin(&a);
+    a.remove_interface("bridge0").unwrap();
+    assert_eq!(
+        said(&a),
+        ["epair eth0 to far:eth0", "epair eth1 to far:eth1"]
+    );
+    has_twin(&a);
+}
+
+#[test]
+fn a_member_that_is_removed_or_lent_leaves_its_bridge_in_the_record_too() {
+    let system = System::virtual_time(1);
+    let [a, b, _far] = three(&system);
+    let _port = a.port("guest", None).unwrap();
+    a.bridge("bridge0").unwrap();
+    for member in ["eth0", "guest"] {
+        a.add_member("bridge0", member).unwrap();
+    }
+    a.add_station("bridge0", "guest", STATION).unwrap();
+    a.remove_interface("guest").unwrap();
+    assert_eq!(
+        said(&a),
+        [
+            "epair eth0 to far:eth0",
+            "bridge bridge0",
+            "add_member bridge0 eth0"
+        ]
+    );
+    a.move_interface("eth0", &b).unwrap();
+    assert_eq!(said(&a), ["epair eth0 to far:eth0", "bridge bridge0"]);
+    a.reclaim_interface("eth0").unwrap();
+    has_twin(&a);
+}
+
+#[test]
+fn a_station_that_was_learned_is_no_configuration() {
+    let system = System::virtual_time(1);
+    let [a, _b, far] = three(&system);
+    a.bridge("bridge0").unwrap();
+    a.add_member("bridge0", "eth0").unwrap();
+    a.add_address("bridge0", "192.0.2.1/24".parse().unwrap())
+        .unwrap();
+    far.add_address("eth0", "192.0.2.2/24".parse().unwrap())
+        .unwrap();
+    let from = UdpSocket::bind_in(&far, "0.0.0.0:0").unwrap();
+    from.send_to(b"x", "192.0.2.1:7").unwrap();
+    system.sleep(Duration::from_millis(1)).unwrap();
+    let before = said(&a);
+    let learned = far.interfaces().unwrap()[1].mac;
+    a.remove_station("bridge0", learned).unwrap();
+    assert_eq!(said(&a), before);
+    has_twin(&a);
+}
+
+#[test]
+fn an_interface_that_was_lent_and_changed_is_recorded_as_it_is_now() {
+    let system = System::virtual_time(1);
+    let [a, b, _far] = three(&system);
+    a.add_address("eth0", "192.0.2.1/24".parse().unwrap())
+        .unwrap();
+    a.add_route(
+        "198.51.100.0/24".parse().unwrap(),
+        NextHop::Interface("eth0".into()),
+    )
+    .unwrap();
+    a.set_ip_mtu("eth0", 1400).unwrap();
+    a.move_interface_as("eth0", &b, "lan0").unwrap();
+    assert_eq!(said(&a), ["epair eth0 to far:eth0", "set_ip_mtu eth0 1400"]);
+    let seen = a.inspect().unwrap();
+    assert_eq!(seen.lent[0].to_string(), "eth0 lent to b");
+    assert_eq!(seen.pins.lent, seen.lent);
+    // The twin of a home has its interfaces at home.
+    let twin = a.clone_as("twin").unwrap();
+    assert_eq!(twin.interfaces().unwrap()[1].ip_mtu, 1400);
+
+    b.set_ip_mtu("lan0", 1300).unwrap();
+    b.set_up("lan0", AdminState::Down).unwrap();
+    let slow = LinkConfig {
+        delay: Duration::from_millis(3),
+        ..LinkConfig::default()
+    };
+    b.set_link("lan0", slow).unwrap();
+    // At the borrower's end.
+    drop(b);
+    let ops = said(&a);
+    assert!(ops.contains(&"set_ip_mtu eth0 1300".to_owned()), "{ops:?}");
+    assert_eq!(ops.len(), 4, "{ops:?}");
+    has_twin(&a);
+}
+
+#[test]
+fn an_interface_that_comes_home_under_another_name_is_recorded_under_it() {
+    let system = System::virtual_time(1);
+    let [a, b, far] = three(&system);
+    a.set_ip_mtu("eth0", 1400).unwrap();
+    a.move_interface("eth0", &b).unwrap();
+    a.epair("eth0", &far, "eth9").unwrap();
+    // There cannot be two of one name, so that the one that is away is left out.
+    assert_eq!(said(&a), ["epair eth0 to far:eth9"]);
+    has_twin(&a);
+    let moved = b.return_interface("eth0").unwrap();
+    assert_eq!(moved.name, "eth1");
+    assert_eq!(
+        said(&a),
+        [
+            "epair eth1 to far:eth0",
+            "set_ip_mtu eth1 1400",
+            "epair eth0 to far:eth9"
+        ]
+    );
+    has_twin(&a);
+}
+
+#[test]
+fn what_is_done_to_a_borrowed_interface_is_not_the_borrowers_configuration() {
+    let system = System::virtual_time(1);
+    let [a, b, _far] = three(&system);
+    b.bridge("bridge0").unwrap();
+    let before = said(&b);
+    a.move_interface("eth0", &b).unwrap();
+    let dst = "198.51.100.0/24".parse().unwrap();
+    b.set_ip_mtu("eth0", 1300).unwrap();
+    b.add_address("eth0", "192.0.2.1/24".parse().unwrap())
+        .unwrap();
+    b.add_route(dst, "192.0.2.2".parse::<std::net::Ipv4Addr>().unwrap())
+        .unwrap();
+    b.remove_route(dst).unwrap();
+    b.remove_address("eth0", "192.0.2.1".parse().unwrap())
+        .unwrap();
+    b.add_member("bridge0", "eth0").unwrap();
+    b.add_station("bridge0", "eth0", STATION).unwrap();
+    b.remove_station("bridge0", STATION).unwrap();
+    assert_eq!(said(&b), before);
+    let record = b.record().unwrap();
+    system
+        .replay(&record, "twin")
+        .expect("it names nothing borrowed");
+    b.return_interface("eth0").unwrap();
+    has_twin(&b);
+}
+
+#[test]
+fn a_bridge_stays_where_it_was_made() {
+    let system = System::virtual_time(1);
+    let [a, b, _far] = three(&system);
+    a.bridge("bridge0").unwrap();
+    for name in ["bridge0", "lo0"] {
+        let refused = a.move_interface_as(name, &b, "new0");
+        assert!(
+            matches!(refused, Err(MoveError::Unsupported(_))),
+            "{name}: {refused:?}"
+        );
+    }
+    has_twin(&a);
+}

@@ -11,6 +11,9 @@
 //! | [`compare`] | alternation, medians |
 //! | [`report`] | the table and the JSON lines |
 //!
+//! The binary `scale` has no peer: it runs networks of up to thousands of nodes in virtual time and
+//! compares them with small ones; see [`scale`].
+//!
 //! The criterion benches under `benches/` watch single operations; they have no peer.
 
 pub mod bulk;
@@ -19,3 +22,4 @@ pub mod compare;
 pub mod context;
 pub mod report;
 pub mod rr;
+pub mod scale;

@@ -22,7 +22,8 @@ use vnet::{CreateError, JoinHandle, NetifError, RouteError, System};
 use crate::plan::{Plan, PlannedJob};
 use crate::report::{JobReport, Report};
 use jobs::Site;
-use network::Network;
+
+pub use network::Network;
 
 /// How to run a topology.
 #[derive(Clone, Debug)]

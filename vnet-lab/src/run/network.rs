@@ -14,19 +14,33 @@ use crate::plan::{Plan, PlannedLink, PlannedVnet};
 use crate::report::{Counts, Teardown, VnetReport};
 use crate::topology::{Impairments, NodeKind, Via};
 
-/// A topology that is up.
-pub(super) struct Network {
+/// A topology that is up. Dropping it destroys its vnets.
+///
+/// ```
+/// use vnet::System;
+/// use vnet_lab::{Topology, run::Network};
+///
+/// let (_, plan) = Topology::parse("triangle.toml", vnet_lab::TRIANGLE)?;
+/// let network = Network::build(&System::virtual_time(1), &plan, None)?;
+/// let first = network.vnet(0);
+/// assert_eq!(first.name(), plan.vnets[0].name);
+/// drop(network);
+/// assert!(first.stats().is_err(), "it went with the network");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Network {
     vnets: Vec<OwnedVnet>,
     captures: Vec<LinkCapture>,
 }
 
 impl Network {
-    /// Makes everything that `plan` says. What was made goes away again on an error.
-    pub(super) fn build(
-        system: &System,
-        plan: &Plan,
-        pcap: Option<&Path>,
-    ) -> Result<Network, RunError> {
+    /// Makes everything that `plan` says in `system`, with a capture of each link in the folder
+    /// `pcap` when there is one. What was made goes away again on an error.
+    ///
+    /// # Errors
+    /// What the library says of a vnet, an interface or a route, or a capture that cannot be
+    /// written.
+    pub fn build(system: &System, plan: &Plan, pcap: Option<&Path>) -> Result<Network, RunError> {
         let mut network = Network {
             vnets: Vec::new(),
             captures: Vec::new(),
@@ -105,12 +119,18 @@ impl Network {
     }
 
     /// A handle of the vnet of that number in the plan.
-    pub(super) fn vnet(&self, number: usize) -> Vnet {
+    ///
+    /// # Panics
+    /// When the plan has no vnet of that number.
+    pub fn vnet(&self, number: usize) -> Vnet {
         Vnet::clone(&self.vnets[number])
     }
 
     /// Takes everything down, in the order of the file, and says what it found.
-    pub(super) fn tear_down(self) -> Result<Vec<VnetReport>, RunError> {
+    ///
+    /// # Errors
+    /// A capture that could not be finished.
+    pub fn tear_down(self) -> Result<Vec<VnetReport>, RunError> {
         let mut reports = Vec::new();
         for vnet in self.vnets {
             let stats = vnet

@@ -220,6 +220,7 @@ impl VnetCore {
     /// reach a stack. Called by drivers.
     pub fn service(self: &Arc<Self>) {
         let result = self.enter_as(Entry::User, |live, cx| {
+            cx.stats.services += 1;
             let taken = self.inbox.take_due(cx.now, SERVICE_BATCH, live.due);
             for _ in 0..taken.overflowed {
                 cx.stats.received += 1;

@@ -11,6 +11,23 @@
 //! | [`trial`] | one network from nothing to nothing, timed and counted |
 //! | [`startup`] | 1 000 hosts, by the API and from a TOML file |
 //! | [`report`] | tables and JSON |
+//!
+//! ```
+//! use vnet_benches::scale::graph::Shape;
+//! use vnet_benches::scale::trial::{Load, run};
+//!
+//! let outcome = run(&Load {
+//!     shape: Shape::Ring,
+//!     routers: 12,
+//!     flows: 3,
+//!     bytes: 10_000,
+//!     reach: 5,
+//!     seed: 1,
+//! })?;
+//! assert_eq!(outcome.pings, 24, "each router has two neighbours");
+//! assert!(outcome.flows.iter().all(|flow| flow.bytes == 10_000));
+//! # Ok::<(), vnet_benches::scale::trial::TrialError>(())
+//! ```
 
 pub mod addressing;
 pub mod graph;

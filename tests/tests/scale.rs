@@ -4,7 +4,7 @@
 use vnet::System;
 use vnet_benches::scale::graph::Shape;
 use vnet_benches::scale::network::Design;
-use vnet_benches::scale::traffic::{Flow, carry, pairs, ping_neighbours};
+use vnet_benches::scale::traffic::{Flow, MAX_REACH, carry, pairs, ping_neighbours};
 use vnet_benches::scale::trial::Totals;
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 
@@ -28,7 +28,7 @@ fn run(shape: Shape, seed: u64) -> Run {
     let system = System::virtual_time(seed);
     let network = design.build(&system).expect("it can be built");
     let pings = ping_neighbours(&network, &design).expect("every neighbour answers");
-    let pairs = pairs(&design, FLOWS, seed);
+    let pairs = pairs(&design, FLOWS, MAX_REACH, seed);
     let flows = carry(&network, &design, &pairs, BYTES, seed).expect("every flow arrives");
     let totals = Totals::of(&network).expect("its owner is here");
     let mut counters = Vec::new();

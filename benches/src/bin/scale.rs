@@ -12,6 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 use clap::{Parser, ValueEnum};
 use vnet_benches::scale::graph::Shape;
 use vnet_benches::scale::report::{Line, phases, relate, startups, table};
+use vnet_benches::scale::traffic::MAX_REACH;
 use vnet_benches::scale::{startup, trial};
 
 /// Large networks in virtual time: every router pings its neighbours, then TCP flows between random
@@ -34,6 +35,10 @@ struct Arguments {
     /// Bytes of each flow.
     #[arg(long, default_value_t = 1_000_000)]
     bytes: usize,
+    /// Links between the ends of a flow, at most. With a small number, large networks do the same
+    /// as small ones, only in more places.
+    #[arg(long, default_value_t = MAX_REACH)]
+    reach: usize,
     /// From which everything random follows.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -116,6 +121,7 @@ fn here(arguments: &Arguments, name: ShapeName, nodes: usize) -> Result<Line, Bo
         routers: nodes,
         flows: arguments.flows,
         bytes: arguments.bytes,
+        reach: arguments.reach,
         seed: arguments.seed,
     };
     Ok(Line::new(&load, &trial::run(&load)?))
@@ -138,6 +144,7 @@ fn apart(arguments: &Arguments, name: ShapeName, nodes: usize) -> Result<Line, B
         ("--fan-out", arguments.fan_out as u64),
         ("--flows", arguments.flows as u64),
         ("--bytes", arguments.bytes as u64),
+        ("--reach", arguments.reach as u64),
         ("--seed", arguments.seed),
     ];
     for (key, value) in numbers {

@@ -115,19 +115,24 @@ pub fn ping_neighbours(network: &Network, design: &Design) -> Result<usize, Traf
     Ok(answered)
 }
 
-/// Random pairs of different routers, near enough for a packet to live until it arrives.
-pub fn pairs(design: &Design, count: usize, seed: u64) -> Vec<(usize, usize)> {
+/// The farthest that a flow may go, in links. An answer may pass two more routers than the request:
+/// it goes to an address of the first link.
+pub const MAX_REACH: usize = TTL as usize - 3;
+
+/// Random pairs of different routers, at most `reach` links apart, or [`MAX_REACH`] if that is less:
+/// a packet has to live until it arrives. A reach of 0 counts as 1.
+pub fn pairs(design: &Design, count: usize, reach: usize, seed: u64) -> Vec<(usize, usize)> {
     let mut rng = Rng::seeded(seed);
-    let routers = design.graph.len() as u32;
-    let mut pairs = Vec::with_capacity(count);
-    while pairs.len() < count {
-        let (from, to) = (rng.below(routers) as usize, rng.below(routers) as usize);
-        // An answer may pass two more routers: it goes to an address of the first link.
-        if from != to && distances(&design.graph, from)[to] + 2 < TTL as usize {
-            pairs.push((from, to));
-        }
-    }
-    pairs
+    let reach = reach.clamp(1, MAX_REACH);
+    let mut pair = || {
+        let from = rng.below(design.graph.len() as u32) as usize;
+        let away = distances(&design.graph, from);
+        let near: Vec<usize> = (0..away.len())
+            .filter(|to| (1..=reach).contains(&away[*to]))
+            .collect();
+        (from, near[rng.below(near.len() as u32) as usize])
+    };
+    (0..count).map(|_| pair()).collect()
 }
 
 /// Carries so many random bytes over TCP from the first to the second router of each pair, all at

@@ -20,6 +20,8 @@ pub struct Load {
     pub flows: usize,
     /// How many bytes each of them carries.
     pub bytes: usize,
+    /// How many links apart the ends of a flow are at most.
+    pub reach: usize,
     /// From which everything random follows.
     pub seed: u64,
 }
@@ -143,7 +145,7 @@ pub fn run(load: &Load) -> Result<Outcome, TrialError> {
     let idle = resident_bytes();
     let pings = ping_neighbours(&network, &design)?;
     phases.ping = clock.lap();
-    let pairs = pairs(&design, load.flows, load.seed);
+    let pairs = pairs(&design, load.flows, load.reach, load.seed);
     let flows = carry(&network, &design, &pairs, load.bytes, load.seed)?;
     phases.flows = clock.lap();
     let loaded = resident_bytes();

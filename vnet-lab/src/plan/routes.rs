@@ -14,7 +14,7 @@ use petgraph::algo::dijkstra;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::{EdgeFiltered, EdgeRef, Reversed};
 
-use super::{Plan, PlannedRoute};
+use super::{Plan, PlannedLink, PlannedRoute};
 use crate::topology::{NodeKind, Via};
 
 /// An edge leads to a neighbour, or (without a gateway) from a vnet to a prefix it is on.
@@ -46,11 +46,14 @@ type Network = DiGraph<Option<usize>, Step>;
 
 /// Adds the routes that `plan` does not have yet.
 pub(super) fn add_shortest_paths(plan: &mut Plan) {
-    let mut network = network(plan);
     let written: Vec<usize> = plan.vnets.iter().map(|v| v.routes.len()).collect();
     let lone: Vec<Option<Ipv4Addr>> = (0..plan.vnets.len())
         .map(|n| only_gateway(plan, n))
         .collect();
+    // A host with a default route asks for no way, and is on nobody's way but that to an address
+    // which nobody else has in its prefix. Most of a large network are such hosts.
+    let aside = |n: usize| lone[n].is_some() && !has_address_of_its_own(plan, n);
+    let mut network = network(plan, aside);
     for (number, gateway) in lone.iter().enumerate() {
         if let Some(gateway) = gateway {
             add(plan, number, Ipv4Net::default(), *gateway, written[number]);
@@ -83,12 +86,14 @@ pub(super) fn add_shortest_paths(plan: &mut Plan) {
     }
 }
 
-fn network(plan: &Plan) -> Network {
+/// The vnets and the steps between those that are not left `aside`.
+fn network(plan: &Plan, aside: impl Fn(usize) -> bool) -> Network {
     let mut network = Network::new();
     for number in 0..plan.vnets.len() {
         network.add_node(Some(number));
     }
-    for link in &plan.links {
+    let open = |link: &&PlannedLink| !link.ends.iter().any(|(vnet, _)| aside(*vnet));
+    for link in plan.links.iter().filter(open) {
         for (near, far) in [(0, 1), (1, 0)] {
             let Some(gateway) = gateway(plan, link.ends[near], link.ends[far]) else {
                 continue;
@@ -168,6 +173,15 @@ fn only_gateway(plan: &Plan, number: usize) -> Option<Ipv4Addr> {
         return None;
     }
     gateway(plan, near, far)
+}
+
+/// True when the vnet has an address with a prefix of 32 bits.
+fn has_address_of_its_own(plan: &Plan, number: usize) -> bool {
+    let mut nets = plan.vnets[number]
+        .interfaces
+        .iter()
+        .flat_map(|i| &i.addresses);
+    nets.any(|net| net.prefix_len() == 32)
 }
 
 /// Adds a route unless one of the first `written`, which the file gives, is to the same prefix.

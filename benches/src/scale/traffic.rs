@@ -207,9 +207,13 @@ struct Ends {
 
 type Started<T> = JoinHandle<io::Result<T>>;
 
+/// The sender's thread, and the receiver's, which says how many bytes were right and when the last
+/// one came.
+type Both = (Started<()>, Started<(usize, Instant)>);
+
 impl Ends {
     /// Starts a thread at each end.
-    fn start(self) -> io::Result<(Started<()>, Started<(usize, Instant)>)> {
+    fn start(self) -> io::Result<Both> {
         let listener = TcpListener::bind_in(&self.there, self.address)?;
         listener.set_accept_timeout(Some(PATIENCE))?;
         let (address, part, data) = (self.address, self.part.clone(), Arc::clone(&self.data));

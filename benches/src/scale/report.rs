@@ -27,11 +27,11 @@ pub struct Line {
     pub totals: Totals,
     /// Virtual time, in seconds.
     pub virtual_seconds: f64,
-    /// Wall time of each part, in seconds.
+    /// Wall time of each part and processor time, in seconds.
     pub phases: Phases,
     /// Services and frames a second of wall time, pings and flows together.
     pub events_per_second: f64,
-    /// Wall time of one of them, in nanoseconds.
+    /// Processor time of one of them, in nanoseconds.
     pub ns_per_event: f64,
     /// The same, relative to the smallest network of this shape.
     pub relative: f64,
@@ -59,7 +59,7 @@ impl Line {
             virtual_seconds: outcome.virtual_ns as f64 / 1e9,
             phases: outcome.phases,
             events_per_second: events / seconds,
-            ns_per_event: seconds * 1e9 / events,
+            ns_per_event: outcome.phases.cpu * 1e9 / events,
             relative: 1.0,
             bytes_per_node: idle.saturating_sub(before) / load.routers as u64,
             resident: loaded,
@@ -96,6 +96,7 @@ pub fn table(lines: &[Line]) -> String {
         "dropped",
         "virtual s",
         "wall s",
+        "cpu s",
         "events/s",
         "ns/event",
         "relative",
@@ -115,6 +116,7 @@ pub fn table(lines: &[Line]) -> String {
             number(l.totals.dropped),
             number(format!("{:.3}", l.virtual_seconds)),
             number(format!("{wall:.3}")),
+            number(format!("{:.3}", l.phases.cpu)),
             number(format!("{:.0}", l.events_per_second)),
             number(format!("{:.0}", l.ns_per_event)),
             number(format!("{:.2}", l.relative)),

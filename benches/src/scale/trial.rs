@@ -91,7 +91,7 @@ impl Totals {
     }
 }
 
-/// Wall time of each part of a trial, in seconds.
+/// Wall time of each part of a trial, and processor time, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Phases {
     /// Graph, addresses and routes.
@@ -104,6 +104,9 @@ pub struct Phases {
     pub flows: f64,
     /// Destroying every vnet.
     pub teardown: f64,
+    /// What pings and flows took of the processors' time, the kernel's part included: unlike wall
+    /// time it does not depend much on what else the machine does.
+    pub cpu: f64,
 }
 
 /// What came of a trial. The figures of two trials with the same load are the same, but for
@@ -143,11 +146,13 @@ pub fn run(load: &Load) -> Result<Outcome, TrialError> {
     let network = design.build(&system)?;
     phases.build = clock.lap();
     let idle = resident_bytes();
+    let cpu = cpu_seconds();
     let pings = ping_neighbours(&network, &design)?;
     phases.ping = clock.lap();
     let pairs = pairs(&design, load.flows, load.reach, load.seed);
     let flows = carry(&network, &design, &pairs, load.bytes, load.seed)?;
     phases.flows = clock.lap();
+    phases.cpu = cpu_seconds() - cpu;
     let loaded = resident_bytes();
     let totals = Totals::of(&network)?;
     let virtual_ns = system.now().as_nanos();
@@ -189,6 +194,12 @@ impl Stopwatch {
         self.0 = now;
         took.as_secs_f64()
     }
+}
+
+/// The time that all threads of the process have had a processor, in seconds.
+fn cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// The memory that the process occupies, in bytes; zero where the host does not say.

@@ -1,7 +1,7 @@
 //! Recorded initialisation. A step holds its init and its uninit together, so that they cannot
 //! mispair; the built-in layers and users' modules stand in one list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -175,6 +175,9 @@ pub enum RegisterError {
 pub struct Registry {
     /// By number, which is the order of creation.
     vnets: BTreeMap<u64, Arc<VnetCore>>,
+    /// The numbers of each parent's children among them: a teardown asks for the children, and to
+    /// look at every instance for each would make many teardowns slow.
+    children: BTreeMap<u64, BTreeSet<u64>>,
     /// The names of all instances, those being made or unmade included, and their numbers.
     names: BTreeMap<String, u64>,
     reserved: u64,
@@ -186,6 +189,7 @@ impl Registry {
     pub(crate) fn with_builtin_layers() -> Registry {
         let mut registry = Registry {
             vnets: BTreeMap::new(),
+            children: BTreeMap::new(),
             names: BTreeMap::new(),
             reserved: 0,
             records: Arc::default(),
@@ -215,11 +219,23 @@ impl Registry {
     /// Lists an instance that is complete.
     pub(crate) fn publish(&mut self, core: &Arc<VnetCore>) {
         self.vnets.insert(core.number, Arc::clone(core));
+        if let Some(parent) = &core.parent {
+            let siblings = self.children.entry(parent.number).or_default();
+            siblings.insert(core.number);
+        }
     }
 
     /// Takes an instance off the list.
     pub(crate) fn withdraw(&mut self, core: &VnetCore) {
         self.vnets.remove(&core.number);
+        if let Some(parent) = &core.parent
+            && let Some(siblings) = self.children.get_mut(&parent.number)
+        {
+            siblings.remove(&core.number);
+            if siblings.is_empty() {
+                self.children.remove(&parent.number);
+            }
+        }
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Arc<VnetCore>> {
@@ -237,8 +253,10 @@ impl Registry {
 
     /// The children of an instance, in the order of their creation.
     pub(crate) fn children_of(&self, core: &Arc<VnetCore>) -> Vec<Arc<VnetCore>> {
-        let is_child = |v: &&Arc<VnetCore>| v.parent.as_ref().is_some_and(|p| Arc::ptr_eq(p, core));
-        self.vnets.values().filter(is_child).cloned().collect()
+        let numbers = self.children.get(&core.number).into_iter().flatten();
+        numbers
+            .filter_map(|number| self.vnets.get(number).cloned())
+            .collect()
     }
 
     pub(crate) fn records(&self) -> Arc<Vec<Arc<InitRecord>>> {

@@ -80,6 +80,10 @@ drop_reasons! {
     LinkLoss = "link-loss",
     /// The link's queue was full.
     LinkQueueFull = "link-queue-full",
+    /// A queue discipline dropped it for its sender to slow down.
+    LinkAqm = "link-aqm",
+    /// The link was down.
+    LinkDown = "link-down",
     /// Nothing is plugged in at the other end.
     LinkUnplugged = "link-unplugged",
     /// The receiver's inbox was full.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::compare::{Contest, SideError};
-use crate::{bulk, context, rr};
+use crate::{bulk, context, local, rr};
 
 /// What a run of a case is given.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +71,11 @@ pub const CASES: &[Case] = &[
         name: "context",
         about: "entering a vnet and leaving it, against swapping a thread-local",
         prepare: context::context,
+    },
+    Case {
+        name: "local",
+        about: "adding to a virtualized variable of the current vnet, against a plain atomic",
+        prepare: local::local,
     },
 ];
 

@@ -65,7 +65,7 @@ impl Side for Plain {
     }
 }
 
-fn nanos_per_operation(time: Duration, mut operation: impl FnMut()) -> f64 {
+pub(crate) fn nanos_per_operation(time: Duration, mut operation: impl FnMut()) -> f64 {
     let start = Instant::now();
     let mut done = 0u64;
     loop {

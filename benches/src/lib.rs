@@ -8,8 +8,13 @@
 //! | [`bulk`] | bytes through one TCP connection, one thread, against raw smoltcp |
 //! | [`rr`] | one-byte requests and replies, blocking sockets, against the kernel |
 //! | [`context`] | entering a vnet, against swapping a thread-local |
+//! | [`local`] | a virtualized variable, against a plain atomic |
+//! | [`instances`] | memory and time of instances; the binary `instances` prints them |
 //! | [`compare`] | alternation, medians |
 //! | [`report`] | the table and the JSON lines |
+//!
+//! The binary `scale` has no peer: it runs networks of up to thousands of nodes in virtual time and
+//! compares them with small ones; see [`scale`].
 //!
 //! The criterion benches under `benches/` watch single operations; they have no peer.
 
@@ -17,5 +22,8 @@ pub mod bulk;
 pub mod case;
 pub mod compare;
 pub mod context;
+pub mod instances;
+pub mod local;
 pub mod report;
 pub mod rr;
+pub mod scale;

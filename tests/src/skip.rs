@@ -20,3 +20,21 @@ pub fn without_tap(why: &dyn Display) {
     // Nobody to tell it to is no reason to fail.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
+
+/// Set where tshark is installed: a test that needs it and cannot run fails then.
+pub const REQUIRE_TSHARK: &str = "VNET_REQUIRE_TSHARK";
+
+/// True when tshark can be run; says so when a test has to do without its judgement.
+///
+/// # Panics
+/// When [`REQUIRE_TSHARK`] is set in the environment, to anything but nothing, and there is none.
+pub fn has_tshark() -> bool {
+    let mut command = std::process::Command::new("tshark");
+    let Err(why) = command.arg("--version").output() else {
+        return true;
+    };
+    let required = std::env::var_os(REQUIRE_TSHARK).is_some_and(|v| !v.is_empty());
+    assert!(!required, "{REQUIRE_TSHARK} is set, but: {why}");
+    let _ = writeln!(std::io::stderr(), "SKIPPED: tshark: {why}");
+    false
+}

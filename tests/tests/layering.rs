@@ -48,6 +48,51 @@ fn names_in_quarantine_stay_there() {
     }
 }
 
+/// A simulation that is the same every run has three enemies: the wall clock, the identity of
+/// threads, and the order of hash maps. The tables keep all of them, and the operating system's
+/// randomness, out of every file of every protocol.
+#[test]
+fn no_clock_thread_or_hash_order_can_enter() {
+    let rules = Rules::read();
+    let ways_in = [
+        "use std::time::Instant;",
+        "fn f() -> u64 { std::time::SystemTime::now().into() }",
+        "fn f() { std::thread::sleep(D); }",
+        "use std::thread; fn f() { thread::current().id(); }",
+        "use std::thread::ThreadId;",
+        "fn f() { std::thread::available_parallelism(); }",
+        "thread_local! { static N: u8 = 0; }",
+        "use std::collections::HashMap;",
+        "use std::collections::{BTreeMap, HashSet};",
+        "use std::collections::hash_map::Entry;",
+        "use std::hash::RandomState;",
+        "use std::hash::DefaultHasher;",
+        "use foldhash::fast::FixedState;",
+        "fn f() -> u64 { rand::random() }",
+        "fn f() { getrandom::fill(&mut B); }",
+        "fn f() { std::env::var(\"SEED\"); }",
+    ];
+    let tree = Tree::read(&["vnet/src"]);
+    let protocols = ["link", "netif", "neigh", "ip", "icmp", "transport", "stack"];
+    let is_protocol = |f: &&File| f.layer().is_some_and(|l| protocols.contains(&l));
+    let files: Vec<&File> = tree.files.iter().filter(is_protocol).collect();
+    assert!(files.len() > 30, "the protocols were not found");
+    for file in files {
+        for source in ways_in {
+            let infected = File {
+                path: file.path.clone(),
+                source: source.to_owned(),
+                is_test: false,
+            };
+            assert!(
+                !rules.quarantine(&infected).is_empty(),
+                "{}: {source}",
+                file.path
+            );
+        }
+    }
+}
+
 #[test]
 fn unsafe_is_where_it_is_said_to_be() {
     let contributing = read(&root().join("CONTRIBUTING.md"));

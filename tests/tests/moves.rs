@@ -103,7 +103,8 @@ fn whatever_cannot_be_moved_stays_with_all_it_has() {
     let before = a.interfaces().unwrap();
     let tenant = Vnet::clone(&a);
     let owner: &Vnet = &a;
-    let cases: [(Result<_, MoveError>, fn(&MoveError) -> bool); 11] = [
+    type Is = fn(&MoveError) -> bool;
+    let cases: [(Result<_, MoveError>, Is); 11] = [
         (owner.move_interface("eth0", &a), |e| {
             matches!(e, MoveError::SameVnet(_))
         }),

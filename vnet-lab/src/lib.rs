@@ -5,11 +5,14 @@
 //! | [`topology`] | reading and checking a file |
 //! | [`plan`] | what is to be built, and the way packets will take |
 //! | [`mod@run`] | bringing it up, running its jobs, taking it down |
+//! | [`record`] | what a topology would create, and records of it |
 //! | [`report`] | what came of it, as a table and as JSON |
 //!
 //! `docs/topology.md` describes the file and the command.
 
+pub mod generate;
 pub mod plan;
+pub mod record;
 pub mod report;
 pub mod run;
 pub mod topology;

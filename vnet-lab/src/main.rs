@@ -1,7 +1,7 @@
 //! The `vnet` command.
 //!
-//! Exit status: 0 when every job passed, 1 when one failed, 2 when the topology, the usage or
-//! the machine does not let it run at all.
+//! Exit status: 0 when every job passed, 1 when one failed, 2 when the topology, a record, the
+//! usage or the machine does not let it run at all.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,10 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
-use vnet_lab::run::{Driver, Event, Options, Watcher};
+use vnet::Inspection;
+use vnet::capture::{LargeSegments, MIN_FILE, Rotate};
+use vnet_lab::generate::{Shape, Spec};
+use vnet_lab::run::{CaptureSettings, Driver, Event, LiveCapture, Options, Watcher};
 use vnet_lab::{Plan, TRIANGLE, Topology};
 
 #[derive(Parser)]
@@ -32,6 +35,49 @@ enum What {
         /// The topology.
         file: PathBuf,
     },
+    /// Print a topology of a given size.
+    Generate(Generate),
+    /// Print what a topology would create: every vnet as it is before the first job.
+    Show {
+        /// The topology; without it, the one of `run`.
+        file: Option<PathBuf>,
+        /// Print a JSON array instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the record of a topology's nodes as TOML.
+    Record {
+        /// The topology.
+        file: PathBuf,
+        /// This node's alone.
+        node: Option<String>,
+    },
+    /// Make vnets from records, joined where the records say so, and print what they are.
+    Replay {
+        /// What `record` printed.
+        #[arg(required = true, value_name = "RECORD")]
+        records: Vec<PathBuf>,
+        /// Print a JSON array instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+struct Generate {
+    /// How its routers are joined.
+    shape: Shape,
+    /// How many routers.
+    routers: usize,
+    /// Hosts on a LAN of each router.
+    #[arg(long, default_value_t = 0)]
+    hosts: usize,
+    /// TCP transfers between random nodes.
+    #[arg(long, default_value_t = 0)]
+    flows: usize,
+    /// From which everything random follows.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 #[derive(Args)]
@@ -50,6 +96,53 @@ struct Run {
     /// Write a pcapng file of each link into this directory.
     #[arg(long, value_name = "DIR")]
     pcap: Option<PathBuf>,
+    /// Write a capture for somebody who reads along: of one link (by the name of its file,
+    /// without `.pcapng`) or of all, to a FIFO, a file or, with `-`, the standard output.
+    #[arg(long, value_name = "[LINK=]FILE", value_parser = live)]
+    pcap_live: Vec<LiveCapture>,
+    /// Bound the files of `--pcap`: bytes of each, and how many (0: any number).
+    #[arg(long, value_name = "BYTES,COUNT", value_parser = rotate, requires = "pcap")]
+    pcap_rotate: Option<Rotate>,
+    /// Keep at most so many bytes of each captured frame.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    snaplen: Option<u32>,
+    /// Capture segments larger than the MTU as they are, or cut as a device would.
+    #[arg(long, value_enum, default_value_t)]
+    gso: Gso,
+}
+
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum Gso {
+    #[default]
+    Whole,
+    Cut,
+}
+
+fn live(text: &str) -> Result<LiveCapture, String> {
+    let (link, to) = match text.split_once('=') {
+        Some((link, to)) => (Some(link.to_owned()), to),
+        None => (None, text),
+    };
+    if to.is_empty() {
+        return Err("a file is needed, or `-`".to_owned());
+    }
+    Ok(LiveCapture {
+        link,
+        to: to.into(),
+    })
+}
+
+fn rotate(text: &str) -> Result<Rotate, String> {
+    let (bytes, count) = text.split_once(',').ok_or("BYTES,COUNT is needed")?;
+    let max_bytes = bytes.parse().map_err(|e| format!("{bytes:?}: {e}"))?;
+    let max_files = count.parse().map_err(|e| format!("{count:?}: {e}"))?;
+    if max_bytes < MIN_FILE {
+        return Err(format!("a file has at least {MIN_FILE} bytes"));
+    }
+    Ok(Rotate {
+        max_bytes,
+        max_files,
+    })
 }
 
 fn main() -> ExitCode {
@@ -61,6 +154,10 @@ fn main() -> ExitCode {
     let result = match Command::parse().what {
         What::Run(args) => run(args),
         What::Check { file } => check(&file),
+        What::Generate(args) => generate(args),
+        What::Show { file, json } => show(file.as_deref(), json),
+        What::Record { file, node } => record(&file, node.as_deref()),
+        What::Replay { records, json } => replay(&records, json),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{error:#}");
@@ -80,23 +177,89 @@ fn check(file: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run(args: Run) -> anyhow::Result<ExitCode> {
-    let (_, plan) = match &args.file {
+fn generate(args: Generate) -> anyhow::Result<ExitCode> {
+    let Generate {
+        shape,
+        routers,
+        hosts,
+        flows,
+        seed,
+    } = args;
+    let spec = Spec {
+        shape,
+        routers,
+        hosts,
+        flows,
+        seed,
+    };
+    say(&vnet_lab::generate::generate(&spec)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The plan of a topology, or of the built-in one.
+fn plan(file: Option<&Path>) -> anyhow::Result<Plan> {
+    let (_, plan) = match file {
         Some(file) => Topology::from_file(file)?,
         None => Topology::parse("triangle.toml", TRIANGLE)?,
     };
+    Ok(plan)
+}
+
+fn show(file: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
+    inspections(&vnet_lab::record::show(&plan(file)?)?, json)
+}
+
+fn record(file: &Path, node: Option<&str>) -> anyhow::Result<ExitCode> {
+    say(&vnet_lab::record::record(&plan(Some(file))?, node)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn replay(records: &[PathBuf], json: bool) -> anyhow::Result<ExitCode> {
+    inspections(&vnet_lab::record::replay(records)?, json)
+}
+
+fn inspections(seen: &[Inspection], json: bool) -> anyhow::Result<ExitCode> {
+    let text = match json {
+        true => serde_json::to_string(seen).context("cannot write JSON")? + "\n",
+        false => {
+            let texts: Vec<String> = seen.iter().map(Inspection::to_string).collect();
+            texts.join("\n")
+        }
+    };
+    say(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(args: Run) -> anyhow::Result<ExitCode> {
+    let plan = plan(args.file.as_deref())?;
     let options = Options {
         driver: args.driver,
         seed: args.seed,
-        pcap: args.pcap,
+        capture: CaptureSettings {
+            directory: args.pcap,
+            live: args.pcap_live,
+            rotate: args.pcap_rotate,
+            snaplen: args.snaplen,
+            large: match args.gso {
+                Gso::Whole => LargeSegments::Whole,
+                Gso::Cut => LargeSegments::Cut,
+            },
+        },
     };
+    let to_stdout = |live: &LiveCapture| live.to.as_os_str() == "-";
+    let taken = options.capture.live.iter().any(to_stdout);
     let progress = progress(&plan);
     let report = vnet_lab::run(&plan, &options, watcher(&progress));
     progress.finish_and_clear();
     let report = report?;
-    match args.json {
-        true => say(&(report.to_json() + "\n"))?,
-        false => say(&report.to_table())?,
+    let text = match args.json {
+        true => report.to_json() + "\n",
+        false => report.to_table(),
+    };
+    match taken {
+        // The standard output is a capture.
+        true => eprint!("{text}"),
+        false => say(&text)?,
     }
     Ok(ExitCode::from(u8::from(!report.passed)))
 }

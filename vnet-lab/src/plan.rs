@@ -169,9 +169,16 @@ impl Plan {
                 routes: routes.collect(),
             });
         }
+        let mut numbers = BTreeMap::new();
+        for (number, node) in topology.nodes.iter().enumerate() {
+            numbers.insert(node.name.get_ref().as_str(), number);
+        }
         for (number, link) in topology.links.iter().enumerate() {
-            let ends =
-                [&link.ends[0], &link.ends[1]].map(|end| plan.add_end(topology, number, end));
+            let ends = link.ends.each_ref().map(|end| {
+                let vnet = numbers.get(end.node.get_ref().as_str());
+                let vnet = *vnet.expect("a sound network has no link to nowhere");
+                plan.add_end(vnet, number, end)
+            });
             plan.links.push(PlannedLink {
                 ends,
                 outgoing: [link.forward, link.backward],
@@ -188,10 +195,7 @@ impl Plan {
         plan
     }
 
-    fn add_end(&mut self, topology: &Topology, link: usize, end: &End) -> (usize, usize) {
-        let vnet = topology
-            .node(end.node.get_ref())
-            .expect("a sound network has no link to nowhere");
+    fn add_end(&mut self, vnet: usize, link: usize, end: &End) -> (usize, usize) {
         for net in &end.addresses {
             self.owners.insert(net.get_ref().addr(), vnet);
         }

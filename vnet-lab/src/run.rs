@@ -3,7 +3,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | `network` | vnets, links, routes |
-//! | `capture` | one pcapng file a link |
+//! | `capture` | one pcapng file a link, live captures |
 //! | `jobs` | ping, traceroute, transfer, throughput |
 //!
 //! The same code runs under both drivers: jobs are straight-line blocking code.
@@ -17,22 +17,48 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vnet::{BridgeError, CreateError, JoinHandle, NetifError, RouteError, System};
+use vnet::capture::{CaptureError, LargeSegments, Rotate};
+use vnet::{BridgeError, CreateError, JoinHandle, NetifError, OwnedVnet, RouteError, System};
 
 use crate::plan::{Plan, PlannedJob};
 use crate::report::{JobReport, Report};
 use jobs::Site;
-use network::Network;
 
-/// How to run a topology.
-#[derive(Clone, Debug)]
+pub use network::Network;
+
+/// How to run a topology. By default in virtual time, without captures.
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Who drives it.
     pub driver: Driver,
     /// From which everything random follows. Under virtual time equal seeds give equal runs.
     pub seed: u64,
-    /// Where a capture of each link goes.
-    pub pcap: Option<PathBuf>,
+    /// What is captured, and how.
+    pub capture: CaptureSettings,
+}
+
+/// What is captured of a run, and how. Nothing by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CaptureSettings {
+    /// The directory where a capture file of each link goes.
+    pub directory: Option<PathBuf>,
+    /// Captures that are read while the run goes on.
+    pub live: Vec<LiveCapture>,
+    /// Bounds on the files in the directory.
+    pub rotate: Option<Rotate>,
+    /// Bytes of each frame to keep at most.
+    pub snaplen: Option<u32>,
+    /// What becomes of segments larger than the MTU.
+    pub large: LargeSegments,
+}
+
+/// A capture that somebody reads while the run goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveCapture {
+    /// The link's name, as that of its capture file without `.pcapng`; `None` for all links.
+    pub link: Option<String>,
+    /// A FIFO or a file; `-` is the standard output.
+    pub to: PathBuf,
 }
 
 /// Who drives a topology.
@@ -96,6 +122,12 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
+    /// How captures are to be written.
+    #[error("cannot capture")]
+    CaptureOptions(#[source] CaptureError),
+    /// A live capture of a link that there is not.
+    #[error("there is no link {0:?} to capture")]
+    NoSuchLink(String),
     /// A thread.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -122,7 +154,7 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
         Driver::Virtual => (System::virtual_time(options.seed), Some(options.seed)),
         Driver::Threads => (System::threads(), None),
     };
-    let network = Network::build(&system, plan, options.pcap.as_deref())?;
+    let network = Network::build(&system, plan, options)?;
     let jobs = run_jobs(&system, &network, plan, options.seed, &watcher)?;
     let vnets = network.tear_down()?;
     let leaked = vnets.iter().any(|v| !v.teardown.leaked.is_zero());
@@ -138,6 +170,14 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
         jobs,
         vnets,
     })
+}
+
+/// Makes what a planned topology consists of, in the order of the file, and runs nothing in it.
+///
+/// # Errors
+/// When the network could not be built.
+pub fn bring_up(system: &System, plan: &Plan) -> Result<Vec<OwnedVnet>, RunError> {
+    Ok(Network::build(system, plan, &Options::default())?.into_vnets())
 }
 
 /// Runs jobs without a start one after another, and beside them each job with one at its time.

@@ -89,6 +89,8 @@ fn equal_seeds_give_equal_bytes_and_others_do_not() {
 #[test]
 fn the_captures_are_sound_says_tshark() {
     if Command::new("tshark").arg("--version").output().is_err() {
+        let required = std::env::var_os("VNET_REQUIRE_TSHARK").is_some_and(|v| !v.is_empty());
+        assert!(!required, "VNET_REQUIRE_TSHARK is set, but there is none");
         eprintln!("SKIPPED: tshark is not installed");
         return;
     }
@@ -232,6 +234,22 @@ fn check_says_what_it_has_seen() {
     let output = vnet(&["check", &path]);
     exits(&output, 0);
     assert_eq!(output.stdout, b"unnamed: 2 nodes, 1 links, 0 jobs\n");
+}
+
+#[test]
+fn what_is_generated_is_a_topology() {
+    let output = vnet(&[
+        "generate", "random", "9", "--hosts", "2", "--flows", "3", "--seed", "5",
+    ]);
+    exits(&output, 0);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let (_directory, path) = file(&text);
+    let checked = vnet(&["check", &path]);
+    exits(&checked, 0);
+    let said = String::from_utf8(checked.stdout).expect("UTF-8");
+    assert!(said.starts_with("random-9: 36 nodes, "), "{said}");
+    exits(&vnet(&["generate", "ring", "1"]), 2);
+    exits(&vnet(&["generate", "cube", "9"]), 2);
 }
 
 #[test]

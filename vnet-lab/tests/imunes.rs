@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vnet_lab::Topology;
-use vnet_lab::run::{Driver, Options};
+use vnet_lab::run::{CaptureSettings, Driver, Options};
 
 /// The examples in `topologies/imunes`, by name.
 fn files() -> Vec<PathBuf> {
@@ -23,7 +23,7 @@ fn all_pass(driver: Driver) {
         let options = Options {
             driver,
             seed: 1,
-            pcap: None,
+            capture: CaptureSettings::default(),
         };
         let report = vnet_lab::run(&plan, &options, Arc::new(|_| {})).expect("a run");
         assert!(report.passed, "{}\n{}", file.display(), report.to_table());

@@ -12,6 +12,15 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::sys;
 
+/// Moves the calling thread to a new network namespace, which is gone with the thread. Its
+/// loopback interface is down. [`NetNs`] is what programs want; this is for measuring.
+///
+/// # Errors
+/// [`io::ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN`.
+pub fn unshare_thread() -> io::Result<()> {
+    sys::unshare_network()
+}
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A new network namespace, with a thread that lives in it. It holds nothing but a loopback

@@ -73,7 +73,11 @@
 //! | what tenants may do, how much a vnet may hold | [`Privileges`], [`Resource`] |
 //! | tunables | [`sysctl`] |
 //! | bridges, switches and hubs | [`Vnet::bridge`] |
+//! | captures | [`Vnet::start_capture`], [`capture`] |
 //! | vnets below vnets | [`Vnet::create_child`] |
+//! | twins from recorded configuration | [`record`], [`System::replay`], [`OwnedVnet::clone_as`] |
+//! | looking at all of a vnet | [`Vnet::inspect`], [`Inspection`] |
+//! | what was said in a vnet | [`Vnet::messages`], [`MessageLayer`] |
 //! | time | [`time`] |
 //! | futures: tasks, sleeping | [`Vnet::spawn_future`], [`System::sleep_async`] |
 //! | running a simulated world | [`System::run_until`], [`System::run_until_idle`] |
@@ -82,7 +86,7 @@
 //!
 //! The modules below are the layers of the stack, from the ground up: [`base`], [`packet`], [`link`],
 //! [`netif`], [`neigh`], [`ip`], [`icmp`], [`transport`], [`stack`], [`instance`], [`runtime`],
-//! [`socket`]. Programs rarely need them; what they need is re-exported here.
+//! [`socket`]; [`trace`] stands beside them. Programs rarely need them; what they need is re-exported here.
 
 pub mod base;
 pub mod icmp;
@@ -95,22 +99,28 @@ pub mod packet;
 pub mod runtime;
 pub mod socket;
 pub mod stack;
+pub mod trace;
 pub mod transport;
 
 pub use base::stats::{DropReason, Stats};
 pub use instance::bridges::{BridgeError, BridgeInfo, MemberInfo, StationInfo};
-pub use instance::inspect::{NeighbourInfo, SocketInfo, SocketKind};
+pub use instance::inspect::{
+    Inspection, InterfaceView, NeighbourInfo, PhaseName, SocketInfo, SocketKind,
+};
 pub use instance::interfaces::IfInfo;
+pub use instance::messages::MessageLayer;
 pub use instance::pending::{PendingTask, PendingThread, PendingVnet, RecentEvent, TaskState};
+pub use instance::record;
 pub use instance::registry::RegisterError;
 pub use instance::routes::RouteInfo;
 pub use instance::sysctl;
 pub use instance::{
-    AdminError, CreateError, Denied, DestroyReport, Entered, Fate, Gone, Homecoming, InitRecord,
-    JoinHandle, LentInterface, Local, LocalError, MoveError, Moved, NextHopSpec as NextHop,
-    OwnedVnet, ParsePrivilegeError, Port, PortError, Privilege, PrivilegeError, Privileges,
-    Released, Resource, RouteError, Scope, Stage, StepError, StepReport, System, UNLIMITED, Usage,
-    Vnet,
+    AdminError, CreateError, Denied, DestroyReport, Entered, Fate, Gone, Graceful, Homecoming,
+    InitRecord, InterfacePin, JoinHandle, LentInterface, Local, LocalError, MoveError, Moved,
+    NextHopSpec as NextHop, Outcome, OwnedVnet, ParsePrivilegeError, Pins, Port, PortError,
+    Privilege, PrivilegeError, Privileges, Released, Resource, RouteError, Scope, ShutdownError,
+    ShutdownErrorKind, SocketPin, Stage, StepError, StepReport, System, ThreadPin, UNLIMITED,
+    Usage, Vnet,
 };
 pub use instance::{
     Deadlock, Elapsed, Panic, Pending, Ran, RunError, RunLimit, Sleep, TaskError, TaskHandle,
@@ -124,11 +134,22 @@ pub use netif::bridge::{
 };
 pub use netif::fingerprint::{Fingerprint, ParseFingerprintError};
 pub use netif::table::Offload;
-pub use netif::{AdminState, FrameTap, IfCounters, IfKind, NetifError};
+pub use netif::{AdminState, CaptureId, CaptureInfo, FrameTap, IfCounters, IfKind, NetifError};
 pub use packet::cx::Carrier;
 pub use packet::{Direction, MacAddr, Packet, ParseMacError, Payload};
 pub use runtime::threads::ThreadsConfig;
 pub use transport::error::SocketError;
+
+/// Recording what passes an interface. See `docs/captures.md`.
+pub mod capture {
+    pub use crate::instance::captures::Capture;
+    pub use crate::netif::capture::output::{CaptureSink, Flush, Writing};
+    pub use crate::netif::capture::recorder::{
+        CaptureError, CaptureOptions, CaptureReport, LargeSegments, MIN_FILE, Recorder, Rotate,
+        Which,
+    };
+    pub use crate::netif::{CaptureId, CaptureInfo, FrameTap};
+}
 
 /// Time as the stack sees it.
 pub mod time {
@@ -153,10 +174,16 @@ mod documents {
     mod architecture {}
     #[doc = include_str!("../../docs/bridges.md")]
     mod bridges {}
+    #[doc = include_str!("../../docs/captures.md")]
+    mod captures {}
     #[doc = include_str!("../../docs/determinism.md")]
     mod determinism {}
     #[doc = include_str!("../../docs/lifecycle.md")]
     mod lifecycle {}
+    #[doc = include_str!("../../docs/testing.md")]
+    mod testing {}
+    #[doc = include_str!("../../docs/records.md")]
+    mod records {}
     #[doc = include_str!("../../docs/tenancy.md")]
     mod tenancy {}
 }

@@ -1,103 +1,188 @@
-//! Captures: one pcapng file a link, `NODE-INTERFACE--NODE-INTERFACE.pcapng`.
+//! Captures of a run: one pcapng file a link, `NODE-INTERFACE--NODE-INTERFACE.pcapng`, and live
+//! ones for somebody who reads along.
 //!
 //! Each frame is written once, where it is sent, on the interface of its sender and before the
-//! link delays or loses it.
+//! link delays or loses it; what the link drops is marked.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use vnet::packet::Packet;
-use vnet::packet::pcapng::{CaptureInterface, PcapngWriter};
-use vnet::time::Instant;
-use vnet::{Direction, FrameTap};
+use vnet::FrameTap;
+use vnet::capture::{
+    CaptureError, CaptureOptions, CaptureSink, Flush, Recorder, Rotate, Which, Writing,
+};
 
-use super::RunError;
+use super::{CaptureSettings, Driver, LiveCapture, Options, RunError};
 use crate::plan::{Plan, PlannedLink};
 
-/// The capture of one link.
-pub(super) struct LinkCapture {
+/// Bytes that may wait for the reader of a live capture.
+const LIVE_QUEUE: usize = 8 << 20;
+
+/// Every capture of a run.
+pub(super) struct Captures {
+    settings: CaptureSettings,
+    open: Vec<Open>,
+}
+
+struct Open {
     path: PathBuf,
-    file: Arc<Mutex<CaptureFile>>,
-    interfaces: [CaptureInterface; 2],
+    recorder: Recorder,
+    what: What,
 }
 
-struct CaptureFile {
-    writer: PcapngWriter<BufWriter<File>>,
-    /// The first thing that went wrong; nothing is written after it.
-    failed: Option<io::Error>,
+/// What one capture is of.
+enum What {
+    /// The file of one link.
+    File,
+    /// Read along: a link of that name, or every one.
+    Live(Option<String>),
 }
 
-/// The tap at one end of a link.
-struct Tap {
-    file: Arc<Mutex<CaptureFile>>,
-    interface: CaptureInterface,
-}
+impl Captures {
+    /// Starts the live captures. A FIFO is waited for until somebody reads it.
+    pub(super) fn start(plan: &Plan, options: &Options) -> Result<Captures, RunError> {
+        let settings = options.capture.clone();
+        let mut open = Vec::new();
+        for LiveCapture { link, to } in &settings.live {
+            let is_it = |name: &String| plan.links.iter().any(|l| plan.link_name(l) == *name);
+            if let Some(name) = link.as_ref().filter(|name| !is_it(name)) {
+                return Err(RunError::NoSuchLink(name.clone()));
+            }
+            let how = CaptureOptions {
+                writing: match options.driver {
+                    // The same bytes every time: the simulated world waits for the reader.
+                    Driver::Virtual => Writing::AtOnce,
+                    Driver::Threads => Writing::Queued {
+                        max_bytes: LIVE_QUEUE,
+                    },
+                },
+                flush: Flush::EachFrame,
+                ..options_of(&settings)
+            };
+            let recorder = match Recorder::new(live_sink(to.clone()), how) {
+                Err(CaptureError::Io(e)) if is_readers(&e) => {
+                    tracing::warn!(capture = %to.display(), "the reader went away: {e}");
+                    continue;
+                }
+                result => result.map_err(|e| error(to, e))?,
+            };
+            open.push(Open {
+                path: to.clone(),
+                recorder,
+                what: What::Live(link.clone()),
+            });
+        }
+        Ok(Captures { settings, open })
+    }
 
-impl LinkCapture {
-    /// Starts the capture of `link` in `directory`, which is made when it is not there.
-    pub(super) fn create(
+    /// Starts the capture file of `link`, and returns what its two interfaces are given.
+    pub(super) fn taps(
+        &mut self,
         plan: &Plan,
         link: &PlannedLink,
-        directory: &Path,
-    ) -> Result<LinkCapture, RunError> {
-        let path = directory.join(format!("{}.pcapng", plan.link_name(link)));
-        let open = || {
-            fs::create_dir_all(directory)?;
-            let mut writer = PcapngWriter::new(BufWriter::new(File::create(&path)?))?;
-            let [a, b] = link.ends.map(|end| plan.end_name(end));
-            let interfaces = [writer.add_interface(&a)?, writer.add_interface(&b)?];
-            Ok((writer, interfaces))
-        };
-        match open() {
-            Ok((writer, interfaces)) => Ok(LinkCapture {
+    ) -> Result<[Vec<Arc<dyn FrameTap>>; 2], RunError> {
+        let name = plan.link_name(link);
+        if let Some(directory) = &self.settings.directory {
+            let path = directory.join(format!("{name}.pcapng"));
+            let how = CaptureOptions {
+                rotate: self.settings.rotate,
+                ..options_of(&self.settings)
+            };
+            let sink = file_sink(directory.clone(), name.clone(), self.settings.rotate);
+            self.open.push(Open {
+                recorder: Recorder::new(sink, how).map_err(|e| error(&path, e))?,
                 path,
-                file: Arc::new(Mutex::new(CaptureFile {
-                    writer,
-                    failed: None,
-                })),
-                interfaces,
-            }),
-            Err(source) => Err(RunError::Capture { path, source }),
+                what: What::File,
+            });
         }
+        let mut taps = [Vec::new(), Vec::new()];
+        let own = self.open.len().checked_sub(1);
+        for (number, open) in self.open.iter().enumerate() {
+            let wanted = match &open.what {
+                What::File => Some(number) == own,
+                What::Live(link) => link.as_ref().is_none_or(|link| *link == name),
+            };
+            for (taps, end) in taps.iter_mut().zip(link.ends).filter(|_| wanted) {
+                let tap = open.recorder.tap(&plan.end_name(end));
+                taps.push(tap.map_err(|e| error(&open.path, e))?);
+            }
+        }
+        Ok(taps)
     }
 
-    /// What the interface at `end` (0 or 1) is given.
-    pub(super) fn tap(&self, end: usize) -> Arc<dyn FrameTap> {
-        Arc::new(Tap {
-            file: Arc::clone(&self.file),
-            interface: self.interfaces[end],
-        })
-    }
-
-    /// Writes out what is left, and says what went wrong on the way.
+    /// Writes out what is left, and says what went wrong on the way. A reader that has gone
+    /// away or does not read is no failure of the run.
     pub(super) fn finish(self) -> Result<(), RunError> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = match file.failed.take() {
-            Some(error) => Err(error),
-            None => file.writer.flush(),
-        };
-        drop(file);
-        result.map_err(|source| RunError::Capture {
-            path: self.path,
-            source,
-        })
+        let mut result = Ok(());
+        for Open {
+            path,
+            recorder,
+            what,
+        } in self.open
+        {
+            match (recorder.finish(), what) {
+                (Ok(report), _) if report.missed > 0 => tracing::warn!(
+                    capture = %path.display(), missed = report.missed, "frames were missed"
+                ),
+                (Ok(_), _) => {}
+                (Err(e), What::Live(_)) if is_readers(&e) => {
+                    tracing::warn!(capture = %path.display(), "the reader went away: {e}");
+                }
+                (Err(source), _) => result = result.and(Err(RunError::Capture { path, source })),
+            }
+        }
+        result
     }
 }
 
-impl FrameTap for Tap {
-    fn frame(&self, at: Instant, direction: Direction, packet: &Packet) {
-        if direction != Direction::Out {
-            return;
-        }
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if file.failed.is_none()
-            && let Err(error) = file
-                .writer
-                .write(self.interface, at, Direction::Out, packet)
-        {
-            file.failed = Some(error);
-        }
+fn options_of(settings: &CaptureSettings) -> CaptureOptions {
+    CaptureOptions {
+        snaplen: settings.snaplen,
+        large: settings.large,
+        which: Which::Sent,
+        ..CaptureOptions::default()
+    }
+}
+
+fn is_readers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::TimedOut
+    )
+}
+
+fn error(path: &Path, error: CaptureError) -> RunError {
+    match error {
+        CaptureError::Io(source) => RunError::Capture {
+            path: path.to_owned(),
+            source,
+        },
+        other => RunError::CaptureOptions(other),
+    }
+}
+
+/// Files in `directory`, which is made when it is not there: `NAME.pcapng`, or `NAME.00.pcapng`
+/// and so on when they are bounded.
+fn file_sink(directory: PathBuf, name: String, rotate: Option<Rotate>) -> impl CaptureSink {
+    let digits = rotate.map(|r| r.max_files.saturating_sub(1).to_string().len());
+    move |slot: u32| {
+        let file = match digits {
+            None => format!("{name}.pcapng"),
+            Some(digits) => format!("{name}.{slot:0digits$}.pcapng"),
+        };
+        fs::create_dir_all(&directory)?;
+        let file = File::create(directory.join(file))?;
+        Ok(Box::new(BufWriter::new(file)) as Box<dyn Write + Send>)
+    }
+}
+
+fn live_sink(path: PathBuf) -> impl CaptureSink {
+    move |_slot: u32| {
+        Ok(match path.as_os_str() == "-" {
+            true => Box::new(io::stdout()) as Box<dyn Write + Send>,
+            false => Box::new(File::create(&path)?),
+        })
     }
 }

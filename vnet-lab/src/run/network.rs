@@ -1,35 +1,50 @@
 //! Vnets, links and routes of a plan: up, and down again.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::sync::Arc;
 
 use vnet::{
     BridgeConfig, BridgeError, BridgeMode, DestroyReport, DropReason, Forwarding, HostPort,
     LinkConfig, NextHop, OwnedVnet, Released, Stats, System, Vnet,
 };
 
-use super::RunError;
-use super::capture::LinkCapture;
+use super::capture::Captures;
+use super::{Options, RunError};
 use crate::plan::{Plan, PlannedLink, PlannedVnet};
 use crate::report::{Counts, Teardown, VnetReport};
 use crate::topology::{Impairments, NodeKind, Via};
 
-/// A topology that is up.
-pub(super) struct Network {
+/// A topology that is up. Dropping it destroys its vnets.
+///
+/// ```
+/// use vnet::System;
+/// use vnet_lab::Topology;
+/// use vnet_lab::run::{Network, Options};
+///
+/// let (_, plan) = Topology::parse("triangle.toml", vnet_lab::TRIANGLE)?;
+/// let network = Network::build(&System::virtual_time(1), &plan, &Options::default())?;
+/// let first = network.vnet(0);
+/// assert_eq!(first.name(), plan.vnets[0].name);
+/// drop(network);
+/// assert!(first.stats().is_err(), "it went with the network");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Network {
     vnets: Vec<OwnedVnet>,
-    captures: Vec<LinkCapture>,
+    captures: Captures,
 }
 
 impl Network {
-    /// Makes everything that `plan` says. What was made goes away again on an error.
-    pub(super) fn build(
-        system: &System,
-        plan: &Plan,
-        pcap: Option<&Path>,
-    ) -> Result<Network, RunError> {
+    /// Makes everything that `plan` says in `system`, and starts the captures that `options` ask
+    /// for. What was made goes away again on an error.
+    ///
+    /// # Errors
+    /// What the library says of a vnet, an interface or a route, or a capture that cannot be
+    /// written.
+    pub fn build(system: &System, plan: &Plan, options: &Options) -> Result<Network, RunError> {
         let mut network = Network {
             vnets: Vec::new(),
-            captures: Vec::new(),
+            captures: Captures::start(plan, options)?,
         };
         for planned in &plan.vnets {
             let vnet = system
@@ -49,7 +64,7 @@ impl Network {
             network.vnets.push(vnet);
         }
         for link in &plan.links {
-            network.add_link(plan, link, pcap)?;
+            network.add_link(plan, link)?;
         }
         for (vnet, planned) in network.vnets.iter().zip(&plan.vnets) {
             add_routes(vnet, planned)?;
@@ -57,12 +72,7 @@ impl Network {
         Ok(network)
     }
 
-    fn add_link(
-        &mut self,
-        plan: &Plan,
-        link: &PlannedLink,
-        pcap: Option<&Path>,
-    ) -> Result<(), RunError> {
+    fn add_link(&mut self, plan: &Plan, link: &PlannedLink) -> Result<(), RunError> {
         let [near, far] = link.ends.map(|(vnet, interface)| {
             let interface = &plan.vnets[vnet].interfaces[interface];
             (&self.vnets[vnet], interface)
@@ -80,10 +90,7 @@ impl Network {
                     .map_err(|source| bridge_error(planned, source))?;
             }
         }
-        let capture = match pcap {
-            Some(directory) => Some(LinkCapture::create(plan, link, directory)?),
-            None => None,
-        };
+        let taps = self.captures.taps(plan, link)?;
         for (end, (vnet, interface)) in [near, far].into_iter().enumerate() {
             let name = interface.name.as_str();
             let set_up = || {
@@ -96,8 +103,8 @@ impl Network {
                 if link.outgoing[end] != Impairments::default() {
                     vnet.set_link(name, config(&link.outgoing[end]))?;
                 }
-                if let Some(capture) = &capture {
-                    vnet.capture(name, capture.tap(end))?;
+                for tap in &taps[end] {
+                    vnet.capture(name, Arc::clone(tap))?;
                 }
                 // Last: an address announces itself, which a capture should show.
                 for address in &interface.addresses {
@@ -110,17 +117,27 @@ impl Network {
                 source,
             })?;
         }
-        self.captures.extend(capture);
         Ok(())
     }
 
     /// A handle of the vnet of that number in the plan.
-    pub(super) fn vnet(&self, number: usize) -> Vnet {
+    ///
+    /// # Panics
+    /// When the plan has no vnet of that number.
+    pub fn vnet(&self, number: usize) -> Vnet {
         Vnet::clone(&self.vnets[number])
     }
 
+    /// The vnets, for whoever wants nothing else.
+    pub(super) fn into_vnets(self) -> Vec<OwnedVnet> {
+        self.vnets
+    }
+
     /// Takes everything down, in the order of the file, and says what it found.
-    pub(super) fn tear_down(self) -> Result<Vec<VnetReport>, RunError> {
+    ///
+    /// # Errors
+    /// A capture that could not be finished.
+    pub fn tear_down(self) -> Result<Vec<VnetReport>, RunError> {
         let mut reports = Vec::new();
         for vnet in self.vnets {
             let stats = vnet
@@ -128,9 +145,7 @@ impl Network {
                 .expect("its owner is here, so the vnet is not gone");
             reports.push(report(&stats, vnet.destroy()));
         }
-        for capture in self.captures {
-            capture.finish()?;
-        }
+        self.captures.finish()?;
         Ok(reports)
     }
 }

@@ -1,6 +1,6 @@
 //! From TOML to nodes and links.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
 use toml::Spanned;
@@ -279,13 +279,17 @@ fn name_interfaces(links: Vec<LinkSpec>) -> Vec<Link> {
             Some((end.node.get_ref().clone(), interface.get_ref().clone()))
         })
         .collect();
+    // The numbers below are used.
+    let mut next: BTreeMap<String, u64> = BTreeMap::new();
     let mut named = |end: EndSpec| {
         let interface = end.interface.unwrap_or_else(|| {
-            let name = (0..)
-                .map(|n| format!("eth{n}"))
-                .find(|name| used.insert((end.node.get_ref().clone(), name.clone())))
+            let node = end.node.get_ref();
+            let first = next.entry(node.clone()).or_default();
+            let free = (*first..)
+                .find(|n| used.insert((node.clone(), format!("eth{n}"))))
                 .expect("there are more numbers than interfaces");
-            Spanned::new(end.node.span(), name)
+            *first = free + 1;
+            Spanned::new(end.node.span(), format!("eth{free}"))
         });
         End {
             node: end.node,

@@ -15,8 +15,10 @@ use super::{Content, End, Link, NodeKind, Segments, Target, Task, Topology, Via}
 pub(super) fn network(topology: &Topology, problems: &mut Problems<'_>) {
     node_names(topology, problems);
     let segments = Segments::of(topology);
+    let names = topology.nodes.iter().map(|n| n.name.get_ref().as_str());
+    let names: BTreeSet<&str> = names.collect();
     for link in &topology.links {
-        ends(topology, link, problems);
+        ends(topology, &names, link, problems);
         prefixes(link, problems);
     }
     lans(topology, &segments, problems);
@@ -82,9 +84,9 @@ fn unknown_node(topology: &Topology, name: &Spanned<String>, problems: &mut Prob
     );
 }
 
-fn ends(topology: &Topology, link: &Link, problems: &mut Problems<'_>) {
+fn ends(topology: &Topology, names: &BTreeSet<&str>, link: &Link, problems: &mut Problems<'_>) {
     for end in &link.ends {
-        if topology.node(end.node.get_ref()).is_none() {
+        if !names.contains(end.node.get_ref().as_str()) {
             problems.push(
                 end.node.span(),
                 format!(
@@ -351,13 +353,13 @@ fn overlaps(topology: &Topology, segments: &Segments, problems: &mut Problems<'_
 }
 
 fn routes(topology: &Topology, problems: &mut Problems<'_>) {
+    let mut ends: BTreeMap<&str, Vec<&End>> = BTreeMap::new();
+    for (_, end) in topology.ends() {
+        ends.entry(end.node.get_ref()).or_default().push(end);
+    }
     for node in &topology.nodes {
         let name = node.name.get_ref();
-        let own: Vec<&End> = topology
-            .ends()
-            .map(|(_, end)| end)
-            .filter(|end| end.node.get_ref() == name)
-            .collect();
+        let own = ends.get(name.as_str()).map_or(&[][..], Vec::as_slice);
         let mut seen = BTreeSet::new();
         for route in &node.routes {
             let destination = route.get_ref().destination;

@@ -9,6 +9,9 @@ use std::ops::{Deref, DerefMut};
 #[cfg(debug_assertions)]
 use std::cell::Cell;
 
+#[cfg(test)]
+pub(crate) mod explore;
+
 /// The lock order, outermost first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -25,8 +28,10 @@ pub enum Rank {
     Driver,
     /// A capture's output.
     Capture,
-    /// A waiter's own state; nothing may be taken below it.
+    /// A waiter's own state.
     Waker,
+    /// A message buffer, or the directory of them; nothing may be taken below it.
+    Messages,
 }
 
 /// A mutual exclusion lock with a [`Rank`]. Not poisoned by a panic.
@@ -57,21 +62,29 @@ impl<T> Mutex<T> {
     pub fn lock(&self) -> MutexGuard<'_, T> {
         #[cfg(debug_assertions)]
         let held = HeldRank::take(self.rank);
+        #[cfg(test)]
+        let turn = explore::Held::take(address(self));
         MutexGuard {
             inner: self.inner.lock(),
             #[cfg(debug_assertions)]
             _held: held,
+            #[cfg(test)]
+            turn,
         }
     }
 
     /// Takes the lock if it is free. Obeys the same rank rule as [`Mutex::lock`].
     #[inline]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        #[cfg(test)]
+        let turn = explore::Held::try_take(address(self))?;
         let inner = self.inner.try_lock()?;
         Some(MutexGuard {
             inner,
             #[cfg(debug_assertions)]
             _held: HeldRank::take(self.rank),
+            #[cfg(test)]
+            turn,
         })
     }
 
@@ -91,6 +104,14 @@ pub struct MutexGuard<'a, T> {
     inner: parking_lot::MutexGuard<'a, T>,
     #[cfg(debug_assertions)]
     _held: HeldRank,
+    #[cfg(test)]
+    turn: explore::Held,
+}
+
+/// What tells one lock or condition from another while it lives.
+#[cfg(test)]
+fn address<T>(of: &T) -> usize {
+    std::ptr::from_ref(of).addr()
 }
 
 impl<T> Deref for MutexGuard<'_, T> {
@@ -118,22 +139,41 @@ impl Condvar {
 
     /// Releases the lock, waits for a notification, takes the lock again.
     pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        #[cfg(test)]
+        if explore::is_active() {
+            self.wait_in_scenario(guard, false);
+            return;
+        }
         self.0.wait(&mut guard.inner);
     }
 
     /// As [`Condvar::wait`], for at most `timeout`. True when the time ran out.
     pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, timeout: std::time::Duration) -> bool {
+        #[cfg(test)]
+        if explore::is_active() {
+            return self.wait_in_scenario(guard, true);
+        }
         self.0.wait_for(&mut guard.inner, timeout).timed_out()
     }
 
     /// Wakes one waiter.
     pub fn notify_one(&self) {
+        #[cfg(test)]
+        explore::notify(address(self), 1);
         self.0.notify_one();
     }
 
     /// Wakes every waiter.
     pub fn notify_all(&self) {
+        #[cfg(test)]
+        explore::notify(address(self), usize::MAX);
         self.0.notify_all();
+    }
+
+    #[cfg(test)]
+    fn wait_in_scenario<T>(&self, guard: &mut MutexGuard<'_, T>, limited: bool) -> bool {
+        let MutexGuard { inner, turn, .. } = guard;
+        parking_lot::MutexGuard::unlocked(inner, || turn.wait(address(self), limited))
     }
 }
 

@@ -80,6 +80,10 @@ drop_reasons! {
     LinkLoss = "link-loss",
     /// The link's queue was full.
     LinkQueueFull = "link-queue-full",
+    /// A queue discipline dropped it for its sender to slow down.
+    LinkAqm = "link-aqm",
+    /// The link was down.
+    LinkDown = "link-down",
     /// Nothing is plugged in at the other end.
     LinkUnplugged = "link-unplugged",
     /// The receiver's inbox was full.
@@ -113,8 +117,13 @@ pub struct Stats {
     pub sent: u64,
     /// ICMP errors not sent because of the rate limit.
     pub icmp_rate_limited: u64,
+    /// How often the driver let the vnet take in what had arrived and do what was due: the events
+    /// of a simulation. Under the threads driver it depends on what ran when.
+    pub services: u64,
     rx_drops: [u64; DropReason::ALL.len()],
     tx_drops: [u64; DropReason::ALL.len()],
+    /// Why the frame that is being taken in was dropped, if it was.
+    refused: Option<DropReason>,
 }
 
 impl Default for Stats {
@@ -125,16 +134,29 @@ impl Default for Stats {
             forwarded: 0,
             sent: 0,
             icmp_rate_limited: 0,
+            services: 0,
             rx_drops: [0; DropReason::ALL.len()],
             tx_drops: [0; DropReason::ALL.len()],
+            refused: None,
         }
     }
 }
 
 impl Stats {
-    /// Counts a received packet that was dropped.
+    /// Counts that the frame that is being taken in was dropped.
     pub fn drop_rx(&mut self, reason: DropReason) {
         self.rx_drops[reason as usize] += 1;
+        self.refused = Some(reason);
+    }
+
+    /// Counts a packet that came in earlier, waited, and was dropped.
+    pub fn drop_waiting_rx(&mut self, reason: DropReason) {
+        self.rx_drops[reason as usize] += 1;
+    }
+
+    /// Why the frame that was taken in last was dropped, if it was; forgets it.
+    pub fn take_refused(&mut self) -> Option<DropReason> {
+        self.refused.take()
     }
 
     /// Counts a packet of our own, or on its way out, that was dropped.

@@ -6,19 +6,28 @@
 //! entry only. They are released when the thread, in no vnet, enters a further one or destroys one
 //! of them; but no longer once a guard was dropped out of order or outlived the call of the library
 //! in which it was made, because such a guard may bring back what was current long ago.
+//!
+//! Where a thread entered is kept in its *trail*, which other threads can read: a slot for each
+//! guard that stands, two plain stores on the way in and one on the way out.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::Location;
 use std::pin::Pin;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
+use super::system::SystemCore;
 use super::vnet::{Vnet, VnetCore};
+use crate::base::lock::Mutex;
 
 /// References kept by a thread that is in no vnet before it lets all of them go.
 const KEPT_MAX: usize = 8;
+/// Nested guards of a thread that others can see; further ones work, and are not seen.
+const TRAIL_LEN: usize = 16;
 
 struct Current {
     /// The current vnet, or null. Points into an `Arc` that `KEPT` holds, or that the caller of
@@ -30,6 +39,14 @@ struct Current {
     last: Cell<*const VnetCore>,
     /// Some guard did not keep to the order: what it remembers must stay.
     disordered: Cell<bool>,
+    /// The trail in `KEPT`, once there is one; null again when `KEPT` is gone.
+    trail: Cell<*const Trail>,
+    /// This thread holds the lock of a vnet.
+    locked: Cell<bool>,
+    /// This thread carries out the effects of an entry: it is in somebody's callback.
+    in_effects: Cell<bool>,
+    /// There is something in `DEFERRED`.
+    deferred: Cell<bool>,
 }
 
 thread_local! {
@@ -39,18 +56,107 @@ thread_local! {
             depth: Cell::new(0),
             last: Cell::new(ptr::null()),
             disordered: Cell::new(false),
+            trail: Cell::new(ptr::null()),
+            locked: Cell::new(false),
+            in_effects: Cell::new(false),
+            deferred: Cell::new(false),
         }
     };
-    static KEPT: Kept = const { Kept(RefCell::new(Vec::new())) };
+    static KEPT: Kept = const {
+        Kept {
+            cores: RefCell::new(Vec::new()),
+            trail: RefCell::new(None),
+            systems: RefCell::new(Vec::new()),
+        }
+    };
 }
 
-struct Kept(RefCell<Vec<Arc<VnetCore>>>);
+thread_local! {
+    /// Vnets to be destroyed once this thread holds no lock.
+    static DEFERRED: Deferred = const { Deferred(RefCell::new(Vec::new())) };
+}
+
+struct Deferred(RefCell<Vec<Arc<VnetCore>>>);
+
+impl Drop for Deferred {
+    fn drop(&mut self) {
+        for core in self.0.take() {
+            super::lifecycle::destroy(&core);
+        }
+    }
+}
+
+struct Kept {
+    cores: RefCell<Vec<Arc<VnetCore>>>,
+    /// Made by the first entry, and never replaced.
+    trail: RefCell<Option<Arc<Trail>>>,
+    /// The systems that know of the trail. A weak reference keeps the address from being reused.
+    systems: RefCell<Vec<Weak<SystemCore>>>,
+}
+
+/// The guards of one thread, as other threads see them.
+pub(crate) struct Trail {
+    thread: String,
+    slots: [Slot; TRAIL_LEN],
+}
+
+struct Slot {
+    /// The vnet that was entered; null when no guard stands here.
+    core: AtomicPtr<VnetCore>,
+    /// Where. Never null once `core` was set.
+    at: AtomicPtr<Location<'static>>,
+}
+
+impl Trail {
+    fn of_this_thread() -> Trail {
+        let thread = std::thread::current();
+        let unnamed = || format!("{:?}", thread.id());
+        Trail {
+            thread: thread.name().map_or_else(unnamed, str::to_owned),
+            slots: [const {
+                Slot {
+                    core: AtomicPtr::new(ptr::null_mut()),
+                    at: AtomicPtr::new(ptr::null_mut()),
+                }
+            }; TRAIL_LEN],
+        }
+    }
+}
+
+/// The threads that have entered vnets of one system.
+pub(crate) type Visitors = Mutex<Vec<Weak<Trail>>>;
+
+/// A thread's name, and where it entered a vnet in which it still is.
+pub(crate) type Visit = (String, &'static Location<'static>);
+
+/// The guards that stand in a vnet, in all threads, as far as can be seen from this one.
+pub(crate) fn visits(core: &Arc<VnetCore>) -> Vec<Visit> {
+    let trails: Vec<Arc<Trail>> = {
+        let visitors = core.system.visitors.lock();
+        visitors.iter().filter_map(Weak::upgrade).collect()
+    };
+    let mut visits = Vec::new();
+    for trail in trails {
+        for slot in &trail.slots {
+            // The guard borrows the handle, so an address that stands here is not another's.
+            if !ptr::eq(slot.core.load(Ordering::Acquire), Arc::as_ptr(core)) {
+                continue;
+            }
+            // SAFETY: `at` was stored, from a `&'static` reference, before `core` was, which has
+            // been seen; whatever it was overwritten with since is such a reference as well.
+            let at = unsafe { &*slot.at.load(Ordering::Relaxed) };
+            visits.push((trail.thread.clone(), at));
+        }
+    }
+    visits
+}
 
 impl Drop for Kept {
     fn drop(&mut self) {
         CURRENT.with(|c| {
             c.core.set(ptr::null());
             c.last.set(ptr::null());
+            c.trail.set(ptr::null());
             // A guard that some other thread-local holds is not to restore anything.
             c.depth.set(0);
         });
@@ -94,7 +200,14 @@ impl Vnet {
     /// # Ok::<(), vnet::CreateError>(())
     /// ```
     #[inline]
+    #[track_caller]
     pub fn enter(&self) -> Entered<'_> {
+        self.enter_from(Location::caller())
+    }
+
+    /// Enters on behalf of whoever called from `at`.
+    #[inline]
+    pub(crate) fn enter_from(&self, at: &'static Location<'static>) -> Entered<'_> {
         let core = Arc::as_ptr(&self.core);
         CURRENT.with(|c| {
             if c.last.get() != core {
@@ -102,6 +215,11 @@ impl Vnet {
             }
             let depth = c.depth.get() + 1;
             c.depth.set(depth);
+            if let Some(slot) = c.slot(depth) {
+                slot.at
+                    .store(ptr::from_ref(at).cast_mut(), Ordering::Relaxed);
+                slot.core.store(core.cast_mut(), Ordering::Release);
+            }
             Entered {
                 before: c.core.replace(core),
                 depth,
@@ -140,9 +258,11 @@ impl Vnet {
     /// assert_eq!(name.unwrap(), "a");
     /// # Ok::<(), vnet::CreateError>(())
     /// ```
+    #[track_caller]
     pub fn scope<F: Future>(&self, future: F) -> Scope<F> {
         Scope {
             vnet: self.clone(),
+            at: Location::caller(),
             future: Box::pin(future),
         }
     }
@@ -170,19 +290,46 @@ fn keep(c: &Current, core: &Arc<VnetCore>) {
     let before = Vnet::current();
     let mut old = Vec::new();
     KEPT.with(|kept| {
-        let mut kept = kept.0.borrow_mut();
-        if c.is_unused() && kept.len() >= KEPT_MAX {
-            old = std::mem::take(&mut *kept);
+        let mut cores = kept.cores.borrow_mut();
+        if c.is_unused() && cores.len() >= KEPT_MAX {
+            old = std::mem::take(&mut *cores);
         }
         for core in before.iter().map(|v| &v.core).chain([core]) {
-            if !kept.iter().any(|k| Arc::ptr_eq(k, core)) {
-                kept.push(Arc::clone(core));
+            if !cores.iter().any(|k| Arc::ptr_eq(k, core)) {
+                cores.push(Arc::clone(core));
+                kept.show_to(&core.system);
             }
         }
+        c.trail.set(
+            kept.trail
+                .borrow()
+                .as_ref()
+                .map_or(ptr::null(), Arc::as_ptr),
+        );
         c.last.set(Arc::as_ptr(core));
     });
     // A system may end with the last of its vnets: not while the list is borrowed.
     drop(old);
+}
+
+impl Kept {
+    /// Makes this thread's trail known to a system, once.
+    fn show_to(&self, system: &Arc<SystemCore>) {
+        let mut systems = self.systems.borrow_mut();
+        if systems
+            .iter()
+            .any(|s| ptr::eq(s.as_ptr(), Arc::as_ptr(system)))
+        {
+            return;
+        }
+        systems.retain(|s| s.strong_count() > 0);
+        systems.push(Arc::downgrade(system));
+        let mut trail = self.trail.borrow_mut();
+        let trail = trail.get_or_insert_with(|| Arc::new(Trail::of_this_thread()));
+        let mut visitors = system.visitors.lock();
+        visitors.retain(|v| v.strong_count() > 0);
+        visitors.push(Arc::downgrade(trail));
+    }
 }
 
 /// Releases this thread's reference to a vnet that is gone, unless the thread is in some vnet.
@@ -191,7 +338,7 @@ pub(crate) fn let_go(core: &Arc<VnetCore>) {
         CURRENT.with(|c| {
             if c.is_unused() {
                 c.last.set(ptr::null());
-                kept.0.borrow_mut().retain(|k| !Arc::ptr_eq(k, core));
+                kept.cores.borrow_mut().retain(|k| !Arc::ptr_eq(k, core));
             }
         });
     });
@@ -201,6 +348,25 @@ impl Current {
     /// True when no vnet is current and no guard is left that could make one current.
     fn is_unused(&self) -> bool {
         self.depth.get() == 0 && self.core.get().is_null() && !self.disordered.get()
+    }
+
+    /// Where others see the guard of that depth.
+    #[inline]
+    fn slot(&self, depth: u32) -> Option<&Slot> {
+        // SAFETY: `trail` is null, or points to what `KEPT` of this thread holds, which nulls it
+        // when it goes and never replaces what it holds.
+        let trail = unsafe { self.trail.get().as_ref() }?;
+        trail.slots.get((depth as usize).wrapping_sub(1))
+    }
+
+    /// Guards above `depth` do not stand any more.
+    #[cold]
+    fn forget_above(&self, depth: u32) {
+        for above in depth + 1..=TRAIL_LEN as u32 {
+            if let Some(slot) = self.slot(above) {
+                slot.core.store(ptr::null_mut(), Ordering::Release);
+            }
+        }
     }
 }
 
@@ -215,7 +381,11 @@ impl Drop for Entered<'_> {
             }
             c.depth.set(self.depth - 1);
             c.core.set(self.before);
+            if let Some(slot) = c.slot(self.depth) {
+                slot.core.store(ptr::null_mut(), Ordering::Release);
+            }
             if depth > self.depth {
+                c.forget_above(self.depth);
                 c.disordered.set(true);
                 misuse();
             }
@@ -259,6 +429,7 @@ fn with_current<R>(core: *const VnetCore, f: impl FnOnce() -> R) -> R {
                 c.core.set(self.core);
                 c.last.set(self.last);
                 if c.depth.replace(self.depth) != self.depth {
+                    c.forget_above(self.depth);
                     c.disordered.set(true);
                 }
             });
@@ -272,9 +443,84 @@ fn with_current<R>(core: *const VnetCore, f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// As [`within`], and `f` takes the vnet's lock. `None` when this thread holds a vnet's lock
+/// already and a panic is under way: whoever calls is a destructor, and the lock would never come.
+///
+/// # Panics
+/// When this thread holds a vnet's lock already: it was called back with it, and calls a vnet.
+#[inline]
+pub(crate) fn within_lock<R>(core: &Arc<VnetCore>, f: impl FnOnce() -> R) -> Option<R> {
+    struct Unlock;
+    impl Drop for Unlock {
+        fn drop(&mut self) {
+            CURRENT.with(|c| c.locked.set(false));
+        }
+    }
+    if CURRENT.with(|c| c.locked.replace(true)) {
+        refuse_reentry();
+        return None;
+    }
+    let _unlock = Unlock;
+    Some(within(core, f))
+}
+
+#[cold]
+fn refuse_reentry() {
+    if !std::thread::panicking() {
+        panic!(
+            "a vnet was called from inside a vnet: a `FrameTap`, and the destructor of one, run \
+             with the vnet's lock held and must not call any vnet"
+        );
+    }
+}
+
+/// Notes a vnet that is to be destroyed when this thread has left the one it is inside of.
+pub(crate) fn defer(core: &Arc<VnetCore>) {
+    DEFERRED.with(|deferred| deferred.0.borrow_mut().push(Arc::clone(core)));
+    CURRENT.with(|c| c.deferred.set(true));
+}
+
+/// True when [`take_deferred`] has something to give.
+#[inline]
+pub(crate) fn has_deferred() -> bool {
+    CURRENT.with(|c| c.deferred.get())
+}
+
+/// The vnets that are to be destroyed now.
+#[cold]
+pub(crate) fn take_deferred() -> Vec<Arc<VnetCore>> {
+    CURRENT.with(|c| c.deferred.set(false));
+    DEFERRED.with(|deferred| deferred.0.take())
+}
+
+/// True when this thread holds the lock of a vnet: it is inside a callback that has it.
+pub(crate) fn is_locked() -> bool {
+    CURRENT.with(|c| c.locked.get())
+}
+
+/// True when this thread is in a waker or a port's callback, called on behalf of a vnet. What runs
+/// the world may be waiting for it to return.
+pub(crate) fn is_in_effects() -> bool {
+    CURRENT.with(|c| c.in_effects.get())
+}
+
+/// Runs `f`, which carries out the effects of an entry.
+#[inline]
+pub(crate) fn in_effects<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CURRENT.with(|c| c.in_effects.set(self.0));
+        }
+    }
+    let _restore = Restore(CURRENT.with(|c| c.in_effects.replace(true)));
+    f()
+}
+
 /// A future that runs in a vnet; see [`Vnet::scope`].
 pub struct Scope<F> {
     vnet: Vnet,
+    at: &'static Location<'static>,
     future: Pin<Box<F>>,
 }
 
@@ -283,7 +529,7 @@ impl<F: Future> Future for Scope<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.get_mut();
-        let _entered = this.vnet.enter();
+        let _entered = this.vnet.enter_from(this.at);
         this.future.as_mut().poll(cx)
     }
 }

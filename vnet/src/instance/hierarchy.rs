@@ -11,8 +11,9 @@
 use std::sync::Arc;
 
 use super::lifecycle;
-use super::limits::Resource;
-use super::privilege::{Authority, Privilege};
+use super::limits::{self, Resource};
+use super::privilege::{Authority, Privilege, Privileges};
+use super::record::Op;
 use super::sysctl;
 use super::system::CreateError;
 use super::vnet::{Entry, Gone, OwnedVnet, Phase, Vnet, VnetCore};
@@ -46,11 +47,8 @@ impl Vnet {
 
     /// Its children, in the order of their creation.
     pub fn children(&self) -> Vec<Vnet> {
-        self.below(|core| {
-            core.parent
-                .as_ref()
-                .is_some_and(|p| Arc::ptr_eq(p, &self.core))
-        })
+        let children = self.core.system.registry.lock().children_of(&self.core);
+        children.into_iter().map(|c| self.handle_to(c)).collect()
     }
 
     /// Its children, their children, and so on, in the order of their creation.
@@ -118,15 +116,43 @@ pub(crate) fn departed(child: &VnetCore) {
 /// Gives a child that is being made the tunables and limits of its parent.
 pub(crate) fn inherit(child: &Arc<VnetCore>, parent: &Arc<VnetCore>) -> Result<(), Gone> {
     let (tunables, limits) = parent.enter_as(Entry::User, |inside, cx| {
-        let limit = |r: &Resource| (*r, inside.stack.usage(cx.stats, *r).limit);
+        let usage = |r: &Resource| limits::usage_in(parent, inside.stack, cx.stats, *r);
+        let limit = |r: &Resource| (*r, usage(r).limit);
         let limits: Vec<_> = Resource::ALL.iter().map(limit).collect();
         (sysctl::snapshot(inside.stack), limits)
     })?;
     child.inbox.set_max_frames(parent.inbox.max_frames());
     child.enter_as(Entry::Lifecycle, |inside, _| {
         sysctl::inherit(inside.stack, &tunables);
-        for (resource, limit) in limits {
+        for (name, value) in sysctl::changed(inside.stack) {
+            let name = name.to_owned();
+            inside.journal.note(Op::SetSysctl { name, value });
+        }
+        // Behind the tunables: where one is the other, the limit has the wider range.
+        for ((resource, limit), default) in limits.into_iter().zip(limits::defaults()) {
             inside.stack.set_limit(resource, limit);
+            if limit != *default {
+                inside.journal.note(Op::SetLimit { resource, limit });
+            }
+        }
+    })
+}
+
+/// Takes from a child what it has inherited, since its record says what it is to have.
+pub(crate) fn disinherit(child: &Arc<VnetCore>) -> Result<(), Gone> {
+    if child.parent.is_none() {
+        return Ok(());
+    }
+    child.enter_as(Entry::User, |inside, _| {
+        for op in inside.journal.take_settings() {
+            match op {
+                Op::SetSysctl { name, .. } => sysctl::reset(inside.stack, &name),
+                Op::SetLimit { resource, .. } => {
+                    let default = limits::defaults()[resource as usize];
+                    limits::set_in(child, inside.stack, resource, default);
+                }
+                _ => {}
+            }
         }
     })
 }
@@ -143,6 +169,9 @@ pub(crate) fn join(child: &Arc<VnetCore>) -> Result<(), Gone> {
     }
     let mask = child.privileges.get() & parent.privileges.get();
     child.privileges.set(mask);
+    if mask != Privileges::ALL {
+        child.note(Op::SetPrivileges { privileges: mask });
+    }
     Ok(())
 }
 

@@ -1,14 +1,21 @@
-//! Seeing what an instance consists of: neighbours, sockets, links.
+//! Seeing what an instance consists of: neighbours, sockets, links; and, in [`Inspection`],
+//! everything at once.
+
+mod display;
+mod inspection;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+pub use inspection::{Inspection, InterfaceView, PhaseName};
+
 use super::vnet::{Gone, Vnet};
-use crate::base::time::Duration;
+use crate::base::time::{Duration, Instant};
 use crate::link::LinkStats;
 use crate::neigh::state::StateName;
 use crate::netif::NetifError;
 use crate::packet::MacAddr;
+use crate::stack::Stack;
 use crate::transport::tcp::TcpState;
 
 /// A neighbour, as `arp -an` lists it.
@@ -74,21 +81,7 @@ impl Vnet {
     /// # Errors
     /// [`Gone`].
     pub fn neighbours(&self) -> Result<Vec<NeighbourInfo>, Gone> {
-        self.core.with(|stack, cx| {
-            let name = |id| stack.ifs.get(id).map_or("", |i| &*i.name).to_owned();
-            stack
-                .neigh
-                .list(cx.now)
-                .map(|n| NeighbourInfo {
-                    ip: n.ip,
-                    mac: n.mac,
-                    interface: name(n.ifid),
-                    state: n.state,
-                    held_packets: n.held,
-                    idle: cx.now - n.used,
-                })
-                .collect()
-        })
+        self.core.with(|stack, cx| neighbours(stack, cx.now))
     }
 
     /// The sockets and connections.
@@ -96,38 +89,7 @@ impl Vnet {
     /// # Errors
     /// [`Gone`].
     pub fn sockets(&self) -> Result<Vec<SocketInfo>, Gone> {
-        self.core.with(|stack, _| {
-            let tcp = stack.tcp.sockets().into_iter().map(|t| SocketInfo {
-                kind: SocketKind::Tcp(t.state),
-                local: Some(t.local),
-                peer: t.remote,
-                recv_queue: t.recv_queue,
-                send_queue: t.send_queue,
-            });
-            let udp = stack.udp.list().map(|u| SocketInfo {
-                kind: SocketKind::Udp,
-                local: u.local,
-                peer: u.peer,
-                recv_queue: u.queued,
-                send_queue: 0,
-            });
-            let at = |ip| SocketAddr::new(ip, 0);
-            let raw = stack.raw.list().map(|r| SocketInfo {
-                kind: SocketKind::Raw(r.proto),
-                local: r.local.map(at),
-                peer: r.peer.map(at),
-                recv_queue: r.queued,
-                send_queue: 0,
-            });
-            let echo = stack.echo.list().map(|e| SocketInfo {
-                kind: SocketKind::Echo(e.ident),
-                local: None,
-                peer: None,
-                recv_queue: e.queued,
-                send_queue: 0,
-            });
-            tcp.chain(udp).chain(raw).chain(echo).collect()
-        })
+        self.core.with(|stack, _| sockets(stack))
     }
 
     /// What an interface's outgoing link has done so far; all zero without one.
@@ -141,6 +103,53 @@ impl Vnet {
             Ok(link.map(|l| l.stats()).unwrap_or_default())
         })?
     }
+}
+
+fn neighbours(stack: &Stack, now: Instant) -> Vec<NeighbourInfo> {
+    let name = |id| stack.ifs.get(id).map_or("", |i| &*i.name).to_owned();
+    let list = stack.neigh.list(now).map(|n| NeighbourInfo {
+        ip: n.ip,
+        mac: n.mac,
+        interface: name(n.ifid),
+        state: n.state,
+        held_packets: n.held,
+        idle: now - n.used,
+    });
+    list.collect()
+}
+
+/// The sockets and connections of a stack.
+pub(super) fn sockets(stack: &Stack) -> Vec<SocketInfo> {
+    let tcp = stack.tcp.sockets().into_iter().map(|t| SocketInfo {
+        kind: SocketKind::Tcp(t.state),
+        local: Some(t.local),
+        peer: t.remote,
+        recv_queue: t.recv_queue,
+        send_queue: t.send_queue,
+    });
+    let udp = stack.udp.list().map(|u| SocketInfo {
+        kind: SocketKind::Udp,
+        local: u.local,
+        peer: u.peer,
+        recv_queue: u.queued,
+        send_queue: 0,
+    });
+    let at = |ip| SocketAddr::new(ip, 0);
+    let raw = stack.raw.list().map(|r| SocketInfo {
+        kind: SocketKind::Raw(r.proto),
+        local: r.local.map(at),
+        peer: r.peer.map(at),
+        recv_queue: r.queued,
+        send_queue: 0,
+    });
+    let echo = stack.echo.list().map(|e| SocketInfo {
+        kind: SocketKind::Echo(e.ident),
+        local: None,
+        peer: None,
+        recv_queue: e.queued,
+        send_queue: 0,
+    });
+    tcp.chain(udp).chain(raw).chain(echo).collect()
 }
 
 #[cfg(test)]

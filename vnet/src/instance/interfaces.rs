@@ -7,13 +7,15 @@ use ipnet::Ipv4Net;
 
 use super::moves::leave_vnet;
 use super::privilege::Privilege;
+use super::record::Op;
 use super::vnet::{Entry, Gone, Vnet};
 use crate::base::id::IfId;
 use crate::link::{Link, LinkConfig};
+use crate::netif::capture::Taps;
 use crate::netif::table::Far;
 use crate::netif::wire::{End, Loop};
 use crate::netif::{
-    AdminState, FrameTap, IfCounters, IfKind, Netif, NetifError, Plug, Role, Wire, table::Offload,
+    AdminState, IfCounters, IfKind, Netif, NetifError, Plug, Role, Wire, table::Offload,
 };
 use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
@@ -84,8 +86,15 @@ impl Vnet {
             return Err(NetifError::OtherSystem);
         }
         let wire = Wire::new();
-        self.attach(name, IfKind::Epair, None, &wire, End::A)?;
-        if let Err(e) = peer.attach(peer_name, IfKind::Epair, None, &wire, End::B) {
+        let op = |interface: &str, peer: &Vnet, peer_interface: &str| Op::Epair {
+            interface: interface.to_owned(),
+            peer: peer.name().to_owned(),
+            peer_interface: peer_interface.to_owned(),
+        };
+        let near = op(name, peer, peer_name);
+        self.attach(name, IfKind::Epair, None, &wire, End::A, near)?;
+        let far = op(peer_name, self, name);
+        if let Err(e) = peer.attach(peer_name, IfKind::Epair, None, &wire, End::B, far) {
             // The near end alone is no pair.
             let _ = self.remove_interface(name);
             return Err(e);
@@ -106,6 +115,7 @@ impl Vnet {
         mac: Option<MacAddr>,
         wire: &Arc<Wire>,
         end: End,
+        op: Op,
     ) -> Result<MacAddr, NetifError> {
         self.require(Privilege::InterfaceCreate)?;
         if let Some(mac) = mac
@@ -115,7 +125,7 @@ impl Vnet {
         }
         let mac = mac.unwrap_or_else(|| self.core.system.next_mac());
         let inbox = Arc::clone(&self.core.inbox);
-        self.core.with(|stack, _| {
+        self.configure(|stack, _| {
             stack.ifs.check_name(name)?;
             stack.admit(Resource::Interfaces)?;
             stack.ifs.insert(name, |id| Netif {
@@ -128,8 +138,9 @@ impl Vnet {
                 ),
                 far: Far::Wire(wire.sender(end)),
                 ..netif(id, name, kind, mac)
-            })
-        })??;
+            })?;
+            Ok::<_, NetifError>(op)
+        })?;
         Ok(mac)
     }
 
@@ -141,7 +152,7 @@ impl Vnet {
     /// be [returned](Vnet::return_interface).
     pub fn remove_interface(&self, name: &str) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceCreate)?;
-        self.core.with(|stack, cx| {
+        self.configure(|stack, cx| {
             let id = stack.ifs.id_of(name)?;
             super::moves::refuse_borrowed(stack, id)?;
             let kind = stack.ifs.get(id).map(|i| i.kind);
@@ -152,8 +163,9 @@ impl Vnet {
                 });
             }
             remove_interface(stack, cx, id);
-            Ok(())
-        })?
+            let interface = name.to_owned();
+            Ok(Op::RemoveInterface { interface })
+        })
     }
 
     /// Puts an interface in or out of use.
@@ -162,7 +174,12 @@ impl Vnet {
     /// No interface of that name.
     pub fn set_up(&self, name: &str, state: AdminState) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
-        self.with_netif(name, |netif, cx| {
+        self.configure(|stack, cx| {
+            let id = stack.ifs.id_of(name)?;
+            let netif = stack
+                .ifs
+                .get_mut(id)
+                .expect("an identifier just looked up is valid");
             netif.admin = state;
             if let Far::Wire(end) = &netif.far {
                 let carrier = match state {
@@ -171,13 +188,10 @@ impl Vnet {
                 };
                 cx.out.carrier.push((end.clone(), carrier));
             }
-        })?;
-        self.core.with(|stack, _| {
-            if let Ok(id) = stack.ifs.id_of(name) {
-                stack.bridges.state_changed(&mut stack.ifs, id);
-            }
-        })?;
-        Ok(())
+            stack.bridges.state_changed(&mut stack.ifs, id);
+            let interface = name.to_owned();
+            Ok(Op::SetUp { interface, state })
+        })
     }
 
     /// Sets the largest IP packet an interface carries, in bytes.
@@ -189,7 +203,11 @@ impl Vnet {
         if ip_mtu < MIN_IP_MTU {
             return Err(NetifError::BadMtu(ip_mtu));
         }
-        self.with_netif(name, |netif, _| netif.ip_mtu = ip_mtu)
+        self.configure_netif(name, |netif, _| {
+            netif.ip_mtu = ip_mtu;
+            let interface = name.to_owned();
+            Ok(Op::SetIpMtu { interface, ip_mtu })
+        })
     }
 
     /// Sets an interface's Ethernet address.
@@ -201,7 +219,7 @@ impl Vnet {
         if mac.is_multicast() || mac == MacAddr::ZERO {
             return Err(NetifError::BadMac(mac));
         }
-        self.core.with(|stack, cx| {
+        self.configure(|stack, cx| {
             let id = stack.ifs.id_of(name)?;
             let netif = stack
                 .ifs
@@ -210,8 +228,9 @@ impl Vnet {
             let old = std::mem::replace(&mut netif.mac, mac);
             stack.bridges.mac_changed(&stack.ifs, cx.now, id, old);
             stack.announce_addresses(id);
-            Ok(())
-        })?
+            let interface = name.to_owned();
+            Ok(Op::SetMac { interface, mac })
+        })
     }
 
     /// Says whether an interface may carry large segments and unfinished checksums to its far
@@ -222,7 +241,7 @@ impl Vnet {
     /// No interface of that name; a bridge, whose members say it.
     pub fn set_offload(&self, name: &str, offload: Offload) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
-        self.with_netif(name, |netif, _| {
+        self.configure_netif(name, |netif, _| {
             if netif.kind == IfKind::Bridge {
                 return Err(NetifError::Unsupported {
                     kind: netif.kind,
@@ -230,8 +249,9 @@ impl Vnet {
                 });
             }
             netif.offload = offload;
-            Ok(())
-        })?
+            let interface = name.to_owned();
+            Ok(Op::SetOffload { interface, offload })
+        })
     }
 
     /// Sets the impairments of an interface's outgoing direction, from the next frame on.
@@ -241,28 +261,21 @@ impl Vnet {
     pub fn set_link(&self, name: &str, config: LinkConfig) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
         config.validate()?;
-        self.with_netif(name, |netif, cx| {
+        self.configure_netif(name, |netif, cx| {
             if matches!(netif.kind, IfKind::Loopback | IfKind::Bridge) {
                 return Err(NetifError::Unsupported {
                     kind: netif.kind,
                     what: "link parameters",
                 });
             }
+            let link = Box::new(config.clone());
             match &mut netif.link {
                 Some(link) => link.set_config(config)?,
                 none => *none = Some(Box::new(Link::new(config, cx.rng.split(LINK_STREAM))?)),
             }
-            Ok(())
-        })?
-    }
-
-    /// Shows every frame of an interface to `tap`, from now on, until the interface goes.
-    ///
-    /// # Errors
-    /// No interface of that name.
-    pub fn capture(&self, name: &str, tap: Arc<dyn FrameTap>) -> Result<(), NetifError> {
-        self.require(Privilege::Capture)?;
-        self.with_netif(name, |netif, _| netif.taps.push(tap))
+            let interface = name.to_owned();
+            Ok(Op::SetLink { interface, link })
+        })
     }
 
     /// Gives an interface an address, and the vnet a route to its prefix. The address is
@@ -272,11 +285,26 @@ impl Vnet {
     /// No interface of that name, or a member of a bridge; an address that no host can have, or one
     /// that the vnet has.
     pub fn add_address(&self, name: &str, address: Ipv4Net) -> Result<(), NetifError> {
+        self.add_address_at(name, address, 0)
+    }
+
+    /// The same, with the route at `metric` where that is free and above what it would have.
+    pub(super) fn add_address_at(
+        &self,
+        name: &str,
+        address: Ipv4Net,
+        metric: u32,
+    ) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
-        self.core.with(|stack, _| {
+        self.configure(|stack, _| {
             let id = stack.ifs.id_of(name)?;
-            stack.add_address(id, address)
-        })?
+            stack.add_address(id, address)?;
+            Ok(Op::AddAddress {
+                interface: name.to_owned(),
+                address,
+                metric: stack.ip.fib.raise_connected(address.trunc(), id, metric),
+            })
+        })
     }
 
     /// Takes an address off an interface, with the route to its prefix.
@@ -285,10 +313,12 @@ impl Vnet {
     /// No interface of that name, or no such address on it.
     pub fn remove_address(&self, name: &str, address: Ipv4Addr) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
-        self.core.with(|stack, _| {
+        self.configure(|stack, _| {
             let id = stack.ifs.id_of(name)?;
-            stack.remove_address(id, address)
-        })?
+            stack.remove_address(id, address)?;
+            let interface = name.to_owned();
+            Ok(Op::RemoveAddress { interface, address })
+        })
     }
 
     /// The interfaces, in the order of their creation.
@@ -300,28 +330,28 @@ impl Vnet {
             stack
                 .ifs
                 .iter()
-                .map(|i| IfInfo {
-                    name: i.name.to_string(),
-                    kind: i.kind,
-                    mac: i.mac,
-                    ip_mtu: i.ip_mtu,
-                    admin: i.admin,
-                    carrier: i.carrier,
-                    addresses: stack.ip.addrs.on_interface(i.id).map(|a| a.net).collect(),
-                    bridge: super::bridges::bridge_of(stack, i),
-                    members: super::bridges::members_of(stack, i),
-                    counters: i.counters,
-                    home: i
-                        .loan
-                        .as_ref()
-                        .map_or(self.name(), |l| &l.home_name)
-                        .to_owned(),
-                    current: self.name().to_owned(),
-                })
+                .map(|i| info(stack, i, self.name()))
                 .collect()
         })
     }
 
+    /// Changes an interface, and notes the operation that `change` returns.
+    pub(super) fn configure_netif(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Netif, &mut Cx) -> Result<Op, NetifError>,
+    ) -> Result<(), NetifError> {
+        self.configure(|stack, cx| {
+            let id = stack.ifs.id_of(name)?;
+            let netif = stack
+                .ifs
+                .get_mut(id)
+                .expect("an identifier just looked up is valid");
+            change(netif, cx)
+        })
+    }
+
+    /// Does with an interface what is no configuration.
     pub(super) fn with_netif<R>(
         &self,
         name: &str,
@@ -338,6 +368,34 @@ impl Vnet {
     }
 }
 
+/// An interface as it is listed.
+/// What there is to know of an interface that is in the vnet of name `current`.
+pub(super) fn info(stack: &Stack, netif: &Netif, current: &str) -> IfInfo {
+    IfInfo {
+        name: netif.name.to_string(),
+        kind: netif.kind,
+        mac: netif.mac,
+        ip_mtu: netif.ip_mtu,
+        admin: netif.admin,
+        carrier: netif.carrier,
+        addresses: stack
+            .ip
+            .addrs
+            .on_interface(netif.id)
+            .map(|a| a.net)
+            .collect(),
+        bridge: super::bridges::bridge_of(stack, netif),
+        members: super::bridges::members_of(stack, netif),
+        counters: netif.counters,
+        home: netif
+            .loan
+            .as_ref()
+            .map_or(current, |l| &l.home_name)
+            .to_owned(),
+        current: current.to_owned(),
+    }
+}
+
 /// Label of the random stream of a link's impairments.
 const LINK_STREAM: u64 = 0x6c69_6e6b;
 
@@ -350,11 +408,15 @@ pub(super) fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
         ip_mtu: ETHERNET_IP_MTU,
         admin: AdminState::Up,
         carrier: Carrier::Down,
-        offload: Offload::Full,
+        // Most of what is plugged into a port expects complete frames.
+        offload: match kind {
+            IfKind::Port => Offload::None,
+            _ => Offload::Full,
+        },
         far: Far::None,
         link: None,
         role: Role::None,
-        taps: Vec::new(),
+        taps: Taps::default(),
         fingerprint: None,
         counters: IfCounters::default(),
         loan: None,
@@ -373,7 +435,9 @@ pub(crate) fn add_loopback(vnet: &Vnet) -> Result<(), NetifError> {
             ..netif(id, "lo0", IfKind::Loopback, MacAddr::ZERO)
         })?;
         let address = Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8);
-        stack.add_address(id, address)
+        stack.add_address(id, address)?;
+        stack.add_host_routes();
+        Ok(())
     })?
 }
 

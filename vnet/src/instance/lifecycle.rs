@@ -17,8 +17,11 @@ use super::interfaces::{add_loopback, remove_interface};
 use super::local::Closed;
 use super::moves::{self, Homecoming};
 use super::registry::{InitRecord, RegisterError, Stage};
+use super::shutdown::Graceful;
 use super::system::{CreateError, SystemCore};
 use super::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
+#[cfg(test)]
+use crate::base::lock::explore::planted;
 use crate::base::time::Duration;
 use crate::packet::Cx;
 use crate::stack::Census;
@@ -99,11 +102,28 @@ pub struct StepReport {
     pub failure: Option<String>,
 }
 
+/// What a call that destroys did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It destroyed the instance.
+    Destroyed,
+    /// Somebody else had done so, or was at it; the report is theirs, this one is empty.
+    AlreadyGone,
+    /// It was called from inside a vnet, with that vnet's lock held, by a
+    /// [`FrameTap`](crate::FrameTap) or its destructor. The instance is destroyed as soon as this
+    /// thread has left that vnet; this report is empty.
+    Deferred,
+}
+
 /// How an instance went away.
 #[derive(Clone, Debug)]
 pub struct DestroyReport {
     /// The instance's name.
     pub vnet: String,
+    /// Whether this call destroyed it. Everything below is empty when it did not.
+    pub outcome: Outcome,
+    /// What the time of grace brought, after [`OwnedVnet::begin_shutdown`](crate::OwnedVnet::begin_shutdown).
+    pub graceful: Option<Graceful>,
     /// Its children, which went before it, in the order in which they went.
     pub children: Vec<DestroyReport>,
     /// Borrowed interfaces, which went home, and its own that were lent, which were destroyed
@@ -124,11 +144,18 @@ impl fmt::Display for DestroyReport {
         for child in &self.children {
             fmt::Display::fmt(child, f)?;
         }
-        writeln!(
-            f,
-            "vnet {} destroyed in {:?}: released {}; leaked {}",
-            self.vnet, self.took, self.released, self.leaked
-        )?;
+        match self.outcome {
+            Outcome::Destroyed => writeln!(
+                f,
+                "vnet {} destroyed in {:?}: released {}; leaked {}",
+                self.vnet, self.took, self.released, self.leaked
+            )?,
+            Outcome::AlreadyGone => writeln!(f, "vnet {} was gone already", self.vnet)?,
+            Outcome::Deferred => writeln!(f, "vnet {} is about to be destroyed", self.vnet)?,
+        }
+        if let Some(graceful) = &self.graceful {
+            writeln!(f, "  {graceful}")?;
+        }
         for homecoming in &self.homecomings {
             writeln!(f, "  {homecoming}")?;
         }
@@ -258,6 +285,11 @@ fn run_step(core: &Arc<VnetCore>, record: &Arc<InitRecord>) -> Result<(), StepFa
     };
     // An instance that was destroyed meanwhile has undone what it knew of; this step is ours.
     let kept = core.enter_as(Entry::Lifecycle, |inside, _| {
+        #[cfg(test)]
+        if planted("a step noted in a vnet that is going") {
+            inside.ran.push(step);
+            return true;
+        }
         if *inside.phase == Phase::Dying {
             return false;
         }
@@ -267,6 +299,10 @@ fn run_step(core: &Arc<VnetCore>, record: &Arc<InitRecord>) -> Result<(), StepFa
     if kept != Ok(true) {
         let _ = record.run_uninit(&vnet);
     } else if !core.system.registry.lock().is_registered(record) {
+        #[cfg(test)]
+        if planted("a step that is unregistered while it runs") {
+            return Ok(());
+        }
         // Whoever unregistered it meanwhile may have looked here before it was noted.
         let _ = undo_step(core, record);
     }
@@ -296,25 +332,49 @@ fn unwind(core: &Arc<VnetCore>, failed: StepFailed) -> CreateError {
     }
 }
 
-/// Destroys an instance; does nothing when that has been done, or is being done.
+/// Destroys an instance; does nothing when that has been done, or is being done. Inside a vnet it
+/// is put off until that is left.
 pub(crate) fn destroy(core: &Arc<VnetCore>) -> DestroyReport {
-    if set_phase(core, Phase::Dying) {
-        let children = {
-            let mut registry = core.system.registry.lock();
-            registry.withdraw(core);
-            registry.children_of(core)
-        };
-        // The youngest first.
-        let children = children.iter().rev().map(destroy).collect();
-        let report = DestroyReport {
-            children,
-            ..tear_down(core)
-        };
-        tracing::debug!(target: "vnet::lifecycle", vnet = &*core.name, took = ?report.took, "destroyed");
-        return report;
+    if context::is_locked() {
+        context::defer(core);
+        return nothing_done(core, Outcome::Deferred);
     }
+    match set_phase(core, Phase::Dying) {
+        true => go_down(core),
+        false => nothing_done(core, Outcome::AlreadyGone),
+    }
+}
+
+/// Destroys an instance whose phase this call has set to dying.
+pub(super) fn go_down(core: &Arc<VnetCore>) -> DestroyReport {
+    let children = {
+        let mut registry = core.system.registry.lock();
+        registry.withdraw(core);
+        registry.children_of(core)
+    };
+    // The youngest first.
+    let children = children.iter().rev().map(destroy).collect();
+    let report = DestroyReport {
+        children,
+        ..tear_down(core)
+    };
+    tracing::debug!(target: "vnet::lifecycle", vnet = &*core.name, took = ?report.took, "destroyed");
+    destroy_deferred();
+    report
+}
+
+/// Destroys what could not be destroyed when this thread was told to.
+pub(super) fn destroy_deferred() {
+    for core in context::take_deferred() {
+        destroy(&core);
+    }
+}
+
+fn nothing_done(core: &VnetCore, outcome: Outcome) -> DestroyReport {
     DestroyReport {
         vnet: core.name.to_string(),
+        outcome,
+        graceful: None,
         children: Vec::new(),
         homecomings: Vec::new(),
         steps: Vec::new(),
@@ -329,6 +389,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     let started = core.driver.wall();
     set_phase(core, Phase::Dying);
     core.tasks.close();
+    let graceful = Graceful::of(core);
     let vnet = Vnet::for_steps(Arc::clone(core));
     let mut steps: Vec<StepReport> = Vec::new();
     let mut held = census(core);
@@ -363,6 +424,8 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     context::let_go(core);
     DestroyReport {
         vnet: core.name.to_string(),
+        outcome: Outcome::Destroyed,
+        graceful,
         children: Vec::new(),
         homecomings,
         steps,
@@ -516,3 +579,6 @@ pub(crate) fn builtin_layers() -> Vec<InitRecord> {
         ),
     ]
 }
+
+#[cfg(test)]
+mod interleavings;

@@ -1,7 +1,14 @@
 //! Limits of an instance: how much it may hold of everything, how much it holds, and the most that
 //! it held. What reaches a limit is this instance's trouble and nobody else's.
 
-use super::vnet::{Entry, Gone, OwnedVnet, Vnet};
+use std::sync::OnceLock;
+
+use super::record::Op;
+use super::vnet::{Entry, Gone, OwnedVnet, Vnet, VnetCore};
+use crate::base::rng::Rng;
+use crate::base::stats::Stats;
+use crate::netif::Inbox;
+use crate::stack::Stack;
 pub use crate::stack::limits::{LimitReached, Resource, UNLIMITED, Usage};
 
 impl Vnet {
@@ -10,16 +17,9 @@ impl Vnet {
     /// # Errors
     /// [`Gone`].
     pub fn usage(&self, resource: Resource) -> Result<Usage, Gone> {
-        let mut usage = self.core.enter_as(Entry::User, |inside, cx| {
-            inside.stack.usage(cx.stats, resource)
-        })?;
-        if resource == Resource::QueuedPackets {
-            let inbox = &self.core.inbox;
-            usage.current = inbox.len() as u64;
-            usage.high_water = inbox.peak() as u64;
-            usage.limit = inbox.max_frames() as u64;
-        }
-        Ok(usage)
+        self.core.enter_as(Entry::User, |inside, cx| {
+            usage_in(&self.core, inside.stack, cx.stats, resource)
+        })
     }
 
     /// How much the instance holds of every resource, in the order of [`Resource::ALL`].
@@ -57,14 +57,51 @@ impl OwnedVnet {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_limit(&self, resource: Resource, limit: u64) -> Result<(), Gone> {
-        self.core
-            .with(|stack, _| stack.set_limit(resource, limit))?;
-        if resource == Resource::QueuedPackets {
-            let frames = usize::try_from(limit).unwrap_or(usize::MAX);
-            self.core.inbox.set_max_frames(frames);
-        }
-        Ok(())
+        self.limit_to(resource, limit)
     }
+}
+
+impl Vnet {
+    /// What [`OwnedVnet::set_limit`] does; the caller is the owner.
+    pub(super) fn limit_to(&self, resource: Resource, limit: u64) -> Result<(), Gone> {
+        self.configure(|stack, _| {
+            set_in(&self.core, stack, resource, limit);
+            Ok(Op::SetLimit { resource, limit })
+        })
+    }
+}
+
+/// Sets a limit of an instance whose lock is held.
+pub(super) fn set_in(core: &VnetCore, stack: &mut Stack, resource: Resource, limit: u64) {
+    stack.set_limit(resource, limit);
+    if resource == Resource::QueuedPackets {
+        let frames = usize::try_from(limit).unwrap_or(usize::MAX);
+        core.inbox.set_max_frames(frames);
+    }
+}
+
+/// The use of a resource in an instance whose lock is held.
+pub(super) fn usage_in(core: &VnetCore, stack: &Stack, stats: &Stats, resource: Resource) -> Usage {
+    let mut usage = stack.usage(stats, resource);
+    if resource == Resource::QueuedPackets {
+        usage.current = core.inbox.len() as u64;
+        usage.high_water = core.inbox.peak() as u64;
+        usage.limit = core.inbox.max_frames() as u64;
+    }
+    usage
+}
+
+/// The limits of a new instance without a parent, in the order of [`Resource::ALL`].
+pub(super) fn defaults() -> &'static [u64] {
+    static DEFAULTS: OnceLock<Vec<u64>> = OnceLock::new();
+    DEFAULTS.get_or_init(|| {
+        let (stack, stats) = (Stack::new(&mut Rng::seeded(0)), Stats::default());
+        let limit = |resource: &Resource| match resource {
+            Resource::QueuedPackets => Inbox::new().max_frames() as u64,
+            resource => stack.usage(&stats, *resource).limit,
+        };
+        Resource::ALL.iter().map(limit).collect()
+    })
 }
 
 #[cfg(test)]

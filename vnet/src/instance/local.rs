@@ -22,6 +22,8 @@ use super::context::{peek_current, within};
 use super::driver::Waited;
 use super::registry::panic_text;
 use super::vnet::{Vnet, VnetCore};
+#[cfg(test)]
+use crate::base::lock::explore::point;
 use crate::base::lock::{Condvar, Mutex, Rank};
 
 /// Declares variables of which each instance has its own.
@@ -157,6 +159,8 @@ impl<T: Send + Sync + 'static> Local<T> {
     #[inline]
     fn value<'a>(&self, table: &'a InUse) -> Result<&'a T, LocalError> {
         let table = table.get();
+        #[cfg(test)]
+        point();
         if table.closed.load(Ordering::Relaxed) {
             return Err(LocalError::Gone);
         }
@@ -229,6 +233,8 @@ impl Locals {
     /// The table, when there is or has been one.
     #[inline]
     fn open(&self) -> Option<Result<InUse, LocalError>> {
+        #[cfg(test)]
+        point();
         let table = self.table.get()?.upgrade();
         Some(table.map(InUse::new).ok_or(LocalError::Gone))
     }
@@ -252,6 +258,8 @@ impl Locals {
             return Closed::default();
         };
         table.closed.store(true, Ordering::Relaxed);
+        #[cfg(test)]
+        point();
         let failure = match Arc::into_inner(table) {
             Some(table) => table.drop_values(),
             None => Some("in use by another call, which drops them when it ends".to_owned()),
@@ -300,6 +308,8 @@ impl InUse {
 impl Drop for InUse {
     #[inline]
     fn drop(&mut self) {
+        #[cfg(test)]
+        point();
         if let Some(table) = self.0.take().and_then(Arc::into_inner) {
             late(table);
         }

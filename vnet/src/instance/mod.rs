@@ -10,11 +10,16 @@
 //! | [`local`] | virtualized variables, [`vnet_local!`](crate::vnet_local) |
 //! | [`privilege`] | what tenants may do |
 //! | [`limits`] | how much an instance may hold |
+//! | [`record`] | the journal of configuration, and twins made from it |
+//! | [`messages`] | each instance's message buffer |
 //! | [`sysctl`] | tunables by name |
 //! | [`hierarchy`] | instances made by instances |
 //! | [`inspect`] | listing neighbours, sockets and links |
+//! | [`captures`] | starting, listing and stopping captures |
 //! | [`interfaces`] | making and changing interfaces and addresses |
 //! | [`moves`] | interfaces that are lent to other vnets, and come home |
+//! | [`pins`] | what keeps an instance from being destroyed strictly |
+//! | [`shutdown`] | going away gracefully |
 //! | [`routes`] | the routing table's administration |
 //! | [`port`] | [`Port`], the outside end of a port interface |
 //! | [`task`] | futures that a system polls |
@@ -25,6 +30,7 @@
 //! | [`driver`] | what an instance asks of whoever drives it |
 
 pub mod bridges;
+pub mod captures;
 mod completion;
 pub mod context;
 pub mod driver;
@@ -34,13 +40,17 @@ pub mod interfaces;
 pub mod lifecycle;
 pub mod limits;
 pub mod local;
+pub mod messages;
 pub mod moves;
 pub mod pending;
+pub mod pins;
 pub mod port;
 pub mod privilege;
+pub mod record;
 pub mod registry;
 pub mod routes;
 pub mod run;
+pub mod shutdown;
 pub mod sysctl;
 pub mod system;
 pub mod task;
@@ -50,11 +60,12 @@ pub mod vnet;
 pub use bridges::{BridgeError, BridgeInfo, MemberInfo, StationInfo};
 pub use context::{Entered, Scope};
 pub use driver::{Driver, Waited};
-pub use lifecycle::{DestroyReport, Released, StepReport};
+pub use lifecycle::{DestroyReport, Outcome, Released, StepReport};
 pub use limits::{LimitReached, Resource, UNLIMITED, Usage};
 pub use local::{Local, LocalError};
 pub use moves::{Fate, Homecoming, LentInterface, MoveError, Moved};
 pub use pending::{Deadlock, Pending, deadlock};
+pub use pins::{InterfacePin, Pins, SocketPin, ThreadPin};
 pub use port::{Port, PortError};
 pub use privilege::{
     AdminError, Denied, ParsePrivilegeError, Privilege, PrivilegeError, Privileges,
@@ -62,6 +73,7 @@ pub use privilege::{
 pub use registry::{InitRecord, Stage, StepError};
 pub use routes::{NextHopSpec, RouteError};
 pub use run::{Ran, RunError, RunLimit};
+pub use shutdown::{Graceful, ShutdownError, ShutdownErrorKind};
 pub use system::{CreateError, JoinHandle, System};
 pub use task::{Panic, TaskError, TaskHandle};
 pub use timer::{Elapsed, Sleep, Timeout};

@@ -21,10 +21,11 @@ use super::limits::{LimitReached, Resource};
 use super::privilege::{Authority, Denied, Privilege};
 use super::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
 use crate::base::id::IfId;
+use crate::netif::capture::Taps;
 use crate::netif::table::{Far, Loan, MAX_NAME};
 use crate::netif::{AdminState, IfKind, IfTable, Netif, NetifError, Plug};
 use crate::packet::Cx;
-use crate::packet::cx::{Carrier, Sink};
+use crate::packet::cx::Carrier;
 use crate::stack::Stack;
 
 /// Looks for an interface that somebody else is moving at this moment.
@@ -352,7 +353,7 @@ impl Vnet {
 }
 
 /// An interface that is in no vnet. One that is dropped leaves its wire.
-struct Flight(Option<Netif>);
+struct Flight(Option<Box<Netif>>);
 
 impl Drop for Flight {
     fn drop(&mut self) {
@@ -370,15 +371,8 @@ impl Flight {
             .map_or(String::new(), |n| n.name.to_string())
     }
 
-    /// The end of an interface whose home is gone.
-    fn destroy(self, by: &VnetCore) {
-        let end = match self.0.as_ref().map(|n| &n.far) {
-            Some(Far::Wire(end)) => Arc::clone(end),
-            _ => return,
-        };
-        drop(self);
-        end.carrier(by.driver.now(), Carrier::Down);
-    }
+    /// The end of an interface whose home is gone. The far end has heard that it left.
+    fn destroy(self) {}
 }
 
 impl Homecoming {
@@ -412,8 +406,8 @@ impl VnetCore {
         })?;
         // Captures end here, outside the lock: they are the users'.
         taken.map(|mut netif| {
-            netif.taps = Vec::new();
-            Flight(Some(netif))
+            netif.taps = Taps::default();
+            Flight(Some(Box::new(netif)))
         })
     }
 
@@ -457,7 +451,7 @@ impl VnetCore {
         let confirmed = home.is_some_and(|home| home.is_lent(serial, to));
         // When it is not there any more either, somebody else has moved it on.
         if !confirmed && let Some(flight) = to.take_serial(serial) {
-            flight.destroy(to);
+            flight.destroy();
             return Err(MoveError::Gone);
         }
         Ok(Moved {
@@ -491,7 +485,7 @@ impl VnetCore {
                 if !home.is_some_and(|home| home.is_lent(serial, self))
                     && let Some(flight) = self.take_serial(serial)
                 {
-                    flight.destroy(self);
+                    flight.destroy();
                 }
             }
         }
@@ -533,7 +527,7 @@ impl VnetCore {
         let fate = match put {
             Ok(name) => Fate::Home(name),
             Err((flight, _)) => {
-                flight.destroy(self);
+                flight.destroy();
                 Fate::Destroyed
             }
         };
@@ -557,7 +551,7 @@ impl VnetCore {
             let name = name(inside, cx)?;
             inside.stack.ifs.check_name(&name)?;
             let netif = flight.0.take().ok_or(MoveError::Gone)?;
-            put_in(self, inside.stack, cx, netif, &name)?;
+            put_in(self, inside.stack, cx, *netif, &name)?;
             Ok(name)
         });
         match put {
@@ -689,7 +683,7 @@ pub(crate) fn vacate(core: &Arc<VnetCore>) -> Vec<Homecoming> {
         let flights = borrowed
             .into_iter()
             .filter_map(|id| take_out(inside.stack, cx, id))
-            .map(|netif| Flight(Some(netif)));
+            .map(|netif| Flight(Some(Box::new(netif))));
         let flights: Vec<Flight> = flights.collect();
         (std::mem::take(&mut inside.loans.lent), flights)
     });
@@ -699,7 +693,7 @@ pub(crate) fn vacate(core: &Arc<VnetCore>) -> Vec<Homecoming> {
     let mut homecomings = Vec::new();
     for mut flight in flights {
         if let Some(netif) = &mut flight.0 {
-            netif.taps = Vec::new();
+            netif.taps = Taps::default();
         }
         homecomings.push(core.send_home(flight));
     }
@@ -717,7 +711,10 @@ pub(crate) fn vacate(core: &Arc<VnetCore>) -> Vec<Homecoming> {
             home: core.name.to_string(),
             fate: Fate::Destroyed,
         });
-        flight.destroy(&at);
+        flight.destroy();
     }
     homecomings
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::privilege::Privilege;
+use super::record::Op;
 use super::vnet::{Vnet, VnetCore};
 use crate::base::lock::{Condvar, Mutex, Rank};
 use crate::base::time::{Duration, Instant};
 use crate::netif::inbox::Batch;
-use crate::netif::table::Offload;
+use crate::netif::table::Far;
 use crate::netif::wire::{End, WireEnd};
 use crate::netif::{Doorbell, IfKind, Inbox, Item, NetifError, Plug, Wire};
 use crate::packet::cx::{Carrier, Sink};
@@ -100,6 +102,71 @@ impl Vnet {
     /// A name that is none or is taken, or a MAC address that no station can have.
     pub fn port(&self, name: &str, mac: Option<MacAddr>) -> Result<Port, NetifError> {
         let wire = Wire::new();
+        let outside = Outside::plugged_into(&wire);
+        let mac = self.attach(name, IfKind::Port, mac, &wire, End::A, port_op(name, mac))?;
+        Ok(outside.into_port(&self.core, mac, wire))
+    }
+
+    /// Makes an interface as [`Vnet::port`] does, with nothing plugged in outside.
+    pub(super) fn loose_port(&self, name: &str, mac: Option<MacAddr>) -> Result<(), NetifError> {
+        let op = port_op(name, mac);
+        self.attach(name, IfKind::Port, mac, &Wire::new(), End::A, op)?;
+        Ok(())
+    }
+
+    /// The outside end of a port that has none: one made by a [replay](crate::System::replay), or
+    /// whose [`Port`] was dropped. The interface's carrier comes up.
+    ///
+    /// # Errors
+    /// No interface of that name, one that is no port, or a port that has an outside end.
+    ///
+    /// ```
+    /// use vnet::System;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let a = system.create("a")?;
+    /// let port = a.port("eth0", None)?;
+    /// let b = system.replay(&a.record()?, "b")?;
+    /// let twin = b.plug_port("eth0")?;
+    /// assert!(b.plug_port("eth0").is_err());
+    /// assert_ne!(port.mac(), twin.mac());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn plug_port(&self, name: &str) -> Result<Port, NetifError> {
+        self.require(Privilege::InterfaceCreate)?;
+        self.with_netif(name, |netif, _| {
+            let (IfKind::Port, Far::Wire(end)) = (netif.kind, &netif.far) else {
+                return Err(NetifError::Unsupported {
+                    kind: netif.kind,
+                    what: "outside end",
+                });
+            };
+            let wire = Arc::clone(end.near().0);
+            if wire.is_plugged(End::B) {
+                return Err(NetifError::PluggedIn(name.to_owned()));
+            }
+            let outside = Outside::plugged_into(&wire);
+            netif.carrier = Carrier::Up;
+            Ok(outside.into_port(&self.core, netif.mac, wire))
+        })?
+    }
+}
+
+fn port_op(name: &str, mac: Option<MacAddr>) -> Op {
+    Op::Port {
+        interface: name.to_owned(),
+        mac,
+    }
+}
+
+/// The outside end of a wire, which is to be a port's.
+struct Outside {
+    from_vnet: Arc<Inbox>,
+    bell: Arc<Bell>,
+}
+
+impl Outside {
+    fn plugged_into(wire: &Wire) -> Outside {
         let bell = Arc::new(Bell {
             state: Mutex::new(Rank::Driver, BellState::default()),
             rung: Condvar::new(),
@@ -113,17 +180,19 @@ impl Vnet {
                 ifid: None,
             },
         );
-        let mac = self.attach(name, IfKind::Port, mac, &wire, End::A)?;
-        self.with_netif(name, |netif, _| netif.offload = Offload::None)?;
-        Ok(Port {
-            core: Arc::clone(&self.core),
+        Outside { from_vnet, bell }
+    }
+
+    fn into_port(self, core: &Arc<VnetCore>, mac: MacAddr, wire: Arc<Wire>) -> Port {
+        Port {
+            core: Arc::clone(core),
             mac,
             to_vnet: wire.sender(End::B),
             wire,
-            from_vnet,
+            from_vnet: self.from_vnet,
             overflowed: AtomicU64::new(0),
-            bell,
-        })
+            bell: self.bell,
+        }
     }
 }
 

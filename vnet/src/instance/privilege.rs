@@ -12,6 +12,7 @@ use std::fmt;
 use std::ops::{BitAnd, BitOr, Not};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
+use super::record::Op;
 use super::vnet::{Gone, OwnedVnet, Vnet};
 use crate::netif::NetifError;
 use crate::transport::error::SocketError;
@@ -346,6 +347,13 @@ impl OwnedVnet {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_privileges(&self, privileges: Privileges) -> Result<(), PrivilegeError> {
+        self.mask_to(privileges)
+    }
+}
+
+impl Vnet {
+    /// What [`OwnedVnet::set_privileges`] does; the caller is the owner.
+    pub(super) fn mask_to(&self, privileges: Privileges) -> Result<(), PrivilegeError> {
         self.core.with(|_, _| ())?;
         // One mask is changed at a time, so that a child's never exceeds its parent's.
         let registry = self.core.system.registry.lock();
@@ -357,9 +365,13 @@ impl OwnedVnet {
             return Err(PrivilegeError::BeyondParent(privileges & !most));
         }
         self.core.privileges.set(privileges);
+        self.core.note(Op::SetPrivileges { privileges });
         for core in registry.vnets() {
-            if core.is_below(&self.core) {
-                core.privileges.set(core.privileges.get() & privileges);
+            let narrowed = core.privileges.get() & privileges;
+            if core.is_below(&self.core) && narrowed != core.privileges.get() {
+                core.privileges.set(narrowed);
+                let privileges = narrowed;
+                core.note(Op::SetPrivileges { privileges });
             }
         }
         Ok(())

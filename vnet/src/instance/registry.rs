@@ -1,7 +1,7 @@
 //! Recorded initialisation. A step holds its init and its uninit together, so that they cannot
 //! mispair; the built-in layers and users' modules stand in one list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -106,6 +106,11 @@ impl InitRecord {
         &self.name
     }
 
+    /// Its order within its stage.
+    pub fn order(&self) -> i32 {
+        self.order
+    }
+
     /// Its stage.
     pub fn stage(&self) -> Stage {
         self.stage
@@ -183,6 +188,9 @@ pub enum RegisterError {
 pub struct Registry {
     /// By number, which is the order of creation.
     vnets: BTreeMap<u64, Arc<VnetCore>>,
+    /// The numbers of parents and their children: who destroys an instance must not look through
+    /// all others.
+    children: BTreeSet<(u64, u64)>,
     /// The names of all instances, those being made or unmade included, and their numbers.
     names: BTreeMap<String, u64>,
     reserved: u64,
@@ -196,6 +204,7 @@ impl Registry {
     pub(crate) fn with_builtin_layers() -> Registry {
         let mut registry = Registry {
             vnets: BTreeMap::new(),
+            children: BTreeSet::new(),
             names: BTreeMap::new(),
             reserved: 0,
             lenders: BTreeMap::new(),
@@ -238,11 +247,17 @@ impl Registry {
     /// Lists an instance that is complete.
     pub(crate) fn publish(&mut self, core: &Arc<VnetCore>) {
         self.vnets.insert(core.number, Arc::clone(core));
+        if let Some(parent) = &core.parent {
+            self.children.insert((parent.number, core.number));
+        }
     }
 
     /// Takes an instance off the list.
     pub(crate) fn withdraw(&mut self, core: &VnetCore) {
         self.vnets.remove(&core.number);
+        if let Some(parent) = &core.parent {
+            self.children.remove(&(parent.number, core.number));
+        }
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Arc<VnetCore>> {
@@ -259,9 +274,13 @@ impl Registry {
     }
 
     /// The children of an instance, in the order of their creation.
-    pub(crate) fn children_of(&self, core: &Arc<VnetCore>) -> Vec<Arc<VnetCore>> {
-        let is_child = |v: &&Arc<VnetCore>| v.parent.as_ref().is_some_and(|p| Arc::ptr_eq(p, core));
-        self.vnets.values().filter(is_child).cloned().collect()
+    pub(crate) fn children_of(&self, core: &VnetCore) -> Vec<Arc<VnetCore>> {
+        let family = self
+            .children
+            .range((core.number, 0)..=(core.number, u64::MAX));
+        family
+            .filter_map(|(_, child)| self.vnets.get(child).cloned())
+            .collect()
     }
 
     pub(crate) fn records(&self) -> Arc<Vec<Arc<InitRecord>>> {

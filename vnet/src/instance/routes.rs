@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::privilege::{AdminError, Denied, Privilege};
+use super::record::Op;
 use super::vnet::{Gone, Vnet};
 use crate::ip::fib::{FibError, NextHop, Origin, Route};
 use crate::ip::state::Forwarding;
@@ -35,6 +36,8 @@ pub struct RouteInfo {
     pub gateway: Option<Ipv4Addr>,
     /// The name of the interface it leaves by.
     pub interface: String,
+    /// Of routes to the same destinations, the one with the lowest metric counts.
+    pub metric: u32,
     /// Where it comes from.
     pub origin: Origin,
 }
@@ -73,17 +76,44 @@ impl Vnet {
     /// A gateway that is on no link of this vnet, an interface there is none of, a route that
     /// exists, a full table.
     pub fn add_route(&self, dst: Ipv4Net, via: impl Into<NextHopSpec>) -> Result<(), RouteError> {
+        let (gateway, interface) = match via.into() {
+            NextHopSpec::Gateway(gateway) => (Some(gateway), None),
+            via @ NextHopSpec::Interface(_) => (None, Some(via)),
+        };
+        self.add_static(dst, gateway, interface)
+    }
+
+    /// Adds a static route. An interface that is given beside the gateway is believed to lead
+    /// there.
+    pub(super) fn add_static(
+        &self,
+        dst: Ipv4Net,
+        gateway: Option<Ipv4Addr>,
+        interface: Option<NextHopSpec>,
+    ) -> Result<(), RouteError> {
         self.require(Privilege::Routes)?;
-        let via = via.into();
-        self.core.with(|stack, _| {
-            let (next_hop, ifid) = resolve(stack, via)?;
+        self.configure(|stack, _| {
+            let (next_hop, ifid) = match (gateway, interface) {
+                (Some(gateway), None) => resolve(stack, NextHopSpec::Gateway(gateway))?,
+                (gateway, interface) => {
+                    let nowhere = || RouteError::NoInterface(String::new());
+                    let (_, ifid) = resolve(stack, interface.ok_or_else(nowhere)?)?;
+                    (gateway.map_or(NextHop::Direct, NextHop::Gateway), ifid)
+                }
+            };
             let route = Route::new(dst.trunc(), next_hop, ifid, Origin::Static);
             let added = stack.ip.fib.add(route);
             if let Err(FibError::Limit(_)) = added {
                 stack.limits.refuse(Resource::Routes);
             }
-            Ok(added?)
-        })?
+            added?;
+            let interface = stack.ifs.get(ifid).map(|i| i.name.to_string());
+            Ok(Op::AddRoute {
+                dst: route.dst,
+                gateway,
+                interface,
+            })
+        })
     }
 
     /// Removes the static route to `dst`.
@@ -92,10 +122,10 @@ impl Vnet {
     /// No such route.
     pub fn remove_route(&self, dst: Ipv4Net) -> Result<(), RouteError> {
         self.require(Privilege::Routes)?;
-        self.core.with(|stack, _| {
-            stack.ip.fib.remove(dst.trunc(), None)?;
-            Ok(())
-        })?
+        self.configure(|stack, _| {
+            let removed = stack.ip.fib.remove_of(dst, Origin::Static)?;
+            Ok(Op::RemoveRoute { dst: removed.dst })
+        })
     }
 
     /// The routes, in the order of their prefixes.
@@ -103,25 +133,7 @@ impl Vnet {
     /// # Errors
     /// [`Gone`].
     pub fn routes(&self) -> Result<Vec<RouteInfo>, Gone> {
-        self.core.with(|stack, _| {
-            stack
-                .ip
-                .fib
-                .iter()
-                .map(|r| RouteInfo {
-                    dst: r.dst,
-                    gateway: match r.next_hop {
-                        NextHop::Direct => None,
-                        NextHop::Gateway(g) => Some(g),
-                    },
-                    interface: stack
-                        .ifs
-                        .get(r.ifid)
-                        .map_or_else(String::new, |i| i.name.to_string()),
-                    origin: r.origin,
-                })
-                .collect()
-        })
+        self.core.with(|stack, _| list(stack))
     }
 
     /// Makes the vnet a router, or a host again.
@@ -130,10 +142,29 @@ impl Vnet {
     /// [`Gone`], or a tenant that lacks [`Privilege::Forwarding`].
     pub fn set_forwarding(&self, forwarding: Forwarding) -> Result<(), AdminError> {
         self.require(Privilege::Forwarding)?;
-        Ok(self
-            .core
-            .with(|stack, _| stack.set_forwarding(forwarding))?)
+        self.configure(|stack, _| {
+            stack.set_forwarding(forwarding);
+            Ok(Op::SetForwarding { forwarding })
+        })
     }
+}
+
+/// The routes as they are listed.
+pub(super) fn list(stack: &Stack) -> Vec<RouteInfo> {
+    let info = |r: &Route| RouteInfo {
+        dst: r.dst,
+        gateway: match r.next_hop {
+            NextHop::Direct => None,
+            NextHop::Gateway(g) => Some(g),
+        },
+        interface: stack
+            .ifs
+            .get(r.ifid)
+            .map_or_else(String::new, |i| i.name.to_string()),
+        metric: r.metric,
+        origin: r.origin,
+    };
+    stack.ip.fib.iter().map(info).collect()
 }
 
 fn resolve(

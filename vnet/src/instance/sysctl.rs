@@ -23,9 +23,11 @@
 pub mod keys;
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::privilege::{Authority, Denied, Privilege};
+use super::record::Op;
 use super::vnet::{Entry as Entering, Gone, Vnet};
 use crate::base::rng::Rng;
 use crate::ip::state::{Forwarding, Redirects};
@@ -292,6 +294,31 @@ pub(crate) fn inherit(stack: &mut Stack, values: &[u64]) {
     }
 }
 
+/// The values of all tunables of a new instance without a parent.
+fn defaults() -> &'static [u64] {
+    static DEFAULTS: OnceLock<Vec<u64>> = OnceLock::new();
+    DEFAULTS.get_or_init(|| snapshot(&fresh()))
+}
+
+/// The tunables that have another value than in a new instance, with their values as text.
+pub(crate) fn changed(stack: &Stack) -> impl Iterator<Item = (&'static str, String)> {
+    let pairs = keys::TABLE.iter().zip(defaults());
+    pairs.filter_map(|(entry, default)| {
+        let value = entry.read(stack);
+        // Limits reach some of them as well, and may set more than the range.
+        let is_set = entry.access() != Access::ReadOnly && entry.check(value).is_ok();
+        (is_set && value != *default).then(|| (entry.name(), value.to_string()))
+    })
+}
+
+/// Gives a tunable the value that it has in a new instance.
+pub(crate) fn reset(stack: &mut Stack, name: &str) {
+    let mut pairs = keys::TABLE.iter().zip(defaults());
+    if let Some((entry, default)) = pairs.find(|(entry, _)| entry.name() == name) {
+        entry.write(stack, *default);
+    }
+}
+
 /// The values of all tunables.
 pub(crate) fn snapshot(stack: &Stack) -> Vec<u64> {
     keys::TABLE.iter().map(|e| e.read(stack)).collect()
@@ -369,7 +396,13 @@ impl Vnet {
             Access::Tenant(privilege) => self.require(privilege)?,
         }
         entry.check(raw)?;
-        Ok(self.core.with(|stack, _| entry.write(stack, raw))?)
+        self.configure(|stack, _| {
+            entry.write(stack, raw);
+            Ok(Op::SetSysctl {
+                name: entry.name().to_owned(),
+                value: raw.to_string(),
+            })
+        })
     }
 }
 

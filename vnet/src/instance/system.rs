@@ -4,15 +4,18 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use super::completion::Completion;
+use super::context::Visitors;
 use super::driver::{Driver, Waited};
 use super::lifecycle;
 use super::limits::LimitReached;
+use super::messages::Directory;
 use super::pending::{Deadlock, here};
 use super::privilege::Denied;
 use super::registry::{InitRecord, RegisterError, Registry, StepError};
@@ -49,9 +52,13 @@ pub struct SystemCore {
     fingerprinting: AtomicBool,
     /// The sum of the vnets that are gone.
     fingerprint_of_gone: Mutex<FingerprintSum>,
+    /// Threads that have been in its vnets.
+    pub(crate) visitors: Visitors,
     seed: u64,
     macs_made: AtomicU64,
     loans_made: AtomicU64,
+    /// Message buffers by name.
+    pub(crate) directory: Arc<Directory>,
 }
 
 /// Why an instance cannot be made.
@@ -101,9 +108,11 @@ impl System {
                 tasks_made: AtomicU64::new(0),
                 fingerprinting: AtomicBool::new(false),
                 fingerprint_of_gone: Mutex::new(Rank::Waker, FingerprintSum::default()),
+                visitors: Mutex::new(Rank::Waker, Vec::new()),
                 seed,
                 macs_made: AtomicU64::new(0),
                 loans_made: AtomicU64::new(0),
+                directory: Arc::new(Directory::new()),
             }),
         }
     }
@@ -330,14 +339,16 @@ impl Vnet {
     ///
     /// # Errors
     /// Whatever the operating system says.
+    #[track_caller]
     pub fn spawn<T: Send + 'static>(
         &self,
         f: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<JoinHandle<T>> {
         let vnet = self.clone();
+        let from = Location::caller();
         self.system()
             .spawn_named(format!("vnet-{}", self.name()), move || {
-                let _entered = vnet.enter();
+                let _entered = vnet.enter_from(from);
                 f()
             })
     }

@@ -37,6 +37,8 @@ const QUEUED: u8 = 1;
 const RUNNING: u8 = 2;
 const AGAIN: u8 = 3;
 const ENDED: u8 = 4;
+/// Ended because its vnet went.
+const ORPHANED: u8 = 5;
 
 thread_local! {
     /// A task is being polled by this thread.
@@ -213,11 +215,13 @@ impl Task {
     /// Polls it once; for drivers, after [`Driver::schedule`]. A panic of the future's is its
     /// result.
     pub fn run(self: &Arc<Self>) {
-        let queued =
-            self.state
-                .compare_exchange(QUEUED, RUNNING, Ordering::AcqRel, Ordering::Acquire);
-        let body = self.body.lock().take();
-        let (Ok(_), Some(mut body)) = (queued, body) else {
+        let state = &self.state;
+        let queued = state.compare_exchange(QUEUED, RUNNING, Ordering::AcqRel, Ordering::Acquire);
+        if queued.is_err() {
+            return;
+        }
+        // Whoever aborts it right now may have been faster.
+        let Some(mut body) = self.body.lock().take() else {
             return;
         };
         let waker = Waker::from(Arc::clone(self));
@@ -226,12 +230,11 @@ impl Task {
             body.poll(&mut Context::from_waker(&waker))
         };
         if polled.is_ready() {
-            self.state.store(ENDED, Ordering::Release);
+            state.store(ENDED, Ordering::Release);
             self.leave();
             return;
         }
         *self.body.lock() = Some(body);
-        let state = &self.state;
         let idle = state.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire);
         let again = idle.is_err()
             && state
@@ -241,13 +244,20 @@ impl Task {
             self.schedule();
         } else if idle.is_err() {
             // It was aborted meanwhile, by one who did not find the future.
-            self.give_up(TaskError::Aborted);
+            self.give_up(match state.load(Ordering::Acquire) {
+                ORPHANED => TaskError::Gone,
+                _ => TaskError::Aborted,
+            });
         }
     }
 
     /// Ends it: the future is dropped here, or by the thread that polls it.
     fn abort(&self, why: TaskError) {
-        self.state.store(ENDED, Ordering::Release);
+        let end = match why {
+            TaskError::Gone => ORPHANED,
+            _ => ENDED,
+        };
+        self.state.store(end, Ordering::Release);
         self.give_up(why);
     }
 

@@ -3,15 +3,20 @@
 use std::cell::Cell;
 use std::fmt;
 use std::ops::Deref;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use super::context::within;
+use super::context::{self, within_lock};
 use super::driver::Driver;
+use super::inspect::PhaseName;
 use super::lifecycle::{DestroyReport, RanStep};
 use super::local::Locals;
+use super::messages::Slot;
 use super::moves::Loans;
 use super::privilege::{Authority, Mask, Privileges};
+use super::record::Journal;
+use super::shutdown::Drain;
 use super::system::{System, SystemCore};
 use super::task::Tasks;
 use crate::base::lock::{Mutex, Rank};
@@ -23,6 +28,7 @@ use crate::netif::fingerprint::FingerprintSum;
 use crate::netif::inbox::Batch;
 use crate::packet::{Cx, Out};
 use crate::stack::{Stack, rx, tx};
+use crate::trace;
 
 /// Items a vnet takes in before it lets another one have the thread.
 const SERVICE_BATCH: usize = 256;
@@ -70,6 +76,8 @@ pub struct VnetCore {
     pub(crate) privileges: Mask,
     /// Its tasks.
     pub(crate) tasks: Arc<Tasks>,
+    /// What was said while it was current, or about it.
+    pub(crate) messages: Slot,
     state: Mutex<State>,
 }
 
@@ -92,6 +100,8 @@ pub(crate) struct Live {
     pub(crate) phase: Phase,
     pub(crate) ran: Vec<RanStep>,
     loans: Loans,
+    drain: Option<Drain>,
+    pub(crate) journal: Journal,
     rng: Rng,
     stats: Stats,
     out: Out,
@@ -105,8 +115,22 @@ pub(crate) enum Phase {
     Starting,
     /// It can be used.
     Up,
+    /// It is being shut down gracefully: its connections end, and nothing new begins.
+    Draining,
     /// It is being torn down, and refuses new entries.
     Dying,
+}
+
+impl Phase {
+    /// For listings.
+    pub(crate) fn name(self) -> PhaseName {
+        match self {
+            Phase::Starting => PhaseName::Starting,
+            Phase::Up => PhaseName::Up,
+            Phase::Draining => PhaseName::Draining,
+            Phase::Dying => PhaseName::Dying,
+        }
+    }
 }
 
 /// Who asks for entry into an instance.
@@ -145,6 +169,7 @@ impl VnetCore {
             locals: Locals::new(),
             privileges: Mask::new(mask),
             tasks: Tasks::new(),
+            messages: Slot::default(),
             state: Mutex::new(
                 Rank::Vnet,
                 State::Alive(Box::new(Live {
@@ -152,6 +177,8 @@ impl VnetCore {
                     phase: Phase::Starting,
                     ran: Vec::new(),
                     loans: Loans::default(),
+                    drain: None,
+                    journal: Journal::default(),
                     rng,
                     stats: Stats::default(),
                     out: Out::default(),
@@ -159,6 +186,7 @@ impl VnetCore {
                 })),
             ),
         });
+        system.directory.welcome(&core);
         let weak = Arc::downgrade(&core);
         core.inbox.set_doorbell(Box::new(RingService(weak)));
         core
@@ -181,7 +209,7 @@ impl VnetCore {
         entry: Entry,
         f: impl FnOnce(&mut Inside, &mut Cx) -> R,
     ) -> Result<R, Gone> {
-        let (result, now, next, out) = within(self, || {
+        let entered = within_lock(self, || {
             let mut state = self.state.lock();
             // Read under the lock: the time does not run backwards from one entry to the next.
             let now = self.driver.now();
@@ -196,6 +224,8 @@ impl VnetCore {
                 phase,
                 ran,
                 loans,
+                drain,
+                journal,
                 rng,
                 stats,
                 out,
@@ -212,19 +242,28 @@ impl VnetCore {
                 phase,
                 ran,
                 loans,
+                drain,
+                journal,
                 due,
             };
             let result = f(&mut inside, &mut cx);
             tx::flush(stack, &mut cx);
+            if let Some(drain) = drain {
+                drain.look(stack, &mut cx);
+            }
             stack.observe();
             let next = stack.next_deadline();
             Ok((result, now, next, take_out(out)))
-        })?;
+        });
+        let (result, now, next, out) = entered.unwrap_or(Err(Gone))?;
         if let Some(at) = next {
             self.arm(at);
         }
         if let Some(out) = out {
-            carry_out(out, now);
+            context::in_effects(|| carry_out(out, now));
+        }
+        if entry == Entry::User && context::has_deferred() {
+            super::lifecycle::destroy_deferred();
         }
         Ok(result)
     }
@@ -232,7 +271,10 @@ impl VnetCore {
     /// Takes in what is due and does what is due: the only way in which frames and deadlines
     /// reach a stack. Called by drivers.
     pub fn service(self: &Arc<Self>) {
+        let name = &*self.name;
+        let _span = tracing::trace_span!(target: trace::SERVICE, "service", vnet = name).entered();
         let result = self.enter_as(Entry::User, |live, cx| {
+            cx.stats.services += 1;
             let taken = self.inbox.take_due(cx.now, SERVICE_BATCH, live.due);
             for _ in 0..taken.overflowed {
                 cx.stats.received += 1;
@@ -272,6 +314,13 @@ impl VnetCore {
         }
     }
 
+    /// Does something with what the instance consists of, unless it is gone, without entering it.
+    pub(crate) fn alive(&self, f: impl FnOnce(&mut Live)) {
+        if let State::Alive(live) = &mut *self.state.lock() {
+            f(live);
+        }
+    }
+
     /// Gives the memory of the instance back; what is left of it is a name.
     pub(crate) fn bury(&self) {
         let old = std::mem::replace(&mut *self.state.lock(), State::Gone);
@@ -295,18 +344,37 @@ fn take_out(out: &mut Out) -> Option<Out> {
     Some(std::mem::replace(out, spare))
 }
 
-/// Carries out the effects of an entry. The vnet's lock is not held.
+/// Carries out the effects of an entry. The vnet's lock is not held. A callback that panics does
+/// not keep the effects after it from being carried out; its panic goes on when all are.
 fn carry_out(mut out: Out, now: Instant) {
-    for frame in out.frames.drain(..) {
-        frame.to.push(frame.at, frame.packet);
+    let mut frames = out.frames.drain(..);
+    let mut carriers = out.carrier.drain(..);
+    let mut wakes = out.wakes.drain(..);
+    let mut panicked = None;
+    loop {
+        let rest = || {
+            for frame in frames.by_ref() {
+                frame.to.push(frame.at, frame.packet);
+            }
+            for (to, carrier) in carriers.by_ref() {
+                to.carrier(now, carrier);
+            }
+            for waker in wakes.by_ref() {
+                waker.wake();
+            }
+        };
+        match panic::catch_unwind(AssertUnwindSafe(rest)) {
+            Ok(()) => break,
+            Err(panic) => {
+                panicked.get_or_insert(panic);
+            }
+        }
     }
-    for (to, carrier) in out.carrier.drain(..) {
-        to.carrier(now, carrier);
-    }
-    for waker in out.wakes.drain(..) {
-        waker.wake();
-    }
+    drop((frames, carriers, wakes));
     let _ = SPARE.try_with(|spare| spare.set(Some(out)));
+    if let Some(panic) = panicked {
+        panic::resume_unwind(panic);
+    }
 }
 
 /// What an entry sees of [`Live`] besides the context.
@@ -315,6 +383,8 @@ pub(crate) struct Inside<'a> {
     pub(crate) phase: &'a mut Phase,
     pub(crate) ran: &'a mut Vec<RanStep>,
     pub(crate) loans: &'a mut Loans,
+    pub(crate) drain: &'a mut Option<Drain>,
+    pub(crate) journal: &'a mut Journal,
     due: &'a mut Batch,
 }
 
@@ -412,6 +482,9 @@ impl OwnedVnet {
     /// returns *gone*, connections in any state, half datagrams and held packets are released,
     /// interfaces go away and their peers see the wire go down, and every recorded init step is
     /// undone in reverse. Nothing in it waits.
+    ///
+    /// It may be called from anywhere. From inside a vnet (a [`FrameTap`](crate::FrameTap)) it is
+    /// [deferred](crate::Outcome::Deferred) until that vnet is left.
     pub fn destroy(self) -> DestroyReport {
         super::lifecycle::destroy(&self.vnet.core)
     }

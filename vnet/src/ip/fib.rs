@@ -202,6 +202,38 @@ impl Fib {
         Ok(removed)
     }
 
+    /// Removes the route to `dst` of this origin.
+    ///
+    /// # Errors
+    /// [`FibError::NotFound`].
+    pub fn remove_of(&mut self, dst: Ipv4Net, origin: Origin) -> Result<Route, FibError> {
+        let dst = dst.trunc();
+        let list = self.table.get(&dst).ok_or(FibError::NotFound(dst))?;
+        let found = list.iter().find(|r| r.origin == origin);
+        let metric = found.ok_or(FibError::NotFound(dst))?.metric;
+        self.remove(dst, Some(metric))
+    }
+
+    /// Moves the connected route to `dst` through an interface to `metric`, if that is above its
+    /// own and free, and returns the metric that it has then; zero when there is no such route.
+    pub fn raise_connected(&mut self, dst: Ipv4Net, ifid: IfId, metric: u32) -> u32 {
+        let Some(list) = self.table.get_mut(&dst.trunc()) else {
+            return 0;
+        };
+        let taken = list.iter().any(|r| r.metric == metric);
+        let own = list
+            .iter_mut()
+            .find(|r| (r.ifid, r.origin) == (ifid, Origin::Connected));
+        let Some(route) = own else { return 0 };
+        if taken || metric <= route.metric {
+            return route.metric;
+        }
+        route.metric = metric;
+        list.sort_by_key(|r| r.metric);
+        self.edited();
+        metric
+    }
+
     /// Removes every route through an interface and returns how many there were.
     pub fn remove_interface(&mut self, ifid: IfId) -> usize {
         self.remove_if(|route| route.ifid == ifid)

@@ -310,7 +310,7 @@ impl Reassembly {
             fragments: self.fragments,
         };
         for _ in 0..self.fragments {
-            stats.drop_rx(DropReason::Teardown);
+            stats.drop_waiting_rx(DropReason::Teardown);
         }
         self.datagrams = BTreeMap::new();
         self.index.reset();
@@ -362,7 +362,7 @@ impl Reassembly {
         let Some((header, mut packet)) = collecting.join() else {
             // The fragment that would have completed it is the caller's to count.
             for _ in 1..count {
-                stats.drop_rx(DropReason::Malformed);
+                stats.drop_waiting_rx(DropReason::Malformed);
             }
             return Verdict::Drop(DropReason::Malformed);
         };
@@ -410,7 +410,7 @@ impl Reassembly {
         self.bytes -= collecting.held;
         self.fragments -= count;
         for _ in 0..count {
-            stats.drop_rx(reason);
+            stats.drop_waiting_rx(reason);
         }
     }
 

@@ -535,7 +535,7 @@ impl NeighCache {
 
 fn count_drop(stats: &mut Stats, packet: &Packet, reason: DropReason) {
     match packet.meta.rcvif {
-        Some(_) => stats.drop_rx(reason),
+        Some(_) => stats.drop_waiting_rx(reason),
         None => stats.drop_tx(reason),
     }
 }

@@ -19,7 +19,7 @@ pub mod transmit;
 pub mod wire;
 
 pub use bridge::{Bridge, BridgeId, Bridges, Role};
-pub use capture::FrameTap;
+pub use capture::{CaptureId, CaptureInfo, FrameTap};
 pub use inbox::{Doorbell, Inbox, Item};
 pub use table::{AdminState, IfCounters, IfKind, IfTable, Netif, NetifError};
 pub use wire::{Plug, Wire, WireEnd};

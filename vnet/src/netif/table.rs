@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::bridge::Role;
-use super::capture::FrameTap;
+use super::capture::Taps;
 use super::fingerprint::{FingerprintSum, Recorder};
 use super::wire::WireEnd;
 use crate::base::id::IfId;
@@ -102,7 +102,7 @@ pub struct Netif {
     /// What it has to do with a bridge.
     pub(crate) role: Role,
     /// Who watches.
-    pub(crate) taps: Vec<Arc<dyn FrameTap>>,
+    pub(crate) taps: Taps,
     /// The fingerprint of what crosses it, when that is on.
     pub(crate) fingerprint: Option<Box<Recorder>>,
     /// What crossed it.
@@ -206,6 +206,9 @@ pub enum NetifError {
         /// The vnet that it belongs to.
         home: String,
     },
+    /// The port has an outside end already.
+    #[error("something is plugged into port {0:?} already")]
+    PluggedIn(String),
     /// The two vnets belong to different systems.
     #[error("the two vnets belong to different systems")]
     OtherSystem,

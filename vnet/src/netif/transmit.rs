@@ -32,7 +32,8 @@ impl Netif {
             return cx.stats.drop_tx(DropReason::Malformed);
         }
         let len = packet.len();
-        self.sent(cx, &packet);
+        self.counters.tx_frames += 1;
+        self.counters.tx_bytes += len as u64;
         cx.stats.sent += 1;
         let at = match &mut self.link {
             None => cx.now,
@@ -49,6 +50,7 @@ impl Netif {
         if let Some(fingerprint) = &mut self.fingerprint {
             fingerprint.sent(cx.now, &packet, Fate::Arrives(at));
         }
+        self.show(cx.now, Direction::Out, &packet);
         cx.out.frames.push(OutFrame { to, at, packet });
     }
 
@@ -56,9 +58,7 @@ impl Netif {
     pub fn sent(&mut self, cx: &Cx, packet: &Packet) {
         self.counters.tx_frames += 1;
         self.counters.tx_bytes += packet.len() as u64;
-        for tap in &self.taps {
-            tap.frame(cx.now, Direction::Out, packet);
-        }
+        self.show(cx.now, Direction::Out, packet);
     }
 
     /// Drops a frame that the link or the lack of a wire has swallowed.
@@ -66,6 +66,7 @@ impl Netif {
         if let Some(fingerprint) = &mut self.fingerprint {
             fingerprint.sent(cx.now, packet, Fate::Dropped(reason));
         }
+        self.show_lost(cx.now, packet, reason);
         cx.stats.drop_tx(reason);
     }
 
@@ -76,8 +77,6 @@ impl Netif {
         if let Some(fingerprint) = &mut self.fingerprint {
             fingerprint.received(cx.now, packet);
         }
-        for tap in &self.taps {
-            tap.frame(cx.now, Direction::In, packet);
-        }
+        self.show(cx.now, Direction::In, packet);
     }
 }

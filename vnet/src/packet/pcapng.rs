@@ -15,6 +15,9 @@ use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPa
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption,
 };
+use pcap_file::pcapng::blocks::interface_statistics::{
+    InterfaceStatisticsBlock, InterfaceStatisticsOption,
+};
 use pcap_file::{DataLink, Endianness, PcapError};
 
 use super::buf::Packet;
@@ -42,6 +45,26 @@ pub struct PcapngWriter<W: Write> {
     interfaces: u32,
 }
 
+/// What is written beside a frame, and how much of the frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrameNote<'a> {
+    /// A comment (`opt_comment`), such as why the frame was dropped.
+    pub comment: Option<&'a str>,
+    /// Frames that the capture missed since the last one (`epb_dropcount`); zero is not written.
+    pub missed: u64,
+    /// Bytes of the frame to keep at most; its true length is written as well.
+    pub snaplen: Option<u32>,
+}
+
+/// What a capture says of an interface at its end (an interface statistics block).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceStatistics {
+    /// Frames that should have been captured (`isb_ifrecv`).
+    pub seen: u64,
+    /// Those that could not be, for want of room (`isb_ifdrop`).
+    pub missed: u64,
+}
+
 /// An interface of one capture file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaptureInterface(u32);
@@ -64,7 +87,20 @@ impl<W: Write> PcapngWriter<W> {
     /// # Errors
     /// What the writer says.
     pub fn add_interface(&mut self, name: &str) -> io::Result<CaptureInterface> {
-        let mut block = InterfaceDescriptionBlock::new(DataLink::ETHERNET, NO_SNAPLEN);
+        self.add_snapped_interface(name, NO_SNAPLEN)
+    }
+
+    /// As [`PcapngWriter::add_interface`], for an interface of whose frames at most `snaplen`
+    /// bytes are written; zero is no limit.
+    ///
+    /// # Errors
+    /// What the writer says.
+    pub fn add_snapped_interface(
+        &mut self,
+        name: &str,
+        snaplen: u32,
+    ) -> io::Result<CaptureInterface> {
+        let mut block = InterfaceDescriptionBlock::new(DataLink::ETHERNET, snaplen);
         block.options = vec![
             InterfaceDescriptionOption::IfName(Cow::Borrowed(name)),
             InterfaceDescriptionOption::IfTsResol(NANOSECONDS),
@@ -86,20 +122,74 @@ impl<W: Write> PcapngWriter<W> {
         way: Direction,
         frame: &Packet,
     ) -> io::Result<()> {
-        let bytes = on_the_wire(frame);
+        self.write_noted(interface, at, way, frame, FrameNote::default())
+    }
+
+    /// As [`PcapngWriter::write`], with what there is to say about the frame.
+    ///
+    /// # Errors
+    /// As [`PcapngWriter::write`].
+    pub fn write_noted(
+        &mut self,
+        interface: CaptureInterface,
+        at: Instant,
+        way: Direction,
+        frame: &Packet,
+        note: FrameNote<'_>,
+    ) -> io::Result<()> {
+        let mut bytes = on_the_wire(frame);
+        let original_len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        if let Some(snaplen) = note.snaplen {
+            bytes.truncate(snaplen as usize);
+        }
         let flags = match way {
             Direction::In => FLAG_INBOUND,
             Direction::Out => FLAG_OUTBOUND,
         };
+        let mut options = vec![EnhancedPacketOption::Flags(flags)];
+        if note.missed > 0 {
+            options.push(EnhancedPacketOption::DropCount(note.missed));
+        }
+        if let Some(comment) = note.comment {
+            options.push(EnhancedPacketOption::Comment(Cow::Borrowed(comment)));
+        }
         let block = EnhancedPacketBlock {
             interface_id: interface.0,
             timestamp: Duration::from_nanos(at.as_nanos()),
-            original_len: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            original_len,
             data: Cow::Owned(bytes),
-            options: vec![EnhancedPacketOption::Flags(flags)],
+            options,
         };
         self.inner.write_pcapng_block(block).map_err(io_error)?;
         Ok(())
+    }
+
+    /// Writes what the capture knows of `interface` at `at`: once, after its frames.
+    ///
+    /// # Errors
+    /// As [`PcapngWriter::write`].
+    pub fn write_statistics(
+        &mut self,
+        interface: CaptureInterface,
+        at: Instant,
+        statistics: InterfaceStatistics,
+    ) -> io::Result<()> {
+        let block = InterfaceStatisticsBlock {
+            interface_id: interface.0,
+            // The format has the high half first; the crate writes one little-endian number.
+            timestamp: at.as_nanos().rotate_left(32),
+            options: vec![
+                InterfaceStatisticsOption::IsbIfRecv(statistics.seen),
+                InterfaceStatisticsOption::IsbIfDrop(statistics.missed),
+            ],
+        };
+        self.inner.write_pcapng_block(block).map_err(io_error)?;
+        Ok(())
+    }
+
+    /// The writer, which may be emptied if it is a buffer.
+    pub fn get_mut(&mut self) -> &mut W {
+        self.inner.get_mut()
     }
 
     /// Writes out what is buffered.
@@ -196,6 +286,56 @@ mod tests {
         );
         let second = [vec![9; 4], vec![2; 61]].concat();
         assert_eq!(seen, [(0, 1, vec![1; 60]), (1, u128::from(late), second)]);
+    }
+
+    #[test]
+    fn a_note_is_written_beside_the_frame_and_the_frame_cut() {
+        let mut writer = PcapngWriter::new(Vec::new()).expect("a vector");
+        let a = writer.add_snapped_interface("a", 20).expect("a vector");
+        let note = FrameNote {
+            comment: Some("why"),
+            missed: 3,
+            snaplen: Some(20),
+        };
+        let frame = Packet::incoming(vec![1; 60]);
+        writer
+            .write_noted(a, Instant::from_nanos(1), Direction::In, &frame, note)
+            .expect("a vector");
+        let bytes = writer.into_inner();
+        let mut reader = PcapNgReader::new(&bytes[..]).expect("a section header");
+        let Some(Ok(Block::InterfaceDescription(interface))) = reader.next_block() else {
+            panic!("no interface");
+        };
+        assert_eq!(interface.snaplen, 20);
+        let Some(Ok(Block::EnhancedPacket(packet))) = reader.next_block() else {
+            panic!("no frame");
+        };
+        assert_eq!((packet.data.len(), packet.original_len), (20, 60));
+        let options = [
+            EnhancedPacketOption::Flags(FLAG_INBOUND),
+            EnhancedPacketOption::DropCount(3),
+            EnhancedPacketOption::Comment("why".into()),
+        ];
+        assert_eq!(packet.options, options);
+    }
+
+    #[test]
+    fn the_time_of_statistics_has_its_high_half_first() {
+        let mut writer = PcapngWriter::new(Vec::new()).expect("a vector");
+        let a = writer.add_interface("a").expect("a vector");
+        writer.get_mut().clear();
+        let at = Instant::from_nanos(0x0102_0304_0506_0708);
+        let statistics = InterfaceStatistics { seen: 9, missed: 2 };
+        writer
+            .write_statistics(a, at, statistics)
+            .expect("a vector");
+        let bytes = writer.into_inner();
+        // Type 5, length 52, interface 0, time, isb_ifrecv, isb_ifdrop, end of options, length.
+        let block = [
+            5, 0, 0, 0, 52, 0, 0, 0, 0, 0, 0, 0, 4, 3, 2, 1, 8, 7, 6, 5, 4, 0, 8, 0, 9, 0, 0, 0, 0,
+            0, 0, 0, 5, 0, 8, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 52, 0, 0, 0,
+        ];
+        assert_eq!(bytes, block);
     }
 
     #[test]

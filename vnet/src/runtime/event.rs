@@ -49,30 +49,65 @@ struct Entry<W> {
 
 /// The pending events of a world.
 pub(super) struct Agenda<W> {
+    /// What was scheduled for a time already reached, in order. About half of all events are, such
+    /// as polls of woken tasks, and they need no heap.
+    due: VecDeque<Entry<W>>,
+    /// The time of the event that came up last.
+    reached: Instant,
     heap: BinaryHeap<Reverse<Entry<W>>>,
     /// Timers, apart from the rest because they can be taken back.
     timers: BTreeMap<TimerKey, Waker>,
     scheduled: u64,
     recent: VecDeque<(Instant, Happened)>,
+    /// Entries at which those of vnets that do not exist any more are looked for.
+    sweep_at: usize,
+}
+
+/// Entries that are not worth a sweep.
+pub(super) const FEW_ENTRIES: usize = 1024;
+
+impl<W> Event<W> {
+    fn is_dead(&self) -> bool {
+        match self {
+            Event::Service(vnet) => vnet.strong_count() == 0,
+            Event::Timeout(_) | Event::Poll(_) | Event::Wake(_) => false,
+        }
+    }
 }
 
 impl<W> Agenda<W> {
     pub(super) fn new() -> Agenda<W> {
         Agenda {
+            due: VecDeque::new(),
+            reached: Instant::ZERO,
             heap: BinaryHeap::new(),
             timers: BTreeMap::new(),
             scheduled: 0,
             recent: VecDeque::new(),
+            sweep_at: FEW_ENTRIES,
         }
     }
 
     pub(super) fn push(&mut self, at: Instant, event: Event<W>) {
+        if self.heap.len() >= self.sweep_at {
+            // A vnet that is gone leaves its entries behind, some of them for hours. Looking for
+            // them only when there are twice as many costs nothing each.
+            self.heap.retain(|Reverse(e)| !e.event.is_dead());
+            self.sweep_at = (2 * self.heap.len()).max(FEW_ENTRIES);
+            self.heap.shrink_to(self.sweep_at);
+        }
         self.scheduled += 1;
-        self.heap.push(Reverse(Entry {
+        let entry = Entry {
             at,
             seq: self.scheduled,
             event,
-        }));
+        };
+        let in_order = self.due.back().is_none_or(|last| last.at <= at);
+        if at <= self.reached && in_order {
+            self.due.push_back(entry);
+        } else {
+            self.heap.push(Reverse(entry));
+        }
     }
 
     /// Schedules service of `vnet` at `at`, unless it comes up by then anyway.
@@ -107,28 +142,32 @@ impl<W> Agenda<W> {
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
+        let due = self.due.front().map(|e| e.at);
         let entry = self.heap.peek().map(|Reverse(e)| e.at);
         let timer = self.timers.first_key_value().map(|(key, _)| key.at);
-        match (entry, timer) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        [due, entry, timer].into_iter().flatten().min()
     }
 
     /// Takes the next event out. Whether it is still wanted is for [`disarm`] to say.
     pub(super) fn pop(&mut self) -> Option<(Instant, Event<W>)> {
-        let entry = self.heap.peek().map(|Reverse(e)| (e.at, e.seq));
+        let key = |e: &Entry<W>| TimerKey {
+            at: e.at,
+            seq: e.seq,
+        };
+        let due = self.due.front().map(key);
+        let entry = self.heap.peek().map(|Reverse(e)| key(e));
         let timer = self.timers.first_key_value().map(|(key, _)| *key);
-        match timer {
-            Some(key) if entry.is_none_or(|e| (key.at, key.seq) < e) => {
-                let (key, waker) = self.timers.pop_first()?;
-                Some((key.at, Event::Wake(waker)))
-            }
-            _ => {
-                let Reverse(Entry { at, event, .. }) = self.heap.pop()?;
-                Some((at, event))
-            }
+        let first = [due, entry, timer].into_iter().flatten().min()?;
+        self.reached = self.reached.max(first.at);
+        if Some(first) == timer {
+            let (key, waker) = self.timers.pop_first()?;
+            return Some((key.at, Event::Wake(waker)));
         }
+        let Entry { at, event, .. } = match Some(first) == due {
+            true => self.due.pop_front()?,
+            false => self.heap.pop()?.0,
+        };
+        Some((at, event))
     }
 
     /// Remembers that something has happened.
@@ -141,21 +180,24 @@ impl<W> Agenda<W> {
 
     /// Drops what comes next as long as it concerns vnets that do not exist any more.
     pub(super) fn forget_dead(&mut self) {
-        let is_dead = |Reverse(e): &Reverse<Entry<W>>| match &e.event {
-            Event::Service(vnet) => vnet.strong_count() == 0,
-            Event::Timeout(_) | Event::Poll(_) | Event::Wake(_) => false,
-        };
-        while self.heap.peek().is_some_and(is_dead) {
+        while self.due.front().is_some_and(|e| e.event.is_dead()) {
+            self.due.pop_front();
+        }
+        while self.heap.peek().is_some_and(|Reverse(e)| e.event.is_dead()) {
             self.heap.pop();
+        }
+        if self.heap.is_empty() {
+            self.heap.shrink_to(FEW_ENTRIES);
+            self.sweep_at = FEW_ENTRIES;
         }
     }
 
     /// What is pending and what has happened, for reports.
     pub(super) fn notes(&self) -> Notes {
-        let mut services: Vec<(Instant, u64, Arc<VnetCore>)> = self
-            .heap
-            .iter()
-            .filter_map(|Reverse(e)| match &e.event {
+        let entries = self.heap.iter().map(|Reverse(e)| e);
+        let mut services: Vec<(Instant, u64, Arc<VnetCore>)> = entries
+            .chain(&self.due)
+            .filter_map(|e| match &e.event {
                 Event::Service(vnet) => Some((e.at, e.seq, vnet.upgrade()?)),
                 _ => None,
             })
@@ -190,6 +232,8 @@ impl<W> Ord for Entry<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::instance::{System, Vnet};
+    use proptest::prelude::*;
 
     fn at(nanos: u64) -> Instant {
         Instant::from_nanos(nanos)
@@ -232,6 +276,47 @@ mod tests {
         assert!(agenda.timers.is_empty() && agenda.heap.is_empty());
     }
 
+    proptest! {
+        /// Events come up in the order of a list that is sorted by time, stably.
+        #[test]
+        fn events_come_up_in_order(
+            acts in prop::collection::vec(prop_oneof![
+                2 => (0u64..6, any::<bool>()).prop_map(Some),
+                1 => Just(None),
+            ], 0..200),
+        ) {
+            let mut agenda = Agenda::new();
+            let mut model: Vec<(u64, Option<u8>)> = Vec::new();
+            let mut now = 0;
+            for (n, act) in acts.iter().enumerate() {
+                match act {
+                    Some((ahead, true)) => {
+                        agenda.push(at(now + ahead), Event::Timeout(n as u8));
+                        model.push((now + ahead, Some(n as u8)));
+                    }
+                    Some((ahead, false)) => {
+                        agenda.set_timer(at(now + ahead), Waker::noop().clone());
+                        model.push((now + ahead, None));
+                    }
+                    None => {
+                        let first = model.iter().map(|(at, _)| *at).min();
+                        prop_assert_eq!(agenda.next().map(Instant::as_nanos), first);
+                        let place = model.iter().position(|(at, _)| Some(*at) == first);
+                        let expected = place.map(|p| model.remove(p));
+                        let popped = agenda.pop().map(|(at, event)| match event {
+                            Event::Timeout(n) => (at.as_nanos(), Some(n)),
+                            _ => (at.as_nanos(), None),
+                        });
+                        prop_assert_eq!(popped, expected);
+                        now = now.max(first.unwrap_or(0));
+                    }
+                }
+            }
+            model.sort_by_key(|(at, _)| *at);
+            prop_assert_eq!(order(&mut agenda), model);
+        }
+    }
+
     #[test]
     fn only_the_last_events_are_remembered() {
         let mut agenda = Agenda::<u8>::new();
@@ -241,5 +326,30 @@ mod tests {
         let recent = agenda.notes().recent;
         assert_eq!(recent.len(), RECENT);
         assert_eq!(recent.last(), Some(&(at(99), Happened::Polled(99))));
+    }
+
+    #[test]
+    fn vnets_that_are_gone_leave_no_heap_of_entries() {
+        let system = System::manual(1);
+        let mut agenda: Agenda<()> = Agenda::new();
+        let core = |vnet: &Vnet| Arc::clone(&vnet.core);
+        let alive = system.create("alive").expect("a free name");
+        let at = Instant::from_nanos;
+        agenda.push_service(&core(&alive), at(2));
+        for n in 0..3 * FEW_ENTRIES as u64 {
+            let gone = system.create("gone").expect("free again");
+            agenda.push_service(&core(&gone), at(10 + n));
+            drop(gone);
+            assert!(agenda.heap.len() <= FEW_ENTRIES, "{}", agenda.heap.len());
+        }
+        // What belongs to the living is still there, and comes first.
+        assert_eq!(agenda.next(), Some(at(2)));
+        let Some((_, Event::Service(vnet))) = agenda.pop() else {
+            panic!("there is an entry");
+        };
+        assert!(disarm(&vnet, at(2)).is_some_and(|v| Arc::ptr_eq(&v, &alive.core)));
+        agenda.forget_dead();
+        assert_eq!(agenda.next(), None);
+        assert!(agenda.heap.capacity() <= FEW_ENTRIES);
     }
 }

@@ -45,6 +45,8 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.woken.swap(true, Ordering::AcqRel) {
+            #[cfg(test)]
+            crate::base::lock::explore::notify(std::ptr::from_ref(&self.woken).addr(), 1);
             self.unparker.unpark();
         }
     }
@@ -77,6 +79,12 @@ impl Sleeper {
 
     /// Waits for the waker, or until `until`; looks for at most `spin` before it sleeps.
     pub(super) fn wait(&self, clock: &WallClock, spin: Duration, until: Option<Instant>) -> Waited {
+        #[cfg(test)]
+        if crate::base::lock::explore::is_active() && until.is_none() {
+            let woken = std::ptr::from_ref(&self.bell.woken).addr();
+            crate::base::lock::explore::park(woken, || self.bell.take());
+            return Waited::Woken;
+        }
         if self.look(clock, spin) {
             return Waited::Woken;
         }

@@ -27,7 +27,7 @@ use std::thread::ThreadId;
 use crossbeam::queue::SegQueue;
 
 use super::clock::{WallClock, entropy};
-use super::event::disarm;
+use super::event::{FEW_ENTRIES, disarm};
 use super::sleeper::Sleeper;
 use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::{Duration, Instant};
@@ -69,7 +69,8 @@ pub struct ThreadsConfig {
 
 impl Default for ThreadsConfig {
     /// A worker a processor. Where there are several processors, 20 µs of looking for an event, and
-    /// 60 µs for a timer: a little more than Linux adds to a sleep by default.
+    /// 100 µs for a timer: Linux adds 50 µs to a sleep by default, and takes a while to bring a
+    /// thread back.
     fn default() -> ThreadsConfig {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let micros = |n| match processors {
@@ -79,7 +80,7 @@ impl Default for ThreadsConfig {
         ThreadsConfig {
             workers: processors,
             spin: micros(20),
-            timer_spin: micros(60),
+            timer_spin: micros(100),
         }
     }
 }
@@ -157,6 +158,8 @@ struct Sleep {
     /// Timers of futures, which can be taken back.
     wakes: BTreeMap<TimerKey, Waker>,
     timers_made: u64,
+    /// Timers at which those of vnets that are gone are looked for.
+    sweep_at: usize,
     /// Workers that wait for the bell.
     idle: usize,
     /// A further one waits for the next timer. Whenever a worker is idle, there is one, unless
@@ -226,6 +229,13 @@ impl Shared {
         }
         let mut sleep = self.sleep.lock();
         let first = sleep.next().is_none_or(|next| at < next);
+        if sleep.timers.len() >= sleep.sweep_at.max(FEW_ENTRIES) {
+            // As in `Agenda::push`: those of vnets that are gone would stay until they are due.
+            sleep
+                .timers
+                .retain(|Reverse(Timer(.., vnet))| vnet.strong_count() > 0);
+            sleep.sweep_at = 2 * sleep.timers.len();
+        }
         sleep.timers_made += 1;
         let timer = Timer(at, sleep.timers_made, Arc::downgrade(vnet));
         sleep.timers.push(Reverse(timer));

@@ -325,9 +325,9 @@ impl World {
 
     /// The member that has waited longest without a limit, if it is to be told that its wait is in
     /// vain before anything else happens; and when.
-    fn in_vain(&self) -> Option<(Option<Instant>, Arc<Member>)> {
+    fn in_vain(&self, next: Option<Instant>) -> Option<(Option<Instant>, Arc<Member>)> {
         let (horizon, member) = self.unlimited.front()?;
-        let horizon = match self.agenda.next() {
+        let horizon = match next {
             None => None,
             Some(_) if self.at_once >= STALL => None,
             Some(at) if *horizon <= at => Some(*horizon),
@@ -337,11 +337,7 @@ impl World {
     }
 
     /// Ends a run that is over before the next event; says where the clock is to be by then.
-    fn end_run(&mut self) -> Option<Instant> {
-        if self.runs.is_empty() {
-            return None;
-        }
-        let next = self.agenda.next();
+    fn end_run(&mut self, next: Option<Instant>) -> Option<Instant> {
         let stalled = (self.at_once >= STALL).then_some(RunEnded::Stalled);
         let over = |run: &mut Run| {
             let why = run.is_over(next).or(stalled)?;
@@ -427,11 +423,12 @@ impl Virtual {
         me: &Arc<Member>,
         mut world: MutexGuard<'a, World>,
     ) -> MutexGuard<'a, World> {
-        if let Some(at) = world.end_run() {
+        let next = world.agenda.next();
+        if let Some(at) = world.end_run(next) {
             self.advance(&mut world, at);
             return world;
         }
-        if let Some((horizon, member)) = world.in_vain() {
+        if let Some((horizon, member)) = world.in_vain(next) {
             match horizon {
                 Some(at) => self.advance(&mut world, at),
                 None => world.at_once = 0,

@@ -111,6 +111,10 @@ pub(super) fn until_ready<R>(
     let waker = core.driver.waker();
     let mut waited = Waited::Woken;
     loop {
+        #[cfg(test)]
+        if crate::base::lock::explore::planted("wait without a last look") {
+            core.driver.wait(until, site);
+        }
         match core.with(|s, cx| attempt(s, cx, Some(&waker))).flat() {
             Err(SocketError::WouldBlock) => {}
             result => return Ok(result?),

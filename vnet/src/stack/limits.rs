@@ -129,6 +129,8 @@ pub struct Limiter {
     buffered_bytes: u64,
     /// Children there are; kept here by the instance.
     pub(crate) children_now: u64,
+    /// Whether new sockets can be made.
+    pub(crate) admission: Admission,
     /// Buffered bytes when they were last counted.
     buffered_seen: u64,
     /// Entries until they are counted again.
@@ -145,6 +147,7 @@ impl Default for Limiter {
             children: UNLIMITED,
             buffered_bytes: UNLIMITED,
             children_now: 0,
+            admission: Admission::Open,
             buffered_seen: 0,
             recount_in: 0,
             high: [0; Resource::ALL.len()],
@@ -167,7 +170,28 @@ impl Limiter {
     }
 }
 
+/// Whether new sockets can be made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// They can.
+    #[default]
+    Open,
+    /// The instance is on its way out.
+    Closed,
+}
+
 impl Stack {
+    /// Asks for one more socket.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`] when the instance is being shut down; the limit, which is counted.
+    pub(crate) fn admit_socket(&mut self) -> Result<(), SocketError> {
+        match self.limits.admission {
+            Admission::Closed => Err(SocketError::Gone),
+            Admission::Open => Ok(self.admit(Resource::Sockets)?),
+        }
+    }
+
     /// Asks for one more of a resource.
     ///
     /// # Errors

@@ -27,7 +27,7 @@ use crate::base::id::IfId;
 use crate::base::rng::Rng;
 use crate::icmp::Icmp;
 use crate::ip::addr::AddrError;
-use crate::ip::fib::{NextHop, Origin, Route};
+use crate::ip::fib::{FibError, NextHop, Origin, Route};
 use crate::ip::state::{AddressError, Ipv4State};
 use crate::neigh::{NeighCache, NeighConfig};
 use crate::netif::{Bridges, IfKind, IfTable, NetifError, Role};
@@ -110,10 +110,12 @@ impl Stack {
             AddressError::Addr(_) => NetifError::BadAddress(net),
             AddressError::Route(_) => NetifError::RoutesFull(net.trunc()),
         })?;
-        if let Some(loopback) = self.loopback() {
-            let host = Ipv4Net::from(addr);
-            let to_itself = Route::new(host, NextHop::Direct, loopback, Origin::Host);
-            let _ = self.ip.fib.replace(to_itself);
+        if let Some(loopback) = self.loopback()
+            && self.add_host_route(addr, loopback).is_err()
+        {
+            let removed = self.ip.remove_address(ifid, addr);
+            debug_assert!(removed.is_ok(), "it was just added");
+            return Err(NetifError::RoutesFull(addr.into()));
         }
         self.announcements.push((ifid, addr));
         Ok(())
@@ -129,6 +131,26 @@ impl Stack {
             .map_err(|_| NetifError::NoSuchAddress(addr))?;
         self.remove_host_route(addr);
         Ok(())
+    }
+
+    fn add_host_route(&mut self, addr: Ipv4Addr, loopback: IfId) -> Result<(), FibError> {
+        let host = Ipv4Net::from(addr);
+        let to_itself = Route::new(host, NextHop::Direct, loopback, Origin::Host);
+        self.ip.fib.replace(to_itself).map(drop)
+    }
+
+    /// Adds the routes to the vnet's own addresses: some may be older than the loopback interface.
+    pub(crate) fn add_host_routes(&mut self) {
+        let Some(loopback) = self.loopback() else {
+            return;
+        };
+        for ifid in self.ifs.ids() {
+            let addrs = self.ip.addrs.on_interface(ifid).map(|a| a.addr());
+            for addr in addrs.collect::<Vec<_>>() {
+                // A limit that a step has set before may leave no room for it.
+                let _ = self.add_host_route(addr, loopback);
+            }
+        }
     }
 
     fn remove_host_route(&mut self, addr: Ipv4Addr) {

@@ -68,7 +68,14 @@ fn frame(s: &mut Stack, cx: &mut Cx, packet: Packet) {
         IfKind::Loopback => Medium::Loopback,
         IfKind::Epair | IfKind::Port | IfKind::Bridge => Medium::Wire,
     };
+    let watched = !netif.taps.is_empty();
+    if watched {
+        cx.stats.take_refused();
+    }
     ether(s, cx, ifid, mac, medium, packet);
+    if watched && let Some(netif) = s.ifs.get(ifid) {
+        netif.show_taken_in(cx.now, cx.stats.take_refused());
+    }
 }
 
 fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, from: Ingress, mut packet: Packet) {

@@ -29,7 +29,7 @@ impl Stack {
     /// # Errors
     /// A destination that is none, no route, no port left.
     pub fn tcp_connect(&mut self, cx: &mut Cx, remote: SocketAddr) -> Result<ConnId, SocketError> {
-        self.admit(Resource::Sockets)?;
+        self.admit_socket()?;
         self.admit(Resource::BufferedBytes)?;
         let dst = destination(remote)?;
         if remote.port() == 0 || self.ip.addrs.is_broadcast(dst) || dst.is_multicast() {
@@ -69,7 +69,7 @@ impl Stack {
         reuse: Reuse,
     ) -> Result<(ListenerId, SocketAddr), SocketError> {
         self.check_local(local)?;
-        self.admit(Resource::Sockets)?;
+        self.admit_socket()?;
         let options = SocketOptions::new(self.tcp.config());
         self.tcp.listen(cx, local, backlog, options, reuse)
     }
@@ -80,7 +80,7 @@ impl Stack {
     /// An address that is not the vnet's, or a port that is taken.
     pub fn udp_bind(&mut self, cx: &mut Cx, local: SocketAddr) -> Result<UdpId, SocketError> {
         self.check_local(local)?;
-        self.admit(Resource::Sockets)?;
+        self.admit_socket()?;
         let id = self.udp.open()?;
         match self.udp.bind(cx, id, local) {
             Ok(_) => Ok(id),
@@ -131,7 +131,7 @@ impl Stack {
     /// # Errors
     /// The limit on sockets.
     pub fn echo_open(&mut self, cx: &mut Cx) -> Result<EchoId, SocketError> {
-        self.admit(Resource::Sockets)?;
+        self.admit_socket()?;
         self.echo.open(cx, None)
     }
 
@@ -140,7 +140,7 @@ impl Stack {
     /// # Errors
     /// The limit on sockets.
     pub fn raw_open(&mut self, proto: u8) -> Result<RawId, SocketError> {
-        self.admit(Resource::Sockets)?;
+        self.admit_socket()?;
         self.raw.open(proto)
     }
 

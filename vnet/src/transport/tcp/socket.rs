@@ -11,9 +11,7 @@ use super::listener::Listener;
 use super::options::{Path, SocketOptions, Switch};
 use super::recv_queue::ReadMode;
 use super::state::TcpState;
-use super::{
-    ConnId, FourTuple, Interest, Linger, ListenerId, Readiness, Slot, Tcp, TcpInfo, reply,
-};
+use super::{ConnId, FourTuple, Interest, Linger, ListenerId, Readiness, Slot, Tcp, TcpInfo};
 use crate::packet::{Cx, Payload};
 use crate::transport::error::SocketError;
 use crate::transport::ports::{Reuse, ephemeral};
@@ -397,8 +395,9 @@ impl Tcp {
         c.owner = Owner::Nobody;
         c.finish(&mut env, Some(SocketError::ConnectionAborted));
         if tell {
+            // Not limited, as replies to strangers are: it belongs to a connection.
             self.stats.resets_out += 1;
-            reply(&mut self.replies, reset);
+            self.replies.push_back(reset);
         }
         self.settle(cx, id);
     }

@@ -1,7 +1,10 @@
-//! The end of TCP in a vnet: everything is released at once, and counted.
+//! The end of TCP in a vnet: at first, if there is time, everything ends by itself; then what is
+//! left is released at once, and counted.
 
+use std::net::Shutdown;
+
+use super::Tcp;
 use super::connection::Env;
-use super::{Tcp, reply};
 use crate::packet::Cx;
 use crate::transport::error::SocketError;
 
@@ -32,6 +35,26 @@ pub struct TcpReleased {
 }
 
 impl Tcp {
+    /// Begins to end everything: listeners close, and each connection sends what was written and
+    /// then its FIN. Connections that nobody has accepted are reset.
+    pub fn drain(&mut self, cx: &mut Cx<'_>) {
+        let listeners: Vec<_> = self.listeners.iter().map(|(id, _)| id).collect();
+        for id in listeners {
+            self.close_listener(cx, id);
+        }
+        let connections: Vec<_> = self.connections.iter().map(|(id, _)| id).collect();
+        for id in connections {
+            // One that is over already has nothing to end.
+            let _ = self.shutdown(cx, id, Shutdown::Write);
+        }
+    }
+
+    /// Connections, half-open ones included, that are not over: TIME-WAIT is, and so is what a
+    /// socket may still read after it.
+    pub fn open_connections(&self) -> usize {
+        self.by_tuple.len() - self.time_wait.len()
+    }
+
     /// Releases everything and wakes every waiter; identifiers resolve to nothing from now on
     /// ([`SocketError::Gone`]).
     pub fn teardown(&mut self, cx: &mut Cx<'_>, how: Teardown) -> TcpReleased {
@@ -71,8 +94,9 @@ impl Tcp {
             released.connections += 1;
             released.buffered_bytes += c.buffered();
             if how == Teardown::Reset && c.is_known_to_peer() {
+                // Each peer is told: there are no more of them than connections here.
                 stats.resets_out += 1;
-                reply(replies, c.reset(cx.now));
+                replies.push_back(c.reset(cx.now));
             }
             let mut env = Env {
                 now: cx.now,

@@ -1,0 +1,278 @@
+//! Topologies of any size, as the text of a file: rings, trees and random graphs of routers, each
+//! with as many hosts behind a switch as one likes, and jobs that go over all of it.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use vnet::base::rng::Rng;
+
+/// The most routers of one topology.
+pub const MAX_ROUTERS: usize = 10_000;
+/// The most hosts of one router: those that its /24 has addresses for.
+pub const MAX_HOSTS: usize = 250;
+/// The most flows.
+pub const MAX_FLOWS: usize = 10_000;
+
+/// How routers are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shape {
+    /// Each to the next, and the last to the first.
+    Ring,
+    /// Each but the first to one before it, which has two or fewer below it.
+    Tree,
+    /// As a tree whose every router hangs below a random one, and half as many links more between
+    /// random ones.
+    Random,
+}
+
+/// What to generate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// How routers are joined.
+    pub shape: Shape,
+    /// How many of them, 2 to [`MAX_ROUTERS`].
+    pub routers: usize,
+    /// Hosts on a LAN of each router, at most [`MAX_HOSTS`].
+    pub hosts: usize,
+    /// TCP transfers of 64 KiB between random nodes, all at once; at most [`MAX_FLOWS`].
+    pub flows: usize,
+    /// From which everything random follows.
+    pub seed: u64,
+}
+
+/// Why a topology cannot be generated.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GenerateError {
+    /// A number of routers that is too small or too large.
+    #[error("expected 2 to {MAX_ROUTERS} routers, found {0}")]
+    Routers(usize),
+    /// Too many hosts of each router.
+    #[error("expected at most {MAX_HOSTS} hosts of each router, found {0}")]
+    Hosts(usize),
+    /// Too many flows.
+    #[error("expected at most {MAX_FLOWS} flows, found {0}")]
+    Flows(usize),
+}
+
+/// The text of a topology file: routers `r0`, `r1`, ... with a job for each link in which one end
+/// pings the other; with hosts, switches `s0`, ... and hosts `h0-0`, ..., each of which pings its
+/// router.
+///
+/// # Errors
+/// A number out of its range.
+///
+/// ```
+/// use vnet_lab::Topology;
+/// use vnet_lab::generate::{Shape, Spec, generate};
+///
+/// let spec = Spec { shape: Shape::Ring, routers: 5, hosts: 2, flows: 3, seed: 1 };
+/// let text = generate(&spec)?;
+/// let (topology, plan) = Topology::parse("ring.toml", &text)?;
+/// assert_eq!((topology.nodes.len(), plan.links.len()), (20, 20));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn generate(spec: &Spec) -> Result<String, GenerateError> {
+    let Spec {
+        shape,
+        routers,
+        hosts,
+        flows,
+        seed,
+    } = *spec;
+    if !(2..=MAX_ROUTERS).contains(&routers) {
+        return Err(GenerateError::Routers(routers));
+    }
+    if hosts > MAX_HOSTS {
+        return Err(GenerateError::Hosts(hosts));
+    }
+    if flows > MAX_FLOWS {
+        return Err(GenerateError::Flows(flows));
+    }
+    let mut rng = Rng::seeded(seed);
+    let links = links(shape, routers, &mut rng.split(Label::Links as u64));
+    Ok(text(spec, &links, &mut rng.split(Label::Flows as u64)))
+}
+
+/// Labels of the random streams.
+#[derive(Clone, Copy)]
+enum Label {
+    Links = 1,
+    Flows,
+}
+
+/// The pairs of routers that are linked, each with the smaller number first.
+fn links(shape: Shape, routers: usize, rng: &mut Rng) -> BTreeSet<(usize, usize)> {
+    let mut links = BTreeSet::new();
+    for n in 1..routers {
+        let above = match shape {
+            Shape::Ring => n - 1,
+            Shape::Tree => (n - 1) / 2,
+            Shape::Random => below(rng, n),
+        };
+        links.insert((above, n));
+    }
+    match shape {
+        Shape::Ring if routers > 2 => {
+            links.insert((0, routers - 1));
+        }
+        Shape::Ring | Shape::Tree => {}
+        Shape::Random => {
+            for _ in 0..routers / 2 {
+                let (a, b) = (below(rng, routers), below(rng, routers));
+                if a != b {
+                    links.insert((a.min(b), a.max(b)));
+                }
+            }
+        }
+    }
+    links
+}
+
+fn text(spec: &Spec, links: &BTreeSet<(usize, usize)>, rng: &mut Rng) -> String {
+    let (routers, hosts) = (spec.routers, spec.hosts);
+    let quoted = |names: Vec<String>| names.join("\", \"");
+    let mut out = format!(
+        "name = \"{:?}-{routers}\"\nrouting = \"auto\"\nrouters = [\"{}\"]\n",
+        spec.shape,
+        quoted((0..routers).map(|n| format!("r{n}")).collect())
+    )
+    .to_lowercase();
+    let host_names = (0..routers).flat_map(|n| (0..hosts).map(move |k| format!("h{n}-{k}")));
+    let host_names: Vec<String> = host_names.collect();
+    if hosts > 0 {
+        let switches = (0..routers).map(|n| format!("s{n}")).collect();
+        let _ = writeln!(out, "switches = [\"{}\"]", quoted(switches));
+        let _ = writeln!(out, "hosts = [\"{}\"]", quoted(host_names.clone()));
+    }
+    out += "link = [\n";
+    for (k, (a, b)) in links.iter().enumerate() {
+        // A /30 of 10.128.0.0/9 each.
+        let [_, x, y, z] = (k as u32 * 4).to_be_bytes();
+        let (x, near, far) = (x | 128, z + 1, z + 2);
+        let _ = writeln!(
+            out,
+            "  {{ ends = [\"r{a} 10.{x}.{y}.{near}/30\", \"r{b} 10.{x}.{y}.{far}/30\"], delay = \"1ms\" }},"
+        );
+    }
+    for n in 0..if hosts > 0 { routers } else { 0 } {
+        // A /24 of 10.0.0.0/9 each.
+        let (x, y) = (n / 256, n % 256);
+        let _ = writeln!(
+            out,
+            "  {{ ends = [\"r{n}:lan 10.{x}.{y}.254/24\", \"s{n}\"] }},"
+        );
+        for k in 0..hosts {
+            let host = k + 1;
+            let _ = writeln!(
+                out,
+                "  {{ ends = [\"h{n}-{k} 10.{x}.{y}.{host}/24\", \"s{n}\"] }},"
+            );
+        }
+    }
+    out += "]\njob = [\n";
+    for (a, b) in links {
+        let _ = writeln!(
+            out,
+            "  {{ ping = {{ from = \"r{a}\", to = \"r{b}\", count = 1 }} }},"
+        );
+    }
+    for n in 0..routers {
+        for k in 0..hosts {
+            let _ = writeln!(
+                out,
+                "  {{ ping = {{ from = \"h{n}-{k}\", to = \"r{n}:lan\", count = 1 }} }},"
+            );
+        }
+    }
+    let nodes = match hosts {
+        0 => (0..routers).map(|n| format!("r{n}")).collect(),
+        _ => host_names,
+    };
+    for _ in 0..spec.flows {
+        let from = below(rng, nodes.len());
+        // Not to itself.
+        let to = (from + 1 + below(rng, nodes.len() - 1)) % nodes.len();
+        let _ = writeln!(
+            out,
+            "  {{ start = \"0s\", transfer = {{ from = \"{}\", to = \"{}\", size = \"64KiB\" }} }},",
+            nodes[from], nodes[to]
+        );
+    }
+    out += "]\n";
+    out
+}
+
+fn below(rng: &mut Rng, bound: usize) -> usize {
+    let bound = u32::try_from(bound).expect("no topology has that many nodes");
+    rng.below(bound) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::Topology;
+    use crate::run::{Driver, Options};
+
+    fn spec(shape: Shape) -> Spec {
+        Spec {
+            shape,
+            routers: 12,
+            hosts: 2,
+            flows: 10,
+            seed: 3,
+        }
+    }
+
+    #[test]
+    fn every_job_of_each_shape_passes() {
+        for shape in [Shape::Ring, Shape::Tree, Shape::Random] {
+            for hosts in [0, 2] {
+                let spec = Spec {
+                    hosts,
+                    ..spec(shape)
+                };
+                let text = generate(&spec).expect("all in range");
+                let (_, plan) = Topology::parse("t.toml", &text).unwrap_or_else(|e| panic!("{e}"));
+                assert!(plan.jobs.len() >= 11 + 12 * hosts + 10);
+                let options = Options {
+                    driver: Driver::Virtual,
+                    seed: 1,
+                    capture: crate::run::CaptureSettings::default(),
+                };
+                let report = crate::run(&plan, &options, Arc::new(|_| {})).expect("a run");
+                assert!(report.passed, "{}", report.to_table());
+            }
+        }
+    }
+
+    #[test]
+    fn equal_specs_give_equal_texts_and_other_seeds_others() {
+        let one = spec(Shape::Random);
+        let other = Spec {
+            seed: 4,
+            ..one.clone()
+        };
+        assert_eq!(generate(&one), generate(&one));
+        assert_ne!(generate(&one), generate(&other));
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        let of = |routers, hosts, flows| {
+            generate(&Spec {
+                routers,
+                hosts,
+                flows,
+                ..spec(Shape::Ring)
+            })
+        };
+        assert_eq!(of(1, 0, 0), Err(GenerateError::Routers(1)));
+        assert_eq!(of(10_001, 0, 0), Err(GenerateError::Routers(10_001)));
+        assert_eq!(of(2, 251, 0), Err(GenerateError::Hosts(251)));
+        assert_eq!(of(2, 0, 10_001), Err(GenerateError::Flows(10_001)));
+        assert!(of(2, 0, 0).is_ok());
+    }
+}

@@ -1,0 +1,196 @@
+//! The options of `vnet run` that concern captures.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const LOSSY: &str = "hosts = ['a', 'b']\n\
+    link = [{ ends = ['a 192.0.2.1/30', 'b 192.0.2.2/30'], loss = '3%' }]\n\
+    job = [{ transfer = { from = 'a', to = 'b', size = '200kB' } }]\n";
+const CLEAN: &str = "hosts = ['a', 'b']\n\
+    link = [{ ends = ['a 192.0.2.1/30', 'b 192.0.2.2/30'] }]\n\
+    job = [{ transfer = { from = 'a', to = 'b', size = '200kB' } },\n\
+           { ping = { from = 'a', to = 'b', count = 3 } }]\n";
+const LINK: &str = "a-eth0--b-eth0";
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new(topology: &str) -> Place {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join("t.toml"), topology).expect("a file");
+        Place(directory)
+    }
+
+    /// `vnet run t.toml` with more arguments, in the directory.
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vnet"));
+        command.current_dir(self.0.path()).args(["run", "t.toml"]);
+        command.args(args);
+        command
+    }
+
+    fn run(&self, status: i32, args: &[&str]) -> Output {
+        let output = self.command(args).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        output
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+fn has_tshark() -> bool {
+    if Command::new("tshark").arg("--version").output().is_ok() {
+        return true;
+    }
+    let required = std::env::var_os("VNET_REQUIRE_TSHARK").is_some_and(|v| !v.is_empty());
+    assert!(!required, "VNET_REQUIRE_TSHARK is set, but there is none");
+    eprintln!("SKIPPED: tshark is not installed");
+    false
+}
+
+fn tshark(path: &Path, filter: &str, field: &str) -> Vec<String> {
+    let output = Command::new("tshark")
+        .arg("-r")
+        .arg(path)
+        .args(["-Y", filter, "-T", "fields", "-e", field])
+        .output()
+        .expect("tshark starts");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_a_link_dropped_is_marked() {
+    let place = Place::new(LOSSY);
+    let report = place.run(0, &["--pcap", "c", "--json"]).stdout;
+    let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+    let lost = |n: usize| report["vnets"][n]["dropped"]["link-loss"].as_u64();
+    let lost = lost(0).unwrap_or(0) + lost(1).unwrap_or(0);
+    assert!(lost > 0, "{report}");
+    let path = place.path(&format!("c/{LINK}.pcapng"));
+    if has_tshark() {
+        let comments = tshark(&path, "frame.comment", "frame.comment");
+        assert_eq!(comments.len() as u64, lost);
+        let is_loss = |c: &String| c == "dropped by the link: link-loss";
+        assert!(comments.iter().all(is_loss), "{comments:?}");
+    }
+}
+
+#[test]
+fn files_are_bounded_in_bytes_and_number() {
+    let place = Place::new(LOSSY);
+    place.run(0, &["--pcap", "c", "--pcap-rotate", "20000,3"]);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(place.path("c")).expect("the directory") {
+        let entry = entry.expect("an entry");
+        assert!(entry.metadata().expect("a file").len() <= 20_000);
+        if has_tshark() {
+            assert!(!tshark(&entry.path(), "frame", "frame.number").is_empty());
+        }
+        names.push(entry.file_name().into_string().expect("UTF-8"));
+    }
+    names.sort();
+    assert_eq!(
+        names,
+        [0, 1, 2].map(|n| format!("{LINK}.{n}.pcapng")),
+        "it came round"
+    );
+}
+
+#[test]
+fn frames_are_snapped_and_segments_cut_when_asked() {
+    let place = Place::new(CLEAN);
+    place.run(0, &["--pcap", "whole"]);
+    place.run(0, &["--pcap", "cut", "--gso", "cut", "--snaplen", "60"]);
+    if has_tshark() {
+        let longest = |directory: &str, field: &str| {
+            let path = place.path(&format!("{directory}/{LINK}.pcapng"));
+            let lengths = tshark(&path, "frame", field);
+            let lengths = lengths.iter().map(|l| l.parse::<u32>().expect("a number"));
+            lengths.max().expect("frames")
+        };
+        assert!(longest("whole", "frame.len") > 1514);
+        assert_eq!(longest("cut", "frame.len"), 1514);
+        assert_eq!(longest("cut", "frame.cap_len"), 60);
+    }
+}
+
+#[test]
+fn the_standard_output_is_a_capture_and_the_report_goes_elsewhere() {
+    let place = Place::new(CLEAN);
+    let first = place.run(0, &["--pcap-live", "-"]);
+    let again = place.run(0, &["--pcap-live", "-"]);
+    assert_eq!(first.stdout[..4], [0x0a, 0x0d, 0x0d, 0x0a]);
+    assert!(first.stdout == again.stdout, "the bytes differ");
+    assert!(String::from_utf8_lossy(&first.stderr).contains("all 2 jobs passed"));
+}
+
+#[test]
+fn a_reader_of_a_fifo_follows_under_both_drivers() {
+    if !has_tshark() {
+        return;
+    }
+    for driver in ["virtual", "threads"] {
+        let place = Place::new(CLEAN);
+        let fifo = place.path("fifo");
+        let made = Command::new("mkfifo").arg(&fifo).status().expect("mkfifo");
+        assert!(made.success());
+        let live = format!("{LINK}=fifo");
+        let mut run = place
+            .command(&["--driver", driver, "--pcap-live", &live])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let mut reader = Command::new("tshark")
+            .args(["-l", "-n", "-r"])
+            .arg(&fifo)
+            .args(["-Y", "icmp.type == 8", "-T", "fields"])
+            .args(["-e", "frame.interface_name"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("tshark starts");
+        let shown = BufReader::new(reader.stdout.take().expect("piped"));
+        let lines: Vec<String> = shown.lines().map(|l| l.expect("UTF-8")).collect();
+        assert!(run.wait().expect("it ends").success());
+        assert!(reader.wait().expect("it ends").success());
+        assert_eq!(lines, ["a-eth0"; 3], "{driver}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let place = Place::new(CLEAN);
+    for driver in ["virtual", "threads"] {
+        let mut run = place
+            .command(&["--driver", driver, "--pcap-live", "-"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        drop(run.stdout.take());
+        assert_eq!(run.wait().expect("it ends").code(), Some(0), "{driver}");
+    }
+}
+
+#[test]
+fn options_that_cannot_be_are_status_2() {
+    let place = Place::new(CLEAN);
+    for args in [
+        &["--pcap-live", "no-such-link=-"][..],
+        &["--pcap-live", "/nonexistent/fifo"],
+        &["--pcap-live", "x="],
+        &["--pcap", "c", "--pcap-rotate", "100,3"],
+        &["--pcap", "c", "--pcap-rotate", "20000"],
+        &["--pcap-rotate", "20000,3"],
+        &["--snaplen", "0"],
+        &["--gso", "half"],
+    ] {
+        place.run(2, args);
+    }
+}

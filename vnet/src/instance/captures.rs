@@ -1,0 +1,73 @@
+//! Starting, listing and stopping the captures of an interface.
+
+use std::sync::Arc;
+
+use super::privilege::Privilege;
+use super::vnet::Vnet;
+use crate::base::id::IfId;
+use crate::netif::{CaptureId, CaptureInfo, FrameTap, NetifError};
+
+/// A capture that goes on until this is dropped, or its interface goes away.
+///
+/// It must not be dropped by a [`FrameTap`] that is being called, because the vnet is locked then.
+#[must_use = "the capture ends when this is dropped"]
+pub struct Capture {
+    vnet: Vnet,
+    ifid: IfId,
+    id: CaptureId,
+}
+
+impl Vnet {
+    /// Shows every frame of an interface to `tap`, from now on, until the interface goes.
+    ///
+    /// # Errors
+    /// No interface of that name.
+    pub fn capture(&self, name: &str, tap: Arc<dyn FrameTap>) -> Result<(), NetifError> {
+        self.watch(name, tap).map(|_| ())
+    }
+
+    /// As [`Vnet::capture`], until what it returns is dropped or the interface goes.
+    ///
+    /// # Errors
+    /// No interface of that name.
+    pub fn start_capture(&self, name: &str, tap: Arc<dyn FrameTap>) -> Result<Capture, NetifError> {
+        let (ifid, id) = self.watch(name, tap)?;
+        Ok(Capture {
+            vnet: self.clone(),
+            ifid,
+            id,
+        })
+    }
+
+    /// The captures of an interface, in the order in which they began.
+    ///
+    /// # Errors
+    /// No interface of that name.
+    pub fn captures(&self, name: &str) -> Result<Vec<CaptureInfo>, NetifError> {
+        self.require(Privilege::Capture)?;
+        self.with_netif(name, |netif, _| netif.taps.list())
+    }
+
+    fn watch(&self, name: &str, tap: Arc<dyn FrameTap>) -> Result<(IfId, CaptureId), NetifError> {
+        self.require(Privilege::Capture)?;
+        self.with_netif(name, |netif, _| (netif.id, netif.taps.add(tap)))
+    }
+}
+
+impl Capture {
+    /// Which of its interface's captures it is.
+    pub fn id(&self) -> CaptureId {
+        self.id
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        let stopped = self.vnet.core.with(|stack, _| {
+            let netif = stack.ifs.get_mut(self.ifid)?;
+            netif.taps.remove(self.id)
+        });
+        // The tap is dropped here, with the vnet unlocked. A vnet that is gone has no captures.
+        drop(stopped);
+    }
+}

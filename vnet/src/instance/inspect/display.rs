@@ -1,0 +1,281 @@
+//! An [`Inspection`] as text, in the forms that a BSD user knows.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Inspection, InterfaceView, PhaseName, SocketKind};
+use crate::instance::privilege::Privileges;
+use crate::instance::routes::RouteInfo;
+use crate::instance::{UNLIMITED, Usage};
+use crate::ip::fib::Origin;
+use crate::ip::state::Forwarding;
+use crate::neigh::state::StateName;
+use crate::netif::{AdminState, IfKind};
+use crate::packet::cx::Carrier;
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        head(self, f)?;
+        self.interfaces.iter().try_for_each(|i| interface(i, f))?;
+        routes(&self.routes, f)?;
+        neighbours(self, f)?;
+        sockets(self, f)?;
+        numbers(self, f)?;
+        init(self, f)
+    }
+}
+
+impl fmt::Display for PhaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PhaseName::Starting => "starting",
+            PhaseName::Up => "up",
+            PhaseName::Draining => "draining",
+            PhaseName::Dying => "dying",
+        })
+    }
+}
+
+fn head(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let role = match seen.forwarding {
+        Forwarding::Enabled => "router",
+        Forwarding::Disabled => "host",
+    };
+    writeln!(
+        f,
+        "vnet {}: {}, {role}, at {}",
+        seen.name, seen.phase, seen.at
+    )?;
+    if !seen.children.is_empty() {
+        writeln!(f, "\tchildren: {}", seen.children.join(" "))?;
+    }
+    if seen.privileges != Privileges::ALL {
+        writeln!(f, "\tprivileges: {}", seen.privileges)?;
+    }
+    Ok(())
+}
+
+/// As `ifconfig(8)`.
+fn interface(view: &InterfaceView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let info = &view.info;
+    let mut flags: Vec<&str> = Vec::new();
+    if info.admin == AdminState::Up {
+        flags.push("UP");
+    }
+    match info.kind {
+        IfKind::Loopback => flags.push("LOOPBACK"),
+        _ => flags.push("BROADCAST"),
+    }
+    if info.admin == AdminState::Up && info.carrier == Carrier::Up {
+        flags.push("RUNNING");
+    }
+    flags.push("MULTICAST");
+    let (name, flags) = (&info.name, flags.join(","));
+    writeln!(f, "{name}: flags=<{flags}> mtu {}", info.ip_mtu)?;
+    if info.kind != IfKind::Loopback {
+        writeln!(f, "\tether {}", info.mac)?;
+    }
+    for net in &info.addresses {
+        let mask = u32::from(net.netmask());
+        write!(f, "\tinet {} netmask {mask:#010x}", net.addr())?;
+        match (info.kind, net.prefix_len()) {
+            (IfKind::Loopback, _) | (_, 31..) => writeln!(f)?,
+            _ => writeln!(f, " broadcast {}", net.broadcast())?,
+        }
+    }
+    if info.kind != IfKind::Loopback {
+        write!(f, "\tmedia: {}", info.kind)?;
+        match &view.peer {
+            Some(peer) => writeln!(f, " to {peer}")?,
+            None => writeln!(f)?,
+        }
+        writeln!(
+            f,
+            "\tstatus: {}",
+            match info.carrier {
+                Carrier::Up => "active",
+                Carrier::Down => "no carrier",
+            }
+        )?;
+    }
+    if let Some(link) = &view.link {
+        writeln!(f, "\tlink: {link:?}")?;
+    }
+    let c = &info.counters;
+    if c.rx_frames + c.tx_frames > 0 {
+        writeln!(
+            f,
+            "\tin: {} frames, {} bytes; out: {} frames, {} bytes",
+            c.rx_frames, c.rx_bytes, c.tx_frames, c.tx_bytes
+        )?;
+    }
+    match view.captures {
+        0 => Ok(()),
+        n => writeln!(f, "\tcaptures: {n}"),
+    }
+}
+
+/// As `netstat -rn`.
+fn routes(routes: &[RouteInfo], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if routes.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\nRouting tables\n\nInternet:")?;
+    line(
+        f,
+        &["Destination", "Gateway", "Flags", "Metric", "Netif"],
+        &ROUTE,
+    )?;
+    for route in routes {
+        let dst = match (route.dst.prefix_len(), route.origin) {
+            (0, _) => "default".to_owned(),
+            (32, _) => route.dst.addr().to_string(),
+            _ => route.dst.to_string(),
+        };
+        let gateway = route.gateway.map_or("link".to_owned(), |g| g.to_string());
+        let mut flags = "U".to_owned();
+        if route.gateway.is_some() {
+            flags.push('G');
+        }
+        if route.dst.prefix_len() == 32 {
+            flags.push('H');
+        }
+        match route.origin {
+            Origin::Static => flags.push('S'),
+            Origin::Connected | Origin::Host => {}
+        }
+        let metric = route.metric.to_string();
+        let cells = [&*dst, &*gateway, &*flags, &*metric, &*route.interface];
+        line(f, &cells, &ROUTE)?;
+    }
+    Ok(())
+}
+
+const ROUTE: [usize; 5] = [18, 18, 7, 7, 0];
+const SOCKET: [usize; 6] = [5, 7, 7, 22, 22, 0];
+
+/// Cells in columns of these widths; the last one, of width 0, ends the line.
+fn line(f: &mut fmt::Formatter<'_>, cells: &[&str], widths: &[usize]) -> fmt::Result {
+    for (cell, width) in cells.iter().zip(widths) {
+        match width {
+            0 => write!(f, "{cell}")?,
+            width => write!(f, "{cell:<width$} ")?,
+        }
+    }
+    writeln!(f)
+}
+
+/// As `arp -an`.
+fn neighbours(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if !seen.neighbours.is_empty() {
+        writeln!(f)?;
+    }
+    for n in &seen.neighbours {
+        let mac = n.mac.map(|mac| mac.to_string());
+        let mac = mac.as_deref().unwrap_or("(incomplete)");
+        write!(f, "? ({}) at {mac} on {}", n.ip, n.interface)?;
+        match n.state {
+            StateName::Permanent => write!(f, " permanent")?,
+            StateName::Incomplete => write!(f, ", {} packets wait", n.held_packets)?,
+            state => write!(
+                f,
+                " {}, idle {:?}",
+                format!("{state:?}").to_lowercase(),
+                n.idle
+            )?,
+        }
+        writeln!(f, " [ethernet]")?;
+    }
+    Ok(())
+}
+
+/// As `netstat -an`.
+fn sockets(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if seen.sockets.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\nActive Internet connections (including servers)")?;
+    let titles = [
+        "Proto",
+        "Recv-Q",
+        "Send-Q",
+        "Local Address",
+        "Foreign Address",
+        "(state)",
+    ];
+    line(f, &titles, &SOCKET)?;
+    for socket in &seen.sockets {
+        let (proto, state) = match socket.kind {
+            SocketKind::Tcp(state) => ("tcp4", words(&format!("{state:?}"))),
+            SocketKind::Udp => ("udp4", String::new()),
+            SocketKind::Raw(proto) => ("ip4", format!("protocol {proto}")),
+            SocketKind::Echo(ident) => ("icm4", format!("identifier {ident}")),
+        };
+        let (recv, send) = (socket.recv_queue.to_string(), socket.send_queue.to_string());
+        let (local, peer) = (address(socket.local), address(socket.peer));
+        line(f, &[proto, &recv, &send, &local, &peer, &state], &SOCKET)?;
+    }
+    Ok(())
+}
+
+/// `TimeWait` as `TIME_WAIT`.
+fn words(name: &str) -> String {
+    let mut words = String::new();
+    for c in name.chars() {
+        if !words.is_empty() && (c.is_ascii_uppercase() || c.is_ascii_digit()) {
+            words.push('_');
+        }
+        words.push(c.to_ascii_uppercase());
+    }
+    words
+}
+
+/// An address in the manner of BSD: the port behind a dot, `*` for what is not said.
+fn address(addr: Option<SocketAddr>) -> String {
+    let Some(addr) = addr else {
+        return "*.*".to_owned();
+    };
+    let ip = match addr.ip() {
+        ip if ip.is_unspecified() => "*".to_owned(),
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => ip.to_string(),
+    };
+    match addr.port() {
+        0 => format!("{ip}.*"),
+        port => format!("{ip}.{port}"),
+    }
+}
+
+fn numbers(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "\nCounters")?;
+    for (name, n) in seen.counters.iter().filter(|(_, n)| **n > 0) {
+        writeln!(f, "\t{name}: {n}")?;
+    }
+    for (privilege, n) in &seen.denials {
+        writeln!(f, "\tdenied for want of {privilege}: {n}")?;
+    }
+    if seen.locals > 0 {
+        writeln!(f, "\tvnet variables: {}", seen.locals)?;
+    }
+    writeln!(f, "Limits")?;
+    let idle = |u: &&Usage| u.high_water > 0 || u.refused > 0 || u.limit != UNLIMITED;
+    for usage in seen.usages.iter().filter(idle) {
+        writeln!(f, "\t{usage}")?;
+    }
+    if !seen.tunables.is_empty() {
+        writeln!(f, "Tunables")?;
+    }
+    for (name, value) in &seen.tunables {
+        writeln!(f, "\t{name}={value}")?;
+    }
+    Ok(())
+}
+
+fn init(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "Init")?;
+    for step in &seen.init {
+        let (stage, order) = (step.stage, step.order);
+        writeln!(f, "\t{:<12} {stage:?}/{order}", step.name)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,321 @@
+//! [`Inspection`]: one consistent look at a whole instance.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{NeighbourInfo, SocketInfo};
+use crate::base::stats::{DropReason, Stats};
+use crate::base::time::Instant;
+use crate::instance::interfaces::{self, IfInfo};
+use crate::instance::limits::{self, Resource, Usage};
+use crate::instance::privilege::{Privilege, Privileges};
+use crate::instance::record::{self, InitStep, Op};
+use crate::instance::routes::{self, RouteInfo};
+use crate::instance::sysctl;
+use crate::instance::vnet::{Entry, Gone, Inside, Vnet};
+use crate::ip::state::Forwarding;
+use crate::link::{LinkConfig, LinkStats};
+use crate::netif::IfCounters;
+use crate::netif::table::Offload;
+use crate::packet::cx::Carrier;
+use crate::packet::{Cx, MacAddr};
+
+/// Everything there is to see of an instance, at one moment. Shown as text it is what
+/// `ifconfig`, `netstat -rn`, `arp -an` and `netstat -an` show, and some more.
+///
+/// ```
+/// use vnet::System;
+///
+/// let system = System::virtual_time(1);
+/// let (a, b) = (system.create("a")?, system.create("b")?);
+/// a.epair("eth0", &b, "eth0")?;
+/// a.add_address("eth0", "192.0.2.1/24".parse()?)?;
+/// let seen = a.inspect()?;
+/// assert_eq!(seen.interfaces[1].peer.as_deref(), Some("b:eth0"));
+/// assert!(seen.to_string().contains("inet 192.0.2.1 netmask 0xffffff00 broadcast 192.0.2.255"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Inspection {
+    /// The instance's full name.
+    pub name: String,
+    /// The name of the instance that made it.
+    pub parent: Option<String>,
+    /// The names of the instances it has made, in the order of their creation.
+    pub children: Vec<String>,
+    /// How far its life is.
+    pub phase: PhaseName,
+    /// When the look was taken, in nanoseconds of the system's clock.
+    pub at: Instant,
+    /// Host or router.
+    pub forwarding: Forwarding,
+    /// Its interfaces, in the order of their creation.
+    pub interfaces: Vec<InterfaceView>,
+    /// Its routes, in the order of their prefixes.
+    pub routes: Vec<RouteInfo>,
+    /// Its neighbours, in the order of their table.
+    pub neighbours: Vec<NeighbourInfo>,
+    /// Its sockets and connections.
+    pub sockets: Vec<SocketInfo>,
+    /// Its packet counters by name. Of the reasons for drops, those that have occurred:
+    /// `rx_drop.` or `tx_drop.` and the reason.
+    pub counters: BTreeMap<String, u64>,
+    /// The init steps that it ran.
+    pub init: Vec<InitStep>,
+    /// What it holds of everything, and its limits, in the order of [`Resource::ALL`].
+    pub usages: Vec<Usage>,
+    /// What its tenants may do.
+    pub privileges: Privileges,
+    /// How often that was not enough, by privilege.
+    pub denials: BTreeMap<String, u64>,
+    /// The tunables that have another value than in a new instance.
+    pub tunables: BTreeMap<String, String>,
+    /// Values of virtualized variables.
+    pub locals: u64,
+}
+
+/// How far the life of an instance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PhaseName {
+    /// Its init steps run.
+    Starting,
+    /// It can be used.
+    Up,
+    /// It shuts down gracefully: what is new is refused, and its connections end.
+    Draining,
+    /// It is being torn down.
+    Dying,
+}
+
+/// An interface with everything that belongs to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InterfaceView {
+    /// What [`Vnet::interfaces`] lists.
+    #[serde(flatten)]
+    pub info: IfInfo,
+    /// Of a pair: the other end as it was when the pair was made, `VNET:INTERFACE`.
+    pub peer: Option<String>,
+    /// What its far end can take.
+    pub offload: Offload,
+    /// The impairments of its outgoing direction, when they have been set.
+    pub link: Option<LinkConfig>,
+    /// What that direction has done.
+    pub link_stats: Option<LinkStats>,
+    /// Captures that watch it.
+    pub captures: usize,
+}
+
+impl Inspection {
+    /// What of it is configuration: without names of vnets, MAC addresses, carriers, counters,
+    /// times, and all that comes and goes with use. Two instances are twins when this is equal.
+    /// Interfaces and init steps are in the order of their names, since a step that was registered
+    /// late is an early one in a twin.
+    #[must_use]
+    pub fn normalised(&self) -> Inspection {
+        let mut plain = self.normalised_wired();
+        for interface in &mut plain.interfaces {
+            interface.info.carrier = Carrier::Down;
+        }
+        plain
+    }
+
+    /// The same with carriers: for twins that were [replayed
+    /// together](crate::System::replay_all) and so have their peers.
+    #[must_use]
+    pub fn normalised_wired(&self) -> Inspection {
+        // Without `..`: of a new field it must be said whether it is configuration.
+        let Inspection {
+            name: _,
+            parent: _,
+            children: _,
+            phase,
+            at: _,
+            forwarding,
+            interfaces,
+            routes,
+            neighbours: _,
+            sockets: _,
+            counters: _,
+            init,
+            usages,
+            privileges,
+            denials: _,
+            tunables,
+            locals: _,
+        } = self.clone();
+        let mut interfaces: Vec<_> = interfaces.into_iter().map(configured).collect();
+        interfaces.sort_by(|a, b| a.info.name.cmp(&b.info.name));
+        let step = |step| InitStep { took_ns: 0, ..step };
+        let mut init: Vec<InitStep> = init.into_iter().map(step).collect();
+        init.sort_by(|a, b| a.name.cmp(&b.name));
+        let limit = |usage| Usage {
+            current: 0,
+            high_water: 0,
+            refused: 0,
+            ..usage
+        };
+        Inspection {
+            name: String::new(),
+            parent: None,
+            children: Vec::new(),
+            phase,
+            at: Instant::ZERO,
+            forwarding,
+            interfaces,
+            routes,
+            neighbours: Vec::new(),
+            sockets: Vec::new(),
+            counters: BTreeMap::new(),
+            init,
+            usages: usages.into_iter().map(limit).collect(),
+            privileges,
+            denials: BTreeMap::new(),
+            tunables,
+            locals: 0,
+        }
+    }
+}
+
+fn configured(view: InterfaceView) -> InterfaceView {
+    let InterfaceView {
+        info,
+        peer: _,
+        offload,
+        link,
+        link_stats: _,
+        captures: _,
+    } = view;
+    let IfInfo {
+        name,
+        kind,
+        mac: _,
+        ip_mtu,
+        admin,
+        carrier,
+        addresses,
+        bridge,
+        members,
+        counters: _,
+        home: _,
+        current: _,
+    } = info;
+    InterfaceView {
+        info: IfInfo {
+            name,
+            kind,
+            mac: MacAddr::ZERO,
+            ip_mtu,
+            admin,
+            carrier,
+            addresses,
+            bridge,
+            members,
+            counters: IfCounters::default(),
+            home: String::new(),
+            current: String::new(),
+        },
+        peer: None,
+        offload,
+        link,
+        link_stats: None,
+        captures: 0,
+    }
+}
+
+impl Vnet {
+    /// Looks at everything, in one entry.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn inspect(&self) -> Result<Inspection, Gone> {
+        // The children are listed by the registry, whose lock comes before the vnet's.
+        let children = self.children();
+        let children = children.iter().map(|c| c.name().to_owned()).collect();
+        let seen = self
+            .core
+            .enter_as(Entry::User, |inside, cx| self.look(inside, cx, children));
+        self.core.driver.dispatch();
+        seen
+    }
+
+    fn look(&self, inside: &Inside, cx: &Cx, children: Vec<String>) -> Inspection {
+        let core = &self.core;
+        let stack = &*inside.stack;
+        let usage = |r: &Resource| limits::usage_in(core, stack, cx.stats, *r);
+        let denied = |p: &Privilege| (p.to_string(), self.denials(*p));
+        let tunable = |(name, value): (&'static str, String)| (name.to_owned(), value);
+        Inspection {
+            name: core.name.to_string(),
+            parent: core.parent.as_ref().map(|p| p.name.to_string()),
+            children,
+            phase: inside.phase.name(),
+            at: cx.now,
+            forwarding: stack.ip.tunables.forwarding,
+            interfaces: interface_views(inside, self.name()),
+            routes: routes::list(stack),
+            neighbours: super::neighbours(stack, cx.now),
+            sockets: super::sockets(stack),
+            counters: counters(cx.stats),
+            init: record::init_steps(inside),
+            usages: Resource::ALL.iter().map(usage).collect(),
+            privileges: self.privileges(),
+            denials: Privilege::ALL
+                .iter()
+                .map(denied)
+                .filter(|(_, n)| *n > 0)
+                .collect(),
+            tunables: sysctl::changed(stack).map(tunable).collect(),
+            locals: core.locals.len(),
+        }
+    }
+}
+
+fn interface_views(inside: &Inside, current: &str) -> Vec<InterfaceView> {
+    let view = |netif| {
+        let info = interfaces::info(inside.stack, netif, current);
+        let peer = match inside.journal.made(&info.name) {
+            Some(Op::Epair {
+                peer,
+                peer_interface,
+                ..
+            }) => Some(format!("{peer}:{peer_interface}")),
+            _ => None,
+        };
+        InterfaceView {
+            info,
+            peer,
+            offload: netif.offload,
+            link: netif.link.as_deref().map(|l| l.config().clone()),
+            link_stats: netif.link.as_deref().map(|l| l.stats()),
+            captures: netif.taps.len(),
+        }
+    };
+    inside.stack.ifs.iter().map(view).collect()
+}
+
+fn counters(stats: &Stats) -> BTreeMap<String, u64> {
+    let mut counters = BTreeMap::from(
+        [
+            ("received", stats.received),
+            ("delivered", stats.delivered),
+            ("forwarded", stats.forwarded),
+            ("sent", stats.sent),
+            ("icmp_rate_limited", stats.icmp_rate_limited),
+        ]
+        .map(|(name, n)| (name.to_owned(), n)),
+    );
+    for reason in DropReason::ALL {
+        for (way, n) in [
+            ("rx", stats.rx_drops(*reason)),
+            ("tx", stats.tx_drops(*reason)),
+        ] {
+            if n > 0 {
+                counters.insert(format!("{way}_drop.{reason}"), n);
+            }
+        }
+    }
+    counters
+}

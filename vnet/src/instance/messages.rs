@@ -1,0 +1,222 @@
+//! Each instance's message buffer, and how what is said finds its way there.
+//!
+//! An event is about a vnet if it has a field `vnet` with the vnet's name; otherwise it belongs
+//! to the vnet that is current where it is emitted. Finding the buffer takes no lock but leaves:
+//! an event may be emitted while any lock is held, the vnet's own included.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+
+use super::context::peek_current;
+use super::system::{System, SystemCore};
+use super::vnet::{Vnet, VnetCore};
+use crate::base::lock::{Mutex, Rank};
+use crate::base::time::Instant;
+use crate::trace::{Line, Message, MessageBuffer, Messages};
+
+/// An instance's buffer, made with the first line.
+#[derive(Debug, Default)]
+pub(crate) struct Slot(OnceLock<Arc<MessageBuffer>>);
+
+impl Slot {
+    fn buffer(&self) -> &Arc<MessageBuffer> {
+        self.0.get_or_init(Arc::default)
+    }
+}
+
+/// The buffers of a system's instances by name. It is kept only once there is a layer.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    wanted: AtomicBool,
+    names: Mutex<Names>,
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    buffers: BTreeMap<Box<str>, Weak<MessageBuffer>>,
+    /// How many there are when those of the dead are next cleared out.
+    clear_at: usize,
+}
+
+impl Directory {
+    pub(crate) fn new() -> Directory {
+        Directory {
+            wanted: AtomicBool::new(false),
+            names: Mutex::new(Rank::Messages, Names::default()),
+        }
+    }
+
+    /// Lists an instance that is being made, if there is a layer.
+    pub(crate) fn welcome(&self, core: &VnetCore) {
+        if self.wanted.load(Ordering::Acquire) {
+            self.add(core);
+        }
+    }
+
+    fn add(&self, core: &VnetCore) {
+        let buffer = Arc::downgrade(core.messages.buffer());
+        let mut names = self.names.lock();
+        names.buffers.insert(core.name.clone(), buffer);
+        if names.buffers.len() > names.clear_at {
+            names.buffers.retain(|_, buffer| buffer.strong_count() > 0);
+            names.clear_at = 2 * names.buffers.len() + 16;
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<MessageBuffer>> {
+        self.names.lock().buffers.get(name)?.upgrade()
+    }
+}
+
+/// A [`tracing_subscriber`] layer that puts what is said into the message buffers of a system's
+/// vnets: an event with a field `vnet` into that of the vnet of this name, any other into that of
+/// the vnet that is current. What concerns none of them is left to other layers.
+///
+/// ```
+/// use tracing_subscriber::layer::SubscriberExt;
+/// use vnet::{MessageLayer, System};
+///
+/// let system = System::virtual_time(1);
+/// let subscriber = tracing_subscriber::registry().with(MessageLayer::new(&system));
+/// tracing::subscriber::with_default(subscriber, || {
+///     let (a, b) = (system.create("a")?, system.create("b")?);
+///     {
+///         let _in_a = a.enter();
+///         tracing::info!(answer = 42, "hello");
+///     }
+///     tracing::warn!(vnet = "b", "look out");
+///     assert_eq!(a.messages().lines.last().unwrap().text, "hello answer=42");
+///     assert_eq!(b.messages().lines.last().unwrap().text, "look out");
+///     Ok::<(), vnet::CreateError>(())
+/// })?;
+/// # Ok::<(), vnet::CreateError>(())
+/// ```
+pub struct MessageLayer {
+    system: Weak<SystemCore>,
+    directory: Arc<Directory>,
+}
+
+impl MessageLayer {
+    /// A layer for the vnets of `system`, those there are and those to come. It does not keep the
+    /// system alive.
+    pub fn new(system: &System) -> MessageLayer {
+        let directory = Arc::clone(&system.core.directory);
+        directory.wanted.store(true, Ordering::Release);
+        let there = system.core.registry.lock().vnets();
+        there.iter().for_each(|core| directory.add(core));
+        MessageLayer {
+            system: Arc::downgrade(&system.core),
+            directory,
+        }
+    }
+
+    /// The buffer of the current vnet, if it is one of ours, and the time.
+    fn current(&self) -> Option<(Arc<MessageBuffer>, Instant)> {
+        let ours = |core: &VnetCore| Weak::as_ptr(&self.system) == Arc::as_ptr(&core.system);
+        peek_current(|core| {
+            ours(core).then(|| (Arc::clone(core.messages.buffer()), core.driver.now()))
+        })?
+    }
+
+    fn named(&self, name: &str) -> Option<(Arc<MessageBuffer>, Instant)> {
+        let buffer = self.directory.find(name)?;
+        Some((buffer, self.system.upgrade()?.driver.now()))
+    }
+}
+
+impl<S: Subscriber> Layer<S> for MessageLayer {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        // Formatted before anything is locked: values may do as they like when they are shown.
+        let mut said = Said::default();
+        event.record(&mut said);
+        let named = said.vnet.as_deref().and_then(|name| self.named(name));
+        let Some((buffer, at)) = named.or_else(|| self.current()) else {
+            return;
+        };
+        let metadata = event.metadata();
+        buffer.push(Message {
+            at,
+            level: *metadata.level(),
+            target: metadata.target().to_owned(),
+            text: said.text(),
+        });
+    }
+}
+
+impl fmt::Debug for MessageLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageLayer").finish_non_exhaustive()
+    }
+}
+
+/// The fields of an event.
+#[derive(Default)]
+struct Said {
+    vnet: Option<String>,
+    message: Line,
+    fields: Line,
+}
+
+impl Said {
+    fn show(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        // An error is a line that is full.
+        let _ = match field.name() {
+            "message" => self.message.write_fmt(value),
+            "vnet" => {
+                let mut name = Line::default();
+                let written = name.write_fmt(value);
+                self.vnet = Some(name.finish());
+                written
+            }
+            name => {
+                let gap = if self.fields.is_empty() { "" } else { " " };
+                write!(self.fields, "{gap}{name}={value}")
+            }
+        };
+    }
+
+    /// The message, and the fields but the vnet's name behind it.
+    fn text(self) -> String {
+        let Said {
+            vnet: _,
+            message: mut line,
+            fields,
+        } = self;
+        if !fields.is_empty() {
+            let gap = if line.is_empty() { "" } else { " " };
+            let _ = write!(line, "{gap}{}", fields.finish());
+        }
+        line.finish()
+    }
+}
+
+impl Visit for Said {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.show(field, format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.show(field, format_args!("{value:?}"));
+    }
+}
+
+impl Vnet {
+    /// The instance's message buffer: the last lines that were said while it was current, or about
+    /// it, while a [`MessageLayer`] listened. It can still be read when the instance is gone.
+    pub fn messages(&self) -> Messages {
+        let buffer = self.core.messages.0.get();
+        buffer.map(|b| b.read()).unwrap_or_default()
+    }
+
+    /// Empties the message buffer, and returns what it held.
+    pub fn take_messages(&self) -> Messages {
+        let buffer = self.core.messages.0.get();
+        buffer.map(|b| b.take()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,223 @@
+//! Moves as seen from inside: what is in the inboxes, in the tables, and what a name becomes.
+
+use std::net::Ipv4Addr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::base::time::Instant;
+use crate::instance::{OwnedVnet, System};
+use crate::netif::Item;
+use crate::netif::inbox::Batch;
+
+fn three(system: &System) -> [OwnedVnet; 3] {
+    let [a, b, far] = ["a", "b", "far"].map(|n| system.create(n).expect("a free name"));
+    a.epair("eth0", &far, "eth0").expect("free names");
+    [a, b, far]
+}
+
+fn items(vnet: &Vnet) -> Vec<Item> {
+    let mut due = Batch::default();
+    vnet.core.inbox.take_due(Instant::MAX, 100, &mut due);
+    due.drain().collect()
+}
+
+fn id(vnet: &Vnet, name: &str) -> IfId {
+    let found = vnet.core.with(|stack, _| stack.ifs.id_of(name));
+    found.expect("alive").expect("it is there")
+}
+
+#[test]
+fn the_far_end_sees_the_wire_go_down_and_up() {
+    let system = System::manual(1);
+    let [a, b, far] = three(&system);
+    items(&far);
+    let at_far = id(&far, "eth0");
+    a.move_interface("eth0", &b).expect("nothing is in the way");
+    let seen = items(&far);
+    assert!(
+        matches!(
+            seen[..],
+            [Item::Carrier(x, Carrier::Down), Item::Carrier(y, Carrier::Up)] if x == at_far && y == at_far
+        ),
+        "{seen:?}"
+    );
+    // One that is administratively down stays so, and says nothing of being up.
+    b.set_up("eth0", AdminState::Down).expect("it is there");
+    items(&far);
+    b.return_interface("eth0").expect("its home is alive");
+    let seen = items(&far);
+    assert!(
+        matches!(seen[..], [Item::Carrier(_, Carrier::Down)]),
+        "{seen:?}"
+    );
+    // Its end is gone for good: once down, no more.
+    a.set_up("eth0", AdminState::Up).expect("it is there");
+    a.move_interface("eth0", &b).expect("nothing is in the way");
+    items(&far);
+    assert!(a.destroy().leaked.is_zero());
+    let seen = items(&far);
+    assert!(
+        matches!(seen[..], [Item::Carrier(_, Carrier::Down)]),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn an_identifier_from_before_the_move_resolves_to_nothing_where_it_was() {
+    let system = System::manual(1);
+    let [a, b, _far] = three(&system);
+    b.port("first", None).expect("a free name");
+    let before = id(&a, "eth0");
+    a.move_interface("eth0", &b).expect("nothing is in the way");
+    let there = id(&b, "eth0");
+    b.return_interface("eth0").expect("its home is alive");
+    let after = id(&a, "eth0");
+    assert_ne!(before, after);
+    let resolves = |v: &Vnet, id| v.core.with(|stack, _| stack.ifs.get(id).is_some());
+    assert_eq!(resolves(&a, before), Ok(false));
+    assert_eq!(resolves(&b, there), Ok(false));
+    assert_eq!(resolves(&a, after), Ok(true));
+}
+
+// Row 16 of the reference's catalogue: references on multicast groups were counted wrong, or
+// released twice.
+#[test]
+fn row_16_groups_are_left_once_whoever_goes_first() {
+    let group = Ipv4Addr::new(224, 1, 2, 3);
+    let joined = |v: &Vnet| v.core.with(|stack, _| stack.ip.groups.iter().count());
+    let join = |v: &Vnet, name: &str| {
+        let on = id(v, name);
+        let joined = v.core.with(|stack, _| stack.ip.groups.join(group, on));
+        joined.expect("alive");
+        on
+    };
+    for order in 0..5 {
+        let system = System::manual(1);
+        let [a, b, far] = three(&system);
+        let on = join(&a, "eth0");
+        join(&a, "eth0");
+        join(&far, "eth0");
+        assert_eq!(joined(&a), Ok(1));
+        let leave = || {
+            let left = a.core.with(|stack, _| stack.ip.groups.leave(group, on));
+            left.expect("alive");
+        };
+        match order {
+            // The socket, then the interface; the other way round, with one join left over.
+            0 => {
+                leave();
+                leave();
+                a.remove_interface("eth0").expect("its own");
+            }
+            1 => {
+                a.remove_interface("eth0").expect("its own");
+                leave();
+            }
+            // A membership is the vnet's: it does not move, and is not there on return.
+            2 => {
+                a.move_interface("eth0", &b).expect("nothing is in the way");
+                leave();
+                assert_eq!((joined(&a), joined(&b)), (Ok(0), Ok(0)));
+                b.return_interface("eth0").expect("its home is alive");
+            }
+            3 => {
+                a.move_interface("eth0", &b).expect("nothing is in the way");
+                join(&b, "eth0");
+                b.return_interface("eth0").expect("its home is alive");
+                assert_eq!(joined(&b), Ok(0));
+            }
+            // The instance with all of it.
+            _ => {}
+        }
+        if order != 4 {
+            assert_eq!(joined(&a), Ok(0), "order {order}");
+        }
+        assert!(a.destroy().leaked.is_zero());
+        assert_eq!(joined(&far), Ok(1), "another's membership is another's");
+        assert!(far.destroy().leaked.is_zero() && b.destroy().leaked.is_zero());
+    }
+}
+
+#[test]
+fn a_home_that_goes_in_the_middle_of_a_move_takes_the_interface_along() {
+    let system = System::manual(1);
+    let [a, b, far] = three(&system);
+    let take = |a: &OwnedVnet| {
+        a.core.system.registry.lock().note_lender(&a.core);
+        a.core.take(Entry::User, |inside| {
+            let id = inside.stack.ifs.id_of("eth0")?;
+            lend(&a.core, inside, id, &b.core)?;
+            Ok(id)
+        })
+    };
+    // Taken out, not yet put in.
+    let flight = take(&a).expect("it is there");
+    let old = Arc::clone(&a.core);
+    assert!(
+        a.destroy().homecomings.is_empty(),
+        "it is nowhere to be found"
+    );
+    assert_eq!(old.hand_over(flight, &b.core, "eth0"), Err(MoveError::Gone));
+    assert_eq!(b.interfaces().expect("alive").len(), 1);
+    assert!(!far.core.with(|s, _| s.ifs.is_empty()).expect("alive"));
+    let seen = items(&far);
+    assert!(
+        matches!(seen.last(), Some(Item::Carrier(_, Carrier::Down))),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn a_borrower_that_goes_in_the_middle_of_a_move_leaves_the_interface_at_home() {
+    let system = System::manual(1);
+    let [a, b, _far] = three(&system);
+    a.core.system.registry.lock().note_lender(&a.core);
+    let flight = a.core.take(Entry::User, |inside| {
+        let id = inside.stack.ifs.id_of("eth0")?;
+        lend(&a.core, inside, id, &b.core)?;
+        Ok(id)
+    });
+    // Meanwhile its name is given away, and b goes.
+    a.port("eth0", None).expect("the name is free");
+    let gone = Arc::clone(&b.core);
+    drop(b);
+    let flight = flight.expect("it is there");
+    let moved = a.core.hand_over(flight, &gone, "eth0");
+    assert_eq!(moved, Err(MoveError::TargetGone));
+    let back = a.interfaces().expect("alive");
+    assert_eq!((&*back[2].name, &*back[2].home), ("eth1", "a"));
+    assert!(a.lent_interfaces().expect("alive").is_empty());
+    assert!(a.destroy().leaked.is_zero());
+}
+
+#[test]
+fn an_interface_that_is_lost_by_a_panic_leaves_its_wire() {
+    let system = System::manual(1);
+    let a = system.create("a").expect("a free name");
+    let port = a.port("tap0", None).expect("a free name");
+    let id = id(&a, "tap0");
+    let flight = a.core.take(Entry::User, |_| Ok(id)).expect("it is there");
+    assert!(!port.is_gone());
+    drop(flight);
+    assert!(port.is_gone());
+}
+
+proptest! {
+    /// A fresh name is a name, and nobody's.
+    #[test]
+    fn a_free_name_is_free(names in prop::collection::vec("[a-z]{0,15}[0-9]{0,15}", 1..40)) {
+        let mut ifs = IfTable::default();
+        for name in names {
+            let name = &name[..name.len().min(MAX_NAME)];
+            if name.is_empty() {
+                continue;
+            }
+            let fresh = free_name(&ifs, name);
+            prop_assert_eq!(ifs.check_name(&fresh), Ok(()), "for {}", name);
+            prop_assert!(ifs.id_of(name).is_ok() || fresh == name);
+            let netif = |id| super::super::interfaces::netif(id, &fresh, IfKind::Port, crate::packet::MacAddr::ZERO);
+            prop_assert!(ifs.insert(&fresh, netif).is_ok());
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Recorded configuration: what was done to an instance after its init, as data that makes a twin
+//! of it.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`Op`] | one operation |
+//! | `journal` | the operations in effect, kept by the instance |
+//! | [`Record`] | the journal and the init sequence, taken out; TOML, or anything serde writes |
+//! | [`replay`] | instances made from records |
+//!
+//! Every administrative method notes its operation under the lock under which it takes effect,
+//! and replaying an operation is calling that method. Not noted is what the recorded init steps do
+//! through the handle they are given, since they do it again in the twin. What belongs to a moment
+//! is no configuration: sockets, neighbours, counters, captures, children, values of variables.
+
+mod journal;
+mod op;
+pub mod replay;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub(crate) use journal::Journal;
+pub use op::Op;
+pub use replay::{ApplyError, ReplayError};
+
+use super::privilege::Authority;
+use super::registry::Stage;
+use super::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
+use crate::packet::Cx;
+use crate::stack::Stack;
+use crate::trace;
+
+/// The version of records that this library writes, and the only one it reads.
+pub const VERSION: u32 = 1;
+
+/// A step of an instance's init as it ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InitStep {
+    /// The step's name.
+    pub name: String,
+    /// Its stage.
+    pub stage: Stage,
+    /// Its order within the stage.
+    pub order: i32,
+    /// How long it took, in nanoseconds of the wall clock. For reading; a replay does not use it.
+    pub took_ns: u64,
+}
+
+/// How an instance came to be as it is: the init steps that it ran, and the operations of
+/// configuration that are in effect.
+///
+/// ```
+/// use vnet::System;
+/// use vnet::record::Record;
+///
+/// let system = System::virtual_time(1);
+/// let a = system.create("a")?;
+/// a.add_address("lo0", "192.0.2.1/32".parse()?)?;
+///
+/// let text = a.record()?.to_toml()?;
+/// let record = Record::from_toml(&text)?;
+/// let b = system.replay(&record, "b")?;
+/// assert_eq!(b.inspect()?.normalised(), a.inspect()?.normalised());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// The version of the format: [`VERSION`].
+    #[serde(deserialize_with = "this_version")]
+    pub version: u32,
+    /// The instance's full name.
+    pub name: String,
+    /// The init steps, in the order in which they ran. Whoever replays the record must have steps
+    /// of these names registered; it may have more.
+    #[serde(default)]
+    pub init: Vec<InitStep>,
+    /// The operations, in the order in which they were done, those that concern the whole
+    /// instance at the end.
+    #[serde(default)]
+    pub ops: Vec<Op>,
+}
+
+fn this_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let version = u32::deserialize(deserializer)?;
+    match version {
+        VERSION => Ok(version),
+        other => Err(serde::de::Error::custom(RecordError::Version(other.into()))),
+    }
+}
+
+/// Why a record cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The record is of another version of the format.
+    #[error("a record of version {0}; this library reads version {VERSION}")]
+    Version(i64),
+    /// There is no version.
+    #[error("no record: it has no `version`")]
+    NoVersion,
+    /// It is no TOML, or has a key that records have not, lacks one, or has a value that none can
+    /// have. The message names the place.
+    #[error("no record: {0}")]
+    Read(#[from] toml::de::Error),
+    /// A value is too large for TOML, whose integers have 64 bits with a sign.
+    #[error("the record has a value that TOML cannot express: {0}")]
+    Write(#[from] toml::ser::Error),
+}
+
+/// Several records in one file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Several {
+    record: Vec<Record>,
+}
+
+/// The same, to be written.
+#[derive(Serialize)]
+struct SeveralRef<'a> {
+    record: &'a [Record],
+}
+
+impl Record {
+    /// The record as TOML.
+    ///
+    /// # Errors
+    /// [`RecordError::Write`]: a number above 2^63 - 1 among the parameters of a link.
+    pub fn to_toml(&self) -> Result<String, RecordError> {
+        Ok(toml::to_string(self)?)
+    }
+
+    /// Reads what [`Record::to_toml`] wrote.
+    ///
+    /// # Errors
+    /// Another version, no TOML, an unknown key, a missing or impossible value.
+    pub fn from_toml(text: &str) -> Result<Record, RecordError> {
+        let table: toml::Table = text.parse()?;
+        check_version(&table)?;
+        Ok(toml::from_str(text)?)
+    }
+
+    /// Several records as one TOML file: an array of tables `record`.
+    ///
+    /// # Errors
+    /// As [`Record::to_toml`].
+    pub fn all_to_toml(records: &[Record]) -> Result<String, RecordError> {
+        Ok(toml::to_string(&SeveralRef { record: records })?)
+    }
+
+    /// Reads what [`Record::to_toml`] or [`Record::all_to_toml`] wrote.
+    ///
+    /// # Errors
+    /// As [`Record::from_toml`].
+    pub fn all_from_toml(text: &str) -> Result<Vec<Record>, RecordError> {
+        let table: toml::Table = text.parse()?;
+        let Some(toml::Value::Array(records)) = table.get("record") else {
+            return Ok(vec![Record::from_toml(text)?]);
+        };
+        for record in records.iter().filter_map(toml::Value::as_table) {
+            check_version(record)?;
+        }
+        Ok(toml::from_str::<Several>(text)?.record)
+    }
+}
+
+/// Looks at the version before anything else: another one may have other keys.
+fn check_version(table: &toml::Table) -> Result<(), RecordError> {
+    match table.get("version") {
+        None => Err(RecordError::NoVersion),
+        Some(toml::Value::Integer(version)) if *version != i64::from(VERSION) => {
+            Err(RecordError::Version(*version))
+        }
+        // What is no number is an error of the value, which names its place.
+        Some(_) => Ok(()),
+    }
+}
+
+impl Vnet {
+    /// The record of this instance: how it came to be as it is, up to now.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn record(&self) -> Result<Record, Gone> {
+        let record = self.core.enter_as(Entry::User, |inside, _| Record {
+            version: VERSION,
+            name: self.core.name.to_string(),
+            init: init_steps(inside),
+            ops: inside.journal.ops(),
+        });
+        self.core.driver.dispatch();
+        record
+    }
+
+    /// Changes the configuration: runs `change` on the stack, and notes the operation that it
+    /// returns in the same entry. The only way in which administrative methods enter.
+    pub(crate) fn configure<E: From<Gone>>(
+        &self,
+        change: impl FnOnce(&mut Stack, &mut Cx) -> Result<Op, E>,
+    ) -> Result<(), E> {
+        let by_step = self.authority == Authority::System;
+        let done = self.core.enter_as(Entry::User, |inside, cx| {
+            let op = change(inside.stack, cx)?;
+            let said = tracing::enabled!(target: trace::CONFIG, tracing::Level::DEBUG)
+                .then(|| op.to_string());
+            // Before the instance is up, nobody but its steps has a handle, of whatever kind.
+            if !by_step && *inside.phase != Phase::Starting {
+                inside.journal.note(op);
+            }
+            Ok(said)
+        });
+        self.core.driver.dispatch();
+        if let Some(said) = done.map_err(E::from).and_then(|done| done)? {
+            let vnet = self.name();
+            tracing::debug!(target: trace::CONFIG, vnet, "{said}");
+        }
+        Ok(())
+    }
+}
+
+impl VnetCore {
+    /// Notes an operation that took effect elsewhere than on the stack.
+    pub(crate) fn note(&self, op: Op) {
+        self.alive(|live| live.journal.note(op));
+    }
+}
+
+pub(crate) fn init_steps(inside: &Inside) -> Vec<InitStep> {
+    let steps = inside.ran.iter().map(|step| InitStep {
+        name: step.record.name().to_owned(),
+        stage: step.record.stage(),
+        order: step.record.order(),
+        took_ns: u64::try_from(step.took.as_nanos()).unwrap_or(u64::MAX),
+    });
+    steps.collect()
+}

@@ -1,0 +1,523 @@
+//! Instances made from records.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Op, Record, VERSION};
+use crate::instance::hierarchy;
+use crate::instance::lifecycle;
+use crate::instance::limits::Resource;
+use crate::instance::privilege::{AdminError, Authority, Privilege, PrivilegeError};
+use crate::instance::routes::{NextHopSpec, RouteError};
+use crate::instance::sysctl::SysctlError;
+use crate::instance::system::{CreateError, System, SystemCore};
+use crate::instance::vnet::{Gone, OwnedVnet, Vnet, VnetCore};
+use crate::netif::table::Far;
+use crate::netif::wire::End;
+use crate::netif::{AdminState, IfKind, NetifError, Wire};
+use crate::packet::cx::Carrier;
+use crate::stack::Stack;
+
+/// Why an operation cannot be applied.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// The vnet is gone.
+    #[error("the vnet is gone")]
+    Gone,
+    /// The vnet at the other end of a pair is not there.
+    #[error("no vnet is named {0:?}")]
+    NoPeer(String),
+    /// Limits and privileges are set by the owner.
+    #[error("only the owner of the vnet may do this")]
+    OwnerOnly,
+    /// An interface says no.
+    #[error(transparent)]
+    Netif(#[from] NetifError),
+    /// The routes say no.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// A tunable says no.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    /// The mask of privileges says no.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
+    /// The vnet says no.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+}
+
+impl From<Gone> for ApplyError {
+    fn from(_: Gone) -> ApplyError {
+        ApplyError::Gone
+    }
+}
+
+/// Why records cannot be replayed. Nothing is left of the instances that were being made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// The record is of another version.
+    #[error("the record of {vnet:?} has version {version}; this library replays version {VERSION}")]
+    Version {
+        /// The instance that was recorded.
+        vnet: String,
+        /// The version.
+        version: u32,
+    },
+    /// Two of the records are of one instance.
+    #[error("two of the records are of {0:?}")]
+    Twice(String),
+    /// The recorded instance ran init steps that are not registered here.
+    #[error("the recorded {vnet:?} ran init steps that this system has not: {}", steps.join(", "))]
+    MissingSteps {
+        /// The instance that was recorded.
+        vnet: String,
+        /// The steps' names.
+        steps: Vec<String>,
+    },
+    /// The name is a child's, and its parent is not among the instances to be made.
+    #[error("the parent of {0:?} is not among the records")]
+    NoParent(String),
+    /// The instance cannot be made.
+    #[error("cannot make {vnet:?}")]
+    Create {
+        /// The instance that was to be made.
+        vnet: String,
+        /// Why.
+        #[source]
+        source: CreateError,
+    },
+    /// The vnet to be cloned, or one being made, is gone.
+    #[error("the vnet is gone")]
+    Gone,
+    /// An operation is impossible.
+    #[error("operation {index} of the record of {vnet:?} ({op}) cannot be done")]
+    Op {
+        /// The instance that was recorded.
+        vnet: String,
+        /// The operation's place in [`Record::ops`], from 0.
+        index: usize,
+        /// The operation.
+        op: Box<Op>,
+        /// Why.
+        #[source]
+        source: ApplyError,
+    },
+}
+
+impl From<Gone> for ReplayError {
+    fn from(_: Gone) -> ReplayError {
+        ReplayError::Gone
+    }
+}
+
+impl System {
+    /// Makes a twin of a recorded instance: one whose [inspection](crate::Inspection) is equal up
+    /// to names, MAC addresses and what belongs to a moment.
+    ///
+    /// A pair of interfaces that led to another vnet is made with a loose far end, and so is a
+    /// port; their carriers are down. [`Vnet::plug_port`] gives the outside end of such a port. MAC
+    /// addresses are the recorded ones where they had been set, and new ones elsewhere.
+    ///
+    /// The twin can be seen by others while it is being made.
+    ///
+    /// # Errors
+    /// A name that is none or is taken, init steps that are not registered here, an operation
+    /// that is impossible: nothing is left then, and the name is free.
+    ///
+    /// ```
+    /// use vnet::System;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let (a, peer) = (system.create("a")?, system.create("peer")?);
+    /// a.epair("eth0", &peer, "eth0")?;
+    /// a.add_address("eth0", "192.0.2.1/24".parse()?)?;
+    /// let b = system.replay(&a.record()?, "b")?;
+    /// assert_eq!(b.inspect()?.normalised(), a.inspect()?.normalised());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn replay(&self, record: &Record, name: &str) -> Result<OwnedVnet, ReplayError> {
+        let made = Replay::run(&self.core, &[record], &|_| name.to_owned(), None)?;
+        Ok(only(made))
+    }
+
+    /// Makes twins of several recorded instances, in the order of the records, and joins the pairs
+    /// of interfaces among them. `rename` gives the name of each twin from that of the original.
+    /// The twin of a child is a child, if its name says so: its parent must be among them.
+    ///
+    /// # Errors
+    /// As for [`System::replay`]; two records of one instance; nothing is left then.
+    ///
+    /// ```
+    /// use vnet::System;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let (a, b) = (system.create("a")?, system.create("b")?);
+    /// a.epair("eth0", &b, "eth0")?;
+    /// let records = [a.record()?, b.record()?];
+    /// let twins = system.replay_all(&records, |name| format!("{name}2"))?;
+    /// assert_eq!(twins[1].name(), "b2");
+    /// assert_eq!(twins[1].interfaces()?[1].carrier, vnet::Carrier::Up);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn replay_all(
+        &self,
+        records: &[Record],
+        rename: impl Fn(&str) -> String,
+    ) -> Result<Vec<OwnedVnet>, ReplayError> {
+        let records: Vec<&Record> = records.iter().collect();
+        Replay::run(&self.core, &records, &rename, None)
+    }
+}
+
+impl OwnedVnet {
+    /// Makes a twin of this instance beside it: [record](Vnet::record) and
+    /// [replay](System::replay) in one call. The twin of a child has the same parent; `name`
+    /// is without the parent's.
+    ///
+    /// # Errors
+    /// As for [`System::replay`]; a child whose parent's tenants lack [`Privilege::Children`], or
+    /// whose parent has as many children as it may.
+    ///
+    /// ```
+    /// use vnet::System;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let a = system.create("a")?;
+    /// let child = a.create_child("x")?;
+    /// child.add_address("lo0", "192.0.2.1/32".parse()?)?;
+    /// let twin = child.clone_as("y")?;
+    /// assert_eq!(twin.name(), "a.y");
+    /// assert_eq!(twin.inspect()?.normalised(), child.inspect()?.normalised());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn clone_as(&self, name: &str) -> Result<OwnedVnet, ReplayError> {
+        let parent = self.core.parent.as_ref();
+        if parent.is_some() {
+            self.require(Privilege::Children)
+                .map_err(|denied| ReplayError::Create {
+                    vnet: name.to_owned(),
+                    source: denied.into(),
+                })?;
+        }
+        let record = self.record()?;
+        let made = Replay::run(&self.core.system, &[&record], &|_| name.to_owned(), parent)?;
+        Ok(only(made))
+    }
+}
+
+fn only(mut made: Vec<OwnedVnet>) -> OwnedVnet {
+    made.pop().expect("one record makes one instance")
+}
+
+/// An interface of a recorded instance.
+type EndName<'a> = (&'a str, &'a str);
+
+/// A replay under way.
+struct Replay<'a> {
+    records: &'a [&'a Record],
+    rename: &'a dyn Fn(&str) -> String,
+    /// Pairs of which both ends are among the records, by the end that comes first.
+    wires: BTreeMap<EndName<'a>, Arc<Wire>>,
+    /// The far end of each of them.
+    far: BTreeMap<EndName<'a>, EndName<'a>>,
+}
+
+impl<'a> Replay<'a> {
+    fn run(
+        system: &Arc<SystemCore>,
+        records: &'a [&'a Record],
+        rename: &'a dyn Fn(&str) -> String,
+        parent: Option<&Arc<VnetCore>>,
+    ) -> Result<Vec<OwnedVnet>, ReplayError> {
+        check(system, records)?;
+        let far = joined(records);
+        let replay = Replay {
+            records,
+            rename,
+            wires: BTreeMap::new(),
+            far,
+        };
+        let mut vnets = replay.create(system, parent)?;
+        let result = replay.configure(&vnets);
+        if let Err(failed) = result {
+            // Children before parents, the youngest first.
+            while let Some(vnet) = vnets.pop() {
+                vnet.destroy();
+            }
+            return Err(failed);
+        }
+        Ok(vnets)
+    }
+
+    /// Makes the instances, parents before children, and returns them in the order of the records.
+    fn create(
+        &self,
+        system: &Arc<SystemCore>,
+        parent: Option<&Arc<VnetCore>>,
+    ) -> Result<Vec<OwnedVnet>, ReplayError> {
+        let mut order: Vec<(usize, String)> = Vec::new();
+        for (at, record) in self.records.iter().enumerate() {
+            order.push((at, (self.rename)(&record.name)));
+        }
+        order.sort_by_key(|(at, name)| (name.matches('.').count(), *at));
+        let mut made: BTreeMap<usize, OwnedVnet> = BTreeMap::new();
+        for (at, name) in order {
+            let (parent, own) = match (parent, name.rsplit_once('.')) {
+                (None, Some((above, own))) => {
+                    let found = made.values().find(|v| v.name() == above);
+                    let found = found.ok_or_else(|| ReplayError::NoParent(name.clone()))?;
+                    (Some(Arc::clone(&found.core)), own)
+                }
+                (given, _) => (given.cloned(), name.as_str()),
+            };
+            let core = lifecycle::create(system, own, parent.as_ref()).map_err(|source| {
+                ReplayError::Create {
+                    vnet: name.clone(),
+                    source,
+                }
+            })?;
+            made.insert(at, OwnedVnet::new(core));
+        }
+        Ok(made.into_values().collect())
+    }
+
+    fn configure(mut self, vnets: &[OwnedVnet]) -> Result<(), ReplayError> {
+        for (record, vnet) in self.records.iter().zip(vnets) {
+            hierarchy::disinherit(&vnet.core)?;
+            // There may be more routes than a new instance may have: the limit is lifted until
+            // the record sets it.
+            let routes = vnet.core.with(|stack, _| stack.limit_routes(usize::MAX))?;
+            for (index, op) in record.ops.iter().enumerate() {
+                self.apply(record, vnet, op)
+                    .map_err(|source| ReplayError::Op {
+                        vnet: record.name.clone(),
+                        index,
+                        op: Box::new(op.clone()),
+                        source,
+                    })?;
+            }
+            let limits_routes = |op: &Op| {
+                matches!(
+                    op,
+                    Op::SetLimit {
+                        resource: Resource::Routes,
+                        ..
+                    }
+                )
+            };
+            if !record.ops.iter().any(limits_routes) {
+                vnet.core.with(|stack, _| stack.limit_routes(routes))?;
+            }
+        }
+        self.set_carriers(vnets)
+    }
+
+    fn apply(&mut self, record: &'a Record, vnet: &Vnet, op: &'a Op) -> Result<(), ApplyError> {
+        let Op::Epair {
+            interface,
+            peer,
+            peer_interface,
+        } = op
+        else {
+            return match op {
+                // Nobody is outside yet.
+                Op::Port { interface, mac } => Ok(vnet.loose_port(interface, *mac)?),
+                op => vnet.apply(op),
+            };
+        };
+        let near = (record.name.as_str(), interface.as_str());
+        let known = self.records.iter().any(|r| r.name == *peer);
+        let op = Op::Epair {
+            interface: interface.clone(),
+            peer: match known {
+                true => (self.rename)(peer),
+                false => peer.clone(),
+            },
+            peer_interface: peer_interface.clone(),
+        };
+        let (wire, end) = match self.far.get(&near) {
+            None => (Wire::new(), End::A),
+            Some(far) => {
+                let wire = self.wires.entry(near.min(*far)).or_insert_with(Wire::new);
+                let end = if near < *far { End::A } else { End::B };
+                (Arc::clone(wire), end)
+            }
+        };
+        vnet.attach(interface, IfKind::Epair, None, &wire, end, op)?;
+        Ok(())
+    }
+
+    /// Tells each end of a pair how the other one is, as it was told when that was set.
+    fn set_carriers(&self, vnets: &[OwnedVnet]) -> Result<(), ReplayError> {
+        let twin = |name: &str| {
+            let at = self.records.iter().position(|r| r.name == name);
+            at.map(|at| &vnets[at])
+        };
+        for (near, far) in &self.far {
+            let (Some(near_vnet), Some(far_vnet)) = (twin(near.0), twin(far.0)) else {
+                continue;
+            };
+            // An interface may have been removed again by the record of it.
+            let Ok(state) = far_vnet.with_netif(far.1, |netif, _| netif.admin) else {
+                continue;
+            };
+            let told = near_vnet.with_netif(near.1, |netif, _| {
+                let Far::Wire(end) = &netif.far else { return };
+                let (wire, at) = end.near();
+                netif.carrier = match wire.is_plugged(at.far()) && state == AdminState::Up {
+                    true => Carrier::Up,
+                    false => Carrier::Down,
+                };
+            });
+            if let Err(NetifError::Gone) = told {
+                return Err(ReplayError::Gone);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What can be said of records before anything is made of them.
+fn check(system: &Arc<SystemCore>, records: &[&Record]) -> Result<(), ReplayError> {
+    let registered = system.registry.lock().step_names();
+    for (at, record) in records.iter().enumerate() {
+        if record.version != VERSION {
+            return Err(ReplayError::Version {
+                vnet: record.name.clone(),
+                version: record.version,
+            });
+        }
+        if records[..at].iter().any(|r| r.name == record.name) {
+            return Err(ReplayError::Twice(record.name.clone()));
+        }
+        let steps = record.init.iter().map(|s| s.name.clone());
+        let missing: Vec<String> = steps.filter(|s| !registered.contains(s)).collect();
+        if !missing.is_empty() {
+            return Err(ReplayError::MissingSteps {
+                vnet: record.name.clone(),
+                steps: missing,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The ends that are joined to each other: each of the two names the other one. An end that names
+/// one that has since been joined to something else is loose.
+fn joined<'a>(records: &[&'a Record]) -> BTreeMap<EndName<'a>, EndName<'a>> {
+    let mut named: BTreeMap<EndName, EndName> = BTreeMap::new();
+    for record in records {
+        for op in &record.ops {
+            if let Op::Epair {
+                interface,
+                peer,
+                peer_interface,
+            } = op
+            {
+                let near = (record.name.as_str(), interface.as_str());
+                named.insert(near, (peer.as_str(), peer_interface.as_str()));
+            }
+        }
+    }
+    let mutual = |(near, far): &(&EndName, &EndName)| near != far && named.get(far) == Some(near);
+    let pairs = named.iter().filter(mutual);
+    pairs.map(|(near, far)| (*near, *far)).collect()
+}
+
+impl Vnet {
+    /// Does one operation: what the administrative method of its name does, with the same checks,
+    /// and with its place in the record.
+    ///
+    /// [`Op::Epair`] makes both ends, and looks for the peer among the system's vnets by its name.
+    /// [`Op::Port`] makes a port with nothing plugged in outside; see [`Vnet::plug_port`].
+    ///
+    /// # Errors
+    /// What the method says.
+    ///
+    /// ```
+    /// use vnet::System;
+    /// use vnet::record::Op;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let a = system.create("a")?;
+    /// let op: Op = toml::from_str("op = \"set_ip_mtu\"\ninterface = \"lo0\"\nip_mtu = 9000")?;
+    /// a.apply(&op)?;
+    /// assert_eq!(a.interfaces()?[0].ip_mtu, 9000);
+    /// assert_eq!(a.record()?.ops, [op]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn apply(&self, op: &Op) -> Result<(), ApplyError> {
+        match op {
+            Op::Epair {
+                interface,
+                peer,
+                peer_interface,
+            } => {
+                let found = match peer.as_str() == self.name() {
+                    true => Some(Vnet {
+                        core: Arc::clone(&self.core),
+                        authority: self.authority,
+                    }),
+                    false => self.system().vnet(peer),
+                };
+                let found = found.ok_or_else(|| ApplyError::NoPeer(peer.clone()))?;
+                self.epair(interface, &found, peer_interface)?;
+            }
+            Op::Port { interface, mac } => self.loose_port(interface, *mac)?,
+            Op::RemoveInterface { interface } => self.remove_interface(interface)?,
+            Op::SetMac { interface, mac } => self.set_mac(interface, *mac)?,
+            Op::SetIpMtu { interface, ip_mtu } => self.set_ip_mtu(interface, *ip_mtu)?,
+            Op::SetUp { interface, state } => self.set_up(interface, *state)?,
+            Op::SetOffload { interface, offload } => self.set_offload(interface, *offload)?,
+            Op::SetLink { interface, link } => self.set_link(interface, (**link).clone())?,
+            Op::AddAddress {
+                interface,
+                address,
+                metric,
+            } => self.add_address_at(interface, *address, *metric)?,
+            Op::RemoveAddress { interface, address } => {
+                self.remove_address(interface, *address)?;
+            }
+            Op::AddRoute {
+                dst,
+                gateway,
+                interface,
+            } => self.add_static(
+                *dst,
+                *gateway,
+                interface.clone().map(NextHopSpec::Interface),
+            )?,
+            Op::RemoveRoute { dst } => self.remove_route(*dst)?,
+            Op::SetForwarding { forwarding } => self.set_forwarding(*forwarding)?,
+            Op::SetSysctl { name, value } => self.set_sysctl_text(name, value)?,
+            Op::SetLimit { resource, limit } => {
+                self.owners_only()?;
+                self.limit_to(*resource, *limit)?;
+            }
+            Op::SetPrivileges { privileges } => {
+                self.owners_only()?;
+                self.mask_to(*privileges)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn owners_only(&self) -> Result<(), ApplyError> {
+        match self.authority {
+            Authority::Tenant => Err(ApplyError::OwnerOnly),
+            Authority::Owner | Authority::System => Ok(()),
+        }
+    }
+}
+
+impl Stack {
+    /// Sets how many routes there may be, and returns how many there might be before.
+    fn limit_routes(&mut self, routes: usize) -> usize {
+        let before = self.ip.fib.max_routes();
+        self.ip.fib.set_max_routes(routes);
+        before
+    }
+}

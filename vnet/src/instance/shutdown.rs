@@ -1,0 +1,257 @@
+//! Going away gracefully: nothing new begins, what there is gets time to end, and then the
+//! instance is destroyed.
+//!
+//! While it drains, an instance refuses new sockets and new children (*gone*), and borrows no
+//! interface. Its listeners close, and connections that nobody had accepted are reset. Every other
+//! connection sends what was written and then its FIN; what the peer sends can still be read. Sockets
+//! without connections (UDP, raw, echo) go on until the end. When the last connection has ended, both
+//! ways and in TIME-WAIT at most, or when the time is up, the instance is destroyed, and what is left
+//! is revoked.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::context;
+use super::driver::Waited;
+use super::lifecycle::DestroyReport;
+use super::pending::here;
+use super::vnet::{Entry, Gone, OwnedVnet, Phase, VnetCore};
+use crate::base::time::{Duration, Instant};
+use crate::packet::Cx;
+use crate::stack::Stack;
+use crate::stack::limits::Admission;
+
+/// An instance that ends by itself.
+pub(crate) struct Drain {
+    since: Instant,
+    /// Connections at the beginning.
+    open: usize,
+    waiter: Option<Waker>,
+}
+
+impl Drain {
+    /// Wakes who waits for the last connection to end, when it has. Called at the end of every
+    /// entry.
+    pub(crate) fn look(&mut self, stack: &Stack, cx: &mut Cx) {
+        if stack.tcp.open_connections() == 0 {
+            cx.out.wakes.extend(self.waiter.take());
+        }
+    }
+}
+
+/// What came of an instance's time of grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Graceful {
+    /// How long it had, in the system's time.
+    pub waited: Duration,
+    /// Connections that ended by themselves.
+    pub closed: usize,
+    /// Connections that did not, and were reset.
+    pub revoked: usize,
+}
+
+impl Graceful {
+    /// What came of it so far; `None` when the instance was not shut down gracefully.
+    pub(crate) fn of(core: &Arc<VnetCore>) -> Option<Graceful> {
+        let graceful = core.enter_as(Entry::Lifecycle, |inside, cx| {
+            let drain = inside.drain.as_ref()?;
+            let revoked = inside.stack.tcp.open_connections();
+            Some(Graceful {
+                waited: cx.now - drain.since,
+                closed: drain.open.saturating_sub(revoked),
+                revoked,
+            })
+        });
+        graceful.ok().flatten()
+    }
+}
+
+impl fmt::Display for Graceful {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "drained for {:?}: {} connections closed, {} revoked",
+            self.waited, self.closed, self.revoked
+        )
+    }
+}
+
+/// Why [`OwnedVnet::shutdown`] cannot wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShutdownErrorKind {
+    /// The embedder owns the loop ([`System::manual`](crate::System::manual)): poll, look at
+    /// [`OwnedVnet::is_drained`], and destroy.
+    #[error("this system's driver does not wait")]
+    WouldBlock,
+    /// It was called by a waker, a port's callback or a `FrameTap`: what would have to go on
+    /// waits for that to return.
+    #[error("a callback of the network cannot wait for the network")]
+    InCallback,
+}
+
+/// A shutdown that could not wait. The instance is draining, or, from inside a vnet, as it was.
+/// Dropping this destroys it.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}; vnet {:?} still has connections", vnet.name())]
+pub struct ShutdownError {
+    /// The instance.
+    pub vnet: OwnedVnet,
+    /// Why.
+    pub kind: ShutdownErrorKind,
+}
+
+impl OwnedVnet {
+    /// Destroys the instance gracefully: it and its descendants refuse what is new, close their
+    /// listeners, and finish their connections for at most `grace` of the system's time. Then, or
+    /// earlier when all have ended, it is destroyed as with [`OwnedVnet::destroy`].
+    ///
+    /// Under virtual time the world runs meanwhile; when nothing is left in it that could end a
+    /// connection, nobody waits for it.
+    ///
+    /// # Errors
+    /// The driver or the caller cannot wait, and there is something to wait for: the handle is in
+    /// the error.
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use std::time::Duration;
+    /// use vnet::System;
+    /// use vnet::net::{TcpListener, TcpStream};
+    ///
+    /// let system = System::virtual_time(1);
+    /// let (a, b) = (system.create("a")?, system.create("b")?);
+    /// a.epair("eth0", &b, "eth0")?;
+    /// a.add_address("eth0", "192.0.2.1/24".parse()?)?;
+    /// b.add_address("eth0", "192.0.2.2/24".parse()?)?;
+    /// let listener = TcpListener::bind_in(&b, "192.0.2.2:80")?;
+    /// let client = TcpStream::connect_in(&a, "192.0.2.2:80")?;
+    /// let (mut served, _) = listener.accept()?;
+    /// let server = system.spawn(move || served.read(&mut [0; 8]))?;
+    ///
+    /// let report = a.shutdown(Duration::from_secs(5))?;
+    /// let graceful = report.graceful.expect("it was graceful");
+    /// assert_eq!((graceful.closed, graceful.revoked), (1, 0));
+    /// assert!(graceful.waited < Duration::from_secs(5));
+    /// // The peer saw the end of the stream, not a reset.
+    /// assert_eq!(server.join().unwrap()?, 0);
+    /// # drop(client);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn shutdown(self, grace: Duration) -> Result<DestroyReport, ShutdownError> {
+        let in_callback = |vnet| ShutdownError {
+            vnet,
+            kind: ShutdownErrorKind::InCallback,
+        };
+        if context::is_locked() {
+            return Err(in_callback(self));
+        }
+        if self.begin_shutdown().is_err() {
+            return Ok(self.destroy());
+        }
+        let site = here();
+        let driver = Arc::clone(&self.core.driver);
+        let until = driver.now() + grace;
+        loop {
+            let waker = driver.waker();
+            if !self.family().iter().any(|core| core.is_open(Some(&waker))) {
+                break;
+            }
+            if context::is_in_effects() {
+                return Err(in_callback(self));
+            }
+            match driver.wait(Some(until), site) {
+                Waited::Woken => {}
+                Waited::TimedOut | Waited::Deadlock => break,
+                Waited::InTask => return Err(in_callback(self)),
+                Waited::WouldBlock => {
+                    return Err(ShutdownError {
+                        vnet: self,
+                        kind: ShutdownErrorKind::WouldBlock,
+                    });
+                }
+            }
+        }
+        Ok(self.destroy())
+    }
+
+    /// Begins to shut the instance and its descendants down, as [`OwnedVnet::shutdown`] does, and
+    /// returns at once. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use vnet::System;
+    ///
+    /// let system = System::manual(1);
+    /// let a = system.create("a")?;
+    /// a.begin_shutdown()?;
+    /// let give_up = system.now() + Duration::from_secs(5);
+    /// while !a.is_drained() && system.now() < give_up {
+    ///     let next = system.poll(system.now());
+    ///     system.poll(next.map_or(give_up, |at| at.min(give_up)));
+    /// }
+    /// assert!(a.destroy().graceful.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn begin_shutdown(&self) -> Result<(), Gone> {
+        // The instance itself comes first: it has no further children then.
+        let result = self.core.begin_drain();
+        for core in self.family().iter().skip(1) {
+            // A child that is gone has nothing to drain.
+            let _ = core.begin_drain();
+        }
+        self.core.driver.dispatch();
+        result
+    }
+
+    /// True when no connection of the instance and its descendants is left that has not ended; also
+    /// when it is gone.
+    pub fn is_drained(&self) -> bool {
+        !self.family().iter().any(|core| core.is_open(None))
+    }
+
+    /// The instance and its descendants.
+    fn family(&self) -> Vec<Arc<VnetCore>> {
+        let below = self.descendants();
+        let below = below.iter().map(|v| Arc::clone(&v.core));
+        std::iter::once(Arc::clone(&self.core))
+            .chain(below)
+            .collect()
+    }
+}
+
+impl VnetCore {
+    fn begin_drain(self: &Arc<Self>) -> Result<(), Gone> {
+        self.enter_as(Entry::User, |inside, cx| {
+            if *inside.phase != Phase::Up {
+                return;
+            }
+            *inside.phase = Phase::Draining;
+            inside.stack.limits.admission = Admission::Closed;
+            let open = inside.stack.tcp.open_connections();
+            inside.stack.tcp.drain(cx);
+            *inside.drain = Some(Drain {
+                since: cx.now,
+                open,
+                waiter: None,
+            });
+        })
+    }
+
+    /// True when there are connections that have not ended; the waker is told when there are none.
+    fn is_open(self: &Arc<Self>, waker: Option<&Waker>) -> bool {
+        let open = self.enter_as(Entry::User, |inside, _| {
+            let open = inside.stack.tcp.open_connections() > 0;
+            if let (true, Some(drain)) = (open, &mut *inside.drain) {
+                drain.waiter = waker.cloned().or(drain.waiter.take());
+            }
+            open
+        });
+        open == Ok(true)
+    }
+}

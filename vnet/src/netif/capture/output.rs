@@ -1,0 +1,253 @@
+//! Where a recorder's bytes go. They are written by the thread that captures, or handed to a
+//! thread of their own through a queue that is bounded in bytes: then a reader that is slow costs
+//! frames of the capture, which are counted, and never makes a vnet wait.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
+
+/// Makes the files of a capture.
+///
+/// A closure is one: `|_slot| Ok(Box::new(file) as Box<dyn Write + Send>)`.
+pub trait CaptureSink: Send {
+    /// Opens the file of that number, 0 at first, and empties it if it exists. A capture that is
+    /// bounded in files comes round to 0 again. The file before it has been flushed and dropped.
+    ///
+    /// # Errors
+    /// What the host says; the capture ends.
+    fn open(&mut self, slot: u32) -> io::Result<Box<dyn Write + Send>>;
+}
+
+impl<F> CaptureSink for F
+where
+    F: FnMut(u32) -> io::Result<Box<dyn Write + Send>> + Send,
+{
+    fn open(&mut self, slot: u32) -> io::Result<Box<dyn Write + Send>> {
+        self(slot)
+    }
+}
+
+/// Who writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writing {
+    /// Whoever sends or receives the frame, before going on: nothing is ever missed, and equal
+    /// runs give equal bytes. A writer that blocks blocks the vnet.
+    #[default]
+    AtOnce,
+    /// A thread of its own.
+    Queued {
+        /// Bytes that may wait for it; a frame for which there is no room is missed, and counted.
+        max_bytes: usize,
+    },
+}
+
+/// When what was written is flushed to where it can be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flush {
+    /// At the end of a file, and when the writer's own buffer is full.
+    #[default]
+    WhenFull,
+    /// After each frame, for a reader that follows.
+    EachFrame,
+}
+
+/// What one frame adds to a capture; it is written whole or not at all.
+pub(super) struct Piece {
+    /// What the file before this one ends with, and the number of the one to open.
+    pub(super) next: Option<(Vec<u8>, u32)>,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Piece {
+    fn len(&self) -> usize {
+        self.bytes.len() + self.next.as_ref().map_or(0, |(tail, _)| tail.len())
+    }
+}
+
+/// Whether a piece was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offered {
+    Taken,
+    NoRoom,
+}
+
+pub(super) enum Output {
+    AtOnce(Files),
+    Queued(Queued),
+}
+
+impl Output {
+    pub(super) fn new(
+        sink: Box<dyn CaptureSink>,
+        writing: Writing,
+        flush: Flush,
+        first: Vec<u8>,
+    ) -> io::Result<Output> {
+        let mut files = Files {
+            file: Box::new(io::sink()),
+            sink,
+            flush,
+        };
+        match writing {
+            Writing::AtOnce => {
+                files.start(first)?;
+                Ok(Output::AtOnce(files))
+            }
+            Writing::Queued { max_bytes } => {
+                Queued::start(files, max_bytes, first).map(Output::Queued)
+            }
+        }
+    }
+
+    /// # Errors
+    /// What went wrong with this piece or an earlier one.
+    pub(super) fn offer(&mut self, piece: Piece) -> io::Result<Offered> {
+        match self {
+            Output::AtOnce(files) => files.write(piece).map(|()| Offered::Taken),
+            Output::Queued(queued) => queued.offer(piece),
+        }
+    }
+
+    /// Writes `tail` and what waits, and lets go of the file.
+    pub(super) fn finish(self, tail: Vec<u8>, patience: Duration) -> io::Result<()> {
+        match self {
+            Output::AtOnce(files) => files.finish(&tail),
+            Output::Queued(queued) => queued.finish(tail, patience),
+        }
+    }
+}
+
+pub(super) struct Files {
+    file: Box<dyn Write + Send>,
+    sink: Box<dyn CaptureSink>,
+    flush: Flush,
+}
+
+impl Files {
+    fn start(&mut self, first: Vec<u8>) -> io::Result<()> {
+        self.file = self.sink.open(0)?;
+        self.write(Piece {
+            next: None,
+            bytes: first,
+        })
+    }
+
+    fn write(&mut self, piece: Piece) -> io::Result<()> {
+        if let Some((tail, slot)) = piece.next {
+            self.file.write_all(&tail)?;
+            self.file.flush()?;
+            // The old file is closed before a new one is opened: it may be the same one.
+            self.file = Box::new(io::sink());
+            self.file = self.sink.open(slot)?;
+        }
+        self.file.write_all(&piece.bytes)?;
+        match self.flush {
+            Flush::EachFrame => self.file.flush(),
+            Flush::WhenFull => Ok(()),
+        }
+    }
+
+    fn finish(mut self, tail: &[u8]) -> io::Result<()> {
+        self.file.write_all(tail)?;
+        self.file.flush()
+    }
+}
+
+/// A thread that writes, and the queue to it.
+pub(super) struct Queued {
+    pieces: Sender<Job>,
+    waiting: Arc<AtomicUsize>,
+    max_bytes: usize,
+    done: Receiver<io::Result<()>>,
+    failed: bool,
+}
+
+enum Job {
+    Write(Piece),
+    Finish(Vec<u8>),
+}
+
+impl Queued {
+    fn start(mut files: Files, max_bytes: usize, first: Vec<u8>) -> io::Result<Queued> {
+        let (pieces, jobs) = channel::unbounded();
+        let (say, done) = channel::bounded(1);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let left = Arc::clone(&waiting);
+        let work = move || {
+            let result = files.start(first).and_then(|()| run(files, &jobs, &left));
+            // Whoever captured may have stopped listening.
+            let _ = say.send(result);
+        };
+        thread::Builder::new()
+            .name("vnet-capture".to_owned())
+            .spawn(work)?;
+        Ok(Queued {
+            pieces,
+            waiting,
+            max_bytes,
+            done,
+            failed: false,
+        })
+    }
+
+    fn offer(&mut self, piece: Piece) -> io::Result<Offered> {
+        let len = piece.len();
+        // Only this side adds, so what is there can only shrink meanwhile.
+        if self.waiting.load(Ordering::Acquire) + len > self.max_bytes {
+            return match self.done.try_recv() {
+                Ok(result) => Err(self.ended(result)),
+                Err(_) => Ok(Offered::NoRoom),
+            };
+        }
+        self.waiting.fetch_add(len, Ordering::AcqRel);
+        match self.pieces.send(Job::Write(piece)) {
+            Ok(()) => Ok(Offered::Taken),
+            Err(_) => {
+                let result = self.done.try_recv().unwrap_or(Ok(()));
+                Err(self.ended(result))
+            }
+        }
+    }
+
+    fn ended(&mut self, result: io::Result<()>) -> io::Error {
+        self.failed = true;
+        let early = || io::Error::other("the capture's thread ended early");
+        result.err().unwrap_or_else(early)
+    }
+
+    fn finish(self, tail: Vec<u8>, patience: Duration) -> io::Result<()> {
+        if self.failed {
+            return Ok(());
+        }
+        // If the thread is gone it has left a result.
+        let _ = self.pieces.send(Job::Finish(tail));
+        match self.done.recv_timeout(patience) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Timeout) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the reader of the capture takes nothing",
+            )),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(io::Error::other("the capture's thread panicked"))
+            }
+        }
+    }
+}
+
+fn run(mut files: Files, jobs: &Receiver<Job>, waiting: &AtomicUsize) -> io::Result<()> {
+    for job in jobs {
+        match job {
+            Job::Write(piece) => {
+                let len = piece.len();
+                files.write(piece)?;
+                waiting.fetch_sub(len, Ordering::AcqRel);
+            }
+            Job::Finish(tail) => return files.finish(&tail),
+        }
+    }
+    files.finish(&[])
+}

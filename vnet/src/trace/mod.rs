@@ -1,0 +1,25 @@
+//! What the library says about itself, by `tracing`, and where a vnet keeps what was said.
+//!
+//! | target | what is said |
+//! |---|---|
+//! | [`LIFECYCLE`] | instances made and destroyed; what failed on the way |
+//! | [`CONFIG`] | each change of configuration, at level DEBUG |
+//! | [`SERVICE`] | a span around each service of a vnet, at level TRACE |
+//!
+//! Events and spans that are about one vnet have a field `vnet` with its full name. An event above
+//! DEBUG, and every event about configuration, is emitted without any lock being held.
+//!
+//! [`MessageBuffer`] keeps lines; [`MessageLayer`](crate::MessageLayer), which knows which vnet is
+//! current, brings them there.
+
+mod buffer;
+
+pub(crate) use buffer::Line;
+pub use buffer::{MAX_BYTES, MAX_LINE, MAX_LINES, Message, MessageBuffer, Messages};
+
+/// Instances come and go.
+pub const LIFECYCLE: &str = "vnet::lifecycle";
+/// The configuration of an instance changes.
+pub const CONFIG: &str = "vnet::config";
+/// An instance takes in what is due.
+pub const SERVICE: &str = "vnet::service";

@@ -127,6 +127,7 @@ pub use instance::{
     Timeout, deadlock,
 };
 pub use ip::state::Forwarding;
+pub use instance::scripts::{LinkScript, LinkScriptError};
 pub use link::{LinkConfig, LinkConfigError, LinkStats};
 pub use netif::bridge::fdb::Origin as StationOrigin;
 pub use netif::bridge::{

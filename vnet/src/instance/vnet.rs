@@ -252,6 +252,9 @@ impl VnetCore {
                 drain.look(stack, &mut cx);
             }
             stack.observe();
+            if let Some(at) = out.link_deadline.take() {
+                stack.ifs.arm_links(at);
+            }
             let next = stack.next_deadline();
             Ok((result, now, next, take_out(out)))
         });

@@ -50,6 +50,167 @@ pub struct LinkConfig {
     pub corrupt: Option<u64>,
 }
 
+/// A link that cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkConfigError {
+    /// A rate of zero never delivers.
+    #[error("a rate of zero would never deliver; leave the rate out for no limit")]
+    ZeroRate,
+    /// A probability is a number from 0 to 1.
+    #[error("{parameter} must be a number from 0 to 1, found {found}")]
+    Probability {
+        /// Which one.
+        parameter: &'static str,
+        /// What was given.
+        found: f64,
+    },
+    /// Not even the frame being clocked out would have room.
+    #[error("the queue must hold at least one frame")]
+    ZeroQueue,
+    /// Longer than [`LinkConfig::MAX_DELAY`].
+    #[error("a delay may be at most {max:?}, found {0:?}", max = LinkConfig::MAX_DELAY)]
+    DelayTooLong(Duration),
+    /// More than [`LinkConfig::MAX_OVERHEAD`].
+    #[error("overhead may be at most {max} bytes a frame, found {0}", max = LinkConfig::MAX_OVERHEAD)]
+    OverheadTooLarge(usize),
+    /// A trace without a value says nothing.
+    #[error("a trace of {0} must have a value, and at most {max}", max = LinkConfig::MAX_TRACE)]
+    TraceLength(&'static str),
+    /// A number that must be above zero.
+    #[error("{0} must be above zero")]
+    Zero(&'static str),
+    /// Pareto's shape is a number above zero.
+    #[error("the shape of a Pareto distribution is a number above zero, found {0}")]
+    Shape(f64),
+    /// Lengths of a queue of which the first must be below the second.
+    #[error("RED needs min_bytes below max_bytes")]
+    RedOrder,
+    /// RED's weight is a part of one.
+    #[error("RED's weight_shift is 0 to 32, found {0}")]
+    RedWeight(u8),
+    /// Classes of deficit round robin.
+    #[error("deficit round robin has 1 to 64 classes with weights above zero")]
+    Weights,
+    /// Queues of flow queueing.
+    #[error("flow queueing has 1 to 65536 queues, found {0}")]
+    Flows(u32),
+}
+
+impl LinkConfig {
+    /// The longest delay: a day, which is farther than any planet.
+    pub const MAX_DELAY: Duration = Duration::from_secs(86_400);
+    /// The largest overhead a frame can have, in bytes.
+    pub const MAX_OVERHEAD: usize = 65_535;
+    /// The longest trace.
+    pub const MAX_TRACE: usize = 1 << 20;
+
+    /// Says whether the link can be.
+    ///
+    /// # Errors
+    /// The first field that is out of range, as a [`LinkConfigError`].
+    pub fn validate(&self) -> Result<(), LinkConfigError> {
+        let LinkConfig {
+            state: _,
+            rate_bps,
+            overhead_bytes,
+            queue,
+            delay,
+            jitter,
+            loss,
+            duplicate,
+            reorder,
+            corrupt,
+        } = self;
+        if *rate_bps == Some(0) {
+            return Err(LinkConfigError::ZeroRate);
+        }
+        if *overhead_bytes > LinkConfig::MAX_OVERHEAD {
+            return Err(LinkConfigError::OverheadTooLarge(*overhead_bytes));
+        }
+        queue.validate()?;
+        within_max(*delay)?;
+        jitter.validate()?;
+        loss.validate()?;
+        probability("duplicate", *duplicate)?;
+        probability("reorder", reorder.probability)?;
+        above_zero("the gap of reordering", reorder.gap.into())?;
+        above_zero("the bits between two errors", corrupt.unwrap_or(1))
+    }
+
+    /// True when every frame arrives at the moment it is sent, as it is: there is nothing to
+    /// emulate, and a segment that stands for several frames need not be cut.
+    pub fn is_transparent(&self) -> bool {
+        // Without `..`: of a new impairment it must be said that frames have to be cut for it.
+        let LinkConfig {
+            state,
+            rate_bps,
+            overhead_bytes: _,
+            queue,
+            delay,
+            jitter,
+            loss,
+            duplicate,
+            reorder,
+            corrupt,
+        } = self;
+        *state == LinkState::Up
+            && rate_bps.is_none()
+            && !matches!(queue.discipline, Discipline::TokenBucket { .. })
+            && delay.is_zero()
+            && *jitter == Jitter::None
+            && *loss == Loss::None
+            && *duplicate == 0.0
+            && reorder.probability == 0.0
+            && corrupt.is_none()
+    }
+}
+
+impl Default for LinkConfig {
+    fn default() -> LinkConfig {
+        LinkConfig {
+            state: LinkState::Up,
+            rate_bps: None,
+            overhead_bytes: 0,
+            queue: QueueConfig::default(),
+            delay: Duration::ZERO,
+            jitter: Jitter::None,
+            loss: Loss::None,
+            duplicate: 0.0,
+            reorder: Reorder::default(),
+            corrupt: None,
+        }
+    }
+}
+
+fn probability(parameter: &'static str, found: f64) -> Result<(), LinkConfigError> {
+    match (0.0..=1.0).contains(&found) {
+        true => Ok(()),
+        false => Err(LinkConfigError::Probability { parameter, found }),
+    }
+}
+
+fn above_zero(what: &'static str, number: u64) -> Result<(), LinkConfigError> {
+    match number {
+        0 => Err(LinkConfigError::Zero(what)),
+        _ => Ok(()),
+    }
+}
+
+fn within_max(delay: Duration) -> Result<(), LinkConfigError> {
+    match delay > LinkConfig::MAX_DELAY {
+        true => Err(LinkConfigError::DelayTooLong(delay)),
+        false => Ok(()),
+    }
+}
+
+fn trace(what: &'static str, len: usize) -> Result<(), LinkConfigError> {
+    match (1..=LinkConfig::MAX_TRACE).contains(&len) {
+        true => Ok(()),
+        false => Err(LinkConfigError::TraceLength(what)),
+    }
+}
+
 /// Whether a link direction carries anything.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
@@ -118,6 +279,37 @@ pub enum Jitter {
     },
 }
 
+impl Jitter {
+    fn validate(&self) -> Result<(), LinkConfigError> {
+        match self {
+            Jitter::None => Ok(()),
+            Jitter::Uniform { amplitude, .. } => within_max(*amplitude),
+            Jitter::Normal { deviation, .. } => within_max(*deviation),
+            Jitter::Pareto { scale, shape, .. } => {
+                if !(shape.is_finite() && *shape > 0.0) {
+                    return Err(LinkConfigError::Shape(*shape));
+                }
+                within_max(*scale)
+            }
+            Jitter::Trace { delays, .. } => {
+                trace("delays", delays.len())?;
+                delays.iter().try_for_each(|delay| within_max(*delay))
+            }
+        }
+    }
+
+    /// Whether frames may overtake each other.
+    pub fn order(&self) -> Order {
+        match self {
+            Jitter::None => Order::Kept,
+            Jitter::Uniform { order, .. }
+            | Jitter::Normal { order, .. }
+            | Jitter::Pareto { order, .. }
+            | Jitter::Trace { order, .. } => *order,
+        }
+    }
+}
+
 /// Which frames are lost.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -150,6 +342,23 @@ impl From<f64> for Loss {
         match probability {
             0.0 => Loss::None,
             p => Loss::Random(p),
+        }
+    }
+}
+
+impl Loss {
+    fn validate(&self) -> Result<(), LinkConfigError> {
+        match self {
+            Loss::None => Ok(()),
+            Loss::Random(p) => probability("loss", *p),
+            Loss::GilbertElliott { p, r, h, k } => {
+                probability("loss's p", *p)?;
+                probability("loss's r", *r)?;
+                probability("loss's h", *h)?;
+                probability("loss's k", *k)
+            }
+            Loss::Every(n) => above_zero("the frames from one loss to the next", *n),
+            Loss::Trace(pattern) => trace("losses", pattern.len()),
         }
     }
 }
@@ -192,6 +401,40 @@ impl Default for QueueConfig {
             discipline: Discipline::DropTail,
             limit_frames: 1000,
             limit_bytes: None,
+        }
+    }
+}
+
+impl QueueConfig {
+    fn validate(&self) -> Result<(), LinkConfigError> {
+        if self.limit_frames == 0 || self.limit_bytes == Some(0) {
+            return Err(LinkConfigError::ZeroQueue);
+        }
+        match &self.discipline {
+            Discipline::DropTail | Discipline::StrictPriority => Ok(()),
+            Discipline::Red(red) => red.validate(),
+            Discipline::Codel(codel) => codel.validate(),
+            Discipline::FqCodel(fq) => {
+                if !(1..=65_536).contains(&fq.flows) {
+                    return Err(LinkConfigError::Flows(fq.flows));
+                }
+                above_zero("the quantum", fq.quantum.into())?;
+                fq.codel.validate()
+            }
+            Discipline::Drr { weights, quantum } => {
+                let some = (1..=64).contains(&weights.len());
+                if !some || weights.contains(&0) {
+                    return Err(LinkConfigError::Weights);
+                }
+                above_zero("the quantum", (*quantum).into())
+            }
+            Discipline::TokenBucket {
+                rate_bps,
+                burst_bytes,
+            } => {
+                above_zero("the rate of a token bucket", *rate_bps)?;
+                above_zero("the burst of a token bucket", *burst_bytes)
+            }
         }
     }
 }
@@ -270,6 +513,18 @@ impl Default for Red {
     }
 }
 
+impl Red {
+    fn validate(&self) -> Result<(), LinkConfigError> {
+        if self.min_bytes >= self.max_bytes {
+            return Err(LinkConfigError::RedOrder);
+        }
+        if self.weight_shift > 32 {
+            return Err(LinkConfigError::RedWeight(self.weight_shift));
+        }
+        probability("max_probability", self.max_probability)
+    }
+}
+
 /// The parameters of controlled delay (RFC 8289, section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -288,6 +543,17 @@ impl Default for Codel {
             target: Duration::from_millis(5),
             interval: Duration::from_millis(100),
             ecn: Ecn::Off,
+        }
+    }
+}
+
+impl Codel {
+    fn validate(&self) -> Result<(), LinkConfigError> {
+        within_max(self.target)?;
+        within_max(self.interval)?;
+        match self.interval.is_zero() {
+            true => Err(LinkConfigError::Zero("CoDel's interval")),
+            false => Ok(()),
         }
     }
 }

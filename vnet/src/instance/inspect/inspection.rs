@@ -254,7 +254,7 @@ impl Vnet {
             phase: inside.phase.name(),
             at: cx.now,
             forwarding: stack.ip.tunables.forwarding,
-            interfaces: interface_views(inside, self.name()),
+            interfaces: interface_views(inside, self.name(), cx.now),
             routes: routes::list(stack),
             neighbours: super::neighbours(stack, cx.now),
             sockets: super::sockets(stack),
@@ -273,7 +273,7 @@ impl Vnet {
     }
 }
 
-fn interface_views(inside: &Inside, current: &str) -> Vec<InterfaceView> {
+fn interface_views(inside: &Inside, current: &str, now: Instant) -> Vec<InterfaceView> {
     let view = |netif| {
         let info = interfaces::info(inside.stack, netif, current);
         let peer = match inside.journal.made(&info.name) {
@@ -289,7 +289,7 @@ fn interface_views(inside: &Inside, current: &str) -> Vec<InterfaceView> {
             peer,
             offload: netif.offload,
             link: netif.link.as_deref().map(|l| l.config().clone()),
-            link_stats: netif.link.as_deref().map(|l| l.stats()),
+            link_stats: netif.link.as_deref().map(|l| l.stats(now)),
             captures: netif.taps.len(),
         }
     };

@@ -113,6 +113,7 @@ pub use instance::pending::{PendingTask, PendingThread, PendingVnet, RecentEvent
 pub use instance::record;
 pub use instance::registry::RegisterError;
 pub use instance::routes::RouteInfo;
+pub use instance::scripts::{LinkScript, LinkScriptError};
 pub use instance::sysctl;
 pub use instance::{
     AdminError, CreateError, Denied, DestroyReport, Entered, Fate, Gone, Graceful, Homecoming,
@@ -127,7 +128,6 @@ pub use instance::{
     Timeout, deadlock,
 };
 pub use ip::state::Forwarding;
-pub use instance::scripts::{LinkScript, LinkScriptError};
 pub use link::{LinkConfig, LinkConfigError, LinkStats};
 pub use netif::bridge::fdb::Origin as StationOrigin;
 pub use netif::bridge::{

@@ -207,8 +207,8 @@ fn config(impairments: &Impairments) -> LinkConfig {
     LinkConfig {
         rate_bps: impairments.rate_bps,
         delay: impairments.delay,
-        loss: impairments.loss,
-        queue_frames: impairments.queue_frames,
+        loss: impairments.loss.into(),
+        queue: vnet::link::QueueConfig::frames(impairments.queue_frames),
         ..LinkConfig::default()
     }
 }

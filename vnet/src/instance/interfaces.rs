@@ -271,7 +271,13 @@ impl Vnet {
             let link = Box::new(config.clone());
             match &mut netif.link {
                 Some(link) => link.set_config(cx.now, config)?,
-                none => *none = Some(Box::new(Link::new(config, cx.now, cx.rng.split(LINK_STREAM))?)),
+                none => {
+                    *none = Some(Box::new(Link::new(
+                        config,
+                        cx.now,
+                        cx.rng.split(LINK_STREAM),
+                    )?))
+                }
             }
             // What waits in another discipline than before, or for another rate.
             netif.drain_link(cx);

@@ -61,7 +61,9 @@ mod tests {
     fn a_burst_goes_at_once_and_the_rest_at_the_rate() {
         let mut bucket = Bucket::default();
         bucket.set(Some((8_000_000_000, 3000))); // a byte takes a nanosecond
-        let times: Vec<u64> = (0..6).map(|_| bucket.pass(at(0), 1000).as_nanos()).collect();
+        let times: Vec<u64> = (0..6)
+            .map(|_| bucket.pass(at(0), 1000).as_nanos())
+            .collect();
         assert_eq!(times, [0, 0, 0, 1000, 2000, 3000]);
         // After a rest the bucket is full, and no fuller.
         let times: Vec<u64> = (0..4)

@@ -212,9 +212,7 @@ fn trace(what: &'static str, len: usize) -> Result<(), LinkConfigError> {
 }
 
 /// Whether a link direction carries anything.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LinkState {
     /// It loses every frame.
@@ -406,6 +404,22 @@ impl Default for QueueConfig {
 }
 
 impl QueueConfig {
+    /// Drop-tail with room for so many frames.
+    ///
+    /// ```
+    /// use vnet::LinkConfig;
+    /// use vnet::link::QueueConfig;
+    ///
+    /// let short = LinkConfig { queue: QueueConfig::frames(50), ..LinkConfig::default() };
+    /// assert_eq!(short.queue.limit_frames, 50);
+    /// ```
+    pub fn frames(limit_frames: usize) -> QueueConfig {
+        QueueConfig {
+            limit_frames,
+            ..QueueConfig::default()
+        }
+    }
+
     fn validate(&self) -> Result<(), LinkConfigError> {
         if self.limit_frames == 0 || self.limit_bytes == Some(0) {
             return Err(LinkConfigError::ZeroQueue);

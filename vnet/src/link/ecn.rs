@@ -111,7 +111,11 @@ pub(super) mod tests {
         let seen = |port, seed| flow(&mut frame(0, port, 100), seed);
         assert_eq!(seen(1, 5), seen(1, 5));
         assert_ne!(seen(1, 5), seen(2, 5));
-        assert_ne!(seen(1, 5), seen(1, 6), "an outsider cannot know which flows meet");
+        assert_ne!(
+            seen(1, 5),
+            seen(1, 6),
+            "an outsider cannot know which flows meet"
+        );
         let mut fragment = frame(0, 1, 100);
         fragment.pull_up(FIXED).expect("long enough")[21] = 9;
         let mut other = frame(0, 2, 100);

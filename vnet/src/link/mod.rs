@@ -182,7 +182,9 @@ impl Link {
         if let Discipline::Red(red) = &self.config.queue.discipline {
             let ecn = red.ecn;
             let (_, bytes) = self.queue.held();
-            let picked = self.red.picks(now, bytes, empty_since, self.config.rate_bps);
+            let picked = self
+                .red
+                .picks(now, bytes, empty_since, self.config.rate_bps);
             if picked && !(ecn == Ecn::Mark && ecn::mark(packet)) {
                 self.stats.aqm += 1;
                 return Verdict::Drop(DropReason::LinkAqm);

@@ -35,7 +35,9 @@ impl Queue {
             self.departures.pop_front();
         }
         self.departures.len() < self.limit_frames
-            && self.limit_bytes.is_none_or(|limit| self.bytes + len <= limit)
+            && self
+                .limit_bytes
+                .is_none_or(|limit| self.bytes + len <= limit)
     }
 
     /// Adds a frame that will be out at `departure`. One that is out at once does not wait.

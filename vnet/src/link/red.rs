@@ -24,7 +24,7 @@ pub struct Red {
     config: Option<config::Red>,
     /// Average length of the queue in bytes.
     average: f64,
-    /// Frames since the last pick, counted while the average is in the range.
+    /// Frames passed over since the last pick, while the average was in the range.
     since: u64,
     rng: Rng,
 }
@@ -79,8 +79,8 @@ impl Red {
             self.since = 0;
             return false;
         }
-        self.since += 1;
         let spread = 1.0 - self.since as f64 * probability;
+        self.since += 1;
         let picked = spread <= 0.0 || self.rng.chance(probability / spread);
         if picked {
             self.since = 0;

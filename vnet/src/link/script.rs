@@ -260,7 +260,9 @@ impl<T: Between> Shape<T> {
     fn steps(&self) -> Option<u64> {
         match self {
             Shape::Const(_) => Some(1),
-            Shape::Ramp { over, every, .. } => Some(nanos(*over).div_ceil(nanos(*every).max(1)) + 1),
+            Shape::Ramp { over, every, .. } => {
+                Some(nanos(*over).div_ceil(nanos(*every).max(1)) + 1)
+            }
             Shape::Random { .. } | Shape::Square { .. } => None,
         }
     }
@@ -601,7 +603,10 @@ mod tests {
             second: 2,
             every,
         };
-        assert_eq!(error(Change::Rate(square)), Err(ScriptError::TooOften(every)));
+        assert_eq!(
+            error(Change::Rate(square)),
+            Err(ScriptError::TooOften(every))
+        );
         let random = Shape::Random {
             low: 0.2,
             high: 0.1,

@@ -11,8 +11,8 @@ use crate::base::id::IfId;
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
 use crate::link::Link;
-use crate::packet::{Cx, MacAddr};
 use crate::packet::cx::{Carrier, Sink};
+use crate::packet::{Cx, MacAddr};
 
 /// Longest interface name in bytes, as `IFNAMSIZ` less its terminator.
 pub const MAX_NAME: usize = 15;

@@ -107,9 +107,7 @@ impl Control {
             self.first_above = None;
             return Some((queued, false));
         }
-        let first_above = *self
-            .first_above
-            .get_or_insert(now + self.config.interval);
+        let first_above = *self.first_above.get_or_insert(now + self.config.interval);
         Some((queued, now >= first_above))
     }
 

@@ -54,7 +54,10 @@ impl Drr {
 
 impl Discipline for Drr {
     fn enqueue(&mut self, now: Instant, mut packet: Packet, dropped: &mut Vec<Dropped>) {
-        if self.limits.exceeded(self.frames + 1, self.bytes + packet.len()) {
+        if self
+            .limits
+            .exceeded(self.frames + 1, self.bytes + packet.len())
+        {
             dropped.push(no_room(packet));
             return;
         }
@@ -76,7 +79,10 @@ impl Discipline for Drr {
                 class.served = true;
                 class.deficit += u64::from(class.weight) * self.quantum;
             }
-            let len = class.queue.front_len().expect("an active class has a frame") as u64;
+            let len = class
+                .queue
+                .front_len()
+                .expect("an active class has a frame") as u64;
             if len > class.deficit {
                 class.served = false;
                 self.active.rotate_left(1);

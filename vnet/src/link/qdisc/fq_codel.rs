@@ -62,7 +62,9 @@ impl FqCodel {
         let enough = flow.queue.bytes / 2;
         let before = flow.queue.bytes;
         for _ in 0..DROP_BATCH {
-            let Some(queued) = flow.queue.pop() else { break };
+            let Some(queued) = flow.queue.pop() else {
+                break;
+            };
             self.frames -= 1;
             self.bytes -= queued.packet.len();
             dropped.push(no_room(queued.packet));

@@ -72,6 +72,7 @@
 //! | variables of which each vnet has its own | [`vnet_local!`] |
 //! | what tenants may do, how much a vnet may hold | [`Privileges`], [`Resource`] |
 //! | tunables | [`sysctl`] |
+//! | links: impairments, queues, scripts | [`Vnet::set_link`], [`LinkConfig`], [`Vnet::script_link`] |
 //! | bridges, switches and hubs | [`Vnet::bridge`] |
 //! | captures | [`Vnet::start_capture`], [`capture`] |
 //! | vnets below vnets | [`Vnet::create_child`] |
@@ -179,6 +180,8 @@ mod documents {
     mod captures {}
     #[doc = include_str!("../../docs/determinism.md")]
     mod determinism {}
+    #[doc = include_str!("../../docs/links.md")]
+    mod links {}
     #[doc = include_str!("../../docs/lifecycle.md")]
     mod lifecycle {}
     #[doc = include_str!("../../docs/testing.md")]

@@ -2,6 +2,7 @@
 
 use super::interfaces::netif;
 use super::privilege::Privilege;
+use super::record::Op;
 use super::vnet::{Gone, Vnet};
 use crate::base::id::IfId;
 use crate::base::time::Duration;
@@ -135,7 +136,7 @@ impl Vnet {
     pub fn bridge(&self, name: &str) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceCreate)?;
         let mac = self.core.system.next_mac();
-        self.core.with(|stack, cx| {
+        self.configure(|stack, cx| {
             stack.ifs.check_name(name)?;
             stack
                 .admit(Resource::Interfaces)
@@ -144,8 +145,9 @@ impl Vnet {
             let id = stack.ifs.insert(name, make)?;
             let seed = cx.rng.split(FDB_STREAM).u64();
             stack.bridges.create(&mut stack.ifs, cx.now, id, seed);
-            Ok(())
-        })?
+            let interface = name.to_owned();
+            Ok(Op::Bridge { interface })
+        })
     }
 
     /// Makes an interface a member of a bridge: what comes in by it is the bridge's.
@@ -155,7 +157,7 @@ impl Vnet {
     /// member already, or has addresses.
     pub fn add_member(&self, bridge: &str, member: &str) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
-        self.core.with(|stack, cx| {
+        self.configure(|stack, cx| {
             let id = bridge_id(stack, bridge)?;
             let ifid = stack.ifs.id_of(member)?;
             let netif = netif_of(stack, ifid);
@@ -170,8 +172,9 @@ impl Vnet {
                 return Err(BridgeError::HasAddresses(member.to_owned()));
             }
             stack.bridges.join(&mut stack.ifs, cx.now, id, ifid);
-            Ok(())
-        })?
+            let (interface, member) = (bridge.to_owned(), member.to_owned());
+            Ok(Op::AddMember { interface, member })
+        })
     }
 
     /// Frees a member of a bridge. The stations behind it are forgotten.
@@ -180,11 +183,12 @@ impl Vnet {
     /// No bridge or interface of that name; an interface that is not its member.
     pub fn remove_member(&self, bridge: &str, member: &str) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
-        self.core.with(|stack, cx| {
+        self.configure(|stack, cx| {
             let (_, ifid) = member_of(stack, bridge, member)?;
             stack.bridges.forget(&mut stack.ifs, cx.now, ifid);
-            Ok(())
-        })?
+            let (interface, member) = (bridge.to_owned(), member.to_owned());
+            Ok(Op::RemoveMember { interface, member })
+        })
     }
 
     /// Sets how a bridge treats a member.
@@ -198,13 +202,17 @@ impl Vnet {
         config: MemberConfig,
     ) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
-        self.core.with(|stack, _| {
+        self.configure(|stack, _| {
             let (id, ifid) = member_of(stack, bridge, member)?;
             if let Some(netif) = stack.ifs.get_mut(ifid) {
                 netif.role = Role::Member(id, config);
             }
-            Ok(())
-        })?
+            Ok(Op::SetMember {
+                interface: bridge.to_owned(),
+                member: member.to_owned(),
+                config,
+            })
+        })
     }
 
     /// Sets how a bridge works, from the next frame on.
@@ -213,7 +221,13 @@ impl Vnet {
     /// No bridge of that name.
     pub fn set_bridge(&self, bridge: &str, config: BridgeConfig) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
-        self.with_bridge(bridge, |bridge, cx| bridge.set_config(cx.now, config))
+        self.configure(|stack, cx| {
+            let id = bridge_id(stack, bridge)?;
+            let changed = stack.bridges.get_mut(id).expect(THERE);
+            changed.set_config(cx.now, config.clone());
+            let interface = bridge.to_owned();
+            Ok(Op::SetBridge { interface, config })
+        })
     }
 
     /// Makes a bridge know that a station is behind a member, until that leaves or
@@ -226,16 +240,20 @@ impl Vnet {
         if mac.is_multicast() || mac == MacAddr::ZERO {
             return Err(BridgeError::BadStation(mac));
         }
-        self.core.with(|stack, cx| {
+        self.configure(|stack, cx| {
             let (id, ifid) = member_of(stack, bridge, member)?;
-            let bridge = stack.bridges.get_mut(id).expect(THERE);
-            let known = bridge.fdb.lookup(cx.now, mac);
+            let fdb = &mut stack.bridges.get_mut(id).expect(THERE).fdb;
+            let known = fdb.lookup(cx.now, mac);
             if known.is_some_and(|s| s.origin == Origin::Local) {
                 return Err(BridgeError::OwnAddress(mac));
             }
-            bridge.fdb.set(cx.now, mac, ifid, Origin::Static);
-            Ok(())
-        })?
+            fdb.set(cx.now, mac, ifid, Origin::Static);
+            Ok(Op::AddStation {
+                interface: bridge.to_owned(),
+                member: member.to_owned(),
+                mac,
+            })
+        })
     }
 
     /// Makes a bridge forget a station, learned or static.
@@ -244,16 +262,21 @@ impl Vnet {
     /// No bridge of that name; a station that it does not know, or an address of its own.
     pub fn remove_station(&self, bridge: &str, mac: MacAddr) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
-        self.with_bridge(bridge, |bridge, cx| {
-            match bridge.fdb.lookup(cx.now, mac).map(|s| s.origin) {
+        self.configure(|stack, cx| {
+            let id = bridge_id(stack, bridge)?;
+            let fdb = &mut stack.bridges.get_mut(id).expect(THERE).fdb;
+            match fdb.lookup(cx.now, mac).map(|s| s.origin) {
                 None => Err(BridgeError::NoSuchStation(mac)),
                 Some(Origin::Local) => Err(BridgeError::OwnAddress(mac)),
-                Some(Origin::Learned | Origin::Static) => {
-                    bridge.fdb.remove(mac);
-                    Ok(())
+                Some(origin) => {
+                    fdb.remove(mac);
+                    let interface = bridge.to_owned();
+                    // What was learned is no configuration.
+                    let is_static = origin == Origin::Static;
+                    Ok(is_static.then_some(Op::RemoveStation { interface, mac }))
                 }
             }
-        })?
+        })
     }
 
     /// Makes a bridge forget every station that it has learned; static ones stay.

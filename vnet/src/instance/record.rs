@@ -195,17 +195,21 @@ impl Vnet {
 
     /// Changes the configuration: runs `change` on the stack, and notes the operation that it
     /// returns in the same entry. The only way in which administrative methods enter.
-    pub(crate) fn configure<E: From<Gone>>(
+    /// What belongs to a moment only is no operation: then it returns none.
+    pub(crate) fn configure<E: From<Gone>, O: Into<Option<Op>>>(
         &self,
-        change: impl FnOnce(&mut Stack, &mut Cx) -> Result<Op, E>,
+        change: impl FnOnce(&mut Stack, &mut Cx) -> Result<O, E>,
     ) -> Result<(), E> {
         let by_step = self.authority == Authority::System;
         let done = self.core.enter_as(Entry::User, |inside, cx| {
-            let op = change(inside.stack, cx)?;
+            let Some(op) = change(inside.stack, cx)?.into() else {
+                return Ok(None);
+            };
             let said = tracing::enabled!(target: trace::CONFIG, tracing::Level::DEBUG)
                 .then(|| op.to_string());
             // Before the instance is up, nobody but its steps has a handle, of whatever kind.
-            if !by_step && *inside.phase != Phase::Starting {
+            let starting = *inside.phase == Phase::Starting;
+            if !by_step && !starting && !concerns_borrowed(inside.stack, &op) {
                 inside.journal.note(op);
             }
             Ok(said)
@@ -224,6 +228,15 @@ impl VnetCore {
     pub(crate) fn note(&self, op: Op) {
         self.alive(|live| live.journal.note(op));
     }
+}
+
+/// Whether an operation concerns an interface that belongs to another vnet: a twin has no such one.
+fn concerns_borrowed(stack: &Stack, op: &Op) -> bool {
+    let mut named = [op.interface(), op.member()].into_iter().flatten();
+    named.any(|name| {
+        let netif = stack.ifs.id_of(name).ok().and_then(|id| stack.ifs.get(id));
+        netif.is_some_and(|netif| netif.loan.is_some())
+    })
 }
 
 pub(crate) fn init_steps(inside: &Inside) -> Vec<InitStep> {

@@ -50,7 +50,8 @@ pub enum Role {
 }
 
 /// Whether a bridge looks where stations are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BridgeMode {
     /// It learns, and sends a frame only to where its station is.
     #[default]
@@ -60,7 +61,8 @@ pub enum BridgeMode {
 }
 
 /// Whether the vnet itself is on its bridge.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HostPort {
     /// It hears and speaks by the bridge's interface.
     #[default]
@@ -70,7 +72,8 @@ pub enum HostPort {
 }
 
 /// How a bridge works. The bounds are those of `ifconfig bridge0 timeout` and `maxaddr`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct BridgeConfig {
     /// Switch or hub.
     pub mode: BridgeMode,
@@ -96,7 +99,8 @@ impl Default for BridgeConfig {
 }
 
 /// A property of a member that is on or off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Switchable {
     /// It has it.
     On,
@@ -105,7 +109,8 @@ pub enum Switchable {
 }
 
 /// How a bridge treats a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct MemberConfig {
     /// Stations behind it are learned; on at first.
     pub learn: Switchable,

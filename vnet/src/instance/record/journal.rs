@@ -16,6 +16,7 @@ use ipnet::Ipv4Net;
 
 use super::op::Op;
 use crate::instance::limits::Resource;
+use crate::packet::MacAddr;
 
 /// The operations in effect. Empty, it holds no memory.
 #[derive(Debug, Default)]
@@ -38,6 +39,11 @@ enum Key {
     Setting(Box<str>, Setting),
     Address(Box<str>, Ipv4Addr),
     Route(Ipv4Net),
+    /// A bridge, and an interface that is its member.
+    Member(Box<str>, Box<str>),
+    MemberSetting(Box<str>, Box<str>),
+    /// A bridge, and a static station.
+    Station(Box<str>, MacAddr),
     Forwarding,
     Sysctl(Box<str>),
     Limit(Resource),
@@ -55,6 +61,9 @@ impl Key {
             | Key::Setting(..)
             | Key::Address(..)
             | Key::Route(_)
+            | Key::Member(..)
+            | Key::MemberSetting(..)
+            | Key::Station(..)
             | Key::Without(_) => false,
         }
     }
@@ -67,6 +76,7 @@ enum Setting {
     Up,
     Offload,
     Link,
+    Bridge,
 }
 
 /// What an operation does to what it is about.
@@ -80,6 +90,7 @@ impl Journal {
     pub(crate) fn note(&mut self, op: Op) {
         match &op {
             Op::RemoveInterface { interface } => self.forget_interface(interface),
+            Op::RemoveMember { member, .. } => self.forget_membership(member),
             // The vnet's own address takes the place of a static route to it.
             Op::AddAddress { address, .. } => {
                 let host = Key::Route(Ipv4Net::from(address.addr()));
@@ -107,7 +118,19 @@ impl Journal {
         self.entries.retain(|key, noted| match key {
             Key::Interface(_) => true,
             Key::Without(key) if matches!(**key, Key::Interface(_)) => true,
-            _ => noted.op.interface() != Some(interface),
+            _ => {
+                let concerned = [noted.op.interface(), noted.op.member()];
+                !concerned.contains(&Some(interface))
+            }
+        });
+    }
+
+    /// Strikes out what concerned an interface as a member of a bridge, but not that it became
+    /// one, or ceased to be.
+    fn forget_membership(&mut self, member: &str) {
+        self.entries.retain(|key, noted| match key {
+            Key::MemberSetting(..) | Key::Station(..) => noted.op.member() != Some(member),
+            _ => true,
         });
     }
 
@@ -144,13 +167,26 @@ impl Journal {
 
 fn effect(op: &Op) -> Effect {
     let setting = |interface: &str, setting| Effect::Makes(Key::Setting(interface.into(), setting));
+    let membership = |bridge: &str, member: &str| Key::Member(bridge.into(), member.into());
+    let station = |bridge: &str, mac| Key::Station(bridge.into(), mac);
     match op {
-        Op::Epair { interface, .. } | Op::Port { interface, .. } => {
+        Op::Epair { interface, .. } | Op::Port { interface, .. } | Op::Bridge { interface } => {
             Effect::Makes(Key::Interface(interface.as_str().into()))
         }
         Op::RemoveInterface { interface } => {
             Effect::Unmakes(Key::Interface(interface.as_str().into()))
         }
+        Op::SetBridge { interface, .. } => setting(interface, Setting::Bridge),
+        Op::AddMember { interface, member } => Effect::Makes(membership(interface, member)),
+        Op::RemoveMember { interface, member } => Effect::Unmakes(membership(interface, member)),
+        Op::SetMember {
+            interface, member, ..
+        } => {
+            let (bridge, member) = (interface.as_str().into(), member.as_str().into());
+            Effect::Makes(Key::MemberSetting(bridge, member))
+        }
+        Op::AddStation { interface, mac, .. } => Effect::Makes(station(interface, *mac)),
+        Op::RemoveStation { interface, mac } => Effect::Unmakes(station(interface, *mac)),
         Op::SetMac { interface, .. } => setting(interface, Setting::Mac),
         Op::SetIpMtu { interface, .. } => setting(interface, Setting::IpMtu),
         Op::SetUp { interface, .. } => setting(interface, Setting::Up),

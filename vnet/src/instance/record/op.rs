@@ -11,6 +11,7 @@ use crate::instance::privilege::Privileges;
 use crate::ip::state::Forwarding;
 use crate::link::LinkConfig;
 use crate::netif::AdminState;
+use crate::netif::bridge::{BridgeConfig, MemberConfig};
 use crate::netif::table::Offload;
 use crate::packet::MacAddr;
 
@@ -53,6 +54,57 @@ pub enum Op {
         /// Its address, when one was asked for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mac: Option<MacAddr>,
+    },
+    /// [`Vnet::bridge`](crate::Vnet::bridge).
+    Bridge {
+        /// Its name.
+        interface: String,
+    },
+    /// [`Vnet::set_bridge`](crate::Vnet::set_bridge).
+    SetBridge {
+        /// The bridge.
+        interface: String,
+        /// How it works.
+        config: BridgeConfig,
+    },
+    /// [`Vnet::add_member`](crate::Vnet::add_member).
+    AddMember {
+        /// To this bridge.
+        interface: String,
+        /// The interface that joins it.
+        member: String,
+    },
+    /// [`Vnet::remove_member`](crate::Vnet::remove_member).
+    RemoveMember {
+        /// From this bridge.
+        interface: String,
+        /// The interface that leaves it.
+        member: String,
+    },
+    /// [`Vnet::set_member`](crate::Vnet::set_member).
+    SetMember {
+        /// Of this bridge.
+        interface: String,
+        /// The member.
+        member: String,
+        /// How it is treated.
+        config: MemberConfig,
+    },
+    /// [`Vnet::add_station`](crate::Vnet::add_station).
+    AddStation {
+        /// To this bridge.
+        interface: String,
+        /// The member that the station is behind.
+        member: String,
+        /// The station.
+        mac: MacAddr,
+    },
+    /// [`Vnet::remove_station`](crate::Vnet::remove_station) of a static one.
+    RemoveStation {
+        /// From this bridge.
+        interface: String,
+        /// The station.
+        mac: MacAddr,
     },
     /// [`Vnet::remove_interface`](crate::Vnet::remove_interface).
     RemoveInterface {
@@ -166,6 +218,13 @@ impl Op {
         match self {
             Op::Epair { .. } => "epair",
             Op::Port { .. } => "port",
+            Op::Bridge { .. } => "bridge",
+            Op::SetBridge { .. } => "set_bridge",
+            Op::AddMember { .. } => "add_member",
+            Op::RemoveMember { .. } => "remove_member",
+            Op::SetMember { .. } => "set_member",
+            Op::AddStation { .. } => "add_station",
+            Op::RemoveStation { .. } => "remove_station",
             Op::RemoveInterface { .. } => "remove_interface",
             Op::SetMac { .. } => "set_mac",
             Op::SetIpMtu { .. } => "set_ip_mtu",
@@ -188,6 +247,13 @@ impl Op {
         match self {
             Op::Epair { interface, .. }
             | Op::Port { interface, .. }
+            | Op::Bridge { interface }
+            | Op::SetBridge { interface, .. }
+            | Op::AddMember { interface, .. }
+            | Op::RemoveMember { interface, .. }
+            | Op::SetMember { interface, .. }
+            | Op::AddStation { interface, .. }
+            | Op::RemoveStation { interface, .. }
             | Op::RemoveInterface { interface }
             | Op::SetMac { interface, .. }
             | Op::SetIpMtu { interface, .. }
@@ -202,6 +268,17 @@ impl Op {
             | Op::SetSysctl { .. }
             | Op::SetLimit { .. }
             | Op::SetPrivileges { .. } => None,
+        }
+    }
+
+    /// The member of a bridge that it concerns, besides the bridge itself.
+    pub fn member(&self) -> Option<&str> {
+        match self {
+            Op::AddMember { member, .. }
+            | Op::RemoveMember { member, .. }
+            | Op::SetMember { member, .. }
+            | Op::AddStation { member, .. } => Some(member),
+            _ => None,
         }
     }
 }
@@ -219,7 +296,14 @@ impl fmt::Display for Op {
                 ..
             } => write!(f, " to {peer}:{peer_interface}"),
             Op::Port { mac, .. } => mac.map_or(Ok(()), |mac| write!(f, " {mac}")),
-            Op::RemoveInterface { .. } => Ok(()),
+            Op::Bridge { .. } | Op::RemoveInterface { .. } => Ok(()),
+            Op::SetBridge { config, .. } => write!(f, " {config:?}"),
+            Op::AddMember { member, .. } | Op::RemoveMember { member, .. } => {
+                write!(f, " {member}")
+            }
+            Op::SetMember { member, config, .. } => write!(f, " {member} {config:?}"),
+            Op::AddStation { member, mac, .. } => write!(f, " {mac} behind {member}"),
+            Op::RemoveStation { mac, .. } => write!(f, " {mac}"),
             Op::SetMac { mac, .. } => write!(f, " {mac}"),
             Op::SetIpMtu { ip_mtu, .. } => write!(f, " {ip_mtu}"),
             Op::SetUp { state, .. } => write!(f, " {state:?}"),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Op, Record, VERSION};
+use crate::instance::bridges::BridgeError;
 use crate::instance::hierarchy;
 use crate::instance::lifecycle;
 use crate::instance::limits::Resource;
@@ -34,6 +35,9 @@ pub enum ApplyError {
     /// An interface says no.
     #[error(transparent)]
     Netif(#[from] NetifError),
+    /// A bridge says no.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
     /// The routes say no.
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -468,6 +472,21 @@ impl Vnet {
             }
             Op::Port { interface, mac } => self.loose_port(interface, *mac)?,
             Op::RemoveInterface { interface } => self.remove_interface(interface)?,
+            Op::Bridge { interface } => self.bridge(interface)?,
+            Op::SetBridge { interface, config } => self.set_bridge(interface, config.clone())?,
+            Op::AddMember { interface, member } => self.add_member(interface, member)?,
+            Op::RemoveMember { interface, member } => self.remove_member(interface, member)?,
+            Op::SetMember {
+                interface,
+                member,
+                config,
+            } => self.set_member(interface, member, *config)?,
+            Op::AddStation {
+                interface,
+                member,
+                mac,
+            } => self.add_station(interface, member, *mac)?,
+            Op::RemoveStation { interface, mac } => self.remove_station(interface, *mac)?,
             Op::SetMac { interface, mac } => self.set_mac(interface, *mac)?,
             Op::SetIpMtu { interface, ip_mtu } => self.set_ip_mtu(interface, *ip_mtu)?,
             Op::SetUp { interface, state } => self.set_up(interface, *state)?,

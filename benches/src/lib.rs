@@ -13,6 +13,9 @@
 //! | [`compare`] | alternation, medians |
 //! | [`report`] | the table and the JSON lines |
 //!
+//! The binary `scale` has no peer: it runs networks of up to thousands of nodes in virtual time and
+//! compares them with small ones; see [`scale`].
+//!
 //! The criterion benches under `benches/` watch single operations; they have no peer.
 
 pub mod bulk;
@@ -23,3 +26,4 @@ pub mod instances;
 pub mod local;
 pub mod report;
 pub mod rr;
+pub mod scale;

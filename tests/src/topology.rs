@@ -88,7 +88,7 @@ pub fn link(rate_bps: u64, delay: Duration, loss: f64) -> LinkConfig {
     LinkConfig {
         rate_bps: Some(rate_bps),
         delay,
-        loss,
+        loss: loss.into(),
         ..LinkConfig::default()
     }
 }

@@ -149,7 +149,7 @@ fn lossy_run(seed: u64, options: CaptureOptions) -> (Vec<Vec<u8>>, [u64; 2]) {
         "eth0",
         LinkConfig {
             rate_bps: Some(10_000_000),
-            loss: 0.05,
+            loss: 0.05.into(),
             ..LinkConfig::default()
         },
     )

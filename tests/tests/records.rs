@@ -33,7 +33,7 @@ fn joined(system: &System) -> [OwnedVnet; 2] {
     let slow = LinkConfig {
         rate_bps: Some(1_000_000),
         delay: Duration::from_micros(1500),
-        loss: 0.25,
+        loss: 0.25.into(),
         ..LinkConfig::default()
     };
     a.set_link("eth0", slow).expect("in range");

@@ -512,20 +512,26 @@ fn impairments(n: u8) -> LinkConfig {
     let plain = LinkConfig::default();
     match n {
         0 => plain,
-        1 => LinkConfig { loss: 0.3, ..plain },
-        2 => LinkConfig { loss: 1.0, ..plain },
+        1 => LinkConfig {
+            loss: 0.3.into(),
+            ..plain
+        },
+        2 => LinkConfig {
+            loss: 1.0.into(),
+            ..plain
+        },
         3 => LinkConfig {
             delay: Duration::from_millis(30),
             ..plain
         },
         4 => LinkConfig {
             rate_bps: Some(100_000),
-            queue_frames: 3,
+            queue: vnet::link::QueueConfig::frames(3),
             ..plain
         },
         _ => LinkConfig {
             delay: Duration::from_secs(100),
-            loss: 0.1,
+            loss: 0.1.into(),
             ..plain
         },
     }

@@ -211,7 +211,7 @@ fn wire(system: &System, a: &OwnedVnet, b: &OwnedVnet) -> [UdpSocket; 2] {
     let slow = LinkConfig {
         rate_bps: Some(8_000),
         delay: Duration::from_secs(60),
-        queue_frames: 100,
+        queue: vnet::link::QueueConfig::frames(100),
         ..LinkConfig::default()
     };
     a.set_link("wire0", slow).unwrap();

@@ -23,10 +23,11 @@ use vnet::{BridgeError, CreateError, JoinHandle, NetifError, OwnedVnet, RouteErr
 use crate::plan::{Plan, PlannedJob};
 use crate::report::{JobReport, Report};
 use jobs::Site;
-use network::Network;
 
-/// How to run a topology.
-#[derive(Clone, Debug)]
+pub use network::Network;
+
+/// How to run a topology. By default in virtual time, without captures.
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Who drives it.
     pub driver: Driver,
@@ -176,12 +177,7 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
 /// # Errors
 /// When the network could not be built.
 pub fn bring_up(system: &System, plan: &Plan) -> Result<Vec<OwnedVnet>, RunError> {
-    let nothing_captured = Options {
-        driver: Driver::default(),
-        seed: 0,
-        capture: CaptureSettings::default(),
-    };
-    Ok(Network::build(system, plan, &nothing_captured)?.into_vnets())
+    Ok(Network::build(system, plan, &Options::default())?.into_vnets())
 }
 
 /// Runs jobs without a start one after another, and beside them each job with one at its time.

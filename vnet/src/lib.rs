@@ -72,6 +72,7 @@
 //! | variables of which each vnet has its own | [`vnet_local!`] |
 //! | what tenants may do, how much a vnet may hold | [`Privileges`], [`Resource`] |
 //! | tunables | [`sysctl`] |
+//! | links: impairments, queues, scripts | [`Vnet::set_link`], [`LinkConfig`], [`Vnet::script_link`] |
 //! | bridges, switches and hubs | [`Vnet::bridge`] |
 //! | captures | [`Vnet::start_capture`], [`capture`] |
 //! | vnets below vnets | [`Vnet::create_child`] |
@@ -114,6 +115,7 @@ pub use instance::pending::{PendingTask, PendingThread, PendingVnet, RecentEvent
 pub use instance::record;
 pub use instance::registry::RegisterError;
 pub use instance::routes::RouteInfo;
+pub use instance::scripts::{LinkScript, LinkScriptError};
 pub use instance::sysctl;
 pub use instance::{
     AdminError, CreateError, Denied, DestroyReport, Entered, Fate, Gone, Graceful, Homecoming,
@@ -179,6 +181,8 @@ mod documents {
     mod captures {}
     #[doc = include_str!("../../docs/determinism.md")]
     mod determinism {}
+    #[doc = include_str!("../../docs/links.md")]
+    mod links {}
     #[doc = include_str!("../../docs/lifecycle.md")]
     mod lifecycle {}
     #[doc = include_str!("../../docs/testing.md")]

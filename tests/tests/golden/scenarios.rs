@@ -132,7 +132,7 @@ fn udp_rate_limit(seed: u64) -> Fingerprint {
     let system = system(seed);
     let (a, b) = pair(&system);
     let narrow = LinkConfig {
-        queue_frames: 20,
+        queue: vnet::link::QueueConfig::frames(20),
         ..link(2_000_000, Duration::from_millis(5), 0.01)
     };
     a.set_link("eth0", narrow).unwrap();

@@ -63,12 +63,15 @@ type Network = DiGraph<Place, Step>;
 
 /// Adds the routes that `plan` does not have yet.
 pub(super) fn add_shortest_paths(plan: &mut Plan) {
-    let mut network = network(plan);
     let written: Vec<usize> = plan.vnets.iter().map(|v| v.routes.len()).collect();
     let stations = stations(plan);
     let lone: Vec<Option<Ipv4Addr>> = (0..plan.vnets.len())
         .map(|n| only_gateway(plan, &stations, n))
         .collect();
+    // A host with a default route asks for no way, and is on nobody's way but that to an address
+    // which nobody else has in its prefix. Most of a large network are such hosts.
+    let aside = |n: usize| lone[n].is_some() && !has_address_of_its_own(plan, n);
+    let mut network = network(plan, aside);
     for (number, gateway) in lone.iter().enumerate() {
         if let Some(gateway) = gateway {
             add(plan, number, Ipv4Net::default(), *gateway, written[number]);
@@ -101,14 +104,16 @@ pub(super) fn add_shortest_paths(plan: &mut Plan) {
     }
 }
 
-fn network(plan: &Plan) -> Network {
+/// The vnets and the steps between those that are not left `aside`.
+fn network(plan: &Plan, aside: impl Fn(usize) -> bool) -> Network {
     let mut network = Network::new();
     for number in 0..plan.vnets.len() {
         network.add_node(Place::Vnet(number));
     }
     let mut switches: BTreeMap<(usize, Ipv4Net), NodeIndex> = BTreeMap::new();
     let behind = behind(plan);
-    for link in &plan.links {
+    let open = |link: &&PlannedLink| !link.ends.iter().any(|(vnet, _)| aside(*vnet));
+    for link in plan.links.iter().filter(open) {
         let [a, b] = link.ends.map(|end| plan.vnets[end.0].kind.is_bridge());
         if !a && !b {
             join(plan, &mut network, link);
@@ -265,6 +270,15 @@ fn stations(plan: &Plan) -> Vec<Vec<(usize, usize)>> {
         stations[*segment].extend(link.ends.into_iter().filter(with_address));
     }
     stations
+}
+
+/// True when the vnet has an address with a prefix of 32 bits.
+fn has_address_of_its_own(plan: &Plan, number: usize) -> bool {
+    let mut nets = plan.vnets[number]
+        .interfaces
+        .iter()
+        .flat_map(|i| &i.addresses);
+    nets.any(|net| net.prefix_len() == 32)
 }
 
 /// Adds a route unless one of the first `written`, which the file gives, is to the same prefix.

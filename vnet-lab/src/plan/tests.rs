@@ -176,6 +176,20 @@ fn stations_of_other_prefixes_behind_one_switch_are_no_neighbours() {
     ));
 }
 
+#[test]
+fn an_address_of_its_own_is_reached_at_a_host_with_one_link() {
+    let source = "routing = 'auto'\nhosts = ['a', 'b']\nrouters = ['r1', 'r2']\nlink = [\n\
+        { ends = ['a 192.0.2.1/30', 'r1 192.0.2.2/30'] },\n\
+        { ends = ['r1 192.0.2.5/30', 'r2 192.0.2.6/30'] },\n\
+        { ends = ['r2 192.0.2.9/30', { node = 'b', \
+          addresses = ['192.0.2.10/30', '203.0.113.1/32'] }] }]";
+    let plan = plan(source);
+    let own = "203.0.113.1".parse().expect("an address");
+    assert_eq!(plan.trace(0, own).expect("a way"), [2, 3, 1]);
+    let b = &plan.vnets[1];
+    assert_eq!(b.routes.len(), 1, "it has a default route all the same");
+}
+
 /// A random network of routers with a host at each, as TOML.
 fn network(delays: &[(usize, usize, u64)], routers: usize) -> String {
     let names = |letter: char| -> String {

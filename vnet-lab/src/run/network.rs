@@ -14,19 +14,34 @@ use crate::plan::{Plan, PlannedLink, PlannedVnet};
 use crate::report::{Counts, Teardown, VnetReport};
 use crate::topology::{Impairments, NodeKind, Via};
 
-/// A topology that is up.
-pub(super) struct Network {
+/// A topology that is up. Dropping it destroys its vnets.
+///
+/// ```
+/// use vnet::System;
+/// use vnet_lab::Topology;
+/// use vnet_lab::run::{Network, Options};
+///
+/// let (_, plan) = Topology::parse("triangle.toml", vnet_lab::TRIANGLE)?;
+/// let network = Network::build(&System::virtual_time(1), &plan, &Options::default())?;
+/// let first = network.vnet(0);
+/// assert_eq!(first.name(), plan.vnets[0].name);
+/// drop(network);
+/// assert!(first.stats().is_err(), "it went with the network");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Network {
     vnets: Vec<OwnedVnet>,
     captures: Captures,
 }
 
 impl Network {
-    /// Makes everything that `plan` says. What was made goes away again on an error.
-    pub(super) fn build(
-        system: &System,
-        plan: &Plan,
-        options: &Options,
-    ) -> Result<Network, RunError> {
+    /// Makes everything that `plan` says in `system`, and starts the captures that `options` ask
+    /// for. What was made goes away again on an error.
+    ///
+    /// # Errors
+    /// What the library says of a vnet, an interface or a route, or a capture that cannot be
+    /// written.
+    pub fn build(system: &System, plan: &Plan, options: &Options) -> Result<Network, RunError> {
         let mut network = Network {
             vnets: Vec::new(),
             captures: Captures::start(plan, options)?,
@@ -106,7 +121,10 @@ impl Network {
     }
 
     /// A handle of the vnet of that number in the plan.
-    pub(super) fn vnet(&self, number: usize) -> Vnet {
+    ///
+    /// # Panics
+    /// When the plan has no vnet of that number.
+    pub fn vnet(&self, number: usize) -> Vnet {
         Vnet::clone(&self.vnets[number])
     }
 
@@ -116,7 +134,10 @@ impl Network {
     }
 
     /// Takes everything down, in the order of the file, and says what it found.
-    pub(super) fn tear_down(self) -> Result<Vec<VnetReport>, RunError> {
+    ///
+    /// # Errors
+    /// A capture that could not be finished.
+    pub fn tear_down(self) -> Result<Vec<VnetReport>, RunError> {
         let mut reports = Vec::new();
         for vnet in self.vnets {
             let stats = vnet
@@ -186,8 +207,8 @@ fn config(impairments: &Impairments) -> LinkConfig {
     LinkConfig {
         rate_bps: impairments.rate_bps,
         delay: impairments.delay,
-        loss: impairments.loss,
-        queue_frames: impairments.queue_frames,
+        loss: impairments.loss.into(),
+        queue: vnet::link::QueueConfig::frames(impairments.queue_frames),
         ..LinkConfig::default()
     }
 }

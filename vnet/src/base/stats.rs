@@ -80,6 +80,10 @@ drop_reasons! {
     LinkLoss = "link-loss",
     /// The link's queue was full.
     LinkQueueFull = "link-queue-full",
+    /// A queue discipline dropped it for its sender to slow down.
+    LinkAqm = "link-aqm",
+    /// The link was down.
+    LinkDown = "link-down",
     /// Nothing is plugged in at the other end.
     LinkUnplugged = "link-unplugged",
     /// The receiver's inbox was full.
@@ -113,6 +117,9 @@ pub struct Stats {
     pub sent: u64,
     /// ICMP errors not sent because of the rate limit.
     pub icmp_rate_limited: u64,
+    /// How often the driver let the vnet take in what had arrived and do what was due: the events
+    /// of a simulation. Under the threads driver it depends on what ran when.
+    pub services: u64,
     rx_drops: [u64; DropReason::ALL.len()],
     tx_drops: [u64; DropReason::ALL.len()],
     /// Why the frame that is being taken in was dropped, if it was.
@@ -127,6 +134,7 @@ impl Default for Stats {
             forwarded: 0,
             sent: 0,
             icmp_rate_limited: 0,
+            services: 0,
             rx_drops: [0; DropReason::ALL.len()],
             tx_drops: [0; DropReason::ALL.len()],
             refused: None,

@@ -11,7 +11,7 @@ pub use inspection::{BridgeView, Inspection, InterfaceView, PhaseName, StaticSta
 
 use super::vnet::{Gone, Vnet};
 use crate::base::time::{Duration, Instant};
-use crate::link::LinkStats;
+use crate::link::{LinkConfig, LinkStats};
 use crate::neigh::state::StateName;
 use crate::netif::NetifError;
 use crate::packet::MacAddr;
@@ -92,15 +92,27 @@ impl Vnet {
         self.core.with(|stack, _| sockets(stack))
     }
 
+    /// How the outgoing direction of an interface's link behaves: transparently, as by default, when
+    /// [`Vnet::set_link`] was never called.
+    ///
+    /// # Errors
+    /// No interface of that name.
+    pub fn link(&self, interface: &str) -> Result<LinkConfig, NetifError> {
+        self.with_netif(interface, |netif, _| {
+            let link = netif.link.as_deref();
+            link.map(|l| l.config().clone()).unwrap_or_default()
+        })
+    }
+
     /// What an interface's outgoing link has done so far; all zero without one.
     ///
     /// # Errors
     /// No interface of that name.
     pub fn link_stats(&self, interface: &str) -> Result<LinkStats, NetifError> {
-        self.core.with(|stack, _| {
+        self.core.with(|stack, cx| {
             let id = stack.ifs.id_of(interface)?;
             let link = stack.ifs.get(id).and_then(|i| i.link.as_deref());
-            Ok(link.map(|l| l.stats()).unwrap_or_default())
+            Ok(link.map(|l| l.stats(cx.now)).unwrap_or_default())
         })?
     }
 }

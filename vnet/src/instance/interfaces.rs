@@ -270,9 +270,17 @@ impl Vnet {
             }
             let link = Box::new(config.clone());
             match &mut netif.link {
-                Some(link) => link.set_config(config)?,
-                none => *none = Some(Box::new(Link::new(config, cx.rng.split(LINK_STREAM))?)),
+                Some(link) => link.set_config(cx.now, config)?,
+                none => {
+                    *none = Some(Box::new(Link::new(
+                        config,
+                        cx.now,
+                        cx.rng.split(LINK_STREAM),
+                    )?))
+                }
             }
+            // What waits in another discipline than before, or for another rate.
+            netif.drain_link(cx);
             let interface = name.to_owned();
             Ok(Op::SetLink { interface, link })
         })

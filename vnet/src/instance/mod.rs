@@ -18,6 +18,7 @@
 //! | [`captures`] | starting, listing and stopping captures |
 //! | [`interfaces`] | making and changing interfaces and addresses |
 //! | [`moves`] | interfaces that are lent to other vnets, and come home |
+//! | [`scripts`] | links that change by a script |
 //! | [`pins`] | what keeps an instance from being destroyed strictly |
 //! | [`shutdown`] | going away gracefully |
 //! | [`routes`] | the routing table's administration |
@@ -50,6 +51,7 @@ pub mod record;
 pub mod registry;
 pub mod routes;
 pub mod run;
+pub mod scripts;
 pub mod shutdown;
 pub mod sysctl;
 pub mod system;

@@ -571,7 +571,9 @@ impl VnetCore {
 /// keeps something by interface forgets it here. Of its own it keeps all.
 pub(crate) fn leave_vnet(stack: &mut Stack, cx: &mut Cx, id: IfId) -> Option<Netif> {
     stack.forget_interface(cx, id);
-    stack.ifs.remove(id)
+    let mut netif = stack.ifs.remove(id)?;
+    netif.tear_link_down(cx);
+    Some(netif)
 }
 
 /// Refuses to remove what belongs to somebody else.

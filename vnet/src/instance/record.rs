@@ -63,7 +63,7 @@ pub struct InitStep {
 /// let text = a.record()?.to_toml()?;
 /// let record = Record::from_toml(&text)?;
 /// let b = system.replay(&record, "b")?;
-/// assert_eq!(b.interfaces()?, a.interfaces()?);
+/// assert_eq!(b.inspect()?.normalised(), a.inspect()?.normalised());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -252,6 +252,9 @@ impl VnetCore {
                 drain.look(stack, &mut cx);
             }
             stack.observe();
+            if let Some(at) = out.link_deadline.take() {
+                stack.ifs.arm_links(at);
+            }
             let next = stack.next_deadline();
             Ok((result, now, next, take_out(out)))
         });
@@ -274,6 +277,7 @@ impl VnetCore {
         let name = &*self.name;
         let _span = tracing::trace_span!(target: trace::SERVICE, "service", vnet = name).entered();
         let result = self.enter_as(Entry::User, |live, cx| {
+            cx.stats.services += 1;
             let taken = self.inbox.take_due(cx.now, SERVICE_BATCH, live.due);
             for _ in 0..taken.overflowed {
                 cx.stats.received += 1;

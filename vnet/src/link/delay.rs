@@ -1,24 +1,138 @@
-//! The wire: how long a frame travels.
+//! The wire: how long a frame travels, and which frames overtake others.
+//!
+//! Logarithms and powers are those of the `libm` crate, which are the same on every machine.
 
+use super::config::{Jitter, Order, Reorder};
+use crate::base::rng::Rng;
 use crate::base::time::{Duration, Instant};
 
 /// The delay stage. Frames arrive in the order in which they left, even when the delay shrinks
-/// while some are on the way.
-#[derive(Debug, Default)]
+/// while some are on the way, unless jitter or reordering lets them overtake each other.
+#[derive(Debug)]
 pub struct Delay {
     delay: Duration,
+    jitter: Jitter,
+    /// The next value of a trace.
+    next: usize,
+    /// The latest arrival so far.
     last_arrival: Instant,
+    rng: Rng,
 }
 
 impl Delay {
+    /// No delay, with the stage's own random stream.
+    pub fn new(rng: Rng) -> Delay {
+        Delay {
+            delay: Duration::ZERO,
+            jitter: Jitter::None,
+            next: 0,
+            last_arrival: Instant::ZERO,
+            rng,
+        }
+    }
+
     /// Changes the delay of frames to come.
-    pub fn set(&mut self, delay: Duration) {
+    pub fn set(&mut self, delay: Duration, jitter: Jitter) {
         self.delay = delay;
+        if jitter != self.jitter {
+            self.jitter = jitter;
+            self.next = 0;
+        }
     }
 
     /// When a frame that left at `departure` arrives.
+    #[inline]
     pub fn arrive(&mut self, departure: Instant) -> Instant {
-        self.last_arrival = self.last_arrival.max(departure + self.delay);
-        self.last_arrival
+        let at = match self.jitter {
+            Jitter::None => departure + self.delay,
+            _ => self.vary(departure),
+        };
+        let after = self.last_arrival.max(at);
+        self.last_arrival = after;
+        match self.jitter.order() {
+            Order::Kept => after,
+            Order::Free => at,
+        }
+    }
+
+    fn vary(&mut self, departure: Instant) -> Instant {
+        let delay = nanos(self.delay);
+        let varied = match &self.jitter {
+            Jitter::None => delay,
+            Jitter::Uniform { amplitude, .. } => {
+                let amplitude = nanos(*amplitude);
+                let width = 2 * u128::from(amplitude) + 1;
+                let drawn = ((u128::from(self.rng.u64()) * width) >> 64) as u64;
+                (delay + drawn).saturating_sub(amplitude)
+            }
+            Jitter::Normal { deviation, .. } => {
+                let varied = delay as f64 + nanos(*deviation) as f64 * normal(&mut self.rng);
+                // Saturates at zero and at the end of time.
+                varied as u64
+            }
+            Jitter::Pareto { scale, shape, .. } => {
+                let excess = libm::pow(1.0 - self.rng.unit(), -1.0 / shape) - 1.0;
+                delay.saturating_add((nanos(*scale) as f64 * excess) as u64)
+            }
+            Jitter::Trace { delays, .. } => {
+                let extra = nanos(delays[self.next]);
+                self.next = (self.next + 1) % delays.len();
+                delay + extra
+            }
+        };
+        departure + Duration::from_nanos(varied)
+    }
+}
+
+fn nanos(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A value of the standard normal distribution, by Box and Muller's transform. The second value
+/// that it could give is not kept: a frame draws as much as any other.
+fn normal(rng: &mut Rng) -> f64 {
+    let radius = libm::sqrt(-2.0 * libm::log(1.0 - rng.unit()));
+    radius * libm::cos(std::f64::consts::TAU * rng.unit())
+}
+
+/// The reordering stage: which frames do not wait out the delay.
+#[derive(Debug)]
+pub struct Overtake {
+    reorder: Reorder,
+    /// Frames since the last candidate.
+    since: u32,
+    rng: Rng,
+}
+
+impl Overtake {
+    /// None, with the stage's own random stream.
+    pub fn new(rng: Rng) -> Overtake {
+        Overtake {
+            reorder: Reorder::default(),
+            since: 0,
+            rng,
+        }
+    }
+
+    /// Changes which frames to come do.
+    pub fn set(&mut self, reorder: Reorder) {
+        if reorder != self.reorder {
+            self.reorder = reorder;
+            self.since = 0;
+        }
+    }
+
+    /// Decides about one frame.
+    #[inline]
+    pub fn overtakes(&mut self) -> bool {
+        if self.reorder.probability == 0.0 {
+            return false;
+        }
+        self.since += 1;
+        if self.since < self.reorder.gap {
+            return false;
+        }
+        self.since = 0;
+        self.rng.chance(self.reorder.probability)
     }
 }

@@ -1,219 +1,360 @@
-//! One direction of an emulated link: a pipeline of stages that decide when, and whether, a
+//! One direction of an emulated link: a pipeline of stages that decide when, whether and how a
 //! frame arrives.
 //!
 //! | stage | what it does to a frame |
 //! |---|---|
-//! | [`queue`] | drops it when too many wait for the transmitter |
-//! | [`rate`] | makes it wait until it has been clocked out |
+//! | state | loses it while the link is down |
+//! | [`queue`], [`red`], [`bucket`], [`qdisc`] | lets it wait for the transmitter, marks or drops it |
+//! | [`rate`] | clocks it out |
 //! | [`loss`] | loses it on the wire, after it took up its time there |
-//! | [`delay`] | lets it travel |
+//! | duplication | lets it arrive twice |
+//! | [`corrupt`] | flips bits of it |
+//! | [`delay`] | lets it travel, varies that, and lets it overtake others |
 //!
 //! Each stage takes the time at which a frame reaches it and returns the time at which the frame
 //! leaves it, or drops it. A stage that needs chance has a random stream of its own, derived from
 //! the link's seed and the stage's label, so that switching one stage on leaves the draws of the
-//! others as they were. Jitter, reordering, duplication, corruption, burst loss and queue
-//! disciplines that look at the time in the queue are not here yet; each is a stage of the same
-//! form.
+//! others as they were, and what is off draws nothing.
+//!
+//! There are two kinds of queue disciplines. Of those that keep the order of frames and decide when
+//! a frame comes (drop-tail, RED, a token bucket), the departure of a frame is known at once: the
+//! link is arithmetic, and the frame waits in the inbox of its receiver. Those that decide when the
+//! transmitter is free hold the frames themselves, in a [`qdisc::Discipline`]; the link then has a
+//! deadline.
+//!
+//! [`script`] changes the configuration over time. What each parameter means, and what a change does
+//! to frames that wait, is told in `docs/links.md`.
 
+pub mod bucket;
+pub mod config;
+pub mod corrupt;
 pub mod delay;
+pub mod ecn;
 pub mod loss;
+pub mod qdisc;
 pub mod queue;
 pub mod rate;
+pub mod red;
+pub mod script;
+pub mod stats;
+
+use std::collections::VecDeque;
+use std::fmt;
+
+pub use config::{
+    Codel, Discipline, Ecn, FqCodel, Jitter, LinkConfig, LinkConfigError, LinkState, Loss, Order,
+    QueueConfig, Red, Reorder,
+};
+pub use stats::{LinkStats, Sojourn};
 
 use crate::base::rng::Rng;
 use crate::base::stats::DropReason;
-use crate::base::time::{Duration, Instant};
+use crate::base::time::Instant;
+use crate::packet::Packet;
 
-use delay::Delay;
-use loss::Loss;
+use bucket::Bucket;
+use corrupt::Corrupt;
+use delay::{Delay, Overtake};
+use qdisc::Dropped;
 use queue::Queue;
 use rate::Rate;
-
-/// How one direction of a link behaves. The default carries everything at once.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LinkConfig {
-    /// Bits a second that the transmitter clocks out; `None` for no limit.
-    pub rate_bps: Option<u64>,
-    /// Time a frame travels after its last bit was clocked out.
-    pub delay: Duration,
-    /// Probability that a frame is lost on the way, each frame by itself.
-    pub loss: f64,
-    /// Frames that may wait for the transmitter, the one being clocked out included. Without a
-    /// rate nothing ever waits.
-    pub queue_frames: usize,
-    /// Bytes that each frame takes up on the wire besides its own: 24 for Ethernet's preamble,
-    /// frame check sequence and gap.
-    pub overhead_bytes: usize,
-}
-
-impl Default for LinkConfig {
-    fn default() -> LinkConfig {
-        LinkConfig {
-            rate_bps: None,
-            delay: Duration::ZERO,
-            loss: 0.0,
-            queue_frames: 1000,
-            overhead_bytes: 0,
-        }
-    }
-}
-
-/// A link that cannot be.
-#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-pub enum LinkConfigError {
-    /// A rate of zero never delivers.
-    #[error("a rate of zero would never deliver; leave the rate out for no limit")]
-    ZeroRate,
-    /// A probability is a number from 0 to 1.
-    #[error("loss must be a number from 0 to 1, found {0}")]
-    LossOutOfRange(f64),
-    /// Not even the frame being clocked out would have room.
-    #[error("the queue must hold at least one frame")]
-    ZeroQueue,
-    /// Longer than [`LinkConfig::MAX_DELAY`].
-    #[error("a delay may be at most {max:?}, found {0:?}", max = LinkConfig::MAX_DELAY)]
-    DelayTooLong(Duration),
-    /// More than [`LinkConfig::MAX_OVERHEAD`].
-    #[error("overhead may be at most {max} bytes a frame, found {0}", max = LinkConfig::MAX_OVERHEAD)]
-    OverheadTooLarge(usize),
-}
-
-impl LinkConfig {
-    /// The longest delay: a day, which is farther than any planet.
-    pub const MAX_DELAY: Duration = Duration::from_secs(86_400);
-    /// The largest overhead a frame can have, in bytes.
-    pub const MAX_OVERHEAD: usize = 65_535;
-
-    /// Says whether the link can be.
-    ///
-    /// # Errors
-    /// The first field that is out of range, as a [`LinkConfigError`].
-    pub fn validate(&self) -> Result<(), LinkConfigError> {
-        let LinkConfig {
-            rate_bps,
-            delay,
-            loss,
-            queue_frames,
-            overhead_bytes,
-        } = self;
-        if *rate_bps == Some(0) {
-            return Err(LinkConfigError::ZeroRate);
-        }
-        if *delay > LinkConfig::MAX_DELAY {
-            return Err(LinkConfigError::DelayTooLong(*delay));
-        }
-        if !(0.0..=1.0).contains(loss) {
-            return Err(LinkConfigError::LossOutOfRange(*loss));
-        }
-        if *queue_frames == 0 {
-            return Err(LinkConfigError::ZeroQueue);
-        }
-        if *overhead_bytes > LinkConfig::MAX_OVERHEAD {
-            return Err(LinkConfigError::OverheadTooLarge(*overhead_bytes));
-        }
-        Ok(())
-    }
-
-    /// True when every frame arrives at the moment it is sent: there is nothing to emulate, and
-    /// a segment that stands for several frames need not be cut.
-    pub fn is_transparent(&self) -> bool {
-        self.rate_bps.is_none() && self.delay.is_zero() && self.loss == 0.0
-    }
-}
+use stats::Sojourns;
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It arrives at the far end at this time.
     DeliverAt(Instant),
-    /// It does not arrive: [`DropReason::LinkQueueFull`] or [`DropReason::LinkLoss`].
+    /// It arrives twice.
+    Twice(Instant, Instant),
+    /// It does not arrive.
     Drop(DropReason),
 }
 
-/// Counters of one direction: `offered = delivered + lost + queue_full`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct LinkStats {
-    /// Frames offered.
-    pub offered: u64,
-    /// Their bytes, without overhead.
-    pub offered_bytes: u64,
-    /// Frames that arrived or are on the way.
-    pub delivered: u64,
-    /// Their bytes, without overhead.
-    pub delivered_bytes: u64,
-    /// Frames lost on the wire.
-    pub lost: u64,
-    /// Frames that found the queue full.
-    pub queue_full: u64,
-    /// Most frames that waited at a time, the one being clocked out included.
-    pub queue_high_water: usize,
+/// What comes out of a link that holds frames.
+#[derive(Debug)]
+pub struct Released {
+    /// The frame.
+    pub packet: Packet,
+    /// What becomes of it.
+    pub verdict: Verdict,
 }
 
 /// One direction of a link. See the [module](self).
-#[derive(Debug)]
 pub struct Link {
     config: LinkConfig,
     queue: Queue,
+    red: red::Red,
+    bucket: Bucket,
+    /// A discipline that holds frames, instead of the three above.
+    held: Option<Box<dyn qdisc::Discipline + Send>>,
+    /// Frames that it gave up and that were not told of yet, the next one last.
+    dropped: Vec<Dropped>,
+    /// Since when somebody waits in it.
+    waiting_since: Instant,
+    /// Frames of a discipline that was replaced, for the one in its place.
+    displaced: VecDeque<Packet>,
+    /// Frames that disciplines have marked which were replaced.
+    marked_before: u64,
     rate: Rate,
-    loss: Loss,
+    loss: loss::Loss,
+    duplicate: Rng,
+    corrupt: Corrupt,
+    overtake: Overtake,
     delay: Delay,
+    flow_seed: u64,
     stats: LinkStats,
+    sojourns: Sojourns,
+}
+
+/// Labels of the stages' random streams. A number, once given, stays.
+#[derive(Clone, Copy)]
+enum Stage {
+    Loss = 1,
+    Jitter,
+    Reorder,
+    Duplicate,
+    Corrupt,
+    Red,
+    Flows,
 }
 
 impl Link {
-    /// An idle link, with random streams derived from `rng`.
+    /// An idle link that begins at `now`, with random streams derived from `rng`.
     ///
     /// # Errors
     /// See [`LinkConfig::validate`].
-    pub fn new(config: LinkConfig, mut rng: Rng) -> Result<Link, LinkConfigError> {
+    pub fn new(config: LinkConfig, now: Instant, mut rng: Rng) -> Result<Link, LinkConfigError> {
         config.validate()?;
         let seed = rng.u64();
         let stream = |stage: Stage| Rng::seeded(seed).split(stage as u64);
         let mut link = Link {
             config: LinkConfig::default(),
             queue: Queue::default(),
+            red: red::Red::new(stream(Stage::Red)),
+            bucket: Bucket::default(),
+            held: None,
+            dropped: Vec::new(),
+            waiting_since: now,
+            displaced: VecDeque::new(),
+            marked_before: 0,
             rate: Rate::default(),
-            loss: Loss::new(stream(Stage::Loss)),
-            delay: Delay::default(),
-            stats: LinkStats::default(),
+            loss: loss::Loss::new(stream(Stage::Loss)),
+            duplicate: stream(Stage::Duplicate),
+            corrupt: Corrupt::new(stream(Stage::Corrupt)),
+            overtake: Overtake::new(stream(Stage::Reorder)),
+            delay: Delay::new(stream(Stage::Jitter)),
+            flow_seed: stream(Stage::Flows).u64(),
+            stats: LinkStats {
+                since: now,
+                ..LinkStats::default()
+            },
+            sojourns: Sojourns::default(),
         };
-        link.apply(config);
+        link.apply(now, config);
         Ok(link)
     }
 
-    /// Takes a frame of `frame_len` L2 bytes at `now` and says what becomes of it. `now` must not
-    /// run backwards.
-    pub fn offer(&mut self, now: Instant, frame_len: usize) -> Verdict {
-        self.stats.offered += 1;
-        let bytes = frame_len as u64;
-        self.stats.offered_bytes = self.stats.offered_bytes.saturating_add(bytes);
-        if !self.queue.has_room(now) {
+    /// True when frames go to [`Link::hold`], false when they go to [`Link::offer`].
+    #[inline]
+    pub fn holds(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Takes a frame at `now` and says what becomes of it. It may be marked. `now` must not run
+    /// backwards. For a link that does not [hold](Link::holds) frames.
+    pub fn offer(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
+        self.note_offer(packet.len());
+        self.pass(now, packet)
+    }
+
+    fn pass(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
+        let len = packet.len();
+        if self.config.state == LinkState::Down {
+            self.stats.down += 1;
+            return Verdict::Drop(DropReason::LinkDown);
+        }
+        let empty_since = self.queue.last_departure();
+        if !self.queue.has_room(now, len) {
             self.stats.queue_full += 1;
             return Verdict::Drop(DropReason::LinkQueueFull);
         }
-        let departure = self
-            .rate
-            .depart(now, frame_len.saturating_add(self.config.overhead_bytes));
-        let waiting = self.queue.enter(now, departure);
-        self.stats.queue_high_water = self.stats.queue_high_water.max(waiting);
+        if let Discipline::Red(red) = &self.config.queue.discipline {
+            let ecn = red.ecn;
+            let (_, bytes) = self.queue.held();
+            let picked = self
+                .red
+                .picks(now, bytes, empty_since, self.config.rate_bps);
+            if picked && !(ecn == Ecn::Mark && ecn::mark(packet)) {
+                self.stats.aqm += 1;
+                return Verdict::Drop(DropReason::LinkAqm);
+            }
+            self.stats.marked += u64::from(picked);
+        }
+        let wire_len = len.saturating_add(self.config.overhead_bytes);
+        let begin = self.bucket.pass(now, wire_len);
+        let departure = self.clock_out(begin, wire_len);
+        self.queue.enter(now, departure, len);
+        let (frames, bytes) = self.queue.held();
+        self.note_waiting(frames, bytes);
+        if departure > now || self.config.rate_bps.is_some() {
+            self.sojourns.note(departure - now);
+        }
+        self.travel(departure, len)
+    }
+
+    /// Takes a frame at `now` into the discipline that holds frames. What comes out is told by
+    /// [`Link::release`], which is to be called before, and after, until it says `None`.
+    pub fn hold(&mut self, now: Instant, packet: Packet) {
+        self.note_offer(packet.len());
+        self.enqueue(now, packet);
+    }
+
+    fn enqueue(&mut self, now: Instant, packet: Packet) {
+        if self.config.state == LinkState::Down {
+            let reason = DropReason::LinkDown;
+            self.dropped.push(Dropped { packet, reason });
+            return;
+        }
+        let Some(held) = &mut self.held else {
+            debug_assert!(false, "whether frames are held is asked before");
+            return;
+        };
+        if held.frames() == 0 {
+            self.waiting_since = now;
+        }
+        held.enqueue(now, packet, &mut self.dropped);
+        let (frames, bytes) = (held.frames(), held.bytes());
+        self.note_waiting(frames, bytes);
+    }
+
+    /// What comes out of the queue by `now`: a frame that was given up, or one that the transmitter
+    /// has taken.
+    pub fn release(&mut self, now: Instant) -> Option<Released> {
+        loop {
+            if let Some(Dropped { packet, reason }) = self.dropped.pop() {
+                self.note_drop(reason);
+                let verdict = Verdict::Drop(reason);
+                return Some(Released { packet, verdict });
+            }
+            if let Some(mut packet) = self.displaced.pop_front() {
+                if self.holds() {
+                    self.enqueue(now, packet);
+                    continue;
+                }
+                let verdict = self.pass(now, &mut packet);
+                return Some(Released { packet, verdict });
+            }
+            let free = self.rate.free_at();
+            let held = self.held.as_mut()?;
+            if free > now || held.frames() == 0 {
+                return None;
+            }
+            // At the moment at which the transmitter was free, even if we are told of it later.
+            // One that was idle takes the frame that has come.
+            let at = free.max(self.waiting_since);
+            let Some(queued) = held.dequeue(at, &mut self.dropped) else {
+                continue;
+            };
+            let len = queued.packet.len();
+            let wire_len = len.saturating_add(self.config.overhead_bytes);
+            let departure = self.clock_out(at, wire_len);
+            self.sojourns.note(departure - queued.since);
+            let verdict = match self.config.state {
+                LinkState::Up => self.travel(departure, len),
+                LinkState::Down => {
+                    self.stats.down += 1;
+                    Verdict::Drop(DropReason::LinkDown)
+                }
+            };
+            return Some(Released {
+                packet: queued.packet,
+                verdict,
+            });
+        }
+    }
+
+    /// When [`Link::release`] has something to tell.
+    #[inline]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if !self.dropped.is_empty() || !self.displaced.is_empty() {
+            return Some(self.waiting_since);
+        }
+        let held = self.held.as_deref()?;
+        (held.frames() > 0).then(|| self.rate.free_at().max(self.waiting_since))
+    }
+
+    /// Takes all frames out that wait: the interface goes.
+    pub fn tear_down(&mut self) -> Vec<Packet> {
+        let mut frames: Vec<Packet> = self.displaced.drain(..).collect();
+        if let Some(held) = &mut self.held {
+            while held.frames() > 0 {
+                let taken = held.dequeue(Instant::MAX, &mut self.dropped);
+                frames.extend(taken.map(|queued| queued.packet));
+            }
+        }
+        frames.extend(self.dropped.drain(..).map(|dropped| dropped.packet));
+        self.stats.torn_down += frames.len() as u64;
+        frames
+    }
+
+    /// True when bits of the next frame to be delivered, of `len` bytes, are flipped; then
+    /// [`Link::corrupted`] must follow.
+    #[inline]
+    pub fn corrupts(&mut self, len: usize) -> bool {
+        self.corrupt.hits(len)
+    }
+
+    /// The frame as it arrives, with flipped bits.
+    pub fn corrupted(&mut self, packet: &Packet) -> Packet {
+        self.stats.corrupted += 1;
+        self.corrupt.apply(packet)
+    }
+
+    fn clock_out(&mut self, at: Instant, wire_len: usize) -> Instant {
+        let begin = self.rate.free_at().max(at);
+        let departure = self.rate.depart(at, wire_len);
+        self.stats.busy = self.stats.busy.saturating_add(departure - begin);
+        departure
+    }
+
+    /// From the last bit's departure on.
+    fn travel(&mut self, departure: Instant, len: usize) -> Verdict {
         if self.loss.loses() {
             self.stats.lost += 1;
             return Verdict::Drop(DropReason::LinkLoss);
         }
         self.stats.delivered += 1;
-        self.stats.delivered_bytes = self.stats.delivered_bytes.saturating_add(bytes);
-        Verdict::DeliverAt(self.delay.arrive(departure))
+        self.stats.delivered_bytes = self.stats.delivered_bytes.saturating_add(len as u64);
+        let twice = self.duplicate.chance(self.config.duplicate);
+        let at = self.arrive(departure);
+        if !twice {
+            return Verdict::DeliverAt(at);
+        }
+        self.stats.duplicated += 1;
+        self.stats.delivered += 1;
+        self.stats.delivered_bytes = self.stats.delivered_bytes.saturating_add(len as u64);
+        Verdict::Twice(at, self.arrive(departure))
     }
 
-    /// Changes how the link behaves from now on. Frames that wait or travel keep the times they
-    /// were promised; frames to come queue up behind them and do not overtake them.
+    fn arrive(&mut self, departure: Instant) -> Instant {
+        if self.overtake.overtakes() {
+            self.stats.reordered += 1;
+            return departure;
+        }
+        self.delay.arrive(departure)
+    }
+
+    /// Changes how the link behaves from `now` on. Frames that travel, or that wait in a FIFO
+    /// discipline, keep the times they were promised, and frames to come queue up behind them. Frames
+    /// that a discipline holds go on under the new rate; a new discipline takes them over, in the
+    /// order in which the old one gives them.
     ///
     /// # Errors
     /// See [`LinkConfig::validate`]; the link stays as it was.
-    pub fn set_config(&mut self, config: LinkConfig) -> Result<(), LinkConfigError> {
+    pub fn set_config(&mut self, now: Instant, config: LinkConfig) -> Result<(), LinkConfigError> {
         config.validate()?;
-        self.apply(config);
+        self.apply(now, config);
         Ok(())
     }
 
@@ -222,36 +363,110 @@ impl Link {
         &self.config
     }
 
-    /// The counters.
-    pub fn stats(&self) -> LinkStats {
-        self.stats
+    /// The counters at `now`.
+    pub fn stats(&self, now: Instant) -> LinkStats {
+        let (frames, bytes) = self.queued(now);
+        LinkStats {
+            marked: self.stats.marked
+                + self.marked_before
+                + self.held.as_ref().map_or(0, |held| held.marked()),
+            queued: frames as u64,
+            queued_bytes: bytes as u64,
+            sojourn: self.sojourns.percentiles(),
+            ..self.stats
+        }
     }
 
-    /// Frames that wait for the transmitter at `now`, the one being clocked out included.
-    pub fn queued(&self, now: Instant) -> usize {
-        self.queue.waiting(now)
+    /// Frames that wait for the transmitter at `now`, and their bytes. The one that is being clocked
+    /// out is included for a FIFO discipline.
+    pub fn queued(&self, now: Instant) -> (usize, usize) {
+        let displaced = self.displaced.iter().map(Packet::len).sum::<usize>();
+        let (frames, bytes) = match &self.held {
+            Some(held) => (held.frames(), held.bytes()),
+            None => self.queue.waiting(now),
+        };
+        (frames + self.displaced.len(), bytes + displaced)
     }
 
-    fn apply(&mut self, config: LinkConfig) {
+    /// Frames that the link itself holds.
+    pub fn held_frames(&self) -> usize {
+        let held = self.held.as_ref().map_or(0, |held| held.frames());
+        held + self.displaced.len() + self.dropped.len()
+    }
+
+    fn apply(&mut self, now: Instant, config: LinkConfig) {
         let LinkConfig {
+            state: _,
             rate_bps,
-            delay,
-            loss,
-            queue_frames,
             overhead_bytes: _,
-        } = config;
-        self.rate.set(rate_bps);
-        self.delay.set(delay);
-        self.loss.set(loss);
-        self.queue.set_limit(queue_frames);
+            queue,
+            delay,
+            jitter,
+            loss,
+            duplicate: _,
+            reorder,
+            corrupt,
+        } = &config;
+        self.rate.set(*rate_bps);
+        self.delay.set(*delay, jitter.clone());
+        self.loss.set(loss.clone());
+        self.overtake.set(*reorder);
+        self.corrupt.set(*corrupt);
+        self.queue.set_limits(queue.limit_frames, queue.limit_bytes);
+        self.red.set(match queue.discipline {
+            Discipline::Red(red) => Some(red),
+            _ => None,
+        });
+        self.bucket.set(match queue.discipline {
+            Discipline::TokenBucket {
+                rate_bps,
+                burst_bytes,
+            } => Some((rate_bps, burst_bytes)),
+            _ => None,
+        });
+        if *queue != self.config.queue {
+            self.replace_discipline(now, queue);
+        }
         self.config = config;
+    }
+
+    fn replace_discipline(&mut self, now: Instant, queue: &QueueConfig) {
+        if let Some(mut old) = self.held.take() {
+            while old.frames() > 0 {
+                let taken = old.dequeue(now, &mut self.dropped);
+                self.displaced.extend(taken.map(|queued| queued.packet));
+            }
+            self.marked_before += old.marked();
+        }
+        self.held = qdisc::make(queue, self.flow_seed);
+    }
+
+    fn note_offer(&mut self, len: usize) {
+        self.stats.offered += 1;
+        self.stats.offered_bytes = self.stats.offered_bytes.saturating_add(len as u64);
+    }
+
+    fn note_drop(&mut self, reason: DropReason) {
+        match reason {
+            DropReason::LinkDown => self.stats.down += 1,
+            DropReason::LinkAqm => self.stats.aqm += 1,
+            _ => self.stats.queue_full += 1,
+        }
+    }
+
+    fn note_waiting(&mut self, frames: usize, bytes: usize) {
+        self.stats.queue_high_water = self.stats.queue_high_water.max(frames);
+        self.stats.queue_high_water_bytes = self.stats.queue_high_water_bytes.max(bytes);
     }
 }
 
-/// Labels of the stages' random streams. A number, once given, stays.
-#[derive(Clone, Copy)]
-enum Stage {
-    Loss = 1,
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("config", &self.config)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

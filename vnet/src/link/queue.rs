@@ -1,4 +1,5 @@
-//! The queue in front of the transmitter: drop-tail, with a limit in frames.
+//! The queue in front of the transmitter, for disciplines that let frames go in the order in which
+//! they come: drop-tail, with limits in frames and in bytes.
 //!
 //! A frame's departure is known when it enters, so the queue holds departure times, and those
 //! that have passed are taken off when somebody looks. No deadline, nothing to drain.
@@ -10,38 +11,61 @@ use crate::base::time::Instant;
 /// The queue stage.
 #[derive(Debug, Default)]
 pub struct Queue {
-    /// When each frame that waits will be out; never decreasing.
-    departures: VecDeque<Instant>,
-    limit: usize,
+    /// When each frame that waits will be out, never decreasing, and its length.
+    departures: VecDeque<(Instant, u32)>,
+    bytes: usize,
+    limit_frames: usize,
+    limit_bytes: Option<usize>,
 }
 
 impl Queue {
-    /// Changes the limit. Frames that wait already stay, even above it.
-    pub fn set_limit(&mut self, frames: usize) {
-        self.limit = frames;
+    /// Changes the limits. Frames that wait already stay, even above them.
+    pub fn set_limits(&mut self, frames: usize, bytes: Option<usize>) {
+        self.limit_frames = frames;
+        self.limit_bytes = bytes;
     }
 
-    /// True when one more frame may wait at `now`.
+    /// True when a frame of `len` bytes may wait at `now`.
     #[inline]
-    pub fn has_room(&mut self, now: Instant) -> bool {
-        while self.departures.front().is_some_and(|at| *at <= now) {
+    pub fn has_room(&mut self, now: Instant, len: usize) -> bool {
+        while let Some((at, len)) = self.departures.front()
+            && *at <= now
+        {
+            self.bytes -= *len as usize;
             self.departures.pop_front();
         }
-        self.departures.len() < self.limit
+        self.departures.len() < self.limit_frames
+            && self
+                .limit_bytes
+                .is_none_or(|limit| self.bytes + len <= limit)
     }
 
-    /// Adds a frame that will be out at `departure` and returns how many wait now, itself
-    /// included. A frame that is out at once does not wait.
+    /// Adds a frame that will be out at `departure`. One that is out at once does not wait.
     #[inline]
-    pub fn enter(&mut self, now: Instant, departure: Instant) -> usize {
+    pub fn enter(&mut self, now: Instant, departure: Instant, len: usize) {
         if departure > now {
-            self.departures.push_back(departure);
+            let len = u32::try_from(len).unwrap_or(u32::MAX);
+            self.departures.push_back((departure, len));
+            self.bytes += len as usize;
         }
-        self.departures.len()
     }
 
-    /// Frames that are not out at `now`.
-    pub fn waiting(&self, now: Instant) -> usize {
-        self.departures.len() - self.departures.partition_point(|at| *at <= now)
+    /// When the last frame that waits is out, which may have passed.
+    pub fn last_departure(&self) -> Option<Instant> {
+        self.departures.back().map(|(at, _)| *at)
+    }
+
+    /// Frames that wait, and their bytes, as of the last call of [`Queue::has_room`].
+    #[inline]
+    pub fn held(&self) -> (usize, usize) {
+        (self.departures.len(), self.bytes)
+    }
+
+    /// Frames that are not out at `now`, and their bytes.
+    pub fn waiting(&self, now: Instant) -> (usize, usize) {
+        let gone = self.departures.partition_point(|(at, _)| *at <= now);
+        let waiting = self.departures.iter().skip(gone);
+        let bytes = waiting.map(|(_, len)| *len as usize).sum();
+        (self.departures.len() - gone, bytes)
     }
 }

@@ -28,6 +28,12 @@ impl Rate {
         }
     }
 
+    /// When the transmitter is free, as far as it is known.
+    #[inline]
+    pub fn free_at(&self) -> Instant {
+        self.busy_until
+    }
+
     /// When the last bit of a frame of `wire_len` bytes that comes at `now` is out.
     pub fn depart(&mut self, now: Instant, wire_len: usize) -> Instant {
         if now > self.busy_until {

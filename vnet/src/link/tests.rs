@@ -2,20 +2,25 @@
 
 use super::*;
 use crate::base::rng::Rng;
+use crate::base::time::Duration;
 use proptest::prelude::*;
 
 fn link(config: LinkConfig) -> Link {
-    Link::new(config, Rng::seeded(42)).expect("a valid link")
+    Link::new(config, Instant::ZERO, Rng::seeded(42)).expect("a valid link")
 }
 
 fn nanos(n: u64) -> Instant {
     Instant::from_nanos(n)
 }
 
+fn offer(l: &mut Link, now: u64, len: usize) -> Verdict {
+    l.offer(nanos(now), &mut Packet::incoming(vec![0; len]))
+}
+
 fn at(verdict: Verdict) -> u64 {
     match verdict {
         Verdict::DeliverAt(at) => at.as_nanos(),
-        Verdict::Drop(reason) => panic!("dropped: {reason}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -24,9 +29,9 @@ fn without_impairments_a_frame_arrives_at_once() {
     let mut l = link(LinkConfig::default());
     assert!(l.config().is_transparent());
     for now in [0, 0, 5, 1_000_000] {
-        assert_eq!(at(l.offer(nanos(now), 1514)), now);
+        assert_eq!(at(offer(&mut l, now, 1514)), now);
     }
-    assert_eq!(l.stats().queue_high_water, 0);
+    assert_eq!(l.stats(Instant::MAX).queue_high_water, 0);
 }
 
 #[test]
@@ -35,7 +40,7 @@ fn delay_is_exact_and_follows_the_last_bit() {
         delay: Duration::from_nanos(20_000_001),
         ..LinkConfig::default()
     });
-    assert_eq!(at(l.offer(nanos(7), 9000)), 20_000_008);
+    assert_eq!(at(offer(&mut l, 7, 9000)), 20_000_008);
     let mut l = link(LinkConfig {
         rate_bps: Some(10_000_000),
         delay: Duration::from_millis(3),
@@ -43,9 +48,9 @@ fn delay_is_exact_and_follows_the_last_bit() {
         ..LinkConfig::default()
     });
     // (1226 + 24) bytes at 10 Mbit/s are exactly 1 ms.
-    assert_eq!(at(l.offer(nanos(0), 1226)), 4_000_000);
-    assert_eq!(at(l.offer(nanos(0), 1226)), 5_000_000);
-    assert_eq!(at(l.offer(nanos(10_000_000), 1226)), 14_000_000);
+    assert_eq!(at(offer(&mut l, 0, 1226)), 4_000_000);
+    assert_eq!(at(offer(&mut l, 0, 1226)), 5_000_000);
+    assert_eq!(at(offer(&mut l, 10_000_000, 1226)), 14_000_000);
 }
 
 #[test]
@@ -53,14 +58,14 @@ fn a_saturated_link_carries_its_rate() {
     for bps in [64_000, 3_333_333, 100_000_000, 10_000_000_000] {
         let mut l = link(LinkConfig {
             rate_bps: Some(bps),
-            queue_frames: 4,
+            queue: QueueConfig::frames(4),
             ..LinkConfig::default()
         });
         // Offered at more than twice the rate for a second.
         let gap = 1514 * 8 * 1_000_000_000 / bps / 2;
         let (mut now, mut bits) = (0, 0u64);
         while now < 1_000_000_000 {
-            if let Verdict::DeliverAt(at) = l.offer(nanos(now), 1514)
+            if let Verdict::DeliverAt(at) = offer(&mut l, now, 1514)
                 && at <= nanos(1_000_000_000)
             {
                 bits += 1514 * 8;
@@ -79,21 +84,21 @@ fn a_saturated_link_carries_its_rate() {
 fn the_queue_limit_is_exact() {
     let mut l = link(LinkConfig {
         rate_bps: Some(8_000), // a byte a millisecond
-        queue_frames: 3,
+        queue: QueueConfig::frames(3),
         ..LinkConfig::default()
     });
     let full = Verdict::Drop(DropReason::LinkQueueFull);
     for departure in [100, 200, 300] {
-        assert_eq!(at(l.offer(nanos(0), 100)), departure * 1_000_000);
+        assert_eq!(at(offer(&mut l, 0, 100)), departure * 1_000_000);
     }
-    assert_eq!(l.offer(nanos(0), 100), full);
-    assert_eq!(l.offer(nanos(99_999_999), 100), full);
-    assert_eq!(l.queued(nanos(99_999_999)), 3);
+    assert_eq!(offer(&mut l, 0, 100), full);
+    assert_eq!(offer(&mut l, 99_999_999, 100), full);
+    assert_eq!(l.queued(nanos(99_999_999)).0, 3);
     // The first is out: there is room for one.
-    assert_eq!(l.queued(nanos(100_000_000)), 2);
-    assert_eq!(at(l.offer(nanos(100_000_000), 100)), 400_000_000);
-    assert_eq!(l.offer(nanos(100_000_000), 100), full);
-    let stats = l.stats();
+    assert_eq!(l.queued(nanos(100_000_000)).0, 2);
+    assert_eq!(at(offer(&mut l, 100_000_000, 100)), 400_000_000);
+    assert_eq!(offer(&mut l, 100_000_000, 100), full);
+    let stats = l.stats(Instant::MAX);
     assert_eq!(
         (stats.offered, stats.delivered, stats.queue_full),
         (7, 4, 3)
@@ -107,20 +112,20 @@ fn loss_is_as_likely_as_asked() {
     const FRAMES: u64 = 1_000_000;
     for loss in [0.0, 0.001, 0.01, 0.3, 1.0] {
         let mut l = link(LinkConfig {
-            loss,
+            loss: loss.into(),
             ..LinkConfig::default()
         });
         for n in 0..FRAMES {
-            l.offer(nanos(n), 100);
+            offer(&mut l, n, 100);
         }
         let expected = FRAMES as f64 * loss;
         let sigma = (expected * (1.0 - loss)).sqrt();
-        let lost = l.stats().lost;
+        let lost = l.stats(Instant::MAX).lost;
         assert!(
             (lost as f64 - expected).abs() <= 3.0 * sigma,
             "{lost} lost at {loss}"
         );
-        assert_eq!(l.stats().delivered + lost, FRAMES);
+        assert_eq!(l.stats(Instant::MAX).delivered + lost, FRAMES);
     }
 }
 
@@ -128,16 +133,16 @@ fn loss_is_as_likely_as_asked() {
 fn a_lost_frame_took_its_time_on_the_wire() {
     let mut l = link(LinkConfig {
         rate_bps: Some(8_000_000_000), // a byte a nanosecond
-        loss: 1.0,
+        loss: (1.0).into(),
         ..LinkConfig::default()
     });
-    assert_eq!(l.offer(nanos(0), 500), Verdict::Drop(DropReason::LinkLoss));
+    assert_eq!(offer(&mut l, 0, 500), Verdict::Drop(DropReason::LinkLoss));
     let lossless = LinkConfig {
-        loss: 0.0,
+        loss: (0.0).into(),
         ..l.config().clone()
     };
-    l.set_config(lossless).expect("valid");
-    assert_eq!(at(l.offer(nanos(0), 500)), 1000);
+    l.set_config(Instant::ZERO, lossless).expect("valid");
+    assert_eq!(at(offer(&mut l, 0, 500)), 1000);
 }
 
 #[test]
@@ -145,42 +150,47 @@ fn a_change_keeps_what_waits_and_the_order() {
     let slow = LinkConfig {
         rate_bps: Some(8_000_000), // a byte a microsecond
         delay: Duration::from_millis(10),
-        queue_frames: 10,
+        queue: QueueConfig::frames(10),
         ..LinkConfig::default()
     };
     let mut l = link(slow.clone());
-    assert_eq!(at(l.offer(nanos(0), 1000)), 11_000_000);
-    assert_eq!(at(l.offer(nanos(0), 1000)), 12_000_000);
+    assert_eq!(at(offer(&mut l, 0, 1000)), 11_000_000);
+    assert_eq!(at(offer(&mut l, 0, 1000)), 12_000_000);
     let fast = LinkConfig {
         rate_bps: Some(8_000_000_000),
-        queue_frames: 2,
+        queue: QueueConfig::frames(2),
         ..slow.clone()
     };
-    l.set_config(fast.clone()).expect("valid");
+    l.set_config(Instant::ZERO, fast.clone()).expect("valid");
     // Two wait still, so the new limit is reached.
     assert_eq!(
-        l.offer(nanos(0), 1),
+        offer(&mut l, 0, 1),
         Verdict::Drop(DropReason::LinkQueueFull)
     );
     // After the first is out, a frame queues behind the second.
-    assert_eq!(at(l.offer(nanos(1_000_000), 1000)), 12_001_000);
+    assert_eq!(at(offer(&mut l, 1_000_000, 1000)), 12_001_000);
     // A shorter wire does not let frames overtake.
     let near = LinkConfig {
         delay: Duration::ZERO,
         ..fast
     };
-    l.set_config(near).expect("valid");
-    assert_eq!(at(l.offer(nanos(3_000_000), 1000)), 12_001_000);
-    assert_eq!(at(l.offer(nanos(20_000_000), 1000)), 20_001_000);
+    l.set_config(Instant::ZERO, near).expect("valid");
+    assert_eq!(at(offer(&mut l, 3_000_000, 1000)), 12_001_000);
+    assert_eq!(at(offer(&mut l, 20_000_000, 1000)), 20_001_000);
     // Without a rate nothing waits any more.
-    l.set_config(LinkConfig::default()).expect("valid");
-    assert_eq!(at(l.offer(nanos(20_000_500), 1000)), 20_001_000);
-    assert_eq!(at(l.offer(nanos(30_000_000), 1000)), 30_000_000);
+    l.set_config(Instant::ZERO, LinkConfig::default())
+        .expect("valid");
+    assert_eq!(at(offer(&mut l, 20_000_500, 1000)), 20_001_000);
+    assert_eq!(at(offer(&mut l, 30_000_000, 1000)), 30_000_000);
 }
 
 #[test]
 fn links_that_cannot_be_are_refused() {
     let good = LinkConfig::default;
+    let probability = |found| LinkConfigError::Probability {
+        parameter: "loss",
+        found,
+    };
     let bad = [
         (
             LinkConfig {
@@ -191,24 +201,24 @@ fn links_that_cannot_be_are_refused() {
         ),
         (
             LinkConfig {
-                queue_frames: 0,
+                queue: QueueConfig::frames(0),
                 ..good()
             },
             LinkConfigError::ZeroQueue,
         ),
         (
             LinkConfig {
-                loss: 1.5,
+                loss: (1.5).into(),
                 ..good()
             },
-            LinkConfigError::LossOutOfRange(1.5),
+            probability(1.5),
         ),
         (
             LinkConfig {
-                loss: -0.1,
+                loss: (-0.1).into(),
                 ..good()
             },
-            LinkConfigError::LossOutOfRange(-0.1),
+            probability(-0.1),
         ),
         (
             LinkConfig {
@@ -228,16 +238,19 @@ fn links_that_cannot_be_are_refused() {
     let mut l = link(good());
     for (config, error) in bad {
         assert_eq!(config.validate(), Err(error));
-        assert_eq!(l.set_config(config), Err(error));
+        assert_eq!(l.set_config(Instant::ZERO, config), Err(error));
         assert_eq!(l.config(), &good());
     }
     let nan = LinkConfig {
-        loss: f64::NAN,
+        loss: (f64::NAN).into(),
         ..good()
     };
     assert!(matches!(
         nan.validate(),
-        Err(LinkConfigError::LossOutOfRange(_))
+        Err(LinkConfigError::Probability {
+            parameter: "loss",
+            ..
+        })
     ));
 }
 
@@ -245,11 +258,11 @@ fn links_that_cannot_be_are_refused() {
 fn the_same_seed_gives_the_same_link() {
     let run = |seed| {
         let config = LinkConfig {
-            loss: 0.5,
+            loss: (0.5).into(),
             ..LinkConfig::default()
         };
-        let mut l = Link::new(config, Rng::seeded(seed)).expect("valid");
-        (0..64).map(|n| l.offer(nanos(n), 1)).collect::<Vec<_>>()
+        let mut l = Link::new(config, Instant::ZERO, Rng::seeded(seed)).expect("valid");
+        (0..64).map(|n| offer(&mut l, n, 1)).collect::<Vec<_>>()
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
@@ -266,7 +279,7 @@ proptest! {
     ) {
         let mut l = link(LinkConfig {
             rate_bps: Some(bps),
-            queue_frames: limit,
+            queue: QueueConfig::frames(limit),
             delay: Duration::from_micros(5),
             ..LinkConfig::default()
         });
@@ -275,8 +288,8 @@ proptest! {
         for (gap, len) in frames {
             now += gap;
             let waiting = departures.iter().filter(|at| **at > now).count();
-            prop_assert_eq!(l.queued(nanos(now)), waiting);
-            match l.offer(nanos(now), len) {
+            prop_assert_eq!(l.queued(nanos(now)).0, waiting);
+            match offer(&mut l, now, len) {
                 Verdict::Drop(reason) => {
                     prop_assert_eq!(reason, DropReason::LinkQueueFull);
                     prop_assert_eq!(waiting, limit);
@@ -290,9 +303,10 @@ proptest! {
                     last = departure;
                     departures.push(departure);
                 }
+                Verdict::Twice(..) => prop_assert!(false, "nothing is duplicated"),
             }
         }
-        let stats = l.stats();
+        let stats = l.stats(Instant::MAX);
         prop_assert_eq!(stats.offered, stats.delivered + stats.lost + stats.queue_full);
         prop_assert!(stats.queue_high_water <= limit);
     }

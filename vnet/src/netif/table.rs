@@ -9,9 +9,10 @@ use super::fingerprint::{FingerprintSum, Recorder};
 use super::wire::WireEnd;
 use crate::base::id::IfId;
 use crate::base::slab::Slab;
+use crate::base::time::Instant;
 use crate::link::Link;
-use crate::packet::MacAddr;
 use crate::packet::cx::{Carrier, Sink};
+use crate::packet::{Cx, MacAddr};
 
 /// Longest interface name in bytes, as `IFNAMSIZ` less its terminator.
 pub const MAX_NAME: usize = 15;
@@ -230,6 +231,8 @@ pub struct IfTable {
     order: Vec<IfId>,
     /// Interfaces made so far.
     made: u64,
+    /// When the first link that holds frames wants to be looked at; may be early.
+    links_armed: Option<Instant>,
     fingerprint: Fingerprinting,
 }
 
@@ -336,6 +339,35 @@ impl IfTable {
         let recorders = self.iter().filter_map(|i| i.fingerprint.as_deref());
         recorders.for_each(|recorder| sum.add(recorder.sum()));
         sum
+    }
+
+    /// When [`IfTable::drain_links`] has something to do; may be early.
+    #[inline]
+    pub fn link_deadline(&self) -> Option<Instant> {
+        self.links_armed
+    }
+
+    /// Makes sure that the links are looked at when it is `at`.
+    pub(crate) fn arm_links(&mut self, at: Instant) {
+        let first = self.links_armed.map_or(at, |first| first.min(at));
+        self.links_armed = Some(first);
+    }
+
+    /// Sends what is due of what links hold. When there will be more is noted in `cx.out`, as by
+    /// every transmission.
+    pub(crate) fn drain_links(&mut self, cx: &mut Cx) {
+        self.links_armed = None;
+        for id in &self.order {
+            if let Some(netif) = self.slots.get_mut(*id) {
+                netif.drain_link(cx);
+            }
+        }
+    }
+
+    /// Frames that links hold.
+    pub fn held_frames(&self) -> usize {
+        let links = self.iter().filter_map(|i| i.link.as_deref());
+        links.map(Link::held_frames).sum()
     }
 
     /// The interfaces in the order of their creation.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::fingerprint::Fate;
 use super::table::{Far, Netif, Offload};
 use crate::base::stats::DropReason;
-use crate::link::Verdict as LinkVerdict;
+use crate::base::time::Instant;
+use crate::link::{Released, Verdict as LinkVerdict};
 use crate::packet::cx::{OutFrame, Sink};
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::{Csum, Cx, Direction, Packet, checksum, gso};
@@ -35,22 +36,72 @@ impl Netif {
         self.counters.tx_frames += 1;
         self.counters.tx_bytes += len as u64;
         cx.stats.sent += 1;
-        let at = match &mut self.link {
-            None => cx.now,
-            Some(link) => match link.offer(cx.now, len) {
-                LinkVerdict::DeliverAt(at) => at,
-                LinkVerdict::Drop(reason) => return self.lost(cx, &packet, reason),
-            },
-        };
+        match &mut self.link {
+            None => self.hand_over(cx, cx.now, packet),
+            Some(link) if link.holds() => {
+                // What leaves at this very moment makes room for this frame.
+                self.drain_link(cx);
+                if let Some(link) = &mut self.link {
+                    link.hold(cx.now, packet);
+                }
+                self.drain_link(cx);
+            }
+            Some(link) => {
+                let verdict = link.offer(cx.now, &mut packet);
+                self.pass_on(cx, packet, verdict);
+            }
+        }
+    }
+
+    /// Sends what the link has held and holds no longer, and says when there will be more.
+    pub fn drain_link(&mut self, cx: &mut Cx) {
+        while let Some(link) = &mut self.link
+            && let Some(Released { packet, verdict }) = link.release(cx.now)
+        {
+            self.pass_on(cx, packet, verdict);
+        }
+        if let Some(at) = self.link.as_ref().and_then(|link| link.next_deadline()) {
+            let first = cx.out.link_deadline.map_or(at, |first| first.min(at));
+            cx.out.link_deadline = Some(first);
+        }
+    }
+
+    /// Releases what the link holds: the interface goes.
+    pub fn tear_link_down(&mut self, cx: &mut Cx) {
+        let held = self.link.as_mut().map(|link| link.tear_down());
+        for packet in held.unwrap_or_default() {
+            self.lost(cx, &packet, DropReason::Teardown);
+        }
+    }
+
+    /// Does with a frame what the link has said.
+    fn pass_on(&mut self, cx: &mut Cx, packet: Packet, verdict: LinkVerdict) {
+        match verdict {
+            LinkVerdict::Drop(reason) => self.lost(cx, &packet, reason),
+            LinkVerdict::DeliverAt(at) => self.hand_over(cx, at, packet),
+            LinkVerdict::Twice(first, second) => {
+                self.hand_over(cx, first, packet.clone());
+                self.hand_over(cx, second, packet);
+            }
+        }
+    }
+
+    /// Puts a frame on the wire, on which it may be corrupted.
+    fn hand_over(&mut self, cx: &mut Cx, at: Instant, mut packet: Packet) {
         let to: Arc<dyn Sink> = match &self.far {
             Far::None => return self.lost(cx, &packet, DropReason::LinkUnplugged),
             Far::Itself(inbox) => Arc::clone(inbox),
             Far::Wire(end) => Arc::<super::wire::WireEnd>::clone(end),
         };
+        self.show(cx.now, Direction::Out, &packet);
+        if let Some(link) = &mut self.link
+            && link.corrupts(packet.len())
+        {
+            packet = link.corrupted(&packet);
+        }
         if let Some(fingerprint) = &mut self.fingerprint {
             fingerprint.sent(cx.now, &packet, Fate::Arrives(at));
         }
-        self.show(cx.now, Direction::Out, &packet);
         cx.out.frames.push(OutFrame { to, at, packet });
     }
 

@@ -30,6 +30,9 @@ pub struct Out {
     pub wakes: Vec<Waker>,
     /// Wires whose state the far end should hear of.
     pub carrier: Vec<(Arc<dyn Sink>, Carrier)>,
+    /// When the first of the links that hold frames wants to be looked at. Not an effect on others:
+    /// it is for the vnet's own table of interfaces, which no interface can reach.
+    pub link_deadline: Option<Instant>,
 }
 
 /// A frame on its way to another vnet or to a port.

@@ -129,6 +129,7 @@ impl Stack {
             stations: self.bridges.stations() as u64,
             packets: self.neigh.held().packets as u64
                 + self.ip.reassembly.fragments() as u64
+                + self.ifs.held_frames() as u64
                 + queued as u64,
             buffered_bytes: self.tcp.buffered_bytes() as u64,
             deadlines: self.tcp.deadlines() as u64 + self.neigh.deadlines(),

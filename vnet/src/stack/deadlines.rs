@@ -13,11 +13,12 @@ impl Stack {
     }
 
     /// Each protocol's next deadline, by name; may be early.
-    pub fn deadlines(&self) -> [(&'static str, Option<Instant>); 3] {
+    pub fn deadlines(&self) -> [(&'static str, Option<Instant>); 4] {
         [
             ("tcp", self.tcp.next_deadline()),
             ("neighbours", self.neigh.next_deadline()),
             ("reassembly", self.ip.reassembly.next_deadline()),
+            ("links", self.ifs.link_deadline()),
         ]
     }
 
@@ -41,6 +42,9 @@ impl Stack {
             for expired in self.ip.reassembly.on_deadline(cx) {
                 tx::reassembly_expired(self, cx, expired);
             }
+        }
+        if is_due(self.ifs.link_deadline()) {
+            self.ifs.drain_links(cx);
         }
     }
 }

@@ -329,7 +329,7 @@ fn interface_views(inside: &Inside, now: Instant, current: &str) -> Vec<Interfac
             peer,
             offload: netif.offload,
             link: netif.link.as_deref().map(|l| l.config().clone()),
-            link_stats: netif.link.as_deref().map(|l| l.stats()),
+            link_stats: netif.link.as_deref().map(|l| l.stats(now)),
             captures: netif.taps.len(),
             bridging: bridges::view(inside.stack, netif, now),
         }

@@ -224,7 +224,7 @@ impl Addresses {
 }
 
 /// Takes one from the time to live of the header at the start of `bytes` and corrects the
-/// checksum incrementally (RFC 1624 equation 3). A time to live of zero stays zero.
+/// checksum incrementally. A time to live of zero stays zero.
 ///
 /// # Panics
 /// When `bytes` is shorter than [`MIN_LEN`].
@@ -235,6 +235,24 @@ pub fn decrement_ttl(bytes: &mut [u8]) {
         return;
     };
     bytes[8] -= 1;
+    correct_checksum(bytes, before, after);
+}
+
+/// Replaces the type of service octet of the header at the start of `bytes` and corrects the
+/// checksum incrementally.
+///
+/// # Panics
+/// When `bytes` is shorter than [`MIN_LEN`].
+pub fn set_tos(bytes: &mut [u8], tos: u8) {
+    let before = u16::from_be_bytes([bytes[0], bytes[1]]);
+    bytes[1] = tos;
+    let after = u16::from_be_bytes([bytes[0], bytes[1]]);
+    correct_checksum(bytes, before, after);
+}
+
+/// Follows a change of one 16-bit word of the header (RFC 1624, equation 3).
+#[inline]
+fn correct_checksum(bytes: &mut [u8], before: u16, after: u16) {
     let old = u16::from_be_bytes([bytes[10], bytes[11]]);
     // HC' = ~(~HC + ~m + m')
     let sum = u32::from(!old) + u32::from(!before) + u32::from(after);

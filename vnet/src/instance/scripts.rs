@@ -1,0 +1,135 @@
+//! Links that change by a script: a task of the instance does to a link what is due.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::task::{TaskError, TaskHandle};
+use super::vnet::Vnet;
+use crate::link::script::{LinkEvent, Script, ScriptError};
+use crate::netif::NetifError;
+
+/// Label of the random stream of scripts.
+const SCRIPT_STREAM: u64 = 0x7363_7269_7074;
+
+/// A script that runs on a link; see [`Vnet::script_link`]. Dropping it leaves the script running.
+pub struct LinkScript {
+    task: TaskHandle<Result<(), NetifError>>,
+    changes: Arc<AtomicU64>,
+}
+
+/// Why a script cannot run.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkScriptError {
+    /// The script itself.
+    #[error(transparent)]
+    Script(#[from] ScriptError),
+    /// The interface.
+    #[error(transparent)]
+    Netif(#[from] NetifError),
+}
+
+impl Vnet {
+    /// Changes the outgoing direction of an interface's link by a script, whose time zero is now.
+    /// Each change takes effect as [`Vnet::set_link`] does, at its time, with what the script does
+    /// not speak of left as it is.
+    ///
+    /// The script is a task of this vnet: it goes when the vnet goes, and ends when the interface
+    /// does. Under virtual time its changes are events as any others: a script without an end keeps
+    /// the world from coming to rest.
+    ///
+    /// # Errors
+    /// No interface of that name, one without a link, a vnet that is gone; a value that no link
+    /// takes.
+    ///
+    /// ```
+    /// use vnet::System;
+    /// use vnet::link::LinkState;
+    /// use vnet::link::script::{Change, LinkEvent, Shape};
+    /// use vnet::time::Duration;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let (a, b) = (system.create("a")?, system.create("b")?);
+    /// a.epair("eth0", &b, "eth0")?;
+    /// let second = Duration::from_secs(1);
+    /// let state = |at, state| LinkEvent { at: at * second, change: Change::State(Shape::Const(state)) };
+    /// let script = a.script_link("eth0", &[state(2, LinkState::Down), state(4, LinkState::Up)])?;
+    ///
+    /// system.run_for(3 * second)?;
+    /// assert_eq!(a.link("eth0")?.state, LinkState::Down);
+    /// system.run_for(3 * second)?;
+    /// assert_eq!(a.link("eth0")?.state, LinkState::Up);
+    /// assert_eq!(script.changes(), 2);
+    /// assert!(script.is_finished());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[track_caller]
+    pub fn script_link(
+        &self,
+        interface: &str,
+        events: &[LinkEvent],
+    ) -> Result<LinkScript, LinkScriptError> {
+        let system = self.system();
+        let seed = self.with_netif(interface, |_, cx| cx.rng.split(SCRIPT_STREAM).u64())?;
+        let mut script = Script::new(events, system.now(), seed)?;
+        // The first look tells whether the link can be changed at all.
+        self.set_link(interface, self.link(interface)?)?;
+        let changes = Arc::new(AtomicU64::new(0));
+        let made = Arc::clone(&changes);
+        let name = interface.to_owned();
+        let vnet = Vnet {
+            core: Arc::clone(&self.core),
+            authority: self.authority,
+        };
+        let task = self.spawn_future(async move {
+            while let Some(at) = script.next() {
+                system.sleep_until_async(at).await;
+                let mut config = vnet.link(&name)?;
+                script.advance(system.now(), &mut config);
+                vnet.set_link(&name, config)?;
+                made.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        Ok(LinkScript { task, changes })
+    }
+}
+
+impl LinkScript {
+    /// How often it has changed the link.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// True when it has nothing more to do.
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Ends it; the link stays as it is.
+    pub fn stop(self) {
+        self.task.abort();
+    }
+
+    /// Waits until it is over, as [`TaskHandle::join`] does.
+    ///
+    /// # Errors
+    /// What ended it early: the interface or its vnet is gone, or a tenant has lost the privilege.
+    pub fn join(self) -> Result<(), LinkScriptError> {
+        match self.task.join() {
+            Ok(result) => Ok(result?),
+            Err(TaskError::Panicked(panic)) => std::panic::resume_unwind(panic.into_payload()),
+            Err(_) => Err(NetifError::Gone.into()),
+        }
+    }
+}
+
+impl fmt::Debug for LinkScript {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkScript")
+            .field("changes", &self.changes())
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}

@@ -1,0 +1,86 @@
+//! Corruption on the wire: bits that are flipped, one in so many on average (IMUNES' BER).
+//!
+//! Errors are independent of each other, so the number of good bits from one to the next follows a
+//! geometric distribution. It is drawn once an error, however many frames pass in between.
+
+use bytes::Bytes;
+
+use crate::base::rng::Rng;
+use crate::packet::header::ether::ETHER_LEN;
+use crate::packet::{Csum, Packet, checksum};
+
+/// The corruption stage.
+#[derive(Debug)]
+pub struct Corrupt {
+    /// One error in so many bits.
+    bits: Option<u64>,
+    /// Good bits until the next error.
+    good: u64,
+    rng: Rng,
+}
+
+impl Corrupt {
+    /// No errors, with the stage's own random stream.
+    pub fn new(rng: Rng) -> Corrupt {
+        Corrupt {
+            bits: None,
+            good: 0,
+            rng,
+        }
+    }
+
+    /// Changes how often bits of frames to come are flipped.
+    pub fn set(&mut self, bits: Option<u64>) {
+        if bits != self.bits {
+            self.bits = bits;
+            self.good = bits.map_or(0, |bits| draw(&mut self.rng, bits));
+        }
+    }
+
+    /// True when the next frame, of `len` bytes, is hit; then [`Corrupt::apply`] must follow. It
+    /// counts the bits of one that is not.
+    #[inline]
+    pub fn hits(&mut self, len: usize) -> bool {
+        if self.bits.is_none() {
+            return false;
+        }
+        match self.good.checked_sub(8 * len as u64) {
+            Some(left) => {
+                self.good = left;
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// Flips bits of a frame. Its checksums are filled in before, and nobody vouches for them any
+    /// more. The bytes are copied: others may refer to them.
+    pub fn apply(&mut self, packet: &Packet) -> Packet {
+        let mut whole = packet.clone();
+        // One that cannot be filled in is wrong already.
+        let _ = checksum::finish(&mut whole, ETHER_LEN);
+        let mut bytes = whole.to_vec();
+        let len = 8 * bytes.len() as u64;
+        let mut at = self.good;
+        while at < len {
+            bytes[(at / 8) as usize] ^= 0x80 >> (at % 8);
+            at = at.saturating_add(1 + draw(&mut self.rng, self.bits.unwrap_or(u64::MAX)));
+        }
+        self.good = at - len;
+        let mut corrupted = Packet::incoming(Bytes::from(bytes));
+        corrupted.meta = whole.meta;
+        corrupted.meta.csum = Csum::Unknown;
+        corrupted.meta.gso = None;
+        corrupted
+    }
+}
+
+/// Good bits before the next error, when one in `bits` is bad.
+fn draw(rng: &mut Rng, bits: u64) -> u64 {
+    if bits <= 1 {
+        return 0;
+    }
+    // `1 - unit` is above zero, so its logarithm is finite.
+    let good = libm::log(1.0 - rng.unit()) / libm::log1p(-1.0 / bits as f64);
+    good as u64
+}

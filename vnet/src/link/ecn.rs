@@ -1,0 +1,125 @@
+//! What a queue discipline looks at in a frame: its differentiated services field (RFC 2474), of
+//! which the last two bits are for explicit congestion notification (RFC 3168), and its flow.
+//!
+//! Only IPv4 is looked at. Whatever else there is has class 0, takes no part in ECN, and is one flow
+//! for each pair of stations.
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use crate::packet::Packet;
+use crate::packet::header::ether::ETHER_LEN;
+use crate::packet::header::ipv4::set_tos;
+
+/// Ethernet's header and IPv4's without options.
+const FIXED: usize = ETHER_LEN + 20;
+/// The ECN codepoints of RFC 3168, section 5.
+const ECN_MASK: u8 = 0b11;
+const CE: u8 = 0b11;
+
+/// The differentiated services octet of an IPv4 frame, ECN included.
+fn tos(packet: &mut Packet) -> Option<u8> {
+    let bytes = packet.pull_up(FIXED)?;
+    let is_ipv4 = bytes[12..14] == [8, 0] && bytes[ETHER_LEN] >> 4 == 4;
+    is_ipv4.then_some(bytes[ETHER_LEN + 1])
+}
+
+/// The six bits of the differentiated services codepoint; 0 for what is not IPv4.
+pub fn dscp(packet: &mut Packet) -> u8 {
+    tos(packet).unwrap_or(0) >> 2
+}
+
+/// Marks a frame as having met congestion (RFC 3168, section 5), if its sender takes part in that.
+/// Its header checksum stays right. False when it does not, and must be dropped instead.
+pub fn mark(packet: &mut Packet) -> bool {
+    match tos(packet) {
+        Some(tos) if tos & ECN_MASK != 0 => {
+            let bytes = packet.pull_up(FIXED).expect("just seen to be there");
+            set_tos(&mut bytes[ETHER_LEN..], tos | CE);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// A hash of the frame's flow: addresses, protocol and, of the first fragment of TCP or UDP, ports
+/// (RFC 8290, section 4.1).
+pub fn flow(packet: &mut Packet, seed: u64) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(seed, 0);
+    if tos(packet).is_none() {
+        let stations = packet.pull_up(ETHER_LEN);
+        hasher.write(stations.as_deref().unwrap_or(&[]));
+        return hasher.finish();
+    }
+    let bytes = packet.pull_up(FIXED).expect("just seen to be there");
+    let ip = &bytes[ETHER_LEN..];
+    let header = usize::from(ip[0] & 0xf) * 4;
+    let is_fragment = (u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff) != 0;
+    let with_ports = matches!(ip[9], 6 | 17) && !is_fragment;
+    hasher.write(&ip[12..20]);
+    hasher.write(&[ip[9]]);
+    if with_ports && let Some(bytes) = packet.pull_up(ETHER_LEN + header + 4) {
+        hasher.write(&bytes[ETHER_LEN + header..]);
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::packet::checksum;
+    use crate::packet::payload::Payload;
+
+    /// An IPv4 frame with UDP ports and `len` bytes in all.
+    pub(in crate::link) fn frame(tos: u8, port: u16, len: usize) -> Packet {
+        let mut bytes = vec![0; len.max(FIXED + 8)];
+        bytes[12] = 8;
+        bytes[14] = 0x45;
+        bytes[15] = tos;
+        let total = (bytes.len() - ETHER_LEN) as u16;
+        bytes[16..18].copy_from_slice(&total.to_be_bytes());
+        bytes[22] = 64;
+        bytes[23] = 17;
+        bytes[26..34].copy_from_slice(&[192, 0, 2, 1, 192, 0, 2, 2]);
+        bytes[36..38].copy_from_slice(&port.to_be_bytes());
+        let sum = checksum::of(&bytes[ETHER_LEN..FIXED]);
+        bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+        Packet::incoming(bytes)
+    }
+
+    #[test]
+    fn only_who_takes_part_is_marked_and_the_checksum_stays_right() {
+        for dscp in [0, 46] {
+            for ecn in 0..4u8 {
+                let mut packet = frame(dscp << 2 | ecn, 7, 100);
+                assert_eq!(mark(&mut packet), ecn != 0);
+                let bytes = packet.to_vec();
+                let expected = if ecn == 0 { 0 } else { CE };
+                assert_eq!(bytes[15], dscp << 2 | expected);
+                assert_eq!(checksum::of(&bytes[ETHER_LEN..FIXED]), 0);
+                assert_eq!(super::dscp(&mut packet), dscp);
+            }
+        }
+        let mut arp = Packet::outgoing(Payload::from(vec![8; 60]));
+        assert!(!mark(&mut arp));
+        assert_eq!(dscp(&mut arp), 0);
+    }
+
+    #[test]
+    fn a_flow_is_told_by_addresses_and_ports() {
+        let seen = |port, seed| flow(&mut frame(0, port, 100), seed);
+        assert_eq!(seen(1, 5), seen(1, 5));
+        assert_ne!(seen(1, 5), seen(2, 5));
+        assert_ne!(
+            seen(1, 5),
+            seen(1, 6),
+            "an outsider cannot know which flows meet"
+        );
+        let mut fragment = frame(0, 1, 100);
+        fragment.pull_up(FIXED).expect("long enough")[21] = 9;
+        let mut other = frame(0, 2, 100);
+        other.pull_up(FIXED).expect("long enough")[21] = 9;
+        assert_eq!(flow(&mut fragment, 5), flow(&mut other, 5));
+    }
+}

@@ -1,0 +1,626 @@
+//! Parameters that change over time by a script, in the manner of IMUNES' event lists: from a point
+//! in time on, a parameter follows a function of time, until the next event for the same parameter.
+//!
+//! | shape | the parameter |
+//! |---|---|
+//! | [`Shape::Const`] | takes a value and keeps it |
+//! | [`Shape::Ramp`] | goes from one value to another in equal steps, and stays there |
+//! | [`Shape::Random`] | takes a new value at regular intervals, uniformly between two bounds |
+//! | [`Shape::Square`] | alternates between two values at regular intervals |
+//!
+//! A [`Script`] is data: it says when it has something to do and does it to a [`LinkConfig`]. Who
+//! calls it in time is not decided here; [`Vnet::script_link`](crate::Vnet::script_link) does.
+
+use std::fmt;
+
+use super::LinkConfig;
+use super::config::LinkState;
+use crate::base::rng::Rng;
+use crate::base::time::{Duration, Instant};
+
+/// The shortest interval between two changes of one parameter.
+pub const MIN_INTERVAL: Duration = Duration::from_micros(1);
+
+/// How a value of a parameter moves from the start of an event on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Shape<T> {
+    /// It takes this value.
+    Const(T),
+    /// It starts at `from` and is at `to` after `over`, in steps of `every`.
+    Ramp {
+        /// The value at the start.
+        from: T,
+        /// The value at the end and from then on.
+        to: T,
+        /// How long it takes.
+        over: Duration,
+        /// From one step to the next.
+        every: Duration,
+    },
+    /// It takes a value between `low` and `high`, both included, every so often.
+    Random {
+        /// The least value.
+        low: T,
+        /// The greatest value.
+        high: T,
+        /// From one value to the next.
+        every: Duration,
+    },
+    /// It is `first`, then `second`, then `first` again.
+    Square {
+        /// The value at the start.
+        first: T,
+        /// The other value.
+        second: T,
+        /// How long it has each: half a period.
+        every: Duration,
+    },
+}
+
+/// What an event does to a link direction.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Change {
+    /// The link carries frames again, or loses everything.
+    State(Shape<LinkState>),
+    /// [`LinkConfig::rate_bps`]: bits a second.
+    Rate(Shape<u64>),
+    /// [`LinkConfig::delay`].
+    Delay(Shape<Duration>),
+    /// [`LinkConfig::loss`], of each frame by itself: a probability.
+    Loss(Shape<f64>),
+    /// [`LinkConfig::duplicate`]: a probability.
+    Duplicate(Shape<f64>),
+    /// [`LinkConfig::corrupt`]: one error in so many bits.
+    Corrupt(Shape<u64>),
+    /// Frames that may wait for the transmitter.
+    QueueFrames(Shape<u64>),
+}
+
+/// One line of a script.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinkEvent {
+    /// When it begins, from the start of the script.
+    pub at: Duration,
+    /// What it does.
+    pub change: Change,
+}
+
+/// A script that cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScriptError {
+    /// Steps closer than [`MIN_INTERVAL`] would leave no time for anything else.
+    #[error("a parameter may change every {min:?} at most, found {0:?}", min = MIN_INTERVAL)]
+    TooOften(Duration),
+    /// The lower bound of random values is above the upper one.
+    #[error("the bounds of random values of the {0} are in the wrong order")]
+    Bounds(Parameter),
+    /// A value that the link does not take.
+    #[error("a value of the {parameter} is none for a link: {source}")]
+    Value {
+        /// The parameter.
+        parameter: Parameter,
+        /// What the link says of it.
+        source: super::LinkConfigError,
+    },
+}
+
+macro_rules! parameters {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+        /// A parameter that a script can change.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Parameter { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Parameter {
+            /// Every parameter, in the order of declaration.
+            pub const ALL: &[Parameter] = &[$(Parameter::$name,)+];
+
+            /// The word for it in topologies and messages.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Parameter::$name => $text,)+ }
+            }
+        }
+
+        impl Change {
+            /// The parameter that it changes.
+            pub const fn parameter(&self) -> Parameter {
+                match self { $(Change::$name(_) => Parameter::$name,)+ }
+            }
+
+            /// From one step to the next; `None` when there is one step only.
+            fn every(&self) -> Option<Duration> {
+                match self { $(Change::$name(shape) => shape.every(),)+ }
+            }
+
+            /// The number of its steps; `None` when they never end.
+            fn steps(&self) -> Option<u64> {
+                match self { $(Change::$name(shape) => shape.steps(),)+ }
+            }
+
+            fn is_ordered(&self) -> bool {
+                match self { $(Change::$name(shape) => shape.is_ordered(),)+ }
+            }
+
+            /// The changes to each of the values that the shape is bounded by.
+            fn bounds(&self) -> [Change; 2] {
+                match self {
+                    $(Change::$name(shape) => shape.bounds().map(|v| Change::$name(Shape::Const(v))),)+
+                }
+            }
+        }
+    };
+}
+
+parameters! {
+    /// Up or down.
+    State = "state",
+    /// Bits a second.
+    Rate = "rate",
+    /// Time of travel.
+    Delay = "delay",
+    /// Probability of loss.
+    Loss = "loss",
+    /// Probability of duplication.
+    Duplicate = "duplicate",
+    /// One error in so many bits.
+    Corrupt = "corrupt",
+    /// Frames that may wait.
+    QueueFrames = "queue",
+}
+
+impl fmt::Display for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A kind of value that can be between two others.
+pub trait Between: Copy + PartialOrd {
+    /// The value `part` of `whole` on the way from `from` to `to`. `part` is at most `whole`.
+    fn between(from: Self, to: Self, part: u64, whole: u64) -> Self;
+
+    /// A value from `low` to `high`, uniformly.
+    fn draw(low: Self, high: Self, rng: &mut Rng) -> Self;
+}
+
+impl Between for u64 {
+    fn between(from: u64, to: u64, part: u64, whole: u64) -> u64 {
+        let way = from.abs_diff(to);
+        let gone = u128::from(way) * u128::from(part) / u128::from(whole.max(1));
+        // At most `way`, which is a `u64`.
+        let gone = gone as u64;
+        match from <= to {
+            true => from + gone,
+            false => from - gone,
+        }
+    }
+
+    fn draw(low: u64, high: u64, rng: &mut Rng) -> u64 {
+        let values = u128::from(high.saturating_sub(low)) + 1;
+        low + ((u128::from(rng.u64()) * values) >> 64) as u64
+    }
+}
+
+impl Between for Duration {
+    fn between(from: Duration, to: Duration, part: u64, whole: u64) -> Duration {
+        Duration::from_nanos(u64::between(nanos(from), nanos(to), part, whole))
+    }
+
+    fn draw(low: Duration, high: Duration, rng: &mut Rng) -> Duration {
+        Duration::from_nanos(u64::draw(nanos(low), nanos(high), rng))
+    }
+}
+
+impl Between for f64 {
+    fn between(from: f64, to: f64, part: u64, whole: u64) -> f64 {
+        match part >= whole {
+            true => to,
+            false => from + (to - from) * (part as f64 / whole as f64),
+        }
+    }
+
+    fn draw(low: f64, high: f64, rng: &mut Rng) -> f64 {
+        low + (high - low) * rng.unit()
+    }
+}
+
+/// There is nothing between up and down: a ramp changes at its end.
+impl Between for LinkState {
+    fn between(from: LinkState, to: LinkState, part: u64, whole: u64) -> LinkState {
+        match part >= whole {
+            true => to,
+            false => from,
+        }
+    }
+
+    fn draw(low: LinkState, high: LinkState, rng: &mut Rng) -> LinkState {
+        match rng.chance(0.5) {
+            true => low,
+            false => high,
+        }
+    }
+}
+
+fn nanos(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl<T: Between> Shape<T> {
+    fn every(&self) -> Option<Duration> {
+        match self {
+            Shape::Const(_) => None,
+            Shape::Ramp { every, .. }
+            | Shape::Random { every, .. }
+            | Shape::Square { every, .. } => Some(*every),
+        }
+    }
+
+    fn steps(&self) -> Option<u64> {
+        match self {
+            Shape::Const(_) => Some(1),
+            Shape::Ramp { over, every, .. } => {
+                Some(nanos(*over).div_ceil(nanos(*every).max(1)) + 1)
+            }
+            Shape::Random { .. } | Shape::Square { .. } => None,
+        }
+    }
+
+    fn is_ordered(&self) -> bool {
+        match self {
+            Shape::Random { low, high, .. } => low <= high,
+            _ => true,
+        }
+    }
+
+    fn bounds(&self) -> [T; 2] {
+        match *self {
+            Shape::Const(value) => [value, value],
+            Shape::Ramp { from, to, .. } => [from, to],
+            Shape::Random { low, high, .. } => [low, high],
+            Shape::Square { first, second, .. } => [first, second],
+        }
+    }
+
+    /// The value of the `step`th step.
+    fn value(&self, step: u64, rng: &mut Rng) -> T {
+        match *self {
+            Shape::Const(value) => value,
+            Shape::Ramp {
+                from,
+                to,
+                over,
+                every,
+            } => {
+                let whole = nanos(over);
+                let part = nanos(every).saturating_mul(step).min(whole);
+                match whole {
+                    0 => to,
+                    _ => T::between(from, to, part, whole),
+                }
+            }
+            Shape::Random { low, high, .. } => T::draw(low, high, rng),
+            Shape::Square { first, second, .. } => match step % 2 {
+                0 => first,
+                _ => second,
+            },
+        }
+    }
+}
+
+impl Change {
+    /// Does the `step`th step to a link's configuration.
+    fn apply(&self, step: u64, rng: &mut Rng, config: &mut LinkConfig) {
+        match self {
+            Change::State(shape) => config.state = shape.value(step, rng),
+            Change::Rate(shape) => config.rate_bps = Some(shape.value(step, rng)),
+            Change::Delay(shape) => config.delay = shape.value(step, rng),
+            Change::Loss(shape) => config.loss = shape.value(step, rng).into(),
+            Change::Duplicate(shape) => config.duplicate = shape.value(step, rng),
+            Change::Corrupt(shape) => config.corrupt = Some(shape.value(step, rng)),
+            Change::QueueFrames(shape) => {
+                let frames = shape.value(step, rng);
+                config.queue.limit_frames = usize::try_from(frames).unwrap_or(usize::MAX);
+            }
+        }
+    }
+
+    fn validate(&self) -> Result<(), ScriptError> {
+        let parameter = self.parameter();
+        match self.every() {
+            Some(every) if every < MIN_INTERVAL => return Err(ScriptError::TooOften(every)),
+            _ => {}
+        }
+        if !self.is_ordered() {
+            return Err(ScriptError::Bounds(parameter));
+        }
+        // Between two values that a link takes there is none that it does not take.
+        for bound in self.bounds() {
+            let mut config = LinkConfig::default();
+            bound.apply(0, &mut Rng::seeded(0), &mut config);
+            let valid = config.validate();
+            valid.map_err(|source| ScriptError::Value { parameter, source })?;
+        }
+        Ok(())
+    }
+}
+
+/// The events of one link direction while they happen.
+///
+/// ```
+/// use vnet::LinkConfig;
+/// use vnet::link::script::{Change, LinkEvent, Script, Shape};
+/// use vnet::time::{Duration, Instant};
+///
+/// let second = Duration::from_secs(1);
+/// let ramp = Shape::Ramp { from: 1_000_000, to: 3_000_000, over: 2 * second, every: second };
+/// let events = [LinkEvent { at: second, change: Change::Rate(ramp) }];
+/// let mut script = Script::new(&events, Instant::ZERO, 1)?;
+/// let mut config = LinkConfig::default();
+/// let mut seen = Vec::new();
+/// while let Some(at) = script.next() {
+///     script.advance(at, &mut config);
+///     seen.push((at.as_nanos() / 1_000_000_000, config.rate_bps));
+/// }
+/// assert_eq!(seen, [(1, Some(1_000_000)), (2, Some(2_000_000)), (3, Some(3_000_000))]);
+/// # Ok::<(), vnet::link::script::ScriptError>(())
+/// ```
+#[derive(Debug)]
+pub struct Script {
+    /// Events that have not begun, the next one last.
+    to_come: Vec<(Instant, Change)>,
+    /// Those that go on, in the order in which they began.
+    going_on: Vec<Track>,
+    rng: Rng,
+}
+
+/// An event that goes on.
+#[derive(Debug)]
+struct Track {
+    change: Change,
+    began: Instant,
+    /// The step that comes next.
+    step: u64,
+    rng: Rng,
+}
+
+impl Track {
+    fn next(&self) -> Option<Instant> {
+        if self.change.steps().is_some_and(|steps| self.step >= steps) {
+            return None;
+        }
+        let every = self.change.every().unwrap_or_default();
+        let after = nanos(every).saturating_mul(self.step);
+        let at = self.began + Duration::from_nanos(after);
+        // A ramp is over when it says, even if its last step is a short one.
+        Some(match self.change.end() {
+            Some(over) => at.min(self.began + over),
+            None => at,
+        })
+    }
+}
+
+impl Change {
+    /// How long a ramp takes.
+    fn end(&self) -> Option<Duration> {
+        fn over<T>(shape: &Shape<T>) -> Option<Duration> {
+            match shape {
+                Shape::Ramp { over, .. } => Some(*over),
+                _ => None,
+            }
+        }
+        match self {
+            Change::State(s) => over(s),
+            Change::Rate(s) | Change::Corrupt(s) | Change::QueueFrames(s) => over(s),
+            Change::Delay(s) => over(s),
+            Change::Loss(s) | Change::Duplicate(s) => over(s),
+        }
+    }
+}
+
+impl Script {
+    /// A script that starts at `start`, with random values from `seed`. Events may be given in any
+    /// order; of several for one parameter at one time the last one counts.
+    ///
+    /// # Errors
+    /// Values that a link does not take, or changes that follow each other too closely.
+    pub fn new(events: &[LinkEvent], start: Instant, seed: u64) -> Result<Script, ScriptError> {
+        for event in events {
+            event.change.validate()?;
+        }
+        let mut to_come: Vec<_> = events.iter().map(|e| (start + e.at, e.change)).collect();
+        to_come.sort_by_key(|(at, _)| *at);
+        to_come.reverse();
+        Ok(Script {
+            to_come,
+            going_on: Vec::new(),
+            rng: Rng::seeded(seed),
+        })
+    }
+
+    /// When [`Script::advance`] has something to do; `None` when the script is over.
+    #[allow(clippy::should_implement_trait)] // It is a deadline, as everywhere here.
+    pub fn next(&self) -> Option<Instant> {
+        let begins = self.to_come.last().map(|(at, _)| *at);
+        let goes_on = self.going_on.iter().filter_map(Track::next).min();
+        match (begins, goes_on) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Does what is due at `now`. When `now` is past several steps of one event, the last of them
+    /// counts.
+    pub fn advance(&mut self, now: Instant, config: &mut LinkConfig) {
+        while self.to_come.last().is_some_and(|(at, _)| *at <= now) {
+            let (began, change) = self.to_come.pop().expect("there is a last one");
+            let parameter = change.parameter();
+            self.going_on.retain(|t| t.change.parameter() != parameter);
+            // Each parameter draws from a stream of its own.
+            let rng = self.rng.split(parameter as u64 + 1);
+            self.going_on.push(Track {
+                change,
+                began,
+                step: 0,
+                rng,
+            });
+        }
+        for track in &mut self.going_on {
+            while let Some(at) = track.next()
+                && at <= now
+            {
+                track.catch_up(now);
+                track.change.apply(track.step, &mut track.rng, config);
+                track.step += 1;
+            }
+        }
+        self.going_on.retain(|t| t.next().is_some());
+    }
+}
+
+impl Track {
+    /// Leaves out steps that are over: the clock may jump.
+    fn catch_up(&mut self, now: Instant) {
+        let every = nanos(self.change.every().unwrap_or_default());
+        if every == 0 {
+            return;
+        }
+        let due = (now - self.began).as_nanos() as u64 / every;
+        let last = self.change.steps().map_or(u64::MAX, |steps| steps - 1);
+        self.step = self.step.max(due.min(last));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64, change: Change) -> LinkEvent {
+        LinkEvent {
+            at: Duration::from_secs(secs),
+            change,
+        }
+    }
+
+    /// Times in seconds and what `f` says of the configuration after each step.
+    fn run<T>(events: &[LinkEvent], until: u64, f: impl Fn(&LinkConfig) -> T) -> Vec<(u64, T)> {
+        let mut script = Script::new(events, Instant::ZERO, 7).expect("a valid script");
+        let mut config = LinkConfig::default();
+        let mut seen = Vec::new();
+        while let Some(next) = script.next() {
+            let second = next.as_nanos() / 1_000_000_000;
+            if second > until {
+                break;
+            }
+            script.advance(next, &mut config);
+            seen.push((second, f(&config)));
+        }
+        seen
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_ramp_arrives_on_time_even_if_its_last_step_is_short() {
+        let ramp = |from, to| Shape::Ramp {
+            from,
+            to,
+            over: Duration::from_secs(5),
+            every: 2 * SECOND,
+        };
+        let seen = run(&[at(1, Change::Rate(ramp(10, 60)))], 99, |c| c.rate_bps);
+        assert_eq!(
+            seen,
+            [(1, Some(10)), (3, Some(30)), (5, Some(50)), (6, Some(60))]
+        );
+        let down = run(&[at(0, Change::Rate(ramp(60, 10)))], 99, |c| c.rate_bps);
+        assert_eq!(down.last(), Some(&(5, Some(10))));
+    }
+
+    #[test]
+    fn a_later_event_of_the_same_parameter_ends_an_earlier_one() {
+        let square = Shape::Square {
+            first: Duration::ZERO,
+            second: SECOND,
+            every: SECOND,
+        };
+        let events = [
+            at(3, Change::Delay(Shape::Const(5 * SECOND))),
+            at(0, Change::Delay(square)),
+            at(2, Change::Loss(Shape::Const(0.5))),
+        ];
+        let seen = run(&events, 99, |c| c.delay.as_secs());
+        assert_eq!(seen, [(0, 0), (1, 1), (2, 0), (3, 5)]);
+    }
+
+    #[test]
+    fn random_values_keep_within_bounds_and_follow_the_seed() {
+        let random = Shape::Random {
+            low: 10,
+            high: 12,
+            every: SECOND,
+        };
+        let events = [at(0, Change::Rate(random))];
+        let seen = run(&events, 200, |c| c.rate_bps.expect("set by the script"));
+        assert!(seen.iter().all(|(_, rate)| (10..=12).contains(rate)));
+        for value in 10..=12 {
+            assert!(seen.iter().any(|(_, rate)| *rate == value), "{value}");
+        }
+        assert_eq!(seen, run(&events, 200, |c| c.rate_bps.unwrap_or(0)));
+        // Another parameter's script leaves the draws as they were.
+        let loss = Shape::Random {
+            low: 0.0,
+            high: 0.1,
+            every: SECOND,
+        };
+        let both = [events[0], at(500, Change::Loss(loss))];
+        assert_eq!(seen, run(&both, 200, |c| c.rate_bps.unwrap_or(0)));
+    }
+
+    #[test]
+    fn a_clock_that_jumps_is_caught_up_with() {
+        let square = Shape::Square {
+            first: 1,
+            second: 2,
+            every: MIN_INTERVAL,
+        };
+        let events = [at(0, Change::Rate(square))];
+        let mut script = Script::new(&events, Instant::ZERO, 1).expect("a valid script");
+        let mut config = LinkConfig::default();
+        let year = Instant::from_nanos(365 * 86_400 * 1_000_000_000);
+        script.advance(year, &mut config);
+        assert_eq!(config.rate_bps, Some(1), "an even number of steps");
+        assert_eq!(script.next(), Some(year + MIN_INTERVAL));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let error = |change| Script::new(&[at(0, change)], Instant::ZERO, 1).map(drop);
+        let every = Duration::from_nanos(1);
+        let square = Shape::Square {
+            first: 1,
+            second: 2,
+            every,
+        };
+        assert_eq!(
+            error(Change::Rate(square)),
+            Err(ScriptError::TooOften(every))
+        );
+        let random = Shape::Random {
+            low: 0.2,
+            high: 0.1,
+            every: SECOND,
+        };
+        let bounds = ScriptError::Bounds(Parameter::Loss);
+        assert_eq!(error(Change::Loss(random)), Err(bounds));
+        for bad in [
+            Change::Loss(Shape::Const(1.5)),
+            Change::Rate(Shape::Const(0)),
+            Change::QueueFrames(Shape::Const(0)),
+        ] {
+            let said = error(bad).expect_err("no link takes it").to_string();
+            assert!(said.contains(bad.parameter().as_str()), "{said}");
+        }
+    }
+}

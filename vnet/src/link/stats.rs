@@ -1,0 +1,147 @@
+//! What one direction of a link has done.
+
+use std::fmt;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use crate::base::time::{Duration, Instant};
+
+/// Counters of one direction, in frames:
+/// `offered + duplicated = delivered + lost + queue_full + aqm + down + torn_down + queued`, where
+/// of a FIFO discipline nothing counts as queued: its frames count as delivered when they come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinkStats {
+    /// Frames offered.
+    pub offered: u64,
+    /// Their bytes, without overhead.
+    pub offered_bytes: u64,
+    /// Frames that arrived or are on the way.
+    pub delivered: u64,
+    /// Their bytes, without overhead.
+    pub delivered_bytes: u64,
+    /// Frames lost on the wire.
+    pub lost: u64,
+    /// Frames that found the queue full, or had to go to make room in it.
+    pub queue_full: u64,
+    /// Frames that active queue management dropped.
+    pub aqm: u64,
+    /// Frames that found the link down.
+    pub down: u64,
+    /// Frames that were released from the queue when the interface went.
+    pub torn_down: u64,
+    /// Frames that were marked instead of dropped (ECN).
+    pub marked: u64,
+    /// Frames that arrive twice.
+    pub duplicated: u64,
+    /// Frames that did not wait out the delay.
+    pub reordered: u64,
+    /// Frames with flipped bits, which count as delivered.
+    pub corrupted: u64,
+    /// Frames that wait for the transmitter now, the one being clocked out included for a FIFO
+    /// discipline.
+    pub queued: u64,
+    /// Their bytes.
+    pub queued_bytes: u64,
+    /// Most frames that waited at a time.
+    pub queue_high_water: usize,
+    /// Most bytes that waited at a time.
+    pub queue_high_water_bytes: usize,
+    /// The time from a frame's coming to its last bit's going, of those that went.
+    pub sojourn: Sojourn,
+    /// How long the transmitter has been busy.
+    pub busy: Duration,
+    /// Since when there has been a link.
+    pub since: Instant,
+}
+
+/// Percentiles of a time, to 1 %.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sojourn {
+    /// Half of the frames took no longer.
+    pub p50: Duration,
+    /// Nine of ten.
+    pub p90: Duration,
+    /// Ninety-nine of a hundred.
+    pub p99: Duration,
+    /// All of them.
+    pub max: Duration,
+}
+
+impl LinkStats {
+    /// The part of the time until `now` in which the transmitter was busy, 0 to 1. Zero for a link
+    /// without a rate.
+    pub fn utilisation(&self, now: Instant) -> f64 {
+        let passed = (now - self.since).as_nanos() as f64;
+        if passed == 0.0 {
+            return 0.0;
+        }
+        (self.busy.as_nanos() as f64 / passed).min(1.0)
+    }
+
+    /// Frames that were dropped, for any reason.
+    pub fn dropped(&self) -> u64 {
+        self.lost + self.queue_full + self.aqm + self.down + self.torn_down
+    }
+}
+
+impl fmt::Display for LinkStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "offered {} ({} B), delivered {} ({} B)",
+            self.offered, self.offered_bytes, self.delivered, self.delivered_bytes
+        )?;
+        for (count, what) in [
+            (self.lost, "lost"),
+            (self.queue_full, "queue full"),
+            (self.aqm, "aqm"),
+            (self.down, "down"),
+            (self.torn_down, "torn down"),
+            (self.marked, "marked"),
+            (self.duplicated, "duplicated"),
+            (self.reordered, "reordered"),
+            (self.corrupted, "corrupted"),
+            (self.queued, "queued"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
+        }
+        if self.sojourn != Sojourn::default() {
+            let Sojourn { p50, p90, p99, max } = self.sojourn;
+            write!(f, ", sojourn {p50:?}/{p90:?}/{p99:?}, at most {max:?}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Times that frames took. Without a frame it holds no memory.
+#[derive(Debug, Default)]
+pub(super) struct Sojourns(Option<Box<Histogram<u32>>>);
+
+impl Sojourns {
+    #[inline]
+    pub(super) fn note(&mut self, took: Duration) {
+        let histogram = self.0.get_or_insert_with(|| {
+            Box::new(Histogram::new(2).expect("two significant digits are a valid precision"))
+        });
+        // It grows as it must, and counts a value of any size.
+        let _ = histogram.record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    pub(super) fn percentiles(&self) -> Sojourn {
+        let Some(histogram) = &self.0 else {
+            return Sojourn::default();
+        };
+        let at = |quantile| Duration::from_nanos(histogram.value_at_quantile(quantile));
+        Sojourn {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            max: Duration::from_nanos(histogram.max()),
+        }
+    }
+}

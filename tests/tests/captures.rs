@@ -618,3 +618,67 @@ fn options_that_cannot_be_are_typed_errors() {
     let error = Recorder::new(denied, CaptureOptions::default()).err();
     assert!(matches!(error, Some(CaptureError::Io(_))), "{error:?}");
 }
+
+#[test]
+fn a_writer_that_panics_ends_its_capture_and_costs_the_network_nothing() {
+    struct Bomb(usize);
+    impl Write for Bomb {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(1).expect("the disk is on fire");
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    for writing in [Writing::AtOnce, Writing::Queued { max_bytes: 1 << 20 }] {
+        let system = System::virtual_time(1);
+        let (a, b) = pair(&system);
+        let options = CaptureOptions {
+            writing,
+            ..CaptureOptions::default()
+        };
+        let sink = |_slot| Ok(Box::new(Bomb(3)) as Box<dyn Write + Send>);
+        let recorder = Recorder::new(sink, options).unwrap();
+        let tap = recorder.tap("a:eth0").unwrap();
+        a.capture("eth0", tap).unwrap();
+        let socket = EchoSocket::bind_in(&a).unwrap();
+        for n in 0..5 {
+            socket.send_to(n, b"ping", [10, 0, 0, 2].into()).unwrap();
+            socket.recv().unwrap();
+        }
+        for v in [&a, &b] {
+            vnet_tests::accounts::assert_conserved(v);
+        }
+        let error = recorder.finish().unwrap_err();
+        assert!(error.to_string().contains("panicked"), "{error}");
+    }
+}
+
+#[test]
+fn a_frame_whose_end_nobody_tells_does_not_hold_up_the_others() {
+    struct Bomb;
+    impl vnet::FrameTap for Bomb {
+        fn frame(&self, _: vnet::time::Instant, way: vnet::Direction, _: &vnet::Packet) {
+            assert!(way == vnet::Direction::Out, "not this one");
+        }
+    }
+    let system = System::manual(1);
+    let (a, b) = pair(&system);
+    let port = a.port("tap0", None).unwrap();
+    let memory = Memory::default();
+    let recorder = Recorder::new(memory.sink(), CaptureOptions::default()).unwrap();
+    let quiet = recorder.tap("a:tap0").unwrap();
+    a.capture("tap0", quiet).unwrap();
+    a.capture("tap0", std::sync::Arc::new(Bomb)).unwrap();
+    port.send(vec![0xff; 60]).unwrap();
+    let poll = std::panic::AssertUnwindSafe(|| system.poll(system.now()));
+    std::panic::catch_unwind(poll).expect_err("the other tap panics");
+    // The interface goes, and with it whoever could have told.
+    a.remove_interface("tap0").unwrap();
+    b.capture("eth0", recorder.tap("b:eth0").unwrap()).unwrap();
+    b.add_address("eth0", "10.0.0.3/24".parse().unwrap())
+        .unwrap();
+    let report = recorder.report();
+    assert_eq!(report.frames, 2, "that one, and the announcement");
+}

@@ -307,3 +307,38 @@ fn an_init_step_can_use_the_vnet_it_is_for() {
         assert!(vnet.destroy().leaked.is_zero());
     }
 }
+
+#[test]
+fn a_result_that_nobody_takes_may_panic_when_it_is_dropped() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+    for system in [vnet::System::virtual_time(1), vnet::System::threads()] {
+        drop(system.spawn_future(async { Bomb }));
+        let (say, heard) = std::sync::mpsc::channel();
+        let next = system.spawn_future(async move { say.send(7).unwrap() });
+        next.join().expect("the world goes on");
+        assert_eq!(heard.recv().unwrap(), 7);
+    }
+}
+
+#[test]
+fn a_task_may_be_the_last_to_hold_its_system() {
+    for _ in 0..20 {
+        let system = vnet::System::threads();
+        let last = system.clone();
+        let (say, heard) = std::sync::mpsc::channel();
+        let task = system.spawn_future(async move {
+            last.sleep_async(std::time::Duration::from_millis(2)).await;
+            say.send(()).unwrap();
+            drop(last);
+        });
+        drop(system);
+        heard.recv().unwrap();
+        // The worker that ended it must not wait for itself, nor we for a system that is gone.
+        assert!(matches!(task.join(), Ok(()) | Err(vnet::TaskError::Gone)));
+    }
+}

@@ -2,12 +2,14 @@
 //! no panic, every vnet's counters conserve, the network comes to rest, and teardown leaves
 //! nothing.
 
+use std::future::poll_fn;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4};
 
 use proptest::prelude::*;
+use vnet::capture::{Capture, CaptureOptions, LargeSegments, Recorder, Rotate};
 use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::time::Duration;
-use vnet::{AdminState, Forwarding, LinkConfig, NextHop, OwnedVnet, System};
+use vnet::{AdminState, Forwarding, LinkConfig, NextHop, OwnedVnet, System, TaskHandle};
 use vnet_tests::accounts::{assert_clean, assert_conserved, run_until_idle};
 use vnet_tests::frames::{
     ACK, ARP, FIN, IPV4, Ip4, PSH, RST, SYN, Segment, Station, arp, ethernet, icmp, syn_options,
@@ -69,6 +71,16 @@ enum Op {
     Join(usize),
     Leave(usize),
     Destroy,
+    Lend(usize, usize, bool),
+    Return(usize, usize),
+    Reclaim(usize),
+    Child,
+    Capture(usize),
+    EndCapture(usize),
+    Task(u16),
+    EndTask(usize),
+    Twin,
+    Drain,
 }
 
 fn frame() -> impl Strategy<Value = Frame> {
@@ -138,7 +150,19 @@ fn op() -> impl Strategy<Value = Op> {
         any().prop_map(Op::Leave),
         Just(Op::Destroy),
     ];
-    prop_oneof![5 => traffic, 2 => administration]
+    let instances = prop_oneof![
+        3 => (any(), any(), prop::bool::ANY).prop_map(|(i, to, new)| Op::Lend(i, to, new)),
+        1 => (any(), any()).prop_map(|(who, i)| Op::Return(who, i)),
+        1 => any().prop_map(Op::Reclaim),
+        1 => Just(Op::Child),
+        1 => any().prop_map(Op::Capture),
+        1 => any().prop_map(Op::EndCapture),
+        1 => port().prop_map(Op::Task),
+        1 => any().prop_map(Op::EndTask),
+        1 => Just(Op::Twin),
+        1 => Just(Op::Drain),
+    ];
+    prop_oneof![10 => traffic, 4 => administration, 3 => instances]
 }
 
 fn script(len: usize) -> impl Strategy<Value = Vec<Action>> {
@@ -169,6 +193,11 @@ struct World {
     vnets: Vec<Option<OwnedVnet>>,
     peers: Vec<Option<Peer>>,
     sockets: Vec<Sockets>,
+    /// A child of each, perhaps, to lend interfaces to.
+    children: Vec<Option<OwnedVnet>>,
+    recorder: Recorder,
+    captures: Vec<Capture>,
+    tasks: Vec<TaskHandle<()>>,
 }
 
 fn pick<T>(from: &[T], n: usize) -> Option<&T> {
@@ -185,6 +214,10 @@ impl World {
             vnets: (0..count).map(|_| None).collect(),
             peers: (0..count).map(|_| None).collect(),
             sockets: (0..count).map(|_| Sockets::default()).collect(),
+            children: (0..count).map(|_| None).collect(),
+            recorder: recorder(),
+            captures: Vec::new(),
+            tasks: Vec::new(),
         };
         for i in 0..count {
             world.create(i);
@@ -199,6 +232,7 @@ impl World {
         v.add_address("lo0", loopback.parse().unwrap()).unwrap();
         self.peers[i] = Some(Peer::new(&self.system, &v, "port", i as u8));
         self.vnets[i] = Some(v);
+        self.children[i] = None;
         self.wire(i);
     }
 
@@ -381,6 +415,9 @@ impl World {
 
     /// Acts of the administrator; false when `op` is none.
     fn administer(&mut self, at: usize, op: &Op) -> bool {
+        if self.instances(at, op) {
+            return true;
+        }
         if let (Op::Rewire | Op::Destroy, None) = (op, &self.vnets[at]) {
             self.create(at);
             return true;
@@ -454,10 +491,93 @@ impl World {
         true
     }
 
+    /// Acts on instances as a whole, and on what goes from one to another; false when `op` is none.
+    fn instances(&mut self, at: usize, op: &Op) -> bool {
+        match op {
+            Op::EndCapture(n) if !self.captures.is_empty() => {
+                drop(self.captures.swap_remove(n % self.captures.len()));
+            }
+            Op::EndTask(n) if !self.tasks.is_empty() => {
+                self.tasks.swap_remove(n % self.tasks.len()).abort();
+            }
+            _ => {}
+        }
+        let Some(v) = &self.vnets[at] else {
+            return false;
+        };
+        let names: Vec<String> = v
+            .interfaces()
+            .unwrap()
+            .into_iter()
+            .map(|i| i.name)
+            .collect();
+        let name = |n: usize| names[n % names.len()].as_str();
+        match op {
+            Op::Lend(i, to, rename) => {
+                let count = self.vnets.len();
+                let child = self.children[at].as_ref();
+                let to = match to % (count + 1) {
+                    n if n < count => self.vnets[n].as_ref(),
+                    _ => child,
+                };
+                let Some(to) = to else { return true };
+                let moved = match rename {
+                    true => v.move_interface_as(name(*i), to, "guest7"),
+                    false => v.move_interface(name(*i), to),
+                };
+                if let Ok(moved) = moved {
+                    assert_eq!((&*moved.from, &*moved.to), (v.name(), to.name()));
+                }
+            }
+            Op::Return(who, i) => {
+                let child = self.children[at].as_ref().filter(|_| who % 2 == 1);
+                let who = child.unwrap_or(v);
+                let there = who.interfaces().unwrap_or_default();
+                pick(&there, *i).map(|i| who.return_interface(&i.name));
+            }
+            Op::Reclaim(n) => {
+                let lent = v.lent_interfaces().unwrap();
+                if let Some(lent) = pick(&lent, *n) {
+                    // Nobody else moves it meanwhile.
+                    v.reclaim_interface(&lent.name).unwrap();
+                }
+            }
+            Op::Child => match self.children[at].take() {
+                Some(child) => assert_clean(&child.destroy()),
+                None => self.children[at] = v.create_child("c").ok(),
+            },
+            Op::Capture(i) => {
+                let tap = self.recorder.tap(name(*i)).unwrap();
+                self.captures.push(v.start_capture(name(*i), tap).unwrap());
+            }
+            Op::Task(port) => {
+                let bound = UdpSocket::bind_in(v, ("0.0.0.0", *port));
+                self.tasks.extend(bound.map(|s| v.spawn_future(echo(s))));
+            }
+            Op::Twin => {
+                let record = v.record().unwrap();
+                // What it has borrowed, and an interface whose name is gone, a twin cannot have.
+                if let Ok(twin) = self.system.replay(&record, "twin") {
+                    assert_clean(&twin.destroy());
+                }
+                assert!(!self.system.names().contains(&"twin".to_owned()));
+            }
+            Op::Drain => v.begin_shutdown().unwrap(),
+            _ => return matches!(op, Op::EndCapture(_) | Op::EndTask(_)),
+        }
+        true
+    }
+
     /// The laws that hold at any moment.
     fn check(&self) {
         for v in self.vnets.iter().flatten() {
             assert_conserved(v);
+        }
+        for child in self.children.iter().flatten() {
+            // Its parent may have taken it along.
+            if child.stats().is_ok() {
+                assert_conserved(child);
+            }
         }
     }
 
@@ -466,6 +586,8 @@ impl World {
         self.check();
         // Nobody asks for anything any more: the network comes to rest.
         self.sockets.clear();
+        self.tasks.iter().for_each(TaskHandle::abort);
+        assert!(self.tasks.iter().all(TaskHandle::is_finished));
         run_until_idle(&self.system, 50_000);
         self.check();
         for v in self.vnets.iter().flatten() {
@@ -474,9 +596,36 @@ impl World {
         for v in self.vnets.into_iter().flatten() {
             assert_clean(&v.destroy());
         }
+        self.recorder.finish().unwrap();
         drop(self.peers);
         run_until_idle(&self.system, 1_000);
         assert_eq!(self.system.names(), [""; 0]);
+    }
+}
+
+/// A capture with all that one can have, into nothing.
+fn recorder() -> Recorder {
+    let options = CaptureOptions {
+        snaplen: Some(100),
+        large: LargeSegments::Cut,
+        rotate: Some(Rotate {
+            max_bytes: 100_000,
+            max_files: 3,
+        }),
+        ..CaptureOptions::default()
+    };
+    let nowhere = |_slot| Ok(Box::new(std::io::sink()) as Box<dyn std::io::Write + Send>);
+    Recorder::new(nowhere, options).unwrap()
+}
+
+/// Sends back what comes, for ever.
+async fn echo(socket: UdpSocket) {
+    let mut buf = [0; 100];
+    while let Ok((n, from)) = poll_fn(|cx| socket.poll_recv_from(cx, &mut buf)).await {
+        // Not to itself, or to another of its kind.
+        if from.port() > 5 {
+            let _ = socket.send_to(&buf[..n], from);
+        }
     }
 }
 
@@ -546,8 +695,14 @@ fn play(count: usize, script: Vec<Action>) {
     world.finish();
 }
 
+/// Scripts of each kind; more when `VNET_SCRIPTS` says so.
+fn cases() -> u32 {
+    let given = std::env::var("VNET_SCRIPTS").ok();
+    given.map_or(4_000, |n| n.parse().expect("VNET_SCRIPTS is a number"))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn one_vnet_survives_any_script(script in script(80)) {
@@ -593,5 +748,45 @@ fn the_triangle_carries_what_the_scripts_send() {
         through.forwarded >= 1,
         "r2 passed on what came from outside"
     );
+    world.finish();
+}
+
+/// The same for what goes from one instance to another.
+#[test]
+fn the_scripts_lend_capture_and_run_tasks() {
+    let mut world = World::new(3);
+    let api = |at, op| Action::Api(at, op);
+    // Interface 1 of each is its port.
+    for action in [
+        api(0, Op::Capture(1)),
+        api(0, Op::Task(2)),
+        Action::Rx(0, Frame::Datagram(5, 2, b"to the task".to_vec())),
+        Action::Advance(Duration::from_millis(200)),
+    ] {
+        world.run(action);
+        world.check();
+    }
+    let r0 = |world: &World| vnet::Vnet::clone(world.vnets[0].as_ref().unwrap());
+    assert!(world.recorder.report().frames >= 1);
+    assert_eq!(r0(&world).captures("port").unwrap().len(), 1);
+    for action in [
+        api(0, Op::Lend(1, 1, false)),
+        api(0, Op::Child),
+        // The second of what is left.
+        api(0, Op::Lend(1, 3, true)),
+        api(0, Op::Twin),
+    ] {
+        world.run(action);
+        world.check();
+    }
+    let lent = |world: &World| r0(world).lent_interfaces().unwrap().len();
+    assert_eq!(lent(&world), 1, "the name \"port\" is taken in r1");
+    world.run(api(0, Op::Lend(1, 1, true)));
+    assert_eq!(lent(&world), 2);
+    world.run(api(0, Op::Reclaim(1)));
+    world.run(api(0, Op::Child));
+    assert_eq!(lent(&world), 0, "the child is gone");
+    world.run(api(0, Op::EndTask(0)));
+    world.run(api(0, Op::Drain));
     world.finish();
 }

@@ -199,6 +199,39 @@ fn children_drain_with_their_parent() {
 }
 
 #[test]
+fn all_who_wait_for_an_instance_hear_of_its_end() {
+    let system = System::virtual_time(1);
+    let (a, b) = pair(&system);
+    let child = b.create_child("child").unwrap();
+    b.move_interface("eth0", &child).unwrap();
+    child
+        .add_address("eth0", "10.0.0.2/24".parse().unwrap())
+        .unwrap();
+    let mut streams = connect(&a, &child, 1);
+    let (near, far) = streams.pop().unwrap();
+    let clock = system.clone();
+    // The world is never at rest: who is forgotten waits for all of its time.
+    let _busy = system.spawn(move || (0..200).map(|_| clock.sleep(GRACE / 10).unwrap()).count());
+    let clock = system.clone();
+    let peer = system.spawn(move || {
+        clock.sleep(Duration::from_secs(1)).unwrap();
+        drop(near);
+    });
+    let clock = system.clone();
+    let second = system.spawn(move || {
+        // After the parent's owner has begun to wait.
+        clock.sleep(Duration::from_millis(10)).unwrap();
+        child.shutdown(GRACE).unwrap()
+    });
+    let report = b.shutdown(10 * GRACE).unwrap();
+    let waited = graceful(&report).waited;
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    second.unwrap().join().unwrap();
+    peer.unwrap().join().unwrap();
+    drop(far);
+}
+
+#[test]
 fn where_nobody_can_wait_the_handle_comes_back_with_an_error() {
     let system = System::manual(1);
     let (a, b) = pair(&system);

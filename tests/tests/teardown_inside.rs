@@ -1,6 +1,7 @@
 //! Promise: an instance may be destroyed from inside of anything that it calls; it is done at
 //! once, or as soon as it can be, and never waits for itself.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
@@ -186,6 +187,40 @@ fn a_capture_that_calls_a_vnet_panics_with_an_explanation_and_does_not_hang() {
     a.port("eth0", None).unwrap();
     a.capture("eth0", Arc::new(Caller(a.clone()))).unwrap();
     let _ = a.add_address("eth0", "10.0.0.9/24".parse().unwrap());
+}
+
+/// Not only what changes a vnet: what only looks at one must not wait for the lock either.
+#[test]
+fn a_capture_that_reads_counters_panics_with_the_same_explanation() {
+    struct Reader(Vnet, Mutex<Vec<String>>);
+    impl FrameTap for Reader {
+        fn frame(&self, _: vnet::time::Instant, _: Direction, _: &Packet) {
+            let reads: [&dyn Fn() -> bool; 3] = [
+                &|| self.0.stats().is_ok(),
+                &|| self.0.system().fingerprint().is_some(),
+                &|| self.0.system().names().is_empty(),
+            ];
+            for read in reads {
+                let panic = panic::catch_unwind(AssertUnwindSafe(read)).unwrap_err();
+                let text = panic.downcast_ref::<&str>().unwrap_or(&"no text");
+                self.1.lock().unwrap().push((*text).to_owned());
+            }
+        }
+    }
+    let system = System::manual(1);
+    system.record_fingerprint();
+    let a = vnet(&system, "a");
+    a.port("eth0", None).unwrap();
+    let reader = Arc::new(Reader(a.clone(), Mutex::default()));
+    a.capture("eth0", Arc::clone(&reader) as Arc<dyn FrameTap>)
+        .unwrap();
+    a.add_address("eth0", "10.0.0.9/24".parse().unwrap())
+        .unwrap();
+    let said = reader.1.lock().unwrap();
+    assert_eq!(said.len(), 3, "it is announced once");
+    for text in &*said {
+        assert!(text.contains("must not call any vnet"), "{text}");
+    }
 }
 
 static STRIKES: Mutex<Vec<Outcome>> = Mutex::new(Vec::new());

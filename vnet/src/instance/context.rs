@@ -464,6 +464,19 @@ pub(crate) fn within_lock<R>(core: &Arc<VnetCore>, f: impl FnOnce() -> R) -> Opt
     Some(within(core, f))
 }
 
+/// True when this thread may take a vnet's lock, which it does without entering. False when it
+/// holds one and a panic is under way, as for [`within_lock`].
+///
+/// # Panics
+/// When this thread holds a vnet's lock already.
+pub(crate) fn may_lock() -> bool {
+    if is_locked() {
+        refuse_reentry();
+        return false;
+    }
+    true
+}
+
 #[cold]
 fn refuse_reentry() {
     if !std::thread::panicking() {

@@ -22,11 +22,12 @@ use super::privilege::{Authority, Denied, Privilege};
 use super::record;
 use super::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
 use crate::base::id::IfId;
+use crate::base::time::Instant;
 use crate::netif::capture::Taps;
 use crate::netif::table::{Far, Loan, MAX_NAME};
 use crate::netif::{AdminState, IfKind, IfTable, Netif, NetifError, Plug};
 use crate::packet::Cx;
-use crate::packet::cx::Carrier;
+use crate::packet::cx::{Carrier, Sink};
 use crate::stack::Stack;
 
 /// Looks for an interface that somebody else is moving at this moment.
@@ -353,14 +354,17 @@ impl Vnet {
     }
 }
 
-/// An interface that is in no vnet. One that is dropped leaves its wire.
-struct Flight(Option<Box<Netif>>);
+/// An interface that is in no vnet, and since when. One that is dropped leaves its wire.
+struct Flight(Option<Box<Netif>>, Instant);
 
 impl Drop for Flight {
     fn drop(&mut self) {
         if let Some(Far::Wire(end)) = self.0.as_ref().map(|n| &n.far) {
             let (wire, near) = end.near();
-            wire.unplug(near);
+            // That it left has been told; but so may have been, later, that it had come.
+            if wire.pull(near) == Carrier::Up {
+                end.carrier(self.1, Carrier::Down);
+            }
         }
     }
 }
@@ -403,12 +407,13 @@ impl VnetCore {
     ) -> Result<Flight, MoveError> {
         let taken = self.enter_as(entry, |inside, cx| {
             let id = pick(inside)?;
-            take_out(inside.stack, cx, id).ok_or(MoveError::Gone)
+            let netif = take_out(inside.stack, cx, id).ok_or(MoveError::Gone)?;
+            Ok::<_, MoveError>((netif, cx.now))
         })?;
         // Captures end here, outside the lock: they are the users'.
-        taken.map(|mut netif| {
+        taken.map(|(mut netif, now)| {
             netif.taps = Taps::default();
-            Flight(Some(Box::new(netif)))
+            Flight(Some(Box::new(netif)), now)
         })
     }
 
@@ -687,13 +692,14 @@ fn free_name(ifs: &IfTable, name: &str) -> String {
 pub(crate) fn vacate(core: &Arc<VnetCore>) -> Vec<Homecoming> {
     let taken = core.enter_as(Entry::Lifecycle, |inside, cx| {
         inside.loans.closed = true;
+        let now = cx.now;
         let is_borrowed = |n: &&Netif| n.loan.is_some();
         let borrowed = inside.stack.ifs.iter().filter(is_borrowed).map(|n| n.id);
         let borrowed: Vec<IfId> = borrowed.collect();
         let flights = borrowed
             .into_iter()
             .filter_map(|id| take_out(inside.stack, cx, id))
-            .map(|netif| Flight(Some(Box::new(netif))));
+            .map(|netif| Flight(Some(Box::new(netif)), now));
         let flights: Vec<Flight> = flights.collect();
         (std::mem::take(&mut inside.loans.lent), flights)
     });

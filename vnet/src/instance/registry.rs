@@ -6,8 +6,10 @@ use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use super::context;
 use super::lifecycle::builtin_layers;
 use super::vnet::{Vnet, VnetCore};
+use crate::base::lock::{Mutex, MutexGuard, Rank};
 
 /// What a step reports when it fails.
 pub type StepError = Box<dyn Error + Send + Sync>;
@@ -200,6 +202,25 @@ pub struct Registry {
     records: Arc<Vec<Arc<InitRecord>>>,
 }
 
+/// The registry and its lock.
+pub(crate) struct SharedRegistry(Mutex<Registry>);
+
+impl SharedRegistry {
+    pub(crate) fn with_builtin_layers() -> SharedRegistry {
+        let registry = Registry::with_builtin_layers();
+        SharedRegistry(Mutex::new(Rank::Registry, registry))
+    }
+
+    /// Waits for the lock.
+    ///
+    /// # Panics
+    /// When this thread holds a vnet's lock: whoever has the registry may be waiting for that one.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Registry> {
+        context::may_lock();
+        self.0.lock()
+    }
+}
+
 impl Registry {
     pub(crate) fn with_builtin_layers() -> Registry {
         let mut registry = Registry {
@@ -236,7 +257,10 @@ impl Registry {
 
     /// Notes that an instance lends interfaces, so that they find home.
     pub(crate) fn note_lender(&mut self, core: &Arc<VnetCore>) {
-        self.lenders.insert(core.number, Arc::downgrade(core));
+        // One that is gone lends nothing, and nobody would take it off again.
+        if self.names.get(&*core.name) == Some(&core.number) {
+            self.lenders.insert(core.number, Arc::downgrade(core));
+        }
     }
 
     /// The instance of that number, which has lent interfaces.

@@ -27,15 +27,16 @@ pub(crate) struct Drain {
     since: Instant,
     /// Connections at the beginning.
     open: usize,
-    waiter: Option<Waker>,
+    /// Each once. There may be several: an ancestor's owner waits as well as the instance's own.
+    waiters: Vec<Waker>,
 }
 
 impl Drain {
-    /// Wakes who waits for the last connection to end, when it has. Called at the end of every
+    /// Wakes those who wait for the last connection to end, when it has. Called at the end of every
     /// entry.
     pub(crate) fn look(&mut self, stack: &Stack, cx: &mut Cx) {
         if stack.tcp.open_connections() == 0 {
-            cx.out.wakes.extend(self.waiter.take());
+            cx.out.wakes.append(&mut self.waiters);
         }
     }
 }
@@ -238,7 +239,7 @@ impl VnetCore {
             *inside.drain = Some(Drain {
                 since: cx.now,
                 open,
-                waiter: None,
+                waiters: Vec::new(),
             });
         })
     }
@@ -247,8 +248,10 @@ impl VnetCore {
     fn is_open(self: &Arc<Self>, waker: Option<&Waker>) -> bool {
         let open = self.enter_as(Entry::User, |inside, _| {
             let open = inside.stack.tcp.open_connections() > 0;
-            if let (true, Some(drain)) = (open, &mut *inside.drain) {
-                drain.waiter = waker.cloned().or(drain.waiter.take());
+            if let (true, Some(drain), Some(waker)) = (open, &mut *inside.drain, waker)
+                && !drain.waiters.iter().any(|w| w.will_wake(waker))
+            {
+                drain.waiters.push(waker.clone());
             }
             open
         });

@@ -18,7 +18,7 @@ use super::limits::LimitReached;
 use super::messages::Directory;
 use super::pending::{Deadlock, here};
 use super::privilege::Denied;
-use super::registry::{InitRecord, RegisterError, Registry, StepError};
+use super::registry::{InitRecord, RegisterError, SharedRegistry, StepError};
 use super::task::Tasks;
 use super::vnet::{Entry, Gone, OwnedVnet, Vnet};
 use crate::base::lock::{Mutex, Rank};
@@ -45,7 +45,7 @@ pub struct System {
 pub struct SystemCore {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) pool: Pool,
-    pub(crate) registry: Mutex<Registry>,
+    pub(crate) registry: SharedRegistry,
     /// Tasks that belong to no vnet.
     pub(crate) tasks: Arc<Tasks>,
     tasks_made: AtomicU64,
@@ -103,7 +103,7 @@ impl System {
             core: Arc::new(SystemCore {
                 driver,
                 pool: Pool::new(IDLE_POOL_BYTES),
-                registry: Mutex::new(Rank::Registry, Registry::with_builtin_layers()),
+                registry: SharedRegistry::with_builtin_layers(),
                 tasks: Tasks::new(),
                 tasks_made: AtomicU64::new(0),
                 fingerprinting: AtomicBool::new(false),

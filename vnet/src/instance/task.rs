@@ -232,6 +232,8 @@ impl Task {
         if polled.is_ready() {
             state.store(ENDED, Ordering::Release);
             self.leave();
+            // With it goes a result that nobody has asked for; its destructor is the program's.
+            drop(dropped(body));
             return;
         }
         *self.body.lock() = Some(body);

@@ -303,22 +303,26 @@ impl VnetCore {
     }
 
     pub(crate) fn stats(&self) -> Result<Stats, Gone> {
-        match &*self.state.lock() {
-            State::Alive(live) => Ok(live.stats.clone()),
-            State::Gone => Err(Gone),
-        }
+        let mut stats = Err(Gone);
+        self.alive(|live| stats = Ok(live.stats.clone()));
+        stats
     }
 
     /// The fingerprint of its interfaces, as part of its system's.
     pub(crate) fn fingerprint(&self) -> FingerprintSum {
-        match &*self.state.lock() {
-            State::Alive(live) => live.stack.ifs.fingerprint().of_vnet(self.number),
-            State::Gone => FingerprintSum::default(),
-        }
+        let mut sum = FingerprintSum::default();
+        self.alive(|live| sum = live.stack.ifs.fingerprint().of_vnet(self.number));
+        sum
     }
 
     /// Does something with what the instance consists of, unless it is gone, without entering it.
+    ///
+    /// # Panics
+    /// As [`within_lock`]: when this thread holds a vnet's lock already.
     pub(crate) fn alive(&self, f: impl FnOnce(&mut Live)) {
+        if !context::may_lock() {
+            return;
+        }
         if let State::Alive(live) = &mut *self.state.lock() {
             f(live);
         }

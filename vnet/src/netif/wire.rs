@@ -82,6 +82,13 @@ impl Wire {
         self.ends.lock().plugs[end as usize] = None;
     }
 
+    /// Pulls `end`, and returns what the far end was told last of it.
+    pub(crate) fn pull(&self, end: End) -> Carrier {
+        let mut ends = self.ends.lock();
+        ends.plugs[end as usize] = None;
+        ends.said[end as usize]
+    }
+
     /// Whether something is plugged in at `end`.
     pub fn is_plugged(&self, end: End) -> bool {
         self.ends.lock().plugs[end as usize].is_some()
@@ -124,10 +131,15 @@ impl Sink for WireEnd {
         }
     }
 
-    fn carrier(&self, at: Instant, carrier: Carrier) {
+    fn carrier(&self, at: Instant, mut carrier: Carrier) {
         let plug = {
             let mut ends = self.wire.ends.lock();
-            ends.said[self.far.far() as usize] = carrier;
+            let near = self.far.far() as usize;
+            // News are told after the vnet was unlocked. What was pulled meanwhile is not up.
+            if ends.plugs[near].is_none() {
+                carrier = Carrier::Down;
+            }
+            ends.said[near] = carrier;
             ends.plugs[self.far as usize].clone()
         };
         if let Some(plug) = plug {
@@ -151,4 +163,27 @@ impl Sink for Loop {
     }
 
     fn carrier(&self, _at: Instant, _carrier: Carrier) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_that_come_after_the_plug_was_pulled_are_bad() {
+        let wire = Wire::new();
+        let plug = || Plug {
+            inbox: Arc::new(Inbox::new()),
+            ifid: None,
+        };
+        wire.plug(End::A, plug());
+        let from_a = wire.sender(End::A);
+        from_a.carrier(Instant::ZERO, Carrier::Up);
+        assert_eq!(wire.plug(End::B, plug()), Carrier::Up);
+        assert_eq!(wire.pull(End::A), Carrier::Up);
+        from_a.carrier(Instant::ZERO, Carrier::Up);
+        // Another one is plugged in, and has not said anything yet.
+        wire.plug(End::A, plug());
+        assert_eq!(wire.plug(End::B, plug()), Carrier::Down);
+    }
 }

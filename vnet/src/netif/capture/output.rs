@@ -3,6 +3,7 @@
 //! frames of the capture, which are counted, and never makes a vnet wait.
 
 use std::io::{self, Write};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -107,7 +108,7 @@ impl Output {
     /// What went wrong with this piece or an earlier one.
     pub(super) fn offer(&mut self, piece: Piece) -> io::Result<Offered> {
         match self {
-            Output::AtOnce(files) => files.write(piece).map(|()| Offered::Taken),
+            Output::AtOnce(files) => unharmed(|| files.write(piece)).map(|()| Offered::Taken),
             Output::Queued(queued) => queued.offer(piece),
         }
     }
@@ -115,10 +116,17 @@ impl Output {
     /// Writes `tail` and what waits, and lets go of the file.
     pub(super) fn finish(self, tail: Vec<u8>, patience: Duration) -> io::Result<()> {
         match self {
-            Output::AtOnce(files) => files.finish(&tail),
+            Output::AtOnce(files) => unharmed(|| files.finish(&tail)),
             Output::Queued(queued) => queued.finish(tail, patience),
         }
     }
+}
+
+/// Runs a writer, which is the program's, where a vnet is at work: its panic is an error of the
+/// capture, and not the end of a frame that is half processed.
+fn unharmed(write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let panicked = |_| Err(io::Error::other("the capture's writer panicked"));
+    panic::catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(panicked)
 }
 
 pub(super) struct Files {

@@ -247,6 +247,13 @@ impl FrameTap for RecorderTap {
     }
 }
 
+impl Drop for RecorderTap {
+    /// Nobody will say what becomes of its last frame any more, and others wait behind that.
+    fn drop(&mut self) {
+        self.recording.lock().settle(self.number, None);
+    }
+}
+
 struct Interface {
     name: String,
     handle: CaptureInterface,
@@ -344,7 +351,11 @@ impl Recording {
             return;
         }
         let fate = match direction {
-            Direction::In => Fate::Open,
+            // If the one before is still open, what was to settle it has panicked.
+            Direction::In => {
+                self.settle(interface, None);
+                Fate::Open
+            }
             Direction::Out => Fate::Settled,
         };
         self.pending.push_back(Pending {

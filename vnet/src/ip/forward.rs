@@ -20,21 +20,17 @@ pub enum Verdict {
     Send {
         /// Its header, as it is now.
         header: Ipv4Header,
-        /// The packet, at its IP header.
-        packet: Packet,
         /// The way.
         route: RouteHit,
         /// The sender would have a shorter way through this host; it may be told.
         redirect: Option<Ipv4Addr>,
     },
-    /// It does not, and its sender is to be told why.
+    /// It does not, and its sender is to be told why. It is as it came.
     Refuse {
         /// What to tell.
         kind: IcmpKind,
         /// What to count.
         reason: DropReason,
-        /// The packet as it came.
-        packet: Packet,
     },
 }
 
@@ -48,54 +44,42 @@ pub struct Egress {
 }
 
 /// Decides on a packet that [`input`](super::input::input) said is to be forwarded. `egress` is
-/// where its destination's route leads, `None` when there is no route.
+/// where its destination's route leads, `None` when there is no route. The packet stays where it is:
+/// moved in and out with the verdict it would be copied twice.
 pub fn forward(
     state: &Ipv4State,
     header: &Ipv4Header,
-    mut packet: Packet,
+    packet: &mut Packet,
     egress: Option<Egress>,
 ) -> Verdict {
     // RFC 1812 section 5.3.1: a packet that has no more hops left is not passed on, whatever is
     // to be said about its route.
     if header.ttl <= 1 {
         let code = TimeExceededCode::TTL;
-        return refuse(
-            packet,
-            IcmpKind::TimeExceeded { code },
-            DropReason::TtlExceeded,
-        );
+        return refuse(IcmpKind::TimeExceeded { code }, DropReason::TtlExceeded);
     }
     let Some(Egress { route, ip_mtu }) = egress else {
         let code = UnreachableCode::NET;
-        return refuse(packet, IcmpKind::Unreachable { code }, DropReason::NoRoute);
+        return refuse(IcmpKind::Unreachable { code }, DropReason::NoRoute);
     };
-    if header.dont_fragment() && output::longest_piece(header, &packet) > ip_mtu {
+    if header.dont_fragment() && output::longest_piece(header, packet) > ip_mtu {
         let mtu = u16::try_from(ip_mtu).unwrap_or(u16::MAX);
-        return refuse(
-            packet,
-            IcmpKind::FragmentationNeeded { mtu },
-            DropReason::TooBig,
-        );
+        return refuse(IcmpKind::FragmentationNeeded { mtu }, DropReason::TooBig);
     }
-    let redirect = redirect(state, header, &packet, route);
+    let redirect = redirect(state, header, packet, route);
     ipv4::decrement_ttl(packet.head_mut());
     Verdict::Send {
         header: Ipv4Header {
             ttl: header.ttl - 1,
             ..*header
         },
-        packet,
         route,
         redirect,
     }
 }
 
-fn refuse(packet: Packet, kind: IcmpKind, reason: DropReason) -> Verdict {
-    Verdict::Refuse {
-        kind,
-        reason,
-        packet,
-    }
+fn refuse(kind: IcmpKind, reason: DropReason) -> Verdict {
+    Verdict::Refuse { kind, reason }
 }
 
 /// RFC 1812 section 5.2.7.2: the packet leaves where it came in, and its sender is on that link.
@@ -164,9 +148,10 @@ mod tests {
             (header, packet)
         }
 
-        fn forward(&self, ttl: u8, flags: Ipv4Flags, len: usize) -> Verdict {
-            let (header, packet) = self.packet(ttl, flags, len);
-            forward(&self.state, &header, packet, Some(self.egress))
+        fn forward(&self, ttl: u8, flags: Ipv4Flags, len: usize) -> (Verdict, Packet) {
+            let (header, mut packet) = self.packet(ttl, flags, len);
+            let verdict = forward(&self.state, &header, &mut packet, Some(self.egress));
+            (verdict, packet)
         }
     }
 
@@ -184,10 +169,10 @@ mod tests {
             code: TimeExceededCode::TTL,
         };
         for ttl in [0, 1] {
-            let verdict = bench.forward(ttl, Ipv4Flags::NONE, 10);
+            let (verdict, _) = bench.forward(ttl, Ipv4Flags::NONE, 10);
             assert_eq!(refusal(verdict), Some((time, DropReason::TtlExceeded)));
         }
-        let Verdict::Send { packet, header, .. } = bench.forward(2, Ipv4Flags::NONE, 10) else {
+        let (Verdict::Send { header, .. }, packet) = bench.forward(2, Ipv4Flags::NONE, 10) else {
             panic!("two hops are enough");
         };
         assert_eq!(Ipv4Header::parse(packet.head()), Ok(header));
@@ -197,10 +182,10 @@ mod tests {
     #[test]
     fn no_route() {
         let bench = Bench::new(1500);
-        let (header, packet) = bench.packet(9, Ipv4Flags::NONE, 10);
+        let (header, mut packet) = bench.packet(9, Ipv4Flags::NONE, 10);
         let code = UnreachableCode::NET;
         assert_eq!(
-            refusal(forward(&bench.state, &header, packet, None)),
+            refusal(forward(&bench.state, &header, &mut packet, None)),
             Some((IcmpKind::Unreachable { code }, DropReason::NoRoute))
         );
     }
@@ -211,18 +196,18 @@ mod tests {
         let too_big = IcmpKind::FragmentationNeeded { mtu: 1000 };
         let forbidden = Ipv4Flags::DONT_FRAGMENT;
         assert_eq!(
-            refusal(bench.forward(9, forbidden, 981)),
+            refusal(bench.forward(9, forbidden, 981).0),
             Some((too_big, DropReason::TooBig))
         );
-        assert_eq!(refusal(bench.forward(9, forbidden, 980)), None);
-        assert_eq!(refusal(bench.forward(9, Ipv4Flags::NONE, 981)), None);
+        assert_eq!(refusal(bench.forward(9, forbidden, 980).0), None);
+        assert_eq!(refusal(bench.forward(9, Ipv4Flags::NONE, 981).0), None);
         for (segment_size, expected) in [(960, None), (961, Some((too_big, DropReason::TooBig)))] {
             let (header, mut packet) = bench.packet(9, forbidden, 9000);
             packet.meta.gso = Some(Gso {
                 kind: GsoKind::Tcp4,
                 segment_size,
             });
-            let verdict = forward(&bench.state, &header, packet, Some(bench.egress));
+            let verdict = forward(&bench.state, &header, &mut packet, Some(bench.egress));
             assert_eq!(refusal(verdict), expected, "{segment_size}");
         }
     }
@@ -230,7 +215,7 @@ mod tests {
     #[test]
     fn a_shorter_way_is_seen_only_when_asked_for() {
         let mut bench = Bench::new(1500);
-        let redirect = |bench: &Bench| match bench.forward(9, Ipv4Flags::NONE, 9) {
+        let redirect = |bench: &Bench| match bench.forward(9, Ipv4Flags::NONE, 9).0 {
             Verdict::Send { redirect, .. } => redirect,
             Verdict::Refuse { .. } => panic!("it can be sent"),
         };

@@ -95,10 +95,18 @@ impl NeighCache {
 
     /// Finds the link-layer address for `packet`, whose next hop on `ifid` is `ip`, or keeps
     /// the packet until the address is known.
+    // Inline, so that a packet whose neighbour is known is not moved into a verdict and out again.
+    #[inline]
     pub fn resolve(&mut self, cx: &mut Cx, ifid: IfId, ip: IpAddr, packet: Packet) -> Verdict {
-        if let Some(mac) = self.lookup(cx.now, ifid, ip) {
-            return Verdict::Resolved(mac, packet);
+        match self.lookup(cx.now, ifid, ip) {
+            Some(mac) => Verdict::Resolved(mac, packet),
+            None => self.hold(cx, ifid, ip, packet),
         }
+    }
+
+    /// Keeps a packet until its neighbour's address is known.
+    #[cold]
+    fn hold(&mut self, cx: &mut Cx, ifid: IfId, ip: IpAddr, packet: Packet) -> Verdict {
         let key = match self.index.get(&(ifid, ip)) {
             Some(key) => *key,
             None => match self.start_resolution(cx.now, ifid, ip) {

@@ -15,6 +15,10 @@ use crate::packet::cx::Carrier;
 pub const MAX_FRAMES: usize = 65_536;
 /// Bytes an inbox holds at most, those still on the wire included.
 pub const MAX_BYTES: usize = 256 << 20;
+/// Items for which a queue keeps room whatever it is used for.
+const ROOM_KEPT: usize = 64;
+/// Times in a row that a queue is emptied with most of its room unused before it gives some back.
+const QUIET_DRAINS: u8 = 8;
 
 /// Something for a vnet to take in.
 #[derive(Debug)]
@@ -74,6 +78,8 @@ struct Queue {
     fifo: VecDeque<Arrival>,
     /// Items that arrive before the last one of `fifo`.
     early: BinaryHeap<Reverse<Early>>,
+    /// Times in a row that it was emptied of few items for the room that it has.
+    quiet: u8,
     pushed: u64,
     frames: usize,
     bytes: usize,
@@ -84,7 +90,8 @@ struct Queue {
     closed: bool,
 }
 
-struct Early(Instant, u64, Item);
+/// An item in a box: a heap moves its entries about, and an item is some hundred bytes.
+struct Early(Instant, u64, Box<Item>);
 
 impl Inbox {
     /// An empty inbox that nobody listens to yet.
@@ -112,6 +119,7 @@ impl Inbox {
     /// Moves up to `limit` items that are due at `now` to the end of `into`.
     pub fn take_due(&self, now: Instant, limit: usize, into: &mut Batch) -> Taken {
         let mut queue = self.queue.lock();
+        let before = into.0.len();
         if into.0.is_empty() && queue.all_due(now, limit) {
             // The usual case: nothing is moved but the queue itself.
             std::mem::swap(&mut queue.fifo, &mut into.0);
@@ -125,6 +133,7 @@ impl Inbox {
                 }
             }
         }
+        queue.give_back(into.0.len() - before, into);
         Taken {
             next: queue.next(),
             overflowed: std::mem::take(&mut queue.overflowed),
@@ -192,6 +201,7 @@ impl Default for Queue {
         Queue {
             fifo: VecDeque::new(),
             early: BinaryHeap::new(),
+            quiet: 0,
             pushed: 0,
             frames: 0,
             bytes: 0,
@@ -221,7 +231,8 @@ impl Queue {
         self.pushed += 1;
         match self.fifo.back() {
             Some((last, ..)) if *last > at => {
-                self.early.push(Reverse(Early(at, self.pushed, item)));
+                let early = Early(at, self.pushed, Box::new(item));
+                self.early.push(Reverse(early));
             }
             _ => self.fifo.push_back((at, self.pushed, item)),
         }
@@ -243,6 +254,26 @@ impl Queue {
         self.early.is_empty() && self.fifo.len() <= limit && last.is_some_and(|(at, ..)| *at <= now)
     }
 
+    /// Gives half of the room for items back when it was left unused, time after time, by those
+    /// that were `taken`: a burst is not to be paid for in memory for ever. What it is used for
+    /// regularly it keeps, and nothing is allocated anew.
+    fn give_back(&mut self, taken: usize, batch: &mut Batch) {
+        let room = self.fifo.capacity().max(batch.0.capacity());
+        if room <= ROOM_KEPT || !self.fifo.is_empty() || !self.early.is_empty() {
+            return;
+        }
+        if taken > room / 4 {
+            self.quiet = 0;
+        } else if self.quiet < QUIET_DRAINS {
+            self.quiet += 1;
+        } else {
+            let half = (room / 2).max(ROOM_KEPT);
+            self.fifo.shrink_to(half);
+            self.early.shrink_to(half);
+            batch.0.shrink_to(half);
+        }
+    }
+
     fn pop_due(&mut self, now: Instant) -> Option<Arrival> {
         let fifo = self.fifo.front().map(|(at, seq, _)| (*at, *seq));
         let early = self.early.peek().map(|Reverse(e)| (e.0, e.1));
@@ -257,7 +288,7 @@ impl Queue {
         }
         let arrival = if from_early {
             let early = self.early.pop();
-            early.map(|Reverse(Early(at, seq, item))| (at, seq, item))
+            early.map(|Reverse(Early(at, seq, item))| (at, seq, *item))
         } else {
             self.fifo.pop_front()
         };
@@ -324,6 +355,50 @@ mod tests {
             }
             prop_assert_eq!(seen, model);
             prop_assert!(inbox.is_empty());
+        }
+    }
+
+    fn room(inbox: &Inbox, batch: &Batch) -> usize {
+        let queue = inbox.queue.lock();
+        let room = queue.fifo.capacity().max(queue.early.capacity());
+        room.max(batch.0.capacity())
+    }
+
+    /// Pushes frames, some of them out of order, and takes them, so many at a time.
+    fn burst(inbox: &Inbox, due: &mut Batch, frames: u16, limit: usize) {
+        for n in 0..frames {
+            inbox.push(Instant::from_nanos(u64::from(n % 3)), frame(n));
+        }
+        loop {
+            inbox.take_due(Instant::from_nanos(3), limit, due);
+            if due.drain().count() == 0 && inbox.is_empty() {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn the_room_of_a_burst_is_given_back_and_that_of_steady_use_is_kept() {
+        for limit in [100, usize::MAX] {
+            let (inbox, mut due) = (Inbox::new(), Batch::default());
+            burst(&inbox, &mut due, 5000, limit);
+            for _ in 0..100 {
+                burst(&inbox, &mut due, 1, limit);
+            }
+            assert!(room(&inbox, &due) <= ROOM_KEPT);
+        }
+        let (inbox, mut due) = (Inbox::new(), Batch::default());
+        let in_order = |due: &mut Batch| {
+            (0..300).for_each(|n| inbox.push(Instant::ZERO, frame(n)));
+            inbox.take_due(Instant::ZERO, usize::MAX, due);
+            due.drain().count()
+        };
+        in_order(&mut due);
+        in_order(&mut due);
+        let kept = room(&inbox, &due);
+        for _ in 0..100 {
+            assert_eq!(in_order(&mut due), 300);
+            assert_eq!(room(&inbox, &due), kept);
         }
     }
 

@@ -113,6 +113,7 @@ impl Netif {
     }
 
     /// Drops a frame that the link or the lack of a wire has swallowed.
+    #[cold]
     fn lost(&mut self, cx: &mut Cx, packet: &Packet, reason: DropReason) {
         if let Some(fingerprint) = &mut self.fingerprint {
             fingerprint.sent(cx.now, packet, Fate::Dropped(reason));

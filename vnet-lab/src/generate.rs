@@ -214,7 +214,7 @@ mod tests {
 
     use super::*;
     use crate::Topology;
-    use crate::run::{Driver, Options};
+    use crate::run::Options;
 
     fn spec(shape: Shape) -> Spec {
         Spec {
@@ -238,9 +238,8 @@ mod tests {
                 let (_, plan) = Topology::parse("t.toml", &text).unwrap_or_else(|e| panic!("{e}"));
                 assert!(plan.jobs.len() >= 11 + 12 * hosts + 10);
                 let options = Options {
-                    driver: Driver::Virtual,
                     seed: 1,
-                    capture: crate::run::CaptureSettings::default(),
+                    ..Options::default()
                 };
                 let report = crate::run(&plan, &options, Arc::new(|_| {})).expect("a run");
                 assert!(report.passed, "{}", report.to_table());

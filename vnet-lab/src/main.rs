@@ -93,6 +93,13 @@ struct Run {
     /// Print one JSON object instead of tables.
     #[arg(long)]
     json: bool,
+    /// End the run at this time, such as 30s: jobs that are not over have failed, and the network
+    /// goes on until then when they are over earlier.
+    #[arg(long, value_name = "TIME", value_parser = vnet_lab::topology::time)]
+    until: Option<Duration>,
+    /// Print the fingerprint of all frames of the run.
+    #[arg(long)]
+    fingerprint: bool,
     /// Write a pcapng file of each link into this directory.
     #[arg(long, value_name = "DIR")]
     pcap: Option<PathBuf>,
@@ -235,6 +242,8 @@ fn run(args: Run) -> anyhow::Result<ExitCode> {
     let options = Options {
         driver: args.driver,
         seed: args.seed,
+        until: args.until,
+        fingerprint: args.fingerprint,
         capture: CaptureSettings {
             directory: args.pcap,
             live: args.pcap_live,

@@ -18,12 +18,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use vnet::MacAddr;
+use vnet::link::script::LinkEvent;
+use vnet::{LinkConfig, MacAddr};
 
 pub use trace::Unreachable;
 
 use crate::topology::{
-    Content, End, Impairments, NodeKind, Problems, Routing, Segments, Target, Task, Topology, Via,
+    Content, End, NodeKind, Problems, Routing, Segments, Target, Task, Topology, Via,
 };
 
 /// What to build and what to run on it.
@@ -35,6 +36,8 @@ pub struct Plan {
     pub vnets: Vec<PlannedVnet>,
     /// The links, in the order of the file.
     pub links: Vec<PlannedLink>,
+    /// What changes over time.
+    pub scripts: Vec<PlannedScript>,
     /// The jobs, in the order of the file.
     pub jobs: Vec<PlannedJob>,
     owners: BTreeMap<Ipv4Addr, usize>,
@@ -85,7 +88,18 @@ pub struct PlannedLink {
     /// Both ends: number of the vnet, number of the interface in it.
     pub ends: [(usize, usize); 2],
     /// From each end to the other.
-    pub outgoing: [Impairments; 2],
+    pub outgoing: [LinkConfig; 2],
+}
+
+/// What changes over time in one direction of a link.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedScript {
+    /// The number of the link.
+    pub link: usize,
+    /// The end that sends: 0 or 1.
+    pub end: usize,
+    /// The events, in the order of the file.
+    pub events: Vec<LinkEvent>,
 }
 
 /// A job to run.
@@ -118,6 +132,7 @@ pub enum PlannedTask {
         wait: Duration,
         bytes: u16,
         max_loss: Option<f64>,
+        max_rtt: Option<Duration>,
     },
     /// See [`Task::Traceroute`]; the hops by name, as they are reported.
     Traceroute {
@@ -153,6 +168,7 @@ impl Plan {
             name: topology.name.clone(),
             vnets: Vec::new(),
             links: Vec::new(),
+            scripts: Vec::new(),
             jobs: Vec::new(),
             owners: BTreeMap::new(),
             segments: Segments::of(topology).into_numbers(),
@@ -181,18 +197,35 @@ impl Plan {
             });
             plan.links.push(PlannedLink {
                 ends,
-                outgoing: [link.forward, link.backward],
+                outgoing: [link.forward.clone(), link.backward.clone()],
             });
         }
         if topology.routing == Routing::Auto {
             routes::add_shortest_paths(&mut plan);
         }
+        plan.add_scripts(topology);
         plan.jobs = topology
             .jobs
             .iter()
             .filter_map(|job| plan.job(topology, job, here))
             .collect();
         plan
+    }
+
+    fn add_scripts(&mut self, topology: &Topology) {
+        for event in &topology.events {
+            for (link, end) in topology.directions(event.target.get_ref()) {
+                let same = |s: &&mut PlannedScript| (s.link, s.end) == (link, end);
+                match self.scripts.iter_mut().find(same) {
+                    Some(script) => script.events.push(event.event),
+                    None => self.scripts.push(PlannedScript {
+                        link,
+                        end,
+                        events: vec![event.event],
+                    }),
+                }
+            }
+        }
     }
 
     fn add_end(&mut self, vnet: usize, link: usize, end: &End) -> (usize, usize) {
@@ -225,12 +258,14 @@ impl Plan {
                 wait,
                 bytes,
                 max_loss,
+                max_rtt,
             } => PlannedTask::Ping {
                 count: *count,
                 interval: *interval,
                 wait: *wait,
                 bytes: *bytes,
                 max_loss: *max_loss,
+                max_rtt: *max_rtt,
             },
             Task::Traceroute {
                 expect,

@@ -7,6 +7,7 @@ mod table;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use vnet::LinkStats;
 
 pub use figures::{Figures, RoundTrips, bits_per_second};
 
@@ -23,8 +24,13 @@ pub struct Report {
     pub passed: bool,
     /// When the last job ended, in nanoseconds of the system's time.
     pub ended_ns: u64,
+    /// The fingerprint of all frames, when it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
     /// The jobs, in the order of the file.
     pub jobs: Vec<JobReport>,
+    /// The directions of links that have parameters or change, in the order of the file.
+    pub links: Vec<LinkReport>,
     /// The vnets, in the order of the file.
     pub vnets: Vec<VnetReport>,
 }
@@ -50,6 +56,20 @@ pub struct JobReport {
     /// What was measured, as far as it got.
     #[serde(flatten)]
     pub figures: Figures,
+}
+
+/// What one direction of a link did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LinkReport {
+    /// The sending end, `NODE:INTERFACE`.
+    pub from: String,
+    /// The receiving end.
+    pub to: String,
+    /// How often events have changed it.
+    pub changes: u64,
+    /// Its counters.
+    #[serde(flatten)]
+    pub stats: LinkStats,
 }
 
 /// What a vnet did and left.

@@ -18,7 +18,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vnet::capture::{CaptureError, LargeSegments, Rotate};
-use vnet::{BridgeError, CreateError, JoinHandle, NetifError, OwnedVnet, RouteError, System};
+use vnet::time::Instant;
+use vnet::{
+    BridgeError, CreateError, JoinHandle, LinkScriptError, NetifError, OwnedVnet, RouteError,
+    System,
+};
 
 use crate::plan::{Plan, PlannedJob};
 use crate::report::{JobReport, Report};
@@ -35,6 +39,11 @@ pub struct Options {
     pub seed: u64,
     /// What is captured, and how.
     pub capture: CaptureSettings,
+    /// When the run ends, from its start: a job that is not over by then has failed, and when all are
+    /// over earlier the network goes on until then. Without it the run ends with the last job.
+    pub until: Option<Duration>,
+    /// Whether the fingerprint of the run is reported.
+    pub fingerprint: bool,
 }
 
 /// What is captured of a run, and how. Nothing by default.
@@ -102,6 +111,15 @@ pub enum RunError {
         #[source]
         source: BridgeError,
     },
+    /// What changes at a link over time.
+    #[error("cannot change the link of {interface} over time")]
+    Script {
+        /// `NODE:INTERFACE`
+        interface: String,
+        /// Why.
+        #[source]
+        source: LinkScriptError,
+    },
     /// A route.
     #[error("cannot add the route to {destination} in {name:?}")]
     Route {
@@ -154,8 +172,18 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
         Driver::Virtual => (System::virtual_time(options.seed), Some(options.seed)),
         Driver::Threads => (System::threads(), None),
     };
-    let network = Network::build(&system, plan, options)?;
-    let jobs = run_jobs(&system, &network, plan, options.seed, &watcher)?;
+    if options.fingerprint {
+        system.record_fingerprint();
+    }
+    let started = system.now();
+    let mut network = Network::build(&system, plan, options)?;
+    network.start_scripts(plan)?;
+    let jobs = run_jobs(&system, &network, plan, options, &watcher)?;
+    if let Some(until) = options.until {
+        go_on(&system, started + until);
+    }
+    let ended_ns = system.now().as_nanos();
+    let links = network.link_reports(plan);
     let vnets = network.tear_down()?;
     let leaked = vnets.iter().any(|v| !v.teardown.leaked.is_zero());
     Ok(Report {
@@ -166,8 +194,13 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
         },
         seed,
         passed: !leaked && jobs.iter().all(|job| job.passed),
-        ended_ns: jobs.iter().map(|job| job.ended_ns).max().unwrap_or(0),
+        ended_ns: match options.until {
+            Some(_) => ended_ns,
+            None => jobs.iter().map(|job| job.ended_ns).max().unwrap_or(0),
+        },
+        fingerprint: system.fingerprint().map(|f| f.to_string()),
         jobs,
+        links,
         vnets,
     })
 }
@@ -180,14 +213,23 @@ pub fn bring_up(system: &System, plan: &Plan) -> Result<Vec<OwnedVnet>, RunError
     Ok(Network::build(system, plan, &Options::default())?.into_vnets())
 }
 
+/// Lets the network go on until `until`.
+fn go_on(system: &System, until: Instant) {
+    let left = until - system.now();
+    if !left.is_zero() && system.sleep(left).is_err() {
+        tracing::warn!("the system does not let time pass");
+    }
+}
+
 /// Runs jobs without a start one after another, and beside them each job with one at its time.
 fn run_jobs(
     system: &System,
     network: &Network,
     plan: &Plan,
-    seed: u64,
+    options: &Options,
     watcher: &Watcher,
 ) -> Result<Vec<JobReport>, RunError> {
+    let until = options.until.map(|until| system.now() + until);
     let names = Arc::new(plan.names());
     let mut in_turn = Vec::new();
     let mut threads = Vec::new();
@@ -197,7 +239,8 @@ fn run_jobs(
             from: network.vnet(job.from),
             to: network.vnet(job.to),
             names: Arc::clone(&names),
-            seed: seed.wrapping_add(number as u64),
+            seed: options.seed.wrapping_add(number as u64),
+            until,
         };
         let job = Scheduled {
             number,
@@ -234,6 +277,9 @@ fn spawn(
 ) -> Result<JoinHandle<Vec<(usize, JobReport)>>, RunError> {
     let clock = system.clone();
     let work = move || {
+        // A job that starts after the end of the run fails then, and nobody waits for its start.
+        let until = jobs.iter().filter_map(|job| job.site.until).min();
+        let start = until.map_or(start, |until| start.min(until - clock.now()));
         if !start.is_zero() && clock.sleep(start).is_err() {
             tracing::warn!("the system does not let a job wait for its start");
         }

@@ -8,6 +8,8 @@
 //! | `table` | a TOML table read key by key |
 //! | `parse` | nodes and links |
 //! | `end` | one end of a link: `node:interface address/prefix` |
+//! | `link` | what happens to frames in a direction of a link |
+//! | `event` | what changes over time |
 //! | `job` | what to run |
 //! | `segments` | which links switches join |
 //! | `validate` | what no single table can know: names, addresses |
@@ -16,7 +18,9 @@
 //! [`plan`](crate::plan).
 
 mod end;
+mod event;
 mod job;
+mod link;
 mod parse;
 mod segments;
 mod source;
@@ -35,8 +39,9 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use toml::Spanned;
-use vnet::MacAddr;
+use vnet::{LinkConfig, MacAddr};
 
+pub use event::{Event, EventTarget};
 pub use job::{Content, Job, Target, Task};
 pub use source::{Invalid, Problem};
 
@@ -56,6 +61,8 @@ pub struct Topology {
     pub nodes: Vec<Node>,
     /// The links, in the order of the file.
     pub links: Vec<Link>,
+    /// The events, in the order of the file.
+    pub events: Vec<Event>,
     /// The jobs, in the order of the file.
     pub jobs: Vec<Job>,
 }
@@ -116,12 +123,14 @@ pub enum Via {
 /// A wire between two interfaces.
 #[derive(Clone, Debug)]
 pub struct Link {
+    /// Its name, by which events speak of both its directions.
+    pub name: Option<Spanned<String>>,
     /// Both ends.
     pub ends: [End; 2],
     /// From the first end to the second.
-    pub forward: Impairments,
+    pub forward: LinkConfig,
     /// From the second end to the first.
-    pub backward: Impairments,
+    pub backward: LinkConfig,
 }
 
 /// One end of a link: an interface of a node.
@@ -139,28 +148,12 @@ pub struct End {
     pub ip_mtu: Option<u16>,
 }
 
-/// What happens to frames in one direction of a link.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Impairments {
-    /// Bits per second; `None` is without limit.
-    pub rate_bps: Option<u64>,
-    /// Propagation time.
-    pub delay: Duration,
-    /// The probability that a frame is lost, from 0 to 1.
-    pub loss: f64,
-    /// How many frames may wait.
-    pub queue_frames: usize,
-}
-
-impl Default for Impairments {
-    fn default() -> Impairments {
-        Impairments {
-            rate_bps: None,
-            delay: Duration::ZERO,
-            loss: 0.0,
-            queue_frames: 1000,
-        }
-    }
+/// A time as topologies have it, such as `5ms`.
+///
+/// # Errors
+/// What was expected instead.
+pub fn time(text: &str) -> Result<Duration, String> {
+    units::duration(text)
 }
 
 impl Topology {
@@ -214,6 +207,28 @@ impl Topology {
             .iter()
             .enumerate()
             .flat_map(|(n, link)| link.ends.iter().map(move |end| (n, end)))
+    }
+
+    /// The directions of links that an event is about: the link's number, and that of the end which
+    /// sends.
+    pub(crate) fn directions(&self, target: &EventTarget) -> Vec<(usize, usize)> {
+        let mut directions = Vec::new();
+        for (number, link) in self.links.iter().enumerate() {
+            for (end, near) in link.ends.iter().enumerate() {
+                let meant = match target {
+                    EventTarget::Link(name) => {
+                        link.name.as_ref().is_some_and(|n| n.get_ref() == name)
+                    }
+                    EventTarget::Interface(node, interface) => {
+                        near.node.get_ref() == node && near.interface.get_ref() == interface
+                    }
+                };
+                if meant {
+                    directions.push((number, end));
+                }
+            }
+        }
+        directions
     }
 
     /// All names of nodes, for messages.

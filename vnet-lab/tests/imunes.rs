@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vnet_lab::Topology;
-use vnet_lab::run::{CaptureSettings, Driver, Options};
+use vnet_lab::run::{Driver, Options};
 
 /// The examples in `topologies/imunes`, by name.
 fn files() -> Vec<PathBuf> {
@@ -23,7 +23,7 @@ fn all_pass(driver: Driver) {
         let options = Options {
             driver,
             seed: 1,
-            capture: CaptureSettings::default(),
+            ..Options::default()
         };
         let report = vnet_lab::run(&plan, &options, Arc::new(|_| {})).expect("a run");
         assert!(report.passed, "{}\n{}", file.display(), report.to_table());
@@ -64,4 +64,44 @@ fn every_job_passes_in_virtual_time() {
 #[test]
 fn every_job_passes_on_threads() {
     all_pass(Driver::Threads);
+}
+
+/// Links that do something: they are cut, they lose in bursts, they queue.
+#[test]
+fn the_examples_of_links_pass_and_their_events_happen() {
+    let run = |name: &str, until| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("topologies")
+            .join(name);
+        let (_, plan) = Topology::from_file(&file).unwrap_or_else(|e| panic!("{e}"));
+        let options = Options {
+            seed: 1,
+            until,
+            fingerprint: true,
+            ..Options::default()
+        };
+        vnet_lab::run(&plan, &options, Arc::new(|_| {})).expect("a run")
+    };
+    let satellite = run("satellite.toml", None);
+    assert!(satellite.passed, "{}", satellite.to_table());
+    let [up, down] = &satellite.links[..] else {
+        panic!("{}", satellite.to_table());
+    };
+    assert!(up.stats.down > 0 && up.stats.lost > 0, "{}", up.stats);
+    assert!(up.changes > 2 && down.changes == 2);
+    assert_eq!(satellite, run("satellite.toml", None));
+
+    let bloated = run("bufferbloat.toml", None);
+    assert!(bloated.passed, "{}", bloated.to_table());
+    let half_a_second = std::time::Duration::from_millis(500);
+    assert!(bloated.links[0].stats.sojourn.p90 > half_a_second);
+
+    // The ramp goes on after the jobs, and is cut off here.
+    let longer = run("satellite.toml", Some(std::time::Duration::from_secs(60)));
+    assert_eq!(longer.ended_ns, 60_000_000_000);
+    assert_eq!(longer.links[0].changes, 2 + 11);
+    let shorter = run("satellite.toml", Some(std::time::Duration::from_secs(4)));
+    assert!(!shorter.passed);
+    let reason = shorter.jobs[1].reason.as_deref().expect("it failed");
+    assert!(reason.contains("when the run ended"), "{reason}");
 }

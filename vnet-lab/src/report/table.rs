@@ -53,6 +53,18 @@ pub(super) fn render(report: &Report) -> String {
     }
     push_table(&mut out, &vnets);
 
+    for link in &report.links {
+        let changes = match link.changes {
+            0 => String::new(),
+            n => format!(", {n} changes"),
+        };
+        let _ = writeln!(
+            out,
+            "link {} → {}: {}{changes}",
+            link.from, link.to, link.stats
+        );
+    }
+
     let leaking = report.vnets.iter().filter(|v| !v.teardown.leaked.is_zero());
     match leaking.count() {
         0 => out.push_str("nothing left of what was held\n"),
@@ -73,6 +85,9 @@ pub(super) fn render(report: &Report) -> String {
         "{}: {verdict} ({} driver{seed}, {seconds:.3} s of its time)",
         report.topology, report.driver
     );
+    if let Some(fingerprint) = &report.fingerprint {
+        let _ = writeln!(out, "fingerprint {fingerprint}");
+    }
     out
 }
 

@@ -9,6 +9,8 @@ fn report() -> Report {
         seed: Some(7),
         passed: false,
         ended_ns: 1_500_000_000,
+        fingerprint: None,
+        links: Vec::new(),
         jobs: vec![
             JobReport {
                 name: "ping a → b".to_owned(),
@@ -71,7 +73,7 @@ fn as_json_it_is_one_object_with_fixed_order() {
         r#"{"name":"traceroute a → b","from":"a","to":"b","passed":false,"#,
         r#""reason":"took r, *, b; expected r, b","started_ns":5,"ended_ns":6,"#,
         r#""kind":"traceroute","hops":["r",null,"b"]}],"#,
-        r#""vnets":[{"name":"a","received":10,"delivered":9,"forwarded":0,"sent":12,"#,
+        r#""links":[],"vnets":[{"name":"a","received":10,"delivered":9,"forwarded":0,"sent":12,"#,
         r#""dropped":{"no-socket":1},"teardown":{"steps":["ip"],"released":"#,
         &two,
         r#","leaked":"#,

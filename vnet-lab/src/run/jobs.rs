@@ -33,6 +33,8 @@ pub(super) struct Site {
     pub(super) to: Vnet,
     pub(super) names: Arc<BTreeMap<Ipv4Addr, String>>,
     pub(super) seed: u64,
+    /// When the run ends, whatever is still to do.
+    pub(super) until: Option<Instant>,
 }
 
 /// How a job ended: what it measured, and why it did not pass.
@@ -47,6 +49,8 @@ struct Limit {
     system: System,
     timeout: Duration,
     deadline: Instant,
+    /// The run ends before the job's own time is over.
+    cut_short: bool,
 }
 
 impl Limit {
@@ -63,7 +67,10 @@ impl Limit {
     }
 
     fn exceeded(&self) -> io::Error {
-        let said = format!("not done within {:?}", self.timeout);
+        let said = match self.cut_short {
+            true => format!("not done when the run ended, at {}", self.deadline),
+            false => format!("not done within {:?}", self.timeout),
+        };
         io::Error::new(io::ErrorKind::TimedOut, said)
     }
 }
@@ -71,10 +78,12 @@ impl Limit {
 /// Runs a job to its end, in a thread of its own in the vnet it starts from.
 pub(super) fn run(job: &PlannedJob, site: &Site) -> JobReport {
     let started = site.system.now();
+    let deadline = started + job.timeout;
     let limit = Limit {
         system: site.system.clone(),
         timeout: job.timeout,
-        deadline: started + job.timeout,
+        deadline: site.until.map_or(deadline, |until| until.min(deadline)),
+        cut_short: site.until.is_some_and(|until| until < deadline),
     };
     let (address, task, there) = (job.address, job.task.clone(), site.clone());
     let thread = site.from.spawn(move || match task {
@@ -84,13 +93,15 @@ pub(super) fn run(job: &PlannedJob, site: &Site) -> JobReport {
             wait,
             bytes,
             max_loss,
+            max_rtt,
         } => {
             let pace = ping::Pace {
                 count,
                 interval,
                 wait,
             };
-            ping::run(&there, address, pace, bytes, max_loss, &limit)
+            let bounds = ping::Bounds { max_loss, max_rtt };
+            ping::run(&there, address, pace, bytes, bounds, &limit)
         }
         PlannedTask::Traceroute {
             expect,

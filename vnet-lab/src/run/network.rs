@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use vnet::{
     BridgeConfig, BridgeError, BridgeMode, DestroyReport, DropReason, Forwarding, HostPort,
-    LinkConfig, NextHop, OwnedVnet, Released, Stats, System, Vnet,
+    LinkConfig, LinkScript, NextHop, OwnedVnet, Released, Stats, System, Vnet,
 };
 
 use super::capture::Captures;
 use super::{Options, RunError};
-use crate::plan::{Plan, PlannedLink, PlannedVnet};
-use crate::report::{Counts, Teardown, VnetReport};
-use crate::topology::{Impairments, NodeKind, Via};
+use crate::plan::{Plan, PlannedLink, PlannedScript, PlannedVnet};
+use crate::report::{Counts, LinkReport, Teardown, VnetReport};
+use crate::topology::{NodeKind, Via};
 
 /// A topology that is up. Dropping it destroys its vnets.
 ///
@@ -32,6 +32,8 @@ use crate::topology::{Impairments, NodeKind, Via};
 pub struct Network {
     vnets: Vec<OwnedVnet>,
     captures: Captures,
+    /// The scripts of the plan, in its order.
+    scripts: Vec<LinkScript>,
 }
 
 impl Network {
@@ -45,6 +47,7 @@ impl Network {
         let mut network = Network {
             vnets: Vec::new(),
             captures: Captures::start(plan, options)?,
+            scripts: Vec::new(),
         };
         for planned in &plan.vnets {
             let vnet = system
@@ -100,8 +103,8 @@ impl Network {
                 if let Some(ip_mtu) = interface.ip_mtu {
                     vnet.set_ip_mtu(name, ip_mtu)?;
                 }
-                if link.outgoing[end] != Impairments::default() {
-                    vnet.set_link(name, config(&link.outgoing[end]))?;
+                if link.outgoing[end] != LinkConfig::default() {
+                    vnet.set_link(name, link.outgoing[end].clone())?;
                 }
                 for tap in &taps[end] {
                     vnet.capture(name, Arc::clone(tap))?;
@@ -118,6 +121,51 @@ impl Network {
             })?;
         }
         Ok(())
+    }
+
+    /// Begins what changes over time: it is time zero.
+    pub(super) fn start_scripts(&mut self, plan: &Plan) -> Result<(), RunError> {
+        for planned in &plan.scripts {
+            let (vnet, interface) = plan.links[planned.link].ends[planned.end];
+            let name = &plan.vnets[vnet].interfaces[interface].name;
+            let vnet = &self.vnets[vnet];
+            let script =
+                vnet.script_link(name, &planned.events)
+                    .map_err(|source| RunError::Script {
+                        interface: format!("{}:{name}", vnet.name()),
+                        source,
+                    })?;
+            self.scripts.push(script);
+        }
+        Ok(())
+    }
+
+    /// What the directions of links have done that have parameters, or changed.
+    pub(super) fn link_reports(&self, plan: &Plan) -> Vec<LinkReport> {
+        let name = |(vnet, interface): (usize, usize)| {
+            let vnet = &plan.vnets[vnet];
+            format!("{}:{}", vnet.name, vnet.interfaces[interface].name)
+        };
+        let mut reports = Vec::new();
+        for (number, link) in plan.links.iter().enumerate() {
+            for end in 0..2 {
+                let is_it = |s: &&PlannedScript| (s.link, s.end) == (number, end);
+                let script = plan.scripts.iter().position(|s| is_it(&s));
+                if script.is_none() && link.outgoing[end] == LinkConfig::default() {
+                    continue;
+                }
+                let (vnet, interface) = link.ends[end];
+                let interface = &plan.vnets[vnet].interfaces[interface].name;
+                let stats = self.vnets[vnet].link_stats(interface);
+                reports.push(LinkReport {
+                    from: name(link.ends[end]),
+                    to: name(link.ends[1 - end]),
+                    changes: script.map_or(0, |script| self.scripts[script].changes()),
+                    stats: stats.expect("its owner is here, and interfaces stay"),
+                });
+            }
+        }
+        reports
     }
 
     /// A handle of the vnet of that number in the plan.
@@ -201,16 +249,6 @@ fn add_routes(vnet: &Vnet, planned: &PlannedVnet) -> Result<(), RunError> {
             })?;
     }
     Ok(())
-}
-
-fn config(impairments: &Impairments) -> LinkConfig {
-    LinkConfig {
-        rate_bps: impairments.rate_bps,
-        delay: impairments.delay,
-        loss: impairments.loss.into(),
-        queue: vnet::link::QueueConfig::frames(impairments.queue_frames),
-        ..LinkConfig::default()
-    }
 }
 
 fn report(stats: &Stats, destroyed: DestroyReport) -> VnetReport {

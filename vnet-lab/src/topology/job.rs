@@ -55,6 +55,8 @@ pub enum Task {
         bytes: u16,
         /// The largest part that may stay without answer, from 0 to 1; without it one answer is enough.
         max_loss: Option<f64>,
+        /// The longest round trip that passes.
+        max_rtt: Option<Duration>,
     },
     /// The routers on the way, found by increasing the time to live.
     Traceroute {
@@ -154,12 +156,14 @@ fn ping(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Task {
     let wait = table.read("wait", positive_duration, problems);
     let bytes = table.integer("bytes", 0..=65_507, problems);
     let max_loss = table.read("max_loss", units::percentage, problems);
+    let max_rtt = table.read("max_rtt", positive_duration, problems);
     Task::Ping {
         count: count.map_or(5, |n| n.into_inner() as u16),
         interval: interval.map_or(Duration::from_millis(200), Spanned::into_inner),
         wait: wait.map_or(Duration::from_secs(1), Spanned::into_inner),
         bytes: bytes.map_or(56, |n| n.into_inner() as u16),
         max_loss: max_loss.map(Spanned::into_inner),
+        max_rtt: max_rtt.map(Spanned::into_inner),
     }
 }
 

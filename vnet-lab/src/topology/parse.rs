@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::Ipv4Net;
 use toml::Spanned;
 use toml::de::DeTable;
+use vnet::LinkConfig;
 
 use super::end::{self, EndSpec};
 use super::source::Problems;
 use super::table::{Table, Value, in_file_order, kind};
-use super::{End, Impairments, Link, Node, NodeKind, Route, Routing, Topology, Via, job, units};
+use super::{
+    End, Link, Node, NodeKind, Route, Routing, Topology, Via, event, job, link as parameters,
+};
 
 /// Reads a whole file, noting what is wrong and leaving it out.
 pub(super) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
@@ -50,6 +53,11 @@ pub(super) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
         .filter_map(|value| link(value, problems))
         .collect();
     addresses_there(&nodes, &links, problems);
+    let events = table.array("event", problems);
+    let events = events
+        .into_iter()
+        .filter_map(|value| event::read(value, problems))
+        .collect();
     let jobs = table.array("job", problems);
     let jobs = jobs
         .into_iter()
@@ -61,6 +69,7 @@ pub(super) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
         routing,
         nodes,
         links: name_interfaces(links),
+        events,
         jobs,
     }
 }
@@ -200,16 +209,18 @@ fn route(text: &str) -> Result<Route, String> {
 
 struct LinkSpec {
     ends: [EndSpec; 2],
-    forward: Impairments,
-    backward: Impairments,
+    name: Option<Spanned<String>>,
+    forward: LinkConfig,
+    backward: LinkConfig,
 }
 
 fn link(value: Value<'_>, problems: &mut Problems<'_>) -> Option<LinkSpec> {
     let mut table = Table::of("link", value, problems)?;
     let ends_value = table.value("ends");
-    let both = impairments(&mut table, Impairments::default(), problems);
-    let forward = direction(&mut table, "forward", both, problems);
-    let backward = direction(&mut table, "backward", both, problems);
+    let name = table.read("name", event::link_name, problems);
+    let both = parameters::read(&mut table, &LinkConfig::default(), problems);
+    let forward = direction(&mut table, "forward", &both, problems);
+    let backward = direction(&mut table, "backward", &both, problems);
     let Some(ends_value) = ends_value else {
         table.missing("ends", "an array of two ends", problems);
         table.finish(problems);
@@ -229,6 +240,7 @@ fn link(value: Value<'_>, problems: &mut Problems<'_>) -> Option<LinkSpec> {
     let mut read = ends.iter().map(|value| end::read(value, problems));
     let (a, b) = (read.next().flatten(), read.next().flatten());
     Some(LinkSpec {
+        name,
         ends: [a?, b?],
         forward,
         backward,
@@ -238,35 +250,18 @@ fn link(value: Value<'_>, problems: &mut Problems<'_>) -> Option<LinkSpec> {
 fn direction(
     table: &mut Table<'_>,
     key: &'static str,
-    both: Impairments,
+    both: &LinkConfig,
     problems: &mut Problems<'_>,
-) -> Impairments {
+) -> LinkConfig {
     let Some(value) = table.value(key) else {
-        return both;
+        return both.clone();
     };
     let Some(mut table) = Table::of(format!("`{key}`"), value, problems) else {
-        return both;
+        return both.clone();
     };
-    let own = impairments(&mut table, both, problems);
+    let own = parameters::read(&mut table, both, problems);
     table.finish(problems);
     own
-}
-
-fn impairments(
-    table: &mut Table<'_>,
-    default: Impairments,
-    problems: &mut Problems<'_>,
-) -> Impairments {
-    let rate = table.read("rate", units::rate, problems);
-    let delay = table.read("delay", units::duration, problems);
-    let loss = table.read("loss", units::percentage, problems);
-    let queue = table.integer("queue", 1..=1_000_000, problems);
-    Impairments {
-        rate_bps: rate.map(Spanned::into_inner).or(default.rate_bps),
-        delay: delay.map_or(default.delay, Spanned::into_inner),
-        loss: loss.map_or(default.loss, Spanned::into_inner),
-        queue_frames: queue.map_or(default.queue_frames, |q| q.into_inner() as usize),
-    }
 }
 
 /// Gives each interface without a name the first `ethN` its node does not use.
@@ -302,6 +297,7 @@ fn name_interfaces(links: Vec<LinkSpec>) -> Vec<Link> {
     links
         .into_iter()
         .map(|link| Link {
+            name: link.name,
             ends: link.ends.map(&mut named),
             forward: link.forward,
             backward: link.backward,

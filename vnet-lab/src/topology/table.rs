@@ -134,6 +134,52 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// A number, whole or not, within `range`.
+    pub(crate) fn number(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<f64>,
+        problems: &mut Problems<'_>,
+    ) -> Option<Spanned<f64>> {
+        let value = self.value(key)?;
+        let number: Option<f64> = match value.get_ref() {
+            DeValue::Integer(n) if n.radix() == 10 => n.as_str().parse().ok(),
+            DeValue::Float(n) => n.as_str().parse().ok(),
+            _ => None,
+        };
+        match number.filter(|n| range.contains(n)) {
+            Some(n) => Some(Spanned::new(value.span(), n)),
+            None => {
+                let (low, high) = range.into_inner();
+                problems.push(
+                    value.span(),
+                    format!("expected a number from {low} to {high} for `{key}`"),
+                );
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn boolean(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems<'_>,
+    ) -> Option<bool> {
+        let value = self.value(key)?;
+        match value.get_ref() {
+            DeValue::Boolean(yes) => Some(*yes),
+            other => {
+                let found = kind(other);
+                problems.push(
+                    value.span(),
+                    format!("expected true or false for `{key}`, found {found}"),
+                );
+                None
+            }
+        }
+    }
+
     /// The elements of an array; empty when the key is not there.
     pub(crate) fn array(
         &mut self,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use vnet::link::Loss;
 
 /// Every problem as `line:column: message`.
 fn errors(source: &str) -> Vec<String> {
@@ -80,10 +81,10 @@ fn everything_that_can_be_said_is_read() {
     );
     assert_eq!((end.ip_mtu, end.addresses.len()), (Some(1400), 2));
     assert_eq!(
-        (t.links[0].forward.loss, t.links[0].backward.loss),
-        (0.01, 0.0)
+        (&t.links[0].forward.loss, &t.links[0].backward.loss),
+        (&Loss::Random(0.01), &Loss::None)
     );
-    assert_eq!(t.links[0].backward.queue_frames, 7);
+    assert_eq!(t.links[0].backward.queue.limit_frames, 7);
     assert_eq!(t.jobs[0].name, "p");
     assert_eq!(t.jobs[0].start, Some(Duration::from_secs(1)));
     assert_eq!(t.jobs[0].timeout, Duration::from_secs(2));
@@ -93,6 +94,7 @@ fn everything_that_can_be_said_is_read() {
         wait: Duration::from_millis(2),
         bytes: 3,
         max_loss: Some(0.5),
+        max_rtt: None,
     };
     assert_eq!(t.jobs[0].task, ping);
     assert_eq!(t.jobs[1].name, "traceroute a → 192.0.2.2");
@@ -131,7 +133,7 @@ fn not_readable() {
 fn unknown_key() {
     only(
         "hosts = ['a']\nhsots = ['b']",
-        "2:1: unknown key `hsots` in the topology: expected one of name, routing, hosts, routers, switches, hubs, node, link, job",
+        "2:1: unknown key `hsots` in the topology: expected one of name, routing, hosts, routers, switches, hubs, node, link, event, job",
     );
     only(
         "[node.a]\nkind = 'host'\n  ip = 1",
@@ -139,7 +141,7 @@ fn unknown_key() {
     );
     only(
         &link("speed = '1Mbit'"),
-        "4:1: unknown key `speed` in link: expected one of ends, rate, delay, loss, queue, forward, backward",
+        "4:1: unknown key `speed` in link: expected one of ends, name, state, rate, overhead, delay, jitter, loss, duplicate, reorder, corrupt, queue, forward, backward",
     );
     only(
         &link("forward = { speed = 5 }"),

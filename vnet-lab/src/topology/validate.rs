@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 use toml::Spanned;
 
 use super::source::{Problems, Span};
-use super::{Content, End, Link, NodeKind, Segments, Target, Task, Topology, Via};
+use super::{Content, End, EventTarget, Link, NodeKind, Segments, Target, Task, Topology, Via};
 
 /// Checks nodes, links and routes.
 pub(super) fn network(topology: &Topology, problems: &mut Problems<'_>) {
@@ -27,6 +27,38 @@ pub(super) fn network(topology: &Topology, problems: &mut Problems<'_>) {
     addresses(topology, problems);
     overlaps(topology, &segments, problems);
     routes(topology, problems);
+    events(topology, problems);
+}
+
+/// Checks that names of links are unique, and that events are about links.
+fn events(topology: &Topology, problems: &mut Problems<'_>) {
+    let mut names = BTreeSet::new();
+    for name in topology.links.iter().filter_map(|l| l.name.as_ref()) {
+        if !names.insert(name.get_ref().as_str()) {
+            let name_text = name.get_ref();
+            let message = format!("duplicate name: there already is a link `{name_text}`");
+            problems.push(name.span(), message);
+        }
+    }
+    for event in &topology.events {
+        if !topology.directions(event.target.get_ref()).is_empty() {
+            continue;
+        }
+        let message = match event.target.get_ref() {
+            EventTarget::Link(name) => {
+                let known: Vec<&str> = names.iter().copied().collect();
+                let known = match known.is_empty() {
+                    true => "no link has a name".to_owned(),
+                    false => format!("links with a name are {}", known.join(", ")),
+                };
+                format!("unknown link `{name}`: {known}; a direction is \"NODE:INTERFACE\"")
+            }
+            EventTarget::Interface(node, interface) => {
+                format!("no link has an end `{node}:{interface}`")
+            }
+        };
+        problems.push(event.target.span(), message);
+    }
 }
 
 /// Checks jobs, as far as that is possible without knowing the way packets take.

@@ -16,6 +16,12 @@ pub(super) struct Pace {
     pub(super) wait: Duration,
 }
 
+/// What passes.
+pub(super) struct Bounds {
+    pub(super) max_loss: Option<f64>,
+    pub(super) max_rtt: Option<Duration>,
+}
+
 /// What became of one request.
 pub(super) enum Answer {
     /// It arrived, and the answer came back at that time.
@@ -33,7 +39,7 @@ pub(super) fn run(
     to: Ipv4Addr,
     pace: Pace,
     bytes: u16,
-    max_loss: Option<f64>,
+    bounds: Bounds,
     limit: &Limit,
 ) -> io::Result<Outcome> {
     let socket = EchoSocket::bind()?;
@@ -63,18 +69,23 @@ pub(super) fn run(
         }
         let next = began + pace.interval;
         if seq < pace.count {
-            site.system.sleep(next - site.system.now())?;
+            let pause = next - site.system.now();
+            site.system.sleep(limit.left(pause).unwrap_or_default())?;
         }
     }
     let received = times.len() as u32;
     let lost = 1.0 - f64::from(received) / f64::from(pace.count);
-    let failed = match max_loss {
+    let slowest = times.iter().max().copied().unwrap_or_default();
+    let failed = match bounds.max_loss {
         Some(most) if lost > most => {
             let unanswered = u32::from(pace.count) - received;
             Some(format!("{unanswered} of {} without answer", pace.count))
         }
-        _ if received == 0 && max_loss.is_none_or(|most| most < 1.0) => {
+        _ if received == 0 && bounds.max_loss.is_none_or(|most| most < 1.0) => {
             Some("no answer".to_owned())
+        }
+        _ if bounds.max_rtt.is_some_and(|most| slowest > most) => {
+            Some(format!("a round trip took {slowest:?}"))
         }
         _ => None,
     };

@@ -1,0 +1,291 @@
+//! The JSON schema of topologies says what the parser says: every topology of the project is valid
+//! by both, both refuse the same mistakes, and both know the same keys.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jsonschema::Validator;
+use serde_json::Value;
+use vnet_lab::Topology;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn schema() -> Value {
+    let file = repository().join("docs/topology.schema.json");
+    let text = fs::read_to_string(file).expect("the schema is there");
+    serde_json::from_str(&text).expect("it is JSON")
+}
+
+fn validator() -> Validator {
+    jsonschema::draft202012::new(&schema()).expect("it is a schema")
+}
+
+/// What the schema has against a topology.
+fn refused(validator: &Validator, source: &str) -> Option<String> {
+    let table: toml::Table = source.parse().expect("TOML");
+    let value = serde_json::to_value(table).expect("TOML without dates is JSON");
+    let error = validator.iter_errors(&value).next()?;
+    Some(error.to_string())
+}
+
+fn files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("a directory").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|e| e == "toml") {
+            found.push(path);
+        }
+    }
+}
+
+/// Every topology of the project: the files, and the examples in documents.
+fn examples() -> Vec<(String, String)> {
+    let mut paths = Vec::new();
+    files(&repository().join("vnet-lab/topologies"), &mut paths);
+    let read = |path: &Path| fs::read_to_string(path).expect("readable");
+    let mut examples: Vec<(String, String)> = paths
+        .iter()
+        .map(|path| (path.display().to_string(), read(path)))
+        .collect();
+    for page in ["README.md", "docs/topology.md"] {
+        let text = read(&repository().join(page));
+        for block in text.split("```toml\n").skip(1) {
+            let block = block.split("```").next().expect("a fence ends");
+            examples.push((page.to_owned(), block.to_owned()));
+        }
+    }
+    examples
+}
+
+#[test]
+fn every_example_is_valid_by_both() {
+    let validator = validator();
+    let examples = examples();
+    assert!(examples.len() >= 10, "{}", examples.len());
+    for (place, source) in examples {
+        assert_eq!(refused(&validator, &source), None, "{place}\n{source}");
+        Topology::parse("x.toml", &source).unwrap_or_else(|e| panic!("{place}\n{e}"));
+    }
+}
+
+/// A sound topology with one more line in its link, another top-level part, and another job.
+fn with(link: &str, rest: &str, job: &str) -> String {
+    format!(
+        "hosts = ['a', 'b']\n\
+         link = [{{ ends = ['a 192.0.2.1/30', 'b 192.0.2.2/30']{link} }}]\n\
+         job = [{{ ping = {{ from = 'a', to = 'b'{job} }} }}]\n{rest}"
+    )
+}
+
+#[test]
+fn both_accept_every_form_of_every_key() {
+    let validator = validator();
+    let links = [
+        ", name = 'l', state = 'down', rate = '1.5Mbit/s', overhead = 24, delay = '5 ms'",
+        ", jitter = '1ms', loss = '1%', duplicate = '0.5%', reorder = '10%', corrupt = 1000000",
+        ", jitter = { normal = '1ms', order = 'free' }, reorder = { probability = '1%', gap = 5 }",
+        ", jitter = { pareto = '1ms', shape = 2.5 }, loss = { p = '1%', r = '30%', h = '0%', k = '90%' }",
+        ", jitter = { trace = ['1ms', '0s'] }, loss = { trace = '0010' }, queue = 7",
+        ", jitter = { uniform = '1ms', order = 'kept' }, loss = { every = 9 }, queue = { frames = 5, bytes = '1MiB' }",
+        ", queue = { discipline = 'red', min = '10kB', max = '30kB', max_probability = '5%', weight_shift = 4, ecn = true }",
+        ", queue = { discipline = 'codel', target = '5ms', interval = '100ms', ecn = false }",
+        ", forward = { queue = { discipline = 'fq-codel', flows = 16, quantum = '300B', target = '1ms' } }",
+        ", backward = { queue = { discipline = 'drr', weights = [1, 2], quantum = '500B', frames = 9 } }",
+        ", queue = { discipline = 'strict-priority' }",
+        ", queue = { discipline = 'token-bucket', rate = '1Mbit/s', burst = '10kB' }",
+    ];
+    for link in links {
+        let source = with(link, "", ", max_rtt = '1s'");
+        assert_eq!(refused(&validator, &source), None, "{source}");
+        Topology::parse("x.toml", &source).unwrap_or_else(|e| panic!("{e}"));
+    }
+    let events = [
+        "link = 'l', state = 'down'",
+        "link = 'a:eth0', rate = { ramp = ['1Mbit/s', '2Mbit/s'], over = '5s', every = '1s' }",
+        "link = 'l', delay = { random = ['1ms', '2ms'], every = '1s' }",
+        "link = 'l', loss = { square = ['0%', '5%'], every = '1s' }",
+        "link = 'l', duplicate = '1%'",
+        "link = 'l', corrupt = { square = [1000, 2000], every = '1s' }",
+        "link = 'l', queue = 50",
+    ];
+    for event in events {
+        let source = with(
+            ", name = 'l'",
+            &format!("event = [{{ at = '1s', {event} }}]"),
+            "",
+        );
+        assert_eq!(refused(&validator, &source), None, "{source}");
+        Topology::parse("x.toml", &source).unwrap_or_else(|e| panic!("{e}"));
+    }
+}
+
+#[test]
+fn both_refuse_the_same_mistakes() {
+    let validator = validator();
+    let links = [
+        ", rate = '0.5MB/s'",
+        ", rate = 5",
+        ", overhead = 70000",
+        ", delay = '5'",
+        ", state = 'away'",
+        ", jitter = { }",
+        ", jitter = { normal = '1ms', pareto = '1ms' }",
+        ", jitter = { normal = '1ms', order = 'none' }",
+        ", jitter = { trace = [] }",
+        ", loss = '1'",
+        ", loss = { p = '1%' }",
+        ", loss = { trace = '0120' }",
+        ", loss = { every = 0 }",
+        ", duplicate = 0.5",
+        ", reorder = { gap = 5 }",
+        ", corrupt = 0",
+        ", queue = 0",
+        ", queue = 'fq-codel'",
+        ", queue = { discipline = 'sfq' }",
+        ", queue = { discipline = 'drr' }",
+        ", queue = { discipline = 'drr', weights = [0] }",
+        ", queue = { discipline = 'codel', flows = 4 }",
+        ", queue = { discipline = 'token-bucket', rate = '1Mbit/s' }",
+        ", queue = { discipline = 'red', ecn = 'yes' }",
+    ];
+    for link in links {
+        let source = with(link, "", "");
+        assert!(refused(&validator, &source).is_some(), "{source}");
+        assert!(Topology::parse("x.toml", &source).is_err(), "{source}");
+    }
+    let events = [
+        "link = 'l'",
+        "link = 'l', state = 'down', rate = '1Mbit/s'",
+        "link = 'l', rate = { ramp = ['1Mbit/s'], over = '5s', every = '1s' }",
+        "link = 'l', rate = { ramp = ['1Mbit/s', '2Mbit/s'], every = '1s' }",
+        "link = 'l', rate = { random = ['1Mbit/s', '2Mbit/s'] }",
+        "link = 'l', loss = 1",
+        "rate = '1Mbit/s'",
+    ];
+    for event in events {
+        let source = with(
+            ", name = 'l'",
+            &format!("event = [{{ at = '1s', {event} }}]"),
+            "",
+        );
+        assert!(refused(&validator, &source).is_some(), "{source}");
+        assert!(Topology::parse("x.toml", &source).is_err(), "{source}");
+    }
+}
+
+#[test]
+fn what_only_the_parser_can_know_is_said_at_its_place() {
+    for (event, expected) in [
+        (
+            "link = 'm', state = 'down'",
+            "unknown link `m`: links with a name are l",
+        ),
+        (
+            "link = 'a:eth7', state = 'down'",
+            "no link has an end `a:eth7`",
+        ),
+        (
+            "link = 'l', loss = { random = ['5%', '1%'], every = '1s' }",
+            "the bounds of random values of the loss are in the wrong order",
+        ),
+    ] {
+        let source = with(
+            ", name = 'l'",
+            &format!("event = [{{ at = '1s', {event} }}]"),
+            "",
+        );
+        let error = Topology::parse("x.toml", &source)
+            .expect_err("wrong")
+            .to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+/// The keys that the parser knows in a table: it lists them when it meets one that it does not know.
+fn known(source: &str) -> BTreeSet<String> {
+    let error = Topology::parse("x.toml", source)
+        .expect_err("an unknown key")
+        .to_string();
+    let line = error
+        .lines()
+        .find(|l| l.contains("unknown key `zzz`"))
+        .unwrap_or_else(|| panic!("{error}"));
+    let (_, keys) = line.split_once("expected one of ").expect("a list");
+    keys.split(", ").map(|key| key.trim().to_owned()).collect()
+}
+
+/// The keys of an object of the schema, at a path of keys and indices.
+fn keys(schema: &Value, path: &str) -> BTreeSet<String> {
+    let object = schema.pointer(path).unwrap_or_else(|| panic!("no {path}"));
+    let properties = object["properties"].as_object().expect("an object");
+    properties.keys().cloned().collect()
+}
+
+#[test]
+fn both_know_the_same_keys() {
+    let schema = schema();
+    let zzz = "zzz = 1";
+    let tables = [
+        ("", with("", zzz, "")),
+        ("/$defs/link", with(", zzz = 1", "", "")),
+        ("/$defs/direction", with(", forward = { zzz = 1 }", "", "")),
+        (
+            "/$defs/direction/properties/jitter/oneOf/1",
+            with(", jitter = { zzz = 1 }", "", ""),
+        ),
+        (
+            "/$defs/direction/properties/loss/oneOf/1",
+            with(", loss = { zzz = 1 }", "", ""),
+        ),
+        (
+            "/$defs/direction/properties/reorder/oneOf/1",
+            with(", reorder = { zzz = 1 }", "", ""),
+        ),
+        ("/$defs/event", with("", "event = [{ zzz = 1 }]", "")),
+        (
+            "/$defs/event/properties/rate/oneOf/1",
+            with("", "event = [{ rate = { zzz = 1 } }]", ""),
+        ),
+        ("/$defs/node", with("", "node.c = { zzz = 1 }", "")),
+        ("/$defs/ping", with("", "", ", zzz = 1")),
+        (
+            "/$defs/job",
+            "hosts = ['a']\njob = [{ zzz = 1 }]".to_owned(),
+        ),
+        (
+            "/$defs/end/oneOf/1",
+            "hosts = ['a']\nlink = [{ ends = [{ zzz = 1 }, 'a'] }]".to_owned(),
+        ),
+    ];
+    for (path, source) in tables {
+        assert_eq!(known(&source), keys(&schema, path), "{path}");
+    }
+    for kind in ["traceroute", "transfer", "throughput"] {
+        let source = format!("hosts = ['a']\njob = [{{ {kind} = {{ zzz = 1 }} }}]");
+        assert_eq!(
+            known(&source),
+            keys(&schema, &format!("/$defs/{kind}")),
+            "{kind}"
+        );
+    }
+    let disciplines = schema["$defs"]["queue"]["oneOf"]
+        .as_array()
+        .expect("a list");
+    assert_eq!(disciplines.len(), 7);
+    for (n, discipline) in disciplines.iter().enumerate() {
+        let name = discipline["properties"]["discipline"]["const"]
+            .as_str()
+            .expect("a name");
+        let source = with(
+            &format!(", queue = {{ discipline = '{name}', zzz = 1 }}"),
+            "",
+            "",
+        );
+        let path = format!("/$defs/queue/oneOf/{n}");
+        assert_eq!(known(&source), keys(&schema, &path), "{name}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use vnet::link::{Discipline, FqCodel, LinkState, QueueConfig, Reorder};
 use vnet::time::Duration;
 use vnet::{Forwarding, LinkConfig, NextHop, OwnedVnet, System, Vnet};
 
@@ -90,5 +91,67 @@ pub fn link(rate_bps: u64, delay: Duration, loss: f64) -> LinkConfig {
         delay,
         loss: loss.into(),
         ..LinkConfig::default()
+    }
+}
+
+/// Links of all kinds, by number: the last ones hold frames, or change them.
+pub fn impairments(n: u8) -> LinkConfig {
+    let plain = LinkConfig::default();
+    match n {
+        0 => plain,
+        1 => LinkConfig {
+            loss: 0.3.into(),
+            ..plain
+        },
+        2 => LinkConfig {
+            loss: 1.0.into(),
+            ..plain
+        },
+        3 => LinkConfig {
+            delay: Duration::from_millis(30),
+            ..plain
+        },
+        4 => LinkConfig {
+            rate_bps: Some(100_000),
+            queue: QueueConfig::frames(3),
+            ..plain
+        },
+        5 => LinkConfig {
+            rate_bps: Some(200_000),
+            queue: QueueConfig {
+                discipline: Discipline::FqCodel(FqCodel::default()),
+                limit_frames: 20,
+                limit_bytes: None,
+            },
+            ..plain
+        },
+        6 => LinkConfig {
+            rate_bps: Some(50_000),
+            queue: QueueConfig {
+                discipline: Discipline::StrictPriority,
+                limit_frames: 5,
+                limit_bytes: Some(8_000),
+            },
+            ..plain
+        },
+        7 => LinkConfig {
+            duplicate: 0.3,
+            corrupt: Some(5_000),
+            reorder: Reorder {
+                probability: 0.2,
+                gap: 2,
+            },
+            delay: Duration::from_millis(5),
+            ..plain
+        },
+        8 => LinkConfig {
+            state: LinkState::Down,
+            ..plain
+        },
+        _ => LinkConfig {
+            delay: Duration::from_secs(100),
+            loss: 0.1.into(),
+            ..plain
+        },
     }
 }

@@ -9,14 +9,14 @@ use proptest::prelude::*;
 use vnet::capture::{Capture, CaptureOptions, LargeSegments, Recorder, Rotate};
 use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::time::Duration;
-use vnet::{AdminState, Forwarding, LinkConfig, NextHop, OwnedVnet, System, TaskHandle};
+use vnet::{AdminState, Forwarding, NextHop, OwnedVnet, System, TaskHandle};
 use vnet_tests::accounts::{assert_clean, assert_conserved, run_until_idle};
 use vnet_tests::frames::{
     ACK, ARP, FIN, IPV4, Ip4, PSH, RST, SYN, Segment, Station, arp, ethernet, icmp, syn_options,
     tcp, udp,
 };
 use vnet_tests::peer::Peer;
-use vnet_tests::topology::{vnet, wire};
+use vnet_tests::topology::{self, vnet, wire};
 
 /// One act of a script. The `usize`s choose among what there is, modulo its number.
 #[derive(Clone, Debug)]
@@ -141,7 +141,7 @@ fn op() -> impl Strategy<Value = Op> {
         (any(), 0..6u8).prop_map(|(i, n)| Op::RemoveAddress(i, n)),
         (0..6u8, 0..8u8).prop_map(|(n, via)| Op::AddRoute(n, via)),
         (0..6u8).prop_map(Op::RemoveRoute),
-        (any(), 0..6u8).prop_map(|(i, n)| Op::Link(i, n)),
+        (any(), 0..10u8).prop_map(|(i, n)| Op::Link(i, n)),
         prop::bool::ANY.prop_map(Op::Forward),
         any().prop_map(Op::RemoveInterface),
         Just(Op::Rewire),
@@ -460,7 +460,7 @@ impl World {
                 let _ = v.add_route(net(*n), hop);
             }
             Op::RemoveRoute(n) => drop(v.remove_route(net(*n))),
-            Op::Link(i, n) => drop(v.set_link(name(*i), impairments(*n))),
+            Op::Link(i, n) => drop(v.set_link(name(*i), topology::impairments(*n))),
             Op::Forward(on) => {
                 let forwarding = if *on {
                     Forwarding::Enabled
@@ -654,35 +654,6 @@ fn close(sockets: &mut Sockets, n: usize) {
         2 => one(&mut sockets.raw, n / 5),
         3 => one(&mut sockets.listeners, n / 5),
         _ => one(&mut sockets.streams, n / 5),
-    }
-}
-
-fn impairments(n: u8) -> LinkConfig {
-    let plain = LinkConfig::default();
-    match n {
-        0 => plain,
-        1 => LinkConfig {
-            loss: 0.3.into(),
-            ..plain
-        },
-        2 => LinkConfig {
-            loss: 1.0.into(),
-            ..plain
-        },
-        3 => LinkConfig {
-            delay: Duration::from_millis(30),
-            ..plain
-        },
-        4 => LinkConfig {
-            rate_bps: Some(100_000),
-            queue: vnet::link::QueueConfig::frames(3),
-            ..plain
-        },
-        _ => LinkConfig {
-            delay: Duration::from_secs(100),
-            loss: 0.1.into(),
-            ..plain
-        },
     }
 }
 

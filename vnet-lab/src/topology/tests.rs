@@ -145,11 +145,11 @@ fn unknown_key() {
     );
     only(
         &link("forward = { speed = 5 }"),
-        "4:13: unknown key `speed` in `forward`: expected one of rate, delay, loss, queue",
+        "4:13: unknown key `speed` in `forward`: expected one of state, rate, overhead, delay, jitter, loss, duplicate, reorder, corrupt, queue",
     );
     only(
         &job("ping = { from = 'a', to = 'b', seconds = 5 }"),
-        "5:32: unknown key `seconds` in `ping`: expected one of from, to, count, interval, wait, bytes, max_loss",
+        "5:32: unknown key `seconds` in `ping`: expected one of from, to, count, interval, wait, bytes, max_loss, max_rtt",
     );
     only(
         "hosts = ['a', 'b']\n[[link]]\nends = ['a 192.0.2.1/30', { node = 'b', address = '192.0.2.2/30', mtu = 5 }]",

@@ -341,7 +341,7 @@ impl IfTable {
         sum
     }
 
-    /// When [`IfTable::drain_links`] has something to do; may be early.
+    /// When a link that holds frames wants to be looked at; may be early.
     #[inline]
     pub fn link_deadline(&self) -> Option<Instant> {
         self.links_armed

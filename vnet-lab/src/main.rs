@@ -114,13 +114,12 @@ struct Run {
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
     snaplen: Option<u32>,
     /// Capture segments larger than the MTU as they are, or cut as a device would.
-    #[arg(long, value_enum, default_value_t)]
-    gso: Gso,
+    #[arg(long, value_enum)]
+    gso: Option<Gso>,
 }
 
-#[derive(Clone, Copy, Default, clap::ValueEnum)]
+#[derive(Clone, Copy, clap::ValueEnum)]
 enum Gso {
-    #[default]
     Whole,
     Cut,
 }
@@ -247,11 +246,12 @@ fn run(args: Run) -> anyhow::Result<ExitCode> {
         capture: CaptureSettings {
             directory: args.pcap,
             live: args.pcap_live,
-            rotate: args.pcap_rotate,
-            snaplen: args.snaplen,
+            rotate: args.pcap_rotate.or(plan.capture.rotate),
+            snaplen: args.snaplen.or(plan.capture.snaplen),
             large: match args.gso {
-                Gso::Whole => LargeSegments::Whole,
-                Gso::Cut => LargeSegments::Cut,
+                None => plan.capture.large,
+                Some(Gso::Whole) => LargeSegments::Whole,
+                Some(Gso::Cut) => LargeSegments::Cut,
             },
         },
     };

@@ -23,6 +23,7 @@ use vnet::{LinkConfig, MacAddr};
 
 pub use trace::Unreachable;
 
+use crate::run::CaptureSettings;
 use crate::topology::{
     Content, End, NodeKind, Problems, Routing, Segments, Target, Task, Topology, Via,
 };
@@ -38,6 +39,8 @@ pub struct Plan {
     pub links: Vec<PlannedLink>,
     /// What changes over time.
     pub scripts: Vec<PlannedScript>,
+    /// How captures are made, when they are asked for.
+    pub capture: CaptureSettings,
     /// The jobs, in the order of the file.
     pub jobs: Vec<PlannedJob>,
     owners: BTreeMap<Ipv4Addr, usize>,
@@ -169,6 +172,7 @@ impl Plan {
             vnets: Vec::new(),
             links: Vec::new(),
             scripts: Vec::new(),
+            capture: topology.capture.clone(),
             jobs: Vec::new(),
             owners: BTreeMap::new(),
             segments: Segments::of(topology).into_numbers(),

@@ -10,6 +10,7 @@
 //! | `end` | one end of a link: `node:interface address/prefix` |
 //! | `link` | what happens to frames in a direction of a link |
 //! | `event` | what changes over time |
+//! | `capture` | how captures are made |
 //! | `job` | what to run |
 //! | `segments` | which links switches join |
 //! | `validate` | what no single table can know: names, addresses |
@@ -17,6 +18,7 @@
 //! Reading never stops at the first problem. Who forwards what to whom is decided in
 //! [`plan`](crate::plan).
 
+mod capture;
 mod end;
 mod event;
 mod job;
@@ -49,6 +51,7 @@ pub(crate) use segments::Segments;
 pub(crate) use source::Problems;
 
 use crate::plan::Plan;
+use crate::run::CaptureSettings;
 
 /// A topology as it was written, every name in it known to mean something.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +66,8 @@ pub struct Topology {
     pub links: Vec<Link>,
     /// The events, in the order of the file.
     pub events: Vec<Event>,
+    /// How captures are made, when they are asked for.
+    pub capture: CaptureSettings,
     /// The jobs, in the order of the file.
     pub jobs: Vec<Job>,
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jsonschema::Validator;
 use serde_json::Value;
+use vnet::capture::LargeSegments;
 use vnet_lab::Topology;
 
 fn repository() -> PathBuf {
@@ -120,6 +121,24 @@ fn both_accept_every_form_of_every_key() {
         );
         assert_eq!(refused(&validator, &source), None, "{source}");
         Topology::parse("x.toml", &source).unwrap_or_else(|e| panic!("{e}"));
+    }
+}
+
+#[test]
+fn how_captures_are_made_is_for_the_topology_to_say() {
+    let capture = "capture = { snaplen = 96, gso = 'cut', rotate = { bytes = '1MB', files = 3 } }";
+    let source = with("", capture, "");
+    assert_eq!(refused(&validator(), &source), None);
+    let (_, plan) = Topology::parse("x.toml", &source).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(plan.capture.snaplen, Some(96));
+    assert_eq!(plan.capture.large, LargeSegments::Cut);
+    let rotate = plan.capture.rotate.expect("given");
+    assert_eq!((rotate.max_bytes, rotate.max_files), (1_000_000, 3));
+    assert_eq!(plan.capture.directory, None);
+    for wrong in ["gso = 'half'", "snaplen = 0", "rotate = { files = 3 }"] {
+        let source = with("", &format!("capture = {{ {wrong} }}"), "");
+        assert!(refused(&validator(), &source).is_some(), "{source}");
+        assert!(Topology::parse("x.toml", &source).is_err(), "{source}");
     }
 }
 
@@ -244,6 +263,11 @@ fn both_know_the_same_keys() {
         (
             "/$defs/direction/properties/reorder/oneOf/1",
             with(", reorder = { zzz = 1 }", "", ""),
+        ),
+        ("/$defs/capture", with("", "capture = { zzz = 1 }", "")),
+        (
+            "/$defs/capture/properties/rotate",
+            with("", "capture.rotate = { zzz = 1 }", ""),
         ),
         ("/$defs/event", with("", "event = [{ zzz = 1 }]", "")),
         (

@@ -11,7 +11,8 @@ use super::end::{self, EndSpec};
 use super::source::Problems;
 use super::table::{Table, Value, in_file_order, kind};
 use super::{
-    End, Link, Node, NodeKind, Route, Routing, Topology, Via, event, job, link as parameters,
+    End, Link, Node, NodeKind, Route, Routing, Topology, Via, capture, event, job,
+    link as parameters,
 };
 
 /// Reads a whole file, noting what is wrong and leaving it out.
@@ -58,6 +59,8 @@ pub(super) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
         .into_iter()
         .filter_map(|value| event::read(value, problems))
         .collect();
+    let capture = table.value("capture");
+    let capture = capture.and_then(|value| capture::read(value, problems));
     let jobs = table.array("job", problems);
     let jobs = jobs
         .into_iter()
@@ -70,6 +73,7 @@ pub(super) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
         nodes,
         links: name_interfaces(links),
         events,
+        capture: capture.unwrap_or_default(),
         jobs,
     }
 }

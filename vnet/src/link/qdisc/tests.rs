@@ -1,5 +1,7 @@
 //! Disciplines against plain models of what their papers and RFCs say.
 
+mod classes;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

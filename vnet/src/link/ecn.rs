@@ -43,8 +43,8 @@ pub fn mark(packet: &mut Packet) -> bool {
     }
 }
 
-/// A hash of the frame's flow: addresses, protocol and, of the first fragment of TCP or UDP, ports
-/// (RFC 8290, section 4.1).
+/// A hash of the frame's flow: addresses, protocol and, of TCP or UDP, ports (RFC 8290, section
+/// 4.1). Only the first fragment has ports, so they are left out for all fragments.
 pub fn flow(packet: &mut Packet, seed: u64) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(seed, 0);
     if tos(packet).is_none() {

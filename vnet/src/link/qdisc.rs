@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | [`Codel`] | who came first | who arrives at a full queue; from the head, ever more often, while even the shortest wait is too long |
 //! | [`FqCodel`] | flows in turn, new ones first | as CoDel in each flow; of a full queue, the head of the longest flow |
-//! | [`Drr`] | classes in turn, by weight | who arrives at a full queue |
+//! | [`Drr`] | classes in turn, by weight | of a full queue, the last of the class with the most bytes |
 //! | [`Priority`] | the highest class | the last of the lowest class, if it is below who arrives at a full queue |
 
 pub mod codel;

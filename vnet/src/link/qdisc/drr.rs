@@ -3,6 +3,10 @@
 //! A frame's class is its differentiated services codepoint, modulo the number of classes. A class
 //! that has something to send may send its weight times the quantum in a round, and keeps what it
 //! could not use because its next frame was too long.
+//!
+//! All classes share one room. When it is full, the frame that came last in the class with the most
+//! bytes goes (buffer stealing, which the paper takes from McKenney): if who arrives were
+//! dropped instead, a class that sends too much would keep the room full, and the others out.
 
 use std::collections::VecDeque;
 
@@ -50,17 +54,34 @@ impl Drr {
             bytes: 0,
         }
     }
+
+    /// Takes the last frame of the class with the most bytes; of several that one into which a frame
+    /// has just come, or else the one whose turn is first.
+    fn push_out(&mut self, arrived: usize) -> Option<Packet> {
+        let longest = |number: &&usize| (self.classes[**number].queue.bytes, **number == arrived);
+        let number = *self.active.iter().rev().max_by_key(longest)?;
+        let class = &mut self.classes[number];
+        let queued = class.queue.pop_last()?;
+        self.frames -= 1;
+        self.bytes -= queued.packet.len();
+        if class.queue.is_empty() {
+            class.rest();
+            self.active.retain(|active| *active != number);
+        }
+        Some(queued.packet)
+    }
+}
+
+impl Class {
+    /// Keeps nothing of its share: it has nothing to send.
+    fn rest(&mut self) {
+        self.deficit = 0;
+        self.served = false;
+    }
 }
 
 impl Discipline for Drr {
     fn enqueue(&mut self, now: Instant, mut packet: Packet, dropped: &mut Vec<Dropped>) {
-        if self
-            .limits
-            .exceeded(self.frames + 1, self.bytes + packet.len())
-        {
-            dropped.push(no_room(packet));
-            return;
-        }
         let number = usize::from(ecn::dscp(&mut packet)) % self.classes.len();
         let class = &mut self.classes[number];
         if class.queue.is_empty() {
@@ -69,6 +90,13 @@ impl Discipline for Drr {
         self.frames += 1;
         self.bytes += packet.len();
         class.queue.push(now, packet);
+        while self.limits.exceeded(self.frames, self.bytes) {
+            let Some(packet) = self.push_out(number) else {
+                debug_assert!(false, "nothing is not too much");
+                return;
+            };
+            dropped.push(no_room(packet));
+        }
     }
 
     fn dequeue(&mut self, _now: Instant, _dropped: &mut Vec<Dropped>) -> Option<Queued> {
@@ -93,8 +121,7 @@ impl Discipline for Drr {
             self.frames -= 1;
             self.bytes -= queued.packet.len();
             if class.queue.is_empty() {
-                class.deficit = 0;
-                class.served = false;
+                class.rest();
                 self.active.pop_front();
             }
             return Some(queued);

@@ -4,6 +4,7 @@
 //! frame on. Queues take turns by deficit round robin, those that have just become busy first; each
 //! is under a CoDel of its own.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::codel::Control;
@@ -54,11 +55,25 @@ impl FqCodel {
         }
     }
 
+    /// Frames for which there is room without another allocation.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.flows.values().map(|f| f.queue.frames.capacity()).sum()
+    }
+
     /// Drops half of the longest queue, from its head, or so many frames as are dropped at a time.
     fn shrink(&mut self, dropped: &mut Vec<Dropped>) {
-        // Of several the one with the lowest number, by which they are ordered.
-        let longest = self.flows.values_mut().rev().max_by_key(|f| f.queue.bytes);
-        let Some(flow) = longest else { return };
+        // Only listed ones hold anything. Of several the one with the lowest number.
+        let listed = self.new.iter().chain(&self.old);
+        let longest = listed.max_by_key(|number| {
+            let queue = &self.flows[*number].queue;
+            (queue.bytes, queue.len(), Reverse(**number))
+        });
+        let longest = longest.and_then(|number| self.flows.get_mut(number));
+        let Some(flow) = longest else {
+            debug_assert!(false, "frames wait, so that a queue is listed");
+            return;
+        };
         let enough = flow.queue.bytes / 2;
         let before = flow.queue.bytes;
         for _ in 0..DROP_BATCH {
@@ -119,7 +134,11 @@ impl Discipline for FqCodel {
                 // A new queue goes behind the old ones once, so that it cannot stay new by being
                 // empty now and then.
                 None if is_new => self.old.push_back(number),
-                None => flow.listed = false,
+                None => {
+                    flow.listed = false;
+                    // An idle flow costs what CoDel remembers of it, not the room of its bursts.
+                    flow.queue = Fifo::default();
+                }
                 Some(queued) => {
                     flow.deficit -= queued.packet.len() as i64;
                     match is_new {

@@ -1,5 +1,7 @@
 //! Disciplines against plain models of what their papers and RFCs say.
 
+mod classes;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -620,4 +622,25 @@ fn the_more_important_goes_first_and_pushes_others_out() {
     })
     .collect();
     assert_eq!(order, [5, 1, 3]);
+}
+
+#[test]
+fn an_idle_flow_keeps_no_room() {
+    let config = config::FqCodel::default();
+    let mut fq = FqCodel::new(config, limits(1000), 3);
+    let mut dropped = Vec::new();
+    for flow in 0..50 {
+        for n in 0..200 {
+            let coming = Coming {
+                at: 0,
+                tos: 0,
+                flow,
+                len: 100,
+            };
+            fq.enqueue(at(0), numbered(&coming, n), &mut dropped);
+        }
+        while fq.dequeue(at(0), &mut dropped).is_some() {}
+    }
+    assert!(dropped.is_empty());
+    assert_eq!(fq.room(), 0);
 }

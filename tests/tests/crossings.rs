@@ -230,7 +230,9 @@ fn crowded(system: System, token: &Arc<()>, order: u32) {
     match order {
         0 => {
             drop((a, b, child));
-            assert!(matches!(task.join(), Err(TaskError::Gone)));
+            // A worker may be polling it at that moment: then its socket tells it, and it ends by
+            // itself.
+            assert!(matches!(task.join(), Err(TaskError::Gone) | Ok(())));
             drop((
                 nap, system, port, capture, udp, listener, stream, recorder, here,
             ));

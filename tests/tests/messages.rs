@@ -1,7 +1,7 @@
 //! Each vnet has a message buffer: what is said while it is current, or about it, is found there
 //! and nowhere else; whatever is locked, and however much is said.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use tracing::Level;
@@ -26,8 +26,16 @@ fn texts(vnet: &Vnet) -> Vec<String> {
     lines.into_iter().map(|line| line.text).collect()
 }
 
+/// Tests run one at a time: what `tracing` remembers of who listens to a place in the code is the
+/// process's, and two that begin and end at once may leave it believing that nobody does.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn what_is_said_goes_to_the_vnet_that_is_current_or_named() {
+    let _alone = alone();
     let system = System::manual(1);
     system.poll(Instant::from_nanos(5));
     let [a, b] = two(&system);
@@ -68,6 +76,7 @@ fn what_is_said_goes_to_the_vnet_that_is_current_or_named() {
 
 #[test]
 fn nothing_is_kept_when_nobody_listens_and_other_systems_are_not_heard() {
+    let _alone = alone();
     let [one, other] = [1, 2].map(System::virtual_time);
     let ([a, _b], [c, _d]) = (two(&one), two(&other));
     {
@@ -85,6 +94,7 @@ fn nothing_is_kept_when_nobody_listens_and_other_systems_are_not_heard() {
 
 #[test]
 fn configuration_and_lifecycle_are_told() {
+    let _alone = alone();
     let system = System::virtual_time(1);
     let tenant = heard(&system, || {
         let [a, b] = two(&system);
@@ -123,6 +133,7 @@ impl FrameTap for Chatty {
 
 #[test]
 fn an_event_under_the_vnets_own_lock_is_no_deadlock() {
+    let _alone = alone();
     let system = System::virtual_time(1);
     let [a, b] = two(&system);
     a.epair("eth0", &b, "eth0").expect("free names");
@@ -148,6 +159,7 @@ fn an_event_under_the_vnets_own_lock_is_no_deadlock() {
 
 #[test]
 fn the_buffer_is_bounded_however_much_is_said() {
+    let _alone = alone();
     let system = System::virtual_time(1);
     let [a, b] = two(&system);
     heard(&system, || {
@@ -179,6 +191,7 @@ fn the_buffer_is_bounded_however_much_is_said() {
 
 #[test]
 fn threads_say_things_while_vnets_come_and_go() {
+    let _alone = alone();
     let system = System::threads();
     let subscriber = tracing_subscriber::registry().with(MessageLayer::new(&system));
     let dispatch = tracing::Dispatch::new(subscriber);
@@ -220,6 +233,7 @@ impl std::fmt::Debug for Talks {
 
 #[test]
 fn a_value_may_use_the_vnet_while_it_is_shown() {
+    let _alone = alone();
     let system = System::virtual_time(1);
     let [a, _b] = two(&system);
     heard(&system, || {

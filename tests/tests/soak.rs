@@ -419,7 +419,8 @@ fn soak() {
     let (bytes, pages) = after[1];
     for (round, (b, p)) in after.iter().enumerate().skip(2) {
         let round = round + 1;
-        assert!(*b <= bytes + 4096, "round {round}: {after:?}");
+        // Lists of threads that have been here are cleared now and then, not at once.
+        assert!(*b <= bytes + bytes / 50 + 4096, "round {round}: {after:?}");
         match (p, pages) {
             (Some(now), Some(then)) => {
                 assert!(now * 100 <= then * 102, "round {round}: {after:?}");

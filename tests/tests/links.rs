@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use vnet::base::rng::Rng;
 use vnet::link::{
-    Codel, Discipline, Ecn, FqCodel, Jitter, Link, LinkState, Loss, Order, QueueConfig, Red,
-    Reorder, Verdict,
+    Codel, Discipline, FqCodel, Jitter, Link, LinkState, Loss, Order, QueueConfig, Red, Reorder,
+    Verdict,
 };
 use vnet::net::{EchoSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::time::{Duration, Instant};
@@ -551,48 +551,6 @@ fn a_link_that_is_down_loses_everything_and_comes_back() {
     from.send_to(b"there", "192.0.2.2:9")
         .expect("there is a route");
     assert!(to.recv_from(&mut [0; 8]).is_ok());
-}
-
-#[test]
-fn red_drops_on_its_curve_and_marks_who_takes_part() {
-    // The average is held at 20 000 bytes: halfway up to 10 %.
-    let red = |ecn| LinkConfig {
-        rate_bps: Some(1_000),
-        queue: QueueConfig {
-            discipline: Discipline::Red(Red {
-                min_bytes: 10_000,
-                max_bytes: 30_000,
-                max_probability: 0.1,
-                weight_shift: 0,
-                ecn,
-            }),
-            limit_frames: 1_000_000,
-            limit_bytes: None,
-        },
-        ..LinkConfig::default()
-    };
-    let mut plain = link(red(Ecn::Off));
-    let mut grown = 0;
-    // A queue of nearly nothing but what has just come: it grows to the corner, and from there on
-    // each frame that is dropped leaves it as long as it was.
-    while plain.queued(Instant::ZERO).1 < 20_000 {
-        plain.offer(Instant::ZERO, &mut packet(20));
-        grown += 1;
-    }
-    let before = plain.stats(Instant::ZERO);
-    assert!(
-        before.aqm > 0,
-        "between 10 000 and 20 000 bytes some are dropped, of {grown}"
-    );
-    let mut marking = link(red(Ecn::Mark));
-    for _ in 0..2_000 {
-        marking.offer(Instant::ZERO, &mut packet(20));
-    }
-    let stats = marking.stats(Instant::ZERO);
-    assert!(
-        stats.aqm > 0 && stats.marked == 0,
-        "none of these takes part in ECN"
-    );
 }
 
 #[test]

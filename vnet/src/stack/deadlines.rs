@@ -13,8 +13,15 @@ impl Stack {
         let or_never = |at: Option<Instant>| at.unwrap_or(Instant::MAX);
         let next = or_never(self.tcp.next_deadline())
             .min(or_never(self.neigh.next_deadline()))
-            .min(or_never(self.ip.reassembly.next_deadline()));
-        (next != Instant::MAX).then_some(next)
+            .min(or_never(self.ip.reassembly.next_deadline()))
+            .min(or_never(self.ifs.link_deadline()));
+        let next = (next != Instant::MAX).then_some(next);
+        debug_assert_eq!(
+            next,
+            self.deadlines().into_iter().filter_map(|(_, at)| at).min(),
+            "every deadline that is listed is asked for"
+        );
+        next
     }
 
     /// Each protocol's next deadline, by name; may be early.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use jsonschema::Validator;
 use serde_json::Value;
 use vnet::capture::LargeSegments;
+use vnet::link::script::{Change, Shape};
 use vnet_lab::Topology;
 
 fn repository() -> PathBuf {
@@ -155,10 +156,13 @@ fn both_refuse_the_same_mistakes() {
         ", jitter = { normal = '1ms', pareto = '1ms' }",
         ", jitter = { normal = '1ms', order = 'none' }",
         ", jitter = { trace = [] }",
+        ", jitter = { normal = '1ms', shape = 2 }",
         ", loss = '1'",
         ", loss = { p = '1%' }",
         ", loss = { trace = '0120' }",
         ", loss = { every = 0 }",
+        ", loss = { every = 3, r = '1%' }",
+        ", loss = { trace = '01', k = '90%' }",
         ", duplicate = 0.5",
         ", reorder = { gap = 5 }",
         ", corrupt = 0",
@@ -183,6 +187,10 @@ fn both_refuse_the_same_mistakes() {
         "link = 'l', rate = { ramp = ['1Mbit/s', '2Mbit/s'], every = '1s' }",
         "link = 'l', rate = { random = ['1Mbit/s', '2Mbit/s'] }",
         "link = 'l', loss = 1",
+        "link = 'l', queue = '50'",
+        "link = 'l', queue = 0",
+        "link = 'l', corrupt = { square = ['1000', 2000], every = '1s' }",
+        "link = 'l', rate = { square = ['1Mbit/s', '2Mbit/s'], every = '1s', over = '5s' }",
         "rate = '1Mbit/s'",
     ];
     for event in events {
@@ -224,6 +232,18 @@ fn what_only_the_parser_can_know_is_said_at_its_place() {
     }
 }
 
+#[test]
+fn a_number_of_an_event_has_the_radix_it_is_written_in() {
+    let source = with(
+        ", name = 'l'",
+        "event = [{ at = '1s', link = 'l', queue = 0x10 }]",
+        "",
+    );
+    let (topology, _) = Topology::parse("x.toml", &source).unwrap_or_else(|e| panic!("{e}"));
+    let change = topology.events[0].event.change;
+    assert_eq!(change, Change::QueueFrames(Shape::Const(16)));
+}
+
 /// The keys that the parser knows in a table: it lists them when it meets one that it does not know.
 fn known(source: &str) -> BTreeSet<String> {
     let error = Topology::parse("x.toml", source)
@@ -253,15 +273,12 @@ fn both_know_the_same_keys() {
         ("/$defs/link", with(", zzz = 1", "", "")),
         ("/$defs/direction", with(", forward = { zzz = 1 }", "", "")),
         (
-            "/$defs/direction/properties/jitter/oneOf/1",
+            "/$defs/jitter/oneOf/1",
             with(", jitter = { zzz = 1 }", "", ""),
         ),
+        ("/$defs/loss/oneOf/1", with(", loss = { zzz = 1 }", "", "")),
         (
-            "/$defs/direction/properties/loss/oneOf/1",
-            with(", loss = { zzz = 1 }", "", ""),
-        ),
-        (
-            "/$defs/direction/properties/reorder/oneOf/1",
+            "/$defs/reorder/oneOf/1",
             with(", reorder = { zzz = 1 }", "", ""),
         ),
         ("/$defs/capture", with("", "capture = { zzz = 1 }", "")),
@@ -287,6 +304,11 @@ fn both_know_the_same_keys() {
     ];
     for (path, source) in tables {
         assert_eq!(known(&source), keys(&schema, path), "{path}");
+    }
+    // A link and each of its directions know the same forms of every key that they share.
+    for key in keys(&schema, "/$defs/direction") {
+        let form = |of: &str| schema["$defs"][of]["properties"][&key].clone();
+        assert_eq!(form("link"), form("direction"), "{key}");
     }
     for kind in ["traceroute", "transfer", "throughput"] {
         let source = format!("hosts = ['a']\njob = [{{ {kind} = {{ zzz = 1 }} }}]");

@@ -1,14 +1,16 @@
 //! What changes over time: `[[event]]`.
 
+use std::ops::RangeInclusive;
+
 use toml::Spanned;
 use toml::de::DeValue;
 use vnet::link::script::{Change, LinkEvent, MIN_INTERVAL, Script, Shape};
 use vnet::time::{Duration, Instant};
 
 use super::end::{interface_name, node_name};
-use super::link::{self, all, only_one};
+use super::link::{self, only_one};
 use super::source::Problems;
-use super::table::{Table, Value, as_string, kind};
+use super::table::{Table, Value, as_integer, as_string, kind};
 use super::units;
 
 /// Something that changes at a link.
@@ -66,13 +68,15 @@ pub(super) fn read(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Even
     table.finish(problems);
     let (key, value) = parameter?;
     let change = match key {
-        "state" => Change::State(shape(key, value, problems, link::state)?),
-        "rate" => Change::Rate(shape(key, value, problems, units::rate)?),
-        "delay" => Change::Delay(shape(key, value, problems, link::delay)?),
-        "loss" => Change::Loss(shape(key, value, problems, units::percentage)?),
-        "duplicate" => Change::Duplicate(shape(key, value, problems, units::percentage)?),
-        "corrupt" => Change::Corrupt(shape(key, value, problems, bits)?),
-        _ => Change::QueueFrames(shape(key, value, problems, frames)?),
+        "state" => Change::State(shape(key, value, problems, text(key, link::state))?),
+        "rate" => Change::Rate(shape(key, value, problems, text(key, units::rate))?),
+        "delay" => Change::Delay(shape(key, value, problems, text(key, link::delay))?),
+        "loss" => Change::Loss(shape(key, value, problems, text(key, units::percentage))?),
+        "duplicate" => {
+            Change::Duplicate(shape(key, value, problems, text(key, units::percentage))?)
+        }
+        "corrupt" => Change::Corrupt(shape(key, value, problems, number(key, link::BITS))?),
+        _ => Change::QueueFrames(shape(key, value, problems, number(key, link::FRAMES))?),
     };
     let event = LinkEvent {
         at: at?.into_inner(),
@@ -99,17 +103,30 @@ fn target(text: &str) -> Result<EventTarget, String> {
     }
 }
 
-fn bits(text: &str) -> Result<u64, String> {
-    count(text, *link::BITS.end())
+/// Reads values with a unit, or that are words.
+fn text<T>(
+    key: &str,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> impl Fn(Value<'_>, &mut Problems<'_>) -> Option<T> {
+    let what = format!("`{key}`");
+    move |value, problems| {
+        let text = as_string(value, &what, problems)?;
+        match read(text.get_ref()) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                problems.push(text.span(), message);
+                None
+            }
+        }
+    }
 }
 
-fn frames(text: &str) -> Result<u64, String> {
-    count(text, 1_000_000)
-}
-
-fn count(text: &str, most: u64) -> Result<u64, String> {
-    let number = text.parse().ok().filter(|n| (1..=most).contains(n));
-    number.ok_or_else(|| format!("expected a number from 1 to {most}, found \"{text}\""))
+/// Reads numbers without a unit.
+fn number(
+    key: &str,
+    range: RangeInclusive<u64>,
+) -> impl Fn(Value<'_>, &mut Problems<'_>) -> Option<u64> {
+    move |value, problems| as_integer(key, value, range.clone(), problems).map(Spanned::into_inner)
 }
 
 /// A value, or a table that says how it moves.
@@ -117,28 +134,10 @@ fn shape<T: Copy>(
     key: &'static str,
     value: Value<'_>,
     problems: &mut Problems<'_>,
-    read: impl Fn(&str) -> Result<T, String>,
+    read: impl Fn(Value<'_>, &mut Problems<'_>) -> Option<T>,
 ) -> Option<Shape<T>> {
-    let mut noted = |place, message| {
-        problems.push(place, message);
-        None
-    };
-    match value.get_ref() {
-        DeValue::String(text) => match read(text) {
-            Ok(value) => return Some(Shape::Const(value)),
-            Err(message) => return noted(value.span(), message),
-        },
-        // Numbers without a unit.
-        DeValue::Integer(n) => match read(n.as_str()) {
-            Ok(value) => return Some(Shape::Const(value)),
-            Err(message) => return noted(value.span(), message),
-        },
-        DeValue::Table(_) => {}
-        other => {
-            let found = kind(other);
-            let message = format!("expected a value or a table for `{key}`, found {found}");
-            return noted(value.span(), message);
-        }
+    if !matches!(value.get_ref(), DeValue::Table(_)) {
+        return read(value, problems).map(Shape::Const);
     }
     let mut table = Table::of(format!("`{key}`"), value, problems)?;
     let over = table.read("over", link::delay, problems);
@@ -148,11 +147,11 @@ fn shape<T: Copy>(
         table.missing("every", "a time such as \"1s\"", problems);
     }
     let is_ramp = moved.is_some_and(|(how, _)| how == "ramp");
-    match table.key_span("over") {
-        None if is_ramp => table.missing("over", "a time such as \"10s\"", problems),
-        Some(place) if moved.is_some() && !is_ramp => {
-            problems.push(place, "expected `over` with `ramp` only");
+    match is_ramp {
+        true if table.key_span("over").is_none() => {
+            table.missing("over", "a time such as \"10s\"", problems);
         }
+        false if moved.is_some() => link::belongs_to("ramp", &["over"], &table, problems),
         _ => {}
     }
     table.finish(problems);
@@ -193,46 +192,18 @@ fn two<T: Copy>(
     key: &str,
     value: Value<'_>,
     problems: &mut Problems<'_>,
-    read: impl Fn(&str) -> Result<T, String>,
+    read: impl Fn(Value<'_>, &mut Problems<'_>) -> Option<T>,
 ) -> Option<[T; 2]> {
-    let values = match value.get_ref() {
-        DeValue::Array(items)
-            if items
-                .iter()
-                .any(|i| matches!(i.get_ref(), DeValue::Integer(_))) =>
-        {
-            numbers(items, problems, read)?
-        }
-        _ => {
-            let read = all(key, value, problems, read)?;
-            read.into_iter().map(Spanned::into_inner).collect()
-        }
+    let DeValue::Array(items) = value.get_ref() else {
+        let found = kind(value.get_ref());
+        let message = format!("expected an array for `{key}`, found {found}");
+        problems.push(value.span(), message);
+        return None;
     };
-    let two = <[T; 2]>::try_from(values);
-    if two.is_err() {
+    let values: Vec<Option<T>> = items.iter().map(|item| read(item, problems)).collect();
+    let Ok([first, second]) = <[Option<T>; 2]>::try_from(values) else {
         problems.push(value.span(), format!("expected two values for `{key}`"));
-    }
-    two.ok()
-}
-
-fn numbers<T>(
-    items: &[Spanned<DeValue<'_>>],
-    problems: &mut Problems<'_>,
-    read: impl Fn(&str) -> Result<T, String>,
-) -> Option<Vec<T>> {
-    let mut values = Vec::new();
-    for item in items {
-        let read = match item.get_ref() {
-            DeValue::Integer(n) => read(n.as_str()),
-            _ => read(as_string(item, "each value", problems)?.get_ref()),
-        };
-        match read {
-            Ok(value) => values.push(value),
-            Err(message) => {
-                problems.push(item.span(), message);
-                return None;
-            }
-        }
-    }
-    Some(values)
+        return None;
+    };
+    Some([first?, second?])
 }

@@ -13,11 +13,11 @@ use vnet::link::{
 use vnet::time::Duration;
 
 use super::source::Problems;
-use super::table::{Table, Value, as_string, kind};
+use super::table::{Table, Value, as_integer, as_string, kind};
 use super::units;
 
 /// Frames that a queue may hold.
-const FRAMES: RangeInclusive<u64> = 1..=1_000_000;
+pub(super) const FRAMES: RangeInclusive<u64> = 1..=1_000_000;
 /// Bits from one error to the next, as IMUNES has it.
 pub(super) const BITS: RangeInclusive<u64> = 1..=10_000_000_000_000;
 
@@ -139,6 +139,20 @@ pub(super) fn only_one<'a>(
     None
 }
 
+/// Notes every one of `keys` that is there: they belong to `owner`, and it is not.
+pub(super) fn belongs_to(
+    owner: &str,
+    keys: &[&str],
+    table: &Table<'_>,
+    problems: &mut Problems<'_>,
+) {
+    for key in keys {
+        if let Some(place) = table.key_span(key) {
+            problems.push(place, format!("expected `{key}` with `{owner}` only"));
+        }
+    }
+}
+
 /// The strings of an array that `read` understands; `None` when one is not understood.
 pub(super) fn all<T>(
     key: &str,
@@ -182,6 +196,9 @@ fn jitter(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Jitter> {
         let shape = table.number("shape", 1e-3..=1e6, problems);
         let keys = ["uniform", "normal", "pareto", "trace"];
         let (key, value) = only_one(table, &keys, problems)?;
+        if key != "pareto" {
+            belongs_to("pareto", &["shape"], table, problems);
+        }
         if key == "trace" {
             let delays = all(key, value, problems, delay)?;
             let delays: Arc<[Duration]> = delays.into_iter().map(Spanned::into_inner).collect();
@@ -226,6 +243,9 @@ fn loss(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Loss> {
         };
         let (r, h, k) = (part("r", 0.0), part("h", 0.0), part("k", 1.0));
         let (key, value) = only_one(table, &["p", "every", "trace"], problems)?;
+        if key != "p" {
+            belongs_to("p", &["r", "h", "k"], table, problems);
+        }
         match key {
             "p" => {
                 if table.key_span("r").is_none() {
@@ -298,15 +318,9 @@ const DISCIPLINES: [&str; 7] = [
 ];
 
 fn queue(value: Value<'_>, problems: &mut Problems<'_>) -> Option<QueueConfig> {
-    if let DeValue::Integer(n) = value.get_ref() {
-        let frames = u64::from_str_radix(n.as_str(), n.radix()).ok();
-        let frames = frames.filter(|n| FRAMES.contains(n));
-        if frames.is_none() {
-            let (low, high) = FRAMES.into_inner();
-            let message = format!("expected an integer from {low} to {high} for `queue`");
-            problems.push(value.span(), message);
-        }
-        return Some(QueueConfig::frames(frames? as usize));
+    if let DeValue::Integer(_) = value.get_ref() {
+        let frames = as_integer("queue", value, FRAMES, problems)?;
+        return Some(QueueConfig::frames(frames.into_inner() as usize));
     }
     let named = |text: &str| match DISCIPLINES.contains(&text) {
         true => Ok(text.to_owned()),

@@ -116,22 +116,7 @@ impl<'a> Table<'a> {
         range: RangeInclusive<u64>,
         problems: &mut Problems<'_>,
     ) -> Option<Spanned<u64>> {
-        let value = self.value(key)?;
-        let number = match value.get_ref() {
-            DeValue::Integer(n) => u64::from_str_radix(n.as_str(), n.radix()).ok(),
-            _ => None,
-        };
-        match number.filter(|n| range.contains(n)) {
-            Some(n) => Some(Spanned::new(value.span(), n)),
-            None => {
-                let (low, high) = range.into_inner();
-                problems.push(
-                    value.span(),
-                    format!("expected an integer from {low} to {high} for `{key}`"),
-                );
-                None
-            }
-        }
+        as_integer(key, self.value(key)?, range, problems)
     }
 
     /// A number, whole or not, within `range`.
@@ -245,6 +230,30 @@ pub(crate) fn in_file_order<'a>(
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     entries
+}
+
+/// An integer within `range`, in any radix.
+pub(crate) fn as_integer(
+    key: &str,
+    value: Value<'_>,
+    range: RangeInclusive<u64>,
+    problems: &mut Problems<'_>,
+) -> Option<Spanned<u64>> {
+    let number = match value.get_ref() {
+        DeValue::Integer(n) => u64::from_str_radix(n.as_str(), n.radix()).ok(),
+        _ => None,
+    };
+    match number.filter(|n| range.contains(n)) {
+        Some(n) => Some(Spanned::new(value.span(), n)),
+        None => {
+            let (low, high) = range.into_inner();
+            problems.push(
+                value.span(),
+                format!("expected an integer from {low} to {high} for `{key}`"),
+            );
+            None
+        }
+    }
 }
 
 /// Reads `value` as a string.

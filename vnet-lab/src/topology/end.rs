@@ -186,7 +186,7 @@ fn mac(text: &str) -> Result<MacAddr, String> {
     let mac: MacAddr = text
         .parse()
         .map_err(|e: vnet::ParseMacError| e.to_string())?;
-    if mac.is_multicast() || mac == MacAddr::ZERO {
+    if !mac.is_station() {
         return Err(format!("expected a unicast MAC address, found {mac}"));
     }
     Ok(mac)

@@ -238,7 +238,7 @@ impl Vnet {
     /// As [`Vnet::remove_member`]; an address that no station can have, or the bridge itself has.
     pub fn add_station(&self, bridge: &str, member: &str, mac: MacAddr) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
-        if mac.is_multicast() || mac == MacAddr::ZERO {
+        if !mac.is_station() {
             return Err(BridgeError::BadStation(mac));
         }
         self.configure(|stack, cx| {
@@ -359,8 +359,7 @@ fn netif_of(stack: &Stack, ifid: IfId) -> &Netif {
 }
 
 fn bridge_id(stack: &Stack, name: &str) -> Result<BridgeId, BridgeError> {
-    let ifid = stack.ifs.id_of(name)?;
-    match netif_of(stack, ifid).role {
+    match stack.ifs.by_name(name)?.role {
         Role::Bridge(id) => Ok(id),
         Role::None | Role::Member(..) => Err(BridgeError::NotABridge(name.to_owned())),
     }
@@ -368,9 +367,9 @@ fn bridge_id(stack: &Stack, name: &str) -> Result<BridgeId, BridgeError> {
 
 fn member_of(stack: &Stack, bridge: &str, member: &str) -> Result<(BridgeId, IfId), BridgeError> {
     let id = bridge_id(stack, bridge)?;
-    let ifid = stack.ifs.id_of(member)?;
-    match netif_of(stack, ifid).role {
-        Role::Member(of, _) if of == id => Ok((id, ifid)),
+    let netif = stack.ifs.by_name(member)?;
+    match netif.role {
+        Role::Member(of, _) if of == id => Ok((id, netif.id)),
         _ => Err(BridgeError::NotAMember {
             member: member.to_owned(),
             bridge: bridge.to_owned(),

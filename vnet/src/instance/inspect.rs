@@ -109,11 +109,10 @@ impl Vnet {
     /// # Errors
     /// No interface of that name.
     pub fn link_stats(&self, interface: &str) -> Result<LinkStats, NetifError> {
-        self.core.with(|stack, cx| {
-            let id = stack.ifs.id_of(interface)?;
-            let link = stack.ifs.get(id).and_then(|i| i.link.as_deref());
-            Ok(link.map(|l| l.stats(cx.now)).unwrap_or_default())
-        })?
+        self.with_netif(interface, |netif, cx| {
+            let link = netif.link.as_deref();
+            link.map(|l| l.stats(cx.now)).unwrap_or_default()
+        })
     }
 }
 

@@ -119,7 +119,7 @@ impl Vnet {
     ) -> Result<MacAddr, NetifError> {
         self.require(Privilege::InterfaceCreate)?;
         if let Some(mac) = mac
-            && (mac.is_multicast() || mac == MacAddr::ZERO)
+            && !mac.is_station()
         {
             return Err(NetifError::BadMac(mac));
         }
@@ -175,11 +175,8 @@ impl Vnet {
     pub fn set_up(&self, name: &str, state: AdminState) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, cx| {
-            let id = stack.ifs.id_of(name)?;
-            let netif = stack
-                .ifs
-                .get_mut(id)
-                .expect("an identifier just looked up is valid");
+            let netif = stack.ifs.by_name_mut(name)?;
+            let id = netif.id;
             netif.admin = state;
             if let Far::Wire(end) = &netif.far {
                 let carrier = match state {
@@ -216,15 +213,12 @@ impl Vnet {
     /// No interface of that name, or an address that no station can have.
     pub fn set_mac(&self, name: &str, mac: MacAddr) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
-        if mac.is_multicast() || mac == MacAddr::ZERO {
+        if !mac.is_station() {
             return Err(NetifError::BadMac(mac));
         }
         self.configure(|stack, cx| {
-            let id = stack.ifs.id_of(name)?;
-            let netif = stack
-                .ifs
-                .get_mut(id)
-                .expect("an identifier just looked up is valid");
+            let netif = stack.ifs.by_name_mut(name)?;
+            let id = netif.id;
             let old = std::mem::replace(&mut netif.mac, mac);
             stack.bridges.mac_changed(&stack.ifs, cx.now, id, old);
             stack.announce_addresses(id);
@@ -349,14 +343,7 @@ impl Vnet {
         name: &str,
         change: impl FnOnce(&mut Netif, &mut Cx) -> Result<Op, NetifError>,
     ) -> Result<(), NetifError> {
-        self.configure(|stack, cx| {
-            let id = stack.ifs.id_of(name)?;
-            let netif = stack
-                .ifs
-                .get_mut(id)
-                .expect("an identifier just looked up is valid");
-            change(netif, cx)
-        })
+        self.configure(|stack, cx| change(stack.ifs.by_name_mut(name)?, cx))
     }
 
     /// Does with an interface what is no configuration.
@@ -365,18 +352,11 @@ impl Vnet {
         name: &str,
         f: impl FnOnce(&mut Netif, &mut Cx) -> R,
     ) -> Result<R, NetifError> {
-        self.core.with(|stack, cx| {
-            let id = stack.ifs.id_of(name)?;
-            let netif = stack
-                .ifs
-                .get_mut(id)
-                .expect("an identifier just looked up is valid");
-            Ok(f(netif, cx))
-        })?
+        self.core
+            .with(|stack, cx| Ok(f(stack.ifs.by_name_mut(name)?, cx)))?
     }
 }
 
-/// An interface as it is listed.
 /// What there is to know of an interface that is in the vnet of name `current`.
 pub(super) fn info(stack: &Stack, netif: &Netif, current: &str) -> IfInfo {
     IfInfo {

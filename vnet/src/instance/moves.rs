@@ -348,8 +348,8 @@ impl Vnet {
 
     fn loan_of(&self, name: &str) -> Result<Option<Box<Loan>>, MoveError> {
         self.core.with(|stack, _| {
-            let id = stack.ifs.id_of(name)?;
-            Ok(stack.ifs.get(id).and_then(|i| i.loan.clone()))
+            let netif = stack.ifs.by_name(name)?;
+            Ok(netif.loan.clone())
         })?
     }
 }

@@ -236,8 +236,8 @@ impl VnetCore {
 fn concerns_borrowed(stack: &Stack, op: &Op) -> bool {
     let mut named = [op.interface(), op.member()].into_iter().flatten();
     named.any(|name| {
-        let netif = stack.ifs.id_of(name).ok().and_then(|id| stack.ifs.get(id));
-        netif.is_some_and(|netif| netif.loan.is_some())
+        let netif = stack.ifs.by_name(name);
+        netif.is_ok_and(|netif| netif.loan.is_some())
     })
 }
 

@@ -82,7 +82,7 @@ impl NeighCache {
             target_ip,
         } = *arp;
         // RFC 1812 section 3.3.2: a broadcast or multicast hardware address is never believed.
-        if sender_mac.is_multicast() || sender_mac == MacAddr::ZERO {
+        if !sender_mac.is_station() {
             return ArpVerdict::Drop(DropReason::Malformed);
         }
         if sender_mac == our_mac {

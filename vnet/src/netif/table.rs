@@ -286,10 +286,26 @@ impl IfTable {
     /// # Errors
     /// [`NetifError::NotFound`].
     pub fn id_of(&self, name: &str) -> Result<IfId, NetifError> {
-        self.iter()
-            .find(|i| &*i.name == name)
-            .map(|i| i.id)
-            .ok_or_else(|| NetifError::NotFound(name.to_owned()))
+        self.by_name(name).map(|i| i.id)
+    }
+
+    /// The interface of that name, to be looked at.
+    ///
+    /// # Errors
+    /// [`NetifError::NotFound`].
+    pub fn by_name(&self, name: &str) -> Result<&Netif, NetifError> {
+        let found = self.iter().find(|i| &*i.name == name);
+        found.ok_or_else(|| NetifError::NotFound(name.to_owned()))
+    }
+
+    /// The interface of that name, to be changed.
+    ///
+    /// # Errors
+    /// [`NetifError::NotFound`].
+    pub fn by_name_mut(&mut self, name: &str) -> Result<&mut Netif, NetifError> {
+        let id = self.id_of(name)?;
+        let netif = self.slots.get_mut(id);
+        Ok(netif.expect("an identifier just looked up is valid"))
     }
 
     /// The interface, unless it is gone.

@@ -30,6 +30,11 @@ impl MacAddr {
         self.0[0] & 1 != 0
     }
 
+    /// True for what one station can have: neither a group's address nor zero.
+    pub fn is_station(self) -> bool {
+        !self.is_multicast() && self != MacAddr::ZERO
+    }
+
     /// True for the broadcast address.
     pub fn is_broadcast(self) -> bool {
         self == MacAddr::BROADCAST

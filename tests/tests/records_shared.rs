@@ -5,8 +5,8 @@ use std::time::Duration;
 use vnet::net::UdpSocket;
 use vnet::record::{Op, Record};
 use vnet::{
-    AdminState, BridgeConfig, LinkConfig, MacAddr, MemberConfig, MoveError, NextHop, OwnedVnet,
-    Switchable, System, Vnet,
+    AdminState, BridgeConfig, Carrier, LinkConfig, MacAddr, MemberConfig, MoveError, NextHop,
+    OwnedVnet, Switchable, System, Vnet,
 };
 
 const STATION: MacAddr = MacAddr([2, 8, 8, 8, 8, 1]);
@@ -232,4 +232,18 @@ fn a_bridge_stays_where_it_was_made() {
         );
     }
     has_twin(&a);
+}
+
+#[test]
+fn a_bridge_comes_up_when_a_port_of_its_twin_is_plugged_in() {
+    let system = System::virtual_time(1);
+    let a = system.create("a").unwrap();
+    let _outside = a.port("p0", None).unwrap();
+    a.bridge("bridge0").unwrap();
+    a.add_member("bridge0", "p0").unwrap();
+    let twin = system.replay(&a.record().unwrap(), "twin").unwrap();
+    let carrier = || twin.interfaces().unwrap().pop().unwrap().carrier;
+    assert_eq!(carrier(), Carrier::Down, "nobody is outside");
+    let _port = twin.plug_port("p0").unwrap();
+    assert_eq!(carrier(), Carrier::Up);
 }

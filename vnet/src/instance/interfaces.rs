@@ -99,12 +99,14 @@ impl Vnet {
             let _ = self.remove_interface(name);
             return Err(e);
         }
-        self.with_netif(name, |netif, _| {
+        self.core.with(|stack, _| {
+            let id = stack.ifs.id_of(name)?;
             // The peer may be gone again, and has said so before this.
             if wire.is_plugged(End::B) {
-                netif.carrier = Carrier::Up;
+                stack.set_carrier(id, Carrier::Up);
             }
-        })
+            Ok(())
+        })?
     }
 
     /// Adds an interface at one end of a wire.

@@ -134,7 +134,8 @@ impl Vnet {
     /// ```
     pub fn plug_port(&self, name: &str) -> Result<Port, NetifError> {
         self.require(Privilege::InterfaceCreate)?;
-        self.with_netif(name, |netif, _| {
+        self.core.with(|stack, _| {
+            let netif = stack.ifs.by_name(name)?;
             let (IfKind::Port, Far::Wire(end)) = (netif.kind, &netif.far) else {
                 return Err(NetifError::Unsupported {
                     kind: netif.kind,
@@ -145,9 +146,10 @@ impl Vnet {
             if wire.is_plugged(End::B) {
                 return Err(NetifError::PluggedIn(name.to_owned()));
             }
+            let (id, mac) = (netif.id, netif.mac);
             let outside = Outside::plugged_into(&wire);
-            netif.carrier = Carrier::Up;
-            Ok(outside.into_port(&self.core, netif.mac, wire))
+            stack.set_carrier(id, Carrier::Up);
+            Ok(outside.into_port(&self.core, mac, wire))
         })?
     }
 }

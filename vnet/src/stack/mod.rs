@@ -32,6 +32,7 @@ use crate::ip::state::{AddressError, Ipv4State};
 use crate::neigh::{NeighCache, NeighConfig};
 use crate::netif::{Bridges, IfKind, IfTable, NetifError, Role};
 use crate::packet::Cx;
+use crate::packet::cx::Carrier;
 use crate::transport::echo::{Echo, EchoConfig};
 use crate::transport::raw::{Raw, RawConfig};
 use crate::transport::tcp::{Tcp, TcpConfig};
@@ -158,6 +159,15 @@ impl Stack {
         self.ip
             .fib
             .remove_if(|r| (r.dst, r.origin) == (host, Origin::Host));
+    }
+
+    /// Notes that the wire at an interface came up or went down. A bridge that it is a member of is
+    /// running when one of its members is.
+    pub(crate) fn set_carrier(&mut self, ifid: IfId, carrier: Carrier) {
+        if let Some(netif) = self.ifs.get_mut(ifid) {
+            netif.carrier = carrier;
+            self.bridges.state_changed(&mut self.ifs, ifid);
+        }
     }
 
     /// Announces every address of an interface with the next output.

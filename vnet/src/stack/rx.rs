@@ -44,12 +44,7 @@ use crate::transport::udp::Addressing;
 pub fn input(s: &mut Stack, cx: &mut Cx, item: Item) {
     match item {
         Item::Frame(packet) => frame(s, cx, packet),
-        Item::Carrier(ifid, carrier) => {
-            if let Some(netif) = s.ifs.get_mut(ifid) {
-                netif.carrier = carrier;
-                s.bridges.state_changed(&mut s.ifs, ifid);
-            }
-        }
+        Item::Carrier(ifid, carrier) => s.set_carrier(ifid, carrier),
     }
 }
 

@@ -368,22 +368,17 @@ impl<'a> Replay<'a> {
             let Ok(state) = far_vnet.with_netif(far.1, |netif, _| netif.admin) else {
                 continue;
             };
-            let told = near_vnet.with_netif(near.1, |netif, _| {
+            near_vnet.core.with(|stack, _| {
+                let Ok(netif) = stack.ifs.by_name(near.1) else {
+                    return;
+                };
                 let Far::Wire(end) = &netif.far else { return };
                 let (wire, at) = end.near();
-                netif.carrier = match wire.is_plugged(at.far()) && state == AdminState::Up {
+                let carrier = match wire.is_plugged(at.far()) && state == AdminState::Up {
                     true => Carrier::Up,
                     false => Carrier::Down,
                 };
-            });
-            if let Err(NetifError::Gone) = told {
-                return Err(ReplayError::Gone);
-            }
-            // A bridge is running when one of its members is.
-            near_vnet.core.with(|stack, _| {
-                if let Ok(id) = stack.ifs.id_of(near.1) {
-                    stack.bridges.state_changed(&mut stack.ifs, id);
-                }
+                stack.set_carrier(netif.id, carrier);
             })?;
         }
         Ok(())

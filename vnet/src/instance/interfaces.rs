@@ -9,6 +9,7 @@ use super::moves::leave_vnet;
 use super::privilege::Privilege;
 use super::record::Op;
 use super::vnet::{Entry, Gone, Vnet};
+use crate::base::deadline::Armed;
 use crate::base::id::IfId;
 use crate::link::{Link, LinkConfig};
 use crate::netif::capture::Taps;
@@ -405,6 +406,7 @@ pub(super) fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
         },
         far: Far::None,
         link: None,
+        link_armed: Armed::default(),
         role: Role::None,
         taps: Taps::default(),
         fingerprint: None,

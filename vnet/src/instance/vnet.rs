@@ -252,8 +252,8 @@ impl VnetCore {
                 drain.look(stack, &mut cx);
             }
             stack.observe();
-            if let Some(at) = out.link_deadline.take() {
-                stack.ifs.arm_links(at);
+            for (id, at) in out.link_deadlines.drain(..) {
+                stack.ifs.arm_link(id, at);
             }
             let next = stack.next_deadline();
             Ok((result, now, next, take_out(out)))

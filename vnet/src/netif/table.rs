@@ -7,6 +7,7 @@ use super::bridge::Role;
 use super::capture::Taps;
 use super::fingerprint::{FingerprintSum, Recorder};
 use super::wire::WireEnd;
+use crate::base::deadline::{Armed, Deadlines};
 use crate::base::id::IfId;
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
@@ -100,6 +101,8 @@ pub struct Netif {
     pub(crate) far: Far,
     /// Impairments of the outgoing direction.
     pub(crate) link: Option<Box<Link>>,
+    /// When that is looked at next, if it holds frames.
+    pub(crate) link_armed: Armed,
     /// What it has to do with a bridge.
     pub(crate) role: Role,
     /// Who watches.
@@ -231,8 +234,8 @@ pub struct IfTable {
     order: Vec<IfId>,
     /// Interfaces made so far.
     made: u64,
-    /// When the first link that holds frames wants to be looked at; may be early.
-    links_armed: Option<Instant>,
+    /// When links that hold frames want to be looked at.
+    link_deadlines: Deadlines<IfId>,
     fingerprint: Fingerprinting,
 }
 
@@ -360,21 +363,23 @@ impl IfTable {
     /// When a link that holds frames wants to be looked at; may be early.
     #[inline]
     pub fn link_deadline(&self) -> Option<Instant> {
-        self.links_armed
+        self.link_deadlines.next()
     }
 
-    /// Makes sure that the links are looked at when it is `at`.
-    pub(crate) fn arm_links(&mut self, at: Instant) {
-        let first = self.links_armed.map_or(at, |first| first.min(at));
-        self.links_armed = Some(first);
+    /// Makes sure that the link of an interface is looked at when it is `at`.
+    pub(crate) fn arm_link(&mut self, id: IfId, at: Instant) {
+        if let Some(netif) = self.slots.get_mut(id) {
+            self.link_deadlines.arm(&mut netif.link_armed, id, at);
+        }
     }
 
     /// Sends what is due of what links hold. When there will be more is noted in `cx.out`, as by
     /// every transmission.
     pub(crate) fn drain_links(&mut self, cx: &mut Cx) {
-        self.links_armed = None;
-        for id in &self.order {
-            if let Some(netif) = self.slots.get_mut(*id) {
+        while let Some((at, id)) = self.link_deadlines.pop_due(cx.now) {
+            if let Some(netif) = self.slots.get_mut(id)
+                && Deadlines::<IfId>::disarm(&mut netif.link_armed, at)
+            {
                 netif.drain_link(cx);
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::fingerprint::Fate;
 use super::table::{Far, Netif, Offload};
+use crate::base::deadline::Armed;
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
 use crate::link::{Released, Verdict as LinkVerdict};
@@ -61,8 +62,7 @@ impl Netif {
             self.pass_on(cx, packet, verdict);
         }
         if let Some(at) = self.link.as_ref().and_then(|link| link.next_deadline()) {
-            let first = cx.out.link_deadline.map_or(at, |first| first.min(at));
-            cx.out.link_deadline = Some(first);
+            cx.out.link_deadlines.push((self.id, at));
         }
     }
 
@@ -72,6 +72,8 @@ impl Netif {
         for packet in held.unwrap_or_default() {
             self.lost(cx, &packet, DropReason::Teardown);
         }
+        // In another vnet nobody has noted a deadline of it.
+        self.link_armed = Armed::default();
     }
 
     /// Does with a frame what the link has said.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::buf::Packet;
+use crate::base::id::IfId;
 use crate::base::rng::Rng;
 use crate::base::stats::Stats;
 use crate::base::time::Instant;
@@ -30,9 +31,9 @@ pub struct Out {
     pub wakes: Vec<Waker>,
     /// Wires whose state the far end should hear of.
     pub carrier: Vec<(Arc<dyn Sink>, Carrier)>,
-    /// When the first of the links that hold frames wants to be looked at. Not an effect on others:
-    /// it is for the vnet's own table of interfaces, which no interface can reach.
-    pub link_deadline: Option<Instant>,
+    /// When links that hold frames want to be looked at, by interface. Not an effect on others: it is
+    /// for the vnet's own table of interfaces, which no interface can reach.
+    pub link_deadlines: Vec<(IfId, Instant)>,
 }
 
 /// A frame on its way to another vnet or to a port.

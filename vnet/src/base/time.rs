@@ -24,6 +24,11 @@ pub use std::time::Duration;
 #[serde(transparent)]
 pub struct Instant(u64);
 
+/// A length of time in nanoseconds; five centuries at most.
+pub fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl Instant {
     /// The start of the system.
     pub const ZERO: Instant = Instant(0);
@@ -51,10 +56,7 @@ impl Add<Duration> for Instant {
 
     /// Saturates at [`Instant::MAX`].
     fn add(self, d: Duration) -> Instant {
-        Instant(
-            self.0
-                .saturating_add(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)),
-        )
+        Instant(self.0.saturating_add(nanos(d)))
     }
 }
 

@@ -28,6 +28,7 @@ pub use replay::{ApplyError, ReplayError};
 use super::privilege::Authority;
 use super::registry::Stage;
 use super::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
+use crate::base::time::nanos;
 use crate::packet::Cx;
 use crate::stack::Stack;
 use crate::trace;
@@ -246,7 +247,7 @@ pub(crate) fn init_steps(inside: &Inside) -> Vec<InitStep> {
         name: step.record.name().to_owned(),
         stage: step.record.stage(),
         order: step.record.order(),
-        took_ns: u64::try_from(step.took.as_nanos()).unwrap_or(u64::MAX),
+        took_ns: nanos(step.took),
     });
     steps.collect()
 }

@@ -4,7 +4,7 @@
 
 use super::config::{Jitter, Order, Reorder};
 use crate::base::rng::Rng;
-use crate::base::time::{Duration, Instant};
+use crate::base::time::{Duration, Instant, nanos};
 
 /// The delay stage. Frames arrive in the order in which they left, even when the delay shrinks
 /// while some are on the way, unless jitter or reordering lets them overtake each other.
@@ -82,10 +82,6 @@ impl Delay {
         };
         departure + Duration::from_nanos(varied)
     }
-}
-
-fn nanos(d: Duration) -> u64 {
-    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A value of the standard normal distribution, by Box and Muller's transform. The second value

@@ -49,7 +49,7 @@ pub use stats::{LinkStats, Sojourn};
 
 use crate::base::rng::Rng;
 use crate::base::stats::DropReason;
-use crate::base::time::Instant;
+use crate::base::time::{Duration, Instant};
 use crate::packet::Packet;
 
 use bucket::Bucket;
@@ -94,8 +94,8 @@ pub struct Link {
     waiting_since: Instant,
     /// Frames of a discipline that was replaced, for the one in its place.
     displaced: VecDeque<Packet>,
-    /// Frames that disciplines have marked which were replaced.
-    marked_before: u64,
+    /// How long the transmitter has been busy, in nanoseconds.
+    busy_ns: u64,
     rate: Rate,
     loss: loss::Loss,
     duplicate: Rng,
@@ -137,7 +137,7 @@ impl Link {
             dropped: Vec::new(),
             waiting_since: now,
             displaced: VecDeque::new(),
-            marked_before: 0,
+            busy_ns: 0,
             rate: Rate::default(),
             loss: loss::Loss::new(stream(Stage::Loss)),
             duplicate: stream(Stage::Duplicate),
@@ -171,23 +171,18 @@ impl Link {
     fn pass(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
         let len = packet.len();
         if self.config.state == LinkState::Down {
-            self.stats.down += 1;
-            return Verdict::Drop(DropReason::LinkDown);
+            return self.drops(DropReason::LinkDown);
         }
         let empty_since = self.queue.last_departure();
         if !self.queue.has_room(now, len) {
-            self.stats.queue_full += 1;
-            return Verdict::Drop(DropReason::LinkQueueFull);
+            return self.drops(DropReason::LinkQueueFull);
         }
         if let Discipline::Red(red) = &self.config.queue.discipline {
-            let ecn = red.ecn;
             let (_, bytes) = self.queue.held();
-            let picked = self
-                .red
-                .picks(now, bytes, empty_since, self.config.rate_bps);
-            if picked && !(ecn == Ecn::Mark && ecn::mark(packet)) {
-                self.stats.aqm += 1;
-                return Verdict::Drop(DropReason::LinkAqm);
+            let rate_bps = self.config.rate_bps;
+            let picked = self.red.picks(red, now, bytes, empty_since, rate_bps);
+            if picked && !(red.ecn == Ecn::Mark && ecn::mark(packet)) {
+                return self.drops(DropReason::LinkAqm);
             }
             self.stats.marked += u64::from(picked);
         }
@@ -198,7 +193,7 @@ impl Link {
         let (frames, bytes) = self.queue.held();
         self.note_waiting(frames, bytes);
         if departure > now || self.config.rate_bps.is_some() {
-            self.sojourns.note(departure - now);
+            self.sojourns.note(departure.as_nanos() - now.as_nanos());
         }
         self.travel(departure, len)
     }
@@ -233,8 +228,7 @@ impl Link {
     pub fn release(&mut self, now: Instant) -> Option<Released> {
         loop {
             if let Some(Dropped { packet, reason }) = self.dropped.pop() {
-                self.note_drop(reason);
-                let verdict = Verdict::Drop(reason);
+                let verdict = self.drops(reason);
                 return Some(Released { packet, verdict });
             }
             if let Some(mut packet) = self.displaced.pop_front() {
@@ -259,13 +253,11 @@ impl Link {
             let len = queued.packet.len();
             let wire_len = len.saturating_add(self.config.overhead_bytes);
             let departure = self.clock_out(at, wire_len);
-            self.sojourns.note(departure - queued.since);
+            let waited = departure.as_nanos().saturating_sub(queued.since.as_nanos());
+            self.sojourns.note(waited);
             let verdict = match self.config.state {
                 LinkState::Up => self.travel(departure, len),
-                LinkState::Down => {
-                    self.stats.down += 1;
-                    Verdict::Drop(DropReason::LinkDown)
-                }
+                LinkState::Down => self.drops(DropReason::LinkDown),
             };
             return Some(Released {
                 packet: queued.packet,
@@ -314,26 +306,23 @@ impl Link {
     fn clock_out(&mut self, at: Instant, wire_len: usize) -> Instant {
         let begin = self.rate.free_at().max(at);
         let departure = self.rate.depart(at, wire_len);
-        self.stats.busy = self.stats.busy.saturating_add(departure - begin);
+        self.busy_ns += departure.as_nanos() - begin.as_nanos();
         departure
     }
 
     /// From the last bit's departure on.
     fn travel(&mut self, departure: Instant, len: usize) -> Verdict {
         if self.loss.loses() {
-            self.stats.lost += 1;
-            return Verdict::Drop(DropReason::LinkLoss);
+            return self.drops(DropReason::LinkLoss);
         }
-        self.stats.delivered += 1;
-        self.stats.delivered_bytes = self.stats.delivered_bytes.saturating_add(len as u64);
+        self.note_delivery(len);
         let twice = self.duplicate.chance(self.config.duplicate);
         let at = self.arrive(departure);
         if !twice {
             return Verdict::DeliverAt(at);
         }
         self.stats.duplicated += 1;
-        self.stats.delivered += 1;
-        self.stats.delivered_bytes = self.stats.delivered_bytes.saturating_add(len as u64);
+        self.note_delivery(len);
         Verdict::Twice(at, self.arrive(departure))
     }
 
@@ -367,12 +356,11 @@ impl Link {
     pub fn stats(&self, now: Instant) -> LinkStats {
         let (frames, bytes) = self.queued(now);
         LinkStats {
-            marked: self.stats.marked
-                + self.marked_before
-                + self.held.as_ref().map_or(0, |held| held.marked()),
+            marked: self.stats.marked + self.held.as_ref().map_or(0, |held| held.marked()),
             queued: frames as u64,
             queued_bytes: bytes as u64,
             sojourn: self.sojourns.percentiles(),
+            busy: Duration::from_nanos(self.busy_ns),
             ..self.stats
         }
     }
@@ -413,10 +401,9 @@ impl Link {
         self.overtake.set(*reorder);
         self.corrupt.set(*corrupt);
         self.queue.set_limits(queue.limit_frames, queue.limit_bytes);
-        self.red.set(match queue.discipline {
-            Discipline::Red(red) => Some(red),
-            _ => None,
-        });
+        if !matches!(queue.discipline, Discipline::Red(_)) {
+            self.red.forget();
+        }
         self.bucket.set(match queue.discipline {
             Discipline::TokenBucket {
                 rate_bps,
@@ -436,7 +423,7 @@ impl Link {
                 let taken = old.dequeue(now, &mut self.dropped);
                 self.displaced.extend(taken.map(|queued| queued.packet));
             }
-            self.marked_before += old.marked();
+            self.stats.marked += old.marked();
         }
         self.held = qdisc::make(queue, self.flow_seed);
     }
@@ -446,12 +433,20 @@ impl Link {
         self.stats.offered_bytes = self.stats.offered_bytes.saturating_add(len as u64);
     }
 
-    fn note_drop(&mut self, reason: DropReason) {
+    fn note_delivery(&mut self, len: usize) {
+        self.stats.delivered += 1;
+        self.stats.delivered_bytes = self.stats.delivered_bytes.saturating_add(len as u64);
+    }
+
+    /// Counts a frame that does not arrive.
+    fn drops(&mut self, reason: DropReason) -> Verdict {
         match reason {
+            DropReason::LinkLoss => self.stats.lost += 1,
             DropReason::LinkDown => self.stats.down += 1,
             DropReason::LinkAqm => self.stats.aqm += 1,
             _ => self.stats.queue_full += 1,
         }
+        Verdict::Drop(reason)
     }
 
     fn note_waiting(&mut self, frames: usize, bytes: usize) {

@@ -65,7 +65,9 @@ pub trait Discipline {
     fn bytes(&self) -> usize;
 
     /// Frames that were marked instead of dropped.
-    fn marked(&self) -> u64;
+    fn marked(&self) -> u64 {
+        0
+    }
 }
 
 /// How much may wait.

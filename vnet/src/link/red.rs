@@ -21,7 +21,6 @@ const TYPICAL_FRAME: u64 = 1000;
 /// The RED stage.
 #[derive(Debug)]
 pub struct Red {
-    config: Option<config::Red>,
     /// Average length of the queue in bytes.
     average: f64,
     /// Frames passed over since the last pick, while the average was in the range.
@@ -30,23 +29,19 @@ pub struct Red {
 }
 
 impl Red {
-    /// Off, with the stage's own random stream.
+    /// Nothing seen yet, with the stage's own random stream.
     pub fn new(rng: Rng) -> Red {
         Red {
-            config: None,
             average: 0.0,
             since: 0,
             rng,
         }
     }
 
-    /// Changes its parameters, or switches it off.
-    pub fn set(&mut self, config: Option<config::Red>) {
-        if config.is_none() {
-            self.average = 0.0;
-            self.since = 0;
-        }
-        self.config = config;
+    /// Forgets what it has seen: another discipline is in force.
+    pub fn forget(&mut self) {
+        self.average = 0.0;
+        self.since = 0;
     }
 
     /// The average length of the queue, in bytes.
@@ -58,15 +53,13 @@ impl Red {
     /// when the last of an empty queue went out. True when the frame is picked.
     pub fn picks(
         &mut self,
+        config: &config::Red,
         now: Instant,
         bytes: usize,
         empty_since: Option<Instant>,
         rate_bps: Option<u64>,
     ) -> bool {
-        let Some(config) = self.config else {
-            return false;
-        };
-        let weight = libm::exp2(-f64::from(config.weight_shift));
+        let weight = 1.0 / (1u64 << config.weight_shift) as f64;
         if let (0, Some(since), Some(rate)) = (bytes, empty_since, rate_bps) {
             // As if so many frames had found the queue empty.
             let frame_ns = TYPICAL_FRAME * 8 * 1_000_000_000 / rate.max(1);
@@ -74,7 +67,7 @@ impl Red {
             self.average *= libm::pow(1.0 - weight, frames);
         }
         self.average += (bytes as f64 - self.average) * weight;
-        let probability = probability(&config, self.average);
+        let probability = probability(config, self.average);
         if probability <= 0.0 {
             self.since = 0;
             return false;
@@ -135,12 +128,11 @@ mod tests {
     #[test]
     fn picks_are_spread() {
         let mut red = Red::new(Rng::seeded(1));
-        red.set(Some(CONFIG));
         let mut gaps = Vec::new();
         let mut since = 0;
         for n in 0..200_000 {
             since += 1;
-            let picked = red.picks(Instant::ZERO, 20_000, None, Some(1));
+            let picked = red.picks(&CONFIG, Instant::ZERO, 20_000, None, Some(1));
             if picked && n > 1000 {
                 gaps.push(since);
             }
@@ -157,14 +149,13 @@ mod tests {
     #[test]
     fn an_idle_link_forgets() {
         let mut red = Red::new(Rng::seeded(1));
-        red.set(Some(CONFIG));
         for _ in 0..200 {
-            red.picks(Instant::ZERO, 25_000, None, Some(8_000_000));
+            red.picks(&CONFIG, Instant::ZERO, 25_000, None, Some(8_000_000));
         }
         assert!(red.average() > 24_000.0);
         // A thousand bytes take a millisecond: as if 100 frames had come.
         let later = Instant::from_nanos(100_000_000);
-        assert!(!red.picks(later, 0, Some(Instant::ZERO), Some(8_000_000)));
+        assert!(!red.picks(&CONFIG, later, 0, Some(Instant::ZERO), Some(8_000_000)));
         assert!(red.average() < 100.0, "{}", red.average());
     }
 }

@@ -16,7 +16,7 @@ use std::fmt;
 use super::LinkConfig;
 use super::config::LinkState;
 use crate::base::rng::Rng;
-use crate::base::time::{Duration, Instant};
+use crate::base::time::{Duration, Instant, nanos};
 
 /// The shortest interval between two changes of one parameter.
 pub const MIN_INTERVAL: Duration = Duration::from_micros(1);
@@ -134,6 +134,11 @@ macro_rules! parameters {
                 match self { $(Change::$name(shape) => shape.every(),)+ }
             }
 
+            /// How long it takes, when it is a ramp.
+            fn over(&self) -> Option<Duration> {
+                match self { $(Change::$name(shape) => shape.over(),)+ }
+            }
+
             /// The number of its steps; `None` when they never end.
             fn steps(&self) -> Option<u64> {
                 match self { $(Change::$name(shape) => shape.steps(),)+ }
@@ -243,10 +248,6 @@ impl Between for LinkState {
     }
 }
 
-fn nanos(d: Duration) -> u64 {
-    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
-}
-
 impl<T: Between> Shape<T> {
     fn every(&self) -> Option<Duration> {
         match self {
@@ -254,6 +255,13 @@ impl<T: Between> Shape<T> {
             Shape::Ramp { every, .. }
             | Shape::Random { every, .. }
             | Shape::Square { every, .. } => Some(*every),
+        }
+    }
+
+    fn over(&self) -> Option<Duration> {
+        match self {
+            Shape::Ramp { over, .. } => Some(*over),
+            _ => None,
         }
     }
 
@@ -394,28 +402,10 @@ impl Track {
         let after = nanos(every).saturating_mul(self.step);
         let at = self.began + Duration::from_nanos(after);
         // A ramp is over when it says, even if its last step is a short one.
-        Some(match self.change.end() {
+        Some(match self.change.over() {
             Some(over) => at.min(self.began + over),
             None => at,
         })
-    }
-}
-
-impl Change {
-    /// How long a ramp takes.
-    fn end(&self) -> Option<Duration> {
-        fn over<T>(shape: &Shape<T>) -> Option<Duration> {
-            match shape {
-                Shape::Ramp { over, .. } => Some(*over),
-                _ => None,
-            }
-        }
-        match self {
-            Change::State(s) => over(s),
-            Change::Rate(s) | Change::Corrupt(s) | Change::QueueFrames(s) => over(s),
-            Change::Delay(s) => over(s),
-            Change::Loss(s) | Change::Duplicate(s) => over(s),
-        }
     }
 }
 

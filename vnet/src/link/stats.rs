@@ -124,12 +124,12 @@ pub(super) struct Sojourns(Option<Box<Histogram<u32>>>);
 
 impl Sojourns {
     #[inline]
-    pub(super) fn note(&mut self, took: Duration) {
+    pub(super) fn note(&mut self, took_ns: u64) {
         let histogram = self.0.get_or_insert_with(|| {
             Box::new(Histogram::new(2).expect("two significant digits are a valid precision"))
         });
         // It grows as it must, and counts a value of any size.
-        let _ = histogram.record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        let _ = histogram.record(took_ns);
     }
 
     pub(super) fn percentiles(&self) -> Sojourn {

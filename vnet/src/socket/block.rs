@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 
-use crate::base::time::Duration;
+use crate::base::time::{Duration, nanos};
 use crate::instance::Waited;
 use crate::instance::pending::{Deadlock, here};
 use crate::instance::system::in_task;
@@ -85,7 +85,7 @@ fn store(to: &AtomicU64, timeout: Option<Duration>) -> io::Result<()> {
             "a timeout of zero: use `None` for no limit",
         ));
     }
-    let nanos = timeout.map_or(0, |t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX));
+    let nanos = timeout.map_or(0, nanos);
     to.store(nanos, Ordering::Relaxed);
     Ok(())
 }

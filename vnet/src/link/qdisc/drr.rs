@@ -135,8 +135,4 @@ impl Discipline for Drr {
     fn bytes(&self) -> usize {
         self.bytes
     }
-
-    fn marked(&self) -> u64 {
-        0
-    }
 }

@@ -62,8 +62,4 @@ impl Discipline for Priority {
     fn bytes(&self) -> usize {
         self.bands.iter().map(|band| band.bytes).sum()
     }
-
-    fn marked(&self) -> u64 {
-        0
-    }
 }

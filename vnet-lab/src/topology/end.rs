@@ -6,7 +6,7 @@ use toml::de::DeValue;
 use vnet::MacAddr;
 
 use super::source::{Problems, Span};
-use super::table::{Table, Value, as_string, kind};
+use super::table::{Table, Value, as_string, checked, kind};
 
 /// An end whose interface may still be without a name.
 pub(super) struct EndSpec {
@@ -105,20 +105,6 @@ pub(super) fn no_address(end: &EndSpec, problems: &mut Problems<'_>) {
             end.node.get_ref()
         ),
     );
-}
-
-fn checked<T>(
-    text: Spanned<&str>,
-    read: impl FnOnce(&str) -> Result<T, String>,
-    problems: &mut Problems<'_>,
-) -> Option<Spanned<T>> {
-    match read(text.get_ref()) {
-        Ok(value) => Some(Spanned::new(text.span(), value)),
-        Err(message) => {
-            problems.push(text.span(), message);
-            None
-        }
-    }
 }
 
 /// The words of a text with their places.

@@ -8,9 +8,9 @@ use vnet::link::script::{Change, LinkEvent, MIN_INTERVAL, Script, Shape};
 use vnet::time::{Duration, Instant};
 
 use super::end::{interface_name, node_name};
-use super::link::{self, only_one};
+use super::link;
 use super::source::Problems;
-use super::table::{Table, Value, as_integer, as_string, kind};
+use super::table::{Table, Value, as_array, as_integer, as_string, checked};
 use super::units;
 
 /// Something that changes at a link.
@@ -64,7 +64,7 @@ pub(super) fn read(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Even
             table.missing(key, expected, problems);
         }
     }
-    let parameter = only_one(&mut table, &PARAMETERS, problems);
+    let parameter = table.only_one(&PARAMETERS, "", problems);
     table.finish(problems);
     let (key, value) = parameter?;
     let change = match key {
@@ -111,13 +111,7 @@ fn text<T>(
     let what = format!("`{key}`");
     move |value, problems| {
         let text = as_string(value, &what, problems)?;
-        match read(text.get_ref()) {
-            Ok(value) => Some(value),
-            Err(message) => {
-                problems.push(text.span(), message);
-                None
-            }
-        }
+        checked(text, &read, problems).map(Spanned::into_inner)
     }
 }
 
@@ -142,7 +136,7 @@ fn shape<T: Copy>(
     let mut table = Table::of(format!("`{key}`"), value, problems)?;
     let over = table.read("over", link::delay, problems);
     let every = table.read("every", interval, problems);
-    let moved = only_one(&mut table, &["ramp", "random", "square"], problems);
+    let moved = table.only_one(&["ramp", "random", "square"], "", problems);
     if table.key_span("every").is_none() {
         table.missing("every", "a time such as \"1s\"", problems);
     }
@@ -194,13 +188,8 @@ fn two<T: Copy>(
     problems: &mut Problems<'_>,
     read: impl Fn(Value<'_>, &mut Problems<'_>) -> Option<T>,
 ) -> Option<[T; 2]> {
-    let DeValue::Array(items) = value.get_ref() else {
-        let found = kind(value.get_ref());
-        let message = format!("expected an array for `{key}`, found {found}");
-        problems.push(value.span(), message);
-        return None;
-    };
-    let values: Vec<Option<T>> = items.iter().map(|item| read(item, problems)).collect();
+    let items = as_array(key, value, problems)?;
+    let values: Vec<Option<T>> = items.map(|item| read(item, problems)).collect();
     let Ok([first, second]) = <[Option<T>; 2]>::try_from(values) else {
         problems.push(value.span(), format!("expected two values for `{key}`"));
         return None;

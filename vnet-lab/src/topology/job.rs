@@ -9,7 +9,7 @@ use toml::de::DeValue;
 
 use super::end::{interface_name, node_name};
 use super::source::Problems;
-use super::table::{Table, Value, kind};
+use super::table::{Table, Value, checked, kind};
 use super::units;
 
 /// One job.
@@ -103,23 +103,11 @@ pub(super) fn read(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Job>
     let mut table = Table::of("job", value, problems)?;
     let name = table.string("name", problems);
     let start = table.read("start", units::duration, problems);
-    let timeout = table.read("timeout", positive_duration, problems);
-    let tasks: Vec<_> = KINDS
-        .into_iter()
-        .filter_map(|kind| Some((kind, table.value(kind)?)))
-        .collect();
-    let [(kind, task)] = tasks[..] else {
-        let span = tasks.get(1).and_then(|(kind, _)| table.key_span(kind));
-        let known = KINDS.join(", ");
-        problems.push(
-            span.unwrap_or(table.span()),
-            format!("expected exactly one of {known} in a job"),
-        );
-        table.finish(problems);
-        return None;
-    };
+    let timeout = table.read("timeout", units::positive_duration, problems);
+    let task = table.only_one(&KINDS, " in a job", problems);
     table.finish(problems);
 
+    let (kind, task) = task?;
     let mut table = Table::of(format!("`{kind}`"), task, problems)?;
     let from = table.read("from", node_name, problems);
     let to = table.read("to", target, problems);
@@ -153,10 +141,10 @@ pub(super) fn read(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Job>
 fn ping(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Task {
     let count = table.integer("count", 1..=65_535, problems);
     let interval = table.read("interval", units::duration, problems);
-    let wait = table.read("wait", positive_duration, problems);
+    let wait = table.read("wait", units::positive_duration, problems);
     let bytes = table.integer("bytes", 0..=65_507, problems);
     let max_loss = table.read("max_loss", units::percentage, problems);
-    let max_rtt = table.read("max_rtt", positive_duration, problems);
+    let max_rtt = table.read("max_rtt", units::positive_duration, problems);
     Task::Ping {
         count: count.map_or(5, |n| n.into_inner() as u16),
         interval: interval.map_or(Duration::from_millis(200), Spanned::into_inner),
@@ -172,16 +160,13 @@ fn traceroute(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Task {
     let expect = table.key_span("expect").map(|_| {
         let mut hops = Vec::new();
         for name in names {
-            match target(name.get_ref()) {
-                Ok(hop) => hops.push(Spanned::new(name.span(), hop)),
-                Err(message) => problems.push(name.span(), message),
-            }
+            hops.extend(checked(name, target, problems));
         }
         hops
     });
     let max_hops = table.integer("max_hops", 1..=255, problems);
     let tries = table.integer("tries", 1..=100, problems);
-    let wait = table.read("wait", positive_duration, problems);
+    let wait = table.read("wait", units::positive_duration, problems);
     Task::Traceroute {
         expect,
         max_hops: max_hops.map_or(30, |n| n.into_inner() as u8),
@@ -245,7 +230,7 @@ fn seconds(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Duration> {
             return None;
         }
     };
-    match positive_duration(&format!("{text}s")) {
+    match units::positive_duration(&format!("{text}s")) {
         Ok(time) => Some(time),
         Err(_) => {
             problems.push(
@@ -255,16 +240,6 @@ fn seconds(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Duration> {
             None
         }
     }
-}
-
-fn positive_duration(text: &str) -> Result<Duration, String> {
-    let time = units::duration(text)?;
-    if time.is_zero() {
-        return Err(format!(
-            "expected a time longer than zero, found \"{text}\""
-        ));
-    }
-    Ok(time)
 }
 
 /// `node`, `node:interface` or an address.

@@ -13,7 +13,7 @@ use vnet::link::{
 use vnet::time::Duration;
 
 use super::source::Problems;
-use super::table::{Table, Value, as_integer, as_string, kind};
+use super::table::{Table, Value, as_array, as_integer, as_string, checked, kind};
 use super::units;
 
 /// Frames that a queue may hold.
@@ -95,13 +95,10 @@ fn short_or_long<T>(
     long: impl FnOnce(&mut Table<'_>, &mut Problems<'_>) -> Option<T>,
 ) -> Option<T> {
     match value.get_ref() {
-        DeValue::String(text) => match short(text) {
-            Ok(value) => Some(value),
-            Err(message) => {
-                problems.push(value.span(), message);
-                None
-            }
-        },
+        DeValue::String(text) => {
+            let text = Spanned::new(value.span(), &**text);
+            checked(text, short, problems).map(Spanned::into_inner)
+        }
         DeValue::Table(_) => {
             let mut table = Table::of(format!("`{key}`"), value, problems)?;
             let read = long(&mut table, problems);
@@ -115,28 +112,6 @@ fn short_or_long<T>(
             None
         }
     }
-}
-
-/// Exactly one of `keys` of a table, and its value.
-pub(super) fn only_one<'a>(
-    table: &mut Table<'a>,
-    keys: &[&'static str],
-    problems: &mut Problems<'_>,
-) -> Option<(&'static str, Value<'a>)> {
-    let given: Vec<_> = keys
-        .iter()
-        .filter_map(|key| Some((*key, table.value(key)?)))
-        .collect();
-    if let [one] = given[..] {
-        return Some(one);
-    }
-    let second = given.get(1).and_then(|(key, _)| table.key_span(key));
-    let expected = keys.join(", ");
-    problems.push(
-        second.unwrap_or(table.span()),
-        format!("expected exactly one of {expected}"),
-    );
-    None
 }
 
 /// Notes every one of `keys` that is there: they belong to `owner`, and it is not.
@@ -153,35 +128,6 @@ pub(super) fn belongs_to(
     }
 }
 
-/// The strings of an array that `read` understands; `None` when one is not understood.
-pub(super) fn all<T>(
-    key: &str,
-    value: Value<'_>,
-    problems: &mut Problems<'_>,
-    read: impl Fn(&str) -> Result<T, String>,
-) -> Option<Vec<Spanned<T>>> {
-    let DeValue::Array(items) = value.get_ref() else {
-        let found = kind(value.get_ref());
-        problems.push(
-            value.span(),
-            format!("expected an array for `{key}`, found {found}"),
-        );
-        return None;
-    };
-    let read = |item: &Spanned<DeValue<'_>>| {
-        let text = as_string(item, &format!("each of `{key}`"), problems)?;
-        match read(text.get_ref()) {
-            Ok(value) => Some(Spanned::new(text.span(), value)),
-            Err(message) => {
-                problems.push(text.span(), message);
-                None
-            }
-        }
-    };
-    let read: Vec<_> = items.iter().map(read).collect();
-    read.into_iter().collect()
-}
-
 fn jitter(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Jitter> {
     let short = |text: &str| {
         Ok(Jitter::Uniform {
@@ -195,13 +141,23 @@ fn jitter(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Jitter> {
             .map_or_else(Order::default, Spanned::into_inner);
         let shape = table.number("shape", 1e-3..=1e6, problems);
         let keys = ["uniform", "normal", "pareto", "trace"];
-        let (key, value) = only_one(table, &keys, problems)?;
+        let (key, value) = table.only_one(&keys, "", problems)?;
         if key != "pareto" {
             belongs_to("pareto", &["shape"], table, problems);
         }
         if key == "trace" {
-            let delays = all(key, value, problems, delay)?;
-            let delays: Arc<[Duration]> = delays.into_iter().map(Spanned::into_inner).collect();
+            let items = as_array(key, value, problems)?;
+            let delays: Vec<_> = items
+                .map(|item| {
+                    let text = as_string(item, "each of `trace`", problems)?;
+                    checked(text, delay, problems)
+                })
+                .collect();
+            let delays: Option<Arc<[Duration]>> = delays
+                .into_iter()
+                .map(|delay| delay.map(Spanned::into_inner))
+                .collect();
+            let delays = delays?;
             if delays.is_empty() {
                 problems.push(value.span(), "expected at least one time in `trace`");
                 return None;
@@ -209,13 +165,7 @@ fn jitter(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Jitter> {
             return Some(Jitter::Trace { delays, order });
         }
         let text = as_string(value, &format!("`{key}`"), problems)?;
-        let time = match delay(text.get_ref()) {
-            Ok(time) => time,
-            Err(message) => {
-                problems.push(text.span(), message);
-                return None;
-            }
-        };
+        let time = checked(text, delay, problems)?.into_inner();
         Some(match key {
             "uniform" => Jitter::Uniform {
                 amplitude: time,
@@ -242,7 +192,7 @@ fn loss(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Loss> {
             given.map_or(default, Spanned::into_inner)
         };
         let (r, h, k) = (part("r", 0.0), part("h", 0.0), part("k", 1.0));
-        let (key, value) = only_one(table, &["p", "every", "trace"], problems)?;
+        let (key, value) = table.only_one(&["p", "every", "trace"], "", problems)?;
         if key != "p" {
             belongs_to("p", &["r", "h", "k"], table, problems);
         }
@@ -252,13 +202,8 @@ fn loss(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Loss> {
                     table.missing("r", "how likely a burst ends with each frame", problems);
                 }
                 let text = as_string(value, "`p`", problems)?;
-                match units::percentage(text.get_ref()) {
-                    Ok(p) => Some(Loss::GilbertElliott { p, r, h, k }),
-                    Err(message) => {
-                        problems.push(text.span(), message);
-                        None
-                    }
-                }
+                let p = checked(text, units::percentage, problems)?.into_inner();
+                Some(Loss::GilbertElliott { p, r, h, k })
             }
             "every" => {
                 let every = table.integer("every", 1..=u64::from(u32::MAX), problems)?;
@@ -430,11 +375,9 @@ fn ecn(table: &mut Table<'_>, default: Ecn, problems: &mut Problems<'_>) -> Ecn 
 }
 
 fn codel(table: &mut Table<'_>, default: Codel, problems: &mut Problems<'_>) -> Codel {
-    let positive = |text: &str| match delay(text)? {
-        Duration::ZERO => Err(format!(
-            "expected a time longer than zero, found \"{text}\""
-        )),
-        time => Ok(time),
+    let positive = |text: &str| {
+        units::positive_duration(text)?;
+        delay(text)
     };
     Codel {
         target: table

@@ -9,7 +9,7 @@ use vnet::LinkConfig;
 
 use super::end::{self, EndSpec};
 use super::source::Problems;
-use super::table::{Table, Value, in_file_order, kind};
+use super::table::{Table, Value, checked, in_file_order, kind};
 use super::{
     End, Link, Node, NodeKind, Route, Routing, Topology, Via, capture, event, job,
     link as parameters,
@@ -156,10 +156,7 @@ fn node(
     let kind = table.read("kind", node_kind, problems);
     let mut routes = Vec::new();
     for text in table.strings("routes", problems) {
-        match route(text.get_ref()) {
-            Ok(route) => routes.push(Spanned::new(text.span(), route)),
-            Err(message) => problems.push(text.span(), message),
-        }
+        routes.extend(checked(text, route, problems));
     }
     table.finish(problems);
     Some(Node {

@@ -1,6 +1,7 @@
 //! Reading a TOML table key by key: each key is asked for by name, what nobody asked for is
 //! unknown, and everything that is wrong is noted with its place.
 
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use toml::Spanned;
@@ -99,14 +100,7 @@ impl<'a> Table<'a> {
         read: impl FnOnce(&str) -> Result<T, String>,
         problems: &mut Problems<'_>,
     ) -> Option<Spanned<T>> {
-        let text = self.string(key, problems)?;
-        match read(text.get_ref()) {
-            Ok(value) => Some(Spanned::new(text.span(), value)),
-            Err(message) => {
-                problems.push(text.span(), message);
-                None
-            }
-        }
+        checked(self.string(key, problems)?, read, problems)
     }
 
     /// An integer within `range`.
@@ -132,17 +126,7 @@ impl<'a> Table<'a> {
             DeValue::Float(n) => n.as_str().parse().ok(),
             _ => None,
         };
-        match number.filter(|n| range.contains(n)) {
-            Some(n) => Some(Spanned::new(value.span(), n)),
-            None => {
-                let (low, high) = range.into_inner();
-                problems.push(
-                    value.span(),
-                    format!("expected a number from {low} to {high} for `{key}`"),
-                );
-                None
-            }
-        }
+        within("a number", key, value, number, range, problems)
     }
 
     /// `true` or `false`.
@@ -171,20 +155,32 @@ impl<'a> Table<'a> {
         key: &'static str,
         problems: &mut Problems<'_>,
     ) -> Vec<Value<'a>> {
-        let Some(value) = self.value(key) else {
-            return Vec::new();
-        };
-        match value.get_ref() {
-            DeValue::Array(items) => items.iter().collect(),
-            other => {
-                let found = kind(other);
-                problems.push(
-                    value.span(),
-                    format!("expected an array for `{key}`, found {found}"),
-                );
-                Vec::new()
-            }
+        let value = self.value(key);
+        let items = value.and_then(|value| as_array(key, value, problems));
+        items.map_or_else(Vec::new, |items| items.collect())
+    }
+
+    /// The one of `keys` that is there, and its value; notes a problem `within` the table when there
+    /// is none, or more than one.
+    pub(crate) fn only_one(
+        &mut self,
+        keys: &[&'static str],
+        within: &str,
+        problems: &mut Problems<'_>,
+    ) -> Option<(&'static str, Value<'a>)> {
+        let given: Vec<_> = keys
+            .iter()
+            .filter_map(|key| Some((*key, self.value(key)?)))
+            .collect();
+        if let [one] = given[..] {
+            return Some(one);
         }
+        let second = given.get(1).and_then(|(key, _)| self.key_span(key));
+        problems.push(
+            second.unwrap_or(self.span()),
+            format!("expected exactly one of {}{within}", keys.join(", ")),
+        );
+        None
     }
 
     /// The strings of an array; empty when the key is not there.
@@ -243,14 +239,60 @@ pub(crate) fn as_integer(
         DeValue::Integer(n) => u64::from_str_radix(n.as_str(), n.radix()).ok(),
         _ => None,
     };
+    within("an integer", key, value, number, range, problems)
+}
+
+/// A number that was read from `value`, if it is one and within `range`.
+fn within<T: Copy + PartialOrd + Display>(
+    what: &str,
+    key: &str,
+    value: Value<'_>,
+    number: Option<T>,
+    range: RangeInclusive<T>,
+    problems: &mut Problems<'_>,
+) -> Option<Spanned<T>> {
     match number.filter(|n| range.contains(n)) {
         Some(n) => Some(Spanned::new(value.span(), n)),
         None => {
             let (low, high) = range.into_inner();
             problems.push(
                 value.span(),
-                format!("expected an integer from {low} to {high} for `{key}`"),
+                format!("expected {what} from {low} to {high} for `{key}`"),
             );
+            None
+        }
+    }
+}
+
+/// Reads `value` as an array.
+pub(crate) fn as_array<'a>(
+    key: &str,
+    value: Value<'a>,
+    problems: &mut Problems<'_>,
+) -> Option<std::slice::Iter<'a, Spanned<DeValue<'a>>>> {
+    match value.get_ref() {
+        DeValue::Array(items) => Some(items.iter()),
+        other => {
+            let found = kind(other);
+            problems.push(
+                value.span(),
+                format!("expected an array for `{key}`, found {found}"),
+            );
+            None
+        }
+    }
+}
+
+/// Turns a text into what `read` makes of it, or notes what that says.
+pub(crate) fn checked<T>(
+    text: Spanned<&str>,
+    read: impl FnOnce(&str) -> Result<T, String>,
+    problems: &mut Problems<'_>,
+) -> Option<Spanned<T>> {
+    match read(text.get_ref()) {
+        Ok(value) => Some(Spanned::new(text.span(), value)),
+        Err(message) => {
+            problems.push(text.span(), message);
             None
         }
     }

@@ -43,6 +43,17 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_nanos(nanos))
 }
 
+/// A length of time above zero.
+pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time.is_zero() {
+        return Err(format!(
+            "expected a time longer than zero, found \"{text}\""
+        ));
+    }
+    Ok(time)
+}
+
 /// A probability as a percentage, `0%` to `100%`.
 pub(crate) fn percentage(text: &str) -> Result<f64, String> {
     let expected = || format!("expected a percentage from \"0%\" to \"100%\", found \"{text}\"");

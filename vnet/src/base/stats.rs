@@ -107,7 +107,7 @@ impl fmt::Display for DropReason {
 /// segment that stayed whole counts once.
 #[derive(Clone, Debug)]
 pub struct Stats {
-    /// Frames taken from the inbox.
+    /// Frames taken from the inbox, and those that found no room in it.
     pub received: u64,
     /// Received frames that a protocol of this vnet consumed.
     pub delivered: u64,
@@ -147,6 +147,12 @@ impl Stats {
     pub fn drop_rx(&mut self, reason: DropReason) {
         self.rx_drops[reason as usize] += 1;
         self.refused = Some(reason);
+    }
+
+    /// Counts frames that were sent to this vnet and found its inbox full.
+    pub fn overflowed(&mut self, frames: u64) {
+        self.received += frames;
+        self.rx_drops[DropReason::InboxFull as usize] += frames;
     }
 
     /// Counts a packet that came in earlier, waited, and was dropped.

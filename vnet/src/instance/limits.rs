@@ -18,6 +18,7 @@ impl Vnet {
     /// [`Gone`].
     pub fn usage(&self, resource: Resource) -> Result<Usage, Gone> {
         self.core.enter_as(Entry::User, |inside, cx| {
+            self.core.note_overflow(cx.stats);
             usage_in(&self.core, inside.stack, cx.stats, resource)
         })
     }
@@ -80,7 +81,8 @@ pub(super) fn set_in(core: &VnetCore, stack: &mut Stack, resource: Resource, lim
     }
 }
 
-/// The use of a resource in an instance whose lock is held.
+/// The use of a resource in an instance whose lock is held. Frames that found no room in the inbox
+/// have been [counted](VnetCore::note_overflow).
 pub(super) fn usage_in(core: &VnetCore, stack: &Stack, stats: &Stats, resource: Resource) -> Usage {
     let mut usage = stack.usage(stats, resource);
     if resource == Resource::QueuedPackets {
@@ -202,7 +204,11 @@ mod tests {
             port.send_packet(Packet::incoming(vec![0_u8; 60]))
                 .expect("there");
         }
-        assert_eq!(used(&c, Resource::QueuedPackets), (3, 3, 0));
+        // They count at once, not when somebody takes the others in.
+        assert_eq!(used(&c, Resource::QueuedPackets), (3, 3, 2));
+        let stats = c.stats().expect("alive");
+        let dropped = stats.rx_drops(crate::DropReason::InboxFull);
+        assert_eq!((stats.received, dropped), (2, 2));
         system.poll(crate::time::Instant::ZERO);
         assert_eq!(used(&c, Resource::QueuedPackets), (0, 3, 2));
         assert_eq!(used(&b, Resource::QueuedPackets).2, 0);

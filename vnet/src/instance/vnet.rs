@@ -21,7 +21,7 @@ use super::system::{System, SystemCore};
 use super::task::Tasks;
 use crate::base::lock::{Mutex, Rank};
 use crate::base::rng::Rng;
-use crate::base::stats::{DropReason, Stats};
+use crate::base::stats::Stats;
 use crate::base::time::Instant;
 use crate::netif::Inbox;
 use crate::netif::fingerprint::FingerprintSum;
@@ -279,10 +279,7 @@ impl VnetCore {
         let result = self.enter_as(Entry::User, |live, cx| {
             cx.stats.services += 1;
             let taken = self.inbox.take_due(cx.now, SERVICE_BATCH, live.due);
-            for _ in 0..taken.overflowed {
-                cx.stats.received += 1;
-                cx.stats.drop_rx(DropReason::InboxFull);
-            }
+            cx.stats.overflowed(taken.overflowed);
             for item in live.due.drain() {
                 rx::input(live.stack, cx, item);
             }
@@ -304,8 +301,17 @@ impl VnetCore {
 
     pub(crate) fn stats(&self) -> Result<Stats, Gone> {
         let mut stats = Err(Gone);
-        self.alive(|live| stats = Ok(live.stats.clone()));
+        self.alive(|live| {
+            self.note_overflow(&mut live.stats);
+            stats = Ok(live.stats.clone());
+        });
         stats
+    }
+
+    /// Counts the frames that have found no room in the inbox. What is full may not have to be
+    /// looked at for a long time, so whoever reads counters does this first.
+    pub(crate) fn note_overflow(&self, stats: &mut Stats) {
+        stats.overflowed(self.inbox.take_overflowed());
     }
 
     /// The fingerprint of its interfaces, as part of its system's.

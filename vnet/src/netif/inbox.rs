@@ -1,5 +1,10 @@
 //! The queue at which vnets meet. A sender pushes a frame with the time of its arrival; the
 //! receiver takes what is due. It is the only thing that two vnets share.
+//!
+//! Frames on the wire are in it as well as those that have arrived. Each wire has a share of it
+//! ([`shares`]), so that one neighbour cannot take the room of all others.
+
+mod shares;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -11,10 +16,15 @@ use crate::base::time::Instant;
 use crate::packet::Packet;
 use crate::packet::cx::Carrier;
 
-/// Frames an inbox holds at most, those still on the wire included.
-pub const MAX_FRAMES: usize = 65_536;
-/// Bytes an inbox holds at most, those still on the wire included.
-pub const MAX_BYTES: usize = 256 << 20;
+use shares::{Load, Shares};
+
+/// Frames an inbox holds at most, those still on the wire included. What a wire that is alone may use
+/// of it is more than the frames of 1500 bytes on a path of 10 Gbit/s and 200 ms.
+pub const MAX_FRAMES: usize = 262_144;
+/// Bytes an inbox holds at most, those still on the wire and what it costs to hold them included.
+pub const MAX_BYTES: usize = 512 << 20;
+/// What a frame costs besides its bytes.
+const FRAME_COST: usize = size_of::<Arrival>();
 /// Items for which a queue keeps room whatever it is used for.
 const ROOM_KEPT: usize = 64;
 /// Times in a row that a queue is emptied with most of its room unused before it gives some back.
@@ -81,11 +91,9 @@ struct Queue {
     /// Times in a row that it was emptied of few items for the room that it has.
     quiet: u8,
     pushed: u64,
-    frames: usize,
-    bytes: usize,
+    shares: Shares,
     overflowed: u64,
-    /// Frames it takes; most that it held.
-    max_frames: usize,
+    /// The most frames that it held.
     peak: usize,
     closed: bool,
 }
@@ -107,7 +115,8 @@ impl Inbox {
         let _ = self.doorbell.set(doorbell);
     }
 
-    /// Queues an item that arrives at `at`. A frame that does not fit is counted and dropped.
+    /// Queues an item that arrives at `at`. A frame for which its wire has no room is counted and
+    /// dropped.
     pub fn push(&self, at: Instant, item: Item) {
         if self.queue.lock().push(at, item)
             && let Some(doorbell) = self.doorbell.get()
@@ -123,8 +132,7 @@ impl Inbox {
         if into.0.is_empty() && queue.all_due(now, limit) {
             // The usual case: nothing is moved but the queue itself.
             std::mem::swap(&mut queue.fifo, &mut into.0);
-            queue.frames = 0;
-            queue.bytes = 0;
+            queue.shares.give_all();
         } else {
             for _ in 0..limit {
                 match queue.pop_due(now) {
@@ -152,7 +160,7 @@ impl Inbox {
 
     /// Frames queued or on the wire.
     pub fn len(&self) -> usize {
-        self.queue.lock().frames
+        self.queue.lock().shares.used().frames
     }
 
     /// The most frames that it held at once.
@@ -162,12 +170,13 @@ impl Inbox {
 
     /// How many frames it takes.
     pub fn max_frames(&self) -> usize {
-        self.queue.lock().max_frames
+        self.queue.lock().shares.max_frames()
     }
 
     /// Sets how many frames it takes, at most [`MAX_FRAMES`]. What it has stays.
     pub fn set_max_frames(&self, frames: usize) {
-        self.queue.lock().max_frames = frames.min(MAX_FRAMES);
+        let mut queue = self.queue.lock();
+        queue.shares.set_max_frames(frames.min(MAX_FRAMES));
     }
 
     /// True when no frame is queued or on the wire.
@@ -185,7 +194,7 @@ impl Inbox {
             old
         };
         Closed {
-            frames: old.frames as u64,
+            frames: old.shares.used().frames as u64,
         }
     }
 }
@@ -203,10 +212,11 @@ impl Default for Queue {
             early: BinaryHeap::new(),
             quiet: 0,
             pushed: 0,
-            frames: 0,
-            bytes: 0,
+            shares: Shares::new(Load {
+                frames: MAX_FRAMES,
+                bytes: MAX_BYTES,
+            }),
             overflowed: 0,
-            max_frames: MAX_FRAMES,
             peak: 0,
             closed: false,
         }
@@ -219,14 +229,11 @@ impl Queue {
             return false;
         }
         if let Item::Frame(packet) = &item {
-            let len = packet.len();
-            if self.frames >= self.max_frames || self.bytes + len > MAX_BYTES {
+            if !self.shares.take(packet.meta.rcvif, cost(packet)) {
                 self.overflowed += 1;
                 return false;
             }
-            self.frames += 1;
-            self.peak = self.peak.max(self.frames);
-            self.bytes += len;
+            self.peak = self.peak.max(self.shares.used().frames);
         }
         self.pushed += 1;
         match self.fifo.back() {
@@ -293,11 +300,14 @@ impl Queue {
             self.fifo.pop_front()
         };
         if let Some((.., Item::Frame(packet))) = &arrival {
-            self.frames -= 1;
-            self.bytes -= packet.len();
+            self.shares.give(packet.meta.rcvif, cost(packet));
         }
         arrival
     }
+}
+
+fn cost(packet: &Packet) -> usize {
+    packet.len() + FRAME_COST
 }
 
 impl PartialEq for Early {
@@ -399,6 +409,120 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(in_order(&mut due), 300);
             assert_eq!(room(&inbox, &due), kept);
+        }
+    }
+
+    fn at(ifid: IfId) -> Item {
+        let mut packet = Packet::incoming(vec![0; 100]);
+        packet.meta.rcvif = Some(ifid);
+        Item::Frame(packet)
+    }
+
+    /// Some interfaces' identifiers.
+    fn wires(count: usize) -> Vec<IfId> {
+        let mut slots = slotmap::SlotMap::<IfId, ()>::with_key();
+        (0..count).map(|_| slots.insert(())).collect()
+    }
+
+    /// Pushes frames at a wire until none is taken any more, and says how many were.
+    fn fill(inbox: &Inbox, when: Instant, ifid: IfId) -> usize {
+        let before = inbox.len();
+        while inbox.take_overflowed() == 0 {
+            inbox.push(when, at(ifid));
+        }
+        inbox.len() - before
+    }
+
+    #[test]
+    fn a_wire_has_most_of_the_inbox_and_leaves_some_for_each_other() {
+        let inbox = Inbox::new();
+        inbox.set_max_frames(10_000);
+        let wires = wires(20);
+        let day = Instant::from_nanos(86_400_000_000_000);
+        let taken: Vec<_> = wires.iter().map(|w| fill(&inbox, day, *w)).collect();
+        assert_eq!(taken[0], 8000);
+        // Each has four fifths of what those before it have left, and nobody nothing.
+        assert!(
+            taken[1] == 1600 && taken[2] == 320 && taken[4] > 0,
+            "{taken:?}"
+        );
+        assert!(inbox.len() <= inbox.max_frames());
+    }
+
+    #[test]
+    fn greedy_wires_have_the_same_share_and_one_that_was_silent_gets_through() {
+        let inbox = Inbox::new();
+        inbox.set_max_frames(10_000);
+        let wires = wires(11);
+        let (greedy, silent) = wires.split_at(10);
+        for _ in 0..10_000 {
+            greedy
+                .iter()
+                .for_each(|w| inbox.push(Instant::ZERO, at(*w)));
+        }
+        assert!(inbox.take_overflowed() > 0);
+        // Four times what is left, each: 4 / 41 of all.
+        assert!((9_700..9_800).contains(&inbox.len()));
+        inbox.push(Instant::ZERO, at(silent[0]));
+        assert_eq!(inbox.take_overflowed(), 0);
+    }
+
+    #[test]
+    fn what_was_taken_out_makes_room_whichever_way_it_was_taken() {
+        let inbox = Inbox::new();
+        inbox.set_max_frames(1000);
+        let wires = wires(2);
+        let mut due = Batch::default();
+        for limit in [usize::MAX, 7, usize::MAX, 7] {
+            assert_eq!(fill(&inbox, Instant::ZERO, wires[0]), 800);
+            assert_eq!(fill(&inbox, Instant::ZERO, wires[1]), 160);
+            while !inbox.is_empty() {
+                inbox.take_due(Instant::ZERO, limit, &mut due);
+                due.drain().for_each(drop);
+            }
+        }
+        // One that takes the place of another starts with what is its own: nothing.
+        assert_eq!(inbox.queue.lock().shares.used(), Load::default());
+    }
+
+    proptest! {
+        /// What is used is what is there, in frames and in bytes, also of wires whose interface is
+        /// gone and whose place is another's.
+        #[test]
+        fn what_is_used_is_what_is_there(
+            acts in prop::collection::vec((0u8..4, 0usize..4, 0u64..10), 0..200),
+        ) {
+            let inbox = Inbox::new();
+            inbox.set_max_frames(40);
+            let mut slots = slotmap::SlotMap::<IfId, ()>::with_key();
+            let mut ids: Vec<_> = (0..4).map(|_| slots.insert(())).collect();
+            let (mut due, mut there, mut now) = (Batch::default(), 0, 0);
+            let mut lost = 0;
+            for (act, which, n) in acts {
+                match act {
+                    0 | 1 => {
+                        inbox.push(Instant::from_nanos(now + n), at(ids[which]));
+                        there += 1;
+                        let overflowed = inbox.take_overflowed() as usize;
+                        lost += overflowed;
+                        there -= overflowed;
+                    }
+                    2 => {
+                        slots.remove(ids[which]);
+                        ids[which] = slots.insert(());
+                    }
+                    _ => {
+                        now += n;
+                        let limit = [3, usize::MAX][which % 2];
+                        inbox.take_due(Instant::from_nanos(now), limit, &mut due);
+                        there -= due.drain().count();
+                    }
+                }
+                let used = inbox.queue.lock().shares.used();
+                let bytes = there * (100 + FRAME_COST);
+                prop_assert_eq!(used, Load { frames: there, bytes });
+                prop_assert!(lost == 0 || there <= 40);
+            }
         }
     }
 

@@ -271,9 +271,10 @@ impl Vnet {
     pub fn inspect(&self) -> Result<Inspection, Gone> {
         // The children are listed by the registry, whose lock comes before the vnet's.
         let children = self.core.system.registry.lock().children_of(&self.core);
-        let seen = self
-            .core
-            .enter_as(Entry::User, |inside, cx| self.look(inside, cx, &children));
+        let seen = self.core.enter_as(Entry::User, |inside, cx| {
+            self.core.note_overflow(cx.stats);
+            self.look(inside, cx, &children)
+        });
         self.core.driver.dispatch();
         seen
     }

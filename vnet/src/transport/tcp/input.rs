@@ -129,7 +129,7 @@ impl Tcp {
             }
             return Verdict::Delivered;
         }
-        let in_window = seq.ge(rcv_nxt) && seq.le(rcv_nxt + u32::from(h.window));
+        let in_window = seq.is_in(rcv_nxt..=rcv_nxt + u32::from(h.window));
         if header.flags.has(TcpFlags::RST) {
             // RFC 5961 3.2
             if seq != rcv_nxt {
@@ -277,7 +277,7 @@ impl Tcp {
         );
         let mut iss = self.secret.isn(cx.now, &key);
         if let Some(floor) = isn_floor
-            && iss.lt(floor)
+            && !iss.is_newer_than(floor)
         {
             iss = floor;
         }

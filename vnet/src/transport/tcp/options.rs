@@ -154,7 +154,7 @@ impl Timestamps {
     /// True when `tsval` is older than what was seen (PAWS, RFC 7323 5.3 R1).
     #[inline]
     pub(super) fn is_old(&self, now: Instant, tsval: u32) -> bool {
-        SeqNum(tsval).lt(SeqNum(self.recent)) && now.since(self.recent_at) < TS_MAX_AGE
+        SeqNum(self.recent).is_newer_than(SeqNum(tsval)) && now.since(self.recent_at) < TS_MAX_AGE
     }
 
     /// Takes `tsval` over.

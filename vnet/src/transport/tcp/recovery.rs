@@ -15,9 +15,10 @@ pub(super) struct Recovery {
     phase: Phase,
     /// Duplicate acknowledgements, each standing for a segment that arrived (no SACK only).
     dup_acks: u32,
-    /// Everything not acknowledged below this counts as lost. Meaningful outside `Open`.
+    /// Everything not acknowledged below this counts as lost. Meaningful outside `Open`, where it
+    /// is not below `snd_una`.
     lost_to: SeqNum,
-    /// Everything below this was sent again in this episode (RFC 6675 2: HighRxt).
+    /// Everything below this was sent again in this episode (RFC 6675 2: HighRxt). As above.
     high_rxt: SeqNum,
     /// Where the last episode ended; NewReno does not begin another below it (RFC 6582 4).
     recover: Option<SeqNum>,
@@ -88,6 +89,8 @@ impl Recovery {
             return;
         }
         self.board.advance(una);
+        // Everything remembered of an episode is seen from where `snd_una` was.
+        let before = una - acked;
         let point = match self.phase {
             Phase::Open => {
                 self.dup_acks = 0;
@@ -95,8 +98,9 @@ impl Recovery {
             }
             Phase::Fast { point } | Phase::Loss { point } => point,
         };
-        self.high_rxt = self.high_rxt.max(una);
-        if una.ge(point) {
+        self.high_rxt = before.later(self.high_rxt, una);
+        self.lost_to = before.later(self.lost_to, una);
+        if !before.precedes(una, point) {
             self.phase = Phase::Open;
             self.recover = Some(point);
             self.dup_acks = 0;
@@ -136,7 +140,7 @@ impl Recovery {
                 let lost_to = match edge {
                     Some(edge) => edge,
                     None if self.dup_acks >= DUP_THRESHOLD
-                        && self.recover.is_none_or(|r| una.gt(r) || nxt.lt(r)) =>
+                        && !self.recover.is_some_and(|r| r.is_in(una..=nxt)) =>
                     {
                         una + mss.min(nxt.since(una))
                     }
@@ -147,7 +151,7 @@ impl Recovery {
             }
             Phase::Fast { .. } | Phase::Loss { .. } => {
                 if let Some(edge) = edge {
-                    self.lost_to = self.lost_to.max(edge);
+                    self.lost_to = una.later(self.lost_to, edge);
                 }
                 Signal::None
             }
@@ -164,7 +168,7 @@ impl Recovery {
 
     /// The path turned out to be narrower: everything on its way is sent again, without blame.
     pub(super) fn resend_all(&mut self, una: SeqNum, nxt: SeqNum) {
-        if una.lt(nxt) {
+        if una != nxt {
             self.enter(una, nxt, nxt);
         }
     }
@@ -206,9 +210,9 @@ impl Recovery {
             return outstanding;
         }
         // Lost and not sent again: the holes between high_rxt and lost_to.
-        let from = self.high_rxt.max(una);
-        let to = self.lost_to.min(nxt);
-        let lost = if from.lt(to) {
+        let from = self.high_rxt;
+        let to = una.earlier(self.lost_to, nxt);
+        let lost = if una.precedes(from, to) {
             to.since(from) - self.board.covered(from, to)
         } else {
             0
@@ -222,9 +226,9 @@ impl Recovery {
         if self.phase == Phase::Open {
             return None;
         }
-        let (start, end) = self.board.hole(self.high_rxt.max(una), nxt);
-        let end = end.min(self.lost_to);
-        start.lt(end).then_some((start, end))
+        let (start, end) = self.board.hole(self.high_rxt, nxt);
+        let end = una.earlier(end, self.lost_to);
+        una.precedes(start, end).then_some((start, end))
     }
 
     /// What to send again when nothing else can be sent: a hole below the highest report, or
@@ -240,13 +244,14 @@ impl Recovery {
             return None;
         };
         let highest = self.board.highest()?;
-        let (start, end) = self.board.hole(self.high_rxt.max(una), nxt);
-        if start.lt(end) && start.lt(highest) {
-            return Some(((start, end.min(start + mss)), Why::Lost));
+        let (start, end) = self.board.hole(self.high_rxt, nxt);
+        if una.precedes(start, end) && una.precedes(start, highest) {
+            let len = end.since(start).min(mss);
+            return Some(((start, start + len), Why::Lost));
         }
-        if self.rescue == Owed::Yes && una.lt(point) && highest.lt(nxt) {
+        if self.rescue == Owed::Yes && una != point && highest != nxt {
             self.rescue = Owed::No;
-            let start = highest.max(nxt - mss.min(nxt.since(una)));
+            let start = una.later(highest, nxt - mss.min(nxt.since(una)));
             return Some(((start, nxt), Why::Rescue));
         }
         None
@@ -262,7 +267,7 @@ impl Recovery {
     pub(super) fn on_retransmit(&mut self, end: SeqNum, why: Why) {
         // RFC 6675 5, step C.2: a rescue does not move HighRxt.
         if why == Why::Lost {
-            self.high_rxt = self.high_rxt.max(end);
+            self.high_rxt = end;
         }
         self.owed = Owed::No;
     }

@@ -130,23 +130,27 @@ impl RecvQueue {
     }
 
     /// Stores a segment ahead of a gap. What is held already is kept, as the first copy came
-    /// from the same peer. `budget` is what all blocks together may cost.
-    pub(super) fn insert_ahead(&mut self, seq: SeqNum, payload: Payload, budget: usize) -> Ahead {
+    /// from the same peer. `budget` is what all blocks together may cost. `nxt` is what is
+    /// expected next: the end from which everything ahead of it is seen.
+    pub(super) fn insert_ahead(
+        &mut self,
+        nxt: SeqNum,
+        seq: SeqNum,
+        payload: Payload,
+        budget: usize,
+    ) -> Ahead {
         let (start, end) = (seq, seq + payload.len() as u32);
-        let mut at = self
-            .ahead
-            .iter()
-            .rposition(|b| b.start.le(start))
-            .map_or(0, |i| i + 1);
+        let mut at = self.behind(nxt, start);
         let mut from = start;
         if at > 0 {
-            from = from.max(self.ahead[at - 1].end());
+            from = nxt.later(from, self.ahead[at - 1].end());
         }
         let mut stored = false;
         // Fill the holes between the blocks that overlap the segment.
-        while from.lt(end) {
-            let upto = self.ahead.get(at).map_or(end, |next| next.start.min(end));
-            if from.lt(upto) {
+        while nxt.precedes(from, end) {
+            let next = self.ahead.get(at);
+            let upto = next.map_or(end, |next| nxt.earlier(next.start, end));
+            if nxt.precedes(from, upto) {
                 let range = from.since(start) as usize..upto.since(start) as usize;
                 let block = Block {
                     start: from,
@@ -166,27 +170,34 @@ impl RecvQueue {
             let Some(next) = self.ahead.get(at) else {
                 break;
             };
-            from = upto.max(next.end());
+            from = nxt.later(upto, next.end());
             at += 1;
         }
         if !stored {
             self.report.duplicate = Some((start, end));
             return Ahead::Duplicate;
         }
-        let run = self.run_around(start);
-        self.report.note(run);
+        let run = self.run_around(nxt, start);
+        self.report.note(nxt, run);
         Ahead::Stored
     }
 
+    /// How many blocks begin at `seq` or before it.
+    fn behind(&self, nxt: SeqNum, seq: SeqNum) -> usize {
+        let before = |b: &Block| !nxt.precedes(seq, b.start);
+        self.ahead.iter().rposition(before).map_or(0, |i| i + 1)
+    }
+
     /// Moves blocks that are now in order behind the in-order bytes and returns the new `nxt`.
+    /// What was expected next has moved from `old` to `nxt`.
     #[inline]
-    pub(super) fn close_gap(&mut self, nxt: SeqNum) -> SeqNum {
+    pub(super) fn close_gap(&mut self, old: SeqNum, nxt: SeqNum) -> SeqNum {
         if self.ahead.is_empty() {
             return nxt;
         }
         let mut nxt = nxt;
         while let Some(front) = self.ahead.front() {
-            if front.start.gt(nxt) {
+            if old.precedes(nxt, front.start) {
                 break;
             }
             let Some(mut block) = self.ahead.pop_front() else {
@@ -194,13 +205,14 @@ impl RecvQueue {
             };
             self.ahead_charge -= block.charge();
             let end = block.end();
-            if end.gt(nxt) {
+            if old.precedes(nxt, end) {
                 block.payload.advance(nxt.since(block.start) as usize);
                 nxt = end;
                 self.push(block.payload);
             }
         }
-        self.report.recent.retain(|(_, end)| end.gt(nxt));
+        let recent = &mut self.report.recent;
+        recent.retain(|(_, end)| old.precedes(nxt, *end));
         nxt
     }
 
@@ -271,12 +283,8 @@ impl RecvQueue {
     }
 
     /// The contiguous run of blocks that contains `seq`.
-    fn run_around(&self, seq: SeqNum) -> (SeqNum, SeqNum) {
-        let at = self
-            .ahead
-            .iter()
-            .rposition(|b| b.start.le(seq))
-            .unwrap_or(0);
+    fn run_around(&self, nxt: SeqNum, seq: SeqNum) -> (SeqNum, SeqNum) {
+        let at = self.behind(nxt, seq).saturating_sub(1);
         let (mut first, mut last) = (at, at);
         while first > 0 && self.ahead[first - 1].end() == self.ahead[first].start {
             first -= 1;
@@ -289,9 +297,9 @@ impl RecvQueue {
 }
 
 impl Report {
-    fn note(&mut self, run: (SeqNum, SeqNum)) {
+    fn note(&mut self, nxt: SeqNum, run: (SeqNum, SeqNum)) {
         self.recent
-            .retain(|(start, end)| start.lt(run.0) || end.gt(run.1));
+            .retain(|(start, end)| nxt.precedes(*start, run.0) || nxt.precedes(run.1, *end));
         self.recent.truncate(SackBlocks::MAX - 1);
         self.recent.insert(0, run);
     }
@@ -327,10 +335,10 @@ mod tests {
                     let p = payload(from..end);
                     if from == nxt {
                         queue.push(p);
-                        nxt = queue.close_gap(abs(end)).since(SeqNum(base));
+                        nxt = queue.close_gap(abs(nxt), abs(end)).since(SeqNum(base));
                     } else {
                         let new = (from..end).any(|i| !have[i as usize]);
-                        let did = queue.insert_ahead(abs(from), p, 1 << 20);
+                        let did = queue.insert_ahead(abs(nxt), abs(from), p, 1 << 20);
                         prop_assert_eq!(did, if new { Ahead::Stored } else { Ahead::Duplicate });
                     }
                     have[from as usize..end as usize].fill(true);
@@ -365,12 +373,12 @@ mod tests {
     fn the_latest_block_is_reported_first_and_a_duplicate_before_it() {
         let mut queue = RecvQueue::default();
         for start in [100, 300, 500, 700, 900] {
-            queue.insert_ahead(SeqNum(start), payload(0..50), 1 << 20);
+            queue.insert_ahead(SeqNum(0), SeqNum(start), payload(0..50), 1 << 20);
         }
         let blocks = |q: &mut RecvQueue, n| q.sack_blocks(n).as_slice().to_vec();
         assert_eq!(blocks(&mut queue, 3), [(900, 950), (700, 750), (500, 550)]);
         // A block next to another one grows it.
-        queue.insert_ahead(SeqNum(350), payload(0..50), 1 << 20);
+        queue.insert_ahead(SeqNum(0), SeqNum(350), payload(0..50), 1 << 20);
         assert_eq!(blocks(&mut queue, 2), [(300, 400), (900, 950)]);
         queue.note_duplicate((SeqNum(10), SeqNum(20)));
         assert_eq!(blocks(&mut queue, 2), [(10, 20), (300, 400)]);
@@ -394,7 +402,8 @@ mod tests {
         let mut queue = RecvQueue::default();
         let mut stored = 0;
         for i in 0..1000 {
-            if queue.insert_ahead(SeqNum(10 + 2 * i), payload(0..1), 25_700) == Ahead::Stored {
+            let seq = SeqNum(10 + 2 * i);
+            if queue.insert_ahead(SeqNum(0), seq, payload(0..1), 25_700) == Ahead::Stored {
                 stored += 1;
             }
         }

@@ -11,6 +11,9 @@ const MAX_RANGES: usize = 512;
 /// Selectively acknowledged ranges: sorted, disjoint, not adjacent, all above `snd_una`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scoreboard {
+    /// `snd_una`, as of the last change: the end from which everything here is seen. It says
+    /// nothing while there are no ranges.
+    una: SeqNum,
     ranges: SmallVec<[(SeqNum, SeqNum); 2]>,
     bytes: u32,
 }
@@ -32,19 +35,23 @@ impl Scoreboard {
     pub(super) fn add(&mut self, block: (SeqNum, SeqNum), una: SeqNum, nxt: SeqNum) -> u32 {
         let (mut start, mut end) = block;
         // One that begins at `una` would have been acknowledged instead.
-        if !start.lt(end) || start.le(una) || end.gt(nxt) || end.le(una) {
+        if start == una || !end.is_in(una..=nxt) || !una.precedes(start, end) {
             return 0;
         }
+        if self.ranges.is_empty() {
+            self.una = una;
+        }
+        let base = self.una;
         // The ranges that touch the block: [first, last).
-        let first = self.ranges.partition_point(|r| r.1.lt(start));
-        let last = self.ranges.partition_point(|r| r.0.le(end));
+        let first = self.ranges.partition_point(|r| base.precedes(r.1, start));
+        let last = self.ranges.partition_point(|r| !base.precedes(end, r.0));
         let mut covered = 0;
         for r in &self.ranges[first..last] {
             covered += r.1.since(r.0);
         }
         if first < last {
-            start = start.min(self.ranges[first].0);
-            end = end.max(self.ranges[last - 1].1);
+            start = base.earlier(start, self.ranges[first].0);
+            end = base.later(end, self.ranges[last - 1].1);
             self.ranges[first] = (start, end);
             if last - first > 1 {
                 self.ranges.drain(first + 1..last);
@@ -62,18 +69,20 @@ impl Scoreboard {
     /// Forgets what lies below `una`, which has been acknowledged.
     pub(super) fn advance(&mut self, una: SeqNum) {
         let mut gone = 0;
+        let base = self.una;
         for r in &mut self.ranges {
-            if r.1.le(una) {
+            if !base.precedes(una, r.1) {
                 self.bytes -= r.1.since(r.0);
                 gone += 1;
                 continue;
             }
-            if r.0.lt(una) {
+            if base.precedes(r.0, una) {
                 self.bytes -= una.since(r.0);
                 r.0 = una;
             }
             break;
         }
+        self.una = una;
         if gone > 0 {
             self.ranges.drain(..gone);
         }
@@ -99,10 +108,12 @@ impl Scoreboard {
     }
 
     /// The first hole that begins at `from` or contains it, with its end; `nxt` bounds the last.
+    /// `from` lies between `una` and `nxt`.
     pub(super) fn hole(&self, from: SeqNum, nxt: SeqNum) -> (SeqNum, SeqNum) {
-        let i = self.ranges.partition_point(|r| r.1.le(from));
+        let una = self.una;
+        let i = self.ranges.partition_point(|r| !una.precedes(from, r.1));
         match self.ranges.get(i) {
-            Some(r) if r.0.le(from) => {
+            Some(r) if !una.precedes(from, r.0) => {
                 let end = self.ranges.get(i + 1).map_or(nxt, |next| next.0);
                 (r.1, end)
             }
@@ -116,14 +127,13 @@ impl Scoreboard {
         self.ranges.last().map(|r| r.1)
     }
 
-    /// Bytes covered between `from` and `to`.
+    /// Bytes covered between `from` and `to`, which lie between `una` and `nxt`.
     pub(super) fn covered(&self, from: SeqNum, to: SeqNum) -> u32 {
         let mut sum = 0;
         for r in &self.ranges {
-            let (start, end) = (r.0.max(from), r.1.min(to));
-            if start.lt(end) {
-                sum += end.since(start);
-            }
+            let start = self.una.later(r.0, from).since(self.una);
+            let end = self.una.earlier(r.1, to).since(self.una);
+            sum += end.saturating_sub(start);
         }
         sum
     }

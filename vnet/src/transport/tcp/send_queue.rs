@@ -119,6 +119,7 @@ impl SendQueue {
 
     /// Forgets the bytes before `una`, which lies within the queue.
     pub(super) fn release_to(&mut self, una: SeqNum) {
+        debug_assert!(una.is_in(self.base..=self.end), "released what is not held");
         if una == self.end {
             // Everything; also the common case of a request and its reply.
             self.chunks.clear();
@@ -126,14 +127,14 @@ impl SendQueue {
             self.base = una;
             return;
         }
-        self.base = una;
+        let base = std::mem::replace(&mut self.base, una);
         while let Some(front) = self.chunks.front_mut() {
             let end = front.seq + front.bytes.len() as u32;
-            if end.le(una) {
+            if !base.precedes(una, end) {
                 self.chunks.pop_front();
                 continue;
             }
-            if front.seq.lt(una) {
+            if base.precedes(front.seq, una) {
                 let n = una.since(front.seq) as usize;
                 front.bytes = front.bytes.slice(n..);
                 front.seq = una;

@@ -1,54 +1,73 @@
 //! Sequence numbers (RFC 9293, section 3.4): 32 bits that wrap.
+//!
+//! Of two numbers on a circle neither is before the other: at a distance of 2^31 each would be
+//! both. So there is no `<` here. There is only the distance from one end, [`SeqNum::since`],
+//! counted forward, and what follows from it; each question names its end:
+//!
+//! | question | asked with |
+//! |---|---|
+//! | does a number lie in a window? | [`SeqNum::is_in`], [`SeqNum::offset_in`] |
+//! | which of two comes first, seen from an end that is before both? | [`SeqNum::precedes`], [`SeqNum::earlier`], [`SeqNum::later`] |
+//! | is a number newer than a mark that has no other end? | [`SeqNum::is_newer_than`] |
+//!
+//! Every answer holds for any numbers at all, those that a peer made up included.
 
 use std::fmt;
-use std::ops::{Add, AddAssign, Sub};
+use std::ops::{Add, AddAssign, Range, RangeInclusive, Sub};
 
-/// A sequence number. Two of them compare meaningfully while they are less than 2^31 apart,
-/// which every window guarantees; hence no `Ord`, which would promise more.
+/// A sequence number, or a timestamp, which wraps in the same way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct SeqNum(pub u32);
 
 impl SeqNum {
-    /// How far `self` is behind `earlier`, wrapping. The caller knows that it is not before it.
+    /// The distance from `end` forward to `self`, from 0 to 2^32 - 1. Right behind `end` it is
+    /// huge; whoever subtracts or indexes with it has asked [`SeqNum::is_in`] before, or keeps
+    /// `self` at or behind `end`.
     #[inline]
-    pub const fn since(self, earlier: SeqNum) -> u32 {
-        self.0.wrapping_sub(earlier.0)
+    pub const fn since(self, end: SeqNum) -> u32 {
+        self.0.wrapping_sub(end.0)
     }
 
-    /// Strictly before `other`.
+    /// Whether `self` lies in `window`, both ends included.
     #[inline]
-    pub const fn lt(self, other: SeqNum) -> bool {
-        (self.0.wrapping_sub(other.0) as i32) < 0
+    pub fn is_in(self, window: RangeInclusive<SeqNum>) -> bool {
+        let start = *window.start();
+        self.since(start) <= window.end().since(start)
     }
 
-    /// Before `other` or equal to it.
+    /// How far into `window` it is, if it lies in it. The end is outside; an empty window holds
+    /// nothing.
     #[inline]
-    pub const fn le(self, other: SeqNum) -> bool {
-        (self.0.wrapping_sub(other.0) as i32) <= 0
+    pub fn offset_in(self, window: Range<SeqNum>) -> Option<u32> {
+        let offset = self.since(window.start);
+        (offset < window.end.since(window.start)).then_some(offset)
     }
 
-    /// Strictly after `other`.
+    /// Seen from `self`, whether `a` comes before `b`.
     #[inline]
-    pub const fn gt(self, other: SeqNum) -> bool {
-        other.lt(self)
+    pub const fn precedes(self, a: SeqNum, b: SeqNum) -> bool {
+        a.since(self) < b.since(self)
     }
 
-    /// After `other` or equal to it.
+    /// Seen from `self`, the one of the two that comes first.
     #[inline]
-    pub const fn ge(self, other: SeqNum) -> bool {
-        other.le(self)
+    pub const fn earlier(self, a: SeqNum, b: SeqNum) -> SeqNum {
+        if self.precedes(b, a) { b } else { a }
     }
 
-    /// The later of the two.
+    /// Seen from `self`, the one of the two that comes last.
     #[inline]
-    pub const fn max(self, other: SeqNum) -> SeqNum {
-        if self.lt(other) { other } else { self }
+    pub const fn later(self, a: SeqNum, b: SeqNum) -> SeqNum {
+        if self.precedes(a, b) { b } else { a }
     }
 
-    /// The earlier of the two.
+    /// Whether `self` is one of the 2^31 - 1 numbers behind `mark`. What is not newer than a mark
+    /// is the mark, or older, or half a circle away: `!a.is_newer_than(b)` is not
+    /// `b.is_newer_than(a)`.
+    // RFC 7323 5.2: "s is less than t if 0 < (t - s) < 2^31".
     #[inline]
-    pub const fn min(self, other: SeqNum) -> SeqNum {
-        if self.lt(other) { self } else { other }
+    pub const fn is_newer_than(self, mark: SeqNum) -> bool {
+        matches!(self.since(mark), 1..=0x7fff_ffff)
     }
 }
 
@@ -82,27 +101,58 @@ impl fmt::Debug for SeqNum {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Distances at and around those where a comparison could change its mind.
+    pub(in crate::transport::tcp) fn edge() -> impl Strategy<Value = u32> {
+        let at = prop::sample::select(vec![0, 1 << 16, 1 << 30, 1 << 31, 3 << 30]);
+        prop_oneof![
+            3 => (at, -2i32..=2).prop_map(|(at, by): (u32, i32)| at.wrapping_add_signed(by)),
+            1 => any::<u32>(),
+        ]
+    }
+
     proptest! {
-        /// Near each other, wrapped numbers behave as the integers they stand for.
+        /// On a number line without an end, where `x` stands for `x + k * 2^32` for all k: a
+        /// window holds a number if one of those lies in it, and the distance from an end is
+        /// that to the next of them.
         #[test]
-        fn behaves_as_an_integer(base in any::<u32>(), a in 0i64..1 << 31, b in 0i64..1 << 31) {
-            let seq = |x: i64| SeqNum(((i64::from(base) + x) & 0xffff_ffff) as u32);
-            let (x, y) = (seq(a), seq(b));
-            prop_assert_eq!(x.lt(y), a < b);
-            prop_assert_eq!(x.le(y), a <= b);
-            prop_assert_eq!(x.gt(y), a > b);
-            prop_assert_eq!(x.ge(y), a >= b);
-            prop_assert_eq!(x.max(y), seq(a.max(b)));
-            prop_assert_eq!(x.min(y), seq(a.min(b)));
-            if a >= b {
-                prop_assert_eq!(i64::from(x.since(y)), a - b);
-                prop_assert_eq!(y + (a - b) as u32, x);
-                prop_assert_eq!(x - (a - b) as u32, y);
-            }
+        fn windows_are_those_of_a_wide_integer(
+            start in edge(),
+            len in edge(),
+            at in edge(),
+            near_end in any::<bool>(),
+            by in -2i64..=2,
+        ) {
+            const CIRCLE: i64 = 1 << 32;
+            let (first, last) = (i64::from(start), i64::from(start) + i64::from(len));
+            let x = if near_end { last + by } else { i64::from(at) };
+            let seq = |x: i64| SeqNum(x.rem_euclid(CIRCLE) as u32);
+            let stands_for = || (-2..=3).map(|k| x.rem_euclid(CIRCLE) + k * CIRCLE);
+
+            let within = stands_for().any(|x| (first..=last).contains(&x));
+            prop_assert_eq!(seq(x).is_in(seq(first)..=seq(last)), within);
+            let offset = stands_for().find(|x| (first..last).contains(x)).map(|x| (x - first) as u32);
+            prop_assert_eq!(seq(x).offset_in(seq(first)..seq(last)), offset);
+
+            let next = stands_for().find(|x| *x >= first).expect("one of them");
+            prop_assert_eq!(i64::from(seq(x).since(seq(first))), next - first);
+            prop_assert_eq!(seq(first) + (next - first) as u32, seq(x));
+            prop_assert_eq!(seq(next) - (next - first) as u32, seq(first));
+            prop_assert_eq!(seq(x).is_newer_than(seq(first)), 0 < next - first && next - first < 1 << 31);
+        }
+
+        /// Seen from one end, any two numbers are ordered as the integers they stand for, and
+        /// never both ways round.
+        #[test]
+        fn seen_from_an_end_numbers_are_ordered(end in edge(), a in edge(), b in edge()) {
+            let (end, x, y) = (SeqNum(end), SeqNum(end) + a, SeqNum(end) + b);
+            prop_assert_eq!(end.precedes(x, y), a < b);
+            prop_assert_eq!(end.earlier(x, y), end + a.min(b));
+            prop_assert_eq!(end.later(x, y), end + a.max(b));
+            prop_assert!(!(x.is_newer_than(y) && y.is_newer_than(x)));
         }
     }
 }

@@ -78,10 +78,10 @@ impl TimeWait {
     /// Whether a SYN cannot be an old duplicate.
     // RFC 6191 2: by timestamp where both sides use them; RFC 9293 3.6.1 (MAY-2): by sequence number.
     fn is_newer(&self, now: Instant, h: &TcpHeader) -> bool {
-        let later_seq = SeqNum(h.seq).gt(self.rcv_nxt);
+        let later_seq = SeqNum(h.seq).is_newer_than(self.rcv_nxt);
         match (self.ts, h.options.timestamp) {
             (Some(ts), Some((tsval, _))) => {
-                SeqNum(tsval).gt(SeqNum(ts.recent))
+                SeqNum(tsval).is_newer_than(SeqNum(ts.recent))
                     || (tsval == ts.recent && later_seq)
                     || (later_seq && !ts.is_old(now, tsval))
             }

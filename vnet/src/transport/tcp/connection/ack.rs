@@ -23,15 +23,17 @@ impl Connection {
         h: &TcpHeader,
         carries: Carries,
     ) {
+        let una = self.snd.una;
         let before = self.snd.edge;
         let window = u32::from(h.window) << self.nego.snd_shift;
         self.update_window(SeqNum(h.seq), ack, window);
         // The peer is there: silence is counted from here, even when its window stays closed.
-        if self.flight() == 0 || self.snd.edge.le(self.snd.una) {
+        if self.flight() == 0 || self.snd.edge == una {
             self.retries = 0;
         }
+        let opened = una.precedes(before, self.snd.edge);
         let sacked = self.take_sack(ack, h);
-        if ack.gt(self.snd.una) {
+        if ack != una {
             self.on_progress(env, ack, h);
             if sacked > 0 {
                 self.notice_loss(env);
@@ -39,18 +41,14 @@ impl Connection {
         } else if sacked > 0 {
             env.stats.dup_acks_in += 1;
             self.notice_loss(env);
-        } else if ack == self.snd.una
-            && self.flight() > 0
-            && carries == Carries::Nothing
-            && self.snd.edge == before
-        {
+        } else if self.flight() > 0 && carries == Carries::Nothing && self.snd.edge == before {
             // RFC 5681 2: a duplicate acknowledgement.
             env.stats.dup_acks_in += 1;
             if self.nego.sack == SackUse::No {
                 self.notice_loss(env);
             }
         }
-        if self.snd.edge.gt(before) {
+        if opened {
             self.on_window_opened();
         }
     }
@@ -59,7 +57,7 @@ impl Connection {
     #[inline]
     fn update_window(&mut self, seq: SeqNum, ack: SeqNum, window: u32) {
         let snd = &mut self.snd;
-        if snd.wl1.lt(seq) || (snd.wl1 == seq && snd.wl2.le(ack)) {
+        if seq.is_newer_than(snd.wl1) || (snd.wl1 == seq && !snd.wl2.is_newer_than(ack)) {
             snd.edge = ack + window;
             snd.wl1 = seq;
             snd.wl2 = ack;
@@ -78,7 +76,8 @@ impl Connection {
     }
 
     fn on_progress(&mut self, env: &mut Env<'_>, ack: SeqNum, h: &TcpHeader) {
-        let acked = ack.since(self.snd.una);
+        let before = self.snd.una;
+        let acked = ack.since(before);
         let mss = self.data_mss();
         let limited = if self.flight() + mss > self.cc.cwnd() {
             Limited::ByCwnd
@@ -87,8 +86,9 @@ impl Connection {
         };
         self.measure(env, ack, h);
         self.snd.una = ack;
-        // RFC 9293 3.4: keep the other marks from falling behind by half the sequence space.
-        self.snd.small_end = self.snd.small_end.max(ack);
+        // The other marks are seen from here, so none may fall behind.
+        self.snd.small_end = before.later(self.snd.small_end, ack);
+        self.snd.edge = before.later(self.snd.edge, ack);
         if self.state.fin().is_some_and(|fin| ack == fin + 1) {
             self.snd.queue.release_to(ack - 1);
             self.state = self.state.on_fin_acked();
@@ -122,7 +122,7 @@ impl Connection {
     #[inline]
     fn measure(&mut self, env: &Env<'_>, ack: SeqNum, h: &TcpHeader) {
         if let Some((end, sent)) = self.snd.timed {
-            if ack.ge(end) {
+            if !self.snd.una.precedes(ack, end) {
                 self.snd.timed = None;
                 self.rtt.sample(env.config, env.now.since(sent));
             }
@@ -147,13 +147,12 @@ impl Connection {
         if h.options.sack.is_empty() || self.nego.sack == SackUse::No {
             return 0;
         }
-        let floor = self.snd.una.max(ack);
         let mut new = 0;
         for &(start, end) in h.options.sack.as_slice() {
             new += self
                 .recovery
                 .board
-                .add((SeqNum(start), SeqNum(end)), floor, self.snd.nxt);
+                .add((SeqNum(start), SeqNum(end)), ack, self.snd.nxt);
         }
         new
     }

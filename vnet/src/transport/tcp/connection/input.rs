@@ -8,7 +8,7 @@ use crate::packet::header::{TcpFlags, TcpHeader};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::SegmentIn;
 use crate::transport::tcp::congestion::Controller;
-use crate::transport::tcp::options::{Timestamps, agree, path_mss};
+use crate::transport::tcp::options::{agree, path_mss};
 use crate::transport::tcp::recovery::SackUse;
 use crate::transport::tcp::recv_queue::Ahead;
 use crate::transport::tcp::seq::SeqNum;
@@ -40,9 +40,8 @@ impl Connection {
         let ack = SeqNum(ack);
         !h.flags.any(unusual)
             && SeqNum(h.seq) == self.rcv.nxt
-            && ack.ge(self.snd.una)
-            && ack.le(self.snd.nxt)
-            && seg.payload.len() <= self.rcv.adv.since(self.rcv.nxt) as usize
+            && ack.is_in(self.snd.una..=self.snd.nxt)
+            && seg.payload.len() <= self.rcv.promised() as usize
             && !self.rcv.queue.has_gap()
             && self.owner != Owner::Nobody
             && match (self.nego.ts, h.options.timestamp) {
@@ -100,7 +99,7 @@ impl Connection {
             return Disposition::Refused;
         }
         self.heard = env.now;
-        let offered = self.rcv.adv.since(self.rcv.nxt);
+        let offered = self.rcv.promised();
         self.nego = agree(
             env.now,
             env.config,
@@ -216,7 +215,7 @@ impl Connection {
         self.heard = env.now;
         self.update_timestamp(env.now, h);
         // RFC 5961 5.2
-        if ack.gt(self.snd.nxt) || ack.lt(self.snd.una - self.snd.max_wnd) {
+        if !ack.is_in(self.snd.una - self.snd.max_wnd..=self.snd.nxt) {
             self.challenge(env);
             return Disposition::Refused;
         }
@@ -225,7 +224,7 @@ impl Connection {
         } else {
             Carries::Nothing
         };
-        if ack.ge(self.snd.una) {
+        if ack.is_in(self.snd.una..=self.snd.nxt) {
             self.on_ack(env, ack, h, carries);
             if self.state.is_over() {
                 return Disposition::Taken;
@@ -262,9 +261,10 @@ impl Connection {
         if len == 0 {
             // The right edge itself is let in: that is where a peer stands that has filled the
             // window, and its acknowledgement counts.
-            return seq.ge(nxt) && seq.le(adv);
+            return seq.is_in(nxt..=adv);
         }
-        seq.lt(adv) && (seq + len).gt(nxt)
+        // It begins in the window, or what it begins before is in it.
+        seq.offset_in(nxt..adv).is_some() || (seq != nxt && nxt.offset_in(seq..seq + len).is_some())
     }
 
     /// A segment outside the window: it is acknowledged, and its acknowledgement is still heard
@@ -275,18 +275,20 @@ impl Connection {
             self.challenge_quietly(env);
             return;
         }
-        if seq.lt(self.rcv.nxt) {
+        // It ends where the next one is expected, or before.
+        let old = self.rcv.nxt.is_newer_than(seq);
+        if old {
             env.stats.duplicates_in += 1;
             if self.nego.sack == SackUse::Yes {
-                let end = (seq + len).min(self.rcv.nxt);
-                self.rcv.queue.note_duplicate((seq, end));
+                self.rcv.queue.note_duplicate((seq, seq + len));
             }
         }
         self.rcv.acks_due = self.rcv.acks_due.max(1);
+        // Beyond the window nobody has reason to send; at its edge stands who probes it.
         if let Some(ack) = h.ack.map(SeqNum)
+            && (old || seq == self.rcv.adv)
             && self.state.is_synchronized()
-            && ack.ge(self.snd.una)
-            && ack.le(self.snd.nxt)
+            && ack.is_in(self.snd.una..=self.snd.nxt)
         {
             self.heard = env.now;
             self.on_ack(env, ack, h, Carries::DataOrFin);
@@ -317,11 +319,11 @@ impl Connection {
     // RFC 7323 4.3, step 2.
     #[inline]
     fn update_timestamp(&mut self, now: Instant, h: &TcpHeader) {
-        if let (Some(Timestamps { recent, .. }), Some((tsval, _))) =
-            (self.nego.ts, h.options.timestamp)
-            && SeqNum(h.seq).le(self.rcv.last_ack)
-            && SeqNum(tsval).ge(SeqNum(recent))
-            && let Some(ts) = &mut self.nego.ts
+        if let (Some(ts), Some((tsval, _))) = (&mut self.nego.ts, h.options.timestamp)
+            // Of an acceptable segment: not behind what was acknowledged last.
+            && (SeqNum(h.seq) == self.rcv.last_ack
+                || !SeqNum(h.seq).is_in(self.rcv.last_ack..=self.rcv.adv))
+            && !SeqNum(ts.recent).is_newer_than(SeqNum(tsval))
         {
             ts.update(now, tsval);
         }
@@ -343,7 +345,8 @@ impl Connection {
         let nxt = self.rcv.nxt;
         let mut seq = seq;
         let mut fin = flags.has(TcpFlags::FIN);
-        if seq.lt(nxt) {
+        if !seq.is_in(nxt..=self.rcv.adv) {
+            // Acceptable all the same: it begins before the window.
             let old = nxt.since(seq).min(payload.len() as u32);
             if old > 0 {
                 env.stats.duplicates_in += 1;
@@ -354,7 +357,7 @@ impl Connection {
             }
             payload.advance(old as usize);
             seq += old;
-            if seq.lt(nxt) {
+            if seq != nxt {
                 return Disposition::Taken;
             }
         }
@@ -370,7 +373,7 @@ impl Connection {
             self.rcv.fin.get_or_insert(at);
         }
         if let Some(at) = self.rcv.fin
-            && seq.gt(at)
+            && nxt.precedes(at, seq)
         {
             return Disposition::Refused;
         }
@@ -396,8 +399,7 @@ impl Connection {
         if self.rcv.fin != Some(self.rcv.nxt) || !self.state.receives() {
             return;
         }
-        self.rcv.nxt += 1;
-        self.rcv.adv = self.rcv.adv.max(self.rcv.nxt);
+        self.rcv.advance(self.rcv.nxt + 1);
         self.rcv.acks_due = self.rcv.acks_due.max(1);
         self.state = self.state.on_fin();
         self.readers.wake(env.out);
@@ -410,11 +412,11 @@ impl Connection {
         env.stats.bytes_in += u64::from(len);
         let had_gap = rcv.queue.has_gap();
         rcv.queue.push(payload);
-        rcv.nxt += len;
+        let mut nxt = rcv.nxt + len;
         if had_gap {
-            rcv.nxt = rcv.queue.close_gap(rcv.nxt);
-            rcv.adv = rcv.adv.max(rcv.nxt);
+            nxt = rcv.queue.close_gap(rcv.nxt, nxt);
         }
+        rcv.advance(nxt);
         // RFC 9293 3.8.6.3: one acknowledgement for two full segments at least; RFC 5681 4.2: at
         // once when (part of) a gap was filled.
         let piece = gso.map_or(len, u32::from);
@@ -433,7 +435,8 @@ impl Connection {
     fn accept_ahead(&mut self, env: &mut Env<'_>, seq: SeqNum, payload: Payload) -> Ahead {
         env.stats.out_of_order += 1;
         let budget = self.options.recv_buffer;
-        let outcome = self.rcv.queue.insert_ahead(seq, payload, budget);
+        let nxt = self.rcv.nxt;
+        let outcome = self.rcv.queue.insert_ahead(nxt, seq, payload, budget);
         if outcome == Ahead::Duplicate {
             env.stats.duplicates_in += 1;
         }

@@ -102,7 +102,7 @@ pub(super) struct Sender {
     pub(super) iss: SeqNum,
     pub(super) una: SeqNum,
     pub(super) nxt: SeqNum,
-    /// The right edge of the peer's window.
+    /// The right edge of the peer's window; never behind `una`.
     edge: SeqNum,
     wl1: SeqNum,
     wl2: SeqNum,
@@ -113,7 +113,7 @@ pub(super) struct Sender {
     pub(super) reserved: usize,
     /// The application has closed its side (before the handshake ended, this is all there is).
     closed: Closed,
-    /// The end of the last segment sent that was not full (Minshall's form of Nagle).
+    /// The end of the last segment sent that was not full (Minshall's form of Nagle), or `una`.
     small_end: SeqNum,
     /// The segment being timed: its end, and when it left.
     timed: Option<(SeqNum, Instant)>,
@@ -126,8 +126,8 @@ pub(super) struct Sender {
 pub(super) struct Receiver {
     irs: SeqNum,
     pub(super) nxt: SeqNum,
-    /// The right edge of the window as promised.
-    adv: SeqNum,
+    /// The right edge of the window as promised; never behind `nxt`.
+    pub(super) adv: SeqNum,
     pub(super) queue: RecvQueue,
     /// Last.ACK.sent (RFC 7323 4.3)
     last_ack: SeqNum,
@@ -141,6 +141,21 @@ pub(super) struct Receiver {
     fin: Option<SeqNum>,
     /// The application reads no more.
     closed: Closed,
+}
+
+impl Receiver {
+    /// How much may arrive: the window as promised.
+    #[inline]
+    fn promised(&self) -> u32 {
+        self.adv.since(self.nxt)
+    }
+
+    /// Everything up to `nxt` has arrived.
+    #[inline]
+    fn advance(&mut self, nxt: SeqNum) {
+        self.adv = self.nxt.later(self.adv, nxt);
+        self.nxt = nxt;
+    }
 }
 
 /// Whether one direction was closed by the application.
@@ -234,6 +249,7 @@ impl Connection {
         c.snd.max_wnd = half.peer_window;
         c.snd.wl1 = half.irs;
         c.snd.wl2 = half.iss;
+        c.snd.small_end = half.iss + 1;
         c.start_receiving(half.irs, u32::from(half.window));
         if half.retries == 0 {
             c.rtt.sample(env.config, env.now.since(half.sent_at));
@@ -371,7 +387,7 @@ impl Connection {
             State::Closed | State::TimeWait => false,
             _ => {
                 self.rcv.acks_due > 0
-                    || self.snd.nxt.lt(self.write_end())
+                    || self.snd.nxt != self.write_end()
                     || self.snd.probe != Probe::None
                     || !self.recovery.is_open()
             }
@@ -385,7 +401,8 @@ impl Connection {
         match self.state.fin() {
             Some(fin) => fin + 1,
             // The FIN, once acknowledged, stays behind the queue's end.
-            None => end.max(self.snd.una),
+            None if self.snd.una == end + 1 => self.snd.una,
+            None => end,
         }
     }
 

@@ -43,7 +43,7 @@ impl Connection {
         {
             return Some(segment);
         }
-        if self.snd.nxt.lt(self.write_end())
+        if self.snd.nxt != self.write_end()
             && let Some(segment) = self.new_data(env)
         {
             return Some(segment);
@@ -142,17 +142,15 @@ impl Connection {
     fn new_data(&mut self, env: &mut Env<'_>) -> Option<SegmentOut> {
         let nxt = self.snd.nxt;
         let end = self.snd.queue.end();
-        if !nxt.lt(end) {
+        if nxt == end {
             // A FIN takes no room in the peer's buffer, so its window does not hold it back.
             let plan = self.plan(env.now, nxt, 0, TcpFlags::NONE);
             return Some(self.send_new(env, plan));
         }
         let available = end.since(nxt);
-        let window = if self.snd.edge.gt(nxt) {
-            self.snd.edge.since(nxt)
-        } else {
-            0
-        };
+        // A window that shrank may end before what was sent.
+        let window = self.snd.edge.since(self.snd.una);
+        let window = window.saturating_sub(self.flight());
         let mut plan = self.plan(env.now, nxt, 0, TcpFlags::NONE);
         let piece = plan.piece;
         let mut len = available.min(window);
@@ -201,7 +199,7 @@ impl Connection {
         }
         self.options.nodelay == Switch::On
             || self.state.fin().is_some()
-            || self.snd.small_end.le(self.snd.una)
+            || self.snd.small_end == self.snd.una
             || self.snd.probe == Probe::Window
     }
 
@@ -247,8 +245,8 @@ impl Connection {
         }
         let data_end = self.snd.queue.end();
         let mut upto = start;
-        if start.lt(data_end) {
-            let mut len = end.min(data_end).since(start);
+        if start != data_end {
+            let mut len = end.since(start).min(data_end.since(start));
             if room < len.min(plan.piece) {
                 return None;
             }
@@ -265,13 +263,18 @@ impl Connection {
             if plan.len > 0 {
                 plan.flags = plan.flags | TcpFlags::PSH;
             }
-            if self.state.fin() == Some(upto) && end.gt(upto) {
+            if self.state.fin() == Some(upto) && end != upto {
                 plan.flags = plan.flags | TcpFlags::FIN;
                 upto += 1;
             }
         }
         // RFC 6298 3 (Karn): what is sent twice is not timed.
-        if self.snd.timed.is_some_and(|(timed, _)| timed.gt(start)) {
+        let una = self.snd.una;
+        if self
+            .snd
+            .timed
+            .is_some_and(|(timed, _)| una.precedes(start, timed))
+        {
             self.snd.timed = None;
         }
         if self.recovery.is_owed() || self.timers.retransmit == Instant::MAX {
@@ -371,14 +374,14 @@ impl Connection {
     #[inline]
     fn offer_window(&mut self) -> u16 {
         let shift = self.nego.rcv_shift;
-        let promised = self.rcv.adv.since(self.rcv.nxt);
+        let promised = self.rcv.promised();
         let window = self.window_to_offer().min(65_535 << shift);
         let mut field = window >> shift;
         // RFC 7323 2.4: rounding down must not take back what was promised.
         if field << shift < promised && field < 65_535 {
             field = promised.div_ceil(1 << shift).min(65_535);
         }
-        self.rcv.adv = self.rcv.adv.max(self.rcv.nxt + (field << shift));
+        self.rcv.adv = self.rcv.nxt + promised.max(field << shift);
         field as u16
     }
 
@@ -388,7 +391,7 @@ impl Connection {
     pub(super) fn window_to_offer(&self) -> u32 {
         let buffer = self.options.recv_buffer;
         let free = buffer.saturating_sub(self.rcv.queue.len()).min(1 << 30) as u32;
-        let promised = self.rcv.adv.since(self.rcv.nxt);
+        let promised = self.rcv.promised();
         let step = self.rcv.mss.min((buffer / 2) as u32);
         if free >= promised.saturating_add(step) {
             free

@@ -140,7 +140,7 @@ impl Connection {
         if !self.state.receives() {
             return;
         }
-        let promised = self.rcv.adv.since(self.rcv.nxt);
+        let promised = self.rcv.promised();
         let gain = self.window_to_offer().saturating_sub(promised);
         if gain == 0 {
             return;
@@ -281,7 +281,7 @@ impl Connection {
     ) -> bool {
         // RFC 5927 4.1: only about something that is on its way.
         let seq = crate::transport::tcp::seq::SeqNum(seq);
-        if seq.lt(self.snd.una) || !seq.lt(self.snd.nxt) {
+        if seq.offset_in(self.snd.una..self.snd.nxt).is_none() {
             return false;
         }
         let error = match what {
@@ -323,8 +323,7 @@ impl Connection {
             rcv_nxt: self.rcv.nxt,
             window: self
                 .rcv
-                .adv
-                .since(self.rcv.nxt)
+                .promised()
                 .checked_shr(u32::from(self.nego.rcv_shift))
                 .map_or(0, |w| w.min(65_535) as u16),
             ts: self.nego.ts,
@@ -344,10 +343,17 @@ impl Connection {
             ssthresh: self.cc.ssthresh(),
             mss: self.data_mss(),
             in_flight: self.flight(),
-            unsent: self.write_end().since(self.snd.nxt.min(self.write_end())),
+            // Nothing, when the connection ended with its FIN on the way.
+            unsent: (self.write_end().since(self.snd.una)).saturating_sub(self.flight()),
             unread: self.rcv.queue.len(),
-            peer_window: self.snd.edge.since(self.snd.una.min(self.snd.edge)),
+            peer_window: self.snd.edge.since(self.snd.una),
         }
+    }
+
+    /// Bytes that the peer has acknowledged selectively.
+    #[cfg(test)]
+    pub(in crate::transport::tcp) fn sacked(&self) -> u32 {
+        self.recovery.board.bytes()
     }
 
     pub(in crate::transport::tcp) fn reported_state(&self) -> TcpState {

@@ -5,16 +5,16 @@ use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
 enum Action {
-    /// A segment for B, its numbers relative to what B expects.
+    /// A segment for B, its numbers relative to B's windows and timestamps.
     Rx {
-        seq: i64,
-        ack: Option<i64>,
+        seq: Place,
+        ack: Option<Place>,
         flags: u8,
         window: u16,
         len: usize,
         gso: Option<u16>,
-        ts: Option<(i64, i64)>,
-        sack: Vec<(i64, i64)>,
+        ts: Option<(u32, u32)>,
+        sack: Vec<(Place, Place)>,
         mss: Option<u16>,
         scale: Option<u8>,
     },
@@ -23,30 +23,53 @@ enum Action {
     Read(usize),
     Shutdown,
     CloseB,
-    Icmp(i64, u32),
+    Icmp(Place, u32),
     Step(u8),
 }
 
-/// Numbers near the interesting ones, and anything.
-fn near() -> impl Strategy<Value = i64> {
+/// A number near one of a window's ends.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    First(u32),
+    Last(u32),
+}
+
+impl Place {
+    fn from(self, first: u32, last: u32) -> u32 {
+        match self {
+            Place::First(by) => first.wrapping_add(by),
+            Place::Last(by) => last.wrapping_add(by),
+        }
+    }
+}
+
+/// Distances near the interesting ones, and anything.
+fn near() -> impl Strategy<Value = u32> {
     prop_oneof![
-        4 => -3i64..3,
-        2 => -3000i64..3000,
-        1 => any::<i32>().prop_map(i64::from),
-        1 => 65_000i64..70_000,
+        4 => (-3i32..=3).prop_map(|n| n as u32),
+        2 => (-3000i32..3000).prop_map(|n| n as u32),
+        1 => 65_000u32..70_000,
+        2 => seq::tests::edge(),
+    ]
+}
+
+fn place() -> impl Strategy<Value = Place> {
+    prop_oneof![
+        2 => near().prop_map(Place::First),
+        1 => near().prop_map(Place::Last),
     ]
 }
 
 fn rx() -> impl Strategy<Value = Action> {
     (
-        near(),
-        prop::option::weighted(0.9, near()),
+        place(),
+        prop::option::weighted(0.9, place()),
         prop_oneof![3 => Just(0u8), 3 => any::<u8>(), 1 => Just(1u8), 1 => Just(2u8), 1 => Just(4u8)],
         any::<u16>(),
         prop_oneof![Just(0usize), 1usize..5, 0usize..4000],
         prop::option::of(1u16..2000),
         prop::option::of((near(), near())),
-        prop::collection::vec((near(), near()), 0..4),
+        prop::collection::vec((place(), place()), 0..4),
         prop::option::of(any::<u16>()),
         prop::option::of(any::<u8>()),
     )
@@ -74,7 +97,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (1usize..20_000).prop_map(Action::Read),
         1 => Just(Action::Shutdown),
         1 => Just(Action::CloseB),
-        1 => (near(), 0u32..2000).prop_map(|(s, m)| Action::Icmp(s, m)),
+        1 => (place(), 0u32..2000).prop_map(|(s, m)| Action::Icmp(s, m)),
         2 => (1u8..20).prop_map(Action::Step),
     ]
 }
@@ -140,6 +163,38 @@ fn prepare(w: &mut World, state: u8) -> Option<ConnId> {
     }
 }
 
+/// What the next segment for B is measured by: both ends of each window.
+struct Windows {
+    expected: (u32, u32),
+    sent: (u32, u32),
+    timestamps: (u32, u32),
+}
+
+/// What B's connection has, or what it said last when it is a record.
+fn windows(w: &World, b: Option<ConnId>, from_a: Option<TcpHeader>) -> Windows {
+    let said = w.trace.iter().rfind(|t| t.1 == B).map(|t| t.2);
+    let timestamp = said.and_then(|h| h.options.timestamp);
+    let timestamps = timestamp.map_or((0, 0), |(value, echo)| (echo, value));
+    if let Some(c) = b.and_then(|b| w.hosts[B].tcp.connections.get(b)) {
+        return Windows {
+            expected: (c.rcv.nxt.0, c.rcv.adv.0),
+            sent: (c.snd.una.0, c.snd.nxt.0),
+            timestamps,
+        };
+    }
+    let first = said.and_then(|h| h.ack).or(from_a.map(|h| h.seq));
+    let first = first.unwrap_or(0);
+    let sent = said.map_or(0, |h| h.seq);
+    Windows {
+        expected: (
+            first,
+            first.wrapping_add(said.map_or(0, |h| u32::from(h.window))),
+        ),
+        sent: (sent, sent.wrapping_add(1)),
+        timestamps,
+    }
+}
+
 fn run(state: u8, config: TcpConfig, actions: Vec<Action>) {
     let mut w = World::with(11, Net::default(), config);
     let mut b = prepare(&mut w, state);
@@ -150,12 +205,7 @@ fn run(state: u8, config: TcpConfig, actions: Vec<Action>) {
     let port_b = from_b.map_or(80, |h| h.src_port);
     let (src, dst) = (w.addr(A, port_a), w.addr(B, port_b));
     for action in actions {
-        let expected = last(&w, B);
-        let seq_base = expected
-            .and_then(|h| h.ack)
-            .or(from_a.map(|h| h.seq))
-            .unwrap_or(0);
-        let ack_base = expected.map_or(0, |h| h.seq);
+        let windows = windows(&w, b, from_a);
         match action {
             Action::Rx {
                 seq,
@@ -169,13 +219,13 @@ fn run(state: u8, config: TcpConfig, actions: Vec<Action>) {
                 mss,
                 scale,
             } => {
-                let rel = |base: u32, n: i64| base.wrapping_add(n as u32);
+                let sent = |place: Place| place.from(windows.sent.0, windows.sent.1);
                 let mut bytes = [0u8; 20];
                 TcpHeader {
                     src_port: port_a,
                     dst_port: port_b,
-                    seq: rel(seq_base, seq),
-                    ack: ack.map(|a| rel(ack_base, a)),
+                    seq: seq.from(windows.expected.0, windows.expected.1),
+                    ack: ack.map(sent),
                     window,
                     urgent: window,
                     ..TcpHeader::default()
@@ -185,15 +235,12 @@ fn run(state: u8, config: TcpConfig, actions: Vec<Action>) {
                 let (mut header, _) = TcpHeader::parse(&bytes).expect("well formed");
                 header.options.mss = mss.filter(|_| flags & 2 != 0);
                 header.options.window_scale = scale.filter(|_| flags & 2 != 0);
-                header.options.timestamp = ts.map(|(v, e)| {
-                    let base = from_a.and_then(|h| h.options.timestamp).unwrap_or((0, 0));
-                    (rel(base.0, v), rel(base.1, e))
+                header.options.timestamp = ts.map(|(value, echo)| {
+                    let (recent, clock) = windows.timestamps;
+                    (recent.wrapping_add(value), clock.wrapping_add(echo))
                 });
-                for (l, r) in sack {
-                    header
-                        .options
-                        .sack
-                        .push((rel(ack_base, l), rel(ack_base, r)));
+                for (left, right) in sack {
+                    header.options.sack.push((sent(left), sent(right)));
                 }
                 while header.options.len() > 40 {
                     header
@@ -237,7 +284,7 @@ fn run(state: u8, config: TcpConfig, actions: Vec<Action>) {
                 }
             }
             Action::Icmp(seq, ip_mtu) => {
-                let seq = ack_base.wrapping_add(seq as u32);
+                let seq = seq.from(windows.sent.0, windows.sent.1);
                 let what = match ip_mtu % 3 {
                     0 => IcmpKind::FragmentationNeeded { ip_mtu },
                     1 => IcmpKind::TimeExceeded,
@@ -264,7 +311,7 @@ fn run(state: u8, config: TcpConfig, actions: Vec<Action>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_500, ..ProptestConfig::default() })]
 
     #[test]
     fn garbage_never_panics(

@@ -174,7 +174,7 @@ fn a_new_incarnation_replaces_a_time_wait_record() {
         assert_eq!(w.hosts[B].tcp.counts().time_wait, 0);
         let b = w.accept(B, l);
         let syn_ack = w.trace.iter().rfind(|t| t.1 == B).expect("B spoke").2.seq;
-        assert!(seq::SeqNum(syn_ack).gt(seq::SeqNum(last)));
+        assert!(seq::SeqNum(syn_ack).is_newer_than(seq::SeqNum(last)));
         w.write(A, a, b"again").expect("space");
         w.run_for(Duration::from_millis(100));
         assert_eq!(w.read(B, b, 10), Ok(b"again".to_vec()));

@@ -2,10 +2,12 @@
 
 mod close;
 mod fuzz;
+mod hand;
 mod handshake;
 mod listen;
 mod lossy;
 mod script;
+mod sequence;
 mod transfer;
 
 use std::cmp::Reverse;

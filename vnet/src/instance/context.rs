@@ -517,7 +517,8 @@ pub(crate) fn is_in_effects() -> bool {
     CURRENT.with(|c| c.in_effects.get())
 }
 
-/// Runs `f`, which carries out the effects of an entry.
+/// Runs `f`, which carries out the effects of an entry. They are other people's callbacks: the
+/// caller's current vnet is none of their business, and none is current in them.
 #[inline]
 pub(crate) fn in_effects<R>(f: impl FnOnce() -> R) -> R {
     struct Restore(bool);
@@ -527,7 +528,7 @@ pub(crate) fn in_effects<R>(f: impl FnOnce() -> R) -> R {
         }
     }
     let _restore = Restore(CURRENT.with(|c| c.in_effects.replace(true)));
-    f()
+    outside(f)
 }
 
 /// A future that runs in a vnet; see [`Vnet::scope`].

@@ -99,6 +99,8 @@ pub enum Happened {
 pub struct WaitNote {
     /// The thread's name.
     pub thread: String,
+    /// The number of the vnet that is current in it.
+    pub vnet: Option<u64>,
     /// The call in which it waits.
     pub site: Option<Site>,
     /// Since when.

@@ -80,6 +80,11 @@ impl Vnet {
 }
 
 impl VnetCore {
+    /// True when `other` is this instance or one below it.
+    pub(crate) fn is_family(self: &Arc<Self>, other: &Arc<VnetCore>) -> bool {
+        Arc::ptr_eq(self, other) || other.is_below(self)
+    }
+
     /// True when `other` made this instance, or one of those that did.
     pub(crate) fn is_below(&self, other: &Arc<VnetCore>) -> bool {
         let mut at = self.parent.as_ref();
@@ -169,7 +174,7 @@ pub(crate) fn join(child: &Arc<VnetCore>) -> Result<(), Gone> {
     }
     let mask = child.privileges.get() & parent.privileges.get();
     child.privileges.set(mask);
-    if mask != Privileges::ALL {
+    if mask != Privileges::WITH_SYSTEM {
         child.note(Op::SetPrivileges { privileges: mask });
     }
     Ok(())

@@ -1,7 +1,8 @@
 //! Each instance's message buffer, and how what is said finds its way there.
 //!
 //! An event is about a vnet if it has a field `vnet` with the vnet's name; otherwise it belongs
-//! to the vnet that is current where it is emitted. Finding the buffer takes no lock but leaves:
+//! to the vnet that is current where it is emitted. So does one that names a vnet of which the
+//! current one may know nothing: nobody writes into a stranger's buffer. Finding the buffer takes no lock but leaves:
 //! an event may be emitted while any lock is held, the vnet's own included.
 
 use std::collections::BTreeMap;
@@ -10,10 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::context::peek_current;
+use super::privilege::Privilege;
 use super::system::{System, SystemCore};
 use super::vnet::{Vnet, VnetCore};
 use crate::base::lock::{Mutex, Rank};
@@ -78,6 +80,10 @@ impl Directory {
 /// vnets: an event with a field `vnet` into that of the vnet of this name, any other into that of
 /// the vnet that is current. What concerns none of them is left to other layers.
 ///
+/// While a vnet is current whose tenants lack [`Privilege::System`], events of the program may name
+/// that vnet and those below it; one that names another goes to the current vnet, with the field in
+/// its text.
+///
 /// ```
 /// use tracing_subscriber::layer::SubscriberExt;
 /// use vnet::{MessageLayer, System};
@@ -100,11 +106,14 @@ impl Directory {
 pub struct MessageLayer {
     system: Weak<SystemCore>,
     directory: Arc<Directory>,
+    /// The vnet to which, and to those below which, the layer is confined.
+    only: Option<Box<str>>,
 }
 
 impl MessageLayer {
     /// A layer for the vnets of `system`, those there are and those to come. It does not keep the
-    /// system alive.
+    /// system alive. With a handle to the system that lacks [`Privilege::System`] now, it is for the
+    /// handle's vnet and those below it.
     pub fn new(system: &System) -> MessageLayer {
         let directory = Arc::clone(&system.core.directory);
         directory.wanted.store(true, Ordering::Release);
@@ -113,21 +122,53 @@ impl MessageLayer {
         MessageLayer {
             system: Arc::downgrade(&system.core),
             directory,
+            only: system.confined_to().map(|vnet| vnet.name().into()),
         }
+    }
+
+    fn is_ours(&self, core: &VnetCore) -> bool {
+        Weak::as_ptr(&self.system) == Arc::as_ptr(&core.system) && self.is_wanted(&core.name)
+    }
+
+    fn is_wanted(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| is_family(only, name))
     }
 
     /// The buffer of the current vnet, if it is one of ours, and the time.
     fn current(&self) -> Option<(Arc<MessageBuffer>, Instant)> {
-        let ours = |core: &VnetCore| Weak::as_ptr(&self.system) == Arc::as_ptr(&core.system);
         peek_current(|core| {
-            ours(core).then(|| (Arc::clone(core.messages.buffer()), core.driver.now()))
+            let found = || (Arc::clone(core.messages.buffer()), core.driver.now());
+            self.is_ours(core).then(found)
         })?
     }
 
     fn named(&self, name: &str) -> Option<(Arc<MessageBuffer>, Instant)> {
+        if !self.is_wanted(name) {
+            return None;
+        }
         let buffer = self.directory.find(name)?;
         Some((buffer, self.system.upgrade()?.driver.now()))
     }
+
+    /// Whether whoever speaks may speak about the vnet of that name.
+    fn may_name(&self, name: &str, metadata: &Metadata<'_>) -> bool {
+        let module = metadata.module_path().unwrap_or_default();
+        if module == "vnet" || module.starts_with("vnet::") {
+            return true;
+        }
+        let current = peek_current(|core| {
+            !self.is_ours(core)
+                || is_family(&core.name, name)
+                || core.privileges.get().contains(Privilege::System)
+        });
+        current.unwrap_or(true)
+    }
+}
+
+/// True when `name` is that of the vnet `of`, or of one below it.
+fn is_family(of: &str, name: &str) -> bool {
+    let below = name.strip_prefix(of);
+    below.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 impl<S: Subscriber> Layer<S> for MessageLayer {
@@ -135,11 +176,18 @@ impl<S: Subscriber> Layer<S> for MessageLayer {
         // Formatted before anything is locked: values may do as they like when they are shown.
         let mut said = Said::default();
         event.record(&mut said);
-        let named = said.vnet.as_deref().and_then(|name| self.named(name));
+        let metadata = event.metadata();
+        let named = match said.vnet.as_deref() {
+            Some(name) if self.may_name(name, metadata) => self.named(name),
+            Some(_) => {
+                said.keep_vnet();
+                None
+            }
+            None => None,
+        };
         let Some((buffer, at)) = named.or_else(|| self.current()) else {
             return;
         };
-        let metadata = event.metadata();
         buffer.push(Message {
             at,
             level: *metadata.level(),
@@ -179,6 +227,14 @@ impl Said {
                 write!(self.fields, "{gap}{name}={value}")
             }
         };
+    }
+
+    /// Makes the vnet's name a field like any other.
+    fn keep_vnet(&mut self) {
+        if let Some(name) = self.vnet.take() {
+            let gap = if self.fields.is_empty() { "" } else { " " };
+            let _ = write!(self.fields, "{gap}vnet={name}");
+        }
     }
 
     /// The message, and the fields but the vnet's name behind it.

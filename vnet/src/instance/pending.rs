@@ -6,9 +6,9 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use super::driver::{Happened, Notes, Site, WaitNote};
-use super::system::{System, SystemCore};
+use super::system::System;
 use super::task::Task;
-use super::vnet::{Entry, VnetCore};
+use super::vnet::{Entry, Vnet, VnetCore};
 use crate::base::time::Instant;
 
 /// Entries of each list that a report shows; the rest is counted.
@@ -20,6 +20,9 @@ const SHOWN: usize = 32;
 pub struct Pending {
     /// The system's time.
     pub now: Instant,
+    /// The vnet to which, and to those below which, the report is confined, because its tenants
+    /// lack [`Privilege::System`](crate::Privilege): it has no timers then, nor threads of others.
+    pub confined_to: Option<String>,
     /// Vnets that want service, the next one first. At most 32; [`Pending::more_vnets`] says how
     /// many more there are.
     pub vnets: Vec<PendingVnet>,
@@ -135,11 +138,15 @@ pub fn deadlock(error: &io::Error) -> Option<&Deadlock> {
 
 impl Deadlock {
     #[cold]
-    pub(crate) fn new(system: &Arc<SystemCore>, site: Site) -> Deadlock {
-        Deadlock {
-            site,
-            pending: Pending::of(system),
-        }
+    pub(crate) fn new(system: &System, site: Site) -> Deadlock {
+        let pending = system.pending();
+        Deadlock { site, pending }
+    }
+
+    /// That of a call in a vnet, which is told what the vnet's tenants may see.
+    #[cold]
+    pub(crate) fn in_vnet(core: &Arc<VnetCore>, site: Site) -> Deadlock {
+        Deadlock::new(&Vnet::tenant(Arc::clone(core)).system(), site)
     }
 }
 
@@ -151,7 +158,8 @@ impl From<Deadlock> for io::Error {
 
 impl System {
     /// What the system is waiting for now: for tests that hang, and for reports. Under
-    /// [`System::threads`] it lists tasks only.
+    /// [`System::threads`] it lists tasks only. Without [`Privilege::System`](crate::Privilege) it is
+    /// [confined](Pending::confined_to).
     ///
     /// ```
     /// use vnet::System;
@@ -163,20 +171,37 @@ impl System {
     /// println!("{}", system.pending());
     /// ```
     pub fn pending(&self) -> Pending {
-        Pending::of(&self.core)
+        Pending::of(self)
     }
 }
 
 impl Pending {
-    fn of(system: &Arc<SystemCore>) -> Pending {
+    fn of(system: &System) -> Pending {
         let Notes {
-            services,
-            timers,
-            waits,
-            recent,
-        } = system.driver.notes();
-        let now = system.driver.now();
-        let live = system.registry.lock().vnets();
+            mut services,
+            mut timers,
+            mut waits,
+            mut recent,
+        } = system.core.driver.notes();
+        let now = system.now();
+        let live = system.vnets();
+        let holder = system.confined_to();
+        let mut tasks = match holder {
+            None => system.core.tasks.list(),
+            Some(_) => Vec::new(),
+        };
+        tasks.extend(live.iter().flat_map(|v| v.tasks.list()));
+        if let Some(holder) = holder {
+            let sees = |number| live.iter().any(|v| v.number == number);
+            services.retain(|(_, vnet)| holder.core.is_family(vnet));
+            waits.retain(|wait| wait.vnet.is_some_and(sees));
+            recent.retain(|(_, what)| match what {
+                Happened::Serviced(number) => sees(*number),
+                Happened::Polled(number) => tasks.iter().any(|t| t.number() == *number),
+                Happened::TimerFired | Happened::WaitEnded => false,
+            });
+            timers.clear();
+        }
         let mut wanted: Vec<(Instant, Arc<VnetCore>)> = Vec::new();
         for (at, vnet) in services {
             // What was scheduled again for an earlier time is there twice.
@@ -185,10 +210,9 @@ impl Pending {
             }
         }
         let shown = wanted.iter().take(SHOWN);
-        let mut tasks = system.tasks.list();
-        tasks.extend(live.iter().flat_map(|v| v.tasks.list()));
         Pending {
             now,
+            confined_to: holder.map(|v| v.name().to_owned()),
             vnets: shown.map(|(at, v)| PendingVnet::of(v, *at)).collect(),
             more_vnets: wanted.len().saturating_sub(SHOWN),
             timers: timers.iter().take(SHOWN).copied().collect(),
@@ -268,10 +292,17 @@ impl PendingTask {
 
 impl fmt::Display for Pending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "at {}:", self.now)?;
+        match &self.confined_to {
+            None => writeln!(f, "at {}:", self.now)?,
+            Some(vnet) => writeln!(f, "at {}, in vnet {vnet} and below it:", self.now)?,
+        }
         let nothing = self.vnets.is_empty() && self.timers.is_empty();
         if nothing {
-            writeln!(f, "  no vnet wants service, and no timer is set")?;
+            let timers = match self.confined_to {
+                None => ", and no timer is set",
+                Some(_) => "",
+            };
+            writeln!(f, "  no vnet wants service{timers}")?;
         }
         for vnet in &self.vnets {
             writeln!(f, "  {vnet}")?;

@@ -13,7 +13,7 @@ use std::ops::{BitAnd, BitOr, Not};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use super::record::Op;
-use super::vnet::{Gone, OwnedVnet, Vnet};
+use super::vnet::{Gone, OwnedVnet, Vnet, VnetCore};
 use crate::netif::NetifError;
 use crate::transport::error::SocketError;
 
@@ -55,6 +55,10 @@ privileges! {
     Children = "children",
     /// Turning the forwarding of packets on and off.
     Forwarding = "forwarding",
+    /// Acting on the whole system through [`Vnet::system`]: making vnets, init steps, looking at
+    /// others, running the clock. Whoever has it can get round every other privilege, so it is not
+    /// in [`Privileges::ALL`].
+    System = "system",
 }
 
 /// The first port that needs no privilege.
@@ -83,8 +87,13 @@ pub struct Privileges(u16);
 impl Privileges {
     /// No privilege.
     pub const NONE: Privileges = Privileges(0);
-    /// Every privilege.
-    pub const ALL: Privileges = Privileges((1 << Privilege::ALL.len()) - 1);
+    /// Every privilege that concerns an instance and what is below it: all but
+    /// [`Privilege::System`].
+    pub const ALL: Privileges =
+        Privileges(Privileges::WITH_SYSTEM.0 & !(1 << Privilege::System as u16));
+    /// Every privilege, that to act on the whole system included. It is what the tenants of a new
+    /// instance without a parent have.
+    pub const WITH_SYSTEM: Privileges = Privileges((1 << Privilege::ALL.len()) - 1);
 
     /// True when `privilege` is in the set.
     pub const fn contains(self, privilege: Privilege) -> bool {
@@ -125,6 +134,7 @@ impl<P: Into<Privileges>> BitAnd<P> for Privileges {
     }
 }
 
+/// What [`Privileges::ALL`] has beyond the set; never [`Privilege::System`].
 impl Not for Privileges {
     type Output = Privileges;
     fn not(self) -> Privileges {
@@ -279,7 +289,7 @@ impl Mask {
 
 impl Vnet {
     /// What this instance's tenants may do. Everything, at first; a child starts with what its
-    /// parent has.
+    /// parent has, without [`Privilege::System`].
     pub fn privileges(&self) -> Privileges {
         self.core.privileges.get()
     }
@@ -291,20 +301,22 @@ impl Vnet {
     /// [`Denied`] when the handle is a tenant's and the instance's mask lacks the privilege, or when
     /// it is the owner's of a child and the parent's does.
     pub fn require(&self, privilege: Privilege) -> Result<(), Denied> {
-        let mask = &self.core.privileges;
-        let allowed = match self.authority {
-            Authority::System => Privileges::ALL,
-            Authority::Owner => match &self.core.parent {
-                Some(parent) => parent.privileges.get(),
-                None => Privileges::ALL,
-            },
-            Authority::Tenant => mask.get(),
-        };
-        if allowed.contains(privilege) {
+        if self.may(privilege) {
             return Ok(());
         }
-        mask.denials[privilege as usize].fetch_add(1, Ordering::Relaxed);
+        let denials = &self.core.privileges.denials;
+        denials[privilege as usize].fetch_add(1, Ordering::Relaxed);
         Err(Denied(privilege))
+    }
+
+    /// The same, for what is no act and is not counted.
+    pub(crate) fn may(&self, privilege: Privilege) -> bool {
+        let allowed = match self.authority {
+            Authority::System => Privileges::WITH_SYSTEM,
+            Authority::Owner => most(&self.core),
+            Authority::Tenant => self.core.privileges.get(),
+        };
+        allowed.contains(privilege)
     }
 
     /// Checks that a socket may be bound to `port`.
@@ -318,6 +330,14 @@ impl Vnet {
     /// How often an act was denied for want of `privilege`.
     pub fn denials(&self, privilege: Privilege) -> u64 {
         self.core.privileges.denials[privilege as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// What the owner of an instance may do, and give to its tenants.
+fn most(core: &VnetCore) -> Privileges {
+    match &core.parent {
+        Some(parent) => parent.privileges.get(),
+        None => Privileges::WITH_SYSTEM,
     }
 }
 
@@ -357,10 +377,7 @@ impl Vnet {
         self.core.with(|_, _| ())?;
         // One mask is changed at a time, so that a child's never exceeds its parent's.
         let registry = self.core.system.registry.lock();
-        let most = match &self.core.parent {
-            Some(parent) => parent.privileges.get(),
-            None => Privileges::ALL,
-        };
+        let most = most(&self.core);
         if !privileges.is_subset(most) {
             return Err(PrivilegeError::BeyondParent(privileges & !most));
         }
@@ -552,9 +569,11 @@ mod tests {
         let none = Privileges::NONE;
         assert_eq!(none.to_string(), "none");
         assert_eq!(!none, Privileges::ALL);
-        assert_eq!(Privileges::ALL.iter().count(), Privilege::ALL.len());
+        assert_eq!(Privileges::WITH_SYSTEM.iter().count(), Privilege::ALL.len());
+        assert_eq!(Privileges::ALL | Privilege::System, Privileges::WITH_SYSTEM);
+        assert!(!Privileges::ALL.contains(Privilege::System));
         assert!(none.is_subset(Privileges::ALL) && !Privileges::ALL.is_subset(none));
-        for text in ["all", "none", "routes,forwarding"] {
+        for text in ["all", "none", "routes,forwarding", "system"] {
             let parsed: Privileges = text.parse().expect("names");
             let again: Privileges = parsed.to_string().parse().expect("names");
             assert_eq!(parsed, again);

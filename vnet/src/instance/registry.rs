@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 
 use super::context;
 use super::lifecycle::builtin_layers;
+use super::privilege::Denied;
 use super::vnet::{Vnet, VnetCore};
 use crate::base::lock::{Mutex, MutexGuard, Rank};
 
@@ -170,6 +171,9 @@ pub enum RegisterError {
     /// There is no step of that name.
     #[error("no init step is named {0:?}")]
     NotFound(String),
+    /// The handle to the system is that of a tenant who may not act on all of it.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// The step belongs to the library.
     #[error("init step {0:?} belongs to the library")]
     Builtin(String),
@@ -286,10 +290,6 @@ impl Registry {
 
     pub(crate) fn find(&self, name: &str) -> Option<Arc<VnetCore>> {
         self.vnets.get(self.names.get(name)?).cloned()
-    }
-
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.vnets.values().map(|v| v.name.to_string()).collect()
     }
 
     /// The instances, in the order of their creation.

@@ -4,6 +4,7 @@ use std::panic::Location;
 
 use super::driver::{AtEnd, RunEnded, RunTo};
 use super::pending::Pending;
+use super::privilege::Denied;
 use super::system::System;
 use crate::base::time::{Duration, Instant};
 
@@ -60,6 +61,9 @@ pub enum RunError {
     /// Only the clock of [`System::virtual_time`] can be run.
     #[error("only a system under virtual time can be run")]
     NotVirtual,
+    /// The handle to the system is that of a tenant who may not act on all of it.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// The caller is a task, which must not block.
     #[error("a task cannot run the world that polls it")]
     InTask,
@@ -175,6 +179,7 @@ impl System {
 
     #[track_caller]
     fn run(&self, to: RunTo, limit: RunLimit) -> Result<Ran, RunError> {
+        self.require_all()?;
         let end = self.core.driver.run(to, Location::caller());
         let end = end.ok_or(RunError::NotVirtual)?;
         let pending = || Box::new(self.pending());

@@ -78,10 +78,7 @@ impl Vnet {
         let changes = Arc::new(AtomicU64::new(0));
         let made = Arc::clone(&changes);
         let name = interface.to_owned();
-        let vnet = Vnet {
-            core: Arc::clone(&self.core),
-            authority: self.authority,
-        };
+        let vnet = self.same();
         let task = self.spawn_future(async move {
             while let Some(at) = script.next() {
                 system.sleep_until_async(at).await;

@@ -17,10 +17,10 @@ use super::lifecycle;
 use super::limits::LimitReached;
 use super::messages::Directory;
 use super::pending::{Deadlock, here};
-use super::privilege::Denied;
+use super::privilege::{Authority, Denied, Privilege};
 use super::registry::{InitRecord, RegisterError, SharedRegistry, StepError};
 use super::task::Tasks;
-use super::vnet::{Entry, Gone, OwnedVnet, Vnet};
+use super::vnet::{Entry, Gone, OwnedVnet, Vnet, VnetCore};
 use crate::base::lock::{Mutex, Rank};
 use crate::base::rng::Rng;
 use crate::base::time::{Duration, Instant};
@@ -34,11 +34,17 @@ const IDLE_POOL_BYTES: usize = 8 << 20;
 /// A set of vnets that share a clock and a scheduler, and can be wired together. Cheap to clone;
 /// clones are the same system.
 ///
+/// A handle that a constructor has made reaches all of the system. What one got from a vnet
+/// reaches is told at [`Vnet::system`]: where [`Privilege::System`] is missing, `Denied` is in the
+/// error, or the method says what it does instead.
+///
 /// Which constructor made it decides who drives it: [`System::threads`] a pool of workers and the
 /// wall clock, [`System::virtual_time`] a simulated clock, [`System::manual`] the embedder.
 #[derive(Clone)]
 pub struct System {
     pub(crate) core: Arc<SystemCore>,
+    /// The vnet that it was got from, with the authority there; none, and it reaches everything.
+    holder: Option<Arc<Vnet>>,
 }
 
 /// What the handles of a system share.
@@ -114,13 +120,54 @@ impl System {
                 loans_made: AtomicU64::new(0),
                 directory: Arc::new(Directory::new()),
             }),
+            holder: None,
         }
+    }
+
+    /// A handle that reaches all of the system.
+    pub(crate) fn all(core: Arc<SystemCore>) -> System {
+        System { core, holder: None }
+    }
+
+    /// The system of a vnet, as far as a handle to that reaches.
+    pub(crate) fn through(vnet: &Vnet) -> System {
+        let reaches_all = match vnet.authority {
+            Authority::System => true,
+            Authority::Owner => vnet.core.parent.is_none(),
+            Authority::Tenant => false,
+        };
+        System {
+            core: Arc::clone(&vnet.core.system),
+            holder: (!reaches_all).then(|| Arc::new(vnet.same())),
+        }
+    }
+
+    /// Checks that the handle may act on the whole system, and counts it when not.
+    pub(crate) fn require_all(&self) -> Result<(), Denied> {
+        let holder = self.holder.as_ref();
+        holder.map_or(Ok(()), |holder| holder.require(Privilege::System))
+    }
+
+    /// The vnet to which, and to whose descendants, the handle is confined.
+    pub(crate) fn confined_to(&self) -> Option<&Vnet> {
+        let holder = self.holder.as_deref();
+        holder.filter(|holder| !holder.may(Privilege::System))
+    }
+
+    /// The instances that it reaches, in the order of their creation.
+    pub(crate) fn vnets(&self) -> Vec<Arc<VnetCore>> {
+        let mut vnets = self.core.registry.lock().vnets();
+        if let Some(holder) = self.confined_to() {
+            vnets.retain(|core| holder.core.is_family(core));
+        }
+        vnets
     }
 
     /// Makes an instance by replaying the recorded init steps.
     ///
     /// # Errors
-    /// A name that is none or is taken, or the init step that failed; nothing is left then.
+    /// A name that is none or is taken, or the init step that failed; nothing is left then. A handle
+    /// without [`Privilege::System`], which makes [children](Vnet::create_child) instead.
     ///
     /// ```
     /// use vnet::System;
@@ -134,49 +181,71 @@ impl System {
     /// # Ok::<(), vnet::CreateError>(())
     /// ```
     pub fn create(&self, name: &str) -> Result<OwnedVnet, CreateError> {
+        self.require_all()?;
         lifecycle::create(&self.core, name, None).map(OwnedVnet::new)
     }
 
-    /// The instance of that name.
+    /// The instance of that name. A handle without [`Privilege::System`] finds its own vnet and
+    /// those below it.
     pub fn vnet(&self, name: &str) -> Option<Vnet> {
         let core = self.core.registry.lock().find(name)?;
+        if let Some(holder) = self.confined_to()
+            && !holder.core.is_family(&core)
+        {
+            return None;
+        }
         Some(Vnet::tenant(core))
     }
 
-    /// The names of all instances, in the order of their creation.
+    /// The names of all instances, in the order of their creation; without [`Privilege::System`],
+    /// of the handle's own vnet and those below it.
     pub fn names(&self) -> Vec<String> {
-        self.core.registry.lock().names()
+        let vnets = self.vnets();
+        vnets.iter().map(|v| v.name.to_string()).collect()
     }
 
     /// Adds an init step, and runs it in every instance there is.
     ///
     /// # Errors
     /// A name that is taken, or the instance in which it failed; the step has then been undone
-    /// wherever it ran, and is not registered.
+    /// wherever it ran, and is not registered. A handle without [`Privilege::System`].
     pub fn register(&self, record: InitRecord) -> Result<(), RegisterError> {
+        self.require_all()?;
         lifecycle::register(&self.core, record)
     }
 
     /// Removes an init step, and runs its reverse in every instance that ran it.
     ///
     /// # Errors
-    /// No step of that name, or a built-in one.
+    /// No step of that name, or a built-in one; a handle without [`Privilege::System`].
     pub fn unregister(&self, name: &str) -> Result<(), RegisterError> {
+        self.require_all()?;
         lifecycle::unregister(&self.core, name)
     }
 
-    /// The recorded init steps, in the order in which a new instance runs them.
+    /// The recorded init steps, in the order in which a new instance runs them; without
+    /// [`Privilege::System`], those that the handle's own vnet has run.
     pub fn init_steps(&self) -> Vec<String> {
-        self.core.registry.lock().step_names()
+        match self.confined_to() {
+            None => self.core.registry.lock().step_names(),
+            Some(holder) => {
+                let ran = holder.init_record().unwrap_or_default();
+                ran.into_iter().map(|(step, _)| step).collect()
+            }
+        }
     }
 
     /// Fingerprints every frame at every interface from now on, for [`System::fingerprint`]. It
     /// costs a hash of every frame, at both ends of its wire. To have the whole of a run, switch it
     /// on before the first vnet is made. It cannot be switched off.
+    ///
+    /// Without [`Privilege::System`] it is switched on in the handle's own vnet and those that are
+    /// below it now.
     pub fn record_fingerprint(&self) {
-        self.core.fingerprinting.store(true, Ordering::Relaxed);
-        let vnets = self.core.registry.lock().vnets();
-        for core in vnets {
+        if self.confined_to().is_none() {
+            self.core.fingerprinting.store(true, Ordering::Relaxed);
+        }
+        for core in self.vnets() {
             let _ = core.enter_as(Entry::User, |live, _| live.stack.ifs.start_fingerprint());
         }
     }
@@ -187,6 +256,9 @@ impl System {
     ///
     /// Under virtual time, and under the manual driver, it is the same for every run of the same
     /// program with the same seed.
+    ///
+    /// Without [`Privilege::System`] it is that of the handle's own vnet and those that are below it
+    /// now.
     ///
     /// ```
     /// use vnet::net::EchoSocket;
@@ -210,12 +282,17 @@ impl System {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn fingerprint(&self) -> Option<Fingerprint> {
-        if !self.core.is_fingerprinting() {
+        let (on, mut sum) = match self.confined_to() {
+            None => (
+                self.core.is_fingerprinting(),
+                *self.core.fingerprint_of_gone.lock(),
+            ),
+            Some(holder) => (holder.core.is_fingerprinting(), FingerprintSum::default()),
+        };
+        if !on {
             return None;
         }
-        let vnets = self.core.registry.lock().vnets();
-        let mut sum = *self.core.fingerprint_of_gone.lock();
-        for core in vnets {
+        for core in self.vnets() {
             sum.add(core.fingerprint());
         }
         Some(sum.fingerprint())
@@ -263,7 +340,7 @@ impl System {
             }
             match self.core.driver.wait(None, site) {
                 Waited::Woken | Waited::TimedOut => {}
-                Waited::Deadlock => return Err(Deadlock::new(&self.core, site).into()),
+                Waited::Deadlock => return Err(Deadlock::new(self, site).into()),
                 Waited::WouldBlock => return Err(io::ErrorKind::WouldBlock.into()),
                 Waited::InTask => return Err(in_task()),
             }
@@ -318,9 +395,12 @@ impl System {
     /// One call does a million things at most; if there is more, it says so by returning a time
     /// that has come, and the clock is there and not yet at `now`. Call it again.
     ///
+    /// Without [`Privilege::System`] it does nothing, counts that as denied, and returns `None`.
+    ///
     /// # Panics
     /// When a callback of the program panics.
     pub fn poll(&self, now: Instant) -> Option<Instant> {
+        self.require_all().ok()?;
         self.core.driver.poll(now)
     }
 }

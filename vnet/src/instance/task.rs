@@ -27,9 +27,10 @@ use super::completion::Completion;
 use super::context::{outside, within};
 use super::driver::{Driver, Site, Waited};
 use super::pending::Deadlock;
+use super::privilege::Authority;
 use super::registry::panic_text;
 use super::system::{System, SystemCore};
-use super::vnet::Vnet;
+use super::vnet::{Vnet, VnetCore};
 use crate::base::lock::{Mutex, Rank};
 
 const IDLE: u8 = 0;
@@ -366,6 +367,8 @@ pub struct TaskHandle<T> {
     task: Arc<Task>,
     completion: Arc<Completion<Result<T, TaskError>>>,
     system: Weak<SystemCore>,
+    /// The vnet that it was spawned in, with the authority of the handle.
+    vnet: Option<(Weak<VnetCore>, Authority)>,
 }
 
 impl<T> TaskHandle<T> {
@@ -390,6 +393,14 @@ impl<T> TaskHandle<T> {
         match self.completion.wait(&*system.driver, site) {
             Ok(result) => result,
             Err(Waited::Deadlock) => {
+                let system = match &self.vnet {
+                    None => System::all(system),
+                    Some((core, authority)) => {
+                        let core = core.upgrade().ok_or(TaskError::Gone)?;
+                        let authority = *authority;
+                        Vnet { core, authority }.system()
+                    }
+                };
                 Err(TaskError::Deadlock(Box::new(Deadlock::new(&system, site))))
             }
             Err(_) => Err(TaskError::WouldBlock),
@@ -433,6 +444,9 @@ impl System {
     /// [`std::future::poll_fn`]), time passes with [`System::sleep_async`]. A blocking call in a
     /// task fails with [`std::io::ErrorKind::WouldBlock`] where it would have to wait.
     ///
+    /// Through a handle without [`Privilege::System`](crate::Privilege) it is a task of the handle's
+    /// vnet, as [`Vnet::spawn_future`] starts one.
+    ///
     /// A task that holds a [`System`] keeps the system alive until it ends, as a thread would.
     ///
     /// ```
@@ -453,7 +467,10 @@ impl System {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        spawn(&self.core, None, &self.core.tasks, future)
+        match self.confined_to() {
+            Some(holder) => holder.spawn_future(future),
+            None => spawn(&self.core, None, &self.core.tasks, future),
+        }
     }
 }
 
@@ -529,5 +546,6 @@ where
         task,
         completion,
         system: Arc::downgrade(system),
+        vnet: vnet.map(|v| (Arc::downgrade(&v.core), v.authority)),
     }
 }

@@ -149,7 +149,11 @@ impl VnetCore {
         system: &Arc<SystemCore>,
         parent: Option<&Arc<VnetCore>>,
     ) -> Arc<VnetCore> {
-        let mask = parent.map_or(Privileges::ALL, |p| p.privileges.get());
+        // What reaches beyond an instance is given to a child by name only.
+        let mask = match parent {
+            Some(parent) => parent.privileges.get() & Privileges::ALL,
+            None => Privileges::WITH_SYSTEM,
+        };
         let mut rng = Rng::seeded(system.seed_of(number));
         let mut stack = Stack::new(&mut rng);
         if system.is_fingerprinting() {
@@ -314,6 +318,13 @@ impl VnetCore {
         stats.overflowed(self.inbox.take_overflowed());
     }
 
+    /// True when it fingerprints its frames.
+    pub(crate) fn is_fingerprinting(&self) -> bool {
+        let mut on = false;
+        self.alive(|live| on = live.stack.ifs.is_fingerprinting());
+        on
+    }
+
     /// The fingerprint of its interfaces, as part of its system's.
     pub(crate) fn fingerprint(&self) -> FingerprintSum {
         let mut sum = FingerprintSum::default();
@@ -448,11 +459,38 @@ impl Vnet {
         &self.core.name
     }
 
-    /// The system it lives in.
-    pub fn system(&self) -> System {
-        System {
-            core: Arc::clone(&self.core.system),
+    /// The same handle: unlike a clone, it has the authority that this one has.
+    pub(crate) fn same(&self) -> Vnet {
+        Vnet {
+            core: Arc::clone(&self.core),
+            authority: self.authority,
         }
+    }
+
+    /// The system it lives in, as far as this handle reaches.
+    ///
+    /// From the owner's handle to an instance without a parent it is all of the system. From any
+    /// other handle it is that only while the handle has [`Privilege::System`](crate::Privilege);
+    /// else time passes and tasks run in it as ever, it has no other instances than this one and
+    /// its descendants, and what acts on all of the system is denied.
+    ///
+    /// ```
+    /// use vnet::time::Duration;
+    /// use vnet::{CreateError, Denied, Privilege, Privileges, System};
+    ///
+    /// let system = System::virtual_time(1);
+    /// let (a, _b) = (system.create("a")?, system.create("b")?);
+    /// a.set_privileges(Privileges::ALL)?;
+    /// let confined = a.clone().system();
+    /// confined.sleep(Duration::from_secs(1))?;
+    /// assert_eq!(confined.names(), ["a"]);
+    /// let denied = confined.create("c").unwrap_err();
+    /// assert!(matches!(denied, CreateError::Denied(Denied(Privilege::System))));
+    /// assert_eq!(a.system().names(), ["a", "b"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn system(&self) -> System {
+        System::through(self)
     }
 
     /// Its packet counters.

@@ -350,6 +350,11 @@ impl IfTable {
         }
     }
 
+    /// True when frames are fingerprinted.
+    pub fn is_fingerprinting(&self) -> bool {
+        self.fingerprint != Fingerprinting::Off
+    }
+
     /// The sum of the fingerprints of all interfaces, those included that are gone.
     pub fn fingerprint(&self) -> FingerprintSum {
         let Fingerprinting::On(mut sum) = self.fingerprint else {

@@ -20,6 +20,7 @@ use super::clock::WallClock;
 use super::event::{Agenda, Event, disarm};
 use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::{Duration, Instant};
+use crate::instance::context::peek_current;
 use crate::instance::driver::{
     AtEnd, Driver, Happened, Notes, RunEnd, RunEnded, RunTo, Site, TimerKey, WaitNote, Waited,
 };
@@ -168,6 +169,8 @@ struct MemberState {
     /// When it began, and in which call.
     since: Instant,
     site: Option<Site>,
+    /// The number of the vnet that is current in it.
+    vnet: Option<u64>,
     /// When the earliest entry of this member in the agenda comes up. An entry may be early, as it
     /// serves the waits to come as well: else each would leave one behind.
     armed: Instant,
@@ -236,6 +239,7 @@ impl Member {
                     until: Instant::MAX,
                     since: Instant::ZERO,
                     site: None,
+                    vnet: None,
                     armed: Instant::MAX,
                 },
             ),
@@ -279,6 +283,7 @@ impl World {
         state.until = until;
         state.since = now;
         state.site = Some(site);
+        state.vnet = peek_current(|vnet| vnet.number);
         if state.until < state.armed {
             state.armed = state.until;
             let event = Event::Timeout(Arc::clone(member));
@@ -619,6 +624,7 @@ impl Driver for Virtual {
             WaitNote {
                 thread: member.name.clone(),
                 site: state.site,
+                vnet: state.vnet,
                 since: state.since,
                 until: Some(state.until).filter(|at| *at < Instant::MAX),
             }

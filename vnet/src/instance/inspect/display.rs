@@ -53,7 +53,7 @@ fn head(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if !seen.children.is_empty() {
         writeln!(f, "\tchildren: {}", seen.children.join(" "))?;
     }
-    if seen.privileges != Privileges::ALL {
+    if !Privileges::ALL.is_subset(seen.privileges) {
         writeln!(f, "\tprivileges: {}", seen.privileges)?;
     }
     Ok(())

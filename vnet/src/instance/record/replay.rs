@@ -8,7 +8,7 @@ use crate::instance::bridges::BridgeError;
 use crate::instance::hierarchy;
 use crate::instance::lifecycle;
 use crate::instance::limits::Resource;
-use crate::instance::privilege::{AdminError, Authority, Privilege, PrivilegeError};
+use crate::instance::privilege::{AdminError, Authority, Denied, Privilege, PrivilegeError};
 use crate::instance::routes::{NextHopSpec, RouteError};
 use crate::instance::sysctl::SysctlError;
 use crate::instance::system::{CreateError, System, SystemCore};
@@ -70,6 +70,9 @@ pub enum ReplayError {
         /// The version.
         version: u32,
     },
+    /// The handle to the system is that of a tenant who may not act on all of it.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// Two of the records are of one instance.
     #[error("two of the records are of {0:?}")]
     Twice(String),
@@ -143,6 +146,7 @@ impl System {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn replay(&self, record: &Record, name: &str) -> Result<OwnedVnet, ReplayError> {
+        self.require_all()?;
         let made = Replay::run(&self.core, &[record], &|_| name.to_owned(), None)?;
         Ok(only(made))
     }
@@ -171,6 +175,7 @@ impl System {
         records: &[Record],
         rename: impl Fn(&str) -> String,
     ) -> Result<Vec<OwnedVnet>, ReplayError> {
+        self.require_all()?;
         let records: Vec<&Record> = records.iter().collect();
         Replay::run(&self.core, &records, &rename, None)
     }
@@ -462,10 +467,7 @@ impl Vnet {
                 peer_interface,
             } => {
                 let found = match peer.as_str() == self.name() {
-                    true => Some(Vnet {
-                        core: Arc::clone(&self.core),
-                        authority: self.authority,
-                    }),
+                    true => Some(self.same()),
                     false => self.system().vnet(peer),
                 };
                 let found = found.ok_or_else(|| ApplyError::NoPeer(peer.clone()))?;

@@ -9,6 +9,7 @@
 //! | [`skip`] | what to do with a test that cannot run here |
 //! | [`smol`] | a smoltcp host behind a port of a vnet, and the clock of both |
 //! | [`stream`] | bytes that can be made anywhere and recognised by digest |
+//! | [`talks`] | where a scripted station's TCP conversations stand |
 //! | [`topology`] | the networks that more than one test uses |
 //! | [`trace`] | every frame that passed, with its time |
 
@@ -19,5 +20,6 @@ pub mod peer;
 pub mod skip;
 pub mod smol;
 pub mod stream;
+pub mod talks;
 pub mod topology;
 pub mod trace;

@@ -16,6 +16,7 @@ use vnet_tests::frames::{
     tcp, udp,
 };
 use vnet_tests::peer::Peer;
+use vnet_tests::talks::{Place, Saying, Talks};
 use vnet_tests::topology::{self, vnet, wire};
 
 /// One act of a script. The `usize`s choose among what there is, modulo its number.
@@ -37,6 +38,10 @@ enum Frame {
     Datagram(usize, u16, Vec<u8>),
     Fragment(u16, u16, Vec<u8>),
     Segment(usize, u8, u32, Vec<u8>),
+    /// The peer opens a connection to a port, where somebody listens.
+    Open(u16, u16),
+    /// It speaks in one of its conversations.
+    Say(usize, Saying),
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +88,55 @@ enum Op {
     Drain,
 }
 
+/// Distances near the ends of windows, and those at which a comparison could mean either.
+fn distance() -> impl Strategy<Value = u32> {
+    let far = prop::sample::select(vec![1u32 << 16, 1 << 30, 1 << 31, 3 << 30]);
+    prop_oneof![
+        8 => Just(0),
+        4 => (-2i32..=2).prop_map(|n| n as u32),
+        2 => (-3000i32..3000).prop_map(|n| n as u32),
+        3 => (far, -2i32..=2).prop_map(|(at, by)| at.wrapping_add_signed(by)),
+        1 => any::<u32>(),
+    ]
+}
+
+fn saying() -> impl Strategy<Value = Saying> {
+    let place = || {
+        prop_oneof![
+            2 => distance().prop_map(Place::First),
+            1 => distance().prop_map(Place::Last),
+        ]
+    };
+    let flags = prop_oneof![
+        8 => Just(ACK),
+        1 => prop::sample::select(vec![SYN | ACK, FIN | ACK, RST, RST | ACK, ACK | PSH, SYN]),
+        1 => any::<u8>(),
+    ];
+    let body = prop_oneof![
+        2 => Just(0usize),
+        1 => 1..40usize,
+        1 => prop::sample::select(vec![1400usize]),
+    ];
+    (
+        flags,
+        place(),
+        prop_oneof![1 => Just(Place::Last(0)), 1 => place()],
+        prop_oneof![any::<u16>(), Just(0), Just(u16::MAX)],
+        prop_oneof![1 => Just(None), 4 => (distance(), distance()).prop_map(Some)],
+        prop::collection::vec((place(), place()), 0..3),
+        body,
+    )
+        .prop_map(|(flags, seq, ack, window, timestamp, sack, body)| Saying {
+            flags,
+            seq,
+            ack,
+            window,
+            timestamp,
+            sack,
+            body: vec![0; body],
+        })
+}
+
 fn frame() -> impl Strategy<Value = Frame> {
     let bytes = |n| prop::collection::vec(any::<u8>(), 0..n);
     let flags = prop::sample::select(vec![
@@ -106,6 +160,8 @@ fn frame() -> impl Strategy<Value = Frame> {
             .prop_map(|(ident, fragment, b)| Frame::Fragment(ident, fragment, b)),
         3 => (places, flags, 0..100_000u32, bytes(40))
             .prop_map(|(to, f, seq, b)| Frame::Segment(to, f, seq, b)),
+        2 => (1..3u16, 1..6u16).prop_map(|(from, to)| Frame::Open(from, to)),
+        8 => (0..3usize, saying()).prop_map(|(n, what)| Frame::Say(n, what)),
     ]
 }
 
@@ -192,6 +248,7 @@ struct World {
     system: System,
     vnets: Vec<Option<OwnedVnet>>,
     peers: Vec<Option<Peer>>,
+    talks: Vec<Talks>,
     sockets: Vec<Sockets>,
     /// A child of each, perhaps, to lend interfaces to.
     children: Vec<Option<OwnedVnet>>,
@@ -213,6 +270,7 @@ impl World {
             system: System::manual(42),
             vnets: (0..count).map(|_| None).collect(),
             peers: (0..count).map(|_| None).collect(),
+            talks: (0..count).map(|_| Talks::default()).collect(),
             sockets: (0..count).map(|_| Sockets::default()).collect(),
             children: (0..count).map(|_| None).collect(),
             recorder: recorder(),
@@ -290,12 +348,65 @@ impl World {
         }
         // Sometimes the peers answer ARP, whenever something was sent; nothing else clears the
         // queues of their ports.
-        for peer in self.peers.iter().flatten() {
-            peer.exchange();
+        for at in 0..self.peers.len() {
+            self.listen_to(at);
         }
     }
 
-    fn receive(&self, at: usize, frame: Frame) {
+    /// Lets a peer hear what its vnet has sent.
+    fn listen_to(&mut self, at: usize) {
+        if let Some(peer) = &self.peers[at] {
+            self.talks[at].hear(&peer.exchange());
+        }
+    }
+
+    /// The peer's side of a handshake, and somebody who takes the connection.
+    fn open(&mut self, at: usize, from: u16, port: u16) {
+        let (Some(peer), Some(v)) = (&self.peers[at], &self.vnets[at]) else {
+            return;
+        };
+        let mine = &mut self.sockets[at];
+        let listener = TcpListener::bind_with(v, ("0.0.0.0", port), 4, vnet::net::Reuse::Shared);
+        mine.listeners.extend(listener);
+        let syn = Segment {
+            seq: u32::from(from) << 30,
+            flags: SYN,
+            window: u16::MAX,
+            options: syn_options(),
+            ..Segment::default()
+        };
+        let dst = SocketAddrV4::new(peer.vnet.ip, port);
+        let syn = tcp(peer.addr(from), dst, &syn, &[]);
+        let packet = Ip4::new(peer.me.ip, peer.vnet.ip, 6).packet(&syn);
+        let _ = peer
+            .port
+            .send(ethernet(peer.vnet.mac, peer.me.mac, IPV4, &packet));
+        self.listen_to(at);
+        let ack = Saying {
+            flags: ACK,
+            seq: Place::First(0),
+            ack: Place::Last(0),
+            window: u16::MAX,
+            timestamp: Some((0, 0)),
+            sack: Vec::new(),
+            body: Vec::new(),
+        };
+        self.receive(at, Frame::Say(0, ack));
+        self.listen_to(at);
+        let mine = &mut self.sockets[at];
+        for l in &mine.listeners {
+            mine.streams.extend(l.accept().map(|(s, _)| s));
+        }
+    }
+
+    fn receive(&mut self, at: usize, frame: Frame) {
+        if let Frame::Open(from, port) = frame {
+            return self.open(at, from, port);
+        }
+        let said = match &frame {
+            Frame::Say(n, what) => self.talks[at].say(*n, what),
+            _ => None,
+        };
         let Some(peer) = &self.peers[at] else { return };
         let (me, us) = (peer.me, peer.vnet);
         let ip = |to, proto, body: &[u8]| {
@@ -344,6 +455,12 @@ impl World {
                 let dst = SocketAddrV4::new(self.place(to), port);
                 ip(to, 6, &tcp(peer.addr(from), dst, &segment, &body))
             }
+            Frame::Say(..) => {
+                let Some((to, segment)) = said else { return };
+                let packet = Ip4::new(me.ip, to, 6).packet(&segment);
+                ethernet(us.mac, me.mac, IPV4, &packet)
+            }
+            Frame::Open(..) => return,
         };
         let _ = peer.port.send(bytes);
     }
@@ -593,6 +710,9 @@ impl World {
         for v in self.vnets.iter().flatten() {
             assert_eq!(v.pending(), Ok(0), "{}", v.name());
         }
+        for (i, v) in self.vnets.iter().enumerate() {
+            v.iter().for_each(|v| assert_serves(&self.system, v, i));
+        }
         for v in self.vnets.into_iter().flatten() {
             assert_clean(&v.destroy());
         }
@@ -601,6 +721,24 @@ impl World {
         run_until_idle(&self.system, 1_000);
         assert_eq!(self.system.names(), [""; 0]);
     }
+}
+
+/// Whatever happened to it, it answers a new neighbour's ping and takes its connection.
+fn assert_serves(system: &System, v: &OwnedVnet, i: usize) {
+    let peer = Peer::new(system, v, "new", 100 + i as u8);
+    peer.send(1, &icmp(8, 0, 0x1234_0001, b"still there?"));
+    let answers = peer.exchange();
+    assert!(answers.iter().any(|p| p[9] == 1 && p[20] == 0), "no answer");
+    let listener = TcpListener::bind_in(v, ("0.0.0.0", 99));
+    // One that is being shut down takes no connection.
+    let Ok(listener) = listener else { return };
+    let mut talk = peer.open(1000, 99);
+    let (stream, _) = listener.accept().expect("the handshake is over");
+    peer.say(&mut talk, ACK | PSH, b"hello");
+    peer.exchange();
+    let mut buf = [0; 9];
+    let read = std::io::Read::read(&mut &stream, &mut buf).expect("it has arrived");
+    assert_eq!(&buf[..read], b"hello");
 }
 
 /// A capture with all that one can have, into nothing.
@@ -759,5 +897,43 @@ fn the_scripts_lend_capture_and_run_tasks() {
     assert_eq!(lent(&world), 0, "the child is gone");
     world.run(api(0, Op::EndTask(0)));
     world.run(api(0, Op::Drain));
+    world.finish();
+}
+
+/// The same for what the peer says in a conversation of its own.
+#[test]
+fn the_scripts_speak_to_live_connections() {
+    let mut world = World::new(1);
+    let say = |seq, ack, body: &[u8]| {
+        let what = Saying {
+            flags: ACK,
+            seq: Place::First(seq),
+            ack: Place::First(ack),
+            window: u16::MAX,
+            timestamp: Some((1, 0)),
+            sack: vec![(Place::First(10), Place::First(20))],
+            body: body.to_vec(),
+        };
+        Action::Rx(0, Frame::Say(0, what))
+    };
+    for action in [
+        Action::Rx(0, Frame::Open(1, 3)),
+        say(0, 0, b"first "),
+        Action::Api(0, Op::Write(0, 100)),
+        Action::Advance(Duration::from_millis(200)),
+        say(0, 50, b"second"),
+        say(0, 1 << 31, b"half the sequence space away"),
+        Action::Advance(Duration::from_millis(200)),
+    ] {
+        world.run(action);
+        world.check();
+    }
+    let stream = &world.sockets[0].streams[0];
+    let mut buf = [0; 100];
+    let read = std::io::Read::read(&mut &*stream, &mut buf).unwrap();
+    assert_eq!(&buf[..read], b"first second");
+    let state = world.vnets[0].as_ref().unwrap().inspect().unwrap();
+    let waiting = state.sockets.iter().map(|s| s.send_queue).max();
+    assert_eq!(waiting, Some(50), "half of what was written is acknowledged");
     world.finish();
 }

@@ -124,6 +124,13 @@ impl Tcp {
             if !header.flags.has(TcpFlags::RST) {
                 // RFC 6298 3: which of the two an answer is for cannot be told.
                 h.retries = h.retries.max(1);
+                h.sent_at = cx.now;
+                // RFC 7323 4.3: the answer echoes what it answers.
+                if let (Some(ts), Some((tsval, _))) = (&mut h.nego.ts, header.options.timestamp)
+                    && !ts.is_old(cx.now, tsval)
+                {
+                    ts.update(cx.now, tsval);
+                }
                 let segment = h.syn_ack(cx.now);
                 reply(&mut self.replies, segment);
             }
@@ -179,7 +186,7 @@ impl Tcp {
             stats: &mut self.stats,
             out: cx.out,
         };
-        let connection = Connection::accepted(&env, &h, l.options.clone());
+        let connection = Connection::accepted(&env, &h, l.options.clone(), &seg);
         let conn = self.connections.insert(Box::new(connection));
         self.by_tuple.insert(h.key, Slot::Connection(conn));
         l.half_open -= 1;

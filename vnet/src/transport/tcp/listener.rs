@@ -48,6 +48,7 @@ pub(super) struct HalfOpen {
     pub(super) path: Path,
     pub(super) ttl: u8,
     pub(super) tos: u8,
+    /// When the SYN-ACK was last sent.
     pub(super) sent_at: Instant,
     pub(super) retries: u8,
     pub(super) resend_at: Instant,

@@ -464,6 +464,7 @@ impl Tcp {
             h.retries += 1;
             let wait = self.config.initial_rto * (1 << h.retries.min(10));
             h.resend_at = cx.now + wait.min(self.config.max_rto);
+            h.sent_at = cx.now;
             let segment = h.syn_ack(cx.now);
             self.stats.retransmits += 1;
             reply(&mut self.replies, segment);

@@ -47,26 +47,35 @@ impl Rtt {
 
     /// The timeout to use now.
     pub(super) fn rto(&self, config: &TcpConfig) -> Duration {
+        self.doubled(config, self.backoff)
+    }
+
+    /// The timeout of something else than a retransmission that was tried so often in vain.
+    pub(super) fn doubled(&self, config: &TcpConfig, times: u8) -> Duration {
         self.base
-            .saturating_mul(1 << self.backoff.min(30))
+            .saturating_mul(1 << times.min(30))
             .clamp(config.min_rto, config.max_rto)
     }
 
-    /// RFC 6298 5.5: the timer went off.
+    /// RFC 6298 5.5: the timer went off. Only a measurement takes this back (RFC 6298 5.7, and
+    /// 3: Karn's algorithm), not the acknowledgement of what was sent twice.
     pub(super) fn back_off(&mut self) {
         self.backoff = self.backoff.saturating_add(1);
     }
 
-    /// Something new was acknowledged.
-    pub(super) fn progress(&mut self) {
-        self.backoff = 0;
-    }
-
-    /// RFC 6298 5.7: the SYN had to be retransmitted, so the first timeout for data is 3 s.
+    /// RFC 6298 5.7: the SYN had to be retransmitted. Unless it was measured all the same, the
+    /// first timeout for data is 3 s.
     pub(super) fn syn_was_lost(&mut self) {
         if self.srtt.is_none() {
             self.base = self.base.max(Duration::from_secs(3));
+            self.backoff = 0;
         }
+    }
+
+    /// The timeout that follows from the measurements, before backing off.
+    #[cfg(test)]
+    pub(super) fn base(&self) -> Duration {
+        self.base
     }
 
     /// The smoothed round-trip time, once measured.

@@ -14,6 +14,9 @@ pub(super) enum Carries {
     DataOrFin,
 }
 
+/// Timestamps count milliseconds.
+const TICK: Duration = Duration::from_millis(1);
+
 impl Connection {
     /// Takes an acknowledgement that was found to lie within `una ..= nxt`.
     pub(super) fn on_ack(
@@ -66,10 +69,8 @@ impl Connection {
     }
 
     fn on_window_opened(&mut self) {
-        if self.timers.persist != Instant::MAX {
-            self.timers.persist = Instant::MAX;
-            self.rtt.progress();
-        }
+        self.timers.persist = Instant::MAX;
+        self.snd.probes = 0;
         if self.snd.probe == Probe::Window {
             self.snd.probe = Probe::None;
         }
@@ -100,7 +101,6 @@ impl Connection {
             }
         }
         self.retries = 0;
-        self.rtt.progress();
         self.soft_error = None;
         if self.recovery.is_quiet() || self.recovery.is_open() {
             self.cc.on_ack(acked, mss, limited);
@@ -112,32 +112,41 @@ impl Connection {
         self.recovery.on_progress(ack, acked, mss, self.nego.sack);
         self.restart_retransmit(env);
         self.timers.persist = Instant::MAX;
+        self.snd.probes = 0;
         if !self.writers.is_empty() && self.write_space() >= self.write_low_water() {
             self.writers.wake(env.out);
         }
     }
 
-    /// RFC 6298 3 and 4: Karn's rule by timing one segment at a time; a timestamp where the
-    /// segment being timed was lost.
+    /// RFC 6298 3: Karn's algorithm by timing one segment at a time; while something is sent
+    /// again, by timestamps as well.
     #[inline]
     fn measure(&mut self, env: &Env<'_>, ack: SeqNum, h: &TcpHeader) {
-        if let Some((end, sent)) = self.snd.timed {
-            if !self.snd.una.precedes(ack, end) {
-                self.snd.timed = None;
-                self.rtt.sample(env.config, env.now.since(sent));
-            }
-            return;
-        }
-        if let (Some(ts), Some((_, echoed))) = (self.nego.ts, h.options.timestamp)
-            && echoed != 0
-            && !self.recovery.is_open()
+        if let Some((end, sent)) = self.snd.timed
+            && !self.snd.una.precedes(ack, end)
         {
-            let ticks = ts.value(env.now).wrapping_sub(echoed);
-            // An echo from the future, or absurdly old, is a forgery or a reset clock.
-            if ticks < 120_000 {
-                let ms = Duration::from_millis(u64::from(ticks.max(1)));
-                self.rtt.sample(env.config, ms);
-            }
+            self.snd.timed = None;
+            self.rtt.sample(env.config, env.now.since(sent));
+        } else if !self.recovery.is_open() {
+            self.measure_by_echo(env, h, env.config.max_rto);
+        }
+    }
+
+    /// Takes the age of an echo for a round trip, if it must be one and is below `limit`.
+    // RFC 7323 4.1. An acknowledgement that answers a duplicate repeats an old echo (RFC 7323
+    // 5.3, R2 and R3: what lies outside the window does not move TS.Recent). If the first one was
+    // lost, the age of the echo includes the wait for the retransmission timer. Taken for a round
+    // trip, each such wait would make the next one longer. What was echoed after the timer went
+    // off has not waited for it.
+    #[cold]
+    pub(super) fn measure_by_echo(&mut self, env: &Env<'_>, h: &TcpHeader, limit: Duration) {
+        let (Some(ts), Some((_, echoed))) = (self.nego.ts, h.options.timestamp) else {
+            return;
+        };
+        let ticks = u64::from(ts.value(env.now).wrapping_sub(echoed));
+        let age = Duration::from_millis(ticks);
+        if age < limit && age <= env.now.since(self.snd.timed_out) + TICK {
+            self.rtt.sample(env.config, age.max(TICK));
         }
     }
 

@@ -114,7 +114,9 @@ impl Connection {
         self.snd.max_wnd = u32::from(h.window);
         self.snd.wl1 = SeqNum(h.seq);
         let iw = if self.retries > 0 {
-            // RFC 6928 2: a lost SYN means an initial window of one segment.
+            // RFC 6928 2: a lost SYN means an initial window of one segment. A SYN-ACK as old as
+            // that may be the second one.
+            self.measure_by_echo(env, h, env.config.initial_rto);
             self.rtt.syn_was_lost();
             1
         } else {
@@ -143,7 +145,6 @@ impl Connection {
         self.snd.timed = None;
         self.snd.small_end = ack;
         self.retries = 0;
-        self.rtt.progress();
         self.soft_error = None;
         self.timers.retransmit = Instant::MAX;
         self.state = State::Established;
@@ -205,6 +206,10 @@ impl Connection {
             self.snd.edge = ack + window;
             self.snd.max_wnd = window;
             self.snd.wl1 = seq;
+            if self.retries > 0 {
+                self.measure_by_echo(env, h, env.config.initial_rto);
+                self.rtt.syn_was_lost();
+            }
             self.establish(env, ack);
             if syn == 1 {
                 // The peer's SYN-ACK, crossing ours: nothing else is in it.

@@ -28,7 +28,7 @@ use super::send_queue::SendQueue;
 use super::seq::SeqNum;
 use super::state::{Due, State, SynSent};
 use super::stats::TcpStats;
-use super::{FourTuple, ListenerId};
+use super::{FourTuple, ListenerId, SegmentIn};
 use crate::base::deadline::Armed;
 use crate::base::time::{Duration, Instant};
 use crate::packet::Out;
@@ -86,7 +86,7 @@ pub(super) struct Connection {
     path: Path,
     recovery: Recovery,
     cc: Controller,
-    rtt: Rtt,
+    pub(super) rtt: Rtt,
     retries: u8,
     /// When the peer was last heard.
     heard: Instant,
@@ -117,8 +117,13 @@ pub(super) struct Sender {
     small_end: SeqNum,
     /// The segment being timed: its end, and when it left.
     timed: Option<(SeqNum, Instant)>,
+    /// When the retransmission timer last went off. An echo from before that is no measure of
+    /// the path: the acknowledgement that carried it first may have been lost.
+    timed_out: Instant,
     last_sent: Instant,
     probe: Probe,
+    /// Zero-window probes since the window was last open.
+    probes: u8,
 }
 
 /// The receive sequence space and what fills it.
@@ -231,7 +236,12 @@ impl Connection {
     }
 
     /// A connection whose handshake a listener has completed, but for the segment that completes it.
-    pub(super) fn accepted(env: &Env<'_>, half: &HalfOpen, options: SocketOptions) -> Connection {
+    pub(super) fn accepted(
+        env: &Env<'_>,
+        half: &HalfOpen,
+        options: SocketOptions,
+        seg: &SegmentIn<'_>,
+    ) -> Connection {
         let birth = Birth {
             key: half.key,
             local: half.local,
@@ -251,10 +261,22 @@ impl Connection {
         c.snd.wl2 = half.iss;
         c.snd.small_end = half.iss + 1;
         c.start_receiving(half.irs, u32::from(half.window));
+        // When the acknowledgement was lost, data or another SYN-ACK comes instead, once the timer
+        // for it has gone off: the peer's, or ours. What waited for less has waited for neither.
+        let honest = if seg.payload.is_empty() {
+            env.config.initial_rto
+        } else {
+            env.config.min_rto
+        };
         if half.retries == 0 {
-            c.rtt.sample(env.config, env.now.since(half.sent_at));
+            let age = env.now.since(half.sent_at);
+            if age < honest {
+                c.rtt.sample(env.config, age);
+            }
         } else {
             // RFC 6928 2: a lost SYN-ACK means an initial window of one segment.
+            c.snd.timed_out = half.sent_at;
+            c.measure_by_echo(env, seg.header, honest);
             c.rtt.syn_was_lost();
             c.cc = Controller::new(c.data_mss(), 1);
         }
@@ -302,8 +324,10 @@ impl Connection {
                 closed: Closed::No,
                 small_end: iss,
                 timed: None,
+                timed_out: env.now,
                 last_sent: env.now,
                 probe: Probe::None,
+                probes: 0,
             },
             rcv: Receiver {
                 irs: SeqNum(0),

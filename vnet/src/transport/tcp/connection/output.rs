@@ -221,7 +221,7 @@ impl Connection {
         self.snd.nxt = nxt;
         self.snd.probe = Probe::None;
         self.timers.persist = Instant::MAX;
-        if self.snd.timed.is_none() && self.recovery.is_open() {
+        if self.snd.timed.is_none() {
             self.snd.timed = Some((nxt, env.now));
         }
         if self.timers.retransmit == Instant::MAX {

@@ -77,6 +77,7 @@ impl Connection {
         }
         self.rtt.back_off();
         self.snd.timed = None;
+        self.snd.timed_out = env.now;
         match &mut self.state {
             State::SynSent(s) => s.syn = Due::Now,
             State::SynReceived(s) => s.syn_ack = Due::Now,
@@ -118,7 +119,7 @@ impl Connection {
     /// RFC 9293 3.8.6.1: the window was closed, or too small to be worth it, for a while.
     fn on_persist(&mut self, env: &mut Env<'_>) {
         if self.count_retry(env) {
-            self.rtt.back_off();
+            self.snd.probes = self.snd.probes.saturating_add(1);
             self.snd.probe = Probe::Window;
         }
     }
@@ -126,7 +127,9 @@ impl Connection {
     /// Arms the persist timer, unless it runs.
     pub(super) fn arm_persist(&mut self, env: &Env<'_>) {
         if self.timers.persist == Instant::MAX {
-            self.timers.persist = env.now + self.rtt.rto(env.config);
+            // Counted apart from retransmissions: an unanswered probe says nothing of the path,
+            // and an open window nothing of the timeout.
+            self.timers.persist = env.now + self.rtt.doubled(env.config, self.snd.probes);
         }
     }
 

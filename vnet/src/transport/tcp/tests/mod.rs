@@ -6,6 +6,7 @@ mod hand;
 mod handshake;
 mod listen;
 mod lossy;
+mod rto;
 mod script;
 mod sequence;
 mod transfer;

@@ -1,7 +1,7 @@
 //! The `vnet` command.
 //!
 //! Exit status: 0 when every job passed, 1 when one failed, 2 when the topology, a record, the
-//! usage or the machine does not let it run at all.
+//! usage or the machine does not let it run at all, 130 when it was interrupted.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -12,11 +12,13 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 use vnet::Inspection;
 use vnet::capture::{LargeSegments, MIN_FILE, Rotate};
 use vnet_lab::generate::{Shape, Spec};
-use vnet_lab::run::{CaptureSettings, Driver, Event, LiveCapture, Options, Watcher};
+use vnet_lab::run::{CaptureSettings, Driver, Event, LiveCapture, Options, Stop, Watcher};
 use vnet_lab::{Plan, TRIANGLE, Topology};
 
 #[derive(Parser)]
@@ -151,6 +153,9 @@ fn rotate(text: &str) -> Result<Rotate, String> {
     })
 }
 
+/// The status of a run that was interrupted, as shells have it: 128 and the number of the signal.
+const INTERRUPTED: u8 = 130;
+
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::from_default_env())
@@ -243,6 +248,7 @@ fn run(args: Run) -> anyhow::Result<ExitCode> {
         seed: args.seed,
         until: args.until,
         fingerprint: args.fingerprint,
+        stop: Stop::default(),
         capture: CaptureSettings {
             directory: args.pcap,
             live: args.pcap_live,
@@ -257,6 +263,9 @@ fn run(args: Run) -> anyhow::Result<ExitCode> {
     };
     let to_stdout = |live: &LiveCapture| live.to.as_os_str() == "-";
     let taken = options.capture.live.iter().any(to_stdout);
+    if let Err(error) = heed_interrupts(options.stop.clone()) {
+        tracing::warn!("an interrupt will end the run without a report: {error}");
+    }
     let progress = progress(&plan);
     let report = vnet_lab::run(&plan, &options, watcher(&progress));
     progress.finish_and_clear();
@@ -270,7 +279,26 @@ fn run(args: Run) -> anyhow::Result<ExitCode> {
         true => eprint!("{text}"),
         false => say(&text)?,
     }
-    Ok(ExitCode::from(u8::from(!report.passed)))
+    Ok(match report.interrupted {
+        true => ExitCode::from(INTERRUPTED),
+        false => ExitCode::from(u8::from(!report.passed)),
+    })
+}
+
+/// Ends the run when somebody asks for that, and the process when somebody asks again.
+fn heed_interrupts(stop: Stop) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let heed = move || {
+        for signal in signals.forever() {
+            if !stop.stop() {
+                std::process::exit(128 + signal);
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("interrupts".to_owned())
+        .spawn(heed)?;
+    Ok(())
 }
 
 fn say(text: &str) -> anyhow::Result<()> {

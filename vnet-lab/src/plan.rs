@@ -159,8 +159,10 @@ pub enum PlannedTask {
 pub enum Source {
     /// That many bytes, generated from the seed.
     Generated(u64),
-    /// An existing file.
+    /// A file of any kind, to its end.
     File(PathBuf),
+    /// The standard input, to its end.
+    Stdin,
 }
 
 impl Plan {
@@ -292,6 +294,7 @@ impl Plan {
                 source: match content {
                     Content::Generated(bytes) => Source::Generated(*bytes),
                     Content::File(path) => Source::File(here.join(path.get_ref())),
+                    Content::Stdin(_) => Source::Stdin,
                 },
                 port: *port,
             },

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use vnet::LinkStats;
 
-pub use figures::{Figures, RoundTrips, bits_per_second};
+pub use figures::{Figures, RequestCounts, RoundTrips, bits_per_second};
 
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -20,8 +20,10 @@ pub struct Report {
     pub driver: &'static str,
     /// The seed, under a driver that has one.
     pub seed: Option<u64>,
-    /// Whether every job passed and nothing leaked.
+    /// Whether every job passed, nothing leaked, and nobody ended the run before its time.
     pub passed: bool,
+    /// Whether somebody ended the run before its time.
+    pub interrupted: bool,
     /// When the last job ended, in nanoseconds of the system's time.
     pub ended_ns: u64,
     /// The fingerprint of all frames, when it was asked for.

@@ -5,30 +5,33 @@
 //! | `network` | vnets, links, routes |
 //! | `capture` | one pcapng file a link, live captures |
 //! | `jobs` | ping, traceroute, transfer, throughput |
+//! | `stop` | ending it before its time |
 //!
 //! The same code runs under both drivers: jobs are straight-line blocking code.
 
 mod capture;
 mod jobs;
 mod network;
+mod stop;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use vnet::capture::{CaptureError, LargeSegments, Rotate};
 use vnet::time::Instant;
 use vnet::{
     BridgeError, CreateError, JoinHandle, LinkScriptError, NetifError, OwnedVnet, RouteError,
-    System,
+    System, Vnet,
 };
 
 use crate::plan::{Plan, PlannedJob};
-use crate::report::{JobReport, Report};
+use crate::report::{JobReport, LinkReport, Report, VnetReport};
 use jobs::Site;
 
 pub use network::Network;
+pub use stop::Stop;
 
 /// How to run a topology. By default in virtual time, without captures.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +47,8 @@ pub struct Options {
     pub until: Option<Duration>,
     /// Whether the fingerprint of the run is reported.
     pub fingerprint: bool,
+    /// Ends the run before its time.
+    pub stop: Stop,
 }
 
 /// What is captured of a run, and how. Nothing by default.
@@ -178,14 +183,19 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
     let started = system.now();
     let mut network = Network::build(&system, plan, options)?;
     network.start_scripts(plan)?;
-    let jobs = run_jobs(&system, &network, plan, options, &watcher)?;
+    let work = Work::of(&network, plan);
+    let standing = Arc::new(Standing::new(network, plan.clone()));
+    let fallen = Arc::clone(&standing);
+    options.stop.on_stop(move || fallen.take_down());
+    let jobs = run_jobs(&system, &work, plan, options, &watcher)?;
     if let Some(until) = options.until {
-        go_on(&system, started + until);
+        pause(&system, started + until, &options.stop);
     }
     let ended_ns = system.now().as_nanos();
-    let links = network.link_reports(plan);
-    let vnets = network.tear_down()?;
+    standing.take_down();
+    let (links, vnets) = standing.remains()?;
     let leaked = vnets.iter().any(|v| !v.teardown.leaked.is_zero());
+    let interrupted = options.stop.is_stopped();
     Ok(Report {
         topology: plan.name.clone(),
         driver: match options.driver {
@@ -193,7 +203,8 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
             Driver::Threads => "threads",
         },
         seed,
-        passed: !leaked && jobs.iter().all(|job| job.passed),
+        interrupted,
+        passed: !interrupted && !leaked && jobs.iter().all(|job| job.passed),
         ended_ns: match options.until {
             Some(_) => ended_ns,
             None => jobs.iter().map(|job| job.ended_ns).max().unwrap_or(0),
@@ -213,18 +224,82 @@ pub fn bring_up(system: &System, plan: &Plan) -> Result<Vec<OwnedVnet>, RunError
     Ok(Network::build(system, plan, &Options::default())?.into_vnets())
 }
 
-/// Lets the network go on until `until`.
-fn go_on(system: &System, until: Instant) {
-    let left = until - system.now();
-    if !left.is_zero() && system.sleep(left).is_err() {
-        tracing::warn!("the system does not let time pass");
+/// A network that is taken down by whoever comes first: its run, or who ends that before its time.
+struct Standing {
+    plan: Plan,
+    state: Mutex<State>,
+}
+
+enum State {
+    Up(Box<Network>),
+    Down(Result<Remains, RunError>),
+    /// What was left has been fetched.
+    Gone,
+}
+
+type Remains = (Vec<LinkReport>, Vec<VnetReport>);
+
+impl Standing {
+    fn new(network: Network, plan: Plan) -> Standing {
+        let state = Mutex::new(State::Up(Box::new(network)));
+        Standing { plan, state }
+    }
+
+    fn take_down(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = match std::mem::replace(&mut *state, State::Gone) {
+            State::Up(network) => {
+                let links = network.link_reports(&self.plan);
+                State::Down(network.tear_down().map(|vnets| (links, vnets)))
+            }
+            other => other,
+        };
+    }
+
+    /// What it left.
+    fn remains(&self) -> Result<Remains, RunError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *state, State::Gone) {
+            State::Down(remains) => remains,
+            State::Up(_) | State::Gone => Ok((Vec::new(), Vec::new())),
+        }
+    }
+}
+
+/// How long a wait of the system's time goes on without looking whether the run has been ended.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// Lets the network go on until `until`, or until the run is ended.
+fn pause(system: &System, until: Instant, stop: &Stop) {
+    loop {
+        let left = until - system.now();
+        if left.is_zero() || stop.is_stopped() {
+            return;
+        }
+        if system.sleep(left.min(GLANCE)).is_err() {
+            return tracing::warn!("the system does not let time pass");
+        }
+    }
+}
+
+/// The vnets that jobs run between, by number.
+struct Work {
+    vnets: Vec<Vnet>,
+}
+
+impl Work {
+    fn of(network: &Network, plan: &Plan) -> Work {
+        let numbers = 0..plan.vnets.len();
+        Work {
+            vnets: numbers.map(|number| network.vnet(number)).collect(),
+        }
     }
 }
 
 /// Runs jobs without a start one after another, and beside them each job with one at its time.
 fn run_jobs(
     system: &System,
-    network: &Network,
+    work: &Work,
     plan: &Plan,
     options: &Options,
     watcher: &Watcher,
@@ -236,11 +311,12 @@ fn run_jobs(
     for (number, job) in plan.jobs.iter().enumerate() {
         let site = Site {
             system: system.clone(),
-            from: network.vnet(job.from),
-            to: network.vnet(job.to),
+            from: work.vnets[job.from].clone(),
+            to: work.vnets[job.to].clone(),
             names: Arc::clone(&names),
             seed: options.seed.wrapping_add(number as u64),
             until,
+            stop: options.stop.clone(),
         };
         let job = Scheduled {
             number,
@@ -250,10 +326,10 @@ fn run_jobs(
         };
         match job.job.start {
             None => in_turn.push(job),
-            Some(start) => threads.push(spawn(system, start, vec![job])?),
+            Some(start) => threads.push(spawn(system, start, vec![job], &options.stop)?),
         }
     }
-    threads.push(spawn(system, Duration::ZERO, in_turn)?);
+    threads.push(spawn(system, Duration::ZERO, in_turn, &options.stop)?);
     let mut reports: Vec<(usize, JobReport)> = Vec::new();
     for thread in threads {
         reports.extend(thread.join().expect("a job's panic is caught and reported"));
@@ -274,15 +350,14 @@ fn spawn(
     system: &System,
     start: Duration,
     jobs: Vec<Scheduled>,
+    stop: &Stop,
 ) -> Result<JoinHandle<Vec<(usize, JobReport)>>, RunError> {
-    let clock = system.clone();
+    let (clock, stop) = (system.clone(), stop.clone());
+    let start = system.now() + start;
     let work = move || {
         // A job that starts after the end of the run fails then, and nobody waits for its start.
         let until = jobs.iter().filter_map(|job| job.site.until).min();
-        let start = until.map_or(start, |until| start.min(until - clock.now()));
-        if !start.is_zero() && clock.sleep(start).is_err() {
-            tracing::warn!("the system does not let a job wait for its start");
-        }
+        pause(&clock, until.map_or(start, |until| start.min(until)), &stop);
         jobs.into_iter().map(run_one).collect()
     };
     system.spawn(work).map_err(RunError::Thread)

@@ -11,11 +11,10 @@ use serde::Serialize;
 pub enum Figures {
     /// Of a ping.
     Ping {
-        /// Echo requests sent.
-        sent: u32,
-        /// Answers in time.
-        received: u32,
-        /// Round-trip times; absent when there was no answer.
+        /// What became of the echo requests.
+        #[serde(flatten)]
+        requests: RequestCounts,
+        /// Round-trip times; absent when no answer came in time.
         #[serde(skip_serializing_if = "Option::is_none")]
         rtt: Option<RoundTrips>,
     },
@@ -40,6 +39,30 @@ pub enum Figures {
         /// From the first of them to the last.
         took_ns: u64,
     },
+}
+
+/// What became of echo requests: `sent = received + late + lost + waiting`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RequestCounts {
+    /// Those that were sent.
+    pub sent: u32,
+    /// Of these, answered in time.
+    pub received: u32,
+    /// Of these, answered, but later than was to be waited.
+    pub late: u32,
+    /// Of these, refused, or not answered as long as was to be waited.
+    pub lost: u32,
+    /// Of these, neither answered nor waited for long enough when the job was cut off.
+    pub waiting: u32,
+    /// Those that were not sent: the job was cut off before, or its own stack refused.
+    pub unsent: u32,
+}
+
+impl RequestCounts {
+    /// How many there are, sent or not.
+    pub fn total(&self) -> u32 {
+        self.received + self.late + self.lost + self.waiting + self.unsent
+    }
 }
 
 /// Round-trip times in nanoseconds.
@@ -76,12 +99,18 @@ pub fn bits_per_second(bytes: u64, took_ns: u64) -> u64 {
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Figures::Ping {
-                sent,
-                received,
-                rtt,
-            } => {
-                write!(f, "{received}/{sent} answers")?;
+            Figures::Ping { requests, rtt } => {
+                write!(f, "{}/{} answers", requests.received, requests.total())?;
+                for (count, what) in [
+                    (requests.late, "late"),
+                    (requests.lost, "lost"),
+                    (requests.waiting, "not waited for"),
+                    (requests.unsent, "not sent"),
+                ] {
+                    if count > 0 {
+                        write!(f, ", {count} {what}")?;
+                    }
+                }
                 match rtt {
                     Some(rtt) => {
                         let [min, mean, max] = [rtt.min_ns, rtt.mean_ns, rtt.max_ns].map(millis);

@@ -74,9 +74,14 @@ pub(super) fn render(report: &Report) -> String {
     }
     let failed = report.jobs.iter().filter(|j| !j.passed).count();
     let verdict = match (failed, report.jobs.len()) {
+        (0, _) if report.interrupted => "interrupted".to_owned(),
         (0, 0) => "no jobs".to_owned(),
         (0, n) => format!("all {n} jobs passed"),
         (failed, n) => format!("{failed} of {n} jobs FAILED"),
+    };
+    let verdict = match report.interrupted && failed > 0 {
+        true => format!("interrupted, {verdict}"),
+        false => verdict,
     };
     let seed = report.seed.map_or(String::new(), |s| format!(", seed {s}"));
     let seconds = report.ended_ns as f64 / 1e9;

@@ -8,6 +8,7 @@ fn report() -> Report {
         driver: "virtual",
         seed: Some(7),
         passed: false,
+        interrupted: false,
         ended_ns: 1_500_000_000,
         fingerprint: None,
         links: Vec::new(),
@@ -21,8 +22,11 @@ fn report() -> Report {
                 started_ns: 0,
                 ended_ns: 5,
                 figures: Figures::Ping {
-                    sent: 2,
-                    received: 2,
+                    requests: RequestCounts {
+                        sent: 2,
+                        received: 2,
+                        ..RequestCounts::default()
+                    },
                     rtt: RoundTrips::of(&[
                         Duration::from_millis(10),
                         Duration::from_micros(10_501),
@@ -67,9 +71,9 @@ fn as_json_it_is_one_object_with_fixed_order() {
         r#"{"sockets":0,"connections":0,"interfaces":0,"stations":0,"packets":0,"deadlines":0}"#;
     let two = zero.replacen('0', "2", 1);
     let expected = [
-        r#"{"topology":"t","driver":"virtual","seed":7,"passed":false,"ended_ns":1500000000,"jobs":["#,
+        r#"{"topology":"t","driver":"virtual","seed":7,"passed":false,"interrupted":false,"ended_ns":1500000000,"jobs":["#,
         r#"{"name":"ping a → b","from":"a","to":"b","passed":true,"started_ns":0,"ended_ns":5,"#,
-        r#""kind":"ping","sent":2,"received":2,"rtt":{"min_ns":10000000,"mean_ns":10250500,"max_ns":10501000}},"#,
+        r#""kind":"ping","sent":2,"received":2,"late":0,"lost":0,"waiting":0,"unsent":0,"rtt":{"min_ns":10000000,"mean_ns":10250500,"max_ns":10501000}},"#,
         r#"{"name":"traceroute a → b","from":"a","to":"b","passed":false,"#,
         r#""reason":"took r, *, b; expected r, b","started_ns":5,"ended_ns":6,"#,
         r#""kind":"traceroute","hops":["r",null,"b"]}],"#,
@@ -96,6 +100,33 @@ fn as_a_table_it_says_what_failed_and_why() {
     ] {
         assert!(shown.contains(part), "{part:?} is not in\n{shown}");
     }
+}
+
+#[test]
+fn requests_are_told_apart() {
+    let figures = Figures::Ping {
+        requests: RequestCounts {
+            sent: 9,
+            received: 2,
+            late: 3,
+            lost: 3,
+            waiting: 1,
+            unsent: 4,
+        },
+        rtt: None,
+    };
+    assert_eq!(
+        figures.to_string(),
+        "2/13 answers, 3 late, 3 lost, 1 not waited for, 4 not sent"
+    );
+}
+
+#[test]
+fn an_interrupt_is_shown() {
+    let mut report = report();
+    report.interrupted = true;
+    report.jobs.clear();
+    assert!(report.to_table().contains("t: interrupted ("));
 }
 
 #[test]

@@ -5,9 +5,14 @@
 //! | `ping` | ICMP echo |
 //! | `traceroute` | the routers on the way |
 //! | `transfer` | a file over TCP, digests compared |
+//! | `input` | what a transfer sends: generated, a file, a pipe |
 //! | `throughput` | what TCP carries |
 //! | `timed` | a stream that gives up at a deadline |
+//!
+//! A job that is cut off has failed, and what it measured until then is reported: its threads note
+//! it in [`Measured`] as they go.
 
+mod input;
 mod ping;
 mod throughput;
 mod timed;
@@ -17,13 +22,14 @@ mod transfer;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use vnet::time::{Duration, Instant};
 use vnet::{JoinHandle, System, Vnet};
 
+use super::Stop;
 use crate::plan::{PlannedJob, PlannedTask};
-use crate::report::{Figures, JobReport};
+use crate::report::{Figures, JobReport, RequestCounts};
 
 /// Where a job runs.
 #[derive(Clone)]
@@ -35,12 +41,39 @@ pub(super) struct Site {
     pub(super) seed: u64,
     /// When the run ends, whatever is still to do.
     pub(super) until: Option<Instant>,
+    /// Somebody may want no more of it.
+    pub(super) stop: Stop,
 }
 
-/// How a job ended: what it measured, and why it did not pass.
-struct Outcome {
-    figures: Figures,
-    failed: Option<String>,
+/// What a job that came to its end says of what it found.
+enum Verdict {
+    Passed,
+    Failed(String),
+}
+
+impl Verdict {
+    fn of(failed: Option<String>) -> Verdict {
+        failed.map_or(Verdict::Passed, Verdict::Failed)
+    }
+}
+
+/// What a job has measured so far.
+#[derive(Clone)]
+struct Measured(Arc<Mutex<Figures>>);
+
+impl Measured {
+    fn nothing(task: &PlannedTask) -> Measured {
+        Measured(Arc::new(Mutex::new(nothing(task))))
+    }
+
+    fn set(&self, figures: Figures) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+    }
+
+    fn get(&self) -> Figures {
+        let figures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        figures.clone()
+    }
 }
 
 /// When a job has to be over.
@@ -69,7 +102,7 @@ impl Limit {
     fn exceeded(&self) -> io::Error {
         let said = match self.cut_short {
             true => format!("not done when the run ended, at {}", self.deadline),
-            false => format!("not done within {:?}", self.timeout),
+            false => format!("not done within its timeout of {:?}", self.timeout),
         };
         io::Error::new(io::ErrorKind::TimedOut, said)
     }
@@ -85,8 +118,43 @@ pub(super) fn run(job: &PlannedJob, site: &Site) -> JobReport {
         deadline: site.until.map_or(deadline, |until| until.min(deadline)),
         cut_short: site.until.is_some_and(|until| until < deadline),
     };
-    let (address, task, there) = (job.address, job.task.clone(), site.clone());
-    let thread = site.from.spawn(move || match task {
+    let measured = Measured::nothing(&job.task);
+    let failed = match site.stop.is_stopped() {
+        true => Some("interrupted before it began".to_owned()),
+        false => match carry_out(job, site, limit, &measured) {
+            Ok(Verdict::Passed) => None,
+            Ok(Verdict::Failed(why)) => Some(why),
+            // What the job met was the end of its network.
+            Err(_) if site.stop.is_stopped() => Some("interrupted".to_owned()),
+            Err(error) => Some(error.to_string()),
+        },
+    };
+    JobReport {
+        name: job.name.clone(),
+        from: site.from.name().to_owned(),
+        to: site.to.name().to_owned(),
+        passed: failed.is_none(),
+        reason: failed,
+        started_ns: started.as_nanos(),
+        ended_ns: site.system.now().as_nanos(),
+        figures: measured.get(),
+    }
+}
+
+/// Does what the job is about.
+///
+/// # Errors
+/// It did not come to its end: its time was over, or something went wrong on the way.
+fn carry_out(
+    job: &PlannedJob,
+    site: &Site,
+    limit: Limit,
+    measured: &Measured,
+) -> io::Result<Verdict> {
+    let (address, task) = (job.address, job.task.clone());
+    let (site, measured) = (site.clone(), measured.clone());
+    let from = site.from.clone();
+    let thread = from.spawn(move || match task {
         PlannedTask::Ping {
             count,
             interval,
@@ -101,7 +169,7 @@ pub(super) fn run(job: &PlannedJob, site: &Site) -> JobReport {
                 wait,
             };
             let bounds = ping::Bounds { max_loss, max_rtt };
-            ping::run(&there, address, pace, bytes, bounds, &limit)
+            ping::run(&site, address, pace, bytes, bounds, &limit, &measured)
         }
         PlannedTask::Traceroute {
             expect,
@@ -114,39 +182,35 @@ pub(super) fn run(job: &PlannedJob, site: &Site) -> JobReport {
                 tries,
                 wait,
             };
-            traceroute::run(&there, address, reach, expect.as_deref(), &limit)
+            traceroute::run(&site, address, reach, expect.as_deref(), &limit, &measured)
         }
         PlannedTask::Transfer { source, port } => {
-            transfer::run(&there, (address, port), &source, &limit)
+            transfer::run(&site, (address, port), &source, &limit, &measured)
         }
         PlannedTask::Throughput {
             time,
             port,
             min_rate_bps,
-        } => throughput::run(&there, (address, port), time, min_rate_bps, &limit),
+        } => throughput::run(
+            &site,
+            (address, port),
+            time,
+            min_rate_bps,
+            &limit,
+            &measured,
+        ),
     });
-    let outcome = thread.and_then(joined).unwrap_or_else(|error| Outcome {
-        figures: nothing(&job.task),
-        failed: Some(error.to_string()),
-    });
-    JobReport {
-        name: job.name.clone(),
-        from: site.from.name().to_owned(),
-        to: site.to.name().to_owned(),
-        passed: outcome.failed.is_none(),
-        reason: outcome.failed,
-        started_ns: started.as_nanos(),
-        ended_ns: site.system.now().as_nanos(),
-        figures: outcome.figures,
-    }
+    thread.and_then(joined)
 }
 
 /// The figures of a job that measured nothing.
 fn nothing(task: &PlannedTask) -> Figures {
     match task {
-        PlannedTask::Ping { .. } => Figures::Ping {
-            sent: 0,
-            received: 0,
+        PlannedTask::Ping { count, .. } => Figures::Ping {
+            requests: RequestCounts {
+                unsent: u32::from(*count),
+                ..RequestCounts::default()
+            },
             rtt: None,
         },
         PlannedTask::Traceroute { .. } => Figures::Traceroute { hops: Vec::new() },

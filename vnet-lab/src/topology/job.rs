@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::end::{interface_name, node_name};
-use super::source::Problems;
+use super::source::{Problems, Span};
 use super::table::{Table, Value, checked, kind};
 use super::units;
 
@@ -92,9 +92,14 @@ pub enum Task {
 pub enum Content {
     /// That many bytes, generated from the seed.
     Generated(u64),
-    /// An existing file.
+    /// An existing file of any kind, to its end.
     File(Spanned<PathBuf>),
+    /// The standard input, to its end; where that is said.
+    Stdin(Span),
 }
+
+/// The name of the standard input.
+const STDIN: &str = "-";
 
 const KINDS: [&str; 4] = ["ping", "traceroute", "transfer", "throughput"];
 
@@ -190,6 +195,7 @@ fn transfer(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Option<Task> 
         }
         _ => match (size, file) {
             (Some(size), _) => Content::Generated(size.into_inner()),
+            (None, Some(file)) if *file.get_ref() == STDIN => Content::Stdin(file.span()),
             (None, Some(file)) => {
                 let span = file.span();
                 Content::File(Spanned::new(span, PathBuf::from(file.into_inner())))

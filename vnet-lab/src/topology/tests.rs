@@ -448,7 +448,19 @@ fn bad_job() {
     );
     only(
         &job("transfer = { from = 'a', to = 'b', file = 'no/such' }"),
-        "5:43: expected a file at no/such",
+        "5:43: expected a file at no/such: No such file or directory (os error 2)",
+    );
+    only(
+        &job("transfer = { from = 'a', to = 'b', file = '/' }"),
+        "5:43: expected a file at /: it is a directory",
+    );
+    let twice = format!(
+        "{}\n[[job]]\ntransfer = {{ from = 'b', to = 'a', file = '-' }}",
+        job("transfer = { from = 'a', to = 'b', file = '-' }")
+    );
+    only(
+        &twice,
+        "8:43: the standard input is sent by another job already: expected a file",
     );
 }
 

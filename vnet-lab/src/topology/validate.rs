@@ -2,6 +2,7 @@
 //! fit together. Ends, links and jobs are all looked at, whatever is wrong with the others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -63,6 +64,7 @@ fn events(topology: &Topology, problems: &mut Problems<'_>) {
 
 /// Checks jobs, as far as that is possible without knowing the way packets take.
 pub(super) fn jobs(topology: &Topology, here: &Path, problems: &mut Problems<'_>) {
+    let mut stdin_is_taken = false;
     for job in &topology.jobs {
         match topology.node(job.from.get_ref()) {
             None => unknown_node(topology, &job.from, problems),
@@ -82,13 +84,36 @@ pub(super) fn jobs(topology: &Topology, here: &Path, problems: &mut Problems<'_>
                 ..
             } => {
                 let path = here.join(file.get_ref());
-                if !path.is_file() {
-                    let shown = path.display();
-                    problems.push(file.span(), format!("expected a file at {shown}"));
+                if let Some(why) = unreadable(&path) {
+                    problems.push(
+                        file.span(),
+                        format!("expected a file at {}: {why}", path.display()),
+                    );
+                }
+            }
+            Task::Transfer {
+                content: Content::Stdin(place),
+                ..
+            } => {
+                if std::mem::replace(&mut stdin_is_taken, true) {
+                    let message =
+                        "the standard input is sent by another job already: expected a file";
+                    problems.push(place.clone(), message);
                 }
             }
             _ => {}
         }
+    }
+}
+
+/// Why nothing can be read from there, if nothing can. What is no regular file is left closed: opening
+/// a FIFO waits for a writer.
+fn unreadable(path: &Path) -> Option<String> {
+    match fs::metadata(path) {
+        Err(error) => Some(error.to_string()),
+        Ok(file) if file.is_dir() => Some("it is a directory".to_owned()),
+        Ok(file) if file.is_file() => File::open(path).err().map(|e| e.to_string()),
+        Ok(_) => None,
     }
 }
 

@@ -7,7 +7,7 @@ use vnet::net::TcpListener;
 use vnet::time::{Duration, Instant};
 
 use super::timed::TimedStream;
-use super::{Limit, Outcome, Site, joined};
+use super::{Limit, Measured, Site, Verdict, joined};
 use crate::report::{Figures, bits_per_second};
 
 const CHUNK: usize = 64 << 10;
@@ -18,31 +18,26 @@ pub(super) fn run(
     time: Duration,
     min_rate_bps: Option<u64>,
     limit: &Limit,
-) -> io::Result<Outcome> {
+    measured: &Measured,
+) -> io::Result<Verdict> {
     let listener = TcpListener::bind_in(&site.to, SocketAddr::from(to))?;
     let to = listener.local_addr()?;
-    let receiver_limit = limit.clone();
-    let receiver = site.to.spawn(move || receive(&listener, &receiver_limit))?;
+    let (receiver_limit, receiver_measured) = (limit.clone(), measured.clone());
+    let receiver = site
+        .to
+        .spawn(move || receive(&listener, &receiver_limit, &receiver_measured))?;
     let sent = send(to, time, limit);
     let received = joined(receiver)?;
     let sent = sent?;
 
-    let took = received.last - received.first;
-    let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-    let rate_bps = bits_per_second(received.bytes, took_ns);
+    let rate_bps = bits_per_second(received.bytes, received.took_ns());
     let failed = if received.bytes != sent {
         Some(format!("{} of {sent} bytes arrived", received.bytes))
     } else {
         let short = min_rate_bps.filter(|min| rate_bps < *min);
         short.map(|min| format!("{rate_bps} bit/s, expected at least {min}"))
     };
-    Ok(Outcome {
-        figures: Figures::Throughput {
-            bytes: received.bytes,
-            took_ns,
-        },
-        failed,
-    })
+    Ok(Verdict::of(failed))
 }
 
 /// Writes for `time`, waits until all of it has arrived, and returns how much it was.
@@ -66,8 +61,15 @@ struct Received {
     last: Instant,
 }
 
+impl Received {
+    fn took_ns(&self) -> u64 {
+        let took = self.last - self.first;
+        u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
 /// Reads until the end.
-fn receive(listener: &TcpListener, limit: &Limit) -> io::Result<Received> {
+fn receive(listener: &TcpListener, limit: &Limit, measured: &Measured) -> io::Result<Received> {
     let mut stream = TimedStream::accept(listener, limit)?;
     let mut chunk = vec![0; 4 * CHUNK];
     let now = limit.system.now();
@@ -86,5 +88,9 @@ fn receive(listener: &TcpListener, limit: &Limit) -> io::Result<Received> {
             received.first = received.last;
         }
         received.bytes += n as u64;
+        measured.set(Figures::Throughput {
+            bytes: received.bytes,
+            took_ns: received.took_ns(),
+        });
     }
 }

@@ -1,168 +1,175 @@
-//! A file over TCP. The sender says how long it is and what its SHA-256 is, then sends it; the
-//! far end stores it, computes the digest of what it stored, and answers with that.
+//! A file over TCP. The sender sends until its source ends, of whatever length that is; the far end
+//! computes the SHA-256 of what it receives, and answers with that and the length.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use sha2::{Digest, Sha256};
-use vnet::base::rng::Rng;
 use vnet::net::TcpListener;
+use vnet::time::{Duration, Instant};
 
 use super::timed::TimedStream;
-use super::{Limit, Outcome, Site, joined};
+use super::{Limit, Measured, Site, Verdict, input, joined};
 use crate::plan::Source;
 use crate::report::Figures;
 
 const CHUNK: usize = 64 << 10;
 const DIGEST_LEN: usize = 32;
 
-type Sha256Digest = [u8; DIGEST_LEN];
-
 pub(super) fn run(
     site: &Site,
     to: (Ipv4Addr, u16),
     source: &Source,
     limit: &Limit,
-) -> io::Result<Outcome> {
-    let mut file = match source {
-        Source::File(path) => File::open(path)?,
-        Source::Generated(bytes) => generate(site.seed, *bytes)?,
-    };
-    let len = file.metadata()?.len();
-    let ours = digest(&mut file, len)?;
-
+    measured: &Measured,
+) -> io::Result<Verdict> {
+    let mut content = input::open(source, site, limit)?;
     let listener = TcpListener::bind_in(&site.to, SocketAddr::from(to))?;
     let to = listener.local_addr()?;
-    let receiver_limit = limit.clone();
-    let receiver = site.to.spawn(move || receive(&listener, &receiver_limit))?;
     let began = site.system.now();
-    let answer = send(to, &mut file, len, ours, limit);
+    let (receiver_limit, receiver_measured) = (limit.clone(), measured.clone());
+    let receiver = site
+        .to
+        .spawn(move || receive(&listener, began, &receiver_limit, &receiver_measured))?;
+    let sent = send(to, &mut content, limit);
     let took = site.system.now() - began;
-    // What the receiver says tells more than that its answer did not come.
-    let received = joined(receiver)?;
-    let answer = answer?;
+    let received = joined(receiver);
+    // A source that ends with an error is why nothing more came; else what the receiver says tells
+    // more than that its answer did not come.
+    let (sent, answer) = match sent {
+        Err(Failed::Source(e)) => return Err(e),
+        Err(Failed::Connection(e)) => return Err(received.err().unwrap_or(e)),
+        Ok(both) => both,
+    };
+    let received = received?;
+    measured.set(figures(&received, took, hex(&received.digest)));
 
-    let failed = if received.bytes != len {
-        Some(format!("{} of {len} bytes arrived", received.bytes))
-    } else if received.announced != received.digest || answer != ours {
+    let failed = if received.bytes != sent.bytes {
+        Some(format!(
+            "{} of {} bytes arrived",
+            received.bytes, sent.bytes
+        ))
+    } else if received != sent || answer != sent {
         Some(format!(
             "digests differ: sent {}, received {}",
-            hex(&ours),
+            hex(&sent.digest),
             hex(&received.digest)
         ))
     } else {
         None
     };
-    Ok(Outcome {
-        figures: Figures::Transfer {
-            bytes: received.bytes,
-            took_ns: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
-            sha256: hex(&received.digest),
-        },
-        failed,
-    })
+    Ok(Verdict::of(failed))
 }
 
-/// Sends the file and returns the far end's answer.
+fn figures(content: &Content, took: Duration, sha256: String) -> Figures {
+    Figures::Transfer {
+        bytes: content.bytes,
+        took_ns: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+        sha256,
+    }
+}
+
+/// How long something was, and its digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Content {
+    bytes: u64,
+    digest: [u8; DIGEST_LEN],
+}
+
+/// Why sending ended before its time.
+enum Failed {
+    /// What is sent could not be read.
+    Source(io::Error),
+    /// It could not be sent, or there was no answer.
+    Connection(io::Error),
+}
+
+/// Sends the content to its end; returns what it was, and what the far end says it was.
 fn send(
     to: SocketAddr,
-    file: &mut File,
-    len: u64,
-    digest: Sha256Digest,
+    content: &mut impl Read,
     limit: &Limit,
-) -> io::Result<Sha256Digest> {
-    let mut stream = TimedStream::connect(to, limit)?;
-    stream.write_all(&len.to_be_bytes())?;
-    stream.write_all(&digest)?;
-    file.seek(SeekFrom::Start(0))?;
-    copy(&mut file.take(len), &mut stream)?;
-    stream.finish_writing()?;
-    let mut answer = [0; DIGEST_LEN];
-    stream.read_exact(&mut answer)?;
-    Ok(answer)
+) -> Result<(Content, Content), Failed> {
+    let mut stream = TimedStream::connect(to, limit).map_err(Failed::Connection)?;
+    let mut sent = Digester::default();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let n = content.read(&mut chunk).map_err(Failed::Source)?;
+        if n == 0 {
+            break;
+        }
+        sent.update(&chunk[..n]);
+        stream.write_all(&chunk[..n]).map_err(Failed::Connection)?;
+    }
+    let answer = hear(&mut stream).map_err(Failed::Connection)?;
+    Ok((sent.finish(), answer))
 }
 
-/// What arrived.
-struct Received {
-    bytes: u64,
-    announced: Sha256Digest,
-    digest: Sha256Digest,
-}
-
-/// Takes one file and answers with the digest of what it stored.
-fn receive(listener: &TcpListener, limit: &Limit) -> io::Result<Received> {
-    let mut stream = TimedStream::accept(listener, limit)?;
-    let mut len = [0; 8];
-    stream.read_exact(&mut len)?;
-    let mut announced = [0; DIGEST_LEN];
-    stream.read_exact(&mut announced)?;
-    let mut stored = tempfile::tempfile()?;
-    let mut content = (&mut stream).take(u64::from_be_bytes(len));
-    let bytes = copy(&mut content, &mut stored)?;
-    let digest = digest(&mut stored, bytes)?;
-    stream.write_all(&digest)?;
+/// Says that all is sent, and hears what arrived.
+fn hear(stream: &mut TimedStream) -> io::Result<Content> {
     stream.finish_writing()?;
-    Ok(Received {
-        bytes,
-        announced,
+    let mut bytes = [0; 8];
+    stream.read_exact(&mut bytes)?;
+    let mut digest = [0; DIGEST_LEN];
+    stream.read_exact(&mut digest)?;
+    Ok(Content {
+        bytes: u64::from_be_bytes(bytes),
         digest,
     })
 }
 
-/// A temporary file of random content.
-fn generate(seed: u64, bytes: u64) -> io::Result<File> {
-    let mut random = Rng::seeded(seed);
-    let mut file = tempfile::tempfile()?;
+/// Takes what comes until its end, and answers with what it was.
+fn receive(
+    listener: &TcpListener,
+    began: Instant,
+    limit: &Limit,
+    measured: &Measured,
+) -> io::Result<Content> {
+    let mut stream = TimedStream::accept(listener, limit)?;
+    let mut received = Digester::default();
     let mut chunk = vec![0; CHUNK];
-    let mut left = bytes;
-    while left > 0 {
-        for word in chunk.chunks_exact_mut(8) {
-            word.copy_from_slice(&random.u64().to_be_bytes());
-        }
-        let now = left.min(CHUNK as u64);
-        file.write_all(&chunk[..now as usize])?;
-        left -= now;
-    }
-    Ok(file)
-}
-
-/// The SHA-256 of a file's first `len` bytes.
-fn digest(file: &mut File, len: u64) -> io::Result<Sha256Digest> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut hasher = Hasher(Sha256::new());
-    copy(&mut file.take(len), &mut hasher)?;
-    Ok(hasher.0.finalize().into())
-}
-
-struct Hasher(Sha256);
-
-impl Write for Hasher {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Copies in large chunks until the end, and returns how many bytes there were.
-fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<u64> {
-    let mut chunk = vec![0; CHUNK];
-    let mut bytes = 0;
     loop {
-        let n = from.read(&mut chunk)?;
+        let n = stream.read(&mut chunk)?;
         if n == 0 {
-            return Ok(bytes);
+            break;
         }
-        to.write_all(&chunk[..n])?;
-        bytes += n as u64;
+        received.update(&chunk[..n]);
+        let so_far = Content {
+            bytes: received.bytes,
+            digest: [0; DIGEST_LEN],
+        };
+        let took = limit.system.now() - began;
+        measured.set(figures(&so_far, took, String::new()));
+    }
+    let received = received.finish();
+    stream.write_all(&received.bytes.to_be_bytes())?;
+    stream.write_all(&received.digest)?;
+    stream.finish_writing()?;
+    Ok(received)
+}
+
+/// Computes what passes.
+#[derive(Default)]
+struct Digester {
+    bytes: u64,
+    hasher: Sha256,
+}
+
+impl Digester {
+    fn update(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        self.hasher.update(bytes);
+    }
+
+    fn finish(self) -> Content {
+        Content {
+            bytes: self.bytes,
+            digest: self.hasher.finalize().into(),
+        }
     }
 }
 
-fn hex(digest: &Sha256Digest) -> String {
+fn hex(digest: &[u8; DIGEST_LEN]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -171,12 +178,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn generated_content_follows_from_the_seed() {
-        let of = |seed, len| digest(&mut generate(seed, len).expect("a file"), len).expect("read");
-        assert_eq!(of(1, 100_001), of(1, 100_001));
-        assert_ne!(of(1, 100_001), of(2, 100_001));
-        assert_ne!(of(1, 100_001), of(1, 100_000));
-        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-        assert_eq!(hex(&of(1, 0)), empty);
+    fn the_digest_is_that_of_the_whole() {
+        let of = |parts: &[&[u8]]| {
+            let mut digester = Digester::default();
+            parts.iter().for_each(|part| digester.update(part));
+            digester.finish()
+        };
+        assert_eq!(of(&[b"ab", b"", b"c"]), of(&[b"abc"]));
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(hex(&of(&[b"abc"]).digest), abc);
+        assert_eq!(of(&[b"abc"]).bytes, 3);
     }
 }

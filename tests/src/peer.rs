@@ -51,6 +51,8 @@ pub struct Received {
     pub ack: u32,
     /// Its control bits.
     pub flags: u8,
+    /// What its timestamp option says the sender's clock is.
+    pub timestamp: Option<u32>,
     /// Its body.
     pub body: Vec<u8>,
 }
@@ -209,8 +211,8 @@ impl Peer {
     }
 }
 
-/// The TCP segment in an IP packet.
-fn segment(packet: &[u8]) -> Option<Received> {
+/// The TCP segment in an IP packet, if there is one.
+pub fn segment(packet: &[u8]) -> Option<Received> {
     if packet[9] != 6 {
         return None;
     }
@@ -223,6 +225,19 @@ fn segment(packet: &[u8]) -> Option<Received> {
         seq: word(4),
         ack: word(8),
         flags: bytes[13],
+        timestamp: timestamp(&bytes[20..usize::from(bytes[12] >> 4) * 4]),
         body: bytes[usize::from(bytes[12] >> 4) * 4..].to_vec(),
     })
+}
+
+/// The sender's clock in a timestamp option (RFC 7323, section 3.2).
+fn timestamp(mut options: &[u8]) -> Option<u32> {
+    loop {
+        options = match options {
+            [8, 10, a, b, c, d, ..] => return Some(u32::from_be_bytes([*a, *b, *c, *d])),
+            [1, rest @ ..] => rest,
+            [kind, len, ..] if *kind > 1 && *len > 1 => options.get(usize::from(*len)..)?,
+            _ => return None,
+        };
+    }
 }

@@ -37,13 +37,14 @@ pub fn drops(stats: &Stats) -> String {
     text
 }
 
-/// Asserts that a teardown left nothing and that no step of it failed.
+/// Asserts that a teardown left nothing, that no step of it failed, and that the stack had not.
 ///
 /// # Panics
 /// When something is left, with the report.
 #[track_caller]
 pub fn assert_clean(report: &DestroyReport) {
     assert!(report.leaked.is_zero(), "{report}");
+    assert!(report.failure.is_none(), "{report}");
     assert!(report.steps.iter().all(|s| s.failure.is_none()), "{report}");
 }
 

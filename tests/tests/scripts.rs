@@ -934,6 +934,10 @@ fn the_scripts_speak_to_live_connections() {
     assert_eq!(&buf[..read], b"first second");
     let state = world.vnets[0].as_ref().unwrap().inspect().unwrap();
     let waiting = state.sockets.iter().map(|s| s.send_queue).max();
-    assert_eq!(waiting, Some(50), "half of what was written is acknowledged");
+    assert_eq!(
+        waiting,
+        Some(50),
+        "half of what was written is acknowledged"
+    );
     world.finish();
 }

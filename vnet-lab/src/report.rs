@@ -20,7 +20,8 @@ pub struct Report {
     pub driver: &'static str,
     /// The seed, under a driver that has one.
     pub seed: Option<u64>,
-    /// Whether every job passed, nothing leaked, and nobody ended the run before its time.
+    /// Whether every job passed, nothing leaked, no vnet ended by itself, and nobody ended the run before its
+    /// time.
     pub passed: bool,
     /// Whether somebody ended the run before its time.
     pub interrupted: bool,
@@ -102,6 +103,16 @@ pub struct Teardown {
     pub released: Counts,
     /// What was left after the last step.
     pub leaked: Counts,
+    /// Why the vnet had ended by itself, which is a defect of the library; left out if it had not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+impl Teardown {
+    /// True when nothing was left, and the vnet had not ended by itself.
+    pub fn is_clean(&self) -> bool {
+        self.leaked.is_zero() && self.failure.is_none()
+    }
 }
 
 /// What a vnet holds.

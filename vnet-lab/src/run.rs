@@ -194,7 +194,7 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
     let ended_ns = system.now().as_nanos();
     standing.take_down();
     let (links, vnets) = standing.remains()?;
-    let leaked = vnets.iter().any(|v| !v.teardown.leaked.is_zero());
+    let clean = vnets.iter().all(|v| v.teardown.is_clean());
     let interrupted = options.stop.is_stopped();
     Ok(Report {
         topology: plan.name.clone(),
@@ -204,7 +204,7 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
         },
         seed,
         interrupted,
-        passed: !interrupted && !leaked && jobs.iter().all(|job| job.passed),
+        passed: !interrupted && clean && jobs.iter().all(|job| job.passed),
         ended_ns: match options.until {
             Some(_) => ended_ns,
             None => jobs.iter().map(|job| job.ended_ns).max().unwrap_or(0),

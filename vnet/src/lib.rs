@@ -118,9 +118,9 @@ pub use instance::routes::RouteInfo;
 pub use instance::scripts::{LinkScript, LinkScriptError};
 pub use instance::sysctl;
 pub use instance::{
-    AdminError, CreateError, Denied, DestroyReport, Entered, Fate, Gone, Graceful, Homecoming,
-    InitRecord, InterfacePin, JoinHandle, LentInterface, Local, LocalError, MoveError, Moved,
-    NextHopSpec as NextHop, Outcome, OwnedVnet, ParsePrivilegeError, Pins, Port, PortError,
+    AdminError, CreateError, Denied, DestroyReport, Entered, Failure, Fate, Gone, Graceful,
+    Homecoming, InitRecord, InterfacePin, JoinHandle, LentInterface, Local, LocalError, MoveError,
+    Moved, NextHopSpec as NextHop, Outcome, OwnedVnet, ParsePrivilegeError, Pins, Port, PortError,
     Privilege, PrivilegeError, Privileges, Released, Resource, RouteError, Scope, ShutdownError,
     ShutdownErrorKind, SocketPin, Stage, StepError, StepReport, System, ThreadPin, UNLIMITED,
     Usage, Vnet,

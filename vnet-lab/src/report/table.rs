@@ -65,6 +65,11 @@ pub(super) fn render(report: &Report) -> String {
         );
     }
 
+    for vnet in &report.vnets {
+        if let Some(failure) = &vnet.teardown.failure {
+            let _ = writeln!(out, "vnet {} FAILED: {failure}", vnet.name);
+        }
+    }
     let leaking = report.vnets.iter().filter(|v| !v.teardown.leaked.is_zero());
     match leaking.count() {
         0 => out.push_str("nothing left of what was held\n"),

@@ -60,6 +60,7 @@ fn report() -> Report {
                     ..Counts::default()
                 },
                 leaked: Counts::default(),
+                failure: None,
             },
         }],
     }
@@ -135,6 +136,25 @@ fn a_leak_is_shown() {
     report.vnets[0].teardown.leaked.packets = 3;
     let shown = report.to_table();
     assert!(shown.contains("1 vnets LEFT SOMETHING BEHIND") && shown.contains("3 of 0"));
+}
+
+#[test]
+fn a_vnet_that_ended_by_itself_is_shown() {
+    let mut report = report();
+    let teardown = &mut report.vnets[0].teardown;
+    assert!(teardown.is_clean());
+    teardown.failure = Some("the stack panicked".to_owned());
+    assert!(!teardown.is_clean());
+    assert!(
+        report
+            .to_table()
+            .contains("vnet a FAILED: the stack panicked\n")
+    );
+    assert!(
+        report
+            .to_json()
+            .contains(r#""failure":"the stack panicked"}}]}"#)
+    );
 }
 
 #[test]

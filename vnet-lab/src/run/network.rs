@@ -273,6 +273,7 @@ fn report(stats: &Stats, destroyed: DestroyReport) -> VnetReport {
             steps: destroyed.steps.into_iter().map(|step| step.name).collect(),
             released: counts(&destroyed.released),
             leaked: counts(&destroyed.leaked),
+            failure: destroyed.failure.map(|failure| failure.to_string()),
         },
     }
 }

@@ -9,9 +9,11 @@
 //! | [`map`] | a hash map that cannot be iterated |
 //! | [`deadline`] | when something is due, as data |
 //! | [`stats`] | drop reasons and counters |
+//! | [`callback`] | calls into the program, whose panics go no further |
 //! | [`id`] | generational identifiers |
 //! | [`slab`] | values under such identifiers |
 
+pub mod callback;
 pub mod deadline;
 pub mod id;
 pub mod lock;

@@ -95,6 +95,8 @@ drop_reasons! {
     BridgeLoop = "bridge-loop",
     /// Released because its vnet or interface went away.
     Teardown = "teardown",
+    /// In hand, or waiting, when its vnet's stack failed.
+    VnetFailed = "vnet-failed",
 }
 
 impl fmt::Display for DropReason {
@@ -158,6 +160,18 @@ impl Stats {
     /// Counts a packet that came in earlier, waited, and was dropped.
     pub fn drop_waiting_rx(&mut self, reason: DropReason) {
         self.rx_drops[reason as usize] += 1;
+    }
+
+    /// Counts what was under way when the stack failed: `untaken` frames that had come in and
+    /// nobody had looked at yet, whatever has been looked at and is not accounted for, and `held`
+    /// frames on their way out.
+    pub(crate) fn fail(&mut self, untaken: u64, held: u64) {
+        self.received += untaken;
+        let accounted = self.delivered + self.forwarded + self.rx_dropped();
+        let reason = DropReason::VnetFailed as usize;
+        self.rx_drops[reason] += self.received.saturating_sub(accounted);
+        self.tx_drops[reason] += held;
+        self.refused = None;
     }
 
     /// Why the frame that was taken in last was dropped, if it was; forgets it.

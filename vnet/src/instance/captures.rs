@@ -50,7 +50,12 @@ impl Vnet {
 
     fn watch(&self, name: &str, tap: Arc<dyn FrameTap>) -> Result<(IfId, CaptureId), NetifError> {
         self.require(Privilege::Capture)?;
-        self.with_netif(name, |netif, _| (netif.id, netif.taps.add(tap)))
+        // One that is not taken is dropped here, with the vnet unlocked.
+        let mut tap = Some(tap);
+        self.with_netif(name, |netif, _| {
+            let id = tap.take().map(|tap| netif.taps.add(tap));
+            (netif.id, id.expect("an interface is found once"))
+        })
     }
 }
 

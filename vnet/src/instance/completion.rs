@@ -3,6 +3,7 @@
 use std::task::{Context, Poll, Waker};
 
 use super::driver::{Driver, Site, Waited};
+use crate::base::callback;
 use crate::base::lock::{Condvar, Mutex, Rank};
 
 /// The result of something that ends once.
@@ -46,7 +47,8 @@ impl<R> Completion<R> {
         };
         self.ended.notify_all();
         if let Some(joiner) = joiner {
-            joiner.wake();
+            // Whoever ends has nothing to do with who waits.
+            callback::contained("a waker", || joiner.wake());
         }
     }
 

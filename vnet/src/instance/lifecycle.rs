@@ -10,8 +10,10 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::context;
+use super::failure::Failure;
 use super::hierarchy;
 use super::interfaces::{add_loopback, remove_interface};
 use super::local::Closed;
@@ -122,6 +124,10 @@ pub struct DestroyReport {
     pub vnet: String,
     /// Whether this call destroyed it. Everything below is empty when it did not.
     pub outcome: Outcome,
+    /// Why it had ended before, by itself, if it had; see [`Vnet::failure`](crate::Vnet::failure).
+    pub failure: Option<Failure>,
+    /// See [`Vnet::callback_panics`](crate::Vnet::callback_panics).
+    pub callback_panics: u64,
     /// What the time of grace brought, after [`OwnedVnet::begin_shutdown`](crate::OwnedVnet::begin_shutdown).
     pub graceful: Option<Graceful>,
     /// Its children, which went before it, in the order in which they went.
@@ -152,6 +158,12 @@ impl fmt::Display for DestroyReport {
             )?,
             Outcome::AlreadyGone => writeln!(f, "vnet {} was gone already", self.vnet)?,
             Outcome::Deferred => writeln!(f, "vnet {} is about to be destroyed", self.vnet)?,
+        }
+        if let Some(failure) = &self.failure {
+            writeln!(f, "  FAILED: {failure}")?;
+        }
+        if self.callback_panics > 0 {
+            writeln!(f, "  callbacks panicked {} times", self.callback_panics)?;
         }
         if let Some(graceful) = &self.graceful {
             writeln!(f, "  {graceful}")?;
@@ -213,17 +225,16 @@ pub(crate) fn create(
         let lag = {
             let mut registry = system.registry.lock();
             let lag = lag(&core, &registry.records());
-            let joined = hierarchy::join(&core);
-            if lag.is_none() && joined.is_ok() {
-                set_phase(&core, Phase::Up);
-                registry.publish(&core);
-            }
-            joined.map(|()| lag)
+            let joined = hierarchy::join(&core).map_err(CreateError::from);
+            joined.and_then(|()| {
+                if lag.is_none() {
+                    begin_to_live(&core)?;
+                    registry.publish(&core);
+                }
+                Ok(lag)
+            })
         };
-        let Ok(lag) = lag else {
-            tear_down(&core);
-            return Err(CreateError::Gone);
-        };
+        let lag = lag.inspect_err(|_| drop(tear_down(&core)))?;
         match lag {
             None => break,
             Some(Lag::Unregistered(record)) => {
@@ -260,11 +271,27 @@ fn lag(core: &Arc<VnetCore>, records: &[Arc<InitRecord>]) -> Option<Lag> {
     .unwrap_or_default()
 }
 
-fn set_phase(core: &Arc<VnetCore>, phase: Phase) -> bool {
-    core.enter_as(Entry::Lifecycle, |inside, _| {
-        std::mem::replace(inside.phase, phase) != phase
-    })
-    .unwrap_or(false)
+/// Begins the instance's end; false when it has begun. It is not entered for that: nothing that is
+/// wrong with its stack can come in between.
+fn begin_to_die(core: &Arc<VnetCore>) -> bool {
+    let mut begun = false;
+    core.alive(|live| begun = std::mem::replace(&mut live.phase, Phase::Dying) != Phase::Dying);
+    begun
+}
+
+/// The instance can be used from now on, unless it has failed already.
+fn begin_to_live(core: &Arc<VnetCore>) -> Result<(), CreateError> {
+    let mut begun = Err(CreateError::Gone);
+    core.alive(|live| {
+        begun = match &live.failure {
+            Some(failure) => Err(CreateError::Failed(failure.clone())),
+            None => {
+                live.phase = Phase::Up;
+                Ok(())
+            }
+        };
+    });
+    begun
 }
 
 struct StepFailed {
@@ -284,19 +311,18 @@ fn run_step(core: &Arc<VnetCore>, record: &Arc<InitRecord>) -> Result<(), StepFa
         took: core.driver.wall() - started,
     };
     // An instance that was destroyed meanwhile has undone what it knew of; this step is ours.
-    let kept = core.enter_as(Entry::Lifecycle, |inside, _| {
+    let mut kept = false;
+    core.alive(|live| {
+        kept = live.phase != Phase::Dying;
         #[cfg(test)]
         if planted("a step noted in a vnet that is going") {
-            inside.ran.push(step);
-            return true;
+            kept = true;
         }
-        if *inside.phase == Phase::Dying {
-            return false;
+        if kept {
+            live.ran.push(step);
         }
-        inside.ran.push(step);
-        true
     });
-    if kept != Ok(true) {
+    if !kept {
         let _ = record.run_uninit(&vnet);
     } else if !core.system.registry.lock().is_registered(record) {
         #[cfg(test)]
@@ -314,18 +340,21 @@ fn undo_step(
     core: &Arc<VnetCore>,
     record: &Arc<InitRecord>,
 ) -> Result<(), super::registry::StepError> {
-    let ran = core.enter_as(Entry::Lifecycle, |inside, _| {
+    let mut ran = None;
+    core.alive(|live| {
         let is_it = |s: &RanStep| Arc::ptr_eq(&s.record, record);
-        let at = inside.ran.iter().position(is_it)?;
-        Some(inside.ran.remove(at))
+        let at = live.ran.iter().position(is_it);
+        ran = at.map(|at| live.ran.remove(at));
     });
-    let Ok(Some(ran)) = ran else { return Ok(()) };
+    let Some(ran) = ran else { return Ok(()) };
     let vnet = Vnet::for_steps(Arc::clone(core));
     ran.record.run_uninit(&vnet)
 }
 
 fn unwind(core: &Arc<VnetCore>, failed: StepFailed) -> CreateError {
-    tear_down(core);
+    if let Some(failure) = tear_down(core).failure {
+        return CreateError::Failed(failure);
+    }
     CreateError::Init {
         step: failed.step,
         source: failed.source,
@@ -339,7 +368,7 @@ pub(crate) fn destroy(core: &Arc<VnetCore>) -> DestroyReport {
         context::defer(core);
         return nothing_done(core, Outcome::Deferred);
     }
-    match set_phase(core, Phase::Dying) {
+    match begin_to_die(core) {
         true => go_down(core),
         false => nothing_done(core, Outcome::AlreadyGone),
     }
@@ -374,6 +403,8 @@ fn nothing_done(core: &VnetCore, outcome: Outcome) -> DestroyReport {
     DestroyReport {
         vnet: core.name.to_string(),
         outcome,
+        failure: None,
+        callback_panics: 0,
         graceful: None,
         children: Vec::new(),
         homecomings: Vec::new(),
@@ -387,7 +418,7 @@ fn nothing_done(core: &VnetCore, outcome: Outcome) -> DestroyReport {
 /// Undoes every step that ran, in reverse, and gives the memory back.
 fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     let started = core.driver.wall();
-    set_phase(core, Phase::Dying);
+    begin_to_die(core);
     core.tasks.close();
     let graceful = Graceful::of(core);
     let vnet = Vnet::for_steps(Arc::clone(core));
@@ -395,7 +426,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     let mut held = census(core);
     let at_first = held;
     let mut homecomings = Vec::new();
-    while let Ok(Some(ran)) = core.enter_as(Entry::Lifecycle, |inside, _| inside.ran.pop()) {
+    while let Some(ran) = last_step(core) {
         let step_started = core.driver.wall();
         if ran.record.is_interfaces() {
             // The protocols are finished, and their last words have been sent through all
@@ -416,6 +447,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     steps.extend(close_locals(core, &mut released));
     released.packets += core.inbox.close().frames;
     let leaked = Released(held);
+    let failure = core.failure();
     core.system.keep_fingerprint(core.fingerprint());
     core.bury();
     core.driver.dispatch();
@@ -425,6 +457,8 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     DestroyReport {
         vnet: core.name.to_string(),
         outcome: Outcome::Destroyed,
+        failure,
+        callback_panics: core.callback_panics.load(Ordering::Relaxed),
         graceful,
         children: Vec::new(),
         homecomings,
@@ -433,6 +467,13 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
         released: Released(released),
         leaked,
     }
+}
+
+/// Takes the step that ran last off the list of those that did.
+fn last_step(core: &VnetCore) -> Option<RanStep> {
+    let mut ran = None;
+    core.alive(|live| ran = live.ran.pop());
+    ran
 }
 
 /// Drops the values of virtualized variables: the last step, because any other may use them.
@@ -553,7 +594,7 @@ pub(crate) fn builtin_layers() -> Vec<InitRecord> {
             stage,
             0,
             |_| Ok(()),
-            move |vnet| Ok(vnet.core.enter_as(Entry::Lifecycle, undo)?),
+            move |vnet| vnet.core.enter_for_step(undo),
         )
     };
     vec![

@@ -7,6 +7,7 @@
 //! | [`context`] | the current vnet of a thread |
 //! | [`registry`] | recorded init steps, and the ones of the built-in layers |
 //! | [`lifecycle`] | creation by replay, ordered teardown, the report |
+//! | [`failure`] | the end of an instance whose stack has panicked; panics of callbacks |
 //! | [`local`] | virtualized variables, [`vnet_local!`](crate::vnet_local) |
 //! | [`privilege`] | what tenants may do |
 //! | [`limits`] | how much an instance may hold |
@@ -35,6 +36,7 @@ pub mod captures;
 mod completion;
 pub mod context;
 pub mod driver;
+pub mod failure;
 pub mod hierarchy;
 pub mod inspect;
 pub mod interfaces;
@@ -62,6 +64,7 @@ pub mod vnet;
 pub use bridges::{BridgeError, BridgeInfo, MemberInfo, StationInfo};
 pub use context::{Entered, Scope};
 pub use driver::{Driver, Waited};
+pub use failure::Failure;
 pub use lifecycle::{DestroyReport, Outcome, Released, StepReport};
 pub use limits::{LimitReached, Resource, UNLIMITED, Usage};
 pub use local::{Local, LocalError};

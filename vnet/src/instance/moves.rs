@@ -191,6 +191,13 @@ pub(crate) struct Loans {
     closed: bool,
 }
 
+impl Loans {
+    /// From now on none comes home: the vnet has failed.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+}
+
 /// One of them.
 pub(crate) struct Lent {
     serial: u64,

@@ -216,22 +216,23 @@ impl OwnedVnet {
             // will be.
             let registry = core.system.registry.lock();
             let children = registry.children_of(&core);
-            core.enter_as(Entry::Lifecycle, |inside, _| {
-                if *inside.phase == Phase::Dying {
-                    return None;
+            let mut pins = None;
+            core.alive(|live| {
+                if live.phase == Phase::Dying {
+                    return;
                 }
-                let pins = held(&core, inside, &children);
+                let pins = pins.insert(held(&core, &live.inside(), &children));
                 if pins.is_empty() {
-                    *inside.phase = Phase::Dying;
+                    live.phase = Phase::Dying;
                 }
-                Some(pins)
-            })
+            });
+            pins
         };
         match pins {
-            Ok(Some(pins)) if pins.is_empty() => Ok(lifecycle::go_down(&core)),
-            Ok(Some(pins)) => Err((self, Box::new(pins))),
+            Some(pins) if pins.is_empty() => Ok(lifecycle::go_down(&core)),
+            Some(pins) => Err((self, Box::new(pins))),
             // It went with its parent.
-            Ok(None) | Err(Gone) => Ok(lifecycle::destroy(&core)),
+            None => Ok(lifecycle::destroy(&core)),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::context;
 use super::lifecycle::builtin_layers;
 use super::privilege::Denied;
 use super::vnet::{Vnet, VnetCore};
+pub(crate) use crate::base::callback::panic_text;
 use crate::base::lock::{Mutex, MutexGuard, Rank};
 
 /// What a step reports when it fails.
@@ -141,14 +142,6 @@ fn guarded(step: &StepFn, vnet: &Vnet) -> Result<(), StepError> {
     };
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
         .unwrap_or_else(|panic| Err(format!("panicked: {}", panic_text(&*panic)).into()))
-}
-
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("with a value that is no text")
 }
 
 impl fmt::Debug for InitRecord {

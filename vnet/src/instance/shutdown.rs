@@ -18,7 +18,7 @@ use super::lifecycle::DestroyReport;
 use super::pending::here;
 use super::vnet::{Entry, Gone, OwnedVnet, Phase, VnetCore};
 use crate::base::time::{Duration, Instant};
-use crate::packet::Cx;
+use crate::packet::{Cx, Out};
 use crate::stack::Stack;
 use crate::stack::limits::Admission;
 
@@ -36,8 +36,13 @@ impl Drain {
     /// entry.
     pub(crate) fn look(&mut self, stack: &Stack, cx: &mut Cx) {
         if stack.tcp.open_connections() == 0 {
-            cx.out.wakes.append(&mut self.waiters);
+            self.end(cx.out);
         }
+    }
+
+    /// Wakes those who wait for the last connection to end: nothing more ends.
+    pub(super) fn end(&mut self, out: &mut Out) {
+        out.wakes.append(&mut self.waiters);
     }
 }
 

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use super::completion::Completion;
 use super::context::Visitors;
 use super::driver::{Driver, Waited};
+use super::failure::Failure;
 use super::lifecycle;
 use super::limits::LimitReached;
 use super::messages::Directory;
@@ -86,6 +87,9 @@ pub enum CreateError {
     /// The parent has as many children as it may.
     #[error(transparent)]
     Limit(LimitReached),
+    /// Its stack has panicked while it was made, which is a defect of the library.
+    #[error("{0}")]
+    Failed(Failure),
     /// A recorded init step failed; the ones before it have been undone.
     #[error("init step {step:?} failed")]
     Init {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::context::{self, within_lock};
 use super::driver::Driver;
+use super::failure::Failure;
 use super::inspect::PhaseName;
 use super::lifecycle::{DestroyReport, RanStep};
 use super::local::Locals;
@@ -16,9 +17,11 @@ use super::messages::Slot;
 use super::moves::Loans;
 use super::privilege::{Authority, Mask, Privileges};
 use super::record::Journal;
+use super::registry::StepError;
 use super::shutdown::Drain;
 use super::system::{System, SystemCore};
 use super::task::Tasks;
+use crate::base::callback;
 use crate::base::lock::{Mutex, Rank};
 use crate::base::rng::Rng;
 use crate::base::stats::Stats;
@@ -78,6 +81,8 @@ pub struct VnetCore {
     pub(crate) tasks: Arc<Tasks>,
     /// What was said while it was current, or about it.
     pub(crate) messages: Slot,
+    /// Panics of callbacks that nobody was given.
+    pub(super) callback_panics: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -99,13 +104,15 @@ pub(crate) struct Live {
     pub(crate) stack: Stack,
     pub(crate) phase: Phase,
     pub(crate) ran: Vec<RanStep>,
-    loans: Loans,
-    drain: Option<Drain>,
+    pub(super) loans: Loans,
+    pub(super) drain: Option<Drain>,
     pub(crate) journal: Journal,
-    rng: Rng,
-    stats: Stats,
-    out: Out,
-    due: Batch,
+    /// Why it ended by itself, if it did.
+    pub(super) failure: Option<Failure>,
+    pub(super) rng: Rng,
+    pub(super) stats: Stats,
+    pub(super) out: Out,
+    pub(super) due: Batch,
 }
 
 /// How far the life of an instance is.
@@ -117,6 +124,8 @@ pub(crate) enum Phase {
     Up,
     /// It is being shut down gracefully: its connections end, and nothing new begins.
     Draining,
+    /// Its stack has panicked. It refuses new entries, and waits for its owner to destroy it.
+    Failed,
     /// It is being torn down, and refuses new entries.
     Dying,
 }
@@ -128,16 +137,26 @@ impl Phase {
             Phase::Starting => PhaseName::Starting,
             Phase::Up => PhaseName::Up,
             Phase::Draining => PhaseName::Draining,
+            Phase::Failed => PhaseName::Failed,
             Phase::Dying => PhaseName::Dying,
         }
+    }
+
+    /// Whether it lets `entry` in.
+    #[inline]
+    fn admits(self, entry: Entry) -> bool {
+        entry == Entry::Lifecycle || !matches!(self, Phase::Failed | Phase::Dying)
     }
 }
 
 /// Who asks for entry into an instance.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// A user, or an init step that uses the instance as a user does: until it is torn down.
+    /// A user, or an init step that uses the instance as a user does: until it is torn down. A
+    /// callback that panics has its panic go to this caller.
     User,
+    /// The driver, on behalf of nobody in particular: as long as users are admitted.
+    Service,
     /// Its own init and uninit steps: in every phase.
     Lifecycle,
 }
@@ -174,6 +193,7 @@ impl VnetCore {
             privileges: Mask::new(mask),
             tasks: Tasks::new(),
             messages: Slot::default(),
+            callback_panics: AtomicU64::new(0),
             state: Mutex::new(
                 Rank::Vnet,
                 State::Alive(Box::new(Live {
@@ -183,6 +203,7 @@ impl VnetCore {
                     loans: Loans::default(),
                     drain: None,
                     journal: Journal::default(),
+                    failure: None,
                     rng,
                     stats: Stats::default(),
                     out: Out::default(),
@@ -208,83 +229,99 @@ impl VnetCore {
         result
     }
 
+    /// Enters the instance as `entry`, as [`VnetCore::with`] does but for the dispatch.
+    ///
+    /// # Panics
+    /// When a callback has panicked that this entry called, and the entry is a user's: after all
+    /// else was done, here and in the vnets that it made ready. A panic of the stack is none of the
+    /// caller's: it ends the instance, and is *gone* to the caller.
     pub(crate) fn enter_as<R>(
         self: &Arc<Self>,
         entry: Entry,
         f: impl FnOnce(&mut Inside, &mut Cx) -> R,
     ) -> Result<R, Gone> {
+        let (result, panic) = self.enter(entry, f);
+        if let Some(panic) = panic {
+            match entry {
+                Entry::User => self.give_back(panic),
+                Entry::Service | Entry::Lifecycle => self.note_panic(panic),
+            }
+        }
+        result
+    }
+
+    /// Enters the instance for a step of its own, whose failure the panic of a callback is.
+    pub(crate) fn enter_for_step<R>(
+        self: &Arc<Self>,
+        f: impl FnOnce(&mut Inside, &mut Cx) -> R,
+    ) -> Result<R, StepError> {
+        match self.enter(Entry::Lifecycle, f) {
+            (result, None) => Ok(result?),
+            (_, Some(panic)) => {
+                let text = format!("panicked: {}", callback::panic_text(&*panic));
+                callback::discard(panic);
+                Err(text.into())
+            }
+        }
+    }
+
+    /// Enters the instance; also returns the panic of a callback that was called by that.
+    #[inline]
+    fn enter<R>(
+        self: &Arc<Self>,
+        entry: Entry,
+        f: impl FnOnce(&mut Inside, &mut Cx) -> R,
+    ) -> (Result<R, Gone>, Option<callback::Payload>) {
         let entered = within_lock(self, || {
             let mut state = self.state.lock();
             // Read under the lock: the time does not run backwards from one entry to the next.
             let now = self.driver.now();
-            let State::Alive(live) = &mut *state else {
-                return Err(Gone);
+            let live = match &mut *state {
+                State::Alive(live) if live.phase.admits(entry) => live,
+                _ => return None,
             };
-            if entry == Entry::User && live.phase == Phase::Dying {
-                return Err(Gone);
-            }
-            let Live {
-                stack,
-                phase,
-                ran,
-                loans,
-                drain,
-                journal,
-                rng,
-                stats,
-                out,
-                due,
-            } = &mut **live;
-            let mut cx = Cx {
-                now,
-                rng,
-                stats,
-                out,
+            let worked = panic::catch_unwind(AssertUnwindSafe(|| live.work(now, f)));
+            let (ended, next) = match worked {
+                Ok((result, next)) => (Ok(result), next),
+                Err(panic) => (Err(live.fail(now, panic)), None),
             };
-            let mut inside = Inside {
-                stack,
-                phase,
-                ran,
-                loans,
-                drain,
-                journal,
-                due,
-            };
-            let result = f(&mut inside, &mut cx);
-            tx::flush(stack, &mut cx);
-            if let Some(drain) = drain {
-                drain.look(stack, &mut cx);
-            }
-            stack.observe();
-            for (id, at) in out.link_deadlines.drain(..) {
-                stack.ifs.arm_link(id, at);
-            }
-            let next = stack.next_deadline();
-            Ok((result, now, next, take_out(out)))
+            Some((ended, now, next, take_out(&mut live.out)))
         });
-        let (result, now, next, out) = entered.unwrap_or(Err(Gone))?;
+        let Some((ended, now, next, out)) = entered.flatten() else {
+            return (Err(Gone), None);
+        };
         if let Some(at) = next {
             self.arm(at);
         }
-        if let Some(out) = out {
-            context::in_effects(|| carry_out(out, now));
-        }
-        if entry == Entry::User && context::has_deferred() {
+        let panic = out.and_then(|out| context::in_effects(|| carry_out(out, now)));
+        let result = ended.map_err(|wreckage| self.clear_away(wreckage));
+        if entry != Entry::Lifecycle && context::has_deferred() {
             super::lifecycle::destroy_deferred();
         }
-        Ok(result)
+        (result, panic)
     }
 
     /// Takes in what is due and does what is due: the only way in which frames and deadlines
-    /// reach a stack. Called by drivers.
+    /// reach a stack. Called by drivers. The panic of a callback is logged and counted: it is
+    /// nobody's who happens to move the world.
     pub fn service(self: &Arc<Self>) {
+        if let Err(panic) = self.try_service() {
+            self.note_panic(panic);
+        }
+    }
+
+    /// As [`VnetCore::service`], for drivers that have somebody to give the panic of a callback to.
+    ///
+    /// # Errors
+    /// That panic, after all else has been done.
+    pub fn try_service(self: &Arc<Self>) -> Result<(), callback::Payload> {
         let name = &*self.name;
         let _span = tracing::trace_span!(target: trace::SERVICE, "service", vnet = name).entered();
-        let result = self.enter_as(Entry::User, |live, cx| {
+        let (result, panic) = self.enter(Entry::Service, |live, cx| {
             cx.stats.services += 1;
             let taken = self.inbox.take_due(cx.now, SERVICE_BATCH, live.due);
             cx.stats.overflowed(taken.overflowed);
-            for item in live.due.drain() {
+            while let Some(item) = live.due.next() {
                 rx::input(live.stack, cx, item);
             }
             live.stack.on_deadline(cx);
@@ -293,6 +330,7 @@ impl VnetCore {
         if let Ok(Some(next)) = result {
             self.driver.ready(self, next);
         }
+        panic.map_or(Ok(()), Err)
     }
 
     /// Makes sure that the driver comes back at `at`.
@@ -369,12 +407,13 @@ fn take_out(out: &mut Out) -> Option<Out> {
 }
 
 /// Carries out the effects of an entry. The vnet's lock is not held. A callback that panics does
-/// not keep the effects after it from being carried out; its panic goes on when all are.
-fn carry_out(mut out: Out, now: Instant) {
+/// not keep the effects after it from being carried out; the first panic is returned, with those of
+/// callbacks that were called under the lock before.
+fn carry_out(mut out: Out, now: Instant) -> Option<callback::Payload> {
+    let mut panicked = out.panic.take();
     let mut frames = out.frames.drain(..);
     let mut carriers = out.carrier.drain(..);
     let mut wakes = out.wakes.drain(..);
-    let mut panicked = None;
     loop {
         let rest = || {
             for frame in frames.by_ref() {
@@ -389,15 +428,74 @@ fn carry_out(mut out: Out, now: Instant) {
         };
         match panic::catch_unwind(AssertUnwindSafe(rest)) {
             Ok(()) => break,
-            Err(panic) => {
-                panicked.get_or_insert(panic);
-            }
+            Err(panic) if panicked.is_none() => panicked = Some(panic),
+            Err(panic) => callback::discard(panic),
         }
     }
     drop((frames, carriers, wakes));
     let _ = SPARE.try_with(|spare| spare.set(Some(out)));
-    if let Some(panic) = panicked {
-        panic::resume_unwind(panic);
+    panicked
+}
+
+impl Live {
+    /// What an entry sees of it, without one.
+    pub(crate) fn inside(&mut self) -> Inside<'_> {
+        Inside {
+            stack: &mut self.stack,
+            phase: &mut self.phase,
+            ran: &mut self.ran,
+            loans: &mut self.loans,
+            drain: &mut self.drain,
+            journal: &mut self.journal,
+            due: &mut self.due,
+        }
+    }
+
+    /// The work of one entry: `f`, and what it made ready to send. Also returns the next deadline.
+    #[inline]
+    fn work<R>(
+        &mut self,
+        now: Instant,
+        f: impl FnOnce(&mut Inside, &mut Cx) -> R,
+    ) -> (R, Option<Instant>) {
+        let Live {
+            stack,
+            phase,
+            ran,
+            loans,
+            drain,
+            journal,
+            failure: _,
+            rng,
+            stats,
+            out,
+            due,
+        } = self;
+        let mut cx = Cx {
+            now,
+            rng,
+            stats,
+            out,
+        };
+        let mut inside = Inside {
+            stack,
+            phase,
+            ran,
+            loans,
+            drain,
+            journal,
+            due,
+        };
+        let result = f(&mut inside, &mut cx);
+        tx::flush(stack, &mut cx);
+        if let Some(drain) = drain {
+            drain.look(stack, &mut cx);
+        }
+        stack.observe();
+        for (id, at) in out.link_deadlines.drain(..) {
+            stack.ifs.arm_link(id, at);
+        }
+        (result, stack.next_deadline())
     }
 }
 
@@ -493,7 +591,7 @@ impl Vnet {
         System::through(self)
     }
 
-    /// Its packet counters.
+    /// Its packet counters; of one that has [failed](Vnet::failure), as they were in the end.
     ///
     /// # Errors
     /// [`Gone`].
@@ -507,7 +605,9 @@ impl Vnet {
     /// # Errors
     /// [`Gone`].
     pub fn pending(&self) -> Result<u64, Gone> {
-        self.core.with(|stack, _| stack.pending())
+        let mut pending = Err(Gone);
+        self.core.alive(|live| pending = Ok(live.stack.pending()));
+        pending
     }
 
     /// True when `other` is a handle to the same instance.

@@ -10,18 +10,25 @@ pub mod output;
 pub mod recorder;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::table::Netif;
+use crate::base::callback;
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
-use crate::packet::{Direction, Packet};
+use crate::packet::{Cx, Direction, Packet};
 
 /// Something that wants to see every frame of an interface, as tcpdump does: outgoing frames
 /// before the link's impairments, incoming ones before any check.
 ///
 /// It is called with the vnet's lock held: it must be quick and must not call the vnet. The
 /// packet is borrowed; its payload can be kept without copying by cloning it.
+///
+/// One that panics is not called again: its capture has ended. The frame goes its way as if nobody
+/// had watched. The panic goes to the call that sent the frame, once that has done all else that it
+/// had to do; when no call did, but the library took in what had arrived, it is logged, and counted
+/// by [`Vnet::callback_panics`](crate::Vnet::callback_panics).
 pub trait FrameTap: Send + Sync {
     /// A frame passed at `at`. The transport checksum may still be
     /// [partial](crate::packet::Csum::Partial), and the frame may be larger than the MTU when it
@@ -71,28 +78,80 @@ pub struct CaptureInfo {
 /// Who watches an interface, in the order in which they began.
 #[derive(Default)]
 pub(crate) struct Taps {
-    list: Vec<(CaptureId, Arc<dyn FrameTap>)>,
+    list: Vec<Watcher>,
     started: u64,
+}
+
+struct Watcher {
+    id: CaptureId,
+    /// There until it is dropped or stopped.
+    tap: Option<Arc<dyn FrameTap>>,
+    /// It has panicked.
+    failed: bool,
+}
+
+impl Watcher {
+    /// Lets it see something. A panic of it is not one of the stack's, which is half-way through a
+    /// packet; the first one of an entry is kept for whoever made that.
+    fn show(&mut self, panic: &mut Option<callback::Payload>, f: impl FnOnce(&dyn FrameTap)) {
+        if let (false, Some(tap)) = (self.failed, &self.tap)
+            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| f(&**tap)))
+        {
+            self.failed = true;
+            match panic {
+                None => *panic = Some(payload),
+                Some(_) => callback::discard(payload),
+            }
+        }
+    }
+}
+
+impl Drop for Watcher {
+    /// An interface that goes takes its captures along, with the vnet's lock held: the destructor
+    /// of a tap must not fail the stack either.
+    fn drop(&mut self) {
+        let tap = self.tap.take();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(tap))) {
+            callback::discard(panic);
+        }
+    }
 }
 
 impl Taps {
     pub(crate) fn add(&mut self, tap: Arc<dyn FrameTap>) -> CaptureId {
         self.started += 1;
         let id = CaptureId(self.started);
-        self.list.push((id, tap));
+        self.list.push(Watcher {
+            id,
+            tap: Some(tap),
+            failed: false,
+        });
         id
     }
 
     /// Takes a capture off. What it held is the caller's to drop, without the vnet's lock.
     pub(crate) fn remove(&mut self, id: CaptureId) -> Option<Arc<dyn FrameTap>> {
-        let at = self.list.iter().position(|(other, _)| *other == id)?;
-        Some(self.list.remove(at).1)
+        let at = self.list.iter().position(|w| w.id == id)?;
+        self.list.remove(at).tap.take()
     }
 
     pub(crate) fn list(&self) -> Vec<CaptureInfo> {
-        let info = |(id, tap): &(CaptureId, Arc<dyn FrameTap>)| CaptureInfo {
-            id: *id,
-            description: tap.describe(),
+        let describe = |tap: &Arc<dyn FrameTap>| {
+            let described = catch_unwind(AssertUnwindSafe(|| tap.describe()));
+            described.unwrap_or_else(|panic| {
+                callback::discard(panic);
+                "a tap that cannot say what it is".to_owned()
+            })
+        };
+        let info = |w: &Watcher| {
+            let description = w.tap.as_ref().map(describe).unwrap_or_default();
+            CaptureInfo {
+                id: w.id,
+                description: match w.failed {
+                    true => format!("{description} (panicked)"),
+                    false => description,
+                },
+            }
         };
         self.list.iter().map(info).collect()
     }
@@ -108,23 +167,24 @@ impl Taps {
 
 impl Netif {
     /// Shows a frame that passes.
-    pub(super) fn show(&self, at: Instant, direction: Direction, packet: &Packet) {
-        for (_, tap) in &self.taps.list {
-            tap.frame(at, direction, packet);
+    #[inline]
+    pub(super) fn show(&mut self, cx: &mut Cx, direction: Direction, packet: &Packet) {
+        for watcher in &mut self.taps.list {
+            watcher.show(&mut cx.out.panic, |t| t.frame(cx.now, direction, packet));
         }
     }
 
     /// Shows an outgoing frame that its link dropped.
-    pub(super) fn show_lost(&self, at: Instant, packet: &Packet, reason: DropReason) {
-        for (_, tap) in &self.taps.list {
-            tap.lost(at, packet, reason);
+    pub(super) fn show_lost(&mut self, cx: &mut Cx, packet: &Packet, reason: DropReason) {
+        for watcher in &mut self.taps.list {
+            watcher.show(&mut cx.out.panic, |t| t.lost(cx.now, packet, reason));
         }
     }
 
     /// Says what became of the frame that came in last.
-    pub(crate) fn show_taken_in(&self, at: Instant, refused: Option<DropReason>) {
-        for (_, tap) in &self.taps.list {
-            tap.taken_in(at, refused);
+    pub(crate) fn show_taken_in(&mut self, cx: &mut Cx, refused: Option<DropReason>) {
+        for watcher in &mut self.taps.list {
+            watcher.show(&mut cx.out.panic, |t| t.taken_in(cx.now, refused));
         }
     }
 }

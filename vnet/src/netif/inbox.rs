@@ -65,6 +65,18 @@ impl Batch {
     pub fn drain(&mut self) -> impl Iterator<Item = Item> {
         self.0.drain(..).map(|(.., item)| item)
     }
+
+    /// Takes the next item out. What is left of the batch stays in it, whatever becomes of this one.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<Item> {
+        self.0.pop_front().map(|(.., item)| item)
+    }
+
+    /// How many of the items are frames.
+    pub(crate) fn frames(&self) -> u64 {
+        let is_frame = |arrival: &&Arrival| matches!(arrival.2, Item::Frame(_));
+        self.0.iter().filter(is_frame).count() as u64
+    }
 }
 
 /// What [`Inbox::take_due`] tells besides the items.

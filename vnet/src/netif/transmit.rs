@@ -95,7 +95,7 @@ impl Netif {
             Far::Itself(inbox) => Arc::clone(inbox),
             Far::Wire(end) => Arc::<super::wire::WireEnd>::clone(end),
         };
-        self.show(cx.now, Direction::Out, &packet);
+        self.show(cx, Direction::Out, &packet);
         if let Some(link) = &mut self.link
             && link.corrupts(packet.len())
         {
@@ -108,10 +108,10 @@ impl Netif {
     }
 
     /// Notes a frame that goes out.
-    pub fn sent(&mut self, cx: &Cx, packet: &Packet) {
+    pub fn sent(&mut self, cx: &mut Cx, packet: &Packet) {
         self.counters.tx_frames += 1;
         self.counters.tx_bytes += packet.len() as u64;
-        self.show(cx.now, Direction::Out, packet);
+        self.show(cx, Direction::Out, packet);
     }
 
     /// Drops a frame that the link or the lack of a wire has swallowed.
@@ -120,17 +120,17 @@ impl Netif {
         if let Some(fingerprint) = &mut self.fingerprint {
             fingerprint.sent(cx.now, packet, Fate::Dropped(reason));
         }
-        self.show_lost(cx.now, packet, reason);
+        self.show_lost(cx, packet, reason);
         cx.stats.drop_tx(reason);
     }
 
     /// Notes a frame that came in.
-    pub fn received(&mut self, cx: &Cx, packet: &Packet) {
+    pub fn received(&mut self, cx: &mut Cx, packet: &Packet) {
         self.counters.rx_frames += 1;
         self.counters.rx_bytes += packet.len() as u64;
         if let Some(fingerprint) = &mut self.fingerprint {
             fingerprint.received(cx.now, packet);
         }
-        self.show(cx.now, Direction::In, packet);
+        self.show(cx, Direction::In, packet);
     }
 }

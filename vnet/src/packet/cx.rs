@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::buf::Packet;
+use crate::base::callback;
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
 use crate::base::stats::Stats;
@@ -34,6 +35,8 @@ pub struct Out {
     /// When links that hold frames want to be looked at, by interface. Not an effect on others: it is
     /// for the vnet's own table of interfaces, which no interface can reach.
     pub link_deadlines: Vec<(IfId, Instant)>,
+    /// The panic of a callback that was called under the lock, for whoever made the entry.
+    pub panic: Option<callback::Payload>,
 }
 
 /// A frame on its way to another vnet or to a port.
@@ -69,6 +72,7 @@ pub trait Sink: Send + Sync {
 impl Out {
     /// True when there is nothing to carry out.
     pub fn is_empty(&self) -> bool {
-        self.frames.is_empty() && self.wakes.is_empty() && self.carrier.is_empty()
+        let is_quiet = self.carrier.is_empty() && self.panic.is_none();
+        self.frames.is_empty() && self.wakes.is_empty() && is_quiet
     }
 }

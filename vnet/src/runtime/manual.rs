@@ -2,12 +2,14 @@
 //! time of its own does. Nothing happens but inside [`System::poll`], and no call waits.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 use super::clock::WallClock;
 use super::event::{Agenda, Event, disarm};
+use crate::base::callback;
 use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Instant;
 use crate::instance::driver::{Driver, Happened, Notes, Site, TimerKey, Waited};
@@ -106,7 +108,11 @@ impl Driver for Manual {
     }
 
     /// Time never runs backwards: an earlier `now` does what is due at the time already reached.
+    ///
+    /// # Panics
+    /// When a callback has panicked: after all that was due has been done.
     fn poll(&self, now: Instant) -> Option<Instant> {
+        let mut panicked = None;
         for _ in 0..POLL_BUDGET {
             let due = {
                 let mut agenda = self.agenda.lock();
@@ -116,12 +122,19 @@ impl Driver for Manual {
                 }
             };
             match due {
-                Some((at, event)) => self.act(at, event),
+                Some((at, event)) => match self.act(at, event) {
+                    Err(panic) if panicked.is_none() => panicked = Some(panic),
+                    Err(panic) => callback::discard(panic),
+                    Ok(()) => {}
+                },
                 None => {
                     self.now.fetch_max(now.as_nanos(), Ordering::AcqRel);
                     break;
                 }
             }
+        }
+        if let Some(panic) = panicked {
+            std::panic::resume_unwind(panic);
         }
         let mut agenda = self.agenda.lock();
         agenda.forget_dead();
@@ -136,15 +149,17 @@ impl Driver for Manual {
 }
 
 impl Manual {
-    fn act(&self, at: Instant, event: Event<()>) {
+    /// Does what an event is. The panic of a callback is the embedder's, who polls.
+    fn act(&self, at: Instant, event: Event<()>) -> Result<(), callback::Payload> {
+        let mut done = Ok(());
         let what = match event {
-            Event::Timeout(()) => return,
+            Event::Timeout(()) => return done,
             Event::Service(vnet) => {
                 let Some(vnet) = disarm(&vnet, at) else {
-                    return;
+                    return done;
                 };
                 self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
-                vnet.service();
+                done = vnet.try_service();
                 Happened::Serviced(vnet.number)
             }
             Event::Poll(task) => {
@@ -154,10 +169,11 @@ impl Manual {
             }
             Event::Wake(waker) => {
                 self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
-                waker.wake();
+                done = catch_unwind(AssertUnwindSafe(|| waker.wake()));
                 Happened::TimerFired
             }
         };
         self.agenda.lock().happened(at, what);
+        done
     }
 }

@@ -29,6 +29,7 @@ use crossbeam::queue::SegQueue;
 use super::clock::{WallClock, entropy};
 use super::event::{FEW_ENTRIES, disarm};
 use super::sleeper::Sleeper;
+use crate::base::callback;
 use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::{Duration, Instant};
 use crate::instance::driver::{Driver, Notes, Site, TimerKey, Waited};
@@ -379,20 +380,14 @@ impl Shared {
         }
     }
 
-    /// Does a job on a worker. A panic is that of a program's callback, a waker for instance; it
-    /// must not cost a worker.
+    /// Does a job on a worker, and what that has made ready. A panic must not cost a worker.
     fn serve(&self, job: Job) {
-        let serve = || {
-            match job {
-                Job::Service(vnet) => self.run(vnet),
-                Job::Poll(task) => task.run(),
-                Job::Wake(waker) => waker.wake(),
-            }
-            self.dispatch();
-        };
-        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(serve)).is_err() {
-            tracing::error!("a callback has panicked on a worker thread");
+        match job {
+            Job::Service(vnet) => callback::contained("a service", || self.run(vnet)),
+            Job::Poll(task) => callback::contained("a task", || task.run()),
+            Job::Wake(waker) => callback::contained("a waker", || waker.wake()),
         }
+        callback::contained("a service", || self.dispatch());
     }
 }
 

@@ -18,6 +18,7 @@ use std::task::{Wake, Waker};
 
 use super::clock::WallClock;
 use super::event::{Agenda, Event, disarm};
+use crate::base::callback;
 use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::{Duration, Instant};
 use crate::instance::context::peek_current;
@@ -455,7 +456,7 @@ impl Virtual {
             }),
             Some((at, Event::Wake(waker))) => self.act(world, me, at, || {
                 self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
-                waker.wake();
+                callback::contained("a waker", || waker.wake());
                 Some(Happened::TimerFired)
             }),
             Some((at, Event::Timeout(member))) => {

@@ -36,6 +36,8 @@ impl Stack {
 
     /// Does everything that is due.
     pub fn on_deadline(&mut self, cx: &mut Cx) {
+        #[cfg(test)]
+        self.pass(super::failure::Place::Deadline);
         let now = cx.now;
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if is_due(self.tcp.next_deadline()) {

@@ -8,9 +8,11 @@
 //! | [`sockets`] | what the socket layer asks that concerns more than one protocol |
 //! | [`limits`] | how much a stack may hold |
 //! | [`census`] | everything a stack holds, counted |
+//! | `failure` | what is left of a stack that has panicked |
 
 pub mod census;
 pub mod deadlines;
+pub(crate) mod failure;
 pub mod limits;
 pub mod rx;
 pub mod sockets;
@@ -62,6 +64,9 @@ pub struct Stack {
     pub limits: Limiter,
     /// Addresses to announce with the next output.
     announcements: Vec<(IfId, Ipv4Addr)>,
+    /// Where it is to panic.
+    #[cfg(test)]
+    pub(crate) planted: Option<failure::Place>,
 }
 
 /// Labels of the protocols' random streams.
@@ -90,6 +95,8 @@ impl Stack {
             ip: Ipv4State::new(rng),
             limits: Limiter::default(),
             announcements: Vec::new(),
+            #[cfg(test)]
+            planted: None,
         }
     }
 

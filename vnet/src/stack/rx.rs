@@ -67,9 +67,12 @@ fn frame(s: &mut Stack, cx: &mut Cx, packet: Packet) {
     if watched {
         cx.stats.take_refused();
     }
+    #[cfg(test)]
+    s.pass(super::failure::Place::Frame);
     ether(s, cx, ifid, mac, medium, packet);
-    if watched && let Some(netif) = s.ifs.get(ifid) {
-        netif.show_taken_in(cx.now, cx.stats.take_refused());
+    if watched && let Some(netif) = s.ifs.get_mut(ifid) {
+        let refused = cx.stats.take_refused();
+        netif.show_taken_in(cx, refused);
     }
 }
 

@@ -252,6 +252,8 @@ pub(super) fn ether(
     ether_type: EtherType,
     mut packet: Packet,
 ) {
+    #[cfg(test)]
+    s.pass(super::failure::Place::Output);
     let Some(netif) = s.ifs.get_mut(ifid) else {
         return drop_outgoing(cx, &packet, DropReason::InterfaceDown);
     };

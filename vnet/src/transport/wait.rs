@@ -4,6 +4,7 @@ use std::task::Waker;
 
 use smallvec::SmallVec;
 
+use crate::base::callback;
 use crate::packet::Out;
 
 /// Waiters for one condition of one socket, woken in the order in which they came.
@@ -27,5 +28,16 @@ impl WaitQueue {
     /// True when nobody waits.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl Drop for WaitQueue {
+    /// Nobody waits for ever for a socket that is no more. A socket that is closed, or torn down,
+    /// has woken everyone; one that goes with a stack that has failed does it here, without the
+    /// vnet's lock.
+    fn drop(&mut self) {
+        for waker in self.0.drain(..) {
+            callback::contained("a waker", || waker.wake());
+        }
     }
 }

@@ -35,6 +35,7 @@ impl fmt::Display for PhaseName {
             PhaseName::Starting => "starting",
             PhaseName::Up => "up",
             PhaseName::Draining => "draining",
+            PhaseName::Failed => "failed",
             PhaseName::Dying => "dying",
         })
     }

@@ -95,6 +95,8 @@ pub enum PhaseName {
     Up,
     /// It shuts down gracefully: what is new is refused, and its connections end.
     Draining,
+    /// It has [failed](Vnet::failure), and waits for its owner to destroy it.
+    Failed,
     /// It is being torn down.
     Dying,
 }

@@ -1,0 +1,35 @@
+//! Calls into the program: wakers, taps, whatever it has given to the library. They may panic, and
+//! a panic must not go to whoever happens to call.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What a callback has panicked with.
+pub type Payload = Box<dyn Any + Send>;
+
+/// Calls `f`, a callback that nobody waits for: its panic, of which the panic hook has told, is
+/// logged, and goes no further.
+pub fn contained(what: &'static str, f: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
+        let text = panic_text(&*panic);
+        tracing::error!(target: "vnet::lifecycle", "{what} has panicked: {text}");
+        discard(panic);
+    }
+}
+
+/// Drops the payload of a panic, which is the program's, and whose destructor may panic as well.
+pub fn discard(panic: Payload) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        // This could go on for ever.
+        std::mem::forget(again);
+    }
+}
+
+/// What a panic said.
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("with a value that is no text")
+}

@@ -1,0 +1,161 @@
+//! The end of an instance whose stack has panicked, and the panics of callbacks.
+//!
+//! A panic of the stack is a defect of the library's, and ends the instance in which it came, and
+//! no other. It is caught at the edge of the entry, with the vnet's lock held, so that nobody sees
+//! what is half done. The stack is replaced by an empty one; every frame that was under way is
+//! accounted for; everybody who waits for a socket is woken, and finds the instance *gone*; the
+//! wires go down, and what had been sent already arrives. From then on the instance is as one that
+//! is being torn down, until its owner destroys it and is told why it ended.
+//!
+//! A panic of a callback is the program's. It goes to the thread whose call ran it, when that was a
+//! call of the very vnet whose callback it is, or the poll of an embedder's own world; else it is
+//! logged at level ERROR, with the vnet current, and counted. The panic hook has told of either.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::context::{in_effects, within};
+use super::vnet::{Gone, Live, Phase, Vnet, VnetCore};
+use crate::base::callback::{self, Payload};
+use crate::base::time::Instant;
+use crate::netif::inbox::Batch;
+use crate::stack::failure::Wreck;
+use crate::trace;
+
+/// Why an instance ended by itself: its stack has panicked, which is a defect of the library.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failure {
+    /// When.
+    pub at: Instant,
+    /// What the panic said.
+    pub reason: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the stack panicked at {}: {}", self.at, self.reason)
+    }
+}
+
+impl Vnet {
+    /// Why the instance ended by itself, if it did: a defect of the library made its stack panic.
+    /// Everything in it is *gone* then, as after [`OwnedVnet::destroy`](crate::OwnedVnet::destroy),
+    /// which is still to be called, or the handle dropped: it undoes the init steps, destroys the
+    /// children, and gives the name back. Its report says the same. `None` once that is done.
+    ///
+    /// ```
+    /// use vnet::System;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let a = system.create("a")?;
+    /// assert_eq!(a.failure(), None);
+    /// assert_eq!(a.destroy().failure, None);
+    /// # Ok::<(), vnet::CreateError>(())
+    /// ```
+    pub fn failure(&self) -> Option<Failure> {
+        self.core.failure()
+    }
+
+    /// How often a callback on behalf of this vnet (a waker, a port's callback, a `FrameTap`) has
+    /// panicked and nobody was given the panic, because none of the program's calls had run it.
+    pub fn callback_panics(&self) -> u64 {
+        self.core.callback_panics.load(Ordering::Relaxed)
+    }
+}
+
+/// What has to be dropped once the lock is released, and why.
+pub(super) struct Wreckage {
+    wreck: Wreck,
+    due: Batch,
+    panic: Payload,
+    failure: Failure,
+}
+
+impl Live {
+    /// Ends the instance, in whose stack something has panicked.
+    #[cold]
+    pub(super) fn fail(&mut self, now: Instant, panic: Payload) -> Box<Wreckage> {
+        let failure = Failure {
+            at: now,
+            reason: callback::panic_text(&*panic).to_owned(),
+        };
+        self.failure.get_or_insert_with(|| failure.clone());
+        if self.phase != Phase::Dying {
+            self.phase = Phase::Failed;
+        }
+        self.loans.close();
+        if let Some(drain) = &mut self.drain {
+            drain.end(&mut self.out);
+        }
+        let due = std::mem::take(&mut self.due);
+        let (wreck, held) = self.stack.give_up(now, &mut self.rng, &mut self.out);
+        self.stats.fail(due.frames(), held);
+        Box::new(Wreckage {
+            wreck,
+            due,
+            panic,
+            failure,
+        })
+    }
+}
+
+impl VnetCore {
+    pub(super) fn failure(&self) -> Option<Failure> {
+        let mut failure = None;
+        self.alive(|live| failure.clone_from(&live.failure));
+        failure
+    }
+
+    /// Drops what is left of a stack that has failed, with the vnet unlocked.
+    #[cold]
+    pub(super) fn clear_away(self: &Arc<Self>, wreckage: Box<Wreckage>) -> Gone {
+        let Wreckage {
+            wreck,
+            due,
+            panic,
+            failure,
+        } = *wreckage;
+        within(self, || {
+            let vnet = &*self.name;
+            tracing::error!(target: trace::LIFECYCLE, vnet, "the vnet has failed: {failure}");
+        });
+        in_effects(|| {
+            // What comes now would be taken in by nobody.
+            callback::contained("the destructor of a payload", || {
+                self.inbox.close();
+            });
+            wreck.clear_away();
+            callback::contained("the destructor of a payload", || drop(due));
+            callback::discard(panic);
+        });
+        Gone
+    }
+
+    /// Gives the panic of a callback to the calling thread, whose call it was that ran it: once the
+    /// vnets that the call made ready have been serviced.
+    #[cold]
+    pub(super) fn give_back(self: &Arc<Self>, panic: Payload) {
+        if std::thread::panicking() {
+            // The call is a destructor's. A second panic would end the process.
+            return self.note_panic(panic);
+        }
+        self.driver.dispatch();
+        std::panic::resume_unwind(panic);
+    }
+
+    /// Notes the panic of a callback that nobody is given.
+    #[cold]
+    pub(super) fn note_panic(self: &Arc<Self>, panic: Payload) {
+        self.callback_panics.fetch_add(1, Ordering::Relaxed);
+        within(self, || {
+            let (vnet, text) = (&*self.name, callback::panic_text(&*panic));
+            tracing::error!(target: trace::LIFECYCLE, vnet, "a callback has panicked: {text}");
+            callback::discard(panic);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

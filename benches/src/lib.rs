@@ -9,6 +9,7 @@
 //! | [`rr`] | one-byte requests and replies, blocking sockets, against the kernel |
 //! | [`context`] | entering a vnet, against swapping a thread-local |
 //! | [`local`] | a virtualized variable, against a plain atomic |
+//! | [`loss`] | a transfer over a lossy link, against the kernel's; the binary `loss` prints it |
 //! | [`instances`] | memory and time of instances; the binary `instances` prints them |
 //! | [`compare`] | alternation, medians |
 //! | [`report`] | the table and the JSON lines |
@@ -24,6 +25,7 @@ pub mod compare;
 pub mod context;
 pub mod instances;
 pub mod local;
+pub mod loss;
 pub mod report;
 pub mod rr;
 pub mod scale;

@@ -90,6 +90,9 @@ impl Tcp {
         let (header, src, dst) = (seg.header, seg.src, seg.dst);
         let len = seg.payload.len() as u32;
         let disposition = c.segment(&mut env, seg);
+        if let Some(ack) = c.quick_ack(&mut env) {
+            reply(&mut self.replies, ack);
+        }
         let verdict = match disposition {
             Disposition::Taken | Disposition::Reset => Verdict::Delivered,
             Disposition::Refused => Verdict::Drop(DropReason::TcpUnacceptable),

@@ -14,6 +14,11 @@ use crate::transport::tcp::recv_queue::Ahead;
 use crate::transport::tcp::seq::SeqNum;
 use crate::transport::tcp::state::{Due, State, SynReceived, SynSent};
 
+/// Segments that are acknowledged at once after one was missed, or came twice. The sender's window
+/// is small then, and each acknowledgement that is lost may cost it a timeout.
+// RFC 5681 4.2: not more than one acknowledgement for each segment; Linux has the same number.
+const QUICK_ACKS: u8 = 16;
+
 impl Connection {
     /// Takes one segment. Whoever calls looks at the state afterwards.
     pub(in crate::transport::tcp) fn segment(
@@ -284,6 +289,7 @@ impl Connection {
         let old = self.rcv.nxt.is_newer_than(seq);
         if old {
             env.stats.duplicates_in += 1;
+            self.rcv.quick = QUICK_ACKS;
             if self.nego.sack == SackUse::Yes {
                 self.rcv.queue.note_duplicate((seq, seq + len));
             }
@@ -296,6 +302,11 @@ impl Connection {
             && ack.is_in(self.snd.una..=self.snd.nxt)
         {
             self.heard = env.now;
+            // As in Linux and FreeBSD, the latest segment again is no older than the window: the
+            // peer, whose timer went off, learns from the echo which of the two is answered.
+            if seq + len == self.rcv.nxt {
+                self.update_timestamp(env.now, h);
+            }
             self.on_ack(env, ack, h, Carries::DataOrFin);
         }
     }
@@ -355,6 +366,7 @@ impl Connection {
             let old = nxt.since(seq).min(payload.len() as u32);
             if old > 0 {
                 env.stats.duplicates_in += 1;
+                self.rcv.quick = QUICK_ACKS;
                 if self.nego.sack == SackUse::Yes {
                     self.rcv.queue.note_duplicate((seq, seq + old));
                 }
@@ -429,7 +441,8 @@ impl Connection {
             rcv.mss = piece.min(u32::from(path_mss(self.path, self.family)));
         }
         rcv.unacked += len;
-        if had_gap || rcv.unacked >= 2 * rcv.mss {
+        if had_gap || rcv.quick > 0 || rcv.unacked >= 2 * rcv.mss {
+            rcv.quick = rcv.quick.saturating_sub(1);
             rcv.acks_due = rcv.acks_due.max(1);
         } else if self.timers.delayed_ack == Instant::MAX {
             self.timers.delayed_ack = env.now + env.config.delayed_ack;
@@ -439,18 +452,15 @@ impl Connection {
 
     fn accept_ahead(&mut self, env: &mut Env<'_>, seq: SeqNum, payload: Payload) -> Ahead {
         env.stats.out_of_order += 1;
+        self.rcv.quick = QUICK_ACKS;
         let budget = self.options.recv_buffer;
         let nxt = self.rcv.nxt;
         let outcome = self.rcv.queue.insert_ahead(nxt, seq, payload, budget);
         if outcome == Ahead::Duplicate {
             env.stats.duplicates_in += 1;
         }
-        // RFC 5681 4.2: an immediate duplicate acknowledgement for each. Where SACK says what
-        // arrived, one for a batch will do.
-        self.rcv.acks_due = match self.nego.sack {
-            SackUse::Yes => self.rcv.acks_due.max(1),
-            SackUse::No => (self.rcv.acks_due + 1).min(16),
-        };
+        // RFC 5681 4.2: an immediate duplicate acknowledgement for each.
+        self.rcv.acks_due = self.rcv.acks_due.max(1);
         outcome
     }
 

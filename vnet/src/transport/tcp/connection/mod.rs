@@ -140,6 +140,8 @@ pub(super) struct Receiver {
     acks_due: u8,
     /// Bytes received since the last acknowledgement.
     unacked: u32,
+    /// Segments in order that are still acknowledged one by one, since something was lost.
+    quick: u8,
     /// The size of full segments, as observed.
     mss: u32,
     /// The peer's FIN, which may be ahead of a gap.
@@ -337,6 +339,7 @@ impl Connection {
                 last_ack: SeqNum(0),
                 acks_due: 0,
                 unacked: 0,
+                quick: 0,
                 mss: 536,
                 fin: None,
                 closed: Closed::No,

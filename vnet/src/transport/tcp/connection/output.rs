@@ -73,6 +73,14 @@ impl Connection {
         None
     }
 
+    /// The acknowledgement that is due, while segments are acknowledged one by one. It is for the
+    /// segment just taken and is not shared with what arrives in the same moment.
+    #[inline]
+    pub(in crate::transport::tcp) fn quick_ack(&mut self, env: &mut Env<'_>) -> Option<SegmentOut> {
+        let due = self.rcv.quick > 0 && self.rcv.acks_due > 0 && self.state.is_synchronized();
+        due.then(|| self.bare(env, self.snd.nxt))
+    }
+
     fn syn(&mut self, env: &mut Env<'_>, s: SynSent) -> Option<SegmentOut> {
         if s.syn == Due::Sent {
             return None;

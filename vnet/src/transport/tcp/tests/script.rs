@@ -54,6 +54,76 @@ fn gaps_are_acknowledged_at_once_with_sack_and_so_is_their_end() {
     assert_eq!(t.w.read(B, t.b, 1000).map(|d| d.len()), Ok(400));
 }
 
+/// Delivers segments in one moment, as from an inbox, and returns what B says then.
+fn give_together(t: &mut Hand, segments: &[(i64, &[u8])]) -> Vec<TcpHeader> {
+    let segments: Vec<_> = segments
+        .iter()
+        .map(|(offset, data)| t.segment(*offset, NONE, data))
+        .collect();
+    t.w.trace.clear();
+    let path = t.w.net.path;
+    t.w.on(B, |tcp, cx| {
+        for s in &segments {
+            let segment = SegmentIn {
+                src: s.src,
+                dst: s.dst,
+                header: &s.header,
+                payload: s.payload.clone(),
+                gso_segment: None,
+                path,
+            };
+            tcp.input(cx, segment);
+        }
+    });
+    t.w.trace.iter().map(|t| t.2).collect()
+}
+
+// RFC 5681 4.2. A sender that has lost something has a small window: if many segments share an
+// acknowledgement, and it is lost, nothing but its timer is left to it.
+#[test]
+fn after_a_loss_segments_are_acknowledged_one_by_one_even_when_they_come_together() {
+    for sack in [Feature::On, Feature::Off] {
+        let config = TcpConfig {
+            sack,
+            ..TcpConfig::default()
+        };
+        let mut t = Hand::with(config);
+        let full = &[1; 1448][..];
+        let at = |n: i64| n * 1448;
+        let acks = |t: &Hand, h: &[TcpHeader]| -> Vec<u32> {
+            h.iter().map(|h| t.acked(h) / 1448).collect()
+        };
+        // Nothing is lost yet: one for two at least.
+        let h = give_together(&mut t, &[(0, full), (at(1), full), (at(2), full)]);
+        assert_eq!(acks(&t, &h), [3]);
+        let h = give_together(&mut t, &[(at(4), full), (at(5), full), (at(3), full)]);
+        assert_eq!(acks(&t, &h), [3, 3, 6]);
+        let h = give_together(&mut t, &[(at(6), full), (at(7), b"x")]);
+        assert_eq!(acks(&t, &h), [7, 7]);
+    }
+}
+
+// RFC 7323 4.3. Linux and FreeBSD do the same.
+#[test]
+fn the_latest_segment_again_is_echoed_and_an_older_one_is_not() {
+    let mut t = Hand::new();
+    let (tsval, echo) = t.ts.expect("negotiated");
+    let echoed = |h: &[TcpHeader]| {
+        let (_, echoed) = h[0].options.timestamp.expect("negotiated");
+        echoed.wrapping_sub(tsval)
+    };
+    let later = |ms: u32| Some((tsval.wrapping_add(ms), echo));
+    t.give(0, NONE, &[1; 1448]);
+    assert_eq!(echoed(&t.give(1448, NONE, &[1; 1448])), 0);
+    t.ts = later(300);
+    assert_eq!(echoed(&t.give(1448, NONE, &[1; 1448])), 300);
+    t.ts = later(500);
+    assert_eq!(echoed(&t.give(0, NONE, &[1; 1448])), 300);
+    // Not when its acknowledgement is one of something never sent.
+    t.ack = t.ack.wrapping_add(9);
+    assert_eq!(echoed(&t.give(1448, NONE, &[1; 1448])), 300);
+}
+
 #[test]
 fn without_sack_each_segment_ahead_of_a_gap_has_a_plain_acknowledgement() {
     let config = TcpConfig {

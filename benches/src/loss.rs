@@ -1,0 +1,288 @@
+//! A transfer over a link that loses frames both ways: our TCP beside the kernel's.
+//!
+//! The link is one of ours in either case, and which frames it loses is a pattern made of the
+//! seed, so that both meet the same losses. The kernel's ends are two network namespaces; each
+//! has a TAP into a vnet that bridges it to its end of the link. Neighbours are resolved before
+//! anything is lost.
+//!
+//! The kernel's TCP is its Reno without RACK, tail loss probes and F-RTO, none of which we have.
+//! Both have a least retransmission timeout of 200 ms, and begin with ten segments.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use vnet::link::Loss;
+use vnet::{LinkConfig, OwnedVnet, System};
+use vnet_tap::{NetNs, Tap, TapConfig};
+
+use crate::compare::SideError;
+
+/// Sender and receiver (RFC 2544, benchmarking).
+const SENDER: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 1);
+const RECEIVER: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 2);
+const PORT: u16 = 5001;
+/// Frames after which a pattern of losses begins again.
+const PATTERN: usize = 1 << 16;
+/// The kernel's settings for a fair comparison, below `/proc/sys/net/ipv4`.
+const KERNEL: &[(&str, &str)] = &[
+    ("tcp_congestion_control", "reno"),
+    ("tcp_recovery", "0"),
+    ("tcp_early_retrans", "0"),
+    ("tcp_frto", "0"),
+    ("tcp_no_metrics_save", "1"),
+];
+
+/// Whose TCP is at an end of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// A vnet's.
+    Ours,
+    /// The kernel's, in a network namespace of its own.
+    Kernel,
+}
+
+/// The link, and what goes over it.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// Probability that a frame is lost, each way.
+    pub loss: f64,
+    /// How long a frame travels, each way.
+    pub delay: Duration,
+    /// Which frames are lost.
+    pub seed: u64,
+    /// How many bytes are sent.
+    pub bytes: usize,
+    /// A transfer that takes longer has failed.
+    pub patience: Duration,
+}
+
+/// Opens a connection over the path, sends everything and closes; returns how long it took from
+/// the first SYN until the receiver has seen the end.
+///
+/// # Errors
+/// When an end cannot be set up, or the transfer does not end in time.
+pub fn transfer(sender: Whose, receiver: Whose, path: &Path) -> Result<Duration, SideError> {
+    let system = System::threads();
+    let from = End::make(&system, "sender", sender, SENDER)?;
+    let to = End::make(&system, "receiver", receiver, RECEIVER)?;
+    from.vnet
+        .epair("wire", &to.vnet, "wire")
+        .map_err(|e| SideError::new(e.to_string()))?;
+    from.join(SENDER)?;
+    to.join(RECEIVER)?;
+    let listener = to.listen()?;
+    // Neighbours find each other.
+    drop(from.connect()?);
+    drop(listener.accept()?);
+    from.impair(path, 1)?;
+    to.impair(path, 2)?;
+
+    let (done, result) = mpsc::channel();
+    let bytes = path.bytes;
+    let begun = Instant::now();
+    // Detached: an end that is stuck ends with its vnet, or with its namespace's addresses.
+    thread::spawn(move || {
+        let received = listener.accept().and_then(|mut stream| {
+            let n = io::copy(&mut stream, &mut io::sink())?;
+            if n == bytes as u64 {
+                Ok(())
+            } else {
+                Err(io::Error::other(format!("{n} of {bytes} bytes")))
+            }
+        });
+        // Nobody waits for it any more when patience has ended.
+        let _ = done.send(received.map(|()| begun.elapsed()));
+    });
+    let sending = from.send(bytes);
+    let took = result
+        .recv_timeout(path.patience)
+        .map_err(|_| SideError::new("patience has ended"))?;
+    drop(sending);
+    Ok(took?)
+}
+
+/// One end of the link.
+struct End {
+    vnet: OwnedVnet,
+    /// The TAP goes before the namespace it is in.
+    kernel: Option<(Tap, Arc<NetNs>)>,
+}
+
+impl End {
+    fn make(
+        system: &System,
+        name: &str,
+        whose: Whose,
+        address: Ipv4Addr,
+    ) -> Result<End, SideError> {
+        let vnet = system.create(name).map_err(text)?;
+        if whose == Whose::Ours {
+            return Ok(End { vnet, kernel: None });
+        }
+        let ns = NetNs::new()?;
+        ns.run(|| {
+            KERNEL.iter().try_for_each(|(key, value)| {
+                std::fs::write(format!("/proc/sys/net/ipv4/{key}"), value)
+                    .map_err(|e| io::Error::new(e.kind(), format!("{key}: {e}")))
+            })
+        })?;
+        let inside = (*vnet).clone();
+        let tap = ns
+            .run(move || Tap::attach(&inside, "tap0", TapConfig::default()))
+            .map_err(text)?;
+        let host = tap.host_name();
+        ns.ip(&format!("addr add {address}/24 dev {host}"))?;
+        ns.ip(&format!("link set {host} up"))?;
+        let kernel = Some((tap, Arc::new(ns)));
+        Ok(End { vnet, kernel })
+    }
+
+    /// Joins the end to its wire.
+    fn join(&self, address: Ipv4Addr) -> Result<(), SideError> {
+        if self.kernel.is_none() {
+            let net = format!("{address}/24").parse().map_err(text)?;
+            return self.vnet.add_address("wire", net).map_err(text);
+        }
+        self.vnet.bridge("bridge0").map_err(text)?;
+        self.vnet.add_member("bridge0", "tap0").map_err(text)?;
+        self.vnet.add_member("bridge0", "wire").map_err(text)
+    }
+
+    fn impair(&self, path: &Path, direction: u64) -> Result<(), SideError> {
+        let config = LinkConfig {
+            delay: path.delay,
+            loss: Loss::Trace(losses(path.seed, direction, path.loss)),
+            ..LinkConfig::default()
+        };
+        self.vnet.set_link("wire", config).map_err(text)
+    }
+
+    fn listen(&self) -> Result<Listener, SideError> {
+        let at = SocketAddr::from((RECEIVER, PORT));
+        Ok(match &self.kernel {
+            None => Listener::Ours(vnet::net::TcpListener::bind_in(&self.vnet, at)?),
+            Some((_, ns)) => Listener::Kernel(ns.run(move || TcpListener::bind(at))?),
+        })
+    }
+
+    fn connect(&self) -> Result<Stream, SideError> {
+        connect(&self.vnet, self.kernel.as_ref().map(|(_, ns)| &**ns)).map_err(Into::into)
+    }
+
+    /// Connects and sends, on a thread of its own.
+    fn send(&self, bytes: usize) -> thread::JoinHandle<io::Result<()>> {
+        let vnet = (*self.vnet).clone();
+        let ns = self.kernel.as_ref().map(|(_, ns)| Arc::clone(ns));
+        thread::spawn(move || {
+            let mut stream = connect(&vnet, ns.as_deref())?;
+            stream.write_all(&vec![7; bytes])?;
+            stream.shutdown()
+        })
+    }
+}
+
+fn connect(vnet: &vnet::Vnet, ns: Option<&NetNs>) -> io::Result<Stream> {
+    let to = SocketAddr::from((RECEIVER, PORT));
+    Ok(match ns {
+        None => Stream::Ours(vnet::net::TcpStream::connect_in(vnet, to)?),
+        Some(ns) => Stream::Kernel(ns.run(move || TcpStream::connect(to))?),
+    })
+}
+
+enum Listener {
+    Ours(vnet::net::TcpListener),
+    Kernel(TcpListener),
+}
+
+impl Listener {
+    fn accept(&self) -> io::Result<Stream> {
+        Ok(match self {
+            Listener::Ours(l) => Stream::Ours(l.accept()?.0),
+            Listener::Kernel(l) => Stream::Kernel(l.accept()?.0),
+        })
+    }
+}
+
+enum Stream {
+    Ours(vnet::net::TcpStream),
+    Kernel(TcpStream),
+}
+
+impl Stream {
+    fn shutdown(&self) -> io::Result<()> {
+        match self {
+            Stream::Ours(s) => s.shutdown(Shutdown::Write),
+            Stream::Kernel(s) => s.shutdown(Shutdown::Write),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Ours(s) => s.read(buf),
+            Stream::Kernel(s) => s.read(buf),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Ours(s) => s.write(data),
+            Stream::Kernel(s) => s.write(data),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Which frames of one direction are lost: each with the same probability, by the seed
+/// (SplitMix64).
+fn losses(seed: u64, direction: u64, probability: f64) -> Arc<[bool]> {
+    let mut state = seed.wrapping_mul(2).wrapping_add(direction) << 32;
+    let next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) as f64) < probability * u64::MAX as f64
+    };
+    std::iter::repeat_with(next).take(PATTERN).collect()
+}
+
+fn text(e: impl std::fmt::Display) -> SideError {
+    SideError::new(e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_differ_by_seed_and_direction_and_lose_their_share() {
+        let pattern = losses(1, 1, 0.2);
+        let lost = pattern.iter().filter(|l| **l).count();
+        assert!((PATTERN / 6..PATTERN / 4).contains(&lost), "{lost}");
+        assert_eq!(pattern, losses(1, 1, 0.2));
+        assert_ne!(pattern, losses(1, 2, 0.2));
+        assert_ne!(pattern, losses(2, 1, 0.2));
+    }
+
+    #[test]
+    fn a_transfer_of_ours_arrives() {
+        let path = Path {
+            loss: 0.0,
+            delay: Duration::ZERO,
+            seed: 1,
+            bytes: 100_000,
+            patience: Duration::from_secs(60),
+        };
+        transfer(Whose::Ours, Whose::Ours, &path).unwrap();
+    }
+}

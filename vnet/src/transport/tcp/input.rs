@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::challenge::Challenge;
 use super::connection::{Connection, Disposition, Env};
 use super::listener::HalfOpen;
 use super::options::{Path, agree, answer, path_mss};
@@ -13,12 +14,8 @@ use super::{
 };
 use crate::base::deadline::Armed;
 use crate::base::stats::DropReason;
-use crate::base::time::Duration;
 use crate::packet::header::{TcpFlags, TcpHeader};
 use crate::packet::{Cx, Payload};
-
-/// A plain acknowledgement of a half-open record, at most this often.
-const HALF_OPEN_ACK_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Tcp {
     /// Takes a segment. What it causes to be sent waits in [`Tcp::poll_transmit`].
@@ -122,43 +119,43 @@ impl Tcp {
         let header = seg.header;
         let seq = SeqNum(header.seq);
         let rcv_nxt = h.irs + 1;
-        if header.flags.has(TcpFlags::SYN) && header.ack.is_none() && seq == h.irs {
-            // The SYN again: our answer was lost, or is late.
-            if !header.flags.has(TcpFlags::RST) {
-                // RFC 6298 3: which of the two an answer is for cannot be told.
-                h.retries = h.retries.max(1);
-                h.sent_at = cx.now;
-                // RFC 7323 4.3: the answer echoes what it answers.
-                if let (Some(ts), Some((tsval, _))) = (&mut h.nego.ts, header.options.timestamp)
-                    && !ts.is_old(cx.now, tsval)
-                {
-                    ts.update(cx.now, tsval);
-                }
-                let segment = h.syn_ack(cx.now);
-                reply(&mut self.replies, segment);
-            }
-            return Verdict::Delivered;
-        }
-        let in_window = seq.is_in(rcv_nxt..=rcv_nxt + u32::from(h.window));
-        if header.flags.has(TcpFlags::RST) {
-            // RFC 5961 3.2
-            if seq != rcv_nxt {
-                return refused;
-            }
+        let edge = rcv_nxt + u32::from(h.window);
+        // RFC 5961 3.2: believed at RCV.NXT, challenged in the window, ignored elsewhere.
+        let reset = header.flags.has(TcpFlags::RST);
+        if reset && seq == rcv_nxt {
             self.stats.failed_opens += 1;
             self.remove_half_open(id);
             return Verdict::Delivered;
         }
+        if reset && seq.offset_in(rcv_nxt..edge).is_none() {
+            return refused;
+        }
+        if header.flags.has(TcpFlags::SYN) && header.ack.is_none() && seq == h.irs {
+            // The SYN again: our answer was lost, or is late. RFC 6298 3: which of the two the
+            // next acknowledgement is for cannot be told.
+            h.retries = h.retries.max(1);
+            h.sent_at = cx.now;
+            // RFC 7323 4.3: the answer echoes what it answers.
+            if let (Some(ts), Some((tsval, _))) = (&mut h.nego.ts, header.options.timestamp)
+                && !ts.is_old(cx.now, tsval)
+            {
+                ts.update(cx.now, tsval);
+            }
+            let segment = h.syn_ack(cx.now);
+            reply(&mut self.replies, segment);
+            return Verdict::Delivered;
+        }
+        let in_window = seq.is_in(rcv_nxt..=edge);
         let old = match (h.nego.ts, header.options.timestamp) {
             (Some(ts), Some((tsval, _))) => ts.is_old(cx.now, tsval),
             _ => false,
         };
-        if old || !in_window || header.flags.has(TcpFlags::SYN) {
-            let limited = h
-                .last_ack
-                .is_some_and(|at| cx.now.since(at) < HALF_OPEN_ACK_INTERVAL);
-            if !limited {
-                h.last_ack = Some(cx.now);
+        let syn = header.flags.has(TcpFlags::SYN);
+        if reset || old || !in_window || syn {
+            let (config, stats) = (&self.config, &mut self.stats);
+            if h.challenge.may_send(cx.now, config, stats) {
+                // RFC 5961 3.2 and 4.2; the others are plain acknowledgements (RFC 9293 3.10.7.4).
+                stats.challenge_acks += u64::from(reset || (syn && in_window));
                 let segment = h.plain_ack(cx.now);
                 reply(&mut self.replies, segment);
             }
@@ -301,7 +298,7 @@ impl Tcp {
             irs: SeqNum(seg.header.seq),
             peer_window: u32::from(seg.header.window),
             nego,
-            syn_ack: answer(&nego, &seg.header.options, mss, cx.now),
+            syn_ack: answer(&nego, mss, cx.now),
             window: u16::try_from(l.options.recv_buffer).unwrap_or(u16::MAX),
             path,
             ttl: l.options.ttl,
@@ -310,7 +307,7 @@ impl Tcp {
             retries: 0,
             resend_at,
             armed: Armed::default(),
-            last_ack: None,
+            challenge: Challenge::new(),
         };
         l.half_open += 1;
         reply(&mut self.replies, half.syn_ack(cx.now));

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use super::challenge::Challenge;
 use super::options::{Negotiated, Path, SocketOptions};
 use super::seq::SeqNum;
 use super::{ConnId, FourTuple, ListenerId, SegmentOut};
@@ -53,7 +54,7 @@ pub(super) struct HalfOpen {
     pub(super) retries: u8,
     pub(super) resend_at: Instant,
     pub(super) armed: Armed,
-    pub(super) last_ack: Option<Instant>,
+    pub(super) challenge: Challenge,
 }
 
 impl HalfOpen {

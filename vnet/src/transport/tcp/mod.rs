@@ -17,8 +17,10 @@
 //! | `send_queue`, `recv_queue` | bytes by reference |
 //! | `recovery`, `scoreboard`, `rtt`, `congestion` | what to send again, how much, when |
 //! | `options` | what two ends agree on, what a socket can set |
+//! | `challenge` | how often a stranger is answered |
 //! | `isn`, `seq`, `config`, `stats` | numbers |
 
+mod challenge;
 mod config;
 mod congestion;
 mod connection;

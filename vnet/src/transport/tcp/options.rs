@@ -5,7 +5,7 @@ use crate::base::time::{Duration, Instant};
 use crate::packet::header::TcpOptions;
 use crate::packet::header::tcp::SackPermitted;
 
-use super::config::TcpConfig;
+use super::config::{Feature, TcpConfig};
 use super::recovery::SackUse;
 use super::seq::SeqNum;
 
@@ -125,6 +125,8 @@ pub(super) fn shift_for(buffer: usize) -> u8 {
 pub(super) struct Negotiated {
     /// The peer's limit on payload plus options.
     pub(super) peer_mss: u16,
+    /// Whether windows are scaled; the shifts are zero when they are not.
+    pub(super) scaling: Feature,
     /// Shift of windows that arrive.
     pub(super) snd_shift: u8,
     /// Shift of windows that are sent.
@@ -188,15 +190,19 @@ pub(super) fn agree(
     recv_buffer: usize,
     ts_offset: u32,
 ) -> Negotiated {
-    let scaling = config.window_scaling.is_on() && theirs.window_scale.is_some();
+    let scaling = match theirs.window_scale {
+        Some(_) => config.window_scaling,
+        None => Feature::Off,
+    };
     Negotiated {
         peer_mss: theirs.mss.unwrap_or(family.default_mss()).max(MIN_MSS),
-        snd_shift: if scaling {
+        scaling,
+        snd_shift: if scaling.is_on() {
             theirs.window_scale.unwrap_or(0).min(MAX_SHIFT)
         } else {
             0
         },
-        rcv_shift: if scaling {
+        rcv_shift: if scaling.is_on() {
             shift_for(recv_buffer.max(config.max_buffer))
         } else {
             0
@@ -217,20 +223,13 @@ pub(super) fn agree(
     }
 }
 
-/// The options of the SYN-ACK that answers a SYN with `agreed`.
-pub(super) fn answer(
-    agreed: &Negotiated,
-    theirs: &TcpOptions,
-    mss: u16,
-    now: Instant,
-) -> TcpOptions {
+/// The options of the SYN-ACK that answers a SYN with `agreed`: nothing that the SYN did not have
+/// (RFC 7323 2.2 and 3.2, RFC 2018 2), but for the segment size.
+pub(super) fn answer(agreed: &Negotiated, mss: u16, now: Instant) -> TcpOptions {
     TcpOptions {
         mss: Some(mss),
-        // RFC 7323 2.2: only when the SYN had it; a shift of zero is an answer too.
-        window_scale: theirs
-            .window_scale
-            .and(Some(agreed.rcv_shift))
-            .filter(|_| agreed.snd_shift > 0 || agreed.rcv_shift > 0),
+        // A shift of zero is an answer too.
+        window_scale: agreed.scaling.is_on().then_some(agreed.rcv_shift),
         sack_permitted: (agreed.sack == SackUse::Yes).then_some(SackPermitted),
         timestamp: agreed.ts.map(|ts| (ts.value(now), ts.recent)),
         ..TcpOptions::default()

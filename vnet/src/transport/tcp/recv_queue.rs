@@ -67,6 +67,24 @@ impl Block {
     }
 }
 
+/// The first contiguous range of one segment that was here already (RFC 2883 4).
+#[derive(Debug, Default)]
+struct Duplicate(Option<(SeqNum, SeqNum)>);
+
+impl Duplicate {
+    /// Adds a range, seen from `nxt`; it may be empty.
+    fn add(&mut self, nxt: SeqNum, start: SeqNum, end: SeqNum) {
+        if !nxt.precedes(start, end) {
+            return;
+        }
+        match &mut self.0 {
+            None => self.0 = Some((start, end)),
+            Some(first) if first.1 == start => first.1 = end,
+            Some(_) => {}
+        }
+    }
+}
+
 /// What the next selective acknowledgement says.
 #[derive(Debug, Default)]
 struct Report {
@@ -146,6 +164,8 @@ impl RecvQueue {
             from = nxt.later(from, self.ahead[at - 1].end());
         }
         let mut stored = false;
+        let mut duplicate = Duplicate::default();
+        duplicate.add(nxt, start, nxt.earlier(from, end));
         // Fill the holes between the blocks that overlap the segment.
         while nxt.precedes(from, end) {
             let next = self.ahead.get(at);
@@ -171,15 +191,18 @@ impl RecvQueue {
                 break;
             };
             from = nxt.later(upto, next.end());
+            duplicate.add(nxt, upto, nxt.earlier(from, end));
             at += 1;
         }
-        if !stored {
-            self.report.duplicate = Some((start, end));
-            return Ahead::Duplicate;
-        }
+        // RFC 2883 4: "the second SACK block [...] should specify that (possibly larger) block",
+        // which is also what RFC 2018 4 asks for.
         let run = self.run_around(nxt, start);
         self.report.note(nxt, run);
-        Ahead::Stored
+        self.report.duplicate = duplicate.0.or(self.report.duplicate);
+        match stored {
+            true => Ahead::Stored,
+            false => Ahead::Duplicate,
+        }
     }
 
     /// How many blocks begin at `seq` or before it.
@@ -195,7 +218,9 @@ impl RecvQueue {
         if self.ahead.is_empty() {
             return nxt;
         }
+        let segment_end = nxt;
         let mut nxt = nxt;
+        let mut duplicate = Duplicate::default();
         while let Some(front) = self.ahead.front() {
             if old.precedes(nxt, front.start) {
                 break;
@@ -205,6 +230,7 @@ impl RecvQueue {
             };
             self.ahead_charge -= block.charge();
             let end = block.end();
+            duplicate.add(old, block.start, old.earlier(end, segment_end));
             if old.precedes(nxt, end) {
                 block.payload.advance(nxt.since(block.start) as usize);
                 nxt = end;
@@ -213,7 +239,16 @@ impl RecvQueue {
         }
         let recent = &mut self.report.recent;
         recent.retain(|(_, end)| old.precedes(nxt, *end));
+        // What is old already of the same segment comes before it.
+        self.report.duplicate = self.report.duplicate.or(duplicate.0);
         nxt
+    }
+
+    /// Forgets what is ahead of a gap: the stream ends before it.
+    pub(super) fn discard_ahead(&mut self) {
+        self.ahead.clear();
+        self.ahead_charge = 0;
+        self.report.recent.clear();
     }
 
     /// Notes that `range` arrived although it was here (RFC 2883).
@@ -333,6 +368,13 @@ mod tests {
                 if end > nxt {
                     let from = start.max(nxt);
                     let p = payload(from..end);
+                    // The first run of cells that were filled already.
+                    let cells = || (from..end).map(|i| have[i as usize]);
+                    let first = cells().position(|h| h).map(|n| n as u32);
+                    let twice = first.map(|n| {
+                        let len = cells().skip(n as usize).take_while(|h| *h).count() as u32;
+                        (abs(from + n), abs(from + n + len))
+                    });
                     if from == nxt {
                         queue.push(p);
                         nxt = queue.close_gap(abs(nxt), abs(end)).since(SeqNum(base));
@@ -341,6 +383,7 @@ mod tests {
                         let did = queue.insert_ahead(abs(nxt), abs(from), p, 1 << 20);
                         prop_assert_eq!(did, if new { Ahead::Stored } else { Ahead::Duplicate });
                     }
+                    prop_assert_eq!(queue.report.duplicate, twice);
                     have[from as usize..end as usize].fill(true);
                 }
                 let model_nxt = have.iter().skip(nxt as usize).position(|h| !h);

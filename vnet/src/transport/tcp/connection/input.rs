@@ -27,7 +27,7 @@ impl Connection {
         seg: SegmentIn<'_>,
     ) -> Disposition {
         match self.state {
-            State::SynSent(s) => self.segment_in_syn_sent(env, s, &seg),
+            State::SynSent(s) => self.segment_in_syn_sent(env, s, seg),
             State::Closed | State::TimeWait => Disposition::Answer,
             State::Established if self.is_predicted(env.now, &seg) => self.predicted(env, seg),
             _ => self.segment_synchronized(env, seg),
@@ -48,6 +48,7 @@ impl Connection {
             && ack.is_in(self.snd.una..=self.snd.nxt)
             && seg.payload.len() <= self.rcv.promised() as usize
             && !self.rcv.queue.has_gap()
+            && self.rcv.fin.is_none()
             && self.owner != Owner::Nobody
             && match (self.nego.ts, h.options.timestamp) {
                 (None, _) => true,
@@ -79,7 +80,7 @@ impl Connection {
         &mut self,
         env: &mut Env<'_>,
         s: SynSent,
-        seg: &SegmentIn<'_>,
+        seg: SegmentIn<'_>,
     ) -> Disposition {
         let h = seg.header;
         let acceptable = h
@@ -132,14 +133,23 @@ impl Connection {
             if let (Some(sent), 0) = (s.sent_at, self.retries) {
                 self.rtt.sample(env.config, env.now.since(sent));
             }
-            self.rcv.acks_due = 1;
             self.establish(env, self.snd.iss + 1);
-        } else {
-            // Simultaneous open.
-            self.snd.nxt = self.snd.iss + 1;
-            self.state = State::SynReceived(SynReceived { syn_ack: Due::Now });
+            return self.after_syn(env, seg);
         }
+        // Simultaneous open. What else is in the segment comes again.
+        self.snd.nxt = self.snd.iss + 1;
+        self.state = State::SynReceived(SynReceived { syn_ack: Due::Now });
         Disposition::Taken
+    }
+
+    /// Takes what a SYN-ACK carries besides (RFC 9293 3.10.7.3: "other controls or text").
+    fn after_syn(&mut self, env: &mut Env<'_>, seg: SegmentIn<'_>) -> Disposition {
+        self.rcv.acks_due = 1;
+        let (h, seq) = (seg.header, SeqNum(seg.header.seq) + 1);
+        if seg.payload.is_empty() && !h.flags.has(TcpFlags::FIN) {
+            return Disposition::Taken;
+        }
+        self.on_data(env, seq, h.flags, seg.payload, seg.gso_segment)
     }
 
     /// Our SYN is acknowledged.
@@ -167,9 +177,11 @@ impl Connection {
         let syn = u32::from(h.flags.has(TcpFlags::SYN));
         let seg_len = seg.payload.len() as u32 + fin + syn;
         let seq = SeqNum(h.seq);
-        let reset = h.flags.has(TcpFlags::RST);
 
-        if !reset && self.is_too_old(env.now, h) {
+        if h.flags.has(TcpFlags::RST) {
+            return self.on_reset(env, seq);
+        }
+        if self.is_too_old(env.now, h) {
             env.stats.paws_drops += 1;
             self.challenge(env);
             return Disposition::Refused;
@@ -185,16 +197,10 @@ impl Connection {
                 self.rcv.acks_due = self.rcv.acks_due.max(1);
                 return Disposition::Refused;
             }
-        } else if !self.is_acceptable(seq, seg.payload.len() as u32) {
-            if !reset {
-                self.refuse_sequence(env, seq, seg_len, h);
-            }
+        } else if !self.is_acceptable(seq, seg.payload.len() as u32, fin) {
+            self.refuse_sequence(env, seq, seg_len, h);
             return Disposition::Refused;
-        }
-        if reset {
-            return self.on_reset(env, seq);
-        }
-        if h.flags.has(TcpFlags::SYN) && !matches!(self.state, State::SynReceived(_)) {
+        } else if syn == 1 {
             // RFC 5961 4.2: whatever its sequence number.
             self.challenge(env);
             return Disposition::Refused;
@@ -217,18 +223,18 @@ impl Connection {
             }
             self.establish(env, ack);
             if syn == 1 {
-                // The peer's SYN-ACK, crossing ours: nothing else is in it.
-                self.rcv.acks_due = 1;
-                return Disposition::Taken;
+                // The peer's SYN-ACK, crossing ours.
+                self.heard = env.now;
+                return self.after_syn(env, seg);
             }
         }
-        self.heard = env.now;
-        self.update_timestamp(env.now, h);
-        // RFC 5961 5.2
+        // RFC 5961 5.2: nothing of a segment is believed before its acknowledgement is.
         if !ack.is_in(self.snd.una - self.snd.max_wnd..=self.snd.nxt) {
             self.challenge(env);
             return Disposition::Refused;
         }
+        self.heard = env.now;
+        self.update_timestamp(env.now, h);
         let carries = if seg_len > 0 {
             Carries::DataOrFin
         } else {
@@ -258,23 +264,24 @@ impl Connection {
 
     fn is_handshake_again(&self, h: &TcpHeader) -> bool {
         h.flags.has(TcpFlags::SYN)
-            && !h.flags.has(TcpFlags::RST)
             && SeqNum(h.seq) == self.rcv.irs
             && (h.ack.is_none_or(|ack| SeqNum(ack) == self.snd.iss + 1))
     }
 
     // RFC 9293 3.10.7.4, table 6, a little wider: a segment that covers the window and more is
-    // cut to it, and a FIN needs no room.
+    // cut to it, and a FIN needs no room. `len` is the text's, `fin` the FIN's (3.4: SEG.LEN
+    // counts it).
     #[inline]
-    fn is_acceptable(&self, seq: SeqNum, len: u32) -> bool {
+    fn is_acceptable(&self, seq: SeqNum, len: u32, fin: u32) -> bool {
         let (nxt, adv) = (self.rcv.nxt, self.rcv.adv);
-        if len == 0 {
+        let begins_in_window = match len {
             // The right edge itself is let in: that is where a peer stands that has filled the
             // window, and its acknowledgement counts.
-            return seq.is_in(nxt..=adv);
-        }
-        // It begins in the window, or what it begins before is in it.
-        seq.offset_in(nxt..adv).is_some() || (seq != nxt && nxt.offset_in(seq..seq + len).is_some())
+            0 => seq.is_in(nxt..=adv),
+            _ => seq.offset_in(nxt..adv).is_some(),
+        };
+        // Or before it, and reaches into it.
+        begins_in_window || (seq != nxt && nxt.offset_in(seq..seq + len + fin).is_some())
     }
 
     /// A segment outside the window: it is acknowledged, and its acknowledgement is still heard
@@ -314,7 +321,10 @@ impl Connection {
     // RFC 5961 3.2
     fn on_reset(&mut self, env: &mut Env<'_>, seq: SeqNum) -> Disposition {
         if seq != self.rcv.nxt {
-            self.challenge(env);
+            // The window's right edge is outside.
+            if seq.offset_in(self.rcv.nxt..self.rcv.adv).is_some() {
+                self.challenge(env);
+            }
             return Disposition::Refused;
         }
         env.stats.resets_in += 1;
@@ -389,10 +399,11 @@ impl Connection {
             // A FIN that contradicts an earlier one is the peer's mistake; the first one counts.
             self.rcv.fin.get_or_insert(at);
         }
-        if let Some(at) = self.rcv.fin
-            && nxt.precedes(at, seq)
-        {
-            return Disposition::Refused;
+        if let Some(at) = self.rcv.fin {
+            if nxt.precedes(at, seq) {
+                return Disposition::Refused;
+            }
+            payload.truncate(payload.len().min(at.since(seq) as usize));
         }
         if !payload.is_empty() {
             if self.owner == Owner::Nobody {
@@ -417,6 +428,7 @@ impl Connection {
             return;
         }
         self.rcv.advance(self.rcv.nxt + 1);
+        self.rcv.queue.discard_ahead();
         self.rcv.acks_due = self.rcv.acks_due.max(1);
         self.state = self.state.on_fin();
         self.readers.wake(env.out);

@@ -17,7 +17,8 @@ mod user;
 
 use std::net::SocketAddr;
 
-use super::config::TcpConfig;
+use super::challenge::Challenge;
+use super::config::{Feature, TcpConfig};
 use super::congestion::Controller;
 use super::listener::HalfOpen;
 use super::options::{Family, Negotiated, Path, SocketOptions, Switch, path_mss};
@@ -30,7 +31,7 @@ use super::state::{Due, State, SynSent};
 use super::stats::TcpStats;
 use super::{FourTuple, ListenerId, SegmentIn};
 use crate::base::deadline::Armed;
-use crate::base::time::{Duration, Instant};
+use crate::base::time::Instant;
 use crate::packet::Out;
 use crate::transport::error::SocketError;
 use crate::transport::wait::WaitQueue;
@@ -182,13 +183,6 @@ enum Probe {
     Keepalive,
 }
 
-/// The rate limit of RFC 5961 7, per connection, so that it tells an outsider nothing about others.
-#[derive(Clone, Copy, Debug)]
-struct Challenge {
-    since: Instant,
-    sent: u8,
-}
-
 /// What becomes of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Disposition {
@@ -206,9 +200,6 @@ pub(super) enum Disposition {
     Answer,
 }
 
-/// RFC 5961 7: five seconds.
-const CHALLENGE_PERIOD: Duration = Duration::from_secs(5);
-
 /// What a connection begins with.
 pub(super) struct Birth {
     pub(super) key: FourTuple,
@@ -225,6 +216,7 @@ impl Connection {
     pub(super) fn connecting(env: &Env<'_>, birth: Birth) -> Connection {
         let nego = Negotiated {
             peer_mss: path_mss(birth.path, family(birth.local)),
+            scaling: Feature::Off,
             snd_shift: 0,
             rcv_shift: 0,
             sack: SackUse::No,
@@ -353,10 +345,7 @@ impl Connection {
             rtt: Rtt::new(env.config),
             retries: 0,
             heard: env.now,
-            challenge: Challenge {
-                since: Instant::ZERO,
-                sent: 0,
-            },
+            challenge: Challenge::new(),
             readers: WaitQueue::default(),
             writers: WaitQueue::default(),
             drainers: WaitQueue::default(),
@@ -459,18 +448,7 @@ impl Connection {
 
     /// Whether one more challenge acknowledgement may be sent now.
     fn may_challenge(&mut self, env: &mut Env<'_>) -> bool {
-        if env.now.since(self.challenge.since) >= CHALLENGE_PERIOD {
-            self.challenge = Challenge {
-                since: env.now,
-                sent: 0,
-            };
-        }
-        if self.challenge.sent >= env.config.challenge_acks {
-            env.stats.challenge_acks_limited += 1;
-            return false;
-        }
-        self.challenge.sent += 1;
-        true
+        self.challenge.may_send(env.now, env.config, env.stats)
     }
 }
 

@@ -30,7 +30,9 @@ impl Connection {
     pub(in crate::transport::tcp) fn transmit(&mut self, env: &mut Env<'_>) -> Option<SegmentOut> {
         match self.state {
             State::SynSent(s) => self.syn(env, s),
-            State::SynReceived(s) => self.syn_ack(env, s),
+            State::SynReceived(s) if s.syn_ack == Due::Now => Some(self.syn_ack(env)),
+            State::SynReceived(_) if self.rcv.acks_due > 0 => Some(self.bare(env, self.snd.nxt)),
+            State::SynReceived(_) => None,
             State::Closed | State::TimeWait => None,
             _ => self.transmit_synchronized(env),
         }
@@ -102,24 +104,15 @@ impl Connection {
         Some(self.handshake(TcpFlags::SYN, None, options, window))
     }
 
-    fn syn_ack(&mut self, env: &mut Env<'_>, s: SynReceived) -> Option<SegmentOut> {
-        if s.syn_ack == Due::Sent && self.rcv.acks_due == 0 {
-            return None;
-        }
+    /// The SYN-ACK of a simultaneous open.
+    fn syn_ack(&mut self, env: &mut Env<'_>) -> SegmentOut {
         self.state = State::SynReceived(SynReceived { syn_ack: Due::Sent });
         self.rcv.acks_due = 0;
         let mss = path_mss(self.path, self.family);
-        // Both SYNs were offers; ours is repeated as it was, with what the peer's adds.
-        let mut options = offer(
-            env.config,
-            mss,
-            self.options.recv_buffer,
-            self.clock(env.now),
-        );
-        options.timestamp = answer(&self.nego, &options, mss, env.now).timestamp;
+        let options = answer(&self.nego, mss, env.now);
         let window = self.syn_window();
         self.timers.retransmit = env.now + self.rtt.rto(env.config);
-        Some(self.handshake(TcpFlags::SYN, Some(self.rcv.nxt.0), options, window))
+        self.handshake(TcpFlags::SYN, Some(self.rcv.nxt.0), options, window)
     }
 
     fn syn_window(&self) -> u16 {

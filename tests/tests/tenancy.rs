@@ -149,6 +149,8 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
         said(s.tenant.start_capture("eth0", Arc::new(NoTap)).map(drop))
     }),
     ("captures", Own, |s| said(s.tenant.captures("eth0"))),
+    ("failure", Own, |s| said(s.tenant.failure())),
+    ("callback_panics", Own, |s| said(s.tenant.callback_panics())),
     ("enter", Own, |s| {
         let _entered = s.tenant.enter();
         said(Vnet::current())

@@ -1,37 +1,42 @@
-//! Deadlines as data: a heap of (time, key) that is corrected lazily.
+//! Deadlines as data: a heap of (time, key) with one entry an owner.
 //!
 //! A TCP retransmission deadline moves with every acknowledgement, nearly always later. Moving a
 //! heap entry each time would cost more than the timer is worth, so an entry may be *early*:
 //! when it comes up, the owner compares it with the real deadline and arms it again. What the
-//! owner must do is call [`Deadlines::arm`] when its deadline moves *earlier*; it remembers the
-//! armed time in an [`Armed`] beside the deadline itself.
+//! owner must do is call [`Deadlines::arm`] when its deadline moves *earlier*, and
+//! [`Deadlines::forget`] when it goes; it remembers its entry in an [`Armed`] beside the deadline
+//! itself. An owner has one entry at most: arming it for an earlier time moves that.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
+use super::heap::{Heap, Ticket};
 use super::time::Instant;
 
-/// When an owner's heap entry comes up; lives beside the owner's real deadlines.
+/// An owner's heap entry, and when it comes up; lives beside the owner's real deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Armed(Instant);
+pub struct Armed {
+    at: Instant,
+    entry: Ticket,
+}
 
 impl Default for Armed {
     fn default() -> Armed {
-        Armed(Instant::MAX)
+        Armed {
+            at: Instant::MAX,
+            entry: Ticket::default(),
+        }
     }
 }
 
 /// The deadlines of many owners. Ties in time come up in the order they were armed.
 #[derive(Debug)]
 pub struct Deadlines<K> {
-    heap: BinaryHeap<Reverse<Entry<K>>>,
+    heap: Heap<(Instant, u64), K>,
     armed_count: u64,
 }
 
 impl<K> Default for Deadlines<K> {
     fn default() -> Deadlines<K> {
         Deadlines {
-            heap: BinaryHeap::new(),
+            heap: Heap::default(),
             armed_count: 0,
         }
     }
@@ -39,44 +44,54 @@ impl<K> Default for Deadlines<K> {
 
 impl<K: Copy> Deadlines<K> {
     /// Makes sure that `key` comes up at `at` or before. Does nothing when it already does.
+    #[inline]
     pub fn arm(&mut self, armed: &mut Armed, key: K, at: Instant) {
-        if at >= armed.0 {
-            return;
+        if at < armed.at {
+            self.arm_earlier(armed, key, at);
         }
-        armed.0 = at;
+    }
+
+    fn arm_earlier(&mut self, armed: &mut Armed, key: K, at: Instant) {
+        armed.at = at;
         self.armed_count += 1;
-        self.heap.push(Reverse(Entry {
-            at,
-            order: self.armed_count,
-            key,
-        }));
+        let order = (at, self.armed_count);
+        if !self.heap.change(armed.entry, order) {
+            armed.entry = self.heap.push(order, key);
+        }
     }
 
     /// When the next entry comes up.
+    #[inline]
     pub fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse(e)| e.at)
+        self.heap.next().map(|(at, _)| at)
     }
 
-    /// The next key whose entry is due at `now`. The caller resolves the key (it may be stale),
-    /// calls [`Deadlines::disarm`] on its [`Armed`], acts on what is really due, and arms it again.
+    /// The next key whose entry is due at `now`, and is gone now. The caller resolves the key (it
+    /// may be stale), calls [`Deadlines::disarm`] on its [`Armed`], acts on what is really due, and
+    /// arms it again.
     pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, K)> {
         if self.next()? > now {
             return None;
         }
-        self.heap.pop().map(|Reverse(e)| (e.at, e.key))
+        self.heap.pop().map(|((at, _), key)| (at, key))
     }
 
-    /// Notes that the entry popped at `at` is gone. An entry that a later, earlier `arm` had
-    /// already replaced leaves the newer one standing; returns whether this was the live one.
+    /// Notes that the entry popped at `at` is gone; returns whether it was this owner's.
     pub fn disarm(armed: &mut Armed, at: Instant) -> bool {
-        let live = armed.0 == at;
-        if live {
-            armed.0 = Instant::MAX;
+        let its_own = armed.at == at;
+        if its_own {
+            *armed = Armed::default();
         }
-        live
+        its_own
     }
 
-    /// Entries in the heap, stale ones included.
+    /// Takes the entry of an owner out that goes, or wants nothing any more.
+    pub fn forget(&mut self, armed: &mut Armed) {
+        self.heap.remove(armed.entry);
+        *armed = Armed::default();
+    }
+
+    /// Entries, one an owner at most.
     pub fn len(&self) -> usize {
         self.heap.len()
     }
@@ -88,31 +103,7 @@ impl<K: Copy> Deadlines<K> {
 
     /// Forgets every entry and gives the memory back.
     pub fn reset(&mut self) {
-        self.heap = BinaryHeap::new();
-    }
-}
-
-#[derive(Debug)]
-struct Entry<K> {
-    at: Instant,
-    order: u64,
-    key: K,
-}
-
-impl<K> PartialEq for Entry<K> {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-impl<K> Eq for Entry<K> {}
-impl<K> PartialOrd for Entry<K> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl<K> Ord for Entry<K> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
+        self.heap = Heap::default();
     }
 }
 
@@ -127,16 +118,43 @@ mod tests {
         let t = Instant::from_nanos;
         d.arm(&mut armed, 'a', t(50));
         d.arm(&mut armed, 'a', t(90)); // later: the entry at 50 stands
-        assert_eq!(d.len(), 1);
-        d.arm(&mut armed, 'a', t(20)); // earlier: a second entry
-        assert_eq!(d.next(), Some(t(20)));
+        assert_eq!((d.len(), d.next()), (1, Some(t(50))));
+        d.arm(&mut armed, 'a', t(20)); // earlier: it moves
+        assert_eq!((d.len(), d.next()), (1, Some(t(20))));
         assert_eq!(d.pop_due(t(30)), Some((t(20), 'a')));
         assert!(Deadlines::<char>::disarm(&mut armed, t(20)));
         d.arm(&mut armed, 'a', t(90));
-        // The entry at 50 is a leftover: it comes up and is recognised as not the live one.
-        assert_eq!(d.pop_due(t(60)), Some((t(50), 'a')));
-        assert!(!Deadlines::<char>::disarm(&mut armed, t(50)));
         assert_eq!(d.pop_due(t(60)), None);
-        assert_eq!(d.next(), Some(t(90)));
+        assert_eq!((d.len(), d.next()), (1, Some(t(90))));
+    }
+
+    /// A deadline far off that is armed again each time a near one has come up leaves nothing behind.
+    #[test]
+    fn there_are_as_many_entries_as_owners() {
+        let mut d = Deadlines::default();
+        let mut owners = [Armed::default(); 3];
+        let t = Instant::from_nanos;
+        for round in 0..1000 {
+            for (key, armed) in owners.iter_mut().enumerate() {
+                d.arm(armed, key, t(1_000_000));
+                d.arm(armed, key, t(round));
+            }
+            assert_eq!(d.len(), owners.len());
+            while let Some((at, key)) = d.pop_due(t(round)) {
+                assert!(Deadlines::<usize>::disarm(&mut owners[key], at));
+            }
+            assert!(d.is_empty());
+        }
+        for (key, armed) in owners.iter_mut().enumerate() {
+            d.arm(armed, key, t(1_000_000));
+        }
+        // Who goes takes the entry along, whoever has got a place in the heap since.
+        let mut stale = owners[0];
+        d.forget(&mut owners[0]);
+        d.forget(&mut owners[0]);
+        let mut other = Armed::default();
+        d.arm(&mut other, 9, t(1_000_000));
+        d.forget(&mut stale);
+        assert_eq!((d.len(), owners[0]), (3, Armed::default()));
     }
 }

@@ -8,6 +8,7 @@
 //! | [`lock`] | the only mutex, with a rank |
 //! | [`map`] | a hash map that cannot be iterated |
 //! | [`deadline`] | when something is due, as data |
+//! | [`heap`] | what that and the drivers' agendas stand on |
 //! | [`stats`] | drop reasons and counters |
 //! | [`callback`] | calls into the program, whose panics go no further |
 //! | [`id`] | generational identifiers |
@@ -15,6 +16,7 @@
 
 pub mod callback;
 pub mod deadline;
+pub mod heap;
 pub mod id;
 pub mod lock;
 pub mod map;

@@ -160,7 +160,7 @@ impl NeighCache {
         entry.state = State::Reachable(Reachable { mac, until });
     }
 
-    /// Pending deadlines, superfluous ones included.
+    /// Pending deadlines.
     pub fn deadlines(&self) -> u64 {
         self.deadlines.len() as u64
     }
@@ -517,7 +517,8 @@ impl NeighCache {
     }
 
     fn forget(&mut self, key: NeighKey) -> Option<Entry> {
-        let entry = self.entries.remove(key)?;
+        let mut entry = self.entries.remove(key)?;
+        self.deadlines.forget(&mut entry.armed);
         self.index.remove(&(entry.ifid, entry.ip));
         Some(entry)
     }

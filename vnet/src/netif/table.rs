@@ -326,7 +326,8 @@ impl IfTable {
     /// Removes an interface.
     pub fn remove(&mut self, id: IfId) -> Option<Netif> {
         self.order.retain(|i| *i != id);
-        let netif = self.slots.remove(id)?;
+        let mut netif = self.slots.remove(id)?;
+        self.link_deadlines.forget(&mut netif.link_armed);
         if let (Fingerprinting::On(gone), Some(recorder)) =
             (&mut self.fingerprint, &netif.fingerprint)
         {

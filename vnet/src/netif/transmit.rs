@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::fingerprint::Fate;
 use super::table::{Far, Netif, Offload};
-use crate::base::deadline::Armed;
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
 use crate::link::{Released, Verdict as LinkVerdict};
@@ -72,8 +71,6 @@ impl Netif {
         for packet in held.unwrap_or_default() {
             self.lost(cx, &packet, DropReason::Teardown);
         }
-        // In another vnet nobody has noted a deadline of it.
-        self.link_armed = Armed::default();
     }
 
     /// Does with a frame what the link has said.

@@ -171,7 +171,8 @@ impl Fdb {
     /// Removes the entry of an address.
     pub fn remove(&mut self, mac: MacAddr) -> Option<Station> {
         let id = self.index.remove(&mac)?;
-        let entry = self.entries.remove(id)?;
+        let mut entry = self.entries.remove(id)?;
+        self.ageing.forget(&mut entry.armed);
         self.learned -= usize::from(entry.station.origin == Origin::Learned);
         Some(entry.station)
     }
@@ -219,10 +220,6 @@ impl Fdb {
         self.index.insert(station.mac, id);
         self.learned += usize::from(station.origin == Origin::Learned);
         self.arm(id);
-        // What is left of removed entries in the heap must not pile up.
-        if self.ageing.len() > 2 * self.learned + LEFTOVERS {
-            self.rearm();
-        }
     }
 
     fn arm(&mut self, id: StationId) {
@@ -263,9 +260,6 @@ impl Fdb {
         }
     }
 }
-
-/// Leftovers in the heap that are not worth clearing away.
-const LEFTOVERS: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -339,7 +333,9 @@ mod tests {
             fdb.learn(at(0), mac(1), p[0]);
             fdb.remove_if(|s| s.ifid == p[0]);
         }
-        assert!(fdb.ageing.len() <= LEFTOVERS + 2, "{}", fdb.ageing.len());
+        assert!(fdb.ageing.is_empty());
+        fdb.learn(at(0), mac(1), p[0]);
+        assert_eq!(fdb.ageing.len(), 1);
     }
 
     #[derive(Clone, Debug)]

@@ -173,9 +173,10 @@ impl Tcp {
 
     /// The handshake is complete: the record becomes a connection.
     fn promote(&mut self, cx: &mut Cx<'_>, id: HalfId, seg: SegmentIn<'_>) -> Verdict {
-        let Some(h) = self.half_open.remove(id) else {
+        let Some(mut h) = self.half_open.remove(id) else {
             return Verdict::Drop(DropReason::NoSocket);
         };
+        self.deadlines.forget(&mut h.armed);
         let Some(l) = self.listeners.get_mut(h.listener) else {
             self.forget_tuple(h.key, h.local);
             return Verdict::Drop(DropReason::NoSocket);

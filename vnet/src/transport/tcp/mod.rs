@@ -553,8 +553,8 @@ impl Tcp {
                 None => self.forget_tuple(key, local),
             }
         }
-        if gone {
-            self.connections.remove(id);
+        if gone && let Some(mut c) = self.connections.remove(id) {
+            self.deadlines.forget(&mut c.armed);
         }
     }
 
@@ -593,7 +593,8 @@ impl Tcp {
     }
 
     fn remove_half_open(&mut self, id: HalfId) -> Option<Box<HalfOpen>> {
-        let h = self.half_open.remove(id)?;
+        let mut h = self.half_open.remove(id)?;
+        self.deadlines.forget(&mut h.armed);
         self.forget_tuple(h.key, h.local);
         if let Some(l) = self.listeners.get_mut(h.listener) {
             l.half_open -= 1;
@@ -602,7 +603,8 @@ impl Tcp {
     }
 
     fn remove_time_wait(&mut self, id: TimeWaitId) -> Option<Box<TimeWait>> {
-        let t = self.time_wait.remove(id)?;
+        let mut t = self.time_wait.remove(id)?;
+        self.deadlines.forget(&mut t.armed);
         self.forget_tuple(t.key, t.local);
         Some(t)
     }

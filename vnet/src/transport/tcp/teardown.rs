@@ -30,7 +30,7 @@ pub struct TcpReleased {
     pub time_wait: usize,
     /// Bytes written and not acknowledged, or received and not read.
     pub buffered_bytes: usize,
-    /// Deadlines, those not in force any more included.
+    /// Deadlines of connections, half-open ones and records: one each at most.
     pub deadlines: usize,
 }
 

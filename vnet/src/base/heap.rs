@@ -1,0 +1,248 @@
+//! A heap whose entries can be moved and taken out: the ticket that was given for an entry says
+//! where it is. So it holds what is wanted, and nothing that was.
+//!
+//! It knows nothing of time; [`deadline`](super::deadline) and the drivers' agendas stand on it.
+
+use slotmap::{DefaultKey, SlotMap};
+
+/// Finds an entry again. A stale one finds nothing, never a stranger.
+pub type Ticket = DefaultKey;
+
+/// Entries ordered by key, the least first. An empty one owns no memory.
+#[derive(Debug)]
+pub struct Heap<K, V> {
+    /// Each entry is at least its parent: that of the entry at `n` is at `(n - 1) / 2`.
+    order: Vec<(K, Ticket)>,
+    /// An entry's place in `order`, and its value.
+    entries: Option<SlotMap<Ticket, (usize, V)>>,
+}
+
+impl<K, V> Default for Heap<K, V> {
+    fn default() -> Heap<K, V> {
+        Heap {
+            order: Vec::new(),
+            entries: None,
+        }
+    }
+}
+
+impl<K: Ord + Copy, V> Heap<K, V> {
+    /// Adds an entry.
+    pub fn push(&mut self, key: K, value: V) -> Ticket {
+        let place = self.order.len();
+        let entries = self.entries.get_or_insert_with(SlotMap::new);
+        let ticket = entries.insert((place, value));
+        self.order.push((key, ticket));
+        self.rise(place);
+        ticket
+    }
+
+    /// Gives an entry another key. Returns false when it is not there any more.
+    pub fn change(&mut self, ticket: Ticket, key: K) -> bool {
+        let Some(place) = self.place(ticket) else {
+            return false;
+        };
+        let later = self.order[place].0 < key;
+        self.order[place].0 = key;
+        match later {
+            true => self.sink(place),
+            false => self.rise(place),
+        }
+        true
+    }
+
+    /// Takes an entry out.
+    pub fn remove(&mut self, ticket: Ticket) -> Option<(K, V)> {
+        let place = self.place(ticket)?;
+        let (key, _) = self.order.swap_remove(place);
+        let (_, value) = self.entries.as_mut()?.remove(ticket)?;
+        if place < self.order.len() {
+            // The entry that was last is in its place, and may belong above or below it.
+            self.note(place);
+            self.rise(place);
+            self.sink(place);
+        }
+        Some((key, value))
+    }
+
+    /// The least key.
+    #[inline]
+    pub fn next(&self) -> Option<K> {
+        self.order.first().map(|(key, _)| *key)
+    }
+
+    /// The value of the least key.
+    pub fn first(&self) -> Option<&V> {
+        let (_, ticket) = *self.order.first()?;
+        Some(&self.entries.as_ref()?.get(ticket)?.1)
+    }
+
+    /// Takes the entry of the least key out.
+    pub fn pop(&mut self) -> Option<(K, V)> {
+        let (_, first) = *self.order.first()?;
+        self.remove(first)
+    }
+
+    /// The key of an entry.
+    pub fn key(&self, ticket: Ticket) -> Option<K> {
+        Some(self.order[self.place(ticket)?].0)
+    }
+
+    /// The number of entries.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Keys and values, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = (K, &V)> {
+        let entries = self.entries.as_ref();
+        let value = move |ticket| entries.and_then(|e| e.get(ticket)).map(|(_, value)| value);
+        self.order
+            .iter()
+            .filter_map(move |(key, ticket)| Some((*key, value(*ticket)?)))
+    }
+
+    /// Takes out every entry that `keep` refuses, and says which those were.
+    #[must_use]
+    pub fn retain(&mut self, mut keep: impl FnMut(&V) -> bool) -> Vec<V> {
+        let entries = self.entries.iter();
+        let refused: Vec<Ticket> = entries
+            .flat_map(SlotMap::iter)
+            .filter(|(_, (_, value))| !keep(value))
+            .map(|(ticket, _)| ticket)
+            .collect();
+        let taken = refused.into_iter().filter_map(|ticket| self.remove(ticket));
+        taken.map(|(_, value)| value).collect()
+    }
+
+    #[inline]
+    fn place(&self, ticket: Ticket) -> Option<usize> {
+        Some(self.entries.as_ref()?.get(ticket)?.0)
+    }
+
+    /// Notes where the entry at `place` is.
+    #[inline]
+    fn note(&mut self, place: usize) {
+        let ticket = self.order[place].1;
+        if let Some((noted, _)) = self.entries.as_mut().and_then(|e| e.get_mut(ticket)) {
+            *noted = place;
+        }
+    }
+
+    fn rise(&mut self, mut place: usize) {
+        while place > 0 {
+            let parent = (place - 1) / 2;
+            if self.order[parent].0 <= self.order[place].0 {
+                return;
+            }
+            self.swap(parent, place);
+            place = parent;
+        }
+    }
+
+    fn sink(&mut self, mut place: usize) {
+        loop {
+            let left = 2 * place + 1;
+            let Some((key, _)) = self.order.get(left) else {
+                return;
+            };
+            let less = self.order.get(left + 1).is_some_and(|(k, _)| k < key);
+            let child = left + usize::from(less);
+            if self.order[place].0 <= self.order[child].0 {
+                return;
+            }
+            self.swap(place, child);
+            place = child;
+        }
+    }
+
+    fn swap(&mut self, a: usize, b: usize) {
+        self.order.swap(a, b);
+        self.note(a);
+        self.note(b);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        Push(u8),
+        Change(usize, u8),
+        Remove(usize),
+        Pop,
+        Retain(u32),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            4 => any::<u8>().prop_map(Act::Push),
+            3 => (any::<usize>(), any::<u8>()).prop_map(|(n, key)| Act::Change(n, key)),
+            2 => any::<usize>().prop_map(Act::Remove),
+            2 => Just(Act::Pop),
+            1 => (2u32..9).prop_map(Act::Retain),
+        ]
+    }
+
+    proptest! {
+        /// It does what a list does that is searched for its least entry.
+        #[test]
+        fn it_is_a_list_that_is_searched(acts in prop::collection::vec(act(), 0..300)) {
+            let mut heap = Heap::default();
+            let mut model: Vec<((u8, u32), Ticket, u32)> = Vec::new();
+            let mut gone: Vec<Ticket> = Vec::new();
+            for (n, act) in (0..).zip(acts) {
+                match act {
+                    Act::Push(key) => {
+                        let ticket = heap.push((key, n), n);
+                        model.push(((key, n), ticket, n));
+                    }
+                    Act::Change(which, key) if !model.is_empty() => {
+                        let which = which % model.len();
+                        model[which].0 = (key, n);
+                        prop_assert!(heap.change(model[which].1, (key, n)));
+                        prop_assert_eq!(heap.key(model[which].1), Some((key, n)));
+                    }
+                    Act::Remove(which) if !model.is_empty() => {
+                        let (key, ticket, value) = model.remove(which % model.len());
+                        prop_assert_eq!(heap.remove(ticket), Some((key, value)));
+                        gone.push(ticket);
+                    }
+                    Act::Retain(every) => {
+                        let refused = heap.retain(|n| n % every != 0);
+                        let before = model.len();
+                        model.retain(|(.., n)| n % every != 0);
+                        prop_assert_eq!(refused.len(), before - model.len());
+                    }
+                    _ => {
+                        let least = model.iter().copied().min();
+                        model.retain(|e| Some(*e) != least);
+                        let expected = least.map(|(key, _, value)| (key, value));
+                        prop_assert_eq!(heap.next(), expected.map(|(key, _)| key));
+                        prop_assert_eq!(heap.pop(), expected);
+                    }
+                }
+                prop_assert_eq!(heap.len(), model.len());
+                prop_assert_eq!(heap.iter().count(), model.len());
+                for ticket in &gone {
+                    prop_assert_eq!(heap.key(*ticket), None);
+                    prop_assert!(heap.remove(*ticket).is_none());
+                }
+            }
+            model.sort();
+            for (key, _, value) in model {
+                prop_assert_eq!(heap.pop(), Some((key, value)));
+            }
+            prop_assert!(heap.pop().is_none());
+        }
+    }
+}

@@ -105,6 +105,7 @@ pub mod transport;
 
 pub use base::stats::{DropReason, Stats};
 pub use instance::bridges::{BridgeError, BridgeInfo, MemberInfo, StationInfo};
+pub use instance::driver::Vain;
 pub use instance::inspect::{
     BridgeView, Inspection, InterfaceView, NeighbourInfo, PhaseName, SocketInfo, SocketKind,
     StaticStation,
@@ -140,6 +141,7 @@ pub use netif::table::Offload;
 pub use netif::{AdminState, CaptureId, CaptureInfo, FrameTap, IfCounters, IfKind, NetifError};
 pub use packet::cx::Carrier;
 pub use packet::{Direction, MacAddr, Packet, ParseMacError, Payload};
+pub use runtime::cost::VirtualConfig;
 pub use runtime::threads::ThreadsConfig;
 pub use transport::error::SocketError;
 

@@ -20,12 +20,28 @@ pub enum Waited {
     Woken,
     /// The time given has come.
     TimedOut,
-    /// Nothing is left that could ever wake the caller.
-    Deadlock,
+    /// The caller would wait for ever.
+    InVain(Vain),
     /// This driver does not wait: the embedder owns the loop.
     WouldBlock,
     /// The caller is a task in the middle of a poll, which must not block.
     InTask,
+}
+
+/// Why a wait in a simulated world is in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Vain {
+    /// Nothing is left to happen: no frame is on a wire, no deadline and no timer is set, nobody
+    /// sleeps. Only this is a deadlock.
+    NothingLeft,
+    /// The network has gone on by itself for a day, and for a day longer than everything took that
+    /// was on its way by then, without waking anybody; and no timer of the program is set, and
+    /// nobody sleeps. A sender that probes a closed window does so for ever.
+    NeverRests,
+    /// Ten million events took no time, or no more than what they cost: tasks that wake themselves
+    /// or each other, for instance.
+    GoesRound,
 }
 
 /// A timer that is set; ordered as timers go off.
@@ -92,6 +108,8 @@ pub enum Happened {
     TimerFired,
     /// A thread's wait ended.
     WaitEnded,
+    /// The time has passed that a thread's calls cost.
+    CallsPaid,
 }
 
 /// A thread that waits, in a driver's notes.
@@ -138,6 +156,11 @@ pub trait Driver: Send + Sync {
     /// An entry into a vnet has ended and its effects are out: what became ready may be serviced
     /// on this thread.
     fn dispatch(&self);
+
+    /// A call of the program's has ended that did not wait. Where the time is simulated, too many
+    /// of them cost time; that passes here. Not to be called with a lock. [`Driver::dispatch`]
+    /// does the same.
+    fn called(&self) {}
 
     /// Takes over a vnet that a thread has made ready and will not service itself. Only the driver
     /// that lets threads do so has any.

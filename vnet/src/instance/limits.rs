@@ -17,6 +17,7 @@ impl Vnet {
     /// # Errors
     /// [`Gone`].
     pub fn usage(&self, resource: Resource) -> Result<Usage, Gone> {
+        self.core.driver.called();
         self.core.enter_as(Entry::User, |inside, cx| {
             self.core.note_overflow(cx.stats);
             usage_in(&self.core, inside.stack, cx.stats, resource)

@@ -429,7 +429,7 @@ impl Table {
                 }
             }
             making.waiting.retain(|(by, _)| *by != me);
-            if waited == Waited::Deadlock {
+            if matches!(waited, Waited::InVain(_)) {
                 // The initializer waits for something that can never happen.
                 return Err(LocalError::Circular);
             }

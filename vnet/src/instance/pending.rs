@@ -5,7 +5,7 @@ use std::io;
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::driver::{Happened, Notes, Site, WaitNote};
+use super::driver::{Happened, Notes, Site, Vain, WaitNote};
 use super::system::System;
 use super::task::Task;
 use super::vnet::{Entry, Vnet, VnetCore};
@@ -105,17 +105,29 @@ pub struct RecentEvent {
     pub what: String,
 }
 
-/// Nothing is left to happen that could end a call; or a wait without a limit has lasted for a day
-/// of virtual time. It is inside the [`io::Error`] of kind [`io::ErrorKind::Deadlock`]; see
-/// [`deadlock`].
+/// A call would wait for ever. It is inside an [`io::Error`] whose kind is
+/// [`io::ErrorKind::Deadlock`] when nothing is left to happen, and [`io::ErrorKind::TimedOut`] when
+/// things happen that lead to nothing; see [`deadlock`].
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("nothing is left in the network that could end the call at {site}\n{pending}")]
+#[error("{} the call at {site}\n{pending}", in_vain(*.why))]
 #[non_exhaustive]
 pub struct Deadlock {
+    /// Why it would.
+    pub why: Vain,
     /// The call that failed.
     pub site: Site,
     /// Who else waits, and for what.
     pub pending: Pending,
+}
+
+fn in_vain(why: Vain) -> &'static str {
+    match why {
+        Vain::NothingLeft => "nothing is left in the network that could end",
+        Vain::NeverRests => {
+            "the network is busy with itself, and has woken nobody for a day, before"
+        }
+        Vain::GoesRound => "ten million events took no time of their own, and none of them ended",
+    }
 }
 
 /// The deadlock inside an error of a call of this library, if that is what it is.
@@ -138,21 +150,25 @@ pub fn deadlock(error: &io::Error) -> Option<&Deadlock> {
 
 impl Deadlock {
     #[cold]
-    pub(crate) fn new(system: &System, site: Site) -> Deadlock {
-        let pending = system.pending();
-        Deadlock { site, pending }
+    pub(crate) fn new(system: &System, why: Vain, site: Site) -> Deadlock {
+        let pending = Pending::of(system);
+        Deadlock { why, site, pending }
     }
 
     /// That of a call in a vnet, which is told what the vnet's tenants may see.
     #[cold]
-    pub(crate) fn in_vnet(core: &Arc<VnetCore>, site: Site) -> Deadlock {
-        Deadlock::new(&Vnet::tenant(Arc::clone(core)).system(), site)
+    pub(crate) fn in_vnet(core: &Arc<VnetCore>, why: Vain, site: Site) -> Deadlock {
+        Deadlock::new(&Vnet::tenant(Arc::clone(core)).system(), why, site)
     }
 }
 
 impl From<Deadlock> for io::Error {
     fn from(deadlock: Deadlock) -> io::Error {
-        io::Error::new(io::ErrorKind::Deadlock, deadlock)
+        let kind = match deadlock.why {
+            Vain::NothingLeft => io::ErrorKind::Deadlock,
+            Vain::NeverRests | Vain::GoesRound => io::ErrorKind::TimedOut,
+        };
+        io::Error::new(kind, deadlock)
     }
 }
 
@@ -171,6 +187,7 @@ impl System {
     /// println!("{}", system.pending());
     /// ```
     pub fn pending(&self) -> Pending {
+        self.core.driver.called();
         Pending::of(self)
     }
 }
@@ -183,7 +200,7 @@ impl Pending {
             mut waits,
             mut recent,
         } = system.core.driver.notes();
-        let now = system.now();
+        let now = system.core.driver.now();
         let live = system.vnets();
         let holder = system.confined_to();
         let mut tasks = match holder {
@@ -198,7 +215,7 @@ impl Pending {
             recent.retain(|(_, what)| match what {
                 Happened::Serviced(number) => sees(*number),
                 Happened::Polled(number) => tasks.iter().any(|t| t.number() == *number),
-                Happened::TimerFired | Happened::WaitEnded => false,
+                Happened::TimerFired | Happened::WaitEnded | Happened::CallsPaid => false,
             });
             timers.clear();
         }
@@ -244,6 +261,7 @@ fn in_words(what: Happened, live: &[Arc<VnetCore>]) -> String {
         Happened::Polled(number) => format!("task {number} was polled"),
         Happened::TimerFired => "a timer went off".to_owned(),
         Happened::WaitEnded => "the time of a thread's wait came".to_owned(),
+        Happened::CallsPaid => "calls of a thread that did not wait took their time".to_owned(),
     }
 }
 

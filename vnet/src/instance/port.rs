@@ -227,6 +227,7 @@ impl Port {
 
     /// The next frame that the vnet has sent, if one has arrived by now.
     pub fn recv(&self) -> Option<Packet> {
+        self.core.driver.called();
         let mut due = Batch::default();
         loop {
             let now = self.core.driver.now();

@@ -170,7 +170,7 @@ impl OwnedVnet {
             }
             match driver.wait(Some(until), site) {
                 Waited::Woken => {}
-                Waited::TimedOut | Waited::Deadlock => break,
+                Waited::TimedOut | Waited::InVain(_) => break,
                 Waited::InTask => return Err(in_callback(self)),
                 Waited::WouldBlock => {
                     return Err(ShutdownError {

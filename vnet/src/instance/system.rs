@@ -304,6 +304,7 @@ impl System {
 
     /// The system's time.
     pub fn now(&self) -> Instant {
+        self.core.driver.called();
         self.core.driver.now()
     }
 
@@ -312,16 +313,19 @@ impl System {
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] under the manual driver, where the embedder owns the loop, and
-    /// in a task, which awaits [`System::sleep_async`] instead.
+    /// in a task, which awaits [`System::sleep_async`] instead. [`io::ErrorKind::TimedOut`] in a world
+    /// [without costs](System::virtual_time_with) that goes round without taking any time.
     #[track_caller]
     pub fn sleep(&self, duration: Duration) -> io::Result<()> {
         let site = here();
-        let until = self.now() + duration;
-        while self.now() < until {
+        let now = || self.core.driver.now();
+        let until = now() + duration;
+        while now() < until {
             match self.core.driver.wait(Some(until), site) {
                 Waited::WouldBlock => return Err(io::ErrorKind::WouldBlock.into()),
                 Waited::InTask => return Err(in_task()),
-                Waited::Woken | Waited::TimedOut | Waited::Deadlock => {}
+                Waited::InVain(why) => return Err(Deadlock::new(self, why, site).into()),
+                Waited::Woken | Waited::TimedOut => {}
             }
         }
         Ok(())
@@ -330,7 +334,8 @@ impl System {
     /// Runs a future to its end on the calling thread, in the system's time.
     ///
     /// # Errors
-    /// [`io::ErrorKind::Deadlock`] when nothing is left that could wake the future,
+    /// [`io::ErrorKind::Deadlock`] when nothing is left that could wake the future, and
+    /// [`io::ErrorKind::TimedOut`] when what happens leads to nothing ([`deadlock`](super::deadlock)),
     /// [`io::ErrorKind::WouldBlock`] under the manual driver, and in a task, when it is not ready at
     /// once.
     #[track_caller]
@@ -344,7 +349,7 @@ impl System {
             }
             match self.core.driver.wait(None, site) {
                 Waited::Woken | Waited::TimedOut => {}
-                Waited::Deadlock => return Err(Deadlock::new(self, site).into()),
+                Waited::InVain(why) => return Err(Deadlock::new(self, why, site).into()),
                 Waited::WouldBlock => return Err(io::ErrorKind::WouldBlock.into()),
                 Waited::InTask => return Err(in_task()),
             }
@@ -505,6 +510,7 @@ impl<T> JoinHandle<T> {
 
     /// True when the thread has ended.
     pub fn is_finished(&self) -> bool {
+        self.driver.called();
         self.completion.is_ended()
     }
 }

@@ -64,7 +64,7 @@ pub enum TaskError {
     /// Its vnet, or the system, is gone.
     #[error("the task's vnet is gone")]
     Gone,
-    /// Nothing is left that could end it, or it did not end in a day of virtual time. It goes on.
+    /// The wait for it is in vain. It goes on.
     #[error(transparent)]
     Deadlock(Box<Deadlock>),
     /// It has not ended, and the caller cannot wait: under the manual driver the embedder owns the
@@ -392,7 +392,7 @@ impl<T> TaskHandle<T> {
         };
         match self.completion.wait(&*system.driver, site) {
             Ok(result) => result,
-            Err(Waited::Deadlock) => {
+            Err(Waited::InVain(why)) => {
                 let system = match &self.vnet {
                     None => System::all(system),
                     Some((core, authority)) => {
@@ -401,7 +401,9 @@ impl<T> TaskHandle<T> {
                         Vnet { core, authority }.system()
                     }
                 };
-                Err(TaskError::Deadlock(Box::new(Deadlock::new(&system, site))))
+                Err(TaskError::Deadlock(Box::new(Deadlock::new(
+                    &system, why, site,
+                ))))
             }
             Err(_) => Err(TaskError::WouldBlock),
         }
@@ -410,13 +412,16 @@ impl<T> TaskHandle<T> {
     /// Ends the task: its future is dropped, now, or by the thread that is polling it when that
     /// poll returns. Does nothing when it has ended.
     pub fn abort(&self) {
-        if !self.is_finished() {
+        if !self.completion.is_ended() {
             self.task.abort(TaskError::Aborted);
         }
     }
 
     /// True when the task has ended, in whatever way.
     pub fn is_finished(&self) -> bool {
+        if let Some(system) = self.system.upgrade() {
+            system.driver.called();
+        }
         self.completion.is_ended()
     }
 }

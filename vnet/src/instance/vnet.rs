@@ -7,6 +7,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use slotmap::{Key, KeyData};
+
 use super::context::{self, within_lock};
 use super::driver::Driver;
 use super::failure::Failure;
@@ -22,6 +24,7 @@ use super::shutdown::Drain;
 use super::system::{System, SystemCore};
 use super::task::Tasks;
 use crate::base::callback;
+use crate::base::heap::Ticket;
 use crate::base::lock::{Mutex, Rank};
 use crate::base::rng::Rng;
 use crate::base::stats::Stats;
@@ -92,6 +95,28 @@ pub struct Sched {
     pub state: AtomicU8,
     /// When the driver will service the vnet anyway, in nanoseconds.
     pub armed: AtomicU64,
+    /// Where the driver has noted that; changed with the driver's lock held.
+    noted: AtomicU64,
+}
+
+impl Sched {
+    fn new() -> Sched {
+        Sched {
+            state: AtomicU8::new(0),
+            armed: AtomicU64::new(u64::MAX),
+            noted: AtomicU64::new(Ticket::default().data().as_ffi()),
+        }
+    }
+
+    /// Where the driver has noted when it will service the vnet.
+    pub fn ticket(&self) -> Ticket {
+        KeyData::from_ffi(self.noted.load(Ordering::Relaxed)).into()
+    }
+
+    /// Notes that.
+    pub fn set_ticket(&self, ticket: Ticket) {
+        self.noted.store(ticket.data().as_ffi(), Ordering::Relaxed);
+    }
 }
 
 enum State {
@@ -185,10 +210,7 @@ impl VnetCore {
             parent: parent.cloned(),
             driver: Arc::clone(&system.driver),
             inbox: Arc::new(Inbox::new()),
-            sched: Sched {
-                state: AtomicU8::new(0),
-                armed: AtomicU64::new(u64::MAX),
-            },
+            sched: Sched::new(),
             locals: Locals::new(),
             privileges: Mask::new(mask),
             tasks: Tasks::new(),
@@ -596,6 +618,7 @@ impl Vnet {
     /// # Errors
     /// [`Gone`].
     pub fn stats(&self) -> Result<Stats, Gone> {
+        self.core.driver.called();
         self.core.stats()
     }
 

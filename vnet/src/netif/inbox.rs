@@ -165,6 +165,13 @@ impl Inbox {
         self.queue.lock().next()
     }
 
+    /// When the last item of those there are is due.
+    pub fn last(&self) -> Option<Instant> {
+        let queue = self.queue.lock();
+        let early = queue.early.iter().map(|Reverse(e)| e.0);
+        early.chain(queue.fifo.back().map(|(at, ..)| *at)).max()
+    }
+
     /// Frames dropped because there was no room, since the last call.
     pub fn take_overflowed(&self) -> u64 {
         std::mem::take(&mut self.queue.lock().overflowed)

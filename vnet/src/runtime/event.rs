@@ -1,11 +1,12 @@
 //! What will happen, in one total order: by time, and in the order of scheduling within one time.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 
+use super::cost::{Costs, Meter};
+use crate::base::heap::{Heap, Ticket};
 use crate::base::time::Instant;
 use crate::instance::driver::{Happened, Notes, TimerKey};
 use crate::instance::task::Task;
@@ -21,6 +22,8 @@ pub(super) enum Event<W> {
     Service(Weak<VnetCore>),
     /// Somebody's wait ends.
     Timeout(W),
+    /// The time has passed that somebody's calls cost.
+    Paid(W),
     /// A task is to be polled.
     Poll(Arc<Task>),
     /// A timer goes off.
@@ -41,26 +44,30 @@ pub(super) fn disarm(vnet: &Weak<VnetCore>, at: Instant) -> Option<Arc<VnetCore>
     Some(vnet)
 }
 
-struct Entry<W> {
-    at: Instant,
-    seq: u64,
-    event: Event<W>,
-}
+/// When something happens, and its place among what happens then.
+type Place = (Instant, u64);
 
-/// The pending events of a world.
+/// The pending events of a world. There is none that nobody wants any more: who arms a vnet for an
+/// earlier time, or ends a wait, takes the old one back.
 pub(super) struct Agenda<W> {
     /// What was scheduled for a time already reached, in order. About half of all events are, such
     /// as polls of woken tasks, and they need no heap.
-    due: VecDeque<Entry<W>>,
+    due: VecDeque<(Place, Event<W>)>,
     /// The time of the event that came up last.
     reached: Instant,
-    heap: BinaryHeap<Reverse<Entry<W>>>,
-    /// Timers, apart from the rest because they can be taken back.
+    heap: Heap<Place, Event<W>>,
+    /// Timers, apart from the rest because wakers are cancelled by their time.
     timers: BTreeMap<TimerKey, Waker>,
     scheduled: u64,
     recent: VecDeque<(Instant, Happened)>,
     /// Entries at which those of vnets that do not exist any more are looked for.
     sweep_at: usize,
+    costs: Arc<Costs>,
+    rounds: Meter,
+    /// What was scheduled later than this is not in the round that is going on.
+    round_ends: u64,
+    /// What is scheduled for now takes the time of a call.
+    charging: bool,
 }
 
 /// Entries that are not worth a sweep.
@@ -70,52 +77,83 @@ impl<W> Event<W> {
     fn is_dead(&self) -> bool {
         match self {
             Event::Service(vnet) => vnet.strong_count() == 0,
-            Event::Timeout(_) | Event::Poll(_) | Event::Wake(_) => false,
+            Event::Timeout(_) | Event::Paid(_) | Event::Poll(_) | Event::Wake(_) => false,
         }
     }
 }
 
 impl<W> Agenda<W> {
-    pub(super) fn new() -> Agenda<W> {
+    pub(super) fn new(costs: Arc<Costs>) -> Agenda<W> {
         Agenda {
             due: VecDeque::new(),
             reached: Instant::ZERO,
-            heap: BinaryHeap::new(),
+            heap: Heap::default(),
             timers: BTreeMap::new(),
             scheduled: 0,
             recent: VecDeque::new(),
             sweep_at: FEW_ENTRIES,
+            costs,
+            rounds: Meter::new(),
+            round_ends: 0,
+            charging: false,
         }
     }
 
-    pub(super) fn push(&mut self, at: Instant, event: Event<W>) {
-        if self.heap.len() >= self.sweep_at {
-            // A vnet that is gone leaves its entries behind, some of them for hours. Looking for
-            // them only when there are twice as many costs nothing each.
-            self.heap.retain(|Reverse(e)| !e.event.is_dead());
-            self.sweep_at = (2 * self.heap.len()).max(FEW_ENTRIES);
-            self.heap.shrink_to(self.sweep_at);
+    /// Schedules an event. The ticket takes it back, as long as it is for a time to come.
+    pub(super) fn push(&mut self, at: Instant, event: Event<W>) -> Ticket {
+        let place = self.place(at);
+        if self.is_due(at) {
+            self.due.push_back((place, event));
+            return Ticket::default();
         }
-        self.scheduled += 1;
-        let entry = Entry {
-            at,
-            seq: self.scheduled,
-            event,
-        };
-        let in_order = self.due.back().is_none_or(|last| last.at <= at);
-        if at <= self.reached && in_order {
-            self.due.push_back(entry);
-        } else {
-            self.heap.push(Reverse(entry));
+        if self.heap.len() >= self.sweep_at {
+            // A vnet that is gone leaves its entry behind, some of them for hours. Looking for
+            // them only when there are twice as many costs nothing each.
+            drop(self.heap.retain(|event| !event.is_dead()));
+            self.sweep_at = (2 * self.heap.len()).max(FEW_ENTRIES);
+        }
+        self.heap.push(place, event)
+    }
+
+    /// Takes back what a ticket was given for, unless it has come up.
+    pub(super) fn take_back(&mut self, ticket: Ticket) {
+        self.heap.remove(ticket);
+    }
+
+    /// When something happens that is to happen at `at`, now or later, where it is `now`.
+    pub(super) fn soon(&self, at: Instant, now: Instant) -> Instant {
+        match self.charging && at <= now {
+            true => now + self.costs.of_a_call(),
+            false => at,
         }
     }
 
     /// Schedules service of `vnet` at `at`, unless it comes up by then anyway.
     pub(super) fn push_service(&mut self, vnet: &Arc<VnetCore>, at: Instant) {
         let before = vnet.sched.armed.fetch_min(at.as_nanos(), Ordering::AcqRel);
-        if at.as_nanos() < before {
-            self.push(at, Event::Service(Arc::downgrade(vnet)));
+        if at.as_nanos() >= before {
+            return;
         }
+        let old = vnet.sched.ticket();
+        if self.is_due(at) {
+            self.heap.remove(old);
+        } else if self.heap.key(old).is_some() {
+            let place = self.place(at);
+            self.heap.change(old, place);
+            return;
+        }
+        let event = Event::Service(Arc::downgrade(vnet));
+        vnet.sched.set_ticket(self.push(at, event));
+    }
+
+    /// True when what is scheduled for `at` comes behind everything that is due.
+    fn is_due(&self, at: Instant) -> bool {
+        at <= self.reached && self.due.back().is_none_or(|((last, _), _)| *last <= at)
+    }
+
+    fn place(&mut self, at: Instant) -> Place {
+        self.scheduled += 1;
+        (at, self.scheduled)
     }
 
     /// Sets a timer, which can be taken back.
@@ -136,38 +174,56 @@ impl<W> Agenda<W> {
         self.timers.remove(&key)
     }
 
-    /// When the last timer goes off.
-    pub(super) fn last_timer(&self) -> Option<Instant> {
-        self.timers.last_key_value().map(|(key, _)| key.at)
+    /// True when a timer is set.
+    pub(super) fn has_timers(&self) -> bool {
+        !self.timers.is_empty()
+    }
+
+    /// When the last event is to happen.
+    pub(super) fn last(&self) -> Option<Instant> {
+        let entries = self.heap.iter().map(|((at, _), _)| at);
+        let timer = self.timers.last_key_value().map(|(key, _)| key.at);
+        entries.chain(timer).max().or(self.next())
+    }
+
+    /// The vnets that want service.
+    pub(super) fn vnets(&self) -> Vec<Arc<VnetCore>> {
+        let due = self.due.iter().map(|(_, event)| event);
+        let events = self.heap.iter().map(|(_, event)| event).chain(due);
+        let vnet = |event: &Event<W>| match event {
+            Event::Service(vnet) => vnet.upgrade(),
+            _ => None,
+        };
+        events.filter_map(vnet).collect()
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
-        let due = self.due.front().map(|e| e.at);
-        let entry = self.heap.peek().map(|Reverse(e)| e.at);
-        let timer = self.timers.first_key_value().map(|(key, _)| key.at);
-        [due, entry, timer].into_iter().flatten().min()
+        self.first().map(|(at, _)| at)
+    }
+
+    fn first(&self) -> Option<Place> {
+        let due = self.due.front().map(|(place, _)| *place);
+        let timer = self.timers.first_key_value().map(|(k, _)| (k.at, k.seq));
+        [due, self.heap.next(), timer].into_iter().flatten().min()
     }
 
     /// Takes the next event out. Whether it is still wanted is for [`disarm`] to say.
     pub(super) fn pop(&mut self) -> Option<(Instant, Event<W>)> {
-        let key = |e: &Entry<W>| TimerKey {
-            at: e.at,
-            seq: e.seq,
-        };
-        let due = self.due.front().map(key);
-        let entry = self.heap.peek().map(|Reverse(e)| key(e));
-        let timer = self.timers.first_key_value().map(|(key, _)| *key);
-        let first = [due, entry, timer].into_iter().flatten().min()?;
-        self.reached = self.reached.max(first.at);
-        if Some(first) == timer {
-            let (key, waker) = self.timers.pop_first()?;
-            return Some((key.at, Event::Wake(waker)));
+        let first = self.first()?;
+        let (at, seq) = first;
+        if at > self.reached || seq > self.round_ends {
+            self.reached = self.reached.max(at);
+            self.round_ends = self.scheduled;
+            self.charging = self.costs.count(&mut self.rounds, self.reached);
         }
-        let Entry { at, event, .. } = match Some(first) == due {
-            true => self.due.pop_front()?,
-            false => self.heap.pop()?.0,
-        };
-        Some((at, event))
+        if self.due.front().is_some_and(|(place, _)| *place == first) {
+            return self.due.pop_front().map(|(_, event)| (at, event));
+        }
+        if self.heap.next() == Some(first) {
+            return self.heap.pop().map(|(_, event)| (at, event));
+        }
+        let (_, waker) = self.timers.pop_first()?;
+        Some((at, Event::Wake(waker)))
     }
 
     /// Remembers that something has happened.
@@ -180,31 +236,33 @@ impl<W> Agenda<W> {
 
     /// Drops what comes next as long as it concerns vnets that do not exist any more.
     pub(super) fn forget_dead(&mut self) {
-        while self.due.front().is_some_and(|e| e.event.is_dead()) {
+        while self.due.front().is_some_and(|(_, e)| e.is_dead()) {
             self.due.pop_front();
         }
-        while self.heap.peek().is_some_and(|Reverse(e)| e.event.is_dead()) {
+        while self.heap.first().is_some_and(Event::is_dead) {
             self.heap.pop();
         }
-        if self.heap.is_empty() {
-            self.heap.shrink_to(FEW_ENTRIES);
+        if self.heap.is_empty() && self.sweep_at > FEW_ENTRIES {
+            self.heap = Heap::default();
             self.sweep_at = FEW_ENTRIES;
         }
     }
 
     /// What is pending and what has happened, for reports.
     pub(super) fn notes(&self) -> Notes {
-        let entries = self.heap.iter().map(|Reverse(e)| e);
-        let mut services: Vec<(Instant, u64, Arc<VnetCore>)> = entries
-            .chain(&self.due)
-            .filter_map(|e| match &e.event {
-                Event::Service(vnet) => Some((e.at, e.seq, vnet.upgrade()?)),
+        let due = self.due.iter().map(|(place, event)| (*place, event));
+        let mut services: Vec<(Place, Arc<VnetCore>)> = self
+            .heap
+            .iter()
+            .chain(due)
+            .filter_map(|(place, event)| match event {
+                Event::Service(vnet) => Some((place, vnet.upgrade()?)),
                 _ => None,
             })
             .collect();
-        services.sort_by_key(|(at, seq, _)| (*at, *seq));
+        services.sort_by_key(|(place, _)| *place);
         Notes {
-            services: services.into_iter().map(|(at, _, v)| (at, v)).collect(),
+            services: services.into_iter().map(|((at, _), v)| (at, v)).collect(),
             timers: self.timers.keys().map(|key| key.at).collect(),
             waits: Vec::new(),
             recent: self.recent.iter().copied().collect(),
@@ -212,28 +270,17 @@ impl<W> Agenda<W> {
     }
 }
 
-impl<W> PartialEq for Entry<W> {
-    fn eq(&self, other: &Entry<W>) -> bool {
-        (self.at, self.seq) == (other.at, other.seq)
-    }
-}
-impl<W> Eq for Entry<W> {}
-impl<W> PartialOrd for Entry<W> {
-    fn partial_cmp(&self, other: &Entry<W>) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl<W> Ord for Entry<W> {
-    fn cmp(&self, other: &Entry<W>) -> std::cmp::Ordering {
-        (self.at, self.seq).cmp(&(other.at, other.seq))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::time::Duration;
     use crate::instance::{System, Vnet};
+    use crate::runtime::cost::VirtualConfig;
     use proptest::prelude::*;
+
+    fn free() -> Arc<Costs> {
+        Arc::new(Costs::new(VirtualConfig::default()))
+    }
 
     fn at(nanos: u64) -> Instant {
         Instant::from_nanos(nanos)
@@ -251,20 +298,20 @@ mod tests {
 
     #[test]
     fn timers_and_entries_are_in_one_order() {
-        let mut agenda = Agenda::new();
+        let mut agenda = Agenda::new(free());
         agenda.push(at(5), Event::Timeout(1));
         agenda.set_timer(at(5), Waker::noop().clone());
         agenda.push(at(5), Event::Timeout(2));
         agenda.set_timer(at(3), Waker::noop().clone());
         assert_eq!(agenda.next(), Some(at(3)));
-        assert_eq!(agenda.last_timer(), Some(at(5)));
+        assert_eq!(agenda.last(), Some(at(5)));
         let expected = [(3, None), (5, Some(1)), (5, None), (5, Some(2))];
         assert_eq!(order(&mut agenda), expected);
     }
 
     #[test]
     fn a_timer_that_was_taken_back_leaves_nothing() {
-        let mut agenda = Agenda::<u8>::new();
+        let mut agenda = Agenda::<u8>::new(free());
         let keys: Vec<TimerKey> = (0..1000)
             .map(|n| agenda.set_timer(at(n % 7), Waker::noop().clone()))
             .collect();
@@ -285,7 +332,7 @@ mod tests {
                 1 => Just(None),
             ], 0..200),
         ) {
-            let mut agenda = Agenda::new();
+            let mut agenda = Agenda::new(free());
             let mut model: Vec<(u64, Option<u8>)> = Vec::new();
             let mut now = 0;
             for (n, act) in acts.iter().enumerate() {
@@ -319,7 +366,7 @@ mod tests {
 
     #[test]
     fn only_the_last_events_are_remembered() {
-        let mut agenda = Agenda::<u8>::new();
+        let mut agenda = Agenda::<u8>::new(free());
         for n in 0..100 {
             agenda.happened(at(n), Happened::Polled(n));
         }
@@ -331,7 +378,7 @@ mod tests {
     #[test]
     fn vnets_that_are_gone_leave_no_heap_of_entries() {
         let system = System::manual(1);
-        let mut agenda: Agenda<()> = Agenda::new();
+        let mut agenda: Agenda<()> = Agenda::new(free());
         let core = |vnet: &Vnet| Arc::clone(&vnet.core);
         let alive = system.create("alive").expect("a free name");
         let at = Instant::from_nanos;
@@ -350,6 +397,50 @@ mod tests {
         assert!(disarm(&vnet, at(2)).is_some_and(|v| Arc::ptr_eq(&v, &alive.core)));
         agenda.forget_dead();
         assert_eq!(agenda.next(), None);
-        assert!(agenda.heap.capacity() <= FEW_ENTRIES);
+        assert!(agenda.heap.is_empty());
+    }
+
+    /// A vnet with something far off is armed for now again and again, as by each datagram.
+    #[test]
+    fn a_vnet_has_one_entry() {
+        let system = System::manual(1);
+        let mut agenda: Agenda<()> = Agenda::new(free());
+        let vnet = system.create("a").expect("a free name");
+        vnet.core.sched.armed.store(u64::MAX, Ordering::Release);
+        for now in 0..1000 {
+            agenda.push_service(&vnet.core, at(1_000_000));
+            agenda.push_service(&vnet.core, at(now));
+            assert_eq!(agenda.heap.len() + agenda.due.len(), 1);
+            let (due, Event::Service(it)) = agenda.pop().expect("it is due") else {
+                panic!("it is a service");
+            };
+            assert!(disarm(&it, due).is_some());
+        }
+        assert_eq!((agenda.next(), agenda.last()), (None, None));
+    }
+
+    /// A task that wakes itself is polled once a round; others at the same instant make it no
+    /// more rounds, and each has its turn.
+    #[test]
+    fn rounds_at_one_instant_are_charged_and_not_events() {
+        let costs = Arc::new(Costs::new(VirtualConfig {
+            call_cost: Duration::from_nanos(7),
+            calls_free: 10,
+        }));
+        let mut agenda = Agenda::new(costs);
+        let mut now = at(0);
+        for n in 0..100 {
+            agenda.push(now, Event::Timeout(n));
+        }
+        for round in 1..=15 {
+            for n in 0..100 {
+                let (due, Event::Timeout(it)) = agenda.pop().expect("there is more") else {
+                    panic!("nothing else was scheduled");
+                };
+                now = now.max(due);
+                assert_eq!((it, now), (n, at(7 * 15_u64.min(round).saturating_sub(11))));
+                agenda.push(agenda.soon(now, now), Event::Timeout(it));
+            }
+        }
     }
 }

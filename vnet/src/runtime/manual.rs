@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 use super::clock::WallClock;
+use super::cost::{Costs, VirtualConfig};
 use super::event::{Agenda, Event, disarm};
 use crate::base::callback;
 use crate::base::lock::{Mutex, Rank};
@@ -24,6 +25,7 @@ struct Manual {
     outside: WallClock,
     now: AtomicU64,
     agenda: Mutex<Agenda<()>>,
+    costs: Arc<Costs>,
 }
 
 impl System {
@@ -47,11 +49,13 @@ impl System {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn manual(seed: u64) -> System {
+        let costs = Arc::new(Costs::new(VirtualConfig::default()));
         System::with_driver(
             Arc::new(Manual {
                 outside: WallClock::start(),
                 now: AtomicU64::new(0),
-                agenda: Mutex::new(Rank::Driver, Agenda::new()),
+                agenda: Mutex::new(Rank::Driver, Agenda::new(Arc::clone(&costs))),
+                costs,
             }),
             seed,
         )
@@ -68,7 +72,10 @@ impl Driver for Manual {
     }
 
     fn ready(&self, vnet: &Arc<VnetCore>, at: Instant) {
-        self.agenda.lock().push_service(vnet, at);
+        let now = self.now();
+        let mut agenda = self.agenda.lock();
+        let at = agenda.soon(at, now);
+        agenda.push_service(vnet, at);
     }
 
     fn dispatch(&self) {}
@@ -78,13 +85,17 @@ impl Driver for Manual {
     }
 
     fn schedule(&self, task: Arc<Task>) {
-        let at = self.now();
-        self.agenda.lock().push(at, Event::Poll(task));
+        let now = self.now();
+        let mut agenda = self.agenda.lock();
+        let at = agenda.soon(now, now);
+        agenda.push(at, Event::Poll(task));
     }
 
     fn set_timer(&self, at: Instant, waker: Waker) -> TimerKey {
-        let at = at.max(self.now());
-        self.agenda.lock().set_timer(at, waker)
+        let now = self.now();
+        let mut agenda = self.agenda.lock();
+        let at = agenda.soon(at.max(now), now);
+        agenda.set_timer(at, waker)
     }
 
     fn cancel_timer(&self, key: TimerKey) {
@@ -143,7 +154,10 @@ impl Driver for Manual {
 
     fn shutdown(&self) {
         // Dropped after the lock is released: a waker may be the last reference to a task.
-        let agenda = std::mem::replace(&mut *self.agenda.lock(), Agenda::new());
+        let agenda = std::mem::replace(
+            &mut *self.agenda.lock(),
+            Agenda::new(Arc::clone(&self.costs)),
+        );
         drop(agenda);
     }
 }
@@ -153,7 +167,7 @@ impl Manual {
     fn act(&self, at: Instant, event: Event<()>) -> Result<(), callback::Payload> {
         let mut done = Ok(());
         let what = match event {
-            Event::Timeout(()) => return done,
+            Event::Timeout(()) | Event::Paid(()) => return done,
             Event::Service(vnet) => {
                 let Some(vnet) = disarm(&vnet, at) else {
                     return done;

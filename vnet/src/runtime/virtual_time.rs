@@ -7,33 +7,35 @@
 //! gives the same bytes every run.
 //!
 //! When the world has nothing left to do and everybody waits, the one that has waited longest is
-//! told so ([`Waited::Deadlock`]) instead of hanging.
+//! told so ([`Waited::InVain`]) instead of hanging. A call that does not wait takes no time, as long
+//! as there are not too many of them ([`cost`](super::cost)): nobody can stop the clock.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `world` | the agenda, the threads, whose turn it is, whose wait is in vain |
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
+mod world;
+
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Wake, Waker};
+use std::task::Waker;
 
 use super::clock::WallClock;
+use super::cost::{Costs, Meter, VirtualConfig};
 use super::event::{Agenda, Event, disarm};
 use crate::base::callback;
-use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
-use crate::base::time::{Duration, Instant};
-use crate::instance::context::peek_current;
+use crate::base::lock::{Mutex, MutexGuard, Rank};
+use crate::base::time::{Instant, nanos};
+use crate::instance::context;
 use crate::instance::driver::{
-    AtEnd, Driver, Happened, Notes, RunEnd, RunEnded, RunTo, Site, TimerKey, WaitNote, Waited,
+    Driver, Happened, Notes, RunEnd, RunEnded, RunTo, Site, TimerKey, WaitNote, Waited,
 };
 use crate::instance::system::System;
 use crate::instance::task::{self, Task};
 use crate::instance::vnet::VnetCore;
-
-/// A wait without a time limit gives up after this much virtual time: a sender that probes a
-/// closed window for ever keeps the world busy for ever.
-const HORIZON: Duration = Duration::from_secs(24 * 3600);
-/// So many events at one instant are no network any more, but something that goes round for ever.
-const STALL: u64 = 10_000_000;
+use world::{Kind, Member, MemberWaker, Run, Turn, Waits, World};
 
 impl System {
     /// A system under virtual time. All randomness comes from `seed`: the same program with the
@@ -65,22 +67,32 @@ impl System {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn virtual_time(seed: u64) -> System {
+        System::virtual_time_with(seed, VirtualConfig::default())
+    }
+
+    /// A system under virtual time, in which calls that do not wait cost what `config` says.
+    ///
+    /// ```
+    /// use vnet::time::{Duration, Instant};
+    /// use vnet::{System, VirtualConfig};
+    ///
+    /// let config = VirtualConfig { call_cost: Duration::from_micros(2), calls_free: 100 };
+    /// let system = System::virtual_time_with(1, config);
+    /// let mut calls = 0;
+    /// while system.now() < Instant::ZERO + Duration::from_millis(1) {
+    ///     calls += 1;
+    /// }
+    /// assert!((599..=601).contains(&calls), "{calls}");
+    /// ```
+    pub fn virtual_time_with(seed: u64, config: VirtualConfig) -> System {
+        let costs = Arc::new(Costs::new(config));
         let driver = Arc::new_cyclic(|me| Virtual {
             me: Weak::clone(me),
             outside: WallClock::start(),
             now: AtomicU64::new(0),
-            world: Mutex::new(
-                Rank::Driver,
-                World {
-                    agenda: Agenda::new(),
-                    runnable: VecDeque::new(),
-                    waiting: VecDeque::new(),
-                    unlimited: VecDeque::new(),
-                    runs: Vec::new(),
-                    at_once: 0,
-                    turn: Turn::Free,
-                },
-            ),
+            calls_inside: AtomicU64::new(0),
+            world: Mutex::new(Rank::Driver, World::new(Arc::clone(&costs))),
+            costs,
         });
         System::with_driver(driver, seed)
     }
@@ -90,117 +102,17 @@ struct Virtual {
     me: Weak<Virtual>,
     outside: WallClock,
     now: AtomicU64,
+    costs: Arc<Costs>,
+    /// Calls that were made in the course of the event that happens now.
+    calls_inside: AtomicU64,
     world: Mutex<World>,
-}
-
-struct World {
-    agenda: Agenda<Arc<Member>>,
-    /// Members that can go on, in the order in which they became able to.
-    runnable: VecDeque<Arc<Member>>,
-    /// Members inside [`Driver::wait`], in the order in which they began to wait.
-    waiting: VecDeque<Arc<Member>>,
-    /// Those of them that wait without a limit, and when they give up in a world that never rests.
-    unlimited: VecDeque<(Instant, Arc<Member>)>,
-    /// Those of them that run the world for its own sake, in [`Driver::run`].
-    runs: Vec<Run>,
-    /// Events since the time moved last.
-    at_once: u64,
-    turn: Turn,
-}
-
-/// A thread that runs the world up to a limit. Whoever moves the world looks at it.
-struct Run {
-    member: Arc<Member>,
-    to: RunTo,
-    events: u64,
-    ended: Option<RunEnded>,
-}
-
-impl Run {
-    /// Whether, and why, it is over before the next event, which comes at `next`.
-    fn is_over(&self, next: Option<Instant>) -> Option<RunEnded> {
-        let is_past = next.is_none_or(|at| at > self.to.until);
-        match (is_past, self.to.at_end) {
-            (true, AtEnd::Arrived) => Some(RunEnded::Done),
-            (true, AtEnd::Limit) if next.is_none() => Some(RunEnded::Done),
-            (true, AtEnd::Limit) => Some(RunEnded::Time),
-            (false, _) if self.events >= self.to.events => Some(RunEnded::Events),
-            (false, _) => None,
-        }
-    }
-}
-
-/// Who may act on the world.
-enum Turn {
-    /// Nobody: whoever waits may take it, or move the world.
-    Free,
-    /// One member runs, and the world stands still.
-    Of(Arc<Member>),
-    /// A waiting member moves the world.
-    Moving,
-}
-
-/// A thread that uses the world.
-struct Member {
-    /// The thread's name, for reports.
-    name: String,
-    kind: Kind,
-    /// Signalled when this member is given the turn.
-    given: Condvar,
-    state: Mutex<MemberState>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Started through the system: has the turn whenever it runs.
-    Spawned,
-    /// Any other thread: has the turn from its first wait on, and loses it to another such
-    /// thread that waits while this one does not.
-    Outside,
-}
-
-struct MemberState {
-    /// The waker was called since the last wait ended.
-    woken: bool,
-    waiting: bool,
-    /// How the current wait is to end, once it is known.
-    outcome: Option<Waited>,
-    /// When the current wait ends at the latest.
-    until: Instant,
-    /// When it began, and in which call.
-    since: Instant,
-    site: Option<Site>,
-    /// The number of the vnet that is current in it.
-    vnet: Option<u64>,
-    /// When the earliest entry of this member in the agenda comes up. An entry may be early, as it
-    /// serves the waits to come as well: else each would leave one behind.
-    armed: Instant,
-}
-
-struct MemberWaker {
-    driver: Weak<Virtual>,
-    member: Arc<Member>,
-}
-
-impl Wake for MemberWaker {
-    fn wake(self: Arc<Self>) {
-        if let Some(driver) = self.driver.upgrade() {
-            let mut world = driver.world.lock();
-            let waits = {
-                let mut state = self.member.state.lock();
-                state.woken = true;
-                state.waiting
-            };
-            if waits {
-                world.resume(&self.member, Waited::Woken);
-            }
-        }
-    }
 }
 
 thread_local! {
     /// The member of this thread in each world it uses.
     static MEMBERSHIPS: RefCell<Vec<Membership>> = const { RefCell::new(Vec::new()) };
+    /// This thread is doing what an event is.
+    static MOVING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A thread's part in one world.
@@ -209,6 +121,7 @@ struct Membership {
     member: Arc<Member>,
     /// One for all its waits, so that a socket that it waits for again and again knows it.
     waker: Waker,
+    calls: Meter,
 }
 
 impl Membership {
@@ -221,204 +134,77 @@ impl Membership {
             world: Weak::clone(world),
             member,
             waker,
-        }
-    }
-}
-
-impl Member {
-    fn new(kind: Kind, name: &str) -> Arc<Member> {
-        Arc::new(Member {
-            name: name.to_owned(),
-            kind,
-            given: Condvar::new(),
-            state: Mutex::new(
-                Rank::Waker,
-                MemberState {
-                    woken: false,
-                    waiting: false,
-                    outcome: None,
-                    until: Instant::MAX,
-                    since: Instant::ZERO,
-                    site: None,
-                    vnet: None,
-                    armed: Instant::MAX,
-                },
-            ),
-        })
-    }
-}
-
-impl World {
-    /// Ends the wait of `member` with `outcome`, unless its end is decided already.
-    fn resume(&mut self, member: &Arc<Member>, outcome: Waited) {
-        let mut state = member.state.lock();
-        if state.waiting && state.outcome.is_none() {
-            state.outcome = Some(outcome);
-            drop(state);
-            self.runnable.push_back(Arc::clone(member));
-        }
-    }
-
-    /// Notes that `member` begins to wait, until `until` at the latest.
-    fn begin_wait(
-        &mut self,
-        member: &Arc<Member>,
-        until: Option<Instant>,
-        now: Instant,
-        site: Site,
-    ) {
-        self.begin(member, until.unwrap_or(Instant::MAX), now, site);
-        if until.is_none() {
-            let from = self.agenda.last_timer().unwrap_or(now).max(now);
-            // Never before the one in front of it: they give up in the order of their waits.
-            let last = self.unlimited.back().map_or(Instant::ZERO, |(at, _)| *at);
-            let horizon = last.max(from + HORIZON);
-            self.unlimited.push_back((horizon, Arc::clone(member)));
-        }
-    }
-
-    fn begin(&mut self, member: &Arc<Member>, until: Instant, now: Instant, site: Site) {
-        let mut state = member.state.lock();
-        state.waiting = true;
-        state.outcome = None;
-        state.until = until;
-        state.since = now;
-        state.site = Some(site);
-        state.vnet = peek_current(|vnet| vnet.number);
-        if state.until < state.armed {
-            state.armed = state.until;
-            let event = Event::Timeout(Arc::clone(member));
-            self.agenda.push(state.until, event);
-        }
-        self.waiting.push_back(Arc::clone(member));
-    }
-
-    /// Notes that a timer was set for `at`. A sleep of days is no reason to give up before its end.
-    fn timer_set(&mut self, at: Instant, now: Instant) {
-        if at - now >= HORIZON {
-            for (horizon, _) in &mut self.unlimited {
-                *horizon = (*horizon).max(at + HORIZON);
-            }
-        }
-    }
-
-    /// Notes that `member` waits no more and says how its wait ended.
-    fn end_wait(&mut self, member: &Arc<Member>) -> Waited {
-        self.waiting.retain(|t| !Arc::ptr_eq(t, member));
-        self.unlimited.retain(|(_, t)| !Arc::ptr_eq(t, member));
-        let mut state = member.state.lock();
-        state.woken = false;
-        state.waiting = false;
-        state.outcome.take().unwrap_or(Waited::Woken)
-    }
-
-    /// An entry of `member` comes up at `at`; true when its wait ends by that.
-    fn is_timed_out(&mut self, member: &Arc<Member>, at: Instant) -> bool {
-        let mut state = member.state.lock();
-        if state.armed == at {
-            state.armed = Instant::MAX;
-        }
-        if !state.waiting || state.until <= at {
-            return state.waiting;
-        }
-        if state.until < state.armed {
-            state.armed = state.until;
-            let event = Event::Timeout(Arc::clone(member));
-            self.agenda.push(state.until, event);
-        }
-        false
-    }
-
-    /// The member that has waited longest without a limit, if it is to be told that its wait is in
-    /// vain before anything else happens; and when.
-    fn in_vain(&self, next: Option<Instant>) -> Option<(Option<Instant>, Arc<Member>)> {
-        let (horizon, member) = self.unlimited.front()?;
-        let horizon = match next {
-            None => None,
-            Some(_) if self.at_once >= STALL => None,
-            Some(at) if *horizon <= at => Some(*horizon),
-            Some(_) => return None,
-        };
-        Some((horizon, Arc::clone(member)))
-    }
-
-    /// Ends a run that is over before the next event; says where the clock is to be by then.
-    fn end_run(&mut self, next: Option<Instant>) -> Option<Instant> {
-        let stalled = (self.at_once >= STALL).then_some(RunEnded::Stalled);
-        let over = |run: &mut Run| {
-            let why = run.is_over(next).or(stalled)?;
-            if run.ended.is_some() {
-                return None;
-            }
-            run.ended = Some(why);
-            Some((run.to, why, Arc::clone(&run.member)))
-        };
-        let (to, why, member) = self.runs.iter_mut().find_map(over)?;
-        if why == RunEnded::Stalled {
-            self.at_once = 0;
-        }
-        self.resume(&member, Waited::TimedOut);
-        match (why, to.at_end) {
-            (RunEnded::Done, AtEnd::Arrived) | (RunEnded::Time, _) => Some(to.until),
-            _ => Some(Instant::ZERO),
-        }
-    }
-
-    /// Counts an event.
-    fn count(&mut self) {
-        self.at_once += 1;
-        for run in &mut self.runs {
-            run.events += 1;
-        }
-    }
-
-    fn has_turn(&self, member: &Arc<Member>) -> bool {
-        matches!(&self.turn, Turn::Of(t) if Arc::ptr_eq(t, member))
-    }
-
-    /// An outside thread that stops waiting may never come back: others of its kind look anew.
-    fn notify_outside(&self, leaves: &Member) {
-        if leaves.kind == Kind::Outside {
-            let outside = self.waiting.iter().filter(|t| t.kind == Kind::Outside);
-            outside.for_each(|member| member.given.notify_one());
-        }
-    }
-
-    /// Frees a turn whose holder will not give it back by itself: an outside thread that is not
-    /// in a call now, seen by another outside thread.
-    fn steal_for(&mut self, member: &Member) {
-        if let Turn::Of(holder) = &self.turn
-            && holder.kind == Kind::Outside
-            && member.kind == Kind::Outside
-            && !holder.state.lock().waiting
-        {
-            self.turn = Turn::Free;
+            calls: Meter::new(),
         }
     }
 }
 
 impl Virtual {
     /// The part of this thread in this world.
-    fn member<R>(&self, f: impl FnOnce(&Membership) -> R) -> R {
-        MEMBERSHIPS.with(|members| {
-            let mut members = members.borrow_mut();
-            members.retain(|m| m.world.strong_count() > 0);
-            let at = members.iter().position(|m| m.world.ptr_eq(&self.me));
-            let at = at.unwrap_or_else(|| {
-                let thread = std::thread::current();
-                let name = thread.name().unwrap_or("without a name");
-                let member = Member::new(Kind::Outside, name);
-                members.push(Membership::new(&self.me, member));
-                members.len() - 1
-            });
-            f(&members[at])
-        })
+    fn member<R>(&self, f: impl FnOnce(&mut Membership) -> R) -> R {
+        MEMBERSHIPS.with(|members| self.member_in(&mut members.borrow_mut(), f))
+    }
+
+    fn member_in<R>(
+        &self,
+        members: &mut Vec<Membership>,
+        f: impl FnOnce(&mut Membership) -> R,
+    ) -> R {
+        if let Some(first) = members.first_mut().filter(|m| m.world.ptr_eq(&self.me)) {
+            return f(first);
+        }
+        members.retain(|m| m.world.strong_count() > 0);
+        let at = members.iter().position(|m| m.world.ptr_eq(&self.me));
+        let at = at.unwrap_or_else(|| {
+            let thread = std::thread::current();
+            let name = thread.name().unwrap_or("without a name");
+            let member = Member::new(Kind::Outside, name);
+            members.push(Membership::new(&self.me, member));
+            members.len() - 1
+        });
+        f(&mut members[at])
+    }
+
+    /// Counts a call of this thread; returns its member when the call is to be charged.
+    fn count_call(&self) -> Option<Arc<Member>> {
+        let now = self.now();
+        let count = |m: &mut Membership| {
+            let charged = self.costs.count(&mut m.calls, now);
+            charged.then(|| Arc::clone(&m.member))
+        };
+        // A socket may be dropped by the destructor of a thread-local, after this one is gone.
+        let counted = MEMBERSHIPS.try_with(|members| {
+            let mut members = members.try_borrow_mut().ok()?;
+            self.member_in(&mut members, count)
+        });
+        counted.ok().flatten()
+    }
+
+    /// Lets the time pass that a call of `me` costs: the world goes on meanwhile, and others have
+    /// their turn.
+    fn pay(&self, me: &Arc<Member>) {
+        let until = self.now() + self.costs.of_a_call();
+        let mut world = self.world.lock();
+        world.begin_wait(me, Waits::ForItsCalls, until, self.now(), None);
+        if world.has_turn(me) {
+            world.turn = Turn::Free;
+        }
+        let mut world = self.take_turn(me, world);
+        world.end_wait(me);
+        world.hear(self.now());
+        world.notify_outside(me);
     }
 
     /// Moves the clock to `at`, unless it is there.
     fn advance(&self, world: &mut World, at: Instant) {
         if self.now.fetch_max(at.as_nanos(), Ordering::AcqRel) < at.as_nanos() {
-            world.at_once = 0;
+            self.time_moves(world);
+        }
+    }
+
+    fn time_moves(&self, world: &mut World) {
+        if !self.costs.is_tight(self.now()) {
+            world.time_moves();
         }
     }
 
@@ -429,17 +215,17 @@ impl Virtual {
         me: &Arc<Member>,
         mut world: MutexGuard<'a, World>,
     ) -> MutexGuard<'a, World> {
+        world.agenda.forget_dead();
         let next = world.agenda.next();
-        if let Some(at) = world.end_run(next) {
+        if let Some(at) = world.end_run(next, &self.costs) {
             self.advance(&mut world, at);
             return world;
         }
-        if let Some((horizon, member)) = world.in_vain(next) {
-            match horizon {
-                Some(at) => self.advance(&mut world, at),
-                None => world.at_once = 0,
-            }
-            world.resume(&member, Waited::Deadlock);
+        if world.wants_hope(next) {
+            return self.look_far(me, world);
+        }
+        if let Some((member, why)) = world.in_vain(next, &self.costs) {
+            world.resume(&member, Waited::InVain(why));
             return world;
         }
         match world.agenda.pop() {
@@ -449,32 +235,59 @@ impl Virtual {
                 vnet.service();
                 Some(Happened::Serviced(vnet.number))
             }),
-            Some((at, Event::Poll(task))) => self.act(world, me, at, || {
-                self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
-                task.run();
-                Some(Happened::Polled(task.number()))
-            }),
-            Some((at, Event::Wake(waker))) => self.act(world, me, at, || {
-                self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
-                callback::contained("a waker", || waker.wake());
-                Some(Happened::TimerFired)
-            }),
+            Some((at, Event::Poll(task))) => {
+                world.hear(at.max(self.now()));
+                self.act(world, me, at, || {
+                    self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
+                    task.run();
+                    Some(Happened::Polled(task.number()))
+                })
+            }
+            Some((at, Event::Wake(waker))) => {
+                world.hear(at.max(self.now()));
+                self.act(world, me, at, || {
+                    self.now.fetch_max(at.as_nanos(), Ordering::AcqRel);
+                    callback::contained("a waker", || waker.wake());
+                    Some(Happened::TimerFired)
+                })
+            }
             Some((at, Event::Timeout(member))) => {
-                if world.is_timed_out(&member, at) {
-                    self.advance(&mut world, at);
-                    world.count();
-                    world.agenda.happened(at, Happened::WaitEnded);
-                    world.resume(&member, Waited::TimedOut);
-                }
+                self.end_time(&mut world, at, &member, Happened::WaitEnded);
                 world
             }
-            None => {
-                if let Some(member) = world.waiting.front().cloned() {
-                    world.resume(&member, Waited::Deadlock);
-                }
+            Some((at, Event::Paid(member))) => {
+                self.end_time(&mut world, at, &member, Happened::CallsPaid);
                 world
             }
+            None => world,
         }
+    }
+
+    /// The time has come at which a wait of `member` ends at the latest.
+    fn end_time(&self, world: &mut World, at: Instant, member: &Arc<Member>, what: Happened) {
+        self.advance(world, at);
+        world.count();
+        world.agenda.happened(at, what);
+        world.resume(member, Waited::TimedOut);
+    }
+
+    /// Looks up when the last of what is on its way arrives.
+    fn look_far<'a>(
+        &'a self,
+        me: &Arc<Member>,
+        world: MutexGuard<'a, World>,
+    ) -> MutexGuard<'a, World> {
+        let vnets = world.agenda.vnets();
+        let mut last = self.now();
+        let mut world = self.act(world, me, last, || {
+            let arrivals = vnets.iter().filter_map(|vnet| vnet.inbox.last());
+            last = arrivals.max().unwrap_or(last);
+            // One of them may be the last reference, which is not dropped with the world's lock.
+            drop(vnets);
+            None
+        });
+        world.hope_until(last);
+        world
     }
 
     /// Does what an event is, without the world's lock. Called by `me`, which waits.
@@ -487,14 +300,20 @@ impl Virtual {
     ) -> MutexGuard<'a, World> {
         world.turn = Turn::Moving;
         drop(world);
+        self.calls_inside.store(0, Ordering::Relaxed);
         let before = self.now();
-        let moving = Moving { driver: self, me };
+        let moving = Moving {
+            driver: self,
+            me,
+            was_moving: MOVING.replace(true),
+        };
         let what = act();
+        MOVING.set(moving.was_moving);
         std::mem::forget(moving);
         let mut world = self.world.lock();
         world.turn = Turn::Free;
         if self.now() > before {
-            world.at_once = 0;
+            self.time_moves(&mut world);
         }
         if let Some(what) = what {
             world.count();
@@ -531,10 +350,12 @@ impl Virtual {
 struct Moving<'a> {
     driver: &'a Virtual,
     me: &'a Arc<Member>,
+    was_moving: bool,
 }
 
 impl Drop for Moving<'_> {
     fn drop(&mut self) {
+        MOVING.set(self.was_moving);
         let mut world = self.driver.world.lock();
         world.end_wait(self.me);
         world.runs.retain(|run| !Arc::ptr_eq(&run.member, self.me));
@@ -554,28 +375,52 @@ impl Driver for Virtual {
     }
 
     fn ready(&self, vnet: &Arc<VnetCore>, at: Instant) {
-        self.world
-            .lock()
-            .agenda
-            .push_service(vnet, at.max(self.now()));
+        let now = self.now();
+        let mut world = self.world.lock();
+        let at = world.agenda.soon(at.max(now), now);
+        world.agenda.push_service(vnet, at);
     }
 
-    fn dispatch(&self) {}
+    fn dispatch(&self) {
+        self.called();
+    }
+
+    fn called(&self) {
+        let inside = MOVING.try_with(Cell::get).unwrap_or(true)
+            || task::is_polling()
+            || context::is_locked()
+            || context::is_in_effects()
+            || std::thread::panicking();
+        if !inside {
+            if let Some(me) = self.count_call() {
+                self.pay(&me);
+            }
+            return;
+        }
+        // The world cannot go on in the middle of an event: what calls cost is what it takes.
+        let calls = self.calls_inside.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.costs.is_beyond(calls, self.now()) {
+            let cost = nanos(self.costs.of_a_call());
+            self.now.fetch_add(cost, Ordering::AcqRel);
+        }
+    }
 
     fn waker(&self) -> Waker {
         self.member(|m| m.waker.clone())
     }
 
     fn schedule(&self, task: Arc<Task>) {
-        let at = self.now();
-        self.world.lock().agenda.push(at, Event::Poll(task));
+        let now = self.now();
+        let mut world = self.world.lock();
+        let at = world.agenda.soon(now, now);
+        world.agenda.push(at, Event::Poll(task));
     }
 
     fn set_timer(&self, at: Instant, waker: Waker) -> TimerKey {
         let now = self.now();
         let mut world = self.world.lock();
-        world.timer_set(at, now);
-        world.agenda.set_timer(at.max(now), waker)
+        let at = world.agenda.soon(at.max(now), now);
+        world.agenda.set_timer(at, waker)
     }
 
     fn cancel_timer(&self, key: TimerKey) {
@@ -600,7 +445,7 @@ impl Driver for Virtual {
             ended: None,
         });
         loop {
-            world.begin(&me, Instant::MAX, self.now(), site);
+            world.begin_wait(&me, Waits::ForARun, Instant::MAX, self.now(), Some(site));
             if world.has_turn(&me) {
                 world.turn = Turn::Free;
             }
@@ -611,6 +456,7 @@ impl Driver for Virtual {
             let is_mine = |run: &Run| Arc::ptr_eq(&run.member, &me) && run.ended.is_some();
             if let Some(at) = world.runs.iter().position(is_mine) {
                 let Run { events, ended, .. } = world.runs.remove(at);
+                world.hear(self.now());
                 let why = ended.unwrap_or(RunEnded::Done);
                 return Some(RunEnd { events, why });
             }
@@ -641,14 +487,19 @@ impl Driver for Virtual {
         let me = self.member(|m| Arc::clone(&m.member));
         let mut world = self.world.lock();
         if std::mem::take(&mut me.state.lock().woken) {
+            drop(world);
+            // A future that wakes itself on this thread must not keep others from their turn.
+            self.called();
             return Waited::Woken;
         }
-        world.begin_wait(&me, until, self.now(), site);
+        let until = until.unwrap_or(Instant::MAX);
+        world.begin_wait(&me, Waits::ToBeWoken, until, self.now(), Some(site));
         if world.has_turn(&me) {
             world.turn = Turn::Free;
         }
         let mut world = self.take_turn(&me, world);
         let waited = world.end_wait(&me);
+        world.hear(self.now());
         world.notify_outside(&me);
         waited
     }
@@ -691,7 +542,8 @@ impl Driver for Virtual {
 
     fn shutdown(&self) {
         // Dropped after the lock is released: a waker may be the last reference to a task.
-        let agenda = std::mem::replace(&mut self.world.lock().agenda, Agenda::new());
+        let new = Agenda::new(Arc::clone(&self.costs));
+        let agenda = std::mem::replace(&mut self.world.lock().agenda, new);
         drop(agenda);
     }
 }

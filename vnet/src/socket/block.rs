@@ -123,7 +123,7 @@ pub(super) fn until_ready<R>(
             Waited::Woken => waited = core.driver.wait(until, site),
             Waited::TimedOut | Waited::WouldBlock => return Err(ErrorKind::WouldBlock.into()),
             Waited::InTask => return Err(in_task()),
-            Waited::Deadlock => return Err(Deadlock::in_vnet(core, site).into()),
+            Waited::InVain(why) => return Err(Deadlock::in_vnet(core, why, site).into()),
         }
     }
 }

@@ -1,0 +1,189 @@
+//! What calls cost that do not wait, in a simulated world.
+//!
+//! A call that does not wait takes no simulated time, and neither does an event that another one
+//! has brought about at the same instant. So a loop that tries again until a time comes, two peers
+//! on a wire without rate and delay, and a task that wakes itself would stop the clock for ever.
+//! After a number of them at one instant, each costs a little time.
+//!
+//! They are counted for each thread, and for the world as a whole in *rounds*: a round is
+//! everything that the round before has brought about at one instant, so that a hundred thousand
+//! vnets that all do something at once are one round. Passing time ends the count, unless it
+//! passed because somebody was charged: then it takes back what it has paid for.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::base::time::{Duration, Instant, nanos};
+
+/// How a simulated world treats calls that do not wait; see [`System::virtual_time_with`].
+///
+/// [`System::virtual_time_with`]: crate::System::virtual_time_with
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VirtualConfig {
+    /// What a call that does not wait costs in simulated time, once as many as
+    /// [`calls_free`](VirtualConfig::calls_free) were made at one instant. Zero: nothing, and
+    /// every wait is told when the world goes round at one instant.
+    pub call_cost: Duration,
+    /// Calls of one thread at one instant that cost nothing; and rounds of events at one instant,
+    /// of which each was brought about by the one before.
+    pub calls_free: u64,
+}
+
+impl Default for VirtualConfig {
+    /// 5 µs, which is a system call with a little data, after a hundred thousand.
+    fn default() -> VirtualConfig {
+        VirtualConfig {
+            call_cost: Duration::from_micros(5),
+            calls_free: 100_000,
+        }
+    }
+}
+
+/// The costs of one world.
+pub(super) struct Costs {
+    config: VirtualConfig,
+    /// When somebody was charged last, in nanoseconds; `u64::MAX` is never.
+    charged: AtomicU64,
+}
+
+/// Counts the calls of a thread, or the rounds of a world.
+#[derive(Debug)]
+pub(super) struct Meter {
+    since: Instant,
+    count: u64,
+}
+
+impl Meter {
+    pub(super) const fn new() -> Meter {
+        Meter {
+            since: Instant::ZERO,
+            count: 0,
+        }
+    }
+}
+
+impl Costs {
+    pub(super) fn new(config: VirtualConfig) -> Costs {
+        Costs {
+            config,
+            charged: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// What a call costs.
+    pub(super) fn of_a_call(&self) -> Duration {
+        self.config.call_cost
+    }
+
+    /// True when calls are never charged.
+    pub(super) fn are_none(&self) -> bool {
+        self.config.call_cost.is_zero()
+    }
+
+    /// Counts a call at `now`; true when it is to be charged.
+    #[inline]
+    pub(super) fn count(&self, meter: &mut Meter, now: Instant) -> bool {
+        if now > meter.since {
+            self.forgive(meter, now);
+        }
+        meter.count += 1;
+        meter.count > self.config.calls_free && self.charge(now)
+    }
+
+    /// Counts one of `count` calls at an instant that nobody else counts.
+    pub(super) fn is_beyond(&self, count: u64, now: Instant) -> bool {
+        count > self.config.calls_free && self.charge(now)
+    }
+
+    /// True while time passes because it was charged for, and not long after.
+    pub(super) fn is_tight(&self, now: Instant) -> bool {
+        let charged = self.charged.load(Ordering::Relaxed);
+        let calls = u32::try_from(self.config.calls_free).unwrap_or(u32::MAX);
+        let forgotten = self.config.call_cost.saturating_mul(calls);
+        charged != u64::MAX && now - Instant::from_nanos(charged) < forgotten
+    }
+
+    #[cold]
+    fn charge(&self, now: Instant) -> bool {
+        if self.are_none() {
+            return false;
+        }
+        self.charged.store(now.as_nanos(), Ordering::Relaxed);
+        true
+    }
+
+    fn forgive(&self, meter: &mut Meter, now: Instant) {
+        if !self.is_tight(now) {
+            *meter = Meter {
+                since: now,
+                count: 0,
+            };
+            return;
+        }
+        let cost = nanos(self.config.call_cost);
+        let paid = nanos(now - meter.since) / cost;
+        meter.count = meter.count.saturating_sub(paid);
+        meter.since += Duration::from_nanos(paid * cost);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: u64) -> Instant {
+        Instant::from_nanos(micros * 1000)
+    }
+
+    fn costs(call_cost: u64, calls_free: u64) -> Costs {
+        Costs::new(VirtualConfig {
+            call_cost: Duration::from_micros(call_cost),
+            calls_free,
+        })
+    }
+
+    #[test]
+    fn time_that_passes_by_itself_ends_the_count() {
+        let (costs, mut meter) = (costs(5, 3), Meter::new());
+        for now in 0..100 {
+            for _ in 0..3 {
+                assert!(!costs.count(&mut meter, at(now)));
+            }
+        }
+        assert!(!costs.is_tight(at(99)));
+        assert!(costs.count(&mut meter, at(99)));
+        assert!(costs.is_tight(at(99)));
+    }
+
+    #[test]
+    fn time_that_was_charged_for_pays_for_itself_only() {
+        let (costs, mut meter) = (costs(5, 3), Meter::new());
+        let mut now = at(0);
+        let mut charged = 0;
+        for _ in 0..100 {
+            if costs.count(&mut meter, now) {
+                now += costs.of_a_call();
+                charged += 1;
+            }
+        }
+        assert_eq!((charged, now), (97, at(5 * 97)));
+        // So does time that passes for another reason meanwhile: 12 µs are worth two calls.
+        now = now + Duration::from_micros(7);
+        assert!(!costs.count(&mut meter, now), "the second one");
+        assert!(costs.count(&mut meter, now));
+        // Whoever was not charged for long is as good as new.
+        now = now + Duration::from_micros(15);
+        assert!(!costs.is_tight(now));
+        for n in 0..4 {
+            assert_eq!(costs.count(&mut meter, now), n == 3);
+        }
+    }
+
+    #[test]
+    fn without_a_cost_nobody_is_charged() {
+        let (costs, mut meter) = (costs(0, 3), Meter::new());
+        for n in 0..100 {
+            assert!(!costs.count(&mut meter, at(n / 10)));
+            assert!(!costs.is_tight(at(n / 10)));
+        }
+    }
+}

@@ -14,7 +14,7 @@ use super::tcp::ttl_in_range;
 use crate::base::time::{Duration, Instant};
 use crate::instance::Vnet;
 use crate::instance::vnet::VnetCore;
-use crate::packet::Payload;
+use crate::packet::{Cx, Payload};
 use crate::stack::Stack;
 use crate::transport::datagram::{Interest, Recv};
 use crate::transport::echo::{EchoArrival, EchoId};
@@ -59,12 +59,13 @@ impl Drop for Socket {
 /// What has arrived, or the waker is registered.
 fn receive_or_register(
     stack: &mut Stack,
+    cx: &mut Cx,
     id: EchoId,
     waker: Option<&Waker>,
 ) -> Result<EchoArrival, SocketError> {
     let result = stack.echo.recv(id, Recv::Consume);
     if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
-        stack.echo.register(id, Interest::Read, waker)?;
+        stack.echo.register(cx.out, id, Interest::Read, waker)?;
     }
     result?.ok_or(SocketError::Gone)
 }
@@ -113,8 +114,8 @@ impl EchoSocket {
     #[track_caller]
     pub fn recv(&self) -> io::Result<(EchoEvent, Instant)> {
         let id = self.0.id;
-        let arrival = until_ready(&self.0.core, self.0.mode.reading(), |s, _, waker| {
-            receive_or_register(s, id, waker)
+        let arrival = until_ready(&self.0.core, self.0.mode.reading(), |s, cx, waker| {
+            receive_or_register(s, cx, id, waker)
         })?;
         Ok((arrival.event, arrival.at))
     }
@@ -128,7 +129,7 @@ impl EchoSocket {
         let received = self
             .0
             .core
-            .with(|s, _| receive_or_register(s, id, Some(task.waker())));
+            .with(|s, cx| receive_or_register(s, cx, id, Some(task.waker())));
         match received.flat() {
             Err(SocketError::WouldBlock) => Poll::Pending,
             Err(e) => Poll::Ready(Err(e.into())),

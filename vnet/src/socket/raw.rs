@@ -86,10 +86,10 @@ impl RawSocket {
     #[track_caller]
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, RawMeta)> {
         let id = self.0.id;
-        let (data, meta) = until_ready(&self.0.core, self.0.mode.reading(), |s, _, waker| {
+        let (data, meta) = until_ready(&self.0.core, self.0.mode.reading(), |s, cx, waker| {
             let result = s.raw.recv(id, Recv::Consume);
             if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
-                s.raw.register(id, Interest::Read, waker)?;
+                s.raw.register(cx.out, id, Interest::Read, waker)?;
             }
             result?.ok_or(SocketError::Gone)
         })?;

@@ -128,9 +128,9 @@ impl TcpStream {
         let core = &vnet.core;
         let id = core.with(|s, cx| s.tcp_connect(cx, addr)).flat()?;
         let stream = TcpStream::new(Arc::clone(core), id);
-        until_ready(core, patience, |s, _, waker| {
+        until_ready(core, patience, |s, cx, waker| {
             let result = connected(s, id);
-            register_on_block(s, id, Interest::Write, waker, result)
+            register_on_block(s, cx, id, Interest::Write, waker, result)
         })?;
         Ok(stream)
     }
@@ -151,7 +151,7 @@ impl TcpStream {
         until_ready(&self.0.core, patience, |s, cx, waker| {
             let mut taken = Payload::new();
             let result = s.tcp.recv(cx, id, max, &mut taken, mode);
-            register_on_block(s, id, Interest::Read, waker, result).map(|_| taken)
+            register_on_block(s, cx, id, Interest::Read, waker, result).map(|_| taken)
         })
     }
 
@@ -166,7 +166,7 @@ impl TcpStream {
         }
         let id = self.0.id;
         until_ready(&self.0.core, self.0.mode.writing(), |s, cx, waker| {
-            let space = writable(s, id, waker)?;
+            let space = writable(s, cx, id, waker)?;
             let part = data.slice(..data.len().min(space));
             let taken = part.len();
             s.tcp.send_bytes(cx, id, part).map(|()| taken)
@@ -182,11 +182,11 @@ impl TcpStream {
             return until_ready(core, patience, |s, cx, waker| {
                 s.admit(Resource::BufferedBytes)?;
                 let result = s.tcp.send_copy(cx, id, data);
-                register_on_block(s, id, Interest::Write, waker, result)
+                register_on_block(s, cx, id, Interest::Write, waker, result)
             });
         }
-        let reserved = until_ready(core, patience, |s, _, waker| {
-            let space = writable(s, id, waker)?;
+        let reserved = until_ready(core, patience, |s, cx, waker| {
+            let space = writable(s, cx, id, waker)?;
             let n = space.min(data.len()).min(CHUNK);
             s.tcp.reserve(id, n).map(|()| n)
         })?;
@@ -371,9 +371,9 @@ impl TcpStream {
     /// As [`TcpStream::connect_in`], for what the network says.
     pub fn poll_connect(&self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         let id = self.0.id;
-        let result = self.0.core.with(|s, _| {
+        let result = self.0.core.with(|s, cx| {
             let result = connected(s, id);
-            register_on_block(s, id, Interest::Write, Some(task.waker()), result)
+            register_on_block(s, cx, id, Interest::Write, Some(task.waker()), result)
         });
         match result.flat() {
             Err(SocketError::WouldBlock) => Poll::Pending,
@@ -390,7 +390,7 @@ impl TcpStream {
         let taken = self.0.core.with(|s, cx| {
             let mut taken = Payload::new();
             let result = s.tcp.recv(cx, id, buf.len(), &mut taken, ReadMode::Consume);
-            register_on_block(s, id, Interest::Read, Some(task.waker()), result).map(|_| taken)
+            register_on_block(s, cx, id, Interest::Read, Some(task.waker()), result).map(|_| taken)
         });
         match taken.flat() {
             Err(SocketError::WouldBlock) => Poll::Pending,
@@ -407,7 +407,7 @@ impl TcpStream {
         let id = self.0.id;
         let sent = self.0.core.with(|s, cx| {
             let result = s.tcp.send_copy(cx, id, data);
-            register_on_block(s, id, Interest::Write, Some(task.waker()), result)
+            register_on_block(s, cx, id, Interest::Write, Some(task.waker()), result)
         });
         match sent.flat() {
             Err(SocketError::WouldBlock) => Poll::Pending,
@@ -455,13 +455,14 @@ pub(super) fn ttl_in_range(ttl: u32) -> io::Result<u8> {
 /// Registers the waker, if there is one, when an attempt would block.
 fn register_on_block<R>(
     stack: &mut Stack,
+    cx: &mut Cx,
     id: ConnId,
     interest: Interest,
     waker: Option<&Waker>,
     result: Result<R, SocketError>,
 ) -> Result<R, SocketError> {
     if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
-        stack.tcp.register(id, interest, waker)?;
+        stack.tcp.register(cx.out, id, interest, waker)?;
     }
     result
 }
@@ -478,13 +479,18 @@ fn connected(stack: &mut Stack, id: ConnId) -> Result<(), SocketError> {
 }
 
 /// The room in the send buffer; none would block.
-fn writable(stack: &mut Stack, id: ConnId, waker: Option<&Waker>) -> Result<usize, SocketError> {
+fn writable(
+    stack: &mut Stack,
+    cx: &mut Cx,
+    id: ConnId,
+    waker: Option<&Waker>,
+) -> Result<usize, SocketError> {
     stack.admit(Resource::BufferedBytes)?;
     let space = match stack.tcp.send_space(id) {
         Ok(0) => Err(SocketError::WouldBlock),
         result => result,
     };
-    register_on_block(stack, id, Interest::Write, waker, space)
+    register_on_block(stack, cx, id, Interest::Write, waker, space)
 }
 
 impl Read for &TcpStream {
@@ -724,7 +730,7 @@ fn accept_or_register(
 ) -> Result<(ConnId, SocketAddr), SocketError> {
     let result = stack.tcp.accept(cx, id);
     if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
-        stack.tcp.register_accept(id, waker)?;
+        stack.tcp.register_accept(cx.out, id, waker)?;
     }
     result
 }

@@ -15,7 +15,7 @@ use super::tcp::ttl_in_range;
 use crate::base::time::Duration;
 use crate::instance::Vnet;
 use crate::instance::vnet::VnetCore;
-use crate::packet::Payload;
+use crate::packet::{Cx, Payload};
 use crate::stack::Stack;
 use crate::transport::datagram::{Interest, Recv};
 use crate::transport::error::SocketError;
@@ -192,8 +192,8 @@ impl UdpSocket {
     #[track_caller]
     fn receive(&self, how: Recv) -> io::Result<(Payload, SocketAddr)> {
         let id = self.0.id;
-        until_ready(&self.0.core, self.0.mode.reading(), |s, _, waker| {
-            receive_or_register(s, id, how, waker)
+        until_ready(&self.0.core, self.0.mode.reading(), |s, cx, waker| {
+            receive_or_register(s, cx, id, how, waker)
         })
     }
 
@@ -210,7 +210,7 @@ impl UdpSocket {
         let received = self
             .0
             .core
-            .with(|s, _| receive_or_register(s, id, Recv::Consume, Some(task.waker())));
+            .with(|s, cx| receive_or_register(s, cx, id, Recv::Consume, Some(task.waker())));
         match received.flat() {
             Err(SocketError::WouldBlock) => Poll::Pending,
             Err(e) => Poll::Ready(Err(e.into())),
@@ -346,13 +346,14 @@ fn addrs_once(addrs: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
 
 fn receive_or_register(
     stack: &mut Stack,
+    cx: &mut Cx,
     id: UdpId,
     how: Recv,
     waker: Option<&Waker>,
 ) -> Result<(Payload, SocketAddr), SocketError> {
     let result = stack.udp.recv(id, how);
     if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
-        stack.udp.register(id, Interest::Read, waker)?;
+        stack.udp.register(cx.out, id, Interest::Read, waker)?;
     }
     result
 }

@@ -168,10 +168,10 @@ impl<T> Endpoint<T> {
     }
 
     /// Adds a waiter.
-    pub fn register(&mut self, interest: Interest, waker: &Waker) {
+    pub fn register(&mut self, out: &mut Out, interest: Interest, waker: &Waker) {
         match interest {
-            Interest::Read => self.readers.register(waker),
-            Interest::Write => self.writers.register(waker),
+            Interest::Read => self.readers.register(out, waker),
+            Interest::Write => self.writers.register(out, waker),
         }
     }
 
@@ -264,8 +264,8 @@ mod tests {
     fn an_error_is_reported_once_and_wakes_all() {
         let mut out = Out::default();
         let mut e: Endpoint<()> = Endpoint::default();
-        e.register(Interest::Read, Waker::noop());
-        e.register(Interest::Write, Waker::noop());
+        e.register(&mut out, Interest::Read, Waker::noop());
+        e.register(&mut out, Interest::Write, Waker::noop());
         e.fail(&mut out, SocketError::ConnectionRefused);
         assert_eq!(out.wakes.len(), 2);
         assert!(e.readiness().error && e.readiness().readable);

@@ -263,11 +263,12 @@ impl Echo {
     /// [`SocketError::Gone`].
     pub fn register(
         &mut self,
+        out: &mut Out,
         id: EchoId,
         interest: Interest,
         waker: &Waker,
     ) -> Result<(), SocketError> {
-        self.socket(id)?.endpoint.register(interest, waker);
+        self.socket(id)?.endpoint.register(out, interest, waker);
         Ok(())
     }
 
@@ -424,7 +425,9 @@ mod tests {
             (out.ident, out.seq, out.ttl, out.payload.len()),
             (7, 3, 1, 56)
         );
-        w.echo.register(a, Interest::Read, Waker::noop()).unwrap();
+        w.echo
+            .register(&mut w.out, a, Interest::Read, Waker::noop())
+            .unwrap();
         let event = EchoEvent::TimeExceeded {
             from: ROUTER,
             seq: 3,

@@ -290,11 +290,12 @@ impl Raw {
     /// [`SocketError::Gone`].
     pub fn register(
         &mut self,
+        out: &mut Out,
         id: RawId,
         interest: Interest,
         waker: &Waker,
     ) -> Result<(), SocketError> {
-        self.socket(id)?.endpoint.register(interest, waker);
+        self.socket(id)?.endpoint.register(out, interest, waker);
         Ok(())
     }
 

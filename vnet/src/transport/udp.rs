@@ -280,11 +280,12 @@ impl Udp {
     /// [`SocketError::Gone`].
     pub fn register(
         &mut self,
+        out: &mut Out,
         id: UdpId,
         interest: Interest,
         waker: &Waker,
     ) -> Result<(), SocketError> {
-        self.socket(id)?.endpoint.register(interest, waker);
+        self.socket(id)?.endpoint.register(out, interest, waker);
         Ok(())
     }
 

@@ -1,5 +1,13 @@
 //! Who waits for a socket. A waiter is a [`Waker`], whether it is a future or a blocked thread.
+//!
+//! A waker does not say when the one who waits is gone: a future that was dropped, a thread whose
+//! time was up. What is registered and never looked for again would stay until the next event,
+//! which may never come. So a queue has room for so many, and when it is full all of them are
+//! woken, as if there were an event. Who still waits comes back, and who is gone is forgotten.
+//! Where many come back, there is more room the next time: what a queue holds is within a factor
+//! of who is alive, and registering costs the same however many are gone.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
 use smallvec::SmallVec;
@@ -7,27 +15,122 @@ use smallvec::SmallVec;
 use crate::base::callback;
 use crate::packet::Out;
 
+/// Waiters that are looked through one by one.
+const FEW: usize = 8;
+/// Waiters for which every queue has room.
+const ROOM: usize = 1024;
+/// There is more room when one in so many comes back of those who were woken to make room.
+const MANY: usize = 16;
+
 /// Waiters for one condition of one socket, woken in the order in which they came.
 #[derive(Debug, Default)]
-pub struct WaitQueue(SmallVec<[Waker; 1]>);
+pub struct WaitQueue {
+    waiters: SmallVec<[Waker; 1]>,
+    crowd: Option<Box<Crowd>>,
+}
+
+/// What a queue knows of its waiters when they are many.
+#[derive(Debug)]
+struct Crowd {
+    /// Who is in the queue. For looking up only: addresses have no order that means anything.
+    known: BTreeSet<Address>,
+    /// Who was woken to make room, the last time; they stay alive, so that nobody else has their
+    /// address.
+    asked: BTreeMap<Address, Waker>,
+    /// How many of those came back.
+    returned: usize,
+    room: usize,
+}
+
+/// Two wakers with the same one wake the same.
+type Address = (usize, usize);
+
+fn address(waker: &Waker) -> Address {
+    (
+        waker.data().addr(),
+        std::ptr::from_ref(waker.vtable()).addr(),
+    )
+}
 
 impl WaitQueue {
-    /// Adds a waiter, unless it waits here already.
-    pub fn register(&mut self, waker: &Waker) {
-        if !self.0.iter().any(|w| w.will_wake(waker)) {
-            self.0.push(waker.clone());
+    /// Adds a waiter, unless it waits here already. Others may be woken for nothing.
+    #[inline]
+    pub fn register(&mut self, out: &mut Out, waker: &Waker) {
+        if self.waiters.len() >= FEW {
+            self.register_in_crowd(out, waker);
+        } else if !self.waiters.iter().any(|w| w.will_wake(waker)) {
+            self.waiters.push(waker.clone());
         }
+    }
+
+    fn register_in_crowd(&mut self, out: &mut Out, waker: &Waker) {
+        let waiters = &mut self.waiters;
+        let crowd = self.crowd.get_or_insert_with(|| Box::new(Crowd::new()));
+        if crowd.known.len() != waiters.len() {
+            crowd.known.extend(waiters.iter().map(address));
+        }
+        let address = address(waker);
+        if !crowd.known.insert(address) {
+            return;
+        }
+        if crowd.asked.remove(&address).is_some() {
+            crowd.returned += 1;
+        }
+        if waiters.len() >= crowd.room {
+            crowd.ask(waiters.drain(..), out);
+            crowd.known.insert(address);
+        }
+        waiters.push(waker.clone());
     }
 
     /// Wakes everyone, once the vnet's lock is released.
     #[inline]
     pub fn wake(&mut self, out: &mut Out) {
-        out.wakes.extend(self.0.drain(..));
+        out.wakes.extend(self.waiters.drain(..));
+        if let Some(crowd) = &mut self.crowd {
+            crowd.known.clear();
+            crowd.let_go(out);
+        }
     }
 
     /// True when nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.waiters.is_empty()
+    }
+}
+
+impl Crowd {
+    fn new() -> Crowd {
+        Crowd {
+            known: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            returned: 0,
+            room: ROOM,
+        }
+    }
+
+    /// Wakes `waiters` to make room for others, and gives more room when there were many among
+    /// those of the last time who came back, or less.
+    fn ask(&mut self, waiters: impl Iterator<Item = Waker>, out: &mut Out) {
+        let asked = self.asked.len() + self.returned;
+        self.room = match self.returned {
+            0 if asked > 0 => ROOM,
+            returned if returned * MANY >= asked && asked > 0 => self.room * 2,
+            _ => self.room,
+        };
+        self.known.clear();
+        self.let_go(out);
+        for waker in waiters {
+            self.asked.insert(address(&waker), waker.clone());
+            out.wakes.push(waker);
+        }
+    }
+
+    /// Lets those go who were asked: where no lock is held, by being woken once more.
+    fn let_go(&mut self, out: &mut Out) {
+        out.wakes
+            .extend(std::mem::take(&mut self.asked).into_values());
+        self.returned = 0;
     }
 }
 
@@ -36,8 +139,121 @@ impl Drop for WaitQueue {
     /// has woken everyone; one that goes with a stack that has failed does it here, without the
     /// vnet's lock.
     fn drop(&mut self) {
-        for waker in self.0.drain(..) {
+        let asked = self
+            .crowd
+            .take()
+            .map(|crowd| crowd.asked)
+            .unwrap_or_default();
+        for waker in self.waiters.drain(..).chain(asked.into_values()) {
             callback::contained("a waker", || waker.wake());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counts(AtomicUsize);
+
+    impl Wake for Counts {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn waiter() -> (Arc<Counts>, Waker) {
+        let counts = Arc::new(Counts::default());
+        (Arc::clone(&counts), Waker::from(counts))
+    }
+
+    fn wake_all(out: &mut Out) {
+        out.wakes.drain(..).for_each(Waker::wake);
+    }
+
+    fn held(queue: &WaitQueue) -> usize {
+        let asked = queue.crowd.as_ref().map_or(0, |crowd| crowd.asked.len());
+        queue.waiters.len() + asked
+    }
+
+    #[test]
+    fn who_registers_again_is_there_once() {
+        let (mut queue, mut out) = (WaitQueue::default(), Out::default());
+        let waiters: Vec<_> = (0..3 * FEW).map(|_| waiter()).collect();
+        for _ in 0..100 {
+            for (_, waker) in &waiters {
+                queue.register(&mut out, waker);
+            }
+        }
+        assert_eq!((held(&queue), out.wakes.len()), (waiters.len(), 0));
+        queue.wake(&mut out);
+        let order: Vec<bool> = out
+            .wakes
+            .iter()
+            .zip(&waiters)
+            .map(|(w, (_, waiter))| w.will_wake(waiter))
+            .collect();
+        assert_eq!(order, vec![true; waiters.len()]);
+        wake_all(&mut out);
+        assert!(
+            waiters
+                .iter()
+                .all(|(n, _)| n.0.load(Ordering::Relaxed) == 1)
+        );
+        assert!(queue.is_empty());
+    }
+
+    /// Whoever is gone is forgotten, and one who waits beside them is not.
+    #[test]
+    fn waiters_that_are_gone_are_forgotten() {
+        let (mut queue, mut out) = (WaitQueue::default(), Out::default());
+        let (woken, lasting) = waiter();
+        let mut seen = 0;
+        queue.register(&mut out, &lasting);
+        for _ in 0..100_000 {
+            queue.register(&mut out, &waiter().1);
+            wake_all(&mut out);
+            let now = woken.0.load(Ordering::Relaxed);
+            if now > std::mem::replace(&mut seen, now) {
+                queue.register(&mut out, &lasting);
+            }
+            assert!(held(&queue) <= 2 * ROOM, "{}", held(&queue));
+        }
+        assert!(seen > 0);
+        let here = |w: &Waker| w.will_wake(&lasting);
+        assert_eq!(queue.waiters.iter().filter(|w| here(w)).count(), 1);
+        queue.wake(&mut out);
+        assert!(out.wakes.iter().any(here));
+    }
+
+    /// More waiters than there is room for at first get as much as they need.
+    #[test]
+    fn those_who_come_back_get_room() {
+        let (mut queue, mut out) = (WaitQueue::default(), Out::default());
+        let waiters: Vec<_> = (0..ROOM + ROOM / 2).map(|_| waiter()).collect();
+        let mut seen = vec![0; waiters.len()];
+        let mut ready: VecDeque<usize> = (0..waiters.len()).collect();
+        let mut registrations = 0;
+        while !ready.is_empty() {
+            while let Some(n) = ready.pop_front() {
+                registrations += 1;
+                queue.register(&mut out, &waiters[n].1);
+            }
+            wake_all(&mut out);
+            for (n, (woken, _)) in waiters.iter().enumerate() {
+                let now = woken.0.load(Ordering::Relaxed);
+                if now > std::mem::replace(&mut seen[n], now) {
+                    ready.push_back(n);
+                }
+            }
+        }
+        assert_eq!(queue.waiters.len(), waiters.len());
+        assert!(registrations < 10 * ROOM, "{registrations}");
     }
 }

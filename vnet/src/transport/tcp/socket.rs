@@ -12,7 +12,7 @@ use super::options::{Path, SocketOptions, Switch};
 use super::recv_queue::ReadMode;
 use super::state::TcpState;
 use super::{ConnId, FourTuple, Interest, Linger, ListenerId, Readiness, Slot, Tcp, TcpInfo};
-use crate::packet::{Cx, Payload};
+use crate::packet::{Cx, Out, Payload};
 use crate::transport::error::SocketError;
 use crate::transport::ports::{Reuse, ephemeral};
 use crate::transport::wait::WaitQueue;
@@ -175,9 +175,14 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn register_accept(&mut self, id: ListenerId, waker: &Waker) -> Result<(), SocketError> {
+    pub fn register_accept(
+        &mut self,
+        out: &mut Out,
+        id: ListenerId,
+        waker: &Waker,
+    ) -> Result<(), SocketError> {
         let l = self.listeners.get_mut(id).ok_or(SocketError::Gone)?;
-        l.waiters.register(waker);
+        l.waiters.register(out, waker);
         Ok(())
     }
 
@@ -316,15 +321,16 @@ impl Tcp {
     /// [`SocketError::Gone`].
     pub fn register(
         &mut self,
+        out: &mut Out,
         id: ConnId,
         interest: Interest,
         waker: &Waker,
     ) -> Result<(), SocketError> {
         let c = self.connection_mut(id)?;
         match interest {
-            Interest::Read => c.readers.register(waker),
-            Interest::Write => c.writers.register(waker),
-            Interest::Drained => c.drainers.register(waker),
+            Interest::Read => c.readers.register(out, waker),
+            Interest::Write => c.writers.register(out, waker),
+            Interest::Drained => c.drainers.register(out, waker),
         }
         Ok(())
     }

@@ -105,7 +105,9 @@ fn a_datagram_is_received_where_it_was_sent() {
     let mut w = World::new();
     let id = w.bound("0.0.0.0:53");
     assert_eq!(w.recv(id), Err(SocketError::WouldBlock));
-    w.udp.register(id, Interest::Read, Waker::noop()).unwrap();
+    w.udp
+        .register(&mut w.out, id, Interest::Read, Waker::noop())
+        .unwrap();
     assert_eq!(
         w.hear("10.0.0.9:1000", "10.0.0.1:53", b"one"),
         Verdict::Delivered
@@ -299,9 +301,13 @@ fn closing_frees_the_port_and_wakes_everyone() {
     let other = w.open();
     assert_eq!(w.bind(other, "0.0.0.0:7"), Err(SocketError::AddrInUse));
     assert_eq!(w.bind(id, "0.0.0.0:8"), Err(SocketError::InvalidInput));
-    w.udp.register(id, Interest::Read, Waker::noop()).unwrap();
+    w.udp
+        .register(&mut w.out, id, Interest::Read, Waker::noop())
+        .unwrap();
     w.hear("10.0.0.9:1", "10.0.0.1:7", b"unread");
-    w.udp.register(id, Interest::Read, Waker::noop()).unwrap();
+    w.udp
+        .register(&mut w.out, id, Interest::Read, Waker::noop())
+        .unwrap();
     w.out.wakes.clear();
     let released = w.with(|udp, cx| udp.close(cx.out, id));
     assert_eq!(

@@ -233,14 +233,14 @@ fn teardown_wakes_every_waiter() {
     let l = w.listen(A, 99, 1);
     let counters: Vec<_> = (0..4).map(|_| Arc::new(Count(AtomicU32::new(0)))).collect();
     let wakers: Vec<_> = counters.iter().map(|c| Waker::from(c.clone())).collect();
-    w.on(A, |tcp, _| {
+    w.on(A, |tcp, cx| {
         for (interest, waker) in [Interest::Read, Interest::Write, Interest::Drained]
             .into_iter()
             .zip(&wakers)
         {
-            tcp.register(a, interest, waker).expect("there");
+            tcp.register(cx.out, a, interest, waker).expect("there");
         }
-        tcp.register_accept(l, &wakers[3]).expect("there");
+        tcp.register_accept(cx.out, l, &wakers[3]).expect("there");
     });
     w.on(A, |tcp, cx| tcp.teardown(cx, Teardown::Silent));
     let woken: Vec<_> = counters

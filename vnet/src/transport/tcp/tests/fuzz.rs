@@ -103,7 +103,7 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 /// Brings B's end of a connection into one of its states; returns its identifier, if it has one.
-fn prepare(w: &mut World, state: u8) -> Option<ConnId> {
+pub(super) fn prepare(w: &mut World, state: u8) -> Option<ConnId> {
     let both = |w: &mut World| w.pair();
     match state {
         0 => {

@@ -1,5 +1,6 @@
 //! Two endpoints joined by a wire in virtual time.
 
+mod answers;
 mod arrival;
 mod close;
 mod fuzz;

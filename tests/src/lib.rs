@@ -5,6 +5,7 @@
 //! | [`accounts`] | the laws that every vnet's counters and every teardown are held to |
 //! | [`bridge`] | a vnet with a bridge over ports to the outside |
 //! | [`frames`] | frames built byte by byte, independently of the library's own headers |
+//! | [`onlink`] | pairs of neighbours without a common prefix |
 //! | [`peer`] | a scripted station at the outside end of a port |
 //! | [`skip`] | what to do with a test that cannot run here |
 //! | [`smol`] | a smoltcp host behind a port of a vnet, and the clock of both |
@@ -16,6 +17,7 @@
 pub mod accounts;
 pub mod bridge;
 pub mod frames;
+pub mod onlink;
 pub mod peer;
 pub mod skip;
 pub mod smol;

@@ -123,6 +123,8 @@ pub enum Via {
     Gateway(Ipv4Addr),
     /// An interface, on whose link the destination itself is.
     Interface(String),
+    /// A neighbour's address on the link of an interface, whatever the prefixes there.
+    OnLink(Ipv4Addr, String),
 }
 
 /// A wire between two interfaces.

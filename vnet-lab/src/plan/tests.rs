@@ -113,6 +113,28 @@ fn a_route_in_the_file_comes_before_a_computed_one() {
 }
 
 #[test]
+fn a_route_to_a_link_needs_no_prefix_there() {
+    for (to_a, ok) in [
+        ("'192.0.2.1/32 dev eth0'", true),
+        ("'default via 192.0.2.1 dev eth0 onlink'", true),
+        ("'192.0.2.1/32 via 192.0.2.1 dev eth0'", true),
+        ("", false),
+    ] {
+        let source = format!(
+            "hosts = ['c']\n[node.a]\n\
+             routes = ['203.0.113.0/24 via 198.51.100.2', '198.51.100.2/32 dev eth0']\n\
+             [node.b]\nkind = 'router'\nroutes = [{to_a}]\n\
+             [[link]]\nends = ['a 192.0.2.1/32', 'b 198.51.100.2/32']\n\
+             [[link]]\nends = ['b 203.0.113.2/24', 'c 203.0.113.3/24']"
+        );
+        let plan = plan(&source);
+        assert_eq!(way(&plan, "a", "b").expect("a way"), ["b"], "{to_a}");
+        assert_eq!(way(&plan, "a", "c").expect("a way"), ["b", "c"], "{to_a}");
+        assert_eq!(way(&plan, "b", "a").is_ok(), ok, "{to_a}");
+    }
+}
+
+#[test]
 fn circles_and_missing_neighbours_are_found() {
     let source = "[node.r1]\nkind = 'router'\nroutes = ['default via 192.0.2.2']\n\
         [node.r2]\nkind = 'router'\nroutes = ['default via 192.0.2.1']\n\

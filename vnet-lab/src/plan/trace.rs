@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use super::Plan;
+use super::{Plan, PlannedInterface};
 use crate::topology::{NodeKind, Via};
 
 /// Why packets do not arrive.
@@ -108,14 +108,16 @@ impl Plan {
         let routes = vnet.routes.iter().filter(|r| r.destination.contains(&to));
         let route = routes.max_by_key(|r| r.destination.prefix_len());
         let longer = |len| route.is_none_or(|r| len >= r.destination.prefix_len());
+        let named = |name: &str| {
+            let n = vnet.interfaces.iter().position(|i| i.name == name);
+            n.expect("a sound network has the interfaces it names")
+        };
         let (interface, next) = match (connected, route) {
             (Some((len, n)), _) if longer(len) => (n, to),
             (_, Some(route)) => match &route.via {
                 Via::Gateway(gateway) => (self.towards(at, *gateway)?, *gateway),
-                Via::Interface(name) => {
-                    let n = vnet.interfaces.iter().position(|i| i.name == *name);
-                    (n.expect("a sound network has the interfaces it names"), to)
-                }
+                Via::Interface(name) => (named(name), to),
+                Via::OnLink(gateway, name) => (named(name), *gateway),
             },
             (_, None) => {
                 let at = vnet.name.clone();
@@ -126,12 +128,20 @@ impl Plan {
         let segment = self.segments[out.link];
         let is_there = |owner: &usize| {
             let mut theirs = self.vnets[*owner].interfaces.iter();
-            *owner != at && theirs.any(|i| self.segments[i.link] == segment)
+            // An interface answers for its own addresses, and one that has none for all of the vnet.
+            let answers = |i: &PlannedInterface| {
+                i.addresses.is_empty() || i.addresses.iter().any(|net| net.addr() == next)
+            };
+            *owner != at && theirs.any(|i| self.segments[i.link] == segment && answers(i))
         };
-        // A vnet answers for every address it has, on whichever of its links.
         if let Some(owner) = self.owner(next).filter(is_there) {
+            let of_prefix = out.addresses.iter().find(|net| net.contains(&next));
+            let mut of_vnet = vnet.interfaces.iter().flat_map(|i| &i.addresses);
+            let source = of_prefix
+                .or_else(|| out.addresses.first())
+                .or_else(|| of_vnet.next());
             return Ok(Hop {
-                source: out.addresses.first().map(|net| net.addr()),
+                source: source.map(|net| net.addr()),
                 next: owner,
             });
         }
@@ -141,11 +151,21 @@ impl Plan {
         })
     }
 
-    /// The interface on whose link `gateway` is.
+    /// The interface on whose link `gateway` is, by a prefix of its own or by a route to that link.
     fn towards(&self, at: usize, gateway: Ipv4Addr) -> Result<usize, Unreachable> {
         let vnet = &self.vnets[at];
-        let mut interfaces = vnet.interfaces.iter();
-        let on_link = interfaces.position(|i| i.addresses.iter().any(|n| n.contains(&gateway)));
+        let connected = vnet.interfaces.iter().enumerate().flat_map(|(n, i)| {
+            let nets = i.addresses.iter().filter(|net| net.contains(&gateway));
+            nets.map(move |net| (net.prefix_len(), Reverse(n)))
+        });
+        let routes = vnet.routes.iter().filter_map(|route| match &route.via {
+            Via::Interface(name) if route.destination.contains(&gateway) => {
+                let n = vnet.interfaces.iter().position(|i| i.name == *name)?;
+                Some((route.destination.prefix_len(), Reverse(n)))
+            }
+            _ => None,
+        });
+        let on_link = connected.chain(routes).max().map(|(_, Reverse(n))| n);
         on_link.ok_or_else(|| Unreachable::NoGateway {
             at: vnet.name.clone(),
             gateway,

@@ -10,7 +10,7 @@ use vnet::{
 
 use super::capture::Captures;
 use super::{Options, RunError};
-use crate::plan::{Plan, PlannedLink, PlannedScript, PlannedVnet};
+use crate::plan::{Plan, PlannedLink, PlannedRoute, PlannedScript, PlannedVnet};
 use crate::report::{Counts, LinkReport, Teardown, VnetReport};
 use crate::topology::{NodeKind, Via};
 
@@ -236,10 +236,17 @@ fn bridge_error(planned: &PlannedVnet, source: BridgeError) -> RunError {
 }
 
 fn add_routes(vnet: &Vnet, planned: &PlannedVnet) -> Result<(), RunError> {
-    for route in &planned.routes {
+    // A gateway may be on a link by one of the routes to links, wherever that stands in the file.
+    let leads_to_link = |route: &&PlannedRoute| matches!(route.via, Via::Interface(_));
+    let (links, gateways): (Vec<_>, Vec<_>) = planned.routes.iter().partition(leads_to_link);
+    for route in links.into_iter().chain(gateways) {
         let via = match &route.via {
             Via::Gateway(gateway) => NextHop::Gateway(*gateway),
             Via::Interface(name) => NextHop::Interface(name.clone()),
+            Via::OnLink(gateway, interface) => NextHop::OnLink {
+                gateway: *gateway,
+                interface: interface.clone(),
+            },
         };
         vnet.add_route(route.destination, via)
             .map_err(|source| RunError::Route {

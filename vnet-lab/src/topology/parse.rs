@@ -178,7 +178,7 @@ fn node_kind(text: &str) -> Result<NodeKind, String> {
     }
 }
 
-/// `DESTINATION via GATEWAY` or `DESTINATION dev INTERFACE`.
+/// `DESTINATION via GATEWAY`, `DESTINATION dev INTERFACE`, or both.
 fn route(text: &str) -> Result<Route, String> {
     let expected = || {
         format!(
@@ -187,9 +187,10 @@ fn route(text: &str) -> Result<Route, String> {
         )
     };
     let words: Vec<&str> = text.split_whitespace().collect();
-    let [destination, how, target] = words[..] else {
+    let [destination, ref to @ ..] = words[..] else {
         return Err(expected());
     };
+    let gateway = |text: &str| text.parse().map_err(|_| expected());
     let destination = match destination {
         "default" => Ipv4Net::default(),
         net => net.parse().map_err(|_| expected())?,
@@ -200,9 +201,13 @@ fn route(text: &str) -> Result<Route, String> {
             destination.trunc()
         ));
     }
-    let via = match how {
-        "via" => Via::Gateway(target.parse().map_err(|_| expected())?),
-        "dev" => Via::Interface(end::interface_name(target)?),
+    let via = match *to {
+        ["via", address] => Via::Gateway(gateway(address)?),
+        ["dev", name] => Via::Interface(end::interface_name(name)?),
+        // Linux wants the last word where no route leads to the gateway; here the two others say it.
+        ["via", address, "dev", name] | ["via", address, "dev", name, "onlink"] => {
+            Via::OnLink(gateway(address)?, end::interface_name(name)?)
+        }
         _ => return Err(expected()),
     };
     Ok(Route { destination, via })

@@ -20,7 +20,7 @@ pub(super) fn network(topology: &Topology, problems: &mut Problems<'_>) {
     let names: BTreeSet<&str> = names.collect();
     for link in &topology.links {
         ends(topology, &names, link, problems);
-        prefixes(link, problems);
+        prefixes(topology, link, problems);
     }
     lans(topology, &segments, problems);
     bridges(topology, &segments, problems);
@@ -166,10 +166,14 @@ fn ends(topology: &Topology, names: &BTreeSet<&str>, link: &Link, problems: &mut
     }
 }
 
-/// Each address must have a partner in its prefix at the other end. A /32 needs none.
-fn prefixes(link: &Link, problems: &mut Problems<'_>) {
+/// Each address must have a partner in its prefix at the other end. A /32 needs none, nor do ends
+/// that have a route to the link, and so say that they mean it.
+fn prefixes(topology: &Topology, link: &Link, problems: &mut Problems<'_>) {
     let [a, b] = &link.ends;
     if a.addresses.is_empty() || b.addresses.is_empty() {
+        return;
+    }
+    if routes_to_link(topology, a) || routes_to_link(topology, b) {
         return;
     }
     let alone = |end: &End, other: &End| -> Vec<Spanned<Ipv4Net>> {
@@ -208,8 +212,20 @@ fn prefixes(link: &Link, problems: &mut Problems<'_>) {
     }
 }
 
+/// True when the node at an end has a route to the end's link that does not need a prefix there.
+fn routes_to_link(topology: &Topology, end: &End) -> bool {
+    let node = topology.node(end.node.get_ref());
+    let mut routes = node
+        .into_iter()
+        .flat_map(|node| &topology.nodes[node].routes);
+    routes.any(|route| match &route.get_ref().via {
+        Via::Interface(name) | Via::OnLink(_, name) => *name == *end.interface.get_ref(),
+        Via::Gateway(_) => false,
+    })
+}
+
 /// Of the addresses on one segment with switches, each must have a partner in its prefix. A /32
-/// needs none.
+/// needs none, nor does any when somebody there has a route to the segment.
 fn lans(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>) {
     let mut lans: BTreeMap<usize, Vec<(usize, &End)>> = BTreeMap::new();
     for (link, end) in topology.ends() {
@@ -219,6 +235,7 @@ fn lans(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>) {
     }
     // A segment of one link has been looked at.
     lans.retain(|segment, ends| ends.iter().any(|(link, _)| link != segment));
+    lans.retain(|_, ends| !ends.iter().any(|(_, end)| routes_to_link(topology, end)));
     for ends in lans.values() {
         let mut partners: BTreeMap<Ipv4Net, BTreeSet<(&str, &str)>> = BTreeMap::new();
         let nets = ends
@@ -427,7 +444,7 @@ fn routes(topology: &Topology, problems: &mut Problems<'_>) {
                 );
             }
             match &route.get_ref().via {
-                Via::Interface(interface) => {
+                Via::Interface(interface) | Via::OnLink(_, interface) => {
                     if !own.iter().any(|end| end.interface.get_ref() == interface) {
                         problems.push(
                             route.span(),
@@ -437,9 +454,13 @@ fn routes(topology: &Topology, problems: &mut Problems<'_>) {
                 }
                 Via::Gateway(gateway) => {
                     let mut nets = own.iter().flat_map(|end| &end.addresses);
-                    if !nets
-                        .any(|n| n.get_ref().contains(gateway) && n.get_ref().addr() != *gateway)
-                    {
+                    let is_own = nets.clone().any(|n| n.get_ref().addr() == *gateway);
+                    let connected = nets.any(|n| n.get_ref().contains(gateway));
+                    let mut routes = node.routes.iter().map(Spanned::get_ref);
+                    let by_route = routes.any(|r| {
+                        matches!(r.via, Via::Interface(_)) && r.destination.contains(gateway)
+                    });
+                    if is_own || !(connected || by_route) {
                         problems.push(
                             route.span(),
                             format!("expected a gateway on a link of `{name}`, found {gateway}"),

@@ -7,6 +7,7 @@ use ipnet::Ipv4Net;
 use super::privilege::{AdminError, Denied, Privilege};
 use super::record::Op;
 use super::vnet::{Gone, Vnet};
+use crate::base::id::IfId;
 use crate::ip::fib::{FibError, NextHop, Origin, Route};
 use crate::ip::state::Forwarding;
 use crate::stack::Stack;
@@ -17,8 +18,16 @@ use crate::stack::limits::Resource;
 pub enum NextHopSpec {
     /// To a router on one of the vnet's links.
     Gateway(Ipv4Addr),
-    /// Straight onto the link of the named interface.
+    /// Straight onto the link of the named interface: every destination is a station there.
     Interface(String),
+    /// To a router on the link of the named interface, whether or not any route leads to the
+    /// router itself; Linux's `onlink`.
+    OnLink {
+        /// The router.
+        gateway: Ipv4Addr,
+        /// The interface.
+        interface: String,
+    },
 }
 
 impl From<Ipv4Addr> for NextHopSpec {
@@ -78,7 +87,8 @@ impl Vnet {
     pub fn add_route(&self, dst: Ipv4Net, via: impl Into<NextHopSpec>) -> Result<(), RouteError> {
         let (gateway, interface) = match via.into() {
             NextHopSpec::Gateway(gateway) => (Some(gateway), None),
-            via @ NextHopSpec::Interface(_) => (None, Some(via)),
+            NextHopSpec::Interface(interface) => (None, Some(interface)),
+            NextHopSpec::OnLink { gateway, interface } => (Some(gateway), Some(interface)),
         };
         self.add_static(dst, gateway, interface)
     }
@@ -89,18 +99,19 @@ impl Vnet {
         &self,
         dst: Ipv4Net,
         gateway: Option<Ipv4Addr>,
-        interface: Option<NextHopSpec>,
+        interface: Option<String>,
     ) -> Result<(), RouteError> {
         self.require(Privilege::Routes)?;
         self.configure(|stack, _| {
-            let (next_hop, ifid) = match (gateway, interface) {
-                (Some(gateway), None) => resolve(stack, NextHopSpec::Gateway(gateway))?,
-                (gateway, interface) => {
-                    let nowhere = || RouteError::NoInterface(String::new());
-                    let (_, ifid) = resolve(stack, interface.ok_or_else(nowhere)?)?;
-                    (gateway.map_or(NextHop::Direct, NextHop::Gateway), ifid)
-                }
+            let ifid = match (gateway, interface) {
+                (_, Some(interface)) => match stack.ifs.id_of(&interface) {
+                    Ok(ifid) => ifid,
+                    Err(_) => return Err(RouteError::NoInterface(interface)),
+                },
+                (Some(gateway), None) => link_of(stack, gateway)?,
+                (None, None) => return Err(RouteError::NoInterface(String::new())),
             };
+            let next_hop = gateway.map_or(NextHop::Direct, NextHop::Gateway);
             let route = Route::new(dst.trunc(), next_hop, ifid, Origin::Static);
             let added = stack.ip.fib.add(route);
             if let Err(FibError::Limit(_)) = added {
@@ -171,20 +182,10 @@ pub(super) fn list(stack: &Stack) -> Vec<RouteInfo> {
     stack.ip.fib.iter().map(info).collect()
 }
 
-fn resolve(
-    stack: &mut Stack,
-    via: NextHopSpec,
-) -> Result<(NextHop, crate::base::id::IfId), RouteError> {
-    match via {
-        NextHopSpec::Interface(name) => match stack.ifs.id_of(&name) {
-            Ok(ifid) => Ok((NextHop::Direct, ifid)),
-            Err(_) => Err(RouteError::NoInterface(name)),
-        },
-        NextHopSpec::Gateway(gateway) => match stack.ip.fib.lookup(gateway) {
-            Some(hit) if hit.next_hop == NextHop::Direct => {
-                Ok((NextHop::Gateway(gateway), hit.ifid))
-            }
-            _ => Err(RouteError::GatewayUnreachable(gateway)),
-        },
+/// The interface on whose link a gateway is: a route leads straight to it.
+fn link_of(stack: &Stack, gateway: Ipv4Addr) -> Result<IfId, RouteError> {
+    match stack.ip.fib.route(gateway) {
+        Some(route) if route.next_hop == NextHop::Direct => Ok(route.ifid),
+        _ => Err(RouteError::GatewayUnreachable(gateway)),
     }
 }

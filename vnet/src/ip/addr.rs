@@ -62,6 +62,11 @@ pub fn is_host(addr: Ipv4Addr) -> bool {
     matches!(kind(addr), Kind::Unicast | Kind::LinkLocal | Kind::Loopback)
 }
 
+/// True when some station on a wire may have `addr`.
+pub fn is_station(addr: Ipv4Addr) -> bool {
+    matches!(kind(addr), Kind::Unicast | Kind::LinkLocal)
+}
+
 /// What an address is to one vnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ours {
@@ -194,6 +199,22 @@ impl LocalAddrs {
         } else {
             Cast::Unicast
         }
+    }
+
+    /// True when the interface answers for `addr` on its link. One that has addresses answers for
+    /// those; one that has none borrows those of the others (RFC 1812 section 2.2.7, unnumbered
+    /// lines), as it does when it speaks ([`LocalAddrs::source_for`]).
+    pub fn answers(&self, ifid: IfId, addr: Ipv4Addr) -> bool {
+        match self.find(addr) {
+            Some(Ours::Address(on)) if on == ifid => true,
+            Some(Ours::Address(_)) => is_station(addr) && self.on_interface(ifid).next().is_none(),
+            Some(Ours::Broadcast(_)) | None => false,
+        }
+    }
+
+    /// True when `addr` is the broadcast address of a subnet of the interface, or of every network.
+    pub fn is_broadcast_on(&self, ifid: IfId, addr: Ipv4Addr) -> bool {
+        addr == Ipv4Addr::BROADCAST || self.on_interface(ifid).any(|a| a.broadcast() == Some(addr))
     }
 
     /// True when `addr` lies in a prefix of the interface.

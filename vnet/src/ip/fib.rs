@@ -63,6 +63,22 @@ impl Route {
             origin,
         }
     }
+
+    /// The address whose neighbour entry is needed to reach `dst` by this route.
+    pub fn hop(&self, dst: Ipv4Addr) -> Ipv4Addr {
+        self.next_hop.of(dst)
+    }
+}
+
+impl NextHop {
+    /// The address to ask for on the link to reach `dst`.
+    #[inline]
+    pub fn of(self, dst: Ipv4Addr) -> Ipv4Addr {
+        match self {
+            NextHop::Direct => dst,
+            NextHop::Gateway(gateway) => gateway,
+        }
+    }
 }
 
 /// What a lookup found.
@@ -80,10 +96,7 @@ impl RouteHit {
     /// The address whose neighbour entry is needed to reach `dst` by this route.
     #[inline]
     pub fn hop(&self, dst: Ipv4Addr) -> Ipv4Addr {
-        match self.next_hop {
-            NextHop::Direct => dst,
-            NextHop::Gateway(gateway) => gateway,
-        }
+        self.next_hop.of(dst)
     }
 }
 

@@ -138,6 +138,24 @@ impl LinkConfig {
         above_zero("the bits between two errors", corrupt.unwrap_or(1))
     }
 
+    /// How long a small frame travels when none is before it: what a station may know of its own
+    /// medium. Jitter counts as far as it has a usual size.
+    pub fn expected_latency(&self) -> Duration {
+        /// The bits of a minimal frame.
+        const BITS: u64 = 64 * 8;
+        let jitter = match &self.jitter {
+            Jitter::None | Jitter::Trace { .. } => Duration::ZERO,
+            Jitter::Uniform { amplitude, .. } => *amplitude,
+            Jitter::Normal { deviation, .. } => deviation.saturating_mul(3),
+            Jitter::Pareto { scale, .. } => *scale,
+        };
+        let bits = BITS + 8 * self.overhead_bytes as u64;
+        let clocked = self.rate_bps.filter(|rate| *rate > 0);
+        let clocked = clocked.map_or(0, |rate| bits.saturating_mul(1_000_000_000) / rate);
+        let travel = self.delay.saturating_add(jitter);
+        travel.saturating_add(Duration::from_nanos(clocked))
+    }
+
     /// True when every frame arrives at the moment it is sent, as it is: there is nothing to
     /// emulate, and a segment that stands for several frames need not be cut.
     pub fn is_transparent(&self) -> bool {

@@ -1,10 +1,17 @@
 //! What an ARP packet does to the table of neighbours (RFC 826), and what is said about our own
 //! addresses (RFC 5227).
 //!
-//! The table learns from a packet only if the sender is in it already, or the packet is a
-//! question for us: RFC 826's merge flag, and no more, so that a station cannot fill the table of
-//! others with its gossip. Not here: proxy ARP, address probing before use (RFC 5227 section
-//! 2.1), RARP.
+//! RFC 826 knows no prefixes: whoever asks for an address of ours is answered, and whoever answers
+//! what we asked is believed, wherever its address lies. That is what lets a route lead straight
+//! onto a link, two stations without a common prefix talk, and a gateway lie outside the prefix.
+//!
+//! What bounds the belief is not the prefix but the table. It learns from a packet only if the
+//! sender is in it already, or the packet is a question for us (RFC 826's merge flag, and no more)
+//! from an address to which a packet of ours might go on this link. So a station can neither fill
+//! the table of others with its gossip, nor put itself where no route leads; that it can pretend to
+//! be a neighbour that we talk to is in the nature of ARP.
+//!
+//! Not here: proxy ARP, address probing before use (RFC 5227 section 2.1), RARP.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -12,19 +19,36 @@ use super::cache::NeighCache;
 use super::verdict::{Proof, Release};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
-use crate::base::time::Instant;
+use crate::base::time::{Duration, Instant};
 use crate::packet::MacAddr;
 use crate::packet::header::{ArpOp, ArpPacket};
 
-/// Where an address belongs, seen from the interface an ARP packet came in on.
+/// What an address is, seen from the interface an ARP packet came in on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArpScope {
-    /// It is an address of ours on this interface.
+    /// It is an address of ours, for which this interface answers.
     Ours,
-    /// It belongs to a subnet of this interface.
-    OnLink,
-    /// It has no business on this interface.
-    Elsewhere,
+    /// A packet for it would go out on this interface, straight to it.
+    Neighbour,
+    /// Some station may have it, but no packet of ours goes to it on this interface.
+    Stranger,
+    /// No other station on this link can have it: a group, a broadcast, or one of ours elsewhere.
+    Impossible,
+}
+
+/// How an ARP packet came in.
+#[derive(Clone, Copy, Debug)]
+pub struct ArpIngress {
+    /// The interface.
+    pub ifid: IfId,
+    /// The interface's own address.
+    pub mac: MacAddr,
+    /// How long a question and its answer take on the interface's link, as far as it is known.
+    pub round_trip: Duration,
+    /// What the sender's protocol address is.
+    pub sender: ArpScope,
+    /// What the target's protocol address is.
+    pub target: ArpScope,
 }
 
 /// What becomes of an ARP packet.
@@ -64,22 +88,15 @@ pub fn announce(ip: Ipv4Addr, mac: MacAddr) -> ArpPacket {
 }
 
 impl NeighCache {
-    /// Takes an ARP packet that came in on `ifid`, whose own address is `our_mac`. `scope` tells
-    /// where an address belongs, seen from that interface.
-    pub fn input(
-        &mut self,
-        now: Instant,
-        ifid: IfId,
-        our_mac: MacAddr,
-        arp: &ArpPacket,
-        scope: impl Fn(Ipv4Addr) -> ArpScope,
-    ) -> ArpVerdict {
+    /// Takes an ARP packet that came in as `ingress` says.
+    pub fn input(&mut self, now: Instant, ingress: ArpIngress, arp: &ArpPacket) -> ArpVerdict {
+        let our_mac = ingress.mac;
         let ArpPacket {
             op,
             sender_mac,
             sender_ip,
             target_mac: _,
-            target_ip,
+            target_ip: _,
         } = *arp;
         // RFC 1812 section 3.3.2: a broadcast or multicast hardware address is never believed.
         if !sender_mac.is_station() {
@@ -88,7 +105,7 @@ impl NeighCache {
         if sender_mac == our_mac {
             return ArpVerdict::Drop(DropReason::NotForUs);
         }
-        let for_us = scope(target_ip) == ArpScope::Ours;
+        let for_us = ingress.target == ArpScope::Ours;
         if sender_ip.is_unspecified() {
             return match op {
                 ArpOp::Reply => ArpVerdict::Drop(DropReason::Martian),
@@ -101,25 +118,24 @@ impl NeighCache {
                 },
             };
         }
-        if sender_ip.is_multicast() || sender_ip.is_broadcast() || sender_ip.is_loopback() {
-            return ArpVerdict::Drop(DropReason::Martian);
-        }
-        match scope(sender_ip) {
-            ArpScope::Ours => return self.conflict(now, ifid, our_mac, sender_ip, sender_mac),
-            ArpScope::Elsewhere => return ArpVerdict::Drop(DropReason::Martian),
-            ArpScope::OnLink => {}
+        match ingress.sender {
+            ArpScope::Ours => return self.conflict(now, ingress, sender_ip, sender_mac),
+            ArpScope::Impossible => return ArpVerdict::Drop(DropReason::Martian),
+            ArpScope::Neighbour | ArpScope::Stranger => {}
         }
         let ip = IpAddr::V4(sender_ip);
         let proof = match op {
             ArpOp::Reply if for_us => Proof::Answer,
             _ => Proof::Hint,
         };
-        let known = self.heard(now, ifid, ip, sender_mac, proof);
+        let known = self.heard(now, ingress.ifid, ip, sender_mac, proof);
         let asked = for_us && op == ArpOp::Request;
-        match known {
-            None if asked => self.learn(now, ifid, ip, sender_mac),
-            None => return ArpVerdict::Drop(DropReason::NotForUs),
-            Some(_) => {}
+        match (known.is_some(), asked) {
+            (false, false) => return ArpVerdict::Drop(DropReason::NotForUs),
+            (false, true) if ingress.sender == ArpScope::Neighbour => {
+                self.learn(now, ingress, ip, sender_mac);
+            }
+            (false, true) | (true, _) => {}
         }
         ArpVerdict::Accepted {
             reply: asked.then(|| arp.answered_by(our_mac)),
@@ -130,11 +146,13 @@ impl NeighCache {
     fn conflict(
         &mut self,
         now: Instant,
-        ifid: IfId,
-        our_mac: MacAddr,
+        ingress: ArpIngress,
         ip: Ipv4Addr,
         mac: MacAddr,
     ) -> ArpVerdict {
+        let ArpIngress {
+            ifid, mac: our_mac, ..
+        } = ingress;
         self.count_conflict();
         let interval = self.config().defend_interval;
         let last = self

@@ -13,7 +13,9 @@ use std::net::IpAddr;
 use slotmap::new_key_type;
 use smallvec::SmallVec;
 
+use super::arp::ArpIngress;
 use super::config::NeighConfig;
+use super::questions::Questions;
 use super::state::{Delay, Failed, Held, Incomplete, Permanent, Probe, Reachable, Stale, State};
 use super::verdict::{
     HeldCount, NeighInfo, NeighLimit, NeighStats, ProbeOut, Proof, Release, Released, Unreachable,
@@ -38,10 +40,14 @@ struct Entry {
     ip: IpAddr,
     state: State,
     armed: Armed,
-    /// When a packet was last sent to it, for eviction.
-    used: Instant,
+    /// When it came into the table.
+    since: Instant,
+    /// When a packet was last sent to it, for eviction; `None` when none was.
+    used: Option<Instant>,
     /// How long a confirmation of this neighbour counts.
     reachable: Duration,
+    /// What was asked and not answered yet, and how long answers take.
+    questions: Questions,
 }
 
 /// The neighbours of one vnet. See the [module](self).
@@ -81,7 +87,7 @@ impl NeighCache {
     pub fn lookup(&mut self, now: Instant, ifid: IfId, ip: IpAddr) -> Option<MacAddr> {
         let key = *self.index.get(&(ifid, ip))?;
         let entry = self.entries.get_mut(key)?;
-        entry.used = now;
+        entry.used = Some(now);
         match &entry.state {
             State::Reachable(Reachable { mac, until }) if now < *until => Some(*mac),
             State::Reachable(Reachable { mac, .. }) | State::Stale(Stale { mac }) => {
@@ -94,36 +100,57 @@ impl NeighCache {
     }
 
     /// Finds the link-layer address for `packet`, whose next hop on `ifid` is `ip`, or keeps
-    /// the packet until the address is known.
+    /// the packet until the address is known. `round_trip` is how long a question and its answer
+    /// take on the interface's link, as far as that is known.
     // Inline, so that a packet whose neighbour is known is not moved into a verdict and out again.
     #[inline]
-    pub fn resolve(&mut self, cx: &mut Cx, ifid: IfId, ip: IpAddr, packet: Packet) -> Verdict {
+    pub fn resolve(
+        &mut self,
+        cx: &mut Cx,
+        ifid: IfId,
+        ip: IpAddr,
+        round_trip: Duration,
+        packet: Packet,
+    ) -> Verdict {
         match self.lookup(cx.now, ifid, ip) {
             Some(mac) => Verdict::Resolved(mac, packet),
-            None => self.hold(cx, ifid, ip, packet),
+            None => self.hold(cx, ifid, ip, round_trip, packet),
         }
     }
 
     /// Keeps a packet until its neighbour's address is known.
     #[cold]
-    fn hold(&mut self, cx: &mut Cx, ifid: IfId, ip: IpAddr, packet: Packet) -> Verdict {
+    fn hold(
+        &mut self,
+        cx: &mut Cx,
+        ifid: IfId,
+        ip: IpAddr,
+        round_trip: Duration,
+        packet: Packet,
+    ) -> Verdict {
         let key = match self.index.get(&(ifid, ip)) {
             Some(key) => *key,
-            None => match self.start_resolution(cx.now, ifid, ip) {
+            None => match self.insert_unresolved(cx.now, ifid, ip) {
                 Ok(key) => key,
                 Err(NeighLimit) => return Verdict::Drop(DropReason::NeighbourLimit, packet),
             },
         };
+        let entry = self.entries.get_mut(key).expect(INDEXED);
+        if let State::Failed(Failed { until }) = entry.state {
+            if cx.now < until {
+                return Verdict::Drop(DropReason::NeighbourUnreachable, packet);
+            }
+            self.start_resolution(cx.now, key, round_trip);
+        }
         let entry = self.entries.get_mut(key).expect(INDEXED);
         let State::Incomplete(incomplete) = &mut entry.state else {
             return Verdict::Drop(DropReason::NeighbourUnreachable, packet);
         };
         self.held.add(&packet);
         incomplete.held.push(packet);
-        while let Some(oldest) = incomplete
-            .held
-            .pop_over(self.config.held_packets, self.config.held_bytes)
-        {
+        let of_others = self.held.bytes - incomplete.held.bytes();
+        let room = self.config.held_total_bytes.saturating_sub(of_others);
+        while let Some(oldest) = incomplete.held.pop_over(room.min(self.config.held_bytes)) {
             self.held.remove(&oldest);
             count_drop(cx.stats, &oldest, DropReason::NeighbourQueueFull);
         }
@@ -313,7 +340,7 @@ impl NeighCache {
                 State::Incomplete(incomplete) => incomplete.held.len(),
                 _ => 0,
             },
-            used: entry.used,
+            used: entry.used.unwrap_or(entry.since),
         })
     }
 
@@ -331,12 +358,23 @@ impl NeighCache {
         proof: Proof,
     ) -> Option<Option<Release>> {
         let key = *self.index.get(&(ifid, ip))?;
-        let entry = self.entries.get(key).expect(INDEXED);
+        let late = self.config.late;
+        let entry = self.entries.get_mut(key).expect(INDEXED);
+        if matches!(entry.state, State::Permanent(_)) {
+            return Some(None);
+        }
+        if matches!(entry.state, State::Failed(_)) && !entry.questions.are_open(now, late) {
+            // Too long ago to tell an answer from gossip.
+            self.forget(key);
+            return None;
+        }
+        if proof == Proof::Answer {
+            entry.questions.answered(now);
+        }
         // RFC 4861 section 7.2.5 and appendix C. ARP has neither a solicited flag nor a nonce, so
         // only an answer to a question that is open counts as a confirmation.
         let asked = matches!(entry.state, State::Incomplete(_) | State::Probe(_));
         let state = match (proof, entry.state.mac()) {
-            _ if matches!(entry.state, State::Permanent(_)) => return Some(None),
             (Proof::Answer, _) if asked => State::Reachable(Reachable {
                 mac,
                 until: now + entry.reachable,
@@ -348,26 +386,36 @@ impl NeighCache {
     }
 
     /// Adds a neighbour that made itself known. Without room, it goes unlearned.
-    pub(super) fn learn(&mut self, now: Instant, ifid: IfId, ip: IpAddr, mac: MacAddr) {
+    pub(super) fn learn(&mut self, now: Instant, ingress: ArpIngress, ip: IpAddr, mac: MacAddr) {
         // A full table is no loss here: the neighbour is asked when a packet for it comes.
-        let _ = self.insert(now, ifid, ip, State::Stale(Stale { mac }));
+        if let Ok(key) = self.insert(now, ingress.ifid, ip, State::Stale(Stale { mac })) {
+            let entry = self.entries.get_mut(key).expect(INDEXED);
+            entry.questions.expect(ingress.round_trip);
+        }
     }
 
-    fn start_resolution(
+    /// Adds a neighbour that is about to be asked for.
+    fn insert_unresolved(
         &mut self,
         now: Instant,
         ifid: IfId,
         ip: IpAddr,
     ) -> Result<NeighKey, NeighLimit> {
-        let state = State::Incomplete(Incomplete {
+        let state = State::Failed(Failed { until: now });
+        self.insert(now, ifid, ip, state)
+    }
+
+    fn start_resolution(&mut self, now: Instant, key: NeighKey, round_trip: Duration) {
+        let entry = self.entries.get_mut(key).expect(INDEXED);
+        entry.questions.expect(round_trip);
+        entry.used = Some(now);
+        entry.state = State::Incomplete(Incomplete {
             held: Held::default(),
             sent: 1,
-            next: now + self.config.retrans,
+            next: now + entry.questions.wait(self.config.retrans),
         });
-        let key = self.insert(now, ifid, ip, state)?;
         self.arm(key);
-        self.request(ifid, ip, None);
-        Ok(key)
+        self.request(now, key, None);
     }
 
     fn insert(
@@ -388,8 +436,10 @@ impl NeighCache {
             ip,
             state,
             armed: Armed::default(),
-            used: now,
+            since: now,
+            used: None,
             reachable,
+            questions: Questions::default(),
         });
         self.index.insert((ifid, ip), key);
         Ok(key)
@@ -400,9 +450,9 @@ impl NeighCache {
     ///
     /// Whoever makes us resolve many addresses must not push out the neighbours of others
     /// (RFC 6583 section 5): resolutions under way end by themselves and stay, and once they are
-    /// half of a full table, a further one gets no neighbour's place.
+    /// half of a full table, a further one gets no neighbour's place. Whoever makes itself known
+    /// under many addresses takes the place of those that did the same and were not spoken to.
     fn evict(&mut self, newcomer: &State) -> Result<(), NeighLimit> {
-        let is_incomplete = |state: &State| matches!(state, State::Incomplete(_));
         let is_failed = |state: &State| matches!(state, State::Failed(_));
         let victim = self
             .entries
@@ -410,11 +460,20 @@ impl NeighCache {
             .filter(|(_, e)| !matches!(e.state, State::Permanent(_) | State::Incomplete(_)))
             .min_by_key(|(_, e)| (!is_failed(&e.state), e.used));
         let (key, victim) = victim.ok_or(NeighLimit)?;
-        if is_incomplete(newcomer) && !is_failed(&victim.state) {
-            let resolving = self.entries.iter().filter(|(_, e)| is_incomplete(&e.state));
-            if resolving.count() >= self.config.limit.div_ceil(2) {
-                return Err(NeighLimit);
+        let in_use = !is_failed(&victim.state) && victim.used.is_some();
+        let may_go = match newcomer {
+            _ if !in_use => true,
+            State::Stale(_) => false,
+            // It is about to be asked for.
+            State::Failed(_) => {
+                let is_incomplete = |e: &Entry| matches!(e.state, State::Incomplete(_));
+                let resolving = self.entries.iter().filter(|(_, e)| is_incomplete(e));
+                resolving.count() < self.config.limit.div_ceil(2)
             }
+            _ => true,
+        };
+        if !may_go {
+            return Err(NeighLimit);
         }
         self.forget(key);
         self.stats.evicted += 1;
@@ -450,12 +509,13 @@ impl NeighCache {
     fn expire(&mut self, now: Instant, key: NeighKey) -> Option<Unreachable> {
         let entry = self.entries.get_mut(key).expect(INDEXED);
         let (ifid, ip) = (entry.ifid, entry.ip);
+        let next = now + entry.questions.wait(self.config.retrans);
         match &mut entry.state {
             State::Incomplete(incomplete) if incomplete.sent < self.config.max_requests => {
                 incomplete.sent += 1;
-                incomplete.next = now + self.config.retrans;
+                incomplete.next = next;
                 self.arm(key);
-                self.request(ifid, ip, None);
+                self.request(now, key, None);
                 None
             }
             State::Incomplete(incomplete) => {
@@ -465,46 +525,39 @@ impl NeighCache {
                 entry.state = State::Failed(Failed {
                     until: now + self.config.negative,
                 });
-                self.arm(key);
                 Some(Unreachable { ifid, ip, packets })
             }
             State::Delay(Delay { mac, .. }) => {
                 let mac = *mac;
-                entry.state = State::Probe(Probe {
-                    mac,
-                    sent: 1,
-                    next: now + self.config.retrans,
-                });
+                entry.state = State::Probe(Probe { mac, sent: 1, next });
                 self.arm(key);
-                self.request(ifid, ip, Some(mac));
+                self.request(now, key, Some(mac));
                 None
             }
             State::Probe(probe) if probe.sent < self.config.max_probes => {
                 probe.sent += 1;
-                probe.next = now + self.config.retrans;
+                probe.next = next;
                 let mac = probe.mac;
                 self.arm(key);
-                self.request(ifid, ip, Some(mac));
+                self.request(now, key, Some(mac));
                 None
             }
             State::Probe(_) => {
                 self.stats.failures += 1;
-                self.forget(key);
+                entry.state = State::Failed(Failed { until: now });
                 None
             }
-            State::Failed(_) => {
-                self.forget(key);
-                None
-            }
-            State::Reachable(_) | State::Stale(_) | State::Permanent(_) => None,
+            State::Reachable(_) | State::Stale(_) | State::Failed(_) | State::Permanent(_) => None,
         }
     }
 
-    fn request(&mut self, ifid: IfId, ip: IpAddr, unicast_to: Option<MacAddr>) {
+    fn request(&mut self, now: Instant, key: NeighKey, unicast_to: Option<MacAddr>) {
+        let entry = self.entries.get_mut(key).expect(INDEXED);
+        entry.questions.asked(now, self.config.late);
         self.stats.requests += 1;
         self.requests.push_back(ProbeOut {
-            ifid,
-            ip,
+            ifid: entry.ifid,
+            ip: entry.ip,
             unicast_to,
         });
     }

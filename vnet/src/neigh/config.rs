@@ -10,7 +10,8 @@ pub struct NeighConfig {
     pub reachable: Duration,
     /// How long the layers above have to confirm a stale neighbour before it is probed.
     pub delay_first_probe: Duration,
-    /// Time between requests, and between probes.
+    /// Least time between requests, and between probes. Where questions and answers take longer,
+    /// it is twice that.
     pub retrans: Duration,
     /// Broadcast requests before a resolution fails. Zero counts as one.
     pub max_requests: u8,
@@ -19,10 +20,14 @@ pub struct NeighConfig {
     /// How long packets to an address that did not answer are refused without asking again
     /// (RFC 1122 section 2.3.2.1: at most one request a second for one address).
     pub negative: Duration,
-    /// Packets that may wait for one neighbour.
-    pub held_packets: usize,
-    /// Bytes that may wait for one neighbour.
+    /// How long after a question an answer to it is still taken, although what waited for it has
+    /// been given back. Beyond it a neighbour that is silent counts as one never asked for.
+    pub late: Duration,
+    /// Bytes that may wait for one neighbour, with [`HELD_OVERHEAD`](super::HELD_OVERHEAD) for each
+    /// packet. One packet may wait in any case.
     pub held_bytes: usize,
+    /// Bytes that may wait for all neighbours together, in the same way.
+    pub held_total_bytes: usize,
     /// Neighbours in the table, permanent ones included.
     pub limit: usize,
     /// Shortest time between two defences of one address (RFC 5227 section 1.1).
@@ -38,8 +43,11 @@ impl Default for NeighConfig {
             max_requests: 3,
             max_probes: 3,
             negative: Duration::from_secs(1),
-            held_packets: 64,
-            held_bytes: 256 * 1024,
+            // A frame may travel for a day each way, and be delayed further by jitter.
+            late: Duration::from_secs(4 * 86_400),
+            // The longest datagram in fragments of the least MTU is 432 KiB.
+            held_bytes: 512 * 1024,
+            held_total_bytes: 8 << 20,
             limit: 1024,
             defend_interval: Duration::from_secs(10),
         }

@@ -5,6 +5,7 @@
 //! | [`state`] | the states of one neighbour (RFC 4861 section 7.3.2), drawn once |
 //! | [`cache`] | [`NeighCache`]: the table of one vnet, held packets, deadlines, limits |
 //! | [`config`] | [`NeighConfig`]: times and limits |
+//! | `questions` | what was asked of one neighbour, and how long its answers take |
 //! | [`verdict`] | what the table says to its caller |
 //! | [`arp`] | what an ARP packet does to the table (RFC 826, RFC 5227) |
 //!
@@ -15,13 +16,14 @@
 pub mod arp;
 pub mod cache;
 pub mod config;
+mod questions;
 pub mod state;
 pub mod verdict;
 
-pub use arp::{ArpScope, ArpVerdict, Conflict, announce};
+pub use arp::{ArpIngress, ArpScope, ArpVerdict, Conflict, announce};
 pub use cache::NeighCache;
 pub use config::NeighConfig;
-pub use state::StateName;
+pub use state::{HELD_OVERHEAD, StateName};
 pub use verdict::{
     HeldCount, NeighInfo, NeighLimit, NeighStats, ProbeOut, Release, Released, Unreachable, Verdict,
 };

@@ -3,21 +3,24 @@
 //! ```text
 //!             first packet              answer
 //!   (none) ──────────────▶ Incomplete ─────────▶ Reachable ◀──────────┐
-//!      ▲                    │      │                 │ reachable time  │ answer,
-//!      │ negative time      │      │ their request   ▼                 │ upper-layer
-//!    Failed ◀───────────────┘      └─────────────▶ Stale               │ confirmation
-//!              no answer                             │ a packet is sent│
-//!      ▲                                             ▼                 │
-//!      │ no answer                                 Delay ──────────────┤
-//!   (none) ◀──────────────────────── Probe ◀─────────┘ delay time      │
-//!                                      └───────────────────────────────┘
+//!                           │  ▲   │                 │ reachable time  │ answer,
+//!               no answer   │  │   │ their request   ▼                 │ upper-layer
+//!                           ▼  │   └─────────────▶ Stale               │ confirmation
+//!           next packet, ─ Failed ─── late answer ──▶│ a packet is sent│
+//!           in a while         ▲                     ▼                 │
+//!                              │                   Delay ──────────────┤
+//!                              └──── Probe ◀─────────┘ delay time      │
+//!                         no answer    └───────────────────────────────┘
 //! ```
 //!
-//! Permanent entries are set by hand and never change. Reachable turns into Stale without a
-//! deadline: the time is looked at when the entry is used, so an idle table wakes nobody.
-//! A neighbour that stops answering probes is forgotten at once (RFC 4861 section 7.3.3), so that
-//! a station with a new address is found by the next packet; Failed follows a resolution
-//! that got no answer, and keeps packets to a dead address from asking once each.
+//! Permanent entries are set by hand and never change. Neither Reachable nor Failed has a deadline:
+//! the time is looked at when the entry is used, so an idle table wakes nobody.
+//!
+//! Failed follows a resolution that got no answer, and keeps packets to a dead address from asking
+//! once each. It also follows probes that got none; then nothing is known of the station any more
+//! (RFC 4861 section 7.3.3), but the next packet asks at once, so that one with a new address is
+//! found. What Failed remembers is that there is a question on its way: on a link with a delay of
+//! seconds or hours the answer is late, and still an answer.
 
 use std::collections::VecDeque;
 
@@ -90,10 +93,10 @@ pub struct Probe {
     pub next: Instant,
 }
 
-/// Nobody answered; packets are refused at once for a short time.
+/// Nobody has answered so far.
 #[derive(Debug)]
 pub struct Failed {
-    /// When the entry is forgotten.
+    /// Until when packets are refused at once.
     pub until: Instant,
 }
 
@@ -159,8 +162,8 @@ impl State {
             State::Incomplete(Incomplete { next, .. }) | State::Probe(Probe { next, .. }) => {
                 Some(*next)
             }
-            State::Delay(Delay { until, .. }) | State::Failed(Failed { until }) => Some(*until),
-            State::Reachable(_) | State::Stale(_) | State::Permanent(_) => None,
+            State::Delay(Delay { until, .. }) => Some(*until),
+            State::Reachable(_) | State::Stale(_) | State::Failed(_) | State::Permanent(_) => None,
         }
     }
 
@@ -179,8 +182,17 @@ impl State {
     }
 }
 
-/// Packets that wait for one neighbour, bounded in number and bytes (RFC 1122 section 2.3.2.2 asks
-/// for at least one; RFC 4861 section 7.2.2 lets the oldest go when there is no room).
+/// What a packet that waits counts for besides its bytes.
+pub const HELD_OVERHEAD: usize = 256;
+
+/// The bytes that a packet counts for while it waits.
+pub(super) fn cost(packet: &Packet) -> usize {
+    packet.len() + HELD_OVERHEAD
+}
+
+/// Packets that wait for one neighbour, bounded in bytes (RFC 1122 section 2.3.2.2 asks for at least
+/// one; RFC 4861 section 7.2.2 lets the oldest go when there is no room). Their number is no measure:
+/// a datagram in fragments is many packets, and arrives with all of them or not at all.
 #[derive(Debug, Default)]
 pub struct Held {
     packets: VecDeque<Packet>,
@@ -190,21 +202,24 @@ pub struct Held {
 impl Held {
     /// Adds a packet. The caller then takes with [`Held::pop_over`] what no longer fits.
     pub fn push(&mut self, packet: Packet) {
-        self.bytes += packet.len();
+        self.bytes += cost(&packet);
         self.packets.push_back(packet);
     }
 
-    /// Takes the oldest packet when there are more than `max_packets` or `max_bytes`. The newest
-    /// stays when it alone is too large, unless not even one packet may wait.
-    pub fn pop_over(&mut self, max_packets: usize, max_bytes: usize) -> Option<Packet> {
-        let over =
-            self.packets.len() > max_packets || (self.bytes > max_bytes && self.packets.len() > 1);
-        if !over {
+    /// Takes the oldest packet when there are more than `max_bytes`. The newest stays, even when it
+    /// alone is too large.
+    pub fn pop_over(&mut self, max_bytes: usize) -> Option<Packet> {
+        if self.bytes <= max_bytes || self.packets.len() <= 1 {
             return None;
         }
         let packet = self.packets.pop_front()?;
-        self.bytes -= packet.len();
+        self.bytes -= cost(&packet);
         Some(packet)
+    }
+
+    /// Bytes that wait, as [`HELD_OVERHEAD`] counts them.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Packets that wait.

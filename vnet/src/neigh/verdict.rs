@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::state::StateName;
+use super::state::{StateName, cost};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
@@ -77,7 +77,7 @@ pub struct NeighInfo {
     pub state: StateName,
     /// Packets that wait for it.
     pub held: usize,
-    /// When a packet was last sent to it.
+    /// When a packet was last sent to it, or, when none was yet, when it was heard of.
     pub used: Instant,
 }
 
@@ -106,6 +106,8 @@ pub struct HeldCount {
     pub packets: usize,
     /// Those that came in on an interface and wait to be forwarded.
     pub received: usize,
+    /// Their bytes, with [`HELD_OVERHEAD`](super::HELD_OVERHEAD) for each.
+    pub bytes: usize,
 }
 
 /// How sure it is that a neighbour can be reached at the address it was heard with.
@@ -121,11 +123,13 @@ impl HeldCount {
     pub(super) fn add(&mut self, packet: &Packet) {
         self.packets += 1;
         self.received += usize::from(packet.meta.rcvif.is_some());
+        self.bytes += cost(packet);
     }
 
     pub(super) fn remove(&mut self, packet: &Packet) {
         self.packets -= 1;
         self.received -= usize::from(packet.meta.rcvif.is_some());
+        self.bytes -= cost(packet);
     }
 
     pub(super) fn remove_all(&mut self, packets: &VecDeque<Packet>) {

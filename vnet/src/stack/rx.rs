@@ -12,16 +12,17 @@
 //!                                   └─ forward ──► tx
 //! ```
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{Stack, tx};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::icmp;
-use crate::ip::addr::Cast;
+use crate::ip::addr::{self, Cast, Ours};
+use crate::ip::fib::Route;
 use crate::ip::forward::{self, Egress};
 use crate::ip::input::{self as ip_input, Medium};
-use crate::neigh::arp::{ArpScope, ArpVerdict};
+use crate::neigh::arp::{ArpIngress, ArpScope, ArpVerdict};
 use crate::netif::bridge::{self, BridgeId, Ingress};
 use crate::netif::{AdminState, IfKind, Item};
 use crate::packet::header::arp::ARP_LEN;
@@ -153,13 +154,17 @@ fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut packet: Packet)
     else {
         return cx.stats.drop_rx(DropReason::Malformed);
     };
-    let addrs = &s.ip.addrs;
-    let scope = |ip| match () {
-        () if addrs.on_interface(ifid).any(|a| a.addr() == ip) => ArpScope::Ours,
-        () if addrs.is_on_link(ifid, ip) => ArpScope::OnLink,
-        () => ArpScope::Elsewhere,
+    let ingress = ArpIngress {
+        ifid,
+        mac,
+        round_trip: tx::round_trip(s, ifid),
+        sender: arp_sender(s, ifid, arp.sender_ip),
+        target: match s.ip.addrs.answers(ifid, arp.target_ip) {
+            true => ArpScope::Ours,
+            false => ArpScope::Stranger,
+        },
     };
-    match s.neigh.input(cx.now, ifid, mac, &arp, scope) {
+    match s.neigh.input(cx.now, ingress, &arp) {
         ArpVerdict::Drop(reason) => cx.stats.drop_rx(reason),
         ArpVerdict::Accepted { reply, release } => {
             cx.stats.delivered += 1;
@@ -183,6 +188,22 @@ fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut packet: Packet)
                 tx::arp(s, cx, ifid, MacAddr::BROADCAST, &defence);
             }
         }
+    }
+}
+
+/// What the sender of an ARP packet is to us.
+fn arp_sender(s: &Stack, ifid: IfId, ip: Ipv4Addr) -> ArpScope {
+    match s.ip.addrs.find(ip) {
+        Some(Ours::Address(on)) if on == ifid => return ArpScope::Ours,
+        // Also what an interface of ours says that is on the same link.
+        Some(Ours::Address(_) | Ours::Broadcast(_)) => return ArpScope::Impossible,
+        None if !addr::is_station(ip) => return ArpScope::Impossible,
+        None => {}
+    }
+    let leads_there = |route: &Route| route.ifid == ifid && route.hop(ip) == ip;
+    match s.ip.addrs.is_on_link(ifid, ip) || s.ip.fib.route(ip).is_some_and(leads_there) {
+        true => ArpScope::Neighbour,
+        false => ArpScope::Stranger,
     }
 }
 

@@ -17,6 +17,7 @@ use std::num::NonZero;
 use super::Stack;
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
+use crate::base::time::Duration;
 use crate::icmp;
 use crate::icmp::error::About;
 use crate::ip::addr::Cast;
@@ -220,7 +221,8 @@ fn hop(s: &mut Stack, cx: &mut Cx, dst: Ipv4Addr, packet: Packet, route: RouteHi
     if s.ifs.get(ifid).is_some_and(is_loopback) {
         return ether(s, cx, ifid, MacAddr::ZERO, EtherType::IPV4, packet);
     }
-    if s.ip.addrs.is_broadcast(dst) {
+    // A broadcast of another interface's subnet is on its way there, by a gateway.
+    if s.ip.addrs.is_broadcast(dst) && s.ip.addrs.is_broadcast_on(ifid, dst) {
         return ether(s, cx, ifid, MacAddr::BROADCAST, EtherType::IPV4, packet);
     }
     if dst.is_multicast() {
@@ -233,7 +235,8 @@ fn hop(s: &mut Stack, cx: &mut Cx, dst: Ipv4Addr, packet: Packet, route: RouteHi
     if let Some(mac) = s.neigh.lookup(cx.now, ifid, station) {
         return ether(s, cx, ifid, mac, EtherType::IPV4, packet);
     }
-    match s.neigh.resolve(cx, ifid, station, packet) {
+    let round_trip = round_trip(s, ifid);
+    match s.neigh.resolve(cx, ifid, station, round_trip, packet) {
         neigh::Verdict::Resolved(mac, packet) => ether(s, cx, ifid, mac, EtherType::IPV4, packet),
         neigh::Verdict::Held => {}
         neigh::Verdict::Drop(reason, packet) => {
@@ -361,12 +364,30 @@ fn request(s: &mut Stack, cx: &mut Cx, probe: neigh::ProbeOut) {
         return;
     };
     let mac = netif.mac;
-    let Some(source) = s.ip.addrs.source_for(target, probe.ifid, target) else {
-        return;
-    };
+    // Best the address in whose prefix the target is; an interface without addresses borrows one.
+    // A vnet that has none asks as a station that does not know its own yet (RFC 5227 section 1.1).
+    let source = s.ip.addrs.source_for(target, probe.ifid, target);
+    let source = source.unwrap_or(Ipv4Addr::UNSPECIFIED);
     let question = ArpPacket::request(mac, source, target);
     let to = probe.unicast_to.unwrap_or(MacAddr::BROADCAST);
     arp(s, cx, probe.ifid, to, &question);
+}
+
+/// How long a question on an interface's link and its answer take, if the way back is like the way
+/// there: the longest, when the interface is a bridge.
+pub(super) fn round_trip(s: &Stack, ifid: IfId) -> Duration {
+    let one_way = |ifid| {
+        let link = s.ifs.get(ifid).and_then(|i| i.link.as_deref());
+        link.map_or(Duration::ZERO, |link| link.config().expected_latency())
+    };
+    let there = match s.ifs.get(ifid).map(|i| i.role) {
+        Some(Role::Bridge(id)) => {
+            let members = s.bridges.get(id).map_or(&[][..], |b| &b.members);
+            members.iter().map(|m| one_way(*m)).max()
+        }
+        _ => Some(one_way(ifid)),
+    };
+    there.unwrap_or_default().saturating_mul(2)
 }
 
 fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: Ipv4Addr) {

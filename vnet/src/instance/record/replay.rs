@@ -9,7 +9,7 @@ use crate::instance::hierarchy;
 use crate::instance::lifecycle;
 use crate::instance::limits::Resource;
 use crate::instance::privilege::{AdminError, Authority, Denied, Privilege, PrivilegeError};
-use crate::instance::routes::{NextHopSpec, RouteError};
+use crate::instance::routes::RouteError;
 use crate::instance::sysctl::SysctlError;
 use crate::instance::system::{CreateError, System, SystemCore};
 use crate::instance::vnet::{Gone, OwnedVnet, Vnet, VnetCore};
@@ -507,11 +507,7 @@ impl Vnet {
                 dst,
                 gateway,
                 interface,
-            } => self.add_static(
-                *dst,
-                *gateway,
-                interface.clone().map(NextHopSpec::Interface),
-            )?,
+            } => self.add_static(*dst, *gateway, interface.clone())?,
             Op::RemoveRoute { dst } => self.remove_route(*dst)?,
             Op::SetForwarding { forwarding } => self.set_forwarding(*forwarding)?,
             Op::SetSysctl { name, value } => self.set_sysctl_text(name, value)?,

@@ -251,21 +251,26 @@ keys! {
         0..=3600000, "ms", TUNABLES,
         |s| s.neigh.config().negative,
         |s, v| neigh(s, |c| c.negative = v);
+    /// How long after a question an answer to it is still taken.
+    ARP_LATE: Duration = "net.link.ether.inet.late",
+        0..=864000000, "ms", TUNABLES,
+        |s| s.neigh.config().late,
+        |s, v| neigh(s, |c| c.late = v);
     /// Neighbours in the table.
     ARP_LIMIT: u64 = "net.link.ether.inet.limit",
         1..=4294967295, "neighbours", OWNER,
         |s| s.neigh.config().limit as u64,
         |s, v| neigh(s, |c| c.limit = v as usize);
-    /// Packets that may wait for one neighbour.
-    ARP_MAXHOLD: u64 = "net.link.ether.inet.maxhold",
-        0..=65536, "packets", OWNER,
-        |s| s.neigh.config().held_packets as u64,
-        |s, v| neigh(s, |c| c.held_packets = v as usize);
-    /// Bytes that may wait for one neighbour.
+    /// Bytes that may wait for one neighbour; each packet counts for 256 more.
     ARP_MAXHOLD_BYTES: u64 = "net.link.ether.inet.maxhold_bytes",
         0..=1073741824, "bytes", OWNER,
         |s| s.neigh.config().held_bytes as u64,
         |s, v| neigh(s, |c| c.held_bytes = v as usize);
+    /// Bytes that may wait for all neighbours together, in the same way.
+    ARP_MAXHOLD_TOTAL_BYTES: u64 = "net.link.ether.inet.maxhold_total_bytes",
+        0..=1073741824, "bytes", OWNER,
+        |s| s.neigh.config().held_total_bytes as u64,
+        |s, v| neigh(s, |c| c.held_total_bytes = v as usize);
     /// Probes before a neighbour is forgotten.
     ARP_MAXPROBES: u64 = "net.link.ether.inet.maxprobes",
         1..=255, "", TUNABLES,
@@ -281,7 +286,7 @@ keys! {
         1000..=86400000, "ms", TUNABLES,
         |s| s.neigh.config().reachable,
         |s, v| neigh(s, |c| c.reachable = v);
-    /// Time between requests, and between probes (RFC 4861).
+    /// Least time between requests, and between probes (RFC 4861).
     ARP_WAIT: Duration = "net.link.ether.inet.wait",
         10..=60000, "ms", TUNABLES,
         |s| s.neigh.config().retrans,

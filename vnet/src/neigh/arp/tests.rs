@@ -105,7 +105,6 @@ fn a_late_answer_helps_the_next_packet() {
 #[test]
 fn lies_are_dropped() {
     let mut w = world();
-    let other_net = Ipv4Addr::new(192, 168, 0, 1);
     for (op, ip, mac, reason) in [
         (
             ArpOp::Request,
@@ -126,7 +125,6 @@ fn lies_are_dropped() {
             DropReason::Malformed,
         ),
         (ArpOp::Request, OUR_IP, OUR_MAC, DropReason::NotForUs),
-        (ArpOp::Request, other_net, mac(2), DropReason::Martian),
         (
             ArpOp::Request,
             Ipv4Addr::BROADCAST,
@@ -159,6 +157,29 @@ fn lies_are_dropped() {
         );
     }
     assert!(w.cache.is_empty());
+}
+
+/// RFC 826 knows no prefixes.
+#[test]
+fn a_stranger_is_answered_but_not_remembered() {
+    let mut w = world();
+    let stranger = Ipv4Addr::new(192, 0, 2, 1);
+    let ArpVerdict::Accepted {
+        reply: Some(reply),
+        release: None,
+    } = w.hear(ArpPacket::request(mac(2), stranger, OUR_IP))
+    else {
+        panic!("not answered");
+    };
+    assert_eq!((reply.sender_ip, reply.target_ip), (OUR_IP, stranger));
+    assert!(w.cache.is_empty(), "no route leads there");
+    // What we asked is answered by whom we asked, wherever its address lies.
+    w.send_to(stranger, 1);
+    let answer = ArpPacket::request(OUR_MAC, OUR_IP, stranger).answered_by(mac(2));
+    let ArpVerdict::Accepted { release, .. } = w.hear(answer) else {
+        panic!("not accepted");
+    };
+    assert_eq!(release.expect("the packet").packets.len(), 1);
 }
 
 #[test]

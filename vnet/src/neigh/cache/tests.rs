@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::base::rng::Rng;
-use crate::neigh::{ArpScope, ArpVerdict};
+use crate::ip::addr;
+use crate::neigh::{ArpIngress, ArpScope, ArpVerdict, HELD_OVERHEAD};
 use crate::packet::header::{ArpOp, ArpPacket};
 use crate::packet::{Out, Payload};
 use proptest::prelude::*;
@@ -38,6 +39,8 @@ pub(in crate::neigh) struct World {
     pub(in crate::neigh) cache: NeighCache,
     pub(in crate::neigh) now: Instant,
     pub(in crate::neigh) stats: Stats,
+    /// What is known of the link.
+    pub(in crate::neigh) round_trip: Duration,
     rng: Rng,
     out: Out,
 }
@@ -48,6 +51,7 @@ impl World {
             cache: NeighCache::new(config, Rng::seeded(7)),
             now: Instant::ZERO,
             stats: Stats::default(),
+            round_trip: Duration::ZERO,
             rng: Rng::seeded(1),
             out: Out::default(),
         }
@@ -60,7 +64,8 @@ impl World {
             stats: &mut self.stats,
             out: &mut self.out,
         };
-        self.cache.resolve(&mut cx, ifid, to.into(), packet)
+        self.cache
+            .resolve(&mut cx, ifid, to.into(), self.round_trip, packet)
     }
 
     fn due(&mut self) -> Option<Unreachable> {
@@ -75,7 +80,12 @@ impl World {
 
     /// Sends packet `id` to host `n` and says in a word what became of it.
     pub(in crate::neigh) fn send(&mut self, n: u8, id: u8) -> String {
-        match self.send_on(iface(1), host(n), packet(id)) {
+        self.send_to(host(n), id)
+    }
+
+    /// The same, to any address.
+    pub(in crate::neigh) fn send_to(&mut self, to: Ipv4Addr, id: u8) -> String {
+        match self.send_on(iface(1), to, packet(id)) {
             Verdict::Resolved(mac, p) => {
                 assert_eq!(p.to_vec(), vec![id; 100]);
                 format!("to {mac}")
@@ -91,10 +101,18 @@ impl World {
     pub(in crate::neigh) fn hear(&mut self, arp: ArpPacket) -> ArpVerdict {
         let scope = |ip: Ipv4Addr| match ip {
             OUR_IP => ArpScope::Ours,
-            ip if ip.octets()[..3] == [10, 0, 0] => ArpScope::OnLink,
-            _ => ArpScope::Elsewhere,
+            ip if !addr::is_station(ip) => ArpScope::Impossible,
+            ip if ip.octets()[..3] == [10, 0, 0] => ArpScope::Neighbour,
+            _ => ArpScope::Stranger,
         };
-        self.cache.input(self.now, iface(1), OUR_MAC, &arp, scope)
+        let ingress = ArpIngress {
+            ifid: iface(1),
+            mac: OUR_MAC,
+            round_trip: self.round_trip,
+            sender: scope(arp.sender_ip),
+            target: scope(arp.target_ip),
+        };
+        self.cache.input(self.now, ingress, &arp)
     }
 
     /// Host `n` with the address `m` answers us.
@@ -188,7 +206,7 @@ fn nobody_answers() {
     assert_eq!(w.state(2), Some("failed"));
     assert_eq!(w.send(2, 3), "neighbour-unreachable");
     assert_eq!(w.until(4), (vec![], vec![]));
-    assert_eq!(w.state(2), None);
+    assert_eq!(w.cache.next_deadline(), None);
     assert_eq!(w.send(2, 4), "held");
     assert_eq!(w.asked(), [(4, "broadcast")]);
     assert_eq!(w.cache.stats().failures, 1);
@@ -214,8 +232,11 @@ fn a_neighbour_that_falls_silent_is_probed_then_forgotten() {
     assert_eq!(w.send(2, 3), format!("to {}", mac(22)));
     let probes = vec![(66, "unicast"), (67, "unicast")];
     assert_eq!(w.until(68), (probes, vec![]));
-    assert_eq!(w.state(2), None);
+    assert_eq!(w.state(2), Some("failed"));
     assert_eq!(w.cache.next_deadline(), None);
+    // It may have come back with another address: everybody is asked, and at once.
+    assert_eq!(w.send(2, 4), "held");
+    assert_eq!(w.asked(), [(68, "broadcast")]);
 }
 
 #[test]
@@ -258,15 +279,14 @@ fn a_confirmation_lasts_half_to_one_and_a_half_of_the_mean() {
 #[test]
 fn the_oldest_packet_goes_when_too_many_wait() {
     let mut w = World::new(NeighConfig {
-        held_packets: 3,
-        held_bytes: 250,
+        held_bytes: 2 * (100 + HELD_OVERHEAD),
         ..NeighConfig::default()
     });
     for id in 1..=3 {
         assert_eq!(w.send(2, id), "held");
     }
     assert_eq!(w.stats.tx_drops(DropReason::NeighbourQueueFull), 1);
-    let mut forwarded = Packet::outgoing(Payload::from(vec![9; 300]));
+    let mut forwarded = Packet::outgoing(Payload::from(vec![9; 1000]));
     forwarded.meta.rcvif = Some(iface(2));
     assert!(matches!(
         w.send_on(iface(1), host(2), forwarded),
@@ -278,12 +298,124 @@ fn the_oldest_packet_goes_when_too_many_wait() {
         w.cache.held(),
         HeldCount {
             packets: 1,
-            received: 1
+            received: 1,
+            bytes: 1000 + HELD_OVERHEAD,
         }
     );
     assert_eq!(w.send(2, 4), "held");
     assert_eq!(w.stats.rx_drops(DropReason::NeighbourQueueFull), 1);
     assert_eq!(w.answer(2, 2), [4]);
+}
+
+#[test]
+fn what_waits_is_counted_in_bytes_and_not_in_packets() {
+    let mut w = World::new(NeighConfig::default());
+    // The longest datagram in fragments of the least MTU.
+    let (fragments, len) = (65_515usize.div_ceil(48), 68);
+    let fragment = || Packet::outgoing(Payload::from(vec![0; len]));
+    for _ in 0..fragments {
+        let held = w.send_on(iface(1), host(2), fragment());
+        assert!(matches!(held, Verdict::Held));
+    }
+    assert_eq!(w.stats.tx_drops(DropReason::NeighbourQueueFull), 0);
+    assert_eq!(w.answer(2, 2).len(), fragments);
+    assert_eq!(w.cache.held(), HeldCount::default());
+}
+
+#[test]
+fn what_waits_for_all_together_is_bounded_and_each_may_have_one() {
+    let mut w = World::new(NeighConfig {
+        held_total_bytes: 5 * COST,
+        ..NeighConfig::default()
+    });
+    for id in 1..=5 {
+        assert_eq!(w.send(2, id), "held");
+    }
+    for (n, id) in [(3, 6), (3, 7), (4, 8)] {
+        assert_eq!(w.send(n, id), "held");
+    }
+    assert_eq!(w.stats.tx_drops(DropReason::NeighbourQueueFull), 1);
+    assert_eq!(w.cache.held().packets, 7);
+    assert_eq!(w.answer(3, 3), [7]);
+    assert_eq!(w.answer(4, 4), [8]);
+    assert_eq!(w.answer(2, 2), [1, 2, 3, 4, 5]);
+}
+
+/// A link of which nothing is known at first: what was asked too early is answered all the same,
+/// and the next time is waited for.
+#[test]
+fn late_answers_teach_patience() {
+    let mut w = World::new(NeighConfig::default());
+    w.send(2, 1);
+    assert_eq!(w.until(3).1, [1], "given back");
+    w.until(10);
+    w.answer(2, 2);
+    assert_eq!(w.send(2, 2), format!("to {}", mac(2)));
+    // Asked after 5 s, the station has 20 s to answer, and twice more.
+    assert_eq!(w.until(34), (vec![(15, "unicast")], vec![]));
+    assert_eq!(w.until(35).0, [(35, "unicast")]);
+    assert_eq!(w.state(2), Some("probe"));
+    w.answer(2, 2);
+    assert_eq!(w.state(2), Some("reachable"));
+}
+
+#[test]
+fn what_is_known_of_the_link_is_waited_for() {
+    let day = 86_400;
+    let mut w = World::new(NeighConfig::default());
+    w.round_trip = Duration::from_secs(2 * day);
+    assert_eq!(w.send(2, 1), "held");
+    assert_eq!(w.until(2 * day), (vec![(0, "broadcast")], vec![]));
+    assert_eq!(w.answer(2, 2), [1]);
+    // So does a station that was only heard.
+    w.hear(ArpPacket::request(mac(3), host(3), OUR_IP));
+    w.send(3, 1);
+    let asked = w.until(4 * day).0;
+    assert_eq!(asked, [(2 * day + 5, "unicast")]);
+}
+
+#[test]
+fn an_answer_is_taken_for_so_long_and_no_longer() {
+    let mut w = World::new(NeighConfig {
+        late: Duration::from_secs(100),
+        ..NeighConfig::default()
+    });
+    for (n, answered) in [(2, 102), (3, 103)] {
+        let mut w = World::new(w.cache.config().clone());
+        w.send(n, 1);
+        w.until(answered);
+        let arp = ArpPacket::request(OUR_MAC, OUR_IP, host(n)).answered_by(mac(n));
+        let taken = matches!(w.hear(arp), ArpVerdict::Accepted { .. });
+        // The last question was asked after 2 s.
+        assert_eq!(taken, answered == 102);
+        assert_eq!(w.cache.len(), usize::from(taken));
+    }
+    // A question for us teaches whoever asks it, as if it had never been asked for.
+    w.send(4, 1);
+    w.until(500);
+    w.hear(ArpPacket::request(mac(4), host(4), OUR_IP));
+    assert_eq!(w.state(4), Some("stale"));
+}
+
+#[test]
+fn who_makes_itself_known_under_many_addresses_pushes_nobody_out() {
+    let mut w = World::new(NeighConfig {
+        limit: 10,
+        ..NeighConfig::default()
+    });
+    for n in 2..10 {
+        w.send(n, 0);
+        w.answer(n, n);
+    }
+    for n in 100..200 {
+        w.until(u64::from(n));
+        w.hear(ArpPacket::request(mac(66), host(n), OUR_IP));
+    }
+    assert!((2..10).all(|n| w.state(n).is_some()));
+    assert_eq!(w.cache.len(), 10);
+    // Nor does it keep others from being asked for.
+    assert_eq!(w.send(20, 0), "held");
+    assert!((2..10).all(|n| w.state(n).is_some()));
 }
 
 #[test]
@@ -409,12 +541,15 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+/// What a packet of [`packet`] counts for while it waits.
+const COST: usize = 100 + HELD_OVERHEAD;
+
 proptest! {
     /// Whatever happens: each packet is accounted for once, the bounds hold, time alone brings
     /// the table to rest, and teardown leaves nothing.
     #[test]
     fn every_packet_is_accounted_for(script in prop::collection::vec(action(), 0..120)) {
-        let mut w = World::new(NeighConfig { limit: 6, held_packets: 4, ..NeighConfig::default() });
+        let mut w = World::new(NeighConfig { limit: 6, held_bytes: 4 * COST, held_total_bytes: 7 * COST, ..NeighConfig::default() });
         let (mut given, mut back) = (0, 0);
         for action in script {
             match action {
@@ -471,9 +606,13 @@ proptest! {
             prop_assert!(w.cache.len() <= 6);
             prop_assert_eq!(w.cache.len(), w.cache.index.len());
             prop_assert!(w.cache.list(w.now).all(|info| info.held <= 4));
+            // One packet may wait for each neighbour, whatever waits for others.
+            prop_assert!(listed <= 7 + w.cache.len());
+            prop_assert_eq!(w.cache.held().bytes, listed * COST);
         }
         w.asked();
-        w.until(w.now.as_nanos() / 1_000_000_000 + 20);
+        // Waits may have grown to minutes.
+        w.until(w.now.as_nanos() / 1_000_000_000 + 10_000);
         prop_assert_eq!(w.cache.next_deadline(), None);
         prop_assert_eq!(w.cache.held(), HeldCount::default());
         let left = w.cache.len();

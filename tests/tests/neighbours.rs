@@ -1,0 +1,177 @@
+//! Promise: stations on one link find each other, whatever their prefixes are and however long an
+//! answer takes; and nobody can be found where nothing says that it is.
+
+use vnet::link::LinkConfig;
+use vnet::net::{EchoEvent, EchoSocket, TcpListener, TcpStream};
+use vnet::time::Duration;
+use vnet::{NextHop, System, Vnet};
+use vnet_tests::onlink::PAIRS;
+use vnet_tests::topology::{pair, vnet};
+
+/// Sends one echo request and returns what comes of it within `patience`.
+fn ping(from: &Vnet, to: &str, seq: u16, patience: Duration) -> Option<EchoEvent> {
+    let socket = EchoSocket::bind_in(from).expect("there is room");
+    socket
+        .set_read_timeout(Some(patience))
+        .expect("a time above zero");
+    let to = to.parse().expect("an address");
+    socket.send_to(seq, b"x", to).expect("there is a route");
+    socket.recv().ok().map(|(event, _)| event)
+}
+
+fn answers(from: &Vnet, to: &str) -> bool {
+    let event = ping(from, to, 1, Duration::from_secs(10));
+    matches!(event, Some(EchoEvent::Reply { .. }))
+}
+
+#[test]
+fn neighbours_need_no_common_prefix() {
+    for case in PAIRS {
+        // Whoever speaks first must be heard by one that has not asked for it.
+        for first in 0..2 {
+            for wired in [true, false] {
+                let system = System::virtual_time(1);
+                let (a, b) = (vnet(&system, "a"), vnet(&system, "b"));
+                let mut kept = Vec::new();
+                if wired {
+                    a.epair("eth0", &b, "eth0").expect("the names are free");
+                } else {
+                    // On a switch there are others, of yet another prefix.
+                    let (switch, other) = (vnet(&system, "sw"), vnet(&system, "other"));
+                    switch.bridge("bridge0").expect("the name is free");
+                    for (n, station) in [&a, &b, &other].into_iter().enumerate() {
+                        let port = format!("port{n}");
+                        let joined = station.epair("eth0", &switch, &port);
+                        joined.expect("the names are free");
+                        let member = switch.add_member("bridge0", &port);
+                        member.expect("it is in no bridge");
+                    }
+                    let address = "198.18.0.1/15".parse().expect("an address");
+                    other.add_address("eth0", address).expect("it is free");
+                    kept.extend([switch, other]);
+                }
+                case.stations[0].set_up(&a, "eth0");
+                case.stations[1].set_up(&b, "eth0");
+                let vnets = [&*a, &*b];
+                for from in [first, 1 - first] {
+                    let to = case.stations[1 - from].pinged_at;
+                    assert!(
+                        answers(vnets[from], to),
+                        "{}: no answer from {to}, wired: {wired}, first: {first}",
+                        case.name
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// An interface with addresses answers for those only: a vnet with two interfaces on one link would
+/// otherwise be found at both.
+#[test]
+fn an_address_elsewhere_is_not_answered_for() {
+    let system = System::virtual_time(1);
+    let (a, b) = pair(&system);
+    b.add_address("lo0", "203.0.113.9/32".parse().unwrap())
+        .unwrap();
+    let link = NextHop::Interface("eth0".to_owned());
+    a.add_route("203.0.113.9/32".parse().unwrap(), link)
+        .unwrap();
+    let event = ping(&a, "203.0.113.9", 1, Duration::from_secs(10));
+    assert!(
+        matches!(event, Some(EchoEvent::Unreachable { code: 1, .. })),
+        "{event:?}"
+    );
+    // A gateway is another matter.
+    a.remove_route("203.0.113.9/32".parse().unwrap()).unwrap();
+    let gateway = NextHop::Gateway("10.0.0.2".parse().unwrap());
+    a.add_route("203.0.113.9/32".parse().unwrap(), gateway)
+        .unwrap();
+    assert!(answers(&a, "203.0.113.9"));
+}
+
+fn delayed(delay: Duration) -> LinkConfig {
+    LinkConfig {
+        delay,
+        ..LinkConfig::default()
+    }
+}
+
+#[test]
+fn what_is_sent_first_over_a_long_link_arrives() {
+    let hour = 3600;
+    for secs in [1, 2, 5, 60, hour, 24 * hour] {
+        let system = System::virtual_time(secs);
+        let (a, b) = pair(&system);
+        for v in [&a, &b] {
+            v.set_link("eth0", delayed(Duration::from_secs(secs)))
+                .unwrap();
+        }
+        // Asked for and answered, then sent and answered.
+        let patience = Duration::from_secs(4 * secs + 1);
+        for seq in 0..20 {
+            let event = ping(&a, "10.0.0.2", seq, patience);
+            assert!(
+                matches!(event, Some(EchoEvent::Reply { .. })),
+                "delay {secs} s, number {seq}: {event:?}"
+            );
+            // Long enough for what was confirmed to become old.
+            system.sleep(Duration::from_secs(40)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn tcp_connects_over_a_long_link() {
+    for secs in [3, 5, 20] {
+        let system = System::virtual_time(secs);
+        let (a, b) = pair(&system);
+        for v in [&a, &b] {
+            v.set_link("eth0", delayed(Duration::from_secs(secs)))
+                .unwrap();
+        }
+        let listener = TcpListener::bind_in(&b, "10.0.0.2:80").unwrap();
+        let client = TcpStream::connect_in(&a, "10.0.0.2:80").unwrap();
+        let (server, _) = listener.accept().unwrap();
+        assert_eq!(server.peer_addr().unwrap(), client.local_addr().unwrap());
+    }
+}
+
+/// The delay is behind a switch, where a station cannot know of it.
+#[test]
+fn a_late_answer_is_an_answer() {
+    for secs in [3, 30, 3600] {
+        let system = System::virtual_time(secs);
+        let (a, b, switch) = (vnet(&system, "a"), vnet(&system, "b"), vnet(&system, "sw"));
+        switch.bridge("bridge0").unwrap();
+        for (station, port) in [(&a, "port0"), (&b, "port1")] {
+            station.epair("eth0", &switch, port).unwrap();
+            switch.add_member("bridge0", port).unwrap();
+        }
+        let far = Duration::from_secs(secs);
+        switch.set_link("port1", delayed(far)).unwrap();
+        b.set_link("eth0", delayed(far)).unwrap();
+        a.add_address("eth0", "10.0.0.1/24".parse().unwrap())
+            .unwrap();
+        b.add_address("eth0", "10.0.0.2/24".parse().unwrap())
+            .unwrap();
+        let patience = Duration::from_secs(4 * secs + 1);
+        // What was announced when the addresses were new has come, and taught nothing.
+        system.sleep(10 * far).unwrap();
+        let first = ping(&a, "10.0.0.2", 0, patience);
+        assert!(
+            matches!(first, Some(EchoEvent::Unreachable { .. })),
+            "{first:?}"
+        );
+        system.sleep(Duration::from_secs(2 * secs)).unwrap();
+        // From the first late answer on nothing is lost, whatever is forgotten or grows old.
+        for seq in 1..20 {
+            let event = ping(&a, "10.0.0.2", seq, patience);
+            assert!(
+                matches!(event, Some(EchoEvent::Reply { .. })),
+                "delay {secs} s, number {seq}: {event:?}"
+            );
+            system.sleep(Duration::from_secs(40)).unwrap();
+        }
+    }
+}

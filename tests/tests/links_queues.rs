@@ -221,3 +221,98 @@ fn ones_complement(header: &[u8]) -> u16 {
     let once = (sum & 0xffff) + (sum >> 16);
     ((once & 0xffff) + (once >> 16)) as u16
 }
+
+/// What an interface's link holds when the interface is put out of use does not go out later.
+#[test]
+fn frames_that_wait_are_dropped_when_the_interface_goes_down() {
+    let system = System::manual(1);
+    let config = LinkConfig {
+        rate_bps: Some(1_000_000),
+        queue: QueueConfig {
+            discipline: Discipline::FqCodel(FqCodel::default()),
+            ..QueueConfig::default()
+        },
+        ..LinkConfig::default()
+    };
+    let a = system.create("a").expect("a free name");
+    let port = a.port("eth0", None).expect("a free name");
+    a.add_address("eth0", "192.0.2.1/24".parse().expect("a prefix"))
+        .expect("a host's address");
+    a.set_link("eth0", config).expect("a valid link");
+    while port.recv().is_some() {}
+    let socket = UdpSocket::bind_in(&a, "0.0.0.0:0").expect("a free port");
+    socket.set_broadcast(true).expect("alive");
+    for _ in 0..10 {
+        socket
+            .send_to(&[0; 1000], "192.0.2.255:9")
+            .expect("there is a route");
+    }
+    a.set_up("eth0", vnet::AdminState::Down)
+        .expect("it is there");
+    let far = system.now() + Duration::from_secs(60);
+    system.poll(far);
+    let came = std::iter::from_fn(|| port.recv()).count() as u64;
+    let stats = a.link_stats("eth0").expect("it is there");
+    assert_eq!((stats.queued, stats.torn_down + came), (0, 10));
+    assert!(came <= 1, "the one that was being sent");
+    assert_eq!(stats.offered, stats.delivered + stats.dropped());
+    let dropped = a.stats().expect("alive");
+    let dropped = dropped.tx_drops(vnet::DropReason::InterfaceDown);
+    assert_eq!(dropped, stats.torn_down);
+    // It is as new when it comes up again.
+    a.set_up("eth0", vnet::AdminState::Up).expect("it is there");
+    socket
+        .send_to(&[0; 1000], "192.0.2.255:9")
+        .expect("there is a route");
+    system.poll(far + Duration::from_secs(1));
+    assert!(port.recv().is_some());
+}
+
+/// A frame that finds nothing at the other end has not arrived.
+#[test]
+fn frames_for_an_unplugged_wire_count_as_dropped() {
+    let system = System::manual(1);
+    let (a, b) = pair(&system, LinkConfig::default());
+    system.poll(system.now());
+    let socket = UdpSocket::bind_in(&a, "0.0.0.0:0").expect("a free port");
+    socket.set_broadcast(true).expect("alive");
+    let send = || socket.send_to(&[0; 100], "192.0.2.255:9");
+    send().expect("there is a route");
+    let before = a.link_stats("eth0").expect("it is there");
+    // The news that it is gone has not been taken in yet.
+    b.remove_interface("eth0").expect("it is there");
+    for _ in 0..3 {
+        send().expect("there is a route");
+    }
+    let after = a.link_stats("eth0").expect("it is there");
+    assert_eq!(after.offered, before.offered + 3);
+    assert_eq!(after.delivered, before.delivered);
+    assert_eq!(after.delivered_bytes, before.delivered_bytes);
+    assert_eq!((after.unplugged, after.dropped()), (3, 3));
+    assert!(after.to_string().contains("3 unplugged"), "{after}");
+    let reason = vnet::DropReason::LinkUnplugged;
+    assert_eq!(a.stats().expect("alive").tx_drops(reason), 3);
+}
+
+/// A port that is plugged in again is up, whatever was said of the one before.
+#[test]
+fn news_of_a_port_that_was_pulled_do_not_count_for_the_next_one() {
+    let system = System::manual(1);
+    let (a, b) = (
+        system.create("a").expect("a free name"),
+        system.create("b").expect("a free name"),
+    );
+    let carrier = |vnet: &OwnedVnet| {
+        system.poll(system.now());
+        vnet.interfaces().expect("alive")[1].carrier
+    };
+    let port = a.port("eth0", None).expect("a free name");
+    assert_eq!(carrier(&a), vnet::Carrier::Up);
+    drop(port);
+    let port = a.plug_port("eth0").expect("nothing is plugged in");
+    assert_eq!(carrier(&a), vnet::Carrier::Up);
+    a.move_interface("eth0", &b).expect("it may");
+    assert_eq!(carrier(&b), vnet::Carrier::Up);
+    drop(port);
+    assert_eq!(carrier(&b), vnet::Carrier::Down);
+}

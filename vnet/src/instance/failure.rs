@@ -12,6 +12,7 @@
 //! logged at level ERROR, with the vnet current, and counted. The panic hook has told of either.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -92,6 +93,11 @@ impl Live {
         let due = std::mem::take(&mut self.due);
         let (wreck, held) = self.stack.give_up(now, &mut self.rng, &mut self.out);
         self.stats.fail(due.frames(), held);
+        // What had been sent before arrives, and far ends hear that the wires are down.
+        let deliver = AssertUnwindSafe(|| self.deliver(now));
+        if let Err(again) = catch_unwind(deliver) {
+            callback::discard(again);
+        }
         Box::new(Wreckage {
             wreck,
             due,

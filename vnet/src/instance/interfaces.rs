@@ -11,6 +11,7 @@ use super::record::Op;
 use super::vnet::{Entry, Gone, Vnet};
 use crate::base::deadline::Armed;
 use crate::base::id::IfId;
+use crate::base::stats::DropReason;
 use crate::link::{Link, LinkConfig};
 use crate::netif::capture::Taps;
 use crate::netif::table::Far;
@@ -102,9 +103,13 @@ impl Vnet {
         }
         self.core.with(|stack, _| {
             let id = stack.ifs.id_of(name)?;
-            // The peer may be gone again, and has said so before this.
-            if wire.is_plugged(End::B) {
-                stack.set_carrier(id, Carrier::Up);
+            // The peer may be down, or gone again, and may have said so before this.
+            let news = wire.known(End::B);
+            if let Some(netif) = stack.ifs.get_mut(id)
+                && news.number >= netif.heard
+            {
+                netif.heard = news.number;
+                stack.set_carrier(id, news.carrier);
             }
             Ok(())
         })?
@@ -131,16 +136,15 @@ impl Vnet {
         self.configure(|stack, _| {
             stack.ifs.check_name(name)?;
             stack.admit(Resource::Interfaces)?;
-            stack.ifs.insert(name, |id| Netif {
-                carrier: wire.plug(
-                    end,
-                    Plug {
-                        inbox,
-                        ifid: Some(id),
-                    },
-                ),
-                far: Far::Wire(wire.sender(end)),
-                ..netif(id, name, kind, mac)
+            stack.ifs.insert(name, |id| {
+                let ifid = Some(id);
+                let news = wire.plug(end, Plug { inbox, ifid });
+                Netif {
+                    carrier: news.carrier,
+                    heard: news.number,
+                    far: Far::Wire(wire.sender(end)),
+                    ..netif(id, name, kind, mac)
+                }
             })?;
             Ok::<_, NetifError>(op)
         })?;
@@ -171,7 +175,9 @@ impl Vnet {
         })
     }
 
-    /// Puts an interface in or out of use.
+    /// Puts an interface in or out of use. Frames that its link holds are dropped with that, and counted; those
+    /// that its link has let pass arrive, also when they wait for the transmitter in a FIFO discipline: they are
+    /// on their way.
     ///
     /// # Errors
     /// No interface of that name.
@@ -181,6 +187,9 @@ impl Vnet {
             let netif = stack.ifs.by_name_mut(name)?;
             let id = netif.id;
             netif.admin = state;
+            if state == AdminState::Down {
+                netif.drop_held(cx, DropReason::InterfaceDown);
+            }
             if let Far::Wire(end) = &netif.far {
                 let carrier = match state {
                     AdminState::Up => Carrier::Up,
@@ -399,6 +408,7 @@ pub(super) fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
         ip_mtu: ETHERNET_IP_MTU,
         admin: AdminState::Up,
         carrier: Carrier::Down,
+        heard: 0,
         // Most of what is plugged into a port expects complete frames.
         offload: match kind {
             IfKind::Port => Offload::None,

@@ -448,8 +448,14 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     released.packets += core.inbox.close().frames;
     let leaked = Released(held);
     let failure = core.failure();
-    core.system.keep_fingerprint(core.fingerprint());
-    core.bury();
+    let remains = {
+        // In one step for whoever sums fingerprints up: it is there, or among those that are gone.
+        let mut registry = core.system.registry.lock();
+        core.system.keep_fingerprint(core.fingerprint());
+        registry.forget(core);
+        core.bury()
+    };
+    drop(remains);
     core.driver.dispatch();
     core.system.registry.lock().release(&core.name);
     hierarchy::departed(core);

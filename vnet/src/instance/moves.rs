@@ -27,7 +27,7 @@ use crate::netif::capture::Taps;
 use crate::netif::table::{Far, Loan, MAX_NAME};
 use crate::netif::{AdminState, IfKind, IfTable, Netif, NetifError, Plug};
 use crate::packet::Cx;
-use crate::packet::cx::{Carrier, Sink};
+use crate::packet::cx::Carrier;
 use crate::stack::Stack;
 
 /// Looks for an interface that somebody else is moving at this moment.
@@ -369,9 +369,7 @@ impl Drop for Flight {
         if let Some(Far::Wire(end)) = self.0.as_ref().map(|n| &n.far) {
             let (wire, near) = end.near();
             // That it left has been told; but so may have been, later, that it had come.
-            if wire.pull(near) == Carrier::Up {
-                end.carrier(self.1, Carrier::Down);
-            }
+            wire.pull(near, self.1);
         }
     }
 }
@@ -624,7 +622,8 @@ fn put_in(
         if let Far::Wire(end) = &netif.far {
             let (wire, near) = end.near();
             let ifid = Some(id);
-            netif.carrier = wire.plug(near, Plug { inbox, ifid });
+            let news = wire.plug(near, Plug { inbox, ifid });
+            (netif.carrier, netif.heard) = (news.carrier, news.number);
             if netif.admin == AdminState::Up {
                 cx.out.carrier.push((end.clone(), Carrier::Up));
             }

@@ -9,11 +9,11 @@ use super::record::Op;
 use super::vnet::{Vnet, VnetCore};
 use crate::base::lock::{Condvar, Mutex, Rank};
 use crate::base::time::{Duration, Instant};
-use crate::netif::inbox::Batch;
+use crate::netif::inbox::{Batch, News};
 use crate::netif::table::Far;
 use crate::netif::wire::{End, WireEnd};
 use crate::netif::{Doorbell, IfKind, Inbox, Item, NetifError, Plug, Wire};
-use crate::packet::cx::{Carrier, Sink};
+use crate::packet::cx::{Carrier, Pushed, Sink};
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::{MacAddr, Packet, Payload};
 
@@ -75,6 +75,8 @@ struct BellState {
     on_ready: Option<OnReady>,
     rings: u64,
     carrier: Carrier,
+    /// The number of the news that it comes from.
+    heard: u64,
 }
 
 impl Doorbell for Arc<Bell> {
@@ -102,7 +104,7 @@ impl Vnet {
     /// A name that is none or is taken, or a MAC address that no station can have.
     pub fn port(&self, name: &str, mac: Option<MacAddr>) -> Result<Port, NetifError> {
         let wire = Wire::new();
-        let outside = Outside::plugged_into(&wire);
+        let (outside, _) = Outside::plugged_into(&wire);
         let mac = self.attach(name, IfKind::Port, mac, &wire, End::A, port_op(name, mac))?;
         Ok(outside.into_port(&self.core, mac, wire))
     }
@@ -147,8 +149,8 @@ impl Vnet {
                 return Err(NetifError::PluggedIn(name.to_owned()));
             }
             let (id, mac) = (netif.id, netif.mac);
-            let outside = Outside::plugged_into(&wire);
-            stack.set_carrier(id, Carrier::Up);
+            let (outside, news) = Outside::plugged_into(&wire);
+            stack.hear(id, news);
             Ok(outside.into_port(&self.core, mac, wire))
         })?
     }
@@ -168,21 +170,22 @@ struct Outside {
 }
 
 impl Outside {
-    fn plugged_into(wire: &Wire) -> Outside {
+    /// Also returns what the interface is to know of it.
+    fn plugged_into(wire: &Wire) -> (Outside, News) {
         let bell = Arc::new(Bell {
             state: Mutex::new(Rank::Driver, BellState::default()),
             rung: Condvar::new(),
         });
         let from_vnet = Arc::new(Inbox::new());
         from_vnet.set_doorbell(Box::new(Arc::clone(&bell)));
-        wire.plug(
+        let news = wire.plug_in(
             End::B,
             Plug {
                 inbox: Arc::clone(&from_vnet),
                 ifid: None,
             },
         );
-        Outside { from_vnet, bell }
+        (Outside { from_vnet, bell }, news)
     }
 
     fn into_port(self, core: &Arc<VnetCore>, mac: MacAddr, wire: Arc<Wire>) -> Port {
@@ -220,7 +223,12 @@ impl Port {
         if self.is_gone() {
             return Err(PortError::Gone);
         }
-        self.to_vnet.push(self.core.driver.now(), packet);
+        let now = self.core.driver.now();
+        let pushed = self.to_vnet.push(now, packet);
+        if let Pushed::Unplugged { .. } = pushed {
+            return Err(PortError::Gone);
+        }
+        pushed.ring(now);
         self.core.driver.dispatch();
         Ok(())
     }
@@ -236,7 +244,7 @@ impl Port {
                 .fetch_add(taken.overflowed, Ordering::Relaxed);
             match due.drain().next()? {
                 Item::Frame(packet) => return Some(packet),
-                Item::Carrier(_, carrier) => self.note_carrier(carrier),
+                Item::Carrier(_, news) => self.hear(news),
             }
         }
     }
@@ -297,8 +305,11 @@ impl Port {
         self.mac
     }
 
-    fn note_carrier(&self, carrier: Carrier) {
-        self.bell.state.lock().carrier = carrier;
+    fn hear(&self, news: News) {
+        let mut state = self.bell.state.lock();
+        if news.number > state.heard {
+            (state.heard, state.carrier) = (news.number, news.carrier);
+        }
     }
 
     /// Whether the interface is up, as far as frames received so far tell.
@@ -309,8 +320,7 @@ impl Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
-        self.wire.unplug(End::B);
-        self.to_vnet.carrier(self.core.driver.now(), Carrier::Down);
+        self.wire.pull(End::B, self.core.driver.now());
         self.from_vnet.close();
         self.core.driver.dispatch();
     }

@@ -187,6 +187,8 @@ pub enum RegisterError {
 pub struct Registry {
     /// By number, which is the order of creation.
     vnets: BTreeMap<u64, Arc<VnetCore>>,
+    /// Those that are taken off that list and not gone yet.
+    going: BTreeMap<u64, Arc<VnetCore>>,
     /// The numbers of parents and their children: who destroys an instance must not look through
     /// all others.
     children: BTreeSet<(u64, u64)>,
@@ -222,6 +224,7 @@ impl Registry {
     pub(crate) fn with_builtin_layers() -> Registry {
         let mut registry = Registry {
             vnets: BTreeMap::new(),
+            going: BTreeMap::new(),
             children: BTreeSet::new(),
             names: BTreeMap::new(),
             reserved: 0,
@@ -273,12 +276,24 @@ impl Registry {
         }
     }
 
-    /// Takes an instance off the list.
+    /// Takes an instance off the list: it goes.
     pub(crate) fn withdraw(&mut self, core: &VnetCore) {
-        self.vnets.remove(&core.number);
+        let listed = self.vnets.remove(&core.number);
+        self.going
+            .extend(listed.map(|listed| (core.number, listed)));
         if let Some(parent) = &core.parent {
             self.children.remove(&(parent.number, core.number));
         }
+    }
+
+    /// Forgets an instance that is gone.
+    pub(crate) fn forget(&mut self, core: &VnetCore) {
+        self.going.remove(&core.number);
+    }
+
+    /// The instances that are there and those that go.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<VnetCore>> {
+        self.vnets.values().chain(self.going.values())
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Arc<VnetCore>> {

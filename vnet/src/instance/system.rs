@@ -286,18 +286,21 @@ impl System {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn fingerprint(&self) -> Option<Fingerprint> {
-        let (on, mut sum) = match self.confined_to() {
-            None => (
-                self.core.is_fingerprinting(),
-                *self.core.fingerprint_of_gone.lock(),
-            ),
-            Some(holder) => (holder.core.is_fingerprinting(), FingerprintSum::default()),
-        };
-        if !on {
-            return None;
-        }
-        for core in self.vnets() {
-            sum.add(core.fingerprint());
+        let mut sum = FingerprintSum::default();
+        if let Some(holder) = self.confined_to() {
+            if !holder.core.is_fingerprinting() {
+                return None;
+            }
+            let vnets = self.vnets();
+            vnets.iter().for_each(|core| sum.add(core.fingerprint()));
+        } else {
+            if !self.core.is_fingerprinting() {
+                return None;
+            }
+            // None goes while the list is held.
+            let registry = self.core.registry.lock();
+            sum.add(*self.core.fingerprint_of_gone.lock());
+            registry.all().for_each(|core| sum.add(core.fingerprint()));
         }
         Some(sum.fingerprint())
     }

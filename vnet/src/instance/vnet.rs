@@ -25,9 +25,11 @@ use super::system::{System, SystemCore};
 use super::task::Tasks;
 use crate::base::callback;
 use crate::base::heap::Ticket;
+#[cfg(test)]
+use crate::base::lock::explore::planted;
 use crate::base::lock::{Mutex, Rank};
 use crate::base::rng::Rng;
-use crate::base::stats::Stats;
+use crate::base::stats::{DropReason, Stats};
 use crate::base::time::Instant;
 use crate::netif::Inbox;
 use crate::netif::fingerprint::FingerprintSum;
@@ -35,6 +37,10 @@ use crate::netif::inbox::Batch;
 use crate::packet::{Cx, Out};
 use crate::stack::{Stack, rx, tx};
 use crate::trace;
+
+/// A defect for tests of the order of frames.
+#[cfg(test)]
+pub(crate) const LATE: &str = "what is sent is put into queues without the lock";
 
 /// Items a vnet takes in before it lets another one have the thread.
 const SERVICE_BATCH: usize = 256;
@@ -123,6 +129,10 @@ enum State {
     Alive(Box<Live>),
     Gone,
 }
+
+/// What an instance consisted of, to be dropped.
+#[must_use = "it is to be dropped without a lock"]
+pub(crate) struct Remains(#[expect(dead_code, reason = "held to be dropped")] State);
 
 /// What an instance consists of while it is alive.
 pub(crate) struct Live {
@@ -307,15 +317,22 @@ impl VnetCore {
                 Ok((result, next)) => (Ok(result), next),
                 Err(panic) => (Err(live.fail(now, panic)), None),
             };
-            Some((ended, now, next, take_out(&mut live.out)))
+            Some((ended, next, take_out(&mut live.out)))
         });
-        let Some((ended, now, next, out)) = entered.flatten() else {
+        let Some((ended, next, out)) = entered.flatten() else {
             return (Err(Gone), None);
         };
+        #[cfg(test)]
+        let out = out.map(|mut out| {
+            if planted(LATE) {
+                out.deliver(self.driver.now(), |_, _| {});
+            }
+            out
+        });
         if let Some(at) = next {
             self.arm(at);
         }
-        let panic = out.and_then(|out| context::in_effects(|| carry_out(out, now)));
+        let panic = out.and_then(|out| context::in_effects(|| carry_out(out)));
         let result = ended.map_err(|wreckage| self.clear_away(wreckage));
         if entry != Entry::Lifecycle && context::has_deferred() {
             super::lifecycle::destroy_deferred();
@@ -405,10 +422,10 @@ impl VnetCore {
         }
     }
 
-    /// Gives the memory of the instance back; what is left of it is a name.
-    pub(crate) fn bury(&self) {
-        let old = std::mem::replace(&mut *self.state.lock(), State::Gone);
-        drop(old);
+    /// Takes what the instance consists of, to be dropped without any lock; what is left of it is a
+    /// name.
+    pub(crate) fn bury(&self) -> Remains {
+        Remains(std::mem::replace(&mut *self.state.lock(), State::Gone))
     }
 }
 
@@ -428,33 +445,32 @@ fn take_out(out: &mut Out) -> Option<Out> {
     Some(std::mem::replace(out, spare))
 }
 
-/// Carries out the effects of an entry. The vnet's lock is not held. A callback that panics does
-/// not keep the effects after it from being carried out; the first panic is returned, with those of
+/// Tells others of what an entry has done to them. The vnet's lock is not held. A callback that
+/// panics does not keep the others from being told; the first panic is returned, with those of
 /// callbacks that were called under the lock before.
-fn carry_out(mut out: Out, now: Instant) -> Option<callback::Payload> {
+fn carry_out(mut out: Out) -> Option<callback::Payload> {
     let mut panicked = out.panic.take();
-    let mut frames = out.frames.drain(..);
-    let mut carriers = out.carrier.drain(..);
-    let mut wakes = out.wakes.drain(..);
-    loop {
-        let rest = || {
-            for frame in frames.by_ref() {
-                frame.to.push(frame.at, frame.packet);
+    let mut wakes = std::mem::take(&mut out.wakes);
+    {
+        let mut rings = out.rings();
+        let mut wakes = wakes.drain(..);
+        loop {
+            let rest = || {
+                for (bell, at) in rings.by_ref() {
+                    bell.ring(at);
+                }
+                for waker in wakes.by_ref() {
+                    waker.wake();
+                }
+            };
+            match panic::catch_unwind(AssertUnwindSafe(rest)) {
+                Ok(()) => break,
+                Err(panic) if panicked.is_none() => panicked = Some(panic),
+                Err(panic) => callback::discard(panic),
             }
-            for (to, carrier) in carriers.by_ref() {
-                to.carrier(now, carrier);
-            }
-            for waker in wakes.by_ref() {
-                waker.wake();
-            }
-        };
-        match panic::catch_unwind(AssertUnwindSafe(rest)) {
-            Ok(()) => break,
-            Err(panic) if panicked.is_none() => panicked = Some(panic),
-            Err(panic) => callback::discard(panic),
         }
     }
-    drop((frames, carriers, wakes));
+    out.wakes = wakes;
     let _ = SPARE.try_with(|spare| spare.set(Some(out)));
     panicked
 }
@@ -517,7 +533,28 @@ impl Live {
         for (id, at) in out.link_deadlines.drain(..) {
             stack.ifs.arm_link(id, at);
         }
-        (result, stack.next_deadline())
+        let next = stack.next_deadline();
+        #[cfg(test)]
+        if planted(LATE) {
+            return (result, next);
+        }
+        self.deliver(now);
+        (result, next)
+    }
+
+    /// Puts what the entry sends into the queues of its receivers, with the lock held: so it comes in
+    /// there in the order in which it was sent, whichever thread is faster afterwards.
+    #[inline]
+    pub(super) fn deliver(&mut self, now: Instant) {
+        let Live {
+            stack, stats, out, ..
+        } = self;
+        out.deliver(now, |from, len| {
+            stats.drop_tx(DropReason::LinkUnplugged);
+            if let Some(link) = stack.ifs.get_mut(from).and_then(|n| n.link.as_mut()) {
+                link.found_nothing(len);
+            }
+        });
     }
 }
 

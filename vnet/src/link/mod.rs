@@ -276,7 +276,16 @@ impl Link {
         (held.frames() > 0).then(|| self.rate.free_at().max(self.waiting_since))
     }
 
-    /// Takes all frames out that wait: the interface goes.
+    /// A frame that had passed found nothing at the other end.
+    #[cold]
+    pub(crate) fn found_nothing(&mut self, len: usize) {
+        let stats = &mut self.stats;
+        stats.unplugged += 1;
+        stats.delivered = stats.delivered.saturating_sub(1);
+        stats.delivered_bytes = stats.delivered_bytes.saturating_sub(len as u64);
+    }
+
+    /// Takes all frames out that wait: the interface goes, or is out of use.
     pub fn tear_down(&mut self) -> Vec<Packet> {
         let mut frames: Vec<Packet> = self.displaced.drain(..).collect();
         if let Some(held) = &mut self.held {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::time::{Duration, Instant};
 
 /// Counters of one direction, in frames:
-/// `offered + duplicated = delivered + lost + queue_full + aqm + down + torn_down + queued`, where
+/// `offered + duplicated = delivered + lost + queue_full + aqm + down + torn_down + unplugged + queued`, where
 /// of a FIFO discipline nothing counts as queued: its frames count as delivered when they come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -29,8 +29,10 @@ pub struct LinkStats {
     pub aqm: u64,
     /// Frames that found the link down.
     pub down: u64,
-    /// Frames that were released from the queue when the interface went.
+    /// Frames that were released from the queue when the interface went, or was put out of use.
     pub torn_down: u64,
+    /// Frames that found nothing plugged in at the other end.
+    pub unplugged: u64,
     /// Frames that were marked instead of dropped (ECN).
     pub marked: u64,
     /// Frames that arrive twice.
@@ -83,7 +85,7 @@ impl LinkStats {
 
     /// Frames that were dropped, for any reason.
     pub fn dropped(&self) -> u64 {
-        self.lost + self.queue_full + self.aqm + self.down + self.torn_down
+        self.lost + self.queue_full + self.aqm + self.down + self.torn_down + self.unplugged
     }
 }
 
@@ -100,6 +102,7 @@ impl fmt::Display for LinkStats {
             (self.aqm, "aqm"),
             (self.down, "down"),
             (self.torn_down, "torn down"),
+            (self.unplugged, "unplugged"),
             (self.marked, "marked"),
             (self.duplicated, "duplicated"),
             (self.reordered, "reordered"),

@@ -8,13 +8,13 @@ mod shares;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use crate::base::id::IfId;
 use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Instant;
 use crate::packet::Packet;
-use crate::packet::cx::Carrier;
+use crate::packet::cx::{Bell, Carrier, Pushed};
 
 use shares::{Load, Shares};
 
@@ -38,7 +38,16 @@ pub enum Item {
     /// A frame; `meta.rcvif` says where it came in and `meta.arrived` when.
     Frame(Packet),
     /// The wire at an interface came up or went down.
-    Carrier(IfId, Carrier),
+    Carrier(IfId, News),
+}
+
+/// What one end of a wire tells the other of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Whether it is there.
+    pub carrier: Carrier,
+    /// Its place among what that end has told. Whoever has heard a later one does not listen.
+    pub number: u64,
 }
 
 /// Tells the owner of an inbox that there will be something to take at a certain time.
@@ -130,10 +139,17 @@ impl Inbox {
     /// Queues an item that arrives at `at`. A frame for which its wire has no room is counted and
     /// dropped.
     pub fn push(&self, at: Instant, item: Item) {
-        if self.queue.lock().push(at, item)
-            && let Some(doorbell) = self.doorbell.get()
-        {
-            doorbell.ring(at);
+        if self.queue.lock().push(at, item) {
+            self.ring(at);
+        }
+    }
+
+    /// Queues an item as [`Inbox::push`] does, and leaves it to the caller to ring.
+    pub(crate) fn put(self: Arc<Inbox>, at: Instant, item: Item) -> Pushed {
+        let queued = self.queue.lock().push(at, item);
+        match queued {
+            true => Pushed::Queued(self),
+            false => Pushed::Refused,
         }
     }
 
@@ -214,6 +230,15 @@ impl Inbox {
         };
         Closed {
             frames: old.shares.used().frames as u64,
+        }
+    }
+}
+
+impl Bell for Inbox {
+    #[inline]
+    fn ring(&self, at: Instant) {
+        if let Some(doorbell) = self.doorbell.get() {
+            doorbell.ring(at);
         }
     }
 }

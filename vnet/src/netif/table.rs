@@ -95,6 +95,8 @@ pub struct Netif {
     pub admin: AdminState,
     /// Set by the wire.
     pub carrier: Carrier,
+    /// The number of the last news of the wire's far end that it has heard.
+    pub(crate) heard: u64,
     /// What the far end can take.
     pub offload: Offload,
     /// Where its frames go.
@@ -376,6 +378,13 @@ impl IfTable {
     pub(crate) fn arm_link(&mut self, id: IfId, at: Instant) {
         if let Some(netif) = self.slots.get_mut(id) {
             self.link_deadlines.arm(&mut netif.link_armed, id, at);
+        }
+    }
+
+    /// Forgets when the link of an interface was to be looked at.
+    pub(crate) fn disarm_link(&mut self, id: IfId) {
+        if let Some(netif) = self.slots.get_mut(id) {
+            self.link_deadlines.forget(&mut netif.link_armed);
         }
     }
 

@@ -65,12 +65,17 @@ impl Netif {
         }
     }
 
-    /// Releases what the link holds: the interface goes.
-    pub fn tear_link_down(&mut self, cx: &mut Cx) {
+    /// Drops what the link holds.
+    pub(crate) fn drop_held(&mut self, cx: &mut Cx, reason: DropReason) {
         let held = self.link.as_mut().map(|link| link.tear_down());
         for packet in held.unwrap_or_default() {
-            self.lost(cx, &packet, DropReason::Teardown);
+            self.lost(cx, &packet, reason);
         }
+    }
+
+    /// Releases what the link holds: the interface goes.
+    pub fn tear_link_down(&mut self, cx: &mut Cx) {
+        self.drop_held(cx, DropReason::Teardown);
     }
 
     /// Does with a frame what the link has said.
@@ -101,7 +106,13 @@ impl Netif {
         if let Some(fingerprint) = &mut self.fingerprint {
             fingerprint.sent(cx.now, &packet, Fate::Arrives(at));
         }
-        cx.out.frames.push(OutFrame { to, at, packet });
+        let from = self.id;
+        cx.out.frames.push(OutFrame {
+            from,
+            to,
+            at,
+            packet,
+        });
     }
 
     /// Notes a frame that goes out.

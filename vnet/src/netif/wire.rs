@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use super::inbox::{Inbox, Item};
+use super::inbox::{Inbox, Item, News};
 use crate::base::id::IfId;
 use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Instant;
 use crate::packet::Packet;
-use crate::packet::cx::{Carrier, Sink};
+use crate::packet::cx::{Carrier, Pushed, Sink};
 
 /// Where one end of a wire is plugged in.
 #[derive(Clone)]
@@ -46,9 +46,34 @@ pub struct Wire {
 
 struct Ends {
     plugs: [Option<Plug>; 2],
-    /// What each end has told the other of itself. An interface that is plugged in late, or that
+    /// What each end has told the other of itself last. An interface that is plugged in late, or that
     /// moves while the news is in the inbox it leaves, hears it here.
-    said: [Carrier; 2],
+    said: [News; 2],
+}
+
+impl Ends {
+    /// Notes what `end` tells of itself. What is not plugged in is not up.
+    fn say(&mut self, end: End, carrier: Carrier) -> News {
+        let said = &mut self.said[end as usize];
+        said.number += 1;
+        said.carrier = match self.plugs[end as usize] {
+            Some(_) => carrier,
+            None => Carrier::Down,
+        };
+        *said
+    }
+
+    /// What there is to know of `end`.
+    fn known(&self, end: End) -> News {
+        let said = self.said[end as usize];
+        match self.plugs[end as usize] {
+            Some(_) => said,
+            None => News {
+                carrier: Carrier::Down,
+                ..said
+            },
+        }
+    }
 }
 
 impl Wire {
@@ -59,22 +84,34 @@ impl Wire {
                 Rank::Wire,
                 Ends {
                     plugs: [None, None],
-                    said: [Carrier::Up; 2],
+                    said: [News {
+                        carrier: Carrier::Up,
+                        number: 0,
+                    }; 2],
                 },
             ),
         })
     }
 
-    /// Plugs `end` in, in place of what was there, and returns whether the far end is plugged in
-    /// and up. Frames that were sent before go where it was plugged in then, those sent after go
-    /// where it is now.
-    pub fn plug(&self, end: End, plug: Plug) -> Carrier {
+    /// Plugs `end` in, in place of what was there, and returns what there is to know of the far end:
+    /// what is on its way here and not newer is old by then. Frames that were sent before go where
+    /// it was plugged in then, those sent after go where it is now.
+    pub fn plug(&self, end: End, plug: Plug) -> News {
         let mut ends = self.ends.lock();
         ends.plugs[end as usize] = Some(plug);
-        match ends.plugs[end.far() as usize] {
-            Some(_) => ends.said[end.far() as usize],
-            None => Carrier::Down,
-        }
+        ends.known(end.far())
+    }
+
+    /// Plugs in something that is up from the first, and returns what the far end is to know of it.
+    pub(crate) fn plug_in(&self, end: End, plug: Plug) -> News {
+        let mut ends = self.ends.lock();
+        ends.plugs[end as usize] = Some(plug);
+        ends.say(end, Carrier::Up)
+    }
+
+    /// What there is to know of `end`.
+    pub(crate) fn known(&self, end: End) -> News {
+        self.ends.lock().known(end)
     }
 
     /// Pulls `end`. Frames on their way to it are its inbox's business.
@@ -82,11 +119,19 @@ impl Wire {
         self.ends.lock().plugs[end as usize] = None;
     }
 
-    /// Pulls `end`, and returns what the far end was told last of it.
-    pub(crate) fn pull(&self, end: End) -> Carrier {
-        let mut ends = self.ends.lock();
-        ends.plugs[end as usize] = None;
-        ends.said[end as usize]
+    /// Pulls `end`, and tells the far end at `at` unless it knows. Whatever is plugged in here
+    /// meanwhile is told of later than this.
+    pub(crate) fn pull(&self, end: End, at: Instant) {
+        let (news, far) = {
+            let mut ends = self.ends.lock();
+            ends.plugs[end as usize] = None;
+            if ends.said[end as usize].carrier == Carrier::Down {
+                return;
+            }
+            let news = ends.say(end, Carrier::Down);
+            (news, ends.plugs[end.far() as usize].clone())
+        };
+        tell(far, at, news).ring(at);
     }
 
     /// Whether something is plugged in at `end`.
@@ -122,30 +167,34 @@ impl WireEnd {
     }
 }
 
-impl Sink for WireEnd {
-    fn push(&self, at: Instant, mut packet: Packet) {
-        if let Some(plug) = self.far() {
-            packet.meta.rcvif = plug.ifid;
-            packet.meta.arrived = at;
-            plug.inbox.push(at, Item::Frame(packet));
+/// Tells whoever is plugged in.
+fn tell(plug: Option<Plug>, at: Instant, news: News) -> Pushed {
+    match plug {
+        None => Pushed::Refused,
+        Some(plug) => {
+            let ifid = plug.ifid.unwrap_or_default();
+            plug.inbox.put(at, Item::Carrier(ifid, news))
         }
     }
+}
 
-    fn carrier(&self, at: Instant, mut carrier: Carrier) {
-        let plug = {
-            let mut ends = self.wire.ends.lock();
-            let near = self.far.far() as usize;
-            // News are told after the vnet was unlocked. What was pulled meanwhile is not up.
-            if ends.plugs[near].is_none() {
-                carrier = Carrier::Down;
-            }
-            ends.said[near] = carrier;
-            ends.plugs[self.far as usize].clone()
+impl Sink for WireEnd {
+    fn push(&self, at: Instant, mut packet: Packet) -> Pushed {
+        let Some(plug) = self.far() else {
+            return Pushed::Unplugged { len: packet.len() };
         };
-        if let Some(plug) = plug {
-            let ifid = plug.ifid.unwrap_or_default();
-            plug.inbox.push(at, Item::Carrier(ifid, carrier));
-        }
+        packet.meta.rcvif = plug.ifid;
+        packet.meta.arrived = at;
+        plug.inbox.put(at, Item::Frame(packet))
+    }
+
+    fn carrier(&self, at: Instant, carrier: Carrier) -> Pushed {
+        let (news, far) = {
+            let mut ends = self.wire.ends.lock();
+            let news = ends.say(self.far.far(), carrier);
+            (news, ends.plugs[self.far as usize].clone())
+        };
+        tell(far, at, news)
     }
 }
 
@@ -156,34 +205,58 @@ pub(crate) struct Loop {
 }
 
 impl Sink for Loop {
-    fn push(&self, at: Instant, mut packet: Packet) {
+    fn push(&self, at: Instant, mut packet: Packet) -> Pushed {
         packet.meta.rcvif = Some(self.ifid);
         packet.meta.arrived = at;
-        self.inbox.push(at, Item::Frame(packet));
+        Arc::clone(&self.inbox).put(at, Item::Frame(packet))
     }
 
-    fn carrier(&self, _at: Instant, _carrier: Carrier) {}
+    fn carrier(&self, _at: Instant, _carrier: Carrier) -> Pushed {
+        Pushed::Refused
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn plug() -> Plug {
+        Plug {
+            inbox: Arc::new(Inbox::new()),
+            ifid: None,
+        }
+    }
+
     #[test]
     fn news_that_come_after_the_plug_was_pulled_are_bad() {
         let wire = Wire::new();
-        let plug = || Plug {
-            inbox: Arc::new(Inbox::new()),
-            ifid: None,
-        };
         wire.plug(End::A, plug());
         let from_a = wire.sender(End::A);
         from_a.carrier(Instant::ZERO, Carrier::Up);
-        assert_eq!(wire.plug(End::B, plug()), Carrier::Up);
-        assert_eq!(wire.pull(End::A), Carrier::Up);
+        assert_eq!(wire.plug(End::B, plug()).carrier, Carrier::Up);
+        wire.pull(End::A, Instant::ZERO);
         from_a.carrier(Instant::ZERO, Carrier::Up);
         // Another one is plugged in, and has not said anything yet.
         wire.plug(End::A, plug());
-        assert_eq!(wire.plug(End::B, plug()), Carrier::Down);
+        assert_eq!(wire.plug(End::B, plug()).carrier, Carrier::Down);
+    }
+
+    #[test]
+    fn news_are_numbered_and_what_is_plugged_in_knows_the_last() {
+        let wire = Wire::new();
+        let first = wire.plug_in(End::A, plug());
+        assert_eq!(
+            (first.carrier, wire.plug(End::B, plug())),
+            (Carrier::Up, first)
+        );
+        wire.pull(End::A, Instant::ZERO);
+        let gone = wire.known(End::A);
+        assert_eq!(
+            (gone.carrier, gone.number),
+            (Carrier::Down, first.number + 1)
+        );
+        wire.pull(End::A, Instant::ZERO);
+        assert_eq!(wire.known(End::A), gone, "it is told once");
+        assert_eq!(wire.plug_in(End::A, plug()).number, gone.number + 1);
     }
 }

@@ -19,19 +19,23 @@ pub struct Cx<'a> {
     pub rng: &'a mut Rng,
     /// The vnet's counters.
     pub stats: &'a mut Stats,
-    /// Effects on others, carried out after the vnet's lock is released.
+    /// Effects on others, carried out at the end of the entry.
     pub out: &'a mut Out,
 }
 
-/// Effects collected under a vnet's lock and carried out after it is released.
+/// Effects on others, collected during an entry. At its end, what is sent is put into the queues of
+/// its receivers, in the order of the entries: the vnet's lock is still held. They hear of it, and
+/// waiters are woken, after the lock is released.
 #[derive(Default)]
 pub struct Out {
     /// Frames for the other end of a wire.
     pub frames: Vec<OutFrame>,
-    /// Waiters to wake.
-    pub wakes: Vec<Waker>,
     /// Wires whose state the far end should hear of.
     pub carrier: Vec<(Arc<dyn Sink>, Carrier)>,
+    /// Who is to be told of what was put into queues, and when it arrives.
+    rings: Vec<(Arc<dyn Bell>, Instant)>,
+    /// Waiters to wake.
+    pub wakes: Vec<Waker>,
     /// When links that hold frames want to be looked at, by interface. Not an effect on others: it is
     /// for the vnet's own table of interfaces, which no interface can reach.
     pub link_deadlines: Vec<(IfId, Instant)>,
@@ -41,6 +45,8 @@ pub struct Out {
 
 /// A frame on its way to another vnet or to a port.
 pub struct OutFrame {
+    /// The interface by which it leaves.
+    pub from: IfId,
     /// Where it goes.
     pub to: Arc<dyn Sink>,
     /// When it arrives there.
@@ -63,16 +69,85 @@ pub enum Carrier {
 /// The far end of a wire, as seen by the sender: vnets meet only here.
 pub trait Sink: Send + Sync {
     /// Queues `packet` for delivery at `at`. The receiver counts what it cannot take.
-    fn push(&self, at: Instant, packet: Packet);
+    fn push(&self, at: Instant, packet: Packet) -> Pushed;
 
     /// Tells the far end at `at` that the near end came or went.
-    fn carrier(&self, at: Instant, carrier: Carrier);
+    fn carrier(&self, at: Instant, carrier: Carrier) -> Pushed;
+}
+
+/// Tells the owner of a queue that there will be something to take at a certain time.
+pub trait Bell: Send + Sync {
+    /// Something is due at `at`. Called without any lock.
+    fn ring(&self, at: Instant);
+}
+
+/// What became of something that was sent.
+pub enum Pushed {
+    /// It is in a queue, whose owner is to be told, once the sender has no lock any more.
+    Queued(Arc<dyn Bell>),
+    /// It is not: the receiver has no room for it and has counted that, or is going.
+    Refused,
+    /// Nothing is plugged in at the far end. A frame of so many bytes is lost.
+    Unplugged {
+        /// Its length.
+        len: usize,
+    },
+}
+
+impl Pushed {
+    /// Tells the owner of the queue at once: the sender has no lock.
+    pub fn ring(self, at: Instant) {
+        if let Pushed::Queued(bell) = self {
+            bell.ring(at);
+        }
+    }
 }
 
 impl Out {
-    /// True when there is nothing to carry out.
+    /// True when nobody is to be told of anything.
     pub fn is_empty(&self) -> bool {
         let is_quiet = self.carrier.is_empty() && self.panic.is_none();
-        self.frames.is_empty() && self.wakes.is_empty() && is_quiet
+        self.frames.is_empty() && self.rings.is_empty() && self.wakes.is_empty() && is_quiet
     }
+
+    /// Puts what is sent into the queues of its receivers. `lost` is told of each frame that found
+    /// nothing at the other end: the interface by which it left, and its length.
+    pub fn deliver(&mut self, now: Instant, mut lost: impl FnMut(IfId, usize)) {
+        for OutFrame {
+            from,
+            to,
+            at,
+            packet,
+        } in self.frames.drain(..)
+        {
+            match to.push(at, packet) {
+                Pushed::Queued(bell) => note(&mut self.rings, bell, at),
+                Pushed::Refused => {}
+                Pushed::Unplugged { len } => lost(from, len),
+            }
+        }
+        for (to, carrier) in self.carrier.drain(..) {
+            if let Pushed::Queued(bell) = to.carrier(now, carrier) {
+                note(&mut self.rings, bell, now);
+            }
+        }
+    }
+
+    /// Who is to be told, in order; takes them out.
+    pub fn rings(&mut self) -> impl Iterator<Item = (Arc<dyn Bell>, Instant)> {
+        self.rings.drain(..)
+    }
+}
+
+/// Notes whom to tell. Of a row of frames to one place the first one is enough, unless a later one
+/// arrives earlier.
+#[inline]
+fn note(rings: &mut Vec<(Arc<dyn Bell>, Instant)>, bell: Arc<dyn Bell>, at: Instant) {
+    if let Some((last, first)) = rings.last()
+        && std::ptr::addr_eq(Arc::as_ptr(last), Arc::as_ptr(&bell))
+        && *first <= at
+    {
+        return;
+    }
+    rings.push((bell, at));
 }

@@ -26,6 +26,6 @@ pub mod pool;
 
 pub use addr::{MacAddr, ParseMacError};
 pub use buf::Packet;
-pub use cx::{Cx, Out, Sink};
+pub use cx::{Bell, Cx, Out, Pushed, Sink};
 pub use meta::{Csum, Direction, Gso, GsoKind, Meta, VlanTag};
 pub use payload::Payload;

@@ -6,7 +6,6 @@
 
 use super::Stack;
 use crate::base::callback;
-use crate::base::deadline::Armed;
 use crate::base::rng::Rng;
 use crate::base::time::Instant;
 use crate::link::Link;
@@ -82,12 +81,12 @@ impl Stack {
                 continue;
             }
             netif.role = Role::None;
-            netif.link_armed = Armed::default();
             let old = netif.link.take();
             let config = old.as_ref().map(|link| link.config().clone());
             let link = config.and_then(|c| Link::new(c, now, rng.split(LINK_STREAM)).ok());
             netif.link = link.map(Box::new);
             wreck.borrowed.push((std::mem::take(&mut netif.taps), old));
+            self.ifs.disarm_link(id);
         }
         (wreck, held)
     }

@@ -32,6 +32,7 @@ use crate::ip::addr::AddrError;
 use crate::ip::fib::{FibError, NextHop, Origin, Route};
 use crate::ip::state::{AddressError, Ipv4State};
 use crate::neigh::{NeighCache, NeighConfig};
+use crate::netif::inbox::News;
 use crate::netif::{Bridges, IfKind, IfTable, NetifError, Role};
 use crate::packet::Cx;
 use crate::packet::cx::Carrier;
@@ -166,6 +167,16 @@ impl Stack {
         self.ip
             .fib
             .remove_if(|r| (r.dst, r.origin) == (host, Origin::Host));
+    }
+
+    /// Notes what an interface hears of the far end of its wire, unless it has heard later news.
+    pub(crate) fn hear(&mut self, ifid: IfId, news: News) {
+        if let Some(netif) = self.ifs.get_mut(ifid)
+            && news.number > netif.heard
+        {
+            netif.heard = news.number;
+            self.set_carrier(ifid, news.carrier);
+        }
     }
 
     /// Notes that the wire at an interface came up or went down. A bridge that it is a member of is

@@ -45,7 +45,7 @@ use crate::transport::udp::Addressing;
 pub fn input(s: &mut Stack, cx: &mut Cx, item: Item) {
     match item {
         Item::Frame(packet) => frame(s, cx, packet),
-        Item::Carrier(ifid, carrier) => s.set_carrier(ifid, carrier),
+        Item::Carrier(ifid, news) => s.hear(ifid, news),
     }
 }
 

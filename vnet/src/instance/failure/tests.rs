@@ -92,7 +92,7 @@ fn trip(a: &Vnet, b: &Vnet, place: Option<Place>) {
     match place {
         None => {
             let called = a.core.with(|_, _| panic!("planted: a call"));
-            assert_eq!(called.map(|()| ()), Err(Gone));
+            assert_eq!(called, Err(Gone));
         }
         Some(Place::Output) => {
             let sender = UdpSocket::bind_in(a, "0.0.0.0:0").expect("a free port");
@@ -204,7 +204,7 @@ fn what_was_sent_before_the_panic_arrives() {
         netif.transmit(cx, crate::packet::Packet::incoming(vec![7; 60]));
         panic!("planted: behind a frame")
     });
-    assert_eq!(result.map(|()| ()), Err(Gone));
+    assert_eq!(result, Err(Gone));
     assert_eq!(port.recv().map(|p| p.len()), Some(60));
     assert_eq!(a.stats().expect("readable").sent, 1);
 }
@@ -290,7 +290,7 @@ fn threads_that_wait_in_it_return() {
     let shutdown = a.clone();
     let waits = std::thread::spawn(move || socket.recv(&mut [0; 8]).map_err(|e| is_gone(&e)));
     let none = a.core.with(|_, _| panic!("planted: under a wait"));
-    assert_eq!(none.map(|()| ()), Err(Gone));
+    assert_eq!(none, Err(Gone));
     assert_eq!(waits.join().expect("no panic"), Err(true));
     assert!(shutdown.failure().is_some());
     let report = a

@@ -582,8 +582,10 @@ impl fmt::Debug for TcpStream {
 
 /// A TCP socket that listens, as [`std::net::TcpListener`].
 ///
-/// The backlog is 128 connections and is enforced: a connection request beyond it is not
-/// answered, and the peer tries again.
+/// The backlog is 128 connections and is enforced: while so many wait to be accepted, a connection
+/// request is not answered, and the peer tries again; a handshake under way completes once there is
+/// room. Requests that their senders do not complete are not part of it: of those
+/// `net.inet.tcp.maxhalfopen` are kept, and the oldest makes room for the next.
 #[derive(Clone)]
 pub struct TcpListener(Arc<Listener>);
 

@@ -141,6 +141,11 @@ keys! {
         65536..=1073725440, "bytes", OWNER,
         |s| s.tcp.config().max_buffer as u64,
         |s, v| s.tcp.config_mut().max_buffer = v as usize;
+    /// Unfinished connection requests of one listener; beyond that the oldest makes room.
+    TCP_MAXHALFOPEN: u64 = "net.inet.tcp.maxhalfopen",
+        1..=4294967295, "", OWNER,
+        |s| s.tcp.config().max_half_open as u64,
+        |s, v| s.tcp.config_mut().max_half_open = v as usize;
     /// TCP sockets of the vnet; replaced when the vnet has a limit on sockets.
     TCP_MAXSOCKETS: u64 = "net.inet.tcp.maxsockets",
         0..=4294967295, "", OWNER,

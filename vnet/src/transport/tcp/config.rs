@@ -42,6 +42,9 @@ pub struct TcpConfig {
     pub keepalive_probes: u8,
     /// Largest backlog of a listener (`somaxconn`).
     pub max_backlog: usize,
+    /// Connection requests of one listener that were answered and are not complete; beyond that
+    /// the oldest one makes room. Takes effect at once.
+    pub max_half_open: usize,
     /// Challenge acknowledgements of one connection in five seconds (RFC 5961 7).
     pub challenge_acks: u8,
     /// Connections and listeners in the vnet. Takes effect at once.
@@ -95,6 +98,7 @@ impl Default for TcpConfig {
             keepalive_interval: Duration::from_secs(75),
             keepalive_probes: 9,
             max_backlog: 4096,
+            max_half_open: 1024,
             challenge_acks: 10,
             max_sockets: 1 << 20,
             max_time_wait: 1 << 18,

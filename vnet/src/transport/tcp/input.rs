@@ -36,7 +36,7 @@ impl Tcp {
                 let id = *id;
                 self.input_time_wait(cx, id, seg)
             }
-            None => self.input_listener(cx, key, seg, None),
+            None => self.input_listener(cx, key, seg),
         }
     }
 
@@ -173,10 +173,18 @@ impl Tcp {
 
     /// The handshake is complete: the record becomes a connection.
     fn promote(&mut self, cx: &mut Cx<'_>, id: HalfId, seg: SegmentIn<'_>) -> Verdict {
-        let Some(mut h) = self.half_open.remove(id) else {
+        let full = match self.half_open.get(id) {
+            Some(h) => self.listeners.get(h.listener).is_some_and(|l| l.is_full()),
+            None => false,
+        };
+        if full {
+            // The request stays, and is answered again when its timer goes off.
+            self.stats.backlog_full += 1;
+            return Verdict::Drop(DropReason::TcpBacklogFull);
+        }
+        let Some(h) = self.take_half_open(id) else {
             return Verdict::Drop(DropReason::NoSocket);
         };
-        self.deadlines.forget(&mut h.armed);
         let Some(l) = self.listeners.get_mut(h.listener) else {
             self.forget_tuple(h.key, h.local);
             return Verdict::Drop(DropReason::NoSocket);
@@ -190,7 +198,6 @@ impl Tcp {
         let connection = Connection::accepted(&env, &h, l.options.clone(), &seg);
         let conn = self.connections.insert(Box::new(connection));
         self.by_tuple.insert(h.key, Slot::Connection(conn));
-        l.half_open -= 1;
         l.ready.push_back(conn);
         l.waiters.wake(cx.out);
         self.stats.passive_opens += 1;
@@ -201,36 +208,53 @@ impl Tcp {
         let Some(t) = self.time_wait.get_mut(id) else {
             return Verdict::Drop(DropReason::NoSocket);
         };
-        let time_wait = self.config.msl * 2;
-        match t.segment(cx.now, time_wait, &seg) {
+        let (config, stats) = (&self.config, &mut self.stats);
+        let mut disposition = t.segment(cx.now, config, stats, &seg);
+        if disposition == time_wait::Disposition::Reincarnate {
+            if let Some(listener) = self.ports.lookup(seg.dst) {
+                return self.reincarnate(cx, id, listener, &seg);
+            }
+            // Nobody listens: it is a segment as any other.
+            disposition = t.refuse(cx.now, config, stats);
+        }
+        match disposition {
             time_wait::Disposition::Ignore => Verdict::Delivered,
             time_wait::Disposition::Acknowledge => {
-                let segment = t.ack(cx.now);
-                reply(&mut self.replies, segment);
+                reply(&mut self.replies, t.ack(cx.now));
                 Verdict::Delivered
             }
-            time_wait::Disposition::Reincarnate => {
-                if self.ports.lookup(seg.dst).is_none() {
-                    // Nobody listens: the record is worth more than the reset.
-                    return Verdict::Drop(DropReason::NoSocket);
-                }
-                // RFC 9293 3.6.1: our initial number must be beyond the last one used.
-                let floor = t.snd_nxt + 0x1_0000;
-                let key = t.key;
-                self.remove_time_wait(id);
-                self.input_listener(cx, key, seg, Some(floor))
+            time_wait::Disposition::Challenge => {
+                reply(&mut self.replies, t.ack(cx.now));
+                Verdict::Drop(DropReason::TcpUnacceptable)
+            }
+            time_wait::Disposition::Refuse | time_wait::Disposition::Reincarnate => {
+                Verdict::Drop(DropReason::TcpUnacceptable)
             }
         }
     }
 
-    /// No connection: a listener, or nobody (RFC 9293 3.10.7.1 and 3.10.7.2).
-    fn input_listener(
+    /// A new connection takes the place of one in TIME-WAIT; unless the listener has no room, for
+    /// then the record stays.
+    fn reincarnate(
         &mut self,
         cx: &mut Cx<'_>,
-        key: FourTuple,
-        seg: SegmentIn<'_>,
-        isn_floor: Option<SeqNum>,
+        id: TimeWaitId,
+        listener: ListenerId,
+        seg: &SegmentIn<'_>,
     ) -> Verdict {
+        if !self.make_room(listener) {
+            return Verdict::Drop(DropReason::TcpBacklogFull);
+        }
+        let Some(t) = self.remove_time_wait(id) else {
+            return Verdict::Drop(DropReason::NoSocket);
+        };
+        // RFC 9293 3.6.1: our initial number must be beyond the last one used.
+        let floor = t.snd_nxt + 0x1_0000;
+        self.open_passively(cx, t.key, seg, listener, Some(floor))
+    }
+
+    /// No connection: a listener, or nobody (RFC 9293 3.10.7.1 and 3.10.7.2).
+    fn input_listener(&mut self, cx: &mut Cx<'_>, key: FourTuple, seg: SegmentIn<'_>) -> Verdict {
         let h = seg.header;
         let listener = self.ports.lookup(seg.dst);
         if h.flags.has(TcpFlags::RST) {
@@ -252,7 +276,45 @@ impl Tcp {
         if !h.flags.has(TcpFlags::SYN) || h.flags.has(TcpFlags::FIN) || h.src_port == 0 {
             return Verdict::Drop(DropReason::TcpUnacceptable);
         }
-        self.open_passively(cx, key, &seg, listener, isn_floor)
+        if !self.make_room(listener) {
+            return Verdict::Drop(DropReason::TcpBacklogFull);
+        }
+        self.open_passively(cx, key, &seg, listener, None)
+    }
+
+    /// Whether a listener can answer one more connection request. If not, the oldest one that is
+    /// not complete makes room: among those of this listener, or of the whole vnet.
+    fn make_room(&mut self, listener: ListenerId) -> bool {
+        let Some(l) = self.listeners.get(listener) else {
+            return false;
+        };
+        let too_many = l.requests.len() >= self.config.max_half_open.max(1);
+        let oldest = l.requests.oldest();
+        if l.is_full() || (too_many && !self.give_up(oldest)) {
+            self.stats.backlog_full += 1;
+            return false;
+        }
+        let has_room = self.has_room();
+        if !has_room {
+            self.stats.backlog_full += 1;
+        }
+        has_room
+    }
+
+    /// Whether the vnet may have one more connection or listener. Requests that nobody completes
+    /// keep nobody from it: the oldest one makes room.
+    pub(super) fn has_room(&mut self) -> bool {
+        !self.is_full() || self.give_up(self.requests.oldest())
+    }
+
+    /// Forgets a request, if there is one, for the sake of another.
+    fn give_up(&mut self, oldest: Option<HalfId>) -> bool {
+        let given_up = oldest.and_then(|id| self.remove_half_open(id)).is_some();
+        if given_up {
+            self.stats.failed_opens += 1;
+            self.stats.half_open_given_up += 1;
+        }
+        given_up
     }
 
     fn open_passively(
@@ -263,14 +325,9 @@ impl Tcp {
         listener: ListenerId,
         isn_floor: Option<SeqNum>,
     ) -> Verdict {
-        let full = self.is_full();
-        let Some(l) = self.listeners.get_mut(listener) else {
+        let Some(l) = self.listeners.get(listener) else {
             return Verdict::Drop(DropReason::NoSocket);
         };
-        if full || l.is_full() {
-            self.stats.backlog_full += 1;
-            return Verdict::Drop(DropReason::TcpBacklogFull);
-        }
         let Path { ip_mtu, gso_max } = seg.path;
         let path = Path { ip_mtu, gso_max };
         let family = connection::family(seg.dst);
@@ -309,10 +366,14 @@ impl Tcp {
             resend_at,
             armed: Armed::default(),
             challenge: Challenge::new(),
+            links: Default::default(),
         };
-        l.half_open += 1;
         reply(&mut self.replies, half.syn_ack(cx.now));
         let (local, slot) = (half.local, self.half_open.insert(Box::new(half)));
+        if let Some(l) = self.listeners.get_mut(listener) {
+            l.requests.push(&mut self.half_open, slot);
+        }
+        self.requests.push(&mut self.half_open, slot);
         self.enter_tuple(key, local, Slot::HalfOpen(slot));
         if let Some(h) = self.half_open.get_mut(slot) {
             self.deadlines

@@ -1,12 +1,14 @@
-//! Listeners: a SYN queue of small records and an accept queue of established connections, both
-//! counted against one backlog. Whoever is answered has a place; whoever finds no place is not
-//! answered, and tries again.
+//! Listeners: a SYN queue of small records and an accept queue of established connections. The
+//! backlog bounds the accept queue; while it is full, nobody is answered, and handshakes under way
+//! do not complete. The SYN queue is bounded apart: there the oldest record makes room, so that
+//! requests that nobody completes keep no one else out.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::challenge::Challenge;
 use super::options::{Negotiated, Path, SocketOptions};
+use super::requests::{Links, Requests};
 use super::seq::SeqNum;
 use super::{ConnId, FourTuple, ListenerId, SegmentOut};
 use crate::base::deadline::Armed;
@@ -20,14 +22,16 @@ pub(super) struct Listener {
     pub(super) local: SocketAddr,
     pub(super) backlog: usize,
     pub(super) options: SocketOptions,
-    pub(super) half_open: usize,
+    /// Requests that were answered and are not complete.
+    pub(super) requests: Requests,
     pub(super) ready: VecDeque<ConnId>,
     pub(super) waiters: WaitQueue,
 }
 
 impl Listener {
+    /// Whether as many connections wait to be accepted as may.
     pub(super) fn is_full(&self) -> bool {
-        self.half_open + self.ready.len() >= self.backlog
+        self.ready.len() >= self.backlog
     }
 }
 
@@ -55,6 +59,7 @@ pub(super) struct HalfOpen {
     pub(super) resend_at: Instant,
     pub(super) armed: Armed,
     pub(super) challenge: Challenge,
+    pub(super) links: [Links; 2],
 }
 
 impl HalfOpen {

@@ -13,7 +13,7 @@
 //! | `socket` | what the socket layer calls |
 //! | `connection` | one connection |
 //! | `state` | the state machine, and its diagram |
-//! | `listener`, `time_wait` | before and after a connection: small records |
+//! | `listener`, `requests`, `time_wait` | before and after a connection: small records |
 //! | `send_queue`, `recv_queue` | bytes by reference |
 //! | `recovery`, `scoreboard`, `rtt`, `congestion` | what to send again, how much, when |
 //! | `options` | what two ends agree on, what a socket can set |
@@ -30,6 +30,7 @@ mod listener;
 mod options;
 mod recovery;
 mod recv_queue;
+mod requests;
 mod rtt;
 mod scoreboard;
 mod send_queue;
@@ -67,6 +68,7 @@ pub use teardown::{TcpReleased, Teardown};
 use connection::{Connection, Env, Listed, Owner};
 use isn::Secret;
 use listener::{HalfOpen, Listener};
+use requests::{Of, Requests};
 use state::State;
 use table::Table;
 use time_wait::TimeWait;
@@ -274,6 +276,8 @@ pub struct Tcp {
     by_tuple: Map<FourTuple, Slot>,
     connections: Table<ConnId, Box<Connection>>,
     half_open: Table<HalfId, Box<HalfOpen>>,
+    /// All of `half_open`, by age.
+    requests: Requests,
     time_wait: Table<TimeWaitId, Box<TimeWait>>,
     listeners: Table<ListenerId, Box<Listener>>,
     /// Addresses of listeners.
@@ -299,6 +303,7 @@ impl Tcp {
             by_tuple: Map::seeded(rng.u64()),
             connections: Table::default(),
             half_open: Table::default(),
+            requests: Requests::new(Of::TheVnet),
             time_wait: Table::default(),
             listeners: Table::default(),
             ports: Ports::seeded(rng.u64()),
@@ -593,11 +598,18 @@ impl Tcp {
     }
 
     fn remove_half_open(&mut self, id: HalfId) -> Option<Box<HalfOpen>> {
+        let h = self.take_half_open(id)?;
+        self.forget_tuple(h.key, h.local);
+        Some(h)
+    }
+
+    /// Takes a request out; its four-tuple is the caller's.
+    fn take_half_open(&mut self, id: HalfId) -> Option<Box<HalfOpen>> {
         let mut h = self.half_open.remove(id)?;
         self.deadlines.forget(&mut h.armed);
-        self.forget_tuple(h.key, h.local);
+        self.requests.unlink(&mut self.half_open, &h);
         if let Some(l) = self.listeners.get_mut(h.listener) {
-            l.half_open -= 1;
+            l.requests.unlink(&mut self.half_open, &h);
         }
         Some(h)
     }

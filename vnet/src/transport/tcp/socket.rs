@@ -10,6 +10,7 @@ use super::connection::{Birth, Connection, Env, Farewell, Owner};
 use super::listener::Listener;
 use super::options::{Path, SocketOptions, Switch};
 use super::recv_queue::ReadMode;
+use super::requests::{Of, Requests};
 use super::state::TcpState;
 use super::{ConnId, FourTuple, Interest, Linger, ListenerId, Readiness, Slot, Tcp, TcpInfo};
 use crate::packet::{Cx, Out, Payload};
@@ -42,7 +43,7 @@ impl Tcp {
         {
             return Err(SocketError::InvalidInput);
         }
-        if self.is_full() {
+        if !self.has_room() {
             return Err(SocketError::Limit("tcp sockets"));
         }
         let local = if local.port() == 0 {
@@ -101,7 +102,7 @@ impl Tcp {
     }
 
     /// Listens at `local` (address may be unspecified; port 0: an ephemeral one) and returns the
-    /// address taken. At most `backlog` connections wait to be accepted, half-open ones included.
+    /// address taken. At most `backlog` connections wait to be accepted.
     ///
     /// # Errors
     /// [`SocketError::AddrInUse`] when another listener is in the way; or, without
@@ -115,7 +116,7 @@ impl Tcp {
         options: SocketOptions,
         reuse: Reuse,
     ) -> Result<(ListenerId, SocketAddr), SocketError> {
-        if self.is_full() {
+        if !self.has_room() {
             return Err(SocketError::Limit("tcp sockets"));
         }
         let mut local = local;
@@ -136,7 +137,7 @@ impl Tcp {
             local,
             backlog: backlog.clamp(1, self.config.max_backlog.max(1)),
             options,
-            half_open: 0,
+            requests: Requests::new(Of::OneListener),
             ready: Default::default(),
             waiters: WaitQueue::default(),
         }));
@@ -214,22 +215,14 @@ impl Tcp {
 
     /// Stops listening. Connections that nobody accepted are reset.
     pub fn close_listener(&mut self, cx: &mut Cx<'_>, id: ListenerId) {
+        while let Some(oldest) = self.listeners.get(id).and_then(|l| l.requests.oldest()) {
+            self.remove_half_open(oldest);
+        }
         let Some(mut l) = self.listeners.remove(id) else {
             return;
         };
         self.ports.release(l.local, id);
         l.waiters.wake(cx.out);
-        if l.half_open > 0 {
-            let of_it: Vec<_> = self
-                .half_open
-                .iter()
-                .filter(|(_, h)| h.listener == id)
-                .map(|(half, _)| half)
-                .collect();
-            for half in of_it {
-                self.remove_half_open(half);
-            }
-        }
         for conn in l.ready {
             self.abort(cx, conn);
         }

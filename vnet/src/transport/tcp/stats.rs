@@ -47,8 +47,10 @@ pub struct TcpStats {
     pub keepalive_probes: u64,
     /// Connections given up because the peer was silent.
     pub timed_out: u64,
-    /// Connection requests that found the backlog full.
+    /// Connection requests, and ends of handshakes, that found the backlog full.
     pub backlog_full: u64,
+    /// Connection requests given up, as the oldest ones, for the sake of later ones.
+    pub half_open_given_up: u64,
     /// TIME-WAIT records made.
     pub time_waits: u64,
 }

@@ -5,6 +5,7 @@ use std::net::Shutdown;
 
 use super::Tcp;
 use super::connection::Env;
+use super::requests::{Of, Requests};
 use crate::packet::Cx;
 use crate::transport::error::SocketError;
 
@@ -66,6 +67,7 @@ impl Tcp {
             by_tuple,
             connections,
             half_open,
+            requests,
             time_wait,
             listeners,
             ports,
@@ -82,6 +84,7 @@ impl Tcp {
         };
         *replies = Default::default();
         *ready = Default::default();
+        *requests = Requests::new(Of::TheVnet);
         deadlines.reset();
         by_tuple.reset();
         local_use.reset();

@@ -4,11 +4,14 @@
 
 use std::net::SocketAddr;
 
+use super::challenge::Challenge;
+use super::config::TcpConfig;
 use super::options::Timestamps;
 use super::seq::SeqNum;
+use super::stats::TcpStats;
 use super::{FourTuple, SegmentIn, SegmentOut};
 use crate::base::deadline::Armed;
-use crate::base::time::{Duration, Instant};
+use crate::base::time::Instant;
 use crate::packet::Payload;
 use crate::packet::header::{TcpFlags, TcpHeader, TcpOptions};
 
@@ -26,29 +29,45 @@ pub(super) struct TimeWait {
     pub(super) tos: u8,
     pub(super) until: Instant,
     pub(super) armed: Armed,
-    /// When an acknowledgement that repeats nothing was last sent.
-    pub(super) last_ack: Option<Instant>,
+    pub(super) challenge: Challenge,
 }
 
 /// What a segment means to a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Disposition {
-    /// Nothing to say.
+    /// It is what a peer may still say, and needs no answer.
     Ignore,
-    /// The last acknowledgement is to be repeated.
+    /// The FIN was repeated, so the last acknowledgement is, too.
     Acknowledge,
-    /// A new incarnation of the connection begins: the record makes way.
+    /// It is refused without a word.
+    Refuse,
+    /// It is refused, and the sender is told where the connection stands.
+    Challenge,
+    /// A new incarnation of the connection begins, if somebody listens: the record makes way.
     Reincarnate,
 }
 
-/// An acknowledgement for a stray segment without data, at most this often.
-const STRAY_ACK_INTERVAL: Duration = Duration::from_millis(500);
+/// An acknowledgement farther behind what we sent than any window is nobody's.
+const OLDEST_ACK: u32 = 1 << 30;
 
 impl TimeWait {
+    /// What to do about a segment (RFC 9293 3.10.7.4):
+    ///
+    /// | segment | answer |
+    /// |---|---|
+    /// | RST | none (RFC 1337) |
+    /// | SYN alone, newer than the connection | none here: whoever listens takes it |
+    /// | any other SYN | challenge (RFC 5961 4.2) |
+    /// | without ACK | none |
+    /// | older than what was seen (PAWS), or with an ACK of what was never sent | challenge |
+    /// | the FIN again, with data or without | acknowledgement, and 2 MSL begin again |
+    /// | nothing in it, at the expected sequence number | none |
+    /// | any other: old data, or beyond the FIN | challenge |
     pub(super) fn segment(
         &mut self,
         now: Instant,
-        time_wait: Duration,
+        config: &TcpConfig,
+        stats: &mut TcpStats,
         seg: &SegmentIn<'_>,
     ) -> Disposition {
         let h = seg.header;
@@ -56,23 +75,39 @@ impl TimeWait {
         if h.flags.has(TcpFlags::RST) {
             return Disposition::Ignore;
         }
+        let fin = h.flags.has(TcpFlags::FIN);
         if h.flags.has(TcpFlags::SYN) {
-            if h.ack.is_none() && self.is_newer(now, h) {
+            if h.ack.is_none() && !fin && self.is_newer(now, h) {
                 return Disposition::Reincarnate;
             }
-            return self.stray(now);
+            return self.refuse(now, config, stats);
         }
-        if h.flags.has(TcpFlags::FIN) || !seg.payload.is_empty() {
-            // RFC 9293 3.10.7.4: a repeated FIN is acknowledged and restarts the 2 MSL timeout.
-            if h.flags.has(TcpFlags::FIN) {
-                self.until = now + time_wait;
-            }
-            return Disposition::Acknowledge;
+        let Some(ack) = h.ack else {
+            return Disposition::Refuse;
+        };
+        let tsval = h.options.timestamp.map(|(tsval, _)| tsval);
+        let old = match (self.ts, tsval) {
+            (Some(ts), Some(tsval)) => ts.is_old(now, tsval),
+            _ => false,
+        };
+        if old || !SeqNum(ack).is_in(self.snd_nxt - OLDEST_ACK..=self.snd_nxt) {
+            return self.refuse(now, config, stats);
         }
-        if SeqNum(h.seq) == self.rcv_nxt {
-            return Disposition::Ignore;
+        let len = seg.payload.len() as u32 + u32::from(fin);
+        if SeqNum(h.seq) + len != self.rcv_nxt {
+            return self.refuse(now, config, stats);
         }
-        self.stray(now)
+        if !fin {
+            return match len {
+                0 => Disposition::Ignore,
+                _ => self.refuse(now, config, stats),
+            };
+        }
+        if let (Some(ts), Some(tsval)) = (&mut self.ts, tsval) {
+            ts.update(now, tsval);
+        }
+        self.until = now + config.msl * 2;
+        Disposition::Acknowledge
     }
 
     /// Whether a SYN cannot be an old duplicate.
@@ -89,14 +124,18 @@ impl TimeWait {
         }
     }
 
-    fn stray(&mut self, now: Instant) -> Disposition {
-        match self.last_ack {
-            Some(at) if now.since(at) < STRAY_ACK_INTERVAL => Disposition::Ignore,
-            _ => {
-                self.last_ack = Some(now);
-                Disposition::Acknowledge
-            }
+    /// Refuses a segment, with an answer unless there were too many lately (RFC 5961 7).
+    pub(super) fn refuse(
+        &mut self,
+        now: Instant,
+        config: &TcpConfig,
+        stats: &mut TcpStats,
+    ) -> Disposition {
+        if !self.challenge.may_send(now, config, stats) {
+            return Disposition::Refuse;
         }
+        stats.challenge_acks += 1;
+        Disposition::Challenge
     }
 
     pub(super) fn ack(&self, now: Instant) -> SegmentOut {

@@ -8,6 +8,7 @@ use super::{Closed, Connection, Env, Owner};
 use crate::base::time::{Duration, Instant};
 use crate::packet::Payload;
 use crate::transport::error::SocketError;
+use crate::transport::tcp::challenge::Challenge;
 use crate::transport::tcp::options::{Linger, Path, Switch};
 use crate::transport::tcp::recv_queue::ReadMode;
 use crate::transport::tcp::send_queue::SMALL_WRITE;
@@ -331,7 +332,7 @@ impl Connection {
             tos: self.options.tos,
             until,
             armed: crate::base::deadline::Armed::default(),
-            last_ack: None,
+            challenge: Challenge::new(),
         }
     }
 

@@ -10,62 +10,126 @@ fn try_listen(
 }
 
 #[test]
-fn the_backlog_is_enforced_and_whoever_is_answered_has_a_place() {
+fn the_backlog_is_enforced_and_a_handshake_completes_once_there_is_room() {
     let mut w = World::new(1, Net::default());
     let l = w.listen(B, 80, 3);
     let clients: Vec<_> = (0..5).map(|_| w.connect(A, 80)).collect();
     w.run_for(Duration::from_millis(100));
-    let established = |w: &World| {
-        let of = |c: &&ConnId| w.state(A, **c) == Some(TcpState::Established);
-        clients.iter().filter(of).count()
-    };
-    assert_eq!(established(&w), 3);
+    let counts = w.hosts[B].tcp.counts();
+    assert_eq!((counts.connections, counts.half_open), (3, 2));
     let dropped = Verdict::Drop(crate::DropReason::TcpBacklogFull);
     assert_eq!(w.verdicts.iter().filter(|v| **v == dropped).count(), 2);
     assert_eq!(w.hosts[B].tcp.stats().backlog_full, 2);
+    // Nobody else is answered meanwhile.
+    let late = w.connect(A, 80);
+    w.run_for(Duration::from_millis(100));
+    assert_eq!(w.state(A, late), Some(TcpState::SynSent));
+    assert_eq!(w.hosts[B].tcp.stats().backlog_full, 3);
     for _ in 0..3 {
         w.accept(B, l);
     }
     let would_block = w.on(B, |tcp, cx| tcp.accept(cx, l)).map(|_| ());
     assert_eq!(would_block, Err(SocketError::WouldBlock));
-    // The others try again a second later.
+    // The answer is repeated a second later, and the SYN that had none.
     w.run_for(Duration::from_secs(2));
-    assert_eq!(established(&w), 5);
-    w.accept(B, l);
-    w.accept(B, l);
+    for c in clients.into_iter().chain([late]) {
+        assert_eq!(w.state(A, c), Some(TcpState::Established));
+    }
+    for _ in 0..3 {
+        w.accept(B, l);
+    }
+    assert_eq!(w.hosts[B].tcp.counts().half_open, 0);
+}
+
+/// A SYN from an address that will never answer.
+fn stray_syn(w: &World, n: u32) -> SegmentOut {
+    let src = SocketAddr::new(
+        [192, 0, 2, 1 + (n >> 14) as u8].into(),
+        1024 + (n & 0x3fff) as u16,
+    );
+    SegmentOut {
+        src,
+        dst: w.addr(B, 80),
+        header: TcpHeader {
+            src_port: src.port(),
+            dst_port: 80,
+            seq: n,
+            flags: TcpFlags::SYN,
+            window: 1000,
+            ..TcpHeader::default()
+        },
+        payload: Payload::new(),
+        gso: None,
+        ttl: 0,
+        tos: 0,
+    }
 }
 
 #[test]
-fn half_open_requests_count_and_expire() {
-    let mut w = World::new(1, Net::default());
-    let l = w.listen(B, 80, 2);
-    w.net.loss = 1.0;
-    let syn = |w: &mut World| {
-        w.connect(A, 80);
-        let (_, _, header, _) = *w.trace.last().expect("a SYN");
-        let s = SegmentOut {
-            src: w.addr(A, header.src_port),
-            dst: w.addr(B, 80),
-            header,
-            payload: Payload::new(),
-            gso: None,
-            ttl: 0,
-            tos: 0,
-        };
-        w.deliver(B, s)
+fn requests_that_nobody_completes_keep_nobody_out_and_expire() {
+    let config = TcpConfig {
+        max_half_open: 50,
+        ..TcpConfig::default()
     };
-    assert_eq!(syn(&mut w), Verdict::Delivered);
-    assert_eq!(syn(&mut w), Verdict::Delivered);
-    let full = Verdict::Drop(crate::DropReason::TcpBacklogFull);
-    assert_eq!(syn(&mut w), full);
-    assert_eq!(w.hosts[B].tcp.counts().half_open, 2);
+    let mut w = World::with(1, Net::default(), config);
+    let l = w.listen(B, 80, 8);
+    for n in 0..20_000 {
+        let s = stray_syn(&w, n);
+        let (from, port) = (s.src, s.src.port());
+        assert_eq!(w.deliver(B, s), Verdict::Delivered);
+        // Answered, whoever it is: the oldest one made room.
+        let (_, _, said, _) = *w.trace.last().expect("an answer");
+        assert_eq!((said.flags, said.dst_port), (TcpFlags::SYN, port), "{from}");
+        let kept = w.hosts[B].tcp.counts().half_open;
+        assert_eq!(kept, 50.min(n as usize + 1));
+        w.trace.clear();
+        w.wire.clear();
+        w.verdicts.clear();
+    }
+    assert_eq!(w.hosts[B].tcp.stats().half_open_given_up, 19_950);
+    // One that is honest gets through at once, while the flood goes on.
+    let a = w.connect(A, 80);
+    for n in 20_000..20_049 {
+        let s = stray_syn(&w, n);
+        w.deliver(B, s);
+    }
+    w.run_for(Duration::from_millis(50));
+    assert_eq!(w.state(A, a), Some(TcpState::Established));
+    w.accept(B, l);
+    // The others are answered for a while, and then forgotten.
     w.run_for(Duration::from_secs(200));
-    assert_eq!(w.hosts[B].tcp.counts().half_open, 0);
-    assert_eq!(w.hosts[B].tcp.stats().failed_opens, 2);
-    assert_eq!(syn(&mut w), Verdict::Delivered);
+    let tcp = &w.hosts[B].tcp;
+    assert_eq!(tcp.counts().half_open, 0);
+    assert_eq!(tcp.stats().failed_opens, 20_049);
     w.on(B, |tcp, cx| tcp.close_listener(cx, l));
-    assert_eq!(w.hosts[B].tcp.counts(), TcpCounts::default());
-    assert_eq!(w.hosts[B].tcp.by_tuple.len(), 0);
+    assert_eq!(w.hosts[B].tcp.by_tuple.len(), 1);
+}
+
+#[test]
+fn nor_do_they_use_up_the_sockets_of_a_vnet() {
+    let config = TcpConfig {
+        max_sockets: 20,
+        ..TcpConfig::default()
+    };
+    let mut w = World::with(1, Net::default(), config);
+    let l = w.listen(B, 80, 8);
+    for n in 0..100 {
+        let s = stray_syn(&w, n);
+        w.deliver(B, s);
+    }
+    w.wire.clear();
+    assert_eq!(w.hosts[B].tcp.counts().half_open, 19);
+    let other = w.listen(B, 81, 8);
+    let there = w.listen(A, 7, 1);
+    w.connect(B, 7);
+    w.connect(A, 81);
+    w.run_for(Duration::from_millis(100));
+    w.accept(A, there);
+    w.accept(B, other);
+    let counts = w.hosts[B].tcp.counts();
+    assert_eq!((counts.half_open, counts.connections), (16, 2));
+    w.on(B, |tcp, cx| tcp.close_listener(cx, l));
+    assert_eq!(w.hosts[B].tcp.counts().half_open, 0);
 }
 
 #[test]
@@ -212,6 +276,244 @@ fn an_old_duplicate_does_not_disturb_time_wait() {
     w.deliver(B, rst);
     assert_eq!(w.hosts[B].tcp.counts().time_wait, 1);
     assert_eq!(w.hosts[B].tcp.counts().half_open, 0);
+}
+
+/// B in TIME-WAIT, and segments from A by hand.
+struct Lingering {
+    w: World,
+    client: SocketAddr,
+    /// What B expects next, and what it would send next.
+    expected: u32,
+    next: u32,
+    tsval: u32,
+}
+
+impl Lingering {
+    fn new() -> Lingering {
+        let mut w = World::new(1, Net::default());
+        let client = server_in_time_wait(&mut w);
+        let (_, _, last, _) = *w.trace.iter().rfind(|t| t.1 == B).expect("B spoke");
+        let (tsval, _) = w
+            .trace
+            .iter()
+            .rfind(|t| t.1 == A)
+            .expect("A spoke")
+            .2
+            .options
+            .timestamp
+            .expect("agreed");
+        w.trace.clear();
+        Lingering {
+            w,
+            client,
+            expected: last.ack.expect("the last acknowledgement"),
+            next: last.seq,
+            tsval,
+        }
+    }
+
+    fn segment(&self, offset: i32, flags: TcpFlags, data: &[u8]) -> SegmentOut {
+        SegmentOut {
+            src: self.client,
+            dst: self.w.addr(B, 80),
+            header: TcpHeader {
+                src_port: self.client.port(),
+                dst_port: 80,
+                seq: self.expected.wrapping_add_signed(offset),
+                ack: Some(self.next),
+                flags,
+                window: 1000,
+                options: crate::packet::header::TcpOptions {
+                    timestamp: Some((self.tsval.wrapping_add(1), 0)),
+                    ..Default::default()
+                },
+                ..TcpHeader::default()
+            },
+            payload: Payload::from(data.to_vec()),
+            gso: None,
+            ttl: 0,
+            tos: 0,
+        }
+    }
+
+    /// Ten seconds later: what B answers, and whether 2 MSL began again.
+    fn give(mut self, s: SegmentOut) -> (Vec<String>, bool) {
+        self.w.run_for(Duration::from_secs(10));
+        self.w.trace.clear();
+        self.w.deliver(B, s);
+        for (_, _, h, _) in &self.w.trace {
+            assert_eq!((h.seq, h.ack), (self.next, Some(self.expected)));
+        }
+        let said = self.w.flags(B);
+        assert_eq!(self.w.hosts[B].tcp.counts().time_wait, 1);
+        assert_eq!(self.w.hosts[B].tcp.counts().half_open, 0);
+        self.w.run_for(Duration::from_secs(55));
+        (said, self.w.hosts[B].tcp.counts().time_wait == 1)
+    }
+}
+
+// RFC 9293 3.10.7.4, for every kind of segment; the listener, if any, takes none of them.
+#[test]
+fn in_time_wait_each_kind_of_segment_has_its_answer() {
+    const NONE: TcpFlags = TcpFlags::NONE;
+    const FIN: TcpFlags = TcpFlags::FIN;
+    const SYN: TcpFlags = TcpFlags::SYN;
+    const RST: TcpFlags = TcpFlags::RST;
+    let ack = |s: SegmentOut, ack| SegmentOut {
+        header: TcpHeader { ack, ..s.header },
+        ..s
+    };
+    let earlier = |s: SegmentOut, t: &Lingering| {
+        let mut s = s;
+        s.header.options.timestamp = Some((t.tsval.wrapping_sub(1), 0));
+        s
+    };
+    type Make<'a> = &'a dyn Fn(&Lingering) -> SegmentOut;
+    let silent: &[&str] = &[];
+    let acked: &[&str] = &["A"];
+    let cases: &[(&str, Make<'_>, &[&str], bool)] = &[
+        // What the peer may still say.
+        ("the FIN again", &|t| t.segment(-1, FIN, b""), acked, true),
+        (
+            "with its data",
+            &|t| t.segment(-6, FIN, b"hello"),
+            acked,
+            true,
+        ),
+        ("nothing new", &|t| t.segment(0, NONE, b""), silent, false),
+        // Resets.
+        ("a reset", &|t| t.segment(0, RST, b""), silent, false),
+        (
+            "a reset with SYN",
+            &|t| t.segment(0, RST | SYN, b""),
+            silent,
+            false,
+        ),
+        // No ACK.
+        (
+            "the FIN, no ACK",
+            &|t| ack(t.segment(-1, FIN, b""), None),
+            silent,
+            false,
+        ),
+        (
+            "a FIN, no ACK",
+            &|t| ack(t.segment(0, FIN, b""), None),
+            silent,
+            false,
+        ),
+        (
+            "data, no ACK",
+            &|t| ack(t.segment(0, NONE, b"x"), None),
+            silent,
+            false,
+        ),
+        // Elsewhere.
+        (
+            "a FIN far ahead",
+            &|t| t.segment(1 << 30, FIN, b""),
+            acked,
+            false,
+        ),
+        (
+            "a FIN far behind",
+            &|t| t.segment(-(1 << 30), FIN, b""),
+            acked,
+            false,
+        ),
+        ("another FIN", &|t| t.segment(0, FIN, b""), acked, false),
+        (
+            "half a circle away",
+            &|t| t.segment(i32::MIN, FIN, b""),
+            acked,
+            false,
+        ),
+        ("old data", &|t| t.segment(-6, NONE, b"hello"), acked, false),
+        (
+            "data behind the FIN",
+            &|t| t.segment(0, NONE, b"x"),
+            acked,
+            false,
+        ),
+        ("a keepalive", &|t| t.segment(-1, NONE, b""), acked, false),
+        // Of another time, or about what was never sent.
+        (
+            "an old FIN",
+            &|t| earlier(t.segment(-1, FIN, b""), t),
+            acked,
+            false,
+        ),
+        (
+            "too much",
+            &|t| ack(t.segment(-1, FIN, b""), Some(t.next.wrapping_add(1))),
+            acked,
+            false,
+        ),
+        (
+            "half a circle",
+            &|t| ack(t.segment(-1, FIN, b""), Some(t.next ^ (1 << 31))),
+            acked,
+            false,
+        ),
+        // SYNs that open nothing.
+        ("SYN+ACK", &|t| t.segment(1000, SYN, b""), acked, false),
+        (
+            "SYN+FIN",
+            &|t| ack(t.segment(1000, SYN | FIN, b""), None),
+            acked,
+            false,
+        ),
+        (
+            "an old SYN",
+            &|t| earlier(ack(t.segment(-1000, SYN, b""), None), t),
+            acked,
+            false,
+        ),
+    ];
+    for (what, make, answer, again) in cases {
+        for listens in [false, true] {
+            let mut t = Lingering::new();
+            if listens {
+                let here = t.w.addr(B, 80);
+                try_listen(&mut t.w, here, Reuse::Shared).expect("SO_REUSEADDR");
+            }
+            let s = make(&t);
+            let (said, began_again) = t.give(s);
+            assert_eq!(
+                (said, began_again),
+                (answer.iter().map(|s| s.to_string()).collect(), *again),
+                "{what}, {listens}"
+            );
+        }
+    }
+    // One that would open a connection, but nobody listens.
+    let t = Lingering::new();
+    let s = ack(t.segment(100_000, SYN, b""), None);
+    assert_eq!(t.give(s), (vec!["A".to_owned()], false));
+}
+
+#[test]
+fn a_time_wait_record_stays_when_the_listener_has_no_room() {
+    let mut t = Lingering::new();
+    let (here, options) = (t.w.addr(B, 80), t.w.options(B));
+    let (l, _) =
+        t.w.on(B, |tcp, cx| tcp.listen(cx, here, 1, options, Reuse::Shared))
+            .expect("SO_REUSEADDR");
+    let a = t.w.connect(A, 80);
+    t.w.run_for(Duration::from_millis(100));
+    assert_eq!(t.w.state(A, a), Some(TcpState::Established));
+    let mut s = t.segment(1000, TcpFlags::SYN, b"");
+    s.header.ack = None;
+    t.w.trace.clear();
+    let full = Verdict::Drop(crate::DropReason::TcpBacklogFull);
+    assert_eq!(t.w.deliver(B, s.clone()), full);
+    assert!(t.w.trace.is_empty());
+    assert_eq!(t.w.hosts[B].tcp.counts().time_wait, 1);
+    // Once there is room, it makes way.
+    t.w.accept(B, l);
+    assert_eq!(t.w.deliver(B, s), Verdict::Delivered);
+    assert_eq!(t.w.hosts[B].tcp.counts().time_wait, 0);
+    assert_eq!(t.w.hosts[B].tcp.counts().half_open, 1);
 }
 
 #[test]

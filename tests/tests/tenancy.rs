@@ -435,6 +435,9 @@ const OF_SYSTEM: &[(&str, Fate, Act)] = &[
     ("virtual_time", Own, |_| {
         said(System::virtual_time(1).names())
     }),
+    ("virtual_time_with", Own, |_| {
+        said(System::virtual_time_with(1, vnet::VirtualConfig::default()).names())
+    }),
     ("manual", Own, |_| said(System::manual(1).names())),
     ("threads", Own, |_| String::new()),
     ("threads_with", Own, |_| String::new()),

@@ -141,6 +141,9 @@ pub struct DestroyReport {
     pub took: Duration,
     /// What it gave back, its children's apart.
     pub released: Released,
+    /// Tasks that were in the middle of a poll, which cannot be ended from outside and was not waited
+    /// for: each is dropped when its poll returns. More than one only under the threads driver.
+    pub busy_tasks: usize,
     /// What was still there after the last step. Always zero, unless there is a defect.
     pub leaked: Released,
 }
@@ -164,6 +167,9 @@ impl fmt::Display for DestroyReport {
         }
         if self.callback_panics > 0 {
             writeln!(f, "  callbacks panicked {} times", self.callback_panics)?;
+        }
+        if self.busy_tasks > 0 {
+            writeln!(f, "  tasks still in a poll: {}", self.busy_tasks)?;
         }
         if let Some(graceful) = &self.graceful {
             writeln!(f, "  {graceful}")?;
@@ -411,6 +417,7 @@ fn nothing_done(core: &VnetCore, outcome: Outcome) -> DestroyReport {
         steps: Vec::new(),
         took: Duration::ZERO,
         released: Released::default(),
+        busy_tasks: 0,
         leaked: Released::default(),
     }
 }
@@ -419,7 +426,7 @@ fn nothing_done(core: &VnetCore, outcome: Outcome) -> DestroyReport {
 fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     let started = core.driver.wall();
     begin_to_die(core);
-    core.tasks.close();
+    let busy_tasks = core.tasks.close();
     let graceful = Graceful::of(core);
     let vnet = Vnet::for_steps(Arc::clone(core));
     let mut steps: Vec<StepReport> = Vec::new();
@@ -471,6 +478,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
         steps,
         took: core.driver.wall() - started,
         released: Released(released),
+        busy_tasks,
         leaked,
     }
 }

@@ -79,6 +79,8 @@ pub(super) fn set_in(core: &VnetCore, stack: &mut Stack, resource: Resource, lim
     if resource == Resource::QueuedPackets {
         let frames = usize::try_from(limit).unwrap_or(usize::MAX);
         core.inbox.set_max_frames(frames);
+    } else if resource == Resource::Tasks {
+        core.tasks.set_limit(limit);
     }
 }
 
@@ -90,6 +92,8 @@ pub(super) fn usage_in(core: &VnetCore, stack: &Stack, stats: &Stats, resource: 
         usage.current = core.inbox.len() as u64;
         usage.high_water = core.inbox.peak() as u64;
         usage.limit = core.inbox.max_frames() as u64;
+    } else if resource == Resource::Tasks {
+        usage = core.tasks.usage();
     }
     usage
 }

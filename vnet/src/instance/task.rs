@@ -26,6 +26,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use super::completion::Completion;
 use super::context::{outside, within};
 use super::driver::{Driver, Site, Waited};
+use super::limits::{LimitReached, Resource, UNLIMITED, Usage};
 use super::pending::Deadlock;
 use super::privilege::Authority;
 use super::registry::panic_text;
@@ -64,6 +65,9 @@ pub enum TaskError {
     /// Its vnet, or the system, is gone.
     #[error("the task's vnet is gone")]
     Gone,
+    /// Its vnet has as many tasks as it may have ([`Resource::Tasks`]): it was not started.
+    #[error(transparent)]
+    Limit(LimitReached),
     /// The wait for it is in vain. It goes on.
     #[error(transparent)]
     Deadlock(Box<Deadlock>),
@@ -103,7 +107,7 @@ impl fmt::Debug for Panic {
 pub struct Task {
     number: u64,
     site: Site,
-    vnet: Option<Box<str>>,
+    vnet: Option<(u64, Box<str>)>,
     state: AtomicU8,
     /// The future and its place for the result. Not there while it is polled, and after its end.
     body: Mutex<Option<Box<dyn Body>>>,
@@ -203,9 +207,14 @@ impl Task {
         self.site
     }
 
+    /// The number of its vnet; of those without one, the same for all.
+    pub fn owner(&self) -> u64 {
+        self.vnet.as_ref().map_or(u64::MAX, |(number, _)| *number)
+    }
+
     /// The name of its vnet.
     pub(crate) fn vnet(&self) -> Option<&str> {
-        self.vnet.as_deref()
+        self.vnet.as_ref().map(|(_, name)| &**name)
     }
 
     /// True when it is to be polled soon, or is being polled.
@@ -254,22 +263,25 @@ impl Task {
         }
     }
 
-    /// Ends it: the future is dropped here, or by the thread that polls it.
-    fn abort(&self, why: TaskError) {
+    /// Ends it: the future is dropped here, or by the thread that polls it. True when it was here.
+    fn abort(&self, why: TaskError) -> bool {
         let end = match why {
             TaskError::Gone => ORPHANED,
             _ => ENDED,
         };
         self.state.store(end, Ordering::Release);
-        self.give_up(why);
+        self.give_up(why)
     }
 
-    fn give_up(&self, why: TaskError) {
+    fn give_up(&self, why: TaskError) -> bool {
         let body = self.body.lock().take();
+        let is_here = body.is_some();
         if let Some(body) = body {
             body.give_up(why);
+            // One in a poll still takes a thread, and counts until that ends.
+            self.leave();
         }
-        self.leave();
+        is_here
     }
 
     fn leave(&self) {
@@ -316,6 +328,9 @@ pub(crate) struct Tasks(Mutex<TasksState>);
 struct TasksState {
     closed: bool,
     tasks: BTreeMap<u64, Arc<Task>>,
+    limit: u64,
+    most: u64,
+    refused: u64,
 }
 
 impl Tasks {
@@ -325,17 +340,44 @@ impl Tasks {
             TasksState {
                 closed: false,
                 tasks: BTreeMap::new(),
+                limit: UNLIMITED,
+                most: 0,
+                refused: 0,
             },
         )))
     }
 
-    /// Adds a task; false when there will be no more.
-    fn add(&self, task: &Arc<Task>) -> bool {
+    /// Adds a task.
+    fn add(&self, task: &Arc<Task>) -> Result<(), TaskError> {
         let mut state = self.0.lock();
-        if !state.closed {
-            state.tasks.insert(task.number, Arc::clone(task));
+        if state.closed {
+            return Err(TaskError::Gone);
         }
-        !state.closed
+        let count = state.tasks.len() as u64;
+        if count >= state.limit {
+            state.refused += 1;
+            return Err(TaskError::Limit(LimitReached(Resource::Tasks)));
+        }
+        state.most = state.most.max(count + 1);
+        state.tasks.insert(task.number, Arc::clone(task));
+        Ok(())
+    }
+
+    /// Sets how many there may be; those there are stay.
+    pub(super) fn set_limit(&self, limit: u64) {
+        self.0.lock().limit = limit;
+    }
+
+    /// How many there are and have been, and the limit.
+    pub(super) fn usage(&self) -> Usage {
+        let state = self.0.lock();
+        Usage {
+            resource: Resource::Tasks,
+            current: state.tasks.len() as u64,
+            high_water: state.most,
+            limit: state.limit,
+            refused: state.refused,
+        }
     }
 
     fn remove(&self, number: u64) {
@@ -348,16 +390,16 @@ impl Tasks {
         self.0.lock().tasks.values().cloned().collect()
     }
 
-    /// Drops every task, in the order of spawning, and refuses new ones.
-    pub(crate) fn close(&self) {
+    /// Drops every task, in the order of spawning, and refuses new ones. Returns how many could not
+    /// be dropped yet, because they are in a poll; that is not waited for.
+    pub(crate) fn close(&self) -> usize {
         let tasks = {
             let mut state = self.0.lock();
             state.closed = true;
             std::mem::take(&mut state.tasks)
         };
-        for task in tasks.into_values() {
-            task.abort(TaskError::Gone);
-        }
+        let dropped = tasks.into_values().map(|task| task.abort(TaskError::Gone));
+        dropped.filter(|dropped| !dropped).count()
     }
 }
 
@@ -536,16 +578,15 @@ where
     let task = Arc::new(Task {
         number: system.next_task(),
         site: Location::caller(),
-        vnet: vnet.map(|v| v.name().into()),
+        vnet: vnet.map(|v| (v.core.number, v.name().into())),
         state: AtomicU8::new(IDLE),
         body: Mutex::new(Rank::Waker, Some(Box::new(body))),
         driver: Arc::downgrade(&system.driver),
         owner: Arc::downgrade(owner),
     });
-    if owner.add(&task) {
-        task.wake_by_ref();
-    } else {
-        task.abort(TaskError::Gone);
+    match owner.add(&task) {
+        Ok(()) => task.wake_by_ref(),
+        Err(why) => drop(task.abort(why)),
     }
     TaskHandle {
         task,

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`clock`] | the only place where the wall clock is read |
 //! | [`threads`] | a pool of workers, direct dispatch, the wall clock |
+//! | `pool` | the threads that poll tasks under that driver |
 //! | `sleeper` | how a thread waits under that driver |
 //! | [`cost`] | what calls cost that do not wait, for the next three |
 //! | [`event`] | the total order of what will happen, for the next two |
@@ -15,6 +16,7 @@ pub mod clock;
 pub mod cost;
 pub mod event;
 pub mod manual;
+mod pool;
 mod sleeper;
 pub mod threads;
 pub mod virtual_time;

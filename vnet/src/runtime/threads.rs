@@ -4,7 +4,8 @@
 //! before it returns, as FreeBSD's `net.isr.dispatch=direct` does; a request and its reply
 //! between two vnets complete without a thread switch. Workers take over what a call would spend
 //! too long on, and what happens by itself later: deadlines, and frames that are still on a wire.
-//! They are started when first needed.
+//! They are started when first needed. Tasks are polled by threads of their own (`pool`),
+//! so that nothing of that waits for a program's code.
 //!
 //! A vnet is serviced by one thread at a time. Its [`Sched`](crate::instance::vnet::Sched) state:
 //!
@@ -16,8 +17,7 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Once, Weak};
@@ -28,8 +28,10 @@ use crossbeam::queue::SegQueue;
 
 use super::clock::{WallClock, entropy};
 use super::event::{FEW_ENTRIES, disarm};
+use super::pool::{Host, Pool};
 use super::sleeper::Sleeper;
 use crate::base::callback;
+use crate::base::heap::Heap;
 use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::{Duration, Instant};
 use crate::instance::driver::{Driver, Notes, Site, TimerKey, Waited};
@@ -56,8 +58,12 @@ const RUN_BUDGET: usize = 16;
 /// How a [`System::threads_with`] runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThreadsConfig {
-    /// Worker threads; at least one.
+    /// Threads that service vnets and keep timers; at least one. As many poll tasks, and an
+    /// instance has at most so many of its tasks polled at a time.
     pub workers: usize,
+    /// Threads that poll tasks at most. There are more than `workers` only while those are in polls
+    /// that do not end, and other tasks wait.
+    pub task_threads: usize,
     /// How long a call that must wait looks for its event before it sleeps. A sleeping thread
     /// takes tens of microseconds to come back; a looking one keeps a processor busy.
     pub spin: Duration,
@@ -69,7 +75,7 @@ pub struct ThreadsConfig {
 }
 
 impl Default for ThreadsConfig {
-    /// A worker a processor. Where there are several processors, 20 µs of looking for an event, and
+    /// A worker a processor, and at most 64 threads for tasks. Where there are several processors, 20 µs of looking for an event, and
     /// 100 µs for a timer: Linux adds 50 µs to a sleep by default, and takes a while to bring a
     /// thread back.
     fn default() -> ThreadsConfig {
@@ -80,6 +86,7 @@ impl Default for ThreadsConfig {
         };
         ThreadsConfig {
             workers: processors,
+            task_threads: 64,
             spin: micros(20),
             timer_spin: micros(100),
         }
@@ -103,17 +110,7 @@ impl System {
 
     /// A system on the wall clock, with worker threads.
     pub fn threads_with(config: ThreadsConfig) -> System {
-        let shared = Arc::new(Shared {
-            clock: WallClock::start(),
-            config: ThreadsConfig {
-                workers: config.workers.max(1),
-                ..config
-            },
-            queue: SegQueue::new(),
-            sleep: Mutex::new(Rank::Driver, Sleep::default()),
-            bell: Condvar::new(),
-            alarm: Condvar::new(),
-        });
+        let shared = Arc::new(Shared::new(config));
         System::with_driver(
             Arc::new(Threads {
                 shared,
@@ -133,6 +130,7 @@ struct Threads {
 
 struct Shared {
     clock: WallClock,
+    pool: Pool,
     config: ThreadsConfig,
     /// For workers.
     queue: SegQueue<Job>,
@@ -147,17 +145,18 @@ struct Shared {
 enum Job {
     /// To service a vnet.
     Service(Arc<VnetCore>),
-    /// To poll a task.
-    Poll(Arc<Task>),
     /// To call a waker whose time has come.
     Wake(Waker),
 }
 
 #[derive(Default)]
 struct Sleep {
-    timers: BinaryHeap<Reverse<Timer>>,
+    /// When vnets are to be serviced: one entry each.
+    timers: Heap<(Instant, u64), Weak<VnetCore>>,
     /// Timers of futures, which can be taken back.
     wakes: BTreeMap<TimerKey, Waker>,
+    /// When somebody looks whether the threads that poll tasks are stuck.
+    watch: Option<(Instant, Waker)>,
     timers_made: u64,
     /// Timers at which those of vnets that are gone are looked for.
     sweep_at: usize,
@@ -168,8 +167,6 @@ struct Sleep {
     keeper: bool,
     stop: bool,
 }
-
-struct Timer(Instant, u64, Weak<VnetCore>);
 
 /// What a thread remembers between the calls of this module.
 struct Local {
@@ -195,6 +192,19 @@ thread_local! {
 }
 
 impl Shared {
+    fn new(config: ThreadsConfig) -> Shared {
+        let workers = config.workers.max(1);
+        Shared {
+            clock: WallClock::start(),
+            pool: Pool::new(workers, config.task_threads),
+            config: ThreadsConfig { workers, ..config },
+            queue: SegQueue::new(),
+            sleep: Mutex::new(Rank::Driver, Sleep::default()),
+            bell: Condvar::new(),
+            alarm: Condvar::new(),
+        }
+    }
+
     #[inline]
     fn now(&self) -> Instant {
         let now = self.clock.now();
@@ -224,25 +234,33 @@ impl Shared {
     }
 
     fn set_timer(&self, vnet: &Arc<VnetCore>, at: Instant) {
-        let before = vnet.sched.armed.fetch_min(at.as_nanos(), Ordering::AcqRel);
-        if at.as_nanos() >= before {
+        // Moved under the lock only, so that the entry is where it says.
+        let armed = &vnet.sched.armed;
+        if at.as_nanos() >= armed.load(Ordering::Acquire) {
             return;
         }
         let mut sleep = self.sleep.lock();
-        let first = sleep.next().is_none_or(|next| at < next);
-        if sleep.timers.len() >= sleep.sweep_at.max(FEW_ENTRIES) {
-            // As in `Agenda::push`: those of vnets that are gone would stay until they are due.
-            sleep
-                .timers
-                .retain(|Reverse(Timer(.., vnet))| vnet.strong_count() > 0);
-            sleep.sweep_at = 2 * sleep.timers.len();
+        if at.as_nanos() >= armed.fetch_min(at.as_nanos(), Ordering::AcqRel) {
+            return;
         }
+        let first = sleep.next().is_none_or(|next| at < next);
         sleep.timers_made += 1;
-        let timer = Timer(at, sleep.timers_made, Arc::downgrade(vnet));
-        sleep.timers.push(Reverse(timer));
+        let place = (at, sleep.timers_made);
+        let mut gone = Vec::new();
+        if !sleep.timers.change(vnet.sched.ticket(), place) {
+            if sleep.timers.len() >= sleep.sweep_at.max(FEW_ENTRIES) {
+                // As in `Agenda::push`: those of vnets that are gone would stay until they are due.
+                gone = sleep.timers.retain(|vnet| vnet.strong_count() > 0);
+                sleep.sweep_at = 2 * sleep.timers.len();
+            }
+            let ticket = sleep.timers.push(place, Arc::downgrade(vnet));
+            vnet.sched.set_ticket(ticket);
+        }
         if first {
             self.tell_keeper(&sleep);
         }
+        drop(sleep);
+        drop(gone);
     }
 
     fn set_wake(&self, at: Instant, waker: Waker) -> TimerKey {
@@ -322,7 +340,7 @@ impl Shared {
                 drop(sleep);
                 match due {
                     Due::Wake(waker) => self.serve(Job::Wake(waker)),
-                    Due::Service(Timer(at, _, vnet)) => {
+                    Due::Service(at, vnet) => {
                         if let Some(vnet) = disarm(&vnet, at).filter(|v| claim(v)) {
                             self.serve(Job::Service(vnet));
                         }
@@ -384,7 +402,6 @@ impl Shared {
     fn serve(&self, job: Job) {
         match job {
             Job::Service(vnet) => callback::contained("a service", || self.run(vnet)),
-            Job::Poll(task) => callback::contained("a task", || task.run()),
             Job::Wake(waker) => callback::contained("a waker", || waker.wake()),
         }
         callback::contained("a service", || self.dispatch());
@@ -458,19 +475,17 @@ impl Drop for Dispatching<'_> {
 
 /// A timer whose time has come.
 enum Due {
-    Service(Timer),
+    Service(Instant, Weak<VnetCore>),
     Wake(Waker),
 }
 
 impl Sleep {
     /// When the next timer goes off.
     fn next(&self) -> Option<Instant> {
-        let timer = self.timers.peek().map(|Reverse(t)| t.0);
+        let timer = self.timers.next().map(|(at, _)| at);
         let wake = self.wakes.first_key_value().map(|(key, _)| key.at);
-        match (timer, wake) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let watch = self.watch.as_ref().map(|(at, _)| *at);
+        [timer, wake, watch].into_iter().flatten().min()
     }
 
     fn pop_due(&mut self, now: Instant) -> Option<Due> {
@@ -482,7 +497,32 @@ impl Sleep {
         {
             return self.wakes.pop_first().map(|(_, waker)| Due::Wake(waker));
         }
-        self.timers.pop().map(|Reverse(timer)| Due::Service(timer))
+        if let Some((_, waker)) = self.watch.take_if(|(watch, _)| *watch == at) {
+            return Some(Due::Wake(waker));
+        }
+        let ((at, _), vnet) = self.timers.pop()?;
+        Some(Due::Service(at, vnet))
+    }
+}
+
+impl Host for Shared {
+    fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn wake_in(&self, delay: Duration, waker: Waker) {
+        let at = self.now() + delay;
+        let mut sleep = self.sleep.lock();
+        let first = sleep.next().is_none_or(|next| at < next);
+        sleep.watch = Some((at, waker));
+        if first {
+            self.tell_keeper(&sleep);
+        }
+    }
+
+    fn poll(&self, task: Arc<Task>) {
+        callback::contained("a task", || task.run());
+        callback::contained("a service", || self.dispatch());
     }
 }
 
@@ -534,7 +574,7 @@ impl Driver for Threads {
 
     fn schedule(&self, task: Arc<Task>) {
         self.start_workers();
-        self.shared.hand_over(Job::Poll(task));
+        Pool::schedule(&self.shared, task);
     }
 
     fn set_timer(&self, at: Instant, waker: Waker) -> TimerKey {
@@ -584,11 +624,12 @@ impl Driver for Threads {
         let wakes = {
             let mut sleep = self.shared.sleep.lock();
             sleep.stop = true;
-            std::mem::take(&mut sleep.wakes)
+            (std::mem::take(&mut sleep.wakes), sleep.watch.take())
         };
         drop(wakes);
         self.shared.bell.notify_all();
         self.shared.alarm.notify_all();
+        self.shared.pool.shutdown();
         let me: ThreadId = std::thread::current().id();
         let workers = std::mem::take(&mut *self.workers.lock());
         for worker in workers {
@@ -600,19 +641,43 @@ impl Driver for Threads {
     }
 }
 
-impl PartialEq for Timer {
-    fn eq(&self, other: &Timer) -> bool {
-        (self.0, self.1) == (other.0, other.1)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A vnet with something far off is armed for something near again and again.
+    #[test]
+    fn a_vnet_has_one_timer() {
+        let system = System::manual(1);
+        let vnet = system.create("a").expect("a free name");
+        vnet.core.sched.armed.store(u64::MAX, Ordering::Release);
+        let shared = Shared::new(ThreadsConfig::default());
+        let at = Instant::from_nanos;
+        for now in 0..1000 {
+            shared.set_timer(&vnet.core, at(1_000_000));
+            shared.set_timer(&vnet.core, at(now));
+            shared.set_timer(&vnet.core, at(now + 1));
+            let mut sleep = shared.sleep.lock();
+            assert_eq!((sleep.timers.len(), sleep.next()), (1, Some(at(now))));
+            let Some(Due::Service(due, it)) = sleep.pop_due(at(now)) else {
+                panic!("it is a service");
+            };
+            drop(sleep);
+            assert!(disarm(&it, due).is_some());
+        }
+        assert!(shared.sleep.lock().timers.is_empty());
     }
-}
-impl Eq for Timer {}
-impl PartialOrd for Timer {
-    fn partial_cmp(&self, other: &Timer) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Timer {
-    fn cmp(&self, other: &Timer) -> std::cmp::Ordering {
-        (self.0, self.1).cmp(&(other.0, other.1))
+
+    #[test]
+    fn vnets_that_are_gone_leave_no_heap_of_timers() {
+        let system = System::manual(1);
+        let shared = Shared::new(ThreadsConfig::default());
+        for n in 0..3 * FEW_ENTRIES as u64 {
+            let gone = system.create("gone").expect("free again");
+            gone.core.sched.armed.store(u64::MAX, Ordering::Release);
+            shared.set_timer(&gone.core, Instant::from_nanos(10 + n));
+            drop(gone);
+            assert!(shared.sleep.lock().timers.len() <= FEW_ENTRIES);
+        }
     }
 }

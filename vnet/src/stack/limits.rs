@@ -55,6 +55,9 @@ resources! {
     /// it connection requests are dropped ([`DropReason::TcpBacklogFull`]). Concerns listeners
     /// made from then on.
     Backlog = "backlog",
+    /// Tasks of the instance that have not ended. Beyond the limit a new one ends at once, and its
+    /// handle says so.
+    Tasks = "tasks",
 }
 
 impl fmt::Display for Resource {
@@ -207,7 +210,8 @@ impl Stack {
             | Resource::Routes
             | Resource::Neighbours
             | Resource::ReassemblyBytes
-            | Resource::Backlog => return Ok(()),
+            | Resource::Backlog
+            | Resource::Tasks => return Ok(()),
         };
         match current < limit {
             true => Ok(()),
@@ -215,8 +219,8 @@ impl Stack {
         }
     }
 
-    /// Sets a limit, from now on; what there is stays. [`Resource::QueuedPackets`] is not the
-    /// stack's.
+    /// Sets a limit, from now on; what there is stays. [`Resource::QueuedPackets`] and
+    /// [`Resource::Tasks`] are not the stack's.
     pub(crate) fn set_limit(&mut self, resource: Resource, limit: u64) {
         let size = usize::try_from(limit).unwrap_or(usize::MAX);
         match resource {
@@ -237,10 +241,12 @@ impl Stack {
                 self.ip.reassembly.set_limits(limits);
             }
             Resource::Backlog => self.tcp.config_mut().max_backlog = size,
+            Resource::Tasks => {}
         }
     }
 
-    /// What there is of a resource; [`Resource::QueuedPackets`] is not the stack's.
+    /// What there is of a resource; [`Resource::QueuedPackets`] and [`Resource::Tasks`] are not the
+    /// stack's.
     pub(crate) fn usage(&self, stats: &Stats, resource: Resource) -> Usage {
         let dropped = |reason| stats.rx_drops(reason) + stats.tx_drops(reason);
         let limits = &self.limits;
@@ -261,6 +267,7 @@ impl Stack {
                 self.ip.reassembly.limits().max_bytes as u64,
                 dropped(DropReason::FragmentLimit),
             ),
+            Resource::Tasks => (0, UNLIMITED, 0),
             Resource::Backlog => (
                 self.fullest_backlog(),
                 self.tcp.config().max_backlog as u64,

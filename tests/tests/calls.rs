@@ -465,3 +465,30 @@ fn waiters_that_are_gone_are_forgotten() {
         assert_eq!(alive.load(Ordering::SeqCst), 0);
     }
 }
+
+/// A deadline far off that moves each time something near is armed leaves nothing behind.
+#[test]
+fn a_connection_has_one_deadline() {
+    for keepalive in [false, true] {
+        let system = System::manual(1);
+        let (a, b) = pair(&system);
+        let poll = |millis: u64| system.poll(system.now() + Duration::from_millis(millis));
+        let listener = TcpListener::bind_in(&b, "10.0.0.2:80").unwrap();
+        let client = TcpStream::start_connect_in(&a, "10.0.0.2:80".parse().unwrap()).unwrap();
+        poll(1);
+        let (mut server, _) = listener.accept().unwrap();
+        server.set_keepalive(keepalive).unwrap();
+        server.set_nonblocking(true).unwrap();
+        for _ in 0..1000 {
+            (&client).write_all(b"x").unwrap();
+            poll(1);
+            assert_eq!(server.read(&mut [0; 4]).unwrap(), 1);
+            poll(49);
+        }
+        let deadlines = b.destroy().released.deadlines();
+        assert!(
+            deadlines <= 2,
+            "{deadlines}: of the connection, and the neighbour"
+        );
+    }
+}

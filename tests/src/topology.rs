@@ -136,7 +136,7 @@ pub fn impairments(n: u8) -> LinkConfig {
         },
         7 => LinkConfig {
             duplicate: 0.3,
-            corrupt: Some(5_000),
+            corrupt_undetected: Some(5_000),
             reorder: Reorder {
                 probability: 0.2,
                 gap: 2,

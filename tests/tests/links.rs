@@ -361,7 +361,7 @@ fn duplicates_and_overtakers_are_as_many_as_asked() {
 fn one_bit_in_so_many_is_flipped() {
     for bits in [1u64, 100, 10_000, 1_000_000] {
         let mut link = link(LinkConfig {
-            corrupt: Some(bits),
+            corrupt_undetected: Some(bits),
             ..LinkConfig::default()
         });
         let (mut flipped, mut sent) = (0.0, 0.0);
@@ -385,12 +385,63 @@ fn one_bit_in_so_many_is_flipped() {
 }
 
 #[test]
+fn what_the_frame_check_shows_does_not_arrive_and_is_counted() {
+    for (corrupt, duplicate) in [(1, 0.0), (20_000, 0.0), (20_000, 0.5)] {
+        let system = System::virtual_time(3);
+        let (a, b) = pair(&system, LinkConfig::default());
+        let socket = UdpSocket::bind_in(&a, "192.0.2.1:0").expect("a free port");
+        let sink = UdpSocket::bind_in(&b, "192.0.2.2:9").expect("a free port");
+        // The neighbour is found first: of what is sent then, each frame is one datagram.
+        socket.send_to(b"?", "192.0.2.2:9").expect("room");
+        sink.recv_from(&mut [0; 1]).expect("it arrives");
+        sink.set_nonblocking(true).expect("alive");
+        let config = LinkConfig {
+            corrupt: Some(corrupt),
+            duplicate,
+            ..LinkConfig::default()
+        };
+        a.set_link("eth0", config).expect("a valid link");
+        let before = a.link_stats("eth0").expect("an interface");
+        let mut intact = 0;
+        for _ in 0..1000 {
+            socket.send_to(&[0x55; 1000], "192.0.2.2:9").expect("room");
+            system.run_for(MS).expect("it goes on");
+            let mut bytes = [0; 1500];
+            while let Ok((len, _)) = sink.recv_from(&mut bytes) {
+                assert_eq!(
+                    bytes[..len],
+                    [0x55; 1000],
+                    "nothing arrives with flipped bits"
+                );
+                intact += 1;
+            }
+        }
+        let stats = a.link_stats("eth0").expect("an interface");
+        let offered = stats.offered - before.offered + stats.duplicated - before.duplicated;
+        assert_eq!(
+            offered,
+            stats.delivered - before.delivered + stats.corrupted - before.corrupted
+        );
+        assert_eq!(intact, stats.delivered - before.delivered);
+        let (counted, theirs) = (a.stats().expect("alive"), b.stats().expect("alive"));
+        assert_eq!(counted.tx_drops(DropReason::LinkCorrupt), stats.corrupted);
+        assert_eq!(theirs.rx_drops(DropReason::BadChecksum), 0);
+        assert_eq!(stats.corrupted_undetected, 0);
+        match corrupt {
+            1 => assert_eq!(intact, 0),
+            // 1042 bytes: a third of them is hit, give or take.
+            _ => assert!(stats.corrupted > 100 && intact > 100, "{stats}"),
+        }
+    }
+}
+
+#[test]
 fn corrupted_frames_are_found_out_and_tcp_repairs_them() {
     let system = System::virtual_time(3);
     let config = LinkConfig {
         delay: MS,
         // About one frame in eight.
-        corrupt: Some(100_000),
+        corrupt_undetected: Some(100_000),
         ..LinkConfig::default()
     };
     let (a, b) = pair(&system, config);
@@ -409,7 +460,8 @@ fn corrupted_frames_are_found_out_and_tcp_repairs_them() {
     sender.join().expect("no panic").expect("sent");
     assert!(received == data, "what arrives is what was sent");
     let stats = a.link_stats("eth0").expect("an interface");
-    assert!(stats.corrupted > 10, "{stats}");
+    assert!(stats.corrupted_undetected > 10, "{stats}");
+    assert_eq!(stats.corrupted, 0);
     let counted = b.stats().expect("alive");
     let refused = [
         DropReason::BadChecksum,
@@ -581,6 +633,7 @@ fn a_stage_that_is_switched_on_leaves_the_draws_of_the_others() {
             gap: 1,
         },
         corrupt: Some(1000),
+        corrupt_undetected: Some(1000),
         ..LinkConfig::default()
     });
     assert_eq!(alone, others);
@@ -668,4 +721,33 @@ proptest! {
         prop_assert_eq!(link.tear_down().len() as u64, held);
         prop_assert_eq!(link.held_frames(), 0);
     }
+}
+
+#[test]
+fn statistics_are_written_with_times_in_nanoseconds() {
+    let system = System::virtual_time(1);
+    let config = LinkConfig {
+        rate_bps: Some(1_000_000),
+        ..LinkConfig::default()
+    };
+    let (a, _b) = pair(&system, config);
+    system.run_for(SECOND).expect("it goes on");
+    flood(&a, 500, 10 * MS, SECOND).join().expect("no panic");
+    let stats = a.link_stats("eth0").expect("an interface");
+    assert!(stats.busy > Duration::ZERO && stats.sojourn.max > Duration::ZERO);
+    let written = toml::to_string(&stats).expect("TOML");
+    let busy = format!("busy = {}\n", stats.busy.as_nanos());
+    let max = format!("max = {}\n", stats.sojourn.max.as_nanos());
+    assert!(
+        written.contains(&busy) && written.contains(&max),
+        "{written}"
+    );
+    let read: vnet::LinkStats = toml::from_str(&written).expect("what was written");
+    assert_eq!(read, stats);
+    // What was written before times were numbers.
+    let old =
+        "offered = 3\nbusy = { secs = 1, nanos = 5 }\n[sojourn]\np50 = { secs = 0, nanos = 7 }\n";
+    let read: vnet::LinkStats = toml::from_str(old).expect("the older form");
+    assert_eq!(read.busy, Duration::new(1, 5));
+    assert_eq!(read.sojourn.p50, Duration::from_nanos(7));
 }

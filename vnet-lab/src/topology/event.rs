@@ -31,13 +31,14 @@ pub enum EventTarget {
     Interface(String, String),
 }
 
-const PARAMETERS: [&str; 7] = [
+const PARAMETERS: [&str; 8] = [
     "state",
     "rate",
     "delay",
     "loss",
     "duplicate",
     "corrupt",
+    "corrupt_undetected",
     "queue",
 ];
 
@@ -76,6 +77,9 @@ pub(super) fn read(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Even
             Change::Duplicate(shape(key, value, problems, text(key, units::percentage))?)
         }
         "corrupt" => Change::Corrupt(shape(key, value, problems, number(key, link::BITS))?),
+        "corrupt_undetected" => {
+            Change::CorruptUndetected(shape(key, value, problems, number(key, link::BITS))?)
+        }
         _ => Change::QueueFrames(shape(key, value, problems, number(key, link::FRAMES))?),
     };
     let event = LinkEvent {

@@ -55,6 +55,9 @@ pub(super) fn read(
     if let Some(bits) = table.integer("corrupt", BITS, problems) {
         config.corrupt = Some(bits.into_inner());
     }
+    if let Some(bits) = table.integer("corrupt_undetected", BITS, problems) {
+        config.corrupt_undetected = Some(bits.into_inner());
+    }
     if let Some(value) = table.value("queue") {
         config.queue = queue(value, problems).unwrap_or_default();
     }

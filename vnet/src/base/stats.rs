@@ -78,6 +78,8 @@ drop_reasons! {
     IcmpIgnored = "icmp-ignored",
     /// Lost by the link's loss model.
     LinkLoss = "link-loss",
+    /// Bits were flipped on the link, and its frame check sequence shows it.
+    LinkCorrupt = "link-corrupt",
     /// The link's queue was full.
     LinkQueueFull = "link-queue-full",
     /// A queue discipline dropped it for its sender to slow down.

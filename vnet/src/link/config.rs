@@ -46,8 +46,12 @@ pub struct LinkConfig {
     pub duplicate: f64,
     /// Frames that overtake those before them.
     pub reorder: Reorder,
-    /// One bit in so many is flipped on the way; `None` for none. IMUNES' BER.
+    /// One bit in so many is flipped on the way, and the frame check sequence shows it: the frame is
+    /// lost, as on Ethernet. `None` for no such errors. IMUNES' BER.
     pub corrupt: Option<u64>,
+    /// One bit in so many is flipped on the way, and nothing below the IP layer shows it: the frame
+    /// arrives with them. `None` for no such errors.
+    pub corrupt_undetected: Option<u64>,
 }
 
 /// A link that cannot be.
@@ -121,6 +125,7 @@ impl LinkConfig {
             duplicate,
             reorder,
             corrupt,
+            corrupt_undetected,
         } = self;
         if *rate_bps == Some(0) {
             return Err(LinkConfigError::ZeroRate);
@@ -135,7 +140,11 @@ impl LinkConfig {
         probability("duplicate", *duplicate)?;
         probability("reorder", reorder.probability)?;
         above_zero("the gap of reordering", reorder.gap.into())?;
-        above_zero("the bits between two errors", corrupt.unwrap_or(1))
+        above_zero("the bits between two errors", corrupt.unwrap_or(1))?;
+        above_zero(
+            "the bits between two undetected errors",
+            corrupt_undetected.unwrap_or(1),
+        )
     }
 
     /// How long a small frame travels when none is before it: what a station may know of its own
@@ -171,6 +180,7 @@ impl LinkConfig {
             duplicate,
             reorder,
             corrupt,
+            corrupt_undetected,
         } = self;
         *state == LinkState::Up
             && rate_bps.is_none()
@@ -181,6 +191,7 @@ impl LinkConfig {
             && *duplicate == 0.0
             && reorder.probability == 0.0
             && corrupt.is_none()
+            && corrupt_undetected.is_none()
     }
 }
 
@@ -197,6 +208,7 @@ impl Default for LinkConfig {
             duplicate: 0.0,
             reorder: Reorder::default(),
             corrupt: None,
+            corrupt_undetected: None,
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Corruption on the wire: bits that are flipped, one in so many on average (IMUNES' BER).
 //!
+//! Ethernet's frame check sequence shows nearly all such errors (IEEE 802.3, 3.2.9), and a frame that
+//! fails it is discarded by its receiver. The link has two of these stages: of a frame that one hits,
+//! nothing arrives; of one that the other hits, the flipped bits arrive.
+//!
 //! Errors are independent of each other, so the number of good bits from one to the next follows a
 //! geometric distribution. It is drawn once an error, however many frames pass in between.
 
@@ -37,8 +41,8 @@ impl Corrupt {
         }
     }
 
-    /// True when the next frame, of `len` bytes, is hit; then [`Corrupt::apply`] must follow. It
-    /// counts the bits of one that is not.
+    /// True when the next frame, of `len` bytes, is hit; then [`Corrupt::apply`] or
+    /// [`Corrupt::skip`] must follow. It counts the bits of one that is not.
     #[inline]
     pub fn hits(&mut self, len: usize) -> bool {
         if self.bits.is_none() {
@@ -60,18 +64,30 @@ impl Corrupt {
         // One that cannot be filled in is wrong already.
         let _ = checksum::finish(&mut whole, ETHER_LEN);
         let mut bytes = whole.to_vec();
-        let len = 8 * bytes.len() as u64;
-        let mut at = self.good;
-        while at < len {
+        self.errors(bytes.len(), |at| {
             bytes[(at / 8) as usize] ^= 0x80 >> (at % 8);
-            at = at.saturating_add(1 + draw(&mut self.rng, self.bits.unwrap_or(u64::MAX)));
-        }
-        self.good = at - len;
+        });
         let mut corrupted = Packet::incoming(Bytes::from(bytes));
         corrupted.meta = whole.meta;
         corrupted.meta.csum = Csum::Unknown;
         corrupted.meta.gso = None;
         corrupted
+    }
+
+    /// Passes over a frame of `len` bytes that is hit.
+    pub fn skip(&mut self, len: usize) {
+        self.errors(len, |_| {});
+    }
+
+    /// Tells which bits of a frame of `len` bytes are flipped.
+    fn errors(&mut self, len: usize, mut flip: impl FnMut(u64)) {
+        let len = 8 * len as u64;
+        let mut at = self.good;
+        while at < len {
+            flip(at);
+            at = at.saturating_add(1 + draw(&mut self.rng, self.bits.unwrap_or(u64::MAX)));
+        }
+        self.good = at - len;
     }
 }
 

@@ -8,7 +8,7 @@
 //! | [`rate`] | clocks it out |
 //! | [`loss`] | loses it on the wire, after it took up its time there |
 //! | duplication | lets it arrive twice |
-//! | [`corrupt`] | flips bits of it |
+//! | [`corrupt`] | flips bits of it: it is lost by its frame check sequence, or arrives so |
 //! | [`delay`] | lets it travel, varies that, and lets it overtake others |
 //!
 //! Each stage takes the time at which a frame reaches it and returns the time at which the frame
@@ -99,7 +99,9 @@ pub struct Link {
     rate: Rate,
     loss: loss::Loss,
     duplicate: Rng,
+    /// Bits that the frame check sequence shows.
     corrupt: Corrupt,
+    corrupt_undetected: Corrupt,
     overtake: Overtake,
     delay: Delay,
     flow_seed: u64,
@@ -114,9 +116,10 @@ enum Stage {
     Jitter,
     Reorder,
     Duplicate,
-    Corrupt,
+    CorruptUndetected,
     Red,
     Flows,
+    Corrupt,
 }
 
 impl Link {
@@ -142,6 +145,7 @@ impl Link {
             loss: loss::Loss::new(stream(Stage::Loss)),
             duplicate: stream(Stage::Duplicate),
             corrupt: Corrupt::new(stream(Stage::Corrupt)),
+            corrupt_undetected: Corrupt::new(stream(Stage::CorruptUndetected)),
             overtake: Overtake::new(stream(Stage::Reorder)),
             delay: Delay::new(stream(Stage::Jitter)),
             flow_seed: stream(Stage::Flows).u64(),
@@ -299,17 +303,34 @@ impl Link {
         frames
     }
 
-    /// True when bits of the next frame to be delivered, of `len` bytes, are flipped; then
-    /// [`Link::corrupted`] must follow.
+    /// True when bits of the next frame to be delivered, of `len` bytes, are flipped so that its
+    /// frame check sequence shows it: it does not arrive.
+    #[inline]
+    pub fn breaks(&mut self, len: usize) -> bool {
+        self.corrupt.hits(len) && self.broken(len)
+    }
+
+    #[cold]
+    fn broken(&mut self, len: usize) -> bool {
+        self.corrupt.skip(len);
+        self.stats.corrupted += 1;
+        // It counted as delivered when it left the stage before.
+        self.stats.delivered -= 1;
+        self.stats.delivered_bytes = self.stats.delivered_bytes.saturating_sub(len as u64);
+        true
+    }
+
+    /// True when bits of the next frame that [does not break](Link::breaks), of `len` bytes, are
+    /// flipped without anybody seeing it; then [`Link::corrupted`] must follow.
     #[inline]
     pub fn corrupts(&mut self, len: usize) -> bool {
-        self.corrupt.hits(len)
+        self.corrupt_undetected.hits(len)
     }
 
     /// The frame as it arrives, with flipped bits.
     pub fn corrupted(&mut self, packet: &Packet) -> Packet {
-        self.stats.corrupted += 1;
-        self.corrupt.apply(packet)
+        self.stats.corrupted_undetected += 1;
+        self.corrupt_undetected.apply(packet)
     }
 
     fn clock_out(&mut self, at: Instant, wire_len: usize) -> Instant {
@@ -403,12 +424,14 @@ impl Link {
             duplicate: _,
             reorder,
             corrupt,
+            corrupt_undetected,
         } = &config;
         self.rate.set(*rate_bps);
         self.delay.set(*delay, jitter.clone());
         self.loss.set(loss.clone());
         self.overtake.set(*reorder);
         self.corrupt.set(*corrupt);
+        self.corrupt_undetected.set(*corrupt_undetected);
         self.queue.set_limits(queue.limit_frames, queue.limit_bytes);
         if !matches!(queue.discipline, Discipline::Red(_)) {
             self.red.forget();

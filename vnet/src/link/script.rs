@@ -75,6 +75,8 @@ pub enum Change {
     Corrupt(Shape<u64>),
     /// Frames that may wait for the transmitter.
     QueueFrames(Shape<u64>),
+    /// [`LinkConfig::corrupt_undetected`]: one error in so many bits.
+    CorruptUndetected(Shape<u64>),
 }
 
 /// One line of a script.
@@ -173,6 +175,8 @@ parameters! {
     Corrupt = "corrupt",
     /// Frames that may wait.
     QueueFrames = "queue",
+    /// One undetected error in so many bits.
+    CorruptUndetected = "corrupt_undetected",
 }
 
 impl fmt::Display for Parameter {
@@ -327,6 +331,9 @@ impl Change {
             Change::Loss(shape) => config.loss = shape.value(step, rng).into(),
             Change::Duplicate(shape) => config.duplicate = shape.value(step, rng),
             Change::Corrupt(shape) => config.corrupt = Some(shape.value(step, rng)),
+            Change::CorruptUndetected(shape) => {
+                config.corrupt_undetected = Some(shape.value(step, rng));
+            }
             Change::QueueFrames(shape) => {
                 let frames = shape.value(step, rng);
                 config.queue.limit_frames = usize::try_from(frames).unwrap_or(usize::MAX);

@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::base::time::{Duration, Instant};
 
 /// Counters of one direction, in frames:
-/// `offered + duplicated = delivered + lost + queue_full + aqm + down + torn_down + unplugged + queued`, where
-/// of a FIFO discipline nothing counts as queued: its frames count as delivered when they come.
+/// `offered + duplicated = delivered + lost + corrupted + queue_full + aqm + down + torn_down + unplugged +
+/// queued`, where of a FIFO discipline nothing counts as queued: its frames count as delivered when they
+/// come.
+///
+/// Serialised, times are numbers of nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LinkStats {
@@ -39,8 +42,10 @@ pub struct LinkStats {
     pub duplicated: u64,
     /// Frames that did not wait out the delay.
     pub reordered: u64,
-    /// Frames with flipped bits, which count as delivered.
+    /// Frames with flipped bits that their frame check sequence shows: they do not arrive.
     pub corrupted: u64,
+    /// Frames with flipped bits that nothing shows, which count as delivered.
+    pub corrupted_undetected: u64,
     /// Frames that wait for the transmitter now, the one being clocked out included for a FIFO
     /// discipline.
     pub queued: u64,
@@ -53,6 +58,7 @@ pub struct LinkStats {
     /// The time from a frame's coming to its last bit's going, of those that went.
     pub sojourn: Sojourn,
     /// How long the transmitter has been busy.
+    #[serde(with = "nanos")]
     pub busy: Duration,
     /// Since when there has been a link.
     pub since: Instant,
@@ -63,12 +69,16 @@ pub struct LinkStats {
 #[serde(default)]
 pub struct Sojourn {
     /// Half of the frames took no longer.
+    #[serde(with = "nanos")]
     pub p50: Duration,
     /// Nine of ten.
+    #[serde(with = "nanos")]
     pub p90: Duration,
     /// Ninety-nine of a hundred.
+    #[serde(with = "nanos")]
     pub p99: Duration,
     /// All of them.
+    #[serde(with = "nanos")]
     pub max: Duration,
 }
 
@@ -85,7 +95,8 @@ impl LinkStats {
 
     /// Frames that were dropped, for any reason.
     pub fn dropped(&self) -> u64 {
-        self.lost + self.queue_full + self.aqm + self.down + self.torn_down + self.unplugged
+        let on_the_wire = self.lost + self.corrupted + self.unplugged;
+        on_the_wire + self.queue_full + self.aqm + self.down + self.torn_down
     }
 }
 
@@ -98,6 +109,7 @@ impl fmt::Display for LinkStats {
         )?;
         for (count, what) in [
             (self.lost, "lost"),
+            (self.corrupted, "corrupted"),
             (self.queue_full, "queue full"),
             (self.aqm, "aqm"),
             (self.down, "down"),
@@ -106,7 +118,7 @@ impl fmt::Display for LinkStats {
             (self.marked, "marked"),
             (self.duplicated, "duplicated"),
             (self.reordered, "reordered"),
-            (self.corrupted, "corrupted"),
+            (self.corrupted_undetected, "corrupted undetected"),
             (self.queued, "queued"),
         ] {
             if count > 0 {
@@ -118,6 +130,32 @@ impl fmt::Display for LinkStats {
             write!(f, ", sojourn {p50:?}/{p90:?}/{p99:?}, at most {max:?}")?;
         }
         Ok(())
+    }
+}
+
+/// A length of time as a number of nanoseconds, saturating. What was written before it was one
+/// (seconds and nanoseconds in a table) is read as well.
+mod nanos {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::base::time::Duration;
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Nanos(u64),
+        Parts(Duration),
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        Ok(match Written::deserialize(from)? {
+            Written::Nanos(nanos) => Duration::from_nanos(nanos),
+            Written::Parts(time) => time,
+        })
     }
 }
 

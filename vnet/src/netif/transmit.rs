@@ -97,6 +97,11 @@ impl Netif {
             Far::Itself(inbox) => Arc::clone(inbox),
             Far::Wire(end) => Arc::<super::wire::WireEnd>::clone(end),
         };
+        if let Some(link) = &mut self.link
+            && link.breaks(packet.len())
+        {
+            return self.lost(cx, &packet, DropReason::LinkCorrupt);
+        }
         self.show(cx, Direction::Out, &packet);
         if let Some(link) = &mut self.link
             && link.corrupts(packet.len())

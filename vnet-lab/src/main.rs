@@ -19,6 +19,7 @@ use vnet::Inspection;
 use vnet::capture::{LargeSegments, MIN_FILE, Rotate};
 use vnet_lab::generate::{Shape, Spec};
 use vnet_lab::run::{CaptureSettings, Driver, Event, LiveCapture, Options, Stop, Watcher};
+use vnet_lab::text::{printable, printable_lines};
 use vnet_lab::{Plan, TRIANGLE, Topology};
 
 #[derive(Parser)]
@@ -105,8 +106,12 @@ struct Run {
     /// Write a pcapng file of each link into this directory.
     #[arg(long, value_name = "DIR")]
     pcap: Option<PathBuf>,
-    /// Write a capture for somebody who reads along: of one link (by the name of its file,
-    /// without `.pcapng`) or of all, to a FIFO, a file or, with `-`, the standard output.
+    /// Write files of these links only: by the link's name, as NODE:INTERFACE, or by the name of
+    /// its file without `.pcapng`.
+    #[arg(long, value_name = "LINK", requires = "pcap")]
+    pcap_link: Vec<String>,
+    /// Write a capture for somebody who reads along: of one link (named as for --pcap-link) or of
+    /// all, to a FIFO, a file or, with `-`, the standard output.
     #[arg(long, value_name = "[LINK=]FILE", value_parser = live)]
     pcap_live: Vec<LiveCapture>,
     /// Bound the files of `--pcap`: bytes of each, and how many (0: any number).
@@ -171,16 +176,19 @@ fn main() -> ExitCode {
         What::Replay { records, json } => replay(&records, json),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("{error:#}");
+        // An `Invalid` has lines of its own, and what quotes a record.
+        eprintln!("{}", printable_lines(&format!("{error:#}")));
         ExitCode::from(2)
     })
 }
 
 fn check(file: &Path) -> anyhow::Result<ExitCode> {
     let (topology, plan) = Topology::from_file(file)?;
+    topology.try_out(&plan)?;
+    warn(&topology, &plan);
     say(&format!(
         "{}: {} nodes, {} links, {} jobs\n",
-        topology.name,
+        printable(&topology.name),
         plan.vnets.len(),
         plan.links.len(),
         plan.jobs.len()
@@ -207,13 +215,24 @@ fn generate(args: Generate) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The plan of a topology, or of the built-in one.
-fn plan(file: Option<&Path>) -> anyhow::Result<Plan> {
-    let (_, plan) = match file {
+/// A topology and its plan, or the built-in one.
+fn read(file: Option<&Path>) -> anyhow::Result<(Topology, Plan)> {
+    Ok(match file {
         Some(file) => Topology::from_file(file)?,
         None => Topology::parse("triangle.toml", TRIANGLE)?,
-    };
-    Ok(plan)
+    })
+}
+
+fn plan(file: Option<&Path>) -> anyhow::Result<Plan> {
+    Ok(read(file)?.1)
+}
+
+/// Says what is hardly meant.
+fn warn(topology: &Topology, plan: &Plan) {
+    let warnings = topology.warnings(plan);
+    if !warnings.all().is_empty() {
+        eprintln!("{warnings}");
+    }
 }
 
 fn show(file: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
@@ -242,7 +261,8 @@ fn inspections(seen: &[Inspection], json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn run(args: Run) -> anyhow::Result<ExitCode> {
-    let plan = plan(args.file.as_deref())?;
+    let (topology, plan) = read(args.file.as_deref())?;
+    warn(&topology, &plan);
     let options = Options {
         driver: args.driver,
         seed: args.seed,
@@ -252,6 +272,7 @@ fn run(args: Run) -> anyhow::Result<ExitCode> {
         capture: CaptureSettings {
             directory: args.pcap,
             live: args.pcap_live,
+            links: args.pcap_link,
             rotate: args.pcap_rotate.or(plan.capture.rotate),
             snaplen: args.snaplen.or(plan.capture.snaplen),
             large: match args.gso {
@@ -269,7 +290,10 @@ fn run(args: Run) -> anyhow::Result<ExitCode> {
     let progress = progress(&plan);
     let report = vnet_lab::run(&plan, &options, watcher(&progress));
     progress.finish_and_clear();
-    let report = report?;
+    let report = report.map_err(|error| match error.is_of_the_topology() {
+        true => topology.blame(&error).into(),
+        false => anyhow::Error::from(error),
+    })?;
     let text = match args.json {
         true => report.to_json() + "\n",
         false => report.to_table(),
@@ -323,7 +347,7 @@ fn progress(plan: &Plan) -> ProgressBar {
 fn watcher(progress: &ProgressBar) -> Watcher {
     let progress = progress.clone();
     Arc::new(move |event| match event {
-        Event::Started(name) => progress.set_message(name.to_owned()),
+        Event::Started(name) => progress.set_message(printable(name).into_owned()),
         Event::Ended(_) => progress.inc(1),
     })
 }

@@ -25,7 +25,7 @@ pub use trace::Unreachable;
 
 use crate::run::CaptureSettings;
 use crate::topology::{
-    Content, End, NodeKind, Problems, Routing, Segments, Target, Task, Topology, Via,
+    Content, Directions, End, NodeKind, Problems, Routing, Segments, Target, Task, Topology, Via,
 };
 
 /// What to build and what to run on it.
@@ -44,6 +44,8 @@ pub struct Plan {
     /// The jobs, in the order of the file.
     pub jobs: Vec<PlannedJob>,
     owners: BTreeMap<Ipv4Addr, usize>,
+    /// The number of each vnet.
+    numbers: BTreeMap<String, usize>,
     /// The segment of each link, as a number.
     segments: Vec<usize>,
 }
@@ -88,6 +90,10 @@ pub struct PlannedRoute {
 /// A link to make.
 #[derive(Clone, Debug)]
 pub struct PlannedLink {
+    /// Its name, if it has one.
+    pub name: Option<String>,
+    /// Whether it is captured when captures are asked for; `None` when the file does not say.
+    pub capture: Option<bool>,
     /// Both ends: number of the vnet, number of the interface in it.
     pub ends: [(usize, usize); 2],
     /// From each end to the other.
@@ -165,6 +171,9 @@ pub enum Source {
     Stdin,
 }
 
+/// The time to live of packets, for which nobody has asked otherwise (RFC 1340).
+const DEFAULT_TTL: usize = 64;
+
 impl Plan {
     /// Plans a topology whose network is sound. Jobs that name what does not exist are left out.
     /// Files are looked for in `here`.
@@ -177,6 +186,7 @@ impl Plan {
             capture: topology.capture.clone(),
             jobs: Vec::new(),
             owners: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             segments: Segments::of(topology).into_numbers(),
         };
         for node in &topology.nodes {
@@ -191,17 +201,17 @@ impl Plan {
                 routes: routes.collect(),
             });
         }
-        let mut numbers = BTreeMap::new();
-        for (number, node) in topology.nodes.iter().enumerate() {
-            numbers.insert(node.name.get_ref().as_str(), number);
-        }
+        let names = plan.vnets.iter().map(|vnet| vnet.name.clone());
+        plan.numbers = names.zip(0..).collect();
         for (number, link) in topology.links.iter().enumerate() {
             let ends = link.ends.each_ref().map(|end| {
-                let vnet = numbers.get(end.node.get_ref().as_str());
-                let vnet = *vnet.expect("a sound network has no link to nowhere");
+                let vnet = plan.number(end.node.get_ref());
+                let vnet = vnet.expect("a sound network has no link to nowhere");
                 plan.add_end(vnet, number, end)
             });
             plan.links.push(PlannedLink {
+                name: link.name.as_ref().map(|name| name.get_ref().clone()),
+                capture: link.capture,
                 ends,
                 outgoing: [link.forward.clone(), link.backward.clone()],
             });
@@ -213,23 +223,25 @@ impl Plan {
         plan.jobs = topology
             .jobs
             .iter()
-            .filter_map(|job| plan.job(topology, job, here))
+            .filter_map(|job| plan.job(job, here))
             .collect();
         plan
     }
 
     fn add_scripts(&mut self, topology: &Topology) {
+        let directions = Directions::of(topology);
+        let mut places = BTreeMap::new();
         for event in &topology.events {
-            for (link, end) in topology.directions(event.target.get_ref()) {
-                let same = |s: &&mut PlannedScript| (s.link, s.end) == (link, end);
-                match self.scripts.iter_mut().find(same) {
-                    Some(script) => script.events.push(event.event),
-                    None => self.scripts.push(PlannedScript {
+            for (link, end) in directions.meant_by(event.target.get_ref()) {
+                let place = *places.entry((link, end)).or_insert_with(|| {
+                    self.scripts.push(PlannedScript {
                         link,
                         end,
-                        events: vec![event.event],
-                    }),
-                }
+                        events: Vec::new(),
+                    });
+                    self.scripts.len() - 1
+                });
+                self.scripts[place].events.push(event.event);
             }
         }
     }
@@ -249,13 +261,8 @@ impl Plan {
         (vnet, interfaces.len() - 1)
     }
 
-    fn job(
-        &self,
-        topology: &Topology,
-        job: &crate::topology::Job,
-        here: &Path,
-    ) -> Option<PlannedJob> {
-        let from = topology.node(job.from.get_ref())?;
+    fn job(&self, job: &crate::topology::Job, here: &Path) -> Option<PlannedJob> {
+        let from = self.number(job.from.get_ref())?;
         let address = self.address(job.to.get_ref())?;
         let task = match &job.task {
             Task::Ping {
@@ -326,10 +333,15 @@ impl Plan {
             Target::Node(node) => (node, None),
             Target::Interface(node, interface) => (node, Some(interface)),
         };
-        let vnet = self.vnets.iter().find(|v| v.name == *node)?;
+        let vnet = &self.vnets[self.number(node)?];
         let mut interfaces = vnet.interfaces.iter();
         let wanted = interfaces.find(|i| interface.is_none_or(|name| i.name == *name))?;
         wanted.addresses.first().map(|net| net.addr())
+    }
+
+    /// The number of the vnet of that name.
+    pub fn number(&self, name: &str) -> Option<usize> {
+        self.numbers.get(name).copied()
     }
 
     /// The number of the vnet that has `address`.
@@ -358,29 +370,58 @@ impl Plan {
         &self.vnets[vnet].interfaces[interface]
     }
 
-    /// `NODE-INTERFACE` of one end of a link.
+    /// `NODE-INTERFACE` of one end of a link, as files and interfaces of captures are called. No two
+    /// ends have the same: a `-` in a name is a `~` here, which no name has.
     pub fn end_name(&self, (vnet, interface): (usize, usize)) -> String {
         let vnet = &self.vnets[vnet];
-        format!("{}-{}", vnet.name, vnet.interfaces[interface].name)
+        let [node, interface] =
+            [&vnet.name, &vnet.interfaces[interface].name].map(|name| name.replace('-', "~"));
+        format!("{node}-{interface}")
     }
 
-    /// `NODE-INTERFACE--NODE-INTERFACE` of a link.
+    /// `NODE-INTERFACE--NODE-INTERFACE` of a link, in the manner of [`Plan::end_name`]. No two links
+    /// have the same.
     pub fn link_name(&self, link: &PlannedLink) -> String {
         let [a, b] = link.ends.map(|end| self.end_name(end));
         format!("{a}--{b}")
     }
 
+    /// The number of the link that is meant: by its name, by an end as `NODE:INTERFACE`, or by its
+    /// [`Plan::link_name`], in this order.
+    pub fn link(&self, meant: &str) -> Option<usize> {
+        let is_name = |link: &PlannedLink| link.name.as_deref() == Some(meant);
+        let is_end = |link: &PlannedLink| {
+            meant.split_once(':').is_some_and(|(node, interface)| {
+                let is_it = |end: &(usize, usize)| {
+                    self.vnets[end.0].name == node && self.interface(*end).name == interface
+                };
+                link.ends.iter().any(is_it)
+            })
+        };
+        let mut links = self.links.iter();
+        links
+            .clone()
+            .position(is_name)
+            .or_else(|| links.clone().position(is_end))
+            .or_else(|| links.position(|link| self.link_name(link) == meant))
+    }
+
+    /// The segment of a link: that of all links that switches join to it.
+    pub(crate) fn segment(&self, link: usize) -> usize {
+        self.segments[link]
+    }
+
     /// Notes each job whose packets, or the answers to them, cannot arrive.
     pub(crate) fn check_reachability(&self, topology: &Topology, problems: &mut Problems<'_>) {
         for job in &topology.jobs {
-            let is_station = |node: &usize| !topology.nodes[*node].kind.is_bridge();
-            let Some(from) = topology.node(job.from.get_ref()).filter(is_station) else {
+            let is_station = |number: &usize| !self.vnets[*number].kind.is_bridge();
+            let Some(from) = self.number(job.from.get_ref()).filter(is_station) else {
                 continue;
             };
             let Some(to) = self.address(job.to.get_ref()) else {
                 // What does not exist was noted before; what is left has no link at all.
                 if let Target::Node(name) = job.to.get_ref()
-                    && topology.node(name).is_some_and(|n| is_station(&n))
+                    && self.number(name).is_some_and(|n| is_station(&n))
                 {
                     problems.push(
                         job.to.span(),
@@ -390,7 +431,11 @@ impl Plan {
                 continue;
             };
             let exists = self.owner(to).is_some();
-            if exists && let Err(why) = self.round_trip(from, to) {
+            let reach = match &job.task {
+                Task::Traceroute { max_hops, .. } => usize::from(*max_hops).max(DEFAULT_TTL),
+                _ => DEFAULT_TTL,
+            };
+            if exists && let Err(why) = self.round_trip(from, to, reach) {
                 problems.push(
                     job.to.span(),
                     format!(

@@ -7,6 +7,7 @@ use vnet::{Gone, Inspection, OwnedVnet, System};
 
 use crate::plan::Plan;
 use crate::run::{RunError, bring_up};
+use crate::text::printable;
 
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +25,7 @@ pub enum ShowError {
         nodes: Vec<String>,
     },
     /// A file cannot be read.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}", printable(&path.to_string_lossy()))]
     File {
         /// The file.
         path: PathBuf,
@@ -33,7 +34,7 @@ pub enum ShowError {
         source: std::io::Error,
     },
     /// A file is no record.
-    #[error("{}", path.display())]
+    #[error("{}", printable(&path.to_string_lossy()))]
     Record {
         /// The file.
         path: PathBuf,

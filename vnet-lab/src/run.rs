@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `network` | vnets, links, routes |
 //! | `capture` | one pcapng file a link, live captures |
+//! | `files` | how many of them may be open |
 //! | `jobs` | ping, traceroute, transfer, throughput |
 //! | `stop` | ending it before its time |
 //!
 //! The same code runs under both drivers: jobs are straight-line blocking code.
 
 mod capture;
+mod files;
 mod jobs;
 mod network;
 mod stop;
@@ -28,8 +30,10 @@ use vnet::{
 
 use crate::plan::{Plan, PlannedJob};
 use crate::report::{JobReport, LinkReport, Report, VnetReport};
+use crate::text::printable;
 use jobs::Site;
 
+pub use files::TooManyFiles;
 pub use network::Network;
 pub use stop::Stop;
 
@@ -58,6 +62,9 @@ pub struct CaptureSettings {
     pub directory: Option<PathBuf>,
     /// Captures that are read while the run goes on.
     pub live: Vec<LiveCapture>,
+    /// Links of which files are written, as [`Plan::link`] takes them; without one, those that the
+    /// topology says.
+    pub links: Vec<String>,
     /// Bounds on the files in the directory.
     pub rotate: Option<Rotate>,
     /// Bytes of each frame to keep at most.
@@ -69,7 +76,7 @@ pub struct CaptureSettings {
 /// A capture that somebody reads while the run goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveCapture {
-    /// The link's name, as that of its capture file without `.pcapng`; `None` for all links.
+    /// The link, as [`Plan::link`] takes it; `None` for all links.
     pub link: Option<String>,
     /// A FIFO or a file; `-` is the standard output.
     pub to: PathBuf,
@@ -137,7 +144,7 @@ pub enum RunError {
         source: RouteError,
     },
     /// A capture file.
-    #[error("cannot write the capture {}", path.display())]
+    #[error("cannot write the capture {}", printable(&path.to_string_lossy()))]
     Capture {
         /// The file.
         path: PathBuf,
@@ -148,12 +155,37 @@ pub enum RunError {
     /// How captures are to be written.
     #[error("cannot capture")]
     CaptureOptions(#[source] CaptureError),
-    /// A live capture of a link that there is not.
-    #[error("there is no link {0:?} to capture")]
+    /// A capture of a link that there is not.
+    #[error(
+        "there is no link {0:?} to capture: expected a link's `name`, NODE:INTERFACE, or the name of \
+         its file without .pcapng"
+    )]
     NoSuchLink(String),
+    /// More captures than the process may have files open.
+    #[error(transparent)]
+    TooManyFiles(#[from] TooManyFiles),
     /// A thread.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+}
+
+impl RunError {
+    /// True when it is the topology that asks for what is impossible, and not the machine or the
+    /// options of the run.
+    pub fn is_of_the_topology(&self) -> bool {
+        match self {
+            RunError::Create { .. }
+            | RunError::Interface { .. }
+            | RunError::Bridge { .. }
+            | RunError::Script { .. }
+            | RunError::Route { .. } => true,
+            RunError::Capture { .. }
+            | RunError::CaptureOptions(_)
+            | RunError::NoSuchLink(_)
+            | RunError::TooManyFiles(_)
+            | RunError::Thread(_) => false,
+        }
+    }
 }
 
 /// What happens during a run, for whoever watches.

@@ -34,9 +34,11 @@ mod tests;
 
 mod table;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -45,10 +47,10 @@ use vnet::{LinkConfig, MacAddr};
 
 pub use event::{Event, EventTarget};
 pub use job::{Content, Job, Target, Task};
-pub use source::{Invalid, Problem};
+pub use source::{Invalid, Problem, Warnings};
 
 pub(crate) use segments::Segments;
-pub(crate) use source::Problems;
+pub(crate) use source::{Problems, Span};
 
 use crate::plan::Plan;
 use crate::run::CaptureSettings;
@@ -70,6 +72,15 @@ pub struct Topology {
     pub capture: CaptureSettings,
     /// The jobs, in the order of the file.
     pub jobs: Vec<Job>,
+    /// Where it was written.
+    pub(crate) origin: Origin,
+}
+
+/// The file that a topology was read from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origin {
+    pub(crate) file: String,
+    pub(crate) source: Arc<str>,
 }
 
 /// Where routes come from.
@@ -132,6 +143,8 @@ pub enum Via {
 pub struct Link {
     /// Its name, by which events speak of both its directions.
     pub name: Option<Spanned<String>>,
+    /// Whether it is captured when captures are asked for; `None` when the file does not say.
+    pub capture: Option<bool>,
     /// Both ends.
     pub ends: [End; 2],
     /// From the first end to the second.
@@ -172,7 +185,11 @@ impl Topology {
     /// [`Invalid`] with everything that is wrong.
     pub fn parse(file: &str, source: &str) -> Result<(Topology, Plan), Invalid> {
         let mut problems = Problems::new(source);
-        let topology = parse::topology(source, &mut problems);
+        let mut topology = parse::topology(source, &mut problems);
+        topology.origin = Origin {
+            file: file.to_owned(),
+            source: source.into(),
+        };
         validate::network(&topology, &mut problems);
         let network_is_sound = problems.count() == 0;
         let here = Path::new(file).parent().unwrap_or(Path::new(""));
@@ -203,11 +220,6 @@ impl Topology {
         }
     }
 
-    /// The node of that name.
-    pub fn node(&self, name: &str) -> Option<usize> {
-        self.nodes.iter().position(|n| n.name.get_ref() == name)
-    }
-
     /// All link ends, with the index of their link.
     pub(crate) fn ends(&self) -> impl Iterator<Item = (usize, &End)> {
         self.links
@@ -216,39 +228,56 @@ impl Topology {
             .flat_map(|(n, link)| link.ends.iter().map(move |end| (n, end)))
     }
 
-    /// The directions of links that an event is about: the link's number, and that of the end which
-    /// sends.
-    pub(crate) fn directions(&self, target: &EventTarget) -> Vec<(usize, usize)> {
-        let mut directions = Vec::new();
-        for (number, link) in self.links.iter().enumerate() {
+    /// All names of nodes, for messages.
+    pub(crate) fn node_names(&self) -> String {
+        let names = self.nodes.iter().take(12);
+        let names: Vec<&str> = names.map(|n| n.name.get_ref().as_str()).collect();
+        match self.nodes.len() {
+            0 => "no node at all".to_owned(),
+            n if n > 12 => format!("{}, … ({n} nodes)", names.join(", ")),
+            _ => names.join(", "),
+        }
+    }
+}
+
+/// The directions of links that events can be about.
+pub(crate) struct Directions<'a> {
+    of_link: BTreeMap<&'a str, usize>,
+    of_interface: BTreeMap<(&'a str, &'a str), (usize, usize)>,
+}
+
+impl<'a> Directions<'a> {
+    pub(crate) fn of(topology: &'a Topology) -> Directions<'a> {
+        let mut directions = Directions {
+            of_link: BTreeMap::new(),
+            of_interface: BTreeMap::new(),
+        };
+        for (number, link) in topology.links.iter().enumerate() {
+            if let Some(name) = &link.name {
+                directions.of_link.insert(name.get_ref(), number);
+            }
             for (end, near) in link.ends.iter().enumerate() {
-                let meant = match target {
-                    EventTarget::Link(name) => {
-                        link.name.as_ref().is_some_and(|n| n.get_ref() == name)
-                    }
-                    EventTarget::Interface(node, interface) => {
-                        near.node.get_ref() == node && near.interface.get_ref() == interface
-                    }
-                };
-                if meant {
-                    directions.push((number, end));
-                }
+                let interface = (
+                    near.node.get_ref().as_str(),
+                    near.interface.get_ref().as_str(),
+                );
+                directions.of_interface.insert(interface, (number, end));
             }
         }
         directions
     }
 
-    /// All names of nodes, for messages.
-    pub(crate) fn node_names(&self) -> String {
-        let names: Vec<&str> = self
-            .nodes
-            .iter()
-            .map(|n| n.name.get_ref().as_str())
-            .collect();
-        match names.len() {
-            0 => "no node at all".to_owned(),
-            n if n > 12 => format!("{}, … ({n} nodes)", names[..12].join(", ")),
-            _ => names.join(", "),
+    /// What `target` means: the link's number, and that of the end which sends.
+    pub(crate) fn meant_by(&self, target: &EventTarget) -> Vec<(usize, usize)> {
+        match target {
+            EventTarget::Link(name) => {
+                let link = self.of_link.get(name.as_str());
+                link.map_or_else(Vec::new, |link| vec![(*link, 0), (*link, 1)])
+            }
+            EventTarget::Interface(node, interface) => {
+                let one = self.of_interface.get(&(node.as_str(), interface.as_str()));
+                one.copied().into_iter().collect()
+            }
         }
     }
 }

@@ -178,11 +178,129 @@ fn a_reader_that_goes_away_is_no_failure() {
     }
 }
 
+/// The names of the captures in `c`.
+fn names(place: &Place) -> Vec<String> {
+    let entries = fs::read_dir(place.path("c")).expect("the directory");
+    let name = |entry: std::io::Result<fs::DirEntry>| {
+        let name = entry.expect("an entry").file_name();
+        name.into_string().expect("UTF-8")
+    };
+    let mut names: Vec<String> = entries.map(name).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn no_two_links_have_one_file() {
+    // Every way to put hyphens into two names of a link.
+    let parts = ["a", "a-b", "a--b", "b", "b--a", "a-", "a--"];
+    let mut ends = Vec::new();
+    for node in parts {
+        for interface in parts {
+            ends.push(format!("{node}:{interface}"));
+        }
+    }
+    let mut content = String::new();
+    for name in parts {
+        content += &format!("[node.{name}]\n");
+    }
+    let mut links = 0;
+    for pair in ends.chunks(2) {
+        let [left, right] = pair else { continue };
+        if left.split(':').next() == right.split(':').next() {
+            continue;
+        }
+        content += &format!(
+            "[[link]]\nends = ['{left} 10.0.{links}.1/24', '{right} 10.0.{links}.2/24']\n"
+        );
+        links += 1;
+    }
+    // And those of which the old names were equal.
+    content += "[node.x]\n[node.y]\n[node.z]\n\
+        [[link]]\nends = ['x:e 10.1.0.1/24', 'y:f--z-g 10.1.0.2/24']\n\
+        [[link]]\nends = ['x:e--y-f 10.1.1.1/24', 'z:g 10.1.1.2/24']\n";
+    let place = Place::new(&content);
+    place.run(0, &["--pcap", "c"]);
+    assert_eq!(names(&place).len(), links + 2);
+    assert!(names(&place).contains(&"x-e--y-f~~z~g.pcapng".to_owned()));
+}
+
+const THREE: &str = "hosts = ['a', 'b', 'c']\n\
+    link = [\n\
+      { ends = ['a:x 10.0.0.1/24', 'b:x 10.0.0.2/24'], name = 'first' ONE },\n\
+      { ends = ['b:y 10.0.1.1/24', 'c:y 10.0.1.2/24'], name = 'second' TWO },\n\
+      { ends = ['a:z 10.0.2.1/24', 'c:z 10.0.2.2/24'] },\n\
+    ]\n";
+
+#[test]
+fn single_links_are_captured() {
+    let [first, second, third] = ["a-x--b-x", "b-y--c-y", "a-z--c-z"];
+    for (one, two, options, expected) in [
+        ("", "", &[][..], &[first, third, second][..]),
+        (", capture = true", "", &[], &[first]),
+        ("", ", capture = false", &[], &[first, third]),
+        (", capture = true", ", capture = false", &[], &[first]),
+        ("", "", &["--pcap-link", "second"], &[second]),
+        (", capture = true", "", &["--pcap-link", "c:z"], &[third]),
+        (
+            "",
+            "",
+            &["--pcap-link", first, "--pcap-link", "b:y"],
+            &[first, second],
+        ),
+    ] {
+        let place = Place::new(&THREE.replace("ONE", one).replace("TWO", two));
+        place.run(0, &[&["--pcap", "c"], options].concat());
+        let expected: Vec<String> = expected.iter().map(|n| format!("{n}.pcapng")).collect();
+        assert_eq!(names(&place), expected, "{one} {two} {options:?}");
+    }
+}
+
+#[test]
+fn a_live_capture_takes_the_name_of_a_link_an_end_or_a_file() {
+    let place = Place::new(&THREE.replace("ONE", "").replace("TWO", ""));
+    let read = |link: &str| place.run(0, &["--pcap-live", &format!("{link}=-")]).stdout;
+    let by_name = read("second");
+    assert!(!by_name.is_empty());
+    assert!(by_name == read("b:y") && by_name == read("b-y--c-y"));
+    assert!(by_name != read("first"));
+}
+
+#[test]
+fn more_captures_than_the_soft_limit_of_open_files() {
+    let mut content = String::from("hosts = ['hub'");
+    (0..90).for_each(|n| content += &format!(", 'h{n}'"));
+    content += "]\n";
+    for n in 0..90 {
+        content += &format!("[[link]]\nends = ['hub 10.0.{n}.1/24', 'h{n} 10.0.{n}.2/24']\n");
+    }
+    let place = Place::new(&content);
+    let limited = |limit: &str| {
+        let run = format!("ulimit {limit} 64; exec \"$0\" run t.toml --pcap c");
+        let mut command = Command::new("sh");
+        command.args(["-c", &run, env!("CARGO_BIN_EXE_vnet")]);
+        command.current_dir(place.0.path());
+        command.output().expect("a shell")
+    };
+    let raised = limited("-S -n");
+    assert_eq!(raised.status.code(), Some(0), "{raised:?}");
+    assert_eq!(names(&place).len(), 90);
+    let refused = limited("-n");
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        said.contains("may have 64 files open") && said.contains("--pcap-link"),
+        "{said}"
+    );
+}
+
 #[test]
 fn options_that_cannot_be_are_status_2() {
     let place = Place::new(CLEAN);
     for args in [
         &["--pcap-live", "no-such-link=-"][..],
+        &["--pcap", "c", "--pcap-link", "no-such-link"],
+        &["--pcap-link", LINK],
         &["--pcap-live", "/nonexistent/fifo"],
         &["--pcap-live", "x="],
         &["--pcap", "c", "--pcap-rotate", "100,3"],

@@ -123,7 +123,7 @@ fn the_captures_are_sound_says_tshark() {
         // That the filter sees anything at all: every link has heard an announcement.
         assert_ne!(tshark(&name, "arp"), "", "in {}", name.display());
     }
-    let tcp = Path::new("ra-wan-c--rc-wan-a.pcapng");
+    let tcp = Path::new("ra-wan~c--rc-wan~a.pcapng");
     assert_ne!(tshark(tcp, "tcp.checksum.status == 1"), "");
 }
 
@@ -264,4 +264,48 @@ fn a_file_of_the_users_own_is_sent_as_it_is() {
     assert_eq!(value["jobs"][0]["bytes"], 3);
     let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     assert_eq!(value["jobs"][0]["sha256"], abc);
+}
+
+#[test]
+fn a_mac_address_that_is_given_is_given_to_nobody_else() {
+    // Whatever the library would choose by itself: each of a row of addresses, given to the first or to
+    // the last of four stations.
+    for given in 1..=12 {
+        for station in [0, 3] {
+            let mut links = String::new();
+            for (n, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
+                let mac = match n == station {
+                    true => format!(", mac = '02:00:00:00:00:{given:02x}'"),
+                    false => String::new(),
+                };
+                links += &format!(
+                    "[[link]]\nends = [{{ node = '{name}', address = '10.0.0.{}/24'{mac} }}, 'sw']\n",
+                    n + 1
+                );
+            }
+            let pings: String = ["a", "b", "c", "d"]
+                .windows(2)
+                .map(|pair| {
+                    format!(
+                        "[[job]]\nping = {{ from = '{}', to = '{}', max_loss = '0%' }}\n",
+                        pair[0], pair[1]
+                    )
+                })
+                .collect();
+            let (_directory, path) = file(&format!(
+                "hosts = ['a', 'b', 'c', 'd']\nswitches = ['sw']\n{links}{pings}"
+            ));
+            exits(&vnet(&["run", &path]), 0);
+            let shown = vnet(&["show", &path, "--json"]);
+            exits(&shown, 0);
+            let shown = String::from_utf8(shown.stdout).expect("UTF-8");
+            let mac = format!("02:00:00:00:00:{given:02x}");
+            // Once as an interface's, and nowhere else.
+            assert_eq!(
+                shown.matches(&format!("\"mac\":\"{mac}\"")).count(),
+                1,
+                "{shown}"
+            );
+        }
+    }
 }

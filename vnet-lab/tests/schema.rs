@@ -88,7 +88,7 @@ fn both_accept_every_form_of_every_key() {
     let validator = validator();
     let links = [
         ", name = 'l', state = 'down', rate = '1.5Mbit/s', overhead = 24, delay = '5 ms'",
-        ", jitter = '1ms', loss = '1%', duplicate = '0.5%', reorder = '10%', corrupt = 1000000",
+        ", jitter = '1ms', loss = '1%', duplicate = '0.5%', reorder = '10%', corrupt = 1000000, corrupt_undetected = 9000",
         ", jitter = { normal = '1ms', order = 'free' }, reorder = { probability = '1%', gap = 5 }",
         ", jitter = { pareto = '1ms', shape = 2.5 }, loss = { p = '1%', r = '30%', h = '0%', k = '90%' }",
         ", jitter = { trace = ['1ms', '0s'] }, loss = { trace = '0010' }, queue = 7",
@@ -112,6 +112,7 @@ fn both_accept_every_form_of_every_key() {
         "link = 'l', loss = { square = ['0%', '5%'], every = '1s' }",
         "link = 'l', duplicate = '1%'",
         "link = 'l', corrupt = { square = [1000, 2000], every = '1s' }",
+        "link = 'l', corrupt_undetected = { square = [1000, 2000], every = '1s' }",
         "link = 'l', queue = 50",
     ];
     for event in events {
@@ -166,6 +167,7 @@ fn both_refuse_the_same_mistakes() {
         ", duplicate = 0.5",
         ", reorder = { gap = 5 }",
         ", corrupt = 0",
+        ", corrupt_undetected = 0",
         ", queue = 0",
         ", queue = 'fq-codel'",
         ", queue = { discipline = 'sfq' }",

@@ -47,7 +47,7 @@ fn in_the_triangle_packets_take_the_way_with_less_delay() {
         1,
         "a host with one neighbour needs one route"
     );
-    assert_eq!(plan.link_name(&plan.links[5]), "ra-wan-c--rc-wan-a");
+    assert_eq!(plan.link_name(&plan.links[5]), "ra-wan~c--rc-wan~a");
 }
 
 #[test]

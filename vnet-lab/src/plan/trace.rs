@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use super::{Plan, PlannedInterface};
+use super::{DEFAULT_TTL, Plan, PlannedInterface};
 use crate::topology::{NodeKind, Via};
 
 /// Why packets do not arrive.
@@ -31,6 +31,15 @@ pub enum Unreachable {
         /// The address nobody answers for.
         gateway: Ipv4Addr,
     },
+    /// The way has more hops than a packet's time to live.
+    TooFar {
+        /// How many it has.
+        hops: usize,
+        /// How many a packet goes.
+        ttl: usize,
+        /// Where to.
+        to: Ipv4Addr,
+    },
     /// The routes lead in a circle.
     Loop {
         /// A node on the circle.
@@ -50,15 +59,20 @@ impl fmt::Display for Unreachable {
             Unreachable::NoGateway { at, gateway } => {
                 write!(f, "{at} sends to {gateway}, which is not there")
             }
+            Unreachable::TooFar { hops, ttl, to } => write!(
+                f,
+                "the way to {to} has {hops} hops, and a packet's time to live is {ttl}"
+            ),
             Unreachable::Loop { at, to } => write!(f, "the routes to {to} circle through {at}"),
         }
     }
 }
 
-/// Where a node sends a packet: the address it has there, and the next node.
+/// Where a node sends a packet: the address it has there, the next node, and what is between them.
 struct Hop {
     source: Option<Ipv4Addr>,
     next: usize,
+    segment: usize,
 }
 
 impl Plan {
@@ -67,6 +81,24 @@ impl Plan {
     /// # Errors
     /// [`Unreachable`] with the place where it ends.
     pub fn trace(&self, from: usize, to: Ipv4Addr) -> Result<Vec<usize>, Unreachable> {
+        let hops = self.hops(from, to)?;
+        Ok(hops.into_iter().map(|hop| hop.next).collect())
+    }
+
+    /// The segments that packets from `from` to the address `to` cross.
+    ///
+    /// # Errors
+    /// As [`Plan::trace`].
+    pub(crate) fn trace_segments(
+        &self,
+        from: usize,
+        to: Ipv4Addr,
+    ) -> Result<Vec<usize>, Unreachable> {
+        let hops = self.hops(from, to)?;
+        Ok(hops.into_iter().map(|hop| hop.segment).collect())
+    }
+
+    fn hops(&self, from: usize, to: Ipv4Addr) -> Result<Vec<Hop>, Unreachable> {
         let owner = self.owner(to);
         let mut path = Vec::new();
         let mut at = from;
@@ -75,8 +107,9 @@ impl Plan {
                 let at = self.vnets[at].name.clone();
                 return Err(Unreachable::NotForwarding { at, to });
             }
-            at = self.hop(at, to)?.next;
-            path.push(at);
+            let hop = self.hop(at, to)?;
+            at = hop.next;
+            path.push(hop);
             if path.len() > self.vnets.len() {
                 let at = self.vnets[at].name.clone();
                 return Err(Unreachable::Loop { at, to });
@@ -85,14 +118,23 @@ impl Plan {
         Ok(path)
     }
 
-    /// Follows packets to the address and the answers back.
-    pub(super) fn round_trip(&self, from: usize, to: Ipv4Addr) -> Result<(), Unreachable> {
-        self.trace(from, to)?;
+    /// Follows packets to the address, which go at most `ttl` hops, and the answers back.
+    pub(super) fn round_trip(
+        &self,
+        from: usize,
+        to: Ipv4Addr,
+        ttl: usize,
+    ) -> Result<(), Unreachable> {
+        let within = |ttl: usize, to: Ipv4Addr, way: Vec<usize>| match way.len() {
+            hops if hops > ttl => Err(Unreachable::TooFar { hops, ttl, to }),
+            _ => Ok(()),
+        };
+        within(ttl, to, self.trace(from, to)?)?;
         let Some(owner) = self.owner(to).filter(|owner| *owner != from) else {
             return Ok(());
         };
         match self.hop(from, to)?.source {
-            Some(source) => self.trace(owner, source).map(drop),
+            Some(source) => within(DEFAULT_TTL, source, self.trace(owner, source)?),
             None => Ok(()),
         }
     }
@@ -143,6 +185,7 @@ impl Plan {
             return Ok(Hop {
                 source: source.map(|net| net.addr()),
                 next: owner,
+                segment,
             });
         }
         Err(Unreachable::NoGateway {

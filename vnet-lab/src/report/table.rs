@@ -5,6 +5,7 @@ use std::fmt::Write;
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
 
 use super::{Counts, Report};
+use crate::text::printable;
 
 pub(super) fn render(report: &Report) -> String {
     let mut out = String::new();
@@ -12,11 +13,13 @@ pub(super) fn render(report: &Report) -> String {
     jobs.set_header(["job", "result", "figures"]);
     for job in &report.jobs {
         let result = if job.passed { "passed" } else { "FAILED" };
+        let figures = job.figures.to_string();
+        let figures = printable(&figures);
         let figures = match &job.reason {
-            Some(reason) => format!("{reason}\n{}", job.figures),
-            None => job.figures.to_string(),
+            Some(reason) => format!("{}\n{figures}", printable(reason)),
+            None => figures.into_owned(),
         };
-        jobs.add_row([job.name.as_str(), result, &figures]);
+        jobs.add_row([&*printable(&job.name), result, &figures]);
     }
     if !report.jobs.is_empty() {
         push_table(&mut out, &jobs);
@@ -25,14 +28,9 @@ pub(super) fn render(report: &Report) -> String {
 
     let mut vnets = plain();
     let counted = ["received", "sent", "dropped"];
-    let held = [
-        "sockets",
-        "connections",
-        "interfaces",
-        "packets",
-        "deadlines",
-    ];
-    vnets.set_header(["torn down"].into_iter().chain(counted).chain(held));
+    let held = ["sockets", "conns", "ifs", "packets", "timers"];
+    // Short words: with these a line fits a terminal of 80 columns.
+    vnets.set_header(["vnet"].into_iter().chain(counted).chain(held));
     for column in vnets.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -67,14 +65,17 @@ pub(super) fn render(report: &Report) -> String {
 
     for vnet in &report.vnets {
         if let Some(failure) = &vnet.teardown.failure {
-            let _ = writeln!(out, "vnet {} FAILED: {failure}", vnet.name);
+            let _ = writeln!(out, "vnet {} FAILED: {}", vnet.name, printable(failure));
         }
     }
     let leaking = report.vnets.iter().filter(|v| !v.teardown.leaked.is_zero());
     match leaking.count() {
-        0 => out.push_str("nothing left of what was held\n"),
+        0 => out.push_str("torn down: nothing left of what was held\n"),
         n => {
-            let _ = writeln!(out, "{n} vnets LEFT SOMETHING BEHIND");
+            let _ = writeln!(
+                out,
+                "torn down: {n} vnets LEFT SOMETHING BEHIND, as \"LEFT of HELD\""
+            );
         }
     }
     let failed = report.jobs.iter().filter(|j| !j.passed).count();
@@ -93,7 +94,8 @@ pub(super) fn render(report: &Report) -> String {
     let _ = writeln!(
         out,
         "{}: {verdict} ({} driver{seed}, {seconds:.3} s of its time)",
-        report.topology, report.driver
+        printable(&report.topology),
+        report.driver
     );
     if let Some(fingerprint) = &report.fingerprint {
         let _ = writeln!(out, "fingerprint {fingerprint}");

@@ -96,7 +96,7 @@ fn as_a_table_it_says_what_failed_and_why() {
         "FAILED   took r, *, b; expected r, b",
         "r → * → b",
         "0 of 2",
-        "nothing left of what was held\n",
+        "torn down: nothing left of what was held\n",
         "t: 1 of 2 jobs FAILED (virtual driver, seed 7, 1.500 s of its time)\n",
     ] {
         assert!(shown.contains(part), "{part:?} is not in\n{shown}");

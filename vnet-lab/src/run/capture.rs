@@ -4,6 +4,7 @@
 //! Each frame is written once, where it is sent, on the interface of its sender and before the
 //! link delays or loses it; what the link drops is marked.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use vnet::capture::{
 };
 
 use super::{CaptureSettings, Driver, LiveCapture, Options, RunError};
-use crate::plan::{Plan, PlannedLink};
+use crate::plan::Plan;
 
 /// Bytes that may wait for the reader of a live capture.
 const LIVE_QUEUE: usize = 8 << 20;
@@ -23,7 +24,10 @@ const LIVE_QUEUE: usize = 8 << 20;
 /// Every capture of a run.
 pub(super) struct Captures {
     settings: CaptureSettings,
+    /// The live ones come first.
     open: Vec<Open>,
+    /// Of which links files are written, by number.
+    files: BTreeSet<usize>,
 }
 
 struct Open {
@@ -33,23 +37,30 @@ struct Open {
 }
 
 /// What one capture is of.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum What {
     /// The file of one link.
     File,
-    /// Read along: a link of that name, or every one.
-    Live(Option<String>),
+    /// Read along: the link of that number, or every one.
+    Live(Option<usize>),
 }
 
 impl Captures {
     /// Starts the live captures. A FIFO is waited for until somebody reads it.
     pub(super) fn start(plan: &Plan, options: &Options) -> Result<Captures, RunError> {
         let settings = options.capture.clone();
+        let meant = |link: &String| {
+            let number = plan.link(link);
+            number.ok_or_else(|| RunError::NoSuchLink(link.clone()))
+        };
+        let files = match &settings.directory {
+            Some(_) => files(plan, &settings, meant)?,
+            None => BTreeSet::new(),
+        };
+        super::files::make_room((files.len() + settings.live.len()) as u64)?;
         let mut open = Vec::new();
         for LiveCapture { link, to } in &settings.live {
-            let is_it = |name: &String| plan.links.iter().any(|l| plan.link_name(l) == *name);
-            if let Some(name) = link.as_ref().filter(|name| !is_it(name)) {
-                return Err(RunError::NoSuchLink(name.clone()));
-            }
+            let link = link.as_ref().map(meant).transpose()?;
             let how = CaptureOptions {
                 writing: match options.driver {
                     // The same bytes every time: the simulated world waits for the reader.
@@ -71,20 +82,29 @@ impl Captures {
             open.push(Open {
                 path: to.clone(),
                 recorder,
-                what: What::Live(link.clone()),
+                what: What::Live(link),
             });
         }
-        Ok(Captures { settings, open })
+        Ok(Captures {
+            settings,
+            open,
+            files,
+        })
     }
 
-    /// Starts the capture file of `link`, and returns what its two interfaces are given.
+    /// Starts the capture file of the link of that number, if there is to be one, and returns what
+    /// its two interfaces are given.
     pub(super) fn taps(
         &mut self,
         plan: &Plan,
-        link: &PlannedLink,
+        number: usize,
     ) -> Result<[Vec<Arc<dyn FrameTap>>; 2], RunError> {
-        let name = plan.link_name(link);
-        if let Some(directory) = &self.settings.directory {
+        let link = &plan.links[number];
+        let lives = |open: &&Open| matches!(open.what, What::Live(_));
+        let lives = self.open.iter().take_while(lives).count();
+        let written = self.files.contains(&number);
+        if let Some(directory) = self.settings.directory.as_ref().filter(|_| written) {
+            let name = plan.link_name(link);
             let path = directory.join(format!("{name}.pcapng"));
             let how = CaptureOptions {
                 rotate: self.settings.rotate,
@@ -98,13 +118,12 @@ impl Captures {
             });
         }
         let mut taps = [Vec::new(), Vec::new()];
-        let own = self.open.len().checked_sub(1);
-        for (number, open) in self.open.iter().enumerate() {
-            let wanted = match &open.what {
-                What::File => Some(number) == own,
-                What::Live(link) => link.as_ref().is_none_or(|link| *link == name),
-            };
-            for (taps, end) in taps.iter_mut().zip(link.ends).filter(|_| wanted) {
+        let own = self.open.iter().skip(lives).last().filter(|_| written);
+        let wanted = [What::Live(None), What::Live(Some(number))];
+        let live = self.open[..lives].iter();
+        let live = live.filter(|open| wanted.contains(&open.what));
+        for open in live.chain(own) {
+            for (taps, end) in taps.iter_mut().zip(link.ends) {
                 let tap = open.recorder.tap(&plan.end_name(end));
                 taps.push(tap.map_err(|e| error(&open.path, e))?);
             }
@@ -135,6 +154,21 @@ impl Captures {
         }
         result
     }
+}
+
+/// The links of which files are written: those that the options name, else those that the topology
+/// wants, else all that it does not leave out.
+fn files(
+    plan: &Plan,
+    settings: &CaptureSettings,
+    meant: impl Fn(&String) -> Result<usize, RunError>,
+) -> Result<BTreeSet<usize>, RunError> {
+    if !settings.links.is_empty() {
+        return settings.links.iter().map(meant).collect();
+    }
+    let some = plan.links.iter().any(|link| link.capture == Some(true));
+    let wanted = |number: &usize| plan.links[*number].capture.unwrap_or(!some);
+    Ok((0..plan.links.len()).filter(wanted).collect())
 }
 
 fn options_of(settings: &CaptureSettings) -> CaptureOptions {

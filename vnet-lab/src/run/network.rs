@@ -1,16 +1,16 @@
 //! Vnets, links and routes of a plan: up, and down again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use vnet::{
     BridgeConfig, BridgeError, BridgeMode, DestroyReport, DropReason, Forwarding, HostPort,
-    LinkConfig, LinkScript, NextHop, OwnedVnet, Released, Stats, System, Vnet,
+    LinkConfig, LinkScript, MacAddr, NextHop, OwnedVnet, Released, Stats, System, Vnet,
 };
 
 use super::capture::Captures;
 use super::{Options, RunError};
-use crate::plan::{Plan, PlannedLink, PlannedRoute, PlannedScript, PlannedVnet};
+use crate::plan::{Plan, PlannedRoute, PlannedVnet};
 use crate::report::{Counts, LinkReport, Teardown, VnetReport};
 use crate::topology::{NodeKind, Via};
 
@@ -49,6 +49,8 @@ impl Network {
             captures: Captures::start(plan, options)?,
             scripts: Vec::new(),
         };
+        let interfaces = plan.vnets.iter().flat_map(|vnet| &vnet.interfaces);
+        let given: BTreeSet<MacAddr> = interfaces.filter_map(|i| i.mac).collect();
         for planned in &plan.vnets {
             let vnet = system
                 .create(&planned.name)
@@ -63,11 +65,12 @@ impl Network {
             .expect("its owner is here, so the vnet is not gone");
             if let Some(mode) = bridge_mode(planned.kind) {
                 add_bridge(&vnet, planned, mode)?;
+                keep_clear_of(&given, &vnet, &bridge_name(planned))?;
             }
             network.vnets.push(vnet);
         }
-        for link in &plan.links {
-            network.add_link(plan, link)?;
+        for number in 0..plan.links.len() {
+            network.add_link(plan, number, &given)?;
         }
         for (vnet, planned) in network.vnets.iter().zip(&plan.vnets) {
             add_routes(vnet, planned)?;
@@ -75,7 +78,13 @@ impl Network {
         Ok(network)
     }
 
-    fn add_link(&mut self, plan: &Plan, link: &PlannedLink) -> Result<(), RunError> {
+    fn add_link(
+        &mut self,
+        plan: &Plan,
+        number: usize,
+        given: &BTreeSet<MacAddr>,
+    ) -> Result<(), RunError> {
+        let link = &plan.links[number];
         let [near, far] = link.ends.map(|(vnet, interface)| {
             let interface = &plan.vnets[vnet].interfaces[interface];
             (&self.vnets[vnet], interface)
@@ -86,6 +95,11 @@ impl Network {
                 interface: format!("{}:{}", near.0.name(), near.1.name),
                 source,
             })?;
+        for (vnet, interface) in [near, far] {
+            if interface.mac.is_none() {
+                keep_clear_of(given, vnet, &interface.name)?;
+            }
+        }
         for (end, (vnet, interface)) in link.ends.iter().zip([near, far]) {
             let planned = &plan.vnets[end.0];
             if planned.kind.is_bridge() {
@@ -93,7 +107,7 @@ impl Network {
                     .map_err(|source| bridge_error(planned, source))?;
             }
         }
-        let taps = self.captures.taps(plan, link)?;
+        let taps = self.captures.taps(plan, number)?;
         for (end, (vnet, interface)) in [near, far].into_iter().enumerate() {
             let name = interface.name.as_str();
             let set_up = || {
@@ -124,7 +138,7 @@ impl Network {
     }
 
     /// Begins what changes over time: it is time zero.
-    pub(super) fn start_scripts(&mut self, plan: &Plan) -> Result<(), RunError> {
+    pub(crate) fn start_scripts(&mut self, plan: &Plan) -> Result<(), RunError> {
         for planned in &plan.scripts {
             let (vnet, interface) = plan.links[planned.link].ends[planned.end];
             let name = &plan.vnets[vnet].interfaces[interface].name;
@@ -147,10 +161,11 @@ impl Network {
             format!("{}:{}", vnet.name, vnet.interfaces[interface].name)
         };
         let mut reports = Vec::new();
+        let scripts = plan.scripts.iter().map(|s| (s.link, s.end));
+        let scripts: BTreeMap<_, usize> = scripts.zip(0..).collect();
         for (number, link) in plan.links.iter().enumerate() {
             for end in 0..2 {
-                let is_it = |s: &&PlannedScript| (s.link, s.end) == (number, end);
-                let script = plan.scripts.iter().position(|s| is_it(&s));
+                let script = scripts.get(&(number, end)).copied();
                 if script.is_none() && link.outgoing[end] == LinkConfig::default() {
                     continue;
                 }
@@ -196,6 +211,35 @@ impl Network {
         self.captures.finish()?;
         Ok(reports)
     }
+}
+
+/// Sees to it that an interface which chose its MAC address itself has none that the topology gives to
+/// another one, now or later.
+fn keep_clear_of(given: &BTreeSet<MacAddr>, vnet: &Vnet, interface: &str) -> Result<(), RunError> {
+    if given.is_empty() {
+        return Ok(());
+    }
+    let failed = |source| RunError::Interface {
+        interface: format!("{}:{interface}", vnet.name()),
+        source,
+    };
+    let interfaces = vnet.interfaces().map_err(|gone| failed(gone.into()))?;
+    let own = interfaces.iter().find(|i| i.name == interface);
+    let Some(taken) = own.map(|i| i.mac).filter(|mac| given.contains(mac)) else {
+        return Ok(());
+    };
+    // Each address that is given has one of its own in its place: locally administered (IEEE 802c),
+    // and under a prefix that the library does not begin with.
+    let rank = given.range(..taken).count() as u64;
+    let own = |n: u64| {
+        let [.., c, d, e, f] = n.to_be_bytes();
+        MacAddr([0x06, 0x76, c, d, e, f])
+    };
+    // Another remainder for each, so that no two come to the same.
+    let mut own = (rank..).step_by(given.len()).map(own);
+    let free = own.find(|mac| !given.contains(mac));
+    let free = free.expect("there are more addresses than given ones");
+    vnet.set_mac(interface, free).map_err(failed)
 }
 
 fn bridge_mode(kind: NodeKind) -> Option<BridgeMode> {

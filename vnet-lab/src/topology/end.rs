@@ -50,7 +50,7 @@ fn short(text: &str, span: Span, problems: &mut Problems<'_>) -> Option<EndSpec>
     let interface = interface.and_then(|name| {
         let start = at + node.get_ref().len() + 1;
         let place = problems.inside(&span, text, start..start + name.len());
-        checked(Spanned::new(place, name), interface_name, problems)
+        checked(Spanned::new(place, name), new_interface_name, problems)
     });
     let mut addresses = Vec::new();
     for (at, word) in words {
@@ -88,7 +88,7 @@ fn long(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<EndSpec> {
     }
     Some(EndSpec {
         node: checked(node?, node_name, problems)?,
-        interface: interface.and_then(|i| checked(i, interface_name, problems)),
+        interface: interface.and_then(|i| checked(i, new_interface_name, problems)),
         addresses,
         says_address: has_address.is_some(),
         mac,
@@ -125,6 +125,16 @@ pub(super) fn interface_name(text: &str) -> Result<String, String> {
     name(text, 15, "-_.").ok_or_else(|| {
         format!("expected an interface name of at most 15 letters, digits, '-', '_' and '.', found \"{text}\"")
     })
+}
+
+/// The name of an interface that is made.
+fn new_interface_name(text: &str) -> Result<String, String> {
+    match text {
+        "lo0" => {
+            Err("expected another name of an interface: every node has a `lo0` already".to_owned())
+        }
+        _ => interface_name(text),
+    }
 }
 
 fn name(text: &str, longest: usize, signs: &str) -> Option<String> {

@@ -75,6 +75,7 @@ pub(super) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
         events,
         capture: capture.unwrap_or_default(),
         jobs,
+        ..Topology::default()
     }
 }
 
@@ -216,6 +217,7 @@ fn route(text: &str) -> Result<Route, String> {
 struct LinkSpec {
     ends: [EndSpec; 2],
     name: Option<Spanned<String>>,
+    capture: Option<bool>,
     forward: LinkConfig,
     backward: LinkConfig,
 }
@@ -224,6 +226,7 @@ fn link(value: Value<'_>, problems: &mut Problems<'_>) -> Option<LinkSpec> {
     let mut table = Table::of("link", value, problems)?;
     let ends_value = table.value("ends");
     let name = table.read("name", event::link_name, problems);
+    let capture = table.boolean("capture", problems);
     let both = parameters::read(&mut table, &LinkConfig::default(), problems);
     let forward = direction(&mut table, "forward", &both, problems);
     let backward = direction(&mut table, "backward", &both, problems);
@@ -247,6 +250,7 @@ fn link(value: Value<'_>, problems: &mut Problems<'_>) -> Option<LinkSpec> {
     let (a, b) = (read.next().flatten(), read.next().flatten());
     Some(LinkSpec {
         name,
+        capture,
         ends: [a?, b?],
         forward,
         backward,
@@ -304,6 +308,7 @@ fn name_interfaces(links: Vec<LinkSpec>) -> Vec<Link> {
         .into_iter()
         .map(|link| Link {
             name: link.name,
+            capture: link.capture,
             ends: link.ends.map(&mut named),
             forward: link.forward,
             backward: link.backward,

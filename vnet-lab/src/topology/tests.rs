@@ -141,11 +141,11 @@ fn unknown_key() {
     );
     only(
         &link("speed = '1Mbit'"),
-        "4:1: unknown key `speed` in link: expected one of ends, name, state, rate, overhead, delay, jitter, loss, duplicate, reorder, corrupt, queue, forward, backward",
+        "4:1: unknown key `speed` in link: expected one of ends, name, capture, state, rate, overhead, delay, jitter, loss, duplicate, reorder, corrupt, corrupt_undetected, queue, forward, backward",
     );
     only(
         &link("forward = { speed = 5 }"),
-        "4:13: unknown key `speed` in `forward`: expected one of state, rate, overhead, delay, jitter, loss, duplicate, reorder, corrupt, queue",
+        "4:13: unknown key `speed` in `forward`: expected one of state, rate, overhead, delay, jitter, loss, duplicate, reorder, corrupt, corrupt_undetected, queue",
     );
     only(
         &job("ping = { from = 'a', to = 'b', seconds = 5 }"),
@@ -251,7 +251,7 @@ fn duplicate_name() {
     only(
         "hosts = ['a', 'b']\n[[link]]\nends = [{ node = 'a', address = '192.0.2.1/30', mac = '02:00:00:00:00:01' },\n\
          { node = 'b', address = '192.0.2.2/30', mac = '02:00:00:00:00:01' }]",
-        "4:47: duplicate MAC address: 02:00:00:00:00:01 is already in use",
+        "4:47: duplicate MAC address: 02:00:00:00:00:01 is already at a:eth0",
     );
 }
 
@@ -372,11 +372,11 @@ fn not_a_stations_address() {
 fn bad_unit() {
     only(
         &link("rate = '100MB/s'"),
-        "4:8: expected a rate such as \"100Mbit/s\" (bit/s, kbit/s, Mbit/s, Gbit/s), found \"100MB/s\"",
+        "4:8: expected a rate such as \"100Mbit/s\" (whole bits: bit/s, kbit/s, Mbit/s, Gbit/s), found \"100MB/s\"",
     );
     only(
         &link("delay = '5'"),
-        "4:9: expected a time such as \"5ms\" (ns, us, ms, s, min), found \"5\"",
+        "4:9: expected a time such as \"5ms\" (whole ns: ns, us, ms, s, min), found \"5\"",
     );
     only(
         &link("backward = { loss = '101%' }"),
@@ -384,7 +384,7 @@ fn bad_unit() {
     );
     only(
         &job("transfer = { from = 'a', to = 'b', size = '1M' }"),
-        "5:43: expected a size such as \"1MiB\" (B, kB, MB, GB, KiB, MiB, GiB), found \"1M\"",
+        "5:43: expected a size such as \"1MiB\" (whole bytes: B, kB, MB, GB, KiB, MiB, GiB), found \"1M\"",
     );
     only(
         &job("throughput = { from = 'a', to = 'b', seconds = 0 }"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(crate) fn rate(text: &str) -> Result<u64, String> {
     let expected = || {
         format!(
-            "expected a rate such as \"100Mbit/s\" (bit/s, kbit/s, Mbit/s, Gbit/s), found \"{text}\""
+            "expected a rate such as \"100Mbit/s\" (whole bits: bit/s, kbit/s, Mbit/s, Gbit/s), found \"{text}\""
         )
     };
     let (number, unit) = split(text);
@@ -27,8 +27,9 @@ pub(crate) fn rate(text: &str) -> Result<u64, String> {
 
 /// A length of time: `ns`, `us` (or `µs`), `ms`, `s`, `min`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let expected =
-        || format!("expected a time such as \"5ms\" (ns, us, ms, s, min), found \"{text}\"");
+    let expected = || {
+        format!("expected a time such as \"5ms\" (whole ns: ns, us, ms, s, min), found \"{text}\"")
+    };
     let (number, unit) = split(text);
     let scale = match unit {
         "ns" => 1,
@@ -72,7 +73,9 @@ pub(crate) fn percentage(text: &str) -> Result<f64, String> {
 /// A number of bytes: `B`, `kB`, `MB`, `GB` (powers of 1000), `KiB`, `MiB`, `GiB` (powers of 1024).
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let expected = || {
-        format!("expected a size such as \"1MiB\" (B, kB, MB, GB, KiB, MiB, GiB), found \"{text}\"")
+        format!(
+            "expected a size such as \"1MiB\" (whole bytes: B, kB, MB, GB, KiB, MiB, GiB), found \"{text}\""
+        )
     };
     let (number, unit) = split(text);
     let scale = match unit {
@@ -98,7 +101,8 @@ fn split(text: &str) -> (&str, &str) {
     (number, unit.strip_prefix(' ').unwrap_or(unit))
 }
 
-/// `number * scale`, rounded down; `None` when it is not a decimal number or absurdly large.
+/// `number * scale`; `None` when it is not a decimal number, is absurdly large, or no whole number
+/// comes out: what is written is what is meant, or it is refused.
 fn decimal(number: &str, scale: u128) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     if whole.is_empty() || fraction.is_empty() || whole.len() > 18 || fraction.len() > 18 {
@@ -107,7 +111,10 @@ fn decimal(number: &str, scale: u128) -> Option<u128> {
     let whole: u128 = whole.parse().ok()?;
     let tenths = 10u128.pow(fraction.len() as u32);
     let fraction: u128 = fraction.parse().ok()?;
-    Some(whole * scale + fraction * scale / tenths)
+    let parts = fraction * scale;
+    parts
+        .is_multiple_of(tenths)
+        .then(|| whole * scale + parts / tenths)
 }
 
 #[cfg(test)]
@@ -130,6 +137,23 @@ mod tests {
         assert_eq!(size("1MiB"), Ok(1 << 20));
         assert_eq!(size("1.5kB"), Ok(1500));
         assert_eq!(size("0B"), Ok(0));
+    }
+
+    #[test]
+    fn what_is_less_than_the_least_is_refused_and_not_rounded() {
+        for bad in ["0.1B", "1.5B", "1.0005kB", "0.0001KiB", "1bit", "8bit"] {
+            assert!(size(bad).expect_err(bad).contains("whole bytes"));
+        }
+        for bad in ["0.4bit/s", "1.5bit/s", "0.0001kbit/s"] {
+            assert!(rate(bad).expect_err(bad).contains("whole bits"));
+        }
+        for bad in ["0.1ns", "0.0001us", "0.0000000001s"] {
+            assert!(duration(bad).expect_err(bad).contains("whole ns"));
+        }
+        assert!(percentage("0.00000000001%").is_err());
+        assert_eq!(percentage("0.0000000001%"), Ok(1e-12));
+        assert_eq!(size("0.5KiB"), Ok(512));
+        assert_eq!(rate("0.001kbit/s"), Ok(1));
     }
 
     #[test]

@@ -8,21 +8,58 @@ use std::path::Path;
 
 use ipnet::Ipv4Net;
 use toml::Spanned;
+use vnet::MacAddr;
 
 use super::source::{Problems, Span};
-use super::{Content, End, EventTarget, Link, NodeKind, Segments, Target, Task, Topology, Via};
+use super::{
+    Content, Directions, End, EventTarget, Link, Node, NodeKind, Segments, Target, Task, Topology,
+    Via,
+};
+
+/// What names and addresses there are, to be looked up.
+struct Known<'a> {
+    topology: &'a Topology,
+    nodes: BTreeMap<&'a str, usize>,
+    interfaces: BTreeSet<(&'a str, &'a str)>,
+    addresses: BTreeSet<Ipv4Addr>,
+    /// Some of the nodes, for messages.
+    node_names: String,
+}
+
+impl<'a> Known<'a> {
+    fn of(topology: &'a Topology) -> Known<'a> {
+        let names = topology.nodes.iter().map(|n| n.name.get_ref().as_str());
+        let nets = topology.ends().flat_map(|(_, end)| &end.addresses);
+        let interface = |(_, end): (usize, &'a End)| {
+            (
+                end.node.get_ref().as_str(),
+                end.interface.get_ref().as_str(),
+            )
+        };
+        Known {
+            topology,
+            nodes: names.zip(0..).collect(),
+            interfaces: topology.ends().map(interface).collect(),
+            addresses: nets.map(|net| net.get_ref().addr()).collect(),
+            node_names: topology.node_names(),
+        }
+    }
+
+    fn node(&self, name: &str) -> Option<&'a Node> {
+        self.nodes.get(name).map(|at| &self.topology.nodes[*at])
+    }
+}
 
 /// Checks nodes, links and routes.
 pub(super) fn network(topology: &Topology, problems: &mut Problems<'_>) {
     node_names(topology, problems);
     let segments = Segments::of(topology);
-    let names = topology.nodes.iter().map(|n| n.name.get_ref().as_str());
-    let names: BTreeSet<&str> = names.collect();
+    let known = Known::of(topology);
     for link in &topology.links {
-        ends(topology, &names, link, problems);
-        prefixes(topology, link, problems);
+        ends(&known, link, problems);
+        prefixes(&known, link, problems);
     }
-    lans(topology, &segments, problems);
+    lans(&known, &segments, problems);
     bridges(topology, &segments, problems);
     interfaces(topology, problems);
     addresses(topology, problems);
@@ -41,17 +78,19 @@ fn events(topology: &Topology, problems: &mut Problems<'_>) {
             problems.push(name.span(), message);
         }
     }
+    let directions = Directions::of(topology);
+    let known: Vec<&str> = names.iter().copied().take(12).collect();
+    let known = match names.len() {
+        0 => "no link has a name".to_owned(),
+        n if n > known.len() => format!("links with a name are {}, … ({n})", known.join(", ")),
+        _ => format!("links with a name are {}", known.join(", ")),
+    };
     for event in &topology.events {
-        if !topology.directions(event.target.get_ref()).is_empty() {
+        if !directions.meant_by(event.target.get_ref()).is_empty() {
             continue;
         }
         let message = match event.target.get_ref() {
             EventTarget::Link(name) => {
-                let known: Vec<&str> = names.iter().copied().collect();
-                let known = match known.is_empty() {
-                    true => "no link has a name".to_owned(),
-                    false => format!("links with a name are {}", known.join(", ")),
-                };
                 format!("unknown link `{name}`: {known}; a direction is \"NODE:INTERFACE\"")
             }
             EventTarget::Interface(node, interface) => {
@@ -65,18 +104,19 @@ fn events(topology: &Topology, problems: &mut Problems<'_>) {
 /// Checks jobs, as far as that is possible without knowing the way packets take.
 pub(super) fn jobs(topology: &Topology, here: &Path, problems: &mut Problems<'_>) {
     let mut stdin_is_taken = false;
+    let known = Known::of(topology);
     for job in &topology.jobs {
-        match topology.node(job.from.get_ref()) {
-            None => unknown_node(topology, &job.from, problems),
-            Some(node) => no_bridge(topology, node, job.from.span(), problems),
+        match known.node(job.from.get_ref()) {
+            None => unknown_node(&known, job.from.get_ref(), job.from.span(), problems),
+            Some(node) => no_bridge(node, job.from.span(), problems),
         }
-        target(topology, &job.to, problems);
+        target(&known, &job.to, problems);
         match &job.task {
             Task::Traceroute {
                 expect: Some(hops), ..
             } => {
                 for hop in hops {
-                    target(topology, hop, problems);
+                    target(&known, hop, problems);
                 }
             }
             Task::Transfer {
@@ -130,26 +170,25 @@ fn node_names(topology: &Topology, problems: &mut Problems<'_>) {
     }
 }
 
-fn unknown_node(topology: &Topology, name: &Spanned<String>, problems: &mut Problems<'_>) {
+fn unknown_node(known: &Known<'_>, name: &str, place: Span, problems: &mut Problems<'_>) {
     problems.push(
-        name.span(),
+        place,
         format!(
-            "there is no node `{}`: expected one of {}",
-            name.get_ref(),
-            topology.node_names()
+            "there is no node `{name}`: expected one of {}",
+            known.node_names
         ),
     );
 }
 
-fn ends(topology: &Topology, names: &BTreeSet<&str>, link: &Link, problems: &mut Problems<'_>) {
+fn ends(known: &Known<'_>, link: &Link, problems: &mut Problems<'_>) {
     for end in &link.ends {
-        if !names.contains(end.node.get_ref().as_str()) {
+        if known.node(end.node.get_ref()).is_none() {
             problems.push(
                 end.node.span(),
                 format!(
                     "link to nowhere: there is no node `{}`: expected one of {}",
                     end.node.get_ref(),
-                    topology.node_names()
+                    known.node_names
                 ),
             );
         }
@@ -168,12 +207,12 @@ fn ends(topology: &Topology, names: &BTreeSet<&str>, link: &Link, problems: &mut
 
 /// Each address must have a partner in its prefix at the other end. A /32 needs none, nor do ends
 /// that have a route to the link, and so say that they mean it.
-fn prefixes(topology: &Topology, link: &Link, problems: &mut Problems<'_>) {
+fn prefixes(known: &Known<'_>, link: &Link, problems: &mut Problems<'_>) {
     let [a, b] = &link.ends;
     if a.addresses.is_empty() || b.addresses.is_empty() {
         return;
     }
-    if routes_to_link(topology, a) || routes_to_link(topology, b) {
+    if routes_to_link(known, a) || routes_to_link(known, b) {
         return;
     }
     let alone = |end: &End, other: &End| -> Vec<Spanned<Ipv4Net>> {
@@ -213,11 +252,9 @@ fn prefixes(topology: &Topology, link: &Link, problems: &mut Problems<'_>) {
 }
 
 /// True when the node at an end has a route to the end's link that does not need a prefix there.
-fn routes_to_link(topology: &Topology, end: &End) -> bool {
-    let node = topology.node(end.node.get_ref());
-    let mut routes = node
-        .into_iter()
-        .flat_map(|node| &topology.nodes[node].routes);
+fn routes_to_link(known: &Known<'_>, end: &End) -> bool {
+    let node = known.node(end.node.get_ref());
+    let mut routes = node.into_iter().flat_map(|node| &node.routes);
     routes.any(|route| match &route.get_ref().via {
         Via::Interface(name) | Via::OnLink(_, name) => *name == *end.interface.get_ref(),
         Via::Gateway(_) => false,
@@ -226,16 +263,16 @@ fn routes_to_link(topology: &Topology, end: &End) -> bool {
 
 /// Of the addresses on one segment with switches, each must have a partner in its prefix. A /32
 /// needs none, nor does any when somebody there has a route to the segment.
-fn lans(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>) {
+fn lans(known: &Known<'_>, segments: &Segments, problems: &mut Problems<'_>) {
     let mut lans: BTreeMap<usize, Vec<(usize, &End)>> = BTreeMap::new();
-    for (link, end) in topology.ends() {
+    for (link, end) in known.topology.ends() {
         lans.entry(segments.of_link(link))
             .or_default()
             .push((link, end));
     }
     // A segment of one link has been looked at.
     lans.retain(|segment, ends| ends.iter().any(|(link, _)| link != segment));
-    lans.retain(|_, ends| !ends.iter().any(|(_, end)| routes_to_link(topology, end)));
+    lans.retain(|_, ends| !ends.iter().any(|(_, end)| routes_to_link(known, end)));
     for ends in lans.values() {
         let mut partners: BTreeMap<Ipv4Net, BTreeSet<(&str, &str)>> = BTreeMap::new();
         let nets = ends
@@ -328,8 +365,7 @@ fn bridges(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>
 }
 
 /// Notes that a node is a switch or hub where one with an address is expected.
-fn no_bridge(topology: &Topology, node: usize, place: Span, problems: &mut Problems<'_>) {
-    let node = &topology.nodes[node];
+fn no_bridge(node: &Node, place: Span, problems: &mut Problems<'_>) {
     if node.kind.is_bridge() {
         let (name, kind) = (node.name.get_ref(), node.kind.as_str());
         problems.push(
@@ -341,7 +377,7 @@ fn no_bridge(topology: &Topology, node: usize, place: Span, problems: &mut Probl
 
 fn interfaces(topology: &Topology, problems: &mut Problems<'_>) {
     let mut names = BTreeSet::new();
-    let mut macs = BTreeSet::new();
+    let mut macs: BTreeMap<MacAddr, &End> = BTreeMap::new();
     for (_, end) in topology.ends() {
         let (node, interface) = (end.node.get_ref(), end.interface.get_ref());
         if !names.insert((node, interface)) {
@@ -350,13 +386,20 @@ fn interfaces(topology: &Topology, problems: &mut Problems<'_>) {
                 format!("duplicate name: `{node}` already has an interface `{interface}`"),
             );
         }
-        if let Some(mac) = &end.mac
-            && !macs.insert(*mac.get_ref())
-        {
-            problems.push(
+        let Some(mac) = &end.mac else { continue };
+        match macs.get(mac.get_ref()) {
+            Some(other) => problems.push(
                 mac.span(),
-                format!("duplicate MAC address: {} is already in use", mac.get_ref()),
-            );
+                format!(
+                    "duplicate MAC address: {} is already at {}:{}",
+                    mac.get_ref(),
+                    other.node.get_ref(),
+                    other.interface.get_ref()
+                ),
+            ),
+            None => {
+                macs.insert(*mac.get_ref(), end);
+            }
         }
     }
 }
@@ -426,6 +469,9 @@ fn overlaps(topology: &Topology, segments: &Segments, problems: &mut Problems<'_
     }
 }
 
+/// The prefix that every node is in.
+const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+
 fn routes(topology: &Topology, problems: &mut Problems<'_>) {
     let mut ends: BTreeMap<&str, Vec<&End>> = BTreeMap::new();
     for (_, end) in topology.ends() {
@@ -437,6 +483,18 @@ fn routes(topology: &Topology, problems: &mut Problems<'_>) {
         let mut seen = BTreeSet::new();
         for route in &node.routes {
             let destination = route.get_ref().destination;
+            let mut nets = own.iter().flat_map(|end| &end.addresses);
+            // The library has a route to each prefix, and one to each address.
+            let connected = nets.any(|net| {
+                let net = net.get_ref();
+                [net.trunc(), Ipv4Net::from(net.addr())].contains(&destination)
+            });
+            if connected || destination == LOOPBACK {
+                problems.push(
+                    route.span(),
+                    format!("duplicate route: `{name}` is in {destination} itself"),
+                );
+            }
             if !seen.insert(destination) {
                 problems.push(
                     route.span(),
@@ -477,39 +535,29 @@ fn routes(topology: &Topology, problems: &mut Problems<'_>) {
     }
 }
 
-fn target(topology: &Topology, to: &Spanned<Target>, problems: &mut Problems<'_>) {
-    match to.get_ref() {
-        Target::Node(name) | Target::Interface(name, _) if topology.node(name).is_none() => {
-            unknown_node(topology, &Spanned::new(to.span(), name.clone()), problems);
-        }
-        Target::Node(name) | Target::Interface(name, _) if is_bridge(topology, name) => {
-            if let Some(node) = topology.node(name) {
-                no_bridge(topology, node, to.span(), problems);
-            }
-        }
-        Target::Node(_) => {}
-        Target::Interface(node, interface) => {
-            let mut ends = topology.ends();
-            if !ends.any(|(_, e)| e.node.get_ref() == node && e.interface.get_ref() == interface) {
-                problems.push(
-                    to.span(),
-                    format!("`{node}` has no interface `{interface}`"),
-                );
-            }
-        }
+fn target(known: &Known<'_>, to: &Spanned<Target>, problems: &mut Problems<'_>) {
+    let (name, interface) = match to.get_ref() {
+        Target::Node(name) => (name, None),
+        Target::Interface(name, interface) => (name, Some(interface)),
         Target::Address(address) => {
-            let mut nets = topology.ends().flat_map(|(_, end)| &end.addresses);
-            if !nets.any(|net| net.get_ref().addr() == *address) {
+            if !known.addresses.contains(address) {
                 problems.push(
                     to.span(),
                     format!("expected an address of a node, found {address}"),
                 );
             }
+            return;
         }
+    };
+    match (known.node(name), interface) {
+        (None, _) => unknown_node(known, name, to.span(), problems),
+        (Some(node), _) if node.kind.is_bridge() => no_bridge(node, to.span(), problems),
+        (Some(_), Some(interface)) if !known.interfaces.contains(&(name, interface)) => {
+            problems.push(
+                to.span(),
+                format!("`{name}` has no interface `{interface}`"),
+            );
+        }
+        _ => {}
     }
-}
-
-fn is_bridge(topology: &Topology, name: &str) -> bool {
-    let node = topology.node(name);
-    node.is_some_and(|n| topology.nodes[n].kind.is_bridge())
 }

@@ -1,0 +1,154 @@
+//! What `run` would refuse of a topology that reads well, and what it would do without being of use.
+//!
+//! The first is found out by bringing the network up, without running anything in it: so there is no
+//! second list of what the library takes, which could differ from it. What the library refuses is
+//! shown at its place in the file.
+
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+
+use vnet::link::Discipline;
+use vnet::link::script::Change;
+use vnet::time::Duration;
+use vnet::{LinkConfig, System};
+
+use crate::plan::{Plan, PlannedJob, PlannedTask, Source};
+use crate::run::{Network, Options, RunError};
+use crate::topology::{Invalid, Problems, Span, Topology, Warnings};
+
+impl Topology {
+    /// Brings the network up and takes it down again, without running anything in it.
+    ///
+    /// # Errors
+    /// [`Invalid`] with what the library refuses.
+    pub fn try_out(&self, plan: &Plan) -> Result<(), Invalid> {
+        let tried = Network::build(&System::virtual_time(0), plan, &Options::default());
+        match tried.and_then(|mut network| network.start_scripts(plan)) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.blame(&error)),
+        }
+    }
+
+    /// Shows at its place what a run met.
+    pub fn blame(&self, error: &RunError) -> Invalid {
+        let mut message = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            message = format!("{message}: {error}");
+            cause = error.source();
+        }
+        let mut problems = Problems::new(&self.origin.source);
+        problems.push(self.place_of(error), message);
+        problems.located(&self.origin.file)
+    }
+
+    fn place_of(&self, error: &RunError) -> Span {
+        let interface = |wanted: &str| {
+            let mut ends = self.ends();
+            let found = ends.find(|(_, end)| {
+                let named = wanted.split_once(':');
+                named == Some((end.node.get_ref(), end.interface.get_ref()))
+            });
+            found.map(|(_, end)| end.interface.span())
+        };
+        let node = |wanted: &str| self.nodes.iter().find(|n| n.name.get_ref() == wanted);
+        let place = match error {
+            RunError::Create { name, .. } | RunError::Bridge { name, .. } => {
+                node(name).map(|n| n.name.span())
+            }
+            RunError::Interface {
+                interface: name, ..
+            }
+            | RunError::Script {
+                interface: name, ..
+            } => interface(name),
+            RunError::Route {
+                name, destination, ..
+            } => node(name).map(|n| {
+                let mut routes = n.routes.iter();
+                let route = routes.find(|r| r.get_ref().destination == *destination);
+                route.map_or(n.name.span(), |route| route.span())
+            }),
+            _ => None,
+        };
+        place.unwrap_or(0..0)
+    }
+
+    /// Jobs that cannot pass, and jobs that nothing in the network limits.
+    pub fn warnings(&self, plan: &Plan) -> Warnings {
+        let mut problems = Problems::new(&self.origin.source);
+        // Each job of a sound topology is planned.
+        for (job, planned) in self.jobs.iter().zip(&plan.jobs) {
+            if let Some(message) = warning(plan, planned) {
+                problems.push(job.to.span(), format!("job `{}`: {message}", job.name));
+            }
+        }
+        Warnings(problems.located(&self.origin.file))
+    }
+}
+
+fn warning(plan: &Plan, job: &PlannedJob) -> Option<String> {
+    let timeout = job.timeout;
+    match &job.task {
+        PlannedTask::Ping {
+            count, interval, ..
+        } => {
+            let takes = interval.saturating_mul(u32::from(*count) - 1);
+            (takes >= timeout).then(|| {
+                format!(
+                    "{count} requests every {interval:?} take {takes:?} at least, and its timeout is \
+                     {timeout:?}: it will fail"
+                )
+            })
+        }
+        PlannedTask::Traceroute { max_hops, .. } => {
+            let hops = plan.trace(job.from, job.address).ok()?.len();
+            (hops > usize::from(*max_hops)).then(|| {
+                format!("it is {hops} hops away, and `max_hops` is {max_hops}: it will fail")
+            })
+        }
+        PlannedTask::Transfer {
+            source: Source::File(path),
+            ..
+        } => {
+            let is_device = fs::metadata(path).is_ok_and(|m| m.file_type().is_char_device());
+            is_device.then(|| {
+                format!("a device may never end: if so, it fails at its timeout of {timeout:?}")
+            })
+        }
+        PlannedTask::Transfer { .. } => None,
+        PlannedTask::Throughput { time, .. } if *time >= timeout => Some(format!(
+            "it sends for {time:?}, and its timeout is {timeout:?}: it will fail"
+        )),
+        PlannedTask::Throughput { .. } => unlimited(plan, job).then(|| {
+            "no link on its way has a `rate` or a `delay`: what it measures is no property of the \
+             network"
+                .to_owned()
+        }),
+    }
+}
+
+/// True when nothing between the ends of a job takes time.
+fn unlimited(plan: &Plan, job: &PlannedJob) -> bool {
+    let Ok(way) = plan.trace_segments(job.from, job.address) else {
+        return false;
+    };
+    let takes_time = |number: usize| {
+        let mut scripts = plan.scripts.iter().filter(|s| s.link == number);
+        let configured = plan.links[number].outgoing.iter().any(limits);
+        configured || scripts.any(|s| s.events.iter().any(|e| changes_limits(&e.change)))
+    };
+    let mut links = 0..plan.links.len();
+    !links.any(|number| way.contains(&plan.segment(number)) && takes_time(number))
+}
+
+fn limits(config: &LinkConfig) -> bool {
+    config.rate_bps.is_some()
+        || config.delay > Duration::ZERO
+        || config.jitter != vnet::link::Jitter::None
+        || matches!(config.queue.discipline, Discipline::TokenBucket { .. })
+}
+
+fn changes_limits(change: &Change) -> bool {
+    matches!(change, Change::Rate(_) | Change::Delay(_))
+}

@@ -146,7 +146,8 @@ pub(crate) struct Live {
     pub(super) failure: Option<Failure>,
     pub(super) rng: Rng,
     pub(super) stats: Stats,
-    pub(super) out: Out,
+    /// In a box: it is given away with each entry that has effects.
+    pub(super) out: Box<Out>,
     pub(super) due: Batch,
 }
 
@@ -238,7 +239,7 @@ impl VnetCore {
                     failure: None,
                     rng,
                     stats: Stats::default(),
-                    out: Out::default(),
+                    out: Box::default(),
                     due: Batch::default(),
                 })),
             ),
@@ -431,11 +432,12 @@ impl VnetCore {
 
 thread_local! {
     /// An empty [`Out`] with room, so that an entry with output does not allocate.
-    static SPARE: Cell<Option<Out>> = const { Cell::new(None) };
+    static SPARE: Cell<Option<Box<Out>>> = const { Cell::new(None) };
 }
 
 /// Takes the effects of an entry, if there are any, and leaves an empty collector with room.
-fn take_out(out: &mut Out) -> Option<Out> {
+#[inline]
+fn take_out(out: &mut Box<Out>) -> Option<Box<Out>> {
     if out.is_empty() {
         return None;
     }
@@ -448,12 +450,10 @@ fn take_out(out: &mut Out) -> Option<Out> {
 /// Tells others of what an entry has done to them. The vnet's lock is not held. A callback that
 /// panics does not keep the others from being told; the first panic is returned, with those of
 /// callbacks that were called under the lock before.
-fn carry_out(mut out: Out) -> Option<callback::Payload> {
+fn carry_out(mut out: Box<Out>) -> Option<callback::Payload> {
     let mut panicked = out.panic.take();
-    let mut wakes = std::mem::take(&mut out.wakes);
     {
-        let mut rings = out.rings();
-        let mut wakes = wakes.drain(..);
+        let (mut rings, mut wakes) = out.concerned();
         loop {
             let rest = || {
                 for (bell, at) in rings.by_ref() {
@@ -470,7 +470,6 @@ fn carry_out(mut out: Out) -> Option<callback::Payload> {
             }
         }
     }
-    out.wakes = wakes;
     let _ = SPARE.try_with(|spare| spare.set(Some(out)));
     panicked
 }

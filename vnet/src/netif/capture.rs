@@ -169,6 +169,13 @@ impl Netif {
     /// Shows a frame that passes.
     #[inline]
     pub(super) fn show(&mut self, cx: &mut Cx, direction: Direction, packet: &Packet) {
+        if !self.taps.is_empty() {
+            self.show_all(cx, direction, packet);
+        }
+    }
+
+    #[inline(never)]
+    fn show_all(&mut self, cx: &mut Cx, direction: Direction, packet: &Packet) {
         for watcher in &mut self.taps.list {
             watcher.show(&mut cx.out.panic, |t| t.frame(cx.now, direction, packet));
         }

@@ -126,6 +126,10 @@ impl Out {
                 Pushed::Unplugged { len } => lost(from, len),
             }
         }
+        // Hardly ever is there any.
+        if self.carrier.is_empty() {
+            return;
+        }
         for (to, carrier) in self.carrier.drain(..) {
             if let Pushed::Queued(bell) = to.carrier(now, carrier) {
                 note(&mut self.rings, bell, now);
@@ -133,9 +137,15 @@ impl Out {
         }
     }
 
-    /// Who is to be told, in order; takes them out.
-    pub fn rings(&mut self) -> impl Iterator<Item = (Arc<dyn Bell>, Instant)> {
-        self.rings.drain(..)
+    /// Who is to be told that there is something in a queue, and who is to be woken, each in order;
+    /// takes them out.
+    pub fn concerned(
+        &mut self,
+    ) -> (
+        impl Iterator<Item = (Arc<dyn Bell>, Instant)>,
+        impl Iterator<Item = Waker>,
+    ) {
+        (self.rings.drain(..), self.wakes.drain(..))
     }
 }
 

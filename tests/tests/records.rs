@@ -435,7 +435,6 @@ fn children_are_recorded_with_what_they_inherited() {
     // Later changes of the parent's do not reach the child, and not its twin either.
     a.set_sysctl(&keys::IP_TTL, 10).expect("in range");
     a.set_sysctl(&keys::TCP_KEEPCNT, 3).expect("in range");
-    a.set_limit(Resource::Interfaces, 5).expect("alive");
     let y = x.clone_as("y").expect("possible");
     assert_eq!(y.name(), "a.y");
     twins(&x, &y);
@@ -446,6 +445,14 @@ fn children_are_recorded_with_what_they_inherited() {
             .replay(&x.record().expect("alive"), "top")
             .expect("possible"),
     );
+    // A lower limit of the parent's is in effect below it, but is not what the child was given.
+    let record = x.record().expect("alive");
+    a.set_limit(Resource::Interfaces, 5).expect("alive");
+    for child in [&x, &y] {
+        let usage = child.usage(Resource::Interfaces).expect("alive");
+        assert_eq!(usage.limit, 5);
+    }
+    assert_eq!(x.record().expect("alive"), record);
     // Narrowing reaches it, and is recorded.
     a.set_privileges(Privileges::from(Privilege::Children))
         .expect("alive");

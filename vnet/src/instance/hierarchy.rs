@@ -1,6 +1,6 @@
 //! Instances made by instances. A child's name is its parent's, a dot, and its own; its privileges
-//! are never more than its parent's; it starts with its parent's tunables and limits; and it goes
-//! before its parent does.
+//! are never more than its parent's; it starts with its parent's tunables and limits, and what is in
+//! effect of its limits is never more than its parent's; and it goes before its parent does.
 //!
 //! A parent sees its descendants. A child has no way to its parent, which is no more to it than
 //! the first part of its name.
@@ -98,35 +98,63 @@ impl VnetCore {
     }
 }
 
-/// Asks the parent for one more child.
+/// Asks the parent for one more child, and those above it for one more descendant: a child that makes
+/// children is no way around its parent's limit.
 pub(crate) fn admit(parent: &Arc<VnetCore>) -> Result<(), CreateError> {
-    let admitted = parent.enter_as(Entry::User, |inside, _| {
-        inside.stack.admit(Resource::Children)?;
-        inside.stack.limits.children_now += 1;
-        Ok(())
-    });
-    admitted?.map_err(CreateError::Limit)
+    let admit = |above: &Arc<VnetCore>| {
+        let admitted = above.enter_as(Entry::User, |inside, _| {
+            inside.stack.admit(Resource::Children)?;
+            inside.stack.limits.children_now += 1;
+            Ok(())
+        });
+        admitted?.map_err(CreateError::Limit)
+    };
+    for above in ancestry(Some(parent)) {
+        if let Err(refused) = admit(above) {
+            let admitted = ancestry(Some(parent)).take_while(|core| !Arc::ptr_eq(core, above));
+            admitted.for_each(take_off);
+            return Err(refused);
+        }
+    }
+    Ok(())
 }
 
-/// Tells the parent that a child is no more.
+/// Tells those above that a descendant is no more.
 pub(crate) fn departed(child: &VnetCore) {
-    if let Some(parent) = &child.parent {
-        // A parent that is gone itself has nobody to tell.
-        let _ = parent.enter_as(Entry::Lifecycle, |inside, _| {
-            inside.stack.limits.children_now -= 1;
-        });
+    ancestry(child.parent.as_ref()).for_each(take_off);
+}
+
+fn take_off(above: &Arc<VnetCore>) {
+    // One that is gone itself need not be told.
+    let _ = above.enter_as(Entry::Lifecycle, |inside, _| {
+        inside.stack.limits.children_now -= 1;
+    });
+}
+
+/// An instance, the one that made it, and so on.
+fn ancestry(core: Option<&Arc<VnetCore>>) -> impl Iterator<Item = &Arc<VnetCore>> {
+    std::iter::successors(core, |core| core.parent.as_ref())
+}
+
+/// Makes the limits that are in effect in an instance the most that is in effect below it. One change
+/// is spread at a time, so that the last one counts.
+pub(crate) fn spread_limits(core: &Arc<VnetCore>) {
+    let registry = core.system.registry.lock();
+    let mut above = vec![Arc::clone(core)];
+    while let Some(core) = above.pop() {
+        for child in registry.children_of(&core) {
+            limits::bound_by(&child, &core);
+            above.push(child);
+        }
     }
 }
 
 /// Gives a child that is being made the tunables and limits of its parent.
 pub(crate) fn inherit(child: &Arc<VnetCore>, parent: &Arc<VnetCore>) -> Result<(), Gone> {
-    let (tunables, limits) = parent.enter_as(Entry::User, |inside, cx| {
-        let usage = |r: &Resource| limits::usage_in(parent, inside.stack, cx.stats, *r);
-        let limit = |r: &Resource| (*r, usage(r).limit);
-        let limits: Vec<_> = Resource::ALL.iter().map(limit).collect();
+    let (tunables, limits) = parent.enter_as(Entry::User, |inside, _| {
+        let limits = inside.stack.limits.in_effect();
         (sysctl::snapshot(inside.stack), limits)
     })?;
-    child.inbox.set_max_frames(parent.inbox.max_frames());
     child.enter_as(Entry::Lifecycle, |inside, _| {
         sysctl::inherit(inside.stack, &tunables);
         for (name, value) in sysctl::changed(inside.stack) {
@@ -134,9 +162,11 @@ pub(crate) fn inherit(child: &Arc<VnetCore>, parent: &Arc<VnetCore>) -> Result<(
             inside.journal.note(Op::SetSysctl { name, value });
         }
         // Behind the tunables: where one is the other, the limit has the wider range.
-        for ((resource, limit), default) in limits.into_iter().zip(limits::defaults()) {
-            inside.stack.set_limit(resource, limit);
-            if limit != *default {
+        let defaults = limits::defaults();
+        for ((resource, limit), default) in Resource::ALL.iter().zip(limits).zip(defaults) {
+            let resource = *resource;
+            limits::set_in(child, inside.stack, resource, limit);
+            if limit != default {
                 inside.journal.note(Op::SetLimit { resource, limit });
             }
         }
@@ -163,7 +193,7 @@ pub(crate) fn disinherit(child: &Arc<VnetCore>) -> Result<(), Gone> {
 }
 
 /// The last look at the parent before a child is published, under the registry's lock: it must be
-/// up, and the child's mask within its own.
+/// up, the child's mask within its own, and its limits the child's ceiling.
 pub(crate) fn join(child: &Arc<VnetCore>) -> Result<(), Gone> {
     let Some(parent) = &child.parent else {
         return Ok(());
@@ -172,6 +202,7 @@ pub(crate) fn join(child: &Arc<VnetCore>) -> Result<(), Gone> {
     if phase != Phase::Up {
         return Err(Gone);
     }
+    limits::bound_by(child, parent);
     let mask = child.privileges.get() & parent.privileges.get();
     child.privileges.set(mask);
     if mask != Privileges::WITH_SYSTEM {

@@ -417,6 +417,8 @@ pub(super) fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
         far: Far::None,
         link: None,
         link_armed: Armed::default(),
+        link_account: None,
+        link_charged: 0,
         role: Role::None,
         taps: Taps::default(),
         fingerprint: None,

@@ -1,14 +1,12 @@
 //! Limits of an instance: how much it may hold of everything, how much it holds, and the most that
 //! it held. What reaches a limit is this instance's trouble and nobody else's.
 
-use std::sync::OnceLock;
-
+use super::hierarchy;
 use super::record::Op;
 use super::vnet::{Entry, Gone, OwnedVnet, Vnet, VnetCore};
-use crate::base::rng::Rng;
 use crate::base::stats::Stats;
-use crate::netif::Inbox;
 use crate::stack::Stack;
+pub(super) use crate::stack::limits::defaults;
 pub use crate::stack::limits::{LimitReached, Resource, UNLIMITED, Usage};
 
 impl Vnet {
@@ -35,7 +33,11 @@ impl Vnet {
 
 impl OwnedVnet {
     /// Sets how much of a resource the instance may hold from now on; what it holds, it keeps.
-    /// [`UNLIMITED`] is no limit.
+    /// [`UNLIMITED`] lifts the limit.
+    ///
+    /// In effect is the least of this limit and those in effect above the instance, and that is what
+    /// [`Vnet::usage`] tells. A change is in effect below it at once. What those below it hold
+    /// is counted there, not here, but for [`Resource::Children`].
     ///
     /// # Errors
     /// [`Gone`].
@@ -69,19 +71,36 @@ impl Vnet {
         self.configure(|stack, _| {
             set_in(&self.core, stack, resource, limit);
             Ok(Op::SetLimit { resource, limit })
-        })
+        })?;
+        hierarchy::spread_limits(&self.core);
+        Ok(())
     }
 }
 
 /// Sets a limit of an instance whose lock is held.
 pub(super) fn set_in(core: &VnetCore, stack: &mut Stack, resource: Resource, limit: u64) {
     stack.set_limit(resource, limit);
-    if resource == Resource::QueuedPackets {
-        let frames = usize::try_from(limit).unwrap_or(usize::MAX);
-        core.inbox.set_max_frames(frames);
-    } else if resource == Resource::Tasks {
-        core.tasks.set_limit(limit);
+    tell_others(core, stack);
+}
+
+/// Makes the limits in effect above an instance its ceiling. No vnet's lock is held.
+pub(super) fn bound_by(core: &VnetCore, above: &VnetCore) {
+    let mut ceiling = None;
+    above.alive(|live| ceiling = Some(live.stack.limits.in_effect()));
+    if let Some(ceiling) = ceiling {
+        core.alive(|live| {
+            live.stack.set_ceiling(ceiling);
+            tell_others(core, &live.stack);
+        });
     }
+}
+
+/// Tells those outside the stack the limits in effect.
+fn tell_others(core: &VnetCore, stack: &Stack) {
+    let frames = stack.limits.of(Resource::QueuedPackets);
+    let frames = usize::try_from(frames).unwrap_or(usize::MAX);
+    core.inbox.set_max_frames(frames);
+    core.tasks.set_limit(stack.limits.of(Resource::Tasks));
 }
 
 /// The use of a resource in an instance whose lock is held. Frames that found no room in the inbox
@@ -91,6 +110,7 @@ pub(super) fn usage_in(core: &VnetCore, stack: &Stack, stats: &Stats, resource: 
     if resource == Resource::QueuedPackets {
         usage.current = core.inbox.len() as u64;
         usage.high_water = core.inbox.peak() as u64;
+        // It takes so many at most, whatever the limit.
         usage.limit = core.inbox.max_frames() as u64;
     } else if resource == Resource::Tasks {
         usage = core.tasks.usage();
@@ -98,25 +118,14 @@ pub(super) fn usage_in(core: &VnetCore, stack: &Stack, stats: &Stats, resource: 
     usage
 }
 
-/// The limits of a new instance without a parent, in the order of [`Resource::ALL`].
-pub(super) fn defaults() -> &'static [u64] {
-    static DEFAULTS: OnceLock<Vec<u64>> = OnceLock::new();
-    DEFAULTS.get_or_init(|| {
-        let (stack, stats) = (Stack::new(&mut Rng::seeded(0)), Stats::default());
-        let limit = |resource: &Resource| match resource {
-            Resource::QueuedPackets => Inbox::new().max_frames() as u64,
-            resource => stack.usage(&stats, *resource).limit,
-        };
-        Resource::ALL.iter().map(limit).collect()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{ErrorKind, Write};
 
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::instance::{RouteError, System};
+    use crate::instance::{CreateError, RouteError, System};
     use crate::ip::fib::FibError;
     use crate::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
     use crate::netif::NetifError;
@@ -242,6 +251,135 @@ mod tests {
         let (_, high, refused) = used(&a, Resource::BufferedBytes);
         assert!(high >= 1000 && refused == 1);
         assert_eq!(used(&b, Resource::BufferedBytes).2, 0);
+    }
+
+    #[test]
+    fn buffers_of_datagrams_and_what_peers_send_count_as_well() {
+        let [a, b] = joined();
+        let udp = UdpSocket::bind_in(&b, "0.0.0.0:7").expect("a free port");
+        let listener = TcpListener::bind_in(&b, "0.0.0.0:80").expect("a free port");
+        let mut stream = TcpStream::connect_in(&a, "192.0.2.2:80").expect("somebody listens");
+        let (mut far, _) = listener.accept().expect("a connection waits");
+        b.set_limit(Resource::BufferedBytes, 100_000)
+            .expect("alive");
+        let sender = UdpSocket::bind_in(&a, "0.0.0.0:0").expect("a free port");
+        let wait = || {
+            let millis = crate::time::Duration::from_millis(10);
+            a.system().run_for(millis).expect("nobody waits");
+        };
+        for _ in 0..200 {
+            sender.send_to(&[0; 1000], "192.0.2.2:7").expect("a route");
+        }
+        wait();
+        let (full, _, refused) = used(&b, Resource::BufferedBytes);
+        assert!((90_000..=100_000).contains(&full), "{full}");
+        assert!(refused > 90, "{refused}");
+        // A receive buffer of TCP would take it, the instance does not; the peer keeps it.
+        stream.write_all(&[7; 50_000]).expect("room here");
+        wait();
+        wait();
+        assert!(used(&b, Resource::BufferedBytes).0 <= 120_000);
+        let timeout = std::time::Duration::from_secs(5);
+        let addr = "192.0.2.2:80".parse().expect("an address");
+        drop(udp);
+        // With room again it comes.
+        std::io::Read::read_exact(&mut far, &mut [0; 50_000]).expect("all of it comes");
+        assert!(TcpStream::connect_timeout_in(&a, &addr, timeout).is_ok());
+        assert!(used(&b, Resource::BufferedBytes).0 < 10_000);
+    }
+
+    proptest! {
+        /// Limits that are set, raised, lowered and lifted anywhere in a family are in effect as the
+        /// least along the way up; and a socket can be made when that says so.
+        #[test]
+        fn limits_in_effect_are_the_least_of_those_above(
+            acts in prop::collection::vec((0usize..4, 0usize..Resource::ALL.len(), 0usize..7), 1..60),
+        ) {
+            let system = System::manual(1);
+            let mut family = vec![(system.create("a").expect("a free name"), defaults())];
+            let mut sockets = Vec::new();
+            for (act, which, value) in acts {
+                let last = family.len() - 1;
+                if act == 3 && family.len() < 4 {
+                    // A child begins with what is in effect above it.
+                    let made = family[last].0.create_child("a");
+                    let in_effect = model(&family, last);
+                    let children = (0..=last).all(|at| {
+                        (last - at) as u64 + 1 <= model(&family, at)[Resource::Children as usize]
+                    });
+                    // With too few routes even a loopback interface cannot be made.
+                    let refused = matches!(&made, Err(CreateError::Limit(_)));
+                    prop_assert_eq!(refused, !children);
+                    if let Ok(child) = made {
+                        family.push((child, in_effect));
+                    }
+                } else {
+                    let limit = [0, 1, 2, 3, 1000, 1 << 40, UNLIMITED][value];
+                    let at = act.min(last);
+                    family[at].0.set_limit(Resource::ALL[which], limit).expect("alive");
+                    family[at].1[which] = limit;
+                }
+                for at in 0..family.len() {
+                    let expected = model(&family, at);
+                    let usages = family[at].0.usages().expect("alive");
+                    let found: Vec<_> = usages.iter().map(|u| u.limit).collect();
+                    prop_assert_eq!(&found[..], &expected[..]);
+                    let mine = sockets.iter().filter(|(whose, _)| *whose == at).count() as u64;
+                    if mine < 6 {
+                        let made = TcpListener::bind_in(&family[at].0, "127.0.0.1:0");
+                        let may = mine < expected[Resource::Sockets as usize];
+                        prop_assert_eq!(made.is_ok(), may);
+                        sockets.extend(made.ok().map(|socket| (at, socket)));
+                    }
+                }
+            }
+        }
+    }
+
+    type Family = [(OwnedVnet, [u64; Resource::ALL.len()])];
+
+    /// What is in effect in one of a line of descendants.
+    fn model(family: &Family, at: usize) -> [u64; Resource::ALL.len()] {
+        let least = |index: usize| {
+            let limits = family[..=at].iter().map(|(_, own)| own[index]);
+            let least = limits.min().expect("at least its own");
+            match Resource::ALL[index] {
+                Resource::QueuedPackets => least.min(crate::netif::inbox::MAX_FRAMES as u64),
+                _ => least,
+            }
+        };
+        std::array::from_fn(least)
+    }
+
+    #[test]
+    fn a_child_is_no_way_around_a_limit() {
+        let system = System::manual(1);
+        let a = system.create("a").expect("a free name");
+        a.set_limit(Resource::Children, 2).expect("alive");
+        let b = a.create_child("b").expect("the first");
+        // The child's owner may set what it likes.
+        for resource in Resource::ALL {
+            b.set_limit(*resource, UNLIMITED).expect("alive");
+        }
+        let c = b.create_child("c").expect("the second");
+        for maker in [&a, &b, &c] {
+            assert!(maker.create_child("d").is_err(), "{}", maker.name());
+        }
+        assert_eq!(used(&a, Resource::Children), (2, 2, 3));
+        // Nor are the tunables of the same name.
+        a.set_limit(Resource::Backlog, 3).expect("alive");
+        a.set_limit(Resource::Neighbours, 4).expect("alive");
+        for name in ["kern.ipc.somaxconn", "net.link.ether.inet.limit"] {
+            c.set_sysctl_text(name, "1000").expect("in range");
+        }
+        let limit = |resource| c.usage(resource).expect("alive").limit;
+        assert_eq!(
+            (limit(Resource::Backlog), limit(Resource::Neighbours)),
+            (3, 4)
+        );
+        b.destroy();
+        assert_eq!(used(&a, Resource::Children).0, 0);
+        a.create_child("d").expect("there is room again");
     }
 
     #[test]

@@ -53,6 +53,9 @@ impl Default for Limits {
 
 /// What a fragment costs besides its payload.
 pub const FRAGMENT_OVERHEAD: usize = 128;
+/// Bytes that wait, above which fragments are copied out of the memory that they share with others of
+/// their datagram, which may have been lost.
+const MUCH: usize = 256 << 10;
 
 /// What became of a fragment.
 #[derive(Debug)]
@@ -226,10 +229,14 @@ impl Reassembly {
             return Verdict::Drop(DropReason::FragmentOverlap);
         };
         let meta = packet.meta;
+        let mut payload = packet.into_payload();
+        if self.bytes > MUCH {
+            payload.compact();
+        }
         let piece = Piece {
             offset,
             csum: meta.csum,
-            payload: packet.into_payload(),
+            payload,
         };
         let cost = piece.cost();
         match collecting.place(piece, header, self.limits.max_fragments) {

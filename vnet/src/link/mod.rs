@@ -25,6 +25,7 @@
 //! [`script`] changes the configuration over time. What each parameter means, and what a change does
 //! to frames that wait, is told in `docs/links.md`.
 
+pub mod account;
 pub mod bucket;
 pub mod config;
 pub mod corrupt;
@@ -41,6 +42,7 @@ pub mod stats;
 use std::collections::VecDeque;
 use std::fmt;
 
+pub use account::Account;
 pub use config::{
     Codel, Discipline, Ecn, FqCodel, Jitter, LinkConfig, LinkConfigError, LinkState, Loss, Order,
     QueueConfig, Red, Reorder,
@@ -59,6 +61,12 @@ use qdisc::Dropped;
 use queue::Queue;
 use rate::Rate;
 use stats::Sojourns;
+
+/// What a frame costs that a link holds, besides its bytes.
+const FRAME_COST: usize = size_of::<qdisc::Queued>();
+/// Bytes that wait, above which frames are copied out of the memory that they share with others: of
+/// those that they were cut from together, they may be the only ones that are left.
+const MUCH: usize = 1 << 20;
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,10 +210,40 @@ impl Link {
         self.travel(departure, len)
     }
 
+    /// Bytes of memory that the frames cost that the link holds.
+    pub fn held_cost(&self) -> u64 {
+        let held = self.held.as_ref();
+        let (frames, bytes) = held.map_or((0, 0), |held| (held.frames(), held.bytes()));
+        let displaced = self.displaced.iter().map(Packet::len).sum::<usize>();
+        let frames = frames + self.displaced.len();
+        (frames * FRAME_COST + bytes + displaced) as u64
+    }
+
+    /// Bytes of memory that a frame costs while the link holds it.
+    pub fn cost(packet: &Packet) -> u64 {
+        (packet.len() + FRAME_COST) as u64
+    }
+
+    /// Changes how many bytes of memory the link may take to know the frames that wait, for a link that
+    /// does not [hold](Link::holds) them.
+    #[inline]
+    pub fn set_memory(&mut self, bytes: u64) {
+        self.queue.set_memory(bytes);
+    }
+
+    /// Takes a frame for which its vnet has no room, and says so.
+    pub fn refuse(&mut self, packet: &Packet) -> Verdict {
+        self.note_offer(packet.len());
+        self.drops(DropReason::LinkQueueFull)
+    }
+
     /// Takes a frame at `now` into the discipline that holds frames. What comes out is told by
     /// [`Link::release`], which is to be called before, and after, until it says `None`.
-    pub fn hold(&mut self, now: Instant, packet: Packet) {
+    pub fn hold(&mut self, now: Instant, mut packet: Packet) {
         self.note_offer(packet.len());
+        if self.held.as_ref().is_some_and(|held| held.bytes() > MUCH) {
+            packet.payload.compact();
+        }
         self.enqueue(now, packet);
     }
 

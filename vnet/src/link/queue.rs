@@ -8,14 +8,33 @@ use std::collections::VecDeque;
 
 use crate::base::time::Instant;
 
+/// Bytes of memory that it takes to know of a frame that waits.
+const FRAME_COST: u64 = size_of::<(Instant, u32)>() as u64;
+/// Room for frames that is kept when none waits any more.
+const ROOM_KEPT: usize = 1024;
+
 /// The queue stage.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Queue {
     /// When each frame that waits will be out, never decreasing, and its length.
     departures: VecDeque<(Instant, u32)>,
     bytes: usize,
     limit_frames: usize,
     limit_bytes: Option<usize>,
+    /// Frames for which there is memory.
+    most: usize,
+}
+
+impl Default for Queue {
+    fn default() -> Queue {
+        Queue {
+            departures: VecDeque::new(),
+            bytes: 0,
+            limit_frames: 0,
+            limit_bytes: None,
+            most: usize::MAX,
+        }
+    }
 }
 
 impl Queue {
@@ -23,6 +42,12 @@ impl Queue {
     pub fn set_limits(&mut self, frames: usize, bytes: Option<usize>) {
         self.limit_frames = frames;
         self.limit_bytes = bytes;
+    }
+
+    /// Changes how many bytes of memory it may take to know the frames that wait.
+    #[inline]
+    pub fn set_memory(&mut self, bytes: u64) {
+        self.most = usize::try_from(bytes / FRAME_COST).unwrap_or(usize::MAX);
     }
 
     /// True when a frame of `len` bytes may wait at `now`.
@@ -33,8 +58,11 @@ impl Queue {
         {
             self.bytes -= *len as usize;
             self.departures.pop_front();
+            if self.departures.is_empty() && self.departures.capacity() > ROOM_KEPT {
+                self.departures.shrink_to(ROOM_KEPT);
+            }
         }
-        self.departures.len() < self.limit_frames
+        self.departures.len() < self.limit_frames.min(self.most)
             && self
                 .limit_bytes
                 .is_none_or(|limit| self.bytes + len <= limit)

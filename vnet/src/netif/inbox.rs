@@ -13,8 +13,8 @@ use std::sync::{Arc, OnceLock};
 use crate::base::id::IfId;
 use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Instant;
-use crate::packet::Packet;
 use crate::packet::cx::{Bell, Carrier, Pushed};
+use crate::packet::{Packet, Payload};
 
 use shares::{Load, Shares};
 
@@ -25,6 +25,9 @@ pub const MAX_FRAMES: usize = 262_144;
 pub const MAX_BYTES: usize = 512 << 20;
 /// What a frame costs besides its bytes.
 const FRAME_COST: usize = size_of::<Arrival>();
+/// Bytes of one wire, above which frames are copied out of the memory that they share with others: of
+/// those that they were cut from together, they may be the only ones that are left.
+const MUCH: usize = 4 << 20;
 /// Items for which a queue keeps room whatever it is used for.
 const ROOM_KEPT: usize = 64;
 /// Times in a row that a queue is emptied with most of its room unused before it gives some back.
@@ -119,6 +122,13 @@ struct Queue {
     closed: bool,
 }
 
+/// What became of an item, and what is to be dropped without the queue's lock.
+#[allow(clippy::large_enum_variant)]
+enum Put {
+    Queued(#[allow(dead_code)] Option<Payload>),
+    Refused(#[allow(dead_code)] Item),
+}
+
 /// An item in a box: a heap moves its entries about, and an item is some hundred bytes.
 struct Early(Instant, u64, Box<Item>);
 
@@ -139,17 +149,19 @@ impl Inbox {
     /// Queues an item that arrives at `at`. A frame for which its wire has no room is counted and
     /// dropped.
     pub fn push(&self, at: Instant, item: Item) {
-        if self.queue.lock().push(at, item) {
+        // What it gives back is dropped after the lock is released.
+        let put = self.queue.lock().push(at, item);
+        if let Put::Queued(_) = put {
             self.ring(at);
         }
     }
 
     /// Queues an item as [`Inbox::push`] does, and leaves it to the caller to ring.
     pub(crate) fn put(self: Arc<Inbox>, at: Instant, item: Item) -> Pushed {
-        let queued = self.queue.lock().push(at, item);
-        match queued {
-            true => Pushed::Queued(self),
-            false => Pushed::Refused,
+        let put = self.queue.lock().push(at, item);
+        match put {
+            Put::Queued(_) => Pushed::Queued(self),
+            Put::Refused(_) => Pushed::Refused,
         }
     }
 
@@ -268,14 +280,19 @@ impl Default for Queue {
 }
 
 impl Queue {
-    fn push(&mut self, at: Instant, item: Item) -> bool {
+    fn push(&mut self, at: Instant, mut item: Item) -> Put {
         if self.closed {
-            return false;
+            return Put::Refused(item);
         }
-        if let Item::Frame(packet) = &item {
-            if !self.shares.take(packet.meta.rcvif, cost(packet)) {
-                self.overflowed += 1;
-                return false;
+        let mut let_go = None;
+        if let Item::Frame(packet) = &mut item {
+            match self.shares.take(packet.meta.rcvif, cost(packet)) {
+                Some(used) if used.bytes <= MUCH => {}
+                Some(_) => let_go = packet.payload.compact(),
+                None => {
+                    self.overflowed += 1;
+                    return Put::Refused(item);
+                }
             }
             self.peak = self.peak.max(self.shares.used().frames);
         }
@@ -287,7 +304,7 @@ impl Queue {
             }
             _ => self.fifo.push_back((at, self.pushed, item)),
         }
-        true
+        Put::Queued(let_go)
     }
 
     fn next(&self) -> Option<Instant> {
@@ -374,7 +391,6 @@ impl Ord for Early {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::Payload;
     use proptest::prelude::*;
 
     fn frame(n: u16) -> Item {

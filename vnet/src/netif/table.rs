@@ -11,10 +11,13 @@ use crate::base::deadline::{Armed, Deadlines};
 use crate::base::id::IfId;
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
-use crate::link::Link;
+use crate::link::{Account, Link};
 use crate::packet::cx::{Carrier, Sink};
 use crate::packet::{Cx, MacAddr};
 
+/// Bytes that the links of a vnet may hold unless something else is said: a queue of 10 Gbit/s and
+/// 100 ms in frames of 1500 bytes, and half as much again.
+pub const DEFAULT_LINK_BYTES: u64 = 256 << 20;
 /// Longest interface name in bytes, as `IFNAMSIZ` less its terminator.
 pub const MAX_NAME: usize = 15;
 
@@ -105,6 +108,10 @@ pub struct Netif {
     pub(crate) link: Option<Box<Link>>,
     /// When that is looked at next, if it holds frames.
     pub(crate) link_armed: Armed,
+    /// What the links of its vnet hold together.
+    pub(crate) link_account: Option<Arc<Account>>,
+    /// How much of that is its own.
+    pub(crate) link_charged: u64,
     /// What it has to do with a bridge.
     pub(crate) role: Role,
     /// Who watches.
@@ -230,7 +237,6 @@ pub enum NetifError {
 }
 
 /// The interfaces of one vnet, in the order of their creation.
-#[derive(Default)]
 pub struct IfTable {
     slots: Slab<IfId, Netif>,
     order: Vec<IfId>,
@@ -238,7 +244,22 @@ pub struct IfTable {
     made: u64,
     /// When links that hold frames want to be looked at.
     link_deadlines: Deadlines<IfId>,
+    /// What links hold together.
+    pub(crate) link_account: Arc<Account>,
     fingerprint: Fingerprinting,
+}
+
+impl Default for IfTable {
+    fn default() -> IfTable {
+        IfTable {
+            slots: Slab::default(),
+            order: Vec::new(),
+            made: 0,
+            link_deadlines: Deadlines::default(),
+            link_account: Arc::new(Account::new(DEFAULT_LINK_BYTES)),
+            fingerprint: Fingerprinting::Off,
+        }
+    }
 }
 
 /// Whether a vnet's frames are fingerprinted.
@@ -262,7 +283,11 @@ impl IfTable {
         make: impl FnOnce(IfId) -> Netif,
     ) -> Result<IfId, NetifError> {
         self.check_name(name)?;
-        let id = self.slots.insert_with_key(make);
+        let id = self.slots.insert_with_key(|id| Netif {
+            link_account: Some(Arc::clone(&self.link_account)),
+            link_charged: 0,
+            ..make(id)
+        });
         self.order.push(id);
         self.made += 1;
         if let (Fingerprinting::On(_), Some(netif)) = (self.fingerprint, self.slots.get_mut(id)) {

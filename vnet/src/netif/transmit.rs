@@ -7,7 +7,7 @@ use super::fingerprint::Fate;
 use super::table::{Far, Netif, Offload};
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
-use crate::link::{Released, Verdict as LinkVerdict};
+use crate::link::{Link, Released, Verdict as LinkVerdict};
 use crate::packet::cx::{OutFrame, Sink};
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::{Csum, Cx, Direction, Packet, checksum, gso};
@@ -41,15 +41,35 @@ impl Netif {
             Some(link) if link.holds() => {
                 // What leaves at this very moment makes room for this frame.
                 self.drain_link(cx);
-                if let Some(link) = &mut self.link {
-                    link.hold(cx.now, packet);
-                }
-                self.drain_link(cx);
+                self.hold(cx, packet);
             }
             Some(link) => {
+                if let Some(account) = &self.link_account {
+                    link.set_memory(account.limit());
+                }
                 let verdict = link.offer(cx.now, &mut packet);
                 self.pass_on(cx, packet, verdict);
             }
+        }
+    }
+
+    /// Gives a frame to a link that holds frames, if its vnet may hold one more.
+    fn hold(&mut self, cx: &mut Cx, packet: Packet) {
+        let Some(link) = &mut self.link else { return };
+        let account = self.link_account.as_deref();
+        if account.is_some_and(|account| !account.admits(Link::cost(&packet))) {
+            let verdict = link.refuse(&packet);
+            return self.pass_on(cx, packet, verdict);
+        }
+        link.hold(cx.now, packet);
+        self.drain_link(cx);
+    }
+
+    /// Tells the vnet's account what the link holds now.
+    fn settle_link(&mut self) {
+        if let Some(account) = &self.link_account {
+            let held = self.link.as_ref().map_or(0, |link| link.held_cost());
+            account.change(std::mem::replace(&mut self.link_charged, held), held);
         }
     }
 
@@ -60,6 +80,7 @@ impl Netif {
         {
             self.pass_on(cx, packet, verdict);
         }
+        self.settle_link();
         if let Some(at) = self.link.as_ref().and_then(|link| link.next_deadline()) {
             cx.out.link_deadlines.push((self.id, at));
         }
@@ -71,6 +92,7 @@ impl Netif {
         for packet in held.unwrap_or_default() {
             self.lost(cx, &packet, reason);
         }
+        self.settle_link();
     }
 
     /// Releases what the link holds: the interface goes.

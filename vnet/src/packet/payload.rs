@@ -6,6 +6,10 @@ use std::ops::Range;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+/// What is as long as this holds no more than four times its length: the largest slices are of
+/// 64 KiB.
+const COMPACT: usize = 16 << 10;
+
 /// A sequence of bytes in one or more refcounted slices. No slice is empty.
 #[derive(Clone, Debug, Default)]
 pub struct Payload {
@@ -132,6 +136,19 @@ impl Payload {
         }
         self.slices.truncate(keep);
         self.len = n;
+    }
+
+    /// Lets go of memory that is shared with others, by copying what is so small that it may be the
+    /// last to hold much more: a queue that is long, and limited by the bytes it holds, must not hold
+    /// the memory of what was cut off or lost as well. Returns what was let go of: whoever dropped it
+    /// may run what the program wants to be told by.
+    pub fn compact(&mut self) -> Option<Payload> {
+        if !(1..COMPACT).contains(&self.len) {
+            return None;
+        }
+        let mut copy = vec![0; self.len];
+        self.copy_to(0, &mut copy);
+        Some(std::mem::replace(self, Payload::from(copy)))
     }
 
     /// Copies the bytes from `offset` on into `to` and returns how many there were.

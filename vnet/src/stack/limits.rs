@@ -1,12 +1,20 @@
 //! How much of everything a stack may hold. A limit that is reached concerns this stack alone:
 //! what would exceed it is refused with a typed error, or is a packet that is dropped and counted.
+//!
+//! What is in effect is the least of an instance's own limit and of those of the instances above it,
+//! its *ceiling*. A layer that refuses by itself is told what is in effect, and keeps no limit
+//! of its own beside it.
 
 use std::fmt;
 
 use super::Stack;
 use crate::base::stats::{DropReason, Stats};
-use crate::netif::NetifError;
+use crate::ip::{fib, reassembly};
+use crate::neigh::NeighConfig;
+use crate::netif::table::DEFAULT_LINK_BYTES;
+use crate::netif::{NetifError, inbox};
 use crate::transport::error::SocketError;
+use crate::transport::tcp::TcpConfig;
 
 macro_rules! resources {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
@@ -35,14 +43,21 @@ resources! {
     Sockets = "sockets",
     /// Interfaces, the loopback interface included. Beyond the limit, making one fails.
     Interfaces = "interfaces",
-    /// Instances made by this one. Beyond the limit, making one fails.
+    /// Instances below this one: its children, theirs, and so on. Beyond the limit, making one
+    /// fails.
     Children = "children",
-    /// Bytes in the buffers of TCP connections. Beyond the limit, sending fails, and so does making
-    /// a connection. Counted now and then, not at every byte: it may be overshot in between.
+    /// Bytes of memory that the buffers of sockets of all kinds hold. Beyond the limit, sending on a
+    /// connection fails, and so does making one; what comes in for a socket is dropped
+    /// ([`DropReason::SocketBufferFull`]). Those of TCP are counted now and then, not at every byte:
+    /// it may be overshot in between.
     BufferedBytes = "buffered-bytes",
-    /// Frames on their way to the instance. Beyond the limit they are dropped
-    /// ([`DropReason::InboxFull`]).
+    /// Frames on their way to the instance, of which each wire has its share. Beyond the limit they
+    /// are dropped ([`DropReason::InboxFull`]).
     QueuedPackets = "queued-packets",
+    /// Bytes of memory in the queues of links that hold frames. Beyond the limit they are dropped
+    /// ([`DropReason::LinkQueueFull`]). Those that wait in a FIFO discipline are queued at their
+    /// receiver; what each such link has to know of them is held to the same limit, but not counted.
+    LinkBytes = "link-bytes",
     /// Routes, connected ones included. Beyond the limit, adding one fails.
     Routes = "routes",
     /// Neighbours. Beyond the limit, others make room, or the packet is dropped
@@ -123,19 +138,21 @@ impl From<LimitReached> for NetifError {
     }
 }
 
-/// The limits that belong to no single layer, and what was seen of all.
+/// The limits, and what was seen of everything.
 #[derive(Debug)]
 pub struct Limiter {
-    sockets: u64,
-    interfaces: u64,
-    children: u64,
-    buffered_bytes: u64,
-    /// Children there are; kept here by the instance.
+    /// Those that were set, in the order of [`Resource::ALL`].
+    own: [u64; Resource::ALL.len()],
+    /// The least that is in effect in the instances above.
+    ceiling: [u64; Resource::ALL.len()],
+    /// Instances below this one; kept here by the instance.
     pub(crate) children_now: u64,
     /// Whether new sockets can be made.
     pub(crate) admission: Admission,
-    /// Buffered bytes when they were last counted.
-    buffered_seen: u64,
+    /// Bytes in buffers of TCP when they were last counted.
+    tcp_bytes_seen: u64,
+    /// There are more bytes in buffers than there may be.
+    pub(crate) buffers_are_full: bool,
     /// Entries until they are counted again.
     recount_in: u32,
     high: [u64; Resource::ALL.len()],
@@ -145,13 +162,12 @@ pub struct Limiter {
 impl Default for Limiter {
     fn default() -> Limiter {
         Limiter {
-            sockets: UNLIMITED,
-            interfaces: UNLIMITED,
-            children: UNLIMITED,
-            buffered_bytes: UNLIMITED,
+            own: defaults(),
+            ceiling: [UNLIMITED; Resource::ALL.len()],
             children_now: 0,
             admission: Admission::Open,
-            buffered_seen: 0,
+            tcp_bytes_seen: 0,
+            buffers_are_full: false,
             recount_in: 0,
             high: [0; Resource::ALL.len()],
             refused: [0; Resource::ALL.len()],
@@ -159,7 +175,35 @@ impl Default for Limiter {
     }
 }
 
+/// The limits of a new instance without a parent, in the order of [`Resource::ALL`].
+pub(crate) fn defaults() -> [u64; Resource::ALL.len()] {
+    std::array::from_fn(|index| match Resource::ALL[index] {
+        Resource::QueuedPackets => inbox::MAX_FRAMES as u64,
+        Resource::LinkBytes => DEFAULT_LINK_BYTES,
+        Resource::Routes => fib::DEFAULT_MAX_ROUTES as u64,
+        Resource::Neighbours => NeighConfig::default().limit as u64,
+        Resource::ReassemblyBytes => reassembly::Limits::default().max_bytes as u64,
+        Resource::Backlog => TcpConfig::default().max_backlog as u64,
+        Resource::Sockets
+        | Resource::Interfaces
+        | Resource::Children
+        | Resource::BufferedBytes
+        | Resource::Tasks => UNLIMITED,
+    })
+}
+
 impl Limiter {
+    /// The limit in effect.
+    #[inline]
+    pub(crate) fn of(&self, resource: Resource) -> u64 {
+        self.own[resource as usize].min(self.ceiling[resource as usize])
+    }
+
+    /// All limits in effect, in the order of [`Resource::ALL`].
+    pub(crate) fn in_effect(&self) -> [u64; Resource::ALL.len()] {
+        std::array::from_fn(|index| self.own[index].min(self.ceiling[index]))
+    }
+
     /// Notes that something was refused.
     pub(crate) fn refuse(&mut self, resource: Resource) -> LimitReached {
         self.refused[resource as usize] += 1;
@@ -200,35 +244,57 @@ impl Stack {
     /// # Errors
     /// [`LimitReached`], which is counted.
     pub(crate) fn admit(&mut self, resource: Resource) -> Result<(), LimitReached> {
-        let (current, limit) = match resource {
-            Resource::Sockets => (self.socket_count(), self.limits.sockets),
-            Resource::Interfaces => (self.ifs.len() as u64, self.limits.interfaces),
-            Resource::Children => (self.limits.children_now, self.limits.children),
-            Resource::BufferedBytes => (self.limits.buffered_seen, self.limits.buffered_bytes),
+        let current = match resource {
+            Resource::Sockets => self.socket_count(),
+            Resource::Interfaces => self.ifs.len() as u64,
+            Resource::Children => self.limits.children_now,
+            Resource::BufferedBytes => self.limits.tcp_bytes_seen + self.datagram_bytes(),
             // The layers ask for themselves.
             Resource::QueuedPackets
+            | Resource::LinkBytes
             | Resource::Routes
             | Resource::Neighbours
             | Resource::ReassemblyBytes
             | Resource::Backlog
             | Resource::Tasks => return Ok(()),
         };
-        match current < limit {
+        match current < self.limits.of(resource) {
             true => Ok(()),
             false => Err(self.limits.refuse(resource)),
         }
     }
 
-    /// Sets a limit, from now on; what there is stays. [`Resource::QueuedPackets`] and
-    /// [`Resource::Tasks`] are not the stack's.
+    /// Sets a limit, from now on; what there is stays. Of [`Resource::QueuedPackets`] and
+    /// [`Resource::Tasks`] those who have them are still to be told.
     pub(crate) fn set_limit(&mut self, resource: Resource, limit: u64) {
+        self.limits.own[resource as usize] = limit;
+        self.pass_on(resource);
+    }
+
+    /// Sets the limits in effect in the instance above, as [`Stack::set_limit`].
+    pub(crate) fn set_ceiling(&mut self, ceiling: [u64; Resource::ALL.len()]) {
+        self.limits.ceiling = ceiling;
+        for resource in Resource::ALL {
+            self.pass_on(*resource);
+        }
+    }
+
+    /// Tells a layer the limit in effect.
+    fn pass_on(&mut self, resource: Resource) {
+        let limit = self.limits.of(resource);
         let size = usize::try_from(limit).unwrap_or(usize::MAX);
         match resource {
-            Resource::Sockets => self.limits.sockets = limit,
-            Resource::Interfaces => self.limits.interfaces = limit,
-            Resource::Children => self.limits.children = limit,
-            Resource::BufferedBytes => self.limits.buffered_bytes = limit,
-            Resource::QueuedPackets => {}
+            Resource::Interfaces
+            | Resource::Children
+            | Resource::QueuedPackets
+            | Resource::Tasks => {}
+            Resource::Sockets => self.share_sockets(),
+            Resource::BufferedBytes => {
+                self.limits.recount_in = 0;
+                self.recount();
+                self.share_buffers();
+            }
+            Resource::LinkBytes => self.ifs.link_account.set_limit(limit),
             Resource::Routes => self.ip.fib.set_max_routes(size),
             Resource::Neighbours => {
                 let mut config = self.neigh.config().clone();
@@ -241,7 +307,6 @@ impl Stack {
                 self.ip.reassembly.set_limits(limits);
             }
             Resource::Backlog => self.tcp.config_mut().max_backlog = size,
-            Resource::Tasks => {}
         }
     }
 
@@ -250,35 +315,35 @@ impl Stack {
     pub(crate) fn usage(&self, stats: &Stats, resource: Resource) -> Usage {
         let dropped = |reason| stats.rx_drops(reason) + stats.tx_drops(reason);
         let limits = &self.limits;
-        let (current, limit, dropped) = match resource {
-            Resource::Sockets => (self.socket_count(), limits.sockets, 0),
-            Resource::Interfaces => (self.ifs.len() as u64, limits.interfaces, 0),
-            Resource::Children => (limits.children_now, limits.children, 0),
-            Resource::BufferedBytes => (self.tcp.buffered_bytes() as u64, limits.buffered_bytes, 0),
-            Resource::QueuedPackets => (0, UNLIMITED, dropped(DropReason::InboxFull)),
-            Resource::Routes => (self.ip.fib.len() as u64, self.ip.fib.max_routes() as u64, 0),
-            Resource::Neighbours => (
-                self.neigh.len() as u64,
-                self.neigh.config().limit as u64,
-                dropped(DropReason::NeighbourLimit),
+        let (current, dropped) = match resource {
+            Resource::Sockets => (self.socket_count(), 0),
+            Resource::Interfaces => (self.ifs.len() as u64, 0),
+            Resource::Children => (limits.children_now, 0),
+            Resource::BufferedBytes => (
+                self.tcp.held_bytes() as u64 + self.datagram_bytes(),
+                self.udp.account().refused()
+                    + self.raw.account().refused()
+                    + self.echo.account().refused(),
             ),
+            Resource::QueuedPackets => (0, dropped(DropReason::InboxFull)),
+            Resource::LinkBytes => {
+                let account = &self.ifs.link_account;
+                (account.held(), account.refused())
+            }
+            Resource::Routes => (self.ip.fib.len() as u64, 0),
+            Resource::Neighbours => (self.neigh.len() as u64, dropped(DropReason::NeighbourLimit)),
             Resource::ReassemblyBytes => (
                 self.ip.reassembly.bytes() as u64,
-                self.ip.reassembly.limits().max_bytes as u64,
                 dropped(DropReason::FragmentLimit),
             ),
-            Resource::Tasks => (0, UNLIMITED, 0),
-            Resource::Backlog => (
-                self.fullest_backlog(),
-                self.tcp.config().max_backlog as u64,
-                dropped(DropReason::TcpBacklogFull),
-            ),
+            Resource::Tasks => (0, 0),
+            Resource::Backlog => (self.fullest_backlog(), dropped(DropReason::TcpBacklogFull)),
         };
         Usage {
             resource,
             current,
             high_water: limits.high[resource as usize].max(current),
-            limit,
+            limit: limits.of(resource),
             refused: limits.refused[resource as usize] + dropped,
         }
     }
@@ -291,31 +356,65 @@ impl Stack {
         limits.note(Resource::Sockets, sockets);
         limits.note(Resource::Interfaces, self.ifs.len() as u64);
         limits.note(Resource::Children, limits.children_now);
+        limits.note(Resource::LinkBytes, self.ifs.link_account.held());
         limits.note(Resource::Routes, self.ip.fib.len() as u64);
         limits.note(Resource::Neighbours, self.neigh.len() as u64);
         limits.note(Resource::ReassemblyBytes, self.ip.reassembly.bytes() as u64);
-        if limits.sockets != UNLIMITED {
-            // Peers make connections without asking `admit`: TCP refuses them by itself.
-            let others = self.udp.len() + self.raw.len() + self.echo.len();
-            let left = limits.sockets.saturating_sub(others as u64);
-            self.tcp.config_mut().max_sockets = usize::try_from(left).unwrap_or(usize::MAX);
+        if self.limits.of(Resource::Sockets) != UNLIMITED {
+            self.share_sockets();
         }
-        if self.limits.buffered_bytes != UNLIMITED {
+        if self.limits.of(Resource::BufferedBytes) != UNLIMITED {
             self.recount();
+            self.share_buffers();
         }
     }
 
-    /// Counts the buffered bytes, every so many entries that it costs each next to nothing.
+    /// Tells TCP how many sockets it may have: peers make connections without asking `admit`.
+    fn share_sockets(&mut self) {
+        let others = self.udp.len() + self.raw.len() + self.echo.len();
+        let left = match self.limits.of(Resource::Sockets) {
+            UNLIMITED => usize::MAX,
+            limit => usize::try_from(limit.saturating_sub(others as u64)).unwrap_or(usize::MAX),
+        };
+        self.tcp.set_socket_limit(left);
+    }
+
+    /// Tells each kind of sockets what the others leave of the bytes that may be in buffers.
+    fn share_buffers(&mut self) {
+        let limit = self.limits.of(Resource::BufferedBytes);
+        let held = self.limits.tcp_bytes_seen + self.datagram_bytes();
+        self.limits.buffers_are_full = held >= limit;
+        for account in [
+            self.udp.account_mut(),
+            self.raw.account_mut(),
+            self.echo.account_mut(),
+        ] {
+            let others = held - account.bytes() as u64;
+            let left = match limit {
+                UNLIMITED => usize::MAX,
+                limit => usize::try_from(limit.saturating_sub(others)).unwrap_or(usize::MAX),
+            };
+            account.set_limit(left);
+        }
+    }
+
+    /// Counts the bytes in TCP's buffers, every so many entries that it costs each next to nothing.
     fn recount(&mut self) {
         if let Some(later) = self.limits.recount_in.checked_sub(1) {
             self.limits.recount_in = later;
-            return;
+        } else {
+            let connections = u32::try_from(self.tcp.counts().connections).unwrap_or(u32::MAX);
+            self.limits.recount_in = connections.saturating_sub(CHEAP_RECOUNT);
+            self.limits.tcp_bytes_seen = self.tcp.held_bytes() as u64;
         }
-        let connections = u32::try_from(self.tcp.counts().connections).unwrap_or(u32::MAX);
-        self.limits.recount_in = connections.saturating_sub(CHEAP_RECOUNT);
-        self.limits.buffered_seen = self.tcp.buffered_bytes() as u64;
-        let seen = self.limits.buffered_seen;
+        let seen = self.limits.tcp_bytes_seen + self.datagram_bytes();
         self.limits.note(Resource::BufferedBytes, seen);
+    }
+
+    /// Bytes in the buffers of sockets other than TCP's.
+    fn datagram_bytes(&self) -> u64 {
+        let accounts = [self.udp.account(), self.raw.account(), self.echo.account()];
+        accounts.iter().map(|a| a.bytes() as u64).sum()
     }
 
     fn socket_count(&self) -> u64 {

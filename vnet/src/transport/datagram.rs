@@ -81,6 +81,42 @@ pub struct Endpoint<T> {
     overflows: u64,
 }
 
+/// What the receive queues of all sockets of a kind hold, and how much that may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Account {
+    bytes: usize,
+    limit: usize,
+    refused: u64,
+}
+
+impl Default for Account {
+    fn default() -> Account {
+        Account {
+            bytes: 0,
+            limit: usize::MAX,
+            refused: 0,
+        }
+    }
+}
+
+impl Account {
+    /// Bytes queued, overhead included.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Items that found no room because of the limit.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Changes how many bytes may be queued. What is queued stays.
+    pub fn set_limit(&mut self, bytes: usize) {
+        self.limit = bytes;
+    }
+}
+
 impl<T> Default for Endpoint<T> {
     fn default() -> Endpoint<T> {
         Endpoint {
@@ -98,15 +134,26 @@ impl<T> Default for Endpoint<T> {
 
 impl<T> Endpoint<T> {
     /// Queues an item of `len` bytes and wakes the readers. A buffer of `limit` bytes takes at
-    /// least one item, whatever its size.
-    pub fn push(&mut self, out: &mut Out, item: T, len: usize, limit: usize) -> Verdict {
+    /// least one item, whatever its size, if the account of all sockets does.
+    pub fn push(
+        &mut self,
+        out: &mut Out,
+        account: &mut Account,
+        item: T,
+        len: usize,
+        limit: usize,
+    ) -> Verdict {
         let cost = len.saturating_add(ITEM_OVERHEAD);
         let fits = self.items.is_empty() || self.bytes.saturating_add(cost) <= limit;
-        if !fits || self.read_shut {
+        let all = account.bytes.saturating_add(cost);
+        let admitted = all <= account.limit;
+        if !fits || self.read_shut || !admitted {
+            account.refused += u64::from(!admitted);
             self.overflows += 1;
             return Verdict::Drop(DropReason::SocketBufferFull);
         }
         self.bytes += cost;
+        account.bytes = all;
         self.items.push_back((item, cost));
         self.readers.wake(out);
         Verdict::Delivered
@@ -117,7 +164,7 @@ impl<T> Endpoint<T> {
     /// # Errors
     /// The pending error, which is thereby taken; [`SocketError::WouldBlock`] when nothing is
     /// queued.
-    pub fn recv(&mut self, how: Recv) -> Result<Option<T>, SocketError>
+    pub fn recv(&mut self, account: &mut Account, how: Recv) -> Result<Option<T>, SocketError>
     where
         T: Clone,
     {
@@ -126,7 +173,7 @@ impl<T> Endpoint<T> {
         }
         let item = match how {
             Recv::Peek => self.items.front().map(|(item, _)| item.clone()),
-            Recv::Consume => self.pop(),
+            Recv::Consume => self.pop(account),
         };
         match item {
             Some(item) => Ok(Some(item)),
@@ -187,6 +234,13 @@ impl<T> Endpoint<T> {
         }
     }
 
+    /// Takes what is queued off the account, and says how many items that were: the socket is at
+    /// its end.
+    pub fn release(&mut self, account: &mut Account) -> usize {
+        account.bytes -= std::mem::take(&mut self.bytes);
+        std::mem::take(&mut self.items).len()
+    }
+
     /// Wakes everyone; for the end of the socket.
     pub fn wake_all(&mut self, out: &mut Out) {
         self.readers.wake(out);
@@ -213,9 +267,10 @@ impl<T> Endpoint<T> {
         self.overflows
     }
 
-    fn pop(&mut self) -> Option<T> {
+    fn pop(&mut self, account: &mut Account) -> Option<T> {
         let (item, cost) = self.items.pop_front()?;
         self.bytes -= cost;
+        account.bytes -= cost;
         Some(item)
     }
 }
@@ -226,35 +281,50 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_by_bytes_and_items_cost_something() {
-        let mut out = Out::default();
+        let (mut out, mut account) = (Out::default(), Account::default());
         let mut e = Endpoint::default();
         let limit = 2 * ITEM_OVERHEAD + 10;
         let full = Verdict::Drop(DropReason::SocketBufferFull);
-        assert_eq!(e.push(&mut out, 'a', 10, limit), Verdict::Delivered);
-        assert_eq!(e.push(&mut out, 'b', 1, limit), full);
-        assert_eq!(e.push(&mut out, 'c', 0, limit), Verdict::Delivered);
-        assert_eq!(e.push(&mut out, 'd', 0, limit), full);
+        assert_eq!(
+            e.push(&mut out, &mut account, 'a', 10, limit),
+            Verdict::Delivered
+        );
+        assert_eq!(e.push(&mut out, &mut account, 'b', 1, limit), full);
+        assert_eq!(
+            e.push(&mut out, &mut account, 'c', 0, limit),
+            Verdict::Delivered
+        );
+        assert_eq!(e.push(&mut out, &mut account, 'd', 0, limit), full);
         assert_eq!(e.overflows(), 2);
-        assert_eq!(e.recv(Recv::Peek), Ok(Some('a')));
-        assert_eq!(e.recv(Recv::Consume), Ok(Some('a')));
-        assert_eq!(e.recv(Recv::Consume), Ok(Some('c')));
+        assert_eq!(e.recv(&mut account, Recv::Peek), Ok(Some('a')));
+        assert_eq!(e.recv(&mut account, Recv::Consume), Ok(Some('a')));
+        assert_eq!(e.recv(&mut account, Recv::Consume), Ok(Some('c')));
         assert_eq!((e.bytes(), e.len()), (0, 0));
-        assert_eq!(e.recv(Recv::Consume), Err(SocketError::WouldBlock));
+        assert_eq!(
+            e.recv(&mut account, Recv::Consume),
+            Err(SocketError::WouldBlock)
+        );
         // An item larger than the buffer is taken when it is alone.
-        assert_eq!(e.push(&mut out, 'e', 1 << 20, limit), Verdict::Delivered);
-        assert_eq!(e.push(&mut out, 'f', 0, limit), full);
+        assert_eq!(
+            e.push(&mut out, &mut account, 'e', 1 << 20, limit),
+            Verdict::Delivered
+        );
+        assert_eq!(e.push(&mut out, &mut account, 'f', 0, limit), full);
     }
 
     #[test]
     fn shutdown_ends_reading_after_what_is_queued() {
-        let mut out = Out::default();
+        let (mut out, mut account) = (Out::default(), Account::default());
         let mut e = Endpoint::default();
-        e.push(&mut out, 'a', 1, 1000);
+        e.push(&mut out, &mut account, 'a', 1, 1000);
         e.shutdown(&mut out, Shutdown::Read);
         assert_eq!(e.check_send(), Ok(()));
-        assert_ne!(e.push(&mut out, 'b', 1, 1000), Verdict::Delivered);
-        assert_eq!(e.recv(Recv::Consume), Ok(Some('a')));
-        assert_eq!(e.recv(Recv::Consume), Ok(None));
+        assert_ne!(
+            e.push(&mut out, &mut account, 'b', 1, 1000),
+            Verdict::Delivered
+        );
+        assert_eq!(e.recv(&mut account, Recv::Consume), Ok(Some('a')));
+        assert_eq!(e.recv(&mut account, Recv::Consume), Ok(None));
         e.shutdown(&mut out, Shutdown::Write);
         assert_eq!(e.check_send(), Err(SocketError::BrokenPipe));
         assert!(e.readiness().read_closed && e.readiness().write_closed);
@@ -262,15 +332,21 @@ mod tests {
 
     #[test]
     fn an_error_is_reported_once_and_wakes_all() {
-        let mut out = Out::default();
+        let (mut out, mut account) = (Out::default(), Account::default());
         let mut e: Endpoint<()> = Endpoint::default();
         e.register(&mut out, Interest::Read, Waker::noop());
         e.register(&mut out, Interest::Write, Waker::noop());
         e.fail(&mut out, SocketError::ConnectionRefused);
         assert_eq!(out.wakes.len(), 2);
         assert!(e.readiness().error && e.readiness().readable);
-        assert_eq!(e.recv(Recv::Peek), Err(SocketError::ConnectionRefused));
-        assert_eq!(e.recv(Recv::Peek), Err(SocketError::WouldBlock));
+        assert_eq!(
+            e.recv(&mut account, Recv::Peek),
+            Err(SocketError::ConnectionRefused)
+        );
+        assert_eq!(
+            e.recv(&mut account, Recv::Peek),
+            Err(SocketError::WouldBlock)
+        );
         assert_eq!(e.take_error(), None);
     }
 }

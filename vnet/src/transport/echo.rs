@@ -9,7 +9,7 @@ use std::task::Waker;
 
 use slotmap::new_key_type;
 
-use super::datagram::{Endpoint, Interest, Readiness, Recv, Shutdown, Verdict};
+use super::datagram::{Account, Endpoint, Interest, Readiness, Recv, Shutdown, Verdict};
 use super::error::SocketError;
 use crate::base::map::Map;
 use crate::base::rng::Rng;
@@ -145,6 +145,8 @@ pub struct EchoReleased {
 pub struct Echo {
     config: EchoConfig,
     sockets: Slab<EchoId, Socket>,
+    /// What their receive queues hold.
+    account: Account,
     by_ident: Map<u16, EchoId>,
 }
 
@@ -161,6 +163,7 @@ impl Echo {
         Echo {
             config,
             sockets: Slab::default(),
+            account: Account::default(),
             by_ident: Map::seeded(rng.u64()),
         }
     }
@@ -239,7 +242,9 @@ impl Echo {
         };
         let arrival = EchoArrival { at: cx.now, event };
         let limit = self.config.recv_buffer;
-        socket.endpoint.push(cx.out, arrival, 0, limit)
+        socket
+            .endpoint
+            .push(cx.out, &mut self.account, arrival, 0, limit)
     }
 
     /// The oldest event. `None` after the read side was shut down.
@@ -247,7 +252,8 @@ impl Echo {
     /// # Errors
     /// A pending error; [`SocketError::WouldBlock`] when nothing is queued.
     pub fn recv(&mut self, id: EchoId, how: Recv) -> Result<Option<EchoArrival>, SocketError> {
-        self.socket(id)?.endpoint.recv(how)
+        let socket = self.sockets.get_mut(id).ok_or(SocketError::Gone)?;
+        socket.endpoint.recv(&mut self.account, how)
     }
 
     /// A request could not be sent, or the stack has another error for the socket.
@@ -313,7 +319,7 @@ impl Echo {
         socket.endpoint.wake_all(out);
         EchoReleased {
             sockets: 1,
-            events: socket.endpoint.len(),
+            events: socket.endpoint.release(&mut self.account),
         }
     }
 
@@ -323,17 +329,28 @@ impl Echo {
         let Echo {
             config: _,
             sockets,
+            account,
             by_ident,
         } = self;
         let mut released = EchoReleased::default();
         for (_, mut socket) in sockets.drain() {
             socket.endpoint.wake_all(out);
             released.sockets += 1;
-            released.events += socket.endpoint.len();
+            released.events += socket.endpoint.release(account);
         }
         sockets.reset();
         by_ident.reset();
         released
+    }
+
+    /// What the receive queues of all sockets hold.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// What they hold, for its limit to be changed.
+    pub fn account_mut(&mut self) -> &mut Account {
+        &mut self.account
     }
 
     /// The number of sockets.

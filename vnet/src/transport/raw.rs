@@ -9,7 +9,7 @@ use std::task::Waker;
 use slotmap::new_key_type;
 use smallvec::SmallVec;
 
-use super::datagram::{Endpoint, Interest, Readiness, Recv, Shutdown, Verdict};
+use super::datagram::{Account, Endpoint, Interest, Readiness, Recv, Shutdown, Verdict};
 use super::error::SocketError;
 use crate::base::map::Map;
 use crate::base::rng::Rng;
@@ -137,6 +137,8 @@ pub struct RawReleased {
 pub struct Raw {
     config: RawConfig,
     sockets: Slab<RawId, Socket>,
+    /// What their receive queues hold.
+    account: Account,
     by_proto: Map<u8, SmallVec<[RawId; 2]>>,
 }
 
@@ -155,6 +157,7 @@ impl Raw {
         Raw {
             config,
             sockets: Slab::default(),
+            account: Account::default(),
             by_proto: Map::seeded(rng.u64()),
         }
     }
@@ -228,7 +231,9 @@ impl Raw {
             }
             let limit = socket.options.recv_buffer;
             let item = (payload.clone(), *meta);
-            let one = socket.endpoint.push(cx.out, item, payload.len(), limit);
+            let one = socket
+                .endpoint
+                .push(cx.out, &mut self.account, item, payload.len(), limit);
             if verdict != Verdict::Delivered {
                 verdict = one;
             }
@@ -281,7 +286,8 @@ impl Raw {
         id: RawId,
         how: Recv,
     ) -> Result<Option<(Payload, RawMeta)>, SocketError> {
-        self.socket(id)?.endpoint.recv(how)
+        let socket = self.sockets.get_mut(id).ok_or(SocketError::Gone)?;
+        socket.endpoint.recv(&mut self.account, how)
     }
 
     /// Adds a waiter.
@@ -348,7 +354,7 @@ impl Raw {
         socket.endpoint.wake_all(out);
         RawReleased {
             sockets: 1,
-            packets: socket.endpoint.len(),
+            packets: socket.endpoint.release(&mut self.account),
         }
     }
 
@@ -358,17 +364,28 @@ impl Raw {
         let Raw {
             config: _,
             sockets,
+            account,
             by_proto,
         } = self;
         let mut released = RawReleased::default();
         for (_, mut socket) in sockets.drain() {
             socket.endpoint.wake_all(out);
             released.sockets += 1;
-            released.packets += socket.endpoint.len();
+            released.packets += socket.endpoint.release(account);
         }
         sockets.reset();
         by_proto.reset();
         released
+    }
+
+    /// What the receive queues of all sockets hold.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// What they hold, for its limit to be changed.
+    pub fn account_mut(&mut self) -> &mut Account {
+        &mut self.account
     }
 
     /// The number of sockets.

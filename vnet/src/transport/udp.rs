@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 
 pub use self::options::{Broadcast, UdpConfig, UdpOptions};
 pub use self::report::{Addressing, DatagramOut, UdpInfo, UdpReleased, UdpStats};
-use super::datagram::Endpoint;
+use super::datagram::{Account, Endpoint};
 pub use super::datagram::{Interest, Readiness, Recv, Shutdown, Verdict};
 use super::error::SocketError;
 use super::ports::{Ports, Reuse};
@@ -42,6 +42,8 @@ new_key_type! {
 pub struct Udp {
     config: UdpConfig,
     sockets: Slab<UdpId, Socket>,
+    /// What their receive queues hold.
+    account: Account,
     ports: Ports<UdpId>,
     /// Sockets that are bound but not connected, by port, in the order in which they came.
     open: Map<u16, Ids>,
@@ -75,6 +77,7 @@ impl Udp {
         Udp {
             config,
             sockets: Slab::default(),
+            account: Account::default(),
             ports: Ports::seeded(rng.u64()),
             open: Map::seeded(rng.u64()),
             connected: Map::seeded(rng.u64()),
@@ -248,7 +251,8 @@ impl Udp {
     /// # Errors
     /// A pending error; [`SocketError::WouldBlock`] when nothing is queued.
     pub fn recv(&mut self, id: UdpId, how: Recv) -> Result<(Payload, SocketAddr), SocketError> {
-        let datagram = self.socket(id)?.endpoint.recv(how)?;
+        let socket = self.sockets.get_mut(id).ok_or(SocketError::Gone)?;
+        let datagram = socket.endpoint.recv(&mut self.account, how)?;
         let end = || (Payload::new(), SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         Ok(datagram.unwrap_or_else(end))
     }
@@ -364,7 +368,7 @@ impl Udp {
         socket.endpoint.wake_all(out);
         UdpReleased {
             sockets: 1,
-            datagrams: socket.endpoint.len(),
+            datagrams: socket.endpoint.release(&mut self.account),
         }
     }
 
@@ -374,6 +378,7 @@ impl Udp {
         let Udp {
             config: _,
             sockets,
+            account,
             ports,
             open,
             connected,
@@ -383,13 +388,23 @@ impl Udp {
         for (_, mut socket) in sockets.drain() {
             socket.endpoint.wake_all(out);
             released.sockets += 1;
-            released.datagrams += socket.endpoint.len();
+            released.datagrams += socket.endpoint.release(account);
         }
         sockets.reset();
         ports.reset();
         open.reset();
         connected.reset();
         released
+    }
+
+    /// What the receive queues of all sockets hold.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// What they hold, for its limit to be changed.
+    pub fn account_mut(&mut self) -> &mut Account {
+        &mut self.account
     }
 
     /// The number of sockets.
@@ -453,7 +468,9 @@ impl Udp {
         let socket = self.sockets.get_mut(id).expect(INDEXED);
         let len = data.len();
         let limit = socket.options.recv_buffer;
-        socket.endpoint.push(out, (data, src), len, limit)
+        socket
+            .endpoint
+            .push(out, &mut self.account, (data, src), len, limit)
     }
 
     fn deliver_all(

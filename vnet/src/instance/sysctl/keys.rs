@@ -12,6 +12,7 @@ use crate::ip::reassembly::Limits;
 use crate::ip::state::{Forwarding, Redirects};
 use crate::neigh::NeighConfig;
 use crate::stack::Stack;
+use crate::stack::limits::Resource;
 
 const TUNABLES: Access = Access::Tenant(Privilege::Tunables);
 const OWNER: Access = Access::Owner;
@@ -44,8 +45,8 @@ keys! {
     /// Largest backlog of a listener.
     SOMAXCONN: u64 = "kern.ipc.somaxconn",
         1..=65535, "connections", OWNER,
-        |s| s.tcp.config().max_backlog as u64,
-        |s, v| s.tcp.config_mut().max_backlog = v as usize;
+        |s| s.limits.of(Resource::Backlog),
+        |s, v| s.set_limit(Resource::Backlog, v);
     /// ICMP errors sent, in the long run (RFC 1812); 0 for none.
     ICMP_ICMPLIM: u64 = "net.inet.icmp.icmplim",
         0..=1000000, "per second", TUNABLES,
@@ -146,7 +147,7 @@ keys! {
         1..=4294967295, "", OWNER,
         |s| s.tcp.config().max_half_open as u64,
         |s, v| s.tcp.config_mut().max_half_open = v as usize;
-    /// TCP sockets of the vnet; replaced when the vnet has a limit on sockets.
+    /// TCP sockets of the vnet, beside its limit on sockets of all kinds.
     TCP_MAXSOCKETS: u64 = "net.inet.tcp.maxsockets",
         0..=4294967295, "", OWNER,
         |s| s.tcp.config().max_sockets as u64,
@@ -264,8 +265,8 @@ keys! {
     /// Neighbours in the table.
     ARP_LIMIT: u64 = "net.link.ether.inet.limit",
         1..=4294967295, "neighbours", OWNER,
-        |s| s.neigh.config().limit as u64,
-        |s, v| neigh(s, |c| c.limit = v as usize);
+        |s| s.limits.of(Resource::Neighbours),
+        |s, v| s.set_limit(Resource::Neighbours, v);
     /// Bytes that may wait for one neighbour; each packet counts for 256 more.
     ARP_MAXHOLD_BYTES: u64 = "net.link.ether.inet.maxhold_bytes",
         0..=1073741824, "bytes", OWNER,

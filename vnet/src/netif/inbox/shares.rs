@@ -81,20 +81,23 @@ impl Shares {
         self.limit.frames = frames;
     }
 
-    /// Counts a frame that costs so many bytes, if the wire that ends at `ifid` may have it.
+    /// Counts a frame that costs so many bytes, if the wire that ends at `ifid` may have it, and
+    /// says how much the wire uses now.
     #[inline]
-    pub(super) fn take(&mut self, ifid: Option<IfId>, bytes: usize) -> bool {
+    pub(super) fn take(&mut self, ifid: Option<IfId>, bytes: usize) -> Option<Load> {
         let frames_left = self.limit.frames.saturating_sub(self.used.frames);
         let bytes_left = self.limit.bytes.saturating_sub(self.used.bytes);
         let share = self.share(ifid);
         let fits = share.used.frames < frames_left.saturating_mul(GREED)
             && share.used.bytes < bytes_left.saturating_mul(GREED)
             && bytes <= bytes_left;
-        if fits {
-            share.used.add(bytes);
-            self.used.add(bytes);
+        if !fits {
+            return None;
         }
-        fits
+        share.used.add(bytes);
+        let used = share.used;
+        self.used.add(bytes);
+        Some(used)
     }
 
     /// Counts a frame off that was taken out.

@@ -42,6 +42,13 @@ impl TcpFlags {
         self.0 & other.0 == other.0
     }
 
+    /// These bits without those of `other`.
+    #[inline]
+    #[must_use]
+    pub const fn without(self, other: TcpFlags) -> TcpFlags {
+        TcpFlags(self.0 & !other.0)
+    }
+
     /// True when a bit of `other` is set.
     #[inline]
     pub const fn any(self, other: TcpFlags) -> bool {

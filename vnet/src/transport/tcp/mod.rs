@@ -271,6 +271,8 @@ const MAX_REPLIES: usize = 1024;
 /// TCP of one vnet.
 pub struct Tcp {
     config: TcpConfig,
+    /// Sockets that the vnet leaves to TCP.
+    socket_limit: usize,
     stats: TcpStats,
     secret: Secret,
     by_tuple: Map<FourTuple, Slot>,
@@ -298,6 +300,7 @@ impl Tcp {
     pub fn new(config: TcpConfig, rng: &mut Rng) -> Tcp {
         Tcp {
             config,
+            socket_limit: usize::MAX,
             stats: TcpStats::default(),
             secret: Secret::new([rng.u64(), rng.u64()]),
             by_tuple: Map::seeded(rng.u64()),
@@ -343,6 +346,18 @@ impl Tcp {
     pub fn held_by_sockets(&self) -> usize {
         let held = |c: &Connection| c.owner == Owner::Socket;
         self.connections.iter().filter(|(_, c)| held(c)).count()
+    }
+
+    /// Sets how many sockets the vnet leaves to TCP, those of other protocols taken off. What there
+    /// is stays.
+    pub fn set_socket_limit(&mut self, sockets: usize) {
+        self.socket_limit = sockets;
+    }
+
+    /// Bytes of memory that the buffers of all connections hold.
+    pub fn held_bytes(&self) -> usize {
+        let held = |c: &Connection| c.rcv.queue.cost() + c.snd.queue.cost();
+        self.connections.iter().map(|(_, c)| held(c)).sum()
     }
 
     /// Bytes in the buffers of all connections.

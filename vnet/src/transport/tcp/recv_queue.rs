@@ -18,6 +18,9 @@ const TINY: usize = 512;
 const TAIL: usize = 4096;
 /// What a slice ahead of a gap costs besides its bytes.
 const BLOCK_OVERHEAD: usize = 256;
+/// Above so many bytes, overhead included, blocks ahead of a gap are copied out of the memory that
+/// they share with what may have been lost.
+const MUCH_AHEAD: usize = 64 << 10;
 
 /// Received bytes of one connection.
 #[derive(Debug, Default)]
@@ -27,6 +30,8 @@ pub(super) struct RecvQueue {
     tail: BytesMut,
     /// In-order bytes, the tail included.
     len: usize,
+    /// Bytes of the first slice that were read, and whose memory is still held.
+    spent: usize,
     ahead: VecDeque<Block>,
     ahead_charge: usize,
     report: Report,
@@ -101,6 +106,12 @@ impl RecvQueue {
         self.len
     }
 
+    /// Bytes of memory held: those that can be read, those that share their memory, and those ahead
+    /// of a gap with what they cost besides.
+    pub(super) fn cost(&self) -> usize {
+        self.len + self.spent + self.ahead_charge
+    }
+
     /// Bytes ahead of a gap.
     pub(super) fn ahead_len(&self) -> usize {
         self.ahead.iter().map(|b| b.payload.len()).sum()
@@ -172,10 +183,13 @@ impl RecvQueue {
             let upto = next.map_or(end, |next| nxt.earlier(next.start, end));
             if nxt.precedes(from, upto) {
                 let range = from.since(start) as usize..upto.since(start) as usize;
-                let block = Block {
+                let mut block = Block {
                     start: from,
                     payload: payload.slice(range),
                 };
+                if self.ahead_charge > MUCH_AHEAD {
+                    block.payload.compact();
+                }
                 if self.ahead_charge + block.charge() > budget.max(BLOCK_OVERHEAD * 4) {
                     if !stored {
                         return Ahead::NoRoom;
@@ -299,11 +313,13 @@ impl RecvQueue {
             };
             if front.len() > left {
                 into.push(front.split_to(left));
+                self.spent += left;
                 break;
             }
             left -= front.len();
             into.push(std::mem::take(front));
             self.slices.pop_front();
+            self.spent = 0;
         }
         if self.len == 0 {
             self.tail = BytesMut::new();

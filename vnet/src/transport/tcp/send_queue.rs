@@ -15,6 +15,8 @@ use crate::packet::Payload;
 pub(super) const SMALL_WRITE: usize = 4096;
 const FIRST_TAIL: usize = 512;
 const LARGE_TAIL: usize = 4096;
+/// What a slice costs besides its bytes.
+const SLICE_COST: usize = 64;
 
 #[derive(Debug)]
 struct Chunk {
@@ -30,6 +32,8 @@ pub(super) struct SendQueue {
     tail: BytesMut,
     base: SeqNum,
     end: SeqNum,
+    /// Bytes of the first chunk that are acknowledged, and whose memory is still held.
+    spent: usize,
 }
 
 impl SendQueue {
@@ -46,6 +50,13 @@ impl SendQueue {
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.end.since(self.base) as usize
+    }
+
+    /// Bytes of memory held: those that wait, those that share their memory, and what it takes to
+    /// find them.
+    pub(super) fn cost(&self) -> usize {
+        let tail = self.tail.capacity() - self.tail.len();
+        self.len() + self.spent + tail + self.chunks.len() * SLICE_COST
     }
 
     /// The sequence number behind the last byte.
@@ -124,6 +135,7 @@ impl SendQueue {
             // Everything; also the common case of a request and its reply.
             self.chunks.clear();
             self.tail.clear();
+            self.spent = 0;
             self.base = una;
             return;
         }
@@ -132,12 +144,14 @@ impl SendQueue {
             let end = front.seq + front.bytes.len() as u32;
             if !base.precedes(una, end) {
                 self.chunks.pop_front();
+                self.spent = 0;
                 continue;
             }
             if base.precedes(front.seq, una) {
                 let n = una.since(front.seq) as usize;
                 front.bytes = front.bytes.slice(n..);
                 front.seq = una;
+                self.spent += n;
             }
             return;
         }

@@ -516,7 +516,7 @@ impl Tcp {
 
     pub(super) fn is_full(&self) -> bool {
         let sockets = self.connections.len() + self.half_open.len() + self.listeners.len();
-        sockets >= self.config.max_sockets
+        sockets >= self.config.max_sockets.min(self.socket_limit)
     }
 
     #[inline]

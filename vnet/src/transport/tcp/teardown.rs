@@ -62,6 +62,7 @@ impl Tcp {
         // A new field must be thought about here.
         let Tcp {
             config,
+            socket_limit: _,
             stats,
             secret: _,
             by_tuple,

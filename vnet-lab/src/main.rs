@@ -187,13 +187,17 @@ fn check(file: &Path) -> anyhow::Result<ExitCode> {
     topology.try_out(&plan)?;
     warn(&topology, &plan);
     say(&format!(
-        "{}: {} nodes, {} links, {} jobs\n",
+        "{}: {}, {}, {}\n",
         printable(&topology.name),
-        plan.vnets.len(),
-        plan.links.len(),
-        plan.jobs.len()
+        count(plan.vnets.len(), "node"),
+        count(plan.links.len(), "link"),
+        count(plan.jobs.len(), "job")
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn generate(args: Generate) -> anyhow::Result<ExitCode> {

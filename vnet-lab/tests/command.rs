@@ -233,7 +233,7 @@ fn check_says_what_it_has_seen() {
     let (_directory, path) = file(PAIR);
     let output = vnet(&["check", &path]);
     exits(&output, 0);
-    assert_eq!(output.stdout, b"unnamed: 2 nodes, 1 links, 0 jobs\n");
+    assert_eq!(output.stdout, b"unnamed: 2 nodes, 1 link, 0 jobs\n");
 }
 
 #[test]

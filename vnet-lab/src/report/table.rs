@@ -36,7 +36,7 @@ pub(super) fn render(report: &Report) -> String {
     }
     for vnet in &report.vnets {
         let (released, leaked) = (&vnet.teardown.released, &vnet.teardown.leaked);
-        let left = |count: fn(&Counts) -> u64| format!("{} of {}", count(leaked), count(released));
+        let left = |count: fn(&Counts) -> u64| format!("{}/{}", count(leaked), count(released));
         vnets.add_row([
             vnet.name.clone(),
             vnet.received.to_string(),
@@ -74,7 +74,7 @@ pub(super) fn render(report: &Report) -> String {
         n => {
             let _ = writeln!(
                 out,
-                "torn down: {n} vnets LEFT SOMETHING BEHIND, as \"LEFT of HELD\""
+                "torn down: {n} vnets LEFT SOMETHING BEHIND, as \"LEFT/HELD\""
             );
         }
     }

@@ -95,7 +95,7 @@ fn as_a_table_it_says_what_failed_and_why() {
         "passed   2/2 answers, rtt 10.000/10.250/10.501 ms",
         "FAILED   took r, *, b; expected r, b",
         "r → * → b",
-        "0 of 2",
+        "0/2",
         "torn down: nothing left of what was held\n",
         "t: 1 of 2 jobs FAILED (virtual driver, seed 7, 1.500 s of its time)\n",
     ] {
@@ -135,7 +135,7 @@ fn a_leak_is_shown() {
     let mut report = report();
     report.vnets[0].teardown.leaked.packets = 3;
     let shown = report.to_table();
-    assert!(shown.contains("1 vnets LEFT SOMETHING BEHIND") && shown.contains("3 of 0"));
+    assert!(shown.contains("1 vnets LEFT SOMETHING BEHIND") && shown.contains("3/0"));
 }
 
 #[test]

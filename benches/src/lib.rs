@@ -9,6 +9,7 @@
 //! | [`rr`] | one-byte requests and replies, blocking sockets, against the kernel |
 //! | [`context`] | entering a vnet, against swapping a thread-local |
 //! | [`local`] | a virtualized variable, against a plain atomic |
+//! | [`hogs`] | what a good pair keeps beside others that get in its way; the binary `hogs` prints it |
 //! | [`loss`] | a transfer over a lossy link, against the kernel's; the binary `loss` prints it |
 //! | [`instances`] | memory and time of instances; the binary `instances` prints them |
 //! | [`compare`] | alternation, medians |
@@ -23,6 +24,7 @@ pub mod bulk;
 pub mod case;
 pub mod compare;
 pub mod context;
+pub mod hogs;
 pub mod instances;
 pub mod local;
 pub mod loss;

@@ -13,6 +13,7 @@
 //! | [`callback`] | calls into the program, whose panics go no further |
 //! | [`id`] | generational identifiers |
 //! | [`slab`] | values under such identifiers |
+//! | [`walked`] | how much of a table was looked at, in tests |
 
 pub mod callback;
 pub mod deadline;
@@ -24,3 +25,4 @@ pub mod rng;
 pub mod slab;
 pub mod stats;
 pub mod time;
+pub mod walked;

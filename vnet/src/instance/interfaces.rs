@@ -419,6 +419,7 @@ pub(super) fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
         link_armed: Armed::default(),
         link_account: None,
         link_charged: 0,
+        place: 0,
         role: Role::None,
         taps: Taps::default(),
         fingerprint: None,
@@ -454,5 +455,69 @@ pub(crate) fn remove_interface(stack: &mut Stack, cx: &mut Cx, id: IfId) {
         let (wire, near) = end.near();
         wire.unplug(near);
         cx.out.carrier.push((end.clone(), Carrier::Down));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::{OwnedVnet, System};
+
+    /// Entries of the tables of a vnet that were looked at one after the other.
+    fn walked(vnet: &Vnet) -> u64 {
+        let steps = vnet.core.with(|stack, _| {
+            let (addrs, fib) = (&stack.ip.addrs.walked, &stack.ip.fib.walked);
+            stack.ifs.walked.steps() + addrs.steps() + fib.steps()
+        });
+        steps.expect("alive")
+    }
+
+    /// Makes so many pairs with an address at each end, the first one with the number `from`.
+    fn join([a, b]: [&Vnet; 2], from: u16, count: u16) {
+        for n in from..from + count {
+            let name = format!("eth{n}");
+            a.epair(&name, b, &name).expect("free names");
+            for (vnet, host) in [(a, 1), (b, 2)] {
+                let [high, low] = n.to_be_bytes();
+                let address = Ipv4Net::new_assert(Ipv4Addr::new(10, high, low, host), 24);
+                vnet.add_address(&name, address).expect("a free address");
+            }
+        }
+    }
+
+    fn two(system: &System) -> [OwnedVnet; 2] {
+        ["a", "b"].map(|name| system.create(name).expect("a free name"))
+    }
+
+    #[test]
+    fn an_interface_costs_the_same_however_many_there_are() {
+        let system = System::manual(1);
+        let [a, b] = two(&system);
+        let mut before = walked(&a) + walked(&b);
+        let mut costs = Vec::new();
+        for round in 0..4 {
+            join([&a, &b], 100 * round, 100);
+            // The announcements of addresses are taken in as well.
+            system.poll(system.now());
+            let now = walked(&a) + walked(&b);
+            costs.push(now - before);
+            before = now;
+        }
+        assert_eq!(costs[1..], [costs[0]; 3], "{costs:?}");
+    }
+
+    #[test]
+    fn a_record_is_replayed_in_time_that_grows_with_its_length() {
+        let system = System::manual(1);
+        let [a, b] = two(&system);
+        let mut costs = Vec::new();
+        for round in 0..4 {
+            join([&a, &b], 100 * round, 100);
+            let record = a.record().expect("alive");
+            let twin = system.replay(&record, &format!("twin{round}"));
+            costs.push(walked(&twin.expect("possible")));
+        }
+        let more: Vec<_> = costs.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(more, [more[0]; 3], "{costs:?}");
     }
 }

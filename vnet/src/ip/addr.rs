@@ -4,11 +4,14 @@
 //! Subnet-directed broadcasts are recognised by the prefixes of the vnet's own addresses; the
 //! all-zeros form of old BSDs is not.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use smallvec::SmallVec;
 
 use crate::base::id::IfId;
+use crate::base::walked::Walked;
 
 /// Whom a packet or a frame is addressed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -118,10 +121,23 @@ pub enum AddrError {
 /// interface the packet came in.
 #[derive(Clone, Debug, Default)]
 pub struct LocalAddrs {
-    addrs: Vec<LocalAddr>,
-    /// Sorted by address; what [`LocalAddrs::find`] looks into.
-    index: Vec<(Ipv4Addr, Ours)>,
+    /// By when they were added.
+    addrs: BTreeMap<u64, LocalAddr>,
+    /// The same of each interface.
+    by_interface: BTreeMap<IfId, SmallVec<[(u64, LocalAddr); 1]>>,
+    /// What addresses are, as numbers; what [`LocalAddrs::find`] looks into.
+    index: BTreeMap<u32, Claims>,
+    /// How many were ever added.
+    added: u64,
+    pub(crate) walked: Walked,
 }
+
+/// What makes one address something of ours, by rank: the first counts. Addresses stand before
+/// broadcasts, so that an address that another prefix takes for its broadcast remains an address, and
+/// of equal broadcasts the first added counts.
+type Claims = SmallVec<[(Rank, Ours); 1]>;
+type Rank = (IsBroadcast, u64);
+type IsBroadcast = bool;
 
 impl LocalAddrs {
     /// No addresses.
@@ -142,8 +158,16 @@ impl LocalAddrs {
         if self.contains(net.addr()) {
             return Err(AddrError::Exists(net.addr()));
         }
-        self.addrs.push(entry);
-        self.rebuild();
+        let number = self.added;
+        self.added += 1;
+        for (addr, claim) in claims(&entry, number) {
+            let claims = self.index.entry(addr).or_default();
+            let at = claims.partition_point(|(rank, _)| *rank < claim.0);
+            claims.insert(at, claim);
+        }
+        self.addrs.insert(number, entry);
+        let of_interface = self.by_interface.entry(ifid).or_default();
+        of_interface.push((number, entry));
         Ok(())
     }
 
@@ -152,29 +176,43 @@ impl LocalAddrs {
     /// # Errors
     /// [`AddrError::NotFound`] when the interface does not have it.
     pub fn remove(&mut self, ifid: IfId, addr: Ipv4Addr) -> Result<LocalAddr, AddrError> {
-        let at = self
-            .addrs
-            .iter()
-            .position(|a| a.ifid == ifid && a.addr() == addr)
-            .ok_or(AddrError::NotFound(addr))?;
-        let removed = self.addrs.remove(at);
-        self.rebuild();
+        let missing = AddrError::NotFound(addr);
+        let of_interface = self.by_interface.get_mut(&ifid).ok_or(missing)?;
+        let at = of_interface.iter().position(|(_, a)| a.addr() == addr);
+        let (number, removed) = of_interface.remove(at.ok_or(missing)?);
+        if of_interface.is_empty() {
+            self.by_interface.remove(&ifid);
+        }
+        self.forget(number, &removed);
         Ok(removed)
     }
 
     /// Takes every address from an interface and returns how many there were.
     pub fn remove_interface(&mut self, ifid: IfId) -> usize {
-        let before = self.addrs.len();
-        self.addrs.retain(|a| a.ifid != ifid);
-        self.rebuild();
-        before - self.addrs.len()
+        let removed = self.by_interface.remove(&ifid).unwrap_or_default();
+        for (number, entry) in &removed {
+            self.forget(*number, entry);
+        }
+        removed.len()
+    }
+
+    fn forget(&mut self, number: u64, entry: &LocalAddr) {
+        self.addrs.remove(&number);
+        for (addr, (rank, _)) in claims(entry, number) {
+            if let Some(claims) = self.index.get_mut(&addr) {
+                claims.retain(|(other, _)| *other != rank);
+                if claims.is_empty() {
+                    self.index.remove(&addr);
+                }
+            }
+        }
     }
 
     /// What `addr` is to this vnet; `None` when it is nothing of ours.
     #[inline]
     pub fn find(&self, addr: Ipv4Addr) -> Option<Ours> {
-        let at = self.index.binary_search_by_key(&addr, |(a, _)| *a).ok()?;
-        Some(self.index[at].1)
+        let claims = self.index.get(&u32::from(addr))?;
+        claims.first().map(|(_, ours)| *ours)
     }
 
     /// True when `addr` is an address of one of our interfaces.
@@ -233,18 +271,20 @@ impl LocalAddrs {
         let of_prefix = self.on_interface(ifid).find(|a| a.net.contains(&next_hop));
         of_prefix
             .or_else(|| self.on_interface(ifid).next())
-            .or_else(|| self.addrs.iter().find(|a| !a.addr().is_loopback()))
+            .or_else(|| self.iter().find(|a| !a.addr().is_loopback()))
             .map(LocalAddr::addr)
     }
 
     /// The addresses of one interface, in the order they were added.
     pub fn on_interface(&self, ifid: IfId) -> impl Iterator<Item = &LocalAddr> {
-        self.addrs.iter().filter(move |a| a.ifid == ifid)
+        let of_interface = self.by_interface.get(&ifid);
+        let addrs = of_interface.into_iter().flatten();
+        addrs.map(|(_, addr)| addr).inspect(|_| self.walked.step())
     }
 
     /// Every address, in the order they were added.
     pub fn iter(&self) -> impl Iterator<Item = &LocalAddr> {
-        self.addrs.iter()
+        self.addrs.values().inspect(|_| self.walked.step())
     }
 
     /// How many addresses there are.
@@ -256,24 +296,15 @@ impl LocalAddrs {
     pub fn is_empty(&self) -> bool {
         self.addrs.is_empty()
     }
+}
 
-    fn rebuild(&mut self) {
-        self.index.clear();
-        for a in &self.addrs {
-            self.index.push((a.addr(), Ours::Address(a.ifid)));
-            if let Some(broadcast) = a.broadcast() {
-                self.index.push((broadcast, Ours::Broadcast(a.ifid)));
-            }
-        }
-        // Stable, with addresses before broadcasts: an address that another prefix takes for its
-        // broadcast remains an address, and of equal broadcasts the first added counts.
-        // One integer as the key: with the pair (address, is it a broadcast), rustc 1.95 makes
-        // optimised code that compares wrongly.
-        self.index.sort_by_key(|(addr, ours)| {
-            u64::from(u32::from(*addr)) << 1 | u64::from(matches!(ours, Ours::Broadcast(_)))
-        });
-        self.index.dedup_by_key(|(addr, _)| *addr);
-    }
+/// What an address of ours makes of addresses.
+fn claims(entry: &LocalAddr, number: u64) -> impl Iterator<Item = (u32, (Rank, Ours))> {
+    let address = ((false, number), Ours::Address(entry.ifid));
+    let broadcast = ((true, number), Ours::Broadcast(entry.ifid));
+    let own = (u32::from(entry.addr()), address);
+    let all = entry.broadcast().map(|addr| (u32::from(addr), broadcast));
+    std::iter::once(own).chain(all)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use prefix_trie::PrefixMap;
 use smallvec::SmallVec;
 
 use crate::base::id::IfId;
+use crate::base::walked::Walked;
 
 /// The most routes a table takes unless told otherwise.
 pub const DEFAULT_MAX_ROUTES: usize = 1 << 20;
@@ -122,6 +123,7 @@ pub struct Fib {
     max_routes: usize,
     generation: u64,
     cache: Cache,
+    pub(crate) walked: Walked,
 }
 
 impl Default for Fib {
@@ -132,6 +134,7 @@ impl Default for Fib {
             max_routes: DEFAULT_MAX_ROUTES,
             generation: 1,
             cache: Cache::default(),
+            walked: Walked::default(),
         }
     }
 }
@@ -227,6 +230,33 @@ impl Fib {
         self.remove(dst, Some(metric))
     }
 
+    /// Removes the connected route to `dst` through an interface, if there is one.
+    pub fn remove_connected(&mut self, dst: Ipv4Net, ifid: IfId) {
+        if let Some(metric) = self.connected(dst, ifid).map(|route| route.metric) {
+            let removed = self.remove(dst, Some(metric));
+            debug_assert!(removed.is_ok(), "it was just found");
+        }
+    }
+
+    /// The connected route to `dst` through an interface.
+    pub fn connected(&self, dst: Ipv4Net, ifid: IfId) -> Option<&Route> {
+        let list = self.table.get(&dst.trunc())?;
+        let wanted = (ifid, Origin::Connected);
+        list.iter().find(|r| (r.ifid, r.origin) == wanted)
+    }
+
+    /// The lowest metric that no route to `dst` has; `None` when there is none left.
+    pub fn free_metric(&self, dst: Ipv4Net) -> Option<u32> {
+        let mut free = 0;
+        for route in self.table.get(&dst.trunc()).into_iter().flatten() {
+            if route.metric > free {
+                break;
+            }
+            free = route.metric.checked_add(1)?;
+        }
+        Some(free)
+    }
+
     /// Moves the connected route to `dst` through an interface to `metric`, if that is above its
     /// own and free, and returns the metric that it has then; zero when there is no such route.
     pub fn raise_connected(&mut self, dst: Ipv4Net, ifid: IfId, metric: u32) -> u32 {
@@ -257,6 +287,7 @@ impl Fib {
         let before = self.routes;
         let mut left = 0;
         for list in self.table.values_mut() {
+            self.walked.step();
             list.retain(|route| !condemned(route));
             left += list.len();
         }
@@ -300,7 +331,10 @@ impl Fib {
 
     /// Every route, by prefix and then by metric.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
-        self.table.values().flatten()
+        self.table
+            .values()
+            .flatten()
+            .inspect(|_| self.walked.step())
     }
 
     /// How many routes there are.

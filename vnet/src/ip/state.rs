@@ -123,26 +123,19 @@ impl Ipv4State {
     /// # Errors
     /// [`AddressError`]; nothing has changed then.
     pub fn add_address(&mut self, ifid: IfId, net: Ipv4Net) -> Result<(), AddressError> {
-        let connected = |fib: &Fib| {
-            fib.iter()
-                .any(|r| (r.dst, r.ifid, r.origin) == (net.trunc(), ifid, Origin::Connected))
-        };
         self.addrs.add(ifid, net)?;
-        if net.prefix_len() == 32 || connected(&self.fib) {
+        if net.prefix_len() == 32 || self.fib.connected(net, ifid).is_some() {
             return Ok(());
         }
-        let mut route = Route::new(net, NextHop::Direct, ifid, Origin::Connected);
-        loop {
-            match self.fib.add(route) {
-                Ok(()) => return Ok(()),
-                Err(FibError::Exists(_)) if route.metric < u32::MAX => route.metric += 1,
-                Err(error) => {
-                    let removed = self.addrs.remove(ifid, net.addr());
-                    debug_assert!(removed.is_ok(), "it was just added");
-                    return Err(error.into());
-                }
-            }
-        }
+        let route = Route {
+            metric: self.fib.free_metric(net).unwrap_or(u32::MAX),
+            ..Route::new(net, NextHop::Direct, ifid, Origin::Connected)
+        };
+        self.fib.add(route).map_err(|error| {
+            let removed = self.addrs.remove(ifid, net.addr());
+            debug_assert!(removed.is_ok(), "it was just added");
+            error.into()
+        })
     }
 
     /// Takes an address from an interface, and the route to its prefix when no other address of
@@ -158,8 +151,7 @@ impl Ipv4State {
             .on_interface(ifid)
             .any(|a| a.net.trunc() == prefix)
         {
-            self.fib
-                .remove_if(|r| (r.dst, r.ifid, r.origin) == (prefix, ifid, Origin::Connected));
+            self.fib.remove_connected(prefix, ifid);
         }
         Ok(removed)
     }

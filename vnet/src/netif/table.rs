@@ -1,5 +1,6 @@
 //! [`Netif`], an interface, and the table of a vnet's interfaces.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::base::deadline::{Armed, Deadlines};
 use crate::base::id::IfId;
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
+use crate::base::walked::Walked;
 use crate::link::{Account, Link};
 use crate::packet::cx::{Carrier, Sink};
 use crate::packet::{Cx, MacAddr};
@@ -120,6 +122,8 @@ pub struct Netif {
     pub(crate) fingerprint: Option<Box<Recorder>>,
     /// What crossed it.
     pub counters: IfCounters,
+    /// Its place in the order in which the interfaces of its vnet were made.
+    pub(crate) place: u64,
     /// Set while it is in another vnet than its home.
     pub(crate) loan: Option<Box<Loan>>,
 }
@@ -239,7 +243,9 @@ pub enum NetifError {
 /// The interfaces of one vnet, in the order of their creation.
 pub struct IfTable {
     slots: Slab<IfId, Netif>,
-    order: Vec<IfId>,
+    /// By place.
+    order: BTreeMap<u64, IfId>,
+    names: BTreeMap<Box<str>, IfId>,
     /// Interfaces made so far.
     made: u64,
     /// When links that hold frames want to be looked at.
@@ -247,17 +253,20 @@ pub struct IfTable {
     /// What links hold together.
     pub(crate) link_account: Arc<Account>,
     fingerprint: Fingerprinting,
+    pub(crate) walked: Walked,
 }
 
 impl Default for IfTable {
     fn default() -> IfTable {
         IfTable {
             slots: Slab::default(),
-            order: Vec::new(),
+            order: BTreeMap::new(),
+            names: BTreeMap::new(),
             made: 0,
             link_deadlines: Deadlines::default(),
             link_account: Arc::new(Account::new(DEFAULT_LINK_BYTES)),
             fingerprint: Fingerprinting::Off,
+            walked: Walked::default(),
         }
     }
 }
@@ -283,13 +292,15 @@ impl IfTable {
         make: impl FnOnce(IfId) -> Netif,
     ) -> Result<IfId, NetifError> {
         self.check_name(name)?;
+        self.made += 1;
         let id = self.slots.insert_with_key(|id| Netif {
+            place: self.made,
             link_account: Some(Arc::clone(&self.link_account)),
             link_charged: 0,
             ..make(id)
         });
-        self.order.push(id);
-        self.made += 1;
+        self.order.insert(self.made, id);
+        self.names.insert(name.into(), id);
         if let (Fingerprinting::On(_), Some(netif)) = (self.fingerprint, self.slots.get_mut(id)) {
             netif.fingerprint = Some(Box::new(Recorder::new(self.made)));
         }
@@ -305,9 +316,9 @@ impl IfTable {
         if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
             return Err(NetifError::BadName(name.to_owned()));
         }
-        match self.id_of(name) {
-            Ok(_) => Err(NetifError::Exists(name.to_owned())),
-            Err(_) => Ok(()),
+        match self.names.contains_key(name) {
+            true => Err(NetifError::Exists(name.to_owned())),
+            false => Ok(()),
         }
     }
 
@@ -316,7 +327,8 @@ impl IfTable {
     /// # Errors
     /// [`NetifError::NotFound`].
     pub fn id_of(&self, name: &str) -> Result<IfId, NetifError> {
-        self.by_name(name).map(|i| i.id)
+        let found = self.names.get(name).copied();
+        found.ok_or_else(|| NetifError::NotFound(name.to_owned()))
     }
 
     /// The interface of that name, to be looked at.
@@ -324,8 +336,8 @@ impl IfTable {
     /// # Errors
     /// [`NetifError::NotFound`].
     pub fn by_name(&self, name: &str) -> Result<&Netif, NetifError> {
-        let found = self.iter().find(|i| &*i.name == name);
-        found.ok_or_else(|| NetifError::NotFound(name.to_owned()))
+        let netif = self.slots.get(self.id_of(name)?);
+        Ok(netif.expect("an interface with a name is in the table"))
     }
 
     /// The interface of that name, to be changed.
@@ -352,8 +364,9 @@ impl IfTable {
 
     /// Removes an interface.
     pub fn remove(&mut self, id: IfId) -> Option<Netif> {
-        self.order.retain(|i| *i != id);
         let mut netif = self.slots.remove(id)?;
+        self.order.remove(&netif.place);
+        self.names.remove(&netif.name);
         self.link_deadlines.forget(&mut netif.link_armed);
         if let (Fingerprinting::On(gone), Some(recorder)) =
             (&mut self.fingerprint, &netif.fingerprint)
@@ -371,7 +384,7 @@ impl IfTable {
         }
         self.fingerprint = Fingerprinting::On(FingerprintSum::default());
         let first = self.made + 1 - self.order.len() as u64;
-        for (place, id) in (first..).zip(&self.order) {
+        for (place, id) in (first..).zip(self.order.values()) {
             if let Some(netif) = self.slots.get_mut(*id) {
                 netif.fingerprint = Some(Box::new(Recorder::new(place)));
             }
@@ -433,7 +446,11 @@ impl IfTable {
 
     /// The interfaces in the order of their creation.
     pub fn iter(&self) -> impl Iterator<Item = &Netif> {
-        self.order.iter().filter_map(|id| self.slots.get(*id))
+        let ids = self.order.values();
+        ids.filter_map(|id| {
+            self.walked.step();
+            self.slots.get(*id)
+        })
     }
 
     /// The number of interfaces.
@@ -448,6 +465,6 @@ impl IfTable {
 
     /// The identifiers in the order of creation.
     pub fn ids(&self) -> Vec<IfId> {
-        self.order.clone()
+        self.order.values().copied().collect()
     }
 }

@@ -164,9 +164,8 @@ impl Stack {
 
     fn remove_host_route(&mut self, addr: Ipv4Addr) {
         let host = Ipv4Net::from(addr);
-        self.ip
-            .fib
-            .remove_if(|r| (r.dst, r.origin) == (host, Origin::Host));
+        // One that was refused for want of room is not there.
+        let _ = self.ip.fib.remove_of(host, Origin::Host);
     }
 
     /// Notes what an interface hears of the far end of its wire, unless it has heard later news.

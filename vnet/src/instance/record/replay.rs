@@ -1,6 +1,6 @@
 //! Instances made from records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Op, Record, VERSION};
@@ -228,6 +228,8 @@ type EndName<'a> = (&'a str, &'a str);
 struct Replay<'a> {
     records: &'a [&'a Record],
     rename: &'a dyn Fn(&str) -> String,
+    /// The place of each of them, by its name.
+    places: BTreeMap<&'a str, usize>,
     /// Pairs of which both ends are among the records, by the end that comes first.
     wires: BTreeMap<EndName<'a>, Arc<Wire>>,
     /// The far end of each of them.
@@ -243,9 +245,11 @@ impl<'a> Replay<'a> {
     ) -> Result<Vec<OwnedVnet>, ReplayError> {
         check(system, records)?;
         let far = joined(records);
+        let names = records.iter().map(|record| record.name.as_str());
         let replay = Replay {
             records,
             rename,
+            places: names.zip(0..).collect(),
             wires: BTreeMap::new(),
             far,
         };
@@ -338,7 +342,7 @@ impl<'a> Replay<'a> {
             };
         };
         let near = (record.name.as_str(), interface.as_str());
-        let known = self.records.iter().any(|r| r.name == *peer);
+        let known = self.places.contains_key(peer.as_str());
         let op = Op::Epair {
             interface: interface.clone(),
             peer: match known {
@@ -362,8 +366,8 @@ impl<'a> Replay<'a> {
     /// Tells each end of a pair how the other one is, as it was told when that was set.
     fn set_carriers(&self, vnets: &[OwnedVnet]) -> Result<(), ReplayError> {
         let twin = |name: &str| {
-            let at = self.records.iter().position(|r| r.name == name);
-            at.map(|at| &vnets[at])
+            let at = self.places.get(name);
+            at.map(|at| &vnets[*at])
         };
         for (near, far) in &self.far {
             let (Some(near_vnet), Some(far_vnet)) = (twin(near.0), twin(far.0)) else {
@@ -393,14 +397,15 @@ impl<'a> Replay<'a> {
 /// What can be said of records before anything is made of them.
 fn check(system: &Arc<SystemCore>, records: &[&Record]) -> Result<(), ReplayError> {
     let registered = system.registry.lock().step_names();
-    for (at, record) in records.iter().enumerate() {
+    let mut names = BTreeSet::new();
+    for record in records {
         if record.version != VERSION {
             return Err(ReplayError::Version {
                 vnet: record.name.clone(),
                 version: record.version,
             });
         }
-        if records[..at].iter().any(|r| r.name == record.name) {
+        if !names.insert(record.name.as_str()) {
             return Err(ReplayError::Twice(record.name.clone()));
         }
         let steps = record.init.iter().map(|s| s.name.clone());

@@ -167,11 +167,11 @@ mod tests {
         }
         assert_eq!((charged, now), (97, at(5 * 97)));
         // So does time that passes for another reason meanwhile: 12 µs are worth two calls.
-        now = now + Duration::from_micros(7);
+        now += Duration::from_micros(7);
         assert!(!costs.count(&mut meter, now), "the second one");
         assert!(costs.count(&mut meter, now));
         // Whoever was not charged for long is as good as new.
-        now = now + Duration::from_micros(15);
+        now += Duration::from_micros(15);
         assert!(!costs.is_tight(now));
         for n in 0..4 {
             assert_eq!(costs.count(&mut meter, now), n == 3);

@@ -10,7 +10,7 @@ use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::time::{Duration, Instant};
 use vnet::{Fingerprint, Forwarding, NextHop, OwnedVnet, System, Vnet};
 use vnet_tests::accounts::{assert_clean, assert_conserved};
-use vnet_tests::topology::{join, link, vnet};
+use vnet_tests::topology::{join, link, pair, vnet};
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Later than everything that any run does.
@@ -285,4 +285,21 @@ fn the_last_nanosecond_is_reached() {
     assert!(received > 25, "{received} of 50");
     system.poll(Instant::MAX);
     assert_eq!(system.now(), Instant::MAX);
+}
+
+/// A loop of an embedder whose clock stands still is no world that goes round: each poll does all
+/// that is due.
+#[test]
+fn polls_at_one_instant_do_what_is_due_however_many_there_are() {
+    let system = System::manual(1);
+    let (a, b) = pair(&system);
+    let server = UdpSocket::bind_in(&b, "0.0.0.0:7").unwrap();
+    let client = UdpSocket::bind_in(&a, "0.0.0.0:0").unwrap();
+    let mut buf = [0; 8];
+    for n in 0..110_000 {
+        client.send_to(b"now", "10.0.0.2:7").unwrap();
+        system.poll(Instant::ZERO);
+        assert!(server.recv_from(&mut buf).is_ok(), "after poll {n}");
+    }
+    assert_eq!(system.now(), Instant::ZERO);
 }

@@ -226,6 +226,12 @@ impl<W> Agenda<W> {
         Some((at, Event::Wake(waker)))
     }
 
+    /// Begins the count of rounds anew: what comes next is brought about by somebody outside.
+    pub(super) fn end_rounds(&mut self) {
+        self.rounds = Meter::new();
+        self.charging = false;
+    }
+
     /// Remembers that something has happened.
     pub(super) fn happened(&mut self, at: Instant, what: Happened) {
         if self.recent.len() == RECENT {

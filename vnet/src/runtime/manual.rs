@@ -144,12 +144,17 @@ impl Driver for Manual {
                 }
             }
         }
-        if let Some(panic) = panicked {
-            std::panic::resume_unwind(panic);
+        let next = {
+            let mut agenda = self.agenda.lock();
+            agenda.forget_dead();
+            // The embedder may poll as often as it likes before its clock moves.
+            agenda.end_rounds();
+            agenda.next()
+        };
+        match panicked {
+            Some(panic) => std::panic::resume_unwind(panic),
+            None => next,
         }
-        let mut agenda = self.agenda.lock();
-        agenda.forget_dead();
-        agenda.next()
     }
 
     fn shutdown(&self) {

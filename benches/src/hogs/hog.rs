@@ -49,6 +49,9 @@ pub enum Hog {
 
 type Thread = JoinHandle<Result<(), AnyError>>;
 
+/// What a hog does again and again; the argument counts.
+type Act = Box<dyn FnMut(u32) -> Result<(), AnyError> + Send>;
+
 impl Hog {
     /// All, in the order of the table.
     pub const ALL: [Hog; 10] = [
@@ -206,10 +209,7 @@ fn send(port: &Port, frame: Vec<u8>) -> Result<(), AnyError> {
 }
 
 /// Fills connections to the victim from which nobody reads, and tries again and again.
-fn non_readers(
-    arena: &Arena,
-    victim: &OwnedVnet,
-) -> Result<Box<dyn FnMut(u32) -> Result<(), AnyError> + Send>, AnyError> {
+fn non_readers(arena: &Arena, victim: &OwnedVnet) -> Result<Act, AnyError> {
     let hog = joined(arena, victim)?;
     let listener = TcpListener::bind_in(victim, "0.0.0.0:81")?;
     let mut streams = Vec::new();

@@ -134,12 +134,9 @@ pub(super) fn jobs(topology: &Topology, here: &Path, problems: &mut Problems<'_>
             Task::Transfer {
                 content: Content::Stdin(place),
                 ..
-            } => {
-                if std::mem::replace(&mut stdin_is_taken, true) {
-                    let message =
-                        "the standard input is sent by another job already: expected a file";
-                    problems.push(place.clone(), message);
-                }
+            } if std::mem::replace(&mut stdin_is_taken, true) => {
+                let message = "the standard input is sent by another job already: expected a file";
+                problems.push(place.clone(), message);
             }
             _ => {}
         }

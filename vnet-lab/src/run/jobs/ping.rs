@@ -134,7 +134,7 @@ impl Requests {
                 false => next <= now,
             };
             if !all_sent && is_due {
-                next = next + self.pace.interval;
+                next += self.pace.interval;
                 self.begun += 1;
                 match socket.send_to(self.begun as u16, payload, to) {
                     Ok(()) => self.fates[self.begun - 1] = Fate::Waiting(now),

@@ -65,15 +65,18 @@ fn ordinary_programs_pay_nothing() {
     assert_eq!(system.now(), at(0) + VirtualConfig::default().call_cost);
 }
 
+/// A call that does not wait.
+type Try = fn(&TcpStream, &Vnet, &UdpSocket, &TaskHandle<()>);
+
 #[test]
 fn a_loop_that_tries_again_until_a_time_comes_ends() {
-    let tries: [fn(&TcpStream, &Vnet, &UdpSocket, &TaskHandle<()>); 7] = [
+    let tries: [Try; 7] = [
         |_, _, _, _| {},
-        |mut s, _, _, _| drop(s.write(&[1; 1000])),
-        |mut s, _, _, _| drop(s.read(&mut [0; 10])),
-        |_, v, _, _| drop(v.stats().unwrap()),
-        |_, v, _, _| drop(v.system().pending()),
-        |_, _, u, _| drop(u.send_to(b"x", "10.0.0.2:9")),
+        |mut s, _, _, _| _ = s.write(&[1; 1000]),
+        |mut s, _, _, _| _ = s.read(&mut [0; 10]),
+        |_, v, _, _| _ = v.stats().unwrap(),
+        |_, v, _, _| _ = v.system().pending(),
+        |_, _, u, _| _ = u.send_to(b"x", "10.0.0.2:9"),
         |_, _, _, t| assert!(!t.is_finished()),
     ];
     for (n, attempt) in tries.iter().enumerate() {

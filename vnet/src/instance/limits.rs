@@ -305,7 +305,7 @@ mod tests {
                     let made = family[last].0.create_child("a");
                     let in_effect = model(&family, last);
                     let children = (0..=last).all(|at| {
-                        (last - at) as u64 + 1 <= model(&family, at)[Resource::Children as usize]
+                        ((last - at) as u64) < model(&family, at)[Resource::Children as usize]
                     });
                     // With too few routes even a loopback interface cannot be made.
                     let refused = matches!(&made, Err(CreateError::Limit(_)));

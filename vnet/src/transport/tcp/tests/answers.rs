@@ -139,7 +139,7 @@ fn give(state: u8, (flags, seq, acks, len): Segment) -> (Vec<Answer>, Option<Tcp
     let answers = w.trace.iter().map(|t| answer(&t.2)).collect();
     let after = match b {
         Some(b) => w.state(B, b),
-        None => w.hosts[B].tcp.sockets().iter().map(|s| s.state).last(),
+        None => w.hosts[B].tcp.sockets().iter().map(|s| s.state).next_back(),
     };
     (answers, after)
 }

@@ -120,8 +120,11 @@ pub fn input(header: &Ipv4Header, cast: Cast, mut packet: Packet) -> Verdict {
     };
     packet.strip(ICMP_LEN);
     let kind = match message {
-        Icmp4::EchoRequest { ident, seq } => return answer(header, cast, ident, seq, packet),
-        Icmp4::EchoReply { ident, seq } => {
+        Icmp4::EchoRequest { code, ident, seq } => {
+            let reply = Icmp4::EchoReply { code, ident, seq };
+            return answer(header, cast, reply, packet);
+        }
+        Icmp4::EchoReply { ident, seq, .. } => {
             return Verdict::EchoReply {
                 ident,
                 seq,
@@ -161,7 +164,10 @@ pub fn message(header: Icmp4, payload: Payload) -> Packet {
 
 /// RFC 1122 section 3.2.2.6: every host answers; not when everyone was asked, since a forged
 /// source would get all the answers (the section allows it, and so do all kernels by default).
-fn answer(header: &Ipv4Header, cast: Cast, ident: u16, seq: u16, packet: Packet) -> Verdict {
+///
+/// The code is not looked at, and comes back as it was: so do Linux (`icmp_echo`) and FreeBSD
+/// (`icmp_input`), which change the type alone.
+fn answer(header: &Ipv4Header, cast: Cast, reply: Icmp4, packet: Packet) -> Verdict {
     if cast != Cast::Unicast || header.src.is_unspecified() {
         return Verdict::Drop(DropReason::IcmpIgnored);
     }
@@ -170,7 +176,7 @@ fn answer(header: &Ipv4Header, cast: Cast, ident: u16, seq: u16, packet: Packet)
         tos: header.tos & DSCP,
         ..Outgoing::new(header.dst, header.src, IpProto::ICMP)
     };
-    let packet = message(Icmp4::EchoReply { ident, seq }, packet.into_payload());
+    let packet = message(reply, packet.into_payload());
     Verdict::Reply(Message { to, packet })
 }
 

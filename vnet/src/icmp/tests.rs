@@ -37,7 +37,11 @@ fn error(bytes: &[u8]) -> Option<IcmpKind> {
     match take(Cast::Unicast, received(bytes)) {
         Verdict::Error { kind, quoted } => {
             assert_eq!(quoted.dst, ip("192.0.2.1"));
-            let echo = Icmp4::EchoRequest { ident: 7, seq: 9 };
+            let echo = Icmp4::EchoRequest {
+                code: 0,
+                ident: 7,
+                seq: 9,
+            };
             assert_eq!(quoted.icmp(), Some(echo));
             Some(kind)
         }
@@ -47,18 +51,25 @@ fn error(bytes: &[u8]) -> Option<IcmpKind> {
 
 #[test]
 fn an_echo_comes_back_with_what_it_carried() {
-    let request = b"\x08\0\0\0\0\x07\0\x09payload";
-    let Verdict::Reply(Message { to, mut packet }) = take(Cast::Unicast, received(request)) else {
-        panic!("a host answers");
-    };
-    assert_eq!(
-        (to.src, to.dst, to.tos),
-        (ip("10.0.0.1"), ip("10.0.0.9"), 0x28)
-    );
-    let reply = Icmp4::EchoReply { ident: 7, seq: 9 };
-    assert_eq!(packet.pull_up(8).map(|b| Icmp4::parse(b)), Some(Ok(reply)));
-    packet.strip(8);
-    assert_eq!(packet.into_payload().to_bytes(), "payload");
+    for code in [0, 1, 255] {
+        let request = [b"\x08", &[code][..], b"\0\0\0\x07\0\x09payload"].concat();
+        let verdict = take(Cast::Unicast, received(&request));
+        let Verdict::Reply(Message { to, mut packet }) = verdict else {
+            panic!("a host answers");
+        };
+        assert_eq!(
+            (to.src, to.dst, to.tos),
+            (ip("10.0.0.1"), ip("10.0.0.9"), 0x28)
+        );
+        let reply = Icmp4::EchoReply {
+            code,
+            ident: 7,
+            seq: 9,
+        };
+        assert_eq!(packet.pull_up(8).map(|b| Icmp4::parse(b)), Some(Ok(reply)));
+        packet.strip(8);
+        assert_eq!(packet.into_payload().to_bytes(), "payload");
+    }
 }
 
 #[test]

@@ -131,7 +131,13 @@ impl Vnet {
         {
             return Err(NetifError::BadMac(mac));
         }
-        let mac = mac.unwrap_or_else(|| self.core.system.next_mac());
+        let mac = match mac {
+            Some(mac) => {
+                self.core.system.mac_by_hand(mac)?;
+                mac
+            }
+            None => self.core.system.next_mac(),
+        };
         let inbox = Arc::clone(&self.core.inbox);
         self.configure(|stack, _| {
             stack.ifs.check_name(name)?;
@@ -179,6 +185,13 @@ impl Vnet {
     /// that its link has let pass arrive, also when they wait for the transmitter in a FIFO discipline: they are
     /// on their way.
     ///
+    /// Puts an interface in or out of use. What is out of use attracts nothing: the routes through
+    /// it stay, and others are taken in their place until it is in use again; where there is none,
+    /// sending fails with "network unreachable", and a router says so by ICMP. Its addresses stay the
+    /// vnet's, as on Linux: they can be reached by other interfaces, and by the vnet itself.
+    ///
+    /// A wire that goes down changes no routes, as on Linux: frames are lost until it is up again.
+    ///
     /// # Errors
     /// No interface of that name.
     pub fn set_up(&self, name: &str, state: AdminState) -> Result<(), NetifError> {
@@ -196,6 +209,10 @@ impl Vnet {
                     AdminState::Down => Carrier::Down,
                 };
                 cx.out.carrier.push((end.clone(), carrier));
+            }
+            match state {
+                AdminState::Up => stack.ip.fib.interface_up(id),
+                AdminState::Down => stack.ip.fib.interface_down(id),
             }
             stack.bridges.state_changed(&mut stack.ifs, id);
             let interface = name.to_owned();
@@ -219,7 +236,9 @@ impl Vnet {
         })
     }
 
-    /// Sets an interface's Ethernet address.
+    /// Sets an interface's Ethernet address. No interface that is made later in this system gets it.
+    /// Whether another has it already is not looked at: on different links that does no harm, on one
+    /// the two do not reach each other.
     ///
     /// # Errors
     /// No interface of that name, or an address that no station can have.
@@ -228,6 +247,7 @@ impl Vnet {
         if !mac.is_station() {
             return Err(NetifError::BadMac(mac));
         }
+        self.core.system.mac_by_hand(mac)?;
         self.configure(|stack, cx| {
             let netif = stack.ifs.by_name_mut(name)?;
             let id = netif.id;

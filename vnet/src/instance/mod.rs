@@ -10,6 +10,7 @@
 //! | [`failure`] | the end of an instance whose stack has panicked; panics of callbacks |
 //! | [`local`] | virtualized variables, [`vnet_local!`](crate::vnet_local) |
 //! | [`privilege`] | what tenants may do |
+//! | `macs` | the Ethernet addresses that a system gives out |
 //! | [`limits`] | how much an instance may hold |
 //! | [`record`] | the journal of configuration, and twins made from it |
 //! | [`messages`] | each instance's message buffer |
@@ -43,6 +44,7 @@ pub mod interfaces;
 pub mod lifecycle;
 pub mod limits;
 pub mod local;
+mod macs;
 pub mod messages;
 pub mod moves;
 pub mod pending;

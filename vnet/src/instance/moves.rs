@@ -616,7 +616,8 @@ fn put_in(
     name: &str,
 ) -> Result<(), MoveError> {
     let inbox = Arc::clone(&core.inbox);
-    stack.ifs.insert(name, |id| {
+    let state = netif.admin;
+    let id = stack.ifs.insert(name, |id| {
         netif.id = id;
         netif.name = name.into();
         if let Far::Wire(end) = &netif.far {
@@ -630,6 +631,9 @@ fn put_in(
         }
         netif
     })?;
+    if state == AdminState::Down {
+        stack.ip.fib.interface_down(id);
+    }
     Ok(())
 }
 

@@ -182,9 +182,9 @@ pub(super) fn list(stack: &Stack) -> Vec<RouteInfo> {
     stack.ip.fib.iter().map(info).collect()
 }
 
-/// The interface on whose link a gateway is: a route leads straight to it.
+/// The interface on whose link a gateway is: a route leads straight to it, in use or not.
 fn link_of(stack: &Stack, gateway: Ipv4Addr) -> Result<IfId, RouteError> {
-    match stack.ip.fib.route(gateway) {
+    match stack.ip.fib.configured(gateway) {
         Some(route) if route.next_hop == NextHop::Direct => Ok(route.ifid),
         _ => Err(RouteError::GatewayUnreachable(gateway)),
     }

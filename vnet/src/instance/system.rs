@@ -16,6 +16,7 @@ use super::driver::{Driver, Waited};
 use super::failure::Failure;
 use super::lifecycle;
 use super::limits::LimitReached;
+use super::macs::{Macs, TooManyByHand};
 use super::messages::Directory;
 use super::pending::{Deadlock, here};
 use super::privilege::{Authority, Denied, Privilege};
@@ -25,6 +26,7 @@ use super::vnet::{Entry, Gone, OwnedVnet, Vnet, VnetCore};
 use crate::base::lock::{Mutex, Rank};
 use crate::base::rng::Rng;
 use crate::base::time::{Duration, Instant};
+use crate::netif::NetifError;
 use crate::netif::fingerprint::{Fingerprint, FingerprintSum};
 use crate::packet::MacAddr;
 use crate::packet::pool::Pool;
@@ -62,7 +64,7 @@ pub struct SystemCore {
     /// Threads that have been in its vnets.
     pub(crate) visitors: Visitors,
     seed: u64,
-    macs_made: AtomicU64,
+    macs: Mutex<Macs>,
     loans_made: AtomicU64,
     /// Message buffers by name.
     pub(crate) directory: Arc<Directory>,
@@ -120,7 +122,7 @@ impl System {
                 fingerprint_of_gone: Mutex::new(Rank::Waker, FingerprintSum::default()),
                 visitors: Mutex::new(Rank::Waker, Vec::new()),
                 seed,
-                macs_made: AtomicU64::new(0),
+                macs: Mutex::new(Rank::Waker, Macs::new(seed)),
                 loans_made: AtomicU64::new(0),
                 directory: Arc::new(Directory::new()),
             }),
@@ -449,7 +451,13 @@ impl Vnet {
 impl SystemCore {
     /// A MAC address that no other interface of this system has.
     pub(crate) fn next_mac(&self) -> MacAddr {
-        MacAddr::from_number(self.macs_made.fetch_add(1, Ordering::Relaxed) + 1)
+        self.macs.lock().next()
+    }
+
+    /// Sees to it that an address that is given by hand is not given to another interface later.
+    pub(crate) fn mac_by_hand(&self, mac: MacAddr) -> Result<(), NetifError> {
+        let given = self.macs.lock().given(mac);
+        given.map_err(|TooManyByHand| NetifError::Limit("addresses given by hand"))
     }
 
     /// The serial number of a loan.

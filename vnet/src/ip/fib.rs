@@ -3,6 +3,7 @@
 //! Several routes may have the same prefix if their metrics differ; the lowest metric counts.
 //! In front of the table is a small cache by destination, which every edit invalidates at once by
 //! moving [`Fib::generation`]; whoever keeps a [`RouteHit`] elsewhere compares it too.
+//! An interface that is out of use attracts nothing: its routes stay, and are passed over.
 //! There is one path to a destination: no multipath, no type of service.
 
 use std::net::Ipv4Addr;
@@ -124,6 +125,8 @@ pub struct Fib {
     generation: u64,
     cache: Cache,
     pub(crate) walked: Walked,
+    /// Interfaces that are out of use. Mostly there is none, and then no lookup asks about any.
+    down: SmallVec<[IfId; 1]>,
 }
 
 impl Default for Fib {
@@ -135,6 +138,7 @@ impl Default for Fib {
             generation: 1,
             cache: Cache::default(),
             walked: Walked::default(),
+            down: SmallVec::new(),
         }
     }
 }
@@ -277,8 +281,26 @@ impl Fib {
         metric
     }
 
+    /// Takes the routes through an interface out of use, those to come included. They stay in the
+    /// table; others to the same destinations are taken in their place.
+    pub fn interface_down(&mut self, ifid: IfId) {
+        if !self.down.contains(&ifid) {
+            self.down.push(ifid);
+            self.generation += 1;
+        }
+    }
+
+    /// Puts the routes through an interface back into use.
+    pub fn interface_up(&mut self, ifid: IfId) {
+        if let Some(at) = self.down.iter().position(|down| *down == ifid) {
+            self.down.swap_remove(at);
+            self.generation += 1;
+        }
+    }
+
     /// Removes every route through an interface and returns how many there were.
     pub fn remove_interface(&mut self, ifid: IfId) -> usize {
+        self.interface_up(ifid);
         self.remove_if(|route| route.ifid == ifid)
     }
 
@@ -317,8 +339,31 @@ impl Fib {
         found
     }
 
-    /// The route to `dst`, by way of the table.
+    /// The route to `dst` that is in use, by way of the table.
     pub fn route(&self, dst: Ipv4Addr) -> Option<&Route> {
+        match self.down.is_empty() {
+            true => self.configured(dst),
+            false => self.in_use(dst),
+        }
+    }
+
+    /// The longest prefix of which a route is in use, and of that the lowest metric.
+    fn in_use(&self, dst: Ipv4Addr) -> Option<&Route> {
+        let mut best = None;
+        for (_, list) in self.table.cover(&Ipv4Net::from(dst)) {
+            match list.iter().find(|r| !self.down.contains(&r.ifid)) {
+                Some(route) => best = Some(route),
+                // What is for ourselves goes nowhere else.
+                None if dst.is_loopback() => best = None,
+                None if list.iter().any(|r| r.origin == Origin::Host) => best = None,
+                None => {}
+            }
+        }
+        best
+    }
+
+    /// The route to `dst`, whether its interface is in use or not.
+    pub fn configured(&self, dst: Ipv4Addr) -> Option<&Route> {
         let (_, list) = self.table.get_lpm(&Ipv4Net::from(dst))?;
         list.first()
     }
@@ -352,6 +397,7 @@ impl Fib {
         let routes = std::mem::take(&mut self.routes);
         self.table = PrefixMap::new();
         self.cache = Cache::default();
+        self.down = SmallVec::new();
         self.generation += 1;
         routes
     }
@@ -505,6 +551,8 @@ mod tests {
         Replace(u32, u8, usize, u32),
         Remove(u32, u8, Option<u32>),
         RemoveInterface(usize),
+        Down(usize),
+        Up(usize),
         Lookup(u32),
     }
 
@@ -522,6 +570,8 @@ mod tests {
             2 => (bits(), len(), prop::option::of(0..3u32))
                 .prop_map(|(b, l, m)| Op::Remove(b, l, m)),
             1 => (0..3usize).prop_map(Op::RemoveInterface),
+            1 => (0..3usize).prop_map(Op::Down),
+            1 => (0..3usize).prop_map(Op::Up),
             6 => bits().prop_map(Op::Lookup),
         ]
     }
@@ -533,6 +583,7 @@ mod tests {
             let ifs = interfaces();
             let mut fib = Fib::new();
             let mut list: Vec<Route> = Vec::new();
+            let mut down = [false; 3];
             let make = |b: u32, l: u8, i: usize, m: u32| {
                 let net = Ipv4Net::new(b.into(), l).expect("a valid length");
                 let gateway = NextHop::Gateway(Ipv4Addr::from(i as u32));
@@ -572,14 +623,25 @@ mod tests {
                     }
                     Op::RemoveInterface(i) => {
                         list.retain(|r| r.ifid != ifs[i]);
+                        down[i] = false;
                         prop_assert_eq!(
                             fib.remove_interface(ifs[i]), before.len() - list.len());
                     }
+                    Op::Down(i) => {
+                        fib.interface_down(ifs[i]);
+                        down[i] = true;
+                    }
+                    Op::Up(i) => {
+                        fib.interface_up(ifs[i]);
+                        down[i] = false;
+                    }
                     Op::Lookup(b) => {
                         let dst = Ipv4Addr::from(b);
+                        let is_down = |r: &Route| (0..3).any(|i| down[i] && ifs[i] == r.ifid);
+                        let in_use = |r: &&Route| !is_down(r);
                         let best = list
                             .iter()
-                            .filter(|r| r.dst.contains(&dst))
+                            .filter(|r| r.dst.contains(&dst) && in_use(r))
                             .max_by_key(|r| (r.dst.prefix_len(), std::cmp::Reverse(r.metric)));
                         let found = fib.lookup(dst);
                         prop_assert_eq!(

@@ -34,8 +34,9 @@ pub struct Limits {
     pub max_bytes: usize,
     /// Datagrams that wait. The oldest makes room for a new one.
     pub max_datagrams: usize,
-    /// Fragments of one datagram. One that has more is dropped.
-    pub max_fragments: usize,
+    /// The same for one datagram. One that costs more is dropped: it is in more pieces than links
+    /// have reason to cut it into.
+    pub max_datagram_bytes: usize,
     /// How long a datagram waits, counted from its first fragment to arrive.
     pub timeout: Duration,
 }
@@ -45,7 +46,8 @@ impl Default for Limits {
         Limits {
             max_bytes: 4 << 20,
             max_datagrams: 4096,
-            max_fragments: 256,
+            // The longest datagram in fragments of the least MTU is 235 KiB.
+            max_datagram_bytes: 256 << 10,
             timeout: Duration::from_secs(30),
         }
     }
@@ -171,7 +173,7 @@ enum Placed {
     Held,
     Duplicate,
     Overlap,
-    TooMany,
+    TooMuch,
 }
 
 impl Reassembly {
@@ -239,13 +241,13 @@ impl Reassembly {
             payload,
         };
         let cost = piece.cost();
-        match collecting.place(piece, header, self.limits.max_fragments) {
+        match collecting.place(piece, header, self.limits.max_datagram_bytes) {
             Placed::Duplicate => return Verdict::Drop(DropReason::FragmentDuplicate),
             Placed::Overlap => {
                 self.refuse(cx.stats, number);
                 return Verdict::Drop(DropReason::FragmentOverlap);
             }
-            Placed::TooMany => {
+            Placed::TooMuch => {
                 self.give_up(cx.stats, number, DropReason::FragmentLimit);
                 return Verdict::Drop(DropReason::FragmentLimit);
             }
@@ -432,7 +434,7 @@ impl Reassembly {
 }
 
 impl Collecting {
-    fn place(&mut self, piece: Piece, header: &Ipv4Header, max_fragments: usize) -> Placed {
+    fn place(&mut self, piece: Piece, header: &Ipv4Header, max_bytes: usize) -> Placed {
         let (start, end) = (piece.offset, piece.end());
         let at = self.pieces.partition_point(|p| p.offset < start);
         if let Some(same) = self.pieces.get(at)
@@ -447,8 +449,8 @@ impl Collecting {
         if meets_next || meets_previous || self.contradicts(end, header) {
             return Placed::Overlap;
         }
-        if self.pieces.len() >= max_fragments {
-            return Placed::TooMany;
+        if self.held + piece.cost() > max_bytes {
+            return Placed::TooMuch;
         }
         if !header.more_fragments() {
             self.total = Some(end);

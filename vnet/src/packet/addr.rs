@@ -46,10 +46,22 @@ impl MacAddr {
     }
 
     /// The locally administered unicast address number `n`: unique as long as the numbers are.
-    /// Numbers above 2^40 wrap.
+    /// Numbers from [`MacAddr::NUMBERS`] on wrap.
     pub const fn from_number(n: u64) -> MacAddr {
         let b = n.to_be_bytes();
-        MacAddr([0x02, b[3], b[4], b[5], b[6], b[7]])
+        MacAddr([b[2] << 2 | 0x02, b[3], b[4], b[5], b[6], b[7]])
+    }
+
+    /// How many locally administered unicast addresses there are.
+    pub const NUMBERS: u64 = 1 << 46;
+
+    /// The number of a locally administered unicast address; `None` for others.
+    pub const fn number(self) -> Option<u64> {
+        let [a, b, c, d, e, f] = self.0;
+        match self.is_local() && !self.is_multicast() {
+            true => Some(u64::from_be_bytes([0, 0, a >> 2, b, c, d, e, f])),
+            false => None,
+        }
     }
 }
 

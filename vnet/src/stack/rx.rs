@@ -357,7 +357,7 @@ fn echo_error(
     kind: IcmpKind,
     quoted: &icmp::Quoted,
 ) -> bool {
-    let Some(Icmp4::EchoRequest { ident, seq }) = quoted.icmp() else {
+    let Some(Icmp4::EchoRequest { ident, seq, .. }) = quoted.icmp() else {
         return false;
     };
     let event = match kind {

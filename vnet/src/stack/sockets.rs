@@ -158,6 +158,7 @@ impl Stack {
     ) -> Result<(), SocketError> {
         let out = self.echo.send(id, dst.into(), seq, payload)?;
         let header = Icmp4::EchoRequest {
+            code: 0,
             ident: out.ident,
             seq: out.seq,
         };

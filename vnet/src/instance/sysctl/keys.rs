@@ -72,16 +72,16 @@ keys! {
         1000..=120000, "ms", TUNABLES,
         |s| s.ip.reassembly.limits().timeout,
         |s, v| s.ip.reassembly.set_limits(Limits { timeout: v, ..s.ip.reassembly.limits() });
+    /// Bytes of fragments of one datagram; each fragment counts for 128 more.
+    IP_MAXFRAGBYTESPERPACKET: u64 = "net.inet.ip.maxfragbytesperpacket",
+        1..=2097152, "bytes", OWNER,
+        |s| s.ip.reassembly.limits().max_datagram_bytes as u64,
+        |s, v| s.ip.reassembly.set_limits(Limits { max_datagram_bytes: v as usize, ..s.ip.reassembly.limits() });
     /// Datagrams that wait for fragments.
     IP_MAXFRAGPACKETS: u64 = "net.inet.ip.maxfragpackets",
         1..=65536, "datagrams", OWNER,
         |s| s.ip.reassembly.limits().max_datagrams as u64,
         |s, v| s.ip.reassembly.set_limits(Limits { max_datagrams: v as usize, ..s.ip.reassembly.limits() });
-    /// Fragments of one datagram.
-    IP_MAXFRAGSPERPACKET: u64 = "net.inet.ip.maxfragsperpacket",
-        1..=8192, "fragments", OWNER,
-        |s| s.ip.reassembly.limits().max_fragments as u64,
-        |s, v| s.ip.reassembly.set_limits(Limits { max_fragments: v as usize, ..s.ip.reassembly.limits() });
     /// As a router, tell hosts of a shorter way (RFC 1812).
     IP_REDIRECT: Redirects = "net.inet.ip.redirect",
         0..=1, "", Access::Tenant(Privilege::Forwarding),

@@ -230,10 +230,6 @@ proptest! {
             output::Fit::TooBig(_) => panic!("it may be cut"),
         };
         let mut bench = Bench::new();
-        bench.state.reassembly.set_limits(reassembly::Limits {
-            max_fragments: 1000,
-            ..reassembly::Limits::default()
-        });
         let mut rng = Rng::seeded(order);
         let mut arrived = None;
         while !pieces.is_empty() {

@@ -204,7 +204,7 @@ fn the_oldest_make_room() {
     bench.reassembly.set_limits(Limits {
         max_bytes: 3 * (FRAGMENT_OVERHEAD + 8),
         max_datagrams: 2,
-        max_fragments: 3,
+        max_datagram_bytes: 3 * (FRAGMENT_OVERHEAD + 8),
         ..Limits::default()
     });
     bench.insert(1, &fragment(0, 8, false));
@@ -420,11 +420,11 @@ proptest! {
     fn any_fields_conserve_counters_and_limits(
         fragments in prop::collection::vec(
             (0u16..4, 0usize..8192, 0usize..2000, any::<bool>(), any::<u8>()), 1..60),
-        max_bytes in 0usize..10_000, max_datagrams in 0usize..4, max_fragments in 0usize..6,
+        max_bytes in 0usize..10_000, max_datagrams in 0usize..4, max_datagram_bytes in 0usize..8_000,
     ) {
         let mut bench = Bench::new();
         bench.reassembly.set_limits(Limits {
-            max_bytes, max_datagrams, max_fragments, ..Limits::default()
+            max_bytes, max_datagrams, max_datagram_bytes, ..Limits::default()
         });
         for (ident, units, len, last, tos) in fragments {
             let units = units >> (ident * 3);

@@ -19,6 +19,8 @@ pub const ICMP_CHECKSUM_OFFSET: u16 = 2;
 pub enum Icmp4 {
     /// "Are you there?"
     EchoRequest {
+        /// Zero in what is defined (RFC 792); kept as it is.
+        code: u8,
         /// Tells askers on one host apart.
         ident: u16,
         /// Tells questions apart.
@@ -26,6 +28,8 @@ pub enum Icmp4 {
     },
     /// "Yes."
     EchoReply {
+        /// Zero in what is defined (RFC 792); kept as it is.
+        code: u8,
         /// As in the request.
         ident: u16,
         /// As in the request.
@@ -132,8 +136,7 @@ impl Icmp4 {
     /// Reads a header from the start of `bytes`.
     ///
     /// # Errors
-    /// [`HeaderError::Truncated`] when there are fewer than [`ICMP_LEN`] bytes,
-    /// [`HeaderError::WrongFormat`] for an echo message whose code is not zero.
+    /// [`HeaderError::Truncated`] when there are fewer than [`ICMP_LEN`] bytes.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Icmp4, HeaderError> {
         let fixed: &[u8; ICMP_LEN] = bytes.first_chunk().ok_or(HeaderError::Truncated)?;
@@ -142,9 +145,8 @@ impl Icmp4 {
         let (ident, seq) = (packet.echo_ident(), packet.echo_seq_no());
         let [_, _, _, _, a, b, c, d] = *fixed;
         Ok(match u8::from(packet.msg_type()) {
-            ECHO_REPLY | ECHO_REQUEST if code != 0 => return Err(HeaderError::WrongFormat),
-            ECHO_REPLY => Icmp4::EchoReply { ident, seq },
-            ECHO_REQUEST => Icmp4::EchoRequest { ident, seq },
+            ECHO_REPLY => Icmp4::EchoReply { code, ident, seq },
+            ECHO_REQUEST => Icmp4::EchoRequest { code, ident, seq },
             UNREACHABLE => Icmp4::Unreachable {
                 code: UnreachableCode(code),
                 next_hop_mtu: u16::from_be_bytes([c, d]),
@@ -173,7 +175,7 @@ impl Icmp4 {
         packet.set_msg_type(kind.into());
         packet.set_msg_code(code);
         match *self {
-            Icmp4::EchoRequest { ident, seq } | Icmp4::EchoReply { ident, seq } => {
+            Icmp4::EchoRequest { ident, seq, .. } | Icmp4::EchoReply { ident, seq, .. } => {
                 packet.set_echo_ident(ident);
                 packet.set_echo_seq_no(seq);
             }
@@ -189,8 +191,8 @@ impl Icmp4 {
 
     fn kind_and_code(&self) -> (u8, u8) {
         match *self {
-            Icmp4::EchoRequest { .. } => (ECHO_REQUEST, 0),
-            Icmp4::EchoReply { .. } => (ECHO_REPLY, 0),
+            Icmp4::EchoRequest { code, .. } => (ECHO_REQUEST, code),
+            Icmp4::EchoReply { code, .. } => (ECHO_REPLY, code),
             Icmp4::Unreachable { code, .. } => (UNREACHABLE, code.0),
             Icmp4::TimeExceeded { code } => (TIME_EXCEEDED, code.0),
             Icmp4::Redirect { code, .. } => (REDIRECT, code),
@@ -240,8 +242,16 @@ mod tests {
 
     fn message() -> impl Strategy<Value = Icmp4> {
         prop_oneof![
-            any::<(u16, u16)>().prop_map(|(ident, seq)| Icmp4::EchoRequest { ident, seq }),
-            any::<(u16, u16)>().prop_map(|(ident, seq)| Icmp4::EchoReply { ident, seq }),
+            any::<(u8, u16, u16)>().prop_map(|(code, ident, seq)| Icmp4::EchoRequest {
+                code,
+                ident,
+                seq
+            }),
+            any::<(u8, u16, u16)>().prop_map(|(code, ident, seq)| Icmp4::EchoReply {
+                code,
+                ident,
+                seq
+            }),
             any::<(u8, u16)>().prop_map(|(code, next_hop_mtu)| Icmp4::Unreachable {
                 code: UnreachableCode(code),
                 next_hop_mtu

@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SocketType, ipproto};
 use vnet::net::{EchoEvent, EchoSocket};
 use vnet::{OwnedVnet, System};
 use vnet_tap::{NetNs, PumpEnd, Tap, TapConfig};
+use vnet_tests::onlink::PAIRS;
 use vnet_tests::skip::without_tap;
 use vnet_tests::stream::{Sink, Source, Summary};
 
@@ -35,6 +36,20 @@ struct Neighbours {
 impl Neighbours {
     /// `None`, with the reason printed, when they cannot be made here.
     fn make() -> Option<Neighbours> {
+        let neighbours = Neighbours::bare()?;
+        let Neighbours { tap, vnet, kernel } = &neighbours;
+        let host = tap.host_name();
+        kernel
+            .ip(&format!("addr add {KERNEL}/24 dev {host}"))
+            .unwrap();
+        kernel.ip(&format!("link set {host} up")).unwrap();
+        let net = format!("{VNET}/24").parse().unwrap();
+        vnet.add_address("tap0", net).unwrap();
+        Some(neighbours)
+    }
+
+    /// The same without addresses, the kernel's interface down.
+    fn bare() -> Option<Neighbours> {
         let kernel = NetNs::new().map_err(|e| without_tap(&e)).ok()?;
         let probed = kernel.run(vnet_tap::probe);
         probed.map_err(|e| without_tap(&e)).ok()?;
@@ -43,13 +58,6 @@ impl Neighbours {
         let tap = kernel
             .run(move || Tap::attach(&inside, "tap0", TapConfig::default()))
             .unwrap();
-        let host = tap.host_name();
-        kernel
-            .ip(&format!("addr add {KERNEL}/24 dev {host}"))
-            .unwrap();
-        kernel.ip(&format!("link set {host} up")).unwrap();
-        let net = format!("{VNET}/24").parse().unwrap();
-        vnet.add_address("tap0", net).unwrap();
         Some(Neighbours { tap, vnet, kernel })
     }
 
@@ -109,6 +117,45 @@ fn a_vnet_pings_the_kernel() {
         assert_eq!((from, answered, len), (KERNEL.into(), seq as u16, size));
     }
     neighbours.part();
+}
+
+/// The same pairs of stations as between two vnets (`neighbours.rs`), with the kernel as either one.
+#[test]
+fn neighbours_need_no_common_prefix() {
+    for case in PAIRS {
+        for ours in 0..2 {
+            let (near, far) = (&case.stations[ours], &case.stations[1 - ours]);
+            let Some(neighbours) = Neighbours::bare() else {
+                return;
+            };
+            let Neighbours { tap, vnet, kernel } = &neighbours;
+            for command in far.ip_commands(tap.host_name()) {
+                kernel.ip(&command).unwrap();
+            }
+            near.set_up(vnet, "tap0");
+            let (us, them): (Ipv4Addr, Ipv4Addr) = (
+                near.pinged_at.parse().unwrap(),
+                far.pinged_at.parse().unwrap(),
+            );
+            let place = format!("{}, the vnet as number {ours}", case.name);
+            let socket = EchoSocket::bind_in(vnet).unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.send_to(1, b"x", them).unwrap();
+            let (event, _) = socket.recv().unwrap();
+            assert!(
+                matches!(event, EchoEvent::Reply { .. }),
+                "{place}: {event:?}"
+            );
+            kernel.run(move || {
+                let socket = kernel_icmp_socket_to(us).unwrap();
+                let request = echo_request(1, 8);
+                socket.send(&request).unwrap();
+                let reply = echo_reply(&socket, 1).unwrap();
+                assert_eq!(reply, request[8..], "{place}");
+            });
+            neighbours.part();
+        }
+    }
 }
 
 #[test]
@@ -199,10 +246,14 @@ fn expected(seed: u64) -> Summary {
 /// A raw ICMP socket of the kernel, connected to the vnet. What it receives starts with the IP
 /// header.
 fn kernel_icmp_socket() -> io::Result<UdpSocket> {
+    kernel_icmp_socket_to(VNET)
+}
+
+fn kernel_icmp_socket_to(vnet: Ipv4Addr) -> io::Result<UdpSocket> {
     let fd = rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP))?;
     // Any connected socket is a `UdpSocket` to the standard library.
     let socket = UdpSocket::from(fd);
-    socket.connect((VNET, 0))?;
+    socket.connect((vnet, 0))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket)
 }

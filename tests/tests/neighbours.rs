@@ -175,3 +175,30 @@ fn a_late_answer_is_an_answer() {
         }
     }
 }
+
+/// Every fragment of the longest datagram waits for the answer, and is put together at the far end.
+#[test]
+fn the_first_datagram_arrives_however_small_its_pieces() {
+    for ip_mtu in [68, 256, 576, 1500] {
+        let system = System::virtual_time(1);
+        let (a, b) = pair(&system);
+        for v in [&a, &b] {
+            v.set_ip_mtu("eth0", ip_mtu).unwrap();
+        }
+        let socket = EchoSocket::bind_in(&a).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let to = "10.0.0.2".parse().unwrap();
+        socket.send_to(1, &[7; 65_507], to).unwrap();
+        let (event, _) = socket.recv().unwrap();
+        assert!(
+            matches!(event, EchoEvent::Reply { len: 65_507, .. }),
+            "MTU {ip_mtu}: {event:?}"
+        );
+        for v in [&a, &b] {
+            let stats = v.stats().unwrap();
+            assert_eq!(stats.tx_dropped(), 0, "{stats:?}");
+        }
+    }
+}

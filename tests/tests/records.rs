@@ -6,14 +6,12 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use proptest::prelude::*;
 use vnet::net::UdpSocket;
 use vnet::record::{ApplyError, Op, Record, RecordError, ReplayError};
 use vnet::sysctl::keys;
 use vnet::{
-    AdminState, BridgeConfig, Carrier, CreateError, Forwarding, InitRecord, LinkConfig, MacAddr,
-    MemberConfig, NetifError, NextHop, Offload, OwnedVnet, Privilege, Privileges, Resource, Stage,
-    Switchable, System, UNLIMITED, Vnet,
+    AdminState, Carrier, CreateError, Forwarding, InitRecord, LinkConfig, MacAddr, NetifError,
+    NextHop, Offload, OwnedVnet, Privilege, Privileges, Resource, Stage, System, UNLIMITED, Vnet,
 };
 
 fn net(text: &str) -> Ipv4Net {
@@ -525,228 +523,81 @@ fn an_inspection_goes_through_json() {
     }
 }
 
-/// Something that an administrator does. Numbers choose among few names, so that things meet.
-#[derive(Clone, Debug)]
-enum Act {
-    Epair(u8, u8),
-    Port(u8),
-    Remove(u8),
-    Mtu(u8, u16),
-    Up(u8, bool),
-    Offload(u8),
-    Link(u8, u8),
-    Mac(u8, u8),
-    Add(u8, u8, u8),
-    Del(u8, u8),
-    RouteVia(u8, u8),
-    RouteOn(u8, u8),
-    RouteDel(u8),
-    Forward(bool),
-    Ttl(u8),
-    Limit(u8),
-    Privileges(u16),
-    Bridge(u8),
-    Join(u8, u8),
-    Leave(u8, u8),
-    Member(u8, u8),
-    Age(u8, u8),
-    Station(u8, u8, u8),
-    Unstation(u8, u8),
-}
-
-fn act() -> impl Strategy<Value = Act> {
-    let name = 0..5_u8;
-    let host = 1..8_u8;
-    prop_oneof![
-        3 => (name.clone(), name.clone()).prop_map(|(n, m)| Act::Epair(n, m)),
-        1 => name.clone().prop_map(Act::Port),
-        2 => name.clone().prop_map(Act::Remove),
-        1 => (name.clone(), 60..2000_u16).prop_map(|(n, m)| Act::Mtu(n, m)),
-        1 => (name.clone(), any::<bool>()).prop_map(|(n, up)| Act::Up(n, up)),
-        1 => name.clone().prop_map(Act::Offload),
-        1 => (name.clone(), any::<u8>()).prop_map(|(n, d)| Act::Link(n, d)),
-        1 => (name.clone(), any::<u8>()).prop_map(|(n, m)| Act::Mac(n, m)),
-        5 => (name.clone(), host.clone(), 24..=32_u8).prop_map(|(n, h, l)| Act::Add(n, h, l)),
-        3 => (name.clone(), host.clone()).prop_map(|(n, h)| Act::Del(n, h)),
-        2 => (host.clone(), host.clone()).prop_map(|(d, g)| Act::RouteVia(d, g)),
-        2 => (host.clone(), name).prop_map(|(d, n)| Act::RouteOn(d, n)),
-        2 => host.prop_map(Act::RouteDel),
-        1 => any::<bool>().prop_map(Act::Forward),
-        1 => any::<u8>().prop_map(Act::Ttl),
-        1 => (4..20_u8).prop_map(Act::Limit),
-        1 => any::<u16>().prop_map(Act::Privileges),
-        8 => bridge_act(),
-    ]
-}
-
-fn bridge_act() -> impl Strategy<Value = Act> {
-    let name = 0..5_u8;
-    let two = (name.clone(), name.clone());
-    prop_oneof![
-        2 => name.clone().prop_map(Act::Bridge),
-        4 => two.clone().prop_map(|(n, m)| Act::Join(n, m)),
-        1 => two.clone().prop_map(|(n, m)| Act::Leave(n, m)),
-        1 => two.prop_map(|(n, m)| Act::Member(n, m)),
-        1 => (name.clone(), any::<u8>()).prop_map(|(n, s)| Act::Age(n, s)),
-        2 => (name.clone(), name.clone(), 0..3_u8).prop_map(|(n, m, s)| Act::Station(n, m, s)),
-        1 => (name, 0..3_u8).prop_map(|(n, s)| Act::Unstation(n, s)),
-    ]
-}
-
-/// `lo0` and four others.
-fn interface(n: u8) -> String {
-    match n {
-        0 => "lo0".to_owned(),
-        n => format!("if{n}"),
-    }
-}
-
-/// Destinations that are also the prefixes of addresses, and addresses themselves.
-fn destination(n: u8) -> Ipv4Net {
-    match n {
-        1 => net("10.0.0.0/24"),
-        2 => net("10.0.0.0/25"),
-        3 => net("10.0.0.3/32"),
-        4 => net("0.0.0.0/0"),
-        n => Ipv4Net::new_assert(Ipv4Addr::new(172, 16, n, 0), 24),
-    }
-}
-
-fn station(n: u8) -> MacAddr {
-    MacAddr([2, 8, 8, 8, 8, n])
-}
-
-/// Does it, or does not: what fails must leave no trace.
-fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
-    match act {
-        Act::Epair(n, m) if n == m => vnet.epair(&interface(*n), vnet, "self").is_ok(),
-        Act::Epair(n, m) => vnet.epair(&interface(*n), peer, &interface(*m)).is_ok(),
-        Act::Port(n) => vnet.port(&interface(*n), None).is_ok(),
-        Act::Remove(n) => vnet.remove_interface(&interface(*n)).is_ok(),
-        Act::Mtu(n, mtu) => vnet.set_ip_mtu(&interface(*n), *mtu).is_ok(),
-        Act::Up(n, up) => {
-            let state = if *up {
-                AdminState::Up
-            } else {
-                AdminState::Down
-            };
-            vnet.set_up(&interface(*n), state).is_ok()
-        }
-        Act::Offload(n) => vnet.set_offload(&interface(*n), Offload::None).is_ok(),
-        Act::Link(n, ms) => {
-            let delay = Duration::from_millis(u64::from(*ms));
-            let link = LinkConfig {
-                delay,
-                ..LinkConfig::default()
-            };
-            vnet.set_link(&interface(*n), link).is_ok()
-        }
-        Act::Mac(n, m) => vnet
-            .set_mac(&interface(*n), MacAddr([2, 9, 9, 9, 9, *m]))
-            .is_ok(),
-        Act::Add(n, host, len) => {
-            let address = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, *host), *len);
-            vnet.add_address(&interface(*n), address).is_ok()
-        }
-        Act::Del(n, host) => {
-            let address = Ipv4Addr::new(10, 0, 0, *host);
-            vnet.remove_address(&interface(*n), address).is_ok()
-        }
-        Act::RouteVia(d, g) => {
-            let gateway = Ipv4Addr::new(10, 0, 0, *g);
-            vnet.add_route(destination(*d), gateway).is_ok()
-        }
-        Act::RouteOn(d, n) => {
-            let via = NextHop::Interface(interface(*n));
-            vnet.add_route(destination(*d), via).is_ok()
-        }
-        Act::RouteDel(d) => vnet.remove_route(destination(*d)).is_ok(),
-        Act::Forward(on) => {
-            let forwarding = if *on {
-                Forwarding::Enabled
-            } else {
-                Forwarding::Disabled
-            };
-            vnet.set_forwarding(forwarding).is_ok()
-        }
-        Act::Ttl(ttl) => vnet.set_sysctl(&keys::IP_TTL, u64::from(*ttl)).is_ok(),
-        Act::Limit(n) => {
-            let resource = [Resource::Routes, Resource::Interfaces][usize::from(n % 2)];
-            vnet.set_limit(resource, u64::from(*n)).is_ok()
-        }
-        Act::Bridge(n) => vnet.bridge(&interface(*n)).is_ok(),
-        Act::Join(n, m) => vnet.add_member(&interface(*n), &interface(*m)).is_ok(),
-        Act::Leave(n, m) => vnet.remove_member(&interface(*n), &interface(*m)).is_ok(),
-        Act::Member(n, m) => {
-            let config = MemberConfig {
-                learn: Switchable::Off,
-                ..MemberConfig::default()
-            };
-            let (bridge, member) = (interface(*n), interface(*m));
-            vnet.set_member(&bridge, &member, config).is_ok()
-        }
-        Act::Age(n, seconds) => {
-            let config = BridgeConfig {
-                max_age: Duration::from_secs(u64::from(*seconds)),
-                ..BridgeConfig::default()
-            };
-            vnet.set_bridge(&interface(*n), config).is_ok()
-        }
-        Act::Station(n, m, s) => {
-            let (bridge, member) = (interface(*n), interface(*m));
-            vnet.add_station(&bridge, &member, station(*s)).is_ok()
-        }
-        Act::Unstation(n, s) => vnet.remove_station(&interface(*n), station(*s)).is_ok(),
-        Act::Privileges(bits) => {
-            let chosen = Privilege::ALL
-                .iter()
-                .enumerate()
-                .filter(|(n, _)| bits & (1 << n) != 0);
-            let mask = chosen.fold(Privileges::NONE, |mask, (_, p)| mask | *p);
-            vnet.set_privileges(mask).is_ok()
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Whatever was done in whatever order, the record is no longer than what there is, and makes
-    /// a twin: alone and together with its peer.
-    #[test]
-    fn any_history_gives_a_twin(acts in prop::collection::vec((any::<bool>(), act()), 1..120)) {
-        let system = System::virtual_time(1);
-        let [a, b] = ["a", "b"].map(|name| system.create(name).expect("a free name"));
-        for (which, act) in &acts {
-            let (vnet, peer) = if *which { (&a, &b) } else { (&b, &a) };
-            let before = vnet.record().expect("alive");
-            if !perform(vnet, peer, act) {
-                prop_assert_eq!(vnet.record().expect("alive"), before, "{:?} has failed", act);
-            }
-        }
-        system.sleep(Duration::from_millis(1)).expect("virtual");
-        let records = [&a, &b].map(|v| v.record().expect("alive"));
-        for (vnet, record) in [&a, &b].into_iter().zip(&records) {
-            let seen = vnet.inspect().expect("alive");
-            let text = record.to_toml().expect("it can be said");
-            prop_assert_eq!(&Record::from_toml(&text).expect("what was written"), record);
-            let stations = seen.interfaces.iter().filter_map(|i| i.bridging.as_ref());
-            let stations: usize = stations.map(|b| b.stations.len()).sum();
-            let things = stations + seen.interfaces.len() * 8 + seen.routes.len() + 8
-                + seen.interfaces.iter().map(|i| i.info.addresses.len()).sum::<usize>();
-            prop_assert!(record.ops.len() <= things, "{:?}", record.ops);
-            let twin = system.replay(record, "twin").expect("possible");
-            prop_assert_eq!(seen.normalised(), twin.inspect().expect("alive").normalised());
-        }
-        // Ports have nothing plugged in, here as there: only carriers of pairs are left to differ.
-        let made = system.replay_all(&records, |name| format!("{name}2")).expect("possible");
-        system.sleep(Duration::from_millis(1)).expect("virtual");
-        for (vnet, twin) in [&a, &b].into_iter().zip(&made) {
-            let wired = |vnet: &Vnet| vnet.inspect().expect("alive").normalised_wired();
-            prop_assert_eq!(wired(vnet), wired(twin));
-            let peerless = |r: &Record| r.ops.iter().filter(|o| o.name() != "epair").cloned().collect::<Vec<_>>();
-            let again = twin.record().expect("alive");
-            prop_assert_eq!(peerless(&again), peerless(&vnet.record().expect("alive")));
-        }
+/// The line, the operation and the key are named; what is quoted is short and can be shown.
+#[test]
+fn a_spoiled_record_says_where() {
+    let ops = [
+        "[[ops]]\nop = 'set_ip_mtu'\ninterface = 'e'\nip_mtu = 1400",
+        "[[ops]]\nop = 'set_link'\ninterface = 'e'\n[ops.link]\nloss = { random = 0.5 }",
+    ];
+    let text = format!("version = 1\nname = 'x'\n{}\n{}\n", ops[0], ops[1]);
+    Record::from_toml(&text).expect("it is one");
+    let long = "x".repeat(1 << 20);
+    let cases = [
+        (
+            "1400",
+            "70000",
+            "line 6, column 1: operation 0 (set_ip_mtu): ip_mtu: invalid value: integer `70000`, expected u16",
+        ),
+        (
+            "ip_mtu = ",
+            "mtu = ",
+            "line 6, column 1: operation 0 (set_ip_mtu): mtu: unknown field `mtu`",
+        ),
+        (
+            "ip_mtu = 1400",
+            "",
+            "operation 0 (set_ip_mtu): missing field `ip_mtu`",
+        ),
+        (
+            "0.5",
+            "'a'",
+            "operation 1 (set_link): link: invalid type: string \"a\", expected f64",
+        ),
+        (
+            "set_link",
+            "set_\u{fffd}",
+            "line 8, column 1: operation 1 (set_\u{fffd}): op: unknown variant",
+        ),
+        (
+            "name = 'x'",
+            "name = 7",
+            "line 2, column 8: invalid type: integer `7`, expected a string, in \"name = 7\"",
+        ),
+        ("[ops.link]", "[ops.link", "line 10, column 10: "),
+        ("1400", long.as_str(), "line 6, column 10: "),
+        (
+            "'set_link'",
+            &format!("'{long}'"),
+            "xxx): op: unknown variant `xxxx",
+        ),
+        (
+            "'set_link'",
+            "\"\\u001b[31m\"",
+            "line 8, column 1: operation 1 (\\u{1b}[31m): op: unknown variant `\\u{1b}[31m`",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        let spoiled = text.replacen(from, to, 1);
+        assert_ne!(spoiled, text);
+        let several = format!(
+            "[[record]]\n{}",
+            spoiled
+                .replace("[[ops", "[[record.ops")
+                .replace("[ops", "[record.ops")
+        );
+        let error = Record::from_toml(&spoiled).expect_err("it is none");
+        assert!(matches!(error, RecordError::Read(_)));
+        let said = error.to_string();
+        assert!(
+            said.starts_with("no record: ") && said.contains(expected),
+            "{said}"
+        );
+        assert!(
+            said.len() < 1000 && !said.contains(char::is_control),
+            "{}",
+            said.len()
+        );
+        assert!(Record::all_from_toml(&several).is_err());
     }
 }

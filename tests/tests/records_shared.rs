@@ -5,8 +5,8 @@ use std::time::Duration;
 use vnet::net::UdpSocket;
 use vnet::record::{Op, Record};
 use vnet::{
-    AdminState, BridgeConfig, Carrier, LinkConfig, MacAddr, MemberConfig, MoveError, NextHop,
-    OwnedVnet, Switchable, System, Vnet,
+    AdminState, BridgeConfig, Carrier, InitRecord, LinkConfig, MacAddr, MemberConfig, MoveError,
+    NextHop, OwnedVnet, Stage, Switchable, System, Vnet,
 };
 
 const STATION: MacAddr = MacAddr([2, 8, 8, 8, 8, 1]);
@@ -246,4 +246,106 @@ fn a_bridge_comes_up_when_a_port_of_its_twin_is_plugged_in() {
     assert_eq!(carrier(), Carrier::Down, "nobody is outside");
     let _port = twin.plug_port("p0").unwrap();
     assert_eq!(carrier(), Carrier::Up);
+}
+
+#[test]
+fn what_a_step_made_comes_home_under_another_name_and_has_a_twin() {
+    let system = System::virtual_time(1);
+    let make = |vnet: &Vnet| Ok(vnet.epair("svc0", vnet, "far0")?);
+    let step = InitRecord::new("service", Stage::Services, 0, make, |_| Ok(()));
+    system.register(step).unwrap();
+    let [a, b] = ["a", "b"].map(|name| system.create(name).unwrap());
+    let twin = || {
+        let twin = system.replay(&a.record().unwrap(), "twin").unwrap();
+        assert_eq!(twin.record().unwrap().ops, a.record().unwrap().ops);
+        twin.inspect().unwrap().normalised()
+    };
+    a.set_ip_mtu("svc0", 1400).unwrap();
+    a.move_interface_as("svc0", &b, "lan0").unwrap();
+    let _port = a.port("svc0", None).unwrap();
+    // Its name has been given away, so that the twin has the new one only.
+    assert_eq!(said(&a), ["remove_interface svc0", "port svc0"]);
+    twin();
+    let moved = b.return_interface("lan0").unwrap();
+    assert_eq!(moved.name, "svc1");
+    assert_eq!(
+        said(&a),
+        [
+            "rename_interface svc0 to svc1",
+            "set_ip_mtu svc1 1400",
+            "port svc0"
+        ]
+    );
+    assert_eq!(twin(), a.inspect().unwrap().normalised());
+    a.remove_interface("svc1").unwrap();
+    assert_eq!(said(&a), ["remove_interface svc0", "port svc0"]);
+    assert_eq!(twin(), a.inspect().unwrap().normalised());
+}
+
+#[test]
+fn of_two_that_are_lent_under_one_name_one_is_recorded() {
+    let system = System::virtual_time(1);
+    let [a, b, far] = three(&system);
+    a.move_interface_as("eth0", &b, "one").unwrap();
+    a.epair("eth0", &far, "eth1").unwrap();
+    a.move_interface_as("eth0", &b, "two").unwrap();
+    assert_eq!(said(&a), ["epair eth0 to far:eth0"]);
+    has_twin_when_home(&a);
+}
+
+/// The record of a vnet with lent interfaces can be replayed; and when all are at home, makes a twin.
+#[track_caller]
+fn has_twin_when_home(vnet: &Vnet) {
+    let elsewhere = System::virtual_time(9);
+    elsewhere.replay(&vnet.record().unwrap(), "twin").unwrap();
+    for lent in vnet.lent_interfaces().unwrap() {
+        vnet.reclaim_interface(&lent.name).unwrap();
+    }
+    has_twin(vnet);
+}
+
+#[test]
+fn the_ends_of_a_pair_find_each_other_under_other_names() {
+    let system = System::virtual_time(1);
+    let [a, b, far] = three(&system);
+    a.epair("eth1", &far, "eth1").unwrap();
+    // By way of another vnet, and by hand; at both ends, and crossed.
+    a.move_interface("eth0", &b).unwrap();
+    a.epair("eth0", &b, "x").unwrap();
+    assert_eq!(b.return_interface("eth0").unwrap().name, "eth2");
+    far.rename_interface("eth0", "tmp").unwrap();
+    far.rename_interface("eth1", "eth0").unwrap();
+    far.rename_interface("tmp", "eth1").unwrap();
+    system.sleep(Duration::from_millis(1)).unwrap();
+    let records = [&a, &far].map(|v| v.record().unwrap());
+    let twins = system.replay_all(&records, |n| format!("{n}2")).unwrap();
+    let net = |host: u8| format!("192.0.2.{host}/24").parse().unwrap();
+    for (from, to) in [("eth2", "eth1"), ("eth1", "eth0")] {
+        twins[0].add_address(from, net(1)).unwrap();
+        twins[1].add_address(to, net(2)).unwrap();
+        let at = UdpSocket::bind_in(&twins[1], "192.0.2.2:7").unwrap();
+        let socket = UdpSocket::bind_in(&twins[0], "192.0.2.1:0").unwrap();
+        socket.send_to(b"hello", "192.0.2.2:7").unwrap();
+        assert_eq!(at.recv(&mut [0; 8]).unwrap(), 5, "{from} to {to}");
+        twins[0]
+            .remove_address(from, "192.0.2.1".parse().unwrap())
+            .unwrap();
+        twins[1]
+            .remove_address(to, "192.0.2.2".parse().unwrap())
+            .unwrap();
+    }
+}
+
+#[test]
+fn an_address_on_a_borrowed_interface_takes_the_place_of_a_route_for_good() {
+    let system = System::virtual_time(1);
+    let [a, b, _far] = three(&system);
+    let host = "192.0.2.1/32".parse().unwrap();
+    b.add_route(host, NextHop::Interface("lo0".into())).unwrap();
+    a.move_interface("eth0", &b).unwrap();
+    b.add_address("eth0", "192.0.2.1/24".parse().unwrap())
+        .unwrap();
+    b.return_interface("eth0").unwrap();
+    assert!(said(&b).is_empty());
+    has_twin(&b);
 }

@@ -192,6 +192,9 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
     ("remove_interface", MAKE, |s| {
         said(s.tenant.remove_interface("eth0"))
     }),
+    ("rename_interface", CONFIG, |s| {
+        said(s.tenant.rename_interface("eth0", "e0"))
+    }),
     ("set_up", CONFIG, |s| {
         said(s.tenant.set_up("eth0", AdminState::Down))
     }),
@@ -264,6 +267,7 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
             interface: "e0".into(),
             peer: peer.into(),
             peer_interface: "e0".into(),
+            wire: None,
         };
         let told = ["stranger", "nobody", "house"].map(|peer| {
             let refused = s.tenant.apply(&pair(peer)).unwrap_err().to_string();

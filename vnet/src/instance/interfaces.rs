@@ -88,10 +88,12 @@ impl Vnet {
             return Err(NetifError::OtherSystem);
         }
         let wire = Wire::new();
+        let number = self.core.system.next_wire();
         let op = |interface: &str, peer: &Vnet, peer_interface: &str| Op::Epair {
             interface: interface.to_owned(),
             peer: peer.name().to_owned(),
             peer_interface: peer_interface.to_owned(),
+            wire: Some(number),
         };
         let near = op(name, peer, peer_name);
         self.attach(name, IfKind::Epair, None, &wire, End::A, near)?;
@@ -178,6 +180,44 @@ impl Vnet {
             remove_interface(stack, cx, id);
             let interface = name.to_owned();
             Ok(Op::RemoveInterface { interface })
+        })
+    }
+
+    /// Gives an interface another name. Nothing else changes, for it or for its peer; whoever
+    /// names it has to use the new one. A borrowed interface gets its name at home back when it
+    /// comes home.
+    ///
+    /// # Errors
+    /// No interface of that name; a new name that is none or is taken; the loopback interface, which
+    /// keeps its name.
+    ///
+    /// ```
+    /// use vnet::System;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let (a, b) = (system.create("a")?, system.create("b")?);
+    /// a.epair("eth0", &b, "eth0")?;
+    /// a.add_address("eth0", "192.0.2.1/24".parse()?)?;
+    /// a.rename_interface("eth0", "lan0")?;
+    /// assert_eq!(a.interfaces()?[1].name, "lan0");
+    /// assert_eq!(a.routes()?[2].interface, "lan0");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn rename_interface(&self, name: &str, new_name: &str) -> Result<(), NetifError> {
+        self.require(Privilege::InterfaceConfig)?;
+        self.configure(|stack, _| {
+            let netif = stack.ifs.by_name(name)?;
+            if netif.kind == IfKind::Loopback {
+                return Err(NetifError::Unsupported {
+                    kind: IfKind::Loopback,
+                    what: "renaming",
+                });
+            }
+            stack.ifs.rename(netif.id, new_name)?;
+            Ok(Op::RenameInterface {
+                interface: name.to_owned(),
+                name: new_name.to_owned(),
+            })
         })
     }
 

@@ -466,6 +466,9 @@ mod tests {
             netif(v.set_ip_mtu("eth0", 1400))
         }),
         (Privilege::InterfaceConfig, |v| {
+            netif(v.rename_interface("none", "e9"))
+        }),
+        (Privilege::InterfaceConfig, |v| {
             netif(v.set_mac("eth0", MacAddr::from_number(77)))
         }),
         (Privilege::InterfaceConfig, |v| {

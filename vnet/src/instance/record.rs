@@ -16,6 +16,7 @@
 mod away;
 mod journal;
 mod op;
+mod read;
 pub mod replay;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -23,6 +24,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub(crate) use away::{left_behind, settings};
 pub(crate) use journal::Journal;
 pub use op::Op;
+pub use read::ReadError;
 pub use replay::{ApplyError, ReplayError};
 
 use super::privilege::Authority;
@@ -106,30 +108,25 @@ pub enum RecordError {
     /// It is no TOML, or has a key that records have not, lacks one, or has a value that none can
     /// have. The message names the place.
     #[error("no record: {0}")]
-    Read(#[from] toml::de::Error),
-    /// A value is too large for TOML, whose integers have 64 bits with a sign.
+    Read(ReadError),
+    /// TOML cannot express it. No record of an instance is one.
     #[error("the record has a value that TOML cannot express: {0}")]
     Write(#[from] toml::ser::Error),
 }
 
-/// Several records in one file.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Several {
-    record: Vec<Record>,
-}
-
-/// The same, to be written.
+/// Several records in one file, to be written.
 #[derive(Serialize)]
 struct SeveralRef<'a> {
     record: &'a [Record],
 }
 
 impl Record {
-    /// The record as TOML.
+    /// The record as TOML. [`Record::from_toml`] reads it back as it is, whatever is in it. Of the
+    /// numbers that links and bridges can have, those above 2^63 - 1 are written as well, although
+    /// other readers of TOML may refuse them.
     ///
     /// # Errors
-    /// [`RecordError::Write`]: a number above 2^63 - 1 among the parameters of a link.
+    /// [`RecordError::Write`].
     pub fn to_toml(&self) -> Result<String, RecordError> {
         Ok(toml::to_string(self)?)
     }
@@ -137,11 +134,10 @@ impl Record {
     /// Reads what [`Record::to_toml`] wrote.
     ///
     /// # Errors
-    /// Another version, no TOML, an unknown key, a missing or impossible value.
+    /// Another version, no TOML, an unknown key, a missing or impossible value: with the line, the
+    /// operation and the key.
     pub fn from_toml(text: &str) -> Result<Record, RecordError> {
-        let table: toml::Table = text.parse()?;
-        check_version(&table)?;
-        Ok(toml::from_str(text)?)
+        read::one(text)
     }
 
     /// Several records as one TOML file: an array of tables `record`.
@@ -157,26 +153,7 @@ impl Record {
     /// # Errors
     /// As [`Record::from_toml`].
     pub fn all_from_toml(text: &str) -> Result<Vec<Record>, RecordError> {
-        let table: toml::Table = text.parse()?;
-        let Some(toml::Value::Array(records)) = table.get("record") else {
-            return Ok(vec![Record::from_toml(text)?]);
-        };
-        for record in records.iter().filter_map(toml::Value::as_table) {
-            check_version(record)?;
-        }
-        Ok(toml::from_str::<Several>(text)?.record)
-    }
-}
-
-/// Looks at the version before anything else: another one may have other keys.
-fn check_version(table: &toml::Table) -> Result<(), RecordError> {
-    match table.get("version") {
-        None => Err(RecordError::NoVersion),
-        Some(toml::Value::Integer(version)) if *version != i64::from(VERSION) => {
-            Err(RecordError::Version(*version))
-        }
-        // What is no number is an error of the value, which names its place.
-        Some(_) => Ok(()),
+        read::all(text)
     }
 }
 
@@ -190,7 +167,10 @@ impl Vnet {
             version: VERSION,
             name: self.core.name.to_string(),
             init: init_steps(inside),
-            ops: inside.journal.ops(),
+            ops: inside.journal.ops(|name| {
+                let netif = inside.stack.ifs.by_name(name);
+                netif.is_ok_and(|netif| netif.loan.is_none())
+            }),
         });
         self.core.driver.dispatch();
         record
@@ -212,8 +192,11 @@ impl Vnet {
                 .then(|| op.to_string());
             // Before the instance is up, nobody but its steps has a handle, of whatever kind.
             let starting = *inside.phase == Phase::Starting;
-            if !by_step && !starting && !concerns_borrowed(inside.stack, &op) {
-                inside.journal.note(op);
+            if !by_step && !starting {
+                match concerns_borrowed(inside.stack, &op) {
+                    true => inside.journal.note_borrowed(&op),
+                    false => inside.journal.note(op),
+                }
             }
             Ok(said)
         });
@@ -235,7 +218,12 @@ impl VnetCore {
 
 /// Whether an operation concerns an interface that belongs to another vnet: a twin has no such one.
 fn concerns_borrowed(stack: &Stack, op: &Op) -> bool {
-    let mut named = [op.interface(), op.member()].into_iter().flatten();
+    let interface = match op {
+        // By now it has its new name.
+        Op::RenameInterface { name, .. } => Some(name.as_str()),
+        op => op.interface(),
+    };
+    let mut named = [interface, op.member()].into_iter().flatten();
     named.any(|name| {
         let netif = stack.ifs.by_name(name);
         netif.is_ok_and(|netif| netif.loan.is_some())

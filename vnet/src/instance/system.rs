@@ -65,6 +65,7 @@ pub struct SystemCore {
     pub(crate) visitors: Visitors,
     seed: u64,
     macs: Mutex<Macs>,
+    wires_made: AtomicU64,
     loans_made: AtomicU64,
     /// Message buffers by name.
     pub(crate) directory: Arc<Directory>,
@@ -123,6 +124,7 @@ impl System {
                 visitors: Mutex::new(Rank::Waker, Vec::new()),
                 seed,
                 macs: Mutex::new(Rank::Waker, Macs::new(seed)),
+                wires_made: AtomicU64::new(0),
                 loans_made: AtomicU64::new(0),
                 directory: Arc::new(Directory::new()),
             }),
@@ -458,6 +460,11 @@ impl SystemCore {
     pub(crate) fn mac_by_hand(&self, mac: MacAddr) -> Result<(), NetifError> {
         let given = self.macs.lock().given(mac);
         given.map_err(|TooManyByHand| NetifError::Limit("addresses given by hand"))
+    }
+
+    /// The number of a new wire.
+    pub(crate) fn next_wire(&self) -> u64 {
+        self.wires_made.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The serial number of a loan.

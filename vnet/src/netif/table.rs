@@ -307,6 +307,20 @@ impl IfTable {
         Ok(id)
     }
 
+    /// Gives an interface another name.
+    ///
+    /// # Errors
+    /// A name that is taken or is none, or no such interface.
+    pub fn rename(&mut self, id: IfId, name: &str) -> Result<(), NetifError> {
+        self.check_name(name)?;
+        let netif = self.slots.get_mut(id);
+        let netif = netif.ok_or_else(|| NetifError::NotFound(name.to_owned()))?;
+        let old = std::mem::replace(&mut netif.name, name.into());
+        self.names.remove(&old);
+        self.names.insert(name.into(), id);
+        Ok(())
+    }
+
     /// Whether an interface of that name could be made.
     ///
     /// # Errors

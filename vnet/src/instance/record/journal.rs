@@ -5,11 +5,14 @@
 //! undoes something strikes out what had done it; an interface that goes takes with it all that
 //! concerned it. So its length is bounded by what the instance consists of, not by how
 //! often that was changed. What remains, in the order in which it was done and with what concerns
-//! the whole at the end, gives the same configuration: every operation in it makes something that is there in the end, names
-//! what it depends on (a route its interface, an address the metric of its route), and stands
-//! behind what it depends on.
+//! the whole at the end, gives the same configuration: every operation in it makes something that is
+//! there in the end, names what it depends on (a route its interface, an address the metric of its
+//! route), and stands behind what it depends on.
+//!
+//! An interface that is renamed is noted as if it had had its name from the beginning. Only what an
+//! init step has made is made under the step's name, and then renamed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -27,6 +30,9 @@ pub(crate) struct Journal {
     noted: u64,
     /// What concerns interfaces that are lent.
     pub(super) away: Vec<Away>,
+    /// Interfaces that an init step has made and that have another name by now: the name that the
+    /// step gave, by the present one.
+    strays: BTreeMap<Box<str>, Box<str>>,
 }
 
 #[derive(Debug)]
@@ -56,22 +62,30 @@ pub(super) enum Key {
 }
 
 impl Key {
-    /// The same of an interface of another name.
-    pub(super) fn renamed(self, name: &str) -> Key {
+    /// The same when the interface `from` is called `to`.
+    pub(super) fn renamed(self, from: &str, to: &str) -> Key {
+        let named = |name: Box<str>| if &*name == from { to.into() } else { name };
         match self {
-            Key::Interface(_) => Key::Interface(name.into()),
-            Key::Setting(_, setting) => Key::Setting(name.into(), setting),
-            Key::Address(_, address) => Key::Address(name.into(), address),
-            Key::Member(bridge, _) => Key::Member(bridge, name.into()),
-            Key::Without(key) => Key::Without(Box::new(key.renamed(name))),
-            other => other,
+            Key::Interface(name) => Key::Interface(named(name)),
+            Key::Setting(name, setting) => Key::Setting(named(name), setting),
+            Key::Address(name, address) => Key::Address(named(name), address),
+            Key::Member(bridge, member) => Key::Member(named(bridge), named(member)),
+            Key::MemberSetting(bridge, member) => Key::MemberSetting(named(bridge), named(member)),
+            Key::Station(bridge, mac) => Key::Station(named(bridge), mac),
+            Key::Without(key) => Key::Without(Box::new(key.renamed(from, to))),
+            other @ (Key::Route(_)
+            | Key::Forwarding
+            | Key::Sysctl(_)
+            | Key::Limit(_)
+            | Key::Privileges) => other,
         }
     }
 
-    /// True when it is about the instance as a whole.
-    fn is_of_the_whole(&self) -> bool {
+    /// Where operations about it stand in a record.
+    fn part(&self) -> Part {
         match self {
-            Key::Forwarding | Key::Sysctl(_) | Key::Limit(_) | Key::Privileges => true,
+            Key::Forwarding | Key::Sysctl(_) | Key::Limit(_) | Key::Privileges => Part::Whole,
+            Key::Without(key) if matches!(**key, Key::Interface(_)) => Part::Removals,
             Key::Interface(_)
             | Key::Setting(..)
             | Key::Address(..)
@@ -79,9 +93,20 @@ impl Key {
             | Key::Member(..)
             | Key::MemberSetting(..)
             | Key::Station(..)
-            | Key::Without(_) => false,
+            | Key::Without(_) => Part::Things,
         }
     }
+}
+
+/// The parts of a record, in their order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    /// Of interfaces that init steps have made: their names are free after that.
+    Removals,
+    /// In the order in which they were done.
+    Things,
+    /// What concerns the instance as a whole: a limit leaves what there is, and may be below it.
+    Whole,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,15 +127,21 @@ enum Effect {
 
 impl Journal {
     /// Notes an operation that has taken effect.
-    pub(crate) fn note(&mut self, op: Op) {
-        match &op {
-            Op::RemoveInterface { interface } => self.forget_interface(interface),
-            Op::RemoveMember { member, .. } => self.forget_membership(member),
-            // The vnet's own address takes the place of a static route to it.
-            Op::AddAddress { address, .. } => {
-                let host = Key::Route(Ipv4Net::from(address.addr()));
-                self.entries.remove(&host);
+    pub(crate) fn note(&mut self, mut op: Op) {
+        match &mut op {
+            Op::RenameInterface { interface, name } => return self.rename(interface, name),
+            Op::RemoveInterface { interface } => {
+                self.forget_interface(interface);
+                // What a step has made is removed under the name that the step gives, which
+                // something else may have by now.
+                if let Some(made_as) = self.strays.remove(&**interface) {
+                    *interface = made_as.clone().into();
+                    let key = Key::Without(Box::new(Key::Interface(made_as)));
+                    return self.insert(key, op);
+                }
             }
+            Op::RemoveMember { member, .. } => self.forget_membership(member),
+            Op::AddAddress { address, .. } => self.has_address(*address),
             _ => {}
         }
         let key = match effect(&op) {
@@ -120,6 +151,23 @@ impl Journal {
                 None => Key::Without(Box::new(key)),
             },
         };
+        self.insert(key, op);
+    }
+
+    /// Notes what an operation on an interface of another vnet's has undone here.
+    pub(crate) fn note_borrowed(&mut self, op: &Op) {
+        if let Op::AddAddress { address, .. } = op {
+            self.has_address(*address);
+        }
+    }
+
+    /// The vnet's own address takes the place of a static route to it.
+    fn has_address(&mut self, address: Ipv4Net) {
+        let host = Key::Route(Ipv4Net::from(address.addr()));
+        self.entries.remove(&host);
+    }
+
+    fn insert(&mut self, key: Key, op: Op) {
         self.noted += 1;
         let noted = Noted {
             number: self.noted,
@@ -128,8 +176,47 @@ impl Journal {
         self.entries.insert(key, noted);
     }
 
+    /// Notes that an interface has another name.
+    fn rename(&mut self, from: &str, to: &str) {
+        if self.made(from).is_none() {
+            let made_as = self.made_as(from);
+            self.strays(made_as, to);
+        }
+        let concerned = |key: &Key, noted: &Noted| {
+            let named = [noted.op.interface(), noted.op.member()];
+            // One that is gone had the name that it had.
+            named.contains(&Some(from)) && key.part() != Part::Removals
+        };
+        let keys = self.entries.iter().filter(|(k, n)| concerned(k, n));
+        let keys: Vec<Key> = keys.map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            if let Some(noted) = self.entries.remove(&key) {
+                self.take_back(key, noted, from, to);
+            }
+        }
+        for away in &mut self.away {
+            away.bridge_is_renamed(from, to);
+        }
+    }
+
+    /// The name that an init step gave to the interface that is called `name`; no name of a stray
+    /// any more.
+    pub(super) fn made_as(&mut self, name: &str) -> Box<str> {
+        self.strays.remove(name).unwrap_or_else(|| name.into())
+    }
+
+    /// Notes that what a step made as `made_as` is called `name`.
+    pub(super) fn strays(&mut self, made_as: Box<str>, name: &str) {
+        if &*made_as != name {
+            self.strays.insert(name.into(), made_as);
+        }
+    }
+
     /// Strikes out what concerned an interface, but not that it was made, or unmade.
     fn forget_interface(&mut self, interface: &str) {
+        for away in &mut self.away {
+            away.forget_bridge(interface);
+        }
         self.entries.retain(|key, noted| match key {
             Key::Interface(_) => true,
             Key::Without(key) if matches!(**key, Key::Interface(_)) => true,
@@ -166,8 +253,14 @@ impl Journal {
             .collect()
     }
 
+    /// Puts back what was taken out, in its old place, when the interface `from` is called `to`.
+    fn take_back(&mut self, key: Key, mut noted: Noted, from: &str, to: &str) {
+        noted.op = Box::new(noted.op.renamed(from, to));
+        self.put_back(key.renamed(from, to), noted);
+    }
+
     /// Puts back what was taken out, in its old place.
-    pub(super) fn take_back(&mut self, key: Key, noted: Noted) {
+    pub(super) fn put_back(&mut self, key: Key, noted: Noted) {
         self.entries.insert(key, noted);
     }
 
@@ -184,16 +277,50 @@ impl Journal {
         taken
     }
 
-    /// The operations, in the order in which they were done, and those that concern the
-    /// instance as a whole behind the others: a limit leaves what there is, and may be below it.
-    pub(crate) fn ops(&self) -> Vec<Op> {
-        let away = self.noted_away().map(|(key, noted)| (key, noted));
-        let mut noted: Vec<(&Key, &Noted)> = self.entries.iter().chain(away).collect();
-        noted.sort_unstable_by_key(|(key, noted)| (key.is_of_the_whole(), noted.number));
-        noted
-            .into_iter()
-            .map(|(_, noted)| (*noted.op).clone())
-            .collect()
+    /// The operations: what init steps made is removed or named first, so that names are free;
+    /// then everything in the order in which it was done; and what concerns the instance as a whole.
+    ///
+    /// `is_here` says whether an interface of the instance's own has a name now. One that is lent
+    /// and whose name has been given away is left out: two of one name cannot be.
+    pub(crate) fn ops(&self, is_here: impl Fn(&str) -> bool) -> Vec<Op> {
+        let removal = |name: &str| Op::RemoveInterface {
+            interface: name.to_owned(),
+        };
+        let mut noted: Vec<(Part, u64, &Op)> = Vec::new();
+        let listed = |(key, noted): (&Key, &Noted)| (key.part(), noted.number);
+        for (key, entry) in &self.entries {
+            let (part, number) = listed((key, entry));
+            noted.push((part, number, &entry.op));
+        }
+        let mut removals = Vec::new();
+        let mut renames: Vec<(&str, &str)> = Vec::new();
+        renames.extend(
+            self.strays
+                .iter()
+                .map(|(name, made_as)| (&**made_as, &**name)),
+        );
+        let mut taken = BTreeSet::new();
+        for away in &self.away {
+            let has_name = !is_here(&away.name) && taken.insert(&away.name);
+            match (&away.made_as, has_name) {
+                (Some(made_as), false) => removals.push(removal(made_as)),
+                (Some(made_as), true) if *made_as != away.name => {
+                    renames.push((made_as, &away.name));
+                }
+                _ => {}
+            }
+            if has_name {
+                let entries = away.entries.iter();
+                noted.extend(entries.map(|(k, n)| (k.part(), n.number, &*n.op)));
+            }
+        }
+        noted.sort_unstable_by_key(|(part, number, _)| (*part, *number));
+        let things = noted.partition_point(|(part, ..)| *part == Part::Removals);
+        removals.extend(noted[..things].iter().map(|(.., op)| (*op).clone()));
+        removals.sort_unstable_by(|a, b| a.interface().cmp(&b.interface()));
+        let rest = noted[things..].iter().map(|(.., op)| (*op).clone());
+        let renames = in_order(renames);
+        removals.into_iter().chain(renames).chain(rest).collect()
     }
 
     /// The operation that made an interface, if it was no init step.
@@ -201,6 +328,39 @@ impl Journal {
         let noted = self.entries.get(&Key::Interface(interface.into()))?;
         Some(&noted.op)
     }
+}
+
+/// Operations that rename all of them, each when its new name is free: `(old, new)`.
+fn in_order(mut renames: Vec<(&str, &str)>) -> Vec<Op> {
+    renames.sort_unstable();
+    let mut pending: BTreeMap<&str, &str> = renames.iter().copied().collect();
+    let mut ops = Vec::new();
+    let rename = |interface: &str, name: &str| Op::RenameInterface {
+        interface: interface.to_owned(),
+        name: name.to_owned(),
+    };
+    for (first, _) in renames {
+        // The way to a name that is free, or round to where it began.
+        let mut way = Vec::new();
+        let mut at = first;
+        while let Some(name) = pending.remove(at) {
+            way.push((at, name));
+            at = name;
+        }
+        let aside = format!(".{}", ops.len());
+        let is_circle = at == first && !way.is_empty();
+        if is_circle {
+            ops.push(rename(first, &aside));
+        }
+        for (interface, name) in way.iter().rev() {
+            let from = match is_circle && *interface == first {
+                true => &aside,
+                false => *interface,
+            };
+            ops.push(rename(from, name));
+        }
+    }
+    ops
 }
 
 fn effect(op: &Op) -> Effect {
@@ -211,7 +371,8 @@ fn effect(op: &Op) -> Effect {
         Op::Epair { interface, .. } | Op::Port { interface, .. } | Op::Bridge { interface } => {
             Effect::Makes(Key::Interface(interface.as_str().into()))
         }
-        Op::RemoveInterface { interface } => {
+        // Renaming leaves no entry of its own.
+        Op::RemoveInterface { interface } | Op::RenameInterface { interface, .. } => {
             Effect::Unmakes(Key::Interface(interface.as_str().into()))
         }
         Op::SetBridge { interface, .. } => setting(interface, Setting::Bridge),
@@ -291,7 +452,7 @@ mod tests {
         for op in ops {
             journal.note(op.clone());
         }
-        journal.ops()
+        journal.ops(|_| false)
     }
 
     #[test]
@@ -340,6 +501,65 @@ mod tests {
         assert_eq!(after(&back), back);
         let gone = [&back[..], std::slice::from_ref(&undo)].concat();
         assert_eq!(after(&gone), [undo]);
+    }
+
+    fn renamed(from: &str, to: &str) -> Op {
+        Op::RenameInterface {
+            interface: from.into(),
+            name: to.into(),
+        }
+    }
+
+    #[test]
+    fn what_is_renamed_had_its_name_from_the_beginning() {
+        let ops = [
+            port("a"),
+            mtu("a", 1000),
+            route("203.0.113.0/24", "a"),
+            renamed("a", "b"),
+            port("a"),
+        ];
+        let expected = [
+            port("b"),
+            mtu("b", 1000),
+            route("203.0.113.0/24", "b"),
+            port("a"),
+        ];
+        assert_eq!(after(&ops), expected);
+        assert!(after(&[&ops[..], &[remove("a"), remove("b")]].concat()).is_empty());
+    }
+
+    #[test]
+    fn what_a_step_made_is_renamed_before_anything_else_is_done() {
+        let ops = [mtu("s", 1000), renamed("s", "t"), port("s"), mtu("s", 1)];
+        let expected = [renamed("s", "t"), mtu("t", 1000), port("s"), mtu("s", 1)];
+        assert_eq!(after(&ops), expected);
+        // And removed under the step's name, before that is given to another one.
+        let gone = [&ops[..], &[remove("t")]].concat();
+        assert_eq!(after(&gone), [remove("s"), port("s"), mtu("s", 1)]);
+        let back = [&ops[..2], &[renamed("t", "u"), renamed("u", "s")]].concat();
+        assert_eq!(after(&back), [mtu("s", 1000)]);
+    }
+
+    #[test]
+    fn names_are_given_when_they_are_free() {
+        // A chain, and a circle by way of a third name.
+        let ops = [renamed("b", "c"), renamed("a", "b")];
+        assert_eq!(after(&ops), ops);
+        let ops = [
+            renamed("a", "x"),
+            renamed("b", "a"),
+            renamed("x", "b"),
+            mtu("a", 1),
+        ];
+        let expected = [
+            renamed("a", ".0"),
+            renamed("b", "a"),
+            renamed(".0", "b"),
+            mtu("a", 1),
+        ];
+        assert_eq!(after(&ops), expected);
+        assert_eq!(after(&expected), expected, "the same from its record");
     }
 
     #[test]

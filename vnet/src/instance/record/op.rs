@@ -44,8 +44,12 @@ pub enum Op {
         interface: String,
         /// The vnet at the other end, by its full name.
         peer: String,
-        /// The interface there.
+        /// The interface there, as it was called when the pair was made.
         peer_interface: String,
+        /// The number of the wire between the two, by which the ends of a pair find each other
+        /// also when one of them has another name by now. No operation depends on it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wire: Option<u64>,
     },
     /// [`Vnet::port`](crate::Vnet::port).
     Port {
@@ -110,6 +114,13 @@ pub enum Op {
     RemoveInterface {
         /// Its name.
         interface: String,
+    },
+    /// [`Vnet::rename_interface`](crate::Vnet::rename_interface).
+    RenameInterface {
+        /// Its name so far.
+        interface: String,
+        /// Its new name.
+        name: String,
     },
     /// [`Vnet::set_mac`](crate::Vnet::set_mac).
     SetMac {
@@ -226,6 +237,7 @@ impl Op {
             Op::AddStation { .. } => "add_station",
             Op::RemoveStation { .. } => "remove_station",
             Op::RemoveInterface { .. } => "remove_interface",
+            Op::RenameInterface { .. } => "rename_interface",
             Op::SetMac { .. } => "set_mac",
             Op::SetIpMtu { .. } => "set_ip_mtu",
             Op::SetUp { .. } => "set_up",
@@ -255,6 +267,7 @@ impl Op {
             | Op::AddStation { interface, .. }
             | Op::RemoveStation { interface, .. }
             | Op::RemoveInterface { interface }
+            | Op::RenameInterface { interface, .. }
             | Op::SetMac { interface, .. }
             | Op::SetIpMtu { interface, .. }
             | Op::SetUp { interface, .. }
@@ -271,21 +284,45 @@ impl Op {
         }
     }
 
-    /// The same operation on an interface of another name.
-    pub(super) fn renamed(mut self, name: &str) -> Op {
+    /// The same operation when the interface `from` is called `to`, whatever it is to it.
+    pub(super) fn renamed(mut self, from: &str, to: &str) -> Op {
+        let rename = |name: &mut String| {
+            if name == from {
+                to.clone_into(name);
+            }
+        };
         match &mut self {
             Op::Epair { interface, .. }
             | Op::Port { interface, .. }
+            | Op::Bridge { interface }
+            | Op::SetBridge { interface, .. }
+            | Op::RemoveStation { interface, .. }
             | Op::RemoveInterface { interface }
+            | Op::RenameInterface { interface, .. }
             | Op::SetMac { interface, .. }
             | Op::SetIpMtu { interface, .. }
             | Op::SetUp { interface, .. }
             | Op::SetOffload { interface, .. }
             | Op::SetLink { interface, .. }
             | Op::AddAddress { interface, .. }
-            | Op::RemoveAddress { interface, .. } => *interface = name.to_owned(),
-            Op::RemoveMember { member, .. } => *member = name.to_owned(),
-            _ => {}
+            | Op::RemoveAddress { interface, .. } => rename(interface),
+            Op::AddMember { interface, member }
+            | Op::RemoveMember { interface, member }
+            | Op::SetMember {
+                interface, member, ..
+            }
+            | Op::AddStation {
+                interface, member, ..
+            } => {
+                rename(interface);
+                rename(member);
+            }
+            Op::AddRoute { interface, .. } => interface.iter_mut().for_each(rename),
+            Op::RemoveRoute { .. }
+            | Op::SetForwarding { .. }
+            | Op::SetSysctl { .. }
+            | Op::SetLimit { .. }
+            | Op::SetPrivileges { .. } => {}
         }
         self
     }
@@ -323,6 +360,7 @@ impl fmt::Display for Op {
             Op::SetMember { member, config, .. } => write!(f, " {member} {config:?}"),
             Op::AddStation { member, mac, .. } => write!(f, " {mac} behind {member}"),
             Op::RemoveStation { mac, .. } => write!(f, " {mac}"),
+            Op::RenameInterface { name, .. } => write!(f, " to {name}"),
             Op::SetMac { mac, .. } => write!(f, " {mac}"),
             Op::SetIpMtu { ip_mtu, .. } => write!(f, " {ip_mtu}"),
             Op::SetUp { state, .. } => write!(f, " {state:?}"),

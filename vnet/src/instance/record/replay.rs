@@ -333,6 +333,7 @@ impl<'a> Replay<'a> {
             interface,
             peer,
             peer_interface,
+            wire: number,
         } = op
         else {
             return match op {
@@ -350,6 +351,7 @@ impl<'a> Replay<'a> {
                 false => peer.clone(),
             },
             peer_interface: peer_interface.clone(),
+            wire: *number,
         };
         let (wire, end) = match self.far.get(&near) {
             None => (Wire::new(), End::A),
@@ -420,26 +422,57 @@ fn check(system: &Arc<SystemCore>, records: &[&Record]) -> Result<(), ReplayErro
     Ok(())
 }
 
-/// The ends that are joined to each other: each of the two names the other one. An end that names
-/// one that has since been joined to something else is loose.
+/// An end of a pair, as a record tells of it.
+struct Told<'a> {
+    near: EndName<'a>,
+    far: EndName<'a>,
+    wire: Option<u64>,
+}
+
+/// The ends that are joined to each other: each of the two names the other's vnet, and they have
+/// one wire; where that has no number, each names the other. An end whose peer has since been
+/// removed is loose.
 fn joined<'a>(records: &[&'a Record]) -> BTreeMap<EndName<'a>, EndName<'a>> {
-    let mut named: BTreeMap<EndName, EndName> = BTreeMap::new();
+    let mut told: Vec<Told> = Vec::new();
     for record in records {
         for op in &record.ops {
             if let Op::Epair {
                 interface,
                 peer,
                 peer_interface,
+                wire,
             } = op
             {
-                let near = (record.name.as_str(), interface.as_str());
-                named.insert(near, (peer.as_str(), peer_interface.as_str()));
+                told.push(Told {
+                    near: (&record.name, interface),
+                    far: (peer, peer_interface),
+                    wire: *wire,
+                });
             }
         }
     }
-    let mutual = |(near, far): &(&EndName, &EndName)| near != far && named.get(far) == Some(near);
-    let pairs = named.iter().filter(mutual);
-    pairs.map(|(near, far)| (*near, *far)).collect()
+    // Both ends of a wire have one key.
+    let mut wires: BTreeMap<_, Vec<&Told>> = BTreeMap::new();
+    for end in &told {
+        let vnets = (end.near.0.min(end.far.0), end.near.0.max(end.far.0));
+        wires.entry((end.wire, vnets)).or_default().push(end);
+    }
+    let mut joined = BTreeMap::new();
+    for ((wire, _), ends) in wires {
+        if let (Some(_), [one, other]) = (wire, &ends[..])
+            && one.near.0 == other.far.0
+            && one.far.0 == other.near.0
+        {
+            joined.extend([(one.near, other.near), (other.near, one.near)]);
+            continue;
+        }
+        // Wires without numbers; or numbers of several systems.
+        let named: BTreeMap<EndName, EndName> = ends.iter().map(|e| (e.near, e.far)).collect();
+        let mutual =
+            |(near, far): &(&EndName, &EndName)| near != far && named.get(far) == Some(near);
+        joined.extend(named.iter().filter(mutual).map(|(near, far)| (*near, *far)));
+    }
+    joined
 }
 
 impl Vnet {
@@ -470,6 +503,7 @@ impl Vnet {
                 interface,
                 peer,
                 peer_interface,
+                wire: _,
             } => {
                 let found = match peer.as_str() == self.name() {
                     true => Some(self.same()),
@@ -480,6 +514,7 @@ impl Vnet {
             }
             Op::Port { interface, mac } => self.loose_port(interface, *mac)?,
             Op::RemoveInterface { interface } => self.remove_interface(interface)?,
+            Op::RenameInterface { interface, name } => self.rename_interface(interface, name)?,
             Op::Bridge { interface } => self.bridge(interface)?,
             Op::SetBridge { interface, config } => self.set_bridge(interface, config.clone())?,
             Op::AddMember { interface, member } => self.add_member(interface, member)?,

@@ -1,0 +1,293 @@
+//! Records read back whatever was written, and make a twin of whatever was done.
+
+#[path = "records/history.rs"]
+mod history;
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use history::{act, duration, edge_number, link, perform};
+use ipnet::Ipv4Net;
+use proptest::prelude::*;
+use vnet::record::{InitStep, Op, Record};
+use vnet::{
+    AdminState, BridgeConfig, BridgeMode, Forwarding, HostPort, InitRecord, Inspection, MacAddr,
+    MemberConfig, Offload, Privilege, Privileges, Resource, Stage, Switchable, System, Vnet,
+};
+
+/// Any text: records are also written of what was never possible.
+fn text() -> impl Strategy<Value = String> {
+    let marks = [
+        "", "\"", "'", "\\", "\"\"\"", "'''", "#", "[a]", "a = 1", "\n", "\r", "\r\n", "\0",
+    ];
+    let marks = [
+        &marks[..],
+        &["\u{7f}", "\u{1b}[31m", "\u{feff}", "\u{2028}", "\u{1f600}"],
+    ]
+    .concat();
+    let marks = prop::sample::select(marks).prop_map(str::to_owned);
+    prop_oneof![marks, any::<String>(), "[a-z0-9._-]{1,15}"]
+}
+
+fn mac() -> impl Strategy<Value = MacAddr> {
+    any::<[u8; 6]>().prop_map(MacAddr)
+}
+
+fn prefix() -> impl Strategy<Value = Ipv4Net> {
+    (any::<u32>(), 0..=32_u8).prop_map(|(a, len)| Ipv4Net::new_assert(Ipv4Addr::from(a), len))
+}
+
+fn address() -> impl Strategy<Value = Ipv4Addr> {
+    any::<u32>().prop_map(Ipv4Addr::from)
+}
+
+fn switch() -> impl Strategy<Value = Switchable> {
+    prop_oneof![Just(Switchable::On), Just(Switchable::Off)]
+}
+
+fn bridge_config() -> impl Strategy<Value = BridgeConfig> {
+    let mode = prop_oneof![Just(BridgeMode::Switch), Just(BridgeMode::Hub)];
+    let host = prop_oneof![Just(HostPort::Attached), Just(HostPort::Detached)];
+    let age = duration(Duration::MAX);
+    (mode, host, age, edge_number()).prop_map(|(mode, host_port, max_age, n)| BridgeConfig {
+        mode,
+        host_port,
+        max_age,
+        max_stations: n as usize,
+    })
+}
+
+fn member_config() -> impl Strategy<Value = MemberConfig> {
+    let three = (switch(), switch(), switch());
+    three.prop_map(|(learn, discover, private)| MemberConfig {
+        learn,
+        discover,
+        private,
+    })
+}
+
+/// Any operation, possible or not.
+fn op() -> impl Strategy<Value = Op> {
+    let (a, b, c) = (text, text, text);
+    let interfaces = prop_oneof![
+        (a(), b(), c(), any::<Option<u64>>()).prop_map(
+            |(interface, peer, peer_interface, wire)| Op::Epair {
+                interface,
+                peer,
+                peer_interface,
+                wire
+            }
+        ),
+        (a(), prop::option::of(mac())).prop_map(|(interface, mac)| Op::Port { interface, mac }),
+        a().prop_map(|interface| Op::Bridge { interface }),
+        (a(), bridge_config()).prop_map(|(interface, config)| Op::SetBridge { interface, config }),
+        (a(), b()).prop_map(|(interface, member)| Op::AddMember { interface, member }),
+        (a(), b()).prop_map(|(interface, member)| Op::RemoveMember { interface, member }),
+        (a(), b(), member_config()).prop_map(|(interface, member, config)| Op::SetMember {
+            interface,
+            member,
+            config
+        }),
+        (a(), b(), mac()).prop_map(|(interface, member, mac)| Op::AddStation {
+            interface,
+            member,
+            mac
+        }),
+        (a(), mac()).prop_map(|(interface, mac)| Op::RemoveStation { interface, mac }),
+        a().prop_map(|interface| Op::RemoveInterface { interface }),
+        (a(), b()).prop_map(|(interface, name)| Op::RenameInterface { interface, name }),
+    ];
+    let state = prop_oneof![Just(AdminState::Up), Just(AdminState::Down)];
+    let offload = prop_oneof![
+        Just(Offload::Full),
+        Just(Offload::Checksum),
+        Just(Offload::None)
+    ];
+    let forwarding = prop_oneof![Just(Forwarding::Enabled), Just(Forwarding::Disabled)];
+    let resource = prop::sample::select(Resource::ALL.to_vec());
+    let mask = any::<u16>().prop_map(|bits| {
+        let chosen = Privilege::ALL
+            .iter()
+            .enumerate()
+            .filter(|(n, _)| bits & (1 << n) != 0);
+        chosen.fold(Privileges::NONE, |mask, (_, p)| mask | *p)
+    });
+    let settings = prop_oneof![
+        (a(), mac()).prop_map(|(interface, mac)| Op::SetMac { interface, mac }),
+        (a(), any::<u16>()).prop_map(|(interface, ip_mtu)| Op::SetIpMtu { interface, ip_mtu }),
+        (a(), state).prop_map(|(interface, state)| Op::SetUp { interface, state }),
+        (a(), offload).prop_map(|(interface, offload)| Op::SetOffload { interface, offload }),
+        (a(), link()).prop_map(|(interface, link)| Op::SetLink {
+            interface,
+            link: Box::new(link)
+        }),
+        (a(), prefix(), any::<u32>()).prop_map(|(interface, address, metric)| Op::AddAddress {
+            interface,
+            address,
+            metric
+        }),
+        (a(), address()).prop_map(|(interface, address)| Op::RemoveAddress { interface, address }),
+        (prefix(), prop::option::of(address()), prop::option::of(a())).prop_map(
+            |(dst, gateway, interface)| Op::AddRoute {
+                dst,
+                gateway,
+                interface
+            }
+        ),
+        prefix().prop_map(|dst| Op::RemoveRoute { dst }),
+        forwarding.prop_map(|forwarding| Op::SetForwarding { forwarding }),
+        (a(), b()).prop_map(|(name, value)| Op::SetSysctl { name, value }),
+        (resource, any::<u64>()).prop_map(|(resource, limit)| Op::SetLimit { resource, limit }),
+        mask.prop_map(|privileges| Op::SetPrivileges { privileges }),
+    ];
+    prop_oneof![interfaces, settings]
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let stage = prop_oneof![Just(Stage::Interfaces), Just(Stage::Services)];
+    let step = (text(), stage, any::<i32>(), edge_number());
+    let step = step.prop_map(|(name, stage, order, took_ns)| InitStep {
+        name,
+        stage,
+        order,
+        took_ns,
+    });
+    let init = prop::collection::vec(step, 0..4);
+    let ops = prop::collection::vec(op(), 0..12);
+    (text(), init, ops).prop_map(|(name, init, ops)| Record {
+        version: 1,
+        name,
+        init,
+        ops,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Names with any characters, every operation, every number at its ends.
+    #[test]
+    fn what_was_written_is_read(records in prop::collection::vec(record(), 0..3)) {
+        for record in &records {
+            let text = record.to_toml().expect("it can be said");
+            prop_assert_eq!(&Record::from_toml(&text).expect("what was written"), record);
+            let json = serde_json::to_string(record).expect("it can be said");
+            prop_assert_eq!(&serde_json::from_str::<Record>(&json).expect("what was written"), record);
+        }
+        let text = Record::all_to_toml(&records).expect("it can be said");
+        prop_assert_eq!(Record::all_from_toml(&text).expect("what was written"), records);
+    }
+
+    /// A text that was changed somewhere is read, or is an error of one line that can be shown.
+    #[test]
+    fn what_was_spoiled_is_a_short_error(record in record(), at in any::<prop::sample::Index>(), by in text()) {
+        let text = record.to_toml().expect("it can be said");
+        let at = (0..=at.index(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let spoiled = format!("{}{by}{}", &text[..at], &text[at..]);
+        if let Err(error) = Record::all_from_toml(&spoiled) {
+            let said = error.to_string();
+            prop_assert!(said.len() < 1000 && !said.contains(char::is_control), "{said:?}");
+        }
+    }
+}
+
+/// But for what names the other end's vnet, which is another one.
+fn peerless(record: &Record) -> Vec<Op> {
+    let ops = record.ops.iter().filter(|op| op.name() != "epair");
+    ops.cloned().collect()
+}
+
+/// Names what differs, not all there is.
+fn same(one: &Inspection, other: &Inspection) -> Result<(), TestCaseError> {
+    let lines = |seen| {
+        format!("{seen:#?}")
+            .lines()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let (left, right) = (lines(one), lines(other));
+    let at = left.iter().zip(&right).position(|(a, b)| a != b);
+    let at = at.unwrap_or(left.len().min(right.len())).saturating_sub(12);
+    let part = |lines: &[String]| lines.iter().skip(at).take(24).cloned().collect::<Vec<_>>();
+    prop_assert!(
+        one == other,
+        "{:#?}\nis not\n{:#?}",
+        part(&left),
+        part(&right)
+    );
+    Ok(())
+}
+
+fn normalised(vnet: &Vnet) -> Inspection {
+    vnet.inspect().expect("alive").normalised()
+}
+
+/// What an init step makes: names that histories use as well.
+fn step() -> InitRecord {
+    let make = |vnet: &Vnet| {
+        vnet.epair("if1", vnet, "step")?;
+        vnet.add_address("if1", "10.0.0.1/24".parse()?)?;
+        vnet.bridge("if2")?;
+        vnet.epair("if3", vnet, "joined")?;
+        vnet.add_member("if2", "if3")?;
+        Ok(())
+    };
+    InitRecord::new("step", Stage::Services, 0, make, |_| Ok(()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever was done in whatever order, lent, returned and renamed, the record is no longer than
+    /// what there is, and makes a twin: alone and together with its peer.
+    #[test]
+    fn any_history_gives_a_twin(
+        has_steps in any::<bool>(),
+        acts in prop::collection::vec((any::<bool>(), act()), 1..120),
+    ) {
+        let system = System::virtual_time(1);
+        if has_steps {
+            system.register(step()).expect("a free name");
+        }
+        let [a, b] = ["a", "b"].map(|name| system.create(name).expect("a free name"));
+        for (which, act) in &acts {
+            let (vnet, peer) = if *which { (&a, &b) } else { (&b, &a) };
+            let before = vnet.record().expect("alive");
+            if !perform(vnet, peer, act) {
+                prop_assert_eq!(vnet.record().expect("alive"), before, "{:?} has failed", act);
+            }
+        }
+        // A twin has at home what is lent: it can be made, and looks the same when all is at home.
+        let records = [&a, &b].map(|v| v.record().expect("alive"));
+        system.replay_all(&records, |name| format!("{name}1")).expect("possible");
+        for vnet in [&a, &b] {
+            for lent in vnet.lent_interfaces().expect("alive") {
+                vnet.reclaim_interface(&lent.name).expect("it is there");
+            }
+        }
+        system.sleep(Duration::from_millis(1)).expect("virtual");
+        let records = [&a, &b].map(|v| v.record().expect("alive"));
+        for (vnet, record) in [&a, &b].into_iter().zip(&records) {
+            let seen = vnet.inspect().expect("alive");
+            let text = record.to_toml().expect("it can be said");
+            prop_assert_eq!(&Record::from_toml(&text).expect("what was written"), record);
+            let stations = seen.interfaces.iter().filter_map(|i| i.bridging.as_ref());
+            let stations: usize = stations.map(|b| b.stations.len()).sum();
+            let things = stations + seen.interfaces.len() * 8 + seen.routes.len() + seen.tunables.len()
+                + 30 + seen.interfaces.iter().map(|i| i.info.addresses.len()).sum::<usize>();
+            prop_assert!(record.ops.len() <= things, "{:?}", record.ops);
+            let twin = system.replay(record, "twin").expect("possible");
+            same(&seen.normalised(), &normalised(&twin))?;
+            prop_assert_eq!(peerless(&twin.record().expect("alive")), peerless(record));
+        }
+        // Ports have nothing plugged in, here as there: only carriers of pairs are left to differ.
+        let made = system.replay_all(&records, |name| format!("{name}2")).expect("possible");
+        system.sleep(Duration::from_millis(1)).expect("virtual");
+        for (vnet, twin) in [&a, &b].into_iter().zip(&made) {
+            let wired = |vnet: &Vnet| vnet.inspect().expect("alive").normalised_wired();
+            same(&wired(vnet), &wired(twin))?;
+            let again = twin.record().expect("alive");
+            prop_assert_eq!(peerless(&again), peerless(&vnet.record().expect("alive")));
+        }
+    }
+}

@@ -430,7 +430,7 @@ pub fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
             vnet.set_sysctl_text(name, &value.to_string()).is_ok()
         }
         Act::AnyLimit(n, limit) => match Resource::ALL[*n] {
-            Resource::Routes | Resource::Interfaces | Resource::Sockets => false,
+            Resource::Routes | Resource::Interfaces => false,
             resource => vnet.set_limit(resource, *limit).is_ok(),
         },
         Act::Offloads(n, offload) => {

@@ -33,7 +33,7 @@ struct Command {
 enum What {
     /// Bring a topology up, run its jobs, take it down.
     Run(Run),
-    /// Say what is wrong with a topology, and do nothing else.
+    /// Say what is wrong with a topology, and run nothing.
     Check {
         /// The topology.
         file: PathBuf,

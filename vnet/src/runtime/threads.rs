@@ -75,9 +75,9 @@ pub struct ThreadsConfig {
 }
 
 impl Default for ThreadsConfig {
-    /// A worker a processor, and at most 64 threads for tasks. Where there are several processors, 20 µs of looking for an event, and
-    /// 100 µs for a timer: Linux adds 50 µs to a sleep by default, and takes a while to bring a
-    /// thread back.
+    /// A worker a processor, and at most 64 threads for tasks. Where there are several processors,
+    /// 20 µs of looking for an event, and 100 µs for a timer: Linux adds 50 µs to a sleep by
+    /// default, and takes a while to bring a thread back.
     fn default() -> ThreadsConfig {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let micros = |n| match processors {

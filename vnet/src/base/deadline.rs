@@ -101,7 +101,8 @@ impl<K: Copy> Deadlines<K> {
         self.heap.is_empty()
     }
 
-    /// Forgets every entry and gives the memory back.
+    /// Forgets every entry and gives the memory back. For when the owners are gone: what they have in
+    /// their [`Armed`] would find strangers.
     pub fn reset(&mut self) {
         self.heap = Heap::default();
     }

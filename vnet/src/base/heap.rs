@@ -93,6 +93,12 @@ impl<K: Ord + Copy, V> Heap<K, V> {
         self.order.len()
     }
 
+    /// Gives back the room for the order of entries that are gone. Tickets stay what they are: those
+    /// of entries that are gone find nothing, also among the entries to come.
+    pub fn shrink(&mut self) {
+        self.order.shrink_to_fit();
+    }
+
     /// True when there are none.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 
-use crate::base::lock::{Condvar, Mutex, Rank};
+use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::Duration;
 use crate::instance::task::Task;
 
@@ -128,6 +128,16 @@ impl Pool {
         let owner = state.owners.entry(number).or_default();
         owner.ready.push_back(task);
         state.list(number, pool.usual);
+        Pool::summon(host, state);
+    }
+
+    /// Sees to it that somebody takes what has its turn, if anything has. A thread that was rung for
+    /// may take another task first, so whoever takes one asks again.
+    fn summon<H: Host>(host: &Arc<H>, mut state: MutexGuard<'_, State>) {
+        let pool = host.pool();
+        if state.turns.is_empty() {
+            return;
+        }
         if state.idle > 0 {
             pool.bell.notify_one();
         } else if state.threads < pool.usual {
@@ -166,7 +176,7 @@ impl Pool {
         let theirs = Arc::clone(host);
         let thread = std::thread::Builder::new()
             .name(format!("vnet-poll-{number}"))
-            .spawn(move || theirs.pool().work(&*theirs));
+            .spawn(move || theirs.pool().work(&theirs));
         if let Err(error) = thread {
             tracing::error!(%error, "cannot start a thread for tasks");
             self.state.lock().threads -= 1;
@@ -175,14 +185,11 @@ impl Pool {
     }
 
     /// A thread's life.
-    fn work<H: Host>(&self, host: &H) {
+    fn work<H: Host>(&self, host: &Arc<H>) {
         let mut state = self.state.lock();
         loop {
             if let Some(task) = state.take(self.usual) {
-                if !state.turns.is_empty() && state.idle > 0 {
-                    self.bell.notify_one();
-                }
-                drop(state);
+                Pool::summon(host, state);
                 let number = task.owner();
                 host.poll(task);
                 state = self.state.lock();

@@ -221,14 +221,13 @@ impl Vnet {
         })
     }
 
-    /// Puts an interface in or out of use. Frames that its link holds are dropped with that, and counted; those
-    /// that its link has let pass arrive, also when they wait for the transmitter in a FIFO discipline: they are
-    /// on their way.
-    ///
     /// Puts an interface in or out of use. What is out of use attracts nothing: the routes through
     /// it stay, and others are taken in their place until it is in use again; where there is none,
     /// sending fails with "network unreachable", and a router says so by ICMP. Its addresses stay the
     /// vnet's, as on Linux: they can be reached by other interfaces, and by the vnet itself.
+    ///
+    /// Frames that its link holds are dropped with that, and counted; those that its link has let pass
+    /// arrive, also when they wait for the transmitter in a FIFO discipline: they are on their way.
     ///
     /// A wire that goes down changes no routes, as on Linux: frames are lost until it is up again.
     ///

@@ -316,8 +316,20 @@ mod tests {
                 } else {
                     let limit = [0, 1, 2, 3, 1000, 1 << 40, UNLIMITED][value];
                     let at = act.min(last);
-                    family[at].0.set_limit(Resource::ALL[which], limit).expect("alive");
-                    family[at].1[which] = limit;
+                    // Of two there is a tunable as well.
+                    let tunable = match Resource::ALL[which] {
+                        Resource::Backlog if act == 3 => Some("kern.ipc.somaxconn"),
+                        Resource::Neighbours if act == 3 => Some("net.link.ether.inet.limit"),
+                        _ => None,
+                    };
+                    let set = tunable.map(|name| family[at].0.set_sysctl_text(name, "7"));
+                    match set {
+                        Some(Ok(())) => family[at].1[which] = 7,
+                        _ => {
+                            family[at].0.set_limit(Resource::ALL[which], limit).expect("alive");
+                            family[at].1[which] = limit;
+                        }
+                    }
                 }
                 for at in 0..family.len() {
                     let expected = model(&family, at);

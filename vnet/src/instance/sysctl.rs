@@ -26,6 +26,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::hierarchy;
 use super::privilege::{Authority, Denied, Privilege};
 use super::record::Op;
 use super::vnet::{Entry as Entering, Gone, Vnet};
@@ -398,11 +399,14 @@ impl Vnet {
         entry.check(raw)?;
         self.configure(|stack, _| {
             entry.write(stack, raw);
-            Ok(Op::SetSysctl {
+            Ok::<_, Gone>(Op::SetSysctl {
                 name: entry.name().to_owned(),
                 value: raw.to_string(),
             })
-        })
+        })?;
+        // Some tunables are limits by another name, which those below must keep as well.
+        hierarchy::spread_limits(&self.core);
+        Ok(())
     }
 }
 

@@ -147,6 +147,9 @@ impl RecvQueue {
             if let Some(last) = self.slices.pop_back() {
                 self.tail.extend_from_slice(&last);
             }
+            if self.slices.is_empty() {
+                self.spent = 0;
+            }
         }
         if self.tail.capacity() - self.tail.len() < payload.len() {
             self.freeze_tail();
@@ -323,6 +326,7 @@ impl RecvQueue {
         }
         if self.len == 0 {
             self.tail = BytesMut::new();
+            self.spent = 0;
         }
         want
     }
@@ -423,6 +427,8 @@ mod tests {
                 prop_assert_eq!(out.len() + queue.len(), nxt as usize);
             }
             queue.read(usize::MAX, &mut out, ReadMode::Consume);
+            // Nothing that was read is counted as held any more.
+            prop_assert_eq!(queue.cost(), queue.ahead_charge);
             prop_assert_eq!(out.to_bytes(), payload(0..nxt).to_bytes());
             prop_assert_eq!(queue.has_gap(), have.iter().skip(nxt as usize).any(|h| *h));
         }

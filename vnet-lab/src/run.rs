@@ -221,7 +221,7 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
     options.stop.on_stop(move || fallen.take_down());
     let jobs = run_jobs(&system, &work, plan, options, &watcher)?;
     if let Some(until) = options.until {
-        pause(&system, started + until, &options.stop);
+        pause(&system, started + until, options);
     }
     let ended_ns = system.now().as_nanos();
     standing.take_down();
@@ -298,17 +298,24 @@ impl Standing {
     }
 }
 
-/// How long a wait of the system's time goes on without looking whether the run has been ended.
+/// How long a wait goes on without looking whether the run has been ended, where time is real.
 const GLANCE: Duration = Duration::from_millis(200);
+/// How often a wait looks at the most where time is simulated, and passes by itself.
+const GLANCES: u32 = 64;
 
 /// Lets the network go on until `until`, or until the run is ended.
-fn pause(system: &System, until: Instant, stop: &Stop) {
+fn pause(system: &System, until: Instant, options: &Options) {
+    let stop = &options.stop;
+    let glance = match options.driver {
+        Driver::Threads => GLANCE,
+        Driver::Virtual => GLANCE.max((until - system.now()) / GLANCES),
+    };
     loop {
         let left = until - system.now();
         if left.is_zero() || stop.is_stopped() {
             return;
         }
-        if system.sleep(left.min(GLANCE)).is_err() {
+        if system.sleep(left.min(glance)).is_err() {
             return tracing::warn!("the system does not let time pass");
         }
     }
@@ -358,10 +365,10 @@ fn run_jobs(
         };
         match job.job.start {
             None => in_turn.push(job),
-            Some(start) => threads.push(spawn(system, start, vec![job], &options.stop)?),
+            Some(start) => threads.push(spawn(system, start, vec![job], options)?),
         }
     }
-    threads.push(spawn(system, Duration::ZERO, in_turn, &options.stop)?);
+    threads.push(spawn(system, Duration::ZERO, in_turn, options)?);
     let mut reports: Vec<(usize, JobReport)> = Vec::new();
     for thread in threads {
         reports.extend(thread.join().expect("a job's panic is caught and reported"));
@@ -382,14 +389,18 @@ fn spawn(
     system: &System,
     start: Duration,
     jobs: Vec<Scheduled>,
-    stop: &Stop,
+    options: &Options,
 ) -> Result<JoinHandle<Vec<(usize, JobReport)>>, RunError> {
-    let (clock, stop) = (system.clone(), stop.clone());
+    let (clock, options) = (system.clone(), options.clone());
     let start = system.now() + start;
     let work = move || {
         // A job that starts after the end of the run fails then, and nobody waits for its start.
         let until = jobs.iter().filter_map(|job| job.site.until).min();
-        pause(&clock, until.map_or(start, |until| start.min(until)), &stop);
+        pause(
+            &clock,
+            until.map_or(start, |until| start.min(until)),
+            &options,
+        );
         jobs.into_iter().map(run_one).collect()
     };
     system.spawn(work).map_err(RunError::Thread)

@@ -116,6 +116,17 @@ fn by_the_end_of_the_run() {
     }
 }
 
+/// Whether a process has a handler for SIGINT, as the kernel tells; `true` once it is gone.
+fn heeds_interrupts(process: u32) -> bool {
+    const SIGINT_BIT: u64 = 1 << 1;
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{process}/status")) else {
+        return true;
+    };
+    let caught = status.lines().find_map(|l| l.strip_prefix("SigCgt:"));
+    let mask = caught.and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
+    mask.is_none_or(|m| m & SIGINT_BIT != 0)
+}
+
 #[test]
 fn by_an_interrupt_under_both_drivers() {
     for driver in ["virtual", "threads"] {
@@ -131,8 +142,10 @@ fn by_an_interrupt_under_both_drivers() {
             let mut command = vnet(&directory, &content, &["--driver", driver]);
             let mut run = command.stdin(Stdio::piped()).spawn().expect("it starts");
             let held = run.stdin.take();
-            // However early it comes: before the first job, or in the middle of it.
-            std::thread::sleep(std::time::Duration::from_millis(300));
+            // Before it heeds interrupts it would just end, as any program.
+            while !heeds_interrupts(run.id()) {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
             let killed = Command::new("kill")
                 .args(["-INT", &run.id().to_string()])
                 .status();

@@ -2,7 +2,7 @@
 //! receiver takes what is due. It is the only thing that two vnets share.
 //!
 //! Frames on the wire are in it as well as those that have arrived. Each wire has a share of it
-//! ([`shares`]), so that one neighbour cannot take the room of all others.
+//! (`shares`), so that one neighbour cannot take the room of all others.
 
 mod shares;
 

@@ -317,7 +317,10 @@ fn a_result_that_nobody_takes_may_panic_when_it_is_dropped() {
         }
     }
     for system in [vnet::System::virtual_time(1), vnet::System::threads()] {
-        drop(system.spawn_future(async { Bomb }));
+        let task = system.spawn_future(async { Bomb });
+        // Under threads it may have ended by now: then its result goes with the
+        // handle, and the panic is ours.
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(task)));
         let (say, heard) = std::sync::mpsc::channel();
         let next = system.spawn_future(async move { say.send(7).unwrap() });
         next.join().expect("the world goes on");

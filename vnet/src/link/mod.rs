@@ -321,8 +321,13 @@ impl Link {
     /// A frame that had passed found nothing at the other end.
     #[cold]
     pub(crate) fn found_nothing(&mut self, len: usize) {
+        self.stats.unplugged += 1;
+        self.take_back(len);
+    }
+
+    /// A frame that counted as delivered when it left the stages before is not.
+    fn take_back(&mut self, len: usize) {
         let stats = &mut self.stats;
-        stats.unplugged += 1;
         stats.delivered = stats.delivered.saturating_sub(1);
         stats.delivered_bytes = stats.delivered_bytes.saturating_sub(len as u64);
     }
@@ -352,9 +357,7 @@ impl Link {
     fn broken(&mut self, len: usize) -> bool {
         self.corrupt.skip(len);
         self.stats.corrupted += 1;
-        // It counted as delivered when it left the stage before.
-        self.stats.delivered -= 1;
-        self.stats.delivered_bytes = self.stats.delivered_bytes.saturating_sub(len as u64);
+        self.take_back(len);
         true
     }
 

@@ -326,6 +326,19 @@ fn either_end_may_open_and_close_first_and_send_nothing() {
     }
 }
 
+/// A seed with which the answers to the first three questions for smoltcp's address are lost.
+#[test]
+fn a_connection_waits_for_a_resolution_that_takes_long() {
+    check(&Plan {
+        seed: 11782199816306978308,
+        loss: 0.05,
+        from_vnet: 5000,
+        from_smol: 0,
+        opening: Opening::Vnet,
+        closing: Closing::VnetFirst,
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 32,

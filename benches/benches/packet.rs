@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use vnet::packet::pool::Pool;
+use vnet::packet::Pool;
 use vnet::packet::{Packet, Payload};
 
 /// Header sizes of a TCP segment with timestamps, from the inside out.

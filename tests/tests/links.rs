@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use vnet::base::rng::Rng;
+use vnet::Rng;
 use vnet::link::{
     Codel, Discipline, FqCodel, Jitter, Link, LinkState, Loss, Order, QueueConfig, Red, Reorder,
     Verdict,

@@ -1,7 +1,7 @@
 //! Queues in front of a link's transmitter: who waits goes by the link's own deadline, RED drops by
 //! the average length of the queue, and who takes part in ECN is marked.
 
-use vnet::base::rng::Rng;
+use vnet::Rng;
 use vnet::link::{Codel, Discipline, Ecn, FqCodel, Link, QueueConfig, Red, Verdict};
 use vnet::net::UdpSocket;
 use vnet::time::{Duration, Instant};

@@ -8,7 +8,6 @@ use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt;
 use vnet::net::UdpSocket;
 use vnet::time::Instant;
-use vnet::trace::{MAX_BYTES, MAX_LINE, MAX_LINES};
 use vnet::{Direction, FrameTap, MessageLayer, OwnedVnet, Packet, System, Vnet};
 
 /// Runs `f` with everything that is said going to the buffers of `system`.
@@ -164,21 +163,21 @@ fn the_buffer_is_bounded_however_much_is_said() {
     let [a, b] = two(&system);
     heard(&system, || {
         let _in_a = a.enter();
-        for n in 0..3 * MAX_LINES {
+        for n in 0..3 * MessageLayer::MAX_LINES {
             tracing::info!(n);
         }
         tracing::info!(long = %"x".repeat(1 << 20), "one long line");
         for _ in 0..1000 {
-            tracing::info!(vnet = "b", "{}", "y".repeat(2 * MAX_LINE));
+            tracing::info!(vnet = "b", "{}", "y".repeat(2 * MessageLayer::MAX_LINE));
         }
     });
     let held = a.messages();
-    assert_eq!(held.lines.len(), MAX_LINES);
-    let said = 3 * MAX_LINES + 1;
+    assert_eq!(held.lines.len(), MessageLayer::MAX_LINES);
+    let said = 3 * MessageLayer::MAX_LINES + 1;
     assert_eq!(held.lines.len() as u64 + held.dropped, said as u64);
-    let last = &held.lines[MAX_LINES - 1].text;
+    let last = &held.lines[MessageLayer::MAX_LINES - 1].text;
     assert!(
-        last.len() <= MAX_LINE && last.starts_with("one long line long=xxx") && last.ends_with('…')
+        last.len() <= MessageLayer::MAX_LINE && last.starts_with("one long line long=xxx") && last.ends_with('…')
     );
     let held = b.messages();
     let bytes: usize = held
@@ -186,7 +185,7 @@ fn the_buffer_is_bounded_however_much_is_said() {
         .iter()
         .map(|l| l.text.len() + l.target.len())
         .sum();
-    assert!(bytes <= MAX_BYTES && held.dropped > 900);
+    assert!(bytes <= MessageLayer::MAX_BYTES && held.dropped > 900);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
 use vnet::link::LinkState;
-use vnet::link::script::{Change, LinkEvent, Shape};
+use vnet::link::{Change, LinkEvent, Shape};
 use vnet::net::UdpSocket;
 use vnet::record::Op;
 use vnet::sysctl::keys;

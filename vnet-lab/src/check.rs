@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt;
 
 use vnet::link::Discipline;
-use vnet::link::script::Change;
+use vnet::link::Change;
 use vnet::time::Duration;
 use vnet::{LinkConfig, System};
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use vnet::base::rng::Rng;
+use vnet::Rng;
 
 /// The most routers of one topology.
 pub const MAX_ROUTERS: usize = 10_000;

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use vnet::link::script::LinkEvent;
+use vnet::link::LinkEvent;
 use vnet::{LinkConfig, MacAddr};
 
 pub use trace::Unreachable;

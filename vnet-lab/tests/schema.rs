@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use jsonschema::Validator;
 use serde_json::Value;
 use vnet::capture::LargeSegments;
-use vnet::link::script::{Change, Shape};
+use vnet::link::{Change, Shape};
 use vnet_lab::Topology;
 
 fn repository() -> PathBuf {

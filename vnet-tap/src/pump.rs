@@ -19,7 +19,7 @@ use std::thread::{Builder, JoinHandle};
 
 use bytes::Bytes;
 
-use vnet::packet::pool::{CHUNK, Pool};
+use vnet::packet::{CHUNK, Pool};
 use vnet::packet::{Packet, Payload};
 use vnet::{Port, System};
 

@@ -89,20 +89,21 @@
 //! [`netif`], [`neigh`], [`ip`], [`icmp`], [`transport`], [`stack`], [`instance`], [`runtime`],
 //! [`socket`]; [`trace`] stands beside them. Programs rarely need them; what they need is re-exported here.
 
-pub mod base;
-pub mod icmp;
-pub mod instance;
-pub mod ip;
+mod base;
+mod icmp;
+mod instance;
+mod ip;
 pub mod link;
-pub mod neigh;
-pub mod netif;
+mod neigh;
+mod netif;
 pub mod packet;
-pub mod runtime;
-pub mod socket;
-pub mod stack;
-pub mod trace;
-pub mod transport;
+mod runtime;
+mod socket;
+mod stack;
+mod trace;
+mod transport;
 
+pub use base::rng::Rng;
 pub use base::stats::{DropReason, Stats};
 pub use instance::bridges::{BridgeError, BridgeInfo, MemberInfo, StationInfo};
 pub use instance::driver::Vain;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use vnet::base::rng::Rng;
+use vnet::Rng;
 
 /// The most neighbours a router may have: a set of them is one word.
 pub const MAX_DEGREE: usize = 64;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use vnet::base::rng::Rng;
+use vnet::Rng;
 use vnet::net::{EchoEvent, EchoSocket, TcpListener, TcpStream};
 use vnet::time::Instant;
 use vnet::{JoinHandle, Vnet};

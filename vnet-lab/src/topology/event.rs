@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use toml::Spanned;
 use toml::de::DeValue;
-use vnet::link::script::{Change, LinkEvent, MIN_INTERVAL, Script, Shape};
+use vnet::link::{Change, LinkEvent, MIN_INTERVAL, Script, Shape};
 use vnet::time::{Duration, Instant};
 
 use super::end::{interface_name, node_name};

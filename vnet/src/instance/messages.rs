@@ -111,6 +111,13 @@ pub struct MessageLayer {
 }
 
 impl MessageLayer {
+    /// Messages that a vnet keeps; the oldest go first.
+    pub const MAX_LINES: usize = crate::trace::MAX_LINES;
+    /// Bytes of text that a vnet's messages have together.
+    pub const MAX_BYTES: usize = crate::trace::MAX_BYTES;
+    /// Bytes of text in one message; a longer one is cut, and ends with `…`.
+    pub const MAX_LINE: usize = crate::trace::MAX_LINE;
+
     /// A layer for the vnets of `system`, those there are and those to come. It does not keep the
     /// system alive. With a handle to the system that lacks [`Privilege::System`] now, it is for the
     /// handle's vnet and those below it.

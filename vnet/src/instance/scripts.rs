@@ -46,7 +46,7 @@ impl Vnet {
     /// ```
     /// use vnet::System;
     /// use vnet::link::LinkState;
-    /// use vnet::link::script::{Change, LinkEvent, Shape};
+    /// use vnet::link::{Change, LinkEvent, Shape};
     /// use vnet::time::Duration;
     ///
     /// let system = System::virtual_time(1);

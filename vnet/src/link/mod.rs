@@ -25,19 +25,19 @@
 //! [`script`] changes the configuration over time. What each parameter means, and what a change does
 //! to frames that wait, is told in `docs/links.md`.
 
-pub mod account;
-pub mod bucket;
-pub mod config;
-pub mod corrupt;
-pub mod delay;
-pub mod ecn;
-pub mod loss;
-pub mod qdisc;
-pub mod queue;
-pub mod rate;
-pub mod red;
-pub mod script;
-pub mod stats;
+pub(crate) mod account;
+pub(crate) mod bucket;
+pub(crate) mod config;
+pub(crate) mod corrupt;
+pub(crate) mod delay;
+pub(crate) mod ecn;
+pub(crate) mod loss;
+pub(crate) mod qdisc;
+pub(crate) mod queue;
+pub(crate) mod rate;
+pub(crate) mod red;
+pub(crate) mod script;
+pub(crate) mod stats;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -47,6 +47,7 @@ pub use config::{
     Codel, Discipline, Ecn, FqCodel, Jitter, LinkConfig, LinkConfigError, LinkState, Loss, Order,
     QueueConfig, Red, Reorder,
 };
+pub use script::{Between, Change, LinkEvent, MIN_INTERVAL, Script, ScriptError, Shape};
 pub use stats::{LinkStats, Sojourn};
 
 use crate::base::rng::Rng;

@@ -365,7 +365,7 @@ impl Change {
 ///
 /// ```
 /// use vnet::LinkConfig;
-/// use vnet::link::script::{Change, LinkEvent, Script, Shape};
+/// use vnet::link::{Change, LinkEvent, Script, Shape};
 /// use vnet::time::{Duration, Instant};
 ///
 /// let second = Duration::from_secs(1);
@@ -379,7 +379,7 @@ impl Change {
 ///     seen.push((at.as_nanos() / 1_000_000_000, config.rate_bps));
 /// }
 /// assert_eq!(seen, [(1, Some(1_000_000)), (2, Some(2_000_000)), (3, Some(3_000_000))]);
-/// # Ok::<(), vnet::link::script::ScriptError>(())
+/// # Ok::<(), vnet::link::ScriptError>(())
 /// ```
 #[derive(Debug)]
 pub struct Script {

@@ -13,19 +13,21 @@
 //! | [`pcapng`] | writing captures |
 //! | [`cx`] | what a layer is given: time, randomness, counters, a place for output |
 
-pub mod addr;
-pub mod buf;
-pub mod checksum;
-pub mod cx;
-pub mod gso;
-pub mod header;
-pub mod meta;
-pub mod payload;
-pub mod pcapng;
-pub mod pool;
+pub(crate) mod addr;
+pub(crate) mod buf;
+pub(crate) mod checksum;
+pub(crate) mod cx;
+pub(crate) mod gso;
+pub(crate) mod header;
+pub(crate) mod meta;
+pub(crate) mod payload;
+pub(crate) mod pcapng;
+pub(crate) mod pool;
 
 pub use addr::{MacAddr, ParseMacError};
 pub use buf::Packet;
-pub use cx::{Bell, Cx, Out, Pushed, Sink};
-pub use meta::{Csum, Direction, Gso, GsoKind, Meta, VlanTag};
+pub(crate) use cx::{Bell, Cx, Out, Pushed, Sink};
+pub use meta::Direction;
+pub(crate) use meta::{Csum, Gso, GsoKind, Meta, VlanTag};
 pub use payload::Payload;
+pub use pool::{CHUNK, Pool};

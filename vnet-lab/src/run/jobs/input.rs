@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Instant;
 
-use vnet::base::rng::Rng;
+use vnet::Rng;
 use vnet::time::Duration;
 
 use super::{Limit, Site};

@@ -177,7 +177,9 @@ fn the_buffer_is_bounded_however_much_is_said() {
     assert_eq!(held.lines.len() as u64 + held.dropped, said as u64);
     let last = &held.lines[MessageLayer::MAX_LINES - 1].text;
     assert!(
-        last.len() <= MessageLayer::MAX_LINE && last.starts_with("one long line long=xxx") && last.ends_with('…')
+        last.len() <= MessageLayer::MAX_LINE
+            && last.starts_with("one long line long=xxx")
+            && last.ends_with('…')
     );
     let held = b.messages();
     let bytes: usize = held

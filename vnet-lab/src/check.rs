@@ -7,8 +7,8 @@
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
 
-use vnet::link::Discipline;
 use vnet::link::Change;
+use vnet::link::Discipline;
 use vnet::time::Duration;
 use vnet::{LinkConfig, System};
 

@@ -9,13 +9,13 @@
 //! Not here: source quench (RFC 6633 abolished it), timestamps, address masks and router
 //! discovery. Redirects are heard and handed up, and nobody acts on them.
 
-pub mod error;
-pub mod limit;
+pub(crate) mod error;
+pub(crate) mod limit;
 
 use std::net::Ipv4Addr;
 
-pub use crate::packet::header::icmp4::{Icmp4, IcmpKind, TimeExceededCode, UnreachableCode};
-pub use error::Icmp;
+pub(crate) use crate::packet::header::icmp4::{Icmp4, IcmpKind, UnreachableCode};
+pub(crate) use error::Icmp;
 
 use crate::base::stats::DropReason;
 use crate::ip::addr::Cast;
@@ -26,7 +26,7 @@ use crate::packet::{Csum, Packet, Payload, checksum};
 
 /// A message on its way out: what [`prepend`](crate::ip::output::prepend) wants.
 #[derive(Debug)]
-pub struct Message {
+pub(crate) struct Message {
     /// The header to put in front.
     pub to: Outgoing,
     /// The message, at its ICMP header.
@@ -35,7 +35,7 @@ pub struct Message {
 
 /// What becomes of a received message.
 #[derive(Debug)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It is answered.
     Reply(Message),
     /// It answers an echo request; whoever asked has the identifier.
@@ -60,7 +60,7 @@ pub enum Verdict {
 
 /// What an error quotes of the packet it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quoted {
+pub(crate) struct Quoted {
     /// The packet's sender.
     pub src: Ipv4Addr,
     /// Where it went.
@@ -76,25 +76,25 @@ pub struct Quoted {
 impl Quoted {
     /// What an error about `packet`, at its IP header, would quote; `None` when it is too short,
     /// or a fragment other than the first.
-    pub fn of(packet: &mut Packet) -> Option<Quoted> {
+    pub(crate) fn of(packet: &mut Packet) -> Option<Quoted> {
         quoted(packet)
     }
 
     /// Source and destination port, for the protocols that begin with them.
-    pub fn ports(&self) -> (u16, u16) {
+    pub(crate) fn ports(&self) -> (u16, u16) {
         let [a, b, c, d, ..] = self.transport;
         (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
     }
 
     /// The sequence number of a TCP segment, to be checked against what is in flight
     /// (RFC 5927 section 4.1).
-    pub fn tcp_seq(&self) -> u32 {
+    pub(crate) fn tcp_seq(&self) -> u32 {
         let [.., a, b, c, d] = self.transport;
         u32::from_be_bytes([a, b, c, d])
     }
 
     /// The header of an ICMP message, to find the echo request that went wrong.
-    pub fn icmp(&self) -> Option<Icmp4> {
+    pub(crate) fn icmp(&self) -> Option<Icmp4> {
         match self.proto {
             IpProto::ICMP => Icmp4::parse(&self.transport).ok(),
             _ => None,
@@ -104,7 +104,7 @@ impl Quoted {
 
 /// Takes a message at its ICMP header, as [`ip::input`](crate::ip::input::input) delivered it:
 /// `header` is its IP header and `cast` whom it was addressed to.
-pub fn input(header: &Ipv4Header, cast: Cast, mut packet: Packet) -> Verdict {
+pub(crate) fn input(header: &Ipv4Header, cast: Cast, mut packet: Packet) -> Verdict {
     if packet.len() < ICMP_LEN {
         return Verdict::Drop(DropReason::Malformed);
     }
@@ -152,7 +152,7 @@ pub fn input(header: &Ipv4Header, cast: Cast, mut packet: Packet) -> Verdict {
 }
 
 /// A message with this header, and a checksum to be filled in where it leaves.
-pub fn message(header: Icmp4, payload: Payload) -> Packet {
+pub(crate) fn message(header: Icmp4, payload: Payload) -> Packet {
     let mut packet = Packet::outgoing(payload);
     header.emit(packet.prepend(ICMP_LEN));
     packet.meta.csum = Csum::Partial {

@@ -10,7 +10,7 @@ use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::topology::{link, pair, triangle};
 
 /// A network, and what happens in it.
-pub struct Scenario {
+pub(crate) struct Scenario {
     /// Its name in the file.
     pub name: &'static str,
     /// Runs it.
@@ -18,7 +18,7 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const SCENARIOS: &[Scenario] = &[
+pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "ping",
         run: ping,

@@ -3,7 +3,7 @@
 //! path too many.
 
 /// `source` with comments blanked, and the contents of literals as well. Lines stay where they are.
-pub fn code_only(source: &str) -> String {
+pub(crate) fn code_only(source: &str) -> String {
     let chars: Vec<char> = source.chars().collect();
     let mut out = String::with_capacity(source.len());
     let mut i = 0;
@@ -104,7 +104,7 @@ fn is_word(c: char) -> bool {
 
 /// What `#[cfg(test)]` stands before.
 #[derive(Debug, PartialEq)]
-pub enum TestItem {
+pub(crate) enum TestItem {
     /// `mod name;`: the module's file is a test as a whole.
     File(String),
     /// Anything else.
@@ -112,7 +112,7 @@ pub enum TestItem {
 }
 
 /// `code` (of [`code_only`]) with every `#[cfg(test)]` item blanked, and what those were.
-pub fn without_tests(code: &str) -> (String, Vec<TestItem>) {
+pub(crate) fn without_tests(code: &str) -> (String, Vec<TestItem>) {
     const MARK: &str = "#[cfg(test)]";
     let mut out = code.to_owned();
     let mut items = Vec::new();
@@ -180,13 +180,13 @@ fn kind_of(item: &str) -> TestItem {
 }
 
 /// The identifiers and keywords of `code`, in order.
-pub fn words(code: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn words(code: &str) -> impl Iterator<Item = &str> {
     code.split(|c| !is_word(c)).filter(|w| !w.is_empty())
 }
 
 /// A path and the line (from 1) on which it begins.
 #[derive(Debug, PartialEq)]
-pub struct Path {
+pub(crate) struct Path {
     /// Its segments; a glob import ends in `*`.
     pub segments: Vec<String>,
     /// Where it stands.
@@ -195,7 +195,7 @@ pub struct Path {
 
 /// Every path in `code`, trees of `use` spread out: `a::{b, c::d}` is `a::b` and `a::c::d`.
 /// Lone identifiers are paths of one segment.
-pub fn paths(code: &str) -> Vec<Path> {
+pub(crate) fn paths(code: &str) -> Vec<Path> {
     let tokens = tokens(code);
     let mut found = Vec::new();
     let mut i = 0;

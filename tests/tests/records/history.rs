@@ -20,7 +20,7 @@ fn net(text: &str) -> Ipv4Net {
 
 /// Something that an administrator does. Numbers choose among few names, so that things meet.
 #[derive(Clone, Debug)]
-pub enum Act {
+pub(crate) enum Act {
     Epair(u8, u8),
     Port(u8),
     Remove(u8),
@@ -58,14 +58,14 @@ pub enum Act {
 
 /// The ends of a range, and the next ones to them.
 #[derive(Clone, Copy, Debug)]
-pub enum Edge {
+pub(crate) enum Edge {
     Least,
     AboveLeast,
     BelowMost,
     Most,
 }
 
-pub fn act() -> impl Strategy<Value = Act> {
+pub(crate) fn act() -> impl Strategy<Value = Act> {
     let name = 0..5_u8;
     let host = 1..8_u8;
     prop_oneof![
@@ -124,7 +124,7 @@ fn edge_act() -> impl Strategy<Value = Act> {
 }
 
 /// Numbers above zero, and mostly where a width ends.
-pub fn edge_number() -> impl Strategy<Value = u64> {
+pub(crate) fn edge_number() -> impl Strategy<Value = u64> {
     let end = i64::MAX as u64;
     let edges = [1, 2, 1 << 32, end - 1, end, end + 1, u64::MAX - 1, u64::MAX];
     prop_oneof![prop::sample::select(edges.to_vec()), 1..=u64::MAX]
@@ -134,7 +134,7 @@ fn edge_size() -> impl Strategy<Value = usize> {
     edge_number().prop_map(|n| n as usize)
 }
 
-pub fn duration(most: Duration) -> impl Strategy<Value = Duration> {
+pub(crate) fn duration(most: Duration) -> impl Strategy<Value = Duration> {
     let any = (0..=most.as_secs(), 0..1_000_000_000_u32);
     let any = any.prop_map(move |(secs, nanos)| Duration::new(secs, nanos).min(most));
     prop_oneof![
@@ -146,7 +146,7 @@ pub fn duration(most: Duration) -> impl Strategy<Value = Duration> {
 }
 
 /// Probabilities, the smallest and the least round ones among them.
-pub fn probability() -> impl Strategy<Value = f64> {
+pub(crate) fn probability() -> impl Strategy<Value = f64> {
     let edges = vec![
         0.0,
         1.0,
@@ -243,7 +243,7 @@ fn discipline() -> impl Strategy<Value = Discipline> {
 }
 
 /// Any link that can be.
-pub fn link() -> impl Strategy<Value = LinkConfig> {
+pub(crate) fn link() -> impl Strategy<Value = LinkConfig> {
     let state = prop_oneof![Just(LinkState::Up), Just(LinkState::Down)];
     let queue = (discipline(), edge_size(), prop::option::of(edge_size()));
     let queue = queue.prop_map(|(discipline, limit_frames, limit_bytes)| QueueConfig {
@@ -319,7 +319,7 @@ fn station(n: u8) -> MacAddr {
 }
 
 /// Does it, or does not: what fails must leave no trace.
-pub fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
+pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
     match act {
         Act::Epair(n, m) if n == m => vnet.epair(&interface(*n), vnet, "self").is_ok(),
         Act::Epair(n, m) => vnet.epair(&interface(*n), peer, &interface(*m)).is_ok(),

@@ -7,7 +7,7 @@ use vnet_tests::talks::{Place, Saying};
 
 /// One act of a script. The `usize`s choose among what there is, modulo its number.
 #[derive(Clone, Debug)]
-pub enum Action {
+pub(crate) enum Action {
     /// A frame comes in from outside, at a vnet's port.
     Rx(usize, Frame),
     /// Time passes.
@@ -17,7 +17,7 @@ pub enum Action {
 }
 
 #[derive(Clone, Debug)]
-pub enum Frame {
+pub(crate) enum Frame {
     Noise(Vec<u8>),
     Arp(u16, u8),
     Echo(usize, Vec<u8>),
@@ -31,7 +31,7 @@ pub enum Frame {
 }
 
 #[derive(Clone, Debug)]
-pub enum Op {
+pub(crate) enum Op {
     UdpBind(u16),
     UdpSend(usize, usize, u16, usize),
     UdpConnect(usize, usize, u16),
@@ -207,7 +207,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![10 => traffic, 4 => administration, 3 => instances]
 }
 
-pub fn script(len: usize) -> impl Strategy<Value = Vec<Action>> {
+pub(crate) fn script(len: usize) -> impl Strategy<Value = Vec<Action>> {
     let time = prop::sample::select(vec![
         0u64, 1, 5, 40, 200, 1_000, 3_000, 15_000, 70_000, 400_000,
     ]);

@@ -5,11 +5,11 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a callback has panicked with.
-pub type Payload = Box<dyn Any + Send>;
+pub(crate) type Payload = Box<dyn Any + Send>;
 
 /// Calls `f`, a callback that nobody waits for: its panic, of which the panic hook has told, is
 /// logged, and goes no further.
-pub fn contained(what: &'static str, f: impl FnOnce()) {
+pub(crate) fn contained(what: &'static str, f: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
         let text = panic_text(&*panic);
         tracing::error!(target: "vnet::lifecycle", "{what} has panicked: {text}");
@@ -18,7 +18,7 @@ pub fn contained(what: &'static str, f: impl FnOnce()) {
 }
 
 /// Drops the payload of a panic, which is the program's, and whose destructor may panic as well.
-pub fn discard(panic: Payload) {
+pub(crate) fn discard(panic: Payload) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         // This could go on for ever.
         std::mem::forget(again);
@@ -26,7 +26,7 @@ pub fn discard(panic: Payload) {
 }
 
 /// What a panic said.
-pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

@@ -12,7 +12,7 @@ use super::time::Instant;
 
 /// An owner's heap entry, and when it comes up; lives beside the owner's real deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Armed {
+pub(crate) struct Armed {
     at: Instant,
     entry: Ticket,
 }
@@ -28,7 +28,7 @@ impl Default for Armed {
 
 /// The deadlines of many owners. Ties in time come up in the order they were armed.
 #[derive(Debug)]
-pub struct Deadlines<K> {
+pub(crate) struct Deadlines<K> {
     heap: Heap<(Instant, u64), K>,
     armed_count: u64,
 }
@@ -45,7 +45,7 @@ impl<K> Default for Deadlines<K> {
 impl<K: Copy> Deadlines<K> {
     /// Makes sure that `key` comes up at `at` or before. Does nothing when it already does.
     #[inline]
-    pub fn arm(&mut self, armed: &mut Armed, key: K, at: Instant) {
+    pub(crate) fn arm(&mut self, armed: &mut Armed, key: K, at: Instant) {
         if at < armed.at {
             self.arm_earlier(armed, key, at);
         }
@@ -62,14 +62,14 @@ impl<K: Copy> Deadlines<K> {
 
     /// When the next entry comes up.
     #[inline]
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.heap.next().map(|(at, _)| at)
     }
 
     /// The next key whose entry is due at `now`, and is gone now. The caller resolves the key (it
     /// may be stale), calls [`Deadlines::disarm`] on its [`Armed`], acts on what is really due, and
     /// arms it again.
-    pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, K)> {
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, K)> {
         if self.next()? > now {
             return None;
         }
@@ -77,7 +77,7 @@ impl<K: Copy> Deadlines<K> {
     }
 
     /// Notes that the entry popped at `at` is gone; returns whether it was this owner's.
-    pub fn disarm(armed: &mut Armed, at: Instant) -> bool {
+    pub(crate) fn disarm(armed: &mut Armed, at: Instant) -> bool {
         let its_own = armed.at == at;
         if its_own {
             *armed = Armed::default();
@@ -86,24 +86,24 @@ impl<K: Copy> Deadlines<K> {
     }
 
     /// Takes the entry of an owner out that goes, or wants nothing any more.
-    pub fn forget(&mut self, armed: &mut Armed) {
+    pub(crate) fn forget(&mut self, armed: &mut Armed) {
         self.heap.remove(armed.entry);
         *armed = Armed::default();
     }
 
     /// Entries, one an owner at most.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.heap.len()
     }
 
     /// True when nothing will come up.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.heap.is_empty()
     }
 
     /// Forgets every entry and gives the memory back. For when the owners are gone: what they have in
     /// their [`Armed`] would find strangers.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.heap = Heap::default();
     }
 }

@@ -6,11 +6,11 @@
 use slotmap::{DefaultKey, SlotMap};
 
 /// Finds an entry again. A stale one finds nothing, never a stranger.
-pub type Ticket = DefaultKey;
+pub(crate) type Ticket = DefaultKey;
 
 /// Entries ordered by key, the least first. An empty one owns no memory.
 #[derive(Debug)]
-pub struct Heap<K, V> {
+pub(crate) struct Heap<K, V> {
     /// Each entry is at least its parent: that of the entry at `n` is at `(n - 1) / 2`.
     order: Vec<(K, Ticket)>,
     /// An entry's place in `order`, and its value.
@@ -28,7 +28,7 @@ impl<K, V> Default for Heap<K, V> {
 
 impl<K: Ord + Copy, V> Heap<K, V> {
     /// Adds an entry.
-    pub fn push(&mut self, key: K, value: V) -> Ticket {
+    pub(crate) fn push(&mut self, key: K, value: V) -> Ticket {
         let place = self.order.len();
         let entries = self.entries.get_or_insert_with(SlotMap::new);
         let ticket = entries.insert((place, value));
@@ -38,7 +38,7 @@ impl<K: Ord + Copy, V> Heap<K, V> {
     }
 
     /// Gives an entry another key. Returns false when it is not there any more.
-    pub fn change(&mut self, ticket: Ticket, key: K) -> bool {
+    pub(crate) fn change(&mut self, ticket: Ticket, key: K) -> bool {
         let Some(place) = self.place(ticket) else {
             return false;
         };
@@ -52,7 +52,7 @@ impl<K: Ord + Copy, V> Heap<K, V> {
     }
 
     /// Takes an entry out.
-    pub fn remove(&mut self, ticket: Ticket) -> Option<(K, V)> {
+    pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<(K, V)> {
         let place = self.place(ticket)?;
         let (key, _) = self.order.swap_remove(place);
         let (_, value) = self.entries.as_mut()?.remove(ticket)?;
@@ -67,45 +67,45 @@ impl<K: Ord + Copy, V> Heap<K, V> {
 
     /// The least key.
     #[inline]
-    pub fn next(&self) -> Option<K> {
+    pub(crate) fn next(&self) -> Option<K> {
         self.order.first().map(|(key, _)| *key)
     }
 
     /// The value of the least key.
-    pub fn first(&self) -> Option<&V> {
+    pub(crate) fn first(&self) -> Option<&V> {
         let (_, ticket) = *self.order.first()?;
         Some(&self.entries.as_ref()?.get(ticket)?.1)
     }
 
     /// Takes the entry of the least key out.
-    pub fn pop(&mut self) -> Option<(K, V)> {
+    pub(crate) fn pop(&mut self) -> Option<(K, V)> {
         let (_, first) = *self.order.first()?;
         self.remove(first)
     }
 
     /// The key of an entry.
-    pub fn key(&self, ticket: Ticket) -> Option<K> {
+    pub(crate) fn key(&self, ticket: Ticket) -> Option<K> {
         Some(self.order[self.place(ticket)?].0)
     }
 
     /// The number of entries.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.order.len()
     }
 
     /// Gives back the room for the order of entries that are gone. Tickets stay what they are: those
     /// of entries that are gone find nothing, also among the entries to come.
-    pub fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         self.order.shrink_to_fit();
     }
 
     /// True when there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
 
     /// Keys and values, in no order that means anything.
-    pub fn iter(&self) -> impl Iterator<Item = (K, &V)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
         let entries = self.entries.as_ref();
         let value = move |ticket| entries.and_then(|e| e.get(ticket)).map(|(_, value)| value);
         self.order
@@ -115,7 +115,7 @@ impl<K: Ord + Copy, V> Heap<K, V> {
 
     /// Takes out every entry that `keep` refuses, and says which those were.
     #[must_use]
-    pub fn retain(&mut self, mut keep: impl FnMut(&V) -> bool) -> Vec<V> {
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&V) -> bool) -> Vec<V> {
         let entries = self.entries.iter();
         let refused: Vec<Ticket> = entries
             .flat_map(SlotMap::iter)

@@ -15,7 +15,7 @@ pub(crate) mod explore;
 /// The lock order, outermost first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Rank {
+pub(crate) enum Rank {
     /// The system's registry of vnets and init records.
     Registry,
     /// One vnet's stack.
@@ -36,7 +36,7 @@ pub enum Rank {
 
 /// A mutual exclusion lock with a [`Rank`]. Not poisoned by a panic.
 #[derive(Debug)]
-pub struct Mutex<T> {
+pub(crate) struct Mutex<T> {
     #[cfg(debug_assertions)]
     rank: Rank,
     inner: parking_lot::Mutex<T>,
@@ -44,7 +44,7 @@ pub struct Mutex<T> {
 
 impl<T> Mutex<T> {
     /// A new unlocked mutex of the given rank.
-    pub const fn new(rank: Rank, value: T) -> Mutex<T> {
+    pub(crate) const fn new(rank: Rank, value: T) -> Mutex<T> {
         #[cfg(not(debug_assertions))]
         let _ = rank;
         Mutex {
@@ -59,7 +59,7 @@ impl<T> Mutex<T> {
     /// # Panics
     /// In debug builds, when the thread holds a lock of this rank or above.
     #[inline]
-    pub fn lock(&self) -> MutexGuard<'_, T> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         #[cfg(debug_assertions)]
         let held = HeldRank::take(self.rank);
         #[cfg(test)]
@@ -75,7 +75,7 @@ impl<T> Mutex<T> {
 
     /// Takes the lock if it is free. Obeys the same rank rule as [`Mutex::lock`].
     #[inline]
-    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         #[cfg(test)]
         let turn = explore::Held::try_take(address(self))?;
         let inner = self.inner.try_lock()?;
@@ -89,18 +89,18 @@ impl<T> Mutex<T> {
     }
 
     /// The value, without locking: nobody else has the mutex.
-    pub fn into_inner(self) -> T {
+    pub(crate) fn into_inner(self) -> T {
         self.inner.into_inner()
     }
 
     /// The value, without locking: exclusive access is proof enough.
-    pub fn get_mut(&mut self) -> &mut T {
+    pub(crate) fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut()
     }
 }
 
 /// Access to the value of a locked [`Mutex`]; unlocks on drop.
-pub struct MutexGuard<'a, T> {
+pub(crate) struct MutexGuard<'a, T> {
     inner: parking_lot::MutexGuard<'a, T>,
     #[cfg(debug_assertions)]
     _held: HeldRank,
@@ -129,16 +129,16 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 
 /// A condition to wait for, used with a [`MutexGuard`].
 #[derive(Debug, Default)]
-pub struct Condvar(parking_lot::Condvar);
+pub(crate) struct Condvar(parking_lot::Condvar);
 
 impl Condvar {
     /// A condition with no waiters.
-    pub const fn new() -> Condvar {
+    pub(crate) const fn new() -> Condvar {
         Condvar(parking_lot::Condvar::new())
     }
 
     /// Releases the lock, waits for a notification, takes the lock again.
-    pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+    pub(crate) fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         #[cfg(test)]
         if explore::is_active() {
             self.wait_in_scenario(guard, false);
@@ -148,7 +148,11 @@ impl Condvar {
     }
 
     /// As [`Condvar::wait`], for at most `timeout`. True when the time ran out.
-    pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, timeout: std::time::Duration) -> bool {
+    pub(crate) fn wait_for<T>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        timeout: std::time::Duration,
+    ) -> bool {
         #[cfg(test)]
         if explore::is_active() {
             return self.wait_in_scenario(guard, true);
@@ -157,14 +161,14 @@ impl Condvar {
     }
 
     /// Wakes one waiter.
-    pub fn notify_one(&self) {
+    pub(crate) fn notify_one(&self) {
         #[cfg(test)]
         explore::notify(address(self), 1);
         self.0.notify_one();
     }
 
     /// Wakes every waiter.
-    pub fn notify_all(&self) {
+    pub(crate) fn notify_all(&self) {
         #[cfg(test)]
         explore::notify(address(self), usize::MAX);
         self.0.notify_all();

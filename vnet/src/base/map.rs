@@ -11,20 +11,20 @@ use foldhash::fast::{FixedState, FoldHasher};
 /// A hash map without iteration. The seed comes from the vnet's random stream, so an outsider
 /// cannot choose keys that collide.
 #[derive(Debug, Clone)]
-pub struct Map<K, V>(HashMap<K, V, FixedState>);
+pub(crate) struct Map<K, V>(HashMap<K, V, FixedState>);
 
 /// The hasher of [`Map`], for a flow hash over the same bytes.
-pub type Hasher<'a> = FoldHasher<'a>;
+pub(crate) type Hasher<'a> = FoldHasher<'a>;
 
 impl<K: Eq + Hash, V> Map<K, V> {
     /// An empty map; allocates nothing.
-    pub fn seeded(seed: u64) -> Map<K, V> {
+    pub(crate) fn seeded(seed: u64) -> Map<K, V> {
         Map(HashMap::with_hasher(FixedState::with_seed(seed)))
     }
 
     /// The value of `key`.
     #[inline]
-    pub fn get<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> Option<&V>
+    pub(crate) fn get<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
@@ -33,7 +33,7 @@ impl<K: Eq + Hash, V> Map<K, V> {
 
     /// The value of `key`, to be changed.
     #[inline]
-    pub fn get_mut<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<&mut V>
+    pub(crate) fn get_mut<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
     {
@@ -41,12 +41,12 @@ impl<K: Eq + Hash, V> Map<K, V> {
     }
 
     /// The value of `key`, made by `make` when there is none.
-    pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
+    pub(crate) fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         self.0.entry(key).or_insert_with(make)
     }
 
     /// True when `key` has a value.
-    pub fn contains<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> bool
+    pub(crate) fn contains<Q: ?Sized + Eq + Hash>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
     {
@@ -54,12 +54,12 @@ impl<K: Eq + Hash, V> Map<K, V> {
     }
 
     /// Sets the value of `key` and returns the one before.
-    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+    pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         self.0.insert(key, value)
     }
 
     /// Removes `key` and returns its value.
-    pub fn remove<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<V>
+    pub(crate) fn remove<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
@@ -67,17 +67,17 @@ impl<K: Eq + Hash, V> Map<K, V> {
     }
 
     /// The number of keys.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// True when there are no keys.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Removes every key and gives the memory back.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.0.clear();
         self.0.shrink_to_fit();
     }

@@ -15,14 +15,14 @@
 //! | [`slab`] | values under such identifiers |
 //! | [`walked`] | how much of a table was looked at, in tests |
 
-pub mod callback;
-pub mod deadline;
-pub mod heap;
-pub mod id;
-pub mod lock;
-pub mod map;
-pub mod rng;
-pub mod slab;
-pub mod stats;
-pub mod time;
-pub mod walked;
+pub(crate) mod callback;
+pub(crate) mod deadline;
+pub(crate) mod heap;
+pub(crate) mod id;
+pub(crate) mod lock;
+pub(crate) mod map;
+pub(crate) mod rng;
+pub(crate) mod slab;
+pub(crate) mod stats;
+pub(crate) mod time;
+pub(crate) mod walked;

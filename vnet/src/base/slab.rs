@@ -6,7 +6,7 @@ use slotmap::{Key, SlotMap};
 /// A slot map that allocates when it gets its first value. Iteration is in slot order, which
 /// depends on the order of insertions and removals only.
 #[derive(Debug)]
-pub struct Slab<K: Key, V>(Option<SlotMap<K, V>>);
+pub(crate) struct Slab<K: Key, V>(Option<SlotMap<K, V>>);
 
 impl<K: Key, V> Default for Slab<K, V> {
     fn default() -> Slab<K, V> {
@@ -16,12 +16,12 @@ impl<K: Key, V> Default for Slab<K, V> {
 
 impl<K: Key, V> Slab<K, V> {
     /// Adds a value and returns the key it can be found under.
-    pub fn insert(&mut self, value: V) -> K {
+    pub(crate) fn insert(&mut self, value: V) -> K {
         self.0.get_or_insert_with(SlotMap::with_key).insert(value)
     }
 
     /// Adds the value that `make` builds, given its key.
-    pub fn insert_with_key(&mut self, make: impl FnOnce(K) -> V) -> K {
+    pub(crate) fn insert_with_key(&mut self, make: impl FnOnce(K) -> V) -> K {
         self.0
             .get_or_insert_with(SlotMap::with_key)
             .insert_with_key(make)
@@ -29,49 +29,49 @@ impl<K: Key, V> Slab<K, V> {
 
     /// The value of `key`, unless it was removed.
     #[inline]
-    pub fn get(&self, key: K) -> Option<&V> {
+    pub(crate) fn get(&self, key: K) -> Option<&V> {
         self.0.as_ref()?.get(key)
     }
 
     /// The value of `key`, to be changed.
     #[inline]
-    pub fn get_mut(&mut self, key: K) -> Option<&mut V> {
+    pub(crate) fn get_mut(&mut self, key: K) -> Option<&mut V> {
         self.0.as_mut()?.get_mut(key)
     }
 
     /// Removes the value of `key`. The key never resolves again.
-    pub fn remove(&mut self, key: K) -> Option<V> {
+    pub(crate) fn remove(&mut self, key: K) -> Option<V> {
         self.0.as_mut()?.remove(key)
     }
 
     /// The number of values.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, SlotMap::len)
     }
 
     /// True when there are no values.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Keys and values, in slot order.
-    pub fn iter(&self) -> impl Iterator<Item = (K, &V)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
         self.0.iter().flat_map(SlotMap::iter)
     }
 
     /// Keys and values to be changed, in slot order.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut V)> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut V)> {
         self.0.iter_mut().flat_map(SlotMap::iter_mut)
     }
 
     /// Removes every value, in slot order. Keys given out before never resolve again.
-    pub fn drain(&mut self) -> impl Iterator<Item = (K, V)> {
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = (K, V)> {
         self.0.iter_mut().flat_map(SlotMap::drain)
     }
 
     /// Removes every value and gives the memory back. A key given out before may resolve to a
     /// later value, so this is for the end of a table's life.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.0 = None;
     }
 }

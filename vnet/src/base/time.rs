@@ -25,7 +25,7 @@ pub use std::time::Duration;
 pub struct Instant(u64);
 
 /// A length of time in nanoseconds; five centuries at most.
-pub fn nanos(duration: Duration) -> u64 {
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

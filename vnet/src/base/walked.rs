@@ -7,19 +7,19 @@ use std::cell::Cell;
 
 /// The count of one table. Outside of tests it is nothing, and counting costs nothing.
 #[derive(Clone, Debug, Default)]
-pub struct Walked(#[cfg(test)] Cell<u64>);
+pub(crate) struct Walked(#[cfg(test)] Cell<u64>);
 
 impl Walked {
     /// An entry is looked at.
     #[inline]
-    pub fn step(&self) {
+    pub(crate) fn step(&self) {
         #[cfg(test)]
         self.0.set(self.0.get() + 1);
     }
 
     /// How many were.
     #[cfg(test)]
-    pub fn steps(&self) -> u64 {
+    pub(crate) fn steps(&self) -> u64 {
         self.0.get()
     }
 }

@@ -14,14 +14,14 @@ use crate::packet::{Cx, Packet, checksum};
 
 /// One vnet's ICMP.
 #[derive(Clone, Debug, Default)]
-pub struct Icmp {
+pub(crate) struct Icmp {
     /// How many errors it sends.
     pub limit: Limit,
 }
 
 /// The packet an error is about.
 #[derive(Debug)]
-pub struct About {
+pub(crate) struct About {
     /// Its IP header.
     pub header: Ipv4Header,
     /// Whom its frame was addressed to.
@@ -34,7 +34,7 @@ pub struct About {
 impl Icmp {
     /// The error to send about a packet; `None` when none may be sent, or not now. The packet is
     /// gone either way and counted by the caller.
-    pub fn error(
+    pub(crate) fn error(
         &mut self,
         cx: &mut Cx<'_>,
         addrs: &LocalAddrs,

@@ -4,7 +4,7 @@ use crate::base::time::{Duration, Instant};
 
 /// A bucket that fills at a rate and holds a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
+pub(crate) struct Limit {
     rate: Rate,
     /// What is in the bucket, in time: each error costs what it takes to earn it.
     credit: Duration,
@@ -13,7 +13,7 @@ pub struct Limit {
 
 /// How fast, and how many at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
+pub(crate) struct Rate {
     /// Errors a second in the long run; zero for none at all.
     pub per_second: u32,
     /// Errors at once after a silence.
@@ -38,7 +38,7 @@ impl Default for Limit {
 
 impl Limit {
     /// A full bucket.
-    pub fn new(rate: Rate) -> Limit {
+    pub(crate) fn new(rate: Rate) -> Limit {
         Limit {
             rate,
             credit: rate.capacity(),
@@ -47,12 +47,12 @@ impl Limit {
     }
 
     /// The rate in force.
-    pub fn rate(&self) -> Rate {
+    pub(crate) fn rate(&self) -> Rate {
         self.rate
     }
 
     /// Takes what one error costs out of the bucket; false when there is not enough in it.
-    pub fn take(&mut self, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
         let Some(cost) = self.rate.cost() else {
             return false;
         };

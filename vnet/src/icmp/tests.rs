@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ip::testing::{header, ip};
+use crate::packet::header::icmp4::TimeExceededCode;
 
 /// A message as it comes off a wire, with a correct checksum.
 fn received(bytes: &[u8]) -> Packet {

@@ -11,11 +11,11 @@ use super::vnet::VnetCore;
 use crate::base::time::Instant;
 
 /// Where in a program a call was made.
-pub type Site = &'static Location<'static>;
+pub(crate) type Site = &'static Location<'static>;
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waited {
+pub(crate) enum Waited {
     /// The waker was called, or may have been.
     Woken,
     /// The time given has come.
@@ -46,7 +46,7 @@ pub enum Vain {
 
 /// A timer that is set; ordered as timers go off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TimerKey {
+pub(crate) struct TimerKey {
     /// When it goes off.
     pub at: Instant,
     /// Its place among the timers of that time.
@@ -55,7 +55,7 @@ pub struct TimerKey {
 
 /// How far a simulated world is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RunTo {
+pub(crate) struct RunTo {
     /// It does what is due up to here.
     pub until: Instant,
     /// What is there at the end of it.
@@ -66,7 +66,7 @@ pub struct RunTo {
 
 /// What the end of [`RunTo`]'s time means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AtEnd {
+pub(crate) enum AtEnd {
     /// The aim: the clock is moved there.
     Arrived,
     /// A limit: the aim is that nothing is left to happen.
@@ -75,7 +75,7 @@ pub enum AtEnd {
 
 /// How a run of a simulated world ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RunEnd {
+pub(crate) struct RunEnd {
     /// Events that happened.
     pub events: u64,
     /// Why it ended.
@@ -84,7 +84,7 @@ pub struct RunEnd {
 
 /// Why a run of a simulated world ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunEnded {
+pub(crate) enum RunEnded {
     /// It reached its aim.
     Done,
     /// What comes next is later than the limit on time.
@@ -99,7 +99,7 @@ pub enum RunEnded {
 
 /// Something that has happened, in a driver's notes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happened {
+pub(crate) enum Happened {
     /// The vnet of this number was serviced.
     Serviced(u64),
     /// The task of this number was polled.
@@ -129,7 +129,7 @@ pub struct WaitNote {
 
 /// What a driver knows of what is to come and what has been, for reports.
 #[derive(Default)]
-pub struct Notes {
+pub(crate) struct Notes {
     /// Vnets that want service, and when; in order of time. An entry may be superfluous.
     pub services: Vec<(Instant, Arc<VnetCore>)>,
     /// When timers go off.
@@ -141,7 +141,7 @@ pub struct Notes {
 }
 
 /// A clock, and a promise to call [`VnetCore::service`] in time.
-pub trait Driver: Send + Sync {
+pub(crate) trait Driver: Send + Sync {
     /// The time.
     fn now(&self) -> Instant;
 

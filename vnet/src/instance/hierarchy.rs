@@ -216,10 +216,9 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::instance::limits::LimitReached;
     use crate::instance::sysctl::keys;
-    use crate::instance::{
-        Denied, InitRecord, LimitReached, PrivilegeError, Privileges, Stage, System,
-    };
+    use crate::instance::{Denied, InitRecord, PrivilegeError, Privileges, Stage, System};
     use crate::net::RawSocket;
 
     fn names(vnets: &[Vnet]) -> Vec<&str> {

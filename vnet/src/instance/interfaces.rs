@@ -25,7 +25,7 @@ use crate::stack::Stack;
 use crate::stack::limits::Resource;
 
 /// The IP MTU of Ethernet.
-pub const ETHERNET_IP_MTU: u16 = 1500;
+pub(crate) const ETHERNET_IP_MTU: u16 = 1500;
 /// The IP MTU of the loopback interface.
 const LOOPBACK_IP_MTU: u16 = 65_535;
 /// The least IP MTU (RFC 791, section 3.2).

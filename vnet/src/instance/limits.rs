@@ -6,8 +6,9 @@ use super::record::Op;
 use super::vnet::{Entry, Gone, OwnedVnet, Vnet, VnetCore};
 use crate::base::stats::Stats;
 use crate::stack::Stack;
+pub(crate) use crate::stack::limits::LimitReached;
 pub(super) use crate::stack::limits::defaults;
-pub use crate::stack::limits::{LimitReached, Resource, UNLIMITED, Usage};
+pub use crate::stack::limits::{Resource, UNLIMITED, Usage};
 
 impl Vnet {
     /// How much the instance holds of a resource, and its limit.

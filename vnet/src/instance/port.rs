@@ -18,7 +18,7 @@ use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::{MacAddr, Packet, Payload};
 
 /// Largest frame that a port takes: the largest IP packet behind an Ethernet header.
-pub const MAX_FRAME_LEN: usize = 65_535 + ETHER_LEN;
+pub(crate) const MAX_FRAME_LEN: usize = 65_535 + ETHER_LEN;
 
 /// Why a port cannot send or receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -184,7 +184,7 @@ pub enum RegisterError {
 }
 
 /// The instances and the recorded steps of a system.
-pub struct Registry {
+pub(crate) struct Registry {
     /// By number, which is the order of creation.
     vnets: BTreeMap<u64, Arc<VnetCore>>,
     /// Those that are taken off that list and not gone yet.

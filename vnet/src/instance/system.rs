@@ -51,7 +51,7 @@ pub struct System {
 }
 
 /// What the handles of a system share.
-pub struct SystemCore {
+pub(crate) struct SystemCore {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) pool: Pool,
     pub(crate) registry: SharedRegistry,
@@ -260,7 +260,7 @@ impl System {
 
     /// The fingerprint of everything that has passed any interface since
     /// [`System::record_fingerprint`], those included that are gone; `None` when that was not
-    /// called. [`fingerprint`](crate::netif::fingerprint) says what it is made of.
+    /// called. `fingerprint` says what it is made of.
     ///
     /// Under virtual time, and under the manual driver, it is the same for every run of the same
     /// program with the same seed.

@@ -104,7 +104,7 @@ impl fmt::Debug for Panic {
 }
 
 /// A task, whatever it returns.
-pub struct Task {
+pub(crate) struct Task {
     number: u64,
     site: Site,
     vnet: Option<(u64, Box<str>)>,
@@ -198,7 +198,7 @@ impl Drop for PollMark {
 
 impl Task {
     /// Its number in the order of spawning.
-    pub fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
@@ -208,7 +208,7 @@ impl Task {
     }
 
     /// The number of its vnet; of those without one, the same for all.
-    pub fn owner(&self) -> u64 {
+    pub(crate) fn owner(&self) -> u64 {
         self.vnet.as_ref().map_or(u64::MAX, |(number, _)| *number)
     }
 
@@ -224,7 +224,7 @@ impl Task {
 
     /// Polls it once; for drivers, after [`Driver::schedule`]. A panic of the future's is its
     /// result.
-    pub fn run(self: &Arc<Self>) {
+    pub(crate) fn run(self: &Arc<Self>) {
         let state = &self.state;
         let queued = state.compare_exchange(QUEUED, RUNNING, Ordering::AcqRel, Ordering::Acquire);
         if queued.is_err() {

@@ -55,7 +55,7 @@ pub struct Gone;
 /// It keeps nothing alive: when the [`OwnedVnet`] is destroyed, every operation through a handle
 /// or a socket returns *gone*.
 ///
-/// What may be done through it is limited by the instance's [privileges](super::privilege). The
+/// What may be done through it is limited by the instance's privileges. The
 /// handle inside an [`OwnedVnet`] is the owner's and is not limited; every clone is a tenant's.
 pub struct Vnet {
     pub(crate) core: Arc<VnetCore>,
@@ -72,7 +72,7 @@ pub struct OwnedVnet {
 }
 
 /// What all handles and sockets of an instance share.
-pub struct VnetCore {
+pub(crate) struct VnetCore {
     pub(crate) name: Box<str>,
     /// Its place in the order of creation.
     pub(crate) number: u64,
@@ -96,7 +96,7 @@ pub struct VnetCore {
 }
 
 /// A driver's notes about a vnet.
-pub struct Sched {
+pub(crate) struct Sched {
     /// The driver's own state; zero at first.
     pub state: AtomicU8,
     /// When the driver will service the vnet anyway, in nanoseconds.
@@ -115,12 +115,12 @@ impl Sched {
     }
 
     /// Where the driver has noted when it will service the vnet.
-    pub fn ticket(&self) -> Ticket {
+    pub(crate) fn ticket(&self) -> Ticket {
         KeyData::from_ffi(self.noted.load(Ordering::Relaxed)).into()
     }
 
     /// Notes that.
-    pub fn set_ticket(&self, ticket: Ticket) {
+    pub(crate) fn set_ticket(&self, ticket: Ticket) {
         self.noted.store(ticket.data().as_ffi(), Ordering::Relaxed);
     }
 }
@@ -344,7 +344,7 @@ impl VnetCore {
     /// Takes in what is due and does what is due: the only way in which frames and deadlines
     /// reach a stack. Called by drivers. The panic of a callback is logged and counted: it is
     /// nobody's who happens to move the world.
-    pub fn service(self: &Arc<Self>) {
+    pub(crate) fn service(self: &Arc<Self>) {
         if let Err(panic) = self.try_service() {
             self.note_panic(panic);
         }
@@ -354,7 +354,7 @@ impl VnetCore {
     ///
     /// # Errors
     /// That panic, after all else has been done.
-    pub fn try_service(self: &Arc<Self>) -> Result<(), callback::Payload> {
+    pub(crate) fn try_service(self: &Arc<Self>) -> Result<(), callback::Payload> {
         let name = &*self.name;
         let _span = tracing::trace_span!(target: trace::SERVICE, "service", vnet = name).entered();
         let (result, panic) = self.enter(Entry::Service, |live, cx| {

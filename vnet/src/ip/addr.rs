@@ -15,7 +15,7 @@ use crate::base::walked::Walked;
 
 /// Whom a packet or a frame is addressed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cast {
+pub(crate) enum Cast {
     /// One station.
     Unicast,
     /// Every station of a link.
@@ -26,7 +26,7 @@ pub enum Cast {
 
 /// What an address is by itself, whoever looks at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// 0.0.0.0: "this host", before it has an address.
     Unspecified,
     /// The rest of 0.0.0.0/8, which nobody has.
@@ -47,7 +47,7 @@ pub enum Kind {
 
 /// The kind of `addr`.
 #[inline]
-pub fn kind(addr: Ipv4Addr) -> Kind {
+pub(crate) fn kind(addr: Ipv4Addr) -> Kind {
     match addr.octets() {
         [0, 0, 0, 0] => Kind::Unspecified,
         [0, ..] => Kind::ThisNetwork,
@@ -61,18 +61,18 @@ pub fn kind(addr: Ipv4Addr) -> Kind {
 }
 
 /// True when a host may have `addr`, on a wire or on a loopback interface.
-pub fn is_host(addr: Ipv4Addr) -> bool {
+pub(crate) fn is_host(addr: Ipv4Addr) -> bool {
     matches!(kind(addr), Kind::Unicast | Kind::LinkLocal | Kind::Loopback)
 }
 
 /// True when some station on a wire may have `addr`.
-pub fn is_station(addr: Ipv4Addr) -> bool {
+pub(crate) fn is_station(addr: Ipv4Addr) -> bool {
     matches!(kind(addr), Kind::Unicast | Kind::LinkLocal)
 }
 
 /// What an address is to one vnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ours {
+pub(crate) enum Ours {
     /// An address of this interface.
     Address(IfId),
     /// The broadcast address of this interface's subnet.
@@ -81,7 +81,7 @@ pub enum Ours {
 
 /// One address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LocalAddr {
+pub(crate) struct LocalAddr {
     /// The interface.
     pub ifid: IfId,
     /// The address, and how long its prefix is.
@@ -90,19 +90,19 @@ pub struct LocalAddr {
 
 impl LocalAddr {
     /// The address without its prefix.
-    pub fn addr(&self) -> Ipv4Addr {
+    pub(crate) fn addr(&self) -> Ipv4Addr {
         self.net.addr()
     }
 
     /// The subnet's broadcast address. Prefixes of 31 bits have none (RFC 3021), nor those of 32.
-    pub fn broadcast(&self) -> Option<Ipv4Addr> {
+    pub(crate) fn broadcast(&self) -> Option<Ipv4Addr> {
         (self.net.prefix_len() < 31).then(|| self.net.broadcast())
     }
 }
 
 /// Why an address was not added or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddrError {
+pub(crate) enum AddrError {
     /// This vnet has the address already.
     #[error("address {0} exists already")]
     Exists(Ipv4Addr),
@@ -120,7 +120,7 @@ pub enum AddrError {
 /// Hosts follow the weak model (RFC 1122 section 3.3.4.2): an address is ours on whatever
 /// interface the packet came in.
 #[derive(Clone, Debug, Default)]
-pub struct LocalAddrs {
+pub(crate) struct LocalAddrs {
     /// By when they were added.
     addrs: BTreeMap<u64, LocalAddr>,
     /// The same of each interface.
@@ -141,7 +141,7 @@ type IsBroadcast = bool;
 
 impl LocalAddrs {
     /// No addresses.
-    pub fn new() -> LocalAddrs {
+    pub(crate) fn new() -> LocalAddrs {
         LocalAddrs::default()
     }
 
@@ -149,7 +149,7 @@ impl LocalAddrs {
     ///
     /// # Errors
     /// [`AddrError::Exists`] when any interface has it, [`AddrError::NotHost`] when no host can.
-    pub fn add(&mut self, ifid: IfId, net: Ipv4Net) -> Result<(), AddrError> {
+    pub(crate) fn add(&mut self, ifid: IfId, net: Ipv4Net) -> Result<(), AddrError> {
         let entry = LocalAddr { ifid, net };
         let is_network = net.prefix_len() < 31 && net.addr() == net.network();
         if !is_host(net.addr()) || is_network || entry.broadcast() == Some(net.addr()) {
@@ -175,7 +175,7 @@ impl LocalAddrs {
     ///
     /// # Errors
     /// [`AddrError::NotFound`] when the interface does not have it.
-    pub fn remove(&mut self, ifid: IfId, addr: Ipv4Addr) -> Result<LocalAddr, AddrError> {
+    pub(crate) fn remove(&mut self, ifid: IfId, addr: Ipv4Addr) -> Result<LocalAddr, AddrError> {
         let missing = AddrError::NotFound(addr);
         let of_interface = self.by_interface.get_mut(&ifid).ok_or(missing)?;
         let at = of_interface.iter().position(|(_, a)| a.addr() == addr);
@@ -188,7 +188,7 @@ impl LocalAddrs {
     }
 
     /// Takes every address from an interface and returns how many there were.
-    pub fn remove_interface(&mut self, ifid: IfId) -> usize {
+    pub(crate) fn remove_interface(&mut self, ifid: IfId) -> usize {
         let removed = self.by_interface.remove(&ifid).unwrap_or_default();
         for (number, entry) in &removed {
             self.forget(*number, entry);
@@ -210,26 +210,26 @@ impl LocalAddrs {
 
     /// What `addr` is to this vnet; `None` when it is nothing of ours.
     #[inline]
-    pub fn find(&self, addr: Ipv4Addr) -> Option<Ours> {
+    pub(crate) fn find(&self, addr: Ipv4Addr) -> Option<Ours> {
         let claims = self.index.get(&u32::from(addr))?;
         claims.first().map(|(_, ours)| *ours)
     }
 
     /// True when `addr` is an address of one of our interfaces.
     #[inline]
-    pub fn contains(&self, addr: Ipv4Addr) -> bool {
+    pub(crate) fn contains(&self, addr: Ipv4Addr) -> bool {
         matches!(self.find(addr), Some(Ours::Address(_)))
     }
 
     /// True when `addr` is the broadcast address of one of our subnets, or of every network.
     #[inline]
-    pub fn is_broadcast(&self, addr: Ipv4Addr) -> bool {
+    pub(crate) fn is_broadcast(&self, addr: Ipv4Addr) -> bool {
         addr == Ipv4Addr::BROADCAST || matches!(self.find(addr), Some(Ours::Broadcast(_)))
     }
 
     /// Whom `addr` addresses, seen from this vnet.
     #[inline]
-    pub fn cast(&self, addr: Ipv4Addr) -> Cast {
+    pub(crate) fn cast(&self, addr: Ipv4Addr) -> Cast {
         if addr.is_multicast() {
             Cast::Multicast
         } else if self.is_broadcast(addr) {
@@ -242,7 +242,7 @@ impl LocalAddrs {
     /// True when the interface answers for `addr` on its link. One that has addresses answers for
     /// those; one that has none borrows those of the others (RFC 1812 section 2.2.7, unnumbered
     /// lines), as it does when it speaks ([`LocalAddrs::source_for`]).
-    pub fn answers(&self, ifid: IfId, addr: Ipv4Addr) -> bool {
+    pub(crate) fn answers(&self, ifid: IfId, addr: Ipv4Addr) -> bool {
         match self.find(addr) {
             Some(Ours::Address(on)) if on == ifid => true,
             Some(Ours::Address(_)) => is_station(addr) && self.on_interface(ifid).next().is_none(),
@@ -251,12 +251,12 @@ impl LocalAddrs {
     }
 
     /// True when `addr` is the broadcast address of a subnet of the interface, or of every network.
-    pub fn is_broadcast_on(&self, ifid: IfId, addr: Ipv4Addr) -> bool {
+    pub(crate) fn is_broadcast_on(&self, ifid: IfId, addr: Ipv4Addr) -> bool {
         addr == Ipv4Addr::BROADCAST || self.on_interface(ifid).any(|a| a.broadcast() == Some(addr))
     }
 
     /// True when `addr` lies in a prefix of the interface.
-    pub fn is_on_link(&self, ifid: IfId, addr: Ipv4Addr) -> bool {
+    pub(crate) fn is_on_link(&self, ifid: IfId, addr: Ipv4Addr) -> bool {
         self.on_interface(ifid).any(|a| a.net.contains(&addr))
     }
 
@@ -264,7 +264,12 @@ impl LocalAddrs {
     /// (RFC 1122 section 3.3.4.3): `dst` itself when it is ours, else the interface's address
     /// whose prefix holds the next hop, else the interface's first, else the vnet's first that
     /// is not a loopback address. `None` when there is none at all.
-    pub fn source_for(&self, dst: Ipv4Addr, ifid: IfId, next_hop: Ipv4Addr) -> Option<Ipv4Addr> {
+    pub(crate) fn source_for(
+        &self,
+        dst: Ipv4Addr,
+        ifid: IfId,
+        next_hop: Ipv4Addr,
+    ) -> Option<Ipv4Addr> {
         if self.contains(dst) {
             return Some(dst);
         }
@@ -276,24 +281,24 @@ impl LocalAddrs {
     }
 
     /// The addresses of one interface, in the order they were added.
-    pub fn on_interface(&self, ifid: IfId) -> impl Iterator<Item = &LocalAddr> {
+    pub(crate) fn on_interface(&self, ifid: IfId) -> impl Iterator<Item = &LocalAddr> {
         let of_interface = self.by_interface.get(&ifid);
         let addrs = of_interface.into_iter().flatten();
         addrs.map(|(_, addr)| addr).inspect(|_| self.walked.step())
     }
 
     /// Every address, in the order they were added.
-    pub fn iter(&self) -> impl Iterator<Item = &LocalAddr> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &LocalAddr> {
         self.addrs.values().inspect(|_| self.walked.step())
     }
 
     /// How many addresses there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.addrs.len()
     }
 
     /// True when there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.addrs.is_empty()
     }
 }

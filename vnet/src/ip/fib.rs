@@ -16,11 +16,11 @@ use crate::base::id::IfId;
 use crate::base::walked::Walked;
 
 /// The most routes a table takes unless told otherwise.
-pub const DEFAULT_MAX_ROUTES: usize = 1 << 20;
+pub(crate) const DEFAULT_MAX_ROUTES: usize = 1 << 20;
 
 /// The first hop of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum NextHop {
+pub(crate) enum NextHop {
     /// The destination is on the link itself.
     Direct,
     /// A router on the link.
@@ -41,7 +41,7 @@ pub enum Origin {
 
 /// One route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route {
+pub(crate) struct Route {
     /// Where it leads. Bits behind the prefix are zero.
     pub dst: Ipv4Net,
     /// The first hop.
@@ -56,7 +56,7 @@ pub struct Route {
 
 impl Route {
     /// A route with metric 0 through an interface.
-    pub fn new(dst: Ipv4Net, next_hop: NextHop, ifid: IfId, origin: Origin) -> Route {
+    pub(crate) fn new(dst: Ipv4Net, next_hop: NextHop, ifid: IfId, origin: Origin) -> Route {
         Route {
             dst: dst.trunc(),
             next_hop,
@@ -67,7 +67,7 @@ impl Route {
     }
 
     /// The address whose neighbour entry is needed to reach `dst` by this route.
-    pub fn hop(&self, dst: Ipv4Addr) -> Ipv4Addr {
+    pub(crate) fn hop(&self, dst: Ipv4Addr) -> Ipv4Addr {
         self.next_hop.of(dst)
     }
 }
@@ -75,7 +75,7 @@ impl Route {
 impl NextHop {
     /// The address to ask for on the link to reach `dst`.
     #[inline]
-    pub fn of(self, dst: Ipv4Addr) -> Ipv4Addr {
+    pub(crate) fn of(self, dst: Ipv4Addr) -> Ipv4Addr {
         match self {
             NextHop::Direct => dst,
             NextHop::Gateway(gateway) => gateway,
@@ -85,7 +85,7 @@ impl NextHop {
 
 /// What a lookup found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RouteHit {
+pub(crate) struct RouteHit {
     /// The interface to leave through.
     pub ifid: IfId,
     /// The first hop.
@@ -97,7 +97,7 @@ pub struct RouteHit {
 impl RouteHit {
     /// The address whose neighbour entry is needed to reach `dst` by this route.
     #[inline]
-    pub fn hop(&self, dst: Ipv4Addr) -> Ipv4Addr {
+    pub(crate) fn hop(&self, dst: Ipv4Addr) -> Ipv4Addr {
         self.next_hop.of(dst)
     }
 }
@@ -117,7 +117,7 @@ pub enum FibError {
 }
 
 /// The forwarding table of one vnet. Empty, it holds no memory.
-pub struct Fib {
+pub(crate) struct Fib {
     /// Routes of one prefix by ascending metric. Never an empty list.
     table: PrefixMap<Ipv4Net, SmallVec<[Route; 1]>>,
     routes: usize,
@@ -145,17 +145,17 @@ impl Default for Fib {
 
 impl Fib {
     /// A table that takes [`DEFAULT_MAX_ROUTES`].
-    pub fn new() -> Fib {
+    pub(crate) fn new() -> Fib {
         Fib::default()
     }
 
     /// How many routes the table takes.
-    pub fn max_routes(&self) -> usize {
+    pub(crate) fn max_routes(&self) -> usize {
         self.max_routes
     }
 
     /// Sets how many routes the table takes; those it has stay.
-    pub fn set_max_routes(&mut self, max_routes: usize) {
+    pub(crate) fn set_max_routes(&mut self, max_routes: usize) {
         self.max_routes = max_routes;
     }
 
@@ -164,7 +164,7 @@ impl Fib {
     /// # Errors
     /// [`FibError::Exists`] when there is one with its prefix and metric, [`FibError::Limit`] when
     /// the table is full.
-    pub fn add(&mut self, route: Route) -> Result<(), FibError> {
+    pub(crate) fn add(&mut self, route: Route) -> Result<(), FibError> {
         let route = truncated(route);
         let exists = self
             .table
@@ -185,7 +185,7 @@ impl Fib {
     ///
     /// # Errors
     /// [`FibError::Limit`] when there is none and the table is full.
-    pub fn replace(&mut self, route: Route) -> Result<Option<Route>, FibError> {
+    pub(crate) fn replace(&mut self, route: Route) -> Result<Option<Route>, FibError> {
         let route = truncated(route);
         let old = self
             .table
@@ -203,7 +203,7 @@ impl Fib {
     ///
     /// # Errors
     /// [`FibError::NotFound`] when there is none.
-    pub fn remove(&mut self, dst: Ipv4Net, metric: Option<u32>) -> Result<Route, FibError> {
+    pub(crate) fn remove(&mut self, dst: Ipv4Net, metric: Option<u32>) -> Result<Route, FibError> {
         let dst = dst.trunc();
         let list = self.table.get_mut(&dst).ok_or(FibError::NotFound(dst))?;
         let at = match metric {
@@ -226,7 +226,7 @@ impl Fib {
     ///
     /// # Errors
     /// [`FibError::NotFound`].
-    pub fn remove_of(&mut self, dst: Ipv4Net, origin: Origin) -> Result<Route, FibError> {
+    pub(crate) fn remove_of(&mut self, dst: Ipv4Net, origin: Origin) -> Result<Route, FibError> {
         let dst = dst.trunc();
         let list = self.table.get(&dst).ok_or(FibError::NotFound(dst))?;
         let found = list.iter().find(|r| r.origin == origin);
@@ -235,7 +235,7 @@ impl Fib {
     }
 
     /// Removes the connected route to `dst` through an interface, if there is one.
-    pub fn remove_connected(&mut self, dst: Ipv4Net, ifid: IfId) {
+    pub(crate) fn remove_connected(&mut self, dst: Ipv4Net, ifid: IfId) {
         if let Some(metric) = self.connected(dst, ifid).map(|route| route.metric) {
             let removed = self.remove(dst, Some(metric));
             debug_assert!(removed.is_ok(), "it was just found");
@@ -243,14 +243,14 @@ impl Fib {
     }
 
     /// The connected route to `dst` through an interface.
-    pub fn connected(&self, dst: Ipv4Net, ifid: IfId) -> Option<&Route> {
+    pub(crate) fn connected(&self, dst: Ipv4Net, ifid: IfId) -> Option<&Route> {
         let list = self.table.get(&dst.trunc())?;
         let wanted = (ifid, Origin::Connected);
         list.iter().find(|r| (r.ifid, r.origin) == wanted)
     }
 
     /// The lowest metric that no route to `dst` has; `None` when there is none left.
-    pub fn free_metric(&self, dst: Ipv4Net) -> Option<u32> {
+    pub(crate) fn free_metric(&self, dst: Ipv4Net) -> Option<u32> {
         let mut free = 0;
         for route in self.table.get(&dst.trunc()).into_iter().flatten() {
             if route.metric > free {
@@ -263,7 +263,7 @@ impl Fib {
 
     /// Moves the connected route to `dst` through an interface to `metric`, if that is above its
     /// own and free, and returns the metric that it has then; zero when there is no such route.
-    pub fn raise_connected(&mut self, dst: Ipv4Net, ifid: IfId, metric: u32) -> u32 {
+    pub(crate) fn raise_connected(&mut self, dst: Ipv4Net, ifid: IfId, metric: u32) -> u32 {
         let Some(list) = self.table.get_mut(&dst.trunc()) else {
             return 0;
         };
@@ -283,7 +283,7 @@ impl Fib {
 
     /// Takes the routes through an interface out of use, those to come included. They stay in the
     /// table; others to the same destinations are taken in their place.
-    pub fn interface_down(&mut self, ifid: IfId) {
+    pub(crate) fn interface_down(&mut self, ifid: IfId) {
         if !self.down.contains(&ifid) {
             self.down.push(ifid);
             self.generation += 1;
@@ -291,7 +291,7 @@ impl Fib {
     }
 
     /// Puts the routes through an interface back into use.
-    pub fn interface_up(&mut self, ifid: IfId) {
+    pub(crate) fn interface_up(&mut self, ifid: IfId) {
         if let Some(at) = self.down.iter().position(|down| *down == ifid) {
             self.down.swap_remove(at);
             self.generation += 1;
@@ -299,13 +299,13 @@ impl Fib {
     }
 
     /// Removes every route through an interface and returns how many there were.
-    pub fn remove_interface(&mut self, ifid: IfId) -> usize {
+    pub(crate) fn remove_interface(&mut self, ifid: IfId) -> usize {
         self.interface_up(ifid);
         self.remove_if(|route| route.ifid == ifid)
     }
 
     /// Removes every route for which `condemned` says so, and returns how many there were.
-    pub fn remove_if(&mut self, mut condemned: impl FnMut(&Route) -> bool) -> usize {
+    pub(crate) fn remove_if(&mut self, mut condemned: impl FnMut(&Route) -> bool) -> usize {
         let before = self.routes;
         let mut left = 0;
         for list in self.table.values_mut() {
@@ -323,7 +323,7 @@ impl Fib {
 
     /// The way to `dst`, by way of the cache.
     #[inline]
-    pub fn lookup(&mut self, dst: Ipv4Addr) -> Option<RouteHit> {
+    pub(crate) fn lookup(&mut self, dst: Ipv4Addr) -> Option<RouteHit> {
         if self.routes == 0 {
             return None;
         }
@@ -340,7 +340,7 @@ impl Fib {
     }
 
     /// The route to `dst` that is in use, by way of the table.
-    pub fn route(&self, dst: Ipv4Addr) -> Option<&Route> {
+    pub(crate) fn route(&self, dst: Ipv4Addr) -> Option<&Route> {
         match self.down.is_empty() {
             true => self.configured(dst),
             false => self.in_use(dst),
@@ -363,19 +363,19 @@ impl Fib {
     }
 
     /// The route to `dst`, whether its interface is in use or not.
-    pub fn configured(&self, dst: Ipv4Addr) -> Option<&Route> {
+    pub(crate) fn configured(&self, dst: Ipv4Addr) -> Option<&Route> {
         let (_, list) = self.table.get_lpm(&Ipv4Net::from(dst))?;
         list.first()
     }
 
     /// A number that each edit changes; never zero.
     #[inline]
-    pub fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.generation
     }
 
     /// Every route, by prefix and then by metric.
-    pub fn iter(&self) -> impl Iterator<Item = &Route> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Route> {
         self.table
             .values()
             .flatten()
@@ -383,17 +383,17 @@ impl Fib {
     }
 
     /// How many routes there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.routes
     }
 
     /// True when there is no route.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.routes == 0
     }
 
     /// Removes every route, gives the memory back, and returns how many there were.
-    pub fn reset(&mut self) -> usize {
+    pub(crate) fn reset(&mut self) -> usize {
         let routes = std::mem::take(&mut self.routes);
         self.table = PrefixMap::new();
         self.cache = Cache::default();

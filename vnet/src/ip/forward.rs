@@ -15,7 +15,7 @@ use crate::packet::header::ipv4::{self, Ipv4Header};
 
 /// What becomes of a packet for another host.
 #[derive(Debug)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It goes on, its time to live decremented. [`fit`](output::fit) is still to be asked.
     Send {
         /// Its header, as it is now.
@@ -36,7 +36,7 @@ pub enum Verdict {
 
 /// A way out of this router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Egress {
+pub(crate) struct Egress {
     /// The route found for the packet's destination.
     pub route: RouteHit,
     /// The largest IP packet that the route's interface takes.
@@ -46,7 +46,7 @@ pub struct Egress {
 /// Decides on a packet that [`input`](super::input::input) said is to be forwarded. `egress` is
 /// where its destination's route leads, `None` when there is no route. The packet stays where it is:
 /// moved in and out with the verdict it would be copied twice.
-pub fn forward(
+pub(crate) fn forward(
     state: &Ipv4State,
     header: &Ipv4Header,
     packet: &mut Packet,

@@ -12,7 +12,7 @@ use crate::packet::{Meta, Packet, Payload, checksum, gso};
 
 /// The fragments of a packet, made one by one.
 #[derive(Debug)]
-pub struct Fragments {
+pub(crate) struct Fragments {
     ip_mtu: usize,
     current: Option<Cut>,
     /// The other segments of a packet that stood for several.
@@ -32,7 +32,7 @@ struct Cut {
 
 /// Why a packet cannot be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FragmentError {
+pub(crate) enum FragmentError {
     /// The link does not take even eight bytes of payload at once.
     #[error("the link is too narrow for a fragment")]
     TooNarrow,
@@ -48,7 +48,7 @@ impl Fragments {
     ///
     /// # Errors
     /// [`FragmentError`] when it cannot be cut.
-    pub fn new(packet: &Packet, ip_mtu: usize) -> Result<Fragments, FragmentError> {
+    pub(crate) fn new(packet: &Packet, ip_mtu: usize) -> Result<Fragments, FragmentError> {
         let mut segments = Vec::new();
         if packet.meta.gso.is_some() {
             gso::segment(packet.clone(), 0, &mut |piece| segments.push(piece))?;

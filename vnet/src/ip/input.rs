@@ -17,7 +17,7 @@ use crate::packet::{Csum, Cx, Packet};
 
 /// How a packet came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ingress {
+pub(crate) struct Ingress {
     /// The interface.
     pub ifid: IfId,
     /// What is at the interface's other end.
@@ -28,7 +28,7 @@ pub struct Ingress {
 
 /// What is at an interface's other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Medium {
+pub(crate) enum Medium {
     /// This vnet itself.
     Loopback,
     /// Somebody else.
@@ -37,7 +37,7 @@ pub enum Medium {
 
 /// What becomes of a received packet.
 #[derive(Debug)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It is for us.
     Local {
         /// Its header. Of a datagram that came in fragments, the header it would have had.
@@ -61,7 +61,7 @@ pub enum Verdict {
 }
 
 /// Looks at a packet that starts at its IP header.
-pub fn input(
+pub(crate) fn input(
     cx: &mut Cx<'_>,
     state: &mut Ipv4State,
     ingress: Ingress,

@@ -15,19 +15,14 @@
 //!
 //! Nothing here sends: each function takes a packet and returns a verdict.
 
-pub mod addr;
-pub mod fib;
-pub mod forward;
-pub mod fragment;
-pub mod input;
-pub mod multicast;
-pub mod output;
-pub mod reassembly;
-pub mod state;
+pub(crate) mod addr;
+pub(crate) mod fib;
+pub(crate) mod forward;
+pub(crate) mod fragment;
+pub(crate) mod input;
+pub(crate) mod multicast;
+pub(crate) mod output;
+pub(crate) mod reassembly;
+pub(crate) mod state;
 #[cfg(test)]
 pub(crate) mod testing;
-
-pub use addr::{Cast, LocalAddrs};
-pub use fib::{Fib, NextHop, Route, RouteHit};
-pub use output::Outgoing;
-pub use state::Ipv4State;

@@ -7,11 +7,11 @@ use std::net::Ipv4Addr;
 use crate::base::id::IfId;
 
 /// Every host on a link is a member of this group, always (RFC 1112 section 7.2).
-pub const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
+pub(crate) const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 
 /// Joined groups, each with the number of sockets that joined it. Empty, it holds no memory.
 #[derive(Clone, Debug, Default)]
-pub struct Groups(Vec<Membership>);
+pub(crate) struct Groups(Vec<Membership>);
 
 #[derive(Clone, Copy, Debug)]
 struct Membership {
@@ -22,7 +22,7 @@ struct Membership {
 
 impl Groups {
     /// Joins `group` on an interface, or counts one more who did.
-    pub fn join(&mut self, group: Ipv4Addr, ifid: IfId) {
+    pub(crate) fn join(&mut self, group: Ipv4Addr, ifid: IfId) {
         match self.position(group, ifid) {
             Some(at) => self.0[at].joins = self.0[at].joins.saturating_add(1),
             None => self.0.push(Membership {
@@ -34,7 +34,7 @@ impl Groups {
     }
 
     /// Takes one join back. Does nothing when there is none.
-    pub fn leave(&mut self, group: Ipv4Addr, ifid: IfId) {
+    pub(crate) fn leave(&mut self, group: Ipv4Addr, ifid: IfId) {
         let Some(at) = self.position(group, ifid) else {
             return;
         };
@@ -45,29 +45,29 @@ impl Groups {
     }
 
     /// Forgets the interface and returns how many groups were joined on it.
-    pub fn remove_interface(&mut self, ifid: IfId) -> usize {
+    pub(crate) fn remove_interface(&mut self, ifid: IfId) -> usize {
         let before = self.0.len();
         self.0.retain(|m| m.ifid != ifid);
         before - self.0.len()
     }
 
     /// True when packets for `group` that come in on the interface are ours.
-    pub fn is_member(&self, group: Ipv4Addr, ifid: IfId) -> bool {
+    pub(crate) fn is_member(&self, group: Ipv4Addr, ifid: IfId) -> bool {
         group == ALL_HOSTS || self.position(group, ifid).is_some()
     }
 
     /// The joined groups, in the order they were first joined.
-    pub fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, IfId)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, IfId)> {
         self.0.iter().map(|m| (m.group, m.ifid))
     }
 
     /// How many groups are joined, an interface's groups counting for themselves.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// True when no group is joined.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 

@@ -13,7 +13,7 @@ use crate::packet::header::ipv4::{IpProto, Ipv4Flags, Ipv4Header, MAX_TOTAL_LEN,
 
 /// May a router cut the packet?
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fragmentation {
+pub(crate) enum Fragmentation {
     /// Yes: the packet arrives, sooner or later.
     #[default]
     Allowed,
@@ -23,7 +23,7 @@ pub enum Fragmentation {
 
 /// What a transport asks of IPv4 for one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     /// The sender: an address of this vnet, or 0.0.0.0 while it has none.
     pub src: Ipv4Addr,
     /// The receiver.
@@ -40,7 +40,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// A packet that may be fragmented, with the vnet's time to live and routine service.
-    pub fn new(src: Ipv4Addr, dst: Ipv4Addr, proto: IpProto) -> Outgoing {
+    pub(crate) fn new(src: Ipv4Addr, dst: Ipv4Addr, proto: IpProto) -> Outgoing {
         Outgoing {
             src,
             dst,
@@ -55,14 +55,14 @@ impl Outgoing {
 /// The packet would be longer than IPv4 can say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("IPv4 packets have at most 65535 bytes")]
-pub struct TooLong;
+pub(crate) struct TooLong;
 
 /// Puts an IPv4 header in front of a transport's packet and returns it.
 ///
 /// # Errors
 /// [`TooLong`] when the whole would exceed 65535 bytes; the packet is unchanged.
 #[inline]
-pub fn prepend(
+pub(crate) fn prepend(
     state: &mut Ipv4State,
     to: &Outgoing,
     packet: &mut Packet,
@@ -103,7 +103,7 @@ pub fn prepend(
 ///
 /// # Panics
 /// When the transport's part is longer than an IPv4 packet allows.
-pub fn restore(header: &Ipv4Header, mut packet: Packet) -> Packet {
+pub(crate) fn restore(header: &Ipv4Header, mut packet: Packet) -> Packet {
     let total_len = packet.len() + MIN_LEN;
     let header = Ipv4Header {
         header_len: MIN_LEN as u8,
@@ -116,7 +116,7 @@ pub fn restore(header: &Ipv4Header, mut packet: Packet) -> Packet {
 
 /// How a packet fits its link.
 #[derive(Debug)]
-pub enum Fit {
+pub(crate) enum Fit {
     /// It fits as it is.
     Whole(Packet),
     /// It was cut; every piece fits.
@@ -129,7 +129,7 @@ pub enum Fit {
 /// takes IP packets of up to `ip_mtu` bytes. Of a packet that stands for several segments, each
 /// segment must fit.
 #[inline]
-pub fn fit(header: &Ipv4Header, packet: Packet, ip_mtu: usize) -> Fit {
+pub(crate) fn fit(header: &Ipv4Header, packet: Packet, ip_mtu: usize) -> Fit {
     if longest_piece(header, &packet) <= ip_mtu {
         return Fit::Whole(packet);
     }
@@ -144,7 +144,7 @@ pub fn fit(header: &Ipv4Header, packet: Packet, ip_mtu: usize) -> Fit {
 
 /// The length of the longest IP packet that will leave for this one.
 #[inline]
-pub fn longest_piece(header: &Ipv4Header, packet: &Packet) -> usize {
+pub(crate) fn longest_piece(header: &Ipv4Header, packet: &Packet) -> usize {
     match packet.meta.gso {
         None => packet.len(),
         Some(gso) => {

@@ -28,7 +28,7 @@ use crate::packet::{Csum, Cx, Meta, Packet, Payload};
 
 /// How much may wait, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Bytes of payload that wait, with [`FRAGMENT_OVERHEAD`] for each fragment. The oldest
     /// datagrams make room for new fragments.
     pub max_bytes: usize,
@@ -54,7 +54,7 @@ impl Default for Limits {
 }
 
 /// What a fragment costs besides its payload.
-pub const FRAGMENT_OVERHEAD: usize = 128;
+pub(crate) const FRAGMENT_OVERHEAD: usize = 128;
 /// Bytes that wait, above which fragments are copied out of the memory that they share with others of
 /// their datagram, which may have been lost.
 const MUCH: usize = 256 << 10;
@@ -65,7 +65,7 @@ const MUCH: usize = 256 << 10;
     clippy::large_enum_variant,
     reason = "moved once; a box would be an allocation for each datagram"
 )]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It waits for the others.
     Held,
     /// It was the last that was missing: the datagram, at its transport header.
@@ -77,7 +77,7 @@ pub enum Verdict {
 /// A datagram that was given up, of which the first fragment is there to be quoted in an ICMP
 /// "time exceeded" (RFC 792, RFC 1122 section 3.3.2).
 #[derive(Debug)]
-pub struct Expired {
+pub(crate) struct Expired {
     /// The first fragment's header, as it came.
     pub header: Ipv4Header,
     /// The first fragment, at its IP header.
@@ -86,7 +86,7 @@ pub struct Expired {
 
 /// What [`Reassembly::teardown`] released.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Released {
+pub(crate) struct Released {
     /// Datagrams, refused ones included.
     pub datagrams: usize,
     /// Fragments.
@@ -95,7 +95,7 @@ pub struct Released {
 
 /// The datagrams of one vnet that lack fragments. Empty, it holds no memory.
 #[derive(Debug)]
-pub struct Reassembly {
+pub(crate) struct Reassembly {
     limits: Limits,
     /// By age: the number says how many were begun before.
     datagrams: BTreeMap<u64, Datagram>,
@@ -178,7 +178,7 @@ enum Placed {
 
 impl Reassembly {
     /// Nothing waits. `seed` keeps outsiders from choosing keys that collide.
-    pub fn new(seed: u64) -> Reassembly {
+    pub(crate) fn new(seed: u64) -> Reassembly {
         Reassembly {
             limits: Limits::default(),
             datagrams: BTreeMap::new(),
@@ -190,18 +190,18 @@ impl Reassembly {
     }
 
     /// The limits in force.
-    pub fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         self.limits
     }
 
     /// Sets the limits. What waits already keeps its deadline, and the space limits are applied
     /// when the next fragment comes.
-    pub fn set_limits(&mut self, limits: Limits) {
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
 
     /// Takes a fragment, stripped to what it carries. `cast` is whom its frame was addressed to.
-    pub fn insert(
+    pub(crate) fn insert(
         &mut self,
         cx: &mut Cx<'_>,
         header: &Ipv4Header,
@@ -271,14 +271,14 @@ impl Reassembly {
     }
 
     /// When the oldest datagram's time is up.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let (_, oldest) = self.datagrams.first_key_value()?;
         Some(oldest.deadline)
     }
 
     /// Gives up the datagrams whose time is up and counts their fragments as dropped. Returns
     /// those about which the sender may be told.
-    pub fn on_deadline(&mut self, cx: &mut Cx<'_>) -> Vec<Expired> {
+    pub(crate) fn on_deadline(&mut self, cx: &mut Cx<'_>) -> Vec<Expired> {
         let mut expired = Vec::new();
         while let Some((number, oldest)) = self.datagrams.first_key_value()
             && oldest.deadline <= cx.now
@@ -293,27 +293,27 @@ impl Reassembly {
     }
 
     /// Fragments that wait.
-    pub fn fragments(&self) -> usize {
+    pub(crate) fn fragments(&self) -> usize {
         self.fragments
     }
 
     /// Bytes that wait, as [`Limits::max_bytes`] counts them.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Datagrams that wait, or are refused.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.datagrams.len()
     }
 
     /// True when nothing waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.datagrams.is_empty()
     }
 
     /// Releases everything, and counts each fragment as dropped.
-    pub fn teardown(&mut self, stats: &mut Stats) -> Released {
+    pub(crate) fn teardown(&mut self, stats: &mut Stats) -> Released {
         let released = Released {
             datagrams: self.datagrams.len(),
             fragments: self.fragments,

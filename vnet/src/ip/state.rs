@@ -35,7 +35,7 @@ pub enum Redirects {
 
 /// The switches of one vnet's IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tunables {
+pub(crate) struct Tunables {
     /// Host or router.
     pub forwarding: Forwarding,
     /// Whether a router sends redirects.
@@ -56,7 +56,7 @@ impl Default for Tunables {
 
 /// One vnet's IPv4. Without addresses and routes it holds no memory of its own.
 #[derive(Debug)]
-pub struct Ipv4State {
+pub(crate) struct Ipv4State {
     /// The vnet's addresses.
     pub addrs: LocalAddrs,
     /// Its routes.
@@ -72,7 +72,7 @@ pub struct Ipv4State {
 
 /// Why an interface did not get an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddressError {
+pub(crate) enum AddressError {
     /// Because of the address.
     #[error(transparent)]
     Addr(#[from] AddrError),
@@ -83,7 +83,7 @@ pub enum AddressError {
 
 /// What [`Ipv4State::teardown`] released.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TornDown {
+pub(crate) struct TornDown {
     /// Addresses.
     pub addrs: usize,
     /// Routes.
@@ -96,7 +96,7 @@ pub struct TornDown {
 
 impl Ipv4State {
     /// IPv4 without addresses; identifications start at a random number.
-    pub fn new(rng: &mut Rng) -> Ipv4State {
+    pub(crate) fn new(rng: &mut Rng) -> Ipv4State {
         Ipv4State {
             addrs: LocalAddrs::new(),
             fib: Fib::new(),
@@ -111,7 +111,7 @@ impl Ipv4State {
     ///
     /// RFC 6864 section 4.2 wants them not to repeat within a datagram's lifetime; one counter
     /// for all destinations is the simplest that satisfies it at the rates where anything can.
-    pub fn take_idents(&mut self, count: u16) -> u16 {
+    pub(crate) fn take_idents(&mut self, count: u16) -> u16 {
         let first = self.next_ident;
         self.next_ident = first.wrapping_add(count);
         first
@@ -122,7 +122,7 @@ impl Ipv4State {
     ///
     /// # Errors
     /// [`AddressError`]; nothing has changed then.
-    pub fn add_address(&mut self, ifid: IfId, net: Ipv4Net) -> Result<(), AddressError> {
+    pub(crate) fn add_address(&mut self, ifid: IfId, net: Ipv4Net) -> Result<(), AddressError> {
         self.addrs.add(ifid, net)?;
         if net.prefix_len() == 32 || self.fib.connected(net, ifid).is_some() {
             return Ok(());
@@ -143,7 +143,11 @@ impl Ipv4State {
     ///
     /// # Errors
     /// [`AddrError::NotFound`] when the interface does not have it.
-    pub fn remove_address(&mut self, ifid: IfId, addr: Ipv4Addr) -> Result<LocalAddr, AddrError> {
+    pub(crate) fn remove_address(
+        &mut self,
+        ifid: IfId,
+        addr: Ipv4Addr,
+    ) -> Result<LocalAddr, AddrError> {
         let removed = self.addrs.remove(ifid, addr)?;
         let prefix = removed.net.trunc();
         if !self
@@ -157,14 +161,14 @@ impl Ipv4State {
     }
 
     /// Forgets what belongs to an interface that goes away: addresses, routes and groups.
-    pub fn remove_interface(&mut self, ifid: IfId) {
+    pub(crate) fn remove_interface(&mut self, ifid: IfId) {
         self.addrs.remove_interface(ifid);
         self.fib.remove_interface(ifid);
         self.groups.remove_interface(ifid);
     }
 
     /// Releases everything and says what there was. Packets that were held count as dropped.
-    pub fn teardown(&mut self, stats: &mut Stats) -> TornDown {
+    pub(crate) fn teardown(&mut self, stats: &mut Stats) -> TornDown {
         let Ipv4State {
             addrs,
             fib,

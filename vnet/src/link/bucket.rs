@@ -10,7 +10,7 @@ const NANOS_PER_SEC: u128 = 1_000_000_000;
 
 /// The token bucket stage.
 #[derive(Debug, Default)]
-pub struct Bucket {
+pub(crate) struct Bucket {
     rate_bps: u64,
     burst_bytes: u64,
     /// When the bucket will be full, in nanoseconds times `rate_bps`.
@@ -20,7 +20,7 @@ pub struct Bucket {
 impl Bucket {
     /// Changes the rate and the burst for frames to come; `None` lets everything through. A bucket
     /// whose rate changes starts full.
-    pub fn set(&mut self, limits: Option<(u64, u64)>) {
+    pub(crate) fn set(&mut self, limits: Option<(u64, u64)>) {
         let (rate_bps, burst_bytes) = limits.unwrap_or((0, 0));
         if rate_bps != self.rate_bps {
             self.full_at = 0;
@@ -31,7 +31,7 @@ impl Bucket {
 
     /// When a frame of `wire_len` bytes that comes at `now` may go. One that is larger than the
     /// bucket goes when the bucket is full, and leaves a debt.
-    pub fn pass(&mut self, now: Instant, wire_len: usize) -> Instant {
+    pub(crate) fn pass(&mut self, now: Instant, wire_len: usize) -> Instant {
         if self.rate_bps == 0 {
             return now;
         }

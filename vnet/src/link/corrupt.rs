@@ -15,7 +15,7 @@ use crate::packet::{Csum, Packet, checksum};
 
 /// The corruption stage.
 #[derive(Debug)]
-pub struct Corrupt {
+pub(crate) struct Corrupt {
     /// One error in so many bits.
     bits: Option<u64>,
     /// Good bits until the next error.
@@ -25,7 +25,7 @@ pub struct Corrupt {
 
 impl Corrupt {
     /// No errors, with the stage's own random stream.
-    pub fn new(rng: Rng) -> Corrupt {
+    pub(crate) fn new(rng: Rng) -> Corrupt {
         Corrupt {
             bits: None,
             good: 0,
@@ -34,7 +34,7 @@ impl Corrupt {
     }
 
     /// Changes how often bits of frames to come are flipped.
-    pub fn set(&mut self, bits: Option<u64>) {
+    pub(crate) fn set(&mut self, bits: Option<u64>) {
         if bits != self.bits {
             self.bits = bits;
             self.good = bits.map_or(0, |bits| draw(&mut self.rng, bits));
@@ -44,7 +44,7 @@ impl Corrupt {
     /// True when the next frame, of `len` bytes, is hit; then [`Corrupt::apply`] or
     /// [`Corrupt::skip`] must follow. It counts the bits of one that is not.
     #[inline]
-    pub fn hits(&mut self, len: usize) -> bool {
+    pub(crate) fn hits(&mut self, len: usize) -> bool {
         if self.bits.is_none() {
             return false;
         }
@@ -59,7 +59,7 @@ impl Corrupt {
 
     /// Flips bits of a frame. Its checksums are filled in before, and nobody vouches for them any
     /// more. The bytes are copied: others may refer to them.
-    pub fn apply(&mut self, packet: &Packet) -> Packet {
+    pub(crate) fn apply(&mut self, packet: &Packet) -> Packet {
         let mut whole = packet.clone();
         // One that cannot be filled in is wrong already.
         let _ = checksum::finish(&mut whole, ETHER_LEN);
@@ -75,7 +75,7 @@ impl Corrupt {
     }
 
     /// Passes over a frame of `len` bytes that is hit.
-    pub fn skip(&mut self, len: usize) {
+    pub(crate) fn skip(&mut self, len: usize) {
         self.errors(len, |_| {});
     }
 

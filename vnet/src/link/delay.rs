@@ -9,7 +9,7 @@ use crate::base::time::{Duration, Instant, nanos};
 /// The delay stage. Frames arrive in the order in which they left, even when the delay shrinks
 /// while some are on the way, unless jitter or reordering lets them overtake each other.
 #[derive(Debug)]
-pub struct Delay {
+pub(crate) struct Delay {
     delay: Duration,
     jitter: Jitter,
     /// The next value of a trace.
@@ -21,7 +21,7 @@ pub struct Delay {
 
 impl Delay {
     /// No delay, with the stage's own random stream.
-    pub fn new(rng: Rng) -> Delay {
+    pub(crate) fn new(rng: Rng) -> Delay {
         Delay {
             delay: Duration::ZERO,
             jitter: Jitter::None,
@@ -32,7 +32,7 @@ impl Delay {
     }
 
     /// Changes the delay of frames to come.
-    pub fn set(&mut self, delay: Duration, jitter: Jitter) {
+    pub(crate) fn set(&mut self, delay: Duration, jitter: Jitter) {
         self.delay = delay;
         if jitter != self.jitter {
             self.jitter = jitter;
@@ -42,7 +42,7 @@ impl Delay {
 
     /// When a frame that left at `departure` arrives.
     #[inline]
-    pub fn arrive(&mut self, departure: Instant) -> Instant {
+    pub(crate) fn arrive(&mut self, departure: Instant) -> Instant {
         let at = match self.jitter {
             Jitter::None => departure + self.delay,
             _ => self.vary(departure),
@@ -93,7 +93,7 @@ fn normal(rng: &mut Rng) -> f64 {
 
 /// The reordering stage: which frames do not wait out the delay.
 #[derive(Debug)]
-pub struct Overtake {
+pub(crate) struct Overtake {
     reorder: Reorder,
     /// Frames since the last candidate.
     since: u32,
@@ -102,7 +102,7 @@ pub struct Overtake {
 
 impl Overtake {
     /// None, with the stage's own random stream.
-    pub fn new(rng: Rng) -> Overtake {
+    pub(crate) fn new(rng: Rng) -> Overtake {
         Overtake {
             reorder: Reorder::default(),
             since: 0,
@@ -111,7 +111,7 @@ impl Overtake {
     }
 
     /// Changes which frames to come do.
-    pub fn set(&mut self, reorder: Reorder) {
+    pub(crate) fn set(&mut self, reorder: Reorder) {
         if reorder != self.reorder {
             self.reorder = reorder;
             self.since = 0;
@@ -120,7 +120,7 @@ impl Overtake {
 
     /// Decides about one frame.
     #[inline]
-    pub fn overtakes(&mut self) -> bool {
+    pub(crate) fn overtakes(&mut self) -> bool {
         if self.reorder.probability == 0.0 {
             return false;
         }

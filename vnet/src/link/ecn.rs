@@ -26,13 +26,13 @@ fn tos(packet: &mut Packet) -> Option<u8> {
 }
 
 /// The six bits of the differentiated services codepoint; 0 for what is not IPv4.
-pub fn dscp(packet: &mut Packet) -> u8 {
+pub(crate) fn dscp(packet: &mut Packet) -> u8 {
     tos(packet).unwrap_or(0) >> 2
 }
 
 /// Marks a frame as having met congestion (RFC 3168, section 5), if its sender takes part in that.
 /// Its header checksum stays right. False when it does not, and must be dropped instead.
-pub fn mark(packet: &mut Packet) -> bool {
+pub(crate) fn mark(packet: &mut Packet) -> bool {
     match tos(packet) {
         Some(tos) if tos & ECN_MASK != 0 => {
             let bytes = packet.pull_up(FIXED).expect("just seen to be there");
@@ -45,7 +45,7 @@ pub fn mark(packet: &mut Packet) -> bool {
 
 /// A hash of the frame's flow: addresses, protocol and, of TCP or UDP, ports (RFC 8290, section
 /// 4.1). Only the first fragment has ports, so they are left out for all fragments.
-pub fn flow(packet: &mut Packet, seed: u64) -> u64 {
+pub(crate) fn flow(packet: &mut Packet, seed: u64) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(seed, 0);
     if tos(packet).is_none() {
         let stations = packet.pull_up(ETHER_LEN);

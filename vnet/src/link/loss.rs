@@ -5,7 +5,7 @@ use crate::base::rng::Rng;
 
 /// The loss stage.
 #[derive(Debug)]
-pub struct Loss {
+pub(crate) struct Loss {
     model: config::Loss,
     /// Gilbert-Elliott: in the bad state.
     bad: bool,
@@ -16,7 +16,7 @@ pub struct Loss {
 
 impl Loss {
     /// No loss, with the stage's own random stream.
-    pub fn new(rng: Rng) -> Loss {
+    pub(crate) fn new(rng: Rng) -> Loss {
         Loss {
             model: config::Loss::None,
             bad: false,
@@ -26,7 +26,7 @@ impl Loss {
     }
 
     /// Changes the model for frames to come. One that stays as it is goes on where it was.
-    pub fn set(&mut self, model: config::Loss) {
+    pub(crate) fn set(&mut self, model: config::Loss) {
         if model != self.model {
             self.model = model;
             self.bad = false;
@@ -36,7 +36,7 @@ impl Loss {
 
     /// Decides about one frame.
     #[inline]
-    pub fn loses(&mut self) -> bool {
+    pub(crate) fn loses(&mut self) -> bool {
         match &self.model {
             config::Loss::None => false,
             config::Loss::Random(p) => self.rng.chance(*p),

@@ -4,12 +4,12 @@
 //! | stage | what it does to a frame |
 //! |---|---|
 //! | state | loses it while the link is down |
-//! | [`queue`], [`red`], [`bucket`], [`qdisc`] | lets it wait for the transmitter, marks or drops it |
-//! | [`rate`] | clocks it out |
-//! | [`loss`] | loses it on the wire, after it took up its time there |
+//! | `queue`, `red`, `bucket`, `qdisc` | lets it wait for the transmitter, marks or drops it |
+//! | `rate` | clocks it out |
+//! | `loss` | loses it on the wire, after it took up its time there |
 //! | duplication | lets it arrive twice |
-//! | [`corrupt`] | flips bits of it: it is lost by its frame check sequence, or arrives so |
-//! | [`delay`] | lets it travel, varies that, and lets it overtake others |
+//! | `corrupt` | flips bits of it: it is lost by its frame check sequence, or arrives so |
+//! | `delay` | lets it travel, varies that, and lets it overtake others |
 //!
 //! Each stage takes the time at which a frame reaches it and returns the time at which the frame
 //! leaves it, or drops it. A stage that needs chance has a random stream of its own, derived from
@@ -19,10 +19,10 @@
 //! There are two kinds of queue disciplines. Of those that keep the order of frames and decide when
 //! a frame comes (drop-tail, RED, a token bucket), the departure of a frame is known at once: the
 //! link is arithmetic, and the frame waits in the inbox of its receiver. Those that decide when the
-//! transmitter is free hold the frames themselves, in a [`qdisc::Discipline`]; the link then has a
+//! transmitter is free hold the frames themselves, in a `qdisc::Discipline`; the link then has a
 //! deadline.
 //!
-//! [`script`] changes the configuration over time. What each parameter means, and what a change does
+//! `script` changes the configuration over time. What each parameter means, and what a change does
 //! to frames that wait, is told in `docs/links.md`.
 
 pub(crate) mod account;

@@ -13,17 +13,17 @@
 //! | [`Drr`] | classes in turn, by weight | of a full queue, the last of the class with the most bytes |
 //! | [`Priority`] | the highest class | the last of the lowest class, if it is below who arrives at a full queue |
 
-pub mod codel;
-pub mod drr;
-pub mod fq_codel;
-pub mod priority;
+pub(crate) mod codel;
+pub(crate) mod drr;
+pub(crate) mod fq_codel;
+pub(crate) mod priority;
 
 use std::collections::VecDeque;
 
-pub use codel::Codel;
-pub use drr::Drr;
-pub use fq_codel::FqCodel;
-pub use priority::Priority;
+pub(crate) use codel::Codel;
+pub(crate) use drr::Drr;
+pub(crate) use fq_codel::FqCodel;
+pub(crate) use priority::Priority;
 
 use super::config::{self, QueueConfig};
 use crate::base::stats::DropReason;
@@ -32,7 +32,7 @@ use crate::packet::Packet;
 
 /// A frame that waits.
 #[derive(Debug)]
-pub struct Queued {
+pub(crate) struct Queued {
     /// The frame.
     pub packet: Packet,
     /// When it came.
@@ -41,7 +41,7 @@ pub struct Queued {
 
 /// A frame that a discipline gave up, and why.
 #[derive(Debug)]
-pub struct Dropped {
+pub(crate) struct Dropped {
     /// The frame.
     pub packet: Packet,
     /// [`DropReason::LinkQueueFull`] or [`DropReason::LinkAqm`].
@@ -49,7 +49,7 @@ pub struct Dropped {
 }
 
 /// What a discipline does with frames.
-pub trait Discipline {
+pub(crate) trait Discipline {
     /// Takes a frame that comes at `now`. What has no room any more, be it this frame or another,
     /// is added to `dropped`.
     fn enqueue(&mut self, now: Instant, packet: Packet, dropped: &mut Vec<Dropped>);
@@ -72,7 +72,7 @@ pub trait Discipline {
 
 /// How much may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Frames.
     pub frames: usize,
     /// Their bytes.
@@ -81,14 +81,14 @@ pub struct Limits {
 
 impl Limits {
     /// True when so much is more than may wait.
-    pub fn exceeded(&self, frames: usize, bytes: usize) -> bool {
+    pub(crate) fn exceeded(&self, frames: usize, bytes: usize) -> bool {
         frames > self.frames || self.bytes.is_some_and(|limit| bytes > limit)
     }
 }
 
 /// The discipline that `config` asks for, when it is one that holds frames. Flows are told apart by
 /// a hash seeded with `seed`.
-pub fn make(config: &QueueConfig, seed: u64) -> Option<Box<dyn Discipline + Send>> {
+pub(crate) fn make(config: &QueueConfig, seed: u64) -> Option<Box<dyn Discipline + Send>> {
     let limits = Limits {
         frames: config.limit_frames,
         bytes: config.limit_bytes,

@@ -15,7 +15,7 @@ const ROOM_KEPT: usize = 1024;
 
 /// The queue stage.
 #[derive(Debug)]
-pub struct Queue {
+pub(crate) struct Queue {
     /// When each frame that waits will be out, never decreasing, and its length.
     departures: VecDeque<(Instant, u32)>,
     bytes: usize,
@@ -39,20 +39,20 @@ impl Default for Queue {
 
 impl Queue {
     /// Changes the limits. Frames that wait already stay, even above them.
-    pub fn set_limits(&mut self, frames: usize, bytes: Option<usize>) {
+    pub(crate) fn set_limits(&mut self, frames: usize, bytes: Option<usize>) {
         self.limit_frames = frames;
         self.limit_bytes = bytes;
     }
 
     /// Changes how many bytes of memory it may take to know the frames that wait.
     #[inline]
-    pub fn set_memory(&mut self, bytes: u64) {
+    pub(crate) fn set_memory(&mut self, bytes: u64) {
         self.most = usize::try_from(bytes / FRAME_COST).unwrap_or(usize::MAX);
     }
 
     /// True when a frame of `len` bytes may wait at `now`.
     #[inline]
-    pub fn has_room(&mut self, now: Instant, len: usize) -> bool {
+    pub(crate) fn has_room(&mut self, now: Instant, len: usize) -> bool {
         while let Some((at, len)) = self.departures.front()
             && *at <= now
         {
@@ -70,7 +70,7 @@ impl Queue {
 
     /// Adds a frame that will be out at `departure`. One that is out at once does not wait.
     #[inline]
-    pub fn enter(&mut self, now: Instant, departure: Instant, len: usize) {
+    pub(crate) fn enter(&mut self, now: Instant, departure: Instant, len: usize) {
         if departure > now {
             let len = u32::try_from(len).unwrap_or(u32::MAX);
             self.departures.push_back((departure, len));
@@ -79,18 +79,18 @@ impl Queue {
     }
 
     /// When the last frame that waits is out, which may have passed.
-    pub fn last_departure(&self) -> Option<Instant> {
+    pub(crate) fn last_departure(&self) -> Option<Instant> {
         self.departures.back().map(|(at, _)| *at)
     }
 
     /// Frames that wait, and their bytes, as of the last call of [`Queue::has_room`].
     #[inline]
-    pub fn held(&self) -> (usize, usize) {
+    pub(crate) fn held(&self) -> (usize, usize) {
         (self.departures.len(), self.bytes)
     }
 
     /// Frames that are not out at `now`, and their bytes.
-    pub fn waiting(&self, now: Instant) -> (usize, usize) {
+    pub(crate) fn waiting(&self, now: Instant) -> (usize, usize) {
         let gone = self.departures.partition_point(|(at, _)| *at <= now);
         let waiting = self.departures.iter().skip(gone);
         let bytes = waiting.map(|(_, len)| *len as usize).sum();

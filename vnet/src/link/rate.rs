@@ -9,7 +9,7 @@ const NANOS_PER_SEC: u64 = 1_000_000_000;
 
 /// The rate stage.
 #[derive(Debug, Default)]
-pub struct Rate {
+pub(crate) struct Rate {
     bps: Option<u64>,
     /// When the last frame is out, rounded down to a nanosecond.
     busy_until: Instant,
@@ -19,7 +19,7 @@ pub struct Rate {
 
 impl Rate {
     /// Changes the rate for frames to come; `None` for no limit. Zero is taken as one.
-    pub fn set(&mut self, bps: Option<u64>) {
+    pub(crate) fn set(&mut self, bps: Option<u64>) {
         let bps = bps.map(|bps| bps.max(1));
         if bps != self.bps {
             self.bps = bps;
@@ -30,12 +30,12 @@ impl Rate {
 
     /// When the transmitter is free, as far as it is known.
     #[inline]
-    pub fn free_at(&self) -> Instant {
+    pub(crate) fn free_at(&self) -> Instant {
         self.busy_until
     }
 
     /// When the last bit of a frame of `wire_len` bytes that comes at `now` is out.
-    pub fn depart(&mut self, now: Instant, wire_len: usize) -> Instant {
+    pub(crate) fn depart(&mut self, now: Instant, wire_len: usize) -> Instant {
         if now > self.busy_until {
             self.busy_until = now;
             self.remainder = 0;

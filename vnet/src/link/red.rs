@@ -20,7 +20,7 @@ const TYPICAL_FRAME: u64 = 1000;
 
 /// The RED stage.
 #[derive(Debug)]
-pub struct Red {
+pub(crate) struct Red {
     /// Average length of the queue in bytes.
     average: f64,
     /// Frames passed over since the last pick, while the average was in the range.
@@ -30,7 +30,7 @@ pub struct Red {
 
 impl Red {
     /// Nothing seen yet, with the stage's own random stream.
-    pub fn new(rng: Rng) -> Red {
+    pub(crate) fn new(rng: Rng) -> Red {
         Red {
             average: 0.0,
             since: 0,
@@ -39,19 +39,19 @@ impl Red {
     }
 
     /// Forgets what it has seen: another discipline is in force.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.average = 0.0;
         self.since = 0;
     }
 
     /// The average length of the queue, in bytes.
-    pub fn average(&self) -> f64 {
+    pub(crate) fn average(&self) -> f64 {
         self.average
     }
 
     /// Looks at the queue as a frame comes at `now` and finds `bytes` before it; `empty_since` is
     /// when the last of an empty queue went out. True when the frame is picked.
-    pub fn picks(
+    pub(crate) fn picks(
         &mut self,
         config: &config::Red,
         now: Instant,

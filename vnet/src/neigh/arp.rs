@@ -25,7 +25,7 @@ use crate::packet::header::{ArpOp, ArpPacket};
 
 /// What an address is, seen from the interface an ARP packet came in on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ArpScope {
+pub(crate) enum ArpScope {
     /// It is an address of ours, for which this interface answers.
     Ours,
     /// A packet for it would go out on this interface, straight to it.
@@ -38,7 +38,7 @@ pub enum ArpScope {
 
 /// How an ARP packet came in.
 #[derive(Clone, Copy, Debug)]
-pub struct ArpIngress {
+pub(crate) struct ArpIngress {
     /// The interface.
     pub ifid: IfId,
     /// The interface's own address.
@@ -53,7 +53,7 @@ pub struct ArpIngress {
 
 /// What becomes of an ARP packet.
 #[derive(Debug)]
-pub enum ArpVerdict {
+pub(crate) enum ArpVerdict {
     /// It was for us, or about someone we know. Both parts may be there at once: a neighbour we
     /// ask may be asking us.
     Accepted {
@@ -70,7 +70,7 @@ pub enum ArpVerdict {
 
 /// Two stations with one address (RFC 5227 section 2.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Conflict {
+pub(crate) struct Conflict {
     /// The address, which is ours.
     pub ip: Ipv4Addr,
     /// The other station.
@@ -83,13 +83,18 @@ pub struct Conflict {
 /// The gratuitous ARP that tells everyone on a link that `ip` is at `mac`: a broadcast request
 /// for the sender's own address (RFC 5227 section 2.3). Sent when an address or interface
 /// comes up.
-pub fn announce(ip: Ipv4Addr, mac: MacAddr) -> ArpPacket {
+pub(crate) fn announce(ip: Ipv4Addr, mac: MacAddr) -> ArpPacket {
     ArpPacket::request(mac, ip, ip)
 }
 
 impl NeighCache {
     /// Takes an ARP packet that came in as `ingress` says.
-    pub fn input(&mut self, now: Instant, ingress: ArpIngress, arp: &ArpPacket) -> ArpVerdict {
+    pub(crate) fn input(
+        &mut self,
+        now: Instant,
+        ingress: ArpIngress,
+        arp: &ArpPacket,
+    ) -> ArpVerdict {
         let our_mac = ingress.mac;
         let ArpPacket {
             op,

@@ -52,7 +52,7 @@ struct Entry {
 
 /// The neighbours of one vnet. See the [module](self).
 #[derive(Debug)]
-pub struct NeighCache {
+pub(crate) struct NeighCache {
     config: NeighConfig,
     rng: Rng,
     index: Map<(IfId, IpAddr), NeighKey>,
@@ -68,7 +68,7 @@ pub struct NeighCache {
 
 impl NeighCache {
     /// An empty cache with its own random stream.
-    pub fn new(config: NeighConfig, mut rng: Rng) -> NeighCache {
+    pub(crate) fn new(config: NeighConfig, mut rng: Rng) -> NeighCache {
         NeighCache {
             config,
             index: Map::seeded(rng.u64()),
@@ -84,7 +84,7 @@ impl NeighCache {
 
     /// The hot path of [`NeighCache::resolve`]: the address to send to, when it is known.
     #[inline]
-    pub fn lookup(&mut self, now: Instant, ifid: IfId, ip: IpAddr) -> Option<MacAddr> {
+    pub(crate) fn lookup(&mut self, now: Instant, ifid: IfId, ip: IpAddr) -> Option<MacAddr> {
         let key = *self.index.get(&(ifid, ip))?;
         let entry = self.entries.get_mut(key)?;
         entry.used = Some(now);
@@ -104,7 +104,7 @@ impl NeighCache {
     /// take on the interface's link, as far as that is known.
     // Inline, so that a packet whose neighbour is known is not moved into a verdict and out again.
     #[inline]
-    pub fn resolve(
+    pub(crate) fn resolve(
         &mut self,
         cx: &mut Cx,
         ifid: IfId,
@@ -158,7 +158,7 @@ impl NeighCache {
     }
 
     /// The next request to send. Call until `None` after every entry into the cache.
-    pub fn poll_request(&mut self) -> Option<ProbeOut> {
+    pub(crate) fn poll_request(&mut self) -> Option<ProbeOut> {
         let request = self.requests.pop_front();
         if self.requests.is_empty() && self.requests.capacity() > 0 {
             self.requests = VecDeque::new();
@@ -168,7 +168,7 @@ impl NeighCache {
 
     /// A layer above has proof that the neighbour gets our packets, such as an acknowledgement
     /// of new data (RFC 4861 section 7.3.1).
-    pub fn confirm(&mut self, now: Instant, ifid: IfId, ip: IpAddr) {
+    pub(crate) fn confirm(&mut self, now: Instant, ifid: IfId, ip: IpAddr) {
         let Some(entry) = self
             .index
             .get(&(ifid, ip))
@@ -188,18 +188,18 @@ impl NeighCache {
     }
 
     /// Pending deadlines.
-    pub fn deadlines(&self) -> u64 {
+    pub(crate) fn deadlines(&self) -> u64 {
         self.deadlines.len() as u64
     }
 
     /// When [`NeighCache::on_deadline`] is due; may be early.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.next()
     }
 
     /// Carries out what is due, up to the first neighbour that turns out to be unreachable.
     /// Call until `None`, then send what [`NeighCache::poll_request`] asks for.
-    pub fn on_deadline(&mut self, cx: &mut Cx) -> Option<Unreachable> {
+    pub(crate) fn on_deadline(&mut self, cx: &mut Cx) -> Option<Unreachable> {
         while let Some((at, key)) = self.deadlines.pop_due(cx.now) {
             let Some(entry) = self.entries.get_mut(key) else {
                 continue;
@@ -225,7 +225,7 @@ impl NeighCache {
     ///
     /// # Errors
     /// [`NeighLimit`] when the table is full of entries that cannot go.
-    pub fn set_permanent(
+    pub(crate) fn set_permanent(
         &mut self,
         now: Instant,
         ifid: IfId,
@@ -240,7 +240,7 @@ impl NeighCache {
     }
 
     /// Forgets a neighbour, permanent or not. `None` when there is no such neighbour.
-    pub fn remove(&mut self, stats: &mut Stats, ifid: IfId, ip: IpAddr) -> Option<Released> {
+    pub(crate) fn remove(&mut self, stats: &mut Stats, ifid: IfId, ip: IpAddr) -> Option<Released> {
         let key = *self.index.get(&(ifid, ip))?;
         Some(Released {
             entries: 1,
@@ -249,7 +249,7 @@ impl NeighCache {
     }
 
     /// Forgets every neighbour on an interface that goes away or moves.
-    pub fn remove_interface(&mut self, stats: &mut Stats, ifid: IfId) -> Released {
+    pub(crate) fn remove_interface(&mut self, stats: &mut Stats, ifid: IfId) -> Released {
         self.requests.retain(|request| request.ifid != ifid);
         self.defended.retain(|(on, _, _)| *on != ifid);
         let keys: Vec<NeighKey> = self
@@ -270,7 +270,7 @@ impl NeighCache {
     }
 
     /// Forgets everything and gives the memory back.
-    pub fn teardown(&mut self, stats: &mut Stats) -> Released {
+    pub(crate) fn teardown(&mut self, stats: &mut Stats) -> Released {
         let mut released = Released::default();
         let keys: Vec<NeighKey> = self.entries.iter().map(|(key, _)| key).collect();
         for key in keys {
@@ -299,38 +299,38 @@ impl NeighCache {
     }
 
     /// The number of neighbours.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// True when there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// Packets that wait.
-    pub fn held(&self) -> HeldCount {
+    pub(crate) fn held(&self) -> HeldCount {
         self.held
     }
 
     /// The counters.
-    pub fn stats(&self) -> NeighStats {
+    pub(crate) fn stats(&self) -> NeighStats {
         self.stats
     }
 
     /// The times and limits.
-    pub fn config(&self) -> &NeighConfig {
+    pub(crate) fn config(&self) -> &NeighConfig {
         &self.config
     }
 
     /// Changes times and limits. States that have begun keep their times; a lower limit applies
     /// to neighbours to come.
-    pub fn set_config(&mut self, config: NeighConfig) {
+    pub(crate) fn set_config(&mut self, config: NeighConfig) {
         self.config = config;
     }
 
     /// Every neighbour, in table order.
-    pub fn list(&self, now: Instant) -> impl Iterator<Item = NeighInfo> {
+    pub(crate) fn list(&self, now: Instant) -> impl Iterator<Item = NeighInfo> {
         self.entries.iter().map(move |(_, entry)| NeighInfo {
             ifid: entry.ifid,
             ip: entry.ip,

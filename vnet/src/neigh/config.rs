@@ -4,7 +4,7 @@ use crate::base::time::Duration;
 
 /// Times and limits of a [`NeighCache`](super::NeighCache). The defaults are those of RFC 4861 section 10.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NeighConfig {
+pub(crate) struct NeighConfig {
     /// How long a confirmation counts, on average; each neighbour gets a time drawn uniformly
     /// between half of it and one and a half.
     pub reachable: Duration,

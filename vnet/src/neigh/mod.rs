@@ -13,17 +13,13 @@
 //! after each entry the caller sends what [`NeighCache::poll_request`] asks for.
 //! NDP is not here yet; the cache knows no family, so it will feed the same table.
 
-pub mod arp;
-pub mod cache;
-pub mod config;
+pub(crate) mod arp;
+pub(crate) mod cache;
+pub(crate) mod config;
 mod questions;
-pub mod state;
-pub mod verdict;
+pub(crate) mod state;
+pub(crate) mod verdict;
 
-pub use arp::{ArpIngress, ArpScope, ArpVerdict, Conflict, announce};
-pub use cache::NeighCache;
-pub use config::NeighConfig;
-pub use state::{HELD_OVERHEAD, StateName};
-pub use verdict::{
-    HeldCount, NeighInfo, NeighLimit, NeighStats, ProbeOut, Release, Released, Unreachable, Verdict,
-};
+pub(crate) use cache::NeighCache;
+pub(crate) use config::NeighConfig;
+pub(crate) use verdict::{ProbeOut, Verdict};

@@ -12,7 +12,7 @@ const FIRST_GUESS: Duration = Duration::from_secs(60);
 
 /// What was asked of one neighbour.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Questions {
+pub(super) struct Questions {
     open: Option<Open>,
     round_trip: Duration,
 }
@@ -27,17 +27,17 @@ struct Open {
 
 impl Questions {
     /// Notes that an answer takes `round_trip` at least, for all that is known of the link.
-    pub fn expect(&mut self, round_trip: Duration) {
+    pub(super) fn expect(&mut self, round_trip: Duration) {
         self.round_trip = self.round_trip.max(round_trip);
     }
 
     /// How long to wait for an answer before asking again, and no less than `least`.
-    pub fn wait(&self, least: Duration) -> Duration {
+    pub(super) fn wait(&self, least: Duration) -> Duration {
         least.max(self.round_trip.saturating_mul(2))
     }
 
     /// Notes a question. Those before the last one that is older than `late` are not counted on.
-    pub fn asked(&mut self, now: Instant, late: Duration) {
+    pub(super) fn asked(&mut self, now: Instant, late: Duration) {
         let before = self.open.filter(|open| now.since(open.last) <= late);
         self.open = Some(Open {
             first: before.map_or(now, |open| open.first),
@@ -47,12 +47,12 @@ impl Questions {
     }
 
     /// True when an answer may still come to what was asked no longer than `late` ago.
-    pub fn are_open(&self, now: Instant, late: Duration) -> bool {
+    pub(super) fn are_open(&self, now: Instant, late: Duration) -> bool {
         self.open.is_some_and(|open| now.since(open.last) <= late)
     }
 
     /// Takes an answer for a measurement, if there was a question.
-    pub fn answered(&mut self, now: Instant) {
+    pub(super) fn answered(&mut self, now: Instant) {
         let Some(open) = self.open.take() else { return };
         let measured = now.since(open.first);
         let measured = match open.count {

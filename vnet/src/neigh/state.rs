@@ -29,7 +29,7 @@ use crate::packet::{MacAddr, Packet};
 
 /// What is known about a neighbour.
 #[derive(Debug)]
-pub enum State {
+pub(crate) enum State {
     /// See [`Incomplete`].
     Incomplete(Incomplete),
     /// See [`Reachable`].
@@ -48,7 +48,7 @@ pub enum State {
 
 /// The address is being asked for; packets wait for it.
 #[derive(Debug)]
-pub struct Incomplete {
+pub(crate) struct Incomplete {
     /// Packets that wait, oldest first.
     pub held: Held,
     /// Requests sent so far.
@@ -59,7 +59,7 @@ pub struct Incomplete {
 
 /// The address was confirmed a short time ago.
 #[derive(Debug)]
-pub struct Reachable {
+pub(crate) struct Reachable {
     /// The neighbour's address.
     pub mac: MacAddr,
     /// Until when the confirmation counts.
@@ -68,14 +68,14 @@ pub struct Reachable {
 
 /// The address is known, but not lately confirmed.
 #[derive(Debug)]
-pub struct Stale {
+pub(crate) struct Stale {
     /// The neighbour's address.
     pub mac: MacAddr,
 }
 
 /// A packet went to a stale address; the layers above may confirm it before we ask.
 #[derive(Debug)]
-pub struct Delay {
+pub(crate) struct Delay {
     /// The neighbour's address.
     pub mac: MacAddr,
     /// When we ask.
@@ -84,7 +84,7 @@ pub struct Delay {
 
 /// The neighbour is being asked, at its known address, whether it is still there.
 #[derive(Debug)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// The neighbour's address.
     pub mac: MacAddr,
     /// Probes sent so far.
@@ -95,14 +95,14 @@ pub struct Probe {
 
 /// Nobody has answered so far.
 #[derive(Debug)]
-pub struct Failed {
+pub(crate) struct Failed {
     /// Until when packets are refused at once.
     pub until: Instant,
 }
 
 /// An address set by hand.
 #[derive(Debug)]
-pub struct Permanent {
+pub(crate) struct Permanent {
     /// The neighbour's address.
     pub mac: MacAddr,
 }
@@ -145,7 +145,7 @@ impl StateName {
 impl State {
     /// The address a packet can be sent to, when one is known.
     #[inline]
-    pub fn mac(&self) -> Option<MacAddr> {
+    pub(crate) fn mac(&self) -> Option<MacAddr> {
         match self {
             State::Reachable(Reachable { mac, .. })
             | State::Stale(Stale { mac })
@@ -157,7 +157,7 @@ impl State {
     }
 
     /// When something is due even if no packet comes.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         match self {
             State::Incomplete(Incomplete { next, .. }) | State::Probe(Probe { next, .. }) => {
                 Some(*next)
@@ -168,7 +168,7 @@ impl State {
     }
 
     /// The state's name at `now`.
-    pub fn name(&self, now: Instant) -> StateName {
+    pub(crate) fn name(&self, now: Instant) -> StateName {
         match self {
             State::Incomplete(_) => StateName::Incomplete,
             State::Reachable(r) if r.until <= now => StateName::Stale,
@@ -183,7 +183,7 @@ impl State {
 }
 
 /// What a packet that waits counts for besides its bytes.
-pub const HELD_OVERHEAD: usize = 256;
+pub(crate) const HELD_OVERHEAD: usize = 256;
 
 /// The bytes that a packet counts for while it waits.
 pub(super) fn cost(packet: &Packet) -> usize {
@@ -194,21 +194,21 @@ pub(super) fn cost(packet: &Packet) -> usize {
 /// one; RFC 4861 section 7.2.2 lets the oldest go when there is no room). Their number is no measure:
 /// a datagram in fragments is many packets, and arrives with all of them or not at all.
 #[derive(Debug, Default)]
-pub struct Held {
+pub(crate) struct Held {
     packets: VecDeque<Packet>,
     bytes: usize,
 }
 
 impl Held {
     /// Adds a packet. The caller then takes with [`Held::pop_over`] what no longer fits.
-    pub fn push(&mut self, packet: Packet) {
+    pub(crate) fn push(&mut self, packet: Packet) {
         self.bytes += cost(&packet);
         self.packets.push_back(packet);
     }
 
     /// Takes the oldest packet when there are more than `max_bytes`. The newest stays, even when it
     /// alone is too large.
-    pub fn pop_over(&mut self, max_bytes: usize) -> Option<Packet> {
+    pub(crate) fn pop_over(&mut self, max_bytes: usize) -> Option<Packet> {
         if self.bytes <= max_bytes || self.packets.len() <= 1 {
             return None;
         }
@@ -218,22 +218,22 @@ impl Held {
     }
 
     /// Bytes that wait, as [`HELD_OVERHEAD`] counts them.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Packets that wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.packets.len()
     }
 
     /// True when none waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.packets.is_empty()
     }
 
     /// The packets, oldest first.
-    pub fn into_packets(self) -> VecDeque<Packet> {
+    pub(crate) fn into_packets(self) -> VecDeque<Packet> {
         self.packets
     }
 }

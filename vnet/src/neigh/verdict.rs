@@ -11,7 +11,7 @@ use crate::packet::{MacAddr, Packet};
 
 /// What becomes of a packet that needs a neighbour's address.
 #[derive(Debug)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Send it to this address.
     Resolved(MacAddr, Packet),
     /// It waits here. It comes back in a [`Release`] or an [`Unreachable`].
@@ -23,7 +23,7 @@ pub enum Verdict {
 
 /// A request to send: ask for `ip` on `ifid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProbeOut {
+pub(crate) struct ProbeOut {
     /// The interface to ask on.
     pub ifid: IfId,
     /// The address to ask for.
@@ -34,7 +34,7 @@ pub struct ProbeOut {
 
 /// Packets that waited for a neighbour whose address is now known.
 #[derive(Debug)]
-pub struct Release {
+pub(crate) struct Release {
     /// The interface to send on.
     pub ifid: IfId,
     /// Where to send them.
@@ -46,7 +46,7 @@ pub struct Release {
 /// Packets that waited for a neighbour that did not answer. The caller counts each under
 /// [`DropReason::NeighbourUnreachable`] and answers with ICMP host unreachable.
 #[derive(Debug)]
-pub struct Unreachable {
+pub(crate) struct Unreachable {
     /// The interface that was asked on.
     pub ifid: IfId,
     /// The address that nobody has.
@@ -57,7 +57,7 @@ pub struct Unreachable {
 
 /// What a removal gave back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Released {
+pub(crate) struct Released {
     /// Neighbours forgotten.
     pub entries: usize,
     /// Held packets dropped, counted under [`DropReason::Teardown`].
@@ -66,7 +66,7 @@ pub struct Released {
 
 /// One neighbour, for a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NeighInfo {
+pub(crate) struct NeighInfo {
     /// The interface it is on.
     pub ifid: IfId,
     /// Its protocol address.
@@ -83,7 +83,7 @@ pub struct NeighInfo {
 
 /// Counters of a [`NeighCache`](super::NeighCache).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NeighStats {
+pub(crate) struct NeighStats {
     /// Requests asked for, broadcast and unicast.
     pub requests: u64,
     /// Resolutions that got no answer.
@@ -97,11 +97,11 @@ pub struct NeighStats {
 /// No neighbour can be added: the table is full of entries that cannot go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the table of neighbours is full")]
-pub struct NeighLimit;
+pub(crate) struct NeighLimit;
 
 /// Packets that wait in a [`NeighCache`](super::NeighCache).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HeldCount {
+pub(crate) struct HeldCount {
     /// All of them.
     pub packets: usize,
     /// Those that came in on an interface and wait to be forwarded.

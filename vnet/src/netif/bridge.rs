@@ -12,8 +12,8 @@
 //! | [`fdb`] | where each station is |
 //! | [`members`] | who is on which bridge, and leaves it |
 
-pub mod fdb;
-pub mod members;
+pub(crate) mod fdb;
+pub(crate) mod members;
 
 use slotmap::new_key_type;
 
@@ -26,7 +26,7 @@ use crate::packet::header::{EtherHeader, EtherType};
 use crate::packet::{Cx, MacAddr, Packet, gso};
 use fdb::{Fdb, Learned, Origin};
 
-pub use members::Bridges;
+pub(crate) use members::Bridges;
 
 new_key_type! {
     /// A bridge within one vnet.
@@ -39,7 +39,7 @@ pub const MAX_BRIDGES: u8 = 64;
 
 /// What an interface has to do with a bridge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// Nothing.
     #[default]
     None,
@@ -160,7 +160,7 @@ pub struct BridgeCounters {
 
 /// A member that brought in a frame.
 #[derive(Clone, Copy, Debug)]
-pub struct Ingress {
+pub(crate) struct Ingress {
     /// The interface.
     pub ifid: IfId,
     /// How it is treated.
@@ -169,7 +169,7 @@ pub struct Ingress {
 
 /// Where a frame that came in goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Up, as if it had come in on this interface: the bridge, or the member whose address it has.
     Up(IfId),
     /// To the member where its station is.
@@ -182,7 +182,7 @@ pub enum Verdict {
 
 /// Where a frame of the vnet's own goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
+pub(crate) enum Output {
     /// To the member where its station is.
     Forward(IfId),
     /// To all members.
@@ -193,7 +193,7 @@ pub enum Output {
 
 /// Why a frame goes everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flood {
+pub(crate) enum Flood {
     /// It is for a group.
     Group,
     /// Nobody knows where its station is.
@@ -201,7 +201,7 @@ pub enum Flood {
 }
 
 /// A bridge.
-pub struct Bridge {
+pub(crate) struct Bridge {
     /// Its own interface.
     pub ifid: IfId,
     /// Its members, in the order in which they joined.
@@ -227,7 +227,7 @@ impl Bridge {
     }
 
     /// Changes how it works. A hub forgets what it has learned.
-    pub fn set_config(&mut self, now: Instant, config: BridgeConfig) {
+    pub(crate) fn set_config(&mut self, now: Instant, config: BridgeConfig) {
         self.fdb
             .set_bounds(now, config.max_age, config.max_stations);
         if config.mode == BridgeMode::Hub {
@@ -238,7 +238,7 @@ impl Bridge {
 
     /// Decides about a frame that `from` brought in after it had crossed `bridges` others.
     #[inline]
-    pub fn input(
+    pub(crate) fn input(
         &mut self,
         now: Instant,
         from: Ingress,
@@ -282,7 +282,7 @@ impl Bridge {
     }
 
     /// Where a frame of the vnet's own goes.
-    pub fn output(&mut self, now: Instant, dst: MacAddr) -> Output {
+    pub(crate) fn output(&mut self, now: Instant, dst: MacAddr) -> Output {
         if dst.is_multicast() || self.config.mode == BridgeMode::Hub {
             return Output::Flood(Flood::Group);
         }
@@ -320,7 +320,7 @@ impl Bridge {
     ///
     /// # Errors
     /// Why it was not sent; it is counted here, but not in the vnet's counters.
-    pub fn send(
+    pub(crate) fn send(
         &mut self,
         ifs: &mut IfTable,
         cx: &mut Cx,
@@ -348,7 +348,7 @@ impl Bridge {
     ///
     /// # Errors
     /// Why it went to none; it is counted here, but not in the vnet's counters.
-    pub fn flood(
+    pub(crate) fn flood(
         &mut self,
         ifs: &mut IfTable,
         cx: &mut Cx,

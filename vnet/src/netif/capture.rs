@@ -6,8 +6,8 @@
 //! | [`recorder`] | a tap that writes pcapng: cut, snapped, rotated, with what was dropped |
 //! | [`output`] | where a recorder's bytes go: at once, or through a bounded queue |
 
-pub mod output;
-pub mod recorder;
+pub(crate) mod output;
+pub(crate) mod recorder;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,7 +31,7 @@ use crate::packet::{Cx, Direction, Packet};
 /// by [`Vnet::callback_panics`](crate::Vnet::callback_panics).
 pub trait FrameTap: Send + Sync {
     /// A frame passed at `at`. The transport checksum may still be
-    /// [partial](crate::packet::Csum::Partial), and the frame may be larger than the MTU when it
+    /// partial, and the frame may be larger than the MTU when it
     /// has not been segmented yet.
     fn frame(&self, at: Instant, direction: Direction, packet: &Packet);
 

@@ -73,16 +73,16 @@ impl FromStr for Fingerprint {
 /// A sum of the fingerprints of interfaces. Each is bound to its place (the vnet's number, the
 /// interface's number in it), so the sum is the same in whatever order they are added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FingerprintSum(u128);
+pub(crate) struct FingerprintSum(u128);
 
 impl FingerprintSum {
     /// Adds what another sum has.
-    pub fn add(&mut self, other: FingerprintSum) {
+    pub(crate) fn add(&mut self, other: FingerprintSum) {
         self.0 = self.0.wrapping_add(other.0);
     }
 
     /// The interfaces of the vnet of that number, which the sum is made of, as part of a system.
-    pub fn of_vnet(self, number: u64) -> FingerprintSum {
+    pub(crate) fn of_vnet(self, number: u64) -> FingerprintSum {
         if self == FingerprintSum::default() {
             return self;
         }
@@ -93,14 +93,14 @@ impl FingerprintSum {
     }
 
     /// The fingerprint of a system of which this is the sum.
-    pub fn fingerprint(self) -> Fingerprint {
+    pub(crate) fn fingerprint(self) -> Fingerprint {
         Fingerprint(self.0)
     }
 }
 
 /// What became of a frame that an interface was given to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// It arrives then.
     Arrives(Instant),
     /// It does not arrive.
@@ -109,7 +109,7 @@ pub enum Fate {
 
 /// The frames of one interface, hashed as they come.
 #[derive(Clone, Debug)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     hash: SipHasher13,
     /// The interface's number in the order of creation in its vnet.
     place: u64,
@@ -118,7 +118,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Nothing yet, of the interface that was made as the `place`th.
-    pub fn new(place: u64) -> Recorder {
+    pub(crate) fn new(place: u64) -> Recorder {
         Recorder {
             hash: SipHasher13::new(),
             place,
@@ -128,7 +128,7 @@ impl Recorder {
 
     /// Notes a frame that the interface was given to send, and what became of it.
     #[cold]
-    pub fn sent(&mut self, now: Instant, packet: &Packet, fate: Fate) {
+    pub(crate) fn sent(&mut self, now: Instant, packet: &Packet, fate: Fate) {
         match fate {
             Fate::Arrives(at) => {
                 self.event(OUT_DELIVERED, now);
@@ -144,13 +144,13 @@ impl Recorder {
 
     /// Notes a frame that came in.
     #[cold]
-    pub fn received(&mut self, now: Instant, packet: &Packet) {
+    pub(crate) fn received(&mut self, now: Instant, packet: &Packet) {
         self.event(IN, now);
         self.frame(packet);
     }
 
     /// What it comes to; nothing when there was no frame.
-    pub fn sum(&self) -> FingerprintSum {
+    pub(crate) fn sum(&self) -> FingerprintSum {
         if self.frames == 0 {
             return FingerprintSum::default();
         }

@@ -20,9 +20,9 @@ use shares::{Load, Shares};
 
 /// Frames an inbox holds at most, those still on the wire included. What a wire that is alone may use
 /// of it is more than the frames of 1500 bytes on a path of 10 Gbit/s and 200 ms.
-pub const MAX_FRAMES: usize = 262_144;
+pub(crate) const MAX_FRAMES: usize = 262_144;
 /// Bytes an inbox holds at most, those still on the wire and what it costs to hold them included.
-pub const MAX_BYTES: usize = 512 << 20;
+pub(crate) const MAX_BYTES: usize = 512 << 20;
 /// What a frame costs besides its bytes.
 const FRAME_COST: usize = size_of::<Arrival>();
 /// Bytes of one wire, above which frames are copied out of the memory that they share with others: of
@@ -37,7 +37,7 @@ const QUIET_DRAINS: u8 = 8;
 #[derive(Debug)]
 // Nearly every item is a frame: a box would cost an allocation a frame to save nothing.
 #[allow(clippy::large_enum_variant)]
-pub enum Item {
+pub(crate) enum Item {
     /// A frame; `meta.rcvif` says where it came in and `meta.arrived` when.
     Frame(Packet),
     /// The wire at an interface came up or went down.
@@ -46,7 +46,7 @@ pub enum Item {
 
 /// What one end of a wire tells the other of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct News {
+pub(crate) struct News {
     /// Whether it is there.
     pub carrier: Carrier,
     /// Its place among what that end has told. Whoever has heard a later one does not listen.
@@ -54,27 +54,27 @@ pub struct News {
 }
 
 /// Tells the owner of an inbox that there will be something to take at a certain time.
-pub trait Doorbell: Send + Sync {
+pub(crate) trait Doorbell: Send + Sync {
     /// Something is due at `at`. Called without any lock of the inbox.
     fn ring(&self, at: Instant);
 }
 
 /// A queue of [`Item`]s ordered by time of arrival; ties keep the order of sending.
-pub struct Inbox {
+pub(crate) struct Inbox {
     queue: Mutex<Queue>,
     doorbell: OnceLock<Box<dyn Doorbell>>,
 }
 
 /// Items taken out of an inbox, in order of arrival. Kept by the taker, for its memory.
 #[derive(Default)]
-pub struct Batch(VecDeque<Arrival>);
+pub(crate) struct Batch(VecDeque<Arrival>);
 
 /// When it arrives, its place among those of the same time, and what it is.
 type Arrival = (Instant, u64, Item);
 
 impl Batch {
     /// Takes the items out.
-    pub fn drain(&mut self) -> impl Iterator<Item = Item> {
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Item> {
         self.0.drain(..).map(|(.., item)| item)
     }
 
@@ -93,7 +93,7 @@ impl Batch {
 
 /// What [`Inbox::take_due`] tells besides the items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Taken {
+pub(crate) struct Taken {
     /// When the next item is due, which may be now.
     pub next: Option<Instant>,
     /// Frames dropped because there was no room, since they were last told of.
@@ -102,7 +102,7 @@ pub struct Taken {
 
 /// What was taken out of an inbox that closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Closed {
+pub(crate) struct Closed {
     /// Frames that were due or still on the wire.
     pub frames: u64,
 }
@@ -134,7 +134,7 @@ struct Early(Instant, u64, Box<Item>);
 
 impl Inbox {
     /// An empty inbox that nobody listens to yet.
-    pub fn new() -> Inbox {
+    pub(crate) fn new() -> Inbox {
         Inbox {
             queue: Mutex::new(Rank::Inbox, Queue::default()),
             doorbell: OnceLock::new(),
@@ -142,13 +142,13 @@ impl Inbox {
     }
 
     /// Says who is to be told of new items. The first call counts.
-    pub fn set_doorbell(&self, doorbell: Box<dyn Doorbell>) {
+    pub(crate) fn set_doorbell(&self, doorbell: Box<dyn Doorbell>) {
         let _ = self.doorbell.set(doorbell);
     }
 
     /// Queues an item that arrives at `at`. A frame for which its wire has no room is counted and
     /// dropped.
-    pub fn push(&self, at: Instant, item: Item) {
+    pub(crate) fn push(&self, at: Instant, item: Item) {
         // What it gives back is dropped after the lock is released.
         let put = self.queue.lock().push(at, item);
         if let Put::Queued(_) = put {
@@ -166,7 +166,7 @@ impl Inbox {
     }
 
     /// Moves up to `limit` items that are due at `now` to the end of `into`.
-    pub fn take_due(&self, now: Instant, limit: usize, into: &mut Batch) -> Taken {
+    pub(crate) fn take_due(&self, now: Instant, limit: usize, into: &mut Batch) -> Taken {
         let mut queue = self.queue.lock();
         let before = into.0.len();
         if into.0.is_empty() && queue.all_due(now, limit) {
@@ -189,50 +189,50 @@ impl Inbox {
     }
 
     /// When the next item is due.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.queue.lock().next()
     }
 
     /// When the last item of those there are is due.
-    pub fn last(&self) -> Option<Instant> {
+    pub(crate) fn last(&self) -> Option<Instant> {
         let queue = self.queue.lock();
         let early = queue.early.iter().map(|Reverse(e)| e.0);
         early.chain(queue.fifo.back().map(|(at, ..)| *at)).max()
     }
 
     /// Frames dropped because there was no room, since the last call.
-    pub fn take_overflowed(&self) -> u64 {
+    pub(crate) fn take_overflowed(&self) -> u64 {
         std::mem::take(&mut self.queue.lock().overflowed)
     }
 
     /// Frames queued or on the wire.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.queue.lock().shares.used().frames
     }
 
     /// The most frames that it held at once.
-    pub fn peak(&self) -> usize {
+    pub(crate) fn peak(&self) -> usize {
         self.queue.lock().peak
     }
 
     /// How many frames it takes.
-    pub fn max_frames(&self) -> usize {
+    pub(crate) fn max_frames(&self) -> usize {
         self.queue.lock().shares.max_frames()
     }
 
     /// Sets how many frames it takes, at most [`MAX_FRAMES`]. What it has stays.
-    pub fn set_max_frames(&self, frames: usize) {
+    pub(crate) fn set_max_frames(&self, frames: usize) {
         let mut queue = self.queue.lock();
         queue.shares.set_max_frames(frames.min(MAX_FRAMES));
     }
 
     /// True when no frame is queued or on the wire.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Releases everything and refuses what comes later.
-    pub fn close(&self) -> Closed {
+    pub(crate) fn close(&self) -> Closed {
         // The packets are dropped after the lock is released.
         let old = {
             let mut queue = self.queue.lock();

@@ -10,16 +10,17 @@
 //! | [`capture`] | seeing frames as they pass |
 //! | [`fingerprint`] | a hash of what has passed |
 
-pub mod bridge;
-pub mod capture;
-pub mod fingerprint;
-pub mod inbox;
-pub mod table;
-pub mod transmit;
-pub mod wire;
+pub(crate) mod bridge;
+pub(crate) mod capture;
+pub(crate) mod fingerprint;
+pub(crate) mod inbox;
+pub(crate) mod table;
+pub(crate) mod transmit;
+pub(crate) mod wire;
 
-pub use bridge::{Bridge, BridgeId, Bridges, Role};
+pub(crate) use bridge::{Bridges, Role};
 pub use capture::{CaptureId, CaptureInfo, FrameTap};
-pub use inbox::{Doorbell, Inbox, Item};
-pub use table::{AdminState, IfCounters, IfKind, IfTable, Netif, NetifError};
-pub use wire::{Plug, Wire, WireEnd};
+pub(crate) use inbox::{Doorbell, Inbox, Item};
+pub use table::{AdminState, IfCounters, IfKind, NetifError};
+pub(crate) use table::{IfTable, Netif};
+pub(crate) use wire::{Plug, Wire};

@@ -19,9 +19,9 @@ use crate::packet::{Cx, MacAddr};
 
 /// Bytes that the links of a vnet may hold unless something else is said: a queue of 10 Gbit/s and
 /// 100 ms in frames of 1500 bytes, and half as much again.
-pub const DEFAULT_LINK_BYTES: u64 = 256 << 20;
+pub(crate) const DEFAULT_LINK_BYTES: u64 = 256 << 20;
 /// Longest interface name in bytes, as `IFNAMSIZ` less its terminator.
-pub const MAX_NAME: usize = 15;
+pub(crate) const MAX_NAME: usize = 15;
 
 /// Whether an interface may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -85,7 +85,7 @@ pub struct IfCounters {
 }
 
 /// An interface of a vnet.
-pub struct Netif {
+pub(crate) struct Netif {
     /// Its identifier, which no other interface of this vnet ever has.
     pub id: IfId,
     /// Its name, unique in the vnet.
@@ -154,13 +154,13 @@ pub(crate) enum Far {
 
 impl Netif {
     /// True when frames can pass: administratively up and with something at the other end.
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.admin == AdminState::Up && self.carrier == Carrier::Up
     }
 
     /// True when a segment that stands for several crosses it whole; otherwise it is cut here,
     /// at the last moment, since everything before costs the same for one as for many.
-    pub fn carries_large_segments(&self) -> bool {
+    pub(crate) fn carries_large_segments(&self) -> bool {
         let impaired = |l: &Link| !l.config().is_transparent();
         self.offload == Offload::Full && !self.link.as_deref().is_some_and(impaired)
     }
@@ -168,7 +168,7 @@ impl Netif {
 
 /// Largest TCP payload in one packet: an IPv4 packet is at most 65 535 bytes, and both headers
 /// with all their options take 120.
-pub const MAX_GSO: u32 = 65_535 - 120;
+pub(crate) const MAX_GSO: u32 = 65_535 - 120;
 
 /// Why an interface cannot be made or changed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -241,7 +241,7 @@ pub enum NetifError {
 }
 
 /// The interfaces of one vnet, in the order of their creation.
-pub struct IfTable {
+pub(crate) struct IfTable {
     slots: Slab<IfId, Netif>,
     /// By place.
     order: BTreeMap<u64, IfId>,
@@ -273,7 +273,7 @@ impl Default for IfTable {
 
 /// Whether a vnet's frames are fingerprinted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fingerprinting {
+pub(crate) enum Fingerprinting {
     /// No.
     #[default]
     Off,
@@ -286,7 +286,7 @@ impl IfTable {
     ///
     /// # Errors
     /// A name that is taken or is none.
-    pub fn insert(
+    pub(crate) fn insert(
         &mut self,
         name: &str,
         make: impl FnOnce(IfId) -> Netif,
@@ -311,7 +311,7 @@ impl IfTable {
     ///
     /// # Errors
     /// A name that is taken or is none, or no such interface.
-    pub fn rename(&mut self, id: IfId, name: &str) -> Result<(), NetifError> {
+    pub(crate) fn rename(&mut self, id: IfId, name: &str) -> Result<(), NetifError> {
         self.check_name(name)?;
         let netif = self.slots.get_mut(id);
         let netif = netif.ok_or_else(|| NetifError::NotFound(name.to_owned()))?;
@@ -325,7 +325,7 @@ impl IfTable {
     ///
     /// # Errors
     /// A name that is taken or is none.
-    pub fn check_name(&self, name: &str) -> Result<(), NetifError> {
+    pub(crate) fn check_name(&self, name: &str) -> Result<(), NetifError> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
             return Err(NetifError::BadName(name.to_owned()));
@@ -340,7 +340,7 @@ impl IfTable {
     ///
     /// # Errors
     /// [`NetifError::NotFound`].
-    pub fn id_of(&self, name: &str) -> Result<IfId, NetifError> {
+    pub(crate) fn id_of(&self, name: &str) -> Result<IfId, NetifError> {
         let found = self.names.get(name).copied();
         found.ok_or_else(|| NetifError::NotFound(name.to_owned()))
     }
@@ -349,7 +349,7 @@ impl IfTable {
     ///
     /// # Errors
     /// [`NetifError::NotFound`].
-    pub fn by_name(&self, name: &str) -> Result<&Netif, NetifError> {
+    pub(crate) fn by_name(&self, name: &str) -> Result<&Netif, NetifError> {
         let netif = self.slots.get(self.id_of(name)?);
         Ok(netif.expect("an interface with a name is in the table"))
     }
@@ -358,7 +358,7 @@ impl IfTable {
     ///
     /// # Errors
     /// [`NetifError::NotFound`].
-    pub fn by_name_mut(&mut self, name: &str) -> Result<&mut Netif, NetifError> {
+    pub(crate) fn by_name_mut(&mut self, name: &str) -> Result<&mut Netif, NetifError> {
         let id = self.id_of(name)?;
         let netif = self.slots.get_mut(id);
         Ok(netif.expect("an identifier just looked up is valid"))
@@ -366,18 +366,18 @@ impl IfTable {
 
     /// The interface, unless it is gone.
     #[inline]
-    pub fn get(&self, id: IfId) -> Option<&Netif> {
+    pub(crate) fn get(&self, id: IfId) -> Option<&Netif> {
         self.slots.get(id)
     }
 
     /// The interface, to be changed, unless it is gone.
     #[inline]
-    pub fn get_mut(&mut self, id: IfId) -> Option<&mut Netif> {
+    pub(crate) fn get_mut(&mut self, id: IfId) -> Option<&mut Netif> {
         self.slots.get_mut(id)
     }
 
     /// Removes an interface.
-    pub fn remove(&mut self, id: IfId) -> Option<Netif> {
+    pub(crate) fn remove(&mut self, id: IfId) -> Option<Netif> {
         let mut netif = self.slots.remove(id)?;
         self.order.remove(&netif.place);
         self.names.remove(&netif.name);
@@ -392,7 +392,7 @@ impl IfTable {
 
     /// Fingerprints every frame from now on. Interfaces that are there already are numbered in the
     /// order of their creation. Does nothing when it is on.
-    pub fn start_fingerprint(&mut self) {
+    pub(crate) fn start_fingerprint(&mut self) {
         if self.fingerprint != Fingerprinting::Off {
             return;
         }
@@ -406,12 +406,12 @@ impl IfTable {
     }
 
     /// True when frames are fingerprinted.
-    pub fn is_fingerprinting(&self) -> bool {
+    pub(crate) fn is_fingerprinting(&self) -> bool {
         self.fingerprint != Fingerprinting::Off
     }
 
     /// The sum of the fingerprints of all interfaces, those included that are gone.
-    pub fn fingerprint(&self) -> FingerprintSum {
+    pub(crate) fn fingerprint(&self) -> FingerprintSum {
         let Fingerprinting::On(mut sum) = self.fingerprint else {
             return FingerprintSum::default();
         };
@@ -422,7 +422,7 @@ impl IfTable {
 
     /// When a link that holds frames wants to be looked at; may be early.
     #[inline]
-    pub fn link_deadline(&self) -> Option<Instant> {
+    pub(crate) fn link_deadline(&self) -> Option<Instant> {
         self.link_deadlines.next()
     }
 
@@ -453,13 +453,13 @@ impl IfTable {
     }
 
     /// Frames that links hold.
-    pub fn held_frames(&self) -> usize {
+    pub(crate) fn held_frames(&self) -> usize {
         let links = self.iter().filter_map(|i| i.link.as_deref());
         links.map(Link::held_frames).sum()
     }
 
     /// The interfaces in the order of their creation.
-    pub fn iter(&self) -> impl Iterator<Item = &Netif> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Netif> {
         let ids = self.order.values();
         ids.filter_map(|id| {
             self.walked.step();
@@ -468,17 +468,17 @@ impl IfTable {
     }
 
     /// The number of interfaces.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.order.len()
     }
 
     /// True when there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
 
     /// The identifiers in the order of creation.
-    pub fn ids(&self) -> Vec<IfId> {
+    pub(crate) fn ids(&self) -> Vec<IfId> {
         self.order.values().copied().collect()
     }
 }

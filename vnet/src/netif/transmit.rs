@@ -14,7 +14,7 @@ use crate::packet::{Csum, Cx, Direction, Packet, checksum, gso};
 
 impl Netif {
     /// Sends a complete frame. Drops are counted here, under the sender's counters.
-    pub fn transmit(&mut self, cx: &mut Cx, packet: Packet) {
+    pub(crate) fn transmit(&mut self, cx: &mut Cx, packet: Packet) {
         if !self.is_running() {
             return self.lost(cx, &packet, DropReason::InterfaceDown);
         }
@@ -74,7 +74,7 @@ impl Netif {
     }
 
     /// Sends what the link has held and holds no longer, and says when there will be more.
-    pub fn drain_link(&mut self, cx: &mut Cx) {
+    pub(crate) fn drain_link(&mut self, cx: &mut Cx) {
         while let Some(link) = &mut self.link
             && let Some(Released { packet, verdict }) = link.release(cx.now)
         {
@@ -96,7 +96,7 @@ impl Netif {
     }
 
     /// Releases what the link holds: the interface goes.
-    pub fn tear_link_down(&mut self, cx: &mut Cx) {
+    pub(crate) fn tear_link_down(&mut self, cx: &mut Cx) {
         self.drop_held(cx, DropReason::Teardown);
     }
 
@@ -143,7 +143,7 @@ impl Netif {
     }
 
     /// Notes a frame that goes out.
-    pub fn sent(&mut self, cx: &mut Cx, packet: &Packet) {
+    pub(crate) fn sent(&mut self, cx: &mut Cx, packet: &Packet) {
         self.counters.tx_frames += 1;
         self.counters.tx_bytes += packet.len() as u64;
         self.show(cx, Direction::Out, packet);
@@ -160,7 +160,7 @@ impl Netif {
     }
 
     /// Notes a frame that came in.
-    pub fn received(&mut self, cx: &mut Cx, packet: &Packet) {
+    pub(crate) fn received(&mut self, cx: &mut Cx, packet: &Packet) {
         self.counters.rx_frames += 1;
         self.counters.rx_bytes += packet.len() as u64;
         if let Some(fingerprint) = &mut self.fingerprint {

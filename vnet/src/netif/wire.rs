@@ -12,7 +12,7 @@ use crate::packet::cx::{Carrier, Pushed, Sink};
 
 /// Where one end of a wire is plugged in.
 #[derive(Clone)]
-pub struct Plug {
+pub(crate) struct Plug {
     /// The queue that frames for this end go to.
     pub inbox: Arc<Inbox>,
     /// The interface, when the inbox is a vnet's; `None` for the outside end of a port.
@@ -22,7 +22,7 @@ pub struct Plug {
 /// Which end of a [`Wire`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum End {
+pub(crate) enum End {
     /// The first end.
     A = 0,
     /// The second end.
@@ -31,7 +31,7 @@ pub enum End {
 
 impl End {
     /// The other end.
-    pub const fn far(self) -> End {
+    pub(crate) const fn far(self) -> End {
         match self {
             End::A => End::B,
             End::B => End::A,
@@ -40,7 +40,7 @@ impl End {
 }
 
 /// Two plugs that carry frames to each other.
-pub struct Wire {
+pub(crate) struct Wire {
     ends: Mutex<Ends>,
 }
 
@@ -78,7 +78,7 @@ impl Ends {
 
 impl Wire {
     /// A wire with both ends loose.
-    pub fn new() -> Arc<Wire> {
+    pub(crate) fn new() -> Arc<Wire> {
         Arc::new(Wire {
             ends: Mutex::new(
                 Rank::Wire,
@@ -96,7 +96,7 @@ impl Wire {
     /// Plugs `end` in, in place of what was there, and returns what there is to know of the far end:
     /// what is on its way here and not newer is old by then. Frames that were sent before go where
     /// it was plugged in then, those sent after go where it is now.
-    pub fn plug(&self, end: End, plug: Plug) -> News {
+    pub(crate) fn plug(&self, end: End, plug: Plug) -> News {
         let mut ends = self.ends.lock();
         ends.plugs[end as usize] = Some(plug);
         ends.known(end.far())
@@ -115,7 +115,7 @@ impl Wire {
     }
 
     /// Pulls `end`. Frames on their way to it are its inbox's business.
-    pub fn unplug(&self, end: End) {
+    pub(crate) fn unplug(&self, end: End) {
         self.ends.lock().plugs[end as usize] = None;
     }
 
@@ -135,12 +135,12 @@ impl Wire {
     }
 
     /// Whether something is plugged in at `end`.
-    pub fn is_plugged(&self, end: End) -> bool {
+    pub(crate) fn is_plugged(&self, end: End) -> bool {
         self.ends.lock().plugs[end as usize].is_some()
     }
 
     /// What a sender at `end` sends to.
-    pub fn sender(self: &Arc<Wire>, end: End) -> Arc<WireEnd> {
+    pub(crate) fn sender(self: &Arc<Wire>, end: End) -> Arc<WireEnd> {
         Arc::new(WireEnd {
             wire: Arc::clone(self),
             far: end.far(),
@@ -149,7 +149,7 @@ impl Wire {
 }
 
 /// The far end of a wire, as seen from the near one.
-pub struct WireEnd {
+pub(crate) struct WireEnd {
     wire: Arc<Wire>,
     far: End,
 }
@@ -162,7 +162,7 @@ impl WireEnd {
     }
 
     /// The wire and the end that the sender itself is plugged into.
-    pub fn near(&self) -> (&Arc<Wire>, End) {
+    pub(crate) fn near(&self) -> (&Arc<Wire>, End) {
         (&self.wire, self.far.far())
     }
 }

@@ -9,7 +9,7 @@ use super::meta::Meta;
 use super::payload::Payload;
 
 /// Room for headers: Ethernet (14), IPv6 (40) and TCP with all options (60), and some to spare.
-pub const HEAD_CAPACITY: usize = 128;
+pub(crate) const HEAD_CAPACITY: usize = 128;
 /// Where pulled-up headers start, so that a forwarder can prepend its own link header.
 const PULL_START: usize = 32;
 /// A packet may refer to this many times the memory of what it holds, and of [`SMALL`] more.

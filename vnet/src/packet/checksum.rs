@@ -15,7 +15,7 @@ use super::payload::Payload;
 
 /// A running ones' complement sum. Pieces may end at odd places.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Checksum {
+pub(crate) struct Checksum {
     /// Native byte order; far from overflowing, since each piece is folded before it is added.
     sum: u32,
     /// Bytes summed so far, modulo 2.
@@ -24,13 +24,13 @@ pub struct Checksum {
 
 impl Checksum {
     /// The sum of nothing.
-    pub fn new() -> Checksum {
+    pub(crate) fn new() -> Checksum {
         Checksum::default()
     }
 
     /// Adds the next piece.
     #[inline]
-    pub fn add(&mut self, piece: &[u8]) {
+    pub(crate) fn add(&mut self, piece: &[u8]) {
         let mut sum = sum_native(piece);
         if self.odd == 1 {
             // RFC 1071 section 2 (B): the sum of swapped bytes is the swapped sum.
@@ -41,37 +41,42 @@ impl Checksum {
     }
 
     /// Adds the next pieces.
-    pub fn add_payload(&mut self, payload: &Payload) {
+    pub(crate) fn add_payload(&mut self, payload: &Payload) {
         for slice in payload.slices() {
             self.add(slice);
         }
     }
 
     /// The sum so far, in host order. [`Checksum::complement`] is what goes into a header.
-    pub fn sum(self) -> u16 {
+    pub(crate) fn sum(self) -> u16 {
         u16::from_be(fold32(self.sum))
     }
 
     /// The checksum: the complement of the sum, in host order.
-    pub fn complement(self) -> u16 {
+    pub(crate) fn complement(self) -> u16 {
         !self.sum()
     }
 
     /// True when what was summed contained its own correct checksum.
-    pub fn is_valid(self) -> bool {
+    pub(crate) fn is_valid(self) -> bool {
         self.sum() == 0xffff
     }
 }
 
 /// The checksum of one piece of memory.
 #[inline]
-pub fn of(bytes: &[u8]) -> u16 {
+pub(crate) fn of(bytes: &[u8]) -> u16 {
     !u16::from_be(sum_native(bytes))
 }
 
 /// Begins a transport checksum with the IPv4 pseudo-header (RFC 793 section 3.1, RFC 768) for
 /// `len` bytes of transport header and payload. Lengths above 65535 wrap; IPv4 has none.
-pub fn pseudo_header_v4(src: Ipv4Addr, dst: Ipv4Addr, proto: IpProto, len: usize) -> Checksum {
+pub(crate) fn pseudo_header_v4(
+    src: Ipv4Addr,
+    dst: Ipv4Addr,
+    proto: IpProto,
+    len: usize,
+) -> Checksum {
     let mut bytes = [0; 12];
     bytes[..4].copy_from_slice(&src.octets());
     bytes[4..8].copy_from_slice(&dst.octets());
@@ -87,7 +92,7 @@ pub fn pseudo_header_v4(src: Ipv4Addr, dst: Ipv4Addr, proto: IpProto, len: usize
 ///
 /// # Errors
 /// When the offsets point outside the packet's headers; the packet is unchanged.
-pub fn finish(packet: &mut Packet, l3_offset: usize) -> Result<(), HeaderError> {
+pub(crate) fn finish(packet: &mut Packet, l3_offset: usize) -> Result<(), HeaderError> {
     let Csum::Partial { .. } = packet.meta.csum else {
         return Ok(());
     };
@@ -106,7 +111,7 @@ pub fn finish(packet: &mut Packet, l3_offset: usize) -> Result<(), HeaderError> 
 ///
 /// # Errors
 /// When the offset points outside the packet's headers; the packet is unchanged.
-pub fn finish_transport(
+pub(crate) fn finish_transport(
     packet: &mut Packet,
     src: Ipv4Addr,
     dst: Ipv4Addr,
@@ -131,7 +136,7 @@ pub fn finish_transport(
 ///
 /// # Errors
 /// As [`finish`].
-pub fn seed(packet: &mut Packet, l3_offset: usize) -> Result<(), HeaderError> {
+pub(crate) fn seed(packet: &mut Packet, l3_offset: usize) -> Result<(), HeaderError> {
     let Csum::Partial { .. } = packet.meta.csum else {
         return Ok(());
     };
@@ -147,7 +152,7 @@ pub fn seed(packet: &mut Packet, l3_offset: usize) -> Result<(), HeaderError> {
 /// # Errors
 /// [`HeaderError::BadChecksum`], or [`HeaderError::Truncated`] when there is no room for a
 /// checksum at all. Protocols whose checksum this module does not know always pass.
-pub fn verify_transport(
+pub(crate) fn verify_transport(
     packet: &mut Packet,
     src: Ipv4Addr,
     dst: Ipv4Addr,

@@ -12,7 +12,7 @@ use crate::base::stats::Stats;
 use crate::base::time::Instant;
 
 /// The context of one entry into a stack.
-pub struct Cx<'a> {
+pub(crate) struct Cx<'a> {
     /// The time of this entry; it does not move while the entry lasts.
     pub now: Instant,
     /// The vnet's random stream.
@@ -27,7 +27,7 @@ pub struct Cx<'a> {
 /// its receivers, in the order of the entries: the vnet's lock is still held. They hear of it, and
 /// waiters are woken, after the lock is released.
 #[derive(Default)]
-pub struct Out {
+pub(crate) struct Out {
     /// Frames for the other end of a wire.
     pub frames: Vec<OutFrame>,
     /// Wires whose state the far end should hear of.
@@ -44,7 +44,7 @@ pub struct Out {
 }
 
 /// A frame on its way to another vnet or to a port.
-pub struct OutFrame {
+pub(crate) struct OutFrame {
     /// The interface by which it leaves.
     pub from: IfId,
     /// Where it goes.
@@ -67,7 +67,7 @@ pub enum Carrier {
 }
 
 /// The far end of a wire, as seen by the sender: vnets meet only here.
-pub trait Sink: Send + Sync {
+pub(crate) trait Sink: Send + Sync {
     /// Queues `packet` for delivery at `at`. The receiver counts what it cannot take.
     fn push(&self, at: Instant, packet: Packet) -> Pushed;
 
@@ -76,13 +76,13 @@ pub trait Sink: Send + Sync {
 }
 
 /// Tells the owner of a queue that there will be something to take at a certain time.
-pub trait Bell: Send + Sync {
+pub(crate) trait Bell: Send + Sync {
     /// Something is due at `at`. Called without any lock.
     fn ring(&self, at: Instant);
 }
 
 /// What became of something that was sent.
-pub enum Pushed {
+pub(crate) enum Pushed {
     /// It is in a queue, whose owner is to be told, once the sender has no lock any more.
     Queued(Arc<dyn Bell>),
     /// It is not: the receiver has no room for it and has counted that, or is going.
@@ -96,7 +96,7 @@ pub enum Pushed {
 
 impl Pushed {
     /// Tells the owner of the queue at once: the sender has no lock.
-    pub fn ring(self, at: Instant) {
+    pub(crate) fn ring(self, at: Instant) {
         if let Pushed::Queued(bell) = self {
             bell.ring(at);
         }
@@ -105,14 +105,14 @@ impl Pushed {
 
 impl Out {
     /// True when nobody is to be told of anything.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let is_quiet = self.carrier.is_empty() && self.panic.is_none();
         self.frames.is_empty() && self.rings.is_empty() && self.wakes.is_empty() && is_quiet
     }
 
     /// Puts what is sent into the queues of its receivers. `lost` is told of each frame that found
     /// nothing at the other end: the interface by which it left, and its length.
-    pub fn deliver(&mut self, now: Instant, mut lost: impl FnMut(IfId, usize)) {
+    pub(crate) fn deliver(&mut self, now: Instant, mut lost: impl FnMut(IfId, usize)) {
         for OutFrame {
             from,
             to,
@@ -139,7 +139,7 @@ impl Out {
 
     /// Who is to be told that there is something in a queue, and who is to be woken, each in order;
     /// takes them out.
-    pub fn concerned(
+    pub(crate) fn concerned(
         &mut self,
     ) -> (
         impl Iterator<Item = (Arc<dyn Bell>, Instant)>,

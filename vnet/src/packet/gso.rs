@@ -18,7 +18,7 @@ use super::payload::Payload;
 /// # Errors
 /// [`HeaderError`] when the headers are not those of the packet's [`GsoKind`], or longer than a
 /// packet's header area; nothing is given to `out` then.
-pub fn segment(
+pub(crate) fn segment(
     mut packet: Packet,
     l3_offset: usize,
     out: &mut impl FnMut(Packet),
@@ -71,7 +71,7 @@ pub fn segment(
 ///
 /// # Errors
 /// As [`segment`].
-pub fn longest_frame(packet: &mut Packet, l3_offset: usize) -> Result<usize, HeaderError> {
+pub(crate) fn longest_frame(packet: &mut Packet, l3_offset: usize) -> Result<usize, HeaderError> {
     let Some(gso) = packet.meta.gso else {
         return Ok(packet.len());
     };
@@ -184,7 +184,7 @@ impl Layout {
 /// no flags but ACK and PSH, no IP options, no fragments. Checksums that are not known to be good
 /// are verified, because afterwards nobody could.
 #[derive(Debug, Default)]
-pub struct Gro {
+pub(crate) struct Gro {
     held: Option<Held>,
 }
 
@@ -200,7 +200,12 @@ struct Held {
 impl Gro {
     /// Takes the next frame of a batch, with its IP header `l3_offset` bytes into it, and gives
     /// `out` what can no longer grow, in order of arrival.
-    pub fn push(&mut self, mut packet: Packet, l3_offset: usize, out: &mut impl FnMut(Packet)) {
+    pub(crate) fn push(
+        &mut self,
+        mut packet: Packet,
+        l3_offset: usize,
+        out: &mut impl FnMut(Packet),
+    ) {
         let Some(candidate) = Candidate::of(&mut packet, l3_offset) else {
             self.flush(out);
             return out(packet);
@@ -227,7 +232,7 @@ impl Gro {
     }
 
     /// Ends the batch.
-    pub fn flush(&mut self, out: &mut impl FnMut(Packet)) {
+    pub(crate) fn flush(&mut self, out: &mut impl FnMut(Packet)) {
         if let Some(held) = self.held.take() {
             out(held.finish());
         }

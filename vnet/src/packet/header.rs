@@ -4,24 +4,26 @@
 //! elsewhere) and says what is wrong with them, `emit` writes the bytes. Checksums over payload
 //! are in [`checksum`](super::checksum).
 
-pub mod arp;
-pub mod ether;
-pub mod icmp4;
-pub mod ipv4;
-pub mod tcp;
-pub mod udp;
+pub(crate) mod arp;
+pub(crate) mod ether;
+pub(crate) mod icmp4;
+pub(crate) mod ipv4;
+pub(crate) mod tcp;
+pub(crate) mod udp;
 
-pub use arp::{ArpOp, ArpPacket};
-pub use ether::{EtherHeader, EtherType};
-pub use icmp4::{Icmp4, IcmpKind};
-pub use ipv4::{IpProto, Ipv4Flags, Ipv4Header};
-pub use tcp::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
-pub use udp::UdpHeader;
+pub(crate) use arp::{ArpOp, ArpPacket};
+pub(crate) use ether::{EtherHeader, EtherType};
+pub(crate) use icmp4::Icmp4;
+#[cfg(test)]
+pub(crate) use ipv4::Ipv4Flags;
+pub(crate) use ipv4::{IpProto, Ipv4Header};
+pub(crate) use tcp::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
+pub(crate) use udp::UdpHeader;
 
 /// A header that cannot be what it claims. The packet is dropped as
 /// [`DropReason::Malformed`](crate::DropReason::Malformed) unless said otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum HeaderError {
+pub(crate) enum HeaderError {
     /// Fewer bytes than the fixed part of the header.
     #[error("header truncated")]
     Truncated,

@@ -2,16 +2,16 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`buf`] | [`Packet`]: headers in place, payload by reference |
-//! | [`payload`] | refcounted slices that are never copied inside the stack |
-//! | [`pool`] | where the copies made at the socket edge live |
-//! | [`meta`] | what a NIC descriptor would say: VLAN tag, checksum state, segmentation |
-//! | [`addr`] | MAC addresses |
-//! | [`header`] | Ethernet, ARP, IPv4, ICMP, UDP and TCP headers (smoltcp reads and writes them) |
-//! | [`checksum`] | the Internet checksum over a packet's pieces |
-//! | [`gso`] | cutting a large segment into frames |
-//! | [`pcapng`] | writing captures |
-//! | [`cx`] | what a layer is given: time, randomness, counters, a place for output |
+//! | `buf` | [`Packet`]: headers in place, payload by reference |
+//! | `payload` | refcounted slices that are never copied inside the stack |
+//! | `pool` | where the copies made at the socket edge live |
+//! | `meta` | what a NIC descriptor would say: VLAN tag, checksum state, segmentation |
+//! | `addr` | MAC addresses |
+//! | `header` | Ethernet, ARP, IPv4, ICMP, UDP and TCP headers (smoltcp reads and writes them) |
+//! | `checksum` | the Internet checksum over a packet's pieces |
+//! | `gso` | cutting a large segment into frames |
+//! | `pcapng` | writing captures |
+//! | `cx` | what a layer is given: time, randomness, counters, a place for output |
 
 pub(crate) mod addr;
 pub(crate) mod buf;
@@ -26,8 +26,8 @@ pub(crate) mod pool;
 
 pub use addr::{MacAddr, ParseMacError};
 pub use buf::Packet;
-pub(crate) use cx::{Bell, Cx, Out, Pushed, Sink};
+pub(crate) use cx::{Cx, Out};
 pub use meta::Direction;
-pub(crate) use meta::{Csum, Gso, GsoKind, Meta, VlanTag};
+pub(crate) use meta::{Csum, Gso, GsoKind, Meta};
 pub use payload::Payload;
 pub use pool::{CHUNK, Pool};

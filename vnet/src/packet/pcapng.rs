@@ -27,27 +27,14 @@ use super::meta::{Direction, VlanTag};
 use crate::base::time::Instant;
 
 /// Writes one capture file.
-///
-/// ```
-/// use vnet::packet::{Direction, Packet};
-/// use vnet::packet::pcapng::PcapngWriter;
-/// use vnet::time::Instant;
-///
-/// let mut capture = PcapngWriter::new(Vec::new())?;
-/// let eth0 = capture.add_interface("h1:eth0")?;
-/// let frame = Packet::incoming(vec![0; 60]);
-/// capture.write(eth0, Instant::from_nanos(1), Direction::Out, &frame)?;
-/// assert_eq!(capture.into_inner().len() % 4, 0);
-/// # Ok::<(), std::io::Error>(())
-/// ```
-pub struct PcapngWriter<W: Write> {
+pub(crate) struct PcapngWriter<W: Write> {
     inner: PcapNgWriter<W>,
     interfaces: u32,
 }
 
 /// What is written beside a frame, and how much of the frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FrameNote<'a> {
+pub(crate) struct FrameNote<'a> {
     /// A comment (`opt_comment`), such as why the frame was dropped.
     pub comment: Option<&'a str>,
     /// Frames that the capture missed since the last one (`epb_dropcount`); zero is not written.
@@ -58,7 +45,7 @@ pub struct FrameNote<'a> {
 
 /// What a capture says of an interface at its end (an interface statistics block).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InterfaceStatistics {
+pub(crate) struct InterfaceStatistics {
     /// Frames that should have been captured (`isb_ifrecv`).
     pub seen: u64,
     /// Those that could not be, for want of room (`isb_ifdrop`).
@@ -67,14 +54,14 @@ pub struct InterfaceStatistics {
 
 /// An interface of one capture file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CaptureInterface(u32);
+pub(crate) struct CaptureInterface(u32);
 
 impl<W: Write> PcapngWriter<W> {
     /// Starts a file. Writes are small: give it a buffered writer.
     ///
     /// # Errors
     /// What the writer says.
-    pub fn new(writer: W) -> io::Result<PcapngWriter<W>> {
+    pub(crate) fn new(writer: W) -> io::Result<PcapngWriter<W>> {
         let inner = PcapNgWriter::with_endianness(writer, Endianness::Little).map_err(io_error)?;
         Ok(PcapngWriter {
             inner,
@@ -86,7 +73,7 @@ impl<W: Write> PcapngWriter<W> {
     ///
     /// # Errors
     /// What the writer says.
-    pub fn add_interface(&mut self, name: &str) -> io::Result<CaptureInterface> {
+    pub(crate) fn add_interface(&mut self, name: &str) -> io::Result<CaptureInterface> {
         self.add_snapped_interface(name, NO_SNAPLEN)
     }
 
@@ -95,7 +82,7 @@ impl<W: Write> PcapngWriter<W> {
     ///
     /// # Errors
     /// What the writer says.
-    pub fn add_snapped_interface(
+    pub(crate) fn add_snapped_interface(
         &mut self,
         name: &str,
         snaplen: u32,
@@ -115,7 +102,7 @@ impl<W: Write> PcapngWriter<W> {
     ///
     /// # Errors
     /// What the writer says; [`io::ErrorKind::InvalidInput`] for an interface of another file.
-    pub fn write(
+    pub(crate) fn write(
         &mut self,
         interface: CaptureInterface,
         at: Instant,
@@ -129,7 +116,7 @@ impl<W: Write> PcapngWriter<W> {
     ///
     /// # Errors
     /// As [`PcapngWriter::write`].
-    pub fn write_noted(
+    pub(crate) fn write_noted(
         &mut self,
         interface: CaptureInterface,
         at: Instant,
@@ -168,7 +155,7 @@ impl<W: Write> PcapngWriter<W> {
     ///
     /// # Errors
     /// As [`PcapngWriter::write`].
-    pub fn write_statistics(
+    pub(crate) fn write_statistics(
         &mut self,
         interface: CaptureInterface,
         at: Instant,
@@ -188,7 +175,7 @@ impl<W: Write> PcapngWriter<W> {
     }
 
     /// The writer, which may be emptied if it is a buffer.
-    pub fn get_mut(&mut self) -> &mut W {
+    pub(crate) fn get_mut(&mut self) -> &mut W {
         self.inner.get_mut()
     }
 
@@ -196,12 +183,12 @@ impl<W: Write> PcapngWriter<W> {
     ///
     /// # Errors
     /// What the writer says.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.inner.get_mut().flush()
     }
 
     /// The writer.
-    pub fn into_inner(self) -> W {
+    pub(crate) fn into_inner(self) -> W {
         self.inner.into_inner()
     }
 }

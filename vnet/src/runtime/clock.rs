@@ -8,13 +8,13 @@ use crate::base::time::{Duration, Instant};
 
 /// Nanoseconds of the wall clock since the clock was made.
 #[derive(Clone, Copy, Debug)]
-pub struct WallClock {
+pub(crate) struct WallClock {
     start: WallInstant,
 }
 
 impl WallClock {
     /// A clock that starts now.
-    pub fn start() -> WallClock {
+    pub(crate) fn start() -> WallClock {
         WallClock {
             start: WallInstant::now(),
         }
@@ -22,17 +22,17 @@ impl WallClock {
 
     /// The time since the start.
     #[inline]
-    pub fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         Instant::ZERO + self.start.elapsed()
     }
 
     /// How long to wait from now until `at`.
-    pub fn until(&self, at: Instant) -> Duration {
+    pub(crate) fn until(&self, at: Instant) -> Duration {
         at - self.now()
     }
 }
 
 /// A seed from the operating system.
-pub fn entropy() -> u64 {
+pub(crate) fn entropy() -> u64 {
     RandomState::new().hash_one(0u64)
 }

@@ -12,11 +12,11 @@
 //! | [`virtual_time`] | a simulated clock; blocking calls run the world |
 //! | [`manual`] | the embedder owns the clock and the loop |
 
-pub mod clock;
-pub mod cost;
-pub mod event;
-pub mod manual;
+pub(crate) mod clock;
+pub(crate) mod cost;
+pub(crate) mod event;
+pub(crate) mod manual;
 mod pool;
 mod sleeper;
-pub mod threads;
-pub mod virtual_time;
+pub(crate) mod threads;
+pub(crate) mod virtual_time;

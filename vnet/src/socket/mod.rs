@@ -14,13 +14,13 @@
 //! | [`block`] | how a call waits |
 //! | [`error`] | [`std::io::Error`]s with a typed cause |
 
-pub mod addr;
-pub mod block;
-pub mod echo;
-pub mod error;
-pub mod raw;
-pub mod tcp;
-pub mod udp;
+pub(crate) mod addr;
+pub(crate) mod block;
+pub(crate) mod echo;
+pub(crate) mod error;
+pub(crate) mod raw;
+pub(crate) mod tcp;
+pub(crate) mod udp;
 
 pub use addr::ToSocketAddrs;
 pub use echo::{EchoEvent, EchoSocket};

@@ -17,7 +17,7 @@ use crate::transport::datagram::{Interest, Recv};
 use crate::transport::error::SocketError;
 use crate::transport::raw::RawId;
 
-pub use crate::transport::raw::RawMeta;
+pub(crate) use crate::transport::raw::RawMeta;
 
 /// A socket that sends and receives what IP carries for one protocol number.
 ///

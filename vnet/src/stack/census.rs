@@ -8,7 +8,7 @@ use crate::transport::tcp::Teardown;
 
 /// What a stack holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Census {
+pub(crate) struct Census {
     /// Sockets of users.
     pub sockets: u64,
     /// TCP connections in any state.
@@ -80,17 +80,17 @@ impl Census {
     }
 
     /// What is here and not in `other`.
-    pub fn less(&self, other: &Census) -> Census {
+    pub(crate) fn less(&self, other: &Census) -> Census {
         self.zip(other, u64::saturating_sub)
     }
 
     /// Adds `other` to this.
-    pub fn add(&mut self, other: &Census) {
+    pub(crate) fn add(&mut self, other: &Census) {
         *self = self.zip(other, |a, b| a + b);
     }
 
     /// True when there is nothing.
-    pub fn is_zero(&self) -> bool {
+    pub(crate) fn is_zero(&self) -> bool {
         *self == Census::default()
     }
 }
@@ -113,7 +113,7 @@ impl fmt::Display for Census {
 
 impl Stack {
     /// Counts everything.
-    pub fn census(&self) -> Census {
+    pub(crate) fn census(&self) -> Census {
         let tcp = self.tcp.counts();
         let queued = self.udp.list().map(|u| u.queued).sum::<usize>()
             + self.raw.list().map(|r| r.queued).sum::<usize>()
@@ -138,7 +138,7 @@ impl Stack {
     }
 
     /// Received packets that are neither delivered, forwarded nor dropped yet.
-    pub fn pending(&self) -> u64 {
+    pub(crate) fn pending(&self) -> u64 {
         (self.neigh.held().received + self.ip.reassembly.fragments()) as u64
     }
 

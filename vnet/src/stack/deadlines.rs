@@ -8,7 +8,7 @@ use crate::packet::header::icmp4::{IcmpKind, UnreachableCode};
 
 impl Stack {
     /// When [`Stack::on_deadline`] has something to do; may be early.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         // Asked at each entry: none is told by the greatest time, which costs no branch.
         let or_never = |at: Option<Instant>| at.unwrap_or(Instant::MAX);
         let next = or_never(self.tcp.next_deadline())
@@ -25,7 +25,7 @@ impl Stack {
     }
 
     /// Each protocol's next deadline, by name; may be early.
-    pub fn deadlines(&self) -> [(&'static str, Option<Instant>); 4] {
+    pub(crate) fn deadlines(&self) -> [(&'static str, Option<Instant>); 4] {
         [
             ("tcp", self.tcp.next_deadline()),
             ("neighbours", self.neigh.next_deadline()),
@@ -35,7 +35,7 @@ impl Stack {
     }
 
     /// Does everything that is due.
-    pub fn on_deadline(&mut self, cx: &mut Cx) {
+    pub(crate) fn on_deadline(&mut self, cx: &mut Cx) {
         #[cfg(test)]
         self.pass(super::failure::Place::Deadline);
         let now = cx.now;

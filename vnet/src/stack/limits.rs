@@ -140,7 +140,7 @@ impl From<LimitReached> for NetifError {
 
 /// The limits, and what was seen of everything.
 #[derive(Debug)]
-pub struct Limiter {
+pub(crate) struct Limiter {
     /// Those that were set, in the order of [`Resource::ALL`].
     own: [u64; Resource::ALL.len()],
     /// The least that is in effect in the instances above.

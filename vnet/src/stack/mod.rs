@@ -10,19 +10,19 @@
 //! | [`census`] | everything a stack holds, counted |
 //! | `failure` | what is left of a stack that has panicked |
 
-pub mod census;
-pub mod deadlines;
+pub(crate) mod census;
+pub(crate) mod deadlines;
 pub(crate) mod failure;
-pub mod limits;
-pub mod rx;
-pub mod sockets;
-pub mod tx;
+pub(crate) mod limits;
+pub(crate) mod rx;
+pub(crate) mod sockets;
+pub(crate) mod tx;
 
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-pub use census::Census;
+pub(crate) use census::Census;
 use limits::Limiter;
 
 use crate::base::id::IfId;
@@ -42,7 +42,7 @@ use crate::transport::tcp::{Tcp, TcpConfig};
 use crate::transport::udp::{Udp, UdpConfig};
 
 /// The protocols of one vnet. Everything in it is reached under the vnet's lock.
-pub struct Stack {
+pub(crate) struct Stack {
     /// Interfaces.
     pub ifs: IfTable,
     /// Bridges over them.
@@ -82,7 +82,7 @@ enum StreamLabel {
 
 impl Stack {
     /// A stack without interfaces. It holds next to no memory.
-    pub fn new(rng: &mut Rng) -> Stack {
+    pub(crate) fn new(rng: &mut Rng) -> Stack {
         let mut stream = |label: StreamLabel| rng.split(label as u64);
         Stack {
             ifs: IfTable::default(),
@@ -107,7 +107,7 @@ impl Stack {
     /// # Errors
     /// An address that no host can have, or that the vnet has; a full table of routes; a member of
     /// a bridge.
-    pub fn add_address(&mut self, ifid: IfId, net: Ipv4Net) -> Result<(), NetifError> {
+    pub(crate) fn add_address(&mut self, ifid: IfId, net: Ipv4Net) -> Result<(), NetifError> {
         let addr = net.addr();
         if let Some(netif) = self.ifs.get(ifid)
             && matches!(netif.role, Role::Member(..))
@@ -134,7 +134,7 @@ impl Stack {
     ///
     /// # Errors
     /// The interface does not have it.
-    pub fn remove_address(&mut self, ifid: IfId, addr: Ipv4Addr) -> Result<(), NetifError> {
+    pub(crate) fn remove_address(&mut self, ifid: IfId, addr: Ipv4Addr) -> Result<(), NetifError> {
         self.ip
             .remove_address(ifid, addr)
             .map_err(|_| NetifError::NoSuchAddress(addr))?;

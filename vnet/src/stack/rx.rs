@@ -43,7 +43,7 @@ use crate::transport::tcp::{IcmpKind as TcpIcmp, Path, SegmentIn, Verdict as Tcp
 use crate::transport::udp::Addressing;
 
 /// Takes in what came out of the inbox.
-pub fn input(s: &mut Stack, cx: &mut Cx, item: Item) {
+pub(crate) fn input(s: &mut Stack, cx: &mut Cx, item: Item) {
     match item {
         Item::Frame(packet) => frame(s, cx, packet),
         Item::Carrier(ifid, news) => s.hear(ifid, news),

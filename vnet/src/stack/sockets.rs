@@ -20,7 +20,7 @@ use crate::transport::udp::UdpId;
 
 impl Stack {
     /// Host or router.
-    pub fn set_forwarding(&mut self, forwarding: Forwarding) {
+    pub(crate) fn set_forwarding(&mut self, forwarding: Forwarding) {
         self.ip.tunables.forwarding = forwarding;
     }
 
@@ -28,7 +28,11 @@ impl Stack {
     ///
     /// # Errors
     /// A destination that is none, no route, no port left.
-    pub fn tcp_connect(&mut self, cx: &mut Cx, remote: SocketAddr) -> Result<ConnId, SocketError> {
+    pub(crate) fn tcp_connect(
+        &mut self,
+        cx: &mut Cx,
+        remote: SocketAddr,
+    ) -> Result<ConnId, SocketError> {
         self.admit_socket()?;
         self.admit(Resource::BufferedBytes)?;
         let dst = destination(remote)?;
@@ -47,7 +51,7 @@ impl Stack {
     ///
     /// # Errors
     /// No route.
-    pub fn path_to(&mut self, dst: Ipv4Addr) -> Result<Path, SocketError> {
+    pub(crate) fn path_to(&mut self, dst: Ipv4Addr) -> Result<Path, SocketError> {
         let route = self.ip.fib.lookup(dst);
         let netif = route.and_then(|r| self.ifs.get(r.ifid));
         let netif = netif.ok_or(SocketError::NetworkUnreachable)?;
@@ -61,7 +65,7 @@ impl Stack {
     ///
     /// # Errors
     /// An address that is not the vnet's, or a port that is taken.
-    pub fn tcp_listen(
+    pub(crate) fn tcp_listen(
         &mut self,
         cx: &mut Cx,
         local: SocketAddr,
@@ -78,7 +82,11 @@ impl Stack {
     ///
     /// # Errors
     /// An address that is not the vnet's, or a port that is taken.
-    pub fn udp_bind(&mut self, cx: &mut Cx, local: SocketAddr) -> Result<UdpId, SocketError> {
+    pub(crate) fn udp_bind(
+        &mut self,
+        cx: &mut Cx,
+        local: SocketAddr,
+    ) -> Result<UdpId, SocketError> {
         self.check_local(local)?;
         self.admit_socket()?;
         let id = self.udp.open()?;
@@ -95,7 +103,7 @@ impl Stack {
     ///
     /// # Errors
     /// No route there.
-    pub fn udp_connect(
+    pub(crate) fn udp_connect(
         &mut self,
         cx: &mut Cx,
         id: UdpId,
@@ -111,7 +119,7 @@ impl Stack {
     ///
     /// # Errors
     /// What the socket says, and no route.
-    pub fn udp_send(
+    pub(crate) fn udp_send(
         &mut self,
         cx: &mut Cx,
         id: UdpId,
@@ -130,7 +138,7 @@ impl Stack {
     ///
     /// # Errors
     /// The limit on sockets.
-    pub fn echo_open(&mut self, cx: &mut Cx) -> Result<EchoId, SocketError> {
+    pub(crate) fn echo_open(&mut self, cx: &mut Cx) -> Result<EchoId, SocketError> {
         self.admit_socket()?;
         self.echo.open(cx, None)
     }
@@ -139,7 +147,7 @@ impl Stack {
     ///
     /// # Errors
     /// The limit on sockets.
-    pub fn raw_open(&mut self, proto: u8) -> Result<RawId, SocketError> {
+    pub(crate) fn raw_open(&mut self, proto: u8) -> Result<RawId, SocketError> {
         self.admit_socket()?;
         self.raw.open(proto)
     }
@@ -148,7 +156,7 @@ impl Stack {
     ///
     /// # Errors
     /// What the socket says, and no route.
-    pub fn echo_send(
+    pub(crate) fn echo_send(
         &mut self,
         cx: &mut Cx,
         id: EchoId,
@@ -174,7 +182,7 @@ impl Stack {
     ///
     /// # Errors
     /// What the socket says, and no route.
-    pub fn raw_send(
+    pub(crate) fn raw_send(
         &mut self,
         cx: &mut Cx,
         id: RawId,

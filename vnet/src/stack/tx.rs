@@ -44,7 +44,7 @@ const ALWAYS_PASSES: usize = 576;
 
 /// Sends everything that the protocols have ready. The last thing each entry into a vnet does.
 #[inline]
-pub fn flush(s: &mut Stack, cx: &mut Cx) {
+pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) {
     while let Some(out) = s.tcp.poll_transmit(cx) {
         segment(s, cx, out);
     }

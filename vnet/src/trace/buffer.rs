@@ -8,11 +8,11 @@ use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Instant;
 
 /// Most lines that a buffer keeps.
-pub const MAX_LINES: usize = 1024;
+pub(crate) const MAX_LINES: usize = 1024;
 /// Most bytes of text that a buffer keeps.
-pub const MAX_BYTES: usize = 64 << 10;
+pub(crate) const MAX_BYTES: usize = 64 << 10;
 /// Most bytes of a line's text; what is longer is cut, and ends in `…`.
-pub const MAX_LINE: usize = 1024;
+pub(crate) const MAX_LINE: usize = 1024;
 
 /// One line of a message buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl fmt::Display for Messages {
 /// The last lines that were said; the oldest make room. Its lock is a leaf: nothing is done while
 /// it is held, so a line can be added whatever else is locked.
 #[derive(Debug)]
-pub struct MessageBuffer {
+pub(crate) struct MessageBuffer {
     kept: Mutex<Kept>,
 }
 
@@ -81,7 +81,7 @@ impl Default for MessageBuffer {
 
 impl MessageBuffer {
     /// Adds a line.
-    pub fn push(&self, message: Message) {
+    pub(crate) fn push(&self, message: Message) {
         let mut kept = self.kept.lock();
         kept.bytes += size(&message);
         kept.lines.push_back(message);
@@ -95,7 +95,7 @@ impl MessageBuffer {
     }
 
     /// What it holds.
-    pub fn read(&self) -> Messages {
+    pub(crate) fn read(&self) -> Messages {
         let kept = self.kept.lock();
         Messages {
             lines: kept.lines.iter().cloned().collect(),
@@ -104,7 +104,7 @@ impl MessageBuffer {
     }
 
     /// Empties it, and returns what it held.
-    pub fn take(&self) -> Messages {
+    pub(crate) fn take(&self) -> Messages {
         let kept = std::mem::take(&mut *self.kept.lock());
         Messages {
             lines: kept.lines.into(),

@@ -15,11 +15,11 @@
 mod buffer;
 
 pub(crate) use buffer::Line;
-pub use buffer::{MAX_BYTES, MAX_LINE, MAX_LINES, Message, MessageBuffer, Messages};
+pub(crate) use buffer::{MAX_BYTES, MAX_LINE, MAX_LINES, Message, MessageBuffer, Messages};
 
 /// Instances come and go.
-pub const LIFECYCLE: &str = "vnet::lifecycle";
+pub(crate) const LIFECYCLE: &str = "vnet::lifecycle";
 /// The configuration of an instance changes.
-pub const CONFIG: &str = "vnet::config";
+pub(crate) const CONFIG: &str = "vnet::config";
 /// An instance takes in what is due.
-pub const SERVICE: &str = "vnet::service";
+pub(crate) const SERVICE: &str = "vnet::service";

@@ -10,11 +10,11 @@ use crate::base::stats::DropReason;
 use crate::packet::Out;
 
 /// What a queued item costs besides its bytes, so that a flood of empty datagrams is bounded.
-pub const ITEM_OVERHEAD: usize = 256;
+pub(crate) const ITEM_OVERHEAD: usize = 256;
 
 /// What became of something that came in for a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// At least one socket took it.
     Delivered,
     /// Nobody is there. The stack answers a unicast datagram with ICMP port unreachable
@@ -26,7 +26,7 @@ pub enum Verdict {
 
 /// Whether a read leaves what it reads in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recv {
+pub(crate) enum Recv {
     /// It is gone afterwards.
     Consume,
     /// It can be read again (`MSG_PEEK`).
@@ -35,7 +35,7 @@ pub enum Recv {
 
 /// What a waiter waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interest {
+pub(crate) enum Interest {
     /// That reading does not block.
     Read,
     /// That writing does not block.
@@ -44,7 +44,7 @@ pub enum Interest {
 
 /// Which direction of a socket is shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shutdown {
+pub(crate) enum Shutdown {
     /// No more reading.
     Read,
     /// No more writing.
@@ -55,7 +55,7 @@ pub enum Shutdown {
 
 /// What can be done with a socket now without blocking.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     /// Reading gives data, an error, or the end.
     pub readable: bool,
     /// Writing does not block, or gives an error.
@@ -70,7 +70,7 @@ pub struct Readiness {
 
 /// The receiving side of a datagram socket, with everything that waits on the socket.
 #[derive(Debug)]
-pub struct Endpoint<T> {
+pub(crate) struct Endpoint<T> {
     items: VecDeque<(T, usize)>,
     bytes: usize,
     readers: WaitQueue,
@@ -83,7 +83,7 @@ pub struct Endpoint<T> {
 
 /// What the receive queues of all sockets of a kind hold, and how much that may be.
 #[derive(Clone, Copy, Debug)]
-pub struct Account {
+pub(crate) struct Account {
     bytes: usize,
     limit: usize,
     refused: u64,
@@ -102,17 +102,17 @@ impl Default for Account {
 impl Account {
     /// Bytes queued, overhead included.
     #[inline]
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Items that found no room because of the limit.
-    pub fn refused(&self) -> u64 {
+    pub(crate) fn refused(&self) -> u64 {
         self.refused
     }
 
     /// Changes how many bytes may be queued. What is queued stays.
-    pub fn set_limit(&mut self, bytes: usize) {
+    pub(crate) fn set_limit(&mut self, bytes: usize) {
         self.limit = bytes;
     }
 }
@@ -135,7 +135,7 @@ impl<T> Default for Endpoint<T> {
 impl<T> Endpoint<T> {
     /// Queues an item of `len` bytes and wakes the readers. A buffer of `limit` bytes takes at
     /// least one item, whatever its size, if the account of all sockets does.
-    pub fn push(
+    pub(crate) fn push(
         &mut self,
         out: &mut Out,
         account: &mut Account,
@@ -164,7 +164,11 @@ impl<T> Endpoint<T> {
     /// # Errors
     /// The pending error, which is thereby taken; [`SocketError::WouldBlock`] when nothing is
     /// queued.
-    pub fn recv(&mut self, account: &mut Account, how: Recv) -> Result<Option<T>, SocketError>
+    pub(crate) fn recv(
+        &mut self,
+        account: &mut Account,
+        how: Recv,
+    ) -> Result<Option<T>, SocketError>
     where
         T: Clone,
     {
@@ -186,7 +190,7 @@ impl<T> Endpoint<T> {
     ///
     /// # Errors
     /// The pending error, which is thereby taken; [`SocketError::BrokenPipe`] after a shutdown.
-    pub fn check_send(&mut self) -> Result<(), SocketError> {
+    pub(crate) fn check_send(&mut self) -> Result<(), SocketError> {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
@@ -197,25 +201,25 @@ impl<T> Endpoint<T> {
     }
 
     /// Notes an error for the next operation and wakes everyone.
-    pub fn fail(&mut self, out: &mut Out, error: SocketError) {
+    pub(crate) fn fail(&mut self, out: &mut Out, error: SocketError) {
         self.error = Some(error);
         self.wake_all(out);
     }
 
     /// The pending error, which is thereby taken (`SO_ERROR`).
-    pub fn take_error(&mut self) -> Option<SocketError> {
+    pub(crate) fn take_error(&mut self) -> Option<SocketError> {
         self.error.take()
     }
 
     /// Shuts a direction down and wakes everyone. What is queued can still be read.
-    pub fn shutdown(&mut self, out: &mut Out, how: Shutdown) {
+    pub(crate) fn shutdown(&mut self, out: &mut Out, how: Shutdown) {
         self.read_shut |= how != Shutdown::Write;
         self.write_shut |= how != Shutdown::Read;
         self.wake_all(out);
     }
 
     /// Adds a waiter.
-    pub fn register(&mut self, out: &mut Out, interest: Interest, waker: &Waker) {
+    pub(crate) fn register(&mut self, out: &mut Out, interest: Interest, waker: &Waker) {
         match interest {
             Interest::Read => self.readers.register(out, waker),
             Interest::Write => self.writers.register(out, waker),
@@ -223,7 +227,7 @@ impl<T> Endpoint<T> {
     }
 
     /// What can be done now.
-    pub fn readiness(&self) -> Readiness {
+    pub(crate) fn readiness(&self) -> Readiness {
         let error = self.error.is_some();
         Readiness {
             readable: !self.items.is_empty() || self.read_shut || error,
@@ -236,34 +240,34 @@ impl<T> Endpoint<T> {
 
     /// Takes what is queued off the account, and says how many items that were: the socket is at
     /// its end.
-    pub fn release(&mut self, account: &mut Account) -> usize {
+    pub(crate) fn release(&mut self, account: &mut Account) -> usize {
         account.bytes -= std::mem::take(&mut self.bytes);
         std::mem::take(&mut self.items).len()
     }
 
     /// Wakes everyone; for the end of the socket.
-    pub fn wake_all(&mut self, out: &mut Out) {
+    pub(crate) fn wake_all(&mut self, out: &mut Out) {
         self.readers.wake(out);
         self.writers.wake(out);
     }
 
     /// Items queued.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.items.len()
     }
 
     /// True when nothing is queued.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
     /// Bytes queued, overhead included.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Items that found no room.
-    pub fn overflows(&self) -> u64 {
+    pub(crate) fn overflows(&self) -> u64 {
         self.overflows
     }
 

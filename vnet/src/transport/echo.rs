@@ -18,7 +18,7 @@ use crate::base::time::Instant;
 use crate::packet::{Cx, Out, Payload};
 
 /// The largest payload of an echo request over IPv4.
-pub const MAX_PAYLOAD: usize = 65_535 - 20 - 8;
+pub(crate) const MAX_PAYLOAD: usize = 65_535 - 20 - 8;
 
 new_key_type! {
     /// An echo socket within one vnet.
@@ -27,7 +27,7 @@ new_key_type! {
 
 /// What new sockets start with, and the limits of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EchoConfig {
+pub(crate) struct EchoConfig {
     /// Time to live of requests sent.
     pub ttl: u8,
     /// Events that wait to be read, in bytes of
@@ -49,7 +49,7 @@ impl Default for EchoConfig {
 
 /// The options of one socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EchoOptions {
+pub(crate) struct EchoOptions {
     /// Time to live of requests sent; `traceroute` counts it up.
     pub ttl: u8,
     /// Type of service of requests sent.
@@ -60,7 +60,7 @@ pub struct EchoOptions {
 
 /// An echo request to send.
 #[derive(Clone, Debug)]
-pub struct EchoOut {
+pub(crate) struct EchoOut {
     /// The source address, when the socket has one.
     pub src: Option<IpAddr>,
     /// Where it goes.
@@ -111,7 +111,7 @@ pub enum EchoEvent {
 
 /// An event and when it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EchoArrival {
+pub(crate) struct EchoArrival {
     /// When it came.
     pub at: Instant,
     /// What came.
@@ -120,7 +120,7 @@ pub struct EchoArrival {
 
 /// One socket, for a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EchoInfo {
+pub(crate) struct EchoInfo {
     /// The socket.
     pub id: EchoId,
     /// Its identifier.
@@ -133,7 +133,7 @@ pub struct EchoInfo {
 
 /// What a removal gave back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EchoReleased {
+pub(crate) struct EchoReleased {
     /// Sockets closed.
     pub sockets: usize,
     /// Events nobody will read.
@@ -142,7 +142,7 @@ pub struct EchoReleased {
 
 /// The echo sockets of one vnet. See the [module](self).
 #[derive(Debug)]
-pub struct Echo {
+pub(crate) struct Echo {
     config: EchoConfig,
     sockets: Slab<EchoId, Socket>,
     /// What their receive queues hold.
@@ -159,7 +159,7 @@ struct Socket {
 
 impl Echo {
     /// No sockets; allocates nothing.
-    pub fn new(config: EchoConfig, mut rng: Rng) -> Echo {
+    pub(crate) fn new(config: EchoConfig, mut rng: Rng) -> Echo {
         Echo {
             config,
             sockets: Slab::default(),
@@ -173,7 +173,7 @@ impl Echo {
     /// # Errors
     /// [`SocketError::AddrInUse`] when `ident` is taken, [`SocketError::PortsExhausted`] when all
     /// are, [`SocketError::Limit`] when the vnet has as many sockets as it may.
-    pub fn open(&mut self, cx: &mut Cx, ident: Option<u16>) -> Result<EchoId, SocketError> {
+    pub(crate) fn open(&mut self, cx: &mut Cx, ident: Option<u16>) -> Result<EchoId, SocketError> {
         if self.sockets.len() >= self.config.max_sockets {
             return Err(SocketError::Limit("echo sockets"));
         }
@@ -199,7 +199,7 @@ impl Echo {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn ident(&self, id: EchoId) -> Result<u16, SocketError> {
+    pub(crate) fn ident(&self, id: EchoId) -> Result<u16, SocketError> {
         Ok(self.sockets.get(id).ok_or(SocketError::Gone)?.ident)
     }
 
@@ -208,7 +208,7 @@ impl Echo {
     /// # Errors
     /// A pending error; [`SocketError::BrokenPipe`] after a shutdown;
     /// [`SocketError::MessageTooLong`].
-    pub fn send(
+    pub(crate) fn send(
         &mut self,
         id: EchoId,
         dst: IpAddr,
@@ -232,7 +232,7 @@ impl Echo {
     }
 
     /// Takes what came back for a request with the identifier `ident`.
-    pub fn input(&mut self, cx: &mut Cx, ident: u16, event: EchoEvent) -> Verdict {
+    pub(crate) fn input(&mut self, cx: &mut Cx, ident: u16, event: EchoEvent) -> Verdict {
         let socket = self
             .by_ident
             .get(&ident)
@@ -251,13 +251,17 @@ impl Echo {
     ///
     /// # Errors
     /// A pending error; [`SocketError::WouldBlock`] when nothing is queued.
-    pub fn recv(&mut self, id: EchoId, how: Recv) -> Result<Option<EchoArrival>, SocketError> {
+    pub(crate) fn recv(
+        &mut self,
+        id: EchoId,
+        how: Recv,
+    ) -> Result<Option<EchoArrival>, SocketError> {
         let socket = self.sockets.get_mut(id).ok_or(SocketError::Gone)?;
         socket.endpoint.recv(&mut self.account, how)
     }
 
     /// A request could not be sent, or the stack has another error for the socket.
-    pub fn fail(&mut self, out: &mut Out, id: EchoId, error: SocketError) {
+    pub(crate) fn fail(&mut self, out: &mut Out, id: EchoId, error: SocketError) {
         if let Some(socket) = self.sockets.get_mut(id) {
             socket.endpoint.fail(out, error);
         }
@@ -267,7 +271,7 @@ impl Echo {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn register(
+    pub(crate) fn register(
         &mut self,
         out: &mut Out,
         id: EchoId,
@@ -282,7 +286,7 @@ impl Echo {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn readiness(&self, id: EchoId) -> Result<Readiness, SocketError> {
+    pub(crate) fn readiness(&self, id: EchoId) -> Result<Readiness, SocketError> {
         let socket = self.sockets.get(id).ok_or(SocketError::Gone)?;
         Ok(socket.endpoint.readiness())
     }
@@ -291,7 +295,7 @@ impl Echo {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn shutdown(
+    pub(crate) fn shutdown(
         &mut self,
         out: &mut Out,
         id: EchoId,
@@ -305,13 +309,13 @@ impl Echo {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn options_mut(&mut self, id: EchoId) -> Result<&mut EchoOptions, SocketError> {
+    pub(crate) fn options_mut(&mut self, id: EchoId) -> Result<&mut EchoOptions, SocketError> {
         Ok(&mut self.socket(id)?.options)
     }
 
     /// Closes the socket and wakes everyone who waits for it. A socket that is gone already gives
     /// nothing.
-    pub fn close(&mut self, out: &mut Out, id: EchoId) -> EchoReleased {
+    pub(crate) fn close(&mut self, out: &mut Out, id: EchoId) -> EchoReleased {
         let Some(mut socket) = self.sockets.remove(id) else {
             return EchoReleased::default();
         };
@@ -324,7 +328,7 @@ impl Echo {
     }
 
     /// Closes every socket and gives the memory back.
-    pub fn teardown(&mut self, out: &mut Out) -> EchoReleased {
+    pub(crate) fn teardown(&mut self, out: &mut Out) -> EchoReleased {
         // A new field must be thought about here.
         let Echo {
             config: _,
@@ -344,32 +348,32 @@ impl Echo {
     }
 
     /// What the receive queues of all sockets hold.
-    pub fn account(&self) -> &Account {
+    pub(crate) fn account(&self) -> &Account {
         &self.account
     }
 
     /// What they hold, for its limit to be changed.
-    pub fn account_mut(&mut self) -> &mut Account {
+    pub(crate) fn account_mut(&mut self) -> &mut Account {
         &mut self.account
     }
 
     /// The number of sockets.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.sockets.len()
     }
 
     /// True when there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.sockets.is_empty()
     }
 
     /// What new sockets start with, to be changed.
-    pub fn config_mut(&mut self) -> &mut EchoConfig {
+    pub(crate) fn config_mut(&mut self) -> &mut EchoConfig {
         &mut self.config
     }
 
     /// Every socket, in table order.
-    pub fn list(&self) -> impl Iterator<Item = EchoInfo> {
+    pub(crate) fn list(&self) -> impl Iterator<Item = EchoInfo> {
         self.sockets.iter().map(|(id, socket)| EchoInfo {
             id,
             ident: socket.ident,

@@ -12,11 +12,11 @@
 //! | [`echo`] | echo sockets: ping and traceroute |
 //! | [`tcp`] | TCP (RFC 9293 and those it refers to) |
 
-pub mod datagram;
-pub mod echo;
-pub mod error;
-pub mod ports;
-pub mod raw;
-pub mod tcp;
-pub mod udp;
-pub mod wait;
+pub(crate) mod datagram;
+pub(crate) mod echo;
+pub(crate) mod error;
+pub(crate) mod ports;
+pub(crate) mod raw;
+pub(crate) mod tcp;
+pub(crate) mod udp;
+pub(crate) mod wait;

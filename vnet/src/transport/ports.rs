@@ -14,7 +14,7 @@ use crate::base::map::Map;
 use crate::base::rng::Rng;
 
 /// Where ephemeral ports come from (RFC 6335, section 6).
-pub const EPHEMERAL: RangeInclusive<u16> = 49_152..=65_535;
+pub(crate) const EPHEMERAL: RangeInclusive<u16> = 49_152..=65_535;
 
 /// Whether a port may be shared with another owner that allows it too (`SO_REUSEADDR`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -28,7 +28,7 @@ pub enum Reuse {
 
 /// The ports of one protocol in one vnet. `K` names an owner.
 #[derive(Debug)]
-pub struct Ports<K> {
+pub(crate) struct Ports<K> {
     by_port: Map<u16, SmallVec<[Holder<K>; 1]>>,
     holders: usize,
 }
@@ -42,7 +42,7 @@ struct Holder<K> {
 
 impl<K: Copy + Eq> Ports<K> {
     /// No port is taken; allocates nothing.
-    pub fn seeded(seed: u64) -> Ports<K> {
+    pub(crate) fn seeded(seed: u64) -> Ports<K> {
         Ports {
             by_port: Map::seeded(seed),
             holders: 0,
@@ -55,7 +55,7 @@ impl<K: Copy + Eq> Ports<K> {
     /// # Errors
     /// [`SocketError::AddrInUse`] when the port is taken, [`SocketError::PortsExhausted`] when
     /// every ephemeral port is.
-    pub fn bind(
+    pub(crate) fn bind(
         &mut self,
         rng: &mut Rng,
         addr: SocketAddr,
@@ -83,7 +83,7 @@ impl<K: Copy + Eq> Ports<K> {
     }
 
     /// Gives `addr` back. Nothing happens when `owner` does not hold it.
-    pub fn release(&mut self, addr: SocketAddr, owner: K) {
+    pub(crate) fn release(&mut self, addr: SocketAddr, owner: K) {
         let Some(holders) = self.by_port.get_mut(&addr.port()) else {
             return;
         };
@@ -101,7 +101,7 @@ impl<K: Copy + Eq> Ports<K> {
     /// Who gets a packet for `addr`: the holder of exactly that address before the holder of the
     /// unspecified one; among several that share it, the one who came last.
     #[inline]
-    pub fn lookup(&self, addr: SocketAddr) -> Option<K> {
+    pub(crate) fn lookup(&self, addr: SocketAddr) -> Option<K> {
         let holders = self.by_port.get(&addr.port())?;
         let mut wildcard = None;
         for h in holders.iter().rev() {
@@ -116,14 +116,14 @@ impl<K: Copy + Eq> Ports<K> {
     }
 
     /// True when somebody holds exactly `addr` (not the unspecified address instead).
-    pub fn is_held(&self, addr: SocketAddr) -> bool {
+    pub(crate) fn is_held(&self, addr: SocketAddr) -> bool {
         self.by_port
             .get(&addr.port())
             .is_some_and(|holders| holders.iter().any(|h| h.addr == addr.ip()))
     }
 
     /// True when `addr` cannot be taken by one who says `reuse`.
-    pub fn conflicts(&self, addr: SocketAddr, reuse: Reuse) -> bool {
+    pub(crate) fn conflicts(&self, addr: SocketAddr, reuse: Reuse) -> bool {
         let Some(holders) = self.by_port.get(&addr.port()) else {
             return false;
         };
@@ -136,17 +136,17 @@ impl<K: Copy + Eq> Ports<K> {
     }
 
     /// The number of addresses held.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.holders
     }
 
     /// True when no address is held.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.holders == 0
     }
 
     /// Releases every address and gives the memory back.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.by_port.reset();
         self.holders = 0;
     }

@@ -17,9 +17,9 @@ use crate::base::slab::Slab;
 use crate::packet::{Cx, Out, Payload};
 
 /// The largest packet after an IP header.
-pub const MAX_PAYLOAD: usize = 65_515;
+pub(crate) const MAX_PAYLOAD: usize = 65_515;
 /// The largest packet including its header.
-pub const MAX_PACKET: usize = 65_535;
+pub(crate) const MAX_PACKET: usize = 65_535;
 
 new_key_type! {
     /// A raw socket within one vnet.
@@ -28,7 +28,7 @@ new_key_type! {
 
 /// What new sockets start with, and the limits of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RawConfig {
+pub(crate) struct RawConfig {
     /// Time to live of packets sent.
     pub ttl: u8,
     /// Receive buffer in bytes.
@@ -49,7 +49,7 @@ impl Default for RawConfig {
 
 /// Who writes the IP header of packets sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum IpHeader {
+pub(crate) enum IpHeader {
     /// The stack.
     #[default]
     Built,
@@ -59,7 +59,7 @@ pub enum IpHeader {
 
 /// The options of one socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RawOptions {
+pub(crate) struct RawOptions {
     /// Time to live of packets sent.
     pub ttl: u8,
     /// Type of service of packets sent.
@@ -89,7 +89,7 @@ pub struct RawMeta {
 
 /// A packet to send.
 #[derive(Clone, Debug)]
-pub struct RawOut {
+pub(crate) struct RawOut {
     /// The source address, when the socket is bound to one; otherwise the route decides.
     pub src: Option<IpAddr>,
     /// Where it goes.
@@ -108,7 +108,7 @@ pub struct RawOut {
 
 /// One socket, for a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RawInfo {
+pub(crate) struct RawInfo {
     /// The socket.
     pub id: RawId,
     /// The protocol it listens to.
@@ -125,7 +125,7 @@ pub struct RawInfo {
 
 /// What a removal gave back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RawReleased {
+pub(crate) struct RawReleased {
     /// Sockets closed.
     pub sockets: usize,
     /// Packets nobody will read.
@@ -134,7 +134,7 @@ pub struct RawReleased {
 
 /// The raw sockets of one vnet. See the [module](self).
 #[derive(Debug)]
-pub struct Raw {
+pub(crate) struct Raw {
     config: RawConfig,
     sockets: Slab<RawId, Socket>,
     /// What their receive queues hold.
@@ -153,7 +153,7 @@ struct Socket {
 
 impl Raw {
     /// No sockets; allocates nothing.
-    pub fn new(config: RawConfig, mut rng: Rng) -> Raw {
+    pub(crate) fn new(config: RawConfig, mut rng: Rng) -> Raw {
         Raw {
             config,
             sockets: Slab::default(),
@@ -166,7 +166,7 @@ impl Raw {
     ///
     /// # Errors
     /// [`SocketError::Limit`] when the vnet has as many as it may.
-    pub fn open(&mut self, proto: u8) -> Result<RawId, SocketError> {
+    pub(crate) fn open(&mut self, proto: u8) -> Result<RawId, SocketError> {
         if self.sockets.len() >= self.config.max_sockets {
             return Err(SocketError::Limit("raw sockets"));
         }
@@ -193,7 +193,7 @@ impl Raw {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn bind(&mut self, id: RawId, local: IpAddr) -> Result<(), SocketError> {
+    pub(crate) fn bind(&mut self, id: RawId, local: IpAddr) -> Result<(), SocketError> {
         self.socket(id)?.local = Some(local).filter(|ip| !ip.is_unspecified());
         Ok(())
     }
@@ -203,19 +203,19 @@ impl Raw {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn connect(&mut self, id: RawId, peer: Option<IpAddr>) -> Result<(), SocketError> {
+    pub(crate) fn connect(&mut self, id: RawId, peer: Option<IpAddr>) -> Result<(), SocketError> {
         self.socket(id)?.peer = peer;
         Ok(())
     }
 
     /// True when some socket listens to `proto`: a cheap question for the receive path.
     #[inline]
-    pub fn listens_to(&self, proto: u8) -> bool {
+    pub(crate) fn listens_to(&self, proto: u8) -> bool {
         !self.by_proto.is_empty() && self.by_proto.contains(&proto)
     }
 
     /// Shows a packet to every socket that listens for its like.
-    pub fn input(&mut self, cx: &mut Cx, meta: &RawMeta, payload: &Payload) -> Verdict {
+    pub(crate) fn input(&mut self, cx: &mut Cx, meta: &RawMeta, payload: &Payload) -> Verdict {
         let Some(ids) = self.by_proto.get(&meta.proto) else {
             return Verdict::NoSocket;
         };
@@ -247,7 +247,7 @@ impl Raw {
     /// A pending error; [`SocketError::BrokenPipe`] after a shutdown;
     /// [`SocketError::NotConnected`] without a destination; [`SocketError::InvalidInput`] for a
     /// destination of another family than the bound address; [`SocketError::MessageTooLong`].
-    pub fn send(
+    pub(crate) fn send(
         &mut self,
         id: RawId,
         dst: Option<IpAddr>,
@@ -281,7 +281,7 @@ impl Raw {
     ///
     /// # Errors
     /// A pending error; [`SocketError::WouldBlock`] when nothing is queued.
-    pub fn recv(
+    pub(crate) fn recv(
         &mut self,
         id: RawId,
         how: Recv,
@@ -294,7 +294,7 @@ impl Raw {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn register(
+    pub(crate) fn register(
         &mut self,
         out: &mut Out,
         id: RawId,
@@ -309,7 +309,7 @@ impl Raw {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn readiness(&self, id: RawId) -> Result<Readiness, SocketError> {
+    pub(crate) fn readiness(&self, id: RawId) -> Result<Readiness, SocketError> {
         let socket = self.sockets.get(id).ok_or(SocketError::Gone)?;
         Ok(socket.endpoint.readiness())
     }
@@ -318,7 +318,7 @@ impl Raw {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn take_error(&mut self, id: RawId) -> Result<Option<SocketError>, SocketError> {
+    pub(crate) fn take_error(&mut self, id: RawId) -> Result<Option<SocketError>, SocketError> {
         Ok(self.socket(id)?.endpoint.take_error())
     }
 
@@ -326,7 +326,12 @@ impl Raw {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn shutdown(&mut self, out: &mut Out, id: RawId, how: Shutdown) -> Result<(), SocketError> {
+    pub(crate) fn shutdown(
+        &mut self,
+        out: &mut Out,
+        id: RawId,
+        how: Shutdown,
+    ) -> Result<(), SocketError> {
         self.socket(id)?.endpoint.shutdown(out, how);
         Ok(())
     }
@@ -335,13 +340,13 @@ impl Raw {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn options_mut(&mut self, id: RawId) -> Result<&mut RawOptions, SocketError> {
+    pub(crate) fn options_mut(&mut self, id: RawId) -> Result<&mut RawOptions, SocketError> {
         Ok(&mut self.socket(id)?.options)
     }
 
     /// Closes the socket and wakes everyone who waits for it. A socket that is gone already gives
     /// nothing.
-    pub fn close(&mut self, out: &mut Out, id: RawId) -> RawReleased {
+    pub(crate) fn close(&mut self, out: &mut Out, id: RawId) -> RawReleased {
         let Some(mut socket) = self.sockets.remove(id) else {
             return RawReleased::default();
         };
@@ -359,7 +364,7 @@ impl Raw {
     }
 
     /// Closes every socket and gives the memory back.
-    pub fn teardown(&mut self, out: &mut Out) -> RawReleased {
+    pub(crate) fn teardown(&mut self, out: &mut Out) -> RawReleased {
         // A new field must be thought about here.
         let Raw {
             config: _,
@@ -379,32 +384,32 @@ impl Raw {
     }
 
     /// What the receive queues of all sockets hold.
-    pub fn account(&self) -> &Account {
+    pub(crate) fn account(&self) -> &Account {
         &self.account
     }
 
     /// What they hold, for its limit to be changed.
-    pub fn account_mut(&mut self) -> &mut Account {
+    pub(crate) fn account_mut(&mut self) -> &mut Account {
         &mut self.account
     }
 
     /// The number of sockets.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.sockets.len()
     }
 
     /// True when there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.sockets.is_empty()
     }
 
     /// What new sockets start with, to be changed.
-    pub fn config_mut(&mut self) -> &mut RawConfig {
+    pub(crate) fn config_mut(&mut self) -> &mut RawConfig {
         &mut self.config
     }
 
     /// Every socket, in table order.
-    pub fn list(&self) -> impl Iterator<Item = RawInfo> {
+    pub(crate) fn list(&self) -> impl Iterator<Item = RawInfo> {
         self.sockets.iter().map(|(id, socket)| RawInfo {
             id,
             proto: socket.proto,

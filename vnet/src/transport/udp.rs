@@ -16,10 +16,10 @@ use std::task::Waker;
 use slotmap::new_key_type;
 use smallvec::SmallVec;
 
-pub use self::options::{Broadcast, UdpConfig, UdpOptions};
-pub use self::report::{Addressing, DatagramOut, UdpInfo, UdpReleased, UdpStats};
+pub(crate) use self::options::{Broadcast, UdpConfig, UdpOptions};
+pub(crate) use self::report::{Addressing, DatagramOut, UdpInfo, UdpReleased, UdpStats};
 use super::datagram::{Account, Endpoint};
-pub use super::datagram::{Interest, Readiness, Recv, Shutdown, Verdict};
+pub(crate) use super::datagram::{Interest, Readiness, Recv, Shutdown, Verdict};
 use super::error::SocketError;
 use super::ports::{Ports, Reuse};
 use crate::base::map::Map;
@@ -28,9 +28,9 @@ use crate::base::slab::Slab;
 use crate::packet::{Cx, Out, Payload};
 
 /// The largest payload of a datagram over IPv4.
-pub const MAX_PAYLOAD_4: usize = 65_535 - 20 - 8;
+pub(crate) const MAX_PAYLOAD_4: usize = 65_535 - 20 - 8;
 /// The largest payload of a datagram over IPv6, without jumbograms.
-pub const MAX_PAYLOAD_6: usize = 65_535 - 8;
+pub(crate) const MAX_PAYLOAD_6: usize = 65_535 - 8;
 
 new_key_type! {
     /// A UDP socket within one vnet.
@@ -39,7 +39,7 @@ new_key_type! {
 
 /// The UDP sockets of one vnet. See the [module](self).
 #[derive(Debug)]
-pub struct Udp {
+pub(crate) struct Udp {
     config: UdpConfig,
     sockets: Slab<UdpId, Socket>,
     /// What their receive queues hold.
@@ -73,7 +73,7 @@ struct Connected {
 
 impl Udp {
     /// No sockets; allocates nothing.
-    pub fn new(config: UdpConfig, mut rng: Rng) -> Udp {
+    pub(crate) fn new(config: UdpConfig, mut rng: Rng) -> Udp {
         Udp {
             config,
             sockets: Slab::default(),
@@ -89,7 +89,7 @@ impl Udp {
     ///
     /// # Errors
     /// [`SocketError::Limit`] when the vnet has as many as it may.
-    pub fn open(&mut self) -> Result<UdpId, SocketError> {
+    pub(crate) fn open(&mut self) -> Result<UdpId, SocketError> {
         if self.sockets.len() >= self.config.max_sockets {
             return Err(SocketError::Limit("UDP sockets"));
         }
@@ -112,7 +112,7 @@ impl Udp {
     ///
     /// # Errors
     /// [`SocketError::InvalidInput`] when it has one already, and those of [`Ports::bind`].
-    pub fn bind(
+    pub(crate) fn bind(
         &mut self,
         cx: &mut Cx,
         id: UdpId,
@@ -136,7 +136,7 @@ impl Udp {
     /// [`SocketError::InvalidInput`] for port zero, an unspecified address, one of another family
     /// than the socket's; [`SocketError::BroadcastForbidden`]; those of [`Udp::bind`],
     /// since an unbound socket gets an ephemeral port.
-    pub fn connect(
+    pub(crate) fn connect(
         &mut self,
         cx: &mut Cx,
         id: UdpId,
@@ -165,7 +165,7 @@ impl Udp {
     ///
     /// # Errors
     /// [`SocketError::NotConnected`] when there is none.
-    pub fn disconnect(&mut self, id: UdpId) -> Result<(), SocketError> {
+    pub(crate) fn disconnect(&mut self, id: UdpId) -> Result<(), SocketError> {
         let socket = self.socket(id)?;
         let bound = socket.bound;
         if socket.link.is_none() {
@@ -180,7 +180,7 @@ impl Udp {
     }
 
     /// Takes a datagram from `src` to `dst`. The stack counts what is not delivered.
-    pub fn input(
+    pub(crate) fn input(
         &mut self,
         cx: &mut Cx,
         src: SocketAddr,
@@ -210,7 +210,7 @@ impl Udp {
     /// [`SocketError::NotConnected`] without a destination; [`SocketError::InvalidInput`] for port
     /// zero, another family, and the broadcast address without permission;
     /// [`SocketError::MessageTooLong`]; [`SocketError::PortsExhausted`].
-    pub fn send(
+    pub(crate) fn send(
         &mut self,
         cx: &mut Cx,
         id: UdpId,
@@ -250,7 +250,11 @@ impl Udp {
     ///
     /// # Errors
     /// A pending error; [`SocketError::WouldBlock`] when nothing is queued.
-    pub fn recv(&mut self, id: UdpId, how: Recv) -> Result<(Payload, SocketAddr), SocketError> {
+    pub(crate) fn recv(
+        &mut self,
+        id: UdpId,
+        how: Recv,
+    ) -> Result<(Payload, SocketAddr), SocketError> {
         let socket = self.sockets.get_mut(id).ok_or(SocketError::Gone)?;
         let datagram = socket.endpoint.recv(&mut self.account, how)?;
         let end = || (Payload::new(), SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
@@ -260,7 +264,7 @@ impl Udp {
     /// An ICMP error came back for a datagram from `local` to `remote`. Connected sockets hear of
     /// it; others cannot tell which of their datagrams it was, as on BSD (RFC 1122 section
     /// 4.1.3.3). Returns how many sockets were told.
-    pub fn on_icmp_error(
+    pub(crate) fn on_icmp_error(
         &mut self,
         out: &mut Out,
         local: SocketAddr,
@@ -282,7 +286,7 @@ impl Udp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn register(
+    pub(crate) fn register(
         &mut self,
         out: &mut Out,
         id: UdpId,
@@ -297,7 +301,7 @@ impl Udp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn readiness(&self, id: UdpId) -> Result<Readiness, SocketError> {
+    pub(crate) fn readiness(&self, id: UdpId) -> Result<Readiness, SocketError> {
         let socket = self.sockets.get(id).ok_or(SocketError::Gone)?;
         Ok(socket.endpoint.readiness())
     }
@@ -306,7 +310,7 @@ impl Udp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn take_error(&mut self, id: UdpId) -> Result<Option<SocketError>, SocketError> {
+    pub(crate) fn take_error(&mut self, id: UdpId) -> Result<Option<SocketError>, SocketError> {
         Ok(self.socket(id)?.endpoint.take_error())
     }
 
@@ -314,7 +318,12 @@ impl Udp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn shutdown(&mut self, out: &mut Out, id: UdpId, how: Shutdown) -> Result<(), SocketError> {
+    pub(crate) fn shutdown(
+        &mut self,
+        out: &mut Out,
+        id: UdpId,
+        how: Shutdown,
+    ) -> Result<(), SocketError> {
         self.socket(id)?.endpoint.shutdown(out, how);
         Ok(())
     }
@@ -323,7 +332,7 @@ impl Udp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn options(&self, id: UdpId) -> Result<&UdpOptions, SocketError> {
+    pub(crate) fn options(&self, id: UdpId) -> Result<&UdpOptions, SocketError> {
         let socket = self.sockets.get(id).ok_or(SocketError::Gone)?;
         Ok(&socket.options)
     }
@@ -332,7 +341,7 @@ impl Udp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn options_mut(&mut self, id: UdpId) -> Result<&mut UdpOptions, SocketError> {
+    pub(crate) fn options_mut(&mut self, id: UdpId) -> Result<&mut UdpOptions, SocketError> {
         Ok(&mut self.socket(id)?.options)
     }
 
@@ -340,7 +349,7 @@ impl Udp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn local_addr(&self, id: UdpId) -> Result<Option<SocketAddr>, SocketError> {
+    pub(crate) fn local_addr(&self, id: UdpId) -> Result<Option<SocketAddr>, SocketError> {
         let socket = self.sockets.get(id).ok_or(SocketError::Gone)?;
         Ok(socket.local())
     }
@@ -349,7 +358,7 @@ impl Udp {
     ///
     /// # Errors
     /// [`SocketError::NotConnected`], [`SocketError::Gone`].
-    pub fn peer_addr(&self, id: UdpId) -> Result<SocketAddr, SocketError> {
+    pub(crate) fn peer_addr(&self, id: UdpId) -> Result<SocketAddr, SocketError> {
         let socket = self.sockets.get(id).ok_or(SocketError::Gone)?;
         let link = socket.link.ok_or(SocketError::NotConnected)?;
         Ok(link.peer)
@@ -357,7 +366,7 @@ impl Udp {
 
     /// Closes the socket, wakes everyone who waits for it, and gives its port back. A socket that
     /// is gone already gives nothing.
-    pub fn close(&mut self, out: &mut Out, id: UdpId) -> UdpReleased {
+    pub(crate) fn close(&mut self, out: &mut Out, id: UdpId) -> UdpReleased {
         self.unlink(id);
         let Some(mut socket) = self.sockets.remove(id) else {
             return UdpReleased::default();
@@ -373,7 +382,7 @@ impl Udp {
     }
 
     /// Closes every socket and gives the memory back.
-    pub fn teardown(&mut self, out: &mut Out) -> UdpReleased {
+    pub(crate) fn teardown(&mut self, out: &mut Out) -> UdpReleased {
         // A new field must be thought about here.
         let Udp {
             config: _,
@@ -398,42 +407,42 @@ impl Udp {
     }
 
     /// What the receive queues of all sockets hold.
-    pub fn account(&self) -> &Account {
+    pub(crate) fn account(&self) -> &Account {
         &self.account
     }
 
     /// What they hold, for its limit to be changed.
-    pub fn account_mut(&mut self) -> &mut Account {
+    pub(crate) fn account_mut(&mut self) -> &mut Account {
         &mut self.account
     }
 
     /// The number of sockets.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.sockets.len()
     }
 
     /// True when there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.sockets.is_empty()
     }
 
     /// The counters.
-    pub fn stats(&self) -> UdpStats {
+    pub(crate) fn stats(&self) -> UdpStats {
         self.stats
     }
 
     /// What new sockets start with.
-    pub fn config(&self) -> &UdpConfig {
+    pub(crate) fn config(&self) -> &UdpConfig {
         &self.config
     }
 
     /// What new sockets start with, to be changed.
-    pub fn config_mut(&mut self) -> &mut UdpConfig {
+    pub(crate) fn config_mut(&mut self) -> &mut UdpConfig {
         &mut self.config
     }
 
     /// Every socket, in table order.
-    pub fn list(&self) -> impl Iterator<Item = UdpInfo> {
+    pub(crate) fn list(&self) -> impl Iterator<Item = UdpInfo> {
         self.sockets.iter().map(|(id, socket)| UdpInfo {
             id,
             local: socket.local(),

@@ -24,7 +24,7 @@ const MANY: usize = 16;
 
 /// Waiters for one condition of one socket, woken in the order in which they came.
 #[derive(Debug, Default)]
-pub struct WaitQueue {
+pub(crate) struct WaitQueue {
     waiters: SmallVec<[Waker; 1]>,
     crowd: Option<Box<Crowd>>,
 }
@@ -55,7 +55,7 @@ fn address(waker: &Waker) -> Address {
 impl WaitQueue {
     /// Adds a waiter, unless it waits here already. Others may be woken for nothing.
     #[inline]
-    pub fn register(&mut self, out: &mut Out, waker: &Waker) {
+    pub(crate) fn register(&mut self, out: &mut Out, waker: &Waker) {
         if self.waiters.len() >= FEW {
             self.register_in_crowd(out, waker);
         } else if !self.waiters.iter().any(|w| w.will_wake(waker)) {
@@ -85,7 +85,7 @@ impl WaitQueue {
 
     /// Wakes everyone, once the vnet's lock is released.
     #[inline]
-    pub fn wake(&mut self, out: &mut Out) {
+    pub(crate) fn wake(&mut self, out: &mut Out) {
         out.wakes.extend(self.waiters.drain(..));
         if let Some(crowd) = &mut self.crowd {
             crowd.known.clear();
@@ -94,7 +94,7 @@ impl WaitQueue {
     }
 
     /// True when nobody waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiters.is_empty()
     }
 }

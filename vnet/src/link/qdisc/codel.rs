@@ -17,7 +17,7 @@ const MEMORY: u32 = 16;
 
 /// One queue under controlled delay.
 #[derive(Debug)]
-pub struct Codel {
+pub(crate) struct Codel {
     queue: Fifo,
     control: Control,
     limits: Limits,
@@ -25,7 +25,7 @@ pub struct Codel {
 
 impl Codel {
     /// An empty queue.
-    pub fn new(config: config::Codel, limits: Limits) -> Codel {
+    pub(crate) fn new(config: config::Codel, limits: Limits) -> Codel {
         Codel {
             queue: Fifo::default(),
             control: Control::new(config),

@@ -17,7 +17,7 @@ use crate::packet::Packet;
 
 /// Classes in turn.
 #[derive(Debug)]
-pub struct Drr {
+pub(crate) struct Drr {
     classes: Vec<Class>,
     quantum: u64,
     limits: Limits,
@@ -38,7 +38,7 @@ struct Class {
 
 impl Drr {
     /// Empty classes with these weights, which are above zero.
-    pub fn new(weights: &[u32], quantum: u32, limits: Limits) -> Drr {
+    pub(crate) fn new(weights: &[u32], quantum: u32, limits: Limits) -> Drr {
         let class = |weight: &u32| Class {
             queue: Fifo::default(),
             weight: *weight,

@@ -19,7 +19,7 @@ const DROP_BATCH: usize = 64;
 
 /// Flow queues.
 #[derive(Debug)]
-pub struct FqCodel {
+pub(crate) struct FqCodel {
     config: config::FqCodel,
     limits: Limits,
     seed: u64,
@@ -42,7 +42,7 @@ struct Flow {
 
 impl FqCodel {
     /// Empty queues.
-    pub fn new(config: config::FqCodel, limits: Limits, seed: u64) -> FqCodel {
+    pub(crate) fn new(config: config::FqCodel, limits: Limits, seed: u64) -> FqCodel {
         FqCodel {
             config,
             limits,

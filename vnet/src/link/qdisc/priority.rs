@@ -12,7 +12,7 @@ use crate::packet::Packet;
 
 /// Classes, of which the highest goes first.
 #[derive(Debug)]
-pub struct Priority {
+pub(crate) struct Priority {
     /// By precedence.
     bands: [Fifo; 8],
     limits: Limits,
@@ -20,7 +20,7 @@ pub struct Priority {
 
 impl Priority {
     /// Empty classes.
-    pub fn new(limits: Limits) -> Priority {
+    pub(crate) fn new(limits: Limits) -> Priority {
         Priority {
             bands: Default::default(),
             limits,

@@ -3,7 +3,8 @@
 use super::*;
 use crate::base::rng::Rng;
 use crate::ip::addr;
-use crate::neigh::{ArpIngress, ArpScope, ArpVerdict, HELD_OVERHEAD};
+use crate::neigh::arp::{ArpIngress, ArpScope, ArpVerdict};
+use crate::neigh::state::HELD_OVERHEAD;
 use crate::packet::header::{ArpOp, ArpPacket};
 use crate::packet::{Out, Payload};
 use proptest::prelude::*;

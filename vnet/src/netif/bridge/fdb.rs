@@ -36,7 +36,7 @@ pub enum Origin {
 
 /// What is known of a station.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Station {
+pub(crate) struct Station {
     /// Its address.
     pub mac: MacAddr,
     /// The interface it is behind; of a local one, the interface itself.
@@ -49,7 +49,7 @@ pub struct Station {
 
 /// What became of a source address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Learned {
+pub(crate) enum Learned {
     /// It was known to be there.
     Known,
     /// It was not known, and is now.
@@ -70,7 +70,7 @@ struct Entry {
 }
 
 /// The filtering database.
-pub struct Fdb {
+pub(crate) struct Fdb {
     entries: Slab<StationId, Entry>,
     index: Map<MacAddr, StationId>,
     ageing: Deadlines<StationId>,
@@ -82,7 +82,7 @@ pub struct Fdb {
 impl Fdb {
     /// An empty one. A learned entry is gone when its station was silent for `max_age` (zero is
     /// for ever); there are at most `max_learned` of them.
-    pub fn new(seed: u64, max_age: Duration, max_learned: usize) -> Fdb {
+    pub(crate) fn new(seed: u64, max_age: Duration, max_learned: usize) -> Fdb {
         Fdb {
             entries: Slab::default(),
             index: Map::seeded(seed),
@@ -95,7 +95,7 @@ impl Fdb {
 
     /// Changes both bounds, from now on. What is more than `max_learned` stays until it ages.
     /// What was too old already stays forgotten.
-    pub fn set_bounds(&mut self, now: Instant, max_age: Duration, max_learned: usize) {
+    pub(crate) fn set_bounds(&mut self, now: Instant, max_age: Duration, max_learned: usize) {
         self.max_learned = max_learned;
         if max_age != self.max_age {
             self.prune(now);
@@ -106,7 +106,7 @@ impl Fdb {
 
     /// The station of that address, unless it is unknown or too old.
     #[inline]
-    pub fn lookup(&self, now: Instant, mac: MacAddr) -> Option<&Station> {
+    pub(crate) fn lookup(&self, now: Instant, mac: MacAddr) -> Option<&Station> {
         let station = &self.entries.get(*self.index.get(&mac)?)?.station;
         (now < self.expiry(station)).then_some(station)
     }
@@ -114,7 +114,7 @@ impl Fdb {
     /// Notes that a frame came from `mac` at `ifid`. The caller sees to it that `mac` is a
     /// station's address.
     #[inline]
-    pub fn learn(&mut self, now: Instant, mac: MacAddr, ifid: IfId) -> Learned {
+    pub(crate) fn learn(&mut self, now: Instant, mac: MacAddr, ifid: IfId) -> Learned {
         let known = self
             .index
             .get(&mac)
@@ -158,7 +158,7 @@ impl Fdb {
     }
 
     /// Enters a static or local station, in place of whatever is known of the address.
-    pub fn set(&mut self, now: Instant, mac: MacAddr, ifid: IfId, origin: Origin) {
+    pub(crate) fn set(&mut self, now: Instant, mac: MacAddr, ifid: IfId, origin: Origin) {
         self.remove(mac);
         self.insert(Station {
             mac,
@@ -169,7 +169,7 @@ impl Fdb {
     }
 
     /// Removes the entry of an address.
-    pub fn remove(&mut self, mac: MacAddr) -> Option<Station> {
+    pub(crate) fn remove(&mut self, mac: MacAddr) -> Option<Station> {
         let id = self.index.remove(&mac)?;
         let mut entry = self.entries.remove(id)?;
         self.ageing.forget(&mut entry.armed);
@@ -178,7 +178,7 @@ impl Fdb {
     }
 
     /// Removes every entry that `unwanted` picks, and says how many those were.
-    pub fn remove_if(&mut self, unwanted: impl Fn(&Station) -> bool) -> usize {
+    pub(crate) fn remove_if(&mut self, unwanted: impl Fn(&Station) -> bool) -> usize {
         let doomed: Vec<MacAddr> = self.iter().filter(|s| unwanted(s)).map(|s| s.mac).collect();
         for mac in &doomed {
             self.remove(*mac);
@@ -187,17 +187,17 @@ impl Fdb {
     }
 
     /// The entries that are not too old, in the order of the slab.
-    pub fn list(&self, now: Instant) -> impl Iterator<Item = &Station> {
+    pub(crate) fn list(&self, now: Instant) -> impl Iterator<Item = &Station> {
         self.iter().filter(move |s| now < self.expiry(s))
     }
 
     /// Entries of every origin, old ones included whose memory is still taken.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// True when there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 

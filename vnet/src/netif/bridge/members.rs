@@ -12,23 +12,29 @@ use crate::packet::cx::Carrier;
 
 /// The bridges of one vnet.
 #[derive(Default)]
-pub struct Bridges(Slab<BridgeId, Bridge>);
+pub(crate) struct Bridges(Slab<BridgeId, Bridge>);
 
 impl Bridges {
     /// The bridge, unless it is gone.
     #[inline]
-    pub fn get(&self, id: BridgeId) -> Option<&Bridge> {
+    pub(crate) fn get(&self, id: BridgeId) -> Option<&Bridge> {
         self.0.get(id)
     }
 
     /// The bridge, to be used, unless it is gone.
     #[inline]
-    pub fn get_mut(&mut self, id: BridgeId) -> Option<&mut Bridge> {
+    pub(crate) fn get_mut(&mut self, id: BridgeId) -> Option<&mut Bridge> {
         self.0.get_mut(id)
     }
 
     /// Makes the interface `ifid` a bridge without members.
-    pub fn create(&mut self, ifs: &mut IfTable, now: Instant, ifid: IfId, seed: u64) -> BridgeId {
+    pub(crate) fn create(
+        &mut self,
+        ifs: &mut IfTable,
+        now: Instant,
+        ifid: IfId,
+        seed: u64,
+    ) -> BridgeId {
         let id = self.0.insert(Bridge::new(ifid, seed));
         if let Some(netif) = ifs.get_mut(ifid) {
             netif.role = Role::Bridge(id);
@@ -39,7 +45,7 @@ impl Bridges {
     }
 
     /// Makes the interface `ifid`, which has no role yet, a member.
-    pub fn join(&mut self, ifs: &mut IfTable, now: Instant, id: BridgeId, ifid: IfId) {
+    pub(crate) fn join(&mut self, ifs: &mut IfTable, now: Instant, id: BridgeId, ifid: IfId) {
         let (Some(bridge), Some(netif)) = (self.0.get_mut(id), ifs.get_mut(ifid)) else {
             return;
         };
@@ -52,7 +58,7 @@ impl Bridges {
 
     /// Takes an interface out of what it has to do with bridges: a member leaves, with the
     /// stations behind it; a bridge is no more, and its members are free. Does nothing to others.
-    pub fn forget(&mut self, ifs: &mut IfTable, now: Instant, ifid: IfId) {
+    pub(crate) fn forget(&mut self, ifs: &mut IfTable, now: Instant, ifid: IfId) {
         let Some(netif) = ifs.get_mut(ifid) else {
             return;
         };
@@ -79,7 +85,7 @@ impl Bridges {
     }
 
     /// An interface had the address `old` until now.
-    pub fn mac_changed(&mut self, ifs: &IfTable, now: Instant, ifid: IfId, old: MacAddr) {
+    pub(crate) fn mac_changed(&mut self, ifs: &IfTable, now: Instant, ifid: IfId, old: MacAddr) {
         let Some(netif) = ifs.get(ifid) else { return };
         if let Role::Member(id, _) | Role::Bridge(id) = netif.role {
             self.readdress(ifs, now, id, old);
@@ -89,7 +95,7 @@ impl Bridges {
 
     /// An interface came up or went down. Nobody is behind a member that is down: its stations
     /// may have gone elsewhere, and frames for them go everywhere until they speak.
-    pub fn state_changed(&mut self, ifs: &mut IfTable, ifid: IfId) {
+    pub(crate) fn state_changed(&mut self, ifs: &mut IfTable, ifid: IfId) {
         let Some(netif) = ifs.get(ifid) else { return };
         let Role::Member(id, _) = netif.role else {
             return;
@@ -104,12 +110,12 @@ impl Bridges {
     }
 
     /// Entries in all filtering databases.
-    pub fn stations(&self) -> usize {
+    pub(crate) fn stations(&self) -> usize {
         self.0.iter().map(|(_, b)| b.fdb.len()).sum()
     }
 
     /// Gives the memory back. There are no bridges any more.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.0.reset();
     }
 
@@ -145,7 +151,7 @@ impl Bridges {
 impl Role {
     /// The bridge that what comes in goes to, and how the member is treated.
     #[inline]
-    pub fn ingress(self, ifid: IfId) -> Option<(BridgeId, Ingress)> {
+    pub(crate) fn ingress(self, ifid: IfId) -> Option<(BridgeId, Ingress)> {
         match self {
             Role::Member(id, config) => Some((id, Ingress { ifid, config })),
             Role::None | Role::Bridge(_) => None,

@@ -10,11 +10,11 @@ use super::HeaderError;
 use crate::packet::addr::MacAddr;
 
 /// Bytes in an ARP packet for IPv4 over Ethernet. What follows in a frame is padding.
-pub const ARP_LEN: usize = 28;
+pub(crate) const ARP_LEN: usize = 28;
 
 /// What an ARP packet asks or says.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum ArpOp {
+pub(crate) enum ArpOp {
     /// "Who has the target address?"
     Request,
     /// "The sender has it."
@@ -23,7 +23,7 @@ pub enum ArpOp {
 
 /// An ARP packet for IPv4 over Ethernet.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct ArpPacket {
+pub(crate) struct ArpPacket {
     /// Request or reply.
     pub op: ArpOp,
     /// The sender's hardware address.
@@ -38,7 +38,7 @@ pub struct ArpPacket {
 
 impl ArpPacket {
     /// The question "who has `target_ip`?", asked by the station `mac` with the address `ip`.
-    pub fn request(mac: MacAddr, ip: Ipv4Addr, target_ip: Ipv4Addr) -> ArpPacket {
+    pub(crate) fn request(mac: MacAddr, ip: Ipv4Addr, target_ip: Ipv4Addr) -> ArpPacket {
         ArpPacket {
             op: ArpOp::Request,
             sender_mac: mac,
@@ -49,7 +49,7 @@ impl ArpPacket {
     }
 
     /// The answer "`mac` has the address you asked for". Meaningful for a request only.
-    pub fn answered_by(&self, mac: MacAddr) -> ArpPacket {
+    pub(crate) fn answered_by(&self, mac: MacAddr) -> ArpPacket {
         ArpPacket {
             op: ArpOp::Reply,
             sender_mac: mac,
@@ -65,7 +65,7 @@ impl ArpPacket {
     /// [`HeaderError::Truncated`] when there are fewer, [`HeaderError::WrongFormat`] for
     /// hardware other than Ethernet, a protocol other than IPv4 and an unknown operation,
     /// [`HeaderError::BadLength`] for address lengths that are not those of the two.
-    pub fn parse(bytes: &[u8]) -> Result<ArpPacket, HeaderError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<ArpPacket, HeaderError> {
         let bytes = bytes.get(..ARP_LEN).ok_or(HeaderError::Truncated)?;
         let wire = WirePacket::new_unchecked(bytes);
         if wire.hardware_type() != smoltcp::wire::ArpHardware::Ethernet
@@ -104,7 +104,7 @@ impl ArpPacket {
     ///
     /// # Panics
     /// When `bytes` is shorter than [`ARP_LEN`].
-    pub fn emit(&self, bytes: &mut [u8]) {
+    pub(crate) fn emit(&self, bytes: &mut [u8]) {
         let repr = ArpRepr::EthernetIpv4 {
             operation: match self.op {
                 ArpOp::Request => ArpOperation::Request,

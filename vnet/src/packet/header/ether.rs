@@ -6,24 +6,24 @@ use super::HeaderError;
 use crate::packet::addr::MacAddr;
 
 /// Bytes in an Ethernet header without tags.
-pub const ETHER_LEN: usize = 14;
+pub(crate) const ETHER_LEN: usize = 14;
 
 /// What an Ethernet frame carries, in the numbering of IEEE 802.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct EtherType(pub u16);
+pub(crate) struct EtherType(pub u16);
 
 impl EtherType {
     /// Internet Protocol version 4.
-    pub const IPV4: EtherType = EtherType(0x0800);
+    pub(crate) const IPV4: EtherType = EtherType(0x0800);
     /// Address Resolution Protocol.
-    pub const ARP: EtherType = EtherType(0x0806);
+    pub(crate) const ARP: EtherType = EtherType(0x0806);
     /// Internet Protocol version 6.
-    pub const IPV6: EtherType = EtherType(0x86dd);
+    pub(crate) const IPV6: EtherType = EtherType(0x86dd);
 }
 
 /// The header of an Ethernet II frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct EtherHeader {
+pub(crate) struct EtherHeader {
     /// The station the frame is for.
     pub dst: MacAddr,
     /// The station it is from.
@@ -38,7 +38,7 @@ impl EtherHeader {
     /// # Errors
     /// [`HeaderError::Truncated`] when there are fewer.
     #[inline]
-    pub fn parse(bytes: &[u8]) -> Result<EtherHeader, HeaderError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<EtherHeader, HeaderError> {
         let frame = EthernetFrame::new_checked(bytes).map_err(|_| HeaderError::Truncated)?;
         Ok(EtherHeader {
             dst: MacAddr(frame.dst_addr().0),
@@ -52,7 +52,7 @@ impl EtherHeader {
     /// # Panics
     /// When `bytes` is shorter than [`ETHER_LEN`].
     #[inline]
-    pub fn emit(&self, bytes: &mut [u8]) {
+    pub(crate) fn emit(&self, bytes: &mut [u8]) {
         let mut frame = EthernetFrame::new_unchecked(bytes);
         frame.set_dst_addr(EthernetAddress(self.dst.0));
         frame.set_src_addr(EthernetAddress(self.src.0));

@@ -10,13 +10,13 @@ use smoltcp::wire::Icmpv4Packet;
 use super::HeaderError;
 
 /// Bytes in an ICMP header.
-pub const ICMP_LEN: usize = 8;
+pub(crate) const ICMP_LEN: usize = 8;
 /// Where the checksum is in an ICMP header.
-pub const ICMP_CHECKSUM_OFFSET: u16 = 2;
+pub(crate) const ICMP_CHECKSUM_OFFSET: u16 = 2;
 
 /// The header of an ICMP message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Icmp4 {
+pub(crate) enum Icmp4 {
     /// "Are you there?"
     EchoRequest {
         /// Zero in what is defined (RFC 792); kept as it is.
@@ -71,39 +71,39 @@ pub enum Icmp4 {
 
 /// Why a destination is unreachable.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct UnreachableCode(pub u8);
+pub(crate) struct UnreachableCode(pub u8);
 
 impl UnreachableCode {
     /// No route.
-    pub const NET: UnreachableCode = UnreachableCode(0);
+    pub(crate) const NET: UnreachableCode = UnreachableCode(0);
     /// The last hop does not answer.
-    pub const HOST: UnreachableCode = UnreachableCode(1);
+    pub(crate) const HOST: UnreachableCode = UnreachableCode(1);
     /// Nobody speaks the protocol.
-    pub const PROTOCOL: UnreachableCode = UnreachableCode(2);
+    pub(crate) const PROTOCOL: UnreachableCode = UnreachableCode(2);
     /// Nobody listens at the port.
-    pub const PORT: UnreachableCode = UnreachableCode(3);
+    pub(crate) const PORT: UnreachableCode = UnreachableCode(3);
     /// Too big for the next link, and fragmentation is forbidden.
-    pub const FRAGMENTATION_NEEDED: UnreachableCode = UnreachableCode(4);
+    pub(crate) const FRAGMENTATION_NEEDED: UnreachableCode = UnreachableCode(4);
     /// A source route led nowhere.
-    pub const SOURCE_ROUTE_FAILED: UnreachableCode = UnreachableCode(5);
+    pub(crate) const SOURCE_ROUTE_FAILED: UnreachableCode = UnreachableCode(5);
     /// A filter forbids it.
-    pub const ADMINISTRATIVELY_PROHIBITED: UnreachableCode = UnreachableCode(13);
+    pub(crate) const ADMINISTRATIVELY_PROHIBITED: UnreachableCode = UnreachableCode(13);
 }
 
 /// Whose time was exceeded.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct TimeExceededCode(pub u8);
+pub(crate) struct TimeExceededCode(pub u8);
 
 impl TimeExceededCode {
     /// The packet's time to live ran out on its way.
-    pub const TTL: TimeExceededCode = TimeExceededCode(0);
+    pub(crate) const TTL: TimeExceededCode = TimeExceededCode(0);
     /// Fragments were missing for too long.
-    pub const REASSEMBLY: TimeExceededCode = TimeExceededCode(1);
+    pub(crate) const REASSEMBLY: TimeExceededCode = TimeExceededCode(1);
 }
 
 /// What an ICMP error says: the part of [`Icmp4`] that is about another packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum IcmpKind {
+pub(crate) enum IcmpKind {
     /// The destination cannot be reached. Never
     /// [`FRAGMENTATION_NEEDED`](UnreachableCode::FRAGMENTATION_NEEDED).
     Unreachable {
@@ -138,7 +138,7 @@ impl Icmp4 {
     /// # Errors
     /// [`HeaderError::Truncated`] when there are fewer than [`ICMP_LEN`] bytes.
     #[inline]
-    pub fn parse(bytes: &[u8]) -> Result<Icmp4, HeaderError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Icmp4, HeaderError> {
         let fixed: &[u8; ICMP_LEN] = bytes.first_chunk().ok_or(HeaderError::Truncated)?;
         let packet = Icmpv4Packet::new_unchecked(fixed);
         let code = packet.msg_code();
@@ -168,7 +168,7 @@ impl Icmp4 {
     /// # Panics
     /// When `bytes` is shorter than [`ICMP_LEN`].
     #[inline]
-    pub fn emit(&self, bytes: &mut [u8]) {
+    pub(crate) fn emit(&self, bytes: &mut [u8]) {
         let mut fixed = [0; ICMP_LEN];
         let (kind, code) = self.kind_and_code();
         let mut packet = Icmpv4Packet::new_unchecked(&mut fixed);
@@ -223,7 +223,7 @@ impl From<IcmpKind> for Icmp4 {
 
 /// True for the messages that ask or answer something by themselves. About anything else, known
 /// errors and types not known alike, no error may be sent (RFC 1122 section 3.2.2).
-pub fn is_query(kind: u8) -> bool {
+pub(crate) fn is_query(kind: u8) -> bool {
     // Echo, router discovery, timestamp, information, address mask.
     matches!(kind, ECHO_REPLY | ECHO_REQUEST | 9 | 10 | 13..=18)
 }

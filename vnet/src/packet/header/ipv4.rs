@@ -11,58 +11,58 @@ use super::HeaderError;
 use crate::packet::checksum;
 
 /// Bytes in an IPv4 header without options.
-pub const MIN_LEN: usize = 20;
+pub(crate) const MIN_LEN: usize = 20;
 /// Bytes in an IPv4 header with as many options as fit.
-pub const MAX_LEN: usize = 60;
+pub(crate) const MAX_LEN: usize = 60;
 /// The largest IPv4 packet.
-pub const MAX_TOTAL_LEN: usize = 65_535;
+pub(crate) const MAX_TOTAL_LEN: usize = 65_535;
 
 /// What an IPv4 packet carries, in IANA's numbering.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct IpProto(pub u8);
+pub(crate) struct IpProto(pub u8);
 
 impl IpProto {
     /// Internet Control Message Protocol.
-    pub const ICMP: IpProto = IpProto(1);
+    pub(crate) const ICMP: IpProto = IpProto(1);
     /// Transmission Control Protocol.
-    pub const TCP: IpProto = IpProto(6);
+    pub(crate) const TCP: IpProto = IpProto(6);
     /// User Datagram Protocol.
-    pub const UDP: IpProto = IpProto(17);
+    pub(crate) const UDP: IpProto = IpProto(17);
 }
 
 /// The two flags of an IPv4 header.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-pub struct Ipv4Flags(u8);
+pub(crate) struct Ipv4Flags(u8);
 
 impl Ipv4Flags {
     /// Neither flag.
-    pub const NONE: Ipv4Flags = Ipv4Flags(0);
+    pub(crate) const NONE: Ipv4Flags = Ipv4Flags(0);
     /// "Don't fragment".
-    pub const DONT_FRAGMENT: Ipv4Flags = Ipv4Flags(1);
+    pub(crate) const DONT_FRAGMENT: Ipv4Flags = Ipv4Flags(1);
     /// "More fragments".
-    pub const MORE_FRAGMENTS: Ipv4Flags = Ipv4Flags(2);
+    pub(crate) const MORE_FRAGMENTS: Ipv4Flags = Ipv4Flags(2);
 
     /// These flags and those of `other`.
     #[must_use]
-    pub const fn with(self, other: Ipv4Flags) -> Ipv4Flags {
+    pub(crate) const fn with(self, other: Ipv4Flags) -> Ipv4Flags {
         Ipv4Flags(self.0 | other.0)
     }
 
     /// These flags but those of `other`.
     #[must_use]
-    pub const fn without(self, other: Ipv4Flags) -> Ipv4Flags {
+    pub(crate) const fn without(self, other: Ipv4Flags) -> Ipv4Flags {
         Ipv4Flags(self.0 & !other.0)
     }
 
     /// True when every flag of `other` is among these.
-    pub const fn contains(self, other: Ipv4Flags) -> bool {
+    pub(crate) const fn contains(self, other: Ipv4Flags) -> bool {
         self.0 & other.0 == other.0
     }
 }
 
 /// What an IPv4 header means. Its options are not part of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Ipv4Header {
+pub(crate) struct Ipv4Header {
     /// Where the packet is from.
     pub src: Ipv4Addr,
     /// Where it goes.
@@ -91,7 +91,7 @@ pub struct Ipv4Header {
 /// [`HeaderError::Truncated`] when `start` is empty, [`HeaderError::WrongFormat`] when the
 /// version is not 4, and [`HeaderError::BadLength`] when the length is below 20.
 #[inline]
-pub fn header_len(start: &[u8]) -> Result<usize, HeaderError> {
+pub(crate) fn header_len(start: &[u8]) -> Result<usize, HeaderError> {
     let first = *start.first().ok_or(HeaderError::Truncated)?;
     if first >> 4 != 4 {
         return Err(HeaderError::WrongFormat);
@@ -108,7 +108,7 @@ impl Ipv4Header {
     /// # Errors
     /// What [`Ipv4Header::parse_trusted`] says, or [`HeaderError::BadChecksum`].
     #[inline]
-    pub fn parse(bytes: &[u8]) -> Result<Ipv4Header, HeaderError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Ipv4Header, HeaderError> {
         let header = Ipv4Header::parse_trusted(bytes)?;
         // RFC 1122 section 3.2.1.2: a host MUST verify the checksum of every datagram.
         if checksum::of(&bytes[..usize::from(header.header_len)]) != 0 {
@@ -124,7 +124,7 @@ impl Ipv4Header {
     /// [`HeaderError::Truncated`] when bytes are missing, [`HeaderError::WrongFormat`] when it is
     /// not version 4, [`HeaderError::BadLength`] when its lengths contradict each other.
     #[inline]
-    pub fn parse_trusted(bytes: &[u8]) -> Result<Ipv4Header, HeaderError> {
+    pub(crate) fn parse_trusted(bytes: &[u8]) -> Result<Ipv4Header, HeaderError> {
         let header_len = header_len(bytes)?;
         let fixed: &[u8; MIN_LEN] = bytes.first_chunk().ok_or(HeaderError::Truncated)?;
         if bytes.len() < header_len {
@@ -155,7 +155,7 @@ impl Ipv4Header {
     /// # Panics
     /// When `bytes` is shorter than [`MIN_LEN`].
     #[inline]
-    pub fn emit(&self, bytes: &mut [u8]) {
+    pub(crate) fn emit(&self, bytes: &mut [u8]) {
         let mut fixed = [0; MIN_LEN];
         let mut packet = Ipv4Packet::new_unchecked(&mut fixed);
         packet.set_version(4);
@@ -178,25 +178,25 @@ impl Ipv4Header {
 
     /// Bytes of payload.
     #[inline]
-    pub fn payload_len(&self) -> usize {
+    pub(crate) fn payload_len(&self) -> usize {
         usize::from(self.total_len).saturating_sub(usize::from(self.header_len))
     }
 
     /// True when the packet must not be fragmented on its way.
     #[inline]
-    pub fn dont_fragment(&self) -> bool {
+    pub(crate) fn dont_fragment(&self) -> bool {
         self.flags.contains(Ipv4Flags::DONT_FRAGMENT)
     }
 
     /// True for every piece of a datagram but the last.
     #[inline]
-    pub fn more_fragments(&self) -> bool {
+    pub(crate) fn more_fragments(&self) -> bool {
         self.flags.contains(Ipv4Flags::MORE_FRAGMENTS)
     }
 
     /// True when this is a piece of a datagram.
     #[inline]
-    pub fn is_fragment(&self) -> bool {
+    pub(crate) fn is_fragment(&self) -> bool {
         self.more_fragments() || self.fragment_offset != 0
     }
 }
@@ -229,7 +229,7 @@ impl Addresses {
 /// # Panics
 /// When `bytes` is shorter than [`MIN_LEN`].
 #[inline]
-pub fn decrement_ttl(bytes: &mut [u8]) {
+pub(crate) fn decrement_ttl(bytes: &mut [u8]) {
     let before = u16::from_be_bytes([bytes[8], bytes[9]]);
     let Some(after) = before.checked_sub(0x100) else {
         return;
@@ -243,7 +243,7 @@ pub fn decrement_ttl(bytes: &mut [u8]) {
 ///
 /// # Panics
 /// When `bytes` is shorter than [`MIN_LEN`].
-pub fn set_tos(bytes: &mut [u8], tos: u8) {
+pub(crate) fn set_tos(bytes: &mut [u8], tos: u8) {
     let before = u16::from_be_bytes([bytes[0], bytes[1]]);
     bytes[1] = tos;
     let after = u16::from_be_bytes([bytes[0], bytes[1]]);
@@ -292,11 +292,11 @@ pub(crate) struct Piece {
 /// The options of an IPv4 header, one at a time: its type and all its bytes. Ends at the
 /// end-of-list option, or where a length contradicts the space that is left.
 #[derive(Clone, Debug)]
-pub struct Options<'a>(&'a [u8]);
+pub(crate) struct Options<'a>(&'a [u8]);
 
 impl<'a> Options<'a> {
     /// The options in a header's own bytes.
-    pub fn of(header: &'a [u8]) -> Options<'a> {
+    pub(crate) fn of(header: &'a [u8]) -> Options<'a> {
         Options(header.get(MIN_LEN..).unwrap_or_default())
     }
 }
@@ -323,7 +323,7 @@ impl<'a> Iterator for Options<'a> {
 /// True when a header, given by its own bytes, asks for a route of the sender's choice, loose or
 /// strict. Hosts and routers refuse those (RFC 7126 sections 4.3 and 4.4).
 #[inline]
-pub fn has_source_route(header: &[u8]) -> bool {
+pub(crate) fn has_source_route(header: &[u8]) -> bool {
     header.len() > MIN_LEN
         && Options::of(header).any(|(kind, _)| matches!(kind, OPTION_LSRR | OPTION_SSRR))
 }

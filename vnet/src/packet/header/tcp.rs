@@ -8,50 +8,50 @@ use smoltcp::wire::{TcpOption, TcpPacket, TcpSeqNumber};
 use super::HeaderError;
 
 /// Bytes in a TCP header without options.
-pub const TCP_LEN: usize = 20;
+pub(crate) const TCP_LEN: usize = 20;
 /// Bytes in the longest TCP header.
-pub const TCP_MAX_LEN: usize = 60;
+pub(crate) const TCP_MAX_LEN: usize = 60;
 /// Where the checksum is, from the start of the header.
-pub const TCP_CSUM_OFFSET: u16 = 16;
+pub(crate) const TCP_CSUM_OFFSET: u16 = 16;
 
 /// Control bits, the acknowledgement bit excepted: that one is [`TcpHeader::ack`].
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct TcpFlags(u8);
+pub(crate) struct TcpFlags(u8);
 
 impl TcpFlags {
     /// No control bit.
-    pub const NONE: TcpFlags = TcpFlags(0);
+    pub(crate) const NONE: TcpFlags = TcpFlags(0);
     /// No more data from the sender.
-    pub const FIN: TcpFlags = TcpFlags(0x01);
+    pub(crate) const FIN: TcpFlags = TcpFlags(0x01);
     /// Synchronise sequence numbers.
-    pub const SYN: TcpFlags = TcpFlags(0x02);
+    pub(crate) const SYN: TcpFlags = TcpFlags(0x02);
     /// Reset the connection.
-    pub const RST: TcpFlags = TcpFlags(0x04);
+    pub(crate) const RST: TcpFlags = TcpFlags(0x04);
     /// Push.
-    pub const PSH: TcpFlags = TcpFlags(0x08);
+    pub(crate) const PSH: TcpFlags = TcpFlags(0x08);
     /// The urgent pointer is significant.
-    pub const URG: TcpFlags = TcpFlags(0x20);
+    pub(crate) const URG: TcpFlags = TcpFlags(0x20);
     /// ECN echo (RFC 3168).
-    pub const ECE: TcpFlags = TcpFlags(0x40);
+    pub(crate) const ECE: TcpFlags = TcpFlags(0x40);
     /// Congestion window reduced (RFC 3168).
-    pub const CWR: TcpFlags = TcpFlags(0x80);
+    pub(crate) const CWR: TcpFlags = TcpFlags(0x80);
 
     /// True when every bit of `other` is set.
     #[inline]
-    pub const fn has(self, other: TcpFlags) -> bool {
+    pub(crate) const fn has(self, other: TcpFlags) -> bool {
         self.0 & other.0 == other.0
     }
 
     /// These bits without those of `other`.
     #[inline]
     #[must_use]
-    pub const fn without(self, other: TcpFlags) -> TcpFlags {
+    pub(crate) const fn without(self, other: TcpFlags) -> TcpFlags {
         TcpFlags(self.0 & !other.0)
     }
 
     /// True when a bit of `other` is set.
     #[inline]
-    pub const fn any(self, other: TcpFlags) -> bool {
+    pub(crate) const fn any(self, other: TcpFlags) -> bool {
         self.0 & other.0 != 0
     }
 }
@@ -85,23 +85,23 @@ impl fmt::Debug for TcpFlags {
 
 /// Blocks of a selective acknowledgement (RFC 2018): left edge, and right edge exclusive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct SackBlocks {
+pub(crate) struct SackBlocks {
     blocks: [(u32, u32); SackBlocks::MAX],
     len: u8,
 }
 
 impl SackBlocks {
     /// What fits into 40 bytes of options.
-    pub const MAX: usize = 4;
+    pub(crate) const MAX: usize = 4;
 
     /// No blocks.
-    pub const NONE: SackBlocks = SackBlocks {
+    pub(crate) const NONE: SackBlocks = SackBlocks {
         blocks: [(0, 0); SackBlocks::MAX],
         len: 0,
     };
 
     /// Adds a block; false when there is no room.
-    pub fn push(&mut self, block: (u32, u32)) -> bool {
+    pub(crate) fn push(&mut self, block: (u32, u32)) -> bool {
         let Some(slot) = self.blocks.get_mut(usize::from(self.len)) else {
             return false;
         };
@@ -112,18 +112,18 @@ impl SackBlocks {
 
     /// The blocks, in the order in which they appear in the option.
     #[inline]
-    pub fn as_slice(&self) -> &[(u32, u32)] {
+    pub(crate) fn as_slice(&self) -> &[(u32, u32)] {
         &self.blocks[..usize::from(self.len)]
     }
 
     /// True when there are none.
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Keeps the first `n`.
-    pub fn truncate(&mut self, n: usize) {
+    pub(crate) fn truncate(&mut self, n: usize) {
         let keep = n.min(usize::from(self.len));
         self.blocks[keep..].fill((0, 0));
         self.len = keep as u8;
@@ -132,7 +132,7 @@ impl SackBlocks {
 
 /// The TCP options this stack knows. Others are skipped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct TcpOptions {
+pub(crate) struct TcpOptions {
     /// Maximum segment size the sender can receive (RFC 9293 3.7.1).
     pub mss: Option<u16>,
     /// Window shift count, as sent (RFC 7323 2); values above 14 are the receiver's to clamp.
@@ -147,12 +147,12 @@ pub struct TcpOptions {
 
 /// Presence of the SACK-permitted option.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SackPermitted;
+pub(crate) struct SackPermitted;
 
 impl TcpOptions {
     /// Bytes the options take in a header, padding included.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let mut len = 0;
         if self.mss.is_some() {
             len += 4;
@@ -173,14 +173,14 @@ impl TcpOptions {
     }
 
     /// True when there is no option.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 /// A TCP header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct TcpHeader {
+pub(crate) struct TcpHeader {
     /// Source port. Zero is not refused here.
     pub src_port: u16,
     /// Destination port.
@@ -205,7 +205,7 @@ pub struct TcpHeader {
 /// [`HeaderError::Truncated`] when there are fewer bytes, [`HeaderError::BadLength`] when the data
 /// offset says less than the fixed part.
 #[inline]
-pub fn header_len(fixed: &[u8]) -> Result<usize, HeaderError> {
+pub(crate) fn header_len(fixed: &[u8]) -> Result<usize, HeaderError> {
     if fixed.len() < TCP_LEN {
         return Err(HeaderError::Truncated);
     }
@@ -228,7 +228,7 @@ impl TcpHeader {
     /// [`HeaderError::BadLength`] when the data offset is too small or an option claims a length
     /// below two bytes.
     #[inline]
-    pub fn parse(bytes: &[u8]) -> Result<(TcpHeader, usize), HeaderError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<(TcpHeader, usize), HeaderError> {
         let len = header_len(bytes)?;
         let bytes = bytes.get(..len).ok_or(HeaderError::Truncated)?;
         let packet = TcpPacket::new_unchecked(bytes);
@@ -248,12 +248,12 @@ impl TcpHeader {
 
     /// Bytes in the header, options and padding included.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         TCP_LEN + self.options.len()
     }
 
     /// Never true: a header has at least its fixed part.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         false
     }
 
@@ -263,7 +263,7 @@ impl TcpHeader {
     /// When `bytes` is shorter than [`TcpHeader::len`], or the options together exceed 40 bytes
     /// (which no combination that this stack sends does).
     #[inline]
-    pub fn emit(&self, bytes: &mut [u8]) {
+    pub(crate) fn emit(&self, bytes: &mut [u8]) {
         let len = self.len();
         assert!(len <= TCP_MAX_LEN, "TCP options exceed 40 bytes");
         let bytes = &mut bytes[..len];

@@ -5,14 +5,14 @@ use smoltcp::wire::UdpPacket;
 use super::HeaderError;
 
 /// Bytes in a UDP header.
-pub const UDP_LEN: usize = 8;
+pub(crate) const UDP_LEN: usize = 8;
 /// Where the checksum is, in bytes from the start of the header.
-pub const UDP_CHECKSUM_OFFSET: u16 = 6;
+pub(crate) const UDP_CHECKSUM_OFFSET: u16 = 6;
 
 /// The header of a UDP datagram. The checksum is the business of
 /// [`checksum`](crate::packet::checksum).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct UdpHeader {
+pub(crate) struct UdpHeader {
     /// Where it is from; zero when the sender wants no answer.
     pub src_port: u16,
     /// Where it is for; zero is no port and is left for the receiver to refuse.
@@ -27,7 +27,7 @@ impl UdpHeader {
     /// # Errors
     /// [`HeaderError::BadLength`] when the length field is smaller than the header.
     #[inline]
-    pub fn parse(bytes: &[u8; UDP_LEN]) -> Result<UdpHeader, HeaderError> {
+    pub(crate) fn parse(bytes: &[u8; UDP_LEN]) -> Result<UdpHeader, HeaderError> {
         let wire = UdpPacket::new_unchecked(&bytes[..]);
         if usize::from(wire.len()) < UDP_LEN {
             return Err(HeaderError::BadLength);
@@ -41,13 +41,13 @@ impl UdpHeader {
 
     /// The checksum field of a header; zero says that the sender computed none.
     #[inline]
-    pub fn checksum(bytes: &[u8; UDP_LEN]) -> u16 {
+    pub(crate) fn checksum(bytes: &[u8; UDP_LEN]) -> u16 {
         UdpPacket::new_unchecked(&bytes[..]).checksum()
     }
 
     /// Writes the header with a checksum field of zero.
     #[inline]
-    pub fn emit(&self, bytes: &mut [u8; UDP_LEN]) {
+    pub(crate) fn emit(&self, bytes: &mut [u8; UDP_LEN]) {
         let mut wire = UdpPacket::new_unchecked(&mut bytes[..]);
         wire.set_src_port(self.src_port);
         wire.set_dst_port(self.dst_port);

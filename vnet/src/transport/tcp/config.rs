@@ -5,7 +5,7 @@ use crate::base::time::Duration;
 /// Tunables of TCP in one vnet. A change concerns connections and listeners made from then on,
 /// except where noted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TcpConfig {
+pub(crate) struct TcpConfig {
     /// Send buffer of a new connection, in bytes.
     pub send_buffer: usize,
     /// Receive buffer of a new connection, in bytes; the largest window it will offer.

@@ -20,7 +20,7 @@ use crate::packet::{Cx, Payload};
 impl Tcp {
     /// Takes a segment. What it causes to be sent waits in [`Tcp::poll_transmit`].
     #[inline]
-    pub fn input(&mut self, cx: &mut Cx<'_>, seg: SegmentIn<'_>) -> Verdict {
+    pub(crate) fn input(&mut self, cx: &mut Cx<'_>, seg: SegmentIn<'_>) -> Verdict {
         self.stats.segments_in += 1;
         let key = FourTuple::new(seg.dst, seg.src);
         match self.by_tuple.get(&key) {
@@ -42,7 +42,7 @@ impl Tcp {
 
     /// Hears of an ICMP error about a segment of ours from `local` to `remote` that carried the
     /// sequence number `seq`. It is believed only when such a segment is on its way (RFC 5927).
-    pub fn on_icmp_error(
+    pub(crate) fn on_icmp_error(
         &mut self,
         cx: &mut Cx<'_>,
         local: SocketAddr,

@@ -58,12 +58,13 @@ use crate::packet::{Cx, Payload};
 use crate::transport::error::SocketError;
 use crate::transport::ports::Ports;
 
-pub use config::{Feature, TcpConfig};
-pub use options::{Linger, Path, SocketOptions, Switch};
-pub use recv_queue::ReadMode;
-pub use state::TcpState;
-pub use stats::TcpStats;
-pub use teardown::{TcpReleased, Teardown};
+pub use config::Feature;
+pub(crate) use config::TcpConfig;
+pub(crate) use options::{Linger, Path, SocketOptions, Switch};
+pub(crate) use recv_queue::ReadMode;
+pub(crate) use state::TcpState;
+pub(crate) use stats::TcpStats;
+pub(crate) use teardown::Teardown;
 
 use connection::{Connection, Env, Listed, Owner};
 use isn::Secret;
@@ -86,7 +87,7 @@ new_key_type! {
 
 /// A segment that arrived, its checksum verified or known to be good, for an address of this
 /// vnet. Broadcast and multicast never get here (RFC 9293 3.9.2.3, MUST-57).
-pub struct SegmentIn<'a> {
+pub(crate) struct SegmentIn<'a> {
     /// Who sent it.
     pub src: SocketAddr,
     /// Whom it is for.
@@ -103,7 +104,7 @@ pub struct SegmentIn<'a> {
 
 /// What became of a segment. A reply, if any, waits in [`Tcp::poll_transmit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// A connection, listener or record took it.
     Delivered,
     /// It was dropped.
@@ -112,7 +113,7 @@ pub enum Verdict {
 
 /// A segment to be sent.
 #[derive(Clone, Debug)]
-pub struct SegmentOut {
+pub(crate) struct SegmentOut {
     /// From.
     pub src: SocketAddr,
     /// To.
@@ -131,7 +132,7 @@ pub struct SegmentOut {
 
 /// An ICMP error about a segment of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IcmpKind {
+pub(crate) enum IcmpKind {
     /// Destination unreachable, in the words of a socket: the host, the network, the protocol,
     /// or the port (which is [`SocketError::ConnectionRefused`]).
     Unreachable(SocketError),
@@ -146,7 +147,7 @@ pub enum IcmpKind {
 
 /// What a waiter waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interest {
+pub(crate) enum Interest {
     /// Something to read, the end of the stream, or an error.
     Read,
     /// Enough space to write, the end of the handshake, or an error.
@@ -157,7 +158,7 @@ pub enum Interest {
 
 /// What a socket can do without blocking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     /// A read returns something: bytes, the end, or an error.
     pub readable: bool,
     /// A write takes something, or fails.
@@ -176,7 +177,7 @@ pub struct Readiness {
 
 /// A connection's inner life (`TCP_INFO`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpInfo {
+pub(crate) struct TcpInfo {
     /// State.
     pub state: TcpState,
     /// Smoothed round-trip time, once measured.
@@ -199,7 +200,7 @@ pub struct TcpInfo {
 
 /// One line of a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpSocketInfo {
+pub(crate) struct TcpSocketInfo {
     /// Local address.
     pub local: SocketAddr,
     /// The peer; `None` for a listener.
@@ -214,7 +215,7 @@ pub struct TcpSocketInfo {
 
 /// How many of what there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TcpCounts {
+pub(crate) struct TcpCounts {
     /// Connections, those without a socket included.
     pub connections: usize,
     /// Listeners.
@@ -269,7 +270,7 @@ type TimerKey = Slot;
 const MAX_REPLIES: usize = 1024;
 
 /// TCP of one vnet.
-pub struct Tcp {
+pub(crate) struct Tcp {
     config: TcpConfig,
     /// Sockets that the vnet leaves to TCP.
     socket_limit: usize,
@@ -297,7 +298,7 @@ pub struct Tcp {
 impl Tcp {
     /// TCP without a connection; allocates nothing. All randomness that a peer could profit
     /// from guessing comes from `rng`.
-    pub fn new(config: TcpConfig, rng: &mut Rng) -> Tcp {
+    pub(crate) fn new(config: TcpConfig, rng: &mut Rng) -> Tcp {
         Tcp {
             config,
             socket_limit: usize::MAX,
@@ -318,22 +319,22 @@ impl Tcp {
     }
 
     /// Tunables.
-    pub fn config(&self) -> &TcpConfig {
+    pub(crate) fn config(&self) -> &TcpConfig {
         &self.config
     }
 
     /// Tunables, to be changed.
-    pub fn config_mut(&mut self) -> &mut TcpConfig {
+    pub(crate) fn config_mut(&mut self) -> &mut TcpConfig {
         &mut self.config
     }
 
     /// Counters.
-    pub fn stats(&self) -> &TcpStats {
+    pub(crate) fn stats(&self) -> &TcpStats {
         &self.stats
     }
 
     /// How many of what there are.
-    pub fn counts(&self) -> TcpCounts {
+    pub(crate) fn counts(&self) -> TcpCounts {
         TcpCounts {
             connections: self.connections.len(),
             listeners: self.listeners.len(),
@@ -343,36 +344,36 @@ impl Tcp {
     }
 
     /// Connections that a socket holds; the others go on by themselves. Looks at each of them.
-    pub fn held_by_sockets(&self) -> usize {
+    pub(crate) fn held_by_sockets(&self) -> usize {
         let held = |c: &Connection| c.owner == Owner::Socket;
         self.connections.iter().filter(|(_, c)| held(c)).count()
     }
 
     /// Sets how many sockets the vnet leaves to TCP, those of other protocols taken off. What there
     /// is stays.
-    pub fn set_socket_limit(&mut self, sockets: usize) {
+    pub(crate) fn set_socket_limit(&mut self, sockets: usize) {
         self.socket_limit = sockets;
     }
 
     /// Bytes of memory that the buffers of all connections hold.
-    pub fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         let held = |c: &Connection| c.rcv.queue.cost() + c.snd.queue.cost();
         self.connections.iter().map(|(_, c)| held(c)).sum()
     }
 
     /// Bytes in the buffers of all connections.
-    pub fn buffered_bytes(&self) -> usize {
+    pub(crate) fn buffered_bytes(&self) -> usize {
         let held = |c: &Connection| c.rcv.queue.len() + c.snd.queue.len();
         self.connections.iter().map(|(_, c)| held(c)).sum()
     }
 
     /// Pending deadlines, superfluous ones included.
-    pub fn deadlines(&self) -> usize {
+    pub(crate) fn deadlines(&self) -> usize {
         self.deadlines.len()
     }
 
     /// Everything there is, for a listing: listeners, half-open, connections, TIME-WAIT.
-    pub fn sockets(&self) -> Vec<TcpSocketInfo> {
+    pub(crate) fn sockets(&self) -> Vec<TcpSocketInfo> {
         let mut all = Vec::new();
         for (_, l) in self.listeners.iter() {
             all.push(TcpSocketInfo {
@@ -410,7 +411,7 @@ impl Tcp {
 
     /// The next segment to send; connections take turns.
     #[inline]
-    pub fn poll_transmit(&mut self, cx: &mut Cx<'_>) -> Option<SegmentOut> {
+    pub(crate) fn poll_transmit(&mut self, cx: &mut Cx<'_>) -> Option<SegmentOut> {
         if let Some(reply) = self.replies.pop_front() {
             self.stats.segments_out += 1;
             return Some(reply);
@@ -442,12 +443,12 @@ impl Tcp {
     }
 
     /// When [`Tcp::on_deadline`] wants to be called. May be early, never late.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.next()
     }
 
     /// Does what is due.
-    pub fn on_deadline(&mut self, cx: &mut Cx<'_>) {
+    pub(crate) fn on_deadline(&mut self, cx: &mut Cx<'_>) {
         while let Some((at, key)) = self.deadlines.pop_due(cx.now) {
             match key {
                 Slot::Connection(id) => self.connection_due(cx, id, at),

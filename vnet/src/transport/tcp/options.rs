@@ -11,7 +11,7 @@ use super::seq::SeqNum;
 
 /// The route a connection's segments take, as far as TCP cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Path {
+pub(crate) struct Path {
     /// Largest IP packet, headers included, in bytes.
     pub ip_mtu: u32,
     /// Largest TCP payload that may go down as one packet, in bytes, to be cut below. Zero, or
@@ -21,7 +21,7 @@ pub struct Path {
 
 /// What to do with unsent data when a socket is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Linger {
+pub(crate) enum Linger {
     /// Send it in the background.
     #[default]
     Background,
@@ -31,7 +31,7 @@ pub enum Linger {
 
 /// A switch of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Switch {
+pub(crate) enum Switch {
     /// The option is in force.
     On,
     /// It is not.
@@ -40,7 +40,7 @@ pub enum Switch {
 
 /// Options of one socket. A listener's are inherited by the connections it accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SocketOptions {
+pub(crate) struct SocketOptions {
     /// `TCP_NODELAY`: small segments do not wait for each other.
     pub nodelay: Switch,
     /// `SO_KEEPALIVE`: an idle connection is probed.
@@ -59,7 +59,7 @@ pub struct SocketOptions {
 
 impl SocketOptions {
     /// The defaults of a vnet.
-    pub fn new(config: &TcpConfig) -> SocketOptions {
+    pub(crate) fn new(config: &TcpConfig) -> SocketOptions {
         SocketOptions {
             nodelay: Switch::Off,
             keepalive: Switch::Off,

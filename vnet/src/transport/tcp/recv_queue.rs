@@ -39,7 +39,7 @@ pub(super) struct RecvQueue {
 
 /// Whether reading takes the bytes away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadMode {
+pub(crate) enum ReadMode {
     /// The bytes are gone afterwards.
     Consume,
     /// The next read sees them again (`MSG_PEEK`).

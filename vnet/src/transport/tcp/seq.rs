@@ -17,20 +17,20 @@ use std::ops::{Add, AddAssign, Range, RangeInclusive, Sub};
 
 /// A sequence number, or a timestamp, which wraps in the same way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct SeqNum(pub u32);
+pub(super) struct SeqNum(pub u32);
 
 impl SeqNum {
     /// The distance from `end` forward to `self`, from 0 to 2^32 - 1. Right behind `end` it is
     /// huge; whoever subtracts or indexes with it has asked [`SeqNum::is_in`] before, or keeps
     /// `self` at or behind `end`.
     #[inline]
-    pub const fn since(self, end: SeqNum) -> u32 {
+    pub(super) const fn since(self, end: SeqNum) -> u32 {
         self.0.wrapping_sub(end.0)
     }
 
     /// Whether `self` lies in `window`, both ends included.
     #[inline]
-    pub fn is_in(self, window: RangeInclusive<SeqNum>) -> bool {
+    pub(super) fn is_in(self, window: RangeInclusive<SeqNum>) -> bool {
         let start = *window.start();
         self.since(start) <= window.end().since(start)
     }
@@ -38,26 +38,26 @@ impl SeqNum {
     /// How far into `window` it is, if it lies in it. The end is outside; an empty window holds
     /// nothing.
     #[inline]
-    pub fn offset_in(self, window: Range<SeqNum>) -> Option<u32> {
+    pub(super) fn offset_in(self, window: Range<SeqNum>) -> Option<u32> {
         let offset = self.since(window.start);
         (offset < window.end.since(window.start)).then_some(offset)
     }
 
     /// Seen from `self`, whether `a` comes before `b`.
     #[inline]
-    pub const fn precedes(self, a: SeqNum, b: SeqNum) -> bool {
+    pub(super) const fn precedes(self, a: SeqNum, b: SeqNum) -> bool {
         a.since(self) < b.since(self)
     }
 
     /// Seen from `self`, the one of the two that comes first.
     #[inline]
-    pub const fn earlier(self, a: SeqNum, b: SeqNum) -> SeqNum {
+    pub(super) const fn earlier(self, a: SeqNum, b: SeqNum) -> SeqNum {
         if self.precedes(b, a) { b } else { a }
     }
 
     /// Seen from `self`, the one of the two that comes last.
     #[inline]
-    pub const fn later(self, a: SeqNum, b: SeqNum) -> SeqNum {
+    pub(super) const fn later(self, a: SeqNum, b: SeqNum) -> SeqNum {
         if self.precedes(a, b) { b } else { a }
     }
 
@@ -66,7 +66,7 @@ impl SeqNum {
     /// `b.is_newer_than(a)`.
     // RFC 7323 5.2: "s is less than t if 0 < (t - s) < 2^31".
     #[inline]
-    pub const fn is_newer_than(self, mark: SeqNum) -> bool {
+    pub(super) const fn is_newer_than(self, mark: SeqNum) -> bool {
         matches!(self.since(mark), 1..=0x7fff_ffff)
     }
 }

@@ -26,7 +26,7 @@ impl Tcp {
     /// [`SocketError::InvalidInput`] for a peer that cannot be, [`SocketError::AddrInUse`] when
     /// the connection exists or the port is taken, [`SocketError::PortsExhausted`],
     /// [`SocketError::Limit`].
-    pub fn connect(
+    pub(crate) fn connect(
         &mut self,
         cx: &mut Cx<'_>,
         local: SocketAddr,
@@ -108,7 +108,7 @@ impl Tcp {
     /// [`SocketError::AddrInUse`] when another listener is in the way; or, without
     /// [`Reuse::Shared`], when connections from that port are still there, in TIME-WAIT for
     /// instance. [`SocketError::PortsExhausted`], [`SocketError::Limit`].
-    pub fn listen(
+    pub(crate) fn listen(
         &mut self,
         cx: &mut Cx<'_>,
         local: SocketAddr,
@@ -154,7 +154,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::WouldBlock`] when none is; [`SocketError::Gone`].
-    pub fn accept(
+    pub(crate) fn accept(
         &mut self,
         cx: &mut Cx<'_>,
         id: ListenerId,
@@ -176,7 +176,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn register_accept(
+    pub(crate) fn register_accept(
         &mut self,
         out: &mut Out,
         id: ListenerId,
@@ -191,7 +191,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn is_acceptable(&self, id: ListenerId) -> Result<bool, SocketError> {
+    pub(crate) fn is_acceptable(&self, id: ListenerId) -> Result<bool, SocketError> {
         let l = self.listeners.get(id).ok_or(SocketError::Gone)?;
         Ok(!l.ready.is_empty())
     }
@@ -200,7 +200,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn listener_addr(&self, id: ListenerId) -> Result<SocketAddr, SocketError> {
+    pub(crate) fn listener_addr(&self, id: ListenerId) -> Result<SocketAddr, SocketError> {
         Ok(self.listeners.get(id).ok_or(SocketError::Gone)?.local)
     }
 
@@ -208,13 +208,16 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn listener_options(&mut self, id: ListenerId) -> Result<&mut SocketOptions, SocketError> {
+    pub(crate) fn listener_options(
+        &mut self,
+        id: ListenerId,
+    ) -> Result<&mut SocketOptions, SocketError> {
         let l = self.listeners.get_mut(id).ok_or(SocketError::Gone)?;
         Ok(&mut l.options)
     }
 
     /// Stops listening. Connections that nobody accepted are reset.
-    pub fn close_listener(&mut self, cx: &mut Cx<'_>, id: ListenerId) {
+    pub(crate) fn close_listener(&mut self, cx: &mut Cx<'_>, id: ListenerId) {
         while let Some(oldest) = self.listeners.get(id).and_then(|l| l.requests.oldest()) {
             self.remove_half_open(oldest);
         }
@@ -234,7 +237,7 @@ impl Tcp {
     /// A pending error, thereby reported; [`SocketError::BrokenPipe`] after the write side was
     /// closed; [`SocketError::NotConnected`]; [`SocketError::Gone`].
     #[inline]
-    pub fn send_space(&mut self, id: ConnId) -> Result<usize, SocketError> {
+    pub(crate) fn send_space(&mut self, id: ConnId) -> Result<usize, SocketError> {
         self.connection_mut(id)?.send_space()
     }
 
@@ -243,14 +246,14 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn reserve(&mut self, id: ConnId, n: usize) -> Result<(), SocketError> {
+    pub(crate) fn reserve(&mut self, id: ConnId, n: usize) -> Result<(), SocketError> {
         let c = self.connection_mut(id)?;
         c.snd.reserved = c.snd.reserved.saturating_add(n);
         Ok(())
     }
 
     /// Gives back what [`Tcp::reserve`] set aside.
-    pub fn unreserve(&mut self, cx: &mut Cx<'_>, id: ConnId, n: usize) {
+    pub(crate) fn unreserve(&mut self, cx: &mut Cx<'_>, id: ConnId, n: usize) {
         if let Some(c) = self.connections.get_mut(id) {
             c.snd.reserved = c.snd.reserved.saturating_sub(n);
             c.writers.wake(cx.out);
@@ -262,7 +265,7 @@ impl Tcp {
     ///
     /// # Errors
     /// As [`Tcp::send_space`]; the data is not taken then.
-    pub fn send_bytes(
+    pub(crate) fn send_bytes(
         &mut self,
         cx: &mut Cx<'_>,
         id: ConnId,
@@ -278,7 +281,7 @@ impl Tcp {
     ///
     /// # Errors
     /// As [`Tcp::send_space`]; [`SocketError::WouldBlock`] when there is no space.
-    pub fn send_copy(
+    pub(crate) fn send_copy(
         &mut self,
         cx: &mut Cx<'_>,
         id: ConnId,
@@ -295,7 +298,7 @@ impl Tcp {
     /// # Errors
     /// [`SocketError::WouldBlock`] when nothing has arrived; a pending error, once everything
     /// that arrived before it was read; [`SocketError::NotConnected`]; [`SocketError::Gone`].
-    pub fn recv(
+    pub(crate) fn recv(
         &mut self,
         cx: &mut Cx<'_>,
         id: ConnId,
@@ -312,7 +315,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn register(
+    pub(crate) fn register(
         &mut self,
         out: &mut Out,
         id: ConnId,
@@ -332,7 +335,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn readiness(&self, id: ConnId) -> Result<Readiness, SocketError> {
+    pub(crate) fn readiness(&self, id: ConnId) -> Result<Readiness, SocketError> {
         Ok(self.connection(id)?.readiness())
     }
 
@@ -340,7 +343,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::NotConnected`] when the connection is over; [`SocketError::Gone`].
-    pub fn shutdown(
+    pub(crate) fn shutdown(
         &mut self,
         cx: &mut Cx<'_>,
         id: ConnId,
@@ -360,7 +363,7 @@ impl Tcp {
 
     /// The socket lets go of its connection, which goes on by itself: what was written is sent,
     /// then a FIN. With data that was not read, or with a linger time of zero, it is reset.
-    pub fn close(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+    pub(crate) fn close(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(c) = self.connections.get_mut(id) else {
             return;
         };
@@ -379,7 +382,7 @@ impl Tcp {
     }
 
     /// Ends a connection at once; the peer is told with a reset.
-    pub fn abort(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+    pub(crate) fn abort(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(c) = self.connections.get_mut(id) else {
             return;
         };
@@ -405,7 +408,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn take_error(&mut self, id: ConnId) -> Result<Option<SocketError>, SocketError> {
+    pub(crate) fn take_error(&mut self, id: ConnId) -> Result<Option<SocketError>, SocketError> {
         Ok(self.connection_mut(id)?.error.take())
     }
 
@@ -413,7 +416,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn local_addr(&self, id: ConnId) -> Result<SocketAddr, SocketError> {
+    pub(crate) fn local_addr(&self, id: ConnId) -> Result<SocketAddr, SocketError> {
         Ok(self.connection(id)?.local)
     }
 
@@ -421,7 +424,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn peer_addr(&self, id: ConnId) -> Result<SocketAddr, SocketError> {
+    pub(crate) fn peer_addr(&self, id: ConnId) -> Result<SocketAddr, SocketError> {
         Ok(self.connection(id)?.remote)
     }
 
@@ -429,7 +432,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn state(&self, id: ConnId) -> Result<TcpState, SocketError> {
+    pub(crate) fn state(&self, id: ConnId) -> Result<TcpState, SocketError> {
         Ok(self.connection(id)?.reported_state())
     }
 
@@ -437,7 +440,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn info(&self, id: ConnId) -> Result<TcpInfo, SocketError> {
+    pub(crate) fn info(&self, id: ConnId) -> Result<TcpInfo, SocketError> {
         Ok(self.connection(id)?.info())
     }
 
@@ -445,7 +448,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn options(&self, id: ConnId) -> Result<&SocketOptions, SocketError> {
+    pub(crate) fn options(&self, id: ConnId) -> Result<&SocketOptions, SocketError> {
         Ok(&self.connection(id)?.options)
     }
 
@@ -454,7 +457,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn set_options(
+    pub(crate) fn set_options(
         &mut self,
         cx: &mut Cx<'_>,
         id: ConnId,
@@ -483,7 +486,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn set_nodelay(
+    pub(crate) fn set_nodelay(
         &mut self,
         cx: &mut Cx<'_>,
         id: ConnId,
@@ -499,7 +502,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn set_linger(&mut self, id: ConnId, to: Linger) -> Result<(), SocketError> {
+    pub(crate) fn set_linger(&mut self, id: ConnId, to: Linger) -> Result<(), SocketError> {
         self.connection_mut(id)?.options.linger = to;
         Ok(())
     }
@@ -508,7 +511,12 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub fn set_path(&mut self, cx: &mut Cx<'_>, id: ConnId, path: Path) -> Result<(), SocketError> {
+    pub(crate) fn set_path(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        path: Path,
+    ) -> Result<(), SocketError> {
         self.connection_mut(id)?.set_path(path);
         self.settle(cx, id);
         Ok(())

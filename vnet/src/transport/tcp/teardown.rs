@@ -11,7 +11,7 @@ use crate::transport::error::SocketError;
 
 /// Whether peers are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Teardown {
+pub(crate) enum Teardown {
     /// Each peer gets a reset, through [`Tcp::poll_transmit`].
     Reset,
     /// Nothing is sent any more.
@@ -20,7 +20,7 @@ pub enum Teardown {
 
 /// What was released.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TcpReleased {
+pub(crate) struct TcpReleased {
     /// Connections, those without a socket included.
     pub connections: usize,
     /// Listeners.
@@ -38,7 +38,7 @@ pub struct TcpReleased {
 impl Tcp {
     /// Begins to end everything: listeners close, and each connection sends what was written and
     /// then its FIN. Connections that nobody has accepted are reset.
-    pub fn drain(&mut self, cx: &mut Cx<'_>) {
+    pub(crate) fn drain(&mut self, cx: &mut Cx<'_>) {
         let listeners: Vec<_> = self.listeners.iter().map(|(id, _)| id).collect();
         for id in listeners {
             self.close_listener(cx, id);
@@ -52,13 +52,13 @@ impl Tcp {
 
     /// Connections, half-open ones included, that are not over: TIME-WAIT is, and so is what a
     /// socket may still read after it.
-    pub fn open_connections(&self) -> usize {
+    pub(crate) fn open_connections(&self) -> usize {
         self.by_tuple.len() - self.time_wait.len()
     }
 
     /// Releases everything and wakes every waiter; identifiers resolve to nothing from now on
     /// ([`SocketError::Gone`]).
-    pub fn teardown(&mut self, cx: &mut Cx<'_>, how: Teardown) -> TcpReleased {
+    pub(crate) fn teardown(&mut self, cx: &mut Cx<'_>, how: Teardown) -> TcpReleased {
         // A new field must be thought about here.
         let Tcp {
             config,

@@ -4,7 +4,7 @@ use crate::transport::ports::Reuse;
 
 /// What new sockets start with, and the limits of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UdpConfig {
+pub(crate) struct UdpConfig {
     /// Time to live of datagrams sent.
     pub ttl: u8,
     /// Receive buffer in bytes; each datagram costs
@@ -26,7 +26,7 @@ impl Default for UdpConfig {
 
 /// Whether a socket may send to broadcast addresses (`SO_BROADCAST`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Broadcast {
+pub(crate) enum Broadcast {
     /// It may not.
     #[default]
     Forbidden,
@@ -36,7 +36,7 @@ pub enum Broadcast {
 
 /// The options of one socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UdpOptions {
+pub(crate) struct UdpOptions {
     /// Time to live of datagrams sent.
     pub ttl: u8,
     /// Type of service of datagrams sent.

@@ -8,7 +8,7 @@ use crate::packet::Payload;
 
 /// How a datagram was addressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addressing {
+pub(crate) enum Addressing {
     /// To one host: one socket gets it.
     Unicast,
     /// To all hosts, or a group: every matching socket gets it.
@@ -18,7 +18,7 @@ pub enum Addressing {
 /// A datagram to send. The stack routes it, fills in the source address, and refuses it when it
 /// goes to a subnet's broadcast address and `broadcast` forbids that.
 #[derive(Clone, Debug)]
-pub struct DatagramOut {
+pub(crate) struct DatagramOut {
     /// The source address, when the socket has one; otherwise the route decides.
     pub src: Option<IpAddr>,
     /// The source port.
@@ -37,7 +37,7 @@ pub struct DatagramOut {
 
 /// One socket, for a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UdpInfo {
+pub(crate) struct UdpInfo {
     /// The socket.
     pub id: UdpId,
     /// Its own address, once bound.
@@ -54,7 +54,7 @@ pub struct UdpInfo {
 
 /// Counters of the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct UdpStats {
+pub(crate) struct UdpStats {
     /// Datagrams that at least one socket took.
     pub delivered: u64,
     /// Datagrams for a port nobody has.
@@ -67,7 +67,7 @@ pub struct UdpStats {
 
 /// What a removal gave back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct UdpReleased {
+pub(crate) struct UdpReleased {
     /// Sockets closed.
     pub sockets: usize,
     /// Datagrams nobody will read.

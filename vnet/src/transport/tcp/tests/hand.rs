@@ -15,11 +15,11 @@ pub(super) struct Hand {
 }
 
 impl Hand {
-    pub fn new() -> Hand {
+    pub(crate) fn new() -> Hand {
         Hand::with(TcpConfig::default())
     }
 
-    pub fn with(config: TcpConfig) -> Hand {
+    pub(crate) fn with(config: TcpConfig) -> Hand {
         let mut w = World::with(1, Net::default(), config);
         let (a, b) = w.pair();
         let (_, _, h, _) = *w.trace.iter().rfind(|t| t.1 == A).expect("A spoke");
@@ -37,7 +37,7 @@ impl Hand {
         }
     }
 
-    pub fn segment(&self, offset: i64, flags: TcpFlags, data: &[u8]) -> SegmentOut {
+    pub(crate) fn segment(&self, offset: i64, flags: TcpFlags, data: &[u8]) -> SegmentOut {
         let src = self.w.hosts[A].tcp.local_addr(self.a).expect("bound");
         SegmentOut {
             src,
@@ -63,18 +63,18 @@ impl Hand {
     }
 
     /// Delivers it to B and returns what B says at once.
-    pub fn give(&mut self, offset: i64, flags: TcpFlags, data: &[u8]) -> Vec<TcpHeader> {
+    pub(crate) fn give(&mut self, offset: i64, flags: TcpFlags, data: &[u8]) -> Vec<TcpHeader> {
         let s = self.segment(offset, flags, data);
         self.give_segment(s)
     }
 
-    pub fn give_segment(&mut self, s: SegmentOut) -> Vec<TcpHeader> {
+    pub(crate) fn give_segment(&mut self, s: SegmentOut) -> Vec<TcpHeader> {
         self.w.trace.clear();
         self.w.deliver(B, s);
         self.w.trace.iter().map(|t| t.2).collect()
     }
 
-    pub fn acked(&self, h: &TcpHeader) -> u32 {
+    pub(crate) fn acked(&self, h: &TcpHeader) -> u32 {
         h.ack.expect("an acknowledgement").wrapping_sub(self.seq)
     }
 }

@@ -81,11 +81,11 @@ pub(super) struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, net: Net) -> World {
+    pub(crate) fn new(seed: u64, net: Net) -> World {
         World::with(seed, net, TcpConfig::default())
     }
 
-    pub fn with(seed: u64, net: Net, config: TcpConfig) -> World {
+    pub(crate) fn with(seed: u64, net: Net, config: TcpConfig) -> World {
         let host = |n: u8| {
             let mut rng = Rng::seeded(seed ^ u64::from(n) << 32);
             Host {
@@ -109,12 +109,12 @@ impl World {
         }
     }
 
-    pub fn addr(&self, host: usize, port: u16) -> SocketAddr {
+    pub(crate) fn addr(&self, host: usize, port: u16) -> SocketAddr {
         SocketAddr::new(self.hosts[host].addr, port)
     }
 
     /// Runs `f` on one host's TCP, then puts what it sends on the wire.
-    pub fn on<R>(&mut self, host: usize, f: impl FnOnce(&mut Tcp, &mut Cx<'_>) -> R) -> R {
+    pub(crate) fn on<R>(&mut self, host: usize, f: impl FnOnce(&mut Tcp, &mut Cx<'_>) -> R) -> R {
         let h = &mut self.hosts[host];
         let mut cx = Cx {
             now: self.now,
@@ -170,7 +170,7 @@ impl World {
     }
 
     /// Delivers a segment as it is, header bytes and all.
-    pub fn deliver(&mut self, host: usize, s: SegmentOut) -> Verdict {
+    pub(crate) fn deliver(&mut self, host: usize, s: SegmentOut) -> Verdict {
         let mut bytes = vec![0; s.header.len()];
         s.header.emit(&mut bytes);
         let (header, len) = TcpHeader::parse(&bytes).expect("we emit what we can parse");
@@ -207,7 +207,7 @@ impl World {
     }
 
     /// Makes one thing happen; false when nothing ever will.
-    pub fn step(&mut self) -> bool {
+    pub(crate) fn step(&mut self) -> bool {
         let Some(at) = self.next_event() else {
             return false;
         };
@@ -229,7 +229,7 @@ impl World {
         true
     }
 
-    pub fn run_for(&mut self, d: Duration) {
+    pub(crate) fn run_for(&mut self, d: Duration) {
         let until = self.now + d;
         while self.next_event().is_some_and(|at| at <= until) {
             self.step();
@@ -238,7 +238,7 @@ impl World {
     }
 
     /// Runs until nothing more can happen.
-    pub fn run_out(&mut self) {
+    pub(crate) fn run_out(&mut self) {
         let mut steps = 0;
         while self.step() {
             steps += 1;
@@ -246,11 +246,11 @@ impl World {
         }
     }
 
-    pub fn options(&self, host: usize) -> SocketOptions {
+    pub(crate) fn options(&self, host: usize) -> SocketOptions {
         SocketOptions::new(self.hosts[host].tcp.config())
     }
 
-    pub fn listen(&mut self, host: usize, port: u16, backlog: usize) -> ListenerId {
+    pub(crate) fn listen(&mut self, host: usize, port: u16, backlog: usize) -> ListenerId {
         let (addr, options) = (self.addr(host, port), self.options(host));
         self.on(host, |tcp, cx| {
             tcp.listen(cx, addr, backlog, options, Reuse::Exclusive)
@@ -259,7 +259,7 @@ impl World {
         .0
     }
 
-    pub fn connect(&mut self, from: usize, port: u16) -> ConnId {
+    pub(crate) fn connect(&mut self, from: usize, port: u16) -> ConnId {
         let (local, remote) = (self.addr(from, 0), self.addr(1 - from, port));
         let (path, options) = (self.net.path, self.options(from));
         self.on(from, |tcp, cx| {
@@ -268,14 +268,14 @@ impl World {
         .expect("nothing is in the way")
     }
 
-    pub fn accept(&mut self, host: usize, l: ListenerId) -> ConnId {
+    pub(crate) fn accept(&mut self, host: usize, l: ListenerId) -> ConnId {
         self.on(host, |tcp, cx| tcp.accept(cx, l))
             .expect("a connection waits")
             .0
     }
 
     /// A connection from A to a listener at B.
-    pub fn pair(&mut self) -> (ConnId, ConnId) {
+    pub(crate) fn pair(&mut self) -> (ConnId, ConnId) {
         let l = self.listen(B, 80, 8);
         let a = self.connect(A, 80);
         self.run_for(Duration::from_millis(200));
@@ -286,15 +286,25 @@ impl World {
         (a, b)
     }
 
-    pub fn state(&self, host: usize, id: ConnId) -> Option<TcpState> {
+    pub(crate) fn state(&self, host: usize, id: ConnId) -> Option<TcpState> {
         self.hosts[host].tcp.state(id).ok()
     }
 
-    pub fn write(&mut self, host: usize, id: ConnId, data: &[u8]) -> Result<usize, SocketError> {
+    pub(crate) fn write(
+        &mut self,
+        host: usize,
+        id: ConnId,
+        data: &[u8],
+    ) -> Result<usize, SocketError> {
         self.on(host, |tcp, cx| tcp.send_copy(cx, id, data))
     }
 
-    pub fn read(&mut self, host: usize, id: ConnId, max: usize) -> Result<Vec<u8>, SocketError> {
+    pub(crate) fn read(
+        &mut self,
+        host: usize,
+        id: ConnId,
+        max: usize,
+    ) -> Result<Vec<u8>, SocketError> {
         self.on(host, |tcp, cx| {
             let mut p = Payload::new();
             let n = tcp.recv(cx, id, max, &mut p, ReadMode::Consume)?;
@@ -303,19 +313,19 @@ impl World {
         })
     }
 
-    pub fn shutdown(&mut self, host: usize, id: ConnId) {
+    pub(crate) fn shutdown(&mut self, host: usize, id: ConnId) {
         self.on(host, |tcp, cx| {
             tcp.shutdown(cx, id, std::net::Shutdown::Write)
         })
         .expect("connected");
     }
 
-    pub fn close(&mut self, host: usize, id: ConnId) {
+    pub(crate) fn close(&mut self, host: usize, id: ConnId) {
         self.on(host, |tcp, cx| tcp.close(cx, id));
     }
 
     /// Both hosts have nothing left: no connection, record, deadline.
-    pub fn assert_empty(&mut self) {
+    pub(crate) fn assert_empty(&mut self) {
         for host in [A, B] {
             let tcp = &self.hosts[host].tcp;
             assert_eq!(
@@ -331,7 +341,7 @@ impl World {
     }
 
     /// Flags of what `host` sent, in order, as text.
-    pub fn flags(&self, host: usize) -> Vec<String> {
+    pub(crate) fn flags(&self, host: usize) -> Vec<String> {
         self.trace
             .iter()
             .filter(|t| t.1 == host)

@@ -20,8 +20,9 @@ pub(crate) use error::Icmp;
 use crate::base::stats::DropReason;
 use crate::ip::addr::Cast;
 use crate::ip::output::Outgoing;
+use crate::packet::header::IpProto;
 use crate::packet::header::icmp4::{ICMP_CHECKSUM_OFFSET, ICMP_LEN};
-use crate::packet::header::ipv4::{self, IpProto, Ipv4Header};
+use crate::packet::header::ipv4::{self, Ipv4Header};
 use crate::packet::{Csum, Packet, Payload, checksum};
 
 /// A message on its way out: what [`prepend`](crate::ip::output::prepend) wants.

@@ -7,9 +7,11 @@ use super::limit::Limit;
 use super::{Message, message};
 use crate::base::id::IfId;
 use crate::ip::addr::{self, Cast, LocalAddrs};
+use crate::ip::family::V4;
 use crate::ip::output::Outgoing;
+use crate::packet::header::IpProto;
 use crate::packet::header::icmp4::{self, ICMP_LEN, IcmpKind};
-use crate::packet::header::ipv4::{IpProto, Ipv4Header, MIN_LEN};
+use crate::packet::header::ipv4::{Ipv4Header, MIN_LEN};
 use crate::packet::{Cx, Packet, checksum};
 
 /// One vnet's ICMP.
@@ -37,7 +39,7 @@ impl Icmp {
     pub(crate) fn error(
         &mut self,
         cx: &mut Cx<'_>,
-        addrs: &LocalAddrs,
+        addrs: &LocalAddrs<V4>,
         about: About,
         kind: IcmpKind,
     ) -> Option<Message> {
@@ -70,12 +72,12 @@ impl Icmp {
 
 /// RFC 1122 section 3.2.2: an error is never about an error, a broadcast or multicast, by link or
 /// by IP address, a fragment other than the first, or a packet whose source is not one host.
-fn permitted(addrs: &LocalAddrs, about: &About) -> bool {
+fn permitted(addrs: &LocalAddrs<V4>, about: &About) -> bool {
     let header = &about.header;
     about.link_cast == Cast::Unicast
         && addrs.cast(header.dst) == Cast::Unicast
         && addrs.cast(header.src) == Cast::Unicast
-        && addr::is_host(header.src)
+        && addr::is_host::<V4>(header.src)
         && header.fragment_offset == 0
         && !is_icmp_error(about)
 }
@@ -100,7 +102,7 @@ fn is_icmp_error(about: &About) -> bool {
 
 /// The address to speak from: the one that was spoken to, or else (RFC 1812 section 4.3.2.4) one
 /// of the interface the packet came in on, which is what makes a traceroute show the way.
-fn source(addrs: &LocalAddrs, header: &Ipv4Header, rcvif: Option<IfId>) -> Option<Ipv4Addr> {
+fn source(addrs: &LocalAddrs<V4>, header: &Ipv4Header, rcvif: Option<IfId>) -> Option<Ipv4Addr> {
     if addrs.contains(header.dst) || header.dst.is_loopback() {
         return Some(header.dst);
     }
@@ -130,7 +132,7 @@ mod tests {
     use crate::base::time::Instant;
     use crate::icmp::{Quoted, UnreachableCode, Verdict, input};
     use crate::ip::output;
-    use crate::ip::state::Ipv4State;
+    use crate::ip::state::IpState;
     use crate::ip::testing::{Surroundings, header, interfaces, ip, received};
     use crate::packet::header::Ipv4Flags;
     use proptest::prelude::*;
@@ -141,7 +143,7 @@ mod tests {
 
     struct Bench {
         around: Surroundings,
-        state: Ipv4State,
+        state: IpState<V4>,
         icmp: Icmp,
         ifid: IfId,
     }
@@ -149,7 +151,7 @@ mod tests {
     impl Bench {
         fn new() -> Bench {
             let [a, b] = interfaces();
-            let mut state = Ipv4State::new(&mut Rng::seeded(1));
+            let mut state = IpState::new(&mut Rng::seeded(1));
             for (ifid, net) in [(b, "10.0.1.1/24"), (a, "10.0.0.1/24")] {
                 let net = net.parse().expect("a prefix");
                 state.addrs.add(ifid, net).expect("it is new");

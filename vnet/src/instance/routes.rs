@@ -8,6 +8,7 @@ use super::privilege::{AdminError, Denied, Privilege};
 use super::record::Op;
 use super::vnet::{Gone, Vnet};
 use crate::base::id::IfId;
+use crate::ip::family::V4;
 use crate::ip::fib::{FibError, NextHop, Origin, Route};
 use crate::ip::state::Forwarding;
 use crate::stack::Stack;
@@ -166,7 +167,7 @@ impl Vnet {
 
 /// The routes as they are listed.
 pub(super) fn list(stack: &Stack) -> Vec<RouteInfo> {
-    let info = |r: &Route| RouteInfo {
+    let info = |r: &Route<V4>| RouteInfo {
         dst: r.dst,
         gateway: match r.next_hop {
             NextHop::Direct => None,

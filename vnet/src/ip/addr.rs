@@ -1,15 +1,15 @@
-//! Kinds of IPv4 addresses (RFC 1122 section 3.2.1.3, RFC 1812 section 5.3.7, RFC 6890), and the
-//! addresses of one vnet.
+//! Kinds of addresses, and the addresses of one vnet.
 //!
 //! Subnet-directed broadcasts are recognised by the prefixes of the vnet's own addresses; the
 //! all-zeros form of old BSDs is not.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use smallvec::SmallVec;
 
+use super::family::Family;
 use crate::base::id::IfId;
 use crate::base::walked::Walked;
 
@@ -27,17 +27,17 @@ pub(crate) enum Cast {
 /// What an address is by itself, whoever looks at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
-    /// 0.0.0.0: "this host", before it has an address.
+    /// All zeros: "this host", before it has an address.
     Unspecified,
-    /// The rest of 0.0.0.0/8, which nobody has.
+    /// The rest of IPv4's 0.0.0.0/8, which nobody has.
     ThisNetwork,
-    /// 127.0.0.0/8: never on a wire.
+    /// Never on a wire: 127.0.0.0/8, ::1.
     Loopback,
-    /// 169.254.0.0/16: never forwarded (RFC 3927 section 2.7).
+    /// Never forwarded: 169.254.0.0/16 (RFC 3927 section 2.7), fe80::/10.
     LinkLocal,
-    /// 224.0.0.0/4.
+    /// A group: 224.0.0.0/4, ff00::/8.
     Multicast,
-    /// 240.0.0.0/4 without the broadcast address.
+    /// IPv4's 240.0.0.0/4 without the broadcast address.
     Reserved,
     /// 255.255.255.255.
     Broadcast,
@@ -45,29 +45,17 @@ pub(crate) enum Kind {
     Unicast,
 }
 
-/// The kind of `addr`.
-#[inline]
-pub(crate) fn kind(addr: Ipv4Addr) -> Kind {
-    match addr.octets() {
-        [0, 0, 0, 0] => Kind::Unspecified,
-        [0, ..] => Kind::ThisNetwork,
-        [127, ..] => Kind::Loopback,
-        [169, 254, ..] => Kind::LinkLocal,
-        [224..=239, ..] => Kind::Multicast,
-        [255, 255, 255, 255] => Kind::Broadcast,
-        [240..=255, ..] => Kind::Reserved,
-        _ => Kind::Unicast,
-    }
-}
-
 /// True when a host may have `addr`, on a wire or on a loopback interface.
-pub(crate) fn is_host(addr: Ipv4Addr) -> bool {
-    matches!(kind(addr), Kind::Unicast | Kind::LinkLocal | Kind::Loopback)
+pub(crate) fn is_host<F: Family>(addr: F::Addr) -> bool {
+    matches!(
+        F::kind(addr),
+        Kind::Unicast | Kind::LinkLocal | Kind::Loopback
+    )
 }
 
 /// True when some station on a wire may have `addr`.
-pub(crate) fn is_station(addr: Ipv4Addr) -> bool {
-    matches!(kind(addr), Kind::Unicast | Kind::LinkLocal)
+pub(crate) fn is_station<F: Family>(addr: F::Addr) -> bool {
+    matches!(F::kind(addr), Kind::Unicast | Kind::LinkLocal)
 }
 
 /// What an address is to one vnet.
@@ -81,22 +69,22 @@ pub(crate) enum Ours {
 
 /// One address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LocalAddr {
+pub(crate) struct LocalAddr<F: Family> {
     /// The interface.
     pub ifid: IfId,
     /// The address, and how long its prefix is.
-    pub net: Ipv4Net,
+    pub net: F::Net,
 }
 
-impl LocalAddr {
+impl<F: Family> LocalAddr<F> {
     /// The address without its prefix.
-    pub(crate) fn addr(&self) -> Ipv4Addr {
-        self.net.addr()
+    pub(crate) fn addr(&self) -> F::Addr {
+        F::addr(self.net)
     }
 
-    /// The subnet's broadcast address. Prefixes of 31 bits have none (RFC 3021), nor those of 32.
-    pub(crate) fn broadcast(&self) -> Option<Ipv4Addr> {
-        (self.net.prefix_len() < 31).then(|| self.net.broadcast())
+    /// The subnet's broadcast address, if it has one.
+    pub(crate) fn broadcast(&self) -> Option<F::Addr> {
+        F::broadcast(self.net)
     }
 }
 
@@ -105,28 +93,28 @@ impl LocalAddr {
 pub(crate) enum AddrError {
     /// This vnet has the address already.
     #[error("address {0} exists already")]
-    Exists(Ipv4Addr),
+    Exists(IpAddr),
     /// The interface does not have the address.
     #[error("no address {0}")]
-    NotFound(Ipv4Addr),
+    NotFound(IpAddr),
     /// Not an address a host can have: a group, or the network or broadcast address of its
     /// prefix.
     #[error("{0} is not an address of a host")]
-    NotHost(Ipv4Net),
+    NotHost(IpNet),
 }
 
 /// The addresses of one vnet, in the order they were added. Empty, it holds no memory.
 ///
 /// Hosts follow the weak model (RFC 1122 section 3.3.4.2): an address is ours on whatever
 /// interface the packet came in.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LocalAddrs {
+#[derive(Clone, Debug)]
+pub(crate) struct LocalAddrs<F: Family> {
     /// By when they were added.
-    addrs: BTreeMap<u64, LocalAddr>,
+    addrs: BTreeMap<u64, LocalAddr<F>>,
     /// The same of each interface.
-    by_interface: BTreeMap<IfId, SmallVec<[(u64, LocalAddr); 1]>>,
+    by_interface: BTreeMap<IfId, SmallVec<[(u64, LocalAddr<F>); 1]>>,
     /// What addresses are, as numbers; what [`LocalAddrs::find`] looks into.
-    index: BTreeMap<u32, Claims>,
+    index: BTreeMap<F::Bits, Claims>,
     /// How many were ever added.
     added: u64,
     pub(crate) walked: Walked,
@@ -139,24 +127,34 @@ type Claims = SmallVec<[(Rank, Ours); 1]>;
 type Rank = (IsBroadcast, u64);
 type IsBroadcast = bool;
 
-impl LocalAddrs {
+impl<F: Family> Default for LocalAddrs<F> {
     /// No addresses.
-    pub(crate) fn new() -> LocalAddrs {
-        LocalAddrs::default()
+    fn default() -> LocalAddrs<F> {
+        LocalAddrs {
+            addrs: BTreeMap::new(),
+            by_interface: BTreeMap::new(),
+            index: BTreeMap::new(),
+            added: 0,
+            walked: Walked::default(),
+        }
     }
+}
 
+impl<F: Family> LocalAddrs<F> {
     /// Adds the address `net.addr()` with its prefix to an interface.
     ///
     /// # Errors
     /// [`AddrError::Exists`] when any interface has it, [`AddrError::NotHost`] when no host can.
-    pub(crate) fn add(&mut self, ifid: IfId, net: Ipv4Net) -> Result<(), AddrError> {
+    pub(crate) fn add(&mut self, ifid: IfId, net: F::Net) -> Result<(), AddrError> {
         let entry = LocalAddr { ifid, net };
-        let is_network = net.prefix_len() < 31 && net.addr() == net.network();
-        if !is_host(net.addr()) || is_network || entry.broadcast() == Some(net.addr()) {
-            return Err(AddrError::NotHost(net));
+        let addr = entry.addr();
+        // The first address of a prefix is nobody's, unless there are but two (RFC 3021, RFC 6164).
+        let is_network = F::prefix_len(net) < F::BITS - 1 && addr == F::addr(F::trunc(net));
+        if !is_host::<F>(addr) || is_network || entry.broadcast() == Some(addr) {
+            return Err(AddrError::NotHost(net.into()));
         }
-        if self.contains(net.addr()) {
-            return Err(AddrError::Exists(net.addr()));
+        if self.contains(addr) {
+            return Err(AddrError::Exists(addr.into()));
         }
         let number = self.added;
         self.added += 1;
@@ -175,8 +173,8 @@ impl LocalAddrs {
     ///
     /// # Errors
     /// [`AddrError::NotFound`] when the interface does not have it.
-    pub(crate) fn remove(&mut self, ifid: IfId, addr: Ipv4Addr) -> Result<LocalAddr, AddrError> {
-        let missing = AddrError::NotFound(addr);
+    pub(crate) fn remove(&mut self, ifid: IfId, addr: F::Addr) -> Result<LocalAddr<F>, AddrError> {
+        let missing = AddrError::NotFound(addr.into());
         let of_interface = self.by_interface.get_mut(&ifid).ok_or(missing)?;
         let at = of_interface.iter().position(|(_, a)| a.addr() == addr);
         let (number, removed) = of_interface.remove(at.ok_or(missing)?);
@@ -196,7 +194,7 @@ impl LocalAddrs {
         removed.len()
     }
 
-    fn forget(&mut self, number: u64, entry: &LocalAddr) {
+    fn forget(&mut self, number: u64, entry: &LocalAddr<F>) {
         self.addrs.remove(&number);
         for (addr, (rank, _)) in claims(entry, number) {
             if let Some(claims) = self.index.get_mut(&addr) {
@@ -210,27 +208,27 @@ impl LocalAddrs {
 
     /// What `addr` is to this vnet; `None` when it is nothing of ours.
     #[inline]
-    pub(crate) fn find(&self, addr: Ipv4Addr) -> Option<Ours> {
-        let claims = self.index.get(&u32::from(addr))?;
+    pub(crate) fn find(&self, addr: F::Addr) -> Option<Ours> {
+        let claims = self.index.get(&F::bits(addr))?;
         claims.first().map(|(_, ours)| *ours)
     }
 
     /// True when `addr` is an address of one of our interfaces.
     #[inline]
-    pub(crate) fn contains(&self, addr: Ipv4Addr) -> bool {
+    pub(crate) fn contains(&self, addr: F::Addr) -> bool {
         matches!(self.find(addr), Some(Ours::Address(_)))
     }
 
     /// True when `addr` is the broadcast address of one of our subnets, or of every network.
     #[inline]
-    pub(crate) fn is_broadcast(&self, addr: Ipv4Addr) -> bool {
-        addr == Ipv4Addr::BROADCAST || matches!(self.find(addr), Some(Ours::Broadcast(_)))
+    pub(crate) fn is_broadcast(&self, addr: F::Addr) -> bool {
+        F::BROADCAST == Some(addr) || matches!(self.find(addr), Some(Ours::Broadcast(_)))
     }
 
     /// Whom `addr` addresses, seen from this vnet.
     #[inline]
-    pub(crate) fn cast(&self, addr: Ipv4Addr) -> Cast {
-        if addr.is_multicast() {
+    pub(crate) fn cast(&self, addr: F::Addr) -> Cast {
+        if F::kind(addr) == Kind::Multicast {
             Cast::Multicast
         } else if self.is_broadcast(addr) {
             Cast::Broadcast
@@ -242,22 +240,24 @@ impl LocalAddrs {
     /// True when the interface answers for `addr` on its link. One that has addresses answers for
     /// those; one that has none borrows those of the others (RFC 1812 section 2.2.7, unnumbered
     /// lines), as it does when it speaks ([`LocalAddrs::source_for`]).
-    pub(crate) fn answers(&self, ifid: IfId, addr: Ipv4Addr) -> bool {
+    pub(crate) fn answers(&self, ifid: IfId, addr: F::Addr) -> bool {
         match self.find(addr) {
             Some(Ours::Address(on)) if on == ifid => true,
-            Some(Ours::Address(_)) => is_station(addr) && self.on_interface(ifid).next().is_none(),
+            Some(Ours::Address(_)) => {
+                is_station::<F>(addr) && self.on_interface(ifid).next().is_none()
+            }
             Some(Ours::Broadcast(_)) | None => false,
         }
     }
 
     /// True when `addr` is the broadcast address of a subnet of the interface, or of every network.
-    pub(crate) fn is_broadcast_on(&self, ifid: IfId, addr: Ipv4Addr) -> bool {
-        addr == Ipv4Addr::BROADCAST || self.on_interface(ifid).any(|a| a.broadcast() == Some(addr))
+    pub(crate) fn is_broadcast_on(&self, ifid: IfId, addr: F::Addr) -> bool {
+        F::BROADCAST == Some(addr) || self.on_interface(ifid).any(|a| a.broadcast() == Some(addr))
     }
 
     /// True when `addr` lies in a prefix of the interface.
-    pub(crate) fn is_on_link(&self, ifid: IfId, addr: Ipv4Addr) -> bool {
-        self.on_interface(ifid).any(|a| a.net.contains(&addr))
+    pub(crate) fn is_on_link(&self, ifid: IfId, addr: F::Addr) -> bool {
+        self.on_interface(ifid).any(|a| F::contains(a.net, addr))
     }
 
     /// The source address for a packet to `dst` that leaves through `ifid` for `next_hop`
@@ -266,29 +266,31 @@ impl LocalAddrs {
     /// is not a loopback address. `None` when there is none at all.
     pub(crate) fn source_for(
         &self,
-        dst: Ipv4Addr,
+        dst: F::Addr,
         ifid: IfId,
-        next_hop: Ipv4Addr,
-    ) -> Option<Ipv4Addr> {
+        next_hop: F::Addr,
+    ) -> Option<F::Addr> {
         if self.contains(dst) {
             return Some(dst);
         }
-        let of_prefix = self.on_interface(ifid).find(|a| a.net.contains(&next_hop));
+        let of_prefix = self
+            .on_interface(ifid)
+            .find(|a| F::contains(a.net, next_hop));
         of_prefix
             .or_else(|| self.on_interface(ifid).next())
-            .or_else(|| self.iter().find(|a| !a.addr().is_loopback()))
+            .or_else(|| self.iter().find(|a| F::kind(a.addr()) != Kind::Loopback))
             .map(LocalAddr::addr)
     }
 
     /// The addresses of one interface, in the order they were added.
-    pub(crate) fn on_interface(&self, ifid: IfId) -> impl Iterator<Item = &LocalAddr> {
+    pub(crate) fn on_interface(&self, ifid: IfId) -> impl Iterator<Item = &LocalAddr<F>> {
         let of_interface = self.by_interface.get(&ifid);
         let addrs = of_interface.into_iter().flatten();
         addrs.map(|(_, addr)| addr).inspect(|_| self.walked.step())
     }
 
     /// Every address, in the order they were added.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &LocalAddr> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &LocalAddr<F>> {
         self.addrs.values().inspect(|_| self.walked.step())
     }
 
@@ -304,18 +306,25 @@ impl LocalAddrs {
 }
 
 /// What an address of ours makes of addresses.
-fn claims(entry: &LocalAddr, number: u64) -> impl Iterator<Item = (u32, (Rank, Ours))> {
+fn claims<F: Family>(
+    entry: &LocalAddr<F>,
+    number: u64,
+) -> impl Iterator<Item = (F::Bits, (Rank, Ours))> + use<F> {
     let address = ((false, number), Ours::Address(entry.ifid));
     let broadcast = ((true, number), Ours::Broadcast(entry.ifid));
-    let own = (u32::from(entry.addr()), address);
-    let all = entry.broadcast().map(|addr| (u32::from(addr), broadcast));
+    let own = (F::bits(entry.addr()), address);
+    let all = entry.broadcast().map(|addr| (F::bits(addr), broadcast));
     std::iter::once(own).chain(all)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ip::family::V4;
+    use crate::ip::family::testing::V6;
+    use ipnet::{Ipv4Net, Ipv6Net};
     use slotmap::SlotMap;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn interfaces() -> [IfId; 2] {
         let mut table = SlotMap::<IfId, ()>::with_key();
@@ -344,20 +353,20 @@ mod tests {
             ("255.255.255.254", Kind::Reserved),
             ("255.255.255.255", Kind::Broadcast),
         ] {
-            assert_eq!(kind(ip(addr)), expected, "{addr}");
+            assert_eq!(V4::kind(ip(addr)), expected, "{addr}");
         }
     }
 
     #[test]
     fn an_interface_comes_and_goes_with_its_addresses() {
         let [a, b] = interfaces();
-        let mut addrs = LocalAddrs::new();
+        let mut addrs = LocalAddrs::<V4>::default();
         assert_eq!(addrs.add(a, net("10.0.0.1/24")), Ok(()));
         assert_eq!(addrs.add(b, net("10.0.1.1/24")), Ok(()));
         assert_eq!(addrs.add(b, net("10.0.1.2/24")), Ok(()));
         assert_eq!(
             addrs.add(b, net("10.0.0.1/8")),
-            Err(AddrError::Exists(ip("10.0.0.1")))
+            Err(AddrError::Exists(ip("10.0.0.1").into()))
         );
         assert_eq!(addrs.find(ip("10.0.1.2")), Some(Ours::Address(b)));
         assert_eq!(addrs.find(ip("10.0.1.255")), Some(Ours::Broadcast(b)));
@@ -374,7 +383,7 @@ mod tests {
     #[test]
     fn addresses_no_host_can_have_are_refused() {
         let [a, _] = interfaces();
-        let mut addrs = LocalAddrs::new();
+        let mut addrs = LocalAddrs::<V4>::default();
         for text in [
             "10.0.0.0/24",
             "10.0.0.255/24",
@@ -384,7 +393,7 @@ mod tests {
         ] {
             assert_eq!(
                 addrs.add(a, net(text)),
-                Err(AddrError::NotHost(net(text))),
+                Err(AddrError::NotHost(net(text).into())),
                 "{text}"
             );
         }
@@ -397,7 +406,7 @@ mod tests {
     #[test]
     fn an_address_wins_over_another_prefix_that_takes_it_for_a_broadcast() {
         let [a, b] = interfaces();
-        let mut addrs = LocalAddrs::new();
+        let mut addrs = LocalAddrs::<V4>::default();
         assert_eq!(addrs.add(a, net("10.0.0.1/24")), Ok(()));
         assert_eq!(addrs.add(b, net("10.0.0.255/16")), Ok(()));
         assert_eq!(addrs.find(ip("10.0.0.255")), Some(Ours::Address(b)));
@@ -406,7 +415,7 @@ mod tests {
     #[test]
     fn the_source_fits_the_next_hop() {
         let [a, b] = interfaces();
-        let mut addrs = LocalAddrs::new();
+        let mut addrs = LocalAddrs::<V4>::default();
         let far = ip("192.0.2.1");
         assert_eq!(addrs.source_for(far, a, far), None);
         assert_eq!(addrs.add(a, net("10.0.0.1/24")), Ok(()));
@@ -418,5 +427,29 @@ mod tests {
         assert_eq!(addrs.source_for(far, b, far), Some(ip("10.0.0.1")));
         let own = ip("10.0.1.1");
         assert_eq!(addrs.source_for(own, b, own), Some(own));
+    }
+
+    #[test]
+    fn addresses_of_128_bits() {
+        let [a, b] = interfaces();
+        let ip = |text: &str| -> Ipv6Addr { text.parse().expect("an address") };
+        let net = |text: &str| -> Ipv6Net { text.parse().expect("a prefix") };
+        let mut addrs = LocalAddrs::<V6>::default();
+        for text in ["2001:db8::/64", "ff02::1/128", "::/128"] {
+            let refused = AddrError::NotHost(net(text).into());
+            assert_eq!(addrs.add(a, net(text)), Err(refused), "{text}");
+        }
+        // RFC 6164: both addresses of a /127 are hosts, and nothing is a broadcast.
+        assert_eq!(addrs.add(a, net("2001:db8::/127")), Ok(()));
+        assert_eq!(addrs.add(b, net("2001:db8:0:1::1/64")), Ok(()));
+        let last = ip("2001:db8:0:1:ffff:ffff:ffff:ffff");
+        assert_eq!(addrs.add(b, net("2001:db8:0:1::ffff/64")), Ok(()));
+        assert_eq!((addrs.find(last), addrs.cast(last)), (None, Cast::Unicast));
+        assert_eq!(addrs.cast(ip("ff02::2")), Cast::Multicast);
+        assert_eq!(addrs.find(ip("2001:db8::")), Some(Ours::Address(a)));
+        assert!(addrs.is_on_link(b, last) && !addrs.is_on_link(a, last));
+        assert_eq!(addrs.source_for(last, b, last), Some(ip("2001:db8:0:1::1")));
+        assert_eq!(addrs.remove_interface(b), 2);
+        assert_eq!(addrs.find(ip("2001:db8:0:1::1")), None);
     }
 }

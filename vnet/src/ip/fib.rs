@@ -6,12 +6,14 @@
 //! An interface that is out of use attracts nothing: its routes stay, and are passed over.
 //! There is one path to a destination: no multipath, no type of service.
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeSet;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use prefix_trie::PrefixMap;
 use smallvec::SmallVec;
 
+use super::addr::Kind;
+use super::family::Family;
 use crate::base::id::IfId;
 use crate::base::walked::Walked;
 
@@ -20,11 +22,11 @@ pub(crate) const DEFAULT_MAX_ROUTES: usize = 1 << 20;
 
 /// The first hop of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum NextHop {
+pub(crate) enum NextHop<F: Family> {
     /// The destination is on the link itself.
     Direct,
     /// A router on the link.
-    Gateway(Ipv4Addr),
+    Gateway(F::Addr),
 }
 
 /// Where a route comes from.
@@ -41,11 +43,11 @@ pub enum Origin {
 
 /// One route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Route {
+pub(crate) struct Route<F: Family> {
     /// Where it leads. Bits behind the prefix are zero.
-    pub dst: Ipv4Net,
+    pub dst: F::Net,
     /// The first hop.
-    pub next_hop: NextHop,
+    pub next_hop: NextHop<F>,
     /// The interface it leaves through.
     pub ifid: IfId,
     /// Of routes with one prefix, the lowest metric counts.
@@ -54,11 +56,11 @@ pub(crate) struct Route {
     pub origin: Origin,
 }
 
-impl Route {
+impl<F: Family> Route<F> {
     /// A route with metric 0 through an interface.
-    pub(crate) fn new(dst: Ipv4Net, next_hop: NextHop, ifid: IfId, origin: Origin) -> Route {
+    pub(crate) fn new(dst: F::Net, next_hop: NextHop<F>, ifid: IfId, origin: Origin) -> Route<F> {
         Route {
-            dst: dst.trunc(),
+            dst: F::trunc(dst),
             next_hop,
             ifid,
             metric: 0,
@@ -67,15 +69,15 @@ impl Route {
     }
 
     /// The address whose neighbour entry is needed to reach `dst` by this route.
-    pub(crate) fn hop(&self, dst: Ipv4Addr) -> Ipv4Addr {
+    pub(crate) fn hop(&self, dst: F::Addr) -> F::Addr {
         self.next_hop.of(dst)
     }
 }
 
-impl NextHop {
+impl<F: Family> NextHop<F> {
     /// The address to ask for on the link to reach `dst`.
     #[inline]
-    pub(crate) fn of(self, dst: Ipv4Addr) -> Ipv4Addr {
+    pub(crate) fn of(self, dst: F::Addr) -> F::Addr {
         match self {
             NextHop::Direct => dst,
             NextHop::Gateway(gateway) => gateway,
@@ -85,19 +87,19 @@ impl NextHop {
 
 /// What a lookup found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RouteHit {
+pub(crate) struct RouteHit<F: Family> {
     /// The interface to leave through.
     pub ifid: IfId,
     /// The first hop.
-    pub next_hop: NextHop,
+    pub next_hop: NextHop<F>,
     /// Where the route comes from.
     pub origin: Origin,
 }
 
-impl RouteHit {
+impl<F: Family> RouteHit<F> {
     /// The address whose neighbour entry is needed to reach `dst` by this route.
     #[inline]
-    pub(crate) fn hop(&self, dst: Ipv4Addr) -> Ipv4Addr {
+    pub(crate) fn hop(&self, dst: F::Addr) -> F::Addr {
         self.next_hop.of(dst)
     }
 }
@@ -107,30 +109,30 @@ impl RouteHit {
 pub enum FibError {
     /// There is a route with this prefix and metric.
     #[error("a route to {0} with this metric exists")]
-    Exists(Ipv4Net),
+    Exists(IpNet),
     /// There is no such route.
     #[error("no route to {0}")]
-    NotFound(Ipv4Net),
+    NotFound(IpNet),
     /// The table is full.
     #[error("the table is full with {0} routes")]
     Limit(usize),
 }
 
 /// The forwarding table of one vnet. Empty, it holds no memory.
-pub(crate) struct Fib {
+pub(crate) struct Fib<F: Family> {
     /// Routes of one prefix by ascending metric. Never an empty list.
-    table: PrefixMap<Ipv4Net, SmallVec<[Route; 1]>>,
+    table: PrefixMap<F::Net, SmallVec<[Route<F>; 1]>>,
     routes: usize,
     max_routes: usize,
     generation: u64,
-    cache: Cache,
+    cache: Cache<F>,
     pub(crate) walked: Walked,
     /// Interfaces that are out of use. Mostly there is none, and then no lookup asks about any.
-    down: SmallVec<[IfId; 1]>,
+    down: BTreeSet<IfId>,
 }
 
-impl Default for Fib {
-    fn default() -> Fib {
+impl<F: Family> Default for Fib<F> {
+    fn default() -> Fib<F> {
         Fib {
             table: PrefixMap::new(),
             routes: 0,
@@ -138,14 +140,14 @@ impl Default for Fib {
             generation: 1,
             cache: Cache::default(),
             walked: Walked::default(),
-            down: SmallVec::new(),
+            down: BTreeSet::new(),
         }
     }
 }
 
-impl Fib {
+impl<F: Family> Fib<F> {
     /// A table that takes [`DEFAULT_MAX_ROUTES`].
-    pub(crate) fn new() -> Fib {
+    pub(crate) fn new() -> Fib<F> {
         Fib::default()
     }
 
@@ -164,14 +166,14 @@ impl Fib {
     /// # Errors
     /// [`FibError::Exists`] when there is one with its prefix and metric, [`FibError::Limit`] when
     /// the table is full.
-    pub(crate) fn add(&mut self, route: Route) -> Result<(), FibError> {
+    pub(crate) fn add(&mut self, route: Route<F>) -> Result<(), FibError> {
         let route = truncated(route);
         let exists = self
             .table
             .get(&route.dst)
             .is_some_and(|list| list.iter().any(|r| r.metric == route.metric));
         if exists {
-            return Err(FibError::Exists(route.dst));
+            return Err(FibError::Exists(route.dst.into()));
         }
         if self.routes >= self.max_routes {
             return Err(FibError::Limit(self.max_routes));
@@ -185,7 +187,7 @@ impl Fib {
     ///
     /// # Errors
     /// [`FibError::Limit`] when there is none and the table is full.
-    pub(crate) fn replace(&mut self, route: Route) -> Result<Option<Route>, FibError> {
+    pub(crate) fn replace(&mut self, route: Route<F>) -> Result<Option<Route<F>>, FibError> {
         let route = truncated(route);
         let old = self
             .table
@@ -203,15 +205,22 @@ impl Fib {
     ///
     /// # Errors
     /// [`FibError::NotFound`] when there is none.
-    pub(crate) fn remove(&mut self, dst: Ipv4Net, metric: Option<u32>) -> Result<Route, FibError> {
-        let dst = dst.trunc();
-        let list = self.table.get_mut(&dst).ok_or(FibError::NotFound(dst))?;
+    pub(crate) fn remove(
+        &mut self,
+        dst: F::Net,
+        metric: Option<u32>,
+    ) -> Result<Route<F>, FibError> {
+        let dst = F::trunc(dst);
+        let list = self
+            .table
+            .get_mut(&dst)
+            .ok_or(FibError::NotFound(dst.into()))?;
         let at = match metric {
             None => 0,
             Some(metric) => list
                 .iter()
                 .position(|r| r.metric == metric)
-                .ok_or(FibError::NotFound(dst))?,
+                .ok_or(FibError::NotFound(dst.into()))?,
         };
         let removed = list.remove(at);
         if list.is_empty() {
@@ -226,16 +235,16 @@ impl Fib {
     ///
     /// # Errors
     /// [`FibError::NotFound`].
-    pub(crate) fn remove_of(&mut self, dst: Ipv4Net, origin: Origin) -> Result<Route, FibError> {
-        let dst = dst.trunc();
-        let list = self.table.get(&dst).ok_or(FibError::NotFound(dst))?;
+    pub(crate) fn remove_of(&mut self, dst: F::Net, origin: Origin) -> Result<Route<F>, FibError> {
+        let dst = F::trunc(dst);
+        let list = self.table.get(&dst).ok_or(FibError::NotFound(dst.into()))?;
         let found = list.iter().find(|r| r.origin == origin);
-        let metric = found.ok_or(FibError::NotFound(dst))?.metric;
+        let metric = found.ok_or(FibError::NotFound(dst.into()))?.metric;
         self.remove(dst, Some(metric))
     }
 
     /// Removes the connected route to `dst` through an interface, if there is one.
-    pub(crate) fn remove_connected(&mut self, dst: Ipv4Net, ifid: IfId) {
+    pub(crate) fn remove_connected(&mut self, dst: F::Net, ifid: IfId) {
         if let Some(metric) = self.connected(dst, ifid).map(|route| route.metric) {
             let removed = self.remove(dst, Some(metric));
             debug_assert!(removed.is_ok(), "it was just found");
@@ -243,16 +252,16 @@ impl Fib {
     }
 
     /// The connected route to `dst` through an interface.
-    pub(crate) fn connected(&self, dst: Ipv4Net, ifid: IfId) -> Option<&Route> {
-        let list = self.table.get(&dst.trunc())?;
+    pub(crate) fn connected(&self, dst: F::Net, ifid: IfId) -> Option<&Route<F>> {
+        let list = self.table.get(&F::trunc(dst))?;
         let wanted = (ifid, Origin::Connected);
         list.iter().find(|r| (r.ifid, r.origin) == wanted)
     }
 
     /// The lowest metric that no route to `dst` has; `None` when there is none left.
-    pub(crate) fn free_metric(&self, dst: Ipv4Net) -> Option<u32> {
+    pub(crate) fn free_metric(&self, dst: F::Net) -> Option<u32> {
         let mut free = 0;
-        for route in self.table.get(&dst.trunc()).into_iter().flatten() {
+        for route in self.table.get(&F::trunc(dst)).into_iter().flatten() {
             if route.metric > free {
                 break;
             }
@@ -263,8 +272,8 @@ impl Fib {
 
     /// Moves the connected route to `dst` through an interface to `metric`, if that is above its
     /// own and free, and returns the metric that it has then; zero when there is no such route.
-    pub(crate) fn raise_connected(&mut self, dst: Ipv4Net, ifid: IfId, metric: u32) -> u32 {
-        let Some(list) = self.table.get_mut(&dst.trunc()) else {
+    pub(crate) fn raise_connected(&mut self, dst: F::Net, ifid: IfId, metric: u32) -> u32 {
+        let Some(list) = self.table.get_mut(&F::trunc(dst)) else {
             return 0;
         };
         let taken = list.iter().any(|r| r.metric == metric);
@@ -284,16 +293,14 @@ impl Fib {
     /// Takes the routes through an interface out of use, those to come included. They stay in the
     /// table; others to the same destinations are taken in their place.
     pub(crate) fn interface_down(&mut self, ifid: IfId) {
-        if !self.down.contains(&ifid) {
-            self.down.push(ifid);
+        if self.down.insert(ifid) {
             self.generation += 1;
         }
     }
 
     /// Puts the routes through an interface back into use.
     pub(crate) fn interface_up(&mut self, ifid: IfId) {
-        if let Some(at) = self.down.iter().position(|down| *down == ifid) {
-            self.down.swap_remove(at);
+        if self.down.remove(&ifid) {
             self.generation += 1;
         }
     }
@@ -305,7 +312,7 @@ impl Fib {
     }
 
     /// Removes every route for which `condemned` says so, and returns how many there were.
-    pub(crate) fn remove_if(&mut self, mut condemned: impl FnMut(&Route) -> bool) -> usize {
+    pub(crate) fn remove_if(&mut self, mut condemned: impl FnMut(&Route<F>) -> bool) -> usize {
         let before = self.routes;
         let mut left = 0;
         for list in self.table.values_mut() {
@@ -323,7 +330,7 @@ impl Fib {
 
     /// The way to `dst`, by way of the cache.
     #[inline]
-    pub(crate) fn lookup(&mut self, dst: Ipv4Addr) -> Option<RouteHit> {
+    pub(crate) fn lookup(&mut self, dst: F::Addr) -> Option<RouteHit<F>> {
         if self.routes == 0 {
             return None;
         }
@@ -340,7 +347,7 @@ impl Fib {
     }
 
     /// The route to `dst` that is in use, by way of the table.
-    pub(crate) fn route(&self, dst: Ipv4Addr) -> Option<&Route> {
+    pub(crate) fn route(&self, dst: F::Addr) -> Option<&Route<F>> {
         match self.down.is_empty() {
             true => self.configured(dst),
             false => self.in_use(dst),
@@ -348,13 +355,13 @@ impl Fib {
     }
 
     /// The longest prefix of which a route is in use, and of that the lowest metric.
-    fn in_use(&self, dst: Ipv4Addr) -> Option<&Route> {
+    fn in_use(&self, dst: F::Addr) -> Option<&Route<F>> {
         let mut best = None;
-        for (_, list) in self.table.cover(&Ipv4Net::from(dst)) {
+        for (_, list) in self.table.cover(&F::host(dst)) {
             match list.iter().find(|r| !self.down.contains(&r.ifid)) {
                 Some(route) => best = Some(route),
                 // What is for ourselves goes nowhere else.
-                None if dst.is_loopback() => best = None,
+                None if F::kind(dst) == Kind::Loopback => best = None,
                 None if list.iter().any(|r| r.origin == Origin::Host) => best = None,
                 None => {}
             }
@@ -363,8 +370,8 @@ impl Fib {
     }
 
     /// The route to `dst`, whether its interface is in use or not.
-    pub(crate) fn configured(&self, dst: Ipv4Addr) -> Option<&Route> {
-        let (_, list) = self.table.get_lpm(&Ipv4Net::from(dst))?;
+    pub(crate) fn configured(&self, dst: F::Addr) -> Option<&Route<F>> {
+        let (_, list) = self.table.get_lpm(&F::host(dst))?;
         list.first()
     }
 
@@ -375,7 +382,7 @@ impl Fib {
     }
 
     /// Every route, by prefix and then by metric.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Route> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Route<F>> {
         self.table
             .values()
             .flatten()
@@ -397,12 +404,12 @@ impl Fib {
         let routes = std::mem::take(&mut self.routes);
         self.table = PrefixMap::new();
         self.cache = Cache::default();
-        self.down = SmallVec::new();
+        self.down = BTreeSet::new();
         self.generation += 1;
         routes
     }
 
-    fn insert(&mut self, route: Route) {
+    fn insert(&mut self, route: Route<F>) {
         match self.table.get_mut(&route.dst) {
             None => {
                 self.table.insert(route.dst, SmallVec::from_buf([route]));
@@ -425,45 +432,50 @@ impl Fib {
     }
 }
 
-impl std::fmt::Debug for Fib {
+impl<F: Family> std::fmt::Debug for Fib<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
 }
 
-fn truncated(route: Route) -> Route {
+fn truncated<F: Family>(route: Route<F>) -> Route<F> {
     Route {
-        dst: route.dst.trunc(),
+        dst: F::trunc(route.dst),
         ..route
     }
 }
 
 /// Recent lookups by destination, each destination in one possible slot. Allocated by the first.
-#[derive(Default)]
-struct Cache(Option<Box<[Slot; CACHE_SLOTS]>>);
+struct Cache<F: Family>(Option<Box<[Slot<F>; CACHE_SLOTS]>>);
 
 #[derive(Clone, Copy)]
-struct Slot {
+struct Slot<F: Family> {
     generation: u64,
-    dst: Ipv4Addr,
-    found: Option<RouteHit>,
+    dst: F::Addr,
+    found: Option<RouteHit<F>>,
 }
 
-impl Cache {
+impl<F: Family> Default for Cache<F> {
+    fn default() -> Cache<F> {
+        Cache(None)
+    }
+}
+
+impl<F: Family> Cache<F> {
     #[inline]
-    fn get(&self, dst: Ipv4Addr, generation: u64) -> Option<Option<RouteHit>> {
-        let slot = &self.0.as_ref()?[Cache::slot(dst)];
+    fn get(&self, dst: F::Addr, generation: u64) -> Option<Option<RouteHit<F>>> {
+        let slot = &self.0.as_ref()?[Self::slot(dst)];
         (slot.dst == dst && slot.generation == generation).then_some(slot.found)
     }
 
-    fn put(&mut self, dst: Ipv4Addr, generation: u64, found: Option<RouteHit>) {
+    fn put(&mut self, dst: F::Addr, generation: u64, found: Option<RouteHit<F>>) {
         let empty = Slot {
             generation: 0,
-            dst: Ipv4Addr::UNSPECIFIED,
+            dst: F::UNSPECIFIED,
             found: None,
         };
         let slots = self.0.get_or_insert_with(|| Box::new([empty; CACHE_SLOTS]));
-        slots[Cache::slot(dst)] = Slot {
+        slots[Self::slot(dst)] = Slot {
             generation,
             dst,
             found,
@@ -471,8 +483,8 @@ impl Cache {
     }
 
     #[inline]
-    fn slot(dst: Ipv4Addr) -> usize {
-        (u32::from(dst).wrapping_mul(0x9e37_79b1) >> (32 - CACHE_BITS)) as usize
+    fn slot(dst: F::Addr) -> usize {
+        (F::mix(dst) >> (32 - CACHE_BITS)) as usize
     }
 }
 
@@ -482,6 +494,8 @@ const CACHE_SLOTS: usize = 1 << CACHE_BITS;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ip::family::V4;
+    use crate::ip::family::testing::{Drawn, V6};
     use proptest::prelude::*;
     use slotmap::SlotMap;
 
@@ -490,7 +504,7 @@ mod tests {
         (0..3).map(|_| table.insert(())).collect()
     }
 
-    fn route(dst: &str, ifid: IfId, metric: u32) -> Route {
+    fn route(dst: &str, ifid: IfId, metric: u32) -> Route<V4> {
         let dst = dst.parse().expect("a prefix");
         Route {
             metric,
@@ -498,7 +512,7 @@ mod tests {
         }
     }
 
-    fn way(fib: &mut Fib, dst: &str) -> Option<IfId> {
+    fn way(fib: &mut Fib<V4>, dst: &str) -> Option<IfId> {
         let dst = dst.parse().expect("an address");
         fib.lookup(dst).map(|hit| hit.ifid)
     }
@@ -515,7 +529,7 @@ mod tests {
         assert_eq!(fib.add(route("10.1.77.0/16", ifs[2], 10)), Ok(()));
         assert_eq!(way(&mut fib, "10.1.2.3"), Some(ifs[2]));
         let same = route("10.1.0.0/16", ifs[0], 10);
-        assert_eq!(fib.add(same), Err(FibError::Exists(same.dst)));
+        assert_eq!(fib.add(same), Err(FibError::Exists(same.dst.into())));
         assert_eq!(
             fib.replace(same).map(|r| r.map(|r| r.ifid)),
             Ok(Some(ifs[2]))
@@ -577,91 +591,96 @@ mod tests {
     }
 
     proptest! {
-        /// The table agrees with a linear scan over a list.
         #[test]
         fn behaves_as_a_list(ops in prop::collection::vec(op(), 1..80)) {
-            let ifs = interfaces();
-            let mut fib = Fib::new();
-            let mut list: Vec<Route> = Vec::new();
-            let mut down = [false; 3];
-            let make = |b: u32, l: u8, i: usize, m: u32| {
-                let net = Ipv4Net::new(b.into(), l).expect("a valid length");
-                let gateway = NextHop::Gateway(Ipv4Addr::from(i as u32));
-                Route { metric: m, ..Route::new(net, gateway, ifs[i], Origin::Static) }
-            };
-            for op in ops {
-                let generation = fib.generation();
-                let before = list.clone();
-                match op {
-                    Op::Add(b, l, i, m) => {
-                        let route = make(b, l, i, m);
-                        let exists =
-                            list.iter().any(|r| (r.dst, r.metric) == (route.dst, route.metric));
-                        prop_assert_eq!(fib.add(route).is_err(), exists);
-                        if !exists {
-                            list.push(route);
-                        }
-                    }
-                    Op::Replace(b, l, i, m) => {
-                        let route = make(b, l, i, m);
-                        let old =
-                            list.iter().position(|r| (r.dst, r.metric) == (route.dst, m));
-                        let old = old.map(|at| list.remove(at));
+            agrees_with_a_list::<V4>(&ops)?;
+            agrees_with_a_list::<V6>(&ops)?;
+        }
+    }
+
+    /// The table agrees with a linear scan over a list.
+    fn agrees_with_a_list<F: Drawn>(ops: &[Op]) -> Result<(), TestCaseError> {
+        let ifs = interfaces();
+        let mut fib = Fib::<F>::new();
+        let mut list: Vec<Route<F>> = Vec::new();
+        let mut down = [false; 3];
+        let make = |b: u32, l: u8, i: usize, m: u32| {
+            let gateway = NextHop::Gateway(F::addr_of(i as u32));
+            Route {
+                metric: m,
+                ..Route::new(F::net_of(b, l), gateway, ifs[i], Origin::Static)
+            }
+        };
+        for op in ops {
+            let generation = fib.generation();
+            let before = list.clone();
+            match *op {
+                Op::Add(b, l, i, m) => {
+                    let route = make(b, l, i, m);
+                    let same = |r: &Route<F>| (r.dst, r.metric) == (route.dst, route.metric);
+                    let exists = list.iter().any(same);
+                    prop_assert_eq!(fib.add(route).is_err(), exists);
+                    if !exists {
                         list.push(route);
-                        prop_assert_eq!(fib.replace(route), Ok(old));
-                        prop_assert_ne!(fib.generation(), generation);
-                    }
-                    Op::Remove(b, l, m) => {
-                        let dst = make(b, l, 0, 0).dst;
-                        let victim = list
-                            .iter()
-                            .filter(|r| r.dst == dst && m.is_none_or(|m| r.metric == m))
-                            .min_by_key(|r| r.metric)
-                            .copied();
-                        list.retain(|r| Some(*r) != victim);
-                        prop_assert_eq!(fib.remove(dst, m).ok(), victim);
-                    }
-                    Op::RemoveInterface(i) => {
-                        list.retain(|r| r.ifid != ifs[i]);
-                        down[i] = false;
-                        prop_assert_eq!(
-                            fib.remove_interface(ifs[i]), before.len() - list.len());
-                    }
-                    Op::Down(i) => {
-                        fib.interface_down(ifs[i]);
-                        down[i] = true;
-                    }
-                    Op::Up(i) => {
-                        fib.interface_up(ifs[i]);
-                        down[i] = false;
-                    }
-                    Op::Lookup(b) => {
-                        let dst = Ipv4Addr::from(b);
-                        let is_down = |r: &Route| (0..3).any(|i| down[i] && ifs[i] == r.ifid);
-                        let in_use = |r: &&Route| !is_down(r);
-                        let best = list
-                            .iter()
-                            .filter(|r| r.dst.contains(&dst) && in_use(r))
-                            .max_by_key(|r| (r.dst.prefix_len(), std::cmp::Reverse(r.metric)));
-                        let found = fib.lookup(dst);
-                        prop_assert_eq!(
-                            found.map(|hit| (hit.ifid, hit.hop(dst))),
-                            best.map(|r| {
-                                let NextHop::Gateway(gateway) = r.next_hop else { unreachable!() };
-                                (r.ifid, gateway)
-                            })
-                        );
-                        prop_assert_eq!(fib.lookup(dst), found);
-                        prop_assert_eq!(fib.generation(), generation);
                     }
                 }
-                if list != before {
+                Op::Replace(b, l, i, m) => {
+                    let route = make(b, l, i, m);
+                    let old = list
+                        .iter()
+                        .position(|r| (r.dst, r.metric) == (route.dst, m));
+                    let old = old.map(|at| list.remove(at));
+                    list.push(route);
+                    prop_assert_eq!(fib.replace(route), Ok(old));
                     prop_assert_ne!(fib.generation(), generation);
                 }
-                prop_assert_eq!(fib.len(), list.len());
+                Op::Remove(b, l, m) => {
+                    let dst = make(b, l, 0, 0).dst;
+                    let victim = list
+                        .iter()
+                        .filter(|r| r.dst == dst && m.is_none_or(|m| r.metric == m))
+                        .min_by_key(|r| r.metric)
+                        .copied();
+                    list.retain(|r| Some(*r) != victim);
+                    prop_assert_eq!(fib.remove(dst, m).ok(), victim);
+                }
+                Op::RemoveInterface(i) => {
+                    list.retain(|r| r.ifid != ifs[i]);
+                    down[i] = false;
+                    let gone = before.len() - list.len();
+                    prop_assert_eq!(fib.remove_interface(ifs[i]), gone);
+                }
+                Op::Down(i) => {
+                    fib.interface_down(ifs[i]);
+                    down[i] = true;
+                }
+                Op::Up(i) => {
+                    fib.interface_up(ifs[i]);
+                    down[i] = false;
+                }
+                Op::Lookup(b) => {
+                    let dst = F::addr_of(b);
+                    let in_use = |r: &Route<F>| !(0..3).any(|i| down[i] && ifs[i] == r.ifid);
+                    let best = list
+                        .iter()
+                        .filter(|r| F::contains(r.dst, dst) && in_use(r))
+                        .max_by_key(|r| (F::prefix_len(r.dst), std::cmp::Reverse(r.metric)));
+                    let found = fib.lookup(dst);
+                    prop_assert_eq!(
+                        found.map(|hit| (hit.ifid, hit.hop(dst))),
+                        best.map(|r| (r.ifid, r.hop(dst)))
+                    );
+                    prop_assert_eq!(fib.lookup(dst), found);
+                    prop_assert_eq!(fib.generation(), generation);
+                }
             }
-            list.sort_by_key(|r| (r.dst, r.metric));
-            prop_assert_eq!(fib.iter().copied().collect::<Vec<_>>(), list);
+            if list != before {
+                prop_assert_ne!(fib.generation(), generation);
+            }
+            prop_assert_eq!(fib.len(), list.len());
         }
+        list.sort_by_key(|r| (r.dst, r.metric));
+        prop_assert_eq!(fib.iter().copied().collect::<Vec<_>>(), list);
+        Ok(())
     }
 }

@@ -5,9 +5,10 @@
 
 use std::net::Ipv4Addr;
 
+use super::family::V4;
 use super::fib::RouteHit;
 use super::output;
-use super::state::{Ipv4State, Redirects};
+use super::state::{IpState, Redirects};
 use crate::base::stats::DropReason;
 use crate::packet::Packet;
 use crate::packet::header::icmp4::{IcmpKind, TimeExceededCode, UnreachableCode};
@@ -21,7 +22,7 @@ pub(crate) enum Verdict {
         /// Its header, as it is now.
         header: Ipv4Header,
         /// The way.
-        route: RouteHit,
+        route: RouteHit<V4>,
         /// The sender would have a shorter way through this host; it may be told.
         redirect: Option<Ipv4Addr>,
     },
@@ -38,7 +39,7 @@ pub(crate) enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Egress {
     /// The route found for the packet's destination.
-    pub route: RouteHit,
+    pub route: RouteHit<V4>,
     /// The largest IP packet that the route's interface takes.
     pub ip_mtu: usize,
 }
@@ -47,7 +48,7 @@ pub(crate) struct Egress {
 /// where its destination's route leads, `None` when there is no route. The packet stays where it is:
 /// moved in and out with the verdict it would be copied twice.
 pub(crate) fn forward(
-    state: &Ipv4State,
+    state: &IpState<V4>,
     header: &Ipv4Header,
     packet: &mut Packet,
     egress: Option<Egress>,
@@ -84,10 +85,10 @@ fn refuse(kind: IcmpKind, reason: DropReason) -> Verdict {
 
 /// RFC 1812 section 5.2.7.2: the packet leaves where it came in, and its sender is on that link.
 fn redirect(
-    state: &Ipv4State,
+    state: &IpState<V4>,
     header: &Ipv4Header,
     packet: &Packet,
-    route: RouteHit,
+    route: RouteHit<V4>,
 ) -> Option<Ipv4Addr> {
     if state.tunables.redirects == Redirects::Silent || packet.meta.rcvif != Some(route.ifid) {
         return None;
@@ -107,7 +108,7 @@ mod tests {
     use crate::packet::{Gso, GsoKind, Payload};
 
     struct Bench {
-        state: Ipv4State,
+        state: IpState<V4>,
         egress: Egress,
     }
 
@@ -115,7 +116,7 @@ mod tests {
         fn new(ip_mtu: usize) -> Bench {
             let mut table = slotmap::SlotMap::<IfId, ()>::with_key();
             let ifid = table.insert(());
-            let mut state = Ipv4State::new(&mut Rng::seeded(1));
+            let mut state = IpState::new(&mut Rng::seeded(1));
             let net = "10.0.0.1/24".parse().expect("a prefix");
             state.addrs.add(ifid, net).expect("it is the first");
             let route = RouteHit {

@@ -6,13 +6,14 @@
 
 use std::net::Ipv4Addr;
 
-use super::addr::{self, Cast, Kind, Ours};
-use super::reassembly;
-use super::state::{Forwarding, Ipv4State};
+use super::addr::{Cast, Kind, Ours};
+use super::family::{Family, V4};
+use super::reassembly::{self, Fragment, Key, Last};
+use super::state::{Forwarding, IpState};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::packet::header::HeaderError;
-use crate::packet::header::ipv4::{self, Ipv4Header, MIN_LEN};
+use crate::packet::header::ipv4::{self, Ipv4Flags, Ipv4Header, MIN_LEN};
 use crate::packet::{Csum, Cx, Packet};
 
 /// How a packet came in.
@@ -63,7 +64,7 @@ pub(crate) enum Verdict {
 /// Looks at a packet that starts at its IP header.
 pub(crate) fn input(
     cx: &mut Cx<'_>,
-    state: &mut Ipv4State,
+    state: &mut IpState<V4>,
     ingress: Ingress,
     mut packet: Packet,
 ) -> Verdict {
@@ -92,14 +93,42 @@ pub(crate) fn input(
         (Cast::Unicast, link) => link,
         (ip, _) => ip,
     };
-    match state.reassembly.insert(cx, &header, quotable, packet) {
+    match state
+        .reassembly
+        .insert(cx, &fragment(&header), quotable, packet)
+    {
         reassembly::Verdict::Held => Verdict::Held,
         reassembly::Verdict::Drop(reason) => Verdict::Drop(reason),
-        reassembly::Verdict::Complete(header, packet) => Verdict::Local {
-            header,
+        reassembly::Verdict::Complete(whole, packet) => Verdict::Local {
+            header: Ipv4Header {
+                tos: whole.traffic_class,
+                flags: whole.header.flags.without(Ipv4Flags::MORE_FRAGMENTS),
+                total_len: (MIN_LEN + packet.len()) as u16,
+                header_len: MIN_LEN as u8,
+                ..whole.header
+            },
             cast,
             packet,
         },
+    }
+}
+
+/// What a fragment's header says of its datagram (RFC 791 section 3.2).
+fn fragment(header: &Ipv4Header) -> Fragment<V4> {
+    Fragment {
+        of: Key {
+            src: header.src,
+            dst: header.dst,
+            proto: header.proto,
+            ident: header.ident.into(),
+        },
+        offset: usize::from(header.fragment_offset),
+        last: match header.more_fragments() {
+            true => Last::No,
+            false => Last::Yes,
+        },
+        traffic_class: header.tos,
+        header: *header,
     }
 }
 
@@ -138,12 +167,12 @@ fn reason(error: HeaderError) -> DropReason {
 /// RFC 1122 section 3.2.1.3 and RFC 1812 section 5.3.7: a source is one host, and on a wire it
 /// is not ourselves.
 fn check_source(
-    state: &Ipv4State,
+    state: &IpState<V4>,
     ingress: Ingress,
     header: &Ipv4Header,
 ) -> Result<(), DropReason> {
     let wire = ingress.medium == Medium::Wire;
-    let possible = match addr::kind(header.src) {
+    let possible = match V4::kind(header.src) {
         // A host that does not know its address yet asks everyone (RFC 2131 section 4.1).
         Kind::Unspecified => header.dst == Ipv4Addr::BROADCAST,
         Kind::Loopback => !wire,
@@ -166,11 +195,11 @@ enum Destination {
 }
 
 fn destination(
-    state: &Ipv4State,
+    state: &IpState<V4>,
     ingress: Ingress,
     header: &Ipv4Header,
 ) -> Result<Destination, DropReason> {
-    let kind = addr::kind(header.dst);
+    let kind = V4::kind(header.dst);
     match kind {
         Kind::Unspecified | Kind::ThisNetwork | Kind::Reserved => Err(DropReason::Martian),
         Kind::Broadcast => Ok(Destination::Local(Cast::Broadcast)),

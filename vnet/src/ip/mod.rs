@@ -3,6 +3,7 @@
 //!
 //! | part | what it is |
 //! |---|---|
+//! | [`family`] | what a version of IP is to tables of addresses and prefixes |
 //! | [`addr`] | kinds of addresses, the addresses of a vnet |
 //! | [`fib`] | the forwarding table: longest prefix first |
 //! | [`state`] | what one vnet's IPv4 consists of, with its tunables |
@@ -16,6 +17,7 @@
 //! Nothing here sends: each function takes a packet and returns a verdict.
 
 pub(crate) mod addr;
+pub(crate) mod family;
 pub(crate) mod fib;
 pub(crate) mod forward;
 pub(crate) mod fragment;

@@ -2,27 +2,29 @@
 //!
 //! Membership is not announced: there is no IGMP here.
 
-use std::net::Ipv4Addr;
-
+use super::family::Family;
 use crate::base::id::IfId;
 
-/// Every host on a link is a member of this group, always (RFC 1112 section 7.2).
-pub(crate) const ALL_HOSTS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
-
 /// Joined groups, each with the number of sockets that joined it. Empty, it holds no memory.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Groups(Vec<Membership>);
+#[derive(Clone, Debug)]
+pub(crate) struct Groups<F: Family>(Vec<Membership<F>>);
 
 #[derive(Clone, Copy, Debug)]
-struct Membership {
-    group: Ipv4Addr,
+struct Membership<F: Family> {
+    group: F::Addr,
     ifid: IfId,
     joins: u32,
 }
 
-impl Groups {
+impl<F: Family> Default for Groups<F> {
+    fn default() -> Groups<F> {
+        Groups(Vec::new())
+    }
+}
+
+impl<F: Family> Groups<F> {
     /// Joins `group` on an interface, or counts one more who did.
-    pub(crate) fn join(&mut self, group: Ipv4Addr, ifid: IfId) {
+    pub(crate) fn join(&mut self, group: F::Addr, ifid: IfId) {
         match self.position(group, ifid) {
             Some(at) => self.0[at].joins = self.0[at].joins.saturating_add(1),
             None => self.0.push(Membership {
@@ -34,7 +36,7 @@ impl Groups {
     }
 
     /// Takes one join back. Does nothing when there is none.
-    pub(crate) fn leave(&mut self, group: Ipv4Addr, ifid: IfId) {
+    pub(crate) fn leave(&mut self, group: F::Addr, ifid: IfId) {
         let Some(at) = self.position(group, ifid) else {
             return;
         };
@@ -52,12 +54,12 @@ impl Groups {
     }
 
     /// True when packets for `group` that come in on the interface are ours.
-    pub(crate) fn is_member(&self, group: Ipv4Addr, ifid: IfId) -> bool {
-        group == ALL_HOSTS || self.position(group, ifid).is_some()
+    pub(crate) fn is_member(&self, group: F::Addr, ifid: IfId) -> bool {
+        group == F::ALL_NODES || self.position(group, ifid).is_some()
     }
 
     /// The joined groups, in the order they were first joined.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, IfId)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (F::Addr, IfId)> {
         self.0.iter().map(|m| (m.group, m.ifid))
     }
 
@@ -71,7 +73,7 @@ impl Groups {
         self.0.is_empty()
     }
 
-    fn position(&self, group: Ipv4Addr, ifid: IfId) -> Option<usize> {
+    fn position(&self, group: F::Addr, ifid: IfId) -> Option<usize> {
         self.0
             .iter()
             .position(|m| m.group == group && m.ifid == ifid)
@@ -81,18 +83,25 @@ impl Groups {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ip::family::V4;
+    use crate::ip::family::testing::{Drawn, V6};
+    use crate::ip::testing::interfaces;
 
     #[test]
     fn a_group_is_left_when_the_last_has_left() {
-        let mut table = slotmap::SlotMap::<IfId, ()>::with_key();
-        let (a, b) = (table.insert(()), table.insert(()));
-        let group = Ipv4Addr::new(239, 1, 2, 3);
-        let mut groups = Groups::default();
+        comes_and_goes::<V4>();
+        comes_and_goes::<V6>();
+    }
+
+    fn comes_and_goes<F: Drawn>() {
+        let [a, b] = interfaces();
+        let group = F::addr_of(0xff01_0203);
+        let mut groups = Groups::<F>::default();
         groups.leave(group, a);
         groups.join(group, a);
         groups.join(group, a);
         assert!(groups.is_member(group, a) && !groups.is_member(group, b));
-        assert!(groups.is_member(ALL_HOSTS, b));
+        assert!(groups.is_member(F::ALL_NODES, b));
         groups.leave(group, a);
         assert!(groups.is_member(group, a));
         groups.leave(group, a);

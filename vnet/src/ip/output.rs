@@ -6,20 +6,12 @@
 
 use std::net::Ipv4Addr;
 
+use super::family::V4;
 use super::fragment::Fragments;
-use super::state::Ipv4State;
+use super::state::IpState;
 use crate::packet::Packet;
-use crate::packet::header::ipv4::{IpProto, Ipv4Flags, Ipv4Header, MAX_TOTAL_LEN, MIN_LEN};
-
-/// May a router cut the packet?
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Fragmentation {
-    /// Yes: the packet arrives, sooner or later.
-    #[default]
-    Allowed,
-    /// No: the packet finds the path's MTU or does not arrive (RFC 1191).
-    Forbidden,
-}
+use crate::packet::header::ipv4::{Ipv4Flags, Ipv4Header, MAX_TOTAL_LEN, MIN_LEN};
+use crate::packet::header::{Fragmentation, IpProto};
 
 /// What a transport asks of IPv4 for one packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +55,7 @@ pub(crate) struct TooLong;
 /// [`TooLong`] when the whole would exceed 65535 bytes; the packet is unchanged.
 #[inline]
 pub(crate) fn prepend(
-    state: &mut Ipv4State,
+    state: &mut IpState<V4>,
     to: &Outgoing,
     packet: &mut Packet,
 ) -> Result<Ipv4Header, TooLong> {
@@ -79,7 +71,7 @@ pub(crate) fn prepend(
                 Some(gso) => packet.len().div_ceil(usize::from(gso.segment_size).max(1)),
                 None => 1,
             };
-            (state.take_idents(packets as u16), Ipv4Flags::NONE)
+            (state.take_idents(packets as u32) as u16, Ipv4Flags::NONE)
         }
     };
     let header = Ipv4Header {
@@ -182,7 +174,7 @@ mod tests {
 
     #[test]
     fn packets_that_may_be_cut_have_different_identifications() {
-        let mut state = Ipv4State::new(&mut Rng::seeded(1));
+        let mut state = IpState::new(&mut Rng::seeded(1));
         let mut ident = |to: Outgoing, len: usize| {
             let mut packet = Packet::outgoing(Payload::from(vec![0; len]));
             let header = prepend(&mut state, &to, &mut packet).expect("it is short");
@@ -202,7 +194,7 @@ mod tests {
 
     #[test]
     fn more_than_ipv4_can_say_is_refused() {
-        let mut state = Ipv4State::new(&mut Rng::seeded(1));
+        let mut state = IpState::new(&mut Rng::seeded(1));
         let mut packet = Packet::outgoing(Payload::from(vec![0; 65_516]));
         assert_eq!(prepend(&mut state, &outgoing(), &mut packet), Err(TooLong));
         assert_eq!(packet.len(), 65_516);
@@ -212,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_packet_of_many_segments_fits_by_its_segments() {
-        let mut state = Ipv4State::new(&mut Rng::seeded(1));
+        let mut state = IpState::new(&mut Rng::seeded(1));
         let to = Outgoing {
             proto: IpProto::TCP,
             fragmentation: Fragmentation::Forbidden,

@@ -16,14 +16,13 @@
 //! the datagram is dropped, each held fragment counts as a drop.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
+use super::family::Family;
 use crate::base::map::Map;
 use crate::base::stats::{DropReason, Stats};
 use crate::base::time::{Duration, Instant};
 use crate::ip::addr::Cast;
-use crate::ip::output;
-use crate::packet::header::ipv4::{IpProto, Ipv4Flags, Ipv4Header, MAX_TOTAL_LEN, MIN_LEN};
+use crate::packet::header::IpProto;
 use crate::packet::{Csum, Cx, Meta, Packet, Payload};
 
 /// How much may wait, and how long.
@@ -59,17 +58,50 @@ pub(crate) const FRAGMENT_OVERHEAD: usize = 128;
 /// their datagram, which may have been lost.
 const MUCH: usize = 256 << 10;
 
+/// What a fragment's header says that has to do with its datagram.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fragment<F: Family> {
+    /// What all fragments of a datagram have in common.
+    pub of: Key<F>,
+    /// Where its payload belongs in the datagram's, in bytes.
+    pub offset: usize,
+    /// Whether it is the one at the end.
+    pub last: Last,
+    /// The traffic class octet: DSCP and ECN.
+    pub traffic_class: u8,
+    /// The header, to be given back with the datagram.
+    pub header: F::Header,
+}
+
+/// Is a fragment the one at the end of its datagram?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Last {
+    /// Yes: it says how long the datagram is.
+    Yes,
+    /// More follow.
+    No,
+}
+
+/// What is known of a datagram that is complete.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whole<F: Family> {
+    /// The header of its first fragment.
+    pub header: F::Header,
+    /// The traffic class octet, with the congestion that any of the fragments met.
+    pub traffic_class: u8,
+}
+
 /// What became of a fragment.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "moved once; a box would be an allocation for each datagram"
 )]
-pub(crate) enum Verdict {
+pub(crate) enum Verdict<F: Family> {
     /// It waits for the others.
     Held,
     /// It was the last that was missing: the datagram, at its transport header.
-    Complete(Ipv4Header, Packet),
+    Complete(Whole<F>, Packet),
     /// It is of no use. To be counted by the caller.
     Drop(DropReason),
 }
@@ -77,10 +109,10 @@ pub(crate) enum Verdict {
 /// A datagram that was given up, of which the first fragment is there to be quoted in an ICMP
 /// "time exceeded" (RFC 792, RFC 1122 section 3.3.2).
 #[derive(Debug)]
-pub(crate) struct Expired {
+pub(crate) struct Expired<F: Family> {
     /// The first fragment's header, as it came.
-    pub header: Ipv4Header,
-    /// The first fragment, at its IP header.
+    pub header: F::Header,
+    /// The first fragment, stripped of its headers.
     pub packet: Packet,
 }
 
@@ -95,11 +127,11 @@ pub(crate) struct Released {
 
 /// The datagrams of one vnet that lack fragments. Empty, it holds no memory.
 #[derive(Debug)]
-pub(crate) struct Reassembly {
+pub(crate) struct Reassembly<F: Family> {
     limits: Limits,
     /// By age: the number says how many were begun before.
-    datagrams: BTreeMap<u64, Datagram>,
-    index: Map<Key, u64>,
+    datagrams: BTreeMap<u64, Datagram<F>>,
+    index: Map<Key<F>, u64>,
     begun: u64,
     bytes: usize,
     fragments: usize,
@@ -107,35 +139,39 @@ pub(crate) struct Reassembly {
 
 /// What the fragments of one datagram have in common (RFC 791 section 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    src: Ipv4Addr,
-    dst: Ipv4Addr,
-    proto: IpProto,
-    ident: u16,
+pub(crate) struct Key<F: Family> {
+    /// The sender.
+    pub src: F::Addr,
+    /// The receiver.
+    pub dst: F::Addr,
+    /// What it carries; zero where that is no part of it (RFC 8200 section 4.5).
+    pub proto: IpProto,
+    /// The sender's number for it.
+    pub ident: u32,
 }
 
 #[derive(Debug)]
-struct Datagram {
-    key: Key,
+struct Datagram<F: Family> {
+    key: Key<F>,
     deadline: Instant,
-    state: State,
+    state: State<F>,
 }
 
 #[derive(Debug)]
-enum State {
-    Collecting(Collecting),
+enum State<F: Family> {
+    Collecting(Collecting<F>),
     /// Its fragments overlapped: those that are still to come are dropped as well.
     Refused,
 }
 
-#[derive(Debug, Default)]
-struct Collecting {
+#[derive(Debug)]
+struct Collecting<F: Family> {
     /// By offset, without overlaps.
     pieces: Vec<Piece>,
     /// Bytes of payload of the whole datagram, once its last fragment is there.
     total: Option<usize>,
     /// The fragment at offset zero.
-    first: Option<First>,
+    first: Option<First<F>>,
     /// One bit for each ECN codepoint seen.
     ecn: u8,
     /// Bytes of payload in `pieces`.
@@ -152,8 +188,9 @@ struct Piece {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct First {
-    header: Ipv4Header,
+struct First<F: Family> {
+    header: F::Header,
+    traffic_class: u8,
     cast: Cast,
     meta: Meta,
 }
@@ -176,9 +213,9 @@ enum Placed {
     TooMuch,
 }
 
-impl Reassembly {
+impl<F: Family> Reassembly<F> {
     /// Nothing waits. `seed` keeps outsiders from choosing keys that collide.
-    pub(crate) fn new(seed: u64) -> Reassembly {
+    pub(crate) fn new(seed: u64) -> Reassembly<F> {
         Reassembly {
             limits: Limits::default(),
             datagrams: BTreeMap::new(),
@@ -204,24 +241,18 @@ impl Reassembly {
     pub(crate) fn insert(
         &mut self,
         cx: &mut Cx<'_>,
-        header: &Ipv4Header,
+        fragment: &Fragment<F>,
         cast: Cast,
         packet: Packet,
-    ) -> Verdict {
-        let (offset, len) = (usize::from(header.fragment_offset), packet.len());
-        let ends_badly = header.more_fragments() && len % 8 != 0;
-        if len == 0 || ends_badly || MIN_LEN + offset + len > MAX_TOTAL_LEN {
+    ) -> Verdict<F> {
+        let (offset, len) = (fragment.offset, packet.len());
+        let ends_badly = fragment.last == Last::No && len % 8 != 0;
+        if len == 0 || ends_badly || offset + len > F::MAX_PAYLOAD {
             return Verdict::Drop(DropReason::Malformed);
         }
-        let key = Key {
-            src: header.src,
-            dst: header.dst,
-            proto: header.proto,
-            ident: header.ident,
-        };
-        let number = match self.index.get(&key) {
+        let number = match self.index.get(&fragment.of) {
             Some(number) => *number,
-            None => self.begin(cx, key),
+            None => self.begin(cx, fragment.of),
         };
         let datagram = self
             .datagrams
@@ -241,7 +272,7 @@ impl Reassembly {
             payload,
         };
         let cost = piece.cost();
-        match collecting.place(piece, header, self.limits.max_datagram_bytes) {
+        match collecting.place(piece, fragment.last, self.limits.max_datagram_bytes) {
             Placed::Duplicate => return Verdict::Drop(DropReason::FragmentDuplicate),
             Placed::Overlap => {
                 self.refuse(cx.stats, number);
@@ -253,14 +284,15 @@ impl Reassembly {
             }
             Placed::Held if offset == 0 => {
                 collecting.first = Some(First {
-                    header: *header,
+                    header: fragment.header,
+                    traffic_class: fragment.traffic_class,
                     cast,
                     meta,
                 });
             }
             Placed::Held => {}
         }
-        collecting.ecn |= 1 << (header.tos & 3);
+        collecting.ecn |= 1 << (fragment.traffic_class & 3);
         let complete = collecting.is_complete();
         self.bytes += cost;
         self.fragments += 1;
@@ -278,7 +310,7 @@ impl Reassembly {
 
     /// Gives up the datagrams whose time is up and counts their fragments as dropped. Returns
     /// those about which the sender may be told.
-    pub(crate) fn on_deadline(&mut self, cx: &mut Cx<'_>) -> Vec<Expired> {
+    pub(crate) fn on_deadline(&mut self, cx: &mut Cx<'_>) -> Vec<Expired<F>> {
         let mut expired = Vec::new();
         while let Some((number, oldest)) = self.datagrams.first_key_value()
             && oldest.deadline <= cx.now
@@ -328,7 +360,7 @@ impl Reassembly {
         released
     }
 
-    fn begin(&mut self, cx: &mut Cx<'_>, key: Key) -> u64 {
+    fn begin(&mut self, cx: &mut Cx<'_>, key: Key<F>) -> u64 {
         while self.datagrams.len() >= self.limits.max_datagrams.max(1) {
             self.give_up_oldest(cx.stats);
         }
@@ -338,7 +370,7 @@ impl Reassembly {
         let datagram = Datagram {
             key,
             deadline: cx.now + self.limits.timeout,
-            state: State::Collecting(Collecting::default()),
+            state: State::Collecting(Collecting::new()),
         };
         self.datagrams.insert(number, datagram);
         number
@@ -346,7 +378,7 @@ impl Reassembly {
 
     /// Drops the oldest datagrams until the rest is within its limit. When not even the newest
     /// one is, its last fragment is the caller's to count.
-    fn make_room(&mut self, stats: &mut Stats, newest: u64) -> Verdict {
+    fn make_room(&mut self, stats: &mut Stats, newest: u64) -> Verdict<F> {
         while self.bytes > self.limits.max_bytes {
             let oldest = self.datagrams.first_key_value().map(|(n, _)| *n);
             if oldest != Some(newest) {
@@ -360,7 +392,7 @@ impl Reassembly {
         Verdict::Held
     }
 
-    fn complete(&mut self, stats: &mut Stats, number: u64, meta: Meta) -> Verdict {
+    fn complete(&mut self, stats: &mut Stats, number: u64, meta: Meta) -> Verdict<F> {
         let datagram = self.remove(number);
         let State::Collecting(collecting) = datagram.state else {
             unreachable!("only a datagram that collects becomes complete");
@@ -368,7 +400,7 @@ impl Reassembly {
         let count = collecting.pieces.len();
         self.fragments -= count;
         self.bytes -= collecting.held;
-        let Some((header, mut packet)) = collecting.join() else {
+        let Some((whole, mut packet)) = collecting.join() else {
             // The fragment that would have completed it is the caller's to count.
             for _ in 1..count {
                 stats.drop_waiting_rx(DropReason::Malformed);
@@ -383,7 +415,7 @@ impl Reassembly {
             flow_hash: 0,
             ..meta
         };
-        Verdict::Complete(header, packet)
+        Verdict::Complete(whole, packet)
     }
 
     /// Drops what there is of a datagram and remembers to drop the rest.
@@ -411,7 +443,7 @@ impl Reassembly {
         self.release(stats, datagram.state, reason, but);
     }
 
-    fn release(&mut self, stats: &mut Stats, state: State, reason: DropReason, but: usize) {
+    fn release(&mut self, stats: &mut Stats, state: State<F>, reason: DropReason, but: usize) {
         let State::Collecting(collecting) = state else {
             return;
         };
@@ -423,7 +455,7 @@ impl Reassembly {
         }
     }
 
-    fn remove(&mut self, number: u64) -> Datagram {
+    fn remove(&mut self, number: u64) -> Datagram<F> {
         let datagram = self
             .datagrams
             .remove(&number)
@@ -433,26 +465,37 @@ impl Reassembly {
     }
 }
 
-impl Collecting {
-    fn place(&mut self, piece: Piece, header: &Ipv4Header, max_bytes: usize) -> Placed {
+impl<F: Family> Collecting<F> {
+    fn new() -> Collecting<F> {
+        Collecting {
+            pieces: Vec::new(),
+            total: None,
+            first: None,
+            ecn: 0,
+            present: 0,
+            held: 0,
+        }
+    }
+
+    fn place(&mut self, piece: Piece, last: Last, max_bytes: usize) -> Placed {
         let (start, end) = (piece.offset, piece.end());
         let at = self.pieces.partition_point(|p| p.offset < start);
         if let Some(same) = self.pieces.get(at)
             && (same.offset, same.end()) == (start, end)
-            && header.more_fragments() == (self.total != Some(end))
+            && (last == Last::Yes) == (self.total == Some(end))
             && same_bytes(&same.payload, &piece.payload)
         {
             return Placed::Duplicate;
         }
         let meets_next = self.pieces.get(at).is_some_and(|next| next.offset < end);
         let meets_previous = at > 0 && self.pieces[at - 1].end() > start;
-        if meets_next || meets_previous || self.contradicts(end, header) {
+        if meets_next || meets_previous || self.contradicts(end, last) {
             return Placed::Overlap;
         }
         if self.held + piece.cost() > max_bytes {
             return Placed::TooMuch;
         }
-        if !header.more_fragments() {
+        if last == Last::Yes {
             self.total = Some(end);
         }
         self.present += piece.payload.len();
@@ -462,10 +505,10 @@ impl Collecting {
     }
 
     /// True when a fragment that ends at `end` disagrees with the others on the datagram's length.
-    fn contradicts(&self, end: usize, header: &Ipv4Header) -> bool {
+    fn contradicts(&self, end: usize, last: Last) -> bool {
         match self.total {
-            Some(total) => end > total || !header.more_fragments(),
-            None => !header.more_fragments() && self.pieces.last().is_some_and(|p| p.end() > end),
+            Some(total) => end > total || last == Last::Yes,
+            None => last == Last::Yes && self.pieces.last().is_some_and(|p| p.end() > end),
         }
     }
 
@@ -475,17 +518,16 @@ impl Collecting {
     }
 
     /// The whole datagram; `None` when its fragments disagree on congestion.
-    fn join(self) -> Option<(Ipv4Header, Packet)> {
+    fn join(self) -> Option<(Whole<F>, Packet)> {
         let first = self.first.expect("a datagram without holes has a start");
-        let total = self.total.expect("a datagram without holes has an end");
-        let mut tos = first.header.tos;
+        let mut traffic_class = first.traffic_class;
         if self.ecn & 1 << ECN_CE != 0 {
             // RFC 3168 section 5.3: one mark marks the whole, but not if the sender of another
             // fragment would not understand it.
             if self.ecn & 1 << ECN_NOT_ECT != 0 {
                 return None;
             }
-            tos |= ECN_CE;
+            traffic_class |= ECN_CE;
         }
         let mut csum = Csum::Verified;
         let mut payload = Payload::new();
@@ -495,27 +537,26 @@ impl Collecting {
             }
             payload.append(piece.payload);
         }
-        let header = Ipv4Header {
-            tos,
-            flags: first.header.flags.without(Ipv4Flags::MORE_FRAGMENTS),
-            total_len: (MIN_LEN + total) as u16,
-            header_len: MIN_LEN as u8,
-            ..first.header
-        };
         let mut packet = Packet::incoming(payload);
         packet.meta.csum = csum;
-        Some((header, packet))
+        Some((
+            Whole {
+                header: first.header,
+                traffic_class,
+            },
+            packet,
+        ))
     }
 
     /// The first fragment, when an error about it may be sent at all.
-    fn quotable(&self) -> Option<Expired> {
+    fn quotable(&self) -> Option<Expired<F>> {
         let first = self.first.filter(|f| f.cast == Cast::Unicast)?;
         let piece = self.pieces.first()?;
         let mut packet = Packet::incoming(piece.payload.clone());
         packet.meta = first.meta;
         Some(Expired {
             header: first.header,
-            packet: output::restore(&first.header, packet),
+            packet,
         })
     }
 }

@@ -1,10 +1,7 @@
-//! What one vnet's IPv4 consists of.
-
-use std::net::Ipv4Addr;
-
-use ipnet::Ipv4Net;
+//! What one version of IP consists of in one vnet.
 
 use super::addr::{AddrError, LocalAddr, LocalAddrs};
+use super::family::Family;
 use super::fib::{Fib, FibError, NextHop, Origin, Route};
 use super::multicast::Groups;
 use super::reassembly::{Reassembly, Released};
@@ -33,7 +30,7 @@ pub enum Redirects {
     Sent,
 }
 
-/// The switches of one vnet's IPv4.
+/// The switches of a version of IP in one vnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tunables {
     /// Host or router.
@@ -54,20 +51,20 @@ impl Default for Tunables {
     }
 }
 
-/// One vnet's IPv4. Without addresses and routes it holds no memory of its own.
+/// A version of IP in one vnet. Without addresses and routes it holds no memory of its own.
 #[derive(Debug)]
-pub(crate) struct Ipv4State {
+pub(crate) struct IpState<F: Family> {
     /// The vnet's addresses.
-    pub addrs: LocalAddrs,
+    pub addrs: LocalAddrs<F>,
     /// Its routes.
-    pub fib: Fib,
+    pub fib: Fib<F>,
     /// Its multicast groups.
-    pub groups: Groups,
+    pub groups: Groups<F>,
     /// Datagrams that lack fragments.
-    pub reassembly: Reassembly,
+    pub reassembly: Reassembly<F>,
     /// Its switches.
     pub tunables: Tunables,
-    next_ident: u16,
+    next_ident: u32,
 }
 
 /// Why an interface did not get an address.
@@ -81,7 +78,7 @@ pub(crate) enum AddressError {
     Route(#[from] FibError),
 }
 
-/// What [`Ipv4State::teardown`] released.
+/// What [`IpState::teardown`] released.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TornDown {
     /// Addresses.
@@ -94,16 +91,16 @@ pub(crate) struct TornDown {
     pub reassembly: Released,
 }
 
-impl Ipv4State {
-    /// IPv4 without addresses; identifications start at a random number.
-    pub(crate) fn new(rng: &mut Rng) -> Ipv4State {
-        Ipv4State {
-            addrs: LocalAddrs::new(),
+impl<F: Family> IpState<F> {
+    /// No addresses; identifications start at a random number.
+    pub(crate) fn new(rng: &mut Rng) -> IpState<F> {
+        IpState {
+            addrs: LocalAddrs::default(),
             fib: Fib::new(),
             groups: Groups::default(),
             reassembly: Reassembly::new(rng.u64()),
             tunables: Tunables::default(),
-            next_ident: rng.u32() as u16,
+            next_ident: rng.u32(),
         }
     }
 
@@ -111,20 +108,20 @@ impl Ipv4State {
     ///
     /// RFC 6864 section 4.2 wants them not to repeat within a datagram's lifetime; one counter
     /// for all destinations is the simplest that satisfies it at the rates where anything can.
-    pub(crate) fn take_idents(&mut self, count: u16) -> u16 {
+    pub(crate) fn take_idents(&mut self, count: u32) -> u32 {
         let first = self.next_ident;
         self.next_ident = first.wrapping_add(count);
         first
     }
 
     /// Gives an interface an address, and a route to the rest of its prefix unless there is none
-    /// (32 bits) or the interface has one already. The route's metric is the lowest that is free.
+    /// (a single address) or the interface has one already. The route's metric is the lowest that is free.
     ///
     /// # Errors
     /// [`AddressError`]; nothing has changed then.
-    pub(crate) fn add_address(&mut self, ifid: IfId, net: Ipv4Net) -> Result<(), AddressError> {
+    pub(crate) fn add_address(&mut self, ifid: IfId, net: F::Net) -> Result<(), AddressError> {
         self.addrs.add(ifid, net)?;
-        if net.prefix_len() == 32 || self.fib.connected(net, ifid).is_some() {
+        if F::prefix_len(net) == F::BITS || self.fib.connected(net, ifid).is_some() {
             return Ok(());
         }
         let route = Route {
@@ -132,7 +129,7 @@ impl Ipv4State {
             ..Route::new(net, NextHop::Direct, ifid, Origin::Connected)
         };
         self.fib.add(route).map_err(|error| {
-            let removed = self.addrs.remove(ifid, net.addr());
+            let removed = self.addrs.remove(ifid, F::addr(net));
             debug_assert!(removed.is_ok(), "it was just added");
             error.into()
         })
@@ -146,14 +143,14 @@ impl Ipv4State {
     pub(crate) fn remove_address(
         &mut self,
         ifid: IfId,
-        addr: Ipv4Addr,
-    ) -> Result<LocalAddr, AddrError> {
+        addr: F::Addr,
+    ) -> Result<LocalAddr<F>, AddrError> {
         let removed = self.addrs.remove(ifid, addr)?;
-        let prefix = removed.net.trunc();
+        let prefix = F::trunc(removed.net);
         if !self
             .addrs
             .on_interface(ifid)
-            .any(|a| a.net.trunc() == prefix)
+            .any(|a| F::trunc(a.net) == prefix)
         {
             self.fib.remove_connected(prefix, ifid);
         }
@@ -169,7 +166,7 @@ impl Ipv4State {
 
     /// Releases everything and says what there was. Packets that were held count as dropped.
     pub(crate) fn teardown(&mut self, stats: &mut Stats) -> TornDown {
-        let Ipv4State {
+        let IpState {
             addrs,
             fib,
             groups,
@@ -189,7 +186,9 @@ impl Ipv4State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ip::family::V4;
     use crate::ip::testing::{interfaces, ip};
+    use ipnet::Ipv4Net;
 
     fn net(text: &str) -> Ipv4Net {
         text.parse().expect("a prefix")
@@ -198,8 +197,8 @@ mod tests {
     #[test]
     fn an_address_brings_the_route_to_its_prefix() {
         let [a, b] = interfaces();
-        let mut state = Ipv4State::new(&mut Rng::seeded(1));
-        let way = |state: &mut Ipv4State| state.fib.lookup(ip("10.0.0.7")).map(|hit| hit.ifid);
+        let mut state = IpState::<V4>::new(&mut Rng::seeded(1));
+        let way = |state: &mut IpState<V4>| state.fib.lookup(ip("10.0.0.7")).map(|hit| hit.ifid);
         assert_eq!(state.add_address(a, net("10.0.0.1/24")), Ok(()));
         assert_eq!(state.add_address(a, net("10.0.0.2/24")), Ok(()));
         assert_eq!(state.add_address(a, net("10.9.0.1/32")), Ok(()));
@@ -216,7 +215,7 @@ mod tests {
     #[test]
     fn a_full_table_leaves_no_address_behind() {
         let [a, _] = interfaces();
-        let mut state = Ipv4State::new(&mut Rng::seeded(1));
+        let mut state = IpState::<V4>::new(&mut Rng::seeded(1));
         state.fib.set_max_routes(0);
         let refused = state.add_address(a, net("10.0.0.1/24"));
         assert_eq!(refused, Err(AddressError::Route(FibError::Limit(0))));
@@ -226,7 +225,7 @@ mod tests {
     #[test]
     fn teardown_leaves_nothing() {
         let [a, _] = interfaces();
-        let mut state = Ipv4State::new(&mut Rng::seeded(1));
+        let mut state = IpState::<V4>::new(&mut Rng::seeded(1));
         assert_eq!(state.add_address(a, net("10.0.0.1/24")), Ok(()));
         state.groups.join(ip("239.1.1.1"), a);
         let expected = TornDown {

@@ -9,7 +9,8 @@ use std::net::Ipv4Addr;
 
 use super::buf::Packet;
 use super::header::HeaderError;
-use super::header::ipv4::{self, IpProto};
+use super::header::IpProto;
+use super::header::ipv4;
 use super::meta::Csum;
 use super::payload::Payload;
 

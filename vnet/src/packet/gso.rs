@@ -4,8 +4,8 @@
 //! headers, those of its first segment, but for FIN and PSH, which belong to its last.
 
 use super::buf::Packet;
-use super::header::HeaderError;
 use super::header::ipv4::{self, Ipv4Header, Piece};
+use super::header::{HeaderError, IpProto};
 use super::meta::{Csum, Gso, GsoKind};
 use super::payload::Payload;
 
@@ -131,7 +131,7 @@ impl Layout {
             .ok_or(HeaderError::Truncated)?;
         let ip = Ipv4Header::parse_trusted(&head[l3..])?;
         let tcp_len = usize::from(head[l4 + DATA_OFFSET] >> 4) * 4;
-        if ip.proto != ipv4::IpProto::TCP || ip.is_fragment() {
+        if ip.proto != IpProto::TCP || ip.is_fragment() {
             return Err(HeaderError::WrongFormat);
         }
         if tcp_len < TCP_MIN_LEN {

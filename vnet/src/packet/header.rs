@@ -7,6 +7,7 @@
 pub(crate) mod arp;
 pub(crate) mod ether;
 pub(crate) mod icmp4;
+pub(crate) mod ip;
 pub(crate) mod ipv4;
 pub(crate) mod tcp;
 pub(crate) mod udp;
@@ -14,9 +15,10 @@ pub(crate) mod udp;
 pub(crate) use arp::{ArpOp, ArpPacket};
 pub(crate) use ether::{EtherHeader, EtherType};
 pub(crate) use icmp4::Icmp4;
+pub(crate) use ip::{Fragmentation, IpProto};
 #[cfg(test)]
 pub(crate) use ipv4::Ipv4Flags;
-pub(crate) use ipv4::{IpProto, Ipv4Header};
+pub(crate) use ipv4::Ipv4Header;
 pub(crate) use tcp::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
 pub(crate) use udp::UdpHeader;
 

@@ -228,7 +228,7 @@ const ADDRESSES_LEN: usize = 12;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::header::ipv4::IpProto;
+    use crate::packet::header::IpProto;
     use crate::packet::meta::Csum;
     use crate::packet::payload::Payload;
     use pcap_file::pcapng::{Block, PcapNgReader};

@@ -29,8 +29,9 @@ use crate::base::id::IfId;
 use crate::base::rng::Rng;
 use crate::icmp::Icmp;
 use crate::ip::addr::AddrError;
+use crate::ip::family::V4;
 use crate::ip::fib::{FibError, NextHop, Origin, Route};
-use crate::ip::state::{AddressError, Ipv4State};
+use crate::ip::state::{AddressError, IpState};
 use crate::neigh::{NeighCache, NeighConfig};
 use crate::netif::inbox::News;
 use crate::netif::{Bridges, IfKind, IfTable, NetifError, Role};
@@ -48,7 +49,7 @@ pub(crate) struct Stack {
     /// Bridges over them.
     pub bridges: Bridges,
     /// Addresses, routes, fragments.
-    pub ip: Ipv4State,
+    pub ip: IpState<V4>,
     /// Neighbours.
     pub neigh: NeighCache,
     /// ICMP's rate limit.
@@ -93,7 +94,7 @@ impl Stack {
             echo: Echo::new(EchoConfig::default(), stream(StreamLabel::Echo)),
             tcp: Tcp::new(TcpConfig::default(), &mut stream(StreamLabel::Tcp)),
             icmp: Icmp::default(),
-            ip: Ipv4State::new(rng),
+            ip: IpState::new(rng),
             limits: Limiter::default(),
             announcements: Vec::new(),
             #[cfg(test)]

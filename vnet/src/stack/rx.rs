@@ -20,6 +20,7 @@ use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::icmp;
 use crate::ip::addr::{self, Cast, Ours};
+use crate::ip::family::V4;
 use crate::ip::fib::Route;
 use crate::ip::forward::{self, Egress};
 use crate::ip::input::{self as ip_input, Medium};
@@ -198,10 +199,10 @@ fn arp_sender(s: &Stack, ifid: IfId, ip: Ipv4Addr) -> ArpScope {
         Some(Ours::Address(on)) if on == ifid => return ArpScope::Ours,
         // Also what an interface of ours says that is on the same link.
         Some(Ours::Address(_) | Ours::Broadcast(_)) => return ArpScope::Impossible,
-        None if !addr::is_station(ip) => return ArpScope::Impossible,
+        None if !addr::is_station::<V4>(ip) => return ArpScope::Impossible,
         None => {}
     }
-    let leads_there = |route: &Route| route.ifid == ifid && route.hop(ip) == ip;
+    let leads_there = |route: &Route<V4>| route.ifid == ifid && route.hop(ip) == ip;
     match s.ip.addrs.is_on_link(ifid, ip) || s.ip.fib.route(ip).is_some_and(leads_there) {
         true => ArpScope::Neighbour,
         false => ArpScope::Stranger,

@@ -21,8 +21,9 @@ use crate::base::time::Duration;
 use crate::icmp;
 use crate::icmp::error::About;
 use crate::ip::addr::Cast;
+use crate::ip::family::V4;
 use crate::ip::fib::{NextHop, Origin, RouteHit};
-use crate::ip::output::{self, Fit, Fragmentation, Outgoing};
+use crate::ip::output::{self, Fit, Outgoing};
 use crate::ip::reassembly::Expired;
 use crate::neigh;
 use crate::netif::bridge::{self, BridgeId};
@@ -33,7 +34,9 @@ use crate::packet::header::icmp4::{IcmpKind, TimeExceededCode, UnreachableCode};
 use crate::packet::header::ipv4;
 use crate::packet::header::tcp::TCP_CSUM_OFFSET;
 use crate::packet::header::udp::{UDP_CHECKSUM_OFFSET, UDP_LEN};
-use crate::packet::header::{ArpPacket, EtherHeader, EtherType, IpProto, Ipv4Header, UdpHeader};
+use crate::packet::header::{
+    ArpPacket, EtherHeader, EtherType, Fragmentation, IpProto, Ipv4Header, UdpHeader,
+};
 use crate::packet::{Csum, Cx, Gso, GsoKind, MacAddr, Packet, Payload};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::SegmentOut;
@@ -161,7 +164,7 @@ pub(super) fn routed(
 }
 
 /// The way to `dst`. Broadcasts to everyone leave by the first interface that has a wire.
-fn route(s: &mut Stack, dst: Ipv4Addr) -> Option<RouteHit> {
+fn route(s: &mut Stack, dst: Ipv4Addr) -> Option<RouteHit<V4>> {
     if !dst.is_broadcast() {
         return s.ip.fib.lookup(dst);
     }
@@ -182,7 +185,7 @@ pub(super) fn fitted(
     cx: &mut Cx,
     header: &Ipv4Header,
     packet: Packet,
-    route: RouteHit,
+    route: RouteHit<V4>,
 ) -> Result<(), SocketError> {
     let Some(netif) = s.ifs.get(route.ifid) else {
         drop_outgoing(cx, &packet, DropReason::InterfaceDown);
@@ -215,7 +218,7 @@ pub(super) fn fitted(
 }
 
 /// Finds the station of the next hop.
-fn hop(s: &mut Stack, cx: &mut Cx, dst: Ipv4Addr, packet: Packet, route: RouteHit) {
+fn hop(s: &mut Stack, cx: &mut Cx, dst: Ipv4Addr, packet: Packet, route: RouteHit<V4>) {
     let ifid = route.ifid;
     let is_loopback = |i: &crate::netif::Netif| i.kind == IfKind::Loopback;
     if s.ifs.get(ifid).is_some_and(is_loopback) {
@@ -339,9 +342,10 @@ pub(super) fn icmp_error(s: &mut Stack, cx: &mut Cx, kind: IcmpKind, mut packet:
 }
 
 /// Tells the sender of a datagram that not all of it came.
-pub(super) fn reassembly_expired(s: &mut Stack, cx: &mut Cx, expired: Expired) {
+pub(super) fn reassembly_expired(s: &mut Stack, cx: &mut Cx, expired: Expired<V4>) {
     let code = TimeExceededCode::REASSEMBLY;
-    icmp_error(s, cx, IcmpKind::TimeExceeded { code }, expired.packet);
+    let packet = output::restore(&expired.header, expired.packet);
+    icmp_error(s, cx, IcmpKind::TimeExceeded { code }, packet);
 }
 
 fn drop_outgoing(cx: &mut Cx, packet: &Packet, reason: DropReason) {

@@ -10,7 +10,7 @@ use crate::packet::{Payload, checksum};
 
 struct Bench {
     around: Surroundings,
-    state: Ipv4State,
+    state: IpState<V4>,
     ingress: Ingress,
 }
 
@@ -18,7 +18,7 @@ impl Bench {
     /// A vnet with 10.0.0.1/24 and 10.0.1.1/24, and packets coming in at the first.
     fn new() -> Bench {
         let [a, b] = interfaces();
-        let mut state = Ipv4State::new(&mut Rng::seeded(1));
+        let mut state = IpState::new(&mut Rng::seeded(1));
         for (ifid, net) in [(a, "10.0.0.1/24"), (b, "10.0.1.1/24")] {
             let net = net.parse().expect("a prefix");
             state.addrs.add(ifid, net).expect("it is new");
@@ -213,7 +213,7 @@ proptest! {
         order in any::<u64>(),
         memory: bool,
     ) {
-        let mut sender = Ipv4State::new(&mut Rng::seeded(order));
+        let mut sender = IpState::new(&mut Rng::seeded(order));
         let (src, dst) = (Ipv4Addr::new(10, 0, 0, 9), Ipv4Addr::new(10, 0, 0, 1));
         let mut packet = Packet::outgoing(Payload::from(data.clone()));
         let udp = packet.prepend(8);

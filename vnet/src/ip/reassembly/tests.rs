@@ -1,44 +1,68 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ip::family::V4;
+use crate::ip::family::testing::V6;
 use crate::ip::testing::{Surroundings, header};
+use crate::packet::header::Ipv4Header;
 
 /// A fragment as the model sees it.
 #[derive(Clone, Debug, PartialEq)]
-struct Fragment {
+struct Part {
     offset: usize,
     data: Vec<u8>,
     last: bool,
 }
 
-struct Bench {
+struct Bench<F: Family> {
     around: Surroundings,
-    reassembly: Reassembly,
+    reassembly: Reassembly<F>,
+    /// The header of a datagram with this identification.
+    header: fn(u16) -> F::Header,
 }
 
-impl Bench {
-    fn new() -> Bench {
+impl Bench<V4> {
+    fn new() -> Bench<V4> {
+        let header = |ident| Ipv4Header {
+            ident,
+            ..header("10.0.0.1", "10.0.0.2", 0)
+        };
+        Bench::with(header)
+    }
+}
+
+impl<F: Family> Bench<F> {
+    fn with(header: fn(u16) -> F::Header) -> Bench<F> {
         Bench {
             around: Surroundings::new(),
             reassembly: Reassembly::new(3),
+            header,
         }
     }
 
-    fn insert_with(&mut self, ident: u16, fragment: &Fragment, tos: u8, csum: Csum) -> Verdict {
-        let mut header = header("10.0.0.1", "10.0.0.2", fragment.data.len());
-        header.ident = ident;
-        header.tos = tos;
-        header.fragment_offset = fragment.offset as u16;
-        if !fragment.last {
-            header.flags = Ipv4Flags::MORE_FRAGMENTS;
-        }
+    fn insert_with(&mut self, ident: u16, fragment: &Part, ecn: u8, csum: Csum) -> Verdict<F> {
+        let described = Fragment {
+            of: Key {
+                src: F::UNSPECIFIED,
+                dst: F::ALL_NODES,
+                proto: IpProto::UDP,
+                ident: ident.into(),
+            },
+            offset: fragment.offset,
+            last: match fragment.last {
+                true => Last::Yes,
+                false => Last::No,
+            },
+            traffic_class: ecn,
+            header: (self.header)(ident),
+        };
         let mut packet = Packet::incoming(fragment.data.clone());
         packet.meta.csum = csum;
         self.around.stats.received += 1;
         let mut cx = self.around.cx();
         let verdict = self
             .reassembly
-            .insert(&mut cx, &header, Cast::Unicast, packet);
+            .insert(&mut cx, &described, Cast::Unicast, packet);
         match &verdict {
             Verdict::Held => {}
             Verdict::Complete(..) => cx.stats.delivered += 1,
@@ -48,7 +72,7 @@ impl Bench {
         verdict
     }
 
-    fn insert(&mut self, ident: u16, fragment: &Fragment) -> Verdict {
+    fn insert(&mut self, ident: u16, fragment: &Part) -> Verdict<F> {
         self.insert_with(ident, fragment, 0, Csum::Unknown)
     }
 
@@ -67,21 +91,17 @@ impl Bench {
     }
 }
 
-fn fragment(offset: usize, len: usize, last: bool) -> Fragment {
-    Fragment {
+fn fragment(offset: usize, len: usize, last: bool) -> Part {
+    Part {
         offset,
         data: (offset..offset + len).map(|n| n as u8).collect(),
         last,
     }
 }
 
-fn whole(verdict: Verdict) -> Vec<u8> {
+fn whole<F: Family>(verdict: Verdict<F>) -> Vec<u8> {
     match verdict {
-        Verdict::Complete(header, packet) => {
-            assert!(!header.is_fragment());
-            assert_eq!(usize::from(header.total_len), 20 + packet.len());
-            packet.to_vec()
-        }
+        Verdict::Complete(_, packet) => packet.to_vec(),
         other => panic!("not complete: {other:?}"),
     }
 }
@@ -114,8 +134,8 @@ fn out_of_order_and_interleaved() {
 fn an_overlap_spoils_the_datagram_until_its_time_is_up() {
     let mut bench = Bench::new();
     bench.insert(1, &fragment(0, 16, false));
-    let overlap = Verdict::Drop(DropReason::FragmentOverlap);
-    let same = |verdict: Verdict| assert_eq!(format!("{verdict:?}"), format!("{overlap:?}"));
+    let overlap = Verdict::<V4>::Drop(DropReason::FragmentOverlap);
+    let same = |verdict: Verdict<V4>| assert_eq!(format!("{verdict:?}"), format!("{overlap:?}"));
     same(bench.insert(1, &fragment(8, 16, false)));
     same(bench.insert(1, &fragment(24, 1, true)));
     assert_eq!(bench.dropped(DropReason::FragmentOverlap), 3);
@@ -188,7 +208,7 @@ fn a_missing_fragment_is_waited_for_half_a_minute() {
     let expired = bench.reassembly.on_deadline(&mut bench.around.cx());
     assert_eq!(expired.len(), 1);
     assert_eq!(expired[0].header.ident, 1);
-    assert_eq!(expired[0].packet.len(), 28);
+    assert_eq!(expired[0].packet.len(), 8);
     assert_eq!(bench.dropped(DropReason::FragmentTimeout), 2);
     bench.conserves();
     // Of the other datagram the start is missing: there is nothing to quote.
@@ -265,8 +285,8 @@ fn congestion_marks_and_checksum_states_are_joined() {
         let mut bench = Bench::new();
         bench.insert_with(1, &fragment(0, 8, false), tos_a, csum_a);
         match bench.insert_with(1, &fragment(8, 8, true), tos_b, csum_b) {
-            Verdict::Complete(header, packet) => {
-                assert_eq!(Some((header.tos, packet.meta.csum)), expected);
+            Verdict::Complete(whole, packet) => {
+                assert_eq!(Some((whole.traffic_class, packet.meta.csum)), expected);
             }
             Verdict::Drop(DropReason::Malformed) => assert_eq!(expected, None),
             other => panic!("{other:?}"),
@@ -277,7 +297,7 @@ fn congestion_marks_and_checksum_states_are_joined() {
 /// One datagram, byte by byte.
 #[derive(Default)]
 struct Model {
-    seen: Vec<Fragment>,
+    seen: Vec<Part>,
     bytes: Vec<Option<u8>>,
     total: Option<usize>,
     refused: bool,
@@ -291,7 +311,7 @@ enum Expected {
 }
 
 impl Model {
-    fn insert(&mut self, fragment: &Fragment) -> Expected {
+    fn insert(&mut self, fragment: &Part) -> Expected {
         if self.refused {
             return Expected::Drop(DropReason::FragmentOverlap);
         }
@@ -334,7 +354,7 @@ impl Model {
 }
 
 /// The fragments of a datagram, cut at `cuts`, some twice, some changed, in any order.
-fn fragments() -> impl Strategy<Value = Vec<Fragment>> {
+fn fragments() -> impl Strategy<Value = Vec<Part>> {
     let cuts = prop::collection::btree_set(1usize..30, 0..8);
     let change = prop_oneof![
         12 => Just(Change::None),
@@ -375,7 +395,7 @@ enum Change {
 }
 
 impl Change {
-    fn apply(&self, fragment: &mut Fragment) {
+    fn apply(&self, fragment: &mut Part) {
         match self {
             Change::None | Change::Twice => {}
             Change::Shift(units) => {
@@ -391,29 +411,8 @@ impl Change {
 proptest! {
     #[test]
     fn behaves_as_a_bitmap(one in fragments(), two in fragments()) {
-        let mut bench = Bench::new();
-        let mut models = [Model::default(), Model::default()];
-        let mut scripts = [one.into_iter(), two.into_iter()];
-        let mut left = true;
-        while left {
-            left = false;
-            for (which, script) in scripts.iter_mut().enumerate() {
-                let Some(next) = script.next() else { continue };
-                left = true;
-                let got = match bench.insert(which as u16, &next) {
-                    Verdict::Held => Expected::Held,
-                    Verdict::Complete(_, packet) => Expected::Complete(packet.to_vec()),
-                    Verdict::Drop(reason) => Expected::Drop(reason),
-                };
-                prop_assert_eq!(got, models[which].insert(&next));
-            }
-        }
-        let held: usize = models.iter().map(|m| m.seen.len()).sum();
-        prop_assert_eq!(bench.reassembly.fragments(), held);
-        bench.around.now = Instant::MAX;
-        let _ = bench.reassembly.on_deadline(&mut bench.around.cx());
-        bench.conserves();
-        prop_assert!(bench.reassembly.is_empty());
+        agrees_with_a_bitmap(Bench::new(), &[&one, &two])?;
+        agrees_with_a_bitmap(Bench::<V6>::with(u32::from), &[&one, &two])?;
     }
 
     #[test]
@@ -433,4 +432,32 @@ proptest! {
             prop_assert!(bench.reassembly.len() <= max_datagrams.max(1));
         }
     }
+}
+
+fn agrees_with_a_bitmap<F: Family>(
+    mut bench: Bench<F>,
+    scripts: &[&[Part]; 2],
+) -> Result<(), TestCaseError> {
+    let mut models = [Model::default(), Model::default()];
+    let longest = scripts.iter().map(|script| script.len()).max();
+    for step in 0..longest.unwrap_or_default() {
+        for (which, script) in scripts.iter().enumerate() {
+            let Some(next) = script.get(step) else {
+                continue;
+            };
+            let got = match bench.insert(which as u16, next) {
+                Verdict::Held => Expected::Held,
+                Verdict::Complete(_, packet) => Expected::Complete(packet.to_vec()),
+                Verdict::Drop(reason) => Expected::Drop(reason),
+            };
+            prop_assert_eq!(got, models[which].insert(next));
+        }
+    }
+    let held: usize = models.iter().map(|m| m.seen.len()).sum();
+    prop_assert_eq!(bench.reassembly.fragments(), held);
+    bench.around.now = Instant::MAX;
+    let _ = bench.reassembly.on_deadline(&mut bench.around.cx());
+    bench.conserves();
+    prop_assert!(bench.reassembly.is_empty());
+    Ok(())
 }

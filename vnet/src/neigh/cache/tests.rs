@@ -3,6 +3,7 @@
 use super::*;
 use crate::base::rng::Rng;
 use crate::ip::addr;
+use crate::ip::family::V4;
 use crate::neigh::arp::{ArpIngress, ArpScope, ArpVerdict};
 use crate::neigh::state::HELD_OVERHEAD;
 use crate::packet::header::{ArpOp, ArpPacket};
@@ -102,7 +103,7 @@ impl World {
     pub(in crate::neigh) fn hear(&mut self, arp: ArpPacket) -> ArpVerdict {
         let scope = |ip: Ipv4Addr| match ip {
             OUR_IP => ArpScope::Ours,
-            ip if !addr::is_station(ip) => ArpScope::Impossible,
+            ip if !addr::is_station::<V4>(ip) => ArpScope::Impossible,
             ip if ip.octets()[..3] == [10, 0, 0] => ArpScope::Neighbour,
             _ => ArpScope::Stranger,
         };

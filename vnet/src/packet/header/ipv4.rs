@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use smoltcp::wire::Ipv4Packet;
 
 use super::HeaderError;
+use super::ip::{Fragmentation, IpInfo, IpProto};
 use crate::packet::checksum;
 
 /// Bytes in an IPv4 header without options.
@@ -16,19 +17,6 @@ pub(crate) const MIN_LEN: usize = 20;
 pub(crate) const MAX_LEN: usize = 60;
 /// The largest IPv4 packet.
 pub(crate) const MAX_TOTAL_LEN: usize = 65_535;
-
-/// What an IPv4 packet carries, in IANA's numbering.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct IpProto(pub u8);
-
-impl IpProto {
-    /// Internet Control Message Protocol.
-    pub(crate) const ICMP: IpProto = IpProto(1);
-    /// Transmission Control Protocol.
-    pub(crate) const TCP: IpProto = IpProto(6);
-    /// User Datagram Protocol.
-    pub(crate) const UDP: IpProto = IpProto(17);
-}
 
 /// The two flags of an IPv4 header.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
@@ -174,6 +162,23 @@ impl Ipv4Header {
         let sum = checksum::of(&fixed);
         fixed[CHECKSUM].copy_from_slice(&sum.to_be_bytes());
         bytes[..MIN_LEN].copy_from_slice(&fixed);
+    }
+
+    /// What both versions of IP say.
+    #[inline]
+    pub(crate) fn info(&self) -> IpInfo {
+        IpInfo {
+            src: self.src.into(),
+            dst: self.dst.into(),
+            proto: self.proto,
+            hop_limit: self.ttl,
+            traffic_class: self.tos,
+            label: self.ident.into(),
+            fragmentation: match self.dont_fragment() {
+                true => Fragmentation::Forbidden,
+                false => Fragmentation::Allowed,
+            },
+        }
     }
 
     /// Bytes of payload.

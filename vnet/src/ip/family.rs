@@ -1,0 +1,245 @@
+//! What a version of IP is to the tables of this layer: its addresses and prefixes as bits.
+//!
+//! A table that is arithmetic on bit strings (routes, addresses, groups, fragments) is written once,
+//! over a [`Family`], and compiled for each. What is not arithmetic, such as the layout of a header
+//! or the rules for one kind of address, is no part of the trait: that is in the family's own folder.
+
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::addr::Kind;
+use crate::packet::header::Ipv4Header;
+
+/// A version of IP.
+pub(crate) trait Family: sealed::Sealed + Copy + Debug + Eq + Hash + 'static {
+    /// An address.
+    type Addr: Copy + Debug + Display + Eq + Ord + Hash + Into<IpAddr>;
+    /// A prefix. Bits behind it may be set: an interface's address is written so.
+    type Net: Copy + Debug + Display + Eq + Ord + Hash + Into<IpNet> + prefix_trie::Prefix;
+    /// An address as a number.
+    type Bits: Copy + Debug + Eq + Ord + Hash;
+    /// What the header of a packet means.
+    type Header: Copy + Debug;
+
+    /// Bits in an address.
+    const BITS: u8;
+    /// The address that stands for none.
+    const UNSPECIFIED: Self::Addr;
+    /// The address of everybody on a link, if the family has one that is no group.
+    const BROADCAST: Option<Self::Addr>;
+    /// The group of which every host on a link is a member, always.
+    const ALL_NODES: Self::Addr;
+    /// Bytes of payload in the longest packet, fragments put together.
+    const MAX_PAYLOAD: usize;
+
+    /// The kind of an address, whoever looks at it.
+    fn kind(addr: Self::Addr) -> Kind;
+    /// The address as a number, its first bit the most significant.
+    fn bits(addr: Self::Addr) -> Self::Bits;
+    /// A number of 32 bits that differs for addresses that differ a little.
+    fn mix(addr: Self::Addr) -> u32;
+    /// The prefix that holds one address.
+    fn host(addr: Self::Addr) -> Self::Net;
+    /// The address in front of the prefix length.
+    fn addr(net: Self::Net) -> Self::Addr;
+    /// The prefix without the bits behind it.
+    fn trunc(net: Self::Net) -> Self::Net;
+    /// The broadcast address of a prefix; `None` where it has none.
+    fn broadcast(net: Self::Net) -> Option<Self::Addr>;
+    /// How long the prefix is.
+    fn prefix_len(net: Self::Net) -> u8;
+    /// True when the address lies in the prefix.
+    fn contains(net: Self::Net, addr: Self::Addr) -> bool;
+}
+
+/// IPv4 (RFC 791).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum V4 {}
+
+impl Family for V4 {
+    type Addr = Ipv4Addr;
+    type Net = Ipv4Net;
+    type Bits = u32;
+    type Header = Ipv4Header;
+
+    const BITS: u8 = 32;
+    const UNSPECIFIED: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+    const BROADCAST: Option<Ipv4Addr> = Some(Ipv4Addr::BROADCAST);
+    // RFC 1112 section 7.2.
+    const ALL_NODES: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
+    const MAX_PAYLOAD: usize = 65_515;
+
+    /// RFC 1122 section 3.2.1.3, RFC 1812 section 5.3.7, RFC 6890.
+    #[inline]
+    fn kind(addr: Ipv4Addr) -> Kind {
+        match addr.octets() {
+            [0, 0, 0, 0] => Kind::Unspecified,
+            [0, ..] => Kind::ThisNetwork,
+            [127, ..] => Kind::Loopback,
+            [169, 254, ..] => Kind::LinkLocal,
+            [224..=239, ..] => Kind::Multicast,
+            [255, 255, 255, 255] => Kind::Broadcast,
+            [240..=255, ..] => Kind::Reserved,
+            _ => Kind::Unicast,
+        }
+    }
+
+    #[inline]
+    fn bits(addr: Ipv4Addr) -> u32 {
+        addr.into()
+    }
+
+    #[inline]
+    fn mix(addr: Ipv4Addr) -> u32 {
+        u32::from(addr).wrapping_mul(GOLDEN)
+    }
+
+    #[inline]
+    fn host(addr: Ipv4Addr) -> Ipv4Net {
+        addr.into()
+    }
+
+    #[inline]
+    fn addr(net: Ipv4Net) -> Ipv4Addr {
+        net.addr()
+    }
+
+    #[inline]
+    fn trunc(net: Ipv4Net) -> Ipv4Net {
+        net.trunc()
+    }
+
+    /// Prefixes of 31 bits have none (RFC 3021), nor those of 32.
+    #[inline]
+    fn broadcast(net: Ipv4Net) -> Option<Ipv4Addr> {
+        (net.prefix_len() < 31).then(|| net.broadcast())
+    }
+
+    #[inline]
+    fn prefix_len(net: Ipv4Net) -> u8 {
+        net.prefix_len()
+    }
+
+    #[inline]
+    fn contains(net: Ipv4Net, addr: Ipv4Addr) -> bool {
+        net.contains(&addr)
+    }
+}
+
+/// 2^32 divided by the golden ratio: the product's high bits depend on all bits of the factor.
+const GOLDEN: u32 = 0x9e37_79b1;
+
+mod sealed {
+    pub(crate) trait Sealed {}
+    impl Sealed for super::V4 {}
+    #[cfg(test)]
+    impl Sealed for super::testing::V6 {}
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! IPv6 as far as tables of bit strings see it, to prove that nothing in them takes an address
+    //! for 32 bits long.
+
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use ipnet::{Ipv4Net, Ipv6Net};
+
+    use super::{Family, GOLDEN, V4};
+    use crate::ip::addr::Kind;
+
+    /// IPv6 (RFC 8200, RFC 4291), without its headers.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub(crate) enum V6 {}
+
+    /// A family of which tests draw addresses and prefixes from a few bits.
+    pub(crate) trait Drawn: Family {
+        /// The address with these bits: 24 at its start, eight at its end.
+        fn addr_of(bits: u32) -> Self::Addr;
+        /// That address with a prefix of this length, of 32: the last eight are those at the end.
+        fn net_of(bits: u32, len: u8) -> Self::Net;
+    }
+
+    impl Drawn for V4 {
+        fn addr_of(bits: u32) -> Ipv4Addr {
+            bits.into()
+        }
+
+        fn net_of(bits: u32, len: u8) -> Ipv4Net {
+            Ipv4Net::new_assert(bits.into(), len)
+        }
+    }
+
+    impl Drawn for V6 {
+        fn addr_of(bits: u32) -> Ipv6Addr {
+            // A bit between the two, so that none is the loopback address.
+            let (start, end) = (u128::from(bits >> 8), u128::from(bits & 0xff | 0x100));
+            (start << 104 | end).into()
+        }
+
+        fn net_of(bits: u32, len: u8) -> Ipv6Net {
+            let len = if len > 24 { len + 96 } else { len };
+            Ipv6Net::new_assert(V6::addr_of(bits), len)
+        }
+    }
+
+    impl Family for V6 {
+        type Addr = Ipv6Addr;
+        type Net = Ipv6Net;
+        type Bits = u128;
+        type Header = u32;
+
+        const BITS: u8 = 128;
+        const UNSPECIFIED: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
+        const BROADCAST: Option<Ipv6Addr> = None;
+        const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+        const MAX_PAYLOAD: usize = 65_535;
+
+        fn kind(addr: Ipv6Addr) -> Kind {
+            match addr {
+                Ipv6Addr::UNSPECIFIED => Kind::Unspecified,
+                Ipv6Addr::LOCALHOST => Kind::Loopback,
+                _ if addr.is_multicast() => Kind::Multicast,
+                _ if addr.is_unicast_link_local() => Kind::LinkLocal,
+                _ => Kind::Unicast,
+            }
+        }
+
+        fn bits(addr: Ipv6Addr) -> u128 {
+            addr.into()
+        }
+
+        fn mix(addr: Ipv6Addr) -> u32 {
+            let bits = u128::from(addr);
+            let folded = (bits >> 96) ^ (bits >> 64) ^ (bits >> 32) ^ bits;
+            (folded as u32).wrapping_mul(GOLDEN)
+        }
+
+        fn host(addr: Ipv6Addr) -> Ipv6Net {
+            addr.into()
+        }
+
+        fn addr(net: Ipv6Net) -> Ipv6Addr {
+            net.addr()
+        }
+
+        fn trunc(net: Ipv6Net) -> Ipv6Net {
+            net.trunc()
+        }
+
+        fn broadcast(_: Ipv6Net) -> Option<Ipv6Addr> {
+            None
+        }
+
+        fn prefix_len(net: Ipv6Net) -> u8 {
+            net.prefix_len()
+        }
+
+        fn contains(net: Ipv6Net, addr: Ipv6Addr) -> bool {
+            net.contains(&addr)
+        }
+    }
+}

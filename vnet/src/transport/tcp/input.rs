@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::challenge::Challenge;
 use super::connection::{Connection, Disposition, Env};
 use super::listener::HalfOpen;
-use super::options::{Path, agree, answer, path_mss};
+use super::options::{agree, answer, path_mss};
 use super::seq::SeqNum;
 use super::time_wait;
 use super::{
@@ -14,8 +14,8 @@ use super::{
 };
 use crate::base::deadline::Armed;
 use crate::base::stats::DropReason;
+use crate::packet::Cx;
 use crate::packet::header::{TcpFlags, TcpHeader};
-use crate::packet::{Cx, Payload};
 
 impl Tcp {
     /// Takes a segment. What it causes to be sent waits in [`Tcp::poll_transmit`].
@@ -58,12 +58,7 @@ impl Tcp {
         let Some(c) = self.connections.get_mut(id) else {
             return Verdict::Drop(DropReason::IcmpIgnored);
         };
-        let mut env = Env {
-            now: cx.now,
-            config: &self.config,
-            stats: &mut self.stats,
-            out: cx.out,
-        };
+        let mut env = Env::new(&self.config, &mut self.stats, cx);
         let believed = c.on_icmp(&mut env, seq, what);
         self.settle(cx, id);
         if believed {
@@ -78,12 +73,7 @@ impl Tcp {
         let Some(c) = self.connections.get_mut(id) else {
             return Verdict::Drop(DropReason::NoSocket);
         };
-        let mut env = Env {
-            now: cx.now,
-            config: &self.config,
-            stats: &mut self.stats,
-            out: cx.out,
-        };
+        let mut env = Env::new(&self.config, &mut self.stats, cx);
         let (header, src, dst) = (seg.header, seg.src, seg.dst);
         let len = seg.payload.len() as u32;
         let disposition = c.segment(&mut env, seg);
@@ -95,7 +85,7 @@ impl Tcp {
             Disposition::Refused => Verdict::Drop(DropReason::TcpUnacceptable),
             Disposition::NoRoom => Verdict::Drop(DropReason::SocketBufferFull),
             Disposition::AbortLate => {
-                let reset = c.reset(cx.now);
+                let reset = c.reset(env.now);
                 c.finish(&mut env, None);
                 self.stats.resets_out += 1;
                 reply(&mut self.replies, reset);
@@ -189,12 +179,7 @@ impl Tcp {
             self.forget_tuple(h.key, h.local);
             return Verdict::Drop(DropReason::NoSocket);
         };
-        let env = Env {
-            now: cx.now,
-            config: &self.config,
-            stats: &mut self.stats,
-            out: cx.out,
-        };
+        let env = Env::new(&self.config, &mut self.stats, cx);
         let connection = Connection::accepted(&env, &h, l.options.clone(), &seg);
         let conn = self.connections.insert(Box::new(connection));
         self.by_tuple.insert(h.key, Slot::Connection(conn));
@@ -328,8 +313,7 @@ impl Tcp {
         let Some(l) = self.listeners.get(listener) else {
             return Verdict::Drop(DropReason::NoSocket);
         };
-        let Path { ip_mtu, gso_max } = seg.path;
-        let path = Path { ip_mtu, gso_max };
+        let path = seg.path;
         let family = connection::family(seg.dst);
         let mss = path_mss(path, family);
         let nego = agree(
@@ -394,22 +378,13 @@ impl Tcp {
             Some(ack) => (ack, None),
             None => (0, Some(h.seq.wrapping_add(payload + syn + fin))),
         };
-        let segment = SegmentOut {
-            src: dst,
-            dst: src,
-            header: TcpHeader {
-                src_port: dst.port(),
-                dst_port: src.port(),
-                seq,
-                ack,
-                flags: TcpFlags::RST,
-                ..TcpHeader::default()
-            },
-            payload: Payload::new(),
-            gso: None,
-            ttl: 0,
-            tos: 0,
+        let header = TcpHeader {
+            seq,
+            ack,
+            flags: TcpFlags::RST,
+            ..TcpHeader::default()
         };
+        let segment = SegmentOut::new(dst, src, 0, 0, header);
         self.stats.resets_out += 1;
         reply(&mut self.replies, segment);
     }

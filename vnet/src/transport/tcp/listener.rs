@@ -13,7 +13,6 @@ use super::seq::SeqNum;
 use super::{ConnId, FourTuple, ListenerId, SegmentOut};
 use crate::base::deadline::Armed;
 use crate::base::time::Instant;
-use crate::packet::Payload;
 use crate::packet::header::{TcpFlags, TcpHeader, TcpOptions};
 use crate::transport::wait::WaitQueue;
 
@@ -84,23 +83,14 @@ impl HalfOpen {
     }
 
     fn reply(&self, seq: SeqNum, flags: TcpFlags, options: TcpOptions) -> SegmentOut {
-        SegmentOut {
-            src: self.local,
-            dst: self.remote,
-            header: TcpHeader {
-                src_port: self.local.port(),
-                dst_port: self.remote.port(),
-                seq: seq.0,
-                ack: Some((self.irs + 1).0),
-                flags,
-                window: self.window,
-                urgent: 0,
-                options,
-            },
-            payload: Payload::new(),
-            gso: None,
-            ttl: self.ttl,
-            tos: self.tos,
-        }
+        let header = TcpHeader {
+            seq: seq.0,
+            ack: Some((self.irs + 1).0),
+            flags,
+            window: self.window,
+            options,
+            ..TcpHeader::default()
+        };
+        SegmentOut::new(self.local, self.remote, self.ttl, self.tos, header)
     }
 }

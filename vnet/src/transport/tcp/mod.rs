@@ -38,7 +38,6 @@ mod seq;
 mod socket;
 mod state;
 mod stats;
-mod table;
 mod teardown;
 #[cfg(test)]
 mod tests;
@@ -52,6 +51,7 @@ use slotmap::new_key_type;
 use crate::base::deadline::Deadlines;
 use crate::base::map::Map;
 use crate::base::rng::Rng;
+use crate::base::slab::Slab;
 use crate::base::time::{Duration, Instant};
 use crate::packet::header::TcpHeader;
 use crate::packet::{Cx, Payload};
@@ -71,7 +71,6 @@ use isn::Secret;
 use listener::{HalfOpen, Listener};
 use requests::{Of, Requests};
 use state::State;
-use table::Table;
 use time_wait::TimeWait;
 
 new_key_type! {
@@ -128,6 +127,30 @@ pub(crate) struct SegmentOut {
     pub ttl: u8,
     /// Type of service.
     pub tos: u8,
+}
+
+impl SegmentOut {
+    /// A segment without payload. The ports of `header` are filled in.
+    #[inline]
+    fn new(
+        src: SocketAddr,
+        dst: SocketAddr,
+        ttl: u8,
+        tos: u8,
+        mut header: TcpHeader,
+    ) -> SegmentOut {
+        header.src_port = src.port();
+        header.dst_port = dst.port();
+        SegmentOut {
+            src,
+            dst,
+            header,
+            payload: Payload::new(),
+            gso: None,
+            ttl,
+            tos,
+        }
+    }
 }
 
 /// An ICMP error about a segment of ours.
@@ -277,12 +300,12 @@ pub(crate) struct Tcp {
     stats: TcpStats,
     secret: Secret,
     by_tuple: Map<FourTuple, Slot>,
-    connections: Table<ConnId, Box<Connection>>,
-    half_open: Table<HalfId, Box<HalfOpen>>,
+    connections: Slab<ConnId, Box<Connection>>,
+    half_open: Slab<HalfId, Box<HalfOpen>>,
     /// All of `half_open`, by age.
     requests: Requests,
-    time_wait: Table<TimeWaitId, Box<TimeWait>>,
-    listeners: Table<ListenerId, Box<Listener>>,
+    time_wait: Slab<TimeWaitId, Box<TimeWait>>,
+    listeners: Slab<ListenerId, Box<Listener>>,
     /// Addresses of listeners.
     ports: Ports<ListenerId>,
     /// How many entries of `by_tuple` have this local port, by address; and in all, under the
@@ -305,11 +328,11 @@ impl Tcp {
             stats: TcpStats::default(),
             secret: Secret::new([rng.u64(), rng.u64()]),
             by_tuple: Map::seeded(rng.u64()),
-            connections: Table::default(),
-            half_open: Table::default(),
+            connections: Slab::default(),
+            half_open: Slab::default(),
             requests: Requests::new(Of::TheVnet),
-            time_wait: Table::default(),
-            listeners: Table::default(),
+            time_wait: Slab::default(),
+            listeners: Slab::default(),
             ports: Ports::seeded(rng.u64()),
             local_use: Map::seeded(rng.u64()),
             deadlines: Deadlines::default(),
@@ -420,12 +443,7 @@ impl Tcp {
             let Some(c) = self.connections.get_mut(id) else {
                 continue;
             };
-            let mut env = Env {
-                now: cx.now,
-                config: &self.config,
-                stats: &mut self.stats,
-                out: cx.out,
-            };
+            let mut env = Env::new(&self.config, &mut self.stats, cx);
             let segment = c.transmit(&mut env);
             let at = c.timers.next();
             self.deadlines.arm(&mut c.armed, Slot::Connection(id), at);
@@ -463,12 +481,7 @@ impl Tcp {
             return;
         };
         Deadlines::<TimerKey>::disarm(&mut c.armed, at);
-        let mut env = Env {
-            now: cx.now,
-            config: &self.config,
-            stats: &mut self.stats,
-            out: cx.out,
-        };
+        let mut env = Env::new(&self.config, &mut self.stats, cx);
         c.on_deadline(&mut env);
         self.settle(cx, id);
     }
@@ -525,12 +538,7 @@ impl Tcp {
         if c.state.is_over() {
             self.leave_wire(cx, id);
         } else if c.owner == Owner::Nobody && c.state == State::FinWait2 {
-            let env = Env {
-                now: cx.now,
-                config: &self.config,
-                stats: &mut self.stats,
-                out: cx.out,
-            };
+            let env = Env::new(&self.config, &mut self.stats, cx);
             c.arm_orphan(&env);
             let at = c.timers.next();
             self.deadlines.arm(&mut c.armed, Slot::Connection(id), at);

@@ -3,9 +3,9 @@
 
 use super::HalfId;
 use super::listener::HalfOpen;
-use super::table::Table;
+use crate::base::slab::Slab;
 
-type Records = Table<HalfId, Box<HalfOpen>>;
+type Records = Slab<HalfId, Box<HalfOpen>>;
 
 /// The neighbours of a record in one list.
 #[derive(Clone, Copy, Debug, Default)]

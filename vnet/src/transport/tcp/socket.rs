@@ -61,12 +61,7 @@ impl Tcp {
         let key = FourTuple::new(local, remote);
         let iss = self.secret.isn(cx.now, &key);
         let ts_offset = self.secret.timestamp_offset(&key);
-        let env = Env {
-            now: cx.now,
-            config: &self.config,
-            stats: &mut self.stats,
-            out: cx.out,
-        };
+        let env = Env::new(&self.config, &mut self.stats, cx);
         let birth = Birth {
             key,
             local,
@@ -350,12 +345,7 @@ impl Tcp {
         how: Shutdown,
     ) -> Result<(), SocketError> {
         let c = self.connections.get_mut(id).ok_or(SocketError::Gone)?;
-        let mut env = Env {
-            now: cx.now,
-            config: &self.config,
-            stats: &mut self.stats,
-            out: cx.out,
-        };
+        let mut env = Env::new(&self.config, &mut self.stats, cx);
         c.shutdown(&mut env, how)?;
         self.settle(cx, id);
         Ok(())
@@ -367,12 +357,7 @@ impl Tcp {
         let Some(c) = self.connections.get_mut(id) else {
             return;
         };
-        let mut env = Env {
-            now: cx.now,
-            config: &self.config,
-            stats: &mut self.stats,
-            out: cx.out,
-        };
+        let mut env = Env::new(&self.config, &mut self.stats, cx);
         match c.close(&mut env) {
             Farewell::GoesOn => {}
             Farewell::Over => c.end_quietly(&mut env),
@@ -386,14 +371,9 @@ impl Tcp {
         let Some(c) = self.connections.get_mut(id) else {
             return;
         };
-        let mut env = Env {
-            now: cx.now,
-            config: &self.config,
-            stats: &mut self.stats,
-            out: cx.out,
-        };
+        let mut env = Env::new(&self.config, &mut self.stats, cx);
         let tell = c.is_known_to_peer();
-        let reset = c.reset(cx.now);
+        let reset = c.reset(env.now);
         c.owner = Owner::Nobody;
         c.finish(&mut env, Some(SocketError::ConnectionAborted));
         if tell {
@@ -470,12 +450,7 @@ impl Tcp {
         c.options.send_buffer = c.options.send_buffer.clamp(1, self.config.max_buffer);
         c.options.recv_buffer = c.options.recv_buffer.clamp(1, self.config.max_buffer);
         if changed {
-            let env = Env {
-                now: cx.now,
-                config: &self.config,
-                stats: &mut self.stats,
-                out: cx.out,
-            };
+            let env = Env::new(&self.config, &mut self.stats, cx);
             c.set_keepalive(&env, keepalive);
         }
         self.settle(cx, id);

@@ -78,8 +78,8 @@ impl Tcp {
             replies,
         } = self;
         let mut released = TcpReleased {
-            half_open: half_open.drain().len(),
-            time_wait: time_wait.drain().len(),
+            half_open: half_open.drain().count(),
+            time_wait: time_wait.drain().count(),
             deadlines: deadlines.len(),
             ..TcpReleased::default()
         };
@@ -90,11 +90,11 @@ impl Tcp {
         by_tuple.reset();
         local_use.reset();
         ports.reset();
-        for mut l in listeners.drain() {
+        for (_, mut l) in listeners.drain() {
             released.listeners += 1;
             l.waiters.wake(cx.out);
         }
-        for mut c in connections.drain() {
+        for (_, mut c) in connections.drain() {
             released.connections += 1;
             released.buffered_bytes += c.buffered();
             if how == Teardown::Reset && c.is_known_to_peer() {
@@ -102,12 +102,7 @@ impl Tcp {
                 stats.resets_out += 1;
                 replies.push_back(c.reset(cx.now));
             }
-            let mut env = Env {
-                now: cx.now,
-                config,
-                stats,
-                out: cx.out,
-            };
+            let mut env = Env::new(config, stats, cx);
             c.finish(&mut env, Some(SocketError::Gone));
         }
         released

@@ -12,7 +12,6 @@ use super::stats::TcpStats;
 use super::{FourTuple, SegmentIn, SegmentOut};
 use crate::base::deadline::Armed;
 use crate::base::time::Instant;
-use crate::packet::Payload;
 use crate::packet::header::{TcpFlags, TcpHeader, TcpOptions};
 
 /// One connection in TIME-WAIT.
@@ -139,25 +138,16 @@ impl TimeWait {
     }
 
     pub(super) fn ack(&self, now: Instant) -> SegmentOut {
-        SegmentOut {
-            src: self.local,
-            dst: self.remote,
-            header: TcpHeader {
-                src_port: self.local.port(),
-                dst_port: self.remote.port(),
-                seq: self.snd_nxt.0,
-                ack: Some(self.rcv_nxt.0),
-                window: self.window,
-                options: TcpOptions {
-                    timestamp: self.ts.map(|ts| (ts.value(now), ts.recent)),
-                    ..TcpOptions::default()
-                },
-                ..TcpHeader::default()
+        let header = TcpHeader {
+            seq: self.snd_nxt.0,
+            ack: Some(self.rcv_nxt.0),
+            window: self.window,
+            options: TcpOptions {
+                timestamp: self.ts.map(|ts| (ts.value(now), ts.recent)),
+                ..TcpOptions::default()
             },
-            payload: Payload::new(),
-            gso: None,
-            ttl: self.ttl,
-            tos: self.tos,
-        }
+            ..TcpHeader::default()
+        };
+        SegmentOut::new(self.local, self.remote, self.ttl, self.tos, header)
     }
 }

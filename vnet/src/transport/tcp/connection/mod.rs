@@ -32,7 +32,7 @@ use super::stats::TcpStats;
 use super::{FourTuple, ListenerId, SegmentIn};
 use crate::base::deadline::Armed;
 use crate::base::time::Instant;
-use crate::packet::Out;
+use crate::packet::{Cx, Out};
 use crate::transport::error::SocketError;
 use crate::transport::wait::WaitQueue;
 
@@ -45,6 +45,22 @@ pub(super) struct Env<'a> {
     pub(super) config: &'a TcpConfig,
     pub(super) stats: &'a mut TcpStats,
     pub(super) out: &'a mut Out,
+}
+
+impl<'a> Env<'a> {
+    #[inline]
+    pub(super) fn new(
+        config: &'a TcpConfig,
+        stats: &'a mut TcpStats,
+        cx: &'a mut Cx<'_>,
+    ) -> Env<'a> {
+        Env {
+            now: cx.now,
+            config,
+            stats,
+            out: cx.out,
+        }
+    }
 }
 
 /// Who refers to a connection.

@@ -127,14 +127,12 @@ impl Connection {
         window: u16,
     ) -> SegmentOut {
         let header = TcpHeader {
-            src_port: self.local.port(),
-            dst_port: self.remote.port(),
             seq: self.snd.iss.0,
             ack,
             flags,
             window,
-            urgent: 0,
             options,
+            ..TcpHeader::default()
         };
         self.out(header, Payload::new(), None)
     }
@@ -338,14 +336,12 @@ impl Connection {
         self.rcv.unacked = 0;
         self.timers.delayed_ack = Instant::MAX;
         let header = TcpHeader {
-            src_port: self.local.port(),
-            dst_port: self.remote.port(),
             seq: plan.seq.0,
             ack: Some(self.rcv.nxt.0),
             flags: plan.flags,
             window,
-            urgent: 0,
             options: plan.options,
+            ..TcpHeader::default()
         };
         if plan.len == 0 {
             return self.out(header, Payload::new(), None);
@@ -404,17 +400,14 @@ impl Connection {
     /// The reset that aborts this connection (RFC 9293 3.10.5).
     pub(in crate::transport::tcp) fn reset(&self, now: Instant) -> SegmentOut {
         let header = TcpHeader {
-            src_port: self.local.port(),
-            dst_port: self.remote.port(),
             seq: self.snd.nxt.0,
             ack: Some(self.rcv.nxt.0),
             flags: TcpFlags::RST,
-            window: 0,
-            urgent: 0,
             options: TcpOptions {
                 timestamp: self.nego.ts.map(|ts| (ts.value(now), ts.recent)),
                 ..TcpOptions::default()
             },
+            ..TcpHeader::default()
         };
         self.out(header, Payload::new(), None)
     }
@@ -425,14 +418,12 @@ impl Connection {
 
     #[inline]
     fn out(&self, header: TcpHeader, payload: Payload, gso: Option<u16>) -> SegmentOut {
+        let (local, remote) = (self.local, self.remote);
+        let (ttl, tos) = (self.options.ttl, self.options.tos);
         SegmentOut {
-            src: self.local,
-            dst: self.remote,
-            header,
             payload,
             gso,
-            ttl: self.options.ttl,
-            tos: self.options.tos,
+            ..SegmentOut::new(local, remote, ttl, tos, header)
         }
     }
 }

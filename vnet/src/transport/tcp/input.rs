@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::challenge::Challenge;
 use super::connection::{Connection, Disposition, Env};
 use super::listener::HalfOpen;
-use super::options::{agree, answer, path_mss};
+use super::options::{answer, negotiate, path_mss};
 use super::seq::SeqNum;
 use super::time_wait;
 use super::{
@@ -126,7 +126,7 @@ impl Tcp {
             h.retries = h.retries.max(1);
             h.sent_at = cx.now;
             // RFC 7323 4.3: the answer echoes what it answers.
-            if let (Some(ts), Some((tsval, _))) = (&mut h.nego.ts, header.options.timestamp)
+            if let (Some(ts), Some((tsval, _))) = (&mut h.negotiated.ts, header.options.timestamp)
                 && !ts.is_old(cx.now, tsval)
             {
                 ts.update(cx.now, tsval);
@@ -136,7 +136,7 @@ impl Tcp {
             return Verdict::Delivered;
         }
         let in_window = seq.is_in(rcv_nxt..=edge);
-        let old = match (h.nego.ts, header.options.timestamp) {
+        let old = match (h.negotiated.ts, header.options.timestamp) {
             (Some(ts), Some((tsval, _))) => ts.is_old(cx.now, tsval),
             _ => false,
         };
@@ -316,7 +316,7 @@ impl Tcp {
         let path = seg.path;
         let family = connection::family(seg.dst);
         let mss = path_mss(path, family);
-        let nego = agree(
+        let negotiated = negotiate(
             cx.now,
             &self.config,
             family,
@@ -339,8 +339,8 @@ impl Tcp {
             iss,
             irs: SeqNum(seg.header.seq),
             peer_window: u32::from(seg.header.window),
-            nego,
-            syn_ack: answer(&nego, mss, cx.now),
+            negotiated,
+            syn_ack: answer(&negotiated, mss, cx.now),
             window: u16::try_from(l.options.recv_buffer).unwrap_or(u16::MAX),
             path,
             ttl: l.options.ttl,

@@ -45,7 +45,7 @@ pub(super) struct HalfOpen {
     pub(super) irs: SeqNum,
     /// The peer's window, as it came in the SYN: never scaled.
     pub(super) peer_window: u32,
-    pub(super) nego: Negotiated,
+    pub(super) negotiated: Negotiated,
     /// What the SYN-ACK says, timestamps apart.
     pub(super) syn_ack: TcpOptions,
     pub(super) window: u16,
@@ -79,7 +79,7 @@ impl HalfOpen {
     }
 
     fn timestamp(&self, now: Instant) -> Option<(u32, u32)> {
-        self.nego.ts.map(|ts| (ts.value(now), ts.recent))
+        self.negotiated.ts.map(|ts| (ts.value(now), ts.recent))
     }
 
     fn reply(&self, seq: SeqNum, flags: TcpFlags, options: TcpOptions) -> SegmentOut {

@@ -182,7 +182,7 @@ pub(super) fn offer(config: &TcpConfig, mss: u16, recv_buffer: usize, tsval: u32
 }
 
 /// What holds after both SYNs: what both have offered.
-pub(super) fn agree(
+pub(super) fn negotiate(
     now: Instant,
     config: &TcpConfig,
     family: Family,
@@ -223,15 +223,15 @@ pub(super) fn agree(
     }
 }
 
-/// The options of the SYN-ACK that answers a SYN with `agreed`: nothing that the SYN did not have
+/// The options of the SYN-ACK that answers a SYN with `negotiated`: nothing that the SYN did not have
 /// (RFC 7323 2.2 and 3.2, RFC 2018 2), but for the segment size.
-pub(super) fn answer(agreed: &Negotiated, mss: u16, now: Instant) -> TcpOptions {
+pub(super) fn answer(negotiated: &Negotiated, mss: u16, now: Instant) -> TcpOptions {
     TcpOptions {
         mss: Some(mss),
         // A shift of zero is an answer too.
-        window_scale: agreed.scaling.is_on().then_some(agreed.rcv_shift),
-        sack_permitted: (agreed.sack == SackUse::Yes).then_some(SackPermitted),
-        timestamp: agreed.ts.map(|ts| (ts.value(now), ts.recent)),
+        window_scale: negotiated.scaling.is_on().then_some(negotiated.rcv_shift),
+        sack_permitted: (negotiated.sack == SackUse::Yes).then_some(SackPermitted),
+        timestamp: negotiated.ts.map(|ts| (ts.value(now), ts.recent)),
         ..TcpOptions::default()
     }
 }

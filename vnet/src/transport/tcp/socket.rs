@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
-use super::connection::{Birth, Connection, Env, Farewell, Owner};
+use super::connection::{CloseAction, Connection, Env, OpenParams, Owner};
 use super::listener::Listener;
 use super::options::{Path, SocketOptions, Switch};
 use super::recv_queue::ReadMode;
@@ -62,7 +62,7 @@ impl Tcp {
         let iss = self.secret.isn(cx.now, &key);
         let ts_offset = self.secret.timestamp_offset(&key);
         let env = Env::new(&self.config, &mut self.stats, cx);
-        let birth = Birth {
+        let params = OpenParams {
             key,
             local,
             remote,
@@ -71,7 +71,7 @@ impl Tcp {
             iss,
             ts_offset,
         };
-        let c = Connection::connecting(&env, birth);
+        let c = Connection::connecting(&env, params);
         let id = self.connections.insert(Box::new(c));
         self.enter_tuple(key, local, Slot::Connection(id));
         self.stats.active_opens += 1;
@@ -359,9 +359,9 @@ impl Tcp {
         };
         let mut env = Env::new(&self.config, &mut self.stats, cx);
         match c.close(&mut env) {
-            Farewell::GoesOn => {}
-            Farewell::Over => c.end_quietly(&mut env),
-            Farewell::Abort => return self.abort(cx, id),
+            CloseAction::GoesOn => {}
+            CloseAction::Over => c.end_quietly(&mut env),
+            CloseAction::Abort => return self.abort(cx, id),
         }
         self.settle(cx, id);
     }

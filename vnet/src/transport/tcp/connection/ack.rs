@@ -28,7 +28,7 @@ impl Connection {
     ) {
         let una = self.snd.una;
         let before = self.snd.edge;
-        let window = u32::from(h.window) << self.nego.snd_shift;
+        let window = u32::from(h.window) << self.negotiated.snd_shift;
         self.update_window(SeqNum(h.seq), ack, window);
         // The peer is there: silence is counted from here, even when its window stays closed.
         if self.flight() == 0 || self.snd.edge == una {
@@ -47,7 +47,7 @@ impl Connection {
         } else if self.flight() > 0 && carries == Carries::Nothing && self.snd.edge == before {
             // RFC 5681 2: a duplicate acknowledgement.
             env.stats.dup_acks_in += 1;
-            if self.nego.sack == SackUse::No {
+            if self.negotiated.sack == SackUse::No {
                 self.notice_loss(env);
             }
         }
@@ -109,7 +109,8 @@ impl Connection {
             // before, which says nothing about the path now.
             self.cc.on_ack(acked.min(2 * mss), mss, Limited::ByCwnd);
         }
-        self.recovery.on_progress(ack, acked, mss, self.nego.sack);
+        self.recovery
+            .on_progress(ack, acked, mss, self.negotiated.sack);
         self.restart_retransmit(env);
         self.timers.persist = Instant::MAX;
         self.snd.probes = 0;
@@ -140,7 +141,7 @@ impl Connection {
     // off has not waited for it.
     #[cold]
     pub(super) fn measure_by_echo(&mut self, env: &Env<'_>, h: &TcpHeader, limit: Duration) {
-        let (Some(ts), Some((_, echoed))) = (self.nego.ts, h.options.timestamp) else {
+        let (Some(ts), Some((_, echoed))) = (self.negotiated.ts, h.options.timestamp) else {
             return;
         };
         let ticks = u64::from(ts.value(env.now).wrapping_sub(echoed));
@@ -153,7 +154,7 @@ impl Connection {
     /// Records the blocks of a selective acknowledgement and returns how many bytes are new.
     #[inline]
     fn take_sack(&mut self, ack: SeqNum, h: &TcpHeader) -> u32 {
-        if h.options.sack.is_empty() || self.nego.sack == SackUse::No {
+        if h.options.sack.is_empty() || self.negotiated.sack == SackUse::No {
             return 0;
         }
         let mut new = 0;
@@ -168,7 +169,9 @@ impl Connection {
 
     fn notice_loss(&mut self, env: &mut Env<'_>) {
         let (una, nxt, mss) = (self.snd.una, self.snd.nxt, self.data_mss());
-        let signal = self.recovery.on_duplicate(una, nxt, mss, self.nego.sack);
+        let signal = self
+            .recovery
+            .on_duplicate(una, nxt, mss, self.negotiated.sack);
         if signal == Signal::Enter {
             env.stats.fast_recoveries += 1;
             self.cc.on_loss(nxt.since(una), mss);

@@ -8,7 +8,7 @@ use crate::packet::header::{TcpFlags, TcpHeader};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::SegmentIn;
 use crate::transport::tcp::congestion::Controller;
-use crate::transport::tcp::options::{agree, path_mss};
+use crate::transport::tcp::options::{negotiate, path_mss};
 use crate::transport::tcp::recovery::SackUse;
 use crate::transport::tcp::recv_queue::Ahead;
 use crate::transport::tcp::seq::SeqNum;
@@ -50,7 +50,7 @@ impl Connection {
             && !self.rcv.queue.has_gap()
             && self.rcv.fin.is_none()
             && self.owner != Owner::Nobody
-            && match (self.nego.ts, h.options.timestamp) {
+            && match (self.negotiated.ts, h.options.timestamp) {
                 (None, _) => true,
                 (Some(ts), Some((tsval, _))) => !ts.is_old(now, tsval),
                 (Some(_), None) => false,
@@ -59,7 +59,7 @@ impl Connection {
 
     fn predicted(&mut self, env: &mut Env<'_>, seg: SegmentIn<'_>) -> Disposition {
         let h = seg.header;
-        self.heard = env.now;
+        self.last_rx = env.now;
         self.update_timestamp(env.now, h);
         let carries = if seg.payload.is_empty() {
             Carries::Nothing
@@ -104,9 +104,9 @@ impl Connection {
         if !h.flags.has(TcpFlags::SYN) {
             return Disposition::Refused;
         }
-        self.heard = env.now;
+        self.last_rx = env.now;
         let offered = self.rcv.promised();
-        self.nego = agree(
+        self.negotiated = negotiate(
             env.now,
             env.config,
             self.family,
@@ -212,7 +212,11 @@ impl Connection {
             if ack != self.snd.iss + 1 {
                 return Disposition::Answer;
             }
-            let shift = if syn == 1 { 0 } else { self.nego.snd_shift };
+            let shift = if syn == 1 {
+                0
+            } else {
+                self.negotiated.snd_shift
+            };
             let window = u32::from(h.window) << shift;
             self.snd.edge = ack + window;
             self.snd.max_wnd = window;
@@ -224,7 +228,7 @@ impl Connection {
             self.establish(env, ack);
             if syn == 1 {
                 // The peer's SYN-ACK, crossing ours.
-                self.heard = env.now;
+                self.last_rx = env.now;
                 return self.after_syn(env, seg);
             }
         }
@@ -233,7 +237,7 @@ impl Connection {
             self.challenge(env);
             return Disposition::Refused;
         }
-        self.heard = env.now;
+        self.last_rx = env.now;
         self.update_timestamp(env.now, h);
         let carries = if seg_len > 0 {
             Carries::DataOrFin
@@ -256,7 +260,7 @@ impl Connection {
     /// True for a segment that PAWS refuses. A segment that lacks the timestamp its connection
     /// agreed on is let through: the sequence number decides.
     fn is_too_old(&self, now: Instant, h: &TcpHeader) -> bool {
-        match (self.nego.ts, h.options.timestamp) {
+        match (self.negotiated.ts, h.options.timestamp) {
             (Some(ts), Some((tsval, _))) => ts.is_old(now, tsval),
             _ => false,
         }
@@ -273,7 +277,7 @@ impl Connection {
     // counts it).
     #[inline]
     fn is_acceptable(&self, seq: SeqNum, len: u32, fin: u32) -> bool {
-        let (nxt, adv) = (self.rcv.nxt, self.rcv.adv);
+        let (nxt, adv) = (self.rcv.nxt, self.rcv.advertised);
         let begins_in_window = match len {
             // The right edge itself is let in: that is where a peer stands that has filled the
             // window, and its acknowledgement counts.
@@ -297,18 +301,18 @@ impl Connection {
         if old {
             env.stats.duplicates_in += 1;
             self.rcv.quick = QUICK_ACKS;
-            if self.nego.sack == SackUse::Yes {
+            if self.negotiated.sack == SackUse::Yes {
                 self.rcv.queue.note_duplicate((seq, seq + len));
             }
         }
         self.rcv.acks_due = self.rcv.acks_due.max(1);
         // Beyond the window nobody has reason to send; at its edge stands who probes it.
         if let Some(ack) = h.ack.map(SeqNum)
-            && (old || seq == self.rcv.adv)
+            && (old || seq == self.rcv.advertised)
             && self.state.is_synchronized()
             && ack.is_in(self.snd.una..=self.snd.nxt)
         {
-            self.heard = env.now;
+            self.last_rx = env.now;
             // As in Linux and FreeBSD, the latest segment again is no older than the window: the
             // peer, whose timer went off, learns from the echo which of the two is answered.
             if seq + len == self.rcv.nxt {
@@ -322,7 +326,7 @@ impl Connection {
     fn on_reset(&mut self, env: &mut Env<'_>, seq: SeqNum) -> Disposition {
         if seq != self.rcv.nxt {
             // The window's right edge is outside.
-            if seq.offset_in(self.rcv.nxt..self.rcv.adv).is_some() {
+            if seq.offset_in(self.rcv.nxt..self.rcv.advertised).is_some() {
                 self.challenge(env);
             }
             return Disposition::Refused;
@@ -345,10 +349,10 @@ impl Connection {
     // RFC 7323 4.3, step 2.
     #[inline]
     fn update_timestamp(&mut self, now: Instant, h: &TcpHeader) {
-        if let (Some(ts), Some((tsval, _))) = (&mut self.nego.ts, h.options.timestamp)
+        if let (Some(ts), Some((tsval, _))) = (&mut self.negotiated.ts, h.options.timestamp)
             // Of an acceptable segment: not behind what was acknowledged last.
             && (SeqNum(h.seq) == self.rcv.last_ack
-                || !SeqNum(h.seq).is_in(self.rcv.last_ack..=self.rcv.adv))
+                || !SeqNum(h.seq).is_in(self.rcv.last_ack..=self.rcv.advertised))
             && !SeqNum(ts.recent).is_newer_than(SeqNum(tsval))
         {
             ts.update(now, tsval);
@@ -371,13 +375,13 @@ impl Connection {
         let nxt = self.rcv.nxt;
         let mut seq = seq;
         let mut fin = flags.has(TcpFlags::FIN);
-        if !seq.is_in(nxt..=self.rcv.adv) {
+        if !seq.is_in(nxt..=self.rcv.advertised) {
             // Acceptable all the same: it begins before the window.
             let old = nxt.since(seq).min(payload.len() as u32);
             if old > 0 {
                 env.stats.duplicates_in += 1;
                 self.rcv.quick = QUICK_ACKS;
-                if self.nego.sack == SackUse::Yes {
+                if self.negotiated.sack == SackUse::Yes {
                     self.rcv.queue.note_duplicate((seq, seq + old));
                 }
                 self.rcv.acks_due = self.rcv.acks_due.max(1);
@@ -388,7 +392,7 @@ impl Connection {
                 return Disposition::Taken;
             }
         }
-        let room = self.rcv.adv.since(seq) as usize;
+        let room = self.rcv.advertised.since(seq) as usize;
         if payload.len() > room {
             payload.truncate(room);
             fin = false;

@@ -37,7 +37,7 @@ use crate::transport::error::SocketError;
 use crate::transport::wait::WaitQueue;
 
 pub(super) use timers::Timers;
-pub(super) use user::Farewell;
+pub(super) use user::CloseAction;
 
 /// What a connection needs from its vnet for one event.
 pub(super) struct Env<'a> {
@@ -97,7 +97,7 @@ pub(super) struct Connection {
     soft_error: Option<SocketError>,
     pub(super) snd: Sender,
     pub(super) rcv: Receiver,
-    pub(super) nego: Negotiated,
+    pub(super) negotiated: Negotiated,
     ts_offset: u32,
     family: Family,
     path: Path,
@@ -105,8 +105,8 @@ pub(super) struct Connection {
     cc: Controller,
     pub(super) rtt: Rtt,
     retries: u8,
-    /// When the peer was last heard.
-    heard: Instant,
+    /// When a segment of the peer last arrived.
+    last_rx: Instant,
     challenge: Challenge,
     pub(super) readers: WaitQueue,
     pub(super) writers: WaitQueue,
@@ -149,7 +149,7 @@ pub(super) struct Receiver {
     irs: SeqNum,
     pub(super) nxt: SeqNum,
     /// The right edge of the window as promised; never behind `nxt`.
-    pub(super) adv: SeqNum,
+    pub(super) advertised: SeqNum,
     pub(super) queue: RecvQueue,
     /// Last.ACK.sent (RFC 7323 4.3)
     last_ack: SeqNum,
@@ -171,13 +171,13 @@ impl Receiver {
     /// How much may arrive: the window as promised.
     #[inline]
     fn promised(&self) -> u32 {
-        self.adv.since(self.nxt)
+        self.advertised.since(self.nxt)
     }
 
     /// Everything up to `nxt` has arrived.
     #[inline]
     fn advance(&mut self, nxt: SeqNum) {
-        self.adv = self.nxt.later(self.adv, nxt);
+        self.advertised = self.nxt.later(self.advertised, nxt);
         self.nxt = nxt;
     }
 }
@@ -217,7 +217,7 @@ pub(super) enum Disposition {
 }
 
 /// What a connection begins with.
-pub(super) struct Birth {
+pub(super) struct OpenParams {
     pub(super) key: FourTuple,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
@@ -229,9 +229,9 @@ pub(super) struct Birth {
 
 impl Connection {
     /// A connection that this side opens.
-    pub(super) fn connecting(env: &Env<'_>, birth: Birth) -> Connection {
-        let nego = Negotiated {
-            peer_mss: path_mss(birth.path, family(birth.local)),
+    pub(super) fn connecting(env: &Env<'_>, params: OpenParams) -> Connection {
+        let negotiated = Negotiated {
+            peer_mss: path_mss(params.path, family(params.local)),
             scaling: Feature::Off,
             snd_shift: 0,
             rcv_shift: 0,
@@ -242,7 +242,7 @@ impl Connection {
             syn: Due::Now,
             sent_at: None,
         });
-        Connection::new(env, birth, state, Owner::Socket, nego)
+        Connection::new(env, params, state, Owner::Socket, negotiated)
     }
 
     /// A connection whose handshake a listener has completed, but for the segment that completes it.
@@ -252,17 +252,17 @@ impl Connection {
         options: SocketOptions,
         seg: &SegmentIn<'_>,
     ) -> Connection {
-        let birth = Birth {
+        let params = OpenParams {
             key: half.key,
             local: half.local,
             remote: half.remote,
             path: half.path,
             options,
             iss: half.iss,
-            ts_offset: half.nego.ts.map_or(0, |ts| ts.offset),
+            ts_offset: half.negotiated.ts.map_or(0, |ts| ts.offset),
         };
         let owner = Owner::Listener(half.listener);
-        let mut c = Connection::new(env, birth, State::Established, owner, half.nego);
+        let mut c = Connection::new(env, params, State::Established, owner, half.negotiated);
         c.snd.una = half.iss + 1;
         c.snd.nxt = half.iss + 1;
         c.snd.edge = half.iss + 1 + half.peer_window;
@@ -295,12 +295,12 @@ impl Connection {
 
     fn new(
         env: &Env<'_>,
-        birth: Birth,
+        params: OpenParams,
         state: State,
         owner: Owner,
-        nego: Negotiated,
+        negotiated: Negotiated,
     ) -> Connection {
-        let Birth {
+        let OpenParams {
             key,
             local,
             remote,
@@ -308,7 +308,7 @@ impl Connection {
             options,
             iss,
             ts_offset,
-        } = birth;
+        } = params;
         let mut c = Connection {
             key,
             local,
@@ -342,7 +342,7 @@ impl Connection {
             rcv: Receiver {
                 irs: SeqNum(0),
                 nxt: SeqNum(0),
-                adv: SeqNum(0),
+                advertised: SeqNum(0),
                 queue: RecvQueue::default(),
                 last_ack: SeqNum(0),
                 acks_due: 0,
@@ -352,7 +352,7 @@ impl Connection {
                 fin: None,
                 closed: Closed::No,
             },
-            nego,
+            negotiated,
             ts_offset,
             family: family(local),
             path,
@@ -360,7 +360,7 @@ impl Connection {
             cc: Controller::new(1, 1),
             rtt: Rtt::new(env.config),
             retries: 0,
-            heard: env.now,
+            last_rx: env.now,
             challenge: Challenge::new(),
             readers: WaitQueue::default(),
             writers: WaitQueue::default(),
@@ -380,21 +380,23 @@ impl Connection {
         rcv.irs = irs;
         rcv.nxt = irs + 1;
         rcv.last_ack = irs + 1;
-        rcv.adv = irs + 1 + window;
+        rcv.advertised = irs + 1 + window;
         rcv.mss = mss.min(536);
     }
 
     /// Payload bytes in a full segment without extra options.
     #[inline]
     fn data_mss(&self) -> u32 {
-        let ts = if self.nego.ts.is_some() { 12 } else { 0 };
+        let ts = if self.negotiated.ts.is_some() { 12 } else { 0 };
         u32::from(self.segment_room()) - ts
     }
 
     /// Payload plus options in a full segment.
     #[inline]
     fn segment_room(&self) -> u16 {
-        self.nego.peer_mss.min(path_mss(self.path, self.family))
+        self.negotiated
+            .peer_mss
+            .min(path_mss(self.path, self.family))
     }
 
     /// Bytes on their way, as recovery sees it.

@@ -98,7 +98,7 @@ impl Connection {
         let window = self.syn_window();
         // Remembered as the edge of a window that begins at zero, until the peer's sequence
         // number is known.
-        self.rcv.adv = self.rcv.nxt + u32::from(window);
+        self.rcv.advertised = self.rcv.nxt + u32::from(window);
         self.snd.nxt = self.snd.iss + 1;
         self.timers.retransmit = env.now + self.rtt.rto(env.config);
         Some(self.handshake(TcpFlags::SYN, None, options, window))
@@ -109,7 +109,7 @@ impl Connection {
         self.state = State::SynReceived(SynReceived { syn_ack: Due::Sent });
         self.rcv.acks_due = 0;
         let mss = path_mss(self.path, self.family);
-        let options = answer(&self.nego, mss, env.now);
+        let options = answer(&self.negotiated, mss, env.now);
         let window = self.syn_window();
         self.timers.retransmit = env.now + self.rtt.rto(env.config);
         self.handshake(TcpFlags::SYN, Some(self.rcv.nxt.0), options, window)
@@ -304,7 +304,7 @@ impl Connection {
     #[inline]
     fn plan(&mut self, now: Instant, seq: SeqNum, len: u32, flags: TcpFlags) -> Plan {
         let mut options = TcpOptions::default();
-        if let Some(ts) = &self.nego.ts {
+        if let Some(ts) = &self.negotiated.ts {
             options.timestamp = Some((ts.value(now), ts.recent));
         }
         let blocks = self.sack_count();
@@ -356,7 +356,7 @@ impl Connection {
     /// How many blocks a selective acknowledgement would have.
     #[inline]
     fn sack_count(&self) -> usize {
-        match self.nego.sack {
+        match self.negotiated.sack {
             SackUse::Yes => self.rcv.queue.sack_count(),
             SackUse::No => 0,
         }
@@ -370,7 +370,7 @@ impl Connection {
     /// The window field of a segment sent now; what it promises is remembered.
     #[inline]
     fn offer_window(&mut self) -> u16 {
-        let shift = self.nego.rcv_shift;
+        let shift = self.negotiated.rcv_shift;
         let promised = self.rcv.promised();
         let window = self.window_to_offer().min(65_535 << shift);
         let mut field = window >> shift;
@@ -378,7 +378,7 @@ impl Connection {
         if field << shift < promised && field < 65_535 {
             field = promised.div_ceil(1 << shift).min(65_535);
         }
-        self.rcv.adv = self.rcv.nxt + promised.max(field << shift);
+        self.rcv.advertised = self.rcv.nxt + promised.max(field << shift);
         field as u16
     }
 
@@ -404,7 +404,7 @@ impl Connection {
             ack: Some(self.rcv.nxt.0),
             flags: TcpFlags::RST,
             options: TcpOptions {
-                timestamp: self.nego.ts.map(|ts| (ts.value(now), ts.recent)),
+                timestamp: self.negotiated.ts.map(|ts| (ts.value(now), ts.recent)),
                 ..TcpOptions::default()
             },
             ..TcpHeader::default()

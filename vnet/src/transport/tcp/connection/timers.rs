@@ -152,9 +152,9 @@ impl Connection {
             return;
         }
         let config = env.config;
-        let silent = env.now.since(self.heard);
+        let silent = env.now.since(self.last_rx);
         if silent < config.keepalive_idle {
-            self.timers.keepalive = self.heard + config.keepalive_idle;
+            self.timers.keepalive = self.last_rx + config.keepalive_idle;
             return;
         }
         // Data that waits for its acknowledgement probes by itself.

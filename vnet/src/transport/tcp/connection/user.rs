@@ -21,7 +21,7 @@ const FIRST_WINDOW: u32 = 32_768;
 
 /// What is left to do after a socket let go of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::transport::tcp) enum Farewell {
+pub(in crate::transport::tcp) enum CloseAction {
     /// It goes on by itself, to the end.
     GoesOn,
     /// The peer is to be told with a reset.
@@ -189,7 +189,7 @@ impl Connection {
     }
 
     /// The socket lets go.
-    pub(in crate::transport::tcp) fn close(&mut self, env: &mut Env<'_>) -> Farewell {
+    pub(in crate::transport::tcp) fn close(&mut self, env: &mut Env<'_>) -> CloseAction {
         self.wake_all(env.out);
         self.owner = Owner::Nobody;
         self.snd.reserved = 0;
@@ -198,15 +198,15 @@ impl Connection {
         let unread = self.rcv.queue.len() > 0 && self.state.is_synchronized();
         let at_once = self.options.linger == Linger::For(Duration::ZERO);
         match self.state {
-            State::Closed | State::TimeWait => return Farewell::Over,
-            State::SynSent(_) => return Farewell::Over,
-            _ if unread || at_once => return Farewell::Abort,
+            State::Closed | State::TimeWait => return CloseAction::Over,
+            State::SynSent(_) => return CloseAction::Over,
+            _ if unread || at_once => return CloseAction::Abort,
             _ => {}
         }
         self.rcv.closed = Closed::Yes;
         self.close_write(env);
         self.arm_orphan(env);
-        Farewell::GoesOn
+        CloseAction::GoesOn
     }
 
     /// A connection that nobody owns does not wait for the peer's FIN for ever.
@@ -259,10 +259,10 @@ impl Connection {
     pub(in crate::transport::tcp) fn set_keepalive(&mut self, env: &Env<'_>, to: Switch) {
         self.options.keepalive = to;
         self.timers.keepalive = match to {
-            Switch::On => env.now.max(self.heard) + env.config.keepalive_idle,
+            Switch::On => env.now.max(self.last_rx) + env.config.keepalive_idle,
             Switch::Off => Instant::MAX,
         };
-        self.heard = env.now;
+        self.last_rx = env.now;
     }
 
     pub(in crate::transport::tcp) fn set_path(&mut self, path: Path) {
@@ -325,9 +325,9 @@ impl Connection {
             window: self
                 .rcv
                 .promised()
-                .checked_shr(u32::from(self.nego.rcv_shift))
+                .checked_shr(u32::from(self.negotiated.rcv_shift))
                 .map_or(0, |w| w.min(65_535) as u16),
-            ts: self.nego.ts,
+            ts: self.negotiated.ts,
             ttl: self.options.ttl,
             tos: self.options.tos,
             until,

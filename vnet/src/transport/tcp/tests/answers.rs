@@ -75,7 +75,12 @@ fn give(state: u8, (flags, seq, acks, len): Segment) -> (Vec<Answer>, Option<Tcp
     let (irs, nxt, adv, sent) = match c {
         // A has not said anything; any number will do.
         Some(c) if state == SYN_SENT => (7000, 7001, 7001, c.snd.nxt.0),
-        Some(c) => (c.rcv.nxt.0 - 1, c.rcv.nxt.0, c.rcv.adv.0, c.snd.nxt.0),
+        Some(c) => (
+            c.rcv.nxt.0 - 1,
+            c.rcv.nxt.0,
+            c.rcv.advertised.0,
+            c.snd.nxt.0,
+        ),
         None => {
             let nxt = said.ack.expect("a SYN-ACK");
             let adv = nxt.wrapping_add(u32::from(said.window));
@@ -97,7 +102,7 @@ fn give(state: u8, (flags, seq, acks, len): Segment) -> (Vec<Answer>, Option<Tcp
         Acks::Half => Some(sent.wrapping_add(1 << 31)),
         Acks::Stale => Some(sent.wrapping_sub(1 << 30)),
     };
-    let known = c.and_then(|c| c.nego.ts).map(|ts| ts.recent);
+    let known = c.and_then(|c| c.negotiated.ts).map(|ts| ts.recent);
     let timestamp = said.options.timestamp;
     let timestamp = timestamp.map(|(value, echo)| (known.unwrap_or(echo), value));
     let (src, dst) = (w.addr(A, said.dst_port), w.addr(B, said.src_port));

@@ -13,7 +13,7 @@ fn sack(t: &Hand, h: &TcpHeader) -> Vec<(u32, u32)> {
 
 fn window(t: &Hand) -> i64 {
     let c = t.w.hosts[B].tcp.connections.get(t.b).expect("open");
-    i64::from(c.rcv.adv.since(c.rcv.nxt))
+    i64::from(c.rcv.advertised.since(c.rcv.nxt))
 }
 
 fn assert_end(t: &mut Hand, data: &[u8]) {
@@ -273,7 +273,13 @@ fn a_simultaneous_open_challenges_a_reset_in_its_window() {
     }
     assert_challenge(&o.give(5, Some(nxt), TcpFlags::SYN, b""), nxt);
     // A plain acknowledgement offers a scaled window.
-    let adv = o.w.hosts[B].tcp.connections.get(b).expect("open").rcv.adv;
+    let adv = o.w.hosts[B]
+        .tcp
+        .connections
+        .get(b)
+        .expect("open")
+        .rcv
+        .advertised;
     let edge = adv.0.wrapping_sub(ISN);
     assert_eq!(o.give(edge, None, TcpFlags::RST, b""), []);
     assert_challenge(&o.give(edge - 1, None, TcpFlags::RST, b""), nxt);

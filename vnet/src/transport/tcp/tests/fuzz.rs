@@ -177,7 +177,7 @@ fn windows(w: &World, b: Option<ConnId>, from_a: Option<TcpHeader>) -> Windows {
     let timestamps = timestamp.map_or((0, 0), |(value, echo)| (echo, value));
     if let Some(c) = b.and_then(|b| w.hosts[B].tcp.connections.get(b)) {
         return Windows {
-            expected: (c.rcv.nxt.0, c.rcv.adv.0),
+            expected: (c.rcv.nxt.0, c.rcv.advertised.0),
             sent: (c.snd.una.0, c.snd.nxt.0),
             timestamps,
         };

@@ -8,9 +8,11 @@
 mod frames;
 mod hog;
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,9 @@ pub use hog::Hog;
 
 /// Anything that goes wrong.
 pub type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long after its time a pair may still be at it.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the pair does in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,18 +87,74 @@ pub enum At {
     Server,
 }
 
+/// Why a run has no figure.
+#[derive(Debug)]
+pub enum RunError {
+    /// The pair was not done in time, but it was when the hog had stopped.
+    Starved {
+        /// How long after its time it was given up.
+        patience: Duration,
+    },
+    /// The pair was not even done when the hog had stopped.
+    Stuck {
+        /// How long after the hog had stopped.
+        patience: Duration,
+    },
+    /// Something else went wrong.
+    Failed(AnyError),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::Starved { patience } => {
+                write!(f, "starved: not done {patience:?} after its time")
+            }
+            RunError::Stuck { patience } => {
+                write!(f, "stuck: not done {patience:?} after the hog had stopped")
+            }
+            RunError::Failed(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+impl From<AnyError> for RunError {
+    fn from(error: AnyError) -> RunError {
+        RunError::Failed(error)
+    }
+}
+
 /// Runs the pair for so long beside a hog, and returns what it did a second.
 ///
 /// # Errors
-/// None that the library should have.
-pub fn run(hog: Hog, at: At, work: Work, time: Duration) -> Result<f64, AnyError> {
+/// When the pair is not done [`PATIENCE`] after its time, and whatever else goes wrong.
+pub fn run(hog: Hog, at: At, work: Work, time: Duration) -> Result<f64, RunError> {
     let arena = Arc::new(Arena::new()?);
     let stop = Arc::new(AtomicBool::new(false));
     let hog = hog.unleash(&arena, at, &stop)?;
-    let figure = pair(&arena, work, time);
+    let (done, figure) = mpsc::channel();
+    let its = Arc::clone(&arena);
+    thread::spawn(move || drop(done.send(pair(&its, work, time))));
+    let figure = match figure.recv_timeout(time + PATIENCE) {
+        Err(RecvTimeoutError::Timeout) => {
+            stop.store(true, Ordering::Relaxed);
+            match figure.recv_timeout(PATIENCE) {
+                Err(RecvTimeoutError::Timeout) => Err(RunError::Stuck { patience: PATIENCE }),
+                _ => Err(RunError::Starved { patience: PATIENCE }),
+            }
+        }
+        Ok(figure) => figure.map_err(RunError::Failed),
+        Err(RecvTimeoutError::Disconnected) => Err(RunError::Failed("the pair panicked".into())),
+    };
     stop.store(true, Ordering::Relaxed);
-    for thread in hog {
-        thread.join().map_err(|_| "a hog panicked")??;
+    if !matches!(figure, Err(RunError::Stuck { .. })) {
+        for thread in hog {
+            thread
+                .join()
+                .map_err(|_| AnyError::from("a hog panicked"))??;
+        }
     }
     figure
 }

@@ -1,19 +1,19 @@
 //! What a good pair of vnets keeps beside each kind of hog in its system; see
-//! [`vnet_benches::hogs`]. Run it in release mode on an idle machine.
+//! [`vnet_benches::hogs`]. Each run is told as it ends, and the table follows. Run it in release mode on an idle machine.
 
 use std::time::Duration;
 
 use clap::Parser;
 use comfy_table::{CellAlignment, Table};
-use vnet_benches::hogs::{AnyError, At, Hog, Work, run};
+use vnet_benches::hogs::{AnyError, At, Hog, RunError, Work, run};
 
 #[derive(Parser)]
 struct Args {
     /// Runs of each kind; the medians are printed.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     runs: usize,
     /// Milliseconds of each run.
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 200)]
     millis: u64,
     /// Only hogs whose name contains this.
     #[arg(long, default_value = "")]
@@ -35,11 +35,28 @@ fn main() -> Result<(), AnyError> {
     let is_peer = |hog| matches!(hog, Hog::None | Hog::Thread);
     rows.retain(|(hog, _)| is_peer(*hog) || hog.name().contains(&args.only));
     let mut figures = vec![[Vec::new(), Vec::new()]; rows.len()];
+    let mut failed = Vec::new();
     // Each run of one has one of every other beside it: what the machine does meanwhile meets all.
-    for _ in 0..args.runs {
+    for round in 1..=args.runs {
         for ((hog, at), figures) in rows.iter().zip(&mut figures) {
+            let beside = format!("{} {}", hog.name(), place(*hog, *at));
             for (work, figures) in [Work::Requests, Work::Bulk].into_iter().zip(figures) {
-                figures.push(run(*hog, *at, work, Duration::from_millis(args.millis))?);
+                let told = match run(*hog, *at, work, Duration::from_millis(args.millis)) {
+                    Ok(figure) => {
+                        figures.push(figure);
+                        format!("{figure:.0}/s")
+                    }
+                    Err(error @ RunError::Stuck { .. }) => {
+                        return Err(format!("{beside}: {work:?}: {error}").into());
+                    }
+                    Err(error) => {
+                        // Whoever is starved did nothing, as far as the table is concerned.
+                        figures.push(0.0);
+                        failed.push(format!("{beside}: {work:?}: {error}"));
+                        error.to_string()
+                    }
+                };
+                eprintln!("{round}/{} {beside}: {work:?}: {told}", args.runs);
             }
         }
     }
@@ -49,14 +66,9 @@ fn main() -> Result<(), AnyError> {
     let mut table = Table::new();
     table.set_header(["beside", "at", "requests/s", "ratio", "MB/s", "ratio"]);
     for ((hog, at), [requests, bytes]) in rows.iter().zip(medians) {
-        let at = match at {
-            _ if !hog.has_target() => "",
-            At::Bystander => "a bystander",
-            At::Server => "the server",
-        };
         table.add_row([
             hog.name().to_owned(),
-            at.to_owned(),
+            place(*hog, *at).to_owned(),
             format!("{requests:.0}"),
             format!("{:.2}", requests / fair[0]),
             format!("{:.0}", bytes / 1e6),
@@ -69,7 +81,18 @@ fn main() -> Result<(), AnyError> {
         }
     }
     println!("{table}");
-    Ok(())
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(failed.join("; ").into()),
+    }
+}
+
+fn place(hog: Hog, at: At) -> &'static str {
+    match at {
+        _ if !hog.has_target() => "",
+        At::Bystander => "a bystander",
+        At::Server => "the server",
+    }
 }
 
 fn median(mut figures: Vec<f64>) -> f64 {

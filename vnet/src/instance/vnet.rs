@@ -359,7 +359,7 @@ impl VnetCore {
         let _span = tracing::trace_span!(target: trace::SERVICE, "service", vnet = name).entered();
         let (result, panic) = self.enter(Entry::Service, |live, cx| {
             cx.stats.services += 1;
-            let taken = self.inbox.take_due(cx.now, SERVICE_BATCH, live.due);
+            let taken = self.inbox.take_or_shed(cx.now, SERVICE_BATCH, live.due);
             cx.stats.overflowed(taken.overflowed);
             while let Some(item) = live.due.next() {
                 rx::input(live.stack, cx, item);

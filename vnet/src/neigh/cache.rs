@@ -64,6 +64,8 @@ pub(crate) struct NeighCache {
     pub(super) defended: SmallVec<[(IfId, IpAddr, Instant); 1]>,
     /// Held packets, and how many of them came in on an interface.
     held: HeldCount,
+    /// Neighbours that are being asked for.
+    resolving: usize,
 }
 
 impl NeighCache {
@@ -79,6 +81,7 @@ impl NeighCache {
             stats: NeighStats::default(),
             defended: SmallVec::new(),
             held: HeldCount::default(),
+            resolving: 0,
         }
     }
 
@@ -130,6 +133,9 @@ impl NeighCache {
     ) -> Verdict {
         let key = match self.index.get(&(ifid, ip)) {
             Some(key) => *key,
+            None if self.is_resolving_enough() => {
+                return Verdict::Drop(DropReason::NeighbourLimit, packet);
+            }
             None => match self.insert_unresolved(cx.now, ifid, ip) {
                 Ok(key) => key,
                 Err(NeighLimit) => return Verdict::Drop(DropReason::NeighbourLimit, packet),
@@ -139,6 +145,9 @@ impl NeighCache {
         if let State::Failed(Failed { until }) = entry.state {
             if cx.now < until {
                 return Verdict::Drop(DropReason::NeighbourUnreachable, packet);
+            }
+            if self.is_resolving_enough() {
+                return Verdict::Drop(DropReason::NeighbourLimit, packet);
             }
             self.start_resolution(cx.now, key, round_trip);
         }
@@ -288,6 +297,7 @@ impl NeighCache {
             stats: _,
             defended,
             held,
+            resolving,
         } = self;
         index.reset();
         entries.reset();
@@ -295,6 +305,7 @@ impl NeighCache {
         *requests = VecDeque::new();
         *defended = SmallVec::new();
         debug_assert_eq!(*held, HeldCount::default(), "every held packet was dropped");
+        debug_assert_eq!(*resolving, 0, "no neighbour is left");
         released
     }
 
@@ -414,8 +425,16 @@ impl NeighCache {
             sent: 1,
             next: now + entry.questions.wait(self.config.retrans),
         });
+        self.resolving += 1;
         self.arm(key);
         self.request(now, key, None);
+    }
+
+    /// True when no further neighbour may be asked for until others have answered or failed. An eighth
+    /// of the table stays for those that make themselves known, so that whoever makes us ask for many
+    /// addresses does not keep us from answering anybody else.
+    fn is_resolving_enough(&self) -> bool {
+        self.resolving >= self.config.limit - self.config.limit / 8
     }
 
     fn insert(
@@ -465,11 +484,7 @@ impl NeighCache {
             _ if !in_use => true,
             State::Stale(_) => false,
             // It is about to be asked for.
-            State::Failed(_) => {
-                let is_incomplete = |e: &Entry| matches!(e.state, State::Incomplete(_));
-                let resolving = self.entries.iter().filter(|(_, e)| is_incomplete(e));
-                resolving.count() < self.config.limit.div_ceil(2)
-            }
+            State::Failed(_) => self.resolving < self.config.limit.div_ceil(2),
             _ => true,
         };
         if !may_go {
@@ -496,6 +511,7 @@ impl NeighCache {
         let State::Incomplete(before) = std::mem::replace(&mut entry.state, state) else {
             return None;
         };
+        self.resolving -= 1;
         let packets = before.held.into_packets();
         self.held.remove_all(&packets);
         Some(Release {
@@ -521,6 +537,7 @@ impl NeighCache {
             State::Incomplete(incomplete) => {
                 let packets = std::mem::take(&mut incomplete.held).into_packets();
                 self.held.remove_all(&packets);
+                self.resolving -= 1;
                 self.stats.failures += 1;
                 entry.state = State::Failed(Failed {
                     until: now + self.config.negative,
@@ -586,6 +603,7 @@ impl NeighCache {
         let State::Incomplete(incomplete) = entry.state else {
             return 0;
         };
+        self.resolving -= 1;
         let packets = incomplete.held.into_packets();
         self.held.remove_all(&packets);
         for packet in &packets {

@@ -2,7 +2,8 @@
 //! receiver takes what is due. It is the only thing that two vnets share.
 //!
 //! Frames on the wire are in it as well as those that have arrived. Each wire has a share of it
-//! (`shares`), so that one neighbour cannot take the room of all others.
+//! (`shares`), so that one neighbour cannot take the room of all others. Nor can it take their time:
+//! see [`Inbox::take_or_shed`].
 
 mod shares;
 
@@ -12,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::base::id::IfId;
 use crate::base::lock::{Mutex, Rank};
-use crate::base::time::Instant;
+use crate::base::time::{Duration, Instant};
 use crate::packet::cx::{Bell, Carrier, Pushed};
 use crate::packet::{Packet, Payload};
 
@@ -28,6 +29,14 @@ const FRAME_COST: usize = size_of::<Arrival>();
 /// Bytes of one wire, above which frames are copied out of the memory that they share with others: of
 /// those that they were cut from together, they may be the only ones that are left.
 const MUCH: usize = 4 << 20;
+/// How long a queue has to stand, and how often it has to be taken from without running empty, before
+/// frames are shed. A burst ends before that.
+const STANDING: Duration = Duration::from_millis(20);
+const STANDING_TAKES: u32 = 16;
+/// Frames that a wire may have in a queue that stands.
+const RING: usize = 1024;
+/// Frames that are shed at once at most.
+const SHED_BATCH: usize = 4096;
 /// Items for which a queue keeps room whatever it is used for.
 const ROOM_KEPT: usize = 64;
 /// Times in a row that a queue is emptied with most of its room unused before it gives some back.
@@ -120,6 +129,14 @@ struct Queue {
     /// The most frames that it held.
     peak: usize,
     closed: bool,
+    behind: Option<Behind>,
+}
+
+/// Items that were due have been left in a queue.
+#[derive(Clone, Copy, Debug)]
+struct Behind {
+    since: Instant,
+    takes: u32,
 }
 
 /// What became of an item, and what is to be dropped without the queue's lock.
@@ -167,25 +184,39 @@ impl Inbox {
 
     /// Moves up to `limit` items that are due at `now` to the end of `into`.
     pub(crate) fn take_due(&self, now: Instant, limit: usize, into: &mut Batch) -> Taken {
+        self.queue.lock().take_due(now, limit, into)
+    }
+
+    /// As [`Inbox::take_due`], for whoever takes all the time. Where more comes in than can be taken
+    /// in, the queue stands, and all wait for what the greediest have in it. Then frames of
+    /// wires that have more in it than a network card's ring holds are dropped unseen, the oldest
+    /// first, and counted as those that found no room. What stands at one instant of simulated
+    /// time takes no time, so nothing is shed there.
+    pub(crate) fn take_or_shed(&self, now: Instant, limit: usize, into: &mut Batch) -> Taken {
+        // Dropped after the lock is released.
+        let mut shed = Vec::new();
         let mut queue = self.queue.lock();
-        let before = into.0.len();
-        if into.0.is_empty() && queue.all_due(now, limit) {
-            // The usual case: nothing is moved but the queue itself.
-            std::mem::swap(&mut queue.fifo, &mut into.0);
-            queue.shares.give_all();
-        } else {
-            for _ in 0..limit {
-                match queue.pop_due(now) {
-                    Some(arrival) => into.0.push_back(arrival),
-                    None => break,
+        if queue.stands(now) {
+            while shed.len() < SHED_BATCH
+                && let Some(arrival) = queue.pop_due(now)
+            {
+                match &arrival.2 {
+                    Item::Frame(packet) if queue.shares.of(packet.meta.rcvif).frames >= RING => {
+                        queue.overflowed += 1;
+                        shed.push(arrival);
+                    }
+                    _ => into.0.push_back(arrival),
+                }
+                if into.0.len() >= limit {
+                    break;
                 }
             }
         }
-        queue.give_back(into.0.len() - before, into);
-        Taken {
-            next: queue.next(),
-            overflowed: std::mem::take(&mut queue.overflowed),
-        }
+        let left = limit.saturating_sub(into.0.len());
+        let taken = queue.take_due(now, left, into);
+        queue.note_behind(now, taken.next);
+        drop(queue);
+        taken
     }
 
     /// When the next item is due.
@@ -275,6 +306,7 @@ impl Default for Queue {
             overflowed: 0,
             peak: 0,
             closed: false,
+            behind: None,
         }
     }
 }
@@ -305,6 +337,52 @@ impl Queue {
             _ => self.fifo.push_back((at, self.pushed, item)),
         }
         Put::Queued(let_go)
+    }
+
+    fn take_due(&mut self, now: Instant, limit: usize, into: &mut Batch) -> Taken {
+        let before = into.0.len();
+        if into.0.is_empty() && self.all_due(now, limit) {
+            // The usual case: nothing is moved but the queue itself.
+            std::mem::swap(&mut self.fifo, &mut into.0);
+            self.shares.give_all();
+        } else {
+            for _ in 0..limit {
+                match self.pop_due(now) {
+                    Some(arrival) => into.0.push_back(arrival),
+                    None => break,
+                }
+            }
+        }
+        self.give_back(into.0.len() - before, into);
+        Taken {
+            next: self.next(),
+            overflowed: std::mem::take(&mut self.overflowed),
+        }
+    }
+
+    /// True when it has been left with what was due for long.
+    fn stands(&self, now: Instant) -> bool {
+        let is_long = |b: &Behind| b.takes >= STANDING_TAKES && now - b.since >= STANDING;
+        self.behind.as_ref().is_some_and(is_long)
+    }
+
+    /// Something was taken, and the next item is due at `next`.
+    #[inline]
+    fn note_behind(&mut self, now: Instant, next: Option<Instant>) {
+        self.behind = match (next, self.behind) {
+            (Some(next), behind) if next <= now => {
+                let first = Behind {
+                    since: now,
+                    takes: 0,
+                };
+                let behind = behind.unwrap_or(first);
+                Some(Behind {
+                    takes: behind.takes.saturating_add(1),
+                    ..behind
+                })
+            }
+            _ => None,
+        };
     }
 
     fn next(&self) -> Option<Instant> {
@@ -525,6 +603,39 @@ mod tests {
         assert!((9_700..9_800).contains(&inbox.len()));
         inbox.push(Instant::ZERO, at(silent[0]));
         assert_eq!(inbox.take_overflowed(), 0);
+    }
+
+    #[test]
+    fn a_queue_that_stands_sheds_what_the_greedy_have_in_it_and_nothing_else() {
+        let inbox = Inbox::new();
+        let wires = wires(2);
+        let (greedy, modest) = (wires[0], wires[1]);
+        let mut due = Batch::default();
+        let mut now = Instant::ZERO;
+        (0..100_000).for_each(|_| inbox.push(now, at(greedy)));
+        inbox.push(now, at(modest));
+        // However often it is taken from at one instant, it does not stand.
+        for _ in 0..100 {
+            assert_eq!(inbox.take_or_shed(now, 256, &mut due).overflowed, 0);
+            due.drain().for_each(drop);
+        }
+        let (mut shed, mut takes, mut seen) = (0, 0, 0);
+        while seen == 0 {
+            now += Duration::from_millis(1);
+            shed += inbox.take_or_shed(now, 256, &mut due).overflowed;
+            let is_modest = |i: &Item| matches!(i, Item::Frame(p) if p.meta.rcvif == Some(modest));
+            seen += due.drain().filter(is_modest).count();
+            takes += 1;
+        }
+        assert!(takes < 60, "{takes}");
+        assert!(shed > 50_000, "{shed}");
+        // What a ring holds is left, and taken in.
+        assert!(inbox.len() < RING);
+        assert_eq!(inbox.take_or_shed(now, 10_000, &mut due).overflowed, 0);
+        assert!(inbox.is_empty());
+        // It does not stand any more.
+        (0..10_000).for_each(|_| inbox.push(now, at(greedy)));
+        assert_eq!(inbox.take_or_shed(now, 256, &mut due).overflowed, 0);
     }
 
     #[test]

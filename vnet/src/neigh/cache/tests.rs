@@ -470,6 +470,30 @@ fn a_scan_does_not_push_out_the_neighbours_of_others() {
 }
 
 #[test]
+fn a_scan_of_an_empty_table_leaves_room_for_those_that_make_themselves_known() {
+    let mut w = World::new(NeighConfig {
+        limit: 16,
+        ..NeighConfig::default()
+    });
+    for n in 100..200 {
+        w.send(n, 0);
+    }
+    assert_eq!(w.cache.len(), 14);
+    w.hear(ArpPacket::request(mac(2), host(2), OUR_IP));
+    assert_eq!(w.state(2), Some("stale"));
+    // It is spoken to, so others that make themselves known do not take its place.
+    w.send(2, 0);
+    for n in 20..40 {
+        w.hear(ArpPacket::request(mac(66), host(n), OUR_IP));
+    }
+    assert_eq!(w.state(2), Some("delay"));
+    // Those that failed make room, and are asked for again.
+    w.until(4);
+    assert_eq!(w.send(100, 0), "held");
+    assert_eq!(w.send(3, 0), "held");
+}
+
+#[test]
 fn a_permanent_neighbour_is_never_asked_and_never_believed_otherwise() {
     let mut w = World::new(NeighConfig::default());
     w.send(2, 1);

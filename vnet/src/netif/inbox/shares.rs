@@ -71,6 +71,11 @@ impl Shares {
         self.used
     }
 
+    /// What the wire that ends at `ifid` uses.
+    pub(super) fn of(&mut self, ifid: Option<IfId>) -> Load {
+        self.share(ifid).used
+    }
+
     /// How many frames there may be.
     pub(super) fn max_frames(&self) -> usize {
         self.limit.frames

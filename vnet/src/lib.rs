@@ -89,6 +89,7 @@
 
 #![allow(dead_code)]
 
+mod admin;
 mod base;
 mod icmp;
 mod instance;
@@ -100,36 +101,34 @@ pub mod packet;
 mod runtime;
 mod socket;
 mod stack;
+mod tasks;
 mod trace;
 mod transport;
 
-pub use base::rng::Rng;
-pub use base::stats::{DropReason, Stats};
-pub use instance::bridges::{BridgeError, BridgeInfo, MemberInfo, StationInfo};
-pub use instance::driver::Vain;
-pub use instance::inspect::{
+pub use admin::bridges::{BridgeError, BridgeInfo, MemberInfo, StationInfo};
+pub use admin::inspect::{
     BridgeView, Inspection, InterfaceView, NeighbourInfo, PhaseName, SocketInfo, SocketKind,
     StaticStation,
 };
-pub use instance::interfaces::IfInfo;
-pub use instance::messages::MessageLayer;
-pub use instance::pending::{PendingTask, PendingThread, PendingVnet, RecentEvent, TaskState};
-pub use instance::record;
-pub use instance::registry::RegisterError;
-pub use instance::routes::RouteInfo;
-pub use instance::scripts::{LinkScript, LinkScriptError};
-pub use instance::sysctl;
-pub use instance::{
-    AdminError, CreateError, Denied, DestroyReport, Entered, Failure, Fate, Gone, Graceful,
-    Homecoming, InitRecord, InterfacePin, JoinHandle, LentInterface, Local, LocalError, MoveError,
-    Moved, NextHopSpec as NextHop, Outcome, OwnedVnet, ParsePrivilegeError, Pins, Port, PortError,
-    Privilege, PrivilegeError, Privileges, Released, Resource, RouteError, Scope, ShutdownError,
-    ShutdownErrorKind, SocketPin, Stage, StepError, StepReport, System, ThreadPin, UNLIMITED,
-    Usage, Vnet,
+pub use admin::interfaces::IfInfo;
+pub use admin::record;
+pub use admin::routes::RouteInfo;
+pub use admin::scripts::{LinkScript, LinkScriptError};
+pub use admin::sysctl;
+pub use admin::{
+    Fate, Homecoming, InterfacePin, LentInterface, MoveError, Moved, NextHopSpec as NextHop, Pins,
+    Port, PortError, RouteError, SocketPin, ThreadPin,
 };
+pub use base::rng::Rng;
+pub use base::stats::{DropReason, Stats};
+pub use instance::driver::Vain;
+pub use instance::messages::MessageLayer;
+pub use instance::registry::RegisterError;
 pub use instance::{
-    Deadlock, Elapsed, Panic, Pending, Ran, RunError, RunLimit, Sleep, TaskError, TaskHandle,
-    Timeout, deadlock,
+    AdminError, CreateError, Denied, DestroyReport, Entered, Failure, Gone, Graceful, InitRecord,
+    JoinHandle, Local, LocalError, Outcome, OwnedVnet, ParsePrivilegeError, Privilege,
+    PrivilegeError, Privileges, Released, Resource, Scope, ShutdownError, ShutdownErrorKind, Stage,
+    StepError, StepReport, System, UNLIMITED, Usage, Vnet,
 };
 pub use ip::state::Forwarding;
 pub use link::{LinkConfig, LinkConfigError, LinkStats};
@@ -144,11 +143,16 @@ pub use packet::cx::Carrier;
 pub use packet::{Direction, MacAddr, Packet, ParseMacError, Payload};
 pub use runtime::cost::VirtualConfig;
 pub use runtime::threads::ThreadsConfig;
+pub use tasks::pending::{PendingTask, PendingThread, PendingVnet, RecentEvent, TaskState};
+pub use tasks::{
+    Deadlock, Elapsed, Panic, Pending, Ran, RunError, RunLimit, Sleep, TaskError, TaskHandle,
+    Timeout, deadlock,
+};
 pub use transport::error::SocketError;
 
 /// Recording what passes an interface. See `docs/captures.md`.
 pub mod capture {
-    pub use crate::instance::captures::Capture;
+    pub use crate::admin::captures::Capture;
     pub use crate::netif::capture::output::{CaptureSink, Flush, Writing};
     pub use crate::netif::capture::recorder::{
         CaptureError, CaptureOptions, CaptureReport, LargeSegments, MIN_FILE, Recorder, Rotate,

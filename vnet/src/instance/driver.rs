@@ -6,9 +6,9 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::task::Task;
 use super::vnet::VnetCore;
 use crate::base::time::Instant;
+use crate::tasks::task::Task;
 
 /// Where in a program a call was made.
 pub(crate) type Site = &'static Location<'static>;

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use super::lifecycle;
 use super::limits::{self, Resource};
 use super::privilege::{Authority, Privilege, Privileges};
-use super::record::Op;
-use super::sysctl;
 use super::system::CreateError;
 use super::vnet::{Entry, Gone, OwnedVnet, Phase, Vnet, VnetCore};
+use crate::admin::record::Op;
+use crate::admin::sysctl;
 
 impl Vnet {
     /// Makes an instance below this one, by replaying the recorded init steps.
@@ -216,8 +216,8 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::admin::sysctl::keys;
     use crate::instance::limits::LimitReached;
-    use crate::instance::sysctl::keys;
     use crate::instance::{Denied, InitRecord, PrivilegeError, Privileges, Stage, System};
     use crate::net::RawSocket;
 

@@ -15,13 +15,13 @@ use std::sync::atomic::Ordering;
 use super::context;
 use super::failure::Failure;
 use super::hierarchy;
-use super::interfaces::{add_loopback, remove_interface};
 use super::local::Closed;
-use super::moves::{self, Homecoming};
 use super::registry::{InitRecord, RegisterError, Stage};
 use super::shutdown::Graceful;
 use super::system::{CreateError, SystemCore};
 use super::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
+use crate::admin::interfaces::{add_loopback, remove_interface};
+use crate::admin::moves::{self, Homecoming};
 #[cfg(test)]
 use crate::base::lock::explore::planted;
 use crate::base::time::Duration;
@@ -381,7 +381,7 @@ pub(crate) fn destroy(core: &Arc<VnetCore>) -> DestroyReport {
 }
 
 /// Destroys an instance whose phase this call has set to dying.
-pub(super) fn go_down(core: &Arc<VnetCore>) -> DestroyReport {
+pub(crate) fn go_down(core: &Arc<VnetCore>) -> DestroyReport {
     let children = {
         let mut registry = core.system.registry.lock();
         registry.withdraw(core);

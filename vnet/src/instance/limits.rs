@@ -2,8 +2,8 @@
 //! it held. What reaches a limit is this instance's trouble and nobody else's.
 
 use super::hierarchy;
-use super::record::Op;
 use super::vnet::{Entry, Gone, OwnedVnet, Vnet, VnetCore};
+use crate::admin::record::Op;
 use crate::base::stats::Stats;
 use crate::stack::Stack;
 pub(crate) use crate::stack::limits::LimitReached;
@@ -68,7 +68,7 @@ impl OwnedVnet {
 
 impl Vnet {
     /// What [`OwnedVnet::set_limit`] does; the caller is the owner.
-    pub(super) fn limit_to(&self, resource: Resource, limit: u64) -> Result<(), Gone> {
+    pub(crate) fn limit_to(&self, resource: Resource, limit: u64) -> Result<(), Gone> {
         self.configure(|stack, _| {
             set_in(&self.core, stack, resource, limit);
             Ok(Op::SetLimit { resource, limit })
@@ -106,7 +106,7 @@ fn tell_others(core: &VnetCore, stack: &Stack) {
 
 /// The use of a resource in an instance whose lock is held. Frames that found no room in the inbox
 /// have been [counted](VnetCore::note_overflow).
-pub(super) fn usage_in(core: &VnetCore, stack: &Stack, stats: &Stats, resource: Resource) -> Usage {
+pub(crate) fn usage_in(core: &VnetCore, stack: &Stack, stats: &Stats, resource: Resource) -> Usage {
     let mut usage = stack.usage(stats, resource);
     if resource == Resource::QueuedPackets {
         usage.current = core.inbox.len() as u64;
@@ -126,7 +126,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::instance::{CreateError, RouteError, System};
+    use crate::admin::RouteError;
+    use crate::instance::{CreateError, System};
     use crate::ip::fib::FibError;
     use crate::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
     use crate::netif::NetifError;

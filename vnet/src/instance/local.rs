@@ -419,7 +419,7 @@ impl Table {
                 }
                 making.waiting.push((me, index));
             }
-            let waited = self.core.driver.wait(None, super::pending::here());
+            let waited = self.core.driver.wait(None, crate::tasks::pending::here());
             let mut making = self.making.lock();
             if matches!(waited, Waited::WouldBlock | Waited::InTask) {
                 // The embedder drives the world from another thread, and a worker

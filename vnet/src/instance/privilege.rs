@@ -12,8 +12,8 @@ use std::fmt;
 use std::ops::{BitAnd, BitOr, Not};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
-use super::record::Op;
 use super::vnet::{Gone, OwnedVnet, Vnet, VnetCore};
+use crate::admin::record::Op;
 use crate::netif::NetifError;
 use crate::transport::error::SocketError;
 
@@ -373,7 +373,7 @@ impl OwnedVnet {
 
 impl Vnet {
     /// What [`OwnedVnet::set_privileges`] does; the caller is the owner.
-    pub(super) fn mask_to(&self, privileges: Privileges) -> Result<(), PrivilegeError> {
+    pub(crate) fn mask_to(&self, privileges: Privileges) -> Result<(), PrivilegeError> {
         self.core.with(|_, _| ())?;
         // One mask is changed at a time, so that a child's never exceeds its parent's.
         let registry = self.core.system.registry.lock();
@@ -402,7 +402,8 @@ mod tests {
 
     use super::*;
     use crate::Direction;
-    use crate::instance::{RouteError, System};
+    use crate::admin::RouteError;
+    use crate::instance::System;
     use crate::ip::state::Forwarding;
     use crate::link::LinkConfig;
     use crate::net::{RawSocket, TcpListener, UdpSocket};

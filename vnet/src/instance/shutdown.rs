@@ -15,12 +15,12 @@ use std::task::Waker;
 use super::context;
 use super::driver::Waited;
 use super::lifecycle::DestroyReport;
-use super::pending::here;
 use super::vnet::{Entry, Gone, OwnedVnet, Phase, VnetCore};
 use crate::base::time::{Duration, Instant};
 use crate::packet::{Cx, Out};
 use crate::stack::Stack;
 use crate::stack::limits::Admission;
+use crate::tasks::pending::here;
 
 /// An instance that ends by itself.
 pub(crate) struct Drain {
@@ -41,7 +41,7 @@ impl Drain {
     }
 
     /// Wakes those who wait for the last connection to end: nothing more ends.
-    pub(super) fn end(&mut self, out: &mut Out) {
+    pub(crate) fn end(&mut self, out: &mut Out) {
         out.wakes.append(&mut self.waiters);
     }
 }

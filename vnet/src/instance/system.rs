@@ -10,18 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use super::completion::Completion;
 use super::context::Visitors;
 use super::driver::{Driver, Waited};
 use super::failure::Failure;
 use super::lifecycle;
 use super::limits::LimitReached;
-use super::macs::{Macs, TooManyByHand};
+use crate::admin::macs::{Macs, TooManyByHand};
 use super::messages::Directory;
-use super::pending::{Deadlock, here};
 use super::privilege::{Authority, Denied, Privilege};
 use super::registry::{InitRecord, RegisterError, SharedRegistry, StepError};
-use super::task::Tasks;
 use super::vnet::{Entry, Gone, OwnedVnet, Vnet, VnetCore};
 use crate::base::lock::{Mutex, Rank};
 use crate::base::rng::Rng;
@@ -30,6 +27,9 @@ use crate::netif::NetifError;
 use crate::netif::fingerprint::{Fingerprint, FingerprintSum};
 use crate::packet::MacAddr;
 use crate::packet::pool::Pool;
+use crate::tasks::completion::Completion;
+use crate::tasks::pending::{Deadlock, here};
+use crate::tasks::task::Tasks;
 
 /// Memory kept for reuse by the socket layer's copies.
 const IDLE_POOL_BYTES: usize = 8 << 20;
@@ -342,7 +342,7 @@ impl System {
     ///
     /// # Errors
     /// [`io::ErrorKind::Deadlock`] when nothing is left that could wake the future, and
-    /// [`io::ErrorKind::TimedOut`] when what happens leads to nothing ([`deadlock`](super::deadlock)),
+    /// [`io::ErrorKind::TimedOut`] when what happens leads to nothing ([`deadlock`](crate::tasks::deadlock)),
     /// [`io::ErrorKind::WouldBlock`] under the manual driver, and in a task, when it is not ready at
     /// once.
     #[track_caller]

@@ -12,17 +12,16 @@ use slotmap::{Key, KeyData};
 use super::context::{self, within_lock};
 use super::driver::Driver;
 use super::failure::Failure;
-use super::inspect::PhaseName;
 use super::lifecycle::{DestroyReport, RanStep};
 use super::local::Locals;
 use super::messages::Slot;
-use super::moves::Loans;
 use super::privilege::{Authority, Mask, Privileges};
-use super::record::Journal;
 use super::registry::StepError;
 use super::shutdown::Drain;
 use super::system::{System, SystemCore};
-use super::task::Tasks;
+use crate::admin::inspect::PhaseName;
+use crate::admin::moves::Loans;
+use crate::admin::record::Journal;
 use crate::base::callback;
 use crate::base::heap::Ticket;
 #[cfg(test)]
@@ -36,6 +35,7 @@ use crate::netif::fingerprint::FingerprintSum;
 use crate::netif::inbox::Batch;
 use crate::packet::{Cx, Out};
 use crate::stack::{Stack, rx, tx};
+use crate::tasks::task::Tasks;
 use crate::trace;
 
 /// A defect for tests of the order of frames.

@@ -12,7 +12,7 @@ use std::task::{Wake, Waker};
 
 use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::Duration;
-use crate::instance::task::Task;
+use crate::tasks::task::Task;
 
 /// For so long no thread takes a task before there is another thread.
 const STUCK: Duration = Duration::from_millis(10);

@@ -36,8 +36,8 @@ use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::{Duration, Instant};
 use crate::instance::driver::{Driver, Notes, Site, TimerKey, Waited};
 use crate::instance::system::System;
-use crate::instance::task::{self, Task};
 use crate::instance::vnet::VnetCore;
+use crate::tasks::task::{self, Task};
 
 /// Nobody services the vnet and nobody needs to.
 const IDLE: u8 = 0;

@@ -33,8 +33,8 @@ use crate::instance::driver::{
     Driver, Happened, Notes, RunEnd, RunEnded, RunTo, Site, TimerKey, WaitNote, Waited,
 };
 use crate::instance::system::System;
-use crate::instance::task::{self, Task};
 use crate::instance::vnet::VnetCore;
+use crate::tasks::task::{self, Task};
 use world::{Kind, Member, MemberWaker, Run, Turn, Waits, World};
 
 impl System {

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 
 use super::*;
+use crate::admin::Fate;
 use crate::base::stats::DropReason;
 use crate::base::time::Duration;
-use crate::instance::{Fate, OwnedVnet, System};
+use crate::instance::{OwnedVnet, System};
 use crate::link::LinkConfig;
 use crate::net::{TcpListener, TcpStream, UdpSocket, is_gone};
 use crate::packet::cx::Carrier;

@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::driver::{Driver, TimerKey};
-use super::system::System;
 use crate::base::time::{Duration, Instant};
+use crate::instance::driver::{Driver, TimerKey};
+use crate::instance::system::System;
 
 /// A future that is ready when a point in the system's time has come; see
 /// [`System::sleep_async`]. Dropping it takes its timer back.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 
 use super::moves::leave_vnet;
-use super::privilege::Privilege;
 use super::record::Op;
-use super::vnet::{Entry, Gone, Vnet};
 use crate::base::deadline::Armed;
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
+use crate::instance::privilege::Privilege;
+use crate::instance::vnet::{Entry, Gone, Vnet};
 use crate::link::{Link, LinkConfig};
 use crate::netif::capture::Taps;
 use crate::netif::table::Far;

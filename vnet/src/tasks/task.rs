@@ -24,15 +24,15 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::completion::Completion;
-use super::context::{outside, within};
-use super::driver::{Driver, Site, Waited};
-use super::limits::{LimitReached, Resource, UNLIMITED, Usage};
 use super::pending::Deadlock;
-use super::privilege::Authority;
-use super::registry::panic_text;
-use super::system::{System, SystemCore};
-use super::vnet::{Vnet, VnetCore};
 use crate::base::lock::{Mutex, Rank};
+use crate::instance::context::{outside, within};
+use crate::instance::driver::{Driver, Site, Waited};
+use crate::instance::limits::{LimitReached, Resource, UNLIMITED, Usage};
+use crate::instance::privilege::Authority;
+use crate::instance::registry::panic_text;
+use crate::instance::system::{System, SystemCore};
+use crate::instance::vnet::{Vnet, VnetCore};
 
 const IDLE: u8 = 0;
 const QUEUED: u8 = 1;
@@ -364,12 +364,12 @@ impl Tasks {
     }
 
     /// Sets how many there may be; those there are stay.
-    pub(super) fn set_limit(&self, limit: u64) {
+    pub(crate) fn set_limit(&self, limit: u64) {
         self.0.lock().limit = limit;
     }
 
     /// How many there are and have been, and the limit.
-    pub(super) fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> Usage {
         let state = self.0.lock();
         Usage {
             resource: Resource::Tasks,

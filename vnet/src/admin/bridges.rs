@@ -2,11 +2,11 @@
 
 use super::inspect::{BridgeView, StaticStation};
 use super::interfaces::netif;
-use super::privilege::Privilege;
 use super::record::Op;
-use super::vnet::{Gone, Vnet};
 use crate::base::id::IfId;
 use crate::base::time::{Duration, Instant};
+use crate::instance::privilege::Privilege;
+use crate::instance::vnet::{Gone, Vnet};
 use crate::netif::bridge::fdb::{Origin, Station};
 use crate::netif::bridge::{Bridge, BridgeConfig, BridgeCounters, BridgeId, MemberConfig};
 use crate::netif::{IfKind, Netif, NetifError, Role};
@@ -69,8 +69,8 @@ impl From<Gone> for BridgeError {
     }
 }
 
-impl From<super::Denied> for BridgeError {
-    fn from(denied: super::Denied) -> BridgeError {
+impl From<crate::instance::Denied> for BridgeError {
+    fn from(denied: crate::instance::Denied) -> BridgeError {
         BridgeError::Netif(denied.into())
     }
 }

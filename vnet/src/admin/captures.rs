@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::privilege::Privilege;
-use super::vnet::Vnet;
 use crate::base::id::IfId;
+use crate::instance::privilege::Privilege;
+use crate::instance::vnet::Vnet;
 use crate::netif::{CaptureId, CaptureInfo, FrameTap, NetifError};
 
 /// A capture that goes on until this is dropped, or its interface goes away.

@@ -4,10 +4,10 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::privilege::{AdminError, Denied, Privilege};
 use super::record::Op;
-use super::vnet::{Gone, Vnet};
 use crate::base::id::IfId;
+use crate::instance::privilege::{AdminError, Denied, Privilege};
+use crate::instance::vnet::{Gone, Vnet};
 use crate::ip::family::V4;
 use crate::ip::fib::{FibError, NextHop, Origin, Route};
 use crate::ip::state::Forwarding;

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::privilege::Privilege;
 use super::record::Op;
-use super::vnet::{Vnet, VnetCore};
 use crate::base::lock::{Condvar, Mutex, Rank};
 use crate::base::time::{Duration, Instant};
+use crate::instance::privilege::Privilege;
+use crate::instance::vnet::{Vnet, VnetCore};
 use crate::netif::inbox::{Batch, News};
 use crate::netif::table::Far;
 use crate::netif::wire::{End, WireEnd};

@@ -5,11 +5,11 @@ use std::io;
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::driver::{Happened, Notes, Site, Vain, WaitNote};
-use super::system::System;
 use super::task::Task;
-use super::vnet::{Entry, Vnet, VnetCore};
 use crate::base::time::Instant;
+use crate::instance::driver::{Happened, Notes, Site, Vain, WaitNote};
+use crate::instance::system::System;
+use crate::instance::vnet::{Entry, Vnet, VnetCore};
 
 /// Entries of each list that a report shows; the rest is counted.
 const SHOWN: usize = 32;

@@ -2,12 +2,12 @@
 
 use std::task::{Context, Poll, Waker};
 
-use super::driver::{Driver, Site, Waited};
 use crate::base::callback;
 use crate::base::lock::{Condvar, Mutex, Rank};
+use crate::instance::driver::{Driver, Site, Waited};
 
 /// The result of something that ends once.
-pub(super) struct Completion<R> {
+pub(crate) struct Completion<R> {
     state: Mutex<State<R>>,
     ended: Condvar,
 }
@@ -20,7 +20,7 @@ struct State<R> {
 }
 
 impl<R> Completion<R> {
-    pub(super) fn new() -> Completion<R> {
+    pub(crate) fn new() -> Completion<R> {
         Completion {
             state: Mutex::new(
                 Rank::Waker,
@@ -35,7 +35,7 @@ impl<R> Completion<R> {
     }
 
     /// Leaves the result. The first one counts.
-    pub(super) fn end(&self, result: R) {
+    pub(crate) fn end(&self, result: R) {
         let joiner = {
             let mut state = self.state.lock();
             if state.ended {
@@ -52,7 +52,7 @@ impl<R> Completion<R> {
         }
     }
 
-    pub(super) fn is_ended(&self) -> bool {
+    pub(crate) fn is_ended(&self) -> bool {
         self.state.lock().ended
     }
 
@@ -74,7 +74,7 @@ impl<R> Completion<R> {
     }
 
     /// Blocks until the result is there. When that is not possible, says how the wait ended.
-    pub(super) fn wait(&self, driver: &dyn Driver, site: Site) -> Result<R, Waited> {
+    pub(crate) fn wait(&self, driver: &dyn Driver, site: Site) -> Result<R, Waited> {
         let waker = driver.waker();
         let mut waited = Waited::Woken;
         loop {
@@ -89,7 +89,7 @@ impl<R> Completion<R> {
     }
 
     /// Blocks until the result is there, whatever the driver says: somebody else brings it.
-    pub(super) fn wait_outside(&self) -> R {
+    pub(crate) fn wait_outside(&self) -> R {
         let mut state = self.state.lock();
         loop {
             if let Some(result) = state.result.take() {

@@ -19,7 +19,7 @@ const MAX_AHEAD: usize = 1 << 16;
 const REACH: u64 = 1 << 32;
 
 /// The addresses of one system.
-pub(super) struct Macs {
+pub(crate) struct Macs {
     first: u64,
     made: u64,
     /// Numbers after `made`, counted from `first`, that were given by hand.
@@ -27,11 +27,11 @@ pub(super) struct Macs {
 }
 
 /// Too many addresses were given by hand that the system would give out itself.
-pub(super) struct TooManyByHand;
+pub(crate) struct TooManyByHand;
 
 impl Macs {
     /// The addresses of a system with this seed.
-    pub(super) fn new(seed: u64) -> Macs {
+    pub(crate) fn new(seed: u64) -> Macs {
         Macs {
             first: Rng::seeded(seed).split(STREAM).u64() % MacAddr::NUMBERS,
             made: 0,
@@ -40,7 +40,7 @@ impl Macs {
     }
 
     /// An address that no interface of the system has or had.
-    pub(super) fn next(&mut self) -> MacAddr {
+    pub(crate) fn next(&mut self) -> MacAddr {
         loop {
             self.made += 1;
             if !self.by_hand.remove(&self.made) {
@@ -50,7 +50,7 @@ impl Macs {
     }
 
     /// Notes an address that is given by hand.
-    pub(super) fn given(&mut self, mac: MacAddr) -> Result<(), TooManyByHand> {
+    pub(crate) fn given(&mut self, mac: MacAddr) -> Result<(), TooManyByHand> {
         let Some(number) = mac.number() else {
             return Ok(());
         };

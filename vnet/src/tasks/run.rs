@@ -2,11 +2,11 @@
 
 use std::panic::Location;
 
-use super::driver::{AtEnd, RunEnded, RunTo};
 use super::pending::Pending;
-use super::privilege::Denied;
-use super::system::System;
 use crate::base::time::{Duration, Instant};
+use crate::instance::driver::{AtEnd, RunEnded, RunTo};
+use crate::instance::privilege::Denied;
+use crate::instance::system::System;
 
 /// Events and virtual time that [`System::run_until_idle`] may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

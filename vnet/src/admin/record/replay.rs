@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Op, Record, VERSION};
-use crate::instance::bridges::BridgeError;
+use crate::admin::bridges::BridgeError;
+use crate::admin::routes::RouteError;
+use crate::admin::sysctl::SysctlError;
 use crate::instance::hierarchy;
 use crate::instance::lifecycle;
 use crate::instance::limits::Resource;
 use crate::instance::privilege::{AdminError, Authority, Denied, Privilege, PrivilegeError};
-use crate::instance::routes::RouteError;
-use crate::instance::sysctl::SysctlError;
 use crate::instance::system::{CreateError, System, SystemCore};
 use crate::instance::vnet::{Gone, OwnedVnet, Vnet, VnetCore};
 use crate::netif::table::Far;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Inspection, InterfaceView, PhaseName, SocketKind};
+use crate::admin::routes::RouteInfo;
 use crate::instance::privilege::Privileges;
-use crate::instance::routes::RouteInfo;
 use crate::instance::{UNLIMITED, Usage};
 use crate::ip::fib::Origin;
 use crate::ip::state::Forwarding;

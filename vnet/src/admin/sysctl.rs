@@ -26,11 +26,11 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::hierarchy;
-use super::privilege::{Authority, Denied, Privilege};
 use super::record::Op;
-use super::vnet::{Entry as Entering, Gone, Vnet};
 use crate::base::rng::Rng;
+use crate::instance::hierarchy;
+use crate::instance::privilege::{Authority, Denied, Privilege};
+use crate::instance::vnet::{Entry as Entering, Gone, Vnet};
 use crate::ip::state::{Forwarding, Redirects};
 use crate::stack::Stack;
 pub use crate::transport::tcp::Feature;

@@ -17,12 +17,12 @@ use std::sync::{Arc, Weak};
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::{LimitReached, Resource};
-use super::privilege::{Authority, Denied, Privilege};
 use super::record;
-use super::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
 use crate::base::id::IfId;
 use crate::base::time::Instant;
+use crate::instance::limits::{LimitReached, Resource};
+use crate::instance::privilege::{Authority, Denied, Privilege};
+use crate::instance::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
 use crate::netif::capture::Taps;
 use crate::netif::table::{Far, Loan, MAX_NAME};
 use crate::netif::{AdminState, IfKind, IfTable, Netif, NetifError, Plug};
@@ -193,7 +193,7 @@ pub(crate) struct Loans {
 
 impl Loans {
     /// From now on none comes home: the vnet has failed.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.closed = true;
     }
 }

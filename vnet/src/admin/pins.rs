@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::context;
 use super::inspect::{self, SocketKind};
-use super::lifecycle::{self, DestroyReport};
 use super::moves::LentInterface;
-use super::vnet::{Entry, Gone, Inside, OwnedVnet, Phase, Vnet, VnetCore};
+use crate::instance::context;
+use crate::instance::lifecycle::{self, DestroyReport};
+use crate::instance::vnet::{Entry, Gone, Inside, OwnedVnet, Phase, Vnet, VnetCore};
 
 use crate::transport::tcp::TcpState;
 

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::task::{TaskError, TaskHandle};
-use super::vnet::Vnet;
+use crate::instance::vnet::Vnet;
 use crate::link::script::{LinkEvent, Script, ScriptError};
 use crate::netif::NetifError;
+use crate::tasks::task::{TaskError, TaskHandle};
 
 /// Label of the random stream of scripts.
 const SCRIPT_STREAM: u64 = 0x7363_7269_7074;

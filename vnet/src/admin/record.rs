@@ -27,10 +27,10 @@ pub use op::Op;
 pub use read::ReadError;
 pub use replay::{ApplyError, ReplayError};
 
-use super::privilege::Authority;
-use super::registry::Stage;
-use super::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
 use crate::base::time::nanos;
+use crate::instance::privilege::Authority;
+use crate::instance::registry::Stage;
+use crate::instance::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
 use crate::packet::Cx;
 use crate::stack::Stack;
 use crate::trace;

@@ -9,8 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use inspection::{BridgeView, Inspection, InterfaceView, PhaseName, StaticStation};
 
-use super::vnet::{Gone, Vnet};
 use crate::base::time::{Duration, Instant};
+use crate::instance::vnet::{Gone, Vnet};
 use crate::link::{LinkConfig, LinkStats};
 use crate::neigh::state::StateName;
 use crate::netif::NetifError;

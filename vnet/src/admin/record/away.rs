@@ -7,9 +7,9 @@
 
 use super::Op;
 use super::journal::{Journal, Key, Noted};
+use crate::admin::bridges;
+use crate::admin::routes;
 use crate::base::id::IfId;
-use crate::instance::bridges;
-use crate::instance::routes;
 use crate::ip::fib::Origin;
 use crate::netif::Netif;
 use crate::stack::Stack;

@@ -1,0 +1,20 @@
+//! Tasks and timers, and what a simulated world has still to do.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `completion` | where threads and tasks leave their results |
+//! | `pending` | what a system is waiting for |
+//! | `run` | running a simulated world, with limits |
+//! | `task` | futures that a system polls |
+//! | `timer` | sleeping and time limits as futures |
+
+pub(crate) mod completion;
+pub(crate) mod pending;
+pub(crate) mod run;
+pub(crate) mod task;
+pub(crate) mod timer;
+
+pub use pending::{Deadlock, Pending, deadlock};
+pub use run::{Ran, RunError, RunLimit};
+pub use task::{Panic, TaskError, TaskHandle};
+pub use timer::{Elapsed, Sleep, Timeout};

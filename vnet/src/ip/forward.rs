@@ -1,14 +1,14 @@
 //! What a router does between input and output (RFC 1812 section 5.2.1 and 5.3).
 //!
 //! Martian addresses, broadcasts and link-local packets do not get here:
-//! [`input`](super::input) drops them.
+//! [`input`](super::v4::input) drops them.
 
 use std::net::Ipv4Addr;
 
 use super::family::V4;
 use super::fib::RouteHit;
-use super::output;
 use super::state::{IpState, Redirects};
+use super::v4::output;
 use crate::base::stats::DropReason;
 use crate::packet::Packet;
 use crate::packet::header::icmp4::{IcmpKind, TimeExceededCode, UnreachableCode};
@@ -44,7 +44,7 @@ pub(crate) struct Egress {
     pub ip_mtu: usize,
 }
 
-/// Decides on a packet that [`input`](super::input::input) said is to be forwarded. `egress` is
+/// Decides on a packet that [`input`](super::v4::input::input) said is to be forwarded. `egress` is
 /// where its destination's route leads, `None` when there is no route. The packet stays where it is:
 /// moved in and out with the verdict it would be copied twice.
 pub(crate) fn forward(

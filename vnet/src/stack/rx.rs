@@ -23,7 +23,7 @@ use crate::ip::addr::{self, Cast, Ours};
 use crate::ip::family::V4;
 use crate::ip::fib::Route;
 use crate::ip::forward::{self, Egress};
-use crate::ip::input::{self as ip_input, Medium};
+use crate::ip::v4::input::{self as ip_input, Medium};
 use crate::neigh::arp::{ArpIngress, ArpScope, ArpVerdict};
 use crate::netif::bridge::{self, BridgeId, Ingress};
 use crate::netif::{AdminState, IfKind, Item};
@@ -493,7 +493,7 @@ fn refuse_local(
 ) {
     cx.stats.drop_rx(reason);
     if cast == Cast::Unicast {
-        let packet = crate::ip::output::restore(header, packet);
+        let packet = crate::ip::v4::output::restore(header, packet);
         tx::icmp_error(s, cx, IcmpKind::Unreachable { code }, packet);
     }
 }

@@ -2,9 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::rng::Rng;
-use crate::ip::fragment::Fragments;
-use crate::ip::output;
 use crate::ip::testing::{Surroundings, header, interfaces, received};
+use crate::ip::v4::fragment::Fragments;
+use crate::ip::v4::output;
 use crate::packet::header::{IpProto, Ipv4Flags};
 use crate::packet::{Payload, checksum};
 

@@ -6,9 +6,9 @@
 
 use std::net::Ipv4Addr;
 
-use super::family::V4;
 use super::fragment::Fragments;
-use super::state::IpState;
+use crate::ip::family::V4;
+use crate::ip::state::IpState;
 use crate::packet::Packet;
 use crate::packet::header::ipv4::{Ipv4Flags, Ipv4Header, MAX_TOTAL_LEN, MIN_LEN};
 use crate::packet::header::{Fragmentation, IpProto};

@@ -4,13 +4,11 @@
 //! | part | what it is |
 //! |---|---|
 //! | [`error`] | errors about packets: when one may be sent, and what it quotes |
-//! | [`limit`] | how many errors a second |
 //!
 //! Not here: source quench (RFC 6633 abolished it), timestamps, address masks and router
 //! discovery. Redirects are heard and handed up, and nobody acts on them.
 
 pub(crate) mod error;
-pub(crate) mod limit;
 
 use std::net::Ipv4Addr;
 
@@ -19,13 +17,13 @@ pub(crate) use error::Icmp;
 
 use crate::base::stats::DropReason;
 use crate::ip::addr::Cast;
-use crate::ip::output::Outgoing;
+use crate::ip::v4::output::Outgoing;
 use crate::packet::header::IpProto;
 use crate::packet::header::icmp4::{ICMP_CHECKSUM_OFFSET, ICMP_LEN};
 use crate::packet::header::ipv4::{self, Ipv4Header};
 use crate::packet::{Csum, Packet, Payload, checksum};
 
-/// A message on its way out: what [`prepend`](crate::ip::output::prepend) wants.
+/// A message on its way out: what [`prepend`](crate::ip::v4::output::prepend) wants.
 #[derive(Debug)]
 pub(crate) struct Message {
     /// The header to put in front.
@@ -103,7 +101,7 @@ impl Quoted {
     }
 }
 
-/// Takes a message at its ICMP header, as [`ip::input`](crate::ip::input::input) delivered it:
+/// Takes a message at its ICMP header, as [`ip::input`](crate::ip::v4::input::input) delivered it:
 /// `header` is its IP header and `cast` whom it was addressed to.
 pub(crate) fn input(header: &Ipv4Header, cast: Cast, mut packet: Packet) -> Verdict {
     if packet.len() < ICMP_LEN {

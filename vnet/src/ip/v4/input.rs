@@ -6,12 +6,12 @@
 
 use std::net::Ipv4Addr;
 
-use super::addr::{Cast, Kind, Ours};
-use super::family::{Family, V4};
-use super::reassembly::{self, Fragment, Key, Last};
-use super::state::{Forwarding, IpState};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
+use crate::ip::addr::{Cast, Kind, Ours};
+use crate::ip::family::{Family, V4};
+use crate::ip::reassembly::{self, Fragment, Key, Last};
+use crate::ip::state::{Forwarding, IpState};
 use crate::packet::header::HeaderError;
 use crate::packet::header::ipv4::{self, Ipv4Flags, Ipv4Header, MIN_LEN};
 use crate::packet::{Csum, Cx, Packet};
@@ -48,7 +48,7 @@ pub(crate) enum Verdict {
         /// The packet, stripped to its transport header.
         packet: Packet,
     },
-    /// It is for another host, and this is a router: see [`forward`](super::forward).
+    /// It is for another host, and this is a router: see [`forward`](crate::ip::forward).
     Forward {
         /// Its header.
         header: Ipv4Header,

@@ -3,12 +3,12 @@
 
 use std::net::Ipv4Addr;
 
-use super::limit::Limit;
 use super::{Message, message};
 use crate::base::id::IfId;
+use crate::icmp::limit::Limit;
 use crate::ip::addr::{self, Cast, LocalAddrs};
 use crate::ip::family::V4;
-use crate::ip::output::Outgoing;
+use crate::ip::v4::output::Outgoing;
 use crate::packet::header::IpProto;
 use crate::packet::header::icmp4::{self, ICMP_LEN, IcmpKind};
 use crate::packet::header::ipv4::{Ipv4Header, MIN_LEN};
@@ -28,7 +28,7 @@ pub(crate) struct About {
     pub header: Ipv4Header,
     /// Whom its frame was addressed to.
     pub link_cast: Cast,
-    /// The packet at its IP header; [`restore`](crate::ip::output::restore) puts one back
+    /// The packet at its IP header; [`restore`](crate::ip::v4::output::restore) puts one back
     /// together that was stripped.
     pub packet: Packet,
 }
@@ -130,10 +130,10 @@ mod tests {
     use super::*;
     use crate::base::rng::Rng;
     use crate::base::time::Instant;
-    use crate::icmp::{Quoted, UnreachableCode, Verdict, input};
-    use crate::ip::output;
+    use crate::icmp::v4::{Quoted, UnreachableCode, Verdict, input};
     use crate::ip::state::IpState;
     use crate::ip::testing::{Surroundings, header, interfaces, ip, received};
+    use crate::ip::v4::output;
     use crate::packet::header::Ipv4Flags;
     use proptest::prelude::*;
 

@@ -1,0 +1,11 @@
+//! What IPv4 alone does: its header (RFC 791), and what follows from it.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`input`] | from the link: for us, for another, or for nobody |
+//! | [`output`] | the header of our own packets; whole, in fragments, or too big |
+//! | [`fragment`] | cutting a packet into fragments |
+
+pub(crate) mod fragment;
+pub(crate) mod input;
+pub(crate) mod output;

@@ -4,17 +4,16 @@
 //! second list of what the library takes, which could differ from it. What the library refuses is
 //! shown at its place in the file.
 
-use std::fs;
-use std::os::unix::fs::FileTypeExt;
-
 use vnet::link::Change;
 use vnet::link::Discipline;
 use vnet::time::Duration;
 use vnet::{LinkConfig, System};
 
-use crate::plan::{Plan, PlannedJob, PlannedTask, Source};
+use crate::file::source::{Invalid, Problems, Span, Warnings};
+use crate::job::kind::Way;
+use crate::plan::{Plan, PlannedJob};
 use crate::run::{Network, Options, RunError};
-use crate::topology::{Invalid, Problems, Span, Topology, Warnings};
+use crate::topology::Topology;
 
 impl Topology {
     /// Brings the network up and takes it down again, without running anything in it.
@@ -79,7 +78,9 @@ impl Topology {
         let mut problems = Problems::new(&self.origin.source);
         // Each job of a sound topology is planned.
         for (job, planned) in self.jobs.iter().zip(&plan.jobs) {
-            if let Some(message) = warning(plan, planned) {
+            let way = WayOf { plan, job: planned };
+            let facts = planned.task.facts();
+            if let Some(message) = facts.warning(planned.timeout, &way) {
                 problems.push(job.to.span(), format!("job `{}`: {message}", job.name));
             }
         }
@@ -87,59 +88,30 @@ impl Topology {
     }
 }
 
-fn warning(plan: &Plan, job: &PlannedJob) -> Option<String> {
-    let timeout = job.timeout;
-    match &job.task {
-        PlannedTask::Ping {
-            count, interval, ..
-        } => {
-            let takes = interval.saturating_mul(u32::from(*count) - 1);
-            (takes >= timeout).then(|| {
-                format!(
-                    "{count} requests every {interval:?} take {takes:?} at least, and its timeout is \
-                     {timeout:?}: it will fail"
-                )
-            })
-        }
-        PlannedTask::Traceroute { max_hops, .. } => {
-            let hops = plan.trace(job.from, job.address).ok()?.len();
-            (hops > usize::from(*max_hops)).then(|| {
-                format!("it is {hops} hops away, and `max_hops` is {max_hops}: it will fail")
-            })
-        }
-        PlannedTask::Transfer {
-            source: Source::File(path),
-            ..
-        } => {
-            let is_device = fs::metadata(path).is_ok_and(|m| m.file_type().is_char_device());
-            is_device.then(|| {
-                format!("a device may never end: if so, it fails at its timeout of {timeout:?}")
-            })
-        }
-        PlannedTask::Transfer { .. } => None,
-        PlannedTask::Throughput { time, .. } if *time >= timeout => Some(format!(
-            "it sends for {time:?}, and its timeout is {timeout:?}: it will fail"
-        )),
-        PlannedTask::Throughput { .. } => unlimited(plan, job).then(|| {
-            "no link on its way has a `rate` or a `delay`: what it measures is no property of the \
-             network"
-                .to_owned()
-        }),
-    }
+struct WayOf<'a> {
+    plan: &'a Plan,
+    job: &'a PlannedJob,
 }
 
-/// True when nothing between the ends of a job takes time.
-fn unlimited(plan: &Plan, job: &PlannedJob) -> bool {
-    let Ok(way) = plan.trace_segments(job.from, job.address) else {
-        return false;
-    };
-    let takes_time = |number: usize| {
-        let mut scripts = plan.scripts.iter().filter(|s| s.link == number);
-        let configured = plan.links[number].outgoing.iter().any(limits);
-        configured || scripts.any(|s| s.events.iter().any(|e| changes_limits(&e.change)))
-    };
-    let mut links = 0..plan.links.len();
-    !links.any(|number| way.contains(&plan.segment(number)) && takes_time(number))
+impl Way for WayOf<'_> {
+    fn hops(&self) -> Option<usize> {
+        let way = self.plan.trace(self.job.from, self.job.address).ok()?;
+        Some(way.len())
+    }
+
+    fn is_unlimited(&self) -> bool {
+        let plan = self.plan;
+        let Ok(way) = plan.trace_segments(self.job.from, self.job.address) else {
+            return false;
+        };
+        let takes_time = |number: usize| {
+            let mut scripts = plan.scripts.iter().filter(|s| s.link == number);
+            let configured = plan.links[number].outgoing.iter().any(limits);
+            configured || scripts.any(|s| s.events.iter().any(|e| changes_limits(&e.change)))
+        };
+        let mut links = 0..plan.links.len();
+        !links.any(|number| way.contains(&plan.segment(number)) && takes_time(number))
+    }
 }
 
 fn limits(config: &LinkConfig) -> bool {

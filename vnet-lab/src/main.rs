@@ -20,6 +20,7 @@ use vnet::capture::{LargeSegments, MIN_FILE, Rotate};
 use vnet_lab::generate::{Shape, Spec};
 use vnet_lab::run::{CaptureSettings, Driver, Event, LiveCapture, Options, Stop, Watcher};
 use vnet_lab::text::{printable, printable_lines};
+use vnet_lab::topology::CaptureFormat;
 use vnet_lab::{Plan, TRIANGLE, Topology};
 
 #[derive(Parser)]
@@ -98,7 +99,7 @@ struct Run {
     json: bool,
     /// End the run at this time, such as 30s: jobs that are not over have failed, and the network
     /// goes on until then when they are over earlier.
-    #[arg(long, value_name = "TIME", value_parser = vnet_lab::topology::time)]
+    #[arg(long, value_name = "TIME", value_parser = vnet_lab::time)]
     until: Option<Duration>,
     /// Print the fingerprint of all frames of the run.
     #[arg(long)]
@@ -277,12 +278,14 @@ fn run(args: Run) -> anyhow::Result<ExitCode> {
             directory: args.pcap,
             live: args.pcap_live,
             links: args.pcap_link,
-            rotate: args.pcap_rotate.or(plan.capture.rotate),
-            snaplen: args.snaplen.or(plan.capture.snaplen),
-            large: match args.gso {
-                None => plan.capture.large,
-                Some(Gso::Whole) => LargeSegments::Whole,
-                Some(Gso::Cut) => LargeSegments::Cut,
+            format: CaptureFormat {
+                rotate: args.pcap_rotate.or(plan.capture.rotate),
+                snaplen: args.snaplen.or(plan.capture.snaplen),
+                large: match args.gso {
+                    None => plan.capture.large,
+                    Some(Gso::Whole) => LargeSegments::Whole,
+                    Some(Gso::Cut) => LargeSegments::Cut,
+                },
             },
         },
     };

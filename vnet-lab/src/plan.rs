@@ -3,9 +3,13 @@
 //!
 //! | part | what it is |
 //! |---|---|
+//! | `build` | what a topology comes to |
 //! | `routes` | shortest paths |
-//! | `trace` | following the routes, to find out beforehand what cannot be reached |
+//! | `trace` | following the routes |
+//! | `reach` | finding out beforehand what cannot be reached |
 
+mod build;
+pub(crate) mod reach;
 mod routes;
 mod trace;
 
@@ -14,7 +18,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -23,10 +26,8 @@ use vnet::{LinkConfig, MacAddr};
 
 pub use trace::Unreachable;
 
-use crate::run::CaptureSettings;
-use crate::topology::{
-    Content, Directions, End, NodeKind, Problems, Routing, Segments, Target, Task, Topology, Via,
-};
+use crate::job::Task;
+use crate::topology::{CaptureFormat, NodeKind, Target, Via};
 
 /// What to build and what to run on it.
 #[derive(Clone, Debug)]
@@ -40,7 +41,7 @@ pub struct Plan {
     /// What changes over time.
     pub scripts: Vec<PlannedScript>,
     /// How captures are made, when they are asked for.
-    pub capture: CaptureSettings,
+    pub capture: CaptureFormat,
     /// The jobs, in the order of the file.
     pub jobs: Vec<PlannedJob>,
     owners: BTreeMap<Ipv4Addr, usize>,
@@ -126,206 +127,11 @@ pub struct PlannedJob {
     pub to: usize,
     /// The address it goes to.
     pub address: Ipv4Addr,
-    /// What it does.
-    pub task: PlannedTask,
+    /// What it does; nodes by name, as they are reported.
+    pub task: Task<String>,
 }
-
-/// What a job does, as [`Task`] says it.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs, reason = "each field is documented at `Task`")]
-pub enum PlannedTask {
-    /// See [`Task::Ping`].
-    Ping {
-        count: u16,
-        interval: Duration,
-        wait: Duration,
-        bytes: u16,
-        max_loss: Option<f64>,
-        max_rtt: Option<Duration>,
-    },
-    /// See [`Task::Traceroute`]; the hops by name, as they are reported.
-    Traceroute {
-        expect: Option<Vec<String>>,
-        max_hops: u8,
-        tries: u8,
-        wait: Duration,
-    },
-    /// See [`Task::Transfer`].
-    Transfer { source: Source, port: u16 },
-    /// See [`Task::Throughput`].
-    Throughput {
-        time: Duration,
-        port: u16,
-        min_rate_bps: Option<u64>,
-    },
-}
-
-/// Where the content of a transfer comes from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Source {
-    /// That many bytes, generated from the seed.
-    Generated(u64),
-    /// A file of any kind, to its end.
-    File(PathBuf),
-    /// The standard input, to its end.
-    Stdin,
-}
-
-/// The time to live of packets, for which nobody has asked otherwise (RFC 1340).
-const DEFAULT_TTL: usize = 64;
 
 impl Plan {
-    /// Plans a topology whose network is sound. Jobs that name what does not exist are left out.
-    /// Files are looked for in `here`.
-    pub(crate) fn new(topology: &Topology, here: &Path) -> Plan {
-        let mut plan = Plan {
-            name: topology.name.clone(),
-            vnets: Vec::new(),
-            links: Vec::new(),
-            scripts: Vec::new(),
-            capture: topology.capture.clone(),
-            jobs: Vec::new(),
-            owners: BTreeMap::new(),
-            numbers: BTreeMap::new(),
-            segments: Segments::of(topology).into_numbers(),
-        };
-        for node in &topology.nodes {
-            let routes = node.routes.iter().map(|route| PlannedRoute {
-                destination: route.get_ref().destination,
-                via: route.get_ref().via.clone(),
-            });
-            plan.vnets.push(PlannedVnet {
-                name: node.name.get_ref().clone(),
-                kind: node.kind,
-                interfaces: Vec::new(),
-                routes: routes.collect(),
-            });
-        }
-        let names = plan.vnets.iter().map(|vnet| vnet.name.clone());
-        plan.numbers = names.zip(0..).collect();
-        for (number, link) in topology.links.iter().enumerate() {
-            let ends = link.ends.each_ref().map(|end| {
-                let vnet = plan.number(end.node.get_ref());
-                let vnet = vnet.expect("a sound network has no link to nowhere");
-                plan.add_end(vnet, number, end)
-            });
-            plan.links.push(PlannedLink {
-                name: link.name.as_ref().map(|name| name.get_ref().clone()),
-                capture: link.capture,
-                ends,
-                outgoing: [link.forward.clone(), link.backward.clone()],
-            });
-        }
-        if topology.routing == Routing::Auto {
-            routes::add_shortest_paths(&mut plan);
-        }
-        plan.add_scripts(topology);
-        plan.jobs = topology
-            .jobs
-            .iter()
-            .filter_map(|job| plan.job(job, here))
-            .collect();
-        plan
-    }
-
-    fn add_scripts(&mut self, topology: &Topology) {
-        let directions = Directions::of(topology);
-        let mut places = BTreeMap::new();
-        for event in &topology.events {
-            for (link, end) in directions.meant_by(event.target.get_ref()) {
-                let place = *places.entry((link, end)).or_insert_with(|| {
-                    self.scripts.push(PlannedScript {
-                        link,
-                        end,
-                        events: Vec::new(),
-                    });
-                    self.scripts.len() - 1
-                });
-                self.scripts[place].events.push(event.event);
-            }
-        }
-    }
-
-    fn add_end(&mut self, vnet: usize, link: usize, end: &End) -> (usize, usize) {
-        for net in &end.addresses {
-            self.owners.insert(net.get_ref().addr(), vnet);
-        }
-        let interfaces = &mut self.vnets[vnet].interfaces;
-        interfaces.push(PlannedInterface {
-            name: end.interface.get_ref().clone(),
-            addresses: end.addresses.iter().map(|net| *net.get_ref()).collect(),
-            mac: end.mac.as_ref().map(|mac| *mac.get_ref()),
-            ip_mtu: end.ip_mtu,
-            link,
-        });
-        (vnet, interfaces.len() - 1)
-    }
-
-    fn job(&self, job: &crate::topology::Job, here: &Path) -> Option<PlannedJob> {
-        let from = self.number(job.from.get_ref())?;
-        let address = self.address(job.to.get_ref())?;
-        let task = match &job.task {
-            Task::Ping {
-                count,
-                interval,
-                wait,
-                bytes,
-                max_loss,
-                max_rtt,
-            } => PlannedTask::Ping {
-                count: *count,
-                interval: *interval,
-                wait: *wait,
-                bytes: *bytes,
-                max_loss: *max_loss,
-                max_rtt: *max_rtt,
-            },
-            Task::Traceroute {
-                expect,
-                max_hops,
-                tries,
-                wait,
-            } => PlannedTask::Traceroute {
-                expect: expect.as_ref().map(|hops| {
-                    let name = |hop: &Target| match hop {
-                        Target::Address(address) => self.name_of(*address),
-                        Target::Node(node) | Target::Interface(node, _) => node.clone(),
-                    };
-                    hops.iter().map(|hop| name(hop.get_ref())).collect()
-                }),
-                max_hops: *max_hops,
-                tries: *tries,
-                wait: *wait,
-            },
-            Task::Transfer { content, port } => PlannedTask::Transfer {
-                source: match content {
-                    Content::Generated(bytes) => Source::Generated(*bytes),
-                    Content::File(path) => Source::File(here.join(path.get_ref())),
-                    Content::Stdin(_) => Source::Stdin,
-                },
-                port: *port,
-            },
-            Task::Throughput {
-                time,
-                port,
-                min_rate_bps,
-            } => PlannedTask::Throughput {
-                time: *time,
-                port: *port,
-                min_rate_bps: *min_rate_bps,
-            },
-        };
-        Some(PlannedJob {
-            name: job.name.clone(),
-            start: job.start,
-            timeout: job.timeout,
-            from,
-            to: self.owner(address)?,
-            address,
-            task,
-        })
-    }
-
     /// The address meant by `target`; `None` when it has none.
     fn address(&self, target: &Target) -> Option<Ipv4Addr> {
         let (node, interface) = match target {
@@ -409,42 +215,5 @@ impl Plan {
     /// The segment of a link: that of all links that switches join to it.
     pub(crate) fn segment(&self, link: usize) -> usize {
         self.segments[link]
-    }
-
-    /// Notes each job whose packets, or the answers to them, cannot arrive.
-    pub(crate) fn check_reachability(&self, topology: &Topology, problems: &mut Problems<'_>) {
-        for job in &topology.jobs {
-            let is_station = |number: &usize| !self.vnets[*number].kind.is_bridge();
-            let Some(from) = self.number(job.from.get_ref()).filter(is_station) else {
-                continue;
-            };
-            let Some(to) = self.address(job.to.get_ref()) else {
-                // What does not exist was noted before; what is left has no link at all.
-                if let Target::Node(name) = job.to.get_ref()
-                    && self.number(name).is_some_and(|n| is_station(&n))
-                {
-                    problems.push(
-                        job.to.span(),
-                        format!("unreachable: `{name}` has no address"),
-                    );
-                }
-                continue;
-            };
-            let exists = self.owner(to).is_some();
-            let reach = match &job.task {
-                Task::Traceroute { max_hops, .. } => usize::from(*max_hops).max(DEFAULT_TTL),
-                _ => DEFAULT_TTL,
-            };
-            if exists && let Err(why) = self.round_trip(from, to, reach) {
-                problems.push(
-                    job.to.span(),
-                    format!(
-                        "{} is unreachable from {}: {why}",
-                        job.to.get_ref(),
-                        job.from.get_ref()
-                    ),
-                );
-            }
-        }
     }
 }

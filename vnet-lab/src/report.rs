@@ -1,7 +1,6 @@
 //! What came of a run: for people as tables, for programs as one JSON object. Times are those of
 //! the system, so that under virtual time equal runs give equal bytes.
 
-mod figures;
 mod table;
 
 use std::collections::BTreeMap;
@@ -9,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use vnet::LinkStats;
 
-pub use figures::{Figures, RequestCounts, RoundTrips, bits_per_second};
+pub use crate::job::Figures;
 
 /// A whole run.
 #[derive(Clone, Debug, PartialEq, Serialize)]

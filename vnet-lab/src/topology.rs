@@ -3,9 +3,6 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | `source` | places in the file, and problems shown there |
-//! | `units` | rates, times, percentages, sizes |
-//! | `table` | a TOML table read key by key |
 //! | `parse` | nodes and links |
 //! | `end` | one end of a link: `node:interface address/prefix` |
 //! | `link` | what happens to frames in a direction of a link |
@@ -15,45 +12,35 @@
 //! | `segments` | which links switches join |
 //! | `validate` | what no single table can know: names, addresses |
 //!
-//! Reading never stops at the first problem. Who forwards what to whom is decided in
-//! [`plan`](crate::plan).
+//! Who forwards what to whom is decided in [`plan`](crate::plan).
 
 mod capture;
 mod end;
 mod event;
 mod job;
 mod link;
-mod parse;
-mod segments;
-mod source;
-mod units;
-mod validate;
+pub(crate) mod parse;
+pub(crate) mod segments;
+pub(crate) mod validate;
 
 #[cfg(test)]
 mod tests;
 
-mod table;
-
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use toml::Spanned;
 use vnet::{LinkConfig, MacAddr};
 
+pub use capture::CaptureFormat;
 pub use event::{Event, EventTarget};
-pub use job::{Content, Job, Target, Task};
-pub use source::{Invalid, Problem, Warnings};
+pub use job::Job;
 
-pub(crate) use segments::Segments;
-pub(crate) use source::{Problems, Span};
-
-use crate::plan::Plan;
-use crate::run::CaptureSettings;
+pub use crate::file::name::Target;
+pub use crate::job::Task;
+pub use crate::job::input::Content;
 
 /// A topology as it was written, every name in it known to mean something.
 #[derive(Clone, Debug, Default)]
@@ -69,7 +56,7 @@ pub struct Topology {
     /// The events, in the order of the file.
     pub events: Vec<Event>,
     /// How captures are made, when they are asked for.
-    pub capture: CaptureSettings,
+    pub capture: CaptureFormat,
     /// The jobs, in the order of the file.
     pub jobs: Vec<Job>,
     /// Where it was written.
@@ -168,58 +155,7 @@ pub struct End {
     pub ip_mtu: Option<u16>,
 }
 
-/// A time as topologies have it, such as `5ms`.
-///
-/// # Errors
-/// What was expected instead.
-pub fn time(text: &str) -> Result<Duration, String> {
-    units::duration(text)
-}
-
 impl Topology {
-    /// Reads and checks a topology and plans its routes.
-    ///
-    /// `file` names the source in messages; a job's `file` is looked for beside it.
-    ///
-    /// # Errors
-    /// [`Invalid`] with everything that is wrong.
-    pub fn parse(file: &str, source: &str) -> Result<(Topology, Plan), Invalid> {
-        let mut problems = Problems::new(source);
-        let mut topology = parse::topology(source, &mut problems);
-        topology.origin = Origin {
-            file: file.to_owned(),
-            source: source.into(),
-        };
-        validate::network(&topology, &mut problems);
-        let network_is_sound = problems.count() == 0;
-        let here = Path::new(file).parent().unwrap_or(Path::new(""));
-        validate::jobs(&topology, here, &mut problems);
-        // Routes over a broken network would only repeat what is already said.
-        let plan = network_is_sound.then(|| Plan::new(&topology, here));
-        if let Some(plan) = &plan {
-            plan.check_reachability(&topology, &mut problems);
-        }
-        problems.finish(file)?;
-        let plan = plan.expect("a network with problems ends in an error");
-        Ok((topology, plan))
-    }
-
-    /// Reads a topology from a file, as [`Topology::parse`] does.
-    ///
-    /// # Errors
-    /// [`Invalid`]; also when the file cannot be read.
-    pub fn from_file(path: &Path) -> Result<(Topology, Plan), Invalid> {
-        let file = path.display().to_string();
-        match fs::read_to_string(path) {
-            Ok(source) => Topology::parse(&file, &source),
-            Err(error) => {
-                let mut problems = Problems::new("");
-                problems.push(0..0, format!("expected a readable file: {error}"));
-                Err(problems.finish(&file).expect_err("a problem was noted"))
-            }
-        }
-    }
-
     /// All link ends, with the index of their link.
     pub(crate) fn ends(&self) -> impl Iterator<Item = (usize, &End)> {
         self.links

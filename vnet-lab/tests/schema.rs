@@ -136,7 +136,6 @@ fn how_captures_are_made_is_for_the_topology_to_say() {
     assert_eq!(plan.capture.large, LargeSegments::Cut);
     let rotate = plan.capture.rotate.expect("given");
     assert_eq!((rotate.max_bytes, rotate.max_files), (1_000_000, 3));
-    assert_eq!(plan.capture.directory, None);
     for wrong in ["gso = 'half'", "snaplen = 0", "rotate = { files = 3 }"] {
         let source = with("", &format!("capture = {{ {wrong} }}"), "");
         assert!(refused(&validator(), &source).is_some(), "{source}");

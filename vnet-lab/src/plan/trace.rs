@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use super::{DEFAULT_TTL, Plan, PlannedInterface};
+use super::{Plan, PlannedInterface};
 use crate::topology::{NodeKind, Via};
 
 /// Why packets do not arrive.
@@ -69,8 +69,8 @@ impl fmt::Display for Unreachable {
 }
 
 /// Where a node sends a packet: the address it has there, the next node, and what is between them.
-struct Hop {
-    source: Option<Ipv4Addr>,
+pub(super) struct Hop {
+    pub(super) source: Option<Ipv4Addr>,
     next: usize,
     segment: usize,
 }
@@ -118,29 +118,8 @@ impl Plan {
         Ok(path)
     }
 
-    /// Follows packets to the address, which go at most `ttl` hops, and the answers back.
-    pub(super) fn round_trip(
-        &self,
-        from: usize,
-        to: Ipv4Addr,
-        ttl: usize,
-    ) -> Result<(), Unreachable> {
-        let within = |ttl: usize, to: Ipv4Addr, way: Vec<usize>| match way.len() {
-            hops if hops > ttl => Err(Unreachable::TooFar { hops, ttl, to }),
-            _ => Ok(()),
-        };
-        within(ttl, to, self.trace(from, to)?)?;
-        let Some(owner) = self.owner(to).filter(|owner| *owner != from) else {
-            return Ok(());
-        };
-        match self.hop(from, to)?.source {
-            Some(source) => within(DEFAULT_TTL, source, self.trace(owner, source)?),
-            None => Ok(()),
-        }
-    }
-
     /// One step: the longest prefix wins; a connected one before a route of equal length.
-    fn hop(&self, at: usize, to: Ipv4Addr) -> Result<Hop, Unreachable> {
+    pub(super) fn hop(&self, at: usize, to: Ipv4Addr) -> Result<Hop, Unreachable> {
         let vnet = &self.vnets[at];
         let connected = vnet.interfaces.iter().enumerate().flat_map(|(n, i)| {
             let nets = i.addresses.iter().filter(|net| net.contains(&to));

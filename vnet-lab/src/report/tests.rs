@@ -1,5 +1,7 @@
-use super::figures::{RoundTrips, bits_per_second};
 use super::*;
+use crate::job::ping::{self, RequestCounts, RoundTrips};
+use crate::job::{traceroute, transfer};
+use crate::quantity::bits_per_second;
 use std::time::Duration;
 
 fn report() -> Report {
@@ -21,7 +23,7 @@ fn report() -> Report {
                 reason: None,
                 started_ns: 0,
                 ended_ns: 5,
-                figures: Figures::Ping {
+                figures: Figures::Ping(ping::Figures {
                     requests: RequestCounts {
                         sent: 2,
                         received: 2,
@@ -31,7 +33,7 @@ fn report() -> Report {
                         Duration::from_millis(10),
                         Duration::from_micros(10_501),
                     ]),
-                },
+                }),
             },
             JobReport {
                 name: "traceroute a → b".to_owned(),
@@ -41,9 +43,9 @@ fn report() -> Report {
                 reason: Some("took r, *, b; expected r, b".to_owned()),
                 started_ns: 5,
                 ended_ns: 6,
-                figures: Figures::Traceroute {
+                figures: Figures::Traceroute(traceroute::Figures {
                     hops: vec![Some("r".to_owned()), None, Some("b".to_owned())],
-                },
+                }),
             },
         ],
         vnets: vec![VnetReport {
@@ -105,7 +107,7 @@ fn as_a_table_it_says_what_failed_and_why() {
 
 #[test]
 fn requests_are_told_apart() {
-    let figures = Figures::Ping {
+    let figures = Figures::Ping(ping::Figures {
         requests: RequestCounts {
             sent: 9,
             received: 2,
@@ -115,7 +117,7 @@ fn requests_are_told_apart() {
             unsent: 4,
         },
         rtt: None,
-    };
+    });
     assert_eq!(
         figures.to_string(),
         "2/13 answers, 3 late, 3 lost, 1 not waited for, 4 not sent"
@@ -162,11 +164,11 @@ fn rates_are_exact() {
     assert_eq!(bits_per_second(1_250_000, 1_000_000_000), 10_000_000);
     assert_eq!(bits_per_second(u64::MAX, 1), u64::MAX);
     assert_eq!(bits_per_second(5, 0), 0);
-    let transfer = Figures::Transfer {
+    let transfer = Figures::Transfer(transfer::Figures {
         bytes: 1_048_576,
         took_ns: 838_860_800,
         sha256: "0123456789abcdef".to_owned(),
-    };
+    });
     assert_eq!(
         transfer.to_string(),
         "1048576 bytes in 0.838 s, 10.00 Mbit/s, sha256 0123456789ab…"

@@ -15,7 +15,8 @@ use vnet::capture::{
     CaptureError, CaptureOptions, CaptureSink, Flush, Recorder, Rotate, Which, Writing,
 };
 
-use super::{CaptureSettings, Driver, LiveCapture, Options, RunError};
+use super::error::RunError;
+use super::options::{CaptureSettings, Driver, LiveCapture, Options};
 use crate::plan::Plan;
 
 /// Bytes that may wait for the reader of a live capture.
@@ -107,10 +108,10 @@ impl Captures {
             let name = plan.link_name(link);
             let path = directory.join(format!("{name}.pcapng"));
             let how = CaptureOptions {
-                rotate: self.settings.rotate,
+                rotate: self.settings.format.rotate,
                 ..options_of(&self.settings)
             };
-            let sink = file_sink(directory.clone(), name.clone(), self.settings.rotate);
+            let sink = file_sink(directory.clone(), name.clone(), self.settings.format.rotate);
             self.open.push(Open {
                 recorder: Recorder::new(sink, how).map_err(|e| error(&path, e))?,
                 path,
@@ -173,8 +174,8 @@ fn files(
 
 fn options_of(settings: &CaptureSettings) -> CaptureOptions {
     CaptureOptions {
-        snaplen: settings.snaplen,
-        large: settings.large,
+        snaplen: settings.format.snaplen,
+        large: settings.format.large,
         which: Which::Sent,
         ..CaptureOptions::default()
     }

@@ -1,234 +1,187 @@
-//! The jobs: what a person would type, as straight-line blocking code.
-//!
-//! | part | what it is |
-//! |---|---|
-//! | `ping` | ICMP echo |
-//! | `traceroute` | the routers on the way |
-//! | `transfer` | a file over TCP, digests compared |
-//! | `input` | what a transfer sends: generated, a file, a pipe |
-//! | `throughput` | what TCP carries |
-//! | `timed` | a stream that gives up at a deadline |
-//!
-//! A job that is cut off has failed, and what it measured until then is reported: its threads note
-//! it in [`Measured`] as they go.
-
-mod input;
-mod ping;
-mod throughput;
-mod timed;
-mod traceroute;
-mod transfer;
+//! When jobs run: one after another, or each at its time.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use vnet::time::{Duration, Instant};
+use vnet::time::Instant;
 use vnet::{JoinHandle, System, Vnet};
 
-use super::Stop;
-use crate::plan::{PlannedJob, PlannedTask};
-use crate::report::{Figures, JobReport, RequestCounts};
+use super::error::RunError;
+use super::options::{Driver, Options};
+use crate::job::kind::{Limit, Site, Verdict};
+use crate::plan::{Plan, PlannedJob};
+use crate::report::JobReport;
+use crate::stop::Stop;
 
-/// Where a job runs.
-#[derive(Clone)]
-pub(super) struct Site {
-    pub(super) system: System,
-    pub(super) from: Vnet,
-    pub(super) to: Vnet,
-    pub(super) names: Arc<BTreeMap<Ipv4Addr, String>>,
-    pub(super) seed: u64,
-    /// When the run ends, whatever is still to do.
-    pub(super) until: Option<Instant>,
-    /// Somebody may want no more of it.
-    pub(super) stop: Stop,
+/// What happens during a run, for whoever watches.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// A job started.
+    Started(&'a str),
+    /// A job ended.
+    Ended(&'a JobReport),
 }
 
-/// What a job that came to its end says of what it found.
-enum Verdict {
-    Passed,
-    Failed(String),
-}
+/// Watches a run; called from the jobs' threads.
+pub type Watcher = Arc<dyn Fn(Event<'_>) + Send + Sync>;
 
-impl Verdict {
-    fn of(failed: Option<String>) -> Verdict {
-        failed.map_or(Verdict::Passed, Verdict::Failed)
-    }
-}
+/// How long a wait goes on without looking whether the run has been ended, where time is real.
+const GLANCE: Duration = Duration::from_millis(200);
+/// How often a wait looks at the most where time is simulated, and passes by itself.
+const GLANCES: u32 = 64;
 
-/// What a job has measured so far.
-#[derive(Clone)]
-struct Measured(Arc<Mutex<Figures>>);
-
-impl Measured {
-    fn nothing(task: &PlannedTask) -> Measured {
-        Measured(Arc::new(Mutex::new(nothing(task))))
-    }
-
-    fn set(&self, figures: Figures) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = figures;
-    }
-
-    fn get(&self) -> Figures {
-        let figures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        figures.clone()
-    }
-}
-
-/// When a job has to be over.
-#[derive(Clone)]
-struct Limit {
-    system: System,
-    timeout: Duration,
-    deadline: Instant,
-    /// The run ends before the job's own time is over.
-    cut_short: bool,
-}
-
-impl Limit {
-    /// What is left of the time, at most `wait`.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::TimedOut`] when nothing is left.
-    fn left(&self, wait: Duration) -> io::Result<Duration> {
-        let left = self.deadline - self.system.now();
-        if left.is_zero() {
-            return Err(self.exceeded());
-        }
-        Ok(left.min(wait))
-    }
-
-    fn exceeded(&self) -> io::Error {
-        let said = match self.cut_short {
-            true => format!("not done when the run ended, at {}", self.deadline),
-            false => format!("not done within its timeout of {:?}", self.timeout),
-        };
-        io::Error::new(io::ErrorKind::TimedOut, said)
-    }
-}
-
-/// Runs a job to its end, in a thread of its own in the vnet it starts from.
-pub(super) fn run(job: &PlannedJob, site: &Site) -> JobReport {
-    let started = site.system.now();
-    let deadline = started + job.timeout;
-    let limit = Limit {
-        system: site.system.clone(),
-        timeout: job.timeout,
-        deadline: site.until.map_or(deadline, |until| until.min(deadline)),
-        cut_short: site.until.is_some_and(|until| until < deadline),
+/// Lets the network go on until `until`, or until the run is ended.
+pub(super) fn pause(system: &System, until: Instant, options: &Options) {
+    let stop = &options.stop;
+    let glance = match options.driver {
+        Driver::Threads => GLANCE,
+        Driver::Virtual => GLANCE.max((until - system.now()) / GLANCES),
     };
-    let measured = Measured::nothing(&job.task);
-    let failed = match site.stop.is_stopped() {
-        true => Some("interrupted before it began".to_owned()),
-        false => match carry_out(job, site, limit, &measured) {
+    loop {
+        let left = until - system.now();
+        if left.is_zero() || stop.is_stopped() {
+            return;
+        }
+        if system.sleep(left.min(glance)).is_err() {
+            return tracing::warn!("the system does not let time pass");
+        }
+    }
+}
+
+/// Runs jobs without a start one after another, and beside them each job with one at its time.
+pub(super) fn run(
+    system: &System,
+    vnets: &[Vnet],
+    plan: &Plan,
+    options: &Options,
+    watcher: &Watcher,
+) -> Result<Vec<JobReport>, RunError> {
+    let until = options.until.map(|until| system.now() + until);
+    let names = Arc::new(plan.names());
+    let mut in_turn = Vec::new();
+    let mut threads = Vec::new();
+    for (number, job) in plan.jobs.iter().enumerate() {
+        let job = Scheduled {
+            number,
+            job: job.clone(),
+            system: system.clone(),
+            from: vnets[job.from].clone(),
+            to: vnets[job.to].clone(),
+            names: Arc::clone(&names),
+            seed: options.seed.wrapping_add(number as u64),
+            until,
+            stop: options.stop.clone(),
+            watcher: Arc::clone(watcher),
+        };
+        match job.job.start {
+            None => in_turn.push(job),
+            Some(start) => threads.push(spawn(system, start, vec![job], options)?),
+        }
+    }
+    threads.push(spawn(system, Duration::ZERO, in_turn, options)?);
+    let mut reports: Vec<(usize, JobReport)> = Vec::new();
+    for thread in threads {
+        reports.extend(thread.join().expect("a job's panic is caught and reported"));
+    }
+    reports.sort_by_key(|(number, _)| *number);
+    Ok(reports.into_iter().map(|(_, report)| report).collect())
+}
+
+/// A job that waits for its turn.
+struct Scheduled {
+    number: usize,
+    job: PlannedJob,
+    system: System,
+    from: Vnet,
+    to: Vnet,
+    names: Arc<BTreeMap<Ipv4Addr, String>>,
+    seed: u64,
+    /// When the run ends, whatever is still to do.
+    until: Option<Instant>,
+    stop: Stop,
+    watcher: Watcher,
+}
+
+/// Runs `jobs` in turn, in a thread of the system, after `start`.
+fn spawn(
+    system: &System,
+    start: Duration,
+    jobs: Vec<Scheduled>,
+    options: &Options,
+) -> Result<JoinHandle<Vec<(usize, JobReport)>>, RunError> {
+    let (clock, options) = (system.clone(), options.clone());
+    let start = system.now() + start;
+    let work = move || {
+        // A job that starts after the end of the run fails then, and nobody waits for its start.
+        let until = jobs.iter().filter_map(|job| job.until).min();
+        pause(
+            &clock,
+            until.map_or(start, |until| start.min(until)),
+            &options,
+        );
+        jobs.into_iter().map(Scheduled::run).collect()
+    };
+    system.spawn(work).map_err(RunError::Thread)
+}
+
+impl Scheduled {
+    fn run(self) -> (usize, JobReport) {
+        (self.watcher)(Event::Started(&self.job.name));
+        let report = self.report();
+        tracing::info!(job = %report.name, passed = report.passed, figures = %report.figures);
+        (self.watcher)(Event::Ended(&report));
+        (self.number, report)
+    }
+
+    /// Runs the job to its end, and says what came of it.
+    fn report(&self) -> JobReport {
+        let (job, started) = (&self.job, self.system.now());
+        let (failed, figures) = match self.stop.is_stopped() {
+            true => {
+                let why = "interrupted before it began".to_owned();
+                (Some(why), job.task.nothing())
+            }
+            false => {
+                let (ended, figures) = job.task.run(&self.site());
+                (self.failed(ended), figures)
+            }
+        };
+        JobReport {
+            name: job.name.clone(),
+            from: self.from.name().to_owned(),
+            to: self.to.name().to_owned(),
+            passed: failed.is_none(),
+            reason: failed,
+            started_ns: started.as_nanos(),
+            ended_ns: self.system.now().as_nanos(),
+            figures,
+        }
+    }
+
+    /// Why a job that ended so has failed, if it has.
+    fn failed(&self, ended: io::Result<Verdict>) -> Option<String> {
+        match ended {
             Ok(Verdict::Passed) => None,
             Ok(Verdict::Failed(why)) => Some(why),
             // What the job met was the end of its network.
-            Err(_) if site.stop.is_stopped() => Some("interrupted".to_owned()),
+            Err(_) if self.stop.is_stopped() => Some("interrupted".to_owned()),
             Err(error) => Some(error.to_string()),
-        },
-    };
-    JobReport {
-        name: job.name.clone(),
-        from: site.from.name().to_owned(),
-        to: site.to.name().to_owned(),
-        passed: failed.is_none(),
-        reason: failed,
-        started_ns: started.as_nanos(),
-        ended_ns: site.system.now().as_nanos(),
-        figures: measured.get(),
+        }
     }
-}
 
-/// Does what the job is about.
-///
-/// # Errors
-/// It did not come to its end: its time was over, or something went wrong on the way.
-fn carry_out(
-    job: &PlannedJob,
-    site: &Site,
-    limit: Limit,
-    measured: &Measured,
-) -> io::Result<Verdict> {
-    let (address, task) = (job.address, job.task.clone());
-    let (site, measured) = (site.clone(), measured.clone());
-    let from = site.from.clone();
-    let thread = from.spawn(move || match task {
-        PlannedTask::Ping {
-            count,
-            interval,
-            wait,
-            bytes,
-            max_loss,
-            max_rtt,
-        } => {
-            let pace = ping::Pace {
-                count,
-                interval,
-                wait,
-            };
-            let bounds = ping::Bounds { max_loss, max_rtt };
-            ping::run(&site, address, pace, bytes, bounds, &limit, &measured)
+    fn site(&self) -> Site {
+        Site {
+            system: self.system.clone(),
+            from: self.from.clone(),
+            to: self.to.clone(),
+            address: self.job.address,
+            names: Arc::clone(&self.names),
+            seed: self.seed,
+            limit: Limit::new(&self.system, self.job.timeout, self.until),
+            stop: self.stop.clone(),
         }
-        PlannedTask::Traceroute {
-            expect,
-            max_hops,
-            tries,
-            wait,
-        } => {
-            let reach = traceroute::Reach {
-                max_hops,
-                tries,
-                wait,
-            };
-            traceroute::run(&site, address, reach, expect.as_deref(), &limit, &measured)
-        }
-        PlannedTask::Transfer { source, port } => {
-            transfer::run(&site, (address, port), &source, &limit, &measured)
-        }
-        PlannedTask::Throughput {
-            time,
-            port,
-            min_rate_bps,
-        } => throughput::run(
-            &site,
-            (address, port),
-            time,
-            min_rate_bps,
-            &limit,
-            &measured,
-        ),
-    });
-    thread.and_then(joined)
-}
-
-/// The figures of a job that measured nothing.
-fn nothing(task: &PlannedTask) -> Figures {
-    match task {
-        PlannedTask::Ping { count, .. } => Figures::Ping {
-            requests: RequestCounts {
-                unsent: u32::from(*count),
-                ..RequestCounts::default()
-            },
-            rtt: None,
-        },
-        PlannedTask::Traceroute { .. } => Figures::Traceroute { hops: Vec::new() },
-        PlannedTask::Transfer { .. } => Figures::Transfer {
-            bytes: 0,
-            took_ns: 0,
-            sha256: String::new(),
-        },
-        PlannedTask::Throughput { .. } => Figures::Throughput {
-            bytes: 0,
-            took_ns: 0,
-        },
     }
-}
-
-/// Waits for a thread that does I/O; a panic in it is an error like any other.
-fn joined<T>(thread: JoinHandle<io::Result<T>>) -> io::Result<T> {
-    thread
-        .join()
-        .unwrap_or_else(|_| Err(io::Error::other("the job's thread panicked")))
 }

@@ -9,7 +9,8 @@ use vnet::{
 };
 
 use super::capture::Captures;
-use super::{Options, RunError};
+use super::error::RunError;
+use super::options::Options;
 use crate::plan::{Plan, PlannedRoute, PlannedVnet};
 use crate::report::{Counts, LinkReport, Teardown, VnetReport};
 use crate::topology::{NodeKind, Via};

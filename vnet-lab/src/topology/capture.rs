@@ -3,23 +3,32 @@
 use toml::Spanned;
 use vnet::capture::{LargeSegments, MIN_FILE, Rotate};
 
-use super::source::Problems;
-use super::table::{Table, Value};
-use super::units;
-use crate::run::CaptureSettings;
+use crate::file::source::Problems;
+use crate::file::table::{Table, Value};
+use crate::file::units;
+
+/// How captures are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CaptureFormat {
+    /// Bounds on the files in the directory.
+    pub rotate: Option<Rotate>,
+    /// Bytes of each frame to keep at most.
+    pub snaplen: Option<u32>,
+    /// What becomes of segments larger than the MTU.
+    pub large: LargeSegments,
+}
 
 /// Reads the table `capture`. Where captures go is for the command line to say.
-pub(super) fn read(value: Value<'_>, problems: &mut Problems<'_>) -> Option<CaptureSettings> {
+pub(super) fn read(value: Value<'_>, problems: &mut Problems<'_>) -> Option<CaptureFormat> {
     let mut table = Table::of("`capture`", value, problems)?;
     let snaplen = table.integer("snaplen", 1..=u64::from(u32::MAX), problems);
     let large = table.read("gso", large, problems);
     let rotate = table.value("rotate").and_then(|v| rotate(v, problems));
     table.finish(problems);
-    Some(CaptureSettings {
+    Some(CaptureFormat {
         snaplen: snaplen.map(|n| n.into_inner() as u32),
         large: large.map_or_else(LargeSegments::default, Spanned::into_inner),
         rotate,
-        ..CaptureSettings::default()
     })
 }
 

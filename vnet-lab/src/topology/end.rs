@@ -5,8 +5,9 @@ use toml::Spanned;
 use toml::de::DeValue;
 use vnet::MacAddr;
 
-use super::source::{Problems, Span};
-use super::table::{Table, Value, as_string, checked, kind};
+use crate::file::name::{interface_name, node_name};
+use crate::file::source::{Problems, Span};
+use crate::file::table::{Table, Value, as_string, checked, kind};
 
 /// An end whose interface may still be without a name.
 pub(super) struct EndSpec {
@@ -113,20 +114,6 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .map(move |word| (word.as_ptr() as usize - text.as_ptr() as usize, word))
 }
 
-/// The name of a node.
-pub(super) fn node_name(text: &str) -> Result<String, String> {
-    name(text, 63, "-_").ok_or_else(|| {
-        format!("expected a node name of at most 63 letters, digits, '-' and '_', found \"{text}\"")
-    })
-}
-
-/// The name of an interface.
-pub(super) fn interface_name(text: &str) -> Result<String, String> {
-    name(text, 15, "-_.").ok_or_else(|| {
-        format!("expected an interface name of at most 15 letters, digits, '-', '_' and '.', found \"{text}\"")
-    })
-}
-
 /// The name of an interface that is made.
 fn new_interface_name(text: &str) -> Result<String, String> {
     match text {
@@ -135,15 +122,6 @@ fn new_interface_name(text: &str) -> Result<String, String> {
         }
         _ => interface_name(text),
     }
-}
-
-fn name(text: &str, longest: usize, signs: &str) -> Option<String> {
-    let ok = text.len() <= longest
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || signs.contains(c));
-    ok.then(|| text.to_owned())
 }
 
 /// An address with its prefix length.

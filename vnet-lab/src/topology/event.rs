@@ -7,11 +7,11 @@ use toml::de::DeValue;
 use vnet::link::{Change, LinkEvent, MIN_INTERVAL, Script, Shape};
 use vnet::time::{Duration, Instant};
 
-use super::end::{interface_name, node_name};
 use super::link;
-use super::source::Problems;
-use super::table::{Table, Value, as_array, as_integer, as_string, checked};
-use super::units;
+use crate::file::name::{interface_name, node_name};
+use crate::file::source::Problems;
+use crate::file::table::{Table, Value, as_array, as_integer, as_string, checked};
+use crate::file::units;
 
 /// Something that changes at a link.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,9 +12,9 @@ use vnet::link::{
 };
 use vnet::time::Duration;
 
-use super::source::Problems;
-use super::table::{Table, Value, as_array, as_integer, as_string, checked, kind};
-use super::units;
+use crate::file::source::Problems;
+use crate::file::table::{Table, Value, as_array, as_integer, as_string, checked, kind};
+use crate::file::units;
 
 /// Frames that a queue may hold.
 pub(super) const FRAMES: RangeInclusive<u64> = 1..=1_000_000;

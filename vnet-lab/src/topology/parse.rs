@@ -8,15 +8,16 @@ use toml::de::DeTable;
 use vnet::LinkConfig;
 
 use super::end::{self, EndSpec};
-use super::source::Problems;
-use super::table::{Table, Value, checked, in_file_order, kind};
 use super::{
     End, Link, Node, NodeKind, Route, Routing, Topology, Via, capture, event, job,
     link as parameters,
 };
+use crate::file::name::{interface_name, node_name};
+use crate::file::source::Problems;
+use crate::file::table::{Table, Value, checked, in_file_order, kind};
 
 /// Reads a whole file, noting what is wrong and leaving it out.
-pub(super) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
+pub(crate) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
     let (document, errors) = DeTable::parse_recoverable(source);
     // A file that is not TOML is not read any further: what was recovered is a guess.
     let (duplicates, mut broken): (Vec<_>, Vec<_>) = errors
@@ -110,7 +111,7 @@ fn nodes(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Vec<Node> {
         ("hubs", NodeKind::Hub),
     ] {
         for name in table.strings(key, problems) {
-            match end::node_name(name.get_ref()) {
+            match node_name(name.get_ref()) {
                 Err(message) => problems.push(name.span(), message),
                 Ok(text) => nodes.push(Node {
                     name: Spanned::new(name.span(), text),
@@ -141,12 +142,12 @@ fn nodes(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Vec<Node> {
 }
 
 fn node(
-    place: super::source::Span,
+    place: crate::file::source::Span,
     name: &str,
     value: Value<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<Node> {
-    let name = match end::node_name(name) {
+    let name = match node_name(name) {
         Ok(name) => Spanned::new(place, name),
         Err(message) => {
             problems.push(place, message);
@@ -204,10 +205,10 @@ fn route(text: &str) -> Result<Route, String> {
     }
     let via = match *to {
         ["via", address] => Via::Gateway(gateway(address)?),
-        ["dev", name] => Via::Interface(end::interface_name(name)?),
+        ["dev", name] => Via::Interface(interface_name(name)?),
         // Linux wants the last word where no route leads to the gateway; here the two others say it.
         ["via", address, "dev", name] | ["via", address, "dev", name, "onlink"] => {
-            Via::OnLink(gateway(address)?, end::interface_name(name)?)
+            Via::OnLink(gateway(address)?, interface_name(name)?)
         }
         _ => return Err(expected()),
     };

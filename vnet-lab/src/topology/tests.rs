@@ -1,8 +1,12 @@
 //! Each error a topology file can have, with the exact place and words.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::Problem;
+use crate::job::ping::Ping;
+use crate::job::throughput::Throughput;
 use vnet::link::Loss;
 
 /// Every problem as `line:column: message`.
@@ -88,21 +92,21 @@ fn everything_that_can_be_said_is_read() {
     assert_eq!(t.jobs[0].name, "p");
     assert_eq!(t.jobs[0].start, Some(Duration::from_secs(1)));
     assert_eq!(t.jobs[0].timeout, Duration::from_secs(2));
-    let ping = Task::Ping {
+    let ping = Task::Ping(Ping {
         count: 1,
         interval: Duration::from_millis(1),
         wait: Duration::from_millis(2),
         bytes: 3,
         max_loss: Some(0.5),
         max_rtt: None,
-    };
+    });
     assert_eq!(t.jobs[0].task, ping);
     assert_eq!(t.jobs[1].name, "traceroute a → 192.0.2.2");
-    let throughput = Task::Throughput {
+    let throughput = Task::Throughput(Throughput {
         time: Duration::from_millis(250),
         port: 5001,
         min_rate_bps: Some(1000),
-    };
+    });
     assert_eq!(t.jobs[2].task, throughput);
     assert_eq!(plan.jobs[0].address.to_string(), "192.0.2.1");
 }

@@ -10,11 +10,12 @@ use ipnet::Ipv4Net;
 use toml::Spanned;
 use vnet::MacAddr;
 
-use super::source::{Problems, Span};
-use super::{
-    Content, Directions, End, EventTarget, Link, Node, NodeKind, Segments, Target, Task, Topology,
-    Via,
-};
+use super::segments::Segments;
+use super::{Directions, End, EventTarget, Link, Node, NodeKind, Topology, Via};
+use crate::file::name::Target;
+use crate::file::source::{Problems, Span};
+use crate::job::Task;
+use crate::job::input::Content;
 
 /// What names and addresses there are, to be looked up.
 struct Known<'a> {
@@ -51,7 +52,7 @@ impl<'a> Known<'a> {
 }
 
 /// Checks nodes, links and routes.
-pub(super) fn network(topology: &Topology, problems: &mut Problems<'_>) {
+pub(crate) fn network(topology: &Topology, problems: &mut Problems<'_>) {
     node_names(topology, problems);
     let segments = Segments::of(topology);
     let known = Known::of(topology);
@@ -102,7 +103,7 @@ fn events(topology: &Topology, problems: &mut Problems<'_>) {
 }
 
 /// Checks jobs, as far as that is possible without knowing the way packets take.
-pub(super) fn jobs(topology: &Topology, here: &Path, problems: &mut Problems<'_>) {
+pub(crate) fn jobs(topology: &Topology, here: &Path, problems: &mut Problems<'_>) {
     let mut stdin_is_taken = false;
     let known = Known::of(topology);
     for job in &topology.jobs {
@@ -111,18 +112,15 @@ pub(super) fn jobs(topology: &Topology, here: &Path, problems: &mut Problems<'_>
             Some(node) => no_bridge(node, job.from.span(), problems),
         }
         target(&known, &job.to, problems);
-        match &job.task {
-            Task::Traceroute {
-                expect: Some(hops), ..
-            } => {
-                for hop in hops {
-                    target(&known, hop, problems);
-                }
-            }
-            Task::Transfer {
-                content: Content::File(file),
-                ..
-            } => {
+        for node in job.task.nodes() {
+            target(&known, node, problems);
+        }
+        let Task::Transfer(transfer) = &job.task else {
+            continue;
+        };
+        match &transfer.content {
+            Content::Generated(_) => {}
+            Content::File(file) => {
                 let path = here.join(file.get_ref());
                 if let Some(why) = unreadable(&path) {
                     problems.push(
@@ -131,14 +129,11 @@ pub(super) fn jobs(topology: &Topology, here: &Path, problems: &mut Problems<'_>
                     );
                 }
             }
-            Task::Transfer {
-                content: Content::Stdin(place),
-                ..
-            } if std::mem::replace(&mut stdin_is_taken, true) => {
+            Content::Stdin(place) if std::mem::replace(&mut stdin_is_taken, true) => {
                 let message = "the standard input is sent by another job already: expected a file";
                 problems.push(place.clone(), message);
             }
-            _ => {}
+            Content::Stdin(_) => {}
         }
     }
 }

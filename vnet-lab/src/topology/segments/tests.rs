@@ -7,7 +7,7 @@ fn only(source: &str, expected: &str) {
     let Err(invalid) = Topology::parse("t.toml", source) else {
         panic!("nothing is wrong with it");
     };
-    let shown = |p: &crate::topology::Problem| format!("{}:{}: {}", p.line, p.column, p.message);
+    let shown = |p: &crate::Problem| format!("{}:{}: {}", p.line, p.column, p.message);
     let errors: Vec<String> = invalid.problems.iter().map(shown).collect();
     assert_eq!(errors, [expected]);
 }

@@ -6,16 +6,17 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Instant;
 
+use toml::Spanned;
 use vnet::Rng;
 use vnet::time::Duration;
 
-use super::{Limit, Site};
-use crate::plan::Source;
-use crate::run::Stop;
+use super::kind::Site;
+use crate::file::source::Span;
+use crate::stop::Stop;
 
 const CHUNK: usize = 64 << 10;
 /// Chunks that are read ahead.
@@ -23,15 +24,26 @@ const AHEAD: usize = 4;
 /// How often a wait looks whether the run was interrupted.
 const GLANCE: Duration = Duration::from_millis(50);
 
+/// What a transfer sends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// That many bytes, generated from the seed.
+    Generated(u64),
+    /// An existing file of any kind, to its end.
+    File(Spanned<PathBuf>),
+    /// The standard input, to its end; where that is said.
+    Stdin(Span),
+}
+
 /// Opens what a job sends.
 ///
 /// # Errors
 /// It cannot be opened.
-pub(super) fn open(source: &Source, site: &Site, limit: &Limit) -> io::Result<Box<dyn Read>> {
-    let path = match source {
-        Source::Generated(bytes) => return Ok(Box::new(Generated::new(site.seed, *bytes))),
-        Source::File(path) => Some(path.clone()),
-        Source::Stdin => None,
+pub(super) fn open(content: &Content, site: &Site) -> io::Result<Box<dyn Read>> {
+    let path = match content {
+        Content::Generated(bytes) => return Ok(Box::new(Generated::new(site.seed, *bytes))),
+        Content::File(path) => Some(path.get_ref().clone()),
+        Content::Stdin(_) => None,
     };
     // Files of /proc are regular and have no length, whatever they hold.
     let has_length = |m: fs::Metadata| m.is_file() && m.len() > 0;
@@ -75,7 +87,7 @@ pub(super) fn open(source: &Source, site: &Site, limit: &Limit) -> io::Result<Bo
     Ok(Box::new(Piped {
         chunks: read,
         chunk: io::Cursor::new(Vec::new()),
-        patience: limit.timeout,
+        patience: site.limit.timeout,
         stop: site.stop.clone(),
     }))
 }

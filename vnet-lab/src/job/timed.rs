@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use vnet::net::{TcpListener, TcpStream};
 use vnet::time::Duration;
 
-use super::Limit;
+use super::kind::Limit;
+use crate::file::source::Problems;
+use crate::file::table::Table;
 
 /// A stream that gives up when the job's time is over.
 pub(super) struct TimedStream {
@@ -70,4 +72,10 @@ fn in_words(error: io::Error, limit: &Limit) -> io::Error {
         }
         _ => error,
     }
+}
+
+/// The port that a job over TCP goes to; 0 is any.
+pub(super) fn port(table: &mut Table<'_>, problems: &mut Problems<'_>) -> u16 {
+    let port = table.integer("port", 0..=65_535, problems);
+    port.map_or(0, |n| n.into_inner() as u16)
 }

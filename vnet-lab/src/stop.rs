@@ -31,7 +31,7 @@ impl Stop {
     }
 
     /// Says what is to be done when the run is ended, at once if it is already.
-    pub(super) fn on_stop(&self, act: impl FnOnce() + Send + 'static) {
+    pub(crate) fn on_stop(&self, act: impl FnOnce() + Send + 'static) {
         *self.0.act.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
         if self.is_stopped() {
             self.act();

@@ -1,0 +1,173 @@
+//! What a kind of job is, and what it works with: where it runs, how long it may take, and where it
+//! notes what it has measured.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use vnet::time::{Duration, Instant};
+use vnet::{JoinHandle, System, Vnet};
+
+use crate::stop::Stop;
+
+/// A kind of job, set up and ready to run.
+pub(crate) trait Kind: Clone + Send + 'static {
+    /// What it measures.
+    type Figures: Clone + Send + 'static;
+
+    /// The figures of a job that measured nothing.
+    fn nothing(&self) -> Self::Figures;
+
+    /// Runs it to its end, in straight-line blocking code; the current vnet is the one it starts from.
+    /// What it measures it notes in `measured` as it goes.
+    ///
+    /// # Errors
+    /// It did not come to its end: its time was over, or something went wrong on the way.
+    fn run(&self, site: &Site, measured: &Measured<Self::Figures>) -> io::Result<Verdict>;
+}
+
+/// What can be said of a job before it runs.
+pub(crate) trait Facts {
+    /// The time to live of the packets it sends, where that is not the stack's default.
+    fn ttl(&self) -> Option<u8> {
+        None
+    }
+
+    /// Why a job with this timeout cannot pass, or would be of no use.
+    fn warning(&self, _timeout: Duration, _way: &dyn Way) -> Option<String> {
+        None
+    }
+}
+
+/// The way from a job's start to its destination.
+pub(crate) trait Way {
+    /// How many hops it has, if it leads anywhere.
+    fn hops(&self) -> Option<usize>;
+
+    /// True when nothing on it takes time.
+    fn is_unlimited(&self) -> bool;
+}
+
+/// Where a job runs.
+#[derive(Clone)]
+pub(crate) struct Site {
+    pub(crate) system: System,
+    pub(crate) from: Vnet,
+    pub(crate) to: Vnet,
+    /// The address it goes to.
+    pub(crate) address: Ipv4Addr,
+    pub(crate) names: Arc<BTreeMap<Ipv4Addr, String>>,
+    pub(crate) seed: u64,
+    pub(crate) limit: Limit,
+    /// Ends the run early.
+    pub(crate) stop: Stop,
+}
+
+impl Site {
+    /// The name of the vnet that has `address`; the address itself when none has.
+    pub(super) fn name_of(&self, address: IpAddr) -> String {
+        match address {
+            IpAddr::V4(v4) if self.names.contains_key(&v4) => self.names[&v4].clone(),
+            _ => address.to_string(),
+        }
+    }
+}
+
+/// What a job that came to its end says of what it found.
+pub(crate) enum Verdict {
+    Passed,
+    Failed(String),
+}
+
+impl Verdict {
+    pub(super) fn of(failed: Option<String>) -> Verdict {
+        failed.map_or(Verdict::Passed, Verdict::Failed)
+    }
+}
+
+/// What a job has measured so far.
+#[derive(Clone)]
+pub(crate) struct Measured<F>(Arc<Mutex<F>>);
+
+impl<F: Clone> Measured<F> {
+    pub(super) fn new(figures: F) -> Measured<F> {
+        Measured(Arc::new(Mutex::new(figures)))
+    }
+
+    pub(super) fn set(&self, figures: F) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+    }
+
+    pub(super) fn get(&self) -> F {
+        let figures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        figures.clone()
+    }
+}
+
+/// When a job has to be over, and why.
+#[derive(Clone)]
+pub(crate) struct Limit {
+    system: System,
+    deadline: Instant,
+    /// How long the job may take by itself.
+    pub(super) timeout: Duration,
+    reason: StopReason,
+}
+
+/// What stops a job that takes too long.
+#[derive(Clone, Copy)]
+enum StopReason {
+    /// Its own timeout.
+    Timeout,
+    /// The end of the run, which comes before that.
+    EndOfRun,
+}
+
+impl Limit {
+    /// That of a job which starts now and may take `timeout`, in a run that ends at `until`.
+    pub(crate) fn new(system: &System, timeout: Duration, until: Option<Instant>) -> Limit {
+        let own = system.now() + timeout;
+        let (deadline, reason) = match until {
+            Some(until) if until < own => (until, StopReason::EndOfRun),
+            _ => (own, StopReason::Timeout),
+        };
+        Limit {
+            system: system.clone(),
+            deadline,
+            timeout,
+            reason,
+        }
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.system.now()
+    }
+
+    /// What is left of the time, at most `wait`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] when nothing is left.
+    pub(super) fn left(&self, wait: Duration) -> io::Result<Duration> {
+        let left = self.deadline - self.now();
+        if left.is_zero() {
+            return Err(self.exceeded());
+        }
+        Ok(left.min(wait))
+    }
+
+    pub(super) fn exceeded(&self) -> io::Error {
+        let said = match self.reason {
+            StopReason::EndOfRun => format!("not done when the run ended, at {}", self.deadline),
+            StopReason::Timeout => format!("not done within its timeout of {:?}", self.timeout),
+        };
+        io::Error::new(io::ErrorKind::TimedOut, said)
+    }
+}
+
+/// Waits for a thread that does I/O; a panic in it is an error like any other.
+pub(super) fn joined<T>(thread: JoinHandle<io::Result<T>>) -> io::Result<T> {
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(io::Error::other("the job's thread panicked")))
+}

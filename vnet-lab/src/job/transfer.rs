@@ -1,0 +1,295 @@
+//! A file over TCP. The sender sends until its source ends, of whatever length that is; the far end
+//! computes the SHA-256 of what it receives, and answers with that and the length.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use toml::Spanned;
+use vnet::net::TcpListener;
+use vnet::time::{Duration, Instant};
+
+use super::input::{self, Content};
+use super::kind::{Facts, Kind, Limit, Measured, Site, Verdict, Way, joined};
+use super::timed::{self, TimedStream};
+use crate::file::source::Problems;
+use crate::file::table::Table;
+use crate::file::units;
+use crate::quantity::rate;
+
+const CHUNK: usize = 64 << 10;
+const DIGEST_LEN: usize = 32;
+
+/// A file over TCP, its SHA-256 compared at the far end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transfer {
+    /// What is sent.
+    pub content: Content,
+    /// The port it is sent to; 0 is any.
+    pub port: u16,
+}
+
+/// What a transfer measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Figures {
+    /// Bytes of content that arrived.
+    pub bytes: u64,
+    /// From the first connection request to the far end's word that all is well.
+    pub took_ns: u64,
+    /// The content's digest as computed at the far end; empty when it did not get that far.
+    pub sha256: String,
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, ", rate(self.bytes, self.took_ns))?;
+        match self.sha256.get(..12) {
+            Some(start) => write!(f, "sha256 {start}…"),
+            None => write!(f, "no digest"),
+        }
+    }
+}
+
+/// The name of the standard input.
+const STDIN: &str = "-";
+
+impl Transfer {
+    pub(super) fn read(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Option<Transfer> {
+        let size = table.read("size", units::size, problems);
+        let file = table.string("file", problems);
+        let port = timed::port(table, problems);
+        let content = match (table.key_span("size"), table.key_span("file")) {
+            (Some(_), Some(span)) => {
+                problems.push(span, "expected either `size` or `file`, found both");
+                return None;
+            }
+            (None, None) => {
+                table.missing("size", "a `size` such as \"1MiB\", or a `file`", problems);
+                return None;
+            }
+            _ => match (size, file) {
+                (Some(size), _) => Content::Generated(size.into_inner()),
+                (None, Some(file)) if *file.get_ref() == STDIN => Content::Stdin(file.span()),
+                (None, Some(file)) => {
+                    let span = file.span();
+                    Content::File(Spanned::new(span, PathBuf::from(file.into_inner())))
+                }
+                (None, None) => return None,
+            },
+        };
+        Some(Transfer { content, port })
+    }
+
+    pub(super) fn planned(&self, here: &Path) -> Transfer {
+        let content = match &self.content {
+            Content::File(path) => {
+                Content::File(Spanned::new(path.span(), here.join(path.get_ref())))
+            }
+            other => other.clone(),
+        };
+        Transfer {
+            content,
+            port: self.port,
+        }
+    }
+}
+
+impl Facts for Transfer {
+    fn warning(&self, timeout: Duration, _: &dyn Way) -> Option<String> {
+        let Content::File(path) = &self.content else {
+            return None;
+        };
+        let is_device = fs::metadata(path.get_ref()).is_ok_and(|m| m.file_type().is_char_device());
+        is_device.then(|| {
+            format!("a device may never end: if so, it fails at its timeout of {timeout:?}")
+        })
+    }
+}
+
+impl Kind for Transfer {
+    type Figures = Figures;
+
+    fn nothing(&self) -> Figures {
+        Figures {
+            bytes: 0,
+            took_ns: 0,
+            sha256: String::new(),
+        }
+    }
+
+    fn run(&self, site: &Site, measured: &Measured<Figures>) -> io::Result<Verdict> {
+        let mut content = input::open(&self.content, site)?;
+        let listener = TcpListener::bind_in(&site.to, SocketAddr::from((site.address, self.port)))?;
+        let to = listener.local_addr()?;
+        let began = site.system.now();
+        let (receiver_limit, receiver_measured) = (site.limit.clone(), measured.clone());
+        let receiver = site
+            .to
+            .spawn(move || receive(&listener, began, &receiver_limit, &receiver_measured))?;
+        let sent = send(to, &mut content, &site.limit);
+        let took = site.system.now() - began;
+        let received = joined(receiver);
+        // A source that ends with an error is why nothing more came; else what the receiver says tells
+        // more than that its answer did not come.
+        let (sent, answer) = match sent {
+            Err(SendError::Source(e)) => return Err(e),
+            Err(SendError::Connection(e)) => return Err(received.err().unwrap_or(e)),
+            Ok(both) => both,
+        };
+        let received = received?;
+        measured.set(figures(&received, took, hex(&received.digest)));
+
+        let failed = if received.bytes != sent.bytes {
+            Some(format!(
+                "{} of {} bytes arrived",
+                received.bytes, sent.bytes
+            ))
+        } else if received != sent || answer != sent {
+            Some(format!(
+                "digests differ: sent {}, received {}",
+                hex(&sent.digest),
+                hex(&received.digest)
+            ))
+        } else {
+            None
+        };
+        Ok(Verdict::of(failed))
+    }
+}
+
+fn figures(content: &Digested, took: Duration, sha256: String) -> Figures {
+    Figures {
+        bytes: content.bytes,
+        took_ns: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+        sha256,
+    }
+}
+
+/// How long something was, and its digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Digested {
+    bytes: u64,
+    digest: [u8; DIGEST_LEN],
+}
+
+/// What ended the sending early.
+enum SendError {
+    /// What is sent could not be read.
+    Source(io::Error),
+    /// It could not be sent, or there was no answer.
+    Connection(io::Error),
+}
+
+/// Sends the content to its end; returns what it was, and what the far end says it was.
+fn send(
+    to: SocketAddr,
+    content: &mut impl Read,
+    limit: &Limit,
+) -> Result<(Digested, Digested), SendError> {
+    let mut stream = TimedStream::connect(to, limit).map_err(SendError::Connection)?;
+    let mut sent = Digester::default();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let n = content.read(&mut chunk).map_err(SendError::Source)?;
+        if n == 0 {
+            break;
+        }
+        sent.update(&chunk[..n]);
+        stream
+            .write_all(&chunk[..n])
+            .map_err(SendError::Connection)?;
+    }
+    let answer = hear(&mut stream).map_err(SendError::Connection)?;
+    Ok((sent.finish(), answer))
+}
+
+/// Says that all is sent, and hears what arrived.
+fn hear(stream: &mut TimedStream) -> io::Result<Digested> {
+    stream.finish_writing()?;
+    let mut bytes = [0; 8];
+    stream.read_exact(&mut bytes)?;
+    let mut digest = [0; DIGEST_LEN];
+    stream.read_exact(&mut digest)?;
+    Ok(Digested {
+        bytes: u64::from_be_bytes(bytes),
+        digest,
+    })
+}
+
+/// Takes what comes until its end, and answers with what it was.
+fn receive(
+    listener: &TcpListener,
+    began: Instant,
+    limit: &Limit,
+    measured: &Measured<Figures>,
+) -> io::Result<Digested> {
+    let mut stream = TimedStream::accept(listener, limit)?;
+    let mut received = Digester::default();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let n = stream.read(&mut chunk)?;
+        if n == 0 {
+            break;
+        }
+        received.update(&chunk[..n]);
+        let so_far = Digested {
+            bytes: received.bytes,
+            digest: [0; DIGEST_LEN],
+        };
+        let took = limit.now() - began;
+        measured.set(figures(&so_far, took, String::new()));
+    }
+    let received = received.finish();
+    stream.write_all(&received.bytes.to_be_bytes())?;
+    stream.write_all(&received.digest)?;
+    stream.finish_writing()?;
+    Ok(received)
+}
+
+/// Computes what passes.
+#[derive(Default)]
+struct Digester {
+    bytes: u64,
+    hasher: Sha256,
+}
+
+impl Digester {
+    fn update(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        self.hasher.update(bytes);
+    }
+
+    fn finish(self) -> Digested {
+        Digested {
+            bytes: self.bytes,
+            digest: self.hasher.finalize().into(),
+        }
+    }
+}
+
+fn hex(digest: &[u8; DIGEST_LEN]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_that_of_the_whole() {
+        let of = |parts: &[&[u8]]| {
+            let mut digester = Digester::default();
+            parts.iter().for_each(|part| digester.update(part));
+            digester.finish()
+        };
+        assert_eq!(of(&[b"ab", b"", b"c"]), of(&[b"abc"]));
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(hex(&of(&[b"abc"]).digest), abc);
+        assert_eq!(of(&[b"abc"]).bytes, 3);
+    }
+}

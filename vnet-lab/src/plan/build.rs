@@ -1,0 +1,120 @@
+//! What a topology comes to: names become numbers, and routes are found.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::Spanned;
+
+use super::{
+    Plan, PlannedInterface, PlannedJob, PlannedLink, PlannedRoute, PlannedScript, PlannedVnet,
+    routes,
+};
+use crate::topology::segments::Segments;
+use crate::topology::{Directions, End, Job, Routing, Target, Topology};
+
+impl Plan {
+    /// Plans a topology whose network is sound. Jobs that name what does not exist are left out.
+    /// Files are looked for in `here`.
+    pub(crate) fn new(topology: &Topology, here: &Path) -> Plan {
+        let mut plan = Plan {
+            name: topology.name.clone(),
+            vnets: Vec::new(),
+            links: Vec::new(),
+            scripts: Vec::new(),
+            capture: topology.capture,
+            jobs: Vec::new(),
+            owners: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            segments: Segments::of(topology).into_numbers(),
+        };
+        for node in &topology.nodes {
+            let routes = node.routes.iter().map(|route| PlannedRoute {
+                destination: route.get_ref().destination,
+                via: route.get_ref().via.clone(),
+            });
+            plan.vnets.push(PlannedVnet {
+                name: node.name.get_ref().clone(),
+                kind: node.kind,
+                interfaces: Vec::new(),
+                routes: routes.collect(),
+            });
+        }
+        let names = plan.vnets.iter().map(|vnet| vnet.name.clone());
+        plan.numbers = names.zip(0..).collect();
+        for (number, link) in topology.links.iter().enumerate() {
+            let ends = link.ends.each_ref().map(|end| {
+                let vnet = plan.number(end.node.get_ref());
+                let vnet = vnet.expect("a sound network has no link to nowhere");
+                plan.add_end(vnet, number, end)
+            });
+            plan.links.push(PlannedLink {
+                name: link.name.as_ref().map(|name| name.get_ref().clone()),
+                capture: link.capture,
+                ends,
+                outgoing: [link.forward.clone(), link.backward.clone()],
+            });
+        }
+        if topology.routing == Routing::Auto {
+            routes::add_shortest_paths(&mut plan);
+        }
+        plan.add_scripts(topology);
+        plan.jobs = topology
+            .jobs
+            .iter()
+            .filter_map(|job| plan.job(job, here))
+            .collect();
+        plan
+    }
+
+    fn add_scripts(&mut self, topology: &Topology) {
+        let directions = Directions::of(topology);
+        let mut places = BTreeMap::new();
+        for event in &topology.events {
+            for (link, end) in directions.meant_by(event.target.get_ref()) {
+                let place = *places.entry((link, end)).or_insert_with(|| {
+                    self.scripts.push(PlannedScript {
+                        link,
+                        end,
+                        events: Vec::new(),
+                    });
+                    self.scripts.len() - 1
+                });
+                self.scripts[place].events.push(event.event);
+            }
+        }
+    }
+
+    fn add_end(&mut self, vnet: usize, link: usize, end: &End) -> (usize, usize) {
+        for net in &end.addresses {
+            self.owners.insert(net.get_ref().addr(), vnet);
+        }
+        let interfaces = &mut self.vnets[vnet].interfaces;
+        interfaces.push(PlannedInterface {
+            name: end.interface.get_ref().clone(),
+            addresses: end.addresses.iter().map(|net| *net.get_ref()).collect(),
+            mac: end.mac.as_ref().map(|mac| *mac.get_ref()),
+            ip_mtu: end.ip_mtu,
+            link,
+        });
+        (vnet, interfaces.len() - 1)
+    }
+
+    fn job(&self, job: &Job, here: &Path) -> Option<PlannedJob> {
+        let from = self.number(job.from.get_ref())?;
+        let address = self.address(job.to.get_ref())?;
+        let name = |hop: &Spanned<Target>| match hop.get_ref() {
+            Target::Address(address) => self.name_of(*address),
+            Target::Node(node) | Target::Interface(node, _) => node.clone(),
+        };
+        let task = job.task.planned(here, name);
+        Some(PlannedJob {
+            name: job.name.clone(),
+            start: job.start,
+            timeout: job.timeout,
+            from,
+            to: self.owner(address)?,
+            address,
+            task,
+        })
+    }
+}

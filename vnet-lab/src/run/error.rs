@@ -1,0 +1,106 @@
+//! Why a run could not be made.
+
+use std::io;
+use std::path::PathBuf;
+
+use vnet::capture::CaptureError;
+use vnet::{BridgeError, CreateError, LinkScriptError, NetifError, RouteError};
+
+use super::files::TooManyFiles;
+use crate::text::printable;
+
+/// Why a run could not be made. A job that fails is no such error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A vnet.
+    #[error("cannot make vnet {name:?}")]
+    Create {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: CreateError,
+    },
+    /// An interface, or something about it.
+    #[error("cannot set up interface {interface}")]
+    Interface {
+        /// `NODE:INTERFACE`
+        interface: String,
+        /// Why.
+        #[source]
+        source: NetifError,
+    },
+    /// The bridge of a switch or hub.
+    #[error("cannot make the bridge of {name:?}")]
+    Bridge {
+        /// The vnet's name.
+        name: String,
+        /// Why.
+        #[source]
+        source: BridgeError,
+    },
+    /// What changes at a link over time.
+    #[error("cannot change the link of {interface} over time")]
+    Script {
+        /// `NODE:INTERFACE`
+        interface: String,
+        /// Why.
+        #[source]
+        source: LinkScriptError,
+    },
+    /// A route.
+    #[error("cannot add the route to {destination} in {name:?}")]
+    Route {
+        /// The vnet's name.
+        name: String,
+        /// Where to.
+        destination: ipnet::Ipv4Net,
+        /// Why.
+        #[source]
+        source: RouteError,
+    },
+    /// A capture file.
+    #[error("cannot write the capture {}", printable(&path.to_string_lossy()))]
+    Capture {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// How captures are to be written.
+    #[error("cannot capture")]
+    CaptureOptions(#[source] CaptureError),
+    /// A capture of a link that there is not.
+    #[error(
+        "there is no link {0:?} to capture: expected a link's `name`, NODE:INTERFACE, or the name of \
+         its file without .pcapng"
+    )]
+    NoSuchLink(String),
+    /// More captures than the process may have files open.
+    #[error(transparent)]
+    TooManyFiles(#[from] TooManyFiles),
+    /// A thread.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+impl RunError {
+    /// True when it is the topology that asks for what is impossible, and not the machine or the
+    /// options of the run.
+    pub fn is_of_the_topology(&self) -> bool {
+        match self {
+            RunError::Create { .. }
+            | RunError::Interface { .. }
+            | RunError::Bridge { .. }
+            | RunError::Script { .. }
+            | RunError::Route { .. } => true,
+            RunError::Capture { .. }
+            | RunError::CaptureOptions(_)
+            | RunError::NoSuchLink(_)
+            | RunError::TooManyFiles(_)
+            | RunError::Thread(_) => false,
+        }
+    }
+}

@@ -281,7 +281,7 @@ fn an_impossible_operation_is_named_and_nothing_is_left() {
         ApplyError::Netif(NetifError::NotFound("nowhere".into()))
     );
     let text =
-        format!("operation {at} of the record of \"b\" (set_ip_mtu nowhere 1000) cannot be done");
+        format!("cannot replay operation {at} of the record of \"b\" (set_ip_mtu nowhere 1000)");
     assert_eq!(failed.to_string(), text);
     assert_eq!(system.names(), before);
     for name in ["a2", "b2"] {
@@ -323,7 +323,7 @@ fn every_record_that_is_none_is_an_error_that_says_why() {
         Record::from_toml("name = 'x'"),
         Err(RecordError::NoVersion)
     ));
-    assert!(said("{").starts_with("no record: "));
+    assert!(said("{").starts_with("not a valid record: "));
     assert!(said(&text.replacen("name =", "nome =", 1)).contains("unknown field `nome`"));
     assert!(
         said(&text.replacen("op = \"epair\"", "op = \"epear\"", 1))
@@ -338,7 +338,7 @@ fn every_record_that_is_none_is_an_error_that_says_why() {
     let json = r#"{"version":3,"name":"x"}"#;
     let error = serde_json::from_str::<Record>(json).expect_err("no such version");
     assert!(
-        error.to_string().contains("a record of version 3"),
+        error.to_string().contains("the record has version 3"),
         "{error}"
     );
     assert!(Record::from_toml("version = 1\nname = 'x'").is_ok_and(|r| r.ops.is_empty()));
@@ -590,7 +590,7 @@ fn a_spoiled_record_says_where() {
         assert!(matches!(error, RecordError::Read(_)));
         let said = error.to_string();
         assert!(
-            said.starts_with("no record: ") && said.contains(expected),
+            said.starts_with("not a valid record: ") && said.contains(expected),
             "{said}"
         );
         assert!(

@@ -145,18 +145,19 @@ fn what_cannot_be_done_is_status_2_and_says_why() {
     let newer = files.write("newer", &record.replacen("version = 1", "version = 7", 1));
     let said = refuses(&["replay", &newer]);
     assert!(
-        said.ends_with("newer: a record of version 7; this library reads version 1\n"),
+        said.ends_with("newer: the record has version 7; this library reads version 1\n"),
         "{said}"
     );
     let bad = files.write("bad", &record.replacen("192.0.2.1/24", "192.0.2.0/24", 1));
     let said = refuses(&["replay", &bad]);
-    let expected = "(add_address eth0 192.0.2.0/24) cannot be done: 192.0.2.0/24 cannot be the address of an interface\n";
+    let expected =
+        "(add_address eth0 192.0.2.0/24): 192.0.2.0/24 cannot be the address of an interface\n";
     assert!(said.ends_with(expected), "{said}");
     let typo = files.write("typo", &record.replacen("interface =", "interfaze =", 1));
     assert!(refuses(&["replay", &typo]).contains("unknown field `interfaze`"));
     assert!(refuses(&["replay", "/nonexistent"]).starts_with("cannot read /nonexistent"));
     let good = files.write("good", &record);
-    assert!(refuses(&["replay", &good, &good]).contains("two of the records are of \"h1\""));
+    assert!(refuses(&["replay", &good, &good]).contains("two of the records are for \"h1\""));
     for usage in [&["replay"][..], &["record"], &["show", "/nonexistent"]] {
         assert_eq!(vnet(usage).status.code(), Some(2), "{usage:?}");
     }

@@ -1,9 +1,9 @@
 //! Host TAP devices as ports of a vnet.
 //!
-//! A TAP is a network interface of the host whose cable ends in this process: a frame the host
-//! sends comes out of a file descriptor, a frame written there is received by the host. [`Tap`]
-//! plugs that end into a [`Port`](vnet::Port) of a vnet, so that the host's kernel, and whatever
-//! it bridges or routes to, becomes a neighbour of the vnet:
+//! A TAP is a network interface of the host whose other end is in this process: a frame that the
+//! host sends can be read from a file descriptor, and a frame written there is received by the
+//! host. [`Tap`] connects that end to a [`Port`](vnet::Port) of a vnet, so that the host's kernel,
+//! and whatever it bridges or routes to, becomes a neighbour of the vnet:
 //!
 //! ```no_run
 //! use vnet::System;
@@ -22,13 +22,13 @@
 //! | part | what it is |
 //! |---|---|
 //! | [`tap`] | attaching, detaching, the report |
-//! | [`mod@probe`] | whether TAPs can be made here, and if not, why |
-//! | [`netns`] | a network namespace of one's own, for tests that must leave the host alone |
+//! | [`mod@probe`] | whether TAPs can be created here, and if not, why |
+//! | [`netns`] | a private network namespace, for tests that must not affect the host |
 //! | `pump` | the thread that carries frames between the device and the port |
 //! | `sys` | every system call of this crate; the only file with `unsafe` |
 //!
-//! Linux only. Not here yet: the virtio-net header (checksum and segmentation offload), multiple
-//! queues, TUN devices.
+//! Linux only. Not implemented yet: the virtio-net header (checksum and segmentation offload),
+//! multiple queues, TUN devices.
 
 pub mod netns;
 pub mod probe;

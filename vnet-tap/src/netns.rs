@@ -1,8 +1,8 @@
-//! A network namespace of one's own.
+//! A private network namespace.
 //!
-//! Tests and measurements against the kernel need interfaces and addresses that must not be
-//! those of the host. The namespace here has no name and no mount: it belongs to a thread and is
-//! gone with the thread and the sockets made in it, even when the process is killed.
+//! Tests and measurements against the kernel need interfaces and addresses separate from the
+//! host's. The namespace here has no name and no mount: it belongs to a thread and disappears with
+//! the thread and the sockets made in it, even when the process is killed.
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
@@ -12,8 +12,8 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::sys;
 
-/// Moves the calling thread to a new network namespace, which is gone with the thread. Its
-/// loopback interface is down. [`NetNs`] is what programs want; this is for measuring.
+/// Moves the calling thread to a new network namespace, which disappears with the thread. Its
+/// loopback interface is down. Programs normally use [`NetNs`]; this function is for measurements.
 ///
 /// # Errors
 /// [`io::ErrorKind::PermissionDenied`] without `CAP_SYS_ADMIN`.
@@ -23,8 +23,7 @@ pub fn unshare_thread() -> io::Result<()> {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A new network namespace, with a thread that lives in it. It holds nothing but a loopback
-/// interface, which is up.
+/// A new network namespace with a thread in it. It contains only a loopback interface, which is up.
 #[derive(Debug)]
 pub struct NetNs {
     jobs: Option<mpsc::Sender<Job>>,
@@ -85,10 +84,10 @@ impl NetNs {
         }
     }
 
-    /// Runs `ip` with these arguments, separated by blanks, inside the namespace.
+    /// Runs `ip` with these arguments, separated by spaces, inside the namespace.
     ///
     /// # Errors
-    /// When `ip` cannot be started, or fails: the message holds the command and what it said.
+    /// When `ip` cannot be started or fails: the message contains the command and its output.
     pub fn ip(&self, arguments: &str) -> io::Result<()> {
         let arguments = arguments.to_owned();
         self.run(move || {

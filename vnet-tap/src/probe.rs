@@ -1,14 +1,14 @@
-//! Whether TAP devices can be made here, and if not, why.
+//! Whether TAP devices can be created here, and if not, why.
 
 use std::io;
 use std::path::Path;
 
 use crate::sys::Device;
 
-/// The character device through which TAPs are made.
+/// The character device through which TAPs are created.
 const TUN_DEVICE: &str = "/dev/net/tun";
 
-/// Why no TAP can be made here.
+/// Why no TAP can be created here.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
     /// There is no `/dev/net/tun`: the kernel's `tun` module is missing, or a container hides it.
@@ -17,10 +17,10 @@ pub enum Unavailable {
     )]
     NoDevice,
     /// The process lacks `CAP_NET_ADMIN` in this network namespace, or may not open the device.
-    #[error("not permitted to make TAP devices (needs root or CAP_NET_ADMIN)")]
+    #[error("not permitted to create TAP devices (needs root or CAP_NET_ADMIN)")]
     NotPermitted,
-    /// Something else; the error says what.
-    #[error("TAP devices cannot be made here")]
+    /// Another cause, which the error describes.
+    #[error("TAP devices cannot be created here")]
     Other(#[source] io::Error),
 }
 
@@ -34,8 +34,8 @@ impl Unavailable {
     }
 }
 
-/// Says whether a TAP can be made in the calling thread's network namespace, by making one and
-/// removing it at once: nothing else tells for certain.
+/// Checks whether a TAP can be created in the calling thread's network namespace, by creating one
+/// and removing it at once: no other check is reliable.
 ///
 /// # Errors
 /// The reason why not.

@@ -2,9 +2,9 @@
 //!
 //! One thread serves both directions: a request from the host, its service by the vnet and the
 //! reply back to the device can then happen without a thread switch. It sleeps in `poll(2)` on the
-//! device and on a bell, with a timeout only while a frame is on an emulated link towards the
-//! host. The port rings the bell when the vnet has sent a frame; [`Pump::stop`] rings it to say
-//! goodbye.
+//! device and on a bell, with a timeout only while a frame is on an emulated link towards the host.
+//! The port rings the bell when the vnet has sent a frame; [`Pump::stop`] rings it to end the
+//! thread.
 //!
 //! ```text
 //!        TAP ── read ──► Port::send ──► vnet

@@ -25,11 +25,11 @@ pub(crate) struct Device {
 /// What became of a frame written to the device.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Written {
-    /// The host has it.
+    /// The host has taken it.
     Yes,
     /// The device's queue is full: try again when it is writable.
     Later,
-    /// The host did not want this one; the next may be welcome.
+    /// The host refused this frame; it may accept the next.
     Refused,
 }
 
@@ -122,7 +122,7 @@ impl Bell {
     }
 }
 
-/// What to listen for besides the bell.
+/// What to wait for in addition to the bell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interest {
     /// A frame from the host.
@@ -131,7 +131,7 @@ pub(crate) enum Interest {
     ReadWrite,
 }
 
-/// Sleeps until the bell rings, the device is ready, or `timeout` is over.
+/// Sleeps until the bell rings, the device is ready, or `timeout` has passed.
 pub(crate) fn wait(
     device: &Device,
     bell: &Bell,

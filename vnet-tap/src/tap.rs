@@ -12,48 +12,51 @@ use crate::sys::Device;
 
 /// Bytes in the longest name of a host interface (`IFNAMSIZ` without the final zero).
 const MAX_NAME_LEN: usize = 15;
-/// The name asked for when the configuration has none.
+/// The name requested when the configuration has none.
 const DEFAULT_NAME: &str = "vnt%d";
 
-/// How to make the TAP.
+/// How to create the TAP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TapConfig {
     /// The name of the host's interface; `%d` in it becomes the first free number. `None` means
-    /// `vnt%d`. A persistent TAP of that name that nobody uses is opened rather than made.
+    /// `vnt%d`. If a persistent TAP of that name exists and is not in use, it is opened instead of
+    /// created.
     pub host_name: Option<String>,
-    /// The MAC address of the vnet's interface; `None` lets the vnet choose. The host's own end
-    /// gets one from the kernel.
+    /// The MAC address of the vnet's interface; `None` lets the vnet choose. The host's own end is
+    /// given one by the kernel.
     pub mac: Option<MacAddr>,
 }
 
 /// Why a TAP could not be attached.
 #[derive(Debug, thiserror::Error)]
 pub enum TapError {
-    /// TAP devices cannot be made here.
+    /// TAP devices cannot be created here.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// The name for the host's interface is one the kernel would not take as it is.
-    #[error("{0:?} cannot name an interface of the host: 1 to 15 bytes, no blank, no slash")]
+    /// The kernel would not accept this name for the host's interface unchanged.
+    #[error(
+        "{0:?} is not a valid name for a host interface: use 1 to 15 bytes without spaces and slashes"
+    )]
     BadHostName(String),
     /// Another process, or another TAP of this one, has an interface of that name.
     #[error("the host's interface {0:?} is in use")]
     HostNameInUse(String),
-    /// The vnet did not make the port.
-    #[error("the vnet's end cannot be made: {0}")]
+    /// The vnet could not create the port.
+    #[error("cannot create the vnet's end: {0}")]
     Port(#[from] NetifError),
-    /// The pump's thread or its event descriptor could not be made.
-    #[error("the pump cannot be started")]
+    /// The pump's thread or its event descriptor could not be created.
+    #[error("cannot start the pump")]
     Pump(#[source] io::Error),
 }
 
-/// How a pump came to its end.
+/// How a pump ended.
 #[derive(Debug)]
 pub enum PumpEnd {
-    /// It was asked to.
+    /// It was stopped.
     Detached,
     /// The vnet, or the interface in it, was destroyed.
     PortGone,
-    /// The device failed: most often, somebody deleted the host's interface.
+    /// The device failed: most often because the host's interface was deleted.
     Device(io::Error),
 }
 
@@ -64,12 +67,12 @@ pub struct TapReport {
     pub frames_in: u64,
     /// Frames written to the host.
     pub frames_out: u64,
-    /// Frames that one side had and the other refused: the port's queue was full or its vnet
-    /// gone, the host's interface was down or out of memory.
+    /// Frames that one side sent and the other refused: the port's queue was full or its vnet gone,
+    /// or the host's interface was down or out of memory.
     pub drops: u64,
-    /// Times the pump was woken. An idle TAP's stands still.
+    /// How often the pump was woken. It does not increase while the TAP is idle.
     pub wakeups: u64,
-    /// How the pump ended; `None` in a report made while it runs.
+    /// How the pump ended; `None` in a report from while it runs.
     pub end: Option<PumpEnd>,
 }
 
@@ -81,11 +84,11 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Makes a TAP in the calling thread's network namespace and a port `ifname` in `vnet`, and
+    /// Creates a TAP in the calling thread's network namespace and a port `ifname` in `vnet`, and
     /// carries frames between them until it is detached.
     ///
-    /// The host's interface is down and has no address at first; the host's administrator, or
-    /// `ip`, changes that. Its MTU is the host's business: frames of up to 65535 bytes of IP are
+    /// The host's interface is initially down and has no address; the host's administrator, or
+    /// `ip`, changes that. Its MTU is set on the host: frames with up to 65535 bytes of IP are
     /// carried.
     ///
     /// # Errors
@@ -115,16 +118,16 @@ impl Tap {
         self.pump.is_running()
     }
 
-    /// What was carried so far.
+    /// What has been carried so far.
     pub fn report(&self) -> TapReport {
         TapReport::new(self.pump.counters(), None)
     }
 
-    /// Unplugs: the pump stops, the host's interface disappears (unless it is persistent), the
-    /// vnet's port goes away. Frames under way in the port's queue are discarded.
+    /// Detaches the TAP: the pump stops, the host's interface disappears (unless it is persistent),
+    /// and the vnet's port is removed. Frames in the port's queue are discarded.
     ///
     /// # Panics
-    /// When the pump panicked, with its payload.
+    /// When the pump panicked, with the same payload.
     pub fn detach(mut self) -> TapReport {
         let end = self.pump.stop();
         let report = TapReport::new(self.pump.counters(), end);

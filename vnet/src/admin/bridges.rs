@@ -25,7 +25,7 @@ pub enum BridgeError {
     #[error(transparent)]
     Netif(#[from] NetifError),
     /// The interface is no bridge.
-    #[error("interface {0:?} is no bridge")]
+    #[error("interface {0:?} is not a bridge")]
     NotABridge(String),
     /// An interface of this kind cannot be a member.
     #[error("a {kind} interface cannot be a member of a bridge")]
@@ -53,7 +53,7 @@ pub enum BridgeError {
     #[error("interface {0:?} has addresses: move them to the bridge first")]
     HasAddresses(String),
     /// The address cannot be a station's.
-    #[error("{0} is no station's MAC address")]
+    #[error("{0} is not a unicast MAC address")]
     BadStation(MacAddr),
     /// The address is the bridge's own or that of a member.
     #[error("{0} is an address of the bridge itself")]

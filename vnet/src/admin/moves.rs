@@ -58,14 +58,14 @@ pub enum MoveError {
     #[error("the other vnet has an interface {0:?} already")]
     Exists(String),
     /// A name is 1 to 15 letters, digits, `.`, `_` or `-`.
-    #[error("{0:?} is no interface name: 1 to 15 of letters, digits, '.', '_' and '-'")]
+    #[error("{0:?} is not a valid interface name: use 1 to 15 letters, digits, '.', '_' and '-'")]
     BadName(String),
     /// An interface of this kind belongs where it is.
     #[error("a {0} interface cannot be moved")]
     Unsupported(IfKind),
     /// A tenant lends to descendants of its vnet only, and so does whoever has borrowed the
     /// interface itself.
-    #[error("vnet {0:?} is no descendant of this vnet")]
+    #[error("vnet {0:?} is not a descendant of this vnet")]
     NotDescendant(String),
     /// The handle of one of the two vnets lacks a privilege.
     #[error(transparent)]
@@ -80,7 +80,7 @@ pub enum MoveError {
     #[error("interface {0:?} is at home")]
     AtHome(String),
     /// Somebody else is moving it at this moment.
-    #[error("interface {0:?} is being moved by somebody else")]
+    #[error("interface {0:?} is already being moved")]
     Busy(String),
 }
 

@@ -28,7 +28,7 @@ pub enum PortError {
     #[error("the port's interface is gone")]
     Gone,
     /// Nothing came in time.
-    #[error("no frame came in time")]
+    #[error("no frame arrived in time")]
     TimedOut,
     /// The frame has fewer bytes than an Ethernet header, or more than fit in an IP packet.
     #[error("a frame of {0} bytes is out of range (14 to 65549)")]

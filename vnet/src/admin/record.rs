@@ -100,14 +100,14 @@ fn this_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Er
 #[non_exhaustive]
 pub enum RecordError {
     /// The record is of another version of the format.
-    #[error("a record of version {0}; this library reads version {VERSION}")]
+    #[error("the record has version {0}; this library reads version {VERSION}")]
     Version(i64),
     /// There is no version.
-    #[error("no record: it has no `version`")]
+    #[error("not a valid record: it has no `version`")]
     NoVersion,
     /// It is no TOML, or has a key that records have not, lacks one, or has a value that none can
     /// have. The message names the place.
-    #[error("no record: {0}")]
+    #[error("not a valid record: {0}")]
     Read(ReadError),
     /// TOML cannot express it. No record of an instance is one.
     #[error("the record has a value that TOML cannot express: {0}")]

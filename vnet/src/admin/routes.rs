@@ -63,7 +63,7 @@ pub enum RouteError {
     #[error("no interface {0:?} in this vnet")]
     NoInterface(String),
     /// The gateway is on none of the vnet's links.
-    #[error("gateway {0} is on none of this vnet's links")]
+    #[error("gateway {0} is not on any of this vnet's links")]
     GatewayUnreachable(Ipv4Addr),
     /// This vnet's tenants lack the privilege.
     #[error(transparent)]

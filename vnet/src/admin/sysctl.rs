@@ -116,13 +116,13 @@ pub enum SysctlError {
     #[error("the vnet is gone")]
     Gone,
     /// There is none of that name.
-    #[error("no tunable is named {0:?}")]
+    #[error("there is no tunable {0:?}")]
     NotFound(String),
     /// It cannot be changed.
     #[error("{0} is read-only")]
     ReadOnly(&'static str),
     /// Only the owner's handle may change it.
-    #[error("{0} can be changed by the owner of the vnet only")]
+    #[error("only the owner of the vnet can change {0}")]
     OwnerOnly(&'static str),
     /// The vnet's tenants lack the privilege.
     #[error(transparent)]

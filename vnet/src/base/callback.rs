@@ -1,5 +1,5 @@
-//! Calls into the program: wakers, taps, whatever it has given to the library. They may panic, and
-//! a panic must not go to whoever happens to call.
+//! Calls into the program: wakers, taps and other callbacks that it has given to the library. They
+//! may panic, and the panic must not reach an unrelated caller.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// What a callback has panicked with.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// Calls `f`, a callback that nobody waits for: its panic, of which the panic hook has told, is
-/// logged, and goes no further.
+/// Calls `f`, a callback whose result nothing waits for. A panic, which the panic hook has already
+/// reported, is logged and goes no further.
 pub(crate) fn contained(what: &'static str, f: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
         let text = panic_text(&*panic);

@@ -1,11 +1,11 @@
-//! Deadlines as data: a heap of (time, key) with one entry an owner.
+//! Deadlines as data: a heap of (time, key) with one entry per owner.
 //!
 //! A TCP retransmission deadline moves with every acknowledgement, nearly always later. Moving a
-//! heap entry each time would cost more than the timer is worth, so an entry may be *early*:
-//! when it comes up, the owner compares it with the real deadline and arms it again. What the
-//! owner must do is call [`Deadlines::arm`] when its deadline moves *earlier*, and
-//! [`Deadlines::forget`] when it goes; it remembers its entry in an [`Armed`] beside the deadline
-//! itself. An owner has one entry at most: arming it for an earlier time moves that.
+//! heap entry each time would cost more than the timer is worth, so an entry may be *early*: when
+//! it comes up, the owner compares it with the real deadline and arms it again. The owner must call
+//! [`Deadlines::arm`] when its deadline moves *earlier*, and [`Deadlines::forget`] when it is
+//! removed; it remembers its entry in an [`Armed`] beside the deadline itself. An owner has at most
+//! one entry: arming it for an earlier time moves that entry.
 
 use super::heap::{Heap, Ticket};
 use super::time::Instant;
@@ -43,7 +43,7 @@ impl<K> Default for Deadlines<K> {
 }
 
 impl<K: Copy> Deadlines<K> {
-    /// Makes sure that `key` comes up at `at` or before. Does nothing when it already does.
+    /// Makes sure that `key` comes up at `at` or earlier. Does nothing when it already does.
     #[inline]
     pub(crate) fn arm(&mut self, armed: &mut Armed, key: K, at: Instant) {
         if at < armed.at {
@@ -66,9 +66,9 @@ impl<K: Copy> Deadlines<K> {
         self.heap.next().map(|(at, _)| at)
     }
 
-    /// The next key whose entry is due at `now`, and is gone now. The caller resolves the key (it
-    /// may be stale), calls [`Deadlines::disarm`] on its [`Armed`], acts on what is really due, and
-    /// arms it again.
+    /// Removes and returns the next key whose entry is due at `now`. The caller resolves the key
+    /// (it may be stale), calls [`Deadlines::disarm`] on its [`Armed`], acts on what is really due,
+    /// and arms it again.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, K)> {
         if self.next()? > now {
             return None;
@@ -76,7 +76,7 @@ impl<K: Copy> Deadlines<K> {
         self.heap.pop().map(|((at, _), key)| (at, key))
     }
 
-    /// Notes that the entry popped at `at` is gone; returns whether it was this owner's.
+    /// Notes that the entry popped at `at` has been removed; returns whether it was this owner's.
     pub(crate) fn disarm(armed: &mut Armed, at: Instant) -> bool {
         let its_own = armed.at == at;
         if its_own {
@@ -85,13 +85,13 @@ impl<K: Copy> Deadlines<K> {
         its_own
     }
 
-    /// Takes the entry of an owner out that goes, or wants nothing any more.
+    /// Removes the entry of an owner that is removed or no longer has a deadline.
     pub(crate) fn forget(&mut self, armed: &mut Armed) {
         self.heap.remove(armed.entry);
         *armed = Armed::default();
     }
 
-    /// Entries, one an owner at most.
+    /// The number of entries, at most one per owner.
     pub(crate) fn len(&self) -> usize {
         self.heap.len()
     }
@@ -101,8 +101,8 @@ impl<K: Copy> Deadlines<K> {
         self.heap.is_empty()
     }
 
-    /// Forgets every entry and gives the memory back. For when the owners are gone: what they have in
-    /// their [`Armed`] would find strangers.
+    /// Removes every entry and releases the memory. For use when the owners are gone: what they
+    /// have in their [`Armed`] could match other owners' entries.
     pub(crate) fn reset(&mut self) {
         self.heap = Heap::default();
     }
@@ -129,7 +129,8 @@ mod tests {
         assert_eq!((d.len(), d.next()), (1, Some(t(90))));
     }
 
-    /// A deadline far off that is armed again each time a near one has come up leaves nothing behind.
+    /// A distant deadline that is armed again each time a near one has come up leaves nothing
+    /// behind.
     #[test]
     fn there_are_as_many_entries_as_owners() {
         let mut d = Deadlines::default();

@@ -1,11 +1,12 @@
-//! A heap whose entries can be moved and taken out: the ticket that was given for an entry says
-//! where it is. So it holds what is wanted, and nothing that was.
+//! A heap whose entries can be moved and removed: the ticket that was given for an entry says where
+//! it is. So it contains no obsolete entries.
 //!
-//! It knows nothing of time; [`deadline`](super::deadline) and the drivers' agendas stand on it.
+//! It knows nothing of time; [`deadline`](super::deadline) and the drivers' agendas are built on
+//! it.
 
 use slotmap::{DefaultKey, SlotMap};
 
-/// Finds an entry again. A stale one finds nothing, never a stranger.
+/// Identifies an entry. A stale ticket finds nothing, never a different entry.
 pub(crate) type Ticket = DefaultKey;
 
 /// Entries ordered by key, the least first. An empty one owns no memory.
@@ -37,7 +38,7 @@ impl<K: Ord + Copy, V> Heap<K, V> {
         ticket
     }
 
-    /// Gives an entry another key. Returns false when it is not there any more.
+    /// Gives an entry another key. Returns false when the entry no longer exists.
     pub(crate) fn change(&mut self, ticket: Ticket, key: K) -> bool {
         let Some(place) = self.place(ticket) else {
             return false;
@@ -51,7 +52,7 @@ impl<K: Ord + Copy, V> Heap<K, V> {
         true
     }
 
-    /// Takes an entry out.
+    /// Removes an entry.
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<(K, V)> {
         let place = self.place(ticket)?;
         let (key, _) = self.order.swap_remove(place);
@@ -77,7 +78,7 @@ impl<K: Ord + Copy, V> Heap<K, V> {
         Some(&self.entries.as_ref()?.get(ticket)?.1)
     }
 
-    /// Takes the entry of the least key out.
+    /// Removes the entry of the least key.
     pub(crate) fn pop(&mut self) -> Option<(K, V)> {
         let (_, first) = *self.order.first()?;
         self.remove(first)
@@ -93,8 +94,8 @@ impl<K: Ord + Copy, V> Heap<K, V> {
         self.order.len()
     }
 
-    /// Gives back the room for the order of entries that are gone. Tickets stay what they are: those
-    /// of entries that are gone find nothing, also among the entries to come.
+    /// Releases the memory of removed entries. Tickets of removed entries still find nothing, even
+    /// among later entries.
     pub(crate) fn shrink(&mut self) {
         self.order.shrink_to_fit();
     }
@@ -104,7 +105,7 @@ impl<K: Ord + Copy, V> Heap<K, V> {
         self.order.is_empty()
     }
 
-    /// Keys and values, in no order that means anything.
+    /// Keys and values, in no meaningful order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
         let entries = self.entries.as_ref();
         let value = move |ticket| entries.and_then(|e| e.get(ticket)).map(|(_, value)| value);
@@ -113,7 +114,7 @@ impl<K: Ord + Copy, V> Heap<K, V> {
             .filter_map(move |(key, ticket)| Some((*key, value(*ticket)?)))
     }
 
-    /// Takes out every entry that `keep` refuses, and says which those were.
+    /// Removes every entry that `keep` rejects, and returns them.
     #[must_use]
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&V) -> bool) -> Vec<V> {
         let entries = self.entries.iter();

@@ -1,5 +1,5 @@
 //! Generational identifiers: a slot is reused, an identifier is not, so a stale one resolves to
-//! nothing instead of to a stranger.
+//! nothing instead of to another object.
 
 use slotmap::new_key_type;
 

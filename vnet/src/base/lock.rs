@@ -20,7 +20,7 @@ pub(crate) enum Rank {
     Registry,
     /// One vnet's stack.
     Vnet,
-    /// Where the two ends of a wire are plugged in.
+    /// What the two ends of a wire are connected to.
     Wire,
     /// A vnet's inbox, or the queue towards a port.
     Inbox,
@@ -30,7 +30,7 @@ pub(crate) enum Rank {
     Capture,
     /// A waiter's own state.
     Waker,
-    /// A message buffer, or the directory of them; nothing may be taken below it.
+    /// A message buffer, or the directory of them; no other lock may be taken while it is held.
     Messages,
 }
 
@@ -88,12 +88,12 @@ impl<T> Mutex<T> {
         })
     }
 
-    /// The value, without locking: nobody else has the mutex.
+    /// The value, without locking: the mutex is not shared.
     pub(crate) fn into_inner(self) -> T {
         self.inner.into_inner()
     }
 
-    /// The value, without locking: exclusive access is proof enough.
+    /// The value, without locking: exclusive access makes it unnecessary.
     pub(crate) fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut()
     }
@@ -147,7 +147,7 @@ impl Condvar {
         self.0.wait(&mut guard.inner);
     }
 
-    /// As [`Condvar::wait`], for at most `timeout`. True when the time ran out.
+    /// Like [`Condvar::wait`], for at most `timeout`. Returns true when the timeout expired.
     pub(crate) fn wait_for<T>(
         &self,
         guard: &mut MutexGuard<'_, T>,

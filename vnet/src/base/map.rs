@@ -1,6 +1,7 @@
 //! A hash map that cannot be iterated, so that nothing can come to depend on hash order.
 //!
-//! Whoever needs to walk the elements keeps them in a slot map and uses this one as the index.
+//! Code that needs to iterate over the elements keeps them in a slot map and uses this map as the
+//! index.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -31,7 +32,7 @@ impl<K: Eq + Hash, V> Map<K, V> {
         self.0.get(key)
     }
 
-    /// The value of `key`, to be changed.
+    /// The value of `key`, mutable.
     #[inline]
     pub(crate) fn get_mut<Q: ?Sized + Eq + Hash>(&mut self, key: &Q) -> Option<&mut V>
     where
@@ -40,7 +41,7 @@ impl<K: Eq + Hash, V> Map<K, V> {
         self.0.get_mut(key)
     }
 
-    /// The value of `key`, made by `make` when there is none.
+    /// The value of `key`, created by `make` if there is none.
     pub(crate) fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         self.0.entry(key).or_insert_with(make)
     }
@@ -76,7 +77,7 @@ impl<K: Eq + Hash, V> Map<K, V> {
         self.0.is_empty()
     }
 
-    /// Removes every key and gives the memory back.
+    /// Removes every key and releases the memory.
     pub(crate) fn reset(&mut self) {
         self.0.clear();
         self.0.shrink_to_fit();

@@ -1,4 +1,4 @@
-//! What every layer stands on and that knows no protocol: time, randomness, locks, hashed maps,
+//! What every layer is built on, and what knows no protocol: time, randomness, locks, hash maps,
 //! deadlines, counters.
 //!
 //! | part | what it is |
@@ -7,13 +7,13 @@
 //! | [`rng`] | seeded random streams |
 //! | [`lock`] | the only mutex, with a rank |
 //! | [`map`] | a hash map that cannot be iterated |
-//! | [`deadline`] | when something is due, as data |
-//! | [`heap`] | what that and the drivers' agendas stand on |
+//! | [`deadline`] | deadlines as data |
+//! | [`heap`] | what deadlines and the drivers' agendas are built on |
 //! | [`stats`] | drop reasons and counters |
-//! | [`callback`] | calls into the program, whose panics go no further |
+//! | [`callback`] | calls into the program, with their panics contained |
 //! | [`id`] | generational identifiers |
 //! | [`slab`] | values under such identifiers |
-//! | [`walked`] | how much of a table was looked at, in tests |
+//! | [`walked`] | how many entries of a table were visited, in tests |
 
 pub(crate) mod callback;
 pub(crate) mod deadline;

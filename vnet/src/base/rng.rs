@@ -1,10 +1,10 @@
 //! Seeded random streams. Every consumer that must not disturb another has its own stream, split
-//! off by a label, so that adding a draw in one place leaves every other stream as it was.
+//! off by a label, so that an additional draw in one place leaves every other stream unchanged.
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng as _, SeedableRng};
 
-/// A reproducible random stream (xoshiro256++). Not for secrets that face a real adversary.
+/// A reproducible random stream (xoshiro256++). Not suitable for secrets against a real adversary.
 #[derive(Clone, Debug)]
 pub struct Rng(Xoshiro256PlusPlus);
 
@@ -44,8 +44,8 @@ impl Rng {
         (self.u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
-    /// True with probability `p`. Draws nothing when `p` is 0 or less, so that an impairment
-    /// that is switched off leaves the stream alone.
+    /// True with probability `p`. Draws nothing when `p` is 0 or less, so that an impairment that
+    /// is switched off does not advance the stream.
     pub fn chance(&mut self, p: f64) -> bool {
         p > 0.0 && self.unit() < p
     }

@@ -1,10 +1,10 @@
-//! Values under generational keys, as [`slotmap::SlotMap`], but an empty slab owns no memory:
-//! a process may hold a hundred thousand vnets, most of whose tables are empty.
+//! Values under generational keys, like [`slotmap::SlotMap`], but an empty slab owns no memory: a
+//! process may hold a hundred thousand vnets, most of whose tables are empty.
 
 use slotmap::{Key, SlotMap};
 
-/// A slot map that allocates when it gets its first value. Iteration is in slot order, which
-/// depends on the order of insertions and removals only.
+/// A slot map that allocates only with its first value. Iteration is in slot order, which depends
+/// on the order of insertions and removals only.
 #[derive(Debug)]
 pub(crate) struct Slab<K: Key, V>(Option<SlotMap<K, V>>);
 
@@ -15,7 +15,7 @@ impl<K: Key, V> Default for Slab<K, V> {
 }
 
 impl<K: Key, V> Slab<K, V> {
-    /// Adds a value and returns the key it can be found under.
+    /// Adds a value and returns its key.
     pub(crate) fn insert(&mut self, value: V) -> K {
         self.0.get_or_insert_with(SlotMap::with_key).insert(value)
     }
@@ -33,7 +33,7 @@ impl<K: Key, V> Slab<K, V> {
         self.0.as_ref()?.get(key)
     }
 
-    /// The value of `key`, to be changed.
+    /// The value of `key`, mutable.
     #[inline]
     pub(crate) fn get_mut(&mut self, key: K) -> Option<&mut V> {
         self.0.as_mut()?.get_mut(key)
@@ -59,7 +59,7 @@ impl<K: Key, V> Slab<K, V> {
         self.0.iter().flat_map(SlotMap::iter)
     }
 
-    /// Keys and values to be changed, in slot order.
+    /// Keys and mutable values, in slot order.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut V)> {
         self.0.iter_mut().flat_map(SlotMap::iter_mut)
     }
@@ -69,8 +69,8 @@ impl<K: Key, V> Slab<K, V> {
         self.0.iter_mut().flat_map(SlotMap::drain)
     }
 
-    /// Removes every value and gives the memory back. A key given out before may resolve to a
-    /// later value, so this is for the end of a table's life.
+    /// Removes every value and releases the memory. A key given out before may resolve to a later
+    /// value, so this is for the end of a table's life.
     pub(crate) fn reset(&mut self) {
         self.0 = None;
     }

@@ -1,12 +1,12 @@
 //! Counters of one vnet, and the reasons for which a packet may be dropped.
 //!
-//! Every frame that comes in is accounted for exactly once:
-//! `received = delivered + forwarded + dropped + pending`, where *pending* is what waits in
-//! reassembly or for a neighbour's address. Tests hold every vnet to it.
+//! Every received frame is accounted for exactly once: `received = delivered + forwarded + dropped
+//! + pending`, where *pending* is what waits for reassembly or for a neighbour's address. Tests
+//! check this for every vnet.
 //!
-//! A frame that a bridge sends on is *forwarded*, once, however many members it leaves by. A frame
-//! that a bridge both sends on and takes in for its own vnet is two: the one that was forwarded,
-//! and one more that was received, at the bridge's interface.
+//! A frame that a bridge forwards counts as *forwarded* once, however many members it leaves by. A
+//! frame that a bridge both forwards and delivers to its own vnet counts as received twice: once as
+//! the forwarded frame, and once at the bridge's interface.
 
 use std::fmt;
 
@@ -30,31 +30,31 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
-    /// A frame for an interface that is gone or down.
+    /// A frame for an interface that has been removed or is down.
     InterfaceDown = "interface-down",
     /// The destination MAC address is neither ours, broadcast nor a joined group.
     NotForUs = "not-for-us",
-    /// An EtherType or IP protocol nobody here speaks.
+    /// An EtherType or IP protocol that is not implemented.
     UnknownProtocol = "unknown-protocol",
-    /// A header shorter than its fixed part, or a length field that lies.
+    /// A header shorter than its fixed part, or an inconsistent length field.
     Malformed = "malformed",
     /// A checksum that does not match.
     BadChecksum = "bad-checksum",
-    /// A source or destination address that cannot be (martian).
+    /// An impossible source or destination address (martian).
     Martian = "martian",
-    /// The packet asks for a route of its sender's choice.
+    /// The packet has a source route.
     SourceRoute = "source-route",
     /// No route to the destination.
     NoRoute = "no-route",
-    /// The time to live ran out on the way.
+    /// The time to live expired in transit.
     TtlExceeded = "ttl-exceeded",
-    /// For another host, and this vnet does not forward.
+    /// Addressed to another host, and this vnet does not forward.
     NotForwarding = "not-forwarding",
     /// Larger than the next hop's MTU, with fragmentation forbidden.
     TooBig = "too-big",
     /// A fragment that overlaps another one (RFC 5722, applied to IPv4 as well).
     FragmentOverlap = "fragment-overlap",
-    /// A fragment that had arrived before.
+    /// A duplicate of a fragment.
     FragmentDuplicate = "fragment-duplicate",
     /// Reassembly ran out of time.
     FragmentTimeout = "fragment-timeout",
@@ -62,9 +62,9 @@ drop_reasons! {
     FragmentLimit = "fragment-limit",
     /// The neighbour did not answer.
     NeighbourUnreachable = "neighbour-unreachable",
-    /// Too many packets wait for one neighbour.
+    /// Too many packets are waiting for one neighbour.
     NeighbourQueueFull = "neighbour-queue-full",
-    /// The table of neighbours is full.
+    /// The neighbour table is full.
     NeighbourLimit = "neighbour-limit",
     /// No socket at the destination port.
     NoSocket = "no-socket",
@@ -78,26 +78,26 @@ drop_reasons! {
     IcmpIgnored = "icmp-ignored",
     /// Lost by the link's loss model.
     LinkLoss = "link-loss",
-    /// Bits were flipped on the link, and its frame check sequence shows it.
+    /// Bits were flipped on the link, and the frame check sequence detected it.
     LinkCorrupt = "link-corrupt",
     /// The link's queue was full.
     LinkQueueFull = "link-queue-full",
-    /// A queue discipline dropped it for its sender to slow down.
+    /// A queue discipline dropped it to make its sender slow down.
     LinkAqm = "link-aqm",
     /// The link was down.
     LinkDown = "link-down",
-    /// Nothing is plugged in at the other end.
+    /// Nothing is connected at the other end.
     LinkUnplugged = "link-unplugged",
     /// The receiver's inbox was full.
     InboxFull = "inbox-full",
-    /// A bridge had nowhere to send it: its station is on the side that it came from, no other
-    /// member takes it, or it is for a group that no bridge forwards to.
+    /// A bridge had nowhere to send it: its destination is on the side that it came from, no other
+    /// member takes it, or it is addressed to a group that bridges do not forward.
     BridgeFiltered = "bridge-filtered",
-    /// It came back to a bridge that it had left, or has crossed too many.
+    /// It came back to a bridge that it had already crossed, or has crossed too many bridges.
     BridgeLoop = "bridge-loop",
-    /// Released because its vnet or interface went away.
+    /// Released because its vnet or interface was removed.
     Teardown = "teardown",
-    /// In hand, or waiting, when its vnet's stack failed.
+    /// Being processed, or waiting, when its vnet's stack failed.
     VnetFailed = "vnet-failed",
 }
 
@@ -121,8 +121,8 @@ pub struct Stats {
     pub sent: u64,
     /// ICMP errors not sent because of the rate limit.
     pub icmp_rate_limited: u64,
-    /// How often the driver let the vnet take in what had arrived and do what was due: the events
-    /// of a simulation. Under the threads driver it depends on what ran when.
+    /// How often the driver let the vnet process what had arrived and what was due: the events of a
+    /// simulation. Under the threads driver the number depends on scheduling.
     pub services: u64,
     rx_drops: [u64; DropReason::ALL.len()],
     tx_drops: [u64; DropReason::ALL.len()],

@@ -1,7 +1,7 @@
 //! The stack's time: nanoseconds since the start of the system it belongs to.
 //!
-//! There is no way to ask for the current time here. Whoever drives the stack passes it in, so
-//! the same code runs under the wall clock, a simulated clock and an emulator's clock.
+//! There is no way to ask for the current time here. The driver of the stack passes it in, so the
+//! same code runs under the wall clock, a simulated clock and an emulator's clock.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
@@ -24,7 +24,7 @@ pub use std::time::Duration;
 #[serde(transparent)]
 pub struct Instant(u64);
 
-/// A length of time in nanoseconds; five centuries at most.
+/// A duration in nanoseconds; five centuries at most.
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -164,7 +164,7 @@ impl fmt::Debug for Privileges {
 
 /// A word that names no privilege.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no privilege is named {0:?}")]
+#[error("there is no privilege {0:?}")]
 pub struct ParsePrivilegeError(String);
 
 impl std::str::FromStr for Privileges {

@@ -162,7 +162,7 @@ pub enum RegisterError {
     #[error("an init step named {0:?} is registered already")]
     Exists(String),
     /// There is no step of that name.
-    #[error("no init step is named {0:?}")]
+    #[error("there is no init step {0:?}")]
     NotFound(String),
     /// The handle to the system is that of a tenant who may not act on all of it.
     #[error(transparent)]

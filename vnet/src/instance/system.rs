@@ -76,7 +76,7 @@ pub(crate) struct SystemCore {
 #[non_exhaustive]
 pub enum CreateError {
     /// A name is 1 to 63 letters, digits, `-` or `_`.
-    #[error("{0:?} is no vnet name: 1 to 63 of letters, digits, '-' and '_'")]
+    #[error("{0:?} is not a valid vnet name: use 1 to 63 letters, digits, '-' and '_'")]
     BadName(String),
     /// There is one of that name.
     #[error("a vnet named {0:?} exists already")]

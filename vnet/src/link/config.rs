@@ -76,7 +76,7 @@ pub enum LinkConfigError {
     #[error("a delay may be at most {max:?}, found {0:?}", max = LinkConfig::MAX_DELAY)]
     DelayTooLong(Duration),
     /// More than [`LinkConfig::MAX_OVERHEAD`].
-    #[error("overhead may be at most {max} bytes a frame, found {0}", max = LinkConfig::MAX_OVERHEAD)]
+    #[error("overhead may be at most {max} bytes per frame, found {0}", max = LinkConfig::MAX_OVERHEAD)]
     OverheadTooLarge(usize),
     /// A trace without a value says nothing.
     #[error("a trace of {0} must have a value, and at most {max}", max = LinkConfig::MAX_TRACE)]
@@ -85,19 +85,19 @@ pub enum LinkConfigError {
     #[error("{0} must be above zero")]
     Zero(&'static str),
     /// Pareto's shape is a number above zero.
-    #[error("the shape of a Pareto distribution is a number above zero, found {0}")]
+    #[error("the shape of a Pareto distribution must be a number above zero, found {0}")]
     Shape(f64),
     /// Lengths of a queue of which the first must be below the second.
     #[error("RED needs min_bytes below max_bytes")]
     RedOrder,
     /// RED's weight is a part of one.
-    #[error("RED's weight_shift is 0 to 32, found {0}")]
+    #[error("RED's weight_shift must be 0 to 32, found {0}")]
     RedWeight(u8),
     /// Classes of deficit round robin.
-    #[error("deficit round robin has 1 to 64 classes with weights above zero")]
+    #[error("deficit round robin needs 1 to 64 classes with weights above zero")]
     Weights,
     /// Queues of flow queueing.
-    #[error("flow queueing has 1 to 65536 queues, found {0}")]
+    #[error("flow queueing needs 1 to 65536 queues, found {0}")]
     Flows(u32),
 }
 

@@ -93,13 +93,13 @@ pub struct LinkEvent {
 #[non_exhaustive]
 pub enum ScriptError {
     /// Steps closer than [`MIN_INTERVAL`] would leave no time for anything else.
-    #[error("a parameter may change every {min:?} at most, found {0:?}", min = MIN_INTERVAL)]
+    #[error("a parameter may change at most once every {min:?}, found {0:?}", min = MIN_INTERVAL)]
     TooOften(Duration),
     /// The lower bound of random values is above the upper one.
-    #[error("the bounds of random values of the {0} are in the wrong order")]
+    #[error("the bounds for random values of the {0} are in the wrong order")]
     Bounds(Parameter),
     /// A value that the link does not take.
-    #[error("a value of the {parameter} is none for a link: {source}")]
+    #[error("a value of the {parameter} is not valid for a link: {source}")]
     Value {
         /// The parameter.
         parameter: Parameter,

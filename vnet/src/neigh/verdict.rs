@@ -96,7 +96,7 @@ pub(crate) struct NeighStats {
 
 /// No neighbour can be added: the table is full of entries that cannot go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the table of neighbours is full")]
+#[error("the neighbour table is full")]
 pub(crate) struct NeighLimit;
 
 /// Packets that wait in a [`NeighCache`](super::NeighCache).

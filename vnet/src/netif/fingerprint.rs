@@ -43,7 +43,7 @@ pub struct Fingerprint(u128);
 
 /// What a text is that is no [`Fingerprint`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no fingerprint: 32 hexadecimal digits")]
+#[error("{0:?} is not a fingerprint: use 32 hexadecimal digits")]
 pub struct ParseFingerprintError(String);
 
 impl fmt::Display for Fingerprint {

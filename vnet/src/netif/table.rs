@@ -184,13 +184,13 @@ pub enum NetifError {
     #[error("interface {0:?} exists already")]
     Exists(String),
     /// A name is 1 to 15 letters, digits, `.`, `_` or `-`.
-    #[error("{0:?} is no interface name: 1 to 15 of letters, digits, '.', '_' and '-'")]
+    #[error("{0:?} is not a valid interface name: use 1 to 15 letters, digits, '.', '_' and '-'")]
     BadName(String),
     /// The MTU is out of range.
     #[error("an IP MTU of {0} bytes is out of range (68 to 65535)")]
     BadMtu(u16),
     /// The MAC address is a group's, or zero.
-    #[error("{0} is no station's MAC address")]
+    #[error("{0} is not a unicast MAC address")]
     BadMac(MacAddr),
     /// The address cannot be an interface's.
     #[error("{0} cannot be the address of an interface")]
@@ -199,7 +199,7 @@ pub enum NetifError {
     #[error("address {0} is in use in this vnet")]
     AddressInUse(std::net::Ipv4Addr),
     /// The table of routes has no room for the route to the address's prefix.
-    #[error("the table of routes has no room for one to {0}")]
+    #[error("the routing table has no room for a route to {0}")]
     RoutesFull(ipnet::Ipv4Net),
     /// The vnet does not have the address.
     #[error("address {0} is not on this interface")]
@@ -224,7 +224,7 @@ pub enum NetifError {
         home: String,
     },
     /// The port has an outside end already.
-    #[error("something is plugged into port {0:?} already")]
+    #[error("port {0:?} is already connected")]
     PluggedIn(String),
     /// The two vnets belong to different systems.
     #[error("the two vnets belong to different systems")]
@@ -233,7 +233,7 @@ pub enum NetifError {
     #[error("denied: this vnet's tenants lack the privilege {0}")]
     Denied(&'static str),
     /// The interface is a member of a bridge: it is the bridge that may have addresses.
-    #[error("interface {0:?} is a member of a bridge, which may have addresses in its place")]
+    #[error("interface {0:?} is a member of a bridge: addresses belong on the bridge")]
     BridgeMember(String),
     /// A limit of the vnet is reached.
     #[error("this vnet has reached its limit of {0}")]

@@ -1,35 +1,35 @@
-//! What calls cost that do not wait, in a simulated world.
+//! What calls that do not wait cost in a simulation.
 //!
 //! A call that does not wait takes no simulated time, and neither does an event that another one
-//! has brought about at the same instant. So a loop that tries again until a time comes, two peers
-//! on a wire without rate and delay, and a task that wakes itself would stop the clock for ever.
-//! After a number of them at one instant, each costs a little time.
+//! causes at the same instant. So a loop that retries until a certain time, two peers on a wire
+//! without rate and delay, and a task that wakes itself would stop the clock forever. After a
+//! number of them at one instant, each costs a little time.
 //!
-//! They are counted for each thread, and for the world as a whole in *rounds*: a round is
-//! everything that the round before has brought about at one instant, so that a hundred thousand
-//! vnets that all do something at once are one round. Passing time ends the count, unless it
-//! passed because somebody was charged: then it takes back what it has paid for.
+//! They are counted for each thread, and for the simulation as a whole in *rounds*: a round is
+//! everything that the previous round caused at the same instant, so that a hundred thousand vnets
+//! that all do something at once are one round. Passing time resets the count, unless it passed
+//! because a call was charged: then the count falls by what was paid for.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::time::{Duration, Instant, nanos};
 
-/// How a simulated world treats calls that do not wait; see [`System::virtual_time_with`].
+/// How a simulation treats calls that do not wait; see [`System::virtual_time_with`].
 ///
 /// [`System::virtual_time_with`]: crate::System::virtual_time_with
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VirtualConfig {
-    /// What a call that does not wait costs in simulated time, once as many as
-    /// [`calls_free`](VirtualConfig::calls_free) were made at one instant. Zero: nothing, and
-    /// every wait is told when the world goes round at one instant.
+    /// What a call that does not wait costs in simulated time, once
+    /// [`calls_free`](VirtualConfig::calls_free) calls have been made at one instant. Zero means
+    /// nothing; then every wait fails if the simulation loops at one instant.
     pub call_cost: Duration,
-    /// Calls of one thread at one instant that cost nothing; and rounds of events at one instant,
-    /// of which each was brought about by the one before.
+    /// How many calls of one thread at one instant cost nothing; also, how many rounds of events at
+    /// one instant, each caused by the previous one.
     pub calls_free: u64,
 }
 
 impl Default for VirtualConfig {
-    /// 5 µs, which is a system call with a little data, after a hundred thousand.
+    /// 5 µs, about the cost of a system call with a little data, after a hundred thousand calls.
     fn default() -> VirtualConfig {
         VirtualConfig {
             call_cost: Duration::from_micros(5),
@@ -38,10 +38,10 @@ impl Default for VirtualConfig {
     }
 }
 
-/// The costs of one world.
+/// The costs of one simulation.
 pub(super) struct Costs {
     config: VirtualConfig,
-    /// When somebody was charged last, in nanoseconds; `u64::MAX` is never.
+    /// When a call was last charged, in nanoseconds; `u64::MAX` means never.
     charged: AtomicU64,
 }
 
@@ -89,7 +89,7 @@ impl Costs {
         meter.count > self.config.calls_free && self.charge(now)
     }
 
-    /// Counts one of `count` calls at an instant that nobody else counts.
+    /// Counts one of `count` calls at an instant that are counted nowhere else.
     pub(super) fn is_beyond(&self, count: u64, now: Instant) -> bool {
         count > self.config.calls_free && self.charge(now)
     }

@@ -12,7 +12,7 @@ use crate::instance::driver::{Happened, Notes, TimerKey};
 use crate::instance::vnet::VnetCore;
 use crate::tasks::task::Task;
 
-/// Events that a world remembers after they have happened.
+/// Past events that a simulation remembers.
 const RECENT: usize = 32;
 
 /// Something that will happen.
@@ -20,21 +20,21 @@ pub(super) enum Event<W> {
     /// A vnet has frames or deadlines. A weak reference: an agenda that kept vnets alive would
     /// keep the system alive that owns the agenda.
     Service(Weak<VnetCore>),
-    /// Somebody's wait ends.
+    /// A wait ends.
     Timeout(W),
-    /// The time has passed that somebody's calls cost.
+    /// The time that a thread's calls cost has passed.
     Paid(W),
     /// A task is to be polled.
     Poll(Arc<Task>),
-    /// A timer goes off.
+    /// A timer fires.
     Wake(Waker),
 }
 
-/// Notes that the entry of `vnet` at `at` came up; it says anew when it wants to come up next.
-/// `None` when the vnet is gone, or an earlier entry had made this one superfluous.
+/// Notes that the entry of `vnet` at `at` came up; the vnet then says when it wants to come up
+/// next. `None` when the vnet is gone, or an earlier entry had made this one superfluous.
 ///
-/// Not to be called with a lock of the driver's: the reference that is dropped here may be the
-/// last one, and then the system goes with it, and stops the driver.
+/// Must not be called while a lock of the driver is held: the reference that is dropped here may be
+/// the last one; the system is then dropped with it, and stops the driver.
 pub(super) fn disarm(vnet: &Weak<VnetCore>, at: Instant) -> Option<Arc<VnetCore>> {
     let vnet = vnet.upgrade()?;
     let armed = &vnet.sched.armed;
@@ -47,26 +47,26 @@ pub(super) fn disarm(vnet: &Weak<VnetCore>, at: Instant) -> Option<Arc<VnetCore>
 /// When something happens, and its place among what happens then.
 type Place = (Instant, u64);
 
-/// The pending events of a world. There is none that nobody wants any more: who arms a vnet for an
-/// earlier time, or ends a wait, takes the old one back.
+/// The pending events of a simulation. None of them is obsolete: arming a vnet for an earlier time,
+/// or ending a wait, cancels the old entry.
 pub(super) struct Agenda<W> {
     /// What was scheduled for a time already reached, in order. About half of all events are, such
     /// as polls of woken tasks, and they need no heap.
     due: VecDeque<(Place, Event<W>)>,
-    /// The time of the event that came up last.
+    /// The time of the most recent event.
     reached: Instant,
     heap: Heap<Place, Event<W>>,
-    /// Timers, apart from the rest because wakers are cancelled by their time.
+    /// Timers, separate from the rest because wakers are cancelled by their time.
     timers: BTreeMap<TimerKey, Waker>,
     scheduled: u64,
     recent: VecDeque<(Instant, Happened)>,
-    /// Entries at which those of vnets that do not exist any more are looked for.
+    /// The number of entries at which entries of vnets that no longer exist are looked for.
     sweep_at: usize,
     costs: Arc<Costs>,
     rounds: Meter,
-    /// What was scheduled later than this is not in the round that is going on.
+    /// What was scheduled later than this is not part of the current round.
     round_ends: u64,
-    /// What is scheduled for now takes the time of a call.
+    /// What is scheduled for now is charged like a call.
     charging: bool,
 }
 
@@ -99,7 +99,7 @@ impl<W> Agenda<W> {
         }
     }
 
-    /// Schedules an event. The ticket takes it back, as long as it is for a time to come.
+    /// Schedules an event. The ticket can cancel it as long as it is in the future.
     pub(super) fn push(&mut self, at: Instant, event: Event<W>) -> Ticket {
         let place = self.place(at);
         if self.is_due(at) {
@@ -115,7 +115,7 @@ impl<W> Agenda<W> {
         self.heap.push(place, event)
     }
 
-    /// Takes back what a ticket was given for, unless it has come up.
+    /// Cancels the event of a ticket, unless it has already come up.
     pub(super) fn take_back(&mut self, ticket: Ticket) {
         self.heap.remove(ticket);
     }
@@ -128,7 +128,7 @@ impl<W> Agenda<W> {
         }
     }
 
-    /// Schedules service of `vnet` at `at`, unless it comes up by then anyway.
+    /// Schedules service of `vnet` at `at`, unless it already comes up by then.
     pub(super) fn push_service(&mut self, vnet: &Arc<VnetCore>, at: Instant) {
         let before = vnet.sched.armed.fetch_min(at.as_nanos(), Ordering::AcqRel);
         if at.as_nanos() >= before {
@@ -156,7 +156,7 @@ impl<W> Agenda<W> {
         (at, self.scheduled)
     }
 
-    /// Sets a timer, which can be taken back.
+    /// Sets a timer, which can be cancelled.
     pub(super) fn set_timer(&mut self, at: Instant, waker: Waker) -> TimerKey {
         self.scheduled += 1;
         let key = TimerKey {
@@ -167,8 +167,8 @@ impl<W> Agenda<W> {
         key
     }
 
-    /// Takes a timer back. What is returned must be dropped after the driver's lock is released:
-    /// it may be the last reference to a task.
+    /// Cancels a timer. The returned value must be dropped after the driver's lock is released: it
+    /// may be the last reference to a task.
     #[must_use]
     pub(super) fn cancel_timer(&mut self, key: TimerKey) -> Option<Waker> {
         self.timers.remove(&key)
@@ -179,14 +179,14 @@ impl<W> Agenda<W> {
         !self.timers.is_empty()
     }
 
-    /// When the last event is to happen.
+    /// When the last event is due.
     pub(super) fn last(&self) -> Option<Instant> {
         let entries = self.heap.iter().map(|((at, _), _)| at);
         let timer = self.timers.last_key_value().map(|(key, _)| key.at);
         entries.chain(timer).max().or(self.next())
     }
 
-    /// The vnets that want service.
+    /// The vnets that need service.
     pub(super) fn vnets(&self) -> Vec<Arc<VnetCore>> {
         let due = self.due.iter().map(|(_, event)| event);
         let events = self.heap.iter().map(|(_, event)| event).chain(due);
@@ -207,7 +207,7 @@ impl<W> Agenda<W> {
         [due, self.heap.next(), timer].into_iter().flatten().min()
     }
 
-    /// Takes the next event out. Whether it is still wanted is for [`disarm`] to say.
+    /// Removes and returns the next event. [`disarm`] decides whether it is still wanted.
     pub(super) fn pop(&mut self) -> Option<(Instant, Event<W>)> {
         let first = self.first()?;
         let (at, seq) = first;
@@ -226,13 +226,13 @@ impl<W> Agenda<W> {
         Some((at, Event::Wake(waker)))
     }
 
-    /// Begins the count of rounds anew: what comes next is brought about by somebody outside.
+    /// Restarts the count of rounds: what comes next is caused from outside.
     pub(super) fn end_rounds(&mut self) {
         self.rounds = Meter::new();
         self.charging = false;
     }
 
-    /// Remembers that something has happened.
+    /// Remembers an event that has happened.
     pub(super) fn happened(&mut self, at: Instant, what: Happened) {
         if self.recent.len() == RECENT {
             self.recent.pop_front();
@@ -240,7 +240,7 @@ impl<W> Agenda<W> {
         self.recent.push_back((at, what));
     }
 
-    /// Drops what comes next as long as it concerns vnets that do not exist any more.
+    /// Drops the next events as long as they concern vnets that no longer exist.
     pub(super) fn forget_dead(&mut self) {
         while self.due.front().is_some_and(|(_, e)| e.is_dead()) {
             self.due.pop_front();
@@ -407,7 +407,7 @@ mod tests {
         assert!(agenda.heap.is_empty());
     }
 
-    /// A vnet with something far off is armed for now again and again, as by each datagram.
+    /// A vnet with a distant deadline is armed for now again and again, as by each datagram.
     #[test]
     fn a_vnet_has_one_entry() {
         let system = System::manual(1);
@@ -426,8 +426,8 @@ mod tests {
         assert_eq!((agenda.next(), agenda.last()), (None, None));
     }
 
-    /// Vnets keep the ticket of an entry that has come up. It finds no stranger, also after many
-    /// entries have come and gone.
+    /// Vnets keep the ticket of an entry that has come up. It never finds another entry, even after
+    /// many entries have come and gone.
     #[test]
     fn an_old_ticket_finds_nobody_elses_entry() {
         let system = System::manual(1);

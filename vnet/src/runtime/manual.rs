@@ -1,5 +1,5 @@
-//! The manual driver: the embedder owns the clock and the loop, as an emulator with a virtual
-//! time of its own does. Nothing happens but inside [`System::poll`], and no call waits.
+//! The manual driver: the embedder owns the clock and the loop, as does an emulator with its own
+//! virtual time. Things happen only inside [`System::poll`], and no call waits.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +18,7 @@ use crate::instance::system::System;
 use crate::instance::vnet::VnetCore;
 use crate::tasks::task::{self, Task};
 
-/// Events that one poll handles at most.
+/// The maximum number of events that one poll handles.
 const POLL_BUDGET: usize = 1_000_000;
 
 struct Manual {
@@ -30,10 +30,10 @@ struct Manual {
 
 impl System {
     /// A system whose clock is moved by the embedder, with [`System::poll`]. A socket call that
-    /// cannot complete at once fails with [`io::ErrorKind::WouldBlock`]; to be told when to try
-    /// again, poll a future or look again after the next [`System::poll`]. To connect, use
-    /// [`TcpStream::start_connect_in`](crate::net::TcpStream::start_connect_in): the handshake takes
-    /// place in later polls.
+    /// cannot complete at once fails with [`io::ErrorKind::WouldBlock`]; to learn when to try
+    /// again, poll a future, or try again after the next [`System::poll`]. To connect, use
+    /// [`TcpStream::start_connect_in`](crate::net::TcpStream::start_connect_in): the handshake
+    /// takes place in later polls.
     ///
     /// ```
     /// use vnet::time::{Duration, Instant};
@@ -121,7 +121,7 @@ impl Driver for Manual {
     /// Time never runs backwards: an earlier `now` does what is due at the time already reached.
     ///
     /// # Panics
-    /// When a callback has panicked: after all that was due has been done.
+    /// When a callback has panicked, after everything due has been done.
     fn poll(&self, now: Instant) -> Option<Instant> {
         let mut panicked = None;
         for _ in 0..POLL_BUDGET {
@@ -168,7 +168,7 @@ impl Driver for Manual {
 }
 
 impl Manual {
-    /// Does what an event is. The panic of a callback is the embedder's, who polls.
+    /// Carries out an event. The panic of a callback goes to the embedder, who polls.
     fn act(&self, at: Instant, event: Event<()>) -> Result<(), callback::Payload> {
         let mut done = Ok(());
         let what = match event {

@@ -7,9 +7,9 @@
 //! | [`threads`] | a pool of workers, direct dispatch, the wall clock |
 //! | `pool` | the threads that poll tasks under that driver |
 //! | `sleeper` | how a thread waits under that driver |
-//! | [`cost`] | what calls cost that do not wait, for the next three |
-//! | [`event`] | the total order of what will happen, for the next two |
-//! | [`virtual_time`] | a simulated clock; blocking calls run the world |
+//! | [`cost`] | what calls that do not wait cost, for the next three |
+//! | [`event`] | the total order of pending events, for the next two |
+//! | [`virtual_time`] | a simulated clock; blocking calls run the simulation |
 //! | [`manual`] | the embedder owns the clock and the loop |
 
 pub(crate) mod clock;

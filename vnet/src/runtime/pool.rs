@@ -1,10 +1,10 @@
 //! The threads that poll tasks under the threads driver.
 //!
-//! They are not those that service vnets and keep timers: a task that computes for a second keeps
-//! a thread busy for a second, and nobody's frames or timers. Nor does it keep other instances'
-//! tasks waiting: an instance has so many of its tasks polled at a time as there are workers, and
-//! instances take turns. When every thread is in a poll that does not end, and there is more to do,
-//! there will be another thread, up to a limit.
+//! They are separate from those that service vnets and keep timers: a task that computes for a
+//! second keeps a thread busy for a second, but delays no frames or timers. Nor does it keep other
+//! instances' tasks waiting: an instance has at most as many of its tasks polled at a time as there
+//! are workers, and instances take turns. When every thread is in a poll that does not end, and
+//! there is more to do, another thread is started, up to a limit.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -14,9 +14,9 @@ use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::Duration;
 use crate::tasks::task::Task;
 
-/// For so long no thread takes a task before there is another thread.
+/// How long no thread must have taken a task before another thread is started.
 const STUCK: Duration = Duration::from_millis(10);
-/// A thread that there is because others were stuck ends after so long without work.
+/// How long a thread that was started because others were stuck stays without work.
 const SURPLUS: Duration = Duration::from_secs(1);
 
 /// What the threads of a pool need.
@@ -36,12 +36,12 @@ pub(super) struct Pool {
     state: Mutex<State>,
     /// For one of the idle threads.
     bell: Condvar,
-    /// For whoever waits for threads to end.
+    /// Signals that threads have ended.
     left: Condvar,
-    /// Threads that there may be, whether stuck or not; and tasks of one owner that are polled at a
-    /// time.
+    /// The number of threads when none is stuck; also, the maximum number of tasks of one owner
+    /// that are polled at a time.
     usual: usize,
-    /// Threads that there may be.
+    /// The maximum number of threads.
     most: usize,
 }
 
@@ -58,7 +58,7 @@ struct State {
     started: u64,
     /// Polls begun.
     begun: u64,
-    /// Somebody will look whether the threads are stuck.
+    /// A check whether the threads are stuck is scheduled.
     watched: bool,
     stop: bool,
 }
@@ -73,7 +73,7 @@ struct Owner {
 }
 
 impl State {
-    /// Lists an owner that has something to be polled and does not poll as much as it may.
+    /// Lists an owner that has tasks to be polled and is below its maximum.
     fn list(&mut self, number: u64, at_once: usize) {
         let Some(owner) = self.owners.get_mut(&number) else {
             return;
@@ -131,8 +131,8 @@ impl Pool {
         Pool::summon(host, state);
     }
 
-    /// Sees to it that somebody takes what has its turn, if anything has. A thread that was rung for
-    /// may take another task first, so whoever takes one asks again.
+    /// Makes sure that a thread takes the task whose turn it is, if there is one. A thread that was
+    /// rung for may take another task first, so each thread that takes one checks again.
     fn summon<H: Host>(host: &Arc<H>, mut state: MutexGuard<'_, State>) {
         let pool = host.pool();
         if state.turns.is_empty() {
@@ -152,7 +152,7 @@ impl Pool {
         }
     }
 
-    /// Ends the threads, and waits for those that are not in a poll: a poll may take for ever.
+    /// Ends the threads, and waits for those that are not in a poll: a poll may take forever.
     pub(super) fn shutdown(&self) {
         let mut state = self.state.lock();
         state.stop = true;
@@ -184,7 +184,7 @@ impl Pool {
         }
     }
 
-    /// A thread's life.
+    /// The main function of a thread.
     fn work<H: Host>(&self, host: &Arc<H>) {
         let mut state = self.state.lock();
         loop {
@@ -218,7 +218,7 @@ impl Pool {
         self.left.notify_all();
     }
 
-    /// Looks in a while whether a task was taken since there were `seen`.
+    /// Checks after a while whether a task was taken since there were `seen`.
     fn watch<H: Host>(&self, host: &Arc<H>, seen: u64) {
         let watch = Watch {
             host: Arc::downgrade(host),

@@ -1,10 +1,9 @@
-//! How a thread waits for its waker under the threads driver: it looks for a while, then it
-//! sleeps.
+//! How a thread waits for its waker under the threads driver: it spins for a while, then it sleeps.
 //!
-//! Looking saves the tens of microseconds that a sleeping thread takes to come back, if what is
-//! waited for comes soon. It must not take the processor from whoever is to bring it: between
-//! looks the thread offers its processor to others, and one that has looked in vain several times
-//! running goes to sleep at once, and looks again only now and then.
+//! Spinning saves the tens of microseconds that a sleeping thread takes to resume, if the event
+//! comes soon. It must not take the processor from the thread that causes the event: between looks
+//! the thread yields its processor, and a thread that has spun in vain several times in a row goes
+//! to sleep at once, and spins again only now and then.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -17,11 +16,11 @@ use super::clock::WallClock;
 use crate::base::time::{Duration, Instant};
 use crate::instance::driver::Waited;
 
-/// Looks between two offers of the processor.
+/// The number of looks between two yields.
 const LOOKS: u32 = 64;
-/// Vain waits after which a thread sleeps at once.
+/// The number of waits in vain after which a thread sleeps at once.
 const PATIENCE: u32 = 4;
-/// One wait in so many looks all the same.
+/// One wait out of this many spins nevertheless.
 const RETRY: u32 = 64;
 
 /// A thread that waits.
@@ -29,7 +28,7 @@ pub(super) struct Sleeper {
     parker: Parker,
     bell: Arc<Bell>,
     waker: Waker,
-    /// Waits running in which looking was in vain.
+    /// The number of consecutive waits in which spinning was in vain.
     vain: Cell<u32>,
 }
 
@@ -77,7 +76,7 @@ impl Sleeper {
         self.waker.clone()
     }
 
-    /// Waits for the waker, or until `until`; looks for at most `spin` before it sleeps.
+    /// Waits for the waker, or until `until`; spins for at most `spin` before it sleeps.
     pub(super) fn wait(&self, clock: &WallClock, spin: Duration, until: Option<Instant>) -> Waited {
         #[cfg(test)]
         if crate::base::lock::explore::is_active() && until.is_none() {

@@ -1,11 +1,11 @@
-//! The threads driver: the wall clock, and as many threads as want to call.
+//! The threads driver: the wall clock, and any number of calling threads.
 //!
 //! *Direct dispatch*: a socket call that made another vnet ready services it on its own thread
-//! before it returns, as FreeBSD's `net.isr.dispatch=direct` does; a request and its reply
-//! between two vnets complete without a thread switch. Workers take over what a call would spend
-//! too long on, and what happens by itself later: deadlines, and frames that are still on a wire.
-//! They are started when first needed. Tasks are polled by threads of their own (`pool`),
-//! so that nothing of that waits for a program's code.
+//! before it returns, as FreeBSD's `net.isr.dispatch=direct` does; a request and its reply between
+//! two vnets complete without a thread switch. Workers take over what would keep a call too long,
+//! and what happens later by itself: deadlines, and frames that are still on a wire. They are
+//! started when first needed. Tasks are polled by separate threads (`pool`), so that none of this
+//! waits for a program's code.
 //!
 //! A vnet is serviced by one thread at a time. Its [`Sched`](crate::instance::vnet::Sched) state:
 //!
@@ -39,45 +39,45 @@ use crate::instance::system::System;
 use crate::instance::vnet::VnetCore;
 use crate::tasks::task::{self, Task};
 
-/// Nobody services the vnet and nobody needs to.
+/// No thread services the vnet and none needs to.
 const IDLE: u8 = 0;
 /// It is on a list of vnets to be serviced.
 const QUEUED: u8 = 1;
 /// A thread services it.
 const RUNNING: u8 = 2;
-/// A thread services it, and must do so once more.
+/// A thread services it, and must do so again.
 const AGAIN: u8 = 3;
 
-/// Services that one call does for others before workers take over.
+/// The number of services that one call does for others before workers take over.
 const DISPATCH_BUDGET: usize = 128;
-/// Looks at the clock between two offers of the processor, near a timer.
+/// The number of looks at the clock between two yields, shortly before a timer.
 const TIMER_LOOKS: u32 = 32;
-/// Services of one vnet in a row.
+/// The maximum number of services of one vnet in a row.
 const RUN_BUDGET: usize = 16;
 
 /// How a [`System::threads_with`] runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThreadsConfig {
-    /// Threads that service vnets and keep timers; at least one. As many poll tasks, and an
-    /// instance has at most so many of its tasks polled at a time.
+    /// The number of threads that service vnets and keep timers; at least one. The same number of
+    /// threads polls tasks, and an instance has at most that many of its tasks polled at a time.
     pub workers: usize,
-    /// Threads that poll tasks at most. There are more than `workers` only while those are in polls
-    /// that do not end, and other tasks wait.
+    /// The maximum number of threads that poll tasks. There are more than `workers` only while
+    /// those are in polls that do not end and other tasks wait.
     pub task_threads: usize,
-    /// How long a call that must wait looks for its event before it sleeps. A sleeping thread
-    /// takes tens of microseconds to come back; a looking one keeps a processor busy.
+    /// How long a call that must wait spins before it sleeps. A sleeping thread takes tens of
+    /// microseconds to resume; a spinning one keeps a processor busy.
     pub spin: Duration,
-    /// How long before a timer is due the worker that keeps the timers wakes up, to look at the
-    /// clock until it is. A sleeping thread is late by what the operating system takes to bring it
-    /// back; a looking one is not, and keeps a processor busy. It bears on delays of links and on
-    /// deadlines, and on the end of a wait with a time limit.
+    /// How long before a timer is due the worker that keeps the timers wakes up, to poll the clock
+    /// until it is. A sleeping thread is late by the time that the operating system takes to resume
+    /// it; a spinning one is not, but keeps a processor busy. This affects delays of links,
+    /// deadlines, and the end of a wait with a timeout.
     pub timer_spin: Duration,
 }
 
 impl Default for ThreadsConfig {
-    /// A worker a processor, and at most 64 threads for tasks. Where there are several processors,
-    /// 20 µs of looking for an event, and 100 µs for a timer: Linux adds 50 µs to a sleep by
-    /// default, and takes a while to bring a thread back.
+    /// One worker per processor, and at most 64 threads for tasks. With several processors, 20 µs
+    /// of spinning for an event, and 100 µs for a timer: Linux adds 50 µs to a sleep by default,
+    /// and takes a while to resume a thread.
     fn default() -> ThreadsConfig {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let micros = |n| match processors {
@@ -153,16 +153,16 @@ enum Job {
 struct Sleep {
     /// When vnets are to be serviced: one entry each.
     timers: Heap<(Instant, u64), Weak<VnetCore>>,
-    /// Timers of futures, which can be taken back.
+    /// Timers of futures, which can be cancelled.
     wakes: BTreeMap<TimerKey, Waker>,
-    /// When somebody looks whether the threads that poll tasks are stuck.
+    /// When to check whether the threads that poll tasks are stuck.
     watch: Option<(Instant, Waker)>,
     timers_made: u64,
     /// Timers at which those of vnets that are gone are looked for.
     sweep_at: usize,
     /// Workers that wait for the bell.
     idle: usize,
-    /// A further one waits for the next timer. Whenever a worker is idle, there is one, unless
+    /// Another one waits for the next timer. Whenever a worker is idle, there is such a one, unless
     /// there is no timer.
     keeper: bool,
     stop: bool,
@@ -216,7 +216,7 @@ impl Shared {
         now
     }
 
-    /// True when `at` has come; reads the clock only when the last reading does not tell.
+    /// True when `at` has come; reads the clock only when the last reading is not sufficient.
     fn is_due(&self, at: Instant) -> bool {
         let known = LOCAL.try_with(|l| std::ptr::eq(l.clock.get(), self) && at <= l.now.get());
         known == Ok(true) || at <= self.now()
@@ -278,7 +278,7 @@ impl Shared {
         key
     }
 
-    /// There is a new first timer.
+    /// Notes that there is a new first timer.
     fn tell_keeper(&self, sleep: &Sleep) {
         if sleep.keeper {
             self.alarm.notify_one();
@@ -327,8 +327,8 @@ impl Shared {
         });
     }
 
-    /// A worker's life: what was handed over and what is due, in turn, so that neither waits for
-    /// the other to run out.
+    /// The main function of a worker: it alternates between what was handed over and what is due,
+    /// so that neither waits for the other to run out.
     fn work(&self) {
         loop {
             if let Some(job) = self.queue.pop() {
@@ -379,8 +379,8 @@ impl Shared {
         }
     }
 
-    /// Looks at the clock until `at`, which is near, or until there is something else to do. The
-    /// processor is offered to others between looks.
+    /// Polls the clock until `at`, which is near, or until there is something else to do. It yields
+    /// the processor between looks.
     fn look_for<'a>(&'a self, at: Instant, sleep: MutexGuard<'a, Sleep>) -> MutexGuard<'a, Sleep> {
         drop(sleep);
         loop {
@@ -398,7 +398,8 @@ impl Shared {
         }
     }
 
-    /// Does a job on a worker, and what that has made ready. A panic must not cost a worker.
+    /// Does a job on a worker, and services what the job made ready. A panic must not end the
+    /// worker.
     fn serve(&self, job: Job) {
         match job {
             Job::Service(vnet) => callback::contained("a service", || self.run(vnet)),
@@ -414,7 +415,7 @@ fn delegate(vnet: Arc<VnetCore>) {
     driver.delegate(vnet);
 }
 
-/// Hands a vnet over in whose service a callback has panicked: the rest is still to be done.
+/// Hands over a vnet in whose service a callback has panicked: the rest is still to be done.
 struct Running<'a>(&'a Arc<VnetCore>);
 
 impl Drop for Running<'_> {
@@ -438,7 +439,7 @@ impl Drop for Local {
     }
 }
 
-/// Notes that a vnet wants service; true when the caller is to put it on a list.
+/// Notes that a vnet needs service; true when the caller is to put it on a list.
 fn claim(vnet: &VnetCore) -> bool {
     let state = &vnet.sched.state;
     let mut seen = state.load(Ordering::Acquire);
@@ -480,7 +481,7 @@ enum Due {
 }
 
 impl Sleep {
-    /// When the next timer goes off.
+    /// When the next timer fires.
     fn next(&self) -> Option<Instant> {
         let timer = self.timers.next().map(|(at, _)| at);
         let wake = self.wakes.first_key_value().map(|(key, _)| key.at);
@@ -645,7 +646,7 @@ impl Driver for Threads {
 mod tests {
     use super::*;
 
-    /// A vnet with something far off is armed for something near again and again.
+    /// A vnet with a distant deadline is armed for a near one again and again.
     #[test]
     fn a_vnet_has_one_timer() {
         let system = System::manual(1);

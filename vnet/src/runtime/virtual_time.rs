@@ -1,14 +1,15 @@
-//! Virtual time: one world, one clock that jumps from event to event, one order of everything.
+//! Virtual time: one clock that jumps from event to event, and one order of all events.
 //!
-//! There is no scheduler thread. A *blocking* call runs the world forward, event by event, until
-//! it can return; between calls time stands still. Threads started through the system take turns:
-//! the one that blocks hands its turn to the next one that can run, and only when none can does
-//! the world move. So a test is straight-line blocking code in as many threads as it likes, and
-//! gives the same bytes every run.
+//! There is no scheduler thread. A *blocking* call runs the simulation forward, event by event,
+//! until it can return; between calls time stands still. Threads started through the system take
+//! turns: the one that blocks hands its turn to the next one that can run, and only when none can
+//! does the simulation advance. So a test is straight-line blocking code in any number of threads,
+//! and gives the same bytes on every run.
 //!
-//! When the world has nothing left to do and everybody waits, the one that has waited longest is
-//! told so ([`Waited::InVain`]) instead of hanging. A call that does not wait takes no time, as long
-//! as there are not too many of them ([`cost`](super::cost)): nobody can stop the clock.
+//! When the simulation has nothing left to do and every thread waits, the wait that has lasted
+//! longest fails ([`Waited::InVain`]) instead of hanging. A call that does not wait takes no time,
+//! as long as there are not too many of them ([`cost`](super::cost)): no program can stop the
+//! clock.
 //!
 //! | part | what it is |
 //! |---|---|
@@ -70,7 +71,7 @@ impl System {
         System::virtual_time_with(seed, VirtualConfig::default())
     }
 
-    /// A system under virtual time, in which calls that do not wait cost what `config` says.
+    /// A system under virtual time, with the cost of calls that do not wait set by `config`.
     ///
     /// ```
     /// use vnet::time::{Duration, Instant};
@@ -103,7 +104,7 @@ struct Virtual {
     outside: WallClock,
     now: AtomicU64,
     costs: Arc<Costs>,
-    /// Calls that were made in the course of the event that happens now.
+    /// The number of calls made during the current event.
     calls_inside: AtomicU64,
     world: Mutex<World>,
 }
@@ -111,7 +112,7 @@ struct Virtual {
 thread_local! {
     /// The member of this thread in each world it uses.
     static MEMBERSHIPS: RefCell<Vec<Membership>> = const { RefCell::new(Vec::new()) };
-    /// This thread is doing what an event is.
+    /// This thread is carrying out an event.
     static MOVING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -180,8 +181,8 @@ impl Virtual {
         counted.ok().flatten()
     }
 
-    /// Lets the time pass that a call of `me` costs: the world goes on meanwhile, and others have
-    /// their turn.
+    /// Lets the time pass that a call of `me` costs: meanwhile the simulation continues, and others
+    /// have their turn.
     fn pay(&self, me: &Arc<Member>) {
         let until = self.now() + self.costs.of_a_call();
         let mut world = self.world.lock();
@@ -195,7 +196,7 @@ impl Virtual {
         world.notify_outside(me);
     }
 
-    /// Moves the clock to `at`, unless it is there.
+    /// Moves the clock to `at`, unless it is there already.
     fn advance(&self, world: &mut World, at: Instant) {
         if self.now.fetch_max(at.as_nanos(), Ordering::AcqRel) < at.as_nanos() {
             self.time_moves(world);
@@ -208,8 +209,8 @@ impl Virtual {
         }
     }
 
-    /// Moves the world by one event, or, when there is none, ends the longest wait. Called by
-    /// `me`, which waits.
+    /// Advances the simulation by one event or, when there is none, ends the longest wait. Called
+    /// by `me`, which waits.
     fn step<'a>(
         &'a self,
         me: &Arc<Member>,
@@ -263,7 +264,7 @@ impl Virtual {
         }
     }
 
-    /// The time has come at which a wait of `member` ends at the latest.
+    /// The timeout of a wait of `member` has expired.
     fn end_time(&self, world: &mut World, at: Instant, member: &Arc<Member>, what: Happened) {
         self.advance(world, at);
         world.count();
@@ -271,7 +272,7 @@ impl Virtual {
         world.resume(member, Waited::TimedOut);
     }
 
-    /// Looks up when the last of what is on its way arrives.
+    /// Looks up when the last frame in transit arrives.
     fn look_far<'a>(
         &'a self,
         me: &Arc<Member>,
@@ -290,7 +291,7 @@ impl Virtual {
         world
     }
 
-    /// Does what an event is, without the world's lock. Called by `me`, which waits.
+    /// Carries out an event, without the simulation's lock. Called by `me`, which waits.
     fn act<'a>(
         &'a self,
         mut world: MutexGuard<'a, World>,
@@ -322,7 +323,7 @@ impl Virtual {
         world
     }
 
-    /// Blocks until `me` has the turn, moving the world as long as nobody can run.
+    /// Blocks until `me` has the turn, advancing the simulation as long as no thread can run.
     fn take_turn<'a>(
         &'a self,
         me: &Arc<Member>,
@@ -345,8 +346,8 @@ impl Virtual {
     }
 }
 
-/// Ends the wait of a member in which a callback of the program has panicked while it moved the
-/// world, so that the world can go on.
+/// Ends the wait of a member in which a callback of the program has panicked while it advanced the
+/// simulation, so that the simulation can continue.
 struct Moving<'a> {
     driver: &'a Virtual,
     me: &'a Arc<Member>,

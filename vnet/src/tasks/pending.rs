@@ -122,11 +122,9 @@ pub struct Deadlock {
 
 fn in_vain(why: Vain) -> &'static str {
     match why {
-        Vain::NothingLeft => "nothing is left in the network that could end",
-        Vain::NeverRests => {
-            "the network is busy with itself, and has woken nobody for a day, before"
-        }
-        Vain::GoesRound => "ten million events took no time of their own, and none of them ended",
+        Vain::NothingLeft => "nothing is left to happen that could end",
+        Vain::NeverRests => "for a day the network has kept itself busy without ending",
+        Vain::GoesRound => "ten million events at one instant have not ended",
     }
 }
 

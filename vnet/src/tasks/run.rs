@@ -65,7 +65,7 @@ pub enum RunError {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// The caller is a task, which must not block.
-    #[error("a task cannot run the world that polls it")]
+    #[error("a task cannot run the simulation that polls it")]
     InTask,
     /// The limit on virtual time was reached, and there is more to happen.
     #[error("the network is not idle after {limit:?} of virtual time\n{pending}")]
@@ -86,7 +86,7 @@ pub enum RunError {
     /// Ten million events happened at one instant: something goes round for ever without taking
     /// any time.
     #[error(
-        "time does not move any more: {events} events, and the last ten million at once\n{pending}"
+        "time no longer advances: {events} events, the last ten million of them at one instant\n{pending}"
     )]
     Stalled {
         /// Events of the run.

@@ -65,7 +65,7 @@ impl fmt::Debug for Sleep {
 
 /// The time given to a future ran out; see [`System::timeout`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the time given ran out")]
+#[error("the timeout expired")]
 pub struct Elapsed;
 
 impl From<Elapsed> for std::io::Error {

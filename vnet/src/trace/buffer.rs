@@ -1,5 +1,5 @@
-//! The message buffer: the last lines that were said, bounded in number and in bytes, as the one
-//! that `dmesg(8)` shows.
+//! The message buffer: the most recent lines, bounded in number and in bytes, like the one that
+//! `dmesg(8)` shows.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,21 +7,21 @@ use std::fmt;
 use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Instant;
 
-/// Most lines that a buffer keeps.
+/// The maximum number of lines that a buffer keeps.
 pub(crate) const MAX_LINES: usize = 1024;
-/// Most bytes of text that a buffer keeps.
+/// The maximum number of bytes of text that a buffer keeps.
 pub(crate) const MAX_BYTES: usize = 64 << 10;
-/// Most bytes of a line's text; what is longer is cut, and ends in `…`.
+/// The maximum number of bytes in a line's text; longer text is truncated and ends in `…`.
 pub(crate) const MAX_LINE: usize = 1024;
 
 /// One line of a message buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// When it was said, by the system's clock.
+    /// When it was emitted, by the system's clock.
     pub at: Instant,
     /// How serious it is.
     pub level: tracing::Level,
-    /// What part of the program said it.
+    /// The part of the program that emitted it.
     pub target: String,
     /// The message, and the event's fields behind it.
     pub text: String,
@@ -39,12 +39,12 @@ impl fmt::Display for Message {
     }
 }
 
-/// What a message buffer holds at some moment.
+/// The contents of a message buffer at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Messages {
     /// The lines, oldest first.
     pub lines: Vec<Message>,
-    /// Older lines that had to make room.
+    /// The number of older lines that were discarded to make room.
     pub dropped: u64,
 }
 
@@ -57,8 +57,8 @@ impl fmt::Display for Messages {
     }
 }
 
-/// The last lines that were said; the oldest make room. Its lock is a leaf: nothing is done while
-/// it is held, so a line can be added whatever else is locked.
+/// The most recent lines; the oldest make room. Its lock is a leaf: nothing else is done while it
+/// is held, so a line can be added whatever else is locked.
 #[derive(Debug)]
 pub(crate) struct MessageBuffer {
     kept: Mutex<Kept>,
@@ -132,7 +132,7 @@ impl Line {
 }
 
 impl fmt::Write for Line {
-    /// An error stops whoever writes: what follows would be cut anyway.
+    /// An error stops the formatting: what follows would be truncated anyway.
     fn write_str(&mut self, text: &str) -> fmt::Result {
         const CUT: &str = "…";
         let room = (MAX_LINE - CUT.len()).saturating_sub(self.0.len());

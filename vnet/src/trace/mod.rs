@@ -1,8 +1,8 @@
-//! What the library says about itself, by `tracing`, and where a vnet keeps what was said.
+//! What the library logs through `tracing`, and where a vnet keeps its messages.
 //!
-//! | target | what is said |
+//! | target | what is logged |
 //! |---|---|
-//! | [`LIFECYCLE`] | instances made and destroyed; what failed on the way |
+//! | [`LIFECYCLE`] | instances created and destroyed; failures |
 //! | [`CONFIG`] | each change of configuration, at level DEBUG |
 //! | [`SERVICE`] | a span around each service of a vnet, at level TRACE |
 //!
@@ -10,16 +10,16 @@
 //! DEBUG, and every event about configuration, is emitted without any lock being held.
 //!
 //! [`MessageBuffer`] keeps lines; [`MessageLayer`](crate::MessageLayer), which knows which vnet is
-//! current, brings them there.
+//! current, puts them there.
 
 mod buffer;
 
 pub(crate) use buffer::Line;
 pub(crate) use buffer::{MAX_BYTES, MAX_LINE, MAX_LINES, Message, MessageBuffer, Messages};
 
-/// Instances come and go.
+/// Instances are created and destroyed.
 pub(crate) const LIFECYCLE: &str = "vnet::lifecycle";
 /// The configuration of an instance changes.
 pub(crate) const CONFIG: &str = "vnet::config";
-/// An instance takes in what is due.
+/// An instance processes what is due.
 pub(crate) const SERVICE: &str = "vnet::service";

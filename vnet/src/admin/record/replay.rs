@@ -27,7 +27,7 @@ pub enum ApplyError {
     #[error("the vnet is gone")]
     Gone,
     /// The vnet at the other end of a pair is not there.
-    #[error("no vnet is named {0:?}")]
+    #[error("there is no vnet {0:?}")]
     NoPeer(String),
     /// Limits and privileges are set by the owner.
     #[error("only the owner of the vnet may do this")]
@@ -74,10 +74,10 @@ pub enum ReplayError {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// Two of the records are of one instance.
-    #[error("two of the records are of {0:?}")]
+    #[error("two of the records are for {0:?}")]
     Twice(String),
     /// The recorded instance ran init steps that are not registered here.
-    #[error("the recorded {vnet:?} ran init steps that this system has not: {}", steps.join(", "))]
+    #[error("the recorded {vnet:?} ran init steps that this system does not have: {}", steps.join(", "))]
     MissingSteps {
         /// The instance that was recorded.
         vnet: String,
@@ -100,7 +100,7 @@ pub enum ReplayError {
     #[error("the vnet is gone")]
     Gone,
     /// An operation is impossible.
-    #[error("operation {index} of the record of {vnet:?} ({op}) cannot be done")]
+    #[error("cannot replay operation {index} of the record of {vnet:?} ({op})")]
     Op {
         /// The instance that was recorded.
         vnet: String,

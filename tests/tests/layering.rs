@@ -1,6 +1,8 @@
 //! The code is built as `docs/architecture.md` says: its tables of imports and quarantines, the
 //! list of files with `unsafe` in `CONTRIBUTING.md`, and the length of files.
 
+#[path = "layering/loops.rs"]
+mod loops;
 #[path = "layering/scan.rs"]
 mod scan;
 
@@ -13,6 +15,9 @@ use scan::{TestItem, code_only, paths, without_tests, words};
 /// Lines a file may have before its tests.
 const MAX_LINES: usize = 800;
 
+/// Files that may import each other in a loop.
+const MAX_LOOP: usize = 2;
+
 /// Crates to which the quarantines apply.
 const SHIPPED: [&str; 3] = ["vnet/src", "vnet-tap/src", "vnet-lab/src"];
 
@@ -23,6 +28,40 @@ fn layers_import_only_what_the_table_allows() {
     assert!(tree.files.len() > 50, "the library's files were not found");
     let offences = tree.check(|file| rules.imports(file));
     assert!(offences.is_empty(), "{}", offences.join("\n"));
+}
+
+#[test]
+fn no_files_import_each_other_in_a_long_loop() {
+    let rules = Rules::read();
+    let loops = loops::loops(&loops::arrows(&Tree::read(&["vnet/src"])));
+    let offences = rules.loops(&loops);
+    assert!(offences.is_empty(), "{}", offences.join("\n"));
+    for folder in rules.loop_exceptions.keys() {
+        let is_there = |set: &BTreeSet<String>| set.len() > MAX_LOOP && loops::home(set) == *folder;
+        assert!(
+            loops.iter().any(is_there),
+            "{folder} needs no exception any more"
+        );
+    }
+}
+
+/// The library as it is, but for one import more.
+#[test]
+fn a_planted_import_is_found() {
+    let rules = Rules::read();
+    let offences = |from: &str, import: &str| {
+        let mut tree = Tree::read(&["vnet/src"]);
+        let file = tree.files.iter_mut().find(|f| f.path == from);
+        file.expect("there is such a file").source.push_str(import);
+        let loops = loops::loops(&loops::arrows(&tree));
+        let by_table = tree.check(|file| rules.imports(file));
+        (by_table.len(), rules.loops(&loops).len())
+    };
+    let from = "vnet/src/base/slab.rs";
+    assert_eq!(offences(from, ""), (0, 0));
+    assert_eq!(offences(from, "use crate::stack::Stack;"), (1, 1));
+    let from = "vnet/src/packet/checksum.rs";
+    assert_eq!(offences(from, "use crate::netif::IfTable;"), (1, 1));
 }
 
 #[test]
@@ -248,6 +287,8 @@ fn too_long(file: &File) -> Option<String> {
 struct Rules {
     layers: BTreeMap<String, BTreeSet<String>>,
     quarantines: Vec<Quarantine>,
+    /// Folders whose files import each other in a longer loop than others may, and how many they are.
+    loop_exceptions: BTreeMap<String, usize>,
 }
 
 struct Quarantine {
@@ -286,10 +327,36 @@ impl Rules {
                 })
             })
             .collect();
+        let loop_exceptions = table(document, "| loop in | files |")
+            .into_iter()
+            .map(|row| (quoted(&row[0]).concat(), row[1].parse().expect("a number")))
+            .collect();
         Rules {
             layers,
             quarantines,
+            loop_exceptions,
         }
+    }
+
+    /// The loops that are too long.
+    fn loops(&self, loops: &[BTreeSet<String>]) -> Vec<String> {
+        // An exception is for one loop, the longest.
+        let mut exceptions = self.loop_exceptions.clone();
+        let mut is_too_long = |set: &&BTreeSet<String>| {
+            let most = exceptions.remove(&loops::home(set));
+            set.len() > most.unwrap_or(MAX_LOOP)
+        };
+        let offences = loops.iter().filter(|set| is_too_long(set));
+        offences
+            .map(|set| {
+                let files: Vec<&str> = set.iter().map(String::as_str).collect();
+                format!(
+                    "{} files import each other: {}",
+                    set.len(),
+                    files.join(", ")
+                )
+            })
+            .collect()
     }
 
     /// The imports of `file` that its row does not allow.

@@ -133,17 +133,15 @@ impl Vnet {
         {
             return Err(NetifError::BadMac(mac));
         }
-        let mac = match mac {
-            Some(mac) => {
-                self.core.system.mac_by_hand(mac)?;
-                mac
-            }
-            None => self.core.system.next_mac(),
-        };
+        let by_hand = mac;
+        let mac = mac.unwrap_or_else(|| self.core.system.next_mac());
         let inbox = Arc::clone(&self.core.inbox);
         self.configure(|stack, _| {
             stack.ifs.check_name(name)?;
             stack.admit(Resource::Interfaces)?;
+            if let Some(mac) = by_hand {
+                self.core.system.mac_by_hand(self.core.number, mac)?;
+            }
             stack.ifs.insert(name, |id| {
                 let ifid = Some(id);
                 let news = wire.plug(end, Plug { inbox, ifid });
@@ -280,15 +278,16 @@ impl Vnet {
     /// the two do not reach each other.
     ///
     /// # Errors
-    /// No interface of that name, or an address that no station can have.
+    /// No interface of that name, an address that no station can have, or [`NetifError::Limit`] after
+    /// very many of those that the system would have given out itself.
     pub fn set_mac(&self, name: &str, mac: MacAddr) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
         if !mac.is_station() {
             return Err(NetifError::BadMac(mac));
         }
-        self.core.system.mac_by_hand(mac)?;
         self.configure(|stack, cx| {
             let netif = stack.ifs.by_name_mut(name)?;
+            self.core.system.mac_by_hand(self.core.number, mac)?;
             let id = netif.id;
             let old = std::mem::replace(&mut netif.mac, mac);
             stack.bridges.mac_changed(&stack.ifs, cx.now, id, old);
@@ -563,6 +562,32 @@ mod tests {
             before = now;
         }
         assert_eq!(costs[1..], [costs[0]; 3], "{costs:?}");
+    }
+
+    #[test]
+    fn who_gives_very_many_addresses_by_hand_is_refused_and_nobody_else() {
+        let system = System::manual(1);
+        let [a, b] = two(&system);
+        a.epair("eth0", &b, "eth0").expect("free names");
+        let first = b
+            .core
+            .with(|stack, _| stack.ifs.by_name("eth0").map(|n| n.mac));
+        let first = first.expect("alive").expect("just made").number();
+        let first = first.expect("given out by the system");
+        let coming = |n: u64| MacAddr::from_number(first + 1 + n);
+        // What is given to nobody is not remembered.
+        for n in 0..10_000 {
+            let nobody = a.set_mac("eth9", coming(n));
+            assert!(matches!(nobody, Err(NetifError::NotFound(_))), "{nobody:?}");
+        }
+        let refused = (0..10_000).find(|n| a.set_mac("eth0", coming(*n)).is_err());
+        let refused = refused.expect("bounded");
+        let again = a.set_mac("eth0", coming(refused));
+        assert!(matches!(again, Err(NetifError::Limit(_))), "{again:?}");
+        b.set_mac("eth0", coming(refused))
+            .expect("it has given few");
+        a.set_mac("eth0", MacAddr([2, 0, 0, 0, 0, 1]))
+            .expect("one of another range");
     }
 
     #[test]

@@ -457,8 +457,8 @@ impl SystemCore {
     }
 
     /// Sees to it that an address that is given by hand is not given to another interface later.
-    pub(crate) fn mac_by_hand(&self, mac: MacAddr) -> Result<(), NetifError> {
-        let given = self.macs.lock().given(mac);
+    pub(crate) fn mac_by_hand(&self, vnet: u64, mac: MacAddr) -> Result<(), NetifError> {
+        let given = self.macs.lock().given(vnet, mac);
         given.map_err(|TooManyByHand| NetifError::Limit("addresses given by hand"))
     }
 

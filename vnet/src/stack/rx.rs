@@ -35,7 +35,7 @@ use crate::packet::header::udp::UDP_LEN;
 use crate::packet::header::{
     ArpPacket, EtherHeader, EtherType, Icmp4, IpProto, Ipv4Header, TcpFlags, TcpHeader, UdpHeader,
 };
-use crate::packet::{Csum, Cx, MacAddr, Packet, Payload, checksum};
+use crate::packet::{Csum, Cx, MacAddr, Packet, checksum};
 use crate::transport::datagram::Verdict as SocketVerdict;
 use crate::transport::echo::EchoEvent;
 use crate::transport::error::SocketError;
@@ -426,15 +426,19 @@ fn tcp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: 
         .and_then(|fixed| tcp_header::header_len(fixed).ok())
         .and_then(|len| packet.pull_up(len))
         .and_then(|bytes| TcpHeader::parse(bytes).ok());
-    let Some((mut tcp, len)) = parsed else {
+    let Some((tcp, len)) = parsed else {
         return cx.stats.drop_rx(DropReason::Malformed);
     };
     packet.strip(len);
     let gso_segment = packet.meta.gso.map(|g| g.segment_size);
-    let mut payload = packet.into_payload();
-    let starved = s.limits.buffers_are_full && starve(s, &mut tcp, &mut payload);
-    if starved && tcp.flags.has(TcpFlags::SYN) {
-        return cx.stats.drop_rx(DropReason::SocketBufferFull);
+    let payload = packet.into_payload();
+    let keeps = !payload.is_empty() || tcp.flags.any(TcpFlags::SYN | TcpFlags::FIN);
+    let starved = keeps && s.limits.buffers_are_full;
+    if starved {
+        s.limits.refuse(Resource::BufferedBytes);
+        if tcp.flags.has(TcpFlags::SYN) {
+            return cx.stats.drop_rx(DropReason::SocketBufferFull);
+        }
     }
     // Only a segment that may open a connection is asked for the way back.
     let path = match tcp.flags.has(TcpFlags::SYN) {
@@ -449,24 +453,14 @@ fn tcp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: 
         gso_segment,
         path,
     };
-    match s.tcp.input(cx, segment) {
-        TcpVerdict::Delivered if starved => cx.stats.drop_rx(DropReason::SocketBufferFull),
+    let verdict = match starved {
+        true => s.tcp.input_without_room(cx, segment),
+        false => s.tcp.input(cx, segment),
+    };
+    match verdict {
         TcpVerdict::Delivered => cx.stats.delivered += 1,
         TcpVerdict::Drop(reason) => cx.stats.drop_rx(reason),
     }
-}
-
-/// There is no room for what would have to be kept of a segment: takes out what is not to be
-/// acknowledged, and leaves what makes room. True when there was something.
-#[cold]
-fn starve(s: &mut Stack, tcp: &mut TcpHeader, payload: &mut Payload) -> bool {
-    let keeps = !payload.is_empty() || tcp.flags.any(TcpFlags::SYN | TcpFlags::FIN);
-    if keeps {
-        s.limits.refuse(Resource::BufferedBytes);
-        *payload = Payload::new();
-        tcp.flags = tcp.flags.without(TcpFlags::FIN);
-    }
-    keeps
 }
 
 /// What is known of a path to where there is no route.

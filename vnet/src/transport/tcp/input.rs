@@ -14,8 +14,8 @@ use super::{
 };
 use crate::base::deadline::Armed;
 use crate::base::stats::DropReason;
-use crate::packet::Cx;
 use crate::packet::header::{TcpFlags, TcpHeader};
+use crate::packet::{Cx, Payload};
 
 impl Tcp {
     /// Takes a segment. What it causes to be sent waits in [`Tcp::poll_transmit`].
@@ -37,6 +37,36 @@ impl Tcp {
                 self.input_time_wait(cx, id, seg)
             }
             None => self.input_listener(cx, key, seg),
+        }
+    }
+
+    /// As [`Tcp::input`], where there is no room for what would have to be kept: text and FIN are taken
+    /// out, and the rest is taken, since it may make room. What is held is acknowledged again, with the
+    /// window as it is: silence would look like a path that is broken.
+    // RFC 9293 3.10.7.4: what is not acceptable is acknowledged.
+    #[cold]
+    pub(crate) fn input_without_room(&mut self, cx: &mut Cx<'_>, seg: SegmentIn<'_>) -> Verdict {
+        let header = TcpHeader {
+            flags: seg.header.flags.without(TcpFlags::FIN),
+            ..*seg.header
+        };
+        let key = FourTuple::new(seg.dst, seg.src);
+        let rest = SegmentIn {
+            header: &header,
+            payload: Payload::new(),
+            ..seg
+        };
+        let verdict = self.input(cx, rest);
+        if let Some(Slot::Connection(id)) = self.by_tuple.get(&key) {
+            let id = *id;
+            if let Some(c) = self.connections.get_mut(id) {
+                c.acknowledge();
+            }
+            self.settle(cx, id);
+        }
+        match verdict {
+            Verdict::Delivered => Verdict::Drop(DropReason::SocketBufferFull),
+            refused => refused,
         }
     }
 
@@ -123,7 +153,7 @@ impl Tcp {
         if header.flags.has(TcpFlags::SYN) && header.ack.is_none() && seq == h.irs {
             // The SYN again: our answer was lost, or is late. RFC 6298 3: which of the two the
             // next acknowledgement is for cannot be told.
-            h.retries = h.retries.max(1);
+            h.is_answered_twice = true;
             h.sent_at = cx.now;
             // RFC 7323 4.3: the answer echoes what it answers.
             if let (Some(ts), Some((tsval, _))) = (&mut h.negotiated.ts, header.options.timestamp)
@@ -347,6 +377,7 @@ impl Tcp {
             tos: l.options.tos,
             sent_at: cx.now,
             retries: 0,
+            is_answered_twice: false,
             resend_at,
             armed: Armed::default(),
             challenge: Challenge::new(),

@@ -54,7 +54,10 @@ pub(super) struct HalfOpen {
     pub(super) tos: u8,
     /// When the SYN-ACK was last sent.
     pub(super) sent_at: Instant,
+    /// How often it was sent again because nothing came.
     pub(super) retries: u8,
+    /// The request came again and was answered again, so which answer is acknowledged is not known.
+    pub(super) is_answered_twice: bool,
     pub(super) resend_at: Instant,
     pub(super) armed: Armed,
     pub(super) challenge: Challenge,

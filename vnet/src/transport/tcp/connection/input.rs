@@ -480,6 +480,13 @@ impl Connection {
         outcome
     }
 
+    /// What is held is to be acknowledged again.
+    pub(in crate::transport::tcp) fn acknowledge(&mut self) {
+        if self.state.is_synchronized() {
+            self.rcv.acks_due = self.rcv.acks_due.max(1);
+        }
+    }
+
     /// Sends a challenge acknowledgement (RFC 5961), within the rate limit.
     fn challenge(&mut self, env: &mut Env<'_>) {
         if self.may_challenge(env) {

@@ -278,7 +278,7 @@ impl Connection {
         } else {
             env.config.min_rto
         };
-        if half.retries == 0 {
+        if half.retries == 0 && !half.is_answered_twice {
             let age = env.now.since(half.sent_at);
             if age < honest {
                 c.rtt.sample(env.config, age);

@@ -105,6 +105,36 @@ fn requests_that_nobody_completes_keep_nobody_out_and_expire() {
     assert_eq!(w.hosts[B].tcp.by_tuple.len(), 1);
 }
 
+// RFC 9293 3.10.7.4: a SYN that comes again is answered again. It says nothing of whether the peer is
+// there to hear it.
+#[test]
+fn a_request_that_comes_twice_is_answered_as_often_by_the_timer_as_another() {
+    let mut answers = [1_u32, 2, 5].map(|times| {
+        let mut w = World::new(1, Net::default());
+        w.listen(B, 80, 8);
+        w.net.loss = 1.0;
+        for _ in 0..times {
+            let s = stray_syn(&w, 7);
+            w.deliver(B, s);
+        }
+        assert_eq!(w.trace.len(), times as usize);
+        let first = w.now;
+        w.run_for(Duration::from_secs(300));
+        assert_eq!(w.hosts[B].tcp.counts().half_open, 0);
+        let at: Vec<_> = w
+            .trace
+            .iter()
+            .skip(times as usize)
+            .map(|t| t.0.since(first))
+            .collect();
+        at
+    });
+    let retries = usize::from(TcpConfig::default().syn_ack_retries);
+    assert_eq!(answers[0].len(), retries);
+    answers.sort();
+    assert_eq!(answers[0], answers[2]);
+}
+
 #[test]
 fn nor_do_they_use_up_the_sockets_of_a_vnet() {
     let config = TcpConfig {

@@ -139,6 +139,51 @@ fn without_sack_each_segment_ahead_of_a_gap_has_a_plain_acknowledgement() {
     }
 }
 
+/// Gives B a segment that its vnet has no room for, and returns its verdict and what it says.
+fn give_without_room(t: &mut Hand, s: SegmentOut) -> (Verdict, Vec<TcpHeader>) {
+    t.w.trace.clear();
+    let path = t.w.net.path;
+    let verdict = t.w.on(B, |tcp, cx| {
+        let segment = SegmentIn {
+            src: s.src,
+            dst: s.dst,
+            header: &s.header,
+            payload: s.payload.clone(),
+            gso_segment: None,
+            path,
+        };
+        tcp.input_without_room(cx, segment)
+    });
+    (verdict, t.w.trace.iter().map(|t| t.2).collect())
+}
+
+#[test]
+fn what_a_vnet_has_no_room_for_is_answered_and_comes_again() {
+    let mut t = Hand::new();
+    t.give(0, NONE, b"kept");
+    t.w.run_for(Duration::from_millis(50));
+    let full = Verdict::Drop(crate::DropReason::SocketBufferFull);
+    let window = t.give(4, NONE, &[0; 3000])[0].window;
+    // In order, ahead of a gap, with a FIN, and a FIN alone: each has its answer, of what is held.
+    for (offset, flags, data) in [
+        (3004, NONE, &b"text"[..]),
+        (3010, NONE, b"ahead"),
+        (3004, TcpFlags::FIN, b"end"),
+        (3004, TcpFlags::FIN, b""),
+    ] {
+        let s = t.segment(offset, flags, data);
+        let (verdict, said) = give_without_room(&mut t, s);
+        assert_eq!((verdict, said.len()), (full, 1), "{offset}");
+        assert_eq!(t.acked(&said[0]), 3004);
+        assert_eq!(said[0].window, window);
+    }
+    assert_eq!(t.w.state(B, t.b), Some(TcpState::Established));
+    // Its acknowledgement counts, and there is room again.
+    let h = t.give(3004, TcpFlags::FIN, b"text");
+    assert_eq!(t.acked(&h[0]), 3009);
+    assert_eq!(t.w.state(B, t.b), Some(TcpState::CloseWait));
+}
+
 #[test]
 fn a_fin_ahead_of_a_gap_waits_for_it() {
     let mut t = Hand::new();

@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::{LinkConfig, OwnedVnet, Resource, System, TaskError, TaskHandle, ThreadsConfig};
@@ -52,7 +52,9 @@ impl Busy {
     }
 
     fn wait_until_inside(&self, count: usize) {
+        let give_up = Instant::now() + PATIENCE;
         while self.inside.load(Ordering::SeqCst) < count {
+            assert!(Instant::now() < give_up, "no {count} tasks are inside");
             std::thread::yield_now();
         }
     }

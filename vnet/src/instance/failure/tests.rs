@@ -135,7 +135,8 @@ fn a_stack_that_panics_ends_its_vnet_and_nothing_else() {
         until(&system, || a.failure().is_some());
         let failure = a.failure().expect("it has failed");
         assert!(failure.reason.starts_with("planted"), "{failure}");
-        // Everybody in it is told, and can do nothing more.
+        // Everybody in it is told, by whoever found it, and can do nothing more.
+        until(&system, || count.0.load(Ordering::SeqCst) >= 2);
         assert_eq!(count.0.load(Ordering::SeqCst), 2, "{place:?}");
         assert!(is_gone(&waiting.recv(&mut [0; 8]).expect_err("gone")));
         assert!(is_gone(&listener.accept().expect_err("gone")));

@@ -169,7 +169,7 @@ impl Vnet {
                 let member = member.to_owned();
                 return Err(BridgeError::AlreadyMember { member, bridge });
             }
-            if stack.ip.addrs.on_interface(ifid).next().is_some() {
+            if stack.ip.v4.addrs.on_interface(ifid).next().is_some() {
                 return Err(BridgeError::HasAddresses(member.to_owned()));
             }
             stack.bridges.join(&mut stack.ifs, cx.now, id, ifid);

@@ -248,8 +248,8 @@ impl Vnet {
                 cx.out.carrier.push((end.clone(), carrier));
             }
             match state {
-                AdminState::Up => stack.ip.fib.interface_up(id),
-                AdminState::Down => stack.ip.fib.interface_down(id),
+                AdminState::Up => stack.ip.interface_up(id),
+                AdminState::Down => stack.ip.interface_down(id),
             }
             stack.bridges.state_changed(&mut stack.ifs, id);
             let interface = name.to_owned();
@@ -374,7 +374,7 @@ impl Vnet {
             Ok(Op::AddAddress {
                 interface: name.to_owned(),
                 address,
-                metric: stack.ip.fib.raise_connected(address.trunc(), id, metric),
+                metric: stack.ip.v4.fib.raise_connected(address.trunc(), id, metric),
             })
         })
     }
@@ -438,6 +438,7 @@ pub(super) fn info(stack: &Stack, netif: &Netif, current: &str) -> IfInfo {
         carrier: netif.carrier,
         addresses: stack
             .ip
+            .v4
             .addrs
             .on_interface(netif.id)
             .map(|a| a.net)
@@ -524,7 +525,7 @@ mod tests {
     /// Entries of the tables of a vnet that were looked at one after the other.
     fn walked(vnet: &Vnet) -> u64 {
         let steps = vnet.core.with(|stack, _| {
-            let (addrs, fib) = (&stack.ip.addrs.walked, &stack.ip.fib.walked);
+            let (addrs, fib) = (&stack.ip.v4.addrs.walked, &stack.ip.v4.fib.walked);
             stack.ifs.walked.steps() + addrs.steps() + fib.steps()
         });
         steps.expect("alive")

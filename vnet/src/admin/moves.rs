@@ -632,7 +632,7 @@ fn put_in(
         netif
     })?;
     if state == AdminState::Down {
-        stack.ip.fib.interface_down(id);
+        stack.ip.interface_down(id);
     }
     Ok(())
 }

@@ -114,7 +114,7 @@ impl Vnet {
             };
             let next_hop = gateway.map_or(NextHop::Direct, NextHop::Gateway);
             let route = Route::new(dst.trunc(), next_hop, ifid, Origin::Static);
-            let added = stack.ip.fib.add(route);
+            let added = stack.ip.v4.fib.add(route);
             if let Err(FibError::Limit(_)) = added {
                 stack.limits.refuse(Resource::Routes);
             }
@@ -135,7 +135,7 @@ impl Vnet {
     pub fn remove_route(&self, dst: Ipv4Net) -> Result<(), RouteError> {
         self.require(Privilege::Routes)?;
         self.configure(|stack, _| {
-            let removed = stack.ip.fib.remove_of(dst, Origin::Static)?;
+            let removed = stack.ip.v4.fib.remove_of(dst, Origin::Static)?;
             // A route by a borrowed interface was never noted.
             let netif = stack.ifs.get(removed.ifid);
             let is_noted = netif.is_none_or(|netif| netif.loan.is_none());
@@ -180,12 +180,12 @@ pub(super) fn list(stack: &Stack) -> Vec<RouteInfo> {
         metric: r.metric,
         origin: r.origin,
     };
-    stack.ip.fib.iter().map(info).collect()
+    stack.ip.v4.fib.iter().map(info).collect()
 }
 
 /// The interface on whose link a gateway is: a route leads straight to it, in use or not.
 fn link_of(stack: &Stack, gateway: Ipv4Addr) -> Result<IfId, RouteError> {
-    match stack.ip.fib.configured(gateway) {
+    match stack.ip.v4.fib.configured(gateway) {
         Some(route) if route.next_hop == NextHop::Direct => Ok(route.ifid),
         _ => Err(RouteError::GatewayUnreachable(gateway)),
     }

@@ -2,10 +2,57 @@
 //!
 //! | part | what it is |
 //! |---|---|
+//! | [`message`] | what comes and goes, whichever version of IP it is of |
 //! | [`v4`] | the messages of IPv4 (RFC 792) |
 //! | [`limit`] | how many errors a second |
+//!
+//! What a message says is the same in both versions of IP, a [`Refusal`] or an echo; how it says so is
+//! its version's.
 
 pub(crate) mod limit;
+pub(crate) mod message;
 pub(crate) mod v4;
 
-pub(crate) use v4::{Icmp, Message, Quoted, Verdict, error, input, message};
+pub(crate) use message::{Message, Quoted, Verdict};
+
+use crate::ip::addr::Cast;
+use crate::ip::{Ip, Refusal};
+use crate::packet::header::ip;
+use crate::packet::{Cx, Packet};
+use limit::Limit;
+
+/// One vnet's ICMP.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Icmp {
+    /// How many errors it sends.
+    pub limit: Limit,
+}
+
+impl Icmp {
+    /// The error to send about a packet at its IP header, whose frame was for us alone; `None` when
+    /// none may be sent, or not now.
+    pub(crate) fn error(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ip: &Ip,
+        mut packet: Packet,
+        refusal: Refusal,
+    ) -> Option<Message> {
+        match ip::version(packet.pull_up(1)?) {
+            4 => {
+                let about = v4::error::About::of(packet, Cast::Unicast)?;
+                v4::error::error(&mut self.limit, cx, &ip.v4.addrs, about, refusal)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What an error about `packet`, at its IP header, would quote; `None` when it is too short, or a
+/// fragment other than the first.
+pub(crate) fn quoted(packet: &mut Packet) -> Option<Quoted> {
+    match ip::version(packet.pull_up(1)?) {
+        4 => v4::quoted(packet).map(|(quoted, _)| quoted),
+        _ => None,
+    }
+}

@@ -10,104 +10,24 @@
 
 pub(crate) mod error;
 
-use std::net::Ipv4Addr;
-
-pub(crate) use crate::packet::header::icmp4::{Icmp4, IcmpKind, UnreachableCode};
-pub(crate) use error::Icmp;
-
+use super::message::{Message, Quoted, Verdict};
 use crate::base::stats::DropReason;
 use crate::ip::addr::Cast;
-use crate::ip::v4::output::Outgoing;
-use crate::packet::header::IpProto;
-use crate::packet::header::icmp4::{ICMP_CHECKSUM_OFFSET, ICMP_LEN};
+use crate::ip::{Outgoing, Refusal};
+use crate::packet::header::icmp4::{
+    ICMP_CHECKSUM_OFFSET, ICMP_LEN, Icmp4, TimeExceededCode, UnreachableCode,
+};
 use crate::packet::header::ipv4::{self, Ipv4Header};
+use crate::packet::header::{IpInfo, IpProto};
 use crate::packet::{Csum, Packet, Payload, checksum};
 
-/// A message on its way out: what [`prepend`](crate::ip::v4::output::prepend) wants.
-#[derive(Debug)]
-pub(crate) struct Message {
-    /// The header to put in front.
-    pub to: Outgoing,
-    /// The message, at its ICMP header.
-    pub packet: Packet,
-}
-
-/// What becomes of a received message.
-#[derive(Debug)]
-pub(crate) enum Verdict {
-    /// It is answered.
-    Reply(Message),
-    /// It answers an echo request; whoever asked has the identifier.
-    EchoReply {
-        /// As in the request.
-        ident: u16,
-        /// As in the request.
-        seq: u16,
-        /// What the request carried.
-        payload: Payload,
-    },
-    /// It is about a packet that this vnet, or somebody in its name, sent.
-    Error {
-        /// What it says.
-        kind: IcmpKind,
-        /// The packet it is about.
-        quoted: Quoted,
-    },
-    /// It concerns nobody. To be counted by the caller.
-    Drop(DropReason),
-}
-
-/// What an error quotes of the packet it is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Quoted {
-    /// The packet's sender.
-    pub src: Ipv4Addr,
-    /// Where it went.
-    pub dst: Ipv4Addr,
-    /// What it carried.
-    pub proto: IpProto,
-    /// How long it was.
-    pub total_len: u16,
-    /// The first eight bytes after its IP header, which is all that is always there.
-    pub transport: [u8; 8],
-}
-
-impl Quoted {
-    /// What an error about `packet`, at its IP header, would quote; `None` when it is too short,
-    /// or a fragment other than the first.
-    pub(crate) fn of(packet: &mut Packet) -> Option<Quoted> {
-        quoted(packet)
-    }
-
-    /// Source and destination port, for the protocols that begin with them.
-    pub(crate) fn ports(&self) -> (u16, u16) {
-        let [a, b, c, d, ..] = self.transport;
-        (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
-    }
-
-    /// The sequence number of a TCP segment, to be checked against what is in flight
-    /// (RFC 5927 section 4.1).
-    pub(crate) fn tcp_seq(&self) -> u32 {
-        let [.., a, b, c, d] = self.transport;
-        u32::from_be_bytes([a, b, c, d])
-    }
-
-    /// The header of an ICMP message, to find the echo request that went wrong.
-    pub(crate) fn icmp(&self) -> Option<Icmp4> {
-        match self.proto {
-            IpProto::ICMP => Icmp4::parse(&self.transport).ok(),
-            _ => None,
-        }
-    }
-}
-
 /// Takes a message at its ICMP header, as [`ip::input`](crate::ip::v4::input::input) delivered it:
-/// `header` is its IP header and `cast` whom it was addressed to.
-pub(crate) fn input(header: &Ipv4Header, cast: Cast, mut packet: Packet) -> Verdict {
+/// `info` is what its IP header says and `cast` whom it was addressed to.
+pub(crate) fn input(info: &IpInfo, cast: Cast, mut packet: Packet) -> Verdict {
     if packet.len() < ICMP_LEN {
         return Verdict::Drop(DropReason::Malformed);
     }
-    let sum = checksum::verify_transport(&mut packet, header.src, header.dst, IpProto::ICMP);
+    let sum = checksum::verify_transport(&mut packet, info);
     if sum.is_err() {
         return Verdict::Drop(DropReason::BadChecksum);
     }
@@ -118,10 +38,10 @@ pub(crate) fn input(header: &Ipv4Header, cast: Cast, mut packet: Packet) -> Verd
         return Verdict::Drop(DropReason::Malformed);
     };
     packet.strip(ICMP_LEN);
-    let kind = match message {
+    match message {
         Icmp4::EchoRequest { code, ident, seq } => {
             let reply = Icmp4::EchoReply { code, ident, seq };
-            return answer(header, cast, reply, packet);
+            return answer(info, cast, reply, packet);
         }
         Icmp4::EchoReply { ident, seq, .. } => {
             return Verdict::EchoReply {
@@ -130,24 +50,64 @@ pub(crate) fn input(header: &Ipv4Header, cast: Cast, mut packet: Packet) -> Verd
                 payload: packet.into_payload(),
             };
         }
-        Icmp4::Unreachable { code, next_hop_mtu } => match code {
-            UnreachableCode::FRAGMENTATION_NEEDED => {
-                IcmpKind::FragmentationNeeded { mtu: next_hop_mtu }
-            }
-            code => IcmpKind::Unreachable { code },
-        },
-        Icmp4::TimeExceeded { code } => IcmpKind::TimeExceeded { code },
-        Icmp4::Redirect { gateway, .. } => IcmpKind::Redirect { gateway },
-        Icmp4::ParameterProblem { pointer } => IcmpKind::ParameterProblem { pointer },
         Icmp4::Other { .. } => return Verdict::Drop(DropReason::IcmpIgnored),
-    };
-    let Some(quoted) = quoted(&mut packet) else {
+        _ => {}
+    }
+    let Some((quoted, total_len)) = quoted(&mut packet) else {
         return Verdict::Drop(DropReason::Malformed);
     };
-    Verdict::Error {
-        kind: known_mtu(kind, &quoted),
-        quoted,
+    match refusal(message, total_len) {
+        Some(refusal) => Verdict::Error { refusal, quoted },
+        None => Verdict::Drop(DropReason::IcmpIgnored),
     }
+}
+
+/// What an error says about a packet of `total_len` bytes; `None` of a message that is none.
+fn refusal(message: Icmp4, total_len: u16) -> Option<Refusal> {
+    Some(match message {
+        Icmp4::Unreachable {
+            code,
+            next_hop_mtu: mtu,
+        } => match code {
+            UnreachableCode::NET => Refusal::NoRoute,
+            UnreachableCode::HOST => Refusal::HostUnreachable,
+            UnreachableCode::PROTOCOL => Refusal::Protocol,
+            UnreachableCode::PORT => Refusal::Port,
+            UnreachableCode::ADMINISTRATIVELY_PROHIBITED => Refusal::Prohibited,
+            UnreachableCode::FRAGMENTATION_NEEDED => Refusal::PacketTooBig {
+                mtu: known_mtu(mtu, total_len).into(),
+            },
+            UnreachableCode(code) => Refusal::Unreachable { code },
+        },
+        Icmp4::TimeExceeded { code } => match code {
+            TimeExceededCode::REASSEMBLY => Refusal::Reassembly,
+            _ => Refusal::HopLimit,
+        },
+        Icmp4::Redirect { gateway, .. } => Refusal::Redirect {
+            gateway: gateway.into(),
+        },
+        Icmp4::ParameterProblem { pointer } => Refusal::Header {
+            pointer: pointer.into(),
+        },
+        Icmp4::EchoRequest { .. } | Icmp4::EchoReply { .. } | Icmp4::Other { .. } => return None,
+    })
+}
+
+/// The code of a message that says "unreachable"; `None` of a refusal that is said otherwise.
+pub(crate) fn unreachable_code(refusal: Refusal) -> Option<UnreachableCode> {
+    Some(match refusal {
+        Refusal::NoRoute => UnreachableCode::NET,
+        Refusal::HostUnreachable => UnreachableCode::HOST,
+        Refusal::Protocol => UnreachableCode::PROTOCOL,
+        Refusal::Port => UnreachableCode::PORT,
+        Refusal::Prohibited => UnreachableCode::ADMINISTRATIVELY_PROHIBITED,
+        Refusal::PacketTooBig { .. } => UnreachableCode::FRAGMENTATION_NEEDED,
+        Refusal::Unreachable { code } => UnreachableCode(code),
+        Refusal::HopLimit
+        | Refusal::Reassembly
+        | Refusal::Header { .. }
+        | Refusal::Redirect { .. } => return None,
+    })
 }
 
 /// A message with this header, and a checksum to be filled in where it leaves.
@@ -155,7 +115,7 @@ pub(crate) fn message(header: Icmp4, payload: Payload) -> Packet {
     let mut packet = Packet::outgoing(payload);
     header.emit(packet.prepend(ICMP_LEN));
     packet.meta.csum = Csum::Partial {
-        start: ipv4::MIN_LEN as u16,
+        start: 0,
         offset: ICMP_CHECKSUM_OFFSET,
     };
     packet
@@ -166,20 +126,21 @@ pub(crate) fn message(header: Icmp4, payload: Payload) -> Packet {
 ///
 /// The code is not looked at, and comes back as it was: so do Linux (`icmp_echo`) and FreeBSD
 /// (`icmp_input`), which change the type alone.
-fn answer(header: &Ipv4Header, cast: Cast, reply: Icmp4, packet: Packet) -> Verdict {
-    if cast != Cast::Unicast || header.src.is_unspecified() {
+fn answer(info: &IpInfo, cast: Cast, reply: Icmp4, packet: Packet) -> Verdict {
+    if cast != Cast::Unicast || info.src.is_unspecified() {
         return Verdict::Drop(DropReason::IcmpIgnored);
     }
     let to = Outgoing {
         // "MUST be the same as the specific-destination address of the corresponding request".
-        tos: header.tos & DSCP,
-        ..Outgoing::new(header.dst, header.src, IpProto::ICMP)
+        traffic_class: info.traffic_class & DSCP,
+        ..Outgoing::new(info.dst, info.src, IpProto::ICMP)
     };
     let packet = message(reply, packet.into_payload());
     Verdict::Reply(Message { to, packet })
 }
 
-fn quoted(packet: &mut Packet) -> Option<Quoted> {
+/// What an error about `packet`, at its IP header, would quote, and how long the packet is.
+pub(super) fn quoted(packet: &mut Packet) -> Option<(Quoted, u16)> {
     let start = packet.pull_up(ipv4::MIN_LEN)?;
     let header_len = ipv4::header_len(start).ok()?;
     let bytes = packet.pull_up(header_len + 8)?;
@@ -187,29 +148,25 @@ fn quoted(packet: &mut Packet) -> Option<Quoted> {
     if header.fragment_offset != 0 {
         return None;
     }
-    Some(Quoted {
-        src: header.src,
-        dst: header.dst,
+    let quoted = Quoted {
+        src: header.src.into(),
+        dst: header.dst.into(),
         proto: header.proto,
-        total_len: header.total_len,
         transport: bytes[header_len..].first_chunk().copied()?,
-    })
+    };
+    Some((quoted, header.total_len))
 }
 
 /// Fills in what a router from before RFC 1191 leaves out: the next MTU in use that is below the
 /// packet's length (section 7.1, "plateaus"). No link has less than 68 (RFC 791).
-fn known_mtu(kind: IcmpKind, quoted: &Quoted) -> IcmpKind {
-    let IcmpKind::FragmentationNeeded { mtu } = kind else {
-        return kind;
-    };
-    let mtu = match mtu {
+fn known_mtu(mtu: u16, total_len: u16) -> u16 {
+    match mtu {
         0 => PLATEAUS
             .into_iter()
-            .find(|plateau| *plateau < quoted.total_len)
+            .find(|plateau| *plateau < total_len)
             .unwrap_or(MIN_MTU),
         mtu => mtu.max(MIN_MTU),
-    };
-    IcmpKind::FragmentationNeeded { mtu }
+    }
 }
 
 const PLATEAUS: [u16; 8] = [32_000, 17_914, 8166, 4352, 2002, 1492, 1006, 508];

@@ -10,6 +10,8 @@
 //! | [`forward`] | what a router does between input and output |
 //! | [`reassembly`] | putting fragments together |
 //! | [`multicast`] | which groups are listened to |
+//! | [`versions`] | the versions of IP in one vnet: where an address decides which |
+//! | [`refusal`] | why a packet goes no further |
 //! | [`v4`] | what IPv4 alone does: its header, input, output and fragments |
 //!
 //! Nothing here sends: each function takes a packet and returns a verdict.
@@ -20,7 +22,12 @@ pub(crate) mod fib;
 pub(crate) mod forward;
 pub(crate) mod multicast;
 pub(crate) mod reassembly;
+pub(crate) mod refusal;
 pub(crate) mod state;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod v4;
+pub(crate) mod versions;
+
+pub(crate) use refusal::Refusal;
+pub(crate) use versions::{Ip, Outgoing, Way};

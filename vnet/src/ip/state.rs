@@ -157,6 +157,14 @@ impl<F: Family> IpState<F> {
         Ok(removed)
     }
 
+    /// RFC 1812 section 5.2.7.2: a router that sends redirects tells a host on the link of the next
+    /// hop that it has a shorter way.
+    pub(crate) fn may_redirect(&self, ifid: IfId, src: F::Addr, hop: F::Addr) -> bool {
+        self.tunables.redirects == Redirects::Sent
+            && self.addrs.is_on_link(ifid, src)
+            && self.addrs.is_on_link(ifid, hop)
+    }
+
     /// Forgets what belongs to an interface that goes away: addresses, routes and groups.
     pub(crate) fn remove_interface(&mut self, ifid: IfId) {
         self.addrs.remove_interface(ifid);

@@ -1,6 +1,7 @@
 //! Ethernet addresses.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// A 48-bit Ethernet address.
@@ -24,6 +25,20 @@ impl MacAddr {
     pub const BROADCAST: MacAddr = MacAddr([0xff; 6]);
     /// 00:00:00:00:00:00, which no station has.
     pub const ZERO: MacAddr = MacAddr([0; 6]);
+
+    /// Where frames to a group of IP go (RFC 1112 section 6.4, RFC 2464 section 7).
+    pub(crate) fn of_group(group: IpAddr) -> MacAddr {
+        match group {
+            IpAddr::V4(group) => {
+                let [_, b, c, d] = group.octets();
+                MacAddr([0x01, 0x00, 0x5e, b & 0x7f, c, d])
+            }
+            IpAddr::V6(group) => {
+                let [.., a, b, c, d] = group.octets();
+                MacAddr([0x33, 0x33, a, b, c, d])
+            }
+        }
+    }
 
     /// True for groups, the broadcast address included.
     pub const fn is_multicast(self) -> bool {

@@ -5,12 +5,12 @@
 //! from the IP header, so nothing has to be kept in step when a header is rewritten on the way.
 //! A device that fills in checksums itself wants the pseudo-header's sum there: [`seed`].
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::buf::Packet;
 use super::header::HeaderError;
-use super::header::IpProto;
 use super::header::ipv4;
+use super::header::{IpInfo, IpProto};
 use super::meta::Csum;
 use super::payload::Payload;
 
@@ -70,24 +70,6 @@ pub(crate) fn of(bytes: &[u8]) -> u16 {
     !u16::from_be(sum_native(bytes))
 }
 
-/// Begins a transport checksum with the IPv4 pseudo-header (RFC 793 section 3.1, RFC 768) for
-/// `len` bytes of transport header and payload. Lengths above 65535 wrap; IPv4 has none.
-pub(crate) fn pseudo_header_v4(
-    src: Ipv4Addr,
-    dst: Ipv4Addr,
-    proto: IpProto,
-    len: usize,
-) -> Checksum {
-    let mut bytes = [0; 12];
-    bytes[..4].copy_from_slice(&src.octets());
-    bytes[4..8].copy_from_slice(&dst.octets());
-    bytes[9] = proto.0;
-    bytes[10..].copy_from_slice(&(len as u16).to_be_bytes());
-    let mut sum = Checksum::new();
-    sum.add(&bytes);
-    sum
-}
-
 /// Fills in a [`Csum::Partial`] checksum of an IPv4 packet whose IP header starts `l3_offset`
 /// bytes into `packet`. Any other state is left alone.
 ///
@@ -107,27 +89,22 @@ pub(crate) fn finish(packet: &mut Packet, l3_offset: usize) -> Result<(), Header
     Ok(())
 }
 
-/// As [`finish`], for a packet that was stripped to its transport header and came in an IPv4
-/// packet with these fields: what a raw socket is shown should be what a wire would have shown.
+/// As [`finish`], for a packet that was stripped to its transport header: what a raw socket is shown
+/// should be what a wire would have shown.
 ///
 /// # Errors
 /// When the offset points outside the packet's headers; the packet is unchanged.
-pub(crate) fn finish_transport(
-    packet: &mut Packet,
-    src: Ipv4Addr,
-    dst: Ipv4Addr,
-    proto: IpProto,
-) -> Result<(), HeaderError> {
+pub(crate) fn finish_transport(packet: &mut Packet, info: &IpInfo) -> Result<(), HeaderError> {
     let Csum::Partial { offset, .. } = packet.meta.csum else {
         return Ok(());
     };
     let field = usize::from(offset)..usize::from(offset) + 2;
-    let mut sum = pseudo_header(src, dst, proto, packet.len());
+    let mut sum = pseudo_header(info.src, info.dst, info.proto, packet.len());
     let head = packet.pull_up(field.end).ok_or(HeaderError::BadLength)?;
     head[field.clone()].fill(0);
     sum.add(packet.head());
     sum.add_payload(&packet.payload);
-    packet.head_mut()[field].copy_from_slice(&field_value(sum, proto).to_be_bytes());
+    packet.head_mut()[field].copy_from_slice(&field_value(sum, info.proto).to_be_bytes());
     packet.meta.csum = Csum::Verified;
     Ok(())
 }
@@ -146,25 +123,18 @@ pub(crate) fn seed(packet: &mut Packet, l3_offset: usize) -> Result<(), HeaderEr
     Ok(())
 }
 
-/// Verifies the transport checksum of `packet`, which starts at its transport header and came in
-/// an IPv4 packet with these fields. A checksum that is known to be good, or was never filled in
+/// Verifies the transport checksum of `packet`, which starts at its transport header. A checksum that is known to be good, or was never filled in
 /// because the packet has not left memory, is not looked at.
 ///
 /// # Errors
 /// [`HeaderError::BadChecksum`], or [`HeaderError::Truncated`] when there is no room for a
 /// checksum at all. Protocols whose checksum this module does not know always pass.
-pub(crate) fn verify_transport(
-    packet: &mut Packet,
-    src: Ipv4Addr,
-    dst: Ipv4Addr,
-    proto: IpProto,
-) -> Result<(), HeaderError> {
+pub(crate) fn verify_transport(packet: &mut Packet, info: &IpInfo) -> Result<(), HeaderError> {
     if packet.meta.csum != Csum::Unknown {
         return Ok(());
     }
-    let mut sum = match proto {
-        IpProto::ICMP => Checksum::new(),
-        IpProto::TCP => pseudo_header_v4(src, dst, proto, packet.len()),
+    match info.proto {
+        IpProto::ICMP | IpProto::TCP => {}
         IpProto::UDP => {
             let header = packet.pull_up(8).ok_or(HeaderError::Truncated)?;
             // RFC 768: "An all zero transmitted checksum value means that the transmitter
@@ -172,10 +142,10 @@ pub(crate) fn verify_transport(
             if header[6..8] == [0, 0] {
                 return Ok(());
             }
-            pseudo_header_v4(src, dst, proto, packet.len())
         }
         _ => return Ok(()),
-    };
+    }
+    let mut sum = pseudo_header(info.src, info.dst, info.proto, packet.len());
     sum.add(packet.head());
     sum.add_payload(&packet.payload);
     if !sum.is_valid() {
@@ -213,7 +183,7 @@ impl Located {
             start,
             field,
             proto: ip.proto,
-            pseudo_header: pseudo_header(ip.src, ip.dst, ip.proto, len - start),
+            pseudo_header: pseudo_header(ip.src.into(), ip.dst.into(), ip.proto, len - start),
         })
     }
 
@@ -222,12 +192,34 @@ impl Located {
     }
 }
 
-/// What a transport checksum begins with: nothing for ICMP.
-fn pseudo_header(src: Ipv4Addr, dst: Ipv4Addr, proto: IpProto, len: usize) -> Checksum {
-    match proto {
-        IpProto::ICMP => Checksum::new(),
-        proto => pseudo_header_v4(src, dst, proto, len),
+/// What a transport checksum begins with, for `len` bytes of transport header and payload: the
+/// pseudo-header of RFC 793 section 3.1 and RFC 768, or of RFC 8200 section 8.1. ICMP for IPv4 has
+/// none.
+pub(crate) fn pseudo_header(src: IpAddr, dst: IpAddr, proto: IpProto, len: usize) -> Checksum {
+    let mut sum = Checksum::new();
+    match (src, dst) {
+        _ if proto == IpProto::ICMP => {}
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let mut bytes = [0; 12];
+            bytes[..4].copy_from_slice(&src.octets());
+            bytes[4..8].copy_from_slice(&dst.octets());
+            bytes[9] = proto.0;
+            // Lengths above 65535 wrap; IPv4 has none.
+            bytes[10..].copy_from_slice(&(len as u16).to_be_bytes());
+            sum.add(&bytes);
+        }
+        (src, dst) => {
+            for addr in [src, dst] {
+                match addr {
+                    IpAddr::V4(addr) => sum.add(&addr.octets()),
+                    IpAddr::V6(addr) => sum.add(&addr.octets()),
+                }
+            }
+            sum.add(&(len as u32).to_be_bytes());
+            sum.add(&[0, 0, 0, proto.0]);
+        }
     }
+    sum
 }
 
 fn field_value(sum: Checksum, proto: IpProto) -> u16 {
@@ -278,9 +270,11 @@ fn fold32(sum: u32) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::header::Fragmentation;
     use crate::packet::header::ipv4::{Ipv4Flags, Ipv4Header};
     use bytes::Bytes;
     use proptest::prelude::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     /// Pairs of bytes, most significant first, with an end-around carry after every addition.
     fn model(bytes: &[u8]) -> u16 {
@@ -292,6 +286,18 @@ mod tests {
             }
         }
         sum as u16
+    }
+
+    fn info(proto: IpProto) -> IpInfo {
+        IpInfo {
+            src: Ipv4Addr::new(192, 0, 2, 1).into(),
+            dst: Ipv4Addr::new(192, 0, 2, 2).into(),
+            proto,
+            hop_limit: 64,
+            traffic_class: 0,
+            label: 7,
+            fragmentation: Fragmentation::Allowed,
+        }
     }
 
     fn datagram(proto: IpProto, transport: &[u8], csum: Csum) -> Packet {
@@ -321,15 +327,24 @@ mod tests {
     }
 
     #[test]
+    fn the_pseudo_header_of_ipv6() {
+        // RFC 8200 section 8.1: addresses, length in 32 bits, zeros, next header.
+        let (src, dst) = ("2001:db8::1", "2001:db8:0:1::2");
+        let [src, dst] = [src, dst].map(|ip| ip.parse::<Ipv6Addr>().expect("an address"));
+        let mut bytes = [src.octets(), dst.octets()].concat();
+        bytes.extend([0, 1, 0, 4, 0, 0, 0, 6]);
+        let sum = pseudo_header(src.into(), dst.into(), IpProto::TCP, 0x1_0004);
+        assert_eq!(sum.sum(), model(&bytes));
+    }
+
+    #[test]
     fn a_udp_sum_of_zero_is_sent_as_all_ones() {
         // The word at the end is chosen so that the whole sums to ffff.
         let mut udp = vec![0, 7, 0, 9, 0, 10, 0xaa, 0xaa, 0, 0];
-        let mut sum = pseudo_header_v4(
-            Ipv4Addr::new(192, 0, 2, 1),
-            Ipv4Addr::new(192, 0, 2, 2),
-            IpProto::UDP,
-            10,
-        );
+        let IpInfo {
+            src, dst, proto, ..
+        } = info(IpProto::UDP);
+        let mut sum = pseudo_header(src, dst, proto, 10);
         sum.add(&udp[..6]);
         udp[8..].copy_from_slice(&sum.complement().to_be_bytes());
         let csum = Csum::Partial {
@@ -345,14 +360,11 @@ mod tests {
     #[test]
     fn a_udp_datagram_without_checksum_passes() {
         let mut packet = Packet::incoming(vec![0, 7, 0, 9, 0, 8, 0, 0]);
-        let any = Ipv4Addr::new(192, 0, 2, 1);
-        assert_eq!(
-            verify_transport(&mut packet, any, any, IpProto::UDP),
-            Ok(())
-        );
+        let udp = info(IpProto::UDP);
+        assert_eq!(verify_transport(&mut packet, &udp), Ok(()));
         let mut short = Packet::incoming(vec![0; 7]);
         assert_eq!(
-            verify_transport(&mut short, any, any, IpProto::UDP),
+            verify_transport(&mut short, &udp),
             Err(HeaderError::Truncated)
         );
     }
@@ -389,18 +401,18 @@ mod tests {
             let mut stripped = packet.clone();
             finish(&mut packet, l2).expect("offsets are right");
             let mut bytes = packet.to_vec().split_off(l2 + 20);
-            let (src, dst) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+            let info = info(udp);
             stripped.strip(l2 + 20);
-            finish_transport(&mut stripped, src, dst, udp).expect("the offset is right");
+            finish_transport(&mut stripped, &info).expect("the offset is right");
             prop_assert_eq!(stripped.to_vec(), &bytes[..]);
             let mut back = Packet::incoming(bytes.clone());
-            prop_assert_eq!(verify_transport(&mut back, src, dst, udp), Ok(()));
+            prop_assert_eq!(verify_transport(&mut back, &info), Ok(()));
             let at = flip.index(bytes.len() * 8);
             bytes[at / 8] ^= 1 << (at % 8);
             prop_assume!(udp != IpProto::UDP || bytes[6..8] != [0, 0]);
             let mut bad = Packet::incoming(bytes);
             prop_assert_eq!(
-                verify_transport(&mut bad, src, dst, udp),
+                verify_transport(&mut bad, &info),
                 Err(HeaderError::BadChecksum)
             );
         }
@@ -417,8 +429,7 @@ mod tests {
                 let mut packet = Packet::incoming(bytes.clone());
                 packet.meta.csum = csum;
                 let _ = seed(&mut packet, l3);
-                let any = Ipv4Addr::LOCALHOST;
-                let _ = finish_transport(&mut packet.clone(), any, any, IpProto::TCP);
+                let _ = finish_transport(&mut packet.clone(), &info(IpProto::TCP));
                 let _ = finish(&mut packet, l3);
                 prop_assert_eq!(packet.len(), bytes.len());
             }

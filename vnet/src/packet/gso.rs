@@ -303,8 +303,12 @@ impl Candidate {
         if packet.meta.csum == Csum::Unknown {
             Ipv4Header::parse(&packet.head()[l3..l4]).ok()?;
             let head = &packet.head()[l4..];
-            let mut sum =
-                super::checksum::pseudo_header_v4(ip.src, ip.dst, ip.proto, packet.len() - l4);
+            let mut sum = super::checksum::pseudo_header(
+                ip.src.into(),
+                ip.dst.into(),
+                ip.proto,
+                packet.len() - l4,
+            );
             sum.add(head);
             sum.add_payload(&packet.payload);
             if !sum.is_valid() {

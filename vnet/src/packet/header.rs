@@ -15,7 +15,7 @@ pub(crate) mod udp;
 pub(crate) use arp::{ArpOp, ArpPacket};
 pub(crate) use ether::{EtherHeader, EtherType};
 pub(crate) use icmp4::Icmp4;
-pub(crate) use ip::{Fragmentation, IpProto};
+pub(crate) use ip::{Fragmentation, IpInfo, IpProto};
 #[cfg(test)]
 pub(crate) use ipv4::Ipv4Flags;
 pub(crate) use ipv4::Ipv4Header;

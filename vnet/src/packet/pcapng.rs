@@ -365,9 +365,9 @@ mod tests {
         let bytes = on_the_wire(&frame);
         let udp = &bytes[ETHER_LEN + 20..];
         assert_ne!(udp[6..8], [0xde, 0xad]);
-        let mut sum = checksum::pseudo_header_v4(
-            [192, 0, 2, 1].into(),
-            [192, 0, 2, 2].into(),
+        let mut sum = checksum::pseudo_header(
+            std::net::IpAddr::from([192, 0, 2, 1]),
+            std::net::IpAddr::from([192, 0, 2, 2]),
             IpProto::UDP,
             12,
         );

@@ -103,7 +103,7 @@ impl EchoSocket {
         Ok(self
             .0
             .core
-            .with(|s, cx| s.echo_send(cx, id, dst, seq, payload))
+            .with(|s, cx| s.echo_send(cx, id, dst.into(), seq, payload))
             .flat()?)
     }
 

@@ -73,7 +73,7 @@ impl RawSocket {
         let payload = Payload::from(Bytes::copy_from_slice(data));
         self.0
             .core
-            .with(|s, cx| s.raw_send(cx, id, dst, payload))
+            .with(|s, cx| s.raw_send(cx, id, dst.into(), payload))
             .flat()?;
         Ok(data.len())
     }

@@ -327,7 +327,7 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn ttl(&self) -> io::Result<u32> {
-        let default = self.ask(|s, _| Ok(s.ip.tunables.default_ttl))?;
+        let default = self.ask(|s, _| Ok(s.ip.v4.tunables.default_ttl))?;
         self.option(|o| match o.ttl {
             0 => u32::from(default),
             ttl => u32::from(ttl),

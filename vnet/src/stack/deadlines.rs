@@ -3,8 +3,8 @@
 use super::{Stack, tx};
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
+use crate::ip::Refusal;
 use crate::packet::Cx;
-use crate::packet::header::icmp4::{IcmpKind, UnreachableCode};
 
 impl Stack {
     /// When [`Stack::on_deadline`] has something to do; may be early.
@@ -13,7 +13,7 @@ impl Stack {
         let or_never = |at: Option<Instant>| at.unwrap_or(Instant::MAX);
         let next = or_never(self.tcp.next_deadline())
             .min(or_never(self.neigh.next_deadline()))
-            .min(or_never(self.ip.reassembly.next_deadline()))
+            .min(or_never(self.ip.v4.reassembly.next_deadline()))
             .min(or_never(self.ifs.link_deadline()));
         let next = (next != Instant::MAX).then_some(next);
         debug_assert_eq!(
@@ -29,7 +29,7 @@ impl Stack {
         [
             ("tcp", self.tcp.next_deadline()),
             ("neighbours", self.neigh.next_deadline()),
-            ("reassembly", self.ip.reassembly.next_deadline()),
+            ("reassembly", self.ip.v4.reassembly.next_deadline()),
             ("links", self.ifs.link_deadline()),
         ]
     }
@@ -45,15 +45,14 @@ impl Stack {
         }
         if is_due(self.neigh.next_deadline()) {
             while let Some(silent) = self.neigh.on_deadline(cx) {
-                let code = UnreachableCode::HOST;
                 for packet in silent.packets {
                     let reason = DropReason::NeighbourUnreachable;
-                    tx::refuse(self, cx, IcmpKind::Unreachable { code }, reason, packet);
+                    tx::refuse(self, cx, Refusal::HostUnreachable, reason, packet);
                 }
             }
         }
-        if is_due(self.ip.reassembly.next_deadline()) {
-            for expired in self.ip.reassembly.on_deadline(cx) {
+        if is_due(self.ip.v4.reassembly.next_deadline()) {
+            for expired in self.ip.v4.reassembly.on_deadline(cx) {
                 tx::reassembly_expired(self, cx, expired);
             }
         }

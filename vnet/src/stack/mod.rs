@@ -28,10 +28,10 @@ use limits::Limiter;
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
 use crate::icmp::Icmp;
+use crate::ip::Ip;
 use crate::ip::addr::AddrError;
-use crate::ip::family::V4;
 use crate::ip::fib::{FibError, NextHop, Origin, Route};
-use crate::ip::state::{AddressError, IpState};
+use crate::ip::state::AddressError;
 use crate::neigh::{NeighCache, NeighConfig};
 use crate::netif::inbox::News;
 use crate::netif::{Bridges, IfKind, IfTable, NetifError, Role};
@@ -49,7 +49,7 @@ pub(crate) struct Stack {
     /// Bridges over them.
     pub bridges: Bridges,
     /// Addresses, routes, fragments.
-    pub ip: IpState<V4>,
+    pub ip: Ip,
     /// Neighbours.
     pub neigh: NeighCache,
     /// ICMP's rate limit.
@@ -94,7 +94,7 @@ impl Stack {
             echo: Echo::new(EchoConfig::default(), stream(StreamLabel::Echo)),
             tcp: Tcp::new(TcpConfig::default(), &mut stream(StreamLabel::Tcp)),
             icmp: Icmp::default(),
-            ip: IpState::new(rng),
+            ip: Ip::new(rng),
             limits: Limiter::default(),
             announcements: Vec::new(),
             #[cfg(test)]
@@ -115,7 +115,7 @@ impl Stack {
         {
             return Err(NetifError::BridgeMember(netif.name.to_string()));
         }
-        self.ip.add_address(ifid, net).map_err(|e| match e {
+        self.ip.v4.add_address(ifid, net).map_err(|e| match e {
             AddressError::Addr(AddrError::Exists(_)) => NetifError::AddressInUse(addr),
             AddressError::Addr(_) => NetifError::BadAddress(net),
             AddressError::Route(_) => NetifError::RoutesFull(net.trunc()),
@@ -123,7 +123,7 @@ impl Stack {
         if let Some(loopback) = self.loopback()
             && self.add_host_route(addr, loopback).is_err()
         {
-            let removed = self.ip.remove_address(ifid, addr);
+            let removed = self.ip.v4.remove_address(ifid, addr);
             debug_assert!(removed.is_ok(), "it was just added");
             return Err(NetifError::RoutesFull(addr.into()));
         }
@@ -137,6 +137,7 @@ impl Stack {
     /// The interface does not have it.
     pub(crate) fn remove_address(&mut self, ifid: IfId, addr: Ipv4Addr) -> Result<(), NetifError> {
         self.ip
+            .v4
             .remove_address(ifid, addr)
             .map_err(|_| NetifError::NoSuchAddress(addr))?;
         self.remove_host_route(addr);
@@ -146,7 +147,7 @@ impl Stack {
     fn add_host_route(&mut self, addr: Ipv4Addr, loopback: IfId) -> Result<(), FibError> {
         let host = Ipv4Net::from(addr);
         let to_itself = Route::new(host, NextHop::Direct, loopback, Origin::Host);
-        self.ip.fib.replace(to_itself).map(drop)
+        self.ip.v4.fib.replace(to_itself).map(drop)
     }
 
     /// Adds the routes to the vnet's own addresses: some may be older than the loopback interface.
@@ -155,7 +156,7 @@ impl Stack {
             return;
         };
         for ifid in self.ifs.ids() {
-            let addrs = self.ip.addrs.on_interface(ifid).map(|a| a.addr());
+            let addrs = self.ip.v4.addrs.on_interface(ifid).map(|a| a.addr());
             for addr in addrs.collect::<Vec<_>>() {
                 // A limit that a step has set before may leave no room for it.
                 let _ = self.add_host_route(addr, loopback);
@@ -166,7 +167,7 @@ impl Stack {
     fn remove_host_route(&mut self, addr: Ipv4Addr) {
         let host = Ipv4Net::from(addr);
         // One that was refused for want of room is not there.
-        let _ = self.ip.fib.remove_of(host, Origin::Host);
+        let _ = self.ip.v4.fib.remove_of(host, Origin::Host);
     }
 
     /// Notes what an interface hears of the far end of its wire, unless it has heard later news.
@@ -190,13 +191,24 @@ impl Stack {
 
     /// Announces every address of an interface with the next output.
     pub(crate) fn announce_addresses(&mut self, ifid: IfId) {
-        let addrs = self.ip.addrs.on_interface(ifid).map(|a| (ifid, a.addr()));
+        let addrs = self
+            .ip
+            .v4
+            .addrs
+            .on_interface(ifid)
+            .map(|a| (ifid, a.addr()));
         self.announcements.extend(addrs);
     }
 
     /// Removes everything that refers to an interface.
     pub(crate) fn forget_interface(&mut self, cx: &mut Cx, ifid: IfId) {
-        let addrs: Vec<Ipv4Addr> = self.ip.addrs.on_interface(ifid).map(|a| a.addr()).collect();
+        let addrs: Vec<Ipv4Addr> = self
+            .ip
+            .v4
+            .addrs
+            .on_interface(ifid)
+            .map(|a| a.addr())
+            .collect();
         for addr in addrs {
             self.remove_host_route(addr);
         }

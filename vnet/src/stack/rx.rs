@@ -24,16 +24,16 @@ use crate::ip::family::V4;
 use crate::ip::fib::Route;
 use crate::ip::forward::{self, Egress};
 use crate::ip::v4::input::{self as ip_input, Medium};
+use crate::ip::{Refusal, versions};
 use crate::neigh::arp::{ArpIngress, ArpScope, ArpVerdict};
 use crate::netif::bridge::{self, BridgeId, Ingress};
 use crate::netif::{AdminState, IfKind, Item};
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ether::ETHER_LEN;
-use crate::packet::header::icmp4::{IcmpKind, UnreachableCode};
 use crate::packet::header::tcp as tcp_header;
 use crate::packet::header::udp::UDP_LEN;
 use crate::packet::header::{
-    ArpPacket, EtherHeader, EtherType, Icmp4, IpProto, Ipv4Header, TcpFlags, TcpHeader, UdpHeader,
+    ArpPacket, EtherHeader, EtherType, IpInfo, IpProto, TcpFlags, TcpHeader, UdpHeader,
 };
 use crate::packet::{Csum, Cx, MacAddr, Packet, checksum};
 use crate::transport::datagram::Verdict as SocketVerdict;
@@ -161,7 +161,7 @@ fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut packet: Packet)
         mac,
         round_trip: tx::round_trip(s, ifid),
         sender: arp_sender(s, ifid, arp.sender_ip),
-        target: match s.ip.addrs.answers(ifid, arp.target_ip) {
+        target: match s.ip.v4.addrs.answers(ifid, arp.target_ip) {
             true => ArpScope::Ours,
             false => ArpScope::Stranger,
         },
@@ -195,7 +195,7 @@ fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut packet: Packet)
 
 /// What the sender of an ARP packet is to us.
 fn arp_sender(s: &Stack, ifid: IfId, ip: Ipv4Addr) -> ArpScope {
-    match s.ip.addrs.find(ip) {
+    match s.ip.v4.addrs.find(ip) {
         Some(Ours::Address(on)) if on == ifid => return ArpScope::Ours,
         // Also what an interface of ours says that is on the same link.
         Some(Ours::Address(_) | Ours::Broadcast(_)) => return ArpScope::Impossible,
@@ -203,66 +203,61 @@ fn arp_sender(s: &Stack, ifid: IfId, ip: Ipv4Addr) -> ArpScope {
         None => {}
     }
     let leads_there = |route: &Route<V4>| route.ifid == ifid && route.hop(ip) == ip;
-    match s.ip.addrs.is_on_link(ifid, ip) || s.ip.fib.route(ip).is_some_and(leads_there) {
+    match s.ip.v4.addrs.is_on_link(ifid, ip) || s.ip.v4.fib.route(ip).is_some_and(leads_there) {
         true => ArpScope::Neighbour,
         false => ArpScope::Stranger,
     }
 }
 
 fn ipv4(s: &mut Stack, cx: &mut Cx, ingress: ip_input::Ingress, packet: Packet) {
-    match ip_input::input(cx, &mut s.ip, ingress, packet) {
-        ip_input::Verdict::Local {
-            header,
-            cast,
-            packet,
-        } => {
+    match ip_input::input(cx, &mut s.ip.v4, ingress, packet) {
+        ip_input::Verdict::Local { info, cast, packet } => {
             // What came in as a broadcast frame is no better than a broadcast packet.
             let cast = match ingress.cast {
                 Cast::Unicast => cast,
                 link => link,
             };
-            local(s, cx, &header, cast, packet);
+            local(s, cx, &info, cast, packet);
         }
-        ip_input::Verdict::Forward { header, packet } => forward(s, cx, &header, packet),
+        ip_input::Verdict::Forward { info, packet } => forward(s, cx, &info, packet),
         ip_input::Verdict::Held => {}
         ip_input::Verdict::Drop(reason) => cx.stats.drop_rx(reason),
     }
 }
 
-fn local(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, packet: Packet) {
-    let seen_raw = s.raw.listens_to(header.proto.0) && raw_copy(s, cx, header, &packet);
-    match header.proto {
-        IpProto::TCP => tcp(s, cx, header, cast, packet),
-        IpProto::UDP => udp(s, cx, header, cast, packet),
-        IpProto::ICMP => icmp(s, cx, header, cast, packet),
+fn local(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
+    let seen_raw = s.raw.listens_to(info.proto.0) && raw_copy(s, cx, info, &packet);
+    match info.proto {
+        IpProto::TCP => tcp(s, cx, info, cast, packet),
+        IpProto::UDP => udp(s, cx, info, cast, packet),
+        IpProto::ICMP => icmp(s, cx, info, cast, packet),
         _ if seen_raw => cx.stats.delivered += 1,
         _ => {
-            let code = UnreachableCode::PROTOCOL;
             let reason = DropReason::UnknownProtocol;
-            refuse_local(s, cx, code, reason, header, cast, packet);
+            refuse_local(s, cx, Refusal::Protocol, reason, info, cast, packet);
         }
     }
 }
 
 /// Shows a packet to the raw sockets of its protocol; true when one took it.
-fn raw_copy(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, packet: &Packet) -> bool {
+fn raw_copy(s: &mut Stack, cx: &mut Cx, info: &IpInfo, packet: &Packet) -> bool {
     let meta = RawMeta {
-        src: header.src.into(),
-        dst: header.dst.into(),
-        proto: header.proto.0,
-        ttl: header.ttl,
-        tos: header.tos,
-        ident: header.ident,
+        src: info.src,
+        dst: info.dst,
+        proto: info.proto.0,
+        ttl: info.hop_limit,
+        tos: info.traffic_class,
+        ident: info.label as u16,
     };
     let mut copy = packet.clone();
     // A socket sees what a wire would have shown.
-    let _ = checksum::finish_transport(&mut copy, header.src, header.dst, header.proto);
+    let _ = checksum::finish_transport(&mut copy, info);
     let copy = copy.into_payload();
     s.raw.input(cx, &meta, &copy) == SocketVerdict::Delivered
 }
 
-fn icmp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, packet: Packet) {
-    match icmp::input(header, cast, packet) {
+fn icmp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
+    match icmp::v4::input(info, cast, packet) {
         icmp::Verdict::Reply(reply) => {
             cx.stats.delivered += 1;
             tx::icmp(s, cx, reply);
@@ -273,10 +268,10 @@ fn icmp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, packet: Pac
             payload,
         } => {
             let reply = EchoEvent::Reply {
-                from: header.src.into(),
+                from: info.src,
                 seq,
                 len: payload.len(),
-                ttl: header.ttl,
+                ttl: info.hop_limit,
             };
             match s.echo.input(cx, ident, reply) {
                 SocketVerdict::Delivered => cx.stats.delivered += 1,
@@ -284,8 +279,8 @@ fn icmp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, packet: Pac
                 SocketVerdict::Drop(reason) => cx.stats.drop_rx(reason),
             }
         }
-        icmp::Verdict::Error { kind, quoted } => {
-            match icmp_error(s, cx, header.src.into(), kind, &quoted) {
+        icmp::Verdict::Error { refusal, quoted } => {
+            match icmp_error(s, cx, info.src, refusal, &quoted) {
                 true => cx.stats.delivered += 1,
                 false => cx.stats.drop_rx(DropReason::IcmpIgnored),
             }
@@ -299,54 +294,52 @@ pub(super) fn icmp_error(
     s: &mut Stack,
     cx: &mut Cx,
     from: IpAddr,
-    kind: IcmpKind,
+    refusal: Refusal,
     quoted: &icmp::Quoted,
 ) -> bool {
     let (src_port, dst_port) = quoted.ports();
-    let local = SocketAddr::new(quoted.src.into(), src_port);
-    let remote = SocketAddr::new(quoted.dst.into(), dst_port);
+    let local = SocketAddr::new(quoted.src, src_port);
+    let remote = SocketAddr::new(quoted.dst, dst_port);
     match quoted.proto {
-        IpProto::TCP => match stream_error(kind) {
+        IpProto::TCP => match stream_error(refusal) {
             Some(what) => {
                 let seq = quoted.tcp_seq();
                 s.tcp.on_icmp_error(cx, local, remote, seq, what) == TcpVerdict::Delivered
             }
             None => false,
         },
-        IpProto::UDP => match datagram_error(kind) {
+        IpProto::UDP => match datagram_error(refusal) {
             Some(error) => s.udp.on_icmp_error(cx.out, local, remote, error) > 0,
             None => false,
         },
-        IpProto::ICMP => echo_error(s, cx, from, kind, quoted),
+        IpProto::ICMP => echo_error(s, cx, from, refusal, quoted),
         _ => false,
     }
 }
 
 /// What an ICMP error means to a TCP connection (RFC 5461).
-fn stream_error(kind: IcmpKind) -> Option<TcpIcmp> {
-    match kind {
-        IcmpKind::Unreachable { .. } => datagram_error(kind).map(TcpIcmp::Unreachable),
-        IcmpKind::FragmentationNeeded { mtu } => Some(TcpIcmp::FragmentationNeeded {
-            ip_mtu: u32::from(mtu),
-        }),
-        IcmpKind::TimeExceeded { .. } => Some(TcpIcmp::TimeExceeded),
-        IcmpKind::ParameterProblem { .. } | IcmpKind::Redirect { .. } => None,
+fn stream_error(refusal: Refusal) -> Option<TcpIcmp> {
+    match refusal {
+        Refusal::PacketTooBig { mtu } => Some(TcpIcmp::FragmentationNeeded { ip_mtu: mtu }),
+        Refusal::HopLimit | Refusal::Reassembly => Some(TcpIcmp::TimeExceeded),
+        _ => datagram_error(refusal).map(TcpIcmp::Unreachable),
     }
 }
 
 /// What an ICMP error means to a connected UDP socket (RFC 1122, section 4.1.3.3).
-fn datagram_error(kind: IcmpKind) -> Option<SocketError> {
-    match kind {
-        IcmpKind::Unreachable { code } => Some(match code {
-            UnreachableCode::PORT => SocketError::ConnectionRefused,
-            UnreachableCode::PROTOCOL => SocketError::ProtocolUnreachable,
-            UnreachableCode::NET => SocketError::NetworkUnreachable,
-            _ => SocketError::HostUnreachable,
-        }),
-        IcmpKind::FragmentationNeeded { .. } => Some(SocketError::MessageTooLong),
-        IcmpKind::TimeExceeded { .. }
-        | IcmpKind::ParameterProblem { .. }
-        | IcmpKind::Redirect { .. } => None,
+fn datagram_error(refusal: Refusal) -> Option<SocketError> {
+    match refusal {
+        Refusal::Port => Some(SocketError::ConnectionRefused),
+        Refusal::Protocol => Some(SocketError::ProtocolUnreachable),
+        Refusal::NoRoute => Some(SocketError::NetworkUnreachable),
+        Refusal::HostUnreachable | Refusal::Prohibited | Refusal::Unreachable { .. } => {
+            Some(SocketError::HostUnreachable)
+        }
+        Refusal::PacketTooBig { .. } => Some(SocketError::MessageTooLong),
+        Refusal::HopLimit
+        | Refusal::Reassembly
+        | Refusal::Header { .. }
+        | Refusal::Redirect { .. } => None,
     }
 }
 
@@ -355,31 +348,26 @@ fn echo_error(
     s: &mut Stack,
     cx: &mut Cx,
     from: IpAddr,
-    kind: IcmpKind,
+    refusal: Refusal,
     quoted: &icmp::Quoted,
 ) -> bool {
-    let Some(Icmp4::EchoRequest { ident, seq, .. }) = quoted.icmp() else {
+    let Some((ident, seq)) = quoted.echo() else {
         return false;
     };
-    let event = match kind {
-        IcmpKind::TimeExceeded { .. } => EchoEvent::TimeExceeded { from, seq },
-        IcmpKind::Unreachable { code } => EchoEvent::Unreachable {
+    let event = match (refusal, icmp::v4::unreachable_code(refusal)) {
+        (Refusal::HopLimit | Refusal::Reassembly, _) => EchoEvent::TimeExceeded { from, seq },
+        (_, Some(code)) => EchoEvent::Unreachable {
             from,
             seq,
             code: code.0,
         },
-        IcmpKind::FragmentationNeeded { .. } => EchoEvent::Unreachable {
-            from,
-            seq,
-            code: UnreachableCode::FRAGMENTATION_NEEDED.0,
-        },
-        IcmpKind::ParameterProblem { .. } | IcmpKind::Redirect { .. } => return false,
+        (_, None) => return false,
     };
     s.echo.input(cx, ident, event) == SocketVerdict::Delivered
 }
 
-fn udp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: Packet) {
-    if !transport_checksum_holds(header, &mut packet) {
+fn udp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, mut packet: Packet) {
+    if !transport_checksum_holds(info, &mut packet) {
         return cx.stats.drop_rx(DropReason::BadChecksum);
     }
     let rcvif = packet.meta.rcvif;
@@ -392,8 +380,8 @@ fn udp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: 
         return cx.stats.drop_rx(DropReason::Malformed);
     };
     packet.truncate(usize::from(udp.len));
-    let src = SocketAddr::new(header.src.into(), udp.src_port);
-    let dst = SocketAddr::new(header.dst.into(), udp.dst_port);
+    let src = SocketAddr::new(info.src, udp.src_port);
+    let dst = SocketAddr::new(info.dst, udp.dst_port);
     let addressing = match cast {
         Cast::Unicast => Addressing::Unicast,
         Cast::Broadcast | Cast::Multicast => Addressing::Broadcast,
@@ -404,21 +392,21 @@ fn udp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: 
         SocketVerdict::Delivered => cx.stats.delivered += 1,
         SocketVerdict::Drop(reason) => cx.stats.drop_rx(reason),
         SocketVerdict::NoSocket => {
-            let code = UnreachableCode::PORT;
             let mut packet = Packet::outgoing(payload);
             packet.meta.rcvif = rcvif;
             tx::put_udp_header(&mut packet, &udp);
-            refuse_local(s, cx, code, DropReason::NoSocket, header, cast, packet);
+            let reason = DropReason::NoSocket;
+            refuse_local(s, cx, Refusal::Port, reason, info, cast, packet);
         }
     }
 }
 
-fn tcp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: Packet) {
+fn tcp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, mut packet: Packet) {
     // RFC 9293, section 3.9.2.3: a segment addressed to many is discarded.
     if cast != Cast::Unicast {
         return cx.stats.drop_rx(DropReason::NotForUs);
     }
-    if !transport_checksum_holds(header, &mut packet) {
+    if !transport_checksum_holds(info, &mut packet) {
         return cx.stats.drop_rx(DropReason::BadChecksum);
     }
     let parsed = packet
@@ -442,12 +430,12 @@ fn tcp(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, cast: Cast, mut packet: 
     }
     // Only a segment that may open a connection is asked for the way back.
     let path = match tcp.flags.has(TcpFlags::SYN) {
-        true => s.path_to(header.src).unwrap_or(NO_PATH),
+        true => s.path_to(info.src).unwrap_or(NO_PATH),
         false => NO_PATH,
     };
     let segment = SegmentIn {
-        src: SocketAddr::new(header.src.into(), tcp.src_port),
-        dst: SocketAddr::new(header.dst.into(), tcp.dst_port),
+        src: SocketAddr::new(info.src, tcp.src_port),
+        dst: SocketAddr::new(info.dst, tcp.dst_port),
         header: &tcp,
         payload,
         gso_segment,
@@ -470,44 +458,40 @@ const NO_PATH: Path = Path {
 };
 
 /// Verifies the checksum of a packet that came from outside.
-fn transport_checksum_holds(header: &Ipv4Header, packet: &mut Packet) -> bool {
-    packet.meta.csum != Csum::Unknown
-        || checksum::verify_transport(packet, header.src, header.dst, header.proto).is_ok()
+fn transport_checksum_holds(info: &IpInfo, packet: &mut Packet) -> bool {
+    packet.meta.csum != Csum::Unknown || checksum::verify_transport(packet, info).is_ok()
 }
 
 /// Drops a packet that was for us and tells its sender why.
 fn refuse_local(
     s: &mut Stack,
     cx: &mut Cx,
-    code: UnreachableCode,
+    refusal: Refusal,
     reason: DropReason,
-    header: &Ipv4Header,
+    info: &IpInfo,
     cast: Cast,
     packet: Packet,
 ) {
     cx.stats.drop_rx(reason);
-    if cast == Cast::Unicast {
-        let packet = crate::ip::v4::output::restore(header, packet);
-        tx::icmp_error(s, cx, IcmpKind::Unreachable { code }, packet);
+    if cast == Cast::Unicast
+        && let Some(packet) = versions::restore(info, packet)
+    {
+        tx::icmp_error(s, cx, refusal, packet);
     }
 }
 
-fn forward(s: &mut Stack, cx: &mut Cx, header: &Ipv4Header, mut packet: Packet) {
-    let egress = s.ip.fib.lookup(header.dst).and_then(|route| {
-        let ip_mtu = usize::from(s.ifs.get(route.ifid)?.ip_mtu);
-        Some(Egress { route, ip_mtu })
+fn forward(s: &mut Stack, cx: &mut Cx, info: &IpInfo, mut packet: Packet) {
+    let egress = s.ip.lookup(info.dst).and_then(|way| {
+        let ip_mtu = usize::from(s.ifs.get(way.ifid)?.ip_mtu);
+        Some(Egress { way, ip_mtu })
     });
-    match forward::forward(&s.ip, header, &mut packet, egress) {
-        forward::Verdict::Send {
-            header,
-            route,
-            redirect,
-        } => {
+    match forward::forward(&s.ip, info, &mut packet, egress) {
+        forward::Verdict::Send { way, redirect } => {
             if let Some(gateway) = redirect {
-                tx::icmp_error(s, cx, IcmpKind::Redirect { gateway }, packet.clone());
+                tx::icmp_error(s, cx, Refusal::Redirect { gateway }, packet.clone());
             }
-            let _ = tx::fitted(s, cx, &header, packet, route);
+            let _ = tx::fitted(s, cx, info.dst, packet, way);
         }
-        forward::Verdict::Refuse { kind, reason } => tx::refuse(s, cx, kind, reason, packet),
+        forward::Verdict::Refuse { refusal, reason } => tx::refuse(s, cx, refusal, reason, packet),
     }
 }

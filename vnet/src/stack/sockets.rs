@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::limits::Resource;
 use super::{Stack, tx};
 use crate::icmp;
+use crate::ip::Outgoing;
 use crate::ip::state::Forwarding;
-use crate::ip::v4::output::Outgoing;
 use crate::netif::table::MAX_GSO;
 use crate::packet::header::{Icmp4, IpProto};
 use crate::packet::{Csum, Cx, Packet, Payload};
@@ -21,7 +21,7 @@ use crate::transport::udp::UdpId;
 impl Stack {
     /// Host or router.
     pub(crate) fn set_forwarding(&mut self, forwarding: Forwarding) {
-        self.ip.tunables.forwarding = forwarding;
+        self.ip.v4.tunables.forwarding = forwarding;
     }
 
     /// Starts a TCP connection to `remote`, from the address that the route asks for.
@@ -36,12 +36,12 @@ impl Stack {
         self.admit_socket()?;
         self.admit(Resource::BufferedBytes)?;
         let dst = destination(remote)?;
-        if remote.port() == 0 || self.ip.addrs.is_broadcast(dst) || dst.is_multicast() {
+        if remote.port() == 0 || self.ip.is_broadcast(dst) || dst.is_multicast() {
             return Err(SocketError::InvalidInput);
         }
-        let local = SocketAddr::new(tx::source_for(self, dst)?.into(), 0);
+        let local = SocketAddr::new(tx::source_for(self, dst)?, 0);
         let path = self.path_to(dst)?;
-        let remote = SocketAddr::new(dst.into(), remote.port());
+        let remote = SocketAddr::new(dst, remote.port());
         let options = SocketOptions::new(self.tcp.config());
         self.tcp
             .connect(cx, local, remote, path, options, Reuse::Exclusive)
@@ -51,9 +51,9 @@ impl Stack {
     ///
     /// # Errors
     /// No route.
-    pub(crate) fn path_to(&mut self, dst: Ipv4Addr) -> Result<Path, SocketError> {
-        let route = self.ip.fib.lookup(dst);
-        let netif = route.and_then(|r| self.ifs.get(r.ifid));
+    pub(crate) fn path_to(&mut self, dst: IpAddr) -> Result<Path, SocketError> {
+        let way = self.ip.lookup(dst);
+        let netif = way.and_then(|w| self.ifs.get(w.ifid));
         let netif = netif.ok_or(SocketError::NetworkUnreachable)?;
         Ok(Path {
             ip_mtu: u32::from(netif.ip_mtu),
@@ -111,8 +111,8 @@ impl Stack {
     ) -> Result<(), SocketError> {
         let dst = destination(peer)?;
         let src = tx::source_for(self, dst)?;
-        let peer = SocketAddr::new(dst.into(), peer.port());
-        self.udp.connect(cx, id, peer, src.into())
+        let peer = SocketAddr::new(dst, peer.port());
+        self.udp.connect(cx, id, peer, src)
     }
 
     /// Sends a datagram.
@@ -127,7 +127,7 @@ impl Stack {
         payload: Payload,
     ) -> Result<(), SocketError> {
         let to = match to {
-            Some(to) => Some(SocketAddr::new(destination(to)?.into(), to.port())),
+            Some(to) => Some(SocketAddr::new(destination(to)?, to.port())),
             None => None,
         };
         let out = self.udp.send(cx, id, to, payload)?;
@@ -160,22 +160,22 @@ impl Stack {
         &mut self,
         cx: &mut Cx,
         id: EchoId,
-        dst: Ipv4Addr,
+        dst: IpAddr,
         seq: u16,
         payload: Payload,
     ) -> Result<(), SocketError> {
-        let out = self.echo.send(id, dst.into(), seq, payload)?;
+        let out = self.echo.send(id, dst, seq, payload)?;
         let header = Icmp4::EchoRequest {
             code: 0,
             ident: out.ident,
             seq: out.seq,
         };
         let to = Outgoing {
-            ttl: Some(out.ttl),
-            tos: out.tos,
+            hop_limit: Some(out.ttl),
+            traffic_class: out.tos,
             ..Outgoing::new(self.source(out.src, dst)?, dst, IpProto::ICMP)
         };
-        tx::routed(self, cx, &to, icmp::message(header, out.payload))
+        tx::routed(self, cx, &to, icmp::v4::message(header, out.payload))
     }
 
     /// Sends a packet of a raw socket.
@@ -186,13 +186,13 @@ impl Stack {
         &mut self,
         cx: &mut Cx,
         id: RawId,
-        dst: Ipv4Addr,
+        dst: IpAddr,
         payload: Payload,
     ) -> Result<(), SocketError> {
-        let out = self.raw.send(id, Some(dst.into()), payload)?;
+        let out = self.raw.send(id, Some(dst), payload)?;
         let to = Outgoing {
-            ttl: Some(out.ttl),
-            tos: out.tos,
+            hop_limit: Some(out.ttl),
+            traffic_class: out.tos,
             ..Outgoing::new(self.source(out.src, dst)?, dst, IpProto(out.proto))
         };
         let mut packet = Packet::outgoing(out.payload);
@@ -200,21 +200,21 @@ impl Stack {
         tx::routed(self, cx, &to, packet)
     }
 
-    fn source(&mut self, bound: Option<IpAddr>, dst: Ipv4Addr) -> Result<Ipv4Addr, SocketError> {
+    fn source(&mut self, bound: Option<IpAddr>, dst: IpAddr) -> Result<IpAddr, SocketError> {
         match bound {
-            Some(IpAddr::V4(src)) => Ok(src),
-            _ => tx::source_for(self, dst),
+            Some(src) => Ok(src),
+            None => tx::source_for(self, dst),
         }
     }
 
     /// An address to bind to: one of ours, or unspecified.
     fn check_local(&self, local: SocketAddr) -> Result<(), SocketError> {
-        let ip = v4(local)?;
+        let ip = spoken(local.ip())?;
         let ours = ip.is_unspecified()
             || ip.is_loopback()
             || ip.is_multicast()
-            || self.ip.addrs.contains(ip)
-            || self.ip.addrs.is_broadcast(ip);
+            || self.ip.contains(ip)
+            || self.ip.is_broadcast(ip);
         match ours {
             true => Ok(()),
             false => Err(SocketError::AddrNotAvailable),
@@ -223,17 +223,18 @@ impl Stack {
 }
 
 /// Where to send for `addr`: "this host" is the loopback address, as BSD has it.
-fn destination(addr: SocketAddr) -> Result<Ipv4Addr, SocketError> {
-    let ip = v4(addr)?;
+fn destination(addr: SocketAddr) -> Result<IpAddr, SocketError> {
+    let ip = spoken(addr.ip())?;
     match ip.is_unspecified() {
-        true => Ok(Ipv4Addr::LOCALHOST),
+        true => Ok(Ipv4Addr::LOCALHOST.into()),
         false => Ok(ip),
     }
 }
 
-fn v4(addr: SocketAddr) -> Result<Ipv4Addr, SocketError> {
-    match addr.ip() {
-        IpAddr::V4(ip) => Ok(ip),
+/// An address of a version that vnets speak.
+fn spoken(ip: IpAddr) -> Result<IpAddr, SocketError> {
+    match ip {
+        IpAddr::V4(_) => Ok(ip),
         IpAddr::V6(_) => Err(SocketError::AddrNotAvailable),
     }
 }

@@ -19,31 +19,24 @@ use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::time::Duration;
 use crate::icmp;
-use crate::icmp::error::About;
-use crate::ip::addr::Cast;
 use crate::ip::family::V4;
-use crate::ip::fib::{NextHop, Origin, RouteHit};
+use crate::ip::fib::Origin;
 use crate::ip::reassembly::Expired;
-use crate::ip::v4::output::{self, Fit, Outgoing};
+use crate::ip::v4::output::{self, Fit};
+use crate::ip::versions::{self, PrependError};
+use crate::ip::{Outgoing, Refusal, Way};
 use crate::neigh;
 use crate::netif::bridge::{self, BridgeId};
 use crate::netif::{IfKind, Role};
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ether::ETHER_LEN;
-use crate::packet::header::icmp4::{IcmpKind, TimeExceededCode, UnreachableCode};
-use crate::packet::header::ipv4;
 use crate::packet::header::tcp::TCP_CSUM_OFFSET;
 use crate::packet::header::udp::{UDP_CHECKSUM_OFFSET, UDP_LEN};
-use crate::packet::header::{
-    ArpPacket, EtherHeader, EtherType, Fragmentation, IpProto, Ipv4Header, UdpHeader,
-};
+use crate::packet::header::{ArpPacket, EtherHeader, EtherType, IpProto, UdpHeader};
 use crate::packet::{Csum, Cx, Gso, GsoKind, MacAddr, Packet, Payload};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::SegmentOut;
 use crate::transport::udp::{Broadcast, DatagramOut};
-
-/// Bytes of an IP packet that every host takes in, in fragments if need be (RFC 791, section 3.1).
-const ALWAYS_PASSES: usize = 576;
 
 /// Sends everything that the protocols have ready. The last thing each entry into a vnet does.
 #[inline]
@@ -60,31 +53,25 @@ pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) {
 }
 
 fn segment(s: &mut Stack, cx: &mut Cx, out: SegmentOut) {
-    let (IpAddr::V4(src), IpAddr::V4(dst)) = (out.src.ip(), out.dst.ip()) else {
-        return cx.stats.drop_tx(DropReason::UnknownProtocol);
-    };
+    let (src, dst) = (out.src.ip(), out.dst.ip());
     let segment_len = out.header.len() + out.gso.map_or(out.payload.len(), usize::from);
-    // The path's MTU is found by what does not get through (RFC 1191), down to the size that TCP
-    // goes no further below; what is that small may be cut, or a path that is narrower still
-    // would carry nothing.
-    let fragmentation = match ipv4::MIN_LEN + segment_len <= ALWAYS_PASSES {
-        true => Fragmentation::Allowed,
-        false => Fragmentation::Forbidden,
-    };
     let mut packet = Packet::outgoing(out.payload);
     out.header.emit(packet.prepend(out.header.len()));
     packet.meta.csum = Csum::Partial {
-        start: ipv4::MIN_LEN as u16,
+        start: 0,
         offset: TCP_CSUM_OFFSET,
     };
     packet.meta.gso = out.gso.map(|segment_size| Gso {
-        kind: GsoKind::Tcp4,
+        kind: match dst {
+            IpAddr::V4(_) => GsoKind::Tcp4,
+            IpAddr::V6(_) => GsoKind::Tcp6,
+        },
         segment_size,
     });
     let to = Outgoing {
-        ttl: NonZero::new(out.ttl).map(NonZero::get),
-        tos: out.tos,
-        fragmentation,
+        hop_limit: NonZero::new(out.ttl).map(NonZero::get),
+        traffic_class: out.tos,
+        fragmentation: versions::fragmentation(dst, segment_len),
         ..Outgoing::new(src, dst, IpProto::TCP)
     };
     let _ = routed(s, cx, &to, packet);
@@ -95,15 +82,13 @@ fn segment(s: &mut Stack, cx: &mut Cx, out: SegmentOut) {
 /// # Errors
 /// No route; too long for the path.
 pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(), SocketError> {
-    let IpAddr::V4(dst) = out.dst.ip() else {
-        return Err(SocketError::NetworkUnreachable);
-    };
-    if out.broadcast == Broadcast::Forbidden && s.ip.addrs.is_broadcast(dst) {
+    let dst = out.dst.ip();
+    if out.broadcast == Broadcast::Forbidden && s.ip.is_broadcast(dst) {
         return Err(SocketError::BroadcastForbidden);
     }
     let src = match out.src {
-        Some(IpAddr::V4(src)) => src,
-        _ => source_for(s, dst)?,
+        Some(src) => src,
+        None => source_for(s, dst)?,
     };
     let mut packet = Packet::outgoing(out.payload);
     let len = packet.len() + UDP_LEN;
@@ -114,12 +99,12 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
     };
     put_udp_header(&mut packet, &header);
     packet.meta.csum = Csum::Partial {
-        start: ipv4::MIN_LEN as u16,
+        start: 0,
         offset: UDP_CHECKSUM_OFFSET,
     };
     let to = Outgoing {
-        ttl: Some(out.ttl),
-        tos: out.tos,
+        hop_limit: Some(out.ttl),
+        traffic_class: out.tos,
         ..Outgoing::new(src, dst, IpProto::UDP)
     };
     routed(s, cx, &to, packet)
@@ -131,12 +116,9 @@ pub(super) fn put_udp_header(packet: &mut Packet, header: &UdpHeader) {
 }
 
 /// The address of ours to send from to `dst`.
-pub(super) fn source_for(s: &mut Stack, dst: Ipv4Addr) -> Result<Ipv4Addr, SocketError> {
-    let route =
-        s.ip.fib
-            .lookup(dst)
-            .ok_or(SocketError::NetworkUnreachable)?;
-    let src = s.ip.addrs.source_for(dst, route.ifid, route.hop(dst));
+pub(super) fn source_for(s: &mut Stack, dst: IpAddr) -> Result<IpAddr, SocketError> {
+    let way = s.ip.lookup(dst).ok_or(SocketError::NetworkUnreachable)?;
+    let src = s.ip.source_for(dst, &way);
     src.ok_or(SocketError::AddrNotAvailable)
 }
 
@@ -152,29 +134,33 @@ pub(super) fn routed(
     to: &Outgoing,
     mut packet: Packet,
 ) -> Result<(), SocketError> {
-    let Some(route) = route(s, to.dst) else {
+    let Some(way) = way(s, to.dst) else {
         cx.stats.drop_tx(DropReason::NoRoute);
         return Err(SocketError::NetworkUnreachable);
     };
-    let Ok(header) = output::prepend(&mut s.ip, to, &mut packet) else {
-        cx.stats.drop_tx(DropReason::TooBig);
-        return Err(SocketError::MessageTooLong);
-    };
-    fitted(s, cx, &header, packet, route)
+    if let Err(error) = s.ip.prepend(to, &mut packet) {
+        let (reason, error) = match error {
+            PrependError::TooLong => (DropReason::TooBig, SocketError::MessageTooLong),
+            PrependError::Family => (DropReason::NoRoute, SocketError::NetworkUnreachable),
+        };
+        cx.stats.drop_tx(reason);
+        return Err(error);
+    }
+    fitted(s, cx, to.dst, packet, way)
 }
 
 /// The way to `dst`. Broadcasts to everyone leave by the first interface that has a wire.
-fn route(s: &mut Stack, dst: Ipv4Addr) -> Option<RouteHit<V4>> {
-    if !dst.is_broadcast() {
-        return s.ip.fib.lookup(dst);
+fn way(s: &mut Stack, dst: IpAddr) -> Option<Way> {
+    if dst != Ipv4Addr::BROADCAST {
+        return s.ip.lookup(dst);
     }
     let netif = s
         .ifs
         .iter()
         .find(|i| i.kind != IfKind::Loopback && i.is_running())?;
-    Some(RouteHit {
+    Some(Way {
         ifid: netif.id,
-        next_hop: NextHop::Direct,
+        hop: dst,
         origin: Origin::Connected,
     })
 }
@@ -183,34 +169,34 @@ fn route(s: &mut Stack, dst: Ipv4Addr) -> Option<RouteHit<V4>> {
 pub(super) fn fitted(
     s: &mut Stack,
     cx: &mut Cx,
-    header: &Ipv4Header,
+    dst: IpAddr,
     packet: Packet,
-    route: RouteHit<V4>,
+    way: Way,
 ) -> Result<(), SocketError> {
-    let Some(netif) = s.ifs.get(route.ifid) else {
+    let Some(netif) = s.ifs.get(way.ifid) else {
         drop_outgoing(cx, &packet, DropReason::InterfaceDown);
         return Err(SocketError::NetworkUnreachable);
     };
     let mtu = netif.ip_mtu;
     // Nearly every packet fits, and to ask costs moving it twice.
     if packet.meta.gso.is_none() && packet.len() <= usize::from(mtu) {
-        hop(s, cx, header.dst, packet, route);
+        hop(s, cx, dst, packet, way);
         return Ok(());
     }
-    match output::fit(header, packet, usize::from(mtu)) {
-        Fit::Whole(packet) => hop(s, cx, header.dst, packet, route),
+    match output::fit(packet, usize::from(mtu)) {
+        Fit::Whole(packet) => hop(s, cx, dst, packet, way),
         Fit::Fragments(fragments) => {
             for (n, mut fragment) in fragments.enumerate() {
                 if n > 0 {
                     // One packet came in, however many go out: the first stands for it.
                     fragment.meta.rcvif = None;
                 }
-                hop(s, cx, header.dst, fragment, route);
+                hop(s, cx, dst, fragment, way);
             }
         }
         Fit::TooBig(packet) => {
-            let reason = DropReason::TooBig;
-            refuse(s, cx, IcmpKind::FragmentationNeeded { mtu }, reason, packet);
+            let refusal = Refusal::PacketTooBig { mtu: mtu.into() };
+            refuse(s, cx, refusal, DropReason::TooBig, packet);
             return Err(SocketError::MessageTooLong);
         }
     }
@@ -218,33 +204,29 @@ pub(super) fn fitted(
 }
 
 /// Finds the station of the next hop.
-fn hop(s: &mut Stack, cx: &mut Cx, dst: Ipv4Addr, packet: Packet, route: RouteHit<V4>) {
-    let ifid = route.ifid;
+fn hop(s: &mut Stack, cx: &mut Cx, dst: IpAddr, packet: Packet, way: Way) {
+    let (ifid, ether_type) = (way.ifid, EtherType::of(dst));
     let is_loopback = |i: &crate::netif::Netif| i.kind == IfKind::Loopback;
     if s.ifs.get(ifid).is_some_and(is_loopback) {
-        return ether(s, cx, ifid, MacAddr::ZERO, EtherType::IPV4, packet);
+        return ether(s, cx, ifid, MacAddr::ZERO, ether_type, packet);
     }
     // A broadcast of another interface's subnet is on its way there, by a gateway.
-    if s.ip.addrs.is_broadcast(dst) && s.ip.addrs.is_broadcast_on(ifid, dst) {
-        return ether(s, cx, ifid, MacAddr::BROADCAST, EtherType::IPV4, packet);
+    if s.ip.is_broadcast_on(ifid, dst) {
+        return ether(s, cx, ifid, MacAddr::BROADCAST, ether_type, packet);
     }
     if dst.is_multicast() {
-        // RFC 1112, section 6.4.
-        let [_, b, c, d] = dst.octets();
-        let group = MacAddr([0x01, 0x00, 0x5e, b & 0x7f, c, d]);
-        return ether(s, cx, ifid, group, EtherType::IPV4, packet);
+        return ether(s, cx, ifid, MacAddr::of_group(dst), ether_type, packet);
     }
-    let station = IpAddr::V4(route.hop(dst));
+    let station = way.hop;
     if let Some(mac) = s.neigh.lookup(cx.now, ifid, station) {
-        return ether(s, cx, ifid, mac, EtherType::IPV4, packet);
+        return ether(s, cx, ifid, mac, ether_type, packet);
     }
     let round_trip = round_trip(s, ifid);
     match s.neigh.resolve(cx, ifid, station, round_trip, packet) {
-        neigh::Verdict::Resolved(mac, packet) => ether(s, cx, ifid, mac, EtherType::IPV4, packet),
+        neigh::Verdict::Resolved(mac, packet) => ether(s, cx, ifid, mac, ether_type, packet),
         neigh::Verdict::Held => {}
         neigh::Verdict::Drop(reason, packet) => {
-            let code = UnreachableCode::HOST;
-            refuse(s, cx, IcmpKind::Unreachable { code }, reason, packet);
+            refuse(s, cx, Refusal::HostUnreachable, reason, packet);
         }
     }
 }
@@ -304,35 +286,23 @@ fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, dst: MacAddr, mut packet: Pa
 pub(super) fn refuse(
     s: &mut Stack,
     cx: &mut Cx,
-    kind: IcmpKind,
+    refusal: Refusal,
     reason: DropReason,
     mut packet: Packet,
 ) {
     drop_outgoing(cx, &packet, reason);
     if packet.meta.rcvif.is_some() {
-        icmp_error(s, cx, kind, packet);
-    } else if let Some(quoted) = icmp::Quoted::of(&mut packet) {
-        let from = IpAddr::V4(quoted.src);
-        super::rx::icmp_error(s, cx, from, kind, &quoted);
+        icmp_error(s, cx, refusal, packet);
+    } else if let Some(quoted) = icmp::quoted(&mut packet) {
+        super::rx::icmp_error(s, cx, quoted.src, refusal, &quoted);
     }
 }
 
 /// Sends an ICMP error about a packet at its IP header, if one may be sent.
-pub(super) fn icmp_error(s: &mut Stack, cx: &mut Cx, kind: IcmpKind, mut packet: Packet) {
-    let header = packet
-        .pull_up(ipv4::MIN_LEN)
-        .and_then(|start| ipv4::header_len(start).ok())
-        .and_then(|len| packet.pull_up(len))
-        .and_then(|bytes| Ipv4Header::parse_trusted(bytes).ok());
-    let Some(header) = header else { return };
-    let about = About {
-        header,
-        link_cast: Cast::Unicast,
-        packet,
-    };
-    if let Some(mut message) = s.icmp.error(cx, &s.ip.addrs, about, kind) {
+pub(super) fn icmp_error(s: &mut Stack, cx: &mut Cx, refusal: Refusal, packet: Packet) {
+    if let Some(mut message) = s.icmp.error(cx, &s.ip, packet, refusal) {
         // RFC 1812, section 4.3.2.4: a router speaks from the interface it answers through.
-        if !s.ip.addrs.contains(message.to.src)
+        if !s.ip.contains(message.to.src)
             && let Ok(src) = source_for(s, message.to.dst)
         {
             message.to.src = src;
@@ -343,9 +313,8 @@ pub(super) fn icmp_error(s: &mut Stack, cx: &mut Cx, kind: IcmpKind, mut packet:
 
 /// Tells the sender of a datagram that not all of it came.
 pub(super) fn reassembly_expired(s: &mut Stack, cx: &mut Cx, expired: Expired<V4>) {
-    let code = TimeExceededCode::REASSEMBLY;
     let packet = output::restore(&expired.header, expired.packet);
-    icmp_error(s, cx, IcmpKind::TimeExceeded { code }, packet);
+    icmp_error(s, cx, Refusal::Reassembly, packet);
 }
 
 fn drop_outgoing(cx: &mut Cx, packet: &Packet, reason: DropReason) {
@@ -370,7 +339,7 @@ fn request(s: &mut Stack, cx: &mut Cx, probe: neigh::ProbeOut) {
     let mac = netif.mac;
     // Best the address in whose prefix the target is; an interface without addresses borrows one.
     // A vnet that has none asks as a station that does not know its own yet (RFC 5227 section 1.1).
-    let source = s.ip.addrs.source_for(target, probe.ifid, target);
+    let source = s.ip.v4.addrs.source_for(target, probe.ifid, target);
     let source = source.unwrap_or(Ipv4Addr::UNSPECIFIED);
     let question = ArpPacket::request(mac, source, target);
     let to = probe.unicast_to.unwrap_or(MacAddr::BROADCAST);

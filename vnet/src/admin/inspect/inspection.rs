@@ -294,7 +294,7 @@ impl Vnet {
             children: pins.children.clone(),
             phase: inside.phase.name(),
             at: cx.now,
-            forwarding: stack.ip.tunables.forwarding,
+            forwarding: stack.ip.v4.tunables.forwarding,
             interfaces: interface_views(inside, cx.now, self.name()),
             routes: routes::list(stack),
             neighbours: super::neighbours(stack, cx.now),

@@ -574,8 +574,8 @@ impl Vnet {
 impl Stack {
     /// Sets how many routes there may be, and returns how many there might be before.
     fn limit_routes(&mut self, routes: usize) -> usize {
-        let before = self.ip.fib.max_routes();
-        self.ip.fib.set_max_routes(routes);
+        let before = self.ip.v4.fib.max_routes();
+        self.ip.v4.fib.set_max_routes(routes);
         before
     }
 }

@@ -60,37 +60,37 @@ keys! {
     /// Fragments that wait for the rest of their datagram.
     IP_FRAGMENTS: u64 = "net.inet.ip.curfrags",
         0..=0, "fragments", READ_ONLY,
-        |s| s.ip.reassembly.fragments() as u64,
+        |s| s.ip.v4.reassembly.fragments() as u64,
         |_, _| {};
     /// Pass on packets for other hosts (RFC 1122).
     IP_FORWARDING: Forwarding = "net.inet.ip.forwarding",
         0..=1, "", Access::Tenant(Privilege::Forwarding),
-        |s| s.ip.tunables.forwarding,
+        |s| s.ip.v4.tunables.forwarding,
         |s, v| s.set_forwarding(v);
     /// How long a datagram waits for its fragments (RFC 791).
     IP_FRAGTTL: Duration = "net.inet.ip.fragttl",
         1000..=120000, "ms", TUNABLES,
-        |s| s.ip.reassembly.limits().timeout,
-        |s, v| s.ip.reassembly.set_limits(Limits { timeout: v, ..s.ip.reassembly.limits() });
+        |s| s.ip.v4.reassembly.limits().timeout,
+        |s, v| s.ip.v4.reassembly.set_limits(Limits { timeout: v, ..s.ip.v4.reassembly.limits() });
     /// Bytes of fragments of one datagram; each fragment counts for 128 more.
     IP_MAXFRAGBYTESPERPACKET: u64 = "net.inet.ip.maxfragbytesperpacket",
         1..=2097152, "bytes", OWNER,
-        |s| s.ip.reassembly.limits().max_datagram_bytes as u64,
-        |s, v| s.ip.reassembly.set_limits(Limits { max_datagram_bytes: v as usize, ..s.ip.reassembly.limits() });
+        |s| s.ip.v4.reassembly.limits().max_datagram_bytes as u64,
+        |s, v| s.ip.v4.reassembly.set_limits(Limits { max_datagram_bytes: v as usize, ..s.ip.v4.reassembly.limits() });
     /// Datagrams that wait for fragments.
     IP_MAXFRAGPACKETS: u64 = "net.inet.ip.maxfragpackets",
         1..=65536, "datagrams", OWNER,
-        |s| s.ip.reassembly.limits().max_datagrams as u64,
-        |s, v| s.ip.reassembly.set_limits(Limits { max_datagrams: v as usize, ..s.ip.reassembly.limits() });
+        |s| s.ip.v4.reassembly.limits().max_datagrams as u64,
+        |s, v| s.ip.v4.reassembly.set_limits(Limits { max_datagrams: v as usize, ..s.ip.v4.reassembly.limits() });
     /// As a router, tell hosts of a shorter way (RFC 1812).
     IP_REDIRECT: Redirects = "net.inet.ip.redirect",
         0..=1, "", Access::Tenant(Privilege::Forwarding),
-        |s| s.ip.tunables.redirects,
-        |s, v| s.ip.tunables.redirects = v;
+        |s| s.ip.v4.tunables.redirects,
+        |s, v| s.ip.v4.tunables.redirects = v;
     /// Time to live of packets that start here; of sockets made from then on (RFC 1122).
     IP_TTL: u64 = "net.inet.ip.ttl",
         1..=255, "hops", TUNABLES,
-        |s| u64::from(s.ip.tunables.default_ttl),
+        |s| u64::from(s.ip.v4.tunables.default_ttl),
         set_ttl;
     /// Raw sockets.
     RAW_PCBCOUNT: u64 = "net.inet.raw.pcbcount",
@@ -307,7 +307,7 @@ fn neigh(stack: &mut Stack, change: impl FnOnce(&mut NeighConfig)) {
 
 fn set_ttl(stack: &mut Stack, ttl: u64) {
     let ttl = ttl as u8;
-    stack.ip.tunables.default_ttl = ttl;
+    stack.ip.v4.tunables.default_ttl = ttl;
     stack.udp.config_mut().ttl = ttl;
     stack.raw.config_mut().ttl = ttl;
     stack.echo.config_mut().ttl = ttl;

@@ -3,23 +3,17 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Message, message};
+use super::{message, unreachable_code};
 use crate::base::id::IfId;
 use crate::icmp::limit::Limit;
+use crate::icmp::message::Message;
 use crate::ip::addr::{self, Cast, LocalAddrs};
 use crate::ip::family::V4;
-use crate::ip::v4::output::Outgoing;
+use crate::ip::{Outgoing, Refusal};
 use crate::packet::header::IpProto;
-use crate::packet::header::icmp4::{self, ICMP_LEN, IcmpKind};
-use crate::packet::header::ipv4::{Ipv4Header, MIN_LEN};
+use crate::packet::header::icmp4::{self, ICMP_LEN, Icmp4, TimeExceededCode};
+use crate::packet::header::ipv4::{self, Ipv4Header, MIN_LEN};
 use crate::packet::{Cx, Packet, checksum};
-
-/// One vnet's ICMP.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Icmp {
-    /// How many errors it sends.
-    pub limit: Limit,
-}
 
 /// The packet an error is about.
 #[derive(Debug)]
@@ -28,45 +22,84 @@ pub(crate) struct About {
     pub header: Ipv4Header,
     /// Whom its frame was addressed to.
     pub link_cast: Cast,
-    /// The packet at its IP header; [`restore`](crate::ip::v4::output::restore) puts one back
-    /// together that was stripped.
+    /// The packet at its IP header.
     pub packet: Packet,
 }
 
-impl Icmp {
-    /// The error to send about a packet; `None` when none may be sent, or not now. The packet is
-    /// gone either way and counted by the caller.
-    pub(crate) fn error(
-        &mut self,
-        cx: &mut Cx<'_>,
-        addrs: &LocalAddrs<V4>,
-        about: About,
-        kind: IcmpKind,
-    ) -> Option<Message> {
-        if !permitted(addrs, &about) {
-            return None;
-        }
-        let src = source(addrs, &about.header, about.packet.meta.rcvif)?;
-        if !self.limit.take(cx.now) {
-            cx.stats.icmp_rate_limited += 1;
-            return None;
-        }
-        let About {
-            header, mut packet, ..
-        } = about;
-        // What is quoted should be what would have been seen on a wire.
-        let _ = checksum::finish(&mut packet, 0);
-        packet.truncate(MAX_QUOTE);
-        let to = Outgoing {
-            // RFC 1812 section 4.3.2.5: precedence "internetwork control", otherwise as the
-            // packet; RFC 3168: no ECN.
-            tos: (header.tos & TOS) | INTERNETWORK_CONTROL,
-            ..Outgoing::new(src, header.src, IpProto::ICMP)
-        };
-        Some(Message {
-            to,
-            packet: message(kind.into(), packet.into_payload()),
+impl About {
+    /// About a packet at its IP header; `None` when that makes no sense.
+    pub(crate) fn of(mut packet: Packet, link_cast: Cast) -> Option<About> {
+        let start = packet.pull_up(MIN_LEN)?;
+        let header_len = ipv4::header_len(start).ok()?;
+        let header = Ipv4Header::parse_trusted(packet.pull_up(header_len)?).ok()?;
+        Some(About {
+            header,
+            link_cast,
+            packet,
         })
+    }
+}
+
+/// The error to send about a packet; `None` when none may be sent, or not now. The packet is
+/// gone either way and counted by the caller.
+pub(crate) fn error(
+    limit: &mut Limit,
+    cx: &mut Cx<'_>,
+    addrs: &LocalAddrs<V4>,
+    about: About,
+    refusal: Refusal,
+) -> Option<Message> {
+    if !permitted(addrs, &about) {
+        return None;
+    }
+    let says = says(refusal)?;
+    let src = source(addrs, &about.header, about.packet.meta.rcvif)?;
+    if !limit.take(cx.now) {
+        cx.stats.icmp_rate_limited += 1;
+        return None;
+    }
+    let About {
+        header, mut packet, ..
+    } = about;
+    // What is quoted should be what would have been seen on a wire.
+    let _ = checksum::finish(&mut packet, 0);
+    packet.truncate(MAX_QUOTE);
+    let to = Outgoing {
+        // RFC 1812 section 4.3.2.5: precedence "internetwork control", otherwise as the
+        // packet; RFC 3168: no ECN.
+        traffic_class: (header.tos & TOS) | INTERNETWORK_CONTROL,
+        ..Outgoing::new(src.into(), header.src.into(), IpProto::ICMP)
+    };
+    Some(Message {
+        to,
+        packet: message(says, packet.into_payload()),
+    })
+}
+
+/// The message that tells of a refusal; `None` of one that IPv4 has no message for.
+fn says(refusal: Refusal) -> Option<Icmp4> {
+    if let Some(code) = unreachable_code(refusal) {
+        let next_hop_mtu = match refusal {
+            Refusal::PacketTooBig { mtu } => u16::try_from(mtu).unwrap_or(u16::MAX),
+            _ => 0,
+        };
+        return Some(Icmp4::Unreachable { code, next_hop_mtu });
+    }
+    match refusal {
+        Refusal::HopLimit => Some(Icmp4::TimeExceeded {
+            code: TimeExceededCode::TTL,
+        }),
+        Refusal::Reassembly => Some(Icmp4::TimeExceeded {
+            code: TimeExceededCode::REASSEMBLY,
+        }),
+        Refusal::Header { pointer } => Some(Icmp4::ParameterProblem {
+            pointer: u8::try_from(pointer).ok()?,
+        }),
+        // RFC 1812 section 5.2.7.2: routers send redirects for a host, not for a network.
+        Refusal::Redirect {
+            gateway: std::net::IpAddr::V4(gateway),
+        } => Some(Icmp4::Redirect { code: 1, gateway }),
+        _ => None,
     }
 }
 
@@ -130,21 +163,20 @@ mod tests {
     use super::*;
     use crate::base::rng::Rng;
     use crate::base::time::Instant;
-    use crate::icmp::v4::{Quoted, UnreachableCode, Verdict, input};
+    use crate::icmp::message::{Quoted, Verdict};
+    use crate::icmp::v4::input;
     use crate::ip::state::IpState;
     use crate::ip::testing::{Surroundings, header, interfaces, ip, received};
     use crate::ip::v4::output;
     use crate::packet::header::Ipv4Flags;
     use proptest::prelude::*;
 
-    const PORT: IcmpKind = IcmpKind::Unreachable {
-        code: UnreachableCode::PORT,
-    };
+    const PORT: Refusal = Refusal::Port;
 
     struct Bench {
         around: Surroundings,
         state: IpState<V4>,
-        icmp: Icmp,
+        limit: Limit,
         ifid: IfId,
     }
 
@@ -159,7 +191,7 @@ mod tests {
             Bench {
                 around: Surroundings::new(),
                 state,
-                icmp: Icmp::default(),
+                limit: Limit::default(),
                 ifid: a,
             }
         }
@@ -173,7 +205,7 @@ mod tests {
                 packet,
             };
             let mut cx = self.around.cx();
-            self.icmp.error(&mut cx, &self.state.addrs, about, PORT)
+            error(&mut self.limit, &mut cx, &self.state.addrs, about, PORT)
         }
     }
 
@@ -189,22 +221,28 @@ mod tests {
             .error(original, &data, Cast::Unicast)
             .expect("it may be sent");
         assert_eq!(
-            (to.src, to.dst, to.tos),
-            (ip("10.0.0.1"), ip("10.0.0.9"), 0xd8)
+            (to.src, to.dst, to.traffic_class),
+            (ip("10.0.0.1").into(), ip("10.0.0.9").into(), 0xd8)
         );
-        let header = output::prepend(&mut bench.state, &to, &mut packet).expect("it is short");
+        let header = output::prepend(
+            &mut bench.state,
+            ip("10.0.0.1"),
+            ip("10.0.0.9"),
+            &to,
+            &mut packet,
+        )
+        .expect("it is short");
         assert_eq!(packet.len(), 576);
         checksum::finish(&mut packet, 0).expect("the offsets are right");
         let mut received = Packet::incoming(packet.to_vec().split_off(20));
         received.pull_up(8);
-        match input(&header, Cast::Unicast, received) {
-            Verdict::Error { kind, quoted } => {
-                assert_eq!(kind, PORT);
+        match input(&header.info(), Cast::Unicast, received) {
+            Verdict::Error { refusal, quoted } => {
+                assert_eq!(refusal, PORT);
                 let expected = Quoted {
-                    src: ip("10.0.0.9"),
-                    dst: ip("10.0.0.1"),
+                    src: ip("10.0.0.9").into(),
+                    dst: ip("10.0.0.1").into(),
                     proto: IpProto::UDP,
-                    total_len: 620,
                     transport: [0, 1, 2, 3, 4, 5, 6, 7],
                 };
                 assert_eq!(quoted, expected);
@@ -220,7 +258,7 @@ mod tests {
         let mut bench = Bench::new();
         let through = header("10.0.0.9", "192.0.2.1", 8);
         let message = bench.error(through, &[0; 8], Cast::Unicast);
-        assert_eq!(message.map(|m| m.to.src), Some(ip("10.0.0.1")));
+        assert_eq!(message.map(|m| m.to.src), Some(ip("10.0.0.1").into()));
     }
 
     #[test]
@@ -294,7 +332,7 @@ mod tests {
             let header = Ipv4Header { header_len: header_len * 4, ..header };
             let about = About { header, link_cast: Cast::Unicast, packet };
             let mut cx = bench.around.cx();
-            if let Some(message) = bench.icmp.error(&mut cx, &bench.state.addrs, about, PORT) {
+            if let Some(message) = error(&mut bench.limit, &mut cx, &bench.state.addrs, about, PORT) {
                 prop_assert!(message.packet.len() <= 556);
             }
         }

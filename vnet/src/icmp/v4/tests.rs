@@ -2,7 +2,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ip::testing::{header, ip};
-use crate::packet::header::icmp4::TimeExceededCode;
 
 /// A message as it comes off a wire, with a correct checksum.
 fn received(bytes: &[u8]) -> Packet {
@@ -19,7 +18,7 @@ fn take(cast: Cast, packet: Packet) -> Verdict {
         tos: 0x2b,
         ..header("10.0.0.9", "10.0.0.1", packet.len())
     };
-    input(&header, cast, packet)
+    input(&header.info(), cast, packet)
 }
 
 /// An error that quotes an echo request of 1500 bytes.
@@ -34,17 +33,12 @@ fn quoting(kind: u8, code: u8, rest: [u8; 4]) -> Vec<u8> {
     bytes
 }
 
-fn error(bytes: &[u8]) -> Option<IcmpKind> {
+fn error(bytes: &[u8]) -> Option<Refusal> {
     match take(Cast::Unicast, received(bytes)) {
-        Verdict::Error { kind, quoted } => {
+        Verdict::Error { refusal, quoted } => {
             assert_eq!(quoted.dst, ip("192.0.2.1"));
-            let echo = Icmp4::EchoRequest {
-                code: 0,
-                ident: 7,
-                seq: 9,
-            };
-            assert_eq!(quoted.icmp(), Some(echo));
-            Some(kind)
+            assert_eq!(quoted.echo(), Some((7, 9)));
+            Some(refusal)
         }
         _ => None,
     }
@@ -59,8 +53,8 @@ fn an_echo_comes_back_with_what_it_carried() {
             panic!("a host answers");
         };
         assert_eq!(
-            (to.src, to.dst, to.tos),
-            (ip("10.0.0.1"), ip("10.0.0.9"), 0x28)
+            (to.src, to.dst, to.traffic_class),
+            (ip("10.0.0.1").into(), ip("10.0.0.9").into(), 0x28)
         );
         let reply = Icmp4::EchoReply {
             code,
@@ -98,27 +92,34 @@ fn an_answer_reaches_whoever_asked() {
 
 #[test]
 fn errors_are_told_apart() {
-    let host = IcmpKind::Unreachable {
-        code: UnreachableCode::HOST,
-    };
-    assert_eq!(error(&quoting(3, 1, [0; 4])), Some(host));
-    let ttl = IcmpKind::TimeExceeded {
-        code: TimeExceededCode::TTL,
-    };
-    assert_eq!(error(&quoting(11, 0, [0; 4])), Some(ttl));
+    for (code, refusal) in [
+        (0, Refusal::NoRoute),
+        (1, Refusal::HostUnreachable),
+        (2, Refusal::Protocol),
+        (3, Refusal::Port),
+        (5, Refusal::Unreachable { code: 5 }),
+        (13, Refusal::Prohibited),
+    ] {
+        assert_eq!(error(&quoting(3, code, [0; 4])), Some(refusal));
+        assert_eq!(unreachable_code(refusal), Some(UnreachableCode(code)));
+    }
+    assert_eq!(error(&quoting(11, 0, [0; 4])), Some(Refusal::HopLimit));
+    assert_eq!(error(&quoting(11, 1, [0; 4])), Some(Refusal::Reassembly));
     let gateway = ip("10.0.0.2");
     assert_eq!(
         error(&quoting(5, 1, gateway.octets())),
-        Some(IcmpKind::Redirect { gateway })
+        Some(Refusal::Redirect {
+            gateway: gateway.into()
+        })
     );
-    let pointer = IcmpKind::ParameterProblem { pointer: 20 };
+    let pointer = Refusal::Header { pointer: 20 };
     assert_eq!(error(&quoting(12, 0, [20, 0, 0, 0])), Some(pointer));
 }
 
 #[test]
 fn the_mtu_is_guessed_when_it_is_not_told() {
     let mtu = |rest| match error(&quoting(3, 4, rest)) {
-        Some(IcmpKind::FragmentationNeeded { mtu }) => mtu,
+        Some(Refusal::PacketTooBig { mtu }) => mtu,
         other => panic!("{other:?}"),
     };
     assert_eq!(mtu([0, 0, 0x05, 0x78]), 1400);

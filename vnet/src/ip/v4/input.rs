@@ -12,8 +12,8 @@ use crate::ip::addr::{Cast, Kind, Ours};
 use crate::ip::family::{Family, V4};
 use crate::ip::reassembly::{self, Fragment, Key, Last};
 use crate::ip::state::{Forwarding, IpState};
-use crate::packet::header::HeaderError;
-use crate::packet::header::ipv4::{self, Ipv4Flags, Ipv4Header, MIN_LEN};
+use crate::packet::header::ipv4::{self, Ipv4Header, MIN_LEN};
+use crate::packet::header::{HeaderError, IpInfo};
 use crate::packet::{Csum, Cx, Packet};
 
 /// How a packet came in.
@@ -41,8 +41,8 @@ pub(crate) enum Medium {
 pub(crate) enum Verdict {
     /// It is for us.
     Local {
-        /// Its header. Of a datagram that came in fragments, the header it would have had.
-        header: Ipv4Header,
+        /// What its header says.
+        info: IpInfo,
         /// Whom it is addressed to: us alone, or us among others.
         cast: Cast,
         /// The packet, stripped to its transport header.
@@ -50,8 +50,8 @@ pub(crate) enum Verdict {
     },
     /// It is for another host, and this is a router: see [`forward`](crate::ip::forward).
     Forward {
-        /// Its header.
-        header: Ipv4Header,
+        /// What its header says.
+        info: IpInfo,
         /// The packet, at its IP header, which is pulled up.
         packet: Packet,
     },
@@ -77,13 +77,16 @@ pub(crate) fn input(
     }
     let cast = match destination(state, ingress, &header) {
         Ok(Destination::Local(cast)) => cast,
-        Ok(Destination::Other) => return Verdict::Forward { header, packet },
+        Ok(Destination::Other) => {
+            let info = header.info();
+            return Verdict::Forward { info, packet };
+        }
         Err(reason) => return Verdict::Drop(reason),
     };
     packet.strip(usize::from(header.header_len));
     if !header.is_fragment() {
         return Verdict::Local {
-            header,
+            info: header.info(),
             cast,
             packet,
         };
@@ -100,12 +103,9 @@ pub(crate) fn input(
         reassembly::Verdict::Held => Verdict::Held,
         reassembly::Verdict::Drop(reason) => Verdict::Drop(reason),
         reassembly::Verdict::Complete(whole, packet) => Verdict::Local {
-            header: Ipv4Header {
-                tos: whole.traffic_class,
-                flags: whole.header.flags.without(Ipv4Flags::MORE_FRAGMENTS),
-                total_len: (MIN_LEN + packet.len()) as u16,
-                header_len: MIN_LEN as u8,
-                ..whole.header
+            info: IpInfo {
+                traffic_class: whole.traffic_class,
+                ..whole.header.info()
             },
             cast,
             packet,

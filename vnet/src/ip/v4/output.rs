@@ -7,42 +7,12 @@
 use std::net::Ipv4Addr;
 
 use super::fragment::Fragments;
+use crate::ip::Outgoing;
 use crate::ip::family::V4;
 use crate::ip::state::IpState;
-use crate::packet::Packet;
-use crate::packet::header::ipv4::{Ipv4Flags, Ipv4Header, MAX_TOTAL_LEN, MIN_LEN};
-use crate::packet::header::{Fragmentation, IpProto};
-
-/// What a transport asks of IPv4 for one packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Outgoing {
-    /// The sender: an address of this vnet, or 0.0.0.0 while it has none.
-    pub src: Ipv4Addr,
-    /// The receiver.
-    pub dst: Ipv4Addr,
-    /// What is carried.
-    pub proto: IpProto,
-    /// How many hops it may take; `None` for the vnet's default.
-    pub ttl: Option<u8>,
-    /// The type of service octet.
-    pub tos: u8,
-    /// May it be cut?
-    pub fragmentation: Fragmentation,
-}
-
-impl Outgoing {
-    /// A packet that may be fragmented, with the vnet's time to live and routine service.
-    pub(crate) fn new(src: Ipv4Addr, dst: Ipv4Addr, proto: IpProto) -> Outgoing {
-        Outgoing {
-            src,
-            dst,
-            proto,
-            ttl: None,
-            tos: 0,
-            fragmentation: Fragmentation::Allowed,
-        }
-    }
-}
+use crate::packet::header::ipv4::{self, Ipv4Flags, Ipv4Header, MAX_TOTAL_LEN, MIN_LEN};
+use crate::packet::header::{Fragmentation, IpInfo};
+use crate::packet::{Csum, Packet, gso};
 
 /// The packet would be longer than IPv4 can say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +26,8 @@ pub(crate) struct TooLong;
 #[inline]
 pub(crate) fn prepend(
     state: &mut IpState<V4>,
+    src: Ipv4Addr,
+    dst: Ipv4Addr,
     to: &Outgoing,
     packet: &mut Packet,
 ) -> Result<Ipv4Header, TooLong> {
@@ -75,11 +47,11 @@ pub(crate) fn prepend(
         }
     };
     let header = Ipv4Header {
-        src: to.src,
-        dst: to.dst,
+        src,
+        dst,
         proto: to.proto,
-        ttl: to.ttl.unwrap_or(state.tunables.default_ttl),
-        tos: to.tos,
+        ttl: to.hop_limit.unwrap_or(state.tunables.default_ttl),
+        tos: to.traffic_class,
         ident,
         flags,
         fragment_offset: 0,
@@ -87,7 +59,30 @@ pub(crate) fn prepend(
         header_len: MIN_LEN as u8,
     };
     header.emit(packet.prepend(MIN_LEN));
+    // Where the transport header starts is known from here on.
+    if let Csum::Partial { start, .. } = &mut packet.meta.csum {
+        *start += MIN_LEN as u16;
+    }
     Ok(header)
+}
+
+/// The header that a packet came with, but for its lengths.
+pub(crate) fn header(src: Ipv4Addr, dst: Ipv4Addr, info: &IpInfo) -> Ipv4Header {
+    Ipv4Header {
+        src,
+        dst,
+        proto: info.proto,
+        ttl: info.hop_limit,
+        tos: info.traffic_class,
+        ident: info.label as u16,
+        flags: match info.fragmentation {
+            Fragmentation::Allowed => Ipv4Flags::NONE,
+            Fragmentation::Forbidden => Ipv4Flags::DONT_FRAGMENT,
+        },
+        fragment_offset: 0,
+        total_len: 0,
+        header_len: MIN_LEN as u8,
+    }
 }
 
 /// Puts a packet that was stripped to its transport header back together, for an ICMP error that
@@ -117,15 +112,14 @@ pub(crate) enum Fit {
     TooBig(Packet),
 }
 
-/// Sees to it that a packet at its IP header, with `header` parsed from it, fits a link that
-/// takes IP packets of up to `ip_mtu` bytes. Of a packet that stands for several segments, each
-/// segment must fit.
-#[inline]
-pub(crate) fn fit(header: &Ipv4Header, packet: Packet, ip_mtu: usize) -> Fit {
-    if longest_piece(header, &packet) <= ip_mtu {
+/// Sees to it that a packet at its IP header fits a link that takes IP packets of up to `ip_mtu`
+/// bytes. Of a packet that stands for several segments, each segment must fit.
+pub(crate) fn fit(mut packet: Packet, ip_mtu: usize) -> Fit {
+    if longest(&mut packet) <= ip_mtu {
         return Fit::Whole(packet);
     }
-    if header.dont_fragment() {
+    let header = packet.pull_up(MIN_LEN);
+    if header.is_none_or(|bytes| ipv4::dont_fragment(bytes)) {
         return Fit::TooBig(packet);
     }
     match Fragments::new(&packet, ip_mtu) {
@@ -134,42 +128,26 @@ pub(crate) fn fit(header: &Ipv4Header, packet: Packet, ip_mtu: usize) -> Fit {
     }
 }
 
-/// The length of the longest IP packet that will leave for this one.
-#[inline]
-pub(crate) fn longest_piece(header: &Ipv4Header, packet: &Packet) -> usize {
-    match packet.meta.gso {
-        None => packet.len(),
-        Some(gso) => {
-            let transport = usize::from(header.header_len) + TCP_DATA_OFFSET;
-            // The transport's header length; when it is not pulled up yet, the longest there is.
-            let tcp_len = match packet.head().get(transport) {
-                Some(offset) => usize::from(offset >> 4) * 4,
-                None => peek(packet, transport).map_or(60, |offset| usize::from(offset >> 4) * 4),
-            };
-            let piece = usize::from(header.header_len) + tcp_len + usize::from(gso.segment_size);
-            piece.min(packet.len())
-        }
+/// The length of the longest IP packet that will leave for this one, which is at its IP header.
+pub(crate) fn longest(packet: &mut Packet) -> usize {
+    match gso::longest_frame(packet, 0) {
+        Ok(longest) => longest,
+        Err(_) => packet.len(),
     }
 }
-
-fn peek(packet: &Packet, at: usize) -> Option<u8> {
-    let mut byte = [0];
-    let in_payload = at.checked_sub(packet.head().len())?;
-    (packet.payload.copy_to(in_payload, &mut byte) == 1).then_some(byte[0])
-}
-
-/// Where a TCP header says how long it is.
-const TCP_DATA_OFFSET: usize = 12;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::rng::Rng;
+    use crate::packet::header::IpProto;
     use crate::packet::{Gso, GsoKind, Payload};
 
+    const SRC: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+    const DST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+
     fn outgoing() -> Outgoing {
-        let (src, dst) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
-        Outgoing::new(src, dst, IpProto::UDP)
+        Outgoing::new(SRC.into(), DST.into(), IpProto::UDP)
     }
 
     #[test]
@@ -177,7 +155,7 @@ mod tests {
         let mut state = IpState::new(&mut Rng::seeded(1));
         let mut ident = |to: Outgoing, len: usize| {
             let mut packet = Packet::outgoing(Payload::from(vec![0; len]));
-            let header = prepend(&mut state, &to, &mut packet).expect("it is short");
+            let header = prepend(&mut state, SRC, DST, &to, &mut packet).expect("it is short");
             assert_eq!(Ipv4Header::parse(packet.head()), Ok(header));
             assert_eq!(header.ttl, 64);
             header.ident
@@ -196,10 +174,13 @@ mod tests {
     fn more_than_ipv4_can_say_is_refused() {
         let mut state = IpState::new(&mut Rng::seeded(1));
         let mut packet = Packet::outgoing(Payload::from(vec![0; 65_516]));
-        assert_eq!(prepend(&mut state, &outgoing(), &mut packet), Err(TooLong));
+        assert_eq!(
+            prepend(&mut state, SRC, DST, &outgoing(), &mut packet),
+            Err(TooLong)
+        );
         assert_eq!(packet.len(), 65_516);
         packet.truncate(65_515);
-        assert!(prepend(&mut state, &outgoing(), &mut packet).is_ok());
+        assert!(prepend(&mut state, SRC, DST, &outgoing(), &mut packet).is_ok());
     }
 
     #[test]
@@ -216,10 +197,10 @@ mod tests {
             kind: GsoKind::Tcp4,
             segment_size: 1448,
         });
-        let header = prepend(&mut state, &to, &mut packet).expect("it is short");
-        assert!(matches!(fit(&header, packet.clone(), 1500), Fit::Whole(_)));
-        assert!(matches!(fit(&header, packet.clone(), 1499), Fit::TooBig(_)));
+        prepend(&mut state, SRC, DST, &to, &mut packet).expect("it is short");
+        assert!(matches!(fit(packet.clone(), 1500), Fit::Whole(_)));
+        assert!(matches!(fit(packet.clone(), 1499), Fit::TooBig(_)));
         packet.meta.gso = None;
-        assert!(matches!(fit(&header, packet, 1500), Fit::TooBig(_)));
+        assert!(matches!(fit(packet, 1500), Fit::TooBig(_)));
     }
 }

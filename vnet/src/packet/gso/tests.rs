@@ -134,7 +134,7 @@ proptest! {
             prop_assert_eq!(ip.ident, 0xffffu16.wrapping_add(nth as u16));
             piece.strip(20);
             prop_assert_eq!(
-                checksum::verify_transport(&mut piece, ip.src, ip.dst, ip.proto), Ok(()));
+                checksum::verify_transport(&mut piece, &ip.info()), Ok(()));
             let tcp = piece.pull_up(32).expect("a header");
             prop_assert_eq!(seq_of(tcp), seq.wrapping_add(stream.len() as u32));
             prop_assert_eq!(tcp[FLAGS] & PSH != 0, nth + 1 == count);

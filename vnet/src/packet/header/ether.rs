@@ -1,5 +1,7 @@
 //! Ethernet II.
 
+use std::net::IpAddr;
+
 use smoltcp::wire::{EthernetAddress, EthernetFrame};
 
 use super::HeaderError;
@@ -19,6 +21,15 @@ impl EtherType {
     pub(crate) const ARP: EtherType = EtherType(0x0806);
     /// Internet Protocol version 6.
     pub(crate) const IPV6: EtherType = EtherType(0x86dd);
+
+    /// The type of frames that carry IP packets to this address.
+    #[inline]
+    pub(crate) fn of(dst: IpAddr) -> EtherType {
+        match dst {
+            IpAddr::V4(_) => EtherType::IPV4,
+            IpAddr::V6(_) => EtherType::IPV6,
+        }
+    }
 }
 
 /// The header of an Ethernet II frame.

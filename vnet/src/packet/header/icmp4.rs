@@ -101,37 +101,6 @@ impl TimeExceededCode {
     pub(crate) const REASSEMBLY: TimeExceededCode = TimeExceededCode(1);
 }
 
-/// What an ICMP error says: the part of [`Icmp4`] that is about another packet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum IcmpKind {
-    /// The destination cannot be reached. Never
-    /// [`FRAGMENTATION_NEEDED`](UnreachableCode::FRAGMENTATION_NEEDED).
-    Unreachable {
-        /// Why.
-        code: UnreachableCode,
-    },
-    /// The packet is larger than a link on its way, and must not be fragmented.
-    FragmentationNeeded {
-        /// The largest IP packet that passes.
-        mtu: u16,
-    },
-    /// Time exceeded.
-    TimeExceeded {
-        /// On the way or in reassembly.
-        code: TimeExceededCode,
-    },
-    /// A header that makes no sense.
-    ParameterProblem {
-        /// The octet that is wrong.
-        pointer: u8,
-    },
-    /// There is a shorter way to the destination.
-    Redirect {
-        /// Its first hop.
-        gateway: Ipv4Addr,
-    },
-}
-
 impl Icmp4 {
     /// Reads a header from the start of `bytes`.
     ///
@@ -198,25 +167,6 @@ impl Icmp4 {
             Icmp4::Redirect { code, .. } => (REDIRECT, code),
             Icmp4::ParameterProblem { .. } => (PARAMETER_PROBLEM, 0),
             Icmp4::Other { kind, code } => (kind, code),
-        }
-    }
-}
-
-impl From<IcmpKind> for Icmp4 {
-    fn from(kind: IcmpKind) -> Icmp4 {
-        match kind {
-            IcmpKind::Unreachable { code } => Icmp4::Unreachable {
-                code,
-                next_hop_mtu: 0,
-            },
-            IcmpKind::FragmentationNeeded { mtu } => Icmp4::Unreachable {
-                code: UnreachableCode::FRAGMENTATION_NEEDED,
-                next_hop_mtu: mtu,
-            },
-            IcmpKind::TimeExceeded { code } => Icmp4::TimeExceeded { code },
-            IcmpKind::ParameterProblem { pointer } => Icmp4::ParameterProblem { pointer },
-            // RFC 1812 section 5.2.7.2: routers send redirects for a host, not for a network.
-            IcmpKind::Redirect { gateway } => Icmp4::Redirect { code: 1, gateway },
         }
     }
 }

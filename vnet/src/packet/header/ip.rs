@@ -47,3 +47,9 @@ pub(crate) struct IpInfo {
     /// May it be cut?
     pub fragmentation: Fragmentation,
 }
+
+/// The version of the IP header that begins with `start`; zero when that is empty.
+#[inline]
+pub(crate) fn version(start: &[u8]) -> u8 {
+    start.first().map_or(0, |first| first >> 4)
+}

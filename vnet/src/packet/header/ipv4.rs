@@ -228,6 +228,14 @@ impl Addresses {
     }
 }
 
+/// True when the header at the start of `bytes` forbids to fragment its packet.
+///
+/// # Panics
+/// When `bytes` is shorter than [`MIN_LEN`].
+pub(crate) fn dont_fragment(bytes: &[u8]) -> bool {
+    bytes[6] & 0x40 != 0
+}
+
 /// Takes one from the time to live of the header at the start of `bytes` and corrects the
 /// checksum incrementally. A time to live of zero stays zero.
 ///

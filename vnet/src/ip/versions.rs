@@ -1,0 +1,242 @@
+//! The versions of IP that a vnet speaks: where an address decides which.
+//!
+//! What is asked here about an address is answered by the version that it is of. Of one that the vnet
+//! does not speak it has no address, no group and no route. IPv4 is the only one so far; another is
+//! a second field, and a second arm of each `match` in this file.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::addr::Cast;
+use super::family::V4;
+use super::fib::{Origin, RouteHit};
+use super::state::{IpState, TornDown};
+use super::v4;
+use crate::base::id::IfId;
+use crate::base::rng::Rng;
+use crate::base::stats::Stats;
+use crate::packet::Packet;
+use crate::packet::header::{Fragmentation, IpInfo, IpProto, ipv4};
+
+/// The versions of IP that one vnet speaks.
+#[derive(Debug)]
+pub(crate) struct Ip {
+    /// IPv4.
+    pub v4: IpState<V4>,
+}
+
+/// What a transport asks of IP for one packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outgoing {
+    /// The sender: an address of this vnet, or unspecified while it has none.
+    pub src: IpAddr,
+    /// The receiver, of the same family.
+    pub dst: IpAddr,
+    /// What is carried.
+    pub proto: IpProto,
+    /// How many hops it may take; `None` for the vnet's default.
+    pub hop_limit: Option<u8>,
+    /// The traffic class octet: DSCP and ECN.
+    pub traffic_class: u8,
+    /// May it be cut?
+    pub fragmentation: Fragmentation,
+}
+
+impl Outgoing {
+    /// A packet that may be fragmented, with the vnet's hop limit and routine service.
+    pub(crate) fn new(src: IpAddr, dst: IpAddr, proto: IpProto) -> Outgoing {
+        Outgoing {
+            src,
+            dst,
+            proto,
+            hop_limit: None,
+            traffic_class: 0,
+            fragmentation: Fragmentation::Allowed,
+        }
+    }
+}
+
+/// The way to a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// The interface to leave through.
+    pub ifid: IfId,
+    /// The address whose neighbour entry is needed.
+    pub hop: IpAddr,
+    /// Where the route comes from.
+    pub origin: Origin,
+}
+
+/// Why a packet got no header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PrependError {
+    /// It would be longer than its version can say.
+    #[error("the packet would be longer than IP can say")]
+    TooLong,
+    /// Its addresses are not both of one version that the vnet speaks.
+    #[error("the addresses are not of one version")]
+    Family,
+}
+
+impl Ip {
+    /// No addresses.
+    pub(crate) fn new(rng: &mut Rng) -> Ip {
+        Ip {
+            v4: IpState::new(rng),
+        }
+    }
+
+    /// The way to `dst`, by way of the cache.
+    #[inline]
+    pub(crate) fn lookup(&mut self, dst: IpAddr) -> Option<Way> {
+        match dst {
+            IpAddr::V4(dst) => {
+                let route: RouteHit<V4> = self.v4.fib.lookup(dst)?;
+                Some(Way {
+                    ifid: route.ifid,
+                    hop: route.hop(dst).into(),
+                    origin: route.origin,
+                })
+            }
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    /// True when `addr` is an address of one of our interfaces.
+    #[inline]
+    pub(crate) fn contains(&self, addr: IpAddr) -> bool {
+        match addr {
+            IpAddr::V4(addr) => self.v4.addrs.contains(addr),
+            IpAddr::V6(_) => false,
+        }
+    }
+
+    /// True when `addr` is the broadcast address of one of our subnets, or of every network.
+    #[inline]
+    pub(crate) fn is_broadcast(&self, addr: IpAddr) -> bool {
+        match addr {
+            IpAddr::V4(addr) => self.v4.addrs.is_broadcast(addr),
+            IpAddr::V6(_) => false,
+        }
+    }
+
+    /// True when `addr` is the broadcast address of a subnet of the interface, or of every network.
+    #[inline]
+    pub(crate) fn is_broadcast_on(&self, ifid: IfId, addr: IpAddr) -> bool {
+        match addr {
+            IpAddr::V4(addr) => {
+                self.v4.addrs.is_broadcast(addr) && self.v4.addrs.is_broadcast_on(ifid, addr)
+            }
+            IpAddr::V6(_) => false,
+        }
+    }
+
+    /// Whom `addr` addresses, seen from this vnet.
+    pub(crate) fn cast(&self, addr: IpAddr) -> Cast {
+        match addr {
+            IpAddr::V4(addr) => self.v4.addrs.cast(addr),
+            IpAddr::V6(addr) if addr.is_multicast() => Cast::Multicast,
+            IpAddr::V6(_) => Cast::Unicast,
+        }
+    }
+
+    /// The source address for a packet to `dst` that takes this way.
+    pub(crate) fn source_for(&self, dst: IpAddr, way: &Way) -> Option<IpAddr> {
+        match (dst, way.hop) {
+            (IpAddr::V4(dst), IpAddr::V4(hop)) => {
+                self.v4.addrs.source_for(dst, way.ifid, hop).map(IpAddr::V4)
+            }
+            _ => None,
+        }
+    }
+
+    /// The addresses of an interface, in the order they were added.
+    pub(crate) fn addresses_on(&self, ifid: IfId) -> impl Iterator<Item = IpNet> {
+        self.v4.addrs.on_interface(ifid).map(|a| a.net.into())
+    }
+
+    /// True when the sender of a packet would have a shorter way than through this router, and may be
+    /// told so: it is on the link of the packet's next hop.
+    pub(crate) fn may_redirect(&self, src: IpAddr, way: &Way) -> bool {
+        match (src, way.hop) {
+            (IpAddr::V4(src), IpAddr::V4(hop)) => self.v4.may_redirect(way.ifid, src, hop),
+            _ => false,
+        }
+    }
+
+    /// Puts a header in front of a transport's packet.
+    ///
+    /// # Errors
+    /// [`PrependError`]; the packet is unchanged.
+    #[inline]
+    pub(crate) fn prepend(
+        &mut self,
+        to: &Outgoing,
+        packet: &mut Packet,
+    ) -> Result<(), PrependError> {
+        match (to.src, to.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                v4::output::prepend(&mut self.v4, src, dst, to, packet)
+                    .map(drop)
+                    .map_err(|_| PrependError::TooLong)
+            }
+            _ => Err(PrependError::Family),
+        }
+    }
+
+    /// Forgets what belongs to an interface that goes away: addresses, routes and groups.
+    pub(crate) fn remove_interface(&mut self, ifid: IfId) {
+        self.v4.remove_interface(ifid);
+    }
+
+    /// Takes the routes through an interface out of use, those to come included.
+    pub(crate) fn interface_down(&mut self, ifid: IfId) {
+        self.v4.fib.interface_down(ifid);
+    }
+
+    /// Puts the routes through an interface back into use.
+    pub(crate) fn interface_up(&mut self, ifid: IfId) {
+        self.v4.fib.interface_up(ifid);
+    }
+
+    /// Releases everything and says what there was. Packets that were held count as dropped.
+    pub(crate) fn teardown(&mut self, stats: &mut Stats) -> TornDown {
+        let Ip { v4 } = self;
+        v4.teardown(stats)
+    }
+}
+
+/// Puts a packet that was stripped to its transport header back together, for an ICMP error that
+/// quotes it; `None` when its version is not spoken here. Options are lost.
+pub(crate) fn restore(info: &IpInfo, packet: Packet) -> Option<Packet> {
+    match (info.src, info.dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => Some(v4::output::restore(
+            &v4::output::header(src, dst, info),
+            packet,
+        )),
+        _ => None,
+    }
+}
+
+/// Takes one from the hop limit of a packet to `dst` that goes on, at its IP header.
+#[inline]
+pub(crate) fn decrement_hop_limit(dst: IpAddr, packet: &mut Packet) {
+    match dst {
+        IpAddr::V4(_) => ipv4::decrement_ttl(packet.head_mut()),
+        IpAddr::V6(_) => {}
+    }
+}
+
+/// Whether routers may cut a packet to `dst` that has `len` bytes behind its IP header, when its
+/// sender looks for the path's MTU by what does not get through (RFC 1191): yes if it is no longer
+/// than what every host takes in, in fragments if need be, because the sender goes no further below
+/// that, and a path that is narrower still would carry nothing.
+#[inline]
+pub(crate) fn fragmentation(dst: IpAddr, len: usize) -> Fragmentation {
+    match dst {
+        // RFC 791 section 3.1.
+        IpAddr::V4(_) if ipv4::MIN_LEN + len <= 576 => Fragmentation::Allowed,
+        IpAddr::V4(_) | IpAddr::V6(_) => Fragmentation::Forbidden,
+    }
+}

@@ -1,9 +1,9 @@
 //! Many TCP/IP stacks in one process.
 //!
-//! A *vnet* is a whole stack: interfaces, addresses, routes, neighbours, sockets and counters of its
-//! own. A [`System`] has as many of them as memory allows, joined by emulated links, and drives them
-//! by worker threads, in virtual time, or by the embedder's own loop. Two vnets share nothing but the
-//! wires between them, and a vnet that is dropped goes away in order and leaves nothing.
+//! A *vnet* is a complete stack with its own interfaces, addresses, routes, neighbours, sockets and
+//! counters. A [`System`] contains as many vnets as memory allows, connected by emulated links, and
+//! drives them with worker threads, in virtual time, or from the embedder's own loop. Two vnets share
+//! nothing but the wires between them, and dropping a vnet tears it down in order and leaves nothing.
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -38,12 +38,12 @@
 //! # }
 //! ```
 //!
-//! The calls are those of `std::net`, and block; nothing of it takes real time. In the example one
-//! thread is in vnet `b` (see [`Vnet::spawn`]), and the client's socket is made in `a` by name. Which vnet
-//! a socket belongs to is decided when it is made: by the [current vnet](Vnet::enter) of the thread, or by
-//! a `*_in` constructor.
+//! The calls are those of `std::net`, and block; none of it takes real time. In the example one
+//! thread is in vnet `b` (see [`Vnet::spawn`]), and the client's socket is created in `a` by name. The
+//! vnet to which a socket belongs is decided when the socket is created: by the
+//! [current vnet](Vnet::enter) of the thread, or by a `*_in` constructor.
 //!
-//! # A packet's way
+//! # The path of a packet
 //!
 //! ```text
 //!   write()                                                          read()
@@ -53,39 +53,40 @@
 //!                                   rate, loss, delay
 //! ```
 //!
-//! Outwards, the socket's bytes are copied once and referred to from there on; TCP makes segments of up
-//! to 64 KiB, IP finds the route, the neighbour cache the station, and the interface hands the frame to
-//! its link, which says when it arrives. Then the vnet is left, and the frame is pushed on the inbox of
-//! the vnet at the other end. Inwards, that vnet is serviced when the frame is due; each protocol
-//! returns a verdict, and the bytes wait in the socket's buffer for the reader.
+//! On the way out, the socket's bytes are copied once and only referred to from then on. TCP makes
+//! segments of up to 64 KiB, IP finds the route, the neighbour cache finds the link-layer address, and
+//! the interface hands the frame to its link, which says when it arrives. Then the vnet is left, and the
+//! frame is pushed into the inbox of the vnet at the other end. On the way in, that vnet is serviced when
+//! the frame is due; each protocol returns a verdict, and the bytes wait in the socket's buffer for the
+//! reader.
 //!
 //! # Where to look
 //!
 //! | what | where |
 //! |---|---|
-//! | making systems and vnets | [`System`] |
+//! | creating systems and vnets | [`System`] |
 //! | interfaces, addresses, links, routes; entering | [`Vnet`] |
 //! | destroying | [`OwnedVnet::destroy`], [`DestroyReport`] |
 //! | sockets | [`net`] |
-//! | plugging in something from outside | [`Vnet::port`], [`Port`] |
-//! | own steps in every vnet's life | [`InitRecord`] |
-//! | variables of which each vnet has its own | [`vnet_local!`] |
+//! | connecting something from outside | [`Vnet::port`], [`Port`] |
+//! | your own init steps in every vnet | [`InitRecord`] |
+//! | per-vnet variables | [`vnet_local!`] |
 //! | what tenants may do, how much a vnet may hold | [`Privileges`], [`Resource`] |
 //! | tunables | [`sysctl`] |
 //! | links: impairments, queues, scripts | [`Vnet::set_link`], [`LinkConfig`], [`Vnet::script_link`] |
 //! | bridges, switches and hubs | [`Vnet::bridge`] |
 //! | captures | [`Vnet::start_capture`], [`capture`] |
-//! | vnets below vnets | [`Vnet::create_child`] |
+//! | children of vnets | [`Vnet::create_child`] |
 //! | twins from recorded configuration | [`record`], [`System::replay`], [`OwnedVnet::clone_as`] |
-//! | looking at all of a vnet | [`Vnet::inspect`], [`Inspection`] |
-//! | what was said in a vnet | [`Vnet::messages`], [`MessageLayer`] |
+//! | inspecting a whole vnet | [`Vnet::inspect`], [`Inspection`] |
+//! | messages of a vnet | [`Vnet::messages`], [`MessageLayer`] |
 //! | time | [`time`] |
 //! | futures: tasks, sleeping | [`Vnet::spawn_future`], [`System::sleep_async`] |
-//! | running a simulated world | [`System::run_until`], [`System::run_until_idle`] |
-//! | whether two runs were the same | [`System::record_fingerprint`], [`Fingerprint`] |
-//! | why nothing happens any more | [`System::pending`], [`Deadlock`] |
+//! | running a simulation | [`System::run_until`], [`System::run_until_idle`] |
+//! | comparing two runs | [`System::record_fingerprint`], [`Fingerprint`] |
+//! | finding out why nothing happens | [`System::pending`], [`Deadlock`] |
 //!
-//! How the library is built inside is told in `docs/architecture.md`.
+//! `docs/architecture.md` describes how the library is built.
 
 #![allow(dead_code)]
 
@@ -150,7 +151,7 @@ pub use tasks::{
 };
 pub use transport::error::SocketError;
 
-/// Recording what passes an interface. See `docs/captures.md`.
+/// Recording the frames of an interface. See `docs/captures.md`.
 pub mod capture {
     pub use crate::admin::captures::Capture;
     pub use crate::netif::capture::output::{CaptureSink, Flush, Writing};

@@ -1,4 +1,4 @@
-//! Making and changing bridges.
+//! Creating and changing bridges.
 
 use super::inspect::{BridgeView, StaticStation};
 use super::interfaces::netif;
@@ -17,14 +17,14 @@ use crate::stack::limits::Resource;
 /// Label of the random stream of a filtering database's hash.
 const FDB_STREAM: u64 = 0x0066_6462;
 
-/// Why a bridge cannot be made or changed.
+/// Why a bridge cannot be created or changed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BridgeError {
-    /// Something about an interface, or the vnet.
+    /// An error concerning an interface, or the vnet.
     #[error(transparent)]
     Netif(#[from] NetifError),
-    /// The interface is no bridge.
+    /// The interface is not a bridge.
     #[error("interface {0:?} is not a bridge")]
     NotABridge(String),
     /// An interface of this kind cannot be a member.
@@ -33,7 +33,7 @@ pub enum BridgeError {
         /// The kind.
         kind: IfKind,
     },
-    /// The interface is a member of a bridge already.
+    /// The interface is already a member of a bridge.
     #[error("interface {member:?} is a member of {bridge:?} already")]
     AlreadyMember {
         /// The interface.
@@ -49,7 +49,7 @@ pub enum BridgeError {
         /// The bridge.
         bridge: String,
     },
-    /// The interface has addresses, which a member of a bridge has not.
+    /// The interface has addresses, which members of a bridge must not have.
     #[error("interface {0:?} has addresses: move them to the bridge first")]
     HasAddresses(String),
     /// The address cannot be a station's.
@@ -75,7 +75,7 @@ impl From<crate::instance::Denied> for BridgeError {
     }
 }
 
-/// What there is to know of a bridge, besides its interface.
+/// A bridge's configuration, members and counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BridgeInfo {
     /// How it works.
@@ -93,7 +93,7 @@ pub struct BridgeInfo {
 pub struct MemberInfo {
     /// The interface's name.
     pub name: String,
-    /// How it is treated.
+    /// How the bridge treats it.
     pub config: MemberConfig,
 }
 
@@ -104,18 +104,19 @@ pub struct StationInfo {
     pub mac: MacAddr,
     /// The interface it is behind; of a local one, the interface itself.
     pub interface: String,
-    /// How the bridge knows.
+    /// How the bridge came to know it.
     pub origin: Origin,
-    /// How long ago a frame of it was seen; of others than learned ones, how long it has been there.
+    /// For a learned entry, how long ago a frame from it was seen; for any other, how long the
+    /// entry has existed.
     pub idle: Duration,
 }
 
 impl Vnet {
-    /// Makes a bridge without members: an interface of this vnet, up, by which the vnet itself is on
-    /// the bridge. It is removed by [`Vnet::remove_interface`], which frees its members.
+    /// Creates a bridge without members: an interface of this vnet, up, through which the vnet
+    /// itself is on the bridge. [`Vnet::remove_interface`] removes it and releases its members.
     ///
     /// # Errors
-    /// A name that is none or is taken; a limit; a privilege that is missing.
+    /// The name is invalid or taken, a limit is reached, or a privilege is missing.
     ///
     /// ```
     /// use vnet::System;
@@ -151,11 +152,11 @@ impl Vnet {
         })
     }
 
-    /// Makes an interface a member of a bridge: what comes in by it is the bridge's.
+    /// Makes an interface a member of a bridge: what it receives goes to the bridge.
     ///
     /// # Errors
-    /// No bridge or interface of that name; a loopback interface or a bridge; an interface that is a
-    /// member already, or has addresses.
+    /// There is no bridge or interface of that name; the interface is a loopback interface or a
+    /// bridge, is a member already, or has addresses.
     pub fn add_member(&self, bridge: &str, member: &str) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, cx| {
@@ -178,10 +179,10 @@ impl Vnet {
         })
     }
 
-    /// Frees a member of a bridge. The stations behind it are forgotten.
+    /// Removes a member from a bridge. The stations behind it are forgotten.
     ///
     /// # Errors
-    /// No bridge or interface of that name; an interface that is not its member.
+    /// There is no bridge or interface of that name, or the interface is not a member.
     pub fn remove_member(&self, bridge: &str, member: &str) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, cx| {
@@ -231,11 +232,12 @@ impl Vnet {
         })
     }
 
-    /// Makes a bridge know that a station is behind a member, until that leaves or
-    /// [`Vnet::remove_station`] is called, whatever frames say.
+    /// Adds a static entry: the station is behind this member until the member leaves or
+    /// [`Vnet::remove_station`] is called, whatever frames indicate.
     ///
     /// # Errors
-    /// As [`Vnet::remove_member`]; an address that no station can have, or the bridge itself has.
+    /// As [`Vnet::remove_member`]; also, an address that is not a unicast address, or is the
+    /// bridge's own.
     pub fn add_station(&self, bridge: &str, member: &str, mac: MacAddr) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
         if !mac.is_station() {
@@ -260,7 +262,7 @@ impl Vnet {
     /// Makes a bridge forget a station, learned or static.
     ///
     /// # Errors
-    /// No bridge of that name; a station that it does not know, or an address of its own.
+    /// There is no bridge of that name, it does not know the station, or the address is its own.
     pub fn remove_station(&self, bridge: &str, mac: MacAddr) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, cx| {
@@ -293,7 +295,7 @@ impl Vnet {
         })
     }
 
-    /// How a bridge works, who its members are, and what it did.
+    /// A bridge's configuration, its members, and its counters.
     ///
     /// # Errors
     /// No bridge of that name.

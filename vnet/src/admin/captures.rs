@@ -18,7 +18,7 @@ pub struct Capture {
 }
 
 impl Vnet {
-    /// Shows every frame of an interface to `tap`, from now on, until the interface goes.
+    /// Shows every frame of an interface to `tap` from now on, until the interface is removed.
     ///
     /// # Errors
     /// No interface of that name.
@@ -26,7 +26,7 @@ impl Vnet {
         self.watch(name, tap).map(|_| ())
     }
 
-    /// As [`Vnet::capture`], until what it returns is dropped or the interface goes.
+    /// Like [`Vnet::capture`], until the returned value is dropped or the interface is removed.
     ///
     /// # Errors
     /// No interface of that name.

@@ -27,7 +27,7 @@ pub struct NeighbourInfo {
     pub mac: Option<MacAddr>,
     /// The interface it is on.
     pub interface: String,
-    /// How sure its address is (RFC 4861, section 7.3.2).
+    /// How certain its address is (RFC 4861, section 7.3.2).
     pub state: StateName,
     /// Packets that wait for its address.
     pub held_packets: usize,
@@ -60,7 +60,7 @@ impl fmt::Display for SocketKind {
     }
 }
 
-/// A socket, or a TCP connection that has outlived its socket, as `netstat -an` lists it.
+/// A socket, or a TCP connection that has outlived its socket, as listed by `netstat -an`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SocketInfo {
     /// What it is.
@@ -69,7 +69,7 @@ pub struct SocketInfo {
     pub local: Option<SocketAddr>,
     /// Its peer's address, when it has one.
     pub peer: Option<SocketAddr>,
-    /// What waits to be read: bytes of TCP, connections of a listener, datagrams of the others.
+    /// What is waiting to be read: bytes for TCP, connections for a listener, datagrams for others.
     pub recv_queue: usize,
     /// Bytes written and not acknowledged; the backlog of a listener.
     pub send_queue: usize,
@@ -92,8 +92,8 @@ impl Vnet {
         self.core.with(|stack, _| sockets(stack))
     }
 
-    /// How the outgoing direction of an interface's link behaves: transparently, as by default, when
-    /// [`Vnet::set_link`] was never called.
+    /// The configuration of the outgoing direction of an interface's link; the default, without
+    /// impairments, if [`Vnet::set_link`] was never called.
     ///
     /// # Errors
     /// No interface of that name.

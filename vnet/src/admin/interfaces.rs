@@ -1,4 +1,4 @@
-//! Making and changing interfaces and their addresses.
+//! Creating and changing interfaces and their addresses.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const LOOPBACK_IP_MTU: u16 = 65_535;
 /// The least IP MTU (RFC 791, section 3.2).
 const MIN_IP_MTU: u16 = 68;
 
-/// What there is to know of an interface.
+/// An interface, its addresses and its counters.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct IfInfo {
     /// Its name.
@@ -67,11 +67,11 @@ impl From<Gone> for NetifError {
 }
 
 impl Vnet {
-    /// Makes a pair of interfaces joined by a wire, one in this vnet and one in `peer` (which may
+    /// Creates a pair of interfaces joined by a wire, one in this vnet and one in `peer` (which may
     /// be this one), both up, with an IP MTU of 1500.
     ///
     /// # Errors
-    /// A name that is none or is taken, or a vnet that is gone; nothing is made then.
+    /// A name is invalid or taken, or a vnet is gone; nothing is created then.
     ///
     /// ```
     /// use vnet::System;
@@ -161,8 +161,8 @@ impl Vnet {
     /// sees the wire go down.
     ///
     /// # Errors
-    /// No interface of that name; the loopback interface, which stays; a borrowed one, which can
-    /// be [returned](Vnet::return_interface).
+    /// There is no interface of that name, it is the loopback interface, which cannot be removed,
+    /// or it is borrowed and can only be [returned](Vnet::return_interface).
     pub fn remove_interface(&self, name: &str) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceCreate)?;
         self.configure(|stack, cx| {
@@ -181,13 +181,12 @@ impl Vnet {
         })
     }
 
-    /// Gives an interface another name. Nothing else changes, for it or for its peer; whoever
-    /// names it has to use the new one. A borrowed interface gets its name at home back when it
-    /// comes home.
+    /// Gives an interface another name. Nothing else changes, for it or for its peer. A borrowed
+    /// interface gets its original name back when it returns home.
     ///
     /// # Errors
-    /// No interface of that name; a new name that is none or is taken; the loopback interface, which
-    /// keeps its name.
+    /// There is no interface of that name, the new name is invalid or taken, or it is the loopback
+    /// interface, which cannot be renamed.
     ///
     /// ```
     /// use vnet::System;
@@ -219,13 +218,14 @@ impl Vnet {
         })
     }
 
-    /// Puts an interface in or out of use. What is out of use attracts nothing: the routes through
-    /// it stay, and others are taken in their place until it is in use again; where there is none,
-    /// sending fails with "network unreachable", and a router says so by ICMP. Its addresses stay the
-    /// vnet's, as on Linux: they can be reached by other interfaces, and by the vnet itself.
+    /// Sets an interface up or down. An interface that is down attracts no traffic: the routes
+    /// through it stay, and others are used in their place until it is up again; where there is
+    /// none, sending fails with "network unreachable", and a router says so by ICMP. Its addresses
+    /// remain the vnet's, as on Linux: they can be reached through other interfaces, and by the
+    /// vnet itself.
     ///
-    /// Frames that its link holds are dropped with that, and counted; those that its link has let pass
-    /// arrive, also when they wait for the transmitter in a FIFO discipline: they are on their way.
+    /// Frames that its link holds are dropped and counted; those that its link has let pass arrive,
+    /// even those waiting for the transmitter in a FIFO discipline.
     ///
     /// A wire that goes down changes no routes, as on Linux: frames are lost until it is up again.
     ///
@@ -273,13 +273,13 @@ impl Vnet {
         })
     }
 
-    /// Sets an interface's Ethernet address. No interface that is made later in this system gets it.
-    /// Whether another has it already is not looked at: on different links that does no harm, on one
-    /// the two do not reach each other.
+    /// Sets an interface's Ethernet address. No interface that is created later in this system gets
+    /// it. Whether another already has it is not checked: on different links that does no harm; on
+    /// the same link the two cannot reach each other.
     ///
     /// # Errors
-    /// No interface of that name, an address that no station can have, or [`NetifError::Limit`] after
-    /// very many of those that the system would have given out itself.
+    /// There is no interface of that name, the address is not a unicast address, or
+    /// [`NetifError::Limit`] after very many of those that the system would have given out itself.
     pub fn set_mac(&self, name: &str, mac: MacAddr) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
         if !mac.is_station() {
@@ -297,12 +297,13 @@ impl Vnet {
         })
     }
 
-    /// Says whether an interface may carry large segments and unfinished checksums to its far
-    /// end, as a device with segmentation offload does. On at first for everything that stays in
-    /// the process; with [`Offload::None`] frames of at most the MTU travel, complete.
+    /// Sets whether an interface may carry large segments and unfinished checksums to its far end,
+    /// as a device with segmentation offload does. By default this is on for everything that stays
+    /// in the process; with [`Offload::None`] only complete frames of at most the MTU are sent.
     ///
     /// # Errors
-    /// No interface of that name; a bridge, whose members say it.
+    /// There is no interface of that name, or it is a bridge, for which the setting of its members
+    /// applies.
     pub fn set_offload(&self, name: &str, offload: Offload) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure_netif(name, |netif, _| {
@@ -379,7 +380,7 @@ impl Vnet {
         })
     }
 
-    /// Takes an address off an interface, with the route to its prefix.
+    /// Removes an address from an interface, with the route to its prefix.
     ///
     /// # Errors
     /// No interface of that name, or no such address on it.

@@ -1,9 +1,10 @@
-//! The Ethernet addresses that a system gives to interfaces: locally administered, and none twice.
+//! The Ethernet addresses that a system gives to interfaces: locally administered, and each used
+//! only once.
 //!
 //! They are numbered from a start that the system's seed decides, so that those of two systems
-//! differ: 2^46 numbers are enough for a collision to be unlikely. With one seed they are the same in
-//! every run. An address that a user gave by hand is not given out later; one given by hand twice is
-//! the user's business, as it is with any other equipment.
+//! differ: 2^46 numbers are enough for a collision to be unlikely. With one seed they are the same
+//! in every run. An address that a user has set is not given out later. Setting the same address
+//! twice is up to the user, as with any other equipment.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -7,7 +7,7 @@
 //! | `inspect` | listing neighbours, sockets and links |
 //! | `interfaces` | making and changing interfaces and addresses |
 //! | `macs` | the Ethernet addresses that a system gives out |
-//! | `moves` | interfaces that are lent to other vnets, and come home |
+//! | `moves` | interfaces that are lent to other vnets, and returned |
 //! | `pins` | what keeps an instance from being destroyed strictly |
 //! | `port` | [`Port`], the outside end of a port interface |
 //! | `record` | the journal of configuration, and twins made from it |

@@ -1,16 +1,17 @@
 //! Interfaces that move. Each has a *home*, the vnet in which it was made, for as long as it lives,
-//! and is in one vnet at a time. Its home lends it to another vnet; it comes home when either side
-//! says so, or when the borrower is torn down; and it goes with its home, wherever it is
-//! (`if_vmove` and the home vnet of FreeBSD, without a kernel-wide lock).
+//! and is in one vnet at a time. Its home lends it to another vnet; it returns when either side
+//! asks for it, or when the borrower is torn down; and it is destroyed with its home, wherever it
+//! is (`if_vmove` and the home vnet of FreeBSD, without a kernel-wide lock).
 //!
 //! A move takes the interface out of one vnet, under that vnet's lock, and puts it into the other,
-//! under the other's lock; the two are never held together. In between it is nobody's, but its
-//! wire stays plugged in where it was, so that frames towards it wait, or are counted, there. Then
-//! the wire is plugged into the new vnet's inbox, in one step.
+//! under the other's lock; the two are never held together. In between it is in no vnet, but its
+//! wire stays connected where it was, so that frames towards it wait, or are counted, there. Then
+//! the wire is connected to the new vnet's inbox, in one step.
 //!
-//! The home keeps a list of what it has lent. Whoever has put an interface into a vnet asks the
-//! home for confirmation; a home that was torn down meanwhile does not give it, and then the
-//! interface goes at once. So an interface never outlives its home, whoever is faster.
+//! The home keeps a list of what it has lent. The thread that has put an interface into a vnet asks
+//! the home for confirmation; a home that was torn down meanwhile does not give it, and then the
+//! interface is removed at once. So an interface never outlives its home, whichever thread is
+//! faster.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -42,7 +43,7 @@ pub enum MoveError {
     /// The vnet that the interface is in is gone; or its home is, and the interface with it.
     #[error("the vnet is gone")]
     Gone,
-    /// The vnet that it was to move to is gone, or going.
+    /// The vnet that it was to move to is gone, or is being torn down.
     #[error("the vnet that the interface was to move to is gone")]
     TargetGone,
     /// No interface of that name.
@@ -60,11 +61,10 @@ pub enum MoveError {
     /// A name is 1 to 15 letters, digits, `.`, `_` or `-`.
     #[error("{0:?} is not a valid interface name: use 1 to 15 letters, digits, '.', '_' and '-'")]
     BadName(String),
-    /// An interface of this kind belongs where it is.
+    /// An interface of this kind cannot be moved.
     #[error("a {0} interface cannot be moved")]
     Unsupported(IfKind),
-    /// A tenant lends to descendants of its vnet only, and so does whoever has borrowed the
-    /// interface itself.
+    /// A tenant lends only to descendants of its vnet, and so does a borrower.
     #[error("vnet {0:?} is not a descendant of this vnet")]
     NotDescendant(String),
     /// The handle of one of the two vnets lacks a privilege.
@@ -79,7 +79,7 @@ pub enum MoveError {
     /// The interface is at home.
     #[error("interface {0:?} is at home")]
     AtHome(String),
-    /// Somebody else is moving it at this moment.
+    /// Another call is moving it at this moment.
     #[error("interface {0:?} is already being moved")]
     Busy(String),
 }
@@ -146,10 +146,10 @@ pub struct Homecoming {
 /// How a loan ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fate {
-    /// It is at home, under this name: the one that it had there, or one with the next free unit
-    /// number when that name had been given to another interface.
+    /// It is at home, under this name: its original name, or one with the next free unit number if
+    /// that name has been given to another interface.
     Home(String),
-    /// Its home was torn down, and it went with it.
+    /// Its home was torn down, and the interface was destroyed with it.
     Destroyed,
 }
 
@@ -171,7 +171,7 @@ impl fmt::Display for Homecoming {
 /// An interface that its home has lent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LentInterface {
-    /// Its name at home, which it gets back if it is free then.
+    /// Its name at home, which it gets back if the name is free.
     pub name: String,
     /// The vnet that has it.
     pub borrower: String,
@@ -219,20 +219,20 @@ impl Vnet {
     /// Lends an interface to another vnet, under the name that it has here.
     ///
     /// It keeps its name, its MAC address, its IP MTU, its offloads, its administrative state, its
-    /// counters, the impairments of its link, and what is plugged in at the other end, which sees
-    /// the wire go down and up. Its addresses, routes, neighbours and group memberships stay
-    /// behind and are gone; captures end. Frames that had come in and were not processed yet are
-    /// dropped here and counted.
+    /// counters, the impairments of its link, and the connection to the other end, which sees the
+    /// wire go down and up. Its addresses, routes, neighbours and group memberships are lost;
+    /// captures end. Frames that had arrived and were not yet processed are dropped here and
+    /// counted.
     ///
-    /// Needs [`Privilege::InterfaceCreate`]. To a descendant of this vnet, that is all. To any
-    /// other vnet of the system an interface can be lent by its home's owner, who needs the same
-    /// privilege there. A borrowed interface can be lent on to descendants, or
+    /// Needs [`Privilege::InterfaceCreate`]. For a descendant of this vnet nothing else is needed.
+    /// To any other vnet of the system, an interface can be lent only by its home's owner, who
+    /// needs the same privilege there. A borrowed interface can be lent on to descendants, or
     /// [returned](Vnet::return_interface).
     ///
     /// # Errors
-    /// See [`MoveError`]; the interface is where it was then, with all it had. When the other vnet
-    /// goes, or takes the name, in the middle of the move, the interface is back in this vnet, or
-    /// at home when this one is gone as well, without its addresses.
+    /// See [`MoveError`]; the interface is then where it was, with everything it had. If the other
+    /// vnet goes, or the name is taken, in the middle of the move, the interface is back in this
+    /// vnet, or at home if this one is gone as well, without its addresses.
     ///
     /// ```
     /// use vnet::System;
@@ -255,7 +255,7 @@ impl Vnet {
     }
 
     /// Lends an interface to another vnet, where it is called `new_name`. At home it gets its old
-    /// name back. For the rest it is [`Vnet::move_interface`].
+    /// name back. Otherwise like [`Vnet::move_interface`].
     ///
     /// # Errors
     /// As [`Vnet::move_interface`].
@@ -296,7 +296,8 @@ impl Vnet {
         result
     }
 
-    /// Sends a borrowed interface home. It keeps and loses what it does in every move.
+    /// Returns a borrowed interface to its home. It keeps and loses the same things as in every
+    /// move.
     ///
     /// Needs [`Privilege::InterfaceCreate`] here; its home needs none.
     ///
@@ -318,13 +319,13 @@ impl Vnet {
     }
 
     /// Takes back an interface that this vnet has lent, wherever it is; `name` is the one that it
-    /// had here. It keeps and loses what it does in every move.
+    /// had here. It keeps and loses the same things as in every move.
     ///
     /// Needs [`Privilege::InterfaceCreate`] here; the borrower is not asked.
     ///
     /// # Errors
-    /// [`MoveError::NotLent`]; a missing privilege; [`MoveError::Busy`] when it is never where it
-    /// is looked for, because others move it on again and again.
+    /// [`MoveError::NotLent`]; a missing privilege; [`MoveError::Busy`] when other calls keep
+    /// moving it on, so that it is never found where it was last.
     pub fn reclaim_interface(&self, name: &str) -> Result<Moved, MoveError> {
         self.require(Privilege::InterfaceCreate)?;
         for _ in 0..LOOKS {

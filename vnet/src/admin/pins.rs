@@ -1,9 +1,8 @@
-//! What uses an instance: its sockets, the threads that are in it, interfaces that are not where
-//! they belong, children. None of it keeps an instance from being destroyed
-//! ([`OwnedVnet::destroy`]); all of it does when the owner asks for that
-//! ([`OwnedVnet::try_destroy`]), and is named.
+//! What uses an instance: its sockets, the threads that are in it, interfaces that are away from
+//! home, children. None of these prevents [`OwnedVnet::destroy`]; any of them prevents
+//! [`OwnedVnet::try_destroy`], which names them.
 //!
-//! Handles do not count. A clone of a [`Vnet`] is no more than a name.
+//! Handles do not count. A clone of a [`Vnet`] is only a name.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,11 +23,11 @@ use crate::transport::tcp::TcpState;
 pub struct Pins {
     /// The instance's name.
     pub vnet: String,
-    /// Sockets, and TCP connections that outlived theirs and have not ended yet. TIME-WAIT does
-    /// not count: nobody waits for it.
+    /// Sockets, and TCP connections that outlived theirs and have not ended yet. TIME-WAIT does not
+    /// count: nothing waits for it.
     pub sockets: Vec<SocketPin>,
-    /// Threads in which the vnet is current, or will be when a guard drops; those of
-    /// [`Vnet::spawn`] included. Guards of one thread beyond the sixteenth are not seen.
+    /// Threads in which the vnet is current, or will be when a guard drops; including those of
+    /// [`Vnet::spawn`]. Guards of one thread beyond the sixteenth are not seen.
     pub threads: Vec<ThreadPin>,
     /// Interfaces that belong to other vnets.
     pub borrowed: Vec<InterfacePin>,
@@ -174,14 +173,14 @@ impl Vnet {
 }
 
 impl OwnedVnet {
-    /// Destroys the instance only if nothing uses it; else it stays as it is, and everything that
-    /// uses it is named.
+    /// Destroys the instance only if nothing uses it; otherwise it stays unchanged, and everything
+    /// that uses it is named.
     ///
     /// The guard of the calling thread counts, too. A thread that enters at this very moment may be
     /// missed; it finds the instance gone.
     ///
     /// # Errors
-    /// The owner's handle, and the pins. Dropping the handle destroys the instance all the same.
+    /// The owner's handle, and the pins. Dropping the handle destroys the instance in any case.
     ///
     /// ```
     /// use vnet::System;

@@ -1,5 +1,5 @@
 //! The outside end of a port interface: where an emulator's NIC, a TAP device or a test is
-//! plugged into a vnet.
+//! connected to a vnet.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,7 @@ pub enum PortError {
     /// The interface, or its vnet, is gone.
     #[error("the port's interface is gone")]
     Gone,
-    /// Nothing came in time.
+    /// No frame arrived in time.
     #[error("no frame arrived in time")]
     TimedOut,
     /// The frame has fewer bytes than an Ethernet header, or more than fit in an IP packet.
@@ -35,7 +35,7 @@ pub enum PortError {
     BadLength(usize),
 }
 
-/// The outside end of a port interface. Frames sent here come in at the interface; frames that
+/// The outside end of a port interface. Frames sent here are received by the interface; frames that
 /// the vnet sends through the interface are received here.
 ///
 /// Dropping it leaves the interface in place, with its carrier down.
@@ -94,14 +94,14 @@ impl Doorbell for Arc<Bell> {
 }
 
 impl Vnet {
-    /// Makes an interface whose other end is outside, with the given MAC address or one of the
+    /// Creates an interface whose other end is outside, with the given MAC address or one of the
     /// system's, up, with an IP MTU of 1500.
     ///
-    /// Frames leave it complete: cut to the MTU, with every checksum filled in. An outside end
-    /// that can do both by itself says so with [`Vnet::set_offload`].
+    /// Frames leave it complete: cut to the MTU, with every checksum filled in. For an outside end
+    /// that can do both by itself, see [`Vnet::set_offload`].
     ///
     /// # Errors
-    /// A name that is none or is taken, or a MAC address that no station can have.
+    /// The name is invalid or taken, or the MAC address is not a unicast address.
     pub fn port(&self, name: &str, mac: Option<MacAddr>) -> Result<Port, NetifError> {
         let wire = Wire::new();
         let (outside, _) = Outside::plugged_into(&wire);
@@ -120,7 +120,7 @@ impl Vnet {
     /// whose [`Port`] was dropped. The interface's carrier comes up.
     ///
     /// # Errors
-    /// No interface of that name, one that is no port, or a port that has an outside end.
+    /// There is no interface of that name, it is not a port, or it already has an outside end.
     ///
     /// ```
     /// use vnet::System;
@@ -205,16 +205,16 @@ impl Port {
     /// Sends an Ethernet frame into the vnet, which trusts none of its checksums.
     ///
     /// # Errors
-    /// A length no frame can have, or an interface that is gone.
+    /// The length is out of range, or the interface is gone.
     pub fn send(&self, frame: impl Into<Payload>) -> Result<(), PortError> {
         self.send_packet(Packet::incoming(frame))
     }
 
-    /// Sends a frame with metadata into the vnet: a checksum state, a segmentation that was left
-    /// undone. Whoever sets them vouches for them.
+    /// Sends a frame with metadata into the vnet: a checksum state, or a segmentation that was left
+    /// undone. The caller vouches for them.
     ///
     /// # Errors
-    /// A length no frame can have, or an interface that is gone.
+    /// The length is out of range, or the interface is gone.
     pub fn send_packet(&self, packet: Packet) -> Result<(), PortError> {
         let len = packet.len();
         if !(ETHER_LEN..=MAX_FRAME_LEN).contains(&len) {
@@ -279,18 +279,19 @@ impl Port {
         }
     }
 
-    /// When the next frame arrives here, which may have happened.
+    /// When the next frame arrives here; the time may already have passed.
     pub fn next_arrival(&self) -> Option<Instant> {
         self.from_vnet.next()
     }
 
-    /// Frames dropped because nobody received them, since the last call.
+    /// The number of frames dropped since the last call because they were not received.
     pub fn take_overflowed(&self) -> u64 {
         self.overflowed.swap(0, Ordering::Relaxed) + self.from_vnet.take_overflowed()
     }
 
-    /// Calls `f` whenever the vnet has sent something, on the thread that made it so. It is
-    /// called outside all locks, and must not block: what that thread has made ready waits for it.
+    /// Calls `f` whenever the vnet has sent something, on the thread that caused it. It is called
+    /// outside all locks, and must not block, because everything that this thread has made ready
+    /// waits for it.
     pub fn on_ready(&self, f: Arc<dyn Fn() + Send + Sync>) {
         self.bell.state.lock().on_ready = Some(f);
     }

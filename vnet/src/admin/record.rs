@@ -5,13 +5,13 @@
 //! |---|---|
 //! | [`Op`] | one operation |
 //! | `journal` | the operations in effect, kept by the instance |
-//! | [`Record`] | the journal and the init sequence, taken out; TOML, or anything serde writes |
+//! | [`Record`] | the journal and the init sequence, as data; TOML, or any other format of serde |
 //! | [`replay`] | instances made from records |
 //!
-//! Every administrative method notes its operation under the lock under which it takes effect,
-//! and replaying an operation is calling that method. Not noted is what the recorded init steps do
-//! through the handle they are given, since they do it again in the twin. What belongs to a moment
-//! is no configuration: sockets, neighbours, counters, captures, children, values of variables.
+//! Every administrative method notes its operation under the lock under which it takes effect, and
+//! replaying an operation is calling that method. What the recorded init steps do through the
+//! handle they are given is not noted, since they do it again in the twin. Transient state is not
+//! configuration: sockets, neighbours, counters, captures, children, values of variables.
 
 mod away;
 mod journal;
@@ -48,12 +48,13 @@ pub struct InitStep {
     pub stage: Stage,
     /// Its order within the stage.
     pub order: i32,
-    /// How long it took, in nanoseconds of the wall clock. For reading; a replay does not use it.
+    /// How long it took, in nanoseconds of the wall clock. For information only; a replay does not
+    /// use it.
     pub took_ns: u64,
 }
 
-/// How an instance came to be as it is: the init steps that it ran, and the operations of
-/// configuration that are in effect.
+/// The configuration of an instance: the init steps that it ran, and the configuration operations
+/// that are in effect.
 ///
 /// ```
 /// use vnet::System;
@@ -77,11 +78,11 @@ pub struct Record {
     pub version: u32,
     /// The instance's full name.
     pub name: String,
-    /// The init steps, in the order in which they ran. Whoever replays the record must have steps
-    /// of these names registered; it may have more.
+    /// The init steps, in the order in which they ran. The system in which the record is replayed
+    /// must have steps of these names; it may have more.
     #[serde(default)]
     pub init: Vec<InitStep>,
-    /// The operations, in the order in which they were done, those that concern the whole
+    /// The operations, in the order in which they were done, with those that concern the whole
     /// instance at the end.
     #[serde(default)]
     pub ops: Vec<Op>,
@@ -105,11 +106,11 @@ pub enum RecordError {
     /// There is no version.
     #[error("not a valid record: it has no `version`")]
     NoVersion,
-    /// It is no TOML, or has a key that records have not, lacks one, or has a value that none can
-    /// have. The message names the place.
+    /// It is not TOML, has an unknown key, lacks a key, or has an impossible value. The message
+    /// gives the position.
     #[error("not a valid record: {0}")]
     Read(ReadError),
-    /// TOML cannot express it. No record of an instance is one.
+    /// TOML cannot express it. This does not happen with records of instances.
     #[error("the record has a value that TOML cannot express: {0}")]
     Write(#[from] toml::ser::Error),
 }
@@ -134,8 +135,8 @@ impl Record {
     /// Reads what [`Record::to_toml`] wrote.
     ///
     /// # Errors
-    /// Another version, no TOML, an unknown key, a missing or impossible value: with the line, the
-    /// operation and the key.
+    /// Another version, invalid TOML, an unknown key, a missing or impossible value; with the line,
+    /// the operation and the key.
     pub fn from_toml(text: &str) -> Result<Record, RecordError> {
         read::one(text)
     }
@@ -158,7 +159,7 @@ impl Record {
 }
 
 impl Vnet {
-    /// The record of this instance: how it came to be as it is, up to now.
+    /// The record of this instance as it is now.
     ///
     /// # Errors
     /// [`Gone`].

@@ -19,7 +19,7 @@ use crate::stack::limits::Resource;
 pub enum NextHopSpec {
     /// To a router on one of the vnet's links.
     Gateway(Ipv4Addr),
-    /// Straight onto the link of the named interface: every destination is a station there.
+    /// Directly onto the link of the named interface: every destination is a neighbour there.
     Interface(String),
     /// To a router on the link of the named interface, whether or not any route leads to the
     /// router itself; Linux's `onlink`.
@@ -48,7 +48,7 @@ pub struct RouteInfo {
     pub interface: String,
     /// Of routes to the same destinations, the one with the lowest metric counts.
     pub metric: u32,
-    /// Where it comes from.
+    /// Its origin.
     pub origin: Origin,
 }
 
@@ -62,13 +62,13 @@ pub enum RouteError {
     /// No interface of that name.
     #[error("no interface {0:?} in this vnet")]
     NoInterface(String),
-    /// The gateway is on none of the vnet's links.
+    /// The gateway is not on any of the vnet's links.
     #[error("gateway {0} is not on any of this vnet's links")]
     GatewayUnreachable(Ipv4Addr),
     /// This vnet's tenants lack the privilege.
     #[error(transparent)]
     Denied(#[from] Denied),
-    /// The table says no.
+    /// An error of the routing table.
     #[error(transparent)]
     Table(#[from] FibError),
 }
@@ -83,8 +83,8 @@ impl Vnet {
     /// Adds a static route to `dst`.
     ///
     /// # Errors
-    /// A gateway that is on no link of this vnet, an interface there is none of, a route that
-    /// exists, a full table.
+    /// The gateway is not on any link of this vnet, there is no such interface, the route exists
+    /// already, or the table is full.
     pub fn add_route(&self, dst: Ipv4Net, via: impl Into<NextHopSpec>) -> Result<(), RouteError> {
         let (gateway, interface) = match via.into() {
             NextHopSpec::Gateway(gateway) => (Some(gateway), None),

@@ -1,4 +1,4 @@
-//! Links that change by a script: a task of the instance does to a link what is due.
+//! Links that change by a script: a task of the instance applies the changes when they are due.
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,8 +40,8 @@ impl Vnet {
     /// the world from coming to rest.
     ///
     /// # Errors
-    /// No interface of that name, one without a link, a vnet that is gone; a value that no link
-    /// takes.
+    /// There is no interface of that name, it has no link, the vnet is gone, or a value is not
+    /// valid for a link.
     ///
     /// ```
     /// use vnet::System;
@@ -104,12 +104,12 @@ impl LinkScript {
         self.task.is_finished()
     }
 
-    /// Ends it; the link stays as it is.
+    /// Ends it; the link stays unchanged.
     pub fn stop(self) {
         self.task.abort();
     }
 
-    /// Waits until it is over, as [`TaskHandle::join`] does.
+    /// Waits until it has ended, as [`TaskHandle::join`] does.
     ///
     /// # Errors
     /// What ended it early: the interface or its vnet is gone, or a tenant has lost the privilege.

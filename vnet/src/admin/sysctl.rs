@@ -38,7 +38,7 @@ pub use crate::transport::tcp::Feature;
 /// Who may change a tunable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Nobody: it shows something.
+    /// Nobody: it is read-only.
     ReadOnly,
     /// The owner only: it guards what tenants share.
     Owner,
@@ -65,7 +65,7 @@ impl<T> Key<T> {
     }
 }
 
-/// What there is to know of a tunable.
+/// The description of a tunable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// Its dotted name.
@@ -115,7 +115,7 @@ pub enum SysctlError {
     /// The vnet is gone.
     #[error("the vnet is gone")]
     Gone,
-    /// There is none of that name.
+    /// There is no tunable of that name.
     #[error("there is no tunable {0:?}")]
     NotFound(String),
     /// It cannot be changed.
@@ -272,7 +272,7 @@ pub fn names(prefix: &str) -> impl Iterator<Item = &'static str> {
     all.filter(move |name| name.starts_with(prefix))
 }
 
-/// What there is to know of the tunable of that name.
+/// The description of the tunable of that name.
 ///
 /// # Errors
 /// There is none.

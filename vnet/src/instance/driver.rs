@@ -1,5 +1,5 @@
-//! What an instance asks of whoever drives it. The drivers are in `runtime/`; nothing in an
-//! instance knows which one it has.
+//! What an instance requires of its driver. The drivers are in `runtime/`; nothing in an instance
+//! knows which one it has.
 
 use std::io;
 use std::panic::Location;
@@ -18,9 +18,9 @@ pub(crate) type Site = &'static Location<'static>;
 pub(crate) enum Waited {
     /// The waker was called, or may have been.
     Woken,
-    /// The time given has come.
+    /// The timeout expired.
     TimedOut,
-    /// The caller would wait for ever.
+    /// The caller would wait forever.
     InVain(Vain),
     /// This driver does not wait: the embedder owns the loop.
     WouldBlock,
@@ -28,19 +28,19 @@ pub(crate) enum Waited {
     InTask,
 }
 
-/// Why a wait in a simulated world is in vain.
+/// Why a wait in a simulation is in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Vain {
-    /// Nothing is left to happen: no frame is on a wire, no deadline and no timer is set, nobody
+    /// Nothing is left to happen: no frame is on a wire, no deadline or timer is set, and no thread
     /// sleeps. Only this is a deadlock.
     NothingLeft,
-    /// The network has gone on by itself for a day, and for a day longer than everything took that
-    /// was on its way by then, without waking anybody; and no timer of the program is set, and
-    /// nobody sleeps. A sender that probes a closed window does so for ever.
+    /// The network has kept itself busy for a day without waking anything, and then for another day
+    /// beyond the time needed by everything that was under way at that moment; and no timer of the
+    /// program is set, and no thread sleeps. A sender that probes a closed window does so forever.
     NeverRests,
-    /// Ten million events took no time, or no more than what they cost: tasks that wake themselves
-    /// or each other, for instance.
+    /// Ten million events took no time, or no more than they were charged: tasks that wake
+    /// themselves or each other, for instance.
     GoesRound,
 }
 
@@ -91,7 +91,7 @@ pub(crate) enum RunEnded {
     Time,
     /// So many events happened as it may take.
     Events,
-    /// A great many events happened and the time did not move.
+    /// A great many events happened and time did not advance.
     Stalled,
     /// The caller is a task in the middle of a poll.
     InTask,
@@ -130,7 +130,7 @@ pub struct WaitNote {
 /// What a driver knows of what is to come and what has been, for reports.
 #[derive(Default)]
 pub(crate) struct Notes {
-    /// Vnets that want service, and when; in order of time. An entry may be superfluous.
+    /// Vnets that need service, and when; in order of time. An entry may be superfluous.
     pub services: Vec<(Instant, Arc<VnetCore>)>,
     /// When timers go off.
     pub timers: Vec<Instant>,
@@ -195,7 +195,7 @@ pub(crate) trait Driver: Send + Sync {
     /// Starts a thread that the driver knows of.
     ///
     /// # Errors
-    /// Whatever the operating system says.
+    /// The operating system's error.
     fn spawn(&self, name: String, f: Box<dyn FnOnce() + Send>) -> io::Result<()>;
 
     /// For drivers whose clock the embedder owns: moves it to `now`, does what is due, and says

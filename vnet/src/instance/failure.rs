@@ -1,15 +1,15 @@
 //! The end of an instance whose stack has panicked, and the panics of callbacks.
 //!
-//! A panic of the stack is a defect of the library's, and ends the instance in which it came, and
-//! no other. It is caught at the edge of the entry, with the vnet's lock held, so that nobody sees
-//! what is half done. The stack is replaced by an empty one; every frame that was under way is
-//! accounted for; everybody who waits for a socket is woken, and finds the instance *gone*; the
-//! wires go down, and what had been sent already arrives. From then on the instance is as one that
-//! is being torn down, until its owner destroys it and is told why it ended.
+//! A panic of the stack is a defect of the library, and ends the instance in which it occurred, and
+//! no other. It is caught at the edge of the entry, with the vnet's lock held, so that no other
+//! thread sees a half-finished state. The stack is replaced by an empty one; every frame that was
+//! under way is accounted for; everything that waits for a socket is woken, and finds the instance
+//! *gone*; the wires go down, and what had already been sent arrives. From then on the instance
+//! behaves like one that is being torn down, until its owner destroys it and learns why it ended.
 //!
 //! A panic of a callback is the program's. It goes to the thread whose call ran it, when that was a
 //! call of the very vnet whose callback it is, or the poll of an embedder's own world; else it is
-//! logged at level ERROR, with the vnet current, and counted. The panic hook has told of either.
+//! logged at level ERROR, with the vnet current, and counted. The panic hook has reported either.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,9 +42,10 @@ impl fmt::Display for Failure {
 
 impl Vnet {
     /// Why the instance ended by itself, if it did: a defect of the library made its stack panic.
-    /// Everything in it is *gone* then, as after [`OwnedVnet::destroy`](crate::OwnedVnet::destroy),
-    /// which is still to be called, or the handle dropped: it undoes the init steps, destroys the
-    /// children, and gives the name back. Its report says the same. `None` once that is done.
+    /// Everything in it is then *gone*, as after [`OwnedVnet::destroy`](crate::OwnedVnet::destroy).
+    /// The instance must still be destroyed, or its handle dropped: this undoes the init steps,
+    /// destroys the children, and releases the name. The report says the same. `None` once that is
+    /// done.
     ///
     /// ```
     /// use vnet::System;
@@ -60,7 +61,8 @@ impl Vnet {
     }
 
     /// How often a callback on behalf of this vnet (a waker, a port's callback, a `FrameTap`) has
-    /// panicked and nobody was given the panic, because none of the program's calls had run it.
+    /// panicked without the panic reaching a caller, because none of the program's calls had run
+    /// it.
     pub fn callback_panics(&self) -> u64 {
         self.core.callback_panics.load(Ordering::Relaxed)
     }

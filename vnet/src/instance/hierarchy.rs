@@ -1,12 +1,12 @@
 //! Instances made by instances. A child's name is its parent's, a dot, and its own; its privileges
-//! are never more than its parent's; it starts with its parent's tunables and limits, and what is in
-//! effect of its limits is never more than its parent's; and it goes before its parent does.
+//! are never more than its parent's; it starts with its parent's tunables and limits, and what is
+//! in effect of its limits is never more than its parent's; and it is destroyed before its parent.
 //!
-//! A parent sees its descendants. A child has no way to its parent, which is no more to it than
-//! the first part of its name.
+//! A parent sees its descendants. A child cannot reach its parent, which is visible to it only as
+//! the first part of its own name.
 //!
-//! A child's owner is one of the parent's tenants: what limits an act through the child's
-//! [`OwnedVnet`] is the mask of the parent. So a tenant gains nothing by making a child.
+//! A child's owner is one of the parent's tenants: the mask of the parent limits what can be done
+//! through the child's [`OwnedVnet`]. So a tenant gains nothing by creating a child.
 
 use std::sync::Arc;
 
@@ -22,8 +22,8 @@ impl Vnet {
     /// Makes an instance below this one, by replaying the recorded init steps.
     ///
     /// # Errors
-    /// As for [`System::create`](super::System::create); a handle that lacks
-    /// [`Privilege::Children`], the limit on children, or a vnet that is gone.
+    /// As for [`System::create`](super::System::create). Also: the handle lacks
+    /// [`Privilege::Children`], the limit on children is reached, or the vnet is gone.
     ///
     /// ```
     /// use vnet::System;

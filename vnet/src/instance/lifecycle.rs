@@ -1,12 +1,11 @@
 //! The life of an instance, from the first recorded step to the last one undone.
 //!
 //! Teardown, in this order: refuse new entries; destroy the children, the youngest first; drop the
-//! instance's tasks; undo every step that ran, in reverse (the
-//! protocols abort their sockets, wake everyone who waits, and release connections in every
-//! state, half datagrams and held packets; then interfaces go, and their peers see the wire go
-//! down); drop the values of virtualized variables; close the inbox; count what is left, which must
-//! be nothing; give the memory back. It takes no clock, no timer and no other vnet's lock, so there
-//! is nothing in it to wait for.
+//! instance's tasks; undo every step that ran, in reverse (the protocols abort their sockets, wake
+//! everyone who waits, and release connections in every state, half datagrams and held packets;
+//! then interfaces go, and their peers see the wire go down); drop the values of virtualized
+//! variables; close the inbox; count what is left, which must be nothing; give the memory back. It
+//! needs no clock, no timer and no other vnet's lock, so it never waits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -39,7 +38,7 @@ pub(crate) struct RanStep {
     pub(crate) took: Duration,
 }
 
-/// What a step, or a whole teardown, gave back.
+/// What a step, or a whole teardown, released.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Released(pub(crate) Census);
 
@@ -64,7 +63,7 @@ impl Released {
         self.0.interfaces
     }
 
-    /// Entries in the filtering databases of bridges.
+    /// Entries in the forwarding databases of bridges.
     pub fn stations(&self) -> u64 {
         self.0.stations
     }
@@ -98,9 +97,9 @@ pub struct StepReport {
     pub name: String,
     /// How long it took.
     pub took: Duration,
-    /// What it gave back.
+    /// What it released.
     pub released: Released,
-    /// What it said, when it failed; the walk went on.
+    /// Its error, if it failed; the teardown continued.
     pub failure: Option<String>,
 }
 
@@ -109,7 +108,8 @@ pub struct StepReport {
 pub enum Outcome {
     /// It destroyed the instance.
     Destroyed,
-    /// Somebody else had done so, or was at it; the report is theirs, this one is empty.
+    /// Another call had destroyed it, or was doing so; the report goes to that call, and this one
+    /// is empty.
     AlreadyGone,
     /// It was called from inside a vnet, with that vnet's lock held, by a
     /// [`FrameTap`](crate::FrameTap) or its destructor. The instance is destroyed as soon as this
@@ -128,23 +128,24 @@ pub struct DestroyReport {
     pub failure: Option<Failure>,
     /// See [`Vnet::callback_panics`](crate::Vnet::callback_panics).
     pub callback_panics: u64,
-    /// What the time of grace brought, after [`OwnedVnet::begin_shutdown`](crate::OwnedVnet::begin_shutdown).
+    /// The result of the grace period, after
+    /// [`OwnedVnet::begin_shutdown`](crate::OwnedVnet::begin_shutdown).
     pub graceful: Option<Graceful>,
-    /// Its children, which went before it, in the order in which they went.
+    /// Its children, which were destroyed before it, in that order.
     pub children: Vec<DestroyReport>,
-    /// Borrowed interfaces, which went home, and its own that were lent, which were destroyed
+    /// Borrowed interfaces, which were returned, and its own that were lent, which were destroyed
     /// wherever they were.
     pub homecomings: Vec<Homecoming>,
     /// The steps, in the order in which they were undone.
     pub steps: Vec<StepReport>,
-    /// How long the whole took.
+    /// How long the whole teardown took.
     pub took: Duration,
-    /// What it gave back, its children's apart.
+    /// What it released, not counting its children.
     pub released: Released,
-    /// Tasks that were in the middle of a poll, which cannot be ended from outside and was not waited
-    /// for: each is dropped when its poll returns. More than one only under the threads driver.
+    /// Tasks that were being polled. A poll cannot be ended from outside and was not waited for:
+    /// each task is dropped when its poll returns. More than one only under the threads driver.
     pub busy_tasks: usize,
-    /// What was still there after the last step. Always zero, unless there is a defect.
+    /// What was left after the last step. Always zero, unless there is a defect.
     pub leaked: Released,
 }
 
@@ -258,9 +259,9 @@ pub(crate) fn create(
 
 /// In what an instance differs from the list of steps.
 enum Lag {
-    /// It ran a step that is not registered any more.
+    /// It ran a step that is no longer registered.
     Unregistered(Arc<InitRecord>),
-    /// It has not run a step that is.
+    /// It has not run a step that is registered.
     Missed(Arc<InitRecord>),
 }
 

@@ -1,5 +1,5 @@
-//! Limits of an instance: how much it may hold of everything, how much it holds, and the most that
-//! it held. What reaches a limit is this instance's trouble and nobody else's.
+//! Limits of an instance: how much it may hold of each resource, how much it holds, and the most
+//! that it has held. Reaching a limit affects this instance only.
 
 use super::hierarchy;
 use super::vnet::{Entry, Gone, OwnedVnet, Vnet, VnetCore};

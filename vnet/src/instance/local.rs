@@ -2,14 +2,14 @@
 //!
 //! A variable gets a process-wide index when it is first used. An instance keeps its values in a
 //! table of segments that never move, made with its first value: an instance whose code uses no
-//! such variable pays two words for them. An access finds the table through a weak reference and
+//! such variable needs two words for them. An access finds the table through a weak reference and
 //! holds it for as long as the closure runs; it takes no lock once the value exists.
 //!
-//! Teardown gives up the only lasting reference to the table. Whoever lets go of it last drops the
+//! Teardown gives up the only lasting reference to the table. Whoever releases it last drops the
 //! values, in reverse order of their creation and with the vnet current: that is the teardown
-//! itself, unless a closure is running on a value at that moment; then it is that closure's
-//! thread, when it is done. Nobody waits, and no value is dropped under its user. This is plain
-//! reference counting: there is no unsafe code here.
+//! itself, unless a closure is running on a value at that moment; then it is that closure's thread,
+//! when it is done. Nothing waits, and no value is dropped while in use. This is plain reference
+//! counting: there is no unsafe code here.
 
 use std::any::Any;
 use std::fmt;
@@ -61,7 +61,7 @@ macro_rules! vnet_local {
     };
 }
 
-/// A variable of which each instance has its own; made by [`vnet_local!`](crate::vnet_local).
+/// A variable with a separate value in each instance; made by [`vnet_local!`](crate::vnet_local).
 ///
 /// A value is created by the first access in its instance, and dropped when the instance is torn
 /// down: after every init step has been undone, in reverse order of creation, with the vnet

@@ -1,9 +1,9 @@
-//! Each instance's message buffer, and how what is said finds its way there.
+//! Each instance's message buffer, and how messages get there.
 //!
-//! An event is about a vnet if it has a field `vnet` with the vnet's name; otherwise it belongs
-//! to the vnet that is current where it is emitted. So does one that names a vnet of which the
-//! current one may know nothing: nobody writes into a stranger's buffer. Finding the buffer takes no lock but leaves:
-//! an event may be emitted while any lock is held, the vnet's own included.
+//! An event is about a vnet if it has a field `vnet` with the vnet's name; otherwise it belongs to
+//! the vnet that is current where it is emitted. So does one that names a vnet that the current one
+//! must not know about: no tenant writes into another's buffer. Finding the buffer takes no lock
+//! but leaves: an event may be emitted while any lock is held, the vnet's own included.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -76,9 +76,9 @@ impl Directory {
     }
 }
 
-/// A [`tracing_subscriber`] layer that puts what is said into the message buffers of a system's
-/// vnets: an event with a field `vnet` into that of the vnet of this name, any other into that of
-/// the vnet that is current. What concerns none of them is left to other layers.
+/// A [`tracing_subscriber`] layer that puts events into the message buffers of a system's vnets: an
+/// event with a field `vnet` into that of the vnet of this name, any other into that of the vnet
+/// that is current. Events that concern none of them are left to other layers.
 ///
 /// While a vnet is current whose tenants lack [`Privilege::System`], events of the program may name
 /// that vnet and those below it; one that names another goes to the current vnet, with the field in
@@ -111,16 +111,16 @@ pub struct MessageLayer {
 }
 
 impl MessageLayer {
-    /// Messages that a vnet keeps; the oldest go first.
+    /// The number of messages that a vnet keeps; the oldest are discarded first.
     pub const MAX_LINES: usize = crate::trace::MAX_LINES;
-    /// Bytes of text that a vnet's messages have together.
+    /// The total number of bytes of text in a vnet's messages.
     pub const MAX_BYTES: usize = crate::trace::MAX_BYTES;
-    /// Bytes of text in one message; a longer one is cut, and ends with `…`.
+    /// The number of bytes of text in one message; a longer one is truncated, and ends with `…`.
     pub const MAX_LINE: usize = crate::trace::MAX_LINE;
 
-    /// A layer for the vnets of `system`, those there are and those to come. It does not keep the
-    /// system alive. With a handle to the system that lacks [`Privilege::System`] now, it is for the
-    /// handle's vnet and those below it.
+    /// A layer for the present and future vnets of `system`. It does not keep the system alive.
+    /// With a handle to the system that lacks [`Privilege::System`] now, it is for the handle's
+    /// vnet and those below it.
     pub fn new(system: &System) -> MessageLayer {
         let directory = Arc::clone(&system.core.directory);
         directory.wanted.store(true, Ordering::Release);
@@ -270,8 +270,9 @@ impl Visit for Said {
 }
 
 impl Vnet {
-    /// The instance's message buffer: the last lines that were said while it was current, or about
-    /// it, while a [`MessageLayer`] listened. It can still be read when the instance is gone.
+    /// The instance's message buffer: the most recent events that were emitted while it was
+    /// current, or about it, while a [`MessageLayer`] was active. It can still be read when the
+    /// instance is gone.
     pub fn messages(&self) -> Messages {
         let buffer = self.core.messages.0.get();
         buffer.map(|b| b.read()).unwrap_or_default()

@@ -3,7 +3,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | `context` | the current vnet of a thread |
-//! | `driver` | what an instance asks of whoever drives it |
+//! | `driver` | what an instance requires of its driver |
 //! | `failure` | the end of an instance whose stack has panicked; panics of callbacks |
 //! | `hierarchy` | instances made by instances |
 //! | `lifecycle` | creation by replay, ordered teardown, the report |
@@ -12,7 +12,7 @@
 //! | `messages` | each instance's message buffer |
 //! | `privilege` | what tenants may do |
 //! | `registry` | recorded init steps, and the ones of the built-in layers |
-//! | `shutdown` | going away gracefully |
+//! | `shutdown` | graceful shutdown |
 //! | `system` | [`System`], the "kernel": names, init records, the driver |
 //! | `vnet` | [`Vnet`] and [`OwnedVnet`], the handles, and the core they share |
 

@@ -1,12 +1,12 @@
 //! What the tenants of an instance may do in it (FreeBSD's `priv(9)` and the `allow.*` parameters
-//! of its jails, as a mask that is a real one).
+//! of its jails, as a true mask).
 //!
 //! Each instance has one mask. It limits acts through a tenant's [`Vnet`]: a clone of a handle, or
 //! one got from the system or the current vnet. It does not limit the owner: an act through the
 //! [`OwnedVnet`] itself, or through a reference to it, is administration (the owner of a
-//! [child](super::hierarchy) is limited by the parent's mask). Init and uninit steps are not limited
-//! at all. A socket has none of its own; it is checked when it is
-//! made, and narrowing the mask takes nothing away that was made before.
+//! [child](super::hierarchy) is limited by the parent's mask). Init and uninit steps are not
+//! limited at all. A socket has no mask; the privilege is checked when the socket is created, and
+//! narrowing the mask takes away nothing that was created before.
 
 use std::fmt;
 use std::ops::{BitAnd, BitOr, Not};
@@ -56,8 +56,8 @@ privileges! {
     /// Turning the forwarding of packets on and off.
     Forwarding = "forwarding",
     /// Acting on the whole system through [`Vnet::system`]: making vnets, init steps, looking at
-    /// others, running the clock. Whoever has it can get round every other privilege, so it is not
-    /// in [`Privileges::ALL`].
+    /// others, running the clock. It makes it possible to get round every other privilege, so it is
+    /// not in [`Privileges::ALL`].
     System = "system",
 }
 
@@ -87,12 +87,12 @@ pub struct Privileges(u16);
 impl Privileges {
     /// No privilege.
     pub const NONE: Privileges = Privileges(0);
-    /// Every privilege that concerns an instance and what is below it: all but
+    /// Every privilege that concerns an instance and what is below it: all except
     /// [`Privilege::System`].
     pub const ALL: Privileges =
         Privileges(Privileges::WITH_SYSTEM.0 & !(1 << Privilege::System as u16));
-    /// Every privilege, that to act on the whole system included. It is what the tenants of a new
-    /// instance without a parent have.
+    /// Every privilege, including that to act on the whole system. The tenants of a new instance
+    /// without a parent have these.
     pub const WITH_SYSTEM: Privileges = Privileges((1 << Privilege::ALL.len()) - 1);
 
     /// True when `privilege` is in the set.
@@ -200,19 +200,19 @@ impl<'de> serde::Deserialize<'de> for Privileges {
     }
 }
 
-/// The instance denies its tenants this act.
+/// The instance denies its tenants this operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("denied: this vnet's tenants lack the privilege {0}")]
 pub struct Denied(pub Privilege);
 
-/// Why an instance refuses an administrative act.
+/// Why an instance refuses an administrative operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdminError {
     /// The vnet is gone.
     #[error("the vnet is gone")]
     Gone,
-    /// The handle is a tenant's, and the instance denies it the act.
+    /// The handle is a tenant's, and the instance denies it the operation.
     #[error(transparent)]
     Denied(#[from] Denied),
 }
@@ -288,14 +288,14 @@ impl Mask {
 }
 
 impl Vnet {
-    /// What this instance's tenants may do. Everything, at first; a child starts with what its
-    /// parent has, without [`Privilege::System`].
+    /// What this instance's tenants may do: by default everything; for a child, what its parent
+    /// has, without [`Privilege::System`].
     pub fn privileges(&self) -> Privileges {
         self.core.privileges.get()
     }
 
-    /// Checks that this handle may do what `privilege` is for, and counts it when not. The
-    /// library's operations check by themselves; this is for modules with operations of their own.
+    /// Checks that this handle has `privilege`, and counts a denial if not. The library's
+    /// operations check by themselves; this is for modules with operations of their own.
     ///
     /// # Errors
     /// [`Denied`] when the handle is a tenant's and the instance's mask lacks the privilege, or when
@@ -327,7 +327,7 @@ impl Vnet {
         self.require(Privilege::ReservedPorts)
     }
 
-    /// How often an act was denied for want of `privilege`.
+    /// How often an operation was denied for lack of `privilege`.
     pub fn denials(&self, privilege: Privilege) -> u64 {
         self.core.privileges.denials[privilege as usize].load(Ordering::Relaxed)
     }
@@ -343,7 +343,7 @@ fn most(core: &VnetCore) -> Privileges {
 
 impl OwnedVnet {
     /// Sets what tenants may do from now on. What they made before stays. Descendants lose what
-    /// this instance loses, and get nothing back by themselves.
+    /// this instance loses, and do not regain it by themselves.
     ///
     /// # Errors
     /// The vnet is gone, or its parent lacks some of the privileges.

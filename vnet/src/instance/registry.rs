@@ -1,5 +1,5 @@
 //! Recorded initialisation. A step holds its init and its uninit together, so that they cannot
-//! mispair; the built-in layers and users' modules stand in one list.
+//! mispair; built-in layers and users' modules are in one list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -164,7 +164,7 @@ pub enum RegisterError {
     /// There is no step of that name.
     #[error("there is no init step {0:?}")]
     NotFound(String),
-    /// The handle to the system is that of a tenant who may not act on all of it.
+    /// The handle to the system is that of a tenant that may not act on the whole system.
     #[error(transparent)]
     Denied(#[from] Denied),
     /// The step belongs to the library.

@@ -1,12 +1,12 @@
-//! Going away gracefully: nothing new begins, what there is gets time to end, and then the
+//! Graceful shutdown: nothing new begins, existing connections get time to end, and then the
 //! instance is destroyed.
 //!
 //! While it drains, an instance refuses new sockets and new children (*gone*), and borrows no
-//! interface. Its listeners close, and connections that nobody had accepted are reset. Every other
-//! connection sends what was written and then its FIN; what the peer sends can still be read. Sockets
-//! without connections (UDP, raw, echo) go on until the end. When the last connection has ended, both
-//! ways and in TIME-WAIT at most, or when the time is up, the instance is destroyed, and what is left
-//! is revoked.
+//! interface. Its listeners close, and connections that were not accepted yet are reset. Every
+//! other connection sends what was written and then its FIN; what the peer sends can still be read.
+//! Sockets without connections (UDP, raw, echo) keep working until the end. When the last
+//! connection has ended, both ways and in TIME-WAIT at most, or when the time is up, the instance
+//! is destroyed, and what is left is revoked.
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,10 +46,10 @@ impl Drain {
     }
 }
 
-/// What came of an instance's time of grace.
+/// The result of an instance's grace period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Graceful {
-    /// How long it had, in the system's time.
+    /// How long it lasted, in the system's time.
     pub waited: Duration,
     /// Connections that ended by themselves.
     pub closed: usize,
@@ -91,14 +91,14 @@ pub enum ShutdownErrorKind {
     /// [`OwnedVnet::is_drained`], and destroy.
     #[error("this system's driver does not wait")]
     WouldBlock,
-    /// It was called by a waker, a port's callback or a `FrameTap`: what would have to go on
-    /// waits for that to return.
+    /// It was called by a waker, a port's callback or a `FrameTap`: what it would wait for is
+    /// itself waiting for that callback to return.
     #[error("a callback of the network cannot wait for the network")]
     InCallback,
 }
 
-/// A shutdown that could not wait. The instance is draining, or, from inside a vnet, as it was.
-/// Dropping this destroys it.
+/// A shutdown that could not wait. The instance is draining or, if called from inside a vnet,
+/// unchanged. Dropping this destroys it.
 #[derive(Debug, thiserror::Error)]
 #[error("{kind}; vnet {:?} still has connections", vnet.name())]
 pub struct ShutdownError {
@@ -113,8 +113,8 @@ impl OwnedVnet {
     /// listeners, and finish their connections for at most `grace` of the system's time. Then, or
     /// earlier when all have ended, it is destroyed as with [`OwnedVnet::destroy`].
     ///
-    /// Under virtual time the world runs meanwhile; when nothing is left in it that could end a
-    /// connection, nobody waits for it.
+    /// Under virtual time the simulation runs meanwhile; when nothing is left in it that could end
+    /// a connection, the call stops waiting.
     ///
     /// # Errors
     /// The driver or the caller cannot wait, and there is something to wait for: the handle is in
@@ -183,8 +183,8 @@ impl OwnedVnet {
         Ok(self.destroy())
     }
 
-    /// Begins to shut the instance and its descendants down, as [`OwnedVnet::shutdown`] does, and
-    /// returns at once. Doing it again changes nothing.
+    /// Begins to shut down the instance and its descendants, as [`OwnedVnet::shutdown`] does, and
+    /// returns at once. Calling it again changes nothing.
     ///
     /// # Errors
     /// [`Gone`].

@@ -1,5 +1,5 @@
-//! [`System`], the "kernel" that instances share: names, recorded init steps, the driver.
-//! There is no process-global state; a test makes as many systems as it likes.
+//! [`System`], the "kernel" that instances share: names, recorded init steps, the driver. There is
+//! no process-global state; a test can create any number of systems.
 
 use std::fmt;
 use std::future::Future;
@@ -37,12 +37,12 @@ const IDLE_POOL_BYTES: usize = 8 << 20;
 /// A set of vnets that share a clock and a scheduler, and can be wired together. Cheap to clone;
 /// clones are the same system.
 ///
-/// A handle that a constructor has made reaches all of the system. What one got from a vnet
-/// reaches is told at [`Vnet::system`]: where [`Privilege::System`] is missing, `Denied` is in the
-/// error, or the method says what it does instead.
+/// A handle that a constructor returned reaches the whole system. [`Vnet::system`] describes what a
+/// handle obtained from a vnet reaches: without [`Privilege::System`], operations fail with
+/// `Denied`, or their documentation says what they do instead.
 ///
-/// Which constructor made it decides who drives it: [`System::threads`] a pool of workers and the
-/// wall clock, [`System::virtual_time`] a simulated clock, [`System::manual`] the embedder.
+/// The constructor decides what drives it: [`System::threads`] a pool of workers and the wall
+/// clock, [`System::virtual_time`] a simulated clock, [`System::manual`] the embedder.
 #[derive(Clone)]
 pub struct System {
     pub(crate) core: Arc<SystemCore>,
@@ -71,7 +71,7 @@ pub(crate) struct SystemCore {
     pub(crate) directory: Arc<Directory>,
 }
 
-/// Why an instance cannot be made.
+/// Why an instance cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
@@ -81,7 +81,7 @@ pub enum CreateError {
     /// There is one of that name.
     #[error("a vnet named {0:?} exists already")]
     Exists(String),
-    /// The vnet that was to be the parent is gone.
+    /// The intended parent is gone.
     #[error("the parent vnet is gone")]
     Gone,
     /// The parent's tenants lack the privilege to make children.
@@ -90,7 +90,7 @@ pub enum CreateError {
     /// The parent has as many children as it may.
     #[error(transparent)]
     Limit(LimitReached),
-    /// Its stack has panicked while it was made, which is a defect of the library.
+    /// Its stack panicked while it was being created, which is a defect of the library.
     #[error("{0}")]
     Failed(Failure),
     /// A recorded init step failed; the ones before it have been undone.
@@ -171,11 +171,11 @@ impl System {
         vnets
     }
 
-    /// Makes an instance by replaying the recorded init steps.
+    /// Creates an instance by replaying the recorded init steps.
     ///
     /// # Errors
-    /// A name that is none or is taken, or the init step that failed; nothing is left then. A handle
-    /// without [`Privilege::System`], which makes [children](Vnet::create_child) instead.
+    /// The name is invalid or taken, or an init step failed; nothing is left then. Also, the handle
+    /// lacks [`Privilege::System`]; such a handle creates [children](Vnet::create_child) instead.
     ///
     /// ```
     /// use vnet::System;
@@ -212,11 +212,11 @@ impl System {
         vnets.iter().map(|v| v.name.to_string()).collect()
     }
 
-    /// Adds an init step, and runs it in every instance there is.
+    /// Adds an init step, and runs it in every existing instance.
     ///
     /// # Errors
-    /// A name that is taken, or the instance in which it failed; the step has then been undone
-    /// wherever it ran, and is not registered. A handle without [`Privilege::System`].
+    /// The name is taken, or the step failed in an instance, which is named; the step has then been
+    /// undone wherever it ran, and is not registered. Also, the handle lacks [`Privilege::System`].
     pub fn register(&self, record: InitRecord) -> Result<(), RegisterError> {
         self.require_all()?;
         lifecycle::register(&self.core, record)
@@ -225,7 +225,8 @@ impl System {
     /// Removes an init step, and runs its reverse in every instance that ran it.
     ///
     /// # Errors
-    /// No step of that name, or a built-in one; a handle without [`Privilege::System`].
+    /// There is no step of that name, it is a built-in one, or the handle lacks
+    /// [`Privilege::System`].
     pub fn unregister(&self, name: &str) -> Result<(), RegisterError> {
         self.require_all()?;
         lifecycle::unregister(&self.core, name)
@@ -244,8 +245,8 @@ impl System {
     }
 
     /// Fingerprints every frame at every interface from now on, for [`System::fingerprint`]. It
-    /// costs a hash of every frame, at both ends of its wire. To have the whole of a run, switch it
-    /// on before the first vnet is made. It cannot be switched off.
+    /// costs a hash of every frame, at both ends of its wire. To cover a whole run, switch it on
+    /// before the first vnet is created. It cannot be switched off.
     ///
     /// Without [`Privilege::System`] it is switched on in the handle's own vnet and those that are
     /// below it now.
@@ -258,9 +259,9 @@ impl System {
         }
     }
 
-    /// The fingerprint of everything that has passed any interface since
-    /// [`System::record_fingerprint`], those included that are gone; `None` when that was not
-    /// called. `fingerprint` says what it is made of.
+    /// The fingerprint of everything that has passed any interface, including those that are gone,
+    /// since [`System::record_fingerprint`]; `None` when that was not called. `fingerprint` says
+    /// what it is made of.
     ///
     /// Under virtual time, and under the manual driver, it is the same for every run of the same
     /// program with the same seed.
@@ -316,12 +317,12 @@ impl System {
     }
 
     /// Blocks the calling thread for `duration` of the system's time. Under virtual time the
-    /// world runs meanwhile.
+    /// simulation runs meanwhile.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] under the manual driver, where the embedder owns the loop, and
-    /// in a task, which awaits [`System::sleep_async`] instead. [`io::ErrorKind::TimedOut`] in a world
-    /// [without costs](System::virtual_time_with) that goes round without taking any time.
+    /// in a task, which awaits [`System::sleep_async`] instead. [`io::ErrorKind::TimedOut`] in a
+    /// simulation [without costs](System::virtual_time_with) that loops without taking any time.
     #[track_caller]
     pub fn sleep(&self, duration: Duration) -> io::Result<()> {
         let site = here();
@@ -342,9 +343,9 @@ impl System {
     ///
     /// # Errors
     /// [`io::ErrorKind::Deadlock`] when nothing is left that could wake the future, and
-    /// [`io::ErrorKind::TimedOut`] when what happens leads to nothing ([`deadlock`](crate::tasks::deadlock)),
-    /// [`io::ErrorKind::WouldBlock`] under the manual driver, and in a task, when it is not ready at
-    /// once.
+    /// [`io::ErrorKind::TimedOut`] when events go on without ever waking it
+    /// ([`deadlock`](crate::tasks::deadlock)), [`io::ErrorKind::WouldBlock`] under the manual
+    /// driver, and in a task, when it is not ready at once.
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {
         let site = here();
@@ -370,7 +371,7 @@ impl System {
     /// The thread starts with no current vnet; see [`Vnet::spawn`].
     ///
     /// # Errors
-    /// Whatever the operating system says.
+    /// The operating system's error.
     pub fn spawn<T: Send + 'static>(
         &self,
         f: impl FnOnce() -> T + Send + 'static,
@@ -404,12 +405,12 @@ impl System {
     ///
     /// Each thing is done at its own time, however far the clock jumps: a poll that jumps an hour
     /// gives the same packets at the same times as many polls in between. A `now` that is earlier
-    /// than the last one is taken for the last one. What is outside the system (the far end of a
-    /// [`Port`](crate::Port)) has no say during a jump: to let it answer, go no further than the time
-    /// returned.
+    /// than the last one counts as the last one. What is outside the system (the far end of a
+    /// [`Port`](crate::Port)) cannot act during a jump: to let it answer, go no further than the
+    /// time returned.
     ///
-    /// One call does a million things at most; if there is more, it says so by returning a time
-    /// that has come, and the clock is there and not yet at `now`. Call it again.
+    /// One call handles at most a million events. If there are more, it returns a time that has
+    /// already come, and the clock is at that time, not yet at `now`. Call it again.
     ///
     /// Without [`Privilege::System`] it does nothing, counts that as denied, and returns `None`.
     ///
@@ -434,7 +435,7 @@ impl Vnet {
     /// Starts a thread in which this vnet is current; see [`System::spawn`].
     ///
     /// # Errors
-    /// Whatever the operating system says.
+    /// The operating system's error.
     #[track_caller]
     pub fn spawn<T: Send + 'static>(
         &self,
@@ -507,7 +508,7 @@ pub struct JoinHandle<T> {
 }
 
 impl<T> JoinHandle<T> {
-    /// Waits for the thread to end and returns its result. Under virtual time the world runs
+    /// Waits for the thread to end and returns its result. Under virtual time the simulation runs
     /// meanwhile.
     ///
     /// # Errors

@@ -45,12 +45,12 @@ pub(crate) const LATE: &str = "what is sent is put into queues without the lock"
 /// Items a vnet takes in before it lets another one have the thread.
 const SERVICE_BATCH: usize = 256;
 
-/// The instance is gone, or going: it refuses every operation.
+/// The instance is gone or is being torn down: it refuses every operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the vnet is gone")]
 pub struct Gone;
 
-/// A handle to an instance, for those who use it. Cheap to clone.
+/// A handle to an instance for its users. Cheap to clone.
 ///
 /// It keeps nothing alive: when the [`OwnedVnet`] is destroyed, every operation through a handle
 /// or a socket returns *gone*.
@@ -151,10 +151,10 @@ pub(crate) struct Live {
     pub(super) due: Batch,
 }
 
-/// How far the life of an instance is.
+/// The phase of an instance's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Its init steps are being replayed. Nobody but they has a handle to it.
+    /// Its init steps are being replayed. Only they have a handle to it.
     Starting,
     /// It can be used.
     Up,
@@ -191,7 +191,7 @@ pub(crate) enum Entry {
     /// A user, or an init step that uses the instance as a user does: until it is torn down. A
     /// callback that panics has its panic go to this caller.
     User,
-    /// The driver, on behalf of nobody in particular: as long as users are admitted.
+    /// The driver, on no caller's behalf: as long as users are admitted.
     Service,
     /// Its own init and uninit steps: in every phase.
     Lifecycle,
@@ -649,7 +649,7 @@ impl Vnet {
         System::through(self)
     }
 
-    /// Its packet counters; of one that has [failed](Vnet::failure), as they were in the end.
+    /// Its packet counters; for an instance that has [failed](Vnet::failure), their final values.
     ///
     /// # Errors
     /// [`Gone`].
@@ -658,8 +658,8 @@ impl Vnet {
         self.core.stats()
     }
 
-    /// Received packets that are neither delivered, forwarded nor dropped yet: they wait in
-    /// reassembly, or for a neighbour's address.
+    /// The number of received packets that are neither delivered, forwarded nor dropped yet: they
+    /// wait for reassembly, or for a neighbour's address.
     ///
     /// # Errors
     /// [`Gone`].
@@ -689,9 +689,9 @@ impl OwnedVnet {
     }
 
     /// Destroys the instance in order, now: sockets are aborted and every call that waits in it
-    /// returns *gone*, connections in any state, half datagrams and held packets are released,
-    /// interfaces go away and their peers see the wire go down, and every recorded init step is
-    /// undone in reverse. Nothing in it waits.
+    /// returns *gone*, connections in any state, incomplete datagrams and held packets are
+    /// released, interfaces are removed and their peers see the wire go down, and every recorded
+    /// init step is undone in reverse. Nothing in it waits.
     ///
     /// It may be called from anywhere. From inside a vnet (a [`FrameTap`](crate::FrameTap)) it is
     /// [deferred](crate::Outcome::Deferred) until that vnet is left.

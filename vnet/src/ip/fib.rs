@@ -52,7 +52,7 @@ pub(crate) struct Route<F: Family> {
     pub ifid: IfId,
     /// Of routes with one prefix, the lowest metric counts.
     pub metric: u32,
-    /// Where it comes from.
+    /// Its origin.
     pub origin: Origin,
 }
 

@@ -163,7 +163,7 @@ pub struct BridgeCounters {
 pub(crate) struct Ingress {
     /// The interface.
     pub ifid: IfId,
-    /// How it is treated.
+    /// How the bridge treats it.
     pub config: MemberConfig,
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Census {
     pub routes: u64,
     /// Neighbours.
     pub neighbours: u64,
-    /// Entries in the filtering databases of bridges.
+    /// Entries in the forwarding databases of bridges.
     pub stations: u64,
     /// Packets held anywhere.
     pub packets: u64,

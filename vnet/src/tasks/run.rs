@@ -61,7 +61,7 @@ pub enum RunError {
     /// Only the clock of [`System::virtual_time`] can be run.
     #[error("only a system under virtual time can be run")]
     NotVirtual,
-    /// The handle to the system is that of a tenant who may not act on all of it.
+    /// The handle to the system is that of a tenant that may not act on the whole system.
     #[error(transparent)]
     Denied(#[from] Denied),
     /// The caller is a task, which must not block.

@@ -26,8 +26,8 @@ use crate::netif::table::Offload;
 use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
 
-/// Everything there is to see of an instance, at one moment. Shown as text it is what
-/// `ifconfig`, `netstat -rn`, `arp -an` and `netstat -an` show, and some more.
+/// The whole observable state of an instance at one moment. As text it has what `ifconfig`,
+/// `netstat -rn`, `arp -an` and `netstat -an` show, and some more.
 ///
 /// ```
 /// use vnet::System;
@@ -49,9 +49,9 @@ pub struct Inspection {
     pub parent: Option<String>,
     /// The names of the instances it has made, in the order of their creation.
     pub children: Vec<String>,
-    /// How far its life is.
+    /// The phase of its life.
     pub phase: PhaseName,
-    /// When the look was taken, in nanoseconds of the system's clock.
+    /// When the inspection was made, in nanoseconds of the system's clock.
     pub at: Instant,
     /// Host or router.
     pub forwarding: Forwarding,
@@ -63,18 +63,18 @@ pub struct Inspection {
     pub neighbours: Vec<NeighbourInfo>,
     /// Its sockets and connections.
     pub sockets: Vec<SocketInfo>,
-    /// Its packet counters by name. Of the reasons for drops, those that have occurred:
+    /// Its packet counters by name. Drop reasons are included only if they have occurred:
     /// `rx_drop.` or `tx_drop.` and the reason.
     pub counters: BTreeMap<String, u64>,
     /// The init steps that it ran.
     pub init: Vec<InitStep>,
-    /// What it holds of everything, and its limits, in the order of [`Resource::ALL`].
+    /// What it holds of each resource, and its limits, in the order of [`Resource::ALL`].
     pub usages: Vec<Usage>,
     /// What its tenants may do.
     pub privileges: Privileges,
-    /// How often that was not enough, by privilege.
+    /// How often an operation was denied, by privilege.
     pub denials: BTreeMap<String, u64>,
-    /// The tunables that have another value than in a new instance.
+    /// The tunables whose values differ from those of a new instance.
     pub tunables: BTreeMap<String, String>,
     /// Values of virtualized variables.
     pub locals: u64,
@@ -84,7 +84,7 @@ pub struct Inspection {
     pub pins: Pins,
 }
 
-/// How far the life of an instance is.
+/// The phase of an instance's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -93,7 +93,7 @@ pub enum PhaseName {
     Starting,
     /// It can be used.
     Up,
-    /// It shuts down gracefully: what is new is refused, and its connections end.
+    /// It is shutting down gracefully: new sockets are refused, and its connections end.
     Draining,
     /// It has [failed](Vnet::failure), and waits for its owner to destroy it.
     Failed,
@@ -107,7 +107,7 @@ pub struct InterfaceView {
     /// What [`Vnet::interfaces`] lists.
     #[serde(flatten)]
     pub info: IfInfo,
-    /// Of a pair: the other end as it was when the pair was made, `VNET:INTERFACE`.
+    /// For an epair, the other end as it was when the pair was created, `VNET:INTERFACE`.
     pub peer: Option<String>,
     /// What its far end can take.
     pub offload: Offload,
@@ -117,7 +117,7 @@ pub struct InterfaceView {
     pub link_stats: Option<LinkStats>,
     /// Captures that watch it.
     pub captures: usize,
-    /// Of a bridge: how it works, and who is on it.
+    /// For a bridge, its configuration and members.
     pub bridging: Option<BridgeView>,
 }
 
@@ -132,7 +132,7 @@ pub struct BridgeView {
     pub stations: Vec<StaticStation>,
 }
 
-/// A station that a bridge was told of.
+/// A static station of a bridge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StaticStation {
     /// Its address.
@@ -142,10 +142,10 @@ pub struct StaticStation {
 }
 
 impl Inspection {
-    /// What of it is configuration: without names of vnets, MAC addresses, carriers, counters,
-    /// times, and all that comes and goes with use. Two instances are twins when this is equal.
+    /// Its configuration only, without names of vnets, MAC addresses, carriers, counters, times,
+    /// and everything that comes and goes with use. Two instances are twins when this is equal.
     /// Interfaces and init steps are in the order of their names, since a step that was registered
-    /// late is an early one in a twin.
+    /// late runs early in a twin.
     #[must_use]
     pub fn normalised(&self) -> Inspection {
         let mut plain = self.normalised_wired();

@@ -16,7 +16,7 @@ use crate::netif::table::Offload;
 use crate::packet::MacAddr;
 
 /// One operation of configuration, as a [record](super::Record) lists it. Every administrative
-/// method of [`Vnet`](crate::Vnet) has one, and does nothing else than it does.
+/// method of [`Vnet`](crate::Vnet) has one, and does nothing else.
 ///
 /// As data an operation is a table with its name, in snake case, under `op`:
 ///
@@ -91,7 +91,7 @@ pub enum Op {
         interface: String,
         /// The member.
         member: String,
-        /// How it is treated.
+        /// How the bridge treats it.
         config: MemberConfig,
     },
     /// [`Vnet::add_station`](crate::Vnet::add_station).
@@ -224,7 +224,7 @@ fn is_zero(n: &u32) -> bool {
 }
 
 impl Op {
-    /// Its name: what stands under `op` in a record.
+    /// Its name, as given under `op` in a record.
     pub fn name(&self) -> &'static str {
         match self {
             Op::Epair { .. } => "epair",

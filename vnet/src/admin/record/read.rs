@@ -1,5 +1,5 @@
-//! Records from text: the version first, whatever else there is, then the record, and when it is
-//! none, the place where it is not.
+//! Records from text: first the version, then the record, and for an invalid record the position of
+//! the error.
 //!
 //! An operation is read as a whole before it is known which one it is, and the reader of TOML loses
 //! places on that way. So what is wrong is looked for a second time, operation by operation and key
@@ -19,14 +19,14 @@ const MAX_MESSAGE: usize = 400;
 /// Characters of a line that are quoted.
 const MAX_EXCERPT: usize = 60;
 
-/// What is no record, and where.
+/// Why and where a text is not a valid record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ReadError {
-    /// The line, from 1, if there is one to be named.
+    /// The line, from 1, if known.
     pub line: Option<usize>,
     /// The column, in characters from 1.
     pub column: Option<usize>,
-    /// What is wrong: of at most a few hundred bytes, and without control characters.
+    /// What is wrong, in at most a few hundred bytes, without control characters.
     pub message: String,
 }
 

@@ -26,28 +26,28 @@ pub enum ApplyError {
     /// The vnet is gone.
     #[error("the vnet is gone")]
     Gone,
-    /// The vnet at the other end of a pair is not there.
+    /// The vnet at the other end of a pair does not exist.
     #[error("there is no vnet {0:?}")]
     NoPeer(String),
-    /// Limits and privileges are set by the owner.
+    /// Limits and privileges can be set only by the owner.
     #[error("only the owner of the vnet may do this")]
     OwnerOnly,
-    /// An interface says no.
+    /// An error of an interface.
     #[error(transparent)]
     Netif(#[from] NetifError),
-    /// A bridge says no.
+    /// An error of a bridge.
     #[error(transparent)]
     Bridge(#[from] BridgeError),
-    /// The routes say no.
+    /// An error of the routes.
     #[error(transparent)]
     Route(#[from] RouteError),
-    /// A tunable says no.
+    /// An error of a tunable.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
-    /// The mask of privileges says no.
+    /// An error of the privileges.
     #[error(transparent)]
     Privilege(#[from] PrivilegeError),
-    /// The vnet says no.
+    /// An error of the vnet.
     #[error(transparent)]
     Admin(#[from] AdminError),
 }
@@ -70,10 +70,10 @@ pub enum ReplayError {
         /// The version.
         version: u32,
     },
-    /// The handle to the system is that of a tenant who may not act on all of it.
+    /// The handle to the system is that of a tenant that may not act on the whole system.
     #[error(transparent)]
     Denied(#[from] Denied),
-    /// Two of the records are of one instance.
+    /// Two of the records are for the same instance.
     #[error("two of the records are for {0:?}")]
     Twice(String),
     /// The recorded instance ran init steps that are not registered here.
@@ -128,11 +128,11 @@ impl System {
     /// port; their carriers are down. [`Vnet::plug_port`] gives the outside end of such a port. MAC
     /// addresses are the recorded ones where they had been set, and new ones elsewhere.
     ///
-    /// The twin can be seen by others while it is being made.
+    /// The twin is visible to others while it is being created.
     ///
     /// # Errors
-    /// A name that is none or is taken, init steps that are not registered here, an operation
-    /// that is impossible: nothing is left then, and the name is free.
+    /// The name is invalid or taken, init steps are not registered here, or an operation is
+    /// impossible; nothing is left then, and the name is free.
     ///
     /// ```
     /// use vnet::System;
@@ -151,9 +151,10 @@ impl System {
         Ok(only(made))
     }
 
-    /// Makes twins of several recorded instances, in the order of the records, and joins the pairs
-    /// of interfaces among them. `rename` gives the name of each twin from that of the original.
-    /// The twin of a child is a child, if its name says so: its parent must be among them.
+    /// Creates twins of several recorded instances, in the order of the records, and joins the
+    /// pairs of interfaces among them. `rename` derives the name of each twin from that of the
+    /// original. The twin of a child is a child, if its name says so: its parent must be among
+    /// them.
     ///
     /// # Errors
     /// As for [`System::replay`]; two records of one instance; nothing is left then.
@@ -182,9 +183,8 @@ impl System {
 }
 
 impl OwnedVnet {
-    /// Makes a twin of this instance beside it: [record](Vnet::record) and
-    /// [replay](System::replay) in one call. The twin of a child has the same parent; `name`
-    /// is without the parent's.
+    /// Creates a twin of this instance: [record](Vnet::record) and [replay](System::replay) in one
+    /// call. The twin of a child has the same parent; `name` is without the parent's.
     ///
     /// # Errors
     /// As for [`System::replay`]; a child whose parent's tenants lack [`Privilege::Children`], or
@@ -476,14 +476,14 @@ fn joined<'a>(records: &[&'a Record]) -> BTreeMap<EndName<'a>, EndName<'a>> {
 }
 
 impl Vnet {
-    /// Does one operation: what the administrative method of its name does, with the same checks,
-    /// and with its place in the record.
+    /// Applies one operation: does what the administrative method of its name does, with the same
+    /// checks, and records it.
     ///
     /// [`Op::Epair`] makes both ends, and looks for the peer among the system's vnets by its name.
-    /// [`Op::Port`] makes a port with nothing plugged in outside; see [`Vnet::plug_port`].
+    /// [`Op::Port`] creates a port with nothing connected outside; see [`Vnet::plug_port`].
     ///
     /// # Errors
-    /// What the method says.
+    /// As for that method.
     ///
     /// ```
     /// use vnet::System;

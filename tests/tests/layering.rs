@@ -33,7 +33,8 @@ fn layers_import_only_what_the_table_allows() {
 #[test]
 fn no_files_import_each_other_in_a_long_loop() {
     let rules = Rules::read();
-    let loops = loops::loops(&loops::arrows(&Tree::read(&["vnet/src"])));
+    let of = |folder: &&str| loops::loops(&loops::arrows(&Tree::read(&[folder])));
+    let loops: Vec<BTreeSet<String>> = SHIPPED.iter().flat_map(of).collect();
     let offences = rules.loops(&loops);
     assert!(offences.is_empty(), "{}", offences.join("\n"));
     for folder in rules.loop_exceptions.keys() {

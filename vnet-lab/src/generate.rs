@@ -214,6 +214,7 @@ mod tests {
 
     use super::*;
     use crate::Topology;
+    use crate::report::Layout;
     use crate::run::Options;
 
     fn spec(shape: Shape) -> Spec {
@@ -242,7 +243,7 @@ mod tests {
                     ..Options::default()
                 };
                 let report = crate::run(&plan, &options, Arc::new(|_| {})).expect("a run");
-                assert!(report.passed, "{}", report.to_table());
+                assert!(report.passed, "{}", report.to_text(Layout::default()));
             }
         }
     }

@@ -1,134 +1,171 @@
 //! The `vnet` command.
 //!
-//! Exit status: 0 when every job passed, 1 when one failed, 2 when the topology, a record, the
-//! usage or the machine does not let it run at all, 130 when it was interrupted.
+//! `STATUS` says what it exits with.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use terminal_size::Width;
 use tracing_subscriber::EnvFilter;
 use vnet::Inspection;
 use vnet::capture::{LargeSegments, MIN_FILE, Rotate};
 use vnet_lab::generate::{Shape, Spec};
+use vnet_lab::report::{Detail, Layout};
 use vnet_lab::run::{CaptureSettings, Driver, Event, LiveCapture, Options, Stop, Watcher};
 use vnet_lab::text::{printable, printable_lines};
 use vnet_lab::topology::CaptureFormat;
 use vnet_lab::{Plan, TRIANGLE, Topology};
 
 #[derive(Parser)]
-#[command(version, about = "Many TCP/IP stacks in one process.")]
+#[command(name = "vnet", version, about = "Many TCP/IP stacks in one process", after_help = STATUS)]
 struct Command {
     #[command(subcommand)]
     what: What,
 }
 
+const STATUS: &str = "\
+Exit status:
+  0    every job passed; of other commands: success
+  1    a job failed, or a vnet leaked or failed
+  2    the command could not be carried out: an error in a file, on the command line, or of the system
+  130  the run was interrupted";
+
 #[derive(Subcommand)]
 enum What {
-    /// Bring a topology up, run its jobs, take it down.
+    /// Bring up a topology, run its jobs and take it down.
     Run(Run),
-    /// Say what is wrong with a topology, and run nothing.
+    /// Check a topology without running its jobs.
     Check {
-        /// The topology.
+        /// The topology; `-` reads the standard input.
         file: PathBuf,
     },
     /// Print a topology of a given size.
     Generate(Generate),
-    /// Print what a topology would create: every vnet as it is before the first job.
+    /// Print every vnet of a topology as it is before the first job.
     Show {
-        /// The topology; without it, the one of `run`.
+        /// The topology, or `-` for the standard input [default: the built-in one].
         file: Option<PathBuf>,
         /// Print a JSON array instead of text.
         #[arg(long)]
         json: bool,
     },
-    /// Print the record of a topology's nodes as TOML.
+    /// Print the records of a topology's nodes as TOML.
     Record {
-        /// The topology.
+        /// The topology; `-` reads the standard input.
         file: PathBuf,
-        /// This node's alone.
+        /// Print the record of this node only.
         node: Option<String>,
     },
-    /// Make vnets from records, joined where the records say so, and print what they are.
+    /// Create vnets from records and print them.
     Replay {
-        /// What `record` printed.
+        /// Files that `record` printed.
         #[arg(required = true, value_name = "RECORD")]
         records: Vec<PathBuf>,
         /// Print a JSON array instead of text.
         #[arg(long)]
         json: bool,
     },
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page in the format of man(7).
+    Man {
+        /// Write the pages of `vnet` and of each subcommand into this directory instead.
+        directory: Option<PathBuf>,
+    },
 }
 
 #[derive(Args)]
 struct Generate {
-    /// How its routers are joined.
+    /// How the routers are linked.
     shape: Shape,
-    /// How many routers.
+    /// The number of routers.
     routers: usize,
-    /// Hosts on a LAN of each router.
+    /// The number of hosts on the LAN of each router.
     #[arg(long, default_value_t = 0)]
     hosts: usize,
-    /// TCP transfers between random nodes.
+    /// The number of TCP transfers between random nodes.
     #[arg(long, default_value_t = 0)]
     flows: usize,
-    /// From which everything random follows.
+    /// The seed of everything random.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
 
 #[derive(Args)]
 struct Run {
-    /// The topology; without it, three routers in a triangle and two LANs of hosts.
+    /// The topology, or `-` for the standard input [default: three routers and four hosts].
     file: Option<PathBuf>,
-    /// Who drives it.
+    /// What makes time pass.
     #[arg(long, value_enum, default_value_t)]
     driver: Driver,
-    /// Under virtual time, equal seeds give equal runs.
+    /// The seed of everything random; in virtual time, equal seeds give equal runs.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Print one JSON object instead of tables.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["quiet", "verbose"])]
     json: bool,
-    /// End the run at this time, such as 30s: jobs that are not over have failed, and the network
-    /// goes on until then when they are over earlier.
+    /// Print only what failed, and the verdict.
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Print every job, idle links and vnets, and what each vnet gave back.
+    #[arg(short, long)]
+    verbose: bool,
+    /// End the run at this time, such as 30s. Jobs that are still running then fail; if all are done
+    /// before, the network keeps running until then.
     #[arg(long, value_name = "TIME", value_parser = vnet_lab::time)]
     until: Option<Duration>,
-    /// Print the fingerprint of all frames of the run.
+    /// Print a fingerprint of all frames of the run.
     #[arg(long)]
     fingerprint: bool,
-    /// Write a pcapng file of each link into this directory.
+    /// Capture each link to a pcapng file in this directory.
     #[arg(long, value_name = "DIR")]
     pcap: Option<PathBuf>,
-    /// Write files of these links only: by the link's name, as NODE:INTERFACE, or by the name of
-    /// its file without `.pcapng`.
+    /// Capture this link only, given by its name, as NODE:INTERFACE, or by the name of its file
+    /// without `.pcapng`. May be repeated.
     #[arg(long, value_name = "LINK", requires = "pcap")]
     pcap_link: Vec<String>,
-    /// Write a capture for somebody who reads along: of one link (named as for --pcap-link) or of
-    /// all, to a FIFO, a file or, with `-`, the standard output.
+    /// Write a capture that can be read during the run, of one link (given as for --pcap-link) or of
+    /// all, to a FIFO, a file, or the standard output (`-`). May be repeated.
     #[arg(long, value_name = "[LINK=]FILE", value_parser = live)]
     pcap_live: Vec<LiveCapture>,
-    /// Bound the files of `--pcap`: bytes of each, and how many (0: any number).
+    /// Rotate the files of `--pcap`: the size of each in bytes, and how many to keep (0: all).
     #[arg(long, value_name = "BYTES,COUNT", value_parser = rotate, requires = "pcap")]
     pcap_rotate: Option<Rotate>,
-    /// Keep at most so many bytes of each captured frame.
+    /// Capture at most this many bytes of each frame.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
     snaplen: Option<u32>,
-    /// Capture segments larger than the MTU as they are, or cut as a device would.
+    /// Capture segments larger than the MTU whole, or cut as a network card would cut them.
     #[arg(long, value_enum)]
     gso: Option<Gso>,
 }
 
+impl Run {
+    fn detail(&self) -> Detail {
+        match (self.quiet, self.verbose) {
+            (true, _) => Detail::Quiet,
+            (_, true) => Detail::Verbose,
+            _ => Detail::Normal,
+        }
+    }
+}
+
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Gso {
+    /// As TCP handed them down.
     Whole,
+    /// In frames of the MTU.
     Cut,
 }
 
@@ -138,7 +175,7 @@ fn live(text: &str) -> Result<LiveCapture, String> {
         None => (None, text),
     };
     if to.is_empty() {
-        return Err("a file is needed, or `-`".to_owned());
+        return Err("expected a file or `-`".to_owned());
     }
     Ok(LiveCapture {
         link,
@@ -147,11 +184,11 @@ fn live(text: &str) -> Result<LiveCapture, String> {
 }
 
 fn rotate(text: &str) -> Result<Rotate, String> {
-    let (bytes, count) = text.split_once(',').ok_or("BYTES,COUNT is needed")?;
+    let (bytes, count) = text.split_once(',').ok_or("expected BYTES,COUNT")?;
     let max_bytes = bytes.parse().map_err(|e| format!("{bytes:?}: {e}"))?;
     let max_files = count.parse().map_err(|e| format!("{count:?}: {e}"))?;
     if max_bytes < MIN_FILE {
-        return Err(format!("a file has at least {MIN_FILE} bytes"));
+        return Err(format!("expected at least {MIN_FILE} bytes for each file"));
     }
     Ok(Rotate {
         max_bytes,
@@ -175,6 +212,8 @@ fn main() -> ExitCode {
         What::Show { file, json } => show(file.as_deref(), json),
         What::Record { file, node } => record(&file, node.as_deref()),
         What::Replay { records, json } => replay(&records, json),
+        What::Completions { shell } => completions(shell),
+        What::Man { directory } => man(directory.as_deref()),
     };
     result.unwrap_or_else(|error| {
         // An `Invalid` has lines of its own, and what quotes a record.
@@ -184,7 +223,7 @@ fn main() -> ExitCode {
 }
 
 fn check(file: &Path) -> anyhow::Result<ExitCode> {
-    let (topology, plan) = Topology::from_file(file)?;
+    let (topology, plan) = read(Some(file))?;
     topology.try_out(&plan)?;
     warn(&topology, &plan);
     say(&format!(
@@ -223,6 +262,7 @@ fn generate(args: Generate) -> anyhow::Result<ExitCode> {
 /// A topology and its plan, or the built-in one.
 fn read(file: Option<&Path>) -> anyhow::Result<(Topology, Plan)> {
     Ok(match file {
+        Some(file) if file.as_os_str() == "-" => Topology::from_stdin()?,
         Some(file) => Topology::from_file(file)?,
         None => Topology::parse("triangle.toml", TRIANGLE)?,
     })
@@ -232,7 +272,7 @@ fn plan(file: Option<&Path>) -> anyhow::Result<Plan> {
     Ok(read(file)?.1)
 }
 
-/// Says what is hardly meant.
+/// Prints the warnings about a topology.
 fn warn(topology: &Topology, plan: &Plan) {
     let warnings = topology.warnings(plan);
     if !warnings.all().is_empty() {
@@ -267,7 +307,10 @@ fn inspections(seen: &[Inspection], json: bool) -> anyhow::Result<ExitCode> {
 
 fn run(args: Run) -> anyhow::Result<ExitCode> {
     let (topology, plan) = read(args.file.as_deref())?;
-    warn(&topology, &plan);
+    let detail = args.detail();
+    if detail != Detail::Quiet {
+        warn(&topology, &plan);
+    }
     let options = Options {
         driver: args.driver,
         seed: args.seed,
@@ -294,7 +337,10 @@ fn run(args: Run) -> anyhow::Result<ExitCode> {
     if let Err(error) = heed_interrupts(options.stop.clone()) {
         tracing::warn!("an interrupt will end the run without a report: {error}");
     }
-    let progress = progress(&plan);
+    let progress = match args.quiet {
+        true => ProgressBar::hidden(),
+        false => progress(&plan),
+    };
     let report = vnet_lab::run(&plan, &options, watcher(&progress));
     progress.finish_and_clear();
     let report = report.map_err(|error| match error.is_of_the_topology() {
@@ -303,7 +349,10 @@ fn run(args: Run) -> anyhow::Result<ExitCode> {
     })?;
     let text = match args.json {
         true => report.to_json() + "\n",
-        false => report.to_table(),
+        false => report.to_text(Layout {
+            width: width(taken),
+            detail,
+        }),
     };
     match taken {
         // The standard output is a capture.
@@ -316,7 +365,7 @@ fn run(args: Run) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Ends the run when somebody asks for that, and the process when somebody asks again.
+/// Ends the run at the first signal, and the process at the second.
 fn heed_interrupts(stop: Stop) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let heed = move || {
@@ -334,9 +383,45 @@ fn heed_interrupts(stop: Stop) -> std::io::Result<()> {
 
 fn say(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .context("cannot write to the standard output")
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Such as `| head`: nobody wants the rest.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to the standard output"),
+    }
+}
+
+/// The width of what the report goes to: that of the terminal, else as `COLUMNS` says.
+fn width(to_stderr: bool) -> u16 {
+    let terminal = match to_stderr {
+        true => terminal_size::terminal_size_of(std::io::stderr()),
+        false => terminal_size::terminal_size_of(std::io::stdout()),
+    };
+    if let Some((Width(columns), _)) = terminal.filter(|(width, _)| width.0 > 0) {
+        return columns;
+    }
+    let columns = std::env::var("COLUMNS").ok();
+    let columns = columns.and_then(|columns| columns.parse().ok());
+    columns.filter(|n| *n > 0).unwrap_or(Layout::WIDTH)
+}
+
+fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Command::command(), "vnet", &mut script);
+    say(&String::from_utf8_lossy(&script))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn man(directory: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let command = Command::command();
+    if let Some(directory) = directory {
+        clap_mangen::generate_to(command, directory)
+            .with_context(|| format!("cannot write to {}", directory.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command).render(&mut page)?;
+    say(&String::from_utf8_lossy(&page))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A line on the terminal, if there is one.

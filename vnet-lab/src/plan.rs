@@ -27,7 +27,7 @@ use vnet::{LinkConfig, MacAddr};
 pub use trace::Unreachable;
 
 use crate::job::Task;
-use crate::topology::{CaptureFormat, NodeKind, Target, Via};
+use crate::topology::{CaptureFormat, Event, NodeKind, Target, Via};
 
 /// What to build and what to run on it.
 #[derive(Clone, Debug)]
@@ -38,7 +38,9 @@ pub struct Plan {
     pub vnets: Vec<PlannedVnet>,
     /// The links, in the order of the file.
     pub links: Vec<PlannedLink>,
-    /// What changes over time.
+    /// What changes over time, as it is written.
+    pub events: Vec<Event>,
+    /// The same by direction of a link.
     pub scripts: Vec<PlannedScript>,
     /// How captures are made, when they are asked for.
     pub capture: CaptureFormat,

@@ -1,12 +1,14 @@
 //! What came of a run: for people as tables, for programs as one JSON object. Times are those of
 //! the system, so that under virtual time equal runs give equal bytes.
 
+mod people;
 mod table;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use vnet::LinkStats;
+use vnet::time::Duration;
 
 pub use crate::job::Figures;
 
@@ -31,6 +33,9 @@ pub struct Report {
     pub fingerprint: Option<String>,
     /// The jobs, in the order of the file.
     pub jobs: Vec<JobReport>,
+    /// What was to change over time, in the order of the file. It is no part of the JSON.
+    #[serde(skip)]
+    pub events: Vec<EventReport>,
     /// The directions of links that have parameters or change, in the order of the file.
     pub links: Vec<LinkReport>,
     /// The vnets, in the order of the file.
@@ -48,6 +53,9 @@ pub struct JobReport {
     pub to: String,
     /// Whether it did what was asked.
     pub passed: bool,
+    /// How far it got. It is no part of the JSON.
+    #[serde(skip)]
+    pub state: JobState,
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -58,6 +66,77 @@ pub struct JobReport {
     /// What was measured, as far as it got.
     #[serde(flatten)]
     pub figures: Figures,
+}
+
+/// How far a job got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// It did what was asked.
+    Passed,
+    /// It did not.
+    Failed,
+    /// The run was interrupted while it went on.
+    Interrupted,
+    /// The run was interrupted before it began.
+    NotStarted,
+}
+
+impl JobState {
+    /// The word for it in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobState::Passed => "passed",
+            JobState::Failed => "FAILED",
+            JobState::Interrupted => "cut off",
+            JobState::NotStarted => "not started",
+        }
+    }
+}
+
+/// Something that changes at a link at a given time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventReport {
+    /// When, from the start of the run.
+    pub at: Duration,
+    /// The link's name, or the sending end, `NODE:INTERFACE`.
+    pub link: String,
+    /// What changes, in words.
+    pub change: String,
+}
+
+/// How a report for people is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Columns of the terminal.
+    pub width: u16,
+    /// How much is said.
+    pub detail: Detail,
+}
+
+impl Layout {
+    /// Columns where there is no terminal.
+    pub const WIDTH: u16 = 100;
+}
+
+impl Default for Layout {
+    fn default() -> Layout {
+        Layout {
+            width: Layout::WIDTH,
+            detail: Detail::default(),
+        }
+    }
+}
+
+/// How much a report for people says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// What failed, and the verdict.
+    Quiet,
+    /// That, and of the rest what is most telling.
+    #[default]
+    Normal,
+    /// Everything, with idle links and the teardown.
+    Verbose,
 }
 
 /// What one direction of a link did.
@@ -137,9 +216,9 @@ impl Report {
         serde_json::to_string(self).expect("a report has string keys and finite numbers only")
     }
 
-    /// The report as tables for a terminal.
-    pub fn to_table(&self) -> String {
-        table::render(self)
+    /// The report as text for people, such as for a terminal.
+    pub fn to_text(&self, layout: Layout) -> String {
+        people::render(self, layout)
     }
 }
 

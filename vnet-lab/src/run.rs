@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vnet::{OwnedVnet, System, Vnet};
 
 use crate::plan::Plan;
-use crate::report::{LinkReport, Report, VnetReport};
+use crate::report::{EventReport, LinkReport, Report, VnetReport};
 
 pub use crate::stop::Stop;
 pub use error::RunError;
@@ -76,9 +76,19 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
         },
         fingerprint: system.fingerprint().map(|f| f.to_string()),
         jobs: reports,
+        events: events(plan),
         links,
         vnets,
     })
+}
+
+fn events(plan: &Plan) -> Vec<EventReport> {
+    let event = |event: &crate::topology::Event| EventReport {
+        at: event.event.at,
+        link: event.target.get_ref().to_string(),
+        change: event.in_words(),
+    };
+    plan.events.iter().map(event).collect()
 }
 
 /// Makes what a planned topology consists of, in the order of the file, and runs nothing in it.

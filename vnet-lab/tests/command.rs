@@ -1,8 +1,9 @@
 //! The `vnet` command as a user meets it: what it prints, what it writes, how it exits.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -308,4 +309,112 @@ fn a_mac_address_that_is_given_is_given_to_nobody_else() {
             );
         }
     }
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+/// Runs it with that as its standard input.
+fn fed(input: &str, args: &[&str]) -> Output {
+    let mut run = Command::new(env!("CARGO_BIN_EXE_vnet"))
+        .args(args)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut stdin = run.stdin.take().expect("piped");
+    stdin.write_all(input.as_bytes()).expect("it is read");
+    drop(stdin);
+    run.wait_with_output().expect("it ends")
+}
+
+#[test]
+fn a_topology_is_read_from_the_standard_input() {
+    let job = "job = [{ ping = { from = 'a', to = 'b' } }]\n";
+    let output = fed(&format!("{PAIR}{job}"), &["run", "-", "--quiet"]);
+    exits(&output, 0);
+    let shown = text(output.stdout);
+    assert!(shown.starts_with("unnamed: 1 job passed ("), "{shown}");
+    assert_eq!(shown.lines().count(), 1, "{shown}");
+    exits(&fed(PAIR, &["check", "-"]), 0);
+    exits(&fed(PAIR, &["show", "-"]), 0);
+    exits(&fed(PAIR, &["record", "-"]), 0);
+
+    let output = fed("hosts = ['a', 'a']\n", &["run", "-"]);
+    exits(&output, 2);
+    let said = text(output.stderr);
+    assert!(said.starts_with("<stdin>:1:15: duplicate name"), "{said}");
+    let sends = "job = [{ transfer = { from = 'a', to = 'b', file = '-' } }]\n";
+    let output = fed(&format!("{PAIR}{sends}"), &["run", "-"]);
+    exits(&output, 2);
+    let said = text(output.stderr);
+    assert!(
+        said.contains("the topology is read from the standard input"),
+        "{said}"
+    );
+}
+
+#[test]
+fn quiet_leaves_what_failed_and_the_verdict() {
+    let jobs = "[[job]]\nping = { from = 'a', to = 'b' }\n\
+        [[job]]\ntraceroute = { from = 'a', to = 'b', expect = ['a', 'b'] }\n";
+    let (_directory, path) = file(&format!("{PAIR}{jobs}"));
+    let output = vnet(&["run", &path, "-q"]);
+    exits(&output, 1);
+    assert!(output.stderr.is_empty());
+    let shown = text(output.stdout);
+    assert!(
+        shown.contains("traceroute a → b   FAILED   expected a → b"),
+        "{shown}"
+    );
+    assert!(!shown.contains("ping"), "{shown}");
+    let last = shown.lines().last().expect("a verdict");
+    assert!(last.starts_with("unnamed: 1 of 2 jobs FAILED ("), "{shown}");
+    for args in [&["--json"][..], &["--verbose"]] {
+        exits(&vnet(&[&["run", &path, "--quiet"], args].concat()), 2);
+    }
+}
+
+#[test]
+fn tables_are_as_wide_as_columns_says() {
+    for columns in [80, 120] {
+        let output = Command::new(env!("CARGO_BIN_EXE_vnet"))
+            .arg("run")
+            .env("COLUMNS", columns.to_string())
+            .output()
+            .expect("the binary starts");
+        exits(&output, 0);
+        let shown = text(output.stdout);
+        let widest = shown.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(columns), "{shown}");
+        assert!(shown.contains("queue p50/p90/p99"), "{shown}");
+    }
+}
+
+#[test]
+fn it_says_what_it_is_and_how_it_is_called() {
+    let output = vnet(&["--version"]);
+    exits(&output, 0);
+    let version = concat!("vnet ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(text(output.stdout), version);
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = vnet(&["completions", shell]);
+        exits(&output, 0);
+        assert!(text(output.stdout).contains("pcap-rotate"), "{shell}");
+    }
+    let output = vnet(&["man"]);
+    exits(&output, 0);
+    let page = text(output.stdout);
+    assert!(
+        page.contains(".TH vnet 1") && page.contains("Exit status"),
+        "{page}"
+    );
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().to_str().expect("a path in UTF-8");
+    exits(&vnet(&["man", path]), 0);
+    assert!(directory.path().join("vnet-run.1").exists());
+    exits(&vnet(&["man", "/nonexistent/directory"]), 2);
 }

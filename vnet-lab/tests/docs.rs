@@ -1,5 +1,7 @@
 //! The examples in `docs/topology.md` are valid topologies, and the table of errors is no tale.
 
+use std::process::Command;
+
 use vnet_lab::Topology;
 
 const PAGE: &str = include_str!("../../docs/topology.md");
@@ -19,6 +21,57 @@ fn the_examples_are_valid() {
     for source in examples {
         if let Err(invalid) = Topology::parse("docs/topology.md", source) {
             panic!("{invalid}\n{source}");
+        }
+    }
+}
+
+/// The options of a command, as its help lists them.
+fn options(command: &str) -> Vec<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_vnet"))
+        .args([command, "--help"])
+        .output()
+        .expect("it starts");
+    let help = String::from_utf8(output.stdout).expect("UTF-8");
+    let lines = help.lines().map(str::trim);
+    let options = lines.filter(|line| line.starts_with('-'));
+    let options = options.filter_map(|line| line.split([' ', ',']).find(|w| w.starts_with("--")));
+    options
+        .filter(|o| *o != "--help")
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_synopsis_has_every_command_and_its_options() {
+    let synopsis = PAGE.split("```").nth(1).expect("a synopsis");
+    let commands = [
+        "run",
+        "check",
+        "generate",
+        "show",
+        "record",
+        "replay",
+        "completions",
+        "man",
+    ];
+    for command in commands {
+        let line = format!("vnet {command} ");
+        let (_, of_command) = synopsis
+            .split_once(&line)
+            .unwrap_or_else(|| panic!("{command}"));
+        let end = of_command.find("\nvnet ").unwrap_or(of_command.len());
+        let shown = &of_command[..end];
+        let options = options(command);
+        assert_eq!(
+            shown.matches("--").count(),
+            options.len(),
+            "{command}: {options:?}"
+        );
+        for option in options {
+            assert!(
+                shown.contains(&option),
+                "{command} {option} is not in the synopsis"
+            );
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vnet_lab::Topology;
+use vnet_lab::report::Layout;
 use vnet_lab::run::{Driver, Options};
 
 /// The examples in `topologies/imunes`, by name.
@@ -26,7 +27,12 @@ fn all_pass(driver: Driver) {
             ..Options::default()
         };
         let report = vnet_lab::run(&plan, &options, Arc::new(|_| {})).expect("a run");
-        assert!(report.passed, "{}\n{}", file.display(), report.to_table());
+        assert!(
+            report.passed,
+            "{}\n{}",
+            file.display(),
+            report.to_text(Layout::default())
+        );
     }
 }
 
@@ -83,16 +89,16 @@ fn the_examples_of_links_pass_and_their_events_happen() {
         vnet_lab::run(&plan, &options, Arc::new(|_| {})).expect("a run")
     };
     let satellite = run("satellite.toml", None);
-    assert!(satellite.passed, "{}", satellite.to_table());
+    assert!(satellite.passed, "{}", satellite.to_text(Layout::default()));
     let [up, down] = &satellite.links[..] else {
-        panic!("{}", satellite.to_table());
+        panic!("{}", satellite.to_text(Layout::default()));
     };
     assert!(up.stats.down > 0 && up.stats.lost > 0, "{}", up.stats);
     assert!(up.changes > 2 && down.changes == 2);
     assert_eq!(satellite, run("satellite.toml", None));
 
     let bloated = run("bufferbloat.toml", None);
-    assert!(bloated.passed, "{}", bloated.to_table());
+    assert!(bloated.passed, "{}", bloated.to_text(Layout::default()));
     let half_a_second = std::time::Duration::from_millis(500);
     assert!(bloated.links[0].stats.sojourn.p90 > half_a_second);
 

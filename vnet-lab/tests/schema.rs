@@ -218,7 +218,7 @@ fn what_only_the_parser_can_know_is_said_at_its_place() {
         ),
         (
             "link = 'l', loss = { random = ['5%', '1%'], every = '1s' }",
-            "the bounds of random values of the loss are in the wrong order",
+            "the bounds for random values of the loss are in the wrong order",
         ),
     ] {
         let source = with(

@@ -1,4 +1,4 @@
-//! Which file of the library imports which, and the loops in that.
+//! Which file of a crate imports which, and the loops in that.
 //!
 //! An arrow is a path in a file, tests left out, that begins at `crate`, `super`, `self` or a module of the
 //! file's own, and leads to another file. A path to a name that a module only re-exports leads to the file
@@ -25,7 +25,7 @@ struct Modules<'a> {
     exports: BTreeMap<(Module, String), Module>,
 }
 
-/// The arrows between the files of `vnet/src` in `tree`.
+/// The arrows between the files of `tree`, which are those of one crate.
 pub(crate) fn arrows(tree: &Tree) -> Arrows {
     let files: Vec<(Module, &File)> = tree
         .files
@@ -73,7 +73,7 @@ pub(crate) fn arrows(tree: &Tree) -> Arrows {
 
 /// The module of a file of the library; the root has none of its own.
 fn module(path: &str) -> Option<Module> {
-    let inner = path.strip_prefix("vnet/src/")?.strip_suffix(".rs")?;
+    let inner = path.split_once("/src/")?.1.strip_suffix(".rs")?;
     let mut segments: Module = inner.split('/').map(str::to_owned).collect();
     if matches!(segments.last()?.as_str(), "mod" | "lib") {
         segments.pop();

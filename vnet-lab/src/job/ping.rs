@@ -13,7 +13,7 @@ use super::kind::{Facts, Kind, Measured, Site, Verdict, Way};
 use crate::file::source::Problems;
 use crate::file::table::Table;
 use crate::file::units;
-use crate::quantity::millis;
+use crate::quantity::times_ns;
 
 /// ICMP echo requests.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,8 +107,8 @@ impl fmt::Display for Figures {
         }
         match rtt {
             Some(rtt) => {
-                let [min, mean, max] = [rtt.min_ns, rtt.mean_ns, rtt.max_ns].map(millis);
-                write!(f, ", rtt {min}/{mean}/{max} ms")
+                let times = times_ns([rtt.min_ns, rtt.mean_ns, rtt.max_ns]);
+                write!(f, ", rtt {times}")
             }
             None => Ok(()),
         }

@@ -15,7 +15,7 @@ use super::timed::{self, TimedStream};
 use crate::file::source::Problems;
 use crate::file::table::{Table, Value, kind};
 use crate::file::units;
-use crate::quantity::{bits_per_second, rate};
+use crate::quantity::{bits_per_second, carried};
 
 const CHUNK: usize = 64 << 10;
 
@@ -41,7 +41,7 @@ pub struct Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&rate(self.bytes, self.took_ns))
+        f.write_str(&carried(self.bytes, self.took_ns))
     }
 }
 

@@ -20,7 +20,7 @@ use super::timed::{self, TimedStream};
 use crate::file::source::Problems;
 use crate::file::table::Table;
 use crate::file::units;
-use crate::quantity::rate;
+use crate::quantity::carried;
 
 const CHUNK: usize = 64 << 10;
 const DIGEST_LEN: usize = 32;
@@ -47,8 +47,8 @@ pub struct Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, ", rate(self.bytes, self.took_ns))?;
-        match self.sha256.get(..12) {
+        write!(f, "{}, ", carried(self.bytes, self.took_ns))?;
+        match self.sha256.get(..8) {
             Some(start) => write!(f, "sha256 {start}…"),
             None => write!(f, "no digest"),
         }

@@ -20,6 +20,7 @@ impl Plan {
             name: topology.name.clone(),
             vnets: Vec::new(),
             links: Vec::new(),
+            events: topology.events.clone(),
             scripts: Vec::new(),
             capture: topology.capture,
             jobs: Vec::new(),

@@ -135,7 +135,7 @@ fn a_route_to_a_link_needs_no_prefix_there() {
 }
 
 #[test]
-fn circles_and_missing_neighbours_are_found() {
+fn loops_and_missing_neighbours_are_found() {
     let source = "[node.r1]\nkind = 'router'\nroutes = ['default via 192.0.2.2']\n\
         [node.r2]\nkind = 'router'\nroutes = ['default via 192.0.2.1']\n\
         [[link]]\nends = ['r1 192.0.2.1/29', 'r2 192.0.2.2/29']";

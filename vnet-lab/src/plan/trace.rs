@@ -40,9 +40,9 @@ pub enum Unreachable {
         /// Where to.
         to: Ipv4Addr,
     },
-    /// The routes lead in a circle.
+    /// The routes lead in a loop.
     Loop {
-        /// A node on the circle.
+        /// A node of the loop.
         at: String,
         /// Where to.
         to: Ipv4Addr,
@@ -63,7 +63,7 @@ impl fmt::Display for Unreachable {
                 f,
                 "the way to {to} has {hops} hops, and a packet's time to live is {ttl}"
             ),
-            Unreachable::Loop { at, to } => write!(f, "the routes to {to} circle through {at}"),
+            Unreachable::Loop { at, to } => write!(f, "the routes to {to} loop through {at}"),
         }
     }
 }

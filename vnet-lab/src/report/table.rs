@@ -1,116 +1,101 @@
-//! A report for people.
+//! Tables that fit a width, and what is left out of long ones.
 
-use std::fmt::Write;
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Table, presets};
 
-use comfy_table::{CellAlignment, LineStyle, Table, presets};
+use crate::quantity::count;
 
-use super::{Counts, Report};
-use crate::text::printable;
-
-pub(super) fn render(report: &Report) -> String {
-    let mut out = String::new();
-    let mut jobs = plain();
-    jobs.set_header(["job", "result", "figures"]);
-    for job in &report.jobs {
-        let result = if job.passed { "passed" } else { "FAILED" };
-        let figures = job.figures.to_string();
-        let figures = printable(&figures);
-        let figures = match &job.reason {
-            Some(reason) => format!("{}\n{figures}", printable(reason)),
-            None => figures.into_owned(),
-        };
-        jobs.add_row([&*printable(&job.name), result, &figures]);
-    }
-    if !report.jobs.is_empty() {
-        push_table(&mut out, &jobs);
-        out.push('\n');
-    }
-
-    let mut vnets = plain();
-    let counted = ["received", "sent", "dropped"];
-    let held = ["sockets", "conns", "ifs", "packets", "timers"];
-    // Short words: with these a line fits a terminal of 80 columns.
-    vnets.set_header(["vnet"].into_iter().chain(counted).chain(held));
-    for column in vnets.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    for vnet in &report.vnets {
-        let (released, leaked) = (&vnet.teardown.released, &vnet.teardown.leaked);
-        let left = |count: fn(&Counts) -> u64| format!("{}/{}", count(leaked), count(released));
-        vnets.add_row([
-            vnet.name.clone(),
-            vnet.received.to_string(),
-            vnet.sent.to_string(),
-            vnet.dropped.values().sum::<u64>().to_string(),
-            left(|c| c.sockets),
-            left(|c| c.connections),
-            left(|c| c.interfaces),
-            left(|c| c.packets),
-            left(|c| c.deadlines),
-        ]);
-    }
-    push_table(&mut out, &vnets);
-
-    for link in &report.links {
-        let changes = match link.changes {
-            0 => String::new(),
-            n => format!(", {n} changes"),
-        };
-        let _ = writeln!(
-            out,
-            "link {} → {}: {}{changes}",
-            link.from, link.to, link.stats
-        );
-    }
-
-    for vnet in &report.vnets {
-        if let Some(failure) = &vnet.teardown.failure {
-            let _ = writeln!(out, "vnet {} FAILED: {}", vnet.name, printable(failure));
-        }
-    }
-    let leaking = report.vnets.iter().filter(|v| !v.teardown.leaked.is_zero());
-    match leaking.count() {
-        0 => out.push_str("torn down: nothing left of what was held\n"),
-        n => {
-            let _ = writeln!(
-                out,
-                "torn down: {n} vnets LEFT SOMETHING BEHIND, as \"LEFT/HELD\""
-            );
-        }
-    }
-    let failed = report.jobs.iter().filter(|j| !j.passed).count();
-    let verdict = match (failed, report.jobs.len()) {
-        (0, _) if report.interrupted => "interrupted".to_owned(),
-        (0, 0) => "no jobs".to_owned(),
-        (0, n) => format!("all {n} jobs passed"),
-        (failed, n) => format!("{failed} of {n} jobs FAILED"),
-    };
-    let verdict = match report.interrupted && failed > 0 {
-        true => format!("interrupted, {verdict}"),
-        false => verdict,
-    };
-    let seed = report.seed.map_or(String::new(), |s| format!(", seed {s}"));
-    let seconds = report.ended_ns as f64 / 1e9;
-    let _ = writeln!(
-        out,
-        "{}: {verdict} ({} driver{seed}, {seconds:.3} s of its time)",
-        printable(&report.topology),
-        report.driver
-    );
-    if let Some(fingerprint) = &report.fingerprint {
-        let _ = writeln!(out, "fingerprint {fingerprint}");
-    }
-    out
-}
-
-/// A table with lines around its header and at its end only.
-fn plain() -> Table {
+/// A table with lines around its header and at its end only. The columns in `numbers` are aligned to
+/// the right.
+pub(super) fn table(width: u16, header: &[&str], numbers: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
+    table
+        .load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()))
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(width)
+        .set_header(header);
+    for (column, name) in table.column_iter_mut().zip(header) {
+        if numbers.contains(name) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
     table
 }
 
-fn push_table(out: &mut String, table: &Table) {
+/// Columns of the terminal for the last column of a table, of which the others take the rest.
+const LAST: u16 = 16;
+
+/// Adds a table as lines without blanks at their ends. If there is room, only its last column is broken
+/// into several lines.
+pub(super) fn push(out: &mut String, mut table: Table) {
+    let widths = table.column_max_content_widths();
+    let last = widths.len().saturating_sub(1);
+    // Each column has a blank on either side and a separator.
+    let taken = widths[..last].iter().sum::<u16>() + 3 * widths.len() as u16;
+    if table.width().is_some_and(|width| taken + LAST <= width) {
+        for column in table.column_iter_mut().take(last) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
     out.push_str(&table.trim_fmt());
     out.push('\n');
+}
+
+/// The counts of `parts` that are not zero, such as `3 lost, 1 marked`.
+pub(super) fn parts<'a>(parts: impl IntoIterator<Item = (u64, &'a str)>) -> String {
+    let there = parts.into_iter().filter(|(n, _)| *n > 0);
+    let there: Vec<String> = there
+        .map(|(n, what)| format!("{} {what}", count(n)))
+        .collect();
+    there.join(", ")
+}
+
+/// What a short table shows of a long list.
+pub(super) struct Excerpt<'a, T> {
+    pub(super) shown: Vec<&'a T>,
+    /// Left out, although they have something to show.
+    pub(super) more: usize,
+    /// Left out, because they have nothing to show.
+    pub(super) idle: usize,
+}
+
+impl<'a, T> Excerpt<'a, T> {
+    /// Everything.
+    pub(super) fn all(items: &'a [T]) -> Excerpt<'a, T> {
+        Excerpt {
+            shown: items.iter().collect(),
+            more: 0,
+            idle: 0,
+        }
+    }
+
+    /// At most `most` items: in their order when there are no more that are not idle, else those of the
+    /// highest `rank`, the highest first.
+    pub(super) fn busiest<K: Ord>(
+        items: &'a [T],
+        most: usize,
+        is_idle: impl Fn(&T) -> bool,
+        rank: impl Fn(&T) -> K,
+    ) -> Excerpt<'a, T> {
+        let mut shown: Vec<&T> = items.iter().filter(|item| !is_idle(item)).collect();
+        let (idle, more) = (items.len() - shown.len(), shown.len().saturating_sub(most));
+        if more > 0 {
+            // Those of equal rank stay in their order.
+            shown.sort_by_key(|item| std::cmp::Reverse(rank(item)));
+            shown.truncate(most);
+        }
+        Excerpt { shown, more, idle }
+    }
+
+    /// What is left out, in words; empty if nothing is.
+    pub(super) fn rest(&self) -> String {
+        let (more, idle) = (count(self.more as u64), count(self.idle as u64));
+        match (self.more, self.idle) {
+            (0, 0) => String::new(),
+            (0, _) => format!("… and {idle} idle; --verbose lists them\n"),
+            (_, 0) => {
+                format!("… and {more} less busy; --verbose lists them\n")
+            }
+            _ => format!("… and {more} less busy, and {idle} idle; --verbose lists them\n"),
+        }
+    }
 }

@@ -1,7 +1,6 @@
 use super::*;
 use crate::job::ping::{self, RequestCounts, RoundTrips};
-use crate::job::{traceroute, transfer};
-use crate::quantity::bits_per_second;
+use crate::job::traceroute;
 use std::time::Duration;
 
 fn report() -> Report {
@@ -13,6 +12,7 @@ fn report() -> Report {
         interrupted: false,
         ended_ns: 1_500_000_000,
         fingerprint: None,
+        events: Vec::new(),
         links: Vec::new(),
         jobs: vec![
             JobReport {
@@ -20,6 +20,7 @@ fn report() -> Report {
                 from: "a".to_owned(),
                 to: "b".to_owned(),
                 passed: true,
+                state: JobState::Passed,
                 reason: None,
                 started_ns: 0,
                 ended_ns: 5,
@@ -40,6 +41,7 @@ fn report() -> Report {
                 from: "a".to_owned(),
                 to: "b".to_owned(),
                 passed: false,
+                state: JobState::Failed,
                 reason: Some("took r, *, b; expected r, b".to_owned()),
                 started_ns: 5,
                 ended_ns: 6,
@@ -91,21 +93,6 @@ fn as_json_it_is_one_object_with_fixed_order() {
 }
 
 #[test]
-fn as_a_table_it_says_what_failed_and_why() {
-    let shown = report().to_table();
-    for part in [
-        "passed   2/2 answers, rtt 10.000/10.250/10.501 ms",
-        "FAILED   took r, *, b; expected r, b",
-        "r → * → b",
-        "0/2",
-        "torn down: nothing left of what was held\n",
-        "t: 1 of 2 jobs FAILED (virtual driver, seed 7, 1.500 s of its time)\n",
-    ] {
-        assert!(shown.contains(part), "{part:?} is not in\n{shown}");
-    }
-}
-
-#[test]
 fn requests_are_told_apart() {
     let figures = Figures::Ping(ping::Figures {
         requests: RequestCounts {
@@ -125,19 +112,32 @@ fn requests_are_told_apart() {
 }
 
 #[test]
-fn an_interrupt_is_shown() {
+fn an_interrupt_says_how_far_each_job_got() {
     let mut report = report();
     report.interrupted = true;
-    report.jobs.clear();
-    assert!(report.to_table().contains("t: interrupted ("));
+    let mut job = report.jobs[0].clone();
+    job.state = JobState::Interrupted;
+    job.reason = Some("interrupted".to_owned());
+    report.jobs.push(job.clone());
+    job.state = JobState::NotStarted;
+    report.jobs.push(job);
+    let shown = report.to_text(Layout::default());
+    for part in [
+        "ping a → b         cut off       2/2 answers, rtt",
+        "ping a → b         not started\n",
+        "t: interrupted, 1 passed, 1 cut off, 1 not started, 1 of 4 jobs FAILED (",
+    ] {
+        assert!(shown.contains(part), "{part:?} is not in\n{shown}");
+    }
 }
 
 #[test]
-fn a_leak_is_shown() {
+fn a_leak_is_shown_however_little_is_said() {
     let mut report = report();
     report.vnets[0].teardown.leaked.packets = 3;
-    let shown = report.to_table();
-    assert!(shown.contains("1 vnets LEFT SOMETHING BEHIND") && shown.contains("3/0"));
+    let shown = shown(&report, 80, Detail::Quiet);
+    assert!(shown.contains("vnet a LEAKED: 3 packets\n"), "{shown}");
+    assert!(shown.contains(", 1 vnet FAILED or LEAKED ("), "{shown}");
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_vnet_that_ended_by_itself_is_shown() {
     assert!(!teardown.is_clean());
     assert!(
         report
-            .to_table()
+            .to_text(Layout::default())
             .contains("vnet a FAILED: the stack panicked\n")
     );
     assert!(
@@ -159,18 +159,143 @@ fn a_vnet_that_ended_by_itself_is_shown() {
     );
 }
 
+fn shown(report: &Report, width: u16, detail: Detail) -> String {
+    report.to_text(Layout { width, detail })
+}
+
+/// A direction of a link that carried so many frames, of which one in a hundred was lost.
+fn link(from: &str, to: &str, frames: u64) -> LinkReport {
+    LinkReport {
+        from: from.to_owned(),
+        to: to.to_owned(),
+        changes: 0,
+        stats: LinkStats {
+            offered: frames,
+            offered_bytes: frames * 1000,
+            lost: frames / 100,
+            sojourn: vnet::link::Sojourn {
+                p50: Duration::from_nanos(123_456),
+                p90: Duration::from_nanos(1_234_567),
+                p99: Duration::from_nanos(12_345_678),
+                max: Duration::from_millis(20),
+            },
+            ..LinkStats::default()
+        },
+    }
+}
+
+/// What a run with a job that failed, an event and drops comes to.
+fn eventful() -> Report {
+    let mut report = report();
+    report.links = vec![
+        link("client:eth0", "gateway:lan0", 12_345),
+        link("gateway:lan0", "client:eth0", 0),
+    ];
+    report.links[0].stats.queue_full = 7;
+    report.links[0].changes = 1;
+    report.events = vec![EventReport {
+        at: Duration::from_millis(1500),
+        link: "uplink".to_owned(),
+        change: "rate from 10.0 Mbit/s to 1.00 Mbit/s over 5s, in steps of 500ms".to_owned(),
+    }];
+    report.jobs[1].reason =
+        Some("expected gateway → backbone → server, and not another way".to_owned());
+    report
+}
+
+#[track_caller]
+fn is_laid_out_as(width: u16, expected: &str) {
+    let shown = shown(&eventful(), width, Detail::Normal);
+    assert_eq!(shown, expected, "\n{shown}");
+}
+
 #[test]
-fn rates_are_exact() {
-    assert_eq!(bits_per_second(1_250_000, 1_000_000_000), 10_000_000);
-    assert_eq!(bits_per_second(u64::MAX, 1), u64::MAX);
-    assert_eq!(bits_per_second(5, 0), 0);
-    let transfer = Figures::Transfer(transfer::Figures {
-        bytes: 1_048_576,
-        took_ns: 838_860_800,
-        sha256: "0123456789abcdef".to_owned(),
-    });
-    assert_eq!(
-        transfer.to_string(),
-        "1048576 bytes in 0.838 s, 10.00 Mbit/s, sha256 0123456789ab…"
+fn the_layout_at_80_and_120_columns() {
+    is_laid_out_as(80, include_str!("tests/80-columns.txt"));
+    is_laid_out_as(120, include_str!("tests/120-columns.txt"));
+}
+
+/// As many vnets, links and jobs, with names of up to 63 letters; every hundredth job failed.
+fn many(n: u64) -> Report {
+    let mut report = eventful();
+    let (passed, failed) = (report.jobs[0].clone(), report.jobs[1].clone());
+    let vnet = report.vnets[0].clone();
+    let name = |k: u64| format!("{}{k}", "n".repeat(k as usize % 60));
+    report.jobs = (1..=n)
+        .map(|k| JobReport {
+            name: format!("{} → {}", name(k), name(k + 1)),
+            ..if k % 100 == 0 {
+                failed.clone()
+            } else {
+                passed.clone()
+            }
+        })
+        .collect();
+    // Half of the links are idle.
+    report.links = (1..=n)
+        .map(|k| link(&name(k), &name(k + 1), k / (n / 2) * 100 * k))
+        .collect();
+    report.events = vec![report.events[0].clone(); n as usize];
+    report.vnets = (1..=n)
+        .map(|k| VnetReport {
+            name: name(k),
+            ..vnet.clone()
+        })
+        .collect();
+    report
+}
+
+#[test]
+fn tables_fit_and_are_short_whatever_there_is_to_say() {
+    let report = many(3000);
+    for width in [80, 120] {
+        let shown = shown(&report, width, Detail::Normal);
+        for line in shown.lines() {
+            assert!(line.chars().count() <= usize::from(width), "{line}");
+        }
+        // Thirty jobs that failed, in full, and twenty rows of everything else.
+        let lines = shown.lines().count();
+        assert!(lines < 30 * 8 + 3 * 20 * 5 + 40, "{lines} lines\n{shown}");
+        assert_eq!(shown.matches("FAILED").count(), 30 + 1);
+        for part in [
+            "… jobs: 2 970 passed; --verbose lists them",
+            "… and 1 481 less busy, and 1 499 idle; --verbose lists them",
+            "… and 2 980 less busy; --verbose lists them",
+            "… and 2 980 more; --verbose lists them",
+            "t: 30 of 3 000 jobs FAILED",
+        ] {
+            let shown = shown.replace('\n', " ");
+            assert!(shown.contains(part), "{part:?} is not in\n{shown}");
+        }
+    }
+    let all = shown(&report, 120, Detail::Verbose);
+    assert!(all.lines().count() > 4 * 3000);
+    assert!(!all.contains("--verbose"));
+}
+
+#[test]
+fn quiet_says_what_failed_and_the_verdict() {
+    let mut report = eventful();
+    let quiet = shown(&report, 80, Detail::Quiet);
+    assert!(
+        !quiet.contains("ping") && quiet.contains("traceroute a → b   FAILED"),
+        "{quiet}"
     );
+    assert!(
+        !quiet.contains("link") && !quiet.contains("vnet "),
+        "{quiet}"
+    );
+    report.jobs.truncate(1);
+    assert_eq!(
+        shown(&report, 80, Detail::Quiet),
+        "t: 1 job passed (virtual driver, seed 7, 1.50 s)\n"
+    );
+}
+
+#[test]
+fn verbose_lists_idle_links_and_the_teardown() {
+    let verbose = shown(&eventful(), 80, Detail::Verbose);
+    for part in [" 0/2 ", "Teardown, as leaked/held", " 0 B "] {
+        assert!(verbose.contains(part), "{part:?} is not in\n{verbose}");
+    }
 }

@@ -13,7 +13,7 @@ use super::error::RunError;
 use super::options::{Driver, Options};
 use crate::job::kind::{Limit, Site, Verdict};
 use crate::plan::{Plan, PlannedJob};
-use crate::report::JobReport;
+use crate::report::{JobReport, JobState};
 use crate::stop::Stop;
 
 /// What happens during a run, for whoever watches.
@@ -139,36 +139,40 @@ impl Scheduled {
     /// Runs the job to its end, and says what came of it.
     fn report(&self) -> JobReport {
         let (job, started) = (&self.job, self.system.now());
-        let (failed, figures) = match self.stop.is_stopped() {
+        let (state, reason, figures) = match self.stop.is_stopped() {
             true => {
                 let why = "interrupted before it began".to_owned();
-                (Some(why), job.task.nothing())
+                (JobState::NotStarted, Some(why), job.task.nothing())
             }
             false => {
                 let (ended, figures) = job.task.run(&self.site());
-                (self.failed(ended), figures)
+                let (state, reason) = self.state(ended);
+                (state, reason, figures)
             }
         };
         JobReport {
             name: job.name.clone(),
             from: self.from.name().to_owned(),
             to: self.to.name().to_owned(),
-            passed: failed.is_none(),
-            reason: failed,
+            passed: state == JobState::Passed,
+            state,
+            reason,
             started_ns: started.as_nanos(),
             ended_ns: self.system.now().as_nanos(),
             figures,
         }
     }
 
-    /// Why a job that ended so has failed, if it has.
-    fn failed(&self, ended: io::Result<Verdict>) -> Option<String> {
+    /// What the end of a job says of it, and why it did not pass.
+    fn state(&self, ended: io::Result<Verdict>) -> (JobState, Option<String>) {
         match ended {
-            Ok(Verdict::Passed) => None,
-            Ok(Verdict::Failed(why)) => Some(why),
+            Ok(Verdict::Passed) => (JobState::Passed, None),
+            Ok(Verdict::Failed(why)) => (JobState::Failed, Some(why)),
             // What the job met was the end of its network.
-            Err(_) if self.stop.is_stopped() => Some("interrupted".to_owned()),
-            Err(error) => Some(error.to_string()),
+            Err(_) if self.stop.is_stopped() => {
+                (JobState::Interrupted, Some("interrupted".to_owned()))
+            }
+            Err(error) => (JobState::Failed, Some(error.to_string())),
         }
     }
 

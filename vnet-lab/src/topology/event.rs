@@ -1,10 +1,11 @@
 //! What changes over time: `[[event]]`.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use toml::Spanned;
 use toml::de::DeValue;
-use vnet::link::{Change, LinkEvent, MIN_INTERVAL, Script, Shape};
+use vnet::link::{Change, LinkEvent, LinkState, MIN_INTERVAL, Script, Shape};
 use vnet::time::{Duration, Instant};
 
 use super::link;
@@ -12,6 +13,7 @@ use crate::file::name::{interface_name, node_name};
 use crate::file::source::Problems;
 use crate::file::table::{Table, Value, as_array, as_integer, as_string, checked};
 use crate::file::units;
+use crate::quantity;
 
 /// Something that changes at a link.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +31,65 @@ pub enum EventTarget {
     Link(String),
     /// What an interface of a node sends.
     Interface(String, String),
+}
+
+impl fmt::Display for EventTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EventTarget::Link(name) => f.write_str(name),
+            EventTarget::Interface(node, interface) => write!(f, "{node}:{interface}"),
+        }
+    }
+}
+
+impl Event {
+    /// What changes, in words such as `rate 10.0 Mbit/s`.
+    pub fn in_words(&self) -> String {
+        let change = &self.event.change;
+        let percent = |part: f64| format!("{} %", (part * 1e14).round() / 1e12);
+        let errors = |bits: u64| format!("1 bit in {}", quantity::count(bits));
+        let to = match change {
+            Change::State(shape) => moves(shape, |state| match state {
+                LinkState::Up => "up".to_owned(),
+                LinkState::Down => "down".to_owned(),
+            }),
+            Change::Rate(shape) => moves(shape, quantity::rate),
+            Change::Delay(shape) => moves(shape, quantity::time),
+            Change::Loss(shape) | Change::Duplicate(shape) => moves(shape, percent),
+            Change::Corrupt(shape) | Change::CorruptUndetected(shape) => moves(shape, errors),
+            Change::QueueFrames(shape) => moves(shape, |n| quantity::counted(n, "frame")),
+            _ => String::new(),
+        };
+        format!("{} {to}", change.parameter())
+    }
+}
+
+/// How a value moves, in words.
+fn moves<T: Copy>(shape: &Shape<T>, value: impl Fn(T) -> String) -> String {
+    match *shape {
+        Shape::Const(to) => value(to),
+        Shape::Ramp {
+            from,
+            to,
+            over,
+            every,
+        } => {
+            let (from, to) = (value(from), value(to));
+            format!("from {from} to {to} over {over:?}, in steps of {every:?}")
+        }
+        Shape::Random { low, high, every } => {
+            let (low, high) = (value(low), value(high));
+            format!("between {low} and {high} at random, every {every:?}")
+        }
+        Shape::Square {
+            first,
+            second,
+            every,
+        } => {
+            let (first, second) = (value(first), value(second));
+            format!("{first} and {second} in turn, every {every:?}")
+        }
+    }
 }
 
 const PARAMETERS: [&str; 8] = [

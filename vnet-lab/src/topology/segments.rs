@@ -16,7 +16,7 @@ pub(crate) struct Segments {
     /// The segment of each link: the number of its first link in the file.
     of_link: Vec<usize>,
     /// Links between bridges that other links join already.
-    circles: Vec<usize>,
+    loops: Vec<usize>,
 }
 
 impl Segments {
@@ -30,13 +30,13 @@ impl Segments {
             }
         }
         let mut joined = UnionFind::<usize>::new(links + topology.nodes.len());
-        let mut circles = Vec::new();
+        let mut loops = Vec::new();
         for (number, link) in topology.links.iter().enumerate() {
             let at = |end: &End| bridges.get(end.node.get_ref().as_str()).copied();
             match link.ends.each_ref().map(at) {
                 [Some(a), Some(b)] => {
                     if !joined.union(a, b) {
-                        circles.push(number);
+                        loops.push(number);
                     }
                     joined.union(number, a);
                 }
@@ -50,7 +50,7 @@ impl Segments {
         let segment = |link| *first.entry(joined.find(link)).or_insert(link);
         Segments {
             of_link: (0..links).map(segment).collect(),
-            circles,
+            loops,
         }
     }
 
@@ -59,9 +59,9 @@ impl Segments {
         self.of_link[link]
     }
 
-    /// Links that close a circle of bridges.
-    pub(crate) fn circles(&self) -> &[usize] {
-        &self.circles
+    /// Links that close a loop of bridges.
+    pub(crate) fn loops(&self) -> &[usize] {
+        &self.loops
     }
 
     /// The segment of each link, by the link's number.

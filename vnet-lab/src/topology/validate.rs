@@ -102,9 +102,23 @@ fn events(topology: &Topology, problems: &mut Problems<'_>) {
     }
 }
 
+/// What the standard input is used for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stdin {
+    Free,
+    /// The topology is read from it.
+    Topology,
+    /// A job sends it.
+    Job,
+}
+
 /// Checks jobs, as far as that is possible without knowing the way packets take.
-pub(crate) fn jobs(topology: &Topology, here: &Path, problems: &mut Problems<'_>) {
-    let mut stdin_is_taken = false;
+pub(crate) fn jobs(
+    topology: &Topology,
+    here: &Path,
+    mut stdin: Stdin,
+    problems: &mut Problems<'_>,
+) {
     let known = Known::of(topology);
     for job in &topology.jobs {
         match known.node(job.from.get_ref()) {
@@ -129,11 +143,21 @@ pub(crate) fn jobs(topology: &Topology, here: &Path, problems: &mut Problems<'_>
                     );
                 }
             }
-            Content::Stdin(place) if std::mem::replace(&mut stdin_is_taken, true) => {
-                let message = "the standard input is sent by another job already: expected a file";
+            Content::Stdin(place) => {
+                let message = match stdin {
+                    Stdin::Free => {
+                        stdin = Stdin::Job;
+                        continue;
+                    }
+                    Stdin::Topology => {
+                        "the topology is read from the standard input: expected a file"
+                    }
+                    Stdin::Job => {
+                        "the standard input is sent by another job already: expected a file"
+                    }
+                };
                 problems.push(place.clone(), message);
             }
-            Content::Stdin(_) => {}
         }
     }
 }
@@ -340,13 +364,13 @@ fn bridges(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>
             );
         }
     }
-    for link in segments.circles() {
+    for link in segments.loops() {
         let [a, b] = &topology.links[*link].ends;
         if a.node != b.node {
             problems.push(
                 b.node.span(),
                 format!(
-                    "circle of switches: `{}` and `{}` are joined already: expected a tree, since \
+                    "loop of switches: `{}` and `{}` are joined already: expected a tree, since \
                      there is no spanning tree protocol",
                     a.node.get_ref(),
                     b.node.get_ref()

@@ -86,7 +86,7 @@ fn lans_overlap_with_others_only() {
 fn switches_form_a_tree() {
     only(
         &lan("{ ends = ['t', 's'] }]"),
-        "4:17: circle of switches: `t` and `s` are joined already: expected a tree, since there is no spanning tree protocol",
+        "4:17: loop of switches: `t` and `s` are joined already: expected a tree, since there is no spanning tree protocol",
     );
     only(
         &lan("{ ends = ['t', 't:eth9'] }]"),

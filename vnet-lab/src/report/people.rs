@@ -1,0 +1,313 @@
+//! A report for people: tables that fit the terminal, what went wrong in full, of the rest the most
+//! telling part, and the verdict on the last line.
+
+use std::fmt::Write;
+
+use vnet::LinkStats;
+
+use super::table::{Excerpt, parts, push, table};
+use super::{Counts, Detail, Figures, JobReport, JobState, Layout, LinkReport, Report, VnetReport};
+use crate::quantity::{count, counted, size, time_ns, times};
+use crate::text::printable;
+
+/// Rows of a table that is not asked to be verbose.
+const ROWS: usize = 20;
+/// Jobs that are all listed; of more than these, those that did not pass are.
+const JOBS: usize = 40;
+
+pub(super) fn render(report: &Report, layout: Layout) -> String {
+    let mut out = String::new();
+    jobs(&mut out, report, layout);
+    if layout.detail != Detail::Quiet {
+        links(&mut out, &report.links, layout);
+        events(&mut out, report, layout);
+        vnets(&mut out, &report.vnets, layout);
+    }
+    failures(&mut out, &report.vnets);
+    if let Some(fingerprint) = &report.fingerprint {
+        let _ = writeln!(out, "fingerprint {fingerprint}");
+    }
+    verdict(&mut out, report);
+    out
+}
+
+fn jobs(out: &mut String, report: &Report, layout: Layout) {
+    let all = match layout.detail {
+        Detail::Quiet => false,
+        Detail::Normal => report.jobs.len() <= JOBS,
+        Detail::Verbose => true,
+    };
+    let tells = |job: &&JobReport| match job.state {
+        JobState::Failed => true,
+        JobState::Interrupted => layout.detail != Detail::Quiet,
+        JobState::Passed | JobState::NotStarted => false,
+    };
+    let shown: Vec<&JobReport> = report.jobs.iter().filter(|job| all || tells(job)).collect();
+    if !shown.is_empty() {
+        let mut jobs = table(layout.width, &["job", "result", "figures"], &[]);
+        for job in &shown {
+            let figures = job.figures.to_string();
+            let figures = match &job.reason {
+                Some(reason) if job.state == JobState::Failed => {
+                    format!("{}\n{}", printable(reason), printable(&figures))
+                }
+                _ if job.state == JobState::NotStarted => String::new(),
+                _ => printable(&figures).into_owned(),
+            };
+            jobs.add_row([&*printable(&job.name), job.state.as_str(), &figures]);
+        }
+        push(out, jobs);
+        let has_rtt =
+            |job: &&JobReport| matches!(&job.figures, Figures::Ping(f) if f.rtt.is_some());
+        if shown.iter().any(has_rtt) {
+            out.push_str("rtt: the least, the mean and the greatest round-trip time.\n");
+        }
+    }
+    if layout.detail == Detail::Normal && shown.len() < report.jobs.len() {
+        let left = |state| {
+            let of_state = report.jobs.iter().filter(|job| job.state == state);
+            of_state.count() as u64
+        };
+        let states = [JobState::Passed, JobState::NotStarted];
+        let states = states.map(|state| (left(state), state.as_str()));
+        let _ = writeln!(out, "… jobs: {}; --verbose lists them", parts(states));
+    }
+    if layout.detail != Detail::Quiet && !report.jobs.is_empty() {
+        out.push('\n');
+    }
+}
+
+fn links(out: &mut String, links: &[LinkReport], layout: Layout) {
+    let excerpt = match layout.detail {
+        Detail::Verbose => Excerpt::all(links),
+        _ => Excerpt::busiest(
+            links,
+            ROWS,
+            |link| link.stats.offered == 0,
+            |link| (link.stats.dropped(), link.stats.offered_bytes),
+        ),
+    };
+    if links.is_empty() {
+        return;
+    }
+    let queue = "queue p50/p90/p99";
+    let header = ["link", "frames", "bytes", queue, "notes"];
+    let notes: Vec<String> = excerpt.shown.iter().map(|link| notes(link)).collect();
+    let columns = match notes.iter().all(String::is_empty) {
+        true => 4,
+        false => 5,
+    };
+    let mut links = table(layout.width, &header[..columns], &header[1..4]);
+    for (link, notes) in excerpt.shown.iter().zip(notes) {
+        let LinkStats {
+            offered,
+            offered_bytes,
+            sojourn,
+            ..
+        } = link.stats;
+        let percentiles = [sojourn.p50, sojourn.p90, sojourn.p99];
+        let mut row = vec![
+            format!("{} → {}", link.from, link.to),
+            count(offered),
+            size(offered_bytes),
+            match sojourn.p99.is_zero() {
+                true => "–".to_owned(),
+                false => times(&percentiles),
+            },
+            notes,
+        ];
+        row.truncate(columns);
+        links.add_row(row);
+    }
+    if !excerpt.shown.is_empty() {
+        push(out, links);
+    }
+    out.push_str(&excerpt.rest());
+    if excerpt.shown.iter().any(|l| !l.stats.sojourn.p99.is_zero()) {
+        out.push_str(
+            "p50/p90/p99: half, 90 % and 99 % of the frames left the queue within this time.\n",
+        );
+    }
+    out.push('\n');
+}
+
+/// What happened to the frames of a link, as far as it is out of the ordinary.
+fn notes(link: &LinkReport) -> String {
+    let stats = &link.stats;
+    parts([
+        (stats.lost, "lost"),
+        (stats.corrupted, "corrupted"),
+        (stats.queue_full, "queue full"),
+        (stats.aqm, "aqm"),
+        (stats.down, "down"),
+        (stats.torn_down, "torn down"),
+        (stats.unplugged, "unplugged"),
+        (stats.marked, "marked"),
+        (stats.duplicated, "duplicated"),
+        (stats.reordered, "reordered"),
+        (stats.corrupted_undetected, "corrupted undetected"),
+        (
+            link.changes,
+            if link.changes == 1 {
+                "change"
+            } else {
+                "changes"
+            },
+        ),
+    ])
+}
+
+fn events(out: &mut String, report: &Report, layout: Layout) {
+    let shown = match layout.detail {
+        Detail::Verbose => report.events.len(),
+        _ => report.events.len().min(ROWS),
+    };
+    if shown == 0 {
+        return;
+    }
+    let mut events = table(layout.width, &["at", "link", "event"], &["at"]);
+    for event in &report.events[..shown] {
+        let change = match event.at.as_nanos() <= u128::from(report.ended_ns) {
+            true => event.change.clone(),
+            false => format!("{} (after the end of the run)", event.change),
+        };
+        events.add_row([format!("{:?}", event.at), event.link.clone(), change]);
+    }
+    push(out, events);
+    let more = (report.events.len() - shown) as u64;
+    if more > 0 {
+        let _ = writeln!(out, "… and {} more; --verbose lists them", count(more));
+    }
+    out.push('\n');
+}
+
+fn vnets(out: &mut String, vnets: &[VnetReport], layout: Layout) {
+    let dropped = |vnet: &VnetReport| vnet.dropped.values().sum::<u64>();
+    let excerpt = match layout.detail {
+        Detail::Verbose => Excerpt::all(vnets),
+        _ => Excerpt::busiest(
+            vnets,
+            ROWS,
+            |vnet| vnet.received + vnet.sent == 0,
+            |vnet| (dropped(vnet), vnet.received + vnet.sent),
+        ),
+    };
+    if !excerpt.shown.is_empty() {
+        let header = ["vnet", "received", "forwarded", "sent", "dropped", "notes"];
+        let any = excerpt.shown.iter().any(|vnet| !vnet.dropped.is_empty());
+        let header = &header[..if any { 6 } else { 5 }];
+        let mut vnets = table(layout.width, header, &header[1..5]);
+        for vnet in &excerpt.shown {
+            let mut row = vec![
+                vnet.name.clone(),
+                count(vnet.received),
+                count(vnet.forwarded),
+                count(vnet.sent),
+                count(dropped(vnet)),
+            ];
+            row.extend(any.then(|| parts(vnet.dropped.iter().map(|(reason, n)| (*n, *reason)))));
+            vnets.add_row(row);
+        }
+        push(out, vnets);
+    }
+    out.push_str(&excerpt.rest());
+    if layout.detail == Detail::Verbose {
+        teardown(out, vnets, layout);
+    }
+    out.push('\n');
+}
+
+/// What each vnet held and gave back.
+fn teardown(out: &mut String, vnets: &[VnetReport], layout: Layout) {
+    let header = [
+        "vnet",
+        "sockets",
+        "connections",
+        "interfaces",
+        "packets",
+        "timers",
+    ];
+    let mut table = table(layout.width, &header, &header[1..]);
+    for vnet in vnets {
+        let (released, leaked) = (&vnet.teardown.released, &vnet.teardown.leaked);
+        let left = |of: fn(&Counts) -> u64| format!("{}/{}", of(leaked), of(released));
+        table.add_row([
+            vnet.name.clone(),
+            left(|c| c.sockets),
+            left(|c| c.connections),
+            left(|c| c.interfaces),
+            left(|c| c.packets),
+            left(|c| c.deadlines),
+        ]);
+    }
+    out.push('\n');
+    push(out, table);
+    out.push_str("Teardown, as leaked/held. What was held is given back unless it leaked.\n");
+}
+
+/// What is a defect of the library.
+fn failures(out: &mut String, vnets: &[VnetReport]) {
+    for vnet in vnets {
+        if let Some(failure) = &vnet.teardown.failure {
+            let _ = writeln!(out, "vnet {} FAILED: {}", vnet.name, printable(failure));
+        }
+        let Counts {
+            sockets,
+            connections,
+            interfaces,
+            stations,
+            packets,
+            deadlines,
+        } = vnet.teardown.leaked;
+        let leaked = parts([
+            (sockets, "sockets"),
+            (connections, "connections"),
+            (interfaces, "interfaces"),
+            (stations, "FDB entries"),
+            (packets, "packets"),
+            (deadlines, "timers"),
+        ]);
+        if !leaked.is_empty() {
+            let _ = writeln!(out, "vnet {} LEAKED: {leaked}", vnet.name);
+        }
+    }
+}
+
+fn verdict(out: &mut String, report: &Report) {
+    let of = |state| report.jobs.iter().filter(|job| job.state == state).count() as u64;
+    let all = report.jobs.len() as u64;
+    let failed = of(JobState::Failed);
+    let unclean = report.vnets.iter().filter(|v| !v.teardown.is_clean());
+    let mut said = Vec::new();
+    if report.interrupted {
+        said.push("interrupted".to_owned());
+        said.push(parts([
+            (of(JobState::Passed), "passed"),
+            (of(JobState::Interrupted), "cut off"),
+            (of(JobState::NotStarted), "not started"),
+        ]));
+    } else if failed == 0 {
+        said.push(match all {
+            0 => "no jobs".to_owned(),
+            1 => "1 job passed".to_owned(),
+            n => format!("all {} jobs passed", count(n)),
+        });
+    }
+    if failed > 0 {
+        said.push(format!("{} of {} jobs FAILED", count(failed), count(all)));
+    }
+    match unclean.count() as u64 {
+        0 => {}
+        n => said.push(format!("{} FAILED or LEAKED", counted(n, "vnet"))),
+    }
+    said.retain(|part| !part.is_empty());
+    let seed = report.seed.map_or(String::new(), |s| format!(", seed {s}"));
+    let _ = writeln!(
+        out,
+        "{}: {} ({} driver{seed}, {})",
+        printable(&report.topology),
+        said.join(", "),
+        report.driver,
+        time_ns(report.ended_ns)
+    );
+}

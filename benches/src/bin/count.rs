@@ -1,0 +1,244 @@
+//! Instructions that an operation costs on five hot paths, counted by callgrind. A count does not
+//! depend on what else the machine does, and hardly on the machine, so two commits can be compared
+//! by it; it does not know of caches, so it stands beside measurements, not in their place.
+//!
+//! Each workload is run for some operations and for twice as many, in processes of their own; the
+//! difference is what the operations cost without start and end. The worlds are driven by hand, so
+//! that two runs do the same. Only the library's public face is used, and this file alone: put it
+//! into an older commit to compare with that.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::process::Command;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use vnet::net::{TcpListener, TcpStream, UdpSocket};
+use vnet::time::Instant;
+use vnet::{Forwarding, Offload, OwnedVnet, System};
+
+#[derive(Parser)]
+struct Args {
+    /// Runs a workload for so many operations, without counting: what is counted calls this.
+    #[arg(long, value_names = ["WORKLOAD", "OPERATIONS"], num_args = 2)]
+    run: Option<Vec<String>>,
+}
+
+type Error = Box<dyn std::error::Error>;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Workload {
+    /// 64 KiB of a stream, in segments as large as they can be.
+    Bulk64k,
+    /// 64 KiB of a stream, cut to frames of 1500 bytes.
+    Bulk1500,
+    /// A byte and its echo on a stream.
+    TcpRr,
+    /// A datagram of a byte and its echo.
+    UdpRr,
+    /// A datagram of 18 bytes, which is a frame of the least length, through a router.
+    Forward,
+}
+
+impl Workload {
+    fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |v| v.get_name().to_owned())
+    }
+
+    /// Operations that are counted.
+    fn operations(self) -> u32 {
+        match self {
+            Workload::Bulk64k => 500,
+            Workload::Bulk1500 => 100,
+            Workload::TcpRr | Workload::UdpRr => 2_000,
+            Workload::Forward => 4_000,
+        }
+    }
+
+    fn run(self, operations: u32) -> Result<(), Error> {
+        match self {
+            Workload::Bulk64k => bulk(Offload::Full, operations),
+            Workload::Bulk1500 => bulk(Offload::Checksum, operations),
+            Workload::TcpRr => tcp_rr(operations),
+            Workload::UdpRr => udp_rr(operations),
+            Workload::Forward => forward(operations),
+        }
+    }
+}
+
+fn main() -> Result<(), Error> {
+    let args = Args::parse();
+    if let Some(run) = args.run {
+        return Workload::from_str(&run[0], false)?.run(run[1].parse()?);
+    }
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        println!("SKIPPED: there is no valgrind, and nothing was counted");
+        return Ok(());
+    }
+    println!("{:<12} instructions/operation", "workload");
+    for workload in Workload::value_variants() {
+        let operations = workload.operations();
+        let [once, twice] = [1, 2].map(|times| count(*workload, times * operations));
+        let each = twice?.saturating_sub(once?) / u64::from(operations);
+        println!("{:<12} {each:>10}", workload.name());
+    }
+    Ok(())
+}
+
+/// Instructions of a whole process that runs a workload.
+fn count(workload: Workload, operations: u32) -> Result<u64, Error> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(std::env::current_exe()?)
+        .args(["--run", &workload.name(), &operations.to_string()])
+        .output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    let collected = told.lines().find_map(|line| {
+        let (_, number) = line.split_once("Collected : ")?;
+        number.trim().parse().ok()
+    });
+    match collected {
+        Some(count) if output.status.success() => Ok(count),
+        _ => Err(format!("{}: callgrind failed:\n{told}", workload.name()).into()),
+    }
+}
+
+/// A system that is driven by hand.
+struct World {
+    system: System,
+    now: Instant,
+}
+
+impl World {
+    fn new() -> World {
+        let system = System::manual(1);
+        let now = system.now();
+        World { system, now }
+    }
+
+    /// Vnets in a row, joined by wires; the `n`th wire is 198.18.`n`.0/24, with its left end at .1.
+    fn row<const N: usize>(&self, names: [&str; N]) -> Result<[OwnedVnet; N], Error> {
+        let mut made = Vec::new();
+        for name in names {
+            made.push(self.system.create(name)?);
+        }
+        for (n, pair) in made.windows(2).enumerate() {
+            pair[0].epair("right", &pair[1], "left")?;
+            for (vnet, end, host) in [(&pair[0], "right", 1), (&pair[1], "left", 2)] {
+                let address = format!("198.18.{n}.{host}/24");
+                vnet.add_address(end, address.parse()?)?;
+            }
+        }
+        made.try_into().map_err(|_| "as many as names".into())
+    }
+
+    /// Lets the world go on until `f` does not have to wait any more.
+    fn until<T>(&mut self, mut f: impl FnMut() -> io::Result<T>) -> Result<T, Error> {
+        let give_up = self.now + Duration::from_secs(10);
+        loop {
+            match f() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                done => return Ok(done?),
+            }
+            if self.now > give_up {
+                return Err("nothing happens".into());
+            }
+            self.now += Duration::from_micros(10);
+            self.system.poll(self.now);
+        }
+    }
+
+    /// Both ends of a connection.
+    fn connect(&mut self, [a, b]: &[OwnedVnet; 2]) -> Result<(TcpStream, TcpStream), Error> {
+        let listener = TcpListener::bind_in(b, "198.18.0.2:5001")?;
+        listener.set_nonblocking(true)?;
+        let client = TcpStream::start_connect_in(a, "198.18.0.2:5001".parse()?)?;
+        let (server, _) = self.until(|| listener.accept())?;
+        for stream in [&client, &server] {
+            stream.set_nonblocking(true)?;
+            stream.set_nodelay(true)?;
+        }
+        Ok((client, server))
+    }
+}
+
+fn bulk(offload: Offload, operations: u32) -> Result<(), Error> {
+    let mut world = World::new();
+    let vnets = world.row(["a", "b"])?;
+    vnets[0].set_offload("right", offload)?;
+    vnets[1].set_offload("left", offload)?;
+    let (mut client, mut server) = world.connect(&vnets)?;
+    let (data, mut room) = (vec![7; 64 << 10], vec![0; 64 << 10]);
+    let mut left = operations as usize * data.len();
+    let mut coming = left;
+    while coming > 0 {
+        world.until(|| {
+            if left > 0 {
+                match client.write(&data[..left.min(data.len())]) {
+                    Ok(n) => left -= n,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            coming -= server.read(&mut room)?;
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn tcp_rr(operations: u32) -> Result<(), Error> {
+    let mut world = World::new();
+    let vnets = world.row(["a", "b"])?;
+    let (mut client, mut server) = world.connect(&vnets)?;
+    let mut byte = [7];
+    for _ in 0..operations {
+        client.write_all(&byte)?;
+        world.until(|| server.read_exact(&mut byte))?;
+        server.write_all(&byte)?;
+        world.until(|| client.read_exact(&mut byte))?;
+    }
+    Ok(())
+}
+
+fn udp_rr(operations: u32) -> Result<(), Error> {
+    let mut world = World::new();
+    let [a, b] = world.row(["a", "b"])?;
+    let client = UdpSocket::bind_in(&a, "198.18.0.1:5001")?;
+    let server = UdpSocket::bind_in(&b, "198.18.0.2:5001")?;
+    client.connect("198.18.0.2:5001")?;
+    for socket in [&client, &server] {
+        socket.set_nonblocking(true)?;
+    }
+    let mut byte = [7];
+    for _ in 0..operations {
+        client.send(&byte)?;
+        let (_, from) = world.until(|| server.recv_from(&mut byte))?;
+        server.send_to(&byte, from)?;
+        world.until(|| client.recv(&mut byte))?;
+    }
+    Ok(())
+}
+
+fn forward(operations: u32) -> Result<(), Error> {
+    /// Datagrams that are on their way together.
+    const BURST: u32 = 32;
+    let mut world = World::new();
+    let [a, router, b] = world.row(["a", "router", "b"])?;
+    router.set_forwarding(Forwarding::Enabled)?;
+    let gateway: std::net::Ipv4Addr = "198.18.0.2".parse()?;
+    a.add_route("0.0.0.0/0".parse()?, gateway)?;
+    let client = UdpSocket::bind_in(&a, "198.18.0.1:5001")?;
+    let server = UdpSocket::bind_in(&b, "198.18.1.2:5001")?;
+    server.set_nonblocking(true)?;
+    let (data, mut room) = ([7; 18], [0; 18]);
+    for _ in 0..operations / BURST {
+        for _ in 0..BURST {
+            client.send_to(&data, "198.18.1.2:5001")?;
+        }
+        for _ in 0..BURST {
+            world.until(|| server.recv(&mut room))?;
+        }
+    }
+    Ok(())
+}

@@ -21,10 +21,9 @@ pub struct Report {
     pub driver: &'static str,
     /// The seed, under a driver that has one.
     pub seed: Option<u64>,
-    /// Whether every job passed, nothing leaked, no vnet ended by itself, and nobody ended the run before its
-    /// time.
+    /// Whether every job passed, nothing leaked, no vnet failed, and the run was not interrupted.
     pub passed: bool,
-    /// Whether somebody ended the run before its time.
+    /// Whether the run was interrupted.
     pub interrupted: bool,
     /// When the last job ended, in nanoseconds of the system's time.
     pub ended_ns: u64,
@@ -181,13 +180,13 @@ pub struct Teardown {
     pub released: Counts,
     /// What was left after the last step.
     pub leaked: Counts,
-    /// Why the vnet had ended by itself, which is a defect of the library; left out if it had not.
+    /// Why the vnet failed, which is a defect of the library; left out if it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
 }
 
 impl Teardown {
-    /// True when nothing was left, and the vnet had not ended by itself.
+    /// True when nothing leaked and the vnet did not fail.
     pub fn is_clean(&self) -> bool {
         self.leaked.is_zero() && self.failure.is_none()
     }

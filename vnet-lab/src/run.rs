@@ -99,7 +99,7 @@ pub fn bring_up(system: &System, plan: &Plan) -> Result<Vec<OwnedVnet>, RunError
     Ok(Network::build(system, plan, &Options::default())?.into_vnets())
 }
 
-/// A network that is taken down by whoever comes first: its run, or who ends that before its time.
+/// A network that is taken down once: at the end of its run, or when that is ended early.
 struct Standing {
     plan: Plan,
     state: Mutex<State>,

@@ -1,11 +1,11 @@
-//! Ending a run before its time.
+//! Ending a run early.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Ends a run from another thread: its network is taken down, jobs that are not over have failed, and
-/// the report says what they did until then. Clones mean the same run.
+/// Ends a run from another thread: its network is taken down, jobs that are still running are cut off,
+/// and the report says what they did until then. Clones refer to the same run.
 #[derive(Clone, Default)]
 pub struct Stop(Arc<Inner>);
 
@@ -18,19 +18,19 @@ struct Inner {
 }
 
 impl Stop {
-    /// Ends the run; one that has not begun ends when it begins. False when that was said before.
+    /// Ends the run; one that has not begun ends when it begins. False if it was ended before.
     pub fn stop(&self) -> bool {
         let is_first = !self.0.stopped.swap(true, Ordering::SeqCst);
         self.act();
         is_first
     }
 
-    /// True once somebody has ended the run.
+    /// True once the run has been ended.
     pub fn is_stopped(&self) -> bool {
         self.0.stopped.load(Ordering::SeqCst)
     }
 
-    /// Says what is to be done when the run is ended, at once if it is already.
+    /// Sets what to do when the run is ended; it is done at once if that has happened.
     pub(crate) fn on_stop(&self, act: impl FnOnce() + Send + 'static) {
         *self.0.act.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(act));
         if self.is_stopped() {

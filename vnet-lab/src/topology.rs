@@ -128,7 +128,7 @@ pub enum Via {
 /// A wire between two interfaces.
 #[derive(Clone, Debug)]
 pub struct Link {
-    /// Its name, by which events speak of both its directions.
+    /// Its name, with which events refer to both directions.
     pub name: Option<Spanned<String>>,
     /// Whether it is captured when captures are asked for; `None` when the file does not say.
     pub capture: Option<bool>,

@@ -1,4 +1,4 @@
-//! The examples in `docs/topology.md` are valid topologies, and the table of errors is no tale.
+//! The examples in `docs/topology.md` are valid topologies, and what it shows of the command is true.
 
 use std::process::Command;
 

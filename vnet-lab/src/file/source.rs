@@ -43,7 +43,7 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    /// So many problems are told of one file.
+    /// How many problems of one file are listed.
     pub const MOST: usize = 50;
 }
 
@@ -96,7 +96,7 @@ impl Invalid {
     }
 }
 
-/// What is no error in a topology file, and yet hardly meant. Shown as [`Invalid`] is.
+/// What is valid in a topology file but probably a mistake. Shown like [`Invalid`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warnings(pub(crate) Invalid);
 

@@ -75,7 +75,7 @@ pub(super) fn open(content: &Content, site: &Site) -> io::Result<Box<dyn Read>> 
                     Ok(chunk)
                 }
             };
-            // Whoever reads has gone, or hears that it is over.
+            // The reader has gone, or learns that this is the end.
             let is_over = read.is_err();
             if chunks.send(read).is_err() || is_over {
                 return;

@@ -20,10 +20,10 @@ pub(crate) trait Kind: Clone + Send + 'static {
     fn nothing(&self) -> Self::Figures;
 
     /// Runs it to its end, in straight-line blocking code; the current vnet is the one it starts from.
-    /// What it measures it notes in `measured` as it goes.
+    /// Figures are noted in `measured` during the run.
     ///
     /// # Errors
-    /// It did not come to its end: its time was over, or something went wrong on the way.
+    /// It did not finish: it ran out of time, or something went wrong.
     fn run(&self, site: &Site, measured: &Measured<Self::Figures>) -> io::Result<Verdict>;
 }
 

@@ -310,7 +310,7 @@ impl Requests {
         }
     }
 
-    /// Notes what somebody said of a request, and returns what it was if it was no answer.
+    /// Notes what a message says about a request; returns it in words if it is not a reply.
     fn note(&mut self, site: &Site, event: EchoEvent, at: Instant) -> Option<String> {
         let (seq, refused) = match event {
             EchoEvent::Reply { seq, .. } => (seq, None),

@@ -1,5 +1,5 @@
-//! Captures of a run: one pcapng file a link, `NODE-INTERFACE--NODE-INTERFACE.pcapng`, and live
-//! ones for somebody who reads along.
+//! Captures of a run: one pcapng file for each link, `NODE-INTERFACE--NODE-INTERFACE.pcapng`, and
+//! live ones that can be read during the run.
 //!
 //! Each frame is written once, where it is sent, on the interface of its sender and before the
 //! link delays or loses it; what the link drops is marked.
@@ -47,7 +47,7 @@ enum What {
 }
 
 impl Captures {
-    /// Starts the live captures. A FIFO is waited for until somebody reads it.
+    /// Starts the live captures. With a FIFO this waits until it is opened for reading.
     pub(super) fn start(plan: &Plan, options: &Options) -> Result<Captures, RunError> {
         let settings = options.capture.clone();
         let meant = |link: &String| {

@@ -16,7 +16,7 @@ use crate::plan::{Plan, PlannedJob};
 use crate::report::{JobReport, JobState};
 use crate::stop::Stop;
 
-/// What happens during a run, for whoever watches.
+/// What happens during a run, for a [`Watcher`].
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
     /// A job started.

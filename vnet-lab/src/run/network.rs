@@ -192,7 +192,7 @@ impl Network {
         Vnet::clone(&self.vnets[number])
     }
 
-    /// The vnets, for whoever wants nothing else.
+    /// The vnets alone.
     pub(super) fn into_vnets(self) -> Vec<OwnedVnet> {
         self.vnets
     }

@@ -9,18 +9,18 @@ use crate::topology::CaptureFormat;
 /// How to run a topology. By default in virtual time, without captures.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Who drives it.
+    /// What makes time pass.
     pub driver: Driver,
-    /// From which everything random follows. Under virtual time equal seeds give equal runs.
+    /// The seed of everything random. In virtual time, equal seeds give equal runs.
     pub seed: u64,
     /// What is captured, and how.
     pub capture: CaptureSettings,
-    /// When the run ends, from its start: a job that is not over by then has failed, and when all are
-    /// over earlier the network goes on until then. Without it the run ends with the last job.
+    /// When the run ends, from its start: a job that is still running then fails, and if all are done
+    /// before, the network keeps running until then. Without it the run ends with the last job.
     pub until: Option<Duration>,
     /// Whether the fingerprint of the run is reported.
     pub fingerprint: bool,
-    /// Ends the run before its time.
+    /// Ends the run early.
     pub stop: Stop,
 }
 
@@ -29,28 +29,28 @@ pub struct Options {
 pub struct CaptureSettings {
     /// The directory where a capture file of each link goes.
     pub directory: Option<PathBuf>,
-    /// Captures that are read while the run goes on.
+    /// Captures that can be read during the run.
     pub live: Vec<LiveCapture>,
-    /// Links of which files are written, as [`Plan::link`] takes them; without one, those that the
-    /// topology says.
+    /// The links that are captured to files, as [`Plan::link`](crate::Plan::link) takes them; if empty, as the topology
+    /// says.
     pub links: Vec<String>,
     /// How they are made.
     pub format: CaptureFormat,
 }
 
-/// A capture that somebody reads while the run goes on.
+/// A capture that can be read during the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveCapture {
-    /// The link, as [`Plan::link`] takes it; `None` for all links.
+    /// The link, as [`Plan::link`](crate::Plan::link) takes it; `None` for all links.
     pub link: Option<String>,
     /// A FIFO or a file; `-` is the standard output.
     pub to: PathBuf,
 }
 
-/// Who drives a topology.
+/// What makes time pass in a topology.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Driver {
-    /// A simulated clock: as fast as it goes, and the same every time.
+    /// A simulated clock: as fast as possible, and the same every time.
     #[default]
     Virtual,
     /// Threads and the wall clock.

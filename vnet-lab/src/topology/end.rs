@@ -137,19 +137,19 @@ fn address(text: &str) -> Result<Ipv4Net, String> {
         && addr.octets()[0] < 240;
     if !station || net.prefix_len() == 0 {
         return Err(format!(
-            "expected an address that a station can have, found {text}"
+            "expected an address that an interface can have, found {text}"
         ));
     }
-    // RFC 3021: both addresses of a /31 are stations; a /32 has no others.
+    // RFC 3021: both addresses of a /31 can be used; a /32 has no others.
     if net.prefix_len() < 31 {
         if addr == net.network() {
             return Err(format!(
-                "{addr} is the network's own address in {net}: expected a station's"
+                "{addr} is the network's own address in {net}: expected that of an interface"
             ));
         }
         if addr == net.broadcast() {
             return Err(format!(
-                "{addr} is the broadcast address in {net}: expected a station's"
+                "{addr} is the broadcast address in {net}: expected that of an interface"
             ));
         }
     }

@@ -329,11 +329,11 @@ fn not_a_stations_address() {
         |net: &str| format!("hosts = ['a', 'b']\n[[link]]\nends = ['a {net}', 'b 192.0.2.2/24']");
     only(
         &end("192.0.2.0/24"),
-        "3:12: 192.0.2.0 is the network's own address in 192.0.2.0/24: expected a station's",
+        "3:12: 192.0.2.0 is the network's own address in 192.0.2.0/24: expected that of an interface",
     );
     only(
         &end("192.0.2.255/24"),
-        "3:12: 192.0.2.255 is the broadcast address in 192.0.2.255/24: expected a station's",
+        "3:12: 192.0.2.255 is the broadcast address in 192.0.2.255/24: expected that of an interface",
     );
     for bad in [
         "224.0.0.1/24",
@@ -345,7 +345,7 @@ fn not_a_stations_address() {
     ] {
         only(
             &end(bad),
-            &format!("3:12: expected an address that a station can have, found {bad}"),
+            &format!("3:12: expected an address that an interface can have, found {bad}"),
         );
     }
     for bad in [

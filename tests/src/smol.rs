@@ -76,7 +76,8 @@ impl World {
         let vnet = system.create("host").expect("the name is free");
         let port = vnet.port("eth0", None).expect("the name is free");
         let net = ipnet::Ipv4Net::new(VNET, 24).expect("24 is a prefix length");
-        vnet.add_address("eth0", net).expect("eth0 was made above");
+        vnet.add_address("eth0", net.into())
+            .expect("eth0 was made above");
         // Three are all lost once in a thousand times at a loss of 5 %, and the connection then
         // fails as it should; the application of these tests does not begin again.
         vnet.set_sysctl(&sysctl::keys::ARP_MAXTRIES, 10)

@@ -80,7 +80,7 @@ pub fn wire(a: &Vnet, i: usize, b: &Vnet, j: usize) {
         );
         let gateway: Ipv4Addr = format!("{net}.{}", other + 1).parse().expect("an address");
         let prefix = format!("10.9.{other}.0/24").parse().expect("a prefix");
-        let _ = v.add_route(prefix, NextHop::Gateway(gateway));
+        let _ = v.add_route(prefix, NextHop::Gateway(gateway.into()));
     }
 }
 

@@ -42,7 +42,7 @@ fn reaches(from: &Vnet, to: &str) -> bool {
     let echo = EchoSocket::bind_in(from).unwrap();
     echo.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let to: Ipv4Addr = to.parse().unwrap();
-    echo.send_to(1, b"are you there", to).is_ok() && echo.recv().is_ok()
+    echo.send_to(1, b"are you there", to.into()).is_ok() && echo.recv().is_ok()
 }
 
 #[test]

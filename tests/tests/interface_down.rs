@@ -35,7 +35,7 @@ fn ping(from: &Vnet, to: &str) -> Result<EchoEvent, ErrorKind> {
         .set_read_timeout(Some(Duration::from_secs(10)))
         .unwrap();
     let to: Ipv4Addr = to.parse().unwrap();
-    socket.send_to(1, b"x", to).map_err(|e| e.kind())?;
+    socket.send_to(1, b"x", to.into()).map_err(|e| e.kind())?;
     socket.recv().map(|(event, _)| event).map_err(|e| e.kind())
 }
 

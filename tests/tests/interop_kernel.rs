@@ -103,7 +103,7 @@ fn a_vnet_pings_the_kernel() {
     for (seq, size) in [0, 56, 1472, 20_000].into_iter().enumerate() {
         let mut payload = vec![0; size];
         Source::new(1, size as u64).peek(&mut payload);
-        socket.send_to(seq as u16, &payload, KERNEL).unwrap();
+        socket.send_to(seq as u16, &payload, KERNEL.into()).unwrap();
         let (event, _) = socket.recv().unwrap();
         let EchoEvent::Reply {
             from,
@@ -140,7 +140,7 @@ fn neighbours_need_no_common_prefix() {
             let place = format!("{}, the vnet as number {ours}", case.name);
             let socket = EchoSocket::bind_in(vnet).unwrap();
             socket.set_read_timeout(Some(PATIENCE)).unwrap();
-            socket.send_to(1, b"x", them).unwrap();
+            socket.send_to(1, b"x", them.into()).unwrap();
             let (event, _) = socket.recv().unwrap();
             assert!(
                 matches!(event, EchoEvent::Reply { .. }),

@@ -413,7 +413,7 @@ fn a_vnet_pings_smoltcp() {
     for (seq, size) in [0, 56, 1472].into_iter().enumerate() {
         let mut payload = vec![0; size];
         Source::new(8, size as u64).peek(&mut payload);
-        socket.send_to(seq as u16, &payload, SMOL).unwrap();
+        socket.send_to(seq as u16, &payload, SMOL.into()).unwrap();
         let mut event = None;
         world
             .run(world.now() + Duration::from_secs(5), |_| {

@@ -26,8 +26,10 @@ fn ip(text: &str) -> Ipv4Addr {
 fn joined(system: &System) -> [OwnedVnet; 2] {
     let [a, b] = ["a", "b"].map(|name| system.create(name).expect("a free name"));
     a.epair("eth0", &b, "uplink").expect("free names");
-    a.add_address("eth0", net("192.0.2.1/24")).expect("free");
-    b.add_address("uplink", net("192.0.2.2/24")).expect("free");
+    a.add_address("eth0", net("192.0.2.1/24").into())
+        .expect("free");
+    b.add_address("uplink", net("192.0.2.2/24").into())
+        .expect("free");
     let slow = LinkConfig {
         rate_bps: Some(1_000_000),
         delay: Duration::from_micros(1500),
@@ -37,7 +39,7 @@ fn joined(system: &System) -> [OwnedVnet; 2] {
     a.set_link("eth0", slow).expect("in range");
     a.set_ip_mtu("eth0", 1400).expect("in range");
     a.set_offload("eth0", Offload::Checksum).expect("there");
-    a.add_route(net("0.0.0.0/0"), ip("192.0.2.2"))
+    a.add_route(net("0.0.0.0/0").into(), ip("192.0.2.2"))
         .expect("on the link");
     a.set_forwarding(Forwarding::Enabled).expect("alive");
     a.set_sysctl(&keys::IP_TTL, 9).expect("in range");
@@ -185,7 +187,8 @@ fn a_port_is_plugged_in_anew() {
     twins(&a, &b);
     let twin = b.plug_port("guest").expect("it is loose");
     assert_eq!(b.interfaces().expect("alive")[1].carrier, Carrier::Up);
-    b.add_address("guest", net("192.0.2.1/24")).expect("free");
+    b.add_address("guest", net("192.0.2.1/24").into())
+        .expect("free");
     assert!(twin.recv().is_some(), "the address is announced");
     let again = b.plug_port("guest").map(drop);
     assert_eq!(again, Err(NetifError::PluggedIn("guest".into())));
@@ -213,11 +216,15 @@ fn a_million_changes_leave_one_entry() {
     }
     for n in 0..1000_u32 {
         let address = Ipv4Net::new_assert(Ipv4Addr::from(0x0a00_0001 + (n << 8)), 24);
-        a.add_address("eth0", address).expect("free");
-        a.add_route(net("203.0.113.0/24"), NextHop::Interface("eth0".into()))
-            .expect("none yet");
-        a.remove_route(net("203.0.113.0/24")).expect("there");
-        a.remove_address("eth0", address.addr()).expect("there");
+        a.add_address("eth0", address.into()).expect("free");
+        a.add_route(
+            net("203.0.113.0/24").into(),
+            NextHop::Interface("eth0".into()),
+        )
+        .expect("none yet");
+        a.remove_route(net("203.0.113.0/24").into()).expect("there");
+        a.remove_address("eth0", address.addr().into())
+            .expect("there");
         a.epair("tmp", &b, "tmp").expect("free names");
         a.set_ip_mtu("tmp", 1000).expect("in range");
         a.remove_interface("tmp").expect("there");
@@ -240,7 +247,10 @@ fn what_failed_is_not_recorded() {
     assert!(a.epair("eth0", &b, "taken").is_err());
     assert!(a.set_ip_mtu("lo0", 1).is_err());
     assert!(a.set_ip_mtu("eth7", 1000).is_err());
-    assert!(a.add_route(net("0.0.0.0/0"), ip("198.51.100.1")).is_err());
+    assert!(
+        a.add_route(net("0.0.0.0/0").into(), ip("198.51.100.1"))
+            .is_err()
+    );
     assert!(a.set_sysctl_text("net.inet.ip.ttl", "0").is_err());
     assert!(tenant.set_ip_mtu("lo0", 1000).is_err());
     let limit = Op::SetLimit {
@@ -392,7 +402,7 @@ fn init_is_recorded_as_it_ran_and_must_be_possible_where_it_is_replayed() {
     };
     let step = || InitRecord::new("service", Stage::Filters, 3, make, |_| Ok(()));
     system.register(step()).expect("a free name");
-    a.remove_address("svc0", ip("198.51.100.2"))
+    a.remove_address("svc0", ip("198.51.100.2").into())
         .expect("the step has added it");
     a.set_ip_mtu("svc1", 900).expect("in range");
     let record = a.record().expect("alive");

@@ -123,18 +123,21 @@ fn op() -> impl Strategy<Value = Op> {
         }),
         (a(), prefix(), any::<u32>()).prop_map(|(interface, address, metric)| Op::AddAddress {
             interface,
-            address,
+            address: address.into(),
             metric
         }),
-        (a(), address()).prop_map(|(interface, address)| Op::RemoveAddress { interface, address }),
+        (a(), address()).prop_map(|(interface, address)| Op::RemoveAddress {
+            interface,
+            address: address.into()
+        }),
         (prefix(), prop::option::of(address()), prop::option::of(a())).prop_map(
             |(dst, gateway, interface)| Op::AddRoute {
-                dst,
-                gateway,
+                dst: dst.into(),
+                gateway: gateway.map(Into::into),
                 interface
             }
         ),
-        prefix().prop_map(|dst| Op::RemoveRoute { dst }),
+        prefix().prop_map(|dst| Op::RemoveRoute { dst: dst.into() }),
         forwarding.prop_map(|forwarding| Op::SetForwarding { forwarding }),
         (a(), b()).prop_map(|(name, value)| Op::SetSysctl { name, value }),
         (resource, any::<u64>()).prop_map(|(resource, limit)| Op::SetLimit { resource, limit }),

@@ -282,7 +282,8 @@ impl World {
             }
             Op::EchoOpen => mine.echo.extend(EchoSocket::bind_in(v)),
             Op::EchoSend(s, n, len) => {
-                pick(&mine.echo, s).map(|s| s.send_to(len as u16, &buf[..len], places[n % 15]));
+                pick(&mine.echo, s)
+                    .map(|s| s.send_to(len as u16, &buf[..len], places[n % 15].into()));
             }
             Op::RawOpen(proto) => mine.raw.extend(RawSocket::open_in(v, proto)),
             Op::Listen(port, backlog) => {
@@ -356,12 +357,12 @@ impl World {
                     1 => Ipv4Addr::new(192, 0, at as u8, 1),
                     n => Ipv4Addr::new(172, 16, *n, 1),
                 };
-                drop(v.remove_address(name(*i), address));
+                drop(v.remove_address(name(*i), address.into()));
             }
             Op::AddRoute(n, via) => {
                 let hop = match via {
                     0..3 => NextHop::Interface(name(usize::from(*via)).to_owned()),
-                    n => NextHop::Gateway(self.place(usize::from(*n))),
+                    n => NextHop::Gateway(self.place(usize::from(*n)).into()),
                 };
                 let _ = v.add_route(net(*n), hop);
             }

@@ -72,8 +72,8 @@ fn ring(system: &System, nodes: usize) -> Result<Vec<OwnedVnet>, Error> {
         let next = &routers[(n + 1) % nodes];
         router.set_forwarding(Forwarding::Enabled)?;
         router.epair("next", next, "prev")?;
-        router.add_address("next", ipnet::Ipv4Net::new(address(n, 1), 24)?)?;
-        next.add_address("prev", ipnet::Ipv4Net::new(address(n, 2), 24)?)?;
+        router.add_address("next", ipnet::Ipv4Net::new(address(n, 1), 24)?.into())?;
+        next.add_address("prev", ipnet::Ipv4Net::new(address(n, 2), 24)?.into())?;
         router.set_link("next", link.clone())?;
         next.set_link("prev", link.clone())?;
     }
@@ -85,7 +85,7 @@ async fn ping(to: std::net::Ipv4Addr, count: u16) -> std::io::Result<u16> {
     let socket = EchoSocket::bind()?;
     let mut answered = 0;
     for seq in 0..count {
-        socket.send_to(seq, &[0; 56], to)?;
+        socket.send_to(seq, &[0; 56], to.into())?;
         let (event, _) = poll_fn(|cx| socket.poll_recv(cx)).await?;
         answered += u16::from(matches!(event, EchoEvent::Reply { .. }));
     }

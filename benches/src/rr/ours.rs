@@ -27,7 +27,7 @@ pub(crate) fn joined_by_epair(system: &System) -> Result<[OwnedVnet; 2], SideErr
         .map_err(|e| fail(&e))?;
     for (vnet, address) in [(&client, CLIENT), (&server, SERVER)] {
         let net = Ipv4Net::new(address, 24).expect("24 is a prefix length");
-        vnet.add_address("eth0", net).map_err(|e| fail(&e))?;
+        vnet.add_address("eth0", net.into()).map_err(|e| fail(&e))?;
     }
     Ok([client, server])
 }

@@ -95,7 +95,7 @@ impl Design {
             let router = system.create(&format!("r{n}"))?;
             router.set_forwarding(Forwarding::Enabled)?;
             router.set_sysctl(&keys::IP_TTL, TTL)?;
-            router.add_address("lo0", Ipv4Net::from(self.addressing.router(n)))?;
+            router.add_address("lo0", Ipv4Net::from(self.addressing.router(n)).into())?;
             routers.push(router);
         }
         for (link, ends) in self.graph.links.iter().enumerate() {
@@ -104,14 +104,14 @@ impl Design {
             for (n, interface) in [near, far] {
                 let address = self.addressing.at_link(&self.graph, n, link);
                 routers[n].set_link(&interface, self.link.clone())?;
-                routers[n].add_address(&interface, address)?;
+                routers[n].add_address(&interface, address.into())?;
             }
         }
         for (n, router) in routers.iter().enumerate() {
             for route in &self.routes[n] {
                 let prefix = self.addressing.prefix(route.depth, route.index);
                 let via = self.neighbour_address(n, route.interface);
-                router.add_route(prefix, NextHop::Gateway(via))?;
+                router.add_route(prefix.into(), NextHop::Gateway(via.into()))?;
             }
         }
         Ok(Network {

@@ -212,15 +212,15 @@ impl Campus {
     fn route(&self) -> Result<usize, BuildError> {
         let address = |end: String| -> ipnet::Ipv4Net { end.parse().expect("an address") };
         let default = |vnet: &OwnedVnet, gateway: String| {
-            let gateway = NextHop::Gateway(address(gateway).addr());
-            vnet.add_route(ipnet::Ipv4Net::default(), gateway)
+            let gateway = NextHop::Gateway(address(gateway).addr().into());
+            vnet.add_route(ipnet::Ipv4Net::default().into(), gateway)
         };
         for (a, access) in self.accesses.iter().enumerate() {
             default(access, access_end(a, 0))?;
             let block = format!("198.18.{}.{}/26", (a * 64) >> 8, (a * 64) & 255);
             let gateway = address(access_end(a, 1)).addr();
             self.core
-                .add_route(address(block), NextHop::Gateway(gateway))?;
+                .add_route(address(block).into(), NextHop::Gateway(gateway.into()))?;
         }
         for (h, host) in self.hosts.iter().enumerate() {
             default(host, host_end(h, 0))?;

@@ -88,7 +88,7 @@ pub fn ping_neighbours(network: &Network, design: &Design) -> Result<usize, Traf
         socket.set_read_timeout(Some(PATIENCE))?;
         for interface in 0..design.graph.neighbours[n].len() {
             let to = design.neighbour_address(n, interface);
-            socket.send_to(interface as u16, b"neighbour", to)?;
+            socket.send_to(interface as u16, b"neighbour", to.into())?;
         }
         sockets.push(socket);
     }

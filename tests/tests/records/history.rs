@@ -348,21 +348,21 @@ pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
             .is_ok(),
         Act::Add(n, host, len) => {
             let address = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, *host), *len);
-            vnet.add_address(&interface(*n), address).is_ok()
+            vnet.add_address(&interface(*n), address.into()).is_ok()
         }
         Act::Del(n, host) => {
             let address = Ipv4Addr::new(10, 0, 0, *host);
-            vnet.remove_address(&interface(*n), address).is_ok()
+            vnet.remove_address(&interface(*n), address.into()).is_ok()
         }
         Act::RouteVia(d, g) => {
             let gateway = Ipv4Addr::new(10, 0, 0, *g);
-            vnet.add_route(destination(*d), gateway).is_ok()
+            vnet.add_route(destination(*d).into(), gateway).is_ok()
         }
         Act::RouteOn(d, n) => {
             let via = NextHop::Interface(interface(*n));
-            vnet.add_route(destination(*d), via).is_ok()
+            vnet.add_route(destination(*d).into(), via).is_ok()
         }
-        Act::RouteDel(d) => vnet.remove_route(destination(*d)).is_ok(),
+        Act::RouteDel(d) => vnet.remove_route(destination(*d).into()).is_ok(),
         Act::Forward(on) => {
             let forwarding = if *on {
                 Forwarding::Enabled

@@ -265,7 +265,7 @@ impl Requests {
             if !all_sent && is_due {
                 next += self.interval;
                 self.begun += 1;
-                match socket.send_to(self.begun as u16, payload, to) {
+                match socket.send_to(self.begun as u16, payload, to.into()) {
                     Ok(()) => self.fates[self.begun - 1] = Fate::Waiting(now),
                     Err(e) if site.from.stats().is_err() => return Err(e),
                     Err(e) => *refused = Some(e.to_string()),

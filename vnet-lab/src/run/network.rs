@@ -126,7 +126,7 @@ impl Network {
                 }
                 // Last: an address announces itself, which a capture should show.
                 for address in &interface.addresses {
-                    vnet.add_address(name, *address)?;
+                    vnet.add_address(name, (*address).into())?;
                 }
                 Ok(())
             };
@@ -286,14 +286,14 @@ fn add_routes(vnet: &Vnet, planned: &PlannedVnet) -> Result<(), RunError> {
     let (links, gateways): (Vec<_>, Vec<_>) = planned.routes.iter().partition(leads_to_link);
     for route in links.into_iter().chain(gateways) {
         let via = match &route.via {
-            Via::Gateway(gateway) => NextHop::Gateway(*gateway),
+            Via::Gateway(gateway) => NextHop::from(*gateway),
             Via::Interface(name) => NextHop::Interface(name.clone()),
             Via::OnLink(gateway, interface) => NextHop::OnLink {
-                gateway: *gateway,
+                gateway: (*gateway).into(),
                 interface: interface.clone(),
             },
         };
-        vnet.add_route(route.destination, via)
+        vnet.add_route(route.destination.into(), via)
             .map_err(|source| RunError::Route {
                 name: planned.name.clone(),
                 destination: route.destination,

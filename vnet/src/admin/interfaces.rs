@@ -1,9 +1,9 @@
 //! Creating and changing interfaces and their addresses.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::moves::leave_vnet;
 use super::record::Op;
@@ -47,7 +47,7 @@ pub struct IfInfo {
     /// Whether there is something at the other end.
     pub carrier: Carrier,
     /// Its addresses with their prefix lengths.
-    pub addresses: Vec<Ipv4Net>,
+    pub addresses: Vec<IpNet>,
     /// The bridge that it is a member of.
     pub bridge: Option<String>,
     /// Its members, when it is a bridge, in the order in which they joined.
@@ -355,9 +355,10 @@ impl Vnet {
     /// announced on the wire (gratuitous ARP).
     ///
     /// # Errors
-    /// No interface of that name, or a member of a bridge; an address that no host can have, or one
+    /// No interface of that name, or a member of a bridge; an address of a family that vnets do not
+    /// speak, as all of IPv6 is so far; an address that no host can have, or one
     /// that the vnet has.
-    pub fn add_address(&self, name: &str, address: Ipv4Net) -> Result<(), NetifError> {
+    pub fn add_address(&self, name: &str, address: IpNet) -> Result<(), NetifError> {
         self.add_address_at(name, address, 0)
     }
 
@@ -365,7 +366,7 @@ impl Vnet {
     pub(super) fn add_address_at(
         &self,
         name: &str,
-        address: Ipv4Net,
+        address: IpNet,
         metric: u32,
     ) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
@@ -375,7 +376,7 @@ impl Vnet {
             Ok(Op::AddAddress {
                 interface: name.to_owned(),
                 address,
-                metric: stack.ip.v4.fib.raise_connected(address.trunc(), id, metric),
+                metric: stack.ip.raise_connected(address, id, metric),
             })
         })
     }
@@ -384,7 +385,7 @@ impl Vnet {
     ///
     /// # Errors
     /// No interface of that name, or no such address on it.
-    pub fn remove_address(&self, name: &str, address: Ipv4Addr) -> Result<(), NetifError> {
+    pub fn remove_address(&self, name: &str, address: IpAddr) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, _| {
             let id = stack.ifs.id_of(name)?;
@@ -437,13 +438,7 @@ pub(super) fn info(stack: &Stack, netif: &Netif, current: &str) -> IfInfo {
         ip_mtu: netif.ip_mtu,
         admin: netif.admin,
         carrier: netif.carrier,
-        addresses: stack
-            .ip
-            .v4
-            .addrs
-            .on_interface(netif.id)
-            .map(|a| a.net)
-            .collect(),
+        addresses: stack.ip.addresses_on(netif.id).collect(),
         bridge: super::bridges::bridge_of(stack, netif),
         members: super::bridges::members_of(stack, netif),
         counters: netif.counters,
@@ -499,7 +494,7 @@ pub(crate) fn add_loopback(vnet: &Vnet) -> Result<(), NetifError> {
             far: Far::Itself(Arc::new(Loop { inbox, ifid: id })),
             ..netif(id, "lo0", IfKind::Loopback, MacAddr::ZERO)
         })?;
-        let address = Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 8);
+        let address = IpNet::new_assert(Ipv4Addr::LOCALHOST.into(), 8);
         stack.add_address(id, address)?;
         stack.add_host_routes();
         Ok(())
@@ -539,7 +534,7 @@ mod tests {
             a.epair(&name, b, &name).expect("free names");
             for (vnet, host) in [(a, 1), (b, 2)] {
                 let [high, low] = n.to_be_bytes();
-                let address = Ipv4Net::new_assert(Ipv4Addr::new(10, high, low, host), 24);
+                let address = IpNet::new_assert([10, high, low, host].into(), 24);
                 vnet.add_address(&name, address).expect("a free address");
             }
         }

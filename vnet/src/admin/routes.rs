@@ -1,16 +1,16 @@
 //! The administration of a vnet's routes.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::record::Op;
 use crate::base::id::IfId;
 use crate::instance::privilege::{AdminError, Denied, Privilege};
 use crate::instance::vnet::{Gone, Vnet};
-use crate::ip::family::V4;
-use crate::ip::fib::{FibError, NextHop, Origin, Route};
+use crate::ip::fib::{FibError, Origin};
 use crate::ip::state::Forwarding;
+use crate::ip::versions::Route;
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
 
@@ -18,22 +18,28 @@ use crate::stack::limits::Resource;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextHopSpec {
     /// To a router on one of the vnet's links.
-    Gateway(Ipv4Addr),
+    Gateway(IpAddr),
     /// Directly onto the link of the named interface: every destination is a neighbour there.
     Interface(String),
     /// To a router on the link of the named interface, whether or not any route leads to the
     /// router itself; Linux's `onlink`.
     OnLink {
         /// The router.
-        gateway: Ipv4Addr,
+        gateway: IpAddr,
         /// The interface.
         interface: String,
     },
 }
 
+impl From<IpAddr> for NextHopSpec {
+    fn from(gateway: IpAddr) -> NextHopSpec {
+        NextHopSpec::Gateway(gateway)
+    }
+}
+
 impl From<Ipv4Addr> for NextHopSpec {
     fn from(gateway: Ipv4Addr) -> NextHopSpec {
-        NextHopSpec::Gateway(gateway)
+        NextHopSpec::Gateway(gateway.into())
     }
 }
 
@@ -41,9 +47,9 @@ impl From<Ipv4Addr> for NextHopSpec {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RouteInfo {
     /// The destinations it is for.
-    pub dst: Ipv4Net,
+    pub dst: IpNet,
     /// The router, unless the destination is on the link.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
     /// The name of the interface it leaves by.
     pub interface: String,
     /// Of routes to the same destinations, the one with the lowest metric counts.
@@ -64,7 +70,7 @@ pub enum RouteError {
     NoInterface(String),
     /// The gateway is not on any of the vnet's links.
     #[error("gateway {0} is not on any of this vnet's links")]
-    GatewayUnreachable(Ipv4Addr),
+    GatewayUnreachable(IpAddr),
     /// This vnet's tenants lack the privilege.
     #[error(transparent)]
     Denied(#[from] Denied),
@@ -84,8 +90,8 @@ impl Vnet {
     ///
     /// # Errors
     /// The gateway is not on any link of this vnet, there is no such interface, the route exists
-    /// already, or the table is full.
-    pub fn add_route(&self, dst: Ipv4Net, via: impl Into<NextHopSpec>) -> Result<(), RouteError> {
+    /// already, the table is full, or the family is not supported, as IPv6 is not so far.
+    pub fn add_route(&self, dst: IpNet, via: impl Into<NextHopSpec>) -> Result<(), RouteError> {
         let (gateway, interface) = match via.into() {
             NextHopSpec::Gateway(gateway) => (Some(gateway), None),
             NextHopSpec::Interface(interface) => (None, Some(interface)),
@@ -98,12 +104,13 @@ impl Vnet {
     /// there.
     pub(super) fn add_static(
         &self,
-        dst: Ipv4Net,
-        gateway: Option<Ipv4Addr>,
+        dst: IpNet,
+        gateway: Option<IpAddr>,
         interface: Option<String>,
     ) -> Result<(), RouteError> {
         self.require(Privilege::Routes)?;
         self.configure(|stack, _| {
+            Route::check(dst, gateway)?;
             let ifid = match (gateway, interface) {
                 (_, Some(interface)) => match stack.ifs.id_of(&interface) {
                     Ok(ifid) => ifid,
@@ -112,9 +119,14 @@ impl Vnet {
                 (Some(gateway), None) => link_of(stack, gateway)?,
                 (None, None) => return Err(RouteError::NoInterface(String::new())),
             };
-            let next_hop = gateway.map_or(NextHop::Direct, NextHop::Gateway);
-            let route = Route::new(dst.trunc(), next_hop, ifid, Origin::Static);
-            let added = stack.ip.v4.fib.add(route);
+            let route = Route {
+                dst: dst.trunc(),
+                gateway,
+                ifid,
+                metric: 0,
+                origin: Origin::Static,
+            };
+            let added = stack.ip.add_route(route);
             if let Err(FibError::Limit(_)) = added {
                 stack.limits.refuse(Resource::Routes);
             }
@@ -132,10 +144,10 @@ impl Vnet {
     ///
     /// # Errors
     /// No such route.
-    pub fn remove_route(&self, dst: Ipv4Net) -> Result<(), RouteError> {
+    pub fn remove_route(&self, dst: IpNet) -> Result<(), RouteError> {
         self.require(Privilege::Routes)?;
         self.configure(|stack, _| {
-            let removed = stack.ip.v4.fib.remove_of(dst, Origin::Static)?;
+            let removed = stack.ip.remove_route(dst, Origin::Static)?;
             // A route by a borrowed interface was never noted.
             let netif = stack.ifs.get(removed.ifid);
             let is_noted = netif.is_none_or(|netif| netif.loan.is_none());
@@ -167,12 +179,9 @@ impl Vnet {
 
 /// The routes as they are listed.
 pub(super) fn list(stack: &Stack) -> Vec<RouteInfo> {
-    let info = |r: &Route<V4>| RouteInfo {
+    let info = |r: Route| RouteInfo {
         dst: r.dst,
-        gateway: match r.next_hop {
-            NextHop::Direct => None,
-            NextHop::Gateway(g) => Some(g),
-        },
+        gateway: r.gateway,
         interface: stack
             .ifs
             .get(r.ifid)
@@ -180,13 +189,36 @@ pub(super) fn list(stack: &Stack) -> Vec<RouteInfo> {
         metric: r.metric,
         origin: r.origin,
     };
-    stack.ip.v4.fib.iter().map(info).collect()
+    stack.ip.routes().map(info).collect()
 }
 
 /// The interface on whose link a gateway is: a route leads straight to it, in use or not.
-fn link_of(stack: &Stack, gateway: Ipv4Addr) -> Result<IfId, RouteError> {
-    match stack.ip.v4.fib.configured(gateway) {
-        Some(route) if route.next_hop == NextHop::Direct => Ok(route.ifid),
-        _ => Err(RouteError::GatewayUnreachable(gateway)),
+fn link_of(stack: &Stack, gateway: IpAddr) -> Result<IfId, RouteError> {
+    let link = stack.ip.link_of(gateway);
+    link.ok_or(RouteError::GatewayUnreachable(gateway))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::System;
+    use crate::netif::NetifError;
+
+    #[test]
+    fn a_family_that_is_not_spoken_is_refused_by_name() {
+        let system = System::virtual_time(1);
+        let a = system.create("a").expect("the name is free");
+        let net = "2001:db8::1/64".parse().expect("a prefix");
+        let refused = a.add_address("lo0", net);
+        assert_eq!(refused, Err(NetifError::FamilyNotSupported(net)));
+        let absent = a.remove_address("lo0", net.addr());
+        assert_eq!(absent, Err(NetifError::NoSuchAddress(net.addr())));
+        let v4 = "192.0.2.0/24".parse().expect("a prefix");
+        for dst in [net, v4] {
+            let refused = a.add_route(dst, net.addr());
+            assert_eq!(refused, Err(RouteError::Table(FibError::Family(dst))));
+        }
+        let direct = a.add_route(net, NextHopSpec::Interface("lo0".into()));
+        assert_eq!(direct, Err(RouteError::Table(FibError::Family(net))));
     }
 }

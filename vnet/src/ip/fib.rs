@@ -113,6 +113,10 @@ pub enum FibError {
     /// There is no such route.
     #[error("no route to {0}")]
     NotFound(IpNet),
+    /// The destination is not of IPv4, which is all that vnets speak so far, or the gateway is of
+    /// another family than the destination.
+    #[error("no route to {0} can be had: its family is not supported, or not the gateway's")]
+    Family(IpNet),
     /// The table is full.
     #[error("the table is full with {0} routes")]
     Limit(usize),

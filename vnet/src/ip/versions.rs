@@ -8,10 +8,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::addr::Cast;
-use super::family::V4;
-use super::fib::{Origin, RouteHit};
-use super::state::{IpState, TornDown};
+use super::addr::{AddrError, Cast};
+use super::family::{Family, V4};
+use super::fib::{self, FibError, NextHop, Origin, RouteHit};
+use super::state::{AddressError, IpState, TornDown};
 use super::v4;
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
@@ -66,6 +66,66 @@ pub(crate) struct Way {
     pub hop: IpAddr,
     /// Where the route comes from.
     pub origin: Origin,
+}
+
+/// A route of either version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    /// Where it leads.
+    pub dst: IpNet,
+    /// The router, unless the destination is on the link.
+    pub gateway: Option<IpAddr>,
+    /// The interface it leaves through.
+    pub ifid: IfId,
+    /// Of routes with one prefix, the lowest metric counts.
+    pub metric: u32,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+impl<F: Family> From<&fib::Route<F>> for Route {
+    fn from(route: &fib::Route<F>) -> Route {
+        Route {
+            dst: route.dst.into(),
+            gateway: match route.next_hop {
+                NextHop::Direct => None,
+                NextHop::Gateway(gateway) => Some(gateway.into()),
+            },
+            ifid: route.ifid,
+            metric: route.metric,
+            origin: route.origin,
+        }
+    }
+}
+
+impl Route {
+    /// Says whether a table of routes may take one to `dst` by `gateway`.
+    ///
+    /// # Errors
+    /// [`FibError::Family`].
+    pub(crate) fn check(dst: IpNet, gateway: Option<IpAddr>) -> Result<(), FibError> {
+        match (dst, gateway) {
+            (IpNet::V4(_), None | Some(IpAddr::V4(_))) => Ok(()),
+            _ => Err(FibError::Family(dst)),
+        }
+    }
+
+    /// The same for the table of IPv4.
+    fn v4(self) -> Result<fib::Route<V4>, FibError> {
+        let (IpNet::V4(dst), None | Some(IpAddr::V4(_))) = (self.dst, self.gateway) else {
+            return Err(FibError::Family(self.dst));
+        };
+        Ok(fib::Route {
+            dst,
+            next_hop: match self.gateway {
+                Some(IpAddr::V4(gateway)) => NextHop::Gateway(gateway),
+                _ => NextHop::Direct,
+            },
+            ifid: self.ifid,
+            metric: self.metric,
+            origin: self.origin,
+        })
+    }
 }
 
 /// Why a packet got no header.
@@ -182,6 +242,84 @@ impl Ip {
                     .map_err(|_| PrependError::TooLong)
             }
             _ => Err(PrependError::Family),
+        }
+    }
+
+    /// Gives an interface an address, and a route to the rest of its prefix.
+    ///
+    /// # Errors
+    /// [`AddressError`]; nothing has changed then.
+    pub(crate) fn add_address(&mut self, ifid: IfId, net: IpNet) -> Result<(), AddressError> {
+        match net {
+            IpNet::V4(net) => self.v4.add_address(ifid, net),
+            IpNet::V6(_) => Err(AddressError::Family),
+        }
+    }
+
+    /// Takes an address from an interface, and the route to its prefix when no other address of
+    /// the interface lies in it.
+    ///
+    /// # Errors
+    /// [`AddrError::NotFound`] when the interface does not have it.
+    pub(crate) fn remove_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AddrError> {
+        match addr {
+            IpAddr::V4(addr) => self.v4.remove_address(ifid, addr).map(drop),
+            IpAddr::V6(_) => Err(AddrError::NotFound(addr)),
+        }
+    }
+
+    /// Adds a route. Bits of the destination behind its prefix are ignored.
+    ///
+    /// # Errors
+    /// [`FibError`].
+    pub(crate) fn add_route(&mut self, route: Route) -> Result<(), FibError> {
+        self.v4.fib.add(route.v4()?)
+    }
+
+    /// Adds a route, in place of the one with its prefix and metric if there is one.
+    ///
+    /// # Errors
+    /// [`FibError`].
+    pub(crate) fn replace_route(&mut self, route: Route) -> Result<(), FibError> {
+        self.v4.fib.replace(route.v4()?).map(drop)
+    }
+
+    /// Removes the route to `dst` of this origin, and returns it.
+    ///
+    /// # Errors
+    /// [`FibError::NotFound`].
+    pub(crate) fn remove_route(&mut self, dst: IpNet, origin: Origin) -> Result<Route, FibError> {
+        match dst {
+            IpNet::V4(dst) => {
+                let removed = self.v4.fib.remove_of(dst, origin)?;
+                Ok(Route::from(&removed))
+            }
+            IpNet::V6(_) => Err(FibError::NotFound(dst)),
+        }
+    }
+
+    /// Moves the connected route to the prefix of an address to `metric`, if that is above its own
+    /// and free, and returns the metric that it has then; zero when there is no such route.
+    pub(crate) fn raise_connected(&mut self, dst: IpNet, ifid: IfId, metric: u32) -> u32 {
+        match dst {
+            IpNet::V4(dst) => self.v4.fib.raise_connected(dst, ifid, metric),
+            IpNet::V6(_) => 0,
+        }
+    }
+
+    /// Every route, by prefix and then by metric.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = Route> {
+        self.v4.fib.iter().map(Route::from)
+    }
+
+    /// The interface on whose link an address is: a route leads straight to it, in use or not.
+    pub(crate) fn link_of(&self, addr: IpAddr) -> Option<IfId> {
+        match addr {
+            IpAddr::V4(addr) => {
+                let route = self.v4.fib.configured(addr)?;
+                (route.next_hop == NextHop::Direct).then_some(route.ifid)
+            }
+            IpAddr::V6(_) => None,
         }
     }
 

@@ -192,18 +192,21 @@ pub enum NetifError {
     /// The MAC address is a group's, or zero.
     #[error("{0} is not a unicast MAC address")]
     BadMac(MacAddr),
+    /// The address is not of IPv4, which is all that vnets speak so far.
+    #[error("{0} cannot be an address: its family is not supported")]
+    FamilyNotSupported(ipnet::IpNet),
     /// The address cannot be an interface's.
     #[error("{0} cannot be the address of an interface")]
-    BadAddress(ipnet::Ipv4Net),
+    BadAddress(ipnet::IpNet),
     /// The vnet has the address already.
     #[error("address {0} is in use in this vnet")]
-    AddressInUse(std::net::Ipv4Addr),
+    AddressInUse(std::net::IpAddr),
     /// The table of routes has no room for the route to the address's prefix.
     #[error("the routing table has no room for a route to {0}")]
-    RoutesFull(ipnet::Ipv4Net),
+    RoutesFull(ipnet::IpNet),
     /// The vnet does not have the address.
     #[error("address {0} is not on this interface")]
-    NoSuchAddress(std::net::Ipv4Addr),
+    NoSuchAddress(std::net::IpAddr),
     /// The link's parameters contradict themselves.
     #[error("link parameters: {0}")]
     BadLink(#[from] crate::link::LinkConfigError),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -97,13 +97,13 @@ impl EchoSocket {
     ///
     /// # Errors
     /// No route there, or a payload of more than 65507 bytes.
-    pub fn send_to(&self, seq: u16, payload: &[u8], dst: Ipv4Addr) -> io::Result<()> {
+    pub fn send_to(&self, seq: u16, payload: &[u8], dst: IpAddr) -> io::Result<()> {
         let id = self.0.id;
         let payload = Payload::from(Bytes::copy_from_slice(payload));
         Ok(self
             .0
             .core
-            .with(|s, cx| s.echo_send(cx, id, dst.into(), seq, payload))
+            .with(|s, cx| s.echo_send(cx, id, dst, seq, payload))
             .flat()?)
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -68,12 +68,12 @@ impl RawSocket {
     ///
     /// # Errors
     /// No route there, or more data than an IP packet can hold.
-    pub fn send_to(&self, data: &[u8], dst: Ipv4Addr) -> io::Result<usize> {
+    pub fn send_to(&self, data: &[u8], dst: IpAddr) -> io::Result<usize> {
         let id = self.0.id;
         let payload = Payload::from(Bytes::copy_from_slice(data));
         self.0
             .core
-            .with(|s, cx| s.raw_send(cx, id, dst.into(), payload))
+            .with(|s, cx| s.raw_send(cx, id, dst, payload))
             .flat()?;
         Ok(data.len())
     }

@@ -18,9 +18,9 @@ pub(crate) mod rx;
 pub(crate) mod sockets;
 pub(crate) mod tx;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 pub(crate) use census::Census;
 use limits::Limiter;
@@ -30,8 +30,9 @@ use crate::base::rng::Rng;
 use crate::icmp::Icmp;
 use crate::ip::Ip;
 use crate::ip::addr::AddrError;
-use crate::ip::fib::{FibError, NextHop, Origin, Route};
+use crate::ip::fib::{FibError, Origin};
 use crate::ip::state::AddressError;
+use crate::ip::versions::Route;
 use crate::neigh::{NeighCache, NeighConfig};
 use crate::netif::inbox::News;
 use crate::netif::{Bridges, IfKind, IfTable, NetifError, Role};
@@ -65,7 +66,7 @@ pub(crate) struct Stack {
     /// Limits that no single layer has.
     pub limits: Limiter,
     /// Addresses to announce with the next output.
-    announcements: Vec<(IfId, Ipv4Addr)>,
+    announcements: Vec<(IfId, IpAddr)>,
     /// Where it is to panic.
     #[cfg(test)]
     pub(crate) planted: Option<failure::Place>,
@@ -108,22 +109,23 @@ impl Stack {
     /// # Errors
     /// An address that no host can have, or that the vnet has; a full table of routes; a member of
     /// a bridge.
-    pub(crate) fn add_address(&mut self, ifid: IfId, net: Ipv4Net) -> Result<(), NetifError> {
+    pub(crate) fn add_address(&mut self, ifid: IfId, net: IpNet) -> Result<(), NetifError> {
         let addr = net.addr();
         if let Some(netif) = self.ifs.get(ifid)
             && matches!(netif.role, Role::Member(..))
         {
             return Err(NetifError::BridgeMember(netif.name.to_string()));
         }
-        self.ip.v4.add_address(ifid, net).map_err(|e| match e {
+        self.ip.add_address(ifid, net).map_err(|e| match e {
             AddressError::Addr(AddrError::Exists(_)) => NetifError::AddressInUse(addr),
             AddressError::Addr(_) => NetifError::BadAddress(net),
+            AddressError::Family => NetifError::FamilyNotSupported(net),
             AddressError::Route(_) => NetifError::RoutesFull(net.trunc()),
         })?;
         if let Some(loopback) = self.loopback()
             && self.add_host_route(addr, loopback).is_err()
         {
-            let removed = self.ip.v4.remove_address(ifid, addr);
+            let removed = self.ip.remove_address(ifid, addr);
             debug_assert!(removed.is_ok(), "it was just added");
             return Err(NetifError::RoutesFull(addr.into()));
         }
@@ -135,19 +137,22 @@ impl Stack {
     ///
     /// # Errors
     /// The interface does not have it.
-    pub(crate) fn remove_address(&mut self, ifid: IfId, addr: Ipv4Addr) -> Result<(), NetifError> {
+    pub(crate) fn remove_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), NetifError> {
         self.ip
-            .v4
             .remove_address(ifid, addr)
             .map_err(|_| NetifError::NoSuchAddress(addr))?;
         self.remove_host_route(addr);
         Ok(())
     }
 
-    fn add_host_route(&mut self, addr: Ipv4Addr, loopback: IfId) -> Result<(), FibError> {
-        let host = Ipv4Net::from(addr);
-        let to_itself = Route::new(host, NextHop::Direct, loopback, Origin::Host);
-        self.ip.v4.fib.replace(to_itself).map(drop)
+    fn add_host_route(&mut self, addr: IpAddr, loopback: IfId) -> Result<(), FibError> {
+        self.ip.replace_route(Route {
+            dst: addr.into(),
+            gateway: None,
+            ifid: loopback,
+            metric: 0,
+            origin: Origin::Host,
+        })
     }
 
     /// Adds the routes to the vnet's own addresses: some may be older than the loopback interface.
@@ -156,7 +161,7 @@ impl Stack {
             return;
         };
         for ifid in self.ifs.ids() {
-            let addrs = self.ip.v4.addrs.on_interface(ifid).map(|a| a.addr());
+            let addrs = self.ip.addresses_on(ifid).map(|net| net.addr());
             for addr in addrs.collect::<Vec<_>>() {
                 // A limit that a step has set before may leave no room for it.
                 let _ = self.add_host_route(addr, loopback);
@@ -164,10 +169,9 @@ impl Stack {
         }
     }
 
-    fn remove_host_route(&mut self, addr: Ipv4Addr) {
-        let host = Ipv4Net::from(addr);
+    fn remove_host_route(&mut self, addr: IpAddr) {
         // One that was refused for want of room is not there.
-        let _ = self.ip.v4.fib.remove_of(host, Origin::Host);
+        let _ = self.ip.remove_route(addr.into(), Origin::Host);
     }
 
     /// Notes what an interface hears of the far end of its wire, unless it has heard later news.
@@ -191,24 +195,13 @@ impl Stack {
 
     /// Announces every address of an interface with the next output.
     pub(crate) fn announce_addresses(&mut self, ifid: IfId) {
-        let addrs = self
-            .ip
-            .v4
-            .addrs
-            .on_interface(ifid)
-            .map(|a| (ifid, a.addr()));
+        let addrs = self.ip.addresses_on(ifid).map(|net| (ifid, net.addr()));
         self.announcements.extend(addrs);
     }
 
     /// Removes everything that refers to an interface.
     pub(crate) fn forget_interface(&mut self, cx: &mut Cx, ifid: IfId) {
-        let addrs: Vec<Ipv4Addr> = self
-            .ip
-            .v4
-            .addrs
-            .on_interface(ifid)
-            .map(|a| a.addr())
-            .collect();
+        let addrs: Vec<IpAddr> = self.ip.addresses_on(ifid).map(|net| net.addr()).collect();
         for addr in addrs {
             self.remove_host_route(addr);
         }

@@ -363,11 +363,13 @@ pub(super) fn round_trip(s: &Stack, ifid: IfId) -> Duration {
     there.unwrap_or_default().saturating_mul(2)
 }
 
-fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: Ipv4Addr) {
+fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: IpAddr) {
     let Some(netif) = s.ifs.get(ifid) else { return };
     if netif.kind == IfKind::Loopback || !netif.is_running() {
         return;
     }
-    let announcement = neigh::arp::announce(addr, netif.mac);
-    arp(s, cx, ifid, MacAddr::BROADCAST, &announcement);
+    if let IpAddr::V4(addr) = addr {
+        let announcement = neigh::arp::announce(addr, netif.mac);
+        arp(s, cx, ifid, MacAddr::BROADCAST, &announcement);
+    }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
 use super::{Inspection, InterfaceView, PhaseName, SocketKind};
 use crate::admin::routes::RouteInfo;
 use crate::instance::privilege::Privileges;
@@ -81,6 +83,10 @@ fn interface(view: &InterfaceView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\tether {}", info.mac)?;
     }
     for net in &info.addresses {
+        let IpNet::V4(net) = net else {
+            writeln!(f, "\tinet6 {} prefixlen {}", net.addr(), net.prefix_len())?;
+            continue;
+        };
         let mask = u32::from(net.netmask());
         write!(f, "\tinet {} netmask {mask:#010x}", net.addr())?;
         match (info.kind, net.prefix_len()) {

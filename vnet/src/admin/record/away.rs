@@ -123,15 +123,10 @@ pub(crate) fn left_behind(stack: &Stack, id: IfId) -> Vec<Op> {
     let by_it = |r: &routes::RouteInfo| r.origin == Origin::Static && r.interface == interface;
     let routes = routes::list(stack).into_iter().filter(by_it);
     let routes = routes.map(|r| Op::RemoveRoute { dst: r.dst });
-    let addresses = stack
-        .ip
-        .v4
-        .addrs
-        .on_interface(id)
-        .map(|a| Op::RemoveAddress {
-            interface: interface.clone(),
-            address: a.addr(),
-        });
+    let addresses = stack.ip.addresses_on(id).map(|a| Op::RemoveAddress {
+        interface: interface.clone(),
+        address: a.addr(),
+    });
     let membership = bridges::bridge_of(stack, netif).map(|bridge| Op::RemoveMember {
         interface: bridge,
         member: interface.clone(),

@@ -13,9 +13,9 @@
 //! init step has made is made under the step's name, and then renamed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::away::Away;
 use super::op::Op;
@@ -46,8 +46,8 @@ pub(super) struct Noted {
 pub(super) enum Key {
     Interface(Box<str>),
     Setting(Box<str>, Setting),
-    Address(Box<str>, Ipv4Addr),
-    Route(Ipv4Net),
+    Address(Box<str>, IpAddr),
+    Route(IpNet),
     /// A bridge, and an interface that is its member.
     Member(Box<str>, Box<str>),
     MemberSetting(Box<str>, Box<str>),
@@ -162,8 +162,8 @@ impl Journal {
     }
 
     /// The vnet's own address takes the place of a static route to it.
-    fn has_address(&mut self, address: Ipv4Net) {
-        let host = Key::Route(Ipv4Net::from(address.addr()));
+    fn has_address(&mut self, address: IpNet) {
+        let host = Key::Route(IpNet::from(address.addr()));
         self.entries.remove(&host);
     }
 
@@ -495,7 +495,7 @@ mod tests {
         assert_eq!(after(&gone), [remove("s")]);
         let undo = Op::RemoveAddress {
             interface: "lo0".into(),
-            address: Ipv4Addr::LOCALHOST,
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
         };
         let back = [undo.clone(), address("lo0", "127.0.0.1/8")];
         assert_eq!(after(&back), back);

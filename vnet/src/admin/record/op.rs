@@ -1,9 +1,9 @@
 //! [`Op`], one operation of configuration.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::instance::limits::Resource;
@@ -162,7 +162,7 @@ pub enum Op {
         /// To this interface.
         interface: String,
         /// With the length of its prefix.
-        address: Ipv4Net,
+        address: IpNet,
         /// The metric of the route to its prefix, if it is free. Above zero where another
         /// interface had the prefix before.
         #[serde(default, skip_serializing_if = "is_zero")]
@@ -173,16 +173,16 @@ pub enum Op {
         /// From this interface.
         interface: String,
         /// Without its prefix.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// [`Vnet::add_route`](crate::Vnet::add_route). A record names the interface also where a
     /// gateway was given: the address that led to the gateway may be gone.
     AddRoute {
         /// The destinations.
-        dst: Ipv4Net,
+        dst: IpNet,
         /// The router, unless the destinations are on the link.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        gateway: Option<Ipv4Addr>,
+        gateway: Option<IpAddr>,
         /// The interface it leaves by; without one, that which leads to the gateway.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         interface: Option<String>,
@@ -190,7 +190,7 @@ pub enum Op {
     /// [`Vnet::remove_route`](crate::Vnet::remove_route).
     RemoveRoute {
         /// The destinations.
-        dst: Ipv4Net,
+        dst: IpNet,
     },
     /// [`Vnet::set_forwarding`](crate::Vnet::set_forwarding).
     SetForwarding {

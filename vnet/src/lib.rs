@@ -106,11 +106,10 @@ mod tasks;
 mod trace;
 mod transport;
 
-pub use admin::bridges::{BridgeError, BridgeInfo, MemberInfo, StationInfo};
-pub use admin::inspect::{
-    BridgeView, Inspection, InterfaceView, NeighbourInfo, PhaseName, SocketInfo, SocketKind,
-    StaticStation,
+pub use admin::bridges::{
+    BridgeError, BridgeInfo, BridgeView, MemberInfo, StaticStation, StationInfo,
 };
+pub use admin::inspect::{Inspection, InterfaceView, NeighbourInfo, SocketInfo, SocketKind};
 pub use admin::interfaces::IfInfo;
 pub use admin::record;
 pub use admin::routes::RouteInfo;
@@ -124,12 +123,13 @@ pub use base::rng::Rng;
 pub use base::stats::{DropReason, Stats};
 pub use instance::driver::Vain;
 pub use instance::messages::MessageLayer;
+pub use instance::phase::PhaseName;
 pub use instance::registry::RegisterError;
 pub use instance::{
     AdminError, CreateError, Denied, DestroyReport, Entered, Failure, Gone, Graceful, InitRecord,
-    JoinHandle, Local, LocalError, Outcome, OwnedVnet, ParsePrivilegeError, Privilege,
-    PrivilegeError, Privileges, Released, Resource, Scope, ShutdownError, ShutdownErrorKind, Stage,
-    StepError, StepReport, System, UNLIMITED, Usage, Vnet,
+    Local, LocalError, Outcome, OwnedVnet, ParsePrivilegeError, Privilege, PrivilegeError,
+    Privileges, Released, Resource, Scope, ShutdownError, ShutdownErrorKind, Stage, StepError,
+    StepReport, System, UNLIMITED, Usage, Vnet,
 };
 pub use ip::state::Forwarding;
 pub use link::{LinkConfig, LinkConfigError, LinkStats};
@@ -146,8 +146,8 @@ pub use runtime::cost::VirtualConfig;
 pub use runtime::threads::ThreadsConfig;
 pub use tasks::pending::{PendingTask, PendingThread, PendingVnet, RecentEvent, TaskState};
 pub use tasks::{
-    Deadlock, Elapsed, Panic, Pending, Ran, RunError, RunLimit, Sleep, TaskError, TaskHandle,
-    Timeout, deadlock,
+    Deadlock, Elapsed, JoinHandle, Panic, Pending, Ran, RunError, RunLimit, Sleep, TaskError,
+    TaskHandle, Timeout, deadlock,
 };
 pub use transport::error::SocketError;
 

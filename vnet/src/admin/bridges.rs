@@ -1,6 +1,7 @@
 //! Creating and changing bridges.
 
-use super::inspect::{BridgeView, StaticStation};
+use serde::{Deserialize, Serialize};
+
 use super::interfaces::netif;
 use super::record::Op;
 use crate::base::id::IfId;
@@ -13,6 +14,26 @@ use crate::netif::{IfKind, Netif, NetifError, Role};
 use crate::packet::{Cx, MacAddr};
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
+
+/// What is configured of a bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeView {
+    /// How it works.
+    pub config: BridgeConfig,
+    /// Its members and how they are treated, in the order of their names.
+    pub members: Vec<MemberInfo>,
+    /// Its static stations, in the order of their addresses.
+    pub stations: Vec<StaticStation>,
+}
+
+/// A static station of a bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaticStation {
+    /// Its address.
+    pub mac: MacAddr,
+    /// The member that it is behind.
+    pub interface: String,
+}
 
 /// Label of the random stream of a filtering database's hash.
 const FDB_STREAM: u64 = 0x0066_6462;

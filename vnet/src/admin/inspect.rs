@@ -7,7 +7,7 @@ mod inspection;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-pub use inspection::{BridgeView, Inspection, InterfaceView, PhaseName, StaticStation};
+pub use inspection::{Inspection, InterfaceView};
 
 use crate::base::time::{Duration, Instant};
 use crate::instance::vnet::{Gone, Vnet};

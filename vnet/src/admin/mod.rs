@@ -6,26 +6,26 @@
 //! | `captures` | starting, listing and stopping captures |
 //! | `inspect` | listing neighbours, sockets and links |
 //! | `interfaces` | making and changing interfaces and addresses |
-//! | `macs` | the Ethernet addresses that a system gives out |
 //! | `moves` | interfaces that are lent to other vnets, and returned |
 //! | `pins` | what keeps an instance from being destroyed strictly |
 //! | `port` | [`Port`], the outside end of a port interface |
-//! | `record` | the journal of configuration, and twins made from it |
+//! | `record` | recorded configuration, and twins made from it |
 //! | `routes` | the routing table's administration |
 //! | `scripts` | links that change by a script |
+//! | `steps` | what administration does in every instance's life |
 //! | `sysctl` | tunables by name |
 
 pub(crate) mod bridges;
 pub(crate) mod captures;
 pub(crate) mod inspect;
 pub(crate) mod interfaces;
-pub(crate) mod macs;
 pub(crate) mod moves;
 pub(crate) mod pins;
 pub(crate) mod port;
 pub mod record;
 pub(crate) mod routes;
 pub(crate) mod scripts;
+pub(crate) mod steps;
 pub mod sysctl;
 
 pub use moves::{Fate, Homecoming, LentInterface, MoveError, Moved};

@@ -14,7 +14,7 @@
 //! faster.
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,8 @@ use super::record;
 use crate::base::id::IfId;
 use crate::base::time::Instant;
 use crate::instance::limits::{LimitReached, Resource};
+pub use crate::instance::loans::{Fate, Homecoming, LentInterface};
+use crate::instance::loans::{Lent, Loans};
 use crate::instance::privilege::{Authority, Denied, Privilege};
 use crate::instance::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
 use crate::netif::capture::Taps;
@@ -130,82 +132,7 @@ impl fmt::Display for Moved {
     }
 }
 
-/// What became of an interface that was not at home when one of its two vnets was torn down.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Homecoming {
-    /// The name that it had where it was.
-    pub interface: String,
-    /// The vnet that had borrowed it.
-    pub from: String,
-    /// The vnet that it belongs to.
-    pub home: String,
-    /// What became of it.
-    pub fate: Fate,
-}
-
-/// How a loan ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Fate {
-    /// It is at home, under this name: its original name, or one with the next free unit number if
-    /// that name has been given to another interface.
-    Home(String),
-    /// Its home was torn down, and the interface was destroyed with it.
-    Destroyed,
-}
-
-impl fmt::Display for Homecoming {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Homecoming {
-            interface,
-            from,
-            home,
-            fate,
-        } = self;
-        match fate {
-            Fate::Home(name) => write!(f, "{interface} went from {from} home to {home} as {name}"),
-            Fate::Destroyed => write!(f, "{interface} of {home} was destroyed in {from}"),
-        }
-    }
-}
-
-/// An interface that its home has lent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LentInterface {
-    /// Its name at home, which it gets back if the name is free.
-    pub name: String,
-    /// The vnet that has it.
-    pub borrower: String,
-}
-
-impl fmt::Display for LentInterface {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} lent to {}", self.name, self.borrower)
-    }
-}
-
-/// What a vnet knows of the interfaces that it has lent.
-#[derive(Default)]
-pub(crate) struct Loans {
-    pub(crate) lent: Vec<Lent>,
-    /// Its own interfaces are being destroyed: none comes home any more.
-    closed: bool,
-}
-
-impl Loans {
-    /// From now on none comes home: the vnet has failed.
-    pub(crate) fn close(&mut self) {
-        self.closed = true;
-    }
-}
-
-/// One of them.
-pub(crate) struct Lent {
-    serial: u64,
-    name: Box<str>,
-    at: Weak<VnetCore>,
-}
-
-impl Lent {
+impl Lent<VnetCore> {
     pub(crate) fn describe(&self) -> LentInterface {
         let at = self.at.upgrade();
         LentInterface {
@@ -401,7 +328,10 @@ impl Homecoming {
 }
 
 impl VnetCore {
-    fn with_loans<R>(self: &Arc<Self>, f: impl FnOnce(&mut Loans) -> R) -> Result<R, Gone> {
+    fn with_loans<R>(
+        self: &Arc<Self>,
+        f: impl FnOnce(&mut Loans<VnetCore>) -> R,
+    ) -> Result<R, Gone> {
         self.enter_as(Entry::User, |inside, _| f(inside.loans))
     }
 

@@ -3,8 +3,7 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`Op`] | one operation |
-//! | `journal` | the operations in effect, kept by the instance |
+//! | [`Op`] | one operation; those in effect are kept by the instance (`instance/journal.rs`) |
 //! | [`Record`] | the journal and the init sequence, as data; TOML, or any other format of serde |
 //! | [`replay`] | instances made from records |
 //!
@@ -14,26 +13,19 @@
 //! configuration: sockets, neighbours, counters, captures, children, values of variables.
 
 mod away;
-mod journal;
-mod op;
 mod read;
 pub mod replay;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use crate::instance::journal::Op;
 pub(crate) use away::{left_behind, settings};
-pub(crate) use journal::Journal;
-pub use op::Op;
 pub use read::ReadError;
 pub use replay::{ApplyError, ReplayError};
 
 use crate::base::time::nanos;
-use crate::instance::privilege::Authority;
 use crate::instance::registry::Stage;
-use crate::instance::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
-use crate::packet::Cx;
-use crate::stack::Stack;
-use crate::trace;
+use crate::instance::vnet::{Entry, Gone, Inside, Vnet};
 
 /// The version of records that this library writes, and the only one it reads.
 pub const VERSION: u32 = 1;
@@ -176,59 +168,6 @@ impl Vnet {
         self.core.driver.dispatch();
         record
     }
-
-    /// Changes the configuration: runs `change` on the stack, and notes the operation that it
-    /// returns in the same entry. The only way in which administrative methods enter.
-    /// What belongs to a moment only is no operation: then it returns none.
-    pub(crate) fn configure<E: From<Gone>, O: Into<Option<Op>>>(
-        &self,
-        change: impl FnOnce(&mut Stack, &mut Cx) -> Result<O, E>,
-    ) -> Result<(), E> {
-        let by_step = self.authority == Authority::System;
-        let done = self.core.enter_as(Entry::User, |inside, cx| {
-            let Some(op) = change(inside.stack, cx)?.into() else {
-                return Ok(None);
-            };
-            let said = tracing::enabled!(target: trace::CONFIG, tracing::Level::DEBUG)
-                .then(|| op.to_string());
-            // Before the instance is up, nobody but its steps has a handle, of whatever kind.
-            let starting = *inside.phase == Phase::Starting;
-            if !by_step && !starting {
-                match concerns_borrowed(inside.stack, &op) {
-                    true => inside.journal.note_borrowed(&op),
-                    false => inside.journal.note(op),
-                }
-            }
-            Ok(said)
-        });
-        self.core.driver.dispatch();
-        if let Some(said) = done.map_err(E::from).and_then(|done| done)? {
-            let vnet = self.name();
-            tracing::debug!(target: trace::CONFIG, vnet, "{said}");
-        }
-        Ok(())
-    }
-}
-
-impl VnetCore {
-    /// Notes an operation that took effect elsewhere than on the stack.
-    pub(crate) fn note(&self, op: Op) {
-        self.alive(|live| live.journal.note(op));
-    }
-}
-
-/// Whether an operation concerns an interface that belongs to another vnet: a twin has no such one.
-fn concerns_borrowed(stack: &Stack, op: &Op) -> bool {
-    let interface = match op {
-        // By now it has its new name.
-        Op::RenameInterface { name, .. } => Some(name.as_str()),
-        op => op.interface(),
-    };
-    let mut named = [interface, op.member()].into_iter().flatten();
-    named.any(|name| {
-        let netif = stack.ifs.by_name(name);
-        netif.is_ok_and(|netif| netif.loan.is_some())
-    })
 }
 
 pub(crate) fn init_steps(inside: &Inside) -> Vec<InitStep> {

@@ -6,12 +6,18 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::task::Task;
 use super::vnet::VnetCore;
 use crate::base::time::Instant;
-use crate::tasks::task::Task;
 
 /// Where in a program a call was made.
 pub(crate) type Site = &'static Location<'static>;
+
+/// Where the caller of the calling function is.
+#[track_caller]
+pub(crate) fn here() -> Site {
+    Location::caller()
+}
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

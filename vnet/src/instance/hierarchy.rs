@@ -10,13 +10,12 @@
 
 use std::sync::Arc;
 
+use super::journal::Op;
 use super::lifecycle;
 use super::limits::{self, Resource};
 use super::privilege::{Authority, Privilege, Privileges};
 use super::system::CreateError;
 use super::vnet::{Entry, Gone, OwnedVnet, Phase, Vnet, VnetCore};
-use crate::admin::record::Op;
-use crate::admin::sysctl;
 
 impl Vnet {
     /// Makes an instance below this one, by replaying the recorded init steps.
@@ -147,49 +146,6 @@ pub(crate) fn spread_limits(core: &Arc<VnetCore>) {
             above.push(child);
         }
     }
-}
-
-/// Gives a child that is being made the tunables and limits of its parent.
-pub(crate) fn inherit(child: &Arc<VnetCore>, parent: &Arc<VnetCore>) -> Result<(), Gone> {
-    let (tunables, limits) = parent.enter_as(Entry::User, |inside, _| {
-        let limits = inside.stack.limits.in_effect();
-        (sysctl::snapshot(inside.stack), limits)
-    })?;
-    child.enter_as(Entry::Lifecycle, |inside, _| {
-        sysctl::inherit(inside.stack, &tunables);
-        for (name, value) in sysctl::changed(inside.stack) {
-            let name = name.to_owned();
-            inside.journal.note(Op::SetSysctl { name, value });
-        }
-        // Behind the tunables: where one is the other, the limit has the wider range.
-        let defaults = limits::defaults();
-        for ((resource, limit), default) in Resource::ALL.iter().zip(limits).zip(defaults) {
-            let resource = *resource;
-            limits::set_in(child, inside.stack, resource, limit);
-            if limit != default {
-                inside.journal.note(Op::SetLimit { resource, limit });
-            }
-        }
-    })
-}
-
-/// Takes from a child what it has inherited, since its record says what it is to have.
-pub(crate) fn disinherit(child: &Arc<VnetCore>) -> Result<(), Gone> {
-    if child.parent.is_none() {
-        return Ok(());
-    }
-    child.enter_as(Entry::User, |inside, _| {
-        for op in inside.journal.take_settings() {
-            match op {
-                Op::SetSysctl { name, .. } => sysctl::reset(inside.stack, &name),
-                Op::SetLimit { resource, .. } => {
-                    let default = limits::defaults()[resource as usize];
-                    limits::set_in(child, inside.stack, resource, default);
-                }
-                _ => {}
-            }
-        }
-    })
 }
 
 /// The last look at the parent before a child is published, under the registry's lock: it must be

@@ -14,13 +14,12 @@ use std::sync::atomic::Ordering;
 use super::context;
 use super::failure::Failure;
 use super::hierarchy;
+use super::loans::Homecoming;
 use super::local::Closed;
 use super::registry::{InitRecord, RegisterError, Stage};
 use super::shutdown::Graceful;
 use super::system::{CreateError, SystemCore};
 use super::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
-use crate::admin::interfaces::{add_loopback, remove_interface};
-use crate::admin::moves::{self, Homecoming};
 #[cfg(test)]
 use crate::base::lock::explore::planted;
 use crate::base::time::Duration;
@@ -219,7 +218,7 @@ pub(crate) fn create(
         return Err(refused);
     }
     let core = VnetCore::new(name, number, system, parent);
-    if let Some(Err(Gone)) = parent.map(|p| hierarchy::inherit(&core, p)) {
+    if let Some(Err(Gone)) = parent.map(|p| (system.inherit)(&core, p)) {
         tear_down(&core);
         return Err(CreateError::Gone);
     }
@@ -433,14 +432,8 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     let mut steps: Vec<StepReport> = Vec::new();
     let mut held = census(core);
     let at_first = held;
-    let mut homecomings = Vec::new();
     while let Some(ran) = last_step(core) {
         let step_started = core.driver.wall();
-        if ran.record.is_interfaces() {
-            // The protocols are finished, and their last words have been sent through all
-            // interfaces. Those of others go before those of its own.
-            homecomings = moves::vacate(core);
-        }
         let failure = ran.record.run_uninit(&vnet).err().map(|e| e.to_string());
         let left = census(core);
         steps.push(StepReport {
@@ -451,6 +444,8 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
         });
         held = left;
     }
+    let mut homecomings = Vec::new();
+    core.alive(|live| homecomings = std::mem::take(&mut live.loans.ended));
     let mut released = at_first.less(&held);
     steps.extend(close_locals(core, &mut released));
     released.packets += core.inbox.close().frames;
@@ -600,10 +595,10 @@ impl Vnet {
     }
 }
 
-/// The steps of the library itself. Each protocol's uninit is its release of everything.
-pub(crate) fn builtin_layers() -> Vec<InitRecord> {
+/// The steps of the protocols. Each one's uninit is its release of everything.
+pub(crate) fn protocols() -> Vec<InitRecord> {
     type Undo = fn(&mut Inside, &mut Cx);
-    let layer = |name, stage, undo: Undo| {
+    let protocol = |name, stage, undo: Undo| {
         InitRecord::new(
             name,
             stage,
@@ -613,26 +608,12 @@ pub(crate) fn builtin_layers() -> Vec<InitRecord> {
         )
     };
     vec![
-        layer("netif", Stage::Interfaces, |i, cx| {
-            for id in i.stack.ifs.ids() {
-                remove_interface(i.stack, cx, id);
-            }
-            i.stack.bridges.reset();
-        }),
-        layer("neigh", Stage::LinkLayers, |i, cx| i.stack.uninit_neigh(cx)),
-        layer("ip", Stage::Domains, |i, cx| i.stack.uninit_ip(cx)),
-        layer("icmp", Stage::Protocols, |_, _| {}),
-        layer("raw", Stage::Protocols, |i, cx| i.stack.uninit_raw(cx)),
-        layer("udp", Stage::Protocols, |i, cx| i.stack.uninit_udp(cx)),
-        layer("tcp", Stage::Protocols, |i, cx| i.stack.uninit_tcp(cx)),
-        InitRecord::new(
-            "loopback",
-            Stage::InterfaceAttach,
-            0,
-            |vnet| Ok(add_loopback(vnet)?),
-            // It goes with the other interfaces.
-            |_| Ok(()),
-        ),
+        protocol("neigh", Stage::LinkLayers, |i, cx| i.stack.uninit_neigh(cx)),
+        protocol("ip", Stage::Domains, |i, cx| i.stack.uninit_ip(cx)),
+        protocol("icmp", Stage::Protocols, |_, _| {}),
+        protocol("raw", Stage::Protocols, |i, cx| i.stack.uninit_raw(cx)),
+        protocol("udp", Stage::Protocols, |i, cx| i.stack.uninit_udp(cx)),
+        protocol("tcp", Stage::Protocols, |i, cx| i.stack.uninit_tcp(cx)),
     ]
 }
 

@@ -2,12 +2,12 @@
 //! that it has held. Reaching a limit affects this instance only.
 
 use super::hierarchy;
+use super::journal::Op;
 use super::vnet::{Entry, Gone, OwnedVnet, Vnet, VnetCore};
-use crate::admin::record::Op;
 use crate::base::stats::Stats;
 use crate::stack::Stack;
 pub(crate) use crate::stack::limits::LimitReached;
-pub(super) use crate::stack::limits::defaults;
+pub(crate) use crate::stack::limits::defaults;
 pub use crate::stack::limits::{Resource, UNLIMITED, Usage};
 
 impl Vnet {
@@ -79,7 +79,7 @@ impl Vnet {
 }
 
 /// Sets a limit of an instance whose lock is held.
-pub(super) fn set_in(core: &VnetCore, stack: &mut Stack, resource: Resource, limit: u64) {
+pub(crate) fn set_in(core: &VnetCore, stack: &mut Stack, resource: Resource, limit: u64) {
     stack.set_limit(resource, limit);
     tell_others(core, stack);
 }

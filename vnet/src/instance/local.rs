@@ -19,7 +19,7 @@ use std::task::Waker;
 use std::thread::{self, ThreadId};
 
 use super::context::{peek_current, within};
-use super::driver::Waited;
+use super::driver::{Waited, here};
 use super::registry::panic_text;
 use super::vnet::{Vnet, VnetCore};
 #[cfg(test)]
@@ -419,7 +419,7 @@ impl Table {
                 }
                 making.waiting.push((me, index));
             }
-            let waited = self.core.driver.wait(None, crate::tasks::pending::here());
+            let waited = self.core.driver.wait(None, here());
             let mut making = self.making.lock();
             if matches!(waited, Waited::WouldBlock | Waited::InTask) {
                 // The embedder drives the world from another thread, and a worker

@@ -12,8 +12,8 @@ use std::fmt;
 use std::ops::{BitAnd, BitOr, Not};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
+use super::journal::Op;
 use super::vnet::{Gone, OwnedVnet, Vnet, VnetCore};
-use crate::admin::record::Op;
 use crate::netif::NetifError;
 use crate::transport::error::SocketError;
 

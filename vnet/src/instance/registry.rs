@@ -7,7 +7,6 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use super::context;
-use super::lifecycle::builtin_layers;
 use super::privilege::Denied;
 use super::vnet::{Vnet, VnetCore};
 pub(crate) use crate::base::callback::panic_text;
@@ -120,11 +119,6 @@ impl InitRecord {
         self.stage
     }
 
-    /// True for the library's own step that destroys the interfaces.
-    pub(crate) fn is_interfaces(&self) -> bool {
-        self.owner == Owner::Library && self.name == "netif"
-    }
-
     pub(crate) fn run_init(&self, vnet: &Vnet) -> Result<(), StepError> {
         guarded(&*self.init, vnet)
     }
@@ -205,9 +199,9 @@ pub(crate) struct Registry {
 pub(crate) struct SharedRegistry(Mutex<Registry>);
 
 impl SharedRegistry {
-    pub(crate) fn with_builtin_layers() -> SharedRegistry {
-        let registry = Registry::with_builtin_layers();
-        SharedRegistry(Mutex::new(Rank::Registry, registry))
+    /// Without an instance, and with the library's own steps.
+    pub(crate) fn new(builtin: Vec<InitRecord>) -> SharedRegistry {
+        SharedRegistry(Mutex::new(Rank::Registry, Registry::new(builtin)))
     }
 
     /// Waits for the lock.
@@ -221,7 +215,7 @@ impl SharedRegistry {
 }
 
 impl Registry {
-    pub(crate) fn with_builtin_layers() -> Registry {
+    fn new(builtin: Vec<InitRecord>) -> Registry {
         let mut registry = Registry {
             vnets: BTreeMap::new(),
             going: BTreeMap::new(),
@@ -231,7 +225,7 @@ impl Registry {
             lenders: BTreeMap::new(),
             records: Arc::default(),
         };
-        for record in builtin_layers() {
+        for record in builtin {
             registry.add_record(Arc::new(record.builtin()));
         }
         registry

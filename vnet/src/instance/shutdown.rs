@@ -13,14 +13,13 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use super::context;
-use super::driver::Waited;
+use super::driver::{Waited, here};
 use super::lifecycle::DestroyReport;
 use super::vnet::{Entry, Gone, OwnedVnet, Phase, VnetCore};
 use crate::base::time::{Duration, Instant};
 use crate::packet::{Cx, Out};
 use crate::stack::Stack;
 use crate::stack::limits::Admission;
-use crate::tasks::pending::here;
 
 /// An instance that ends by itself.
 pub(crate) struct Drain {

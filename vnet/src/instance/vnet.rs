@@ -12,16 +12,17 @@ use slotmap::{Key, KeyData};
 use super::context::{self, within_lock};
 use super::driver::Driver;
 use super::failure::Failure;
+use super::journal::Journal;
 use super::lifecycle::{DestroyReport, RanStep};
+use super::loans::Loans;
 use super::local::Locals;
 use super::messages::Slot;
+pub(crate) use super::phase::{Entry, Phase};
 use super::privilege::{Authority, Mask, Privileges};
 use super::registry::StepError;
 use super::shutdown::Drain;
 use super::system::{System, SystemCore};
-use crate::admin::inspect::PhaseName;
-use crate::admin::moves::Loans;
-use crate::admin::record::Journal;
+use super::task::Tasks;
 use crate::base::callback;
 use crate::base::heap::Ticket;
 #[cfg(test)]
@@ -35,7 +36,6 @@ use crate::netif::fingerprint::FingerprintSum;
 use crate::netif::inbox::Batch;
 use crate::packet::{Cx, Out};
 use crate::stack::{Stack, rx, tx};
-use crate::tasks::task::Tasks;
 use crate::trace;
 
 /// A defect for tests of the order of frames.
@@ -139,7 +139,7 @@ pub(crate) struct Live {
     pub(crate) stack: Stack,
     pub(crate) phase: Phase,
     pub(crate) ran: Vec<RanStep>,
-    pub(super) loans: Loans,
+    pub(super) loans: Loans<VnetCore>,
     pub(super) drain: Option<Drain>,
     pub(crate) journal: Journal,
     /// Why it ended by itself, if it did.
@@ -149,52 +149,6 @@ pub(crate) struct Live {
     /// In a box: it is given away with each entry that has effects.
     pub(super) out: Box<Out>,
     pub(super) due: Batch,
-}
-
-/// The phase of an instance's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Its init steps are being replayed. Only they have a handle to it.
-    Starting,
-    /// It can be used.
-    Up,
-    /// It is being shut down gracefully: its connections end, and nothing new begins.
-    Draining,
-    /// Its stack has panicked. It refuses new entries, and waits for its owner to destroy it.
-    Failed,
-    /// It is being torn down, and refuses new entries.
-    Dying,
-}
-
-impl Phase {
-    /// For listings.
-    pub(crate) fn name(self) -> PhaseName {
-        match self {
-            Phase::Starting => PhaseName::Starting,
-            Phase::Up => PhaseName::Up,
-            Phase::Draining => PhaseName::Draining,
-            Phase::Failed => PhaseName::Failed,
-            Phase::Dying => PhaseName::Dying,
-        }
-    }
-
-    /// Whether it lets `entry` in.
-    #[inline]
-    fn admits(self, entry: Entry) -> bool {
-        entry == Entry::Lifecycle || !matches!(self, Phase::Failed | Phase::Dying)
-    }
-}
-
-/// Who asks for entry into an instance.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Entry {
-    /// A user, or an init step that uses the instance as a user does: until it is torn down. A
-    /// callback that panics has its panic go to this caller.
-    User,
-    /// The driver, on no caller's behalf: as long as users are admitted.
-    Service,
-    /// Its own init and uninit steps: in every phase.
-    Lifecycle,
 }
 
 impl VnetCore {
@@ -562,7 +516,7 @@ pub(crate) struct Inside<'a> {
     pub(crate) stack: &'a mut Stack,
     pub(crate) phase: &'a mut Phase,
     pub(crate) ran: &'a mut Vec<RanStep>,
-    pub(crate) loans: &'a mut Loans,
+    pub(crate) loans: &'a mut Loans<VnetCore>,
     pub(crate) drain: &'a mut Option<Drain>,
     pub(crate) journal: &'a mut Journal,
     due: &'a mut Batch,

@@ -9,8 +9,8 @@ use super::cost::{Costs, Meter};
 use crate::base::heap::{Heap, Ticket};
 use crate::base::time::Instant;
 use crate::instance::driver::{Happened, Notes, TimerKey};
+use crate::instance::task::Task;
 use crate::instance::vnet::VnetCore;
-use crate::tasks::task::Task;
 
 /// Past events that a simulation remembers.
 const RECENT: usize = 32;

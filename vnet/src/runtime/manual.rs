@@ -15,8 +15,8 @@ use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Instant;
 use crate::instance::driver::{Driver, Happened, Notes, Site, TimerKey, Waited};
 use crate::instance::system::System;
+use crate::instance::task::{self, Task};
 use crate::instance::vnet::VnetCore;
-use crate::tasks::task::{self, Task};
 
 /// The maximum number of events that one poll handles.
 const POLL_BUDGET: usize = 1_000_000;
@@ -58,6 +58,7 @@ impl System {
                 costs,
             }),
             seed,
+            crate::admin::steps::rooms(),
         )
     }
 }

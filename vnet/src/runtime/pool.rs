@@ -12,7 +12,7 @@ use std::task::{Wake, Waker};
 
 use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::Duration;
-use crate::tasks::task::Task;
+use crate::instance::task::Task;
 
 /// How long no thread must have taken a task before another thread is started.
 const STUCK: Duration = Duration::from_millis(10);

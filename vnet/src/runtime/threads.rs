@@ -36,8 +36,8 @@ use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::{Duration, Instant};
 use crate::instance::driver::{Driver, Notes, Site, TimerKey, Waited};
 use crate::instance::system::System;
+use crate::instance::task::{self, Task};
 use crate::instance::vnet::VnetCore;
-use crate::tasks::task::{self, Task};
 
 /// No thread services the vnet and none needs to.
 const IDLE: u8 = 0;
@@ -118,6 +118,7 @@ impl System {
                 workers: Mutex::new(Rank::Waker, Vec::new()),
             }),
             entropy(),
+            crate::admin::steps::rooms(),
         )
     }
 }

@@ -34,8 +34,8 @@ use crate::instance::driver::{
     Driver, Happened, Notes, RunEnd, RunEnded, RunTo, Site, TimerKey, WaitNote, Waited,
 };
 use crate::instance::system::System;
+use crate::instance::task::{self, Task};
 use crate::instance::vnet::VnetCore;
-use crate::tasks::task::{self, Task};
 use world::{Kind, Member, MemberWaker, Run, Turn, Waits, World};
 
 impl System {
@@ -95,7 +95,7 @@ impl System {
             world: Mutex::new(Rank::Driver, World::new(Arc::clone(&costs))),
             costs,
         });
-        System::with_driver(driver, seed)
+        System::with_driver(driver, seed, crate::admin::steps::rooms())
     }
 }
 

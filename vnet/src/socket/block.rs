@@ -8,11 +8,12 @@ use std::task::Waker;
 
 use crate::base::time::{Duration, nanos};
 use crate::instance::Waited;
-use crate::instance::system::in_task;
+use crate::instance::driver::here;
 use crate::instance::vnet::VnetCore;
 use crate::packet::Cx;
 use crate::stack::Stack;
-use crate::tasks::pending::{Deadlock, here};
+use crate::tasks::pending::Deadlock;
+use crate::tasks::thread::in_task;
 use crate::transport::error::SocketError;
 
 /// How long an operation may wait.

@@ -6,15 +6,18 @@
 //! | `pending` | what a system is waiting for |
 //! | `run` | running a simulated world, with limits |
 //! | `task` | futures that a system polls |
+//! | `thread` | a system's threads, and waiting in its time |
 //! | `timer` | sleeping and time limits as futures |
 
 pub(crate) mod completion;
 pub(crate) mod pending;
 pub(crate) mod run;
 pub(crate) mod task;
+pub(crate) mod thread;
 pub(crate) mod timer;
 
 pub use pending::{Deadlock, Pending, deadlock};
 pub use run::{Ran, RunError, RunLimit};
 pub use task::{Panic, TaskError, TaskHandle};
+pub use thread::JoinHandle;
 pub use timer::{Elapsed, Sleep, Timeout};

@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::panic::Location;
 use std::sync::Arc;
 
-use super::task::Task;
 use crate::base::time::Instant;
 use crate::instance::driver::{Happened, Notes, Site, Vain, WaitNote};
 use crate::instance::system::System;
+use crate::instance::task::Task;
 use crate::instance::vnet::{Entry, Vnet, VnetCore};
 
 /// Entries of each list that a report shows; the rest is counted.
@@ -390,10 +389,4 @@ impl fmt::Display for PendingTask {
             TaskState::Waiting => write!(f, ", waits to be woken"),
         }
     }
-}
-
-/// Where the caller of the calling function is.
-#[track_caller]
-pub(crate) fn here() -> Site {
-    Location::caller()
 }

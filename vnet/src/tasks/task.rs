@@ -4,53 +4,26 @@
 //! each poll is an event in the world's total order; under threads the workers poll; under the
 //! manual driver [`System::poll`] does. A task that was spawned in a vnet has that vnet current at
 //! each poll, and is dropped when the vnet is torn down.
-//!
-//! ```text
-//!          woken              run                woken
-//!   IDLE ─────────► QUEUED ─────────► RUNNING ─────────► AGAIN
-//!     ▲                                │   ▲               │
-//!     └──────────── pending ───────────┘   └── run again ──┘      (ENDED from each of them)
-//! ```
 
 use std::any::Any;
-use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
 use super::completion::Completion;
 use super::pending::Deadlock;
 use crate::base::lock::{Mutex, Rank};
 use crate::instance::context::{outside, within};
-use crate::instance::driver::{Driver, Site, Waited};
-use crate::instance::limits::{LimitReached, Resource, UNLIMITED, Usage};
+use crate::instance::driver::Waited;
+use crate::instance::limits::LimitReached;
 use crate::instance::privilege::Authority;
 use crate::instance::registry::panic_text;
 use crate::instance::system::{System, SystemCore};
+use crate::instance::task::{Body, CutShort, Task, Tasks, dropped};
 use crate::instance::vnet::{Vnet, VnetCore};
-
-const IDLE: u8 = 0;
-const QUEUED: u8 = 1;
-const RUNNING: u8 = 2;
-const AGAIN: u8 = 3;
-const ENDED: u8 = 4;
-/// Ended because its vnet went.
-const ORPHANED: u8 = 5;
-
-thread_local! {
-    /// A task is being polled by this thread.
-    static POLLING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// True while this thread is in the poll of a task, where nothing may block.
-pub(crate) fn is_polling() -> bool {
-    POLLING.try_with(Cell::get).unwrap_or(false)
-}
 
 /// Why a task has no result.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +38,7 @@ pub enum TaskError {
     /// Its vnet, or the system, is gone.
     #[error("the task's vnet is gone")]
     Gone,
-    /// Its vnet has as many tasks as it may have ([`Resource::Tasks`]): it was not started.
+    /// Its vnet has as many tasks as it may have ([`Resource::Tasks`](crate::Resource::Tasks)): it was not started.
     #[error(transparent)]
     Limit(LimitReached),
     /// The wait for it is in vain. It goes on.
@@ -75,6 +48,16 @@ pub enum TaskError {
     /// loop, and a task must await instead of joining. It goes on.
     #[error("the task has not ended, and the caller may not block")]
     WouldBlock,
+}
+
+impl From<CutShort> for TaskError {
+    fn from(why: CutShort) -> TaskError {
+        match why {
+            CutShort::Aborted => TaskError::Aborted,
+            CutShort::Gone => TaskError::Gone,
+            CutShort::Limit(limit) => TaskError::Limit(limit),
+        }
+    }
 }
 
 /// What a task has panicked with.
@@ -101,25 +84,6 @@ impl fmt::Debug for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Panic({:?})", panic_text(&**self.0.lock()))
     }
-}
-
-/// A task, whatever it returns.
-pub(crate) struct Task {
-    number: u64,
-    site: Site,
-    vnet: Option<(u64, Box<str>)>,
-    state: AtomicU8,
-    /// The future and its place for the result. Not there while it is polled, and after its end.
-    body: Mutex<Option<Box<dyn Body>>>,
-    driver: Weak<dyn Driver>,
-    owner: Weak<Tasks>,
-}
-
-/// The part of a task that knows what it returns.
-trait Body: Send {
-    fn poll(&mut self, task: &mut Context<'_>) -> Poll<()>;
-    /// Drops the future before its end.
-    fn give_up(self: Box<Self>, why: TaskError);
 }
 
 struct Running<F: Future> {
@@ -160,17 +124,14 @@ where
         Poll::Ready(())
     }
 
-    fn give_up(mut self: Box<Self>, why: TaskError) {
+    fn give_up(mut self: Box<Self>, why: CutShort) {
         let future = self.future.take();
         let panic = in_its_vnet(&self.vnet, || dropped(future));
-        let why = panic.map_or(why, |payload| TaskError::Panicked(Panic::new(payload)));
+        let why = panic.map_or(why.into(), |payload| {
+            TaskError::Panicked(Panic::new(payload))
+        });
         self.completion.end(Err(why));
     }
-}
-
-/// Drops a future, and says what that panicked with.
-fn dropped<F>(future: F) -> Option<Box<dyn Any + Send>> {
-    catch_unwind(AssertUnwindSafe(|| drop(future))).err()
 }
 
 /// Runs a part of a task with its vnet current, or none, whatever that of the thread is.
@@ -178,228 +139,6 @@ fn in_its_vnet<R>(vnet: &Option<Vnet>, f: impl FnOnce() -> R) -> R {
     match vnet {
         Some(vnet) => within(&vnet.core, f),
         None => outside(f),
-    }
-}
-
-/// Marks this thread as one that polls.
-struct PollMark(bool);
-
-impl PollMark {
-    fn set() -> PollMark {
-        PollMark(POLLING.replace(true))
-    }
-}
-
-impl Drop for PollMark {
-    fn drop(&mut self) {
-        POLLING.set(self.0);
-    }
-}
-
-impl Task {
-    /// Its number in the order of spawning.
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// Where it was spawned.
-    pub(crate) fn site(&self) -> Site {
-        self.site
-    }
-
-    /// The number of its vnet; of those without one, the same for all.
-    pub(crate) fn owner(&self) -> u64 {
-        self.vnet.as_ref().map_or(u64::MAX, |(number, _)| *number)
-    }
-
-    /// The name of its vnet.
-    pub(crate) fn vnet(&self) -> Option<&str> {
-        self.vnet.as_ref().map(|(_, name)| &**name)
-    }
-
-    /// True when it is to be polled soon, or is being polled.
-    pub(crate) fn is_ready(&self) -> bool {
-        matches!(self.state.load(Ordering::Acquire), QUEUED | RUNNING | AGAIN)
-    }
-
-    /// Polls it once; for drivers, after [`Driver::schedule`]. A panic of the future's is its
-    /// result.
-    pub(crate) fn run(self: &Arc<Self>) {
-        let state = &self.state;
-        let queued = state.compare_exchange(QUEUED, RUNNING, Ordering::AcqRel, Ordering::Acquire);
-        if queued.is_err() {
-            return;
-        }
-        // Whoever aborts it right now may have been faster.
-        let Some(mut body) = self.body.lock().take() else {
-            return;
-        };
-        let waker = Waker::from(Arc::clone(self));
-        let polled = {
-            let _mark = PollMark::set();
-            body.poll(&mut Context::from_waker(&waker))
-        };
-        if polled.is_ready() {
-            state.store(ENDED, Ordering::Release);
-            self.leave();
-            // With it goes a result that nobody has asked for; its destructor is the program's.
-            drop(dropped(body));
-            return;
-        }
-        *self.body.lock() = Some(body);
-        let idle = state.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire);
-        let again = idle.is_err()
-            && state
-                .compare_exchange(AGAIN, QUEUED, Ordering::AcqRel, Ordering::Acquire)
-                .is_ok();
-        if again {
-            self.schedule();
-        } else if idle.is_err() {
-            // It was aborted meanwhile, by one who did not find the future.
-            self.give_up(match state.load(Ordering::Acquire) {
-                ORPHANED => TaskError::Gone,
-                _ => TaskError::Aborted,
-            });
-        }
-    }
-
-    /// Ends it: the future is dropped here, or by the thread that polls it. True when it was here.
-    fn abort(&self, why: TaskError) -> bool {
-        let end = match why {
-            TaskError::Gone => ORPHANED,
-            _ => ENDED,
-        };
-        self.state.store(end, Ordering::Release);
-        self.give_up(why)
-    }
-
-    fn give_up(&self, why: TaskError) -> bool {
-        let body = self.body.lock().take();
-        let is_here = body.is_some();
-        if let Some(body) = body {
-            body.give_up(why);
-            // One in a poll still takes a thread, and counts until that ends.
-            self.leave();
-        }
-        is_here
-    }
-
-    fn leave(&self) {
-        if let Some(owner) = self.owner.upgrade() {
-            owner.remove(self.number);
-        }
-    }
-
-    fn schedule(self: &Arc<Self>) {
-        if let Some(driver) = self.driver.upgrade() {
-            driver.schedule(Arc::clone(self));
-        }
-    }
-}
-
-impl Wake for Task {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        let mut seen = self.state.load(Ordering::Acquire);
-        loop {
-            let next = match seen {
-                IDLE => QUEUED,
-                RUNNING => AGAIN,
-                _ => return,
-            };
-            match self
-                .state
-                .compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Acquire)
-            {
-                Ok(_) if next == QUEUED => return self.schedule(),
-                Ok(_) => return,
-                Err(now) => seen = now,
-            }
-        }
-    }
-}
-
-/// The tasks of a vnet, or of a system, that have not ended.
-pub(crate) struct Tasks(Mutex<TasksState>);
-
-struct TasksState {
-    closed: bool,
-    tasks: BTreeMap<u64, Arc<Task>>,
-    limit: u64,
-    most: u64,
-    refused: u64,
-}
-
-impl Tasks {
-    pub(crate) fn new() -> Arc<Tasks> {
-        Arc::new(Tasks(Mutex::new(
-            Rank::Waker,
-            TasksState {
-                closed: false,
-                tasks: BTreeMap::new(),
-                limit: UNLIMITED,
-                most: 0,
-                refused: 0,
-            },
-        )))
-    }
-
-    /// Adds a task.
-    fn add(&self, task: &Arc<Task>) -> Result<(), TaskError> {
-        let mut state = self.0.lock();
-        if state.closed {
-            return Err(TaskError::Gone);
-        }
-        let count = state.tasks.len() as u64;
-        if count >= state.limit {
-            state.refused += 1;
-            return Err(TaskError::Limit(LimitReached(Resource::Tasks)));
-        }
-        state.most = state.most.max(count + 1);
-        state.tasks.insert(task.number, Arc::clone(task));
-        Ok(())
-    }
-
-    /// Sets how many there may be; those there are stay.
-    pub(crate) fn set_limit(&self, limit: u64) {
-        self.0.lock().limit = limit;
-    }
-
-    /// How many there are and have been, and the limit.
-    pub(crate) fn usage(&self) -> Usage {
-        let state = self.0.lock();
-        Usage {
-            resource: Resource::Tasks,
-            current: state.tasks.len() as u64,
-            high_water: state.most,
-            limit: state.limit,
-            refused: state.refused,
-        }
-    }
-
-    fn remove(&self, number: u64) {
-        let removed = self.0.lock().tasks.remove(&number);
-        drop(removed);
-    }
-
-    /// The tasks that have not ended, in the order of spawning.
-    pub(crate) fn list(&self) -> Vec<Arc<Task>> {
-        self.0.lock().tasks.values().cloned().collect()
-    }
-
-    /// Drops every task, in the order of spawning, and refuses new ones. Returns how many could not
-    /// be dropped yet, because they are in a poll; that is not waited for.
-    pub(crate) fn close(&self) -> usize {
-        let tasks = {
-            let mut state = self.0.lock();
-            state.closed = true;
-            std::mem::take(&mut state.tasks)
-        };
-        let dropped = tasks.into_values().map(|task| task.abort(TaskError::Gone));
-        dropped.filter(|dropped| !dropped).count()
     }
 }
 
@@ -455,7 +194,7 @@ impl<T> TaskHandle<T> {
     /// poll returns. Does nothing when it has ended.
     pub fn abort(&self) {
         if !self.completion.is_ended() {
-            self.task.abort(TaskError::Aborted);
+            self.task.abort(CutShort::Aborted);
         }
     }
 
@@ -478,7 +217,12 @@ impl<T> Future for TaskHandle<T> {
 
 impl<T> fmt::Debug for TaskHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TaskHandle({} at {})", self.task.number, self.task.site)
+        write!(
+            f,
+            "TaskHandle({} at {})",
+            self.task.number(),
+            self.task.site()
+        )
     }
 }
 
@@ -575,17 +319,16 @@ where
         vnet: vnet.cloned(),
         completion: Arc::clone(&completion),
     };
-    let task = Arc::new(Task {
-        number: system.next_task(),
-        site: Location::caller(),
-        vnet: vnet.map(|v| (v.core.number, v.name().into())),
-        state: AtomicU8::new(IDLE),
-        body: Mutex::new(Rank::Waker, Some(Box::new(body))),
-        driver: Arc::downgrade(&system.driver),
-        owner: Arc::downgrade(owner),
-    });
+    let task = Task::new(
+        system.next_task(),
+        Location::caller(),
+        vnet.map(|v| (v.core.number, v.name().into())),
+        Box::new(body),
+        &system.driver,
+        owner,
+    );
     match owner.add(&task) {
-        Ok(()) => task.wake_by_ref(),
+        Ok(()) => task.start(),
         Err(why) => drop(task.abort(why)),
     }
     TaskHandle {

@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::{Inspection, InterfaceView, PhaseName, SocketKind};
+use super::{Inspection, InterfaceView, SocketKind};
 use crate::admin::routes::RouteInfo;
+use crate::instance::phase::PhaseName;
 use crate::instance::privilege::Privileges;
 use crate::instance::{UNLIMITED, Usage};
 use crate::ip::fib::Origin;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{NeighbourInfo, SocketInfo};
-use crate::admin::bridges::{self, MemberInfo};
+use crate::admin::bridges::{self, BridgeView};
 use crate::admin::interfaces::{self, IfInfo};
 use crate::admin::moves::LentInterface;
 use crate::admin::pins::{self, Pins};
@@ -16,12 +16,12 @@ use crate::admin::sysctl;
 use crate::base::stats::{DropReason, Stats};
 use crate::base::time::Instant;
 use crate::instance::limits::{self, Resource, Usage};
+use crate::instance::phase::PhaseName;
 use crate::instance::privilege::{Privilege, Privileges};
 use crate::instance::vnet::{Entry, Gone, Inside, Vnet, VnetCore};
 use crate::ip::state::Forwarding;
 use crate::link::{LinkConfig, LinkStats};
 use crate::netif::IfCounters;
-use crate::netif::bridge::BridgeConfig;
 use crate::netif::table::Offload;
 use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
@@ -84,23 +84,6 @@ pub struct Inspection {
     pub pins: Pins,
 }
 
-/// The phase of an instance's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum PhaseName {
-    /// Its init steps run.
-    Starting,
-    /// It can be used.
-    Up,
-    /// It is shutting down gracefully: new sockets are refused, and its connections end.
-    Draining,
-    /// It has [failed](Vnet::failure), and waits for its owner to destroy it.
-    Failed,
-    /// It is being torn down.
-    Dying,
-}
-
 /// An interface with everything that belongs to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InterfaceView {
@@ -119,26 +102,6 @@ pub struct InterfaceView {
     pub captures: usize,
     /// For a bridge, its configuration and members.
     pub bridging: Option<BridgeView>,
-}
-
-/// What is configured of a bridge.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BridgeView {
-    /// How it works.
-    pub config: BridgeConfig,
-    /// Its members and how they are treated, in the order of their names.
-    pub members: Vec<MemberInfo>,
-    /// Its static stations, in the order of their addresses.
-    pub stations: Vec<StaticStation>,
-}
-
-/// A static station of a bridge.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StaticStation {
-    /// Its address.
-    pub mac: MacAddr,
-    /// The member that it is behind.
-    pub interface: String,
 }
 
 impl Inspection {
@@ -292,7 +255,7 @@ impl Vnet {
             name: core.name.to_string(),
             parent: core.parent.as_ref().map(|p| p.name.to_string()),
             children: pins.children.clone(),
-            phase: inside.phase.name(),
+            phase: *inside.phase,
             at: cx.now,
             forwarding: stack.ip.v4.tunables.forwarding,
             interfaces: interface_views(inside, cx.now, self.name()),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::{Op, Record, VERSION};
 use crate::admin::bridges::BridgeError;
 use crate::admin::routes::RouteError;
+use crate::admin::steps;
 use crate::admin::sysctl::SysctlError;
-use crate::instance::hierarchy;
 use crate::instance::lifecycle;
 use crate::instance::limits::Resource;
 use crate::instance::privilege::{AdminError, Authority, Denied, Privilege, PrivilegeError};
@@ -299,7 +299,7 @@ impl<'a> Replay<'a> {
 
     fn configure(mut self, vnets: &[OwnedVnet]) -> Result<(), ReplayError> {
         for (record, vnet) in self.records.iter().zip(vnets) {
-            hierarchy::disinherit(&vnet.core)?;
+            steps::disinherit(&vnet.core)?;
             // There may be more routes than a new instance may have: the limit is lifted until
             // the record sets it.
             let routes = vnet.core.with(|stack, _| stack.limit_routes(usize::MAX))?;

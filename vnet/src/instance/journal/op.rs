@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::instance::limits::Resource;
 use crate::instance::privilege::Privileges;
 use crate::ip::state::Forwarding;
 use crate::link::LinkConfig;
@@ -14,8 +13,9 @@ use crate::netif::AdminState;
 use crate::netif::bridge::{BridgeConfig, MemberConfig};
 use crate::netif::table::Offload;
 use crate::packet::MacAddr;
+use crate::stack::limits::{Resource, UNLIMITED};
 
-/// One operation of configuration, as a [record](super::Record) lists it. Every administrative
+/// One operation of configuration, as a [record](crate::record::Record) lists it. Every administrative
 /// method of [`Vnet`](crate::Vnet) has one, and does nothing else.
 ///
 /// As data an operation is a table with its name, in snake case, under `op`:
@@ -382,7 +382,7 @@ impl fmt::Display for Op {
             Op::SetForwarding { forwarding } => write!(f, " {forwarding:?}"),
             Op::SetSysctl { name, value } => write!(f, " {name}={value}"),
             Op::SetLimit { resource, limit } => match *limit {
-                crate::instance::UNLIMITED => write!(f, " {resource} unlimited"),
+                UNLIMITED => write!(f, " {resource} unlimited"),
                 limit => write!(f, " {resource} {limit}"),
             },
             Op::SetPrivileges { privileges } => write!(f, " {privileges}"),
@@ -395,7 +395,7 @@ impl fmt::Display for Op {
 mod limit {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    use crate::instance::UNLIMITED;
+    use crate::stack::limits::UNLIMITED;
 
     #[derive(Deserialize)]
     #[serde(untagged)]

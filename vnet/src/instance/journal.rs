@@ -12,15 +12,18 @@
 //! An interface that is renamed is noted as if it had had its name from the beginning. Only what an
 //! init step has made is made under the step's name, and then renamed.
 
+mod away;
+pub(crate) mod op;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::away::Away;
-use super::op::Op;
-use crate::instance::limits::Resource;
 use crate::packet::MacAddr;
+use crate::stack::limits::Resource;
+use away::Away;
+pub use op::Op;
 
 /// The operations in effect. Empty, it holds no memory.
 #[derive(Debug, Default)]
@@ -29,21 +32,21 @@ pub(crate) struct Journal {
     /// Numbers given to operations so far.
     noted: u64,
     /// What concerns interfaces that are lent.
-    pub(super) away: Vec<Away>,
+    away: Vec<Away>,
     /// Interfaces that an init step has made and that have another name by now: the name that the
     /// step gave, by the present one.
     strays: BTreeMap<Box<str>, Box<str>>,
 }
 
 #[derive(Debug)]
-pub(super) struct Noted {
+struct Noted {
     number: u64,
-    pub(super) op: Box<Op>,
+    op: Box<Op>,
 }
 
 /// What an operation is about. Of two operations with one key, the later one counts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
+enum Key {
     Interface(Box<str>),
     Setting(Box<str>, Setting),
     Address(Box<str>, IpAddr),
@@ -63,7 +66,7 @@ pub(super) enum Key {
 
 impl Key {
     /// The same when the interface `from` is called `to`.
-    pub(super) fn renamed(self, from: &str, to: &str) -> Key {
+    fn renamed(self, from: &str, to: &str) -> Key {
         let named = |name: Box<str>| if &*name == from { to.into() } else { name };
         match self {
             Key::Interface(name) => Key::Interface(named(name)),
@@ -110,7 +113,7 @@ enum Part {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Setting {
+enum Setting {
     Mac,
     IpMtu,
     Up,
@@ -201,12 +204,12 @@ impl Journal {
 
     /// The name that an init step gave to the interface that is called `name`; no name of a stray
     /// any more.
-    pub(super) fn made_as(&mut self, name: &str) -> Box<str> {
+    fn made_as(&mut self, name: &str) -> Box<str> {
         self.strays.remove(name).unwrap_or_else(|| name.into())
     }
 
     /// Notes that what a step made as `made_as` is called `name`.
-    pub(super) fn strays(&mut self, made_as: Box<str>, name: &str) {
+    fn strays(&mut self, made_as: Box<str>, name: &str) {
         if &*made_as != name {
             self.strays.insert(name.into(), made_as);
         }
@@ -237,7 +240,7 @@ impl Journal {
     }
 
     /// Takes out what concerns an interface and goes with it when it is lent.
-    pub(super) fn put_aside(&mut self, interface: &str) -> Vec<(Key, Noted)> {
+    fn put_aside(&mut self, interface: &str) -> Vec<(Key, Noted)> {
         let concerns = |key: &Key| match key {
             Key::Interface(name) | Key::Setting(name, _) => &**name == interface,
             Key::Without(key) => match &**key {
@@ -260,7 +263,7 @@ impl Journal {
     }
 
     /// Puts back what was taken out, in its old place.
-    pub(super) fn put_back(&mut self, key: Key, noted: Noted) {
+    fn put_back(&mut self, key: Key, noted: Noted) {
         self.entries.insert(key, noted);
     }
 

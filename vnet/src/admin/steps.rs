@@ -1,0 +1,87 @@
+//! What administration does in the life of every instance: the init steps of its interfaces, and
+//! what a child inherits of its parent.
+
+use std::sync::Arc;
+
+use super::interfaces::{add_loopback, remove_interface};
+use super::moves;
+use super::sysctl;
+use crate::instance::journal::Op;
+use crate::instance::limits::{self, Resource};
+use crate::instance::registry::{InitRecord, Stage, StepError};
+use crate::instance::system::Rooms;
+use crate::instance::vnet::{Entry, Gone, Vnet, VnetCore};
+
+/// What a new system is told of administration.
+pub(crate) fn rooms() -> Rooms {
+    Rooms {
+        steps: vec![
+            InitRecord::new("netif", Stage::Interfaces, 0, |_| Ok(()), remove_all),
+            InitRecord::new(
+                "loopback",
+                Stage::InterfaceAttach,
+                0,
+                |vnet| Ok(add_loopback(vnet)?),
+                // It goes with the other interfaces.
+                |_| Ok(()),
+            ),
+        ],
+        inherit,
+    }
+}
+
+/// The protocols are finished, and their last words have been sent through all interfaces. Those of
+/// others go before those of its own.
+fn remove_all(vnet: &Vnet) -> Result<(), StepError> {
+    let ended = moves::vacate(&vnet.core);
+    vnet.core.enter_for_step(|inside, cx| {
+        inside.loans.ended = ended;
+        for id in inside.stack.ifs.ids() {
+            remove_interface(inside.stack, cx, id);
+        }
+        inside.stack.bridges.reset();
+    })
+}
+
+/// Gives a child that is being made the tunables and limits of its parent.
+pub(crate) fn inherit(child: &Arc<VnetCore>, parent: &Arc<VnetCore>) -> Result<(), Gone> {
+    let (tunables, limits) = parent.enter_as(Entry::User, |inside, _| {
+        let limits = inside.stack.limits.in_effect();
+        (sysctl::snapshot(inside.stack), limits)
+    })?;
+    child.enter_as(Entry::Lifecycle, |inside, _| {
+        sysctl::inherit(inside.stack, &tunables);
+        for (name, value) in sysctl::changed(inside.stack) {
+            let name = name.to_owned();
+            inside.journal.note(Op::SetSysctl { name, value });
+        }
+        // Behind the tunables: where one is the other, the limit has the wider range.
+        let defaults = limits::defaults();
+        for ((resource, limit), default) in Resource::ALL.iter().zip(limits).zip(defaults) {
+            let resource = *resource;
+            limits::set_in(child, inside.stack, resource, limit);
+            if limit != default {
+                inside.journal.note(Op::SetLimit { resource, limit });
+            }
+        }
+    })
+}
+
+/// Takes from a child what it has inherited, since its record says what it is to have.
+pub(crate) fn disinherit(child: &Arc<VnetCore>) -> Result<(), Gone> {
+    if child.parent.is_none() {
+        return Ok(());
+    }
+    child.enter_as(Entry::User, |inside, _| {
+        for op in inside.journal.take_settings() {
+            match op {
+                Op::SetSysctl { name, .. } => sysctl::reset(inside.stack, &name),
+                Op::SetLimit { resource, .. } => {
+                    let default = limits::defaults()[resource as usize];
+                    limits::set_in(child, inside.stack, resource, default);
+                }
+                _ => {}
+            }
+        }
+    })
+}

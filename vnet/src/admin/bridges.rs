@@ -10,7 +10,7 @@ use crate::instance::privilege::Privilege;
 use crate::instance::vnet::{Gone, Vnet};
 use crate::netif::bridge::fdb::{Origin, Station};
 use crate::netif::bridge::{Bridge, BridgeConfig, BridgeCounters, BridgeId, MemberConfig};
-use crate::netif::{IfKind, Netif, NetifError, Role};
+use crate::netif::{IfKind, Kind, Membership, Netif, NetifError};
 use crate::packet::{Cx, MacAddr};
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
@@ -164,10 +164,12 @@ impl Vnet {
             stack
                 .admit(Resource::Interfaces)
                 .map_err(NetifError::from)?;
-            let make = |id| netif(id, name, IfKind::Bridge, mac);
-            let id = stack.ifs.insert(name, make)?;
             let seed = cx.rng.split(FDB_STREAM).u64();
-            stack.bridges.create(&mut stack.ifs, cx.now, id, seed);
+            let bridges = &mut stack.bridges;
+            stack.ifs.insert(name, |id| {
+                let bridge = bridges.create(cx.now, id, mac, seed);
+                netif(id, name, Kind::Bridge(bridge), mac)
+            })?;
             let interface = name.to_owned();
             Ok(Op::Bridge { interface })
         })
@@ -184,8 +186,9 @@ impl Vnet {
             let id = bridge_id(stack, bridge)?;
             let ifid = stack.ifs.id_of(member)?;
             let netif = netif_of(stack, ifid);
-            if matches!(netif.kind, IfKind::Loopback | IfKind::Bridge) {
-                return Err(BridgeError::CannotJoin { kind: netif.kind });
+            if !netif.can().bridgeable {
+                let kind = netif.kind.name();
+                return Err(BridgeError::CannotJoin { kind });
             }
             if let Some(bridge) = bridge_of(stack, netif) {
                 let member = member.to_owned();
@@ -228,7 +231,7 @@ impl Vnet {
         self.configure(|stack, _| {
             let (id, ifid) = member_of(stack, bridge, member)?;
             if let Some(netif) = stack.ifs.get_mut(ifid) {
-                netif.role = Role::Member(id, config);
+                netif.member = Some(Membership { bridge: id, config });
             }
             Ok(Op::SetMember {
                 interface: bridge.to_owned(),
@@ -324,17 +327,9 @@ impl Vnet {
         self.core.with(|stack, cx| {
             let id = bridge_id(stack, bridge)?;
             let bridge = stack.bridges.get(id).expect(THERE);
-            let member = |ifid: &IfId| {
-                let netif = netif_of(stack, *ifid);
-                let Role::Member(_, config) = netif.role else {
-                    unreachable!("a member has the role of one")
-                };
-                let name = netif.name.to_string();
-                MemberInfo { name, config }
-            };
             Ok(BridgeInfo {
                 config: bridge.config.clone(),
-                members: bridge.members.iter().map(member).collect(),
+                members: member_infos(stack, bridge),
                 stations: bridge.fdb.list(cx.now).count(),
                 counters: bridge.counters,
             })
@@ -382,17 +377,15 @@ fn netif_of(stack: &Stack, ifid: IfId) -> &Netif {
 }
 
 fn bridge_id(stack: &Stack, name: &str) -> Result<BridgeId, BridgeError> {
-    match stack.ifs.by_name(name)?.role {
-        Role::Bridge(id) => Ok(id),
-        Role::None | Role::Member(..) => Err(BridgeError::NotABridge(name.to_owned())),
-    }
+    let bridge = stack.ifs.by_name(name)?.kind.bridge();
+    bridge.ok_or_else(|| BridgeError::NotABridge(name.to_owned()))
 }
 
 fn member_of(stack: &Stack, bridge: &str, member: &str) -> Result<(BridgeId, IfId), BridgeError> {
     let id = bridge_id(stack, bridge)?;
     let netif = stack.ifs.by_name(member)?;
-    match netif.role {
-        Role::Member(of, _) if of == id => Ok((id, netif.id)),
+    match netif.member {
+        Some(member) if member.bridge == id => Ok((id, netif.id)),
         _ => Err(BridgeError::NotAMember {
             member: member.to_owned(),
             bridge: bridge.to_owned(),
@@ -402,28 +395,25 @@ fn member_of(stack: &Stack, bridge: &str, member: &str) -> Result<(BridgeId, IfI
 
 /// The name of the bridge that an interface is a member of.
 pub(super) fn bridge_of(stack: &Stack, netif: &Netif) -> Option<String> {
-    let Role::Member(id, _) = netif.role else {
-        return None;
-    };
-    let bridge = stack.bridges.get(id).expect(THERE);
+    let bridge = stack.bridges.get(netif.member?.bridge).expect(THERE);
     Some(netif_of(stack, bridge.ifid).name.to_string())
+}
+
+fn member_infos(stack: &Stack, bridge: &Bridge) -> Vec<MemberInfo> {
+    let members = bridge.members.iter().map(|ifid| netif_of(stack, *ifid));
+    let info = |netif: &Netif| MemberInfo {
+        name: netif.name.to_string(),
+        config: netif
+            .member
+            .map_or_else(MemberConfig::default, |m| m.config),
+    };
+    members.map(info).collect()
 }
 
 /// What is configured of a bridge; nothing for other interfaces.
 pub(super) fn view(stack: &Stack, netif: &Netif, now: Instant) -> Option<BridgeView> {
-    let Role::Bridge(id) = netif.role else {
-        return None;
-    };
-    let bridge = stack.bridges.get(id).expect(THERE);
-    let member = |ifid: &IfId| {
-        let netif = netif_of(stack, *ifid);
-        let Role::Member(_, config) = netif.role else {
-            unreachable!("a member has the role of one")
-        };
-        let name = netif.name.to_string();
-        MemberInfo { name, config }
-    };
-    let mut members: Vec<MemberInfo> = bridge.members.iter().map(member).collect();
+    let bridge = stack.bridges.get(netif.kind.bridge()?).expect(THERE);
+    let mut members = member_infos(stack, bridge);
     members.sort_by(|a, b| a.name.cmp(&b.name));
     let is_static = |s: &&Station| s.origin == Origin::Static;
     let station = |s: &Station| StaticStation {
@@ -442,7 +432,7 @@ pub(super) fn view(stack: &Stack, netif: &Netif, now: Instant) -> Option<BridgeV
 
 /// The names of the members of a bridge; nothing for other interfaces.
 pub(super) fn members_of(stack: &Stack, netif: &Netif) -> Vec<String> {
-    let Role::Bridge(id) = netif.role else {
+    let Some(id) = netif.kind.bridge() else {
         return Vec::new();
     };
     let bridge = stack.bridges.get(id).expect(THERE);

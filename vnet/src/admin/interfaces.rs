@@ -14,10 +14,10 @@ use crate::instance::privilege::Privilege;
 use crate::instance::vnet::{Entry, Gone, Vnet};
 use crate::link::{Link, LinkConfig};
 use crate::netif::capture::Taps;
-use crate::netif::table::Far;
-use crate::netif::wire::{End, Loop};
+use crate::netif::wire::{End, Loop, WireEnd};
 use crate::netif::{
-    AdminState, IfCounters, IfKind, Netif, NetifError, Plug, Role, Wire, table::Offload,
+    AdminState, IfCounters, IfKind, Kind, Netif, NetifError, OffloadSetting, Plug, Wire,
+    table::Offload,
 };
 use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
@@ -96,9 +96,9 @@ impl Vnet {
             wire: Some(number),
         };
         let near = op(name, peer, peer_name);
-        self.attach(name, IfKind::Epair, None, &wire, End::A, near)?;
+        self.attach(name, Kind::Epair, None, &wire, End::A, near)?;
         let far = op(peer_name, self, name);
-        if let Err(e) = peer.attach(peer_name, IfKind::Epair, None, &wire, End::B, far) {
+        if let Err(e) = peer.attach(peer_name, Kind::Epair, None, &wire, End::B, far) {
             // The near end alone is no pair.
             let _ = self.remove_interface(name);
             return Err(e);
@@ -121,7 +121,7 @@ impl Vnet {
     pub(crate) fn attach(
         &self,
         name: &str,
-        kind: IfKind,
+        kind: fn(Arc<WireEnd>) -> Kind,
         mac: Option<MacAddr>,
         wire: &Arc<Wire>,
         end: End,
@@ -148,8 +148,7 @@ impl Vnet {
                 Netif {
                     carrier: news.carrier,
                     heard: news.number,
-                    far: Far::Wire(wire.sender(end)),
-                    ..netif(id, name, kind, mac)
+                    ..netif(id, name, kind(wire.sender(end)), mac)
                 }
             })?;
             Ok::<_, NetifError>(op)
@@ -168,12 +167,8 @@ impl Vnet {
         self.configure(|stack, cx| {
             let id = stack.ifs.id_of(name)?;
             super::moves::refuse_borrowed(stack, id)?;
-            let kind = stack.ifs.get(id).map(|i| i.kind);
-            if kind == Some(IfKind::Loopback) {
-                return Err(NetifError::Unsupported {
-                    kind: IfKind::Loopback,
-                    what: "removal",
-                });
+            if let Some(netif) = stack.ifs.get(id) {
+                netif.require(netif.can().removable, "removal")?;
             }
             remove_interface(stack, cx, id);
             let interface = name.to_owned();
@@ -204,12 +199,7 @@ impl Vnet {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, _| {
             let netif = stack.ifs.by_name(name)?;
-            if netif.kind == IfKind::Loopback {
-                return Err(NetifError::Unsupported {
-                    kind: IfKind::Loopback,
-                    what: "renaming",
-                });
-            }
+            netif.require(netif.can().removable, "renaming")?;
             stack.ifs.rename(netif.id, new_name)?;
             Ok(Op::RenameInterface {
                 interface: name.to_owned(),
@@ -240,7 +230,7 @@ impl Vnet {
             if state == AdminState::Down {
                 netif.drop_held(cx, DropReason::InterfaceDown);
             }
-            if let Far::Wire(end) = &netif.far {
+            if let Some(end) = netif.kind.wire() {
                 let carrier = match state {
                     AdminState::Up => Carrier::Up,
                     AdminState::Down => Carrier::Down,
@@ -307,12 +297,8 @@ impl Vnet {
     pub fn set_offload(&self, name: &str, offload: Offload) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure_netif(name, |netif, _| {
-            if netif.kind == IfKind::Bridge {
-                return Err(NetifError::Unsupported {
-                    kind: netif.kind,
-                    what: "offload",
-                });
-            }
+            let has_one = netif.can().offload != OffloadSetting::OfEachMember;
+            netif.require(has_one, "offload")?;
             netif.offload = offload;
             let interface = name.to_owned();
             Ok(Op::SetOffload { interface, offload })
@@ -327,12 +313,7 @@ impl Vnet {
         self.require(Privilege::InterfaceConfig)?;
         config.validate()?;
         self.configure_netif(name, |netif, cx| {
-            if matches!(netif.kind, IfKind::Loopback | IfKind::Bridge) {
-                return Err(NetifError::Unsupported {
-                    kind: netif.kind,
-                    what: "link parameters",
-                });
-            }
+            netif.require(netif.can().has_link, "link parameters")?;
             let link = Box::new(config.clone());
             match &mut netif.link {
                 Some(link) => link.set_config(cx.now, config)?,
@@ -433,7 +414,7 @@ impl Vnet {
 pub(super) fn info(stack: &Stack, netif: &Netif, current: &str) -> IfInfo {
     IfInfo {
         name: netif.name.to_string(),
-        kind: netif.kind,
+        kind: netif.kind.name(),
         mac: netif.mac,
         ip_mtu: netif.ip_mtu,
         admin: netif.admin,
@@ -454,7 +435,8 @@ pub(super) fn info(stack: &Stack, netif: &Netif, current: &str) -> IfInfo {
 /// Label of the random stream of a link's impairments.
 const LINK_STREAM: u64 = 0x6c69_6e6b;
 
-pub(super) fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
+pub(super) fn netif(id: IfId, name: &str, kind: Kind, mac: MacAddr) -> Netif {
+    let can = kind.name().can();
     Netif {
         id,
         name: name.into(),
@@ -464,18 +446,16 @@ pub(super) fn netif(id: IfId, name: &str, kind: IfKind, mac: MacAddr) -> Netif {
         admin: AdminState::Up,
         carrier: Carrier::Down,
         heard: 0,
-        // Most of what is plugged into a port expects complete frames.
-        offload: match kind {
-            IfKind::Port => Offload::None,
-            _ => Offload::Full,
+        offload: match can.offload {
+            OffloadSetting::Initially(offload) => offload,
+            OffloadSetting::OfEachMember => Offload::Full,
         },
-        far: Far::None,
         link: None,
         link_armed: Armed::default(),
         link_account: None,
         link_charged: 0,
         place: 0,
-        role: Role::None,
+        member: None,
         taps: Taps::default(),
         fingerprint: None,
         counters: IfCounters::default(),
@@ -491,8 +471,12 @@ pub(crate) fn add_loopback(vnet: &Vnet) -> Result<(), NetifError> {
         let id = stack.ifs.insert("lo0", |id| Netif {
             ip_mtu: LOOPBACK_IP_MTU,
             carrier: Carrier::Up,
-            far: Far::Itself(Arc::new(Loop { inbox, ifid: id })),
-            ..netif(id, "lo0", IfKind::Loopback, MacAddr::ZERO)
+            ..netif(
+                id,
+                "lo0",
+                Kind::Loopback(Arc::new(Loop { inbox, ifid: id })),
+                MacAddr::ZERO,
+            )
         })?;
         let address = IpNet::new_assert(Ipv4Addr::LOCALHOST.into(), 8);
         stack.add_address(id, address)?;
@@ -506,7 +490,7 @@ pub(crate) fn remove_interface(stack: &mut Stack, cx: &mut Cx, id: IfId) {
     let Some(netif) = leave_vnet(stack, cx, id) else {
         return;
     };
-    if let Far::Wire(end) = &netif.far {
+    if let Some(end) = netif.kind.wire() {
         let (wire, near) = end.near();
         wire.unplug(near);
         cx.out.carrier.push((end.clone(), Carrier::Down));

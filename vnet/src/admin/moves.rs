@@ -27,7 +27,7 @@ use crate::instance::loans::{Lent, Loans};
 use crate::instance::privilege::{Authority, Denied, Privilege};
 use crate::instance::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
 use crate::netif::capture::Taps;
-use crate::netif::table::{Far, Loan, MAX_NAME};
+use crate::netif::table::{Loan, MAX_NAME};
 use crate::netif::{AdminState, IfKind, IfTable, Netif, NetifError, Plug};
 use crate::packet::Cx;
 use crate::packet::cx::Carrier;
@@ -294,7 +294,7 @@ struct Flight(Option<Box<Netif>>, Instant);
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        if let Some(Far::Wire(end)) = self.0.as_ref().map(|n| &n.far) {
+        if let Some(end) = self.0.as_ref().and_then(|n| n.kind.wire()) {
             let (wire, near) = end.near();
             // That it left has been told; but so may have been, later, that it had come.
             wire.pull(near, self.1);
@@ -532,7 +532,7 @@ pub(crate) fn refuse_borrowed(stack: &Stack, id: IfId) -> Result<(), NetifError>
 /// The first half of a move. The wire stays plugged in where it is.
 fn take_out(stack: &mut Stack, cx: &mut Cx, id: IfId) -> Option<Netif> {
     let netif = leave_vnet(stack, cx, id)?;
-    if let Far::Wire(end) = &netif.far {
+    if let Some(end) = netif.kind.wire() {
         cx.out.carrier.push((end.clone(), Carrier::Down));
     }
     Some(netif)
@@ -551,7 +551,7 @@ fn put_in(
     let id = stack.ifs.insert(name, |id| {
         netif.id = id;
         netif.name = name.into();
-        if let Far::Wire(end) = &netif.far {
+        if let Some(end) = netif.kind.wire() {
             let (wire, near) = end.near();
             let ifid = Some(id);
             let news = wire.plug(near, Plug { inbox, ifid });
@@ -577,8 +577,8 @@ fn lend(
 ) -> Result<(), MoveError> {
     let netif = inside.stack.ifs.get_mut(id);
     let netif = netif.expect("an identifier just looked up is valid");
-    if matches!(netif.kind, IfKind::Loopback | IfKind::Bridge) {
-        return Err(MoveError::Unsupported(netif.kind));
+    if !netif.can().movable {
+        return Err(MoveError::Unsupported(netif.kind.name()));
     }
     if netif.loan.is_some() {
         // Its home knows of it, and will be asked.

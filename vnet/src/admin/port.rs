@@ -10,9 +10,8 @@ use crate::base::time::{Duration, Instant};
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::{Vnet, VnetCore};
 use crate::netif::inbox::{Batch, News};
-use crate::netif::table::Far;
 use crate::netif::wire::{End, WireEnd};
-use crate::netif::{Doorbell, IfKind, Inbox, Item, NetifError, Plug, Wire};
+use crate::netif::{Doorbell, Inbox, Item, Kind, NetifError, Plug, Wire};
 use crate::packet::cx::{Carrier, Pushed, Sink};
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::{MacAddr, Packet, Payload};
@@ -105,14 +104,14 @@ impl Vnet {
     pub fn port(&self, name: &str, mac: Option<MacAddr>) -> Result<Port, NetifError> {
         let wire = Wire::new();
         let (outside, _) = Outside::plugged_into(&wire);
-        let mac = self.attach(name, IfKind::Port, mac, &wire, End::A, port_op(name, mac))?;
+        let mac = self.attach(name, Kind::Port, mac, &wire, End::A, port_op(name, mac))?;
         Ok(outside.into_port(&self.core, mac, wire))
     }
 
     /// Makes an interface as [`Vnet::port`] does, with nothing plugged in outside.
     pub(super) fn loose_port(&self, name: &str, mac: Option<MacAddr>) -> Result<(), NetifError> {
         let op = port_op(name, mac);
-        self.attach(name, IfKind::Port, mac, &Wire::new(), End::A, op)?;
+        self.attach(name, Kind::Port, mac, &Wire::new(), End::A, op)?;
         Ok(())
     }
 
@@ -138,9 +137,9 @@ impl Vnet {
         self.require(Privilege::InterfaceCreate)?;
         self.core.with(|stack, _| {
             let netif = stack.ifs.by_name(name)?;
-            let (IfKind::Port, Far::Wire(end)) = (netif.kind, &netif.far) else {
+            let Kind::Port(end) = &netif.kind else {
                 return Err(NetifError::Unsupported {
-                    kind: netif.kind,
+                    kind: netif.kind.name(),
                     what: "outside end",
                 });
             };

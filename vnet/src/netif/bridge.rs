@@ -37,16 +37,13 @@ new_key_type! {
 /// lets a path have more than 40.
 pub const MAX_BRIDGES: u8 = 64;
 
-/// What an interface has to do with a bridge.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// Nothing.
-    #[default]
-    None,
-    /// What comes in is the bridge's.
-    Member(BridgeId, MemberConfig),
-    /// It is the bridge: what goes out is the members'.
-    Bridge(BridgeId),
+/// That an interface is a member of a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Membership {
+    /// The bridge.
+    pub(crate) bridge: BridgeId,
+    /// How it treats the member.
+    pub(crate) config: MemberConfig,
 }
 
 /// Whether a bridge looks where stations are.
@@ -389,9 +386,7 @@ impl Bridge {
         frame: FrameSize,
     ) -> Result<&'a mut Netif, DropReason> {
         let netif = ifs.get_mut(to).ok_or(DropReason::InterfaceDown)?;
-        let Role::Member(_, config) = netif.role else {
-            return Err(DropReason::BridgeFiltered);
-        };
+        let config = netif.member.ok_or(DropReason::BridgeFiltered)?.config;
         let is_private = |c: MemberConfig| c.private == Switchable::On;
         let comes_back = from.is_some_and(|f| f.ifid == to);
         let undiscovered = why == Flood::Unknown && config.discover == Switchable::Off;

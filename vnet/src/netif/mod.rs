@@ -3,6 +3,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | [`table`] | [`Netif`] and the table of a vnet's interfaces |
+//! | [`kind`] | the kinds of interfaces, and the table of what each can do |
 //! | [`bridge`] | a learning bridge over interfaces of one vnet |
 //! | [`inbox`] | the queue at which vnets meet: frames with delivery times |
 //! | [`wire`] | two plugs that carry frames to each other: an epair, or a port and its outside end |
@@ -14,13 +15,16 @@ pub(crate) mod bridge;
 pub(crate) mod capture;
 pub(crate) mod fingerprint;
 pub(crate) mod inbox;
+pub(crate) mod kind;
 pub(crate) mod table;
 pub(crate) mod transmit;
 pub(crate) mod wire;
 
-pub(crate) use bridge::{Bridges, Role};
+pub(crate) use bridge::{Bridges, Membership};
 pub use capture::{CaptureId, CaptureInfo, FrameTap};
 pub(crate) use inbox::{Doorbell, Inbox, Item};
-pub use table::{AdminState, IfCounters, IfKind, NetifError};
+pub use kind::IfKind;
+pub(crate) use kind::{Kind, OffloadSetting};
+pub use table::{AdminState, IfCounters, NetifError};
 pub(crate) use table::{IfTable, Netif};
 pub(crate) use wire::{Plug, Wire};

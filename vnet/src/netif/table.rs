@@ -1,20 +1,19 @@
 //! [`Netif`], an interface, and the table of a vnet's interfaces.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
-use super::bridge::Role;
+use super::bridge::Membership;
 use super::capture::Taps;
 use super::fingerprint::{FingerprintSum, Recorder};
-use super::wire::WireEnd;
+use super::kind::{Capabilities, IfKind, Kind};
 use crate::base::deadline::{Armed, Deadlines};
 use crate::base::id::IfId;
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
 use crate::base::walked::Walked;
 use crate::link::{Account, Link};
-use crate::packet::cx::{Carrier, Sink};
+use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
 
 /// Bytes that the links of a vnet may hold unless something else is said: a queue of 10 Gbit/s and
@@ -31,31 +30,6 @@ pub enum AdminState {
     Up,
     /// Out of use: sends and takes nothing.
     Down,
-}
-
-/// What an interface is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum IfKind {
-    /// Leads back to its own vnet.
-    Loopback,
-    /// One end of a pair.
-    Epair,
-    /// Leads to something outside: a guest's NIC, a TAP device, a test.
-    Port,
-    /// A bridge, seen as the interface by which the vnet itself is on it.
-    Bridge,
-}
-
-impl fmt::Display for IfKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            IfKind::Loopback => "loopback",
-            IfKind::Epair => "epair",
-            IfKind::Port => "port",
-            IfKind::Bridge => "bridge",
-        })
-    }
 }
 
 /// What the far end can take that a plain Ethernet device cannot.
@@ -90,8 +64,8 @@ pub(crate) struct Netif {
     pub id: IfId,
     /// Its name, unique in the vnet.
     pub name: Box<str>,
-    /// What it is.
-    pub kind: IfKind,
+    /// What it is, and where its frames go.
+    pub(crate) kind: Kind,
     /// Its Ethernet address.
     pub mac: MacAddr,
     /// The largest IP packet it carries; the frame is 14 bytes longer.
@@ -104,8 +78,6 @@ pub(crate) struct Netif {
     pub(crate) heard: u64,
     /// What the far end can take.
     pub offload: Offload,
-    /// Where its frames go.
-    pub(crate) far: Far,
     /// Impairments of the outgoing direction.
     pub(crate) link: Option<Box<Link>>,
     /// When that is looked at next, if it holds frames.
@@ -114,8 +86,8 @@ pub(crate) struct Netif {
     pub(crate) link_account: Option<Arc<Account>>,
     /// How much of that is its own.
     pub(crate) link_charged: u64,
-    /// What it has to do with a bridge.
-    pub(crate) role: Role,
+    /// The bridge that it is a member of: what comes in is the bridge's.
+    pub(crate) member: Option<Membership>,
     /// Who watches.
     pub(crate) taps: Taps,
     /// The fingerprint of what crosses it, when that is on.
@@ -141,18 +113,23 @@ pub(crate) struct Loan {
     pub(crate) name: Box<str>,
 }
 
-/// Where an interface's frames go.
-#[derive(Clone)]
-pub(crate) enum Far {
-    /// Nowhere.
-    None,
-    /// Back to the same vnet's inbox.
-    Itself(Arc<dyn Sink>),
-    /// To the other end of a wire.
-    Wire(Arc<WireEnd>),
-}
-
 impl Netif {
+    /// What can be done with it.
+    #[inline]
+    pub(crate) fn can(&self) -> Capabilities {
+        self.kind.name().can()
+    }
+
+    /// Checks that its kind has what is asked for.
+    ///
+    /// # Errors
+    /// [`NetifError::Unsupported`].
+    pub(crate) fn require(&self, has: bool, what: &'static str) -> Result<(), NetifError> {
+        let kind = self.kind.name();
+        has.then_some(())
+            .ok_or(NetifError::Unsupported { kind, what })
+    }
+
     /// True when frames can pass: administratively up and with something at the other end.
     pub(crate) fn is_running(&self) -> bool {
         self.admin == AdminState::Up && self.carrier == Carrier::Up

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use super::fingerprint::Fate;
-use super::table::{Far, Netif, Offload};
+use super::kind::Kind;
+use super::table::{Netif, Offload};
+use super::wire::{Loop, WireEnd};
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
 use crate::link::{Link, Released, Verdict as LinkVerdict};
@@ -114,10 +116,11 @@ impl Netif {
 
     /// Puts a frame on the wire, on which it may be corrupted.
     fn hand_over(&mut self, cx: &mut Cx, at: Instant, mut packet: Packet) {
-        let to: Arc<dyn Sink> = match &self.far {
-            Far::None => return self.lost(cx, &packet, DropReason::LinkUnplugged),
-            Far::Itself(inbox) => Arc::clone(inbox),
-            Far::Wire(end) => Arc::<super::wire::WireEnd>::clone(end),
+        let to: Arc<dyn Sink> = match &self.kind {
+            Kind::Loopback(inbox) => Arc::<Loop>::clone(inbox),
+            Kind::Epair(end) | Kind::Port(end) => Arc::<WireEnd>::clone(end),
+            // Its members have wires; it has none.
+            Kind::Bridge(_) => return self.lost(cx, &packet, DropReason::LinkUnplugged),
         };
         if let Some(link) = &mut self.link
             && link.breaks(packet.len())

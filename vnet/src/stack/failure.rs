@@ -9,9 +9,8 @@ use crate::base::callback;
 use crate::base::rng::Rng;
 use crate::base::time::Instant;
 use crate::link::Link;
+use crate::netif::Netif;
 use crate::netif::capture::Taps;
-use crate::netif::table::Far;
-use crate::netif::{Netif, Role};
 use crate::packet::Out;
 use crate::packet::cx::Carrier;
 
@@ -71,7 +70,7 @@ impl Stack {
                 continue;
             };
             held += netif.link.as_ref().map_or(0, |l| l.held_frames() as u64);
-            if let Far::Wire(end) = &netif.far {
+            if let Some(end) = netif.kind.wire() {
                 let (wire, near) = end.near();
                 wire.unplug(near);
                 out.carrier.push((end.clone(), Carrier::Down));
@@ -80,7 +79,7 @@ impl Stack {
                 wreck.netifs.extend(self.ifs.remove(id));
                 continue;
             }
-            netif.role = Role::None;
+            netif.member = None;
             let old = netif.link.take();
             let config = old.as_ref().map(|link| link.config().clone());
             let link = config.and_then(|c| Link::new(c, now, rng.split(LINK_STREAM)).ok());

@@ -35,7 +35,7 @@ use crate::ip::state::AddressError;
 use crate::ip::versions::Route;
 use crate::neigh::{NeighCache, NeighConfig};
 use crate::netif::inbox::News;
-use crate::netif::{Bridges, IfKind, IfTable, NetifError, Role};
+use crate::netif::{Bridges, IfTable, NetifError};
 use crate::packet::Cx;
 use crate::packet::cx::Carrier;
 use crate::transport::echo::{Echo, EchoConfig};
@@ -112,7 +112,7 @@ impl Stack {
     pub(crate) fn add_address(&mut self, ifid: IfId, net: IpNet) -> Result<(), NetifError> {
         let addr = net.addr();
         if let Some(netif) = self.ifs.get(ifid)
-            && matches!(netif.role, Role::Member(..))
+            && netif.member.is_some()
         {
             return Err(NetifError::BridgeMember(netif.name.to_string()));
         }
@@ -214,7 +214,7 @@ impl Stack {
     fn loopback(&self) -> Option<IfId> {
         self.ifs
             .iter()
-            .find(|i| i.kind == IfKind::Loopback)
+            .find(|i| !i.can().needs_neighbours)
             .map(|i| i.id)
     }
 }

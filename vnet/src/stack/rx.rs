@@ -27,7 +27,7 @@ use crate::ip::v4::input::{self as ip_input, Medium};
 use crate::ip::{Refusal, versions};
 use crate::neigh::arp::{ArpIngress, ArpScope, ArpVerdict};
 use crate::netif::bridge::{self, BridgeId, Ingress};
-use crate::netif::{AdminState, IfKind, Item};
+use crate::netif::{AdminState, Item, Membership};
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::tcp as tcp_header;
@@ -58,13 +58,13 @@ fn frame(s: &mut Stack, cx: &mut Cx, packet: Packet) {
         return cx.stats.drop_rx(DropReason::InterfaceDown);
     };
     netif.received(cx, &packet);
-    if let Some((id, from)) = netif.role.ingress(netif.id) {
-        return bridge(s, cx, id, from, packet);
-    }
     let (ifid, mac) = (netif.id, netif.mac);
-    let medium = match netif.kind {
-        IfKind::Loopback => Medium::Loopback,
-        IfKind::Epair | IfKind::Port | IfKind::Bridge => Medium::Wire,
+    if let Some(Membership { bridge: id, config }) = netif.member {
+        return bridge(s, cx, id, Ingress { ifid, config }, packet);
+    }
+    let medium = match netif.can().needs_neighbours {
+        true => Medium::Wire,
+        false => Medium::Loopback,
     };
     let watched = !netif.taps.is_empty();
     if watched {

@@ -27,7 +27,6 @@ use crate::ip::versions::{self, PrependError};
 use crate::ip::{Outgoing, Refusal, Way};
 use crate::neigh;
 use crate::netif::bridge::{self, BridgeId};
-use crate::netif::{IfKind, Role};
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::tcp::TCP_CSUM_OFFSET;
@@ -157,7 +156,7 @@ fn way(s: &mut Stack, dst: IpAddr) -> Option<Way> {
     let netif = s
         .ifs
         .iter()
-        .find(|i| i.kind != IfKind::Loopback && i.is_running())?;
+        .find(|i| i.can().needs_neighbours && i.is_running())?;
     Some(Way {
         ifid: netif.id,
         hop: dst,
@@ -206,8 +205,7 @@ pub(super) fn fitted(
 /// Finds the station of the next hop.
 fn hop(s: &mut Stack, cx: &mut Cx, dst: IpAddr, packet: Packet, way: Way) {
     let (ifid, ether_type) = (way.ifid, EtherType::of(dst));
-    let is_loopback = |i: &crate::netif::Netif| i.kind == IfKind::Loopback;
-    if s.ifs.get(ifid).is_some_and(is_loopback) {
+    if s.ifs.get(ifid).is_some_and(|i| !i.can().needs_neighbours) {
         return ether(s, cx, ifid, MacAddr::ZERO, ether_type, packet);
     }
     // A broadcast of another interface's subnet is on its way there, by a gateway.
@@ -255,9 +253,9 @@ pub(super) fn ether(
         cx.stats.forwarded += 1;
     }
     packet.meta.bridges = 0;
-    match netif.role {
-        Role::Bridge(id) => bridge(s, cx, id, dst, packet),
-        Role::None | Role::Member(..) => netif.transmit(cx, packet),
+    match netif.kind.bridge() {
+        Some(id) => bridge(s, cx, id, dst, packet),
+        None => netif.transmit(cx, packet),
     }
 }
 
@@ -353,19 +351,19 @@ pub(super) fn round_trip(s: &Stack, ifid: IfId) -> Duration {
         let link = s.ifs.get(ifid).and_then(|i| i.link.as_deref());
         link.map_or(Duration::ZERO, |link| link.config().expected_latency())
     };
-    let there = match s.ifs.get(ifid).map(|i| i.role) {
-        Some(Role::Bridge(id)) => {
+    let there = match s.ifs.get(ifid).and_then(|i| i.kind.bridge()) {
+        Some(id) => {
             let members = s.bridges.get(id).map_or(&[][..], |b| &b.members);
             members.iter().map(|m| one_way(*m)).max()
         }
-        _ => Some(one_way(ifid)),
+        None => Some(one_way(ifid)),
     };
     there.unwrap_or_default().saturating_mul(2)
 }
 
 fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: IpAddr) {
     let Some(netif) = s.ifs.get(ifid) else { return };
-    if netif.kind == IfKind::Loopback || !netif.is_running() {
+    if !(netif.can().needs_neighbours && netif.is_running()) {
         return;
     }
     if let IpAddr::V4(addr) = addr {

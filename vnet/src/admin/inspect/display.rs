@@ -13,7 +13,7 @@ use crate::instance::{UNLIMITED, Usage};
 use crate::ip::fib::Origin;
 use crate::ip::state::Forwarding;
 use crate::neigh::state::StateName;
-use crate::netif::{AdminState, IfKind};
+use crate::netif::AdminState;
 use crate::packet::cx::Carrier;
 
 impl fmt::Display for Inspection {
@@ -70,17 +70,18 @@ fn interface(view: &InterfaceView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if info.admin == AdminState::Up {
         flags.push("UP");
     }
-    match info.kind {
-        IfKind::Loopback => flags.push("LOOPBACK"),
-        _ => flags.push("BROADCAST"),
-    }
+    let has_neighbours = info.kind.can().needs_neighbours;
+    flags.push(match has_neighbours {
+        true => "BROADCAST",
+        false => "LOOPBACK",
+    });
     if info.admin == AdminState::Up && info.carrier == Carrier::Up {
         flags.push("RUNNING");
     }
     flags.push("MULTICAST");
     let (name, flags) = (&info.name, flags.join(","));
     writeln!(f, "{name}: flags=<{flags}> mtu {}", info.ip_mtu)?;
-    if info.kind != IfKind::Loopback {
+    if has_neighbours {
         writeln!(f, "\tether {}", info.mac)?;
     }
     for net in &info.addresses {
@@ -90,12 +91,12 @@ fn interface(view: &InterfaceView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         };
         let mask = u32::from(net.netmask());
         write!(f, "\tinet {} netmask {mask:#010x}", net.addr())?;
-        match (info.kind, net.prefix_len()) {
-            (IfKind::Loopback, _) | (_, 31..) => writeln!(f)?,
-            _ => writeln!(f, " broadcast {}", net.broadcast())?,
+        match has_neighbours && net.prefix_len() < 31 {
+            true => writeln!(f, " broadcast {}", net.broadcast())?,
+            false => writeln!(f)?,
         }
     }
-    if info.kind != IfKind::Loopback {
+    if has_neighbours {
         write!(f, "\tmedia: {}", info.kind)?;
         match &view.peer {
             Some(peer) => writeln!(f, " to {peer}")?,

@@ -7,8 +7,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::time::Instant;
 use crate::instance::{OwnedVnet, System};
-use crate::netif::Item;
 use crate::netif::inbox::Batch;
+use crate::netif::wire::End;
+use crate::netif::{Item, Kind, Wire};
+use crate::packet::MacAddr;
 
 fn three(system: &System) -> [OwnedVnet; 3] {
     let [a, b, far] = ["a", "b", "far"].map(|n| system.create(n).expect("a free name"));
@@ -212,7 +214,8 @@ proptest! {
             let fresh = free_name(&ifs, name);
             prop_assert_eq!(ifs.check_name(&fresh), Ok(()), "for {}", name);
             prop_assert!(ifs.id_of(name).is_ok() || fresh == name);
-            let netif = |id| super::super::interfaces::netif(id, &fresh, IfKind::Port, crate::packet::MacAddr::ZERO);
+            let kind = Kind::Port(Wire::new().sender(End::A));
+            let netif = |id| super::super::interfaces::netif(id, &fresh, kind, MacAddr::ZERO);
             prop_assert!(ifs.insert(&fresh, netif).is_ok());
         }
     }

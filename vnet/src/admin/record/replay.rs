@@ -13,9 +13,8 @@ use crate::instance::limits::Resource;
 use crate::instance::privilege::{AdminError, Authority, Denied, Privilege, PrivilegeError};
 use crate::instance::system::{CreateError, System, SystemCore};
 use crate::instance::vnet::{Gone, OwnedVnet, Vnet, VnetCore};
-use crate::netif::table::Far;
 use crate::netif::wire::End;
-use crate::netif::{AdminState, IfKind, NetifError, Wire};
+use crate::netif::{AdminState, Kind, NetifError, Wire};
 use crate::packet::cx::Carrier;
 use crate::stack::Stack;
 
@@ -361,7 +360,7 @@ impl<'a> Replay<'a> {
                 (Arc::clone(wire), end)
             }
         };
-        vnet.attach(interface, IfKind::Epair, None, &wire, end, op)?;
+        vnet.attach(interface, Kind::Epair, None, &wire, end, op)?;
         Ok(())
     }
 
@@ -383,7 +382,7 @@ impl<'a> Replay<'a> {
                 let Ok(netif) = stack.ifs.by_name(near.1) else {
                     return;
                 };
-                let Far::Wire(end) = &netif.far else { return };
+                let Some(end) = netif.kind.wire() else { return };
                 let (wire, at) = end.near();
                 let carrier = match wire.is_plugged(at.far()) && state == AdminState::Up {
                     true => Carrier::Up,

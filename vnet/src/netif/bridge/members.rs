@@ -2,7 +2,7 @@
 //! or changes.
 
 use super::fdb::Origin;
-use super::{Bridge, BridgeId, Ingress, MemberConfig, Role};
+use super::{Bridge, BridgeId, MemberConfig, Membership};
 use crate::base::id::IfId;
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
@@ -27,29 +27,22 @@ impl Bridges {
         self.0.get_mut(id)
     }
 
-    /// Makes the interface `ifid` a bridge without members.
-    pub(crate) fn create(
-        &mut self,
-        ifs: &mut IfTable,
-        now: Instant,
-        ifid: IfId,
-        seed: u64,
-    ) -> BridgeId {
-        let id = self.0.insert(Bridge::new(ifid, seed));
-        if let Some(netif) = ifs.get_mut(ifid) {
-            netif.role = Role::Bridge(id);
-            let mac = netif.mac;
-            self.readdress(ifs, now, id, mac);
-        }
-        id
+    /// Makes a bridge without members, which is the interface `ifid` with the address `mac`.
+    pub(crate) fn create(&mut self, now: Instant, ifid: IfId, mac: MacAddr, seed: u64) -> BridgeId {
+        let mut bridge = Bridge::new(ifid, seed);
+        bridge.fdb.set(now, mac, ifid, Origin::Local);
+        self.0.insert(bridge)
     }
 
-    /// Makes the interface `ifid`, which has no role yet, a member.
+    /// Makes the interface `ifid`, which is a member of none, a member.
     pub(crate) fn join(&mut self, ifs: &mut IfTable, now: Instant, id: BridgeId, ifid: IfId) {
         let (Some(bridge), Some(netif)) = (self.0.get_mut(id), ifs.get_mut(ifid)) else {
             return;
         };
-        netif.role = Role::Member(id, MemberConfig::default());
+        netif.member = Some(Membership {
+            bridge: id,
+            config: MemberConfig::default(),
+        });
         let mac = netif.mac;
         bridge.members.push(ifid);
         self.readdress(ifs, now, id, mac);
@@ -63,22 +56,18 @@ impl Bridges {
             return;
         };
         let mac = netif.mac;
-        match std::mem::take(&mut netif.role) {
-            Role::None => {}
-            Role::Member(id, _) => {
-                if let Some(bridge) = self.0.get_mut(id) {
-                    bridge.members.retain(|m| *m != ifid);
-                    bridge.fdb.remove_if(|s| s.ifid == ifid);
-                }
-                self.readdress(ifs, now, id, mac);
-                self.update_carrier(ifs, id);
+        if let Some(Membership { bridge: id, .. }) = netif.member.take() {
+            if let Some(bridge) = self.0.get_mut(id) {
+                bridge.members.retain(|m| *m != ifid);
+                bridge.fdb.remove_if(|s| s.ifid == ifid);
             }
-            Role::Bridge(id) => {
-                let members = self.0.remove(id).map(|b| b.members);
-                for member in members.into_iter().flatten() {
-                    if let Some(netif) = ifs.get_mut(member) {
-                        netif.role = Role::None;
-                    }
+            self.readdress(ifs, now, id, mac);
+            self.update_carrier(ifs, id);
+        } else if let Some(id) = netif.kind.bridge() {
+            let members = self.0.remove(id).map(|b| b.members);
+            for member in members.into_iter().flatten() {
+                if let Some(netif) = ifs.get_mut(member) {
+                    netif.member = None;
                 }
             }
         }
@@ -87,7 +76,8 @@ impl Bridges {
     /// An interface had the address `old` until now.
     pub(crate) fn mac_changed(&mut self, ifs: &IfTable, now: Instant, ifid: IfId, old: MacAddr) {
         let Some(netif) = ifs.get(ifid) else { return };
-        if let Role::Member(id, _) | Role::Bridge(id) = netif.role {
+        let is_member_of = netif.member.map(|m| m.bridge);
+        if let Some(id) = is_member_of.or(netif.kind.bridge()) {
             self.readdress(ifs, now, id, old);
             self.readdress(ifs, now, id, netif.mac);
         }
@@ -97,7 +87,7 @@ impl Bridges {
     /// may have gone elsewhere, and frames for them go everywhere until they speak.
     pub(crate) fn state_changed(&mut self, ifs: &mut IfTable, ifid: IfId) {
         let Some(netif) = ifs.get(ifid) else { return };
-        let Role::Member(id, _) = netif.role else {
+        let Some(Membership { bridge: id, .. }) = netif.member else {
             return;
         };
         if !netif.is_running()
@@ -144,17 +134,6 @@ impl Bridges {
         };
         if let Some(netif) = ifs.get_mut(bridge.ifid) {
             netif.carrier = carrier;
-        }
-    }
-}
-
-impl Role {
-    /// The bridge that what comes in goes to, and how the member is treated.
-    #[inline]
-    pub(crate) fn ingress(self, ifid: IfId) -> Option<(BridgeId, Ingress)> {
-        match self {
-            Role::Member(id, config) => Some((id, Ingress { ifid, config })),
-            Role::None | Role::Bridge(_) => None,
         }
     }
 }

@@ -1,0 +1,144 @@
+//! The kinds of interfaces: what each one is called, what it can do, and the state that only it has.
+//!
+//! A kind is a variant of [`Kind`], with its state, and of [`IfKind`], its name, with a row of the
+//! table of [`Capabilities`]. Whoever treats kinds alike asks the table; only `stack/tx.rs` and
+//! `netif/transmit.rs` look at [`Kind`], to send a frame on its way.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::bridge::BridgeId;
+use super::table::Offload;
+use super::wire::{Loop, WireEnd};
+
+/// What an interface is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IfKind {
+    /// Leads back to its own vnet.
+    Loopback,
+    /// One end of a pair.
+    Epair,
+    /// Leads to something outside: a guest's NIC, a TAP device, a test.
+    Port,
+    /// A bridge, seen as the interface by which the vnet itself is on it.
+    Bridge,
+}
+
+impl fmt::Display for IfKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            IfKind::Loopback => "loopback",
+            IfKind::Epair => "epair",
+            IfKind::Port => "port",
+            IfKind::Bridge => "bridge",
+        })
+    }
+}
+
+/// What can be done with the interfaces of one kind, and what they need.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Capabilities {
+    /// It can be removed and renamed. What cannot is there for as long as its vnet.
+    pub(crate) removable: bool,
+    /// It can be moved to another vnet.
+    pub(crate) movable: bool,
+    /// It can be a member of a bridge.
+    pub(crate) bridgeable: bool,
+    /// What it sends passes a link of its own, which can be configured.
+    pub(crate) has_link: bool,
+    /// What its far end can take at first, and whether that can be configured.
+    pub(crate) offload: OffloadSetting,
+    /// Others are on it: a packet needs the address of a station, and what comes in is not our own.
+    pub(crate) needs_neighbours: bool,
+}
+
+/// What the far end of the interfaces of one kind can take, unless something else is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OffloadSetting {
+    /// This at first.
+    Initially(Offload),
+    /// Each interface that it sends by decides for itself.
+    OfEachMember,
+}
+
+impl IfKind {
+    /// The table of capabilities.
+    #[inline]
+    pub(crate) const fn can(self) -> Capabilities {
+        let wire = Capabilities {
+            removable: true,
+            movable: true,
+            bridgeable: true,
+            has_link: true,
+            offload: OffloadSetting::Initially(Offload::Full),
+            needs_neighbours: true,
+        };
+        match self {
+            IfKind::Loopback => Capabilities {
+                removable: false,
+                movable: false,
+                bridgeable: false,
+                has_link: false,
+                offload: OffloadSetting::Initially(Offload::Full),
+                needs_neighbours: false,
+            },
+            IfKind::Epair => wire,
+            // Most of what is plugged into a port expects complete frames.
+            IfKind::Port => Capabilities {
+                offload: OffloadSetting::Initially(Offload::None),
+                ..wire
+            },
+            IfKind::Bridge => Capabilities {
+                removable: true,
+                movable: false,
+                bridgeable: false,
+                has_link: false,
+                offload: OffloadSetting::OfEachMember,
+                needs_neighbours: true,
+            },
+        }
+    }
+}
+
+/// The state of an interface that only its kind has. It says where frames go that leave by it.
+#[derive(Clone)]
+pub(crate) enum Kind {
+    /// Back to the same vnet's inbox.
+    Loopback(Arc<Loop>),
+    /// To the other end of a wire, which is in a vnet.
+    Epair(Arc<WireEnd>),
+    /// To the other end of a wire, which is outside.
+    Port(Arc<WireEnd>),
+    /// To the members of this bridge.
+    Bridge(BridgeId),
+}
+
+impl Kind {
+    /// Its name.
+    #[inline]
+    pub(crate) const fn name(&self) -> IfKind {
+        match self {
+            Kind::Loopback(_) => IfKind::Loopback,
+            Kind::Epair(_) => IfKind::Epair,
+            Kind::Port(_) => IfKind::Port,
+            Kind::Bridge(_) => IfKind::Bridge,
+        }
+    }
+
+    /// The wire that it is plugged into, seen from its end.
+    pub(crate) const fn wire(&self) -> Option<&Arc<WireEnd>> {
+        match self {
+            Kind::Epair(end) | Kind::Port(end) => Some(end),
+            Kind::Loopback(_) | Kind::Bridge(_) => None,
+        }
+    }
+
+    /// The bridge that it is.
+    pub(crate) const fn bridge(&self) -> Option<BridgeId> {
+        match self {
+            Kind::Bridge(id) => Some(*id),
+            Kind::Loopback(_) | Kind::Epair(_) | Kind::Port(_) => None,
+        }
+    }
+}

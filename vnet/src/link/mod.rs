@@ -19,7 +19,7 @@
 //! There are two kinds of queue disciplines. Of those that keep the order of frames and decide when
 //! a frame comes (drop-tail, RED, a token bucket), the departure of a frame is known at once: the
 //! link is arithmetic, and the frame waits in the inbox of its receiver. Those that decide when the
-//! transmitter is free hold the frames themselves, in a `qdisc::Discipline`; the link then has a
+//! transmitter is free hold the frames themselves, in a `qdisc::Held`; the link then has a
 //! deadline.
 //!
 //! `script` changes the configuration over time. What each parameter means, and what a change does
@@ -58,7 +58,7 @@ use crate::packet::Packet;
 use bucket::Bucket;
 use corrupt::Corrupt;
 use delay::{Delay, Overtake};
-use qdisc::Dropped;
+use qdisc::{Discipline as _, Dropped};
 use queue::Queue;
 use rate::Rate;
 use stats::Sojourns;
@@ -96,7 +96,7 @@ pub struct Link {
     red: red::Red,
     bucket: Bucket,
     /// A discipline that holds frames, instead of the three above.
-    held: Option<Box<dyn qdisc::Discipline + Send>>,
+    held: Option<Box<qdisc::Held>>,
     /// Frames that it gave up and that were not told of yet, the next one last.
     dropped: Vec<Dropped>,
     /// Since when somebody waits in it.
@@ -499,7 +499,7 @@ impl Link {
             }
             self.stats.marked += old.marked();
         }
-        self.held = qdisc::make(queue, self.flow_seed);
+        self.held = qdisc::make(queue, self.flow_seed).map(Box::new);
     }
 
     fn note_offer(&mut self, len: usize) {

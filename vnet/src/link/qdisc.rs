@@ -86,9 +86,52 @@ impl Limits {
     }
 }
 
+/// One of the disciplines that hold frames, with the frames that it holds.
+#[derive(Debug)]
+pub(crate) enum Held {
+    Codel(Codel),
+    FqCodel(FqCodel),
+    Drr(Drr),
+    Priority(Priority),
+}
+
+/// Asks the discipline that there is.
+macro_rules! ask {
+    ($held:expr, $discipline:ident => $question:expr) => {
+        match $held {
+            Held::Codel($discipline) => $question,
+            Held::FqCodel($discipline) => $question,
+            Held::Drr($discipline) => $question,
+            Held::Priority($discipline) => $question,
+        }
+    };
+}
+
+impl Discipline for Held {
+    fn enqueue(&mut self, now: Instant, packet: Packet, dropped: &mut Vec<Dropped>) {
+        ask!(self, held => held.enqueue(now, packet, dropped));
+    }
+
+    fn dequeue(&mut self, now: Instant, dropped: &mut Vec<Dropped>) -> Option<Queued> {
+        ask!(self, held => held.dequeue(now, dropped))
+    }
+
+    fn frames(&self) -> usize {
+        ask!(self, held => held.frames())
+    }
+
+    fn bytes(&self) -> usize {
+        ask!(self, held => held.bytes())
+    }
+
+    fn marked(&self) -> u64 {
+        ask!(self, held => held.marked())
+    }
+}
+
 /// The discipline that `config` asks for, when it is one that holds frames. Flows are told apart by
 /// a hash seeded with `seed`.
-pub(crate) fn make(config: &QueueConfig, seed: u64) -> Option<Box<dyn Discipline + Send>> {
+pub(crate) fn make(config: &QueueConfig, seed: u64) -> Option<Held> {
     let limits = Limits {
         frames: config.limit_frames,
         bytes: config.limit_bytes,
@@ -97,12 +140,12 @@ pub(crate) fn make(config: &QueueConfig, seed: u64) -> Option<Box<dyn Discipline
         config::Discipline::DropTail
         | config::Discipline::Red(_)
         | config::Discipline::TokenBucket { .. } => return None,
-        config::Discipline::Codel(codel) => Box::new(Codel::new(*codel, limits)),
-        config::Discipline::FqCodel(fq) => Box::new(FqCodel::new(*fq, limits, seed)),
+        config::Discipline::Codel(codel) => Held::Codel(Codel::new(*codel, limits)),
+        config::Discipline::FqCodel(fq) => Held::FqCodel(FqCodel::new(*fq, limits, seed)),
         config::Discipline::Drr { weights, quantum } => {
-            Box::new(Drr::new(weights, *quantum, limits))
+            Held::Drr(Drr::new(weights, *quantum, limits))
         }
-        config::Discipline::StrictPriority => Box::new(Priority::new(limits)),
+        config::Discipline::StrictPriority => Held::Priority(Priority::new(limits)),
     })
 }
 

@@ -52,7 +52,7 @@ fn numbered(coming: &Coming, number: usize) -> Packet {
 }
 
 /// Sends frames through a discipline and a transmitter of `ns_per_byte`, until all are out.
-fn run(discipline: &mut dyn Discipline, frames: &[Coming], ns_per_byte: u64) -> Fates {
+fn run(discipline: &mut impl Discipline, frames: &[Coming], ns_per_byte: u64) -> Fates {
     let mut fates = Fates::new();
     let mut dropped = Vec::new();
     let mut free = 0;

@@ -117,10 +117,13 @@ pub(crate) struct Closed {
 }
 
 struct Queue {
-    /// Items in order of time; the common case, since most senders are in order.
+    /// Frames in order of time; the common case, since most senders are in order.
     fifo: VecDeque<Arrival>,
-    /// Items that arrive before the last one of `fifo`.
+    /// Frames that arrive before the last one of `fifo`.
     early: BinaryHeap<Reverse<Early>>,
+    /// News in order of time: of each wire the last that is good and the last that is bad. So a wire
+    /// that went down and is up again is seen to have done so, however often it did.
+    news: VecDeque<(Instant, u64, IfId, News)>,
     /// Times in a row that it was emptied of few items for the room that it has.
     quiet: u8,
     pushed: u64,
@@ -228,7 +231,11 @@ impl Inbox {
     pub(crate) fn last(&self) -> Option<Instant> {
         let queue = self.queue.lock();
         let early = queue.early.iter().map(|Reverse(e)| e.0);
-        early.chain(queue.fifo.back().map(|(at, ..)| *at)).max()
+        let news = queue.news.back().map(|(at, ..)| *at);
+        early
+            .chain(queue.fifo.back().map(|(at, ..)| *at))
+            .chain(news)
+            .max()
     }
 
     /// Frames dropped because there was no room, since the last call.
@@ -297,6 +304,7 @@ impl Default for Queue {
         Queue {
             fifo: VecDeque::new(),
             early: BinaryHeap::new(),
+            news: VecDeque::new(),
             quiet: 0,
             pushed: 0,
             shares: Shares::new(Load {
@@ -317,18 +325,23 @@ impl Queue {
             return Put::Refused(item);
         }
         let mut let_go = None;
-        if let Item::Frame(packet) = &mut item {
-            match self.shares.take(packet.meta.rcvif, cost(packet)) {
-                Some(used) if used.bytes <= MUCH => {}
-                Some(_) => let_go = packet.payload.compact(),
-                None => {
-                    self.overflowed += 1;
-                    return Put::Refused(item);
-                }
-            }
-            self.peak = self.peak.max(self.shares.used().frames);
-        }
         self.pushed += 1;
+        let packet = match &mut item {
+            Item::Frame(packet) => packet,
+            Item::Carrier(ifid, news) => {
+                self.push_news(at, *ifid, *news);
+                return Put::Queued(None);
+            }
+        };
+        match self.shares.take(packet.meta.rcvif, cost(packet)) {
+            Some(used) if used.bytes <= MUCH => {}
+            Some(_) => let_go = packet.payload.compact(),
+            None => {
+                self.overflowed += 1;
+                return Put::Refused(item);
+            }
+        }
+        self.peak = self.peak.max(self.shares.used().frames);
         match self.fifo.back() {
             Some((last, ..)) if *last > at => {
                 let early = Early(at, self.pushed, Box::new(item));
@@ -385,19 +398,28 @@ impl Queue {
         };
     }
 
+    /// Queues news behind what arrives at the same time, in place of the last of the same sort.
+    #[cold]
+    fn push_news(&mut self, at: Instant, ifid: IfId, news: News) {
+        let is_old =
+            |(_, _, of, old): &(_, _, IfId, News)| *of == ifid && old.carrier == news.carrier;
+        self.news.retain(|entry| !is_old(entry));
+        let place = self.news.partition_point(|(earlier, ..)| *earlier <= at);
+        self.news.insert(place, (at, self.pushed, ifid, news));
+    }
+
     fn next(&self) -> Option<Instant> {
         let fifo = self.fifo.front().map(|(at, ..)| *at);
         let early = self.early.peek().map(|Reverse(e)| e.0);
-        match (fifo, early) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let news = self.news.front().map(|(at, ..)| *at);
+        [fifo, early, news].into_iter().flatten().min()
     }
 
-    /// True when every item is due at `now`, they are in order, and no more than `limit`.
+    /// True when every item is due at `now`, they are frames in order, and no more than `limit`.
     fn all_due(&self, now: Instant, limit: usize) -> bool {
         let last = self.fifo.back();
-        self.early.is_empty() && self.fifo.len() <= limit && last.is_some_and(|(at, ..)| *at <= now)
+        let in_order = self.early.is_empty() && self.news.is_empty();
+        in_order && self.fifo.len() <= limit && last.is_some_and(|(at, ..)| *at <= now)
     }
 
     /// Gives half of the room for items back when it was left unused, time after time, by those
@@ -405,7 +427,8 @@ impl Queue {
     /// regularly it keeps, and nothing is allocated anew.
     fn give_back(&mut self, taken: usize, batch: &mut Batch) {
         let room = self.fifo.capacity().max(batch.0.capacity());
-        if room <= ROOM_KEPT || !self.fifo.is_empty() || !self.early.is_empty() {
+        let is_empty = self.fifo.is_empty() && self.early.is_empty();
+        if room <= ROOM_KEPT || !is_empty {
             return;
         }
         if taken > room / 4 {
@@ -423,16 +446,19 @@ impl Queue {
     fn pop_due(&mut self, now: Instant) -> Option<Arrival> {
         let fifo = self.fifo.front().map(|(at, seq, _)| (*at, *seq));
         let early = self.early.peek().map(|Reverse(e)| (e.0, e.1));
-        let from_early = match (fifo, early) {
-            (Some(a), Some(b)) => b < a,
-            (None, Some(_)) => true,
-            _ => false,
+        let frame = match (fifo, early) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
         };
-        let (at, _) = if from_early { early? } else { fifo? };
-        if at > now {
+        let news = self.news.front().map(|(at, seq, ..)| (*at, *seq));
+        if news.is_some_and(|news| news.0 <= now && frame.is_none_or(|frame| news < frame)) {
+            let news = self.news.pop_front();
+            return news.map(|(at, seq, ifid, news)| (at, seq, Item::Carrier(ifid, news)));
+        }
+        if frame.is_none_or(|(at, _)| at > now) {
             return None;
         }
-        let arrival = if from_early {
+        let arrival = if frame == early {
             let early = self.early.pop();
             early.map(|Reverse(Early(at, seq, item))| (at, seq, *item))
         } else {
@@ -695,6 +721,48 @@ mod tests {
                 prop_assert!(lost == 0 || there <= 40);
             }
         }
+    }
+
+    #[test]
+    fn of_news_about_a_wire_the_last_good_and_the_last_bad_stand_in_order() {
+        let inbox = Inbox::new();
+        let wires = wires(2);
+        let mut told = 0;
+        let mut tell = |ifid: IfId, carrier: Carrier| {
+            told += 1;
+            let number = told;
+            inbox.push(
+                Instant::from_nanos(1),
+                Item::Carrier(ifid, News { carrier, number }),
+            );
+        };
+        for _ in 0..1000 {
+            for wire in &wires {
+                tell(*wire, Carrier::Down);
+                tell(*wire, Carrier::Up);
+            }
+        }
+        inbox.push(Instant::from_nanos(1), at(wires[0]));
+        inbox.push(Instant::ZERO, at(wires[0]));
+        tell(wires[1], Carrier::Down);
+        let mut due = Batch::default();
+        inbox.take_due(Instant::from_nanos(1), usize::MAX, &mut due);
+        let what = |item| match item {
+            Item::Carrier(ifid, news) => Some((ifid, news.carrier)),
+            Item::Frame(_) => None,
+        };
+        let seen: Vec<_> = due.drain().map(what).collect();
+        let [a, b] = [wires[0], wires[1]];
+        let expected = [
+            None,
+            Some((a, Carrier::Down)),
+            Some((a, Carrier::Up)),
+            Some((b, Carrier::Up)),
+            None,
+            Some((b, Carrier::Down)),
+        ];
+        assert_eq!(seen, expected);
+        assert_eq!(inbox.next(), None);
     }
 
     #[test]

@@ -95,6 +95,8 @@ drop_reasons! {
     BridgeFiltered = "bridge-filtered",
     /// It came back to a bridge that it had already crossed, or has crossed too many bridges.
     BridgeLoop = "bridge-loop",
+    /// Passed on from interface to interface more often than any sensible arrangement needs.
+    NestedTooDeep = "nested-too-deep",
     /// Released because its vnet or interface was removed.
     Teardown = "teardown",
     /// Being processed, or waiting, when its vnet's stack failed.

@@ -2,9 +2,9 @@
 //! FreeBSD's `if_bridge`.
 //!
 //! A bridge is an interface, by which the vnet itself is on it, and any number of members. It
-//! decides by a frame's addresses and returns a [`Verdict`]; [`Bridge::send`] and
-//! [`Bridge::flood`] hand it to members. There is no spanning tree: in a circle of bridges
-//! a frame is dropped when it has crossed [`MAX_BRIDGES`]. VLAN tags pass unread, and
+//! decides by a frame's addresses and returns a [`Verdict`], and says of each member whether it takes
+//! the frame; `stack/tx.rs` hands it over. There is no spanning tree: in a loop of bridges a frame is
+//! dropped when it has crossed [`MAX_BRIDGES`]. VLAN tags pass unread, and
 //! all VLANs share one filtering database.
 //!
 //! | part | what it is |
@@ -17,13 +17,13 @@ pub(crate) mod members;
 
 use slotmap::new_key_type;
 
-use super::table::{IfTable, Netif};
+use super::table::IfTable;
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::time::{Duration, Instant};
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::{EtherHeader, EtherType};
-use crate::packet::{Cx, MacAddr, Packet, gso};
+use crate::packet::{MacAddr, Packet, gso};
 use fdb::{Fdb, Learned, Origin};
 
 pub(crate) use members::Bridges;
@@ -313,23 +313,21 @@ impl Bridge {
         DropReason::BridgeFiltered
     }
 
-    /// Sends a frame to one member; `from` is where it came from, unless it is the vnet's own.
+    /// Readies a frame for one member; `from` is where it came from, unless it is the vnet's own.
     ///
     /// # Errors
-    /// Why it was not sent; it is counted here, but not in the vnet's counters.
-    pub(crate) fn send(
+    /// Why it does not go there; it is counted here, but not in the vnet's counters.
+    pub(crate) fn forward(
         &mut self,
-        ifs: &mut IfTable,
-        cx: &mut Cx,
+        ifs: &IfTable,
         from: Option<Ingress>,
         to: IfId,
-        mut packet: Packet,
+        packet: &mut Packet,
     ) -> Result<(), DropReason> {
-        let frame = FrameSize::of(&mut packet)?;
-        match self.egress(ifs, from, to, Flood::Group, frame) {
-            Ok(netif) => {
-                leave(&mut packet, from);
-                netif.transmit(cx, packet);
+        let frame = FrameSize::of(packet)?;
+        match self.admit(ifs, from, to, Flood::Group, frame) {
+            Ok(()) => {
+                leave(packet, from);
                 self.counters.forwarded += 1;
                 Ok(())
             }
@@ -340,52 +338,69 @@ impl Bridge {
         }
     }
 
-    /// Sends a frame to every member but `from`: copies of it, which cost no more than its
-    /// headers.
+    /// Begins to hand a frame to every member but the one that it came from.
     ///
     /// # Errors
-    /// Why it went to none; it is counted here, but not in the vnet's counters.
+    /// A frame whose headers cannot be read.
     pub(crate) fn flood(
-        &mut self,
-        ifs: &mut IfTable,
-        cx: &mut Cx,
         from: Option<Ingress>,
         why: Flood,
         packet: &mut Packet,
-    ) -> Result<(), DropReason> {
-        let frame = FrameSize::of(packet)?;
-        let mut result = Err(DropReason::BridgeFiltered);
-        for n in 0..self.members.len() {
-            match self.egress(ifs, from, self.members[n], why, frame) {
-                Ok(netif) => {
-                    let mut copy = packet.clone();
-                    leave(&mut copy, from);
-                    netif.transmit(cx, copy);
-                    result = Ok(());
+    ) -> Result<Flooding, DropReason> {
+        Ok(Flooding {
+            from,
+            why,
+            frame: FrameSize::of(packet)?,
+            next: 0,
+            outcome: Err(DropReason::BridgeFiltered),
+        })
+    }
+
+    /// The next member that is to have a copy.
+    pub(crate) fn next_member(&mut self, ifs: &IfTable, flooding: &mut Flooding) -> Option<IfId> {
+        while let Some(to) = self.members.get(flooding.next).copied() {
+            flooding.next += 1;
+            let Flooding {
+                from, why, frame, ..
+            } = *flooding;
+            match self.admit(ifs, from, to, why, frame) {
+                Ok(()) => {
+                    flooding.outcome = Ok(());
+                    return Some(to);
                 }
                 // A size that does not fit says more than that there was nobody.
-                Err(DropReason::TooBig) if result.is_err() => result = Err(DropReason::TooBig),
+                Err(DropReason::TooBig) if flooding.outcome.is_err() => {
+                    flooding.outcome = Err(DropReason::TooBig);
+                }
                 Err(_) => {}
             }
         }
-        match result {
+        None
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// Why the frame went to none; it is counted here, but not in the vnet's counters.
+    pub(crate) fn flooded(&mut self, flooding: &Flooding) -> Result<(), DropReason> {
+        match flooding.outcome {
             Ok(()) => self.counters.flooded += 1,
             Err(DropReason::BridgeFiltered) => self.counters.filtered += 1,
             Err(_) => {}
         }
-        result
+        flooding.outcome
     }
 
-    /// The interface of a member that takes a frame.
-    fn egress<'a>(
+    /// Whether a member takes a frame.
+    fn admit(
         &mut self,
-        ifs: &'a mut IfTable,
+        ifs: &IfTable,
         from: Option<Ingress>,
         to: IfId,
         why: Flood,
         frame: FrameSize,
-    ) -> Result<&'a mut Netif, DropReason> {
-        let netif = ifs.get_mut(to).ok_or(DropReason::InterfaceDown)?;
+    ) -> Result<(), DropReason> {
+        let netif = ifs.get(to).ok_or(DropReason::InterfaceDown)?;
         let config = netif.member.ok_or(DropReason::BridgeFiltered)?.config;
         let is_private = |c: MemberConfig| c.private == Switchable::On;
         let comes_back = from.is_some_and(|f| f.ifid == to);
@@ -402,7 +417,25 @@ impl Bridge {
             self.counters.too_big += 1;
             return Err(DropReason::TooBig);
         }
-        Ok(netif)
+        Ok(())
+    }
+}
+
+/// A frame that is being handed to members one after the other.
+pub(crate) struct Flooding {
+    from: Option<Ingress>,
+    why: Flood,
+    frame: FrameSize,
+    next: usize,
+    outcome: Result<(), DropReason>,
+}
+
+impl Flooding {
+    /// A copy for one of them, which costs no more than its headers.
+    pub(crate) fn copy(&self, packet: &Packet) -> Packet {
+        let mut copy = packet.clone();
+        leave(&mut copy, self.from);
+        copy
     }
 }
 

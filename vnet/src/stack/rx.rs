@@ -53,6 +53,11 @@ pub(crate) fn input(s: &mut Stack, cx: &mut Cx, item: Item) {
 
 fn frame(s: &mut Stack, cx: &mut Cx, packet: Packet) {
     cx.stats.received += 1;
+    arrive(s, cx, packet);
+}
+
+/// A frame is at an interface, which says whether it is its own, or that of a bridge.
+fn arrive(s: &mut Stack, cx: &mut Cx, packet: Packet) {
     let netif = packet.meta.rcvif.and_then(|id| s.ifs.get_mut(id));
     let Some(netif) = netif.filter(|n| n.admin == AdminState::Up) else {
         return cx.stats.drop_rx(DropReason::InterfaceDown);
@@ -96,20 +101,20 @@ fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, from: Ingress, mut packet: P
     // Whoever watches the bridge sees all that it is given, as in the reference.
     itself.received(cx, &packet);
     let sent = match bridge.input(cx.now, from, &header, packet.meta.bridges) {
-        bridge::Verdict::Up(ifid) => return bridged_up(s, cx, ifid, packet),
+        bridge::Verdict::Up(ifid) => return up(s, cx, ifid, packet),
         bridge::Verdict::Drop(reason) => Err(reason),
-        bridge::Verdict::Forward(to) => bridge.send(&mut s.ifs, cx, Some(from), to, packet),
+        bridge::Verdict::Forward(to) => tx::to_member(s, cx, id, from, to, packet),
         bridge::Verdict::Flood(why, None) => {
-            bridge.flood(&mut s.ifs, cx, Some(from), why, &mut packet)
+            tx::to_members(s, cx, id, Some(from), why, &mut packet, 0)
         }
         bridge::Verdict::Flood(why, Some(ifid)) => {
-            let sent = bridge.flood(&mut s.ifs, cx, Some(from), why, &mut packet);
+            let sent = tx::to_members(s, cx, id, Some(from), why, &mut packet, 0);
             if sent.is_ok() {
                 // What others were sent is one frame; what we take in is another.
                 cx.stats.forwarded += 1;
                 cx.stats.received += 1;
             }
-            return bridged_up(s, cx, ifid, packet);
+            return up(s, cx, ifid, packet);
         }
     };
     match sent {
@@ -119,7 +124,7 @@ fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, from: Ingress, mut packet: P
 }
 
 /// Takes a frame in that its bridge says is for us, as one that came in on `ifid`.
-fn bridged_up(s: &mut Stack, cx: &mut Cx, ifid: IfId, mut packet: Packet) {
+fn up(s: &mut Stack, cx: &mut Cx, ifid: IfId, mut packet: Packet) {
     let Some(netif) = s.ifs.get(ifid) else {
         return cx.stats.drop_rx(DropReason::InterfaceDown);
     };

@@ -4,9 +4,12 @@
 //! flush ─┬─ segment (TCP) ─┐
 //!        └─ probe (ARP)    │
 //! datagram (UDP, raw) ─────┼─ routed ─ fitted ─ hop ─ ether ──► netif
-//! icmp, icmp_error ────────┘             ▲                 └─ bridge ──► members
+//! icmp, icmp_error ────────┘             ▲                 └─ send ─► interface by interface
 //!                      rx::forward ──────┘
 //! ```
+//!
+//! What leaves by an interface that stands on others goes from one to the next: each returns a verdict,
+//! and [`send`] follows them.
 //!
 //! Whose account a drop goes to is told by `meta.rcvif`: a packet that came in on an interface is
 //! a received one until it has left again.
@@ -26,7 +29,8 @@ use crate::ip::v4::output::{self, Fit};
 use crate::ip::versions::{self, PrependError};
 use crate::ip::{Outgoing, Refusal, Way};
 use crate::neigh;
-use crate::netif::bridge::{self, BridgeId};
+use crate::netif::Kind;
+use crate::netif::bridge::{self, Bridge, BridgeId, Flood, Ingress};
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::tcp::TCP_CSUM_OFFSET;
@@ -36,6 +40,11 @@ use crate::packet::{Csum, Cx, Gso, GsoKind, MacAddr, Packet, Payload};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::SegmentOut;
 use crate::transport::udp::{Broadcast, DatagramOut};
+
+/// Interfaces that may stand on each other: a frame that has passed so many goes no further.
+const MAX_DEPTH: u8 = 8;
+/// Why a bridge is there that sends a frame.
+const FLOODS: &str = "to send a frame removes no bridge";
 
 /// Sends everything that the protocols have ready. The last thing each entry into a vnet does.
 #[inline]
@@ -254,28 +263,110 @@ pub(super) fn ether(
     }
     packet.meta.bridges = 0;
     match netif.kind.bridge() {
-        Some(id) => bridge(s, cx, id, dst, packet),
         None => netif.transmit(cx, packet),
+        Some(_) => send(s, cx, ifid, packet, 0),
     }
 }
 
-/// Hands a frame of ours to the members of a bridge.
+/// What an interface does with a frame that it is to send.
+enum Output {
+    /// It keeps it: the frame is on a wire, waits for one, or is dropped.
+    Out,
+    /// It leaves it, as it is now, to the interface below.
+    Down(IfId, Packet),
+}
+
+/// Sends a complete frame, from interface to interface. `depth` is how many have had it before.
 // Apart: the stack frame of every other frame's way is smaller without it.
 #[inline(never)]
-fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, dst: MacAddr, mut packet: Packet) {
+fn send(s: &mut Stack, cx: &mut Cx, mut ifid: IfId, mut packet: Packet, depth: u8) {
+    for depth in depth..MAX_DEPTH {
+        match output(s, cx, ifid, packet, depth) {
+            Output::Out => return,
+            Output::Down(below, frame) => (ifid, packet) = (below, frame),
+        }
+    }
+    drop_outgoing(cx, &packet, DropReason::NestedTooDeep);
+}
+
+fn output(s: &mut Stack, cx: &mut Cx, ifid: IfId, packet: Packet, depth: u8) -> Output {
+    let Some(netif) = s.ifs.get_mut(ifid) else {
+        drop_outgoing(cx, &packet, DropReason::InterfaceDown);
+        return Output::Out;
+    };
+    match netif.kind {
+        Kind::Loopback(_) | Kind::Epair(_) | Kind::Port(_) => {
+            netif.transmit(cx, packet);
+            Output::Out
+        }
+        Kind::Bridge(id) => bridge(s, cx, id, packet, depth),
+    }
+}
+
+/// A frame of ours leaves by a bridge.
+fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, mut packet: Packet, depth: u8) -> Output {
     let bridge = s.bridges.get_mut(id).expect("a bridge's interface has it");
     let itself = s.ifs.get_mut(bridge.ifid).filter(|i| i.is_running());
-    let Some(itself) = itself else {
-        return cx.stats.drop_tx(DropReason::InterfaceDown);
+    let dst = packet
+        .pull_up(ETHER_LEN)
+        .map(|bytes| EtherHeader::parse(bytes));
+    let (Some(itself), Some(Ok(EtherHeader { dst, .. }))) = (itself, dst) else {
+        cx.stats.drop_tx(DropReason::InterfaceDown);
+        return Output::Out;
     };
     itself.sent(cx, &packet);
-    let sent = match bridge.output(cx.now, dst) {
-        bridge::Output::Forward(to) => bridge.send(&mut s.ifs, cx, None, to, packet),
-        bridge::Output::Flood(why) => bridge.flood(&mut s.ifs, cx, None, why, &mut packet),
+    let refused = match bridge.output(cx.now, dst) {
         bridge::Output::Drop(reason) => Err(reason),
+        bridge::Output::Flood(why) => to_members(s, cx, id, None, why, &mut packet, depth + 1),
+        bridge::Output::Forward(to) => match bridge.forward(&s.ifs, None, to, &mut packet) {
+            Ok(()) => return Output::Down(to, packet),
+            Err(reason) => Err(reason),
+        },
     };
-    if let Err(reason) = sent {
+    if let Err(reason) = refused {
         cx.stats.drop_tx(reason);
+    }
+    Output::Out
+}
+
+/// Hands a frame that came in by one member of a bridge to another one.
+///
+/// # Errors
+/// Why it does not go there, to be counted by the caller.
+pub(super) fn to_member(
+    s: &mut Stack,
+    cx: &mut Cx,
+    id: BridgeId,
+    from: Ingress,
+    to: IfId,
+    mut packet: Packet,
+) -> Result<(), DropReason> {
+    let bridge = s.bridges.get_mut(id).expect(FLOODS);
+    bridge.forward(&s.ifs, Some(from), to, &mut packet)?;
+    send(s, cx, to, packet, 0);
+    Ok(())
+}
+
+/// Hands copies of a frame to the members of a bridge, but for the one by which it came in.
+///
+/// # Errors
+/// Why it goes to none, to be counted by the caller.
+pub(super) fn to_members(
+    s: &mut Stack,
+    cx: &mut Cx,
+    id: BridgeId,
+    from: Option<Ingress>,
+    why: Flood,
+    packet: &mut Packet,
+    depth: u8,
+) -> Result<(), DropReason> {
+    let mut flooding = Bridge::flood(from, why, packet)?;
+    loop {
+        let bridge = s.bridges.get_mut(id).expect(FLOODS);
+        let Some(to) = bridge.next_member(&s.ifs, &mut flooding) else {
+            return bridge.flooded(&flooding);
+        };
+        send(s, cx, to, flooding.copy(packet), depth);
     }
 }
 
@@ -369,5 +460,38 @@ fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: IpAddr) {
     if let IpAddr::V4(addr) = addr {
         let announcement = neigh::arp::announce(addr, netif.mac);
         arp(s, cx, ifid, MacAddr::BROADCAST, &announcement);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::System;
+    use crate::packet::cx::Carrier;
+
+    #[test]
+    fn interfaces_that_stand_on_each_other_in_a_loop_are_no_trap() {
+        let system = System::manual(1);
+        let a = system.create("a").expect("a free name");
+        let names = ["b0", "b1"];
+        for name in names {
+            a.bridge(name).expect("a free name");
+        }
+        let dropped = a.core.with(|stack, cx| {
+            let [b0, b1] = names.map(|name| stack.ifs.id_of(name).expect("it was made"));
+            // The API has no way to say this.
+            for (bridge, member) in [(b0, b1), (b1, b0)] {
+                let id = stack.ifs.get(bridge).and_then(|i| i.kind.bridge());
+                let id = id.expect("a bridge");
+                stack.bridges.join(&mut stack.ifs, cx.now, id, member);
+            }
+            for ifid in [b0, b1] {
+                stack.ifs.get_mut(ifid).expect("it was made").carrier = Carrier::Up;
+            }
+            let packet = Packet::outgoing(Payload::from(vec![0; 46]));
+            ether(stack, cx, b0, MacAddr::BROADCAST, EtherType::ARP, packet);
+            cx.stats.tx_drops(DropReason::NestedTooDeep)
+        });
+        assert_eq!(dropped.expect("alive"), 1);
     }
 }

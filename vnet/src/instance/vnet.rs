@@ -316,7 +316,7 @@ impl VnetCore {
             let taken = self.inbox.take_or_shed(cx.now, SERVICE_BATCH, live.due);
             cx.stats.overflowed(taken.overflowed);
             while let Some(item) = live.due.next() {
-                rx::input(live.stack, cx, item);
+                rx::take_in(live.stack, cx, item);
             }
             live.stack.on_deadline(cx);
             taken.next

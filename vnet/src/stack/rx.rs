@@ -2,15 +2,19 @@
 //! one protocol for a verdict, and hands the packet on. Nothing calls back.
 //!
 //! ```text
-//! input ── frame ─┬─ bridge ─┬─► members
-//!                 └──────────┴─ ether ─┬─ arp
-//!                          ┌───────────┘
-//!                          └─ ipv4 ─┬─ local ─┬─ icmp
-//!                                   │         ├─ udp
-//!                                   │         ├─ tcp
-//!                                   │         └─ raw
-//!                                   └─ forward ──► tx
+//! take_in ── frame ─ arrive ─┬─ bridge ─┬─► members
+//!                            └──────────┴─ ether ─┬─ arp
+//!                          ┌──────────────────────┘
+//!                          └─ ipv4 ─ prerouting ─┬─ input ─┬─ icmp
+//!                                                │         ├─ udp
+//!                                                │         ├─ tcp
+//!                                                │         └─ raw
+//!                                                └─ forward ──► tx::postrouting
 //! ```
+//!
+//! `prerouting`, `input` and `forward`, and `output` and `postrouting` in [`tx`], are the five stages at
+//! which a filter has its say. A stage has the packet, its header and the interface in hand before
+//! anything is decided about it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -23,7 +27,7 @@ use crate::ip::addr::{self, Cast, Ours};
 use crate::ip::family::V4;
 use crate::ip::fib::Route;
 use crate::ip::forward::{self, Egress};
-use crate::ip::v4::input::{self as ip_input, Medium};
+use crate::ip::v4::input::{self as ip_input, Destination, Medium, Reassembled};
 use crate::ip::{Refusal, versions};
 use crate::neigh::arp::{ArpIngress, ArpScope, ArpVerdict};
 use crate::netif::bridge::{self, BridgeId, Ingress};
@@ -33,7 +37,7 @@ use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::tcp as tcp_header;
 use crate::packet::header::udp::UDP_LEN;
 use crate::packet::header::{
-    ArpPacket, EtherHeader, EtherType, IpInfo, IpProto, TcpFlags, TcpHeader, UdpHeader,
+    ArpPacket, EtherHeader, EtherType, IpInfo, IpProto, Ipv4Header, TcpFlags, TcpHeader, UdpHeader,
 };
 use crate::packet::{Csum, Cx, MacAddr, Packet, checksum};
 use crate::transport::datagram::Verdict as SocketVerdict;
@@ -44,7 +48,7 @@ use crate::transport::tcp::{IcmpKind as TcpIcmp, Path, SegmentIn, Verdict as Tcp
 use crate::transport::udp::Addressing;
 
 /// Takes in what came out of the inbox.
-pub(crate) fn input(s: &mut Stack, cx: &mut Cx, item: Item) {
+pub(crate) fn take_in(s: &mut Stack, cx: &mut Cx, item: Item) {
     match item {
         Item::Frame(packet) => frame(s, cx, packet),
         Item::Carrier(ifid, news) => s.hear(ifid, news),
@@ -214,23 +218,45 @@ fn arp_sender(s: &Stack, ifid: IfId, ip: Ipv4Addr) -> ArpScope {
     }
 }
 
-fn ipv4(s: &mut Stack, cx: &mut Cx, ingress: ip_input::Ingress, packet: Packet) {
-    match ip_input::input(cx, &mut s.ip.v4, ingress, packet) {
-        ip_input::Verdict::Local { info, cast, packet } => {
-            // What came in as a broadcast frame is no better than a broadcast packet.
-            let cast = match ingress.cast {
-                Cast::Unicast => cast,
-                link => link,
-            };
-            local(s, cx, &info, cast, packet);
-        }
-        ip_input::Verdict::Forward { info, packet } => forward(s, cx, &info, packet),
-        ip_input::Verdict::Held => {}
-        ip_input::Verdict::Drop(reason) => cx.stats.drop_rx(reason),
+fn ipv4(s: &mut Stack, cx: &mut Cx, ingress: ip_input::Ingress, mut packet: Packet) {
+    match ip_input::check(&s.ip.v4, ingress, &mut packet) {
+        Ok(header) => prerouting(s, cx, ingress, &header, packet),
+        Err(reason) => cx.stats.drop_rx(reason),
     }
 }
 
-fn local(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
+/// The stage before it is asked whom a packet is for, which everything passes that came in. Fragments
+/// are put together here, if they are for us.
+fn prerouting(
+    s: &mut Stack,
+    cx: &mut Cx,
+    ingress: ip_input::Ingress,
+    header: &Ipv4Header,
+    mut packet: Packet,
+) {
+    let cast = match ip_input::destination(&s.ip.v4, ingress, header) {
+        Ok(Destination::Local(cast)) => cast,
+        Ok(Destination::Other) => return forward(s, cx, &header.info(), packet),
+        Err(reason) => return cx.stats.drop_rx(reason),
+    };
+    packet.strip(usize::from(header.header_len));
+    // What came in as a broadcast frame is no better than a broadcast packet.
+    let addressed = match ingress.cast {
+        Cast::Unicast => cast,
+        link => link,
+    };
+    if !header.is_fragment() {
+        return input(s, cx, &header.info(), addressed, packet);
+    }
+    match ip_input::reassemble(cx, &mut s.ip.v4, ingress, header, cast, packet) {
+        Reassembled::Whole(info, packet) => input(s, cx, &info, addressed, packet),
+        Reassembled::Held => {}
+        Reassembled::Drop(reason) => cx.stats.drop_rx(reason),
+    }
+}
+
+/// The stage of what is for us.
+fn input(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
     let seen_raw = s.raw.listens_to(info.proto.0) && raw_copy(s, cx, info, &packet);
     match info.proto {
         IpProto::TCP => tcp(s, cx, info, cast, packet),
@@ -485,6 +511,7 @@ fn refuse_local(
     }
 }
 
+/// The stage of what is for others.
 fn forward(s: &mut Stack, cx: &mut Cx, info: &IpInfo, mut packet: Packet) {
     let egress = s.ip.lookup(info.dst).and_then(|way| {
         let ip_mtu = usize::from(s.ifs.get(way.ifid)?.ip_mtu);
@@ -495,7 +522,7 @@ fn forward(s: &mut Stack, cx: &mut Cx, info: &IpInfo, mut packet: Packet) {
             if let Some(gateway) = redirect {
                 tx::icmp_error(s, cx, Refusal::Redirect { gateway }, packet.clone());
             }
-            let _ = tx::fitted(s, cx, info.dst, packet, way);
+            let _ = tx::postrouting(s, cx, info.dst, packet, way);
         }
         forward::Verdict::Refuse { refusal, reason } => tx::refuse(s, cx, refusal, reason, packet),
     }

@@ -175,7 +175,7 @@ impl Stack {
             traffic_class: out.tos,
             ..Outgoing::new(self.source(out.src, dst)?, dst, IpProto::ICMP)
         };
-        tx::routed(self, cx, &to, icmp::v4::message(header, out.payload))
+        tx::output(self, cx, &to, icmp::v4::message(header, out.payload))
     }
 
     /// Sends a packet of a raw socket.
@@ -197,7 +197,7 @@ impl Stack {
         };
         let mut packet = Packet::outgoing(out.payload);
         packet.meta.csum = Csum::Verified;
-        tx::routed(self, cx, &to, packet)
+        tx::output(self, cx, &to, packet)
     }
 
     fn source(&mut self, bound: Option<IpAddr>, dst: IpAddr) -> Result<IpAddr, SocketError> {

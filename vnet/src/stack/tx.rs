@@ -3,9 +3,9 @@
 //! ```text
 //! flush ─┬─ segment (TCP) ─┐
 //!        └─ probe (ARP)    │
-//! datagram (UDP, raw) ─────┼─ routed ─ fitted ─ hop ─ ether ──► netif
-//! icmp, icmp_error ────────┘             ▲                 └─ send ─► interface by interface
-//!                      rx::forward ──────┘
+//! datagram (UDP, raw) ─────┼─ output ─ postrouting ─ hop ─ ether ──► netif
+//! icmp, icmp_error ────────┘                ▲                  └─ send ─► interface by interface
+//!                             rx::forward ──┘
 //! ```
 //!
 //! What leaves by an interface that stands on others goes from one to the next: each returns a verdict,
@@ -25,7 +25,7 @@ use crate::icmp;
 use crate::ip::family::V4;
 use crate::ip::fib::Origin;
 use crate::ip::reassembly::Expired;
-use crate::ip::v4::output::{self, Fit};
+use crate::ip::v4::output::{self as v4_output, Fit};
 use crate::ip::versions::{self, PrependError};
 use crate::ip::{Outgoing, Refusal, Way};
 use crate::neigh;
@@ -82,7 +82,7 @@ fn segment(s: &mut Stack, cx: &mut Cx, out: SegmentOut) {
         fragmentation: versions::fragmentation(dst, segment_len),
         ..Outgoing::new(src, dst, IpProto::TCP)
     };
-    let _ = routed(s, cx, &to, packet);
+    let _ = output(s, cx, &to, packet);
 }
 
 /// Sends a UDP datagram.
@@ -115,7 +115,7 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
         traffic_class: out.tos,
         ..Outgoing::new(src, dst, IpProto::UDP)
     };
-    routed(s, cx, &to, packet)
+    output(s, cx, &to, packet)
 }
 
 pub(super) fn put_udp_header(packet: &mut Packet, header: &UdpHeader) {
@@ -132,11 +132,12 @@ pub(super) fn source_for(s: &mut Stack, dst: IpAddr) -> Result<IpAddr, SocketErr
 
 /// Sends an ICMP message.
 pub(super) fn icmp(s: &mut Stack, cx: &mut Cx, message: icmp::Message) {
-    let _ = routed(s, cx, &message.to, message.packet);
+    let _ = output(s, cx, &message.to, message.packet);
 }
 
-/// Finds the way for a packet of ours and sends it. A failure is counted here and reported.
-pub(super) fn routed(
+/// The stage of what is ours: finds the way for a packet and sends it. A failure is counted here and
+/// reported.
+pub(super) fn output(
     s: &mut Stack,
     cx: &mut Cx,
     to: &Outgoing,
@@ -154,7 +155,7 @@ pub(super) fn routed(
         cx.stats.drop_tx(reason);
         return Err(error);
     }
-    fitted(s, cx, to.dst, packet, way)
+    postrouting(s, cx, to.dst, packet, way)
 }
 
 /// The way to `dst`. Broadcasts to everyone leave by the first interface that has a wire.
@@ -173,8 +174,9 @@ fn way(s: &mut Stack, dst: IpAddr) -> Option<Way> {
     })
 }
 
-/// Sees to it that a packet fits the interface it leaves by.
-pub(super) fn fitted(
+/// The stage of everything that leaves, ours and others', with its way known. Then sees to it that it fits
+/// the interface.
+pub(super) fn postrouting(
     s: &mut Stack,
     cx: &mut Cx,
     dst: IpAddr,
@@ -191,7 +193,7 @@ pub(super) fn fitted(
         hop(s, cx, dst, packet, way);
         return Ok(());
     }
-    match output::fit(packet, usize::from(mtu)) {
+    match v4_output::fit(packet, usize::from(mtu)) {
         Fit::Whole(packet) => hop(s, cx, dst, packet, way),
         Fit::Fragments(fragments) => {
             for (n, mut fragment) in fragments.enumerate() {
@@ -269,7 +271,7 @@ pub(super) fn ether(
 }
 
 /// What an interface does with a frame that it is to send.
-enum Output {
+enum Sent {
     /// It keeps it: the frame is on a wire, waits for one, or is dropped.
     Out,
     /// It leaves it, as it is now, to the interface below.
@@ -281,30 +283,30 @@ enum Output {
 #[inline(never)]
 fn send(s: &mut Stack, cx: &mut Cx, mut ifid: IfId, mut packet: Packet, depth: u8) {
     for depth in depth..MAX_DEPTH {
-        match output(s, cx, ifid, packet, depth) {
-            Output::Out => return,
-            Output::Down(below, frame) => (ifid, packet) = (below, frame),
+        match step(s, cx, ifid, packet, depth) {
+            Sent::Out => return,
+            Sent::Down(below, frame) => (ifid, packet) = (below, frame),
         }
     }
     drop_outgoing(cx, &packet, DropReason::NestedTooDeep);
 }
 
-fn output(s: &mut Stack, cx: &mut Cx, ifid: IfId, packet: Packet, depth: u8) -> Output {
+fn step(s: &mut Stack, cx: &mut Cx, ifid: IfId, packet: Packet, depth: u8) -> Sent {
     let Some(netif) = s.ifs.get_mut(ifid) else {
         drop_outgoing(cx, &packet, DropReason::InterfaceDown);
-        return Output::Out;
+        return Sent::Out;
     };
     match netif.kind {
         Kind::Loopback(_) | Kind::Epair(_) | Kind::Port(_) => {
             netif.transmit(cx, packet);
-            Output::Out
+            Sent::Out
         }
         Kind::Bridge(id) => bridge(s, cx, id, packet, depth),
     }
 }
 
 /// A frame of ours leaves by a bridge.
-fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, mut packet: Packet, depth: u8) -> Output {
+fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, mut packet: Packet, depth: u8) -> Sent {
     let bridge = s.bridges.get_mut(id).expect("a bridge's interface has it");
     let itself = s.ifs.get_mut(bridge.ifid).filter(|i| i.is_running());
     let dst = packet
@@ -312,21 +314,21 @@ fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, mut packet: Packet, depth: u
         .map(|bytes| EtherHeader::parse(bytes));
     let (Some(itself), Some(Ok(EtherHeader { dst, .. }))) = (itself, dst) else {
         cx.stats.drop_tx(DropReason::InterfaceDown);
-        return Output::Out;
+        return Sent::Out;
     };
     itself.sent(cx, &packet);
     let refused = match bridge.output(cx.now, dst) {
         bridge::Output::Drop(reason) => Err(reason),
         bridge::Output::Flood(why) => to_members(s, cx, id, None, why, &mut packet, depth + 1),
         bridge::Output::Forward(to) => match bridge.forward(&s.ifs, None, to, &mut packet) {
-            Ok(()) => return Output::Down(to, packet),
+            Ok(()) => return Sent::Down(to, packet),
             Err(reason) => Err(reason),
         },
     };
     if let Err(reason) = refused {
         cx.stats.drop_tx(reason);
     }
-    Output::Out
+    Sent::Out
 }
 
 /// Hands a frame that came in by one member of a bridge to another one.
@@ -402,7 +404,7 @@ pub(super) fn icmp_error(s: &mut Stack, cx: &mut Cx, refusal: Refusal, packet: P
 
 /// Tells the sender of a datagram that not all of it came.
 pub(super) fn reassembly_expired(s: &mut Stack, cx: &mut Cx, expired: Expired<V4>) {
-    let packet = output::restore(&expired.header, expired.packet);
+    let packet = v4_output::restore(&expired.header, expired.packet);
     icmp_error(s, cx, Refusal::Reassembly, packet);
 }
 

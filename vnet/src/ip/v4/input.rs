@@ -1,8 +1,8 @@
 //! From the link: is a packet for us, for another host, or for nobody?
 //! (RFC 1122 section 3.2.1, RFC 1812 sections 4.2.2 and 5.2.1)
 //!
-//! Fragments of what is for us go to reassembly from here; what is for others is not put
-//! together on the way.
+//! Each question is a function of its own, so that `stack/rx.rs` can do something between two of them.
+//! Fragments of what is for us are put together; those of what is for others pass as they are.
 
 use std::net::Ipv4Addr;
 
@@ -36,80 +36,68 @@ pub(crate) enum Medium {
     Wire,
 }
 
-/// What becomes of a received packet.
+/// Whom a packet is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// Us alone, or us among others.
+    Local(Cast),
+    /// Another host, and this is a router: see [`forward`](crate::ip::forward).
+    Other,
+}
+
+/// What becomes of a fragment.
 #[derive(Debug)]
-pub(crate) enum Verdict {
-    /// It is for us.
-    Local {
-        /// What its header says.
-        info: IpInfo,
-        /// Whom it is addressed to: us alone, or us among others.
-        cast: Cast,
-        /// The packet, stripped to its transport header.
-        packet: Packet,
-    },
-    /// It is for another host, and this is a router: see [`forward`](crate::ip::forward).
-    Forward {
-        /// What its header says.
-        info: IpInfo,
-        /// The packet, at its IP header, which is pulled up.
-        packet: Packet,
-    },
-    /// It is a fragment and waits for the others.
+pub(crate) enum Reassembled {
+    /// It was the last one that was missing: this is the datagram, with what its header would have
+    /// said, stripped to its transport header.
+    Whole(IpInfo, Packet),
+    /// It waits for the others.
     Held,
-    /// It is for nobody. To be counted by the caller.
+    /// It is of no use.
     Drop(DropReason),
 }
 
-/// Looks at a packet that starts at its IP header.
-pub(crate) fn input(
+/// Checks a packet by itself, and cuts off what the link added behind it.
+///
+/// # Errors
+/// Why it is to be dropped.
+pub(crate) fn check(
+    state: &IpState<V4>,
+    ingress: Ingress,
+    packet: &mut Packet,
+) -> Result<Ipv4Header, DropReason> {
+    let header = check_header(packet)?;
+    check_source(state, ingress, &header)?;
+    Ok(header)
+}
+
+/// Puts a fragment of what is for us, stripped to what is behind its header, to the others.
+pub(crate) fn reassemble(
     cx: &mut Cx<'_>,
     state: &mut IpState<V4>,
     ingress: Ingress,
-    mut packet: Packet,
-) -> Verdict {
-    let header = match check(&mut packet) {
-        Ok(header) => header,
-        Err(reason) => return Verdict::Drop(reason),
-    };
-    if let Err(reason) = check_source(state, ingress, &header) {
-        return Verdict::Drop(reason);
-    }
-    let cast = match destination(state, ingress, &header) {
-        Ok(Destination::Local(cast)) => cast,
-        Ok(Destination::Other) => {
-            let info = header.info();
-            return Verdict::Forward { info, packet };
-        }
-        Err(reason) => return Verdict::Drop(reason),
-    };
-    packet.strip(usize::from(header.header_len));
-    if !header.is_fragment() {
-        return Verdict::Local {
-            info: header.info(),
-            cast,
-            packet,
-        };
-    }
+    header: &Ipv4Header,
+    cast: Cast,
+    packet: Packet,
+) -> Reassembled {
     // Errors are sent about neither a group's datagram nor one whose frame was for many.
     let quotable = match (cast, ingress.cast) {
         (Cast::Unicast, link) => link,
         (ip, _) => ip,
     };
-    match state
+    let inserted = state
         .reassembly
-        .insert(cx, &fragment(&header), quotable, packet)
-    {
-        reassembly::Verdict::Held => Verdict::Held,
-        reassembly::Verdict::Drop(reason) => Verdict::Drop(reason),
-        reassembly::Verdict::Complete(whole, packet) => Verdict::Local {
-            info: IpInfo {
+        .insert(cx, &fragment(header), quotable, packet);
+    match inserted {
+        reassembly::Verdict::Held => Reassembled::Held,
+        reassembly::Verdict::Drop(reason) => Reassembled::Drop(reason),
+        reassembly::Verdict::Complete(whole, packet) => {
+            let info = IpInfo {
                 traffic_class: whole.traffic_class,
                 ..whole.header.info()
-            },
-            cast,
-            packet,
-        },
+            };
+            Reassembled::Whole(info, packet)
+        }
     }
 }
 
@@ -132,8 +120,7 @@ fn fragment(header: &Ipv4Header) -> Fragment<V4> {
     }
 }
 
-/// Checks the header by itself, and cuts off what the link added behind the packet.
-fn check(packet: &mut Packet) -> Result<Ipv4Header, DropReason> {
+fn check_header(packet: &mut Packet) -> Result<Ipv4Header, DropReason> {
     let trusted = packet.meta.csum != Csum::Unknown;
     let start = packet.pull_up(MIN_LEN).ok_or(DropReason::Malformed)?;
     let header_len = ipv4::header_len(start).map_err(reason)?;
@@ -189,12 +176,11 @@ fn check_source(
     }
 }
 
-enum Destination {
-    Local(Cast),
-    Other,
-}
-
-fn destination(
+/// Whom a packet is for.
+///
+/// # Errors
+/// Why it is for nobody.
+pub(crate) fn destination(
     state: &IpState<V4>,
     ingress: Ingress,
     header: &Ipv4Header,

@@ -133,12 +133,12 @@ pub use instance::{
 };
 pub use ip::state::Forwarding;
 pub use link::{LinkConfig, LinkConfigError, LinkStats};
+pub use netif::Offload;
 pub use netif::bridge::fdb::Origin as StationOrigin;
 pub use netif::bridge::{
     BridgeConfig, BridgeCounters, BridgeMode, HostPort, MAX_BRIDGES, MemberConfig, Switchable,
 };
 pub use netif::fingerprint::{Fingerprint, ParseFingerprintError};
-pub use netif::table::Offload;
 pub use netif::{AdminState, CaptureId, CaptureInfo, FrameTap, IfCounters, IfKind, NetifError};
 pub use packet::cx::Carrier;
 pub use packet::{Direction, MacAddr, Packet, ParseMacError, Payload};

@@ -16,8 +16,7 @@ use crate::link::{Link, LinkConfig};
 use crate::netif::capture::Taps;
 use crate::netif::wire::{End, Loop, WireEnd};
 use crate::netif::{
-    AdminState, IfCounters, IfKind, Kind, Netif, NetifError, OffloadSetting, Plug, Wire,
-    table::Offload,
+    AdminState, IfCounters, IfKind, Kind, Netif, NetifError, Offload, OffloadSetting, Plug, Wire,
 };
 use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};

@@ -473,7 +473,7 @@ mod tests {
             netif(v.set_mac("eth0", MacAddr::from_number(77)))
         }),
         (Privilege::InterfaceConfig, |v| {
-            netif(v.set_offload("eth0", crate::netif::table::Offload::None))
+            netif(v.set_offload("eth0", crate::netif::Offload::None))
         }),
         (Privilege::InterfaceConfig, |v| {
             netif(v.set_link("eth0", LinkConfig::default()))

@@ -14,77 +14,20 @@
 //! | [`Priority`] | the highest class | the last of the lowest class, if it is below who arrives at a full queue |
 
 pub(crate) mod codel;
+pub(crate) mod discipline;
 pub(crate) mod drr;
 pub(crate) mod fq_codel;
 pub(crate) mod priority;
 
-use std::collections::VecDeque;
-
 pub(crate) use codel::Codel;
+pub(crate) use discipline::{Discipline, Dropped, Limits, Queued};
 pub(crate) use drr::Drr;
 pub(crate) use fq_codel::FqCodel;
 pub(crate) use priority::Priority;
 
 use super::config::{self, QueueConfig};
-use crate::base::stats::DropReason;
 use crate::base::time::Instant;
 use crate::packet::Packet;
-
-/// A frame that waits.
-#[derive(Debug)]
-pub(crate) struct Queued {
-    /// The frame.
-    pub packet: Packet,
-    /// When it came.
-    pub since: Instant,
-}
-
-/// A frame that a discipline gave up, and why.
-#[derive(Debug)]
-pub(crate) struct Dropped {
-    /// The frame.
-    pub packet: Packet,
-    /// [`DropReason::LinkQueueFull`] or [`DropReason::LinkAqm`].
-    pub reason: DropReason,
-}
-
-/// What a discipline does with frames.
-pub(crate) trait Discipline {
-    /// Takes a frame that comes at `now`. What has no room any more, be it this frame or another,
-    /// is added to `dropped`.
-    fn enqueue(&mut self, now: Instant, packet: Packet, dropped: &mut Vec<Dropped>);
-
-    /// Gives the frame that goes next, the transmitter being free at `now`. What it gives up on the
-    /// way is added to `dropped`. `None` when nothing waits any more.
-    fn dequeue(&mut self, now: Instant, dropped: &mut Vec<Dropped>) -> Option<Queued>;
-
-    /// Frames that wait.
-    fn frames(&self) -> usize;
-
-    /// Their bytes.
-    fn bytes(&self) -> usize;
-
-    /// Frames that were marked instead of dropped.
-    fn marked(&self) -> u64 {
-        0
-    }
-}
-
-/// How much may wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
-    /// Frames.
-    pub frames: usize,
-    /// Their bytes.
-    pub bytes: Option<usize>,
-}
-
-impl Limits {
-    /// True when so much is more than may wait.
-    pub(crate) fn exceeded(&self, frames: usize, bytes: usize) -> bool {
-        frames > self.frames || self.bytes.is_some_and(|limit| bytes > limit)
-    }
-}
 
 /// One of the disciplines that hold frames, with the frames that it holds.
 #[derive(Debug)]
@@ -147,53 +90,6 @@ pub(crate) fn make(config: &QueueConfig, seed: u64) -> Option<Held> {
         }
         config::Discipline::StrictPriority => Held::Priority(Priority::new(limits)),
     })
-}
-
-/// Frames in the order in which they came, and their bytes.
-#[derive(Debug, Default)]
-pub(super) struct Fifo {
-    frames: VecDeque<Queued>,
-    bytes: usize,
-}
-
-impl Fifo {
-    fn push(&mut self, since: Instant, packet: Packet) {
-        self.bytes += packet.len();
-        self.frames.push_back(Queued { packet, since });
-    }
-
-    fn pop(&mut self) -> Option<Queued> {
-        let queued = self.frames.pop_front()?;
-        self.bytes -= queued.packet.len();
-        Some(queued)
-    }
-
-    /// Takes the one that came last.
-    fn pop_last(&mut self) -> Option<Queued> {
-        let queued = self.frames.pop_back()?;
-        self.bytes -= queued.packet.len();
-        Some(queued)
-    }
-
-    fn front_len(&self) -> Option<usize> {
-        self.frames.front().map(|queued| queued.packet.len())
-    }
-
-    fn len(&self) -> usize {
-        self.frames.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.frames.is_empty()
-    }
-}
-
-/// Gives a frame up for want of room.
-fn no_room(packet: Packet) -> Dropped {
-    Dropped {
-        packet,
-        reason: DropReason::LinkQueueFull,
-    }
 }
 
 #[cfg(test)]

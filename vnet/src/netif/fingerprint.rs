@@ -5,7 +5,7 @@
 //! link header on, the segment size if it stands for several segments, and the verdict, which is
 //! the time of its arrival or the reason of its drop. Of each frame that comes in: the time and the
 //! same bytes. The bytes are those that are handed over, so where an interface leaves checksums or
-//! segmentation to the far end ([`Offload`](super::table::Offload)), they are the unfinished ones. A
+//! segmentation to the far end ([`Offload`](super::kind::Offload)), they are the unfinished ones. A
 //! frame that is lost in a full inbox shows by not coming in.
 //!
 //! The hash is SipHash-1-3 with 128 bits and a fixed key, over a fixed little-endian form, so that a

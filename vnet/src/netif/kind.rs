@@ -7,8 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::bridge::BridgeId;
-use super::table::Offload;
+use super::bridge::config::BridgeId;
 use super::wire::{Loop, WireEnd};
 
 /// What an interface is.
@@ -34,6 +33,19 @@ impl fmt::Display for IfKind {
             IfKind::Bridge => "bridge",
         })
     }
+}
+
+/// What the far end can take that a plain Ethernet device cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Offload {
+    /// Large segments and partial checksums: the far end is in this process, or a device that
+    /// segments and sums by itself.
+    Full,
+    /// Partial checksums, but frames of at most the MTU.
+    Checksum,
+    /// Frames of at most the MTU, with every checksum filled in.
+    None,
 }
 
 /// What can be done with the interfaces of one kind, and what they need.

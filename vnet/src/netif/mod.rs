@@ -23,7 +23,7 @@ pub(crate) mod wire;
 pub(crate) use bridge::{Bridges, Membership};
 pub use capture::{CaptureId, CaptureInfo, FrameTap};
 pub(crate) use inbox::{Doorbell, Inbox, Item};
-pub use kind::IfKind;
+pub use kind::{IfKind, Offload};
 pub(crate) use kind::{Kind, OffloadSetting};
 pub use table::{AdminState, IfCounters, NetifError};
 pub(crate) use table::{IfTable, Netif};

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::bridge::Membership;
+use super::bridge::config::Membership;
 use super::capture::Taps;
 use super::fingerprint::{FingerprintSum, Recorder};
-use super::kind::{Capabilities, IfKind, Kind};
+use super::kind::{Capabilities, IfKind, Kind, Offload};
 use crate::base::deadline::{Armed, Deadlines};
 use crate::base::id::IfId;
 use crate::base::slab::Slab;
@@ -30,19 +30,6 @@ pub enum AdminState {
     Up,
     /// Out of use: sends and takes nothing.
     Down,
-}
-
-/// What the far end can take that a plain Ethernet device cannot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Offload {
-    /// Large segments and partial checksums: the far end is in this process, or a device that
-    /// segments and sums by itself.
-    Full,
-    /// Partial checksums, but frames of at most the MTU.
-    Checksum,
-    /// Frames of at most the MTU, with every checksum filled in.
-    None,
 }
 
 /// Frames and bytes that crossed an interface.

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::fingerprint::Fate;
-use super::kind::Kind;
-use super::table::{Netif, Offload};
+use super::kind::{Kind, Offload};
+use super::table::Netif;
 use super::wire::{Loop, WireEnd};
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;

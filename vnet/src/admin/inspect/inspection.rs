@@ -22,7 +22,7 @@ use crate::instance::vnet::{Entry, Gone, Inside, Vnet, VnetCore};
 use crate::ip::state::Forwarding;
 use crate::link::{LinkConfig, LinkStats};
 use crate::netif::IfCounters;
-use crate::netif::table::Offload;
+use crate::netif::Offload;
 use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
 

@@ -10,8 +10,8 @@ use crate::instance::privilege::Privileges;
 use crate::ip::state::Forwarding;
 use crate::link::LinkConfig;
 use crate::netif::AdminState;
+use crate::netif::Offload;
 use crate::netif::bridge::{BridgeConfig, MemberConfig};
-use crate::netif::table::Offload;
 use crate::packet::MacAddr;
 use crate::stack::limits::{Resource, UNLIMITED};
 

@@ -3,7 +3,7 @@
 //! The names of the state variables are those of the RFC's pseudocode. The control law's square
 //! root is an integer's, so that it is the same on every machine.
 
-use super::{Discipline, Dropped, Fifo, Limits, Queued, no_room};
+use super::discipline::{Discipline, Dropped, Fifo, Limits, Queued, no_room};
 use crate::base::stats::DropReason;
 use crate::base::time::{Duration, Instant};
 use crate::link::config::{self, Ecn};

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Discipline, Dropped, Fifo, Limits, Queued, no_room};
+use super::discipline::{Discipline, Dropped, Fifo, Limits, Queued, no_room};
 use crate::base::time::Instant;
 use crate::link::ecn;
 use crate::packet::Packet;

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::codel::Control;
-use super::{Discipline, Dropped, Fifo, Limits, Queued, no_room};
+use super::discipline::{Discipline, Dropped, Fifo, Limits, Queued, no_room};
 use crate::base::time::Instant;
 use crate::link::config;
 use crate::link::ecn;

@@ -5,7 +5,7 @@
 //! A full queue makes room for who is more important: the frame that came last in the lowest class is
 //! pushed out, if that is below the class of who arrives.
 
-use super::{Discipline, Dropped, Fifo, Limits, Queued, no_room};
+use super::discipline::{Discipline, Dropped, Fifo, Limits, Queued, no_room};
 use crate::base::time::Instant;
 use crate::link::ecn;
 use crate::packet::Packet;

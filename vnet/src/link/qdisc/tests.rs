@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::stats::DropReason;
 use crate::base::time::Duration;
 use crate::link::config::Ecn;
 use crate::link::ecn::tests::frame;

@@ -1,8 +1,9 @@
 //! The bridges of a vnet: who is a member of which, and what happens when an interface comes, goes
 //! or changes.
 
+use super::Bridge;
+use super::config::{BridgeId, MemberConfig, Membership};
 use super::fdb::Origin;
-use super::{Bridge, BridgeId, MemberConfig, Membership};
 use crate::base::id::IfId;
 use crate::base::slab::Slab;
 use crate::base::time::Instant;

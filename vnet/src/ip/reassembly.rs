@@ -412,7 +412,6 @@ impl<F: Family> Reassembly<F> {
             csum: packet.meta.csum,
             gso: None,
             // It was computed without knowing the ports.
-            flow_hash: 0,
             ..meta
         };
         Verdict::Complete(whole, packet)

@@ -10,7 +10,7 @@
 use bytes::Bytes;
 
 use crate::base::rng::Rng;
-use crate::packet::header::ether::ETHER_LEN;
+use crate::packet::header::ether;
 use crate::packet::{Csum, Packet, checksum};
 
 /// The corruption stage.
@@ -62,7 +62,8 @@ impl Corrupt {
     pub(crate) fn apply(&mut self, packet: &Packet) -> Packet {
         let mut whole = packet.clone();
         // One that cannot be filled in is wrong already.
-        let _ = checksum::finish(&mut whole, ETHER_LEN);
+        let network = ether::network_offset(&mut whole);
+        let _ = checksum::finish(&mut whole, network);
         let mut bytes = whole.to_vec();
         self.errors(bytes.len(), |at| {
             bytes[(at / 8) as usize] ^= 0x80 >> (at % 8);

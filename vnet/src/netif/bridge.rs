@@ -21,8 +21,7 @@ use super::table::IfTable;
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
-use crate::packet::header::ether::ETHER_LEN;
-use crate::packet::header::{EtherHeader, EtherType};
+use crate::packet::header::{EtherHeader, ether};
 use crate::packet::{MacAddr, Packet, gso};
 use fdb::{Fdb, Learned, Origin};
 
@@ -360,19 +359,12 @@ struct FrameSize {
 
 impl FrameSize {
     fn of(packet: &mut Packet) -> Result<FrameSize, DropReason> {
-        let longest = gso::longest_frame(packet, ETHER_LEN).map_err(|_| DropReason::Malformed)?;
-        let tag = packet.head().get(12..14).map(|b| [b[0], b[1]]);
-        // IEEE 802.3, clause 3.2.7: a tagged frame may be four bytes longer.
-        let tagged = tag.is_some_and(|b| TAGGED.contains(&EtherType(u16::from_be_bytes(b))));
-        let headers = ETHER_LEN + if tagged { TAG_LEN } else { 0 };
+        // IEEE 802.3, clause 3.2.7: a tagged frame may be longer by its tags.
+        let headers = ether::network_offset(packet);
+        let longest = gso::longest_frame(packet, headers).map_err(|_| DropReason::Malformed)?;
         Ok(FrameSize { longest, headers })
     }
 }
-
-/// EtherTypes of IEEE 802.1Q and 802.1ad tags.
-const TAGGED: [EtherType; 2] = [EtherType(0x8100), EtherType(0x88a8)];
-/// Bytes in such a tag.
-const TAG_LEN: usize = 4;
 
 /// True for 01:80:c2:00:00:00 to 01:80:c2:00:00:0f, which are for the stations on one wire (IEEE
 /// 802.1D-2004, section 7.12.6).

@@ -11,17 +11,18 @@ use crate::base::stats::DropReason;
 use crate::base::time::Instant;
 use crate::link::{Link, Released, Verdict as LinkVerdict};
 use crate::packet::cx::{OutFrame, Sink};
-use crate::packet::header::ether::ETHER_LEN;
+use crate::packet::header::ether;
 use crate::packet::{Csum, Cx, Direction, Packet, checksum, gso};
 
 impl Netif {
     /// Sends a complete frame. Drops are counted here, under the sender's counters.
-    pub(crate) fn transmit(&mut self, cx: &mut Cx, packet: Packet) {
+    pub(crate) fn transmit(&mut self, cx: &mut Cx, mut packet: Packet) {
         if !self.is_running() {
             return self.lost(cx, &packet, DropReason::InterfaceDown);
         }
         if packet.meta.gso.is_some() && !self.carries_large_segments() {
-            if gso::segment(packet, ETHER_LEN, &mut |piece| self.transmit_one(cx, piece)).is_err() {
+            let network = ether::network_offset(&mut packet);
+            if gso::segment(packet, network, &mut |piece| self.transmit_one(cx, piece)).is_err() {
                 cx.stats.drop_tx(DropReason::Malformed);
             }
         } else {
@@ -31,8 +32,11 @@ impl Netif {
 
     fn transmit_one(&mut self, cx: &mut Cx, mut packet: Packet) {
         let unfinished = self.offload == Offload::None && packet.meta.csum != Csum::Verified;
-        if unfinished && checksum::finish(&mut packet, ETHER_LEN).is_err() {
-            return cx.stats.drop_tx(DropReason::Malformed);
+        if unfinished {
+            let network = ether::network_offset(&mut packet);
+            if checksum::finish(&mut packet, network).is_err() {
+                return cx.stats.drop_tx(DropReason::Malformed);
+            }
         }
         let len = packet.len();
         self.counters.tx_frames += 1;

@@ -350,7 +350,6 @@ impl Held {
             || total_len > ipv4::MAX_TOTAL_LEN
             || (next.layout.ip.ident != ident && !ip.dont_fragment())
             || packet.meta.rcvif != self.packet.meta.rcvif
-            || packet.meta.vlan != self.packet.meta.vlan
             || !self.same_headers(packet)
         {
             return Join::Apart;

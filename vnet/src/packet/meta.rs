@@ -8,16 +8,12 @@ use crate::base::time::Instant;
 pub struct Meta {
     /// The interface it came in on; `None` for a packet that starts here.
     pub rcvif: Option<IfId>,
-    /// The VLAN tag, out of band as NICs deliver it.
-    pub vlan: Option<VlanTag>,
     /// How far the transport checksum can be trusted.
     pub csum: Csum,
     /// Set when the packet stands for several segments.
     pub gso: Option<Gso>,
     /// When it arrived at the vnet that now has it.
     pub arrived: Instant,
-    /// Hash over the flow's addresses and ports; zero when not computed.
-    pub flow_hash: u32,
     /// Bridges it has crossed since a host or a router sent it.
     pub bridges: u8,
 }
@@ -57,15 +53,6 @@ pub enum GsoKind {
     Tcp4,
     /// TCP over IPv6.
     Tcp6,
-}
-
-/// An IEEE 802.1Q or 802.1ad tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct VlanTag {
-    /// Tag protocol identifier: 0x8100 or 0x88a8.
-    pub tpid: u16,
-    /// Priority, drop eligibility and VLAN identifier, as on the wire.
-    pub tci: u16,
 }
 
 /// Which way a frame passed the interface.

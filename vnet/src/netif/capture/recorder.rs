@@ -10,7 +10,7 @@ use super::output::{CaptureSink, Flush, Offered, Output, Piece, Writing};
 use crate::base::lock::{Mutex, Rank};
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
-use crate::packet::header::ether::ETHER_LEN;
+use crate::packet::header::ether;
 use crate::packet::pcapng::{CaptureInterface, FrameNote, InterfaceStatistics, PcapngWriter};
 use crate::packet::{Direction, Packet, gso};
 
@@ -407,8 +407,9 @@ impl Recording {
             return self.write(&frame);
         }
         let mut pieces = Vec::new();
-        let whole = frame.packet.clone();
-        if gso::segment(whole, ETHER_LEN, &mut |piece| pieces.push(piece)).is_err() {
+        let mut whole = frame.packet.clone();
+        let network = ether::network_offset(&mut whole);
+        if gso::segment(whole, network, &mut |piece| pieces.push(piece)).is_err() {
             // What cannot be cut is shown as it is.
             return self.write(&frame);
         }

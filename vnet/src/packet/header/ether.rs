@@ -6,6 +6,7 @@ use smoltcp::wire::{EthernetAddress, EthernetFrame};
 
 use super::HeaderError;
 use crate::packet::addr::MacAddr;
+use crate::packet::buf::Packet;
 
 /// Bytes in an Ethernet header without tags.
 pub(crate) const ETHER_LEN: usize = 14;
@@ -30,6 +31,29 @@ impl EtherType {
             IpAddr::V6(_) => EtherType::IPV6,
         }
     }
+}
+
+/// EtherTypes of IEEE 802.1Q and 802.1ad tags.
+const TAGGED: [EtherType; 2] = [EtherType(0x8100), EtherType(0x88a8)];
+/// Bytes in such a tag.
+const TAG_LEN: usize = 4;
+/// Tags that are looked behind.
+const MAX_TAGS: usize = 2;
+
+/// Where a frame's network header begins: behind the Ethernet header and the tags in it.
+pub(crate) fn network_offset(packet: &mut Packet) -> usize {
+    let mut offset = ETHER_LEN;
+    for _ in 0..MAX_TAGS {
+        let ether_type = packet
+            .pull_up(offset)
+            .map(|b| [b[offset - 2], b[offset - 1]]);
+        let is_tag = |b| TAGGED.contains(&EtherType(u16::from_be_bytes(b)));
+        if !ether_type.is_some_and(is_tag) {
+            break;
+        }
+        offset += TAG_LEN;
+    }
+    offset
 }
 
 /// The header of an Ethernet II frame.
@@ -68,5 +92,29 @@ impl EtherHeader {
         frame.set_dst_addr(EthernetAddress(self.dst.0));
         frame.set_src_addr(EthernetAddress(self.src.0));
         frame.set_ethertype(self.ether_type.0.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_network_header_is_behind_all_tags() {
+        let offset = |types: &[u16]| {
+            let mut bytes = vec![2; 12];
+            for (n, ether_type) in types.iter().enumerate() {
+                if n > 0 {
+                    bytes.extend([0, 5]);
+                }
+                bytes.extend(ether_type.to_be_bytes());
+            }
+            bytes.extend([0x45; 20]);
+            network_offset(&mut Packet::incoming(bytes))
+        };
+        assert_eq!(offset(&[0x0800]), 14);
+        assert_eq!(offset(&[0x8100, 0x0800]), 18);
+        assert_eq!(offset(&[0x88a8, 0x8100, 0x0800]), 22);
+        assert_eq!(network_offset(&mut Packet::incoming(vec![1; 9])), 14);
     }
 }

@@ -213,8 +213,9 @@ impl Vnet {
     /// remain the vnet's, as on Linux: they can be reached through other interfaces, and by the
     /// vnet itself.
     ///
-    /// Frames that its link holds are dropped and counted; those that its link has let pass arrive,
-    /// even those waiting for the transmitter in a FIFO discipline.
+    /// Frames that its link holds are dropped and counted; those that its link has let pass are on the
+    /// wire, even those waiting for the transmitter in a FIFO discipline: as on Linux, they arrive if
+    /// the interface at the far end is up by then, and are dropped there, and counted, if it is not.
     ///
     /// A wire that goes down changes no routes, as on Linux: frames are lost until it is up again.
     ///

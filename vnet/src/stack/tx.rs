@@ -264,9 +264,9 @@ pub(super) fn ether(
         cx.stats.forwarded += 1;
     }
     packet.meta.bridges = 0;
-    match netif.kind.bridge() {
-        None => netif.transmit(cx, packet),
-        Some(_) => send(s, cx, ifid, packet, 0),
+    match netif.kind {
+        Kind::Loopback(_) | Kind::Epair(_) | Kind::Port(_) => netif.transmit(cx, packet),
+        Kind::Bridge(_) => send(s, cx, ifid, packet, 0),
     }
 }
 

@@ -170,8 +170,8 @@ pub mod time {
 /// Sockets with the names of `std::net`.
 pub mod net {
     pub use crate::socket::{
-        EchoEvent, EchoSocket, Incoming, NoCurrentVnet, RawSocket, Shutdown, TcpListener,
-        TcpStream, ToSocketAddrs, UdpSocket, is_gone, socket_error,
+        EchoEvent, EchoSocket, Incoming, Interest, NoCurrentVnet, RawSocket, Readiness, Shutdown,
+        TcpListener, TcpStream, ToSocketAddrs, UdpSocket, is_gone, socket_error,
     };
     pub use crate::transport::ports::Reuse;
 }

@@ -138,28 +138,24 @@ pub(super) fn sockets(stack: &Stack) -> Vec<SocketInfo> {
         recv_queue: t.recv_queue,
         send_queue: t.send_queue,
     });
-    let udp = stack.udp.list().map(|u| SocketInfo {
+    let udp = stack.udp.sockets.iter().map(|u| SocketInfo {
         kind: SocketKind::Udp,
-        local: u.local,
-        peer: u.peer,
-        recv_queue: u.queued,
+        local: u.own.local(),
+        peer: u.own.peer(),
+        recv_queue: u.queued(),
         send_queue: 0,
     });
-    let at = |ip| SocketAddr::new(ip, 0);
-    let raw = stack.raw.list().map(|r| SocketInfo {
-        kind: SocketKind::Raw(r.proto),
-        local: r.local.map(at),
-        peer: r.peer.map(at),
-        recv_queue: r.queued,
-        send_queue: 0,
-    });
-    let echo = stack.echo.list().map(|e| SocketInfo {
-        kind: SocketKind::Echo(e.ident),
+    let unbound = |kind, recv_queue| SocketInfo {
+        kind,
         local: None,
         peer: None,
-        recv_queue: e.queued,
+        recv_queue,
         send_queue: 0,
-    });
+    };
+    let raw = stack.raw.sockets.iter();
+    let raw = raw.map(|r| unbound(SocketKind::Raw(r.own), r.queued()));
+    let echo = stack.echo.sockets.iter();
+    let echo = echo.map(|e| unbound(SocketKind::Echo(e.own), e.queued()));
     tcp.chain(udp).chain(raw).chain(echo).collect()
 }
 

@@ -3,22 +3,17 @@
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::block::{Flat, Mode, until_ready};
 use super::error::current;
-use super::tcp::ttl_in_range;
+use super::handle::{Handle, Wait, poll, shared_methods};
 use crate::base::time::{Duration, Instant};
 use crate::instance::Vnet;
-use crate::instance::vnet::VnetCore;
-use crate::packet::{Cx, Payload};
-use crate::stack::Stack;
-use crate::transport::datagram::{Interest, Recv};
-use crate::transport::echo::{EchoArrival, EchoId};
-use crate::transport::error::SocketError;
+use crate::packet::Payload;
+use crate::transport::echo::EchoId;
+use crate::transport::edge::{Interest, ReadMode};
 
 pub use crate::transport::echo::EchoEvent;
 
@@ -42,33 +37,9 @@ pub use crate::transport::echo::EchoEvent;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct EchoSocket(Arc<Socket>);
+pub struct EchoSocket(Handle<EchoId>);
 
-struct Socket {
-    core: Arc<VnetCore>,
-    id: EchoId,
-    mode: Mode,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let _ = self.core.with(|s, cx| s.echo.close(cx.out, self.id));
-    }
-}
-
-/// What has arrived, or the waker is registered.
-fn receive_or_register(
-    stack: &mut Stack,
-    cx: &mut Cx,
-    id: EchoId,
-    waker: Option<&Waker>,
-) -> Result<EchoArrival, SocketError> {
-    let result = stack.echo.recv(id, Recv::Consume);
-    if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
-        stack.echo.register(cx.out, id, Interest::Read, waker)?;
-    }
-    result?.ok_or(SocketError::Gone)
-}
+shared_methods!(EchoSocket: nonblocking read_timeout ttl);
 
 impl EchoSocket {
     /// Makes a socket in the current vnet.
@@ -84,13 +55,7 @@ impl EchoSocket {
     /// # Errors
     /// The vnet's limit on sockets.
     pub fn bind_in(vnet: &Vnet) -> io::Result<EchoSocket> {
-        let core = Arc::clone(&vnet.core);
-        let id = core.with(|s, cx| s.echo_open(cx)).flat()?;
-        Ok(EchoSocket(Arc::new(Socket {
-            core,
-            id,
-            mode: Mode::default(),
-        })))
+        Handle::open(&vnet.core, |s, cx| s.echo_open(cx)).map(EchoSocket)
     }
 
     /// Sends an echo request with the given sequence number and payload.
@@ -98,13 +63,9 @@ impl EchoSocket {
     /// # Errors
     /// No route there, or a payload of more than 65507 bytes.
     pub fn send_to(&self, seq: u16, payload: &[u8], dst: IpAddr) -> io::Result<()> {
-        let id = self.0.id;
         let payload = Payload::from(Bytes::copy_from_slice(payload));
-        Ok(self
-            .0
-            .core
-            .with(|s, cx| s.echo_send(cx, id, dst, seq, payload))
-            .flat()?)
+        self.0
+            .now(|s, cx, id| s.echo_send(cx, id, dst, seq, payload))
     }
 
     /// Waits for what became of a request, and when that was known.
@@ -113,11 +74,7 @@ impl EchoSocket {
     /// [`io::ErrorKind::WouldBlock`] when nonblocking or out of time.
     #[track_caller]
     pub fn recv(&self) -> io::Result<(EchoEvent, Instant)> {
-        let id = self.0.id;
-        let arrival = until_ready(&self.0.core, self.0.mode.reading(), |s, cx, waker| {
-            receive_or_register(s, cx, id, waker)
-        })?;
-        Ok((arrival.event, arrival.at))
+        self.receive(self.0.reading())
     }
 
     /// Polls for what became of a request, for futures.
@@ -125,52 +82,20 @@ impl EchoSocket {
     /// # Errors
     /// The vnet is gone.
     pub fn poll_recv(&self, task: &mut Context<'_>) -> Poll<io::Result<(EchoEvent, Instant)>> {
-        let id = self.0.id;
-        let received = self
-            .0
-            .core
-            .with(|s, cx| receive_or_register(s, cx, id, Some(task.waker())));
-        match received.flat() {
-            Err(SocketError::WouldBlock) => Poll::Pending,
-            Err(e) => Poll::Ready(Err(e.into())),
-            Ok(arrival) => Poll::Ready(Ok((arrival.event, arrival.at))),
-        }
+        poll(self.receive(Wait::polled(task)))
     }
 
-    /// Sets the time to live of the requests, counted down at each router.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for more than 255, or zero; the vnet is gone.
-    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        let ttl = ttl_in_range(ttl)?;
-        let id = self.0.id;
-        Ok(self
-            .0
-            .core
-            .with(|s, _| s.echo.options_mut(id).map(|o| o.ttl = ttl))
-            .flat()?)
-    }
-
-    /// Makes receiving return [`io::ErrorKind::WouldBlock`] instead of waiting.
-    ///
-    /// # Errors
-    /// None; the signature is that of the other sockets.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.0.mode.set_nonblocking(nonblocking);
-        Ok(())
-    }
-
-    /// Limits how long receiving waits; it fails with [`io::ErrorKind::WouldBlock`] then.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for a timeout of zero.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.mode.set_read_timeout(timeout)
+    #[track_caller]
+    fn receive(&self, wait: Wait<'_>) -> io::Result<(EchoEvent, Instant)> {
+        let arrival = self.0.run(wait, Interest::Read, |s, _, id| {
+            s.echo.sockets.recv(id, ReadMode::Consume)
+        })?;
+        Ok((arrival.event, arrival.at))
     }
 }
 
 impl fmt::Debug for EchoSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EchoSocket in {}", self.0.core.name)
+        write!(f, "EchoSocket in {}", self.0.core().name)
     }
 }

@@ -11,13 +11,13 @@
 //! | [`echo`] | [`EchoSocket`], for ping and traceroute |
 //! | [`raw`] | [`RawSocket`], IP packets of one protocol |
 //! | [`addr`] | [`ToSocketAddrs`], without name resolution |
-//! | [`block`] | how a call waits |
+//! | [`handle`] | what all kinds share: the handle, its `Drop`, how a call waits |
 //! | [`error`] | [`std::io::Error`]s with a typed cause |
 
 pub(crate) mod addr;
-pub(crate) mod block;
 pub(crate) mod echo;
 pub(crate) mod error;
+pub(crate) mod handle;
 pub(crate) mod raw;
 pub(crate) mod tcp;
 pub(crate) mod udp;
@@ -28,3 +28,5 @@ pub use error::{NoCurrentVnet, is_gone, socket_error};
 pub use raw::RawSocket;
 pub use tcp::{Incoming, Shutdown, TcpListener, TcpStream};
 pub use udp::UdpSocket;
+
+pub use crate::transport::edge::{Interest, Readiness};

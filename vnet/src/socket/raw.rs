@@ -3,17 +3,16 @@
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::block::{Flat, Mode, until_ready};
 use super::error::current;
+use super::handle::{Handle, Wait, poll, shared_methods};
 use crate::base::time::Duration;
-use crate::instance::vnet::VnetCore;
 use crate::instance::{Privilege, Vnet};
 use crate::packet::Payload;
-use crate::transport::datagram::{Interest, Recv};
+use crate::transport::edge::{Interest, ReadMode};
 use crate::transport::error::SocketError;
 use crate::transport::raw::RawId;
 
@@ -24,19 +23,9 @@ pub(crate) use crate::transport::raw::RawMeta;
 /// It sees a copy of every packet of its protocol that is for the vnet, without the IP header;
 /// the protocol's own handling goes on as if it were not there.
 #[derive(Clone)]
-pub struct RawSocket(Arc<Socket>);
+pub struct RawSocket(Handle<RawId>);
 
-struct Socket {
-    core: Arc<VnetCore>,
-    id: RawId,
-    mode: Mode,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let _ = self.core.with(|s, cx| s.raw.close(cx.out, self.id));
-    }
-}
+shared_methods!(RawSocket: nonblocking read_timeout ttl);
 
 impl RawSocket {
     /// Makes a socket for IP protocol `proto` in the current vnet.
@@ -55,13 +44,7 @@ impl RawSocket {
     pub fn open_in(vnet: &Vnet, proto: u8) -> io::Result<RawSocket> {
         vnet.require(Privilege::RawSockets)
             .map_err(SocketError::from)?;
-        let core = Arc::clone(&vnet.core);
-        let id = core.with(|s, _| s.raw_open(proto)).flat()?;
-        Ok(RawSocket(Arc::new(Socket {
-            core,
-            id,
-            mode: Mode::default(),
-        })))
+        Handle::open(&vnet.core, |s, _| s.raw_open(proto)).map(RawSocket)
     }
 
     /// Sends `data` to `dst`, behind an IP header of the stack's making.
@@ -69,12 +52,9 @@ impl RawSocket {
     /// # Errors
     /// No route there, or more data than an IP packet can hold.
     pub fn send_to(&self, data: &[u8], dst: IpAddr) -> io::Result<usize> {
-        let id = self.0.id;
         let payload = Payload::from(Bytes::copy_from_slice(data));
         self.0
-            .core
-            .with(|s, cx| s.raw_send(cx, id, dst, payload))
-            .flat()?;
+            .now(|s, cx, id| s.raw_send(cx, id, dst, payload))?;
         Ok(data.len())
     }
 
@@ -85,37 +65,32 @@ impl RawSocket {
     /// [`io::ErrorKind::WouldBlock`] when nonblocking or out of time.
     #[track_caller]
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, RawMeta)> {
-        let id = self.0.id;
-        let (data, meta) = until_ready(&self.0.core, self.0.mode.reading(), |s, cx, waker| {
-            let result = s.raw.recv(id, Recv::Consume);
-            if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
-                s.raw.register(cx.out, id, Interest::Read, waker)?;
-            }
-            result?.ok_or(SocketError::Gone)
+        self.receive(self.0.reading(), buf)
+    }
+
+    /// Polls for a packet, for futures.
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn poll_recv_from(
+        &self,
+        task: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<(usize, RawMeta)>> {
+        poll(self.receive(Wait::polled(task), buf))
+    }
+
+    #[track_caller]
+    fn receive(&self, wait: Wait<'_>, buf: &mut [u8]) -> io::Result<(usize, RawMeta)> {
+        let (data, meta) = self.0.run(wait, Interest::Read, |s, _, id| {
+            s.raw.sockets.recv(id, ReadMode::Consume)
         })?;
         Ok((data.copy_to(0, buf), meta))
-    }
-
-    /// Makes receiving return [`io::ErrorKind::WouldBlock`] instead of waiting.
-    ///
-    /// # Errors
-    /// None; the signature is that of the other sockets.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.0.mode.set_nonblocking(nonblocking);
-        Ok(())
-    }
-
-    /// Limits how long receiving waits; it fails with [`io::ErrorKind::WouldBlock`] then.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for a timeout of zero.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.mode.set_read_timeout(timeout)
     }
 }
 
 impl fmt::Debug for RawSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RawSocket in {}", self.0.core.name)
+        write!(f, "RawSocket in {}", self.0.core().name)
     }
 }

@@ -3,33 +3,30 @@
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
 pub use std::net::Shutdown;
 
 use super::addr::{ToSocketAddrs, each_addr};
-use super::block::{Flat, Mode, Patience, until_ready};
 use super::error::current;
+use super::handle::{Handle, Wait, poll, shared_methods};
 use crate::base::time::Duration;
 use crate::instance::Vnet;
-use crate::instance::vnet::VnetCore;
+use crate::packet::Payload;
 use crate::packet::pool::CHUNK;
-use crate::packet::{Cx, Payload};
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
+use crate::transport::edge::{Interest, ReadMode};
 use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
-use crate::transport::tcp::{
-    ConnId, Interest, Linger, ListenerId, ReadMode, SocketOptions, Switch,
-};
+use crate::transport::tcp::{ConnId, Linger, ListenerId, SocketOptions, Switch};
 
 /// Writes up to this size are copied under the vnet's lock, into a buffer that collects small
 /// writes; larger ones are copied outside of it.
 const SMALL_WRITE: usize = 2048;
-/// Reads up to this size take the bytes out under the lock.
+/// Connections that wait to be accepted, where nothing else is said.
 const DEFAULT_BACKLOG: usize = 128;
 
 /// A TCP connection, as [`std::net::TcpStream`].
@@ -41,29 +38,11 @@ const DEFAULT_BACKLOG: usize = 128;
 /// Every operation fails with [`ErrorKind::ConnectionAborted`] and
 /// [`SocketError::Gone`] once the vnet is gone.
 #[derive(Clone)]
-pub struct TcpStream(Arc<Stream>);
+pub struct TcpStream(Handle<ConnId>);
 
-struct Stream {
-    core: Arc<VnetCore>,
-    id: ConnId,
-    mode: Mode,
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let _ = self.core.with(|s, cx| s.tcp.close(cx, self.id));
-    }
-}
+shared_methods!(TcpStream: nonblocking try_clone take_error read_timeout write_timeout ttl);
 
 impl TcpStream {
-    fn new(core: Arc<VnetCore>, id: ConnId) -> TcpStream {
-        TcpStream(Arc::new(Stream {
-            core,
-            id,
-            mode: Mode::default(),
-        }))
-    }
-
     /// Connects from the current vnet; tries each address in turn.
     ///
     /// # Errors
@@ -81,7 +60,7 @@ impl TcpStream {
     /// there, [`ErrorKind::AddrNotAvailable`] when no port is left.
     pub fn connect_in(vnet: &Vnet, addrs: impl ToSocketAddrs) -> io::Result<TcpStream> {
         each_addr(addrs, |addr| {
-            TcpStream::connect_one(vnet, addr, Patience::Blocking(None))
+            TcpStream::connect_one(vnet, addr, Wait::Blocking(None))
         })
     }
 
@@ -105,7 +84,7 @@ impl TcpStream {
         if timeout.is_zero() {
             return Err(io::Error::new(ErrorKind::InvalidInput, "a timeout of zero"));
         }
-        let stream = TcpStream::connect_one(vnet, *addr, Patience::Blocking(Some(timeout)));
+        let stream = TcpStream::connect_one(vnet, *addr, Wait::Blocking(Some(timeout)));
         stream.map_err(|e| match e.kind() {
             ErrorKind::WouldBlock => SocketError::TimedOut.into(),
             _ => e,
@@ -118,21 +97,29 @@ impl TcpStream {
     /// # Errors
     /// As [`TcpStream::connect_in`], for what is known at once.
     pub fn start_connect_in(vnet: &Vnet, addr: SocketAddr) -> io::Result<TcpStream> {
-        let id = vnet.core.with(|s, cx| s.tcp_connect(cx, addr)).flat()?;
-        let stream = TcpStream::new(Arc::clone(&vnet.core), id);
-        stream.0.mode.set_nonblocking(true);
+        let handle = Handle::open(&vnet.core, |s, cx| s.tcp_connect(cx, addr))?;
+        handle.set_nonblocking(true);
+        Ok(TcpStream(handle))
+    }
+
+    fn connect_one(vnet: &Vnet, addr: SocketAddr, wait: Wait<'_>) -> io::Result<TcpStream> {
+        let handle = Handle::open(&vnet.core, |s, cx| s.tcp_connect(cx, addr))?;
+        let stream = TcpStream(handle);
+        stream.connected(wait)?;
         Ok(stream)
     }
 
-    fn connect_one(vnet: &Vnet, addr: SocketAddr, patience: Patience) -> io::Result<TcpStream> {
-        let core = &vnet.core;
-        let id = core.with(|s, cx| s.tcp_connect(cx, addr)).flat()?;
-        let stream = TcpStream::new(Arc::clone(core), id);
-        until_ready(core, patience, |s, cx, waker| {
-            let result = connected(s, id);
-            register_on_block(s, cx, id, Interest::Write, waker, result)
-        })?;
-        Ok(stream)
+    /// Waits until the connection is established, or says how that failed.
+    fn connected(&self, wait: Wait<'_>) -> io::Result<()> {
+        self.0.run(wait, Interest::Write, |s, _, id| {
+            if let Some(error) = s.tcp.take_error(id)? {
+                return Err(error);
+            }
+            match s.tcp.readiness(id)?.connecting {
+                true => Err(SocketError::WouldBlock),
+                false => Ok(()),
+            }
+        })
     }
 
     /// Reads without copying: returns what has arrived, at most `max` bytes, by reference. No
@@ -142,17 +129,25 @@ impl TcpStream {
     /// As for reading into a buffer.
     #[track_caller]
     pub fn recv_bytes(&self, max: usize) -> io::Result<Payload> {
-        self.receive(max, ReadMode::Consume, self.0.mode.reading())
+        self.receive(self.0.reading(), max, ReadMode::Consume)
     }
 
     #[track_caller]
-    fn receive(&self, max: usize, mode: ReadMode, patience: Patience) -> io::Result<Payload> {
-        let id = self.0.id;
-        until_ready(&self.0.core, patience, |s, cx, waker| {
+    fn receive(&self, wait: Wait<'_>, max: usize, mode: ReadMode) -> io::Result<Payload> {
+        self.0.run(wait, Interest::Read, |s, cx, id| {
             let mut taken = Payload::new();
-            let result = s.tcp.recv(cx, id, max, &mut taken, mode);
-            register_on_block(s, cx, id, Interest::Read, waker, result).map(|_| taken)
+            s.tcp.recv(cx, id, max, &mut taken, mode).map(|_| taken)
         })
+    }
+
+    #[track_caller]
+    fn read_copy(&self, wait: Wait<'_>, mode: ReadMode, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        // Taken by reference under the lock, copied outside of it.
+        let taken = self.receive(wait, buf.len(), mode)?;
+        Ok(taken.copy_to(0, buf))
     }
 
     /// Sends without copying. Returns how many of the bytes were taken; the rest stays yours.
@@ -164,35 +159,31 @@ impl TcpStream {
         if data.is_empty() {
             return Ok(0);
         }
-        let id = self.0.id;
-        until_ready(&self.0.core, self.0.mode.writing(), |s, cx, waker| {
-            let space = writable(s, cx, id, waker)?;
-            let part = data.slice(..data.len().min(space));
+        self.0.run(self.0.writing(), Interest::Write, |s, cx, id| {
+            let part = data.slice(..data.len().min(space(s, id)?));
             let taken = part.len();
             s.tcp.send_bytes(cx, id, part).map(|()| taken)
         })
     }
 
     #[track_caller]
-    fn write_copy(&self, data: &[u8]) -> io::Result<usize> {
-        let id = self.0.id;
-        let core = &self.0.core;
-        let patience = self.0.mode.writing();
+    fn write_copy(&self, wait: Wait<'_>, data: &[u8]) -> io::Result<usize> {
+        if data.is_empty() {
+            return Ok(0);
+        }
         if data.len() <= SMALL_WRITE {
-            return until_ready(core, patience, |s, cx, waker| {
+            return self.0.run(wait, Interest::Write, |s, cx, id| {
                 s.admit(Resource::BufferedBytes)?;
-                let result = s.tcp.send_copy(cx, id, data);
-                register_on_block(s, cx, id, Interest::Write, waker, result)
+                s.tcp.send_copy(cx, id, data)
             });
         }
-        let reserved = until_ready(core, patience, |s, cx, waker| {
-            let space = writable(s, cx, id, waker)?;
-            let n = space.min(data.len()).min(CHUNK);
+        let reserved = self.0.run(wait, Interest::Write, |s, _, id| {
+            let n = space(s, id)?.min(data.len()).min(CHUNK);
             s.tcp.reserve(id, n).map(|()| n)
         })?;
         // The copy is made outside the vnet's lock; the space is ours already.
-        let copy = core.system.pool.copy(&data[..reserved]);
-        core.with(|s, cx| s.tcp.send_bytes(cx, id, copy)).flat()?;
+        let copy = self.0.core().system.pool.copy(&data[..reserved]);
+        self.0.now(|s, cx, id| s.tcp.send_bytes(cx, id, copy))?;
         Ok(reserved)
     }
 
@@ -202,8 +193,7 @@ impl TcpStream {
     /// As for reading.
     #[track_caller]
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let taken = self.receive(buf.len(), ReadMode::Peek, self.0.mode.reading())?;
-        Ok(taken.copy_to(0, buf))
+        self.read_copy(self.0.reading(), ReadMode::Peek, buf)
     }
 
     /// Shuts down reading, writing, or both. What was written before is still delivered,
@@ -212,20 +202,7 @@ impl TcpStream {
     /// # Errors
     /// [`ErrorKind::NotConnected`].
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        let id = self.0.id;
-        Ok(self
-            .0
-            .core
-            .with(|s, cx| s.tcp.shutdown(cx, id, how))
-            .flat()?)
-    }
-
-    /// Another handle to the same socket. Settings are shared.
-    ///
-    /// # Errors
-    /// None; the signature is the standard library's.
-    pub fn try_clone(&self) -> io::Result<TcpStream> {
-        Ok(self.clone())
+        self.0.now(|s, cx, id| s.tcp.shutdown(cx, id, how))
     }
 
     /// The address of this end.
@@ -233,7 +210,7 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.ask(|s, id| s.tcp.local_addr(id))
+        self.0.now(|s, _, id| s.tcp.local_addr(id))
     }
 
     /// The address of the other end.
@@ -241,57 +218,7 @@ impl TcpStream {
     /// # Errors
     /// [`ErrorKind::NotConnected`], or the vnet is gone.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.ask(|s, id| s.tcp.peer_addr(id))
-    }
-
-    /// Takes the error that waits to be reported (`SO_ERROR`).
-    ///
-    /// # Errors
-    /// The vnet is gone.
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        let error = self.ask(|s, id| s.tcp.take_error(id))?;
-        Ok(error.map(io::Error::from))
-    }
-
-    /// Makes every operation return [`ErrorKind::WouldBlock`] instead of waiting, or wait again.
-    ///
-    /// # Errors
-    /// None; the signature is the standard library's.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.0.mode.set_nonblocking(nonblocking);
-        Ok(())
-    }
-
-    /// Limits how long reading waits; it fails with [`ErrorKind::WouldBlock`] then.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidInput`] for a timeout of zero.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.mode.set_read_timeout(timeout)
-    }
-
-    /// Limits how long writing waits; it fails with [`ErrorKind::WouldBlock`] then.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidInput`] for a timeout of zero.
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.mode.set_write_timeout(timeout)
-    }
-
-    /// The limit on reading.
-    ///
-    /// # Errors
-    /// None; the signature is the standard library's.
-    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        Ok(self.0.mode.read_timeout())
-    }
-
-    /// The limit on writing.
-    ///
-    /// # Errors
-    /// None; the signature is the standard library's.
-    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        Ok(self.0.mode.write_timeout())
+        self.0.now(|s, _, id| s.tcp.peer_addr(id))
     }
 
     /// Sends small segments at once (`TCP_NODELAY`), or collects them (RFC 1122, section
@@ -300,9 +227,7 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        let (id, to) = (self.0.id, switch(nodelay));
-        let core = &self.0.core;
-        Ok(core.with(|s, cx| s.tcp.set_nodelay(cx, id, to)).flat()?)
+        self.set_option(|o| o.nodelay = switch(nodelay))
     }
 
     /// Whether small segments are sent at once.
@@ -313,27 +238,6 @@ impl TcpStream {
         self.option(|o| o.nodelay == Switch::On)
     }
 
-    /// Sets the time to live of its packets.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidInput`] for more than 255, or zero; the vnet is gone.
-    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        let ttl = ttl_in_range(ttl)?;
-        self.set_option(|o| o.ttl = ttl)
-    }
-
-    /// The time to live of its packets.
-    ///
-    /// # Errors
-    /// The vnet is gone.
-    pub fn ttl(&self) -> io::Result<u32> {
-        let default = self.ask(|s, _| Ok(s.ip.v4.tunables.default_ttl))?;
-        self.option(|o| match o.ttl {
-            0 => u32::from(default),
-            ttl => u32::from(ttl),
-        })
-    }
-
     /// With `Some`, closing discards what was not sent and resets the connection when the given
     /// time is zero, or runs out before everything is acknowledged (`SO_LINGER`). Closing itself
     /// never waits.
@@ -342,7 +246,7 @@ impl TcpStream {
     /// The vnet is gone.
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
         let linger = linger.map_or(Linger::Background, Linger::For);
-        self.ask(|s, id| s.tcp.set_linger(id, linger))
+        self.set_option(|o| o.linger = linger)
     }
 
     /// What [`TcpStream::set_linger`] has set.
@@ -370,15 +274,7 @@ impl TcpStream {
     /// # Errors
     /// As [`TcpStream::connect_in`], for what the network says.
     pub fn poll_connect(&self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let id = self.0.id;
-        let result = self.0.core.with(|s, cx| {
-            let result = connected(s, id);
-            register_on_block(s, cx, id, Interest::Write, Some(task.waker()), result)
-        });
-        match result.flat() {
-            Err(SocketError::WouldBlock) => Poll::Pending,
-            result => Poll::Ready(result.map_err(io::Error::from)),
-        }
+        poll(self.connected(Wait::polled(task)))
     }
 
     /// Polls for data, for futures: the task is woken when it is worth to poll again.
@@ -386,17 +282,7 @@ impl TcpStream {
     /// # Errors
     /// As for reading.
     pub fn poll_read(&self, task: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let id = self.0.id;
-        let taken = self.0.core.with(|s, cx| {
-            let mut taken = Payload::new();
-            let result = s.tcp.recv(cx, id, buf.len(), &mut taken, ReadMode::Consume);
-            register_on_block(s, cx, id, Interest::Read, Some(task.waker()), result).map(|_| taken)
-        });
-        match taken.flat() {
-            Err(SocketError::WouldBlock) => Poll::Pending,
-            Err(e) => Poll::Ready(Err(e.into())),
-            Ok(taken) => Poll::Ready(Ok(taken.copy_to(0, buf))),
-        }
+        poll(self.read_copy(Wait::polled(task), ReadMode::Consume, buf))
     }
 
     /// Polls for room and writes, for futures.
@@ -404,36 +290,15 @@ impl TcpStream {
     /// # Errors
     /// As for writing.
     pub fn poll_write(&self, task: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let id = self.0.id;
-        let sent = self.0.core.with(|s, cx| {
-            let result = s.tcp.send_copy(cx, id, data);
-            register_on_block(s, cx, id, Interest::Write, Some(task.waker()), result)
-        });
-        match sent.flat() {
-            Err(SocketError::WouldBlock) => Poll::Pending,
-            result => Poll::Ready(result.map_err(io::Error::from)),
-        }
+        poll(self.write_copy(Wait::polled(task), data))
     }
 
     fn option<R>(&self, f: impl FnOnce(&SocketOptions) -> R) -> io::Result<R> {
-        self.ask(|s, id| s.tcp.options(id).map(f))
+        self.0.now(|s, _, id| s.tcp.options(id).map(f))
     }
 
-    fn set_option(&self, f: impl FnOnce(&mut SocketOptions)) -> io::Result<()> {
-        let id = self.0.id;
-        let change = |s: &mut Stack, cx: &mut Cx| {
-            let mut options = s.tcp.options(id)?.clone();
-            f(&mut options);
-            s.tcp.set_options(cx, id, options)
-        };
-        Ok(self.0.core.with(change).flat()?)
-    }
-
-    fn ask<R>(
-        &self,
-        f: impl FnOnce(&mut Stack, ConnId) -> Result<R, SocketError>,
-    ) -> io::Result<R> {
-        Ok(self.0.core.with(|s, _| f(s, self.0.id)).flat()?)
+    fn set_option(&self, change: impl FnOnce(&mut SocketOptions)) -> io::Result<()> {
+        self.0.now(|s, cx, id| s.tcp.set_options(cx, id, change))
     }
 }
 
@@ -444,64 +309,22 @@ fn switch(on: bool) -> Switch {
     }
 }
 
-/// A time to live that fits its field.
-pub(super) fn ttl_in_range(ttl: u32) -> io::Result<u8> {
-    match u8::try_from(ttl) {
-        Ok(ttl) if ttl > 0 => Ok(ttl),
-        _ => Err(SocketError::InvalidInput.into()),
-    }
-}
-
-/// Registers the waker, if there is one, when an attempt would block.
-fn register_on_block<R>(
-    stack: &mut Stack,
-    cx: &mut Cx,
-    id: ConnId,
-    interest: Interest,
-    waker: Option<&Waker>,
-    result: Result<R, SocketError>,
-) -> Result<R, SocketError> {
-    if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
-        stack.tcp.register(cx.out, id, interest, waker)?;
-    }
-    result
-}
-
-/// Whether a connection is established, or how that failed.
-fn connected(stack: &mut Stack, id: ConnId) -> Result<(), SocketError> {
-    if let Some(error) = stack.tcp.take_error(id)? {
-        return Err(error);
-    }
-    match stack.tcp.readiness(id)?.connecting {
-        true => Err(SocketError::WouldBlock),
-        false => Ok(()),
-    }
-}
-
-/// The room in the send buffer; none would block.
-fn writable(
-    stack: &mut Stack,
-    cx: &mut Cx,
-    id: ConnId,
-    waker: Option<&Waker>,
-) -> Result<usize, SocketError> {
+/// The room in the send buffer.
+///
+/// # Errors
+/// [`SocketError::WouldBlock`] when there is none; what the connection or the vnet's limits say.
+fn space(stack: &mut Stack, id: ConnId) -> Result<usize, SocketError> {
     stack.admit(Resource::BufferedBytes)?;
-    let space = match stack.tcp.send_space(id) {
+    match stack.tcp.send_space(id) {
         Ok(0) => Err(SocketError::WouldBlock),
         result => result,
-    };
-    register_on_block(stack, cx, id, Interest::Write, waker, space)
+    }
 }
 
 impl Read for &TcpStream {
     #[track_caller]
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        // Taken by reference under the lock, copied outside of it.
-        let taken = self.receive(buf.len(), ReadMode::Consume, self.0.mode.reading())?;
-        Ok(taken.copy_to(0, buf))
+        self.read_copy(self.0.reading(), ReadMode::Consume, buf)
     }
 
     #[track_caller]
@@ -510,7 +333,7 @@ impl Read for &TcpStream {
         if want == 0 {
             return Ok(0);
         }
-        let taken = self.receive(want, ReadMode::Consume, self.0.mode.reading())?;
+        let taken = self.receive(self.0.reading(), want, ReadMode::Consume)?;
         let mut done = 0;
         for buf in bufs {
             done += taken.copy_to(done, buf);
@@ -522,10 +345,7 @@ impl Read for &TcpStream {
 impl Write for &TcpStream {
     #[track_caller]
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        if data.is_empty() {
-            return Ok(0);
-        }
-        self.write_copy(data)
+        self.write_copy(self.0.writing(), data)
     }
 
     #[track_caller]
@@ -573,7 +393,7 @@ impl Write for TcpStream {
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TcpStream")
-            .field("vnet", &self.0.core.name)
+            .field("vnet", &self.0.core().name)
             .field("local", &self.local_addr().ok())
             .field("peer", &self.peer_addr().ok())
             .finish()
@@ -587,20 +407,9 @@ impl fmt::Debug for TcpStream {
 /// room. Requests that their senders do not complete are not part of it: of those
 /// `net.inet.tcp.maxhalfopen` are kept, and the oldest makes room for the next.
 #[derive(Clone)]
-pub struct TcpListener(Arc<Listener>);
+pub struct TcpListener(Handle<ListenerId>, SocketAddr);
 
-struct Listener {
-    core: Arc<VnetCore>,
-    id: ListenerId,
-    local: SocketAddr,
-    mode: Mode,
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let _ = self.core.with(|s, cx| s.tcp.close_listener(cx, self.id));
-    }
-}
+shared_methods!(TcpListener: nonblocking try_clone ttl);
 
 impl TcpListener {
     /// Listens in the current vnet, on the first address that can be bound. As the standard
@@ -632,18 +441,15 @@ impl TcpListener {
         backlog: usize,
         reuse: Reuse,
     ) -> io::Result<TcpListener> {
-        let core = &vnet.core;
         each_addr(addrs, |addr| {
             vnet.require_port(addr.port()).map_err(SocketError::from)?;
-            let (id, local) = core
-                .with(|s, cx| s.tcp_listen(cx, addr, backlog, reuse))
-                .flat()?;
-            Ok(TcpListener(Arc::new(Listener {
-                core: Arc::clone(core),
-                id,
-                local,
-                mode: Mode::default(),
-            })))
+            let mut local = addr;
+            let handle = Handle::open(&vnet.core, |s, cx| {
+                let (id, bound) = s.tcp_listen(cx, addr, backlog, reuse)?;
+                local = bound;
+                Ok(id)
+            })?;
+            Ok(TcpListener(handle, local))
         })
     }
 
@@ -654,12 +460,7 @@ impl TcpListener {
     /// [`ErrorKind::WouldBlock`] when nonblocking, or when the vnet is gone.
     #[track_caller]
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let id = self.0.id;
-        let core = &self.0.core;
-        let (conn, peer) = until_ready(core, self.0.mode.reading(), |s, cx, waker| {
-            accept_or_register(s, cx, id, waker)
-        })?;
-        Ok((TcpStream::new(Arc::clone(core), conn), peer))
+        self.accept_one(self.0.reading())
     }
 
     /// Polls for a connection, for futures.
@@ -667,13 +468,16 @@ impl TcpListener {
     /// # Errors
     /// As [`TcpListener::accept`].
     pub fn poll_accept(&self, task: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        let core = &self.0.core;
-        let accepted = core.with(|s, cx| accept_or_register(s, cx, self.0.id, Some(task.waker())));
-        match accepted.flat() {
-            Err(SocketError::WouldBlock) => Poll::Pending,
-            Err(e) => Poll::Ready(Err(e.into())),
-            Ok((conn, peer)) => Poll::Ready(Ok((TcpStream::new(Arc::clone(core), conn), peer))),
-        }
+        poll(self.accept_one(Wait::polled(task)))
+    }
+
+    #[track_caller]
+    fn accept_one(&self, wait: Wait<'_>) -> io::Result<(TcpStream, SocketAddr)> {
+        let accepted = self
+            .0
+            .run(wait, Interest::Read, |s, cx, id| s.tcp.accept(cx, id));
+        let (conn, peer) = accepted?;
+        Ok((TcpStream(Handle::of(self.0.core(), conn)), peer))
     }
 
     /// An iterator over connections; it never ends.
@@ -686,16 +490,7 @@ impl TcpListener {
     /// # Errors
     /// None; the signature is the standard library's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.0.local)
-    }
-
-    /// Makes [`TcpListener::accept`] return [`ErrorKind::WouldBlock`] instead of waiting.
-    ///
-    /// # Errors
-    /// None; the signature is the standard library's.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.0.mode.set_nonblocking(nonblocking);
-        Ok(())
+        Ok(self.1)
     }
 
     /// Limits how long [`TcpListener::accept`] waits; it fails with [`ErrorKind::WouldBlock`]
@@ -704,15 +499,7 @@ impl TcpListener {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a timeout of zero.
     pub fn set_accept_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.mode.set_read_timeout(timeout)
-    }
-
-    /// Another handle to the same socket.
-    ///
-    /// # Errors
-    /// None; the signature is the standard library's.
-    pub fn try_clone(&self) -> io::Result<TcpListener> {
-        Ok(self.clone())
+        self.0.read_timeout().set(timeout)
     }
 
     /// Takes the error that waits to be reported. A listener never has one.
@@ -724,24 +511,11 @@ impl TcpListener {
     }
 }
 
-fn accept_or_register(
-    stack: &mut Stack,
-    cx: &mut Cx,
-    id: ListenerId,
-    waker: Option<&Waker>,
-) -> Result<(ConnId, SocketAddr), SocketError> {
-    let result = stack.tcp.accept(cx, id);
-    if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
-        stack.tcp.register_accept(cx.out, id, waker)?;
-    }
-    result
-}
-
 impl fmt::Debug for TcpListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TcpListener")
-            .field("vnet", &self.0.core.name)
-            .field("local", &self.0.local)
+            .field("vnet", &self.0.core().name)
+            .field("local", &self.1)
             .finish()
     }
 }

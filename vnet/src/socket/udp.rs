@@ -3,21 +3,17 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
 use super::addr::{ToSocketAddrs, each_addr};
-use super::block::{Flat, Mode, until_ready};
 use super::error::current;
-use super::tcp::ttl_in_range;
+use super::handle::{Handle, Wait, poll, shared_methods};
 use crate::base::time::Duration;
 use crate::instance::Vnet;
-use crate::instance::vnet::VnetCore;
-use crate::packet::{Cx, Payload};
-use crate::stack::Stack;
-use crate::transport::datagram::{Interest, Recv};
+use crate::packet::Payload;
+use crate::transport::edge::{Interest, ReadMode};
 use crate::transport::error::SocketError;
 use crate::transport::udp::{Broadcast, UdpId};
 
@@ -42,19 +38,9 @@ use crate::transport::udp::{Broadcast, UdpId};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct UdpSocket(Arc<Socket>);
+pub struct UdpSocket(Handle<UdpId>);
 
-struct Socket {
-    core: Arc<VnetCore>,
-    id: UdpId,
-    mode: Mode,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let _ = self.core.with(|s, cx| s.udp.close(cx.out, self.id));
-    }
-}
+shared_methods!(UdpSocket: nonblocking try_clone take_error read_timeout write_timeout ttl);
 
 impl UdpSocket {
     /// Makes a socket in the current vnet and binds it to the first address that can be bound;
@@ -73,15 +59,9 @@ impl UdpSocket {
     /// # Errors
     /// As [`UdpSocket::bind`].
     pub fn bind_in(vnet: &Vnet, addrs: impl ToSocketAddrs) -> io::Result<UdpSocket> {
-        let core = &vnet.core;
         each_addr(addrs, |addr| {
             vnet.require_port(addr.port()).map_err(SocketError::from)?;
-            let id = core.with(|s, cx| s.udp_bind(cx, addr)).flat()?;
-            Ok(UdpSocket(Arc::new(Socket {
-                core: Arc::clone(core),
-                id,
-                mode: Mode::default(),
-            })))
+            Handle::open(&vnet.core, |s, cx| s.udp_bind(cx, addr)).map(UdpSocket)
         })
     }
 
@@ -91,13 +71,8 @@ impl UdpSocket {
     /// # Errors
     /// No route there.
     pub fn connect(&self, addrs: impl ToSocketAddrs) -> io::Result<()> {
-        let id = self.0.id;
         each_addr(addrs, |addr| {
-            Ok(self
-                .0
-                .core
-                .with(|s, cx| s.udp_connect(cx, id, addr))
-                .flat()?)
+            self.0.now(|s, cx, id| s.udp_connect(cx, id, addr))
         })
     }
 
@@ -131,12 +106,9 @@ impl UdpSocket {
     /// # Errors
     /// As [`UdpSocket::send_to`].
     pub fn send_bytes(&self, data: Bytes, to: Option<SocketAddr>) -> io::Result<usize> {
-        let id = self.0.id;
         let len = data.len();
-        self.0
-            .core
-            .with(|s, cx| s.udp_send(cx, id, to, Payload::from(data)))
-            .flat()?;
+        let payload = Payload::from(data);
+        self.0.now(|s, cx, id| s.udp_send(cx, id, to, payload))?;
         Ok(len)
     }
 
@@ -148,8 +120,7 @@ impl UdpSocket {
     /// [`io::ErrorKind::ConnectionRefused`] when the peer of a connected socket refused.
     #[track_caller]
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let (data, from) = self.receive(Recv::Consume)?;
-        Ok((data.copy_to(0, buf), from))
+        self.copy(self.0.reading(), ReadMode::Consume, buf)
     }
 
     /// As [`UdpSocket::recv_from`], without the address.
@@ -167,8 +138,7 @@ impl UdpSocket {
     /// As [`UdpSocket::recv_from`].
     #[track_caller]
     pub fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let (data, from) = self.receive(Recv::Peek)?;
-        Ok((data.copy_to(0, buf), from))
+        self.copy(self.0.reading(), ReadMode::Peek, buf)
     }
 
     /// As [`UdpSocket::recv`], but the datagram stays to be received again.
@@ -186,15 +156,7 @@ impl UdpSocket {
     /// As [`UdpSocket::recv_from`].
     #[track_caller]
     pub fn recv_bytes(&self) -> io::Result<(Payload, SocketAddr)> {
-        self.receive(Recv::Consume)
-    }
-
-    #[track_caller]
-    fn receive(&self, how: Recv) -> io::Result<(Payload, SocketAddr)> {
-        let id = self.0.id;
-        until_ready(&self.0.core, self.0.mode.reading(), |s, cx, waker| {
-            receive_or_register(s, cx, id, how, waker)
-        })
+        self.receive(self.0.reading(), ReadMode::Consume)
     }
 
     /// Polls for a datagram, for futures.
@@ -206,16 +168,25 @@ impl UdpSocket {
         task: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<(usize, SocketAddr)>> {
-        let id = self.0.id;
-        let received = self
-            .0
-            .core
-            .with(|s, cx| receive_or_register(s, cx, id, Recv::Consume, Some(task.waker())));
-        match received.flat() {
-            Err(SocketError::WouldBlock) => Poll::Pending,
-            Err(e) => Poll::Ready(Err(e.into())),
-            Ok((data, from)) => Poll::Ready(Ok((data.copy_to(0, buf), from))),
-        }
+        poll(self.copy(Wait::polled(task), ReadMode::Consume, buf))
+    }
+
+    #[track_caller]
+    fn receive(&self, wait: Wait<'_>, mode: ReadMode) -> io::Result<(Payload, SocketAddr)> {
+        self.0.run(wait, Interest::Read, |s, _, id| {
+            s.udp.sockets.recv(id, mode)
+        })
+    }
+
+    #[track_caller]
+    fn copy(
+        &self,
+        wait: Wait<'_>,
+        mode: ReadMode,
+        buf: &mut [u8],
+    ) -> io::Result<(usize, SocketAddr)> {
+        let (data, from) = self.receive(wait, mode)?;
+        Ok((data.copy_to(0, buf), from))
     }
 
     /// The socket's own address.
@@ -223,7 +194,9 @@ impl UdpSocket {
     /// # Errors
     /// The vnet is gone.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        let addr = self.ask(|s, id| s.udp.local_addr(id))?;
+        let addr = self
+            .0
+            .now(|s, _, id| Ok(s.udp.sockets.get(id)?.own.local()))?;
         Ok(addr.expect("a UDP socket of this layer is bound when it is made"))
     }
 
@@ -232,66 +205,10 @@ impl UdpSocket {
     /// # Errors
     /// [`io::ErrorKind::NotConnected`], or the vnet is gone.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.ask(|s, id| s.udp.peer_addr(id))
-    }
-
-    /// Takes the error that waits to be reported (`SO_ERROR`).
-    ///
-    /// # Errors
-    /// The vnet is gone.
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        let error = self.ask(|s, id| s.udp.take_error(id))?;
-        Ok(error.map(io::Error::from))
-    }
-
-    /// Another handle to the same socket. Settings are shared.
-    ///
-    /// # Errors
-    /// None; the signature is the standard library's.
-    pub fn try_clone(&self) -> io::Result<UdpSocket> {
-        Ok(self.clone())
-    }
-
-    /// Makes receiving return [`io::ErrorKind::WouldBlock`] instead of waiting. Sending never
-    /// waits.
-    ///
-    /// # Errors
-    /// None; the signature is the standard library's.
-    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.0.mode.set_nonblocking(nonblocking);
-        Ok(())
-    }
-
-    /// Limits how long receiving waits; it fails with [`io::ErrorKind::WouldBlock`] then.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for a timeout of zero.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.mode.set_read_timeout(timeout)
-    }
-
-    /// Remembered, as the standard library has it; sending never waits.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for a timeout of zero.
-    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.mode.set_write_timeout(timeout)
-    }
-
-    /// The limit on receiving.
-    ///
-    /// # Errors
-    /// None; the signature is the standard library's.
-    pub fn read_timeout(&self) -> io::Result<Option<Duration>> {
-        Ok(self.0.mode.read_timeout())
-    }
-
-    /// What [`UdpSocket::set_write_timeout`] has set.
-    ///
-    /// # Errors
-    /// None; the signature is the standard library's.
-    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
-        Ok(self.0.mode.write_timeout())
+        self.0.now(|s, _, id| {
+            let peer = s.udp.sockets.get(id)?.own.peer();
+            peer.ok_or(SocketError::NotConnected)
+        })
     }
 
     /// Allows sending to broadcast addresses (`SO_BROADCAST`).
@@ -303,7 +220,10 @@ impl UdpSocket {
             true => Broadcast::Allowed,
             false => Broadcast::Forbidden,
         };
-        self.ask(|s, id| s.udp.options_mut(id).map(|o| o.broadcast = broadcast))
+        self.0.now(|s, _, id| {
+            s.udp.sockets.get_mut(id)?.own.broadcast = broadcast;
+            Ok(())
+        })
     }
 
     /// Whether sending to broadcast addresses is allowed.
@@ -311,29 +231,8 @@ impl UdpSocket {
     /// # Errors
     /// The vnet is gone.
     pub fn broadcast(&self) -> io::Result<bool> {
-        self.ask(|s, id| s.udp.options(id).map(|o| o.broadcast == Broadcast::Allowed))
-    }
-
-    /// Sets the time to live of its packets.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for more than 255, or zero; the vnet is gone.
-    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        let ttl = ttl_in_range(ttl)?;
-        self.ask(|s, id| s.udp.options_mut(id).map(|o| o.ttl = ttl))
-    }
-
-    /// The time to live of its packets.
-    ///
-    /// # Errors
-    /// The vnet is gone.
-    pub fn ttl(&self) -> io::Result<u32> {
-        self.ask(|s, id| s.udp.options(id).map(|o| o.ttl))
-            .map(u32::from)
-    }
-
-    fn ask<R>(&self, f: impl FnOnce(&mut Stack, UdpId) -> Result<R, SocketError>) -> io::Result<R> {
-        Ok(self.0.core.with(|s, _| f(s, self.0.id)).flat()?)
+        self.0
+            .now(|s, _, id| Ok(s.udp.sockets.get(id)?.own.broadcast == Broadcast::Allowed))
     }
 }
 
@@ -344,24 +243,10 @@ fn addrs_once(addrs: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
     Ok(all)
 }
 
-fn receive_or_register(
-    stack: &mut Stack,
-    cx: &mut Cx,
-    id: UdpId,
-    how: Recv,
-    waker: Option<&Waker>,
-) -> Result<(Payload, SocketAddr), SocketError> {
-    let result = stack.udp.recv(id, how);
-    if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
-        stack.udp.register(cx.out, id, Interest::Read, waker)?;
-    }
-    result
-}
-
 impl fmt::Debug for UdpSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UdpSocket")
-            .field("vnet", &self.0.core.name)
+            .field("vnet", &self.0.core().name)
             .field("local", &self.local_addr().ok())
             .finish()
     }

@@ -4,7 +4,6 @@ use std::fmt;
 
 use super::Stack;
 use crate::packet::Cx;
-use crate::transport::tcp::Teardown;
 
 /// What a stack holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,12 +114,11 @@ impl Stack {
     /// Counts everything.
     pub(crate) fn census(&self) -> Census {
         let tcp = self.tcp.counts();
-        let queued = self.udp.list().map(|u| u.queued).sum::<usize>()
-            + self.raw.list().map(|r| r.queued).sum::<usize>()
-            + self.echo.list().map(|e| e.queued).sum::<usize>();
+        let queued =
+            self.udp.sockets.queued() + self.raw.sockets.queued() + self.echo.sockets.queued();
         Census {
             sockets: (self.tcp.held_by_sockets() + tcp.listeners) as u64
-                + (self.udp.len() + self.raw.len() + self.echo.len()) as u64,
+                + self.datagram_sockets() as u64,
             connections: (tcp.connections + tcp.half_open + tcp.time_wait) as u64,
             interfaces: self.ifs.len() as u64,
             addresses: self.ip.v4.addrs.len() as u64,
@@ -145,7 +143,7 @@ impl Stack {
     pub(crate) fn uninit_tcp(&mut self, cx: &mut Cx) {
         #[cfg(test)]
         self.pass(super::failure::Place::Teardown);
-        self.tcp.teardown(cx, Teardown::Reset);
+        self.tcp.teardown(cx);
     }
 
     pub(crate) fn uninit_udp(&mut self, cx: &mut Cx) {

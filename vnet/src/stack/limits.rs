@@ -321,9 +321,9 @@ impl Stack {
             Resource::Children => (limits.children_now, 0),
             Resource::BufferedBytes => (
                 self.tcp.held_bytes() as u64 + self.datagram_bytes(),
-                self.udp.account().refused()
-                    + self.raw.account().refused()
-                    + self.echo.account().refused(),
+                self.udp.sockets.account().refused()
+                    + self.raw.sockets.account().refused()
+                    + self.echo.sockets.account().refused(),
             ),
             Resource::QueuedPackets => (0, dropped(DropReason::InboxFull)),
             Resource::LinkBytes => {
@@ -374,7 +374,7 @@ impl Stack {
 
     /// Tells TCP how many sockets it may have: peers make connections without asking `admit`.
     fn share_sockets(&mut self) {
-        let others = self.udp.len() + self.raw.len() + self.echo.len();
+        let others = self.datagram_sockets();
         let left = match self.limits.of(Resource::Sockets) {
             UNLIMITED => usize::MAX,
             limit => usize::try_from(limit.saturating_sub(others as u64)).unwrap_or(usize::MAX),
@@ -388,9 +388,9 @@ impl Stack {
         let held = self.limits.tcp_bytes_seen + self.datagram_bytes();
         self.limits.buffers_are_full = held >= limit;
         for account in [
-            self.udp.account_mut(),
-            self.raw.account_mut(),
-            self.echo.account_mut(),
+            self.udp.sockets.account_mut(),
+            self.raw.sockets.account_mut(),
+            self.echo.sockets.account_mut(),
         ] {
             let others = held - account.bytes() as u64;
             let left = match limit {
@@ -416,14 +416,18 @@ impl Stack {
 
     /// Bytes in the buffers of sockets other than TCP's.
     fn datagram_bytes(&self) -> u64 {
-        let accounts = [self.udp.account(), self.raw.account(), self.echo.account()];
+        let accounts = [
+            self.udp.sockets.account(),
+            self.raw.sockets.account(),
+            self.echo.sockets.account(),
+        ];
         accounts.iter().map(|a| a.bytes() as u64).sum()
     }
 
     fn socket_count(&self) -> u64 {
         let tcp = self.tcp.counts();
         let sockets = tcp.connections + tcp.half_open + tcp.listeners;
-        (sockets + self.udp.len() + self.raw.len() + self.echo.len()) as u64
+        (sockets + self.datagram_sockets()) as u64
     }
 
     fn fullest_backlog(&self) -> u64 {

@@ -38,10 +38,10 @@ use crate::netif::inbox::News;
 use crate::netif::{Bridges, IfTable, NetifError};
 use crate::packet::Cx;
 use crate::packet::cx::Carrier;
-use crate::transport::echo::{Echo, EchoConfig};
-use crate::transport::raw::{Raw, RawConfig};
+use crate::transport::echo::Echo;
+use crate::transport::raw::Raw;
 use crate::transport::tcp::{Tcp, TcpConfig};
-use crate::transport::udp::{Udp, UdpConfig};
+use crate::transport::udp::Udp;
 
 /// The protocols of one vnet. Everything in it is reached under the vnet's lock.
 pub(crate) struct Stack {
@@ -90,9 +90,9 @@ impl Stack {
             ifs: IfTable::default(),
             bridges: Bridges::default(),
             neigh: NeighCache::new(NeighConfig::default(), stream(StreamLabel::Neigh)),
-            udp: Udp::new(UdpConfig::default(), stream(StreamLabel::Udp)),
-            raw: Raw::new(RawConfig::default(), stream(StreamLabel::Raw)),
-            echo: Echo::new(EchoConfig::default(), stream(StreamLabel::Echo)),
+            udp: Udp::new(stream(StreamLabel::Udp)),
+            raw: Raw::new(stream(StreamLabel::Raw)),
+            echo: Echo::new(stream(StreamLabel::Echo)),
             tcp: Tcp::new(TcpConfig::default(), &mut stream(StreamLabel::Tcp)),
             icmp: Icmp::default(),
             ip: Ip::new(rng),

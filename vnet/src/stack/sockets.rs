@@ -12,12 +12,125 @@ use crate::netif::table::MAX_GSO;
 use crate::packet::header::{Icmp4, IpProto};
 use crate::packet::{Csum, Cx, Packet, Payload};
 use crate::transport::echo::EchoId;
+use crate::transport::edge::{Readiness, Waiters};
 use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
 use crate::transport::raw::RawId;
 use crate::transport::tcp::{ConnId, ListenerId, Path, SocketOptions};
 use crate::transport::udp::UdpId;
 
+/// A socket of any kind within one vnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SocketId {
+    /// A TCP connection.
+    Tcp(ConnId),
+    /// A TCP socket that listens.
+    Listener(ListenerId),
+    /// A UDP socket.
+    Udp(UdpId),
+    /// A raw socket.
+    Raw(RawId),
+    /// An echo socket.
+    Echo(EchoId),
+}
+
+macro_rules! names {
+    ($($kind:ident($id:ty)),*) => {$(
+        impl From<$id> for SocketId {
+            #[inline]
+            fn from(id: $id) -> SocketId {
+                SocketId::$kind(id)
+            }
+        }
+    )*};
+}
+names!(
+    Tcp(ConnId),
+    Listener(ListenerId),
+    Udp(UdpId),
+    Raw(RawId),
+    Echo(EchoId)
+);
+
+/// What every kind of socket can do, said once: the kinds differ in where the answer is.
+impl Stack {
+    /// Lets go of a socket and wakes everyone who waits for it.
+    #[inline]
+    pub(crate) fn close(&mut self, cx: &mut Cx, id: SocketId) {
+        match id {
+            SocketId::Tcp(id) => self.tcp.close(cx, id),
+            SocketId::Listener(id) => self.tcp.close_listener(cx, id),
+            SocketId::Udp(id) => self.udp.close(cx.out, id),
+            SocketId::Raw(id) => self.raw.close(cx.out, id),
+            SocketId::Echo(id) => self.echo.close(cx.out, id),
+        }
+    }
+
+    /// What can be done with a socket without waiting.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub(crate) fn readiness(&self, id: SocketId) -> Result<Readiness, SocketError> {
+        match id {
+            SocketId::Tcp(id) => self.tcp.readiness(id),
+            SocketId::Listener(id) => self.tcp.listener_readiness(id),
+            SocketId::Udp(id) => Ok(self.udp.sockets.get(id)?.readiness()),
+            SocketId::Raw(id) => Ok(self.raw.sockets.get(id)?.readiness()),
+            SocketId::Echo(id) => Ok(self.echo.sockets.get(id)?.readiness()),
+        }
+    }
+
+    /// Who waits for a socket.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    #[inline]
+    pub(crate) fn waiters(&mut self, id: SocketId) -> Result<&mut Waiters, SocketError> {
+        match id {
+            SocketId::Tcp(id) => self.tcp.waiters(id),
+            SocketId::Listener(id) => self.tcp.listener_waiters(id),
+            SocketId::Udp(id) => Ok(&mut self.udp.sockets.get_mut(id)?.waiters),
+            SocketId::Raw(id) => Ok(&mut self.raw.sockets.get_mut(id)?.waiters),
+            SocketId::Echo(id) => Ok(&mut self.echo.sockets.get_mut(id)?.waiters),
+        }
+    }
+
+    /// The error that waits to be reported, which is thereby taken (`SO_ERROR`). A listener has none.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub(crate) fn take_error(&mut self, id: SocketId) -> Result<Option<SocketError>, SocketError> {
+        match id {
+            SocketId::Tcp(id) => self.tcp.take_error(id),
+            SocketId::Listener(_) => Ok(None),
+            SocketId::Udp(id) => Ok(self.udp.sockets.get_mut(id)?.take_error()),
+            SocketId::Raw(id) => Ok(self.raw.sockets.get_mut(id)?.take_error()),
+            SocketId::Echo(id) => Ok(self.echo.sockets.get_mut(id)?.take_error()),
+        }
+    }
+
+    /// The time to live of a socket's packets, to be read or changed. Zero stands for the vnet's
+    /// default.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub(crate) fn ttl(&mut self, id: SocketId) -> Result<&mut u8, SocketError> {
+        match id {
+            SocketId::Tcp(id) => self.tcp.ttl(id),
+            SocketId::Listener(id) => self.tcp.listener_ttl(id),
+            SocketId::Udp(id) => Ok(&mut self.udp.sockets.get_mut(id)?.options.ttl),
+            SocketId::Raw(id) => Ok(&mut self.raw.sockets.get_mut(id)?.options.ttl),
+            SocketId::Echo(id) => Ok(&mut self.echo.sockets.get_mut(id)?.options.ttl),
+        }
+    }
+
+    /// Sockets that are not TCP's.
+    pub(super) fn datagram_sockets(&self) -> usize {
+        self.udp.sockets.len() + self.raw.sockets.len() + self.echo.sockets.len()
+    }
+}
+
+/// What one kind does with the help of other layers.
 impl Stack {
     /// Host or router.
     pub(crate) fn set_forwarding(&mut self, forwarding: Forwarding) {
@@ -140,7 +253,7 @@ impl Stack {
     /// The limit on sockets.
     pub(crate) fn echo_open(&mut self, cx: &mut Cx) -> Result<EchoId, SocketError> {
         self.admit_socket()?;
-        self.echo.open(cx, None)
+        self.echo.open(cx)
     }
 
     /// Makes a raw socket for IP protocol `proto`.
@@ -164,7 +277,7 @@ impl Stack {
         seq: u16,
         payload: Payload,
     ) -> Result<(), SocketError> {
-        let out = self.echo.send(id, dst, seq, payload)?;
+        let out = self.echo.send(id, seq, payload)?;
         let header = Icmp4::EchoRequest {
             code: 0,
             ident: out.ident,
@@ -173,7 +286,7 @@ impl Stack {
         let to = Outgoing {
             hop_limit: Some(out.ttl),
             traffic_class: out.tos,
-            ..Outgoing::new(self.source(out.src, dst)?, dst, IpProto::ICMP)
+            ..Outgoing::new(tx::source_for(self, dst)?, dst, IpProto::ICMP)
         };
         tx::output(self, cx, &to, icmp::v4::message(header, out.payload))
     }
@@ -189,22 +302,15 @@ impl Stack {
         dst: IpAddr,
         payload: Payload,
     ) -> Result<(), SocketError> {
-        let out = self.raw.send(id, Some(dst), payload)?;
+        let out = self.raw.send(id, payload)?;
         let to = Outgoing {
             hop_limit: Some(out.ttl),
             traffic_class: out.tos,
-            ..Outgoing::new(self.source(out.src, dst)?, dst, IpProto(out.proto))
+            ..Outgoing::new(tx::source_for(self, dst)?, dst, IpProto(out.proto))
         };
         let mut packet = Packet::outgoing(out.payload);
         packet.meta.csum = Csum::Verified;
         tx::output(self, cx, &to, packet)
-    }
-
-    fn source(&mut self, bound: Option<IpAddr>, dst: IpAddr) -> Result<IpAddr, SocketError> {
-        match bound {
-            Some(src) => Ok(src),
-            None => tx::source_for(self, dst),
-        }
     }
 
     /// An address to bind to: one of ours, or unspecified.

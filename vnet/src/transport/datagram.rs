@@ -1,11 +1,16 @@
-//! What UDP, raw and echo sockets share: a bounded receive queue, readiness, and the verdict on
-//! what comes in.
+//! What UDP, raw and echo sockets are made of, written once: a table of sockets, each with a
+//! bounded receive queue, options, a pending error and those who wait for it.
+//!
+//! What a kind adds is its own part of a socket (`S`), what its queue holds (`T`), and the indexes
+//! by which an arriving packet finds its socket.
 
 use std::collections::VecDeque;
-use std::task::Waker;
 
+use slotmap::Key;
+
+use super::edge::{ReadMode, Readiness, Waiters};
 use super::error::SocketError;
-use super::wait::WaitQueue;
+use crate::base::slab::Slab;
 use crate::base::stats::DropReason;
 use crate::packet::Out;
 
@@ -24,61 +29,50 @@ pub(crate) enum Verdict {
     Drop(DropReason),
 }
 
-/// Whether a read leaves what it reads in the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Recv {
-    /// It is gone afterwards.
-    Consume,
-    /// It can be read again (`MSG_PEEK`).
-    Peek,
+/// What new sockets of a kind start with, and the limits of their table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// Time to live of packets sent.
+    pub ttl: u8,
+    /// Receive buffer in bytes; each item costs [`ITEM_OVERHEAD`] besides its own.
+    pub recv_buffer: usize,
+    /// Sockets the vnet may have.
+    pub max_sockets: usize,
 }
 
-/// What a waiter waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Interest {
-    /// That reading does not block.
-    Read,
-    /// That writing does not block.
-    Write,
+/// The options that every kind of socket has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// Time to live of packets sent.
+    pub ttl: u8,
+    /// Type of service of packets sent.
+    pub tos: u8,
+    /// Receive buffer in bytes.
+    pub recv_buffer: usize,
 }
 
-/// Which direction of a socket is shut down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shutdown {
-    /// No more reading.
-    Read,
-    /// No more writing.
-    Write,
-    /// Neither.
-    Both,
-}
-
-/// What can be done with a socket now without blocking.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Readiness {
-    /// Reading gives data, an error, or the end.
-    pub readable: bool,
-    /// Writing does not block, or gives an error.
-    pub writable: bool,
-    /// The read side is shut down.
-    pub read_closed: bool,
-    /// The write side is shut down.
-    pub write_closed: bool,
-    /// An error waits to be taken.
-    pub error: bool,
-}
-
-/// The receiving side of a datagram socket, with everything that waits on the socket.
+/// The sockets of one kind in one vnet.
 #[derive(Debug)]
-pub(crate) struct Endpoint<T> {
-    items: VecDeque<(T, usize)>,
+pub(crate) struct Sockets<K: Key, S, T> {
+    /// What new ones start with.
+    pub config: Config,
+    what: &'static str,
+    slab: Slab<K, Socket<S, T>>,
+    account: Account,
+}
+
+/// One socket.
+#[derive(Debug)]
+pub(crate) struct Socket<S, T> {
+    /// What its kind adds.
+    pub own: S,
+    /// Its options.
+    pub options: Options,
+    /// Who waits for it.
+    pub waiters: Waiters,
+    queue: VecDeque<(T, usize)>,
     bytes: usize,
-    readers: WaitQueue,
-    writers: WaitQueue,
     error: Option<SocketError>,
-    read_shut: bool,
-    write_shut: bool,
-    overflows: u64,
 }
 
 /// What the receive queues of all sockets of a kind hold, and how much that may be.
@@ -87,16 +81,6 @@ pub(crate) struct Account {
     bytes: usize,
     limit: usize,
     refused: u64,
-}
-
-impl Default for Account {
-    fn default() -> Account {
-        Account {
-            bytes: 0,
-            limit: usize::MAX,
-            refused: 0,
-        }
-    }
 }
 
 impl Account {
@@ -117,93 +101,172 @@ impl Account {
     }
 }
 
-impl<T> Default for Endpoint<T> {
-    fn default() -> Endpoint<T> {
-        Endpoint {
-            items: VecDeque::new(),
-            bytes: 0,
-            readers: WaitQueue::default(),
-            writers: WaitQueue::default(),
-            error: None,
-            read_shut: false,
-            write_shut: false,
-            overflows: 0,
+impl<K: Key, S, T> Sockets<K, S, T> {
+    /// No sockets; allocates nothing. `what` names them where their number is limited.
+    pub(crate) fn new(what: &'static str, config: Config) -> Sockets<K, S, T> {
+        Sockets {
+            config,
+            what,
+            slab: Slab::default(),
+            account: Account {
+                bytes: 0,
+                limit: usize::MAX,
+                refused: 0,
+            },
         }
     }
-}
 
-impl<T> Endpoint<T> {
-    /// Queues an item of `len` bytes and wakes the readers. A buffer of `limit` bytes takes at
-    /// least one item, whatever its size, if the account of all sockets does.
-    pub(crate) fn push(
-        &mut self,
-        out: &mut Out,
-        account: &mut Account,
-        item: T,
-        len: usize,
-        limit: usize,
-    ) -> Verdict {
+    /// Whether there may be one more.
+    ///
+    /// # Errors
+    /// [`SocketError::Limit`] when the vnet has as many as it may.
+    pub(crate) fn check_room(&self) -> Result<(), SocketError> {
+        match self.slab.len() >= self.config.max_sockets {
+            true => Err(SocketError::Limit(self.what)),
+            false => Ok(()),
+        }
+    }
+
+    /// A new socket.
+    ///
+    /// # Errors
+    /// [`SocketError::Limit`] when the vnet has as many as it may.
+    pub(crate) fn open(&mut self, own: S) -> Result<K, SocketError> {
+        self.check_room()?;
+        Ok(self.slab.insert(Socket {
+            own,
+            options: Options {
+                ttl: self.config.ttl,
+                tos: 0,
+                recv_buffer: self.config.recv_buffer,
+            },
+            waiters: Waiters::default(),
+            queue: VecDeque::new(),
+            bytes: 0,
+            error: None,
+        }))
+    }
+
+    /// A socket.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    #[inline]
+    pub(crate) fn get(&self, id: K) -> Result<&Socket<S, T>, SocketError> {
+        self.slab.get(id).ok_or(SocketError::Gone)
+    }
+
+    /// A socket, to be changed.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: K) -> Result<&mut Socket<S, T>, SocketError> {
+        self.slab.get_mut(id).ok_or(SocketError::Gone)
+    }
+
+    /// Queues an item of `len` bytes and wakes the readers. A buffer takes at least one item,
+    /// whatever its size, if the account of all sockets does.
+    pub(crate) fn push(&mut self, out: &mut Out, id: K, item: T, len: usize) -> Verdict {
+        let Some(socket) = self.slab.get_mut(id) else {
+            return Verdict::NoSocket;
+        };
         let cost = len.saturating_add(ITEM_OVERHEAD);
-        let fits = self.items.is_empty() || self.bytes.saturating_add(cost) <= limit;
-        let all = account.bytes.saturating_add(cost);
-        let admitted = all <= account.limit;
-        if !fits || self.read_shut || !admitted {
-            account.refused += u64::from(!admitted);
-            self.overflows += 1;
+        let limit = socket.options.recv_buffer;
+        let fits = socket.queue.is_empty() || socket.bytes.saturating_add(cost) <= limit;
+        let all = self.account.bytes.saturating_add(cost);
+        let admitted = all <= self.account.limit;
+        if !fits || !admitted {
+            self.account.refused += u64::from(!admitted);
             return Verdict::Drop(DropReason::SocketBufferFull);
         }
-        self.bytes += cost;
-        account.bytes = all;
-        self.items.push_back((item, cost));
-        self.readers.wake(out);
+        socket.bytes += cost;
+        self.account.bytes = all;
+        socket.queue.push_back((item, cost));
+        socket.waiters.readers.wake(out);
         Verdict::Delivered
     }
 
-    /// The oldest item. `Ok(None)` at the end of a read side that was shut down.
+    /// The oldest item.
     ///
     /// # Errors
     /// The pending error, which is thereby taken; [`SocketError::WouldBlock`] when nothing is
-    /// queued.
-    pub(crate) fn recv(
-        &mut self,
-        account: &mut Account,
-        how: Recv,
-    ) -> Result<Option<T>, SocketError>
+    /// queued; [`SocketError::Gone`].
+    pub(crate) fn recv(&mut self, id: K, mode: ReadMode) -> Result<T, SocketError>
     where
         T: Clone,
     {
-        if let Some(error) = self.error.take() {
+        let socket = self.slab.get_mut(id).ok_or(SocketError::Gone)?;
+        if let Some(error) = socket.error.take() {
             return Err(error);
         }
-        let item = match how {
-            Recv::Peek => self.items.front().map(|(item, _)| item.clone()),
-            Recv::Consume => self.pop(account),
-        };
-        match item {
-            Some(item) => Ok(Some(item)),
-            None if self.read_shut => Ok(None),
-            None => Err(SocketError::WouldBlock),
+        if mode == ReadMode::Peek {
+            let oldest = socket.queue.front().ok_or(SocketError::WouldBlock)?;
+            return Ok(oldest.0.clone());
         }
+        let (item, cost) = socket.queue.pop_front().ok_or(SocketError::WouldBlock)?;
+        socket.bytes -= cost;
+        self.account.bytes -= cost;
+        Ok(item)
     }
 
+    /// Takes a socket out and wakes everyone who waits for it. What is queued goes unread. One that
+    /// is gone already gives nothing.
+    pub(crate) fn close(&mut self, out: &mut Out, id: K) -> Option<S> {
+        let mut socket = self.slab.remove(id)?;
+        self.account.bytes -= socket.bytes;
+        socket.waiters.wake_all(out);
+        Some(socket.own)
+    }
+
+    /// Takes every socket out and gives the memory back.
+    pub(crate) fn teardown(&mut self, out: &mut Out) {
+        for (_, mut socket) in self.slab.drain() {
+            self.account.bytes -= socket.bytes;
+            socket.waiters.wake_all(out);
+        }
+        self.slab.reset();
+    }
+
+    /// What the receive queues of all sockets hold.
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// What they hold, for its limit to be changed.
+    pub(crate) fn account_mut(&mut self) -> &mut Account {
+        &mut self.account
+    }
+
+    /// The number of sockets.
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Items queued at all of them.
+    pub(crate) fn queued(&self) -> usize {
+        self.slab.iter().map(|(_, s)| s.queued()).sum()
+    }
+
+    /// Every socket, in table order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Socket<S, T>> {
+        self.slab.iter().map(|(_, socket)| socket)
+    }
+}
+
+impl<S, T> Socket<S, T> {
     /// Whether something may be sent.
     ///
     /// # Errors
-    /// The pending error, which is thereby taken; [`SocketError::BrokenPipe`] after a shutdown.
+    /// The pending error, which is thereby taken.
     pub(crate) fn check_send(&mut self) -> Result<(), SocketError> {
-        if let Some(error) = self.error.take() {
-            return Err(error);
-        }
-        match self.write_shut {
-            true => Err(SocketError::BrokenPipe),
-            false => Ok(()),
-        }
+        self.error.take().map_or(Ok(()), Err)
     }
 
     /// Notes an error for the next operation and wakes everyone.
     pub(crate) fn fail(&mut self, out: &mut Out, error: SocketError) {
         self.error = Some(error);
-        self.wake_all(out);
+        self.waiters.wake_all(out);
     }
 
     /// The pending error, which is thereby taken (`SO_ERROR`).
@@ -211,146 +274,105 @@ impl<T> Endpoint<T> {
         self.error.take()
     }
 
-    /// Shuts a direction down and wakes everyone. What is queued can still be read.
-    pub(crate) fn shutdown(&mut self, out: &mut Out, how: Shutdown) {
-        self.read_shut |= how != Shutdown::Write;
-        self.write_shut |= how != Shutdown::Read;
-        self.wake_all(out);
-    }
-
-    /// Adds a waiter.
-    pub(crate) fn register(&mut self, out: &mut Out, interest: Interest, waker: &Waker) {
-        match interest {
-            Interest::Read => self.readers.register(out, waker),
-            Interest::Write => self.writers.register(out, waker),
-        }
-    }
-
-    /// What can be done now.
+    /// What can be done now. Sending never waits.
     pub(crate) fn readiness(&self) -> Readiness {
-        let error = self.error.is_some();
         Readiness {
-            readable: !self.items.is_empty() || self.read_shut || error,
+            readable: !self.queue.is_empty() || self.error.is_some(),
             writable: true,
-            read_closed: self.read_shut,
-            write_closed: self.write_shut,
-            error,
+            error: self.error,
+            ..Readiness::default()
         }
     }
 
-    /// Takes what is queued off the account, and says how many items that were: the socket is at
-    /// its end.
-    pub(crate) fn release(&mut self, account: &mut Account) -> usize {
-        account.bytes -= std::mem::take(&mut self.bytes);
-        std::mem::take(&mut self.items).len()
-    }
-
-    /// Wakes everyone; for the end of the socket.
-    pub(crate) fn wake_all(&mut self, out: &mut Out) {
-        self.readers.wake(out);
-        self.writers.wake(out);
-    }
-
-    /// Items queued.
-    pub(crate) fn len(&self) -> usize {
-        self.items.len()
-    }
-
-    /// True when nothing is queued.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    /// Bytes queued, overhead included.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Items that found no room.
-    pub(crate) fn overflows(&self) -> u64 {
-        self.overflows
-    }
-
-    fn pop(&mut self, account: &mut Account) -> Option<T> {
-        let (item, cost) = self.items.pop_front()?;
-        self.bytes -= cost;
-        account.bytes -= cost;
-        Some(item)
+    /// Items in the receive queue.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::task::Waker;
 
-    #[test]
-    fn the_queue_is_bounded_by_bytes_and_items_cost_something() {
-        let (mut out, mut account) = (Out::default(), Account::default());
-        let mut e = Endpoint::default();
-        let limit = 2 * ITEM_OVERHEAD + 10;
-        let full = Verdict::Drop(DropReason::SocketBufferFull);
-        assert_eq!(
-            e.push(&mut out, &mut account, 'a', 10, limit),
-            Verdict::Delivered
-        );
-        assert_eq!(e.push(&mut out, &mut account, 'b', 1, limit), full);
-        assert_eq!(
-            e.push(&mut out, &mut account, 'c', 0, limit),
-            Verdict::Delivered
-        );
-        assert_eq!(e.push(&mut out, &mut account, 'd', 0, limit), full);
-        assert_eq!(e.overflows(), 2);
-        assert_eq!(e.recv(&mut account, Recv::Peek), Ok(Some('a')));
-        assert_eq!(e.recv(&mut account, Recv::Consume), Ok(Some('a')));
-        assert_eq!(e.recv(&mut account, Recv::Consume), Ok(Some('c')));
-        assert_eq!((e.bytes(), e.len()), (0, 0));
-        assert_eq!(
-            e.recv(&mut account, Recv::Consume),
-            Err(SocketError::WouldBlock)
-        );
-        // An item larger than the buffer is taken when it is alone.
-        assert_eq!(
-            e.push(&mut out, &mut account, 'e', 1 << 20, limit),
-            Verdict::Delivered
-        );
-        assert_eq!(e.push(&mut out, &mut account, 'f', 0, limit), full);
+    use slotmap::DefaultKey;
+
+    use super::*;
+    use crate::transport::edge::Interest;
+
+    fn table(recv_buffer: usize) -> Sockets<DefaultKey, (), char> {
+        Sockets::new(
+            "things",
+            Config {
+                ttl: 64,
+                recv_buffer,
+                max_sockets: 2,
+            },
+        )
     }
 
     #[test]
-    fn shutdown_ends_reading_after_what_is_queued() {
-        let (mut out, mut account) = (Out::default(), Account::default());
-        let mut e = Endpoint::default();
-        e.push(&mut out, &mut account, 'a', 1, 1000);
-        e.shutdown(&mut out, Shutdown::Read);
-        assert_eq!(e.check_send(), Ok(()));
-        assert_ne!(
-            e.push(&mut out, &mut account, 'b', 1, 1000),
-            Verdict::Delivered
+    fn the_queue_is_bounded_by_bytes_and_items_cost_something() {
+        let mut out = Out::default();
+        let mut t = table(2 * ITEM_OVERHEAD + 10);
+        let id = t.open(()).unwrap();
+        let full = Verdict::Drop(DropReason::SocketBufferFull);
+        assert_eq!(t.push(&mut out, id, 'a', 10), Verdict::Delivered);
+        assert_eq!(t.push(&mut out, id, 'b', 1), full);
+        assert_eq!(t.push(&mut out, id, 'c', 0), Verdict::Delivered);
+        assert_eq!(t.push(&mut out, id, 'd', 0), full);
+        assert_eq!(t.recv(id, ReadMode::Peek), Ok('a'));
+        assert_eq!(t.recv(id, ReadMode::Consume), Ok('a'));
+        assert_eq!(t.recv(id, ReadMode::Consume), Ok('c'));
+        assert_eq!((t.account().bytes(), t.queued()), (0, 0));
+        assert_eq!(t.recv(id, ReadMode::Consume), Err(SocketError::WouldBlock));
+        // An item larger than the buffer is taken when it is alone.
+        assert_eq!(t.push(&mut out, id, 'e', 1 << 20), Verdict::Delivered);
+        assert_eq!(t.push(&mut out, id, 'f', 0), full);
+        // All sockets share one account.
+        t.account_mut().set_limit(1 << 20);
+        let other = t.open(()).unwrap();
+        assert_eq!(t.push(&mut out, other, 'g', 0), full);
+        assert_eq!(t.account().refused(), 1);
+        t.close(&mut out, id);
+        assert_eq!(t.push(&mut out, other, 'g', 0), Verdict::Delivered);
+        t.teardown(&mut out);
+        assert_eq!((t.account().bytes(), t.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_number_of_sockets_is_limited_and_a_closed_one_is_gone() {
+        let mut out = Out::default();
+        let mut t = table(1000);
+        let id = t.open(()).unwrap();
+        t.open(()).unwrap();
+        assert_eq!(t.open(()), Err(SocketError::Limit("things")));
+        assert_eq!(
+            (t.close(&mut out, id), t.close(&mut out, id)),
+            (Some(()), None)
         );
-        assert_eq!(e.recv(&mut account, Recv::Consume), Ok(Some('a')));
-        assert_eq!(e.recv(&mut account, Recv::Consume), Ok(None));
-        e.shutdown(&mut out, Shutdown::Write);
-        assert_eq!(e.check_send(), Err(SocketError::BrokenPipe));
-        assert!(e.readiness().read_closed && e.readiness().write_closed);
+        assert_eq!(t.recv(id, ReadMode::Peek), Err(SocketError::Gone));
+        assert_eq!(t.push(&mut out, id, 'a', 0), Verdict::NoSocket);
+        assert!(t.open(()).is_ok());
     }
 
     #[test]
     fn an_error_is_reported_once_and_wakes_all() {
-        let (mut out, mut account) = (Out::default(), Account::default());
-        let mut e: Endpoint<()> = Endpoint::default();
-        e.register(&mut out, Interest::Read, Waker::noop());
-        e.register(&mut out, Interest::Write, Waker::noop());
-        e.fail(&mut out, SocketError::ConnectionRefused);
+        let mut out = Out::default();
+        let mut t = table(1000);
+        let id = t.open(()).unwrap();
+        let s = t.get_mut(id).unwrap();
+        s.waiters.register(&mut out, Interest::Read, Waker::noop());
+        s.waiters.register(&mut out, Interest::Write, Waker::noop());
+        s.fail(&mut out, SocketError::ConnectionRefused);
         assert_eq!(out.wakes.len(), 2);
-        assert!(e.readiness().error && e.readiness().readable);
+        assert_eq!(s.readiness().error, Some(SocketError::ConnectionRefused));
+        assert!(s.readiness().readable);
         assert_eq!(
-            e.recv(&mut account, Recv::Peek),
+            t.recv(id, ReadMode::Peek),
             Err(SocketError::ConnectionRefused)
         );
-        assert_eq!(
-            e.recv(&mut account, Recv::Peek),
-            Err(SocketError::WouldBlock)
-        );
-        assert_eq!(e.take_error(), None);
+        assert_eq!(t.recv(id, ReadMode::Peek), Err(SocketError::WouldBlock));
+        let s = t.get_mut(id).unwrap();
+        assert_eq!((s.take_error(), s.check_send()), (None, Ok(())));
     }
 }

@@ -6,7 +6,8 @@
 //! | [`ports`] | which local ports are taken, ephemeral ports |
 //! | [`wait`] | who waits for a socket |
 //! | [`error`] | what can be wrong with a socket |
-//! | [`datagram`] | what the datagram sockets share: receive queue, readiness, verdict |
+//! | [`edge`] | what every kind of socket shows to the layers above |
+//! | [`datagram`] | what UDP, raw and echo sockets are made of |
 //! | [`udp`] | UDP (RFC 768) |
 //! | [`raw`] | raw IP sockets |
 //! | [`echo`] | echo sockets: ping and traceroute |
@@ -14,6 +15,7 @@
 
 pub(crate) mod datagram;
 pub(crate) mod echo;
+pub(crate) mod edge;
 pub(crate) mod error;
 pub(crate) mod ports;
 pub(crate) mod raw;

@@ -7,24 +7,16 @@
 //! address a datagram starts from, is settled by the stack before it calls. Not here: multicast
 //! groups, UDP-Lite, path MTU discovery.
 
-mod options;
-mod report;
-
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::task::Waker;
 
 use slotmap::new_key_type;
 use smallvec::SmallVec;
 
-pub(crate) use self::options::{Broadcast, UdpConfig, UdpOptions};
-pub(crate) use self::report::{Addressing, DatagramOut, UdpInfo, UdpReleased, UdpStats};
-use super::datagram::{Account, Endpoint};
-pub(crate) use super::datagram::{Interest, Readiness, Recv, Shutdown, Verdict};
+use super::datagram::{Config, Sockets, Verdict};
 use super::error::SocketError;
 use super::ports::{Ports, Reuse};
 use crate::base::map::Map;
 use crate::base::rng::Rng;
-use crate::base::slab::Slab;
 use crate::packet::{Cx, Out, Payload};
 
 /// The largest payload of a datagram over IPv4.
@@ -37,13 +29,63 @@ new_key_type! {
     pub struct UdpId;
 }
 
+/// Whether a socket may send to broadcast addresses (`SO_BROADCAST`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Broadcast {
+    /// It may not.
+    #[default]
+    Forbidden,
+    /// It may.
+    Allowed,
+}
+
+/// How a datagram was addressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Addressing {
+    /// To one host: one socket gets it.
+    Unicast,
+    /// To all hosts, or a group: every matching socket gets it.
+    Broadcast,
+}
+
+/// A datagram to send. The stack routes it, fills in the source address, and refuses it when it
+/// goes to a subnet's broadcast address and `broadcast` forbids that.
+#[derive(Clone, Debug)]
+pub(crate) struct DatagramOut {
+    /// The source address, when the socket has one; otherwise the route decides.
+    pub src: Option<IpAddr>,
+    /// The source port.
+    pub src_port: u16,
+    /// Where it goes.
+    pub dst: SocketAddr,
+    /// What it carries.
+    pub payload: Payload,
+    /// Time to live.
+    pub ttl: u8,
+    /// Type of service.
+    pub tos: u8,
+    /// Whether the destination may be a broadcast address.
+    pub broadcast: Broadcast,
+}
+
+/// What happened so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct UdpStats {
+    /// Datagrams that at least one socket took.
+    pub delivered: u64,
+    /// Datagrams for a port that nobody has.
+    pub no_socket: u64,
+    /// Datagrams that found the receive buffer full.
+    pub buffer_full: u64,
+    /// Datagrams sent.
+    pub sent: u64,
+}
+
 /// The UDP sockets of one vnet. See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Udp {
-    config: UdpConfig,
-    sockets: Slab<UdpId, Socket>,
-    /// What their receive queues hold.
-    account: Account,
+    /// The sockets.
+    pub sockets: Sockets<UdpId, Socket, (Payload, SocketAddr)>,
     ports: Ports<UdpId>,
     /// Sockets that are bound but not connected, by port, in the order in which they came.
     open: Map<u16, Ids>,
@@ -56,13 +98,16 @@ type Ids = SmallVec<[UdpId; 2]>;
 /// An address without IPv6's flow label and scope, which take no part in matching.
 type End = (IpAddr, u16);
 
-#[derive(Debug)]
-struct Socket {
-    /// What the socket holds in the table of ports.
+/// What UDP knows of a socket.
+#[derive(Debug, Default)]
+pub(crate) struct Socket {
+    /// What it holds in the table of ports.
     bound: Option<SocketAddr>,
     link: Option<Connected>,
-    options: UdpOptions,
-    endpoint: Endpoint<(Payload, SocketAddr)>,
+    /// Whether it may send to broadcast addresses.
+    pub broadcast: Broadcast,
+    /// Whether its address may be shared; looked at by [`Udp::bind`].
+    pub reuse: Reuse,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,11 +118,14 @@ struct Connected {
 
 impl Udp {
     /// No sockets; allocates nothing.
-    pub(crate) fn new(config: UdpConfig, mut rng: Rng) -> Udp {
+    pub(crate) fn new(mut rng: Rng) -> Udp {
+        let config = Config {
+            ttl: 64,
+            recv_buffer: 1 << 20,
+            max_sockets: 1 << 20,
+        };
         Udp {
-            config,
-            sockets: Slab::default(),
-            account: Account::default(),
+            sockets: Sockets::new("UDP sockets", config),
             ports: Ports::seeded(rng.u64()),
             open: Map::seeded(rng.u64()),
             connected: Map::seeded(rng.u64()),
@@ -90,21 +138,7 @@ impl Udp {
     /// # Errors
     /// [`SocketError::Limit`] when the vnet has as many as it may.
     pub(crate) fn open(&mut self) -> Result<UdpId, SocketError> {
-        if self.sockets.len() >= self.config.max_sockets {
-            return Err(SocketError::Limit("UDP sockets"));
-        }
-        Ok(self.sockets.insert(Socket {
-            bound: None,
-            link: None,
-            options: UdpOptions {
-                ttl: self.config.ttl,
-                tos: 0,
-                broadcast: Broadcast::default(),
-                reuse: Reuse::Exclusive,
-                recv_buffer: self.config.recv_buffer,
-            },
-            endpoint: Endpoint::default(),
-        }))
+        self.sockets.open(Socket::default())
     }
 
     /// Gives the socket an address; port zero asks for an ephemeral one. The stack has seen to
@@ -118,11 +152,11 @@ impl Udp {
         id: UdpId,
         addr: SocketAddr,
     ) -> Result<SocketAddr, SocketError> {
-        let socket = self.sockets.get_mut(id).ok_or(SocketError::Gone)?;
+        let socket = &mut self.sockets.get_mut(id)?.own;
         if socket.bound.is_some() {
             return Err(SocketError::InvalidInput);
         }
-        let addr = self.ports.bind(cx.rng, addr, socket.options.reuse, id)?;
+        let addr = self.ports.bind(cx.rng, addr, socket.reuse, id)?;
         socket.bound = Some(addr);
         self.open.get_or_insert_with(addr.port(), Ids::new).push(id);
         Ok(addr)
@@ -143,7 +177,7 @@ impl Udp {
         peer: SocketAddr,
         src: IpAddr,
     ) -> Result<(), SocketError> {
-        let socket = self.sockets.get(id).ok_or(SocketError::Gone)?;
+        let socket = &self.sockets.get(id)?.own;
         check_destination(socket, peer)?;
         if peer.ip().is_unspecified() || src.is_ipv4() != peer.is_ipv4() {
             return Err(SocketError::InvalidInput);
@@ -157,25 +191,7 @@ impl Udp {
         self.connected
             .get_or_insert_with((end(local), end(peer)), Ids::new)
             .push(id);
-        self.socket(id)?.link = Some(Connected { local, peer });
-        Ok(())
-    }
-
-    /// Forgets the peer. The socket keeps its port and hears everyone again.
-    ///
-    /// # Errors
-    /// [`SocketError::NotConnected`] when there is none.
-    pub(crate) fn disconnect(&mut self, id: UdpId) -> Result<(), SocketError> {
-        let socket = self.socket(id)?;
-        let bound = socket.bound;
-        if socket.link.is_none() {
-            return Err(SocketError::NotConnected);
-        }
-        self.unlink(id);
-        self.socket(id)?.link = None;
-        if let Some(addr) = bound {
-            self.open.get_or_insert_with(addr.port(), Ids::new).push(id);
-        }
+        self.sockets.get_mut(id)?.own.link = Some(Connected { local, peer });
         Ok(())
     }
 
@@ -206,10 +222,9 @@ impl Udp {
     /// Makes a datagram for `dst`, or for the peer. An unbound socket gets an ephemeral port.
     ///
     /// # Errors
-    /// A pending error; [`SocketError::BrokenPipe`] after a shutdown;
-    /// [`SocketError::NotConnected`] without a destination; [`SocketError::InvalidInput`] for port
-    /// zero, another family, and the broadcast address without permission;
-    /// [`SocketError::MessageTooLong`]; [`SocketError::PortsExhausted`].
+    /// A pending error; [`SocketError::NotConnected`] without a destination;
+    /// [`SocketError::InvalidInput`] for port zero, another family, and the broadcast address
+    /// without permission; [`SocketError::MessageTooLong`]; [`SocketError::PortsExhausted`].
     pub(crate) fn send(
         &mut self,
         cx: &mut Cx,
@@ -217,12 +232,10 @@ impl Udp {
         dst: Option<SocketAddr>,
         payload: Payload,
     ) -> Result<DatagramOut, SocketError> {
-        let socket = self.sockets.get_mut(id).ok_or(SocketError::Gone)?;
-        socket.endpoint.check_send()?;
-        let dst = dst
-            .or(socket.link.map(|link| link.peer))
-            .ok_or(SocketError::NotConnected)?;
-        check_destination(socket, dst)?;
+        let socket = self.sockets.get_mut(id)?;
+        socket.check_send()?;
+        let dst = dst.or(socket.own.peer()).ok_or(SocketError::NotConnected)?;
+        check_destination(&socket.own, dst)?;
         let max = match dst {
             SocketAddr::V4(_) => MAX_PAYLOAD_4,
             SocketAddr::V6(_) => MAX_PAYLOAD_6,
@@ -232,8 +245,8 @@ impl Udp {
         }
         let bound = self.bound_for(cx, id, dst)?;
         self.stats.sent += 1;
-        let socket = self.socket(id)?;
-        let local = socket.link.map_or(bound, |link| link.local);
+        let socket = self.sockets.get(id)?;
+        let local = socket.own.link.map_or(bound, |link| link.local);
         Ok(DatagramOut {
             src: Some(local.ip()).filter(|ip| !ip.is_unspecified()),
             src_port: local.port(),
@@ -241,24 +254,8 @@ impl Udp {
             payload,
             ttl: socket.options.ttl,
             tos: socket.options.tos,
-            broadcast: socket.options.broadcast,
+            broadcast: socket.own.broadcast,
         })
-    }
-
-    /// The oldest datagram and where it came from. After the read side was shut down: an empty
-    /// one from the unspecified address.
-    ///
-    /// # Errors
-    /// A pending error; [`SocketError::WouldBlock`] when nothing is queued.
-    pub(crate) fn recv(
-        &mut self,
-        id: UdpId,
-        how: Recv,
-    ) -> Result<(Payload, SocketAddr), SocketError> {
-        let socket = self.sockets.get_mut(id).ok_or(SocketError::Gone)?;
-        let datagram = socket.endpoint.recv(&mut self.account, how)?;
-        let end = || (Payload::new(), SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-        Ok(datagram.unwrap_or_else(end))
     }
 
     /// An ICMP error came back for a datagram from `local` to `remote`. Connected sockets hear of
@@ -275,182 +272,43 @@ impl Udp {
             return 0;
         };
         for id in ids {
-            if let Some(socket) = self.sockets.get_mut(*id) {
-                socket.endpoint.fail(out, error);
+            if let Ok(socket) = self.sockets.get_mut(*id) {
+                socket.fail(out, error);
             }
         }
         ids.len()
     }
 
-    /// Adds a waiter.
-    ///
-    /// # Errors
-    /// [`SocketError::Gone`].
-    pub(crate) fn register(
-        &mut self,
-        out: &mut Out,
-        id: UdpId,
-        interest: Interest,
-        waker: &Waker,
-    ) -> Result<(), SocketError> {
-        self.socket(id)?.endpoint.register(out, interest, waker);
-        Ok(())
-    }
-
-    /// What can be done with the socket now.
-    ///
-    /// # Errors
-    /// [`SocketError::Gone`].
-    pub(crate) fn readiness(&self, id: UdpId) -> Result<Readiness, SocketError> {
-        let socket = self.sockets.get(id).ok_or(SocketError::Gone)?;
-        Ok(socket.endpoint.readiness())
-    }
-
-    /// The pending error, which is thereby taken (`SO_ERROR`).
-    ///
-    /// # Errors
-    /// [`SocketError::Gone`].
-    pub(crate) fn take_error(&mut self, id: UdpId) -> Result<Option<SocketError>, SocketError> {
-        Ok(self.socket(id)?.endpoint.take_error())
-    }
-
-    /// Shuts a direction down.
-    ///
-    /// # Errors
-    /// [`SocketError::Gone`].
-    pub(crate) fn shutdown(
-        &mut self,
-        out: &mut Out,
-        id: UdpId,
-        how: Shutdown,
-    ) -> Result<(), SocketError> {
-        self.socket(id)?.endpoint.shutdown(out, how);
-        Ok(())
-    }
-
-    /// The socket's options.
-    ///
-    /// # Errors
-    /// [`SocketError::Gone`].
-    pub(crate) fn options(&self, id: UdpId) -> Result<&UdpOptions, SocketError> {
-        let socket = self.sockets.get(id).ok_or(SocketError::Gone)?;
-        Ok(&socket.options)
-    }
-
-    /// The socket's options, to be changed.
-    ///
-    /// # Errors
-    /// [`SocketError::Gone`].
-    pub(crate) fn options_mut(&mut self, id: UdpId) -> Result<&mut UdpOptions, SocketError> {
-        Ok(&mut self.socket(id)?.options)
-    }
-
-    /// The socket's own address; `None` before it has one.
-    ///
-    /// # Errors
-    /// [`SocketError::Gone`].
-    pub(crate) fn local_addr(&self, id: UdpId) -> Result<Option<SocketAddr>, SocketError> {
-        let socket = self.sockets.get(id).ok_or(SocketError::Gone)?;
-        Ok(socket.local())
-    }
-
-    /// The socket's peer.
-    ///
-    /// # Errors
-    /// [`SocketError::NotConnected`], [`SocketError::Gone`].
-    pub(crate) fn peer_addr(&self, id: UdpId) -> Result<SocketAddr, SocketError> {
-        let socket = self.sockets.get(id).ok_or(SocketError::Gone)?;
-        let link = socket.link.ok_or(SocketError::NotConnected)?;
-        Ok(link.peer)
-    }
-
-    /// Closes the socket, wakes everyone who waits for it, and gives its port back. A socket that
-    /// is gone already gives nothing.
-    pub(crate) fn close(&mut self, out: &mut Out, id: UdpId) -> UdpReleased {
+    /// Closes the socket, wakes everyone who waits for it, and gives its port back. One that is
+    /// gone already stays so.
+    pub(crate) fn close(&mut self, out: &mut Out, id: UdpId) {
         self.unlink(id);
-        let Some(mut socket) = self.sockets.remove(id) else {
-            return UdpReleased::default();
-        };
-        if let Some(addr) = socket.bound {
+        if let Some(socket) = self.sockets.close(out, id)
+            && let Some(addr) = socket.bound
+        {
             self.ports.release(addr, id);
-        }
-        socket.endpoint.wake_all(out);
-        UdpReleased {
-            sockets: 1,
-            datagrams: socket.endpoint.release(&mut self.account),
         }
     }
 
     /// Closes every socket and gives the memory back.
-    pub(crate) fn teardown(&mut self, out: &mut Out) -> UdpReleased {
+    pub(crate) fn teardown(&mut self, out: &mut Out) {
         // A new field must be thought about here.
         let Udp {
-            config: _,
             sockets,
-            account,
             ports,
             open,
             connected,
             stats: _,
         } = self;
-        let mut released = UdpReleased::default();
-        for (_, mut socket) in sockets.drain() {
-            socket.endpoint.wake_all(out);
-            released.sockets += 1;
-            released.datagrams += socket.endpoint.release(account);
-        }
-        sockets.reset();
+        sockets.teardown(out);
         ports.reset();
         open.reset();
         connected.reset();
-        released
-    }
-
-    /// What the receive queues of all sockets hold.
-    pub(crate) fn account(&self) -> &Account {
-        &self.account
-    }
-
-    /// What they hold, for its limit to be changed.
-    pub(crate) fn account_mut(&mut self) -> &mut Account {
-        &mut self.account
-    }
-
-    /// The number of sockets.
-    pub(crate) fn len(&self) -> usize {
-        self.sockets.len()
-    }
-
-    /// True when there are none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.sockets.is_empty()
     }
 
     /// The counters.
     pub(crate) fn stats(&self) -> UdpStats {
         self.stats
-    }
-
-    /// What new sockets start with.
-    pub(crate) fn config(&self) -> &UdpConfig {
-        &self.config
-    }
-
-    /// What new sockets start with, to be changed.
-    pub(crate) fn config_mut(&mut self) -> &mut UdpConfig {
-        &mut self.config
-    }
-
-    /// Every socket, in table order.
-    pub(crate) fn list(&self) -> impl Iterator<Item = UdpInfo> {
-        self.sockets.iter().map(|(id, socket)| UdpInfo {
-            id,
-            local: socket.local(),
-            peer: socket.link.map(|link| link.peer),
-            queued: socket.endpoint.len(),
-            queued_bytes: socket.endpoint.bytes(),
-            overflows: socket.endpoint.overflows(),
-        })
     }
 
     /// The socket for a unicast datagram: connected to its source, or bound to its destination,
@@ -463,7 +321,7 @@ impl Udp {
             return ids.last().copied();
         }
         let ids = self.open.get(&dst.port())?;
-        let bound = |id: &UdpId| self.sockets.get(*id)?.bound;
+        let bound = |id: &UdpId| self.sockets.get(*id).ok()?.own.bound;
         let exact = |id: &&UdpId| bound(id).is_some_and(|b| b.ip() == dst.ip());
         let any = |id: &&UdpId| bound(id).is_some_and(|b| covers(b.ip(), dst.ip()));
         ids.iter()
@@ -474,12 +332,8 @@ impl Udp {
     }
 
     fn deliver(&mut self, out: &mut Out, id: UdpId, data: Payload, src: SocketAddr) -> Verdict {
-        let socket = self.sockets.get_mut(id).expect(INDEXED);
         let len = data.len();
-        let limit = socket.options.recv_buffer;
-        socket
-            .endpoint
-            .push(out, &mut self.account, (data, src), len, limit)
+        self.sockets.push(out, id, (data, src), len)
     }
 
     fn deliver_all(
@@ -492,7 +346,7 @@ impl Udp {
         let mut ids = Ids::new();
         if let Some(open) = self.open.get(&dst.port()) {
             ids.extend(open.iter().copied().filter(|id| {
-                let bound = self.sockets.get(*id).and_then(|s| s.bound);
+                let bound = self.sockets.get(*id).ok().and_then(|s| s.own.bound);
                 bound.is_some_and(|b| covers(b.ip(), dst.ip()))
             }));
         }
@@ -509,10 +363,6 @@ impl Udp {
         verdict
     }
 
-    fn socket(&mut self, id: UdpId) -> Result<&mut Socket, SocketError> {
-        self.sockets.get_mut(id).ok_or(SocketError::Gone)
-    }
-
     /// The address the socket is bound to; an unbound one gets an ephemeral port.
     fn bound_for(
         &mut self,
@@ -520,7 +370,7 @@ impl Udp {
         id: UdpId,
         dst: SocketAddr,
     ) -> Result<SocketAddr, SocketError> {
-        match self.socket(id)?.bound {
+        match self.sockets.get(id)?.own.bound {
             Some(addr) => Ok(addr),
             None => self.bind(cx, id, SocketAddr::new(unspecified(dst), 0)),
         }
@@ -528,10 +378,10 @@ impl Udp {
 
     /// Takes the socket out of the index it is in.
     fn unlink(&mut self, id: UdpId) {
-        let Some(socket) = self.sockets.get(id) else {
+        let Ok(socket) = self.sockets.get(id) else {
             return;
         };
-        match (socket.link, socket.bound) {
+        match (socket.own.link, socket.own.bound) {
             (Some(link), _) => {
                 remove_from(&mut self.connected, (end(link.local), end(link.peer)), id)
             }
@@ -542,8 +392,14 @@ impl Udp {
 }
 
 impl Socket {
-    fn local(&self) -> Option<SocketAddr> {
+    /// Its own address; `None` before it has one.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
         self.link.map(|link| link.local).or(self.bound)
+    }
+
+    /// Its peer, when it is connected.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.link.map(|link| link.peer)
     }
 }
 
@@ -555,7 +411,7 @@ fn check_destination(socket: &Socket, dst: SocketAddr) -> Result<(), SocketError
     if dst.port() == 0 || !same_family {
         return Err(SocketError::InvalidInput);
     }
-    match socket.options.broadcast {
+    match socket.broadcast {
         Broadcast::Forbidden if broadcast => Err(SocketError::BroadcastForbidden),
         _ => Ok(()),
     }
@@ -586,8 +442,6 @@ fn remove_from<K: Eq + std::hash::Hash>(index: &mut Map<K, Ids>, key: K, id: Udp
         index.remove(&key);
     }
 }
-
-const INDEXED: &str = "the indexes hold live sockets only";
 
 #[cfg(test)]
 mod tests;

@@ -95,7 +95,7 @@ keys! {
     /// Raw sockets.
     RAW_PCBCOUNT: u64 = "net.inet.raw.pcbcount",
         0..=0, "", READ_ONLY,
-        |s| s.raw.len() as u64,
+        |s| s.raw.sockets.len() as u64,
         |_, _| {};
     /// Challenge acknowledgements of one connection in five seconds (RFC 5961).
     TCP_CHALLENGE_ACKS: u64 = "net.inet.tcp.challenge_acks",
@@ -230,18 +230,18 @@ keys! {
     /// UDP sockets of the vnet.
     UDP_MAXSOCKETS: u64 = "net.inet.udp.maxsockets",
         0..=4294967295, "", OWNER,
-        |s| s.udp.config().max_sockets as u64,
-        |s, v| s.udp.config_mut().max_sockets = v as usize;
+        |s| s.udp.sockets.config.max_sockets as u64,
+        |s, v| s.udp.sockets.config.max_sockets = v as usize;
     /// UDP sockets.
     UDP_PCBCOUNT: u64 = "net.inet.udp.pcbcount",
         0..=0, "", READ_ONLY,
-        |s| s.udp.len() as u64,
+        |s| s.udp.sockets.len() as u64,
         |_, _| {};
     /// Receive buffer of a new UDP socket.
     UDP_RECVSPACE: u64 = "net.inet.udp.recvspace",
         1..=1073725440, "bytes", TUNABLES,
-        |s| s.udp.config().recv_buffer as u64,
-        |s, v| s.udp.config_mut().recv_buffer = v as usize;
+        |s| s.udp.sockets.config.recv_buffer as u64,
+        |s, v| s.udp.sockets.config.recv_buffer = v as usize;
     /// Shortest time between two defences of one address (RFC 5227).
     ARP_DEFEND: Duration = "net.link.ether.inet.defend_interval",
         0..=3600000, "ms", TUNABLES,
@@ -308,7 +308,7 @@ fn neigh(stack: &mut Stack, change: impl FnOnce(&mut NeighConfig)) {
 fn set_ttl(stack: &mut Stack, ttl: u64) {
     let ttl = ttl as u8;
     stack.ip.v4.tunables.default_ttl = ttl;
-    stack.udp.config_mut().ttl = ttl;
-    stack.raw.config_mut().ttl = ttl;
-    stack.echo.config_mut().ttl = ttl;
+    stack.udp.sockets.config.ttl = ttl;
+    stack.raw.sockets.config.ttl = ttl;
+    stack.echo.sockets.config.ttl = ttl;
 }

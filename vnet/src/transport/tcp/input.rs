@@ -214,7 +214,7 @@ impl Tcp {
         let conn = self.connections.insert(Box::new(connection));
         self.by_tuple.insert(h.key, Slot::Connection(conn));
         l.ready.push_back(conn);
-        l.waiters.wake(cx.out);
+        l.waiters.readers.wake(cx.out);
         self.stats.passive_opens += 1;
         self.input_connection(cx, conn, seg)
     }

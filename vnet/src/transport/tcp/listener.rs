@@ -14,7 +14,7 @@ use super::{ConnId, FourTuple, ListenerId, SegmentOut};
 use crate::base::deadline::Armed;
 use crate::base::time::Instant;
 use crate::packet::header::{TcpFlags, TcpHeader, TcpOptions};
-use crate::transport::wait::WaitQueue;
+use crate::transport::edge::Waiters;
 
 #[derive(Debug)]
 pub(super) struct Listener {
@@ -24,7 +24,7 @@ pub(super) struct Listener {
     /// Requests that were answered and are not complete.
     pub(super) requests: Requests,
     pub(super) ready: VecDeque<ConnId>,
-    pub(super) waiters: WaitQueue,
+    pub(super) waiters: Waiters,
 }
 
 impl Listener {

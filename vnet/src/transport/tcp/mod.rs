@@ -61,10 +61,8 @@ use crate::transport::ports::Ports;
 pub use config::Feature;
 pub(crate) use config::TcpConfig;
 pub(crate) use options::{Linger, Path, SocketOptions, Switch};
-pub(crate) use recv_queue::ReadMode;
 pub(crate) use state::TcpState;
 pub(crate) use stats::TcpStats;
-pub(crate) use teardown::Teardown;
 
 use connection::{Connection, Env, Listed, Owner};
 use isn::Secret;
@@ -166,36 +164,6 @@ pub(crate) enum IcmpKind {
     },
     /// Time to live, or reassembly time, exceeded.
     TimeExceeded,
-}
-
-/// What a waiter waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Interest {
-    /// Something to read, the end of the stream, or an error.
-    Read,
-    /// Enough space to write, the end of the handshake, or an error.
-    Write,
-    /// Everything written has arrived, the FIN included, or an error.
-    Drained,
-}
-
-/// What a socket can do without blocking.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Readiness {
-    /// A read returns something: bytes, the end, or an error.
-    pub readable: bool,
-    /// A write takes something, or fails.
-    pub writable: bool,
-    /// No byte can arrive any more.
-    pub read_closed: bool,
-    /// No byte can be written any more.
-    pub write_closed: bool,
-    /// The handshake goes on.
-    pub connecting: bool,
-    /// Everything written has arrived, the FIN included.
-    pub drained: bool,
-    /// The pending error, which stays pending.
-    pub error: Option<SocketError>,
 }
 
 /// A connection's inner life (`TCP_INFO`).
@@ -559,7 +527,7 @@ impl Tcp {
         if on_wire {
             let record = (c.state == State::TimeWait).then(|| {
                 c.timers = Default::default();
-                c.wake_all(cx.out);
+                c.waiters.wake_all(cx.out);
                 c.time_wait(cx.now + self.config.msl * 2)
             });
             match record {

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::seq::SeqNum;
 use crate::packet::Payload;
 use crate::packet::header::SackBlocks;
+use crate::transport::edge::ReadMode;
 
 /// Segments below this are merged when they pile up.
 const TINY: usize = 512;
@@ -35,15 +36,6 @@ pub(super) struct RecvQueue {
     ahead: VecDeque<Block>,
     ahead_charge: usize,
     report: Report,
-}
-
-/// Whether reading takes the bytes away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReadMode {
-    /// The bytes are gone afterwards.
-    Consume,
-    /// The next read sees them again (`MSG_PEEK`).
-    Peek,
 }
 
 /// What became of a segment ahead of a gap.

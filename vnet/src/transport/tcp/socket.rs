@@ -2,25 +2,22 @@
 //! [`SocketError::WouldBlock`], and a waiter can be registered.
 
 use std::net::{Shutdown, SocketAddr};
-use std::task::Waker;
 
 use bytes::Bytes;
 
 use super::connection::{CloseAction, Connection, Env, OpenParams, Owner};
 use super::listener::Listener;
-use super::options::{Path, SocketOptions, Switch};
-use super::recv_queue::ReadMode;
+use super::options::{Path, SocketOptions};
 use super::requests::{Of, Requests};
-use super::state::TcpState;
-use super::{ConnId, FourTuple, Interest, Linger, ListenerId, Readiness, Slot, Tcp, TcpInfo};
-use crate::packet::{Cx, Out, Payload};
+use super::{ConnId, FourTuple, ListenerId, Slot, Tcp, TcpInfo};
+use crate::packet::{Cx, Payload};
+use crate::transport::edge::{ReadMode, Readiness, Waiters};
 use crate::transport::error::SocketError;
 use crate::transport::ports::{Reuse, ephemeral};
-use crate::transport::wait::WaitQueue;
 
 impl Tcp {
     /// Begins to open a connection from `local` (port 0: an ephemeral one, free for this peer)
-    /// to `remote`. Wait with [`Interest::Write`]; [`Tcp::take_error`] then says how it ended.
+    /// to `remote`. Wait for room to write; [`Tcp::take_error`] then says how it ended.
     ///
     /// # Errors
     /// [`SocketError::InvalidInput`] for a peer that cannot be, [`SocketError::AddrInUse`] when
@@ -134,7 +131,7 @@ impl Tcp {
             options,
             requests: Requests::new(Of::OneListener),
             ready: Default::default(),
-            waiters: WaitQueue::default(),
+            waiters: Waiters::default(),
         }));
         match self.ports.bind(cx.rng, local, reuse, id) {
             Ok(local) => Ok((id, local)),
@@ -167,48 +164,25 @@ impl Tcp {
         Err(SocketError::WouldBlock)
     }
 
-    /// Wakes `waker` when a connection can be accepted, or the listener is gone.
+    /// What can be done with a listener without waiting: whether a connection can be accepted.
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub(crate) fn register_accept(
-        &mut self,
-        out: &mut Out,
-        id: ListenerId,
-        waker: &Waker,
-    ) -> Result<(), SocketError> {
-        let l = self.listeners.get_mut(id).ok_or(SocketError::Gone)?;
-        l.waiters.register(out, waker);
-        Ok(())
-    }
-
-    /// True when a connection can be accepted.
-    ///
-    /// # Errors
-    /// [`SocketError::Gone`].
-    pub(crate) fn is_acceptable(&self, id: ListenerId) -> Result<bool, SocketError> {
+    pub(crate) fn listener_readiness(&self, id: ListenerId) -> Result<Readiness, SocketError> {
         let l = self.listeners.get(id).ok_or(SocketError::Gone)?;
-        Ok(!l.ready.is_empty())
+        Ok(Readiness {
+            readable: !l.ready.is_empty(),
+            ..Readiness::default()
+        })
     }
 
-    /// Where a listener listens.
+    /// Who waits for connections.
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub(crate) fn listener_addr(&self, id: ListenerId) -> Result<SocketAddr, SocketError> {
-        Ok(self.listeners.get(id).ok_or(SocketError::Gone)?.local)
-    }
-
-    /// Options that a listener's connections inherit.
-    ///
-    /// # Errors
-    /// [`SocketError::Gone`].
-    pub(crate) fn listener_options(
-        &mut self,
-        id: ListenerId,
-    ) -> Result<&mut SocketOptions, SocketError> {
+    pub(crate) fn listener_waiters(&mut self, id: ListenerId) -> Result<&mut Waiters, SocketError> {
         let l = self.listeners.get_mut(id).ok_or(SocketError::Gone)?;
-        Ok(&mut l.options)
+        Ok(&mut l.waiters)
     }
 
     /// Stops listening. Connections that nobody accepted are reset.
@@ -220,7 +194,7 @@ impl Tcp {
             return;
         };
         self.ports.release(l.local, id);
-        l.waiters.wake(cx.out);
+        l.waiters.wake_all(cx.out);
         for conn in l.ready {
             self.abort(cx, conn);
         }
@@ -237,7 +211,7 @@ impl Tcp {
     }
 
     /// Sets `n` bytes of the send buffer aside for a writer who copies outside the lock. They
-    /// come back with [`Tcp::send_bytes`] or [`Tcp::unreserve`].
+    /// come back with [`Tcp::send_bytes`].
     ///
     /// # Errors
     /// [`SocketError::Gone`].
@@ -245,14 +219,6 @@ impl Tcp {
         let c = self.connection_mut(id)?;
         c.snd.reserved = c.snd.reserved.saturating_add(n);
         Ok(())
-    }
-
-    /// Gives back what [`Tcp::reserve`] set aside.
-    pub(crate) fn unreserve(&mut self, cx: &mut Cx<'_>, id: ConnId, n: usize) {
-        if let Some(c) = self.connections.get_mut(id) {
-            c.snd.reserved = c.snd.reserved.saturating_sub(n);
-            c.writers.wake(cx.out);
-        }
     }
 
     /// Appends `data` by reference and gives its reservation back. The caller keeps to the
@@ -306,24 +272,13 @@ impl Tcp {
         Ok(n)
     }
 
-    /// Wakes `waker` once `interest` may be satisfied. It is woken once, and perhaps for nothing.
+    /// Who waits for the connection.
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub(crate) fn register(
-        &mut self,
-        out: &mut Out,
-        id: ConnId,
-        interest: Interest,
-        waker: &Waker,
-    ) -> Result<(), SocketError> {
-        let c = self.connection_mut(id)?;
-        match interest {
-            Interest::Read => c.readers.register(out, waker),
-            Interest::Write => c.writers.register(out, waker),
-            Interest::Drained => c.drainers.register(out, waker),
-        }
-        Ok(())
+    #[inline]
+    pub(crate) fn waiters(&mut self, id: ConnId) -> Result<&mut Waiters, SocketError> {
+        Ok(&mut self.connection_mut(id)?.waiters)
     }
 
     /// What can be done without blocking.
@@ -408,14 +363,6 @@ impl Tcp {
         Ok(self.connection(id)?.remote)
     }
 
-    /// The state.
-    ///
-    /// # Errors
-    /// [`SocketError::Gone`].
-    pub(crate) fn state(&self, id: ConnId) -> Result<TcpState, SocketError> {
-        Ok(self.connection(id)?.reported_state())
-    }
-
     /// The connection's inner life.
     ///
     /// # Errors
@@ -432,8 +379,8 @@ impl Tcp {
         Ok(&self.connection(id)?.options)
     }
 
-    /// Changes options. Buffers are cut to the vnet's limit; a receive buffer that shrinks takes
-    /// back nothing that was promised.
+    /// Changes options, with what follows from it: data that waited for company leaves, probes
+    /// begin or end.
     ///
     /// # Errors
     /// [`SocketError::Gone`].
@@ -441,60 +388,34 @@ impl Tcp {
         &mut self,
         cx: &mut Cx<'_>,
         id: ConnId,
-        options: SocketOptions,
+        change: impl FnOnce(&mut SocketOptions),
     ) -> Result<(), SocketError> {
         let c = self.connections.get_mut(id).ok_or(SocketError::Gone)?;
-        let keepalive = options.keepalive;
-        let changed = c.options.keepalive != keepalive;
-        c.options = options;
-        c.options.send_buffer = c.options.send_buffer.clamp(1, self.config.max_buffer);
-        c.options.recv_buffer = c.options.recv_buffer.clamp(1, self.config.max_buffer);
-        if changed {
+        let before = c.options.keepalive;
+        change(&mut c.options);
+        if c.options.keepalive != before {
             let env = Env::new(&self.config, &mut self.stats, cx);
-            c.set_keepalive(&env, keepalive);
+            c.set_keepalive(&env, c.options.keepalive);
         }
         self.settle(cx, id);
         Ok(())
     }
 
-    /// Switches `TCP_NODELAY`; data that waited for company leaves.
+    /// The time to live of a connection's packets; zero means the vnet's default.
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub(crate) fn set_nodelay(
-        &mut self,
-        cx: &mut Cx<'_>,
-        id: ConnId,
-        to: Switch,
-    ) -> Result<(), SocketError> {
-        self.connection_mut(id)?.options.nodelay = to;
-        self.settle(cx, id);
-        Ok(())
+    pub(crate) fn ttl(&mut self, id: ConnId) -> Result<&mut u8, SocketError> {
+        Ok(&mut self.connection_mut(id)?.options.ttl)
     }
 
-    /// Sets `SO_LINGER`. The waiting is the caller's: [`Tcp::shutdown`], then
-    /// [`Interest::Drained`], then [`Tcp::close`].
+    /// The same of a listener, which the connections it accepts inherit.
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub(crate) fn set_linger(&mut self, id: ConnId, to: Linger) -> Result<(), SocketError> {
-        self.connection_mut(id)?.options.linger = to;
-        Ok(())
-    }
-
-    /// The route has changed. On a narrower path everything outstanding is sent again.
-    ///
-    /// # Errors
-    /// [`SocketError::Gone`].
-    pub(crate) fn set_path(
-        &mut self,
-        cx: &mut Cx<'_>,
-        id: ConnId,
-        path: Path,
-    ) -> Result<(), SocketError> {
-        self.connection_mut(id)?.set_path(path);
-        self.settle(cx, id);
-        Ok(())
+    pub(crate) fn listener_ttl(&mut self, id: ListenerId) -> Result<&mut u8, SocketError> {
+        let l = self.listeners.get_mut(id).ok_or(SocketError::Gone)?;
+        Ok(&mut l.options.ttl)
     }
 
     pub(super) fn is_full(&self) -> bool {

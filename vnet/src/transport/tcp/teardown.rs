@@ -9,32 +9,6 @@ use super::requests::{Of, Requests};
 use crate::packet::Cx;
 use crate::transport::error::SocketError;
 
-/// Whether peers are told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Teardown {
-    /// Each peer gets a reset, through [`Tcp::poll_transmit`].
-    Reset,
-    /// Nothing is sent any more.
-    Silent,
-}
-
-/// What was released.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TcpReleased {
-    /// Connections, those without a socket included.
-    pub connections: usize,
-    /// Listeners.
-    pub listeners: usize,
-    /// Connection requests that were answered.
-    pub half_open: usize,
-    /// TIME-WAIT records.
-    pub time_wait: usize,
-    /// Bytes written and not acknowledged, or received and not read.
-    pub buffered_bytes: usize,
-    /// Deadlines of connections, half-open ones and records: one each at most.
-    pub deadlines: usize,
-}
-
 impl Tcp {
     /// Begins to end everything: listeners close, and each connection sends what was written and
     /// then its FIN. Connections that nobody has accepted are reset.
@@ -56,9 +30,10 @@ impl Tcp {
         self.by_tuple.len() - self.time_wait.len()
     }
 
-    /// Releases everything and wakes every waiter; identifiers resolve to nothing from now on
+    /// Releases everything and wakes every waiter. Each peer gets a reset, through
+    /// [`Tcp::poll_transmit`]; identifiers resolve to nothing from now on
     /// ([`SocketError::Gone`]).
-    pub(crate) fn teardown(&mut self, cx: &mut Cx<'_>, how: Teardown) -> TcpReleased {
+    pub(crate) fn teardown(&mut self, cx: &mut Cx<'_>) {
         // A new field must be thought about here.
         let Tcp {
             config,
@@ -77,12 +52,8 @@ impl Tcp {
             ready,
             replies,
         } = self;
-        let mut released = TcpReleased {
-            half_open: half_open.drain().count(),
-            time_wait: time_wait.drain().count(),
-            deadlines: deadlines.len(),
-            ..TcpReleased::default()
-        };
+        half_open.drain().for_each(drop);
+        time_wait.drain().for_each(drop);
         *replies = Default::default();
         *ready = Default::default();
         *requests = Requests::new(Of::TheVnet);
@@ -91,13 +62,10 @@ impl Tcp {
         local_use.reset();
         ports.reset();
         for (_, mut l) in listeners.drain() {
-            released.listeners += 1;
-            l.waiters.wake(cx.out);
+            l.waiters.wake_all(cx.out);
         }
         for (_, mut c) in connections.drain() {
-            released.connections += 1;
-            released.buffered_bytes += c.buffered();
-            if how == Teardown::Reset && c.is_known_to_peer() {
+            if c.is_known_to_peer() {
                 // Each peer is told: there are no more of them than connections here.
                 stats.resets_out += 1;
                 replies.push_back(c.reset(cx.now));
@@ -105,6 +73,5 @@ impl Tcp {
             let mut env = Env::new(config, stats, cx);
             c.finish(&mut env, Some(SocketError::Gone));
         }
-        released
     }
 }

@@ -5,7 +5,9 @@ use crate::base::rng::Rng;
 use crate::base::stats::{DropReason, Stats};
 use crate::base::time::Instant;
 use crate::packet::Cx;
+use crate::transport::edge::{Interest, ReadMode};
 use proptest::prelude::*;
+use std::task::Waker;
 
 const FULL: Verdict = Verdict::Drop(DropReason::SocketBufferFull);
 
@@ -23,7 +25,7 @@ fn at(text: &str) -> SocketAddr {
 impl World {
     fn new() -> World {
         World {
-            udp: Udp::new(UdpConfig::default(), Rng::seeded(1)),
+            udp: Udp::new(Rng::seeded(1)),
             rng: Rng::seeded(2),
             stats: Stats::default(),
             out: Out::default(),
@@ -52,7 +54,7 @@ impl World {
 
     fn shared(&mut self, addr: &str) -> UdpId {
         let id = self.open();
-        self.udp.options_mut(id).unwrap().reuse = Reuse::Shared;
+        self.udp.sockets.get_mut(id).unwrap().own.reuse = Reuse::Shared;
         self.bind(id, addr).expect("an address to share");
         id
     }
@@ -86,13 +88,22 @@ impl World {
     }
 
     fn recv(&mut self, id: UdpId) -> Result<(String, String), SocketError> {
-        let (data, from) = self.udp.recv(id, Recv::Consume)?;
+        let (data, from) = self.udp.sockets.recv(id, ReadMode::Consume)?;
         let text = String::from_utf8(data.to_bytes().to_vec()).expect("text");
         Ok((text, from.to_string()))
     }
 
+    fn wait(&mut self, id: UdpId) {
+        let waiters = &mut self.udp.sockets.get_mut(id).expect("there").waiters;
+        waiters.register(&mut self.out, Interest::Read, Waker::noop());
+    }
+
+    fn local(&self, id: UdpId) -> Option<SocketAddr> {
+        self.udp.sockets.get(id).expect("there").own.local()
+    }
+
     fn queued(&self) -> Vec<usize> {
-        self.udp.list().map(|info| info.queued).collect()
+        self.udp.sockets.iter().map(|s| s.queued()).collect()
     }
 }
 
@@ -105,9 +116,7 @@ fn a_datagram_is_received_where_it_was_sent() {
     let mut w = World::new();
     let id = w.bound("0.0.0.0:53");
     assert_eq!(w.recv(id), Err(SocketError::WouldBlock));
-    w.udp
-        .register(&mut w.out, id, Interest::Read, Waker::noop())
-        .unwrap();
+    w.wait(id);
     assert_eq!(
         w.hear("10.0.0.9:1000", "10.0.0.1:53", b"one"),
         Verdict::Delivered
@@ -119,7 +128,7 @@ fn a_datagram_is_received_where_it_was_sent() {
         Verdict::NoSocket
     );
     assert_eq!(w.hear("[::9]:1000", "[::1]:53", b"six"), Verdict::NoSocket);
-    let (peeked, _) = w.udp.recv(id, Recv::Peek).unwrap();
+    let (peeked, _) = w.udp.sockets.recv(id, ReadMode::Peek).unwrap();
     assert_eq!(peeked.to_bytes(), "one");
     assert_eq!(w.recv(id), got("one", "10.0.0.9:1000"));
     assert_eq!(w.recv(id), got("", "10.0.0.9:0"));
@@ -174,7 +183,7 @@ fn sending_binds_and_says_where_from() {
     let mut w = World::new();
     let id = w.open();
     assert_eq!(w.send(id, None, 1).err(), Some(SocketError::NotConnected));
-    assert_eq!(w.udp.local_addr(id), Ok(None));
+    assert_eq!(w.local(id), None);
     let out = w.send(id, Some("10.0.0.9:53"), 10).unwrap();
     assert!(out.src_port >= 49_152);
     assert_eq!((out.src, out.dst, out.ttl), (None, at("10.0.0.9:53"), 64));
@@ -209,15 +218,9 @@ fn what_cannot_be_sent() {
     ] {
         assert_eq!(w.send(id, Some(dst), len).err(), Some(error), "{dst}");
     }
-    w.udp.options_mut(id).unwrap().broadcast = Broadcast::Allowed;
+    w.udp.sockets.get_mut(id).unwrap().own.broadcast = Broadcast::Allowed;
     let out = w.send(id, Some("255.255.255.255:67"), 1).unwrap();
     assert_eq!(out.broadcast, Broadcast::Allowed);
-    w.with(|udp, cx| udp.shutdown(cx.out, id, Shutdown::Write))
-        .unwrap();
-    assert_eq!(
-        w.send(id, Some("10.0.0.9:53"), 1).err(),
-        Some(SocketError::BrokenPipe)
-    );
 }
 
 #[test]
@@ -225,9 +228,12 @@ fn a_connected_socket_hears_its_peer_only() {
     let mut w = World::new();
     let id = w.open();
     w.connect(id, "10.0.0.9:53", "10.0.0.1").unwrap();
-    let local = w.udp.local_addr(id).unwrap().unwrap().to_string();
+    let local = w.local(id).expect("bound").to_string();
     assert!(local.starts_with("10.0.0.1:"));
-    assert_eq!(w.udp.peer_addr(id), Ok(at("10.0.0.9:53")));
+    assert_eq!(
+        w.udp.sockets.get(id).unwrap().own.peer(),
+        Some(at("10.0.0.9:53"))
+    );
     assert_eq!(
         w.hear("10.0.0.9:54", &local, b"stranger"),
         Verdict::NoSocket
@@ -238,15 +244,12 @@ fn a_connected_socket_hears_its_peer_only() {
         (out.src, out.dst),
         (Some(at(&local).ip()), at("10.0.0.9:53"))
     );
-    // Another peer, from another address; then none.
+    // Another peer, from another address.
     w.connect(id, "10.0.1.9:53", "10.0.1.1").unwrap();
     assert_eq!(w.hear("10.0.0.9:53", &local, b"former"), Verdict::NoSocket);
     let moved = local.replace("10.0.0.1:", "10.0.1.1:");
     assert_eq!(w.hear("10.0.1.9:53", &moved, b"new"), Verdict::Delivered);
-    w.udp.disconnect(id).unwrap();
-    assert_eq!(w.udp.disconnect(id), Err(SocketError::NotConnected));
-    assert_eq!(w.hear("10.0.0.7:1", &local, b"anyone"), Verdict::Delivered);
-    assert_eq!(w.queued(), [3]);
+    assert_eq!(w.queued(), [2]);
 }
 
 #[test]
@@ -262,22 +265,28 @@ fn an_icmp_error_reaches_the_connected_socket_once() {
     };
     assert_eq!(error("10.0.0.1:7", &mut w), 0);
     assert_eq!(error("10.0.0.1:8", &mut w), 1);
-    assert!(w.udp.readiness(id).unwrap().error);
+    assert_eq!(
+        w.udp.sockets.get(id).unwrap().readiness().error,
+        Some(refused)
+    );
     assert_eq!(w.recv(id), Err(refused));
     assert_eq!(w.recv(id), Err(SocketError::WouldBlock));
     assert_eq!(error("10.0.0.1:8", &mut w), 1);
     assert_eq!(w.send(id, None, 1).err(), Some(refused));
     assert!(w.send(id, None, 1).is_ok());
     assert_eq!(error("10.0.0.1:8", &mut w), 1);
-    assert_eq!(w.udp.take_error(id), Ok(Some(refused)));
-    assert_eq!(w.udp.take_error(open), Ok(None));
+    assert_eq!(
+        w.udp.sockets.get_mut(id).unwrap().take_error(),
+        Some(refused)
+    );
+    assert_eq!(w.udp.sockets.get_mut(open).unwrap().take_error(), None);
 }
 
 #[test]
 fn the_receive_buffer_is_bounded() {
     let mut w = World::new();
     let id = w.bound("0.0.0.0:7");
-    w.udp.options_mut(id).unwrap().recv_buffer = 10_000;
+    w.udp.sockets.get_mut(id).unwrap().options.recv_buffer = 10_000;
     let mut taken = 0;
     while w.hear("10.0.0.9:1", "10.0.0.1:7", &[0; 1000]) == Verdict::Delivered {
         taken += 1;
@@ -285,13 +294,7 @@ fn the_receive_buffer_is_bounded() {
     assert_eq!(taken, 7, "1000 bytes and their overhead into 10 000");
     assert_eq!(w.hear("10.0.0.9:1", "10.0.0.1:7", b""), Verdict::Delivered);
     assert_eq!(w.udp.stats().buffer_full, 1);
-    w.with(|udp, cx| udp.shutdown(cx.out, id, Shutdown::Read))
-        .unwrap();
-    for _ in 0..8 {
-        assert!(w.udp.recv(id, Recv::Consume).is_ok());
-    }
-    assert_eq!(w.hear("10.0.0.9:1", "10.0.0.1:7", b"late"), FULL);
-    assert_eq!(w.recv(id), got("", "0.0.0.0:0"));
+    assert_eq!(w.hear("10.0.0.9:1", "10.0.0.1:7", &[0; 1000]), FULL);
 }
 
 #[test]
@@ -301,27 +304,13 @@ fn closing_frees_the_port_and_wakes_everyone() {
     let other = w.open();
     assert_eq!(w.bind(other, "0.0.0.0:7"), Err(SocketError::AddrInUse));
     assert_eq!(w.bind(id, "0.0.0.0:8"), Err(SocketError::InvalidInput));
-    w.udp
-        .register(&mut w.out, id, Interest::Read, Waker::noop())
-        .unwrap();
+    w.wait(id);
     w.hear("10.0.0.9:1", "10.0.0.1:7", b"unread");
-    w.udp
-        .register(&mut w.out, id, Interest::Read, Waker::noop())
-        .unwrap();
+    w.wait(id);
     w.out.wakes.clear();
-    let released = w.with(|udp, cx| udp.close(cx.out, id));
-    assert_eq!(
-        released,
-        UdpReleased {
-            sockets: 1,
-            datagrams: 1
-        }
-    );
+    w.with(|udp, cx| udp.close(cx.out, id));
     assert_eq!(w.out.wakes.len(), 1);
-    assert_eq!(
-        w.with(|udp, cx| udp.close(cx.out, id)),
-        UdpReleased::default()
-    );
+    w.with(|udp, cx| udp.close(cx.out, id));
     assert_eq!(w.recv(id), Err(SocketError::Gone));
     assert_eq!(w.bind(other, "0.0.0.0:7"), Ok(at("0.0.0.0:7")));
 }
@@ -329,7 +318,7 @@ fn closing_frees_the_port_and_wakes_everyone() {
 #[test]
 fn the_number_of_sockets_is_limited() {
     let mut w = World::new();
-    w.udp.config_mut().max_sockets = 2;
+    w.udp.sockets.config.max_sockets = 2;
     w.open();
     w.open();
     assert_eq!(w.udp.open(), Err(SocketError::Limit("UDP sockets")));
@@ -350,9 +339,6 @@ enum Action {
         peer: u8,
         port: u16,
     },
-    Disconnect {
-        n: usize,
-    },
     Close {
         n: usize,
     },
@@ -371,7 +357,6 @@ fn action() -> impl Strategy<Value = Action> {
         1 => any::<bool>().prop_map(|shared| Action::Open { shared }),
         1 => (n.clone(), ip.clone(), port.clone()).prop_map(|(n, ip, port)| Action::Bind { n, ip, port }),
         1 => (n.clone(), 1..3u8, port.clone()).prop_map(|(n, peer, port)| Action::Connect { n, peer, port }),
-        1 => n.clone().prop_map(|n| Action::Disconnect { n }),
         1 => n.prop_map(|n| Action::Close { n }),
         4 => (1..3u8, port.clone(), 1..3u8, port, any::<bool>()).prop_map(
             |(src, src_port, dst, port, all)| Action::Hear { src, src_port, dst, port, all }),
@@ -406,7 +391,7 @@ proptest! {
                 Action::Open { shared } => {
                     let id = w.open();
                     if shared {
-                        w.udp.options_mut(id).unwrap().reuse = Reuse::Shared;
+                        w.udp.sockets.get_mut(id).unwrap().own.reuse = Reuse::Shared;
                     }
                     sockets.push((id, Model::default()));
                 }
@@ -421,24 +406,16 @@ proptest! {
                     let Some((id, model)) = sockets.get_mut(n) else { continue };
                     let peer = addr(peer, port);
                     w.connect(*id, &peer.to_string(), "10.0.0.1").expect("a port is free");
-                    let local = w.udp.local_addr(*id).unwrap().expect("bound");
+                    let local = w.local(*id).expect("bound");
                     let bound = model.bound.get_or_insert(addr(0, local.port()));
                     let ip = if bound.ip().is_unspecified() { addr(1, 0).ip() } else { bound.ip() };
                     prop_assert_eq!(local, SocketAddr::new(ip, bound.port()));
                     (model.link, model.order) = (Some((local, peer)), clock);
                 }
-                Action::Disconnect { n } => {
-                    let Some((id, model)) = sockets.get_mut(n) else { continue };
-                    prop_assert_eq!(w.udp.disconnect(*id).is_ok(), model.link.is_some());
-                    if model.link.take().is_some() {
-                        model.order = clock;
-                    }
-                }
                 Action::Close { n } => {
                     if n < sockets.len() {
-                        let (id, model) = sockets.remove(n);
-                        let released = w.with(|udp, cx| udp.close(cx.out, id));
-                        prop_assert_eq!(released, UdpReleased { sockets: 1, datagrams: model.got });
+                        let (id, _) = sockets.remove(n);
+                        w.with(|udp, cx| udp.close(cx.out, id));
                     }
                 }
                 Action::Hear { src, src_port, dst, port, all } => {
@@ -462,14 +439,14 @@ proptest! {
                 }
             }
             for (id, model) in &sockets {
-                let info = w.udp.list().find(|info| info.id == *id).expect("listed");
-                prop_assert_eq!(info.queued, model.got);
+                prop_assert_eq!(w.udp.sockets.get(*id).expect("there").queued(), model.got);
             }
         }
         for (id, _) in sockets {
             w.with(|udp, cx| udp.close(cx.out, id));
         }
-        prop_assert!(w.udp.is_empty() && w.udp.open.is_empty() && w.udp.connected.is_empty());
-        prop_assert_eq!(w.udp.ports.len(), 0);
+        prop_assert!(w.udp.open.is_empty() && w.udp.connected.is_empty());
+        prop_assert!(w.udp.ports.is_empty());
+        prop_assert_eq!((w.udp.sockets.len(), w.udp.sockets.account().bytes()), (0, 0));
     }
 }

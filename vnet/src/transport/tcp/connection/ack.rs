@@ -93,12 +93,8 @@ impl Connection {
         if self.state.fin().is_some_and(|fin| ack == fin + 1) {
             self.snd.queue.release_to(ack - 1);
             self.state = self.state.on_fin_acked();
-            self.drainers.wake(env.out);
         } else {
             self.snd.queue.release_to(ack);
-            if self.snd.queue.len() == 0 {
-                self.drainers.wake(env.out);
-            }
         }
         self.retries = 0;
         self.soft_error = None;
@@ -114,8 +110,8 @@ impl Connection {
         self.restart_retransmit(env);
         self.timers.persist = Instant::MAX;
         self.snd.probes = 0;
-        if !self.writers.is_empty() && self.write_space() >= self.write_low_water() {
-            self.writers.wake(env.out);
+        if !self.waiters.writers.is_empty() && self.write_space() >= self.write_low_water() {
+            self.waiters.writers.wake(env.out);
         }
     }
 

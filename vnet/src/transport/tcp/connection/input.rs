@@ -166,8 +166,8 @@ impl Connection {
         if self.snd.closed == Closed::Yes {
             self.state = self.state.on_close(self.snd.queue.end());
         }
-        self.writers.wake(env.out);
-        self.readers.wake(env.out);
+        self.waiters.writers.wake(env.out);
+        self.waiters.readers.wake(env.out);
     }
 
     // RFC 9293 3.10.7.4, with RFC 5961 and RFC 7323 5.3.
@@ -435,7 +435,7 @@ impl Connection {
         self.rcv.queue.discard_ahead();
         self.rcv.acks_due = self.rcv.acks_due.max(1);
         self.state = self.state.on_fin();
-        self.readers.wake(env.out);
+        self.waiters.readers.wake(env.out);
     }
 
     #[inline]
@@ -463,7 +463,7 @@ impl Connection {
         } else if self.timers.delayed_ack == Instant::MAX {
             self.timers.delayed_ack = env.now + env.config.delayed_ack;
         }
-        self.readers.wake(env.out);
+        self.waiters.readers.wake(env.out);
     }
 
     fn accept_ahead(&mut self, env: &mut Env<'_>, seq: SeqNum, payload: Payload) -> Ahead {

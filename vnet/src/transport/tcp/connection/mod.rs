@@ -33,8 +33,8 @@ use super::{FourTuple, ListenerId, SegmentIn};
 use crate::base::deadline::Armed;
 use crate::base::time::Instant;
 use crate::packet::{Cx, Out};
+use crate::transport::edge::Waiters;
 use crate::transport::error::SocketError;
-use crate::transport::wait::WaitQueue;
 
 pub(super) use timers::Timers;
 pub(super) use user::CloseAction;
@@ -108,9 +108,7 @@ pub(super) struct Connection {
     /// When a segment of the peer last arrived.
     last_rx: Instant,
     challenge: Challenge,
-    pub(super) readers: WaitQueue,
-    pub(super) writers: WaitQueue,
-    pub(super) drainers: WaitQueue,
+    pub(super) waiters: Waiters,
 }
 
 /// The send sequence space (RFC 9293 3.3.1) and what fills it.
@@ -362,9 +360,7 @@ impl Connection {
             retries: 0,
             last_rx: env.now,
             challenge: Challenge::new(),
-            readers: WaitQueue::default(),
-            writers: WaitQueue::default(),
-            drainers: WaitQueue::default(),
+            waiters: Waiters::default(),
         };
         c.cc = Controller::new(c.data_mss(), env.config.initial_cwnd_segments);
         if c.options.keepalive == Switch::On {
@@ -450,18 +446,7 @@ impl Connection {
         self.rcv.acks_due = 0;
         self.snd.probe = Probe::None;
         self.snd.queue = SendQueue::new(self.snd.queue.end());
-        self.wake_all(env.out);
-    }
-
-    pub(super) fn wake_all(&mut self, out: &mut Out) {
-        self.readers.wake(out);
-        self.writers.wake(out);
-        self.drainers.wake(out);
-    }
-
-    /// Bytes held for this connection.
-    pub(super) fn buffered(&self) -> usize {
-        self.snd.queue.len() + self.rcv.queue.len() + self.rcv.queue.ahead_len()
+        self.waiters.wake_all(env.out);
     }
 
     /// Whether one more challenge acknowledgement may be sent now.

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use super::{Closed, Connection, Env, Owner};
 use crate::base::time::{Duration, Instant};
 use crate::packet::Payload;
+use crate::transport::edge::{ReadMode, Readiness};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::challenge::Challenge;
 use crate::transport::tcp::options::{Linger, Path, Switch};
-use crate::transport::tcp::recv_queue::ReadMode;
 use crate::transport::tcp::send_queue::SMALL_WRITE;
 use crate::transport::tcp::state::{State, TcpState};
 use crate::transport::tcp::time_wait::TimeWait;
-use crate::transport::tcp::{IcmpKind, Readiness, TcpInfo};
+use crate::transport::tcp::{IcmpKind, TcpInfo};
 
 /// Half of the largest window that a SYN can offer.
 const FIRST_WINDOW: u32 = 32_768;
@@ -169,7 +169,7 @@ impl Connection {
         }
         if matches!(how, Shutdown::Read | Shutdown::Both) {
             self.rcv.closed = Closed::Yes;
-            self.readers.wake(env.out);
+            self.waiters.readers.wake(env.out);
         }
         if matches!(how, Shutdown::Write | Shutdown::Both) {
             self.close_write(env);
@@ -185,12 +185,12 @@ impl Connection {
         if self.state.is_synchronized() {
             self.state = self.state.on_close(self.snd.queue.end());
         }
-        self.writers.wake(env.out);
+        self.waiters.writers.wake(env.out);
     }
 
     /// The socket lets go.
     pub(in crate::transport::tcp) fn close(&mut self, env: &mut Env<'_>) -> CloseAction {
-        self.wake_all(env.out);
+        self.waiters.wake_all(env.out);
         self.owner = Owner::Nobody;
         self.snd.reserved = 0;
         // RFC 2525 2.17 and RFC 9293 3.6.1: what was received and not read is lost, and the
@@ -245,15 +245,8 @@ impl Connection {
             read_closed,
             write_closed,
             connecting,
-            drained: self.is_drained(),
             error: self.error,
         }
-    }
-
-    /// True when everything written, the FIN included, has arrived.
-    pub(in crate::transport::tcp) fn is_drained(&self) -> bool {
-        self.snd.queue.len() == 0 && self.state.fin().is_none()
-            || matches!(self.state, State::Closed)
     }
 
     pub(in crate::transport::tcp) fn set_keepalive(&mut self, env: &Env<'_>, to: Switch) {
@@ -265,7 +258,7 @@ impl Connection {
         self.last_rx = env.now;
     }
 
-    pub(in crate::transport::tcp) fn set_path(&mut self, path: Path) {
+    fn set_path(&mut self, path: Path) {
         let narrower = path.ip_mtu < self.path.ip_mtu;
         self.path = path;
         if narrower && self.state.is_synchronized() {

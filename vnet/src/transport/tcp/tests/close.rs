@@ -122,8 +122,10 @@ fn data_that_comes_after_close_is_answered_with_a_reset() {
 fn linger_zero_aborts() {
     let mut w = World::new(1, Net::default());
     let (a, b) = w.pair();
-    w.on(A, |tcp, _| tcp.set_linger(a, Linger::For(Duration::ZERO)))
-        .expect("there");
+    w.on(A, |tcp, cx| {
+        tcp.set_options(cx, a, |o| o.linger = Linger::For(Duration::ZERO))
+    })
+    .expect("there");
     w.write(A, a, b"lost").expect("space");
     w.close(A, a);
     assert_eq!(w.hosts[A].tcp.counts(), TcpCounts::default());
@@ -198,19 +200,13 @@ fn teardown_releases_everything_at_once() {
     w.on(B, |tcp, cx| tcp.close(cx, b));
     w.net.loss = 1.0;
     w.connect(A, 80);
-    for how in [Teardown::Reset, Teardown::Silent] {
-        for host in [A, B] {
-            let deadlines = w.hosts[host].tcp.deadlines.len();
-            let counts = w.hosts[host].tcp.counts();
-            let released = w.on(host, |tcp, cx| tcp.teardown(cx, how));
-            assert_eq!(released.connections, counts.connections);
-            assert_eq!(released.listeners, counts.listeners);
-            assert_eq!(released.deadlines, deadlines);
-            assert_eq!(w.hosts[host].tcp.next_deadline(), None);
-            assert_eq!(w.hosts[host].tcp.counts(), TcpCounts::default());
-            assert_eq!(w.hosts[host].tcp.ports.len(), 0);
-            assert!(w.hosts[host].tcp.sockets().is_empty());
-        }
+    for host in [A, B] {
+        assert_ne!(w.hosts[host].tcp.counts(), TcpCounts::default());
+        w.on(host, |tcp, cx| tcp.teardown(cx));
+        assert_eq!(w.hosts[host].tcp.next_deadline(), None);
+        assert_eq!(w.hosts[host].tcp.counts(), TcpCounts::default());
+        assert!(w.hosts[host].tcp.ports.is_empty());
+        assert!(w.hosts[host].tcp.sockets().is_empty());
     }
     w.assert_empty();
     assert_eq!(w.write(B, b, b"x"), Err(SocketError::Gone));
@@ -231,21 +227,19 @@ fn teardown_wakes_every_waiter() {
     let mut w = World::new(1, Net::default());
     let (a, _) = w.pair();
     let l = w.listen(A, 99, 1);
-    let counters: Vec<_> = (0..4).map(|_| Arc::new(Count(AtomicU32::new(0)))).collect();
+    let counters: Vec<_> = (0..3).map(|_| Arc::new(Count(AtomicU32::new(0)))).collect();
     let wakers: Vec<_> = counters.iter().map(|c| Waker::from(c.clone())).collect();
     w.on(A, |tcp, cx| {
-        for (interest, waker) in [Interest::Read, Interest::Write, Interest::Drained]
-            .into_iter()
-            .zip(&wakers)
-        {
-            tcp.register(cx.out, a, interest, waker).expect("there");
-        }
-        tcp.register_accept(cx.out, l, &wakers[3]).expect("there");
+        let waiters = tcp.waiters(a).expect("there");
+        waiters.register(cx.out, Interest::Read, &wakers[0]);
+        waiters.register(cx.out, Interest::Write, &wakers[1]);
+        let waiters = tcp.listener_waiters(l).expect("there");
+        waiters.register(cx.out, Interest::Read, &wakers[2]);
     });
-    w.on(A, |tcp, cx| tcp.teardown(cx, Teardown::Silent));
+    w.on(A, |tcp, cx| tcp.teardown(cx));
     let woken: Vec<_> = counters
         .iter()
         .map(|c| c.0.load(Ordering::Relaxed))
         .collect();
-    assert_eq!(woken, [1, 1, 1, 1]);
+    assert_eq!(woken, [1, 1, 1]);
 }

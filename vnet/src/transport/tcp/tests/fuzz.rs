@@ -304,7 +304,7 @@ fn run(state: u8, config: TcpConfig, actions: Vec<Action>) {
         }
     }
     for host in [A, B] {
-        w.on(host, |tcp, cx| tcp.teardown(cx, Teardown::Silent));
+        w.on(host, |tcp, cx| tcp.teardown(cx));
         assert_eq!(w.hosts[host].tcp.next_deadline(), None);
     }
     w.assert_empty();

@@ -22,6 +22,7 @@ use crate::base::rng::Rng;
 use crate::base::stats::Stats;
 use crate::packet::header::TcpFlags;
 use crate::packet::{Cx, Out};
+use crate::transport::edge::{Interest, ReadMode};
 use crate::transport::ports::Reuse;
 
 pub(super) const A: usize = 0;
@@ -287,7 +288,8 @@ impl World {
     }
 
     pub(crate) fn state(&self, host: usize, id: ConnId) -> Option<TcpState> {
-        self.hosts[host].tcp.state(id).ok()
+        let info = self.hosts[host].tcp.info(id);
+        info.ok().map(|i| i.state)
     }
 
     pub(crate) fn write(

@@ -1,0 +1,382 @@
+//! What a socket of any kind is to a program: a handle to it, whose last clone closes it, and the
+//! one way in which its calls wait.
+//!
+//! A kind of socket writes each operation once, as an attempt that does not wait, and says what to
+//! wait for when the attempt would. [`Handle::run`] does the rest, for a call that blocks, one
+//! that does not, and a future's poll. So the three cannot differ.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use crate::base::time::{Duration, nanos};
+use crate::instance::driver::here;
+use crate::instance::vnet::VnetCore;
+use crate::instance::{Gone, Waited};
+use crate::packet::Cx;
+use crate::stack::Stack;
+use crate::stack::sockets::SocketId;
+use crate::tasks::pending::Deadlock;
+use crate::tasks::thread::in_task;
+use crate::transport::edge::{Interest, Readiness};
+use crate::transport::error::SocketError;
+
+/// How an operation waits.
+#[derive(Clone, Copy)]
+pub(super) enum Wait<'a> {
+    /// Not at all.
+    Not,
+    /// On this thread, as long as it takes or for the given time.
+    Blocking(Option<Duration>),
+    /// As a future: the waker is called when it is worth to try again.
+    Task(&'a Waker),
+}
+
+impl<'a> Wait<'a> {
+    /// As the future does that is polled with `task`.
+    pub(super) fn polled(task: &Context<'a>) -> Wait<'a> {
+        Wait::Task(task.waker())
+    }
+}
+
+/// What a poll says of an operation that waits as [`Wait::Task`].
+pub(super) fn poll<R>(result: io::Result<R>) -> Poll<io::Result<R>> {
+    match result {
+        Err(e) if e.kind() == ErrorKind::WouldBlock => Poll::Pending,
+        result => Poll::Ready(result),
+    }
+}
+
+/// A handle to the socket `I` names. Clones are the same socket, with the same settings.
+pub(super) struct Handle<I: Copy + Into<SocketId>>(Arc<Open<I>>);
+
+struct Open<I: Copy + Into<SocketId>> {
+    core: Arc<VnetCore>,
+    id: I,
+    nonblocking: AtomicBool,
+    read_timeout: Limit,
+    write_timeout: Limit,
+}
+
+impl<I: Copy + Into<SocketId>> Drop for Open<I> {
+    fn drop(&mut self) {
+        let _ = self.core.with(|s, cx| s.close(cx, self.id.into()));
+    }
+}
+
+impl<I: Copy + Into<SocketId>> Clone for Handle<I> {
+    fn clone(&self) -> Handle<I> {
+        Handle(Arc::clone(&self.0))
+    }
+}
+
+impl<I: Copy + Into<SocketId>> Handle<I> {
+    /// Makes a socket with `open`, in `core`.
+    pub(super) fn open(
+        core: &Arc<VnetCore>,
+        open: impl FnOnce(&mut Stack, &mut Cx) -> Result<I, SocketError>,
+    ) -> io::Result<Handle<I>> {
+        Ok(Handle::of(core, core.with(open).flat()?))
+    }
+
+    /// A handle to a socket that nobody has one to.
+    pub(super) fn of(core: &Arc<VnetCore>, id: I) -> Handle<I> {
+        Handle(Arc::new(Open {
+            core: Arc::clone(core),
+            id,
+            nonblocking: AtomicBool::new(false),
+            read_timeout: Limit::default(),
+            write_timeout: Limit::default(),
+        }))
+    }
+
+    /// The socket's vnet.
+    pub(super) fn core(&self) -> &Arc<VnetCore> {
+        &self.0.core
+    }
+
+    /// Does what never waits.
+    #[inline]
+    pub(super) fn now<R>(
+        &self,
+        f: impl FnOnce(&mut Stack, &mut Cx, I) -> Result<R, SocketError>,
+    ) -> io::Result<R> {
+        let id = self.0.id;
+        Ok(self.0.core.with(|s, cx| f(s, cx, id)).flat()?)
+    }
+
+    /// Runs `attempt` until it does something else than to say [`SocketError::WouldBlock`]; waits
+    /// for `interest` in between.
+    #[track_caller]
+    #[inline]
+    pub(super) fn run<R>(
+        &self,
+        wait: Wait<'_>,
+        interest: Interest,
+        mut attempt: impl FnMut(&mut Stack, &mut Cx, I) -> Result<R, SocketError>,
+    ) -> io::Result<R> {
+        let (core, id) = (&self.0.core, self.0.id);
+        let mut attempt = |waker: Option<&Waker>| {
+            let tried = core.with(|s, cx| {
+                let result = attempt(s, cx, id);
+                if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
+                    s.waiters(id.into())?.register(cx.out, interest, waker);
+                }
+                result
+            });
+            tried.flat()
+        };
+        let limit = match wait {
+            Wait::Not => return Ok(attempt(None)?),
+            Wait::Task(waker) => return Ok(attempt(Some(waker))?),
+            Wait::Blocking(limit) => limit,
+        };
+        match attempt(None) {
+            Err(SocketError::WouldBlock) => {}
+            result => return Ok(result?),
+        }
+        let until = limit.map(|limit| core.driver.now() + limit);
+        let site = here();
+        let waker = core.driver.waker();
+        let mut waited = Waited::Woken;
+        loop {
+            #[cfg(test)]
+            if crate::base::lock::explore::planted("wait without a last look") {
+                core.driver.wait(until, site);
+            }
+            match attempt(Some(&waker)) {
+                Err(SocketError::WouldBlock) => {}
+                result => return Ok(result?),
+            }
+            match waited {
+                Waited::Woken => waited = core.driver.wait(until, site),
+                Waited::TimedOut | Waited::WouldBlock => return Err(ErrorKind::WouldBlock.into()),
+                Waited::InTask => return Err(in_task()),
+                Waited::InVain(why) => return Err(Deadlock::in_vnet(core, why, site).into()),
+            }
+        }
+    }
+
+    /// What can be done now, once that is what `interest` asks for.
+    #[track_caller]
+    pub(super) fn ready(&self, wait: Wait<'_>, interest: Interest) -> io::Result<Readiness> {
+        self.run(wait, interest, |s, _, id| {
+            let now = s.readiness(id.into())?;
+            match now.is_ready(interest) {
+                true => Ok(now),
+                false => Err(SocketError::WouldBlock),
+            }
+        })
+    }
+
+    /// How reading waits, by the socket's settings.
+    pub(super) fn reading(&self) -> Wait<'static> {
+        self.waiting(&self.0.read_timeout)
+    }
+
+    /// How writing waits, by the socket's settings.
+    pub(super) fn writing(&self) -> Wait<'static> {
+        self.waiting(&self.0.write_timeout)
+    }
+
+    fn waiting(&self, timeout: &Limit) -> Wait<'static> {
+        match self.0.nonblocking.load(Ordering::Relaxed) {
+            true => Wait::Not,
+            false => Wait::Blocking(timeout.get()),
+        }
+    }
+
+    pub(super) fn set_nonblocking(&self, nonblocking: bool) {
+        self.0.nonblocking.store(nonblocking, Ordering::Relaxed);
+    }
+
+    pub(super) fn read_timeout(&self) -> &Limit {
+        &self.0.read_timeout
+    }
+
+    pub(super) fn write_timeout(&self) -> &Limit {
+        &self.0.write_timeout
+    }
+
+    pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        let error = self.now(|s, _, id| s.take_error(id.into()))?;
+        Ok(error.map(io::Error::from))
+    }
+
+    pub(super) fn ttl(&self) -> io::Result<u32> {
+        self.now(|s, _, id| match *s.ttl(id.into())? {
+            0 => Ok(s.ip.v4.tunables.default_ttl.into()),
+            ttl => Ok(ttl.into()),
+        })
+    }
+
+    pub(super) fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        match u8::try_from(ttl) {
+            Ok(ttl) if ttl > 0 => self.now(|s, _, id| {
+                *s.ttl(id.into())? = ttl;
+                Ok(())
+            }),
+            _ => Err(SocketError::InvalidInput.into()),
+        }
+    }
+}
+
+/// How long a call may wait, in nanoseconds; zero is no limit.
+#[derive(Default)]
+pub(super) struct Limit(AtomicU64);
+
+impl Limit {
+    pub(super) fn get(&self) -> Option<Duration> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+
+    pub(super) fn set(&self, timeout: Option<Duration>) -> io::Result<()> {
+        if timeout == Some(Duration::ZERO) {
+            return Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "a timeout of zero: use `None` for no limit",
+            ));
+        }
+        self.0.store(timeout.map_or(0, nanos), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Joins the two ways in which an entry into a vnet can fail.
+trait Flat<R> {
+    fn flat(self) -> Result<R, SocketError>;
+}
+
+impl<R> Flat<R> for Result<Result<R, SocketError>, Gone> {
+    #[inline]
+    fn flat(self) -> Result<R, SocketError> {
+        match self {
+            Ok(result) => result,
+            Err(gone) => Err(gone.into()),
+        }
+    }
+}
+
+/// Methods that several kinds of socket have, whose handle is in `.0`.
+macro_rules! shared_methods {
+    ($kind:ident:) => {};
+    ($kind:ident: nonblocking $($rest:tt)*) => {
+        impl $kind {
+            /// Makes every operation return [`std::io::ErrorKind::WouldBlock`] instead of waiting,
+            /// or wait again.
+            ///
+            /// # Errors
+            /// None; the signature is the standard library's.
+            pub fn set_nonblocking(&self, nonblocking: bool) -> std::io::Result<()> {
+                self.0.set_nonblocking(nonblocking);
+                Ok(())
+            }
+
+            /// Polls until the socket is ready for what `interest` says, for futures and event
+            /// loops, and says all that it is ready for. With a waker that does nothing, it asks.
+            ///
+            /// # Errors
+            /// The vnet is gone.
+            pub fn poll_ready(
+                &self,
+                task: &mut std::task::Context<'_>,
+                interest: crate::transport::edge::Interest,
+            ) -> std::task::Poll<std::io::Result<crate::transport::edge::Readiness>> {
+                $crate::socket::handle::poll(self.0.ready(Wait::polled(task), interest))
+            }
+        }
+        shared_methods!($kind: $($rest)*);
+    };
+    ($kind:ident: try_clone $($rest:tt)*) => {
+        impl $kind {
+            /// Another handle to the same socket. Settings are shared.
+            ///
+            /// # Errors
+            /// None; the signature is the standard library's.
+            pub fn try_clone(&self) -> std::io::Result<$kind> {
+                Ok(self.clone())
+            }
+        }
+        shared_methods!($kind: $($rest)*);
+    };
+    ($kind:ident: take_error $($rest:tt)*) => {
+        impl $kind {
+            /// Takes the error that waits to be reported (`SO_ERROR`).
+            ///
+            /// # Errors
+            /// The vnet is gone.
+            pub fn take_error(&self) -> std::io::Result<Option<std::io::Error>> {
+                self.0.take_error()
+            }
+        }
+        shared_methods!($kind: $($rest)*);
+    };
+    ($kind:ident: ttl $($rest:tt)*) => {
+        impl $kind {
+            /// Sets the time to live of its packets, which each router counts down.
+            ///
+            /// # Errors
+            /// [`std::io::ErrorKind::InvalidInput`] for more than 255, or zero; the vnet is gone.
+            pub fn set_ttl(&self, ttl: u32) -> std::io::Result<()> {
+                self.0.set_ttl(ttl)
+            }
+
+            /// The time to live of its packets.
+            ///
+            /// # Errors
+            /// The vnet is gone.
+            pub fn ttl(&self) -> std::io::Result<u32> {
+                self.0.ttl()
+            }
+        }
+        shared_methods!($kind: $($rest)*);
+    };
+    ($kind:ident: read_timeout $($rest:tt)*) => {
+        impl $kind {
+            /// Limits how long reading waits; it fails with [`std::io::ErrorKind::WouldBlock`]
+            /// then.
+            ///
+            /// # Errors
+            /// [`std::io::ErrorKind::InvalidInput`] for a timeout of zero.
+            pub fn set_read_timeout(&self, timeout: Option<Duration>) -> std::io::Result<()> {
+                self.0.read_timeout().set(timeout)
+            }
+
+            /// The limit on reading.
+            ///
+            /// # Errors
+            /// None; the signature is the standard library's.
+            pub fn read_timeout(&self) -> std::io::Result<Option<Duration>> {
+                Ok(self.0.read_timeout().get())
+            }
+        }
+        shared_methods!($kind: $($rest)*);
+    };
+    ($kind:ident: write_timeout $($rest:tt)*) => {
+        impl $kind {
+            /// Limits how long writing waits; it fails with [`std::io::ErrorKind::WouldBlock`]
+            /// then. Sending a datagram never waits: there the limit is only remembered, as the
+            /// standard library has it.
+            ///
+            /// # Errors
+            /// [`std::io::ErrorKind::InvalidInput`] for a timeout of zero.
+            pub fn set_write_timeout(&self, timeout: Option<Duration>) -> std::io::Result<()> {
+                self.0.write_timeout().set(timeout)
+            }
+
+            /// The limit on writing.
+            ///
+            /// # Errors
+            /// None; the signature is the standard library's.
+            pub fn write_timeout(&self) -> std::io::Result<Option<Duration>> {
+                Ok(self.0.write_timeout().get())
+            }
+        }
+        shared_methods!($kind: $($rest)*);
+    };
+}
+pub(super) use shared_methods;

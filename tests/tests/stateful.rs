@@ -5,7 +5,7 @@
 //! vnet still answers a ping and takes a connection, and is destroyed without a rest.
 //!
 //! `VNET_FUZZ_FRAMES=20000000 cargo test --release -p vnet-tests --test stateful -- --nocapture`
-//! says more, and prints how long the slowest vnet took to go.
+//! says more, and asserts that no vnet took a second to go.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4};
@@ -574,5 +574,9 @@ fn a_vnet_survives_every_conversation() {
     }
     println!("{said} frames in {seed} episodes reached {reached:?}");
     println!("the slowest vnet took {slowest:?} to go");
+    // Who asks for so many frames does it on a machine that is not busy with all other tests.
+    if std::env::var_os("VNET_FUZZ_FRAMES").is_some() {
+        assert!(slowest < std::time::Duration::from_secs(1), "{slowest:?}");
+    }
     reached.assert_deep(seed);
 }

@@ -88,7 +88,7 @@ drop_reasons! {
     LinkDown = "link-down",
     /// Nothing is connected at the other end.
     LinkUnplugged = "link-unplugged",
-    /// The receiver's inbox was full.
+    /// The receiver's inbox was full, or more came in for long than the receiver could process.
     InboxFull = "inbox-full",
     /// A bridge had nowhere to send it: its destination is on the side that it came from, no other
     /// member takes it, or it is addressed to a group that bridges do not forward.

@@ -112,13 +112,16 @@ pub(crate) struct LocalAddrs<F: Family> {
     /// By when they were added.
     addrs: BTreeMap<u64, LocalAddr<F>>,
     /// The same of each interface.
-    by_interface: BTreeMap<IfId, SmallVec<[(u64, LocalAddr<F>); 1]>>,
+    by_interface: BTreeMap<IfId, Numbered<F>>,
     /// What addresses are, as numbers; what [`LocalAddrs::find`] looks into.
     index: BTreeMap<F::Bits, Claims>,
     /// How many were ever added.
     added: u64,
     pub(crate) walked: Walked,
 }
+
+/// Addresses of one interface, each with its number.
+type Numbered<F> = SmallVec<[(u64, LocalAddr<F>); 1]>;
 
 /// What makes one address something of ours, by rank: the first counts. Addresses stand before
 /// broadcasts, so that an address that another prefix takes for its broadcast remains an address, and

@@ -53,8 +53,7 @@ impl RawSocket {
     /// No route there, or more data than an IP packet can hold.
     pub fn send_to(&self, data: &[u8], dst: IpAddr) -> io::Result<usize> {
         let payload = Payload::from(Bytes::copy_from_slice(data));
-        self.0
-            .now(|s, cx, id| s.raw_send(cx, id, dst, payload))?;
+        self.0.now(|s, cx, id| s.raw_send(cx, id, dst, payload))?;
         Ok(data.len())
     }
 

@@ -1,7 +1,7 @@
 //! Counters of one vnet, and the reasons for which a packet may be dropped.
 //!
-//! Every received frame is accounted for exactly once: `received = delivered + forwarded + dropped
-//! + pending`, where *pending* is what waits for reassembly or for a neighbour's address. Tests
+//! Every received frame is accounted for exactly once: `received` is the sum of `delivered`,
+//! `forwarded`, `dropped` and `pending`, where *pending* is what waits for reassembly or for a neighbour's address. Tests
 //! check this for every vnet.
 //!
 //! A frame that a bridge forwards counts as *forwarded* once, however many members it leaves by. A

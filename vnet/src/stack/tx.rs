@@ -271,6 +271,10 @@ pub(super) fn ether(
 }
 
 /// What an interface does with a frame that it is to send.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a packet is moved by value; a box would cost an allocation for each frame"
+)]
 enum Sent {
     /// It keeps it: the frame is on a wire, waits for one, or is dropped.
     Out,

@@ -182,6 +182,7 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
         said(names.map(|name| s.tenant.descendant(name)))
     }),
     ("neighbours", Own, |s| said(s.tenant.neighbours())),
+    ("protocol_stats", Own, |s| said(s.tenant.protocol_stats())),
     ("sockets", Own, |s| said(s.tenant.sockets())),
     ("link", Own, |s| said(s.tenant.link("eth0"))),
     ("link_stats", Own, |s| said(s.tenant.link_stats("eth0"))),

@@ -80,6 +80,7 @@
 //! | twins from recorded configuration | [`record`], [`System::replay`], [`OwnedVnet::clone_as`] |
 //! | inspecting a whole vnet | [`Vnet::inspect`], [`Inspection`] |
 //! | messages of a vnet | [`Vnet::messages`], [`MessageLayer`] |
+//! | what the protocols have counted (`netstat -s`) | [`Vnet::protocol_stats`] |
 //! | time | [`time`] |
 //! | futures: tasks, sleeping | [`Vnet::spawn_future`], [`System::sleep_async`] |
 //! | running a simulation | [`System::run_until`], [`System::run_until_idle`] |
@@ -87,8 +88,6 @@
 //! | finding out why nothing happens | [`System::pending`], [`Deadlock`] |
 //!
 //! `docs/architecture.md` describes how the library is built.
-
-#![allow(dead_code)]
 
 mod admin;
 mod base;
@@ -111,6 +110,7 @@ pub use admin::bridges::{
 };
 pub use admin::inspect::{Inspection, InterfaceView, NeighbourInfo, SocketInfo, SocketKind};
 pub use admin::interfaces::IfInfo;
+pub use admin::netstat::ProtocolStats;
 pub use admin::record;
 pub use admin::routes::RouteInfo;
 pub use admin::scripts::{LinkScript, LinkScriptError};
@@ -133,6 +133,7 @@ pub use instance::{
 };
 pub use ip::state::Forwarding;
 pub use link::{LinkConfig, LinkConfigError, LinkStats};
+pub use neigh::verdict::NeighStats;
 pub use netif::Offload;
 pub use netif::bridge::fdb::Origin as StationOrigin;
 pub use netif::bridge::{
@@ -150,6 +151,8 @@ pub use tasks::{
     TaskHandle, Timeout, deadlock,
 };
 pub use transport::error::SocketError;
+pub use transport::tcp::{TcpInfo, TcpState, TcpStats};
+pub use transport::udp::UdpStats;
 
 /// Recording the frames of an interface. See `docs/captures.md`.
 pub mod capture {

@@ -7,6 +7,7 @@
 //! | `inspect` | listing neighbours, sockets and links |
 //! | `interfaces` | making and changing interfaces and addresses |
 //! | `moves` | interfaces that are lent to other vnets, and returned |
+//! | `netstat` | what the protocols have counted |
 //! | `pins` | what keeps an instance from being destroyed strictly |
 //! | `port` | [`Port`], the outside end of a port interface |
 //! | `record` | recorded configuration, and twins made from it |
@@ -20,6 +21,7 @@ pub(crate) mod captures;
 pub(crate) mod inspect;
 pub(crate) mod interfaces;
 pub(crate) mod moves;
+pub(crate) mod netstat;
 pub(crate) mod pins;
 pub(crate) mod port;
 pub mod record;

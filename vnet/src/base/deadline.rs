@@ -97,6 +97,7 @@ impl<K: Copy> Deadlines<K> {
     }
 
     /// True when nothing will come up.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.heap.is_empty()
     }

@@ -73,29 +73,9 @@ impl<T> Mutex<T> {
         }
     }
 
-    /// Takes the lock if it is free. Obeys the same rank rule as [`Mutex::lock`].
-    #[inline]
-    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        #[cfg(test)]
-        let turn = explore::Held::try_take(address(self))?;
-        let inner = self.inner.try_lock()?;
-        Some(MutexGuard {
-            inner,
-            #[cfg(debug_assertions)]
-            _held: HeldRank::take(self.rank),
-            #[cfg(test)]
-            turn,
-        })
-    }
-
     /// The value, without locking: the mutex is not shared.
     pub(crate) fn into_inner(self) -> T {
         self.inner.into_inner()
-    }
-
-    /// The value, without locking: exclusive access makes it unnecessary.
-    pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.inner.get_mut()
     }
 }
 

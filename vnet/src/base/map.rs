@@ -7,15 +7,12 @@ use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use foldhash::fast::{FixedState, FoldHasher};
+use foldhash::fast::FixedState;
 
 /// A hash map without iteration. The seed comes from the vnet's random stream, so an outsider
 /// cannot choose keys that collide.
 #[derive(Debug, Clone)]
 pub(crate) struct Map<K, V>(HashMap<K, V, FixedState>);
-
-/// The hasher of [`Map`], for a flow hash over the same bytes.
-pub(crate) type Hasher<'a> = FoldHasher<'a>;
 
 impl<K: Eq + Hash, V> Map<K, V> {
     /// An empty map; allocates nothing.

@@ -59,11 +59,6 @@ impl<K: Key, V> Slab<K, V> {
         self.0.iter().flat_map(SlotMap::iter)
     }
 
-    /// Keys and mutable values, in slot order.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut V)> {
-        self.0.iter_mut().flat_map(SlotMap::iter_mut)
-    }
-
     /// Removes every value, in slot order. Keys given out before never resolve again.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = (K, V)> {
         self.0.iter_mut().flat_map(SlotMap::drain)

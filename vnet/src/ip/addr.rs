@@ -303,6 +303,7 @@ impl<F: Family> LocalAddrs<F> {
     }
 
     /// True when there is none.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.addrs.is_empty()
     }

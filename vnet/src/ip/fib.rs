@@ -381,6 +381,7 @@ impl<F: Family> Fib<F> {
 
     /// A number that each edit changes; never zero.
     #[inline]
+    #[cfg(test)]
     pub(crate) fn generation(&self) -> u64 {
         self.generation
     }
@@ -396,11 +397,6 @@ impl<F: Family> Fib<F> {
     /// How many routes there are.
     pub(crate) fn len(&self) -> usize {
         self.routes
-    }
-
-    /// True when there is no route.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.routes == 0
     }
 
     /// Removes every route, gives the memory back, and returns how many there were.

@@ -24,6 +24,10 @@ impl<F: Family> Default for Groups<F> {
 
 impl<F: Family> Groups<F> {
     /// Joins `group` on an interface, or counts one more who did.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "no socket can join a group yet")
+    )]
     pub(crate) fn join(&mut self, group: F::Addr, ifid: IfId) {
         match self.position(group, ifid) {
             Some(at) => self.0[at].joins = self.0[at].joins.saturating_add(1),
@@ -36,6 +40,10 @@ impl<F: Family> Groups<F> {
     }
 
     /// Takes one join back. Does nothing when there is none.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "no socket can join a group yet")
+    )]
     pub(crate) fn leave(&mut self, group: F::Addr, ifid: IfId) {
         let Some(at) = self.position(group, ifid) else {
             return;
@@ -59,6 +67,7 @@ impl<F: Family> Groups<F> {
     }
 
     /// The joined groups, in the order they were first joined.
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (F::Addr, IfId)> {
         self.0.iter().map(|m| (m.group, m.ifid))
     }
@@ -69,6 +78,7 @@ impl<F: Family> Groups<F> {
     }
 
     /// True when no group is joined.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -335,11 +335,13 @@ impl<F: Family> Reassembly<F> {
     }
 
     /// Datagrams that wait, or are refused.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.datagrams.len()
     }
 
     /// True when nothing waits.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.datagrams.is_empty()
     }

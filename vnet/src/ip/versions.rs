@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::addr::{AddrError, Cast};
+use super::addr::AddrError;
 use super::family::{Family, V4};
 use super::fib::{self, FibError, NextHop, Origin, RouteHit};
 use super::state::{AddressError, IpState, TornDown};
@@ -189,15 +189,6 @@ impl Ip {
                 self.v4.addrs.is_broadcast(addr) && self.v4.addrs.is_broadcast_on(ifid, addr)
             }
             IpAddr::V6(_) => false,
-        }
-    }
-
-    /// Whom `addr` addresses, seen from this vnet.
-    pub(crate) fn cast(&self, addr: IpAddr) -> Cast {
-        match addr {
-            IpAddr::V4(addr) => self.v4.addrs.cast(addr),
-            IpAddr::V6(addr) if addr.is_multicast() => Cast::Multicast,
-            IpAddr::V6(_) => Cast::Unicast,
         }
     }
 

@@ -45,6 +45,7 @@ impl Red {
     }
 
     /// The average length of the queue, in bytes.
+    #[cfg(test)]
     pub(crate) fn average(&self) -> f64 {
         self.average
     }

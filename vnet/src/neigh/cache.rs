@@ -177,6 +177,10 @@ impl NeighCache {
 
     /// A layer above has proof that the neighbour gets our packets, such as an acknowledgement
     /// of new data (RFC 4861 section 7.3.1).
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "TCP does not confirm its neighbours yet")
+    )]
     pub(crate) fn confirm(&mut self, now: Instant, ifid: IfId, ip: IpAddr) {
         let Some(entry) = self
             .index
@@ -234,6 +238,10 @@ impl NeighCache {
     ///
     /// # Errors
     /// [`NeighLimit`] when the table is full of entries that cannot go.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "no call sets a permanent neighbour yet")
+    )]
     pub(crate) fn set_permanent(
         &mut self,
         now: Instant,
@@ -249,6 +257,10 @@ impl NeighCache {
     }
 
     /// Forgets a neighbour, permanent or not. `None` when there is no such neighbour.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "no call sets a permanent neighbour yet")
+    )]
     pub(crate) fn remove(&mut self, stats: &mut Stats, ifid: IfId, ip: IpAddr) -> Option<Released> {
         let key = *self.index.get(&(ifid, ip))?;
         Some(Released {
@@ -315,6 +327,7 @@ impl NeighCache {
     }
 
     /// True when there are none.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -514,17 +527,12 @@ impl NeighCache {
         self.resolving -= 1;
         let packets = before.held.into_packets();
         self.held.remove_all(&packets);
-        Some(Release {
-            ifid: entry.ifid,
-            mac,
-            packets,
-        })
+        Some(Release { mac, packets })
     }
 
     /// Carries out the deadline of one neighbour.
     fn expire(&mut self, now: Instant, key: NeighKey) -> Option<Unreachable> {
         let entry = self.entries.get_mut(key).expect(INDEXED);
-        let (ifid, ip) = (entry.ifid, entry.ip);
         let next = now + entry.questions.wait(self.config.retrans);
         match &mut entry.state {
             State::Incomplete(incomplete) if incomplete.sent < self.config.max_requests => {
@@ -542,7 +550,7 @@ impl NeighCache {
                 entry.state = State::Failed(Failed {
                     until: now + self.config.negative,
                 });
-                Some(Unreachable { ifid, ip, packets })
+                Some(Unreachable { packets })
             }
             State::Delay(Delay { mac, .. }) => {
                 let mac = *mac;

@@ -227,11 +227,6 @@ impl Held {
         self.packets.len()
     }
 
-    /// True when none waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.packets.is_empty()
-    }
-
     /// The packets, oldest first.
     pub(crate) fn into_packets(self) -> VecDeque<Packet> {
         self.packets

@@ -35,8 +35,6 @@ pub(crate) struct ProbeOut {
 /// Packets that waited for a neighbour whose address is now known.
 #[derive(Debug)]
 pub(crate) struct Release {
-    /// The interface to send on.
-    pub ifid: IfId,
     /// Where to send them.
     pub mac: MacAddr,
     /// The packets, in the order in which they came.
@@ -47,10 +45,6 @@ pub(crate) struct Release {
 /// [`DropReason::NeighbourUnreachable`] and answers with ICMP host unreachable.
 #[derive(Debug)]
 pub(crate) struct Unreachable {
-    /// The interface that was asked on.
-    pub ifid: IfId,
-    /// The address that nobody has.
-    pub ip: IpAddr,
     /// The packets, in the order in which they came.
     pub packets: VecDeque<Packet>,
 }
@@ -83,7 +77,7 @@ pub(crate) struct NeighInfo {
 
 /// Counters of a [`NeighCache`](super::NeighCache).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NeighStats {
+pub struct NeighStats {
     /// Requests asked for, broadcast and unicast.
     pub requests: u64,
     /// Resolutions that got no answer.

@@ -168,6 +168,7 @@ impl Inbox {
 
     /// Queues an item that arrives at `at`. A frame for which its wire has no room is counted and
     /// dropped.
+    #[cfg(test)]
     pub(crate) fn push(&self, at: Instant, item: Item) {
         // What it gives back is dropped after the lock is released.
         let put = self.queue.lock().push(at, item);

@@ -440,6 +440,7 @@ impl IfTable {
     }
 
     /// True when there are none.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.order.is_empty()
     }

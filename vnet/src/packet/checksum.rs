@@ -114,6 +114,7 @@ pub(crate) fn finish_transport(packet: &mut Packet, info: &IpInfo) -> Result<(),
 ///
 /// # Errors
 /// As [`finish`].
+#[cfg(test)]
 pub(crate) fn seed(packet: &mut Packet, l3_offset: usize) -> Result<(), HeaderError> {
     let Csum::Partial { .. } = packet.meta.csum else {
         return Ok(());

@@ -73,6 +73,7 @@ impl<W: Write> PcapngWriter<W> {
     ///
     /// # Errors
     /// What the writer says.
+    #[cfg(test)]
     pub(crate) fn add_interface(&mut self, name: &str) -> io::Result<CaptureInterface> {
         self.add_snapped_interface(name, NO_SNAPLEN)
     }
@@ -102,6 +103,7 @@ impl<W: Write> PcapngWriter<W> {
     ///
     /// # Errors
     /// What the writer says; [`io::ErrorKind::InvalidInput`] for an interface of another file.
+    #[cfg(test)]
     pub(crate) fn write(
         &mut self,
         interface: CaptureInterface,
@@ -179,15 +181,8 @@ impl<W: Write> PcapngWriter<W> {
         self.inner.get_mut()
     }
 
-    /// Writes out what is buffered.
-    ///
-    /// # Errors
-    /// What the writer says.
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.inner.get_mut().flush()
-    }
-
     /// The writer.
+    #[cfg(test)]
     pub(crate) fn into_inner(self) -> W {
         self.inner.into_inner()
     }
@@ -210,6 +205,7 @@ fn io_error(error: PcapError) -> io::Error {
 }
 
 /// Zero is "no limit".
+#[cfg(test)]
 const NO_SNAPLEN: u32 = 0;
 /// `if_tsresol`: the negative power of ten.
 const NANOSECONDS: u8 = 9;

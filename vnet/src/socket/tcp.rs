@@ -21,7 +21,7 @@ use crate::stack::limits::Resource;
 use crate::transport::edge::{Interest, ReadMode};
 use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
-use crate::transport::tcp::{ConnId, Linger, ListenerId, SocketOptions, Switch};
+use crate::transport::tcp::{ConnId, Linger, ListenerId, SocketOptions, Switch, TcpInfo};
 
 /// Writes up to this size are copied under the vnet's lock, into a buffer that collects small
 /// writes; larger ones are copied outside of it.
@@ -291,6 +291,14 @@ impl TcpStream {
     /// As for writing.
     pub fn poll_write(&self, task: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         poll(self.write_copy(Wait::polled(task), data))
+    }
+
+    /// What the connection knows of its path and its peer, and what waits in it.
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn info(&self) -> io::Result<TcpInfo> {
+        self.0.now(|s, _, id| s.tcp.info(id))
     }
 
     fn option<R>(&self, f: impl FnOnce(&SocketOptions) -> R) -> io::Result<R> {

@@ -314,18 +314,6 @@ impl Held {
         Held(at)
     }
 
-    /// Takes it if nobody of the scenario has it.
-    pub(super) fn try_take(at: usize) -> Option<Held> {
-        if let Some((turns, me)) = me() {
-            let mut state = turns.point(me);
-            if state.held.contains_key(&at) {
-                return None;
-            }
-            state.held.insert(at, me);
-        }
-        Some(Held(at))
-    }
-
     /// Waits without the lock for a notice of the condition at `condition`, then takes the lock
     /// again. True when the time, if it is limited, is up.
     pub(super) fn wait(&self, condition: usize, limited: bool) -> bool {

@@ -196,11 +196,6 @@ impl Fdb {
         self.entries.len()
     }
 
-    /// True when there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     fn iter(&self) -> impl Iterator<Item = &Station> {
         self.entries.iter().map(|(_, e)| &e.station)
     }

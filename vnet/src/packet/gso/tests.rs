@@ -2,9 +2,11 @@ use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 
+use super::merge::{ACK, Gro};
 use super::*;
 use crate::packet::checksum;
 use crate::packet::header::{IpProto, Ipv4Flags};
+use crate::packet::meta::Gso;
 
 const L2: usize = 14;
 

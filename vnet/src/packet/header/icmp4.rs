@@ -84,8 +84,6 @@ impl UnreachableCode {
     pub(crate) const PORT: UnreachableCode = UnreachableCode(3);
     /// Too big for the next link, and fragmentation is forbidden.
     pub(crate) const FRAGMENTATION_NEEDED: UnreachableCode = UnreachableCode(4);
-    /// A source route led nowhere.
-    pub(crate) const SOURCE_ROUTE_FAILED: UnreachableCode = UnreachableCode(5);
     /// A filter forbids it.
     pub(crate) const ADMINISTRATIVELY_PROHIBITED: UnreachableCode = UnreachableCode(13);
 }

@@ -183,6 +183,7 @@ impl Ipv4Header {
 
     /// Bytes of payload.
     #[inline]
+    #[cfg(test)]
     pub(crate) fn payload_len(&self) -> usize {
         usize::from(self.total_len).saturating_sub(usize::from(self.header_len))
     }

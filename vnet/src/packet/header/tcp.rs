@@ -123,6 +123,7 @@ impl SackBlocks {
     }
 
     /// Keeps the first `n`.
+    #[cfg(test)]
     pub(crate) fn truncate(&mut self, n: usize) {
         let keep = n.min(usize::from(self.len));
         self.blocks[keep..].fill((0, 0));
@@ -173,6 +174,7 @@ impl TcpOptions {
     }
 
     /// True when there is no option.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -250,11 +252,6 @@ impl TcpHeader {
     #[inline]
     pub(crate) fn len(&self) -> usize {
         TCP_LEN + self.options.len()
-    }
-
-    /// Never true: a header has at least its fixed part.
-    pub(crate) fn is_empty(&self) -> bool {
-        false
     }
 
     /// Writes the header; the checksum field is zero.

@@ -61,8 +61,8 @@ use crate::transport::ports::Ports;
 pub use config::Feature;
 pub(crate) use config::TcpConfig;
 pub(crate) use options::{Linger, Path, SocketOptions, Switch};
-pub(crate) use state::TcpState;
-pub(crate) use stats::TcpStats;
+pub use state::TcpState;
+pub use stats::TcpStats;
 
 use connection::{Connection, Env, Listed, Owner};
 use isn::Secret;
@@ -168,7 +168,7 @@ pub(crate) enum IcmpKind {
 
 /// A connection's inner life (`TCP_INFO`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TcpInfo {
+pub struct TcpInfo {
     /// State.
     pub state: TcpState,
     /// Smoothed round-trip time, once measured.

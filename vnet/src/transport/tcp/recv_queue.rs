@@ -105,6 +105,7 @@ impl RecvQueue {
     }
 
     /// Bytes ahead of a gap.
+    #[cfg(test)]
     pub(super) fn ahead_len(&self) -> usize {
         self.ahead.iter().map(|b| b.payload.len()).sum()
     }

@@ -2,10 +2,10 @@
 
 /// What happened so far. A large segment that stands for several counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TcpStats {
-    /// Segments given to [`Tcp::input`](super::Tcp::input).
+pub struct TcpStats {
+    /// Segments received.
     pub segments_in: u64,
-    /// Segments returned by [`Tcp::poll_transmit`](super::Tcp::poll_transmit).
+    /// Segments sent.
     pub segments_out: u64,
     /// Payload bytes accepted in order.
     pub bytes_in: u64,

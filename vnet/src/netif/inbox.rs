@@ -409,8 +409,13 @@ impl Queue {
         self.news.insert(place, (at, self.pushed, ifid, news));
     }
 
+    #[inline]
     fn next(&self) -> Option<Instant> {
         let fifo = self.fifo.front().map(|(at, ..)| *at);
+        // The usual case, asked for every frame.
+        if self.early.is_empty() && self.news.is_empty() {
+            return fifo;
+        }
         let early = self.early.peek().map(|Reverse(e)| e.0);
         let news = self.news.front().map(|(at, ..)| *at);
         [fifo, early, news].into_iter().flatten().min()

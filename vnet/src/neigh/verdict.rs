@@ -75,7 +75,7 @@ pub(crate) struct NeighInfo {
     pub used: Instant,
 }
 
-/// Counters of a [`NeighCache`](super::NeighCache).
+/// What the resolution of neighbours has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NeighStats {
     /// Requests asked for, broadcast and unicast.

@@ -34,6 +34,8 @@ drop_reasons! {
     InterfaceDown = "interface-down",
     /// The destination MAC address is neither ours, broadcast nor a joined group.
     NotForUs = "not-for-us",
+    /// Tagged for a VLAN that has no interface where it came in.
+    UnknownVlan = "unknown-vlan",
     /// An EtherType or IP protocol that is not implemented.
     UnknownProtocol = "unknown-protocol",
     /// A header shorter than its fixed part, or an inconsistent length field.

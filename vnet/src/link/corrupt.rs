@@ -60,7 +60,7 @@ impl Corrupt {
     /// Flips bits of a frame. Its checksums are filled in before, and nobody vouches for them any
     /// more. The bytes are copied: others may refer to them.
     pub(crate) fn apply(&mut self, packet: &Packet) -> Packet {
-        let mut whole = packet.clone();
+        let mut whole = packet.with_tags();
         // One that cannot be filled in is wrong already.
         let network = ether::network_offset(&mut whole);
         let _ = checksum::finish(&mut whole, network);

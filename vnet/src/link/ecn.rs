@@ -9,58 +9,59 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use crate::packet::Packet;
-use crate::packet::header::ether::ETHER_LEN;
-use crate::packet::header::ipv4::set_tos;
+use crate::packet::header::ether::{self, ETHER_LEN};
+use crate::packet::header::ipv4::{self, set_tos};
+use crate::packet::header::{EtherType, IpProto};
 
-/// Ethernet's header and IPv4's without options.
-const FIXED: usize = ETHER_LEN + 20;
 /// The ECN codepoints of RFC 3168, section 5.
 const ECN_MASK: u8 = 0b11;
 const CE: u8 = 0b11;
 
-/// The differentiated services octet of an IPv4 frame, ECN included.
-fn tos(packet: &mut Packet) -> Option<u8> {
-    let bytes = packet.pull_up(FIXED)?;
-    let is_ipv4 = bytes[12..14] == [8, 0] && bytes[ETHER_LEN] >> 4 == 4;
-    is_ipv4.then_some(bytes[ETHER_LEN + 1])
+/// The IPv4 header of a frame without options, and where it begins.
+fn ip(packet: &mut Packet) -> Option<(usize, &mut [u8])> {
+    let at = ether::network_offset(packet);
+    let bytes = packet.pull_up(at + ipv4::MIN_LEN)?;
+    let is_ipv4 = EtherType::at(bytes, at - 2) == EtherType::IPV4 && bytes[at] >> 4 == 4;
+    is_ipv4.then_some((at, &mut bytes[at..]))
 }
 
 /// The six bits of the differentiated services codepoint; 0 for what is not IPv4.
 pub(crate) fn dscp(packet: &mut Packet) -> u8 {
-    tos(packet).unwrap_or(0) >> 2
+    ip(packet).map_or(0, |(_, ip)| ip[1] >> 2)
 }
 
 /// Marks a frame as having met congestion (RFC 3168, section 5), if its sender takes part in that.
 /// Its header checksum stays right. False when it does not, and must be dropped instead.
 pub(crate) fn mark(packet: &mut Packet) -> bool {
-    match tos(packet) {
-        Some(tos) if tos & ECN_MASK != 0 => {
-            let bytes = packet.pull_up(FIXED).expect("just seen to be there");
-            set_tos(&mut bytes[ETHER_LEN..], tos | CE);
+    match ip(packet) {
+        Some((_, ip)) if ip[1] & ECN_MASK != 0 => {
+            let tos = ip[1] | CE;
+            set_tos(ip, tos);
             true
         }
         _ => false,
     }
 }
 
-/// A hash of the frame's flow: addresses, protocol and, of TCP or UDP, ports (RFC 8290, section
+/// A hash of the frame's flow: tags, addresses, protocol and, of TCP or UDP, ports (RFC 8290, section
 /// 4.1). Only the first fragment has ports, so they are left out for all fragments.
 pub(crate) fn flow(packet: &mut Packet, seed: u64) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(seed, 0);
-    if tos(packet).is_none() {
+    for tag in packet.meta.tags.iter() {
+        hasher.write(&tag.tci.to_be_bytes());
+    }
+    let Some((at, ip)) = ip(packet) else {
         let stations = packet.pull_up(ETHER_LEN);
         hasher.write(stations.as_deref().unwrap_or(&[]));
         return hasher.finish();
-    }
-    let bytes = packet.pull_up(FIXED).expect("just seen to be there");
-    let ip = &bytes[ETHER_LEN..];
-    let header = usize::from(ip[0] & 0xf) * 4;
+    };
+    let ports = at + usize::from(ip[0] & 0xf) * 4;
     let is_fragment = (u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff) != 0;
-    let with_ports = matches!(ip[9], 6 | 17) && !is_fragment;
+    let with_ports = matches!(IpProto(ip[9]), IpProto::TCP | IpProto::UDP) && !is_fragment;
     hasher.write(&ip[12..20]);
     hasher.write(&[ip[9]]);
-    if with_ports && let Some(bytes) = packet.pull_up(ETHER_LEN + header + 4) {
-        hasher.write(&bytes[ETHER_LEN + header..]);
+    if with_ports && let Some(bytes) = packet.pull_up(ports + 4) {
+        hasher.write(&bytes[ports..]);
     }
     hasher.finish()
 }
@@ -68,6 +69,10 @@ pub(crate) fn flow(packet: &mut Packet, seed: u64) -> u64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::packet::tag::{Tag, Tpid};
+
+    /// The headers of an IPv4 frame without tags.
+    const FIXED: usize = ETHER_LEN + ipv4::MIN_LEN;
     use crate::packet::checksum;
     use crate::packet::payload::Payload;
 
@@ -121,5 +126,25 @@ pub(super) mod tests {
         let mut other = frame(0, 2, 100);
         other.pull_up(FIXED).expect("long enough")[21] = 9;
         assert_eq!(flow(&mut fragment, 5), flow(&mut other, 5));
+    }
+
+    #[test]
+    fn tags_hide_nothing_wherever_they_are() {
+        let tag = Tag {
+            tpid: Tpid::Dot1q,
+            tci: 5,
+        };
+        let plain = frame(46 << 2 | 1, 7, 100);
+        for push in 1..5 {
+            let mut tagged = plain.clone();
+            (0..push).for_each(|_| tagged.push_tag(tag));
+            let in_bytes = tagged.with_tags();
+            for mut packet in [tagged, in_bytes] {
+                assert_eq!(dscp(&mut packet), 46);
+                assert!(mark(&mut packet));
+                assert_eq!(packet.to_vec()[packet.len() - 85], 46 << 2 | CE);
+                assert_ne!(flow(&mut packet, 5), flow(&mut frame(0, 8, 100), 5));
+            }
+        }
     }
 }

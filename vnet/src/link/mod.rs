@@ -177,12 +177,12 @@ impl Link {
     /// Takes a frame at `now` and says what becomes of it. It may be marked. `now` must not run
     /// backwards. For a link that does not [hold](Link::holds) frames.
     pub fn offer(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
-        self.note_offer(packet.len());
+        self.note_offer(packet.frame_len());
         self.pass(now, packet)
     }
 
     fn pass(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
-        let len = packet.len();
+        let len = packet.frame_len();
         if self.config.state == LinkState::Down {
             return self.drops(DropReason::LinkDown);
         }
@@ -222,7 +222,7 @@ impl Link {
 
     /// Bytes of memory that a frame costs while the link holds it.
     pub fn cost(packet: &Packet) -> u64 {
-        (packet.len() + FRAME_COST) as u64
+        (packet.frame_len() + FRAME_COST) as u64
     }
 
     /// Changes how many bytes of memory the link may take to know the frames that wait, for a link that
@@ -234,14 +234,14 @@ impl Link {
 
     /// Takes a frame for which its vnet has no room, and says so.
     pub fn refuse(&mut self, packet: &Packet) -> Verdict {
-        self.note_offer(packet.len());
+        self.note_offer(packet.frame_len());
         self.drops(DropReason::LinkQueueFull)
     }
 
     /// Takes a frame at `now` into the discipline that holds frames. What comes out is told by
     /// [`Link::release`], which is to be called before, and after, until it says `None`.
     pub fn hold(&mut self, now: Instant, mut packet: Packet) {
-        self.note_offer(packet.len());
+        self.note_offer(packet.frame_len());
         if self.held.as_ref().is_some_and(|held| held.bytes() > MUCH) {
             packet.payload.compact();
         }
@@ -293,7 +293,7 @@ impl Link {
             let Some(queued) = held.dequeue(at, &mut self.dropped) else {
                 continue;
             };
-            let len = queued.packet.len();
+            let len = queued.packet.frame_len();
             let wire_len = len.saturating_add(self.config.overhead_bytes);
             let departure = self.clock_out(at, wire_len);
             let waited = departure.as_nanos().saturating_sub(queued.since.as_nanos());

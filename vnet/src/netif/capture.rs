@@ -176,6 +176,9 @@ impl Netif {
 
     #[inline(never)]
     fn show_all(&mut self, cx: &mut Cx, direction: Direction, packet: &Packet) {
+        if !packet.meta.tags.is_empty() {
+            return self.show_all(cx, direction, &packet.with_tags());
+        }
         for watcher in &mut self.taps.list {
             watcher.show(&mut cx.out.panic, |t| t.frame(cx.now, direction, packet));
         }
@@ -183,6 +186,9 @@ impl Netif {
 
     /// Shows an outgoing frame that its link dropped.
     pub(super) fn show_lost(&mut self, cx: &mut Cx, packet: &Packet, reason: DropReason) {
+        if !packet.meta.tags.is_empty() {
+            return self.show_lost(cx, &packet.with_tags(), reason);
+        }
         for watcher in &mut self.taps.list {
             watcher.show(&mut cx.out.panic, |t| t.lost(cx.now, packet, reason));
         }

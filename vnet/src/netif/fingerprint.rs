@@ -172,6 +172,9 @@ impl Recorder {
     }
 
     fn frame(&mut self, packet: &Packet) {
+        if !packet.meta.tags.is_empty() {
+            return self.frame(&packet.with_tags());
+        }
         let segment_size = packet.meta.gso.map_or(0, |gso| gso.segment_size);
         self.hash.write(&segment_size.to_le_bytes());
         self.hash.write(&(packet.len() as u64).to_le_bytes());

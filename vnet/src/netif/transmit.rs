@@ -38,7 +38,7 @@ impl Netif {
                 return cx.stats.drop_tx(DropReason::Malformed);
             }
         }
-        let len = packet.len();
+        let len = packet.frame_len();
         self.counters.tx_frames += 1;
         self.counters.tx_bytes += len as u64;
         cx.stats.sent += 1;
@@ -126,14 +126,17 @@ impl Netif {
             // Its members have wires; it has none.
             Kind::Bridge(_) => return self.lost(cx, &packet, DropReason::LinkUnplugged),
         };
+        if let Kind::Port(_) = self.kind {
+            packet.put_tags_back();
+        }
         if let Some(link) = &mut self.link
-            && link.breaks(packet.len())
+            && link.breaks(packet.frame_len())
         {
             return self.lost(cx, &packet, DropReason::LinkCorrupt);
         }
         self.show(cx, Direction::Out, &packet);
         if let Some(link) = &mut self.link
-            && link.corrupts(packet.len())
+            && link.corrupts(packet.frame_len())
         {
             packet = link.corrupted(&packet);
         }
@@ -152,7 +155,7 @@ impl Netif {
     /// Notes a frame that goes out.
     pub(crate) fn sent(&mut self, cx: &mut Cx, packet: &Packet) {
         self.counters.tx_frames += 1;
-        self.counters.tx_bytes += packet.len() as u64;
+        self.counters.tx_bytes += packet.frame_len() as u64;
         self.show(cx, Direction::Out, packet);
     }
 
@@ -169,7 +172,7 @@ impl Netif {
     /// Notes a frame that came in.
     pub(crate) fn received(&mut self, cx: &mut Cx, packet: &Packet) {
         self.counters.rx_frames += 1;
-        self.counters.rx_bytes += packet.len() as u64;
+        self.counters.rx_bytes += packet.frame_len() as u64;
         if let Some(fingerprint) = &mut self.fingerprint {
             fingerprint.received(cx.now, packet);
         }

@@ -181,7 +181,9 @@ fn tell(plug: Option<Plug>, at: Instant, news: News) -> Pushed {
 impl Sink for WireEnd {
     fn push(&self, at: Instant, mut packet: Packet) -> Pushed {
         let Some(plug) = self.far() else {
-            return Pushed::Unplugged { len: packet.len() };
+            return Pushed::Unplugged {
+                len: packet.frame_len(),
+            };
         };
         packet.meta.rcvif = plug.ifid;
         packet.meta.arrived = at;

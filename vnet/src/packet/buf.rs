@@ -184,6 +184,18 @@ impl Packet {
         all
     }
 
+    /// Moves what is in the header area behind the first `n` bytes to the front of the payload.
+    ///
+    /// # Panics
+    /// When fewer than `n` bytes are in the header area.
+    #[cold]
+    pub(crate) fn push_down(&mut self, n: usize) {
+        let mut payload = Payload::from(self.head()[n..].to_vec());
+        payload.append(std::mem::take(&mut self.payload));
+        self.payload = payload;
+        self.end = self.start + n as u8;
+    }
+
     /// Copies all bytes into one vector: for a capture, or a device that wants one buffer.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut all = Vec::with_capacity(self.len());

@@ -1,5 +1,6 @@
 //! What travels with a packet outside its bytes, as a NIC's descriptor would carry it.
 
+use super::tag::Tags;
 use crate::base::id::IfId;
 use crate::base::time::Instant;
 
@@ -16,6 +17,8 @@ pub struct Meta {
     pub arrived: Instant,
     /// Bridges it has crossed since a host or a router sent it.
     pub bridges: u8,
+    /// The VLAN tags of a frame that are not in its bytes.
+    pub(crate) tags: Tags,
 }
 
 /// State of the transport checksum.

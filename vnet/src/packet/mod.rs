@@ -5,7 +5,8 @@
 //! | `buf` | [`Packet`]: headers in place, payload by reference |
 //! | `payload` | refcounted slices that are never copied inside the stack |
 //! | `pool` | where the copies made at the socket edge live |
-//! | `meta` | what a NIC descriptor would say: VLAN tag, checksum state, segmentation |
+//! | `meta` | what a NIC descriptor would say: VLAN tags, checksum state, segmentation |
+//! | `tag`, `tagged` | VLAN tags; taking them off a frame and putting them back |
 //! | `addr` | MAC addresses |
 //! | `header` | Ethernet, ARP, IPv4, ICMP, UDP and TCP headers (smoltcp reads and writes them) |
 //! | `checksum` | the Internet checksum over a packet's pieces |
@@ -23,6 +24,10 @@ pub(crate) mod meta;
 pub(crate) mod payload;
 pub(crate) mod pcapng;
 pub(crate) mod pool;
+#[allow(dead_code, reason = "VLAN interfaces and bridges are to use the rest")]
+pub(crate) mod tag;
+#[allow(dead_code, reason = "VLAN interfaces and bridges are to use the rest")]
+pub(crate) mod tagged;
 
 pub use addr::{MacAddr, ParseMacError};
 pub use buf::Packet;

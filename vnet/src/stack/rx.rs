@@ -91,10 +91,7 @@ fn arrive(s: &mut Stack, cx: &mut Cx, packet: Packet) {
 // Apart: the stack frame of every other frame's way is smaller without it.
 #[inline(never)]
 fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, from: Ingress, mut packet: Packet) {
-    let header = packet
-        .pull_up(ETHER_LEN)
-        .and_then(|bytes| EtherHeader::parse(bytes).ok());
-    let Some(header) = header else {
+    let Some(header) = link_header(&mut packet) else {
         return cx.stats.drop_rx(DropReason::Malformed);
     };
     let bridge = s.bridges.get_mut(id).expect("a member's bridge is there");
@@ -137,13 +134,29 @@ fn up(s: &mut Stack, cx: &mut Cx, ifid: IfId, mut packet: Packet) {
     ether(s, cx, ifid, mac, Medium::Wire, packet);
 }
 
+/// Reads the link header of a frame, and takes its tags off.
+#[inline]
+fn link_header(packet: &mut Packet) -> Option<EtherHeader> {
+    let header = EtherHeader::parse(packet.pull_up(ETHER_LEN)?).ok()?;
+    match header.ether_type.is_tag() {
+        true => tagged_header(packet),
+        false => Some(header),
+    }
+}
+
+#[cold]
+fn tagged_header(packet: &mut Packet) -> Option<EtherHeader> {
+    packet.take_tags_off().ok()?;
+    EtherHeader::parse(packet.pull_up(ETHER_LEN)?).ok()
+}
+
 fn ether(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, medium: Medium, mut packet: Packet) {
-    let Some(header) = packet
-        .pull_up(ETHER_LEN)
-        .and_then(|bytes| EtherHeader::parse(bytes).ok())
-    else {
+    let Some(header) = link_header(&mut packet) else {
         return cx.stats.drop_rx(DropReason::Malformed);
     };
+    if !packet.meta.tags.is_empty() {
+        return cx.stats.drop_rx(DropReason::UnknownVlan);
+    }
     packet.strip(ETHER_LEN);
     let cast = match header.dst {
         dst if dst == mac => Cast::Unicast,

@@ -36,7 +36,7 @@ impl Codel {
 
 impl Discipline for Codel {
     fn enqueue(&mut self, now: Instant, packet: Packet, dropped: &mut Vec<Dropped>) {
-        let (frames, bytes) = (self.queue.len() + 1, self.queue.bytes + packet.len());
+        let (frames, bytes) = (self.queue.len() + 1, self.queue.bytes + packet.frame_len());
         if self.limits.exceeded(frames, bytes) {
             dropped.push(no_room(packet));
             return;
@@ -93,7 +93,7 @@ impl Control {
 
     /// Notes a frame that is put into the queue.
     pub(super) fn comes(&mut self, packet: &Packet) {
-        self.maxpacket = self.maxpacket.max(packet.len());
+        self.maxpacket = self.maxpacket.max(packet.frame_len());
     }
 
     /// Takes the next frame, and says whether it may be dropped.

@@ -71,25 +71,25 @@ pub(super) struct Fifo {
 
 impl Fifo {
     pub(super) fn push(&mut self, since: Instant, packet: Packet) {
-        self.bytes += packet.len();
+        self.bytes += packet.frame_len();
         self.frames.push_back(Queued { packet, since });
     }
 
     pub(super) fn pop(&mut self) -> Option<Queued> {
         let queued = self.frames.pop_front()?;
-        self.bytes -= queued.packet.len();
+        self.bytes -= queued.packet.frame_len();
         Some(queued)
     }
 
     /// Takes the one that came last.
     pub(super) fn pop_last(&mut self) -> Option<Queued> {
         let queued = self.frames.pop_back()?;
-        self.bytes -= queued.packet.len();
+        self.bytes -= queued.packet.frame_len();
         Some(queued)
     }
 
     pub(super) fn front_len(&self) -> Option<usize> {
-        self.frames.front().map(|queued| queued.packet.len())
+        self.frames.front().map(|queued| queued.packet.frame_len())
     }
 
     pub(super) fn len(&self) -> usize {

@@ -63,7 +63,7 @@ impl Drr {
         let class = &mut self.classes[number];
         let queued = class.queue.pop_last()?;
         self.frames -= 1;
-        self.bytes -= queued.packet.len();
+        self.bytes -= queued.packet.frame_len();
         if class.queue.is_empty() {
             class.rest();
             self.active.retain(|active| *active != number);
@@ -88,7 +88,7 @@ impl Discipline for Drr {
             self.active.push_back(number);
         }
         self.frames += 1;
-        self.bytes += packet.len();
+        self.bytes += packet.frame_len();
         class.queue.push(now, packet);
         while self.limits.exceeded(self.frames, self.bytes) {
             let Some(packet) = self.push_out(number) else {
@@ -119,7 +119,7 @@ impl Discipline for Drr {
             class.deficit -= len;
             let queued = class.queue.pop()?;
             self.frames -= 1;
-            self.bytes -= queued.packet.len();
+            self.bytes -= queued.packet.frame_len();
             if class.queue.is_empty() {
                 class.rest();
                 self.active.pop_front();

@@ -81,7 +81,7 @@ impl FqCodel {
                 break;
             };
             self.frames -= 1;
-            self.bytes -= queued.packet.len();
+            self.bytes -= queued.packet.frame_len();
             dropped.push(no_room(queued.packet));
             if before - flow.queue.bytes >= enough {
                 break;
@@ -102,7 +102,7 @@ impl Discipline for FqCodel {
             listed: false,
         });
         self.frames += 1;
-        self.bytes += packet.len();
+        self.bytes += packet.frame_len();
         flow.control.comes(&packet);
         flow.queue.push(now, packet);
         if !flow.listed {
@@ -140,7 +140,7 @@ impl Discipline for FqCodel {
                     flow.queue = Fifo::default();
                 }
                 Some(queued) => {
-                    flow.deficit -= queued.packet.len() as i64;
+                    flow.deficit -= queued.packet.frame_len() as i64;
                     match is_new {
                         true => self.new.push_front(number),
                         false => self.old.push_front(number),

@@ -31,7 +31,7 @@ impl Priority {
 impl Discipline for Priority {
     fn enqueue(&mut self, now: Instant, mut packet: Packet, dropped: &mut Vec<Dropped>) {
         let band = usize::from(ecn::dscp(&mut packet) >> 3);
-        let len = packet.len();
+        let len = packet.frame_len();
         let (mut frames, mut bytes) = (self.frames() + 1, self.bytes() + len);
         let below = &mut self.bands[..band];
         let lower: (usize, usize) = below
@@ -45,7 +45,7 @@ impl Discipline for Priority {
             && let Some(pushed_out) = below.iter_mut().find_map(Fifo::pop_last)
         {
             frames -= 1;
-            bytes -= pushed_out.packet.len();
+            bytes -= pushed_out.packet.frame_len();
             dropped.push(no_room(pushed_out.packet));
         }
         self.bands[band].push(now, packet);

@@ -7,6 +7,7 @@ use smoltcp::wire::{EthernetAddress, EthernetFrame};
 use super::HeaderError;
 use crate::packet::addr::MacAddr;
 use crate::packet::buf::Packet;
+use crate::packet::tag::{TAG_LEN, Tpid};
 
 /// Bytes in an Ethernet header without tags.
 pub(crate) const ETHER_LEN: usize = 14;
@@ -23,6 +24,21 @@ impl EtherType {
     /// Internet Protocol version 6.
     pub(crate) const IPV6: EtherType = EtherType(0x86dd);
 
+    /// The type that stands `offset` bytes into `bytes`.
+    ///
+    /// # Panics
+    /// When there are no two bytes.
+    #[inline]
+    pub(crate) fn at(bytes: &[u8], offset: usize) -> EtherType {
+        EtherType(u16::from_be_bytes([bytes[offset], bytes[offset + 1]]))
+    }
+
+    /// True when it announces a VLAN tag.
+    #[inline]
+    pub(crate) const fn is_tag(self) -> bool {
+        Tpid::of(self.0).is_some()
+    }
+
     /// The type of frames that carry IP packets to this address.
     #[inline]
     pub(crate) fn of(dst: IpAddr) -> EtherType {
@@ -33,24 +49,14 @@ impl EtherType {
     }
 }
 
-/// EtherTypes of IEEE 802.1Q and 802.1ad tags.
-const TAGGED: [EtherType; 2] = [EtherType(0x8100), EtherType(0x88a8)];
-/// Bytes in such a tag.
-const TAG_LEN: usize = 4;
-/// Tags that are looked behind.
-const MAX_TAGS: usize = 2;
-
-/// Where a frame's network header begins: behind the Ethernet header and the tags in it.
+/// Where a frame's network header begins in its bytes: behind the Ethernet header, and the tags that
+/// are not in its metadata.
 pub(crate) fn network_offset(packet: &mut Packet) -> usize {
     let mut offset = ETHER_LEN;
-    for _ in 0..MAX_TAGS {
-        let ether_type = packet
-            .pull_up(offset)
-            .map(|b| [b[offset - 2], b[offset - 1]]);
-        let is_tag = |b| TAGGED.contains(&EtherType(u16::from_be_bytes(b)));
-        if !ether_type.is_some_and(is_tag) {
-            break;
-        }
+    // No frame has more tags than can be pulled up.
+    while let Some(head) = packet.pull_up(offset)
+        && EtherType::at(head, offset - 2).is_tag()
+    {
         offset += TAG_LEN;
     }
     offset
@@ -115,6 +121,7 @@ mod tests {
         assert_eq!(offset(&[0x0800]), 14);
         assert_eq!(offset(&[0x8100, 0x0800]), 18);
         assert_eq!(offset(&[0x88a8, 0x8100, 0x0800]), 22);
+        assert_eq!(offset(&[0x8100, 0x8100, 0x8100, 0x8100, 0x0800]), 30);
         assert_eq!(network_offset(&mut Packet::incoming(vec![1; 9])), 14);
     }
 }

@@ -1,0 +1,176 @@
+//! VLAN tags (IEEE 802.1Q-2018, clause 9): [`Tag`], and the tags of a frame outside its bytes.
+//!
+//! A packet's metadata has room for two ([`Tags`]); `tagged.rs` takes them off a frame and puts them
+//! back.
+
+use std::fmt;
+
+/// Bytes in a tag: its TPID, and its control information.
+pub(crate) const TAG_LEN: usize = 4;
+/// The largest VID (IEEE 802.1Q-2018, table 9-2); 4095 is reserved.
+pub(crate) const MAX_VID: u16 = 4094;
+
+/// Which protocol a VLAN tag is of, by its tag protocol identifier (IEEE 802.1Q-2018, table 9-1).
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[repr(u8)]
+pub(crate) enum Tpid {
+    /// A customer's tag, of EtherType 0x8100.
+    #[default]
+    #[serde(rename = "802.1Q")]
+    Dot1q = 1,
+    /// A service provider's tag, of EtherType 0x88a8.
+    #[serde(rename = "802.1ad")]
+    Dot1ad = 2,
+}
+
+impl Tpid {
+    /// The EtherType that announces a tag of this protocol.
+    #[inline]
+    pub(crate) const fn number(self) -> u16 {
+        match self {
+            Tpid::Dot1q => 0x8100,
+            Tpid::Dot1ad => 0x88a8,
+        }
+    }
+
+    /// The protocol of the tag that an EtherType announces, if it announces one.
+    #[inline]
+    pub(crate) const fn of(number: u16) -> Option<Tpid> {
+        match number {
+            0x8100 => Some(Tpid::Dot1q),
+            0x88a8 => Some(Tpid::Dot1ad),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Tpid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Tpid::Dot1q => "802.1Q",
+            Tpid::Dot1ad => "802.1ad",
+        })
+    }
+}
+
+/// A VLAN tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tag {
+    /// Its protocol.
+    pub(crate) tpid: Tpid,
+    /// Its control information: priority (3 bits), drop eligibility (1) and VID (12).
+    pub(crate) tci: u16,
+}
+
+impl Tag {
+    /// The VLAN; 0 says that the tag has only a priority.
+    #[inline]
+    pub(crate) const fn vid(self) -> u16 {
+        self.tci & 0x0fff
+    }
+}
+
+/// The outer tags of a frame that are not in its bytes: at most two. The size of all this is what
+/// padding there was in [`Meta`](super::meta::Meta).
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tags {
+    /// The protocols: of the outer tag in the low half, of the one behind it in the high half; 0
+    /// where there is none. A tag is behind another one.
+    tpids: u8,
+    /// Their control information, in the byte order of the wire.
+    tci: [[u8; 2]; 2],
+}
+
+impl Tags {
+    /// True when there are none.
+    #[inline]
+    pub(crate) const fn is_empty(self) -> bool {
+        self.tpids == 0
+    }
+
+    /// True when one more has no room.
+    #[inline]
+    pub(crate) const fn is_full(self) -> bool {
+        self.tpids >= 0x10
+    }
+
+    /// How many bytes they are on a wire.
+    #[inline]
+    pub(crate) const fn wire_len(self) -> usize {
+        match self.tpids {
+            0 => 0,
+            1..0x10 => TAG_LEN,
+            _ => 2 * TAG_LEN,
+        }
+    }
+
+    /// The outer tag.
+    #[inline]
+    pub(crate) fn outer(self) -> Option<Tag> {
+        self.at(0)
+    }
+
+    /// The tags, from the outer one inwards.
+    pub(crate) fn iter(self) -> impl DoubleEndedIterator<Item = Tag> {
+        [self.at(0), self.at(1)].into_iter().flatten()
+    }
+
+    fn at(self, place: usize) -> Option<Tag> {
+        let tpid = match self.tpids >> (4 * place) & 0xf {
+            0 => return None,
+            1 => Tpid::Dot1q,
+            _ => Tpid::Dot1ad,
+        };
+        let tci = u16::from_be_bytes(self.tci[place]);
+        Some(Tag { tpid, tci })
+    }
+
+    /// Adds one behind those there are, of which there is at most one.
+    pub(super) fn add_inner(&mut self, tag: Tag) {
+        debug_assert!(!self.is_full());
+        let place = usize::from(!self.is_empty());
+        self.tpids |= (tag.tpid as u8) << (4 * place);
+        self.tci[place] = tag.tci.to_be_bytes();
+    }
+
+    /// Adds one in front of those there are, of which there is at most one.
+    pub(super) fn add_outer(&mut self, tag: Tag) {
+        debug_assert!(!self.is_full());
+        self.tpids = self.tpids << 4 | tag.tpid as u8;
+        self.tci = [tag.tci.to_be_bytes(), self.tci[0]];
+    }
+
+    /// Takes the outer one.
+    pub(super) fn pop_outer(&mut self) -> Option<Tag> {
+        let tag = self.outer()?;
+        self.tpids >>= 4;
+        self.tci[0] = self.tci[1];
+        Some(tag)
+    }
+
+    /// Takes the inner one.
+    pub(super) fn pop_inner(&mut self) -> Option<Tag> {
+        let place = usize::from(self.is_full());
+        let tag = self.at(place)?;
+        self.tpids &= !(0xf << (4 * place));
+        Some(tag)
+    }
+}
+
+impl fmt::Debug for Tags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}

@@ -40,6 +40,7 @@ pub(crate) fn arrows(tree: &Tree) -> Arrows {
     let code: BTreeMap<&str, String> = files
         .iter()
         .map(|(_, file)| (&*file.path, without_tests(&code_only(&file.source)).0))
+        .map(|(path, code)| (path, without_visibilities(&code)))
         .collect();
     for (module, file) in &files {
         for segments in re_exports(&code[&*file.path]) {
@@ -69,6 +70,17 @@ pub(crate) fn arrows(tree: &Tree) -> Arrows {
         }
     }
     arrows
+}
+
+/// Code with `pub` in place of `pub(in path)`: who may see an item is not what its file imports.
+fn without_visibilities(code: &str) -> String {
+    let mut parts = code.split("pub(in ");
+    let mut left = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        left.push_str("pub");
+        left.push_str(part.split_once(')').map_or("", |(_, rest)| rest));
+    }
+    left
 }
 
 /// The module of a file of the library; the root has none of its own.

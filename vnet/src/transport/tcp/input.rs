@@ -4,14 +4,12 @@ use std::net::SocketAddr;
 
 use super::challenge::Challenge;
 use super::connection::{Connection, Disposition, Env};
+use super::ids::{ConnId, FourTuple, HalfId, ListenerId, Slot, TimeWaitId};
 use super::listener::HalfOpen;
 use super::options::{answer, negotiate, path_mss};
+use super::segment::{IcmpKind, SegmentIn, SegmentOut, Verdict};
 use super::seq::SeqNum;
-use super::time_wait;
-use super::{
-    ConnId, FourTuple, HalfId, IcmpKind, ListenerId, SegmentIn, SegmentOut, Slot, Tcp, TimeWaitId,
-    Verdict, connection, reply,
-};
+use super::{Tcp, connection, reply, time_wait};
 use crate::base::deadline::Armed;
 use crate::base::stats::DropReason;
 use crate::packet::header::{TcpFlags, TcpHeader};

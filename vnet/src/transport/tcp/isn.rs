@@ -4,7 +4,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use super::FourTuple;
+use super::ids::FourTuple;
 use super::seq::SeqNum;
 use crate::base::time::Instant;
 

@@ -7,10 +7,11 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::challenge::Challenge;
+use super::ids::{ConnId, FourTuple, ListenerId};
 use super::options::{Negotiated, Path, SocketOptions};
 use super::requests::{Links, Requests};
+use super::segment::SegmentOut;
 use super::seq::SeqNum;
-use super::{ConnId, FourTuple, ListenerId, SegmentOut};
 use crate::base::deadline::Armed;
 use crate::base::time::Instant;
 use crate::packet::header::{TcpFlags, TcpHeader, TcpOptions};

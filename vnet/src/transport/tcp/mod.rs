@@ -18,12 +18,16 @@
 //! | `recovery`, `scoreboard`, `rtt`, `congestion` | what to send again, how much, when |
 //! | `options` | what two ends agree on, what a socket can set |
 //! | `challenge` | how often a stranger is answered |
+//! | `segment` | what goes in and what comes out |
+//! | `ids`, `info` | what names things, and what is told of them |
 //! | `isn`, `seq`, `config`, `stats` | numbers |
 
 mod challenge;
 mod config;
 mod congestion;
 mod connection;
+mod ids;
+mod info;
 mod input;
 mod isn;
 mod listener;
@@ -33,6 +37,7 @@ mod recv_queue;
 mod requests;
 mod rtt;
 mod scoreboard;
+mod segment;
 mod send_queue;
 mod seq;
 mod socket;
@@ -44,215 +49,33 @@ mod tests;
 mod time_wait;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
-
-use slotmap::new_key_type;
+use std::net::SocketAddr;
 
 use crate::base::deadline::Deadlines;
 use crate::base::map::Map;
 use crate::base::rng::Rng;
 use crate::base::slab::Slab;
-use crate::base::time::{Duration, Instant};
-use crate::packet::header::TcpHeader;
-use crate::packet::{Cx, Payload};
-use crate::transport::error::SocketError;
+use crate::base::time::Instant;
+use crate::packet::Cx;
 use crate::transport::ports::Ports;
 
 pub use config::Feature;
 pub(crate) use config::TcpConfig;
+pub(crate) use ids::{ConnId, ListenerId};
+pub use info::TcpInfo;
+pub(crate) use info::{TcpCounts, TcpSocketInfo};
 pub(crate) use options::{Linger, Path, SocketOptions, Switch};
+pub(crate) use segment::{IcmpKind, SegmentIn, SegmentOut, Verdict};
 pub use state::TcpState;
 pub use stats::TcpStats;
 
 use connection::{Connection, Env, Listed, Owner};
+use ids::{FourTuple, HalfId, Slot, TimeWaitId, address_key, unspecified_like};
 use isn::Secret;
 use listener::{HalfOpen, Listener};
 use requests::{Of, Requests};
 use state::State;
 use time_wait::TimeWait;
-
-new_key_type! {
-    /// A connection within one vnet.
-    pub struct ConnId;
-    /// A listener within one vnet.
-    pub struct ListenerId;
-    /// A connection request that was answered.
-    struct HalfId;
-    /// A connection in TIME-WAIT.
-    struct TimeWaitId;
-}
-
-/// A segment that arrived, its checksum verified or known to be good, for an address of this
-/// vnet. Broadcast and multicast never get here (RFC 9293 3.9.2.3, MUST-57).
-pub(crate) struct SegmentIn<'a> {
-    /// Who sent it.
-    pub src: SocketAddr,
-    /// Whom it is for.
-    pub dst: SocketAddr,
-    /// Its header.
-    pub header: &'a TcpHeader,
-    /// What follows the header.
-    pub payload: Payload,
-    /// Payload bytes of each piece, when it stands for several segments.
-    pub gso_segment: Option<u16>,
-    /// The path a reply takes. Looked at only when the segment opens a connection.
-    pub path: Path,
-}
-
-/// What became of a segment. A reply, if any, waits in [`Tcp::poll_transmit`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// A connection, listener or record took it.
-    Delivered,
-    /// It was dropped.
-    Drop(crate::base::stats::DropReason),
-}
-
-/// A segment to be sent.
-#[derive(Clone, Debug)]
-pub(crate) struct SegmentOut {
-    /// From.
-    pub src: SocketAddr,
-    /// To.
-    pub dst: SocketAddr,
-    /// Header; its checksum is the caller's business.
-    pub header: TcpHeader,
-    /// What follows it, by reference.
-    pub payload: Payload,
-    /// Payload bytes of each piece, when it is to be cut below; the last may be shorter.
-    pub gso: Option<u16>,
-    /// Time to live; zero means the vnet's default.
-    pub ttl: u8,
-    /// Type of service.
-    pub tos: u8,
-}
-
-impl SegmentOut {
-    /// A segment without payload. The ports of `header` are filled in.
-    #[inline]
-    fn new(
-        src: SocketAddr,
-        dst: SocketAddr,
-        ttl: u8,
-        tos: u8,
-        mut header: TcpHeader,
-    ) -> SegmentOut {
-        header.src_port = src.port();
-        header.dst_port = dst.port();
-        SegmentOut {
-            src,
-            dst,
-            header,
-            payload: Payload::new(),
-            gso: None,
-            ttl,
-            tos,
-        }
-    }
-}
-
-/// An ICMP error about a segment of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum IcmpKind {
-    /// Destination unreachable, in the words of a socket: the host, the network, the protocol,
-    /// or the port (which is [`SocketError::ConnectionRefused`]).
-    Unreachable(SocketError),
-    /// Fragmentation needed, or IPv6 packet too big.
-    FragmentationNeeded {
-        /// The MTU of the hop that could not take the packet.
-        ip_mtu: u32,
-    },
-    /// Time to live, or reassembly time, exceeded.
-    TimeExceeded,
-}
-
-/// A connection's inner life (`TCP_INFO`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpInfo {
-    /// State.
-    pub state: TcpState,
-    /// Smoothed round-trip time, once measured.
-    pub srtt: Option<Duration>,
-    /// Congestion window, in bytes.
-    pub cwnd: u32,
-    /// Slow-start threshold, in bytes.
-    pub ssthresh: u32,
-    /// Payload of a full segment, in bytes.
-    pub mss: u32,
-    /// Sequence numbers sent and not acknowledged.
-    pub in_flight: u32,
-    /// Bytes written and not sent.
-    pub unsent: u32,
-    /// Bytes received and not read.
-    pub unread: usize,
-    /// The peer's window, in bytes.
-    pub peer_window: u32,
-}
-
-/// One line of a listing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TcpSocketInfo {
-    /// Local address.
-    pub local: SocketAddr,
-    /// The peer; `None` for a listener.
-    pub remote: Option<SocketAddr>,
-    /// State.
-    pub state: TcpState,
-    /// Bytes received and not read; for a listener, connections that wait to be accepted.
-    pub recv_queue: usize,
-    /// Bytes written and not acknowledged; for a listener, its backlog.
-    pub send_queue: usize,
-}
-
-/// How many of what there are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TcpCounts {
-    /// Connections, those without a socket included.
-    pub connections: usize,
-    /// Listeners.
-    pub listeners: usize,
-    /// Connection requests that were answered.
-    pub half_open: usize,
-    /// TIME-WAIT records.
-    pub time_wait: usize,
-}
-
-/// Both ends of a connection, as a key. IPv4 addresses stand as their mapped IPv6 form, which
-/// no IPv6 packet on a wire may have (RFC 4291 2.5.5.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct FourTuple {
-    local: u128,
-    remote: u128,
-    /// Local in the upper half.
-    ports: u32,
-}
-
-impl FourTuple {
-    #[inline]
-    fn new(local: SocketAddr, remote: SocketAddr) -> FourTuple {
-        FourTuple {
-            local: address_key(local.ip()),
-            remote: address_key(remote.ip()),
-            ports: u32::from(local.port()) << 16 | u32::from(remote.port()),
-        }
-    }
-}
-
-#[inline]
-fn address_key(ip: IpAddr) -> u128 {
-    match ip {
-        IpAddr::V4(ip) => 0xffff_0000_0000 | u128::from(ip.to_bits()),
-        IpAddr::V6(ip) => ip.to_bits(),
-    }
-}
-
-/// What a four-tuple leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Slot {
-    Connection(ConnId),
-    HalfOpen(HalfId),
-    TimeWait(TimeWaitId),
-}
 
 /// What a deadline belongs to.
 type TimerKey = Slot;
@@ -611,14 +434,6 @@ impl Tcp {
         self.deadlines.forget(&mut t.armed);
         self.forget_tuple(t.key, t.local);
         Some(t)
-    }
-}
-
-/// The unspecified address of the same family.
-fn unspecified_like(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Connection requests that were answered, by age: lists through the records themselves, so that
 //! one leaves from anywhere in constant time.
 
-use super::HalfId;
+use super::ids::HalfId;
 use super::listener::HalfOpen;
 use crate::base::slab::Slab;
 

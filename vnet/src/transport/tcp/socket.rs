@@ -5,11 +5,13 @@ use std::net::{Shutdown, SocketAddr};
 
 use bytes::Bytes;
 
+use super::Tcp;
 use super::connection::{CloseAction, Connection, Env, OpenParams, Owner};
+use super::ids::{ConnId, FourTuple, ListenerId, Slot};
+use super::info::TcpInfo;
 use super::listener::Listener;
 use super::options::{Path, SocketOptions};
 use super::requests::{Of, Requests};
-use super::{ConnId, FourTuple, ListenerId, Slot, Tcp, TcpInfo};
 use crate::packet::{Cx, Payload};
 use crate::transport::edge::{ReadMode, Readiness, Waiters};
 use crate::transport::error::SocketError;

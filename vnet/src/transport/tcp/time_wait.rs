@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 
 use super::challenge::Challenge;
 use super::config::TcpConfig;
+use super::ids::FourTuple;
 use super::options::Timestamps;
+use super::segment::{SegmentIn, SegmentOut};
 use super::seq::SeqNum;
 use super::stats::TcpStats;
-use super::{FourTuple, SegmentIn, SegmentOut};
 use crate::base::deadline::Armed;
 use crate::base::time::Instant;
 use crate::packet::header::{TcpFlags, TcpHeader, TcpOptions};

@@ -6,11 +6,11 @@ use crate::base::time::Instant;
 use crate::packet::Payload;
 use crate::packet::header::{TcpFlags, TcpHeader};
 use crate::transport::error::SocketError;
-use crate::transport::tcp::SegmentIn;
 use crate::transport::tcp::congestion::Controller;
 use crate::transport::tcp::options::{negotiate, path_mss};
 use crate::transport::tcp::recovery::SackUse;
 use crate::transport::tcp::recv_queue::Ahead;
+use crate::transport::tcp::segment::SegmentIn;
 use crate::transport::tcp::seq::SeqNum;
 use crate::transport::tcp::state::{Due, State, SynReceived, SynSent};
 

@@ -5,9 +5,9 @@ use super::{Connection, Env, Probe};
 use crate::base::time::Instant;
 use crate::packet::Payload;
 use crate::packet::header::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
-use crate::transport::tcp::SegmentOut;
 use crate::transport::tcp::options::{Switch, answer, offer, path_mss};
 use crate::transport::tcp::recovery::{SackUse, Why};
+use crate::transport::tcp::segment::SegmentOut;
 use crate::transport::tcp::seq::SeqNum;
 use crate::transport::tcp::state::{Due, State, SynReceived, SynSent};
 

@@ -10,11 +10,12 @@ use crate::packet::Payload;
 use crate::transport::edge::{ReadMode, Readiness};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::challenge::Challenge;
+use crate::transport::tcp::info::TcpInfo;
 use crate::transport::tcp::options::{Linger, Path, Switch};
+use crate::transport::tcp::segment::IcmpKind;
 use crate::transport::tcp::send_queue::SMALL_WRITE;
 use crate::transport::tcp::state::{State, TcpState};
 use crate::transport::tcp::time_wait::TimeWait;
-use crate::transport::tcp::{IcmpKind, TcpInfo};
 
 /// Half of the largest window that a SYN can offer.
 const FIRST_WINDOW: u32 = 32_768;

@@ -20,9 +20,11 @@ use std::net::SocketAddr;
 use super::*;
 use crate::base::rng::Rng;
 use crate::base::stats::Stats;
-use crate::packet::header::TcpFlags;
-use crate::packet::{Cx, Out};
+use crate::base::time::Duration;
+use crate::packet::header::{TcpFlags, TcpHeader};
+use crate::packet::{Cx, Out, Payload};
 use crate::transport::edge::{Interest, ReadMode};
+use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
 
 pub(super) const A: usize = 0;

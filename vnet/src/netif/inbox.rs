@@ -12,7 +12,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use crate::base::id::IfId;
-use crate::base::lock::{Mutex, Rank};
+use crate::base::lock::{Mutex, MutexGuard, Rank};
 use crate::base::time::{Duration, Instant};
 use crate::packet::cx::{Bell, Carrier, Pushed};
 use crate::packet::{Packet, Payload};
@@ -197,9 +197,31 @@ impl Inbox {
     /// first, and counted as those that found no room. What stands at one instant of simulated
     /// time takes no time, so nothing is shed there.
     pub(crate) fn take_or_shed(&self, now: Instant, limit: usize, into: &mut Batch) -> Taken {
+        let mut queue = self.queue.lock();
+        if queue.behind.is_some() {
+            return self.take_behind(queue, now, limit, into);
+        }
+        let taken = queue.take_due(now, limit, into);
+        if taken.next.is_some_and(|next| next <= now) {
+            queue.behind = Some(Behind {
+                since: now,
+                takes: 1,
+            });
+        }
+        taken
+    }
+
+    /// As [`Inbox::take_or_shed`], from a queue in which items that were due have been left.
+    #[cold]
+    fn take_behind(
+        &self,
+        mut queue: MutexGuard<'_, Queue>,
+        now: Instant,
+        limit: usize,
+        into: &mut Batch,
+    ) -> Taken {
         // Dropped after the lock is released.
         let mut shed = Vec::new();
-        let mut queue = self.queue.lock();
         if queue.stands(now) {
             while shed.len() < SHED_BATCH
                 && let Some(arrival) = queue.pop_due(now)
@@ -380,23 +402,13 @@ impl Queue {
         self.behind.as_ref().is_some_and(is_long)
     }
 
-    /// Something was taken, and the next item is due at `next`.
-    #[inline]
+    /// Something was taken again, and the next item is due at `next`.
     fn note_behind(&mut self, now: Instant, next: Option<Instant>) {
-        self.behind = match (next, self.behind) {
-            (Some(next), behind) if next <= now => {
-                let first = Behind {
-                    since: now,
-                    takes: 0,
-                };
-                let behind = behind.unwrap_or(first);
-                Some(Behind {
-                    takes: behind.takes.saturating_add(1),
-                    ..behind
-                })
-            }
-            _ => None,
-        };
+        let still = next.is_some_and(|next| next <= now);
+        self.behind = self.behind.filter(|_| still).map(|behind| Behind {
+            takes: behind.takes.saturating_add(1),
+            ..behind
+        });
     }
 
     /// Queues news behind what arrives at the same time, in place of the last of the same sort.

@@ -277,6 +277,22 @@ impl VnetCore {
         let Some((ended, next, out)) = entered.flatten() else {
             return (Err(Gone), None);
         };
+        let panic = self.leave(next, out);
+        let result = ended.map_err(|wreckage| self.clear_away(wreckage));
+        if entry != Entry::Lifecycle && context::has_deferred() {
+            super::lifecycle::destroy_deferred();
+        }
+        (result, panic)
+    }
+
+    /// Tells the driver of the `next` deadline, and others of what an entry has done to them. The
+    /// vnet's lock is not held. All entries share one copy, which stays in the instruction cache.
+    #[inline(never)]
+    fn leave(
+        self: &Arc<Self>,
+        next: Option<Instant>,
+        out: Option<Box<Out>>,
+    ) -> Option<callback::Payload> {
         #[cfg(test)]
         let out = out.map(|mut out| {
             if planted(LATE) {
@@ -287,12 +303,7 @@ impl VnetCore {
         if let Some(at) = next {
             self.arm(at);
         }
-        let panic = out.and_then(|out| context::in_effects(|| carry_out(out)));
-        let result = ended.map_err(|wreckage| self.clear_away(wreckage));
-        if entry != Entry::Lifecycle && context::has_deferred() {
-            super::lifecycle::destroy_deferred();
-        }
-        (result, panic)
+        out.and_then(|out| context::in_effects(|| carry_out(out)))
     }
 
     /// Takes in what is due and does what is due: the only way in which frames and deadlines
@@ -478,6 +489,27 @@ impl Live {
             due,
         };
         let result = f(&mut inside, &mut cx);
+        (result, self.finish(now))
+    }
+
+    /// The end of an entry's work: sends what it made ready to send, and returns the next deadline.
+    /// All entries share one copy, which stays in the instruction cache.
+    #[inline(never)]
+    fn finish(&mut self, now: Instant) -> Option<Instant> {
+        let Live {
+            stack,
+            drain,
+            rng,
+            stats,
+            out,
+            ..
+        } = self;
+        let mut cx = Cx {
+            now,
+            rng,
+            stats,
+            out,
+        };
         tx::flush(stack, &mut cx);
         if let Some(drain) = drain {
             drain.look(stack, &mut cx);
@@ -489,10 +521,10 @@ impl Live {
         let next = stack.next_deadline();
         #[cfg(test)]
         if planted(LATE) {
-            return (result, next);
+            return next;
         }
         self.deliver(now);
-        (result, next)
+        next
     }
 
     /// Puts what the entry sends into the queues of its receivers, with the lock held: so it comes in

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use crate::base::time::{Duration, nanos};
-use crate::instance::driver::here;
+use crate::instance::driver::{Site, here};
 use crate::instance::vnet::VnetCore;
 use crate::instance::{Gone, Waited};
 use crate::packet::Cx;
@@ -121,23 +121,34 @@ impl<I: Copy + Into<SocketId>> Handle<I> {
             let tried = core.with(|s, cx| {
                 let result = attempt(s, cx, id);
                 if let (Err(SocketError::WouldBlock), Some(waker)) = (&result, waker) {
-                    s.waiters(id.into())?.register(cx.out, interest, waker);
+                    register(s, cx, id.into(), interest, waker)?;
                 }
                 result
             });
             tried.flat()
         };
-        let limit = match wait {
-            Wait::Not => return Ok(attempt(None)?),
-            Wait::Task(waker) => return Ok(attempt(Some(waker))?),
-            Wait::Blocking(limit) => limit,
+        let (waker, limit) = match wait {
+            Wait::Not => (None, None),
+            Wait::Task(waker) => (Some(waker), None),
+            Wait::Blocking(limit) => (None, Some(limit)),
         };
-        match attempt(None) {
-            Err(SocketError::WouldBlock) => {}
-            result => return Ok(result?),
+        match (attempt(waker), limit) {
+            (Err(SocketError::WouldBlock), Some(limit)) => self.block(limit, here(), &mut attempt),
+            (result, _) => Ok(result?),
         }
+    }
+
+    /// Makes attempts until one does something else than to say [`SocketError::WouldBlock`], and
+    /// blocks the calling thread in between.
+    #[cold]
+    fn block<R>(
+        &self,
+        limit: Option<Duration>,
+        site: Site,
+        attempt: &mut dyn FnMut(Option<&Waker>) -> Result<R, SocketError>,
+    ) -> io::Result<R> {
+        let core = &self.0.core;
         let until = limit.map(|limit| core.driver.now() + limit);
-        let site = here();
         let waker = core.driver.waker();
         let mut waited = Waited::Woken;
         loop {
@@ -220,6 +231,19 @@ impl<I: Copy + Into<SocketId>> Handle<I> {
             _ => Err(SocketError::InvalidInput.into()),
         }
     }
+}
+
+/// Has `waker` woken when the socket is ready for `interest`.
+#[cold]
+fn register(
+    s: &mut Stack,
+    cx: &mut Cx,
+    id: SocketId,
+    interest: Interest,
+    waker: &Waker,
+) -> Result<(), SocketError> {
+    s.waiters(id)?.register(cx.out, interest, waker);
+    Ok(())
 }
 
 /// How long a call may wait, in nanoseconds; zero is no limit.

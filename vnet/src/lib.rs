@@ -121,10 +121,10 @@ pub use admin::{
 };
 pub use base::rng::Rng;
 pub use base::stats::{DropReason, Stats};
+pub use instance::RegisterError;
 pub use instance::driver::Vain;
 pub use instance::messages::MessageLayer;
 pub use instance::phase::PhaseName;
-pub use instance::registry::RegisterError;
 pub use instance::{
     AdminError, CreateError, Denied, DestroyReport, Entered, Failure, Gone, Graceful, InitRecord,
     Local, LocalError, Outcome, OwnedVnet, ParsePrivilegeError, Privilege, PrivilegeError,

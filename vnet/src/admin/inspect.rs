@@ -10,7 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 pub use inspection::{Inspection, InterfaceView};
 
 use crate::base::time::{Duration, Instant};
-use crate::instance::vnet::{Gone, Vnet};
+use crate::instance::phase::Gone;
+use crate::instance::vnet::Vnet;
 use crate::link::{LinkConfig, LinkStats};
 use crate::neigh::state::StateName;
 use crate::netif::NetifError;

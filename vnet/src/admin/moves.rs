@@ -21,11 +21,13 @@ use serde::{Deserialize, Serialize};
 use super::record;
 use crate::base::id::IfId;
 use crate::base::time::Instant;
+use crate::instance::cores::{Inside, VnetCore};
 use crate::instance::limits::{LimitReached, Resource};
 pub use crate::instance::loans::{Fate, Homecoming, LentInterface};
 use crate::instance::loans::{Lent, Loans};
+use crate::instance::phase::{Entry, Gone, Phase};
 use crate::instance::privilege::{Authority, Denied, Privilege};
-use crate::instance::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
+use crate::instance::vnet::Vnet;
 use crate::netif::capture::Taps;
 use crate::netif::table::{Loan, MAX_NAME};
 use crate::netif::{AdminState, IfKind, IfTable, Netif, NetifError, Plug};
@@ -212,7 +214,7 @@ impl Vnet {
         // Most of what can go wrong is found before anything has changed.
         let ready = to.core.with(|stack, _| admit(stack, new_name));
         ready.map_err(|Gone| MoveError::TargetGone)??;
-        self.core.system.registry.lock().note_lender(&self.core);
+        self.core.system.registry().note_lender(&self.core);
         let flight = self.core.take(Entry::User, |inside| {
             let id = inside.stack.ifs.id_of(name)?;
             lend(&self.core, inside, id, &to.core)?;
@@ -389,7 +391,7 @@ impl VnetCore {
                 error => error,
             });
         }
-        let home = self.system.registry.lock().lender(home);
+        let home = self.system.registry().lender(home);
         let confirmed = home.is_some_and(|home| home.is_lent(serial, to));
         // When it is not there any more either, somebody else has moved it on.
         if !confirmed && let Some(flight) = to.take_serial(serial) {
@@ -423,7 +425,7 @@ impl VnetCore {
         match back {
             Err((flight, _)) => drop(self.send_home(flight)),
             Ok(_) => {
-                let home = home.and_then(|home| self.system.registry.lock().lender(home));
+                let home = home.and_then(|home| self.system.registry().lender(home));
                 if !home.is_some_and(|home| home.is_lent(serial, self))
                     && let Some(flight) = self.take_serial(serial)
                 {
@@ -455,7 +457,7 @@ impl VnetCore {
                 fate: Fate::Destroyed,
             };
         };
-        let home = self.system.registry.lock().lender(loan.home);
+        let home = self.system.registry().lender(loan.home);
         let settings = flight.0.as_deref().map(record::settings);
         let put = match home {
             None => Err((flight, MoveError::Gone)),

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::instance::vnet::{Gone, Vnet};
+use crate::instance::phase::Gone;
+use crate::instance::vnet::Vnet;
 use crate::neigh::verdict::NeighStats;
 use crate::transport::tcp::TcpStats;
 use crate::transport::udp::UdpStats;

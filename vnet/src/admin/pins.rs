@@ -13,8 +13,11 @@ use serde::{Deserialize, Serialize};
 use super::inspect::{self, SocketKind};
 use super::moves::LentInterface;
 use crate::instance::context;
-use crate::instance::lifecycle::{self, DestroyReport};
-use crate::instance::vnet::{Entry, Gone, Inside, OwnedVnet, Phase, Vnet, VnetCore};
+use crate::instance::cores::{Inside, VnetCore};
+use crate::instance::lifecycle;
+use crate::instance::phase::{Entry, Gone, Phase};
+use crate::instance::report::DestroyReport;
+use crate::instance::vnet::{OwnedVnet, Vnet};
 
 use crate::transport::tcp::TcpState;
 
@@ -164,7 +167,7 @@ impl Vnet {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn pins(&self) -> Result<Pins, Gone> {
-        let children = self.core.system.registry.lock().children_of(&self.core);
+        let children = self.core.system.registry().children_of(&self.core);
         let core = &self.core;
         let pins = core.enter_as(Entry::User, |inside, _| held(core, inside, &children));
         self.core.driver.dispatch();
@@ -213,7 +216,7 @@ impl OwnedVnet {
         let pins = {
             // With the registry held no child can be published, and once the phase is set none
             // will be.
-            let registry = core.system.registry.lock();
+            let registry = core.system.registry();
             let children = registry.children_of(&core);
             let mut pins = None;
             core.alive(|live| {

@@ -24,8 +24,10 @@ pub use read::ReadError;
 pub use replay::{ApplyError, ReplayError};
 
 use crate::base::time::nanos;
-use crate::instance::registry::Stage;
-use crate::instance::vnet::{Entry, Gone, Inside, Vnet};
+use crate::instance::cores::Inside;
+use crate::instance::phase::{Entry, Gone};
+use crate::instance::steps::Stage;
+use crate::instance::vnet::Vnet;
 
 /// The version of records that this library writes, and the only one it reads.
 pub const VERSION: u32 = 1;
@@ -171,11 +173,11 @@ impl Vnet {
 }
 
 pub(crate) fn init_steps(inside: &Inside) -> Vec<InitStep> {
-    let steps = inside.ran.iter().map(|step| InitStep {
-        name: step.record.name().to_owned(),
-        stage: step.record.stage(),
-        order: step.record.order(),
-        took_ns: nanos(step.took),
+    let steps = inside.ran.iter().map(|ran| InitStep {
+        name: ran.step.name.clone(),
+        stage: ran.step.stage,
+        order: ran.step.order,
+        took_ns: nanos(ran.took),
     });
     steps.collect()
 }

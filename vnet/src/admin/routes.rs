@@ -6,8 +6,9 @@ use ipnet::IpNet;
 
 use super::record::Op;
 use crate::base::id::IfId;
+use crate::instance::phase::Gone;
 use crate::instance::privilege::{AdminError, Denied, Privilege};
-use crate::instance::vnet::{Gone, Vnet};
+use crate::instance::vnet::Vnet;
 use crate::ip::fib::{FibError, Origin};
 use crate::ip::state::Forwarding;
 use crate::ip::versions::Route;

@@ -6,11 +6,15 @@ use std::sync::Arc;
 use super::interfaces::{add_loopback, remove_interface};
 use super::moves;
 use super::sysctl;
+use crate::instance::cores::VnetCore;
+use crate::instance::error::StepError;
+use crate::instance::init::InitRecord;
 use crate::instance::journal::Op;
 use crate::instance::limits::{self, Resource};
-use crate::instance::registry::{InitRecord, Stage, StepError};
+use crate::instance::phase::{Entry, Gone};
+use crate::instance::steps::Stage;
 use crate::instance::system::Rooms;
-use crate::instance::vnet::{Entry, Gone, Vnet, VnetCore};
+use crate::instance::vnet::Vnet;
 
 /// What a new system is told of administration.
 pub(crate) fn rooms() -> Rooms {

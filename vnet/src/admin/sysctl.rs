@@ -28,9 +28,10 @@ use std::time::Duration;
 
 use super::record::Op;
 use crate::base::rng::Rng;
-use crate::instance::hierarchy;
+use crate::instance::limits;
+use crate::instance::phase::{Entry as Entering, Gone};
 use crate::instance::privilege::{Authority, Denied, Privilege};
-use crate::instance::vnet::{Entry as Entering, Gone, Vnet};
+use crate::instance::vnet::Vnet;
 use crate::ip::state::{Forwarding, Redirects};
 use crate::stack::Stack;
 pub use crate::transport::tcp::Feature;
@@ -405,7 +406,7 @@ impl Vnet {
             })
         })?;
         // Some tunables are limits by another name, which those below must keep as well.
-        hierarchy::spread_limits(&self.core);
+        limits::spread(&self.core);
         Ok(())
     }
 }

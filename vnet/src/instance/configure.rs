@@ -1,8 +1,10 @@
 //! The one way in which configuration is changed, so that all of it is noted.
 
+use super::cores::VnetCore;
 use super::journal::Op;
+use super::phase::{Entry, Gone, Phase};
 use super::privilege::Authority;
-use super::vnet::{Entry, Gone, Phase, Vnet, VnetCore};
+use super::vnet::Vnet;
 use crate::packet::Cx;
 use crate::stack::Stack;
 use crate::trace;

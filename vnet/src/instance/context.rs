@@ -16,18 +16,16 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::Pin;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
-use super::system::SystemCore;
-use super::vnet::{Vnet, VnetCore};
-use crate::base::lock::Mutex;
+use super::cores::{SystemCore, VnetCore};
+use super::trail::{Slot, TRAIL_LEN, Trail};
+use super::vnet::Vnet;
 
 /// References kept by a thread that is in no vnet before it lets all of them go.
 const KEPT_MAX: usize = 8;
-/// Nested guards of a thread that others can see; further ones work, and are not seen.
-const TRAIL_LEN: usize = 16;
 
 struct Current {
     /// The current vnet, or null. Points into an `Arc` that `KEPT` holds, or that the caller of
@@ -76,12 +74,15 @@ thread_local! {
     static DEFERRED: Deferred = const { Deferred(RefCell::new(Vec::new())) };
 }
 
-struct Deferred(RefCell<Vec<Arc<VnetCore>>>);
+/// What is to be done when this thread has left the vnets that it is in.
+type Afterwards = fn(&Arc<VnetCore>);
+
+struct Deferred(RefCell<Vec<(Arc<VnetCore>, Afterwards)>>);
 
 impl Drop for Deferred {
     fn drop(&mut self) {
-        for core in self.0.take() {
-            super::lifecycle::destroy(&core);
+        for (core, then) in self.0.take() {
+            then(&core);
         }
     }
 }
@@ -93,38 +94,6 @@ struct Kept {
     /// The systems that know of the trail. A weak reference keeps the address from being reused.
     systems: RefCell<Vec<Weak<SystemCore>>>,
 }
-
-/// The guards of one thread, as other threads see them.
-pub(crate) struct Trail {
-    thread: String,
-    slots: [Slot; TRAIL_LEN],
-}
-
-struct Slot {
-    /// The vnet that was entered; null when no guard stands here.
-    core: AtomicPtr<VnetCore>,
-    /// Where. Never null once `core` was set.
-    at: AtomicPtr<Location<'static>>,
-}
-
-impl Trail {
-    fn of_this_thread() -> Trail {
-        let thread = std::thread::current();
-        let unnamed = || format!("{:?}", thread.id());
-        Trail {
-            thread: thread.name().map_or_else(unnamed, str::to_owned),
-            slots: [const {
-                Slot {
-                    core: AtomicPtr::new(ptr::null_mut()),
-                    at: AtomicPtr::new(ptr::null_mut()),
-                }
-            }; TRAIL_LEN],
-        }
-    }
-}
-
-/// The threads that have entered vnets of one system.
-pub(crate) type Visitors = Mutex<Vec<Weak<Trail>>>;
 
 /// A thread's name, and where it entered a vnet in which it still is.
 pub(crate) type Visit = (String, &'static Location<'static>);
@@ -139,7 +108,7 @@ pub(crate) fn visits(core: &Arc<VnetCore>) -> Vec<Visit> {
     for trail in trails {
         for slot in &trail.slots {
             // The guard borrows the handle, so an address that stands here is not another's.
-            if !ptr::eq(slot.core.load(Ordering::Acquire), Arc::as_ptr(core)) {
+            if !ptr::eq(slot.core.load(Ordering::Acquire), Arc::as_ptr(core).cast()) {
                 continue;
             }
             // SAFETY: `at` was stored, from a `&'static` reference, before `core` was, which has
@@ -218,7 +187,7 @@ impl Vnet {
             if let Some(slot) = c.slot(depth) {
                 slot.at
                     .store(ptr::from_ref(at).cast_mut(), Ordering::Relaxed);
-                slot.core.store(core.cast_mut(), Ordering::Release);
+                slot.core.store(core.cast_mut().cast(), Ordering::Release);
             }
             Entered {
                 before: c.core.replace(core),
@@ -488,12 +457,12 @@ fn refuse_reentry() {
 }
 
 /// Notes a vnet that is to be destroyed when this thread has left the one it is inside of.
-pub(crate) fn defer(core: &Arc<VnetCore>) {
-    DEFERRED.with(|deferred| deferred.0.borrow_mut().push(Arc::clone(core)));
+pub(crate) fn defer(core: &Arc<VnetCore>, then: Afterwards) {
+    DEFERRED.with(|deferred| deferred.0.borrow_mut().push((Arc::clone(core), then)));
     CURRENT.with(|c| c.deferred.set(true));
 }
 
-/// True when [`take_deferred`] has something to give.
+/// True when [`run_deferred`] has something to do.
 #[inline]
 pub(crate) fn has_deferred() -> bool {
     CURRENT.with(|c| c.deferred.get())
@@ -501,9 +470,11 @@ pub(crate) fn has_deferred() -> bool {
 
 /// The vnets that are to be destroyed now.
 #[cold]
-pub(crate) fn take_deferred() -> Vec<Arc<VnetCore>> {
+pub(crate) fn run_deferred() {
     CURRENT.with(|c| c.deferred.set(false));
-    DEFERRED.with(|deferred| deferred.0.take())
+    for (core, then) in DEFERRED.with(|deferred| deferred.0.take()) {
+        then(&core);
+    }
 }
 
 /// True when this thread holds the lock of a vnet: it is inside a callback that has it.

@@ -2,22 +2,13 @@
 //! knows which one it has.
 
 use std::io;
-use std::panic::Location;
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::task::Task;
-use super::vnet::VnetCore;
+use super::cores::VnetCore;
+use super::site::Site;
+use super::task::Schedule;
 use crate::base::time::Instant;
-
-/// Where in a program a call was made.
-pub(crate) type Site = &'static Location<'static>;
-
-/// Where the caller of the calling function is.
-#[track_caller]
-pub(crate) fn here() -> Site {
-    Location::caller()
-}
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +138,7 @@ pub(crate) struct Notes {
 }
 
 /// A clock, and a promise to call [`VnetCore::service`] in time.
-pub(crate) trait Driver: Send + Sync {
+pub(crate) trait Driver: Schedule {
     /// The time.
     fn now(&self) -> Instant;
 
@@ -171,9 +162,6 @@ pub(crate) trait Driver: Send + Sync {
     /// Takes over a vnet that a thread has made ready and will not service itself. Only the driver
     /// that lets threads do so has any.
     fn delegate(&self, _vnet: Arc<VnetCore>) {}
-
-    /// Polls `task` soon: calls [`Task::run`] once, in the order in which tasks were scheduled.
-    fn schedule(&self, task: Arc<Task>);
 
     /// Calls `waker` once, when `at` has come.
     fn set_timer(&self, at: Instant, waker: Waker) -> TimerKey;

@@ -11,34 +11,20 @@
 //! call of the very vnet whose callback it is, or the poll of an embedder's own world; else it is
 //! logged at level ERROR, with the vnet current, and counted. The panic hook has reported either.
 
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::context::{in_effects, within};
-use super::vnet::{Gone, Live, Phase, Vnet, VnetCore};
+use super::cores::{Live, VnetCore};
+use super::phase::{Gone, Phase};
+use super::report::Failure;
+use super::vnet::Vnet;
 use crate::base::callback::{self, Payload};
 use crate::base::time::Instant;
 use crate::netif::inbox::Batch;
 use crate::stack::failure::Wreck;
 use crate::trace;
-
-/// Why an instance ended by itself: its stack has panicked, which is a defect of the library.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Failure {
-    /// When.
-    pub at: Instant,
-    /// What the panic said.
-    pub reason: String,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the stack panicked at {}: {}", self.at, self.reason)
-    }
-}
 
 impl Vnet {
     /// Why the instance ended by itself, if it did: a defect of the library made its stack panic.

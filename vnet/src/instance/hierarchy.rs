@@ -10,43 +10,18 @@
 
 use std::sync::Arc;
 
+use super::cores::VnetCore;
+use super::error::CreateError;
 use super::journal::Op;
-use super::lifecycle;
 use super::limits::{self, Resource};
-use super::privilege::{Authority, Privilege, Privileges};
-use super::system::CreateError;
-use super::vnet::{Entry, Gone, OwnedVnet, Phase, Vnet, VnetCore};
+use super::phase::{Entry, Gone, Phase};
+use super::privilege::{Authority, Privileges};
+use super::vnet::Vnet;
 
 impl Vnet {
-    /// Makes an instance below this one, by replaying the recorded init steps.
-    ///
-    /// # Errors
-    /// As for [`System::create`](super::System::create). Also: the handle lacks
-    /// [`Privilege::Children`], the limit on children is reached, or the vnet is gone.
-    ///
-    /// ```
-    /// use vnet::System;
-    ///
-    /// let system = System::virtual_time(1);
-    /// let a = system.create("a")?;
-    /// let b = a.create_child("b")?;
-    /// let c = b.create_child("c")?;
-    /// assert_eq!(c.name(), "a.b.c");
-    /// assert!(a.descendant("b.c").is_some_and(|found| found.is(&c)));
-    /// let report = a.destroy();
-    /// assert_eq!(report.children[0].vnet, "a.b");
-    /// assert_eq!(report.children[0].children[0].vnet, "a.b.c");
-    /// assert!(c.interfaces().is_err());
-    /// # Ok::<(), vnet::CreateError>(())
-    /// ```
-    pub fn create_child(&self, name: &str) -> Result<OwnedVnet, CreateError> {
-        self.require(Privilege::Children)?;
-        lifecycle::create(&self.core.system, name, Some(&self.core)).map(OwnedVnet::new)
-    }
-
     /// Its children, in the order of their creation.
     pub fn children(&self) -> Vec<Vnet> {
-        let children = self.core.system.registry.lock().children_of(&self.core);
+        let children = self.core.system.registry().children_of(&self.core);
         children.into_iter().map(|c| self.handle_to(c)).collect()
     }
 
@@ -59,12 +34,12 @@ impl Vnet {
     /// its child `b`.
     pub fn descendant(&self, name: &str) -> Option<Vnet> {
         let full = format!("{}.{name}", self.core.name);
-        let found = self.core.system.registry.lock().find(&full)?;
+        let found = self.core.system.registry().find(&full)?;
         found.is_below(&self.core).then(|| self.handle_to(found))
     }
 
     fn below(&self, wanted: impl Fn(&VnetCore) -> bool) -> Vec<Vnet> {
-        let all = self.core.system.registry.lock().vnets();
+        let all = self.core.system.registry().vnets();
         let wanted = all.into_iter().filter(|core| wanted(core));
         wanted.map(|core| self.handle_to(core)).collect()
     }
@@ -135,19 +110,6 @@ fn ancestry(core: Option<&Arc<VnetCore>>) -> impl Iterator<Item = &Arc<VnetCore>
     std::iter::successors(core, |core| core.parent.as_ref())
 }
 
-/// Makes the limits that are in effect in an instance the most that is in effect below it. One change
-/// is spread at a time, so that the last one counts.
-pub(crate) fn spread_limits(core: &Arc<VnetCore>) {
-    let registry = core.system.registry.lock();
-    let mut above = vec![Arc::clone(core)];
-    while let Some(core) = above.pop() {
-        for child in registry.children_of(&core) {
-            limits::bound_by(&child, &core);
-            above.push(child);
-        }
-    }
-}
-
 /// The last look at the parent before a child is published, under the registry's lock: it must be
 /// up, the child's mask within its own, and its limits the child's ceiling.
 pub(crate) fn join(child: &Arc<VnetCore>) -> Result<(), Gone> {
@@ -174,7 +136,9 @@ mod tests {
     use super::*;
     use crate::admin::sysctl::keys;
     use crate::instance::limits::LimitReached;
-    use crate::instance::{Denied, InitRecord, PrivilegeError, Privileges, Stage, System};
+    use crate::instance::{
+        Denied, InitRecord, Privilege, PrivilegeError, Privileges, Stage, System,
+    };
     use crate::net::RawSocket;
 
     fn names(vnets: &[Vnet]) -> Vec<&str> {

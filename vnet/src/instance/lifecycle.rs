@@ -7,19 +7,20 @@
 //! variables; close the inbox; count what is left, which must be nothing; give the memory back. It
 //! needs no clock, no timer and no other vnet's lock, so it never waits.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::context;
-use super::failure::Failure;
+use super::cores::{Inside, RanStep, Step, SystemCore, VnetCore};
+use super::error::{CreateError, RegisterError, StepError};
 use super::hierarchy;
-use super::loans::Homecoming;
-use super::local::Closed;
-use super::registry::{InitRecord, RegisterError, Stage};
-use super::shutdown::Graceful;
-use super::system::{CreateError, SystemCore};
-use super::vnet::{Entry, Gone, Inside, Phase, Vnet, VnetCore};
+use super::init::InitRecord;
+use super::locals::Closed;
+use super::phase::{Entry, Gone, Phase};
+use super::privilege::Privilege;
+use super::report::{DestroyReport, Graceful, Outcome, Released, StepReport};
+use super::steps::Stage;
+use super::vnet::{OwnedVnet, Vnet};
 #[cfg(test)]
 use crate::base::lock::explore::planted;
 use crate::base::time::Duration;
@@ -30,167 +31,6 @@ use crate::stack::Census;
 const MAX_NAME: usize = 63;
 /// Longest name in bytes with those of all its parents.
 const MAX_FULL_NAME: usize = 255;
-
-/// A step that an instance ran.
-pub(crate) struct RanStep {
-    pub(crate) record: Arc<InitRecord>,
-    pub(crate) took: Duration,
-}
-
-/// What a step, or a whole teardown, released.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Released(pub(crate) Census);
-
-impl Released {
-    /// True when there was nothing.
-    pub fn is_zero(&self) -> bool {
-        self.0.is_zero()
-    }
-
-    /// Sockets of users.
-    pub fn sockets(&self) -> u64 {
-        self.0.sockets
-    }
-
-    /// TCP connections in any state, half-open ones and those in TIME-WAIT included.
-    pub fn connections(&self) -> u64 {
-        self.0.connections
-    }
-
-    /// Interfaces.
-    pub fn interfaces(&self) -> u64 {
-        self.0.interfaces
-    }
-
-    /// Entries in the forwarding databases of bridges.
-    pub fn stations(&self) -> u64 {
-        self.0.stations
-    }
-
-    /// Packets held anywhere: unresolved neighbours, reassembly, receive queues, the inbox.
-    pub fn packets(&self) -> u64 {
-        self.0.packets
-    }
-
-    /// Pending deadlines.
-    pub fn deadlines(&self) -> u64 {
-        self.0.deadlines
-    }
-
-    /// Values of virtualized variables; see [`Local`](super::Local).
-    pub fn locals(&self) -> u64 {
-        self.0.locals
-    }
-}
-
-impl fmt::Display for Released {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-/// One step of a teardown.
-#[derive(Clone, Debug)]
-pub struct StepReport {
-    /// The name of the step that was undone.
-    pub name: String,
-    /// How long it took.
-    pub took: Duration,
-    /// What it released.
-    pub released: Released,
-    /// Its error, if it failed; the teardown continued.
-    pub failure: Option<String>,
-}
-
-/// What a call that destroys did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It destroyed the instance.
-    Destroyed,
-    /// Another call had destroyed it, or was doing so; the report goes to that call, and this one
-    /// is empty.
-    AlreadyGone,
-    /// It was called from inside a vnet, with that vnet's lock held, by a
-    /// [`FrameTap`](crate::FrameTap) or its destructor. The instance is destroyed as soon as this
-    /// thread has left that vnet; this report is empty.
-    Deferred,
-}
-
-/// How an instance went away.
-#[derive(Clone, Debug)]
-pub struct DestroyReport {
-    /// The instance's name.
-    pub vnet: String,
-    /// Whether this call destroyed it. Everything below is empty when it did not.
-    pub outcome: Outcome,
-    /// Why it had ended before, by itself, if it had; see [`Vnet::failure`](crate::Vnet::failure).
-    pub failure: Option<Failure>,
-    /// See [`Vnet::callback_panics`](crate::Vnet::callback_panics).
-    pub callback_panics: u64,
-    /// The result of the grace period, after
-    /// [`OwnedVnet::begin_shutdown`](crate::OwnedVnet::begin_shutdown).
-    pub graceful: Option<Graceful>,
-    /// Its children, which were destroyed before it, in that order.
-    pub children: Vec<DestroyReport>,
-    /// Borrowed interfaces, which were returned, and its own that were lent, which were destroyed
-    /// wherever they were.
-    pub homecomings: Vec<Homecoming>,
-    /// The steps, in the order in which they were undone.
-    pub steps: Vec<StepReport>,
-    /// How long the whole teardown took.
-    pub took: Duration,
-    /// What it released, not counting its children.
-    pub released: Released,
-    /// Tasks that were being polled. A poll cannot be ended from outside and was not waited for:
-    /// each task is dropped when its poll returns. More than one only under the threads driver.
-    pub busy_tasks: usize,
-    /// What was left after the last step. Always zero, unless there is a defect.
-    pub leaked: Released,
-}
-
-impl fmt::Display for DestroyReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for child in &self.children {
-            fmt::Display::fmt(child, f)?;
-        }
-        match self.outcome {
-            Outcome::Destroyed => writeln!(
-                f,
-                "vnet {} destroyed in {:?}: released {}; leaked {}",
-                self.vnet, self.took, self.released, self.leaked
-            )?,
-            Outcome::AlreadyGone => writeln!(f, "vnet {} was gone already", self.vnet)?,
-            Outcome::Deferred => writeln!(f, "vnet {} is about to be destroyed", self.vnet)?,
-        }
-        if let Some(failure) = &self.failure {
-            writeln!(f, "  FAILED: {failure}")?;
-        }
-        if self.callback_panics > 0 {
-            writeln!(f, "  callbacks panicked {} times", self.callback_panics)?;
-        }
-        if self.busy_tasks > 0 {
-            writeln!(f, "  tasks still in a poll: {}", self.busy_tasks)?;
-        }
-        if let Some(graceful) = &self.graceful {
-            writeln!(f, "  {graceful}")?;
-        }
-        for homecoming in &self.homecomings {
-            writeln!(f, "  {homecoming}")?;
-        }
-        for step in &self.steps {
-            write!(
-                f,
-                "  {:<12} {:>10.1?}  {}",
-                step.name, step.took, step.released
-            )?;
-            match &step.failure {
-                Some(failure) => writeln!(f, "  FAILED: {failure}")?,
-                None => writeln!(f)?,
-            }
-        }
-        Ok(())
-    }
-}
 
 /// Makes an instance, or leaves nothing.
 pub(crate) fn create(
@@ -207,14 +47,14 @@ pub(crate) fn create(
     if name.len() > MAX_FULL_NAME {
         return Err(CreateError::BadName(name.to_owned()));
     }
-    let (number, records) = {
-        let mut registry = system.registry.lock();
+    let (number, steps) = {
+        let mut registry = system.registry();
         let number = registry.reserve(name);
         let number = number.ok_or_else(|| CreateError::Exists(name.to_owned()))?;
-        (number, registry.records())
+        (number, registry.steps())
     };
     if let Some(Err(refused)) = parent.map(hierarchy::admit) {
-        system.registry.lock().release(name);
+        system.registry().release(name);
         return Err(refused);
     }
     let core = VnetCore::new(name, number, system, parent);
@@ -222,15 +62,15 @@ pub(crate) fn create(
         tear_down(&core);
         return Err(CreateError::Gone);
     }
-    for record in records.iter() {
-        run_step(&core, record).map_err(|failed| unwind(&core, failed))?;
+    for step in steps.iter() {
+        run_step(&core, step).map_err(|failed| unwind(&core, failed))?;
     }
     loop {
         // What was registered or unregistered meanwhile is made up for before anyone can see the
         // instance.
         let lag = {
-            let mut registry = system.registry.lock();
-            let lag = lag(&core, &registry.records());
+            let mut registry = system.registry();
+            let lag = lag(&core, &registry.steps());
             let joined = hierarchy::join(&core).map_err(CreateError::from);
             joined.and_then(|()| {
                 if lag.is_none() {
@@ -243,11 +83,11 @@ pub(crate) fn create(
         let lag = lag.inspect_err(|_| drop(tear_down(&core)))?;
         match lag {
             None => break,
-            Some(Lag::Unregistered(record)) => {
-                let _ = undo_step(&core, &record);
+            Some(Lag::Unregistered(step)) => {
+                let _ = undo_step(&core, &step);
             }
-            Some(Lag::Missed(record)) => {
-                run_step(&core, &record).map_err(|failed| unwind(&core, failed))?;
+            Some(Lag::Missed(step)) => {
+                run_step(&core, &step).map_err(|failed| unwind(&core, failed))?;
             }
         }
     }
@@ -259,19 +99,19 @@ pub(crate) fn create(
 /// In what an instance differs from the list of steps.
 enum Lag {
     /// It ran a step that is no longer registered.
-    Unregistered(Arc<InitRecord>),
+    Unregistered(Arc<Step>),
     /// It has not run a step that is registered.
-    Missed(Arc<InitRecord>),
+    Missed(Arc<Step>),
 }
 
-fn lag(core: &Arc<VnetCore>, records: &[Arc<InitRecord>]) -> Option<Lag> {
+fn lag(core: &Arc<VnetCore>, steps: &[Arc<Step>]) -> Option<Lag> {
     core.enter_as(Entry::Lifecycle, |inside, _| {
-        let listed = |s: &&RanStep| records.iter().any(|r| Arc::ptr_eq(&s.record, r));
+        let listed = |s: &&RanStep| steps.iter().any(|r| Arc::ptr_eq(&s.step, r));
         if let Some(step) = inside.ran.iter().rev().find(|s| !listed(s)) {
-            return Some(Lag::Unregistered(Arc::clone(&step.record)));
+            return Some(Lag::Unregistered(Arc::clone(&step.step)));
         }
-        let ran = |r: &&Arc<InitRecord>| inside.ran.iter().any(|s| Arc::ptr_eq(&s.record, r));
-        let missed = records.iter().find(|r| !ran(r));
+        let ran = |r: &&Arc<Step>| inside.ran.iter().any(|s| Arc::ptr_eq(&s.step, r));
+        let missed = steps.iter().find(|r| !ran(r));
         missed.map(|r| Lag::Missed(Arc::clone(r)))
     })
     .unwrap_or_default()
@@ -302,18 +142,17 @@ fn begin_to_live(core: &Arc<VnetCore>) -> Result<(), CreateError> {
 
 struct StepFailed {
     step: String,
-    source: super::registry::StepError,
+    source: StepError,
 }
 
-fn run_step(core: &Arc<VnetCore>, record: &Arc<InitRecord>) -> Result<(), StepFailed> {
-    let vnet = Vnet::for_steps(Arc::clone(core));
+fn run_step(core: &Arc<VnetCore>, step: &Arc<Step>) -> Result<(), StepFailed> {
     let started = core.driver.wall();
-    record.run_init(&vnet).map_err(|source| StepFailed {
-        step: record.name().to_owned(),
+    (step.init)(core).map_err(|source| StepFailed {
+        step: step.name.clone(),
         source,
     })?;
-    let step = RanStep {
-        record: Arc::clone(record),
+    let ran = RanStep {
+        step: Arc::clone(step),
         took: core.driver.wall() - started,
     };
     // An instance that was destroyed meanwhile has undone what it knew of; this step is ours.
@@ -325,36 +164,32 @@ fn run_step(core: &Arc<VnetCore>, record: &Arc<InitRecord>) -> Result<(), StepFa
             kept = true;
         }
         if kept {
-            live.ran.push(step);
+            live.ran.push(ran);
         }
     });
     if !kept {
-        let _ = record.run_uninit(&vnet);
-    } else if !core.system.registry.lock().is_registered(record) {
+        let _ = (step.uninit)(core);
+    } else if !core.system.registry().is_registered(step) {
         #[cfg(test)]
         if planted("a step that is unregistered while it runs") {
             return Ok(());
         }
         // Whoever unregistered it meanwhile may have looked here before it was noted.
-        let _ = undo_step(core, record);
+        let _ = undo_step(core, step);
     }
     Ok(())
 }
 
 /// Undoes a step, unless somebody else does, or it never ran.
-fn undo_step(
-    core: &Arc<VnetCore>,
-    record: &Arc<InitRecord>,
-) -> Result<(), super::registry::StepError> {
+fn undo_step(core: &Arc<VnetCore>, step: &Arc<Step>) -> Result<(), StepError> {
     let mut ran = None;
     core.alive(|live| {
-        let is_it = |s: &RanStep| Arc::ptr_eq(&s.record, record);
+        let is_it = |s: &RanStep| Arc::ptr_eq(&s.step, step);
         let at = live.ran.iter().position(is_it);
         ran = at.map(|at| live.ran.remove(at));
     });
     let Some(ran) = ran else { return Ok(()) };
-    let vnet = Vnet::for_steps(Arc::clone(core));
-    ran.record.run_uninit(&vnet)
+    (ran.step.uninit)(core)
 }
 
 fn unwind(core: &Arc<VnetCore>, failed: StepFailed) -> CreateError {
@@ -371,7 +206,7 @@ fn unwind(core: &Arc<VnetCore>, failed: StepFailed) -> CreateError {
 /// is put off until that is left.
 pub(crate) fn destroy(core: &Arc<VnetCore>) -> DestroyReport {
     if context::is_locked() {
-        context::defer(core);
+        context::defer(core, |core| drop(destroy(core)));
         return nothing_done(core, Outcome::Deferred);
     }
     match begin_to_die(core) {
@@ -383,7 +218,7 @@ pub(crate) fn destroy(core: &Arc<VnetCore>) -> DestroyReport {
 /// Destroys an instance whose phase this call has set to dying.
 pub(crate) fn go_down(core: &Arc<VnetCore>) -> DestroyReport {
     let children = {
-        let mut registry = core.system.registry.lock();
+        let mut registry = core.system.registry();
         registry.withdraw(core);
         registry.children_of(core)
     };
@@ -394,15 +229,8 @@ pub(crate) fn go_down(core: &Arc<VnetCore>) -> DestroyReport {
         ..tear_down(core)
     };
     tracing::debug!(target: "vnet::lifecycle", vnet = &*core.name, took = ?report.took, "destroyed");
-    destroy_deferred();
+    context::run_deferred();
     report
-}
-
-/// Destroys what could not be destroyed when this thread was told to.
-pub(super) fn destroy_deferred() {
-    for core in context::take_deferred() {
-        destroy(&core);
-    }
 }
 
 fn nothing_done(core: &VnetCore, outcome: Outcome) -> DestroyReport {
@@ -427,17 +255,16 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     let started = core.driver.wall();
     begin_to_die(core);
     let busy_tasks = core.tasks.close();
-    let graceful = Graceful::of(core);
-    let vnet = Vnet::for_steps(Arc::clone(core));
+    let graceful = graceful(core);
     let mut steps: Vec<StepReport> = Vec::new();
     let mut held = census(core);
     let at_first = held;
     while let Some(ran) = last_step(core) {
         let step_started = core.driver.wall();
-        let failure = ran.record.run_uninit(&vnet).err().map(|e| e.to_string());
+        let failure = (ran.step.uninit)(core).err().map(|e| e.to_string());
         let left = census(core);
         steps.push(StepReport {
-            name: ran.record.name().to_owned(),
+            name: ran.step.name.clone(),
             took: core.driver.wall() - step_started,
             released: Released(held.less(&left)),
             failure,
@@ -453,14 +280,14 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
     let failure = core.failure();
     let remains = {
         // In one step for whoever sums fingerprints up: it is there, or among those that are gone.
-        let mut registry = core.system.registry.lock();
+        let mut registry = core.system.registry();
         core.system.keep_fingerprint(core.fingerprint());
         registry.forget(core);
         core.bury()
     };
     drop(remains);
     core.driver.dispatch();
-    core.system.registry.lock().release(&core.name);
+    core.system.registry().release(&core.name);
     hierarchy::departed(core);
     context::let_go(core);
     DestroyReport {
@@ -503,6 +330,15 @@ fn close_locals(core: &Arc<VnetCore>, released: &mut Census) -> Option<StepRepor
     })
 }
 
+/// What came of the grace period so far; `None` when the instance was not shut down gracefully.
+fn graceful(core: &Arc<VnetCore>) -> Option<Graceful> {
+    let graceful = core.enter_as(Entry::Lifecycle, |inside, cx| {
+        let drain = inside.drain.as_ref()?;
+        Some(drain.so_far(inside.stack, cx.now))
+    });
+    graceful.ok().flatten()
+}
+
 fn census(core: &Arc<VnetCore>) -> Census {
     core.enter_as(Entry::Lifecycle, |inside, _| inside.stack.census())
         .unwrap_or_default()
@@ -516,19 +352,19 @@ pub(crate) fn register(system: &Arc<SystemCore>, record: InitRecord) -> Result<(
 }
 
 fn register_in_all(system: &Arc<SystemCore>, record: InitRecord) -> Result<(), RegisterError> {
-    let record = Arc::new(record);
+    let step = Arc::new(record.into_step());
     let vnets = {
-        let mut registry = system.registry.lock();
-        if registry.has_record(record.name()) {
-            return Err(RegisterError::Exists(record.name().to_owned()));
+        let mut registry = system.registry();
+        if registry.has_step(&step.name) {
+            return Err(RegisterError::Exists(step.name.clone()));
         }
-        registry.add_record(Arc::clone(&record));
+        registry.add_step(Arc::clone(&step));
         registry.vnets()
     };
     for core in &vnets {
-        if let Err(failed) = run_step(core, &record) {
+        if let Err(failed) = run_step(core, &step) {
             let name = core.name.to_string();
-            let _ = withdraw(system, &record);
+            let _ = withdraw(system, &step);
             return Err(RegisterError::Failed {
                 step: failed.step,
                 vnet: name,
@@ -541,8 +377,8 @@ fn register_in_all(system: &Arc<SystemCore>, record: InitRecord) -> Result<(), R
 
 /// Unregisters a step and undoes it in every instance that ran it.
 pub(crate) fn unregister(system: &Arc<SystemCore>, name: &str) -> Result<(), RegisterError> {
-    let record = system.registry.lock().record(name)?;
-    match withdraw(system, &record) {
+    let step = system.registry().step(name)?;
+    match withdraw(system, &step) {
         // Somebody else was faster.
         None => Err(RegisterError::NotFound(name.to_owned())),
         Some(result) => result,
@@ -551,22 +387,19 @@ pub(crate) fn unregister(system: &Arc<SystemCore>, name: &str) -> Result<(), Reg
 
 /// Takes a step off the list and undoes it, the youngest instance first; `None` when it is not
 /// on the list.
-fn withdraw(
-    system: &Arc<SystemCore>,
-    record: &Arc<InitRecord>,
-) -> Option<Result<(), RegisterError>> {
+fn withdraw(system: &Arc<SystemCore>, step: &Arc<Step>) -> Option<Result<(), RegisterError>> {
     let vnets = {
-        let mut registry = system.registry.lock();
-        if !registry.remove_record(record) {
+        let mut registry = system.registry();
+        if !registry.remove_step(step) {
             return None;
         }
         registry.vnets()
     };
     let mut failure = None;
     for core in vnets.iter().rev() {
-        if let Err(source) = undo_step(core, record) {
+        if let Err(source) = undo_step(core, step) {
             failure.get_or_insert(RegisterError::Failed {
-                step: record.name().to_owned(),
+                step: step.name.clone(),
                 vnet: core.name.to_string(),
                 source,
             });
@@ -577,17 +410,43 @@ fn withdraw(
 }
 
 impl Vnet {
+    /// Makes an instance below this one, by replaying the recorded init steps.
+    ///
+    /// # Errors
+    /// As for [`System::create`](super::System::create). Also: the handle lacks
+    /// [`Privilege::Children`], the limit on children is reached, or the vnet is gone.
+    ///
+    /// ```
+    /// use vnet::System;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let a = system.create("a")?;
+    /// let b = a.create_child("b")?;
+    /// let c = b.create_child("c")?;
+    /// assert_eq!(c.name(), "a.b.c");
+    /// assert!(a.descendant("b.c").is_some_and(|found| found.is(&c)));
+    /// let report = a.destroy();
+    /// assert_eq!(report.children[0].vnet, "a.b");
+    /// assert_eq!(report.children[0].children[0].vnet, "a.b.c");
+    /// assert!(c.interfaces().is_err());
+    /// # Ok::<(), vnet::CreateError>(())
+    /// ```
+    pub fn create_child(&self, name: &str) -> Result<OwnedVnet, CreateError> {
+        self.require(Privilege::Children)?;
+        create(&self.core.system, name, Some(&self.core)).map(OwnedVnet::new)
+    }
+
     /// The init steps that this instance ran, in the order in which they ran, and how long each
     /// took.
     ///
     /// # Errors
     /// [`Gone`].
-    pub fn init_record(&self) -> Result<Vec<(String, Duration)>, super::Gone> {
+    pub fn init_record(&self) -> Result<Vec<(String, Duration)>, Gone> {
         let record = self.core.enter_as(Entry::User, |inside, _| {
             inside
                 .ran
                 .iter()
-                .map(|r| (r.record.name().to_owned(), r.took))
+                .map(|r| (r.step.name.clone(), r.took))
                 .collect()
         });
         self.core.driver.dispatch();
@@ -615,6 +474,25 @@ pub(crate) fn protocols() -> Vec<InitRecord> {
         protocol("udp", Stage::Protocols, |i, cx| i.stack.uninit_udp(cx)),
         protocol("tcp", Stage::Protocols, |i, cx| i.stack.uninit_tcp(cx)),
     ]
+}
+
+impl OwnedVnet {
+    /// Destroys the instance in order, now: sockets are aborted and every call that waits in it
+    /// returns *gone*, connections in any state, incomplete datagrams and held packets are
+    /// released, interfaces are removed and their peers see the wire go down, and every recorded
+    /// init step is undone in reverse. Nothing in it waits.
+    ///
+    /// It may be called from anywhere. From inside a vnet (a [`FrameTap`](crate::FrameTap)) it is
+    /// [deferred](crate::Outcome::Deferred) until that vnet is left.
+    pub fn destroy(self) -> DestroyReport {
+        destroy(&self.core)
+    }
+}
+
+impl Drop for OwnedVnet {
+    fn drop(&mut self) {
+        destroy(&self.core);
+    }
 }
 
 #[cfg(test)]

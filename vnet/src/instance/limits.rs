@@ -1,9 +1,12 @@
 //! Limits of an instance: how much it may hold of each resource, how much it holds, and the most
 //! that it has held. Reaching a limit affects this instance only.
 
-use super::hierarchy;
+use std::sync::Arc;
+
+use super::cores::VnetCore;
 use super::journal::Op;
-use super::vnet::{Entry, Gone, OwnedVnet, Vnet, VnetCore};
+use super::phase::{Entry, Gone};
+use super::vnet::{OwnedVnet, Vnet};
 use crate::base::stats::Stats;
 use crate::stack::Stack;
 pub(crate) use crate::stack::limits::LimitReached;
@@ -73,7 +76,7 @@ impl Vnet {
             set_in(&self.core, stack, resource, limit);
             Ok(Op::SetLimit { resource, limit })
         })?;
-        hierarchy::spread_limits(&self.core);
+        spread(&self.core);
         Ok(())
     }
 }
@@ -82,6 +85,19 @@ impl Vnet {
 pub(crate) fn set_in(core: &VnetCore, stack: &mut Stack, resource: Resource, limit: u64) {
     stack.set_limit(resource, limit);
     tell_others(core, stack);
+}
+
+/// Makes the limits that are in effect in an instance the most that is in effect below it. One change
+/// is spread at a time, so that the last one counts.
+pub(crate) fn spread(core: &Arc<VnetCore>) {
+    let registry = core.system.registry();
+    let mut above = vec![Arc::clone(core)];
+    while let Some(core) = above.pop() {
+        for child in registry.children_of(&core) {
+            bound_by(&child, &core);
+            above.push(child);
+        }
+    }
 }
 
 /// Makes the limits in effect above an instance its ceiling. No vnet's lock is held.

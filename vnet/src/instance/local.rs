@@ -13,18 +13,19 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
-use std::task::Waker;
-use std::thread::{self, ThreadId};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
 
 use super::context::{peek_current, within};
-use super::driver::{Waited, here};
-use super::registry::panic_text;
-use super::vnet::{Vnet, VnetCore};
+use super::cores::VnetCore;
+use super::driver::Waited;
+use super::locals::{Closed, FIRST_SEGMENT, Locals, Owner, Running, Table, Value, place};
+use super::site::here;
+use super::vnet::Vnet;
+use crate::base::callback::panic_text;
 #[cfg(test)]
 use crate::base::lock::explore::point;
-use crate::base::lock::{Condvar, Mutex, Rank};
 
 /// Declares variables of which each instance has its own.
 ///
@@ -194,42 +195,7 @@ impl<T: Send + Sync + 'static> fmt::Debug for Local<T> {
     }
 }
 
-type Value = Box<dyn Any + Send + Sync>;
-
-/// Slots of the first segment; each further one has twice as many.
-const FIRST_SEGMENT: u32 = 8;
-/// Room for half a million variables.
-const SEGMENTS: usize = 16;
-
-/// The variables of one instance.
-pub(crate) struct Locals {
-    table: OnceLock<Weak<Table>>,
-    owner: Mutex<Owner>,
-}
-
-enum Owner {
-    Unused,
-    Open(Arc<Table>),
-    Closed,
-}
-
-/// How the variables of an instance went.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Closed {
-    /// Values there were.
-    pub(crate) values: u64,
-    /// What went wrong.
-    pub(crate) failure: Option<String>,
-}
-
-impl Locals {
-    pub(crate) const fn new() -> Locals {
-        Locals {
-            table: OnceLock::new(),
-            owner: Mutex::new(Rank::Waker, Owner::Unused),
-        }
-    }
-
+impl Locals<VnetCore> {
     /// The table, when there is or has been one.
     #[inline]
     fn open(&self) -> Option<Result<InUse, LocalError>> {
@@ -273,13 +239,7 @@ impl Locals {
 fn first(core: &Arc<VnetCore>) -> Result<InUse, LocalError> {
     let mut owner = core.locals.owner.lock();
     if matches!(*owner, Owner::Unused) {
-        let table = Arc::new(Table {
-            core: Arc::clone(core),
-            closed: AtomicBool::new(false),
-            segments: [const { OnceLock::new() }; SEGMENTS],
-            making: Mutex::new(Rank::Waker, Making::default()),
-            over: Condvar::new(),
-        });
+        let table = Arc::new(Table::new(core));
         let set = core.locals.table.set(Arc::downgrade(&table));
         debug_assert!(set.is_ok(), "set once, under the owner's lock");
         *owner = Owner::Open(table);
@@ -291,16 +251,16 @@ fn first(core: &Arc<VnetCore>) -> Result<InUse, LocalError> {
 }
 
 /// A table that is being used. The last use of one that its instance has given up ends it.
-struct InUse(Option<Arc<Table>>);
+struct InUse(Option<Arc<Table<VnetCore>>>);
 
 impl InUse {
     #[inline]
-    fn new(table: Arc<Table>) -> InUse {
+    fn new(table: Arc<Table<VnetCore>>) -> InUse {
         InUse(Some(table))
     }
 
     #[inline]
-    fn get(&self) -> &Table {
+    fn get(&self) -> &Table<VnetCore> {
         self.0.as_deref().expect("taken by the destructor only")
     }
 }
@@ -318,76 +278,14 @@ impl Drop for InUse {
 
 /// Drops the values of an instance that was torn down while one of them was in use.
 #[cold]
-fn late(table: Table) {
+fn late(table: Table<VnetCore>) {
     let name = table.core.name.clone();
     if let Some(failure) = table.drop_values() {
         tracing::error!(target: "vnet::lifecycle", vnet = &*name, failure, "vnet variable");
     }
 }
 
-struct Table {
-    core: Arc<VnetCore>,
-    /// Set when the instance has given it up, for those who come while it is still in use.
-    closed: AtomicBool,
-    /// Each is made with its first value, and none ever moves.
-    segments: [OnceLock<Box<[OnceLock<Value>]>>; SEGMENTS],
-    making: Mutex<Making>,
-    /// An initializer is over.
-    over: Condvar,
-}
-
-/// What concerns creation only.
-#[derive(Default)]
-struct Making {
-    /// Indices of the values, in the order of their creation.
-    made: Vec<u32>,
-    /// Initializers that run.
-    running: Vec<Running>,
-    /// Threads that wait for one of them.
-    waiting: Vec<(ThreadId, u32)>,
-}
-
-struct Running {
-    index: u32,
-    by: ThreadId,
-    wakers: Vec<Waker>,
-}
-
-impl Making {
-    /// True when the initializer of `index` waits for `me`, perhaps through others.
-    fn waits_for(&self, mut index: u32, me: ThreadId) -> bool {
-        for _ in 0..=self.running.len() {
-            let Some(running) = self.running.iter().find(|r| r.index == index) else {
-                return false;
-            };
-            if running.by == me {
-                return true;
-            }
-            match self.waiting.iter().find(|(by, _)| *by == running.by) {
-                Some((_, next)) => index = *next,
-                None => return false,
-            }
-        }
-        // A circle that `me` is not in, but would wait for all the same.
-        true
-    }
-}
-
-/// The segment of an index, and its place therein.
-#[inline]
-fn place(index: u32) -> (usize, usize) {
-    let at = index + FIRST_SEGMENT;
-    let segment = at.ilog2() - FIRST_SEGMENT.ilog2();
-    (segment as usize, (at - (FIRST_SEGMENT << segment)) as usize)
-}
-
-impl Table {
-    #[inline]
-    fn value(&self, index: u32) -> Option<&(dyn Any + Send + Sync)> {
-        let (segment, at) = place(index);
-        self.segments.get(segment)?.get()?[at].get().map(|v| &**v)
-    }
-
+impl Table<VnetCore> {
     /// Creates a value, exactly once: whoever comes meanwhile waits for it.
     #[cold]
     fn make(
@@ -479,7 +377,7 @@ impl Table {
 
 /// An initializer that runs; also when it panics, it is over when this is dropped.
 struct Run<'a> {
-    table: &'a Table,
+    table: &'a Table<VnetCore>,
     index: u32,
 }
 

@@ -5,76 +5,21 @@
 //! must not know about: no tenant writes into another's buffer. Finding the buffer takes no lock
 //! but leaves: an event may be emitted while any lock is held, the vnet's own included.
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::context::peek_current;
+use super::cores::{SystemCore, VnetCore};
+use super::directory::Directory;
 use super::privilege::Privilege;
-use super::system::{System, SystemCore};
-use super::vnet::{Vnet, VnetCore};
-use crate::base::lock::{Mutex, Rank};
+use super::system::System;
+use super::vnet::Vnet;
 use crate::base::time::Instant;
 use crate::trace::{Line, Message, MessageBuffer, Messages};
-
-/// An instance's buffer, made with the first line.
-#[derive(Debug, Default)]
-pub(crate) struct Slot(OnceLock<Arc<MessageBuffer>>);
-
-impl Slot {
-    fn buffer(&self) -> &Arc<MessageBuffer> {
-        self.0.get_or_init(Arc::default)
-    }
-}
-
-/// The buffers of a system's instances by name. It is kept only once there is a layer.
-#[derive(Debug)]
-pub(crate) struct Directory {
-    wanted: AtomicBool,
-    names: Mutex<Names>,
-}
-
-#[derive(Debug, Default)]
-struct Names {
-    buffers: BTreeMap<Box<str>, Weak<MessageBuffer>>,
-    /// How many there are when those of the dead are next cleared out.
-    clear_at: usize,
-}
-
-impl Directory {
-    pub(crate) fn new() -> Directory {
-        Directory {
-            wanted: AtomicBool::new(false),
-            names: Mutex::new(Rank::Messages, Names::default()),
-        }
-    }
-
-    /// Lists an instance that is being made, if there is a layer.
-    pub(crate) fn welcome(&self, core: &VnetCore) {
-        if self.wanted.load(Ordering::Acquire) {
-            self.add(core);
-        }
-    }
-
-    fn add(&self, core: &VnetCore) {
-        let buffer = Arc::downgrade(core.messages.buffer());
-        let mut names = self.names.lock();
-        names.buffers.insert(core.name.clone(), buffer);
-        if names.buffers.len() > names.clear_at {
-            names.buffers.retain(|_, buffer| buffer.strong_count() > 0);
-            names.clear_at = 2 * names.buffers.len() + 16;
-        }
-    }
-
-    fn find(&self, name: &str) -> Option<Arc<MessageBuffer>> {
-        self.names.lock().buffers.get(name)?.upgrade()
-    }
-}
 
 /// A [`tracing_subscriber`] layer that puts events into the message buffers of a system's vnets: an
 /// event with a field `vnet` into that of the vnet of this name, any other into that of the vnet
@@ -123,9 +68,11 @@ impl MessageLayer {
     /// vnet and those below it.
     pub fn new(system: &System) -> MessageLayer {
         let directory = Arc::clone(&system.core.directory);
-        directory.wanted.store(true, Ordering::Release);
-        let there = system.core.registry.lock().vnets();
-        there.iter().for_each(|core| directory.add(core));
+        directory.want();
+        let there = system.core.registry().vnets();
+        there
+            .iter()
+            .for_each(|core| directory.add(&core.name, &core.messages));
         MessageLayer {
             system: Arc::downgrade(&system.core),
             directory,
@@ -274,13 +221,13 @@ impl Vnet {
     /// current, or about it, while a [`MessageLayer`] was active. It can still be read when the
     /// instance is gone.
     pub fn messages(&self) -> Messages {
-        let buffer = self.core.messages.0.get();
+        let buffer = self.core.messages.get();
         buffer.map(|b| b.read()).unwrap_or_default()
     }
 
     /// Empties the message buffer, and returns what it held.
     pub fn take_messages(&self) -> Messages {
-        let buffer = self.core.messages.0.get();
+        let buffer = self.core.messages.get();
         buffer.map(|b| b.take()).unwrap_or_default()
     }
 }

@@ -1,57 +1,67 @@
 //! Instances: what makes many stacks out of one stack.
 //!
-//! | part | what it is |
-//! |---|---|
-//! | `configure` | the one way in which configuration is changed |
-//! | `context` | the current vnet of a thread |
-//! | `driver` | what an instance requires of its driver |
-//! | `failure` | the end of an instance whose stack has panicked; panics of callbacks |
-//! | `hierarchy` | instances made by instances |
-//! | `journal` | the operations of configuration that are in effect |
-//! | `lifecycle` | creation by replay, ordered teardown, the report |
-//! | `limits` | how much an instance may hold |
-//! | `loans` | interfaces that are lent, as their home knows them |
-//! | `local` | virtualized variables, [`vnet_local!`](crate::vnet_local) |
-//! | `macs` | the Ethernet addresses that a system gives out |
-//! | `messages` | each instance's message buffer |
-//! | `phase` | how far the life of an instance is |
-//! | `privilege` | what tenants may do |
-//! | `registry` | recorded init steps |
-//! | `shutdown` | graceful shutdown |
-//! | `system` | [`System`], the "kernel": names, init records, the driver |
-//! | `task` | tasks as the kernel and the drivers know them |
-//! | `vnet` | [`Vnet`] and [`OwnedVnet`], the handles, and the core they share |
+//! What an instance and a system consist of is in `cores`, which imports the parts; what is done with
+//! them is in files that import `cores`, and that `cores` does not know.
+//!
+//! | what it is about | parts | what is done with them |
+//! |---|---|---|
+//! | handles and what they share | `cores` | `vnet`, `system`: [`Vnet`], [`OwnedVnet`], [`System`] |
+//! | entering | `phase`: how far a life is, and whom it lets in | `entry`; `context`: the current vnet of a thread, `trail`: where it entered |
+//! | birth and death | `steps`: recorded steps, `registry`: who is there | `init`: steps as a program writes them, `lifecycle`: creation by replay, ordered teardown |
+//! | | `report`: how an instance ended, `error`: why it was not made | `failure`: its end when its stack has panicked; panics of callbacks |
+//! | | `drain` | `shutdown`: graceful shutdown |
+//! | what is allowed | `privilege`: what tenants may do | `authority`: asking and changing that |
+//! | | | `limits`: how much an instance may hold; `hierarchy`: instances made by instances |
+//! | configuration | `journal`: the operations that are in effect | `configure`: the one way in which it is changed |
+//! | variables | `locals`: the values of one instance | `local`: [`vnet_local!`](crate::vnet_local) |
+//! | messages | `directory`: whose buffer is where | `messages`: how they get there |
+//! | the driver | `driver`: what an instance requires of it, `task`: tasks as kernel and drivers know them, `site`: where a call was made | |
+//! | smaller parts | `loans`: interfaces that are lent, `macs`: the Ethernet addresses that a system gives out | |
 
+pub(crate) mod authority;
 pub(crate) mod configure;
 pub(crate) mod context;
+pub(crate) mod cores;
+pub(crate) mod directory;
+mod drain;
 pub(crate) mod driver;
+mod entry;
+pub(crate) mod error;
 pub(crate) mod failure;
 pub(crate) mod hierarchy;
+pub(crate) mod init;
 pub(crate) mod journal;
 pub(crate) mod lifecycle;
 pub(crate) mod limits;
 pub(crate) mod loans;
 pub(crate) mod local;
+pub(crate) mod locals;
 pub(crate) mod macs;
 pub(crate) mod messages;
 pub(crate) mod phase;
 pub(crate) mod privilege;
 pub(crate) mod registry;
+pub(crate) mod report;
 pub(crate) mod shutdown;
+pub(crate) mod site;
+pub(crate) mod steps;
 pub(crate) mod system;
 pub(crate) mod task;
+mod trail;
 pub(crate) mod vnet;
 
 pub use context::{Entered, Scope};
 pub(crate) use driver::Waited;
-pub use failure::Failure;
-pub use lifecycle::{DestroyReport, Outcome, Released, StepReport};
+pub use error::{CreateError, RegisterError, StepError};
+pub use init::InitRecord;
 pub use limits::{Resource, UNLIMITED, Usage};
 pub use local::{Local, LocalError};
+pub use phase::Gone;
 pub use privilege::{
     AdminError, Denied, ParsePrivilegeError, Privilege, PrivilegeError, Privileges,
 };
-pub use registry::{InitRecord, Stage, StepError};
-pub use shutdown::{Graceful, ShutdownError, ShutdownErrorKind};
-pub use system::{CreateError, System};
-pub use vnet::{Gone, OwnedVnet, Vnet};
+pub use report::{DestroyReport, Failure, Graceful, Outcome, Released, StepReport};
+pub use shutdown::{ShutdownError, ShutdownErrorKind};
+pub use steps::Stage;
+pub use system::System;
+pub use vnet::{OwnedVnet, Vnet};

@@ -21,6 +21,11 @@ pub enum PhaseName {
 
 pub(crate) use PhaseName as Phase;
 
+/// The instance is gone or is being torn down: it refuses every operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the vnet is gone")]
+pub struct Gone;
+
 /// Who asks for entry into an instance.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entry {

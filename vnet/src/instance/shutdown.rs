@@ -8,79 +8,19 @@
 //! connection has ended, both ways and in TIME-WAIT at most, or when the time is up, the instance
 //! is destroyed, and what is left is revoked.
 
-use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
 
 use super::context;
-use super::driver::{Waited, here};
-use super::lifecycle::DestroyReport;
-use super::vnet::{Entry, Gone, OwnedVnet, Phase, VnetCore};
-use crate::base::time::{Duration, Instant};
-use crate::packet::{Cx, Out};
-use crate::stack::Stack;
+use super::cores::VnetCore;
+use super::drain::Drain;
+use super::driver::Waited;
+use super::phase::{Entry, Gone, Phase};
+use super::report::DestroyReport;
+use super::site::here;
+use super::vnet::OwnedVnet;
+use crate::base::time::Duration;
 use crate::stack::limits::Admission;
-
-/// An instance that ends by itself.
-pub(crate) struct Drain {
-    since: Instant,
-    /// Connections at the beginning.
-    open: usize,
-    /// Each once. There may be several: an ancestor's owner waits as well as the instance's own.
-    waiters: Vec<Waker>,
-}
-
-impl Drain {
-    /// Wakes those who wait for the last connection to end, when it has. Called at the end of every
-    /// entry.
-    pub(crate) fn look(&mut self, stack: &Stack, cx: &mut Cx) {
-        if stack.tcp.open_connections() == 0 {
-            self.end(cx.out);
-        }
-    }
-
-    /// Wakes those who wait for the last connection to end: nothing more ends.
-    pub(crate) fn end(&mut self, out: &mut Out) {
-        out.wakes.append(&mut self.waiters);
-    }
-}
-
-/// The result of an instance's grace period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Graceful {
-    /// How long it lasted, in the system's time.
-    pub waited: Duration,
-    /// Connections that ended by themselves.
-    pub closed: usize,
-    /// Connections that did not, and were reset.
-    pub revoked: usize,
-}
-
-impl Graceful {
-    /// What came of it so far; `None` when the instance was not shut down gracefully.
-    pub(crate) fn of(core: &Arc<VnetCore>) -> Option<Graceful> {
-        let graceful = core.enter_as(Entry::Lifecycle, |inside, cx| {
-            let drain = inside.drain.as_ref()?;
-            let revoked = inside.stack.tcp.open_connections();
-            Some(Graceful {
-                waited: cx.now - drain.since,
-                closed: drain.open.saturating_sub(revoked),
-                revoked,
-            })
-        });
-        graceful.ok().flatten()
-    }
-}
-
-impl fmt::Display for Graceful {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "drained for {:?}: {} connections closed, {} revoked",
-            self.waited, self.closed, self.revoked
-        )
-    }
-}
 
 /// Why [`OwnedVnet::shutdown`] cannot wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

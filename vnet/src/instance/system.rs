@@ -3,29 +3,18 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use super::context::Visitors;
+use super::cores::{Inherit, SystemCore, VnetCore};
 use super::driver::Driver;
-use super::failure::Failure;
+use super::error::{CreateError, RegisterError};
+use super::init::InitRecord;
 use super::lifecycle;
-use super::limits::LimitReached;
-use super::macs::{Macs, TooManyByHand};
-use super::messages::Directory;
+use super::phase::Entry;
 use super::privilege::{Authority, Denied, Privilege};
-use super::registry::{InitRecord, RegisterError, SharedRegistry, StepError};
-use super::task::Tasks;
-use super::vnet::{Entry, Gone, OwnedVnet, Vnet, VnetCore};
-use crate::base::lock::{Mutex, Rank};
-use crate::base::rng::Rng;
+use super::vnet::{OwnedVnet, Vnet};
 use crate::base::time::Instant;
-use crate::netif::NetifError;
 use crate::netif::fingerprint::{Fingerprint, FingerprintSum};
-use crate::packet::MacAddr;
-use crate::packet::pool::Pool;
-
-/// Memory kept for reuse by the socket layer's copies.
-const IDLE_POOL_BYTES: usize = 8 << 20;
 
 /// A set of vnets that share a clock and a scheduler, and can be wired together. Cheap to clone;
 /// clones are the same system.
@@ -51,93 +40,14 @@ pub(crate) struct Rooms {
     pub(crate) inherit: Inherit,
 }
 
-/// Called with the child and its parent, with no vnet's lock held.
-pub(crate) type Inherit = fn(&Arc<VnetCore>, &Arc<VnetCore>) -> Result<(), Gone>;
-
-/// What the handles of a system share.
-pub(crate) struct SystemCore {
-    pub(crate) driver: Arc<dyn Driver>,
-    pub(crate) pool: Pool,
-    pub(crate) registry: SharedRegistry,
-    /// See [`Rooms::inherit`].
-    pub(crate) inherit: Inherit,
-    /// Tasks that belong to no vnet.
-    pub(crate) tasks: Arc<Tasks>,
-    tasks_made: AtomicU64,
-    fingerprinting: AtomicBool,
-    /// The sum of the vnets that are gone.
-    fingerprint_of_gone: Mutex<FingerprintSum>,
-    /// Threads that have been in its vnets.
-    pub(crate) visitors: Visitors,
-    seed: u64,
-    macs: Mutex<Macs>,
-    wires_made: AtomicU64,
-    loans_made: AtomicU64,
-    /// Message buffers by name.
-    pub(crate) directory: Arc<Directory>,
-}
-
-/// Why an instance cannot be created.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CreateError {
-    /// A name is 1 to 63 letters, digits, `-` or `_`.
-    #[error("{0:?} is not a valid vnet name: use 1 to 63 letters, digits, '-' and '_'")]
-    BadName(String),
-    /// There is one of that name.
-    #[error("a vnet named {0:?} exists already")]
-    Exists(String),
-    /// The intended parent is gone.
-    #[error("the parent vnet is gone")]
-    Gone,
-    /// The parent's tenants lack the privilege to make children.
-    #[error(transparent)]
-    Denied(#[from] Denied),
-    /// The parent has as many children as it may.
-    #[error(transparent)]
-    Limit(LimitReached),
-    /// Its stack panicked while it was being created, which is a defect of the library.
-    #[error("{0}")]
-    Failed(Failure),
-    /// A recorded init step failed; the ones before it have been undone.
-    #[error("init step {step:?} failed")]
-    Init {
-        /// The step's name.
-        step: String,
-        /// What it said.
-        #[source]
-        source: StepError,
-    },
-}
-
-impl From<Gone> for CreateError {
-    fn from(_: Gone) -> CreateError {
-        CreateError::Gone
-    }
-}
-
 impl System {
     /// A system that `driver` drives, and whose instances are administered by what `rooms` above the
     /// kernel have to say in every instance's life.
     pub(crate) fn with_driver(driver: Arc<dyn Driver>, seed: u64, rooms: Rooms) -> System {
         let steps = lifecycle::protocols().into_iter().chain(rooms.steps);
+        let steps = steps.map(InitRecord::builtin);
         System {
-            core: Arc::new(SystemCore {
-                driver,
-                pool: Pool::new(IDLE_POOL_BYTES),
-                registry: SharedRegistry::new(steps.collect()),
-                inherit: rooms.inherit,
-                tasks: Tasks::new(),
-                tasks_made: AtomicU64::new(0),
-                fingerprinting: AtomicBool::new(false),
-                fingerprint_of_gone: Mutex::new(Rank::Waker, FingerprintSum::default()),
-                visitors: Mutex::new(Rank::Waker, Vec::new()),
-                seed,
-                macs: Mutex::new(Rank::Waker, Macs::new(seed)),
-                wires_made: AtomicU64::new(0),
-                loans_made: AtomicU64::new(0),
-                directory: Arc::new(Directory::new()),
-            }),
+            core: SystemCore::new(driver, seed, steps.collect(), rooms.inherit),
             holder: None,
         }
     }
@@ -174,7 +84,7 @@ impl System {
 
     /// The instances that it reaches, in the order of their creation.
     pub(crate) fn vnets(&self) -> Vec<Arc<VnetCore>> {
-        let mut vnets = self.core.registry.lock().vnets();
+        let mut vnets = self.core.registry().vnets();
         if let Some(holder) = self.confined_to() {
             vnets.retain(|core| holder.core.is_family(core));
         }
@@ -206,7 +116,7 @@ impl System {
     /// The instance of that name. A handle without [`Privilege::System`] finds its own vnet and
     /// those below it.
     pub fn vnet(&self, name: &str) -> Option<Vnet> {
-        let core = self.core.registry.lock().find(name)?;
+        let core = self.core.registry().find(name)?;
         if let Some(holder) = self.confined_to()
             && !holder.core.is_family(&core)
         {
@@ -246,7 +156,7 @@ impl System {
     /// [`Privilege::System`], those that the handle's own vnet has run.
     pub fn init_steps(&self) -> Vec<String> {
         match self.confined_to() {
-            None => self.core.registry.lock().step_names(),
+            None => self.core.registry().step_names(),
             Some(holder) => {
                 let ran = holder.init_record().unwrap_or_default();
                 ran.into_iter().map(|(step, _)| step).collect()
@@ -313,7 +223,7 @@ impl System {
                 return None;
             }
             // None goes while the list is held.
-            let registry = self.core.registry.lock();
+            let registry = self.core.registry();
             sum.add(*self.core.fingerprint_of_gone.lock());
             registry.all().for_each(|core| sum.add(core.fingerprint()));
         }
@@ -358,52 +268,30 @@ impl fmt::Debug for System {
     }
 }
 
-impl SystemCore {
-    /// A MAC address that no other interface of this system has.
-    pub(crate) fn next_mac(&self) -> MacAddr {
-        self.macs.lock().next()
-    }
-
-    /// Sees to it that an address that is given by hand is not given to another interface later.
-    pub(crate) fn mac_by_hand(&self, vnet: u64, mac: MacAddr) -> Result<(), NetifError> {
-        let given = self.macs.lock().given(vnet, mac);
-        given.map_err(|TooManyByHand| NetifError::Limit("addresses given by hand"))
-    }
-
-    /// The number of a new wire.
-    pub(crate) fn next_wire(&self) -> u64 {
-        self.wires_made.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// The serial number of a loan.
-    pub(crate) fn next_loan(&self) -> u64 {
-        self.loans_made.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// The number of a new task.
-    pub(crate) fn next_task(&self) -> u64 {
-        self.tasks_made.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// True when vnets are to fingerprint their frames.
-    pub(crate) fn is_fingerprinting(&self) -> bool {
-        self.fingerprinting.load(Ordering::Relaxed)
-    }
-
-    /// Keeps the fingerprint of a vnet that goes.
-    pub(crate) fn keep_fingerprint(&self, sum: FingerprintSum) {
-        self.fingerprint_of_gone.lock().add(sum);
-    }
-
-    /// The seed of the instance that is made as the `number`th.
-    pub(crate) fn seed_of(&self, number: u64) -> u64 {
-        Rng::seeded(self.seed).split(number).u64()
-    }
-}
-
-impl Drop for SystemCore {
-    fn drop(&mut self) {
-        self.tasks.close();
-        self.driver.shutdown();
+impl Vnet {
+    /// The system it lives in, as far as this handle reaches.
+    ///
+    /// From the owner's handle to an instance without a parent it is all of the system. From any
+    /// other handle it is that only while the handle has [`Privilege::System`](crate::Privilege);
+    /// else time passes and tasks run in it as ever, it has no other instances than this one and
+    /// its descendants, and what acts on all of the system is denied.
+    ///
+    /// ```
+    /// use vnet::time::Duration;
+    /// use vnet::{CreateError, Denied, Privilege, Privileges, System};
+    ///
+    /// let system = System::virtual_time(1);
+    /// let (a, _b) = (system.create("a")?, system.create("b")?);
+    /// a.set_privileges(Privileges::ALL)?;
+    /// let confined = a.clone().system();
+    /// confined.sleep(Duration::from_secs(1))?;
+    /// assert_eq!(confined.names(), ["a"]);
+    /// let denied = confined.create("c").unwrap_err();
+    /// assert!(matches!(denied, CreateError::Denied(Denied(Privilege::System))));
+    /// assert_eq!(a.system().names(), ["a", "b"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn system(&self) -> System {
+        System::through(self)
     }
 }

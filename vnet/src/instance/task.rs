@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::driver::{Driver, Site};
+use super::site::Site;
 use crate::base::lock::{Mutex, Rank};
 use crate::stack::limits::{LimitReached, Resource, UNLIMITED, Usage};
 
@@ -57,8 +57,14 @@ pub(crate) struct Task {
     state: AtomicU8,
     /// The future and its place for the result. Not there while it is polled, and after its end.
     body: Mutex<Option<Box<dyn Body>>>,
-    driver: Weak<dyn Driver>,
+    driver: Weak<dyn Schedule>,
     owner: Weak<Tasks>,
+}
+
+/// What a task asks of the driver.
+pub(crate) trait Schedule: Send + Sync {
+    /// Polls `task` soon: calls [`Task::run`] once, in the order in which tasks were scheduled.
+    fn schedule(&self, task: Arc<Task>);
 }
 
 /// The part of a task that knows what it returns.
@@ -95,7 +101,7 @@ impl Task {
         site: Site,
         vnet: Option<(u64, Box<str>)>,
         body: Box<dyn Body>,
-        driver: &Arc<dyn Driver>,
+        driver: Weak<dyn Schedule>,
         owner: &Arc<Tasks>,
     ) -> Arc<Task> {
         Arc::new(Task {
@@ -104,7 +110,7 @@ impl Task {
             vnet,
             state: AtomicU8::new(IDLE),
             body: Mutex::new(Rank::Waker, Some(body)),
-            driver: Arc::downgrade(driver),
+            driver,
             owner: Arc::downgrade(owner),
         })
     }
@@ -134,7 +140,7 @@ impl Task {
         matches!(self.state.load(Ordering::Acquire), QUEUED | RUNNING | AGAIN)
     }
 
-    /// Polls it once; for drivers, after [`Driver::schedule`]. A panic of the future's is its
+    /// Polls it once; for drivers, after [`Schedule::schedule`]. A panic of the future's is its
     /// result.
     pub(crate) fn run(self: &Arc<Self>) {
         let state = &self.state;

@@ -8,9 +8,9 @@ use std::task::Waker;
 use super::cost::{Costs, Meter};
 use crate::base::heap::{Heap, Ticket};
 use crate::base::time::Instant;
+use crate::instance::cores::VnetCore;
 use crate::instance::driver::{Happened, Notes, TimerKey};
 use crate::instance::task::Task;
-use crate::instance::vnet::VnetCore;
 
 /// Past events that a simulation remembers.
 const RECENT: usize = 32;

@@ -13,10 +13,11 @@ use super::event::{Agenda, Event, disarm};
 use crate::base::callback;
 use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Instant;
-use crate::instance::driver::{Driver, Happened, Notes, Site, TimerKey, Waited};
+use crate::instance::cores::VnetCore;
+use crate::instance::driver::{Driver, Happened, Notes, TimerKey, Waited};
+use crate::instance::site::Site;
 use crate::instance::system::System;
-use crate::instance::task::{self, Task};
-use crate::instance::vnet::VnetCore;
+use crate::instance::task::{self, Schedule, Task};
 
 /// The maximum number of events that one poll handles.
 const POLL_BUDGET: usize = 1_000_000;
@@ -63,6 +64,15 @@ impl System {
     }
 }
 
+impl Schedule for Manual {
+    fn schedule(&self, task: Arc<Task>) {
+        let now = self.now();
+        let mut agenda = self.agenda.lock();
+        let at = agenda.soon(now, now);
+        agenda.push(at, Event::Poll(task));
+    }
+}
+
 impl Driver for Manual {
     fn now(&self) -> Instant {
         Instant::from_nanos(self.now.load(Ordering::Acquire))
@@ -83,13 +93,6 @@ impl Driver for Manual {
 
     fn waker(&self) -> Waker {
         Waker::noop().clone()
-    }
-
-    fn schedule(&self, task: Arc<Task>) {
-        let now = self.now();
-        let mut agenda = self.agenda.lock();
-        let at = agenda.soon(now, now);
-        agenda.push(at, Event::Poll(task));
     }
 
     fn set_timer(&self, at: Instant, waker: Waker) -> TimerKey {

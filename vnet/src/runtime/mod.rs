@@ -1,4 +1,4 @@
-//! The drivers: who calls [`VnetCore::service`](crate::instance::vnet::VnetCore::service), and
+//! The drivers: who calls [`VnetCore::service`](crate::instance::cores::VnetCore::service), and
 //! when. The same instance code runs under all three.
 //!
 //! | part | what it is |

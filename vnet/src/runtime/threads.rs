@@ -34,10 +34,11 @@ use crate::base::callback;
 use crate::base::heap::Heap;
 use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
 use crate::base::time::{Duration, Instant};
-use crate::instance::driver::{Driver, Notes, Site, TimerKey, Waited};
+use crate::instance::cores::VnetCore;
+use crate::instance::driver::{Driver, Notes, TimerKey, Waited};
+use crate::instance::site::Site;
 use crate::instance::system::System;
-use crate::instance::task::{self, Task};
-use crate::instance::vnet::VnetCore;
+use crate::instance::task::{self, Schedule, Task};
 
 /// No thread services the vnet and none needs to.
 const IDLE: u8 = 0;
@@ -546,6 +547,13 @@ impl Threads {
     }
 }
 
+impl Schedule for Threads {
+    fn schedule(&self, task: Arc<Task>) {
+        self.start_workers();
+        Pool::schedule(&self.shared, task);
+    }
+}
+
 impl Driver for Threads {
     #[inline]
     fn now(&self) -> Instant {
@@ -572,11 +580,6 @@ impl Driver for Threads {
     fn delegate(&self, vnet: Arc<VnetCore>) {
         self.start_workers();
         self.shared.hand_over(Job::Service(vnet));
-    }
-
-    fn schedule(&self, task: Arc<Task>) {
-        self.start_workers();
-        Pool::schedule(&self.shared, task);
     }
 
     fn set_timer(&self, at: Instant, waker: Waker) -> TimerKey {

@@ -30,12 +30,13 @@ use crate::base::callback;
 use crate::base::lock::{Mutex, MutexGuard, Rank};
 use crate::base::time::{Instant, nanos};
 use crate::instance::context;
+use crate::instance::cores::VnetCore;
 use crate::instance::driver::{
-    Driver, Happened, Notes, RunEnd, RunEnded, RunTo, Site, TimerKey, WaitNote, Waited,
+    Driver, Happened, Notes, RunEnd, RunEnded, RunTo, TimerKey, WaitNote, Waited,
 };
+use crate::instance::site::Site;
 use crate::instance::system::System;
-use crate::instance::task::{self, Task};
-use crate::instance::vnet::VnetCore;
+use crate::instance::task::{self, Schedule, Task};
 use world::{Kind, Member, MemberWaker, Run, Turn, Waits, World};
 
 impl System {
@@ -365,6 +366,15 @@ impl Drop for Moving<'_> {
     }
 }
 
+impl Schedule for Virtual {
+    fn schedule(&self, task: Arc<Task>) {
+        let now = self.now();
+        let mut world = self.world.lock();
+        let at = world.agenda.soon(now, now);
+        world.agenda.push(at, Event::Poll(task));
+    }
+}
+
 impl Driver for Virtual {
     #[inline]
     fn now(&self) -> Instant {
@@ -408,13 +418,6 @@ impl Driver for Virtual {
 
     fn waker(&self) -> Waker {
         self.member(|m| m.waker.clone())
-    }
-
-    fn schedule(&self, task: Arc<Task>) {
-        let now = self.now();
-        let mut world = self.world.lock();
-        let at = world.agenda.soon(now, now);
-        world.agenda.push(at, Event::Poll(task));
     }
 
     fn set_timer(&self, at: Instant, waker: Waker) -> TimerKey {

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use crate::base::time::{Duration, nanos};
-use crate::instance::driver::{Site, here};
-use crate::instance::vnet::VnetCore;
+use crate::instance::cores::VnetCore;
+use crate::instance::site::{Site, here};
 use crate::instance::{Gone, Waited};
 use crate::packet::Cx;
 use crate::stack::Stack;

@@ -4,7 +4,8 @@ use std::task::{Context, Poll, Waker};
 
 use crate::base::callback;
 use crate::base::lock::{Condvar, Mutex, Rank};
-use crate::instance::driver::{Driver, Site, Waited};
+use crate::instance::driver::{Driver, Waited};
+use crate::instance::site::Site;
 
 /// The result of something that ends once.
 pub(crate) struct Completion<R> {

@@ -5,10 +5,13 @@ use std::io;
 use std::sync::Arc;
 
 use crate::base::time::Instant;
-use crate::instance::driver::{Happened, Notes, Site, Vain, WaitNote};
+use crate::instance::cores::VnetCore;
+use crate::instance::driver::{Happened, Notes, Vain, WaitNote};
+use crate::instance::phase::Entry;
+use crate::instance::site::Site;
 use crate::instance::system::System;
 use crate::instance::task::Task;
-use crate::instance::vnet::{Entry, Vnet, VnetCore};
+use crate::instance::vnet::Vnet;
 
 /// Entries of each list that a report shows; the rest is counted.
 const SHOWN: usize = 32;

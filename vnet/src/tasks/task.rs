@@ -15,15 +15,16 @@ use std::task::{Context, Poll, Waker};
 
 use super::completion::Completion;
 use super::pending::Deadlock;
+use crate::base::callback::panic_text;
 use crate::base::lock::{Mutex, Rank};
 use crate::instance::context::{outside, within};
+use crate::instance::cores::{SystemCore, VnetCore};
 use crate::instance::driver::Waited;
 use crate::instance::limits::LimitReached;
 use crate::instance::privilege::Authority;
-use crate::instance::registry::panic_text;
-use crate::instance::system::{System, SystemCore};
+use crate::instance::system::System;
 use crate::instance::task::{Body, CutShort, Task, Tasks, dropped};
-use crate::instance::vnet::{Vnet, VnetCore};
+use crate::instance::vnet::Vnet;
 
 /// Why a task has no result.
 #[derive(Debug, thiserror::Error)]
@@ -324,7 +325,7 @@ where
         Location::caller(),
         vnet.map(|v| (v.core.number, v.name().into())),
         Box::new(body),
-        &system.driver,
+        Arc::downgrade(&system.driver) as _,
         owner,
     );
     match owner.add(&task) {

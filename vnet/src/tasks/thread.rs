@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 use super::completion::Completion;
 use super::pending::Deadlock;
 use crate::base::time::Duration;
-use crate::instance::driver::{Driver, Waited, here};
+use crate::instance::driver::{Driver, Waited};
+use crate::instance::site::here;
 use crate::instance::system::System;
 use crate::instance::vnet::Vnet;
 

@@ -15,14 +15,14 @@ use crate::admin::routes::{self, RouteInfo};
 use crate::admin::sysctl;
 use crate::base::stats::{DropReason, Stats};
 use crate::base::time::Instant;
+use crate::instance::cores::{Inside, VnetCore};
 use crate::instance::limits::{self, Resource, Usage};
-use crate::instance::phase::PhaseName;
+use crate::instance::phase::{Entry, Gone, PhaseName};
 use crate::instance::privilege::{Privilege, Privileges};
-use crate::instance::vnet::{Entry, Gone, Inside, Vnet, VnetCore};
+use crate::instance::vnet::Vnet;
 use crate::ip::state::Forwarding;
 use crate::link::{LinkConfig, LinkStats};
-use crate::netif::IfCounters;
-use crate::netif::Offload;
+use crate::netif::{IfCounters, Offload};
 use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
 
@@ -235,7 +235,7 @@ impl Vnet {
     /// [`Gone`].
     pub fn inspect(&self) -> Result<Inspection, Gone> {
         // The children are listed by the registry, whose lock comes before the vnet's.
-        let children = self.core.system.registry.lock().children_of(&self.core);
+        let children = self.core.system.registry().children_of(&self.core);
         let seen = self.core.enter_as(Entry::User, |inside, cx| {
             self.core.note_overflow(cx.stats);
             self.look(inside, cx, &children)

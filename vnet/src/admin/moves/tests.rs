@@ -145,7 +145,7 @@ fn a_home_that_goes_in_the_middle_of_a_move_takes_the_interface_along() {
     let system = System::manual(1);
     let [a, b, far] = three(&system);
     let take = |a: &OwnedVnet| {
-        a.core.system.registry.lock().note_lender(&a.core);
+        a.core.system.registry().note_lender(&a.core);
         a.core.take(Entry::User, |inside| {
             let id = inside.stack.ifs.id_of("eth0")?;
             lend(&a.core, inside, id, &b.core)?;
@@ -170,7 +170,7 @@ fn a_home_that_goes_in_the_middle_of_a_move_takes_the_interface_along() {
 fn a_borrower_that_goes_in_the_middle_of_a_move_leaves_the_interface_at_home() {
     let system = System::manual(1);
     let [a, b, _far] = three(&system);
-    a.core.system.registry.lock().note_lender(&a.core);
+    a.core.system.registry().note_lender(&a.core);
     let flight = a.core.take(Entry::User, |inside| {
         let id = inside.stack.ifs.id_of("eth0")?;
         lend(&a.core, inside, id, &b.core)?;

@@ -8,11 +8,14 @@ use crate::admin::bridges::BridgeError;
 use crate::admin::routes::RouteError;
 use crate::admin::steps;
 use crate::admin::sysctl::SysctlError;
+use crate::instance::cores::{SystemCore, VnetCore};
+use crate::instance::error::CreateError;
 use crate::instance::lifecycle;
 use crate::instance::limits::Resource;
+use crate::instance::phase::Gone;
 use crate::instance::privilege::{AdminError, Authority, Denied, Privilege, PrivilegeError};
-use crate::instance::system::{CreateError, System, SystemCore};
-use crate::instance::vnet::{Gone, OwnedVnet, Vnet, VnetCore};
+use crate::instance::system::System;
+use crate::instance::vnet::{OwnedVnet, Vnet};
 use crate::netif::wire::End;
 use crate::netif::{AdminState, Kind, NetifError, Wire};
 use crate::packet::cx::Carrier;
@@ -397,7 +400,7 @@ impl<'a> Replay<'a> {
 
 /// What can be said of records before anything is made of them.
 fn check(system: &Arc<SystemCore>, records: &[&Record]) -> Result<(), ReplayError> {
-    let registered = system.registry.lock().step_names();
+    let registered = system.registry().step_names();
     let mut names = BTreeSet::new();
     for record in records {
         if record.version != VERSION {

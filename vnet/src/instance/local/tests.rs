@@ -1,7 +1,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Barrier, mpsc};
 
+use super::super::locals::SEGMENTS;
 use super::*;
 use crate::instance::{InitRecord, OwnedVnet, Stage, System};
 

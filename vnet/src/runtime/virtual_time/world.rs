@@ -10,7 +10,8 @@ use crate::base::heap::Ticket;
 use crate::base::lock::{Condvar, Mutex, Rank};
 use crate::base::time::{Duration, Instant};
 use crate::instance::context::peek_current;
-use crate::instance::driver::{AtEnd, RunEnded, RunTo, Site, Vain, Waited};
+use crate::instance::driver::{AtEnd, RunEnded, RunTo, Vain, Waited};
+use crate::instance::site::Site;
 use crate::runtime::cost::Costs;
 use crate::runtime::event::{Agenda, Event};
 

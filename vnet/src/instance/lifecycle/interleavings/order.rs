@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::instance::Failure;
-use crate::instance::vnet::LATE;
+use crate::instance::entry::LATE;
 use crate::netif::AdminState;
 use crate::packet::Packet;
 use crate::packet::cx::Carrier;

@@ -1,0 +1,385 @@
+//! Entering an instance, which is always done in the same way: make it current, lock it, read the
+//! clock once, do the work, send what is ready, put what is sent into queues, unlock, and tell others.
+
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::context::{self, within_lock};
+use super::cores::{Inside, Live, State, SystemCore, VnetCore};
+use super::error::StepError;
+use super::phase::{Entry, Gone};
+use super::registry::Registry;
+use super::vnet::Vnet;
+use crate::base::callback;
+use crate::base::lock::MutexGuard;
+#[cfg(test)]
+use crate::base::lock::explore::planted;
+use crate::base::stats::{DropReason, Stats};
+use crate::base::time::Instant;
+use crate::netif::fingerprint::FingerprintSum;
+use crate::packet::{Cx, Out};
+use crate::stack::{Stack, rx, tx};
+use crate::trace;
+
+/// A defect for tests of the order of frames.
+#[cfg(test)]
+pub(crate) const LATE: &str = "what is sent is put into queues without the lock";
+
+/// Items a vnet takes in before it lets another one have the thread.
+const SERVICE_BATCH: usize = 256;
+
+impl VnetCore {
+    /// Enters the instance: runs `f` on its stack with the vnet current, sends what that made
+    /// ready to send, and carries out the effects on others after the lock is released.
+    #[inline]
+    pub(crate) fn with<R>(
+        self: &Arc<Self>,
+        f: impl FnOnce(&mut Stack, &mut Cx) -> R,
+    ) -> Result<R, Gone> {
+        let result = self.enter_as(Entry::User, |live, cx| f(live.stack, cx));
+        self.driver.dispatch();
+        result
+    }
+
+    /// Enters the instance as `entry`, as [`VnetCore::with`] does but for the dispatch.
+    ///
+    /// # Panics
+    /// When a callback has panicked that this entry called, and the entry is a user's: after all
+    /// else was done, here and in the vnets that it made ready. A panic of the stack is none of the
+    /// caller's: it ends the instance, and is *gone* to the caller.
+    pub(crate) fn enter_as<R>(
+        self: &Arc<Self>,
+        entry: Entry,
+        f: impl FnOnce(&mut Inside, &mut Cx) -> R,
+    ) -> Result<R, Gone> {
+        let (result, panic) = self.enter(entry, f);
+        if let Some(panic) = panic {
+            match entry {
+                Entry::User => self.give_back(panic),
+                Entry::Service | Entry::Lifecycle => self.note_panic(panic),
+            }
+        }
+        result
+    }
+
+    /// Enters the instance for a step of its own, whose failure the panic of a callback is.
+    pub(crate) fn enter_for_step<R>(
+        self: &Arc<Self>,
+        f: impl FnOnce(&mut Inside, &mut Cx) -> R,
+    ) -> Result<R, StepError> {
+        match self.enter(Entry::Lifecycle, f) {
+            (result, None) => Ok(result?),
+            (_, Some(panic)) => {
+                let text = format!("panicked: {}", callback::panic_text(&*panic));
+                callback::discard(panic);
+                Err(text.into())
+            }
+        }
+    }
+
+    /// Enters the instance; also returns the panic of a callback that was called by that.
+    #[inline]
+    fn enter<R>(
+        self: &Arc<Self>,
+        entry: Entry,
+        f: impl FnOnce(&mut Inside, &mut Cx) -> R,
+    ) -> (Result<R, Gone>, Option<callback::Payload>) {
+        let entered = within_lock(self, || {
+            let mut state = self.state.lock();
+            // Read under the lock: the time does not run backwards from one entry to the next.
+            let now = self.driver.now();
+            let live = match &mut *state {
+                State::Alive(live) if live.phase.admits(entry) => live,
+                _ => return None,
+            };
+            let worked = panic::catch_unwind(AssertUnwindSafe(|| live.work(now, f)));
+            let (ended, next) = match worked {
+                Ok((result, next)) => (Ok(result), next),
+                Err(panic) => (Err(live.fail(now, panic)), None),
+            };
+            Some((ended, next, take_out(&mut live.out)))
+        });
+        let Some((ended, next, out)) = entered.flatten() else {
+            return (Err(Gone), None);
+        };
+        let panic = self.leave(next, out);
+        let result = ended.map_err(|wreckage| self.clear_away(wreckage));
+        if entry != Entry::Lifecycle && context::has_deferred() {
+            context::run_deferred();
+        }
+        (result, panic)
+    }
+
+    /// Tells the driver of the `next` deadline, and others of what an entry has done to them. The
+    /// vnet's lock is not held. All entries share one copy, which stays in the instruction cache.
+    #[inline(never)]
+    fn leave(
+        self: &Arc<Self>,
+        next: Option<Instant>,
+        out: Option<Box<Out>>,
+    ) -> Option<callback::Payload> {
+        #[cfg(test)]
+        let out = out.map(|mut out| {
+            if planted(LATE) {
+                out.deliver(self.driver.now(), |_, _| {});
+            }
+            out
+        });
+        if let Some(at) = next {
+            self.arm(at);
+        }
+        out.and_then(|out| context::in_effects(|| carry_out(out)))
+    }
+
+    /// Takes in what is due and does what is due: the only way in which frames and deadlines
+    /// reach a stack. Called by drivers. The panic of a callback is logged and counted: it is
+    /// nobody's who happens to move the world.
+    pub(crate) fn service(self: &Arc<Self>) {
+        if let Err(panic) = self.try_service() {
+            self.note_panic(panic);
+        }
+    }
+
+    /// As [`VnetCore::service`], for drivers that have somebody to give the panic of a callback to.
+    ///
+    /// # Errors
+    /// That panic, after all else has been done.
+    pub(crate) fn try_service(self: &Arc<Self>) -> Result<(), callback::Payload> {
+        let name = &*self.name;
+        let _span = tracing::trace_span!(target: trace::SERVICE, "service", vnet = name).entered();
+        let (result, panic) = self.enter(Entry::Service, |live, cx| {
+            cx.stats.services += 1;
+            let taken = self.inbox.take_or_shed(cx.now, SERVICE_BATCH, live.due);
+            cx.stats.overflowed(taken.overflowed);
+            while let Some(item) = live.due.next() {
+                rx::take_in(live.stack, cx, item);
+            }
+            live.stack.on_deadline(cx);
+            taken.next
+        });
+        if let Ok(Some(next)) = result {
+            self.driver.ready(self, next);
+        }
+        panic.map_or(Ok(()), Err)
+    }
+
+    /// Makes sure that the driver comes back at `at`.
+    #[inline]
+    fn arm(self: &Arc<Self>, at: Instant) {
+        if at.as_nanos() < self.sched.armed.load(Ordering::Acquire) {
+            self.driver.ready(self, at);
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Result<Stats, Gone> {
+        let mut stats = Err(Gone);
+        self.alive(|live| {
+            self.note_overflow(&mut live.stats);
+            stats = Ok(live.stats.clone());
+        });
+        stats
+    }
+
+    /// Counts the frames that have found no room in the inbox. What is full may not have to be
+    /// looked at for a long time, so whoever reads counters does this first.
+    pub(crate) fn note_overflow(&self, stats: &mut Stats) {
+        stats.overflowed(self.inbox.take_overflowed());
+    }
+
+    /// True when it fingerprints its frames.
+    pub(crate) fn is_fingerprinting(&self) -> bool {
+        let mut on = false;
+        self.alive(|live| on = live.stack.ifs.is_fingerprinting());
+        on
+    }
+
+    /// The fingerprint of its interfaces, as part of its system's.
+    pub(crate) fn fingerprint(&self) -> FingerprintSum {
+        let mut sum = FingerprintSum::default();
+        self.alive(|live| sum = live.stack.ifs.fingerprint().of_vnet(self.number));
+        sum
+    }
+
+    /// Does something with what the instance consists of, unless it is gone, without entering it.
+    ///
+    /// # Panics
+    /// As [`within_lock`]: when this thread holds a vnet's lock already.
+    pub(crate) fn alive(&self, f: impl FnOnce(&mut Live)) {
+        if !context::may_lock() {
+            return;
+        }
+        if let State::Alive(live) = &mut *self.state.lock() {
+            f(live);
+        }
+    }
+}
+
+impl Vnet {
+    /// Its packet counters; for an instance that has [failed](Vnet::failure), their final values.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn stats(&self) -> Result<Stats, Gone> {
+        self.core.driver.called();
+        self.core.stats()
+    }
+
+    /// The number of received packets that are neither delivered, forwarded nor dropped yet: they
+    /// wait for reassembly, or for a neighbour's address.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn pending(&self) -> Result<u64, Gone> {
+        let mut pending = Err(Gone);
+        self.core.alive(|live| pending = Ok(live.stack.pending()));
+        pending
+    }
+}
+
+impl SystemCore {
+    /// Waits for the registry's lock.
+    ///
+    /// # Panics
+    /// When this thread holds a vnet's lock: whoever has the registry may be waiting for that one.
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry<VnetCore>> {
+        context::may_lock();
+        self.registry.lock()
+    }
+}
+
+thread_local! {
+    /// An empty [`Out`] with room, so that an entry with output does not allocate.
+    static SPARE: Cell<Option<Box<Out>>> = const { Cell::new(None) };
+}
+
+/// Takes the effects of an entry, if there are any, and leaves an empty collector with room.
+#[inline]
+fn take_out(out: &mut Box<Out>) -> Option<Box<Out>> {
+    if out.is_empty() {
+        return None;
+    }
+    // A socket may be dropped by the destructor of a thread-local, after this one is gone.
+    let spare = SPARE.try_with(Cell::take).ok().flatten();
+    let spare = spare.unwrap_or_default();
+    Some(std::mem::replace(out, spare))
+}
+
+/// Tells others of what an entry has done to them. The vnet's lock is not held. A callback that
+/// panics does not keep the others from being told; the first panic is returned, with those of
+/// callbacks that were called under the lock before.
+fn carry_out(mut out: Box<Out>) -> Option<callback::Payload> {
+    let mut panicked = out.panic.take();
+    {
+        let (mut rings, mut wakes) = out.concerned();
+        loop {
+            let rest = || {
+                for (bell, at) in rings.by_ref() {
+                    bell.ring(at);
+                }
+                for waker in wakes.by_ref() {
+                    waker.wake();
+                }
+            };
+            match panic::catch_unwind(AssertUnwindSafe(rest)) {
+                Ok(()) => break,
+                Err(panic) if panicked.is_none() => panicked = Some(panic),
+                Err(panic) => callback::discard(panic),
+            }
+        }
+    }
+    let _ = SPARE.try_with(|spare| spare.set(Some(out)));
+    panicked
+}
+
+impl Live {
+    /// The work of one entry: `f`, and what it made ready to send. Also returns the next deadline.
+    #[inline]
+    fn work<R>(
+        &mut self,
+        now: Instant,
+        f: impl FnOnce(&mut Inside, &mut Cx) -> R,
+    ) -> (R, Option<Instant>) {
+        let Live {
+            stack,
+            phase,
+            ran,
+            loans,
+            drain,
+            journal,
+            failure: _,
+            rng,
+            stats,
+            out,
+            due,
+        } = self;
+        let mut cx = Cx {
+            now,
+            rng,
+            stats,
+            out,
+        };
+        let mut inside = Inside {
+            stack,
+            phase,
+            ran,
+            loans,
+            drain,
+            journal,
+            due,
+        };
+        let result = f(&mut inside, &mut cx);
+        (result, self.finish(now))
+    }
+
+    /// The end of an entry's work: sends what it made ready to send, and returns the next deadline.
+    /// All entries share one copy, which stays in the instruction cache.
+    #[inline(never)]
+    fn finish(&mut self, now: Instant) -> Option<Instant> {
+        let Live {
+            stack,
+            drain,
+            rng,
+            stats,
+            out,
+            ..
+        } = self;
+        let mut cx = Cx {
+            now,
+            rng,
+            stats,
+            out,
+        };
+        tx::flush(stack, &mut cx);
+        if let Some(drain) = drain {
+            drain.look(stack, &mut cx);
+        }
+        stack.observe();
+        for (id, at) in out.link_deadlines.drain(..) {
+            stack.ifs.arm_link(id, at);
+        }
+        let next = stack.next_deadline();
+        #[cfg(test)]
+        if planted(LATE) {
+            return next;
+        }
+        self.deliver(now);
+        next
+    }
+
+    /// Puts what the entry sends into the queues of its receivers, with the lock held: so it comes in
+    /// there in the order in which it was sent, whichever thread is faster afterwards.
+    #[inline]
+    pub(super) fn deliver(&mut self, now: Instant) {
+        let Live {
+            stack, stats, out, ..
+        } = self;
+        out.deliver(now, |from, len| {
+            stats.drop_tx(DropReason::LinkUnplugged);
+            if let Some(link) = stack.ifs.get_mut(from).and_then(|n| n.link.as_mut()) {
+                link.found_nothing(len);
+            }
+        });
+    }
+}

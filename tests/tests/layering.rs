@@ -32,18 +32,10 @@ fn layers_import_only_what_the_table_allows() {
 
 #[test]
 fn no_files_import_each_other_in_a_long_loop() {
-    let rules = Rules::read();
     let of = |folder: &&str| loops::loops(&loops::arrows(&Tree::read(&[folder])));
     let loops: Vec<BTreeSet<String>> = SHIPPED.iter().flat_map(of).collect();
-    let offences = rules.loops(&loops);
+    let offences = too_long_loops(&loops);
     assert!(offences.is_empty(), "{}", offences.join("\n"));
-    for folder in rules.loop_exceptions.keys() {
-        let is_there = |set: &BTreeSet<String>| set.len() > MAX_LOOP && loops::home(set) == *folder;
-        assert!(
-            loops.iter().any(is_there),
-            "{folder} needs no exception any more"
-        );
-    }
 }
 
 /// The library as it is, but for one import more.
@@ -56,7 +48,7 @@ fn a_planted_import_is_found() {
         file.expect("there is such a file").source.push_str(import);
         let loops = loops::loops(&loops::arrows(&tree));
         let by_table = tree.check(|file| rules.imports(file));
-        (by_table.len(), rules.loops(&loops).len())
+        (by_table.len(), too_long_loops(&loops).len())
     };
     let from = "vnet/src/base/slab.rs";
     assert_eq!(offences(from, ""), (0, 0));
@@ -284,12 +276,25 @@ fn too_long(file: &File) -> Option<String> {
     (lines > MAX_LINES).then(|| format!("{}: {lines} lines, at most {MAX_LINES}", file.path))
 }
 
+/// Loops of more files than may import each other.
+fn too_long_loops(loops: &[BTreeSet<String>]) -> Vec<String> {
+    let offences = loops.iter().filter(|set| set.len() > MAX_LOOP);
+    offences
+        .map(|set| {
+            let files: Vec<&str> = set.iter().map(String::as_str).collect();
+            format!(
+                "{} files import each other: {}",
+                set.len(),
+                files.join(", ")
+            )
+        })
+        .collect()
+}
+
 /// The tables of `docs/architecture.md`.
 struct Rules {
     layers: BTreeMap<String, BTreeSet<String>>,
     quarantines: Vec<Quarantine>,
-    /// Folders whose files import each other in a longer loop than others may, and how many they are.
-    loop_exceptions: BTreeMap<String, usize>,
 }
 
 struct Quarantine {
@@ -328,36 +333,10 @@ impl Rules {
                 })
             })
             .collect();
-        let loop_exceptions = table(document, "| loop in | files |")
-            .into_iter()
-            .map(|row| (quoted(&row[0]).concat(), row[1].parse().expect("a number")))
-            .collect();
         Rules {
             layers,
             quarantines,
-            loop_exceptions,
         }
-    }
-
-    /// The loops that are too long.
-    fn loops(&self, loops: &[BTreeSet<String>]) -> Vec<String> {
-        // An exception is for one loop, the longest.
-        let mut exceptions = self.loop_exceptions.clone();
-        let mut is_too_long = |set: &&BTreeSet<String>| {
-            let most = exceptions.remove(&loops::home(set));
-            set.len() > most.unwrap_or(MAX_LOOP)
-        };
-        let offences = loops.iter().filter(|set| is_too_long(set));
-        offences
-            .map(|set| {
-                let files: Vec<&str> = set.iter().map(String::as_str).collect();
-                format!(
-                    "{} files import each other: {}",
-                    set.len(),
-                    files.join(", ")
-                )
-            })
-            .collect()
     }
 
     /// The imports of `file` that its row does not allow.

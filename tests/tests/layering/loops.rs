@@ -197,17 +197,3 @@ fn reachable<'a>(arrows: &'a Arrows, from: &str) -> BTreeSet<&'a str> {
     }
     seen
 }
-
-/// The folder that holds all of `files`.
-pub(crate) fn home(files: &BTreeSet<String>) -> String {
-    let mut folders = files
-        .iter()
-        .map(|f| f.rsplit_once('/').map_or("", |(d, _)| d));
-    let mut home = folders.next().unwrap_or_default();
-    for folder in folders {
-        while folder != home && !folder.starts_with(&format!("{home}/")) {
-            home = home.rsplit_once('/').map_or("", |(above, _)| above);
-        }
-    }
-    home.to_owned()
-}

@@ -1,6 +1,8 @@
 //! The laws that every vnet's counters and every teardown are held to.
 
-use vnet::time::{Duration, Instant};
+use std::time::Duration;
+
+use vnet::time::Instant;
 use vnet::{DestroyReport, Stats, System, Vnet};
 
 /// Asserts that every frame that came into `vnet` is accounted for exactly once.

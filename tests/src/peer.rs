@@ -4,8 +4,8 @@
 
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 
-use vnet::time::Duration;
 use vnet::{MacAddr, Port, System, Vnet};
 
 use crate::frames::{

@@ -12,13 +12,14 @@
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
 use smoltcp::wire::{EthernetAddress, IpCidr};
-use vnet::time::{Duration, Instant};
-use vnet::{OwnedVnet, Port, System, sysctl};
+use vnet::time::Instant;
+use vnet::{OwnedVnet, Port, System};
 
 /// The vnet's address.
 pub const VNET: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -80,7 +81,7 @@ impl World {
             .expect("eth0 was made above");
         // Three are all lost once in a thousand times at a loss of 5 %, and the connection then
         // fails as it should; the application of these tests does not begin again.
-        vnet.set_sysctl(&sysctl::keys::ARP_MAXTRIES, 10)
+        vnet.set_sysctl("net.link.ether.inet.maxtries", 10)
             .expect("10 is in range");
         World {
             system,

@@ -1,9 +1,9 @@
 //! The networks that more than one test uses.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use vnet::link::{Discipline, FqCodel, LinkState, QueueConfig, Reorder};
-use vnet::time::Duration;
 use vnet::{Forwarding, LinkConfig, NextHop, OwnedVnet, System, Vnet};
 
 /// Makes a vnet.

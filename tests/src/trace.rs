@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use vnet::capture::FrameTap;
 use vnet::time::Instant;
-use vnet::{Direction, FrameTap, Packet, Vnet};
+use vnet::{Direction, Packet, Vnet};
 
 /// A frame as a tap saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use vnet::net::{EchoSocket, TcpListener, TcpStream};
-use vnet::time::Duration;
 use vnet::{
     AdminState, BridgeError, BridgeMode, Carrier, DropReason, Forwarding, HostPort, IfKind,
     LinkConfig, MAX_BRIDGES, MacAddr, MemberConfig, NetifError, NextHop, Offload, OwnedVnet,

@@ -1,9 +1,9 @@
 //! Promise: a bridge sends each frame where a model of a few lines says, whatever comes and goes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
-use vnet::time::Duration;
 use vnet::{AdminState, BridgeMode, MacAddr};
 use vnet_tests::accounts::assert_clean;
 use vnet_tests::bridge::{Bench, EVERYONE, station};

@@ -7,9 +7,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
-use vnet::time::{Duration, Instant};
+use vnet::time::Instant;
 use vnet::{RunError, RunLimit, System, TaskHandle, Vain, VirtualConfig, Vnet, deadlock};
 use vnet_tests::topology::{join, link, pair};
 

@@ -4,16 +4,16 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use vnet::capture::{
-    CaptureError, CaptureOptions, CaptureSink, Flush, LargeSegments, MIN_FILE, Recorder, Rotate,
-    Which, Writing,
+    CaptureError, CaptureOptions, CaptureSink, Flush, FrameTap, LargeSegments, MIN_FILE, Recorder,
+    Rotate, Which, Writing,
 };
 use vnet::net::{EchoSocket, TcpListener, TcpStream, UdpSocket};
-use vnet::time::Duration;
 use vnet::{DropReason, LinkConfig, Offload, System, Vnet};
 use vnet_tests::skip::has_tshark;
 use vnet_tests::topology::pair;
@@ -658,7 +658,7 @@ fn a_writer_that_panics_ends_its_capture_and_costs_the_network_nothing() {
 #[test]
 fn a_frame_whose_end_nobody_tells_does_not_hold_up_the_others() {
     struct Bomb;
-    impl vnet::FrameTap for Bomb {
+    impl FrameTap for Bomb {
         fn frame(&self, _: vnet::time::Instant, way: vnet::Direction, _: &vnet::Packet) {
             assert!(way == vnet::Direction::Out, "not this one");
         }

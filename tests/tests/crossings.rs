@@ -5,10 +5,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::Duration;
 
 use vnet::capture::{CaptureOptions, Recorder, Writing};
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
-use vnet::time::Duration;
 use vnet::{Forwarding, InitRecord, MoveError, RunError, RunLimit, Stage, System, TaskError, Vnet};
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::topology::{pair, vnet};

@@ -3,9 +3,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use vnet::net::{EchoEvent, EchoSocket, TcpListener, TcpStream, UdpSocket};
-use vnet::time::{Duration, Instant};
+use vnet::time::Instant;
 use vnet::{System, Vnet};
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::topology::{join, link, triangle, vnet};

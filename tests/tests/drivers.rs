@@ -9,10 +9,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use vnet::link::LinkConfig;
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
-use vnet::time::{Duration, Instant};
+use vnet::time::Instant;
 use vnet::{InitRecord, OwnedVnet, Stage, System, ThreadsConfig};
 
 /// Longer than anything here takes, so that a failure is one and not a hang.

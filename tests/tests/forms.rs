@@ -6,9 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use vnet::net::{EchoSocket, Interest, RawSocket, TcpListener, TcpStream, UdpSocket, is_gone};
-use vnet::time::Duration;
 use vnet::{OwnedVnet, Resource, System, UNLIMITED, Vnet};
 
 /// How an operation waits.
@@ -263,7 +263,7 @@ fn world() -> (System, OwnedVnet, OwnedVnet) {
     // Of both, so that what does not fit in one socket does not fit in the other.
     for vnet in [&a, &b] {
         for name in ["net.inet.tcp.sendspace", "net.inet.tcp.recvspace"] {
-            vnet.set_sysctl_text(name, "100000").unwrap();
+            vnet.set_sysctl(name, "100000").unwrap();
         }
     }
     (system, a, b)

@@ -7,9 +7,10 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use vnet::capture::FrameTap;
 use vnet::net::UdpSocket;
 use vnet::time::Instant;
-use vnet::{Direction, Entered, FrameTap, InitRecord, OwnedVnet, Packet, Stage, System, Vnet};
+use vnet::{Direction, Entered, InitRecord, OwnedVnet, Packet, Stage, System, Vnet};
 
 fn vnet(system: &System, name: &str) -> OwnedVnet {
     system.create(name).expect("the name is free")

@@ -3,9 +3,9 @@
 
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use vnet::net::{EchoEvent, EchoSocket, UdpSocket};
-use vnet::time::Duration;
 use vnet::{AdminState, Forwarding, NextHop, OwnedVnet, System, Vnet};
 use vnet_tests::topology::{join, vnet};
 

@@ -7,13 +7,14 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::{icmp, tcp};
 use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, IpAddress};
 use vnet::net::{EchoEvent, EchoSocket, TcpListener, TcpStream};
-use vnet::time::{Duration, Instant};
+use vnet::time::Instant;
 use vnet_tests::smol::{Progress, SMOL, Smol, VNET, World};
 use vnet_tests::stream::{Sink, Source, Summary};
 

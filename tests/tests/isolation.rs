@@ -189,7 +189,7 @@ fn counters_count_in_their_own_vnet_only() {
         &vnet_of(&system, "d"),
         "eth0 10.0.0.2/24",
     );
-    system.sleep(vnet::time::Duration::from_secs(1)).unwrap();
+    system.sleep(std::time::Duration::from_secs(1)).unwrap();
     let before = c.stats().unwrap();
     let server = UdpSocket::bind_in(&b, "0.0.0.0:9").unwrap();
     let client = UdpSocket::bind_in(&a, "0.0.0.0:0").unwrap();
@@ -257,12 +257,12 @@ fn frames_on_their_way_to_an_interface_that_went_reach_no_other() {
     let system = System::virtual_time(10);
     let (a, b) = pair(&system);
     let slow = LinkConfig {
-        delay: vnet::time::Duration::from_millis(50),
+        delay: std::time::Duration::from_millis(50),
         ..LinkConfig::default()
     };
     let server = UdpSocket::bind_in(&b, "0.0.0.0:9").unwrap();
     server
-        .set_read_timeout(Some(vnet::time::Duration::from_secs(1)))
+        .set_read_timeout(Some(std::time::Duration::from_secs(1)))
         .unwrap();
     let client = UdpSocket::bind_in(&a, "0.0.0.0:0").unwrap();
     client

@@ -1,28 +1,15 @@
 //! Links do what they say, measured against what was asked for: exactly in time, within three
 //! standard deviations in chance.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
-use proptest::prelude::*;
-use vnet::Rng;
-use vnet::link::{
-    Codel, Discipline, FqCodel, Jitter, Link, LinkState, Loss, Order, QueueConfig, Red, Reorder,
-    Verdict,
-};
+use vnet::link::{Codel, Discipline, FqCodel, LinkState, QueueConfig};
 use vnet::net::{EchoSocket, TcpListener, TcpStream, UdpSocket};
-use vnet::time::{Duration, Instant};
-use vnet::{DropReason, LinkConfig, OwnedVnet, Packet, System};
+use vnet::time::Instant;
+use vnet::{DropReason, LinkConfig, OwnedVnet, System};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-
-fn link(config: LinkConfig) -> Link {
-    Link::new(config, Instant::ZERO, Rng::seeded(11)).expect("a valid link")
-}
-
-fn packet(len: usize) -> Packet {
-    Packet::incoming(vec![0; len])
-}
 
 /// A pair of hosts with a link from `a` to `b`.
 fn pair(system: &System, config: LinkConfig) -> (OwnedVnet, OwnedVnet) {
@@ -106,281 +93,6 @@ fn the_delay_is_exact_to_the_nanosecond() {
         from.send_to(b"x", "192.0.2.2:9").expect("there is a route");
         to.recv_from(&mut [0; 8]).expect("a datagram");
         assert_eq!(system.now() - sent, delay);
-    }
-}
-
-/// Which of a million frames a model loses.
-fn losses(loss: Loss) -> Vec<bool> {
-    let mut link = link(LinkConfig {
-        loss,
-        ..LinkConfig::default()
-    });
-    let mut packet = packet(100);
-    (0..1_000_000)
-        .map(|n| match link.offer(Instant::from_nanos(n), &mut packet) {
-            Verdict::Drop(DropReason::LinkLoss) => true,
-            Verdict::DeliverAt(_) => false,
-            other => panic!("{other:?}"),
-        })
-        .collect()
-}
-
-fn lost(pattern: &[bool]) -> f64 {
-    pattern.iter().filter(|lost| **lost).count() as f64
-}
-
-#[test]
-fn independent_loss_is_within_three_sigma() {
-    for p in [0.0_f64, 0.001, 0.02, 0.5, 1.0] {
-        let expected = 1e6 * p;
-        let sigma = (expected * (1.0 - p)).sqrt();
-        let found = lost(&losses(p.into()));
-        assert!((found - expected).abs() <= 3.0 * sigma, "{found} at {p}");
-    }
-}
-
-#[test]
-fn periodic_loss_and_traces_are_exact() {
-    let every = losses(Loss::Every(7));
-    assert!(
-        every
-            .iter()
-            .enumerate()
-            .all(|(n, lost)| *lost == (n % 7 == 6))
-    );
-    let pattern = [true, false, false, true, false];
-    let traced = losses(Loss::Trace(pattern.into()));
-    assert!(
-        traced
-            .iter()
-            .enumerate()
-            .all(|(n, lost)| *lost == pattern[n % 5])
-    );
-}
-
-#[test]
-fn bursts_of_loss_have_the_lengths_of_gilbert_and_elliott() {
-    let (p, r) = (0.01_f64, 0.25_f64);
-    let pattern = losses(Loss::GilbertElliott {
-        p,
-        r,
-        h: 0.0,
-        k: 1.0,
-    });
-    // How often the bad state is: p / (p + r). Frames are correlated, so the variance is larger
-    // than that of independent ones, by (2 - p - r) / (p + r).
-    let bad = p / (p + r);
-    let sigma = (1e6 * bad * (1.0 - bad) * (2.0 - p - r) / (p + r)).sqrt();
-    assert!((lost(&pattern) - 1e6 * bad).abs() <= 3.0 * sigma);
-
-    let mut bursts: BTreeMap<usize, f64> = BTreeMap::new();
-    let mut length = 0;
-    for lost in pattern {
-        match lost {
-            true => length += 1,
-            false if length > 0 => {
-                *bursts.entry(length).or_default() += 1.0;
-                length = 0;
-            }
-            false => {}
-        }
-    }
-    let total: f64 = bursts.values().sum();
-    // Lengths follow a geometric distribution; those above 15 are taken together.
-    let expected = |n: usize| total * r * (1.0_f64 - r).powi(n as i32 - 1);
-    let mut chi_square = 0.0;
-    for n in 1..=15 {
-        let found = bursts.get(&n).copied().unwrap_or(0.0);
-        chi_square += (found - expected(n)).powi(2) / expected(n);
-    }
-    let tail: f64 = bursts.range(16..).map(|(_, n)| n).sum();
-    let expected_tail = total * (1.0_f64 - r).powi(15);
-    chi_square += (tail - expected_tail).powi(2) / expected_tail;
-    // 15 degrees of freedom: exceeded once in a thousand times.
-    assert!(chi_square < 37.7, "{chi_square} of {total} bursts");
-}
-
-#[test]
-fn all_four_parameters_of_gilbert_and_elliott_count() {
-    let (p, r, h, k) = (0.05_f64, 0.1_f64, 0.02_f64, 0.6_f64);
-    let found = lost(&losses(Loss::GilbertElliott { p, r, h, k }));
-    let bad = p / (p + r);
-    let expected = 1e6 * (bad * k + (1.0 - bad) * h);
-    let spread = (k - h).powi(2) * bad * (1.0 - bad) * (2.0 - p - r) / (p + r);
-    let sigma = (1e6 * (spread + bad * k * (1.0 - k) + (1.0 - bad) * h * (1.0 - h))).sqrt();
-    assert!(
-        (found - expected).abs() <= 3.0 * sigma,
-        "{found}, not {expected}"
-    );
-}
-
-/// What is added to a delay of 50 ms, in nanoseconds.
-fn jitters(jitter: Jitter) -> Vec<f64> {
-    let delay = 50 * MS;
-    let mut link = link(LinkConfig {
-        delay,
-        jitter,
-        ..LinkConfig::default()
-    });
-    let mut packet = packet(100);
-    (0..200_000u64)
-        .map(|n| {
-            let now = Instant::from_nanos(n * 1_000_000_000);
-            let Verdict::DeliverAt(at) = link.offer(now, &mut packet) else {
-                panic!("nothing is lost");
-            };
-            (at - now).as_nanos() as f64 - delay.as_nanos() as f64
-        })
-        .collect()
-}
-
-/// The largest distance of a sample's distribution from `cdf` (Kolmogorov and Smirnov) is below
-/// what chance exceeds once in a thousand times.
-fn follows(mut sample: Vec<f64>, cdf: impl Fn(f64) -> f64) {
-    sample.sort_by(f64::total_cmp);
-    let n = sample.len() as f64;
-    let distance = sample
-        .iter()
-        .enumerate()
-        .map(|(i, x)| {
-            let (below, above) = (i as f64 / n, (i + 1) as f64 / n);
-            (cdf(*x) - below).abs().max((cdf(*x) - above).abs())
-        })
-        .fold(0.0, f64::max);
-    assert!(distance < 1.95 / n.sqrt(), "{distance}");
-}
-
-#[test]
-fn jitter_follows_its_distribution() {
-    let order = Order::Free;
-    let amplitude = 5 * MS;
-    let a = amplitude.as_nanos() as f64;
-    follows(jitters(Jitter::Uniform { amplitude, order }), |x| {
-        (x + a) / (2.0 * a)
-    });
-
-    let (scale, shape) = (2 * MS, 3.0);
-    let s = scale.as_nanos() as f64;
-    let pareto = jitters(Jitter::Pareto {
-        scale,
-        shape,
-        order,
-    });
-    follows(pareto, |x| 1.0 - (1.0 + x / s).powf(-shape));
-
-    // Ten standard deviations fit into the delay: it is not cut off at zero.
-    let deviation = 5 * MS;
-    let normal = jitters(Jitter::Normal { deviation, order });
-    let d = deviation.as_nanos() as f64;
-    let n = normal.len() as f64;
-    let mean = normal.iter().sum::<f64>() / n;
-    assert!(mean.abs() <= 3.0 * d / n.sqrt(), "{mean}");
-    for (within, part) in [(1.0, 0.682_689_5), (2.0, 0.954_499_7), (3.0, 0.997_300_2)] {
-        let found = normal.iter().filter(|x| x.abs() <= within * d).count() as f64;
-        let sigma = (n * part * (1.0 - part)).sqrt();
-        assert!(
-            (found - n * part).abs() <= 3.0 * sigma,
-            "{found} within {within}"
-        );
-    }
-
-    let delays = [Duration::ZERO, 7 * MS, 3 * MS];
-    let traced = jitters(Jitter::Trace {
-        delays: delays.into(),
-        order,
-    });
-    let expected = |n: usize| delays[n % 3].as_nanos() as f64;
-    assert!(traced.iter().enumerate().all(|(n, x)| *x == expected(n)));
-}
-
-#[test]
-fn jitter_overtakes_only_where_that_is_allowed() {
-    for (order, overtakes) in [(Order::Kept, false), (Order::Free, true)] {
-        let amplitude = 5 * MS;
-        let mut link = link(LinkConfig {
-            delay: 10 * MS,
-            jitter: Jitter::Uniform { amplitude, order },
-            ..LinkConfig::default()
-        });
-        let mut packet = packet(100);
-        let arrivals: Vec<Instant> = (0..1000)
-            .map(
-                |n| match link.offer(Instant::from_nanos(n * 100_000), &mut packet) {
-                    Verdict::DeliverAt(at) => at,
-                    other => panic!("{other:?}"),
-                },
-            )
-            .collect();
-        assert_eq!(!arrivals.is_sorted(), overtakes);
-    }
-}
-
-#[test]
-fn duplicates_and_overtakers_are_as_many_as_asked() {
-    let reorder = Reorder {
-        probability: 0.3,
-        gap: 5,
-    };
-    let mut link = link(LinkConfig {
-        delay: 10 * MS,
-        duplicate: 0.05,
-        reorder,
-        ..LinkConfig::default()
-    });
-    let mut packet = packet(100);
-    let (mut twice, mut early) = (0.0, 0.0);
-    for n in 0..100_000 {
-        let now = Instant::from_nanos(n * 1000);
-        let at = match link.offer(now, &mut packet) {
-            Verdict::DeliverAt(at) => vec![at],
-            Verdict::Twice(first, second) => {
-                twice += 1.0;
-                vec![first, second]
-            }
-            other => panic!("{other:?}"),
-        };
-        early += at.iter().filter(|at| **at == now).count() as f64;
-    }
-    assert!(
-        (twice - 5_000.0f64).abs() <= 3.0 * (5_000.0f64 * 0.95).sqrt(),
-        "{twice}"
-    );
-    // Every fifth of 105 000 is a candidate.
-    let expected = (100_000.0 + twice) / 5.0 * 0.3;
-    assert!(
-        (early - expected).abs() <= 3.0 * (expected * 0.7).sqrt() + 1.0,
-        "{early}"
-    );
-    let stats = link.stats(Instant::MAX);
-    assert_eq!(stats.duplicated as f64, twice);
-    assert_eq!(stats.reordered as f64, early);
-    assert_eq!(stats.delivered, 100_000 + stats.duplicated);
-}
-
-#[test]
-fn one_bit_in_so_many_is_flipped() {
-    for bits in [1u64, 100, 10_000, 1_000_000] {
-        let mut link = link(LinkConfig {
-            corrupt_undetected: Some(bits),
-            ..LinkConfig::default()
-        });
-        let (mut flipped, mut sent) = (0.0, 0.0);
-        for len in (60..1514).cycle().take(20_000) {
-            sent += 8.0 * len as f64;
-            if link.corrupts(len) {
-                let bytes = link.corrupted(&packet(len)).to_vec();
-                assert_eq!(bytes.len(), len);
-                let ones = bytes.iter().map(|b| b.count_ones()).sum::<u32>();
-                assert!(ones > 0, "a frame that is hit is changed");
-                flipped += f64::from(ones);
-            }
-        }
-        let expected = sent / bits as f64;
-        let sigma = (expected * (1.0 - 1.0 / bits as f64)).sqrt();
-        assert!(
-            (flipped - expected).abs() <= 3.0 * sigma,
-            "{flipped} at 1 in {bits}"
-        );
     }
 }
 
@@ -606,124 +318,6 @@ fn a_link_that_is_down_loses_everything_and_comes_back() {
 }
 
 #[test]
-fn a_stage_that_is_switched_on_leaves_the_draws_of_the_others() {
-    let pattern = |more: LinkConfig| {
-        let mut link = link(LinkConfig {
-            loss: 0.3.into(),
-            ..more
-        });
-        (0..2_000u64)
-            .map(|n| {
-                let verdict = link.offer(Instant::from_nanos(n), &mut packet(100));
-                matches!(verdict, Verdict::Drop(_))
-            })
-            .collect::<Vec<bool>>()
-    };
-    let alone = pattern(LinkConfig::default());
-    let order = Order::Free;
-    let others = pattern(LinkConfig {
-        delay: 20 * MS,
-        jitter: Jitter::Normal {
-            deviation: MS,
-            order,
-        },
-        duplicate: 0.5,
-        reorder: Reorder {
-            probability: 0.5,
-            gap: 1,
-        },
-        corrupt: Some(1000),
-        corrupt_undetected: Some(1000),
-        ..LinkConfig::default()
-    });
-    assert_eq!(alone, others);
-}
-
-fn configs() -> impl Strategy<Value = LinkConfig> {
-    let disciplines = prop_oneof![
-        Just(Discipline::DropTail),
-        Just(Discipline::Red(Red::default())),
-        Just(Discipline::Codel(Codel::default())),
-        Just(Discipline::FqCodel(FqCodel::default())),
-        Just(Discipline::Drr {
-            weights: [1, 3].into(),
-            quantum: 700
-        }),
-        Just(Discipline::StrictPriority),
-        Just(Discipline::TokenBucket {
-            rate_bps: 1_000_000,
-            burst_bytes: 3000
-        }),
-    ];
-    (
-        (disciplines, 1usize..30, prop::option::of(1000usize..30_000)),
-        prop::option::of(100_000u64..10_000_000),
-        0.0f64..0.3,
-        0.0f64..0.3,
-        prop::bool::weighted(0.1),
-    )
-        .prop_map(|(queue, rate_bps, loss, duplicate, down)| LinkConfig {
-            state: if down { LinkState::Down } else { LinkState::Up },
-            rate_bps,
-            loss: loss.into(),
-            duplicate,
-            queue: QueueConfig {
-                discipline: queue.0,
-                limit_frames: queue.1,
-                limit_bytes: queue.2,
-            },
-            ..LinkConfig::default()
-        })
-}
-
-proptest! {
-    /// Whatever is offered, changed and waited for: each frame is somewhere.
-    #[test]
-    fn every_frame_is_accounted_for(
-        first in configs(),
-        acts in prop::collection::vec(
-            prop_oneof![
-                8 => (60usize..1515).prop_map(Ok),
-                1 => configs().prop_map(Err),
-            ],
-            1..200,
-        ),
-        gaps in prop::collection::vec(0u64..5_000_000, 200),
-    ) {
-        let mut link = link(first);
-        let mut now = Instant::ZERO;
-        let (mut arrived, mut dropped) = (0u64, 0u64);
-        let mut count = |verdict| match verdict {
-            Verdict::DeliverAt(_) => arrived += 1,
-            Verdict::Twice(..) => arrived += 2,
-            Verdict::Drop(_) => dropped += 1,
-        };
-        for (act, gap) in acts.iter().zip(gaps) {
-            now += Duration::from_nanos(gap);
-            while let Some(released) = link.release(now) {
-                count(released.verdict);
-            }
-            match act {
-                Err(config) => link.set_config(now, config.clone()).expect("a valid link"),
-                Ok(len) if link.holds() => link.hold(now, packet(*len)),
-                Ok(len) => count(link.offer(now, &mut packet(*len))),
-            }
-            while let Some(released) = link.release(now) {
-                count(released.verdict);
-            }
-            prop_assert!(link.next_deadline().is_none_or(|at| at > now));
-        }
-        let held = link.held_frames() as u64;
-        let stats = link.stats(now);
-        prop_assert_eq!(stats.delivered, arrived);
-        prop_assert_eq!(stats.dropped(), dropped);
-        prop_assert_eq!(stats.offered + stats.duplicated, stats.delivered + stats.dropped() + held);
-        prop_assert_eq!(link.tear_down().len() as u64, held);
-        prop_assert_eq!(link.held_frames(), 0);
-    }
-}
-
-#[test]
 fn statistics_are_written_with_times_in_nanoseconds() {
     let system = System::virtual_time(1);
     let config = LinkConfig {
@@ -750,4 +344,144 @@ fn statistics_are_written_with_times_in_nanoseconds() {
     let read: vnet::LinkStats = toml::from_str(old).expect("the older form");
     assert_eq!(read.busy, Duration::new(1, 5));
     assert_eq!(read.sojourn.p50, Duration::from_nanos(7));
+}
+
+/// Nothing but the link's own deadline wakes its vnet here: no frame comes, and no socket sends.
+#[test]
+fn frames_that_wait_go_when_the_transmitter_is_free_and_nothing_else_happens() {
+    for discipline in [
+        Discipline::Codel(Codel::default()),
+        Discipline::FqCodel(FqCodel::default()),
+        Discipline::Drr {
+            weights: [1, 3].into(),
+            quantum: 1500,
+        },
+        Discipline::StrictPriority,
+    ] {
+        let system = System::virtual_time(1);
+        let (a, b) = pair(&system, LinkConfig::default());
+        let to = UdpSocket::bind_in(&b, "192.0.2.2:9").expect("a free port");
+        let from = UdpSocket::bind_in(&a, "0.0.0.0:0").expect("a free port");
+        let config = LinkConfig {
+            // A frame of 1042 bytes takes a millisecond, and CoDel has nothing to object to.
+            rate_bps: Some(1042 * 8 * 1000),
+            queue: QueueConfig {
+                discipline: discipline.clone(),
+                ..QueueConfig::default()
+            },
+            ..LinkConfig::default()
+        };
+        a.set_link("eth0", config).expect("a valid link");
+        // The first one asks for the address, if it must.
+        from.send_to(&[0; 1000], "192.0.2.2:9")
+            .expect("there is a route");
+        to.recv_from(&mut [0; 1000]).expect("a datagram");
+        let begin = system.now();
+        for _ in 0..20 {
+            from.send_to(&[0; 1000], "192.0.2.2:9")
+                .expect("there is a route");
+        }
+        for n in 1..=20 {
+            to.recv_from(&mut [0; 1000]).expect("a datagram");
+            assert_eq!(system.now() - begin, n * MS, "{discipline:?}");
+        }
+        let stats = a.link_stats("eth0").expect("an interface");
+        assert_eq!(stats.queued, 0, "{stats}");
+        assert_eq!(stats.dropped(), 0, "{stats}");
+    }
+}
+
+/// What an interface's link holds when the interface is put out of use does not go out later.
+#[test]
+fn frames_that_wait_are_dropped_when_the_interface_goes_down() {
+    let system = System::manual(1);
+    let config = LinkConfig {
+        rate_bps: Some(1_000_000),
+        queue: QueueConfig {
+            discipline: Discipline::FqCodel(FqCodel::default()),
+            ..QueueConfig::default()
+        },
+        ..LinkConfig::default()
+    };
+    let a = system.create("a").expect("a free name");
+    let port = a.port("eth0", None).expect("a free name");
+    a.add_address("eth0", "192.0.2.1/24".parse().expect("a prefix"))
+        .expect("a host's address");
+    a.set_link("eth0", config).expect("a valid link");
+    while port.recv().is_some() {}
+    let socket = UdpSocket::bind_in(&a, "0.0.0.0:0").expect("a free port");
+    socket.set_broadcast(true).expect("alive");
+    for _ in 0..10 {
+        socket
+            .send_to(&[0; 1000], "192.0.2.255:9")
+            .expect("there is a route");
+    }
+    a.set_up("eth0", vnet::AdminState::Down)
+        .expect("it is there");
+    let far = system.now() + Duration::from_secs(60);
+    system.poll(far);
+    let came = std::iter::from_fn(|| port.recv()).count() as u64;
+    let stats = a.link_stats("eth0").expect("it is there");
+    assert_eq!((stats.queued, stats.torn_down + came), (0, 10));
+    assert!(came <= 1, "the one that was being sent");
+    assert_eq!(stats.offered, stats.delivered + stats.dropped());
+    let dropped = a.stats().expect("alive");
+    let dropped = dropped.tx_drops(vnet::DropReason::InterfaceDown);
+    assert_eq!(dropped, stats.torn_down);
+    // It is as new when it comes up again.
+    a.set_up("eth0", vnet::AdminState::Up).expect("it is there");
+    socket
+        .send_to(&[0; 1000], "192.0.2.255:9")
+        .expect("there is a route");
+    system.poll(far + Duration::from_secs(1));
+    assert!(port.recv().is_some());
+}
+
+/// A frame that finds nothing at the other end has not arrived.
+#[test]
+fn frames_for_an_unplugged_wire_count_as_dropped() {
+    let system = System::manual(1);
+    let (a, b) = pair(&system, LinkConfig::default());
+    system.poll(system.now());
+    let socket = UdpSocket::bind_in(&a, "0.0.0.0:0").expect("a free port");
+    socket.set_broadcast(true).expect("alive");
+    let send = || socket.send_to(&[0; 100], "192.0.2.255:9");
+    send().expect("there is a route");
+    let before = a.link_stats("eth0").expect("it is there");
+    // The news that it is gone has not been taken in yet.
+    b.remove_interface("eth0").expect("it is there");
+    for _ in 0..3 {
+        send().expect("there is a route");
+    }
+    let after = a.link_stats("eth0").expect("it is there");
+    assert_eq!(after.offered, before.offered + 3);
+    assert_eq!(after.delivered, before.delivered);
+    assert_eq!(after.delivered_bytes, before.delivered_bytes);
+    assert_eq!((after.unplugged, after.dropped()), (3, 3));
+    assert!(after.to_string().contains("3 unplugged"), "{after}");
+    let reason = vnet::DropReason::LinkUnplugged;
+    assert_eq!(a.stats().expect("alive").tx_drops(reason), 3);
+}
+
+/// A port that is plugged in again is up, whatever was said of the one before.
+#[test]
+fn news_of_a_port_that_was_pulled_do_not_count_for_the_next_one() {
+    let system = System::manual(1);
+    let (a, b) = (
+        system.create("a").expect("a free name"),
+        system.create("b").expect("a free name"),
+    );
+    let carrier = |vnet: &OwnedVnet| {
+        system.poll(system.now());
+        vnet.interfaces().expect("alive")[1].carrier
+    };
+    let port = a.port("eth0", None).expect("a free name");
+    assert_eq!(carrier(&a), vnet::Carrier::Up);
+    drop(port);
+    let port = a.plug_port("eth0").expect("nothing is plugged in");
+    assert_eq!(carrier(&a), vnet::Carrier::Up);
+    a.move_interface("eth0", &b).expect("it may");
+    assert_eq!(carrier(&b), vnet::Carrier::Up);
+    drop(port);
+    assert_eq!(carrier(&b), vnet::Carrier::Down);
 }

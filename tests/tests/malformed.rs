@@ -2,11 +2,11 @@
 //! exactly one heading.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
-use vnet::time::Duration;
 use vnet::{DropReason, Forwarding, OwnedVnet, PortError, Stats, System};
 use vnet_tests::accounts::{assert_clean, assert_conserved, drops, run_until_idle};
 use vnet_tests::frames::{

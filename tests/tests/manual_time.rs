@@ -4,10 +4,11 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
-use vnet::time::{Duration, Instant};
+use vnet::time::Instant;
 use vnet::{Fingerprint, Forwarding, NextHop, OwnedVnet, System, Vnet};
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::topology::{join, link, pair, vnet};

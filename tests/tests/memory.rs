@@ -4,11 +4,12 @@
 use std::alloc::System as Malloc;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use cap::Cap;
 use vnet::link::{Codel, Discipline, FqCodel, QueueConfig};
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
-use vnet::time::{Duration, Instant};
+use vnet::time::Instant;
 use vnet::{LinkConfig, OwnedVnet, Resource, System, Vnet};
 use vnet_tests::accounts::assert_conserved;
 use vnet_tests::frames::{Ip4, MORE_FRAGMENTS, udp};

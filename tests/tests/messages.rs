@@ -6,9 +6,10 @@ use std::thread;
 
 use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt;
+use vnet::capture::FrameTap;
 use vnet::net::UdpSocket;
 use vnet::time::Instant;
-use vnet::{Direction, FrameTap, MessageLayer, OwnedVnet, Packet, System, Vnet};
+use vnet::{Direction, MessageLayer, OwnedVnet, Packet, System, Vnet};
 
 /// Runs `f` with everything that is said going to the buffers of `system`.
 fn heard<R>(system: &System, f: impl FnOnce() -> R) -> R {

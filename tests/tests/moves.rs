@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use vnet::capture::FrameTap;
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::{
-    AdminState, Carrier, Direction, DropReason, Fate, FrameTap, IfInfo, IfKind, LinkConfig,
-    MacAddr, MoveError, NetifError, NextHop, Offload, OwnedVnet, Packet, Privilege, Privileges,
-    Resource, System, Vnet,
+    AdminState, Carrier, Direction, DropReason, Fate, IfInfo, IfKind, LinkConfig, MacAddr,
+    MoveError, NetifError, NextHop, Offload, OwnedVnet, Packet, Privilege, Privileges, Resource,
+    System, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved, run_until_idle};
 use vnet_tests::topology::{join, pair, vnet};

@@ -1,9 +1,10 @@
 //! Promise: stations on one link find each other, whatever their prefixes are and however long an
 //! answer takes; and nobody can be found where nothing says that it is.
 
+use std::time::Duration;
+
 use vnet::link::LinkConfig;
 use vnet::net::{EchoEvent, EchoSocket, TcpListener, TcpStream};
-use vnet::time::Duration;
 use vnet::{NextHop, System, Vnet};
 use vnet_tests::onlink::PAIRS;
 use vnet_tests::topology::{pair, vnet};

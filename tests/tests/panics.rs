@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::task::{Context, Wake, Waker};
+use std::time::Duration;
 
+use vnet::capture::FrameTap;
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
-use vnet::time::{Duration, Instant};
-use vnet::{Direction, DropReason, FrameTap, OwnedVnet, Packet, System, Vnet};
+use vnet::time::Instant;
+use vnet::{Direction, DropReason, OwnedVnet, Packet, System, Vnet};
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 
 const PATIENCE: Duration = Duration::from_secs(20);

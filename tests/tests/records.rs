@@ -8,7 +8,6 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use vnet::net::UdpSocket;
 use vnet::record::{ApplyError, Op, Record, RecordError, ReplayError};
-use vnet::sysctl::keys;
 use vnet::{
     AdminState, Carrier, CreateError, Forwarding, InitRecord, LinkConfig, MacAddr, NetifError,
     NextHop, Offload, OwnedVnet, Privilege, Privileges, Resource, Stage, System, UNLIMITED, Vnet,
@@ -42,7 +41,7 @@ fn joined(system: &System) -> [OwnedVnet; 2] {
     a.add_route(net("0.0.0.0/0").into(), ip("192.0.2.2"))
         .expect("on the link");
     a.set_forwarding(Forwarding::Enabled).expect("alive");
-    a.set_sysctl(&keys::IP_TTL, 9).expect("in range");
+    a.set_sysctl("net.inet.ip.ttl", 9).expect("in range");
     a.set_limit(Resource::Sockets, 7).expect("alive");
     a.set_privileges(!Privileges::from(Privilege::RawSockets))
         .expect("alive");
@@ -251,7 +250,7 @@ fn what_failed_is_not_recorded() {
         a.add_route(net("0.0.0.0/0").into(), ip("198.51.100.1"))
             .is_err()
     );
-    assert!(a.set_sysctl_text("net.inet.ip.ttl", "0").is_err());
+    assert!(a.set_sysctl("net.inet.ip.ttl", "0").is_err());
     assert!(tenant.set_ip_mtu("lo0", 1000).is_err());
     let limit = Op::SetLimit {
         resource: Resource::Sockets,
@@ -434,19 +433,19 @@ fn init_is_recorded_as_it_ran_and_must_be_possible_where_it_is_replayed() {
 fn children_are_recorded_with_what_they_inherited() {
     let system = System::virtual_time(1);
     let a = system.create("a").expect("a free name");
-    a.set_sysctl(&keys::IP_TTL, 9).expect("in range");
+    a.set_sysctl("net.inet.ip.ttl", 9).expect("in range");
     a.set_limit(Resource::Backlog, 100_000).expect("alive");
     a.set_limit(Resource::QueuedPackets, 50).expect("alive");
     a.set_privileges(!Privileges::from(Privilege::Capture))
         .expect("alive");
     let x = a.create_child("x").expect("a free name");
     // Later changes of the parent's do not reach the child, and not its twin either.
-    a.set_sysctl(&keys::IP_TTL, 10).expect("in range");
-    a.set_sysctl(&keys::TCP_KEEPCNT, 3).expect("in range");
+    a.set_sysctl("net.inet.ip.ttl", 10).expect("in range");
+    a.set_sysctl("net.inet.tcp.keepcnt", 3).expect("in range");
     let y = x.clone_as("y").expect("possible");
     assert_eq!(y.name(), "a.y");
     twins(&x, &y);
-    assert_eq!(y.sysctl(&keys::IP_TTL), Ok(9));
+    assert_eq!(y.sysctl("net.inet.ip.ttl"), Ok("9".to_owned()));
     twins(
         &x,
         &system

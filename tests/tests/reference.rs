@@ -40,7 +40,7 @@ fn the_page_says_what_the_code_has() {
 fn tunables() -> String {
     let mut text = String::from(
         "## Tunables\n\n\
-         Set with `Vnet::set_sysctl` and `Vnet::set_sysctl_text`; see [tenancy.md](tenancy.md#tunables).\n\n\
+         Set with `Vnet::set_sysctl`; see [tenancy.md](tenancy.md#tunables).\n\n\
          | name | what | unit | least | most | default | access |\n|---|---|---|---|---|---|---|\n",
     );
     for name in sysctl::names("") {

@@ -7,12 +7,12 @@ mod acts;
 
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4};
+use std::time::Duration;
 
 use acts::{Action, Frame, Op, script};
 use proptest::prelude::*;
 use vnet::capture::{Capture, CaptureOptions, LargeSegments, Recorder, Rotate};
 use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
-use vnet::time::Duration;
 use vnet::{AdminState, Forwarding, NextHop, OwnedVnet, System, TaskHandle};
 use vnet_tests::accounts::{assert_clean, assert_conserved, run_until_idle};
 use vnet_tests::frames::{

@@ -2,9 +2,9 @@
 //! and however long that is on its way, others are heard.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use vnet::net::UdpSocket;
-use vnet::time::Duration;
 use vnet::{DropReason, LinkConfig, OwnedVnet, Resource, System};
 use vnet_tests::accounts::assert_conserved;
 use vnet_tests::topology::{join, vnet};

@@ -9,11 +9,11 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4};
+use std::time::Duration;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng as _, SeedableRng};
 use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
-use vnet::time::Duration;
 use vnet::{DropReason, OwnedVnet, Resource, System};
 use vnet_tests::accounts::{assert_clean, assert_conserved, run_until_idle};
 use vnet_tests::frames::{

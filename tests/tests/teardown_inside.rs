@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
+use vnet::capture::FrameTap;
 use vnet::net::{UdpSocket, is_gone};
 use vnet::{
-    CreateError, DestroyReport, Direction, FrameTap, InitRecord, Outcome, OwnedVnet, Packet, Stage,
-    System, Vnet, vnet_local,
+    CreateError, DestroyReport, Direction, InitRecord, Outcome, OwnedVnet, Packet, Stage, System,
+    Vnet, vnet_local,
 };
 use vnet_tests::accounts::assert_clean;
 use vnet_tests::topology::{pair, vnet};

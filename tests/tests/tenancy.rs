@@ -12,17 +12,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
+use std::time::Duration;
 
+use vnet::capture::FrameTap;
 use vnet::link::LinkState;
 use vnet::link::{Change, LinkEvent, Shape};
 use vnet::net::UdpSocket;
 use vnet::record::Op;
-use vnet::sysctl::keys;
-use vnet::time::{Duration, Instant};
+use vnet::time::Instant;
 use vnet::{
-    AdminState, BridgeConfig, CreateError, Denied, Direction, Forwarding, FrameTap, InitRecord,
-    LinkConfig, MacAddr, MemberConfig, MessageLayer, Offload, OwnedVnet, Packet, Privilege,
-    Privileges, Resource, RunLimit, Stage, System, Vnet,
+    AdminState, BridgeConfig, CreateError, Denied, Direction, Forwarding, InitRecord, LinkConfig,
+    MacAddr, MemberConfig, MessageLayer, Offload, OwnedVnet, Packet, Privilege, Privileges,
+    Resource, RunLimit, Stage, System, Vnet,
 };
 
 /// A tenant of `house.flat`, which is wired to `stranger`; `house.flat.room` is below it.
@@ -296,15 +297,9 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
         let event = LinkEvent { at: SECOND, change };
         said(s.tenant.script_link("eth0", &[event]))
     }),
-    ("sysctl", Own, |s| said(s.tenant.sysctl(&keys::IP_TTL))),
+    ("sysctl", Own, |s| said(s.tenant.sysctl("net.inet.ip.ttl"))),
     ("set_sysctl", No(Privilege::Tunables), |s| {
-        said(s.tenant.set_sysctl(&keys::IP_TTL, 9))
-    }),
-    ("sysctl_text", Own, |s| {
-        said(s.tenant.sysctl_text("net.inet.ip.ttl"))
-    }),
-    ("set_sysctl_text", No(Privilege::Tunables), |s| {
-        said(s.tenant.set_sysctl_text("net.inet.ip.ttl", "9"))
+        said(s.tenant.set_sysctl("net.inet.ip.ttl", 9))
     }),
     ("sysctls", Own, |s| said(s.tenant.sysctls(""))),
     ("spawn", Own, |s| {

@@ -5,9 +5,10 @@ use std::future::{pending, poll_fn};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use vnet::net::{TcpListener, TcpStream, UdpSocket, is_gone};
-use vnet::time::{Duration, Instant};
+use vnet::time::Instant;
 use vnet::{RunError, RunLimit, System, TaskError, Vnet, deadlock};
 use vnet_tests::accounts::assert_clean;
 use vnet_tests::topology::{link, pair, vnet};

@@ -4,9 +4,10 @@
 //! second list of what the library takes, which could differ from it. What the library refuses is
 //! shown at its place in the file.
 
+use std::time::Duration;
+
 use vnet::link::Change;
 use vnet::link::Discipline;
-use vnet::time::Duration;
 use vnet::{LinkConfig, System};
 
 use crate::file::source::{Invalid, Problems, Span, Warnings};

@@ -1,6 +1,6 @@
 //! Quantities as people read them: rounded to three significant digits, with a unit.
 
-use vnet::time::Duration;
+use std::time::Duration;
 
 const TIMES: [(u64, &str); 4] = [
     (1, "ns"),

@@ -5,10 +5,10 @@ mod people;
 mod table;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 use vnet::LinkStats;
-use vnet::time::Duration;
 
 pub use crate::job::Figures;
 

@@ -17,10 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
 
-use bytes::Bytes;
-
-use vnet::packet::{CHUNK, Pool};
-use vnet::packet::{Packet, Payload};
+use vnet::packet::Packet;
 use vnet::{Port, System};
 
 use crate::sys::{Bell, Device, Interest, MAX_FRAME_LEN, Written, wait};
@@ -28,8 +25,6 @@ use crate::tap::PumpEnd;
 
 /// Frames carried in one direction before the other gets its turn.
 const BATCH: usize = 64;
-/// Memory kept for large frames when none is under way.
-const IDLE_BYTES: usize = 4 * 1024 * 1024;
 
 /// A running pump.
 #[derive(Debug)]
@@ -73,7 +68,6 @@ impl Pump {
             device,
             port,
             system,
-            pool: Pool::new(IDLE_BYTES),
             buf: vec![0; MAX_FRAME_LEN].into_boxed_slice(),
             unwritten: None,
         };
@@ -155,7 +149,6 @@ struct Worker {
     device: Device,
     port: Port,
     system: System,
-    pool: Pool,
     buf: Box<[u8]>,
     /// A frame for the host that did not fit into the device's queue.
     unwritten: Option<Packet>,
@@ -215,8 +208,7 @@ impl Worker {
                 return Ok(Progress::Idle);
             };
             counters.frames_in.fetch_add(1, Ordering::Relaxed);
-            let frame = payload(&self.pool, &self.buf[..len]);
-            if self.port.send(frame).is_err() {
+            if self.port.send(self.buf[..len].to_vec()).is_err() {
                 counters.refused_by_vnet.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -245,14 +237,4 @@ impl Worker {
         }
         Ok(Progress::More)
     }
-}
-
-/// A copy of `frame` in pooled memory.
-fn payload(pool: &Pool, frame: &[u8]) -> Payload {
-    let mut all = Payload::new();
-    for part in frame.chunks(CHUNK) {
-        let copy: Bytes = pool.copy(part);
-        all.push(copy);
-    }
-    all
 }

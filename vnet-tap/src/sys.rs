@@ -61,7 +61,7 @@ impl Device {
 
     /// Hands the host a frame, from where its pieces are.
     pub(crate) fn write(&self, packet: &Packet) -> io::Result<Written> {
-        let slices = packet.payload.slices();
+        let slices = packet.slices();
         let copy;
         let mut pieces = [IoSlice::new(&[]); MAX_SLICES];
         let used = if slices.len() < MAX_SLICES {

@@ -133,14 +133,13 @@ pub use instance::{
 };
 pub use ip::state::Forwarding;
 pub use link::{LinkConfig, LinkConfigError, LinkStats};
-pub use neigh::verdict::NeighStats;
 pub use netif::Offload;
 pub use netif::bridge::fdb::Origin as StationOrigin;
 pub use netif::bridge::{
     BridgeConfig, BridgeCounters, BridgeMode, HostPort, MAX_BRIDGES, MemberConfig, Switchable,
 };
 pub use netif::fingerprint::{Fingerprint, ParseFingerprintError};
-pub use netif::{AdminState, CaptureId, CaptureInfo, FrameTap, IfCounters, IfKind, NetifError};
+pub use netif::{AdminState, IfCounters, IfKind, NetifError};
 pub use packet::cx::Carrier;
 pub use packet::{Direction, MacAddr, Packet, ParseMacError, Payload};
 pub use runtime::cost::VirtualConfig;
@@ -151,8 +150,7 @@ pub use tasks::{
     TaskHandle, Timeout, deadlock,
 };
 pub use transport::error::SocketError;
-pub use transport::tcp::{TcpInfo, TcpState, TcpStats};
-pub use transport::udp::UdpStats;
+pub use transport::tcp::{TcpInfo, TcpState};
 
 /// Recording the frames of an interface. See `docs/captures.md`.
 pub mod capture {
@@ -167,7 +165,7 @@ pub mod capture {
 
 /// Time as the stack sees it.
 pub mod time {
-    pub use crate::base::time::{Duration, Instant};
+    pub use crate::base::time::Instant;
 }
 
 /// Sockets with the names of `std::net`.

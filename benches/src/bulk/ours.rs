@@ -3,9 +3,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use vnet::net::{TcpListener, TcpStream};
-use vnet::time::{Duration, Instant};
+use vnet::time::Instant;
 use vnet::{Offload, OwnedVnet, System};
 
 use super::{Pair, Path};

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use vnet::sysctl::{SysctlError, keys};
+use vnet::sysctl::SysctlError;
 use vnet::{
     AdminError, CreateError, Forwarding, LinkConfig, NetifError, NextHop, OwnedVnet, RouteError,
     System,
@@ -94,7 +94,7 @@ impl Design {
         for n in 0..self.graph.len() {
             let router = system.create(&format!("r{n}"))?;
             router.set_forwarding(Forwarding::Enabled)?;
-            router.set_sysctl(&keys::IP_TTL, TTL)?;
+            router.set_sysctl("net.inet.ip.ttl", TTL)?;
             router.add_address("lo0", Ipv4Net::from(self.addressing.router(n)).into())?;
             routers.push(router);
         }

@@ -2,9 +2,9 @@
 
 use std::future::poll_fn;
 use std::io::{Read, Write};
+use std::time::Duration;
 
 use vnet::net::{EchoEvent, EchoSocket, TcpListener, TcpStream, UdpSocket};
-use vnet::time::Duration;
 use vnet::{Fingerprint, LinkConfig, OwnedVnet, System, Vnet};
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::topology::{link, pair, triangle};

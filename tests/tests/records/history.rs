@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use vnet::link::{
     Codel, Discipline, Ecn, FqCodel, Jitter, LinkState, Loss, Order, QueueConfig, Red, Reorder,
 };
-use vnet::sysctl::{self, keys};
+use vnet::sysctl;
 use vnet::{
     AdminState, BridgeConfig, Forwarding, LinkConfig, MacAddr, MemberConfig, NextHop, Offload,
     OwnedVnet, Privilege, Privileges, Resource, Switchable, Vnet,
@@ -371,7 +371,7 @@ pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
             };
             vnet.set_forwarding(forwarding).is_ok()
         }
-        Act::Ttl(ttl) => vnet.set_sysctl(&keys::IP_TTL, u64::from(*ttl)).is_ok(),
+        Act::Ttl(ttl) => vnet.set_sysctl("net.inet.ip.ttl", ttl).is_ok(),
         Act::Limit(n) => {
             let resource = [Resource::Routes, Resource::Interfaces][usize::from(n % 2)];
             vnet.set_limit(resource, u64::from(*n)).is_ok()
@@ -427,7 +427,7 @@ pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
                 Edge::BelowMost => told.most.saturating_sub(1),
                 Edge::Most => told.most,
             };
-            vnet.set_sysctl_text(name, &value.to_string()).is_ok()
+            vnet.set_sysctl(name, value).is_ok()
         }
         Act::AnyLimit(n, limit) => match Resource::ALL[*n] {
             Resource::Routes | Resource::Interfaces => false,

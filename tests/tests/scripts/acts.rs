@@ -1,7 +1,8 @@
 //! What scripts are made of.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
-use vnet::time::Duration;
 use vnet_tests::frames::{ACK, FIN, PSH, RST, SYN};
 use vnet_tests::talks::{Place, Saying};
 

@@ -8,11 +8,11 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
 use std::time::Instant;
 
 use toml::Spanned;
 use vnet::Rng;
-use vnet::time::Duration;
 
 use super::kind::Site;
 use crate::file::source::Span;

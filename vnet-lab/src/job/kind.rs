@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use vnet::time::{Duration, Instant};
+use vnet::time::Instant;
 use vnet::{JoinHandle, System, Vnet};
 
 use crate::stop::Stop;

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use serde::Serialize;
 use toml::Spanned;
 use vnet::net::{EchoEvent, EchoSocket};
-use vnet::time::{Duration, Instant};
+use vnet::time::Instant;
 
 use super::kind::{Facts, Kind, Measured, Site, Verdict, Way};
 use crate::file::source::Problems;

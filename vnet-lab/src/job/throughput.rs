@@ -3,12 +3,13 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::Serialize;
 use toml::Spanned;
 use toml::de::DeValue;
 use vnet::net::TcpListener;
-use vnet::time::{Duration, Instant};
+use vnet::time::Instant;
 
 use super::kind::{Facts, Kind, Limit, Measured, Site, Verdict, Way, joined};
 use super::timed::{self, TimedStream};

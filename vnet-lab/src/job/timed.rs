@@ -3,9 +3,9 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use vnet::net::{TcpListener, TcpStream};
-use vnet::time::Duration;
 
 use super::kind::Limit;
 use crate::file::source::Problems;

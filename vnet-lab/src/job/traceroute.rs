@@ -3,11 +3,11 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::Serialize;
 use toml::Spanned;
 use vnet::net::{EchoEvent, EchoSocket};
-use vnet::time::Duration;
 
 use super::kind::{Facts, Kind, Measured, Site, Verdict, Way};
 use crate::file::name::{Target, target};

@@ -7,12 +7,13 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use toml::Spanned;
 use vnet::net::TcpListener;
-use vnet::time::{Duration, Instant};
+use vnet::time::Instant;
 
 use super::input::{self, Content};
 use super::kind::{Facts, Kind, Limit, Measured, Site, Verdict, Way, joined};

@@ -10,7 +10,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vnet::FrameTap;
+use vnet::capture::FrameTap;
 use vnet::capture::{
     CaptureError, CaptureOptions, CaptureSink, Flush, Recorder, Rotate, Which, Writing,
 };

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeValue;
-use vnet::link::{Change, LinkEvent, LinkState, MIN_INTERVAL, Script, Shape};
-use vnet::time::{Duration, Instant};
+use vnet::link::{Change, LinkEvent, LinkState, MIN_INTERVAL, Shape};
 
 use super::link;
 use crate::file::name::{interface_name, node_name};
@@ -148,7 +148,7 @@ pub(super) fn read(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Even
         change,
     };
     // What the single values do not show: bounds in the wrong order, steps that are too short.
-    if let Err(error) = Script::new(&[event], Instant::ZERO, 0) {
+    if let Err(error) = event.change.validate() {
         problems.push(value.span(), error.to_string());
         return None;
     }

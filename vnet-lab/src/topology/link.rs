@@ -3,6 +3,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -10,7 +11,6 @@ use vnet::LinkConfig;
 use vnet::link::{
     Codel, Discipline, Ecn, FqCodel, Jitter, LinkState, Loss, Order, QueueConfig, Red, Reorder,
 };
-use vnet::time::Duration;
 
 use crate::file::source::Problems;
 use crate::file::table::{Table, Value, as_array, as_integer, as_string, checked, kind};

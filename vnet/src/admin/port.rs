@@ -207,15 +207,7 @@ impl Port {
     /// # Errors
     /// The length is out of range, or the interface is gone.
     pub fn send(&self, frame: impl Into<Payload>) -> Result<(), PortError> {
-        self.send_packet(Packet::incoming(frame))
-    }
-
-    /// Sends a frame with metadata into the vnet: a checksum state, or a segmentation that was left
-    /// undone. The caller vouches for them.
-    ///
-    /// # Errors
-    /// The length is out of range, or the interface is gone.
-    pub fn send_packet(&self, packet: Packet) -> Result<(), PortError> {
+        let packet = Packet::incoming(frame);
         let len = packet.len();
         if !(ETHER_LEN..=MAX_FRAME_LEN).contains(&len) {
             return Err(PortError::BadLength(len));

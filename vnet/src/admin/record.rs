@@ -14,7 +14,7 @@
 
 mod away;
 mod read;
-pub mod replay;
+pub(crate) mod replay;
 
 use serde::{Deserialize, Deserializer, Serialize};
 

@@ -47,7 +47,7 @@ impl Vnet {
     /// use vnet::System;
     /// use vnet::link::LinkState;
     /// use vnet::link::{Change, LinkEvent, Shape};
-    /// use vnet::time::Duration;
+    /// use std::time::Duration;
     ///
     /// let system = System::virtual_time(1);
     /// let (a, b) = (system.create("a")?, system.create("b")?);

@@ -1,26 +1,22 @@
 //! Tunables of an instance, under the names a BSD user knows: `net.inet.tcp.msl`,
 //! `net.inet.ip.ttl`. Each lives in the configuration of the layer that it tunes; this tree gives
-//! it a name, a range, a unit and a description. The entries themselves are in [`keys`].
+//! it a name, a range, a unit and a description. `docs/reference.md` lists them.
 //!
-//! A tunable is reached by its typed key, or by its name with the value as text:
+//! A tunable is reached by its name. Its value is a number, read as text:
 //!
 //! ```
-//! use std::time::Duration;
 //! use vnet::System;
-//! use vnet::sysctl::keys;
 //!
 //! let system = System::virtual_time(1);
 //! let a = system.create("a")?;
-//! a.set_sysctl(&keys::TCP_MSL, Duration::from_secs(5))?;
-//! assert_eq!(a.sysctl_text("net.inet.tcp.msl")?, "5000");
-//! a.set_sysctl_text("net.inet.tcp.msl", "1000")?;
-//! assert_eq!(a.sysctl(&keys::TCP_MSL)?, Duration::from_secs(1));
-//! let refused = a.set_sysctl_text("net.inet.ip.ttl", "0").unwrap_err();
+//! a.set_sysctl("net.inet.tcp.msl", 5000)?;
+//! assert_eq!(a.sysctl("net.inet.tcp.msl")?, "5000");
+//! let refused = a.set_sysctl("net.inet.ip.ttl", "0").unwrap_err();
 //! assert_eq!(refused.to_string(), "net.inet.ip.ttl takes 1 to 255, not 0");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-pub mod keys;
+mod keys;
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -34,7 +30,7 @@ use crate::instance::privilege::{Authority, Denied, Privilege};
 use crate::instance::vnet::Vnet;
 use crate::ip::state::{Forwarding, Redirects};
 use crate::stack::Stack;
-pub use crate::transport::tcp::Feature;
+use crate::transport::tcp::Feature;
 
 /// Who may change a tunable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +43,8 @@ pub enum Access {
     Tenant(Privilege),
 }
 
-/// A tunable whose value is a `T`; see [`keys`].
-pub struct Key<T> {
+/// A tunable whose value is a `T`.
+struct Key<T> {
     name: &'static str,
     text: &'static str,
     unit: &'static str,
@@ -57,13 +53,6 @@ pub struct Key<T> {
     range: (u64, u64),
     read: fn(&Stack) -> T,
     write: fn(&mut Stack, T),
-}
-
-impl<T> Key<T> {
-    /// Its dotted name.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
 }
 
 /// The description of a tunable.
@@ -157,7 +146,7 @@ impl From<Gone> for SysctlError {
 }
 
 /// A type of tunable values. As text, every value is a number.
-pub trait Tunable: Copy + 'static {
+trait Tunable: Copy + 'static {
     /// The value as a number.
     fn to_raw(self) -> u64;
     /// The value of a number.
@@ -327,44 +316,26 @@ pub(crate) fn snapshot(stack: &Stack) -> Vec<u64> {
 }
 
 impl Vnet {
-    /// The value of a tunable.
-    ///
-    /// # Errors
-    /// The vnet is gone.
-    pub fn sysctl<T: Tunable>(&self, key: &'static Key<T>) -> Result<T, SysctlError> {
-        Ok(T::from_raw(self.read_entry(key)?))
-    }
-
-    /// Changes a tunable.
-    ///
-    /// # Errors
-    /// It is read-only, the value is out of range, the handle may not, or the vnet is gone.
-    pub fn set_sysctl<T: Tunable>(
-        &self,
-        key: &'static Key<T>,
-        value: T,
-    ) -> Result<(), SysctlError> {
-        self.write_entry(key, value.to_raw())
-    }
-
     /// The value of the tunable of that name, as text.
     ///
     /// # Errors
-    /// There is none, or the vnet is gone.
-    pub fn sysctl_text(&self, name: &str) -> Result<String, SysctlError> {
+    /// There is no such tunable, or the vnet is gone.
+    pub fn sysctl(&self, name: &str) -> Result<String, SysctlError> {
         Ok(self.read_entry(find(name)?)?.to_string())
     }
 
-    /// Changes the tunable of that name.
+    /// Changes the tunable of that name to a number, which may be given as text.
     ///
     /// # Errors
-    /// There is none, `value` is no number, and as [`Vnet::set_sysctl`].
-    pub fn set_sysctl_text(&self, name: &str, value: &str) -> Result<(), SysctlError> {
+    /// There is no such tunable, it is read-only, `value` is not a number or out of range, the handle
+    /// lacks the authority to change it, or the vnet is gone.
+    pub fn set_sysctl(&self, name: &str, value: impl fmt::Display) -> Result<(), SysctlError> {
         let entry = find(name)?;
-        let raw = value.trim().parse().map_err(|_| SysctlError::NotANumber {
-            name: entry.name(),
-            text: value.to_owned(),
-        })?;
+        let text = value.to_string();
+        let Ok(raw) = text.trim().parse() else {
+            let name = entry.name();
+            return Err(SysctlError::NotANumber { name, text });
+        };
         self.write_entry(entry, raw)
     }
 
@@ -465,9 +436,9 @@ mod tests {
     fn instances_have_their_own() {
         let a = one();
         let b = a.system().create("b").expect("a free name");
-        a.set_sysctl(&keys::IP_TTL, 9).expect("in range");
-        assert_eq!(a.sysctl_text("net.inet.ip.ttl"), Ok("9".to_owned()));
-        assert_eq!(b.sysctl(&keys::IP_TTL), Ok(64));
+        a.set_sysctl("net.inet.ip.ttl", 9).expect("in range");
+        assert_eq!(a.sysctl("net.inet.ip.ttl"), Ok("9".to_owned()));
+        assert_eq!(b.sysctl("net.inet.ip.ttl"), Ok("64".to_owned()));
         let all = a.sysctls("").expect("alive");
         assert_eq!(all.len(), keys::TABLE.len());
         let tcp = a.sysctls("net.inet.tcp.").expect("alive");
@@ -477,7 +448,7 @@ mod tests {
     #[test]
     fn a_datagram_carries_the_time_to_live() {
         let a = one();
-        a.set_sysctl(&keys::IP_TTL, 9).expect("in range");
+        a.set_sysctl("net.inet.ip.ttl", 9).expect("in range");
         let socket = crate::net::UdpSocket::bind_in(&a, "127.0.0.1:0").expect("a free port");
         assert_eq!(socket.ttl().expect("alive"), 9);
     }
@@ -486,7 +457,7 @@ mod tests {
     fn refusals_say_why() {
         let a = one();
         let tenant = a.clone();
-        let set = |vnet: &Vnet, name: &str, value: &str| vnet.set_sysctl_text(name, value);
+        let set = |vnet: &Vnet, name: &str, value: &str| vnet.set_sysctl(name, value);
         let refused = set(&a, "net.inet.ip.tll", "1");
         assert_eq!(
             refused,

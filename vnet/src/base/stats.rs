@@ -152,19 +152,19 @@ impl Default for Stats {
 
 impl Stats {
     /// Counts that the frame that is being taken in was dropped.
-    pub fn drop_rx(&mut self, reason: DropReason) {
+    pub(crate) fn drop_rx(&mut self, reason: DropReason) {
         self.rx_drops[reason as usize] += 1;
         self.refused = Some(reason);
     }
 
     /// Counts frames that were sent to this vnet and found its inbox full.
-    pub fn overflowed(&mut self, frames: u64) {
+    pub(crate) fn overflowed(&mut self, frames: u64) {
         self.received += frames;
         self.rx_drops[DropReason::InboxFull as usize] += frames;
     }
 
     /// Counts a packet that came in earlier, waited, and was dropped.
-    pub fn drop_waiting_rx(&mut self, reason: DropReason) {
+    pub(crate) fn drop_waiting_rx(&mut self, reason: DropReason) {
         self.rx_drops[reason as usize] += 1;
     }
 
@@ -181,12 +181,12 @@ impl Stats {
     }
 
     /// Why the frame that was taken in last was dropped, if it was; forgets it.
-    pub fn take_refused(&mut self) -> Option<DropReason> {
+    pub(crate) fn take_refused(&mut self) -> Option<DropReason> {
         self.refused.take()
     }
 
     /// Counts a packet of our own, or on its way out, that was dropped.
-    pub fn drop_tx(&mut self, reason: DropReason) {
+    pub(crate) fn drop_tx(&mut self, reason: DropReason) {
         self.tx_drops[reason as usize] += 1;
     }
 

@@ -6,12 +6,13 @@
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 
-pub use std::time::Duration;
+pub(crate) use std::time::Duration;
 
 /// A point in time, in nanoseconds since the [`System`](crate::System) started.
 ///
 /// ```
-/// use vnet::time::{Duration, Instant};
+/// use std::time::Duration;
+/// use vnet::time::Instant;
 ///
 /// let t = Instant::ZERO + Duration::from_millis(1500);
 /// assert_eq!(t.as_nanos(), 1_500_000_000);

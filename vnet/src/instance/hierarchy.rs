@@ -134,7 +134,6 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::admin::sysctl::keys;
     use crate::instance::limits::LimitReached;
     use crate::instance::{
         Denied, InitRecord, Privilege, PrivilegeError, Privileges, Stage, System,
@@ -275,12 +274,12 @@ mod tests {
     fn tunables_and_limits_are_inherited_once() {
         let system = System::virtual_time(1);
         let a = system.create("a").expect("a free name");
-        a.set_sysctl(&keys::IP_TTL, 9).expect("in range");
+        a.set_sysctl("net.inet.ip.ttl", 9).expect("in range");
         a.set_limit(Resource::Sockets, 5).expect("alive");
         a.set_limit(Resource::QueuedPackets, 50).expect("alive");
         let b = a.create_child("b").expect("a free name");
-        a.set_sysctl(&keys::IP_TTL, 10).expect("in range");
-        assert_eq!(b.sysctl(&keys::IP_TTL), Ok(9));
+        a.set_sysctl("net.inet.ip.ttl", 10).expect("in range");
+        assert_eq!(b.sysctl("net.inet.ip.ttl"), Ok("9".to_owned()));
         assert_eq!(b.usage(Resource::Sockets).map(|u| u.limit), Ok(5));
         assert_eq!(b.usage(Resource::QueuedPackets).map(|u| u.limit), Ok(50));
     }

@@ -147,7 +147,6 @@ mod tests {
     use crate::ip::fib::FibError;
     use crate::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
     use crate::netif::NetifError;
-    use crate::packet::Packet;
 
     fn joined() -> [OwnedVnet; 2] {
         let system = System::virtual_time(1);
@@ -233,8 +232,7 @@ mod tests {
         let port = c.port("eth0", None).expect("a free name");
         c.set_limit(Resource::QueuedPackets, 3).expect("alive");
         for _ in 0..5 {
-            port.send_packet(Packet::incoming(vec![0_u8; 60]))
-                .expect("there");
+            port.send(vec![0_u8; 60]).expect("there");
         }
         // They count at once, not when somebody takes the others in.
         assert_eq!(used(&c, Resource::QueuedPackets), (3, 3, 2));
@@ -282,7 +280,7 @@ mod tests {
             .expect("alive");
         let sender = UdpSocket::bind_in(&a, "0.0.0.0:0").expect("a free port");
         let wait = || {
-            let millis = crate::time::Duration::from_millis(10);
+            let millis = crate::base::time::Duration::from_millis(10);
             a.system().run_for(millis).expect("nobody waits");
         };
         for _ in 0..200 {
@@ -340,7 +338,7 @@ mod tests {
                         Resource::Neighbours if act == 3 => Some("net.link.ether.inet.limit"),
                         _ => None,
                     };
-                    let set = tunable.map(|name| family[at].0.set_sysctl_text(name, "7"));
+                    let set = tunable.map(|name| family[at].0.set_sysctl(name, "7"));
                     match set {
                         Some(Ok(())) => family[at].1[which] = 7,
                         _ => {
@@ -400,7 +398,7 @@ mod tests {
         a.set_limit(Resource::Backlog, 3).expect("alive");
         a.set_limit(Resource::Neighbours, 4).expect("alive");
         for name in ["kern.ipc.somaxconn", "net.link.ether.inet.limit"] {
-            c.set_sysctl_text(name, "1000").expect("in range");
+            c.set_sysctl(name, "1000").expect("in range");
         }
         let limit = |resource| c.usage(resource).expect("alive").limit;
         assert_eq!(

@@ -277,7 +277,7 @@ impl Vnet {
     /// its descendants, and what acts on all of the system is denied.
     ///
     /// ```
-    /// use vnet::time::Duration;
+    /// use std::time::Duration;
     /// use vnet::{CreateError, Denied, Privilege, Privileges, System};
     ///
     /// let system = System::virtual_time(1);

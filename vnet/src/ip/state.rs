@@ -22,7 +22,7 @@ pub enum Forwarding {
 
 /// Whether a router tells hosts of a shorter way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Redirects {
+pub(crate) enum Redirects {
     /// No redirects are sent.
     #[default]
     Silent,

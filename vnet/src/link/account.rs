@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// An account that the interfaces of a vnet share. All that change it hold the vnet's lock; it is made of
 /// atomics so that they can share it.
 #[derive(Debug)]
-pub struct Account {
+pub(crate) struct Account {
     held: AtomicU64,
     limit: AtomicU64,
     refused: AtomicU64,
@@ -13,7 +13,7 @@ pub struct Account {
 
 impl Account {
     /// Nothing is held of `limit` bytes.
-    pub fn new(limit: u64) -> Account {
+    pub(crate) fn new(limit: u64) -> Account {
         Account {
             held: AtomicU64::new(0),
             limit: AtomicU64::new(limit),
@@ -23,28 +23,28 @@ impl Account {
 
     /// Bytes that are held, with what it costs to hold them.
     #[inline]
-    pub fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
 
     /// Frames that were refused.
-    pub fn refused(&self) -> u64 {
+    pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
     /// How much may be held.
     #[inline]
-    pub fn limit(&self) -> u64 {
+    pub(crate) fn limit(&self) -> u64 {
         self.limit.load(Ordering::Relaxed)
     }
 
     /// Changes how much may be held. What is held stays.
-    pub fn set_limit(&self, bytes: u64) {
+    pub(crate) fn set_limit(&self, bytes: u64) {
         self.limit.store(bytes, Ordering::Relaxed);
     }
 
     /// Whether so many more bytes may be held; if not, that counts as a refusal.
-    pub fn admits(&self, bytes: u64) -> bool {
+    pub(crate) fn admits(&self, bytes: u64) -> bool {
         let all = self.held().saturating_add(bytes);
         let admits = all <= self.limit();
         if !admits {
@@ -55,7 +55,7 @@ impl Account {
     }
 
     /// Notes that somebody who held `before` bytes holds `now`.
-    pub fn change(&self, before: u64, now: u64) {
+    pub(crate) fn change(&self, before: u64, now: u64) {
         let all = self.held() - before + now;
         self.held.store(all, Ordering::Relaxed);
     }

@@ -12,7 +12,7 @@ use crate::base::time::Duration;
 /// ```
 /// use vnet::LinkConfig;
 /// use vnet::link::{Jitter, Loss, Order};
-/// use vnet::time::Duration;
+/// use std::time::Duration;
 ///
 /// let satellite = LinkConfig {
 ///     rate_bps: Some(20_000_000),
@@ -149,7 +149,7 @@ impl LinkConfig {
 
     /// How long a small frame travels when none is before it: what a station may know of its own
     /// medium. Jitter counts as far as it has a usual size.
-    pub fn expected_latency(&self) -> Duration {
+    pub(crate) fn expected_latency(&self) -> Duration {
         /// The bits of a minimal frame.
         const BITS: u64 = 64 * 8;
         let jitter = match &self.jitter {
@@ -167,7 +167,7 @@ impl LinkConfig {
 
     /// True when every frame arrives at the moment it is sent, as it is: there is nothing to
     /// emulate, and a segment that stands for several frames need not be cut.
-    pub fn is_transparent(&self) -> bool {
+    pub(crate) fn is_transparent(&self) -> bool {
         // Without `..`: of a new impairment it must be said that frames have to be cut for it.
         let LinkConfig {
             state,
@@ -327,7 +327,7 @@ impl Jitter {
     }
 
     /// Whether frames may overtake each other.
-    pub fn order(&self) -> Order {
+    pub(crate) fn order(&self) -> Order {
         match self {
             Jitter::None => Order::Kept,
             Jitter::Uniform { order, .. }

@@ -42,12 +42,12 @@ pub(crate) mod stats;
 use std::collections::VecDeque;
 use std::fmt;
 
-pub use account::Account;
+pub(crate) use account::Account;
 pub use config::{
     Codel, Discipline, Ecn, FqCodel, Jitter, LinkConfig, LinkConfigError, LinkState, Loss, Order,
     QueueConfig, Red, Reorder,
 };
-pub use script::{Between, Change, LinkEvent, MIN_INTERVAL, Script, ScriptError, Shape};
+pub use script::{Change, LinkEvent, MIN_INTERVAL, ScriptError, Shape};
 pub use stats::{LinkStats, Sojourn};
 
 use crate::base::rng::Rng;
@@ -71,7 +71,7 @@ const MUCH: usize = 1 << 20;
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It arrives at the far end at this time.
     DeliverAt(Instant),
     /// It arrives twice.
@@ -82,15 +82,15 @@ pub enum Verdict {
 
 /// What comes out of a link that holds frames.
 #[derive(Debug)]
-pub struct Released {
+pub(crate) struct Released {
     /// The frame.
-    pub packet: Packet,
+    pub(crate) packet: Packet,
     /// What becomes of it.
-    pub verdict: Verdict,
+    pub(crate) verdict: Verdict,
 }
 
 /// One direction of a link. See the [module](self).
-pub struct Link {
+pub(crate) struct Link {
     config: LinkConfig,
     queue: Queue,
     red: red::Red,
@@ -136,7 +136,11 @@ impl Link {
     ///
     /// # Errors
     /// See [`LinkConfig::validate`].
-    pub fn new(config: LinkConfig, now: Instant, mut rng: Rng) -> Result<Link, LinkConfigError> {
+    pub(crate) fn new(
+        config: LinkConfig,
+        now: Instant,
+        mut rng: Rng,
+    ) -> Result<Link, LinkConfigError> {
         config.validate()?;
         let seed = rng.u64();
         let stream = |stage: Stage| Rng::seeded(seed).split(stage as u64);
@@ -170,13 +174,13 @@ impl Link {
 
     /// True when frames go to [`Link::hold`], false when they go to [`Link::offer`].
     #[inline]
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.held.is_some()
     }
 
     /// Takes a frame at `now` and says what becomes of it. It may be marked. `now` must not run
     /// backwards. For a link that does not [hold](Link::holds) frames.
-    pub fn offer(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
+    pub(crate) fn offer(&mut self, now: Instant, packet: &mut Packet) -> Verdict {
         self.note_offer(packet.frame_len());
         self.pass(now, packet)
     }
@@ -212,7 +216,7 @@ impl Link {
     }
 
     /// Bytes of memory that the frames cost that the link holds.
-    pub fn held_cost(&self) -> u64 {
+    pub(crate) fn held_cost(&self) -> u64 {
         let held = self.held.as_ref();
         let (frames, bytes) = held.map_or((0, 0), |held| (held.frames(), held.bytes()));
         let displaced = self.displaced.iter().map(Packet::len).sum::<usize>();
@@ -221,26 +225,26 @@ impl Link {
     }
 
     /// Bytes of memory that a frame costs while the link holds it.
-    pub fn cost(packet: &Packet) -> u64 {
+    pub(crate) fn cost(packet: &Packet) -> u64 {
         (packet.frame_len() + FRAME_COST) as u64
     }
 
     /// Changes how many bytes of memory the link may take to know the frames that wait, for a link that
     /// does not [hold](Link::holds) them.
     #[inline]
-    pub fn set_memory(&mut self, bytes: u64) {
+    pub(crate) fn set_memory(&mut self, bytes: u64) {
         self.queue.set_memory(bytes);
     }
 
     /// Takes a frame for which its vnet has no room, and says so.
-    pub fn refuse(&mut self, packet: &Packet) -> Verdict {
+    pub(crate) fn refuse(&mut self, packet: &Packet) -> Verdict {
         self.note_offer(packet.frame_len());
         self.drops(DropReason::LinkQueueFull)
     }
 
     /// Takes a frame at `now` into the discipline that holds frames. What comes out is told by
     /// [`Link::release`], which is to be called before, and after, until it says `None`.
-    pub fn hold(&mut self, now: Instant, mut packet: Packet) {
+    pub(crate) fn hold(&mut self, now: Instant, mut packet: Packet) {
         self.note_offer(packet.frame_len());
         if self.held.as_ref().is_some_and(|held| held.bytes() > MUCH) {
             packet.payload.compact();
@@ -268,7 +272,7 @@ impl Link {
 
     /// What comes out of the queue by `now`: a frame that was given up, or one that the transmitter
     /// has taken.
-    pub fn release(&mut self, now: Instant) -> Option<Released> {
+    pub(crate) fn release(&mut self, now: Instant) -> Option<Released> {
         loop {
             if let Some(Dropped { packet, reason }) = self.dropped.pop() {
                 let verdict = self.drops(reason);
@@ -311,7 +315,7 @@ impl Link {
 
     /// When [`Link::release`] has something to tell.
     #[inline]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         if !self.dropped.is_empty() || !self.displaced.is_empty() {
             return Some(self.waiting_since);
         }
@@ -334,7 +338,7 @@ impl Link {
     }
 
     /// Takes all frames out that wait: the interface goes, or is out of use.
-    pub fn tear_down(&mut self) -> Vec<Packet> {
+    pub(crate) fn tear_down(&mut self) -> Vec<Packet> {
         let mut frames: Vec<Packet> = self.displaced.drain(..).collect();
         if let Some(held) = &mut self.held {
             while held.frames() > 0 {
@@ -350,7 +354,7 @@ impl Link {
     /// True when bits of the next frame to be delivered, of `len` bytes, are flipped so that its
     /// frame check sequence shows it: it does not arrive.
     #[inline]
-    pub fn breaks(&mut self, len: usize) -> bool {
+    pub(crate) fn breaks(&mut self, len: usize) -> bool {
         self.corrupt.hits(len) && self.broken(len)
     }
 
@@ -365,12 +369,12 @@ impl Link {
     /// True when bits of the next frame that [does not break](Link::breaks), of `len` bytes, are
     /// flipped without anybody seeing it; then [`Link::corrupted`] must follow.
     #[inline]
-    pub fn corrupts(&mut self, len: usize) -> bool {
+    pub(crate) fn corrupts(&mut self, len: usize) -> bool {
         self.corrupt_undetected.hits(len)
     }
 
     /// The frame as it arrives, with flipped bits.
-    pub fn corrupted(&mut self, packet: &Packet) -> Packet {
+    pub(crate) fn corrupted(&mut self, packet: &Packet) -> Packet {
         self.stats.corrupted_undetected += 1;
         self.corrupt_undetected.apply(packet)
     }
@@ -413,19 +417,23 @@ impl Link {
     ///
     /// # Errors
     /// See [`LinkConfig::validate`]; the link stays as it was.
-    pub fn set_config(&mut self, now: Instant, config: LinkConfig) -> Result<(), LinkConfigError> {
+    pub(crate) fn set_config(
+        &mut self,
+        now: Instant,
+        config: LinkConfig,
+    ) -> Result<(), LinkConfigError> {
         config.validate()?;
         self.apply(now, config);
         Ok(())
     }
 
     /// How the link behaves.
-    pub fn config(&self) -> &LinkConfig {
+    pub(crate) fn config(&self) -> &LinkConfig {
         &self.config
     }
 
     /// The counters at `now`.
-    pub fn stats(&self, now: Instant) -> LinkStats {
+    pub(crate) fn stats(&self, now: Instant) -> LinkStats {
         let (frames, bytes) = self.queued(now);
         LinkStats {
             marked: self.stats.marked + self.held.as_ref().map_or(0, |held| held.marked()),
@@ -439,7 +447,7 @@ impl Link {
 
     /// Frames that wait for the transmitter at `now`, and their bytes. The one that is being clocked
     /// out is included for a FIFO discipline.
-    pub fn queued(&self, now: Instant) -> (usize, usize) {
+    pub(crate) fn queued(&self, now: Instant) -> (usize, usize) {
         let displaced = self.displaced.iter().map(Packet::len).sum::<usize>();
         let (frames, bytes) = match &self.held {
             Some(held) => (held.frames(), held.bytes()),
@@ -449,7 +457,7 @@ impl Link {
     }
 
     /// Frames that the link itself holds.
-    pub fn held_frames(&self) -> usize {
+    pub(crate) fn held_frames(&self) -> usize {
         let held = self.held.as_ref().map_or(0, |held| held.frames());
         held + self.displaced.len() + self.dropped.len()
     }
@@ -538,5 +546,7 @@ impl fmt::Debug for Link {
     }
 }
 
+#[cfg(test)]
+mod chance;
 #[cfg(test)]
 mod tests;

@@ -11,8 +11,6 @@
 //! A [`Script`] is data: it says when it has something to do and does it to a [`LinkConfig`]. Who
 //! calls it in time is not decided here; [`Vnet::script_link`](crate::Vnet::script_link) does.
 
-use std::fmt;
-
 use super::LinkConfig;
 use super::config::LinkState;
 use crate::base::rng::Rng;
@@ -97,12 +95,12 @@ pub enum ScriptError {
     TooOften(Duration),
     /// The lower bound of random values is above the upper one.
     #[error("the bounds for random values of the {0} are in the wrong order")]
-    Bounds(Parameter),
+    Bounds(&'static str),
     /// A value that the link does not take.
     #[error("a value of the {parameter} is not valid for a link: {source}")]
     Value {
         /// The parameter.
-        parameter: Parameter,
+        parameter: &'static str,
         /// What the link says of it.
         source: super::LinkConfigError,
     },
@@ -112,23 +110,23 @@ macro_rules! parameters {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
         /// A parameter that a script can change.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[non_exhaustive]
-        pub enum Parameter { $($(#[doc = $doc])+ $name,)+ }
+        enum Parameter { $($(#[doc = $doc])+ $name,)+ }
 
         impl Parameter {
-            /// Every parameter, in the order of declaration.
-            pub const ALL: &[Parameter] = &[$(Parameter::$name,)+];
-
             /// The word for it in topologies and messages.
-            pub const fn as_str(self) -> &'static str {
+            const fn as_str(self) -> &'static str {
                 match self { $(Parameter::$name => $text,)+ }
             }
         }
 
         impl Change {
-            /// The parameter that it changes.
-            pub const fn parameter(&self) -> Parameter {
+            const fn kind(&self) -> Parameter {
                 match self { $(Change::$name(_) => Parameter::$name,)+ }
+            }
+
+            /// The word for the parameter that it changes, as in a topology.
+            pub const fn parameter(&self) -> &'static str {
+                self.kind().as_str()
             }
 
             /// From one step to the next; `None` when there is one step only.
@@ -177,12 +175,6 @@ parameters! {
     QueueFrames = "queue",
     /// One undetected error in so many bits.
     CorruptUndetected = "corrupt_undetected",
-}
-
-impl fmt::Display for Parameter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// A kind of value that can be between two others.
@@ -341,7 +333,11 @@ impl Change {
         }
     }
 
-    fn validate(&self) -> Result<(), ScriptError> {
+    /// Checks that a link can follow the change.
+    ///
+    /// # Errors
+    /// See [`ScriptError`].
+    pub fn validate(&self) -> Result<(), ScriptError> {
         let parameter = self.parameter();
         match self.every() {
             Some(every) if every < MIN_INTERVAL => return Err(ScriptError::TooOften(every)),
@@ -362,27 +358,8 @@ impl Change {
 }
 
 /// The events of one link direction while they happen.
-///
-/// ```
-/// use vnet::LinkConfig;
-/// use vnet::link::{Change, LinkEvent, Script, Shape};
-/// use vnet::time::{Duration, Instant};
-///
-/// let second = Duration::from_secs(1);
-/// let ramp = Shape::Ramp { from: 1_000_000, to: 3_000_000, over: 2 * second, every: second };
-/// let events = [LinkEvent { at: second, change: Change::Rate(ramp) }];
-/// let mut script = Script::new(&events, Instant::ZERO, 1)?;
-/// let mut config = LinkConfig::default();
-/// let mut seen = Vec::new();
-/// while let Some(at) = script.next() {
-///     script.advance(at, &mut config);
-///     seen.push((at.as_nanos() / 1_000_000_000, config.rate_bps));
-/// }
-/// assert_eq!(seen, [(1, Some(1_000_000)), (2, Some(2_000_000)), (3, Some(3_000_000))]);
-/// # Ok::<(), vnet::link::ScriptError>(())
-/// ```
 #[derive(Debug)]
-pub struct Script {
+pub(crate) struct Script {
     /// Events that have not begun, the next one last.
     to_come: Vec<(Instant, Change)>,
     /// Those that go on, in the order in which they began.
@@ -422,7 +399,11 @@ impl Script {
     ///
     /// # Errors
     /// Values that a link does not take, or changes that follow each other too closely.
-    pub fn new(events: &[LinkEvent], start: Instant, seed: u64) -> Result<Script, ScriptError> {
+    pub(crate) fn new(
+        events: &[LinkEvent],
+        start: Instant,
+        seed: u64,
+    ) -> Result<Script, ScriptError> {
         for event in events {
             event.change.validate()?;
         }
@@ -438,7 +419,7 @@ impl Script {
 
     /// When [`Script::advance`] has something to do; `None` when the script is over.
     #[allow(clippy::should_implement_trait)] // It is a deadline, as everywhere here.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         let begins = self.to_come.last().map(|(at, _)| *at);
         let goes_on = self.going_on.iter().filter_map(Track::next).min();
         match (begins, goes_on) {
@@ -449,11 +430,11 @@ impl Script {
 
     /// Does what is due at `now`. When `now` is past several steps of one event, the last of them
     /// counts.
-    pub fn advance(&mut self, now: Instant, config: &mut LinkConfig) {
+    pub(crate) fn advance(&mut self, now: Instant, config: &mut LinkConfig) {
         while self.to_come.last().is_some_and(|(at, _)| *at <= now) {
             let (began, change) = self.to_come.pop().expect("there is a last one");
-            let parameter = change.parameter();
-            self.going_on.retain(|t| t.change.parameter() != parameter);
+            let parameter = change.kind();
+            self.going_on.retain(|t| t.change.kind() != parameter);
             // Each parameter draws from a stream of its own.
             let rng = self.rng.split(parameter as u64 + 1);
             self.going_on.push(Track {
@@ -609,7 +590,7 @@ mod tests {
             high: 0.1,
             every: SECOND,
         };
-        let bounds = ScriptError::Bounds(Parameter::Loss);
+        let bounds = ScriptError::Bounds("loss");
         assert_eq!(error(Change::Loss(random)), Err(bounds));
         for bad in [
             Change::Loss(Shape::Const(1.5)),
@@ -617,7 +598,7 @@ mod tests {
             Change::QueueFrames(Shape::Const(0)),
         ] {
             let said = error(bad).expect_err("no link takes it").to_string();
-            assert!(said.contains(bad.parameter().as_str()), "{said}");
+            assert!(said.contains(bad.parameter()), "{said}");
         }
     }
 }

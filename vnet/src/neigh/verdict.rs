@@ -77,7 +77,7 @@ pub(crate) struct NeighInfo {
 
 /// What the resolution of neighbours has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NeighStats {
+pub(crate) struct NeighStats {
     /// Requests asked for, broadcast and unicast.
     pub requests: u64,
     /// Resolutions that got no answer.

@@ -51,7 +51,7 @@ impl MacAddr {
     }
 
     /// True for the broadcast address.
-    pub fn is_broadcast(self) -> bool {
+    pub(crate) fn is_broadcast(self) -> bool {
         self == MacAddr::BROADCAST
     }
 
@@ -68,10 +68,10 @@ impl MacAddr {
     }
 
     /// How many locally administered unicast addresses there are.
-    pub const NUMBERS: u64 = 1 << 46;
+    pub(crate) const NUMBERS: u64 = 1 << 46;
 
     /// The number of a locally administered unicast address; `None` for others.
-    pub const fn number(self) -> Option<u64> {
+    pub(crate) const fn number(self) -> Option<u64> {
         let [a, b, c, d, e, f] = self.0;
         match self.is_local() && !self.is_multicast() {
             true => Some(u64::from_be_bytes([0, 0, a >> 2, b, c, d, e, f])),

@@ -5,6 +5,8 @@
 //! to. A frame from outside arrives as payload only; [`Packet::pull_up`] brings the next header
 //! into the area as layers on the way up ask for it.
 
+use bytes::Bytes;
+
 use super::meta::Meta;
 use super::payload::Payload;
 
@@ -24,15 +26,15 @@ pub struct Packet {
     start: u8,
     end: u8,
     /// The bytes after the header area.
-    pub payload: Payload,
+    pub(crate) payload: Payload,
     /// What travels outside the bytes.
-    pub meta: Meta,
+    pub(crate) meta: Meta,
 }
 
 impl Packet {
     /// A packet to which headers will be prepended.
     #[inline]
-    pub fn outgoing(payload: Payload) -> Packet {
+    pub(crate) fn outgoing(payload: Payload) -> Packet {
         Packet {
             area: [0; HEAD_CAPACITY],
             start: HEAD_CAPACITY as u8,
@@ -43,7 +45,7 @@ impl Packet {
     }
 
     /// A frame as it came from outside, with nothing known about it.
-    pub fn incoming(frame: impl Into<Payload>) -> Packet {
+    pub(crate) fn incoming(frame: impl Into<Payload>) -> Packet {
         Packet {
             start: PULL_START as u8,
             end: PULL_START as u8,
@@ -62,6 +64,11 @@ impl Packet {
         self.len() == 0
     }
 
+    /// The bytes behind the header area, in order.
+    pub fn slices(&self) -> &[Bytes] {
+        self.payload.slices()
+    }
+
     /// The bytes in the header area.
     #[inline]
     pub fn head(&self) -> &[u8] {
@@ -70,7 +77,7 @@ impl Packet {
 
     /// The bytes in the header area, to be changed in place.
     #[inline]
-    pub fn head_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn head_mut(&mut self) -> &mut [u8] {
         &mut self.area[usize::from(self.start)..usize::from(self.end)]
     }
 
@@ -80,7 +87,7 @@ impl Packet {
     /// When the header area is full: the sum of all headers is bounded by their formats, so that
     /// is a defect of the caller.
     #[inline]
-    pub fn prepend(&mut self, n: usize) -> &mut [u8] {
+    pub(crate) fn prepend(&mut self, n: usize) -> &mut [u8] {
         if n > usize::from(self.start) {
             self.move_to_end(n);
         }
@@ -108,7 +115,7 @@ impl Packet {
     /// Brings the first `n` bytes into the header area and returns them; `None` when the packet
     /// is shorter, or `n` larger than any header can be.
     #[inline]
-    pub fn pull_up(&mut self, n: usize) -> Option<&mut [u8]> {
+    pub(crate) fn pull_up(&mut self, n: usize) -> Option<&mut [u8]> {
         let have = usize::from(self.end - self.start);
         if n > have {
             self.pull_missing(n, n - have)?;
@@ -140,7 +147,7 @@ impl Packet {
     /// # Panics
     /// When fewer than `n` bytes are in the header area.
     #[inline]
-    pub fn strip(&mut self, n: usize) {
+    pub(crate) fn strip(&mut self, n: usize) {
         assert!(
             n <= usize::from(self.end - self.start),
             "strip without pull_up"
@@ -157,7 +164,7 @@ impl Packet {
     ///
     /// When little is left of much, it is copied: a queue that is bounded by the bytes it holds
     /// must not hold the memory of what was cut off as well.
-    pub fn truncate(&mut self, n: usize) {
+    pub(crate) fn truncate(&mut self, n: usize) {
         let head = usize::from(self.end - self.start);
         if n >= head {
             let (before, kept) = (self.payload.len(), n - head);
@@ -174,7 +181,7 @@ impl Packet {
     }
 
     /// Turns everything that is left into a payload: what a transport delivers.
-    pub fn into_payload(self) -> Payload {
+    pub(crate) fn into_payload(self) -> Payload {
         let head = self.head();
         if head.is_empty() {
             return self.payload;

@@ -6,7 +6,7 @@ use crate::base::time::Instant;
 
 /// Metadata of one packet.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Meta {
+pub(crate) struct Meta {
     /// The interface it came in on; `None` for a packet that starts here.
     pub rcvif: Option<IfId>,
     /// How far the transport checksum can be trusted.
@@ -23,7 +23,7 @@ pub struct Meta {
 
 /// State of the transport checksum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Csum {
+pub(crate) enum Csum {
     /// Came from outside: must be verified.
     #[default]
     Unknown,
@@ -42,7 +42,7 @@ pub enum Csum {
 
 /// A packet that stands for several: "generic segmentation offload".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gso {
+pub(crate) struct Gso {
     /// What is to be cut.
     pub kind: GsoKind,
     /// Payload bytes (after the transport header) of each piece but the last. Never zero.
@@ -51,7 +51,7 @@ pub struct Gso {
 
 /// What a [`Gso`] packet is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GsoKind {
+pub(crate) enum GsoKind {
     /// TCP over IPv4.
     Tcp4,
     /// TCP over IPv6.

@@ -19,7 +19,7 @@ pub struct Payload {
 
 impl Payload {
     /// No bytes.
-    pub fn new() -> Payload {
+    pub(crate) fn new() -> Payload {
         Payload {
             slices: SmallVec::new(),
             len: 0,
@@ -45,13 +45,13 @@ impl Payload {
 
     /// The slices, in order, by value.
     #[inline]
-    pub fn into_slices(self) -> impl Iterator<Item = Bytes> {
+    pub(crate) fn into_slices(self) -> impl Iterator<Item = Bytes> {
         self.slices.into_iter()
     }
 
     /// Appends a slice.
     #[inline]
-    pub fn push(&mut self, slice: Bytes) {
+    pub(crate) fn push(&mut self, slice: Bytes) {
         if !slice.is_empty() {
             self.len += slice.len();
             self.slices.push(slice);
@@ -59,7 +59,7 @@ impl Payload {
     }
 
     /// Appends all of `other`.
-    pub fn append(&mut self, other: Payload) {
+    pub(crate) fn append(&mut self, other: Payload) {
         self.len += other.len;
         self.slices.extend(other.slices);
     }
@@ -68,7 +68,7 @@ impl Payload {
     ///
     /// # Panics
     /// When the range reaches past the end.
-    pub fn slice(&self, range: Range<usize>) -> Payload {
+    pub(crate) fn slice(&self, range: Range<usize>) -> Payload {
         assert!(
             range.start <= range.end && range.end <= self.len,
             "slice {range:?} of a payload of {} bytes",
@@ -97,7 +97,7 @@ impl Payload {
     ///
     /// # Panics
     /// When there are fewer.
-    pub fn advance(&mut self, mut n: usize) {
+    pub(crate) fn advance(&mut self, mut n: usize) {
         assert!(n <= self.len, "advance by {n} in {} bytes", self.len);
         self.len -= n;
         let mut whole = 0;
@@ -117,7 +117,7 @@ impl Payload {
     }
 
     /// Keeps the first `n` bytes; does nothing when there are no more than that.
-    pub fn truncate(&mut self, n: usize) {
+    pub(crate) fn truncate(&mut self, n: usize) {
         if n >= self.len {
             return;
         }
@@ -142,7 +142,7 @@ impl Payload {
     /// last to hold much more: a queue that is long, and limited by the bytes it holds, must not hold
     /// the memory of what was cut off or lost as well. Returns what was let go of: whoever dropped it
     /// may run what the program wants to be told by.
-    pub fn compact(&mut self) -> Option<Payload> {
+    pub(crate) fn compact(&mut self) -> Option<Payload> {
         if !(1..COMPACT).contains(&self.len) {
             return None;
         }
@@ -152,7 +152,7 @@ impl Payload {
     }
 
     /// Copies the bytes from `offset` on into `to` and returns how many there were.
-    pub fn copy_to(&self, offset: usize, to: &mut [u8]) -> usize {
+    pub(crate) fn copy_to(&self, offset: usize, to: &mut [u8]) -> usize {
         let mut skip = offset;
         let mut done = 0;
         for s in &self.slices {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crossbeam::queue::ArrayQueue;
 
 /// Bytes in the largest chunk.
-pub const CHUNK: usize = 64 * 1024;
+pub(crate) const CHUNK: usize = 64 * 1024;
 /// Up to this an exact allocation is cheaper than a chunk and wastes nothing.
 const SMALL: usize = 4 * 1024;
 /// Sizes of chunks to each doubling from [`SMALL`] on.
@@ -26,7 +26,7 @@ const IDLE_ODD: usize = 4;
 
 /// A bounded store of idle chunks. Cheap to clone; clones share the store.
 #[derive(Clone, Debug)]
-pub struct Pool {
+pub(crate) struct Pool {
     idle: Arc<[Store; SIZES]>,
 }
 
@@ -36,7 +36,7 @@ type Store = ArrayQueue<Box<[u8]>>;
 impl Pool {
     /// A pool that keeps at most `idle_bytes` of memory in its largest chunks, and some smaller ones,
     /// that nobody uses.
-    pub fn new(idle_bytes: usize) -> Pool {
+    pub(crate) fn new(idle_bytes: usize) -> Pool {
         let store = |index| match index + 1 {
             SIZES => ArrayQueue::new((idle_bytes / CHUNK).max(1)),
             _ => ArrayQueue::new(IDLE_ODD),
@@ -47,7 +47,7 @@ impl Pool {
     }
 
     /// Copies `data`, at most [`CHUNK`] bytes of it, and returns the copy.
-    pub fn copy(&self, data: &[u8]) -> Bytes {
+    pub(crate) fn copy(&self, data: &[u8]) -> Bytes {
         let data = &data[..data.len().min(CHUNK)];
         if data.len() <= SMALL {
             return Bytes::copy_from_slice(data);
@@ -66,7 +66,8 @@ impl Pool {
     }
 
     /// Chunks that nobody uses at the moment.
-    pub fn idle_chunks(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn idle_chunks(&self) -> usize {
         self.idle.iter().map(ArrayQueue::len).sum()
     }
 }

@@ -37,7 +37,8 @@ impl System {
     /// takes place in later polls.
     ///
     /// ```
-    /// use vnet::time::{Duration, Instant};
+    /// use std::time::Duration;
+    /// use vnet::time::Instant;
     /// use vnet::System;
     ///
     /// let system = System::manual(1);

@@ -75,7 +75,8 @@ impl System {
     /// A system under virtual time, with the cost of calls that do not wait set by `config`.
     ///
     /// ```
-    /// use vnet::time::{Duration, Instant};
+    /// use std::time::Duration;
+    /// use vnet::time::Instant;
     /// use vnet::{System, VirtualConfig};
     ///
     /// let config = VirtualConfig { call_cost: Duration::from_micros(2), calls_free: 100 };

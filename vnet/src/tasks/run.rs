@@ -106,7 +106,8 @@ impl System {
     ///
     /// ```
     /// use vnet::System;
-    /// use vnet::time::{Duration, Instant};
+    /// use std::time::Duration;
+    /// use vnet::time::Instant;
     ///
     /// let system = System::virtual_time(1);
     /// let tick = system.sleep_async(Duration::from_millis(5));
@@ -148,7 +149,7 @@ impl System {
     ///
     /// ```
     /// use vnet::{RunError, RunLimit, System};
-    /// use vnet::time::Duration;
+    /// use std::time::Duration;
     ///
     /// let system = System::virtual_time(1);
     /// let (a, b) = (system.create("a")?, system.create("b")?);

@@ -243,7 +243,7 @@ impl System {
     ///
     /// ```
     /// use vnet::System;
-    /// use vnet::time::Duration;
+    /// use std::time::Duration;
     ///
     /// let system = System::virtual_time(1);
     /// let nap = system.sleep_async(Duration::from_secs(2));

@@ -105,7 +105,7 @@ impl System {
     ///
     /// ```
     /// use vnet::System;
-    /// use vnet::time::Duration;
+    /// use std::time::Duration;
     ///
     /// let system = System::virtual_time(1);
     /// let year = Duration::from_secs(365 * 24 * 3600);
@@ -131,7 +131,7 @@ impl System {
     /// ```
     /// use std::future::{pending, ready};
     /// use vnet::System;
-    /// use vnet::time::Duration;
+    /// use std::time::Duration;
     ///
     /// let system = System::virtual_time(1);
     /// let limit = Duration::from_secs(3);

@@ -70,7 +70,7 @@ pub(crate) struct DatagramOut {
 
 /// What happened so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct UdpStats {
+pub(crate) struct UdpStats {
     /// Datagrams that at least one socket took.
     pub delivered: u64,
     /// Datagrams for a port that nobody has.

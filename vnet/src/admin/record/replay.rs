@@ -552,7 +552,7 @@ impl Vnet {
             } => self.add_static(*dst, *gateway, interface.clone())?,
             Op::RemoveRoute { dst } => self.remove_route(*dst)?,
             Op::SetForwarding { forwarding } => self.set_forwarding(*forwarding)?,
-            Op::SetSysctl { name, value } => self.set_sysctl_text(name, value)?,
+            Op::SetSysctl { name, value } => self.set_sysctl(name, value)?,
             Op::SetLimit { resource, limit } => {
                 self.owners_only()?;
                 self.limit_to(*resource, *limit)?;

@@ -25,7 +25,7 @@ macro_rules! keys {
             $(#[doc = $text])+
             #[doc = ""]
             #[doc = concat!("`", $name, "`")]
-            pub static $const: Key<$type> = Key {
+            static $const: Key<$type> = Key {
                 name: $name,
                 text: concat!($($text),+).trim_ascii(),
                 unit: $unit,

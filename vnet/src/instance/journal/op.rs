@@ -201,7 +201,7 @@ pub enum Op {
     SetSysctl {
         /// The tunable.
         name: String,
-        /// Its value, as [`Vnet::set_sysctl_text`](crate::Vnet::set_sysctl_text) takes it.
+        /// Its value, as [`Vnet::set_sysctl`](crate::Vnet::set_sysctl) takes it.
         value: String,
     },
     /// [`OwnedVnet::set_limit`](crate::OwnedVnet::set_limit).

@@ -62,7 +62,7 @@ pub(crate) struct TcpConfig {
 
 /// Whether an optional part of the protocol is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Feature {
+pub(crate) enum Feature {
     /// Used when the peer agrees.
     On,
     /// Neither offered nor accepted.
@@ -72,7 +72,7 @@ pub enum Feature {
 impl Feature {
     /// True for [`Feature::On`].
     #[inline]
-    pub const fn is_on(self) -> bool {
+    pub(crate) const fn is_on(self) -> bool {
         matches!(self, Feature::On)
     }
 }

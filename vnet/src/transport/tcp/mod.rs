@@ -59,7 +59,7 @@ use crate::base::time::Instant;
 use crate::packet::Cx;
 use crate::transport::ports::Ports;
 
-pub use config::Feature;
+pub(crate) use config::Feature;
 pub(crate) use config::TcpConfig;
 pub(crate) use ids::{ConnId, ListenerId};
 pub use info::TcpInfo;
@@ -67,7 +67,7 @@ pub(crate) use info::{TcpCounts, TcpSocketInfo};
 pub(crate) use options::{Linger, Path, SocketOptions, Switch};
 pub(crate) use segment::{IcmpKind, SegmentIn, SegmentOut, Verdict};
 pub use state::TcpState;
-pub use stats::TcpStats;
+pub(crate) use stats::TcpStats;
 
 use connection::{Connection, Env, Listed, Owner};
 use ids::{FourTuple, HalfId, Slot, TimeWaitId, address_key, unspecified_like};

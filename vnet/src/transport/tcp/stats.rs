@@ -2,7 +2,7 @@
 
 /// What happened so far. A large segment that stands for several counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TcpStats {
+pub(crate) struct TcpStats {
     /// Segments received.
     pub segments_in: u64,
     /// Segments sent.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use vnet::net::UdpSocket;
-use vnet::record::{ApplyError, Op, Record, RecordError, ReplayError};
+use vnet::record::{ApplyError, IfOp, Op, Record, RecordError, ReplayError, VnetOp};
 use vnet::{
     AdminState, Carrier, CreateError, Forwarding, InitRecord, LinkConfig, MacAddr, NetifError,
     NextHop, Offload, OwnedVnet, Privilege, Privileges, Resource, Stage, System, UNLIMITED, Vnet,
@@ -231,7 +231,9 @@ fn a_million_changes_leave_one_entry() {
     }
     let record = a.record().expect("alive");
     assert_eq!(record.ops.len(), before + 1);
-    assert!(matches!(&record.ops[1], Op::SetLink { link, .. } if link.overhead_bytes == 999));
+    assert!(
+        matches!(&record.ops[1], Op::Interface(_, IfOp::SetLink { link, .. }) if link.overhead_bytes == 999)
+    );
     assert_eq!(b.record().expect("alive").ops.len(), 1);
 }
 
@@ -252,10 +254,10 @@ fn what_failed_is_not_recorded() {
     );
     assert!(a.set_sysctl("net.inet.ip.ttl", "0").is_err());
     assert!(tenant.set_ip_mtu("lo0", 1000).is_err());
-    let limit = Op::SetLimit {
+    let limit = Op::Vnet(VnetOp::SetLimit {
         resource: Resource::Sockets,
         limit: 3,
-    };
+    });
     assert_eq!(tenant.apply(&limit), Err(ApplyError::OwnerOnly));
     assert_eq!(a.record().expect("alive").ops, before);
 }
@@ -265,10 +267,7 @@ fn an_impossible_operation_is_named_and_nothing_is_left() {
     let system = System::virtual_time(1);
     let [a, b] = joined(&system);
     let mut records = [&a, &b].map(|v| v.record().expect("alive"));
-    let bad = Op::SetIpMtu {
-        interface: "nowhere".into(),
-        ip_mtu: 1000,
-    };
+    let bad = Op::Interface("nowhere".into(), IfOp::SetIpMtu { ip_mtu: 1000 });
     records[1].ops.push(bad.clone());
     let at = records[1].ops.len() - 1;
     let before = system.names();
@@ -365,9 +364,11 @@ fn every_record_that_is_none_is_an_error_that_says_why() {
 
 #[test]
 fn limits_are_read_and_written_in_words_where_numbers_end() {
-    let limit = |limit| Op::SetLimit {
-        resource: Resource::Routes,
-        limit,
+    let limit = |limit| {
+        Op::Vnet(VnetOp::SetLimit {
+            resource: Resource::Routes,
+            limit,
+        })
     };
     let record = |ops| Record {
         version: 1,
@@ -499,9 +500,9 @@ fn a_vnet_that_is_gone_has_no_record() {
     let tenant = a.clone();
     drop(a);
     assert!(tenant.record().is_err() && tenant.inspect().is_err());
-    let forward = Op::SetForwarding {
+    let forward = Op::Vnet(VnetOp::SetForwarding {
         forwarding: Forwarding::Enabled,
-    };
+    });
     assert!(tenant.apply(&forward).is_err());
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use history::{act, duration, edge_number, link, perform};
 use ipnet::Ipv4Net;
 use proptest::prelude::*;
-use vnet::record::{InitStep, Op, Record};
+use vnet::record::{BridgeOp, IfOp, InitStep, Op, Record, RouteOp, VnetOp};
 use vnet::{
     AdminState, BridgeConfig, BridgeMode, Forwarding, HostPort, InitRecord, Inspection, MacAddr,
     MemberConfig, Offload, Privilege, Privileges, Resource, Stage, Switchable, System, Vnet,
@@ -71,31 +71,39 @@ fn op() -> impl Strategy<Value = Op> {
     let (a, b, c) = (text, text, text);
     let interfaces = prop_oneof![
         (a(), b(), c(), any::<Option<u64>>()).prop_map(
-            |(interface, peer, peer_interface, wire)| Op::Epair {
+            |(interface, peer, peer_interface, wire)| Op::Interface(
                 interface,
-                peer,
-                peer_interface,
-                wire
-            }
+                IfOp::Epair {
+                    peer,
+                    peer_interface,
+                    wire
+                }
+            )
         ),
-        (a(), prop::option::of(mac())).prop_map(|(interface, mac)| Op::Port { interface, mac }),
-        a().prop_map(|interface| Op::Bridge { interface }),
-        (a(), bridge_config()).prop_map(|(interface, config)| Op::SetBridge { interface, config }),
-        (a(), b()).prop_map(|(interface, member)| Op::AddMember { interface, member }),
-        (a(), b()).prop_map(|(interface, member)| Op::RemoveMember { interface, member }),
-        (a(), b(), member_config()).prop_map(|(interface, member, config)| Op::SetMember {
+        (a(), prop::option::of(mac()))
+            .prop_map(|(interface, mac)| Op::Interface(interface, IfOp::Port { mac })),
+        a().prop_map(|interface| Op::Interface(interface, IfOp::Bridge {})),
+        (a(), bridge_config())
+            .prop_map(|(interface, config)| Op::Bridge(interface, BridgeOp::SetBridge { config })),
+        (a(), b())
+            .prop_map(|(interface, member)| Op::Bridge(interface, BridgeOp::AddMember { member })),
+        (a(), b()).prop_map(|(interface, member)| Op::Bridge(
             interface,
-            member,
-            config
-        }),
-        (a(), b(), mac()).prop_map(|(interface, member, mac)| Op::AddStation {
+            BridgeOp::RemoveMember { member }
+        )),
+        (a(), b(), member_config()).prop_map(|(interface, member, config)| Op::Bridge(
             interface,
-            member,
-            mac
-        }),
-        (a(), mac()).prop_map(|(interface, mac)| Op::RemoveStation { interface, mac }),
-        a().prop_map(|interface| Op::RemoveInterface { interface }),
-        (a(), b()).prop_map(|(interface, name)| Op::RenameInterface { interface, name }),
+            BridgeOp::SetMember { member, config }
+        )),
+        (a(), b(), mac()).prop_map(|(interface, member, mac)| Op::Bridge(
+            interface,
+            BridgeOp::AddStation { member, mac }
+        )),
+        (a(), mac())
+            .prop_map(|(interface, mac)| Op::Bridge(interface, BridgeOp::RemoveStation { mac })),
+        a().prop_map(|interface| Op::Interface(interface, IfOp::RemoveInterface {})),
+        (a(), b())
+            .prop_map(|(interface, name)| Op::Interface(interface, IfOp::RenameInterface { name })),
     ];
     let state = prop_oneof![Just(AdminState::Up), Just(AdminState::Down)];
     let offload = prop_oneof![
@@ -113,35 +121,46 @@ fn op() -> impl Strategy<Value = Op> {
         chosen.fold(Privileges::NONE, |mask, (_, p)| mask | *p)
     });
     let settings = prop_oneof![
-        (a(), mac()).prop_map(|(interface, mac)| Op::SetMac { interface, mac }),
-        (a(), any::<u16>()).prop_map(|(interface, ip_mtu)| Op::SetIpMtu { interface, ip_mtu }),
-        (a(), state).prop_map(|(interface, state)| Op::SetUp { interface, state }),
-        (a(), offload).prop_map(|(interface, offload)| Op::SetOffload { interface, offload }),
-        (a(), link()).prop_map(|(interface, link)| Op::SetLink {
+        (a(), mac()).prop_map(|(interface, mac)| Op::Interface(interface, IfOp::SetMac { mac })),
+        (a(), any::<u16>())
+            .prop_map(|(interface, ip_mtu)| Op::Interface(interface, IfOp::SetIpMtu { ip_mtu })),
+        (a(), state).prop_map(|(interface, state)| Op::Interface(interface, IfOp::SetUp { state })),
+        (a(), offload).prop_map(|(interface, offload)| Op::Interface(
             interface,
-            link: Box::new(link)
-        }),
-        (a(), prefix(), any::<u32>()).prop_map(|(interface, address, metric)| Op::AddAddress {
+            IfOp::SetOffload { offload }
+        )),
+        (a(), link()).prop_map(|(interface, link)| Op::Interface(
             interface,
-            address: address.into(),
-            metric
-        }),
-        (a(), address()).prop_map(|(interface, address)| Op::RemoveAddress {
+            IfOp::SetLink {
+                link: Box::new(link)
+            }
+        )),
+        (a(), prefix(), any::<u32>()).prop_map(|(interface, address, metric)| Op::Interface(
             interface,
-            address: address.into()
-        }),
+            IfOp::AddAddress {
+                address: address.into(),
+                metric
+            }
+        )),
+        (a(), address()).prop_map(|(interface, address)| Op::Interface(
+            interface,
+            IfOp::RemoveAddress {
+                address: address.into()
+            }
+        )),
         (prefix(), prop::option::of(address()), prop::option::of(a())).prop_map(
-            |(dst, gateway, interface)| Op::AddRoute {
+            |(dst, gateway, interface)| Op::Route(RouteOp::AddRoute {
                 dst: dst.into(),
                 gateway: gateway.map(Into::into),
                 interface
-            }
+            })
         ),
-        prefix().prop_map(|dst| Op::RemoveRoute { dst: dst.into() }),
-        forwarding.prop_map(|forwarding| Op::SetForwarding { forwarding }),
-        (a(), b()).prop_map(|(name, value)| Op::SetSysctl { name, value }),
-        (resource, any::<u64>()).prop_map(|(resource, limit)| Op::SetLimit { resource, limit }),
-        mask.prop_map(|privileges| Op::SetPrivileges { privileges }),
+        prefix().prop_map(|dst| Op::Route(RouteOp::RemoveRoute { dst: dst.into() })),
+        forwarding.prop_map(|forwarding| Op::Vnet(VnetOp::SetForwarding { forwarding })),
+        (a(), b()).prop_map(|(name, value)| Op::Vnet(VnetOp::SetSysctl { name, value })),
+        (resource, any::<u64>())
+            .prop_map(|(resource, limit)| Op::Vnet(VnetOp::SetLimit { resource, limit })),
+        mask.prop_map(|privileges| Op::Vnet(VnetOp::SetPrivileges { privileges })),
     ];
     prop_oneof![interfaces, settings]
 }

@@ -18,7 +18,7 @@ use vnet::capture::FrameTap;
 use vnet::link::LinkState;
 use vnet::link::{Change, LinkEvent, Shape};
 use vnet::net::UdpSocket;
-use vnet::record::Op;
+use vnet::record::{IfOp, Op, VnetOp};
 use vnet::time::Instant;
 use vnet::{
     AdminState, BridgeConfig, CreateError, Denied, Direction, Forwarding, InitRecord, LinkConfig,
@@ -262,14 +262,20 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
     ("record", OwnWires, |s| said(s.tenant.record())),
     ("apply", Own, |s| {
         let privileges = Privileges::WITH_SYSTEM;
-        let widen = s.tenant.apply(&Op::SetPrivileges { privileges });
+        let widen = s
+            .tenant
+            .apply(&Op::Vnet(VnetOp::SetPrivileges { privileges }));
         assert!(widen.is_err());
         // One that is there and one that is not are the same to it.
-        let pair = |peer: &str| Op::Epair {
-            interface: "e0".into(),
-            peer: peer.into(),
-            peer_interface: "e0".into(),
-            wire: None,
+        let pair = |peer: &str| {
+            Op::Interface(
+                "e0".into(),
+                IfOp::Epair {
+                    peer: peer.into(),
+                    peer_interface: "e0".into(),
+                    wire: None,
+                },
+            )
         };
         let told = ["stranger", "nobody", "house"].map(|peer| {
             let refused = s.tenant.apply(&pair(peer)).unwrap_err().to_string();

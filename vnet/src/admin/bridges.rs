@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::interfaces::netif;
-use super::record::Op;
+use super::record::{BridgeOp, IfOp, Op};
 use crate::base::id::IfId;
 use crate::base::time::{Duration, Instant};
 use crate::instance::phase::Gone;
@@ -172,7 +172,7 @@ impl Vnet {
                 netif(id, name, Kind::Bridge(bridge), mac)
             })?;
             let interface = name.to_owned();
-            Ok(Op::Bridge { interface })
+            Ok(Op::Interface(interface, IfOp::Bridge {}))
         })
     }
 
@@ -200,7 +200,7 @@ impl Vnet {
             }
             stack.bridges.join(&mut stack.ifs, cx.now, id, ifid);
             let (interface, member) = (bridge.to_owned(), member.to_owned());
-            Ok(Op::AddMember { interface, member })
+            Ok(Op::Bridge(interface, BridgeOp::AddMember { member }))
         })
     }
 
@@ -214,7 +214,7 @@ impl Vnet {
             let (_, ifid) = member_of(stack, bridge, member)?;
             stack.bridges.forget(&mut stack.ifs, cx.now, ifid);
             let (interface, member) = (bridge.to_owned(), member.to_owned());
-            Ok(Op::RemoveMember { interface, member })
+            Ok(Op::Bridge(interface, BridgeOp::RemoveMember { member }))
         })
     }
 
@@ -234,11 +234,13 @@ impl Vnet {
             if let Some(netif) = stack.ifs.get_mut(ifid) {
                 netif.member = Some(Membership { bridge: id, config });
             }
-            Ok(Op::SetMember {
-                interface: bridge.to_owned(),
-                member: member.to_owned(),
-                config,
-            })
+            Ok(Op::Bridge(
+                bridge.to_owned(),
+                BridgeOp::SetMember {
+                    member: member.to_owned(),
+                    config,
+                },
+            ))
         })
     }
 
@@ -253,7 +255,7 @@ impl Vnet {
             let changed = stack.bridges.get_mut(id).expect(THERE);
             changed.set_config(cx.now, config.clone());
             let interface = bridge.to_owned();
-            Ok(Op::SetBridge { interface, config })
+            Ok(Op::Bridge(interface, BridgeOp::SetBridge { config }))
         })
     }
 
@@ -276,11 +278,13 @@ impl Vnet {
                 return Err(BridgeError::OwnAddress(mac));
             }
             fdb.set(cx.now, mac, ifid, Origin::Static);
-            Ok(Op::AddStation {
-                interface: bridge.to_owned(),
-                member: member.to_owned(),
-                mac,
-            })
+            Ok(Op::Bridge(
+                bridge.to_owned(),
+                BridgeOp::AddStation {
+                    member: member.to_owned(),
+                    mac,
+                },
+            ))
         })
     }
 
@@ -303,7 +307,7 @@ impl Vnet {
                     // was never noted.
                     let is_borrowed = netif_of(stack, ifid).loan.is_some();
                     let is_noted = origin == Origin::Static && !is_borrowed;
-                    Ok(is_noted.then_some(Op::RemoveStation { interface, mac }))
+                    Ok(is_noted.then_some(Op::Bridge(interface, BridgeOp::RemoveStation { mac })))
                 }
             }
         })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::moves::leave_vnet;
-use super::record::Op;
+use super::record::{IfOp, Op};
 use crate::base::deadline::Armed;
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
@@ -89,11 +89,15 @@ impl Vnet {
         }
         let wire = Wire::new();
         let number = self.core.system.next_wire();
-        let op = |interface: &str, peer: &Vnet, peer_interface: &str| Op::Epair {
-            interface: interface.to_owned(),
-            peer: peer.name().to_owned(),
-            peer_interface: peer_interface.to_owned(),
-            wire: Some(number),
+        let op = |interface: &str, peer: &Vnet, peer_interface: &str| {
+            Op::Interface(
+                interface.to_owned(),
+                IfOp::Epair {
+                    peer: peer.name().to_owned(),
+                    peer_interface: peer_interface.to_owned(),
+                    wire: Some(number),
+                },
+            )
         };
         let near = op(name, peer, peer_name);
         self.attach(name, Kind::Epair, None, &wire, End::A, near)?;
@@ -172,7 +176,7 @@ impl Vnet {
             }
             remove_interface(stack, cx, id);
             let interface = name.to_owned();
-            Ok(Op::RemoveInterface { interface })
+            Ok(Op::Interface(interface, IfOp::RemoveInterface {}))
         })
     }
 
@@ -201,10 +205,12 @@ impl Vnet {
             let netif = stack.ifs.by_name(name)?;
             netif.require(netif.can().removable, "renaming")?;
             stack.ifs.rename(netif.id, new_name)?;
-            Ok(Op::RenameInterface {
-                interface: name.to_owned(),
-                name: new_name.to_owned(),
-            })
+            Ok(Op::Interface(
+                name.to_owned(),
+                IfOp::RenameInterface {
+                    name: new_name.to_owned(),
+                },
+            ))
         })
     }
 
@@ -244,7 +250,7 @@ impl Vnet {
             }
             stack.bridges.state_changed(&mut stack.ifs, id);
             let interface = name.to_owned();
-            Ok(Op::SetUp { interface, state })
+            Ok(Op::Interface(interface, IfOp::SetUp { state }))
         })
     }
 
@@ -260,7 +266,7 @@ impl Vnet {
         self.configure_netif(name, |netif, _| {
             netif.ip_mtu = ip_mtu;
             let interface = name.to_owned();
-            Ok(Op::SetIpMtu { interface, ip_mtu })
+            Ok(Op::Interface(interface, IfOp::SetIpMtu { ip_mtu }))
         })
     }
 
@@ -284,7 +290,7 @@ impl Vnet {
             stack.bridges.mac_changed(&stack.ifs, cx.now, id, old);
             stack.announce_addresses(id);
             let interface = name.to_owned();
-            Ok(Op::SetMac { interface, mac })
+            Ok(Op::Interface(interface, IfOp::SetMac { mac }))
         })
     }
 
@@ -302,7 +308,7 @@ impl Vnet {
             netif.require(has_one, "offload")?;
             netif.offload = offload;
             let interface = name.to_owned();
-            Ok(Op::SetOffload { interface, offload })
+            Ok(Op::Interface(interface, IfOp::SetOffload { offload }))
         })
     }
 
@@ -329,7 +335,7 @@ impl Vnet {
             // What waits in another discipline than before, or for another rate.
             netif.drain_link(cx);
             let interface = name.to_owned();
-            Ok(Op::SetLink { interface, link })
+            Ok(Op::Interface(interface, IfOp::SetLink { link }))
         })
     }
 
@@ -355,11 +361,13 @@ impl Vnet {
         self.configure(|stack, _| {
             let id = stack.ifs.id_of(name)?;
             stack.add_address(id, address)?;
-            Ok(Op::AddAddress {
-                interface: name.to_owned(),
-                address,
-                metric: stack.ip.raise_connected(address, id, metric),
-            })
+            Ok(Op::Interface(
+                name.to_owned(),
+                IfOp::AddAddress {
+                    address,
+                    metric: stack.ip.raise_connected(address, id, metric),
+                },
+            ))
         })
     }
 
@@ -373,7 +381,7 @@ impl Vnet {
             let id = stack.ifs.id_of(name)?;
             stack.remove_address(id, address)?;
             let interface = name.to_owned();
-            Ok(Op::RemoveAddress { interface, address })
+            Ok(Op::Interface(interface, IfOp::RemoveAddress { address }))
         })
     }
 

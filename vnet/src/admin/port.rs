@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::record::Op;
+use super::record::{IfOp, Op};
 use crate::base::lock::{Condvar, Mutex, Rank};
 use crate::base::time::{Duration, Instant};
 use crate::instance::cores::VnetCore;
@@ -157,10 +157,7 @@ impl Vnet {
 }
 
 fn port_op(name: &str, mac: Option<MacAddr>) -> Op {
-    Op::Port {
-        interface: name.to_owned(),
-        mac,
-    }
+    Op::Interface(name.to_owned(), IfOp::Port { mac })
 }
 
 /// The outside end of a wire, which is to be a port's.

@@ -18,7 +18,7 @@ pub(crate) mod replay;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use crate::instance::journal::Op;
+pub use crate::instance::journal::{BridgeOp, IfOp, Op, RouteOp, VnetOp};
 pub(crate) use away::{left_behind, settings};
 pub use read::ReadError;
 pub use replay::{ApplyError, ReplayError};

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-use super::record::Op;
+use super::record::{Op, RouteOp, VnetOp};
 use crate::base::id::IfId;
 use crate::instance::phase::Gone;
 use crate::instance::privilege::{AdminError, Denied, Privilege};
@@ -133,11 +133,11 @@ impl Vnet {
             }
             added?;
             let interface = stack.ifs.get(ifid).map(|i| i.name.to_string());
-            Ok(Op::AddRoute {
+            Ok(Op::Route(RouteOp::AddRoute {
                 dst: route.dst,
                 gateway,
                 interface,
-            })
+            }))
         })
     }
 
@@ -153,7 +153,7 @@ impl Vnet {
             let netif = stack.ifs.get(removed.ifid);
             let is_noted = netif.is_none_or(|netif| netif.loan.is_none());
             let dst = removed.dst;
-            Ok(is_noted.then_some(Op::RemoveRoute { dst }))
+            Ok(is_noted.then_some(Op::Route(RouteOp::RemoveRoute { dst })))
         })
     }
 
@@ -173,7 +173,7 @@ impl Vnet {
         self.require(Privilege::Forwarding)?;
         self.configure(|stack, _| {
             stack.set_forwarding(forwarding);
-            Ok(Op::SetForwarding { forwarding })
+            Ok(Op::Vnet(VnetOp::SetForwarding { forwarding }))
         })
     }
 }

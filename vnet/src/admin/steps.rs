@@ -9,7 +9,7 @@ use super::sysctl;
 use crate::instance::cores::VnetCore;
 use crate::instance::error::StepError;
 use crate::instance::init::InitRecord;
-use crate::instance::journal::Op;
+use crate::instance::journal::{Op, VnetOp};
 use crate::instance::limits::{self, Resource};
 use crate::instance::phase::{Entry, Gone};
 use crate::instance::steps::Stage;
@@ -57,7 +57,9 @@ pub(crate) fn inherit(child: &Arc<VnetCore>, parent: &Arc<VnetCore>) -> Result<(
         sysctl::inherit(inside.stack, &tunables);
         for (name, value) in sysctl::changed(inside.stack) {
             let name = name.to_owned();
-            inside.journal.note(Op::SetSysctl { name, value });
+            inside
+                .journal
+                .note(Op::Vnet(VnetOp::SetSysctl { name, value }));
         }
         // Behind the tunables: where one is the other, the limit has the wider range.
         let defaults = limits::defaults();
@@ -65,7 +67,9 @@ pub(crate) fn inherit(child: &Arc<VnetCore>, parent: &Arc<VnetCore>) -> Result<(
             let resource = *resource;
             limits::set_in(child, inside.stack, resource, limit);
             if limit != default {
-                inside.journal.note(Op::SetLimit { resource, limit });
+                inside
+                    .journal
+                    .note(Op::Vnet(VnetOp::SetLimit { resource, limit }));
             }
         }
     })
@@ -79,8 +83,8 @@ pub(crate) fn disinherit(child: &Arc<VnetCore>) -> Result<(), Gone> {
     child.enter_as(Entry::User, |inside, _| {
         for op in inside.journal.take_settings() {
             match op {
-                Op::SetSysctl { name, .. } => sysctl::reset(inside.stack, &name),
-                Op::SetLimit { resource, .. } => {
+                Op::Vnet(VnetOp::SetSysctl { name, .. }) => sysctl::reset(inside.stack, &name),
+                Op::Vnet(VnetOp::SetLimit { resource, .. }) => {
                     let default = limits::defaults()[resource as usize];
                     limits::set_in(child, inside.stack, resource, default);
                 }

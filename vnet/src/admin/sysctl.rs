@@ -22,7 +22,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::record::Op;
+use super::record::{Op, VnetOp};
 use crate::base::rng::Rng;
 use crate::instance::limits;
 use crate::instance::phase::{Entry as Entering, Gone};
@@ -371,10 +371,10 @@ impl Vnet {
         entry.check(raw)?;
         self.configure(|stack, _| {
             entry.write(stack, raw);
-            Ok::<_, Gone>(Op::SetSysctl {
+            Ok::<_, Gone>(Op::Vnet(VnetOp::SetSysctl {
                 name: entry.name().to_owned(),
                 value: raw.to_string(),
-            })
+            }))
         })?;
         // Some tunables are limits by another name, which those below must keep as well.
         limits::spread(&self.core);

@@ -1,7 +1,7 @@
 //! What a handle may do: the instance's mask asked and changed.
 
 use super::cores::VnetCore;
-use super::journal::Op;
+use super::journal::{Op, VnetOp};
 use super::privilege::{Authority, Denied, Privilege, PrivilegeError, Privileges};
 use super::vnet::{OwnedVnet, Vnet};
 
@@ -101,13 +101,14 @@ impl Vnet {
             return Err(PrivilegeError::BeyondParent(privileges & !most));
         }
         self.core.privileges.set(privileges);
-        self.core.note(Op::SetPrivileges { privileges });
+        self.core
+            .note(Op::Vnet(VnetOp::SetPrivileges { privileges }));
         for core in registry.vnets() {
             let narrowed = core.privileges.get() & privileges;
             if core.is_below(&self.core) && narrowed != core.privileges.get() {
                 core.privileges.set(narrowed);
                 let privileges = narrowed;
-                core.note(Op::SetPrivileges { privileges });
+                core.note(Op::Vnet(VnetOp::SetPrivileges { privileges }));
             }
         }
         Ok(())

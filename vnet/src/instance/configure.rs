@@ -1,7 +1,7 @@
 //! The one way in which configuration is changed, so that all of it is noted.
 
 use super::cores::VnetCore;
-use super::journal::Op;
+use super::journal::{IfOp, Op};
 use super::phase::{Entry, Gone, Phase};
 use super::privilege::Authority;
 use super::vnet::Vnet;
@@ -54,7 +54,7 @@ impl VnetCore {
 fn concerns_borrowed(stack: &Stack, op: &Op) -> bool {
     let interface = match op {
         // By now it has its new name.
-        Op::RenameInterface { name, .. } => Some(name.as_str()),
+        Op::Interface(_, IfOp::RenameInterface { name, .. }) => Some(name.as_str()),
         op => op.interface(),
     };
     let mut named = [interface, op.member()].into_iter().flatten();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::cores::VnetCore;
 use super::error::CreateError;
-use super::journal::Op;
+use super::journal::{Op, VnetOp};
 use super::limits::{self, Resource};
 use super::phase::{Entry, Gone, Phase};
 use super::privilege::{Authority, Privileges};
@@ -124,7 +124,7 @@ pub(crate) fn join(child: &Arc<VnetCore>) -> Result<(), Gone> {
     let mask = child.privileges.get() & parent.privileges.get();
     child.privileges.set(mask);
     if mask != Privileges::WITH_SYSTEM {
-        child.note(Op::SetPrivileges { privileges: mask });
+        child.note(Op::Vnet(VnetOp::SetPrivileges { privileges: mask }));
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use crate::packet::MacAddr;
 use crate::stack::limits::Resource;
 use away::Away;
-pub use op::Op;
+pub use op::{BridgeOp, IfOp, Op, RouteOp, VnetOp};
 
 /// The operations in effect. Empty, it holds no memory.
 #[derive(Debug, Default)]
@@ -48,7 +48,8 @@ struct Noted {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Interface(Box<str>),
-    Setting(Box<str>, Setting),
+    /// What an operation of this name sets on an interface.
+    Setting(Box<str>, &'static str),
     Address(Box<str>, IpAddr),
     Route(IpNet),
     /// A bridge, and an interface that is its member.
@@ -112,16 +113,6 @@ enum Part {
     Whole,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Setting {
-    Mac,
-    IpMtu,
-    Up,
-    Offload,
-    Link,
-    Bridge,
-}
-
 /// What an operation does to what it is about.
 enum Effect {
     Makes(Key),
@@ -132,8 +123,10 @@ impl Journal {
     /// Notes an operation that has taken effect.
     pub(crate) fn note(&mut self, mut op: Op) {
         match &mut op {
-            Op::RenameInterface { interface, name } => return self.rename(interface, name),
-            Op::RemoveInterface { interface } => {
+            Op::Interface(interface, IfOp::RenameInterface { name }) => {
+                return self.rename(interface, name);
+            }
+            Op::Interface(interface, IfOp::RemoveInterface {}) => {
                 self.forget_interface(interface);
                 // What a step has made is removed under the name that the step gives, which
                 // something else may have by now.
@@ -143,8 +136,8 @@ impl Journal {
                     return self.insert(key, op);
                 }
             }
-            Op::RemoveMember { member, .. } => self.forget_membership(member),
-            Op::AddAddress { address, .. } => self.has_address(*address),
+            Op::Bridge(_, BridgeOp::RemoveMember { member, .. }) => self.forget_membership(member),
+            Op::Interface(_, IfOp::AddAddress { address, .. }) => self.has_address(*address),
             _ => {}
         }
         let key = match effect(&op) {
@@ -159,7 +152,7 @@ impl Journal {
 
     /// Notes what an operation on an interface of another vnet's has undone here.
     pub(crate) fn note_borrowed(&mut self, op: &Op) {
-        if let Op::AddAddress { address, .. } = op {
+        if let Op::Interface(_, IfOp::AddAddress { address, .. }) = op {
             self.has_address(*address);
         }
     }
@@ -286,9 +279,7 @@ impl Journal {
     /// `is_here` says whether an interface of the instance's own has a name now. One that is lent
     /// and whose name has been given away is left out: two of one name cannot be.
     pub(crate) fn ops(&self, is_here: impl Fn(&str) -> bool) -> Vec<Op> {
-        let removal = |name: &str| Op::RemoveInterface {
-            interface: name.to_owned(),
-        };
+        let removal = |name: &str| Op::Interface(name.to_owned(), IfOp::RemoveInterface {});
         let mut noted: Vec<(Part, u64, &Op)> = Vec::new();
         let listed = |(key, noted): (&Key, &Noted)| (key.part(), noted.number);
         for (key, entry) in &self.entries {
@@ -338,9 +329,13 @@ fn in_order(mut renames: Vec<(&str, &str)>) -> Vec<Op> {
     renames.sort_unstable();
     let mut pending: BTreeMap<&str, &str> = renames.iter().copied().collect();
     let mut ops = Vec::new();
-    let rename = |interface: &str, name: &str| Op::RenameInterface {
-        interface: interface.to_owned(),
-        name: name.to_owned(),
+    let rename = |interface: &str, name: &str| {
+        Op::Interface(
+            interface.to_owned(),
+            IfOp::RenameInterface {
+                name: name.to_owned(),
+            },
+        )
     };
     for (first, _) in renames {
         // The way to a name that is free, or round to where it began.
@@ -366,46 +361,52 @@ fn in_order(mut renames: Vec<(&str, &str)>) -> Vec<Op> {
     ops
 }
 
+/// What an operation is about, and whether it makes that.
 fn effect(op: &Op) -> Effect {
-    let setting = |interface: &str, setting| Effect::Makes(Key::Setting(interface.into(), setting));
-    let membership = |bridge: &str, member: &str| Key::Member(bridge.into(), member.into());
-    let station = |bridge: &str, mac| Key::Station(bridge.into(), mac);
+    use Effect::{Makes, Unmakes};
     match op {
-        Op::Epair { interface, .. } | Op::Port { interface, .. } | Op::Bridge { interface } => {
-            Effect::Makes(Key::Interface(interface.as_str().into()))
+        Op::Interface(interface, op) => of_interface(interface.as_str().into(), op),
+        Op::Bridge(bridge, op) => of_bridge(bridge.as_str().into(), op),
+        Op::Route(RouteOp::AddRoute { dst, .. }) => Makes(Key::Route(dst.trunc())),
+        Op::Route(RouteOp::RemoveRoute { dst }) => Unmakes(Key::Route(dst.trunc())),
+        Op::Vnet(VnetOp::SetForwarding { .. }) => Makes(Key::Forwarding),
+        Op::Vnet(VnetOp::SetSysctl { name, .. }) => Makes(Key::Sysctl(name.as_str().into())),
+        Op::Vnet(VnetOp::SetLimit { resource, .. }) => Makes(Key::Limit(*resource)),
+        Op::Vnet(VnetOp::SetPrivileges { .. }) => Makes(Key::Privileges),
+    }
+}
+
+fn of_interface(interface: Box<str>, op: &IfOp) -> Effect {
+    use Effect::{Makes, Unmakes};
+    match op {
+        IfOp::Epair { .. } | IfOp::Port { .. } | IfOp::Bridge {} => {
+            Makes(Key::Interface(interface))
         }
         // Renaming leaves no entry of its own.
-        Op::RemoveInterface { interface } | Op::RenameInterface { interface, .. } => {
-            Effect::Unmakes(Key::Interface(interface.as_str().into()))
+        IfOp::RemoveInterface {} | IfOp::RenameInterface { .. } => {
+            Unmakes(Key::Interface(interface))
         }
-        Op::SetBridge { interface, .. } => setting(interface, Setting::Bridge),
-        Op::AddMember { interface, member } => Effect::Makes(membership(interface, member)),
-        Op::RemoveMember { interface, member } => Effect::Unmakes(membership(interface, member)),
-        Op::SetMember {
-            interface, member, ..
-        } => {
-            let (bridge, member) = (interface.as_str().into(), member.as_str().into());
-            Effect::Makes(Key::MemberSetting(bridge, member))
+        IfOp::SetMac { .. }
+        | IfOp::SetIpMtu { .. }
+        | IfOp::SetUp { .. }
+        | IfOp::SetOffload { .. }
+        | IfOp::SetLink { .. } => Makes(Key::Setting(interface, op.name())),
+        IfOp::AddAddress { address, .. } => Makes(Key::Address(interface, address.addr())),
+        IfOp::RemoveAddress { address } => Unmakes(Key::Address(interface, *address)),
+    }
+}
+
+fn of_bridge(bridge: Box<str>, op: &BridgeOp) -> Effect {
+    use Effect::{Makes, Unmakes};
+    match op {
+        BridgeOp::SetBridge { .. } => Makes(Key::Setting(bridge, op.name())),
+        BridgeOp::AddMember { member } => Makes(Key::Member(bridge, member.as_str().into())),
+        BridgeOp::RemoveMember { member } => Unmakes(Key::Member(bridge, member.as_str().into())),
+        BridgeOp::SetMember { member, .. } => {
+            Makes(Key::MemberSetting(bridge, member.as_str().into()))
         }
-        Op::AddStation { interface, mac, .. } => Effect::Makes(station(interface, *mac)),
-        Op::RemoveStation { interface, mac } => Effect::Unmakes(station(interface, *mac)),
-        Op::SetMac { interface, .. } => setting(interface, Setting::Mac),
-        Op::SetIpMtu { interface, .. } => setting(interface, Setting::IpMtu),
-        Op::SetUp { interface, .. } => setting(interface, Setting::Up),
-        Op::SetOffload { interface, .. } => setting(interface, Setting::Offload),
-        Op::SetLink { interface, .. } => setting(interface, Setting::Link),
-        Op::AddAddress {
-            interface, address, ..
-        } => Effect::Makes(Key::Address(interface.as_str().into(), address.addr())),
-        Op::RemoveAddress { interface, address } => {
-            Effect::Unmakes(Key::Address(interface.as_str().into(), *address))
-        }
-        Op::AddRoute { dst, .. } => Effect::Makes(Key::Route(dst.trunc())),
-        Op::RemoveRoute { dst } => Effect::Unmakes(Key::Route(dst.trunc())),
-        Op::SetForwarding { .. } => Effect::Makes(Key::Forwarding),
-        Op::SetSysctl { name, .. } => Effect::Makes(Key::Sysctl(name.as_str().into())),
-        Op::SetLimit { resource, .. } => Effect::Makes(Key::Limit(*resource)),
-        Op::SetPrivileges { .. } => Effect::Makes(Key::Privileges),
+        BridgeOp::AddStation { mac, .. } => Makes(Key::Station(bridge, *mac)),
+        BridgeOp::RemoveStation { mac } => Unmakes(Key::Station(bridge, *mac)),
     }
 }
 
@@ -415,39 +416,33 @@ mod tests {
     use crate::netif::AdminState;
 
     fn port(name: &str) -> Op {
-        Op::Port {
-            interface: name.into(),
-            mac: None,
-        }
+        Op::Interface(name.into(), IfOp::Port { mac: None })
     }
 
     fn remove(name: &str) -> Op {
-        Op::RemoveInterface {
-            interface: name.into(),
-        }
+        Op::Interface(name.into(), IfOp::RemoveInterface {})
     }
 
     fn mtu(name: &str, ip_mtu: u16) -> Op {
-        Op::SetIpMtu {
-            interface: name.into(),
-            ip_mtu,
-        }
+        Op::Interface(name.into(), IfOp::SetIpMtu { ip_mtu })
     }
 
     fn address(name: &str, net: &str) -> Op {
-        Op::AddAddress {
-            interface: name.into(),
-            address: net.parse().expect("a prefix"),
-            metric: 0,
-        }
+        Op::Interface(
+            name.into(),
+            IfOp::AddAddress {
+                address: net.parse().expect("a prefix"),
+                metric: 0,
+            },
+        )
     }
 
     fn route(dst: &str, name: &str) -> Op {
-        Op::AddRoute {
+        Op::Route(RouteOp::AddRoute {
             dst: dst.parse().expect("a prefix"),
             gateway: None,
             interface: Some(name.into()),
-        }
+        })
     }
 
     fn after(ops: &[Op]) -> Vec<Op> {
@@ -496,10 +491,12 @@ mod tests {
         assert_eq!(after(&again), again);
         let gone = [remove("s"), port("s"), mtu("s", 2), remove("s")];
         assert_eq!(after(&gone), [remove("s")]);
-        let undo = Op::RemoveAddress {
-            interface: "lo0".into(),
-            address: std::net::Ipv4Addr::LOCALHOST.into(),
-        };
+        let undo = Op::Interface(
+            "lo0".into(),
+            IfOp::RemoveAddress {
+                address: std::net::Ipv4Addr::LOCALHOST.into(),
+            },
+        );
         let back = [undo.clone(), address("lo0", "127.0.0.1/8")];
         assert_eq!(after(&back), back);
         let gone = [&back[..], std::slice::from_ref(&undo)].concat();
@@ -507,10 +504,7 @@ mod tests {
     }
 
     fn renamed(from: &str, to: &str) -> Op {
-        Op::RenameInterface {
-            interface: from.into(),
-            name: to.into(),
-        }
+        Op::Interface(from.into(), IfOp::RenameInterface { name: to.into() })
     }
 
     #[test]
@@ -577,10 +571,12 @@ mod tests {
 
     #[test]
     fn empty_again_after_everything_is_undone() {
-        let up = Op::SetUp {
-            interface: "a".into(),
-            state: AdminState::Down,
-        };
+        let up = Op::Interface(
+            "a".into(),
+            IfOp::SetUp {
+                state: AdminState::Down,
+            },
+        );
         let ops = [port("a"), up, address("a", "192.0.2.1/24"), remove("a")];
         assert!(after(&ops).is_empty());
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::cores::VnetCore;
-use super::journal::Op;
+use super::journal::{Op, VnetOp};
 use super::phase::{Entry, Gone};
 use super::vnet::{OwnedVnet, Vnet};
 use crate::base::stats::Stats;
@@ -74,7 +74,7 @@ impl Vnet {
     pub(crate) fn limit_to(&self, resource: Resource, limit: u64) -> Result<(), Gone> {
         self.configure(|stack, _| {
             set_in(&self.core, stack, resource, limit);
-            Ok(Op::SetLimit { resource, limit })
+            Ok(Op::Vnet(VnetOp::SetLimit { resource, limit }))
         })?;
         spread(&self.core);
         Ok(())

@@ -10,7 +10,7 @@ use crate::admin::bridges::{self, BridgeView};
 use crate::admin::interfaces::{self, IfInfo};
 use crate::admin::moves::LentInterface;
 use crate::admin::pins::{self, Pins};
-use crate::admin::record::{self, InitStep, Op};
+use crate::admin::record::{self, IfOp, InitStep, Op};
 use crate::admin::routes::{self, RouteInfo};
 use crate::admin::sysctl;
 use crate::base::stats::{DropReason, Stats};
@@ -283,11 +283,14 @@ fn interface_views(inside: &Inside, now: Instant, current: &str) -> Vec<Interfac
     let view = |netif| {
         let info = interfaces::info(inside.stack, netif, current);
         let peer = match inside.journal.made(&info.name) {
-            Some(Op::Epair {
-                peer,
-                peer_interface,
-                ..
-            }) => Some(format!("{peer}:{peer_interface}")),
+            Some(Op::Interface(
+                _,
+                IfOp::Epair {
+                    peer,
+                    peer_interface,
+                    ..
+                },
+            )) => Some(format!("{peer}:{peer_interface}")),
             _ => None,
         };
         InterfaceView {

@@ -1,6 +1,6 @@
 //! What an interface takes along when it leaves its home, and what it leaves behind, as operations.
 
-use super::Op;
+use super::{BridgeOp, IfOp, Op, RouteOp};
 use crate::admin::bridges;
 use crate::admin::routes;
 use crate::base::id::IfId;
@@ -10,30 +10,21 @@ use crate::stack::Stack;
 
 /// The operations that set what is an interface's own, under its name in its present vnet.
 pub(crate) fn settings(netif: &Netif) -> Vec<Op> {
-    let interface = || netif.name.to_string();
+    let set = |op| Op::Interface(netif.name.to_string(), op);
     let mut settings = vec![
-        Op::SetMac {
-            interface: interface(),
-            mac: netif.mac,
-        },
-        Op::SetIpMtu {
-            interface: interface(),
+        set(IfOp::SetMac { mac: netif.mac }),
+        set(IfOp::SetIpMtu {
             ip_mtu: netif.ip_mtu,
-        },
-        Op::SetUp {
-            interface: interface(),
-            state: netif.admin,
-        },
-        Op::SetOffload {
-            interface: interface(),
+        }),
+        set(IfOp::SetUp { state: netif.admin }),
+        set(IfOp::SetOffload {
             offload: netif.offload,
-        },
+        }),
     ];
     if let Some(link) = &netif.link {
-        settings.push(Op::SetLink {
-            interface: interface(),
+        settings.push(set(IfOp::SetLink {
             link: Box::new(link.config().clone()),
-        });
+        }));
     }
     settings
 }
@@ -46,14 +37,18 @@ pub(crate) fn left_behind(stack: &Stack, id: IfId) -> Vec<Op> {
     let interface = netif.name.to_string();
     let by_it = |r: &routes::RouteInfo| r.origin == Origin::Static && r.interface == interface;
     let routes = routes::list(stack).into_iter().filter(by_it);
-    let routes = routes.map(|r| Op::RemoveRoute { dst: r.dst });
-    let addresses = stack.ip.addresses_on(id).map(|a| Op::RemoveAddress {
-        interface: interface.clone(),
-        address: a.addr(),
-    });
-    let membership = bridges::bridge_of(stack, netif).map(|bridge| Op::RemoveMember {
-        interface: bridge,
-        member: interface.clone(),
+    let routes = routes.map(|r| Op::Route(RouteOp::RemoveRoute { dst: r.dst }));
+    let addresses = stack
+        .ip
+        .addresses_on(id)
+        .map(|a| Op::Interface(interface.clone(), IfOp::RemoveAddress { address: a.addr() }));
+    let membership = bridges::bridge_of(stack, netif).map(|bridge| {
+        Op::Bridge(
+            bridge,
+            BridgeOp::RemoveMember {
+                member: interface.clone(),
+            },
+        )
     });
     routes.chain(addresses).chain(membership).collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Op, Record, VERSION};
+use super::{BridgeOp, IfOp, Op, Record, RouteOp, VERSION, VnetOp};
 use crate::admin::bridges::BridgeError;
 use crate::admin::routes::RouteError;
 use crate::admin::steps;
@@ -317,10 +317,10 @@ impl<'a> Replay<'a> {
             let limits_routes = |op: &Op| {
                 matches!(
                     op,
-                    Op::SetLimit {
+                    Op::Vnet(VnetOp::SetLimit {
                         resource: Resource::Routes,
                         ..
-                    }
+                    })
                 )
             };
             if !record.ops.iter().any(limits_routes) {
@@ -331,30 +331,36 @@ impl<'a> Replay<'a> {
     }
 
     fn apply(&mut self, record: &'a Record, vnet: &Vnet, op: &'a Op) -> Result<(), ApplyError> {
-        let Op::Epair {
+        let Op::Interface(
             interface,
-            peer,
-            peer_interface,
-            wire: number,
-        } = op
+            IfOp::Epair {
+                peer,
+                peer_interface,
+                wire: number,
+            },
+        ) = op
         else {
             return match op {
                 // Nobody is outside yet.
-                Op::Port { interface, mac } => Ok(vnet.loose_port(interface, *mac)?),
+                Op::Interface(interface, IfOp::Port { mac }) => {
+                    Ok(vnet.loose_port(interface, *mac)?)
+                }
                 op => vnet.apply(op),
             };
         };
         let near = (record.name.as_str(), interface.as_str());
         let known = self.places.contains_key(peer.as_str());
-        let op = Op::Epair {
-            interface: interface.clone(),
-            peer: match known {
-                true => (self.rename)(peer),
-                false => peer.clone(),
+        let op = Op::Interface(
+            interface.clone(),
+            IfOp::Epair {
+                peer: match known {
+                    true => (self.rename)(peer),
+                    false => peer.clone(),
+                },
+                peer_interface: peer_interface.clone(),
+                wire: *number,
             },
-            peer_interface: peer_interface.clone(),
-            wire: *number,
-        };
+        );
         let (wire, end) = match self.far.get(&near) {
             None => (Wire::new(), End::A),
             Some(far) => {
@@ -438,12 +444,14 @@ fn joined<'a>(records: &[&'a Record]) -> BTreeMap<EndName<'a>, EndName<'a>> {
     let mut told: Vec<Told> = Vec::new();
     for record in records {
         for op in &record.ops {
-            if let Op::Epair {
+            if let Op::Interface(
                 interface,
-                peer,
-                peer_interface,
-                wire,
-            } = op
+                IfOp::Epair {
+                    peer,
+                    peer_interface,
+                    wire,
+                },
+            ) = op
             {
                 told.push(Told {
                     near: (&record.name, interface),
@@ -481,8 +489,8 @@ impl Vnet {
     /// Applies one operation: does what the administrative method of its name does, with the same
     /// checks, and records it.
     ///
-    /// [`Op::Epair`] makes both ends, and looks for the peer among the system's vnets by its name.
-    /// [`Op::Port`] creates a port with nothing connected outside; see [`Vnet::plug_port`].
+    /// [`IfOp::Epair`] makes both ends, and looks for the peer among the system's vnets by its name.
+    /// [`IfOp::Port`] creates a port with nothing connected outside; see [`Vnet::plug_port`].
     ///
     /// # Errors
     /// As for that method.
@@ -501,8 +509,16 @@ impl Vnet {
     /// ```
     pub fn apply(&self, op: &Op) -> Result<(), ApplyError> {
         match op {
-            Op::Epair {
-                interface,
+            Op::Interface(name, op) => self.apply_to_interface(name, op),
+            Op::Bridge(name, op) => Ok(self.apply_to_bridge(name, op)?),
+            Op::Route(op) => Ok(self.apply_to_routes(op)?),
+            Op::Vnet(op) => self.apply_to_all(op),
+        }
+    }
+
+    fn apply_to_interface(&self, name: &str, op: &IfOp) -> Result<(), ApplyError> {
+        match op {
+            IfOp::Epair {
                 peer,
                 peer_interface,
                 wire: _,
@@ -512,52 +528,54 @@ impl Vnet {
                     false => self.system().vnet(peer),
                 };
                 let found = found.ok_or_else(|| ApplyError::NoPeer(peer.clone()))?;
-                self.epair(interface, &found, peer_interface)?;
+                self.epair(name, &found, peer_interface)?;
             }
-            Op::Port { interface, mac } => self.loose_port(interface, *mac)?,
-            Op::RemoveInterface { interface } => self.remove_interface(interface)?,
-            Op::RenameInterface { interface, name } => self.rename_interface(interface, name)?,
-            Op::Bridge { interface } => self.bridge(interface)?,
-            Op::SetBridge { interface, config } => self.set_bridge(interface, config.clone())?,
-            Op::AddMember { interface, member } => self.add_member(interface, member)?,
-            Op::RemoveMember { interface, member } => self.remove_member(interface, member)?,
-            Op::SetMember {
-                interface,
-                member,
-                config,
-            } => self.set_member(interface, member, *config)?,
-            Op::AddStation {
-                interface,
-                member,
-                mac,
-            } => self.add_station(interface, member, *mac)?,
-            Op::RemoveStation { interface, mac } => self.remove_station(interface, *mac)?,
-            Op::SetMac { interface, mac } => self.set_mac(interface, *mac)?,
-            Op::SetIpMtu { interface, ip_mtu } => self.set_ip_mtu(interface, *ip_mtu)?,
-            Op::SetUp { interface, state } => self.set_up(interface, *state)?,
-            Op::SetOffload { interface, offload } => self.set_offload(interface, *offload)?,
-            Op::SetLink { interface, link } => self.set_link(interface, (**link).clone())?,
-            Op::AddAddress {
-                interface,
-                address,
-                metric,
-            } => self.add_address_at(interface, *address, *metric)?,
-            Op::RemoveAddress { interface, address } => {
-                self.remove_address(interface, *address)?;
-            }
-            Op::AddRoute {
+            IfOp::Port { mac } => self.loose_port(name, *mac)?,
+            IfOp::Bridge {} => self.bridge(name)?,
+            IfOp::RemoveInterface {} => self.remove_interface(name)?,
+            IfOp::RenameInterface { name: new_name } => self.rename_interface(name, new_name)?,
+            IfOp::SetMac { mac } => self.set_mac(name, *mac)?,
+            IfOp::SetIpMtu { ip_mtu } => self.set_ip_mtu(name, *ip_mtu)?,
+            IfOp::SetUp { state } => self.set_up(name, *state)?,
+            IfOp::SetOffload { offload } => self.set_offload(name, *offload)?,
+            IfOp::SetLink { link } => self.set_link(name, (**link).clone())?,
+            IfOp::AddAddress { address, metric } => self.add_address_at(name, *address, *metric)?,
+            IfOp::RemoveAddress { address } => self.remove_address(name, *address)?,
+        }
+        Ok(())
+    }
+
+    fn apply_to_bridge(&self, name: &str, op: &BridgeOp) -> Result<(), BridgeError> {
+        match op {
+            BridgeOp::SetBridge { config } => self.set_bridge(name, config.clone()),
+            BridgeOp::AddMember { member } => self.add_member(name, member),
+            BridgeOp::RemoveMember { member } => self.remove_member(name, member),
+            BridgeOp::SetMember { member, config } => self.set_member(name, member, *config),
+            BridgeOp::AddStation { member, mac } => self.add_station(name, member, *mac),
+            BridgeOp::RemoveStation { mac } => self.remove_station(name, *mac),
+        }
+    }
+
+    fn apply_to_routes(&self, op: &RouteOp) -> Result<(), RouteError> {
+        match op {
+            RouteOp::AddRoute {
                 dst,
                 gateway,
                 interface,
-            } => self.add_static(*dst, *gateway, interface.clone())?,
-            Op::RemoveRoute { dst } => self.remove_route(*dst)?,
-            Op::SetForwarding { forwarding } => self.set_forwarding(*forwarding)?,
-            Op::SetSysctl { name, value } => self.set_sysctl(name, value)?,
-            Op::SetLimit { resource, limit } => {
+            } => self.add_static(*dst, *gateway, interface.clone()),
+            RouteOp::RemoveRoute { dst } => self.remove_route(*dst),
+        }
+    }
+
+    fn apply_to_all(&self, op: &VnetOp) -> Result<(), ApplyError> {
+        match op {
+            VnetOp::SetForwarding { forwarding } => self.set_forwarding(*forwarding)?,
+            VnetOp::SetSysctl { name, value } => self.set_sysctl(name, value)?,
+            VnetOp::SetLimit { resource, limit } => {
                 self.owners_only()?;
                 self.limit_to(*resource, *limit)?;
             }
-            Op::SetPrivileges { privileges } => {
+            VnetOp::SetPrivileges { privileges } => {
                 self.owners_only()?;
                 self.mask_to(*privileges)?;
             }

@@ -5,7 +5,7 @@
 //! has it at home. When it comes home the entries return, under the name that it has then, with
 //! what was set while it was away.
 
-use super::{Journal, Key, Noted, Op};
+use super::{BridgeOp, Journal, Key, Noted, Op};
 
 /// What is noted of an interface that is lent.
 #[derive(Debug)]
@@ -53,10 +53,12 @@ fn left_bridge(key: &Key) -> Option<(&str, &str)> {
 
 fn has_left(bridge: &str, member: &str) -> (Key, Box<Op>) {
     let key = Key::Without(Box::new(Key::Member(bridge.into(), member.into())));
-    let op = Op::RemoveMember {
-        interface: bridge.to_owned(),
-        member: member.to_owned(),
-    };
+    let op = Op::Bridge(
+        bridge.to_owned(),
+        BridgeOp::RemoveMember {
+            member: member.to_owned(),
+        },
+    );
     (key, Box::new(op))
 }
 

@@ -1,4 +1,7 @@
 //! [`Op`], one operation of configuration.
+//!
+//! An operation is declared once, below, in its group, with its name in records. In records it is
+//! flat: a table with its name under `op`, the interface that it concerns, and its fields.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,202 +24,282 @@ use crate::stack::limits::{Resource, UNLIMITED};
 /// As data an operation is a table with its name, in snake case, under `op`:
 ///
 /// ```
-/// use vnet::record::Op;
+/// use vnet::record::{IfOp, Op};
 ///
-/// let op = Op::AddAddress {
-///     interface: "eth0".into(),
+/// let add = IfOp::AddAddress {
 ///     address: "192.0.2.1/24".parse()?,
 ///     metric: 0,
 /// };
+/// let op = Op::Interface("eth0".into(), add);
 /// let text = "op = \"add_address\"\ninterface = \"eth0\"\naddress = \"192.0.2.1/24\"\n";
 /// assert_eq!(toml::to_string(&op)?, text);
 /// assert_eq!(op.to_string(), "add_address eth0 192.0.2.1/24");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
-#[non_exhaustive]
+#[serde(into = "Flat", from = "Flat")]
 pub enum Op {
-    /// [`Vnet::epair`](crate::Vnet::epair), as seen from one of its ends; the other end's vnet has
-    /// the mirror image.
-    Epair {
-        /// This end.
-        interface: String,
-        /// The vnet at the other end, by its full name.
-        peer: String,
-        /// The interface there, as it was called when the pair was made.
-        peer_interface: String,
-        /// The number of the wire between the two, by which the ends of a pair find each other
-        /// also when one of them has another name by now. No operation depends on it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        wire: Option<u64>,
-    },
-    /// [`Vnet::port`](crate::Vnet::port).
-    Port {
-        /// Its name.
-        interface: String,
-        /// Its address, when one was asked for.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        mac: Option<MacAddr>,
-    },
-    /// [`Vnet::bridge`](crate::Vnet::bridge).
-    Bridge {
-        /// Its name.
-        interface: String,
-    },
-    /// [`Vnet::set_bridge`](crate::Vnet::set_bridge).
-    SetBridge {
-        /// The bridge.
-        interface: String,
-        /// How it works.
-        config: BridgeConfig,
-    },
-    /// [`Vnet::add_member`](crate::Vnet::add_member).
-    AddMember {
-        /// To this bridge.
-        interface: String,
-        /// The interface that joins it.
-        member: String,
-    },
-    /// [`Vnet::remove_member`](crate::Vnet::remove_member).
-    RemoveMember {
-        /// From this bridge.
-        interface: String,
-        /// The interface that leaves it.
-        member: String,
-    },
-    /// [`Vnet::set_member`](crate::Vnet::set_member).
-    SetMember {
-        /// Of this bridge.
-        interface: String,
-        /// The member.
-        member: String,
-        /// How the bridge treats it.
-        config: MemberConfig,
-    },
-    /// [`Vnet::add_station`](crate::Vnet::add_station).
-    AddStation {
-        /// To this bridge.
-        interface: String,
-        /// The member that the station is behind.
-        member: String,
-        /// The station.
-        mac: MacAddr,
-    },
-    /// [`Vnet::remove_station`](crate::Vnet::remove_station) of a static one.
-    RemoveStation {
-        /// From this bridge.
-        interface: String,
-        /// The station.
-        mac: MacAddr,
-    },
-    /// [`Vnet::remove_interface`](crate::Vnet::remove_interface).
-    RemoveInterface {
-        /// Its name.
-        interface: String,
-    },
-    /// [`Vnet::rename_interface`](crate::Vnet::rename_interface).
-    RenameInterface {
-        /// Its name so far.
-        interface: String,
-        /// Its new name.
-        name: String,
-    },
-    /// [`Vnet::set_mac`](crate::Vnet::set_mac).
-    SetMac {
-        /// Of this interface.
-        interface: String,
-        /// The new address.
-        mac: MacAddr,
-    },
-    /// [`Vnet::set_ip_mtu`](crate::Vnet::set_ip_mtu).
-    SetIpMtu {
-        /// Of this interface.
-        interface: String,
-        /// In bytes.
-        ip_mtu: u16,
-    },
-    /// [`Vnet::set_up`](crate::Vnet::set_up).
-    SetUp {
-        /// Of this interface.
-        interface: String,
-        /// In or out of use.
-        state: AdminState,
-    },
-    /// [`Vnet::set_offload`](crate::Vnet::set_offload).
-    SetOffload {
-        /// Of this interface.
-        interface: String,
-        /// What its far end takes.
-        offload: Offload,
-    },
-    /// [`Vnet::set_link`](crate::Vnet::set_link).
-    SetLink {
-        /// Of this interface.
-        interface: String,
-        /// The impairments of its outgoing direction.
-        link: Box<LinkConfig>,
-    },
-    /// [`Vnet::add_address`](crate::Vnet::add_address).
-    AddAddress {
-        /// To this interface.
-        interface: String,
-        /// With the length of its prefix.
-        address: IpNet,
-        /// The metric of the route to its prefix, if it is free. Above zero where another
-        /// interface had the prefix before.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        metric: u32,
-    },
-    /// [`Vnet::remove_address`](crate::Vnet::remove_address).
-    RemoveAddress {
-        /// From this interface.
-        interface: String,
-        /// Without its prefix.
-        address: IpAddr,
-    },
-    /// [`Vnet::add_route`](crate::Vnet::add_route). A record names the interface also where a
-    /// gateway was given: the address that led to the gateway may be gone.
-    AddRoute {
-        /// The destinations.
-        dst: IpNet,
-        /// The router, unless the destinations are on the link.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        gateway: Option<IpAddr>,
-        /// The interface it leaves by; without one, that which leads to the gateway.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        interface: Option<String>,
-    },
-    /// [`Vnet::remove_route`](crate::Vnet::remove_route).
-    RemoveRoute {
-        /// The destinations.
-        dst: IpNet,
-    },
-    /// [`Vnet::set_forwarding`](crate::Vnet::set_forwarding).
-    SetForwarding {
-        /// Host or router.
-        forwarding: Forwarding,
-    },
-    /// [`Vnet::set_sysctl`](crate::Vnet::set_sysctl).
-    SetSysctl {
-        /// The tunable.
-        name: String,
-        /// Its value, as [`Vnet::set_sysctl`](crate::Vnet::set_sysctl) takes it.
-        value: String,
-    },
-    /// [`OwnedVnet::set_limit`](crate::OwnedVnet::set_limit).
-    SetLimit {
-        /// What is limited.
-        resource: Resource,
-        /// To how much; as text `unlimited` is [`UNLIMITED`](crate::UNLIMITED).
-        #[serde(with = "limit")]
-        limit: u64,
-    },
-    /// [`OwnedVnet::set_privileges`](crate::OwnedVnet::set_privileges).
-    SetPrivileges {
-        /// What tenants may do.
-        privileges: Privileges,
-    },
+    /// What is done to the interface of this name, or makes it.
+    Interface(String, IfOp),
+    /// What is done to the bridge whose interface has this name.
+    Bridge(String, BridgeOp),
+    /// What is done to the routes.
+    Route(RouteOp),
+    /// What is done to the instance as a whole.
+    Vnet(VnetOp),
+}
+
+/// Declares the operations by groups: an enum for each group, what each operation is called in
+/// records, and [`Flat`], which is what records consist of.
+macro_rules! operations {
+    (
+        on interface: {$(
+            $(#[doc = $doc:literal])+
+            $group:ident($ops:ident) {
+                $(
+                    $(#[doc = $op_doc:literal])+
+                    $op:ident = $name:literal {
+                        $($(#[doc = $field_doc:literal])+ $(#[serde($($serde:tt)+)])? $field:ident: $type:ty,)*
+                    },
+                )+
+            }
+        )+}
+        on vnet: {$(
+            $(#[doc = $whole_doc:literal])+
+            $whole_group:ident($whole_ops:ident) {
+                $(
+                    $(#[doc = $whole_op_doc:literal])+
+                    $whole_op:ident = $whole_name:literal {
+                        $($(#[doc = $whole_field_doc:literal])+ $(#[serde($($whole_serde:tt)+)])? $whole_field:ident: $whole_type:ty,)*
+                    },
+                )+
+            }
+        )+}
+    ) => {
+        $(group! { $(#[doc = $doc])+ $ops { $($(#[doc = $op_doc])+ $op = $name { $($(#[doc = $field_doc])+ $field: $type,)* },)+ } })+
+        $(group! { $(#[doc = $whole_doc])+ $whole_ops { $($(#[doc = $whole_op_doc])+ $whole_op = $whole_name { $($(#[doc = $whole_field_doc])+ $whole_field: $whole_type,)* },)+ } })+
+
+        /// An operation as records have it.
+        #[derive(Serialize, Deserialize)]
+        #[serde(tag = "op", deny_unknown_fields, rename = "Op")]
+        enum Flat {
+            $($(
+                #[serde(rename = $name)]
+                $op { interface: String, $($(#[serde($($serde)+)])? $field: $type,)* },
+            )+)+
+            $($(
+                #[serde(rename = $whole_name)]
+                $whole_op { $($(#[serde($($whole_serde)+)])? $whole_field: $whole_type,)* },
+            )+)+
+        }
+
+        impl From<Op> for Flat {
+            fn from(op: Op) -> Flat {
+                match op {
+                    $($(Op::$group(interface, $ops::$op { $($field,)* }) => Flat::$op { interface, $($field,)* },)+)+
+                    $($(Op::$whole_group($whole_ops::$whole_op { $($whole_field,)* }) => Flat::$whole_op { $($whole_field,)* },)+)+
+                }
+            }
+        }
+
+        impl From<Flat> for Op {
+            fn from(flat: Flat) -> Op {
+                match flat {
+                    $($(Flat::$op { interface, $($field,)* } => Op::$group(interface, $ops::$op { $($field,)* }),)+)+
+                    $($(Flat::$whole_op { $($whole_field,)* } => Op::$whole_group($whole_ops::$whole_op { $($whole_field,)* }),)+)+
+                }
+            }
+        }
+    };
+}
+
+/// Declares the operations of one group.
+macro_rules! group {
+    (
+        $(#[doc = $doc:literal])+
+        $ops:ident {
+            $($(#[doc = $op_doc:literal])+ $op:ident = $name:literal {
+                $($(#[doc = $field_doc:literal])+ $field:ident: $type:ty,)*
+            },)+
+        }
+    ) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Debug, PartialEq)]
+        #[non_exhaustive]
+        pub enum $ops {
+            $($(#[doc = $op_doc])+ $op { $($(#[doc = $field_doc])+ $field: $type,)* },)+
+        }
+
+        impl $ops {
+            /// Its name, as given under `op` in a record.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $($ops::$op { .. } => $name,)+
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    on interface: {
+        /// What is done to an interface, or makes it.
+        Interface(IfOp) {
+            /// [`Vnet::epair`](crate::Vnet::epair), as seen from one of its ends; the other end's vnet has
+            /// the mirror image.
+            Epair = "epair" {
+                /// The vnet at the other end, by its full name.
+                peer: String,
+                /// The interface there, as it was called when the pair was made.
+                peer_interface: String,
+                /// The number of the wire between the two, by which the ends of a pair find each other
+                /// also when one of them has another name by now. No operation depends on it.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                wire: Option<u64>,
+            },
+            /// [`Vnet::port`](crate::Vnet::port).
+            Port = "port" {
+                /// Its address, when one was asked for.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                mac: Option<MacAddr>,
+            },
+            /// [`Vnet::bridge`](crate::Vnet::bridge).
+            Bridge = "bridge" {},
+            /// [`Vnet::remove_interface`](crate::Vnet::remove_interface).
+            RemoveInterface = "remove_interface" {},
+            /// [`Vnet::rename_interface`](crate::Vnet::rename_interface).
+            RenameInterface = "rename_interface" {
+                /// Its new name.
+                name: String,
+            },
+            /// [`Vnet::set_mac`](crate::Vnet::set_mac).
+            SetMac = "set_mac" {
+                /// The new address.
+                mac: MacAddr,
+            },
+            /// [`Vnet::set_ip_mtu`](crate::Vnet::set_ip_mtu).
+            SetIpMtu = "set_ip_mtu" {
+                /// In bytes.
+                ip_mtu: u16,
+            },
+            /// [`Vnet::set_up`](crate::Vnet::set_up).
+            SetUp = "set_up" {
+                /// In or out of use.
+                state: AdminState,
+            },
+            /// [`Vnet::set_offload`](crate::Vnet::set_offload).
+            SetOffload = "set_offload" {
+                /// What its far end takes.
+                offload: Offload,
+            },
+            /// [`Vnet::set_link`](crate::Vnet::set_link).
+            SetLink = "set_link" {
+                /// The impairments of its outgoing direction.
+                link: Box<LinkConfig>,
+            },
+            /// [`Vnet::add_address`](crate::Vnet::add_address).
+            AddAddress = "add_address" {
+                /// With the length of its prefix.
+                address: IpNet,
+                /// The metric of the route to its prefix, if it is free. Above zero where another
+                /// interface had the prefix before.
+                #[serde(default, skip_serializing_if = "is_zero")]
+                metric: u32,
+            },
+            /// [`Vnet::remove_address`](crate::Vnet::remove_address).
+            RemoveAddress = "remove_address" {
+                /// Without its prefix.
+                address: IpAddr,
+            },
+        }
+        /// What is done to a bridge. The interface that is named is the bridge.
+        Bridge(BridgeOp) {
+            /// [`Vnet::set_bridge`](crate::Vnet::set_bridge).
+            SetBridge = "set_bridge" {
+                /// How it works.
+                config: BridgeConfig,
+            },
+            /// [`Vnet::add_member`](crate::Vnet::add_member).
+            AddMember = "add_member" {
+                /// The interface that joins it.
+                member: String,
+            },
+            /// [`Vnet::remove_member`](crate::Vnet::remove_member).
+            RemoveMember = "remove_member" {
+                /// The interface that leaves it.
+                member: String,
+            },
+            /// [`Vnet::set_member`](crate::Vnet::set_member).
+            SetMember = "set_member" {
+                /// The member.
+                member: String,
+                /// How the bridge treats it.
+                config: MemberConfig,
+            },
+            /// [`Vnet::add_station`](crate::Vnet::add_station).
+            AddStation = "add_station" {
+                /// The member that the station is behind.
+                member: String,
+                /// The station.
+                mac: MacAddr,
+            },
+            /// [`Vnet::remove_station`](crate::Vnet::remove_station) of a static one.
+            RemoveStation = "remove_station" {
+                /// The station.
+                mac: MacAddr,
+            },
+        }
+    }
+    on vnet: {
+        /// What is done to the routes.
+        Route(RouteOp) {
+            /// [`Vnet::add_route`](crate::Vnet::add_route). A record names the interface also where a
+            /// gateway was given: the address that led to the gateway may be gone.
+            AddRoute = "add_route" {
+                /// The destinations.
+                dst: IpNet,
+                /// The router, unless the destinations are on the link.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                gateway: Option<IpAddr>,
+                /// The interface it leaves by; without one, that which leads to the gateway.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                interface: Option<String>,
+            },
+            /// [`Vnet::remove_route`](crate::Vnet::remove_route).
+            RemoveRoute = "remove_route" {
+                /// The destinations.
+                dst: IpNet,
+            },
+        }
+        /// What is done to the instance as a whole.
+        Vnet(VnetOp) {
+            /// [`Vnet::set_forwarding`](crate::Vnet::set_forwarding).
+            SetForwarding = "set_forwarding" {
+                /// Host or router.
+                forwarding: Forwarding,
+            },
+            /// [`Vnet::set_sysctl`](crate::Vnet::set_sysctl).
+            SetSysctl = "set_sysctl" {
+                /// The tunable.
+                name: String,
+                /// Its value, as [`Vnet::set_sysctl`](crate::Vnet::set_sysctl) takes it.
+                value: String,
+            },
+            /// [`OwnedVnet::set_limit`](crate::OwnedVnet::set_limit).
+            SetLimit = "set_limit" {
+                /// What is limited.
+                resource: Resource,
+                /// To how much; as text `unlimited` is [`UNLIMITED`](crate::UNLIMITED).
+                #[serde(with = "limit")]
+                limit: u64,
+            },
+            /// [`OwnedVnet::set_privileges`](crate::OwnedVnet::set_privileges).
+            SetPrivileges = "set_privileges" {
+                /// What tenants may do.
+                privileges: Privileges,
+            },
+        }
+    }
 }
 
 fn is_zero(n: &u32) -> bool {
@@ -227,148 +310,125 @@ impl Op {
     /// Its name, as given under `op` in a record.
     pub fn name(&self) -> &'static str {
         match self {
-            Op::Epair { .. } => "epair",
-            Op::Port { .. } => "port",
-            Op::Bridge { .. } => "bridge",
-            Op::SetBridge { .. } => "set_bridge",
-            Op::AddMember { .. } => "add_member",
-            Op::RemoveMember { .. } => "remove_member",
-            Op::SetMember { .. } => "set_member",
-            Op::AddStation { .. } => "add_station",
-            Op::RemoveStation { .. } => "remove_station",
-            Op::RemoveInterface { .. } => "remove_interface",
-            Op::RenameInterface { .. } => "rename_interface",
-            Op::SetMac { .. } => "set_mac",
-            Op::SetIpMtu { .. } => "set_ip_mtu",
-            Op::SetUp { .. } => "set_up",
-            Op::SetOffload { .. } => "set_offload",
-            Op::SetLink { .. } => "set_link",
-            Op::AddAddress { .. } => "add_address",
-            Op::RemoveAddress { .. } => "remove_address",
-            Op::AddRoute { .. } => "add_route",
-            Op::RemoveRoute { .. } => "remove_route",
-            Op::SetForwarding { .. } => "set_forwarding",
-            Op::SetSysctl { .. } => "set_sysctl",
-            Op::SetLimit { .. } => "set_limit",
-            Op::SetPrivileges { .. } => "set_privileges",
+            Op::Interface(_, op) => op.name(),
+            Op::Bridge(_, op) => op.name(),
+            Op::Route(op) => op.name(),
+            Op::Vnet(op) => op.name(),
         }
     }
 
     /// The interface it concerns; an operation on a route concerns the one it leaves by.
     pub fn interface(&self) -> Option<&str> {
         match self {
-            Op::Epair { interface, .. }
-            | Op::Port { interface, .. }
-            | Op::Bridge { interface }
-            | Op::SetBridge { interface, .. }
-            | Op::AddMember { interface, .. }
-            | Op::RemoveMember { interface, .. }
-            | Op::SetMember { interface, .. }
-            | Op::AddStation { interface, .. }
-            | Op::RemoveStation { interface, .. }
-            | Op::RemoveInterface { interface }
-            | Op::RenameInterface { interface, .. }
-            | Op::SetMac { interface, .. }
-            | Op::SetIpMtu { interface, .. }
-            | Op::SetUp { interface, .. }
-            | Op::SetOffload { interface, .. }
-            | Op::SetLink { interface, .. }
-            | Op::AddAddress { interface, .. }
-            | Op::RemoveAddress { interface, .. } => Some(interface),
-            Op::AddRoute { interface, .. } => interface.as_deref(),
-            Op::RemoveRoute { .. }
-            | Op::SetForwarding { .. }
-            | Op::SetSysctl { .. }
-            | Op::SetLimit { .. }
-            | Op::SetPrivileges { .. } => None,
+            Op::Interface(name, _) | Op::Bridge(name, _) => Some(name),
+            Op::Route(RouteOp::AddRoute { interface, .. }) => interface.as_deref(),
+            Op::Route(RouteOp::RemoveRoute { .. }) | Op::Vnet(_) => None,
         }
-    }
-
-    /// The same operation when the interface `from` is called `to`, whatever it is to it.
-    pub(super) fn renamed(mut self, from: &str, to: &str) -> Op {
-        let rename = |name: &mut String| {
-            if name == from {
-                to.clone_into(name);
-            }
-        };
-        match &mut self {
-            Op::Epair { interface, .. }
-            | Op::Port { interface, .. }
-            | Op::Bridge { interface }
-            | Op::SetBridge { interface, .. }
-            | Op::RemoveStation { interface, .. }
-            | Op::RemoveInterface { interface }
-            | Op::RenameInterface { interface, .. }
-            | Op::SetMac { interface, .. }
-            | Op::SetIpMtu { interface, .. }
-            | Op::SetUp { interface, .. }
-            | Op::SetOffload { interface, .. }
-            | Op::SetLink { interface, .. }
-            | Op::AddAddress { interface, .. }
-            | Op::RemoveAddress { interface, .. } => rename(interface),
-            Op::AddMember { interface, member }
-            | Op::RemoveMember { interface, member }
-            | Op::SetMember {
-                interface, member, ..
-            }
-            | Op::AddStation {
-                interface, member, ..
-            } => {
-                rename(interface);
-                rename(member);
-            }
-            Op::AddRoute { interface, .. } => interface.iter_mut().for_each(rename),
-            Op::RemoveRoute { .. }
-            | Op::SetForwarding { .. }
-            | Op::SetSysctl { .. }
-            | Op::SetLimit { .. }
-            | Op::SetPrivileges { .. } => {}
-        }
-        self
     }
 
     /// The member of a bridge that it concerns, besides the bridge itself.
     pub fn member(&self) -> Option<&str> {
         match self {
-            Op::AddMember { member, .. }
-            | Op::RemoveMember { member, .. }
-            | Op::SetMember { member, .. }
-            | Op::AddStation { member, .. } => Some(member),
-            _ => None,
+            Op::Bridge(_, op) => op.member(),
+            Op::Interface(..) | Op::Route(_) | Op::Vnet(_) => None,
+        }
+    }
+
+    /// The same operation when the interface `from` is called `to`, whatever it is to it.
+    pub(super) fn renamed(mut self, from: &str, to: &str) -> Op {
+        let (interface, member) = match &mut self {
+            Op::Interface(name, _) => (Some(name), None),
+            Op::Bridge(name, op) => (Some(name), op.member_mut()),
+            Op::Route(RouteOp::AddRoute { interface, .. }) => (interface.as_mut(), None),
+            Op::Route(RouteOp::RemoveRoute { .. }) | Op::Vnet(_) => (None, None),
+        };
+        for name in interface.into_iter().chain(member) {
+            if name == from {
+                to.clone_into(name);
+            }
+        }
+        self
+    }
+}
+
+impl BridgeOp {
+    fn member(&self) -> Option<&str> {
+        match self {
+            BridgeOp::AddMember { member, .. }
+            | BridgeOp::RemoveMember { member, .. }
+            | BridgeOp::SetMember { member, .. }
+            | BridgeOp::AddStation { member, .. } => Some(member),
+            BridgeOp::SetBridge { .. } | BridgeOp::RemoveStation { .. } => None,
+        }
+    }
+
+    fn member_mut(&mut self) -> Option<&mut String> {
+        match self {
+            BridgeOp::AddMember { member, .. }
+            | BridgeOp::RemoveMember { member, .. }
+            | BridgeOp::SetMember { member, .. }
+            | BridgeOp::AddStation { member, .. } => Some(member),
+            BridgeOp::SetBridge { .. } | BridgeOp::RemoveStation { .. } => None,
         }
     }
 }
 
+/// Its name, what it is done to, and how.
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())?;
-        if let (Some(interface), false) = (self.interface(), matches!(self, Op::AddRoute { .. })) {
-            write!(f, " {interface}")?;
-        }
+        let name = self.name();
         match self {
-            Op::Epair {
+            Op::Interface(interface, op) => write!(f, "{name} {interface}{op}"),
+            Op::Bridge(bridge, op) => write!(f, "{name} {bridge}{op}"),
+            Op::Route(op) => write!(f, "{name}{op}"),
+            Op::Vnet(op) => write!(f, "{name}{op}"),
+        }
+    }
+}
+
+/// How it is done, each word with a space before it.
+impl fmt::Display for IfOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IfOp::Epair {
                 peer,
                 peer_interface,
                 ..
             } => write!(f, " to {peer}:{peer_interface}"),
-            Op::Port { mac, .. } => mac.map_or(Ok(()), |mac| write!(f, " {mac}")),
-            Op::Bridge { .. } | Op::RemoveInterface { .. } => Ok(()),
-            Op::SetBridge { config, .. } => write!(f, " {config:?}"),
-            Op::AddMember { member, .. } | Op::RemoveMember { member, .. } => {
+            IfOp::Port { mac } => mac.map_or(Ok(()), |mac| write!(f, " {mac}")),
+            IfOp::Bridge {} | IfOp::RemoveInterface {} => Ok(()),
+            IfOp::RenameInterface { name } => write!(f, " to {name}"),
+            IfOp::SetMac { mac } => write!(f, " {mac}"),
+            IfOp::SetIpMtu { ip_mtu } => write!(f, " {ip_mtu}"),
+            IfOp::SetUp { state } => write!(f, " {state:?}"),
+            IfOp::SetOffload { offload } => write!(f, " {offload:?}"),
+            IfOp::SetLink { link } => write!(f, " {link:?}"),
+            IfOp::AddAddress { address, .. } => write!(f, " {address}"),
+            IfOp::RemoveAddress { address } => write!(f, " {address}"),
+        }
+    }
+}
+
+/// How it is done, each word with a space before it.
+impl fmt::Display for BridgeOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BridgeOp::SetBridge { config } => write!(f, " {config:?}"),
+            BridgeOp::AddMember { member } | BridgeOp::RemoveMember { member } => {
                 write!(f, " {member}")
             }
-            Op::SetMember { member, config, .. } => write!(f, " {member} {config:?}"),
-            Op::AddStation { member, mac, .. } => write!(f, " {mac} behind {member}"),
-            Op::RemoveStation { mac, .. } => write!(f, " {mac}"),
-            Op::RenameInterface { name, .. } => write!(f, " to {name}"),
-            Op::SetMac { mac, .. } => write!(f, " {mac}"),
-            Op::SetIpMtu { ip_mtu, .. } => write!(f, " {ip_mtu}"),
-            Op::SetUp { state, .. } => write!(f, " {state:?}"),
-            Op::SetOffload { offload, .. } => write!(f, " {offload:?}"),
-            Op::SetLink { link, .. } => write!(f, " {link:?}"),
-            Op::AddAddress { address, .. } => write!(f, " {address}"),
-            Op::RemoveAddress { address, .. } => write!(f, " {address}"),
-            Op::AddRoute {
+            BridgeOp::SetMember { member, config } => write!(f, " {member} {config:?}"),
+            BridgeOp::AddStation { member, mac } => write!(f, " {mac} behind {member}"),
+            BridgeOp::RemoveStation { mac } => write!(f, " {mac}"),
+        }
+    }
+}
+
+/// How it is done, each word with a space before it.
+impl fmt::Display for RouteOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RouteOp::AddRoute {
                 dst,
                 gateway,
                 interface,
@@ -378,14 +438,22 @@ impl fmt::Display for Op {
                 let interface = interface.as_deref();
                 interface.map_or(Ok(()), |interface| write!(f, " on {interface}"))
             }
-            Op::RemoveRoute { dst } => write!(f, " {dst}"),
-            Op::SetForwarding { forwarding } => write!(f, " {forwarding:?}"),
-            Op::SetSysctl { name, value } => write!(f, " {name}={value}"),
-            Op::SetLimit { resource, limit } => match *limit {
+            RouteOp::RemoveRoute { dst } => write!(f, " {dst}"),
+        }
+    }
+}
+
+/// How it is done, each word with a space before it.
+impl fmt::Display for VnetOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            VnetOp::SetForwarding { forwarding } => write!(f, " {forwarding:?}"),
+            VnetOp::SetSysctl { name, value } => write!(f, " {name}={value}"),
+            VnetOp::SetLimit { resource, limit } => match *limit {
                 UNLIMITED => write!(f, " {resource} unlimited"),
                 limit => write!(f, " {resource} {limit}"),
             },
-            Op::SetPrivileges { privileges } => write!(f, " {privileges}"),
+            VnetOp::SetPrivileges { privileges } => write!(f, " {privileges}"),
         }
     }
 }
@@ -419,5 +487,139 @@ mod limit {
             Written::Word(word) if word == "unlimited" => Ok(UNLIMITED),
             Written::Word(word) => word.parse().map_err(|_| D::Error::custom(expected)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every operation, as records have it.
+    const RECORD: &str = r#"
+[[ops]]
+op = "epair"
+interface = "eth0"
+peer = "b"
+peer_interface = "eth1"
+wire = 7
+
+[[ops]]
+op = "port"
+interface = "port0"
+mac = "02:00:00:00:00:01"
+
+[[ops]]
+op = "bridge"
+interface = "br0"
+
+[[ops]]
+op = "remove_interface"
+interface = "eth0"
+
+[[ops]]
+op = "rename_interface"
+interface = "eth0"
+name = "eth1"
+
+[[ops]]
+op = "set_mac"
+interface = "eth0"
+mac = "02:00:00:00:00:01"
+
+[[ops]]
+op = "set_ip_mtu"
+interface = "eth0"
+ip_mtu = 1400
+
+[[ops]]
+op = "set_up"
+interface = "eth0"
+state = "down"
+
+[[ops]]
+op = "set_offload"
+interface = "eth0"
+offload = "none"
+
+[[ops]]
+op = "add_address"
+interface = "eth0"
+address = "192.0.2.1/24"
+
+[[ops]]
+op = "add_address"
+interface = "eth0"
+address = "192.0.2.1/24"
+metric = 1
+
+[[ops]]
+op = "remove_address"
+interface = "eth0"
+address = "192.0.2.1"
+
+[[ops]]
+op = "add_member"
+interface = "br0"
+member = "eth0"
+
+[[ops]]
+op = "remove_member"
+interface = "br0"
+member = "eth0"
+
+[[ops]]
+op = "add_station"
+interface = "br0"
+member = "eth0"
+mac = "02:00:00:00:00:02"
+
+[[ops]]
+op = "remove_station"
+interface = "br0"
+mac = "02:00:00:00:00:02"
+
+[[ops]]
+op = "add_route"
+dst = "198.51.100.0/24"
+gateway = "192.0.2.2"
+interface = "eth0"
+
+[[ops]]
+op = "remove_route"
+dst = "198.51.100.0/24"
+
+[[ops]]
+op = "set_forwarding"
+forwarding = "enabled"
+
+[[ops]]
+op = "set_sysctl"
+name = "net.inet.ip.ttl"
+value = "32"
+
+[[ops]]
+op = "set_limit"
+resource = "sockets"
+limit = "unlimited"
+
+[[ops]]
+op = "set_privileges"
+privileges = "raw-sockets,routes"
+"#;
+
+    #[derive(Serialize, Deserialize)]
+    struct Ops {
+        ops: Vec<Op>,
+    }
+
+    #[test]
+    fn the_text_of_records_is_flat() {
+        let read: Ops = toml::from_str(RECORD).expect("each is an operation");
+        let written = toml::to_string(&read).expect("each can be written");
+        assert_eq!(written.trim(), RECORD.trim());
+        let wrong = "op = \"set_ip_mtu\"\ninterface = \"eth0\"\nip_mtu = 1400\nmtu = 1";
+        let error = toml::from_str::<Op>(wrong).expect_err("no operation has such a key");
+        let expected = "unknown field `mtu`, expected `interface` or `ip_mtu`";
+        assert_eq!(error.message(), expected);
     }
 }

@@ -46,7 +46,7 @@ pub enum ShowError {
     #[error(transparent)]
     Write(#[from] RecordError),
     /// Records cannot be replayed.
-    #[error("cannot replay")]
+    #[error(transparent)]
     Replay(#[from] ReplayError),
     /// A vnet went away meanwhile.
     #[error(transparent)]

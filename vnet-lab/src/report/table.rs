@@ -92,10 +92,8 @@ impl<'a, T> Excerpt<'a, T> {
         match (self.more, self.idle) {
             (0, 0) => String::new(),
             (0, _) => format!("… and {idle} idle; --verbose lists them\n"),
-            (_, 0) => {
-                format!("… and {more} less busy; --verbose lists them\n")
-            }
-            _ => format!("… and {more} less busy, and {idle} idle; --verbose lists them\n"),
+            (_, 0) => format!("… and {more} more; --verbose lists them\n"),
+            _ => format!("… and {more} more, and {idle} idle; --verbose lists them\n"),
         }
     }
 }

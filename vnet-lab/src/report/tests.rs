@@ -259,8 +259,8 @@ fn tables_fit_and_are_short_whatever_there_is_to_say() {
         assert_eq!(shown.matches("FAILED").count(), 30 + 1);
         for part in [
             "… jobs: 2 970 passed; --verbose lists them",
-            "… and 1 481 less busy, and 1 499 idle; --verbose lists them",
-            "… and 2 980 less busy; --verbose lists them",
+            "… and 1 481 more, and 1 499 idle; --verbose lists them",
+            "… and 2 980 more; --verbose lists them",
             "… and 2 980 more; --verbose lists them",
             "t: 30 of 3 000 jobs FAILED",
         ] {

@@ -30,6 +30,7 @@ pub(crate) mod bucket;
 pub(crate) mod config;
 pub(crate) mod corrupt;
 pub(crate) mod delay;
+mod display;
 pub(crate) mod ecn;
 pub(crate) mod loss;
 pub(crate) mod qdisc;

@@ -112,7 +112,7 @@ fn interface(view: &InterfaceView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         )?;
     }
     if let Some(link) = &view.link {
-        writeln!(f, "\tlink: {link:?}")?;
+        writeln!(f, "\tlink: {link}")?;
     }
     if let Some(bridge) = &view.bridging {
         writeln!(f, "\tbridge: {:?}", bridge.config)?;

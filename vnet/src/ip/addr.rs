@@ -188,13 +188,12 @@ impl<F: Family> LocalAddrs<F> {
         Ok(removed)
     }
 
-    /// Takes every address from an interface and returns how many there were.
-    pub(crate) fn remove_interface(&mut self, ifid: IfId) -> usize {
+    /// Takes every address from an interface.
+    pub(crate) fn remove_interface(&mut self, ifid: IfId) {
         let removed = self.by_interface.remove(&ifid).unwrap_or_default();
         for (number, entry) in &removed {
             self.forget(*number, entry);
         }
-        removed.len()
     }
 
     fn forget(&mut self, number: u64, entry: &LocalAddr<F>) {
@@ -379,7 +378,7 @@ mod tests {
         // The subnet's broadcast stays as long as one of its addresses does.
         assert!(addrs.remove(b, ip("10.0.1.1")).is_ok());
         assert!(addrs.is_broadcast(ip("10.0.1.255")));
-        assert_eq!(addrs.remove_interface(b), 1);
+        addrs.remove_interface(b);
         assert!(!addrs.is_broadcast(ip("10.0.1.255")));
         assert_eq!(addrs.len(), 1);
     }
@@ -453,7 +452,7 @@ mod tests {
         assert_eq!(addrs.find(ip("2001:db8::")), Some(Ours::Address(a)));
         assert!(addrs.is_on_link(b, last) && !addrs.is_on_link(a, last));
         assert_eq!(addrs.source_for(last, b, last), Some(ip("2001:db8:0:1::1")));
-        assert_eq!(addrs.remove_interface(b), 2);
+        addrs.remove_interface(b);
         assert_eq!(addrs.find(ip("2001:db8:0:1::1")), None);
     }
 }

@@ -54,11 +54,9 @@ impl<F: Family> Groups<F> {
         }
     }
 
-    /// Forgets the interface and returns how many groups were joined on it.
-    pub(crate) fn remove_interface(&mut self, ifid: IfId) -> usize {
-        let before = self.0.len();
+    /// Forgets the interface, and every group that was joined on it.
+    pub(crate) fn remove_interface(&mut self, ifid: IfId) {
         self.0.retain(|m| m.ifid != ifid);
-        before - self.0.len()
     }
 
     /// True when packets for `group` that come in on the interface are ours.
@@ -70,11 +68,6 @@ impl<F: Family> Groups<F> {
     #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (F::Addr, IfId)> {
         self.0.iter().map(|m| (m.group, m.ifid))
-    }
-
-    /// How many groups are joined, an interface's groups counting for themselves.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
     }
 
     /// True when no group is joined.
@@ -117,6 +110,7 @@ mod tests {
         groups.leave(group, a);
         assert!(!groups.is_member(group, a) && groups.is_empty());
         groups.join(group, b);
-        assert_eq!(groups.remove_interface(b), 1);
+        groups.remove_interface(b);
+        assert!(groups.is_empty());
     }
 }

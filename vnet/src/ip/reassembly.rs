@@ -116,15 +116,6 @@ pub(crate) struct Expired<F: Family> {
     pub packet: Packet,
 }
 
-/// What [`Reassembly::teardown`] released.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Released {
-    /// Datagrams, refused ones included.
-    pub datagrams: usize,
-    /// Fragments.
-    pub fragments: usize,
-}
-
 /// The datagrams of one vnet that lack fragments. Empty, it holds no memory.
 #[derive(Debug)]
 pub(crate) struct Reassembly<F: Family> {
@@ -347,11 +338,7 @@ impl<F: Family> Reassembly<F> {
     }
 
     /// Releases everything, and counts each fragment as dropped.
-    pub(crate) fn teardown(&mut self, stats: &mut Stats) -> Released {
-        let released = Released {
-            datagrams: self.datagrams.len(),
-            fragments: self.fragments,
-        };
+    pub(crate) fn teardown(&mut self, stats: &mut Stats) {
         for _ in 0..self.fragments {
             stats.drop_waiting_rx(DropReason::Teardown);
         }
@@ -359,7 +346,6 @@ impl<F: Family> Reassembly<F> {
         self.index.reset();
         self.bytes = 0;
         self.fragments = 0;
-        released
     }
 
     fn begin(&mut self, cx: &mut Cx<'_>, key: Key<F>) -> u64 {

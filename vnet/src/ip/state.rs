@@ -4,7 +4,7 @@ use super::addr::{AddrError, LocalAddr, LocalAddrs};
 use super::family::Family;
 use super::fib::{Fib, FibError, NextHop, Origin, Route};
 use super::multicast::Groups;
-use super::reassembly::{Reassembly, Released};
+use super::reassembly::Reassembly;
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
 use crate::base::stats::Stats;
@@ -79,19 +79,6 @@ pub(crate) enum AddressError {
     /// Because of the route to its prefix.
     #[error(transparent)]
     Route(#[from] FibError),
-}
-
-/// What [`IpState::teardown`] released.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TornDown {
-    /// Addresses.
-    pub addrs: usize,
-    /// Routes.
-    pub routes: usize,
-    /// Groups.
-    pub groups: usize,
-    /// What waited for fragments.
-    pub reassembly: Released,
 }
 
 impl<F: Family> IpState<F> {
@@ -175,8 +162,8 @@ impl<F: Family> IpState<F> {
         self.groups.remove_interface(ifid);
     }
 
-    /// Releases everything and says what there was. Packets that were held count as dropped.
-    pub(crate) fn teardown(&mut self, stats: &mut Stats) -> TornDown {
+    /// Releases everything. Packets that were held count as dropped.
+    pub(crate) fn teardown(&mut self, stats: &mut Stats) {
         let IpState {
             addrs,
             fib,
@@ -185,12 +172,10 @@ impl<F: Family> IpState<F> {
             tunables: _,
             next_ident: _,
         } = self;
-        TornDown {
-            addrs: std::mem::take(addrs).len(),
-            routes: fib.reset(),
-            groups: std::mem::take(groups).len(),
-            reassembly: reassembly.teardown(stats),
-        }
+        *addrs = Default::default();
+        fib.reset();
+        *groups = Default::default();
+        reassembly.teardown(stats);
     }
 }
 
@@ -239,14 +224,9 @@ mod tests {
         let mut state = IpState::<V4>::new(&mut Rng::seeded(1));
         assert_eq!(state.add_address(a, net("10.0.0.1/24")), Ok(()));
         state.groups.join(ip("239.1.1.1"), a);
-        let expected = TornDown {
-            addrs: 1,
-            routes: 1,
-            groups: 1,
-            reassembly: Released::default(),
-        };
-        let mut stats = Stats::default();
-        assert_eq!(state.teardown(&mut stats), expected);
-        assert_eq!(state.teardown(&mut stats), TornDown::default());
+        assert_eq!((state.addrs.len(), state.fib.len()), (1, 1));
+        state.teardown(&mut Stats::default());
+        assert_eq!((state.addrs.len(), state.fib.len()), (0, 0));
+        assert!(state.groups.is_empty());
     }
 }

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::addr::AddrError;
 use super::family::{Family, V4};
 use super::fib::{self, FibError, NextHop, Origin, RouteHit};
-use super::state::{AddressError, IpState, TornDown};
+use super::state::{AddressError, IpState};
 use super::v4;
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
@@ -329,10 +329,10 @@ impl Ip {
         self.v4.fib.interface_up(ifid);
     }
 
-    /// Releases everything and says what there was. Packets that were held count as dropped.
-    pub(crate) fn teardown(&mut self, stats: &mut Stats) -> TornDown {
+    /// Releases everything. Packets that were held count as dropped.
+    pub(crate) fn teardown(&mut self, stats: &mut Stats) {
         let Ip { v4 } = self;
-        v4.teardown(stats)
+        v4.teardown(stats);
     }
 }
 

@@ -18,7 +18,7 @@ use super::config::NeighConfig;
 use super::questions::Questions;
 use super::state::{Delay, Failed, Held, Incomplete, Permanent, Probe, Reachable, Stale, State};
 use super::verdict::{
-    HeldCount, NeighInfo, NeighLimit, NeighStats, ProbeOut, Proof, Release, Released, Unreachable,
+    HeldCount, NeighInfo, NeighLimit, NeighStats, ProbeOut, Proof, Release, Unreachable,
     Verdict,
 };
 use crate::base::deadline::{Armed, Deadlines};
@@ -256,21 +256,22 @@ impl NeighCache {
         }
     }
 
-    /// Forgets a neighbour, permanent or not. `None` when there is no such neighbour.
+    /// Forgets a neighbour, permanent or not, and drops the packets that wait for it. False when there
+    /// is no such neighbour.
     #[cfg_attr(
         not(test),
         expect(dead_code, reason = "no call sets a permanent neighbour yet")
     )]
-    pub(crate) fn remove(&mut self, stats: &mut Stats, ifid: IfId, ip: IpAddr) -> Option<Released> {
-        let key = *self.index.get(&(ifid, ip))?;
-        Some(Released {
-            entries: 1,
-            packets: self.discard(stats, key),
-        })
+    pub(crate) fn remove(&mut self, stats: &mut Stats, ifid: IfId, ip: IpAddr) -> bool {
+        let key = self.index.get(&(ifid, ip)).copied();
+        if let Some(key) = key {
+            self.discard(stats, key);
+        }
+        key.is_some()
     }
 
     /// Forgets every neighbour on an interface that goes away or moves.
-    pub(crate) fn remove_interface(&mut self, stats: &mut Stats, ifid: IfId) -> Released {
+    pub(crate) fn remove_interface(&mut self, stats: &mut Stats, ifid: IfId) {
         self.requests.retain(|request| request.ifid != ifid);
         self.defended.retain(|(on, _, _)| *on != ifid);
         let keys: Vec<NeighKey> = self
@@ -279,24 +280,19 @@ impl NeighCache {
             .filter(|(_, entry)| entry.ifid == ifid)
             .map(|(key, _)| key)
             .collect();
-        let mut released = Released::default();
         for key in keys {
-            released.entries += 1;
-            released.packets += self.discard(stats, key);
+            self.discard(stats, key);
         }
         if self.entries.is_empty() {
             self.deadlines.reset();
         }
-        released
     }
 
     /// Forgets everything and gives the memory back.
-    pub(crate) fn teardown(&mut self, stats: &mut Stats) -> Released {
-        let mut released = Released::default();
+    pub(crate) fn teardown(&mut self, stats: &mut Stats) {
         let keys: Vec<NeighKey> = self.entries.iter().map(|(key, _)| key).collect();
         for key in keys {
-            released.entries += 1;
-            released.packets += self.discard(stats, key);
+            self.discard(stats, key);
         }
         // A new field must be thought about here.
         let NeighCache {
@@ -318,7 +314,6 @@ impl NeighCache {
         *defended = SmallVec::new();
         debug_assert_eq!(*held, HeldCount::default(), "every held packet was dropped");
         debug_assert_eq!(*resolving, 0, "no neighbour is left");
-        released
     }
 
     /// The number of neighbours.
@@ -601,15 +596,15 @@ impl NeighCache {
         Some(entry)
     }
 
-    /// Forgets a neighbour and drops the packets that wait for it; returns how many.
-    fn discard(&mut self, stats: &mut Stats, key: NeighKey) -> usize {
+    /// Forgets a neighbour and drops the packets that wait for it.
+    fn discard(&mut self, stats: &mut Stats, key: NeighKey) {
         let Some(entry) = self.forget(key) else {
-            return 0;
+            return;
         };
         self.requests
             .retain(|r| (r.ifid, r.ip) != (entry.ifid, entry.ip));
         let State::Incomplete(incomplete) = entry.state else {
-            return 0;
+            return;
         };
         self.resolving -= 1;
         let packets = incomplete.held.into_packets();
@@ -617,7 +612,6 @@ impl NeighCache {
         for packet in &packets {
             count_drop(stats, packet, DropReason::Teardown);
         }
-        packets.len()
     }
 }
 

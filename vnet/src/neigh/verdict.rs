@@ -49,15 +49,6 @@ pub(crate) struct Unreachable {
     pub packets: VecDeque<Packet>,
 }
 
-/// What a removal gave back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Released {
-    /// Neighbours forgotten.
-    pub entries: usize,
-    /// Held packets dropped, counted under [`DropReason::Teardown`].
-    pub packets: usize,
-}
-
 /// One neighbour, for a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NeighInfo {

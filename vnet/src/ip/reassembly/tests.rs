@@ -250,12 +250,8 @@ fn teardown_leaves_nothing() {
     bench.insert(1, &fragment(0, 8, false));
     bench.insert(1, &fragment(16, 8, false));
     bench.insert(2, &fragment(0, 8, false));
-    let released = bench.reassembly.teardown(&mut bench.around.stats);
-    let expected = Released {
-        datagrams: 2,
-        fragments: 3,
-    };
-    assert_eq!(released, expected);
+    bench.reassembly.teardown(&mut bench.around.stats);
+    assert!(bench.reassembly.is_empty());
     assert_eq!(bench.dropped(DropReason::Teardown), 3);
     bench.conserves();
     assert_eq!(bench.reassembly.next_deadline(), None);

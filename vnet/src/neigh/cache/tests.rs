@@ -178,7 +178,8 @@ fn an_empty_cache_owns_no_memory() {
     assert_eq!(w.cache.requests.capacity(), 0);
     assert!(!w.cache.defended.spilled());
     assert_eq!(w.cache.next_deadline(), None);
-    assert_eq!(w.cache.teardown(&mut w.stats), Released::default());
+    w.cache.teardown(&mut w.stats);
+    assert_eq!(w.cache.next_deadline(), None);
 }
 
 #[test]
@@ -506,14 +507,8 @@ fn a_permanent_neighbour_is_never_asked_and_never_believed_otherwise() {
     assert_eq!(w.send(2, 2), format!("to {}", mac(2)));
     assert_eq!(w.until(1000), (vec![], vec![]));
     assert_eq!(w.state(2), Some("permanent"));
-    let one = Released {
-        entries: 1,
-        packets: 0,
-    };
-    assert_eq!(
-        w.cache.remove(&mut w.stats, iface(1), host(2).into()),
-        Some(one)
-    );
+    assert!(w.cache.remove(&mut w.stats, iface(1), host(2).into()));
+    assert!(!w.cache.remove(&mut w.stats, iface(1), host(2).into()));
     assert_eq!(w.send(2, 3), "held");
 }
 
@@ -523,18 +518,14 @@ fn an_interface_takes_its_neighbours_along() {
     w.send(2, 1);
     w.send(2, 2);
     w.send_on(iface(2), host(2), packet(3));
-    let released = w.cache.remove_interface(&mut w.stats, iface(1));
-    assert_eq!(
-        released,
-        Released {
-            entries: 1,
-            packets: 2
-        }
-    );
+    assert_eq!((w.cache.len(), w.cache.held().packets), (2, 3));
+    w.cache.remove_interface(&mut w.stats, iface(1));
+    assert_eq!((w.cache.len(), w.cache.held().packets), (1, 1));
     assert_eq!(w.stats.tx_drops(DropReason::Teardown), 2);
     assert_eq!(w.asked().len(), 1, "the question on the other interface");
-    let released = w.cache.teardown(&mut w.stats);
-    assert_eq!((released.entries, released.packets), (1, 1));
+    w.cache.teardown(&mut w.stats);
+    assert_eq!(w.stats.tx_drops(DropReason::Teardown), 3);
+    assert!(w.cache.is_empty());
     assert_eq!(w.cache.next_deadline(), None);
     assert_eq!(w.cache.held(), HeldCount::default());
 }
@@ -641,8 +632,7 @@ proptest! {
         w.until(w.now.as_nanos() / 1_000_000_000 + 10_000);
         prop_assert_eq!(w.cache.next_deadline(), None);
         prop_assert_eq!(w.cache.held(), HeldCount::default());
-        let left = w.cache.len();
-        prop_assert_eq!(w.cache.teardown(&mut w.stats), Released { entries: left, packets: 0 });
+        w.cache.teardown(&mut w.stats);
         prop_assert!(w.cache.is_empty() && w.cache.index.is_empty());
     }
 }

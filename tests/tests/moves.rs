@@ -219,7 +219,7 @@ fn who_may_lend_to_whom() {
     assert!(a.lent_interfaces().unwrap().is_empty());
     let report = a.destroy();
     assert_clean(&report);
-    assert!(report.homecomings.is_empty());
+    assert!(report.returned.is_empty());
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn row_21_a_name_that_is_taken_at_home_gets_a_fresh_unit_and_the_report_says_so(
     let report = b.destroy();
     assert_clean(&report);
     let fates: Vec<_> = report
-        .homecomings
+        .returned
         .iter()
         .map(|h| (&*h.interface, &h.fate))
         .collect();
@@ -410,7 +410,7 @@ fn a_borrower_that_goes_sends_everything_home_and_a_home_that_goes_takes_everyth
     assert_clean(&report);
     let below = &report.children[0];
     assert_clean(below);
-    let told: Vec<String> = below.homecomings.iter().map(ToString::to_string).collect();
+    let told: Vec<String> = below.returned.iter().map(ToString::to_string).collect();
     assert_eq!(
         told,
         [
@@ -419,7 +419,7 @@ fn a_borrower_that_goes_sends_everything_home_and_a_home_that_goes_takes_everyth
         ]
     );
     assert!(
-        report.homecomings.is_empty(),
+        report.returned.is_empty(),
         "own0 was at home, and went as its own"
     );
     assert_eq!(report.released.interfaces(), 2, "lo0 and own0");
@@ -429,9 +429,9 @@ fn a_borrower_that_goes_sends_everything_home_and_a_home_that_goes_takes_everyth
     // The home goes, and with it what b has of it.
     let report = a.destroy();
     assert_clean(&report);
-    assert_eq!(report.homecomings.len(), 1);
+    assert_eq!(report.returned.len(), 1);
     assert_eq!(
-        report.homecomings[0].to_string(),
+        report.returned[0].to_string(),
         "tap0 of a was destroyed in b"
     );
     assert!(port.is_gone());
@@ -604,7 +604,7 @@ fn a_pair_within_one_vnet_moves_end_by_end() {
     assert_eq!(interface(&b, "x0").carrier, Carrier::Up);
     let report = a.destroy();
     assert_clean(&report);
-    assert_eq!(report.homecomings.len(), 2);
+    assert_eq!(report.returned.len(), 2);
     assert_eq!(names(&b), ["lo0", "eth0"]);
     assert_clean(&b.destroy());
 }

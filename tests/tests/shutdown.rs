@@ -193,7 +193,7 @@ fn children_drain_with_their_parent() {
     let report = b.shutdown(GRACE).unwrap();
     assert_eq!(graceful(&report).closed, 0);
     assert_eq!(graceful(&report.children[0]).closed, 1);
-    assert_eq!(report.children[0].homecomings.len(), 1);
+    assert_eq!(report.children[0].returned.len(), 1);
     assert_eq!(ends.join().unwrap(), 0);
     drop((far, child));
 }

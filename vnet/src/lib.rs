@@ -116,8 +116,8 @@ pub use admin::routes::RouteInfo;
 pub use admin::scripts::{LinkScript, LinkScriptError};
 pub use admin::sysctl;
 pub use admin::{
-    Fate, Homecoming, InterfacePin, LentInterface, MoveError, Moved, NextHopSpec as NextHop, Pins,
-    Port, PortError, RouteError, SocketPin, ThreadPin,
+    Fate, InterfacePin, LentInterface, MoveError, Moved, NextHopSpec as NextHop, Pins, Port,
+    PortError, ReturnedInterface, RouteError, SocketPin, ThreadPin,
 };
 pub use base::rng::Rng;
 pub use base::stats::{DropReason, Stats};

@@ -30,7 +30,7 @@ pub(crate) mod scripts;
 pub(crate) mod steps;
 pub mod sysctl;
 
-pub use moves::{Fate, Homecoming, LentInterface, MoveError, Moved};
+pub use moves::{Fate, LentInterface, MoveError, Moved, ReturnedInterface};
 pub use pins::{InterfacePin, Pins, SocketPin, ThreadPin};
 pub use port::{Port, PortError};
 pub use routes::{NextHopSpec, RouteError};

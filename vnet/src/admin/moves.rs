@@ -23,7 +23,7 @@ use crate::base::id::IfId;
 use crate::base::time::Instant;
 use crate::instance::cores::{Inside, VnetCore};
 use crate::instance::limits::{LimitReached, Resource};
-pub use crate::instance::loans::{Fate, Homecoming, LentInterface};
+pub use crate::instance::loans::{Fate, LentInterface, ReturnedInterface};
 use crate::instance::loans::{Lent, Loans};
 use crate::instance::phase::{Entry, Gone, Phase};
 use crate::instance::privilege::{Authority, Denied, Privilege};
@@ -175,7 +175,7 @@ impl Vnet {
     /// assert_eq!((&*there.name, &*there.home, &*there.current), ("eth0", "a", "a.b"));
     ///
     /// let report = child.destroy();
-    /// assert_eq!(report.homecomings[0].to_string(), "eth0 went from a.b home to a as eth0");
+    /// assert_eq!(report.returned[0].to_string(), "eth0 went from a.b home to a as eth0");
     /// assert_eq!(a.interfaces()?[1].name, "eth0");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -315,7 +315,7 @@ impl Flight {
     fn destroy(self) {}
 }
 
-impl Homecoming {
+impl ReturnedInterface {
     fn moved(self) -> Result<Moved, MoveError> {
         match self.fate {
             Fate::Destroyed => Err(MoveError::Gone),
@@ -445,12 +445,12 @@ impl VnetCore {
     }
 
     /// Ends a loan. `self` is the vnet that the interface was in.
-    fn send_home(self: &Arc<Self>, mut flight: Flight) -> Homecoming {
+    fn send_home(self: &Arc<Self>, mut flight: Flight) -> ReturnedInterface {
         let interface = flight.name();
         let loan = flight.0.as_mut().and_then(|n| n.loan.take());
         let Some(loan) = loan else {
             // An interface that is not lent is at home.
-            return Homecoming {
+            return ReturnedInterface {
                 interface,
                 from: self.name.to_string(),
                 home: self.name.to_string(),
@@ -479,7 +479,7 @@ impl VnetCore {
                 Fate::Destroyed
             }
         };
-        Homecoming {
+        ReturnedInterface {
             interface,
             from: self.name.to_string(),
             home: loan.home_name.to_string(),
@@ -632,7 +632,7 @@ fn free_name(ifs: &IfTable, name: &str) -> String {
 
 /// Sends everything borrowed home and destroys everything lent, wherever it is. From then on
 /// nothing comes in: the vnet is dying, and its own interfaces are next.
-pub(crate) fn vacate(core: &Arc<VnetCore>) -> Vec<Homecoming> {
+pub(crate) fn vacate(core: &Arc<VnetCore>) -> Vec<ReturnedInterface> {
     let taken = core.enter_as(Entry::Lifecycle, |inside, cx| {
         inside.loans.closed = true;
         let now = cx.now;
@@ -649,12 +649,12 @@ pub(crate) fn vacate(core: &Arc<VnetCore>) -> Vec<Homecoming> {
     let Ok((lent, flights)) = taken else {
         return Vec::new();
     };
-    let mut homecomings = Vec::new();
+    let mut returned = Vec::new();
     for mut flight in flights {
         if let Some(netif) = &mut flight.0 {
             netif.taps = Taps::default();
         }
-        homecomings.push(core.send_home(flight));
+        returned.push(core.send_home(flight));
     }
     for lent in lent {
         let Some(at) = lent.at.upgrade() else {
@@ -664,7 +664,7 @@ pub(crate) fn vacate(core: &Arc<VnetCore>) -> Vec<Homecoming> {
         let Some(flight) = at.take_serial(lent.serial) else {
             continue;
         };
-        homecomings.push(Homecoming {
+        returned.push(ReturnedInterface {
             interface: flight.name(),
             from: at.name.to_string(),
             home: core.name.to_string(),
@@ -672,7 +672,7 @@ pub(crate) fn vacate(core: &Arc<VnetCore>) -> Vec<Homecoming> {
         });
         flight.destroy();
     }
-    homecomings
+    returned
 }
 
 #[cfg(test)]

@@ -76,12 +76,12 @@ pub(crate) struct RunEnd {
     /// Events that happened.
     pub events: u64,
     /// Why it ended.
-    pub why: RunEnded,
+    pub why: StopReason,
 }
 
 /// Why a run of a simulated world ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RunEnded {
+pub(crate) enum StopReason {
     /// It reached its aim.
     Done,
     /// What comes next is later than the limit on time.

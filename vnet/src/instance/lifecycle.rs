@@ -241,7 +241,7 @@ fn nothing_done(core: &VnetCore, outcome: Outcome) -> DestroyReport {
         callback_panics: 0,
         graceful: None,
         children: Vec::new(),
-        homecomings: Vec::new(),
+        returned: Vec::new(),
         steps: Vec::new(),
         took: Duration::ZERO,
         released: Released::default(),
@@ -271,8 +271,8 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
         });
         held = left;
     }
-    let mut homecomings = Vec::new();
-    core.alive(|live| homecomings = std::mem::take(&mut live.loans.ended));
+    let mut returned = Vec::new();
+    core.alive(|live| returned = std::mem::take(&mut live.loans.ended));
     let mut released = at_first.less(&held);
     steps.extend(close_locals(core, &mut released));
     released.packets += core.inbox.close().frames;
@@ -297,7 +297,7 @@ fn tear_down(core: &Arc<VnetCore>) -> DestroyReport {
         callback_panics: core.callback_panics.load(Ordering::Relaxed),
         graceful,
         children: Vec::new(),
-        homecomings,
+        returned,
         steps,
         took: core.driver.wall() - started,
         released: Released(released),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// What became of an interface that was not at home when one of its two vnets was torn down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Homecoming {
+pub struct ReturnedInterface {
     /// The name that it had where it was.
     pub interface: String,
     /// The vnet that had borrowed it.
@@ -28,9 +28,9 @@ pub enum Fate {
     Destroyed,
 }
 
-impl fmt::Display for Homecoming {
+impl fmt::Display for ReturnedInterface {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Homecoming {
+        let ReturnedInterface {
             interface,
             from,
             home,
@@ -66,7 +66,7 @@ pub(crate) struct Loans<V> {
     /// Its own interfaces are being destroyed: none comes home any more.
     pub(crate) closed: bool,
     /// What has become of those that were away when it was torn down.
-    pub(crate) ended: Vec<Homecoming>,
+    pub(crate) ended: Vec<ReturnedInterface>,
 }
 
 impl<V> Default for Loans<V> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::loans::Homecoming;
+use super::loans::ReturnedInterface;
 use crate::base::time::{Duration, Instant};
 use crate::stack::Census;
 
@@ -24,7 +24,7 @@ pub struct DestroyReport {
     pub children: Vec<DestroyReport>,
     /// Borrowed interfaces, which were returned, and its own that were lent, which were destroyed
     /// wherever they were.
-    pub homecomings: Vec<Homecoming>,
+    pub returned: Vec<ReturnedInterface>,
     /// The steps, in the order in which they were undone.
     pub steps: Vec<StepReport>,
     /// How long the whole teardown took.
@@ -143,8 +143,8 @@ impl fmt::Display for DestroyReport {
         if let Some(graceful) = &self.graceful {
             writeln!(f, "  {graceful}")?;
         }
-        for homecoming in &self.homecomings {
-            writeln!(f, "  {homecoming}")?;
+        for returned in &self.returned {
+            writeln!(f, "  {returned}")?;
         }
         for step in &self.steps {
             write!(

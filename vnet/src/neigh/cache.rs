@@ -18,8 +18,7 @@ use super::config::NeighConfig;
 use super::questions::Questions;
 use super::state::{Delay, Failed, Held, Incomplete, Permanent, Probe, Reachable, Stale, State};
 use super::verdict::{
-    HeldCount, NeighInfo, NeighLimit, NeighStats, ProbeOut, Proof, Release, Unreachable,
-    Verdict,
+    HeldCount, NeighInfo, NeighLimit, NeighStats, ProbeOut, Proof, Release, Unreachable, Verdict,
 };
 use crate::base::deadline::{Armed, Deadlines};
 use crate::base::id::IfId;

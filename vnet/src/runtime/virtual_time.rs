@@ -32,7 +32,7 @@ use crate::base::time::{Instant, nanos};
 use crate::instance::context;
 use crate::instance::cores::VnetCore;
 use crate::instance::driver::{
-    Driver, Happened, Notes, RunEnd, RunEnded, RunTo, TimerKey, WaitNote, Waited,
+    Driver, Happened, Notes, RunEnd, RunTo, StopReason, TimerKey, WaitNote, Waited,
 };
 use crate::instance::site::Site;
 use crate::instance::system::System;
@@ -436,7 +436,7 @@ impl Driver for Virtual {
     fn run(&self, to: RunTo, site: Site) -> Option<RunEnd> {
         let none = RunEnd {
             events: 0,
-            why: RunEnded::InTask,
+            why: StopReason::InTask,
         };
         if task::is_polling() {
             return Some(none);
@@ -462,7 +462,7 @@ impl Driver for Virtual {
             if let Some(at) = world.runs.iter().position(is_mine) {
                 let Run { events, ended, .. } = world.runs.remove(at);
                 world.hear(self.now());
-                let why = ended.unwrap_or(RunEnded::Done);
+                let why = ended.unwrap_or(StopReason::Done);
                 return Some(RunEnd { events, why });
             }
         }

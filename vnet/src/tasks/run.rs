@@ -4,7 +4,7 @@ use std::panic::Location;
 
 use super::pending::Pending;
 use crate::base::time::{Duration, Instant};
-use crate::instance::driver::{AtEnd, RunEnded, RunTo};
+use crate::instance::driver::{AtEnd, RunTo, StopReason};
 use crate::instance::privilege::Denied;
 use crate::instance::system::System;
 
@@ -185,20 +185,20 @@ impl System {
         let end = end.ok_or(RunError::NotVirtual)?;
         let pending = || Box::new(self.pending());
         match end.why {
-            RunEnded::Done => Ok(Ran {
+            StopReason::Done => Ok(Ran {
                 events: end.events,
                 now: self.now(),
             }),
-            RunEnded::InTask => Err(RunError::InTask),
-            RunEnded::Time => Err(RunError::Time {
+            StopReason::InTask => Err(RunError::InTask),
+            StopReason::Time => Err(RunError::Time {
                 limit: limit.time,
                 pending: pending(),
             }),
-            RunEnded::Events => Err(RunError::Events {
+            StopReason::Events => Err(RunError::Events {
                 limit: limit.events,
                 pending: pending(),
             }),
-            RunEnded::Stalled => Err(RunError::Stalled {
+            StopReason::Stalled => Err(RunError::Stalled {
                 events: end.events,
                 pending: pending(),
             }),

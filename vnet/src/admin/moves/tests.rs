@@ -155,10 +155,7 @@ fn a_home_that_goes_in_the_middle_of_a_move_takes_the_interface_along() {
     // Taken out, not yet put in.
     let flight = take(&a).expect("it is there");
     let old = Arc::clone(&a.core);
-    assert!(
-        a.destroy().homecomings.is_empty(),
-        "it is nowhere to be found"
-    );
+    assert!(a.destroy().returned.is_empty(), "it is nowhere to be found");
     assert_eq!(old.hand_over(flight, &b.core, "eth0"), Err(MoveError::Gone));
     assert_eq!(b.interfaces().expect("alive").len(), 1);
     assert!(!far.core.with(|s, _| s.ifs.is_empty()).expect("alive"));

@@ -246,7 +246,7 @@ fn interfaces_that_are_not_at_home_end_as_with_any_vnet() {
     b.move_interface("tap0", &c).expect("it may");
     trip(&b, &c, None);
     let report = b.destroy();
-    let fates: Vec<_> = report.homecomings.iter().map(|h| h.fate.clone()).collect();
+    let fates: Vec<_> = report.returned.iter().map(|h| h.fate.clone()).collect();
     assert_eq!(fates, [Fate::Home("eth0".into()), Fate::Destroyed]);
     assert!(report.leaked.is_zero(), "{report}");
     assert_eq!(a.link("eth0").expect("at home"), link);

@@ -10,7 +10,7 @@ use crate::base::heap::Ticket;
 use crate::base::lock::{Condvar, Mutex, Rank};
 use crate::base::time::{Duration, Instant};
 use crate::instance::context::peek_current;
-use crate::instance::driver::{AtEnd, RunEnded, RunTo, Vain, Waited};
+use crate::instance::driver::{AtEnd, RunTo, StopReason, Vain, Waited};
 use crate::instance::site::Site;
 use crate::runtime::cost::Costs;
 use crate::runtime::event::{Agenda, Event};
@@ -49,18 +49,18 @@ pub(super) struct Run {
     pub(super) member: Arc<Member>,
     pub(super) to: RunTo,
     pub(super) events: u64,
-    pub(super) ended: Option<RunEnded>,
+    pub(super) ended: Option<StopReason>,
 }
 
 impl Run {
     /// Whether, and why, it is over before the next event, which comes at `next`.
-    fn is_over(&self, next: Option<Instant>) -> Option<RunEnded> {
+    fn is_over(&self, next: Option<Instant>) -> Option<StopReason> {
         let is_past = next.is_none_or(|at| at > self.to.until);
         match (is_past, self.to.at_end) {
-            (true, AtEnd::Arrived) => Some(RunEnded::Done),
-            (true, AtEnd::Limit) if next.is_none() => Some(RunEnded::Done),
-            (true, AtEnd::Limit) => Some(RunEnded::Time),
-            (false, _) if self.events >= self.to.events => Some(RunEnded::Events),
+            (true, AtEnd::Arrived) => Some(StopReason::Done),
+            (true, AtEnd::Limit) if next.is_none() => Some(StopReason::Done),
+            (true, AtEnd::Limit) => Some(StopReason::Time),
+            (false, _) if self.events >= self.to.events => Some(StopReason::Events),
             (false, _) => None,
         }
     }
@@ -303,7 +303,7 @@ impl World {
         let (events, moved) = (self.events, self.moved);
         let over = |run: &mut Run| {
             let goes_round = costs.are_none() && run.events.min(events - moved) >= STALL;
-            let stalled = goes_round.then_some(RunEnded::Stalled);
+            let stalled = goes_round.then_some(StopReason::Stalled);
             let why = run.is_over(next).or(stalled)?;
             if run.ended.is_some() {
                 return None;
@@ -314,7 +314,7 @@ impl World {
         let (to, why, member) = self.runs.iter_mut().find_map(over)?;
         self.resume(&member, Waited::TimedOut);
         match (why, to.at_end) {
-            (RunEnded::Done, AtEnd::Arrived) | (RunEnded::Time, _) => Some(to.until),
+            (StopReason::Done, AtEnd::Arrived) | (StopReason::Time, _) => Some(to.until),
             _ => Some(Instant::ZERO),
         }
     }

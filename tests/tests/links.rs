@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use vnet::link::{Codel, Discipline, FqCodel, LinkState, QueueConfig};
+use vnet::link::{Change, Codel, Discipline, FqCodel, LinkEvent, LinkState, QueueConfig, Shape};
 use vnet::net::{EchoSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::time::Instant;
 use vnet::{DropReason, LinkConfig, OwnedVnet, System};
@@ -315,6 +315,30 @@ fn a_link_that_is_down_loses_everything_and_comes_back() {
     from.send_to(b"there", "192.0.2.2:9")
         .expect("there is a route");
     assert!(to.recv_from(&mut [0; 8]).is_ok());
+}
+
+#[test]
+fn a_script_follows_its_interface_when_that_is_renamed() {
+    let system = System::virtual_time(1);
+    let (a, _b) = pair(&system, LinkConfig::default());
+    let second = Duration::from_secs(1);
+    let state = |at, state| LinkEvent {
+        at: at * second,
+        change: Change::State(Shape::Const(state)),
+    };
+    let events = [state(1, LinkState::Down), state(3, LinkState::Up)];
+    let script = a.script_link("eth0", &events).expect("there is a link");
+    a.rename_interface("eth0", "wan").expect("a free name");
+    // Another one that takes the name is not changed.
+    let _port = a.port("eth0", None).expect("free again");
+    system.run_for(2 * second).expect("no task waits");
+    assert_eq!(a.link("wan").map(|l| l.state), Ok(LinkState::Down));
+    assert_eq!(a.link("eth0").map(|l| l.state), Ok(LinkState::Up));
+    a.rename_interface("wan", "lan").expect("a free name");
+    system.run_for(2 * second).expect("no task waits");
+    assert_eq!(a.link("lan").map(|l| l.state), Ok(LinkState::Up));
+    assert_eq!((script.changes(), script.is_finished()), (2, true));
+    assert!(script.join().is_ok());
 }
 
 #[test]

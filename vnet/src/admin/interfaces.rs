@@ -10,6 +10,7 @@ use super::record::{IfOp, Op};
 use crate::base::deadline::Armed;
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
+use crate::base::time::Instant;
 use crate::instance::phase::{Entry, Gone};
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
@@ -319,23 +320,24 @@ impl Vnet {
     pub fn set_link(&self, name: &str, config: LinkConfig) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
         config.validate()?;
-        self.configure_netif(name, |netif, cx| {
-            netif.require(netif.can().has_link, "link parameters")?;
-            let link = Box::new(config.clone());
-            match &mut netif.link {
-                Some(link) => link.set_config(cx.now, config)?,
-                none => {
-                    *none = Some(Box::new(Link::new(
-                        config,
-                        cx.now,
-                        cx.rng.split(LINK_STREAM),
-                    )?))
-                }
-            }
-            // What waits in another discipline than before, or for another rate.
-            netif.drain_link(cx);
-            let interface = name.to_owned();
-            Ok(Op::Interface(interface, IfOp::SetLink { link }))
+        self.configure_netif(name, |netif, cx| set_link(netif, cx, config))
+    }
+
+    /// As [`Vnet::set_link`], for what changes a link from what it is: `change` is given the time, and
+    /// the interface is named by its identity, which it keeps when it is renamed.
+    pub(super) fn change_link(
+        &self,
+        id: IfId,
+        change: impl FnOnce(Instant, &mut LinkConfig),
+    ) -> Result<(), NetifError> {
+        self.require(Privilege::InterfaceConfig)?;
+        self.configure(|stack, cx| {
+            let netif = stack.ifs.get_mut(id).ok_or(NetifError::Gone)?;
+            let link = netif.link.as_deref();
+            let mut config = link.map(|l| l.config().clone()).unwrap_or_default();
+            change(cx.now, &mut config);
+            config.validate()?;
+            set_link(netif, cx, config)
         })
     }
 
@@ -417,6 +419,26 @@ impl Vnet {
         self.core
             .with(|stack, cx| Ok(f(stack.ifs.by_name_mut(name)?, cx)))?
     }
+}
+
+/// Sets the parameters of an interface's link, which are valid.
+fn set_link(netif: &mut Netif, cx: &mut Cx, config: LinkConfig) -> Result<Op, NetifError> {
+    netif.require(netif.can().has_link, "link parameters")?;
+    let link = Box::new(config.clone());
+    match &mut netif.link {
+        Some(link) => link.set_config(cx.now, config)?,
+        none => {
+            *none = Some(Box::new(Link::new(
+                config,
+                cx.now,
+                cx.rng.split(LINK_STREAM),
+            )?))
+        }
+    }
+    // What waits in another discipline than before, or for another rate.
+    netif.drain_link(cx);
+    let interface = netif.name.to_string();
+    Ok(Op::Interface(interface, IfOp::SetLink { link }))
 }
 
 /// What there is to know of an interface that is in the vnet of name `current`.

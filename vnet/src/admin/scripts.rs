@@ -35,8 +35,8 @@ impl Vnet {
     /// Each change takes effect as [`Vnet::set_link`] does, at its time, with what the script does
     /// not speak of left as it is.
     ///
-    /// The script is a task of this vnet: it goes when the vnet goes, and ends when the interface
-    /// does. Under virtual time its changes are events as any others: a script without an end keeps
+    /// The script is a task of this vnet: it ends when the vnet or the interface goes, or the interface
+    /// is lent. It follows an interface that is renamed. Under virtual time its changes are events as any others: a script without an end keeps
     /// the world from coming to rest.
     ///
     /// # Errors
@@ -71,20 +71,19 @@ impl Vnet {
         events: &[LinkEvent],
     ) -> Result<LinkScript, LinkScriptError> {
         let system = self.system();
-        let seed = self.with_netif(interface, |_, cx| cx.rng.split(SCRIPT_STREAM).u64())?;
+        let (id, seed) = self.with_netif(interface, |netif, cx| {
+            (netif.id, cx.rng.split(SCRIPT_STREAM).u64())
+        })?;
         let mut script = Script::new(events, system.now(), seed)?;
         // The first look tells whether the link can be changed at all.
         self.set_link(interface, self.link(interface)?)?;
         let changes = Arc::new(AtomicU64::new(0));
         let made = Arc::clone(&changes);
-        let name = interface.to_owned();
         let vnet = self.same();
         let task = self.spawn_future(async move {
             while let Some(at) = script.next() {
                 system.sleep_until_async(at).await;
-                let mut config = vnet.link(&name)?;
-                script.advance(system.now(), &mut config);
-                vnet.set_link(&name, config)?;
+                vnet.change_link(id, |now, config| script.advance(now, config))?;
                 made.fetch_add(1, Ordering::Relaxed);
             }
             Ok(())

@@ -68,8 +68,7 @@ impl Neighbours {
         let report = tap.detach();
         assert!(matches!(report.end, Some(PumpEnd::Detached)), "{report}");
         assert!(report.frames_in > 0 && report.frames_out > 0, "{report}");
-        let gone = kernel.ip(&format!("link show dev {host}"));
-        assert!(gone.is_err(), "the host's interface is still there");
+        kernel.wait_until_gone(&host, PATIENCE).unwrap();
         let report = vnet.destroy();
         assert!(report.leaked.is_zero(), "{report}");
     }

@@ -8,7 +8,8 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::Command;
 use std::sync::mpsc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
 use crate::sys;
 
@@ -104,6 +105,24 @@ impl NetNs {
                 said.trim()
             )))
         })
+    }
+
+    /// Waits until no interface of that name is inside. A process that another thread is starting at
+    /// the moment has copies of all descriptors until it runs its program, so a TAP may outlive its last
+    /// owner a little.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`]: it was there for as long as `limit`.
+    pub fn wait_until_gone(&self, interface: &str, limit: Duration) -> io::Result<()> {
+        let until = Instant::now() + limit;
+        while self.ip(&format!("link show dev {interface}")).is_ok() {
+            if Instant::now() >= until {
+                let message = format!("interface {interface} is still there after {limit:?}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 
     /// The identifier of the thread inside: `ip link set DEVICE netns ID` moves a device here.

@@ -186,8 +186,10 @@ fn a_name_in_use_is_refused_and_dropping_frees_it() {
     let error = attach("tap1").unwrap_err();
     assert!(matches!(error, TapError::HostNameInUse(_)), "{error}");
     drop(tap);
+    host.wait_until_gone("vnt0", PATIENCE).unwrap();
     assert_eq!(attach("tap1").unwrap().host_name(), "vnt0");
+    host.wait_until_gone("vnt0", PATIENCE).unwrap();
     let error = attach("lo0").unwrap_err();
     assert!(matches!(error, TapError::Port(_)), "{error}");
-    host.ip("link show dev vnt0").unwrap_err();
+    host.wait_until_gone("vnt0", PATIENCE).unwrap();
 }

@@ -13,6 +13,7 @@
 //! | [`callback`] | calls into the program, with their panics contained |
 //! | [`id`] | generational identifiers |
 //! | [`slab`] | values under such identifiers |
+//! | [`switch`] | what is on or off |
 //! | [`walked`] | how many entries of a table were visited, in tests |
 
 pub(crate) mod callback;
@@ -24,5 +25,6 @@ pub(crate) mod map;
 pub(crate) mod rng;
 pub(crate) mod slab;
 pub(crate) mod stats;
+pub(crate) mod switch;
 pub(crate) mod time;
 pub(crate) mod walked;

@@ -2,6 +2,7 @@
 
 use slotmap::new_key_type;
 
+pub use crate::base::switch::Switch as Switchable;
 use crate::base::time::Duration;
 
 new_key_type! {
@@ -56,16 +57,6 @@ impl Default for BridgeConfig {
             max_stations: 2000,
         }
     }
-}
-
-/// A property of a member that is on or off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Switchable {
-    /// It has it.
-    On,
-    /// It does not have it.
-    Off,
 }
 
 /// How a bridge treats a member.

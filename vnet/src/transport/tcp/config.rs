@@ -1,5 +1,8 @@
 //! What can be tuned, per vnet.
 
+/// Whether an optional part of the protocol is used: when the peer agrees, or neither offered nor
+/// accepted.
+pub(crate) use crate::base::switch::Switch as Feature;
 use crate::base::time::Duration;
 
 /// Tunables of TCP in one vnet. A change concerns connections and listeners made from then on,
@@ -58,23 +61,6 @@ pub(crate) struct TcpConfig {
     pub window_scaling: Feature,
     /// Offer and accept selective acknowledgements (RFC 2018).
     pub sack: Feature,
-}
-
-/// Whether an optional part of the protocol is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Feature {
-    /// Used when the peer agrees.
-    On,
-    /// Neither offered nor accepted.
-    Off,
-}
-
-impl Feature {
-    /// True for [`Feature::On`].
-    #[inline]
-    pub(crate) const fn is_on(self) -> bool {
-        matches!(self, Feature::On)
-    }
 }
 
 impl Default for TcpConfig {

@@ -1,6 +1,7 @@
 //! What two ends agree on in their SYNs (RFC 7323, RFC 2018, RFC 9293 3.7.1), and what a socket
 //! can set.
 
+pub(crate) use crate::base::switch::Switch;
 use crate::base::time::{Duration, Instant};
 use crate::packet::header::TcpOptions;
 use crate::packet::header::tcp::SackPermitted;
@@ -27,15 +28,6 @@ pub(crate) enum Linger {
     Background,
     /// Wait for it, at most this long; zero aborts the connection.
     For(Duration),
-}
-
-/// A switch of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Switch {
-    /// The option is in force.
-    On,
-    /// It is not.
-    Off,
 }
 
 /// Options of one socket. A listener's are inherited by the connections it accepts.

@@ -323,8 +323,8 @@ impl Vnet {
         self.configure_netif(name, |netif, cx| set_link(netif, cx, config))
     }
 
-    /// As [`Vnet::set_link`], for what changes a link from what it is: `change` is given the time, and
-    /// the interface is named by its identity, which it keeps when it is renamed.
+    /// Like [`Vnet::set_link`], but changes the present parameters. `change` is given the time. The
+    /// interface is found by its identifier, which it keeps when it is renamed.
     pub(super) fn change_link(
         &self,
         id: IfId,
@@ -410,7 +410,7 @@ impl Vnet {
         self.configure(|stack, cx| change(stack.ifs.by_name_mut(name)?, cx))
     }
 
-    /// Does with an interface what is no configuration.
+    /// Does something with an interface that does not configure it.
     pub(super) fn with_netif<R>(
         &self,
         name: &str,

@@ -35,7 +35,7 @@ use crate::packet::Cx;
 use crate::packet::cx::Carrier;
 use crate::stack::Stack;
 
-/// Looks for an interface that somebody else is moving at this moment.
+/// How often an interface that somebody else is moving is looked for.
 const LOOKS: usize = 64;
 /// A fresh unit number is not much larger than this, and fits in a name.
 const MAX_UNIT: u64 = 1_000_000;

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`Op`] | one operation; those in effect are kept by the instance (`instance/journal.rs`) |
 //! | [`Record`] | the journal and the init sequence, as data; TOML, or any other format of serde |
-//! | [`replay`] | instances made from records |
+//! | `replay` | instances made from records |
 //!
 //! Every administrative method notes its operation under the lock under which it takes effect, and
 //! replaying an operation is calling that method. What the recorded init steps do through the
@@ -116,9 +116,8 @@ struct SeveralRef<'a> {
 }
 
 impl Record {
-    /// The record as TOML. [`Record::from_toml`] reads it back as it is, whatever is in it. Of the
-    /// numbers that links and bridges can have, those above 2^63 - 1 are written as well, although
-    /// other readers of TOML may refuse them.
+    /// The record as TOML. [`Record::from_toml`] reads it back unchanged. Numbers above 2^63 - 1, which links
+    /// and bridges can have, are written as well, although other readers of TOML may refuse them.
     ///
     /// # Errors
     /// [`RecordError::Write`].

@@ -1,4 +1,4 @@
-//! What a handle may do: the instance's mask asked and changed.
+//! What a handle may do: checks against the instance's mask, and changes of the mask.
 
 use super::cores::VnetCore;
 use super::journal::{Op, VnetOp};
@@ -28,7 +28,7 @@ impl Vnet {
         Err(self.core.privileges.deny(privilege))
     }
 
-    /// The same, for what is no act and is not counted.
+    /// The same, without counting a denial.
     pub(crate) fn may(&self, privilege: Privilege) -> bool {
         let allowed = match self.authority {
             Authority::System => Privileges::WITH_SYSTEM,

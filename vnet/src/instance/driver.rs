@@ -86,7 +86,7 @@ pub(crate) enum StopReason {
     Done,
     /// What comes next is later than the limit on time.
     Time,
-    /// So many events happened as it may take.
+    /// As many events happened as it may take.
     Events,
     /// A great many events happened and time did not advance.
     Stalled,
@@ -154,13 +154,13 @@ pub(crate) trait Driver: Schedule {
     /// on this thread.
     fn dispatch(&self);
 
-    /// A call of the program's has ended that did not wait. Where the time is simulated, too many
-    /// of them cost time; that passes here. Not to be called with a lock. [`Driver::dispatch`]
+    /// A call of the program that did not wait has ended. Where time is simulated, too many such calls
+    /// cost time, which passes here. Must not be called while a lock is held. [`Driver::dispatch`]
     /// does the same.
     fn called(&self) {}
 
     /// Takes over a vnet that a thread has made ready and will not service itself. Only the driver
-    /// that lets threads do so has any.
+    /// under which the calling threads service vnets has any.
     fn delegate(&self, _vnet: Arc<VnetCore>) {}
 
     /// Calls `waker` once, when `at` has come.
@@ -172,8 +172,8 @@ pub(crate) trait Driver: Schedule {
     /// The waker of the calling thread, for [`Driver::wait`].
     fn waker(&self) -> Waker;
 
-    /// Blocks the calling thread until its waker is called, or until `until`. `site` is told to
-    /// those who ask what everybody waits for.
+    /// Blocks the calling thread until its waker is called, or until `until`. `site` is for
+    /// reports on what everybody waits for.
     fn wait(&self, until: Option<Instant>, site: Site) -> Waited;
 
     /// For the driver whose clock is simulated: runs the world. `None` from the others.

@@ -96,7 +96,7 @@ pub(crate) fn create(
     Ok(core)
 }
 
-/// In what an instance differs from the list of steps.
+/// How what an instance ran differs from the list of steps.
 enum Lag {
     /// It ran a step that is no longer registered.
     Unregistered(Arc<Step>),
@@ -117,8 +117,8 @@ fn lag(core: &Arc<VnetCore>, steps: &[Arc<Step>]) -> Option<Lag> {
     .unwrap_or_default()
 }
 
-/// Begins the instance's end; false when it has begun. It is not entered for that: nothing that is
-/// wrong with its stack can come in between.
+/// Begins the instance's end; false when that has begun already. The instance is not entered for it,
+/// so that nothing that is wrong with its stack can interfere.
 fn begin_to_die(core: &Arc<VnetCore>) -> bool {
     let mut begun = false;
     core.alive(|live| begun = std::mem::replace(&mut live.phase, Phase::Dying) != Phase::Dying);
@@ -482,7 +482,7 @@ impl OwnedVnet {
     /// released, interfaces are removed and their peers see the wire go down, and every recorded
     /// init step is undone in reverse. Nothing in it waits.
     ///
-    /// It may be called from anywhere. From inside a vnet (a [`FrameTap`](crate::FrameTap)) it is
+    /// It may be called from anywhere. From inside a vnet (a [`FrameTap`](crate::capture::FrameTap)) it is
     /// [deferred](crate::Outcome::Deferred) until that vnet is left.
     pub fn destroy(self) -> DestroyReport {
         destroy(&self.core)

@@ -39,9 +39,9 @@ impl OwnedVnet {
     /// Sets how much of a resource the instance may hold from now on; what it holds, it keeps.
     /// [`UNLIMITED`] lifts the limit.
     ///
-    /// In effect is the least of this limit and those in effect above the instance, and that is what
-    /// [`Vnet::usage`] tells. A change is in effect below it at once. What those below it hold
-    /// is counted there, not here, but for [`Resource::Children`].
+    /// The limit in effect is the smallest of this one and those in effect above the instance;
+    /// [`Vnet::usage`] reports it. A change takes effect in the instances below at once. What they
+    /// hold counts there, not here, except for [`Resource::Children`].
     ///
     /// # Errors
     /// [`Gone`].

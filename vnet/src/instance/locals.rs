@@ -1,6 +1,6 @@
 //! The values of virtualized variables in one instance: a table of segments that never move.
 //!
-//! `C` is what has the values: an instance. What is done with them is in `local`.
+//! `C` is what has the values: an instance. How they are made, used and dropped is in `local`.
 
 use std::any::Any;
 use std::sync::atomic::AtomicBool;

@@ -6,7 +6,7 @@
 //! | what it is about | parts | what is done with them |
 //! |---|---|---|
 //! | handles and what they share | `cores` | `vnet`, `system`: [`Vnet`], [`OwnedVnet`], [`System`] |
-//! | entering | `phase`: how far a life is, and whom it lets in | `entry`; `context`: the current vnet of a thread, `trail`: where it entered |
+//! | entering | `phase`: how far an instance is in its life, and whom it lets in | `entry`; `context`: the current vnet of a thread, `trail`: where it entered |
 //! | birth and death | `steps`: recorded steps, `registry`: who is there | `init`: steps as a program writes them, `lifecycle`: creation by replay, ordered teardown |
 //! | | `report`: how an instance ended, `error`: why it was not made | `failure`: its end when its stack has panicked; panics of callbacks |
 //! | | `drain` | `shutdown`: graceful shutdown |

@@ -1,4 +1,4 @@
-//! How far the life of an instance is, and whom it lets in.
+//! How far an instance is in its life, and whom it lets in.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum PhaseName {
-    /// Its init steps run.
+    /// Its init steps are running.
     Starting,
     /// It can be used.
     Up,

@@ -54,7 +54,7 @@ privileges! {
     Children = "children",
     /// Turning the forwarding of packets on and off.
     Forwarding = "forwarding",
-    /// Acting on the whole system through [`Vnet::system`]: making vnets, init steps, looking at
+    /// Acting on the whole system through [`Vnet::system`](crate::Vnet::system): making vnets, init steps, looking at
     /// others, running the clock. It makes it possible to get round every other privilege, so it is
     /// not in [`Privileges::ALL`].
     System = "system",

@@ -1,4 +1,4 @@
-//! How an instance ended: by itself, by and by, or by being destroyed.
+//! How an instance ended: by a failure, after a grace period, or at once.
 
 use std::fmt;
 
@@ -112,7 +112,7 @@ pub enum Outcome {
     /// is empty.
     AlreadyGone,
     /// It was called from inside a vnet, with that vnet's lock held, by a
-    /// [`FrameTap`](crate::FrameTap) or its destructor. The instance is destroyed as soon as this
+    /// [`FrameTap`](crate::capture::FrameTap) or its destructor. The instance is destroyed as soon as this
     /// thread has left that vnet; this report is empty.
     Deferred,
 }

@@ -28,21 +28,22 @@ use crate::netif::fingerprint::{Fingerprint, FingerprintSum};
 #[derive(Clone)]
 pub struct System {
     pub(crate) core: Arc<SystemCore>,
-    /// The vnet that it was got from, with the authority there; none, and it reaches everything.
+    /// The vnet from which it was obtained, with the authority there; without one, it reaches
+    /// everything.
     holder: Option<Arc<Vnet>>,
 }
 
-/// What the rooms above the kernel do in the life of every instance.
+/// What the layers above the kernel do in the life of every instance.
 pub(crate) struct Rooms {
     /// Init steps.
     pub(crate) steps: Vec<InitRecord>,
-    /// Gives a child that is being made what it inherits of its parent's tunables.
+    /// Gives a child that is being made what it inherits from its parent.
     pub(crate) inherit: Inherit,
 }
 
 impl System {
-    /// A system that `driver` drives, and whose instances are administered by what `rooms` above the
-    /// kernel have to say in every instance's life.
+    /// A system that `driver` drives. `rooms` is what the layers above the kernel contribute to the
+    /// life of every instance.
     pub(crate) fn with_driver(driver: Arc<dyn Driver>, seed: u64, rooms: Rooms) -> System {
         let steps = lifecycle::protocols().into_iter().chain(rooms.steps);
         let steps = steps.map(InitRecord::builtin);
@@ -271,10 +272,10 @@ impl fmt::Debug for System {
 impl Vnet {
     /// The system it lives in, as far as this handle reaches.
     ///
-    /// From the owner's handle to an instance without a parent it is all of the system. From any
-    /// other handle it is that only while the handle has [`Privilege::System`](crate::Privilege);
-    /// else time passes and tasks run in it as ever, it has no other instances than this one and
-    /// its descendants, and what acts on all of the system is denied.
+    /// The owner's handle to an instance without a parent reaches the whole system. Any other handle
+    /// does so only while it has [`Privilege::System`](crate::Privilege). Otherwise time passes and
+    /// tasks run as usual, but the system has no instances other than this one and its descendants,
+    /// and what acts on the whole system is denied.
     ///
     /// ```
     /// use std::time::Duration;

@@ -61,7 +61,7 @@ impl MacAddr {
     }
 
     /// The locally administered unicast address number `n`: unique as long as the numbers are.
-    /// Numbers from [`MacAddr::NUMBERS`] on wrap.
+    /// Numbers wrap at 2^46.
     pub const fn from_number(n: u64) -> MacAddr {
         let b = n.to_be_bytes();
         MacAddr([b[2] << 2 | 0x02, b[3], b[4], b[5], b[6], b[7]])

@@ -7,7 +7,7 @@
 //! started when first needed. Tasks are polled by separate threads (`pool`), so that none of this
 //! waits for a program's code.
 //!
-//! A vnet is serviced by one thread at a time. Its [`Sched`](crate::instance::vnet::Sched) state:
+//! A vnet is serviced by one thread at a time. Its [`Sched`](crate::instance::cores::Sched) state:
 //!
 //! ```text
 //!          ready              run                ready

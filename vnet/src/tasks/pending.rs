@@ -22,8 +22,8 @@ const SHOWN: usize = 32;
 pub struct Pending {
     /// The system's time.
     pub now: Instant,
-    /// The vnet to which, and to those below which, the report is confined, because its tenants
-    /// lack [`Privilege::System`](crate::Privilege): it has no timers then, nor threads of others.
+    /// The report covers only this vnet and those below it, because its tenants lack
+    /// [`Privilege::System`](crate::Privilege); it then lists no timers, and no threads of others.
     pub confined_to: Option<String>,
     /// Vnets that want service, the next one first. At most 32; [`Pending::more_vnets`] says how
     /// many more there are.
@@ -107,7 +107,7 @@ pub struct RecentEvent {
     pub what: String,
 }
 
-/// A call would wait for ever. It is inside an [`io::Error`] whose kind is
+/// A call would wait forever. It is inside an [`io::Error`] whose kind is
 /// [`io::ErrorKind::Deadlock`] when nothing is left to happen, and [`io::ErrorKind::TimedOut`] when
 /// things happen that lead to nothing; see [`deadlock`].
 #[derive(Clone, Debug, thiserror::Error)]

@@ -83,7 +83,7 @@ pub enum RunError {
         /// What is pending.
         pending: Box<Pending>,
     },
-    /// Ten million events happened at one instant: something goes round for ever without taking
+    /// Ten million events happened at one instant: something loops forever without taking
     /// any time.
     #[error(
         "time no longer advances: {events} events, the last ten million of them at one instant\n{pending}"
@@ -98,8 +98,8 @@ pub enum RunError {
 
 impl System {
     /// Runs the world of a system under [virtual time](System::virtual_time) until `until`:
-    /// everything that is due by then happens, threads and tasks of the system included, and then
-    /// it is `until`. Does nothing when that is past.
+    /// everything that is due by then happens, threads and tasks of the system included, and the
+    /// clock is left at `until`. Does nothing if that time has passed.
     ///
     /// # Errors
     /// Another driver, a call from a task, or a world that stalls.
@@ -145,7 +145,7 @@ impl System {
     /// # Errors
     /// A limit that was reached while there was more to happen, with the list of what was pending
     /// and what happened last; another driver; a call from a task; a world that stalls. What has
-    /// happened stays, and the world can be run on.
+    /// happened stays, and the run can be continued.
     ///
     /// ```
     /// use vnet::{RunError, RunLimit, System};

@@ -158,8 +158,8 @@ impl<T> TaskHandle<T> {
     /// meanwhile.
     ///
     /// # Errors
-    /// The task's panic, that it was aborted or its vnet went away; a deadlock of the world. In a
-    /// task, and under the manual driver when the task has not ended, [`TaskError::WouldBlock`].
+    /// The task panicked or was aborted, its vnet is gone, or the world is deadlocked. In a task, and
+    /// under the manual driver when the task has not ended, [`TaskError::WouldBlock`].
     #[track_caller]
     pub fn join(self) -> Result<T, TaskError> {
         let site = Location::caller();

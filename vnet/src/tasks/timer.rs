@@ -11,7 +11,7 @@ use crate::instance::driver::{Driver, TimerKey};
 use crate::instance::system::System;
 
 /// A future that is ready when a point in the system's time has come; see
-/// [`System::sleep_async`]. Dropping it takes its timer back.
+/// [`System::sleep_async`]. Dropping it cancels its timer.
 #[must_use = "a future does nothing unless it is awaited or polled"]
 pub struct Sleep {
     driver: Arc<dyn Driver>,

@@ -27,7 +27,7 @@ use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
 
 /// The whole observable state of an instance at one moment. As text it has what `ifconfig`,
-/// `netstat -rn`, `arp -an` and `netstat -an` show, and some more.
+/// `netstat -rn`, `arp -an` and `netstat -an` show, and more.
 ///
 /// ```
 /// use vnet::System;

@@ -2,8 +2,8 @@
 //! one protocol for a verdict, and hands the packet on. Nothing calls back.
 //!
 //! ```text
-//! take_in ── frame ─ arrive ─┬─ bridge ─┬─► members
-//!                            └──────────┴─ ether ─┬─ arp
+//! take_in ── frame ─ arrive ─┬─ bridge ─┬─► members    a loop over the verdicts
+//!                            └──────────┴─ ether ─┬─ arp      of interfaces
 //!                          ┌──────────────────────┘
 //!                          └─ ipv4 ─ prerouting ─┬─ input ─┬─ icmp
 //!                                                │         ├─ udp
@@ -18,8 +18,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use super::Stack;
 use super::limits::Resource;
-use super::{Stack, tx};
+use super::tx::{self, MAX_DEPTH};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::icmp;
@@ -31,7 +32,7 @@ use crate::ip::v4::input::{self as ip_input, Destination, Medium, Reassembled};
 use crate::ip::{Refusal, versions};
 use crate::neigh::arp::{ArpIngress, ArpScope, ArpVerdict};
 use crate::netif::bridge::{self, BridgeId, Ingress};
-use crate::netif::{AdminState, Item, Membership};
+use crate::netif::{AdminState, Item, Membership, Netif};
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::tcp as tcp_header;
@@ -60,78 +61,160 @@ fn frame(s: &mut Stack, cx: &mut Cx, packet: Packet) {
     arrive(s, cx, packet);
 }
 
-/// A frame is at an interface, which says whether it is its own, or that of a bridge.
-fn arrive(s: &mut Stack, cx: &mut Cx, packet: Packet) {
+/// What an interface does with a frame that is at it.
+enum Verdict {
+    /// It takes it in.
+    Up(Station, EtherHeader),
+    /// It gives it to the bridge that it is a member of.
+    Bridged(BridgeId, Ingress),
+    /// It drops it.
+    Drop(DropReason),
+}
+
+/// An interface at which a frame is taken in.
+#[derive(Clone, Copy)]
+struct Station {
+    ifid: IfId,
+    mac: MacAddr,
+    medium: Medium,
+}
+
+/// How a frame has come to the interface at which it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// By its wire.
+    Wire,
+    /// The bridge that it is on has said that it is for this interface.
+    Bridge,
+}
+
+/// Takes in a frame that has come to an interface, from interface to interface.
+fn arrive(s: &mut Stack, cx: &mut Cx, mut packet: Packet) {
+    let mut by = By::Wire;
+    let mut watched = None;
+    for _ in 0..MAX_DEPTH {
+        match at_interface(s, cx, by, &mut watched, &mut packet) {
+            Verdict::Up(station, header) => {
+                #[cfg(test)]
+                s.pass(super::failure::Place::Frame);
+                ether(s, cx, station, header, packet);
+                return show_taken_in(s, cx, watched);
+            }
+            Verdict::Bridged(id, from) => match bridge(s, cx, id, from, packet) {
+                Some(ours) => (packet, by) = (ours, By::Bridge),
+                None => return,
+            },
+            Verdict::Drop(reason) => {
+                cx.stats.drop_rx(reason);
+                return show_taken_in(s, cx, watched);
+            }
+        }
+    }
+    cx.stats.drop_rx(DropReason::NestedTooDeep);
+    show_taken_in(s, cx, watched);
+}
+
+/// Asks the interface at which a frame is. `watched` names the last one that somebody watches.
+#[inline]
+fn at_interface(
+    s: &mut Stack,
+    cx: &mut Cx,
+    by: By,
+    watched: &mut Option<IfId>,
+    packet: &mut Packet,
+) -> Verdict {
     let netif = packet.meta.rcvif.and_then(|id| s.ifs.get_mut(id));
-    let Some(netif) = netif.filter(|n| n.admin == AdminState::Up) else {
-        return cx.stats.drop_rx(DropReason::InterfaceDown);
+    let is_open = |n: &&mut Netif| n.admin == AdminState::Up || by == By::Bridge;
+    let Some(netif) = netif.filter(is_open) else {
+        return Verdict::Drop(DropReason::InterfaceDown);
     };
-    netif.received(cx, &packet);
-    let (ifid, mac) = (netif.id, netif.mac);
-    if let Some(Membership { bridge: id, config }) = netif.member {
-        return bridge(s, cx, id, Ingress { ifid, config }, packet);
+    if by == By::Wire {
+        netif.received(cx, packet);
+        if let Some(Membership { bridge: id, config }) = netif.member {
+            let ifid = netif.id;
+            return Verdict::Bridged(id, Ingress { ifid, config });
+        }
+        if !netif.taps.is_empty() {
+            cx.stats.take_refused();
+            *watched = Some(netif.id);
+        }
+    }
+    let Some(header) = link_header(packet) else {
+        return Verdict::Drop(DropReason::Malformed);
+    };
+    if !packet.meta.tags.is_empty() {
+        return Verdict::Drop(DropReason::UnknownVlan);
     }
     let medium = match netif.can().needs_neighbours {
         true => Medium::Wire,
         false => Medium::Loopback,
     };
-    let watched = !netif.taps.is_empty();
-    if watched {
-        cx.stats.take_refused();
-    }
-    #[cfg(test)]
-    s.pass(super::failure::Place::Frame);
-    ether(s, cx, ifid, mac, medium, packet);
-    if watched && let Some(netif) = s.ifs.get_mut(ifid) {
+    let station = Station {
+        ifid: netif.id,
+        mac: netif.mac,
+        medium,
+    };
+    Verdict::Up(station, header)
+}
+
+/// Says to who watches what became of the frame that they were shown last.
+#[inline]
+fn show_taken_in(s: &mut Stack, cx: &mut Cx, watched: Option<IfId>) {
+    if let Some(netif) = watched.and_then(|id| s.ifs.get_mut(id)) {
         let refused = cx.stats.take_refused();
         netif.show_taken_in(cx, refused);
     }
 }
 
+/// Hands a frame on that came in by a member of a bridge, and returns it when it is for the vnet itself,
+/// as one that came in on the interface that the bridge says.
 // Apart: the stack frame of every other frame's way is smaller without it.
 #[inline(never)]
-fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, from: Ingress, mut packet: Packet) {
+fn bridge(
+    s: &mut Stack,
+    cx: &mut Cx,
+    id: BridgeId,
+    from: Ingress,
+    mut packet: Packet,
+) -> Option<Packet> {
     let Some(header) = link_header(&mut packet) else {
-        return cx.stats.drop_rx(DropReason::Malformed);
+        cx.stats.drop_rx(DropReason::Malformed);
+        return None;
     };
     let bridge = s.bridges.get_mut(id).expect("a member's bridge is there");
     let itself = s.ifs.get_mut(bridge.ifid);
     let Some(itself) = itself.filter(|i| i.admin == AdminState::Up) else {
-        return cx.stats.drop_rx(DropReason::InterfaceDown);
+        cx.stats.drop_rx(DropReason::InterfaceDown);
+        return None;
     };
     // Whoever watches the bridge sees all that it is given, as in the reference.
     itself.received(cx, &packet);
     let sent = match bridge.input(cx.now, from, &header, packet.meta.bridges) {
-        bridge::Verdict::Up(ifid) => return up(s, cx, ifid, packet),
+        bridge::Verdict::Up(ifid) => {
+            packet.meta.rcvif = Some(ifid);
+            return Some(packet);
+        }
         bridge::Verdict::Drop(reason) => Err(reason),
         bridge::Verdict::Forward(to) => tx::to_member(s, cx, id, from, to, packet),
-        bridge::Verdict::Flood(why, None) => {
-            tx::to_members(s, cx, id, Some(from), why, &mut packet, 0)
-        }
-        bridge::Verdict::Flood(why, Some(ifid)) => {
+        bridge::Verdict::Flood(why, up) => {
             let sent = tx::to_members(s, cx, id, Some(from), why, &mut packet, 0);
-            if sent.is_ok() {
-                // What others were sent is one frame; what we take in is another.
-                cx.stats.forwarded += 1;
-                cx.stats.received += 1;
+            if let Some(ifid) = up {
+                packet.meta.rcvif = Some(ifid);
+                if sent.is_ok() {
+                    // What others were sent is one frame; what we take in is another.
+                    cx.stats.forwarded += 1;
+                    cx.stats.received += 1;
+                }
+                return Some(packet);
             }
-            return up(s, cx, ifid, packet);
+            sent
         }
     };
     match sent {
         Ok(()) => cx.stats.forwarded += 1,
         Err(reason) => cx.stats.drop_rx(reason),
     }
-}
-
-/// Takes a frame in that its bridge says is for us, as one that came in on `ifid`.
-fn up(s: &mut Stack, cx: &mut Cx, ifid: IfId, mut packet: Packet) {
-    let Some(netif) = s.ifs.get(ifid) else {
-        return cx.stats.drop_rx(DropReason::InterfaceDown);
-    };
-    packet.meta.rcvif = Some(ifid);
-    let mac = netif.mac;
-    ether(s, cx, ifid, mac, Medium::Wire, packet);
+    None
 }
 
 /// Reads the link header of a frame, and takes its tags off.
@@ -150,13 +233,8 @@ fn tagged_header(packet: &mut Packet) -> Option<EtherHeader> {
     EtherHeader::parse(packet.pull_up(ETHER_LEN)?).ok()
 }
 
-fn ether(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, medium: Medium, mut packet: Packet) {
-    let Some(header) = link_header(&mut packet) else {
-        return cx.stats.drop_rx(DropReason::Malformed);
-    };
-    if !packet.meta.tags.is_empty() {
-        return cx.stats.drop_rx(DropReason::UnknownVlan);
-    }
+fn ether(s: &mut Stack, cx: &mut Cx, at: Station, header: EtherHeader, mut packet: Packet) {
+    let Station { ifid, mac, medium } = at;
     packet.strip(ETHER_LEN);
     let cast = match header.dst {
         dst if dst == mac => Cast::Unicast,

@@ -42,7 +42,7 @@ use crate::transport::tcp::SegmentOut;
 use crate::transport::udp::{Broadcast, DatagramOut};
 
 /// Interfaces that may stand on each other: a frame that has passed so many goes no further.
-const MAX_DEPTH: u8 = 8;
+pub(super) const MAX_DEPTH: u8 = 8;
 /// Why a bridge is there that sends a frame.
 const FLOODS: &str = "to send a frame removes no bridge";
 

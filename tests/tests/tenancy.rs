@@ -23,7 +23,7 @@ use vnet::time::Instant;
 use vnet::{
     AdminState, BridgeConfig, CreateError, Denied, Direction, Forwarding, InitRecord, LinkConfig,
     MacAddr, MemberConfig, MessageLayer, Offload, OwnedVnet, Packet, Privilege, Privileges,
-    Resource, RunLimit, Stage, System, Vnet,
+    Resource, RunLimit, Stage, System, VlanConfig, Vnet,
 };
 
 /// A tenant of `house.flat`, which is wired to `stranger`; `house.flat.room` is below it.
@@ -48,6 +48,7 @@ impl Scene {
         flat.bridge("bridge0").unwrap();
         let _unplugged = flat.port("port0", None).unwrap();
         flat.add_member("bridge0", "port0").unwrap();
+        flat.vlan("eth0", "eth0.5", VlanConfig::dot1q(5)).unwrap();
         for (vnet, address) in [(&flat, "192.0.2.1/24"), (&stranger, "192.0.2.2/24")] {
             vnet.add_address("eth0", address.parse().unwrap()).unwrap();
         }
@@ -115,6 +116,16 @@ fn mac() -> MacAddr {
 /// A row for every public method of [`Vnet`].
 const OF_VNET: &[(&str, Fate, Act)] = &[
     ("bridge", MAKE, |s| said(s.tenant.bridge("b1"))),
+    ("vlan", MAKE, |s| {
+        said(s.tenant.vlan("eth0", "v1", VlanConfig::dot1q(1)))
+    }),
+    ("vlan_in", MAKE, |s| {
+        let config = VlanConfig::dot1q(1);
+        said(s.tenant.vlan_in("eth0", &s.room, "v1", config))
+    }),
+    ("set_vlan", CONFIG, |s| {
+        said(s.tenant.set_vlan("eth0.5", VlanConfig::dot1q(6)))
+    }),
     ("add_member", CONFIG, |s| {
         said(s.tenant.add_member("bridge0", "eth0"))
     }),

@@ -75,6 +75,7 @@
 //! | tunables | [`sysctl`] |
 //! | links: impairments, queues, scripts | [`Vnet::set_link`], [`LinkConfig`], [`Vnet::script_link`] |
 //! | bridges, switches and hubs | [`Vnet::bridge`] |
+//! | VLANs | [`Vnet::vlan`], [`Vnet::vlan_in`] |
 //! | captures | [`Vnet::start_capture`], [`capture`] |
 //! | children of vnets | [`Vnet::create_child`] |
 //! | twins from recorded configuration | [`record`], [`System::replay`], [`OwnedVnet::clone_as`] |
@@ -109,12 +110,13 @@ pub use admin::bridges::{
     BridgeError, BridgeInfo, BridgeView, MemberInfo, StaticStation, StationInfo,
 };
 pub use admin::inspect::{Inspection, InterfaceView, NeighbourInfo, SocketInfo, SocketKind};
-pub use admin::interfaces::IfInfo;
+pub use admin::interfaces::{IfInfo, VlanInfo};
 pub use admin::netstat::ProtocolStats;
 pub use admin::record;
 pub use admin::routes::RouteInfo;
 pub use admin::scripts::{LinkScript, LinkScriptError};
 pub use admin::sysctl;
+pub use admin::vlans::VlanError;
 pub use admin::{
     Fate, InterfacePin, LentInterface, MoveError, Moved, NextHopSpec as NextHop, Pins, Port,
     PortError, ReturnedInterface, RouteError, SocketPin, ThreadPin,
@@ -139,8 +141,11 @@ pub use netif::bridge::{
     BridgeConfig, BridgeCounters, BridgeMode, HostPort, MAX_BRIDGES, MemberConfig, Switchable,
 };
 pub use netif::fingerprint::{Fingerprint, ParseFingerprintError};
+pub use netif::stacked::MAX_VLAN_DEPTH;
+pub use netif::vlan::VlanConfig;
 pub use netif::{AdminState, IfCounters, IfKind, NetifError};
 pub use packet::cx::Carrier;
+pub use packet::tag::{MAX_VID, Tpid};
 pub use packet::{Direction, MacAddr, Packet, ParseMacError, Payload};
 pub use runtime::cost::VirtualConfig;
 pub use runtime::threads::ThreadsConfig;
@@ -200,4 +205,6 @@ mod documents {
     mod records {}
     #[doc = include_str!("../../docs/tenancy.md")]
     mod tenancy {}
+    #[doc = include_str!("../../docs/vlans.md")]
+    mod vlans {}
 }

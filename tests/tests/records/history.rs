@@ -11,7 +11,7 @@ use vnet::link::{
 use vnet::sysctl;
 use vnet::{
     AdminState, BridgeConfig, Forwarding, LinkConfig, MacAddr, MemberConfig, NextHop, Offload,
-    OwnedVnet, Privilege, Privileges, Resource, Switchable, Vnet,
+    OwnedVnet, Privilege, Privileges, Resource, Switchable, VlanConfig, Vnet,
 };
 
 fn net(text: &str) -> Ipv4Net {
@@ -39,6 +39,8 @@ pub(crate) enum Act {
     Limit(u8),
     Privileges(u16),
     Bridge(u8),
+    Vlan(u8, u8, u16),
+    Retag(u8, u16),
     Join(u8, u8),
     Leave(u8, u8),
     Member(u8, u8),
@@ -87,6 +89,7 @@ pub(crate) fn act() -> impl Strategy<Value = Act> {
         1 => (4..20_u8).prop_map(Act::Limit),
         1 => any::<u16>().prop_map(Act::Privileges),
         8 => bridge_act(),
+        5 => vlan_act(),
         8 => move_act(),
         6 => edge_act(),
     ]
@@ -281,6 +284,14 @@ pub(crate) fn link() -> impl Strategy<Value = LinkConfig> {
     )
 }
 
+fn vlan_act() -> impl Strategy<Value = Act> {
+    let name = 0..5_u8;
+    prop_oneof![
+        3 => (name.clone(), name.clone(), 0..3_u16).prop_map(|(n, m, v)| Act::Vlan(n, m, v)),
+        1 => (name, 0..3_u16).prop_map(|(n, v)| Act::Retag(n, v)),
+    ]
+}
+
 fn bridge_act() -> impl Strategy<Value = Act> {
     let name = 0..5_u8;
     let two = (name.clone(), name.clone());
@@ -377,6 +388,14 @@ pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
             vnet.set_limit(resource, u64::from(*n)).is_ok()
         }
         Act::Bridge(n) => vnet.bridge(&interface(*n)).is_ok(),
+        Act::Vlan(n, m, vid) => {
+            let (parent, name) = (interface(*m), interface(*n));
+            vnet.vlan(&parent, &name, VlanConfig::dot1q(*vid)).is_ok()
+        }
+        Act::Retag(n, vid) => {
+            let config = VlanConfig::dot1ad(*vid);
+            vnet.set_vlan(&interface(*n), config).is_ok()
+        }
         Act::Join(n, m) => vnet.add_member(&interface(*n), &interface(*m)).is_ok(),
         Act::Leave(n, m) => vnet.remove_member(&interface(*n), &interface(*m)).is_ok(),
         Act::Member(n, m) => {

@@ -191,6 +191,11 @@ impl Vnet {
                 let kind = netif.kind.name();
                 return Err(BridgeError::CannotJoin { kind });
             }
+            // Nor can what stands on it.
+            if stack.ifs.ground(ifid) == stack.ifs.id_of(bridge)? {
+                let kind = netif.kind.name();
+                return Err(BridgeError::CannotJoin { kind });
+            }
             if let Some(bridge) = bridge_of(stack, netif) {
                 let member = member.to_owned();
                 return Err(BridgeError::AlreadyMember { member, bridge });
@@ -199,6 +204,8 @@ impl Vnet {
                 return Err(BridgeError::HasAddresses(member.to_owned()));
             }
             stack.bridges.join(&mut stack.ifs, cx.now, id, ifid);
+            let itself = stack.ifs.id_of(bridge)?;
+            stack.state_changed(cx, itself);
             let (interface, member) = (bridge.to_owned(), member.to_owned());
             Ok(Op::Bridge(interface, BridgeOp::AddMember { member }))
         })
@@ -213,6 +220,8 @@ impl Vnet {
         self.configure(|stack, cx| {
             let (_, ifid) = member_of(stack, bridge, member)?;
             stack.bridges.forget(&mut stack.ifs, cx.now, ifid);
+            let itself = stack.ifs.id_of(bridge)?;
+            stack.state_changed(cx, itself);
             let (interface, member) = (bridge.to_owned(), member.to_owned());
             Ok(Op::Bridge(interface, BridgeOp::RemoveMember { member }))
         })

@@ -16,11 +16,13 @@ use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
 use crate::link::{Link, LinkConfig};
 use crate::netif::capture::Taps;
+use crate::netif::vlan::Vlans;
 use crate::netif::wire::{End, Loop, WireEnd};
 use crate::netif::{
     AdminState, IfCounters, IfKind, Kind, Netif, NetifError, Offload, OffloadSetting, Plug, Wire,
 };
 use crate::packet::cx::Carrier;
+use crate::packet::tag::Tpid;
 use crate::packet::{Cx, MacAddr};
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
@@ -53,12 +55,26 @@ pub struct IfInfo {
     pub bridge: Option<String>,
     /// Its members, when it is a bridge, in the order in which they joined.
     pub members: Vec<String>,
+    /// What it is a VLAN of, when it is a VLAN interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<VlanInfo>,
     /// What crossed it.
     pub counters: IfCounters,
     /// The vnet that it belongs to, which is where it was made.
     pub home: String,
     /// The vnet that it is in, which is another one while it is lent.
     pub current: String,
+}
+
+/// What a VLAN interface is a VLAN of.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct VlanInfo {
+    /// The interface that it stands on, in its home.
+    pub parent: String,
+    /// The protocol of its tags.
+    pub tpid: Tpid,
+    /// The VLAN.
+    pub vid: u16,
 }
 
 impl From<Gone> for NetifError {
@@ -108,7 +124,7 @@ impl Vnet {
             let _ = self.remove_interface(name);
             return Err(e);
         }
-        self.core.with(|stack, _| {
+        self.core.with(|stack, cx| {
             let id = stack.ifs.id_of(name)?;
             // The peer may be down, or gone again, and may have said so before this.
             let news = wire.known(End::B);
@@ -116,7 +132,7 @@ impl Vnet {
                 && news.number >= netif.heard
             {
                 netif.heard = news.number;
-                stack.set_carrier(id, news.carrier);
+                stack.set_carrier(cx, id, news.carrier);
             }
             Ok(())
         })?
@@ -161,24 +177,35 @@ impl Vnet {
         Ok(mac)
     }
 
-    /// Removes an interface with its addresses, routes and neighbours. The other end of its wire
-    /// sees the wire go down.
+    /// Removes an interface with its addresses, routes and neighbours, and the VLAN interfaces that
+    /// stand on it, in whatever vnet they are. The other end of its wire sees the wire go down.
     ///
     /// # Errors
     /// There is no interface of that name, it is the loopback interface, which cannot be removed,
     /// or it is borrowed and can only be [returned](Vnet::return_interface).
     pub fn remove_interface(&self, name: &str) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceCreate)?;
+        let mut has_orphans = false;
         self.configure(|stack, cx| {
             let id = stack.ifs.id_of(name)?;
             super::moves::refuse_borrowed(stack, id)?;
             if let Some(netif) = stack.ifs.get(id) {
                 netif.require(netif.can().removable, "removal")?;
             }
+            // A twin has none on what is borrowed.
+            let is_noted = !stack.ifs.is_on_borrowed(id);
             remove_interface(stack, cx, id);
+            has_orphans = !stack.ifs.orphans.is_empty();
             let interface = name.to_owned();
-            Ok(Op::Interface(interface, IfOp::RemoveInterface {}))
-        })
+            Ok::<_, NetifError>(
+                is_noted.then_some(Op::Interface(interface, IfOp::RemoveInterface {})),
+            )
+        })?;
+        if has_orphans {
+            self.core.end_orphans();
+            self.core.driver.dispatch();
+        }
+        Ok(())
     }
 
     /// Gives an interface another name. Nothing else changes, for it or for its peer. A borrowed
@@ -249,7 +276,7 @@ impl Vnet {
                 AdminState::Up => stack.ip.interface_up(id),
                 AdminState::Down => stack.ip.interface_down(id),
             }
-            stack.bridges.state_changed(&mut stack.ifs, id);
+            stack.state_changed(cx, id);
             let interface = name.to_owned();
             Ok(Op::Interface(interface, IfOp::SetUp { state }))
         })
@@ -264,8 +291,9 @@ impl Vnet {
         if ip_mtu < MIN_IP_MTU {
             return Err(NetifError::BadMtu(ip_mtu));
         }
-        self.configure_netif(name, |netif, _| {
-            netif.ip_mtu = ip_mtu;
+        self.configure(|stack, _| {
+            let id = stack.ifs.id_of(name)?;
+            stack.ifs.set_ip_mtu(id, ip_mtu);
             let interface = name.to_owned();
             Ok(Op::Interface(interface, IfOp::SetIpMtu { ip_mtu }))
         })
@@ -284,12 +312,12 @@ impl Vnet {
             return Err(NetifError::BadMac(mac));
         }
         self.configure(|stack, cx| {
-            let netif = stack.ifs.by_name_mut(name)?;
+            let id = stack.ifs.id_of(name)?;
             self.core.system.mac_by_hand(self.core.number, mac)?;
-            let id = netif.id;
-            let old = std::mem::replace(&mut netif.mac, mac);
-            stack.bridges.mac_changed(&stack.ifs, cx.now, id, old);
-            stack.announce_addresses(id);
+            for (id, old) in stack.ifs.set_mac(id, mac) {
+                stack.bridges.mac_changed(&stack.ifs, cx.now, id, old);
+                stack.announce_addresses(id);
+            }
             let interface = name.to_owned();
             Ok(Op::Interface(interface, IfOp::SetMac { mac }))
         })
@@ -305,7 +333,7 @@ impl Vnet {
     pub fn set_offload(&self, name: &str, offload: Offload) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure_netif(name, |netif, _| {
-            let has_one = netif.can().offload != OffloadSetting::OfEachMember;
+            let has_one = netif.can().offload != OffloadSetting::OfEachBelow;
             netif.require(has_one, "offload")?;
             netif.offload = offload;
             let interface = name.to_owned();
@@ -453,6 +481,7 @@ pub(super) fn info(stack: &Stack, netif: &Netif, current: &str) -> IfInfo {
         addresses: stack.ip.addresses_on(netif.id).collect(),
         bridge: super::bridges::bridge_of(stack, netif),
         members: super::bridges::members_of(stack, netif),
+        vlan: vlan_info(stack, netif),
         counters: netif.counters,
         home: netif
             .loan
@@ -461,6 +490,17 @@ pub(super) fn info(stack: &Stack, netif: &Netif, current: &str) -> IfInfo {
             .to_owned(),
         current: current.to_owned(),
     }
+}
+
+fn vlan_info(stack: &Stack, netif: &Netif) -> Option<VlanInfo> {
+    let vlan = netif.kind.vlan()?;
+    let here = netif.kind.parent().and_then(|id| stack.ifs.get(id));
+    let parent = here.map_or(&vlan.parent_name, |parent| &parent.name);
+    Some(VlanInfo {
+        parent: parent.to_string(),
+        tpid: vlan.config.tpid,
+        vid: vlan.config.vid,
+    })
 }
 
 /// Label of the random stream of a link's impairments.
@@ -479,7 +519,7 @@ pub(super) fn netif(id: IfId, name: &str, kind: Kind, mac: MacAddr) -> Netif {
         heard: 0,
         offload: match can.offload {
             OffloadSetting::Initially(offload) => offload,
-            OffloadSetting::OfEachMember => Offload::Full,
+            OffloadSetting::OfEachBelow => Offload::Full,
         },
         link: None,
         link_armed: Armed::default(),
@@ -487,6 +527,7 @@ pub(super) fn netif(id: IfId, name: &str, kind: Kind, mac: MacAddr) -> Netif {
         link_charged: 0,
         place: 0,
         member: None,
+        vlans: Vlans::default(),
         taps: Taps::default(),
         fingerprint: None,
         counters: IfCounters::default(),

@@ -15,6 +15,7 @@
 //! | `scripts` | links that change by a script |
 //! | `steps` | what administration does in every instance's life |
 //! | `sysctl` | tunables by name |
+//! | `vlans` | VLAN interfaces |
 
 pub(crate) mod bridges;
 pub(crate) mod captures;
@@ -29,6 +30,7 @@ pub(crate) mod routes;
 pub(crate) mod scripts;
 pub(crate) mod steps;
 pub mod sysctl;
+pub(crate) mod vlans;
 
 pub use moves::{Fate, LentInterface, MoveError, Moved, ReturnedInterface};
 pub use pins::{InterfacePin, Pins, SocketPin, ThreadPin};

@@ -13,6 +13,8 @@
 //! interface is removed at once. So an interface never outlives its home, whichever thread is
 //! faster.
 
+mod vlan;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -30,7 +32,7 @@ use crate::instance::privilege::{Authority, Denied, Privilege};
 use crate::instance::vnet::Vnet;
 use crate::netif::capture::Taps;
 use crate::netif::table::{Loan, MAX_NAME};
-use crate::netif::{AdminState, IfKind, IfTable, Netif, NetifError, Plug};
+use crate::netif::{AdminState, IfKind, IfTable, Inbox, Netif, NetifError, Plug};
 use crate::packet::Cx;
 use crate::packet::cx::Carrier;
 use crate::stack::Stack;
@@ -83,6 +85,12 @@ pub enum MoveError {
     /// The interface is at home.
     #[error("interface {0:?} is at home")]
     AtHome(String),
+    /// VLAN interfaces stand on it, and would go.
+    #[error("VLAN interfaces stand on interface {0:?}: remove them first")]
+    HasVlans(String),
+    /// It is a VLAN of a borrowed interface, and goes when that returns.
+    #[error("interface {0:?} stands on a borrowed interface, and cannot be lent")]
+    OnBorrowed(String),
     /// Another call is moving it at this moment.
     #[error("interface {0:?} is already being moved")]
     Busy(String),
@@ -301,6 +309,10 @@ impl Drop for Flight {
             // That it left has been told; but so may have been, later, that it had come.
             wire.pull(near, self.1);
         }
+        let vlan = self.0.as_ref().and_then(|n| n.kind.vlan());
+        if let Some(passage) = vlan.and_then(|v| v.away.as_ref()) {
+            passage.close();
+        }
     }
 }
 
@@ -345,7 +357,9 @@ impl VnetCore {
     ) -> Result<Flight, MoveError> {
         let taken = self.enter_as(entry, |inside, cx| {
             let id = pick(inside)?;
-            let netif = take_out(inside.stack, cx, id).ok_or(MoveError::Gone)?;
+            let inbox = &self.inbox;
+            let netif = take_out(inside.stack, cx, id, inbox).ok_or(MoveError::Gone)?;
+            inside.journal.lose(&mut inside.stack.ifs.gone);
             Ok::<_, MoveError>((netif, cx.now))
         })?;
         // Captures end here, outside the lock: they are the users'.
@@ -513,6 +527,8 @@ impl VnetCore {
 /// Takes an interface out of its vnet, with everything in the vnet that refers to it: whoever
 /// keeps something by interface forgets it here. Of its own it keeps all.
 pub(crate) fn leave_vnet(stack: &mut Stack, cx: &mut Cx, id: IfId) -> Option<Netif> {
+    vlan::end_those_on(stack, cx, id);
+    stack.ifs.take_off(id);
     stack.forget_interface(cx, id);
     let mut netif = stack.ifs.remove(id)?;
     netif.tear_link_down(cx);
@@ -532,7 +548,8 @@ pub(crate) fn refuse_borrowed(stack: &Stack, id: IfId) -> Result<(), NetifError>
 }
 
 /// The first half of a move. The wire stays plugged in where it is.
-fn take_out(stack: &mut Stack, cx: &mut Cx, id: IfId) -> Option<Netif> {
+fn take_out(stack: &mut Stack, cx: &mut Cx, id: IfId, inbox: &Arc<Inbox>) -> Option<Netif> {
+    vlan::lift(stack, cx, id, inbox);
     let netif = leave_vnet(stack, cx, id)?;
     if let Some(end) = netif.kind.wire() {
         cx.out.carrier.push((end.clone(), Carrier::Down));
@@ -564,6 +581,10 @@ fn put_in(
         }
         netif
     })?;
+    if !vlan::connect(stack, &core.inbox, id) {
+        stack.ifs.remove(id);
+        return Err(MoveError::Gone);
+    }
     if state == AdminState::Down {
         stack.ip.interface_down(id);
     }
@@ -577,10 +598,17 @@ fn lend(
     id: IfId,
     to: &Arc<VnetCore>,
 ) -> Result<(), MoveError> {
+    let is_on_borrowed = inside.stack.ifs.is_on_borrowed(id);
     let netif = inside.stack.ifs.get_mut(id);
     let netif = netif.expect("an identifier just looked up is valid");
     if !netif.can().movable {
         return Err(MoveError::Unsupported(netif.kind.name()));
+    }
+    if !netif.vlans.is_empty() {
+        return Err(MoveError::HasVlans(netif.name.to_string()));
+    }
+    if netif.loan.is_none() && is_on_borrowed {
+        return Err(MoveError::OnBorrowed(netif.name.to_string()));
     }
     if netif.loan.is_some() {
         // Its home knows of it, and will be asked.
@@ -611,7 +639,7 @@ fn admit(stack: &mut Stack, name: &str) -> Result<(), MoveError> {
 }
 
 /// `name`, or the same with the next free unit number when it is taken.
-fn free_name(ifs: &IfTable, name: &str) -> String {
+pub(super) fn free_name(ifs: &IfTable, name: &str) -> String {
     if ifs.id_of(name).is_err() {
         return name.to_owned();
     }
@@ -641,7 +669,7 @@ pub(crate) fn vacate(core: &Arc<VnetCore>) -> Vec<ReturnedInterface> {
         let borrowed: Vec<IfId> = borrowed.collect();
         let flights = borrowed
             .into_iter()
-            .filter_map(|id| take_out(inside.stack, cx, id))
+            .filter_map(|id| take_out(inside.stack, cx, id, &core.inbox))
             .map(|netif| Flight(Some(Box::new(netif)), now));
         let flights: Vec<Flight> = flights.collect();
         (std::mem::take(&mut inside.loans.lent), flights)

@@ -136,7 +136,7 @@ impl Vnet {
     /// ```
     pub fn plug_port(&self, name: &str) -> Result<Port, NetifError> {
         self.require(Privilege::InterfaceCreate)?;
-        self.core.with(|stack, _| {
+        self.core.with(|stack, cx| {
             let netif = stack.ifs.by_name(name)?;
             let Kind::Port(end) = &netif.kind else {
                 return Err(NetifError::Unsupported {
@@ -150,7 +150,7 @@ impl Vnet {
             }
             let (id, mac) = (netif.id, netif.mac);
             let (outside, news) = Outside::plugged_into(&wire);
-            stack.hear(id, news);
+            stack.hear(cx, id, news);
             Ok(outside.into_port(&self.core, mac, wire))
         })?
     }
@@ -232,7 +232,7 @@ impl Port {
             self.overflowed
                 .fetch_add(taken.overflowed, Ordering::Relaxed);
             match due.drain().next()? {
-                Item::Frame(packet) => return Some(packet),
+                Item::Frame(packet) | Item::Leaving(packet) => return Some(packet),
                 Item::Carrier(_, news) => self.hear(news),
             }
         }

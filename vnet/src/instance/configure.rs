@@ -26,6 +26,10 @@ impl Vnet {
                 .then(|| op.to_string());
             // Before the instance is up, nobody but its steps has a handle, of whatever kind.
             let starting = *inside.phase == Phase::Starting;
+            let gone = &mut inside.stack.ifs.gone;
+            if !gone.is_empty() {
+                inside.journal.lose(gone);
+            }
             if !by_step && !starting {
                 match concerns_borrowed(inside.stack, &op) {
                     true => inside.journal.note_borrowed(&op),
@@ -59,7 +63,7 @@ fn concerns_borrowed(stack: &Stack, op: &Op) -> bool {
     };
     let mut named = [interface, op.member()].into_iter().flatten();
     named.any(|name| {
-        let netif = stack.ifs.by_name(name);
-        netif.is_ok_and(|netif| netif.loan.is_some())
+        let id = stack.ifs.id_of(name);
+        id.is_ok_and(|id| stack.ifs.is_on_borrowed(id))
     })
 }

@@ -21,6 +21,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::packet::MacAddr;
+use crate::packet::tag::Tpid;
 use crate::stack::limits::Resource;
 use away::Away;
 pub use op::{BridgeOp, IfOp, Op, RouteOp, VnetOp};
@@ -137,6 +138,11 @@ impl Journal {
                 }
             }
             Op::Bridge(_, BridgeOp::RemoveMember { member, .. }) => self.forget_membership(member),
+            Op::Interface(interface, IfOp::SetVlan { tpid, vid })
+                if self.retag(interface, *tpid, *vid) =>
+            {
+                return;
+            }
             Op::Interface(_, IfOp::AddAddress { address, .. }) => self.has_address(*address),
             _ => {}
         }
@@ -148,6 +154,28 @@ impl Journal {
             },
         };
         self.insert(key, op);
+    }
+
+    /// Notes that VLAN interfaces have gone with their parents, and takes their names.
+    pub(crate) fn lose(&mut self, gone: &mut Vec<Box<str>>) {
+        for name in gone.drain(..) {
+            self.forget_interface(&name);
+            self.entries.remove(&Key::Interface(name.clone()));
+            self.strays.remove(&name);
+        }
+    }
+
+    /// Notes that a VLAN interface has another VLAN, as if it had had it from the beginning: what it
+    /// had may be another's by now. False when an init step made it.
+    fn retag(&mut self, interface: &str, new_tpid: Tpid, new_vid: u16) -> bool {
+        let made = self.entries.get_mut(&Key::Interface(interface.into()));
+        match made.map(|noted| &mut *noted.op) {
+            Some(Op::Interface(_, IfOp::Vlan { tpid, vid, .. })) => {
+                (*tpid, *vid) = (new_tpid, new_vid);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Notes what an operation on an interface of another vnet's has undone here.
@@ -192,6 +220,7 @@ impl Journal {
         }
         for away in &mut self.away {
             away.bridge_is_renamed(from, to);
+            away.parent_is_renamed(from, to);
         }
     }
 
@@ -379,7 +408,7 @@ fn effect(op: &Op) -> Effect {
 fn of_interface(interface: Box<str>, op: &IfOp) -> Effect {
     use Effect::{Makes, Unmakes};
     match op {
-        IfOp::Epair { .. } | IfOp::Port { .. } | IfOp::Bridge {} => {
+        IfOp::Epair { .. } | IfOp::Port { .. } | IfOp::Bridge {} | IfOp::Vlan { .. } => {
             Makes(Key::Interface(interface))
         }
         // Renaming leaves no entry of its own.
@@ -387,6 +416,7 @@ fn of_interface(interface: Box<str>, op: &IfOp) -> Effect {
             Unmakes(Key::Interface(interface))
         }
         IfOp::SetMac { .. }
+        | IfOp::SetVlan { .. }
         | IfOp::SetIpMtu { .. }
         | IfOp::SetUp { .. }
         | IfOp::SetOffload { .. }

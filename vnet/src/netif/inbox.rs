@@ -49,6 +49,8 @@ const QUIET_DRAINS: u8 = 8;
 pub(crate) enum Item {
     /// A frame; `meta.rcvif` says where it came in and `meta.arrived` when.
     Frame(Packet),
+    /// A frame of a VLAN interface in another vnet, which is to leave by its parent, `meta.rcvif`.
+    Leaving(Packet),
     /// The wire at an interface came up or went down.
     Carrier(IfId, News),
 }
@@ -95,7 +97,7 @@ impl Batch {
 
     /// How many of the items are frames.
     pub(crate) fn frames(&self) -> u64 {
-        let is_frame = |arrival: &&Arrival| matches!(arrival.2, Item::Frame(_));
+        let is_frame = |arrival: &&Arrival| matches!(arrival.2, Item::Frame(_) | Item::Leaving(_));
         self.0.iter().filter(is_frame).count() as u64
     }
 }
@@ -227,7 +229,9 @@ impl Inbox {
                 && let Some(arrival) = queue.pop_due(now)
             {
                 match &arrival.2 {
-                    Item::Frame(packet) if queue.shares.of(packet.meta.rcvif).frames >= RING => {
+                    Item::Frame(packet) | Item::Leaving(packet)
+                        if queue.shares.of(packet.meta.rcvif).frames >= RING =>
+                    {
                         queue.overflowed += 1;
                         shed.push(arrival);
                     }
@@ -350,7 +354,7 @@ impl Queue {
         let mut let_go = None;
         self.pushed += 1;
         let packet = match &mut item {
-            Item::Frame(packet) => packet,
+            Item::Frame(packet) | Item::Leaving(packet) => packet,
             Item::Carrier(ifid, news) => {
                 self.push_news(at, *ifid, *news);
                 return Put::Queued(None);
@@ -482,7 +486,7 @@ impl Queue {
         } else {
             self.fifo.pop_front()
         };
-        if let Some((.., Item::Frame(packet))) = &arrival {
+        if let Some((.., Item::Frame(packet) | Item::Leaving(packet))) = &arrival {
             self.shares.give(packet.meta.rcvif, cost(packet));
         }
         arrival
@@ -522,7 +526,7 @@ mod tests {
     fn number(item: &Item) -> u16 {
         match item {
             Item::Frame(p) => u16::from_be_bytes(p.to_vec().try_into().expect("two bytes")),
-            Item::Carrier(..) => unreachable!("only frames are pushed here"),
+            Item::Leaving(_) | Item::Carrier(..) => unreachable!("only frames are pushed here"),
         }
     }
 
@@ -767,7 +771,7 @@ mod tests {
         inbox.take_due(Instant::from_nanos(1), usize::MAX, &mut due);
         let what = |item| match item {
             Item::Carrier(ifid, news) => Some((ifid, news.carrier)),
-            Item::Frame(_) => None,
+            Item::Frame(_) | Item::Leaving(_) => None,
         };
         let seen: Vec<_> = due.drain().map(what).collect();
         let [a, b] = [wires[0], wires[1]];

@@ -8,7 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::bridge::config::BridgeId;
+use super::vlan::Vlan;
 use super::wire::{Loop, WireEnd};
+use crate::base::id::IfId;
 
 /// What an interface is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -22,6 +24,8 @@ pub enum IfKind {
     Port,
     /// A bridge, seen as the interface by which the vnet itself is on it.
     Bridge,
+    /// A VLAN of another interface.
+    Vlan,
 }
 
 impl fmt::Display for IfKind {
@@ -31,6 +35,7 @@ impl fmt::Display for IfKind {
             IfKind::Epair => "epair",
             IfKind::Port => "port",
             IfKind::Bridge => "bridge",
+            IfKind::Vlan => "vlan",
         })
     }
 }
@@ -61,6 +66,8 @@ pub(crate) struct Capabilities {
     pub(crate) has_link: bool,
     /// What its far end can take at first, and whether that can be configured.
     pub(crate) offload: OffloadSetting,
+    /// VLAN interfaces can stand on it.
+    pub(crate) carries_tags: bool,
     /// Others are on it: a packet needs the address of a station, and what comes in is not our own.
     pub(crate) needs_neighbours: bool,
 }
@@ -71,7 +78,7 @@ pub(crate) enum OffloadSetting {
     /// This at first.
     Initially(Offload),
     /// Each interface that it sends by decides for itself.
-    OfEachMember,
+    OfEachBelow,
 }
 
 impl IfKind {
@@ -84,6 +91,7 @@ impl IfKind {
             bridgeable: true,
             has_link: true,
             offload: OffloadSetting::Initially(Offload::Full),
+            carries_tags: true,
             needs_neighbours: true,
         };
         match self {
@@ -93,6 +101,7 @@ impl IfKind {
                 bridgeable: false,
                 has_link: false,
                 offload: OffloadSetting::Initially(Offload::Full),
+                carries_tags: false,
                 needs_neighbours: false,
             },
             IfKind::Epair => wire,
@@ -102,12 +111,16 @@ impl IfKind {
                 ..wire
             },
             IfKind::Bridge => Capabilities {
-                removable: true,
                 movable: false,
                 bridgeable: false,
                 has_link: false,
-                offload: OffloadSetting::OfEachMember,
-                needs_neighbours: true,
+                offload: OffloadSetting::OfEachBelow,
+                ..wire
+            },
+            IfKind::Vlan => Capabilities {
+                has_link: false,
+                offload: OffloadSetting::OfEachBelow,
+                ..wire
             },
         }
     }
@@ -124,6 +137,8 @@ pub(crate) enum Kind {
     Port(Arc<WireEnd>),
     /// To the members of this bridge.
     Bridge(BridgeId),
+    /// To the interface that it stands on.
+    Vlan(Box<Vlan>),
 }
 
 impl Kind {
@@ -135,6 +150,7 @@ impl Kind {
             Kind::Epair(_) => IfKind::Epair,
             Kind::Port(_) => IfKind::Port,
             Kind::Bridge(_) => IfKind::Bridge,
+            Kind::Vlan(_) => IfKind::Vlan,
         }
     }
 
@@ -142,15 +158,28 @@ impl Kind {
     pub(crate) const fn wire(&self) -> Option<&Arc<WireEnd>> {
         match self {
             Kind::Epair(end) | Kind::Port(end) => Some(end),
-            Kind::Loopback(_) | Kind::Bridge(_) => None,
+            Kind::Loopback(_) | Kind::Bridge(_) | Kind::Vlan(_) => None,
         }
+    }
+
+    /// The VLAN that it is.
+    pub(crate) const fn vlan(&self) -> Option<&Vlan> {
+        match self {
+            Kind::Vlan(vlan) => Some(vlan),
+            Kind::Loopback(_) | Kind::Bridge(_) | Kind::Epair(_) | Kind::Port(_) => None,
+        }
+    }
+
+    /// The interface of the same vnet that it stands on.
+    pub(crate) fn parent(&self) -> Option<IfId> {
+        self.vlan().filter(|v| v.away.is_none()).map(|v| v.parent)
     }
 
     /// The bridge that it is.
     pub(crate) const fn bridge(&self) -> Option<BridgeId> {
         match self {
             Kind::Bridge(id) => Some(*id),
-            Kind::Loopback(_) | Kind::Epair(_) | Kind::Port(_) => None,
+            Kind::Loopback(_) | Kind::Epair(_) | Kind::Port(_) | Kind::Vlan(_) => None,
         }
     }
 }

@@ -5,6 +5,8 @@
 //! | [`table`] | [`Netif`] and the table of a vnet's interfaces |
 //! | [`kind`] | the kinds of interfaces, and the table of what each can do |
 //! | [`bridge`] | a learning bridge over interfaces of one vnet |
+//! | [`vlan`] | VLAN interfaces, and which ones stand on an interface |
+//! | [`stacked`] | who stands on whom, and what that means |
 //! | [`inbox`] | the queue at which vnets meet: frames with delivery times |
 //! | [`wire`] | two plugs that carry frames to each other: an epair, or a port and its outside end |
 //! | [`transmit`] | a frame's last stage: capture, cut, impair, hand over |
@@ -16,8 +18,10 @@ pub(crate) mod capture;
 pub(crate) mod fingerprint;
 pub(crate) mod inbox;
 pub(crate) mod kind;
+pub(crate) mod stacked;
 pub(crate) mod table;
 pub(crate) mod transmit;
+pub(crate) mod vlan;
 pub(crate) mod wire;
 
 pub(crate) use bridge::{Bridges, Membership};

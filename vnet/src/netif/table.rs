@@ -7,6 +7,7 @@ use super::bridge::config::Membership;
 use super::capture::Taps;
 use super::fingerprint::{FingerprintSum, Recorder};
 use super::kind::{Capabilities, IfKind, Kind, Offload};
+use super::vlan::Vlans;
 use crate::base::deadline::{Armed, Deadlines};
 use crate::base::id::IfId;
 use crate::base::slab::Slab;
@@ -75,6 +76,8 @@ pub(crate) struct Netif {
     pub(crate) link_charged: u64,
     /// The bridge that it is a member of: what comes in is the bridge's.
     pub(crate) member: Option<Membership>,
+    /// The VLAN interfaces that stand on it.
+    pub(crate) vlans: Vlans,
     /// Who watches.
     pub(crate) taps: Taps,
     /// The fingerprint of what crosses it, when that is on.
@@ -221,6 +224,10 @@ pub(crate) struct IfTable {
     pub(crate) link_account: Arc<Account>,
     fingerprint: Fingerprinting,
     pub(crate) walked: Walked,
+    /// Loans of VLAN interfaces whose parents have left this vnet: they are to end.
+    pub(crate) orphans: Vec<u64>,
+    /// Names of VLAN interfaces that have gone with their parents, for the journal.
+    pub(crate) gone: Vec<Box<str>>,
 }
 
 impl Default for IfTable {
@@ -234,6 +241,8 @@ impl Default for IfTable {
             link_account: Arc::new(Account::new(DEFAULT_LINK_BYTES)),
             fingerprint: Fingerprinting::Off,
             walked: Walked::default(),
+            orphans: Vec::new(),
+            gone: Vec::new(),
         }
     }
 }

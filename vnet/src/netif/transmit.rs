@@ -123,8 +123,10 @@ impl Netif {
         let to: Arc<dyn Sink> = match &self.kind {
             Kind::Loopback(inbox) => Arc::<Loop>::clone(inbox),
             Kind::Epair(end) | Kind::Port(end) => Arc::<WireEnd>::clone(end),
-            // Its members have wires; it has none.
-            Kind::Bridge(_) => return self.lost(cx, &packet, DropReason::LinkUnplugged),
+            // What is below has a wire; it has none.
+            Kind::Bridge(_) | Kind::Vlan(_) => {
+                return self.lost(cx, &packet, DropReason::LinkUnplugged);
+            }
         };
         if let Kind::Port(_) = self.kind {
             packet.put_tags_back();

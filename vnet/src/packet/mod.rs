@@ -24,9 +24,7 @@ pub(crate) mod meta;
 pub(crate) mod payload;
 pub(crate) mod pcapng;
 pub(crate) mod pool;
-#[allow(dead_code, reason = "VLAN interfaces and bridges are to use the rest")]
 pub(crate) mod tag;
-#[allow(dead_code, reason = "VLAN interfaces and bridges are to use the rest")]
 pub(crate) mod tagged;
 
 pub use addr::{MacAddr, ParseMacError};

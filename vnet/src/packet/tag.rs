@@ -8,7 +8,7 @@ use std::fmt;
 /// Bytes in a tag: its TPID, and its control information.
 pub(crate) const TAG_LEN: usize = 4;
 /// The largest VID (IEEE 802.1Q-2018, table 9-2); 4095 is reserved.
-pub(crate) const MAX_VID: u16 = 4094;
+pub const MAX_VID: u16 = 4094;
 
 /// Which protocol a VLAN tag is of, by its tag protocol identifier (IEEE 802.1Q-2018, table 9-1).
 #[derive(
@@ -25,7 +25,7 @@ pub(crate) const MAX_VID: u16 = 4094;
     serde::Deserialize,
 )]
 #[repr(u8)]
-pub(crate) enum Tpid {
+pub enum Tpid {
     /// A customer's tag, of EtherType 0x8100.
     #[default]
     #[serde(rename = "802.1Q")]

@@ -11,6 +11,7 @@ use crate::base::time::Instant;
 use crate::link::Link;
 use crate::netif::Netif;
 use crate::netif::capture::Taps;
+use crate::netif::vlan::Above;
 use crate::packet::Out;
 use crate::packet::cx::Carrier;
 
@@ -74,6 +75,14 @@ impl Stack {
                 let (wire, near) = end.near();
                 wire.unplug(near);
                 out.carrier.push((end.clone(), Carrier::Down));
+            }
+            if let Some(passage) = netif.kind.vlan().and_then(|v| v.away.as_ref()) {
+                passage.close();
+            }
+            for above in std::mem::take(&mut netif.vlans).iter() {
+                if let Above::Away(_, to) = above {
+                    out.carrier.push((to.clone(), Carrier::Down));
+                }
             }
             if netif.loan.is_none() {
                 wreck.netifs.extend(self.ifs.remove(id));

@@ -175,21 +175,38 @@ impl Stack {
     }
 
     /// Notes what an interface hears of the far end of its wire, unless it has heard later news.
-    pub(crate) fn hear(&mut self, ifid: IfId, news: News) {
+    pub(crate) fn hear(&mut self, cx: &mut Cx, ifid: IfId, news: News) {
         if let Some(netif) = self.ifs.get_mut(ifid)
             && news.number > netif.heard
         {
             netif.heard = news.number;
-            self.set_carrier(ifid, news.carrier);
+            self.set_carrier(cx, ifid, news.carrier);
         }
     }
 
-    /// Notes that the wire at an interface came up or went down. A bridge that it is a member of is
-    /// running when one of its members is.
-    pub(crate) fn set_carrier(&mut self, ifid: IfId, carrier: Carrier) {
+    /// Notes that the wire at an interface came up or went down.
+    pub(crate) fn set_carrier(&mut self, cx: &mut Cx, ifid: IfId, carrier: Carrier) {
         if let Some(netif) = self.ifs.get_mut(ifid) {
             netif.carrier = carrier;
-            self.bridges.state_changed(&mut self.ifs, ifid);
+            self.state_changed(cx, ifid);
+        }
+    }
+
+    /// An interface came up or went down, and with it what depends on it: a bridge is running when
+    /// one of its members is, and a VLAN interface when its parent is.
+    pub(crate) fn state_changed(&mut self, cx: &mut Cx, ifid: IfId) {
+        let mut changed = vec![ifid];
+        while let Some(id) = changed.pop() {
+            let member = self.ifs.get(id).and_then(|i| i.member);
+            let bridge = member.and_then(|m| self.bridges.get(m.bridge));
+            let bridge = bridge.map(|b| b.ifid);
+            let carrier = |s: &Stack| bridge.and_then(|b| s.ifs.get(b)).map(|b| b.carrier);
+            let before = carrier(self);
+            self.bridges.state_changed(&mut self.ifs, id);
+            if carrier(self) != before {
+                changed.extend(bridge);
+            }
+            self.ifs.tell_vlans(cx, id, &mut changed);
         }
     }
 
@@ -205,7 +222,13 @@ impl Stack {
         for addr in addrs {
             self.remove_host_route(addr);
         }
+        let member = self.ifs.get(ifid).and_then(|i| i.member);
+        let bridge = member.and_then(|m| self.bridges.get(m.bridge));
+        let bridge = bridge.map(|b| b.ifid);
         self.bridges.forget(&mut self.ifs, cx.now, ifid);
+        if let Some(bridge) = bridge {
+            self.state_changed(cx, bridge);
+        }
         self.ip.remove_interface(ifid);
         self.neigh.remove_interface(cx.stats, ifid);
         self.announcements.retain(|(id, _)| *id != ifid);

@@ -17,6 +17,7 @@
 //! anything is decided about it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use super::Stack;
 use super::limits::Resource;
@@ -32,6 +33,8 @@ use crate::ip::v4::input::{self as ip_input, Destination, Medium, Reassembled};
 use crate::ip::{Refusal, versions};
 use crate::neigh::arp::{ArpIngress, ArpScope, ArpVerdict};
 use crate::netif::bridge::{self, BridgeId, Ingress};
+use crate::netif::vlan::{Above, VlanConfig};
+use crate::netif::wire::WireEnd;
 use crate::netif::{AdminState, Item, Membership, Netif};
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ether::ETHER_LEN;
@@ -40,6 +43,7 @@ use crate::packet::header::udp::UDP_LEN;
 use crate::packet::header::{
     ArpPacket, EtherHeader, EtherType, IpInfo, IpProto, Ipv4Header, TcpFlags, TcpHeader, UdpHeader,
 };
+use crate::packet::tag::Tag;
 use crate::packet::{Csum, Cx, MacAddr, Packet, checksum};
 use crate::transport::datagram::Verdict as SocketVerdict;
 use crate::transport::echo::EchoEvent;
@@ -52,7 +56,8 @@ use crate::transport::udp::Addressing;
 pub(crate) fn take_in(s: &mut Stack, cx: &mut Cx, item: Item) {
     match item {
         Item::Frame(packet) => frame(s, cx, packet),
-        Item::Carrier(ifid, news) => s.hear(ifid, news),
+        Item::Leaving(packet) => leave(s, cx, packet),
+        Item::Carrier(ifid, news) => s.hear(cx, ifid, news),
     }
 }
 
@@ -61,12 +66,29 @@ fn frame(s: &mut Stack, cx: &mut Cx, packet: Packet) {
     arrive(s, cx, packet);
 }
 
+/// A frame of a VLAN interface in another vnet goes out by its parent.
+fn leave(s: &mut Stack, cx: &mut Cx, mut packet: Packet) {
+    cx.stats.received += 1;
+    let parent = packet.meta.rcvif.take();
+    match parent.filter(|id| s.ifs.get(*id).is_some()) {
+        Some(parent) => {
+            cx.stats.forwarded += 1;
+            tx::send(s, cx, parent, packet, 0);
+        }
+        None => cx.stats.drop_rx(DropReason::InterfaceDown),
+    }
+}
+
 /// What an interface does with a frame that is at it.
 enum Verdict {
     /// It takes it in.
     Up(Station, EtherHeader),
     /// It gives it to the bridge that it is a member of.
     Bridged(BridgeId, Ingress),
+    /// It leaves it, without its outer tag, to the VLAN interface that stands on it.
+    Tagged(IfId),
+    /// It leaves it to one that is in another vnet: by this interface, to this wire.
+    Away(IfId, Arc<WireEnd>),
     /// It drops it.
     Drop(DropReason),
 }
@@ -104,6 +126,15 @@ fn arrive(s: &mut Stack, cx: &mut Cx, mut packet: Packet) {
                 Some(ours) => (packet, by) = (ours, By::Bridge),
                 None => return,
             },
+            Verdict::Tagged(above) => {
+                (packet.meta.rcvif, by) = (Some(above), By::Wire);
+            }
+            Verdict::Away(from, to) => {
+                cx.stats.forwarded += 1;
+                packet.meta.rcvif = None;
+                tx::hand_over(cx, from, to, packet);
+                return show_taken_in(s, cx, watched);
+            }
             Verdict::Drop(reason) => {
                 cx.stats.drop_rx(reason);
                 return show_taken_in(s, cx, watched);
@@ -142,8 +173,10 @@ fn at_interface(
     let Some(header) = link_header(packet) else {
         return Verdict::Drop(DropReason::Malformed);
     };
-    if !packet.meta.tags.is_empty() {
-        return Verdict::Drop(DropReason::UnknownVlan);
+    if let Some(tag) = packet.meta.tags.outer()
+        && let Some(verdict) = tagged(netif, tag, packet)
+    {
+        return verdict;
     }
     let medium = match netif.can().needs_neighbours {
         true => Medium::Wire,
@@ -157,12 +190,36 @@ fn at_interface(
     Verdict::Up(station, header)
 }
 
+/// To which VLAN interface a tagged frame goes; `None` when the tag has only a priority, and the frame
+/// is the interface's own.
+#[cold]
+fn tagged(netif: &Netif, mut tag: Tag, packet: &mut Packet) -> Option<Verdict> {
+    loop {
+        let above = netif.vlans.get(VlanConfig::of(tag));
+        if above.is_none() && tag.vid() != 0 {
+            return Some(Verdict::Drop(DropReason::UnknownVlan));
+        }
+        packet.pop_tag();
+        match above {
+            Some(Above::Here(id)) => return Some(Verdict::Tagged(*id)),
+            Some(Above::Away(_, to)) => return Some(Verdict::Away(netif.id, Arc::clone(to))),
+            // IEEE 802.1Q-2018, clause 6.9: it is treated as if it had no tag.
+            None => tag = packet.meta.tags.outer()?,
+        }
+    }
+}
+
 /// Says to who watches what became of the frame that they were shown last.
 #[inline]
 fn show_taken_in(s: &mut Stack, cx: &mut Cx, watched: Option<IfId>) {
-    if let Some(netif) = watched.and_then(|id| s.ifs.get_mut(id)) {
-        let refused = cx.stats.take_refused();
+    let Some(mut ifid) = watched else { return };
+    let refused = cx.stats.take_refused();
+    while let Some(netif) = s.ifs.get_mut(ifid) {
         netif.show_taken_in(cx, refused);
+        match netif.kind.parent() {
+            Some(parent) => ifid = parent,
+            None => return,
+        }
     }
 }
 

@@ -16,6 +16,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZero;
+use std::sync::Arc;
 
 use super::Stack;
 use crate::base::id::IfId;
@@ -29,8 +30,10 @@ use crate::ip::v4::output::{self as v4_output, Fit};
 use crate::ip::versions::{self, PrependError};
 use crate::ip::{Outgoing, Refusal, Way};
 use crate::neigh;
-use crate::netif::Kind;
 use crate::netif::bridge::{self, Bridge, BridgeId, Flood, Ingress};
+use crate::netif::vlan::Passage;
+use crate::netif::{Kind, Netif};
+use crate::packet::cx::{OutFrame, Sink};
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::tcp::TCP_CSUM_OFFSET;
@@ -42,7 +45,7 @@ use crate::transport::tcp::SegmentOut;
 use crate::transport::udp::{Broadcast, DatagramOut};
 
 /// Interfaces that may stand on each other: a frame that has passed so many goes no further.
-pub(super) const MAX_DEPTH: u8 = 8;
+pub(super) const MAX_DEPTH: u8 = 16;
 /// Why a bridge is there that sends a frame.
 const FLOODS: &str = "to send a frame removes no bridge";
 
@@ -266,7 +269,7 @@ pub(super) fn ether(
     packet.meta.bridges = 0;
     match netif.kind {
         Kind::Loopback(_) | Kind::Epair(_) | Kind::Port(_) => netif.transmit(cx, packet),
-        Kind::Bridge(_) => send(s, cx, ifid, packet, 0),
+        Kind::Bridge(_) | Kind::Vlan(_) => send(s, cx, ifid, packet, 0),
     }
 }
 
@@ -285,7 +288,7 @@ enum Sent {
 /// Sends a complete frame, from interface to interface. `depth` is how many have had it before.
 // Apart: the stack frame of every other frame's way is smaller without it.
 #[inline(never)]
-fn send(s: &mut Stack, cx: &mut Cx, mut ifid: IfId, mut packet: Packet, depth: u8) {
+pub(super) fn send(s: &mut Stack, cx: &mut Cx, mut ifid: IfId, mut packet: Packet, depth: u8) {
     for depth in depth..MAX_DEPTH {
         match step(s, cx, ifid, packet, depth) {
             Sent::Out => return,
@@ -306,7 +309,39 @@ fn step(s: &mut Stack, cx: &mut Cx, ifid: IfId, packet: Packet, depth: u8) -> Se
             Sent::Out
         }
         Kind::Bridge(id) => bridge(s, cx, id, packet, depth),
+        Kind::Vlan(_) => vlan(cx, netif, packet),
     }
+}
+
+/// A frame leaves by a VLAN interface: with its tag, by what it stands on.
+fn vlan(cx: &mut Cx, netif: &mut Netif, mut packet: Packet) -> Sent {
+    if netif.is_running() {
+        netif.sent(cx, &packet);
+    }
+    let (true, Kind::Vlan(vlan)) = (netif.is_running(), &netif.kind) else {
+        netif.transmit(cx, packet);
+        return Sent::Out;
+    };
+    packet.push_tag(vlan.config.tag());
+    match &vlan.away {
+        None => Sent::Down(vlan.parent, packet),
+        Some(passage) => {
+            cx.stats.sent += 1;
+            hand_over(cx, netif.id, Arc::<Passage>::clone(passage), packet);
+            Sent::Out
+        }
+    }
+}
+
+/// Sends a frame into another vnet as it is, at once.
+pub(super) fn hand_over(cx: &mut Cx, from: IfId, to: Arc<dyn Sink>, packet: Packet) {
+    let at = cx.now;
+    cx.out.frames.push(OutFrame {
+        from,
+        to,
+        at,
+        packet,
+    });
 }
 
 /// A frame of ours leaves by a bridge.
@@ -448,6 +483,7 @@ pub(super) fn round_trip(s: &Stack, ifid: IfId) -> Duration {
         let link = s.ifs.get(ifid).and_then(|i| i.link.as_deref());
         link.map_or(Duration::ZERO, |link| link.config().expected_latency())
     };
+    let ifid = s.ifs.ground(ifid);
     let there = match s.ifs.get(ifid).and_then(|i| i.kind.bridge()) {
         Some(id) => {
             let members = s.bridges.get(id).map_or(&[][..], |b| &b.members);

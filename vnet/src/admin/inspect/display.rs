@@ -114,6 +114,13 @@ fn interface(view: &InterfaceView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if let Some(link) = &view.link {
         writeln!(f, "\tlink: {link}")?;
     }
+    if let Some(vlan) = &info.vlan {
+        let (vid, tpid, parent) = (vlan.vid, vlan.tpid, &vlan.parent);
+        writeln!(
+            f,
+            "\tvlan: {vid} vlanproto: {tpid} parent interface: {parent}"
+        )?;
+    }
     if let Some(bridge) = &view.bridging {
         writeln!(f, "\tbridge: {:?}", bridge.config)?;
         for member in &bridge.members {

@@ -28,7 +28,7 @@ fn items(vnet: &Vnet) -> Vec<Item> {
 fn news(items: &[Item]) -> Vec<Carrier> {
     let carrier = |item: &Item| match item {
         Item::Carrier(_, news) => Some(news.carrier),
-        Item::Frame(_) => None,
+        Item::Frame(_) | Item::Leaving(_) => None,
     };
     items.iter().filter_map(carrier).collect()
 }

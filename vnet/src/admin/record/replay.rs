@@ -8,6 +8,7 @@ use crate::admin::bridges::BridgeError;
 use crate::admin::routes::RouteError;
 use crate::admin::steps;
 use crate::admin::sysctl::SysctlError;
+use crate::admin::vlans::VlanError;
 use crate::instance::cores::{SystemCore, VnetCore};
 use crate::instance::error::CreateError;
 use crate::instance::lifecycle;
@@ -16,6 +17,7 @@ use crate::instance::phase::Gone;
 use crate::instance::privilege::{AdminError, Authority, Denied, Privilege, PrivilegeError};
 use crate::instance::system::System;
 use crate::instance::vnet::{OwnedVnet, Vnet};
+use crate::netif::vlan::VlanConfig;
 use crate::netif::wire::End;
 use crate::netif::{AdminState, Kind, NetifError, Wire};
 use crate::packet::cx::Carrier;
@@ -40,6 +42,9 @@ pub enum ApplyError {
     /// An error of a bridge.
     #[error(transparent)]
     Bridge(#[from] BridgeError),
+    /// An error of a VLAN interface.
+    #[error(transparent)]
+    Vlan(#[from] VlanError),
     /// An error of the routes.
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -387,7 +392,7 @@ impl<'a> Replay<'a> {
             let Ok(state) = far_vnet.with_netif(far.1, |netif, _| netif.admin) else {
                 continue;
             };
-            near_vnet.core.with(|stack, _| {
+            near_vnet.core.with(|stack, cx| {
                 let Ok(netif) = stack.ifs.by_name(near.1) else {
                     return;
                 };
@@ -397,7 +402,8 @@ impl<'a> Replay<'a> {
                     true => Carrier::Up,
                     false => Carrier::Down,
                 };
-                stack.set_carrier(netif.id, carrier);
+                let id = netif.id;
+                stack.set_carrier(cx, id, carrier);
             })?;
         }
         Ok(())
@@ -532,6 +538,10 @@ impl Vnet {
             }
             IfOp::Port { mac } => self.loose_port(name, *mac)?,
             IfOp::Bridge {} => self.bridge(name)?,
+            IfOp::Vlan { parent, tpid, vid } => {
+                self.vlan(parent, name, VlanConfig::new(*tpid, *vid))?;
+            }
+            IfOp::SetVlan { tpid, vid } => self.set_vlan(name, VlanConfig::new(*tpid, *vid))?,
             IfOp::RemoveInterface {} => self.remove_interface(name)?,
             IfOp::RenameInterface { name: new_name } => self.rename_interface(name, new_name)?,
             IfOp::SetMac { mac } => self.set_mac(name, *mac)?,

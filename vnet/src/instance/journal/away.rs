@@ -5,7 +5,7 @@
 //! has it at home. When it comes home the entries return, under the name that it has then, with
 //! what was set while it was away.
 
-use super::{BridgeOp, Journal, Key, Noted, Op};
+use super::{BridgeOp, IfOp, Journal, Key, Noted, Op};
 
 /// What is noted of an interface that is lent.
 #[derive(Debug)]
@@ -29,6 +29,17 @@ impl Away {
                 && bridge == from
             {
                 (*key, noted.op) = has_left(to, member);
+            }
+        }
+    }
+
+    /// The parent at home, of a VLAN interface that is lent, has another name.
+    pub(super) fn parent_is_renamed(&mut self, from: &str, to: &str) {
+        for (_, noted) in &mut self.entries {
+            if let Op::Interface(_, IfOp::Vlan { parent, .. }) = &mut *noted.op
+                && parent == from
+            {
+                to.clone_into(parent);
             }
         }
     }
@@ -72,7 +83,11 @@ fn at_home(key: Key, mut noted: Noted, from: &str, to: &str) -> (Key, Noted) {
             key
         }
         None => {
-            noted.op = Box::new(noted.op.renamed(from, to));
+            // Its parent may have the name by now that it had.
+            match &mut *noted.op {
+                Op::Interface(interface, IfOp::Vlan { .. }) => to.clone_into(interface),
+                _ => noted.op = Box::new(noted.op.renamed(from, to)),
+            }
             key.renamed(from, to)
         }
     };
@@ -101,6 +116,11 @@ impl Journal {
             settings,
             entries,
         });
+    }
+
+    /// Notes that it is gone, wherever it was.
+    pub(crate) fn ends(&mut self, serial: u64) {
+        self.away.retain(|away| away.serial != serial);
     }
 
     /// Notes that it is at home again, as `name`.

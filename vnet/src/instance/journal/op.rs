@@ -16,6 +16,7 @@ use crate::netif::AdminState;
 use crate::netif::Offload;
 use crate::netif::bridge::{BridgeConfig, MemberConfig};
 use crate::packet::MacAddr;
+use crate::packet::tag::Tpid;
 use crate::stack::limits::{Resource, UNLIMITED};
 
 /// One operation of configuration, as a [record](crate::record::Record) lists it. Every administrative
@@ -165,6 +166,24 @@ operations! {
             },
             /// [`Vnet::bridge`](crate::Vnet::bridge).
             Bridge = "bridge" {},
+            /// [`Vnet::vlan`](crate::Vnet::vlan).
+            Vlan = "vlan" {
+                /// The interface that it stands on.
+                parent: String,
+                /// The protocol of its tags.
+                #[serde(default)]
+                tpid: Tpid,
+                /// The VLAN.
+                vid: u16,
+            },
+            /// [`Vnet::set_vlan`](crate::Vnet::set_vlan).
+            SetVlan = "set_vlan" {
+                /// The protocol of its tags.
+                #[serde(default)]
+                tpid: Tpid,
+                /// The VLAN.
+                vid: u16,
+            },
             /// [`Vnet::remove_interface`](crate::Vnet::remove_interface).
             RemoveInterface = "remove_interface" {},
             /// [`Vnet::rename_interface`](crate::Vnet::rename_interface).
@@ -326,10 +345,11 @@ impl Op {
         }
     }
 
-    /// The member of a bridge that it concerns, besides the bridge itself.
+    /// The other interface that it names: the member of a bridge, or the parent of a VLAN interface.
     pub fn member(&self) -> Option<&str> {
         match self {
             Op::Bridge(_, op) => op.member(),
+            Op::Interface(_, IfOp::Vlan { parent, .. }) => Some(parent),
             Op::Interface(..) | Op::Route(_) | Op::Vnet(_) => None,
         }
     }
@@ -337,6 +357,7 @@ impl Op {
     /// The same operation when the interface `from` is called `to`, whatever it is to it.
     pub(super) fn renamed(mut self, from: &str, to: &str) -> Op {
         let (interface, member) = match &mut self {
+            Op::Interface(name, IfOp::Vlan { parent, .. }) => (Some(name), Some(parent)),
             Op::Interface(name, _) => (Some(name), None),
             Op::Bridge(name, op) => (Some(name), op.member_mut()),
             Op::Route(RouteOp::AddRoute { interface, .. }) => (interface.as_mut(), None),
@@ -395,6 +416,8 @@ impl fmt::Display for IfOp {
                 peer_interface,
                 ..
             } => write!(f, " to {peer}:{peer_interface}"),
+            IfOp::Vlan { parent, tpid, vid } => write!(f, " on {parent} {tpid} {vid}"),
+            IfOp::SetVlan { tpid, vid } => write!(f, " {tpid} {vid}"),
             IfOp::Port { mac } => mac.map_or(Ok(()), |mac| write!(f, " {mac}")),
             IfOp::Bridge {} | IfOp::RemoveInterface {} => Ok(()),
             IfOp::RenameInterface { name } => write!(f, " to {name}"),

@@ -1,0 +1,223 @@
+//! Making and changing VLAN interfaces.
+
+use super::interfaces::netif;
+use super::moves::{MoveError, free_name, refuse_borrowed};
+use super::record::{IfOp, Op};
+use crate::instance::Denied;
+use crate::instance::phase::Gone;
+use crate::instance::privilege::Privilege;
+use crate::instance::vnet::Vnet;
+use crate::netif::stacked::MAX_VLAN_DEPTH;
+use crate::netif::vlan::{Above, Origin, Vlan, VlanConfig};
+use crate::netif::{IfKind, Kind, Netif, NetifError};
+use crate::packet::tag::{MAX_VID, Tpid};
+use crate::stack::Stack;
+use crate::stack::limits::Resource;
+
+/// Why a VLAN interface cannot be made or changed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum VlanError {
+    /// An error concerning an interface, or the vnet.
+    #[error(transparent)]
+    Netif(#[from] NetifError),
+    /// It was made, but could not be lent to the vnet that was to have it, and is gone again.
+    #[error(transparent)]
+    Move(#[from] MoveError),
+    /// No frame can have that VID.
+    #[error("a VID of {0} is out of range (0 to {MAX_VID})")]
+    BadVid(u16),
+    /// The parent has an interface for that VLAN.
+    #[error("interface {parent:?} has a VLAN interface for VID {vid} of {tpid} already")]
+    Taken {
+        /// The parent.
+        parent: String,
+        /// The protocol of the tags.
+        tpid: Tpid,
+        /// The VLAN.
+        vid: u16,
+    },
+    /// An interface of this kind cannot carry tagged frames.
+    #[error("a {0} interface carries no VLANs")]
+    CarriesNone(IfKind),
+    /// As many VLAN interfaces as may do so stand on each other already.
+    #[error("interface {0:?} is VLAN in VLAN as deep as may be ({MAX_VLAN_DEPTH})")]
+    TooDeep(String),
+    /// The interface is not a VLAN interface.
+    #[error("interface {0:?} is not a VLAN interface")]
+    NotAVlan(String),
+}
+
+impl From<Gone> for VlanError {
+    fn from(_: Gone) -> VlanError {
+        VlanError::Netif(NetifError::Gone)
+    }
+}
+
+impl From<Denied> for VlanError {
+    fn from(denied: Denied) -> VlanError {
+        VlanError::Netif(denied.into())
+    }
+}
+
+impl Vnet {
+    /// Creates a VLAN interface on `parent`: what comes in there with this tag is received by it,
+    /// without the tag, and what it sends leaves by `parent`, with the tag. It is up, has its parent's
+    /// MAC address and IP MTU until others are set, and its carrier is up while the parent is running.
+    ///
+    /// The parent may be a VLAN interface itself, or a bridge. The same VLAN of two parents is two
+    /// VLANs. The interface goes when its parent leaves this vnet, however it does.
+    ///
+    /// # Errors
+    /// There is no such parent, it is the loopback interface, or it has that VLAN already; a VID above
+    /// 4094; VLAN interfaces nested more than 8 deep; a name that is invalid or taken; a limit is
+    /// reached, or a privilege is missing.
+    ///
+    /// ```
+    /// use vnet::{System, VlanConfig};
+    ///
+    /// let system = System::virtual_time(1);
+    /// let (a, b) = (system.create("a")?, system.create("b")?);
+    /// a.epair("eth0", &b, "eth0")?;
+    /// for (vnet, address) in [(&a, "192.0.2.1/24"), (&b, "192.0.2.2/24")] {
+    ///     vnet.vlan("eth0", "eth0.5", VlanConfig::dot1q(5))?;
+    ///     vnet.add_address("eth0.5", address.parse()?)?;
+    /// }
+    /// let ping = vnet::net::EchoSocket::bind_in(&a)?;
+    /// ping.send_to(1, b"hello", "192.0.2.2".parse()?)?;
+    /// ping.recv()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn vlan(&self, parent: &str, name: &str, config: VlanConfig) -> Result<(), VlanError> {
+        self.require(Privilege::InterfaceCreate)?;
+        check(config)?;
+        self.configure(|stack, _| {
+            make(stack, parent, name, config)?;
+            let op = IfOp::Vlan {
+                parent: parent.to_owned(),
+                tpid: config.tpid,
+                vid: config.vid,
+            };
+            Ok(Op::Interface(name.to_owned(), op))
+        })
+    }
+
+    /// Creates a VLAN interface on `parent` of this vnet in the vnet `other`. This vnet is its home: it
+    /// is lent as by [`Vnet::move_interface_as`], and comes here when `other` goes.
+    ///
+    /// # Errors
+    /// As [`Vnet::vlan`] and [`Vnet::move_interface_as`]; nothing is left then.
+    ///
+    /// ```
+    /// use vnet::{System, VlanConfig};
+    ///
+    /// let system = System::virtual_time(1);
+    /// let (host, guest) = (system.create("host")?, system.create("guest")?);
+    /// let _port = host.port("eth0", None)?;
+    /// host.vlan_in("eth0", &guest, "lan0", VlanConfig::dot1q(5))?;
+    /// assert_eq!(guest.interfaces()?[1].name, "lan0");
+    /// host.remove_interface("eth0")?;
+    /// assert_eq!(guest.interfaces()?.len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn vlan_in(
+        &self,
+        parent: &str,
+        other: &Vnet,
+        name: &str,
+        config: VlanConfig,
+    ) -> Result<(), VlanError> {
+        if self.is(other) {
+            return self.vlan(parent, name, config);
+        }
+        let at_home = self.core.with(|stack, _| free_name(&stack.ifs, name))?;
+        self.vlan(parent, &at_home, config)?;
+        if let Err(error) = self.move_interface_as(&at_home, other, name) {
+            // One that is not here is gone.
+            let _ = self.remove_interface(&at_home);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Gives a VLAN interface another VLAN of its parent. Everything else about it stays. A borrowed
+    /// one keeps the VLAN that its home has given it.
+    ///
+    /// # Errors
+    /// There is no interface of that name, it is not a VLAN interface, or it is borrowed; a VID above
+    /// 4094; the parent has that VLAN already.
+    pub fn set_vlan(&self, name: &str, config: VlanConfig) -> Result<(), VlanError> {
+        self.require(Privilege::InterfaceConfig)?;
+        check(config)?;
+        self.configure(|stack, _| {
+            let netif = stack.ifs.by_name(name)?;
+            let (id, vlan) = (netif.id, netif.kind.vlan());
+            let vlan = vlan.ok_or_else(|| VlanError::NotAVlan(name.to_owned()))?;
+            refuse_borrowed(stack, id)?;
+            if vlan.config != config {
+                let parent = stack.ifs.get(vlan.parent).ok_or(NetifError::Gone)?;
+                refuse_taken(parent, config)?;
+                stack.ifs.retag(id, config);
+            }
+            let op = IfOp::SetVlan {
+                tpid: config.tpid,
+                vid: config.vid,
+            };
+            Ok(Op::Interface(name.to_owned(), op))
+        })
+    }
+}
+
+fn check(config: VlanConfig) -> Result<(), VlanError> {
+    // IEEE 802.1Q-2018, table 9-2: 4095 is reserved.
+    (config.vid <= MAX_VID)
+        .then_some(())
+        .ok_or(VlanError::BadVid(config.vid))
+}
+
+fn refuse_taken(parent: &Netif, config: VlanConfig) -> Result<(), VlanError> {
+    match parent.vlans.get(config) {
+        None => Ok(()),
+        Some(_) => Err(VlanError::Taken {
+            parent: parent.name.to_string(),
+            tpid: config.tpid,
+            vid: config.vid,
+        }),
+    }
+}
+
+fn make(stack: &mut Stack, parent: &str, name: &str, config: VlanConfig) -> Result<(), VlanError> {
+    stack.ifs.check_name(name)?;
+    let below = stack.ifs.by_name(parent)?;
+    if !below.can().carries_tags {
+        return Err(VlanError::CarriesNone(below.kind.name()));
+    }
+    refuse_taken(below, config)?;
+    let depth = below.kind.vlan().map_or(0, |vlan| vlan.depth) + 1;
+    if depth > MAX_VLAN_DEPTH {
+        return Err(VlanError::TooDeep(parent.to_owned()));
+    }
+    let (parent_id, mac, ip_mtu) = (below.id, below.mac, below.ip_mtu);
+    let carrier = below.carrier_above();
+    let vlan = Vlan {
+        config,
+        parent: parent_id,
+        parent_name: parent.into(),
+        depth,
+        mac: Origin::Parent,
+        ip_mtu: Origin::Parent,
+        away: None,
+    };
+    stack
+        .admit(Resource::Interfaces)
+        .map_err(NetifError::from)?;
+    let id = stack.ifs.insert(name, |id| Netif {
+        ip_mtu,
+        carrier,
+        ..netif(id, name, Kind::Vlan(Box::new(vlan)), mac)
+    })?;
+    if let Some(below) = stack.ifs.get_mut(parent_id) {
+        below.vlans.set(config, Above::Here(id));
+    }
+    Ok(())
+}

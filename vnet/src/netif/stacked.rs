@@ -1,0 +1,143 @@
+//! VLAN interfaces in the table of a vnet's interfaces: who stands on whom, and what that means for
+//! both.
+
+use std::sync::Arc;
+
+use super::kind::Kind;
+use super::table::IfTable;
+use super::vlan::{Above, Origin, Vlan, VlanConfig};
+use super::wire::WireEnd;
+use crate::base::id::IfId;
+use crate::packet::cx::Carrier;
+use crate::packet::{Cx, MacAddr};
+
+/// VLAN interfaces that may stand on each other.
+pub const MAX_VLAN_DEPTH: u8 = 8;
+
+impl IfTable {
+    /// The interface at the bottom of all that `id` stands on.
+    pub(crate) fn ground(&self, mut id: IfId) -> IfId {
+        while let Some(parent) = self.get(id).and_then(|i| i.kind.parent()) {
+            id = parent;
+        }
+        id
+    }
+
+    /// True when the interface, or what it stands on, belongs to another vnet.
+    pub(crate) fn is_on_borrowed(&self, mut id: IfId) -> bool {
+        while let Some(netif) = self.get(id) {
+            match netif.kind.parent() {
+                _ if netif.loan.is_some() => return true,
+                Some(parent) => id = parent,
+                None => return false,
+            }
+        }
+        false
+    }
+
+    fn vlan_mut(&mut self, id: IfId) -> Option<&mut Vlan> {
+        match &mut self.get_mut(id)?.kind {
+            Kind::Vlan(vlan) => Some(vlan),
+            _ => None,
+        }
+    }
+
+    /// Sets the MTU of an interface, and of those VLAN interfaces on it that have theirs from it.
+    pub(crate) fn set_ip_mtu(&mut self, id: IfId, ip_mtu: u16) {
+        if let Some(vlan) = self.vlan_mut(id) {
+            vlan.ip_mtu = Origin::Hand;
+        }
+        for id in self.with_heirs(id, |vlan| vlan.ip_mtu) {
+            if let Some(netif) = self.get_mut(id) {
+                netif.ip_mtu = ip_mtu;
+            }
+        }
+    }
+
+    /// Sets the address of an interface, and of those VLAN interfaces on it that have theirs from it.
+    /// Returns all of them, with the addresses that they had.
+    pub(crate) fn set_mac(&mut self, id: IfId, mac: MacAddr) -> Vec<(IfId, MacAddr)> {
+        if let Some(vlan) = self.vlan_mut(id) {
+            vlan.mac = Origin::Hand;
+        }
+        let mut had = Vec::new();
+        for id in self.with_heirs(id, |vlan| vlan.mac) {
+            if let Some(netif) = self.get_mut(id) {
+                had.push((id, std::mem::replace(&mut netif.mac, mac)));
+            }
+        }
+        had
+    }
+
+    /// An interface, and the VLAN interfaces on it, and on those, that have something from it.
+    fn with_heirs(&self, id: IfId, origin: impl Fn(&Vlan) -> Origin) -> Vec<IfId> {
+        let mut heirs = vec![id];
+        let mut next = 0;
+        while let Some(netif) = heirs.get(next).and_then(|id| self.get(*id)) {
+            let inherits = |id: &IfId| {
+                let vlan = self.get(*id).and_then(|i| i.kind.vlan());
+                vlan.is_some_and(|vlan| origin(vlan) == Origin::Parent)
+            };
+            heirs.extend(netif.vlans.here().into_iter().filter(inherits));
+            next += 1;
+        }
+        heirs
+    }
+
+    /// Gives the VLAN interfaces on an interface the carrier that it has for them, and notes in
+    /// `changed` whose that changes.
+    pub(crate) fn tell_vlans(&mut self, cx: &mut Cx, id: IfId, changed: &mut Vec<IfId>) {
+        let Some(netif) = self.get(id).filter(|i| !i.vlans.is_empty()) else {
+            return;
+        };
+        let carrier = netif.carrier_above();
+        for above in netif.vlans.iter() {
+            if let Above::Away(_, to) = above {
+                let to = Arc::<WireEnd>::clone(to);
+                cx.out.carrier.push((to, carrier));
+            }
+        }
+        for id in netif.vlans.here() {
+            if let Some(netif) = self.get_mut(id)
+                && netif.carrier != carrier
+            {
+                netif.carrier = carrier;
+                changed.push(id);
+            }
+        }
+    }
+
+    /// Gives a VLAN interface another VLAN of its parent, which none has.
+    pub(crate) fn retag(&mut self, id: IfId, config: VlanConfig) {
+        let Some(vlan) = self.vlan_mut(id) else {
+            return;
+        };
+        let old = std::mem::replace(&mut vlan.config, config);
+        let parent = vlan.parent;
+        if let Some(netif) = self.get_mut(parent) {
+            netif.vlans.remove(old);
+            netif.vlans.set(config, Above::Here(id));
+        }
+    }
+
+    /// Takes a VLAN interface off its parent, if that is in this vnet.
+    pub(crate) fn take_off(&mut self, id: IfId) {
+        let vlan = self.vlan_mut(id).map(|v| (v.parent, v.config));
+        if let Some((parent, config)) = vlan
+            && let Some(netif) = self.get_mut(parent)
+            && matches!(netif.vlans.get(config), Some(Above::Here(above)) if *above == id)
+        {
+            netif.vlans.remove(config);
+        }
+    }
+}
+
+impl super::table::Netif {
+    /// The carrier that VLAN interfaces on it have.
+    pub(crate) fn carrier_above(&self) -> Carrier {
+        match self.is_running() {
+            true => Carrier::Up,
+            false => Carrier::Down,
+        }
+    }
+}

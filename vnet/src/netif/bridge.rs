@@ -16,6 +16,7 @@
 pub(crate) mod config;
 pub(crate) mod fdb;
 pub(crate) mod members;
+pub(crate) mod stp;
 
 use super::table::IfTable;
 use crate::base::id::IfId;

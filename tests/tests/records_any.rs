@@ -4,6 +4,7 @@
 mod history;
 
 use std::net::Ipv4Addr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use history::{act, duration, edge_number, link, perform};
@@ -12,7 +13,8 @@ use proptest::prelude::*;
 use vnet::record::{BridgeOp, IfOp, InitStep, Op, Record, RouteOp, VnetOp};
 use vnet::{
     AdminState, BridgeConfig, BridgeMode, Forwarding, HostPort, InitRecord, Inspection, MacAddr,
-    MemberConfig, Offload, Privilege, Privileges, Resource, Stage, Switchable, System, Vnet,
+    MemberConfig, Offload, Privilege, Privileges, Resource, RstpConfig, RstpPort, Stage, Stp,
+    StpEdge, StpSegment, Switchable, System, Vnet,
 };
 
 /// Any text: records are also written of what was never possible.
@@ -49,20 +51,58 @@ fn bridge_config() -> impl Strategy<Value = BridgeConfig> {
     let mode = prop_oneof![Just(BridgeMode::Switch), Just(BridgeMode::Hub)];
     let host = prop_oneof![Just(HostPort::Attached), Just(HostPort::Detached)];
     let age = duration(Duration::MAX);
-    (mode, host, age, edge_number()).prop_map(|(mode, host_port, max_age, n)| BridgeConfig {
+    let all = (mode, host, age, edge_number(), stp());
+    all.prop_map(|(mode, host_port, max_age, n, stp)| BridgeConfig {
         mode,
         host_port,
         max_age,
         max_stations: n as usize,
+        stp,
     })
 }
 
+/// Any spanning tree, possible or not.
+fn stp() -> impl Strategy<Value = Stp> {
+    let times = || duration(Duration::MAX);
+    let all = (any::<u16>(), times(), times(), times(), any::<u8>());
+    let rstp = all.prop_map(
+        |(priority, hello_time, max_age, forward_delay, tx_hold_count)| {
+            Stp::Rstp(RstpConfig {
+                priority,
+                hello_time,
+                max_age,
+                forward_delay,
+                tx_hold_count,
+            })
+        },
+    );
+    prop_oneof![Just(Stp::Off), rstp]
+}
+
+fn rstp_port() -> impl Strategy<Value = RstpPort> {
+    let edge = prop_oneof![Just(StpEdge::Auto), Just(StpEdge::Yes), Just(StpEdge::No)];
+    let segment = prop_oneof![Just(StpSegment::PointToPoint), Just(StpSegment::Shared)];
+    let cost = any::<Option<NonZeroU32>>();
+    let all = (any::<u8>(), cost, edge, segment, switch(), switch());
+    all.prop_map(
+        |(priority, path_cost, edge, segment, bpdu_guard, root_guard)| RstpPort {
+            priority,
+            path_cost,
+            edge,
+            segment,
+            bpdu_guard,
+            root_guard,
+        },
+    )
+}
+
 fn member_config() -> impl Strategy<Value = MemberConfig> {
-    let three = (switch(), switch(), switch());
-    three.prop_map(|(learn, discover, private)| MemberConfig {
+    let all = (switch(), switch(), switch(), rstp_port());
+    all.prop_map(|(learn, discover, private, rstp)| MemberConfig {
         learn,
         discover,
         private,
+        rstp,
     })
 }
 

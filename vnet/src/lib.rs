@@ -107,7 +107,8 @@ mod trace;
 mod transport;
 
 pub use admin::bridges::{
-    BridgeError, BridgeInfo, BridgeView, MemberInfo, StaticStation, StationInfo,
+    BridgeError, BridgeInfo, BridgeView, MemberInfo, StaticStation, StationInfo, StpInfo,
+    StpPortInfo,
 };
 pub use admin::inspect::{Inspection, InterfaceView, NeighbourInfo, SocketInfo, SocketKind};
 pub use admin::interfaces::{IfInfo, VlanInfo};
@@ -137,8 +138,13 @@ pub use ip::state::Forwarding;
 pub use link::{LinkConfig, LinkConfigError, LinkStats};
 pub use netif::Offload;
 pub use netif::bridge::fdb::Origin as StationOrigin;
+pub use netif::bridge::stp::config::{
+    Edge as StpEdge, RstpConfig, RstpPort, Segment as StpSegment, StpConfigError,
+};
+pub use netif::bridge::stp::state::{PortState as StpState, Role as StpRole, StpCounters};
+pub use netif::bridge::stp::vector::BridgeIdentifier;
 pub use netif::bridge::{
-    BridgeConfig, BridgeCounters, BridgeMode, HostPort, MAX_BRIDGES, MemberConfig, Switchable,
+    BridgeConfig, BridgeCounters, BridgeMode, HostPort, MAX_BRIDGES, MemberConfig, Stp, Switchable,
 };
 pub use netif::fingerprint::{Fingerprint, ParseFingerprintError};
 pub use netif::stacked::MAX_VLAN_DEPTH;

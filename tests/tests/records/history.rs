@@ -11,7 +11,7 @@ use vnet::link::{
 use vnet::sysctl;
 use vnet::{
     AdminState, BridgeConfig, Forwarding, LinkConfig, MacAddr, MemberConfig, NextHop, Offload,
-    OwnedVnet, Privilege, Privileges, Resource, Switchable, VlanConfig, Vnet,
+    OwnedVnet, Privilege, Privileges, Resource, RstpConfig, Stp, Switchable, VlanConfig, Vnet,
 };
 
 fn net(text: &str) -> Ipv4Net {
@@ -409,6 +409,10 @@ pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
         Act::Age(n, seconds) => {
             let config = BridgeConfig {
                 max_age: Duration::from_secs(u64::from(*seconds)),
+                stp: match seconds % 2 {
+                    0 => Stp::Off,
+                    _ => Stp::Rstp(RstpConfig::default()),
+                },
                 ..BridgeConfig::default()
             };
             vnet.set_bridge(&interface(*n), config).is_ok()

@@ -10,8 +10,12 @@ use crate::instance::phase::Gone;
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
 use crate::netif::bridge::fdb::{Origin, Station};
-use crate::netif::bridge::{Bridge, BridgeConfig, BridgeCounters, BridgeId, MemberConfig};
-use crate::netif::{IfKind, Kind, Membership, Netif, NetifError};
+use crate::netif::bridge::stp::config::StpConfigError;
+use crate::netif::bridge::stp::state::{PortState, Role, StpCounters};
+use crate::netif::bridge::stp::vector::{BridgeIdentifier, PortNumber};
+use crate::netif::bridge::tree::Tree;
+use crate::netif::bridge::{Bridge, BridgeConfig, BridgeCounters, BridgeId, MemberConfig, Stp};
+use crate::netif::{IfKind, Kind, Netif, NetifError};
 use crate::packet::{Cx, MacAddr};
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
@@ -80,6 +84,15 @@ pub enum BridgeError {
     /// The address is the bridge's own or that of a member.
     #[error("{0} is an address of the bridge itself")]
     OwnAddress(MacAddr),
+    /// A parameter of the spanning tree is out of range.
+    #[error("spanning tree: {0}")]
+    BadStp(#[from] StpConfigError),
+    /// A bridge with a spanning tree has at most 4095 members.
+    #[error(
+        "a bridge with a spanning tree has at most {} members",
+        PortNumber::MAX
+    )]
+    TooManyPorts,
     /// The bridge does not know the station.
     #[error("the bridge does not know the station {0}")]
     NoSuchStation(MacAddr),
@@ -106,8 +119,47 @@ pub struct BridgeInfo {
     pub members: Vec<MemberInfo>,
     /// Stations that it knows: learned, static and local ones.
     pub stations: usize,
+    /// Its part in a spanning tree, if it has one.
+    pub stp: Option<StpInfo>,
     /// What it did.
     pub counters: BridgeCounters,
+}
+
+/// What a bridge knows of its spanning tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StpInfo {
+    /// Who the bridge is.
+    pub bridge: BridgeIdentifier,
+    /// Who the root is; the bridge itself, if it knows no better one.
+    pub root: BridgeIdentifier,
+    /// What the path to the root costs.
+    pub root_cost: u32,
+    /// The member that leads to the root; the root has none.
+    pub root_port: Option<String>,
+    /// Changes of the topology that the bridge has seen or heard of.
+    pub topology_changes: u64,
+    /// Its ports, in the order of their numbers.
+    pub ports: Vec<StpPortInfo>,
+}
+
+/// What a member of a bridge is in the spanning tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StpPortInfo {
+    /// The interface's name.
+    pub name: String,
+    /// What it is in the tree.
+    pub role: Role,
+    /// What it does with frames.
+    pub state: PortState,
+    /// What the way to the other end of its link costs.
+    pub cost: u32,
+    /// True when it leads to hosts only, as far as is known or declared.
+    pub is_edge: bool,
+    /// True when it speaks the rapid protocol, false when a bridge on its segment knows only the older
+    /// one.
+    pub speaks_rstp: bool,
+    /// What it did.
+    pub counters: StpCounters,
 }
 
 /// A member of a bridge.
@@ -180,7 +232,7 @@ impl Vnet {
     ///
     /// # Errors
     /// There is no bridge or interface of that name; the interface is a loopback interface or a
-    /// bridge, is a member already, or has addresses.
+    /// bridge, is a member already, or has addresses; a bridge with a spanning tree has 4095 members.
     pub fn add_member(&self, bridge: &str, member: &str) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, cx| {
@@ -200,6 +252,7 @@ impl Vnet {
                 let member = member.to_owned();
                 return Err(BridgeError::AlreadyMember { member, bridge });
             }
+            check_size(stack, id, 1)?;
             if stack.ip.v4.addrs.on_interface(ifid).next().is_some() {
                 return Err(BridgeError::HasAddresses(member.to_owned()));
             }
@@ -230,7 +283,7 @@ impl Vnet {
     /// Sets how a bridge treats a member.
     ///
     /// # Errors
-    /// As [`Vnet::remove_member`].
+    /// As [`Vnet::remove_member`]; also, a parameter of the spanning tree that is out of range.
     pub fn set_member(
         &self,
         bridge: &str,
@@ -238,11 +291,11 @@ impl Vnet {
         config: MemberConfig,
     ) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
-        self.configure(|stack, _| {
-            let (id, ifid) = member_of(stack, bridge, member)?;
-            if let Some(netif) = stack.ifs.get_mut(ifid) {
-                netif.member = Some(Membership { bridge: id, config });
-            }
+        config.check()?;
+        self.configure(|stack, cx| {
+            let (_, ifid) = member_of(stack, bridge, member)?;
+            let bridges = &mut stack.bridges;
+            bridges.set_member(&mut stack.ifs, cx.now, ifid, config);
             Ok(Op::Bridge(
                 bridge.to_owned(),
                 BridgeOp::SetMember {
@@ -256,13 +309,18 @@ impl Vnet {
     /// Sets how a bridge works, from the next frame on.
     ///
     /// # Errors
-    /// No bridge of that name.
+    /// No bridge of that name; a parameter of the spanning tree that is out of range; more members
+    /// than a spanning tree has ports for.
     pub fn set_bridge(&self, bridge: &str, config: BridgeConfig) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
+        config.check()?;
         self.configure(|stack, cx| {
             let id = bridge_id(stack, bridge)?;
-            let changed = stack.bridges.get_mut(id).expect(THERE);
-            changed.set_config(cx.now, config.clone());
+            if config.stp != Stp::Off {
+                check_size(stack, id, 0)?;
+            }
+            let bridges = &mut stack.bridges;
+            bridges.set_config(&mut stack.ifs, cx.now, id, config.clone());
             let interface = bridge.to_owned();
             Ok(Op::Bridge(interface, BridgeOp::SetBridge { config }))
         })
@@ -345,6 +403,7 @@ impl Vnet {
                 config: bridge.config.clone(),
                 members: member_infos(stack, bridge),
                 stations: bridge.fdb.list(cx.now).count(),
+                stp: bridge.tree.as_deref().map(|tree| stp_info(stack, tree)),
                 counters: bridge.counters,
             })
         })?
@@ -411,6 +470,44 @@ fn member_of(stack: &Stack, bridge: &str, member: &str) -> Result<(BridgeId, IfI
 pub(super) fn bridge_of(stack: &Stack, netif: &Netif) -> Option<String> {
     let bridge = stack.bridges.get(netif.member?.bridge).expect(THERE);
     Some(netif_of(stack, bridge.ifid).name.to_string())
+}
+
+/// Checks that there is a port for so many more members, if it has a spanning tree or is to have
+/// one.
+fn check_size(stack: &Stack, id: BridgeId, more: usize) -> Result<(), BridgeError> {
+    let bridge = stack.bridges.get(id).expect(THERE);
+    let is_too_large = bridge.members.len() + more > usize::from(PortNumber::MAX);
+    match is_too_large && (bridge.tree.is_some() || more == 0) {
+        true => Err(BridgeError::TooManyPorts),
+        false => Ok(()),
+    }
+}
+
+fn stp_info(stack: &Stack, tree: &Tree) -> StpInfo {
+    let name = |ifid: IfId| netif_of(stack, ifid).name.to_string();
+    let engine = &tree.engine;
+    let (root, root_cost) = engine.root();
+    let root_port = engine.root_port().and_then(|port| tree.member(port));
+    let ports = tree.ports().filter_map(|(number, ifid)| {
+        let port = engine.port(number)?;
+        Some(StpPortInfo {
+            name: name(ifid),
+            role: port.role,
+            state: port.state,
+            cost: port.cost,
+            is_edge: port.is_edge,
+            speaks_rstp: port.speaks_rstp,
+            counters: port.counters,
+        })
+    });
+    StpInfo {
+        bridge: engine.id(),
+        root,
+        root_cost,
+        root_port: root_port.map(name),
+        topology_changes: engine.topology_changes(),
+        ports: ports.collect(),
+    }
 }
 
 fn member_infos(stack: &Stack, bridge: &Bridge) -> Vec<MemberInfo> {

@@ -315,7 +315,7 @@ impl Vnet {
             let id = stack.ifs.id_of(name)?;
             self.core.system.mac_by_hand(self.core.number, mac)?;
             for (id, old) in stack.ifs.set_mac(id, mac) {
-                stack.bridges.mac_changed(&stack.ifs, cx.now, id, old);
+                stack.bridges.mac_changed(&mut stack.ifs, cx.now, id, old);
                 stack.announce_addresses(id);
             }
             let interface = name.to_owned();
@@ -348,7 +348,10 @@ impl Vnet {
     pub fn set_link(&self, name: &str, config: LinkConfig) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
         config.validate()?;
-        self.configure_netif(name, |netif, cx| set_link(netif, cx, config))
+        self.configure(|stack, cx| {
+            let id = stack.ifs.id_of(name)?;
+            set_link(stack, cx, id, config)
+        })
     }
 
     /// Like [`Vnet::set_link`], but changes the present parameters. `change` is given the time. The
@@ -360,12 +363,12 @@ impl Vnet {
     ) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, cx| {
-            let netif = stack.ifs.get_mut(id).ok_or(NetifError::Gone)?;
+            let netif = stack.ifs.get(id).ok_or(NetifError::Gone)?;
             let link = netif.link.as_deref();
             let mut config = link.map(|l| l.config().clone()).unwrap_or_default();
             change(cx.now, &mut config);
             config.validate()?;
-            set_link(netif, cx, config)
+            set_link(stack, cx, id, config)
         })
     }
 
@@ -450,7 +453,13 @@ impl Vnet {
 }
 
 /// Sets the parameters of an interface's link, which are valid.
-fn set_link(netif: &mut Netif, cx: &mut Cx, config: LinkConfig) -> Result<Op, NetifError> {
+fn set_link(
+    stack: &mut Stack,
+    cx: &mut Cx,
+    id: IfId,
+    config: LinkConfig,
+) -> Result<Op, NetifError> {
+    let netif = stack.ifs.get_mut(id).ok_or(NetifError::Gone)?;
     netif.require(netif.can().has_link, "link parameters")?;
     let link = Box::new(config.clone());
     match &mut netif.link {
@@ -466,6 +475,7 @@ fn set_link(netif: &mut Netif, cx: &mut Cx, config: LinkConfig) -> Result<Op, Ne
     // What waits in another discipline than before, or for another rate.
     netif.drain_link(cx);
     let interface = netif.name.to_string();
+    stack.bridges.link_changed(&mut stack.ifs, cx.now, id);
     Ok(Op::Interface(interface, IfOp::SetLink { link }))
 }
 

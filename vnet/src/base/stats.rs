@@ -97,6 +97,10 @@ drop_reasons! {
     BridgeFiltered = "bridge-filtered",
     /// It came back to a bridge that it had already crossed, or has crossed too many bridges.
     BridgeLoop = "bridge-loop",
+    /// Came in by, or was for, a member of a bridge that the spanning tree keeps from forwarding.
+    StpDiscarding = "stp-discarding",
+    /// Came in by, or was for, a member of a bridge that a guard of the spanning tree has closed.
+    StpGuard = "stp-guard",
     /// Passed on from interface to interface more often than any sensible arrangement needs.
     NestedTooDeep = "nested-too-deep",
     /// Released because its vnet or interface was removed.

@@ -3,8 +3,8 @@
 //!
 //! A bridge is an interface, by which the vnet itself is on it, and any number of members. It
 //! decides by a frame's addresses and returns a [`Verdict`], and says of each member whether it takes
-//! the frame; `stack/tx.rs` hands it over. There is no spanning tree: in a loop of bridges a frame is
-//! dropped when it has crossed [`MAX_BRIDGES`]. VLAN tags pass unread, and
+//! the frame; `stack/tx.rs` hands it over. Bridges may be connected in loops where a spanning tree runs;
+//! where none does, a frame is dropped when it has crossed [`MAX_BRIDGES`]. VLAN tags pass unread, and
 //! all VLANs share one filtering database.
 //!
 //! | part | what it is |
@@ -12,11 +12,16 @@
 //! | [`config`] | how it works, and how it treats its members |
 //! | [`fdb`] | where each station is |
 //! | [`members`] | who is on which bridge, and leaves it |
+//! | [`stp`] | the rapid spanning tree protocol, without I/O |
+//! | [`tree`] | the spanning tree of one bridge |
+//! | `spanning` | what trees are told, and what they say is done |
 
 pub(crate) mod config;
 pub(crate) mod fdb;
 pub(crate) mod members;
+mod spanning;
 pub(crate) mod stp;
+pub(crate) mod tree;
 
 use super::table::IfTable;
 use crate::base::id::IfId;
@@ -25,8 +30,10 @@ use crate::base::time::Instant;
 use crate::packet::header::{EtherHeader, ether};
 use crate::packet::{MacAddr, Packet, gso};
 use fdb::{Fdb, Learned, Origin};
+use stp::state::PortState;
+use tree::Tree;
 
-pub use config::{BridgeConfig, BridgeMode, HostPort, MemberConfig, Switchable};
+pub use config::{BridgeConfig, BridgeMode, HostPort, MemberConfig, Stp, Switchable};
 pub(crate) use config::{BridgeId, Membership};
 pub(crate) use members::Bridges;
 
@@ -59,6 +66,9 @@ pub struct BridgeCounters {
     pub too_big: u64,
     /// Copies of frames for a member that was down.
     pub member_down: u64,
+    /// Frames dropped because the spanning tree, or a guard, keeps the member that brought them in
+    /// from forwarding.
+    pub discarded: u64,
 }
 
 /// A member that brought in a frame.
@@ -68,6 +78,8 @@ pub(crate) struct Ingress {
     pub ifid: IfId,
     /// How the bridge treats it.
     pub config: MemberConfig,
+    /// What it does with frames.
+    pub state: PortState,
 }
 
 /// Where a frame that came in goes.
@@ -79,6 +91,8 @@ pub(crate) enum Verdict {
     Forward(IfId),
     /// To all other members, and up as well when an interface is named.
     Flood(Flood, Option<IfId>),
+    /// To the bridge's spanning tree.
+    Bpdu,
     /// Nowhere.
     Drop(DropReason),
 }
@@ -113,6 +127,8 @@ pub(crate) struct Bridge {
     pub fdb: Fdb,
     /// How it works.
     pub config: BridgeConfig,
+    /// Its part in a spanning tree.
+    pub tree: Option<Box<Tree>>,
     /// What it did.
     pub counters: BridgeCounters,
 }
@@ -125,6 +141,7 @@ impl Bridge {
             members: Vec::new(),
             fdb: Fdb::new(seed, config.max_age, config.max_stations),
             config,
+            tree: None,
             counters: BridgeCounters::default(),
         }
     }
@@ -149,6 +166,11 @@ impl Bridge {
         bridges: u8,
     ) -> Verdict {
         self.counters.received += 1;
+        if self.tree.is_some()
+            && let Some(verdict) = self.gate(now, from, header)
+        {
+            return verdict;
+        }
         if bridges >= MAX_BRIDGES || self.learn(now, from, header.src) == Learned::Own {
             self.counters.looped += 1;
             return Verdict::Drop(DropReason::BridgeLoop);
@@ -182,6 +204,20 @@ impl Bridge {
             }
             Some(_) => Verdict::Drop(self.filtered()),
         }
+    }
+
+    /// What the spanning tree has to say about a frame that came in, if anything.
+    #[inline(never)]
+    fn gate(&mut self, now: Instant, from: Ingress, header: &EtherHeader) -> Option<Verdict> {
+        if header.dst == stp::bpdu::GROUP {
+            return Some(Verdict::Bpdu);
+        }
+        let reason = kept_back(from.state)?;
+        if from.state == PortState::Learning {
+            self.learn(now, from, header.src);
+        }
+        self.counters.discarded += 1;
+        Some(Verdict::Drop(reason))
     }
 
     /// Where a frame of the vnet's own goes.
@@ -307,13 +343,17 @@ impl Bridge {
         frame: FrameSize,
     ) -> Result<(), DropReason> {
         let netif = ifs.get(to).ok_or(DropReason::InterfaceDown)?;
-        let config = netif.member.ok_or(DropReason::BridgeFiltered)?.config;
+        let member = netif.member.ok_or(DropReason::BridgeFiltered)?;
+        let config = member.config;
         let is_private = |c: MemberConfig| c.private == Switchable::On;
         let comes_back = from.is_some_and(|f| f.ifid == to);
         let undiscovered = why == Flood::Unknown && config.discover == Switchable::Off;
         let between_private = is_private(config) && from.is_some_and(|f| is_private(f.config));
         if comes_back || undiscovered || between_private {
             return Err(DropReason::BridgeFiltered);
+        }
+        if let Some(reason) = kept_back(member.state) {
+            return Err(reason);
         }
         if !netif.is_running() {
             self.counters.member_down += 1;
@@ -342,6 +382,16 @@ impl Flooding {
         let mut copy = packet.clone();
         leave(&mut copy, self.from);
         copy
+    }
+}
+
+/// Why a member does not take part in forwarding, if it does not.
+#[inline]
+fn kept_back(state: PortState) -> Option<DropReason> {
+    match state {
+        PortState::Forwarding => None,
+        PortState::Discarding | PortState::Learning => Some(DropReason::StpDiscarding),
+        PortState::Guarded => Some(DropReason::StpGuard),
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) mod transmit;
 pub(crate) mod vlan;
 pub(crate) mod wire;
 
-pub(crate) use bridge::{Bridges, Membership};
+pub(crate) use bridge::Bridges;
 pub use capture::{CaptureId, CaptureInfo, FrameTap};
 pub(crate) use inbox::{Doorbell, Inbox, Item};
 pub use kind::{IfKind, Offload};

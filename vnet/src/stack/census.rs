@@ -130,7 +130,9 @@ impl Stack {
                 + self.ifs.held_frames() as u64
                 + queued as u64,
             buffered_bytes: self.tcp.buffered_bytes() as u64,
-            deadlines: self.tcp.deadlines() as u64 + self.neigh.deadlines(),
+            deadlines: self.tcp.deadlines() as u64
+                + self.neigh.deadlines()
+                + self.bridges.armed() as u64,
             locals: 0,
         }
     }

@@ -14,7 +14,8 @@ impl Stack {
         let next = or_never(self.tcp.next_deadline())
             .min(or_never(self.neigh.next_deadline()))
             .min(or_never(self.ip.v4.reassembly.next_deadline()))
-            .min(or_never(self.ifs.link_deadline()));
+            .min(or_never(self.ifs.link_deadline()))
+            .min(or_never(self.bridges.next_deadline()));
         let next = (next != Instant::MAX).then_some(next);
         debug_assert_eq!(
             next,
@@ -25,12 +26,13 @@ impl Stack {
     }
 
     /// Each protocol's next deadline, by name; may be early.
-    pub(crate) fn deadlines(&self) -> [(&'static str, Option<Instant>); 4] {
+    pub(crate) fn deadlines(&self) -> [(&'static str, Option<Instant>); 5] {
         [
             ("tcp", self.tcp.next_deadline()),
             ("neighbours", self.neigh.next_deadline()),
             ("reassembly", self.ip.v4.reassembly.next_deadline()),
             ("links", self.ifs.link_deadline()),
+            ("bridges", self.bridges.next_deadline()),
         ]
     }
 
@@ -58,6 +60,9 @@ impl Stack {
         }
         if is_due(self.ifs.link_deadline()) {
             self.ifs.drain_links(cx);
+        }
+        if is_due(self.bridges.next_deadline()) {
+            self.bridges.on_deadline(&mut self.ifs, now);
         }
     }
 }

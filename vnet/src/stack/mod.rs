@@ -202,7 +202,7 @@ impl Stack {
             let bridge = bridge.map(|b| b.ifid);
             let carrier = |s: &Stack| bridge.and_then(|b| s.ifs.get(b)).map(|b| b.carrier);
             let before = carrier(self);
-            self.bridges.state_changed(&mut self.ifs, id);
+            self.bridges.state_changed(&mut self.ifs, cx.now, id);
             if carrier(self) != before {
                 changed.extend(bridge);
             }

@@ -35,7 +35,7 @@ use crate::neigh::arp::{ArpIngress, ArpScope, ArpVerdict};
 use crate::netif::bridge::{self, BridgeId, Ingress};
 use crate::netif::vlan::{Above, VlanConfig};
 use crate::netif::wire::WireEnd;
-use crate::netif::{AdminState, Item, Membership, Netif};
+use crate::netif::{AdminState, Item, Netif};
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::tcp as tcp_header;
@@ -161,9 +161,13 @@ fn at_interface(
     };
     if by == By::Wire {
         netif.received(cx, packet);
-        if let Some(Membership { bridge: id, config }) = netif.member {
-            let ifid = netif.id;
-            return Verdict::Bridged(id, Ingress { ifid, config });
+        if let Some(member) = netif.member {
+            let from = Ingress {
+                ifid: netif.id,
+                config: member.config,
+                state: member.state,
+            };
+            return Verdict::Bridged(member.bridge, from);
         }
         if !netif.taps.is_empty() {
             cx.stats.take_refused();
@@ -252,6 +256,13 @@ fn bridge(
             return Some(packet);
         }
         bridge::Verdict::Drop(reason) => Err(reason),
+        bridge::Verdict::Bpdu => {
+            match s.bridges.bpdu(&mut s.ifs, cx.now, from.ifid, &mut packet) {
+                Ok(()) => cx.stats.delivered += 1,
+                Err(reason) => cx.stats.drop_rx(reason),
+            }
+            return None;
+        }
         bridge::Verdict::Forward(to) => tx::to_member(s, cx, id, from, to, packet),
         bridge::Verdict::Flood(why, up) => {
             let sent = tx::to_members(s, cx, id, Some(from), why, &mut packet, 0);

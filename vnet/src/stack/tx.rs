@@ -30,6 +30,7 @@ use crate::ip::v4::output::{self as v4_output, Fit};
 use crate::ip::versions::{self, PrependError};
 use crate::ip::{Outgoing, Refusal, Way};
 use crate::neigh;
+use crate::netif::bridge::stp::bpdu::{self, Encoded};
 use crate::netif::bridge::{self, Bridge, BridgeId, Flood, Ingress};
 use crate::netif::vlan::Passage;
 use crate::netif::{Kind, Netif};
@@ -57,6 +58,9 @@ pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) {
     }
     while let Some(probe) = s.neigh.poll_request() {
         request(s, cx, probe);
+    }
+    while let Some((ifid, bpdu)) = s.bridges.poll_bpdu(cx.now) {
+        spanning_tree(s, cx, ifid, &bpdu);
     }
     while let Some((ifid, addr)) = s.announcements.pop() {
         announce(s, cx, ifid, addr);
@@ -408,6 +412,16 @@ pub(super) fn to_members(
             return bridge.flooded(&flooding);
         };
         send(s, cx, to, flooding.copy(packet), depth);
+    }
+}
+
+/// Sends a BPDU by a member of a bridge, whatever that does with other frames.
+fn spanning_tree(s: &mut Stack, cx: &mut Cx, ifid: IfId, bpdu: &Encoded) {
+    if let Some(netif) = s.ifs.get(ifid) {
+        let frame = bpdu::frame(netif.mac, bpdu);
+        let mut packet = Packet::outgoing(Payload::from(frame));
+        packet.meta.csum = Csum::Verified;
+        send(s, cx, ifid, packet, 0);
     }
 }
 

@@ -1,7 +1,12 @@
 //! How a bridge works and how it treats its members.
 
+use std::fmt;
+
 use slotmap::new_key_type;
 
+use super::stp::config::{RstpConfig, RstpPort, StpConfigError};
+use super::stp::state::PortState;
+use super::stp::vector::PortNumber;
 pub use crate::base::switch::Switch as Switchable;
 use crate::base::time::Duration;
 
@@ -32,8 +37,25 @@ pub enum HostPort {
     Detached,
 }
 
+/// Whether a bridge takes part in a spanning tree, so that bridges may be connected in loops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stp {
+    /// It does not: all of its members forward, and BPDUs are dropped as what is for other groups of bridges.
+    #[default]
+    Off,
+    /// It speaks the rapid spanning tree protocol, and the older one with bridges that know no other.
+    Rstp(RstpConfig),
+}
+
+impl Stp {
+    fn is_off(&self) -> bool {
+        *self == Stp::Off
+    }
+}
+
 /// How a bridge works. The bounds are those of `ifconfig bridge0 timeout` and `maxaddr`.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BridgeConfig {
     /// Switch or hub.
@@ -46,6 +68,43 @@ pub struct BridgeConfig {
     /// Stations that are remembered, besides static ones; 2000 at first, as in FreeBSD. When there
     /// are as many, others are not learned, and frames for them go everywhere.
     pub max_stations: usize,
+    /// Its part in a spanning tree; none at first.
+    #[serde(skip_serializing_if = "Stp::is_off")]
+    pub stp: Stp,
+}
+
+impl BridgeConfig {
+    /// Checks what has a range.
+    ///
+    /// # Errors
+    /// Parameters of the spanning tree that are out of range, or contradict each other.
+    pub fn check(&self) -> Result<(), StpConfigError> {
+        match &self.stp {
+            Stp::Off => Ok(()),
+            Stp::Rstp(config) => config.check(),
+        }
+    }
+}
+
+/// What is off is not mentioned.
+impl fmt::Debug for BridgeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BridgeConfig {
+            mode,
+            host_port,
+            max_age,
+            max_stations,
+            stp,
+        } = self;
+        let mut all = f.debug_struct("BridgeConfig");
+        all.field("mode", mode).field("host_port", host_port);
+        all.field("max_age", max_age);
+        all.field("max_stations", max_stations);
+        if let Stp::Rstp(config) = stp {
+            all.field("stp", config);
+        }
+        all.finish()
+    }
 }
 
 impl Default for BridgeConfig {
@@ -55,12 +114,13 @@ impl Default for BridgeConfig {
             host_port: HostPort::default(),
             max_age: Duration::from_secs(1200),
             max_stations: 2000,
+            stp: Stp::default(),
         }
     }
 }
 
 /// How a bridge treats a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MemberConfig {
     /// Stations behind it are learned; on at first.
@@ -70,6 +130,38 @@ pub struct MemberConfig {
     pub discover: Switchable,
     /// Nothing passes between it and others that are private as well; off at first.
     pub private: Switchable,
+    /// Its part in the bridge's spanning tree, if it has one.
+    #[serde(skip_serializing_if = "RstpPort::is_default")]
+    pub rstp: RstpPort,
+}
+
+impl MemberConfig {
+    /// Checks what has a range.
+    ///
+    /// # Errors
+    /// Parameters of the spanning tree that are out of range.
+    pub fn check(&self) -> Result<(), StpConfigError> {
+        self.rstp.check()
+    }
+}
+
+/// What is as at first in the spanning tree is not mentioned.
+impl fmt::Debug for MemberConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let MemberConfig {
+            learn,
+            discover,
+            private,
+            rstp,
+        } = self;
+        let mut all = f.debug_struct("MemberConfig");
+        all.field("learn", learn).field("discover", discover);
+        all.field("private", private);
+        if !rstp.is_default() {
+            all.field("rstp", rstp);
+        }
+        all.finish()
+    }
 }
 
 impl Default for MemberConfig {
@@ -78,6 +170,7 @@ impl Default for MemberConfig {
             learn: Switchable::On,
             discover: Switchable::On,
             private: Switchable::Off,
+            rstp: RstpPort::default(),
         }
     }
 }
@@ -89,4 +182,20 @@ pub(crate) struct Membership {
     pub(crate) bridge: BridgeId,
     /// How it treats the member.
     pub(crate) config: MemberConfig,
+    /// What it does with frames.
+    pub(crate) state: PortState,
+    /// Which port of the bridge's spanning tree it is.
+    pub(crate) port: Option<PortNumber>,
+}
+
+impl Membership {
+    /// One that is in no spanning tree.
+    pub(super) fn new(bridge: BridgeId, config: MemberConfig) -> Membership {
+        Membership {
+            bridge,
+            config,
+            state: PortState::Forwarding,
+            port: None,
+        }
+    }
 }

@@ -4,6 +4,7 @@
 use super::Bridge;
 use super::config::{BridgeId, MemberConfig, Membership};
 use super::fdb::Origin;
+use crate::base::deadline::Deadlines;
 use crate::base::id::IfId;
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
@@ -13,41 +14,45 @@ use crate::packet::cx::Carrier;
 
 /// The bridges of one vnet.
 #[derive(Default)]
-pub(crate) struct Bridges(Slab<BridgeId, Bridge>);
+pub(crate) struct Bridges {
+    pub(super) bridges: Slab<BridgeId, Bridge>,
+    /// When their spanning trees want to be looked at.
+    pub(super) deadlines: Deadlines<BridgeId>,
+    /// Those whose trees may have something to send.
+    pub(super) sending: Vec<BridgeId>,
+}
 
 impl Bridges {
     /// The bridge, unless it is gone.
     #[inline]
     pub(crate) fn get(&self, id: BridgeId) -> Option<&Bridge> {
-        self.0.get(id)
+        self.bridges.get(id)
     }
 
     /// The bridge, to be used, unless it is gone.
     #[inline]
     pub(crate) fn get_mut(&mut self, id: BridgeId) -> Option<&mut Bridge> {
-        self.0.get_mut(id)
+        self.bridges.get_mut(id)
     }
 
     /// Makes a bridge without members, which is the interface `ifid` with the address `mac`.
     pub(crate) fn create(&mut self, now: Instant, ifid: IfId, mac: MacAddr, seed: u64) -> BridgeId {
         let mut bridge = Bridge::new(ifid, seed);
         bridge.fdb.set(now, mac, ifid, Origin::Local);
-        self.0.insert(bridge)
+        self.bridges.insert(bridge)
     }
 
     /// Makes the interface `ifid`, which is a member of none, a member.
     pub(crate) fn join(&mut self, ifs: &mut IfTable, now: Instant, id: BridgeId, ifid: IfId) {
-        let (Some(bridge), Some(netif)) = (self.0.get_mut(id), ifs.get_mut(ifid)) else {
+        let (Some(bridge), Some(netif)) = (self.bridges.get_mut(id), ifs.get_mut(ifid)) else {
             return;
         };
-        netif.member = Some(Membership {
-            bridge: id,
-            config: MemberConfig::default(),
-        });
+        netif.member = Some(Membership::new(id, MemberConfig::default()));
         let mac = netif.mac;
         bridge.members.push(ifid);
         self.readdress(ifs, now, id, mac);
         self.update_carrier(ifs, id);
+        self.add_port(ifs, now, id, ifid);
     }
 
     /// Takes an interface out of what it has to do with bridges: a member leaves, with the
@@ -57,16 +62,23 @@ impl Bridges {
             return;
         };
         let mac = netif.mac;
-        if let Some(Membership { bridge: id, .. }) = netif.member.take() {
-            if let Some(bridge) = self.0.get_mut(id) {
+        if let Some(member) = netif.member.take() {
+            let id = member.bridge;
+            self.remove_port(ifs, now, member);
+            if let Some(bridge) = self.bridges.get_mut(id) {
                 bridge.members.retain(|m| *m != ifid);
                 bridge.fdb.remove_if(|s| s.ifid == ifid);
             }
             self.readdress(ifs, now, id, mac);
             self.update_carrier(ifs, id);
         } else if let Some(id) = netif.kind.bridge() {
-            let members = self.0.remove(id).map(|b| b.members);
-            for member in members.into_iter().flatten() {
+            let Some(mut bridge) = self.bridges.remove(id) else {
+                return;
+            };
+            if let Some(tree) = &mut bridge.tree {
+                self.deadlines.forget(&mut tree.armed);
+            }
+            for member in bridge.members {
                 if let Some(netif) = ifs.get_mut(member) {
                     netif.member = None;
                 }
@@ -75,44 +87,63 @@ impl Bridges {
     }
 
     /// An interface had the address `old` until now.
-    pub(crate) fn mac_changed(&mut self, ifs: &IfTable, now: Instant, ifid: IfId, old: MacAddr) {
+    pub(crate) fn mac_changed(
+        &mut self,
+        ifs: &mut IfTable,
+        now: Instant,
+        ifid: IfId,
+        old: MacAddr,
+    ) {
         let Some(netif) = ifs.get(ifid) else { return };
         let is_member_of = netif.member.map(|m| m.bridge);
         if let Some(id) = is_member_of.or(netif.kind.bridge()) {
+            let mac = netif.mac;
             self.readdress(ifs, now, id, old);
-            self.readdress(ifs, now, id, netif.mac);
+            self.readdress(ifs, now, id, mac);
+            self.identify(ifs, now, id);
         }
     }
 
     /// An interface came up or went down. Nobody is behind a member that is down: its stations
     /// may have gone elsewhere, and frames for them go everywhere until they speak.
-    pub(crate) fn state_changed(&mut self, ifs: &mut IfTable, ifid: IfId) {
+    pub(crate) fn state_changed(&mut self, ifs: &mut IfTable, now: Instant, ifid: IfId) {
         let Some(netif) = ifs.get(ifid) else { return };
+        if let Some(id) = netif.kind.bridge() {
+            return self.check_ports(ifs, now, id);
+        }
         let Some(Membership { bridge: id, .. }) = netif.member else {
             return;
         };
         if !netif.is_running()
-            && let Some(bridge) = self.0.get_mut(id)
+            && let Some(bridge) = self.bridges.get_mut(id)
         {
             let lost = |s: &super::fdb::Station| s.ifid == ifid && s.origin == Origin::Learned;
             bridge.fdb.remove_if(lost);
         }
         self.update_carrier(ifs, id);
+        self.check_port(ifs, now, ifid);
+    }
+
+    /// Spanning trees that want to be looked at some time.
+    pub(crate) fn armed(&self) -> usize {
+        self.deadlines.len()
     }
 
     /// Entries in all filtering databases.
     pub(crate) fn stations(&self) -> usize {
-        self.0.iter().map(|(_, b)| b.fdb.len()).sum()
+        self.bridges.iter().map(|(_, b)| b.fdb.len()).sum()
     }
 
     /// Gives the memory back. There are no bridges any more.
     pub(crate) fn reset(&mut self) {
-        self.0.reset();
+        self.bridges.reset();
+        self.deadlines.reset();
+        self.sending = Vec::new();
     }
 
     /// An address that the bridge or a member has is local, and one that none has is not.
     fn readdress(&mut self, ifs: &IfTable, now: Instant, id: BridgeId, mac: MacAddr) {
-        let Some(bridge) = self.0.get_mut(id) else {
+        let Some(bridge) = self.bridges.get_mut(id) else {
             return;
         };
         let has = |ifid: &IfId| ifs.get(*ifid).is_some_and(|i| i.mac == mac);
@@ -127,7 +158,9 @@ impl Bridges {
 
     /// A bridge has a carrier when a member can carry frames.
     fn update_carrier(&self, ifs: &mut IfTable, id: BridgeId) {
-        let Some(bridge) = self.0.get(id) else { return };
+        let Some(bridge) = self.bridges.get(id) else {
+            return;
+        };
         let runs = |m: &IfId| ifs.get(*m).is_some_and(|i| i.is_running());
         let carrier = match bridge.members.iter().any(runs) {
             true => Carrier::Up,

@@ -198,16 +198,19 @@ impl Bpdu {
     }
 }
 
-/// The BPDU in a frame that is addressed to bridges.
+/// The BPDU in a frame of `len` bytes that is addressed to bridges, of which `head` is the beginning.
+/// What is not in there of a long BPDU is missing.
 ///
 /// # Errors
 /// [`BpduError::NotABpdu`].
-pub(crate) fn in_frame(frame: &[u8]) -> Result<&[u8], BpduError> {
-    let headers = frame.get(..HEADERS).ok_or(BpduError::NotABpdu)?;
+pub(crate) fn in_frame(head: &[u8], len: usize) -> Result<&[u8], BpduError> {
+    let headers = head.get(..HEADERS).ok_or(BpduError::NotABpdu)?;
     let length = usize::from(u16::from_be_bytes([headers[12], headers[13]]));
     let is_llc = headers[14..] == LLC && (LLC.len()..=MAX_LENGTH).contains(&length);
     // A short frame is padded: its length says where it ends.
-    let bpdu = is_llc.then(|| frame.get(HEADERS..HEADERS - LLC.len() + length));
+    let end = HEADERS - LLC.len() + length;
+    let is_whole = is_llc && end <= len;
+    let bpdu = is_whole.then(|| head.get(HEADERS..end.min(head.len())));
     bpdu.flatten().ok_or(BpduError::NotABpdu)
 }
 
@@ -314,8 +317,18 @@ mod tests {
     }
 
     fn bpdu() -> impl Strategy<Value = Bpdu> {
-        let roles = vec![Role::Disabled, Role::Alternate, Role::Root, Role::Designated];
-        let rst = (vector(), times(), prop::sample::select(roles), any::<[bool; 5]>());
+        let roles = vec![
+            Role::Disabled,
+            Role::Alternate,
+            Role::Root,
+            Role::Designated,
+        ];
+        let rst = (
+            vector(),
+            times(),
+            prop::sample::select(roles),
+            any::<[bool; 5]>(),
+        );
         prop_oneof![
             1 => Just(Bpdu::TopologyChange),
             4 => (vector(), times(), any::<[bool; 2]>()).prop_map(|(vector, times, flags)| {
@@ -338,7 +351,7 @@ mod tests {
         fn what_is_written_is_read(bpdu in bpdu(), src: [u8; 6], padding in 0..60usize) {
             let mut frame = frame(MacAddr(src), &bpdu.emit());
             frame.extend(vec![0xaa; padding]);
-            let read = Bpdu::parse(in_frame(&frame).expect("it is one"));
+            let read = Bpdu::parse(in_frame(&frame, frame.len()).expect("it is one"));
             match bpdu {
                 Bpdu::Config(c) if c.times.message_age >= c.times.max_age => {
                     prop_assert_eq!(read, Err(BpduError::Expired));
@@ -364,7 +377,7 @@ mod tests {
             if let (Some((version, kind)), true) = (head, bytes.len() >= 4) {
                 bytes[..4].copy_from_slice(&[0, 0, version, kind]);
             }
-            let _ = in_frame(&bytes);
+            let _ = in_frame(&bytes, bytes.len());
             match Bpdu::parse(&bytes) {
                 Ok(Bpdu::TopologyChange) => prop_assert_eq!(bytes[3], 0x80),
                 Ok(bpdu) => {
@@ -387,14 +400,18 @@ mod tests {
     fn a_frame_of_another_kind_has_no_bpdu() {
         let good = frame(MacAddr::ZERO, &Bpdu::TopologyChange.emit());
         assert_eq!(good.len(), 21);
-        assert_eq!(in_frame(&good), Ok(&good[17..]));
+        assert_eq!(in_frame(&good, good.len()), Ok(&good[17..]));
         for (at, byte) in [(12, 0x08), (13, 2), (13, 8), (14, 0x43), (15, 0), (16, 0)] {
             let mut bad = good.clone();
             bad[at] = byte;
-            assert_eq!(in_frame(&bad), Err(BpduError::NotABpdu), "byte {at}");
+            assert_eq!(
+                in_frame(&bad, bad.len()),
+                Err(BpduError::NotABpdu),
+                "byte {at}"
+            );
         }
         for len in 0..good.len() {
-            assert_eq!(in_frame(&good[..len]), Err(BpduError::NotABpdu));
+            assert_eq!(in_frame(&good[..len], len), Err(BpduError::NotABpdu));
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 
 use super::vector::{Ticks, Times};
+use crate::base::switch::Switch as Switchable;
 use crate::base::time::Duration;
-use crate::netif::bridge::config::Switchable;
 
 /// How a bridge speaks the rapid spanning tree protocol (IEEE 802.1Q-2018, tables 13-5 and 14-2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -188,6 +188,10 @@ const COST_BITS: u64 = 20_000_000_000_000;
 const UNLIMITED_BPS: u64 = 10_000_000_000;
 
 impl RstpPort {
+    pub(in crate::netif::bridge) fn is_default(&self) -> bool {
+        *self == RstpPort::default()
+    }
+
     /// Checks the ranges.
     ///
     /// # Errors
@@ -204,7 +208,8 @@ impl RstpPort {
 
     /// What the way to the other end costs, on a link of that rate.
     pub(crate) fn cost(&self, rate_bps: Option<u64>) -> u32 {
-        self.path_cost.map_or_else(|| path_cost(rate_bps), NonZeroU32::get)
+        self.path_cost
+            .map_or_else(|| path_cost(rate_bps), NonZeroU32::get)
     }
 }
 
@@ -256,15 +261,30 @@ mod tests {
         type Change = fn(&mut RstpConfig);
         let bad: [(Change, StpConfigError); 9] = [
             (|c| c.priority = 4097, StpConfigError::Priority(4097)),
-            (|c| c.hello_time = Duration::from_millis(999), StpConfigError::HelloTime(Duration::from_millis(999))),
-            (|c| c.hello_time = Duration::from_secs(3), StpConfigError::HelloTime(s(3))),
-            (|c| c.max_age = Duration::from_secs(5), StpConfigError::MaxAge(s(5))),
-            (|c| c.forward_delay = Duration::from_secs(31), StpConfigError::ForwardDelay(s(31))),
+            (
+                |c| c.hello_time = Duration::from_millis(999),
+                StpConfigError::HelloTime(Duration::from_millis(999)),
+            ),
+            (
+                |c| c.hello_time = Duration::from_secs(3),
+                StpConfigError::HelloTime(s(3)),
+            ),
+            (
+                |c| c.max_age = Duration::from_secs(5),
+                StpConfigError::MaxAge(s(5)),
+            ),
+            (
+                |c| c.forward_delay = Duration::from_secs(31),
+                StpConfigError::ForwardDelay(s(31)),
+            ),
             (|c| c.tx_hold_count = 0, StpConfigError::TxHoldCount(0)),
             (|c| c.tx_hold_count = 11, StpConfigError::TxHoldCount(11)),
             (
                 |c| c.forward_delay = Duration::from_secs(10),
-                StpConfigError::AgeAndDelay { max_age: s(20), forward_delay: s(10) },
+                StpConfigError::AgeAndDelay {
+                    max_age: s(20),
+                    forward_delay: s(10),
+                },
             ),
             (
                 |c| c.max_age = Duration::from_millis(5999),
@@ -278,7 +298,21 @@ mod tests {
         }
         let port = RstpPort::default();
         let cost = NonZeroU32::new(200_000_001);
-        assert_eq!(RstpPort { priority: 17, ..port }.check(), Err(StpConfigError::PortPriority(17)));
-        assert_eq!(RstpPort { path_cost: cost, ..port }.check(), Err(StpConfigError::PathCost(200_000_001)));
+        assert_eq!(
+            RstpPort {
+                priority: 17,
+                ..port
+            }
+            .check(),
+            Err(StpConfigError::PortPriority(17))
+        );
+        assert_eq!(
+            RstpPort {
+                path_cost: cost,
+                ..port
+            }
+            .check(),
+            Err(StpConfigError::PathCost(200_000_001))
+        );
     }
 }

@@ -5,8 +5,8 @@ use super::config::{RstpConfig, RstpPort};
 use super::port::Port;
 use super::state::{PortState, Role, StpCounters};
 use super::vector::{BridgeIdentifier, PortIdentifier, PortNumber, Times, Vector};
+use crate::base::switch::Switch as Switchable;
 use crate::base::time::Instant;
-use crate::netif::bridge::config::Switchable;
 
 /// Rounds of the machines after which they must have come to rest. Each goes through all ports, and
 /// what one has changed the others see in the next; a dozen is what the longest chain takes.
@@ -115,11 +115,21 @@ impl Rstp {
         if is_same {
             return;
         }
-        (port.config, port.cost) = (config, cost);
+        port.configure(config, cost);
         if std::mem::take(&mut port.is_guarded) && port.is_up {
             port.start(now);
         }
         self.reselect(now);
+    }
+
+    /// The way by a port costs something else.
+    pub(crate) fn set_cost(&mut self, now: Instant, number: PortNumber, cost: u32) {
+        if let Some(port) = self.port_mut(number)
+            && port.cost != cost
+        {
+            port.cost = cost;
+            self.reselect(now);
+        }
     }
 
     /// The link at a port is there.

@@ -5,8 +5,8 @@ use super::bpdu::{Bpdu, Config, Rst};
 use super::config::{Edge, RstpPort, Segment};
 use super::state::{PortState, Role, StpCounters};
 use super::vector::{PortIdentifier, PortNumber, Ticks, Times, Vector};
+use crate::base::switch::Switch as Switchable;
 use crate::base::time::{Duration, Instant};
-use crate::netif::bridge::config::Switchable;
 
 /// How long a port waits to find out which protocol is spoken (table 13-5).
 const MIGRATE_TIME: Duration = Duration::from_secs(3);
@@ -68,6 +68,8 @@ pub(super) struct Port {
     pub send_rstp: bool,
     migrate_until: Instant,
     pub oper_edge: bool,
+    /// No BPDU has come in since it came up.
+    is_silent: bool,
     edge_delay: Instant,
 
     pub info: Info,
@@ -149,6 +151,7 @@ impl Port {
             send_rstp: true,
             migrate_until: HELD,
             oper_edge: false,
+            is_silent: true,
             edge_delay: HELD,
             info: Info::Disabled,
             priority: own,
@@ -239,12 +242,22 @@ impl Port {
         self.disputed = false;
         (self.trust_at, self.round_trip) = (Instant::ZERO, Duration::ZERO);
         (self.asked_at, self.asks_again) = (None, false);
+        self.is_silent = true;
         self.oper_edge = self.config.edge == Edge::Yes;
+    }
+
+    /// Is configured anew. What is declared of an edge holds until a BPDU comes in.
+    pub(super) fn configure(&mut self, config: RstpPort, cost: u32) {
+        let redeclared = config.edge != self.config.edge;
+        (self.config, self.cost) = (config, cost);
+        if redeclared {
+            self.oper_edge = config.edge == Edge::Yes && self.is_silent;
+        }
     }
 
     /// Receive machine: takes a BPDU in, to be looked at by [`Port::step`].
     pub(super) fn receive(&mut self, now: Instant, bpdu: &Bpdu) {
-        self.oper_edge = false;
+        (self.oper_edge, self.is_silent) = (false, false);
         self.edge_delay = now + MIGRATE_TIME;
         match bpdu {
             Bpdu::TopologyChange => {

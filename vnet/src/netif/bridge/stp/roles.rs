@@ -5,8 +5,8 @@ use super::engine::Rstp;
 use super::port::{HELD, Info, Port, TopologyChange};
 use super::state::Role;
 use super::vector::{Ticks, Times, Vector};
+use crate::base::switch::Switch as Switchable;
 use crate::base::time::{Duration, Instant};
-use crate::netif::bridge::config::Switchable;
 
 /// What the ports of a bridge are to each other.
 pub(super) struct Survey {
@@ -147,10 +147,8 @@ impl Rstp {
         let span = self.root_times.max_age.duration() + self.root_times.forward_delay.duration();
         let port = &mut self.ports[index];
         let is_active = matches!(port.role, Role::Root | Role::Designated);
-        let hears = port.heard_change
-            || port.heard_notification
-            || port.heard_ack
-            || port.propagate_change;
+        let hears =
+            port.heard_change || port.heard_notification || port.heard_ack || port.propagate_change;
         match port.change {
             TopologyChange::Inactive if port.learn => {
                 forget_changes(port);

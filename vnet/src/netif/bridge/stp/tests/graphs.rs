@@ -35,7 +35,7 @@ fn random_graph(seed: u64) -> Net {
         ids.swap(n, pick(&mut rng, n + 1));
     }
     let mut net = Net::new(&ids, slowest());
-    let mut link = |net: &mut Net, rng: &mut Rng, a: usize, b: usize| {
+    let link = |net: &mut Net, rng: &mut Rng, a: usize, b: usize| {
         let mut cost = || [200, 2_000, 2_000, 20_000][pick(rng, 4)];
         let costs = [cost(), cost()];
         let delay = Duration::from_nanos(1_000 + u64::from(rng.below(3_000_000)));

@@ -8,7 +8,7 @@ use super::super::engine::Refusal;
 use super::super::state::Role;
 use super::super::vector::{PortIdentifier, Ticks, Times, Vector};
 use super::*;
-use crate::netif::bridge::config::Switchable;
+use crate::base::switch::Switch as Switchable;
 
 fn at(seconds: f64) -> Instant {
     Instant::ZERO + Duration::from_secs_f64(seconds)
@@ -85,8 +85,17 @@ fn hear(bridge: &mut Rstp, now: Instant, bpdu: &Bpdu) -> Result<(), Refusal> {
 #[test]
 fn a_port_forwards_at_once_to_hosts_that_are_declared_and_soon_to_those_that_are_found() {
     let mut now = Instant::ZERO;
-    let edge = |edge| RstpPort { edge, ..RstpPort::default() };
-    assert_eq!(state(&alone(edge(Edge::Yes))), (Role::Designated, PortState::Forwarding));
+    let edge = |edge| RstpPort {
+        edge,
+        ..RstpPort::default()
+    };
+    let mut declared = alone(edge(Edge::No));
+    declared.set_port(now, port(1), edge(Edge::Yes), 2_000);
+    assert_eq!(state(&declared), (Role::Designated, PortState::Forwarding));
+    assert_eq!(
+        state(&alone(edge(Edge::Yes))),
+        (Role::Designated, PortState::Forwarding)
+    );
 
     let mut found = alone(edge(Edge::Auto));
     pass(&mut found, &mut now, at(2.9));
@@ -96,7 +105,11 @@ fn a_port_forwards_at_once_to_hosts_that_are_declared_and_soon_to_those_that_are
 
     // Without that it listens for the maximum age and learns for a hello time.
     let (mut now, mut unknown) = (Instant::ZERO, alone(edge(Edge::No)));
-    for (until, then) in [(19.9, PortState::Discarding), (21.9, PortState::Learning), (22.1, PortState::Forwarding)] {
+    for (until, then) in [
+        (19.9, PortState::Discarding),
+        (21.9, PortState::Learning),
+        (22.1, PortState::Forwarding),
+    ] {
         pass(&mut unknown, &mut now, at(until));
         assert_eq!(state(&unknown), (Role::Designated, then), "{now}");
     }
@@ -144,7 +157,12 @@ fn a_bridge_of_the_older_protocol_is_answered_in_it_until_it_learns_the_newer() 
             let (mut vector, times) = path(8, 0);
             vector.root.priority = 0x9000;
             vector.bridge.priority = 0x9000;
-            let worse = Bpdu::Config(Config { vector, times, topology_change: false, acknowledgement: false });
+            let worse = Bpdu::Config(Config {
+                vector,
+                times,
+                topology_change: false,
+                acknowledgement: false,
+            });
             hear(bridge, *now, &worse).expect("a good BPDU");
             pass(bridge, now, next);
         }
@@ -152,7 +170,10 @@ fn a_bridge_of_the_older_protocol_is_answered_in_it_until_it_learns_the_newer() 
     older(&mut bridge, &mut now, 8.0);
     assert!(!bridge.port(port(1)).expect("it was added").speaks_rstp);
     let sent = pass(&mut bridge, &mut now, at(12.0));
-    assert!(!sent.is_empty() && sent.iter().all(|(_, b)| matches!(b, Bpdu::Config(_))), "{sent:?}");
+    assert!(
+        !sent.is_empty() && sent.iter().all(|(_, b)| matches!(b, Bpdu::Config(_))),
+        "{sent:?}"
+    );
     // A better root of that protocol: no agreement, but twice the forward delay.
     let start = now;
     let listens = |bridge: &mut Rstp, now: &mut Instant, seconds: u64| {
@@ -172,12 +193,22 @@ fn a_bridge_of_the_older_protocol_is_answered_in_it_until_it_learns_the_newer() 
 
 #[test]
 fn a_bpdu_guard_closes_its_port_until_it_was_down() {
-    let guard = RstpPort { bpdu_guard: Switchable::On, edge: Edge::Yes, ..RstpPort::default() };
+    let guard = RstpPort {
+        bpdu_guard: Switchable::On,
+        edge: Edge::Yes,
+        ..RstpPort::default()
+    };
     let mut bridge = alone(guard);
     assert_eq!(state(&bridge).1, PortState::Forwarding);
-    assert_eq!(hear(&mut bridge, at(1.0), &proposal(1)), Err(Refusal::Guarded));
+    assert_eq!(
+        hear(&mut bridge, at(1.0), &proposal(1)),
+        Err(Refusal::Guarded)
+    );
     assert_eq!(state(&bridge), (Role::Disabled, PortState::Guarded));
-    assert_eq!(hear(&mut bridge, at(2.0), &proposal(1)), Err(Refusal::Guarded));
+    assert_eq!(
+        hear(&mut bridge, at(2.0), &proposal(1)),
+        Err(Refusal::Guarded)
+    );
     assert_eq!(bridge.root(), (bridge.id(), 0));
     bridge.port_down(at(3.0), port(1));
     bridge.port_up(at(4.0), port(1));
@@ -185,12 +216,18 @@ fn a_bpdu_guard_closes_its_port_until_it_was_down() {
     hear(&mut bridge, at(5.0), &proposal(1)).expect_err("it is still guarded");
     bridge.set_port(at(6.0), port(1), RstpPort::default(), 2_000);
     hear(&mut bridge, at(7.0), &proposal(1)).expect("it is not any more");
-    assert_eq!(bridge.port(port(1)).expect("it was added").counters.guarded, 3);
+    assert_eq!(
+        bridge.port(port(1)).expect("it was added").counters.guarded,
+        3
+    );
 }
 
 #[test]
 fn a_root_guard_keeps_the_root_where_it_is() {
-    let guard = RstpPort { root_guard: Switchable::On, ..RstpPort::default() };
+    let guard = RstpPort {
+        root_guard: Switchable::On,
+        ..RstpPort::default()
+    };
     let (mut now, mut bridge) = (Instant::ZERO, alone(guard));
     pass(&mut bridge, &mut now, at(3.5));
     assert_eq!(state(&bridge).1, PortState::Forwarding);
@@ -198,17 +235,29 @@ fn a_root_guard_keeps_the_root_where_it_is() {
     assert_eq!(state(&bridge), (Role::Alternate, PortState::Guarded));
     assert_eq!(bridge.root(), (bridge.id(), 0));
     pass(&mut bridge, &mut now, at(10.0));
-    assert_eq!(state(&bridge).0, Role::Designated, "whoever claimed that is silent");
+    assert_eq!(
+        state(&bridge).0,
+        Role::Designated,
+        "whoever claimed that is silent"
+    );
 }
 
 #[test]
 fn what_is_no_good_changes_nothing() {
-    let mut bridge = alone(RstpPort { segment: Segment::Shared, ..RstpPort::default() });
+    let mut bridge = alone(RstpPort {
+        segment: Segment::Shared,
+        ..RstpPort::default()
+    });
     let (mut vector, times) = path(1, 0);
     let before = state(&bridge);
     vector.bridge = bridge.id();
     vector.port = PortIdentifier::new(128, port(1));
-    let own = Bpdu::Config(Config { vector, times, topology_change: true, acknowledgement: true });
+    let own = Bpdu::Config(Config {
+        vector,
+        times,
+        topology_change: true,
+        acknowledgement: true,
+    });
     assert_eq!(hear(&mut bridge, at(0.1), &own), Err(Refusal::Own));
     for len in 0..4 {
         let cut = bridge.input(at(0.2), port(1), Ok(&[0, 0, 0, 0][..len]));
@@ -220,7 +269,14 @@ fn what_is_no_good_changes_nothing() {
     assert_eq!((counters.received, counters.refused), (5, 5));
     // A root whose word expires at once is none.
     let (vector, times) = path(1, 0);
-    let old = Rst { vector, times: Times { message_age: Ticks::of(Duration::from_secs(20)), ..times }, ..rst() };
+    let old = Rst {
+        vector,
+        times: Times {
+            message_age: Ticks::of(Duration::from_secs(20)),
+            ..times
+        },
+        ..rst()
+    };
     hear(&mut bridge, at(0.4), &Bpdu::Rst(old)).expect("a good BPDU");
     assert_eq!(bridge.root(), (bridge.id(), 0));
 }
@@ -241,15 +297,22 @@ fn of_two_ports_on_one_segment_one_is_a_backup_and_costs_and_priorities_decide()
     }
     (0..2).for_each(|link| net.set_up(link, true));
     net.run_for(Duration::from_secs(10));
-    let roles = |net: &Net| [1, 2].map(|n| net.bridges[1].port(port(n)).expect("it was added").role);
+    let roles =
+        |net: &Net| [1, 2].map(|n| net.bridges[1].port(port(n)).expect("it was added").role);
     assert_eq!(roles(&net), [Role::Root, Role::Alternate]);
     // The designated port's priority counts, not the own one.
-    let preferred = RstpPort { priority: 16, ..RstpPort::default() };
+    let preferred = RstpPort {
+        priority: 16,
+        ..RstpPort::default()
+    };
     net.bridges[0].set_port(net.now, port(2), preferred, 2_000);
     net.take(0);
     net.run_for(Duration::from_secs(10));
     assert_eq!(roles(&net), [Role::Alternate, Role::Root]);
-    let cheap = RstpPort { path_cost: NonZeroU32::new(7), ..RstpPort::default() };
+    let cheap = RstpPort {
+        path_cost: NonZeroU32::new(7),
+        ..RstpPort::default()
+    };
     net.bridges[1].set_port(net.now, port(1), cheap, cheap.cost(None));
     net.take(1);
     net.run_for(Duration::from_secs(10));
@@ -267,6 +330,11 @@ fn of_two_ports_on_one_segment_one_is_a_backup_and_costs_and_priorities_decide()
         }
     }
     let said = said.expect("a designated port proposes").emit();
-    bridge.input(at(0.1), port(2), Ok(said.as_slice())).expect("a good BPDU");
-    assert_eq!(bridge.port(port(2)).expect("it was added").role, Role::Backup);
+    bridge
+        .input(at(0.1), port(2), Ok(said.as_slice()))
+        .expect("a good BPDU");
+    assert_eq!(
+        bridge.port(port(2)).expect("it was added").role,
+        Role::Backup
+    );
 }

@@ -1,0 +1,482 @@
+//! Promise: bridges with a spanning tree may be connected in any way; every frame arrives once, before and
+//! after a cut and a repair.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use vnet::net::EchoSocket;
+use vnet::record::Record;
+use vnet::{
+    AdminState, BridgeConfig, BridgeError, BridgeInfo, DropReason, MacAddr, MemberConfig,
+    OwnedVnet, Port, RstpConfig, RstpPort, Stp, StpConfigError, StpEdge, StpInfo, StpRole,
+    StpState, Switchable, System, Vnet,
+};
+use vnet_tests::accounts::{assert_clean, assert_conserved};
+use vnet_tests::bridge::{Bench, EVERYONE, OTHER, station};
+use vnet_tests::frames::ethernet;
+use vnet_tests::topology::vnet;
+
+const BRIDGE: &str = "bridge0";
+const NOWHERE: [usize; 0] = [];
+
+fn rstp() -> BridgeConfig {
+    BridgeConfig {
+        stp: Stp::Rstp(RstpConfig::default()),
+        ..BridgeConfig::default()
+    }
+}
+
+fn edge() -> MemberConfig {
+    port(|port| port.edge = StpEdge::Yes)
+}
+
+fn port(change: impl FnOnce(&mut RstpPort)) -> MemberConfig {
+    let mut config = MemberConfig::default();
+    change(&mut config.rstp);
+    config
+}
+
+fn tree(switch: &Vnet) -> StpInfo {
+    info(switch).stp.expect("it has a spanning tree")
+}
+
+fn info(switch: &Vnet) -> BridgeInfo {
+    switch.bridge_info(BRIDGE).unwrap()
+}
+
+/// Switches, each with a port to the outside, and the wires between them.
+struct Mesh {
+    system: System,
+    switches: Vec<OwnedVnet>,
+    outside: Vec<Port>,
+    wires: Vec<(usize, usize)>,
+}
+
+impl Mesh {
+    fn new(system: System, count: usize, wires: &[(usize, usize)]) -> Mesh {
+        let switches: Vec<OwnedVnet> = (0..count)
+            .map(|n| vnet(&system, &format!("s{n}")))
+            .collect();
+        let mut outside = Vec::new();
+        for switch in &switches {
+            switch.bridge(BRIDGE).unwrap();
+            switch.set_bridge(BRIDGE, rstp()).unwrap();
+            outside.push(switch.port("out", None).unwrap());
+            switch.add_member(BRIDGE, "out").unwrap();
+            switch.set_member(BRIDGE, "out", edge()).unwrap();
+        }
+        for (n, (a, b)) in wires.iter().enumerate() {
+            let name = format!("w{n}");
+            switches[*a].epair(&name, &switches[*b], &name).unwrap();
+            switches[*a].add_member(BRIDGE, &name).unwrap();
+            switches[*b].add_member(BRIDGE, &name).unwrap();
+        }
+        Mesh {
+            system,
+            switches,
+            outside,
+            wires: wires.to_vec(),
+        }
+    }
+
+    fn set_up(&self, wire: usize, state: AdminState) {
+        let near = &self.switches[self.wires[wire].0];
+        near.set_up(&format!("w{wire}"), state).unwrap();
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.system.sleep(Duration::from_secs(seconds)).unwrap();
+    }
+
+    /// A frame to everyone from each switch's port in turn comes out of every other port once.
+    fn assert_each_frame_arrives_once(&self) {
+        let stations = u8::try_from(self.outside.len()).unwrap();
+        for from in 0..stations {
+            let frame = ethernet(EVERYONE, station(from), OTHER, &[from]);
+            self.outside[usize::from(from)].send(frame).unwrap();
+            self.system.sleep(Duration::from_millis(1)).unwrap();
+            for (to, port) in self.outside.iter().enumerate() {
+                let copies = std::iter::from_fn(|| port.recv().map(|frame| frame.to_vec()));
+                let ours = copies.filter(|f| f[12..14] == OTHER.to_be_bytes()).count();
+                let expected = usize::from(to != usize::from(from));
+                assert_eq!(ours, expected, "from {from} to {to}");
+            }
+        }
+        for switch in &self.switches {
+            assert_conserved(switch);
+            assert_eq!(info(switch).counters.looped, 0);
+        }
+    }
+}
+
+/// Whether an echo request is answered within a second.
+fn reaches(from: &Vnet, to: &str) -> bool {
+    let echo = EchoSocket::bind_in(from).unwrap();
+    echo.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    echo.send_to(1, b"are you there", to.parse().unwrap())
+        .is_ok()
+        && echo.recv().is_ok()
+}
+
+#[test]
+fn a_ring_of_switches_carries_everything_once_and_heals_when_it_is_cut() {
+    let mesh = Mesh::new(
+        System::virtual_time(1),
+        4,
+        &[(0, 1), (1, 2), (2, 3), (3, 0)],
+    );
+    let hosts: Vec<OwnedVnet> = (0..4)
+        .map(|n| {
+            let host = vnet(&mesh.system, &format!("h{n}"));
+            let switch = &mesh.switches[n];
+            host.epair("eth0", switch, "host").unwrap();
+            switch.add_member(BRIDGE, "host").unwrap();
+            switch.set_member(BRIDGE, "host", edge()).unwrap();
+            let address = format!("192.0.2.{}/24", n + 1);
+            host.add_address("eth0", address.parse().unwrap()).unwrap();
+            host
+        })
+        .collect();
+    mesh.pass(1);
+    let all_reach_all = || {
+        for host in &hosts {
+            for n in 1..=4 {
+                assert!(
+                    reaches(host, &format!("192.0.2.{n}")),
+                    "{} to {n}",
+                    host.name()
+                );
+            }
+        }
+        mesh.assert_each_frame_arrives_once();
+    };
+    all_reach_all();
+    let roots: Vec<bool> = mesh
+        .switches
+        .iter()
+        .map(|s| tree(s).root_port.is_none())
+        .collect();
+    assert_eq!(roots.iter().filter(|is_root| **is_root).count(), 1);
+    let root = mesh.switches.iter().map(|s| tree(s).bridge).min().unwrap();
+    let discarding = |switch: &Vnet| {
+        let ports = tree(switch).ports;
+        ports
+            .iter()
+            .filter(|p| p.state == StpState::Discarding)
+            .count()
+    };
+    for switch in &mesh.switches {
+        assert_eq!(tree(switch).root, root);
+    }
+    let blocked: usize = mesh.switches.iter().map(|s| discarding(s)).sum();
+    assert_eq!(blocked, 1, "a ring has one link too many");
+
+    // Any of the links may be the one in use.
+    for wire in 0..4 {
+        mesh.set_up(wire, AdminState::Down);
+        mesh.pass(1);
+        all_reach_all();
+        mesh.set_up(wire, AdminState::Up);
+        mesh.pass(5);
+        all_reach_all();
+    }
+    drop(hosts);
+    for switch in mesh.switches {
+        assert_clean(&switch.destroy());
+    }
+}
+
+#[test]
+fn switches_converge_in_real_time_on_threads() {
+    let system = System::threads();
+    let mesh = Mesh::new(system, 3, &[(0, 1), (1, 2), (2, 0)]);
+    let has_converged = || {
+        let trees: Vec<StpInfo> = mesh.switches.iter().map(|s| tree(s)).collect();
+        let root = trees.iter().map(|t| t.bridge).min().unwrap();
+        let ports = || trees.iter().flat_map(|t| &t.ports);
+        let idle = ports().filter(|p| p.state != StpState::Forwarding);
+        let idle: Vec<StpRole> = idle.map(|p| p.role).collect();
+        trees.iter().all(|t| t.root == root) && idle == [StpRole::Alternate]
+    };
+    while !has_converged() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_switch_with_a_better_priority_becomes_the_root_and_costs_decide_about_paths() {
+    let mesh = Mesh::new(System::virtual_time(1), 3, &[(0, 1), (1, 2), (2, 0)]);
+    let first = RstpConfig {
+        priority: 4096,
+        ..RstpConfig::default()
+    };
+    let config = BridgeConfig {
+        stp: Stp::Rstp(first),
+        ..rstp()
+    };
+    mesh.switches[2].set_bridge(BRIDGE, config).unwrap();
+    mesh.pass(5);
+    let root_port = |n: usize| tree(&mesh.switches[n]).root_port;
+    assert_eq!(
+        (root_port(0), root_port(1)),
+        (Some("w2".into()), Some("w1".into()))
+    );
+    assert_eq!(tree(&mesh.switches[0]).root_cost, 2_000);
+    let dear = port(|port| port.path_cost = NonZeroU32::new(5_000));
+    mesh.switches[0].set_member(BRIDGE, "w2", dear).unwrap();
+    mesh.pass(5);
+    assert_eq!(root_port(0), Some("w0".into()));
+    assert_eq!(tree(&mesh.switches[0]).root_cost, 4_000);
+    // By what the table says of 100 Mbit/s.
+    mesh.switches[0]
+        .set_member(BRIDGE, "w2", MemberConfig::default())
+        .unwrap();
+    let slow = vnet_tests::topology::link(100_000_000, Duration::ZERO, 0.0);
+    mesh.switches[0].set_link("w0", slow).unwrap();
+    mesh.pass(5);
+    assert_eq!(root_port(0), Some("w2".into()));
+    let costs: Vec<u32> = tree(&mesh.switches[0])
+        .ports
+        .iter()
+        .map(|p| p.cost)
+        .collect();
+    assert_eq!(costs, [2_000, 200_000, 2_000]);
+    mesh.assert_each_frame_arrives_once();
+    // The root gets another address, and a bridge that goes down leaves the tree.
+    let mac = MacAddr([2, 0, 0, 0xff, 0, 1]);
+    mesh.switches[2].set_mac(BRIDGE, mac).unwrap();
+    mesh.pass(5);
+    assert_eq!(tree(&mesh.switches[0]).root.mac, mac);
+    mesh.switches[2].set_up(BRIDGE, AdminState::Down).unwrap();
+    mesh.pass(30);
+    assert_ne!(tree(&mesh.switches[0]).root.mac, mac);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
+
+    #[test]
+    fn any_mesh_carries_every_frame_once(
+        count in 2..9usize,
+        more in prop::collection::vec((0..64usize, 0..64usize), 1..10),
+        cut in any::<prop::sample::Index>(),
+        seed in 0..1000u64,
+    ) {
+        let mut wires: Vec<(usize, usize)> = (1..count).map(|n| (n, (n * 7 + 3) % n)).collect();
+        let others = more.iter().map(|(a, b)| (a % count, b % count)).filter(|(a, b)| a != b);
+        wires.extend(others);
+        let mesh = Mesh::new(System::virtual_time(seed), count, &wires);
+        mesh.pass(5);
+        mesh.assert_each_frame_arrives_once();
+        // A wire that is cut may be the only one: the first is put back before frames are counted.
+        let cut = cut.index(mesh.wires.len());
+        mesh.set_up(cut, AdminState::Down);
+        mesh.pass(5);
+        if cut >= count - 1 {
+            mesh.assert_each_frame_arrives_once();
+        }
+        mesh.set_up(cut, AdminState::Up);
+        mesh.pass(5);
+        mesh.assert_each_frame_arrives_once();
+    }
+}
+
+/// A bridge with ports to the outside, and a tree.
+fn bench(ports: usize) -> Bench {
+    let bench = Bench::new(ports);
+    bench.config(|config| config.stp = Stp::Rstp(RstpConfig::default()));
+    for n in 0..ports {
+        let name = format!("p{n}");
+        bench.vnet.set_member(BRIDGE, &name, edge()).unwrap();
+    }
+    settle(&bench);
+    bench
+}
+
+/// Takes out what the bridge has sent of its own.
+fn settle(bench: &Bench) {
+    bench.system.poll(bench.system.now());
+    for port in &bench.ports {
+        while port.recv().is_some() {}
+    }
+}
+
+/// A frame with an RST BPDU of a bridge with priority 0 that proposes.
+fn proposal() -> Vec<u8> {
+    let mut frame = vec![
+        0x01, 0x80, 0xc2, 0, 0, 0, 2, 0, 0, 0, 0, 9, 0, 39, 0x42, 0x42, 0x03,
+    ];
+    frame.extend([0, 0, 2, 2, 0b0000_1110]);
+    frame.extend([
+        0, 0, 2, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 9, 0x80, 1,
+    ]);
+    frame.extend([0, 0, 20, 0, 2, 0, 15, 0, 0]);
+    frame
+}
+
+#[test]
+fn a_guarded_port_is_closed_by_a_bpdu_and_carries_nothing() {
+    let b = bench(3);
+    let mut guarded = edge();
+    guarded.rstp.bpdu_guard = Switchable::On;
+    b.vnet.set_member(BRIDGE, "p0", guarded).unwrap();
+    settle(&b);
+    assert_eq!(b.send(0, EVERYONE, station(1)), [1, 2]);
+    b.ports[0].send(proposal()).unwrap();
+    settle(&b);
+    assert_eq!(b.drops(DropReason::StpGuard), 1);
+    assert_eq!(b.send(0, EVERYONE, station(1)), NOWHERE);
+    assert_eq!(b.send(1, EVERYONE, station(2)), [2]);
+    assert_eq!(b.drops(DropReason::StpGuard), 2);
+    let closed = &tree(&b.vnet).ports[0];
+    assert_eq!(
+        (closed.role, closed.state),
+        (StpRole::Disabled, StpState::Guarded)
+    );
+    assert_eq!(closed.counters.guarded, 1);
+    // It opens when it was down.
+    for state in [AdminState::Down, AdminState::Up] {
+        b.vnet.set_up("p0", state).unwrap();
+    }
+    settle(&b);
+    assert_eq!(b.send(0, EVERYONE, station(1)), [1, 2]);
+}
+
+#[test]
+fn nobody_behind_a_root_guard_becomes_the_root() {
+    let b = bench(2);
+    let mut guarded = edge();
+    guarded.rstp.root_guard = Switchable::On;
+    b.vnet.set_member(BRIDGE, "p0", guarded).unwrap();
+    settle(&b);
+    b.ports[0].send(proposal()).unwrap();
+    settle(&b);
+    let tree = tree(&b.vnet);
+    assert_eq!((tree.root, tree.root_port), (tree.bridge, None));
+    assert_eq!(b.send(0, EVERYONE, station(1)), NOWHERE);
+    assert_eq!(b.drops(DropReason::StpGuard), 1);
+}
+
+#[test]
+fn a_port_that_discards_neither_learns_nor_delivers() {
+    let b = bench(2);
+    let plain = MemberConfig::default();
+    b.vnet.set_member(BRIDGE, "p0", plain).unwrap();
+    for state in [AdminState::Down, AdminState::Up] {
+        b.vnet.set_up("p0", state).unwrap();
+    }
+    settle(&b);
+    assert_eq!(b.send(0, EVERYONE, station(1)), NOWHERE);
+    assert_eq!(b.drops(DropReason::StpDiscarding), 1);
+    assert!(b.learned().is_empty());
+    assert_eq!(info(&b.vnet).counters.discarded, 1);
+    // A bridge with a better identifier proposes: it is agreed to, and the port forwards.
+    b.ports[0].send(proposal()).unwrap();
+    settle(&b);
+    assert_eq!(b.send(0, EVERYONE, station(1)), [1]);
+    assert_eq!(tree(&b.vnet).root_port.as_deref(), Some("p0"));
+    // Without a tree all ports forward at once, and BPDUs are for nobody.
+    b.config(|config| config.stp = Stp::Off);
+    assert!(info(&b.vnet).stp.is_none());
+    assert_eq!(b.send(0, [0x01, 0x80, 0xc2, 0, 0, 0], station(1)), NOWHERE);
+    assert_eq!(b.drops(DropReason::BridgeFiltered), 1);
+}
+
+#[test]
+fn absurd_bpdus_change_nothing_and_are_counted() {
+    let b = bench(2);
+    let before = tree(&b.vnet);
+    let good = proposal();
+    let mut sent = 0;
+    for len in 14..good.len() {
+        let mut bad = good[..len].to_vec();
+        bad[13] = u8::try_from(len - 14).unwrap();
+        b.ports[0].send(bad).unwrap();
+        sent += 1;
+    }
+    for (at, byte) in [(12, 0x88), (14, 0), (17, 1), (19, 1), (20, 3)] {
+        let mut bad = good.clone();
+        bad[at] = byte;
+        b.ports[0].send(bad).unwrap();
+        sent += 1;
+    }
+    let mut tagged = good.clone();
+    tagged.splice(12..12, [0x81, 0, 0, 5]);
+    b.ports[0].send(tagged).unwrap();
+    sent += 1;
+    settle(&b);
+    assert_eq!(b.drops(DropReason::Malformed), sent);
+    let after = tree(&b.vnet);
+    assert_eq!(
+        (after.root, after.root_port),
+        (before.root, before.root_port)
+    );
+    assert_eq!(after.ports[0].state, StpState::Forwarding);
+    assert_conserved(&b.vnet);
+}
+
+#[test]
+fn parameters_out_of_range_are_refused() {
+    let system = System::virtual_time(1);
+    let v = vnet(&system, "v");
+    v.bridge(BRIDGE).unwrap();
+    let _outside = v.port("p", None).unwrap();
+    v.add_member(BRIDGE, "p").unwrap();
+    let bad = RstpConfig {
+        priority: 1,
+        ..RstpConfig::default()
+    };
+    let config = BridgeConfig {
+        stp: Stp::Rstp(bad),
+        ..BridgeConfig::default()
+    };
+    let refused = Err(BridgeError::BadStp(StpConfigError::Priority(1)));
+    assert_eq!(v.set_bridge(BRIDGE, config), refused);
+    let bad = port(|port| port.priority = 1);
+    let refused = Err(BridgeError::BadStp(StpConfigError::PortPriority(1)));
+    assert_eq!(v.set_member(BRIDGE, "p", bad), refused);
+    assert_eq!(info(&v).config, BridgeConfig::default());
+}
+
+#[test]
+fn a_spanning_tree_is_in_the_record() {
+    let system = System::virtual_time(1);
+    let v = vnet(&system, "v");
+    v.bridge(BRIDGE).unwrap();
+    let _outside = v.port("p", None).unwrap();
+    v.add_member(BRIDGE, "p").unwrap();
+    let member = port(|port| {
+        port.path_cost = NonZeroU32::new(7);
+        port.root_guard = Switchable::On;
+    });
+    assert!(!v.record().unwrap().to_toml().unwrap().contains("stp"));
+    v.set_member(BRIDGE, "p", member).unwrap();
+    v.set_bridge(BRIDGE, rstp()).unwrap();
+    let text = v.record().unwrap().to_toml().unwrap();
+    let record = Record::from_toml(&text).unwrap();
+    assert_eq!(record, v.record().unwrap());
+    let twin = system.replay(&record, "twin").unwrap();
+    let (ours, theirs) = (info(&v), info(&twin));
+    assert_eq!((ours.config, ours.members), (theirs.config, theirs.members));
+    assert_eq!(theirs.stp.unwrap().ports[0].cost, 7);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_tree_and_the_same_frames() {
+    let fingerprint = || {
+        let system = System::virtual_time(7);
+        let mesh = Mesh::new(system, 4, &[(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)]);
+        mesh.pass(10);
+        mesh.set_up(0, AdminState::Down);
+        mesh.pass(10);
+        let trees: Vec<StpInfo> = mesh.switches.iter().map(|s| tree(s)).collect();
+        let sent: Vec<u64> = mesh
+            .switches
+            .iter()
+            .map(|s| s.stats().unwrap().sent)
+            .collect();
+        (trees, sent)
+    };
+    assert_eq!(fingerprint(), fingerprint());
+}

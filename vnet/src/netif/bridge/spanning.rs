@@ -1,0 +1,292 @@
+//! Bridges and their spanning trees: what a tree's engine is told, and what it says is done.
+
+use super::config::{BridgeConfig, BridgeId, MemberConfig, Membership, Stp};
+use super::fdb::Origin;
+use super::members::Bridges;
+use super::stp::bpdu::{self, BpduError, Encoded};
+use super::stp::engine::{Event, Refusal};
+use super::stp::state::PortState;
+use super::stp::vector::PortNumber;
+use super::tree::{self, Tree};
+use crate::base::deadline::Deadlines;
+use crate::base::id::IfId;
+use crate::base::stats::DropReason;
+use crate::base::time::Instant;
+use crate::netif::{AdminState, IfTable, Netif};
+use crate::packet::Packet;
+
+/// Bytes of a frame that are looked at for a BPDU: all that there is to read in one.
+const LOOK_AT: usize = 64;
+
+impl Bridges {
+    /// Changes how a bridge works. Its configuration, and the number of its members, have been checked.
+    pub(crate) fn set_config(
+        &mut self,
+        ifs: &mut IfTable,
+        now: Instant,
+        id: BridgeId,
+        config: BridgeConfig,
+    ) {
+        let Some(bridge) = self.get_mut(id) else {
+            return;
+        };
+        let Some(mac) = ifs.get(bridge.ifid).map(|i| i.mac) else {
+            return;
+        };
+        let stp = config.stp;
+        bridge.set_config(now, config);
+        match (stp, bridge.tree.is_some()) {
+            (Stp::Off, false) => {}
+            (Stp::Off, true) => self.fell_tree(ifs, id),
+            (Stp::Rstp(config), true) => self.with_tree(ifs, id, |tree| {
+                let identifier = tree::identifier(mac, &config);
+                tree.engine.set_config(now, identifier, config);
+            }),
+            (Stp::Rstp(config), false) => {
+                bridge.tree = Some(Box::new(Tree::new(mac, config)));
+                for member in bridge.members.clone() {
+                    self.add_port(ifs, now, id, member);
+                }
+            }
+        }
+    }
+
+    /// Changes how a bridge treats a member.
+    pub(crate) fn set_member(
+        &mut self,
+        ifs: &mut IfTable,
+        now: Instant,
+        ifid: IfId,
+        config: MemberConfig,
+    ) {
+        let Some(netif) = ifs.get_mut(ifid) else {
+            return;
+        };
+        let Some(member) = &mut netif.member else {
+            return;
+        };
+        member.config = config;
+        let (id, port) = (member.bridge, member.port);
+        let cost = path_cost(netif, &config);
+        if let Some(port) = port {
+            self.with_tree(ifs, id, |tree| {
+                tree.engine.set_port(now, port, config.rstp, cost);
+            });
+        }
+    }
+
+    /// An interface has another link: if it is a member, its path cost may be another one.
+    pub(crate) fn link_changed(&mut self, ifs: &mut IfTable, now: Instant, ifid: IfId) {
+        let Some(netif) = ifs.get(ifid) else { return };
+        let Some(member) = netif.member else { return };
+        let cost = path_cost(netif, &member.config);
+        if let Some(port) = member.port {
+            self.with_tree(ifs, member.bridge, |tree| {
+                tree.engine.set_cost(now, port, cost);
+            });
+        }
+    }
+
+    /// A bridge has another address.
+    pub(super) fn identify(&mut self, ifs: &mut IfTable, now: Instant, id: BridgeId) {
+        let Some(bridge) = self.get_mut(id) else {
+            return;
+        };
+        let mac = ifs.get(bridge.ifid).map(|i| i.mac);
+        if let (Stp::Rstp(config), Some(mac)) = (bridge.config.stp, mac) {
+            self.with_tree(ifs, id, |tree| {
+                let identifier = tree::identifier(mac, &config);
+                tree.engine.set_config(now, identifier, config);
+            });
+        }
+    }
+
+    /// Makes a member a port of its bridge's tree, if that has one.
+    pub(super) fn add_port(&mut self, ifs: &mut IfTable, now: Instant, id: BridgeId, ifid: IfId) {
+        let (Some(bridge), Some(netif)) = (self.get_mut(id), ifs.get_mut(ifid)) else {
+            return;
+        };
+        if let (Some(tree), Some(member)) = (&mut bridge.tree, netif.member) {
+            let cost = path_cost(netif, &member.config);
+            netif.member = Some(Membership {
+                port: tree.add(ifid, member.config.rstp, cost),
+                state: PortState::Discarding,
+                ..member
+            });
+            self.check_port(ifs, now, ifid);
+        }
+    }
+
+    /// Takes the port of a member that leaves out of its bridge's tree.
+    pub(super) fn remove_port(&mut self, ifs: &mut IfTable, now: Instant, member: Membership) {
+        if let Some(port) = member.port {
+            self.with_tree(ifs, member.bridge, |tree| {
+                tree.remove(port);
+                tree.engine.remove_port(now, port);
+            });
+        }
+    }
+
+    /// Tells the tree whether a member's link is there. A bridge that is down has no links.
+    pub(super) fn check_port(&mut self, ifs: &mut IfTable, now: Instant, ifid: IfId) {
+        let Some(netif) = ifs.get(ifid) else { return };
+        let Some(Membership {
+            bridge: id,
+            port: Some(port),
+            ..
+        }) = netif.member
+        else {
+            return;
+        };
+        let bridge = self.get(id).and_then(|b| ifs.get(b.ifid));
+        let is_up = netif.is_running() && bridge.is_some_and(|b| b.admin == AdminState::Up);
+        self.with_tree(ifs, id, |tree| match is_up {
+            true => tree.engine.port_up(now, port),
+            false => tree.engine.port_down(now, port),
+        });
+    }
+
+    /// The same for all members of a bridge.
+    pub(super) fn check_ports(&mut self, ifs: &mut IfTable, now: Instant, id: BridgeId) {
+        let members = match self.get(id) {
+            Some(bridge) if bridge.tree.is_some() => bridge.members.clone(),
+            _ => return,
+        };
+        for member in members {
+            self.check_port(ifs, now, member);
+        }
+    }
+
+    /// A member has brought in a frame for bridges.
+    ///
+    /// # Errors
+    /// Why it tells the tree nothing.
+    pub(crate) fn bpdu(
+        &mut self,
+        ifs: &mut IfTable,
+        now: Instant,
+        from: IfId,
+        packet: &mut Packet,
+    ) -> Result<(), DropReason> {
+        let len = packet.len();
+        // IEEE 802.1Q-2018, clause 8.13.9: BPDUs have no tag.
+        let is_tagged = !packet.meta.tags.is_empty();
+        let bpdu = match packet.pull_up(len.min(LOOK_AT)) {
+            Some(head) if !is_tagged => bpdu::in_frame(head, len),
+            _ => Err(BpduError::NotABpdu),
+        };
+        let member = ifs.get(from).and_then(|i| i.member);
+        let Some((bridge, port)) = member.and_then(|m| Some((m.bridge, m.port?))) else {
+            return Err(DropReason::BridgeFiltered);
+        };
+        let mut taken = Err(Refusal::Down);
+        self.with_tree(ifs, bridge, |tree| {
+            taken = tree.engine.input(now, port, bpdu);
+        });
+        taken.map_err(|refusal| match refusal {
+            Refusal::Bad(_) => DropReason::Malformed,
+            Refusal::Own => DropReason::BridgeLoop,
+            Refusal::Guarded => DropReason::StpGuard,
+            Refusal::Down => DropReason::InterfaceDown,
+        })
+    }
+
+    /// The next BPDU to send, and the member to send it by.
+    #[inline]
+    pub(crate) fn poll_bpdu(&mut self, now: Instant) -> Option<(IfId, Encoded)> {
+        match self.sending.is_empty() {
+            true => None,
+            false => self.next_bpdu(now),
+        }
+    }
+
+    #[cold]
+    fn next_bpdu(&mut self, now: Instant) -> Option<(IfId, Encoded)> {
+        while let Some(&id) = self.sending.last() {
+            if let Some(tree) = self.bridges.get_mut(id).and_then(|b| b.tree.as_mut()) {
+                if let Some((port, bpdu)) = tree.engine.poll_transmit(now) {
+                    let member = tree.member(port)?;
+                    return Some((member, bpdu.emit()));
+                }
+                tree.is_listed = false;
+                if let Some(at) = tree.engine.next_deadline() {
+                    self.deadlines.arm(&mut tree.armed, id, at);
+                }
+            }
+            self.sending.pop();
+        }
+        None
+    }
+
+    /// When a tree wants to be looked at; may be early.
+    #[inline]
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    /// Does what is due.
+    pub(crate) fn on_deadline(&mut self, ifs: &mut IfTable, now: Instant) {
+        while let Some((at, id)) = self.deadlines.pop_due(now) {
+            let tree = self.bridges.get_mut(id).and_then(|b| b.tree.as_mut());
+            if tree.is_some_and(|tree| Deadlines::<BridgeId>::disarm(&mut tree.armed, at)) {
+                self.with_tree(ifs, id, |tree| tree.engine.on_deadline(now));
+            }
+        }
+    }
+
+    /// Does something to a bridge's tree, if it has one, and what the tree then says is to be
+    /// done.
+    fn with_tree(&mut self, ifs: &mut IfTable, id: BridgeId, change: impl FnOnce(&mut Tree)) {
+        let Some(bridge) = self.bridges.get_mut(id) else {
+            return;
+        };
+        let Some(tree) = &mut bridge.tree else { return };
+        change(tree);
+        let mut flushed: Vec<PortNumber> = Vec::new();
+        while let Some(event) = tree.engine.poll_event() {
+            match event {
+                Event::Flush(port) => flushed.push(port),
+                Event::State(port, state) => {
+                    let netif = tree.member(port).and_then(|ifid| ifs.get_mut(ifid));
+                    if let Some(member) = netif.and_then(|i| i.member.as_mut()) {
+                        member.state = state;
+                    }
+                }
+            }
+        }
+        if !flushed.is_empty() {
+            let mut behind: Vec<IfId> = flushed.iter().filter_map(|p| tree.member(*p)).collect();
+            behind.sort_unstable();
+            bridge.fdb.remove_if(|s| {
+                s.origin == Origin::Learned && behind.binary_search(&s.ifid).is_ok()
+            });
+        }
+        if let Some(at) = tree.engine.next_deadline() {
+            self.deadlines.arm(&mut tree.armed, id, at);
+        }
+        if !std::mem::replace(&mut tree.is_listed, true) {
+            self.sending.push(id);
+        }
+    }
+
+    /// Ends the tree of a bridge: all of its members forward.
+    fn fell_tree(&mut self, ifs: &mut IfTable, id: BridgeId) {
+        let Some(bridge) = self.bridges.get_mut(id) else {
+            return;
+        };
+        if let Some(mut tree) = bridge.tree.take() {
+            self.deadlines.forget(&mut tree.armed);
+        }
+        for member in &bridge.members {
+            if let Some(member) = ifs.get_mut(*member).and_then(|i| i.member.as_mut()) {
+                *member = Membership::new(id, member.config);
+            }
+        }
+    }
+}
+
+/// What the way by a member to the other end of its link costs.
+fn path_cost(netif: &Netif, config: &MemberConfig) -> u32 {
+    let link = netif.link.as_deref();
+    config.rstp.cost(link.and_then(|l| l.config().rate_bps))
+}

@@ -34,7 +34,7 @@ use stp::state::PortState;
 use tree::Tree;
 
 pub use config::{BridgeConfig, BridgeMode, HostPort, MemberConfig, Stp, Switchable};
-pub(crate) use config::{BridgeId, Membership};
+pub(crate) use config::BridgeId;
 pub(crate) use members::Bridges;
 
 /// Bridges that a frame may cross between two stations. IEEE 802.1D-2004 (section 17.14) never

@@ -33,8 +33,8 @@ use fdb::{Fdb, Learned, Origin};
 use stp::state::PortState;
 use tree::Tree;
 
-pub use config::{BridgeConfig, BridgeMode, HostPort, MemberConfig, Stp, Switchable};
 pub(crate) use config::BridgeId;
+pub use config::{BridgeConfig, BridgeMode, HostPort, MemberConfig, Stp, Switchable};
 pub(crate) use members::Bridges;
 
 /// Bridges that a frame may cross between two stations. IEEE 802.1D-2004 (section 17.14) never

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use vnet::link::LinkEvent;
-use vnet::{LinkConfig, MacAddr};
+use vnet::{LinkConfig, MacAddr, RstpConfig};
 
 pub use trace::Unreachable;
 
@@ -60,6 +60,8 @@ pub struct PlannedVnet {
     pub name: String,
     /// What it is.
     pub kind: NodeKind,
+    /// How it takes part in the rapid spanning tree protocol, if it does.
+    pub rstp: Option<RstpConfig>,
     /// Its interfaces, in the order of the file.
     pub interfaces: Vec<PlannedInterface>,
     /// Its routes besides the connected ones.

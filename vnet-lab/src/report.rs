@@ -167,8 +167,43 @@ pub struct VnetReport {
     pub sent: u64,
     /// What it dropped, by reason; reasons that did not occur are left out.
     pub dropped: BTreeMap<&'static str, u64>,
+    /// What a switch was in its spanning tree at the end; left out if it is in none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spanning_tree: Option<SpanningTreeReport>,
     /// How it went away.
     pub teardown: Teardown,
+}
+
+/// What a switch was in its spanning tree.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SpanningTreeReport {
+    /// Its bridge identifier: priority and address.
+    pub bridge: String,
+    /// The root's bridge identifier.
+    pub root: String,
+    /// What the path to the root costs; 0 at the root.
+    pub root_cost: u32,
+    /// Changes of the topology that it saw or heard of.
+    pub topology_changes: u64,
+    /// Its ports, in the order of the file.
+    pub ports: Vec<TreePortReport>,
+}
+
+/// What a port of a switch was in the spanning tree.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TreePortReport {
+    /// The interface.
+    pub interface: String,
+    /// Its role: `root`, `designated`, `alternate`, `backup` or `disabled`.
+    pub role: String,
+    /// What it did with frames: `forwarding`, `learning`, `discarding` or `guarded`.
+    pub state: String,
+    /// What the way to the other end of its link costs.
+    pub cost: u32,
+    /// BPDUs taken in.
+    pub bpdus_in: u64,
+    /// BPDUs sent.
+    pub bpdus_out: u64,
 }
 
 /// How a vnet went away.

@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use toml::Spanned;
-use vnet::{LinkConfig, MacAddr};
+use vnet::{LinkConfig, MacAddr, RstpConfig};
 
 pub use capture::CaptureFormat;
 pub use event::{Event, EventTarget};
@@ -49,6 +49,8 @@ pub struct Topology {
     pub name: String,
     /// Where routes come from.
     pub routing: Routing,
+    /// What switches speak that do not say it themselves.
+    pub stp: SpanningTree,
     /// The nodes, in the order of the file.
     pub nodes: Vec<Node>,
     /// The links, in the order of the file.
@@ -87,6 +89,10 @@ pub struct Node {
     pub name: Spanned<String>,
     /// What it is.
     pub kind: NodeKind,
+    /// What it speaks to keep loops of switches open, when the file says so.
+    pub stp: Option<Spanned<SpanningTree>>,
+    /// Its bridge priority, when the file says so.
+    pub stp_priority: Option<Spanned<u16>>,
     /// Its static routes.
     pub routes: Vec<Spanned<Route>>,
 }
@@ -103,6 +109,16 @@ pub enum NodeKind {
     Switch,
     /// The same without learning: every frame goes everywhere.
     Hub,
+}
+
+/// How switches deal with loops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpanningTree {
+    /// They do not: there must be none.
+    #[default]
+    Off,
+    /// By the rapid spanning tree protocol.
+    Rstp,
 }
 
 /// A static route.
@@ -156,6 +172,20 @@ pub struct End {
 }
 
 impl Topology {
+    /// How a node takes part in the rapid spanning tree protocol, if it does.
+    pub(crate) fn rstp(&self, node: &Node) -> Option<RstpConfig> {
+        let stp = node.stp.as_ref().map_or(self.stp, |stp| *stp.get_ref());
+        if node.kind != NodeKind::Switch || stp == SpanningTree::Off {
+            return None;
+        }
+        let first = RstpConfig::default();
+        let priority = node.stp_priority.as_ref();
+        Some(RstpConfig {
+            priority: priority.map_or(first.priority, |priority| *priority.get_ref()),
+            ..first
+        })
+    }
+
     /// All link ends, with the index of their link.
     pub(crate) fn ends(&self) -> impl Iterator<Item = (usize, &End)> {
         self.links

@@ -47,6 +47,7 @@ fn each_example_is_there() {
         "hub",
         "lossy-link",
         "ping",
+        "rstp",
         "static-routing",
         "switch",
         "traceroute",

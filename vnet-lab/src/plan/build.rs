@@ -36,6 +36,7 @@ impl Plan {
             plan.vnets.push(PlannedVnet {
                 name: node.name.get_ref().clone(),
                 kind: node.kind,
+                rstp: topology.rstp(node),
                 interfaces: Vec::new(),
                 routes: routes.collect(),
             });

@@ -6,12 +6,17 @@ use std::fmt::Write;
 use vnet::LinkStats;
 
 use super::table::{Excerpt, parts, push, table};
-use super::{Counts, Detail, Figures, JobReport, JobState, Layout, LinkReport, Report, VnetReport};
+use super::{
+    Counts, Detail, Figures, JobReport, JobState, Layout, LinkReport, Report, TreePortReport,
+    VnetReport,
+};
 use crate::quantity::{count, counted, size, time_ns, times};
 use crate::text::printable;
 
 /// Rows of a table that is not asked to be verbose.
 const ROWS: usize = 20;
+/// Ports of a switch that are listed by name.
+const NAMED_PORTS: usize = 4;
 /// Jobs that are all listed; of more than these, those that did not pass are.
 const JOBS: usize = 40;
 
@@ -21,6 +26,7 @@ pub(super) fn render(report: &Report, layout: Layout) -> String {
     if layout.detail != Detail::Quiet {
         links(&mut out, &report.links, layout);
         events(&mut out, report, layout);
+        spanning_trees(&mut out, &report.vnets, layout);
         vnets(&mut out, &report.vnets, layout);
     }
     failures(&mut out, &report.vnets);
@@ -179,6 +185,57 @@ fn events(out: &mut String, report: &Report, layout: Layout) {
         let _ = writeln!(out, "… and {} more; --verbose lists them", count(more));
     }
     out.push('\n');
+}
+
+/// What the switches that speak a spanning tree protocol agreed on. The root comes first, and then those
+/// that are nearest to it.
+fn spanning_trees(out: &mut String, vnets: &[VnetReport], layout: Layout) {
+    let trees = vnets
+        .iter()
+        .filter_map(|v| Some((v, v.spanning_tree.as_ref()?)));
+    let mut switches: Vec<_> = trees.collect();
+    if switches.is_empty() {
+        return;
+    }
+    switches.sort_by_key(|(_, tree)| tree.root_cost);
+    let shown = match layout.detail {
+        Detail::Verbose => switches.len(),
+        _ => switches.len().min(ROWS),
+    };
+    let header = ["switch", "path cost", "changes", "ports"];
+    let mut table = table(layout.width, &header, &header[1..3]);
+    for (vnet, tree) in &switches[..shown] {
+        let cost = match tree.bridge == tree.root {
+            true => "root".to_owned(),
+            false => count(tree.root_cost.into()),
+        };
+        let changes = count(tree.topology_changes);
+        table.add_row([vnet.name.clone(), cost, changes, tree_ports(&tree.ports)]);
+    }
+    push(out, table);
+    let more = (switches.len() - shown) as u64;
+    if more > 0 {
+        let _ = writeln!(out, "… and {} more; --verbose lists them", count(more));
+    }
+    out.push('\n');
+}
+
+/// The ports of a switch: by name those that a reader looks for, of the others how many there are.
+fn tree_ports(ports: &[TreePortReport]) -> String {
+    let is_usual = |p: &&TreePortReport| p.role == "designated" && p.state == "forwarding";
+    let (usual, others): (Vec<_>, Vec<_>) = ports.iter().partition(is_usual);
+    let name = |p: &&TreePortReport| match p.state.as_str() {
+        "forwarding" => format!("{} {}", p.interface, p.role),
+        state => format!("{} {} ({state})", p.interface, p.role),
+    };
+    let mut said: Vec<String> = others.iter().take(NAMED_PORTS).map(name).collect();
+    if others.len() > NAMED_PORTS {
+        said.push(format!("{} more", others.len() - NAMED_PORTS));
+    }
+    if !usual.is_empty() {
+        said.push(format!("{} designated", usual.len()));
+    }
+    said.join(", ")
 }
 
 fn vnets(out: &mut String, vnets: &[VnetReport], layout: Layout) {

@@ -57,6 +57,7 @@ fn report() -> Report {
             forwarded: 0,
             sent: 12,
             dropped: BTreeMap::from([("no-socket", 1)]),
+            spanning_tree: None,
             teardown: Teardown {
                 steps: vec!["ip".to_owned()],
                 released: Counts {
@@ -243,6 +244,60 @@ fn many(n: u64) -> Report {
         })
         .collect();
     report
+}
+
+fn tree(bridge: &str, root_cost: u32, ports: &[(&str, &str)]) -> Option<SpanningTreeReport> {
+    let port = |(n, (role, state)): (usize, &(&str, &str))| TreePortReport {
+        interface: format!("eth{n}"),
+        role: (*role).to_owned(),
+        state: (*state).to_owned(),
+        cost: 20_000,
+        bpdus_in: 1,
+        bpdus_out: 2,
+    };
+    Some(SpanningTreeReport {
+        bridge: bridge.to_owned(),
+        root: "4096.02:00:00:00:00:01".to_owned(),
+        root_cost,
+        topology_changes: 3,
+        ports: ports.iter().enumerate().map(port).collect(),
+    })
+}
+
+#[test]
+fn spanning_trees_are_shown_from_the_root_on() {
+    let mut report = many(2);
+    let designated = ("designated", "forwarding");
+    let others = [
+        ("root", "forwarding"),
+        ("alternate", "discarding"),
+        designated,
+    ];
+    report.vnets[0].spanning_tree = tree("32768.02:00:00:00:00:02", 20_000, &others);
+    report.vnets[1].spanning_tree = tree("4096.02:00:00:00:00:01", 0, &[designated; 9]);
+    let text = shown(&report, 120, Detail::Normal);
+    let from = text.find(" switch ").expect("a table");
+    let rows: Vec<Vec<&str>> = text[from..]
+        .lines()
+        .take(4)
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    let [header, _, root, other] = &rows[..] else {
+        panic!("{text}");
+    };
+    assert_eq!(
+        header[..],
+        ["switch", "path", "cost", "changes", "ports"],
+        "{text}"
+    );
+    assert_eq!(root[1..], ["root", "3", "9", "designated"], "{text}");
+    assert_eq!(other[1..3], ["20", "000"], "{text}");
+    assert!(
+        other
+            .join(" ")
+            .ends_with("3 eth0 root, eth1 alternate (discarding), 1 designated"),
+        "{text}"
+    );
 }
 
 #[test]

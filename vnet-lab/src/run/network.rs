@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use vnet::{
-    BridgeConfig, BridgeError, BridgeMode, DestroyReport, DropReason, Forwarding, HostPort,
-    LinkConfig, LinkScript, MacAddr, NextHop, OwnedVnet, Released, Stats, System, Vnet,
+    BridgeConfig, BridgeError, BridgeMode, DestroyReport, DropReason, Forwarding, HostPort, IfKind,
+    LinkConfig, LinkScript, MacAddr, MemberConfig, NextHop, OwnedVnet, Released, RstpPort, Stats,
+    Stp, StpEdge, StpPortInfo, System, Vnet,
 };
 
 use super::capture::Captures;
 use super::error::RunError;
 use super::options::Options;
 use crate::plan::{Plan, PlannedRoute, PlannedVnet};
-use crate::report::{Counts, LinkReport, Teardown, VnetReport};
+use crate::report::{Counts, LinkReport, SpanningTreeReport, Teardown, TreePortReport, VnetReport};
 use crate::topology::{NodeKind, Via};
 
 /// A topology that is up. Dropping it destroys its vnets.
@@ -104,7 +105,11 @@ impl Network {
         for (end, (vnet, interface)) in link.ends.iter().zip([near, far]) {
             let planned = &plan.vnets[end.0];
             if planned.kind.is_bridge() {
-                vnet.add_member(&bridge_name(planned), &interface.name)
+                let leads_to_host = link
+                    .ends
+                    .iter()
+                    .all(|other| other == end || !plan.vnets[other.0].kind.is_bridge());
+                add_member(vnet, planned, &interface.name, leads_to_host)
                     .map_err(|source| bridge_error(planned, source))?;
             }
         }
@@ -207,7 +212,8 @@ impl Network {
             let stats = vnet
                 .stats()
                 .expect("its owner is here, so the vnet is not gone");
-            reports.push(report(&stats, vnet.destroy()));
+            let tree = spanning_tree(&vnet);
+            reports.push(report(&stats, tree, vnet.destroy()));
         }
         self.captures.finish()?;
         Ok(reports)
@@ -257,11 +263,35 @@ fn add_bridge(vnet: &Vnet, planned: &PlannedVnet, mode: BridgeMode) -> Result<()
     let config = BridgeConfig {
         mode,
         host_port: HostPort::Detached,
+        stp: planned.rstp.map_or(Stp::Off, Stp::Rstp),
         ..BridgeConfig::default()
     };
     vnet.bridge(&name)
         .and_then(|()| vnet.set_bridge(&name, config))
         .map_err(|source| bridge_error(planned, source))
+}
+
+/// Adds a member to the bridge of a switch or hub. Where no other bridge can be, it forwards at once.
+fn add_member(
+    vnet: &Vnet,
+    planned: &PlannedVnet,
+    interface: &str,
+    leads_to_host: bool,
+) -> Result<(), BridgeError> {
+    let bridge = bridge_name(planned);
+    vnet.add_member(&bridge, interface)?;
+    if planned.rstp.is_none() || !leads_to_host {
+        return Ok(());
+    }
+    let rstp = RstpPort {
+        edge: StpEdge::Yes,
+        ..RstpPort::default()
+    };
+    let config = MemberConfig {
+        rstp,
+        ..MemberConfig::default()
+    };
+    vnet.set_member(&bridge, interface, config)
 }
 
 /// The first `bridgeN` that no interface of the node is called.
@@ -271,6 +301,28 @@ fn bridge_name(planned: &PlannedVnet) -> String {
         .map(|n| format!("bridge{n}"))
         .find(is_free)
         .expect("there are more numbers than interfaces")
+}
+
+/// What a switch is in its spanning tree, if it is in one.
+fn spanning_tree(vnet: &Vnet) -> Option<SpanningTreeReport> {
+    let interfaces = vnet.interfaces().ok()?;
+    let bridge = interfaces.iter().find(|i| i.kind == IfKind::Bridge)?;
+    let stp = vnet.bridge_info(&bridge.name).ok()?.stp?;
+    let port = |port: StpPortInfo| TreePortReport {
+        interface: port.name,
+        role: port.role.to_string(),
+        state: port.state.to_string(),
+        cost: port.cost,
+        bpdus_in: port.counters.received,
+        bpdus_out: port.counters.sent,
+    };
+    Some(SpanningTreeReport {
+        bridge: stp.bridge.to_string(),
+        root: stp.root.to_string(),
+        root_cost: stp.root_cost,
+        topology_changes: stp.topology_changes,
+        ports: stp.ports.into_iter().map(port).collect(),
+    })
 }
 
 fn bridge_error(planned: &PlannedVnet, source: BridgeError) -> RunError {
@@ -303,7 +355,11 @@ fn add_routes(vnet: &Vnet, planned: &PlannedVnet) -> Result<(), RunError> {
     Ok(())
 }
 
-fn report(stats: &Stats, destroyed: DestroyReport) -> VnetReport {
+fn report(
+    stats: &Stats,
+    spanning_tree: Option<SpanningTreeReport>,
+    destroyed: DestroyReport,
+) -> VnetReport {
     let dropped: BTreeMap<&'static str, u64> = DropReason::ALL
         .iter()
         .map(|&reason| {
@@ -321,6 +377,7 @@ fn report(stats: &Stats, destroyed: DestroyReport) -> VnetReport {
         forwarded: stats.forwarded,
         sent: stats.sent,
         dropped,
+        spanning_tree,
         teardown: Teardown {
             steps: destroyed.steps.into_iter().map(|step| step.name).collect(),
             released: counts(&destroyed.released),

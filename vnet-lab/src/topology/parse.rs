@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::Ipv4Net;
 use toml::Spanned;
 use toml::de::DeTable;
-use vnet::LinkConfig;
+use vnet::{LinkConfig, RstpConfig};
 
 use super::end::{self, EndSpec};
 use super::{
-    End, Link, Node, NodeKind, Route, Routing, Topology, Via, capture, event, job,
+    End, Link, Node, NodeKind, Route, Routing, SpanningTree, Topology, Via, capture, event, job,
     link as parameters,
 };
 use crate::file::name::{interface_name, node_name};
@@ -40,6 +40,7 @@ pub(crate) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
     let routing = table
         .read("routing", routing, problems)
         .map_or_else(Routing::default, Spanned::into_inner);
+    let stp = table.read("stp", spanning_tree, problems);
     let nodes = nodes(&mut table, problems);
     if nodes.is_empty() && problems.count() == 0 {
         let keys = ["hosts", "routers", "switches", "hubs", "node"];
@@ -71,6 +72,7 @@ pub(crate) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
     Topology {
         name,
         routing,
+        stp: stp.map_or_else(SpanningTree::default, Spanned::into_inner),
         nodes,
         links: name_interfaces(links),
         events,
@@ -102,6 +104,14 @@ fn routing(text: &str) -> Result<Routing, String> {
     }
 }
 
+fn spanning_tree(text: &str) -> Result<SpanningTree, String> {
+    match text {
+        "off" => Ok(SpanningTree::Off),
+        "rstp" => Ok(SpanningTree::Rstp),
+        _ => Err(format!("expected \"off\" or \"rstp\", found \"{text}\"")),
+    }
+}
+
 fn nodes(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Vec<Node> {
     let mut nodes = Vec::new();
     for (key, kind) in [
@@ -116,6 +126,8 @@ fn nodes(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Vec<Node> {
                 Ok(text) => nodes.push(Node {
                     name: Spanned::new(name.span(), text),
                     kind,
+                    stp: None,
+                    stp_priority: None,
                     routes: Vec::new(),
                 }),
             }
@@ -156,6 +168,8 @@ fn node(
     };
     let mut table = Table::of(format!("node `{}`", name.get_ref()), value, problems)?;
     let kind = table.read("kind", node_kind, problems);
+    let stp = table.read("stp", spanning_tree, problems);
+    let stp_priority = stp_priority(&mut table, problems);
     let mut routes = Vec::new();
     for text in table.strings("routes", problems) {
         routes.extend(checked(text, route, problems));
@@ -164,8 +178,26 @@ fn node(
     Some(Node {
         name,
         kind: kind.map_or_else(NodeKind::default, Spanned::into_inner),
+        stp,
+        stp_priority,
         routes,
     })
+}
+
+fn stp_priority(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Option<Spanned<u16>> {
+    let number = table.integer("stp_priority", 0..=u16::MAX.into(), problems)?;
+    let priority = u16::try_from(*number.get_ref()).expect("the range is that of the type");
+    let config = RstpConfig {
+        priority,
+        ..RstpConfig::default()
+    };
+    match config.check() {
+        Ok(()) => Some(Spanned::new(number.span(), priority)),
+        Err(error) => {
+            problems.push(number.span(), error.to_string());
+            None
+        }
+    }
 }
 
 fn node_kind(text: &str) -> Result<NodeKind, String> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use petgraph::unionfind::UnionFind;
 
-use super::{End, NodeKind, Topology};
+use super::{End, Link, NodeKind, Topology};
 
 #[cfg(test)]
 mod tests;
@@ -15,7 +15,7 @@ mod tests;
 pub(crate) struct Segments {
     /// The segment of each link: the number of its first link in the file.
     of_link: Vec<usize>,
-    /// Links between bridges that other links join already.
+    /// Links between bridges that other links join already, where no protocol keeps the loop open.
     loops: Vec<usize>,
 }
 
@@ -26,26 +26,35 @@ impl Segments {
         let mut bridges = BTreeMap::new();
         for (number, node) in topology.nodes.iter().enumerate() {
             if node.kind.is_bridge() {
-                bridges.insert(node.name.get_ref().as_str(), links + number);
+                let speaks = topology.rstp(node).is_some();
+                bridges.insert(node.name.get_ref().as_str(), (links + number, speaks));
             }
         }
         let mut joined = UnionFind::<usize>::new(links + topology.nodes.len());
         let mut loops = Vec::new();
-        for (number, link) in topology.links.iter().enumerate() {
-            let at = |end: &End| bridges.get(end.node.get_ref().as_str()).copied();
-            match link.ends.each_ref().map(at) {
-                [Some(a), Some(b)] => {
-                    if !joined.union(a, b) {
+        let at = |end: &End| bridges.get(end.node.get_ref().as_str()).copied();
+        let ends = |link: &Link| link.ends.each_ref().map(at);
+        let guarded = |link: &Link| matches!(ends(link), [Some((_, true)), Some((_, true))]);
+        // A loop is kept open only if every bridge in it takes part: those links come first, so that
+        // a link which closes another loop is one of a bridge that does not.
+        let mut numbers: Vec<usize> = (0..links).collect();
+        numbers.sort_by_key(|number| !guarded(&topology.links[*number]));
+        for number in numbers {
+            let link = &topology.links[number];
+            match ends(link) {
+                [Some((a, _)), Some((b, _))] => {
+                    if !joined.union(a, b) && !guarded(link) {
                         loops.push(number);
                     }
                     joined.union(number, a);
                 }
-                [Some(bridge), None] | [None, Some(bridge)] => {
+                [Some((bridge, _)), None] | [None, Some((bridge, _))] => {
                     joined.union(number, bridge);
                 }
                 [None, None] => {}
             }
         }
+        loops.sort_unstable();
         let mut first = BTreeMap::new();
         let segment = |link| *first.entry(joined.find(link)).or_insert(link);
         Segments {
@@ -59,7 +68,7 @@ impl Segments {
         self.of_link[link]
     }
 
-    /// Links that close a loop of bridges.
+    /// Links that close a loop of bridges which no protocol keeps open.
     pub(crate) fn loops(&self) -> &[usize] {
         &self.loops
     }

@@ -62,6 +62,7 @@ pub(crate) fn network(topology: &Topology, problems: &mut Problems<'_>) {
     }
     lans(&known, &segments, problems);
     bridges(topology, &segments, problems);
+    spanning_trees(topology, problems);
     interfaces(topology, problems);
     addresses(topology, problems);
     overlaps(topology, &segments, problems);
@@ -332,7 +333,7 @@ fn lans(known: &Known<'_>, segments: &Segments, problems: &mut Problems<'_>) {
     }
 }
 
-/// Switches and hubs have no addresses and no routes, and are joined as a tree.
+/// Switches and hubs have no addresses and no routes, and are joined as a tree unless they find one.
 fn bridges(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>) {
     let kinds: BTreeMap<&str, NodeKind> = topology
         .nodes
@@ -370,12 +371,35 @@ fn bridges(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>
             problems.push(
                 b.node.span(),
                 format!(
-                    "loop of switches: `{}` and `{}` are joined already: expected a tree, since \
-                     there is no spanning tree protocol",
+                    "loop of switches: `{}` and `{}` are joined already: expected a tree, or \
+                     `stp = \"rstp\"` on every switch of the loop",
                     a.node.get_ref(),
                     b.node.get_ref()
                 ),
             );
+        }
+    }
+}
+
+/// Only switches take part in a spanning tree.
+fn spanning_trees(topology: &Topology, problems: &mut Problems<'_>) {
+    for node in &topology.nodes {
+        let stp = node.stp.as_ref().map(Spanned::span);
+        let priority = node.stp_priority.as_ref().map(Spanned::span);
+        let (name, kind) = (node.name.get_ref(), node.kind.as_str());
+        if node.kind != NodeKind::Switch {
+            if let Some(place) = stp.or(priority) {
+                let message =
+                    format!("`{name}` is a {kind}: only a switch takes part in a spanning tree");
+                problems.push(place, message);
+            }
+        } else if let Some(place) = priority
+            && topology.rstp(node).is_none()
+        {
+            let message = format!(
+                "`{name}` takes part in no spanning tree: expected `stp = \"rstp\"` as well"
+            );
+            problems.push(place, message);
         }
     }
 }

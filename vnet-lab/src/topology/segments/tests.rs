@@ -86,11 +86,55 @@ fn lans_overlap_with_others_only() {
 fn switches_form_a_tree() {
     only(
         &lan("{ ends = ['t', 's'] }]"),
-        "4:17: loop of switches: `t` and `s` are joined already: expected a tree, since there is no spanning tree protocol",
+        "4:17: loop of switches: `t` and `s` are joined already: expected a tree, or `stp = \"rstp\"` on every switch of the loop",
     );
     only(
         &lan("{ ends = ['t', 't:eth9'] }]"),
         "4:17: both ends of the link are at `t`: expected another node",
+    );
+}
+
+/// Switches `s`, `t` and `u` in a ring, with what is said of each.
+fn ring(top: &str, nodes: &str) -> String {
+    format!(
+        "{top}hosts = ['a']\nlink = [\n{{ ends = ['a 192.0.2.1/24', 's'] }},\n{{ ends = ['s', 't'] }},\n\
+         {{ ends = ['t', 'u'] }},\n{{ ends = ['u', 's'] }}]\n{nodes}"
+    )
+}
+
+#[test]
+fn switches_that_speak_a_protocol_may_form_a_loop() {
+    let nodes = |of_u: &str| {
+        format!(
+            "[node]\ns = {{ kind = 'switch' }}\nt = {{ kind = 'switch' }}\nu = {{ kind = 'switch'{of_u} }}"
+        )
+    };
+    let rstp = "stp = 'rstp'\n";
+    valid(&ring(rstp, &nodes(", stp_priority = 4096")));
+    only(
+        &ring(rstp, &nodes(", stp = 'off'")),
+        "7:17: loop of switches: `u` and `s` are joined already: expected a tree, or `stp = \"rstp\"` on every switch of the loop",
+    );
+    only(
+        &ring(rstp, &nodes(", stp_priority = 5")),
+        "11:39: a bridge's priority is a multiple of 4096 up to 61440, not 5",
+    );
+}
+
+#[test]
+fn only_switches_take_part_in_a_spanning_tree() {
+    let with = |of_b: &str| {
+        format!(
+            "hosts = ['a']\nlink = [{{ ends = ['a 192.0.2.1/24', 'b 192.0.2.2/24'] }}]\nnode.b = {{ {of_b} }}"
+        )
+    };
+    only(
+        &with("stp = 'rstp'"),
+        "3:18: `b` is a host: only a switch takes part in a spanning tree",
+    );
+    only(
+        "hosts = ['a']\nlink = [{ ends = ['a 192.0.2.1/24', 'b'] }]\nnode.b = { kind = 'switch', stp_priority = 4096 }",
+        "3:44: `b` takes part in no spanning tree: expected `stp = \"rstp\"` as well",
     );
 }
 

@@ -13,6 +13,7 @@
 //! | [`callback`] | calls into the program, with their panics contained |
 //! | [`id`] | generational identifiers |
 //! | [`slab`] | values under such identifiers |
+//! | [`sorted`] | a sorted map that costs little memory while it is small |
 //! | [`switch`] | what is on or off |
 //! | [`walked`] | how many entries of a table were visited, in tests |
 
@@ -24,6 +25,7 @@ pub(crate) mod lock;
 pub(crate) mod map;
 pub(crate) mod rng;
 pub(crate) mod slab;
+pub(crate) mod sorted;
 pub(crate) mod stats;
 pub(crate) mod switch;
 pub(crate) mod time;

@@ -3,14 +3,13 @@
 //! Subnet-directed broadcasts are recognised by the prefixes of the vnet's own addresses; the
 //! all-zeros form of old BSDs is not.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use smallvec::SmallVec;
 
 use super::family::Family;
 use crate::base::id::IfId;
+use crate::base::sorted::Sorted;
 use crate::base::walked::Walked;
 
 /// Whom a packet or a frame is addressed to.
@@ -110,33 +109,33 @@ pub(crate) enum AddrError {
 #[derive(Clone, Debug)]
 pub(crate) struct LocalAddrs<F: Family> {
     /// By when they were added.
-    addrs: BTreeMap<u64, LocalAddr<F>>,
+    addrs: Sorted<u64, LocalAddr<F>>,
     /// The same of each interface.
-    by_interface: BTreeMap<IfId, Numbered<F>>,
-    /// What addresses are, as numbers; what [`LocalAddrs::find`] looks into.
-    index: BTreeMap<F::Bits, Claims>,
+    by_interface: Sorted<(IfId, u64), LocalAddr<F>>,
+    /// What addresses are, as numbers; what [`LocalAddrs::find`] looks into. Where an address is
+    /// something of ours for several reasons, the first counts.
+    index: Sorted<(F::Bits, Rank), Ours>,
     /// How many were ever added.
     added: u64,
     pub(crate) walked: Walked,
 }
 
-/// Addresses of one interface, each with its number.
-type Numbered<F> = SmallVec<[(u64, LocalAddr<F>); 1]>;
-
-/// What makes one address something of ours, by rank: the first counts. Addresses stand before
-/// broadcasts, so that an address that another prefix takes for its broadcast remains an address, and
-/// of equal broadcasts the first added counts.
-type Claims = SmallVec<[(Rank, Ours); 1]>;
+/// The place of a reason why an address is something of ours. Addresses stand before broadcasts, so that
+/// an address that another prefix takes for its broadcast remains an address; of equal broadcasts the
+/// first added counts.
 type Rank = (IsBroadcast, u64);
 type IsBroadcast = bool;
+
+/// The first of all ranks.
+const FIRST: Rank = (false, 0);
 
 impl<F: Family> Default for LocalAddrs<F> {
     /// No addresses.
     fn default() -> LocalAddrs<F> {
         LocalAddrs {
-            addrs: BTreeMap::new(),
-            by_interface: BTreeMap::new(),
-            index: BTreeMap::new(),
+            addrs: Sorted::default(),
+            by_interface: Sorted::default(),
+            index: Sorted::default(),
             added: 0,
             walked: Walked::default(),
         }
@@ -161,14 +160,11 @@ impl<F: Family> LocalAddrs<F> {
         }
         let number = self.added;
         self.added += 1;
-        for (addr, claim) in claims(&entry, number) {
-            let claims = self.index.entry(addr).or_default();
-            let at = claims.partition_point(|(rank, _)| *rank < claim.0);
-            claims.insert(at, claim);
+        for (claim, ours) in claims(&entry, number) {
+            self.index.insert(claim, ours);
         }
         self.addrs.insert(number, entry);
-        let of_interface = self.by_interface.entry(ifid).or_default();
-        of_interface.push((number, entry));
+        self.by_interface.insert((ifid, number), entry);
         Ok(())
     }
 
@@ -178,41 +174,43 @@ impl<F: Family> LocalAddrs<F> {
     /// [`AddrError::NotFound`] when the interface does not have it.
     pub(crate) fn remove(&mut self, ifid: IfId, addr: F::Addr) -> Result<LocalAddr<F>, AddrError> {
         let missing = AddrError::NotFound(addr.into());
-        let of_interface = self.by_interface.get_mut(&ifid).ok_or(missing)?;
-        let at = of_interface.iter().position(|(_, a)| a.addr() == addr);
-        let (number, removed) = of_interface.remove(at.ok_or(missing)?);
-        if of_interface.is_empty() {
-            self.by_interface.remove(&ifid);
-        }
+        let Some(((_, number), Ours::Address(_))) = self.claim(addr) else {
+            return Err(missing);
+        };
+        let removed = self.by_interface.remove(&(ifid, number)).ok_or(missing)?;
         self.forget(number, &removed);
         Ok(removed)
     }
 
     /// Takes every address from an interface.
     pub(crate) fn remove_interface(&mut self, ifid: IfId) {
-        let removed = self.by_interface.remove(&ifid).unwrap_or_default();
+        let of_interface = self.numbered_on(ifid);
+        let removed: Vec<(u64, LocalAddr<F>)> = of_interface.map(|(n, a)| (n, *a)).collect();
         for (number, entry) in &removed {
+            self.by_interface.remove(&(ifid, *number));
             self.forget(*number, entry);
         }
     }
 
     fn forget(&mut self, number: u64, entry: &LocalAddr<F>) {
         self.addrs.remove(&number);
-        for (addr, (rank, _)) in claims(entry, number) {
-            if let Some(claims) = self.index.get_mut(&addr) {
-                claims.retain(|(other, _)| *other != rank);
-                if claims.is_empty() {
-                    self.index.remove(&addr);
-                }
-            }
+        for (claim, _) in claims(entry, number) {
+            self.index.remove(&claim);
         }
     }
 
     /// What `addr` is to this vnet; `None` when it is nothing of ours.
     #[inline]
     pub(crate) fn find(&self, addr: F::Addr) -> Option<Ours> {
-        let claims = self.index.get(&F::bits(addr))?;
-        claims.first().map(|(_, ours)| *ours)
+        self.claim(addr).map(|(_, ours)| ours)
+    }
+
+    /// The reason that counts why `addr` is something of ours.
+    #[inline]
+    fn claim(&self, addr: F::Addr) -> Option<(Rank, Ours)> {
+        let bits = F::bits(addr);
+        let (&(of, rank), &ours) = self.index.first_from(&(bits, FIRST))?;
+        (of == bits).then_some((rank, ours))
     }
 
     /// True when `addr` is an address of one of our interfaces.
@@ -286,9 +284,16 @@ impl<F: Family> LocalAddrs<F> {
 
     /// The addresses of one interface, in the order they were added.
     pub(crate) fn on_interface(&self, ifid: IfId) -> impl Iterator<Item = &LocalAddr<F>> {
-        let of_interface = self.by_interface.get(&ifid);
-        let addrs = of_interface.into_iter().flatten();
-        addrs.map(|(_, addr)| addr).inspect(|_| self.walked.step())
+        let of_interface = self.numbered_on(ifid);
+        of_interface
+            .map(|(_, addr)| addr)
+            .inspect(|_| self.walked.step())
+    }
+
+    fn numbered_on(&self, ifid: IfId) -> impl Iterator<Item = (u64, &LocalAddr<F>)> {
+        let from = self.by_interface.from((ifid, 0));
+        let of_interface = from.take_while(move |((on, _), _)| *on == ifid);
+        of_interface.map(|((_, number), addr)| (*number, addr))
     }
 
     /// Every address, in the order they were added.
@@ -312,11 +317,13 @@ impl<F: Family> LocalAddrs<F> {
 fn claims<F: Family>(
     entry: &LocalAddr<F>,
     number: u64,
-) -> impl Iterator<Item = (F::Bits, (Rank, Ours))> + use<F> {
-    let address = ((false, number), Ours::Address(entry.ifid));
-    let broadcast = ((true, number), Ours::Broadcast(entry.ifid));
-    let own = (F::bits(entry.addr()), address);
-    let all = entry.broadcast().map(|addr| (F::bits(addr), broadcast));
+) -> impl Iterator<Item = ((F::Bits, Rank), Ours)> + use<F> {
+    let own = (F::bits(entry.addr()), (false, number));
+    let own = (own, Ours::Address(entry.ifid));
+    let ifid = entry.ifid;
+    let all = entry
+        .broadcast()
+        .map(|addr| ((F::bits(addr), (true, number)), Ours::Broadcast(ifid)));
     std::iter::once(own).chain(all)
 }
 

@@ -1,0 +1,148 @@
+//! A map in the order of its keys that costs little memory while it has few entries: a B-tree's first
+//! entry pays for eleven, and a process may hold a hundred thousand vnets with one address or two.
+
+use std::collections::BTreeMap;
+use std::mem;
+
+/// Entries up to which they are in a vector. Inserting into it moves half of them.
+const FEW: usize = 32;
+
+/// A sorted map. Lookups take logarithmic time, and so does every change of a large one.
+#[derive(Clone, Debug)]
+pub(crate) enum Sorted<K, V> {
+    /// By key, in a vector with no room to spare.
+    Few(Vec<(K, V)>),
+    /// It has been larger than [`FEW`], and not empty since.
+    Many(BTreeMap<K, V>),
+}
+
+impl<K, V> Default for Sorted<K, V> {
+    /// Empty, without memory.
+    fn default() -> Sorted<K, V> {
+        Sorted::Few(Vec::new())
+    }
+}
+
+impl<K: Ord, V> Sorted<K, V> {
+    /// Inserts a value, in place of the one that the key has.
+    pub(crate) fn insert(&mut self, key: K, value: V) {
+        match self {
+            Sorted::Few(few) => match few.binary_search_by(|(k, _)| k.cmp(&key)) {
+                Ok(at) => few[at].1 = value,
+                Err(at) if few.len() < FEW => {
+                    few.reserve_exact(1);
+                    few.insert(at, (key, value));
+                }
+                Err(_) => {
+                    let mut many: BTreeMap<K, V> = mem::take(few).into_iter().collect();
+                    many.insert(key, value);
+                    *self = Sorted::Many(many);
+                }
+            },
+            Sorted::Many(many) => {
+                many.insert(key, value);
+            }
+        }
+    }
+
+    /// Removes the value of a key. A map that becomes empty gives its memory back.
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        let removed = match self {
+            Sorted::Few(few) => {
+                let at = few.binary_search_by(|(k, _)| k.cmp(key)).ok()?;
+                Some(few.remove(at).1)
+            }
+            Sorted::Many(many) => many.remove(key),
+        };
+        if self.is_empty() {
+            *self = Sorted::default();
+        }
+        removed
+    }
+
+    /// The first entry whose key is not less than `key`.
+    #[inline]
+    pub(crate) fn first_from(&self, key: &K) -> Option<(&K, &V)> {
+        match self {
+            Sorted::Few(few) => {
+                let at = few.partition_point(|(k, _)| k < key);
+                few.get(at).map(|(k, v)| (k, v))
+            }
+            Sorted::Many(many) => many.range(key..).next(),
+        }
+    }
+
+    /// Entries whose keys are not less than `key`, in order.
+    pub(crate) fn from(&self, key: K) -> impl Iterator<Item = (&K, &V)> {
+        let (few, many) = match self {
+            Sorted::Few(few) => {
+                let at = few.partition_point(|(k, _)| *k < key);
+                (Some(&few[at..]), None)
+            }
+            Sorted::Many(many) => (None, Some(many.range(key..))),
+        };
+        let few = few.into_iter().flatten().map(|(k, v)| (k, v));
+        few.chain(many.into_iter().flatten())
+    }
+
+    /// The values, in the order of their keys.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+        let (few, many) = match self {
+            Sorted::Few(few) => (Some(few), None),
+            Sorted::Many(many) => (None, Some(many.values())),
+        };
+        let few = few.into_iter().flatten().map(|(_, v)| v);
+        few.chain(many.into_iter().flatten())
+    }
+
+    /// How many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Sorted::Few(few) => few.len(),
+            Sorted::Many(many) => many.len(),
+        }
+    }
+
+    /// True when there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_tree(acts in prop::collection::vec((0..80u8, any::<bool>()), 0..400)) {
+            let (mut sorted, mut tree) = (Sorted::default(), BTreeMap::new());
+            for (n, (key, is_in)) in acts.into_iter().enumerate() {
+                match is_in {
+                    true => {
+                        sorted.insert(key, n);
+                        tree.insert(key, n);
+                    }
+                    false => prop_assert_eq!(sorted.remove(&key), tree.remove(&key)),
+                }
+                prop_assert_eq!(sorted.len(), tree.len());
+                prop_assert!(sorted.from(key).eq(tree.range(key..)));
+                prop_assert_eq!(sorted.first_from(&key), tree.range(key..).next());
+                prop_assert!(sorted.values().eq(tree.values()));
+            }
+        }
+    }
+
+    #[test]
+    fn one_entry_takes_the_memory_of_one() {
+        let mut sorted = Sorted::default();
+        sorted.insert(1, 'a');
+        let Sorted::Few(few) = &sorted else {
+            panic!("there is but one");
+        };
+        assert_eq!(few.capacity(), 1);
+        assert_eq!(sorted.remove(&1), Some('a'));
+        assert!(matches!(&sorted, Sorted::Few(few) if few.capacity() == 0));
+    }
+}

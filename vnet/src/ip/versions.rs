@@ -104,23 +104,26 @@ impl Route {
     /// # Errors
     /// [`FibError::Family`].
     pub(crate) fn check(dst: IpNet, gateway: Option<IpAddr>) -> Result<(), FibError> {
+        Route::of_v4(dst, gateway).map(drop)
+    }
+
+    fn of_v4(
+        dst: IpNet,
+        gateway: Option<IpAddr>,
+    ) -> Result<(<V4 as Family>::Net, NextHop<V4>), FibError> {
         match (dst, gateway) {
-            (IpNet::V4(_), None | Some(IpAddr::V4(_))) => Ok(()),
+            (IpNet::V4(dst), None) => Ok((dst, NextHop::Direct)),
+            (IpNet::V4(dst), Some(IpAddr::V4(gateway))) => Ok((dst, NextHop::Gateway(gateway))),
             _ => Err(FibError::Family(dst)),
         }
     }
 
     /// The same for the table of IPv4.
     fn v4(self) -> Result<fib::Route<V4>, FibError> {
-        let (IpNet::V4(dst), None | Some(IpAddr::V4(_))) = (self.dst, self.gateway) else {
-            return Err(FibError::Family(self.dst));
-        };
+        let (dst, next_hop) = Route::of_v4(self.dst, self.gateway)?;
         Ok(fib::Route {
             dst,
-            next_hop: match self.gateway {
-                Some(IpAddr::V4(gateway)) => NextHop::Gateway(gateway),
-                _ => NextHop::Direct,
-            },
+            next_hop,
             ifid: self.ifid,
             metric: self.metric,
             origin: self.origin,

@@ -46,9 +46,7 @@ impl From<SocketError> for io::Error {
     fn from(error: SocketError) -> io::Error {
         let kind = match error {
             // Frequent and without detail: not worth an allocation.
-            SocketError::WouldBlock | SocketError::InProgress => {
-                return ErrorKind::WouldBlock.into();
-            }
+            SocketError::WouldBlock => return ErrorKind::WouldBlock.into(),
             SocketError::Gone | SocketError::ConnectionAborted => ErrorKind::ConnectionAborted,
             SocketError::AddrInUse => ErrorKind::AddrInUse,
             SocketError::AddrNotAvailable | SocketError::PortsExhausted => {

@@ -238,9 +238,14 @@ impl TcpStream {
         self.option(|o| o.nodelay == Switch::On)
     }
 
-    /// With `Some`, closing discards what was not sent and resets the connection when the given
-    /// time is zero, or runs out before everything is acknowledged (`SO_LINGER`). Closing itself
-    /// never waits.
+    /// Limits the time in which what was written is delivered after the stream has been closed, that is,
+    /// after its last handle was dropped (`SO_LINGER`). When the time is over and the peer has not
+    /// acknowledged everything, the connection is reset and the rest discarded; with a time of zero
+    /// that happens at once. Without a limit, which is the default, TCP goes on until its
+    /// retransmissions have been in vain.
+    ///
+    /// Closing itself never waits, where POSIX has `close` block for that time: whether everything
+    /// arrived is seen by shutting down the write side and reading to the end before.
     ///
     /// # Errors
     /// The vnet is gone.

@@ -13,9 +13,6 @@ pub enum SocketError {
     /// The operation cannot complete now.
     #[error("the operation would block")]
     WouldBlock,
-    /// A nonblocking connect has been started.
-    #[error("the connection is being established")]
-    InProgress,
     /// The address or port is taken.
     #[error("address already in use")]
     AddrInUse,

@@ -272,6 +272,9 @@ impl Tcp {
             return;
         };
         Deadlines::<TimerKey>::disarm(&mut c.armed, at);
+        if c.has_lingered(cx.now) {
+            return self.abort(cx, id);
+        }
         let mut env = Env::new(&self.config, &mut self.stats, cx);
         c.on_deadline(&mut env);
         self.settle(cx, id);

@@ -26,7 +26,8 @@ pub(crate) enum Linger {
     /// Send it in the background.
     #[default]
     Background,
-    /// Wait for it, at most this long; zero aborts the connection.
+    /// Send it in the background, and reset the connection when not all is acknowledged after this
+    /// time; zero resets it at once.
     For(Duration),
 }
 

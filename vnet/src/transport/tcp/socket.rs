@@ -309,7 +309,8 @@ impl Tcp {
     }
 
     /// The socket lets go of its connection, which goes on by itself: what was written is sent,
-    /// then a FIN. With data that was not read, or with a linger time of zero, it is reset.
+    /// then a FIN. With data that was not read, or with a linger time of zero, it is reset; with
+    /// another linger time, when that is over before all was acknowledged.
     pub(crate) fn close(&mut self, cx: &mut Cx<'_>, id: ConnId) {
         let Some(c) = self.connections.get_mut(id) else {
             return;

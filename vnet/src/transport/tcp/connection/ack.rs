@@ -93,6 +93,8 @@ impl Connection {
         if self.state.fin().is_some_and(|fin| ack == fin + 1) {
             self.snd.queue.release_to(ack - 1);
             self.state = self.state.on_fin_acked();
+            // Nothing is left to linger for.
+            self.timers.orphan = Instant::MAX;
         } else {
             self.snd.queue.release_to(ack);
         }

@@ -14,7 +14,8 @@ pub(in crate::transport::tcp) struct Timers {
     pub(super) delayed_ack: Instant,
     pub(super) persist: Instant,
     pub(super) keepalive: Instant,
-    /// A connection without a socket is not kept in FIN-WAIT-2 for ever.
+    /// When a connection without a socket ends, whatever the peer does: its linger time is over, or it
+    /// has been in FIN-WAIT-2 for long.
     pub(super) orphan: Instant,
 }
 
@@ -43,6 +44,11 @@ impl Timers {
 }
 
 impl Connection {
+    /// True when its socket was closed with a linger time, and that is over before all was acknowledged.
+    pub(in crate::transport::tcp) fn has_lingered(&self, now: Instant) -> bool {
+        self.timers.orphan <= now && self.state != State::FinWait2
+    }
+
     /// Handles what is due.
     pub(in crate::transport::tcp) fn on_deadline(&mut self, env: &mut Env<'_>) {
         let now = env.now;

@@ -206,7 +206,12 @@ impl Connection {
         }
         self.rcv.closed = Closed::Yes;
         self.close_write(env);
-        self.arm_orphan(env);
+        match self.options.linger {
+            Linger::For(time) if self.state != State::FinWait2 => {
+                self.timers.orphan = env.now + time;
+            }
+            _ => self.arm_orphan(env),
+        }
         CloseAction::GoesOn
     }
 

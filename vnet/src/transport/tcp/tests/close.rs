@@ -119,6 +119,44 @@ fn data_that_comes_after_close_is_answered_with_a_reset() {
 }
 
 #[test]
+fn linger_resets_what_is_not_acknowledged_in_time() {
+    let limit = Duration::from_secs(2);
+    for is_read in [false, true] {
+        let mut w = World::new(1, Net::default());
+        let (a, b) = w.pair();
+        w.on(A, |tcp, cx| {
+            tcp.set_options(cx, a, |o| o.linger = Linger::For(limit))
+        })
+        .expect("there");
+        // More than fits into the window of a peer that does not read.
+        while w.write(A, a, &[7; 100_000]).is_ok() {
+            w.run_for(Duration::from_millis(10));
+        }
+        w.close(A, a);
+        let closed = w.now;
+        let step = Duration::from_millis(20);
+        while w.now + step < closed + limit {
+            assert!(w.state(A, a).is_some());
+            while is_read && w.read(B, b, 1 << 20).is_ok_and(|data| !data.is_empty()) {}
+            w.run_for(step);
+        }
+        w.run_for(step * 2);
+        // What was delivered in time is not reset, whatever the peer does afterwards.
+        let resets = w.hosts[A].tcp.stats().resets_out;
+        assert_eq!(
+            (w.state(A, a), resets),
+            match is_read {
+                true => (Some(FinWait2), 0),
+                false => (None, 1),
+            }
+        );
+        w.close(B, b);
+        w.run_out();
+        w.assert_empty();
+    }
+}
+
+#[test]
 fn linger_zero_aborts() {
     let mut w = World::new(1, Net::default());
     let (a, b) = w.pair();

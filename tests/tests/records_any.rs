@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use vnet::record::{BridgeOp, IfOp, InitStep, Op, Record, RouteOp, VnetOp};
 use vnet::{
     AdminState, BridgeConfig, BridgeMode, Forwarding, HostPort, InitRecord, Inspection, MacAddr,
-    MemberConfig, Offload, Privilege, Privileges, Resource, RstpConfig, RstpPort, Stage, Stp,
-    StpEdge, StpSegment, Switchable, System, Vnet,
+    MemberConfig, Offload, Privilege, Privileges, Resource, RouteKind, RstpConfig, RstpPort, Stage,
+    Stp, StpEdge, StpSegment, Switchable, System, Vnet,
 };
 
 /// Any text: records are also written of what was never possible.
@@ -152,6 +152,12 @@ fn op() -> impl Strategy<Value = Op> {
         Just(Offload::None)
     ];
     let forwarding = prop_oneof![Just(Forwarding::Enabled), Just(Forwarding::Disabled)];
+    let kind = prop_oneof![
+        Just(RouteKind::Unicast),
+        Just(RouteKind::Blackhole),
+        Just(RouteKind::Unreachable),
+        Just(RouteKind::Prohibit)
+    ];
     let resource = prop::sample::select(Resource::ALL.to_vec());
     let mask = any::<u16>().prop_map(|bits| {
         let chosen = Privilege::ALL
@@ -188,13 +194,20 @@ fn op() -> impl Strategy<Value = Op> {
                 address: address.into()
             }
         )),
-        (prefix(), prop::option::of(address()), prop::option::of(a())).prop_map(
-            |(dst, gateway, interface)| Op::Route(RouteOp::AddRoute {
-                dst: dst.into(),
-                gateway: gateway.map(Into::into),
-                interface
-            })
-        ),
+        (
+            prefix(),
+            prop::option::of(address()),
+            prop::option::of(a()),
+            kind
+        )
+            .prop_map(|(dst, gateway, interface, kind)| {
+                Op::Route(RouteOp::AddRoute {
+                    dst: dst.into(),
+                    gateway: gateway.map(Into::into),
+                    interface,
+                    kind,
+                })
+            }),
         prefix().prop_map(|dst| Op::Route(RouteOp::RemoveRoute { dst: dst.into() })),
         forwarding.prop_map(|forwarding| Op::Vnet(VnetOp::SetForwarding { forwarding })),
         (a(), b()).prop_map(|(name, value)| Op::Vnet(VnetOp::SetSysctl { name, value })),

@@ -134,6 +134,7 @@ pub use instance::{
     Privileges, Released, Resource, Scope, ShutdownError, ShutdownErrorKind, Stage, StepError,
     StepReport, System, UNLIMITED, Usage, Vnet,
 };
+pub use ip::fib::RouteKind;
 pub use ip::state::Forwarding;
 pub use link::{LinkConfig, LinkConfigError, LinkStats};
 pub use netif::Offload;

@@ -34,6 +34,7 @@ pub(crate) enum Act {
     RouteVia(u8, u8),
     RouteOn(u8, u8),
     RouteDel(u8),
+    RouteNowhere(u8, u8),
     Forward(bool),
     Ttl(u8),
     Limit(u8),
@@ -83,7 +84,8 @@ pub(crate) fn act() -> impl Strategy<Value = Act> {
         3 => (name.clone(), host.clone()).prop_map(|(n, h)| Act::Del(n, h)),
         2 => (host.clone(), host.clone()).prop_map(|(d, g)| Act::RouteVia(d, g)),
         2 => (host.clone(), name).prop_map(|(d, n)| Act::RouteOn(d, n)),
-        2 => host.prop_map(Act::RouteDel),
+        2 => host.clone().prop_map(Act::RouteDel),
+        1 => (host, 0..3_u8).prop_map(|(d, k)| Act::RouteNowhere(d, k)),
         1 => any::<bool>().prop_map(Act::Forward),
         1 => any::<u8>().prop_map(Act::Ttl),
         1 => (4..20_u8).prop_map(Act::Limit),
@@ -371,6 +373,14 @@ pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
         }
         Act::RouteOn(d, n) => {
             let via = NextHop::Interface(interface(*n));
+            vnet.add_route(destination(*d).into(), via).is_ok()
+        }
+        Act::RouteNowhere(d, kind) => {
+            let via = match kind {
+                0 => NextHop::Blackhole,
+                1 => NextHop::Unreachable,
+                _ => NextHop::Prohibit,
+            };
             vnet.add_route(destination(*d).into(), via).is_ok()
         }
         Act::RouteDel(d) => vnet.remove_route(destination(*d).into()).is_ok(),

@@ -9,7 +9,7 @@ use crate::base::id::IfId;
 use crate::instance::phase::Gone;
 use crate::instance::privilege::{AdminError, Denied, Privilege};
 use crate::instance::vnet::Vnet;
-use crate::ip::fib::{FibError, Origin};
+use crate::ip::fib::{FibError, Origin, RouteKind};
 use crate::ip::state::Forwarding;
 use crate::ip::versions::Route;
 use crate::stack::Stack;
@@ -30,6 +30,16 @@ pub enum NextHopSpec {
         /// The interface.
         interface: String,
     },
+    /// Nowhere: packets are dropped without a word. Senders in this vnet get
+    /// [`SocketError::Blackhole`](crate::SocketError::Blackhole), of the kind
+    /// [`InvalidInput`](std::io::ErrorKind::InvalidInput); Linux's `blackhole`.
+    Blackhole,
+    /// Nowhere: senders are told that the host is unreachable; Linux's `unreachable`.
+    Unreachable,
+    /// Nowhere: senders are told that communication is administratively prohibited; Linux's
+    /// `prohibit`. Those in this vnet get [`SocketError::Prohibited`](crate::SocketError::Prohibited),
+    /// of the kind [`PermissionDenied`](std::io::ErrorKind::PermissionDenied).
+    Prohibit,
 }
 
 impl From<IpAddr> for NextHopSpec {
@@ -57,6 +67,9 @@ pub struct RouteInfo {
     pub metric: u32,
     /// Its origin.
     pub origin: Origin,
+    /// What becomes of packets to these destinations.
+    #[serde(default, skip_serializing_if = "RouteKind::is_default")]
+    pub kind: RouteKind,
 }
 
 /// Why a route cannot be added or removed.
@@ -93,26 +106,36 @@ impl Vnet {
     /// The gateway is not on any link of this vnet, there is no such interface, the route exists
     /// already, the table is full, or the family is not supported, as IPv6 is not so far.
     pub fn add_route(&self, dst: IpNet, via: impl Into<NextHopSpec>) -> Result<(), RouteError> {
-        let (gateway, interface) = match via.into() {
-            NextHopSpec::Gateway(gateway) => (Some(gateway), None),
-            NextHopSpec::Interface(interface) => (None, Some(interface)),
-            NextHopSpec::OnLink { gateway, interface } => (Some(gateway), Some(interface)),
+        let (gateway, interface, kind) = match via.into() {
+            NextHopSpec::Gateway(gateway) => (Some(gateway), None, RouteKind::Unicast),
+            NextHopSpec::Interface(interface) => (None, Some(interface), RouteKind::Unicast),
+            NextHopSpec::OnLink { gateway, interface } => {
+                (Some(gateway), Some(interface), RouteKind::Unicast)
+            }
+            NextHopSpec::Blackhole => (None, None, RouteKind::Blackhole),
+            NextHopSpec::Unreachable => (None, None, RouteKind::Unreachable),
+            NextHopSpec::Prohibit => (None, None, RouteKind::Prohibit),
         };
-        self.add_static(dst, gateway, interface)
+        self.add_static(dst, gateway, interface, kind)
     }
 
     /// Adds a static route. An interface that is given beside the gateway is believed to lead
-    /// there.
+    /// there. A route that leads nowhere has the loopback interface.
     pub(super) fn add_static(
         &self,
         dst: IpNet,
         gateway: Option<IpAddr>,
         interface: Option<String>,
+        kind: RouteKind,
     ) -> Result<(), RouteError> {
         self.require(Privilege::Routes)?;
         self.configure(|stack, _| {
             Route::check(dst, gateway)?;
             let ifid = match (gateway, interface) {
+                _ if kind != RouteKind::Unicast => {
+                    let loopback = stack.loopback();
+                    loopback.ok_or_else(|| RouteError::NoInterface("lo0".to_owned()))?
+                }
                 (_, Some(interface)) => match stack.ifs.id_of(&interface) {
                     Ok(ifid) => ifid,
                     Err(_) => return Err(RouteError::NoInterface(interface)),
@@ -126,17 +149,22 @@ impl Vnet {
                 ifid,
                 metric: 0,
                 origin: Origin::Static,
+                kind,
             };
             let added = stack.ip.add_route(route);
             if let Err(FibError::Limit(_)) = added {
                 stack.limits.refuse(Resource::Routes);
             }
             added?;
-            let interface = stack.ifs.get(ifid).map(|i| i.name.to_string());
+            let interface = match kind {
+                RouteKind::Unicast => stack.ifs.get(ifid).map(|i| i.name.to_string()),
+                _ => None,
+            };
             Ok(Op::Route(RouteOp::AddRoute {
                 dst: route.dst,
                 gateway,
                 interface,
+                kind,
             }))
         })
     }
@@ -189,6 +217,7 @@ pub(super) fn list(stack: &Stack) -> Vec<RouteInfo> {
             .map_or_else(String::new, |i| i.name.to_string()),
         metric: r.metric,
         origin: r.origin,
+        kind: r.kind,
     };
     stack.ip.routes().map(info).collect()
 }

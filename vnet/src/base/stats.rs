@@ -48,6 +48,12 @@ drop_reasons! {
     SourceRoute = "source-route",
     /// No route to the destination.
     NoRoute = "no-route",
+    /// A route says that packets to the destination are dropped without a word.
+    Blackhole = "blackhole",
+    /// A route says that the destination is unreachable.
+    UnreachableRoute = "unreachable-route",
+    /// A route says that communication with the destination is prohibited.
+    Prohibited = "prohibited",
     /// The time to live expired in transit.
     TtlExceeded = "ttl-exceeded",
     /// Addressed to another host, and this vnet does not forward.

@@ -443,6 +443,7 @@ fn of_bridge(bridge: Box<str>, op: &BridgeOp) -> Effect {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ip::fib::RouteKind;
     use crate::netif::AdminState;
 
     fn port(name: &str) -> Op {
@@ -472,6 +473,7 @@ mod tests {
             dst: dst.parse().expect("a prefix"),
             gateway: None,
             interface: Some(name.into()),
+            kind: RouteKind::Unicast,
         })
     }
 

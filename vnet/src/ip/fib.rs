@@ -41,6 +41,41 @@ pub enum Origin {
     Host,
 }
 
+/// What becomes of packets to the destinations of a route; the route types of Linux.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RouteKind {
+    /// They are passed on to the next hop.
+    #[default]
+    Unicast,
+    /// They are dropped, and nobody is told.
+    Blackhole,
+    /// They are refused: the host is unreachable.
+    Unreachable,
+    /// They are refused: communication is administratively prohibited.
+    Prohibit,
+}
+
+impl RouteKind {
+    /// The kind as a stable lower-case word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RouteKind::Unicast => "unicast",
+            RouteKind::Blackhole => "blackhole",
+            RouteKind::Unreachable => "unreachable",
+            RouteKind::Prohibit => "prohibit",
+        }
+    }
+
+    /// True when a route is of this kind unless something else is said.
+    pub(crate) fn is_default(&self) -> bool {
+        *self == RouteKind::Unicast
+    }
+}
+
 /// One route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Route<F: Family> {
@@ -54,6 +89,8 @@ pub(crate) struct Route<F: Family> {
     pub metric: u32,
     /// Its origin.
     pub origin: Origin,
+    /// What becomes of packets that take it. Those that are not passed on have the loopback interface.
+    pub kind: RouteKind,
 }
 
 impl<F: Family> Route<F> {
@@ -65,6 +102,7 @@ impl<F: Family> Route<F> {
             ifid,
             metric: 0,
             origin,
+            kind: RouteKind::Unicast,
         }
     }
 
@@ -94,6 +132,8 @@ pub(crate) struct RouteHit<F: Family> {
     pub next_hop: NextHop<F>,
     /// Where the route comes from.
     pub origin: Origin,
+    /// What becomes of the packet.
+    pub kind: RouteKind,
 }
 
 impl<F: Family> RouteHit<F> {
@@ -344,6 +384,7 @@ impl<F: Family> Fib<F> {
             ifid: route.ifid,
             next_hop: route.next_hop,
             origin: route.origin,
+            kind: route.kind,
         });
         self.cache.put(dst, self.generation, found);
         found
@@ -361,7 +402,8 @@ impl<F: Family> Fib<F> {
     fn in_use(&self, dst: F::Addr) -> Option<&Route<F>> {
         let mut best = None;
         for (_, list) in self.table.cover(&F::host(dst)) {
-            match list.iter().find(|r| !self.down.contains(&r.ifid)) {
+            let is_in_use = |r: &&Route<F>| !r.kind.is_default() || !self.down.contains(&r.ifid);
+            match list.iter().find(is_in_use) {
                 Some(route) => best = Some(route),
                 // What is for ourselves goes nowhere else.
                 None if F::kind(dst) == Kind::Loopback => best = None,

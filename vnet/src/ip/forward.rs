@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::{Ip, Refusal, Way, v4, versions};
+use super::{Ip, NoWay, Refusal, Way, v4, versions};
 use crate::base::stats::DropReason;
 use crate::packet::Packet;
 use crate::packet::header::{Fragmentation, IpInfo};
@@ -20,6 +20,8 @@ pub(crate) enum Verdict {
         /// The sender would have a shorter way through this host; it may be told.
         redirect: Option<IpAddr>,
     },
+    /// It does not, and nobody is to be told.
+    Drop(DropReason),
     /// It does not, and its sender is to be told why. It is as it came.
     Refuse {
         /// What to tell.
@@ -39,21 +41,27 @@ pub(crate) struct Egress {
 }
 
 /// Decides on a packet that its version's input said is to be forwarded. `egress` is where the way to
-/// its destination leads, `None` when there is none. The packet stays where it is: moved in and out
+/// its destination leads, or why there is none. The packet stays where it is: moved in and out
 /// with the verdict it would be copied twice.
 pub(crate) fn forward(
     ip: &Ip,
     info: &IpInfo,
     packet: &mut Packet,
-    egress: Option<Egress>,
+    egress: Result<Egress, NoWay>,
 ) -> Verdict {
     // RFC 1812 section 5.3.1: a packet that has no more hops left is not passed on, whatever is
     // to be said about its route.
     if info.hop_limit <= 1 {
         return refuse(Refusal::HopLimit, DropReason::TtlExceeded);
     }
-    let Some(Egress { way, ip_mtu }) = egress else {
-        return refuse(Refusal::NoRoute, DropReason::NoRoute);
+    let Egress { way, ip_mtu } = match egress {
+        Ok(egress) => egress,
+        Err(why) => {
+            return match why.refusal() {
+                Some(refusal) => refuse(refusal, why.reason()),
+                None => Verdict::Drop(why.reason()),
+            };
+        }
     };
     if info.fragmentation == Fragmentation::Forbidden && v4::output::longest(packet) > ip_mtu {
         let mtu = u32::try_from(ip_mtu).unwrap_or(u32::MAX);
@@ -126,7 +134,7 @@ mod tests {
 
         fn forward(&self, ttl: u8, flags: Ipv4Flags, len: usize) -> (Verdict, Packet) {
             let (header, mut packet) = self.packet(ttl, flags, len);
-            let verdict = forward(&self.ip, &header.info(), &mut packet, Some(self.egress));
+            let verdict = forward(&self.ip, &header.info(), &mut packet, Ok(self.egress));
             (verdict, packet)
         }
     }
@@ -134,7 +142,7 @@ mod tests {
     fn refusal(verdict: Verdict) -> Option<(Refusal, DropReason)> {
         match verdict {
             Verdict::Refuse { refusal, reason } => Some((refusal, reason)),
-            Verdict::Send { .. } => None,
+            Verdict::Send { .. } | Verdict::Drop(_) => None,
         }
     }
 
@@ -156,13 +164,29 @@ mod tests {
     }
 
     #[test]
-    fn no_route() {
+    fn without_a_way_its_sender_is_told_why() {
         let bench = Bench::new(1500);
-        let (header, mut packet) = bench.packet(9, Ipv4Flags::NONE, 10);
-        assert_eq!(
-            refusal(forward(&bench.ip, &header.info(), &mut packet, None)),
-            Some((Refusal::NoRoute, DropReason::NoRoute))
-        );
+        let verdict = |why| {
+            let (header, mut packet) = bench.packet(9, Ipv4Flags::NONE, 10);
+            forward(&bench.ip, &header.info(), &mut packet, Err(why))
+        };
+        for (why, expected) in [
+            (NoWay::NoRoute, (Refusal::NoRoute, DropReason::NoRoute)),
+            (
+                NoWay::Unreachable,
+                (Refusal::HostUnreachable, DropReason::UnreachableRoute),
+            ),
+            (
+                NoWay::Prohibited,
+                (Refusal::Prohibited, DropReason::Prohibited),
+            ),
+        ] {
+            assert_eq!(refusal(verdict(why)), Some(expected), "{why:?}");
+        }
+        assert!(matches!(
+            verdict(NoWay::Blackhole),
+            Verdict::Drop(DropReason::Blackhole)
+        ));
     }
 
     #[test]
@@ -182,7 +206,7 @@ mod tests {
                 kind: GsoKind::Tcp4,
                 segment_size,
             });
-            let verdict = forward(&bench.ip, &header.info(), &mut packet, Some(bench.egress));
+            let verdict = forward(&bench.ip, &header.info(), &mut packet, Ok(bench.egress));
             assert_eq!(refusal(verdict), expected, "{segment_size}");
         }
     }
@@ -192,7 +216,7 @@ mod tests {
         let mut bench = Bench::new(1500);
         let redirect = |bench: &Bench| match bench.forward(9, Ipv4Flags::NONE, 9).0 {
             Verdict::Send { redirect, .. } => redirect,
-            Verdict::Refuse { .. } => panic!("it can be sent"),
+            Verdict::Refuse { .. } | Verdict::Drop(_) => panic!("it can be sent"),
         };
         assert_eq!(redirect(&bench), None);
         bench.ip.v4.tunables.redirects = Redirects::Sent;

@@ -30,4 +30,4 @@ pub(crate) mod v4;
 pub(crate) mod versions;
 
 pub(crate) use refusal::Refusal;
-pub(crate) use versions::{Ip, Outgoing, Way};
+pub(crate) use versions::{Ip, NoWay, Outgoing, Way};

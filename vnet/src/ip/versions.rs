@@ -10,12 +10,12 @@ use ipnet::IpNet;
 
 use super::addr::AddrError;
 use super::family::{Family, V4};
-use super::fib::{self, FibError, NextHop, Origin, RouteHit};
+use super::fib::{self, FibError, NextHop, Origin, RouteKind};
 use super::state::{AddressError, IpState};
-use super::v4;
+use super::{Refusal, v4};
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
-use crate::base::stats::Stats;
+use crate::base::stats::{DropReason, Stats};
 use crate::packet::Packet;
 use crate::packet::header::{Fragmentation, IpInfo, IpProto, ipv4};
 
@@ -68,6 +68,41 @@ pub(crate) struct Way {
     pub origin: Origin,
 }
 
+/// Why there is no way to a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoWay {
+    /// No route leads there.
+    NoRoute,
+    /// The route says that packets are dropped, and nobody is told.
+    Blackhole,
+    /// The route says that the host is unreachable.
+    Unreachable,
+    /// The route says that communication is prohibited.
+    Prohibited,
+}
+
+impl NoWay {
+    /// What to count.
+    pub(crate) fn reason(self) -> DropReason {
+        match self {
+            NoWay::NoRoute => DropReason::NoRoute,
+            NoWay::Blackhole => DropReason::Blackhole,
+            NoWay::Unreachable => DropReason::UnreachableRoute,
+            NoWay::Prohibited => DropReason::Prohibited,
+        }
+    }
+
+    /// What to tell the sender of a packet, if anything.
+    pub(crate) fn refusal(self) -> Option<Refusal> {
+        match self {
+            NoWay::NoRoute => Some(Refusal::NoRoute),
+            NoWay::Blackhole => None,
+            NoWay::Unreachable => Some(Refusal::HostUnreachable),
+            NoWay::Prohibited => Some(Refusal::Prohibited),
+        }
+    }
+}
+
 /// A route of either version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
@@ -81,6 +116,8 @@ pub(crate) struct Route {
     pub metric: u32,
     /// Where it comes from.
     pub origin: Origin,
+    /// What becomes of packets that take it.
+    pub kind: RouteKind,
 }
 
 impl<F: Family> From<&fib::Route<F>> for Route {
@@ -94,6 +131,7 @@ impl<F: Family> From<&fib::Route<F>> for Route {
             ifid: route.ifid,
             metric: route.metric,
             origin: route.origin,
+            kind: route.kind,
         }
     }
 }
@@ -127,6 +165,7 @@ impl Route {
             ifid: self.ifid,
             metric: self.metric,
             origin: self.origin,
+            kind: self.kind,
         })
     }
 }
@@ -151,18 +190,24 @@ impl Ip {
     }
 
     /// The way to `dst`, by way of the cache.
+    ///
+    /// # Errors
+    /// Why there is none.
     #[inline]
-    pub(crate) fn lookup(&mut self, dst: IpAddr) -> Option<Way> {
-        match dst {
-            IpAddr::V4(dst) => {
-                let route: RouteHit<V4> = self.v4.fib.lookup(dst)?;
-                Some(Way {
-                    ifid: route.ifid,
-                    hop: route.hop(dst).into(),
-                    origin: route.origin,
-                })
-            }
-            IpAddr::V6(_) => None,
+    pub(crate) fn lookup(&mut self, dst: IpAddr) -> Result<Way, NoWay> {
+        let IpAddr::V4(dst) = dst else {
+            return Err(NoWay::NoRoute);
+        };
+        let route = self.v4.fib.lookup(dst).ok_or(NoWay::NoRoute)?;
+        match route.kind {
+            RouteKind::Unicast => Ok(Way {
+                ifid: route.ifid,
+                hop: route.hop(dst).into(),
+                origin: route.origin,
+            }),
+            RouteKind::Blackhole => Err(NoWay::Blackhole),
+            RouteKind::Unreachable => Err(NoWay::Unreachable),
+            RouteKind::Prohibit => Err(NoWay::Prohibited),
         }
     }
 
@@ -311,7 +356,8 @@ impl Ip {
         match addr {
             IpAddr::V4(addr) => {
                 let route = self.v4.fib.configured(addr)?;
-                (route.next_hop == NextHop::Direct).then_some(route.ifid)
+                let is_direct = route.next_hop == NextHop::Direct && route.kind.is_default();
+                is_direct.then_some(route.ifid)
             }
             IpAddr::V6(_) => None,
         }

@@ -63,8 +63,11 @@ impl From<SocketError> for io::Error {
             SocketError::BrokenPipe => ErrorKind::BrokenPipe,
             SocketError::AlreadyConnected
             | SocketError::MessageTooLong
+            | SocketError::Blackhole
             | SocketError::InvalidInput => ErrorKind::InvalidInput,
-            SocketError::BroadcastForbidden => ErrorKind::PermissionDenied,
+            SocketError::BroadcastForbidden | SocketError::Prohibited => {
+                ErrorKind::PermissionDenied
+            }
             SocketError::Limit(_) => ErrorKind::QuotaExceeded,
             SocketError::Denied(_) => ErrorKind::PermissionDenied,
         };

@@ -30,7 +30,7 @@ use crate::base::rng::Rng;
 use crate::icmp::Icmp;
 use crate::ip::Ip;
 use crate::ip::addr::AddrError;
-use crate::ip::fib::{FibError, Origin};
+use crate::ip::fib::{FibError, Origin, RouteKind};
 use crate::ip::state::AddressError;
 use crate::ip::versions::Route;
 use crate::neigh::{NeighCache, NeighConfig};
@@ -152,6 +152,7 @@ impl Stack {
             ifid: loopback,
             metric: 0,
             origin: Origin::Host,
+            kind: RouteKind::Unicast,
         })
     }
 
@@ -234,7 +235,8 @@ impl Stack {
         self.announcements.retain(|(id, _)| *id != ifid);
     }
 
-    fn loopback(&self) -> Option<IfId> {
+    /// The loopback interface.
+    pub(crate) fn loopback(&self) -> Option<IfId> {
         self.ifs
             .iter()
             .find(|i| !i.can().needs_neighbours)

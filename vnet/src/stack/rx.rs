@@ -30,7 +30,7 @@ use crate::ip::family::V4;
 use crate::ip::fib::Route;
 use crate::ip::forward::{self, Egress};
 use crate::ip::v4::input::{self as ip_input, Destination, Medium, Reassembled};
-use crate::ip::{Refusal, versions};
+use crate::ip::{NoWay, Refusal, versions};
 use crate::neigh::arp::{ArpIngress, ArpScope, ArpVerdict};
 use crate::netif::bridge::{self, BridgeId, Ingress};
 use crate::netif::vlan::{Above, VlanConfig};
@@ -370,7 +370,8 @@ fn arp_sender(s: &Stack, ifid: IfId, ip: Ipv4Addr) -> ArpScope {
         None if !addr::is_station::<V4>(ip) => return ArpScope::Impossible,
         None => {}
     }
-    let leads_there = |route: &Route<V4>| route.ifid == ifid && route.hop(ip) == ip;
+    let leads_there =
+        |route: &Route<V4>| route.ifid == ifid && route.hop(ip) == ip && route.kind.is_default();
     match s.ip.v4.addrs.is_on_link(ifid, ip) || s.ip.v4.fib.route(ip).is_some_and(leads_there) {
         true => ArpScope::Neighbour,
         false => ArpScope::Stranger,
@@ -673,8 +674,9 @@ fn refuse_local(
 /// The stage of what is for others.
 fn forward(s: &mut Stack, cx: &mut Cx, info: &IpInfo, mut packet: Packet) {
     let egress = s.ip.lookup(info.dst).and_then(|way| {
-        let ip_mtu = usize::from(s.ifs.get(way.ifid)?.ip_mtu);
-        Some(Egress { way, ip_mtu })
+        let netif = s.ifs.get(way.ifid).ok_or(NoWay::NoRoute)?;
+        let ip_mtu = usize::from(netif.ip_mtu);
+        Ok(Egress { way, ip_mtu })
     });
     match forward::forward(&s.ip, info, &mut packet, egress) {
         forward::Verdict::Send { way, redirect } => {
@@ -683,6 +685,7 @@ fn forward(s: &mut Stack, cx: &mut Cx, info: &IpInfo, mut packet: Packet) {
             }
             let _ = tx::postrouting(s, cx, info.dst, packet, way);
         }
+        forward::Verdict::Drop(reason) => cx.stats.drop_rx(reason),
         forward::Verdict::Refuse { refusal, reason } => tx::refuse(s, cx, refusal, reason, packet),
     }
 }

@@ -165,8 +165,8 @@ impl Stack {
     /// # Errors
     /// No route.
     pub(crate) fn path_to(&mut self, dst: IpAddr) -> Result<Path, SocketError> {
-        let way = self.ip.lookup(dst);
-        let netif = way.and_then(|w| self.ifs.get(w.ifid));
+        let way = self.ip.lookup(dst).map_err(tx::no_way)?;
+        let netif = self.ifs.get(way.ifid);
         let netif = netif.ok_or(SocketError::NetworkUnreachable)?;
         Ok(Path {
             ip_mtu: u32::from(netif.ip_mtu),

@@ -28,7 +28,7 @@ use crate::ip::fib::Origin;
 use crate::ip::reassembly::Expired;
 use crate::ip::v4::output::{self as v4_output, Fit};
 use crate::ip::versions::{self, PrependError};
-use crate::ip::{Outgoing, Refusal, Way};
+use crate::ip::{NoWay, Outgoing, Refusal, Way};
 use crate::neigh;
 use crate::netif::bridge::stp::bpdu::{self, Encoded};
 use crate::netif::bridge::{self, Bridge, BridgeId, Flood, Ingress};
@@ -132,9 +132,20 @@ pub(super) fn put_udp_header(packet: &mut Packet, header: &UdpHeader) {
 
 /// The address of ours to send from to `dst`.
 pub(super) fn source_for(s: &mut Stack, dst: IpAddr) -> Result<IpAddr, SocketError> {
-    let way = s.ip.lookup(dst).ok_or(SocketError::NetworkUnreachable)?;
+    let way = s.ip.lookup(dst).map_err(no_way)?;
     let src = s.ip.source_for(dst, &way);
     src.ok_or(SocketError::AddrNotAvailable)
+}
+
+/// What a local sender is told of a destination to which there is no way: the errors of Linux's route
+/// types.
+pub(super) fn no_way(why: NoWay) -> SocketError {
+    match why {
+        NoWay::NoRoute => SocketError::NetworkUnreachable,
+        NoWay::Blackhole => SocketError::Blackhole,
+        NoWay::Unreachable => SocketError::HostUnreachable,
+        NoWay::Prohibited => SocketError::Prohibited,
+    }
 }
 
 /// Sends an ICMP message.
@@ -150,9 +161,12 @@ pub(super) fn output(
     to: &Outgoing,
     mut packet: Packet,
 ) -> Result<(), SocketError> {
-    let Some(way) = way(s, to.dst) else {
-        cx.stats.drop_tx(DropReason::NoRoute);
-        return Err(SocketError::NetworkUnreachable);
+    let way = match way(s, to.dst) {
+        Ok(way) => way,
+        Err(why) => {
+            cx.stats.drop_tx(why.reason());
+            return Err(no_way(why));
+        }
     };
     if let Err(error) = s.ip.prepend(to, &mut packet) {
         let (reason, error) = match error {
@@ -166,15 +180,16 @@ pub(super) fn output(
 }
 
 /// The way to `dst`. Broadcasts to everyone leave by the first interface that has a wire.
-fn way(s: &mut Stack, dst: IpAddr) -> Option<Way> {
+fn way(s: &mut Stack, dst: IpAddr) -> Result<Way, NoWay> {
     if dst != Ipv4Addr::BROADCAST {
         return s.ip.lookup(dst);
     }
     let netif = s
         .ifs
         .iter()
-        .find(|i| i.can().needs_neighbours && i.is_running())?;
-    Some(Way {
+        .find(|i| i.can().needs_neighbours && i.is_running())
+        .ok_or(NoWay::NoRoute)?;
+    Ok(Way {
         ifid: netif.id,
         hop: dst,
         origin: Origin::Connected,

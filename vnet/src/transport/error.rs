@@ -37,6 +37,12 @@ pub enum SocketError {
     /// No route to the network.
     #[error("network unreachable")]
     NetworkUnreachable,
+    /// A route says that packets to the destination are dropped without a word.
+    #[error("the route to the destination is a blackhole")]
+    Blackhole,
+    /// A route says that communication with the destination is prohibited.
+    #[error("communication with the destination is prohibited")]
+    Prohibited,
     /// The host does not answer.
     #[error("host unreachable")]
     HostUnreachable,

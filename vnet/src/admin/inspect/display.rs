@@ -10,7 +10,7 @@ use crate::admin::routes::RouteInfo;
 use crate::instance::phase::PhaseName;
 use crate::instance::privilege::Privileges;
 use crate::instance::{UNLIMITED, Usage};
-use crate::ip::fib::Origin;
+use crate::ip::fib::{Origin, RouteKind};
 use crate::ip::state::Forwarding;
 use crate::neigh::state::StateName;
 use crate::netif::AdminState;
@@ -161,13 +161,23 @@ fn routes(routes: &[RouteInfo], f: &mut fmt::Formatter<'_>) -> fmt::Result {
             (32, _) => route.dst.addr().to_string(),
             _ => route.dst.to_string(),
         };
-        let gateway = route.gateway.map_or("link".to_owned(), |g| g.to_string());
+        let gateway = match (route.kind, route.gateway) {
+            (RouteKind::Unicast, None) => "link".to_owned(),
+            (RouteKind::Unicast, Some(gateway)) => gateway.to_string(),
+            (kind, _) => kind.as_str().to_owned(),
+        };
         let mut flags = "U".to_owned();
         if route.gateway.is_some() {
             flags.push('G');
         }
         if route.dst.prefix_len() == 32 {
             flags.push('H');
+        }
+        // The letters of FreeBSD's netstat.
+        match route.kind {
+            RouteKind::Unicast => {}
+            RouteKind::Blackhole => flags.push('B'),
+            RouteKind::Unreachable | RouteKind::Prohibit => flags.push('R'),
         }
         match route.origin {
             Origin::Static => flags.push('S'),

@@ -572,7 +572,8 @@ impl Vnet {
                 dst,
                 gateway,
                 interface,
-            } => self.add_static(*dst, *gateway, interface.clone()),
+                kind,
+            } => self.add_static(*dst, *gateway, interface.clone(), *kind),
             RouteOp::RemoveRoute { dst } => self.remove_route(*dst),
         }
     }

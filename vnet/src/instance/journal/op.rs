@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::instance::privilege::Privileges;
+use crate::ip::fib::RouteKind;
 use crate::ip::state::Forwarding;
 use crate::link::LinkConfig;
 use crate::netif::AdminState;
@@ -283,6 +284,9 @@ operations! {
                 /// The interface it leaves by; without one, that which leads to the gateway.
                 #[serde(default, skip_serializing_if = "Option::is_none")]
                 interface: Option<String>,
+                /// What becomes of packets to the destinations.
+                #[serde(default, skip_serializing_if = "RouteKind::is_default")]
+                kind: RouteKind,
             },
             /// [`Vnet::remove_route`](crate::Vnet::remove_route).
             RemoveRoute = "remove_route" {
@@ -455,8 +459,12 @@ impl fmt::Display for RouteOp {
                 dst,
                 gateway,
                 interface,
+                kind,
             } => {
                 write!(f, " {dst}")?;
+                if *kind != RouteKind::Unicast {
+                    return write!(f, " {}", kind.as_str());
+                }
                 gateway.map_or(Ok(()), |gateway| write!(f, " via {gateway}"))?;
                 let interface = interface.as_deref();
                 interface.map_or(Ok(()), |interface| write!(f, " on {interface}"))

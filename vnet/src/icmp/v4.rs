@@ -21,7 +21,7 @@ use crate::packet::header::ipv4::{self, Ipv4Header};
 use crate::packet::header::{IpInfo, IpProto};
 use crate::packet::{Csum, Packet, Payload, checksum};
 
-/// Takes a message at its ICMP header, as [`ip::input`](crate::ip::v4::input::input) delivered it:
+/// Takes a message at its ICMP header, as [`ip::v4::input`](crate::ip::v4::input) delivered it:
 /// `info` is what its IP header says and `cast` whom it was addressed to.
 pub(crate) fn input(info: &IpInfo, cast: Cast, mut packet: Packet) -> Verdict {
     if packet.len() < ICMP_LEN {

@@ -154,7 +154,8 @@ pub struct RstpPort {
     /// Of two ports with equal paths the one with the lesser one is used; a multiple of 16 up to
     /// 240, 128 at first.
     pub priority: u8,
-    /// What the way to the other end costs, 1 to 200 000 000; at first what [`path_cost`] says of the link's rate.
+    /// What the way to the other end costs, 1 to 200 000 000; at first what the standard recommends for
+    /// the link's rate (IEEE 802.1Q-2018, table 13-4), where a link without a rate counts as 10 Gbit/s.
     pub path_cost: Option<NonZeroU32>,
     /// Whether it leads to hosts only.
     pub edge: Edge,

@@ -209,7 +209,9 @@ impl<F: Family> LocalAddrs<F> {
     #[inline]
     fn claim(&self, addr: F::Addr) -> Option<(Rank, Ours)> {
         let bits = F::bits(addr);
-        let (&(of, rank), &ours) = self.index.first_from(&(bits, FIRST))?;
+        let (&(of, rank), &ours) = self
+            .index
+            .first_from(&(bits, FIRST), |(of, _)| *of < bits)?;
         (of == bits).then_some((rank, ours))
     }
 

@@ -114,7 +114,8 @@ impl Packet {
 
     /// Brings the first `n` bytes into the header area and returns them; `None` when the packet
     /// is shorter, or `n` larger than any header can be.
-    #[inline]
+    // Each header that is read asks for a number of bytes known beforehand.
+    #[inline(always)]
     pub(crate) fn pull_up(&mut self, n: usize) -> Option<&mut [u8]> {
         let have = usize::from(self.end - self.start);
         if n > have {

@@ -7,6 +7,7 @@
 //! | [`frames`] | frames built byte by byte, independently of the library's own headers |
 //! | [`onlink`] | pairs of neighbours without a common prefix |
 //! | [`peer`] | a scripted station at the outside end of a port |
+//! | [`reach`] | whether one vnet reaches another |
 //! | [`skip`] | what to do with a test that cannot run here |
 //! | [`smol`] | a smoltcp host behind a port of a vnet, and the clock of both |
 //! | [`stream`] | bytes that can be made anywhere and recognised by digest |
@@ -19,6 +20,7 @@ pub mod bridge;
 pub mod frames;
 pub mod onlink;
 pub mod peer;
+pub mod reach;
 pub mod skip;
 pub mod smol;
 pub mod stream;

@@ -14,6 +14,7 @@ use vnet::{
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::bridge::{Bench, EVERYONE, OTHER, station};
 use vnet_tests::frames::{ARP, Station, arp, ethernet};
+use vnet_tests::reach::reaches;
 use vnet_tests::topology::vnet;
 use vnet_tests::trace::Trace;
 
@@ -35,14 +36,6 @@ fn plug(switch: &Vnet, host: &Vnet, port: &str, address: &str) {
     host.epair("eth0", switch, port).unwrap();
     switch.add_member("bridge0", port).unwrap();
     host.add_address("eth0", address.parse().unwrap()).unwrap();
-}
-
-/// Whether an echo request is answered within a second.
-fn reaches(from: &Vnet, to: &str) -> bool {
-    let echo = EchoSocket::bind_in(from).unwrap();
-    echo.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    let to: Ipv4Addr = to.parse().unwrap();
-    echo.send_to(1, b"are you there", to.into()).is_ok() && echo.recv().is_ok()
 }
 
 #[test]

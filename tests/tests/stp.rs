@@ -5,7 +5,6 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vnet::net::EchoSocket;
 use vnet::record::Record;
 use vnet::{
     AdminState, BridgeConfig, BridgeError, BridgeInfo, DropReason, MacAddr, MemberConfig,
@@ -15,6 +14,7 @@ use vnet::{
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::bridge::{Bench, EVERYONE, OTHER, station};
 use vnet_tests::frames::ethernet;
+use vnet_tests::reach::reaches;
 use vnet_tests::topology::vnet;
 
 const BRIDGE: &str = "bridge0";
@@ -108,15 +108,6 @@ impl Mesh {
             assert_eq!(info(switch).counters.looped, 0);
         }
     }
-}
-
-/// Whether an echo request is answered within a second.
-fn reaches(from: &Vnet, to: &str) -> bool {
-    let echo = EchoSocket::bind_in(from).unwrap();
-    echo.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    echo.send_to(1, b"are you there", to.parse().unwrap())
-        .is_ok()
-        && echo.recv().is_ok()
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use vnet::capture::FrameTap;
-use vnet::net::{EchoSocket, TcpListener, TcpStream};
+use vnet::net::{TcpListener, TcpStream};
 use vnet::time::Instant;
 use vnet::{
     AdminState, BridgeError, Carrier, Direction, DropReason, LinkConfig, MAX_VLAN_DEPTH, MacAddr,
@@ -17,6 +17,7 @@ use vnet::{
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::frames::{ARP, Station, arp, ethernet};
+use vnet_tests::reach::reaches;
 use vnet_tests::topology::vnet;
 use vnet_tests::trace::Trace;
 
@@ -86,14 +87,6 @@ impl Bench {
 fn address(vnet: &Vnet, interface: &str, address: &str) {
     vnet.add_address(interface, address.parse().unwrap())
         .unwrap();
-}
-
-/// Whether an echo request is answered within a second.
-fn reaches(from: &Vnet, to: &str) -> bool {
-    let echo = EchoSocket::bind_in(from).unwrap();
-    echo.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    let to: Ipv4Addr = to.parse().unwrap();
-    echo.send_to(1, b"are you there", to.into()).is_ok() && echo.recv().is_ok()
 }
 
 #[test]
@@ -291,10 +284,8 @@ impl FrameTap for Meter {
 
 const BULK: usize = 1 << 20;
 
-/// Sends a megabyte from one vnet to 192.0.2.2 in the other, and meters what leaves `eth0` there.
-fn bulk(system: &System, a: &Vnet, b: &Vnet) -> (u64, u64) {
-    let meter = Arc::new(Meter::default());
-    a.capture("eth0", Arc::<Meter>::clone(&meter)).unwrap();
+/// Sends a megabyte from one vnet to 192.0.2.2 in the other, and says how much came there.
+fn bulk_into(system: &System, a: &Vnet, b: &Vnet) -> usize {
     let server = b
         .spawn(|| {
             let (mut peer, _) = TcpListener::bind("0.0.0.0:7")?.accept()?;
@@ -306,7 +297,14 @@ fn bulk(system: &System, a: &Vnet, b: &Vnet) -> (u64, u64) {
     let mut client = TcpStream::connect_in(a, "192.0.2.2:7").unwrap();
     client.write_all(&vec![7; BULK]).unwrap();
     drop(client);
-    assert_eq!(server.join().unwrap().unwrap(), BULK);
+    server.join().unwrap().unwrap()
+}
+
+/// Sends a megabyte from one vnet to 192.0.2.2 in the other, and meters what leaves `eth0` there.
+fn bulk(system: &System, a: &Vnet, b: &Vnet) -> (u64, u64) {
+    let meter = Arc::new(Meter::default());
+    a.capture("eth0", Arc::<Meter>::clone(&meter)).unwrap();
+    assert_eq!(bulk_into(system, a, b), BULK);
     let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
     (count(&meter.frames), count(&meter.longest))
 }
@@ -378,21 +376,6 @@ fn a_guest_in_another_vnet_is_on_the_vlan_and_nowhere_else() {
     for v in [guest, host, peer] {
         assert_clean(&v.destroy());
     }
-}
-
-fn bulk_into(system: &System, a: &Vnet, b: &Vnet) -> usize {
-    let server = b
-        .spawn(|| {
-            let (mut peer, _) = TcpListener::bind("0.0.0.0:7")?.accept()?;
-            let mut all = Vec::new();
-            peer.read_to_end(&mut all)
-        })
-        .unwrap();
-    system.sleep(Duration::from_millis(1)).unwrap();
-    let mut client = TcpStream::connect_in(a, "192.0.2.2:7").unwrap();
-    client.write_all(&vec![7; BULK]).unwrap();
-    drop(client);
-    server.join().unwrap().unwrap()
 }
 
 #[test]

@@ -457,7 +457,7 @@ fn bridge_id(stack: &Stack, name: &str) -> Result<BridgeId, BridgeError> {
 fn member_of(stack: &Stack, bridge: &str, member: &str) -> Result<(BridgeId, IfId), BridgeError> {
     let id = bridge_id(stack, bridge)?;
     let netif = stack.ifs.by_name(member)?;
-    match netif.member {
+    match netif.on_bridge() {
         Some(member) if member.bridge == id => Ok((id, netif.id)),
         _ => Err(BridgeError::NotAMember {
             member: member.to_owned(),
@@ -468,7 +468,7 @@ fn member_of(stack: &Stack, bridge: &str, member: &str) -> Result<(BridgeId, IfI
 
 /// The name of the bridge that an interface is a member of.
 pub(super) fn bridge_of(stack: &Stack, netif: &Netif) -> Option<String> {
-    let bridge = stack.bridges.get(netif.member?.bridge).expect(THERE);
+    let bridge = stack.bridges.get(netif.on_bridge()?.bridge).expect(THERE);
     Some(netif_of(stack, bridge.ifid).name.to_string())
 }
 
@@ -515,7 +515,7 @@ fn member_infos(stack: &Stack, bridge: &Bridge) -> Vec<MemberInfo> {
     let info = |netif: &Netif| MemberInfo {
         name: netif.name.to_string(),
         config: netif
-            .member
+            .on_bridge()
             .map_or_else(MemberConfig::default, |m| m.config),
     };
     members.map(info).collect()

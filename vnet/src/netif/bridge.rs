@@ -343,7 +343,7 @@ impl Bridge {
         frame: FrameSize,
     ) -> Result<(), DropReason> {
         let netif = ifs.get(to).ok_or(DropReason::InterfaceDown)?;
-        let member = netif.member.ok_or(DropReason::BridgeFiltered)?;
+        let member = netif.on_bridge().ok_or(DropReason::BridgeFiltered)?;
         let config = member.config;
         let is_private = |c: MemberConfig| c.private == Switchable::On;
         let comes_back = from.is_some_and(|f| f.ifid == to);

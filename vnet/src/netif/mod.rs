@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`table`] | [`Netif`] and the table of a vnet's interfaces |
 //! | [`kind`] | the kinds of interfaces, and the table of what each can do |
+//! | [`member`] | what an interface is a member of |
 //! | [`bridge`] | a learning bridge over interfaces of one vnet |
 //! | [`vlan`] | VLAN interfaces, and which ones stand on an interface |
 //! | [`stacked`] | who stands on whom, and what that means |
@@ -18,6 +19,7 @@ pub(crate) mod capture;
 pub(crate) mod fingerprint;
 pub(crate) mod inbox;
 pub(crate) mod kind;
+pub(crate) mod member;
 pub(crate) mod stacked;
 pub(crate) mod table;
 pub(crate) mod transmit;

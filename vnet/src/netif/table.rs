@@ -7,6 +7,7 @@ use super::bridge::config::Membership;
 use super::capture::Taps;
 use super::fingerprint::{FingerprintSum, Recorder};
 use super::kind::{Capabilities, IfKind, Kind, Offload};
+use super::member::Member;
 use super::vlan::Vlans;
 use crate::base::deadline::{Armed, Deadlines};
 use crate::base::id::IfId;
@@ -74,8 +75,8 @@ pub(crate) struct Netif {
     pub(crate) link_account: Option<Arc<Account>>,
     /// How much of that is its own.
     pub(crate) link_charged: u64,
-    /// The bridge that it is a member of: what comes in is the bridge's.
-    pub(crate) member: Option<Membership>,
+    /// What it is a member of, if anything: what comes in is for that.
+    pub(crate) member: Option<Member>,
     /// The VLAN interfaces that stand on it.
     pub(crate) vlans: Vlans,
     /// Who watches.
@@ -118,6 +119,20 @@ impl Netif {
         let kind = self.kind.name();
         has.then_some(())
             .ok_or(NetifError::Unsupported { kind, what })
+    }
+
+    /// Its membership of a bridge.
+    #[inline]
+    pub(crate) fn on_bridge(&self) -> Option<&Membership> {
+        self.member.as_ref().and_then(Member::of_bridge)
+    }
+
+    /// Its membership of a bridge, to be changed.
+    pub(crate) fn on_bridge_mut(&mut self) -> Option<&mut Membership> {
+        match &mut self.member {
+            Some(Member::Bridge(member)) => Some(member),
+            None => None,
+        }
     }
 
     /// True when frames can pass: administratively up and with something at the other end.

@@ -198,7 +198,7 @@ impl Stack {
     pub(crate) fn state_changed(&mut self, cx: &mut Cx, ifid: IfId) {
         let mut changed = vec![ifid];
         while let Some(id) = changed.pop() {
-            let member = self.ifs.get(id).and_then(|i| i.member);
+            let member = self.ifs.get(id).and_then(|i| i.on_bridge());
             let bridge = member.and_then(|m| self.bridges.get(m.bridge));
             let bridge = bridge.map(|b| b.ifid);
             let carrier = |s: &Stack| bridge.and_then(|b| s.ifs.get(b)).map(|b| b.carrier);
@@ -223,7 +223,7 @@ impl Stack {
         for addr in addrs {
             self.remove_host_route(addr);
         }
-        let member = self.ifs.get(ifid).and_then(|i| i.member);
+        let member = self.ifs.get(ifid).and_then(|i| i.on_bridge());
         let bridge = member.and_then(|m| self.bridges.get(m.bridge));
         let bridge = bridge.map(|b| b.ifid);
         self.bridges.forget(&mut self.ifs, cx.now, ifid);

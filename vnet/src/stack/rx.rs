@@ -33,6 +33,7 @@ use crate::ip::v4::input::{self as ip_input, Destination, Medium, Reassembled};
 use crate::ip::{NoWay, Refusal, versions};
 use crate::neigh::arp::{ArpIngress, ArpScope, ArpVerdict};
 use crate::netif::bridge::{self, BridgeId, Ingress};
+use crate::netif::member::Member;
 use crate::netif::vlan::{Above, VlanConfig};
 use crate::netif::wire::WireEnd;
 use crate::netif::{AdminState, Item, Netif};
@@ -161,13 +162,16 @@ fn at_interface(
     };
     if by == By::Wire {
         netif.received(cx, packet);
-        if let Some(member) = netif.member {
-            let from = Ingress {
-                ifid: netif.id,
-                config: member.config,
-                state: member.state,
-            };
-            return Verdict::Bridged(member.bridge, from);
+        match &netif.member {
+            None => {}
+            Some(Member::Bridge(member)) => {
+                let from = Ingress {
+                    ifid: netif.id,
+                    config: member.config,
+                    state: member.state,
+                };
+                return Verdict::Bridged(member.bridge, from);
+            }
         }
         if !netif.taps.is_empty() {
             cx.stats.take_refused();

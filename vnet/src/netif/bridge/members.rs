@@ -9,6 +9,7 @@ use crate::base::id::IfId;
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
 use crate::netif::IfTable;
+use crate::netif::member::Member;
 use crate::packet::MacAddr;
 use crate::packet::cx::Carrier;
 
@@ -47,7 +48,8 @@ impl Bridges {
         let (Some(bridge), Some(netif)) = (self.bridges.get_mut(id), ifs.get_mut(ifid)) else {
             return;
         };
-        netif.member = Some(Membership::new(id, MemberConfig::default()));
+        let membership = Membership::new(id, MemberConfig::default());
+        netif.member = Some(Member::Bridge(membership));
         let mac = netif.mac;
         bridge.members.push(ifid);
         self.readdress(ifs, now, id, mac);
@@ -62,7 +64,8 @@ impl Bridges {
             return;
         };
         let mac = netif.mac;
-        if let Some(member) = netif.member.take() {
+        if let Some(member) = netif.on_bridge().copied() {
+            netif.member = None;
             let id = member.bridge;
             self.remove_port(ifs, now, member);
             if let Some(bridge) = self.bridges.get_mut(id) {
@@ -95,7 +98,7 @@ impl Bridges {
         old: MacAddr,
     ) {
         let Some(netif) = ifs.get(ifid) else { return };
-        let is_member_of = netif.member.map(|m| m.bridge);
+        let is_member_of = netif.on_bridge().map(|m| m.bridge);
         if let Some(id) = is_member_of.or(netif.kind.bridge()) {
             let mac = netif.mac;
             self.readdress(ifs, now, id, old);
@@ -111,7 +114,7 @@ impl Bridges {
         if let Some(id) = netif.kind.bridge() {
             return self.check_ports(ifs, now, id);
         }
-        let Some(Membership { bridge: id, .. }) = netif.member else {
+        let Some(&Membership { bridge: id, .. }) = netif.on_bridge() else {
             return;
         };
         if !netif.is_running()

@@ -12,6 +12,7 @@ use crate::base::deadline::Deadlines;
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
+use crate::netif::member::Member;
 use crate::netif::{AdminState, IfTable, Netif};
 use crate::packet::Packet;
 
@@ -62,7 +63,7 @@ impl Bridges {
         let Some(netif) = ifs.get_mut(ifid) else {
             return;
         };
-        let Some(member) = &mut netif.member else {
+        let Some(member) = netif.on_bridge_mut() else {
             return;
         };
         member.config = config;
@@ -78,7 +79,9 @@ impl Bridges {
     /// An interface has another link: if it is a member, its path cost may be another one.
     pub(crate) fn link_changed(&mut self, ifs: &mut IfTable, now: Instant, ifid: IfId) {
         let Some(netif) = ifs.get(ifid) else { return };
-        let Some(member) = netif.member else { return };
+        let Some(member) = netif.on_bridge() else {
+            return;
+        };
         let cost = path_cost(netif, &member.config);
         if let Some(port) = member.port {
             self.with_tree(ifs, member.bridge, |tree| {
@@ -106,13 +109,13 @@ impl Bridges {
         let (Some(bridge), Some(netif)) = (self.get_mut(id), ifs.get_mut(ifid)) else {
             return;
         };
-        if let (Some(tree), Some(member)) = (&mut bridge.tree, netif.member) {
+        if let (Some(tree), Some(member)) = (&mut bridge.tree, netif.on_bridge().copied()) {
             let cost = path_cost(netif, &member.config);
-            netif.member = Some(Membership {
+            netif.member = Some(Member::Bridge(Membership {
                 port: tree.add(ifid, member.config.rstp, cost),
                 state: PortState::Discarding,
                 ..member
-            });
+            }));
             self.check_port(ifs, now, ifid);
         }
     }
@@ -130,11 +133,11 @@ impl Bridges {
     /// Tells the tree whether a member's link is there. A bridge that is down has no links.
     pub(super) fn check_port(&mut self, ifs: &mut IfTable, now: Instant, ifid: IfId) {
         let Some(netif) = ifs.get(ifid) else { return };
-        let Some(Membership {
+        let Some(&Membership {
             bridge: id,
             port: Some(port),
             ..
-        }) = netif.member
+        }) = netif.on_bridge()
         else {
             return;
         };
@@ -175,7 +178,7 @@ impl Bridges {
             Some(head) if !is_tagged => bpdu::in_frame(head, len),
             _ => Err(BpduError::NotABpdu),
         };
-        let member = ifs.get(from).and_then(|i| i.member);
+        let member = ifs.get(from).and_then(|i| i.on_bridge());
         let Some((bridge, port)) = member.and_then(|m| Some((m.bridge, m.port?))) else {
             return Err(DropReason::BridgeFiltered);
         };
@@ -248,7 +251,7 @@ impl Bridges {
                 Event::Flush(port) => flushed.push(port),
                 Event::State(port, state) => {
                     let netif = tree.member(port).and_then(|ifid| ifs.get_mut(ifid));
-                    if let Some(member) = netif.and_then(|i| i.member.as_mut()) {
+                    if let Some(member) = netif.and_then(|i| i.on_bridge_mut()) {
                         member.state = state;
                     }
                 }
@@ -278,7 +281,7 @@ impl Bridges {
             self.deadlines.forget(&mut tree.armed);
         }
         for member in &bridge.members {
-            if let Some(member) = ifs.get_mut(*member).and_then(|i| i.member.as_mut()) {
+            if let Some(member) = ifs.get_mut(*member).and_then(|i| i.on_bridge_mut()) {
                 *member = Membership::new(id, member.config);
             }
         }

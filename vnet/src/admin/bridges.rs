@@ -253,7 +253,7 @@ impl Vnet {
                 return Err(BridgeError::AlreadyMember { member, bridge });
             }
             check_size(stack, id, 1)?;
-            if stack.ip.v4.addrs.on_interface(ifid).next().is_some() {
+            if stack.ip.addresses_on(ifid).next().is_some() {
                 return Err(BridgeError::HasAddresses(member.to_owned()));
             }
             stack.bridges.join(&mut stack.ifs, cx.now, id, ifid);

@@ -15,10 +15,13 @@ pub(crate) mod v4;
 
 pub(crate) use message::{Message, Quoted, Verdict};
 
+use std::net::IpAddr;
+
+use crate::base::stats::DropReason;
 use crate::ip::addr::Cast;
 use crate::ip::{Ip, Refusal};
-use crate::packet::header::ip;
-use crate::packet::{Cx, Packet};
+use crate::packet::header::{Icmp4, IpInfo, IpProto, ip};
+use crate::packet::{Cx, Packet, Payload};
 use limit::Limit;
 
 /// One vnet's ICMP.
@@ -45,6 +48,43 @@ impl Icmp {
             }
             _ => None,
         }
+    }
+}
+
+/// Takes a message at its ICMP header: `info` is what its IP header says and `cast` whom it was
+/// addressed to.
+#[inline]
+pub(crate) fn input(info: &IpInfo, cast: Cast, packet: Packet) -> Verdict {
+    match info.src {
+        IpAddr::V4(_) => v4::input(info, cast, packet),
+        IpAddr::V6(_) => Verdict::Drop(DropReason::UnknownProtocol),
+    }
+}
+
+/// A request for an echo from `dst`, and the protocol that carries it; `None` when its version of IP is
+/// not spoken.
+pub(crate) fn echo_request(
+    dst: IpAddr,
+    ident: u16,
+    seq: u16,
+    payload: Payload,
+) -> Option<(IpProto, Packet)> {
+    match dst {
+        IpAddr::V4(_) => {
+            let code = 0;
+            let header = Icmp4::EchoRequest { code, ident, seq };
+            Some((IpProto::ICMP, v4::message(header, payload)))
+        }
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// The code with which "unreachable" is said about a packet to `dst`; `None` of a refusal that is said
+/// otherwise.
+pub(crate) fn unreachable_code(dst: IpAddr, refusal: Refusal) -> Option<u8> {
+    match dst {
+        IpAddr::V4(_) => v4::unreachable_code(refusal).map(|code| code.0),
+        IpAddr::V6(_) => None,
     }
 }
 

@@ -5,10 +5,10 @@
 
 use std::net::IpAddr;
 
-use super::{Ip, NoWay, Refusal, Way, v4, versions};
+use super::{Ip, NoWay, Refusal, Way, versions};
 use crate::base::stats::DropReason;
-use crate::packet::Packet;
 use crate::packet::header::{Fragmentation, IpInfo};
+use crate::packet::{Packet, gso};
 
 /// What becomes of a packet for another host.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ pub(crate) fn forward(
             };
         }
     };
-    if info.fragmentation == Fragmentation::Forbidden && v4::output::longest(packet) > ip_mtu {
+    if info.fragmentation == Fragmentation::Forbidden && gso::longest_packet(packet) > ip_mtu {
         let mtu = u32::try_from(ip_mtu).unwrap_or(u32::MAX);
         return refuse(Refusal::PacketTooBig { mtu }, DropReason::TooBig);
     }

@@ -7,6 +7,7 @@
 //! | [`addr`] | kinds of addresses, the addresses of a vnet |
 //! | [`fib`] | the forwarding table: longest prefix first |
 //! | [`state`] | what a version of IP consists of in one vnet, with its tunables |
+//! | [`input`] | what the stages ask of a version of IP with a header in hand |
 //! | [`forward`] | what a router does between input and output |
 //! | [`reassembly`] | putting fragments together |
 //! | [`multicast`] | which groups are listened to |
@@ -20,6 +21,7 @@ pub(crate) mod addr;
 pub(crate) mod family;
 pub(crate) mod fib;
 pub(crate) mod forward;
+pub(crate) mod input;
 pub(crate) mod multicast;
 pub(crate) mod reassembly;
 pub(crate) mod refusal;

@@ -11,11 +11,13 @@ use ipnet::IpNet;
 use super::addr::AddrError;
 use super::family::{Family, V4};
 use super::fib::{self, FibError, NextHop, Origin, RouteKind};
-use super::state::{AddressError, IpState};
-use super::{Refusal, v4};
+use super::state::{AddressError, Forwarding, IpState};
+use super::v4::fragment::Fragments;
+use super::{Refusal, reassembly, v4};
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
 use crate::base::stats::{DropReason, Stats};
+use crate::base::time::Instant;
 use crate::packet::Packet;
 use crate::packet::header::{Fragmentation, IpInfo, IpProto, ipv4};
 
@@ -250,6 +252,58 @@ impl Ip {
         }
     }
 
+    /// The hop limit of packets for which nobody asks for another.
+    pub(crate) fn default_hop_limit(&self) -> u8 {
+        self.v4.tunables.default_ttl
+    }
+
+    /// How many addresses there are.
+    pub(crate) fn addresses(&self) -> usize {
+        self.v4.addrs.len()
+    }
+
+    /// How many routes there are.
+    #[inline]
+    pub(crate) fn route_count(&self) -> usize {
+        self.v4.fib.len()
+    }
+
+    /// Sets how many routes there may be.
+    pub(crate) fn set_max_routes(&mut self, max_routes: usize) {
+        self.v4.fib.set_max_routes(max_routes);
+    }
+
+    /// Fragments that wait.
+    pub(crate) fn fragments(&self) -> usize {
+        self.v4.reassembly.fragments()
+    }
+
+    /// Bytes of fragments that wait.
+    #[inline]
+    pub(crate) fn fragment_bytes(&self) -> usize {
+        self.v4.reassembly.bytes()
+    }
+
+    /// Sets how many bytes of fragments may wait.
+    pub(crate) fn set_max_fragment_bytes(&mut self, max_bytes: usize) {
+        let limits = reassembly::Limits {
+            max_bytes,
+            ..self.v4.reassembly.limits()
+        };
+        self.v4.reassembly.set_limits(limits);
+    }
+
+    /// When a datagram is to be given up that lacks fragments.
+    #[inline]
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.v4.reassembly.next_deadline()
+    }
+
+    /// Host or router.
+    pub(crate) fn set_forwarding(&mut self, forwarding: Forwarding) {
+        self.v4.tunables.forwarding = forwarding;
+    }
+
     /// The addresses of an interface, in the order they were added.
     pub(crate) fn addresses_on(&self, ifid: IfId) -> impl Iterator<Item = IpNet> {
         self.v4.addrs.on_interface(ifid).map(|a| a.net.into())
@@ -394,6 +448,26 @@ pub(crate) fn restore(info: &IpInfo, packet: Packet) -> Option<Packet> {
             packet,
         )),
         _ => None,
+    }
+}
+
+/// How a packet fits its link.
+#[derive(Debug)]
+pub(crate) enum Fit {
+    /// It fits as it is.
+    Whole(Packet),
+    /// It was cut; every piece fits.
+    Fragments(Fragments),
+    /// It does not fit and must not, or cannot, be cut.
+    TooBig(Packet),
+}
+
+/// Sees to it that a packet to `dst`, at its IP header, fits a link that takes IP packets of up to
+/// `ip_mtu` bytes. Of a packet that stands for several segments, each segment must fit.
+pub(crate) fn fit(dst: IpAddr, packet: Packet, ip_mtu: usize) -> Fit {
+    match dst {
+        IpAddr::V4(_) => v4::output::fit(packet, ip_mtu),
+        IpAddr::V6(_) => Fit::TooBig(packet),
     }
 }
 

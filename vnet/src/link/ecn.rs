@@ -1,8 +1,8 @@
 //! What a queue discipline looks at in a frame: its differentiated services field (RFC 2474), of
 //! which the last two bits are for explicit congestion notification (RFC 3168), and its flow.
 //!
-//! Only IPv4 is looked at. Whatever else there is has class 0, takes no part in ECN, and is one flow
-//! for each pair of stations.
+//! IPv4 and IPv6 are looked at. Whatever else there is has class 0, takes no part in ECN, and is one
+//! flow for each pair of stations.
 
 use std::hash::Hasher;
 
@@ -10,37 +10,58 @@ use siphasher::sip::SipHasher13;
 
 use crate::packet::Packet;
 use crate::packet::header::ether::{self, ETHER_LEN};
-use crate::packet::header::ipv4::{self, set_tos};
-use crate::packet::header::{EtherType, IpProto};
+use crate::packet::header::{EtherType, IpProto, ip, ipv4, ipv6};
 
 /// The ECN codepoints of RFC 3168, section 5.
 const ECN_MASK: u8 = 0b11;
 const CE: u8 = 0b11;
 
-/// The IPv4 header of a frame without options, and where it begins.
-fn ip(packet: &mut Packet) -> Option<(usize, &mut [u8])> {
-    let at = ether::network_offset(packet);
-    let bytes = packet.pull_up(at + ipv4::MIN_LEN)?;
-    let is_ipv4 = EtherType::at(bytes, at - 2) == EtherType::IPV4 && bytes[at] >> 4 == 4;
-    is_ipv4.then_some((at, &mut bytes[at..]))
+/// The fixed IP header of a frame, and where it begins.
+enum Network<'a> {
+    V4(usize, &'a mut [u8]),
+    V6(usize, &'a mut [u8]),
 }
 
-/// The six bits of the differentiated services codepoint; 0 for what is not IPv4.
+fn network(packet: &mut Packet) -> Option<Network<'_>> {
+    let at = ether::network_offset(packet);
+    let bytes = packet.pull_up(at + ipv4::MIN_LEN)?;
+    match (EtherType::at(bytes, at - 2), ip::version(&bytes[at..])) {
+        (EtherType::IPV4, 4) => Some(Network::V4(
+            at,
+            &mut packet.pull_up(at + ipv4::MIN_LEN)?[at..],
+        )),
+        (EtherType::IPV6, 6) => Some(Network::V6(
+            at,
+            &mut packet.pull_up(at + ipv6::MIN_LEN)?[at..],
+        )),
+        _ => None,
+    }
+}
+
+fn traffic_class(packet: &mut Packet) -> Option<u8> {
+    Some(match network(packet)? {
+        Network::V4(_, ip) => ip[1],
+        Network::V6(_, ip) => ip[0] << 4 | ip[1] >> 4,
+    })
+}
+
+/// The six bits of the differentiated services codepoint; 0 for what is not IP.
 pub(crate) fn dscp(packet: &mut Packet) -> u8 {
-    ip(packet).map_or(0, |(_, ip)| ip[1] >> 2)
+    traffic_class(packet).map_or(0, |class| class >> 2)
 }
 
 /// Marks a frame as having met congestion (RFC 3168, section 5), if its sender takes part in that.
 /// Its header checksum stays right. False when it does not, and must be dropped instead.
 pub(crate) fn mark(packet: &mut Packet) -> bool {
-    match ip(packet) {
-        Some((_, ip)) if ip[1] & ECN_MASK != 0 => {
-            let tos = ip[1] | CE;
-            set_tos(ip, tos);
-            true
-        }
-        _ => false,
+    let Some(class) = traffic_class(packet).filter(|class| class & ECN_MASK != 0) else {
+        return false;
+    };
+    match network(packet) {
+        Some(Network::V4(_, ip)) => ipv4::set_tos(ip, class | CE),
+        Some(Network::V6(_, ip)) => ipv6::set_traffic_class(ip, class | CE),
+        None => {}
     }
+    true
 }
 
 /// A hash of the frame's flow: tags, addresses, protocol and, of TCP or UDP, ports (RFC 8290, section
@@ -50,18 +71,38 @@ pub(crate) fn flow(packet: &mut Packet, seed: u64) -> u64 {
     for tag in packet.meta.tags.iter() {
         hasher.write(&tag.tci.to_be_bytes());
     }
-    let Some((at, ip)) = ip(packet) else {
-        let stations = packet.pull_up(ETHER_LEN);
-        hasher.write(stations.as_deref().unwrap_or(&[]));
-        return hasher.finish();
+    let (proto, ports) = match network(packet) {
+        Some(Network::V4(at, ip)) => {
+            hasher.write(&ip[12..20]);
+            hasher.write(&[ip[9]]);
+            let is_fragment = (u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff) != 0;
+            let ports = at + usize::from(ip[0] & 0xf) * 4;
+            (IpProto(ip[9]), (!is_fragment).then_some(ports))
+        }
+        Some(Network::V6(at, ip)) => {
+            hasher.write(&ip[8..40]);
+            // Where the protocol is cannot be said of a fragment: the others have none.
+            match ipv6::transport(packet, at) {
+                Some((proto, behind)) => {
+                    hasher.write(&[proto.0]);
+                    (proto, Some(at + behind))
+                }
+                None => (IpProto::NONE, None),
+            }
+        }
+        None => {
+            let stations = packet.pull_up(ETHER_LEN);
+            hasher.write(stations.as_deref().unwrap_or(&[]));
+            (IpProto::NONE, None)
+        }
     };
-    let ports = at + usize::from(ip[0] & 0xf) * 4;
-    let is_fragment = (u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff) != 0;
-    let with_ports = matches!(IpProto(ip[9]), IpProto::TCP | IpProto::UDP) && !is_fragment;
-    hasher.write(&ip[12..20]);
-    hasher.write(&[ip[9]]);
-    if with_ports && let Some(bytes) = packet.pull_up(ports + 4) {
-        hasher.write(&bytes[ports..]);
+    if matches!(proto, IpProto::TCP | IpProto::UDP)
+        && let Some(at) = ports
+    {
+        let mut bytes = [0; 4];
+        if packet.copy_to(at, &mut bytes) == bytes.len() {
+            hasher.write(&bytes);
+        }
     }
     hasher.finish()
 }
@@ -126,6 +167,45 @@ pub(super) mod tests {
         let mut other = frame(0, 2, 100);
         other.pull_up(FIXED).expect("long enough")[21] = 9;
         assert_eq!(flow(&mut fragment, 5), flow(&mut other, 5));
+    }
+
+    /// An IPv6 frame with UDP ports behind `extensions` headers of options.
+    fn frame6(class: u8, port: u16, extensions: usize) -> Packet {
+        let mut bytes = vec![2; 12];
+        bytes.extend([0x86, 0xdd, 0x60 | class >> 4, class << 4, 1, 2, 0, 0]);
+        bytes.extend([if extensions > 0 { 60 } else { 17 }, 64]);
+        bytes.extend([0x20; 16]);
+        bytes.extend([0x21; 16]);
+        for left in (0..extensions).rev() {
+            bytes.extend([if left > 0 { 60 } else { 17 }, 0, 1, 4, 0, 0, 0, 0]);
+        }
+        bytes.extend(port.to_be_bytes());
+        bytes.extend([0; 100]);
+        Packet::incoming(bytes)
+    }
+
+    #[test]
+    fn ipv6_is_marked_and_told_apart_as_well() {
+        for dscp in [0, 46] {
+            for ecn in 0..4u8 {
+                let mut packet = frame6(dscp << 2 | ecn, 7, 0);
+                assert_eq!(mark(&mut packet), ecn != 0);
+                let class = if ecn == 0 { dscp << 2 } else { dscp << 2 | CE };
+                assert_eq!(packet.to_vec(), frame6(class, 7, 0).to_vec());
+                assert_eq!(super::dscp(&mut packet), dscp);
+            }
+        }
+        let seen = |port, extensions| flow(&mut frame6(0, port, extensions), 5);
+        assert_ne!(seen(1, 0), seen(2, 0));
+        assert_eq!(seen(1, 0), seen(1, 3), "it carries the same");
+        let fragment = |port: u16| {
+            let mut packet = frame6(0, port, 1).to_vec();
+            (packet[20], packet[57]) = (44, 1);
+            flow(&mut Packet::incoming(packet), 5)
+        };
+        assert_eq!(fragment(1), fragment(2));
+        let mut short = Packet::incoming(frame6(0, 1, 0).to_vec()[..50].to_vec());
+        assert_eq!((super::dscp(&mut short), mark(&mut short)), (0, false));
     }
 
     #[test]

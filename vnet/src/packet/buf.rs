@@ -192,6 +192,19 @@ impl Packet {
         all
     }
 
+    /// Copies the bytes from `offset` on into `to`, wherever they are, and returns how many there were.
+    pub(crate) fn copy_to(&self, offset: usize, to: &mut [u8]) -> usize {
+        let head = self.head();
+        let in_head = head.get(offset..).unwrap_or_default();
+        let done = in_head.len().min(to.len());
+        to[..done].copy_from_slice(&in_head[..done]);
+        let behind = (offset + done).saturating_sub(head.len());
+        match done < to.len() {
+            true => done + self.payload.copy_to(behind, &mut to[done..]),
+            false => done,
+        }
+    }
+
     /// Moves what is in the header area behind the first `n` bytes to the front of the payload.
     ///
     /// # Panics

@@ -9,8 +9,7 @@ use std::net::IpAddr;
 
 use super::buf::Packet;
 use super::header::HeaderError;
-use super::header::ipv4;
-use super::header::{IpInfo, IpProto};
+use super::header::{IpInfo, IpProto, ip, ipv4, ipv6};
 use super::meta::Csum;
 use super::payload::Payload;
 
@@ -70,7 +69,7 @@ pub(crate) fn of(bytes: &[u8]) -> u16 {
     !u16::from_be(sum_native(bytes))
 }
 
-/// Fills in a [`Csum::Partial`] checksum of an IPv4 packet whose IP header starts `l3_offset`
+/// Fills in a [`Csum::Partial`] checksum of a packet whose IP header starts `l3_offset`
 /// bytes into `packet`. Any other state is left alone.
 ///
 /// # Errors
@@ -135,12 +134,15 @@ pub(crate) fn verify_transport(packet: &mut Packet, info: &IpInfo) -> Result<(),
         return Ok(());
     }
     match info.proto {
-        IpProto::ICMP | IpProto::TCP => {}
+        IpProto::ICMP | IpProto::TCP | IpProto::ICMPV6 => {}
         IpProto::UDP => {
             let header = packet.pull_up(8).ok_or(HeaderError::Truncated)?;
             // RFC 768: "An all zero transmitted checksum value means that the transmitter
-            // generated no checksum".
+            // generated no checksum". RFC 8200 section 8.1: IPv6 receivers discard such packets.
             if header[6..8] == [0, 0] {
+                if info.src.is_ipv6() {
+                    return Err(HeaderError::BadChecksum);
+                }
                 return Ok(());
             }
         }
@@ -175,16 +177,35 @@ impl Located {
         if start < ipv4::MIN_LEN {
             return Err(HeaderError::BadLength);
         }
-        let start = l3_offset + start;
+        let (behind, start) = (start, l3_offset + start);
         let field = start + offset;
         let len = packet.len();
         let head = packet.pull_up(field + 2).ok_or(HeaderError::BadLength)?;
-        let ip = ipv4::Addresses::peek(&head[l3_offset..])?;
+        let header = &head[l3_offset..];
+        let (proto, pseudo_header) = match ip::version(header) {
+            6 => {
+                let ip = ipv6::Ipv6Header::parse(header)?;
+                let proto = match behind {
+                    ipv6::MIN_LEN => ip.next,
+                    _ => match ipv6::transport(packet, l3_offset) {
+                        Some((proto, at)) if at == behind => proto,
+                        _ => return Err(HeaderError::BadLength),
+                    },
+                };
+                let sum = pseudo_header(ip.src.into(), ip.dst.into(), proto, len - start);
+                (proto, sum)
+            }
+            _ => {
+                let ip = ipv4::Addresses::peek(header)?;
+                let sum = pseudo_header(ip.src.into(), ip.dst.into(), ip.proto, len - start);
+                (ip.proto, sum)
+            }
+        };
         Ok(Located {
             start,
             field,
-            proto: ip.proto,
-            pseudo_header: pseudo_header(ip.src.into(), ip.dst.into(), ip.proto, len - start),
+            proto,
+            pseudo_header,
         })
     }
 
@@ -359,10 +380,19 @@ mod tests {
     }
 
     #[test]
-    fn a_udp_datagram_without_checksum_passes() {
+    fn a_udp_datagram_without_checksum_passes_in_ipv4() {
         let mut packet = Packet::incoming(vec![0, 7, 0, 9, 0, 8, 0, 0]);
         let udp = info(IpProto::UDP);
         assert_eq!(verify_transport(&mut packet, &udp), Ok(()));
+        let in_ipv6 = IpInfo {
+            src: Ipv6Addr::LOCALHOST.into(),
+            dst: Ipv6Addr::LOCALHOST.into(),
+            ..udp
+        };
+        assert_eq!(
+            verify_transport(&mut packet, &in_ipv6),
+            Err(HeaderError::BadChecksum)
+        );
         let mut short = Packet::incoming(vec![0; 7]);
         assert_eq!(
             verify_transport(&mut short, &udp),
@@ -370,7 +400,68 @@ mod tests {
         );
     }
 
+    /// An IPv6 packet with `extensions` headers of options in front of what it carries.
+    fn packet6(proto: IpProto, transport: &[u8], extensions: usize) -> Packet {
+        let named = |left: usize| match left {
+            0 => proto,
+            _ => IpProto::DESTINATION,
+        };
+        let mut packet = Packet::outgoing(Payload::from(transport.to_vec()));
+        for left in 0..extensions {
+            packet
+                .prepend(8)
+                .copy_from_slice(&[named(left).0, 0, 1, 4, 0, 0, 0, 0]);
+        }
+        let header = ipv6::Ipv6Header {
+            src: "2001:db8::1".parse().expect("an address"),
+            dst: "2001:db8::2".parse().expect("an address"),
+            next: named(extensions),
+            hop_limit: 64,
+            traffic_class: 0,
+            flow_label: 0,
+            payload_len: packet.len() as u16,
+        };
+        header.emit(packet.prepend(ipv6::MIN_LEN));
+        packet
+    }
+
     proptest! {
+        #[test]
+        fn another_verifies_what_is_filled_in_over_ipv6(
+            mut data in prop::collection::vec(any::<u8>(), 20..200),
+            proto in prop::sample::select(vec![IpProto::UDP, IpProto::TCP, IpProto::ICMPV6]),
+            extensions in 0usize..4,
+        ) {
+            use smoltcp::wire::{Icmpv6Packet, TcpPacket, UdpPacket};
+            let len = data.len() as u16;
+            let offset = match proto {
+                IpProto::UDP => {
+                    data[4..6].copy_from_slice(&len.to_be_bytes());
+                    6
+                }
+                IpProto::TCP => {
+                    data[12] = 0x50;
+                    16
+                }
+                _ => 2,
+            };
+            let mut packet = packet6(proto, &data, extensions);
+            let start = (ipv6::MIN_LEN + 8 * extensions) as u16;
+            packet.meta.csum = Csum::Partial { start, offset };
+            finish(&mut packet, 0).expect("the offsets are right");
+            let bytes = packet.to_vec();
+            let ip = ipv6::Ipv6Header::parse(&bytes).expect("a header");
+            let carried = &bytes[usize::from(start)..];
+            let holds = match proto {
+                IpProto::UDP => UdpPacket::new_unchecked(carried)
+                    .verify_checksum(&ip.src.into(), &ip.dst.into()),
+                IpProto::TCP => TcpPacket::new_unchecked(carried)
+                    .verify_checksum(&ip.src.into(), &ip.dst.into()),
+                _ => Icmpv6Packet::new_unchecked(carried).verify_checksum(&ip.src, &ip.dst),
+            };
+            prop_assert!(holds);
+        }
+
         #[test]
         fn pieces_sum_to_what_the_whole_sums_to(
             parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..150), 0..6),

@@ -5,7 +5,7 @@
 
 use super::buf::Packet;
 use super::header::ipv4::{self, Ipv4Header, Piece};
-use super::header::{HeaderError, IpProto};
+use super::header::{HeaderError, IpProto, ip, ipv6};
 use super::meta::{Csum, GsoKind};
 use super::payload::Payload;
 
@@ -28,12 +28,12 @@ pub(crate) fn segment(
         return Ok(());
     };
     let layout = Layout::of(&mut packet, l3_offset)?;
-    if gso.kind != GsoKind::Tcp4 || gso.segment_size == 0 {
+    if gso.kind != layout.ip.kind() || gso.segment_size == 0 {
         return Err(HeaderError::WrongFormat);
     }
     let segment_size = usize::from(gso.segment_size);
     let longest = packet.len().min(layout.headers_len + segment_size) - l3_offset;
-    if longest > ipv4::MAX_TOTAL_LEN {
+    if longest > layout.ip.max_len() {
         return Err(HeaderError::BadLength);
     }
     packet.meta.csum = layout.partial();
@@ -95,13 +95,47 @@ fn take_headers(packet: &mut Packet, layout: &Layout) -> [u8; super::buf::HEAD_C
     template
 }
 
-/// Where the headers of a TCP segment over IPv4 are.
+/// The length of the longest IP packet that will leave for `packet`, which is at its IP header.
+pub(crate) fn longest_packet(packet: &mut Packet) -> usize {
+    match longest_frame(packet, 0) {
+        Ok(longest) => longest,
+        Err(_) => packet.len(),
+    }
+}
+
+/// Where the headers of a TCP segment are.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
     l3: usize,
     l4: usize,
     headers_len: usize,
-    ip: Ipv4Header,
+    ip: Network,
+}
+
+/// What of the IP header differs between segments.
+#[derive(Clone, Copy, Debug)]
+enum Network {
+    /// Its length and identification, and the checksum over them.
+    V4(Ipv4Header),
+    /// Its length.
+    V6,
+}
+
+impl Network {
+    fn kind(&self) -> GsoKind {
+        match self {
+            Network::V4(_) => GsoKind::Tcp4,
+            Network::V6 => GsoKind::Tcp6,
+        }
+    }
+
+    /// Bytes in the longest packet.
+    fn max_len(&self) -> usize {
+        match self {
+            Network::V4(_) => ipv4::MAX_TOTAL_LEN,
+            Network::V6 => ipv6::MIN_LEN + ipv6::MAX_PAYLOAD,
+        }
+    }
 }
 
 /// Which of its packet's segments one is.
@@ -125,15 +159,26 @@ impl Layout {
     /// Pulls the headers up and looks at them.
     fn of(packet: &mut Packet, l3: usize) -> Result<Layout, HeaderError> {
         let head = packet.pull_up(l3 + 1).ok_or(HeaderError::Truncated)?;
-        let l4 = l3 + ipv4::header_len(&head[l3..])?;
+        let (ip, l4) = match ip::version(&head[l3..]) {
+            4 => {
+                let l4 = l3 + ipv4::header_len(&head[l3..])?;
+                let head = packet.pull_up(l4).ok_or(HeaderError::Truncated)?;
+                let ip = Ipv4Header::parse_trusted(&head[l3..])?;
+                if ip.proto != IpProto::TCP || ip.is_fragment() {
+                    return Err(HeaderError::WrongFormat);
+                }
+                (Network::V4(ip), l4)
+            }
+            6 => match ipv6::transport(packet, l3) {
+                Some((IpProto::TCP, at)) => (Network::V6, l3 + at),
+                _ => return Err(HeaderError::WrongFormat),
+            },
+            _ => return Err(HeaderError::WrongFormat),
+        };
         let head = packet
             .pull_up(l4 + TCP_MIN_LEN)
             .ok_or(HeaderError::Truncated)?;
-        let ip = Ipv4Header::parse_trusted(&head[l3..])?;
         let tcp_len = usize::from(head[l4 + DATA_OFFSET] >> 4) * 4;
-        if ip.proto != IpProto::TCP || ip.is_fragment() {
-            return Err(HeaderError::WrongFormat);
-        }
         if tcp_len < TCP_MIN_LEN {
             return Err(HeaderError::BadLength);
         }
@@ -156,13 +201,19 @@ impl Layout {
 
     /// Turns the packet's headers into those of one segment.
     fn adjust(&self, head: &mut [u8], total_len: usize, place: Place) {
-        let piece = Piece {
-            total_len: total_len as u16,
-            ident: self.ip.ident.wrapping_add(place.nth as u16),
-            flags: self.ip.flags,
-            fragment_offset: 0,
-        };
-        ipv4::rewrite_piece(&mut head[self.l3..], self.l4 - self.l3, piece);
+        let network = &mut head[self.l3..];
+        match &self.ip {
+            Network::V4(ip) => {
+                let piece = Piece {
+                    total_len: total_len as u16,
+                    ident: ip.ident.wrapping_add(place.nth as u16),
+                    flags: ip.flags,
+                    fragment_offset: 0,
+                };
+                ipv4::rewrite_piece(network, self.l4 - self.l3, piece);
+            }
+            Network::V6 => ipv6::set_payload_len(network, (total_len - ipv6::MIN_LEN) as u16),
+        }
         let tcp = &mut head[self.l4..];
         let seq = seq_of(tcp).wrapping_add(place.offset as u32);
         tcp[SEQ].copy_from_slice(&seq.to_be_bytes());

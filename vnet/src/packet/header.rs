@@ -1,4 +1,4 @@
-//! Header formats, read and written by `smoltcp::wire`.
+//! Header formats, most of them read and written by `smoltcp::wire`, the others held against it in tests.
 //!
 //! Each type is what the header *means*; `parse` is given the header's own bytes (the payload is
 //! elsewhere) and says what is wrong with them, `emit` writes the bytes. Checksums over payload
@@ -9,6 +9,7 @@ pub(crate) mod ether;
 pub(crate) mod icmp4;
 pub(crate) mod ip;
 pub(crate) mod ipv4;
+pub(crate) mod ipv6;
 pub(crate) mod tcp;
 pub(crate) mod udp;
 

@@ -217,7 +217,7 @@ impl<I: Copy + Into<SocketId>> Handle<I> {
 
     pub(super) fn ttl(&self) -> io::Result<u32> {
         self.now(|s, _, id| match *s.ttl(id.into())? {
-            0 => Ok(s.ip.v4.tunables.default_ttl.into()),
+            0 => Ok(s.ip.default_hop_limit().into()),
             ttl => Ok(ttl.into()),
         })
     }

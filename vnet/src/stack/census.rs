@@ -121,12 +121,12 @@ impl Stack {
                 + self.datagram_sockets() as u64,
             connections: (tcp.connections + tcp.half_open + tcp.time_wait) as u64,
             interfaces: self.ifs.len() as u64,
-            addresses: self.ip.v4.addrs.len() as u64,
-            routes: self.ip.v4.fib.len() as u64,
+            addresses: self.ip.addresses() as u64,
+            routes: self.ip.route_count() as u64,
             neighbours: self.neigh.len() as u64,
             stations: self.bridges.stations() as u64,
             packets: self.neigh.held().packets as u64
-                + self.ip.v4.reassembly.fragments() as u64
+                + self.ip.fragments() as u64
                 + self.ifs.held_frames() as u64
                 + queued as u64,
             buffered_bytes: self.tcp.buffered_bytes() as u64,
@@ -139,7 +139,7 @@ impl Stack {
 
     /// Received packets that are neither delivered, forwarded nor dropped yet.
     pub(crate) fn pending(&self) -> u64 {
-        (self.neigh.held().received + self.ip.v4.reassembly.fragments()) as u64
+        (self.neigh.held().received + self.ip.fragments()) as u64
     }
 
     pub(crate) fn uninit_tcp(&mut self, cx: &mut Cx) {

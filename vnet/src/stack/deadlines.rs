@@ -4,6 +4,7 @@ use super::{Stack, tx};
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
 use crate::ip::Refusal;
+use crate::ip::family::V4;
 use crate::packet::Cx;
 
 impl Stack {
@@ -13,7 +14,7 @@ impl Stack {
         let or_never = |at: Option<Instant>| at.unwrap_or(Instant::MAX);
         let next = or_never(self.tcp.next_deadline())
             .min(or_never(self.neigh.next_deadline()))
-            .min(or_never(self.ip.v4.reassembly.next_deadline()))
+            .min(or_never(self.ip.next_deadline()))
             .min(or_never(self.ifs.link_deadline()))
             .min(or_never(self.bridges.next_deadline()));
         let next = (next != Instant::MAX).then_some(next);
@@ -30,7 +31,7 @@ impl Stack {
         [
             ("tcp", self.tcp.next_deadline()),
             ("neighbours", self.neigh.next_deadline()),
-            ("reassembly", self.ip.v4.reassembly.next_deadline()),
+            ("reassembly", self.ip.next_deadline()),
             ("links", self.ifs.link_deadline()),
             ("bridges", self.bridges.next_deadline()),
         ]
@@ -53,10 +54,8 @@ impl Stack {
                 }
             }
         }
-        if is_due(self.ip.v4.reassembly.next_deadline()) {
-            for expired in self.ip.v4.reassembly.on_deadline(cx) {
-                tx::reassembly_expired(self, cx, expired);
-            }
+        if is_due(self.ip.next_deadline()) {
+            tx::reassembly_expired::<V4>(self, cx);
         }
         if is_due(self.ifs.link_deadline()) {
             self.ifs.drain_links(cx);

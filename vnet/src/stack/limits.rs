@@ -295,17 +295,13 @@ impl Stack {
                 self.share_buffers();
             }
             Resource::LinkBytes => self.ifs.link_account.set_limit(limit),
-            Resource::Routes => self.ip.v4.fib.set_max_routes(size),
+            Resource::Routes => self.ip.set_max_routes(size),
             Resource::Neighbours => {
                 let mut config = self.neigh.config().clone();
                 config.limit = size;
                 self.neigh.set_config(config);
             }
-            Resource::ReassemblyBytes => {
-                let mut limits = self.ip.v4.reassembly.limits();
-                limits.max_bytes = size;
-                self.ip.v4.reassembly.set_limits(limits);
-            }
+            Resource::ReassemblyBytes => self.ip.set_max_fragment_bytes(size),
             Resource::Backlog => self.tcp.config_mut().max_backlog = size,
         }
     }
@@ -330,10 +326,10 @@ impl Stack {
                 let account = &self.ifs.link_account;
                 (account.held(), account.refused())
             }
-            Resource::Routes => (self.ip.v4.fib.len() as u64, 0),
+            Resource::Routes => (self.ip.route_count() as u64, 0),
             Resource::Neighbours => (self.neigh.len() as u64, dropped(DropReason::NeighbourLimit)),
             Resource::ReassemblyBytes => (
-                self.ip.v4.reassembly.bytes() as u64,
+                self.ip.fragment_bytes() as u64,
                 dropped(DropReason::FragmentLimit),
             ),
             Resource::Tasks => (0, 0),
@@ -357,12 +353,9 @@ impl Stack {
         limits.note(Resource::Interfaces, self.ifs.len() as u64);
         limits.note(Resource::Children, limits.children_now);
         limits.note(Resource::LinkBytes, self.ifs.link_account.held());
-        limits.note(Resource::Routes, self.ip.v4.fib.len() as u64);
+        limits.note(Resource::Routes, self.ip.route_count() as u64);
         limits.note(Resource::Neighbours, self.neigh.len() as u64);
-        limits.note(
-            Resource::ReassemblyBytes,
-            self.ip.v4.reassembly.bytes() as u64,
-        );
+        limits.note(Resource::ReassemblyBytes, self.ip.fragment_bytes() as u64);
         if self.limits.of(Resource::Sockets) != UNLIMITED {
             self.share_sockets();
         }

@@ -29,8 +29,8 @@ use crate::ip::addr::{self, Cast, Ours};
 use crate::ip::family::V4;
 use crate::ip::fib::Route;
 use crate::ip::forward::{self, Egress};
-use crate::ip::v4::input::{self as ip_input, Destination, Medium, Reassembled};
-use crate::ip::{NoWay, Refusal, versions};
+use crate::ip::input::{Destination, Ingress as IpIngress, Medium, Reassembled, Version};
+use crate::ip::{NoWay, Refusal, v4, versions};
 use crate::neigh::arp::{ArpIngress, ArpScope, ArpVerdict};
 use crate::netif::bridge::{self, BridgeId, Ingress};
 use crate::netif::member::Member;
@@ -42,7 +42,7 @@ use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::tcp as tcp_header;
 use crate::packet::header::udp::UDP_LEN;
 use crate::packet::header::{
-    ArpPacket, EtherHeader, EtherType, IpInfo, IpProto, Ipv4Header, TcpFlags, TcpHeader, UdpHeader,
+    ArpPacket, EtherHeader, EtherType, IpInfo, IpProto, TcpFlags, TcpHeader, UdpHeader,
 };
 use crate::packet::tag::Tag;
 use crate::packet::{Csum, Cx, MacAddr, Packet, checksum};
@@ -315,7 +315,7 @@ fn ether(s: &mut Stack, cx: &mut Cx, at: Station, header: EtherHeader, mut packe
         _ => return cx.stats.drop_rx(DropReason::NotForUs),
     };
     match header.ether_type {
-        EtherType::IPV4 => ipv4(s, cx, ip_input::Ingress { ifid, medium, cast }, packet),
+        EtherType::IPV4 => ipv4(s, cx, IpIngress { ifid, medium, cast }, packet),
         EtherType::ARP => arp(s, cx, ifid, mac, packet),
         _ => cx.stats.drop_rx(DropReason::UnknownProtocol),
     }
@@ -382,37 +382,37 @@ fn arp_sender(s: &Stack, ifid: IfId, ip: Ipv4Addr) -> ArpScope {
     }
 }
 
-fn ipv4(s: &mut Stack, cx: &mut Cx, ingress: ip_input::Ingress, mut packet: Packet) {
-    match ip_input::check(&s.ip.v4, ingress, &mut packet) {
-        Ok(header) => prerouting(s, cx, ingress, &header, packet),
+fn ipv4(s: &mut Stack, cx: &mut Cx, ingress: IpIngress, mut packet: Packet) {
+    match v4::input::check(&s.ip.v4, ingress, &mut packet) {
+        Ok(header) => prerouting::<V4>(s, cx, ingress, &header, packet),
         Err(reason) => cx.stats.drop_rx(reason),
     }
 }
 
 /// The stage before it is asked whom a packet is for, which everything passes that came in. Fragments
 /// are put together here, if they are for us.
-fn prerouting(
+fn prerouting<V: Version>(
     s: &mut Stack,
     cx: &mut Cx,
-    ingress: ip_input::Ingress,
-    header: &Ipv4Header,
+    ingress: IpIngress,
+    header: &V::Header,
     mut packet: Packet,
 ) {
-    let cast = match ip_input::destination(&s.ip.v4, ingress, header) {
+    let cast = match V::destination(V::of(&s.ip), ingress, header) {
         Ok(Destination::Local(cast)) => cast,
-        Ok(Destination::Other) => return forward(s, cx, &header.info(), packet),
+        Ok(Destination::Other) => return forward(s, cx, &V::info(header), packet),
         Err(reason) => return cx.stats.drop_rx(reason),
     };
-    packet.strip(usize::from(header.header_len));
+    packet.strip(V::header_len(header));
     // What came in as a broadcast frame is no better than a broadcast packet.
     let addressed = match ingress.cast {
         Cast::Unicast => cast,
         link => link,
     };
-    if !header.is_fragment() {
-        return input(s, cx, &header.info(), addressed, packet);
+    if !V::is_fragment(header) {
+        return input(s, cx, &V::info(header), addressed, packet);
     }
-    match ip_input::reassemble(cx, &mut s.ip.v4, ingress, header, cast, packet) {
+    match V::reassemble(cx, V::of_mut(&mut s.ip), ingress, header, cast, packet) {
         Reassembled::Whole(info, packet) => input(s, cx, &info, addressed, packet),
         Reassembled::Held => {}
         Reassembled::Drop(reason) => cx.stats.drop_rx(reason),
@@ -452,7 +452,7 @@ fn raw_copy(s: &mut Stack, cx: &mut Cx, info: &IpInfo, packet: &Packet) -> bool 
 }
 
 fn icmp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
-    match icmp::v4::input(info, cast, packet) {
+    match icmp::input(info, cast, packet) {
         icmp::Verdict::Reply(reply) => {
             cx.stats.delivered += 1;
             tx::icmp(s, cx, reply);
@@ -549,13 +549,9 @@ fn echo_error(
     let Some((ident, seq)) = quoted.echo() else {
         return false;
     };
-    let event = match (refusal, icmp::v4::unreachable_code(refusal)) {
+    let event = match (refusal, icmp::unreachable_code(quoted.dst, refusal)) {
         (Refusal::HopLimit | Refusal::Reassembly, _) => EchoEvent::TimeExceeded { from, seq },
-        (_, Some(code)) => EchoEvent::Unreachable {
-            from,
-            seq,
-            code: code.0,
-        },
+        (_, Some(code)) => EchoEvent::Unreachable { from, seq, code },
         (_, None) => return false,
     };
     s.echo.input(cx, ident, event) == SocketVerdict::Delivered

@@ -9,7 +9,7 @@ use crate::icmp;
 use crate::ip::Outgoing;
 use crate::ip::state::Forwarding;
 use crate::netif::table::MAX_GSO;
-use crate::packet::header::{Icmp4, IpProto};
+use crate::packet::header::IpProto;
 use crate::packet::{Csum, Cx, Packet, Payload};
 use crate::transport::echo::EchoId;
 use crate::transport::edge::{Readiness, Waiters};
@@ -134,7 +134,7 @@ impl Stack {
 impl Stack {
     /// Host or router.
     pub(crate) fn set_forwarding(&mut self, forwarding: Forwarding) {
-        self.ip.v4.tunables.forwarding = forwarding;
+        self.ip.set_forwarding(forwarding);
     }
 
     /// Starts a TCP connection to `remote`, from the address that the route asks for.
@@ -278,17 +278,14 @@ impl Stack {
         payload: Payload,
     ) -> Result<(), SocketError> {
         let out = self.echo.send(id, seq, payload)?;
-        let header = Icmp4::EchoRequest {
-            code: 0,
-            ident: out.ident,
-            seq: out.seq,
-        };
+        let (proto, request) = icmp::echo_request(dst, out.ident, out.seq, out.payload)
+            .ok_or(SocketError::NetworkUnreachable)?;
         let to = Outgoing {
             hop_limit: Some(out.ttl),
             traffic_class: out.tos,
-            ..Outgoing::new(tx::source_for(self, dst)?, dst, IpProto::ICMP)
+            ..Outgoing::new(tx::source_for(self, dst)?, dst, proto)
         };
-        tx::output(self, cx, &to, icmp::v4::message(header, out.payload))
+        tx::output(self, cx, &to, request)
     }
 
     /// Sends a packet of a raw socket.

@@ -23,11 +23,9 @@ use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::time::Duration;
 use crate::icmp;
-use crate::ip::family::V4;
 use crate::ip::fib::Origin;
-use crate::ip::reassembly::Expired;
-use crate::ip::v4::output::{self as v4_output, Fit};
-use crate::ip::versions::{self, PrependError};
+use crate::ip::input::Version;
+use crate::ip::versions::{self, Fit, PrependError};
 use crate::ip::{NoWay, Outgoing, Refusal, Way};
 use crate::neigh;
 use crate::netif::bridge::stp::bpdu::{self, Encoded};
@@ -215,7 +213,7 @@ pub(super) fn postrouting(
         hop(s, cx, dst, packet, way);
         return Ok(());
     }
-    match v4_output::fit(packet, usize::from(mtu)) {
+    match versions::fit(dst, packet, usize::from(mtu)) {
         Fit::Whole(packet) => hop(s, cx, dst, packet, way),
         Fit::Fragments(fragments) => {
             for (n, mut fragment) in fragments.enumerate() {
@@ -470,10 +468,12 @@ pub(super) fn icmp_error(s: &mut Stack, cx: &mut Cx, refusal: Refusal, packet: P
     }
 }
 
-/// Tells the sender of a datagram that not all of it came.
-pub(super) fn reassembly_expired(s: &mut Stack, cx: &mut Cx, expired: Expired<V4>) {
-    let packet = v4_output::restore(&expired.header, expired.packet);
-    icmp_error(s, cx, Refusal::Reassembly, packet);
+/// Gives up the datagrams whose fragments did not all come in time, and tells their senders.
+pub(super) fn reassembly_expired<V: Version>(s: &mut Stack, cx: &mut Cx) {
+    for expired in V::of_mut(&mut s.ip).reassembly.on_deadline(cx) {
+        let packet = V::restore(&expired.header, expired.packet);
+        icmp_error(s, cx, Refusal::Reassembly, packet);
+    }
 }
 
 fn drop_outgoing(cx: &mut Cx, packet: &Packet, reason: DropReason) {
@@ -492,10 +492,24 @@ pub(super) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, to: MacAddr, arp: &Arp
 }
 
 fn request(s: &mut Stack, cx: &mut Cx, probe: neigh::ProbeOut) {
-    let (Some(netif), IpAddr::V4(target)) = (s.ifs.get(probe.ifid), probe.ip) else {
+    let Some(netif) = s.ifs.get(probe.ifid) else {
         return;
     };
     let mac = netif.mac;
+    match probe.ip {
+        IpAddr::V4(target) => arp_request(s, cx, &probe, mac, target),
+        // Nobody is asked for in a version that is not spoken.
+        IpAddr::V6(_) => {}
+    }
+}
+
+fn arp_request(
+    s: &mut Stack,
+    cx: &mut Cx,
+    probe: &neigh::ProbeOut,
+    mac: MacAddr,
+    target: Ipv4Addr,
+) {
     // Best the address in whose prefix the target is; an interface without addresses borrows one.
     // A vnet that has none asks as a station that does not know its own yet (RFC 5227 section 1.1).
     let source = s.ip.v4.addrs.source_for(target, probe.ifid, target);
@@ -528,9 +542,12 @@ fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: IpAddr) {
     if !(netif.can().needs_neighbours && netif.is_running()) {
         return;
     }
-    if let IpAddr::V4(addr) = addr {
-        let announcement = neigh::arp::announce(addr, netif.mac);
-        arp(s, cx, ifid, MacAddr::BROADCAST, &announcement);
+    match addr {
+        IpAddr::V4(addr) => {
+            let announcement = neigh::arp::announce(addr, netif.mac);
+            arp(s, cx, ifid, MacAddr::BROADCAST, &announcement);
+        }
+        IpAddr::V6(_) => {}
     }
 }
 

@@ -6,60 +6,17 @@
 
 use std::net::Ipv4Addr;
 
-use crate::base::id::IfId;
+use super::output;
 use crate::base::stats::DropReason;
 use crate::ip::addr::{Cast, Kind, Ours};
 use crate::ip::family::{Family, V4};
+use crate::ip::input::{Destination, Ingress, Medium, Reassembled, Version};
 use crate::ip::reassembly::{self, Fragment, Key, Last};
 use crate::ip::state::{Forwarding, IpState};
+use crate::ip::versions::Ip;
 use crate::packet::header::ipv4::{self, Ipv4Header, MIN_LEN};
 use crate::packet::header::{HeaderError, IpInfo};
 use crate::packet::{Csum, Cx, Packet};
-
-/// How a packet came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ingress {
-    /// The interface.
-    pub ifid: IfId,
-    /// What is at the interface's other end.
-    pub medium: Medium,
-    /// Whom the frame was addressed to. Unicast where links have no addresses.
-    pub cast: Cast,
-}
-
-/// What is at an interface's other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Medium {
-    /// This vnet itself.
-    Loopback,
-    /// Somebody else.
-    Wire,
-}
-
-/// Whom a packet is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Destination {
-    /// Us alone, or us among others.
-    Local(Cast),
-    /// Another host, and this is a router: see [`forward`](crate::ip::forward).
-    Other,
-}
-
-/// What becomes of a fragment.
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a packet is moved by value; a box would cost an allocation for each datagram"
-)]
-pub(crate) enum Reassembled {
-    /// It was the last one that was missing: this is the datagram, with what its header would have
-    /// said, stripped to its transport header.
-    Whole(IpInfo, Packet),
-    /// It waits for the others.
-    Held,
-    /// It is of no use.
-    Drop(DropReason),
-}
 
 /// Checks a packet by itself, and cuts off what the link added behind it.
 ///
@@ -75,33 +32,98 @@ pub(crate) fn check(
     Ok(header)
 }
 
-/// Puts a fragment of what is for us, stripped to what is behind its header, to the others.
-pub(crate) fn reassemble(
-    cx: &mut Cx<'_>,
-    state: &mut IpState<V4>,
-    ingress: Ingress,
-    header: &Ipv4Header,
-    cast: Cast,
-    packet: Packet,
-) -> Reassembled {
-    // Errors are sent about neither a group's datagram nor one whose frame was for many.
-    let quotable = match (cast, ingress.cast) {
-        (Cast::Unicast, link) => link,
-        (ip, _) => ip,
-    };
-    let inserted = state
-        .reassembly
-        .insert(cx, &fragment(header), quotable, packet);
-    match inserted {
-        reassembly::Verdict::Held => Reassembled::Held,
-        reassembly::Verdict::Drop(reason) => Reassembled::Drop(reason),
-        reassembly::Verdict::Complete(whole, packet) => {
-            let info = IpInfo {
-                traffic_class: whole.traffic_class,
-                ..whole.header.info()
-            };
-            Reassembled::Whole(info, packet)
+impl Version for V4 {
+    #[inline]
+    fn of(ip: &Ip) -> &IpState<V4> {
+        &ip.v4
+    }
+
+    #[inline]
+    fn of_mut(ip: &mut Ip) -> &mut IpState<V4> {
+        &mut ip.v4
+    }
+
+    #[inline]
+    fn info(header: &Ipv4Header) -> IpInfo {
+        header.info()
+    }
+
+    #[inline]
+    fn header_len(header: &Ipv4Header) -> usize {
+        usize::from(header.header_len)
+    }
+
+    #[inline]
+    fn is_fragment(header: &Ipv4Header) -> bool {
+        header.is_fragment()
+    }
+
+    fn destination(
+        state: &IpState<V4>,
+        ingress: Ingress,
+        header: &Ipv4Header,
+    ) -> Result<Destination, DropReason> {
+        let kind = V4::kind(header.dst);
+        match kind {
+            Kind::Unspecified | Kind::ThisNetwork | Kind::Reserved => Err(DropReason::Martian),
+            Kind::Broadcast => Ok(Destination::Local(Cast::Broadcast)),
+            Kind::Multicast if state.groups.is_member(header.dst, ingress.ifid) => {
+                Ok(Destination::Local(Cast::Multicast))
+            }
+            Kind::Multicast => Err(DropReason::NotForUs),
+            Kind::Loopback if ingress.medium == Medium::Loopback => {
+                Ok(Destination::Local(Cast::Unicast))
+            }
+            Kind::Loopback => Err(DropReason::Martian),
+            Kind::Unicast | Kind::LinkLocal => match state.addrs.find(header.dst) {
+                Some(Ours::Broadcast(_)) => Ok(Destination::Local(Cast::Broadcast)),
+                // RFC 1122 section 3.3.6, RFC 1812 section 5.3.4: what a frame brings to everyone
+                // must be addressed to everyone; else each would answer it, or pass it on.
+                _ if ingress.cast != Cast::Unicast => Err(DropReason::NotForUs),
+                Some(Ours::Address(_)) => Ok(Destination::Local(Cast::Unicast)),
+                None if state.tunables.forwarding == Forwarding::Disabled => {
+                    Err(DropReason::NotForwarding)
+                }
+                // RFC 3927 section 2.7: link-local packets stay on their link.
+                None if kind == Kind::LinkLocal || header.src.is_link_local() => {
+                    Err(DropReason::Martian)
+                }
+                None => Ok(Destination::Other),
+            },
         }
+    }
+
+    fn reassemble(
+        cx: &mut Cx<'_>,
+        state: &mut IpState<V4>,
+        ingress: Ingress,
+        header: &Ipv4Header,
+        cast: Cast,
+        packet: Packet,
+    ) -> Reassembled {
+        // Errors are sent about neither a group's datagram nor one whose frame was for many.
+        let quotable = match (cast, ingress.cast) {
+            (Cast::Unicast, link) => link,
+            (ip, _) => ip,
+        };
+        let inserted = state
+            .reassembly
+            .insert(cx, &fragment(header), quotable, packet);
+        match inserted {
+            reassembly::Verdict::Held => Reassembled::Held,
+            reassembly::Verdict::Drop(reason) => Reassembled::Drop(reason),
+            reassembly::Verdict::Complete(whole, packet) => {
+                let info = IpInfo {
+                    traffic_class: whole.traffic_class,
+                    ..whole.header.info()
+                };
+                Reassembled::Whole(info, packet)
+            }
+        }
+    }
+
+    fn restore(header: &Ipv4Header, packet: Packet) -> Packet {
+        output::restore(header, packet)
     }
 }
 
@@ -177,45 +199,6 @@ fn check_source(
     match possible {
         true => Ok(()),
         false => Err(DropReason::Martian),
-    }
-}
-
-/// Whom a packet is for.
-///
-/// # Errors
-/// Why it is for nobody.
-pub(crate) fn destination(
-    state: &IpState<V4>,
-    ingress: Ingress,
-    header: &Ipv4Header,
-) -> Result<Destination, DropReason> {
-    let kind = V4::kind(header.dst);
-    match kind {
-        Kind::Unspecified | Kind::ThisNetwork | Kind::Reserved => Err(DropReason::Martian),
-        Kind::Broadcast => Ok(Destination::Local(Cast::Broadcast)),
-        Kind::Multicast if state.groups.is_member(header.dst, ingress.ifid) => {
-            Ok(Destination::Local(Cast::Multicast))
-        }
-        Kind::Multicast => Err(DropReason::NotForUs),
-        Kind::Loopback if ingress.medium == Medium::Loopback => {
-            Ok(Destination::Local(Cast::Unicast))
-        }
-        Kind::Loopback => Err(DropReason::Martian),
-        Kind::Unicast | Kind::LinkLocal => match state.addrs.find(header.dst) {
-            Some(Ours::Broadcast(_)) => Ok(Destination::Local(Cast::Broadcast)),
-            // RFC 1122 section 3.3.6, RFC 1812 section 5.3.4: what a frame brings to everyone
-            // must be addressed to everyone; else each would answer it, or pass it on.
-            _ if ingress.cast != Cast::Unicast => Err(DropReason::NotForUs),
-            Some(Ours::Address(_)) => Ok(Destination::Local(Cast::Unicast)),
-            None if state.tunables.forwarding == Forwarding::Disabled => {
-                Err(DropReason::NotForwarding)
-            }
-            // RFC 3927 section 2.7: link-local packets stay on their link.
-            None if kind == Kind::LinkLocal || header.src.is_link_local() => {
-                Err(DropReason::Martian)
-            }
-            None => Ok(Destination::Other),
-        },
     }
 }
 

@@ -10,6 +10,7 @@ use super::fragment::Fragments;
 use crate::ip::Outgoing;
 use crate::ip::family::V4;
 use crate::ip::state::IpState;
+use crate::ip::versions::Fit;
 use crate::packet::header::ipv4::{self, Ipv4Flags, Ipv4Header, MAX_TOTAL_LEN, MIN_LEN};
 use crate::packet::header::{Fragmentation, IpInfo};
 use crate::packet::{Csum, Packet, gso};
@@ -101,21 +102,10 @@ pub(crate) fn restore(header: &Ipv4Header, mut packet: Packet) -> Packet {
     packet
 }
 
-/// How a packet fits its link.
-#[derive(Debug)]
-pub(crate) enum Fit {
-    /// It fits as it is.
-    Whole(Packet),
-    /// It was cut; every piece fits.
-    Fragments(Fragments),
-    /// It does not fit and must not, or cannot, be cut: "fragmentation needed".
-    TooBig(Packet),
-}
-
 /// Sees to it that a packet at its IP header fits a link that takes IP packets of up to `ip_mtu`
 /// bytes. Of a packet that stands for several segments, each segment must fit.
 pub(crate) fn fit(mut packet: Packet, ip_mtu: usize) -> Fit {
-    if longest(&mut packet) <= ip_mtu {
+    if gso::longest_packet(&mut packet) <= ip_mtu {
         return Fit::Whole(packet);
     }
     let header = packet.pull_up(MIN_LEN);
@@ -125,14 +115,6 @@ pub(crate) fn fit(mut packet: Packet, ip_mtu: usize) -> Fit {
     match Fragments::new(&packet, ip_mtu) {
         Ok(fragments) => Fit::Fragments(fragments),
         Err(_) => Fit::TooBig(packet),
-    }
-}
-
-/// The length of the longest IP packet that will leave for this one, which is at its IP header.
-pub(crate) fn longest(packet: &mut Packet) -> usize {
-    match gso::longest_frame(packet, 0) {
-        Ok(longest) => longest,
-        Err(_) => packet.len(),
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) struct Gro {
 struct Held {
     packet: Packet,
     layout: Layout,
+    ip: Ipv4Header,
     segment_size: usize,
     segments: u16,
     next_seq: u32,
@@ -102,6 +103,7 @@ enum Pushed {
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     layout: Layout,
+    ip: Ipv4Header,
     seq: u32,
     payload_len: usize,
     pushed: Pushed,
@@ -114,11 +116,11 @@ impl Candidate {
         }
         let layout = Layout::of(packet, l3).ok()?;
         let Layout {
-            l4,
-            headers_len,
-            ip,
-            ..
+            l4, headers_len, ..
         } = layout;
+        let Network::V4(ip) = layout.ip else {
+            return None;
+        };
         let payload_len = packet.len().checked_sub(headers_len)?;
         if l4 - l3 != ipv4::MIN_LEN
             || payload_len == 0
@@ -144,6 +146,7 @@ impl Candidate {
         }
         Some(Candidate {
             layout,
+            ip,
             seq: seq_of(&packet.head()[l4..]),
             payload_len,
             pushed: match flags & PSH {
@@ -159,6 +162,7 @@ impl Held {
         Held {
             packet,
             layout: first.layout,
+            ip: first.ip,
             segment_size: first.payload_len,
             segments: 1,
             next_seq: first.seq.wrapping_add(first.payload_len as u32),
@@ -166,7 +170,7 @@ impl Held {
     }
 
     fn verdict(&self, packet: &Packet, next: &Candidate) -> Join {
-        let ip = &self.layout.ip;
+        let ip = &self.ip;
         let total_len = self.packet.len() - self.layout.l3 + next.payload_len;
         let ident = ip.ident.wrapping_add(self.segments);
         if next.layout.headers_len != self.layout.headers_len
@@ -174,7 +178,7 @@ impl Held {
             || next.seq != self.next_seq
             || next.payload_len > self.segment_size
             || total_len > ipv4::MAX_TOTAL_LEN
-            || (next.layout.ip.ident != ident && !ip.dont_fragment())
+            || (next.ip.ident != ident && !ip.dont_fragment())
             || packet.meta.rcvif != self.packet.meta.rcvif
             || !self.same_headers(packet)
         {
@@ -205,6 +209,7 @@ impl Held {
         let Held {
             mut packet,
             layout,
+            ip,
             segment_size,
             segments,
             ..
@@ -214,8 +219,8 @@ impl Held {
         }
         let piece = Piece {
             total_len: (packet.len() - layout.l3) as u16,
-            ident: layout.ip.ident,
-            flags: layout.ip.flags,
+            ident: ip.ident,
+            flags: ip.flags,
             fragment_offset: 0,
         };
         let header_len = layout.l4 - layout.l3;

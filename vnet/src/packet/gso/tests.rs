@@ -190,3 +190,56 @@ proptest! {
         let _ = segment(packet, l3, &mut |_| ());
     }
 }
+
+#[test]
+fn segments_over_ipv6_are_as_long_as_their_headers_say() {
+    let header = |payload_len: usize| ipv6::Ipv6Header {
+        src: "2001:db8::1".parse().expect("an address"),
+        dst: "2001:db8::2".parse().expect("an address"),
+        next: IpProto::DESTINATION,
+        hop_limit: 64,
+        traffic_class: 0x42,
+        flow_label: 0x1_2345,
+        payload_len: payload_len as u16,
+    };
+    let data: Vec<u8> = (0..=255).collect();
+    let mut packet = Packet::outgoing(Payload::from(data.clone()));
+    let tcp = packet.prepend(20);
+    tcp.fill(1);
+    tcp[DATA_OFFSET] = 0x50;
+    tcp[FLAGS] = ACK | PSH;
+    let options = packet.prepend(8);
+    options.copy_from_slice(&[IpProto::TCP.0, 0, 1, 4, 0, 0, 0, 0]);
+    header(28 + data.len()).emit(packet.prepend(ipv6::MIN_LEN));
+    packet.meta.csum = Csum::Partial {
+        start: 48,
+        offset: 16,
+    };
+    let gso = |kind| Gso {
+        kind,
+        segment_size: 100,
+    };
+    packet.meta.gso = Some(gso(GsoKind::Tcp4));
+    let refused = segment(packet.clone(), 0, &mut |_| panic!("it is of another kind"));
+    assert_eq!(refused, Err(HeaderError::WrongFormat));
+    packet.meta.gso = Some(gso(GsoKind::Tcp6));
+    assert_eq!(longest_packet(&mut packet), 168);
+    let mut pieces = Vec::new();
+    segment(packet, 0, &mut |piece| pieces.push(piece)).expect("the headers are right");
+    let mut carried = Vec::new();
+    for (n, piece) in pieces.iter_mut().enumerate() {
+        checksum::finish(piece, 0).expect("the offsets are right");
+        let bytes = piece.to_vec();
+        assert_eq!(
+            ipv6::Ipv6Header::parse(&bytes),
+            Ok(header(bytes.len() - 40))
+        );
+        let tcp = smoltcp::wire::TcpPacket::new_unchecked(&bytes[48..]);
+        let (src, dst) = (header(0).src.into(), header(0).dst.into());
+        assert!(tcp.verify_checksum(&src, &dst));
+        assert_eq!(seq_of(&bytes[48..]), 0x0101_0101 + 100 * n as u32);
+        assert_eq!(tcp.psh(), n == 2, "only the last is pushed");
+        carried.extend(&bytes[68..]);
+    }
+    assert_eq!((pieces.len(), carried), (3, data));
+}

@@ -10,12 +10,33 @@ use std::net::IpAddr;
 pub(crate) struct IpProto(pub u8);
 
 impl IpProto {
+    /// Hop-by-hop options of IPv6.
+    pub(crate) const HOP_BY_HOP: IpProto = IpProto(0);
     /// Internet Control Message Protocol, for IPv4.
     pub(crate) const ICMP: IpProto = IpProto(1);
     /// Transmission Control Protocol.
     pub(crate) const TCP: IpProto = IpProto(6);
     /// User Datagram Protocol.
     pub(crate) const UDP: IpProto = IpProto(17);
+    /// A routing header of IPv6.
+    pub(crate) const ROUTING: IpProto = IpProto(43);
+    /// A fragment header of IPv6.
+    pub(crate) const FRAGMENT: IpProto = IpProto(44);
+    /// Internet Control Message Protocol, for IPv6.
+    pub(crate) const ICMPV6: IpProto = IpProto(58);
+    /// Nothing (RFC 8200 section 4.7).
+    pub(crate) const NONE: IpProto = IpProto(59);
+    /// Options of IPv6 for the destination.
+    pub(crate) const DESTINATION: IpProto = IpProto(60);
+
+    /// True for the extension headers of IPv6 that are read here. Those of IPsec and what else IANA lists
+    /// are to a node without them as any protocol that it does not know.
+    pub(crate) const fn is_extension(self) -> bool {
+        matches!(
+            self,
+            IpProto::HOP_BY_HOP | IpProto::ROUTING | IpProto::FRAGMENT | IpProto::DESTINATION
+        )
+    }
 }
 
 /// May a router cut the packet?

@@ -5,7 +5,7 @@ use crate::base::rng::Rng;
 use crate::ip::Outgoing;
 use crate::ip::testing::{Surroundings, header, interfaces, received};
 use crate::ip::v4::fragment::Fragments;
-use crate::ip::v4::output;
+use crate::ip::versions::Fit;
 use crate::packet::header::{IpProto, Ipv4Flags};
 use crate::packet::{Payload, checksum};
 
@@ -63,7 +63,7 @@ impl Bench {
             Ok(header) => header,
             Err(reason) => return Verdict::Drop(reason),
         };
-        let cast = match destination(state, ingress, &header) {
+        let cast = match V4::destination(state, ingress, &header) {
             Ok(Destination::Local(cast)) => cast,
             Ok(Destination::Other) => return Verdict::Forward { packet },
             Err(reason) => return Verdict::Drop(reason),
@@ -72,7 +72,7 @@ impl Bench {
         let (info, packet) = match header.is_fragment() {
             false => (header.info(), packet),
             true => {
-                match reassemble(&mut self.around.cx(), state, ingress, &header, cast, packet) {
+                match V4::reassemble(&mut self.around.cx(), state, ingress, &header, cast, packet) {
                     Reassembled::Whole(info, packet) => (info, packet),
                     Reassembled::Held => return Verdict::Held,
                     Reassembled::Drop(reason) => return Verdict::Drop(reason),
@@ -256,12 +256,12 @@ proptest! {
         let to = Outgoing::new(src.into(), dst.into(), IpProto::UDP);
         output::prepend(&mut sender, src, dst, &to, &mut packet).expect("it is short");
         let mut pieces: Vec<Packet> = match output::fit(packet, ip_mtu) {
-            output::Fit::Whole(mut packet) => {
+            Fit::Whole(mut packet) => {
                 checksum::finish(&mut packet, 0).expect("the offsets are right");
                 vec![packet]
             }
-            output::Fit::Fragments(fragments) => fragments.collect(),
-            output::Fit::TooBig(_) => panic!("it may be cut"),
+            Fit::Fragments(fragments) => fragments.collect(),
+            Fit::TooBig(_) => panic!("it may be cut"),
         };
         let mut bench = Bench::new();
         let mut rng = Rng::seeded(order);

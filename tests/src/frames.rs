@@ -30,6 +30,20 @@ pub fn ethernet(dst: [u8; 6], src: [u8; 6], ether_type: u16, body: &[u8]) -> Vec
     frame
 }
 
+/// The same frame with tags, each of a TPID and its control information, from the outer one inwards.
+///
+/// # Panics
+/// When `frame` is shorter than two addresses.
+pub fn tagged(frame: &[u8], tags: &[(u16, u16)]) -> Vec<u8> {
+    let mut tagged = frame[..12].to_vec();
+    for (tpid, tci) in tags {
+        tagged.extend(tpid.to_be_bytes());
+        tagged.extend(tci.to_be_bytes());
+    }
+    tagged.extend(&frame[12..]);
+    tagged
+}
+
 /// The ARP packet (RFC 826) with which `from` asks for or tells (`op` 1 or 2) about `to`.
 pub fn arp(op: u16, from: Station, to: Station) -> Vec<u8> {
     let mut body = vec![0, 1, 8, 0, 6, 4];

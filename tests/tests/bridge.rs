@@ -117,13 +117,13 @@ fn reserved_groups_stay_on_their_wire() {
 fn static_stations_are_believed_whatever_frames_say() {
     let b = Bench::new(3);
     let mac = MacAddr(station(1));
-    b.vnet.add_station("bridge0", "p1", mac).unwrap();
+    b.vnet.add_station("bridge0", "p1", mac, None).unwrap();
     b.send(0, EVERYONE, station(1));
     assert_eq!(b.send(2, station(1), station(2)), [1]);
     b.vnet.flush_stations("bridge0").unwrap();
     assert!(b.learned().is_empty());
     assert_eq!(b.send(2, station(1), station(2)), [1]);
-    b.vnet.remove_station("bridge0", mac).unwrap();
+    b.vnet.remove_station("bridge0", mac, None).unwrap();
     assert_eq!(b.send(2, station(1), station(2)), [0, 1]);
     let own = b.vnet.interfaces().unwrap();
     let own = own.iter().find(|i| i.name == "p1").unwrap().mac;
@@ -131,19 +131,19 @@ fn static_stations_are_believed_whatever_frames_say() {
     let unknown = MacAddr(station(9));
     let v = &b.vnet;
     assert_eq!(
-        v.add_station("bridge0", "p0", own),
+        v.add_station("bridge0", "p0", own, None),
         Err(BridgeError::OwnAddress(own))
     );
     assert_eq!(
-        v.remove_station("bridge0", own),
+        v.remove_station("bridge0", own, None),
         Err(BridgeError::OwnAddress(own))
     );
     assert_eq!(
-        v.add_station("bridge0", "p0", group),
+        v.add_station("bridge0", "p0", group, None),
         Err(BridgeError::BadStation(group))
     );
     assert_eq!(
-        v.remove_station("bridge0", unknown),
+        v.remove_station("bridge0", unknown, None),
         Err(BridgeError::NoSuchStation(unknown))
     );
 }
@@ -667,7 +667,7 @@ fn what_a_bridge_knows_of_a_member_goes_with_it() {
         b.send(n, EVERYONE, station(n as u8));
     }
     b.vnet
-        .add_station("bridge0", "p1", MacAddr(station(9)))
+        .add_station("bridge0", "p1", MacAddr(station(9)), None)
         .unwrap();
     b.vnet.remove_interface("p1").unwrap();
     let behind: Vec<String> = b

@@ -12,9 +12,10 @@ use ipnet::Ipv4Net;
 use proptest::prelude::*;
 use vnet::record::{BridgeOp, IfOp, InitStep, Op, Record, RouteOp, VnetOp};
 use vnet::{
-    AdminState, BridgeConfig, BridgeMode, Forwarding, HostPort, InitRecord, Inspection, MacAddr,
-    MemberConfig, Offload, Privilege, Privileges, Resource, RouteKind, RstpConfig, RstpPort, Stage,
-    Stp, StpEdge, StpSegment, Switchable, System, Vnet,
+    AdminState, BridgeConfig, BridgeMode, BridgeVlans, Forwarding, HostPort, InitRecord,
+    Inspection, MacAddr, MemberConfig, MemberVlans, Offload, Privilege, Privileges, Resource,
+    RouteKind, RstpConfig, RstpPort, Stage, Stp, StpEdge, StpSegment, Switchable, System,
+    TagPolicy, Tpid, VlanLearning, Vnet,
 };
 
 /// Any text: records are also written of what was never possible.
@@ -51,14 +52,44 @@ fn bridge_config() -> impl Strategy<Value = BridgeConfig> {
     let mode = prop_oneof![Just(BridgeMode::Switch), Just(BridgeMode::Hub)];
     let host = prop_oneof![Just(HostPort::Attached), Just(HostPort::Detached)];
     let age = duration(Duration::MAX);
-    let all = (mode, host, age, edge_number(), stp());
-    all.prop_map(|(mode, host_port, max_age, n, stp)| BridgeConfig {
+    let vlans = prop::option::of(bridge_vlans());
+    let all = (mode, host, age, edge_number(), stp(), vlans);
+    all.prop_map(|(mode, host_port, max_age, n, stp, vlans)| BridgeConfig {
         mode,
         host_port,
         max_age,
         max_stations: n as usize,
         stp,
+        vlans,
     })
+}
+
+/// Any VLANs of a bridge, possible or not.
+fn bridge_vlans() -> impl Strategy<Value = BridgeVlans> {
+    let tpid = prop_oneof![Just(Tpid::Dot1q), Just(Tpid::Dot1ad)];
+    let learning = prop_oneof![Just(VlanLearning::Independent), Just(VlanLearning::Shared)];
+    let all = (tpid, learning, member_vlans());
+    all.prop_map(|(tpid, learning, host)| BridgeVlans {
+        tpid,
+        learning,
+        host,
+    })
+}
+
+fn member_vlans() -> impl Strategy<Value = MemberVlans> {
+    let pvid = prop::option::of(1..=u16::MAX);
+    let vids = || prop::collection::vec(any::<u16>(), 0..5);
+    let tags = vec![TagPolicy::Obey, TagPolicy::Refuse, TagPolicy::Ignore];
+    let all = (pvid, vids(), vids(), prop::sample::select(tags), switch());
+    all.prop_map(
+        |(pvid, tagged, untagged, tags, ingress_filter)| MemberVlans {
+            pvid,
+            tagged: tagged.into_iter().collect(),
+            untagged: untagged.into_iter().collect(),
+            tags,
+            ingress_filter,
+        },
+    )
 }
 
 /// Any spanning tree, possible or not.
@@ -97,12 +128,13 @@ fn rstp_port() -> impl Strategy<Value = RstpPort> {
 }
 
 fn member_config() -> impl Strategy<Value = MemberConfig> {
-    let all = (switch(), switch(), switch(), rstp_port());
-    all.prop_map(|(learn, discover, private, rstp)| MemberConfig {
+    let all = (switch(), switch(), switch(), rstp_port(), member_vlans());
+    all.prop_map(|(learn, discover, private, rstp, vlans)| MemberConfig {
         learn,
         discover,
         private,
         rstp,
+        vlans,
     })
 }
 
@@ -135,12 +167,12 @@ fn op() -> impl Strategy<Value = Op> {
             interface,
             BridgeOp::SetMember { member, config }
         )),
-        (a(), b(), mac()).prop_map(|(interface, member, mac)| Op::Bridge(
-            interface,
-            BridgeOp::AddStation { member, mac }
-        )),
-        (a(), mac())
-            .prop_map(|(interface, mac)| Op::Bridge(interface, BridgeOp::RemoveStation { mac })),
+        (a(), b(), mac(), any::<Option<u16>>()).prop_map(|(interface, member, mac, vid)| {
+            Op::Bridge(interface, BridgeOp::AddStation { member, mac, vid })
+        }),
+        (a(), mac(), any::<Option<u16>>()).prop_map(|(interface, mac, vid)| {
+            Op::Bridge(interface, BridgeOp::RemoveStation { mac, vid })
+        }),
         a().prop_map(|interface| Op::Interface(interface, IfOp::RemoveInterface {})),
         (a(), b())
             .prop_map(|(interface, name)| Op::Interface(interface, IfOp::RenameInterface { name })),

@@ -47,14 +47,14 @@ fn a_bridge_with_members_and_stations_has_a_twin() {
         private: Switchable::On,
         ..MemberConfig::default()
     };
-    a.set_member("bridge0", "eth1", private).unwrap();
+    a.set_member("bridge0", "eth1", private.clone()).unwrap();
     let config = BridgeConfig {
         max_age: Duration::from_secs(7),
         max_stations: 3,
         ..BridgeConfig::default()
     };
     a.set_bridge("bridge0", config.clone()).unwrap();
-    a.add_station("bridge0", "eth1", STATION).unwrap();
+    a.add_station("bridge0", "eth1", STATION, None).unwrap();
     has_twin(&a);
 
     let seen = a.inspect().unwrap();
@@ -96,7 +96,7 @@ fn a_member_that_is_removed_or_lent_leaves_its_bridge_in_the_record_too() {
     for member in ["eth0", "guest"] {
         a.add_member("bridge0", member).unwrap();
     }
-    a.add_station("bridge0", "guest", STATION).unwrap();
+    a.add_station("bridge0", "guest", STATION, None).unwrap();
     a.remove_interface("guest").unwrap();
     assert_eq!(
         said(&a),
@@ -127,7 +127,7 @@ fn a_station_that_was_learned_is_no_configuration() {
     system.sleep(Duration::from_millis(1)).unwrap();
     let before = said(&a);
     let learned = far.interfaces().unwrap()[1].mac;
-    a.remove_station("bridge0", learned).unwrap();
+    a.remove_station("bridge0", learned, None).unwrap();
     assert_eq!(said(&a), before);
     has_twin(&a);
 }
@@ -208,8 +208,8 @@ fn what_is_done_to_a_borrowed_interface_is_not_the_borrowers_configuration() {
     b.remove_address("eth0", "192.0.2.1".parse().unwrap())
         .unwrap();
     b.add_member("bridge0", "eth0").unwrap();
-    b.add_station("bridge0", "eth0", STATION).unwrap();
-    b.remove_station("bridge0", STATION).unwrap();
+    b.add_station("bridge0", "eth0", STATION, None).unwrap();
+    b.remove_station("bridge0", STATION, None).unwrap();
     assert_eq!(said(&b), before);
     let record = b.record().unwrap();
     system

@@ -142,10 +142,10 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
         said(s.tenant.set_bridge("bridge0", BridgeConfig::default()))
     }),
     ("add_station", CONFIG, |s| {
-        said(s.tenant.add_station("bridge0", "port0", mac()))
+        said(s.tenant.add_station("bridge0", "port0", mac(), None))
     }),
     ("remove_station", CONFIG, |s| {
-        said(s.tenant.remove_station("bridge0", mac()))
+        said(s.tenant.remove_station("bridge0", mac(), None))
     }),
     ("flush_stations", CONFIG, |s| {
         said(s.tenant.flush_stations("bridge0"))

@@ -145,7 +145,8 @@ pub use netif::bridge::stp::config::{
 pub use netif::bridge::stp::state::{PortState as StpState, Role as StpRole, StpCounters};
 pub use netif::bridge::stp::vector::BridgeIdentifier;
 pub use netif::bridge::{
-    BridgeConfig, BridgeCounters, BridgeMode, HostPort, MAX_BRIDGES, MemberConfig, Stp, Switchable,
+    BridgeConfig, BridgeCounters, BridgeMode, BridgeVlans, HostPort, MAX_BRIDGES, MemberConfig,
+    MemberVlans, Stp, Switchable, TagPolicy, VidSet, VlanConfigError, VlanLearning,
 };
 pub use netif::fingerprint::{Fingerprint, ParseFingerprintError};
 pub use netif::stacked::MAX_VLAN_DEPTH;

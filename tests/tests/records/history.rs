@@ -10,8 +10,9 @@ use vnet::link::{
 };
 use vnet::sysctl;
 use vnet::{
-    AdminState, BridgeConfig, Forwarding, LinkConfig, MacAddr, MemberConfig, NextHop, Offload,
-    OwnedVnet, Privilege, Privileges, Resource, RstpConfig, Stp, Switchable, VlanConfig, Vnet,
+    AdminState, BridgeConfig, BridgeVlans, Forwarding, LinkConfig, MacAddr, MemberConfig,
+    MemberVlans, NextHop, Offload, OwnedVnet, Privilege, Privileges, Resource, RstpConfig, Stp,
+    Switchable, VlanConfig, Vnet,
 };
 
 fn net(text: &str) -> Ipv4Net {
@@ -331,6 +332,11 @@ fn station(n: u8) -> MacAddr {
     MacAddr([2, 8, 8, 8, 8, n])
 }
 
+/// The VLAN in which a static station is.
+fn vlan_of(station: u8) -> Option<u16> {
+    (station > 0).then_some(u16::from(station))
+}
+
 /// Does it, or does not: what fails must leave no trace.
 pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
     match act {
@@ -411,6 +417,7 @@ pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
         Act::Member(n, m) => {
             let config = MemberConfig {
                 learn: Switchable::Off,
+                vlans: MemberVlans::access(1 + u16::from(*m)),
                 ..MemberConfig::default()
             };
             let (bridge, member) = (interface(*n), interface(*m));
@@ -423,15 +430,21 @@ pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
                     0 => Stp::Off,
                     _ => Stp::Rstp(RstpConfig::default()),
                 },
+                vlans: (seconds % 3 == 0).then(BridgeVlans::default),
                 ..BridgeConfig::default()
             };
             vnet.set_bridge(&interface(*n), config).is_ok()
         }
         Act::Station(n, m, s) => {
             let (bridge, member) = (interface(*n), interface(*m));
-            vnet.add_station(&bridge, &member, station(*s)).is_ok()
+            let vid = vlan_of(*s);
+            vnet.add_station(&bridge, &member, station(*s), vid).is_ok()
         }
-        Act::Unstation(n, s) => vnet.remove_station(&interface(*n), station(*s)).is_ok(),
+        Act::Unstation(n, s) => {
+            let bridge = interface(*n);
+            vnet.remove_station(&bridge, station(*s), vlan_of(*s))
+                .is_ok()
+        }
         Act::Rename(n, m) => vnet
             .rename_interface(&interface(*n), &interface(*m))
             .is_ok(),

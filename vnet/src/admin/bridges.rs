@@ -9,13 +9,17 @@ use crate::base::time::{Duration, Instant};
 use crate::instance::phase::Gone;
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
-use crate::netif::bridge::fdb::{Origin, Station};
+use crate::netif::bridge::config::ConfigError;
+use crate::netif::bridge::fdb::{FdbEntry, Fid, Origin};
 use crate::netif::bridge::stp::config::StpConfigError;
 use crate::netif::bridge::stp::state::{PortState, Role, StpCounters};
 use crate::netif::bridge::stp::vector::{BridgeIdentifier, PortNumber};
 use crate::netif::bridge::tree::Tree;
-use crate::netif::bridge::{Bridge, BridgeConfig, BridgeCounters, BridgeId, MemberConfig, Stp};
+use crate::netif::bridge::{
+    Bridge, BridgeConfig, BridgeCounters, BridgeId, MemberConfig, Stp, VlanConfigError,
+};
 use crate::netif::{IfKind, Kind, Netif, NetifError};
+use crate::packet::tag::MAX_VID;
 use crate::packet::{Cx, MacAddr};
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
@@ -38,6 +42,9 @@ pub struct StaticStation {
     pub mac: MacAddr,
     /// The member that it is behind.
     pub interface: String,
+    /// The VLAN in which it is there; in every VLAN, when none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vid: Option<u16>,
 }
 
 /// Label of the random stream of a filtering database's hash.
@@ -87,6 +94,9 @@ pub enum BridgeError {
     /// A parameter of the spanning tree is out of range.
     #[error("spanning tree: {0}")]
     BadStp(#[from] StpConfigError),
+    /// VLANs that cannot be as they are configured.
+    #[error("VLANs: {0}")]
+    BadVlans(#[from] VlanConfigError),
     /// A bridge with a spanning tree has at most 4095 members.
     #[error(
         "a bridge with a spanning tree has at most {} members",
@@ -101,6 +111,15 @@ pub enum BridgeError {
 impl From<Gone> for BridgeError {
     fn from(_: Gone) -> BridgeError {
         BridgeError::Netif(NetifError::Gone)
+    }
+}
+
+impl From<ConfigError> for BridgeError {
+    fn from(error: ConfigError) -> BridgeError {
+        match error {
+            ConfigError::Stp(error) => BridgeError::BadStp(error),
+            ConfigError::Vlans(error) => BridgeError::BadVlans(error),
+        }
     }
 }
 
@@ -178,6 +197,8 @@ pub struct StationInfo {
     pub mac: MacAddr,
     /// The interface it is behind; of a local one, the interface itself.
     pub interface: String,
+    /// The VLAN in which it is there, when it is not so in all of them.
+    pub vid: Option<u16>,
     /// How the bridge came to know it.
     pub origin: Origin,
     /// For a learned entry, how long ago a frame from it was seen; for any other, how long the
@@ -283,7 +304,8 @@ impl Vnet {
     /// Sets how a bridge treats a member.
     ///
     /// # Errors
-    /// As [`Vnet::remove_member`]; also, a parameter of the spanning tree that is out of range.
+    /// As [`Vnet::remove_member`]; also, a parameter of the spanning tree, or a VLAN, that is out of range, or
+    /// VLANs that contradict each other.
     pub fn set_member(
         &self,
         bridge: &str,
@@ -295,7 +317,7 @@ impl Vnet {
         self.configure(|stack, cx| {
             let (_, ifid) = member_of(stack, bridge, member)?;
             let bridges = &mut stack.bridges;
-            bridges.set_member(&mut stack.ifs, cx.now, ifid, config);
+            bridges.set_member(&mut stack.ifs, cx.now, ifid, config.clone());
             Ok(Op::Bridge(
                 bridge.to_owned(),
                 BridgeOp::SetMember {
@@ -309,8 +331,8 @@ impl Vnet {
     /// Sets how a bridge works, from the next frame on.
     ///
     /// # Errors
-    /// No bridge of that name; a parameter of the spanning tree that is out of range; more members
-    /// than a spanning tree has ports for.
+    /// No bridge of that name; a parameter of the spanning tree, or a VLAN, that is out of range; VLANs that
+    /// contradict each other; more members than a spanning tree has ports for.
     pub fn set_bridge(&self, bridge: &str, config: BridgeConfig) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
         config.check()?;
@@ -327,54 +349,73 @@ impl Vnet {
     }
 
     /// Adds a static entry: the station is behind this member until the member leaves or
-    /// [`Vnet::remove_station`] is called, whatever frames indicate.
+    /// [`Vnet::remove_station`] is called, whatever frames indicate. Where the bridge tells VLANs apart, it is
+    /// there in the VLAN `vid`, or in all of them.
     ///
     /// # Errors
     /// As [`Vnet::remove_member`]; also, an address that is not a unicast address, or is the
-    /// bridge's own.
-    pub fn add_station(&self, bridge: &str, member: &str, mac: MacAddr) -> Result<(), BridgeError> {
+    /// bridge's own; a VID that is out of range.
+    pub fn add_station(
+        &self,
+        bridge: &str,
+        member: &str,
+        mac: MacAddr,
+        vid: Option<u16>,
+    ) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
         if !mac.is_station() {
             return Err(BridgeError::BadStation(mac));
         }
+        let fid = fid(vid)?;
         self.configure(|stack, cx| {
             let (id, ifid) = member_of(stack, bridge, member)?;
             let fdb = &mut stack.bridges.get_mut(id).expect(THERE).fdb;
-            let known = fdb.lookup(cx.now, mac);
+            let known = fdb.lookup(cx.now, Fid::ALL, mac);
             if known.is_some_and(|s| s.origin == Origin::Local) {
                 return Err(BridgeError::OwnAddress(mac));
             }
-            fdb.set(cx.now, mac, ifid, Origin::Static);
+            fdb.set(cx.now, fid, mac, ifid, Origin::Static);
             Ok(Op::Bridge(
                 bridge.to_owned(),
                 BridgeOp::AddStation {
                     member: member.to_owned(),
                     mac,
+                    vid,
                 },
             ))
         })
     }
 
-    /// Makes a bridge forget a station, learned or static.
+    /// Makes a bridge forget a station, learned or static: the entry for the VLAN `vid`, or the one for all.
     ///
     /// # Errors
-    /// There is no bridge of that name, it does not know the station, or the address is its own.
-    pub fn remove_station(&self, bridge: &str, mac: MacAddr) -> Result<(), BridgeError> {
+    /// There is no bridge of that name, it has no such entry, or the address is its own; a VID that is out
+    /// of range.
+    pub fn remove_station(
+        &self,
+        bridge: &str,
+        mac: MacAddr,
+        vid: Option<u16>,
+    ) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
+        let fid = fid(vid)?;
         self.configure(|stack, cx| {
             let id = bridge_id(stack, bridge)?;
             let fdb = &mut stack.bridges.get_mut(id).expect(THERE).fdb;
-            match fdb.lookup(cx.now, mac).map(|s| (s.origin, s.ifid)) {
+            // Also the entry for all VLANs is found; that one is meant only when no VLAN is named.
+            let known = fdb.lookup(cx.now, fid, mac).filter(|s| s.fid == fid);
+            match known.map(|s| (s.origin, s.ifid)) {
                 None => Err(BridgeError::NoSuchStation(mac)),
                 Some((Origin::Local, _)) => Err(BridgeError::OwnAddress(mac)),
                 Some((origin, ifid)) => {
-                    fdb.remove(mac);
+                    fdb.remove(fid, mac);
                     let interface = bridge.to_owned();
                     // What was learned is no configuration, and what is behind a borrowed member
                     // was never noted.
                     let is_borrowed = netif_of(stack, ifid).loan.is_some();
                     let is_noted = origin == Origin::Static && !is_borrowed;
-                    Ok(is_noted.then_some(Op::Bridge(interface, BridgeOp::RemoveStation { mac })))
+                    let op = BridgeOp::RemoveStation { mac, vid };
+                    Ok(is_noted.then_some(Op::Bridge(interface, op)))
                 }
             }
         })
@@ -409,7 +450,7 @@ impl Vnet {
         })?
     }
 
-    /// The stations that a bridge knows, in the order of their addresses.
+    /// The stations that a bridge knows, in the order of their addresses and VLANs.
     ///
     /// # Errors
     /// No bridge of that name.
@@ -417,14 +458,15 @@ impl Vnet {
         self.core.with(|stack, cx| {
             let id = bridge_id(stack, bridge)?;
             let bridge = stack.bridges.get(id).expect(THERE);
-            let info = |s: &Station| StationInfo {
+            let info = |s: &FdbEntry| StationInfo {
                 mac: s.mac,
                 interface: netif_of(stack, s.ifid).name.to_string(),
+                vid: s.fid.vid(),
                 origin: s.origin,
                 idle: cx.now - s.seen,
             };
             let mut stations: Vec<StationInfo> = bridge.fdb.list(cx.now).map(info).collect();
-            stations.sort_by_key(|s| s.mac);
+            stations.sort_by_key(|s| (s.mac, s.vid));
             Ok(stations)
         })?
     }
@@ -443,6 +485,15 @@ impl Vnet {
 
 /// Why a bridge that an interface's role names can be had.
 const THERE: &str = "a bridge goes with its interface, and its members are freed then";
+
+/// The entries for that VLAN, or those for all.
+fn fid(vid: Option<u16>) -> Result<Fid, VlanConfigError> {
+    match vid {
+        None => Ok(Fid::ALL),
+        Some(vid @ 1..=MAX_VID) => Ok(Fid::of(vid)),
+        Some(vid) => Err(VlanConfigError::BadVid(vid)),
+    }
+}
 
 fn netif_of(stack: &Stack, ifid: IfId) -> &Netif {
     let netif = stack.ifs.get(ifid);
@@ -512,11 +563,10 @@ fn stp_info(stack: &Stack, tree: &Tree) -> StpInfo {
 
 fn member_infos(stack: &Stack, bridge: &Bridge) -> Vec<MemberInfo> {
     let members = bridge.members.iter().map(|ifid| netif_of(stack, *ifid));
+    let config = |netif: &Netif| bridge.member_config(netif.id).cloned();
     let info = |netif: &Netif| MemberInfo {
         name: netif.name.to_string(),
-        config: netif
-            .on_bridge()
-            .map_or_else(MemberConfig::default, |m| m.config),
+        config: config(netif).unwrap_or_default(),
     };
     members.map(info).collect()
 }
@@ -526,14 +576,15 @@ pub(super) fn view(stack: &Stack, netif: &Netif, now: Instant) -> Option<BridgeV
     let bridge = stack.bridges.get(netif.kind.bridge()?).expect(THERE);
     let mut members = member_infos(stack, bridge);
     members.sort_by(|a, b| a.name.cmp(&b.name));
-    let is_static = |s: &&Station| s.origin == Origin::Static;
-    let station = |s: &Station| StaticStation {
+    let is_static = |s: &&FdbEntry| s.origin == Origin::Static;
+    let station = |s: &FdbEntry| StaticStation {
         mac: s.mac,
         interface: netif_of(stack, s.ifid).name.to_string(),
+        vid: s.fid.vid(),
     };
     let listed = bridge.fdb.list(now).filter(is_static).map(station);
     let mut stations: Vec<StaticStation> = listed.collect();
-    stations.sort_by_key(|s| s.mac);
+    stations.sort_by_key(|s| (s.mac, s.vid));
     Some(BridgeView {
         config: bridge.config.clone(),
         members,

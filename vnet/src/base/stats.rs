@@ -101,6 +101,9 @@ drop_reasons! {
     /// A bridge had nowhere to send it: its destination is on the side that it came from, no other
     /// member takes it, or it is addressed to a group that bridges do not forward.
     BridgeFiltered = "bridge-filtered",
+    /// Came into a bridge that tells VLANs apart, and was in none, or in one in which the member that it came
+    /// in by, or was for, is not.
+    VlanFiltered = "vlan-filtered",
     /// It came back to a bridge that it had already crossed, or has crossed too many bridges.
     BridgeLoop = "bridge-loop",
     /// Came in by, or was for, a member of a bridge that the spanning tree keeps from forwarding.

@@ -56,8 +56,8 @@ enum Key {
     /// A bridge, and an interface that is its member.
     Member(Box<str>, Box<str>),
     MemberSetting(Box<str>, Box<str>),
-    /// A bridge, and a static station.
-    Station(Box<str>, MacAddr),
+    /// A bridge, a static station, and its VLAN if it has one.
+    Station(Box<str>, MacAddr, Option<u16>),
     Forwarding,
     Sysctl(Box<str>),
     Limit(Resource),
@@ -76,7 +76,7 @@ impl Key {
             Key::Address(name, address) => Key::Address(named(name), address),
             Key::Member(bridge, member) => Key::Member(named(bridge), named(member)),
             Key::MemberSetting(bridge, member) => Key::MemberSetting(named(bridge), named(member)),
-            Key::Station(bridge, mac) => Key::Station(named(bridge), mac),
+            Key::Station(bridge, mac, vid) => Key::Station(named(bridge), mac, vid),
             Key::Without(key) => Key::Without(Box::new(key.renamed(from, to))),
             other @ (Key::Route(_)
             | Key::Forwarding
@@ -435,8 +435,8 @@ fn of_bridge(bridge: Box<str>, op: &BridgeOp) -> Effect {
         BridgeOp::SetMember { member, .. } => {
             Makes(Key::MemberSetting(bridge, member.as_str().into()))
         }
-        BridgeOp::AddStation { mac, .. } => Makes(Key::Station(bridge, *mac)),
-        BridgeOp::RemoveStation { mac } => Unmakes(Key::Station(bridge, *mac)),
+        BridgeOp::AddStation { mac, vid, .. } => Makes(Key::Station(bridge, *mac, *vid)),
+        BridgeOp::RemoveStation { mac, vid } => Unmakes(Key::Station(bridge, *mac, *vid)),
     }
 }
 

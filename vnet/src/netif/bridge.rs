@@ -1,41 +1,48 @@
-//! A transparent learning bridge (IEEE 802.1D-2004, section 7) over interfaces of one vnet, after
+//! A transparent learning bridge (IEEE 802.1Q-2018, clause 8) over interfaces of one vnet, after
 //! FreeBSD's `if_bridge`.
 //!
 //! A bridge is an interface, by which the vnet itself is on it, and any number of members. It
 //! decides by a frame's addresses and returns a [`Verdict`], and says of each member whether it takes
 //! the frame; `stack/tx.rs` hands it over. Bridges may be connected in loops where a spanning tree runs;
-//! where none does, a frame is dropped when it has crossed [`MAX_BRIDGES`]. VLAN tags pass unread, and
-//! all VLANs share one filtering database.
+//! where none does, a frame is dropped when it has crossed [`MAX_BRIDGES`]. VLAN tags pass unread, unless
+//! the bridge is told to tell VLANs apart ([`vlan`]).
 //!
 //! | part | what it is |
 //! |---|---|
 //! | [`config`] | how it works, and how it treats its members |
+//! | [`egress`] | how frames leave it |
 //! | [`fdb`] | where each station is |
 //! | [`members`] | who is on which bridge, and leaves it |
 //! | [`stp`] | the rapid spanning tree protocol, without I/O |
 //! | [`tree`] | the spanning tree of one bridge |
+//! | [`vlan`] | in which VLAN a frame is, and who is in it |
 //! | `spanning` | what trees are told, and what they say is done |
 
 pub(crate) mod config;
+mod egress;
 pub(crate) mod fdb;
 pub(crate) mod members;
 mod spanning;
 pub(crate) mod stp;
 pub(crate) mod tree;
+pub(crate) mod vlan;
 
-use super::table::IfTable;
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
-use crate::packet::header::{EtherHeader, ether};
-use crate::packet::{MacAddr, Packet, gso};
-use fdb::{Fdb, Learned, Origin};
+use crate::packet::header::EtherHeader;
+use crate::packet::{MacAddr, Packet};
+use fdb::{Class, Fdb, Fid, Learned, Origin};
+use slotmap::SecondaryMap;
 use stp::state::PortState;
 use tree::Tree;
+use vlan::Vlans;
 
-pub(crate) use config::BridgeId;
 pub use config::{BridgeConfig, BridgeMode, HostPort, MemberConfig, Stp, Switchable};
+pub(crate) use config::{BridgeId, Treatment};
 pub(crate) use members::Bridges;
+pub use vlan::config::{BridgeVlans, MemberVlans, TagPolicy, VlanConfigError, VlanLearning};
+pub use vlan::set::VidSet;
 
 /// Bridges that a frame may cross between two stations. IEEE 802.1D-2004 (section 17.14) never
 /// lets a path have more than 40.
@@ -69,6 +76,8 @@ pub struct BridgeCounters {
     /// Frames dropped because the spanning tree, or a guard, keeps the member that brought them in
     /// from forwarding.
     pub discarded: u64,
+    /// Frames dropped because they were in no VLAN, or the members concerned are not in theirs.
+    pub vlan_filtered: u64,
 }
 
 /// A member that brought in a frame.
@@ -77,7 +86,7 @@ pub(crate) struct Ingress {
     /// The interface.
     pub ifid: IfId,
     /// How the bridge treats it.
-    pub config: MemberConfig,
+    pub config: Treatment,
     /// What it does with frames.
     pub state: PortState,
 }
@@ -127,6 +136,10 @@ pub(crate) struct Bridge {
     pub fdb: Fdb,
     /// How it works.
     pub config: BridgeConfig,
+    /// What is configured of its members.
+    member_configs: SecondaryMap<IfId, MemberConfig>,
+    /// VLANs, if it tells them apart.
+    vlans: Option<Box<Vlans>>,
     /// Its part in a spanning tree.
     pub tree: Option<Box<Tree>>,
     /// What it did.
@@ -141,51 +154,95 @@ impl Bridge {
             members: Vec::new(),
             fdb: Fdb::new(seed, config.max_age, config.max_stations),
             config,
+            member_configs: SecondaryMap::new(),
+            vlans: None,
             tree: None,
             counters: BridgeCounters::default(),
         }
     }
 
-    /// Changes how it works. A hub forgets what it has learned.
+    /// Changes how it works. A hub forgets what it has learned, and so does a bridge that has other VLANs.
     pub(crate) fn set_config(&mut self, now: Instant, config: BridgeConfig) {
         self.fdb
             .set_bounds(now, config.max_age, config.max_stations);
-        if config.mode == BridgeMode::Hub {
+        if config.mode == BridgeMode::Hub || config.vlans != self.config.vlans {
             self.fdb.remove_if(|s| s.origin == Origin::Learned);
         }
+        self.vlans = config.vlans.as_ref().map(|vlans| {
+            let mut vlans = Box::new(Vlans::new(vlans));
+            for (member, config) in &self.member_configs {
+                vlans.set(member, &config.vlans);
+            }
+            vlans
+        });
         self.config = config;
     }
 
-    /// Decides about a frame that `from` brought in after it had crossed `bridges` others.
+    /// Changes how it treats a member. What was learned of the member's stations in other VLANs is
+    /// forgotten.
+    pub(crate) fn set_member_config(&mut self, member: IfId, config: MemberConfig) {
+        if let Some(vlans) = &mut self.vlans {
+            vlans.set(member, &config.vlans);
+        }
+        if let Some(old) = self.member_configs.get(member)
+            && old.vlans != config.vlans
+        {
+            self.fdb
+                .remove_if(|s| s.ifid == member && s.origin == Origin::Learned);
+        }
+        self.member_configs.insert(member, config);
+    }
+
+    /// How it treats a member.
+    pub(crate) fn member_config(&self, member: IfId) -> Option<&MemberConfig> {
+        self.member_configs.get(member)
+    }
+
+    /// Forgets a member.
+    fn remove_member(&mut self, member: IfId) {
+        self.members.retain(|m| *m != member);
+        self.fdb.remove_if(|s| s.ifid == member);
+        self.member_configs.remove(member);
+        if let Some(vlans) = &mut self.vlans {
+            vlans.remove(member);
+        }
+    }
+
+    /// Decides about a frame that `from` brought in, whose tags are off. It is in its VLAN then.
     #[inline]
     pub(crate) fn input(
         &mut self,
         now: Instant,
         from: Ingress,
         header: &EtherHeader,
-        bridges: u8,
+        packet: &mut Packet,
     ) -> Verdict {
         self.counters.received += 1;
+        let mut class = Class::ANY;
+        if self.vlans.is_some() {
+            match self.classify(from, header, packet) {
+                Ok(found) => class = found,
+                Err(verdict) => return verdict,
+            }
+        }
         if self.tree.is_some()
-            && let Some(verdict) = self.gate(now, from, header)
+            && let Some(verdict) = self.gate(now, from, class, header)
         {
             return verdict;
         }
-        if bridges >= MAX_BRIDGES || self.learn(now, from, header.src) == Learned::Own {
+        let is_lost = packet.meta.bridges >= MAX_BRIDGES;
+        if is_lost || self.learn(now, from, class, header.src) == Learned::Own {
             self.counters.looped += 1;
             return Verdict::Drop(DropReason::BridgeLoop);
         }
-        let host = match self.config.host_port {
-            HostPort::Attached => Some(self.ifid),
-            HostPort::Detached => None,
-        };
+        let host = self.host(class);
         let is_group = header.dst.is_multicast();
         if is_group && self.config.mode == BridgeMode::Switch && is_reserved(header.dst) {
             return Verdict::Drop(self.filtered());
         }
         let station = match is_group {
             true => None,
-            false => self.fdb.lookup(now, header.dst).copied(),
+            false => self.fdb.lookup(now, class.vlan, header.dst).copied(),
         };
         let local = station.filter(|s| s.origin == Origin::Local);
         if is_group || self.config.mode == BridgeMode::Hub {
@@ -195,8 +252,9 @@ impl Bridge {
         }
         match station {
             None => Verdict::Flood(Flood::Unknown, None),
-            Some(local) if local.origin == Origin::Local && host.is_some() => {
+            Some(local) if local.origin == Origin::Local && self.takes(host, local.ifid) => {
                 self.counters.delivered += 1;
+                self.to_host(packet);
                 Verdict::Up(local.ifid)
             }
             Some(other) if other.origin != Origin::Local && other.ifid != from.ifid => {
@@ -206,41 +264,88 @@ impl Bridge {
         }
     }
 
+    /// The interface by which the vnet itself receives frames of this class, if it does.
+    #[inline]
+    fn host(&self, class: Class) -> Option<IfId> {
+        let is_in = match &self.vlans {
+            None => true,
+            Some(vlans) => vlans.host_form(class.vlan).is_some(),
+        };
+        (is_in && self.config.host_port == HostPort::Attached).then_some(self.ifid)
+    }
+
+    /// Whether what is for the address of `local`, the bridge or a member, comes in there. By a member it
+    /// does not where VLANs are told apart: on its own, a member is in none.
+    #[inline]
+    fn takes(&self, host: Option<IfId>, local: IfId) -> bool {
+        host.is_some_and(|host| host == local || self.vlans.is_none())
+    }
+
+    /// Finds the VLAN of a frame that came in, unless it is for the spanning tree, or in none.
+    #[inline(never)]
+    fn classify(
+        &mut self,
+        from: Ingress,
+        header: &EtherHeader,
+        packet: &mut Packet,
+    ) -> Result<Class, Verdict> {
+        // IEEE 802.1Q-2018, clause 8.13.9: BPDUs are in no VLAN.
+        if self.tree.is_some() && header.dst == stp::bpdu::GROUP {
+            return Err(Verdict::Bpdu);
+        }
+        let vlans = self.vlans.as_ref();
+        let class = vlans.and_then(|vlans| vlans.classify(Some(from.ifid), packet));
+        class.ok_or_else(|| Verdict::Drop(self.not_in_vlan()))
+    }
+
     /// What the spanning tree has to say about a frame that came in, if anything.
     #[inline(never)]
-    fn gate(&mut self, now: Instant, from: Ingress, header: &EtherHeader) -> Option<Verdict> {
+    fn gate(
+        &mut self,
+        now: Instant,
+        from: Ingress,
+        class: Class,
+        header: &EtherHeader,
+    ) -> Option<Verdict> {
         if header.dst == stp::bpdu::GROUP {
             return Some(Verdict::Bpdu);
         }
         let reason = kept_back(from.state)?;
         if from.state == PortState::Learning {
-            self.learn(now, from, header.src);
+            self.learn(now, from, class, header.src);
         }
         self.counters.discarded += 1;
         Some(Verdict::Drop(reason))
     }
 
-    /// Where a frame of the vnet's own goes.
-    pub(crate) fn output(&mut self, now: Instant, dst: MacAddr) -> Output {
+    /// Where a frame of the vnet's own goes, whose tags are off. It is in its VLAN then.
+    pub(crate) fn output(&mut self, now: Instant, dst: MacAddr, packet: &mut Packet) -> Output {
+        let mut vlan = Fid::ALL;
+        if let Some(vlans) = &self.vlans {
+            match vlans.classify(None, packet) {
+                Some(class) => vlan = class.vlan,
+                None => return Output::Drop(self.not_in_vlan()),
+            }
+        }
         if dst.is_multicast() || self.config.mode == BridgeMode::Hub {
             return Output::Flood(Flood::Group);
         }
-        match self.fdb.lookup(now, dst) {
+        match self.fdb.lookup(now, vlan, dst) {
             None => Output::Flood(Flood::Unknown),
             Some(station) if station.origin == Origin::Local => Output::Drop(self.filtered()),
             Some(station) => Output::Forward(station.ifid),
         }
     }
 
-    fn learn(&mut self, now: Instant, from: Ingress, src: MacAddr) -> Learned {
+    fn learn(&mut self, now: Instant, from: Ingress, class: Class, src: MacAddr) -> Learned {
         let is_station = !src.is_multicast() && src != MacAddr::ZERO;
         let learns = from.config.learn == Switchable::On && self.config.mode == BridgeMode::Switch;
         if !is_station || !learns {
-            let known = self.fdb.lookup(now, src);
+            let known = self.fdb.lookup(now, class.vlan, src);
             let own = known.is_some_and(|s| s.origin == Origin::Local);
             return if own { Learned::Own } else { Learned::Known };
         }
-        let learned = self.fdb.learn(now, src, from.ifid);
+        let learned = self.fdb.learn(now, class, src, from.ifid);
         match learned {
             Learned::New => self.counters.learned += 1,
             Learned::Moved => self.counters.moved += 1,
@@ -255,133 +360,9 @@ impl Bridge {
         DropReason::BridgeFiltered
     }
 
-    /// Readies a frame for one member; `from` is where it came from, unless it is the vnet's own.
-    ///
-    /// # Errors
-    /// Why it does not go there; it is counted here, but not in the vnet's counters.
-    pub(crate) fn forward(
-        &mut self,
-        ifs: &IfTable,
-        from: Option<Ingress>,
-        to: IfId,
-        packet: &mut Packet,
-    ) -> Result<(), DropReason> {
-        let frame = FrameSize::of(packet)?;
-        match self.admit(ifs, from, to, Flood::Group, frame) {
-            Ok(()) => {
-                leave(packet, from);
-                self.counters.forwarded += 1;
-                Ok(())
-            }
-            Err(reason) => {
-                self.counters.filtered += u64::from(reason == DropReason::BridgeFiltered);
-                Err(reason)
-            }
-        }
-    }
-
-    /// Begins to hand a frame to every member but the one that it came from.
-    ///
-    /// # Errors
-    /// A frame whose headers cannot be read.
-    pub(crate) fn flood(
-        from: Option<Ingress>,
-        why: Flood,
-        packet: &mut Packet,
-    ) -> Result<Flooding, DropReason> {
-        Ok(Flooding {
-            from,
-            why,
-            frame: FrameSize::of(packet)?,
-            next: 0,
-            outcome: Err(DropReason::BridgeFiltered),
-        })
-    }
-
-    /// The next member that is to have a copy.
-    pub(crate) fn next_member(&mut self, ifs: &IfTable, flooding: &mut Flooding) -> Option<IfId> {
-        while let Some(to) = self.members.get(flooding.next).copied() {
-            flooding.next += 1;
-            let Flooding {
-                from, why, frame, ..
-            } = *flooding;
-            match self.admit(ifs, from, to, why, frame) {
-                Ok(()) => {
-                    flooding.outcome = Ok(());
-                    return Some(to);
-                }
-                // A size that does not fit says more than that there was nobody.
-                Err(DropReason::TooBig) if flooding.outcome.is_err() => {
-                    flooding.outcome = Err(DropReason::TooBig);
-                }
-                Err(_) => {}
-            }
-        }
-        None
-    }
-
-    /// Ends it.
-    ///
-    /// # Errors
-    /// Why the frame went to none; it is counted here, but not in the vnet's counters.
-    pub(crate) fn flooded(&mut self, flooding: &Flooding) -> Result<(), DropReason> {
-        match flooding.outcome {
-            Ok(()) => self.counters.flooded += 1,
-            Err(DropReason::BridgeFiltered) => self.counters.filtered += 1,
-            Err(_) => {}
-        }
-        flooding.outcome
-    }
-
-    /// Whether a member takes a frame.
-    fn admit(
-        &mut self,
-        ifs: &IfTable,
-        from: Option<Ingress>,
-        to: IfId,
-        why: Flood,
-        frame: FrameSize,
-    ) -> Result<(), DropReason> {
-        let netif = ifs.get(to).ok_or(DropReason::InterfaceDown)?;
-        let member = netif.on_bridge().ok_or(DropReason::BridgeFiltered)?;
-        let config = member.config;
-        let is_private = |c: MemberConfig| c.private == Switchable::On;
-        let comes_back = from.is_some_and(|f| f.ifid == to);
-        let undiscovered = why == Flood::Unknown && config.discover == Switchable::Off;
-        let between_private = is_private(config) && from.is_some_and(|f| is_private(f.config));
-        if comes_back || undiscovered || between_private {
-            return Err(DropReason::BridgeFiltered);
-        }
-        if let Some(reason) = kept_back(member.state) {
-            return Err(reason);
-        }
-        if !netif.is_running() {
-            self.counters.member_down += 1;
-            return Err(DropReason::InterfaceDown);
-        }
-        if frame.longest > usize::from(netif.ip_mtu) + frame.headers {
-            self.counters.too_big += 1;
-            return Err(DropReason::TooBig);
-        }
-        Ok(())
-    }
-}
-
-/// A frame that is being handed to members one after the other.
-pub(crate) struct Flooding {
-    from: Option<Ingress>,
-    why: Flood,
-    frame: FrameSize,
-    next: usize,
-    outcome: Result<(), DropReason>,
-}
-
-impl Flooding {
-    /// A copy for one of them, which costs no more than its headers.
-    pub(crate) fn copy(&self, packet: &Packet) -> Packet {
-        let mut copy = packet.clone();
-        leave(&mut copy, self.from);
-        copy
+    fn not_in_vlan(&mut self) -> DropReason {
+        self.counters.vlan_filtered += 1;
+        DropReason::VlanFiltered
     }
 }
 
@@ -392,28 +373,6 @@ fn kept_back(state: PortState) -> Option<DropReason> {
         PortState::Forwarding => None,
         PortState::Discarding | PortState::Learning => Some(DropReason::StpDiscarding),
         PortState::Guarded => Some(DropReason::StpGuard),
-    }
-}
-
-/// Makes a frame that came in one that goes out.
-fn leave(packet: &mut Packet, from: Option<Ingress>) {
-    packet.meta.rcvif = None;
-    packet.meta.bridges += u8::from(from.is_some());
-}
-
-/// How long a frame is, and how much of that no MTU counts.
-#[derive(Clone, Copy)]
-struct FrameSize {
-    longest: usize,
-    headers: usize,
-}
-
-impl FrameSize {
-    fn of(packet: &mut Packet) -> Result<FrameSize, DropReason> {
-        // IEEE 802.3, clause 3.2.7: a tagged frame may be longer by its tags.
-        let headers = ether::network_offset(packet);
-        let longest = gso::longest_frame(packet, headers).map_err(|_| DropReason::Malformed)?;
-        Ok(FrameSize { longest, headers })
     }
 }
 

@@ -254,7 +254,7 @@ fn bridge(
     };
     // Whoever watches the bridge sees all that it is given, as in the reference.
     itself.received(cx, &packet);
-    let sent = match bridge.input(cx.now, from, &header, packet.meta.bridges) {
+    let sent = match bridge.input(cx.now, from, &header, &mut packet) {
         bridge::Verdict::Up(ifid) => {
             packet.meta.rcvif = Some(ifid);
             return Some(packet);
@@ -272,6 +272,7 @@ fn bridge(
             let sent = tx::to_members(s, cx, id, Some(from), why, &mut packet, 0);
             if let Some(ifid) = up {
                 packet.meta.rcvif = Some(ifid);
+                s.bridges.get(id).expect(tx::FLOODS).to_host(&mut packet);
                 if sent.is_ok() {
                     // What others were sent is one frame; what we take in is another.
                     cx.stats.forwarded += 1;

@@ -29,7 +29,7 @@ use crate::ip::versions::{self, Fit, PrependError};
 use crate::ip::{NoWay, Outgoing, Refusal, Way};
 use crate::neigh;
 use crate::netif::bridge::stp::bpdu::{self, Encoded};
-use crate::netif::bridge::{self, Bridge, BridgeId, Flood, Ingress};
+use crate::netif::bridge::{self, BridgeId, Flood, Ingress};
 use crate::netif::vlan::Passage;
 use crate::netif::{Kind, Netif};
 use crate::packet::cx::{OutFrame, Sink};
@@ -46,7 +46,7 @@ use crate::transport::udp::{Broadcast, DatagramOut};
 /// Interfaces that may stand on each other: a frame that has passed so many goes no further.
 pub(super) const MAX_DEPTH: u8 = 16;
 /// Why a bridge is there that sends a frame.
-const FLOODS: &str = "to send a frame removes no bridge";
+pub(super) const FLOODS: &str = "to send a frame removes no bridge";
 
 /// Sends everything that the protocols have ready. The last thing each entry into a vnet does.
 #[inline]
@@ -373,7 +373,7 @@ fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, mut packet: Packet, depth: u
         return Sent::Out;
     };
     itself.sent(cx, &packet);
-    let refused = match bridge.output(cx.now, dst) {
+    let refused = match bridge.output(cx.now, dst, &mut packet) {
         bridge::Output::Drop(reason) => Err(reason),
         bridge::Output::Flood(why) => to_members(s, cx, id, None, why, &mut packet, depth + 1),
         bridge::Output::Forward(to) => match bridge.forward(&s.ifs, None, to, &mut packet) {
@@ -418,13 +418,14 @@ pub(super) fn to_members(
     packet: &mut Packet,
     depth: u8,
 ) -> Result<(), DropReason> {
-    let mut flooding = Bridge::flood(from, why, packet)?;
+    let bridge = s.bridges.get(id).expect(FLOODS);
+    let mut flooding = bridge.flood(from, why, packet)?;
     loop {
         let bridge = s.bridges.get_mut(id).expect(FLOODS);
-        let Some(to) = bridge.next_member(&s.ifs, &mut flooding) else {
+        let Some((to, form)) = bridge.next_member(&s.ifs, &mut flooding) else {
             return bridge.flooded(&flooding);
         };
-        send(s, cx, to, flooding.copy(packet), depth);
+        send(s, cx, to, flooding.copy(packet, form), depth);
     }
 }
 

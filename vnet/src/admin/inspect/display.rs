@@ -127,7 +127,11 @@ fn interface(view: &InterfaceView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             writeln!(f, "\tmember: {} {:?}", member.name, member.config)?;
         }
         for station in &bridge.stations {
-            writeln!(f, "\tstation: {} behind {}", station.mac, station.interface)?;
+            write!(f, "\tstation: {}", station.mac)?;
+            if let Some(vid) = station.vid {
+                write!(f, " in VLAN {vid}")?;
+            }
+            writeln!(f, " behind {}", station.interface)?;
         }
     }
     let c = &info.counters;

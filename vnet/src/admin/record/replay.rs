@@ -560,9 +560,9 @@ impl Vnet {
             BridgeOp::SetBridge { config } => self.set_bridge(name, config.clone()),
             BridgeOp::AddMember { member } => self.add_member(name, member),
             BridgeOp::RemoveMember { member } => self.remove_member(name, member),
-            BridgeOp::SetMember { member, config } => self.set_member(name, member, *config),
-            BridgeOp::AddStation { member, mac } => self.add_station(name, member, *mac),
-            BridgeOp::RemoveStation { mac } => self.remove_station(name, *mac),
+            BridgeOp::SetMember { member, config } => self.set_member(name, member, config.clone()),
+            BridgeOp::AddStation { member, mac, vid } => self.add_station(name, member, *mac, *vid),
+            BridgeOp::RemoveStation { mac, vid } => self.remove_station(name, *mac, *vid),
         }
     }
 

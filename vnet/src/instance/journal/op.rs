@@ -262,11 +262,17 @@ operations! {
                 member: String,
                 /// The station.
                 mac: MacAddr,
+                /// The VLAN in which it is there, if it is not in all of them.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                vid: Option<u16>,
             },
             /// [`Vnet::remove_station`](crate::Vnet::remove_station) of a static one.
             RemoveStation = "remove_station" {
                 /// The station.
                 mac: MacAddr,
+                /// The VLAN that the entry is for, if it is not for all of them.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                vid: Option<u16>,
             },
         }
     }
@@ -445,8 +451,15 @@ impl fmt::Display for BridgeOp {
                 write!(f, " {member}")
             }
             BridgeOp::SetMember { member, config } => write!(f, " {member} {config:?}"),
-            BridgeOp::AddStation { member, mac } => write!(f, " {mac} behind {member}"),
-            BridgeOp::RemoveStation { mac } => write!(f, " {mac}"),
+            BridgeOp::AddStation { member, mac, vid } => {
+                write!(f, " {mac}")?;
+                vid.map_or(Ok(()), |vid| write!(f, " in VLAN {vid}"))?;
+                write!(f, " behind {member}")
+            }
+            BridgeOp::RemoveStation { mac, vid } => {
+                write!(f, " {mac}")?;
+                vid.map_or(Ok(()), |vid| write!(f, " in VLAN {vid}"))
+            }
         }
     }
 }
@@ -605,9 +618,22 @@ member = "eth0"
 mac = "02:00:00:00:00:02"
 
 [[ops]]
+op = "add_station"
+interface = "br0"
+member = "eth0"
+mac = "02:00:00:00:00:02"
+vid = 5
+
+[[ops]]
 op = "remove_station"
 interface = "br0"
 mac = "02:00:00:00:00:02"
+
+[[ops]]
+op = "remove_station"
+interface = "br0"
+mac = "02:00:00:00:00:02"
+vid = 5
 
 [[ops]]
 op = "add_route"

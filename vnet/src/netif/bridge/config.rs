@@ -7,6 +7,7 @@ use slotmap::new_key_type;
 use super::stp::config::{RstpConfig, RstpPort, StpConfigError};
 use super::stp::state::PortState;
 use super::stp::vector::PortNumber;
+use super::vlan::config::{BridgeVlans, MemberVlans, VlanConfigError};
 pub use crate::base::switch::Switch as Switchable;
 use crate::base::time::Duration;
 
@@ -71,18 +72,33 @@ pub struct BridgeConfig {
     /// Its part in a spanning tree; none at first.
     #[serde(skip_serializing_if = "Stp::is_off")]
     pub stp: Stp,
+    /// How it tells VLANs apart. At first it does not: frames pass with whatever tags they have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlans: Option<BridgeVlans>,
+}
+
+/// What is wrong with how a bridge, or a member, is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ConfigError {
+    /// Its part in a spanning tree.
+    Stp(StpConfigError),
+    /// Its VLANs.
+    Vlans(VlanConfigError),
 }
 
 impl BridgeConfig {
     /// Checks what has a range.
     ///
     /// # Errors
-    /// Parameters of the spanning tree that are out of range, or contradict each other.
-    pub fn check(&self) -> Result<(), StpConfigError> {
-        match &self.stp {
-            Stp::Off => Ok(()),
-            Stp::Rstp(config) => config.check(),
+    /// Parameters of the spanning tree, or VLANs, that are out of range, or contradict each other.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if let Stp::Rstp(config) = &self.stp {
+            config.check().map_err(ConfigError::Stp)?;
         }
+        if let Some(vlans) = &self.vlans {
+            vlans.check().map_err(ConfigError::Vlans)?;
+        }
+        Ok(())
     }
 }
 
@@ -95,6 +111,7 @@ impl fmt::Debug for BridgeConfig {
             max_age,
             max_stations,
             stp,
+            vlans,
         } = self;
         let mut all = f.debug_struct("BridgeConfig");
         all.field("mode", mode).field("host_port", host_port);
@@ -102,6 +119,9 @@ impl fmt::Debug for BridgeConfig {
         all.field("max_stations", max_stations);
         if let Stp::Rstp(config) = stp {
             all.field("stp", config);
+        }
+        if let Some(vlans) = vlans {
+            all.field("vlans", vlans);
         }
         all.finish()
     }
@@ -115,12 +135,13 @@ impl Default for BridgeConfig {
             max_age: Duration::from_secs(1200),
             max_stations: 2000,
             stp: Stp::default(),
+            vlans: None,
         }
     }
 }
 
 /// How a bridge treats a member.
-#[derive(Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MemberConfig {
     /// Stations behind it are learned; on at first.
@@ -133,19 +154,23 @@ pub struct MemberConfig {
     /// Its part in the bridge's spanning tree, if it has one.
     #[serde(skip_serializing_if = "RstpPort::is_default")]
     pub rstp: RstpPort,
+    /// In which VLANs it is, if the bridge tells them apart; in VLAN 1 at first.
+    #[serde(skip_serializing_if = "MemberVlans::is_default")]
+    pub vlans: MemberVlans,
 }
 
 impl MemberConfig {
     /// Checks what has a range.
     ///
     /// # Errors
-    /// Parameters of the spanning tree that are out of range.
-    pub fn check(&self) -> Result<(), StpConfigError> {
-        self.rstp.check()
+    /// Parameters of the spanning tree, or VLANs, that are out of range, or contradict each other.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        self.rstp.check().map_err(ConfigError::Stp)?;
+        self.vlans.check().map_err(ConfigError::Vlans)
     }
 }
 
-/// What is as at first in the spanning tree is not mentioned.
+/// What is as at first in the spanning tree, or of VLANs, is not mentioned.
 impl fmt::Debug for MemberConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let MemberConfig {
@@ -153,12 +178,16 @@ impl fmt::Debug for MemberConfig {
             discover,
             private,
             rstp,
+            vlans,
         } = self;
         let mut all = f.debug_struct("MemberConfig");
         all.field("learn", learn).field("discover", discover);
         all.field("private", private);
         if !rstp.is_default() {
             all.field("rstp", rstp);
+        }
+        if !vlans.is_default() {
+            all.field("vlans", vlans);
         }
         all.finish()
     }
@@ -171,6 +200,35 @@ impl Default for MemberConfig {
             discover: Switchable::On,
             private: Switchable::Off,
             rstp: RstpPort::default(),
+            vlans: MemberVlans::default(),
+        }
+    }
+}
+
+/// What frames need to know of how a bridge treats a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Treatment {
+    pub(crate) learn: Switchable,
+    pub(crate) discover: Switchable,
+    pub(crate) private: Switchable,
+    pub(crate) rstp: RstpPort,
+}
+
+impl From<&MemberConfig> for Treatment {
+    fn from(config: &MemberConfig) -> Treatment {
+        let MemberConfig {
+            learn,
+            discover,
+            private,
+            rstp,
+            // Looked up in the bridge.
+            vlans: _,
+        } = *config;
+        Treatment {
+            learn,
+            discover,
+            private,
+            rstp,
         }
     }
 }
@@ -181,7 +239,7 @@ pub(crate) struct Membership {
     /// The bridge.
     pub(crate) bridge: BridgeId,
     /// How it treats the member.
-    pub(crate) config: MemberConfig,
+    pub(crate) config: Treatment,
     /// What it does with frames.
     pub(crate) state: PortState,
     /// Which port of the bridge's spanning tree it is.
@@ -190,7 +248,7 @@ pub(crate) struct Membership {
 
 impl Membership {
     /// One that is in no spanning tree.
-    pub(super) fn new(bridge: BridgeId, config: MemberConfig) -> Membership {
+    pub(super) fn new(bridge: BridgeId, config: Treatment) -> Membership {
         Membership {
             bridge,
             config,

@@ -1,10 +1,14 @@
-//! The filtering database of a bridge: behind which member a station is (IEEE 802.1D-2004,
-//! section 7.9).
+//! The forwarding database of a bridge: behind which member a station is (IEEE 802.1Q-2018,
+//! clause 8.8).
 //!
 //! Entries are learned from source addresses and age; static ones are the administrator's, and
 //! local ones are the addresses of the bridge and its members. An entry that is too old is as good
 //! as not there from that moment on; its memory is given back when a new station is learned. So
 //! nobody has to be woken for it.
+//!
+//! An entry is for one VLAN, or for all of them ([`Fid`]). A bridge that does not tell VLANs apart has
+//! only entries for all. Where there is one for the VLAN of a frame, it counts; otherwise, the one for
+//! all does.
 //!
 //! It knows neither frames nor interfaces' states; what to do with what it finds is
 //! [`Bridge`](super::Bridge)'s.
@@ -20,7 +24,7 @@ use crate::packet::MacAddr;
 
 new_key_type! {
     /// An entry.
-    struct StationId;
+    struct EntryId;
 }
 
 /// Where an entry comes from.
@@ -34,10 +38,49 @@ pub enum Origin {
     Local,
 }
 
+/// For which VLANs an entry is: for the one with this VID, or for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Fid(u16);
+
+impl Fid {
+    /// All VLANs, or that there are none.
+    pub(crate) const ALL: Fid = Fid(0);
+
+    /// The VLAN with this VID; 0 stands for all.
+    #[inline]
+    pub(crate) const fn of(vid: u16) -> Fid {
+        Fid(vid)
+    }
+
+    /// The VID, unless it is for all.
+    pub(crate) fn vid(self) -> Option<u16> {
+        (self != Fid::ALL).then_some(self.0)
+    }
+}
+
+/// To which entries a frame belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Class {
+    /// The VLAN of the frame.
+    pub(crate) vlan: Fid,
+    /// Where its sender is learned: in the frame's own VLAN, or for all of them.
+    pub(crate) learned_in: Fid,
+}
+
+impl Class {
+    /// That of every frame, where VLANs are not told apart.
+    pub(crate) const ANY: Class = Class {
+        vlan: Fid::ALL,
+        learned_in: Fid::ALL,
+    };
+}
+
 /// What is known of a station.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Station {
-    /// Its address.
+pub(crate) struct FdbEntry {
+    /// For which VLANs it is.
+    pub fid: Fid,
+    /// The station's address.
     pub mac: MacAddr,
     /// The interface it is behind; of a local one, the interface itself.
     pub ifid: IfId,
@@ -64,17 +107,32 @@ pub(crate) enum Learned {
     Full,
 }
 
-struct Entry {
-    station: Station,
+struct Slot {
+    entry: FdbEntry,
     armed: Armed,
 }
 
-/// The filtering database.
+/// A VLAN and an address, in one number.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key(u64);
+
+impl Key {
+    #[inline]
+    fn new(fid: Fid, mac: MacAddr) -> Key {
+        let [a, b, c, d, e, f] = mac.0;
+        let [high, low] = fid.0.to_be_bytes();
+        Key(u64::from_be_bytes([high, low, a, b, c, d, e, f]))
+    }
+}
+
+/// The forwarding database.
 pub(crate) struct Fdb {
-    entries: Slab<StationId, Entry>,
-    index: Map<MacAddr, StationId>,
-    ageing: Deadlines<StationId>,
+    slots: Slab<EntryId, Slot>,
+    index: Map<Key, EntryId>,
+    ageing: Deadlines<EntryId>,
     learned: usize,
+    /// Entries that are for one VLAN.
+    of_one_vlan: usize,
     max_age: Duration,
     max_learned: usize,
 }
@@ -84,10 +142,11 @@ impl Fdb {
     /// for ever); there are at most `max_learned` of them.
     pub(crate) fn new(seed: u64, max_age: Duration, max_learned: usize) -> Fdb {
         Fdb {
-            entries: Slab::default(),
+            slots: Slab::default(),
             index: Map::seeded(seed),
             ageing: Deadlines::default(),
             learned: 0,
+            of_one_vlan: 0,
             max_age,
             max_learned,
         }
@@ -104,37 +163,51 @@ impl Fdb {
         }
     }
 
-    /// The station of that address, unless it is unknown or too old.
+    /// What is known of that address in a VLAN, unless it is unknown or too old.
     #[inline]
-    pub(crate) fn lookup(&self, now: Instant, mac: MacAddr) -> Option<&Station> {
-        let station = &self.entries.get(*self.index.get(&mac)?)?.station;
-        (now < self.expiry(station)).then_some(station)
+    pub(crate) fn lookup(&self, now: Instant, vlan: Fid, mac: MacAddr) -> Option<&FdbEntry> {
+        let entry = &self.slots.get(self.find(vlan, mac)?)?.entry;
+        (now < self.expiry(entry)).then_some(entry)
+    }
+
+    /// The entry for that VLAN, or else the one for all.
+    #[inline]
+    fn find(&self, vlan: Fid, mac: MacAddr) -> Option<EntryId> {
+        let found = self.index.get(&Key::new(vlan, mac));
+        if found.is_none() && vlan != Fid::ALL {
+            return self.index.get(&Key::new(Fid::ALL, mac)).copied();
+        }
+        found.copied()
     }
 
     /// Notes that a frame came from `mac` at `ifid`. The caller sees to it that `mac` is a
     /// station's address.
     #[inline]
-    pub(crate) fn learn(&mut self, now: Instant, mac: MacAddr, ifid: IfId) -> Learned {
-        let known = self
-            .index
-            .get(&mac)
-            .and_then(|id| self.entries.get_mut(*id));
-        let Some(entry) = known else {
-            return self.enter(now, mac, ifid);
+    pub(crate) fn learn(
+        &mut self,
+        now: Instant,
+        class: Class,
+        mac: MacAddr,
+        ifid: IfId,
+    ) -> Learned {
+        let known = self.find(class.vlan, mac);
+        let Some(slot) = known.and_then(|id| self.slots.get_mut(id)) else {
+            return self.enter(now, class.learned_in, mac, ifid);
         };
-        let station = &mut entry.station;
-        match station.origin {
+        let entry = &mut slot.entry;
+        match entry.origin {
             Origin::Local => Learned::Own,
-            Origin::Static if station.ifid == ifid => Learned::Known,
+            Origin::Static if entry.ifid == ifid => Learned::Known,
             Origin::Static => Learned::Pinned,
             Origin::Learned => {
-                if !self.max_age.is_zero() && now - station.seen >= self.max_age {
+                if !self.max_age.is_zero() && now - entry.seen >= self.max_age {
                     // It is gone, but for its memory.
-                    self.remove(mac);
-                    return self.enter(now, mac, ifid);
+                    let fid = entry.fid;
+                    self.remove(fid, mac);
+                    return self.enter(now, class.learned_in, mac, ifid);
                 }
-                station.seen = now;
-                match std::mem::replace(&mut station.ifid, ifid) == ifid {
+                entry.seen = now;
+                match std::mem::replace(&mut entry.ifid, ifid) == ifid {
                     true => Learned::Known,
                     false => Learned::Moved,
                 }
@@ -143,12 +216,13 @@ impl Fdb {
     }
 
     #[cold]
-    fn enter(&mut self, now: Instant, mac: MacAddr, ifid: IfId) -> Learned {
+    fn enter(&mut self, now: Instant, fid: Fid, mac: MacAddr, ifid: IfId) -> Learned {
         self.prune(now);
         if self.learned >= self.max_learned {
             return Learned::Full;
         }
-        self.insert(Station {
+        self.insert(FdbEntry {
+            fid,
             mac,
             ifid,
             origin: Origin::Learned,
@@ -157,10 +231,16 @@ impl Fdb {
         Learned::New
     }
 
-    /// Enters a static or local station, in place of whatever is known of the address.
-    pub(crate) fn set(&mut self, now: Instant, mac: MacAddr, ifid: IfId, origin: Origin) {
-        self.remove(mac);
-        self.insert(Station {
+    /// Enters a static or local station, in place of whatever is known of the address there. One that is
+    /// for all VLANs also takes the place of what was learned in each, and a local one, of everything.
+    pub(crate) fn set(&mut self, now: Instant, fid: Fid, mac: MacAddr, ifid: IfId, origin: Origin) {
+        self.remove(fid, mac);
+        if fid == Fid::ALL && self.of_one_vlan > 0 {
+            let yields = |e: &FdbEntry| e.origin == Origin::Learned || origin == Origin::Local;
+            self.remove_if(|e| e.mac == mac && yields(e));
+        }
+        self.insert(FdbEntry {
+            fid,
             mac,
             ifid,
             origin,
@@ -168,71 +248,74 @@ impl Fdb {
         });
     }
 
-    /// Removes the entry of an address.
-    pub(crate) fn remove(&mut self, mac: MacAddr) -> Option<Station> {
-        let id = self.index.remove(&mac)?;
-        let mut entry = self.entries.remove(id)?;
-        self.ageing.forget(&mut entry.armed);
-        self.learned -= usize::from(entry.station.origin == Origin::Learned);
-        Some(entry.station)
+    /// Removes the entry of an address that is for this VLAN, or the one that is for all.
+    pub(crate) fn remove(&mut self, fid: Fid, mac: MacAddr) -> Option<FdbEntry> {
+        let id = self.index.remove(&Key::new(fid, mac))?;
+        let mut slot = self.slots.remove(id)?;
+        self.ageing.forget(&mut slot.armed);
+        self.learned -= usize::from(slot.entry.origin == Origin::Learned);
+        self.of_one_vlan -= usize::from(fid != Fid::ALL);
+        Some(slot.entry)
     }
 
     /// Removes every entry that `unwanted` picks, and says how many those were.
-    pub(crate) fn remove_if(&mut self, unwanted: impl Fn(&Station) -> bool) -> usize {
-        let doomed: Vec<MacAddr> = self.iter().filter(|s| unwanted(s)).map(|s| s.mac).collect();
-        for mac in &doomed {
-            self.remove(*mac);
+    pub(crate) fn remove_if(&mut self, unwanted: impl Fn(&FdbEntry) -> bool) -> usize {
+        let doomed = self.iter().filter(|e| unwanted(e)).map(|e| (e.fid, e.mac));
+        let doomed: Vec<(Fid, MacAddr)> = doomed.collect();
+        for (fid, mac) in &doomed {
+            self.remove(*fid, *mac);
         }
         doomed.len()
     }
 
     /// The entries that are not too old, in the order of the slab.
-    pub(crate) fn list(&self, now: Instant) -> impl Iterator<Item = &Station> {
-        self.iter().filter(move |s| now < self.expiry(s))
+    pub(crate) fn list(&self, now: Instant) -> impl Iterator<Item = &FdbEntry> {
+        self.iter().filter(move |e| now < self.expiry(e))
     }
 
     /// Entries of every origin, old ones included whose memory is still taken.
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.slots.len()
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Station> {
-        self.entries.iter().map(|(_, e)| &e.station)
+    fn iter(&self) -> impl Iterator<Item = &FdbEntry> {
+        self.slots.iter().map(|(_, slot)| &slot.entry)
     }
 
-    fn expiry(&self, station: &Station) -> Instant {
-        match station.origin {
-            Origin::Learned if !self.max_age.is_zero() => station.seen + self.max_age,
+    fn expiry(&self, entry: &FdbEntry) -> Instant {
+        match entry.origin {
+            Origin::Learned if !self.max_age.is_zero() => entry.seen + self.max_age,
             _ => Instant::MAX,
         }
     }
 
-    fn insert(&mut self, station: Station) {
-        let id = self.entries.insert(Entry {
-            station,
+    fn insert(&mut self, entry: FdbEntry) {
+        let id = self.slots.insert(Slot {
+            entry,
             armed: Armed::default(),
         });
-        self.index.insert(station.mac, id);
-        self.learned += usize::from(station.origin == Origin::Learned);
+        self.index.insert(Key::new(entry.fid, entry.mac), id);
+        self.learned += usize::from(entry.origin == Origin::Learned);
+        self.of_one_vlan += usize::from(entry.fid != Fid::ALL);
         self.arm(id);
     }
 
-    fn arm(&mut self, id: StationId) {
-        let Some(entry) = self.entries.get(id) else {
+    fn arm(&mut self, id: EntryId) {
+        let Some(slot) = self.slots.get(id) else {
             return;
         };
-        let expiry = self.expiry(&entry.station);
-        if let Some(entry) = self.entries.get_mut(id) {
-            self.ageing.arm(&mut entry.armed, id, expiry);
+        let expiry = self.expiry(&slot.entry);
+        if let Some(slot) = self.slots.get_mut(id) {
+            self.ageing.arm(&mut slot.armed, id, expiry);
         }
     }
 
     fn rearm(&mut self) {
         self.ageing.reset();
-        let ids: Vec<StationId> = self.entries.iter().map(|(id, _)| id).collect();
+        let ids: Vec<EntryId> = self.slots.iter().map(|(id, _)| id).collect();
         for id in ids {
-            if let Some(entry) = self.entries.get_mut(id) {
-                entry.armed = Armed::default();
+            if let Some(slot) = self.slots.get_mut(id) {
+                slot.armed = Armed::default();
             }
             self.arm(id);
         }
@@ -241,15 +324,15 @@ impl Fdb {
     /// Removes what is too old. Each entry comes up once in `max_age`, however often it is seen.
     fn prune(&mut self, now: Instant) {
         while let Some((at, id)) = self.ageing.pop_due(now) {
-            let Some(entry) = self.entries.get_mut(id) else {
+            let Some(slot) = self.slots.get_mut(id) else {
                 continue;
             };
-            if !Deadlines::<StationId>::disarm(&mut entry.armed, at) {
+            if !Deadlines::<EntryId>::disarm(&mut slot.armed, at) {
                 continue;
             }
-            let station = entry.station;
-            match self.expiry(&station) {
-                expiry if expiry <= now => drop(self.remove(station.mac)),
+            let entry = slot.entry;
+            match self.expiry(&entry) {
+                expiry if expiry <= now => drop(self.remove(entry.fid, entry.mac)),
                 _ => self.arm(id),
             }
         }
@@ -278,17 +361,34 @@ mod tests {
         Instant::ZERO + Duration::from_secs(seconds)
     }
 
+    const ALL: Fid = Fid::ALL;
+    const ANY: Class = Class::ANY;
+
+    /// A VLAN with a database of its own.
+    fn own(vid: u16) -> Class {
+        let vlan = Fid::of(vid);
+        let learned_in = vlan;
+        Class { vlan, learned_in }
+    }
+
+    /// A VLAN that shares a database with all others.
+    fn shared(vid: u16) -> Class {
+        let vlan = Fid::of(vid);
+        let learned_in = Fid::ALL;
+        Class { vlan, learned_in }
+    }
+
     #[test]
     fn a_station_is_known_until_it_was_silent_for_the_age() {
         let p = ports();
         let mut fdb = Fdb::new(1, Duration::from_secs(10), 8);
-        assert_eq!(fdb.learn(at(0), mac(1), p[0]), Learned::New);
-        assert_eq!(fdb.learn(at(5), mac(1), p[0]), Learned::Known);
-        assert_eq!(fdb.lookup(at(14), mac(1)).map(|s| s.ifid), Some(p[0]));
-        assert_eq!(fdb.lookup(at(15), mac(1)), None);
+        assert_eq!(fdb.learn(at(0), ANY, mac(1), p[0]), Learned::New);
+        assert_eq!(fdb.learn(at(5), ANY, mac(1), p[0]), Learned::Known);
+        assert_eq!(fdb.lookup(at(14), ALL, mac(1)).map(|s| s.ifid), Some(p[0]));
+        assert_eq!(fdb.lookup(at(15), ALL, mac(1)), None);
         // It still takes memory, and gives it back when somebody needs it.
         assert_eq!((fdb.len(), fdb.list(at(15)).count()), (1, 0));
-        assert_eq!(fdb.learn(at(15), mac(2), p[1]), Learned::New);
+        assert_eq!(fdb.learn(at(15), ANY, mac(2), p[1]), Learned::New);
         assert_eq!(fdb.len(), 1);
     }
 
@@ -296,12 +396,12 @@ mod tests {
     fn a_full_database_learns_nobody_until_someone_ages() {
         let p = ports();
         let mut fdb = Fdb::new(1, Duration::from_secs(10), 2);
-        fdb.set(at(0), mac(9), p[3], Origin::Static);
-        fdb.learn(at(0), mac(1), p[0]);
-        fdb.learn(at(1), mac(2), p[0]);
-        assert_eq!(fdb.learn(at(9), mac(3), p[0]), Learned::Full);
-        assert_eq!(fdb.learn(at(9), mac(2), p[1]), Learned::Moved);
-        assert_eq!(fdb.learn(at(10), mac(3), p[0]), Learned::New);
+        fdb.set(at(0), ALL, mac(9), p[3], Origin::Static);
+        fdb.learn(at(0), ANY, mac(1), p[0]);
+        fdb.learn(at(1), ANY, mac(2), p[0]);
+        assert_eq!(fdb.learn(at(9), ANY, mac(3), p[0]), Learned::Full);
+        assert_eq!(fdb.learn(at(9), ANY, mac(2), p[1]), Learned::Moved);
+        assert_eq!(fdb.learn(at(10), ANY, mac(3), p[0]), Learned::New);
         assert_eq!(fdb.len(), 3, "the static one does not count for the limit");
     }
 
@@ -309,15 +409,18 @@ mod tests {
     fn static_and_local_entries_do_not_move_or_age() {
         let p = ports();
         let mut fdb = Fdb::new(1, Duration::from_secs(10), 2);
-        fdb.learn(at(0), mac(1), p[0]);
-        fdb.set(at(0), mac(1), p[1], Origin::Static);
-        fdb.set(at(0), mac(2), p[2], Origin::Local);
-        assert_eq!(fdb.learn(at(1), mac(1), p[0]), Learned::Pinned);
-        assert_eq!(fdb.learn(at(1), mac(1), p[1]), Learned::Known);
-        assert_eq!(fdb.learn(at(1), mac(2), p[2]), Learned::Own);
-        assert_eq!(fdb.lookup(at(9_999), mac(1)).map(|s| s.ifid), Some(p[1]));
+        fdb.learn(at(0), ANY, mac(1), p[0]);
+        fdb.set(at(0), ALL, mac(1), p[1], Origin::Static);
+        fdb.set(at(0), ALL, mac(2), p[2], Origin::Local);
+        assert_eq!(fdb.learn(at(1), ANY, mac(1), p[0]), Learned::Pinned);
+        assert_eq!(fdb.learn(at(1), ANY, mac(1), p[1]), Learned::Known);
+        assert_eq!(fdb.learn(at(1), ANY, mac(2), p[2]), Learned::Own);
+        assert_eq!(
+            fdb.lookup(at(9_999), ALL, mac(1)).map(|s| s.ifid),
+            Some(p[1])
+        );
         assert_eq!(fdb.remove_if(|s| s.origin == Origin::Static), 1);
-        assert_eq!(fdb.lookup(at(0), mac(1)), None);
+        assert_eq!(fdb.lookup(at(0), ALL, mac(1)), None);
     }
 
     #[test]
@@ -325,32 +428,64 @@ mod tests {
         let p = ports();
         let mut fdb = Fdb::new(1, Duration::from_secs(10), 8);
         for _ in 0..1_000 {
-            fdb.learn(at(0), mac(1), p[0]);
+            fdb.learn(at(0), ANY, mac(1), p[0]);
             fdb.remove_if(|s| s.ifid == p[0]);
         }
         assert!(fdb.ageing.is_empty());
-        fdb.learn(at(0), mac(1), p[0]);
+        fdb.learn(at(0), ANY, mac(1), p[0]);
         assert_eq!(fdb.ageing.len(), 1);
+    }
+
+    #[test]
+    fn a_station_is_somewhere_else_in_another_vlan() {
+        let p = ports();
+        let mut fdb = Fdb::new(1, Duration::ZERO, 8);
+        let behind = |fdb: &Fdb, vid| fdb.lookup(at(0), Fid::of(vid), mac(1)).map(|e| e.ifid);
+        assert_eq!(fdb.learn(at(0), own(5), mac(1), p[0]), Learned::New);
+        assert_eq!(fdb.learn(at(0), own(6), mac(1), p[1]), Learned::New);
+        assert_eq!(behind(&fdb, 5), Some(p[0]));
+        assert_eq!(behind(&fdb, 6), Some(p[1]));
+        assert_eq!(behind(&fdb, 7), None);
+        fdb.set(at(0), Fid::of(6), mac(1), p[2], Origin::Static);
+        assert_eq!(fdb.learn(at(0), own(6), mac(1), p[1]), Learned::Pinned);
+        // The administrator's word for all VLANs is better than what was learned in one of them.
+        fdb.set(at(0), ALL, mac(1), p[3], Origin::Static);
+        assert_eq!(behind(&fdb, 5), Some(p[3]));
+        assert_eq!(behind(&fdb, 6), Some(p[2]));
+        assert_eq!(fdb.learn(at(0), own(5), mac(1), p[0]), Learned::Pinned);
+        assert_eq!(fdb.len(), 2);
+    }
+
+    #[test]
+    fn a_shared_database_knows_a_station_in_every_vlan() {
+        let p = ports();
+        let mut fdb = Fdb::new(1, Duration::ZERO, 8);
+        fdb.set(at(0), Fid::of(7), mac(1), p[3], Origin::Static);
+        assert_eq!(fdb.learn(at(0), shared(5), mac(1), p[0]), Learned::New);
+        assert_eq!(fdb.learn(at(0), shared(6), mac(1), p[1]), Learned::Moved);
+        assert_eq!(fdb.learn(at(0), shared(7), mac(1), p[1]), Learned::Pinned);
+        let behind = |vid| fdb.lookup(at(0), Fid::of(vid), mac(1)).map(|e| e.ifid);
+        assert_eq!([5, 6, 7].map(behind), [Some(p[1]), Some(p[1]), Some(p[3])]);
     }
 
     #[derive(Clone, Debug)]
     enum Act {
-        Learn(u8, usize),
-        Pin(u8, usize),
+        Learn(u16, u8, usize),
+        Pin(u16, u8, usize),
         Own(u8, usize),
-        Remove(u8),
+        Remove(u16, u8),
         Flush(usize),
         Pass(u64),
         Bounds(u64, usize),
     }
 
     fn act() -> impl Strategy<Value = Act> {
-        let (m, p) = (|| 0..8u8, || 0..4usize);
+        let (v, m, p) = (|| 0..3u16, || 0..8u8, || 0..4usize);
         prop_oneof![
-            8 => (m(), p()).prop_map(|(m, p)| Act::Learn(m, p)),
-            1 => (m(), p()).prop_map(|(m, p)| Act::Pin(m, p)),
+            8 => (v(), m(), p()).prop_map(|(v, m, p)| Act::Learn(v, m, p)),
+            1 => (v(), m(), p()).prop_map(|(v, m, p)| Act::Pin(v, m, p)),
             1 => (m(), p()).prop_map(|(m, p)| Act::Own(m, p)),
-            1 => m().prop_map(Act::Remove),
+            1 => (v(), m()).prop_map(|(v, m)| Act::Remove(v, m)),
             1 => p().prop_map(Act::Flush),
             4 => (0..8u64).prop_map(Act::Pass),
             1 => (prop::sample::select(vec![0, 3, 10]), 1..6usize)
@@ -361,7 +496,7 @@ mod tests {
     /// The same by a map whose every entry is looked at whenever the clock moves.
     #[derive(Default)]
     struct Model {
-        stations: BTreeMap<MacAddr, Station>,
+        stations: BTreeMap<(Fid, MacAddr), FdbEntry>,
         max_age: Duration,
         max_learned: usize,
     }
@@ -374,25 +509,39 @@ mod tests {
             });
         }
 
-        fn learn(&mut self, now: Instant, mac: MacAddr, ifid: IfId) -> Learned {
-            let learned = |s: &&Station| s.origin == Origin::Learned;
+        fn find(&self, vlan: Fid, mac: MacAddr) -> Option<(Fid, MacAddr)> {
+            let keys = [(vlan, mac), (ALL, mac)];
+            keys.into_iter().find(|key| self.stations.contains_key(key))
+        }
+
+        fn set(&mut self, entry: FdbEntry) {
+            if entry.fid == ALL {
+                let yields =
+                    |s: &FdbEntry| s.origin == Origin::Learned || entry.origin == Origin::Local;
+                self.stations
+                    .retain(|_, s| s.mac != entry.mac || !yields(s));
+            }
+            self.stations.insert((entry.fid, entry.mac), entry);
+        }
+
+        fn learn(&mut self, now: Instant, class: Class, mac: MacAddr, ifid: IfId) -> Learned {
+            let learned = |s: &&FdbEntry| s.origin == Origin::Learned;
             let full = self.stations.values().filter(learned).count() >= self.max_learned;
-            let Some(s) = self.stations.get_mut(&mac) else {
+            let Some(key) = self.find(class.vlan, mac) else {
                 if full {
                     return Learned::Full;
                 }
-                let origin = Origin::Learned;
-                self.stations.insert(
+                let entry = FdbEntry {
+                    fid: class.learned_in,
                     mac,
-                    Station {
-                        mac,
-                        ifid,
-                        origin,
-                        seen: now,
-                    },
-                );
+                    ifid,
+                    origin: Origin::Learned,
+                    seen: now,
+                };
+                self.stations.insert((entry.fid, mac), entry);
                 return Learned::New;
             };
+            let s = self.stations.get_mut(&key).expect("it was found");
             let moved = s.ifid != ifid;
             match s.origin {
                 Origin::Local => Learned::Own,
@@ -414,26 +563,34 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
 
         #[test]
-        fn it_is_a_map_with_a_clock(acts in prop::collection::vec(act(), 1..80)) {
+        fn it_is_a_map_with_a_clock(
+            is_shared in any::<bool>(),
+            acts in prop::collection::vec(act(), 1..80),
+        ) {
             let p = ports();
             let mut now = at(0);
             let mut fdb = Fdb::new(7, Duration::from_secs(10), 4);
             let mut model = Model { max_age: Duration::from_secs(10), max_learned: 4, ..Model::default() };
             for act in acts {
                 match act {
-                    Act::Learn(m, n) => {
-                        prop_assert_eq!(fdb.learn(now, mac(m), p[n]), model.learn(now, mac(m), p[n]));
+                    Act::Learn(v, m, n) => {
+                        let class = if is_shared { shared(v) } else { own(1 + v % 2) };
+                        let learned = fdb.learn(now, class, mac(m), p[n]);
+                        prop_assert_eq!(learned, model.learn(now, class, mac(m), p[n]));
                     }
-                    Act::Pin(m, n) | Act::Own(m, n) => {
-                        let origin = match act { Act::Pin(..) => Origin::Static, _ => Origin::Local };
-                        fdb.set(now, mac(m), p[n], origin);
-                        let station = Station { mac: mac(m), ifid: p[n], origin, seen: now };
-                        model.stations.insert(mac(m), station);
+                    Act::Pin(v, m, n) => {
+                        let (fid, origin) = (Fid::of(v), Origin::Static);
+                        fdb.set(now, fid, mac(m), p[n], origin);
+                        model.set(FdbEntry { fid, mac: mac(m), ifid: p[n], origin, seen: now });
                     }
-                    Act::Remove(m) => {
-                        let there = fdb.lookup(now, mac(m)).copied();
-                        fdb.remove(mac(m));
-                        prop_assert_eq!(there, model.stations.remove(&mac(m)));
+                    Act::Own(m, n) => {
+                        let (fid, origin) = (ALL, Origin::Local);
+                        fdb.set(now, fid, mac(m), p[n], origin);
+                        model.set(FdbEntry { fid, mac: mac(m), ifid: p[n], origin, seen: now });
+                    }
+                    Act::Remove(v, m) => {
+                        fdb.remove(Fid::of(v), mac(m));
+                        model.stations.remove(&(Fid::of(v), mac(m)));
                     }
                     Act::Flush(n) => {
                         fdb.remove_if(|s| s.ifid == p[n] && s.origin == Origin::Learned);
@@ -446,11 +603,12 @@ mod tests {
                     }
                 }
                 model.age(now);
-                let mut listed: Vec<Station> = fdb.list(now).copied().collect();
-                listed.sort_by_key(|s| s.mac);
+                let mut listed: Vec<FdbEntry> = fdb.list(now).copied().collect();
+                listed.sort_by_key(|s| (s.fid, s.mac));
                 prop_assert_eq!(&listed, &model.stations.values().copied().collect::<Vec<_>>());
-                for m in 0..8 {
-                    prop_assert_eq!(fdb.lookup(now, mac(m)), model.stations.get(&mac(m)));
+                for (v, m) in (0..3).flat_map(|v| (0..8).map(move |m| (Fid::of(v), mac(m)))) {
+                    let expected = model.find(v, m).map(|key| &model.stations[&key]);
+                    prop_assert_eq!(fdb.lookup(now, v, m), expected);
                 }
             }
         }

@@ -2,8 +2,8 @@
 //! or changes.
 
 use super::Bridge;
-use super::config::{BridgeId, MemberConfig, Membership};
-use super::fdb::Origin;
+use super::config::{BridgeId, MemberConfig, Membership, Treatment};
+use super::fdb::{FdbEntry, Fid, Origin};
 use crate::base::deadline::Deadlines;
 use crate::base::id::IfId;
 use crate::base::slab::Slab;
@@ -39,7 +39,7 @@ impl Bridges {
     /// Makes a bridge without members, which is the interface `ifid` with the address `mac`.
     pub(crate) fn create(&mut self, now: Instant, ifid: IfId, mac: MacAddr, seed: u64) -> BridgeId {
         let mut bridge = Bridge::new(ifid, seed);
-        bridge.fdb.set(now, mac, ifid, Origin::Local);
+        bridge.fdb.set(now, Fid::ALL, mac, ifid, Origin::Local);
         self.bridges.insert(bridge)
     }
 
@@ -48,8 +48,10 @@ impl Bridges {
         let (Some(bridge), Some(netif)) = (self.bridges.get_mut(id), ifs.get_mut(ifid)) else {
             return;
         };
-        let membership = Membership::new(id, MemberConfig::default());
+        let config = MemberConfig::default();
+        let membership = Membership::new(id, Treatment::from(&config));
         netif.member = Some(Member::Bridge(membership));
+        bridge.set_member_config(ifid, config);
         let mac = netif.mac;
         bridge.members.push(ifid);
         self.readdress(ifs, now, id, mac);
@@ -69,8 +71,7 @@ impl Bridges {
             let id = member.bridge;
             self.remove_port(ifs, now, member);
             if let Some(bridge) = self.bridges.get_mut(id) {
-                bridge.members.retain(|m| *m != ifid);
-                bridge.fdb.remove_if(|s| s.ifid == ifid);
+                bridge.remove_member(ifid);
             }
             self.readdress(ifs, now, id, mac);
             self.update_carrier(ifs, id);
@@ -120,7 +121,7 @@ impl Bridges {
         if !netif.is_running()
             && let Some(bridge) = self.bridges.get_mut(id)
         {
-            let lost = |s: &super::fdb::Station| s.ifid == ifid && s.origin == Origin::Learned;
+            let lost = |s: &FdbEntry| s.ifid == ifid && s.origin == Origin::Learned;
             bridge.fdb.remove_if(lost);
         }
         self.update_carrier(ifs, id);
@@ -151,10 +152,10 @@ impl Bridges {
         };
         let has = |ifid: &IfId| ifs.get(*ifid).is_some_and(|i| i.mac == mac);
         let mut all = std::iter::once(bridge.ifid).chain(bridge.members.iter().copied());
-        let known = bridge.fdb.lookup(now, mac).map(|s| s.origin);
+        let known = bridge.fdb.lookup(now, Fid::ALL, mac).map(|s| s.origin);
         match all.find(has) {
-            Some(ifid) => bridge.fdb.set(now, mac, ifid, Origin::Local),
-            None if known == Some(Origin::Local) => drop(bridge.fdb.remove(mac)),
+            Some(ifid) => bridge.fdb.set(now, Fid::ALL, mac, ifid, Origin::Local),
+            None if known == Some(Origin::Local) => drop(bridge.fdb.remove(Fid::ALL, mac)),
             None => {}
         }
     }

@@ -1,9 +1,10 @@
 //! Bridges and their spanning trees: what a tree's engine is told, and what it says is done.
 
-use super::config::{BridgeConfig, BridgeId, MemberConfig, Membership, Stp};
+use super::config::{BridgeConfig, BridgeId, MemberConfig, Membership, Stp, Treatment};
 use super::fdb::Origin;
 use super::members::Bridges;
 use super::stp::bpdu::{self, BpduError, Encoded};
+use super::stp::config::RstpPort;
 use super::stp::engine::{Event, Refusal};
 use super::stp::state::PortState;
 use super::stp::vector::PortNumber;
@@ -66,12 +67,20 @@ impl Bridges {
         let Some(member) = netif.on_bridge_mut() else {
             return;
         };
-        member.config = config;
-        let (id, port) = (member.bridge, member.port);
-        let cost = path_cost(netif, &config);
+        member.config = Treatment::from(&config);
+        let Membership {
+            bridge: id,
+            config: Treatment { rstp, .. },
+            port,
+            ..
+        } = *member;
+        let cost = path_cost(netif, rstp);
+        if let Some(bridge) = self.get_mut(id) {
+            bridge.set_member_config(ifid, config);
+        }
         if let Some(port) = port {
             self.with_tree(ifs, id, |tree| {
-                tree.engine.set_port(now, port, config.rstp, cost);
+                tree.engine.set_port(now, port, rstp, cost);
             });
         }
     }
@@ -82,7 +91,7 @@ impl Bridges {
         let Some(member) = netif.on_bridge() else {
             return;
         };
-        let cost = path_cost(netif, &member.config);
+        let cost = path_cost(netif, member.config.rstp);
         if let Some(port) = member.port {
             self.with_tree(ifs, member.bridge, |tree| {
                 tree.engine.set_cost(now, port, cost);
@@ -110,7 +119,7 @@ impl Bridges {
             return;
         };
         if let (Some(tree), Some(member)) = (&mut bridge.tree, netif.on_bridge().copied()) {
-            let cost = path_cost(netif, &member.config);
+            let cost = path_cost(netif, member.config.rstp);
             netif.member = Some(Member::Bridge(Membership {
                 port: tree.add(ifid, member.config.rstp, cost),
                 state: PortState::Discarding,
@@ -289,7 +298,7 @@ impl Bridges {
 }
 
 /// What the way by a member to the other end of its link costs.
-fn path_cost(netif: &Netif, config: &MemberConfig) -> u32 {
+fn path_cost(netif: &Netif, rstp: RstpPort) -> u32 {
     let link = netif.link.as_deref();
-    config.rstp.cost(link.and_then(|l| l.config().rate_bps))
+    rstp.cost(link.and_then(|l| l.config().rate_bps))
 }

@@ -1,0 +1,209 @@
+//! How frames leave a bridge: by one member, or by all that take them.
+
+use super::vlan::Form;
+use super::{Bridge, Flood, Ingress, Treatment, kept_back};
+use crate::base::id::IfId;
+use crate::base::stats::DropReason;
+use crate::base::switch::Switch;
+use crate::netif::IfTable;
+use crate::netif::bridge::fdb::Fid;
+use crate::packet::header::ether;
+use crate::packet::{Packet, gso};
+
+impl Bridge {
+    /// Readies a frame for one member; `from` is where it came from, unless it is the vnet's own.
+    ///
+    /// # Errors
+    /// Why it does not go there; it is counted here, but not in the vnet's counters.
+    pub(crate) fn forward(
+        &mut self,
+        ifs: &IfTable,
+        from: Option<Ingress>,
+        to: IfId,
+        packet: &mut Packet,
+    ) -> Result<(), DropReason> {
+        let vlan = self.vlan_of(packet);
+        let frame = FrameSize::of(packet)?;
+        match self.admit(ifs, from, to, Flood::Group, vlan, frame) {
+            Ok(form) => {
+                leave(packet, from, form);
+                self.counters.forwarded += 1;
+                Ok(())
+            }
+            Err(reason) => {
+                match reason {
+                    DropReason::BridgeFiltered => self.counters.filtered += 1,
+                    DropReason::VlanFiltered => self.counters.vlan_filtered += 1,
+                    _ => {}
+                }
+                Err(reason)
+            }
+        }
+    }
+
+    /// Begins to hand a frame to every member but the one that it came from.
+    ///
+    /// # Errors
+    /// A frame whose headers cannot be read.
+    pub(crate) fn flood(
+        &self,
+        from: Option<Ingress>,
+        why: Flood,
+        packet: &mut Packet,
+    ) -> Result<Flooding, DropReason> {
+        Ok(Flooding {
+            from,
+            why,
+            vlan: self.vlan_of(packet),
+            frame: FrameSize::of(packet)?,
+            next: 0,
+            outcome: Err(DropReason::BridgeFiltered),
+        })
+    }
+
+    /// The next member that is to have a copy, and how.
+    pub(crate) fn next_member(
+        &mut self,
+        ifs: &IfTable,
+        flooding: &mut Flooding,
+    ) -> Option<(IfId, Form)> {
+        while let Some(to) = self.members.get(flooding.next).copied() {
+            flooding.next += 1;
+            let Flooding {
+                from,
+                why,
+                vlan,
+                frame,
+                ..
+            } = *flooding;
+            match self.admit(ifs, from, to, why, vlan, frame) {
+                Ok(form) => {
+                    flooding.outcome = Ok(());
+                    return Some((to, form));
+                }
+                // A size that does not fit says more than that there was nobody.
+                Err(DropReason::TooBig) if flooding.outcome.is_err() => {
+                    flooding.outcome = Err(DropReason::TooBig);
+                }
+                Err(_) => {}
+            }
+        }
+        None
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// Why the frame went to none; it is counted here, but not in the vnet's counters.
+    pub(crate) fn flooded(&mut self, flooding: &Flooding) -> Result<(), DropReason> {
+        match flooding.outcome {
+            Ok(()) => self.counters.flooded += 1,
+            Err(DropReason::BridgeFiltered) => self.counters.filtered += 1,
+            Err(_) => {}
+        }
+        flooding.outcome
+    }
+
+    /// Makes a frame that is inside the bridge what the vnet itself receives.
+    pub(crate) fn to_host(&self, packet: &mut Packet) {
+        if let Some(vlans) = &self.vlans
+            && vlans.host_form(self.vlan_of(packet)) == Some(Form::Untagged)
+        {
+            packet.pop_tag();
+        }
+    }
+
+    /// The VLAN of a frame that is inside the bridge.
+    #[inline]
+    fn vlan_of(&self, packet: &Packet) -> Fid {
+        match self.vlans {
+            None => Fid::ALL,
+            Some(_) => {
+                let tag = packet.meta.tags.outer();
+                tag.map_or(Fid::ALL, |tag| Fid::of(tag.vid()))
+            }
+        }
+    }
+
+    /// Whether a member takes a frame, and how.
+    fn admit(
+        &mut self,
+        ifs: &IfTable,
+        from: Option<Ingress>,
+        to: IfId,
+        why: Flood,
+        vlan: Fid,
+        frame: FrameSize,
+    ) -> Result<Form, DropReason> {
+        let netif = ifs.get(to).ok_or(DropReason::InterfaceDown)?;
+        let member = netif.on_bridge().ok_or(DropReason::BridgeFiltered)?;
+        let config = member.config;
+        let is_private = |c: Treatment| c.private == Switch::On;
+        let comes_back = from.is_some_and(|f| f.ifid == to);
+        let undiscovered = why == Flood::Unknown && config.discover == Switch::Off;
+        let between_private = is_private(config) && from.is_some_and(|f| is_private(f.config));
+        if comes_back || undiscovered || between_private {
+            return Err(DropReason::BridgeFiltered);
+        }
+        let form = match &self.vlans {
+            None => Form::Tagged,
+            Some(vlans) => vlans.form(to, vlan).ok_or(DropReason::VlanFiltered)?,
+        };
+        if let Some(reason) = kept_back(member.state) {
+            return Err(reason);
+        }
+        if !netif.is_running() {
+            self.counters.member_down += 1;
+            return Err(DropReason::InterfaceDown);
+        }
+        if frame.longest > usize::from(netif.ip_mtu) + frame.headers {
+            self.counters.too_big += 1;
+            return Err(DropReason::TooBig);
+        }
+        Ok(form)
+    }
+}
+
+/// A frame that is being handed to members one after the other.
+pub(crate) struct Flooding {
+    from: Option<Ingress>,
+    why: Flood,
+    vlan: Fid,
+    frame: FrameSize,
+    next: usize,
+    outcome: Result<(), DropReason>,
+}
+
+impl Flooding {
+    /// A copy for one of them, which costs no more than its headers.
+    pub(crate) fn copy(&self, packet: &Packet, form: Form) -> Packet {
+        let mut copy = packet.clone();
+        leave(&mut copy, self.from, form);
+        copy
+    }
+}
+
+/// Makes a frame that is inside the bridge one that goes out.
+fn leave(packet: &mut Packet, from: Option<Ingress>, form: Form) {
+    packet.meta.rcvif = None;
+    packet.meta.bridges += u8::from(from.is_some());
+    if form == Form::Untagged {
+        packet.pop_tag();
+    }
+}
+
+/// How long a frame is, and how much of that no MTU counts.
+#[derive(Clone, Copy)]
+struct FrameSize {
+    longest: usize,
+    headers: usize,
+}
+
+impl FrameSize {
+    fn of(packet: &mut Packet) -> Result<FrameSize, DropReason> {
+        // IEEE 802.3, clause 3.2.7: a tagged frame may be longer by its tags.
+        let headers = ether::network_offset(packet);
+        let longest = gso::longest_frame(packet, headers).map_err(|_| DropReason::Malformed)?;
+        Ok(FrameSize { longest, headers })
+    }
+}

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use vnet::Offload;
+
 use crate::sys::Device;
 
 /// The character device through which TAPs are created.
@@ -40,7 +42,7 @@ impl Unavailable {
 /// # Errors
 /// The reason why not.
 pub fn probe() -> Result<(), Unavailable> {
-    Device::create("vntprobe%d")
+    Device::create("vntprobe%d", Offload::Full)
         .map(drop)
         .map_err(Unavailable::from_io)
 }

@@ -17,10 +17,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
 
+use bytes::{Buf, Bytes};
 use vnet::packet::Packet;
-use vnet::{Port, System};
+use vnet::{Port, PortError, System};
 
-use crate::sys::{Bell, Device, Interest, MAX_FRAME_LEN, Written, wait};
+use crate::sys::{Bell, Device, HEADER_LEN, Interest, Written, wait};
 use crate::tap::PumpEnd;
 
 /// Frames carried in one direction before the other gets its turn.
@@ -68,7 +69,7 @@ impl Pump {
             device,
             port,
             system,
-            buf: vec![0; MAX_FRAME_LEN].into_boxed_slice(),
+            buf: Vec::new(),
             unwritten: None,
         };
         let thread = Builder::new()
@@ -149,7 +150,8 @@ struct Worker {
     device: Device,
     port: Port,
     system: System,
-    buf: Box<[u8]>,
+    /// Memory for the next frame from the host.
+    buf: Vec<u8>,
     /// A frame for the host that did not fit into the device's queue.
     unwritten: Option<Packet>,
 }
@@ -204,25 +206,50 @@ impl Worker {
     fn carry_in(&mut self) -> io::Result<Progress> {
         let counters = &self.shared.counters;
         for _ in 0..BATCH {
-            let Some(len) = self.device.read(&mut self.buf)? else {
+            let Some(bytes) = self.device.read(&mut self.buf)? else {
                 return Ok(Progress::Idle);
             };
             counters.frames_in.fetch_add(1, Ordering::Relaxed);
-            if self.port.send(self.buf[..len].to_vec()).is_err() {
+            if self.receive(bytes).is_err() {
                 counters.refused_by_vnet.fetch_add(1, Ordering::Relaxed);
             }
         }
         Ok(Progress::More)
     }
 
+    /// Gives the vnet what was read.
+    fn receive(&self, bytes: Vec<u8>) -> Result<(), PortError> {
+        if !self.device.has_headers() {
+            return self.port.send(bytes);
+        }
+        let mut frame = Bytes::from(bytes);
+        let Some((header, _)) = frame.split_first_chunk::<HEADER_LEN>() else {
+            return Err(PortError::BadHeader);
+        };
+        let header = *header;
+        frame.advance(HEADER_LEN);
+        self.port.send_virtio(&header, frame)
+    }
+
+    /// Gives the host a frame of the vnet's.
+    fn transmit(&self, packet: &mut Packet) -> io::Result<Written> {
+        if !self.device.has_headers() {
+            return self.device.write(&[], packet);
+        }
+        match packet.virtio_header() {
+            Some(header) => self.device.write(&header, packet),
+            None => Ok(Written::Refused),
+        }
+    }
+
     /// From the vnet to the host.
     fn carry_out(&mut self) -> io::Result<Progress> {
         let counters = &self.shared.counters;
         for _ in 0..BATCH {
-            let Some(packet) = self.unwritten.take().or_else(|| self.port.recv()) else {
+            let Some(mut packet) = self.unwritten.take().or_else(|| self.port.recv()) else {
                 return Ok(Progress::Idle);
             };
-            match self.device.write(&packet)? {
+            match self.transmit(&mut packet)? {
                 Written::Yes => {
                     counters.frames_out.fetch_add(1, Ordering::Relaxed);
                 }

@@ -1,57 +1,104 @@
 //! Every system call of this crate, and its only `unsafe`.
 
+use std::ffi::c_int;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fs::{Mode as FileMode, OFlags};
 use rustix::io::Errno;
+use rustix::ioctl::{IntegerSetter, Opcode, Setter, Updater, ioctl, opcode};
 use rustix::thread::UnshareFlags;
 use tun_tap::{Iface, Mode};
 use vnet::packet::Packet;
+use vnet::Offload;
 
-/// The largest frame a TAP carries: Linux limits the device's IP MTU to 65521, and two VLAN tags
-/// may be in the bytes.
-pub(crate) const MAX_FRAME_LEN: usize = 65_535 + 8;
+/// The largest frame a TAP carries: Linux limits the device's IP MTU to 65521 and a large segment to
+/// 65535 bytes of IP, and two VLAN tags may be in the bytes.
+const MAX_FRAME_LEN: usize = 65_535 + 14 + 8;
+/// Bytes in the virtio-net header, which is in front of each frame of an offloading device.
+pub(crate) const HEADER_LEN: usize = 12;
 
 /// Slices handed to one `writev`; a packet in more pieces than this is copied into one.
-const MAX_SLICES: usize = 16;
+const MAX_SLICES: usize = 20;
+
+/// Bytes in a frame up to which it is copied out of the buffer it was read into. The memory of a larger
+/// one is handed on: what refers to it holds at most four times what it needs.
+const COPIED: usize = MAX_FRAME_LEN / 4;
 
 /// The process's end of a TAP, non-blocking.
-pub(crate) struct Device {
-    iface: Iface,
+pub(crate) enum Device {
+    /// One that carries complete frames.
+    Plain(Iface),
+    /// One that carries a virtio-net header in front of each frame.
+    Offloading(Queue),
 }
 
-/// What became of a frame written to the device.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Written {
-    /// The host has taken it.
-    Yes,
-    /// The device's queue is full: try again when it is writable.
-    Later,
-    /// The host refused this frame; it may accept the next.
-    Refused,
+/// The descriptor of an offloading TAP.
+pub(crate) struct Queue {
+    fd: OwnedFd,
+    name: String,
 }
+
+/// `struct ifreq` of `linux/if.h`, as `TUNSETIFF` reads and writes it.
+#[repr(C)]
+struct InterfaceRequest {
+    name: [u8; 16],
+    flags: u16,
+    unused: [u8; 22],
+}
+
+// The requests of `linux/if_tun.h`. The first four say `int` where they mean something else.
+const TUNSETIFF: Opcode = opcode::write::<c_int>(b'T', 202);
+const TUNSETOFFLOAD: Opcode = opcode::write::<c_int>(b'T', 208);
+const TUNSETVNETHDRSZ: Opcode = opcode::write::<c_int>(b'T', 216);
+const TUNSETVNETLE: Opcode = opcode::write::<c_int>(b'T', 220);
+const IFF_TAP: u16 = 0x0002;
+const IFF_NO_PI: u16 = 0x1000;
+const IFF_VNET_HDR: u16 = 0x4000;
+const TUN_F_CSUM: usize = 0x01;
+const TUN_F_TSO4: usize = 0x02;
+const TUN_F_TSO_ECN: usize = 0x08;
 
 impl Device {
     /// Makes the TAP `name` in the calling thread's network namespace.
-    pub(crate) fn create(name: &str) -> io::Result<Device> {
-        let iface = Iface::without_packet_info(name, Mode::Tap)?;
-        let device = Device { iface };
-        rustix::io::ioctl_fionbio(device.as_fd(), true)?;
-        Ok(device)
+    pub(crate) fn create(name: &str, offload: Offload) -> io::Result<Device> {
+        let offered = match offload {
+            Offload::Full => TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN,
+            Offload::Checksum => TUN_F_CSUM,
+            Offload::None => {
+                let iface = Iface::without_packet_info(name, Mode::Tap)?;
+                rustix::io::ioctl_fionbio(borrow(&iface), true)?;
+                return Ok(Device::Plain(iface));
+            }
+        };
+        Ok(Device::Offloading(Queue::create(name, offered)?))
     }
 
     /// The name the kernel gave it.
     pub(crate) fn name(&self) -> &str {
-        self.iface.name()
+        match self {
+            Device::Plain(iface) => iface.name(),
+            Device::Offloading(queue) => &queue.name,
+        }
     }
 
-    /// The next frame from the host; `None` when there is none.
-    pub(crate) fn read(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+    /// Whether a virtio-net header is in front of each frame.
+    pub(crate) fn has_headers(&self) -> bool {
+        matches!(self, Device::Offloading(_))
+    }
+
+    /// The next frame from the host, with its header if it has one; `None` when there is none.
+    /// `buf` is memory for it, which is kept for the next call where that is worth while.
+    pub(crate) fn read(&self, buf: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+        buf.clear();
+        buf.reserve_exact(HEADER_LEN + MAX_FRAME_LEN);
         loop {
-            match rustix::io::read(self.as_fd(), &mut *buf) {
-                Ok(n) => return Ok(Some(n)),
+            match rustix::io::read(self.as_fd(), spare_capacity(buf)) {
+                Ok(len) if len <= COPIED => return Ok(Some(buf.clone())),
+                Ok(_) => return Ok(Some(std::mem::take(buf))),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(e) => return Err(e.into()),
@@ -59,21 +106,23 @@ impl Device {
         }
     }
 
-    /// Hands the host a frame, from where its pieces are.
-    pub(crate) fn write(&self, packet: &Packet) -> io::Result<Written> {
+    /// Hands the host a frame, from where its pieces are, behind `header`, which is empty for a plain
+    /// device.
+    pub(crate) fn write(&self, header: &[u8], packet: &Packet) -> io::Result<Written> {
         let slices = packet.slices();
         let copy;
         let mut pieces = [IoSlice::new(&[]); MAX_SLICES];
-        let used = if slices.len() < MAX_SLICES {
-            pieces[0] = IoSlice::new(packet.head());
-            for (piece, slice) in pieces[1..].iter_mut().zip(slices) {
+        pieces[0] = IoSlice::new(header);
+        let used = if slices.len() + 2 <= MAX_SLICES {
+            pieces[1] = IoSlice::new(packet.head());
+            for (piece, slice) in pieces[2..].iter_mut().zip(slices) {
                 *piece = IoSlice::new(slice);
             }
-            slices.len() + 1
+            slices.len() + 2
         } else {
             copy = packet.to_vec();
-            pieces[0] = IoSlice::new(&copy);
-            1
+            pieces[1] = IoSlice::new(&copy);
+            2
         };
         loop {
             return match rustix::io::writev(self.as_fd(), &pieces[..used]) {
@@ -91,10 +140,58 @@ impl Device {
     }
 }
 
+impl Queue {
+    /// `offered`: what this process takes from the host, and the host from it.
+    fn create(name: &str, offered: usize) -> io::Result<Queue> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let fd = rustix::fs::open("/dev/net/tun", flags, FileMode::empty())?;
+        let mut request = InterfaceRequest {
+            name: [0; 16],
+            flags: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR,
+            unused: [0; 22],
+        };
+        // The last byte stays zero; a longer name has been refused by then.
+        for (byte, char) in request.name[..15].iter_mut().zip(name.bytes()) {
+            *byte = char;
+        }
+        let len = HEADER_LEN as c_int;
+        let little_endian: c_int = 1;
+        // SAFETY: TUNSETIFF reads and writes a `struct ifreq`, whose size and layout
+        // `InterfaceRequest` has; the next two read an `int`; the last takes its argument by value.
+        unsafe {
+            ioctl(&fd, Updater::<TUNSETIFF, _>::new(&mut request))?;
+            ioctl(&fd, Setter::<TUNSETVNETHDRSZ, c_int>::new(len))?;
+            ioctl(&fd, Setter::<TUNSETVNETLE, c_int>::new(little_endian))?;
+            ioctl(&fd, IntegerSetter::<TUNSETOFFLOAD>::new_usize(offered))?;
+        }
+        let name = request.name.split(|byte| *byte == 0).next();
+        let name = String::from_utf8_lossy(name.unwrap_or_default()).into_owned();
+        Ok(Queue { fd, name })
+    }
+}
+
+/// What became of a frame written to the device.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// The host has taken it.
+    Yes,
+    /// The device's queue is full: try again when it is writable.
+    Later,
+    /// The host refused this frame; it may accept the next.
+    Refused,
+}
+
+fn borrow(iface: &Iface) -> BorrowedFd<'_> {
+    // SAFETY: `iface` owns the descriptor and is borrowed for as long as the result.
+    unsafe { BorrowedFd::borrow_raw(iface.as_raw_fd()) }
+}
+
 impl AsFd for Device {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: `iface` owns the descriptor and is borrowed for as long as the result.
-        unsafe { BorrowedFd::borrow_raw(self.iface.as_raw_fd()) }
+        match self {
+            Device::Plain(iface) => borrow(iface),
+            Device::Offloading(queue) => queue.fd.as_fd(),
+        }
     }
 }
 

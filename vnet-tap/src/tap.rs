@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::Ordering;
 
-use vnet::{MacAddr, NetifError, Vnet};
+use vnet::{MacAddr, NetifError, Offload, Vnet};
 
 use crate::probe::Unavailable;
 use crate::pump::{Counters, Pump};
@@ -16,7 +16,7 @@ const MAX_NAME_LEN: usize = 15;
 const DEFAULT_NAME: &str = "vnt%d";
 
 /// How to create the TAP.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TapConfig {
     /// The name of the host's interface; `%d` in it becomes the first free number. `None` means
     /// `vnt%d`. If a persistent TAP of that name exists and is not in use, it is opened instead of
@@ -25,6 +25,20 @@ pub struct TapConfig {
     /// The MAC address of the vnet's interface; `None` lets the vnet choose. The host's own end is
     /// given one by the kernel.
     pub mac: Option<MacAddr>,
+    /// What the host and the vnet leave undone in frames for each other. With [`Offload::Full`], which
+    /// is the default, TCP segments of up to 64 KiB pass uncut in both directions and no checksum is
+    /// computed on the way. With [`Offload::None`] each frame is complete.
+    pub offload: Offload,
+}
+
+impl Default for TapConfig {
+    fn default() -> TapConfig {
+        TapConfig {
+            host_name: None,
+            mac: None,
+            offload: Offload::Full,
+        }
+    }
 }
 
 /// Why a TAP could not be attached.
@@ -94,15 +108,20 @@ impl Tap {
     /// # Errors
     /// See [`TapError`]; nothing is left behind.
     pub fn attach(vnet: &Vnet, ifname: &str, config: TapConfig) -> Result<Tap, TapError> {
-        let TapConfig { host_name, mac } = config;
+        let TapConfig {
+            host_name,
+            mac,
+            offload,
+        } = config;
         let name = host_name.as_deref().unwrap_or(DEFAULT_NAME);
         check_name(name)?;
-        let device = Device::create(name).map_err(|e| match e.kind() {
+        let device = Device::create(name, offload).map_err(|e| match e.kind() {
             io::ErrorKind::ResourceBusy => TapError::HostNameInUse(name.to_owned()),
             _ => TapError::Unavailable(Unavailable::from_io(e)),
         })?;
         let host_name = device.name().to_owned();
         let port = vnet.port(ifname, mac)?;
+        vnet.set_offload(ifname, offload)?;
         let pump = Pump::start(device, port, vnet.system()).map_err(TapError::Pump)?;
         tracing::debug!(vnet = vnet.name(), ifname, host = %host_name, "TAP attached");
         Ok(Tap { pump, host_name })

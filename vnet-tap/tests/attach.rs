@@ -177,7 +177,7 @@ fn a_name_in_use_is_refused_and_dropping_frees_it() {
     };
     let config = TapConfig {
         host_name: Some(tap.host_name().to_owned()),
-        mac: None,
+        ..TapConfig::default()
     };
     let attach = |ifname: &'static str| {
         let (vnet, config) = ((*vnet).clone(), config.clone());

@@ -3,7 +3,7 @@
 //! A checksum that is [`Csum::Partial`] is a promise to fill it in where the packet leaves the
 //! process. What the field holds until then does not matter: [`finish`] takes the pseudo-header
 //! from the IP header, so nothing has to be kept in step when a header is rewritten on the way.
-//! A device that fills in checksums itself wants the pseudo-header's sum there: [`seed`].
+//! A device that fills in checksums itself wants the pseudo-header's sum there: [`leave_to_device`].
 
 use std::net::IpAddr;
 
@@ -108,19 +108,24 @@ pub(crate) fn finish_transport(packet: &mut Packet, info: &IpInfo) -> Result<(),
     Ok(())
 }
 
-/// Writes the pseudo-header's sum into the field of a [`Csum::Partial`] checksum, which is what
-/// a device with checksum offload starts from. The state stays `Partial`.
+/// Leaves a [`Csum::Partial`] checksum to a device that sums TCP and UDP: the pseudo-header's sum is
+/// written into the field, which is what such a device starts from. The checksum of any other
+/// protocol is filled in.
 ///
 /// # Errors
 /// As [`finish`].
-#[cfg(test)]
-pub(crate) fn seed(packet: &mut Packet, l3_offset: usize) -> Result<(), HeaderError> {
+pub(crate) fn leave_to_device(packet: &mut Packet, l3_offset: usize) -> Result<(), HeaderError> {
     let Csum::Partial { .. } = packet.meta.csum else {
         return Ok(());
     };
     let partial = Located::of(packet, l3_offset)?;
-    partial.write(packet, partial.pseudo_header.sum());
-    Ok(())
+    match partial.proto {
+        IpProto::TCP | IpProto::UDP => {
+            partial.write(packet, partial.pseudo_header.sum());
+            Ok(())
+        }
+        _ => finish(packet, l3_offset),
+    }
 }
 
 /// Verifies the transport checksum of `packet`, which starts at its transport header. A checksum that is known to be good, or was never filled in
@@ -520,7 +525,7 @@ mod tests {
             ] {
                 let mut packet = Packet::incoming(bytes.clone());
                 packet.meta.csum = csum;
-                let _ = seed(&mut packet, l3);
+                let _ = leave_to_device(&mut packet, l3);
                 let _ = finish_transport(&mut packet.clone(), &info(IpProto::TCP));
                 let _ = finish(&mut packet, l3);
                 prop_assert_eq!(packet.len(), bytes.len());

@@ -80,6 +80,27 @@ pub(crate) fn longest_frame(packet: &mut Packet, l3_offset: usize) -> Result<usi
     Ok(longest.min(packet.len()))
 }
 
+/// What a device wants to know of the headers that it repeats before each segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Headers {
+    /// Bytes in front of the payload.
+    pub(crate) len: usize,
+    /// The sender says that it has reduced its congestion window (RFC 3168).
+    pub(crate) cwr: bool,
+}
+
+/// Looks at the headers of a packet that is to be cut.
+///
+/// # Errors
+/// As [`segment`].
+pub(crate) fn headers(packet: &mut Packet, l3_offset: usize) -> Result<Headers, HeaderError> {
+    let layout = Layout::of(packet, l3_offset)?;
+    Ok(Headers {
+        len: layout.headers_len,
+        cwr: packet.head()[layout.l4 + FLAGS] & CWR != 0,
+    })
+}
+
 /// Copies the headers out of the packet and leaves the payload, all of it, as its payload.
 fn take_headers(packet: &mut Packet, layout: &Layout) -> [u8; super::buf::HEAD_CAPACITY] {
     let mut template = [0; super::buf::HEAD_CAPACITY];

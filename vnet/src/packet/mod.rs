@@ -12,6 +12,7 @@
 //! | `checksum` | the Internet checksum over a packet's pieces |
 //! | `gso` | cutting a large segment into frames |
 //! | `pcapng` | writing captures |
+//! | `virtio` | the virtio-net header, as devices and guests exchange it |
 //! | `cx` | what a layer is given: time, randomness, counters, a place for output |
 
 pub(crate) mod addr;
@@ -26,6 +27,7 @@ pub(crate) mod pcapng;
 pub(crate) mod pool;
 pub(crate) mod tag;
 pub(crate) mod tagged;
+pub(crate) mod virtio;
 
 pub use addr::{MacAddr, ParseMacError};
 pub use buf::Packet;
@@ -33,3 +35,4 @@ pub(crate) use cx::{Cx, Out};
 pub use meta::Direction;
 pub(crate) use meta::{Csum, Gso, GsoKind, Meta};
 pub use payload::Payload;
+

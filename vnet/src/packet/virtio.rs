@@ -1,0 +1,363 @@
+//! The virtio-net header: what a packet's metadata says, in the form in which TAP devices, packet
+//! sockets and virtual machines exchange it.
+//!
+//! The layout is that of `struct virtio_net_hdr` in virtio 1.2, section 5.1.6, with its last field, in
+//! little-endian order. What it says of a frame from outside is believed only as far as it cannot harm
+//! anybody else: offsets are compared with the frame's own headers, and a checksum that is not where
+//! TCP or UDP has it is filled in at once.
+
+use super::buf::Packet;
+use super::checksum;
+use super::gso;
+use super::header::ether::{self, EtherType};
+use super::header::{HeaderError, IpProto, Ipv4Header, ipv4};
+use super::meta::{Csum, Gso, GsoKind};
+
+/// Bytes in the header.
+pub(crate) const VIRTIO_HEADER_LEN: usize = 12;
+
+/// The least payload of a segment: what Linux sends when a peer has announced the smallest MSS and
+/// every TCP option is in use. A smaller one only multiplies frames.
+const MIN_SEGMENT_SIZE: u16 = 8;
+
+/// `flags`: the checksum is to be filled in.
+const NEEDS_CSUM: u8 = 1;
+/// `flags`: the checksum has been verified.
+const DATA_VALID: u8 = 2;
+/// `gso_type`: a frame that stands for itself.
+const GSO_NONE: u8 = 0;
+/// `gso_type`: TCP over IPv4.
+const GSO_TCPV4: u8 = 1;
+/// `gso_type`, in addition: TCP with ECN. CWR is in the first segment only, which holds for all.
+const GSO_ECN: u8 = 0x80;
+
+/// Reads a header into the metadata of the frame that it came with.
+///
+/// # Errors
+/// The header does not describe the frame, or asks for what is not offered.
+pub(crate) fn read(
+    header: &[u8; VIRTIO_HEADER_LEN],
+    frame: &mut Packet,
+) -> Result<(), HeaderError> {
+    let [flags, gso_type, ..] = *header;
+    let field = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+    // Bytes 2 and 3 are a hint how long the headers are, which the frame itself says.
+    let (gso_size, start, offset) = (field(4), field(6), field(8));
+    if flags & NEEDS_CSUM != 0 {
+        let (start, offset) = (usize::from(start), usize::from(offset));
+        match transport_of(frame) {
+            Some(known) if known == (start, offset) => {
+                let network = ether::network_offset(frame);
+                frame.meta.csum = Csum::Partial {
+                    start: (start - network) as u16,
+                    offset: offset as u16,
+                };
+            }
+            _ => fill_in(frame, start, offset)?,
+        }
+    } else if flags & DATA_VALID != 0 {
+        frame.meta.csum = Csum::Verified;
+    }
+    match gso_type & !GSO_ECN {
+        GSO_NONE if gso_type == GSO_NONE => Ok(()),
+        GSO_TCPV4 => stand_for_several(frame, gso_size),
+        _ => Err(HeaderError::WrongFormat),
+    }
+}
+
+/// The header of a frame that leaves, whose checksum field is made ready for the device.
+///
+/// # Errors
+/// The frame's headers are not those that its metadata speaks of.
+pub(crate) fn write(frame: &mut Packet) -> Result<[u8; VIRTIO_HEADER_LEN], HeaderError> {
+    let (mut flags, mut gso_type) = (0, GSO_NONE);
+    // Bytes 2 to 9: the length of the headers, the payload of a segment, where the checksum begins,
+    // and where it goes from there.
+    let mut fields = [0u16; 4];
+    let network = match frame.meta.csum {
+        Csum::Partial { .. } => ether::network_offset(frame),
+        _ if frame.meta.gso.is_some() => return Err(HeaderError::BadChecksum),
+        _ => 0,
+    };
+    checksum::leave_to_device(frame, network)?;
+    match frame.meta.csum {
+        Csum::Unknown => {}
+        Csum::Verified => flags = DATA_VALID,
+        Csum::Partial { start, offset } => {
+            flags = NEEDS_CSUM;
+            fields[2] = network as u16 + start;
+            fields[3] = offset;
+        }
+    }
+    if let Some(gso) = frame.meta.gso {
+        let headers = gso::headers(frame, network)?;
+        gso_type = match gso.kind {
+            GsoKind::Tcp4 => GSO_TCPV4,
+            GsoKind::Tcp6 => return Err(HeaderError::WrongFormat),
+        };
+        if headers.cwr {
+            gso_type |= GSO_ECN;
+        }
+        fields[0] = headers.len as u16;
+        fields[1] = gso.segment_size;
+    }
+    let mut header = [0; VIRTIO_HEADER_LEN];
+    header[0] = flags;
+    header[1] = gso_type;
+    for (bytes, field) in header[2..10].chunks_exact_mut(2).zip(fields) {
+        bytes.copy_from_slice(&field.to_le_bytes());
+    }
+    Ok(header)
+}
+
+/// Where the transport header of a frame that carries TCP or UDP begins, and where its checksum is
+/// from there. What is behind the IP packet is cut off, for it is not summed.
+fn transport_of(frame: &mut Packet) -> Option<(usize, usize)> {
+    let network = ether::network_offset(frame);
+    let head = frame.pull_up(network + 1)?;
+    if EtherType::at(head, network - 2) != EtherType::IPV4 {
+        return None;
+    }
+    let transport = network + ipv4::header_len(&head[network..]).ok()?;
+    let head = frame.pull_up(transport)?;
+    let ip = Ipv4Header::parse(&head[network..]).ok()?;
+    let (offset, least) = match ip.proto {
+        IpProto::TCP => (16, 20),
+        IpProto::UDP => (6, 8),
+        _ => return None,
+    };
+    let end = network + usize::from(ip.total_len);
+    if ip.is_fragment() || end > frame.len() || transport + least > end {
+        return None;
+    }
+    frame.truncate(end);
+    Some((transport, offset))
+}
+
+/// Fills in a checksum that is somewhere else: of an inner header of a tunnel, of another protocol.
+#[cold]
+fn fill_in(frame: &mut Packet, start: usize, offset: usize) -> Result<(), HeaderError> {
+    let mut bytes = frame.to_vec();
+    let field = start + offset..start + offset + 2;
+    if field.end > bytes.len() {
+        return Err(HeaderError::BadLength);
+    }
+    // What is in the field already is part of the sum: the pseudo-header's.
+    let value = match checksum::of(&bytes[start..]) {
+        // The checksum of zero means none where there may be none (RFC 768), and is the same sum.
+        0 => 0xffff,
+        value => value,
+    };
+    bytes[field].copy_from_slice(&value.to_be_bytes());
+    let mut filled = Packet::incoming(bytes);
+    filled.meta = frame.meta;
+    *frame = filled;
+    Ok(())
+}
+
+/// Makes a frame stand for the segments that its payload is cut to.
+fn stand_for_several(frame: &mut Packet, segment_size: u16) -> Result<(), HeaderError> {
+    if !matches!(frame.meta.csum, Csum::Partial { .. }) {
+        return Err(HeaderError::BadChecksum);
+    }
+    if segment_size < MIN_SEGMENT_SIZE {
+        return Err(HeaderError::BadLength);
+    }
+    let network = ether::network_offset(frame);
+    let headers = gso::headers(frame, network)?;
+    if frame.len() > headers.len + usize::from(segment_size) {
+        frame.meta.gso = Some(Gso {
+            kind: GsoKind::Tcp4,
+            segment_size,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Payload;
+    use crate::packet::header::ipv4::Ipv4Flags;
+    use proptest::prelude::*;
+    use std::net::Ipv4Addr;
+
+    /// A frame with `tags` VLAN tags and this protocol and transport bytes, and padding behind it.
+    fn frame(tags: usize, proto: IpProto, transport: &[u8], padding: usize) -> Vec<u8> {
+        let mut bytes = vec![2; 12];
+        for _ in 0..tags {
+            bytes.extend([0x81, 0, 0, 5]);
+        }
+        bytes.extend([8, 0]);
+        let at = bytes.len();
+        bytes.resize(at + 20, 0);
+        let header = Ipv4Header {
+            src: Ipv4Addr::new(192, 0, 2, 1),
+            dst: Ipv4Addr::new(192, 0, 2, 2),
+            proto,
+            ttl: 64,
+            tos: 0,
+            ident: 7,
+            flags: Ipv4Flags::NONE,
+            fragment_offset: 0,
+            total_len: 20 + transport.len() as u16,
+            header_len: 20,
+        };
+        header.emit(&mut bytes[at..]);
+        bytes.extend(transport);
+        bytes.resize(bytes.len() + padding, 0);
+        bytes
+    }
+
+    /// A TCP header with these flags, and `len` bytes behind it.
+    fn segment(flags: u8, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; 20];
+        bytes[12] = 0x50;
+        bytes[13] = flags;
+        bytes.extend((0..len).map(|n| n as u8));
+        bytes
+    }
+
+    fn header(flags: u8, gso_type: u8, fields: [u16; 4]) -> [u8; VIRTIO_HEADER_LEN] {
+        let mut header = [flags, gso_type, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        for (n, field) in fields.iter().enumerate() {
+            header[2 + 2 * n..4 + 2 * n].copy_from_slice(&field.to_le_bytes());
+        }
+        header
+    }
+
+    #[test]
+    fn a_large_segment_goes_out_as_it_came_in() {
+        for tags in 0..3 {
+            let network = 14 + 4 * tags as u16;
+            let said = header(1, 0x81, [network + 40, 1000, network + 20, 16]);
+            let bytes = frame(tags, IpProto::TCP, &segment(0x98, 3000), 0);
+            let mut packet = Packet::incoming(bytes);
+            assert_eq!(read(&said, &mut packet), Ok(()));
+            assert_eq!(
+                packet.meta.csum,
+                Csum::Partial {
+                    start: 20,
+                    offset: 16
+                }
+            );
+            assert_eq!(packet.meta.gso.map(|gso| gso.segment_size), Some(1000));
+            assert_eq!(write(&mut packet), Ok(said), "{tags} tags");
+        }
+    }
+
+    #[test]
+    fn what_stands_for_itself_is_not_cut() {
+        let said = header(1, 1, [54, 1000, 34, 16]);
+        let mut packet = Packet::incoming(frame(0, IpProto::TCP, &segment(0x18, 1000), 0));
+        assert_eq!(read(&said, &mut packet), Ok(()));
+        assert!(packet.meta.gso.is_none());
+    }
+
+    #[test]
+    fn padding_is_not_summed() {
+        let datagram = [0, 7, 0, 7, 0, 9, 0, 0, 1];
+        let whole = |padding| {
+            let mut packet = Packet::incoming(frame(0, IpProto::UDP, &datagram, padding));
+            read(&header(1, 0, [0, 0, 34, 6]), &mut packet).unwrap();
+            checksum::finish(&mut packet, 14).unwrap();
+            packet.to_vec()
+        };
+        assert_eq!(whole(0), whole(17));
+    }
+
+    #[test]
+    fn a_checksum_that_is_somewhere_else_is_filled_in() {
+        // As of a protocol inside a tunnel: over the last 40 bytes, and in the last two of these.
+        let inner: Vec<u8> = (0..100).collect();
+        let bytes = frame(0, IpProto(47), &inner, 0);
+        let len = bytes.len();
+        let said = header(1, 0, [0, 0, (len - 40) as u16, 38]);
+        let mut packet = Packet::incoming(bytes);
+        assert_eq!(read(&said, &mut packet), Ok(()));
+        assert_eq!(packet.meta.csum, Csum::Unknown);
+        // The sum of all is zero but for what was in the field before: the pseudo-header's.
+        assert_eq!(checksum::of(&packet.to_vec()[len - 40..]), 0x6263);
+    }
+
+    #[test]
+    fn a_ping_leaves_with_its_checksum() {
+        let mut packet = Packet::incoming(frame(0, IpProto::ICMP, &[8, 0, 0, 0, 0, 1, 0, 1], 0));
+        packet.meta.csum = Csum::Partial {
+            start: 20,
+            offset: 2,
+        };
+        assert_eq!(write(&mut packet), Ok(header(2, 0, [0; 4])));
+        assert_eq!(checksum::of(&packet.to_vec()[34..]), 0);
+    }
+
+    #[test]
+    fn what_is_not_offered_is_refused() {
+        let tcp = frame(0, IpProto::TCP, &segment(0x18, 3000), 0);
+        let udp = frame(0, IpProto::UDP, &[0; 3000], 0);
+        for (why, said, bytes) in [
+            ("no checksum to fill in", header(0, 1, [54, 1000, 34, 16]), &tcp),
+            ("a checksum known to be good", header(2, 1, [54, 1000, 34, 16]), &tcp),
+            ("segments of nothing", header(1, 1, [54, 0, 34, 16]), &tcp),
+            ("segments of seven bytes", header(1, 1, [54, 7, 34, 16]), &tcp),
+            ("the wrong place", header(1, 1, [54, 1000, 33, 16]), &tcp),
+            ("TCP over IPv6", header(1, 4, [54, 1000, 34, 16]), &tcp),
+            ("UDP", header(1, 5, [42, 1000, 34, 6]), &udp),
+            ("fragments", header(1, 3, [42, 1000, 34, 6]), &udp),
+            ("only ECN", header(1, 0x80, [54, 1000, 34, 16]), &tcp),
+            ("beyond the end", header(1, 0, [0, 0, 60_000, 16]), &tcp),
+            ("TCP that is UDP", header(1, 1, [42, 1000, 34, 6]), &udp),
+        ] {
+            let mut packet = Packet::incoming(bytes.clone());
+            assert!(read(&said, &mut packet).is_err(), "{why}");
+        }
+    }
+
+    proptest! {
+        /// Whatever a header says of whatever frame: it is refused, or what is made of it can be cut,
+        /// summed and sent, each piece of the bytes that were there.
+        #[test]
+        fn lies_are_bounded(
+            said in any::<[u8; VIRTIO_HEADER_LEN]>(),
+            flags in 0u8..4,
+            kind in prop::sample::select(vec![0u8, 1, 0x81]),
+            near in -3i16..4,
+            tags in 0usize..4,
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            honest in any::<bool>(),
+        ) {
+            let mut said = said;
+            let bytes = if honest { frame(tags, IpProto::TCP, &segment(0x18, 500), 9) } else { bytes };
+            if honest {
+                (said[0], said[1]) = (flags, kind);
+                let start = (34 + 4 * tags as i16 + near) as u16;
+                said[6..8].copy_from_slice(&start.to_le_bytes());
+                said[8..10].copy_from_slice(&16u16.to_le_bytes());
+            }
+            let mut packet = Packet::incoming(bytes.clone());
+            if read(&said, &mut packet).is_ok() {
+                prop_assert!(packet.len() <= bytes.len());
+                let _ = write(&mut packet.clone());
+                let network = ether::network_offset(&mut packet);
+                let mut left = packet.len();
+                let mut pieces = 0;
+                let _ = gso::segment(packet, network, &mut |mut piece| {
+                    pieces += 1;
+                    left = left.saturating_sub(piece.payload.len());
+                    let _ = checksum::finish(&mut piece, network);
+                });
+                prop_assert!(pieces <= 1 + bytes.len() / usize::from(MIN_SEGMENT_SIZE));
+            }
+        }
+    }
+
+    #[test]
+    fn every_length_of_frame_is_looked_at_safely() {
+        let whole = frame(2, IpProto::TCP, &segment(0x18, 60), 0);
+        for len in 0..=whole.len() {
+            let mut packet = Packet::incoming(Payload::from(whole[..len].to_vec()));
+            let _ = read(&header(1, 1, [62, 20, 42, 16]), &mut packet);
+            let _ = write(&mut packet);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::compare::{Contest, SideError};
-use crate::{bulk, context, local, rr};
+use crate::{bulk, context, local, rr, tap};
 
 /// What a run of a case is given.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +79,61 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-/// The case of that name.
-pub fn find(name: &str) -> Option<&'static Case> {
-    CASES.iter().find(|case| case.name == name)
+/// What needs the right to make TAPs and network namespaces: not among `all`.
+pub const TAP_CASES: &[Case] = &[
+    Case {
+        name: "tap-out-1500",
+        about: "bulk from a vnet to the kernel over a TAP, MTU 1500, against veth",
+        prepare: tap::out_1500,
+    },
+    Case {
+        name: "tap-in-1500",
+        about: "the same the other way",
+        prepare: tap::in_1500,
+    },
+    Case {
+        name: "tap-out-65520",
+        about: "bulk from a vnet to the kernel over a TAP, MTU 65520, against veth",
+        prepare: tap::out_65520,
+    },
+    Case {
+        name: "tap-in-65520",
+        about: "the same the other way",
+        prepare: tap::in_65520,
+    },
+    Case {
+        name: "tap-rr",
+        about: "one byte there and back over TCP and a TAP, against veth",
+        prepare: tap::request_reply,
+    },
+    Case {
+        name: "tap-connect",
+        about: "connections from the kernel to a vnet over a TAP, against veth",
+        prepare: tap::connect,
+    },
+    Case {
+        name: "tap-plain-out-1500",
+        about: "as tap-out-1500, over a TAP that carries complete frames",
+        prepare: tap::plain_out_1500,
+    },
+    Case {
+        name: "tap-plain-in-1500",
+        about: "the same the other way",
+        prepare: tap::plain_in_1500,
+    },
+];
+
+/// The cases that a name on the command line stands for: `all`, `tap`, or that of one. Empty when it
+/// stands for none.
+pub fn find(name: &str) -> Vec<Case> {
+    match name {
+        "all" => CASES.to_vec(),
+        "tap" => TAP_CASES.to_vec(),
+        _ => every().filter(|case| case.name == name).copied().collect(),
+    }
+}
+
+/// Every case there is.
+pub fn every() -> impl Iterator<Item = &'static Case> {
+    CASES.iter().chain(TAP_CASES)
 }

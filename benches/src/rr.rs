@@ -181,7 +181,7 @@ impl<L: Link, K> Drop for TwoThreads<L, K> {
 }
 
 /// Transactions a second; each must return the byte it was given.
-fn per_second(
+pub(crate) fn per_second(
     time: Duration,
     mut transact: impl FnMut(u8) -> Result<u8, SideError>,
 ) -> Result<f64, SideError> {

@@ -3,13 +3,16 @@
 //! One thread serves both directions: a request from the host, its service by the vnet and the
 //! reply back to the device can then happen without a thread switch. It sleeps in `poll(2)` on the
 //! device and on a bell, with a timeout only while a frame is on an emulated link towards the host.
-//! The port rings the bell when the vnet has sent a frame; [`Pump::stop`] rings it to end the
-//! thread.
+//! [`Pump::stop`] rings the bell to end the thread.
+//!
+//! The port says when the vnet has sent a frame, on the thread that sent it. While the pump sleeps, that
+//! thread writes what is small itself ([`Shared::sent`]): for a reply, two thread switches are most of
+//! the time that it takes. Anything more is left to the pump, so that the sender goes on meanwhile.
 //!
 //! ```text
 //!        TAP ── read ──► Port::send ──► vnet
 //!         ▲                              │
-//!         └─── writev ◄── Port::recv ◄───┘ (rings the bell while the pump sleeps)
+//!         └─── writev ◄── Port::recv ◄───┘ (by the sender, or by the pump, which is woken)
 //! ```
 
 use std::io;
@@ -18,14 +21,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
 
 use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
 use vnet::packet::Packet;
 use vnet::{Port, PortError, System};
 
+use crate::buffers::Buffers;
 use crate::sys::{Bell, Device, HEADER_LEN, Interest, Written, wait};
 use crate::tap::PumpEnd;
 
 /// Frames carried in one direction before the other gets its turn.
 const BATCH: usize = 64;
+/// Frames that a sender writes itself before it leaves the rest to the pump.
+const BATCH_OF_SENDER: usize = 4;
+/// Bytes in a frame from which on it is left to the pump.
+const LARGE: usize = 4096;
 
 /// A running pump.
 #[derive(Debug)]
@@ -38,8 +47,11 @@ pub(crate) struct Pump {
 pub(crate) struct Shared {
     bell: Bell,
     stop: AtomicBool,
-    /// Set while the thread sleeps or is about to: only then is the bell worth a system call.
+    /// Set while the thread sleeps or is about to: only then is there anything to do for a sender.
     asleep: AtomicBool,
+    /// The way to the host, for one thread at a time: frames keep their order. `None` once the pump
+    /// has ended.
+    outward: Mutex<Option<Outward>>,
     pub(crate) counters: Counters,
 }
 
@@ -56,21 +68,26 @@ pub(crate) struct Counters {
 impl Pump {
     /// Starts the thread.
     pub(crate) fn start(device: Device, port: Port, system: System) -> io::Result<Pump> {
+        let (device, port) = (Arc::new(device), Arc::new(port));
         let shared = Arc::new(Shared {
             bell: Bell::new()?,
             stop: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
+            outward: Mutex::new(Some(Outward {
+                device: Arc::clone(&device),
+                port: Arc::clone(&port),
+                unwritten: None,
+            })),
             counters: Counters::default(),
         });
-        let ringer = Arc::clone(&shared);
-        port.on_ready(Arc::new(move || ringer.wake()));
+        let told = Arc::clone(&shared);
+        port.on_ready(Arc::new(move || told.sent()));
         let worker = Worker {
             shared: Arc::clone(&shared),
             device,
             port,
             system,
-            buf: Vec::new(),
-            unwritten: None,
+            buffers: Buffers::new(),
         };
         let thread = Builder::new()
             .name("vnet-tap".into())
@@ -117,9 +134,19 @@ impl Drop for Pump {
 }
 
 impl Shared {
-    /// Called by the port, from any thread.
-    fn wake(&self) {
-        if self.asleep.swap(false, Ordering::SeqCst) {
+    /// The vnet has sent something: called by the port, from any thread.
+    fn sent(&self) {
+        if !self.asleep.load(Ordering::SeqCst) {
+            // It looks once more before it sleeps.
+            return;
+        }
+        // Whoever has the lock is not the pump, and may have looked before this frame came.
+        let all_written = self.outward.try_lock().is_some_and(|mut outward| {
+            outward
+                .as_mut()
+                .is_some_and(|outward| outward.carry_small(&self.counters))
+        });
+        if !all_written && self.asleep.swap(false, Ordering::SeqCst) {
             self.bell.ring();
         }
     }
@@ -145,19 +172,91 @@ enum Progress {
     Full,
 }
 
+/// From the vnet to the host.
+struct Outward {
+    device: Arc<Device>,
+    port: Arc<Port>,
+    /// A frame that is next: it did not fit into the device's queue, or it was left to the pump.
+    unwritten: Option<Packet>,
+}
+
+impl Outward {
+    /// The next frame.
+    fn next(&mut self) -> Option<Packet> {
+        self.unwritten.take().or_else(|| self.port.recv())
+    }
+
+    /// Carries a batch.
+    fn carry(&mut self, counters: &Counters) -> io::Result<Progress> {
+        for _ in 0..BATCH {
+            let Some(packet) = self.next() else {
+                return Ok(Progress::Idle);
+            };
+            if !self.write(packet, counters)? {
+                return Ok(Progress::Full);
+            }
+        }
+        Ok(Progress::More)
+    }
+
+    /// Carries what is small, for the thread that has sent it. False when something is left, be it now
+    /// or later.
+    fn carry_small(&mut self, counters: &Counters) -> bool {
+        for _ in 0..BATCH_OF_SENDER {
+            let Some(packet) = self.next() else {
+                return self.port.next_arrival().is_none() && !self.port.is_gone();
+            };
+            if packet.len() >= LARGE {
+                self.unwritten = Some(packet);
+                return false;
+            }
+            // The pump meets an error of the device by itself.
+            if !self.write(packet, counters).unwrap_or(false) {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Hands the host a frame. False when the device has no room, and the frame is kept.
+    fn write(&mut self, mut packet: Packet, counters: &Counters) -> io::Result<bool> {
+        let written = if self.device.has_headers() {
+            match packet.virtio_header() {
+                Some(header) => self.device.write(&header, &packet)?,
+                None => Written::Refused,
+            }
+        } else {
+            self.device.write(&[], &packet)?
+        };
+        match written {
+            Written::Yes => counters.frames_out.fetch_add(1, Ordering::Relaxed),
+            Written::Refused => counters.refused_by_host.fetch_add(1, Ordering::Relaxed),
+            Written::Later => {
+                self.unwritten = Some(packet);
+                return Ok(false);
+            }
+        };
+        Ok(true)
+    }
+}
+
 struct Worker {
     shared: Arc<Shared>,
-    device: Device,
-    port: Port,
+    device: Arc<Device>,
+    port: Arc<Port>,
     system: System,
-    /// Memory for the next frame from the host.
-    buf: Vec<u8>,
-    /// A frame for the host that did not fit into the device's queue.
-    unwritten: Option<Packet>,
+    buffers: Buffers,
 }
 
 impl Worker {
     fn run(mut self) -> PumpEnd {
+        let end = self.carry_until_the_end();
+        // The port knows `shared`, which must not keep the port.
+        self.shared.outward.lock().take();
+        end
+    }
+
+    fn carry_until_the_end(&mut self) -> PumpEnd {
         loop {
             if self.shared.stop.load(Ordering::SeqCst) {
                 return PumpEnd::Detached;
@@ -181,13 +280,13 @@ impl Worker {
         let interest = if outward == Progress::Full {
             Interest::ReadWrite
         } else {
-            // What comes after the flag is set rings the bell; what came before it, a frame or
-            // the end of the interface, is found by this look.
+            // What comes after the flag is set wakes the pump, or is written by who sent it; what came
+            // before it, a frame or the end of the interface, is found by this look.
             self.shared.asleep.store(true, Ordering::SeqCst);
-            self.unwritten = self.port.recv();
-            if self.unwritten.is_some() || self.port.is_gone() {
+            let last = self.carry_out();
+            if !matches!(last, Ok(Progress::Idle)) || self.port.is_gone() {
                 self.shared.asleep.store(false, Ordering::SeqCst);
-                return Ok(());
+                return last.map(drop);
             }
             Interest::Read
         };
@@ -206,11 +305,11 @@ impl Worker {
     fn carry_in(&mut self) -> io::Result<Progress> {
         let counters = &self.shared.counters;
         for _ in 0..BATCH {
-            let Some(bytes) = self.device.read(&mut self.buf)? else {
+            let Some(frame) = self.buffers.read(&self.device)? else {
                 return Ok(Progress::Idle);
             };
             counters.frames_in.fetch_add(1, Ordering::Relaxed);
-            if self.receive(bytes).is_err() {
+            if self.receive(frame).is_err() {
                 counters.refused_by_vnet.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -218,11 +317,10 @@ impl Worker {
     }
 
     /// Gives the vnet what was read.
-    fn receive(&self, bytes: Vec<u8>) -> Result<(), PortError> {
+    fn receive(&self, mut frame: Bytes) -> Result<(), PortError> {
         if !self.device.has_headers() {
-            return self.port.send(bytes);
+            return self.port.send(frame);
         }
-        let mut frame = Bytes::from(bytes);
         let Some((header, _)) = frame.split_first_chunk::<HEADER_LEN>() else {
             return Err(PortError::BadHeader);
         };
@@ -231,37 +329,11 @@ impl Worker {
         self.port.send_virtio(&header, frame)
     }
 
-    /// Gives the host a frame of the vnet's.
-    fn transmit(&self, packet: &mut Packet) -> io::Result<Written> {
-        if !self.device.has_headers() {
-            return self.device.write(&[], packet);
-        }
-        match packet.virtio_header() {
-            Some(header) => self.device.write(&header, packet),
-            None => Ok(Written::Refused),
-        }
-    }
-
     /// From the vnet to the host.
     fn carry_out(&mut self) -> io::Result<Progress> {
-        let counters = &self.shared.counters;
-        for _ in 0..BATCH {
-            let Some(mut packet) = self.unwritten.take().or_else(|| self.port.recv()) else {
-                return Ok(Progress::Idle);
-            };
-            match self.transmit(&mut packet)? {
-                Written::Yes => {
-                    counters.frames_out.fetch_add(1, Ordering::Relaxed);
-                }
-                Written::Refused => {
-                    counters.refused_by_host.fetch_add(1, Ordering::Relaxed);
-                }
-                Written::Later => {
-                    self.unwritten = Some(packet);
-                    return Ok(Progress::Full);
-                }
-            }
+        match self.shared.outward.lock().as_mut() {
+            Some(outward) => outward.carry(&self.shared.counters),
+            None => Ok(Progress::Idle),
         }
-        Ok(Progress::More)
     }
 }

@@ -17,16 +17,12 @@ use vnet::Offload;
 
 /// The largest frame a TAP carries: Linux limits the device's IP MTU to 65521 and a large segment to
 /// 65535 bytes of IP, and two VLAN tags may be in the bytes.
-const MAX_FRAME_LEN: usize = 65_535 + 14 + 8;
+pub(crate) const MAX_FRAME_LEN: usize = 65_535 + 14 + 8;
 /// Bytes in the virtio-net header, which is in front of each frame of an offloading device.
 pub(crate) const HEADER_LEN: usize = 12;
 
 /// Slices handed to one `writev`; a packet in more pieces than this is copied into one.
 const MAX_SLICES: usize = 20;
-
-/// Bytes in a frame up to which it is copied out of the buffer it was read into. The memory of a larger
-/// one is handed on: what refers to it holds at most four times what it needs.
-const COPIED: usize = MAX_FRAME_LEN / 4;
 
 /// The process's end of a TAP, non-blocking.
 pub(crate) enum Device {
@@ -90,17 +86,14 @@ impl Device {
         matches!(self, Device::Offloading(_))
     }
 
-    /// The next frame from the host, with its header if it has one; `None` when there is none.
-    /// `buf` is memory for it, which is kept for the next call where that is worth while.
-    pub(crate) fn read(&self, buf: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
-        buf.clear();
-        buf.reserve_exact(HEADER_LEN + MAX_FRAME_LEN);
+    /// Reads the next frame from the host, with its header if it has one, into the free part of `buf`.
+    /// False when there is none.
+    pub(crate) fn read(&self, buf: &mut Vec<u8>) -> io::Result<bool> {
         loop {
             match rustix::io::read(self.as_fd(), spare_capacity(buf)) {
-                Ok(len) if len <= COPIED => return Ok(Some(buf.clone())),
-                Ok(_) => return Ok(Some(std::mem::take(buf))),
+                Ok(_) => return Ok(true),
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::AGAIN) => return Ok(false),
                 Err(e) => return Err(e.into()),
             }
         }

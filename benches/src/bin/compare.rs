@@ -3,13 +3,14 @@
 //! ```text
 //! cargo run --release -p vnet-benches --bin compare -- all
 //! cargo run --release -p vnet-benches --bin compare -- tcp-rr udp-rr --json
+//! cargo run --release -p vnet-benches --bin compare -- tap
 //! ```
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use vnet_benches::case::{CASES, Case, Options, find};
+use vnet_benches::case::{Case, Options, every, find};
 use vnet_benches::compare::{Contest, run_alone};
 use vnet_benches::report::{Line, table};
 
@@ -17,7 +18,7 @@ use vnet_benches::report::{Line, table};
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The cases to run, or `all`, or `list`.
+    /// The cases to run; `all`; `tap` for those that need the right to make TAPs; or `list`.
     #[arg(required = true, value_name = "CASE")]
     cases: Vec<String>,
     /// Recorded measurements of each side; the median is reported.
@@ -46,7 +47,7 @@ enum Only {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.cases.iter().any(|name| name == "list") {
-        for case in CASES {
+        for case in every() {
             println!("{:<18} {}", case.name, case.about);
         }
         return ExitCode::SUCCESS;
@@ -118,13 +119,15 @@ fn alone(only: Only, cases: &[Case], options: &Options, runs: usize) -> ExitCode
 }
 
 fn select(names: &[String]) -> Result<Vec<Case>, &str> {
-    if names.iter().any(|name| name == "all") {
-        return Ok(CASES.to_vec());
+    let mut cases = Vec::new();
+    for name in names {
+        let found = find(name);
+        if found.is_empty() {
+            return Err(name);
+        }
+        cases.extend(found);
     }
-    names
-        .iter()
-        .map(|name| find(name).copied().ok_or(name.as_str()))
-        .collect()
+    Ok(cases)
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -1,0 +1,176 @@
+//! Two kernels talk through a vnet, whose TAPs to them leave more or less undone: as a router and as a
+//! bridge, TCP both ways at once, and large datagrams.
+//!
+//! Whatever one side leaves to the other, segments uncut and checksums open, has to be made good where
+//! the other side wants complete frames. The kernels verify every checksum they get.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+use vnet::{Forwarding, Offload, OwnedVnet, System};
+use vnet_tap::{NetNs, Tap, TapConfig};
+use vnet_tests::skip::without_tap;
+use vnet_tests::stream::{Sink, Source, Summary};
+
+/// What goes each way.
+const AMOUNT: u64 = 10_000_000;
+/// An answer that takes longer is not coming.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A kernel at the other end of a TAP of the vnet's.
+struct Host {
+    tap: Tap,
+    kernel: NetNs,
+    address: Ipv4Addr,
+}
+
+/// `None`, with the reason printed, where there are no TAPs.
+fn host(vnet: &OwnedVnet, ifname: &'static str, address: &str, offload: Offload) -> Option<Host> {
+    let kernel = NetNs::new().map_err(|e| without_tap(&e)).ok()?;
+    let probed = kernel.run(vnet_tap::probe);
+    probed.map_err(|e| without_tap(&e)).ok()?;
+    let inside = (**vnet).clone();
+    let config = TapConfig {
+        offload,
+        ..TapConfig::default()
+    };
+    let tap = kernel
+        .run(move || Tap::attach(&inside, ifname, config))
+        .unwrap();
+    let name = tap.host_name();
+    kernel.ip(&format!("addr add {address}/24 dev {name}")).unwrap();
+    kernel.ip(&format!("link set {name} up")).unwrap();
+    Some(Host {
+        tap,
+        kernel,
+        address: address.parse().unwrap(),
+    })
+}
+
+impl Host {
+    fn leave(self) {
+        let name = self.tap.host_name().to_owned();
+        let report = self.tap.detach();
+        assert!(report.frames_in > 0 && report.frames_out > 0, "{report}");
+        self.kernel.wait_until_gone(&name, PATIENCE).unwrap();
+    }
+}
+
+/// TCP both ways at once and the largest datagrams, from `a` to `b` and back.
+fn talk(a: &Host, b: &Host) {
+    let (to, from) = (b.address, a.address);
+    let listener = b.kernel.run(move || TcpListener::bind((to, 0))).unwrap();
+    let at = listener.local_addr().unwrap();
+    let client = a
+        .kernel
+        .run(move || TcpStream::connect_timeout(&at, PATIENCE))
+        .unwrap();
+    let (server, _) = listener.accept().unwrap();
+    thread::scope(|scope| {
+        for stream in [&client, &server] {
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            scope.spawn(move || {
+                send(&mut &*stream).unwrap();
+                stream.shutdown(Shutdown::Write).unwrap();
+            });
+        }
+        let at_server = scope.spawn(|| receive(&mut &server).unwrap());
+        assert_eq!(receive(&mut &client).unwrap(), expected());
+        assert_eq!(at_server.join().unwrap(), expected());
+    });
+    let near = a.kernel.run(move || UdpSocket::bind((from, 0))).unwrap();
+    let far = b.kernel.run(move || UdpSocket::bind((to, 0))).unwrap();
+    far.set_read_timeout(Some(PATIENCE)).unwrap();
+    for len in [0, 1, 1472, 1473, 60_001] {
+        let message: Vec<u8> = (0..len).map(|n| n as u8).collect();
+        near.send_to(&message, far.local_addr().unwrap()).unwrap();
+        let mut buf = vec![0; 65_535];
+        let (got, _) = far.recv_from(&mut buf).unwrap();
+        assert_eq!(buf[..got], message, "{len} bytes");
+    }
+}
+
+fn send(to: &mut impl Write) -> io::Result<()> {
+    let mut source = Source::new(7, AMOUNT);
+    let mut buf = vec![0; 64 * 1024];
+    while source.left() > 0 {
+        let n = source.peek(&mut buf);
+        to.write_all(&buf[..n])?;
+        source.consume(n);
+    }
+    Ok(())
+}
+
+fn receive(from: &mut impl Read) -> io::Result<Summary> {
+    let mut sink = Sink::default();
+    let mut buf = vec![0; 64 * 1024];
+    loop {
+        match from.read(&mut buf)? {
+            0 => return Ok(sink.summary()),
+            n => sink.take(&buf[..n]),
+        }
+    }
+}
+
+fn expected() -> Summary {
+    Source::new(7, AMOUNT).summary()
+}
+
+/// Every pair of what two TAPs leave undone.
+fn pairs() -> impl Iterator<Item = (Offload, Offload)> {
+    let all = [Offload::Full, Offload::Checksum, Offload::None];
+    all.into_iter()
+        .flat_map(move |one| all.into_iter().map(move |other| (one, other)))
+}
+
+#[test]
+fn a_router_makes_good_what_one_side_left_undone() {
+    for (one, other) in pairs() {
+        let vnet = System::threads().create("router").unwrap();
+        let Some(a) = host(&vnet, "tap0", "198.18.4.2", one) else {
+            return;
+        };
+        let Some(b) = host(&vnet, "tap1", "198.18.5.2", other) else {
+            return;
+        };
+        for (ifname, net, kernel) in [("tap0", "198.18.4.1/24", &a), ("tap1", "198.18.5.1/24", &b)]
+        {
+            vnet.add_address(ifname, net.parse().unwrap()).unwrap();
+            let gateway = net.trim_end_matches("/24");
+            kernel
+                .kernel
+                .ip(&format!("route add default via {gateway}"))
+                .unwrap();
+        }
+        vnet.set_forwarding(Forwarding::Enabled).unwrap();
+        talk(&a, &b);
+        a.leave();
+        b.leave();
+        let report = vnet.destroy();
+        assert!(report.leaked.is_zero(), "{one:?}, {other:?}: {report}");
+    }
+}
+
+#[test]
+fn a_bridge_makes_good_what_one_side_left_undone() {
+    for (one, other) in pairs() {
+        let vnet = System::threads().create("switch").unwrap();
+        let Some(a) = host(&vnet, "tap0", "198.18.6.1", one) else {
+            return;
+        };
+        let Some(b) = host(&vnet, "tap1", "198.18.6.2", other) else {
+            return;
+        };
+        vnet.bridge("br0").unwrap();
+        for member in ["tap0", "tap1"] {
+            vnet.add_member("br0", member).unwrap();
+        }
+        talk(&a, &b);
+        a.leave();
+        b.leave();
+        let report = vnet.destroy();
+        assert!(report.leaked.is_zero(), "{one:?}, {other:?}: {report}");
+    }
+}

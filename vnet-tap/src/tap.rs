@@ -22,8 +22,8 @@ pub struct TapConfig {
     /// `vnt%d`. If a persistent TAP of that name exists and is not in use, it is opened instead of
     /// created.
     pub host_name: Option<String>,
-    /// The MAC address of the vnet's interface; `None` lets the vnet choose. The host's own end is
-    /// given one by the kernel.
+    /// The MAC address of the vnet's interface where it is made; `None` lets the vnet choose. The
+    /// host's own end is given one by the kernel.
     pub mac: Option<MacAddr>,
     /// What the host and the vnet leave undone in frames for each other. With [`Offload::Full`], which
     /// is the default, TCP segments of up to 64 KiB pass uncut in both directions and no checksum is
@@ -99,14 +99,16 @@ pub struct Tap {
 
 impl Tap {
     /// Creates a TAP in the calling thread's network namespace and a port `ifname` in `vnet`, and
-    /// carries frames between them until it is detached.
+    /// carries frames between them until it is detached. A port of that name with nothing plugged in,
+    /// of a replayed record or an earlier TAP, is used as it is.
     ///
     /// The host's interface is initially down and has no address; the host's administrator, or
     /// `ip`, changes that. Its MTU is set on the host: frames with up to 65535 bytes of IP are
     /// carried.
     ///
     /// # Errors
-    /// See [`TapError`]; nothing is left behind.
+    /// See [`TapError`]. Nothing is left behind on the host; in the vnet, a port that has been made
+    /// stays where the pump cannot be started.
     pub fn attach(vnet: &Vnet, ifname: &str, config: TapConfig) -> Result<Tap, TapError> {
         let TapConfig {
             host_name,
@@ -120,7 +122,10 @@ impl Tap {
             _ => TapError::Unavailable(Unavailable::from_io(e)),
         })?;
         let host_name = device.name().to_owned();
-        let port = vnet.port(ifname, mac)?;
+        let port = match vnet.plug_port(ifname) {
+            Err(NetifError::NotFound(_)) => vnet.port(ifname, mac)?,
+            plugged => plugged?,
+        };
         vnet.set_offload(ifname, offload)?;
         let pump = Pump::start(device, port, vnet.system()).map_err(TapError::Pump)?;
         tracing::debug!(vnet = vnet.name(), ifname, host = %host_name, "TAP attached");
@@ -142,8 +147,8 @@ impl Tap {
         TapReport::new(self.pump.counters(), None)
     }
 
-    /// Detaches the TAP: the pump stops, the host's interface disappears (unless it is persistent),
-    /// and the vnet's port is removed. Frames in the port's queue are discarded.
+    /// Detaches the TAP: the pump stops and the host's interface disappears (unless it is persistent).
+    /// The vnet's port stays, with its carrier down; frames in its queue are discarded.
     ///
     /// # Panics
     /// When the pump panicked, with the same payload.

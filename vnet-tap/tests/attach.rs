@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use vnet::{OwnedVnet, System};
+use vnet::{NetifError, OwnedVnet, System};
 use vnet_tap::{NetNs, PumpEnd, Tap, TapConfig, TapError};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 1);
@@ -192,4 +192,32 @@ fn a_name_in_use_is_refused_and_dropping_frees_it() {
     let error = attach("lo0").unwrap_err();
     assert!(matches!(error, TapError::Port(_)), "{error}");
     host.wait_until_gone("vnt0", PATIENCE).unwrap();
+}
+
+#[test]
+fn a_port_can_be_attached_again() {
+    let Some(Bench { tap, vnet, host }) = bench() else {
+        return;
+    };
+    let mac = |vnet: &OwnedVnet| {
+        let interfaces = vnet.interfaces().unwrap();
+        let tap0 = interfaces.iter().find(|i| i.name == "tap0");
+        tap0.unwrap().mac
+    };
+    let (before, name) = (mac(&vnet), tap.host_name().to_owned());
+    tap.detach();
+    host.wait_until_gone(&name, PATIENCE).unwrap();
+    let inside = (*vnet).clone();
+    let attach = move || Tap::attach(&inside, "tap0", TapConfig::default());
+    let tap = host.run(attach.clone()).unwrap();
+    assert_eq!(mac(&vnet), before);
+    let error = host.run(attach).unwrap_err();
+    assert!(
+        matches!(error, TapError::Port(NetifError::PluggedIn(_))),
+        "{error}"
+    );
+    let name = tap.host_name();
+    host.ip(&format!("addr add {HOST}/24 dev {name}")).unwrap();
+    host.ip(&format!("link set {name} up")).unwrap();
+    Bench { tap, vnet, host }.talk(1000);
 }

@@ -260,7 +260,9 @@ impl Measured {
         let took = start.elapsed();
         let sent = writer.join().expect("the writer does not panic")?;
         if sent != received {
-            return Err(SideError::new(format!("{received} bytes of {sent} arrived")));
+            return Err(SideError::new(format!(
+                "{received} bytes of {sent} arrived"
+            )));
         }
         Ok(received as f64 * 8.0 / took.as_secs_f64() / 1e9)
     }

@@ -40,7 +40,9 @@ fn host(vnet: &OwnedVnet, ifname: &'static str, address: &str, offload: Offload)
         .run(move || Tap::attach(&inside, ifname, config))
         .unwrap();
     let name = tap.host_name();
-    kernel.ip(&format!("addr add {address}/24 dev {name}")).unwrap();
+    kernel
+        .ip(&format!("addr add {address}/24 dev {name}"))
+        .unwrap();
     kernel.ip(&format!("link set {name} up")).unwrap();
     Some(Host {
         tap,

@@ -43,3 +43,10 @@ pub mod tap;
 pub use netns::NetNs;
 pub use probe::{Unavailable, probe};
 pub use tap::{PumpEnd, Tap, TapConfig, TapError, TapReport};
+
+/// The examples in the documents.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../docs/tap.md")]
+    mod tap {}
+}

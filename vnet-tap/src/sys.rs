@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use rustix::ioctl::{IntegerSetter, Opcode, Setter, Updater, ioctl, opcode};
 use rustix::thread::UnshareFlags;
 use tun_tap::{Iface, Mode};
-use vnet::packet::Packet;
 use vnet::Offload;
+use vnet::packet::Packet;
 
 /// The largest frame a TAP carries: Linux limits the device's IP MTU to 65521 and a large segment to
 /// 65535 bytes of IP, and two VLAN tags may be in the bytes.

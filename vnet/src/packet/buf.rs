@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use super::meta::Meta;
 use super::payload::Payload;
-use super::virtio;
 
 /// Room for headers: Ethernet (14), IPv6 (40) and TCP with all options (60), and some to spare.
 pub(crate) const HEAD_CAPACITY: usize = 128;
@@ -216,17 +215,6 @@ impl Packet {
         payload.append(std::mem::take(&mut self.payload));
         self.payload = payload;
         self.end = self.start + n as u8;
-    }
-
-    /// The virtio-net header of a frame from a [`Port`](crate::Port), for a device or a guest that
-    /// segments and sums by itself: what the interface's [`Offload`](crate::Offload) left undone is
-    /// said there (virtio 1.2, section 5.1.6; little-endian). The checksum field in the bytes is made
-    /// what such a device starts from: the sum of the pseudo-header.
-    ///
-    /// `None` when the frame's headers are not those that would be segmented or summed: it is
-    /// malformed, and to be dropped.
-    pub fn virtio_header(&mut self) -> Option<[u8; 12]> {
-        virtio::write(self).ok()
     }
 
     /// Copies all bytes into one vector: for a capture, or a device that wants one buffer.

@@ -35,4 +35,3 @@ pub(crate) use cx::{Cx, Out};
 pub use meta::Direction;
 pub(crate) use meta::{Csum, Gso, GsoKind, Meta};
 pub use payload::Payload;
-

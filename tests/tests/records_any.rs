@@ -13,9 +13,9 @@ use proptest::prelude::*;
 use vnet::record::{BridgeOp, IfOp, InitStep, Op, Record, RouteOp, VnetOp};
 use vnet::{
     AdminState, BridgeConfig, BridgeMode, BridgeVlans, Forwarding, HostPort, InitRecord,
-    Inspection, MacAddr, MemberConfig, MemberVlans, Offload, Privilege, Privileges, Resource,
-    RouteKind, RstpConfig, RstpPort, Stage, Stp, StpEdge, StpSegment, Switchable, System,
-    TagPolicy, Tpid, VlanLearning, Vnet,
+    Inspection, LaggConfig, LaggHash, LaggMode, MacAddr, MemberConfig, MemberVlans, Offload,
+    Privilege, Privileges, Resource, RouteKind, RstpConfig, RstpPort, Stage, Stp, StpEdge,
+    StpSegment, Switchable, System, TagPolicy, Tpid, VlanLearning, Vnet,
 };
 
 /// Any text: records are also written of what was never possible.
@@ -127,6 +127,25 @@ fn rstp_port() -> impl Strategy<Value = RstpPort> {
     )
 }
 
+fn lagg_config() -> impl Strategy<Value = LaggConfig> {
+    let modes = vec![
+        LaggMode::Failover,
+        LaggMode::Balance,
+        LaggMode::LacpActive,
+        LaggMode::LacpPassive,
+    ];
+    let hashes = vec![LaggHash::L2, LaggHash::L3, LaggHash::L4];
+    let (mode, hash) = (prop::sample::select(modes), prop::sample::select(hashes));
+    (mode, hash, switch(), any::<u16>()).prop_map(|(mode, hash, fast, system_priority)| {
+        LaggConfig {
+            mode,
+            hash,
+            fast,
+            system_priority,
+        }
+    })
+}
+
 fn member_config() -> impl Strategy<Value = MemberConfig> {
     let all = (switch(), switch(), switch(), rstp_port(), member_vlans());
     all.prop_map(|(learn, discover, private, rstp, vlans)| MemberConfig {
@@ -173,6 +192,10 @@ fn op() -> impl Strategy<Value = Op> {
         (a(), mac(), any::<Option<u16>>()).prop_map(|(interface, mac, vid)| {
             Op::Bridge(interface, BridgeOp::RemoveStation { mac, vid })
         }),
+        (a(), lagg_config())
+            .prop_map(|(interface, config)| Op::Interface(interface, IfOp::Lagg { config })),
+        (a(), lagg_config())
+            .prop_map(|(interface, config)| Op::Interface(interface, IfOp::SetLagg { config })),
         a().prop_map(|interface| Op::Interface(interface, IfOp::RemoveInterface {})),
         (a(), b())
             .prop_map(|(interface, name)| Op::Interface(interface, IfOp::RenameInterface { name })),
@@ -337,6 +360,8 @@ fn step() -> InitRecord {
         vnet.bridge("if2")?;
         vnet.epair("if3", vnet, "joined")?;
         vnet.add_member("if2", "if3")?;
+        vnet.lagg("if4", LaggConfig::default())?;
+        vnet.add_member("if4", "joined")?;
         Ok(())
     };
     InitRecord::new("step", Stage::Services, 0, make, |_| Ok(()))

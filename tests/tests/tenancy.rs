@@ -21,9 +21,9 @@ use vnet::net::UdpSocket;
 use vnet::record::{IfOp, Op, VnetOp};
 use vnet::time::Instant;
 use vnet::{
-    AdminState, BridgeConfig, CreateError, Denied, Direction, Forwarding, InitRecord, LinkConfig,
-    MacAddr, MemberConfig, MessageLayer, Offload, OwnedVnet, Packet, Privilege, Privileges,
-    Resource, RunLimit, Stage, System, VlanConfig, Vnet,
+    AdminState, BridgeConfig, CreateError, Denied, Direction, Forwarding, InitRecord, LaggConfig,
+    LinkConfig, MacAddr, MemberConfig, MessageLayer, Offload, OwnedVnet, Packet, Privilege,
+    Privileges, Resource, RunLimit, Stage, System, VlanConfig, Vnet,
 };
 
 /// A tenant of `house.flat`, which is wired to `stranger`; `house.flat.room` is below it.
@@ -48,6 +48,7 @@ impl Scene {
         flat.bridge("bridge0").unwrap();
         let _unplugged = flat.port("port0", None).unwrap();
         flat.add_member("bridge0", "port0").unwrap();
+        flat.lagg("lagg0", LaggConfig::default()).unwrap();
         flat.vlan("eth0", "eth0.5", VlanConfig::dot1q(5)).unwrap();
         for (vnet, address) in [(&flat, "192.0.2.1/24"), (&stranger, "192.0.2.2/24")] {
             vnet.add_address("eth0", address.parse().unwrap()).unwrap();
@@ -126,6 +127,13 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
     ("set_vlan", CONFIG, |s| {
         said(s.tenant.set_vlan("eth0.5", VlanConfig::dot1q(6)))
     }),
+    ("lagg", MAKE, |s| {
+        said(s.tenant.lagg("lagg1", LaggConfig::default()))
+    }),
+    ("set_lagg", CONFIG, |s| {
+        said(s.tenant.set_lagg("lagg0", LaggConfig::default()))
+    }),
+    ("lagg_info", Own, |s| said(s.tenant.lagg_info("lagg0"))),
     ("add_member", CONFIG, |s| {
         said(s.tenant.add_member("bridge0", "eth0"))
     }),

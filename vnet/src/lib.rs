@@ -76,6 +76,7 @@
 //! | links: impairments, queues, scripts | [`Vnet::set_link`], [`LinkConfig`], [`Vnet::script_link`] |
 //! | bridges, switches and hubs | [`Vnet::bridge`] |
 //! | VLANs | [`Vnet::vlan`], [`Vnet::vlan_in`] |
+//! | link aggregation | [`Vnet::lagg`] |
 //! | captures | [`Vnet::start_capture`], [`capture`] |
 //! | children of vnets | [`Vnet::create_child`] |
 //! | twins from recorded configuration | [`record`], [`System::replay`], [`OwnedVnet::clone_as`] |
@@ -112,6 +113,7 @@ pub use admin::bridges::{
 };
 pub use admin::inspect::{Inspection, InterfaceView, NeighbourInfo, SocketInfo, SocketKind};
 pub use admin::interfaces::{IfInfo, VlanInfo};
+pub use admin::lagg::{LacpPartner, LaggError, LaggInfo, LaggMember};
 pub use admin::netstat::ProtocolStats;
 pub use admin::record;
 pub use admin::routes::RouteInfo;
@@ -149,6 +151,7 @@ pub use netif::bridge::{
     MemberVlans, Stp, Switchable, TagPolicy, VidSet, VlanConfigError, VlanLearning,
 };
 pub use netif::fingerprint::{Fingerprint, ParseFingerprintError};
+pub use netif::lagg::config::{LaggConfig, LaggHash, LaggMode};
 pub use netif::stacked::MAX_VLAN_DEPTH;
 pub use netif::vlan::VlanConfig;
 pub use netif::{AdminState, IfCounters, IfKind, NetifError};

@@ -10,9 +10,9 @@ use vnet::link::{
 };
 use vnet::sysctl;
 use vnet::{
-    AdminState, BridgeConfig, BridgeVlans, Forwarding, LinkConfig, MacAddr, MemberConfig,
-    MemberVlans, NextHop, Offload, OwnedVnet, Privilege, Privileges, Resource, RstpConfig, Stp,
-    Switchable, VlanConfig, Vnet,
+    AdminState, BridgeConfig, BridgeVlans, Forwarding, LaggConfig, LaggMode, LinkConfig, MacAddr,
+    MemberConfig, MemberVlans, NextHop, Offload, OwnedVnet, Privilege, Privileges, Resource,
+    RstpConfig, Stp, Switchable, VlanConfig, Vnet,
 };
 
 fn net(text: &str) -> Ipv4Net {
@@ -43,6 +43,8 @@ pub(crate) enum Act {
     Bridge(u8),
     Vlan(u8, u8, u16),
     Retag(u8, u16),
+    Lagg(u8, u8),
+    SetLagg(u8, u8),
     Join(u8, u8),
     Leave(u8, u8),
     Member(u8, u8),
@@ -93,6 +95,7 @@ pub(crate) fn act() -> impl Strategy<Value = Act> {
         1 => any::<u16>().prop_map(Act::Privileges),
         8 => bridge_act(),
         5 => vlan_act(),
+        4 => lagg_act(),
         8 => move_act(),
         6 => edge_act(),
     ]
@@ -295,6 +298,27 @@ fn vlan_act() -> impl Strategy<Value = Act> {
     ]
 }
 
+fn lagg_act() -> impl Strategy<Value = Act> {
+    let name = 0..5_u8;
+    prop_oneof![
+        3 => (name.clone(), 0..4_u8).prop_map(|(n, mode)| Act::Lagg(n, mode)),
+        1 => (name, 0..4_u8).prop_map(|(n, mode)| Act::SetLagg(n, mode)),
+    ]
+}
+
+fn lagg(mode: u8) -> LaggConfig {
+    let modes = [
+        LaggMode::Failover,
+        LaggMode::Balance,
+        LaggMode::LacpActive,
+        LaggMode::LacpPassive,
+    ];
+    LaggConfig {
+        mode: modes[usize::from(mode)],
+        ..LaggConfig::default()
+    }
+}
+
 fn bridge_act() -> impl Strategy<Value = Act> {
     let name = 0..5_u8;
     let two = (name.clone(), name.clone());
@@ -412,6 +436,8 @@ pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
             let config = VlanConfig::dot1ad(*vid);
             vnet.set_vlan(&interface(*n), config).is_ok()
         }
+        Act::Lagg(n, mode) => vnet.lagg(&interface(*n), lagg(*mode)).is_ok(),
+        Act::SetLagg(n, mode) => vnet.set_lagg(&interface(*n), lagg(*mode)).is_ok(),
         Act::Join(n, m) => vnet.add_member(&interface(*n), &interface(*m)).is_ok(),
         Act::Leave(n, m) => vnet.remove_member(&interface(*n), &interface(*m)).is_ok(),
         Act::Member(n, m) => {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::interfaces::netif;
+use super::lagg::LaggError;
 use super::record::{BridgeOp, IfOp, Op};
 use crate::base::id::IfId;
 use crate::base::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use crate::netif::bridge::tree::Tree;
 use crate::netif::bridge::{
     Bridge, BridgeConfig, BridgeCounters, BridgeId, MemberConfig, Stp, VlanConfigError,
 };
+use crate::netif::member::Member;
 use crate::netif::{IfKind, Kind, Netif, NetifError};
 use crate::packet::tag::MAX_VID;
 use crate::packet::{Cx, MacAddr};
@@ -50,7 +51,7 @@ pub struct StaticStation {
 /// Label of the random stream of a filtering database's hash.
 const FDB_STREAM: u64 = 0x0066_6462;
 
-/// Why a bridge cannot be created or changed.
+/// Why a bridge cannot be created or changed, or an interface cannot join or leave a bridge or a lagg.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BridgeError {
@@ -66,24 +67,27 @@ pub enum BridgeError {
         /// The kind.
         kind: IfKind,
     },
-    /// The interface is already a member of a bridge.
+    /// The interface is already a member of a bridge or a lagg.
     #[error("interface {member:?} is a member of {bridge:?} already")]
     AlreadyMember {
         /// The interface.
         member: String,
-        /// Its bridge.
+        /// Its bridge, or its lagg.
         bridge: String,
     },
-    /// The interface is not a member of this bridge.
+    /// The interface is not a member of this bridge or lagg.
     #[error("interface {member:?} is not a member of {bridge:?}")]
     NotAMember {
         /// The interface.
         member: String,
-        /// The bridge.
+        /// The bridge or lagg.
         bridge: String,
     },
-    /// The interface has addresses, which members of a bridge must not have.
-    #[error("interface {0:?} has addresses: move them to the bridge first")]
+    /// An error of a lagg.
+    #[error(transparent)]
+    Lagg(#[from] LaggError),
+    /// The interface has addresses, which members of a bridge or a lagg must not have.
+    #[error("interface {0:?} has addresses: move them to the bridge or lagg first")]
     HasAddresses(String),
     /// The address cannot be a station's.
     #[error("{0} is not a unicast MAC address")]
@@ -242,21 +246,30 @@ impl Vnet {
             let bridges = &mut stack.bridges;
             stack.ifs.insert(name, |id| {
                 let bridge = bridges.create(cx.now, id, mac, seed);
-                netif(id, name, Kind::Bridge(bridge), mac)
+                Netif::new(id, name, Kind::Bridge(bridge), mac)
             })?;
             let interface = name.to_owned();
             Ok(Op::Interface(interface, IfOp::Bridge {}))
         })
     }
 
-    /// Makes an interface a member of a bridge: what it receives goes to the bridge.
+    /// Makes an interface a member of a bridge or of a [lagg](Vnet::lagg): what it receives goes to that.
     ///
     /// # Errors
-    /// There is no bridge or interface of that name; the interface is a loopback interface or a
-    /// bridge, is a member already, or has addresses; a bridge with a spanning tree has 4095 members.
+    /// There is no bridge, lagg or interface of that name; the interface is a loopback interface or a
+    /// bridge, is a member already, or has addresses; a bridge with a spanning tree has 4095 members. A
+    /// lagg has at most 32, which are epairs or ports.
     pub fn add_member(&self, bridge: &str, member: &str) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, cx| {
+            let itself = stack.ifs.by_name(bridge)?;
+            if itself.kind.lagg().is_some() {
+                let lagg = itself.id;
+                let ifid = candidate(stack, member)?;
+                super::lagg::add_member(stack, cx, lagg, ifid)?;
+                let (interface, member) = (bridge.to_owned(), member.to_owned());
+                return Ok(Op::Bridge(interface, BridgeOp::AddMember { member }));
+            }
             let id = bridge_id(stack, bridge)?;
             let ifid = stack.ifs.id_of(member)?;
             let netif = netif_of(stack, ifid);
@@ -269,14 +282,8 @@ impl Vnet {
                 let kind = netif.kind.name();
                 return Err(BridgeError::CannotJoin { kind });
             }
-            if let Some(bridge) = bridge_of(stack, netif) {
-                let member = member.to_owned();
-                return Err(BridgeError::AlreadyMember { member, bridge });
-            }
+            candidate(stack, member)?;
             check_size(stack, id, 1)?;
-            if stack.ip.addresses_on(ifid).next().is_some() {
-                return Err(BridgeError::HasAddresses(member.to_owned()));
-            }
             stack.bridges.join(&mut stack.ifs, cx.now, id, ifid);
             let itself = stack.ifs.id_of(bridge)?;
             stack.state_changed(cx, itself);
@@ -285,13 +292,25 @@ impl Vnet {
         })
     }
 
-    /// Removes a member from a bridge. The stations behind it are forgotten.
+    /// Removes a member from a bridge or a lagg. A bridge forgets the stations behind it; a member of a lagg
+    /// has its own MAC address and IP MTU again.
     ///
     /// # Errors
-    /// There is no bridge or interface of that name, or the interface is not a member.
+    /// There is no bridge, lagg or interface of that name, or the interface is not a member.
     pub fn remove_member(&self, bridge: &str, member: &str) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, cx| {
+            let itself = stack.ifs.by_name(bridge)?;
+            if itself.kind.lagg().is_some() {
+                let lagg = itself.id;
+                let netif = stack.ifs.by_name(member)?;
+                let ifid = netif.id;
+                if netif.on_lagg().is_none_or(|m| m.lagg != lagg) {
+                    return Err(not_a_member(bridge, member));
+                }
+                stack.leave_lagg(cx, ifid);
+                return Ok(super::lagg::removal(bridge, member));
+            }
             let (_, ifid) = member_of(stack, bridge, member)?;
             stack.bridges.forget(&mut stack.ifs, cx.now, ifid);
             let itself = stack.ifs.id_of(bridge)?;
@@ -510,17 +529,37 @@ fn member_of(stack: &Stack, bridge: &str, member: &str) -> Result<(BridgeId, IfI
     let netif = stack.ifs.by_name(member)?;
     match netif.on_bridge() {
         Some(member) if member.bridge == id => Ok((id, netif.id)),
-        _ => Err(BridgeError::NotAMember {
-            member: member.to_owned(),
-            bridge: bridge.to_owned(),
-        }),
+        _ => Err(not_a_member(bridge, member)),
     }
 }
 
-/// The name of the bridge that an interface is a member of.
-pub(super) fn bridge_of(stack: &Stack, netif: &Netif) -> Option<String> {
-    let bridge = stack.bridges.get(netif.on_bridge()?.bridge).expect(THERE);
-    Some(netif_of(stack, bridge.ifid).name.to_string())
+fn not_a_member(bridge: &str, member: &str) -> BridgeError {
+    BridgeError::NotAMember {
+        member: member.to_owned(),
+        bridge: bridge.to_owned(),
+    }
+}
+
+/// The interface of that name, which is to become a member of something.
+fn candidate(stack: &Stack, member: &str) -> Result<IfId, BridgeError> {
+    let netif = stack.ifs.by_name(member)?;
+    if let Some(bridge) = has_member(stack, netif) {
+        let member = member.to_owned();
+        return Err(BridgeError::AlreadyMember { member, bridge });
+    }
+    if stack.ip.addresses_on(netif.id).next().is_some() {
+        return Err(BridgeError::HasAddresses(member.to_owned()));
+    }
+    Ok(netif.id)
+}
+
+/// The name of the bridge or lagg that an interface is a member of.
+pub(super) fn has_member(stack: &Stack, netif: &Netif) -> Option<String> {
+    let ifid = match netif.member.as_ref()? {
+        Member::Bridge(member) => stack.bridges.get(member.bridge).expect(THERE).ifid,
+        Member::Lagg(member) => member.lagg,
+    };
+    Some(netif_of(stack, ifid).name.to_string())
 }
 
 /// Checks that there is a port for so many more members, if it has a spanning tree or is to have
@@ -592,12 +631,17 @@ pub(super) fn view(stack: &Stack, netif: &Netif, now: Instant) -> Option<BridgeV
     })
 }
 
-/// The names of the members of a bridge; nothing for other interfaces.
+/// The names of the members of a bridge or a lagg; nothing for other interfaces.
 pub(super) fn members_of(stack: &Stack, netif: &Netif) -> Vec<String> {
-    let Some(id) = netif.kind.bridge() else {
-        return Vec::new();
-    };
-    let bridge = stack.bridges.get(id).expect(THERE);
-    let name = |ifid: &IfId| netif_of(stack, *ifid).name.to_string();
-    bridge.members.iter().map(name).collect()
+    let name = |ifid: IfId| netif_of(stack, ifid).name.to_string();
+    match netif.kind.bridge() {
+        Some(id) => {
+            let bridge = stack.bridges.get(id).expect(THERE);
+            bridge.members.iter().copied().map(name).collect()
+        }
+        None => {
+            let members = stack.ifs.members_of_lagg(netif.id);
+            members.into_iter().map(name).collect()
+        }
+    }
 }

@@ -7,7 +7,6 @@ use ipnet::IpNet;
 
 use super::moves::leave_vnet;
 use super::record::{IfOp, Op};
-use crate::base::deadline::Armed;
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
@@ -15,8 +14,6 @@ use crate::instance::phase::{Entry, Gone};
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
 use crate::link::{Link, LinkConfig};
-use crate::netif::capture::Taps;
-use crate::netif::vlan::Vlans;
 use crate::netif::wire::{End, Loop, WireEnd};
 use crate::netif::{
     AdminState, IfCounters, IfKind, Kind, Netif, NetifError, Offload, OffloadSetting, Plug, Wire,
@@ -27,8 +24,6 @@ use crate::packet::{Cx, MacAddr};
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
 
-/// The IP MTU of Ethernet.
-pub(crate) const ETHERNET_IP_MTU: u16 = 1500;
 /// The IP MTU of the loopback interface.
 const LOOPBACK_IP_MTU: u16 = 65_535;
 /// The least IP MTU (RFC 791, section 3.2).
@@ -51,9 +46,9 @@ pub struct IfInfo {
     pub carrier: Carrier,
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
-    /// The bridge that it is a member of.
+    /// The bridge or lagg that it is a member of.
     pub bridge: Option<String>,
-    /// Its members, when it is a bridge, in the order in which they joined.
+    /// Its members, when it is a bridge or a lagg, in the order in which they joined.
     pub members: Vec<String>,
     /// What it is a VLAN of, when it is a VLAN interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,7 +164,7 @@ impl Vnet {
                 Netif {
                     carrier: news.carrier,
                     heard: news.number,
-                    ..netif(id, name, kind(wire.sender(end)), mac)
+                    ..Netif::new(id, name, kind(wire.sender(end)), mac)
                 }
             })?;
             Ok::<_, NetifError>(op)
@@ -285,14 +280,14 @@ impl Vnet {
     /// Sets the largest IP packet an interface carries, in bytes.
     ///
     /// # Errors
-    /// No interface of that name, or an MTU below 68 (RFC 791).
+    /// No interface of that name, or an MTU below 68 (RFC 791). A member of a lagg has the MTU of that.
     pub fn set_ip_mtu(&self, name: &str, ip_mtu: u16) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
         if ip_mtu < MIN_IP_MTU {
             return Err(NetifError::BadMtu(ip_mtu));
         }
         self.configure(|stack, _| {
-            let id = stack.ifs.id_of(name)?;
+            let id = of_its_own(stack, name)?;
             stack.ifs.set_ip_mtu(id, ip_mtu);
             let interface = name.to_owned();
             Ok(Op::Interface(interface, IfOp::SetIpMtu { ip_mtu }))
@@ -304,7 +299,8 @@ impl Vnet {
     /// the same link the two cannot reach each other.
     ///
     /// # Errors
-    /// There is no interface of that name, the address is not a unicast address, or
+    /// There is no interface of that name, it is a member of a lagg and has the address of that, the
+    /// address is not a unicast address, or
     /// [`NetifError::Limit`] after very many of those that the system would have given out itself.
     pub fn set_mac(&self, name: &str, mac: MacAddr) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
@@ -312,11 +308,14 @@ impl Vnet {
             return Err(NetifError::BadMac(mac));
         }
         self.configure(|stack, cx| {
-            let id = stack.ifs.id_of(name)?;
+            let id = of_its_own(stack, name)?;
             self.core.system.mac_by_hand(self.core.number, mac)?;
             for (id, old) in stack.ifs.set_mac(id, mac) {
                 stack.bridges.mac_changed(&mut stack.ifs, cx.now, id, old);
                 stack.announce_addresses(id);
+            }
+            if stack.ifs.lagg(id).is_some() {
+                stack.change_lagg(cx, id, |lagg| lagg.set_mac(mac));
             }
             let interface = name.to_owned();
             Ok(Op::Interface(interface, IfOp::SetMac { mac }))
@@ -328,8 +327,8 @@ impl Vnet {
     /// in the process; with [`Offload::None`] only complete frames of at most the MTU are sent.
     ///
     /// # Errors
-    /// There is no interface of that name, or it is a bridge, for which the setting of its members
-    /// applies.
+    /// There is no interface of that name, or it is a bridge or a lagg, for which the setting of its
+    /// members applies.
     pub fn set_offload(&self, name: &str, offload: Offload) -> Result<(), NetifError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure_netif(name, |netif, _| {
@@ -452,6 +451,15 @@ impl Vnet {
     }
 }
 
+/// An interface that has a MAC address and an MTU of its own.
+fn of_its_own(stack: &Stack, name: &str) -> Result<IfId, NetifError> {
+    let netif = stack.ifs.by_name(name)?;
+    match netif.on_lagg() {
+        None => Ok(netif.id),
+        Some(_) => Err(NetifError::LaggMember(name.to_owned())),
+    }
+}
+
 /// Sets the parameters of an interface's link, which are valid.
 fn set_link(
     stack: &mut Stack,
@@ -489,7 +497,7 @@ pub(super) fn info(stack: &Stack, netif: &Netif, current: &str) -> IfInfo {
         admin: netif.admin,
         carrier: netif.carrier,
         addresses: stack.ip.addresses_on(netif.id).collect(),
-        bridge: super::bridges::bridge_of(stack, netif),
+        bridge: super::bridges::has_member(stack, netif),
         members: super::bridges::members_of(stack, netif),
         vlan: vlan_info(stack, netif),
         counters: netif.counters,
@@ -516,35 +524,6 @@ fn vlan_info(stack: &Stack, netif: &Netif) -> Option<VlanInfo> {
 /// Label of the random stream of a link's impairments.
 const LINK_STREAM: u64 = 0x6c69_6e6b;
 
-pub(super) fn netif(id: IfId, name: &str, kind: Kind, mac: MacAddr) -> Netif {
-    let can = kind.name().can();
-    Netif {
-        id,
-        name: name.into(),
-        kind,
-        mac,
-        ip_mtu: ETHERNET_IP_MTU,
-        admin: AdminState::Up,
-        carrier: Carrier::Down,
-        heard: 0,
-        offload: match can.offload {
-            OffloadSetting::Initially(offload) => offload,
-            OffloadSetting::OfEachBelow => Offload::Full,
-        },
-        link: None,
-        link_armed: Armed::default(),
-        link_account: None,
-        link_charged: 0,
-        place: 0,
-        member: None,
-        vlans: Vlans::default(),
-        taps: Taps::default(),
-        fingerprint: None,
-        counters: IfCounters::default(),
-        loan: None,
-    }
-}
-
 /// Adds `lo0` with 127.0.0.1/8: part of every instance's init.
 pub(crate) fn add_loopback(vnet: &Vnet) -> Result<(), NetifError> {
     let inbox = Arc::clone(&vnet.core.inbox);
@@ -553,7 +532,7 @@ pub(crate) fn add_loopback(vnet: &Vnet) -> Result<(), NetifError> {
         let id = stack.ifs.insert("lo0", |id| Netif {
             ip_mtu: LOOPBACK_IP_MTU,
             carrier: Carrier::Up,
-            ..netif(
+            ..Netif::new(
                 id,
                 "lo0",
                 Kind::Loopback(Arc::new(Loop { inbox, ifid: id })),

@@ -6,6 +6,7 @@
 //! | `captures` | starting, listing and stopping captures |
 //! | `inspect` | listing neighbours, sockets and links |
 //! | `interfaces` | making and changing interfaces and addresses |
+//! | `lagg` | laggs, which aggregate links |
 //! | `moves` | interfaces that are lent to other vnets, and returned |
 //! | `netstat` | what the protocols have counted |
 //! | `pins` | what keeps an instance from being destroyed strictly |
@@ -21,6 +22,7 @@ pub(crate) mod bridges;
 pub(crate) mod captures;
 pub(crate) mod inspect;
 pub(crate) mod interfaces;
+pub(crate) mod lagg;
 pub(crate) mod moves;
 pub(crate) mod netstat;
 pub(crate) mod pins;

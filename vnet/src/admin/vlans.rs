@@ -1,6 +1,5 @@
 //! Making and changing VLAN interfaces.
 
-use super::interfaces::netif;
 use super::moves::{MoveError, free_name, refuse_borrowed};
 use super::record::{IfOp, Op};
 use crate::instance::Denied;
@@ -214,7 +213,7 @@ fn make(stack: &mut Stack, parent: &str, name: &str, config: VlanConfig) -> Resu
     let id = stack.ifs.insert(name, |id| Netif {
         ip_mtu,
         carrier,
-        ..netif(id, name, Kind::Vlan(Box::new(vlan)), mac)
+        ..Netif::new(id, name, Kind::Vlan(Box::new(vlan)), mac)
     })?;
     if let Some(below) = stack.ifs.get_mut(parent_id) {
         below.vlans.set(config, Above::Here(id));

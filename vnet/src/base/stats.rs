@@ -110,6 +110,8 @@ drop_reasons! {
     StpDiscarding = "stp-discarding",
     /// Came in by, or was for, a member of a bridge that a guard of the spanning tree has closed.
     StpGuard = "stp-guard",
+    /// Came in by a member of a lagg that is not in use.
+    LaggInactive = "lagg-inactive",
     /// Passed on from interface to interface more often than any sensible arrangement needs.
     NestedTooDeep = "nested-too-deep",
     /// Released because its vnet or interface was removed.

@@ -408,15 +408,18 @@ fn effect(op: &Op) -> Effect {
 fn of_interface(interface: Box<str>, op: &IfOp) -> Effect {
     use Effect::{Makes, Unmakes};
     match op {
-        IfOp::Epair { .. } | IfOp::Port { .. } | IfOp::Bridge {} | IfOp::Vlan { .. } => {
-            Makes(Key::Interface(interface))
-        }
+        IfOp::Epair { .. }
+        | IfOp::Port { .. }
+        | IfOp::Bridge {}
+        | IfOp::Vlan { .. }
+        | IfOp::Lagg { .. } => Makes(Key::Interface(interface)),
         // Renaming leaves no entry of its own.
         IfOp::RemoveInterface {} | IfOp::RenameInterface { .. } => {
             Unmakes(Key::Interface(interface))
         }
         IfOp::SetMac { .. }
         | IfOp::SetVlan { .. }
+        | IfOp::SetLagg { .. }
         | IfOp::SetIpMtu { .. }
         | IfOp::SetUp { .. }
         | IfOp::SetOffload { .. }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::bridge::config::BridgeId;
+use super::lagg::Lagg;
 use super::vlan::Vlan;
 use super::wire::{Loop, WireEnd};
 use crate::base::id::IfId;
@@ -26,6 +27,8 @@ pub enum IfKind {
     Bridge,
     /// A VLAN of another interface.
     Vlan,
+    /// Several interfaces used as one (link aggregation).
+    Lagg,
 }
 
 impl fmt::Display for IfKind {
@@ -36,6 +39,7 @@ impl fmt::Display for IfKind {
             IfKind::Port => "port",
             IfKind::Bridge => "bridge",
             IfKind::Vlan => "vlan",
+            IfKind::Lagg => "lagg",
         })
     }
 }
@@ -62,6 +66,8 @@ pub(crate) struct Capabilities {
     pub(crate) movable: bool,
     /// It can be a member of a bridge.
     pub(crate) bridgeable: bool,
+    /// It can be a member of a lagg.
+    pub(crate) aggregable: bool,
     /// What it sends passes a link of its own, which can be configured.
     pub(crate) has_link: bool,
     /// What its far end can take at first, and whether that can be configured.
@@ -89,6 +95,7 @@ impl IfKind {
             removable: true,
             movable: true,
             bridgeable: true,
+            aggregable: true,
             has_link: true,
             offload: OffloadSetting::Initially(Offload::Full),
             carries_tags: true,
@@ -99,6 +106,7 @@ impl IfKind {
                 removable: false,
                 movable: false,
                 bridgeable: false,
+                aggregable: false,
                 has_link: false,
                 offload: OffloadSetting::Initially(Offload::Full),
                 carries_tags: false,
@@ -113,11 +121,20 @@ impl IfKind {
             IfKind::Bridge => Capabilities {
                 movable: false,
                 bridgeable: false,
+                aggregable: false,
+                has_link: false,
+                offload: OffloadSetting::OfEachBelow,
+                ..wire
+            },
+            IfKind::Lagg => Capabilities {
+                movable: false,
+                aggregable: false,
                 has_link: false,
                 offload: OffloadSetting::OfEachBelow,
                 ..wire
             },
             IfKind::Vlan => Capabilities {
+                aggregable: false,
                 has_link: false,
                 offload: OffloadSetting::OfEachBelow,
                 ..wire
@@ -127,7 +144,6 @@ impl IfKind {
 }
 
 /// The state of an interface that only its kind has. It says where frames go that leave by it.
-#[derive(Clone)]
 pub(crate) enum Kind {
     /// Back to the same vnet's inbox.
     Loopback(Arc<Loop>),
@@ -139,6 +155,8 @@ pub(crate) enum Kind {
     Bridge(BridgeId),
     /// To the interface that it stands on.
     Vlan(Box<Vlan>),
+    /// To one of the members of this lagg.
+    Lagg(Box<Lagg>),
 }
 
 impl Kind {
@@ -151,6 +169,7 @@ impl Kind {
             Kind::Port(_) => IfKind::Port,
             Kind::Bridge(_) => IfKind::Bridge,
             Kind::Vlan(_) => IfKind::Vlan,
+            Kind::Lagg(_) => IfKind::Lagg,
         }
     }
 
@@ -158,7 +177,7 @@ impl Kind {
     pub(crate) const fn wire(&self) -> Option<&Arc<WireEnd>> {
         match self {
             Kind::Epair(end) | Kind::Port(end) => Some(end),
-            Kind::Loopback(_) | Kind::Bridge(_) | Kind::Vlan(_) => None,
+            Kind::Loopback(_) | Kind::Bridge(_) | Kind::Vlan(_) | Kind::Lagg(_) => None,
         }
     }
 
@@ -166,7 +185,23 @@ impl Kind {
     pub(crate) const fn vlan(&self) -> Option<&Vlan> {
         match self {
             Kind::Vlan(vlan) => Some(vlan),
-            Kind::Loopback(_) | Kind::Bridge(_) | Kind::Epair(_) | Kind::Port(_) => None,
+            Kind::Loopback(_)
+            | Kind::Bridge(_)
+            | Kind::Epair(_)
+            | Kind::Port(_)
+            | Kind::Lagg(_) => None,
+        }
+    }
+
+    /// The lagg that it is.
+    pub(crate) const fn lagg(&self) -> Option<&Lagg> {
+        match self {
+            Kind::Lagg(lagg) => Some(lagg),
+            Kind::Loopback(_)
+            | Kind::Bridge(_)
+            | Kind::Epair(_)
+            | Kind::Port(_)
+            | Kind::Vlan(_) => None,
         }
     }
 
@@ -179,7 +214,9 @@ impl Kind {
     pub(crate) const fn bridge(&self) -> Option<BridgeId> {
         match self {
             Kind::Bridge(id) => Some(*id),
-            Kind::Loopback(_) | Kind::Epair(_) | Kind::Port(_) | Kind::Vlan(_) => None,
+            Kind::Loopback(_) | Kind::Epair(_) | Kind::Port(_) | Kind::Vlan(_) | Kind::Lagg(_) => {
+                None
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 //! | [`kind`] | the kinds of interfaces, and the table of what each can do |
 //! | [`member`] | what an interface is a member of |
 //! | [`bridge`] | a learning bridge over interfaces of one vnet |
+//! | [`lagg`] | link aggregation: several interfaces used as one |
 //! | [`vlan`] | VLAN interfaces, and which ones stand on an interface |
 //! | [`stacked`] | who stands on whom, and what that means |
 //! | [`inbox`] | the queue at which vnets meet: frames with delivery times |
@@ -19,6 +20,7 @@ pub(crate) mod capture;
 pub(crate) mod fingerprint;
 pub(crate) mod inbox;
 pub(crate) mod kind;
+pub(crate) mod lagg;
 pub(crate) mod member;
 pub(crate) mod stacked;
 pub(crate) mod table;

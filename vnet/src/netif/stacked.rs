@@ -42,7 +42,7 @@ impl IfTable {
         }
     }
 
-    /// Sets the MTU of an interface, and of those VLAN interfaces on it that have theirs from it.
+    /// Sets the MTU of an interface, of its members if it is a lagg, and of those VLAN interfaces on it that have theirs from it.
     pub(crate) fn set_ip_mtu(&mut self, id: IfId, ip_mtu: u16) {
         if let Some(vlan) = self.vlan_mut(id) {
             vlan.ip_mtu = Origin::Hand;
@@ -54,7 +54,7 @@ impl IfTable {
         }
     }
 
-    /// Sets the address of an interface, and of those VLAN interfaces on it that have theirs from it.
+    /// Sets the address of an interface, of its members if it is a lagg, and of those VLAN interfaces on it that have theirs from it.
     /// Returns all of them, with the addresses that they had.
     pub(crate) fn set_mac(&mut self, id: IfId, mac: MacAddr) -> Vec<(IfId, MacAddr)> {
         if let Some(vlan) = self.vlan_mut(id) {
@@ -69,9 +69,11 @@ impl IfTable {
         had
     }
 
-    /// An interface, and the VLAN interfaces on it, and on those, that have something from it.
+    /// An interface, the members of the lagg that it is, and the VLAN interfaces on them, and on those,
+    /// that have something from it.
     fn with_heirs(&self, id: IfId, origin: impl Fn(&Vlan) -> Origin) -> Vec<IfId> {
         let mut heirs = vec![id];
+        heirs.extend(self.members_of_lagg(id));
         let mut next = 0;
         while let Some(netif) = heirs.get(next).and_then(|id| self.get(*id)) {
             let inherits = |id: &IfId| {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::bridge::config::Membership;
 use super::capture::Taps;
 use super::fingerprint::{FingerprintSum, Recorder};
-use super::kind::{Capabilities, IfKind, Kind, Offload};
+use super::kind::{Capabilities, IfKind, Kind, Offload, OffloadSetting};
+use super::lagg::config::LaggMembership;
 use super::member::Member;
 use super::vlan::Vlans;
 use crate::base::deadline::{Armed, Deadlines};
@@ -21,6 +22,8 @@ use crate::packet::{Cx, MacAddr};
 /// Bytes that the links of a vnet may hold unless something else is said: a queue of 10 Gbit/s and
 /// 100 ms in frames of 1500 bytes, and half as much again.
 pub(crate) const DEFAULT_LINK_BYTES: u64 = 256 << 20;
+/// The IP MTU of Ethernet.
+const ETHERNET_IP_MTU: u16 = 1500;
 /// Longest interface name in bytes, as `IFNAMSIZ` less its terminator.
 pub(crate) const MAX_NAME: usize = 15;
 
@@ -69,7 +72,7 @@ pub(crate) struct Netif {
     pub offload: Offload,
     /// Impairments of the outgoing direction.
     pub(crate) link: Option<Box<Link>>,
-    /// When that is looked at next, if it holds frames.
+    /// When that is looked at next, if it holds frames; for a lagg, when LACP has something to do.
     pub(crate) link_armed: Armed,
     /// What the links of its vnet hold together.
     pub(crate) link_account: Option<Arc<Account>>,
@@ -105,6 +108,36 @@ pub(crate) struct Loan {
 }
 
 impl Netif {
+    /// An interface that is up, has no carrier, and is a member of nothing.
+    pub(crate) fn new(id: IfId, name: &str, kind: Kind, mac: MacAddr) -> Netif {
+        let can = kind.name().can();
+        Netif {
+            id,
+            name: name.into(),
+            kind,
+            mac,
+            ip_mtu: ETHERNET_IP_MTU,
+            admin: AdminState::Up,
+            carrier: Carrier::Down,
+            heard: 0,
+            offload: match can.offload {
+                OffloadSetting::Initially(offload) => offload,
+                OffloadSetting::OfEachBelow => Offload::Full,
+            },
+            link: None,
+            link_armed: Armed::default(),
+            link_account: None,
+            link_charged: 0,
+            place: 0,
+            member: None,
+            vlans: Vlans::default(),
+            taps: Taps::default(),
+            fingerprint: None,
+            counters: IfCounters::default(),
+            loan: None,
+        }
+    }
+
     /// What can be done with it.
     #[inline]
     pub(crate) fn can(&self) -> Capabilities {
@@ -127,11 +160,19 @@ impl Netif {
         self.member.as_ref().and_then(Member::of_bridge)
     }
 
+    /// Its membership of a lagg.
+    pub(crate) fn on_lagg(&self) -> Option<&LaggMembership> {
+        match &self.member {
+            Some(Member::Lagg(member)) => Some(member),
+            Some(Member::Bridge(_)) | None => None,
+        }
+    }
+
     /// Its membership of a bridge, to be changed.
     pub(crate) fn on_bridge_mut(&mut self) -> Option<&mut Membership> {
         match &mut self.member {
             Some(Member::Bridge(member)) => Some(member),
-            None => None,
+            Some(Member::Lagg(_)) | None => None,
         }
     }
 
@@ -220,6 +261,10 @@ pub enum NetifError {
     /// The interface is a member of a bridge: it is the bridge that may have addresses.
     #[error("interface {0:?} is a member of a bridge: addresses belong on the bridge")]
     BridgeMember(String),
+    /// The interface is a member of a lagg, which has addresses, and gives its MAC address and its MTU
+    /// to its members.
+    #[error("interface {0:?} is a member of a lagg: configure the lagg instead")]
+    LaggMember(String),
     /// A limit of the vnet is reached.
     #[error("this vnet has reached its limit of {0}")]
     Limit(&'static str),
@@ -433,20 +478,31 @@ impl IfTable {
 
     /// Sends what is due of what links hold. When there will be more is noted in `cx.out`, as by
     /// every transmission.
-    pub(crate) fn drain_links(&mut self, cx: &mut Cx) {
+    /// Returns the laggs that have something to do.
+    pub(crate) fn drain_links(&mut self, cx: &mut Cx) -> Vec<IfId> {
+        let mut laggs = Vec::new();
         while let Some((at, id)) = self.link_deadlines.pop_due(cx.now) {
             if let Some(netif) = self.slots.get_mut(id)
                 && Deadlines::<IfId>::disarm(&mut netif.link_armed, at)
             {
-                netif.drain_link(cx);
+                match netif.kind {
+                    Kind::Lagg(_) => laggs.push(id),
+                    _ => netif.drain_link(cx),
+                }
             }
         }
+        laggs
     }
 
     /// Frames that links hold.
     pub(crate) fn held_frames(&self) -> usize {
         let links = self.iter().filter_map(|i| i.link.as_deref());
         links.map(Link::held_frames).sum()
+    }
+
+    /// The place that the next interface has in the order of their creation.
+    pub(crate) fn next_place(&self) -> u64 {
+        self.made + 1
     }
 
     /// The interfaces in the order of their creation.

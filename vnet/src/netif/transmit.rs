@@ -124,7 +124,7 @@ impl Netif {
             Kind::Loopback(inbox) => Arc::<Loop>::clone(inbox),
             Kind::Epair(end) | Kind::Port(end) => Arc::<WireEnd>::clone(end),
             // What is below has a wire; it has none.
-            Kind::Bridge(_) | Kind::Vlan(_) => {
+            Kind::Bridge(_) | Kind::Vlan(_) | Kind::Lagg(_) => {
                 return self.lost(cx, &packet, DropReason::LinkUnplugged);
             }
         };

@@ -58,7 +58,9 @@ impl Stack {
             tx::reassembly_expired::<V4>(self, cx);
         }
         if is_due(self.ifs.link_deadline()) {
-            self.ifs.drain_links(cx);
+            for lagg in self.ifs.drain_links(cx) {
+                self.lagg_is_due(cx, lagg);
+            }
         }
         if is_due(self.bridges.next_deadline()) {
             self.bridges.on_deadline(&mut self.ifs, now);

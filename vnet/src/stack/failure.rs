@@ -11,6 +11,7 @@ use crate::base::time::Instant;
 use crate::link::Link;
 use crate::netif::Netif;
 use crate::netif::capture::Taps;
+use crate::netif::member::Member;
 use crate::netif::vlan::Above;
 use crate::packet::Out;
 use crate::packet::cx::Carrier;
@@ -87,6 +88,9 @@ impl Stack {
             if netif.loan.is_none() {
                 wreck.netifs.extend(self.ifs.remove(id));
                 continue;
+            }
+            if let Some(Member::Lagg(member)) = netif.member {
+                (netif.mac, netif.ip_mtu) = (member.mac, member.ip_mtu);
             }
             netif.member = None;
             let old = netif.link.take();

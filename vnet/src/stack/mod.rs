@@ -7,9 +7,11 @@
 //! | [`deadlines`] | what is due when |
 //! | [`sockets`] | what the socket layer asks that concerns more than one protocol |
 //! | [`limits`] | how much a stack may hold |
+//! | `aggregation` | laggs and the rest of the stack |
 //! | [`census`] | everything a stack holds, counted |
 //! | `failure` | what is left of a stack that has panicked |
 
+mod aggregation;
 pub(crate) mod census;
 pub(crate) mod deadlines;
 pub(crate) mod failure;
@@ -35,6 +37,7 @@ use crate::ip::state::AddressError;
 use crate::ip::versions::Route;
 use crate::neigh::{NeighCache, NeighConfig};
 use crate::netif::inbox::News;
+use crate::netif::member::Member;
 use crate::netif::{Bridges, IfTable, NetifError};
 use crate::packet::Cx;
 use crate::packet::cx::Carrier;
@@ -112,9 +115,13 @@ impl Stack {
     pub(crate) fn add_address(&mut self, ifid: IfId, net: IpNet) -> Result<(), NetifError> {
         let addr = net.addr();
         if let Some(netif) = self.ifs.get(ifid)
-            && netif.member.is_some()
+            && let Some(member) = &netif.member
         {
-            return Err(NetifError::BridgeMember(netif.name.to_string()));
+            let name = netif.name.to_string();
+            return Err(match member {
+                Member::Bridge(_) => NetifError::BridgeMember(name),
+                Member::Lagg(_) => NetifError::LaggMember(name),
+            });
         }
         self.ip.add_address(ifid, net).map_err(|e| match e {
             AddressError::Addr(AddrError::Exists(_)) => NetifError::AddressInUse(addr),
@@ -194,13 +201,20 @@ impl Stack {
     }
 
     /// An interface came up or went down, and with it what depends on it: a bridge is running when
-    /// one of its members is, and a VLAN interface when its parent is.
+    /// one of its members is, a lagg when one of its members sends, and a VLAN interface when its parent
+    /// is.
     pub(crate) fn state_changed(&mut self, cx: &mut Cx, ifid: IfId) {
         let mut changed = vec![ifid];
         while let Some(id) = changed.pop() {
             let member = self.ifs.get(id).and_then(|i| i.on_bridge());
             let bridge = member.and_then(|m| self.bridges.get(m.bridge));
             let bridge = bridge.map(|b| b.ifid);
+            if let Some(lagg) = self.ifs.lagg_of(id)
+                && self.lagg_changed(cx, lagg, |_| {})
+                && lagg != id
+            {
+                changed.push(lagg);
+            }
             let carrier = |s: &Stack| bridge.and_then(|b| s.ifs.get(b)).map(|b| b.carrier);
             let before = carrier(self);
             self.bridges.state_changed(&mut self.ifs, cx.now, id);
@@ -227,6 +241,10 @@ impl Stack {
         let bridge = member.and_then(|m| self.bridges.get(m.bridge));
         let bridge = bridge.map(|b| b.ifid);
         self.bridges.forget(&mut self.ifs, cx.now, ifid);
+        for member in self.ifs.members_of_lagg(ifid) {
+            self.ifs.leave_lagg(member);
+        }
+        self.leave_lagg(cx, ifid);
         if let Some(bridge) = bridge {
             self.state_changed(cx, bridge);
         }

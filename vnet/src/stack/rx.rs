@@ -33,6 +33,8 @@ use crate::ip::input::{Destination, Ingress as IpIngress, Medium, Reassembled, V
 use crate::ip::{NoWay, Refusal, v4, versions};
 use crate::neigh::arp::{ArpIngress, ArpScope, ArpVerdict};
 use crate::netif::bridge::{self, BridgeId, Ingress};
+use crate::netif::lagg::config::LaggMembership;
+use crate::netif::lagg::pdu::SLOW_PROTOCOLS;
 use crate::netif::member::Member;
 use crate::netif::vlan::{Above, VlanConfig};
 use crate::netif::wire::WireEnd;
@@ -86,8 +88,11 @@ enum Verdict {
     Up(Station, EtherHeader),
     /// It gives it to the bridge that it is a member of.
     Bridged(BridgeId, Ingress),
-    /// It leaves it, without its outer tag, to the VLAN interface that stands on it.
-    Tagged(IfId),
+    /// It leaves it to the interface that stands on it: to a VLAN interface, without its outer tag, or to
+    /// the lagg that it is a member of.
+    Above(IfId),
+    /// It gives it to the protocols of the lagg that it is a member of.
+    Slow(IfId),
     /// It leaves it to one that is in another vnet: by this interface, to this wire.
     Away(IfId, Arc<WireEnd>),
     /// It drops it.
@@ -127,8 +132,15 @@ fn arrive(s: &mut Stack, cx: &mut Cx, mut packet: Packet) {
                 Some(ours) => (packet, by) = (ours, By::Bridge),
                 None => return,
             },
-            Verdict::Tagged(above) => {
+            Verdict::Above(above) => {
                 (packet.meta.rcvif, by) = (Some(above), By::Wire);
+            }
+            Verdict::Slow(lagg) => {
+                match s.slow_protocol(cx, lagg, &mut packet) {
+                    Ok(()) => cx.stats.delivered += 1,
+                    Err(reason) => cx.stats.drop_rx(reason),
+                }
+                return show_taken_in(s, cx, watched);
             }
             Verdict::Away(from, to) => {
                 cx.stats.forwarded += 1;
@@ -172,6 +184,10 @@ fn at_interface(
                 };
                 return Verdict::Bridged(member.bridge, from);
             }
+            Some(Member::Lagg(member)) => {
+                let member = *member;
+                return aggregated(cx, netif, member, packet);
+            }
         }
         if !netif.taps.is_empty() {
             cx.stats.take_refused();
@@ -198,6 +214,39 @@ fn at_interface(
     Verdict::Up(station, header)
 }
 
+/// What a member of a lagg does with a frame.
+#[inline(never)]
+fn aggregated(
+    cx: &mut Cx,
+    netif: &mut Netif,
+    member: LaggMembership,
+    packet: &mut Packet,
+) -> Verdict {
+    let (verdict, refused) = match link_header(packet) {
+        None => (
+            Verdict::Drop(DropReason::Malformed),
+            Some(DropReason::Malformed),
+        ),
+        // IEEE 802.1AX-2020, clause 6.2.4: they are taken in whatever becomes of other frames.
+        Some(header)
+            if header.ether_type == EtherType::SLOW_PROTOCOLS
+                && header.dst == SLOW_PROTOCOLS
+                && packet.meta.tags.is_empty() =>
+        {
+            (Verdict::Slow(member.lagg), None)
+        }
+        Some(_) if member.takes => (Verdict::Above(member.lagg), None),
+        Some(_) => {
+            let reason = DropReason::LaggInactive;
+            (Verdict::Drop(reason), Some(reason))
+        }
+    };
+    if !netif.taps.is_empty() {
+        netif.show_taken_in(cx, refused);
+    }
+    verdict
+}
+
 /// To which VLAN interface a tagged frame goes; `None` when the tag has only a priority, and the frame
 /// is the interface's own.
 #[cold]
@@ -209,7 +258,7 @@ fn tagged(netif: &Netif, mut tag: Tag, packet: &mut Packet) -> Option<Verdict> {
         }
         packet.pop_tag();
         match above {
-            Some(Above::Here(id)) => return Some(Verdict::Tagged(*id)),
+            Some(Above::Here(id)) => return Some(Verdict::Above(*id)),
             Some(Above::Away(_, to)) => return Some(Verdict::Away(netif.id, Arc::clone(to))),
             // IEEE 802.1Q-2018, clause 6.9: it is treated as if it had no tag.
             None => tag = packet.meta.tags.outer()?,

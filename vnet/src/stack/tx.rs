@@ -286,7 +286,7 @@ pub(super) fn ether(
     packet.meta.bridges = 0;
     match netif.kind {
         Kind::Loopback(_) | Kind::Epair(_) | Kind::Port(_) => netif.transmit(cx, packet),
-        Kind::Bridge(_) | Kind::Vlan(_) => send(s, cx, ifid, packet, 0),
+        Kind::Bridge(_) | Kind::Vlan(_) | Kind::Lagg(_) => send(s, cx, ifid, packet, 0),
     }
 }
 
@@ -327,6 +327,7 @@ fn step(s: &mut Stack, cx: &mut Cx, ifid: IfId, packet: Packet, depth: u8) -> Se
         }
         Kind::Bridge(id) => bridge(s, cx, id, packet, depth),
         Kind::Vlan(_) => vlan(cx, netif, packet),
+        Kind::Lagg(_) => lagg(cx, netif, packet),
     }
 }
 
@@ -345,6 +346,24 @@ fn vlan(cx: &mut Cx, netif: &mut Netif, mut packet: Packet) -> Sent {
         Some(passage) => {
             cx.stats.sent += 1;
             hand_over(cx, netif.id, Arc::<Passage>::clone(passage), packet);
+            Sent::Out
+        }
+    }
+}
+
+/// A frame leaves by a lagg: by one of its members.
+fn lagg(cx: &mut Cx, netif: &mut Netif, mut packet: Packet) -> Sent {
+    let sender = match netif.is_running() {
+        true => netif.kind.lagg().and_then(|lagg| lagg.sender(&mut packet)),
+        false => None,
+    };
+    match sender {
+        Some(member) => {
+            netif.sent(cx, &packet);
+            Sent::Down(member, packet)
+        }
+        None => {
+            netif.transmit(cx, packet);
             Sent::Out
         }
     }
@@ -521,7 +540,7 @@ fn arp_request(
 }
 
 /// How long a question on an interface's link and its answer take, if the way back is like the way
-/// there: the longest, when the interface is a bridge.
+/// there: the longest, when the interface is a bridge or a lagg.
 pub(super) fn round_trip(s: &Stack, ifid: IfId) -> Duration {
     let one_way = |ifid| {
         let link = s.ifs.get(ifid).and_then(|i| i.link.as_deref());
@@ -533,7 +552,10 @@ pub(super) fn round_trip(s: &Stack, ifid: IfId) -> Duration {
             let members = s.bridges.get(id).map_or(&[][..], |b| &b.members);
             members.iter().map(|m| one_way(*m)).max()
         }
-        None => Some(one_way(ifid)),
+        None => match &*s.ifs.members_of_lagg(ifid) {
+            [] => Some(one_way(ifid)),
+            members => members.iter().map(|m| one_way(*m)).max(),
+        },
     };
     there.unwrap_or_default().saturating_mul(2)
 }

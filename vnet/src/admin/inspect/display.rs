@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::{Inspection, InterfaceView, SocketKind};
+use crate::admin::lagg::LaggInfo;
 use crate::admin::routes::RouteInfo;
 use crate::instance::phase::PhaseName;
 use crate::instance::privilege::Privileges;
@@ -14,6 +15,7 @@ use crate::ip::fib::{Origin, RouteKind};
 use crate::ip::state::Forwarding;
 use crate::neigh::state::StateName;
 use crate::netif::AdminState;
+use crate::netif::lagg::config::{LaggHash, LaggMode};
 use crate::packet::cx::Carrier;
 
 impl fmt::Display for Inspection {
@@ -134,6 +136,9 @@ fn interface(view: &InterfaceView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             writeln!(f, " behind {}", station.interface)?;
         }
     }
+    if let Some(lagg) = &view.aggregation {
+        laggs(lagg, f)?;
+    }
     let c = &info.counters;
     if c.rx_frames + c.tx_frames > 0 {
         writeln!(
@@ -145,6 +150,45 @@ fn interface(view: &InterfaceView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match view.captures {
         0 => Ok(()),
         n => writeln!(f, "\tcaptures: {n}"),
+    }
+}
+
+/// As `ifconfig` shows a lagg.
+fn laggs(lagg: &LaggInfo, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let word = |mode| match mode {
+        LaggMode::Failover => "failover",
+        LaggMode::Balance => "balance",
+        LaggMode::LacpActive => "lacp active",
+        LaggMode::LacpPassive => "lacp passive",
+    };
+    let hash = match lagg.config.hash {
+        LaggHash::L2 => "l2",
+        LaggHash::L3 => "l3",
+        LaggHash::L4 => "l4",
+    };
+    writeln!(f, "\tlaggproto {} lagghash {hash}", word(lagg.config.mode))?;
+    for member in &lagg.members {
+        let state = match (member.sends, member.receives) {
+            (true, _) => "active",
+            (false, true) => "collecting",
+            (false, false) => "inactive",
+        };
+        write!(f, "\tlaggport: {} {state}", member.name)?;
+        if let Some(p) = &member.partner {
+            write!(
+                f,
+                ", partner {} priority {} key {} port {} state {:#04x}",
+                p.system, p.system_priority, p.key, p.port, p.state
+            )?;
+        }
+        match lagg.config.mode.is_lacp() {
+            true => writeln!(f, ", lacpdus in {} out {}", member.pdus_in, member.pdus_out)?,
+            false => writeln!(f)?,
+        }
+    }
+    match lagg.bad_pdus {
+        0 => Ok(()),
+        n => writeln!(f, "\tbad pdus: {n}"),
     }
 }
 

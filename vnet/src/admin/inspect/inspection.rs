@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{NeighbourInfo, SocketInfo};
 use crate::admin::bridges::{self, BridgeView};
 use crate::admin::interfaces::{self, IfInfo};
+use crate::admin::lagg::{self, LaggInfo};
 use crate::admin::moves::LentInterface;
 use crate::admin::pins::{self, Pins};
 use crate::admin::record::{self, IfOp, InitStep, Op};
@@ -102,6 +103,9 @@ pub struct InterfaceView {
     pub captures: usize,
     /// For a bridge, its configuration and members.
     pub bridging: Option<BridgeView>,
+    /// For a lagg, its configuration, its members and their partners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregation: Option<LaggInfo>,
 }
 
 impl Inspection {
@@ -188,6 +192,7 @@ fn configured(view: InterfaceView) -> InterfaceView {
         link_stats: _,
         captures: _,
         bridging,
+        aggregation,
     } = view;
     let IfInfo {
         name,
@@ -227,6 +232,12 @@ fn configured(view: InterfaceView) -> InterfaceView {
         link_stats: None,
         captures: 0,
         bridging,
+        aggregation: aggregation.map(|lagg| LaggInfo {
+            // They are listed by name above.
+            members: Vec::new(),
+            bad_pdus: 0,
+            ..lagg
+        }),
     }
 }
 
@@ -303,6 +314,7 @@ fn interface_views(inside: &Inside, now: Instant, current: &str) -> Vec<Interfac
             link_stats: netif.link.as_deref().map(|l| l.stats(now)),
             captures: netif.taps.len(),
             bridging: bridges::view(inside.stack, netif, now),
+            aggregation: lagg::info(inside.stack, netif),
         }
     };
     inside.stack.ifs.iter().map(view).collect()

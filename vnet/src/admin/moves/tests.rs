@@ -212,7 +212,7 @@ proptest! {
             prop_assert_eq!(ifs.check_name(&fresh), Ok(()), "for {}", name);
             prop_assert!(ifs.id_of(name).is_ok() || fresh == name);
             let kind = Kind::Port(Wire::new().sender(End::A));
-            let netif = |id| super::super::interfaces::netif(id, &fresh, kind, MacAddr::ZERO);
+            let netif = |id| crate::netif::Netif::new(id, &fresh, kind, MacAddr::ZERO);
             prop_assert!(ifs.insert(&fresh, netif).is_ok());
         }
     }

@@ -11,11 +11,14 @@ use crate::stack::Stack;
 /// The operations that set what is an interface's own, under its name in its present vnet.
 pub(crate) fn settings(netif: &Netif) -> Vec<Op> {
     let set = |op| Op::Interface(netif.name.to_string(), op);
+    // Of a lagg's member, what it has again when it leaves.
+    let (mac, ip_mtu) = match netif.on_lagg() {
+        Some(member) => (member.mac, member.ip_mtu),
+        None => (netif.mac, netif.ip_mtu),
+    };
     let mut settings = vec![
-        set(IfOp::SetMac { mac: netif.mac }),
-        set(IfOp::SetIpMtu {
-            ip_mtu: netif.ip_mtu,
-        }),
+        set(IfOp::SetMac { mac }),
+        set(IfOp::SetIpMtu { ip_mtu }),
         set(IfOp::SetUp { state: netif.admin }),
         set(IfOp::SetOffload {
             offload: netif.offload,
@@ -42,7 +45,7 @@ pub(crate) fn left_behind(stack: &Stack, id: IfId) -> Vec<Op> {
         .ip
         .addresses_on(id)
         .map(|a| Op::Interface(interface.clone(), IfOp::RemoveAddress { address: a.addr() }));
-    let membership = bridges::bridge_of(stack, netif).map(|bridge| {
+    let membership = bridges::has_member(stack, netif).map(|bridge| {
         Op::Bridge(
             bridge,
             BridgeOp::RemoveMember {

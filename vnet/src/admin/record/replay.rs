@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{BridgeOp, IfOp, Op, Record, RouteOp, VERSION, VnetOp};
 use crate::admin::bridges::BridgeError;
+use crate::admin::lagg::LaggError;
 use crate::admin::routes::RouteError;
 use crate::admin::steps;
 use crate::admin::sysctl::SysctlError;
@@ -45,6 +46,9 @@ pub enum ApplyError {
     /// An error of a VLAN interface.
     #[error(transparent)]
     Vlan(#[from] VlanError),
+    /// An error of a lagg.
+    #[error(transparent)]
+    Lagg(#[from] LaggError),
     /// An error of the routes.
     #[error(transparent)]
     Route(#[from] RouteError),
@@ -542,6 +546,8 @@ impl Vnet {
                 self.vlan(parent, name, VlanConfig::new(*tpid, *vid))?;
             }
             IfOp::SetVlan { tpid, vid } => self.set_vlan(name, VlanConfig::new(*tpid, *vid))?,
+            IfOp::Lagg { config } => self.lagg(name, *config)?,
+            IfOp::SetLagg { config } => self.set_lagg(name, *config)?,
             IfOp::RemoveInterface {} => self.remove_interface(name)?,
             IfOp::RenameInterface { name: new_name } => self.rename_interface(name, new_name)?,
             IfOp::SetMac { mac } => self.set_mac(name, *mac)?,

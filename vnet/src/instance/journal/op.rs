@@ -16,6 +16,7 @@ use crate::link::LinkConfig;
 use crate::netif::AdminState;
 use crate::netif::Offload;
 use crate::netif::bridge::{BridgeConfig, MemberConfig};
+use crate::netif::lagg::config::LaggConfig;
 use crate::packet::MacAddr;
 use crate::packet::tag::Tpid;
 use crate::stack::limits::{Resource, UNLIMITED};
@@ -185,6 +186,16 @@ operations! {
                 /// The VLAN.
                 vid: u16,
             },
+            /// [`Vnet::lagg`](crate::Vnet::lagg).
+            Lagg = "lagg" {
+                /// How it works.
+                config: LaggConfig,
+            },
+            /// [`Vnet::set_lagg`](crate::Vnet::set_lagg).
+            SetLagg = "set_lagg" {
+                /// How it works.
+                config: LaggConfig,
+            },
             /// [`Vnet::remove_interface`](crate::Vnet::remove_interface).
             RemoveInterface = "remove_interface" {},
             /// [`Vnet::rename_interface`](crate::Vnet::rename_interface).
@@ -232,7 +243,8 @@ operations! {
                 address: IpAddr,
             },
         }
-        /// What is done to a bridge. The interface that is named is the bridge.
+        /// What is done to a bridge, or to the members of a lagg. The interface that is named is the bridge or
+        /// the lagg.
         Bridge(BridgeOp) {
             /// [`Vnet::set_bridge`](crate::Vnet::set_bridge).
             SetBridge = "set_bridge" {
@@ -241,12 +253,12 @@ operations! {
             },
             /// [`Vnet::add_member`](crate::Vnet::add_member).
             AddMember = "add_member" {
-                /// The interface that joins it.
+                /// The interface that joins the bridge or the lagg.
                 member: String,
             },
             /// [`Vnet::remove_member`](crate::Vnet::remove_member).
             RemoveMember = "remove_member" {
-                /// The interface that leaves it.
+                /// The interface that leaves the bridge or the lagg.
                 member: String,
             },
             /// [`Vnet::set_member`](crate::Vnet::set_member).
@@ -355,7 +367,7 @@ impl Op {
         }
     }
 
-    /// The other interface that it names: the member of a bridge, or the parent of a VLAN interface.
+    /// The other interface that it names: the member of a bridge or a lagg, or the parent of a VLAN interface.
     pub fn member(&self) -> Option<&str> {
         match self {
             Op::Bridge(_, op) => op.member(),
@@ -428,6 +440,7 @@ impl fmt::Display for IfOp {
             } => write!(f, " to {peer}:{peer_interface}"),
             IfOp::Vlan { parent, tpid, vid } => write!(f, " on {parent} {tpid} {vid}"),
             IfOp::SetVlan { tpid, vid } => write!(f, " {tpid} {vid}"),
+            IfOp::Lagg { config } | IfOp::SetLagg { config } => write!(f, " {config:?}"),
             IfOp::Port { mac } => mac.map_or(Ok(()), |mac| write!(f, " {mac}")),
             IfOp::Bridge {} | IfOp::RemoveInterface {} => Ok(()),
             IfOp::RenameInterface { name } => write!(f, " to {name}"),

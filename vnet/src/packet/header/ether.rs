@@ -23,6 +23,8 @@ impl EtherType {
     pub(crate) const ARP: EtherType = EtherType(0x0806);
     /// Internet Protocol version 6.
     pub(crate) const IPV6: EtherType = EtherType(0x86dd);
+    /// Slow protocols (IEEE 802.3, annex 57A), of which LACP is one.
+    pub(crate) const SLOW_PROTOCOLS: EtherType = EtherType(0x8809);
 
     /// The type that stands `offset` bytes into `bytes`.
     ///

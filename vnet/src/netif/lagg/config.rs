@@ -1,0 +1,84 @@
+//! How a lagg works, and what an interface keeps while it is a member of one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::id::IfId;
+use crate::base::switch::Switch;
+use crate::packet::MacAddr;
+
+/// Which members of a lagg are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LaggMode {
+    /// The first that is running, in the order in which they joined. Frames that come in by another
+    /// one are dropped.
+    Failover,
+    /// All that are running; the other end must do the same, since nothing is agreed.
+    Balance,
+    /// Those on which both ends agree by LACP (IEEE 802.1AX); this end speaks first.
+    #[default]
+    LacpActive,
+    /// The same, but this end speaks only when it is spoken to.
+    LacpPassive,
+}
+
+impl LaggMode {
+    /// True when it speaks LACP.
+    pub(crate) const fn is_lacp(self) -> bool {
+        matches!(self, LaggMode::LacpActive | LaggMode::LacpPassive)
+    }
+}
+
+/// What a flow is. Frames of one flow leave by one member, and so keep their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LaggHash {
+    /// Frames with the same stations and VLAN tags.
+    L2,
+    /// As [`LaggHash::L2`], and of IP packets the same addresses and protocol.
+    L3,
+    /// As [`LaggHash::L3`], and of TCP and UDP the same ports. Fragments have no ports: a flow of
+    /// which only some packets are fragments is two flows.
+    #[default]
+    L4,
+}
+
+/// How a lagg works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LaggConfig {
+    /// Which members are used.
+    pub mode: LaggMode,
+    /// What a flow is, when several members are used.
+    pub hash: LaggHash,
+    /// With LACP: on when the partner is asked to speak every second, and given up after three; off
+    /// for 30 and 90 seconds. A member whose carrier goes is given up at once in any case.
+    pub fast: Switch,
+    /// With LACP: this system's priority. The lesser is the better.
+    pub system_priority: u16,
+}
+
+impl Default for LaggConfig {
+    fn default() -> LaggConfig {
+        LaggConfig {
+            mode: LaggMode::default(),
+            hash: LaggHash::default(),
+            fast: Switch::Off,
+            // IEEE 802.1AX-2020, clause 6.3.2: the value recommended.
+            system_priority: 0x8000,
+        }
+    }
+}
+
+/// The membership of an interface of a lagg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LaggMembership {
+    /// The lagg's interface.
+    pub(crate) lagg: IfId,
+    /// True when frames are taken that come in by it.
+    pub(crate) takes: bool,
+    /// The address that it has again when it leaves.
+    pub(crate) mac: MacAddr,
+    /// The IP MTU that it has again when it leaves.
+    pub(crate) ip_mtu: u16,
+}

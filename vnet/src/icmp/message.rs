@@ -18,10 +18,6 @@ pub(crate) struct Message {
 
 /// What becomes of a received message.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once; a box would be an allocation for each echo"
-)]
 pub(crate) enum Verdict {
     /// It is answered.
     Reply(Message),

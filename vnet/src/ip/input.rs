@@ -42,10 +42,6 @@ pub(crate) enum Destination {
 
 /// What becomes of a fragment.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a packet is moved by value; a box would cost an allocation for each datagram"
-)]
 pub(crate) enum Reassembled {
     /// It was the last one that was missing: this is the datagram, with what its header would have
     /// said, stripped to its transport header.

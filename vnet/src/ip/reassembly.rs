@@ -93,10 +93,6 @@ pub(crate) struct Whole<F: Family> {
 
 /// What became of a fragment.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once; a box would be an allocation for each datagram"
-)]
 pub(crate) enum Verdict<F: Family> {
     /// It waits for the others.
     Held,

@@ -457,7 +457,7 @@ pub(crate) enum Fit {
     /// It fits as it is.
     Whole(Packet),
     /// It was cut; every piece fits.
-    Fragments(Fragments),
+    Fragments(Box<Fragments>),
     /// It does not fit and must not, or cannot, be cut.
     TooBig(Packet),
 }

@@ -65,7 +65,7 @@ use rate::Rate;
 use stats::Sojourns;
 
 /// What a frame costs that a link holds, besides its bytes.
-const FRAME_COST: usize = size_of::<qdisc::Queued>();
+const FRAME_COST: usize = size_of::<qdisc::Queued>() + Packet::COST;
 /// Bytes that wait, above which frames are copied out of the memory that they share with others: of
 /// those that they were cut from together, they may be the only ones that are left.
 const MUCH: usize = 1 << 20;

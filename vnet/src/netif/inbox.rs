@@ -25,7 +25,7 @@ pub(crate) const MAX_FRAMES: usize = 262_144;
 /// Bytes an inbox holds at most, those still on the wire and what it costs to hold them included.
 pub(crate) const MAX_BYTES: usize = 512 << 20;
 /// What a frame costs besides its bytes.
-const FRAME_COST: usize = size_of::<Arrival>();
+const FRAME_COST: usize = size_of::<Arrival>() + Packet::COST;
 /// Bytes of one wire, above which frames are copied out of the memory that they share with others: of
 /// those that they were cut from together, they may be the only ones that are left.
 const MUCH: usize = 4 << 20;
@@ -44,8 +44,6 @@ const QUIET_DRAINS: u8 = 8;
 
 /// Something for a vnet to take in.
 #[derive(Debug)]
-// Nearly every item is a frame: a box would cost an allocation a frame to save nothing.
-#[allow(clippy::large_enum_variant)]
 pub(crate) enum Item {
     /// A frame; `meta.rcvif` says where it came in and `meta.arrived` when.
     Frame(Packet),
@@ -145,7 +143,6 @@ struct Behind {
 }
 
 /// What became of an item, and what is to be dropped without the queue's lock.
-#[allow(clippy::large_enum_variant)]
 enum Put {
     Queued(#[allow(dead_code)] Option<Payload>),
     Refused(#[allow(dead_code)] Item),

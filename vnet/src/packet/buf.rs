@@ -5,6 +5,9 @@
 //! to. A frame from outside arrives as payload only; [`Packet::pull_up`] brings the next header
 //! into the area as layers on the way up ask for it.
 
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+
 use bytes::Bytes;
 
 use super::meta::Meta;
@@ -19,9 +22,17 @@ const WASTE: usize = 4;
 /// The least that queues charge for an item besides its bytes.
 const SMALL: usize = 128;
 
-/// A frame, packet or segment, depending on the layer that holds it.
-#[derive(Clone, Debug)]
-pub struct Packet {
+/// Packets that a thread keeps for the next ones.
+const SPARE: usize = 256;
+
+/// A frame, packet or segment, depending on the layer that holds it. It is one pointer to move.
+#[derive(Debug)]
+pub struct Packet(Box<Body>);
+
+/// What a packet consists of.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Body {
     area: [u8; HEAD_CAPACITY],
     start: u8,
     end: u8,
@@ -32,25 +43,37 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// Bytes of memory that a packet takes besides its payload.
+    pub(crate) const COST: usize = size_of::<Body>();
+
     /// A packet to which headers will be prepended.
     #[inline]
     pub(crate) fn outgoing(payload: Payload) -> Packet {
-        Packet {
-            area: [0; HEAD_CAPACITY],
-            start: HEAD_CAPACITY as u8,
-            end: HEAD_CAPACITY as u8,
-            payload,
+        let mut packet = take_spare().unwrap_or_else(Packet::allocated);
+        packet.start = HEAD_CAPACITY as u8;
+        packet.end = HEAD_CAPACITY as u8;
+        packet.payload = payload;
+        packet.meta = Meta::default();
+        packet
+    }
+
+    #[cold]
+    fn allocated() -> Packet {
+        Packet(Box::new(Body {
+            area: [UNWRITTEN; HEAD_CAPACITY],
+            start: 0,
+            end: 0,
+            payload: Payload::new(),
             meta: Meta::default(),
-        }
+        }))
     }
 
     /// A frame as it came from outside, with nothing known about it.
     pub(crate) fn incoming(frame: impl Into<Payload>) -> Packet {
-        Packet {
-            start: PULL_START as u8,
-            end: PULL_START as u8,
-            ..Packet::outgoing(frame.into())
-        }
+        let mut packet = Packet::outgoing(frame.into());
+        packet.start = PULL_START as u8;
+        packet.end = PULL_START as u8;
+        packet
     }
 
     /// All bytes, headers and payload.
@@ -78,7 +101,8 @@ impl Packet {
     /// The bytes in the header area, to be changed in place.
     #[inline]
     pub(crate) fn head_mut(&mut self) -> &mut [u8] {
-        &mut self.area[usize::from(self.start)..usize::from(self.end)]
+        let body = &mut *self.0;
+        &mut body.area[usize::from(body.start)..usize::from(body.end)]
     }
 
     /// Makes room for `n` more header bytes in front and returns them, zeroed or not.
@@ -104,10 +128,8 @@ impl Packet {
             n + len <= HEAD_CAPACITY,
             "headers larger than the header area"
         );
-        self.area.copy_within(
-            usize::from(self.start)..usize::from(self.end),
-            HEAD_CAPACITY - len,
-        );
+        let header = usize::from(self.start)..usize::from(self.end);
+        self.area.copy_within(header, HEAD_CAPACITY - len);
         self.start = (HEAD_CAPACITY - len) as u8;
         self.end = HEAD_CAPACITY as u8;
     }
@@ -136,10 +158,11 @@ impl Packet {
             self.start = to as u8;
             self.end = (to + end - start) as u8;
         }
-        let end = usize::from(self.end);
-        self.payload.copy_to(0, &mut self.area[end..end + missing]);
-        self.payload.advance(missing);
-        self.end += missing as u8;
+        let body = &mut *self.0;
+        let end = usize::from(body.end);
+        body.payload.copy_to(0, &mut body.area[end..end + missing]);
+        body.payload.advance(missing);
+        body.end += missing as u8;
         Some(())
     }
 
@@ -182,13 +205,21 @@ impl Packet {
     }
 
     /// Turns everything that is left into a payload: what a transport delivers.
-    pub(crate) fn into_payload(self) -> Payload {
-        let head = self.head();
-        if head.is_empty() {
-            return self.payload;
+    #[inline]
+    pub(crate) fn into_payload(mut self) -> Payload {
+        let mut payload = std::mem::take(&mut self.payload);
+        if !self.head().is_empty() {
+            payload = self.head_and(payload);
         }
-        let mut all = Payload::from(head.to_vec());
-        all.append(self.payload);
+        keep_spare(self);
+        payload
+    }
+
+    /// What is in the header area, and `rest` behind it.
+    #[cold]
+    fn head_and(&self, rest: Payload) -> Payload {
+        let mut all = Payload::from(self.head().to_vec());
+        all.append(rest);
         all
     }
 
@@ -226,6 +257,67 @@ impl Packet {
         }
         all
     }
+}
+
+impl Clone for Packet {
+    fn clone(&self) -> Packet {
+        let mut clone = Packet::outgoing(self.payload.clone());
+        clone.area = self.area;
+        clone.start = self.start;
+        clone.end = self.end;
+        clone.meta = self.meta;
+        clone
+    }
+}
+
+impl Deref for Packet {
+    type Target = Body;
+
+    #[inline]
+    fn deref(&self) -> &Body {
+        &self.0
+    }
+}
+
+impl DerefMut for Packet {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Body {
+        &mut self.0
+    }
+}
+
+/// What a header area holds before it is written to. Whoever prepends writes every byte; where
+/// assertions are checked, what they leave out is seen.
+const UNWRITTEN: u8 = match cfg!(debug_assertions) {
+    true => 0xa5,
+    false => 0,
+};
+
+thread_local! {
+    /// Packets whose payload was taken, for the next ones.
+    static SPARES: RefCell<Vec<Packet>> = const { RefCell::new(Vec::new()) };
+}
+
+#[inline]
+fn take_spare() -> Option<Packet> {
+    // A packet may be made by the destructor of a thread-local, after this one is gone.
+    let taken = SPARES.try_with(|spares| spares.try_borrow_mut().ok()?.pop());
+    taken.ok().flatten()
+}
+
+/// Keeps a packet that has no payload any more.
+#[inline]
+fn keep_spare(mut packet: Packet) {
+    if cfg!(debug_assertions) {
+        packet.area = [UNWRITTEN; HEAD_CAPACITY];
+    }
+    let _ = SPARES.try_with(|spares| {
+        if let Ok(mut spares) = spares.try_borrow_mut()
+            && spares.len() < SPARE
+        {
+            spares.push(packet);
+        }
+    });
 }
 
 #[cfg(test)]

@@ -1,16 +1,21 @@
 //! Socket addresses from what users have at hand.
 
 use std::io::{self, ErrorKind};
+use std::iter::Copied;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::{option, slice};
 
 /// What can be turned into socket addresses, as [`std::net::ToSocketAddrs`], but without name
 /// resolution: a vnet must not ask the host's resolver, so text must be numeric.
 pub trait ToSocketAddrs {
-    /// The addresses, in the order in which they are to be tried; never none.
+    /// The addresses one by one.
+    type Iter: Iterator<Item = SocketAddr>;
+
+    /// The addresses, in the order in which they are to be tried.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for text that is no `address:port`, and for an empty list.
-    fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>>;
+    /// [`ErrorKind::InvalidInput`] for text that is no `address:port`.
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter>;
 }
 
 fn invalid(text: &str) -> io::Error {
@@ -20,11 +25,17 @@ fn invalid(text: &str) -> io::Error {
     )
 }
 
+fn one(addr: SocketAddr) -> option::IntoIter<SocketAddr> {
+    Some(addr).into_iter()
+}
+
 macro_rules! plain {
     ($($kind:ty),*) => {$(
         impl ToSocketAddrs for $kind {
-            fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
-                Ok(vec![SocketAddr::from(*self)])
+            type Iter = option::IntoIter<SocketAddr>;
+
+            fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+                Ok(one(SocketAddr::from(*self)))
             }
         }
     )*};
@@ -39,35 +50,42 @@ plain!(
 );
 
 impl ToSocketAddrs for str {
-    fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
-        self.parse().map(|a| vec![a]).map_err(|_| invalid(self))
+    type Iter = option::IntoIter<SocketAddr>;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+        self.parse().map(one).map_err(|_| invalid(self))
     }
 }
 
 impl ToSocketAddrs for String {
-    fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
+    type Iter = option::IntoIter<SocketAddr>;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
         self.as_str().to_socket_addrs()
     }
 }
 
 impl ToSocketAddrs for (&str, u16) {
-    fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
+    type Iter = option::IntoIter<SocketAddr>;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
         let ip: IpAddr = self.0.parse().map_err(|_| invalid(self.0))?;
-        Ok(vec![SocketAddr::new(ip, self.1)])
+        Ok(one(SocketAddr::new(ip, self.1)))
     }
 }
 
-impl ToSocketAddrs for [SocketAddr] {
-    fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
-        match self {
-            [] => Err(io::Error::new(ErrorKind::InvalidInput, "no address given")),
-            all => Ok(all.to_vec()),
-        }
+impl<'a> ToSocketAddrs for &'a [SocketAddr] {
+    type Iter = Copied<slice::Iter<'a, SocketAddr>>;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+        Ok(self.iter().copied())
     }
 }
 
 impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
-    fn to_socket_addrs(&self) -> io::Result<Vec<SocketAddr>> {
+    type Iter = T::Iter;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
         (**self).to_socket_addrs()
     }
 }
@@ -77,12 +95,22 @@ pub(super) fn each_addr<R>(
     addrs: impl ToSocketAddrs,
     mut f: impl FnMut(SocketAddr) -> io::Result<R>,
 ) -> io::Result<R> {
-    let mut result = Err(io::Error::new(ErrorKind::InvalidInput, "no address given"));
+    let mut last = None;
     for addr in addrs.to_socket_addrs()? {
-        result = f(addr);
-        if result.is_ok() {
-            break;
+        match f(addr) {
+            Ok(done) => return Ok(done),
+            Err(error) => last = Some(error),
         }
     }
-    result
+    Err(last.unwrap_or_else(no_address))
+}
+
+/// The first address.
+pub(super) fn first_addr(addrs: impl ToSocketAddrs) -> io::Result<SocketAddr> {
+    addrs.to_socket_addrs()?.next().ok_or_else(no_address)
+}
+
+#[cold]
+fn no_address() -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, "no address given")
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::addr::{ToSocketAddrs, each_addr};
+use super::addr::{ToSocketAddrs, each_addr, first_addr};
 use super::error::current;
 use super::handle::{Handle, Wait, poll, shared_methods};
 use crate::base::time::Duration;
@@ -83,9 +83,8 @@ impl UdpSocket {
     /// without [`UdpSocket::set_broadcast`]; no route there; an earlier refusal by the peer of a
     /// connected socket.
     pub fn send_to(&self, data: &[u8], addr: impl ToSocketAddrs) -> io::Result<usize> {
-        each_addr(addrs_once(addr)?.as_slice(), |addr| {
-            self.send_copy(data, Some(addr))
-        })
+        // Sending uses the first address only, as the standard library does.
+        self.send_copy(data, Some(first_addr(addr)?))
     }
 
     /// Sends a datagram to the peer.
@@ -234,13 +233,6 @@ impl UdpSocket {
         self.0
             .now(|s, _, id| Ok(s.udp.sockets.get(id)?.own.broadcast == Broadcast::Allowed))
     }
-}
-
-fn addrs_once(addrs: impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
-    // Sending uses the first address only, as the standard library does.
-    let mut all = addrs.to_socket_addrs()?;
-    all.truncate(1);
-    Ok(all)
 }
 
 impl fmt::Debug for UdpSocket {

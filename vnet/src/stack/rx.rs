@@ -628,8 +628,8 @@ fn udp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, mut packet: Packet
         Cast::Broadcast | Cast::Multicast => Addressing::Broadcast,
     };
     packet.strip(UDP_LEN);
-    let payload = packet.into_payload();
-    match s.udp.input(cx, src, dst, addressing, payload.clone()) {
+    let mut payload = packet.into_payload();
+    match s.udp.input(cx, src, dst, addressing, &mut payload) {
         SocketVerdict::Delivered => cx.stats.delivered += 1,
         SocketVerdict::Drop(reason) => cx.stats.drop_rx(reason),
         SocketVerdict::NoSocket => {

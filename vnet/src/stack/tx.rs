@@ -208,7 +208,7 @@ pub(super) fn postrouting(
         return Err(SocketError::NetworkUnreachable);
     };
     let mtu = netif.ip_mtu;
-    // Nearly every packet fits, and to ask costs moving it twice.
+    // Nearly every packet fits.
     if packet.meta.gso.is_none() && packet.len() <= usize::from(mtu) {
         hop(s, cx, dst, packet, way);
         return Ok(());
@@ -291,10 +291,6 @@ pub(super) fn ether(
 }
 
 /// What an interface does with a frame that it is to send.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a packet is moved by value; a box would cost an allocation for each frame"
-)]
 enum Sent {
     /// It keeps it: the frame is on a wire, waits for one, or is dropped.
     Out,

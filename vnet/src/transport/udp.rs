@@ -195,21 +195,22 @@ impl Udp {
         Ok(())
     }
 
-    /// Takes a datagram from `src` to `dst`. The stack counts what is not delivered.
+    /// Takes a datagram from `src` to `dst`. The stack counts what is not delivered; of what nobody is
+    /// there for, the payload stays.
     pub(crate) fn input(
         &mut self,
         cx: &mut Cx,
         src: SocketAddr,
         dst: SocketAddr,
         addressing: Addressing,
-        payload: Payload,
+        payload: &mut Payload,
     ) -> Verdict {
         let verdict = match addressing {
             Addressing::Unicast => match self.find(src, dst) {
-                Some(id) => self.deliver(cx.out, id, payload, src),
+                Some(id) => self.deliver(cx.out, id, std::mem::take(payload), src),
                 None => Verdict::NoSocket,
             },
-            Addressing::Broadcast => self.deliver_all(cx.out, src, dst, &payload),
+            Addressing::Broadcast => self.deliver_all(cx.out, src, dst, payload),
         };
         match verdict {
             Verdict::Delivered => self.stats.delivered += 1,

@@ -113,7 +113,7 @@ pub(crate) fn fit(mut packet: Packet, ip_mtu: usize) -> Fit {
         return Fit::TooBig(packet);
     }
     match Fragments::new(&packet, ip_mtu) {
-        Ok(fragments) => Fit::Fragments(fragments),
+        Ok(fragments) => Fit::Fragments(Box::new(fragments)),
         Err(_) => Fit::TooBig(packet),
     }
 }

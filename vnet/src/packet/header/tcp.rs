@@ -14,6 +14,9 @@ pub(crate) const TCP_MAX_LEN: usize = 60;
 /// Where the checksum is, from the start of the header.
 pub(crate) const TCP_CSUM_OFFSET: u16 = 16;
 
+/// Bytes that a timestamp takes, two no-operations in front included.
+const TIMESTAMP_LEN: usize = 12;
+
 /// Control bits, the acknowledgement bit excepted: that one is [`TcpHeader::ack`].
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct TcpFlags(u8);
@@ -165,7 +168,7 @@ impl TcpOptions {
             len += 4; // with two no-operations in front
         }
         if self.timestamp.is_some() {
-            len += 12; // with two no-operations in front (RFC 7323 appendix A)
+            len += TIMESTAMP_LEN; // with two no-operations in front (RFC 7323 appendix A)
         }
         if !self.sack.is_empty() {
             len += 4 + 8 * self.sack.as_slice().len();
@@ -281,7 +284,22 @@ impl TcpHeader {
 }
 
 #[inline]
-fn parse_options(mut rest: &[u8]) -> Result<TcpOptions, HeaderError> {
+fn parse_options(bytes: &[u8]) -> Result<TcpOptions, HeaderError> {
+    // What nearly every segment has: a timestamp, laid out as in RFC 7323, appendix A.
+    match bytes.first_chunk::<TIMESTAMP_LEN>() {
+        Some([1, 1, 8, 10, v0, v1, v2, v3, e0, e1, e2, e3]) if bytes.len() == TIMESTAMP_LEN => {
+            let value = u32::from_be_bytes([*v0, *v1, *v2, *v3]);
+            let echo = u32::from_be_bytes([*e0, *e1, *e2, *e3]);
+            Ok(TcpOptions {
+                timestamp: Some((value, echo)),
+                ..TcpOptions::default()
+            })
+        }
+        _ => parse_any_options(bytes),
+    }
+}
+
+fn parse_any_options(mut rest: &[u8]) -> Result<TcpOptions, HeaderError> {
     let mut options = TcpOptions::default();
     while !rest.is_empty() {
         // RFC 9293 3.1 (MUST-68): kinds other than 0 and 1 have a length, of at least 2.

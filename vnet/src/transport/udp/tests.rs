@@ -78,13 +78,13 @@ impl World {
     }
 
     fn hear(&mut self, src: &str, dst: &str, data: &[u8]) -> Verdict {
-        let data = Payload::from(data.to_vec());
-        self.with(|udp, cx| udp.input(cx, at(src), at(dst), Addressing::Unicast, data))
+        let mut data = Payload::from(data.to_vec());
+        self.with(|udp, cx| udp.input(cx, at(src), at(dst), Addressing::Unicast, &mut data))
     }
 
     fn shout(&mut self, src: &str, dst: &str, data: &[u8]) -> Verdict {
-        let data = Payload::from(data.to_vec());
-        self.with(|udp, cx| udp.input(cx, at(src), at(dst), Addressing::Broadcast, data))
+        let mut data = Payload::from(data.to_vec());
+        self.with(|udp, cx| udp.input(cx, at(src), at(dst), Addressing::Broadcast, &mut data))
     }
 
     fn recv(&mut self, id: UdpId) -> Result<(String, String), SocketError> {

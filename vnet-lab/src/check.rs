@@ -59,6 +59,9 @@ impl Topology {
             RunError::Interface {
                 interface: name, ..
             }
+            | RunError::Vlan {
+                interface: name, ..
+            }
             | RunError::Script {
                 interface: name, ..
             } => interface(name),
@@ -111,7 +114,8 @@ impl Way for WayOf<'_> {
             configured || scripts.any(|s| s.events.iter().any(|e| changes_limits(&e.change)))
         };
         let mut links = 0..plan.links.len();
-        !links.any(|number| way.contains(&plan.segment(number)) && takes_time(number))
+        let crosses = |number: usize| plan.links[number].segments.iter().any(|s| way.contains(s));
+        !links.any(|number| crosses(number) && takes_time(number))
     }
 }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use vnet::link::LinkEvent;
-use vnet::{LinkConfig, MacAddr, RstpConfig};
+use vnet::{LinkConfig, MacAddr, MemberVlans, RstpConfig};
 
 pub use trace::Unreachable;
 
@@ -49,8 +49,6 @@ pub struct Plan {
     owners: BTreeMap<Ipv4Addr, usize>,
     /// The number of each vnet.
     numbers: BTreeMap<String, usize>,
-    /// The segment of each link, as a number.
-    segments: Vec<usize>,
 }
 
 /// A vnet to make.
@@ -62,6 +60,8 @@ pub struct PlannedVnet {
     pub kind: NodeKind,
     /// How it takes part in the rapid spanning tree protocol, if it does.
     pub rstp: Option<RstpConfig>,
+    /// It is a switch that tells VLANs apart.
+    pub tells_vlans_apart: bool,
     /// Its interfaces, in the order of the file.
     pub interfaces: Vec<PlannedInterface>,
     /// Its routes besides the connected ones.
@@ -81,6 +81,12 @@ pub struct PlannedInterface {
     pub ip_mtu: Option<u16>,
     /// The link it is an end of.
     pub link: usize,
+    /// Its segment, as a number: that of all links that switches join to its own, in its VLAN.
+    pub(crate) segment: usize,
+    /// In which VLANs it is, at a switch that tells them apart.
+    pub member: Option<MemberVlans>,
+    /// Its VID and the number of the interface that it stands on, if it is a VLAN interface.
+    pub vlan: Option<(u16, usize)>,
 }
 
 /// A route.
@@ -101,6 +107,8 @@ pub struct PlannedLink {
     pub capture: Option<bool>,
     /// Both ends: number of the vnet, number of the interface in it.
     pub ends: [(usize, usize); 2],
+    /// The segments that cross it.
+    pub(crate) segments: Vec<usize>,
     /// From each end to the other.
     pub outgoing: [LinkConfig; 2],
 }
@@ -176,6 +184,16 @@ impl Plan {
         }
     }
 
+    /// An end of a link, and the VLAN interfaces on it, which come after it.
+    pub(crate) fn with_vlans(
+        &self,
+        (vnet, end): (usize, usize),
+    ) -> impl Iterator<Item = (usize, usize)> {
+        let after = self.vnets[vnet].interfaces[end + 1..].iter();
+        let above = after.take_while(move |i| i.vlan.is_some_and(|(_, parent)| parent == end));
+        (end..=end + above.count()).map(move |interface| (vnet, interface))
+    }
+
     fn interface(&self, (vnet, interface): (usize, usize)) -> &PlannedInterface {
         &self.vnets[vnet].interfaces[interface]
     }
@@ -214,10 +232,5 @@ impl Plan {
             .position(is_name)
             .or_else(|| links.clone().position(is_end))
             .or_else(|| links.position(|link| self.link_name(link) == meant))
-    }
-
-    /// The segment of a link: that of all links that switches join to it.
-    pub(crate) fn segment(&self, link: usize) -> usize {
-        self.segments[link]
     }
 }

@@ -170,6 +170,10 @@ pub struct VnetReport {
     /// What a switch was in its spanning tree at the end; left out if it is in none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spanning_tree: Option<SpanningTreeReport>,
+    /// The VLANs of a switch that tells them apart, as far as stations can be in them; left out
+    /// otherwise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub vlans: Vec<VlanReport>,
     /// How it went away.
     pub teardown: Teardown,
 }
@@ -204,6 +208,28 @@ pub struct TreePortReport {
     pub bpdus_in: u64,
     /// BPDUs sent.
     pub bpdus_out: u64,
+}
+
+/// A VLAN of a switch.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VlanReport {
+    /// Its VID.
+    pub vid: u16,
+    /// The ports by which its frames leave without a tag.
+    pub untagged: Vec<String>,
+    /// The ports by which its frames leave with a tag.
+    pub tagged: Vec<String>,
+    /// The stations that the switch knew in it at the end, in the order of their addresses.
+    pub stations: Vec<StationReport>,
+}
+
+/// A station that a switch knew.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StationReport {
+    /// Its MAC address.
+    pub mac: String,
+    /// The port that it was behind.
+    pub interface: String,
 }
 
 /// How a vnet went away.

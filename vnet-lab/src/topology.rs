@@ -26,13 +26,13 @@ pub(crate) mod validate;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use toml::Spanned;
-use vnet::{LinkConfig, MacAddr, RstpConfig};
+use vnet::{LinkConfig, MacAddr, MemberVlans, RstpConfig};
 
 pub use capture::CaptureFormat;
 pub use event::{Event, EventTarget};
@@ -156,6 +156,12 @@ pub struct Link {
     pub backward: LinkConfig,
 }
 
+/// What a link carries of one VLAN: the link's number, and the VID on it.
+pub(crate) type Strand = (usize, u16);
+
+/// The VID of what a link carries without tags.
+pub(crate) const UNTAGGED: u16 = 0;
+
 /// One end of a link: an interface of a node.
 #[derive(Clone, Debug)]
 pub struct End {
@@ -169,6 +175,10 @@ pub struct End {
     pub mac: Option<Spanned<MacAddr>>,
     /// The largest IP packet it sends, when the file says so.
     pub ip_mtu: Option<u16>,
+    /// In which VLANs it is, at a switch, when the file says so.
+    pub member: Option<Spanned<MemberVlans>>,
+    /// The VLAN interfaces on it, by their VIDs, at a host or router.
+    pub vlans: Vec<(u16, End)>,
 }
 
 impl Topology {
@@ -186,12 +196,23 @@ impl Topology {
         })
     }
 
-    /// All link ends, with the index of their link.
-    pub(crate) fn ends(&self) -> impl Iterator<Item = (usize, &End)> {
+    /// All link ends and the VLAN interfaces on them, with the strand that each is an end of.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = (Strand, &End)> {
         self.links
             .iter()
             .enumerate()
             .flat_map(|(n, link)| link.ends.iter().map(move |end| (n, end)))
+            .flat_map(|(link, end)| {
+                let above = end.vlans.iter().map(move |(vid, end)| ((link, *vid), end));
+                std::iter::once(((link, UNTAGGED), end)).chain(above)
+            })
+    }
+
+    /// The switches that tell VLANs apart, because an end of a link at them says so.
+    pub(crate) fn tells_vlans_apart(&self) -> BTreeSet<&str> {
+        let ends = self.links.iter().flat_map(|link| &link.ends);
+        let aware = ends.filter(|end| end.member.is_some());
+        aware.map(|end| end.node.get_ref().as_str()).collect()
     }
 
     /// All names of nodes, for messages.

@@ -51,6 +51,7 @@ fn each_example_is_there() {
         "static-routing",
         "switch",
         "traceroute",
+        "vlan",
     ];
     assert_eq!(names, expected);
     let page = include_str!("../../docs/topology.md");

@@ -9,8 +9,8 @@ use super::{
     Plan, PlannedInterface, PlannedJob, PlannedLink, PlannedRoute, PlannedScript, PlannedVnet,
     routes,
 };
-use crate::topology::segments::Segments;
-use crate::topology::{Directions, End, Job, Routing, Target, Topology};
+use crate::topology::segments::{Segments, member_vlans};
+use crate::topology::{Directions, End, Job, Routing, Strand, Target, Topology, UNTAGGED};
 
 impl Plan {
     /// Plans a topology whose network is sound. Jobs that name what does not exist are left out.
@@ -26,8 +26,9 @@ impl Plan {
             jobs: Vec::new(),
             owners: BTreeMap::new(),
             numbers: BTreeMap::new(),
-            segments: Segments::of(topology).into_numbers(),
         };
+        let segments = Segments::of(topology);
+        let aware = topology.tells_vlans_apart();
         for node in &topology.nodes {
             let routes = node.routes.iter().map(|route| PlannedRoute {
                 destination: route.get_ref().destination,
@@ -37,6 +38,7 @@ impl Plan {
                 name: node.name.get_ref().clone(),
                 kind: node.kind,
                 rstp: topology.rstp(node),
+                tells_vlans_apart: aware.contains(node.name.get_ref().as_str()),
                 interfaces: Vec::new(),
                 routes: routes.collect(),
             });
@@ -47,12 +49,18 @@ impl Plan {
             let ends = link.ends.each_ref().map(|end| {
                 let vnet = plan.number(end.node.get_ref());
                 let vnet = vnet.expect("a sound network has no link to nowhere");
-                plan.add_end(vnet, number, end)
+                let added = plan.add_end(vnet, (number, UNTAGGED), end, &segments);
+                for (vid, above) in &end.vlans {
+                    let (_, interface) = plan.add_end(vnet, (number, *vid), above, &segments);
+                    plan.vnets[vnet].interfaces[interface].vlan = Some((*vid, added.1));
+                }
+                added
             });
             plan.links.push(PlannedLink {
                 name: link.name.as_ref().map(|name| name.get_ref().clone()),
                 capture: link.capture,
                 ends,
+                segments: segments.of_link(number),
                 outgoing: [link.forward.clone(), link.backward.clone()],
             });
         }
@@ -86,7 +94,14 @@ impl Plan {
         }
     }
 
-    fn add_end(&mut self, vnet: usize, link: usize, end: &End) -> (usize, usize) {
+    fn add_end(
+        &mut self,
+        vnet: usize,
+        strand: Strand,
+        end: &End,
+        segments: &Segments,
+    ) -> (usize, usize) {
+        let aware = self.vnets[vnet].tells_vlans_apart;
         for net in &end.addresses {
             self.owners.insert(net.get_ref().addr(), vnet);
         }
@@ -96,7 +111,10 @@ impl Plan {
             addresses: end.addresses.iter().map(|net| *net.get_ref()).collect(),
             mac: end.mac.as_ref().map(|mac| *mac.get_ref()),
             ip_mtu: end.ip_mtu,
-            link,
+            link: strand.0,
+            segment: segments.of_strand(strand),
+            member: aware.then(|| member_vlans(end)),
+            vlan: None,
         });
         (vnet, interfaces.len() - 1)
     }

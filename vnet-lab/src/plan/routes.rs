@@ -119,11 +119,19 @@ fn network(plan: &Plan, aside: impl Fn(usize) -> bool) -> Network {
             join(plan, &mut network, link);
             continue;
         }
-        for prefix in &behind[&plan.segments[plan.interface(link.ends[0]).link]] {
+        let prefixes = link.segments.iter().filter_map(|segment| {
+            let prefixes = behind.get(segment)?;
+            Some(prefixes.iter().map(move |prefix| (*segment, prefix)))
+        });
+        for (segment, prefix) in prefixes.flatten() {
             let ends = link.ends.map(|end| {
                 let is_switch = plan.vnets[end.0].kind.is_bridge();
-                let station =
-                    || Some((NodeIndex::new(end.0), Some(address_in(plan, end, *prefix)?)));
+                let station = || {
+                    let mut own = plan.with_vlans(end);
+                    let own = own.find(|end| plan.interface(*end).segment == segment)?;
+                    let address = address_in(plan, own, *prefix)?;
+                    Some((NodeIndex::new(end.0), Some(address)))
+                };
                 match is_switch {
                     true => {
                         let place = switches.entry((end.0, *prefix));
@@ -147,10 +155,20 @@ fn network(plan: &Plan, aside: impl Fn(usize) -> bool) -> Network {
     network
 }
 
-/// Adds a link between two vnets with addresses.
+/// Adds a link between two vnets with addresses, and its VLANs.
 fn join(plan: &Plan, network: &mut Network, link: &PlannedLink) {
+    for near in plan.with_vlans(link.ends[0]) {
+        let segment = |end| plan.interface(end).segment;
+        let mut others = plan.with_vlans(link.ends[1]);
+        if let Some(far) = others.find(|far| segment(*far) == segment(near)) {
+            join_ends(plan, network, link, [near, far]);
+        }
+    }
+}
+
+fn join_ends(plan: &Plan, network: &mut Network, link: &PlannedLink, ends: [(usize, usize); 2]) {
     for (near, far) in [(0, 1), (1, 0)] {
-        let Some(gateway) = gateway(plan, link.ends[near], link.ends[far]) else {
+        let Some(gateway) = gateway(plan, ends[near], ends[far]) else {
             continue;
         };
         let step = Step {
@@ -161,7 +179,7 @@ fn join(plan: &Plan, network: &mut Network, link: &PlannedLink) {
                 switches: 0,
             },
         };
-        let (from, to) = (link.ends[near].0, link.ends[far].0);
+        let (from, to) = (ends[near].0, ends[far].0);
         network.add_edge(NodeIndex::new(from), NodeIndex::new(to), step);
     }
 }
@@ -170,7 +188,7 @@ fn join(plan: &Plan, network: &mut Network, link: &PlannedLink) {
 fn behind(plan: &Plan) -> BTreeMap<usize, BTreeSet<Ipv4Net>> {
     let mut behind: BTreeMap<usize, BTreeSet<Ipv4Net>> = BTreeMap::new();
     for interface in plan.vnets.iter().flat_map(|v| &v.interfaces) {
-        let prefixes = behind.entry(plan.segments[interface.link]).or_default();
+        let prefixes = behind.entry(interface.segment).or_default();
         prefixes.extend(interface.addresses.iter().map(Ipv4Net::trunc));
     }
     behind
@@ -249,12 +267,12 @@ fn gateway(plan: &Plan, near: (usize, usize), far: (usize, usize)) -> Option<Ipv
 }
 
 /// The gateway of a host that has one link, which leads to one router.
-fn only_gateway(plan: &Plan, stations: &[Vec<(usize, usize)>], number: usize) -> Option<Ipv4Addr> {
+fn only_gateway(plan: &Plan, stations: &Stations, number: usize) -> Option<Ipv4Addr> {
     let vnet = &plan.vnets[number];
     let (NodeKind::Host, [interface]) = (vnet.kind, &vnet.interfaces[..]) else {
         return None;
     };
-    let there = stations[plan.segments[interface.link]].iter();
+    let there = stations.get(&interface.segment)?.iter();
     let mut routers = there.filter(|end| plan.vnets[end.0].kind == NodeKind::Router);
     let (Some(router), None) = (routers.next(), routers.next()) else {
         return None;
@@ -263,11 +281,18 @@ fn only_gateway(plan: &Plan, stations: &[Vec<(usize, usize)>], number: usize) ->
 }
 
 /// The ends on each segment that are no switches.
-fn stations(plan: &Plan) -> Vec<Vec<(usize, usize)>> {
-    let mut stations = vec![Vec::new(); plan.links.len()];
-    for (link, segment) in plan.links.iter().zip(&plan.segments) {
-        let with_address = |end: &(usize, usize)| !plan.vnets[end.0].kind.is_bridge();
-        stations[*segment].extend(link.ends.into_iter().filter(with_address));
+type Stations = BTreeMap<usize, Vec<(usize, usize)>>;
+
+fn stations(plan: &Plan) -> Stations {
+    let mut stations = Stations::new();
+    let with_address = |end: &(usize, usize)| !plan.vnets[end.0].kind.is_bridge();
+    let ends = plan.links.iter().flat_map(|link| link.ends);
+    for end in ends
+        .filter(with_address)
+        .flat_map(|end| plan.with_vlans(end))
+    {
+        let segment = plan.interface(end).segment;
+        stations.entry(segment).or_default().push(end);
     }
     stations
 }

@@ -146,14 +146,14 @@ impl Plan {
             }
         };
         let out = &vnet.interfaces[interface];
-        let segment = self.segments[out.link];
+        let segment = out.segment;
         let is_there = |owner: &usize| {
             let mut theirs = self.vnets[*owner].interfaces.iter();
             // An interface answers for its own addresses, and one that has none for all of the vnet.
             let answers = |i: &PlannedInterface| {
                 i.addresses.is_empty() || i.addresses.iter().any(|net| net.addr() == next)
             };
-            *owner != at && theirs.any(|i| self.segments[i.link] == segment && answers(i))
+            *owner != at && theirs.any(|i| i.segment == segment && answers(i))
         };
         if let Some(owner) = self.owner(next).filter(is_there) {
             let of_prefix = out.addresses.iter().find(|net| net.contains(&next));

@@ -27,6 +27,7 @@ pub(super) fn render(report: &Report, layout: Layout) -> String {
         links(&mut out, &report.links, layout);
         events(&mut out, report, layout);
         spanning_trees(&mut out, &report.vnets, layout);
+        vlans(&mut out, &report.vnets, layout);
         vnets(&mut out, &report.vnets, layout);
     }
     failures(&mut out, &report.vnets);
@@ -218,6 +219,50 @@ fn spanning_trees(out: &mut String, vnets: &[VnetReport], layout: Layout) {
         let _ = writeln!(out, "… and {} more; --verbose lists them", count(more));
     }
     out.push('\n');
+}
+
+/// The VLANs of the switches that tell them apart.
+fn vlans(out: &mut String, vnets: &[VnetReport], layout: Layout) {
+    let with_vlans = vnets.iter().map(|vnet| (&vnet.name, &vnet.vlans));
+    let all: Vec<_> = with_vlans
+        .flat_map(|(name, vlans)| vlans.iter().map(move |vlan| (name, vlan)))
+        .collect();
+    if all.is_empty() {
+        return;
+    }
+    let shown = match layout.detail {
+        Detail::Verbose => all.len(),
+        _ => all.len().min(ROWS),
+    };
+    let header = ["switch", "VLAN", "untagged", "tagged", "stations"];
+    let mut table = table(layout.width, &header, &[header[1], header[4]]);
+    for (switch, vlan) in &all[..shown] {
+        table.add_row([
+            switch.to_string(),
+            vlan.vid.to_string(),
+            some(&vlan.untagged),
+            some(&vlan.tagged),
+            count(vlan.stations.len() as u64),
+        ]);
+    }
+    push(out, table);
+    let more = (all.len() - shown) as u64;
+    if more > 0 {
+        let _ = writeln!(out, "… and {} more; --verbose lists them", count(more));
+    }
+    out.push('\n');
+}
+
+/// The first of some names, and how many more there are.
+fn some(names: &[String]) -> String {
+    if names.is_empty() {
+        return "–".to_owned();
+    }
+    let mut said: Vec<String> = names.iter().take(NAMED_PORTS).cloned().collect();
+    if names.len() > NAMED_PORTS {
+        said.push(format!("{} more", names.len() - NAMED_PORTS));
+    }
+    said.join(", ")
 }
 
 /// The ports of a switch: by name those that a reader looks for, of the others how many there are.

@@ -58,6 +58,7 @@ fn report() -> Report {
             sent: 12,
             dropped: BTreeMap::from([("no-socket", 1)]),
             spanning_tree: None,
+            vlans: Vec::new(),
             teardown: Teardown {
                 steps: vec!["ip".to_owned()],
                 released: Counts {
@@ -244,6 +245,35 @@ fn many(n: u64) -> Report {
         })
         .collect();
     report
+}
+
+#[test]
+fn vlans_are_shown_with_their_ports_and_how_many_stations_are_known() {
+    let mut report = many(2);
+    let station = StationReport {
+        mac: "02:00:00:00:00:01".to_owned(),
+        interface: "eth0".to_owned(),
+    };
+    let vlan = |vid, untagged: &[&str], stations: usize| VlanReport {
+        vid,
+        untagged: untagged.iter().map(|name| (*name).to_owned()).collect(),
+        tagged: vec!["eth9".to_owned()],
+        stations: vec![station.clone(); stations],
+    };
+    report.vnets[1].vlans = vec![vlan(10, &["eth0", "eth1"], 3), vlan(20, &[], 0)];
+    let text = shown(&report, 120, Detail::Normal);
+    let from = text.find(" switch ").expect("a table");
+    let rows: Vec<Vec<&str>> = text[from..]
+        .lines()
+        .take(4)
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        rows[0],
+        ["switch", "VLAN", "untagged", "tagged", "stations"]
+    );
+    assert_eq!(rows[2][1..], ["10", "eth0,", "eth1", "eth9", "3"], "{text}");
+    assert_eq!(rows[3][1..], ["20", "–", "eth9", "0"], "{text}");
 }
 
 fn tree(bridge: &str, root_cost: u32, ports: &[(&str, &str)]) -> Option<SpanningTreeReport> {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use vnet::capture::CaptureError;
-use vnet::{BridgeError, CreateError, LinkScriptError, NetifError, RouteError};
+use vnet::{BridgeError, CreateError, LinkScriptError, NetifError, RouteError, VlanError};
 
 use super::files::TooManyFiles;
 use crate::text::printable;
@@ -30,6 +30,15 @@ pub enum RunError {
         /// Why.
         #[source]
         source: NetifError,
+    },
+    /// A VLAN interface.
+    #[error("cannot make VLAN interface {interface}")]
+    Vlan {
+        /// `NODE:INTERFACE`
+        interface: String,
+        /// Why.
+        #[source]
+        source: VlanError,
     },
     /// The bridge of a switch or hub.
     #[error("cannot make the bridge of {name:?}")]
@@ -93,6 +102,7 @@ impl RunError {
         match self {
             RunError::Create { .. }
             | RunError::Interface { .. }
+            | RunError::Vlan { .. }
             | RunError::Bridge { .. }
             | RunError::Script { .. }
             | RunError::Route { .. } => true,

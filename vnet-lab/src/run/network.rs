@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use vnet::{
-    BridgeConfig, BridgeError, BridgeMode, DestroyReport, DropReason, Forwarding, HostPort, IfKind,
-    LinkConfig, LinkScript, MacAddr, MemberConfig, NextHop, OwnedVnet, Released, RstpPort, Stats,
-    Stp, StpEdge, StpPortInfo, System, Vnet,
+    BridgeConfig, BridgeError, BridgeMode, BridgeVlans, DestroyReport, DropReason, Forwarding,
+    HostPort, IfKind, LinkConfig, LinkScript, MacAddr, MemberConfig, NextHop, OwnedVnet, Released,
+    Stats, Stp, StpEdge, StpPortInfo, System, VlanConfig, Vnet,
 };
 
 use super::capture::Captures;
 use super::error::RunError;
 use super::options::Options;
-use crate::plan::{Plan, PlannedRoute, PlannedVnet};
-use crate::report::{Counts, LinkReport, SpanningTreeReport, Teardown, TreePortReport, VnetReport};
+use crate::plan::{Plan, PlannedInterface, PlannedRoute, PlannedVnet};
+use crate::report::{
+    Counts, LinkReport, SpanningTreeReport, StationReport, Teardown, TreePortReport, VlanReport,
+    VnetReport,
+};
 use crate::topology::{NodeKind, Via};
 
 /// A topology that is up. Dropping it destroys its vnets.
@@ -109,7 +112,7 @@ impl Network {
                     .ends
                     .iter()
                     .all(|other| other == end || !plan.vnets[other.0].kind.is_bridge());
-                add_member(vnet, planned, &interface.name, leads_to_host)
+                add_member(vnet, planned, interface, leads_to_host)
                     .map_err(|source| bridge_error(planned, source))?;
             }
         }
@@ -129,16 +132,29 @@ impl Network {
                 for tap in &taps[end] {
                     vnet.capture(name, Arc::clone(tap))?;
                 }
-                // Last: an address announces itself, which a capture should show.
-                for address in &interface.addresses {
-                    vnet.add_address(name, (*address).into())?;
-                }
                 Ok(())
             };
-            set_up().map_err(|source| RunError::Interface {
-                interface: format!("{}:{name}", vnet.name()),
+            let failed = |interface: &str, source| RunError::Interface {
+                interface: format!("{}:{interface}", vnet.name()),
                 source,
-            })?;
+            };
+            set_up().map_err(|source| failed(name, source))?;
+            for (vnet_number, number) in plan.with_vlans(link.ends[end]) {
+                let interface = &plan.vnets[vnet_number].interfaces[number];
+                let own = interface.name.as_str();
+                if let Some((vid, _)) = interface.vlan {
+                    let made = vnet.vlan(name, own, VlanConfig::dot1q(vid));
+                    made.map_err(|source| RunError::Vlan {
+                        interface: format!("{}:{own}", vnet.name()),
+                        source,
+                    })?;
+                }
+                // Last: an address announces itself, which a capture should show.
+                for address in &interface.addresses {
+                    vnet.add_address(own, (*address).into())
+                        .map_err(|source| failed(own, source))?;
+                }
+            }
         }
         Ok(())
     }
@@ -213,7 +229,8 @@ impl Network {
                 .stats()
                 .expect("its owner is here, so the vnet is not gone");
             let tree = spanning_tree(&vnet);
-            reports.push(report(&stats, tree, vnet.destroy()));
+            let vlans = vlans(&vnet).unwrap_or_default();
+            reports.push(report(&stats, tree, vlans, vnet.destroy()));
         }
         self.captures.finish()?;
         Ok(reports)
@@ -264,6 +281,7 @@ fn add_bridge(vnet: &Vnet, planned: &PlannedVnet, mode: BridgeMode) -> Result<()
         mode,
         host_port: HostPort::Detached,
         stp: planned.rstp.map_or(Stp::Off, Stp::Rstp),
+        vlans: planned.tells_vlans_apart.then(BridgeVlans::default),
         ..BridgeConfig::default()
     };
     vnet.bridge(&name)
@@ -275,23 +293,22 @@ fn add_bridge(vnet: &Vnet, planned: &PlannedVnet, mode: BridgeMode) -> Result<()
 fn add_member(
     vnet: &Vnet,
     planned: &PlannedVnet,
-    interface: &str,
+    interface: &PlannedInterface,
     leads_to_host: bool,
 ) -> Result<(), BridgeError> {
     let bridge = bridge_name(planned);
-    vnet.add_member(&bridge, interface)?;
-    if planned.rstp.is_none() || !leads_to_host {
-        return Ok(());
+    vnet.add_member(&bridge, &interface.name)?;
+    let mut config = MemberConfig::default();
+    if planned.rstp.is_some() && leads_to_host {
+        config.rstp.edge = StpEdge::Yes;
     }
-    let rstp = RstpPort {
-        edge: StpEdge::Yes,
-        ..RstpPort::default()
-    };
-    let config = MemberConfig {
-        rstp,
-        ..MemberConfig::default()
-    };
-    vnet.set_member(&bridge, interface, config)
+    if let Some(vlans) = &interface.member {
+        config.vlans = vlans.clone();
+    }
+    match config == MemberConfig::default() {
+        true => Ok(()),
+        false => vnet.set_member(&bridge, &interface.name, config),
+    }
 }
 
 /// The first `bridgeN` that no interface of the node is called.
@@ -323,6 +340,39 @@ fn spanning_tree(vnet: &Vnet) -> Option<SpanningTreeReport> {
         topology_changes: stp.topology_changes,
         ports: stp.ports.into_iter().map(port).collect(),
     })
+}
+
+/// The VLANs of a switch, if it tells them apart: those that have a member without tags, or a station.
+fn vlans(vnet: &Vnet) -> Option<Vec<VlanReport>> {
+    let interfaces = vnet.interfaces().ok()?;
+    let bridge = interfaces.iter().find(|i| i.kind == IfKind::Bridge)?;
+    let info = vnet.bridge_info(&bridge.name).ok()?;
+    info.config.vlans?;
+    let mut stations: BTreeMap<u16, Vec<StationReport>> = BTreeMap::new();
+    for member in &info.members {
+        for vid in member.config.vlans.untagged.iter() {
+            stations.entry(vid).or_default();
+        }
+    }
+    for station in vnet.stations(&bridge.name).ok()? {
+        if let Some(vid) = station.vid {
+            stations.entry(vid).or_default().push(StationReport {
+                mac: station.mac.to_string(),
+                interface: station.interface,
+            });
+        }
+    }
+    let members = |is_in: &dyn Fn(&MemberConfig) -> bool| {
+        let members = info.members.iter().filter(|m| is_in(&m.config));
+        members.map(|m| m.name.clone()).collect()
+    };
+    let report = |(vid, stations)| VlanReport {
+        vid,
+        untagged: members(&|config| config.vlans.untagged.contains(vid)),
+        tagged: members(&|config| config.vlans.tagged.contains(vid)),
+        stations,
+    };
+    Some(stations.into_iter().map(report).collect())
 }
 
 fn bridge_error(planned: &PlannedVnet, source: BridgeError) -> RunError {
@@ -358,6 +408,7 @@ fn add_routes(vnet: &Vnet, planned: &PlannedVnet) -> Result<(), RunError> {
 fn report(
     stats: &Stats,
     spanning_tree: Option<SpanningTreeReport>,
+    vlans: Vec<VlanReport>,
     destroyed: DestroyReport,
 ) -> VnetReport {
     let dropped: BTreeMap<&'static str, u64> = DropReason::ALL
@@ -378,6 +429,7 @@ fn report(
         sent: stats.sent,
         dropped,
         spanning_tree,
+        vlans,
         teardown: Teardown {
             steps: destroyed.steps.into_iter().map(|step| step.name).collect(),
             released: counts(&destroyed.released),

@@ -3,11 +3,11 @@
 use ipnet::Ipv4Net;
 use toml::Spanned;
 use toml::de::DeValue;
-use vnet::MacAddr;
+use vnet::{MAX_VID, MacAddr, MemberVlans, VidSet};
 
 use crate::file::name::{interface_name, node_name};
 use crate::file::source::{Problems, Span};
-use crate::file::table::{Table, Value, as_string, checked, kind};
+use crate::file::table::{Table, Value, as_string, checked, in_file_order, kind};
 
 /// An end whose interface may still be without a name.
 pub(super) struct EndSpec {
@@ -18,6 +18,10 @@ pub(super) struct EndSpec {
     pub(super) says_address: bool,
     pub(super) mac: Option<Spanned<MacAddr>>,
     pub(super) ip_mtu: Option<u16>,
+    /// Its part in the VLANs of a switch.
+    pub(super) member: Option<Spanned<MemberVlans>>,
+    /// The VLANs that have interfaces of their own, and the addresses of these.
+    pub(super) vlans: Vec<(Spanned<u16>, Vec<Spanned<Ipv4Net>>)>,
 }
 
 const EXPECTED: &str =
@@ -65,6 +69,8 @@ fn short(text: &str, span: Span, problems: &mut Problems<'_>) -> Option<EndSpec>
         says_address: text.split_whitespace().count() > 1,
         mac: None,
         ip_mtu: None,
+        member: None,
+        vlans: Vec::new(),
     })
 }
 
@@ -75,6 +81,8 @@ fn long(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<EndSpec> {
     let several = table.array("addresses", problems);
     let mac = table.read("mac", mac, problems);
     let ip_mtu = table.integer("ip_mtu", 68..=65_535, problems);
+    let member = member(&mut table, problems);
+    let vlans = table.value("vlan").map(|value| vlans(value, problems));
     if node.is_none() && table.key_span("node").is_none() {
         table.missing("node", "the name of a node", problems);
     }
@@ -91,10 +99,125 @@ fn long(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<EndSpec> {
         node: checked(node?, node_name, problems)?,
         interface: interface.and_then(|i| checked(i, new_interface_name, problems)),
         addresses,
-        says_address: has_address.is_some(),
+        says_address: has_address.is_some() || vlans.is_some(),
         mac,
         ip_mtu: ip_mtu.and_then(|n| u16::try_from(n.into_inner()).ok()),
+        member,
+        vlans: vlans.unwrap_or_default(),
     })
+}
+
+/// `access = VID`, or `trunk = "VIDS"` with or without `native = VID`.
+fn member(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Option<Spanned<MemberVlans>> {
+    let vids = 1..=u64::from(MAX_VID);
+    let access = table.integer("access", vids.clone(), problems);
+    let trunk = table.read("trunk", vid_set, problems);
+    let native = table.integer("native", vids, problems);
+    let places = ["access", "trunk", "native"].map(|key| table.key_span(key));
+    let vid = |number: Spanned<u64>| u16::try_from(number.into_inner()).ok();
+    let wrong = match places {
+        [Some(_), Some(place), _] | [Some(_), None, Some(place)] => {
+            let message =
+                "an access port is in one VLAN: expected `access`, or `trunk` and `native`";
+            Some((place, message))
+        }
+        [None, None, Some(place)] => Some((
+            place,
+            "expected `trunk` as well, with the VLANs whose frames have tags",
+        )),
+        _ => None,
+    };
+    if let Some((place, message)) = wrong {
+        problems.push(place, message);
+        return None;
+    }
+    match (access, trunk) {
+        (Some(access), _) => {
+            let place = access.span();
+            Some(Spanned::new(place, MemberVlans::access(vid(access)?)))
+        }
+        (None, Some(trunk)) => {
+            let place = trunk.span();
+            let mut vlans = MemberVlans::trunk(trunk.into_inner());
+            if let Some(native) = native {
+                let place = native.span();
+                vlans.pvid = vid(native);
+                vlans.untagged = vlans.pvid.into_iter().collect();
+                if let Some(vid) = vlans.pvid.filter(|vid| vlans.tagged.contains(*vid)) {
+                    let message = format!("VLAN {vid} has tags here: expected another one");
+                    problems.push(place, message);
+                    return None;
+                }
+            }
+            Some(Spanned::new(place, vlans))
+        }
+        (None, None) => None,
+    }
+}
+
+/// A set of VIDs such as `10,20-29`.
+fn vid_set(text: &str) -> Result<VidSet, String> {
+    let set: VidSet = text
+        .parse()
+        .map_err(|error: vnet::VlanConfigError| error.to_string())?;
+    if set == VidSet::default() {
+        return Err("expected VIDs such as \"10,20-29\", found none".to_owned());
+    }
+    let bad = set.iter().find(|vid| !(1..=MAX_VID).contains(vid));
+    match bad {
+        Some(vid) => Err(format!("expected VIDs from 1 to {MAX_VID}, found {vid}")),
+        None => Ok(set),
+    }
+}
+
+/// `vlan = { VID = "ADDRESS", VID = ["ADDRESS", ...] }`
+fn vlans(
+    value: Value<'_>,
+    problems: &mut Problems<'_>,
+) -> Vec<(Spanned<u16>, Vec<Spanned<Ipv4Net>>)> {
+    let DeValue::Table(entries) = value.get_ref() else {
+        let found = kind(value.get_ref());
+        let message = format!(
+            "expected VLANs and their addresses, as in {{ 10 = \"192.0.2.1/24\" }}, found {found}"
+        );
+        problems.push(value.span(), message);
+        return Vec::new();
+    };
+    let mut vlans: Vec<(Spanned<u16>, Vec<Spanned<Ipv4Net>>)> = Vec::new();
+    for (key, value) in in_file_order(entries) {
+        let vid = checked(Spanned::new(key.span(), &**key.get_ref()), vid, problems);
+        let texts = match value.get_ref() {
+            DeValue::Array(items) => items.iter().collect(),
+            _ => vec![value],
+        };
+        if texts.is_empty() {
+            problems.push(
+                value.span(),
+                "expected an address such as 192.0.2.1/24, found none",
+            );
+        }
+        let mut addresses = Vec::new();
+        for text in texts {
+            let text = as_string(text, "each address of a VLAN", problems);
+            addresses.extend(text.and_then(|text| checked(text, address, problems)));
+        }
+        let Some(vid) = vid else { continue };
+        if vlans
+            .iter()
+            .any(|(known, _)| known.get_ref() == vid.get_ref())
+        {
+            let message = format!("duplicate VLAN: {} is already there", vid.get_ref());
+            problems.push(vid.span(), message);
+            continue;
+        }
+        vlans.push((vid, addresses));
+    }
+    vlans
+}
+
+fn vid(text: &str) -> Result<u16, String> {
+    let vid = text.parse().ok().filter(|vid| (1..=MAX_VID).contains(vid));
+    vid.ok_or_else(|| format!("expected a VID from 1 to {MAX_VID}, found \"{text}\""))
 }
 
 /// Notes that an end at a host or router has no address.

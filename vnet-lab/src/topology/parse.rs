@@ -329,12 +329,29 @@ fn name_interfaces(links: Vec<LinkSpec>) -> Vec<Link> {
             *first = free + 1;
             Spanned::new(end.node.span(), format!("eth{free}"))
         });
+        // As is usual, a VLAN's interface is called after the one below it, and its VID.
+        let above = |(vid, addresses): (Spanned<u16>, Vec<Spanned<Ipv4Net>>)| {
+            let name = format!("{}.{}", interface.get_ref(), vid.get_ref());
+            let end = End {
+                node: end.node.clone(),
+                interface: Spanned::new(vid.span(), name),
+                addresses,
+                mac: None,
+                ip_mtu: None,
+                member: None,
+                vlans: Vec::new(),
+            };
+            (vid.into_inner(), end)
+        };
+        let vlans = end.vlans.into_iter().map(above).collect();
         End {
             node: end.node,
             interface,
             addresses: end.addresses,
             mac: end.mac,
             ip_mtu: end.ip_mtu,
+            member: end.member,
+            vlans,
         }
     };
     links

@@ -11,8 +11,8 @@ use toml::Spanned;
 use vnet::MacAddr;
 
 use super::segments::Segments;
-use super::{Directions, End, EventTarget, Link, Node, NodeKind, Topology, Via};
-use crate::file::name::Target;
+use super::{Directions, End, EventTarget, Link, Node, NodeKind, Strand, Topology, Via};
+use crate::file::name::{Target, interface_name};
 use crate::file::source::{Problems, Span};
 use crate::job::Task;
 use crate::job::input::Content;
@@ -31,7 +31,7 @@ impl<'a> Known<'a> {
     fn of(topology: &'a Topology) -> Known<'a> {
         let names = topology.nodes.iter().map(|n| n.name.get_ref().as_str());
         let nets = topology.ends().flat_map(|(_, end)| &end.addresses);
-        let interface = |(_, end): (usize, &'a End)| {
+        let interface = |(_, end): (Strand, &'a End)| {
             (
                 end.node.get_ref().as_str(),
                 end.interface.get_ref().as_str(),
@@ -63,6 +63,7 @@ pub(crate) fn network(topology: &Topology, problems: &mut Problems<'_>) {
     lans(&known, &segments, problems);
     bridges(topology, &segments, problems);
     spanning_trees(topology, problems);
+    vlans(topology, problems);
     interfaces(topology, problems);
     addresses(topology, problems);
     overlaps(topology, &segments, problems);
@@ -226,6 +227,15 @@ fn ends(known: &Known<'_>, link: &Link, problems: &mut Problems<'_>) {
 /// that have a route to the link, and so say that they mean it.
 fn prefixes(known: &Known<'_>, link: &Link, problems: &mut Problems<'_>) {
     let [a, b] = &link.ends;
+    partners(known, [a, b], problems);
+    for (vid, above) in &a.vlans {
+        if let Some((_, far)) = b.vlans.iter().find(|(other, _)| other == vid) {
+            partners(known, [above, far], problems);
+        }
+    }
+}
+
+fn partners(known: &Known<'_>, [a, b]: [&End; 2], problems: &mut Problems<'_>) {
     if a.addresses.is_empty() || b.addresses.is_empty() {
         return;
     }
@@ -282,13 +292,13 @@ fn routes_to_link(known: &Known<'_>, end: &End) -> bool {
 /// needs none, nor does any when somebody there has a route to the segment.
 fn lans(known: &Known<'_>, segments: &Segments, problems: &mut Problems<'_>) {
     let mut lans: BTreeMap<usize, Vec<(usize, &End)>> = BTreeMap::new();
-    for (link, end) in known.topology.ends() {
-        lans.entry(segments.of_link(link))
+    for (strand, end) in known.topology.ends() {
+        lans.entry(segments.of_strand(strand))
             .or_default()
-            .push((link, end));
+            .push((strand.0, end));
     }
     // A segment of one link has been looked at.
-    lans.retain(|segment, ends| ends.iter().any(|(link, _)| link != segment));
+    lans.retain(|_, ends| ends.iter().any(|(link, _)| *link != ends[0].0));
     lans.retain(|_, ends| !ends.iter().any(|(_, end)| routes_to_link(known, end)));
     for ends in lans.values() {
         let mut partners: BTreeMap<Ipv4Net, BTreeSet<(&str, &str)>> = BTreeMap::new();
@@ -404,6 +414,32 @@ fn spanning_trees(topology: &Topology, problems: &mut Problems<'_>) {
     }
 }
 
+/// Only switches tell VLANs apart, and only what has addresses has VLAN interfaces, whose names are not too
+/// long.
+fn vlans(topology: &Topology, problems: &mut Problems<'_>) {
+    let kinds = topology.nodes.iter().map(|n| (n.name.get_ref(), n.kind));
+    let kinds: BTreeMap<&String, NodeKind> = kinds.collect();
+    for end in topology.links.iter().flat_map(|link| &link.ends) {
+        let name = end.node.get_ref();
+        let Some(kind) = kinds.get(name) else {
+            continue;
+        };
+        if let Some(member) = &end.member
+            && *kind != NodeKind::Switch
+        {
+            let kind = kind.as_str();
+            let message =
+                format!("`{name}` is a {kind}: only a switch has access ports and trunks");
+            problems.push(member.span(), message);
+        }
+        for (_, above) in &end.vlans {
+            if let Err(message) = interface_name(above.interface.get_ref()) {
+                problems.push(above.interface.span(), message);
+            }
+        }
+    }
+}
+
 /// Notes that a node is a switch or hub where one with an address is expected.
 fn no_bridge(node: &Node, place: Span, problems: &mut Problems<'_>) {
     if node.kind.is_bridge() {
@@ -469,13 +505,13 @@ fn addresses(topology: &Topology, problems: &mut Problems<'_>) {
 /// widest one that began before it.
 fn overlaps(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>) {
     let mut prefixes: Vec<(Ipv4Net, usize, Span, &End)> = Vec::new();
-    for (link, end) in topology.ends() {
+    for (strand, end) in topology.ends() {
         for net in end
             .addresses
             .iter()
             .filter(|n| n.get_ref().prefix_len() < 32)
         {
-            let segment = segments.of_link(link);
+            let segment = segments.of_strand(strand);
             prefixes.push((net.get_ref().trunc(), segment, net.span(), end));
         }
     }

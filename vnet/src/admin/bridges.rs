@@ -67,6 +67,15 @@ pub enum BridgeError {
         /// The kind.
         kind: IfKind,
     },
+    /// The interface stands on the bridge: it is a VLAN of it, or of a bridge that has such a
+    /// member.
+    #[error("interface {member:?} stands on {bridge:?}, and cannot be its member")]
+    StandsOnBridge {
+        /// The interface.
+        member: String,
+        /// The bridge.
+        bridge: String,
+    },
     /// The interface is already a member of a bridge or a lagg.
     #[error("interface {member:?} is a member of {bridge:?} already")]
     AlreadyMember {
@@ -257,8 +266,8 @@ impl Vnet {
     ///
     /// # Errors
     /// There is no bridge, lagg or interface of that name; the interface is a loopback interface or a
-    /// bridge, is a member already, or has addresses; a bridge with a spanning tree has 4095 members. A
-    /// lagg has at most 32, which are epairs or ports.
+    /// bridge, is a member already, stands on this bridge (as a VLAN of it does), or has addresses; a
+    /// bridge with a spanning tree has 4095 members. A lagg has at most 32, which are epairs or ports.
     pub fn add_member(&self, bridge: &str, member: &str) -> Result<(), BridgeError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, cx| {
@@ -277,15 +286,16 @@ impl Vnet {
                 let kind = netif.kind.name();
                 return Err(BridgeError::CannotJoin { kind });
             }
-            // Nor can what stands on it.
-            if stack.ifs.ground(ifid) == stack.ifs.id_of(bridge)? {
-                let kind = netif.kind.name();
-                return Err(BridgeError::CannotJoin { kind });
+            // Frames would circulate, or multiply, inside this vnet, and the two would keep up each
+            // other's carrier.
+            let itself = stack.ifs.id_of(bridge)?;
+            if stack.ifs.stands_on(&stack.bridges, ifid, itself) {
+                let (member, bridge) = (member.to_owned(), bridge.to_owned());
+                return Err(BridgeError::StandsOnBridge { member, bridge });
             }
             candidate(stack, member)?;
             check_size(stack, id, 1)?;
             stack.bridges.join(&mut stack.ifs, cx.now, id, ifid);
-            let itself = stack.ifs.id_of(bridge)?;
             stack.state_changed(cx, itself);
             let (interface, member) = (bridge.to_owned(), member.to_owned());
             Ok(Op::Bridge(interface, BridgeOp::AddMember { member }))
@@ -431,7 +441,7 @@ impl Vnet {
                     let interface = bridge.to_owned();
                     // What was learned is no configuration, and what is behind a borrowed member
                     // was never noted.
-                    let is_borrowed = netif_of(stack, ifid).loan.is_some();
+                    let is_borrowed = stack.ifs.is_on_borrowed(ifid);
                     let is_noted = origin == Origin::Static && !is_borrowed;
                     let op = BridgeOp::RemoveStation { mac, vid };
                     Ok(is_noted.then_some(Op::Bridge(interface, op)))

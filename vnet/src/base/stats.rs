@@ -114,6 +114,8 @@ drop_reasons! {
     LaggInactive = "lagg-inactive",
     /// Passed on from interface to interface more often than any sensible arrangement needs.
     NestedTooDeep = "nested-too-deep",
+    /// A copy too many: bridges that stand on bridges, by VLAN interfaces, multiply a frame.
+    TooManyCopies = "too-many-copies",
     /// Released because its vnet or interface was removed.
     Teardown = "teardown",
     /// Being processed, or waiting, when its vnet's stack failed.

@@ -1,8 +1,10 @@
 //! VLAN interfaces in the table of a vnet's interfaces: who stands on whom, and what that means for
 //! both.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::bridge::Bridges;
 use super::kind::Kind;
 use super::table::IfTable;
 use super::vlan::{Above, Origin, Vlan, VlanConfig};
@@ -21,6 +23,36 @@ impl IfTable {
             id = parent;
         }
         id
+    }
+
+    /// The interfaces of this vnet that `id` stands on: what leaves by it leaves by them.
+    fn below(&self, bridges: &Bridges, id: IfId) -> Vec<IfId> {
+        let Some(netif) = self.get(id) else {
+            return Vec::new();
+        };
+        match &netif.kind {
+            Kind::Loopback(_) | Kind::Epair(_) | Kind::Port(_) => Vec::new(),
+            Kind::Bridge(id) => bridges.get(*id).map_or(Vec::new(), |b| b.members.clone()),
+            Kind::Lagg(lagg) => lagg.members().collect(),
+            Kind::Vlan(_) => netif.kind.parent().into_iter().collect(),
+        }
+    }
+
+    /// True when `id` stands on `other`, or on what stands on it, inside this vnet.
+    pub(crate) fn stands_on(&self, bridges: &Bridges, id: IfId, other: IfId) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut next = vec![id];
+        while let Some(at) = next.pop() {
+            if !seen.insert(at) {
+                continue;
+            }
+            let below = self.below(bridges, at);
+            if below.contains(&other) {
+                return true;
+            }
+            next.extend(below);
+        }
+        false
     }
 
     /// True when the interface, or what it stands on, belongs to another vnet.

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use super::Stack;
 use super::limits::Resource;
-use super::tx::{self, MAX_DEPTH};
+use super::tx::{self, MAX_DEPTH, Trail};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::icmp;
@@ -76,7 +76,7 @@ fn leave(s: &mut Stack, cx: &mut Cx, mut packet: Packet) {
     match parent.filter(|id| s.ifs.get(*id).is_some()) {
         Some(parent) => {
             cx.stats.forwarded += 1;
-            tx::send(s, cx, parent, packet, 0);
+            tx::send(s, cx, parent, packet, &mut Trail::default());
         }
         None => cx.stats.drop_rx(DropReason::InterfaceDown),
     }
@@ -257,6 +257,10 @@ fn tagged(netif: &Netif, mut tag: Tag, packet: &mut Packet) -> Option<Verdict> {
             return Some(Verdict::Drop(DropReason::UnknownVlan));
         }
         packet.pop_tag();
+        // A bridge gives a member that is down what is for its address, but nothing on that has it.
+        if above.is_some() && netif.admin == AdminState::Down {
+            return Some(Verdict::Drop(DropReason::InterfaceDown));
+        }
         match above {
             Some(Above::Here(id)) => return Some(Verdict::Above(*id)),
             Some(Above::Away(_, to)) => return Some(Verdict::Away(netif.id, Arc::clone(to))),
@@ -318,7 +322,15 @@ fn bridge(
         }
         bridge::Verdict::Forward(to) => tx::to_member(s, cx, id, from, to, packet),
         bridge::Verdict::Flood(why, up) => {
-            let sent = tx::to_members(s, cx, id, Some(from), why, &mut packet, 0);
+            let sent = tx::to_members(
+                s,
+                cx,
+                id,
+                Some(from),
+                why,
+                &mut packet,
+                &mut Trail::default(),
+            );
             if let Some(ifid) = up {
                 packet.meta.rcvif = Some(ifid);
                 s.bridges.get(id).expect(tx::FLOODS).to_host(&mut packet);

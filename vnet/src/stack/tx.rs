@@ -45,6 +45,8 @@ use crate::transport::udp::{Broadcast, DatagramOut};
 
 /// Interfaces that may stand on each other: a frame that has passed so many goes no further.
 pub(super) const MAX_DEPTH: u8 = 16;
+/// Copies of a frame that bridges may make that stand on a bridge with a copy of it.
+const MAX_COPIES: u32 = 65_536;
 /// Why a bridge is there that sends a frame.
 pub(super) const FLOODS: &str = "to send a frame removes no bridge";
 
@@ -286,8 +288,21 @@ pub(super) fn ether(
     packet.meta.bridges = 0;
     match netif.kind {
         Kind::Loopback(_) | Kind::Epair(_) | Kind::Port(_) => netif.transmit(cx, packet),
-        Kind::Bridge(_) | Kind::Vlan(_) | Kind::Lagg(_) => send(s, cx, ifid, packet, 0),
+        Kind::Bridge(_) | Kind::Vlan(_) | Kind::Lagg(_) => {
+            send(s, cx, ifid, packet, &mut Trail::default());
+        }
     }
+}
+
+/// What a frame has passed on its way out.
+#[derive(Default)]
+pub(super) struct Trail {
+    /// Interfaces that have had this copy before.
+    depth: u8,
+    /// A bridge has made copies of it.
+    is_copied: bool,
+    /// Copies that were made of copies.
+    copies: u32,
 }
 
 /// What an interface does with a frame that it is to send.
@@ -298,12 +313,19 @@ enum Sent {
     Down(IfId, Packet),
 }
 
-/// Sends a complete frame, from interface to interface. `depth` is how many have had it before.
+/// Sends a complete frame, from interface to interface.
 // Apart: the stack frame of every other frame's way is smaller without it.
 #[inline(never)]
-pub(super) fn send(s: &mut Stack, cx: &mut Cx, mut ifid: IfId, mut packet: Packet, depth: u8) {
-    for depth in depth..MAX_DEPTH {
-        match step(s, cx, ifid, packet, depth) {
+pub(super) fn send(
+    s: &mut Stack,
+    cx: &mut Cx,
+    mut ifid: IfId,
+    mut packet: Packet,
+    trail: &mut Trail,
+) {
+    while trail.depth < MAX_DEPTH {
+        trail.depth += 1;
+        match step(s, cx, ifid, packet, trail) {
             Sent::Out => return,
             Sent::Down(below, frame) => (ifid, packet) = (below, frame),
         }
@@ -311,7 +333,7 @@ pub(super) fn send(s: &mut Stack, cx: &mut Cx, mut ifid: IfId, mut packet: Packe
     drop_outgoing(cx, &packet, DropReason::NestedTooDeep);
 }
 
-fn step(s: &mut Stack, cx: &mut Cx, ifid: IfId, packet: Packet, depth: u8) -> Sent {
+fn step(s: &mut Stack, cx: &mut Cx, ifid: IfId, packet: Packet, trail: &mut Trail) -> Sent {
     let Some(netif) = s.ifs.get_mut(ifid) else {
         drop_outgoing(cx, &packet, DropReason::InterfaceDown);
         return Sent::Out;
@@ -321,7 +343,7 @@ fn step(s: &mut Stack, cx: &mut Cx, ifid: IfId, packet: Packet, depth: u8) -> Se
             netif.transmit(cx, packet);
             Sent::Out
         }
-        Kind::Bridge(id) => bridge(s, cx, id, packet, depth),
+        Kind::Bridge(id) => bridge(s, cx, id, packet, trail),
         Kind::Vlan(_) => vlan(cx, netif, packet),
         Kind::Lagg(_) => lagg(cx, netif, packet),
     }
@@ -377,7 +399,7 @@ pub(super) fn hand_over(cx: &mut Cx, from: IfId, to: Arc<dyn Sink>, packet: Pack
 }
 
 /// A frame of ours leaves by a bridge.
-fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, mut packet: Packet, depth: u8) -> Sent {
+fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, mut packet: Packet, trail: &mut Trail) -> Sent {
     let bridge = s.bridges.get_mut(id).expect("a bridge's interface has it");
     let itself = s.ifs.get_mut(bridge.ifid).filter(|i| i.is_running());
     let dst = packet
@@ -390,7 +412,7 @@ fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, mut packet: Packet, depth: u
     itself.sent(cx, &packet);
     let refused = match bridge.output(cx.now, dst, &mut packet) {
         bridge::Output::Drop(reason) => Err(reason),
-        bridge::Output::Flood(why) => to_members(s, cx, id, None, why, &mut packet, depth + 1),
+        bridge::Output::Flood(why) => to_members(s, cx, id, None, why, &mut packet, trail),
         bridge::Output::Forward(to) => match bridge.forward(&s.ifs, None, to, &mut packet) {
             Ok(()) => return Sent::Down(to, packet),
             Err(reason) => Err(reason),
@@ -416,14 +438,14 @@ pub(super) fn to_member(
 ) -> Result<(), DropReason> {
     let bridge = s.bridges.get_mut(id).expect(FLOODS);
     bridge.forward(&s.ifs, Some(from), to, &mut packet)?;
-    send(s, cx, to, packet, 0);
+    send(s, cx, to, packet, &mut Trail::default());
     Ok(())
 }
 
 /// Hands copies of a frame to the members of a bridge, but for the one by which it came in.
 ///
 /// # Errors
-/// Why it goes to none, to be counted by the caller.
+/// Why it goes to none, or to no more, to be counted by the caller.
 pub(super) fn to_members(
     s: &mut Stack,
     cx: &mut Cx,
@@ -431,16 +453,26 @@ pub(super) fn to_members(
     from: Option<Ingress>,
     why: Flood,
     packet: &mut Packet,
-    depth: u8,
+    trail: &mut Trail,
 ) -> Result<(), DropReason> {
     let bridge = s.bridges.get(id).expect(FLOODS);
     let mut flooding = bridge.flood(from, why, packet)?;
+    let depth = trail.depth;
+    let is_copy = std::mem::replace(&mut trail.is_copied, true);
     loop {
         let bridge = s.bridges.get_mut(id).expect(FLOODS);
         let Some((to, form)) = bridge.next_member(&s.ifs, &mut flooding) else {
             return bridge.flooded(&flooding);
         };
-        send(s, cx, to, flooding.copy(packet, form), depth);
+        if is_copy {
+            // Each bridge multiplies what the one above has multiplied.
+            if trail.copies == MAX_COPIES {
+                return Err(DropReason::TooManyCopies);
+            }
+            trail.copies += 1;
+        }
+        trail.depth = depth;
+        send(s, cx, to, flooding.copy(packet, form), trail);
     }
 }
 
@@ -450,7 +482,7 @@ fn spanning_tree(s: &mut Stack, cx: &mut Cx, ifid: IfId, bpdu: &Encoded) {
         let frame = bpdu::frame(netif.mac, bpdu);
         let mut packet = Packet::outgoing(Payload::from(frame));
         packet.meta.csum = Csum::Verified;
-        send(s, cx, ifid, packet, 0);
+        send(s, cx, ifid, packet, &mut Trail::default());
     }
 }
 

@@ -1,0 +1,242 @@
+//! Promise: interfaces stand on each other, in whatever vnets they are, without circles, and what one of
+//! them is told or loses is its own affair.
+
+use std::net::Ipv4Addr;
+
+use vnet::record::{BridgeOp, IfOp, Op, RouteOp};
+use vnet::{
+    AdminState, BridgeError, Carrier, DropReason, MacAddr, NextHop, OwnedVnet, Port, System,
+    VlanConfig, Vnet,
+};
+use vnet_tests::accounts::{assert_clean, assert_conserved};
+use vnet_tests::frames::{ARP, Station, arp, ethernet};
+use vnet_tests::topology::vnet;
+
+const PEER: Station = Station {
+    mac: [2, 0xaa, 0, 0, 0, 1],
+    ip: Ipv4Addr::new(192, 0, 2, 9),
+};
+
+/// A question for 192.0.2.1, tagged for a VLAN.
+fn question(dst: MacAddr, vid: u16) -> Vec<u8> {
+    let to = Station {
+        mac: [0; 6],
+        ip: Ipv4Addr::new(192, 0, 2, 1),
+    };
+    let mut body = vid.to_be_bytes().to_vec();
+    body.extend(ARP.to_be_bytes());
+    body.extend(arp(1, PEER, to));
+    ethernet(dst.0, PEER.mac, 0x8100, &body)
+}
+
+fn vlan(vnet: &Vnet, parent: &str, vid: u16) -> String {
+    let name = format!("{parent}.{vid}");
+    vnet.vlan(parent, &name, VlanConfig::dot1q(vid)).unwrap();
+    name
+}
+
+fn address(vnet: &Vnet, interface: &str, address: &str) {
+    vnet.add_address(interface, address.parse().unwrap())
+        .unwrap();
+}
+
+fn carrier(vnet: &Vnet, interface: &str) -> Carrier {
+    let all = vnet.interfaces().unwrap();
+    all.iter().find(|i| i.name == interface).unwrap().carrier
+}
+
+/// A vnet with bridges `br0` to `br3`.
+fn bridges(system: &System) -> OwnedVnet {
+    let v = vnet(system, "v");
+    for n in 0..4 {
+        v.bridge(&format!("br{n}")).unwrap();
+    }
+    v
+}
+
+#[test]
+fn bridges_do_not_stand_on_each_other_in_a_circle() {
+    let system = System::manual(1);
+    let v = bridges(&system);
+    let port = v.port("p0", None).unwrap();
+    v.add_member("br0", "p0").unwrap();
+    let [five, six, seven] = [("br0", 5), ("br1", 6), ("br2", 7)].map(|(b, n)| vlan(&v, b, n));
+    let deep = vlan(&v, &seven, 8);
+    v.add_member("br1", &five).unwrap();
+    v.add_member("br2", &six).unwrap();
+    for (bridge, member) in [
+        ("br0", &seven),
+        ("br0", &deep),
+        ("br1", &seven),
+        ("br2", &seven),
+    ] {
+        let refused = v.add_member(bridge, member);
+        let (bridge, member) = (bridge.to_owned(), member.clone());
+        assert_eq!(refused, Err(BridgeError::StandsOnBridge { member, bridge }));
+    }
+    // A carrier comes from a wire, and goes with it.
+    assert_eq!(carrier(&v, "br2"), Carrier::Up);
+    drop(port);
+    system.poll(system.now());
+    for name in ["br0", &five, "br1", &six, "br2", &seven] {
+        assert_eq!(carrier(&v, name), Carrier::Down, "{name}");
+    }
+    // It is the circle that is refused: elsewhere, or the other way round, it may be.
+    v.add_member("br3", &deep).unwrap();
+    v.remove_member("br1", &five).unwrap();
+    v.add_member("br0", &seven).unwrap();
+    let refused = v.add_member("br1", &five);
+    assert!(matches!(refused, Err(BridgeError::StandsOnBridge { .. })));
+    // Nor does a record make one.
+    let mut record = v.record().unwrap();
+    let twin = system.replay(&record, "twin").unwrap();
+    let (bridge, member) = ("br1".to_owned(), five);
+    record
+        .ops
+        .push(Op::Bridge(bridge, BridgeOp::AddMember { member }));
+    assert!(system.replay(&record, "circle").is_err());
+    assert_clean(&twin.destroy());
+    assert_clean(&v.destroy());
+}
+
+#[test]
+fn an_interface_that_comes_home_is_in_no_circle() {
+    let system = System::manual(1);
+    let (v, away) = (bridges(&system), vnet(&system, "away"));
+    let five = vlan(&v, "br0", 5);
+    v.add_member("br1", &five).unwrap();
+    v.move_interface(&five, &away).unwrap();
+    let six = vlan(&v, "br1", 6);
+    v.add_member("br0", &six).unwrap();
+    v.reclaim_interface(&five).unwrap();
+    assert!(v.bridge_info("br1").unwrap().members.is_empty());
+    assert!(v.add_member("br1", &five).is_err());
+    for v in [away, v] {
+        assert_clean(&v.destroy());
+    }
+}
+
+#[test]
+fn copies_of_copies_are_bounded_and_what_is_above_is_counted() {
+    const WIDTH: u16 = 17;
+    let system = System::manual(1);
+    let v = vnet(&system, "v");
+    let _port = v.port("p0", None).unwrap();
+    let on_the_wire = || v.stats().unwrap().sent;
+    for n in 0..5 {
+        v.bridge(&format!("br{n}")).unwrap();
+    }
+    v.add_member("br0", "p0").unwrap();
+    let mut sent = Vec::new();
+    for n in 1..5 {
+        for vid in 1..=WIDTH {
+            let member = vlan(&v, &format!("br{}", n - 1), vid);
+            v.add_member(&format!("br{n}"), &member).unwrap();
+        }
+        // Its announcement goes to everybody.
+        let before = on_the_wire();
+        address(&v, &format!("br{n}"), &format!("192.0.2.{n}/32"));
+        system.poll(system.now());
+        sent.push(on_the_wire() - before);
+    }
+    let each = u64::from(WIDTH);
+    assert_eq!(sent[..3], [each, each * each, each.pow(3)]);
+    // 17^4 is more than is made of one frame, all bridges on the way included.
+    let bound = 65_536 - each.pow(2) - each.pow(3);
+    assert!((bound - 2 * each..=bound).contains(&sent[3]), "{}", sent[3]);
+    let dropped = v.stats().unwrap().tx_drops(DropReason::TooManyCopies);
+    assert!(dropped > 0);
+    assert_conserved(&v);
+    assert_clean(&v.destroy());
+}
+
+#[test]
+fn nothing_that_stands_on_a_member_that_is_down_has_a_frame() {
+    let system = System::manual(1);
+    let v = vnet(&system, "v");
+    let ports = ["p0", "p1"].map(|name| v.port(name, None).unwrap());
+    v.bridge("br0").unwrap();
+    address(&v, &vlan(&v, "p1", 5), "192.0.2.1/24");
+    for name in ["p0", "p1"] {
+        v.add_member("br0", name).unwrap();
+    }
+    let mac = v.interfaces().unwrap()[2].mac;
+    let delivered = || v.stats().unwrap().delivered;
+    ports[0].send(question(mac, 5)).unwrap();
+    system.poll(system.now());
+    let before = delivered();
+    v.set_up("p1", AdminState::Down).unwrap();
+    ports[0].send(question(mac, 5)).unwrap();
+    system.poll(system.now());
+    assert_eq!(delivered(), before);
+    let dropped = v.stats().unwrap().rx_drops(DropReason::InterfaceDown);
+    assert_eq!(dropped, 1);
+    assert_conserved(&v);
+}
+
+/// A vnet with a port, `eth0`, and one that has borrowed it.
+fn borrowed(system: &System) -> (OwnedVnet, OwnedVnet, Port) {
+    let (home, tenant) = (vnet(system, "home"), vnet(system, "tenant"));
+    let port = home.port("eth0", None).unwrap();
+    home.move_interface("eth0", &tenant).unwrap();
+    (home, tenant, port)
+}
+
+#[test]
+fn what_is_undone_on_a_borrowed_interfaces_vlan_is_not_noted() {
+    let system = System::manual(1);
+    let (_home, tenant, _port) = borrowed(&system);
+    let empty = tenant.record().unwrap().ops;
+    let [five, six] = [5, 6].map(|vid| vlan(&tenant, "eth0", vid));
+    address(&tenant, &five, "192.0.2.1/24");
+    let dst = "198.51.100.0/24".parse().unwrap();
+    let hop = NextHop::Gateway("192.0.2.9".parse().unwrap());
+    tenant.add_route(dst, hop).unwrap();
+    tenant.remove_route(dst).unwrap();
+    assert_eq!(tenant.record().unwrap().ops, empty);
+
+    tenant.bridge("br0").unwrap();
+    let with_bridge = tenant.record().unwrap().ops;
+    tenant.add_member("br0", &six).unwrap();
+    let mac = MacAddr(PEER.mac);
+    tenant.add_station("br0", &six, mac).unwrap();
+    tenant.remove_station("br0", mac).unwrap();
+    tenant.remove_member("br0", &six).unwrap();
+    assert_eq!(tenant.record().unwrap().ops, with_bridge);
+    // A route that was noted is struck out, and one that a step made would be noted to be gone.
+    let hop = NextHop::Interface("br0".to_owned());
+    tenant.add_route(dst, hop).unwrap();
+    let is_route = |op: &Op| matches!(op, Op::Route(RouteOp::AddRoute { .. }));
+    assert!(tenant.record().unwrap().ops.iter().any(is_route));
+    tenant.remove_route(dst).unwrap();
+    assert_eq!(tenant.record().unwrap().ops, with_bridge);
+}
+
+#[test]
+fn what_is_lent_is_in_the_record_when_a_borrowed_interfaces_vlan_has_its_name() {
+    let system = System::manual(1);
+    let (_home, tenant, _port) = borrowed(&system);
+    let child = tenant.create_child("child").unwrap();
+    tenant.bridge("br0").unwrap();
+    tenant.vlan("br0", "x", VlanConfig::dot1q(7)).unwrap();
+    tenant.move_interface("x", &child).unwrap();
+    tenant.vlan("eth0", "x", VlanConfig::dot1q(5)).unwrap();
+    let is_it = |op: &Op| matches!(op, Op::Interface(name, IfOp::Vlan { .. }) if name == "x");
+    assert!(tenant.record().unwrap().ops.iter().any(is_it));
+}
+
+#[test]
+fn the_name_of_what_went_with_its_parent_is_anothers_afterwards() {
+    let system = System::manual(1);
+    let (_home, tenant, _port) = borrowed(&system);
+    let five = vlan(&tenant, "eth0", 5);
+    let deep = vlan(&tenant, &five, 6);
+    tenant.remove_interface(&five).unwrap();
+    // One of the vnet's own.
+    tenant.bridge(&deep).unwrap();
+    tenant.set_up(&deep, AdminState::Down).unwrap();
+    let twin = system.replay(&tenant.record().unwrap(), "twin").unwrap();
+    let its = twin.interfaces().unwrap();
+    assert_eq!(its.len(), 2);
+    assert_eq!((&*its[1].name, its[1].admin), (&*deep, AdminState::Down));
+}

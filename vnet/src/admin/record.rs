@@ -162,8 +162,8 @@ impl Vnet {
             name: self.core.name.to_string(),
             init: init_steps(inside),
             ops: inside.journal.ops(|name| {
-                let netif = inside.stack.ifs.by_name(name);
-                netif.is_ok_and(|netif| netif.loan.is_none())
+                let ifs = &inside.stack.ifs;
+                ifs.id_of(name).is_ok_and(|id| !ifs.is_on_borrowed(id))
             }),
         });
         self.core.driver.dispatch();

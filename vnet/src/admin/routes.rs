@@ -178,8 +178,7 @@ impl Vnet {
         self.configure(|stack, _| {
             let removed = stack.ip.remove_route(dst, Origin::Static)?;
             // A route by a borrowed interface was never noted.
-            let netif = stack.ifs.get(removed.ifid);
-            let is_noted = netif.is_none_or(|netif| netif.loan.is_none());
+            let is_noted = !stack.ifs.is_on_borrowed(removed.ifid);
             let dst = removed.dst;
             Ok(is_noted.then_some(Op::Route(RouteOp::RemoveRoute { dst })))
         })

@@ -19,17 +19,19 @@ impl Vnet {
     ) -> Result<(), E> {
         let by_step = self.authority == Authority::System;
         let done = self.core.enter_as(Entry::User, |inside, cx| {
-            let Some(op) = change(inside.stack, cx)?.into() else {
+            let op = change(inside.stack, cx).map(Into::into);
+            // Whatever becomes of the operation: their names may be others' from now on.
+            let gone = &mut inside.stack.ifs.gone;
+            if !gone.is_empty() {
+                inside.journal.lose(gone);
+            }
+            let Some(op) = op? else {
                 return Ok(None);
             };
             let said = tracing::enabled!(target: trace::CONFIG, tracing::Level::DEBUG)
                 .then(|| op.to_string());
             // Before the instance is up, nobody but its steps has a handle, of whatever kind.
             let starting = *inside.phase == Phase::Starting;
-            let gone = &mut inside.stack.ifs.gone;
-            if !gone.is_empty() {
-                inside.journal.lose(gone);
-            }
             if !by_step && !starting {
                 match concerns_borrowed(inside.stack, &op) {
                     true => inside.journal.note_borrowed(&op),

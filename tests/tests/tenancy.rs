@@ -124,7 +124,7 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
         let config = VlanConfig::dot1q(1);
         said(s.tenant.vlan_in("eth0", &s.room, "v1", config))
     }),
-    ("set_vlan", CONFIG, |s| {
+    ("set_vlan", MAKE, |s| {
         said(s.tenant.set_vlan("eth0.5", VlanConfig::dot1q(6)))
     }),
     ("lagg", MAKE, |s| {

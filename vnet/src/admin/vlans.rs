@@ -140,13 +140,14 @@ impl Vnet {
     }
 
     /// Gives a VLAN interface another VLAN of its parent. Everything else about it stays. A borrowed
-    /// one keeps the VLAN that its home has given it.
+    /// one keeps the VLAN that its home has given it. Needs [`Privilege::InterfaceCreate`], as making it
+    /// does: it decides whose frames the interface has.
     ///
     /// # Errors
     /// There is no interface of that name, it is not a VLAN interface, or it is borrowed; a VID above
     /// 4094; the parent has that VLAN already.
     pub fn set_vlan(&self, name: &str, config: VlanConfig) -> Result<(), VlanError> {
-        self.require(Privilege::InterfaceConfig)?;
+        self.require(Privilege::InterfaceCreate)?;
         check(config)?;
         self.configure(|stack, _| {
             let netif = stack.ifs.by_name(name)?;

@@ -17,7 +17,7 @@ use crate::base::time::{Duration, Instant};
 use crate::packet::cx::{Bell, Carrier, Pushed};
 use crate::packet::{Packet, Payload};
 
-use shares::{Load, Shares};
+use shares::{Load, Payer, Shares};
 
 /// Frames an inbox holds at most, those still on the wire included. What a wire that is alone may use
 /// of it is more than the frames of 1500 bytes on a path of 10 Gbit/s and 200 ms.
@@ -51,6 +51,21 @@ pub(crate) enum Item {
     Leaving(Packet),
     /// The wire at an interface came up or went down.
     Carrier(IfId, News),
+}
+
+impl Item {
+    /// The frame, and whose share of the queue it takes up.
+    #[inline]
+    fn frame(&self) -> Option<(&Packet, Payer)> {
+        match self {
+            Item::Frame(packet) => Some((packet, Payer::Wire(packet.meta.rcvif))),
+            Item::Leaving(packet) => {
+                let tag = packet.meta.tags.outer().map(|tag| (tag.tpid, tag.vid()));
+                Some((packet, Payer::Lent(packet.meta.rcvif, tag)))
+            }
+            Item::Carrier(..) => None,
+        }
+    }
 }
 
 /// What one end of a wire tells the other of itself.
@@ -226,8 +241,9 @@ impl Inbox {
                 && let Some(arrival) = queue.pop_due(now)
             {
                 match &arrival.2 {
-                    Item::Frame(packet) | Item::Leaving(packet)
-                        if queue.shares.of(packet.meta.rcvif).frames >= RING =>
+                    item if item
+                        .frame()
+                        .is_some_and(|(_, payer)| queue.shares.of(payer).frames >= RING) =>
                     {
                         queue.overflowed += 1;
                         shed.push(arrival);
@@ -350,16 +366,20 @@ impl Queue {
         }
         let mut let_go = None;
         self.pushed += 1;
-        let packet = match &mut item {
-            Item::Frame(packet) | Item::Leaving(packet) => packet,
-            Item::Carrier(ifid, news) => {
-                self.push_news(at, *ifid, *news);
-                return Put::Queued(None);
-            }
-        };
-        match self.shares.take(packet.meta.rcvif, cost(packet)) {
+        if let Item::Carrier(ifid, news) = &item {
+            self.push_news(at, *ifid, *news);
+            return Put::Queued(None);
+        }
+        let taken = item
+            .frame()
+            .and_then(|(packet, payer)| self.shares.take(payer, cost(packet)));
+        match taken {
             Some(used) if used.bytes <= MUCH => {}
-            Some(_) => let_go = packet.payload.compact(),
+            Some(_) => {
+                if let Item::Frame(packet) | Item::Leaving(packet) = &mut item {
+                    let_go = packet.payload.compact();
+                }
+            }
             None => {
                 self.overflowed += 1;
                 return Put::Refused(item);
@@ -483,8 +503,8 @@ impl Queue {
         } else {
             self.fifo.pop_front()
         };
-        if let Some((.., Item::Frame(packet) | Item::Leaving(packet))) = &arrival {
-            self.shares.give(packet.meta.rcvif, cost(packet));
+        if let Some((packet, payer)) = arrival.as_ref().and_then(|(.., item)| item.frame()) {
+            self.shares.give(payer, cost(packet));
         }
         arrival
     }
@@ -514,6 +534,7 @@ impl Ord for Early {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::tag::{Tag, Tpid};
     use proptest::prelude::*;
 
     fn frame(n: u16) -> Item {
@@ -630,6 +651,53 @@ mod tests {
             "{taken:?}"
         );
         assert!(inbox.len() <= inbox.max_frames());
+    }
+
+    /// A frame of a VLAN interface in another vnet, of which `parent` is the parent.
+    fn leaving(parent: IfId, vid: u16) -> Item {
+        let Item::Frame(mut packet) = at(parent) else {
+            unreachable!("a frame")
+        };
+        packet.push_tag(Tag {
+            tpid: Tpid::Dot1q,
+            // A priority is no part of who sent it.
+            tci: vid | vid << 13,
+        });
+        Item::Leaving(packet)
+    }
+
+    #[test]
+    fn what_a_lent_vlan_sends_is_charged_to_nobody_else() {
+        let inbox = Inbox::new();
+        inbox.set_max_frames(10_000);
+        let parent = wires(1)[0];
+        let taken = |vid: u16| {
+            let before = inbox.len();
+            (0..10_000).for_each(|_| inbox.push(Instant::ZERO, leaving(parent, vid)));
+            inbox.len() - before
+        };
+        assert_eq!(taken(5), 8000);
+        assert_eq!(
+            fill(&inbox, Instant::ZERO, parent),
+            1600,
+            "its parent's wire"
+        );
+        assert_eq!(taken(6), 320, "another one");
+        let mut due = Batch::default();
+        for limit in [7, usize::MAX] {
+            while !inbox.is_empty() {
+                inbox.take_due(Instant::ZERO, limit, &mut due);
+                due.drain().for_each(drop);
+            }
+            assert_eq!(taken(7), 8000, "{limit}");
+        }
+        // Accounts are closed again.
+        for vid in 0..4000 {
+            inbox.take_due(Instant::ZERO, usize::MAX, &mut due);
+            due.drain().for_each(drop);
+            inbox.push(Instant::ZERO, leaving(parent, vid));
+        }
+        assert!(inbox.queue.lock().shares.lent_accounts() < 100);
     }
 
     #[test]

@@ -5,10 +5,16 @@
 //! have four ninths each, and however many take what they can, something stays free for one that has
 //! been silent so far. Nothing depends on how many wires there are, and nothing has to be told when
 //! one comes or goes.
+//!
+//! What VLAN interfaces in other vnets send comes into the inbox of their parent's vnet, each on an
+//! account of its own ([`Payer`]): neither the parent's wire pays for it, nor one guest for another.
+
+use std::collections::BTreeMap;
 
 use slotmap::SecondaryMap;
 
 use crate::base::id::IfId;
+use crate::packet::tag::Tpid;
 
 /// How many times what is left free a wire may use. It is also how small a limit has to be for a wire
 /// that is alone to reach it.
@@ -33,6 +39,21 @@ impl Load {
     }
 }
 
+/// Whose share a frame takes up.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Payer {
+    /// That of the wire that ends at an interface; of none, at a port's outside end.
+    Wire(Option<IfId>),
+    /// That of a VLAN interface in another vnet: its parent, and which of the parent's VLANs it is.
+    Lent(Option<IfId>, Lent),
+}
+
+/// The protocol and the VID of a VLAN; `None` is one without a tag.
+type Lent = Option<(Tpid, u16)>;
+
+/// Accounts of VLAN interfaces that are kept at least before those without frames are closed.
+const LENT_KEPT: usize = 16;
+
 /// What is used of an inbox: in all, and by each wire.
 #[derive(Debug)]
 pub(super) struct Shares {
@@ -40,6 +61,10 @@ pub(super) struct Shares {
     used: Load,
     /// By the interface at which a wire ends.
     wires: Option<SecondaryMap<IfId, Share>>,
+    /// By the VLAN interface in another vnet that sent it.
+    lent: BTreeMap<(Option<IfId>, Lent), Share>,
+    /// How many of these there may be before those without frames are closed.
+    lent_room: usize,
     /// Of frames for no interface: those in a port's outside end.
     other: Share,
     /// How often the inbox was emptied at one stroke.
@@ -60,6 +85,8 @@ impl Shares {
             limit,
             used: Load::default(),
             wires: None,
+            lent: BTreeMap::new(),
+            lent_room: LENT_KEPT,
             other: Share::default(),
             emptied: 0,
         }
@@ -71,9 +98,15 @@ impl Shares {
         self.used
     }
 
-    /// What the wire that ends at `ifid` uses.
-    pub(super) fn of(&mut self, ifid: Option<IfId>) -> Load {
-        self.share(ifid).used
+    /// What `payer` uses.
+    pub(super) fn of(&mut self, payer: Payer) -> Load {
+        self.share(payer).used
+    }
+
+    /// Accounts of VLAN interfaces in other vnets.
+    #[cfg(test)]
+    pub(super) fn lent_accounts(&self) -> usize {
+        self.lent.len()
     }
 
     /// How many frames there may be.
@@ -86,13 +119,12 @@ impl Shares {
         self.limit.frames = frames;
     }
 
-    /// Counts a frame that costs so many bytes, if the wire that ends at `ifid` may have it, and
-    /// says how much the wire uses now.
+    /// Counts a frame that costs so many bytes, if `payer` may have it, and says how much it uses now.
     #[inline]
-    pub(super) fn take(&mut self, ifid: Option<IfId>, bytes: usize) -> Option<Load> {
+    pub(super) fn take(&mut self, payer: Payer, bytes: usize) -> Option<Load> {
         let frames_left = self.limit.frames.saturating_sub(self.used.frames);
         let bytes_left = self.limit.bytes.saturating_sub(self.used.bytes);
-        let share = self.share(ifid);
+        let share = self.share(payer);
         let fits = share.used.frames < frames_left.saturating_mul(GREED)
             && share.used.bytes < bytes_left.saturating_mul(GREED)
             && bytes <= bytes_left;
@@ -106,12 +138,13 @@ impl Shares {
     }
 
     /// Counts a frame off that was taken out.
-    pub(super) fn give(&mut self, ifid: Option<IfId>, bytes: usize) {
+    pub(super) fn give(&mut self, payer: Payer, bytes: usize) {
         self.used.remove(bytes);
         let emptied = self.emptied;
         // Of an interface that is gone nothing is known any more.
-        let share = match (ifid, &mut self.wires) {
-            (Some(ifid), Some(wires)) => wires.get_mut(ifid),
+        let share = match (payer, &mut self.wires) {
+            (Payer::Wire(Some(ifid)), Some(wires)) => wires.get_mut(ifid),
+            (Payer::Lent(parent, vlan), _) => self.lent.get_mut(&(parent, vlan)),
             _ => None,
         };
         let share = share.unwrap_or(&mut self.other);
@@ -127,9 +160,36 @@ impl Shares {
         self.emptied += 1;
     }
 
-    /// What a wire uses.
+    /// What `payer` uses.
     #[inline]
-    fn share(&mut self, ifid: Option<IfId>) -> &mut Share {
+    fn share(&mut self, payer: Payer) -> &mut Share {
+        let emptied = self.emptied;
+        let share = match payer {
+            Payer::Wire(ifid) => self.share_of_wire(ifid),
+            Payer::Lent(parent, vlan) => self.share_of_lent(parent, vlan),
+        };
+        if share.emptied != emptied {
+            *share = Share {
+                used: Load::default(),
+                emptied,
+            };
+        }
+        share
+    }
+
+    #[cold]
+    fn share_of_lent(&mut self, parent: Option<IfId>, vlan: Lent) -> &mut Share {
+        if self.lent.len() >= self.lent_room && !self.lent.contains_key(&(parent, vlan)) {
+            let emptied = self.emptied;
+            self.lent
+                .retain(|_, share| share.emptied == emptied && share.used.frames > 0);
+            self.lent_room = 2 * self.lent.len() + LENT_KEPT;
+        }
+        self.lent.entry((parent, vlan)).or_default()
+    }
+
+    #[inline]
+    fn share_of_wire(&mut self, ifid: Option<IfId>) -> &mut Share {
         let known = match (ifid, &mut self.wires) {
             (Some(ifid), Some(wires)) => wires.contains_key(ifid),
             (Some(_), None) => false,
@@ -144,13 +204,6 @@ impl Shares {
             (Some(ifid), Some(wires)) => wires.get_mut(ifid),
             _ => None,
         };
-        let share = share.unwrap_or(&mut self.other);
-        if share.emptied != self.emptied {
-            *share = Share {
-                used: Load::default(),
-                emptied: self.emptied,
-            };
-        }
-        share
+        share.unwrap_or(&mut self.other)
     }
 }

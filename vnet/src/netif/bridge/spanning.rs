@@ -67,20 +67,24 @@ impl Bridges {
         let Some(member) = netif.on_bridge_mut() else {
             return;
         };
-        member.config = Treatment::from(&config);
+        let old = std::mem::replace(&mut member.config, Treatment::from(&config));
         let Membership {
             bridge: id,
             config: Treatment { rstp, .. },
             port,
             ..
         } = *member;
-        let cost = path_cost(netif, rstp);
+        let is_cost_set = rstp.path_cost != old.rstp.path_cost;
+        let cost = is_cost_set.then(|| path_cost(netif, rstp));
         if let Some(bridge) = self.get_mut(id) {
             bridge.set_member_config(ifid, config);
         }
         if let Some(port) = port {
             self.with_tree(ifs, id, |tree| {
-                tree.engine.set_port(now, port, rstp, cost);
+                let known = tree.engine.port(port).map(|p| p.cost);
+                if let Some(cost) = cost.or(known) {
+                    tree.engine.set_port(now, port, rstp, cost);
+                }
             });
         }
     }

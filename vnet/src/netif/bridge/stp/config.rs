@@ -13,11 +13,11 @@ pub struct RstpConfig {
     /// The bridge with the least one becomes the root; equal ones are decided by the bridge's
     /// address. A multiple of 4096 up to 61440; 32768 at first.
     pub priority: u16,
-    /// How often it says that it is there; 1 s to 2 s, 2 s at first. It is the root's value that counts in a
-    /// network, as it is for the next two.
+    /// How often it says that it is there; 1 s to 2 s, 2 s at first.
     pub hello_time: Duration,
     /// How many seconds old information may become, which is also how many bridges from the root
-    /// it may travel; 6 s to 40 s, 20 s at first.
+    /// it may travel; 6 s to 40 s, 20 s at first. It is the root's value that counts in a network, as it is
+    /// for the next one.
     pub max_age: Duration,
     /// How long a port waits before it learns, and again before it forwards, where nobody agrees
     /// that it may; 4 s to 30 s, 15 s at first. At least `max_age / 2 + 1 s`.

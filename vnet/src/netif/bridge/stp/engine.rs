@@ -7,6 +7,7 @@ use super::state::{PortState, Role, StpCounters};
 use super::vector::{BridgeIdentifier, PortIdentifier, PortNumber, Times, Vector};
 use crate::base::switch::Switch as Switchable;
 use crate::base::time::Instant;
+use crate::base::walked::Walked;
 
 /// Rounds of the machines after which they must have come to rest. Each goes through all ports, and
 /// what one has changed the others see in the next; a dozen is what the longest chain takes.
@@ -57,10 +58,13 @@ pub(crate) struct Rstp {
     /// Changes of the topology that it has seen or heard of.
     pub(super) changes: u64,
     next: Instant,
-    /// Something may have to be sent.
-    sends: bool,
-    /// Something may have to be done.
-    acts: bool,
+    /// The first port, by its place, that may have something to send; past the last one when none has.
+    sends: usize,
+    /// The same of something that has to be done.
+    acts: usize,
+    /// The deadline is older than what was sent.
+    has_sent: bool,
+    pub(super) walked: Walked,
 }
 
 impl Rstp {
@@ -75,8 +79,10 @@ impl Rstp {
             root_times: config.times(),
             changes: 0,
             next: Instant::MAX,
-            sends: false,
-            acts: false,
+            sends: 0,
+            acts: 0,
+            has_sent: false,
+            walked: Walked::default(),
         }
     }
 
@@ -175,6 +181,10 @@ impl Rstp {
                 false => Refusal::Down,
             });
         }
+        let bpdu = bpdu.and_then(Bpdu::parse).map_err(|error| {
+            port.counters.refused += 1;
+            Refusal::Bad(error)
+        })?;
         if port.config.bpdu_guard == Switchable::On {
             port.is_guarded = true;
             port.counters.guarded += 1;
@@ -182,10 +192,6 @@ impl Rstp {
             self.run(now);
             return Err(Refusal::Guarded);
         }
-        let bpdu = bpdu.and_then(Bpdu::parse).map_err(|error| {
-            port.counters.refused += 1;
-            Refusal::Bad(error)
-        })?;
         // Clause 14.4: what a port itself would say tells it nothing.
         let said_by = match &bpdu {
             Bpdu::Config(config) => Some(&config.vector),
@@ -205,25 +211,24 @@ impl Rstp {
 
     /// The next BPDU to send, and the port to send it by.
     pub(crate) fn poll_transmit(&mut self, now: Instant) -> Option<(PortNumber, Bpdu)> {
-        if !self.sends {
-            return None;
-        }
         let hold = self.config.tx_hold_count;
-        let mut ports = self.ports.iter_mut();
-        let next = ports.find_map(|p| Some((p.number, p.poll_transmit(now, hold)?)));
-        if next.is_none() {
-            self.sends = false;
+        while let Some(port) = self.ports.get_mut(self.sends) {
+            self.walked.step();
+            self.sends += 1;
+            if let Some(bpdu) = port.poll_transmit(now, hold) {
+                return Some((port.number, bpdu));
+            }
+        }
+        if std::mem::take(&mut self.has_sent) {
             self.set_deadline(now);
         }
-        next
+        None
     }
 
     /// The next thing to do. To be asked after each call that may have changed something.
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
-        if !self.acts {
-            return None;
-        }
-        for port in &mut self.ports {
+        while let Some(port) = self.ports.get_mut(self.acts) {
+            self.walked.step();
             if std::mem::take(&mut port.flush) {
                 port.counters.flushed += 1;
                 return Some(Event::Flush(port.number));
@@ -233,8 +238,8 @@ impl Rstp {
                 port.counters.forwarded += u64::from(state.forwards());
                 return Some(Event::State(port.number, state));
             }
+            self.acts += 1;
         }
-        self.acts = false;
         None
     }
 
@@ -317,7 +322,7 @@ impl Rstp {
         for port in &mut self.ports {
             port.say_hello(now);
         }
-        (self.sends, self.acts) = (true, true);
+        (self.sends, self.acts, self.has_sent) = (0, 0, true);
         self.set_deadline(now);
     }
 

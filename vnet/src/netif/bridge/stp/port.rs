@@ -374,10 +374,11 @@ impl Port {
     /// What the port says has become worse, and the other end may still stand on what it heard before: the
     /// two could forward in a circle until it hears this, and an agreement that is on its way is one
     /// to something else. The standard takes that risk. Here the port discards until the other end
-    /// agrees anew, if that is a bridge that can agree, and takes no agreement for that before what
-    /// it has said now can have been answered.
+    /// agrees anew, if there is a bridge that can agree, and takes no agreement for that before what
+    /// it has said now can have been answered. Where no BPDU has ever come from, hosts are.
     fn distrust(&mut self) {
-        let can_agree = self.send_rstp && self.config.segment == Segment::PointToPoint;
+        let can_agree =
+            self.send_rstp && !self.is_silent && self.config.segment == Segment::PointToPoint;
         self.sync |= can_agree && self.forward && self.info == Info::Mine && !self.oper_edge;
         self.trust_at = HELD;
     }
@@ -385,7 +386,9 @@ impl Port {
     /// Notes what another bridge has agreed to, unless that was something else.
     fn hear_agreement(&mut self, now: Instant) {
         if let Some(asked_at) = self.asked_at.take() {
-            self.round_trip = self.round_trip.max(now - asked_at).min(self.hello());
+            // The longest of late: one that was long once is not waited for for ever.
+            let faded = self.round_trip - self.round_trip / 4;
+            self.round_trip = faded.max(now - asked_at).min(self.hello());
         }
         if now < self.trust_at {
             self.asks_again = true;

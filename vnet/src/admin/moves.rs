@@ -213,16 +213,7 @@ impl Vnet {
         if loan.as_ref().is_some_and(|l| l.home == to.core.number) {
             return self.return_interface(name);
         }
-        if !to.core.is_below(&self.core) {
-            if loan.is_some() || self.authority == Authority::Tenant {
-                return Err(MoveError::NotDescendant(to.name().to_owned()));
-            }
-            to.require(Privilege::InterfaceCreate)?;
-        }
-        // Most of what can go wrong is found before anything has changed.
-        let ready = to.core.with(|stack, _| admit(stack, new_name));
-        ready.map_err(|Gone| MoveError::TargetGone)??;
-        self.core.system.registry().note_lender(&self.core);
+        self.may_lend(loan.as_deref(), to, new_name)?;
         let flight = self.core.take(Entry::User, |inside| {
             let id = inside.stack.ifs.id_of(name)?;
             lend(&self.core, inside, id, &to.core)?;
@@ -231,6 +222,28 @@ impl Vnet {
         let result = flight.and_then(|flight| self.core.hand_over(flight, &to.core, new_name));
         self.core.driver.dispatch();
         result
+    }
+
+    /// Checks that an interface can be lent to `to`: most of what can go wrong is found before anything
+    /// has changed. `loan` is the loan on which it is here.
+    ///
+    /// # Errors
+    /// As [`Vnet::move_interface_as`].
+    fn may_lend(&self, loan: Option<&Loan>, to: &Vnet, new_name: &str) -> Result<(), MoveError> {
+        if !Arc::ptr_eq(&self.core.system, &to.core.system) {
+            return Err(MoveError::OtherSystem);
+        }
+        self.require(Privilege::InterfaceCreate)?;
+        if !to.core.is_below(&self.core) {
+            if loan.is_some() || self.authority == Authority::Tenant {
+                return Err(MoveError::NotDescendant(to.name().to_owned()));
+            }
+            to.require(Privilege::InterfaceCreate)?;
+        }
+        let ready = to.core.with(|stack, _| admit(stack, new_name));
+        ready.map_err(|Gone| MoveError::TargetGone)??;
+        self.core.system.registry().note_lender(&self.core);
+        Ok(())
     }
 
     /// Returns a borrowed interface to its home. It keeps and loses the same things as in every
@@ -323,7 +336,11 @@ impl Flight {
             .map_or(String::new(), |n| n.name.to_string())
     }
 
-    /// The end of an interface whose home is gone. The far end has heard that it left.
+    fn loan(&self) -> Option<&Loan> {
+        self.0.as_ref()?.loan.as_deref()
+    }
+
+    /// The end of an interface whose home is gone, or has given it up. The far end has heard that it left.
     fn destroy(self) {}
 }
 
@@ -350,17 +367,17 @@ impl VnetCore {
     }
 
     /// Takes the interface that `pick` names out of this vnet.
-    fn take(
+    fn take<E: From<Gone> + From<MoveError>>(
         self: &Arc<Self>,
         entry: Entry,
-        pick: impl FnOnce(&mut Inside) -> Result<IfId, MoveError>,
-    ) -> Result<Flight, MoveError> {
+        pick: impl FnOnce(&mut Inside) -> Result<IfId, E>,
+    ) -> Result<Flight, E> {
         let taken = self.enter_as(entry, |inside, cx| {
             let id = pick(inside)?;
             let inbox = &self.inbox;
             let netif = take_out(inside.stack, cx, id, inbox).ok_or(MoveError::Gone)?;
             inside.journal.lose(&mut inside.stack.ifs.gone);
-            Ok::<_, MoveError>((netif, cx.now))
+            Ok::<_, E>((netif, cx.now))
         })?;
         // Captures end here, outside the lock: they are the users'.
         taken.map(|(mut netif, now)| {
@@ -379,17 +396,33 @@ impl VnetCore {
         self.take(Entry::Lifecycle, pick).ok()
     }
 
-    /// The second half of a loan: puts the interface into `to`, and asks its home.
+    /// The second half of a loan: puts the interface into `to`, and asks its home; or puts it back.
     fn hand_over(
         self: &Arc<Self>,
         flight: Flight,
         to: &Arc<VnetCore>,
         new_name: &str,
     ) -> Result<Moved, MoveError> {
+        let placed = self.place(flight, to, new_name);
+        placed.map_err(|(flight, error)| {
+            if let Some(flight) = flight {
+                self.put_back(flight);
+            }
+            error
+        })
+    }
+
+    /// The same. Where `to` has no place, the interface is returned.
+    fn place(
+        self: &Arc<Self>,
+        flight: Flight,
+        to: &Arc<VnetCore>,
+        new_name: &str,
+    ) -> Result<Moved, (Option<Flight>, MoveError)> {
         let interface = flight.name();
-        let (serial, home) = match flight.0.as_ref().and_then(|n| n.loan.as_ref()) {
+        let (serial, home) = match flight.loan() {
             Some(loan) => (loan.serial, loan.home),
-            None => return Err(MoveError::Gone),
+            None => return Err((None, MoveError::Gone)),
         };
         let placed = to.put(flight, Entry::User, |inside, _| {
             if *inside.phase != Phase::Up {
@@ -399,18 +432,18 @@ impl VnetCore {
             Ok(new_name.to_owned())
         });
         if let Err((flight, error)) = placed {
-            self.put_back(flight, serial);
-            return Err(match error {
+            let error = match error {
                 MoveError::Gone => MoveError::TargetGone,
                 error => error,
-            });
+            };
+            return Err((Some(flight), error));
         }
         let home = self.system.registry().lender(home);
         let confirmed = home.is_some_and(|home| home.is_lent(serial, to));
         // When it is not there any more either, somebody else has moved it on.
         if !confirmed && let Some(flight) = to.take_serial(serial) {
             flight.destroy();
-            return Err(MoveError::Gone);
+            return Err((None, MoveError::Gone));
         }
         Ok(Moved {
             interface,
@@ -422,13 +455,11 @@ impl VnetCore {
 
     /// Puts an interface back that found no place where it was to go: where it came from, or at
     /// home when there is no place there either.
-    fn put_back(self: &Arc<Self>, flight: Flight, serial: u64) {
-        let home = flight
-            .0
-            .as_ref()
-            .and_then(|n| n.loan.as_ref())
-            .map(|l| l.home);
-        if home == Some(self.number) {
+    fn put_back(self: &Arc<Self>, flight: Flight) {
+        let Some((serial, home)) = flight.loan().map(|loan| (loan.serial, loan.home)) else {
+            return;
+        };
+        if home == self.number {
             self.send_home(flight);
             return;
         }
@@ -439,7 +470,7 @@ impl VnetCore {
         match back {
             Err((flight, _)) => drop(self.send_home(flight)),
             Ok(_) => {
-                let home = home.and_then(|home| self.system.registry().lender(home));
+                let home = self.system.registry().lender(home);
                 if !home.is_some_and(|home| home.is_lent(serial, self))
                     && let Some(flight) = self.take_serial(serial)
                 {
@@ -473,6 +504,8 @@ impl VnetCore {
         };
         let home = self.system.registry().lender(loan.home);
         let settings = flight.0.as_deref().map(record::settings);
+        let vlan = flight.0.as_ref().and_then(|n| n.kind.vlan());
+        let parent = vlan.map(|vlan| vlan.parent);
         let put = match home {
             None => Err((flight, MoveError::Gone)),
             Some(home) => home.put(flight, Entry::Lifecycle, |inside, _| {
@@ -480,6 +513,11 @@ impl VnetCore {
                     return Err(MoveError::Gone);
                 }
                 inside.loans.lent.retain(|l| l.serial != loan.serial);
+                if parent.is_some_and(|id| inside.stack.ifs.get(id).is_none()) {
+                    // It is gone with its parent, wherever it was.
+                    inside.journal.ends(loan.serial);
+                    return Err(MoveError::Gone);
+                }
                 let name = free_name(&inside.stack.ifs, &loan.name);
                 let settings = settings.unwrap_or_default();
                 inside.journal.returns(loan.serial, &name, settings);

@@ -2,6 +2,7 @@
 
 use super::moves::{MoveError, free_name, refuse_borrowed};
 use super::record::{IfOp, Op};
+use crate::base::id::IfId;
 use crate::instance::Denied;
 use crate::instance::phase::Gone;
 use crate::instance::privilege::Privilege;
@@ -92,12 +93,7 @@ impl Vnet {
         check(config)?;
         self.configure(|stack, _| {
             make(stack, parent, name, config)?;
-            let op = IfOp::Vlan {
-                parent: parent.to_owned(),
-                tpid: config.tpid,
-                vid: config.vid,
-            };
-            Ok(Op::Interface(name.to_owned(), op))
+            Ok::<_, VlanError>(made(parent, name.to_owned(), config))
         })
     }
 
@@ -129,14 +125,18 @@ impl Vnet {
         if self.is(other) {
             return self.vlan(parent, name, config);
         }
-        let at_home = self.core.with(|stack, _| free_name(&stack.ifs, name))?;
-        self.vlan(parent, &at_home, config)?;
-        if let Err(error) = self.move_interface_as(&at_home, other, name) {
-            // One that is not here is gone.
-            let _ = self.remove_interface(&at_home);
-            return Err(error.into());
-        }
-        Ok(())
+        self.require(Privilege::InterfaceCreate)?;
+        check(config)?;
+        self.lend_new(other, name, |inside| {
+            let stack = &mut *inside.stack;
+            if stack.ifs.is_on_borrowed(stack.ifs.id_of(parent)?) {
+                return Err(MoveError::OnBorrowed(name.to_owned()).into());
+            }
+            let at_home = free_name(&stack.ifs, name);
+            let id = make(stack, parent, &at_home, config)?;
+            self.note(inside, made(parent, at_home, config));
+            Ok(id)
+        })
     }
 
     /// Gives a VLAN interface another VLAN of its parent. Everything else about it stays. A borrowed
@@ -154,8 +154,8 @@ impl Vnet {
             let (id, vlan) = (netif.id, netif.kind.vlan());
             let vlan = vlan.ok_or_else(|| VlanError::NotAVlan(name.to_owned()))?;
             refuse_borrowed(stack, id)?;
-            if vlan.config != config {
-                let parent = stack.ifs.get(vlan.parent).ok_or(NetifError::Gone)?;
+            let parent = stack.ifs.get(vlan.parent).ok_or(NetifError::Gone)?;
+            if !matches!(parent.vlans.get(config), Some(Above::Here(has)) if *has == id) {
                 refuse_taken(parent, config)?;
                 stack.ifs.retag(id, config);
             }
@@ -186,7 +186,22 @@ fn refuse_taken(parent: &Netif, config: VlanConfig) -> Result<(), VlanError> {
     }
 }
 
-fn make(stack: &mut Stack, parent: &str, name: &str, config: VlanConfig) -> Result<(), VlanError> {
+/// The operation that has made a VLAN interface.
+fn made(parent: &str, name: String, config: VlanConfig) -> Op {
+    let op = IfOp::Vlan {
+        parent: parent.to_owned(),
+        tpid: config.tpid,
+        vid: config.vid,
+    };
+    Op::Interface(name, op)
+}
+
+fn make(
+    stack: &mut Stack,
+    parent: &str,
+    name: &str,
+    config: VlanConfig,
+) -> Result<IfId, VlanError> {
     stack.ifs.check_name(name)?;
     let below = stack.ifs.by_name(parent)?;
     if !below.can().carries_tags {
@@ -219,5 +234,5 @@ fn make(stack: &mut Stack, parent: &str, name: &str, config: VlanConfig) -> Resu
     if let Some(below) = stack.ifs.get_mut(parent_id) {
         below.vlans.set(config, Above::Here(id));
     }
-    Ok(())
+    Ok(id)
 }

@@ -1,6 +1,6 @@
 //! The one way in which configuration is changed, so that all of it is noted.
 
-use super::cores::VnetCore;
+use super::cores::{Inside, VnetCore};
 use super::journal::{IfOp, Op};
 use super::phase::{Entry, Gone, Phase};
 use super::privilege::Authority;
@@ -17,7 +17,6 @@ impl Vnet {
         &self,
         change: impl FnOnce(&mut Stack, &mut Cx) -> Result<O, E>,
     ) -> Result<(), E> {
-        let by_step = self.authority == Authority::System;
         let done = self.core.enter_as(Entry::User, |inside, cx| {
             let op = change(inside.stack, cx).map(Into::into);
             // Whatever becomes of the operation: their names may be others' from now on.
@@ -30,14 +29,7 @@ impl Vnet {
             };
             let said = tracing::enabled!(target: trace::CONFIG, tracing::Level::DEBUG)
                 .then(|| op.to_string());
-            // Before the instance is up, nobody but its steps has a handle, of whatever kind.
-            let starting = *inside.phase == Phase::Starting;
-            if !by_step && !starting {
-                match concerns_borrowed(inside.stack, &op) {
-                    true => inside.journal.note_borrowed(&op),
-                    false => inside.journal.note(op),
-                }
-            }
+            self.note(inside, op);
             Ok(said)
         });
         self.core.driver.dispatch();
@@ -46,6 +38,19 @@ impl Vnet {
             tracing::debug!(target: trace::CONFIG, vnet, "{said}");
         }
         Ok(())
+    }
+
+    /// Notes an operation that has taken effect on the stack, unless init steps do it in every instance.
+    pub(crate) fn note(&self, inside: &mut Inside, op: Op) {
+        let by_step = self.authority == Authority::System;
+        // Before the instance is up, nobody but its steps has a handle, of whatever kind.
+        let starting = *inside.phase == Phase::Starting;
+        if !by_step && !starting {
+            match concerns_borrowed(inside.stack, &op) {
+                true => inside.journal.note_borrowed(&op),
+                false => inside.journal.note(op),
+            }
+        }
     }
 }
 

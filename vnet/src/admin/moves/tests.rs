@@ -5,9 +5,11 @@ use std::net::Ipv4Addr;
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::stats::DropReason;
 use crate::base::time::Instant;
 use crate::instance::{OwnedVnet, System};
 use crate::netif::inbox::Batch;
+use crate::netif::vlan::VlanConfig;
 use crate::netif::wire::End;
 use crate::netif::{Item, Kind, Wire};
 use crate::packet::MacAddr;
@@ -149,7 +151,7 @@ fn a_home_that_goes_in_the_middle_of_a_move_takes_the_interface_along() {
         a.core.take(Entry::User, |inside| {
             let id = inside.stack.ifs.id_of("eth0")?;
             lend(&a.core, inside, id, &b.core)?;
-            Ok(id)
+            Ok::<_, MoveError>(id)
         })
     };
     // Taken out, not yet put in.
@@ -171,7 +173,7 @@ fn a_borrower_that_goes_in_the_middle_of_a_move_leaves_the_interface_at_home() {
     let flight = a.core.take(Entry::User, |inside| {
         let id = inside.stack.ifs.id_of("eth0")?;
         lend(&a.core, inside, id, &b.core)?;
-        Ok(id)
+        Ok::<_, MoveError>(id)
     });
     // Meanwhile its name is given away, and b goes.
     a.port("eth0", None).expect("the name is free");
@@ -192,7 +194,10 @@ fn an_interface_that_is_lost_by_a_panic_leaves_its_wire() {
     let a = system.create("a").expect("a free name");
     let port = a.port("tap0", None).expect("a free name");
     let id = id(&a, "tap0");
-    let flight = a.core.take(Entry::User, |_| Ok(id)).expect("it is there");
+    let flight = a
+        .core
+        .take(Entry::User, |_| Ok::<_, MoveError>(id))
+        .expect("it is there");
     assert!(!port.is_gone());
     drop(flight);
     assert!(port.is_gone());
@@ -216,4 +221,64 @@ proptest! {
             prop_assert!(ifs.insert(&fresh, netif).is_ok());
         }
     }
+}
+
+/// A vnet with a port that has a VLAN interface in another one.
+fn with_lent_vlan(system: &System) -> [OwnedVnet; 2] {
+    let [home, tenant] = ["home", "tenant"].map(|n| system.create(n).expect("a free name"));
+    home.port("eth0", None).expect("a free name");
+    home.vlan_in("eth0", &tenant, "v5", VlanConfig::dot1q(5))
+        .expect("free names");
+    [home, tenant]
+}
+
+#[test]
+fn what_comes_home_to_no_parent_is_gone_from_the_record_too() {
+    let system = System::manual(1);
+    let [home, tenant] = with_lent_vlan(&system);
+    // Another thread has removed the parent, and has not got to those that are lent.
+    let parent = id(&home, "eth0");
+    home.configure(|stack, cx| {
+        crate::admin::interfaces::remove_interface(stack, cx, parent);
+        let op = crate::admin::record::IfOp::RemoveInterface {};
+        Ok::<_, Gone>(crate::admin::record::Op::Interface("eth0".into(), op))
+    })
+    .expect("alive");
+    let back = tenant.return_interface("v5");
+    assert_eq!(back, Err(MoveError::Gone));
+    home.core.end_orphans();
+    assert!(home.record().expect("alive").ops.is_empty());
+    assert!(home.lent_interfaces().expect("alive").is_empty());
+    assert!(home.destroy().leaked.is_zero());
+}
+
+#[test]
+fn what_finds_nobody_at_the_end_of_a_loan_is_not_lost_on_the_parents_link() {
+    let system = System::manual(1);
+    let [home, peer, tenant] = ["home", "peer", "tenant"].map(|n| system.create(n).expect("free"));
+    home.epair("eth0", &peer, "eth0").expect("free names");
+    peer.vlan("eth0", "v5", VlanConfig::dot1q(5))
+        .expect("a free name");
+    home.set_link("eth0", crate::link::LinkConfig::default())
+        .expect("a good one");
+    home.vlan_in("eth0", &tenant, "v5", VlanConfig::dot1q(5))
+        .expect("free names");
+    let lent = id(&tenant, "v5");
+    let flight = tenant
+        .core
+        .take(Entry::User, |_| Ok::<_, MoveError>(lent))
+        .expect("it is there");
+    peer.add_address("v5", "192.0.2.1/24".parse().expect("a prefix"))
+        .expect("a free address");
+    system.poll(system.now());
+    let stats = home.stats().expect("alive");
+    assert_eq!(
+        (stats.received, stats.forwarded),
+        (1, 1),
+        "the announcement"
+    );
+    assert_eq!(stats.tx_drops(DropReason::LinkUnplugged), 1);
+    let link = home.link_stats("eth0").expect("it has one");
+    assert_eq!((link.offered, link.unplugged), (0, 0));
+    drop(flight);
 }

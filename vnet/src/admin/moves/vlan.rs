@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::leave_vnet;
+use super::{Flight, MoveError, leave_vnet, lend};
 use crate::base::id::IfId;
-use crate::instance::cores::VnetCore;
-use crate::instance::phase::Entry;
+use crate::instance::cores::{Inside, VnetCore};
+use crate::instance::phase::{Entry, Gone};
+use crate::instance::vnet::Vnet;
 use crate::netif::vlan::{Above, Origin, Passage};
 use crate::netif::{Inbox, Kind, Plug};
 use crate::packet::Cx;
@@ -109,7 +110,58 @@ pub(super) fn connect(stack: &mut Stack, inbox: &Arc<Inbox>, id: IfId) -> bool {
     true
 }
 
+impl Vnet {
+    /// Lends an interface that `make` makes, in the same entry: it never is at home. When `to` has no
+    /// place for it, it is gone.
+    ///
+    /// # Errors
+    /// As [`Vnet::move_interface_as`], and those of `make`.
+    pub(in crate::admin) fn lend_new<E: From<Gone> + From<MoveError>>(
+        &self,
+        to: &Vnet,
+        new_name: &str,
+        make: impl FnOnce(&mut Inside) -> Result<IfId, E>,
+    ) -> Result<(), E> {
+        self.may_lend(None, to, new_name)?;
+        let flight = self.core.take(Entry::User, |inside| {
+            let id = make(inside)?;
+            lend(&self.core, inside, id, &to.core)?;
+            Ok::<_, E>(id)
+        })?;
+        let moved = self.core.place(flight, &to.core, new_name);
+        let result = moved.map(drop).map_err(|(flight, error)| {
+            if let Some(flight) = flight {
+                self.core.withdraw(flight);
+            }
+            E::from(error)
+        });
+        self.core.driver.dispatch();
+        result
+    }
+}
+
 impl VnetCore {
+    /// Ends the loan of a VLAN interface of this vnet that is in none, and the interface with it.
+    fn withdraw(self: &Arc<Self>, flight: Flight) {
+        let vlan = flight.0.as_ref().and_then(|n| n.kind.vlan());
+        let (Some(serial), Some(vlan)) = (flight.loan().map(|loan| loan.serial), vlan) else {
+            return;
+        };
+        let (parent, config) = (vlan.parent, vlan.config);
+        let ended = self.enter_as(Entry::Lifecycle, |inside, _| {
+            inside.journal.ends(serial);
+            inside.loans.lent.retain(|lent| lent.serial != serial);
+            if let Some(parent) = inside.stack.ifs.get_mut(parent)
+                && matches!(parent.vlans.get(config), Some(Above::Away(loan, _)) if *loan == serial)
+            {
+                parent.vlans.remove(config);
+            }
+        });
+        // A home that is gone remembers nothing.
+        let _: Result<(), Gone> = ended;
+        flight.destroy();
+    }
+
     /// Ends the loans of VLAN interfaces whose parents have left this vnet: they go, wherever they are.
     pub(crate) fn end_orphans(self: &Arc<Self>) {
         let ended = self.enter_as(Entry::Lifecycle, |inside, _| {

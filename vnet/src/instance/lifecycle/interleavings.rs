@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use crate::base::lock::explore::{Explorer, Scenario, point};
 use crate::instance::{InitRecord, OwnedVnet, Stage, System, Vnet};
 use crate::net::{UdpSocket, is_gone};
+use crate::netif::IfKind;
+use crate::netif::vlan::VlanConfig;
 
 mod order;
 
@@ -114,6 +116,40 @@ fn entering_and_destroying() {
         Scenario {
             threads: vec![user, owner],
             check: Box::new(move || assert_eq!(b.system().names(), ["b"])),
+        }
+    });
+}
+
+#[test]
+fn a_vlan_for_a_vnet_that_goes_and_another_interface_of_its_name() {
+    holds(preemptions(2), || {
+        let system = System::manual(1);
+        let (home, other) = (create(&system, "home"), create(&system, "other"));
+        home.port("eth0", None).expect("a free name");
+        let (lender, borrower, rival) = (home.clone(), other.clone(), home.clone());
+        let lends: Thread = Box::new(move || {
+            let vlan = VlanConfig::dot1q(5);
+            let _ = lender.vlan_in("eth0", &borrower, "v", vlan);
+        });
+        let goes: Thread = Box::new(move || {
+            other.destroy();
+            rival.bridge("v").expect("what is lent has another name");
+        });
+        Scenario {
+            threads: vec![lends, goes],
+            check: Box::new(move || {
+                let kinds = |vnet: &Vnet| {
+                    let all = vnet.interfaces().expect("alive");
+                    all.iter().map(|i| i.kind).collect::<Vec<_>>()
+                };
+                let kinds = kinds(&home);
+                // It came home before, or never was there.
+                let came_home = kinds.len() == 4;
+                assert_eq!(kinds[2..].contains(&IfKind::Vlan), came_home, "{kinds:?}");
+                assert!(kinds.contains(&IfKind::Bridge), "{kinds:?}");
+                let record = home.record().expect("alive");
+                assert_eq!(record.ops.len(), kinds.len() - 1, "{record:?}");
+            }),
         }
     });
 }

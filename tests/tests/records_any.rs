@@ -15,7 +15,7 @@ use vnet::{
     AdminState, BridgeConfig, BridgeMode, BridgeVlans, Forwarding, HostPort, InitRecord,
     Inspection, LaggConfig, LaggHash, LaggMode, MacAddr, MemberConfig, MemberVlans, Offload,
     Privilege, Privileges, Resource, RouteKind, RstpConfig, RstpPort, Stage, Stp, StpEdge,
-    StpSegment, Switchable, System, TagPolicy, Tpid, VlanLearning, Vnet,
+    StpSegment, Switchable, System, TagPolicy, Tpid, VlanConfig, VlanLearning, Vnet,
 };
 
 /// Any text: records are also written of what was never possible.
@@ -362,6 +362,9 @@ fn step() -> InitRecord {
         vnet.add_member("if2", "if3")?;
         vnet.lagg("if4", LaggConfig::default())?;
         vnet.add_member("if4", "joined")?;
+        for (name, vid) in [("if0", 0), ("v1", 1)] {
+            vnet.vlan("step", name, VlanConfig::dot1ad(vid))?;
+        }
         Ok(())
     };
     InitRecord::new("step", Stage::Services, 0, make, |_| Ok(()))

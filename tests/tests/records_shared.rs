@@ -6,7 +6,7 @@ use vnet::net::UdpSocket;
 use vnet::record::{Op, Record};
 use vnet::{
     AdminState, BridgeConfig, Carrier, InitRecord, LinkConfig, MacAddr, MemberConfig, MoveError,
-    NextHop, OwnedVnet, Stage, Switchable, System, Vnet,
+    NextHop, OwnedVnet, Stage, Switchable, System, VlanConfig, Vnet,
 };
 
 const STATION: MacAddr = MacAddr([2, 8, 8, 8, 8, 1]);
@@ -280,6 +280,46 @@ fn what_a_step_made_comes_home_under_another_name_and_has_a_twin() {
     a.remove_interface("svc1").unwrap();
     assert_eq!(said(&a), ["remove_interface svc0", "port svc0"]);
     assert_eq!(twin(), a.inspect().unwrap().normalised());
+}
+
+#[test]
+fn vlans_that_a_step_made_change_places_with_each_other_and_with_others() {
+    let system = System::virtual_time(1);
+    let make = |vnet: &Vnet| {
+        vnet.bridge("br0")?;
+        for n in 1..4 {
+            vnet.vlan("br0", &format!("v{n}"), VlanConfig::dot1q(n))?;
+        }
+        Ok(())
+    };
+    let step = InitRecord::new("service", Stage::Services, 0, make, |_| Ok(()));
+    system.register(step).unwrap();
+    let [a, other] = ["a", "other"].map(|name| system.create(name).unwrap());
+    let retag = |name: &str, vid| a.set_vlan(name, VlanConfig::dot1q(vid)).unwrap();
+    a.set_ip_mtu("br0", 1400).unwrap();
+    a.vlan("br0", "own", VlanConfig::dot1q(9)).unwrap();
+    // Round by a free one: 1 is 2, 2 is 3, 3 is 1.
+    for (name, vid) in [("v3", 7), ("v2", 3), ("v1", 2), ("v3", 1)] {
+        retag(name, vid);
+    }
+    a.rename_interface("v1", "first").unwrap();
+    let looks = || a.inspect().unwrap().normalised();
+    let twin = || {
+        let twin = system.replay(&a.record().unwrap(), "twin").unwrap();
+        assert_eq!(twin.record().unwrap().ops, a.record().unwrap().ops);
+        twin.inspect().unwrap().normalised()
+    };
+    assert_eq!(twin(), looks());
+    // One that was made later has what a step's had, and has been noted to be made with it.
+    retag("v3", 8);
+    retag("own", 1);
+    assert_eq!(twin(), looks());
+    a.set_up("br0", AdminState::Down).unwrap();
+    a.move_interface("v2", &other).unwrap();
+    let record = a.record().unwrap();
+    let twin_of_lent = system.replay(&record, "lent").unwrap();
+    a.reclaim_interface("v2").unwrap();
+    assert_eq!(twin_of_lent.inspect().unwrap().normalised(), looks());
 }
 
 #[test]

@@ -91,6 +91,7 @@ impl Key {
         match self {
             Key::Forwarding | Key::Sysctl(_) | Key::Limit(_) | Key::Privileges => Part::Whole,
             Key::Without(key) if matches!(**key, Key::Interface(_)) => Part::Removals,
+            Key::Setting(_, SET_VLAN) => Part::Vlans,
             Key::Interface(_)
             | Key::Setting(..)
             | Key::Address(..)
@@ -103,11 +104,17 @@ impl Key {
     }
 }
 
+/// What sets a VLAN interface's VLAN: [`IfOp::name`] of [`IfOp::SetVlan`].
+const SET_VLAN: &str = "set_vlan";
+
 /// The parts of a record, in their order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     /// Of interfaces that init steps have made: their names are free after that.
     Removals,
+    /// Of VLAN interfaces that init steps have made, and that are other VLANs now: others may be what they
+    /// were. Which of them is first does not matter, since replaying takes them all off their parents.
+    Vlans,
     /// In the order in which they were done.
     Things,
     /// What concerns the instance as a whole: a limit leaves what there is, and may be below it.

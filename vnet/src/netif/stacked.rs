@@ -143,13 +143,13 @@ impl IfTable {
 
     /// Gives a VLAN interface another VLAN of its parent, which none has.
     pub(crate) fn retag(&mut self, id: IfId, config: VlanConfig) {
+        self.take_off(id);
         let Some(vlan) = self.vlan_mut(id) else {
             return;
         };
-        let old = std::mem::replace(&mut vlan.config, config);
+        vlan.config = config;
         let parent = vlan.parent;
         if let Some(netif) = self.get_mut(parent) {
-            netif.vlans.remove(old);
             netif.vlans.set(config, Above::Here(id));
         }
     }

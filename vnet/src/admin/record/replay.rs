@@ -315,6 +315,13 @@ impl<'a> Replay<'a> {
             // the record sets it.
             let routes = vnet.core.with(|stack, _| stack.limit_routes(usize::MAX))?;
             for (index, op) in record.ops.iter().enumerate() {
+                if is_retag(op)
+                    && !index
+                        .checked_sub(1)
+                        .is_some_and(|n| is_retag(&record.ops[n]))
+                {
+                    take_off(vnet, &record.ops[index..])?;
+                }
                 self.apply(record, vnet, op)
                     .map_err(|source| ReplayError::Op {
                         vnet: record.name.clone(),
@@ -412,6 +419,24 @@ impl<'a> Replay<'a> {
         }
         Ok(())
     }
+}
+
+fn is_retag(op: &Op) -> bool {
+    matches!(op, Op::Interface(_, IfOp::SetVlan { .. }))
+}
+
+/// Takes the VLAN interfaces off their parents that the operations which come next put on again, so that
+/// two of them can change places.
+fn take_off(vnet: &Vnet, ops: &[Op]) -> Result<(), Gone> {
+    let retagged = ops.iter().take_while(|op| is_retag(op));
+    let names = retagged.filter_map(Op::interface);
+    vnet.core.with(|stack, _| {
+        for name in names {
+            if let Ok(id) = stack.ifs.id_of(name) {
+                stack.ifs.take_off(id);
+            }
+        }
+    })
 }
 
 /// What can be said of records before anything is made of them.

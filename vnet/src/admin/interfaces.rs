@@ -349,12 +349,15 @@ impl Vnet {
         config.validate()?;
         self.configure(|stack, cx| {
             let id = stack.ifs.id_of(name)?;
-            set_link(stack, cx, id, config)
+            let op = set_link(stack, cx, id, config)?;
+            stack.bridges.link_changed(&mut stack.ifs, cx.now, id);
+            Ok(op)
         })
     }
 
     /// Like [`Vnet::set_link`], but changes the present parameters. `change` is given the time. The
-    /// interface is found by its identifier, which it keeps when it is renamed.
+    /// interface is found by its identifier, which it keeps when it is renamed. What the way by it costs
+    /// in a spanning tree stays as it is: a rate that goes up and down is no reason to change the tree.
     pub(super) fn change_link(
         &self,
         id: IfId,
@@ -483,7 +486,6 @@ fn set_link(
     // What waits in another discipline than before, or for another rate.
     netif.drain_link(cx);
     let interface = netif.name.to_string();
-    stack.bridges.link_changed(&mut stack.ifs, cx.now, id);
     Ok(Op::Interface(interface, IfOp::SetLink { link }))
 }
 

@@ -14,7 +14,12 @@ use vnet::capture::{
     Rotate, Which, Writing,
 };
 use vnet::net::{EchoSocket, TcpListener, TcpStream, UdpSocket};
-use vnet::{DropReason, LinkConfig, Offload, System, Vnet};
+use vnet::time::Instant;
+use vnet::{
+    BridgeConfig, Direction, DropReason, LinkConfig, MemberConfig, Offload, Packet, RstpConfig,
+    RstpPort, Stp, StpEdge, System, VlanConfig, Vnet,
+};
+use vnet_tests::frames::ethernet;
 use vnet_tests::skip::has_tshark;
 use vnet_tests::topology::pair;
 
@@ -681,4 +686,138 @@ fn a_frame_whose_end_nobody_tells_does_not_hold_up_the_others() {
         .unwrap();
     let report = recorder.report();
     assert_eq!(report.frames, 2, "that one, and the announcement");
+}
+
+/// The ends of frames that came in, as a tap is told of them.
+#[derive(Default)]
+struct Ends(Mutex<Vec<Option<Option<DropReason>>>>);
+
+impl FrameTap for Ends {
+    fn frame(&self, _: Instant, direction: Direction, _: &Packet) {
+        if direction == Direction::In {
+            self.0.lock().unwrap().push(None);
+        }
+    }
+
+    fn taken_in(&self, _: Instant, refused: Option<DropReason>) {
+        let mut frames = self.0.lock().unwrap();
+        let last = frames.last_mut().expect("one that was shown");
+        assert_eq!(*last, None, "told twice");
+        *last = Some(refused);
+    }
+}
+
+#[test]
+fn whoever_watches_a_member_or_its_bridge_hears_what_becomes_of_every_frame() {
+    let system = System::manual(1);
+    let s = system.create("s").unwrap();
+    s.bridge("br0").unwrap();
+    let ports = ["p0", "p1"].map(|name| s.port(name, None).unwrap());
+    for name in ["p0", "p1"] {
+        s.add_member("br0", name).unwrap();
+    }
+    s.vlan("br0", "v5", VlanConfig::dot1q(5)).unwrap();
+    let stp = Stp::Rstp(RstpConfig::default());
+    let edge = MemberConfig {
+        rstp: RstpPort {
+            edge: StpEdge::Yes,
+            ..RstpPort::default()
+        },
+        ..MemberConfig::default()
+    };
+    for name in ["p0", "p1"] {
+        s.set_member("br0", name, edge).unwrap();
+    }
+    s.set_bridge(
+        "br0",
+        BridgeConfig {
+            stp,
+            ..BridgeConfig::default()
+        },
+    )
+    .unwrap();
+    let memory = Memory::default();
+    let recorder = recorder(&memory, CaptureOptions::default());
+    let watched = ["p0", "br0", "v5"];
+    let taps = watched.map(|name| {
+        let ends = Arc::new(Ends::default());
+        let info = s.capture(name, Arc::<Ends>::clone(&ends));
+        info.unwrap();
+        s.capture(name, recorder.tap(name).unwrap()).unwrap();
+        ends
+    });
+    let (near, far) = ([2, 0xaa, 0, 0, 0, 1], [2, 0xaa, 0, 0, 0, 2]);
+    ports[1]
+        .send(ethernet(near, far, 0x9000, &[0; 46]))
+        .unwrap();
+    system.poll(system.now());
+    let own = s.interfaces().unwrap()[1].mac.0;
+    let tagged = |vid: u8| {
+        let body = [&[0, vid, 0x90, 0][..], &[0; 46]].concat();
+        ethernet([0xff; 6], near, 0x8100, &body)
+    };
+    let unknown = DropReason::UnknownProtocol;
+    let filtered = DropReason::BridgeFiltered;
+    let plain = |dst| ethernet(dst, near, 0x9000, &[0; 46]);
+    // What each of the watched is told of it, where it is shown it.
+    type Told = Option<Option<DropReason>>;
+    let rows: [(&str, Vec<u8>, [Told; 3]); 8] = [
+        ("forwarded", plain(far), [Some(None), Some(None), None]),
+        (
+            "flooded",
+            plain([2, 9, 9, 9, 9, 9]),
+            [Some(None), Some(None), None],
+        ),
+        (
+            "flooded and taken in",
+            plain([0xff; 6]),
+            [Some(None), Some(None), None],
+        ),
+        (
+            "taken in",
+            plain(own),
+            [Some(Some(unknown)), Some(Some(unknown)), None],
+        ),
+        (
+            "filtered",
+            plain(near),
+            [Some(Some(filtered)), Some(Some(filtered)), None],
+        ),
+        (
+            "a VLAN's",
+            tagged(5),
+            [Some(None), Some(None), Some(Some(unknown))],
+        ),
+        ("no VLAN's", tagged(6), [Some(None), Some(None), None]),
+        (
+            "cut short",
+            vec![0; 9],
+            [Some(Some(DropReason::Malformed)), None, None],
+        ),
+    ];
+    let take = || {
+        taps.each_ref()
+            .map(|tap| std::mem::take(&mut *tap.0.lock().unwrap()))
+    };
+    take();
+    for (what, frame, told) in rows {
+        let before = recorder.report().frames;
+        ports[0].send(frame).unwrap();
+        system.poll(system.now());
+        let expected = told.map(|told| told.map(Some).into_iter().collect::<Vec<_>>());
+        assert_eq!(take(), expected, "{what}");
+        let shown = told.iter().flatten().count() as u64;
+        assert_eq!(recorder.report().frames - before, shown, "{what}: written");
+    }
+    // A frame for the spanning tree that is none.
+    for body in [&[0; 46][..], &[0x42, 0x42, 3, 0, 0, 0, 0]] {
+        let mut frame = [&[0x01, 0x80, 0xc2, 0, 0, 0][..], &near].concat();
+        frame.extend((body.len() as u16).to_be_bytes());
+        frame.extend(body);
+        ports[0].send(frame).unwrap();
+        system.poll(system.now());
+        let [member, bridge, _] = take();
+        assert!(matches!(member[..], [Some(Some(_))]), "{member:?}");
+        assert_eq!(member, bridge);
+    }
 }

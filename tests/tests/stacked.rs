@@ -229,14 +229,18 @@ fn what_is_lent_is_in_the_record_when_a_borrowed_interfaces_vlan_has_its_name() 
 fn the_name_of_what_went_with_its_parent_is_anothers_afterwards() {
     let system = System::manual(1);
     let (_home, tenant, _port) = borrowed(&system);
+    let child = tenant.create_child("child").unwrap();
+    // One of the vnet's own has the name, and while it is away one on what is borrowed.
+    tenant.bridge("br0").unwrap();
+    tenant.vlan("br0", "x", VlanConfig::dot1q(7)).unwrap();
+    tenant.move_interface("x", &child).unwrap();
     let five = vlan(&tenant, "eth0", 5);
-    let deep = vlan(&tenant, &five, 6);
+    tenant.vlan(&five, "x", VlanConfig::dot1q(6)).unwrap();
     tenant.remove_interface(&five).unwrap();
-    // One of the vnet's own.
-    tenant.bridge(&deep).unwrap();
-    tenant.set_up(&deep, AdminState::Down).unwrap();
+    child.return_interface("x").unwrap();
+    tenant.set_up("x", AdminState::Down).unwrap();
     let twin = system.replay(&tenant.record().unwrap(), "twin").unwrap();
     let its = twin.interfaces().unwrap();
-    assert_eq!(its.len(), 2);
-    assert_eq!((&*its[1].name, its[1].admin), (&*deep, AdminState::Down));
+    assert_eq!(its.len(), 3);
+    assert_eq!((&*its[2].name, its[2].admin), ("x", AdminState::Down));
 }

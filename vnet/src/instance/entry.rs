@@ -377,7 +377,7 @@ impl Live {
         } = self;
         out.deliver(now, |from, len| {
             stats.drop_tx(DropReason::LinkUnplugged);
-            if let Some(link) = stack.ifs.get_mut(from).and_then(|n| n.link.as_mut()) {
+            if let Some(link) = from.and_then(|id| stack.ifs.get_mut(id)?.link.as_mut()) {
                 link.found_nothing(len);
             }
         });

@@ -145,7 +145,7 @@ impl Netif {
         if let Some(fingerprint) = &mut self.fingerprint {
             fingerprint.sent(cx.now, &packet, Fate::Arrives(at));
         }
-        let from = self.id;
+        let from = Some(self.id);
         cx.out.frames.push(OutFrame {
             from,
             to,

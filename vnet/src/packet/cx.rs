@@ -45,8 +45,8 @@ pub(crate) struct Out {
 
 /// A frame on its way to another vnet or to a port.
 pub(crate) struct OutFrame {
-    /// The interface by which it leaves.
-    pub from: IfId,
+    /// The interface by whose link it leaves, if it leaves by one.
+    pub from: Option<IfId>,
     /// Where it goes.
     pub to: Arc<dyn Sink>,
     /// When it arrives there.
@@ -111,8 +111,8 @@ impl Out {
     }
 
     /// Puts what is sent into the queues of its receivers. `lost` is told of each frame that found
-    /// nothing at the other end: the interface by which it left, and its length.
-    pub(crate) fn deliver(&mut self, now: Instant, mut lost: impl FnMut(IfId, usize)) {
+    /// nothing at the other end: the interface by whose link it left, and its length.
+    pub(crate) fn deliver(&mut self, now: Instant, mut lost: impl FnMut(Option<IfId>, usize)) {
         for OutFrame {
             from,
             to,

@@ -46,7 +46,6 @@ use crate::packet::header::udp::UDP_LEN;
 use crate::packet::header::{
     ArpPacket, EtherHeader, EtherType, IpInfo, IpProto, TcpFlags, TcpHeader, UdpHeader,
 };
-use crate::packet::tag::Tag;
 use crate::packet::{Csum, Cx, MacAddr, Packet, checksum};
 use crate::transport::datagram::Verdict as SocketVerdict;
 use crate::transport::echo::EchoEvent;
@@ -93,8 +92,8 @@ enum Verdict {
     Above(IfId),
     /// It gives it to the protocols of the lagg that it is a member of.
     Slow(IfId),
-    /// It leaves it to one that is in another vnet: by this interface, to this wire.
-    Away(IfId, Arc<WireEnd>),
+    /// It leaves it to one that is in another vnet, by this wire.
+    Away(Arc<WireEnd>),
     /// It drops it.
     Drop(DropReason),
 }
@@ -119,18 +118,18 @@ enum By {
 /// Takes in a frame that has come to an interface, from interface to interface.
 fn arrive(s: &mut Stack, cx: &mut Cx, mut packet: Packet) {
     let mut by = By::Wire;
-    let mut watched = None;
+    let mut watched = Vec::new();
     for _ in 0..MAX_DEPTH {
         match at_interface(s, cx, by, &mut watched, &mut packet) {
             Verdict::Up(station, header) => {
                 #[cfg(test)]
                 s.pass(super::failure::Place::Frame);
                 ether(s, cx, station, header, packet);
-                return show_taken_in(s, cx, watched);
+                return show_taken_in(s, cx, &mut watched);
             }
-            Verdict::Bridged(id, from) => match bridge(s, cx, id, from, packet) {
+            Verdict::Bridged(id, from) => match bridge(s, cx, id, from, &mut watched, packet) {
                 Some(ours) => (packet, by) = (ours, By::Bridge),
-                None => return,
+                None => return show_taken_in(s, cx, &mut watched),
             },
             Verdict::Above(above) => {
                 (packet.meta.rcvif, by) = (Some(above), By::Wire);
@@ -140,31 +139,31 @@ fn arrive(s: &mut Stack, cx: &mut Cx, mut packet: Packet) {
                     Ok(()) => cx.stats.delivered += 1,
                     Err(reason) => cx.stats.drop_rx(reason),
                 }
-                return show_taken_in(s, cx, watched);
+                return show_taken_in(s, cx, &mut watched);
             }
-            Verdict::Away(from, to) => {
+            Verdict::Away(to) => {
                 cx.stats.forwarded += 1;
                 packet.meta.rcvif = None;
-                tx::hand_over(cx, from, to, packet);
-                return show_taken_in(s, cx, watched);
+                tx::hand_over(cx, to, packet);
+                return show_taken_in(s, cx, &mut watched);
             }
             Verdict::Drop(reason) => {
                 cx.stats.drop_rx(reason);
-                return show_taken_in(s, cx, watched);
+                return show_taken_in(s, cx, &mut watched);
             }
         }
     }
     cx.stats.drop_rx(DropReason::NestedTooDeep);
-    show_taken_in(s, cx, watched);
+    show_taken_in(s, cx, &mut watched);
 }
 
-/// Asks the interface at which a frame is. `watched` names the last one that somebody watches.
+/// Asks the interface at which a frame is. `watched` names those that have shown it to somebody.
 #[inline]
 fn at_interface(
     s: &mut Stack,
     cx: &mut Cx,
     by: By,
-    watched: &mut Option<IfId>,
+    watched: &mut Vec<IfId>,
     packet: &mut Packet,
 ) -> Verdict {
     let netif = packet.meta.rcvif.and_then(|id| s.ifs.get_mut(id));
@@ -174,6 +173,9 @@ fn at_interface(
     };
     if by == By::Wire {
         netif.received(cx, packet);
+        if !netif.taps.is_empty() {
+            watch(cx, netif.id, watched);
+        }
         match &netif.member {
             None => {}
             Some(Member::Bridge(member)) => {
@@ -185,22 +187,18 @@ fn at_interface(
                 return Verdict::Bridged(member.bridge, from);
             }
             Some(Member::Lagg(member)) => {
-                let member = *member;
-                return aggregated(cx, netif, member, packet);
+                return aggregated(*member, packet);
             }
         }
-        if !netif.taps.is_empty() {
-            cx.stats.take_refused();
-            *watched = Some(netif.id);
-        }
     }
-    let Some(header) = link_header(packet) else {
+    let Some(mut header) = link_header(packet) else {
         return Verdict::Drop(DropReason::Malformed);
     };
-    if let Some(tag) = packet.meta.tags.outer()
-        && let Some(verdict) = tagged(netif, tag, packet)
-    {
-        return verdict;
+    if !packet.meta.tags.is_empty() {
+        match tagged(netif, header, packet) {
+            Ok(untagged) => header = untagged,
+            Err(verdict) => return verdict,
+        }
     }
     let medium = match netif.can().needs_neighbours {
         true => Medium::Wire,
@@ -216,70 +214,78 @@ fn at_interface(
 
 /// What a member of a lagg does with a frame.
 #[inline(never)]
-fn aggregated(
-    cx: &mut Cx,
-    netif: &mut Netif,
-    member: LaggMembership,
-    packet: &mut Packet,
-) -> Verdict {
-    let (verdict, refused) = match link_header(packet) {
-        None => (
-            Verdict::Drop(DropReason::Malformed),
-            Some(DropReason::Malformed),
-        ),
+fn aggregated(member: LaggMembership, packet: &mut Packet) -> Verdict {
+    match link_header(packet) {
+        None => Verdict::Drop(DropReason::Malformed),
         // IEEE 802.1AX-2020, clause 6.2.4: they are taken in whatever becomes of other frames.
         Some(header)
             if header.ether_type == EtherType::SLOW_PROTOCOLS
                 && header.dst == SLOW_PROTOCOLS
                 && packet.meta.tags.is_empty() =>
         {
-            (Verdict::Slow(member.lagg), None)
+            Verdict::Slow(member.lagg)
         }
-        Some(_) if member.takes => (Verdict::Above(member.lagg), None),
-        Some(_) => {
-            let reason = DropReason::LaggInactive;
-            (Verdict::Drop(reason), Some(reason))
-        }
-    };
-    if !netif.taps.is_empty() {
-        netif.show_taken_in(cx, refused);
+        Some(_) if member.takes => Verdict::Above(member.lagg),
+        Some(_) => Verdict::Drop(DropReason::LaggInactive),
     }
-    verdict
 }
 
-/// To which VLAN interface a tagged frame goes; `None` when the tag has only a priority, and the frame
-/// is the interface's own.
+/// Takes off a frame the tags that have only a priority, and returns the header behind them.
+///
+/// # Errors
+/// To which VLAN interface it goes, if it has other tags, or why to none.
 #[cold]
-fn tagged(netif: &Netif, mut tag: Tag, packet: &mut Packet) -> Option<Verdict> {
-    loop {
+fn tagged(
+    netif: &Netif,
+    mut header: EtherHeader,
+    packet: &mut Packet,
+) -> Result<EtherHeader, Verdict> {
+    while let Some(tag) = packet.meta.tags.outer() {
         let above = netif.vlans.get(VlanConfig::of(tag));
         if above.is_none() && tag.vid() != 0 {
-            return Some(Verdict::Drop(DropReason::UnknownVlan));
+            return Err(Verdict::Drop(DropReason::UnknownVlan));
         }
         packet.pop_tag();
         // A bridge gives a member that is down what is for its address, but nothing on that has it.
         if above.is_some() && netif.admin == AdminState::Down {
-            return Some(Verdict::Drop(DropReason::InterfaceDown));
+            return Err(Verdict::Drop(DropReason::InterfaceDown));
         }
         match above {
-            Some(Above::Here(id)) => return Some(Verdict::Above(*id)),
-            Some(Above::Away(_, to)) => return Some(Verdict::Away(netif.id, Arc::clone(to))),
-            // IEEE 802.1Q-2018, clause 6.9: it is treated as if it had no tag.
-            None => tag = packet.meta.tags.outer()?,
+            Some(Above::Here(id)) => return Err(Verdict::Above(*id)),
+            Some(Above::Away(_, to)) => return Err(Verdict::Away(Arc::clone(to))),
+            // IEEE 802.1Q-2018, clause 6.9: it is treated as if it had no tag. There may be more than
+            // two, the others in the bytes.
+            None if packet.meta.tags.is_empty() => {
+                header = link_header(packet).ok_or(Verdict::Drop(DropReason::Malformed))?;
+            }
+            None => {}
         }
+    }
+    Ok(header)
+}
+
+/// Notes that an interface has shown a frame to somebody, who is to hear what becomes of it.
+#[cold]
+fn watch(cx: &mut Cx, ifid: IfId, watched: &mut Vec<IfId>) {
+    cx.stats.take_refused();
+    watched.push(ifid);
+}
+
+/// Says what became of a frame to those who were shown it and have not heard yet.
+#[inline]
+fn show_taken_in(s: &mut Stack, cx: &mut Cx, watched: &mut Vec<IfId>) {
+    if !watched.is_empty() {
+        tell_watchers(s, cx, watched);
     }
 }
 
-/// Says to who watches what became of the frame that they were shown last.
-#[inline]
-fn show_taken_in(s: &mut Stack, cx: &mut Cx, watched: Option<IfId>) {
-    let Some(mut ifid) = watched else { return };
+#[cold]
+fn tell_watchers(s: &mut Stack, cx: &mut Cx, watched: &mut Vec<IfId>) {
     let refused = cx.stats.take_refused();
-    while let Some(netif) = s.ifs.get_mut(ifid) {
-        netif.show_taken_in(cx, refused);
-        match netif.kind.parent() {
-            Some(parent) => ifid = parent,
-            None => return,
+    // The last one was shown it last.
+    for ifid in watched.drain(..).rev() {
+        if let Some(netif) = s.ifs.get_mut(ifid) {
+            netif.show_taken_in(cx, refused);
         }
     }
 }
@@ -293,6 +299,7 @@ fn bridge(
     cx: &mut Cx,
     id: BridgeId,
     from: Ingress,
+    watched: &mut Vec<IfId>,
     mut packet: Packet,
 ) -> Option<Packet> {
     let Some(header) = link_header(&mut packet) else {
@@ -307,6 +314,9 @@ fn bridge(
     };
     // Whoever watches the bridge sees all that it is given, as in the reference.
     itself.received(cx, &packet);
+    if !itself.taps.is_empty() {
+        watch(cx, itself.id, watched);
+    }
     let sent = match bridge.input(cx.now, from, &header, &mut packet) {
         bridge::Verdict::Up(ifid) => {
             packet.meta.rcvif = Some(ifid);
@@ -338,6 +348,7 @@ fn bridge(
                     // What others were sent is one frame; what we take in is another.
                     cx.stats.forwarded += 1;
                     cx.stats.received += 1;
+                    show_taken_in(s, cx, watched);
                 }
                 return Some(packet);
             }

@@ -363,7 +363,7 @@ fn vlan(cx: &mut Cx, netif: &mut Netif, mut packet: Packet) -> Sent {
         None => Sent::Down(vlan.parent, packet),
         Some(passage) => {
             cx.stats.sent += 1;
-            hand_over(cx, netif.id, Arc::<Passage>::clone(passage), packet);
+            hand_over(cx, Arc::<Passage>::clone(passage), packet);
             Sent::Out
         }
     }
@@ -387,11 +387,11 @@ fn lagg(cx: &mut Cx, netif: &mut Netif, mut packet: Packet) -> Sent {
     }
 }
 
-/// Sends a frame into another vnet as it is, at once.
-pub(super) fn hand_over(cx: &mut Cx, from: IfId, to: Arc<dyn Sink>, packet: Packet) {
+/// Sends a frame into another vnet as it is, at once, by no interface's link.
+pub(super) fn hand_over(cx: &mut Cx, to: Arc<dyn Sink>, packet: Packet) {
     let at = cx.now;
     cx.out.frames.push(OutFrame {
-        from,
+        from: None,
         to,
         at,
         packet,

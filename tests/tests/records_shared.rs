@@ -315,7 +315,7 @@ fn vlans_that_a_step_made_change_places_with_each_other_and_with_others() {
     retag("own", 1);
     assert_eq!(twin(), looks());
     a.set_up("br0", AdminState::Down).unwrap();
-    a.move_interface("v2", &other).unwrap();
+    a.move_interface_as("v2", &other, "moved").unwrap();
     let record = a.record().unwrap();
     let twin_of_lent = system.replay(&record, "lent").unwrap();
     a.reclaim_interface("v2").unwrap();

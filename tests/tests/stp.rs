@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use vnet::link::{Change, LinkEvent, Shape};
 use vnet::record::Record;
 use vnet::{
     AdminState, BridgeConfig, BridgeError, BridgeInfo, DropReason, MacAddr, MemberConfig,
@@ -304,6 +305,50 @@ fn proposal() -> Vec<u8> {
     ]);
     frame.extend([0, 0, 20, 0, 2, 0, 15, 0, 0]);
     frame
+}
+
+#[test]
+fn a_script_that_changes_a_links_rate_leaves_the_tree_as_it_is() {
+    let mesh = Mesh::new(System::virtual_time(1), 3, &[(0, 1), (1, 2), (2, 0)]);
+    mesh.pass(5);
+    let costs = |n: usize| {
+        let ports = tree(&mesh.switches[n]).ports;
+        ports.iter().map(|p| p.cost).collect::<Vec<_>>()
+    };
+    let changes = || {
+        let all = mesh.switches.iter().map(|s| tree(s).topology_changes);
+        all.collect::<Vec<_>>()
+    };
+    let before = (costs(0), changes());
+    let rates = Change::Rate(Shape::Square {
+        first: 10_000_000,
+        second: 1_000_000_000,
+        every: Duration::from_secs(1),
+    });
+    let script = LinkEvent {
+        at: Duration::ZERO,
+        change: rates,
+    };
+    let running = mesh.switches[0].script_link("w0", &[script]).unwrap();
+    for _ in 0..5 {
+        mesh.pass(1);
+        let private = MemberConfig {
+            private: Switchable::On,
+            ..MemberConfig::default()
+        };
+        mesh.switches[0].set_member(BRIDGE, "w0", private).unwrap();
+        mesh.pass(1);
+        mesh.switches[0]
+            .set_member(BRIDGE, "w0", MemberConfig::default())
+            .unwrap();
+        assert_eq!((costs(0), changes()), before);
+    }
+    assert!(running.changes() >= 5);
+    drop(running);
+    // Whoever sets a link decides what it costs.
+    let slow = vnet_tests::topology::link(100_000_000, Duration::ZERO, 0.0);
+    mesh.switches[0].set_link("w0", slow).unwrap();
+    assert_eq!(costs(0)[1], 200_000);
 }
 
 #[test]

@@ -131,11 +131,19 @@ fn a_tag_without_a_vlan_is_none() {
     let b = Bench::new();
     address(&b.v, "eth0", "192.0.2.1/24");
     b.v.vlan("eth0", "v5", VlanConfig::dot1q(5)).unwrap();
-    for tags in [&[(0x8100, 0xe000)][..], &[(0x8100, 0), (0x8100, 0x2000)]] {
-        let answer = b.answers(question(tags));
-        assert_eq!(answer.len(), 1);
+    let priority = (0x8100, 0xe000);
+    for tags in 1..6 {
+        let answer = b.answers(question(&vec![priority; tags]));
+        assert_eq!(answer.len(), 1, "{tags}");
         assert_eq!(answer[0][12..14], [8, 6]);
+        // Whatever is behind them, however many they are.
+        let unknown = [vec![priority; tags], vec![(0x8100, 6)]].concat();
+        assert!(b.answers(question(&unknown)).is_empty());
+        assert_eq!(b.drops(DropReason::UnknownVlan), tags as u64);
     }
+    b.v.vlan("eth0", "v7", VlanConfig::dot1q(7)).unwrap();
+    let behind = [priority, priority, (0x8100, 7)];
+    assert_eq!(b.answers(question(&behind))[0][12..16], [0x81, 0, 0, 7]);
     // Unless there is an interface for it.
     b.v.vlan("eth0", "v0", VlanConfig::dot1q(0)).unwrap();
     let answer = b.answers(question(&[(0x8100, 0xe000)]));
@@ -211,7 +219,7 @@ fn what_cannot_be_is_refused_and_says_why() {
     b.v.bridge("bridge0").unwrap();
     b.v.vlan("bridge0", "b5", q(5)).unwrap();
     let member = b.v.add_member("bridge0", "b5");
-    assert!(matches!(member, Err(BridgeError::CannotJoin { .. })));
+    assert!(matches!(member, Err(BridgeError::StandsOnBridge { .. })));
     assert_clean(&b.v.destroy());
 }
 

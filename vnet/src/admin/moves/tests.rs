@@ -282,3 +282,34 @@ fn what_finds_nobody_at_the_end_of_a_loan_is_not_lost_on_the_parents_link() {
     assert_eq!((link.offered, link.unplugged), (0, 0));
     drop(flight);
 }
+
+#[test]
+fn a_vlan_that_finds_no_place_goes_and_what_has_its_name_by_then_stays() {
+    let system = System::manual(1);
+    let [home, other] = ["home", "other"].map(|n| system.create(n).expect("a free name"));
+    home.port("eth0", None).expect("a free name");
+    home.vlan("eth0", "v5", VlanConfig::dot1q(5))
+        .expect("a free name");
+    home.core.system.registry().note_lender(&home.core);
+    let flight = home.core.take(Entry::User, |inside| {
+        let id = inside.stack.ifs.id_of("v5")?;
+        lend(&home.core, inside, id, &other.core)?;
+        Ok::<_, MoveError>(id)
+    });
+    home.bridge("v5").expect("the name is free");
+    let gone = Arc::clone(&other.core);
+    drop(other);
+    let placed = home.core.place(flight.expect("it is there"), &gone, "v5");
+    let Err((Some(flight), MoveError::TargetGone)) = placed else {
+        panic!("there is no place");
+    };
+    home.core.withdraw(flight);
+    let left = home.interfaces().expect("alive");
+    assert_eq!((left.len(), &*left[2].name), (3, "v5"));
+    assert_eq!(left[2].kind, IfKind::Bridge);
+    assert_eq!(home.record().expect("alive").ops.len(), 2);
+    home.vlan("eth0", "again", VlanConfig::dot1q(5))
+        .expect("the VLAN is free");
+    assert!(home.lent_interfaces().expect("alive").is_empty());
+    assert!(home.destroy().leaked.is_zero());
+}

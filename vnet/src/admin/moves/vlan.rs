@@ -142,7 +142,7 @@ impl Vnet {
 
 impl VnetCore {
     /// Ends the loan of a VLAN interface of this vnet that is in none, and the interface with it.
-    fn withdraw(self: &Arc<Self>, flight: Flight) {
+    pub(super) fn withdraw(self: &Arc<Self>, flight: Flight) {
         let vlan = flight.0.as_ref().and_then(|n| n.kind.vlan());
         let (Some(serial), Some(vlan)) = (flight.loan().map(|loan| loan.serial), vlan) else {
             return;

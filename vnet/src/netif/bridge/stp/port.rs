@@ -612,3 +612,47 @@ impl From<&Config> for Message {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netif::bridge::stp::config::RstpConfig;
+    use crate::netif::bridge::stp::vector::BridgeIdentifier;
+    use crate::packet::MacAddr;
+
+    #[test]
+    fn an_agreement_that_took_long_once_is_not_waited_for_for_ever() {
+        let id = BridgeIdentifier {
+            priority: 0x8000,
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+        };
+        let own = Vector {
+            root: id,
+            cost: 0,
+            bridge: id,
+            port: PortIdentifier(0),
+        };
+        let number = PortNumber::new(1).expect("not zero");
+        let times = RstpConfig::default().times();
+        let mut port = Port::new(number, RstpPort::default(), 2_000, own, times);
+        let mut now = Instant::ZERO;
+        let mut agreed_after = |ms| {
+            port.asked_at = Some(now);
+            now += Duration::from_millis(ms);
+            port.hear_agreement(now);
+            port.round_trip
+        };
+        assert_eq!(agreed_after(1_500), Duration::from_millis(1_500));
+        // One that is fast says little of the next; many do.
+        assert!(agreed_after(10) > Duration::from_secs(1));
+        for _ in 0..20 {
+            agreed_after(10);
+        }
+        assert_eq!(agreed_after(10), Duration::from_millis(10));
+        assert_eq!(
+            agreed_after(60_000),
+            Duration::from_secs(2),
+            "the hello time at most"
+        );
+    }
+}

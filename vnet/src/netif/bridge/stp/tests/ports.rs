@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::super::bpdu::{Config, Rst};
+use super::super::bpdu::{BpduError, Config, Rst};
 use super::super::config::{Edge, Segment};
 use super::super::engine::Refusal;
 use super::super::state::Role;
@@ -200,6 +200,12 @@ fn a_bpdu_guard_closes_its_port_until_it_was_down() {
     };
     let mut bridge = alone(guard);
     assert_eq!(state(&bridge).1, PortState::Forwarding);
+    // What is no BPDU closes nothing, whatever group it is for.
+    for bad in [Ok(&[0, 0, 0, 0][..]), Ok(&[]), Err(BpduError::NotABpdu)] {
+        let refused = bridge.input(at(0.5), port(1), bad);
+        assert!(matches!(refused, Err(Refusal::Bad(_))), "{refused:?}");
+    }
+    assert_eq!(state(&bridge).1, PortState::Forwarding);
     assert_eq!(
         hear(&mut bridge, at(1.0), &proposal(1)),
         Err(Refusal::Guarded)
@@ -336,5 +342,71 @@ fn of_two_ports_on_one_segment_one_is_a_backup_and_costs_and_priorities_decide()
     assert_eq!(
         bridge.port(port(2)).expect("it was added").role,
         Role::Backup
+    );
+}
+
+#[test]
+fn hosts_of_which_nobody_can_agree_are_not_cut_off_when_the_root_is_farther() {
+    let never = RstpPort {
+        edge: Edge::No,
+        ..RstpPort::default()
+    };
+    let (mut now, mut bridge) = (Instant::ZERO, alone(RstpPort::default()));
+    bridge.add_port(port(2), never, 2_000);
+    bridge.port_up(now, port(2));
+    let says = |cost| {
+        let (vector, times) = path(1, cost);
+        let rst = rst();
+        Bpdu::Rst(Rst {
+            vector,
+            times,
+            ..rst
+        })
+    };
+    let hosts = |bridge: &Rstp| bridge.port(port(2)).expect("it was added").state;
+    for _ in 0..30 {
+        hear(&mut bridge, now, &says(0)).expect("a good BPDU");
+        let next = now + Duration::from_secs(1);
+        pass(&mut bridge, &mut now, next);
+    }
+    assert_eq!(hosts(&bridge), PortState::Forwarding);
+    for _ in 0..8 {
+        hear(&mut bridge, now, &says(200_000)).expect("a good BPDU");
+        assert_eq!(hosts(&bridge), PortState::Forwarding, "{now}");
+        let next = now + Duration::from_secs(1);
+        pass(&mut bridge, &mut now, next);
+    }
+    assert_eq!(bridge.root().1, 202_000);
+    // A bridge that is there may stand on what it heard before.
+    let (mut vector, times) = path(9, 0);
+    vector.root = bridge_id(1, 0x4000);
+    vector.cost = 300_000;
+    let other = Bpdu::Rst(Rst {
+        vector,
+        times,
+        ..rst()
+    });
+    bridge
+        .input(now, port(2), Ok(other.emit().as_slice()))
+        .expect("a good BPDU");
+    hear(&mut bridge, now, &says(250_000)).expect("a good BPDU");
+    assert_eq!(hosts(&bridge), PortState::Discarding);
+}
+
+#[test]
+fn what_many_ports_say_is_found_in_one_walk() {
+    let mut bridge = Rstp::new(bridge_id(9, 0x8000), RstpConfig::default());
+    for n in 1..=200 {
+        bridge.add_port(port(n), RstpPort::default(), 2_000);
+        bridge.port_up(Instant::ZERO, port(n));
+    }
+    let before = bridge.walked.steps();
+    let events = std::iter::from_fn(|| bridge.poll_event()).count();
+    let sent = std::iter::from_fn(|| bridge.poll_transmit(Instant::ZERO)).count();
+    assert_eq!(sent, 200);
+    let walked = bridge.walked.steps() - before;
+    assert!(
+        walked <= 400 + events as u64,
+        "{walked} for {events} and {sent}"
     );
 }

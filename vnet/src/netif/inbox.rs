@@ -674,6 +674,7 @@ mod tests {
         let taken = |vid: u16| {
             let before = inbox.len();
             (0..10_000).for_each(|_| inbox.push(Instant::ZERO, leaving(parent, vid)));
+            assert!(inbox.take_overflowed() > 0);
             inbox.len() - before
         };
         assert_eq!(taken(5), 8000);

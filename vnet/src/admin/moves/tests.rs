@@ -268,6 +268,7 @@ fn what_finds_nobody_at_the_end_of_a_loan_is_not_lost_on_the_parents_link() {
         .core
         .take(Entry::User, |_| Ok::<_, MoveError>(lent))
         .expect("it is there");
+    drop(flight);
     peer.add_address("v5", "192.0.2.1/24".parse().expect("a prefix"))
         .expect("a free address");
     system.poll(system.now());
@@ -280,7 +281,6 @@ fn what_finds_nobody_at_the_end_of_a_loan_is_not_lost_on_the_parents_link() {
     assert_eq!(stats.tx_drops(DropReason::LinkUnplugged), 1);
     let link = home.link_stats("eth0").expect("it has one");
     assert_eq!((link.offered, link.unplugged), (0, 0));
-    drop(flight);
 }
 
 #[test]

@@ -356,10 +356,12 @@ fn hosts_of_which_nobody_can_agree_are_not_cut_off_when_the_root_is_farther() {
     bridge.port_up(now, port(2));
     let says = |cost| {
         let (vector, times) = path(1, cost);
+        let proposal = false;
         let rst = rst();
         Bpdu::Rst(Rst {
             vector,
             times,
+            proposal,
             ..rst
         })
     };

@@ -209,8 +209,8 @@ fn what_is_undone_on_a_borrowed_interfaces_vlan_is_not_noted() {
     let with_bridge = tenant.record().unwrap().ops;
     tenant.add_member("br0", &six).unwrap();
     let mac = MacAddr(PEER.mac);
-    tenant.add_station("br0", &six, mac).unwrap();
-    tenant.remove_station("br0", mac).unwrap();
+    tenant.add_station("br0", &six, mac, None).unwrap();
+    tenant.remove_station("br0", mac, None).unwrap();
     tenant.remove_member("br0", &six).unwrap();
     assert_eq!(tenant.record().unwrap().ops, with_bridge);
     // A route that was noted is struck out, and one that a step made would be noted to be gone.
@@ -293,7 +293,7 @@ fn whoever_watches_a_member_or_its_bridge_hears_what_becomes_of_every_frame() {
         ..MemberConfig::default()
     };
     for name in ["p0", "p1"] {
-        s.set_member("br0", name, edge).unwrap();
+        s.set_member("br0", name, edge.clone()).unwrap();
     }
     s.set_bridge(
         "br0",

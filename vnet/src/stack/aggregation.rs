@@ -48,7 +48,7 @@ impl Stack {
             let frame = pdu::frame(mac, &du);
             let mut packet = Packet::outgoing(Payload::from(frame));
             packet.meta.csum = Csum::Verified;
-            tx::send(self, cx, port, packet, 0);
+            tx::send(self, cx, port, packet, &mut tx::Trail::default());
         }
         changed.carrier
     }

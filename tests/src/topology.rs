@@ -32,6 +32,16 @@ pub fn join(a: &Vnet, end_a: &str, b: &Vnet, end_b: &str) {
         .expect("the address is free");
 }
 
+/// Two vnets `a` and `b`, 192.0.2.1 and 192.0.2.2, joined at `eth0`.
+///
+/// # Panics
+/// When the names are taken.
+pub fn hosts(system: &System) -> (OwnedVnet, OwnedVnet) {
+    let (a, b) = (vnet(system, "a"), vnet(system, "b"));
+    join(&a, "eth0 192.0.2.1/24", &b, "eth0 192.0.2.2/24");
+    (a, b)
+}
+
 /// Two vnets `a` and `b`, 10.0.0.1 and 10.0.0.2, joined at `eth0`.
 ///
 /// # Panics

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use vnet::net::{EchoSocket, TcpListener, TcpStream};
 use vnet::{
-    AdminState, BridgeError, BridgeMode, Carrier, DropReason, Forwarding, HostPort, IfKind,
-    LinkConfig, MAX_BRIDGES, MacAddr, MemberConfig, NetifError, NextHop, Offload, OwnedVnet,
-    StationOrigin, Switchable, System, Vnet,
+    AdminError, AdminState, BridgeMode, Carrier, DropReason, Forwarding, HostPort, IfKind,
+    LinkConfig, MAX_BRIDGES, MacAddr, MemberConfig, NextHop, Offload, OwnedVnet, StationOrigin,
+    Switchable, System, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::bridge::{Bench, EVERYONE, OTHER, station};
@@ -132,19 +132,19 @@ fn static_stations_are_believed_whatever_frames_say() {
     let v = &b.vnet;
     assert_eq!(
         v.add_station("bridge0", "p0", own, None),
-        Err(BridgeError::OwnAddress(own))
+        Err(AdminError::OwnAddress(own))
     );
     assert_eq!(
         v.remove_station("bridge0", own, None),
-        Err(BridgeError::OwnAddress(own))
+        Err(AdminError::OwnAddress(own))
     );
     assert_eq!(
         v.add_station("bridge0", "p0", group, None),
-        Err(BridgeError::BadStation(group))
+        Err(AdminError::BadMac(group))
     );
     assert_eq!(
         v.remove_station("bridge0", unknown, None),
-        Err(BridgeError::NoSuchStation(unknown))
+        Err(AdminError::NoSuchStation(unknown))
     );
 }
 
@@ -429,18 +429,21 @@ fn misuse_is_a_typed_error() {
     v.epair("x0", &v, "x1").unwrap();
     v.add_address("x1", "10.0.0.1/24".parse().unwrap()).unwrap();
     let name = |s: &str| s.to_owned();
-    assert_eq!(v.bridge("b0"), Err(NetifError::Exists(name("b0")).into()));
+    assert_eq!(v.bridge("b0"), Err(AdminError::Exists(name("b0"))));
     assert_eq!(
         v.bridge("no good"),
-        Err(NetifError::BadName(name("no good")).into())
+        Err(AdminError::BadName(name("no good")))
     );
     assert_eq!(
         v.add_member("x0", "x1"),
-        Err(BridgeError::NotABridge(name("x0")))
+        Err(AdminError::Unsupported {
+            kind: IfKind::Epair,
+            what: "is not a bridge",
+        })
     );
     assert_eq!(
         v.add_member("b0", "x9"),
-        Err(NetifError::NotFound(name("x9")).into())
+        Err(AdminError::NotFound(name("x9")))
     );
     for (other, kind) in [
         ("lo0", IfKind::Loopback),
@@ -449,46 +452,49 @@ fn misuse_is_a_typed_error() {
     ] {
         assert_eq!(
             v.add_member("b0", other),
-            Err(BridgeError::CannotJoin { kind })
+            Err(AdminError::Unsupported {
+                kind,
+                what: "cannot be a member of a bridge",
+            })
         );
     }
     assert_eq!(
         v.add_member("b0", "x1"),
-        Err(BridgeError::HasAddresses(name("x1")))
+        Err(AdminError::HasAddresses(name("x1")))
     );
     v.add_member("b0", "x0").unwrap();
     let (member, bridge) = (name("x0"), name("b0"));
     assert_eq!(
         v.add_member("b1", "x0"),
-        Err(BridgeError::AlreadyMember { member, bridge })
+        Err(AdminError::AlreadyMember { member, bridge })
     );
     let (member, bridge) = (name("x0"), name("b1"));
     assert_eq!(
         v.remove_member("b1", "x0"),
-        Err(BridgeError::NotAMember { member, bridge })
+        Err(AdminError::NotAMember { member, bridge })
     );
     let address = "10.0.1.1/24".parse().unwrap();
     assert_eq!(
         v.add_address("x0", address),
-        Err(NetifError::BridgeMember(name("x0")))
+        Err(AdminError::BridgeMember(name("x0")))
     );
     assert!(matches!(
         v.set_link("b0", LinkConfig::default()),
-        Err(NetifError::Unsupported { .. })
+        Err(AdminError::Unsupported { .. })
     ));
     assert!(matches!(
         v.set_offload("b0", Offload::None),
-        Err(NetifError::Unsupported { .. })
+        Err(AdminError::Unsupported { .. })
     ));
     let handle = Vnet::clone(&v);
     v.set_privileges(vnet::Privileges::NONE).unwrap();
-    let denied = |r| matches!(r, Err(BridgeError::Netif(NetifError::Denied(_))));
+    let denied = |r| matches!(r, Err(AdminError::Denied(_)));
     assert!(denied(handle.bridge("b2")));
     assert!(denied(handle.remove_member("b0", "x0")));
     assert!(denied(handle.flush_stations("b0")));
     v.set_privileges(vnet::Privileges::ALL).unwrap();
     v.destroy();
-    assert_eq!(handle.bridge("b2"), Err(NetifError::Gone.into()));
+    assert_eq!(handle.bridge("b2"), Err(AdminError::Gone));
 }
 
 #[test]
@@ -655,7 +661,7 @@ fn row_13_bridges_and_members_go_in_any_order() {
             wires.iter().skip(1).all(|i| i.carrier == Carrier::Down),
             "{wires:?}"
         );
-        assert_eq!(tenant.stations("bridge0"), Err(NetifError::Gone.into()));
+        assert_eq!(tenant.stations("bridge0"), Err(AdminError::Gone));
         assert_clean(&far.destroy());
     }
 }

@@ -11,10 +11,10 @@ use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use vnet::capture::{
     CaptureError, CaptureOptions, CaptureSink, Flush, FrameTap, LargeSegments, MIN_FILE, Recorder,
-    Rotate, Which, Writing,
+    Rotate, Writing,
 };
 use vnet::net::{EchoSocket, TcpListener, TcpStream, UdpSocket};
-use vnet::{DropReason, LinkConfig, Offload, System, Vnet};
+use vnet::{Direction, DropReason, LinkConfig, Offload, System, Vnet};
 use vnet_tests::skip::has_tshark;
 use vnet_tests::topology::pair;
 
@@ -231,11 +231,11 @@ const NO_SOCKET: &str = "dropped by the vnet: no-socket";
 fn a_direction_of_a_link_is_seen_before_and_after_it() {
     let (sent, received) = (
         CaptureOptions {
-            which: Which::Sent,
+            direction: Some(Direction::Out),
             ..CaptureOptions::default()
         },
         CaptureOptions {
-            which: Which::Received,
+            direction: Some(Direction::In),
             ..CaptureOptions::default()
         },
     );
@@ -393,7 +393,7 @@ fn large_segments_are_cut_into_frames_of_the_mtu_and_are_the_same_bytes() {
         let memory = Memory::default();
         let options = CaptureOptions {
             large,
-            which: Which::Sent,
+            direction: Some(Direction::Out),
             ..CaptureOptions::default()
         };
         let recorder = recorder(&memory, options);
@@ -518,7 +518,7 @@ fn tshark_reads_along_while_the_vnets_run() {
     let (a, b) = pair(&system);
     let sink = move |_slot| Ok(Box::new(pipe.take().unwrap()) as Box<dyn Write + Send>);
     let options = CaptureOptions {
-        which: Which::Sent,
+        direction: Some(Direction::Out),
         flush: Flush::EachFrame,
         ..CaptureOptions::default()
     };

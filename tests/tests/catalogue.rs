@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use vnet::net::{TcpListener, TcpStream, UdpSocket, is_gone};
 use vnet::{
-    AdminState, InitRecord, LinkConfig, LocalError, MacAddr, NetifError, OwnedVnet, Port, Stage,
+    AdminError, AdminState, InitRecord, LinkConfig, LocalError, MacAddr, OwnedVnet, Port, Stage,
     StepError, System, Vnet, vnet_local,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved, run_until_idle};
@@ -51,7 +51,7 @@ fn row_04_events_on_an_interface_that_has_left_find_it_nowhere_else() {
                     far.set_up("eth0", AdminState::Down),
                     far.set_up("eth0", AdminState::Up),
                 ] {
-                    let missed = matches!(&event, Err(NetifError::NotFound(_)));
+                    let missed = matches!(&event, Err(AdminError::NotFound(_)));
                     assert!(event.is_ok() || missed, "{event:?}");
                 }
             }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use vnet::capture::{CaptureOptions, Recorder, Writing};
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
-use vnet::{Forwarding, InitRecord, MoveError, RunError, RunLimit, Stage, System, TaskError, Vnet};
+use vnet::{
+    AdminError, Forwarding, InitRecord, RunError, RunLimit, Stage, System, TaskError, Vnet,
+};
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::topology::{pair, vnet};
 
@@ -59,7 +61,7 @@ fn home_and_borrower_end_while_a_third_returns_the_interface() {
             let returned = returner.return_interface("p");
             let is_expected = matches!(
                 returned,
-                Ok(_) | Err(MoveError::Gone | MoveError::NotFound(_) | MoveError::AtHome(_))
+                Ok(_) | Err(AdminError::Gone | AdminError::NotFound(_) | AdminError::AtHome(_))
             );
             assert!(is_expected, "{returned:?}");
             for report in [one.join().unwrap(), two.join().unwrap()] {

@@ -15,6 +15,7 @@ use vnet::link::LinkConfig;
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::time::Instant;
 use vnet::{InitRecord, OwnedVnet, Stage, System, ThreadsConfig};
+use vnet_tests::topology::hosts;
 
 /// Longer than anything here takes, so that a failure is one and not a hang.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,13 +29,9 @@ fn pair(system: &System, delay: Duration) -> (OwnedVnet, OwnedVnet) {
         delay,
         ..LinkConfig::default()
     };
-    let ends = ["a", "b"].map(|name| system.create(name).expect("the name is free"));
-    let [a, b] = ends;
-    a.epair("eth0", &b, "eth0").expect("both are alive");
-    for (vnet, net) in [(&a, "192.0.2.1/24"), (&b, "192.0.2.2/24")] {
+    let (a, b) = hosts(system);
+    for vnet in [&a, &b] {
         vnet.set_link("eth0", link.clone()).expect("it is valid");
-        let net = net.parse().expect("a prefix");
-        vnet.add_address("eth0", net).expect("it is new");
     }
     (a, b)
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use vnet::net::{EchoSocket, Interest, RawSocket, TcpListener, TcpStream, UdpSocket, is_gone};
 use vnet::{OwnedVnet, Resource, System, UNLIMITED, Vnet};
+use vnet_tests::topology::hosts;
 
 /// How an operation waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,12 +255,7 @@ fn recv(system: &System, form: Form, socket: &dyn Kind, len: usize) -> String {
 fn world() -> (System, OwnedVnet, OwnedVnet) {
     let system = System::virtual_time(5);
     system.record_fingerprint();
-    let (a, b) = (system.create("a").unwrap(), system.create("b").unwrap());
-    a.epair("eth0", &b, "eth0").unwrap();
-    a.add_address("eth0", "192.0.2.1/24".parse().unwrap())
-        .unwrap();
-    b.add_address("eth0", "192.0.2.2/24".parse().unwrap())
-        .unwrap();
+    let (a, b) = hosts(&system);
     // Of both, so that what does not fit in one socket does not fit in the other.
     for vnet in [&a, &b] {
         for name in ["net.inet.tcp.sendspace", "net.inet.tcp.recvspace"] {

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket, is_gone, socket_error};
 use vnet::{
-    AdminError, AdminState, Carrier, DropReason, Forwarding, Gone, LinkConfig, MacAddr, NetifError,
-    NextHop, PortError, RouteError, SocketError, System, Vnet,
+    AdminError, AdminState, Carrier, DropReason, Forwarding, Gone, LinkConfig, MacAddr, NextHop,
+    PortError, SocketError, System, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::topology::{join, pair, vnet};
@@ -218,7 +218,7 @@ fn names_and_addresses_are_one_systems_own() {
     let (a, b) = (vnet(&one, "same"), vnet(&two, "same"));
     assert!(!a.is(&b));
     assert!(one.vnet("same").unwrap().is(&a) && two.vnet("same").unwrap().is(&b));
-    assert_eq!(a.epair("eth0", &b, "eth0"), Err(NetifError::OtherSystem));
+    assert_eq!(a.epair("eth0", &b, "eth0"), Err(AdminError::OtherSystem));
     for v in [&a, &b] {
         assert_eq!(v.interfaces().unwrap().len(), 1, "nothing was made");
     }
@@ -301,41 +301,41 @@ fn everything_that_outlives_its_vnet_says_so_with_a_type() {
     assert_eq!(handle.pending(), Err(Gone));
     assert_eq!(handle.interfaces(), Err(Gone));
     assert_eq!(handle.routes(), Err(Gone));
-    assert_eq!(handle.init_record().unwrap_err(), Gone);
+    assert_eq!(handle.inspect().unwrap_err(), Gone);
     assert_eq!(
         handle.set_forwarding(Forwarding::Enabled),
         Err(AdminError::Gone)
     );
     assert_eq!(
         handle.set_up("eth0", AdminState::Down),
-        Err(NetifError::Gone)
+        Err(AdminError::Gone)
     );
-    assert_eq!(handle.set_ip_mtu("eth0", 1500), Err(NetifError::Gone));
+    assert_eq!(handle.set_ip_mtu("eth0", 1500), Err(AdminError::Gone));
     assert_eq!(
         handle.set_mac("eth0", MacAddr([2, 0, 0, 0, 0, 9])),
-        Err(NetifError::Gone)
+        Err(AdminError::Gone)
     );
-    assert_eq!(handle.remove_interface("eth0"), Err(NetifError::Gone));
+    assert_eq!(handle.remove_interface("eth0"), Err(AdminError::Gone));
     assert_eq!(
         handle.add_address("lo0", "10.1.0.1/32".parse().unwrap()),
-        Err(NetifError::Gone)
+        Err(AdminError::Gone)
     );
     assert_eq!(
         handle.remove_address("lo0", "127.0.0.1".parse().unwrap()),
-        Err(NetifError::Gone)
+        Err(AdminError::Gone)
     );
     assert_eq!(
         handle.set_link("eth0", LinkConfig::default()),
-        Err(NetifError::Gone)
+        Err(AdminError::Gone)
     );
-    assert_eq!(handle.epair("eth9", &b, "eth9"), Err(NetifError::Gone));
-    assert_eq!(b.epair("eth9", &handle, "eth9"), Err(NetifError::Gone));
+    assert_eq!(handle.epair("eth9", &b, "eth9"), Err(AdminError::Gone));
+    assert_eq!(b.epair("eth9", &handle, "eth9"), Err(AdminError::Gone));
     assert_eq!(b.interfaces().unwrap().len(), 2, "half a pair is no pair");
-    assert!(matches!(handle.port("p", None), Err(NetifError::Gone)));
+    assert!(matches!(handle.port("p", None), Err(AdminError::Gone)));
     let route = "10.5.0.0/16".parse().unwrap();
     let via = || NextHop::Interface("eth0".into());
-    assert_eq!(handle.add_route(route, via()), Err(RouteError::Gone));
-    assert_eq!(handle.remove_route(route), Err(RouteError::Gone));
+    assert_eq!(handle.add_route(route, via()), Err(AdminError::Gone));
+    assert_eq!(handle.remove_route(route), Err(AdminError::Gone));
     assert!(system.vnet("a").is_none());
 
     // The outside end of a port.

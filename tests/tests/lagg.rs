@@ -7,9 +7,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use vnet::net::UdpSocket;
 use vnet::{
-    AdminState, BridgeError, Carrier, DropReason, LacpPartner, LaggConfig, LaggError, LaggHash,
-    LaggMember, LaggMode, LinkConfig, MacAddr, NetifError, OwnedVnet, Switchable, System,
-    VlanConfig, Vnet,
+    AdminError, AdminState, Carrier, DropReason, IfKind, LacpPartner, LaggConfig, LaggHash,
+    LaggMember, LaggMode, LinkConfig, MacAddr, OwnedVnet, Switchable, System, VlanConfig, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::frames::{IPV4, Ip4, ethernet};
@@ -247,7 +246,7 @@ fn members_have_the_laggs_address_and_mtu_and_get_their_own_back() {
     assert_eq!((seen("eth0"), seen("eth2")), ((other, 2000), (other, 2000)));
     let refused = [a.set_mac("eth0", own), a.set_ip_mtu("eth0", 1500)];
     for refused in refused {
-        assert_eq!(refused, Err(NetifError::LaggMember("eth0".into())));
+        assert_eq!(refused, Err(AdminError::LaggMember("eth0".into())));
     }
     // By leaving, by being lent, and by the end of the lagg.
     a.remove_member("lagg0", "eth0").unwrap();
@@ -342,25 +341,25 @@ fn what_cannot_be_is_refused_and_says_why() {
         let said = match member {
             "lo0" => {
                 let error = join("lagg0", member);
-                assert!(matches!(error, BridgeError::HasAddresses(_)), "{error}");
+                assert!(matches!(error, AdminError::HasAddresses(_)), "{error}");
                 continue;
             }
             member => join("lagg0", member).to_string(),
         };
-        let expected = "interface cannot be a member of a lagg: only epairs and ports can";
-        assert_eq!(said, format!("a {kind} {expected}"));
+        let expected = "cannot be a member of a lagg: only epairs and ports can";
+        assert_eq!(said, format!("an interface of kind {kind} {expected}"));
     }
     a.add_address("eth1", "192.0.2.1/24".parse().unwrap())
         .unwrap();
     assert_eq!(
         join("lagg0", "eth1"),
-        BridgeError::HasAddresses("eth1".into())
+        AdminError::HasAddresses("eth1".into())
     );
     a.remove_address("eth1", Ipv4Addr::new(192, 0, 2, 1).into())
         .unwrap();
     a.add_member("lagg0", "eth0").unwrap();
     let refused = a.add_address("eth0", "192.0.2.1/24".parse().unwrap());
-    assert_eq!(refused, Err(NetifError::LaggMember("eth0".into())));
+    assert_eq!(refused, Err(AdminError::LaggMember("eth0".into())));
     for to in ["lagg0", "lagg1", "bridge0"] {
         let error = join(to, "eth0");
         let said = "interface \"eth0\" is a member of \"lagg0\" already";
@@ -369,16 +368,19 @@ fn what_cannot_be_is_refused_and_says_why() {
     for n in 1..32 {
         a.add_member("lagg0", &eth(n)).unwrap();
     }
-    let full = BridgeError::Lagg(LaggError::TooManyMembers);
+    let full = AdminError::TooManyMembers(32);
     assert_eq!(join("lagg0", "eth32"), full);
     let error = a.remove_member("lagg1", "eth0").unwrap_err();
-    assert!(matches!(error, BridgeError::NotAMember { .. }), "{error}");
-    let none = LaggError::NotALagg("eth0".into());
+    assert!(matches!(error, AdminError::NotAMember { .. }), "{error}");
+    let none = AdminError::Unsupported {
+        kind: IfKind::Epair,
+        what: "is not a lagg",
+    };
     assert_eq!(a.set_lagg("eth0", LaggConfig::default()), Err(none.clone()));
     assert_eq!(a.lagg_info("eth0"), Err(none));
     let name = a.lagg("eth0", LaggConfig::default());
-    let exists = NetifError::Exists("eth0".into());
-    assert_eq!(name, Err(LaggError::Netif(exists)));
+    let exists = AdminError::Exists("eth0".into());
+    assert_eq!(name, Err(exists));
     for vnet in [a, b] {
         assert_clean(&vnet.destroy());
     }

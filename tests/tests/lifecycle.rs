@@ -64,8 +64,8 @@ fn good(log: &Log, name: &'static str, stage: Stage, order: i32) -> InitRecord {
 }
 
 fn ran(vnet: &Vnet) -> Vec<String> {
-    let record = vnet.init_record().expect("the vnet is alive");
-    record.into_iter().map(|(name, _)| name).collect()
+    let init = vnet.inspect().expect("the vnet is alive").init;
+    init.into_iter().map(|step| step.name).collect()
 }
 
 #[test]

@@ -7,21 +7,14 @@ use vnet::link::{Change, Codel, Discipline, FqCodel, LinkEvent, LinkState, Queue
 use vnet::net::{EchoSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::time::Instant;
 use vnet::{DropReason, LinkConfig, OwnedVnet, System};
+use vnet_tests::topology::hosts;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A pair of hosts with a link from `a` to `b`.
 fn pair(system: &System, config: LinkConfig) -> (OwnedVnet, OwnedVnet) {
-    let (a, b) = (
-        system.create("a").expect("a free name"),
-        system.create("b").expect("a free name"),
-    );
-    a.epair("eth0", &b, "eth0").expect("free names");
-    a.add_address("eth0", "192.0.2.1/24".parse().expect("a prefix"))
-        .expect("a host's address");
-    b.add_address("eth0", "192.0.2.2/24".parse().expect("a prefix"))
-        .expect("a host's address");
+    let (a, b) = hosts(system);
     a.set_link("eth0", config).expect("a valid link");
     (a, b)
 }

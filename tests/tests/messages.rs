@@ -11,6 +11,11 @@ use vnet::net::UdpSocket;
 use vnet::time::Instant;
 use vnet::{Direction, MessageLayer, OwnedVnet, Packet, System, Vnet};
 
+/// What a vnet keeps of messages, as documented.
+const MAX_LINES: usize = 1024;
+const MAX_LINE: usize = 1024;
+const MAX_BYTES: usize = 64 << 10;
+
 /// Runs `f` with everything that is said going to the buffers of `system`.
 fn heard<R>(system: &System, f: impl FnOnce() -> R) -> R {
     let subscriber = tracing_subscriber::registry().with(MessageLayer::new(system));
@@ -164,23 +169,21 @@ fn the_buffer_is_bounded_however_much_is_said() {
     let [a, b] = two(&system);
     heard(&system, || {
         let _in_a = a.enter();
-        for n in 0..3 * MessageLayer::MAX_LINES {
+        for n in 0..3 * MAX_LINES {
             tracing::info!(n);
         }
         tracing::info!(long = %"x".repeat(1 << 20), "one long line");
         for _ in 0..1000 {
-            tracing::info!(vnet = "b", "{}", "y".repeat(2 * MessageLayer::MAX_LINE));
+            tracing::info!(vnet = "b", "{}", "y".repeat(2 * MAX_LINE));
         }
     });
     let held = a.messages();
-    assert_eq!(held.lines.len(), MessageLayer::MAX_LINES);
-    let said = 3 * MessageLayer::MAX_LINES + 1;
+    assert_eq!(held.lines.len(), MAX_LINES);
+    let said = 3 * MAX_LINES + 1;
     assert_eq!(held.lines.len() as u64 + held.dropped, said as u64);
-    let last = &held.lines[MessageLayer::MAX_LINES - 1].text;
+    let last = &held.lines[MAX_LINES - 1].text;
     assert!(
-        last.len() <= MessageLayer::MAX_LINE
-            && last.starts_with("one long line long=xxx")
-            && last.ends_with('…')
+        last.len() <= MAX_LINE && last.starts_with("one long line long=xxx") && last.ends_with('…')
     );
     let held = b.messages();
     let bytes: usize = held
@@ -188,7 +191,7 @@ fn the_buffer_is_bounded_however_much_is_said() {
         .iter()
         .map(|l| l.text.len() + l.target.len())
         .sum();
-    assert!(bytes <= MessageLayer::MAX_BYTES && held.dropped > 900);
+    assert!(bytes <= MAX_BYTES && held.dropped > 900);
 }
 
 #[test]

@@ -8,9 +8,8 @@ use std::time::Duration;
 use vnet::capture::FrameTap;
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::{
-    AdminState, Carrier, Direction, DropReason, Fate, IfInfo, IfKind, LinkConfig, MacAddr,
-    MoveError, NetifError, NextHop, Offload, OwnedVnet, Packet, Privilege, Privileges, Resource,
-    System, Vnet,
+    AdminError, AdminState, Carrier, Direction, DropReason, Fate, IfInfo, IfKind, LinkConfig,
+    MacAddr, NextHop, Offload, OwnedVnet, Packet, Privilege, Privileges, Resource, System, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved, run_until_idle};
 use vnet_tests::topology::{join, pair, vnet};
@@ -104,43 +103,49 @@ fn whatever_cannot_be_moved_stays_with_all_it_has() {
     let before = a.interfaces().unwrap();
     let tenant = Vnet::clone(&a);
     let owner: &Vnet = &a;
-    type Is = fn(&MoveError) -> bool;
-    let cases: [(Result<_, MoveError>, Is); 11] = [
+    type Is = fn(&AdminError) -> bool;
+    let cases: [(Result<_, AdminError>, Is); 11] = [
         (owner.move_interface("eth0", &a), |e| {
-            matches!(e, MoveError::SameVnet(_))
+            matches!(e, AdminError::SameVnet(_))
         }),
         (
             owner.move_interface("eth9", &b),
-            |e| matches!(e, MoveError::NotFound(n) if n == "eth9"),
+            |e| matches!(e, AdminError::NotFound(n) if n == "eth9"),
         ),
         (
             owner.move_interface("eth0", &b),
-            |e| matches!(e, MoveError::Exists(n) if n == "eth0"),
+            |e| matches!(e, AdminError::Exists(n) if n == "eth0"),
         ),
         (owner.move_interface_as("eth0", &b, "a/b"), |e| {
-            matches!(e, MoveError::BadName(_))
+            matches!(e, AdminError::BadName(_))
         }),
         (owner.move_interface("eth0", &stranger), |e| {
-            *e == MoveError::OtherSystem
+            *e == AdminError::OtherSystem
         }),
         (owner.move_interface("eth0", &full), |e| {
-            matches!(e, MoveError::Limit(_))
+            matches!(e, AdminError::Limit(_))
         }),
         (owner.move_interface("eth0", &name_of_gone), |e| {
-            *e == MoveError::TargetGone
+            *e == AdminError::TargetGone
         }),
         (owner.move_interface_as("lo0", &b, "lo1"), |e| {
-            *e == MoveError::Unsupported(IfKind::Loopback)
+            matches!(
+                e,
+                AdminError::Unsupported {
+                    kind: IfKind::Loopback,
+                    ..
+                }
+            )
         }),
         (owner.return_interface("eth0"), |e| {
-            matches!(e, MoveError::AtHome(_))
+            matches!(e, AdminError::AtHome(_))
         }),
         (owner.reclaim_interface("eth0"), |e| {
-            matches!(e, MoveError::NotLent(_))
+            matches!(e, AdminError::NotLent(_))
         }),
         (
             tenant.move_interface_as("eth0", &b, "x"),
-            |e| matches!(e, MoveError::NotDescendant(n) if n == "b"),
+            |e| matches!(e, AdminError::NotDescendant(n) if n == "b"),
         ),
     ];
     for (n, (result, is_expected)) in cases.iter().enumerate() {
@@ -149,11 +154,11 @@ fn whatever_cannot_be_moved_stays_with_all_it_has() {
         assert!(!error.to_string().is_empty());
     }
     assert_eq!(a.interfaces().unwrap(), before);
-    assert!(a.lent_interfaces().unwrap().is_empty());
+    assert!(a.pins().unwrap().lent.is_empty());
     assert_eq!(full.interfaces().unwrap().len(), 1);
     assert!(matches!(
         name_of_gone.move_interface("eth0", &a),
-        Err(MoveError::Gone)
+        Err(AdminError::Gone)
     ));
 }
 
@@ -167,7 +172,7 @@ fn who_may_lend_to_whom() {
     // A tenant needs the privilege, and then may lend down.
     a.set_privileges(!Privileges::from(Privilege::InterfaceCreate))
         .unwrap();
-    let denied = MoveError::Denied(vnet::Denied(Privilege::InterfaceCreate));
+    let denied = AdminError::Denied(Privilege::InterfaceCreate.as_str());
     assert_eq!(tenant.move_interface("eth0", &child), Err(denied.clone()));
     assert_eq!(tenant.return_interface("eth0"), Err(denied.clone()));
     assert_eq!(tenant.reclaim_interface("eth0"), Err(denied.clone()));
@@ -181,20 +186,17 @@ fn who_may_lend_to_whom() {
     let borrower = Vnet::clone(&child);
     assert!(matches!(
         child.move_interface("eth0", &b),
-        Err(MoveError::NotDescendant(_))
+        Err(AdminError::NotDescendant(_))
     ));
     let removed = borrower.remove_interface("eth0");
-    assert!(matches!(removed, Err(NetifError::Borrowed { home, .. }) if home == "a"));
+    assert!(matches!(removed, Err(AdminError::Borrowed { home, .. }) if home == "a"));
     borrower.move_interface("eth0", &grandchild).unwrap();
     assert_eq!(interface(&grandchild, "eth0").home, "a");
-    assert_eq!(
-        a.lent_interfaces().unwrap()[0].borrower,
-        "a.child.grandchild"
-    );
+    assert_eq!(a.pins().unwrap().lent[0].borrower, "a.child.grandchild");
     // Home is home: the middle vnet has no say.
     assert!(matches!(
         child.reclaim_interface("eth0"),
-        Err(MoveError::NotLent(_))
+        Err(AdminError::NotLent(_))
     ));
     assert_eq!(
         Vnet::clone(&grandchild)
@@ -207,7 +209,7 @@ fn who_may_lend_to_whom() {
     b.set_privileges(Privileges::NONE).unwrap();
     let denied = a.move_interface("eth0", &b.clone());
     assert!(
-        matches!(denied, Err(MoveError::Denied(_))),
+        matches!(denied, Err(AdminError::Denied(_))),
         "b's tenants may not"
     );
     a.move_interface("eth0", &b).unwrap();
@@ -216,7 +218,7 @@ fn who_may_lend_to_whom() {
         "a",
         "moving home is returning"
     );
-    assert!(a.lent_interfaces().unwrap().is_empty());
+    assert!(a.pins().unwrap().lent.is_empty());
     let report = a.destroy();
     assert_clean(&report);
     assert!(report.returned.is_empty());

@@ -10,7 +10,8 @@ use std::time::Duration;
 use history::{act, duration, edge_number, link, perform};
 use ipnet::Ipv4Net;
 use proptest::prelude::*;
-use vnet::record::{BridgeOp, IfOp, InitStep, Op, Record, RouteOp, VnetOp};
+use serde_json::{Value, json};
+use vnet::record::{InitStep, Operation, Record};
 use vnet::{
     AdminState, BridgeConfig, BridgeMode, BridgeVlans, Forwarding, HostPort, InitRecord,
     Inspection, LaggConfig, LaggHash, LaggMode, MacAddr, MemberConfig, MemberVlans, Offload,
@@ -157,48 +158,49 @@ fn member_config() -> impl Strategy<Value = MemberConfig> {
     })
 }
 
+/// The operation that data such as `{"op": "bridge", "interface": "br0"}` is.
+fn op(data: Value) -> Operation {
+    serde_json::from_value(data).expect("an operation")
+}
+
 /// Any operation, possible or not.
-fn op() -> impl Strategy<Value = Op> {
+fn any_op() -> impl Strategy<Value = Operation> {
     let (a, b, c) = (text, text, text);
     let interfaces = prop_oneof![
-        (a(), b(), c(), any::<Option<u64>>()).prop_map(
-            |(interface, peer, peer_interface, wire)| Op::Interface(
-                interface,
-                IfOp::Epair {
-                    peer,
-                    peer_interface,
-                    wire
-                }
-            )
-        ),
+        (a(), b(), c(), any::<Option<u64>>()).prop_map(|(a, b, c, wire)| json!({
+            "op": "epair", "interface": a, "peer": b, "peer_interface": c, "wire": wire,
+        })),
         (a(), prop::option::of(mac()))
-            .prop_map(|(interface, mac)| Op::Interface(interface, IfOp::Port { mac })),
-        a().prop_map(|interface| Op::Interface(interface, IfOp::Bridge {})),
+            .prop_map(|(a, mac)| json!({"op": "port", "interface": a, "mac": mac})),
+        a().prop_map(|a| json!({"op": "bridge", "interface": a})),
         (a(), bridge_config())
-            .prop_map(|(interface, config)| Op::Bridge(interface, BridgeOp::SetBridge { config })),
-        (a(), b())
-            .prop_map(|(interface, member)| Op::Bridge(interface, BridgeOp::AddMember { member })),
-        (a(), b()).prop_map(|(interface, member)| Op::Bridge(
-            interface,
-            BridgeOp::RemoveMember { member }
-        )),
-        (a(), b(), member_config()).prop_map(|(interface, member, config)| Op::Bridge(
-            interface,
-            BridgeOp::SetMember { member, config }
-        )),
-        (a(), b(), mac(), any::<Option<u16>>()).prop_map(|(interface, member, mac, vid)| {
-            Op::Bridge(interface, BridgeOp::AddStation { member, mac, vid })
-        }),
-        (a(), mac(), any::<Option<u16>>()).prop_map(|(interface, mac, vid)| {
-            Op::Bridge(interface, BridgeOp::RemoveStation { mac, vid })
-        }),
+            .prop_map(|(a, config)| json!({"op": "set_bridge", "interface": a, "config": config})),
+        (a(), b()).prop_map(|(a, b)| json!({"op": "add_member", "interface": a, "member": b})),
+        (a(), b()).prop_map(|(a, b)| json!({"op": "remove_member", "interface": a, "member": b})),
+        (a(), b(), member_config()).prop_map(|(a, b, config)| json!({
+            "op": "set_member", "interface": a, "member": b, "config": config,
+        })),
+        (a(), b(), mac(), any::<Option<u16>>()).prop_map(|(a, b, mac, vid)| json!({
+            "op": "add_station", "interface": a, "member": b, "mac": mac, "vid": vid,
+        })),
+        (a(), mac(), any::<Option<u16>>()).prop_map(|(a, mac, vid)| json!({
+            "op": "remove_station", "interface": a, "mac": mac, "vid": vid,
+        })),
         (a(), lagg_config())
-            .prop_map(|(interface, config)| Op::Interface(interface, IfOp::Lagg { config })),
+            .prop_map(|(a, config)| json!({"op": "lagg", "interface": a, "config": config})),
         (a(), lagg_config())
-            .prop_map(|(interface, config)| Op::Interface(interface, IfOp::SetLagg { config })),
-        a().prop_map(|interface| Op::Interface(interface, IfOp::RemoveInterface {})),
-        (a(), b())
-            .prop_map(|(interface, name)| Op::Interface(interface, IfOp::RenameInterface { name })),
+            .prop_map(|(a, config)| json!({"op": "set_lagg", "interface": a, "config": config})),
+        a().prop_map(|a| json!({"op": "remove_interface", "interface": a})),
+        (a(), b()).prop_map(|(a, b)| json!({"op": "rename_interface", "interface": a, "name": b})),
+    ];
+    let tpid = || prop_oneof![Just(Tpid::Dot1q), Just(Tpid::Dot1ad)];
+    let vlans = prop_oneof![
+        (a(), b(), tpid(), any::<u16>()).prop_map(|(a, b, tpid, vid)| json!({
+            "op": "vlan", "interface": a, "parent": b, "tpid": tpid, "vid": vid,
+        })),
+        (a(), tpid(), any::<u16>()).prop_map(|(a, tpid, vid)| json!({
+            "op": "set_vlan", "interface": a, "tpid": tpid, "vid": vid,
+        })),
     ];
     let state = prop_oneof![Just(AdminState::Up), Just(AdminState::Down)];
     let offload = prop_oneof![
@@ -221,56 +223,42 @@ fn op() -> impl Strategy<Value = Op> {
             .filter(|(n, _)| bits & (1 << n) != 0);
         chosen.fold(Privileges::NONE, |mask, (_, p)| mask | *p)
     });
+    let limit = prop_oneof![
+        any::<u64>().prop_map(|n| json!(n)),
+        any::<u64>().prop_map(|n| json!(n.to_string())),
+        Just(json!("unlimited")),
+    ];
     let settings = prop_oneof![
-        (a(), mac()).prop_map(|(interface, mac)| Op::Interface(interface, IfOp::SetMac { mac })),
+        (a(), mac()).prop_map(|(a, mac)| json!({"op": "set_mac", "interface": a, "mac": mac})),
         (a(), any::<u16>())
-            .prop_map(|(interface, ip_mtu)| Op::Interface(interface, IfOp::SetIpMtu { ip_mtu })),
-        (a(), state).prop_map(|(interface, state)| Op::Interface(interface, IfOp::SetUp { state })),
-        (a(), offload).prop_map(|(interface, offload)| Op::Interface(
-            interface,
-            IfOp::SetOffload { offload }
-        )),
-        (a(), link()).prop_map(|(interface, link)| Op::Interface(
-            interface,
-            IfOp::SetLink {
-                link: Box::new(link)
-            }
-        )),
-        (a(), prefix(), any::<u32>()).prop_map(|(interface, address, metric)| Op::Interface(
-            interface,
-            IfOp::AddAddress {
-                address: address.into(),
-                metric
-            }
-        )),
-        (a(), address()).prop_map(|(interface, address)| Op::Interface(
-            interface,
-            IfOp::RemoveAddress {
-                address: address.into()
-            }
-        )),
+            .prop_map(|(a, mtu)| json!({"op": "set_ip_mtu", "interface": a, "ip_mtu": mtu})),
+        (a(), state).prop_map(|(a, state)| json!({"op": "set_up", "interface": a, "state": state})),
+        (a(), offload)
+            .prop_map(|(a, off)| json!({"op": "set_offload", "interface": a, "offload": off})),
+        (a(), link()).prop_map(|(a, link)| json!({"op": "set_link", "interface": a, "link": link})),
+        (a(), prefix(), any::<u32>()).prop_map(|(a, address, metric)| json!({
+            "op": "add_address", "interface": a, "address": address, "metric": metric,
+        })),
+        (a(), address()).prop_map(|(a, address)| json!({
+            "op": "remove_address", "interface": a, "address": address,
+        })),
         (
             prefix(),
             prop::option::of(address()),
             prop::option::of(a()),
             kind
         )
-            .prop_map(|(dst, gateway, interface, kind)| {
-                Op::Route(RouteOp::AddRoute {
-                    dst: dst.into(),
-                    gateway: gateway.map(Into::into),
-                    interface,
-                    kind,
-                })
-            }),
-        prefix().prop_map(|dst| Op::Route(RouteOp::RemoveRoute { dst: dst.into() })),
-        forwarding.prop_map(|forwarding| Op::Vnet(VnetOp::SetForwarding { forwarding })),
-        (a(), b()).prop_map(|(name, value)| Op::Vnet(VnetOp::SetSysctl { name, value })),
-        (resource, any::<u64>())
-            .prop_map(|(resource, limit)| Op::Vnet(VnetOp::SetLimit { resource, limit })),
-        mask.prop_map(|privileges| Op::Vnet(VnetOp::SetPrivileges { privileges })),
+            .prop_map(|(dst, gateway, a, kind)| json!({
+                "op": "add_route", "dst": dst, "gateway": gateway, "interface": a, "kind": kind,
+            })),
+        prefix().prop_map(|dst| json!({"op": "remove_route", "dst": dst})),
+        forwarding.prop_map(|f| json!({"op": "set_forwarding", "forwarding": f})),
+        (a(), b()).prop_map(|(a, b)| json!({"op": "set_sysctl", "name": a, "value": b})),
+        (resource, limit)
+            .prop_map(|(r, limit)| json!({"op": "set_limit", "resource": r, "limit": limit})),
+        mask.prop_map(|mask| json!({"op": "set_privileges", "privileges": mask})),
     ];
-    prop_oneof![interfaces, settings]
+    prop_oneof![interfaces, vlans, settings].prop_map(op)
 }
 
 fn record() -> impl Strategy<Value = Record> {
@@ -283,7 +271,7 @@ fn record() -> impl Strategy<Value = Record> {
         took_ns,
     });
     let init = prop::collection::vec(step, 0..4);
-    let ops = prop::collection::vec(op(), 0..12);
+    let ops = prop::collection::vec(any_op(), 0..12);
     (text(), init, ops).prop_map(|(name, init, ops)| Record {
         version: 1,
         name,
@@ -322,7 +310,7 @@ proptest! {
 }
 
 /// But for what names the other end's vnet, which is another one.
-fn peerless(record: &Record) -> Vec<Op> {
+fn peerless(record: &Record) -> Vec<Operation> {
     let ops = record.ops.iter().filter(|op| op.name() != "epair");
     ops.cloned().collect()
 }
@@ -396,7 +384,7 @@ proptest! {
         let records = [&a, &b].map(|v| v.record().expect("alive"));
         system.replay_all(&records, |name| format!("{name}1")).expect("possible");
         for vnet in [&a, &b] {
-            for lent in vnet.lent_interfaces().expect("alive") {
+            for lent in vnet.pins().expect("alive").lent {
                 vnet.reclaim_interface(&lent.name).expect("it is there");
             }
         }

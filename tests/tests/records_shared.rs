@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use vnet::net::UdpSocket;
-use vnet::record::{Op, Record};
+use vnet::record::{Operation, Record};
 use vnet::{
-    AdminState, BridgeConfig, Carrier, InitRecord, LinkConfig, MacAddr, MemberConfig, MoveError,
+    AdminError, AdminState, BridgeConfig, Carrier, InitRecord, LinkConfig, MacAddr, MemberConfig,
     NextHop, OwnedVnet, Stage, Switchable, System, VlanConfig, Vnet,
 };
 
@@ -32,7 +32,7 @@ fn has_twin(vnet: &Vnet) {
 
 fn said(vnet: &Vnet) -> Vec<String> {
     let record = vnet.record().expect("alive");
-    record.ops.iter().map(Op::to_string).collect()
+    record.ops.iter().map(Operation::to_string).collect()
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn a_bridge_stays_where_it_was_made() {
     for name in ["bridge0", "lo0"] {
         let refused = a.move_interface_as(name, &b, "new0");
         assert!(
-            matches!(refused, Err(MoveError::Unsupported(_))),
+            matches!(refused, Err(AdminError::Unsupported { .. })),
             "{name}: {refused:?}"
         );
     }
@@ -338,7 +338,7 @@ fn of_two_that_are_lent_under_one_name_one_is_recorded() {
 fn has_twin_when_home(vnet: &Vnet) {
     let elsewhere = System::virtual_time(9);
     elsewhere.replay(&vnet.record().unwrap(), "twin").unwrap();
-    for lent in vnet.lent_interfaces().unwrap() {
+    for lent in vnet.pins().unwrap().lent {
         vnet.reclaim_interface(&lent.name).unwrap();
     }
     has_twin(vnet);

@@ -284,9 +284,8 @@ fn words(result: Result<(), RegisterError>) -> Result<(), &'static str> {
 
 /// The users' steps among those that an instance ran.
 fn ran(vnet: &Vnet) -> Vec<String> {
-    let record = vnet.init_record().expect("alive").into_iter();
-    record
-        .map(|(n, _)| n)
+    let init = vnet.inspect().expect("alive").init.into_iter();
+    init.map(|step| step.name)
         .filter(|n| n.starts_with("step"))
         .collect()
 }

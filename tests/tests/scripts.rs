@@ -443,7 +443,7 @@ impl World {
                 pick(&there, *i).map(|i| who.return_interface(&i.name));
             }
             Op::Reclaim(n) => {
-                let lent = v.lent_interfaces().unwrap();
+                let lent = v.pins().unwrap().lent;
                 if let Some(lent) = pick(&lent, *n) {
                     // Nobody else moves it meanwhile.
                     v.reclaim_interface(&lent.name).unwrap();
@@ -678,7 +678,7 @@ fn the_scripts_lend_capture_and_run_tasks() {
         world.run(action);
         world.check();
     }
-    let lent = |world: &World| r0(world).lent_interfaces().unwrap().len();
+    let lent = |world: &World| r0(world).pins().unwrap().lent.len();
     assert_eq!(lent(&world), 1, "the name \"port\" is taken in r1");
     world.run(api(0, Op::Lend(1, 1, true)));
     assert_eq!(lent(&world), 2);

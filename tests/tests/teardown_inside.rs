@@ -120,7 +120,7 @@ fn a_capture_may_destroy_another_vnet_and_ask_strictly_and_gracefully() {
             let refused = victim
                 .shutdown(Duration::from_secs(1))
                 .expect_err("nor can it wait");
-            said.push(refused.kind.to_string());
+            said.push(refused.to_string());
             drop(refused);
         }
     }

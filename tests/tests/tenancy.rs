@@ -18,13 +18,14 @@ use vnet::capture::FrameTap;
 use vnet::link::LinkState;
 use vnet::link::{Change, LinkEvent, Shape};
 use vnet::net::UdpSocket;
-use vnet::record::{IfOp, Op, VnetOp};
+use vnet::record::Operation;
 use vnet::time::Instant;
 use vnet::{
     AdminState, BridgeConfig, CreateError, Denied, Direction, Forwarding, InitRecord, LaggConfig,
     LinkConfig, MacAddr, MemberConfig, MessageLayer, Offload, OwnedVnet, Packet, Privilege,
     Privileges, Resource, RunLimit, Stage, System, VlanConfig, Vnet,
 };
+use vnet_tests::topology::hosts;
 
 /// A tenant of `house.flat`, which is wired to `stranger`; `house.flat.room` is below it.
 struct Scene {
@@ -242,11 +243,7 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
         )
     }),
     ("interfaces", Own, |s| said(s.tenant.interfaces())),
-    ("init_record", Own, |s| {
-        said(s.tenant.init_record().map(|steps| steps.len()))
-    }),
     ("usage", Own, |s| said(s.tenant.usage(Resource::Sockets))),
-    ("usages", Own, |s| said(s.tenant.usages())),
     ("messages", OwnWires, |s| said(s.tenant.messages())),
     ("take_messages", OwnWires, |s| {
         said(s.tenant.take_messages())
@@ -263,7 +260,6 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
     ("reclaim_interface", MAKE, |s| {
         said(s.tenant.reclaim_interface("eth0"))
     }),
-    ("lent_interfaces", Own, |s| said(s.tenant.lent_interfaces())),
     ("pins", Own, |s| said(s.tenant.pins())),
     ("port", MAKE, |s| {
         said(s.tenant.port("port1", None).map(drop))
@@ -280,21 +276,16 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
     }),
     ("record", OwnWires, |s| said(s.tenant.record())),
     ("apply", Own, |s| {
-        let privileges = Privileges::WITH_SYSTEM;
-        let widen = s
-            .tenant
-            .apply(&Op::Vnet(VnetOp::SetPrivileges { privileges }));
+        let op = |text: &str| toml::from_str::<Operation>(text).expect("an operation");
+        let all = Privileges::WITH_SYSTEM;
+        let widen = op(&format!("op = 'set_privileges'\nprivileges = '{all}'"));
+        let widen = s.tenant.apply(&widen);
         assert!(widen.is_err());
         // One that is there and one that is not are the same to it.
         let pair = |peer: &str| {
-            Op::Interface(
-                "e0".into(),
-                IfOp::Epair {
-                    peer: peer.into(),
-                    peer_interface: "e0".into(),
-                    wire: None,
-                },
-            )
+            op(&format!(
+                "op = 'epair'\ninterface = 'e0'\npeer = '{peer}'\npeer_interface = 'e0'"
+            ))
         };
         let told = ["stranger", "nobody", "house"].map(|peer| {
             let refused = s.tenant.apply(&pair(peer)).unwrap_err().to_string();
@@ -397,7 +388,7 @@ const OF_SYSTEM: &[(&str, Fate, Act)] = &[
     }),
     ("init_steps", Own, |s| {
         let steps = s.tenant.system().init_steps();
-        assert_eq!(steps.len(), s.tenant.init_record().unwrap().len());
+        assert_eq!(steps.len(), s.tenant.inspect().unwrap().init.len());
         said(steps.len())
     }),
     ("record_fingerprint", Own, |s| {
@@ -635,12 +626,7 @@ impl Wake for Asks {
 #[test]
 fn callbacks_do_not_see_the_callers_vnet() {
     let system = System::manual(1);
-    let (a, b) = (system.create("a").unwrap(), system.create("b").unwrap());
-    a.epair("eth0", &b, "eth0").unwrap();
-    a.add_address("eth0", "192.0.2.1/24".parse().unwrap())
-        .unwrap();
-    b.add_address("eth0", "192.0.2.2/24".parse().unwrap())
-        .unwrap();
+    let (a, b) = hosts(&system);
     let port = a.port("port0", None).unwrap();
     let asks = Arc::new(Asks(std::sync::Mutex::default(), AtomicUsize::new(0)));
     let heard = Arc::clone(&asks);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::Ordering;
 
-use vnet::{MacAddr, NetifError, Offload, Vnet};
+use vnet::{AdminError, MacAddr, Offload, Vnet};
 
 use crate::probe::Unavailable;
 use crate::pump::{Counters, Pump};
@@ -57,7 +57,7 @@ pub enum TapError {
     HostNameInUse(String),
     /// The vnet could not create the port.
     #[error("cannot create the vnet's end: {0}")]
-    Port(#[from] NetifError),
+    Port(#[from] AdminError),
     /// The pump's thread or its event descriptor could not be created.
     #[error("cannot start the pump")]
     Pump(#[source] io::Error),
@@ -123,7 +123,7 @@ impl Tap {
         })?;
         let host_name = device.name().to_owned();
         let port = match vnet.plug_port(ifname) {
-            Err(NetifError::NotFound(_)) => vnet.port(ifname, mac)?,
+            Err(AdminError::NotFound(_)) => vnet.port(ifname, mac)?,
             plugged => plugged?,
         };
         vnet.set_offload(ifname, offload)?;

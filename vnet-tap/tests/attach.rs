@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use vnet::{NetifError, OwnedVnet, System};
+use vnet::{AdminError, OwnedVnet, System};
 use vnet_tap::{NetNs, PumpEnd, Tap, TapConfig, TapError};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 1);
@@ -213,7 +213,7 @@ fn a_port_can_be_attached_again() {
     assert_eq!(mac(&vnet), before);
     let error = host.run(attach).unwrap_err();
     assert!(
-        matches!(error, TapError::Port(NetifError::PluggedIn(_))),
+        matches!(error, TapError::Port(AdminError::PluggedIn(_))),
         "{error}"
     );
     let name = tap.host_name();

@@ -108,22 +108,21 @@ mod trace;
 mod transport;
 
 pub use admin::bridges::{
-    BridgeError, BridgeInfo, BridgeView, MemberInfo, StaticStation, StationInfo, StpInfo,
-    StpPortInfo,
+    BridgeInfo, BridgeView, MemberInfo, StaticStation, StationInfo, StpInfo, StpPortInfo,
 };
 pub use admin::inspect::{Inspection, InterfaceView, NeighbourInfo, SocketInfo, SocketKind};
 pub use admin::interfaces::{IfInfo, VlanInfo};
-pub use admin::lagg::{LacpPartner, LaggError, LaggInfo, LaggMember};
+pub use admin::lagg::{LacpPartner, LaggInfo, LaggMember};
 pub use admin::netstat::ProtocolStats;
 pub use admin::record;
 pub use admin::routes::RouteInfo;
-pub use admin::scripts::{LinkScript, LinkScriptError};
+pub use admin::scripts::LinkScript;
 pub use admin::sysctl;
-pub use admin::vlans::VlanError;
 pub use admin::{
-    Fate, InterfacePin, LentInterface, MoveError, Moved, NextHopSpec as NextHop, Pins, Port,
-    PortError, ReturnedInterface, RouteError, SocketPin, ThreadPin,
+    Fate, InterfacePin, LentInterface, Moved, NextHopSpec as NextHop, Pins, Port, PortError,
+    ReturnedInterface, SocketPin, ThreadPin,
 };
+pub use base::config::{ConfigError, ParseError};
 pub use base::rng::Rng;
 pub use base::stats::{DropReason, Stats};
 pub use instance::RegisterError;
@@ -131,33 +130,32 @@ pub use instance::driver::Vain;
 pub use instance::messages::MessageLayer;
 pub use instance::phase::PhaseName;
 pub use instance::{
-    AdminError, CreateError, Denied, DestroyReport, Entered, Failure, Gone, Graceful, InitRecord,
-    Local, LocalError, Outcome, OwnedVnet, ParsePrivilegeError, Privilege, PrivilegeError,
-    Privileges, Released, Resource, Scope, ShutdownError, ShutdownErrorKind, Stage, StepError,
-    StepReport, System, UNLIMITED, Usage, Vnet,
+    CreateError, Denied, DestroyReport, Entered, Failure, Gone, Graceful, InitRecord, Local,
+    LocalError, Outcome, OwnedVnet, Privilege, Privileges, Released, Resource, Scope,
+    ShutdownError, Stage, StepError, StepReport, System, UNLIMITED, Usage, Vnet,
 };
 pub use ip::fib::RouteKind;
 pub use ip::state::Forwarding;
-pub use link::{LinkConfig, LinkConfigError, LinkStats};
+pub use link::{LinkConfig, LinkStats};
 pub use netif::Offload;
 pub use netif::bridge::fdb::Origin as StationOrigin;
 pub use netif::bridge::stp::config::{
-    Edge as StpEdge, RstpConfig, RstpPort, Segment as StpSegment, StpConfigError,
+    Edge as StpEdge, RstpConfig, RstpPort, Segment as StpSegment,
 };
 pub use netif::bridge::stp::state::{PortState as StpState, Role as StpRole, StpCounters};
 pub use netif::bridge::stp::vector::BridgeIdentifier;
 pub use netif::bridge::{
     BridgeConfig, BridgeCounters, BridgeMode, BridgeVlans, HostPort, MAX_BRIDGES, MemberConfig,
-    MemberVlans, Stp, Switchable, TagPolicy, VidSet, VlanConfigError, VlanLearning,
+    MemberVlans, Stp, Switchable, TagPolicy, VidSet, VlanLearning,
 };
-pub use netif::fingerprint::{Fingerprint, ParseFingerprintError};
+pub use netif::fingerprint::Fingerprint;
 pub use netif::lagg::config::{LaggConfig, LaggHash, LaggMode};
-pub use netif::stacked::MAX_VLAN_DEPTH;
+pub use netif::vlan::MAX_VLAN_DEPTH;
 pub use netif::vlan::VlanConfig;
-pub use netif::{AdminState, IfCounters, IfKind, NetifError};
+pub use netif::{AdminError, AdminState, IfCounters, IfKind};
 pub use packet::cx::Carrier;
 pub use packet::tag::{MAX_VID, Tpid};
-pub use packet::{Direction, MacAddr, Packet, ParseMacError, Payload};
+pub use packet::{Direction, MacAddr, Packet, Payload};
 pub use runtime::cost::VirtualConfig;
 pub use runtime::threads::ThreadsConfig;
 pub use tasks::pending::{PendingTask, PendingThread, PendingVnet, RecentEvent, TaskState};
@@ -174,7 +172,6 @@ pub mod capture {
     pub use crate::netif::capture::output::{CaptureSink, Flush, Writing};
     pub use crate::netif::capture::recorder::{
         CaptureError, CaptureOptions, CaptureReport, LargeSegments, MIN_FILE, Recorder, Rotate,
-        Which,
     };
     pub use crate::netif::{CaptureId, CaptureInfo, FrameTap};
 }
@@ -187,7 +184,7 @@ pub mod time {
 /// Sockets with the names of `std::net`.
 pub mod net {
     pub use crate::socket::{
-        EchoEvent, EchoSocket, Incoming, Interest, NoCurrentVnet, RawSocket, Readiness, Shutdown,
+        EchoEvent, EchoSocket, Incoming, Interest, NoCurrentVnet, RawSocket, Readiness,
         TcpListener, TcpStream, ToSocketAddrs, UdpSocket, is_gone, socket_error,
     };
     pub use crate::transport::ports::Reuse;

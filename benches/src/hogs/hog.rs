@@ -148,7 +148,7 @@ impl Hog {
                 let (arena, at) = (Arc::clone(arena), at);
                 Box::new(move |_| {
                     let victim = arena.victim(at);
-                    black_box((victim.inspect()?, victim.stats()?, victim.usages()?));
+                    black_box((victim.inspect()?, victim.stats()?, victim.pins()?));
                     Ok(())
                 })
             }

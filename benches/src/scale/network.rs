@@ -4,11 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use vnet::sysctl::SysctlError;
-use vnet::{
-    AdminError, CreateError, Forwarding, LinkConfig, NetifError, NextHop, OwnedVnet, RouteError,
-    System,
-};
+use vnet::{AdminError, CreateError, Forwarding, LinkConfig, NextHop, OwnedVnet, System};
 
 use super::addressing::{Addressing, NoRoom};
 use super::graph::{Graph, GraphError, Shape};
@@ -30,18 +26,9 @@ pub enum BuildError {
     /// A vnet.
     #[error("cannot make a router")]
     Create(#[from] CreateError),
-    /// A link or an address.
-    #[error("cannot join two routers")]
-    Netif(#[from] NetifError),
-    /// A route.
-    #[error("cannot add a route")]
-    Route(#[from] RouteError),
-    /// A tunable.
-    #[error("cannot set a tunable")]
-    Sysctl(#[from] SysctlError),
-    /// Forwarding.
-    #[error("cannot make a router forward")]
-    Admin(#[from] AdminError),
+    /// A link, an address, a route or a tunable.
+    #[error("cannot configure a router")]
+    Netif(#[from] AdminError),
 }
 
 /// A network on paper: its graph, its addresses, its routes.

@@ -40,7 +40,7 @@ impl TimedStream {
 
     /// Tells the other side that nothing more comes.
     pub(super) fn finish_writing(&self) -> io::Result<()> {
-        self.stream.shutdown(vnet::net::Shutdown::Write)
+        self.stream.shutdown(std::net::Shutdown::Write)
     }
 }
 

@@ -10,10 +10,9 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use vnet::Direction;
 use vnet::capture::FrameTap;
-use vnet::capture::{
-    CaptureError, CaptureOptions, CaptureSink, Flush, Recorder, Rotate, Which, Writing,
-};
+use vnet::capture::{CaptureError, CaptureOptions, CaptureSink, Flush, Recorder, Rotate, Writing};
 
 use super::error::RunError;
 use super::options::{CaptureSettings, Driver, LiveCapture, Options};
@@ -176,7 +175,7 @@ fn options_of(settings: &CaptureSettings) -> CaptureOptions {
     CaptureOptions {
         snaplen: settings.format.snaplen,
         large: settings.format.large,
-        which: Which::Sent,
+        direction: Some(Direction::Out),
         ..CaptureOptions::default()
     }
 }

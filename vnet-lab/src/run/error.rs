@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use vnet::capture::CaptureError;
-use vnet::{BridgeError, CreateError, LinkScriptError, NetifError, RouteError, VlanError};
+use vnet::{AdminError, CreateError};
 
 use super::files::TooManyFiles;
 use crate::text::printable;
@@ -29,7 +29,7 @@ pub enum RunError {
         interface: String,
         /// Why.
         #[source]
-        source: NetifError,
+        source: AdminError,
     },
     /// A VLAN interface.
     #[error("cannot make VLAN interface {interface}")]
@@ -38,7 +38,7 @@ pub enum RunError {
         interface: String,
         /// Why.
         #[source]
-        source: VlanError,
+        source: AdminError,
     },
     /// The bridge of a switch or hub.
     #[error("cannot make the bridge of {name:?}")]
@@ -47,7 +47,7 @@ pub enum RunError {
         name: String,
         /// Why.
         #[source]
-        source: BridgeError,
+        source: AdminError,
     },
     /// What changes at a link over time.
     #[error("cannot change the link of {interface} over time")]
@@ -56,7 +56,7 @@ pub enum RunError {
         interface: String,
         /// Why.
         #[source]
-        source: LinkScriptError,
+        source: AdminError,
     },
     /// A route.
     #[error("cannot add the route to {destination} in {name:?}")]
@@ -67,7 +67,7 @@ pub enum RunError {
         destination: ipnet::Ipv4Net,
         /// Why.
         #[source]
-        source: RouteError,
+        source: AdminError,
     },
     /// A capture file.
     #[error("cannot write the capture {}", printable(&path.to_string_lossy()))]

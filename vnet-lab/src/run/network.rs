@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use vnet::{
-    BridgeConfig, BridgeError, BridgeMode, BridgeVlans, DestroyReport, DropReason, Forwarding,
+    AdminError, BridgeConfig, BridgeMode, BridgeVlans, DestroyReport, DropReason, Forwarding,
     HostPort, IfKind, LinkConfig, LinkScript, MacAddr, MemberConfig, NextHop, OwnedVnet, Released,
     Stats, Stp, StpEdge, StpPortInfo, System, VlanConfig, Vnet,
 };
@@ -295,7 +295,7 @@ fn add_member(
     planned: &PlannedVnet,
     interface: &PlannedInterface,
     leads_to_host: bool,
-) -> Result<(), BridgeError> {
+) -> Result<(), AdminError> {
     let bridge = bridge_name(planned);
     vnet.add_member(&bridge, &interface.name)?;
     let mut config = MemberConfig::default();
@@ -375,7 +375,7 @@ fn vlans(vnet: &Vnet) -> Option<Vec<VlanReport>> {
     Some(stations.into_iter().map(report).collect())
 }
 
-fn bridge_error(planned: &PlannedVnet, source: BridgeError) -> RunError {
+fn bridge_error(planned: &PlannedVnet, source: AdminError) -> RunError {
     RunError::Bridge {
         name: planned.name.clone(),
         source,

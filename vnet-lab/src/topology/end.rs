@@ -159,7 +159,7 @@ fn member(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Option<Spanned<
 fn vid_set(text: &str) -> Result<VidSet, String> {
     let set: VidSet = text
         .parse()
-        .map_err(|error: vnet::VlanConfigError| error.to_string())?;
+        .map_err(|error: vnet::ParseError| error.to_string())?;
     if set == VidSet::default() {
         return Err("expected VIDs such as \"10,20-29\", found none".to_owned());
     }
@@ -280,9 +280,7 @@ fn address(text: &str) -> Result<Ipv4Net, String> {
 }
 
 fn mac(text: &str) -> Result<MacAddr, String> {
-    let mac: MacAddr = text
-        .parse()
-        .map_err(|e: vnet::ParseMacError| e.to_string())?;
+    let mac: MacAddr = text.parse().map_err(|e: vnet::ParseError| e.to_string())?;
     if !mac.is_station() {
         return Err(format!("expected a unicast MAC address, found {mac}"));
     }

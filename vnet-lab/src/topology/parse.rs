@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::Ipv4Net;
 use toml::Spanned;
 use toml::de::DeTable;
-use vnet::{LinkConfig, RstpConfig};
+use vnet::{BridgeConfig, LinkConfig, RstpConfig, Stp};
 
 use super::end::{self, EndSpec};
 use super::{
@@ -187,11 +187,14 @@ fn node(
 fn stp_priority(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Option<Spanned<u16>> {
     let number = table.integer("stp_priority", 0..=u16::MAX.into(), problems)?;
     let priority = u16::try_from(*number.get_ref()).expect("the range is that of the type");
-    let config = RstpConfig {
-        priority,
-        ..RstpConfig::default()
+    let config = BridgeConfig {
+        stp: Stp::Rstp(RstpConfig {
+            priority,
+            ..RstpConfig::default()
+        }),
+        ..BridgeConfig::default()
     };
-    match config.check() {
+    match config.validate() {
         Ok(()) => Some(Spanned::new(number.span(), priority)),
         Err(error) => {
             problems.push(number.span(), error.to_string());

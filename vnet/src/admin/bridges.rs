@@ -2,24 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::lagg::LaggError;
 use super::record::{BridgeOp, IfOp, Op};
+use crate::base::config::ConfigError;
 use crate::base::id::IfId;
 use crate::base::time::{Duration, Instant};
-use crate::instance::phase::Gone;
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
-use crate::netif::bridge::config::ConfigError;
 use crate::netif::bridge::fdb::{FdbEntry, Fid, Origin};
-use crate::netif::bridge::stp::config::StpConfigError;
 use crate::netif::bridge::stp::state::{PortState, Role, StpCounters};
 use crate::netif::bridge::stp::vector::{BridgeIdentifier, PortNumber};
 use crate::netif::bridge::tree::Tree;
-use crate::netif::bridge::{
-    Bridge, BridgeConfig, BridgeCounters, BridgeId, MemberConfig, Stp, VlanConfigError,
-};
+use crate::netif::bridge::vlan::set::bad_vid;
+use crate::netif::bridge::{Bridge, BridgeConfig, BridgeCounters, BridgeId, MemberConfig, Stp};
 use crate::netif::member::Member;
-use crate::netif::{IfKind, Kind, Netif, NetifError};
+use crate::netif::{AdminError, Kind, Netif};
 use crate::packet::tag::MAX_VID;
 use crate::packet::{Cx, MacAddr};
 use crate::stack::Stack;
@@ -50,97 +46,6 @@ pub struct StaticStation {
 
 /// Label of the random stream of a filtering database's hash.
 const FDB_STREAM: u64 = 0x0066_6462;
-
-/// Why a bridge cannot be created or changed, or an interface cannot join or leave a bridge or a lagg.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BridgeError {
-    /// An error concerning an interface, or the vnet.
-    #[error(transparent)]
-    Netif(#[from] NetifError),
-    /// The interface is not a bridge.
-    #[error("interface {0:?} is not a bridge")]
-    NotABridge(String),
-    /// An interface of this kind cannot be a member.
-    #[error("a {kind} interface cannot be a member of a bridge")]
-    CannotJoin {
-        /// The kind.
-        kind: IfKind,
-    },
-    /// The interface stands on the bridge: it is a VLAN of it, or of a bridge that has such a
-    /// member.
-    #[error("interface {member:?} stands on {bridge:?}, and cannot be its member")]
-    StandsOnBridge {
-        /// The interface.
-        member: String,
-        /// The bridge.
-        bridge: String,
-    },
-    /// The interface is already a member of a bridge or a lagg.
-    #[error("interface {member:?} is a member of {bridge:?} already")]
-    AlreadyMember {
-        /// The interface.
-        member: String,
-        /// Its bridge, or its lagg.
-        bridge: String,
-    },
-    /// The interface is not a member of this bridge or lagg.
-    #[error("interface {member:?} is not a member of {bridge:?}")]
-    NotAMember {
-        /// The interface.
-        member: String,
-        /// The bridge or lagg.
-        bridge: String,
-    },
-    /// An error of a lagg.
-    #[error(transparent)]
-    Lagg(#[from] LaggError),
-    /// The interface has addresses, which members of a bridge or a lagg must not have.
-    #[error("interface {0:?} has addresses: move them to the bridge or lagg first")]
-    HasAddresses(String),
-    /// The address cannot be a station's.
-    #[error("{0} is not a unicast MAC address")]
-    BadStation(MacAddr),
-    /// The address is the bridge's own or that of a member.
-    #[error("{0} is an address of the bridge itself")]
-    OwnAddress(MacAddr),
-    /// A parameter of the spanning tree is out of range.
-    #[error("spanning tree: {0}")]
-    BadStp(#[from] StpConfigError),
-    /// VLANs that cannot be as they are configured.
-    #[error("VLANs: {0}")]
-    BadVlans(#[from] VlanConfigError),
-    /// A bridge with a spanning tree has at most 4095 members.
-    #[error(
-        "a bridge with a spanning tree has at most {} members",
-        PortNumber::MAX
-    )]
-    TooManyPorts,
-    /// The bridge does not know the station.
-    #[error("the bridge does not know the station {0}")]
-    NoSuchStation(MacAddr),
-}
-
-impl From<Gone> for BridgeError {
-    fn from(_: Gone) -> BridgeError {
-        BridgeError::Netif(NetifError::Gone)
-    }
-}
-
-impl From<ConfigError> for BridgeError {
-    fn from(error: ConfigError) -> BridgeError {
-        match error {
-            ConfigError::Stp(error) => BridgeError::BadStp(error),
-            ConfigError::Vlans(error) => BridgeError::BadVlans(error),
-        }
-    }
-}
-
-impl From<crate::instance::Denied> for BridgeError {
-    fn from(denied: crate::instance::Denied) -> BridgeError {
-        BridgeError::Netif(denied.into())
-    }
-}
 
 /// A bridge's configuration, members and counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,14 +148,14 @@ impl Vnet {
     /// assert_eq!(s.bridge_info("bridge0")?.counters.learned, 2);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn bridge(&self, name: &str) -> Result<(), BridgeError> {
+    pub fn bridge(&self, name: &str) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceCreate)?;
         let mac = self.core.system.next_mac();
         self.configure(|stack, cx| {
             stack.ifs.check_name(name)?;
             stack
                 .admit(Resource::Interfaces)
-                .map_err(NetifError::from)?;
+                .map_err(AdminError::from)?;
             let seed = cx.rng.split(FDB_STREAM).u64();
             let bridges = &mut stack.bridges;
             stack.ifs.insert(name, |id| {
@@ -268,7 +173,7 @@ impl Vnet {
     /// There is no bridge, lagg or interface of that name; the interface is a loopback interface or a
     /// bridge, is a member already, stands on this bridge (as a VLAN of it does), or has addresses; a
     /// bridge with a spanning tree has 4095 members. A lagg has at most 32, which are epairs or ports.
-    pub fn add_member(&self, bridge: &str, member: &str) -> Result<(), BridgeError> {
+    pub fn add_member(&self, bridge: &str, member: &str) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, cx| {
             let itself = stack.ifs.by_name(bridge)?;
@@ -284,14 +189,17 @@ impl Vnet {
             let netif = netif_of(stack, ifid);
             if !netif.can().bridgeable {
                 let kind = netif.kind.name();
-                return Err(BridgeError::CannotJoin { kind });
+                return Err(AdminError::Unsupported {
+                    kind,
+                    what: CANNOT_JOIN,
+                });
             }
             // Frames would circulate, or multiply, inside this vnet, and the two would keep up each
             // other's carrier.
             let itself = stack.ifs.id_of(bridge)?;
             if stack.ifs.stands_on(&stack.bridges, ifid, itself) {
                 let (member, bridge) = (member.to_owned(), bridge.to_owned());
-                return Err(BridgeError::StandsOnBridge { member, bridge });
+                return Err(AdminError::StandsOnBridge { member, bridge });
             }
             candidate(stack, member)?;
             check_size(stack, id, 1)?;
@@ -307,7 +215,7 @@ impl Vnet {
     ///
     /// # Errors
     /// There is no bridge, lagg or interface of that name, or the interface is not a member.
-    pub fn remove_member(&self, bridge: &str, member: &str) -> Result<(), BridgeError> {
+    pub fn remove_member(&self, bridge: &str, member: &str) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, cx| {
             let itself = stack.ifs.by_name(bridge)?;
@@ -340,7 +248,7 @@ impl Vnet {
         bridge: &str,
         member: &str,
         config: MemberConfig,
-    ) -> Result<(), BridgeError> {
+    ) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         config.check()?;
         self.configure(|stack, cx| {
@@ -362,9 +270,9 @@ impl Vnet {
     /// # Errors
     /// No bridge of that name; a parameter of the spanning tree, or a VLAN, that is out of range; VLANs that
     /// contradict each other; more members than a spanning tree has ports for.
-    pub fn set_bridge(&self, bridge: &str, config: BridgeConfig) -> Result<(), BridgeError> {
+    pub fn set_bridge(&self, bridge: &str, config: BridgeConfig) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
-        config.check()?;
+        config.validate()?;
         self.configure(|stack, cx| {
             let id = bridge_id(stack, bridge)?;
             if config.stp != Stp::Off {
@@ -390,10 +298,10 @@ impl Vnet {
         member: &str,
         mac: MacAddr,
         vid: Option<u16>,
-    ) -> Result<(), BridgeError> {
+    ) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         if !mac.is_station() {
-            return Err(BridgeError::BadStation(mac));
+            return Err(AdminError::BadMac(mac));
         }
         let fid = fid(vid)?;
         self.configure(|stack, cx| {
@@ -401,7 +309,7 @@ impl Vnet {
             let fdb = &mut stack.bridges.get_mut(id).expect(THERE).fdb;
             let known = fdb.lookup(cx.now, Fid::ALL, mac);
             if known.is_some_and(|s| s.origin == Origin::Local) {
-                return Err(BridgeError::OwnAddress(mac));
+                return Err(AdminError::OwnAddress(mac));
             }
             fdb.set(cx.now, fid, mac, ifid, Origin::Static);
             Ok(Op::Bridge(
@@ -425,7 +333,7 @@ impl Vnet {
         bridge: &str,
         mac: MacAddr,
         vid: Option<u16>,
-    ) -> Result<(), BridgeError> {
+    ) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         let fid = fid(vid)?;
         self.configure(|stack, cx| {
@@ -434,8 +342,8 @@ impl Vnet {
             // Also the entry for all VLANs is found; that one is meant only when no VLAN is named.
             let known = fdb.lookup(cx.now, fid, mac).filter(|s| s.fid == fid);
             match known.map(|s| (s.origin, s.ifid)) {
-                None => Err(BridgeError::NoSuchStation(mac)),
-                Some((Origin::Local, _)) => Err(BridgeError::OwnAddress(mac)),
+                None => Err(AdminError::NoSuchStation(mac)),
+                Some((Origin::Local, _)) => Err(AdminError::OwnAddress(mac)),
                 Some((origin, ifid)) => {
                     fdb.remove(fid, mac);
                     let interface = bridge.to_owned();
@@ -454,7 +362,7 @@ impl Vnet {
     ///
     /// # Errors
     /// No bridge of that name.
-    pub fn flush_stations(&self, bridge: &str) -> Result<(), BridgeError> {
+    pub fn flush_stations(&self, bridge: &str) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         self.with_bridge(bridge, |bridge, _| {
             bridge.fdb.remove_if(|s| s.origin == Origin::Learned);
@@ -465,7 +373,7 @@ impl Vnet {
     ///
     /// # Errors
     /// No bridge of that name.
-    pub fn bridge_info(&self, bridge: &str) -> Result<BridgeInfo, BridgeError> {
+    pub fn bridge_info(&self, bridge: &str) -> Result<BridgeInfo, AdminError> {
         self.core.with(|stack, cx| {
             let id = bridge_id(stack, bridge)?;
             let bridge = stack.bridges.get(id).expect(THERE);
@@ -483,7 +391,7 @@ impl Vnet {
     ///
     /// # Errors
     /// No bridge of that name.
-    pub fn stations(&self, bridge: &str) -> Result<Vec<StationInfo>, BridgeError> {
+    pub fn stations(&self, bridge: &str) -> Result<Vec<StationInfo>, AdminError> {
         self.core.with(|stack, cx| {
             let id = bridge_id(stack, bridge)?;
             let bridge = stack.bridges.get(id).expect(THERE);
@@ -504,7 +412,7 @@ impl Vnet {
         &self,
         name: &str,
         f: impl FnOnce(&mut Bridge, &mut Cx) -> R,
-    ) -> Result<R, BridgeError> {
+    ) -> Result<R, AdminError> {
         self.core.with(|stack, cx| {
             let id = bridge_id(stack, name)?;
             Ok(f(stack.bridges.get_mut(id).expect(THERE), cx))
@@ -512,15 +420,17 @@ impl Vnet {
     }
 }
 
+/// What is said of an interface whose kind bridges do not take.
+const CANNOT_JOIN: &str = "cannot be a member of a bridge";
 /// Why a bridge that an interface's role names can be had.
 const THERE: &str = "a bridge goes with its interface, and its members are freed then";
 
 /// The entries for that VLAN, or those for all.
-fn fid(vid: Option<u16>) -> Result<Fid, VlanConfigError> {
+fn fid(vid: Option<u16>) -> Result<Fid, ConfigError> {
     match vid {
         None => Ok(Fid::ALL),
         Some(vid @ 1..=MAX_VID) => Ok(Fid::of(vid)),
-        Some(vid) => Err(VlanConfigError::BadVid(vid)),
+        Some(vid) => Err(bad_vid("vid", vid)),
     }
 }
 
@@ -529,12 +439,16 @@ fn netif_of(stack: &Stack, ifid: IfId) -> &Netif {
     netif.expect("an interface that goes leaves its bridge first")
 }
 
-fn bridge_id(stack: &Stack, name: &str) -> Result<BridgeId, BridgeError> {
-    let bridge = stack.ifs.by_name(name)?.kind.bridge();
-    bridge.ok_or_else(|| BridgeError::NotABridge(name.to_owned()))
+fn bridge_id(stack: &Stack, name: &str) -> Result<BridgeId, AdminError> {
+    let netif = stack.ifs.by_name(name)?;
+    let bridge = netif.kind.bridge();
+    bridge.ok_or_else(|| AdminError::Unsupported {
+        kind: netif.kind.name(),
+        what: "is not a bridge",
+    })
 }
 
-fn member_of(stack: &Stack, bridge: &str, member: &str) -> Result<(BridgeId, IfId), BridgeError> {
+fn member_of(stack: &Stack, bridge: &str, member: &str) -> Result<(BridgeId, IfId), AdminError> {
     let id = bridge_id(stack, bridge)?;
     let netif = stack.ifs.by_name(member)?;
     match netif.on_bridge() {
@@ -543,22 +457,22 @@ fn member_of(stack: &Stack, bridge: &str, member: &str) -> Result<(BridgeId, IfI
     }
 }
 
-fn not_a_member(bridge: &str, member: &str) -> BridgeError {
-    BridgeError::NotAMember {
+fn not_a_member(bridge: &str, member: &str) -> AdminError {
+    AdminError::NotAMember {
         member: member.to_owned(),
         bridge: bridge.to_owned(),
     }
 }
 
 /// The interface of that name, which is to become a member of something.
-fn candidate(stack: &Stack, member: &str) -> Result<IfId, BridgeError> {
+fn candidate(stack: &Stack, member: &str) -> Result<IfId, AdminError> {
     let netif = stack.ifs.by_name(member)?;
     if let Some(bridge) = has_member(stack, netif) {
         let member = member.to_owned();
-        return Err(BridgeError::AlreadyMember { member, bridge });
+        return Err(AdminError::AlreadyMember { member, bridge });
     }
     if stack.ip.addresses_on(netif.id).next().is_some() {
-        return Err(BridgeError::HasAddresses(member.to_owned()));
+        return Err(AdminError::HasAddresses(member.to_owned()));
     }
     Ok(netif.id)
 }
@@ -574,11 +488,11 @@ pub(super) fn has_member(stack: &Stack, netif: &Netif) -> Option<String> {
 
 /// Checks that there is a port for so many more members, if it has a spanning tree or is to have
 /// one.
-fn check_size(stack: &Stack, id: BridgeId, more: usize) -> Result<(), BridgeError> {
+fn check_size(stack: &Stack, id: BridgeId, more: usize) -> Result<(), AdminError> {
     let bridge = stack.bridges.get(id).expect(THERE);
     let is_too_large = bridge.members.len() + more > usize::from(PortNumber::MAX);
     match is_too_large && (bridge.tree.is_some() || more == 0) {
-        true => Err(BridgeError::TooManyPorts),
+        true => Err(AdminError::TooManyMembers(PortNumber::MAX.into())),
         false => Ok(()),
     }
 }

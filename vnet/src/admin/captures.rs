@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::base::id::IfId;
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
-use crate::netif::{CaptureId, CaptureInfo, FrameTap, NetifError};
+use crate::netif::{AdminError, CaptureId, CaptureInfo, FrameTap};
 
 /// A capture that goes on until this is dropped, or its interface goes away.
 ///
@@ -22,7 +22,7 @@ impl Vnet {
     ///
     /// # Errors
     /// No interface of that name.
-    pub fn capture(&self, name: &str, tap: Arc<dyn FrameTap>) -> Result<(), NetifError> {
+    pub fn capture(&self, name: &str, tap: Arc<dyn FrameTap>) -> Result<(), AdminError> {
         self.watch(name, tap).map(|_| ())
     }
 
@@ -30,7 +30,7 @@ impl Vnet {
     ///
     /// # Errors
     /// No interface of that name.
-    pub fn start_capture(&self, name: &str, tap: Arc<dyn FrameTap>) -> Result<Capture, NetifError> {
+    pub fn start_capture(&self, name: &str, tap: Arc<dyn FrameTap>) -> Result<Capture, AdminError> {
         let (ifid, id) = self.watch(name, tap)?;
         Ok(Capture {
             vnet: self.clone(),
@@ -43,12 +43,12 @@ impl Vnet {
     ///
     /// # Errors
     /// No interface of that name.
-    pub fn captures(&self, name: &str) -> Result<Vec<CaptureInfo>, NetifError> {
+    pub fn captures(&self, name: &str) -> Result<Vec<CaptureInfo>, AdminError> {
         self.require(Privilege::Capture)?;
         self.with_netif(name, |netif, _| netif.taps.list())
     }
 
-    fn watch(&self, name: &str, tap: Arc<dyn FrameTap>) -> Result<(IfId, CaptureId), NetifError> {
+    fn watch(&self, name: &str, tap: Arc<dyn FrameTap>) -> Result<(IfId, CaptureId), AdminError> {
         self.require(Privilege::Capture)?;
         // One that is not taken is dropped here, with the vnet unlocked.
         let mut tap = Some(tap);

@@ -14,7 +14,7 @@ use crate::instance::phase::Gone;
 use crate::instance::vnet::Vnet;
 use crate::link::{LinkConfig, LinkStats};
 use crate::neigh::state::StateName;
-use crate::netif::NetifError;
+use crate::netif::AdminError;
 use crate::packet::MacAddr;
 use crate::stack::Stack;
 use crate::transport::tcp::TcpState;
@@ -98,7 +98,7 @@ impl Vnet {
     ///
     /// # Errors
     /// No interface of that name.
-    pub fn link(&self, interface: &str) -> Result<LinkConfig, NetifError> {
+    pub fn link(&self, interface: &str) -> Result<LinkConfig, AdminError> {
         self.with_netif(interface, |netif, _| {
             let link = netif.link.as_deref();
             link.map(|l| l.config().clone()).unwrap_or_default()
@@ -109,7 +109,7 @@ impl Vnet {
     ///
     /// # Errors
     /// No interface of that name.
-    pub fn link_stats(&self, interface: &str) -> Result<LinkStats, NetifError> {
+    pub fn link_stats(&self, interface: &str) -> Result<LinkStats, AdminError> {
         self.with_netif(interface, |netif, cx| {
             let link = netif.link.as_deref();
             link.map(|l| l.stats(cx.now)).unwrap_or_default()

@@ -16,7 +16,7 @@ use crate::instance::vnet::Vnet;
 use crate::link::{Link, LinkConfig};
 use crate::netif::wire::{End, Loop, WireEnd};
 use crate::netif::{
-    AdminState, IfCounters, IfKind, Kind, Netif, NetifError, Offload, OffloadSetting, Plug, Wire,
+    AdminError, AdminState, IfCounters, IfKind, Kind, Netif, Offload, OffloadSetting, Plug, Wire,
 };
 use crate::packet::cx::Carrier;
 use crate::packet::tag::Tpid;
@@ -72,9 +72,9 @@ pub struct VlanInfo {
     pub vid: u16,
 }
 
-impl From<Gone> for NetifError {
-    fn from(_: Gone) -> NetifError {
-        NetifError::Gone
+impl From<Gone> for AdminError {
+    fn from(_: Gone) -> AdminError {
+        AdminError::Gone
     }
 }
 
@@ -95,9 +95,9 @@ impl Vnet {
     /// b.add_address("eth0", "192.0.2.2/24".parse()?)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn epair(&self, name: &str, peer: &Vnet, peer_name: &str) -> Result<(), NetifError> {
+    pub fn epair(&self, name: &str, peer: &Vnet, peer_name: &str) -> Result<(), AdminError> {
         if !Arc::ptr_eq(&self.core.system, &peer.core.system) {
-            return Err(NetifError::OtherSystem);
+            return Err(AdminError::OtherSystem);
         }
         let wire = Wire::new();
         let number = self.core.system.next_wire();
@@ -142,12 +142,12 @@ impl Vnet {
         wire: &Arc<Wire>,
         end: End,
         op: Op,
-    ) -> Result<MacAddr, NetifError> {
+    ) -> Result<MacAddr, AdminError> {
         self.require(Privilege::InterfaceCreate)?;
         if let Some(mac) = mac
             && !mac.is_station()
         {
-            return Err(NetifError::BadMac(mac));
+            return Err(AdminError::BadMac(mac));
         }
         let by_hand = mac;
         let mac = mac.unwrap_or_else(|| self.core.system.next_mac());
@@ -167,7 +167,7 @@ impl Vnet {
                     ..Netif::new(id, name, kind(wire.sender(end)), mac)
                 }
             })?;
-            Ok::<_, NetifError>(op)
+            Ok::<_, AdminError>(op)
         })?;
         Ok(mac)
     }
@@ -178,21 +178,21 @@ impl Vnet {
     /// # Errors
     /// There is no interface of that name, it is the loopback interface, which cannot be removed,
     /// or it is borrowed and can only be [returned](Vnet::return_interface).
-    pub fn remove_interface(&self, name: &str) -> Result<(), NetifError> {
+    pub fn remove_interface(&self, name: &str) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceCreate)?;
         let mut has_orphans = false;
         self.configure(|stack, cx| {
             let id = stack.ifs.id_of(name)?;
             super::moves::refuse_borrowed(stack, id)?;
             if let Some(netif) = stack.ifs.get(id) {
-                netif.require(netif.can().removable, "removal")?;
+                netif.require(netif.can().removable, "cannot be removed")?;
             }
             // A twin has none on what is borrowed.
             let is_noted = !stack.ifs.is_on_borrowed(id);
             remove_interface(stack, cx, id);
             has_orphans = !stack.ifs.orphans.is_empty();
             let interface = name.to_owned();
-            Ok::<_, NetifError>(
+            Ok::<_, AdminError>(
                 is_noted.then_some(Op::Interface(interface, IfOp::RemoveInterface {})),
             )
         })?;
@@ -222,11 +222,11 @@ impl Vnet {
     /// assert_eq!(a.routes()?[2].interface, "lan0");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn rename_interface(&self, name: &str, new_name: &str) -> Result<(), NetifError> {
+    pub fn rename_interface(&self, name: &str, new_name: &str) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, _| {
             let netif = stack.ifs.by_name(name)?;
-            netif.require(netif.can().removable, "renaming")?;
+            netif.require(netif.can().removable, "cannot be renamed")?;
             stack.ifs.rename(netif.id, new_name)?;
             Ok(Op::Interface(
                 name.to_owned(),
@@ -251,7 +251,7 @@ impl Vnet {
     ///
     /// # Errors
     /// No interface of that name.
-    pub fn set_up(&self, name: &str, state: AdminState) -> Result<(), NetifError> {
+    pub fn set_up(&self, name: &str, state: AdminState) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, cx| {
             let netif = stack.ifs.by_name_mut(name)?;
@@ -281,10 +281,10 @@ impl Vnet {
     ///
     /// # Errors
     /// No interface of that name, or an MTU below 68 (RFC 791). A member of a lagg has the MTU of that.
-    pub fn set_ip_mtu(&self, name: &str, ip_mtu: u16) -> Result<(), NetifError> {
+    pub fn set_ip_mtu(&self, name: &str, ip_mtu: u16) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         if ip_mtu < MIN_IP_MTU {
-            return Err(NetifError::BadMtu(ip_mtu));
+            return Err(AdminError::BadMtu(ip_mtu));
         }
         self.configure(|stack, _| {
             let id = of_its_own(stack, name)?;
@@ -301,11 +301,11 @@ impl Vnet {
     /// # Errors
     /// There is no interface of that name, it is a member of a lagg and has the address of that, the
     /// address is not a unicast address, or
-    /// [`NetifError::Limit`] after very many of those that the system would have given out itself.
-    pub fn set_mac(&self, name: &str, mac: MacAddr) -> Result<(), NetifError> {
+    /// [`AdminError::Limit`] after very many of those that the system would have given out itself.
+    pub fn set_mac(&self, name: &str, mac: MacAddr) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         if !mac.is_station() {
-            return Err(NetifError::BadMac(mac));
+            return Err(AdminError::BadMac(mac));
         }
         self.configure(|stack, cx| {
             let id = of_its_own(stack, name)?;
@@ -329,11 +329,11 @@ impl Vnet {
     /// # Errors
     /// There is no interface of that name, or it is a bridge or a lagg, for which the setting of its
     /// members applies.
-    pub fn set_offload(&self, name: &str, offload: Offload) -> Result<(), NetifError> {
+    pub fn set_offload(&self, name: &str, offload: Offload) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure_netif(name, |netif, _| {
             let has_one = netif.can().offload != OffloadSetting::OfEachBelow;
-            netif.require(has_one, "offload")?;
+            netif.require(has_one, "has no offload")?;
             netif.offload = offload;
             let interface = name.to_owned();
             Ok(Op::Interface(interface, IfOp::SetOffload { offload }))
@@ -344,7 +344,7 @@ impl Vnet {
     ///
     /// # Errors
     /// No interface of that name, or parameters out of range.
-    pub fn set_link(&self, name: &str, config: LinkConfig) -> Result<(), NetifError> {
+    pub fn set_link(&self, name: &str, config: LinkConfig) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         config.validate()?;
         self.configure(|stack, cx| {
@@ -362,10 +362,10 @@ impl Vnet {
         &self,
         id: IfId,
         change: impl FnOnce(Instant, &mut LinkConfig),
-    ) -> Result<(), NetifError> {
+    ) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, cx| {
-            let netif = stack.ifs.get(id).ok_or(NetifError::Gone)?;
+            let netif = stack.ifs.get(id).ok_or(AdminError::Gone)?;
             let link = netif.link.as_deref();
             let mut config = link.map(|l| l.config().clone()).unwrap_or_default();
             change(cx.now, &mut config);
@@ -381,7 +381,7 @@ impl Vnet {
     /// No interface of that name, or a member of a bridge; an address of a family that vnets do not
     /// speak, as all of IPv6 is so far; an address that no host can have, or one
     /// that the vnet has.
-    pub fn add_address(&self, name: &str, address: IpNet) -> Result<(), NetifError> {
+    pub fn add_address(&self, name: &str, address: IpNet) -> Result<(), AdminError> {
         self.add_address_at(name, address, 0)
     }
 
@@ -391,7 +391,7 @@ impl Vnet {
         name: &str,
         address: IpNet,
         metric: u32,
-    ) -> Result<(), NetifError> {
+    ) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, _| {
             let id = stack.ifs.id_of(name)?;
@@ -410,7 +410,7 @@ impl Vnet {
     ///
     /// # Errors
     /// No interface of that name, or no such address on it.
-    pub fn remove_address(&self, name: &str, address: IpAddr) -> Result<(), NetifError> {
+    pub fn remove_address(&self, name: &str, address: IpAddr) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, _| {
             let id = stack.ifs.id_of(name)?;
@@ -438,8 +438,8 @@ impl Vnet {
     pub(super) fn configure_netif(
         &self,
         name: &str,
-        change: impl FnOnce(&mut Netif, &mut Cx) -> Result<Op, NetifError>,
-    ) -> Result<(), NetifError> {
+        change: impl FnOnce(&mut Netif, &mut Cx) -> Result<Op, AdminError>,
+    ) -> Result<(), AdminError> {
         self.configure(|stack, cx| change(stack.ifs.by_name_mut(name)?, cx))
     }
 
@@ -448,18 +448,18 @@ impl Vnet {
         &self,
         name: &str,
         f: impl FnOnce(&mut Netif, &mut Cx) -> R,
-    ) -> Result<R, NetifError> {
+    ) -> Result<R, AdminError> {
         self.core
             .with(|stack, cx| Ok(f(stack.ifs.by_name_mut(name)?, cx)))?
     }
 }
 
 /// An interface that has a MAC address and an MTU of its own.
-fn of_its_own(stack: &Stack, name: &str) -> Result<IfId, NetifError> {
+fn of_its_own(stack: &Stack, name: &str) -> Result<IfId, AdminError> {
     let netif = stack.ifs.by_name(name)?;
     match netif.on_lagg() {
         None => Ok(netif.id),
-        Some(_) => Err(NetifError::LaggMember(name.to_owned())),
+        Some(_) => Err(AdminError::LaggMember(name.to_owned())),
     }
 }
 
@@ -469,9 +469,9 @@ fn set_link(
     cx: &mut Cx,
     id: IfId,
     config: LinkConfig,
-) -> Result<Op, NetifError> {
-    let netif = stack.ifs.get_mut(id).ok_or(NetifError::Gone)?;
-    netif.require(netif.can().has_link, "link parameters")?;
+) -> Result<Op, AdminError> {
+    let netif = stack.ifs.get_mut(id).ok_or(AdminError::Gone)?;
+    netif.require(netif.can().has_link, "has no link")?;
     let link = Box::new(config.clone());
     match &mut netif.link {
         Some(link) => link.set_config(cx.now, config)?,
@@ -527,7 +527,7 @@ fn vlan_info(stack: &Stack, netif: &Netif) -> Option<VlanInfo> {
 const LINK_STREAM: u64 = 0x6c69_6e6b;
 
 /// Adds `lo0` with 127.0.0.1/8: part of every instance's init.
-pub(crate) fn add_loopback(vnet: &Vnet) -> Result<(), NetifError> {
+pub(crate) fn add_loopback(vnet: &Vnet) -> Result<(), AdminError> {
     let inbox = Arc::clone(&vnet.core.inbox);
     vnet.core.enter_as(Entry::Lifecycle, |inside, _| {
         let stack = &mut *inside.stack;
@@ -622,12 +622,12 @@ mod tests {
         // What is given to nobody is not remembered.
         for n in 0..10_000 {
             let nobody = a.set_mac("eth9", coming(n));
-            assert!(matches!(nobody, Err(NetifError::NotFound(_))), "{nobody:?}");
+            assert!(matches!(nobody, Err(AdminError::NotFound(_))), "{nobody:?}");
         }
         let refused = (0..10_000).find(|n| a.set_mac("eth0", coming(*n)).is_err());
         let refused = refused.expect("bounded");
         let again = a.set_mac("eth0", coming(refused));
-        assert!(matches!(again, Err(NetifError::Limit(_))), "{again:?}");
+        assert!(matches!(again, Err(AdminError::Limit(_))), "{again:?}");
         b.set_mac("eth0", coming(refused))
             .expect("it has given few");
         a.set_mac("eth0", MacAddr([2, 0, 0, 0, 0, 1]))

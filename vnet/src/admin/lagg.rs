@@ -4,52 +4,18 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{BridgeOp, IfOp, Op};
 use crate::base::id::IfId;
-use crate::instance::phase::Gone;
-use crate::instance::privilege::{Denied, Privilege};
+use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
 use crate::netif::lagg::config::LaggConfig;
 use crate::netif::lagg::lacp::Port;
 use crate::netif::lagg::{Lagg, MAX_MEMBERS};
-use crate::netif::{IfKind, Kind, Netif, NetifError};
+use crate::netif::{AdminError, Kind, Netif};
 use crate::packet::{Cx, MacAddr};
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
 
 /// Label of the random stream of a lagg's hash.
 const HASH_STREAM: u64 = 0x6c61_6767;
-
-/// Why a lagg cannot be created or changed.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LaggError {
-    /// An error concerning an interface, or the vnet.
-    #[error(transparent)]
-    Netif(#[from] NetifError),
-    /// The interface is not a lagg.
-    #[error("interface {0:?} is not a lagg")]
-    NotALagg(String),
-    /// An interface of this kind cannot be a member.
-    #[error("a {kind} interface cannot be a member of a lagg: only epairs and ports can")]
-    CannotJoin {
-        /// The kind.
-        kind: IfKind,
-    },
-    /// The lagg has as many members as it may.
-    #[error("a lagg has at most {MAX_MEMBERS} members")]
-    TooManyMembers,
-}
-
-impl From<Gone> for LaggError {
-    fn from(_: Gone) -> LaggError {
-        LaggError::Netif(NetifError::Gone)
-    }
-}
-
-impl From<Denied> for LaggError {
-    fn from(denied: Denied) -> LaggError {
-        LaggError::Netif(denied.into())
-    }
-}
 
 /// A lagg's configuration, its members, and what it has counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,14 +98,14 @@ impl Vnet {
     /// assert!(a.lagg_info("lagg0")?.members.iter().all(|m| m.sends));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn lagg(&self, name: &str, config: LaggConfig) -> Result<(), LaggError> {
+    pub fn lagg(&self, name: &str, config: LaggConfig) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceCreate)?;
         let mac = self.core.system.next_mac();
         self.configure(|stack, cx| {
             stack.ifs.check_name(name)?;
             stack
                 .admit(Resource::Interfaces)
-                .map_err(NetifError::from)?;
+                .map_err(AdminError::from)?;
             let seed = cx.rng.split(HASH_STREAM).u64();
             let key = stack.ifs.next_place() as u16;
             stack.ifs.insert(name, |id| {
@@ -155,7 +121,7 @@ impl Vnet {
     ///
     /// # Errors
     /// There is no lagg of that name, or a privilege is missing.
-    pub fn set_lagg(&self, name: &str, config: LaggConfig) -> Result<(), LaggError> {
+    pub fn set_lagg(&self, name: &str, config: LaggConfig) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, cx| {
             let id = lagg_id(stack, name)?;
@@ -168,20 +134,27 @@ impl Vnet {
     ///
     /// # Errors
     /// No lagg of that name.
-    pub fn lagg_info(&self, name: &str) -> Result<LaggInfo, LaggError> {
+    pub fn lagg_info(&self, name: &str) -> Result<LaggInfo, AdminError> {
         self.core.with(|stack, _| {
             let netif = stack.ifs.by_name(name)?;
             let info = info(stack, netif);
-            info.ok_or_else(|| LaggError::NotALagg(name.to_owned()))
+            info.ok_or_else(|| not_a_lagg(netif))
         })?
     }
 }
 
-fn lagg_id(stack: &Stack, name: &str) -> Result<IfId, LaggError> {
+fn lagg_id(stack: &Stack, name: &str) -> Result<IfId, AdminError> {
     let netif = stack.ifs.by_name(name)?;
     match netif.kind.lagg() {
         Some(_) => Ok(netif.id),
-        None => Err(LaggError::NotALagg(name.to_owned())),
+        None => Err(not_a_lagg(netif)),
+    }
+}
+
+fn not_a_lagg(netif: &Netif) -> AdminError {
+    AdminError::Unsupported {
+        kind: netif.kind.name(),
+        what: "is not a lagg",
     }
 }
 
@@ -191,15 +164,16 @@ pub(super) fn add_member(
     cx: &mut Cx,
     id: IfId,
     member: IfId,
-) -> Result<(), LaggError> {
+) -> Result<(), AdminError> {
     if let Some(netif) = stack.ifs.get(member)
         && !netif.can().aggregable
     {
         let kind = netif.kind.name();
-        return Err(LaggError::CannotJoin { kind });
+        let what = "cannot be a member of a lagg: only epairs and ports can";
+        return Err(AdminError::Unsupported { kind, what });
     }
     if stack.ifs.lagg(id).is_some_and(Lagg::is_full) {
-        return Err(LaggError::TooManyMembers);
+        return Err(AdminError::TooManyMembers(MAX_MEMBERS));
     }
     stack.join_lagg(cx, id, member);
     Ok(())

@@ -34,7 +34,7 @@ pub(crate) mod steps;
 pub mod sysctl;
 pub(crate) mod vlans;
 
-pub use moves::{Fate, LentInterface, MoveError, Moved, ReturnedInterface};
+pub use moves::{Fate, LentInterface, Moved, ReturnedInterface};
 pub use pins::{InterfacePin, Pins, SocketPin, ThreadPin};
 pub use port::{Port, PortError};
-pub use routes::{NextHopSpec, RouteError};
+pub use routes::NextHopSpec;

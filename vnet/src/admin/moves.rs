@@ -24,15 +24,15 @@ use super::record;
 use crate::base::id::IfId;
 use crate::base::time::Instant;
 use crate::instance::cores::{Inside, VnetCore};
-use crate::instance::limits::{LimitReached, Resource};
+use crate::instance::limits::Resource;
 pub use crate::instance::loans::{Fate, LentInterface, ReturnedInterface};
 use crate::instance::loans::{Lent, Loans};
 use crate::instance::phase::{Entry, Gone, Phase};
-use crate::instance::privilege::{Authority, Denied, Privilege};
+use crate::instance::privilege::{Authority, Privilege};
 use crate::instance::vnet::Vnet;
 use crate::netif::capture::Taps;
 use crate::netif::table::{Loan, MAX_NAME};
-use crate::netif::{AdminState, IfKind, IfTable, Inbox, Netif, NetifError, Plug};
+use crate::netif::{AdminError, AdminState, IfTable, Inbox, Netif, Plug};
 use crate::packet::Cx;
 use crate::packet::cx::Carrier;
 use crate::stack::Stack;
@@ -41,77 +41,6 @@ use crate::stack::Stack;
 const LOOKS: usize = 64;
 /// A fresh unit number is not much larger than this, and fits in a name.
 const MAX_UNIT: u64 = 1_000_000;
-
-/// Why an interface cannot be moved.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum MoveError {
-    /// The vnet that the interface is in is gone; or its home is, and the interface with it.
-    #[error("the vnet is gone")]
-    Gone,
-    /// The vnet that it was to move to is gone, or is being torn down.
-    #[error("the vnet that the interface was to move to is gone")]
-    TargetGone,
-    /// No interface of that name.
-    #[error("no interface {0:?} in this vnet")]
-    NotFound(String),
-    /// It is there already.
-    #[error("interface {0:?} is in that vnet already")]
-    SameVnet(String),
-    /// The two vnets belong to different systems.
-    #[error("the two vnets belong to different systems")]
-    OtherSystem,
-    /// The other vnet has an interface of that name.
-    #[error("the other vnet has an interface {0:?} already")]
-    Exists(String),
-    /// A name is 1 to 15 letters, digits, `.`, `_` or `-`.
-    #[error("{0:?} is not a valid interface name: use 1 to 15 letters, digits, '.', '_' and '-'")]
-    BadName(String),
-    /// An interface of this kind cannot be moved.
-    #[error("a {0} interface cannot be moved")]
-    Unsupported(IfKind),
-    /// A tenant lends only to descendants of its vnet, and so does a borrower.
-    #[error("vnet {0:?} is not a descendant of this vnet")]
-    NotDescendant(String),
-    /// The handle of one of the two vnets lacks a privilege.
-    #[error(transparent)]
-    Denied(#[from] Denied),
-    /// The other vnet has as many interfaces as it may.
-    #[error(transparent)]
-    Limit(LimitReached),
-    /// No interface of that name is lent.
-    #[error("this vnet has lent no interface {0:?}")]
-    NotLent(String),
-    /// The interface is at home.
-    #[error("interface {0:?} is at home")]
-    AtHome(String),
-    /// VLAN interfaces stand on it, and would go.
-    #[error("VLAN interfaces stand on interface {0:?}: remove them first")]
-    HasVlans(String),
-    /// It is a VLAN of a borrowed interface, and goes when that returns.
-    #[error("interface {0:?} stands on a borrowed interface, and cannot be lent")]
-    OnBorrowed(String),
-    /// Another call is moving it at this moment.
-    #[error("interface {0:?} is already being moved")]
-    Busy(String),
-}
-
-impl From<Gone> for MoveError {
-    fn from(_: Gone) -> MoveError {
-        MoveError::Gone
-    }
-}
-
-impl From<NetifError> for MoveError {
-    fn from(error: NetifError) -> MoveError {
-        match error {
-            NetifError::Exists(name) => MoveError::Exists(name),
-            NetifError::BadName(name) => MoveError::BadName(name),
-            NetifError::NotFound(name) => MoveError::NotFound(name),
-            _ => MoveError::Gone,
-        }
-    }
-}
 
 /// An interface that has moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,7 +96,7 @@ impl Vnet {
     /// [returned](Vnet::return_interface).
     ///
     /// # Errors
-    /// See [`MoveError`]; the interface is then where it was, with everything it had. If the other
+    /// See [`AdminError`]; the interface is then where it was, with everything it had. If the other
     /// vnet goes, or the name is taken, in the middle of the move, the interface is back in this
     /// vnet, or at home if this one is gone as well, without its addresses.
     ///
@@ -187,7 +116,7 @@ impl Vnet {
     /// assert_eq!(a.interfaces()?[1].name, "eth0");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn move_interface(&self, name: &str, to: &Vnet) -> Result<Moved, MoveError> {
+    pub fn move_interface(&self, name: &str, to: &Vnet) -> Result<Moved, AdminError> {
         self.move_interface_as(name, to, name)
     }
 
@@ -201,12 +130,12 @@ impl Vnet {
         name: &str,
         to: &Vnet,
         new_name: &str,
-    ) -> Result<Moved, MoveError> {
+    ) -> Result<Moved, AdminError> {
         if !Arc::ptr_eq(&self.core.system, &to.core.system) {
-            return Err(MoveError::OtherSystem);
+            return Err(AdminError::OtherSystem);
         }
         if self.is(to) {
-            return Err(MoveError::SameVnet(name.to_owned()));
+            return Err(AdminError::SameVnet(name.to_owned()));
         }
         self.require(Privilege::InterfaceCreate)?;
         let loan = self.loan_of(name)?;
@@ -229,19 +158,19 @@ impl Vnet {
     ///
     /// # Errors
     /// As [`Vnet::move_interface_as`].
-    fn may_lend(&self, loan: Option<&Loan>, to: &Vnet, new_name: &str) -> Result<(), MoveError> {
+    fn may_lend(&self, loan: Option<&Loan>, to: &Vnet, new_name: &str) -> Result<(), AdminError> {
         if !Arc::ptr_eq(&self.core.system, &to.core.system) {
-            return Err(MoveError::OtherSystem);
+            return Err(AdminError::OtherSystem);
         }
         self.require(Privilege::InterfaceCreate)?;
         if !to.core.is_below(&self.core) {
             if loan.is_some() || self.authority == Authority::Tenant {
-                return Err(MoveError::NotDescendant(to.name().to_owned()));
+                return Err(AdminError::NotDescendant(to.name().to_owned()));
             }
             to.require(Privilege::InterfaceCreate)?;
         }
         let ready = to.core.with(|stack, _| admit(stack, new_name));
-        ready.map_err(|Gone| MoveError::TargetGone)??;
+        ready.map_err(|Gone| AdminError::TargetGone)??;
         self.core.system.registry().note_lender(&self.core);
         Ok(())
     }
@@ -252,15 +181,15 @@ impl Vnet {
     /// Needs [`Privilege::InterfaceCreate`] here; its home needs none.
     ///
     /// # Errors
-    /// No interface of that name, or one that is at home; a missing privilege; [`MoveError::Gone`]
+    /// No interface of that name, or one that is at home; a missing privilege; [`AdminError::Gone`]
     /// when its home is being torn down, and the interface is gone with it.
-    pub fn return_interface(&self, name: &str) -> Result<Moved, MoveError> {
+    pub fn return_interface(&self, name: &str) -> Result<Moved, AdminError> {
         self.require(Privilege::InterfaceCreate)?;
         let flight = self.core.take(Entry::User, |inside| {
             let id = inside.stack.ifs.id_of(name)?;
             match inside.stack.ifs.get(id).is_some_and(|i| i.loan.is_some()) {
                 true => Ok(id),
-                false => Err(MoveError::AtHome(name.to_owned())),
+                false => Err(AdminError::AtHome(name.to_owned())),
             }
         });
         let result = flight.and_then(|flight| self.core.send_home(flight).moved());
@@ -274,16 +203,16 @@ impl Vnet {
     /// Needs [`Privilege::InterfaceCreate`] here; the borrower is not asked.
     ///
     /// # Errors
-    /// [`MoveError::NotLent`]; a missing privilege; [`MoveError::Busy`] when other calls keep
+    /// [`AdminError::NotLent`]; a missing privilege; [`AdminError::Busy`] when other calls keep
     /// moving it on, so that it is never found where it was last.
-    pub fn reclaim_interface(&self, name: &str) -> Result<Moved, MoveError> {
+    pub fn reclaim_interface(&self, name: &str) -> Result<Moved, AdminError> {
         self.require(Privilege::InterfaceCreate)?;
         for _ in 0..LOOKS {
             let lent = self.core.with_loans(|loans| {
                 let lent = loans.lent.iter().find(|l| &*l.name == name)?;
                 Some((lent.serial, lent.at.upgrade()))
             })?;
-            let (serial, at) = lent.ok_or_else(|| MoveError::NotLent(name.to_owned()))?;
+            let (serial, at) = lent.ok_or_else(|| AdminError::NotLent(name.to_owned()))?;
             let flight = at.and_then(|at| at.take_serial(serial).map(|flight| (at, flight)));
             if let Some((at, flight)) = flight {
                 let result = at.send_home(flight).moved();
@@ -292,19 +221,10 @@ impl Vnet {
             }
             std::thread::yield_now();
         }
-        Err(MoveError::Busy(name.to_owned()))
+        Err(AdminError::Busy(name.to_owned()))
     }
 
-    /// The interfaces that this vnet has lent, in the order in which it did.
-    ///
-    /// # Errors
-    /// [`Gone`].
-    pub fn lent_interfaces(&self) -> Result<Vec<LentInterface>, Gone> {
-        self.core
-            .with_loans(|loans| loans.lent.iter().map(Lent::describe).collect())
-    }
-
-    fn loan_of(&self, name: &str) -> Result<Option<Box<Loan>>, MoveError> {
+    fn loan_of(&self, name: &str) -> Result<Option<Box<Loan>>, AdminError> {
         self.core.with(|stack, _| {
             let netif = stack.ifs.by_name(name)?;
             Ok(netif.loan.clone())
@@ -345,9 +265,9 @@ impl Flight {
 }
 
 impl ReturnedInterface {
-    fn moved(self) -> Result<Moved, MoveError> {
+    fn moved(self) -> Result<Moved, AdminError> {
         match self.fate {
-            Fate::Destroyed => Err(MoveError::Gone),
+            Fate::Destroyed => Err(AdminError::Gone),
             Fate::Home(name) => Ok(Moved {
                 interface: self.interface,
                 from: self.from,
@@ -367,17 +287,17 @@ impl VnetCore {
     }
 
     /// Takes the interface that `pick` names out of this vnet.
-    fn take<E: From<Gone> + From<MoveError>>(
+    fn take(
         self: &Arc<Self>,
         entry: Entry,
-        pick: impl FnOnce(&mut Inside) -> Result<IfId, E>,
-    ) -> Result<Flight, E> {
+        pick: impl FnOnce(&mut Inside) -> Result<IfId, AdminError>,
+    ) -> Result<Flight, AdminError> {
         let taken = self.enter_as(entry, |inside, cx| {
             let id = pick(inside)?;
             let inbox = &self.inbox;
-            let netif = take_out(inside.stack, cx, id, inbox).ok_or(MoveError::Gone)?;
+            let netif = take_out(inside.stack, cx, id, inbox).ok_or(AdminError::Gone)?;
             inside.journal.lose(&mut inside.stack.ifs.gone);
-            Ok::<_, E>((netif, cx.now))
+            Ok::<_, AdminError>((netif, cx.now))
         })?;
         // Captures end here, outside the lock: they are the users'.
         taken.map(|(mut netif, now)| {
@@ -391,7 +311,7 @@ impl VnetCore {
         let is_it = |n: &&Netif| n.loan.as_ref().is_some_and(|l| l.serial == serial);
         let pick = |inside: &mut Inside| {
             let found = inside.stack.ifs.iter().find(is_it).map(|n| n.id);
-            found.ok_or(MoveError::Gone)
+            found.ok_or(AdminError::Gone)
         };
         self.take(Entry::Lifecycle, pick).ok()
     }
@@ -402,7 +322,7 @@ impl VnetCore {
         flight: Flight,
         to: &Arc<VnetCore>,
         new_name: &str,
-    ) -> Result<Moved, MoveError> {
+    ) -> Result<Moved, AdminError> {
         let placed = self.place(flight, to, new_name);
         placed.map_err(|(flight, error)| {
             if let Some(flight) = flight {
@@ -418,22 +338,22 @@ impl VnetCore {
         flight: Flight,
         to: &Arc<VnetCore>,
         new_name: &str,
-    ) -> Result<Moved, (Option<Flight>, MoveError)> {
+    ) -> Result<Moved, (Option<Flight>, AdminError)> {
         let interface = flight.name();
         let (serial, home) = match flight.loan() {
             Some(loan) => (loan.serial, loan.home),
-            None => return Err((None, MoveError::Gone)),
+            None => return Err((None, AdminError::Gone)),
         };
         let placed = to.put(flight, Entry::User, |inside, _| {
             if *inside.phase != Phase::Up {
-                return Err(MoveError::TargetGone);
+                return Err(AdminError::TargetGone);
             }
             admit(inside.stack, new_name)?;
             Ok(new_name.to_owned())
         });
         if let Err((flight, error)) = placed {
             let error = match error {
-                MoveError::Gone => MoveError::TargetGone,
+                AdminError::Gone => AdminError::TargetGone,
                 error => error,
             };
             return Err((Some(flight), error));
@@ -443,7 +363,7 @@ impl VnetCore {
         // When it is not there any more either, somebody else has moved it on.
         if !confirmed && let Some(flight) = to.take_serial(serial) {
             flight.destroy();
-            return Err((None, MoveError::Gone));
+            return Err((None, AdminError::Gone));
         }
         Ok(Moved {
             interface,
@@ -507,16 +427,16 @@ impl VnetCore {
         let vlan = flight.0.as_ref().and_then(|n| n.kind.vlan());
         let parent = vlan.map(|vlan| vlan.parent);
         let put = match home {
-            None => Err((flight, MoveError::Gone)),
+            None => Err((flight, AdminError::Gone)),
             Some(home) => home.put(flight, Entry::Lifecycle, |inside, _| {
                 if inside.loans.closed {
-                    return Err(MoveError::Gone);
+                    return Err(AdminError::Gone);
                 }
                 inside.loans.lent.retain(|l| l.serial != loan.serial);
                 if parent.is_some_and(|id| inside.stack.ifs.get(id).is_none()) {
                     // It is gone with its parent, wherever it was.
                     inside.journal.ends(loan.serial);
-                    return Err(MoveError::Gone);
+                    return Err(AdminError::Gone);
                 }
                 let name = free_name(&inside.stack.ifs, &loan.name);
                 let settings = settings.unwrap_or_default();
@@ -545,19 +465,19 @@ impl VnetCore {
         self: &Arc<Self>,
         mut flight: Flight,
         entry: Entry,
-        name: impl FnOnce(&mut Inside, &mut Cx) -> Result<String, MoveError>,
-    ) -> Result<String, (Flight, MoveError)> {
+        name: impl FnOnce(&mut Inside, &mut Cx) -> Result<String, AdminError>,
+    ) -> Result<String, (Flight, AdminError)> {
         let put = self.enter_as(entry, |inside, cx| {
             let name = name(inside, cx)?;
             inside.stack.ifs.check_name(&name)?;
-            let netif = flight.0.take().ok_or(MoveError::Gone)?;
+            let netif = flight.0.take().ok_or(AdminError::Gone)?;
             put_in(self, inside.stack, cx, *netif, &name)?;
             Ok(name)
         });
         match put {
             Ok(Ok(name)) => Ok(name),
             Ok(Err(error)) => Err((flight, error)),
-            Err(Gone) => Err((flight, MoveError::Gone)),
+            Err(Gone) => Err((flight, AdminError::Gone)),
         }
     }
 }
@@ -574,11 +494,11 @@ pub(crate) fn leave_vnet(stack: &mut Stack, cx: &mut Cx, id: IfId) -> Option<Net
 }
 
 /// Refuses to remove what belongs to somebody else.
-pub(crate) fn refuse_borrowed(stack: &Stack, id: IfId) -> Result<(), NetifError> {
+pub(crate) fn refuse_borrowed(stack: &Stack, id: IfId) -> Result<(), AdminError> {
     let netif = stack.ifs.get(id);
     match netif.and_then(|n| n.loan.as_ref().map(|loan| (n, loan))) {
         None => Ok(()),
-        Some((netif, loan)) => Err(NetifError::Borrowed {
+        Some((netif, loan)) => Err(AdminError::Borrowed {
             name: netif.name.to_string(),
             home: loan.home_name.to_string(),
         }),
@@ -602,7 +522,7 @@ fn put_in(
     cx: &mut Cx,
     mut netif: Netif,
     name: &str,
-) -> Result<(), MoveError> {
+) -> Result<(), AdminError> {
     let inbox = Arc::clone(&core.inbox);
     let state = netif.admin;
     let id = stack.ifs.insert(name, |id| {
@@ -621,7 +541,7 @@ fn put_in(
     })?;
     if !vlan::connect(stack, &core.inbox, id) {
         stack.ifs.remove(id);
-        return Err(MoveError::Gone);
+        return Err(AdminError::Gone);
     }
     if state == AdminState::Down {
         stack.ip.interface_down(id);
@@ -635,18 +555,21 @@ fn lend(
     inside: &mut Inside,
     id: IfId,
     to: &Arc<VnetCore>,
-) -> Result<(), MoveError> {
+) -> Result<(), AdminError> {
     let is_on_borrowed = inside.stack.ifs.is_on_borrowed(id);
     let netif = inside.stack.ifs.get_mut(id);
     let netif = netif.expect("an identifier just looked up is valid");
     if !netif.can().movable {
-        return Err(MoveError::Unsupported(netif.kind.name()));
+        return Err(AdminError::Unsupported {
+            kind: netif.kind.name(),
+            what: "cannot be moved",
+        });
     }
     if !netif.vlans.is_empty() {
-        return Err(MoveError::HasVlans(netif.name.to_string()));
+        return Err(AdminError::HasVlans(netif.name.to_string()));
     }
     if netif.loan.is_none() && is_on_borrowed {
-        return Err(MoveError::OnBorrowed(netif.name.to_string()));
+        return Err(AdminError::OnBorrowed(netif.name.to_string()));
     }
     if netif.loan.is_some() {
         // Its home knows of it, and will be asked.
@@ -671,9 +594,9 @@ fn lend(
 }
 
 /// Whether a vnet has a place for an interface of that name.
-fn admit(stack: &mut Stack, name: &str) -> Result<(), MoveError> {
+fn admit(stack: &mut Stack, name: &str) -> Result<(), AdminError> {
     stack.ifs.check_name(name)?;
-    stack.admit(Resource::Interfaces).map_err(MoveError::Limit)
+    Ok(stack.admit(Resource::Interfaces)?)
 }
 
 /// `name`, or the same with the next free unit number when it is taken.

@@ -12,7 +12,7 @@ use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
 use crate::netif::inbox::{Batch, News};
 use crate::netif::wire::{End, WireEnd};
-use crate::netif::{Doorbell, Inbox, Item, Kind, NetifError, Plug, Wire};
+use crate::netif::{AdminError, Doorbell, Inbox, Item, Kind, Plug, Wire};
 use crate::packet::cx::{Carrier, Pushed, Sink};
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::virtio;
@@ -107,7 +107,7 @@ impl Vnet {
     ///
     /// # Errors
     /// The name is invalid or taken, or the MAC address is not a unicast address.
-    pub fn port(&self, name: &str, mac: Option<MacAddr>) -> Result<Port, NetifError> {
+    pub fn port(&self, name: &str, mac: Option<MacAddr>) -> Result<Port, AdminError> {
         let wire = Wire::new();
         let (outside, _) = Outside::plugged_into(&wire);
         let mac = self.attach(name, Kind::Port, mac, &wire, End::A, port_op(name, mac))?;
@@ -115,7 +115,7 @@ impl Vnet {
     }
 
     /// Makes an interface as [`Vnet::port`] does, with nothing plugged in outside.
-    pub(super) fn loose_port(&self, name: &str, mac: Option<MacAddr>) -> Result<(), NetifError> {
+    pub(super) fn loose_port(&self, name: &str, mac: Option<MacAddr>) -> Result<(), AdminError> {
         let op = port_op(name, mac);
         self.attach(name, Kind::Port, mac, &Wire::new(), End::A, op)?;
         Ok(())
@@ -139,19 +139,19 @@ impl Vnet {
     /// assert_ne!(port.mac(), twin.mac());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn plug_port(&self, name: &str) -> Result<Port, NetifError> {
+    pub fn plug_port(&self, name: &str) -> Result<Port, AdminError> {
         self.require(Privilege::InterfaceCreate)?;
         self.core.with(|stack, cx| {
             let netif = stack.ifs.by_name(name)?;
             let Kind::Port(end) = &netif.kind else {
-                return Err(NetifError::Unsupported {
+                return Err(AdminError::Unsupported {
                     kind: netif.kind.name(),
-                    what: "outside end",
+                    what: "has no outside end",
                 });
             };
             let wire = Arc::clone(end.near().0);
             if wire.is_plugged(End::B) {
-                return Err(NetifError::PluggedIn(name.to_owned()));
+                return Err(AdminError::PluggedIn(name.to_owned()));
             }
             let (id, mac) = (netif.id, netif.mac);
             let (outside, news) = Outside::plugged_into(&wire);

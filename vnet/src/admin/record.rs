@@ -3,7 +3,7 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`Op`] | one operation; those in effect are kept by the instance (`instance/journal.rs`) |
+//! | [`Operation`] | one operation; those in effect are kept by the instance (`instance/journal.rs`) |
 //! | [`Record`] | the journal and the init sequence, as data; TOML, or any other format of serde |
 //! | `replay` | instances made from records |
 //!
@@ -16,12 +16,14 @@ mod away;
 mod read;
 pub(crate) mod replay;
 
+use std::fmt;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use crate::instance::journal::{BridgeOp, IfOp, Op, RouteOp, VnetOp};
+pub(crate) use crate::instance::journal::{BridgeOp, IfOp, Op, RouteOp, VnetOp};
 pub(crate) use away::{left_behind, settings};
 pub use read::ReadError;
-pub use replay::{ApplyError, ReplayError};
+pub use replay::ReplayError;
 
 use crate::base::time::nanos;
 use crate::instance::cores::Inside;
@@ -31,6 +33,45 @@ use crate::instance::vnet::Vnet;
 
 /// The version of records that this library writes, and the only one it reads.
 pub const VERSION: u32 = 1;
+
+/// One operation of configuration, as a [`Record`] lists it. Every administrative method of
+/// [`Vnet`] has one, and [`Vnet::apply`] calls that method.
+///
+/// As data an operation is a table with its name, in snake case, under `op`; `docs/records.md` lists
+/// the keys of each.
+///
+/// ```
+/// use vnet::record::Operation;
+///
+/// let text = "op = \"add_address\"\ninterface = \"eth0\"\naddress = \"192.0.2.1/24\"\n";
+/// let add: Operation = toml::from_str(text)?;
+/// assert_eq!((add.name(), add.interface()), ("add_address", Some("eth0")));
+/// assert_eq!(add.to_string(), "add_address eth0 192.0.2.1/24");
+/// assert_eq!(toml::to_string(&add)?, text);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Operation(Op);
+
+impl Operation {
+    /// Its name, as given under `op` in a record.
+    pub fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    /// The interface it concerns; an operation on a route concerns the one it leaves by.
+    pub fn interface(&self) -> Option<&str> {
+        self.0.interface()
+    }
+}
+
+/// Its name, what it is done to, and how.
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// A step of an instance's init as it ran.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +120,7 @@ pub struct Record {
     /// The operations, in the order in which they were done, with those that concern the whole
     /// instance at the end.
     #[serde(default)]
-    pub ops: Vec<Op>,
+    pub ops: Vec<Operation>,
 }
 
 fn this_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
@@ -161,14 +202,21 @@ impl Vnet {
             version: VERSION,
             name: self.core.name.to_string(),
             init: init_steps(inside),
-            ops: inside.journal.ops(|name| {
-                let ifs = &inside.stack.ifs;
-                ifs.id_of(name).is_ok_and(|id| !ifs.is_on_borrowed(id))
-            }),
+            ops: operations(inside),
         });
         self.core.driver.dispatch();
         record
     }
+}
+
+/// What is in effect. An interface that is lent has its operations here as if it were at home.
+fn operations(inside: &Inside) -> Vec<Operation> {
+    let at_home = |name: &str| {
+        let ifs = &inside.stack.ifs;
+        ifs.id_of(name).is_ok_and(|id| !ifs.is_on_borrowed(id))
+    };
+    let ops = inside.journal.ops(at_home).into_iter();
+    ops.map(Operation).collect()
 }
 
 pub(crate) fn init_steps(inside: &Inside) -> Vec<InitStep> {

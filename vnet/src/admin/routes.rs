@@ -7,11 +7,12 @@ use ipnet::IpNet;
 use super::record::{Op, RouteOp, VnetOp};
 use crate::base::id::IfId;
 use crate::instance::phase::Gone;
-use crate::instance::privilege::{AdminError, Denied, Privilege};
+use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
 use crate::ip::fib::{FibError, Origin, RouteKind};
 use crate::ip::state::Forwarding;
 use crate::ip::versions::Route;
+use crate::netif::AdminError;
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
 
@@ -72,30 +73,14 @@ pub struct RouteInfo {
     pub kind: RouteKind,
 }
 
-/// Why a route cannot be added or removed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RouteError {
-    /// The vnet is gone.
-    #[error("the vnet is gone")]
-    Gone,
-    /// No interface of that name.
-    #[error("no interface {0:?} in this vnet")]
-    NoInterface(String),
-    /// The gateway is not on any of the vnet's links.
-    #[error("gateway {0} is not on any of this vnet's links")]
-    GatewayUnreachable(IpAddr),
-    /// This vnet's tenants lack the privilege.
-    #[error(transparent)]
-    Denied(#[from] Denied),
-    /// An error of the routing table.
-    #[error(transparent)]
-    Table(#[from] FibError),
-}
-
-impl From<Gone> for RouteError {
-    fn from(_: Gone) -> RouteError {
-        RouteError::Gone
+impl From<FibError> for AdminError {
+    fn from(error: FibError) -> AdminError {
+        match error {
+            FibError::Exists(dst) => AdminError::RouteExists(dst),
+            FibError::NotFound(dst) => AdminError::NoSuchRoute(dst),
+            FibError::Family(dst) => AdminError::FamilyNotSupported(dst),
+            FibError::Limit(_) => AdminError::Limit(Resource::Routes.as_str()),
+        }
     }
 }
 
@@ -105,7 +90,7 @@ impl Vnet {
     /// # Errors
     /// The gateway is not on any link of this vnet, there is no such interface, the route exists
     /// already, the table is full, or the family is not supported, as IPv6 is not so far.
-    pub fn add_route(&self, dst: IpNet, via: impl Into<NextHopSpec>) -> Result<(), RouteError> {
+    pub fn add_route(&self, dst: IpNet, via: impl Into<NextHopSpec>) -> Result<(), AdminError> {
         let (gateway, interface, kind) = match via.into() {
             NextHopSpec::Gateway(gateway) => (Some(gateway), None, RouteKind::Unicast),
             NextHopSpec::Interface(interface) => (None, Some(interface), RouteKind::Unicast),
@@ -127,21 +112,21 @@ impl Vnet {
         gateway: Option<IpAddr>,
         interface: Option<String>,
         kind: RouteKind,
-    ) -> Result<(), RouteError> {
+    ) -> Result<(), AdminError> {
         self.require(Privilege::Routes)?;
         self.configure(|stack, _| {
             Route::check(dst, gateway)?;
             let ifid = match (gateway, interface) {
                 _ if kind != RouteKind::Unicast => {
                     let loopback = stack.loopback();
-                    loopback.ok_or_else(|| RouteError::NoInterface("lo0".to_owned()))?
+                    loopback.ok_or_else(|| AdminError::NotFound("lo0".to_owned()))?
                 }
                 (_, Some(interface)) => match stack.ifs.id_of(&interface) {
                     Ok(ifid) => ifid,
-                    Err(_) => return Err(RouteError::NoInterface(interface)),
+                    Err(_) => return Err(AdminError::NotFound(interface)),
                 },
                 (Some(gateway), None) => link_of(stack, gateway)?,
-                (None, None) => return Err(RouteError::NoInterface(String::new())),
+                (None, None) => return Err(AdminError::NotFound(String::new())),
             };
             let route = Route {
                 dst: dst.trunc(),
@@ -173,7 +158,7 @@ impl Vnet {
     ///
     /// # Errors
     /// No such route.
-    pub fn remove_route(&self, dst: IpNet) -> Result<(), RouteError> {
+    pub fn remove_route(&self, dst: IpNet) -> Result<(), AdminError> {
         self.require(Privilege::Routes)?;
         self.configure(|stack, _| {
             let removed = stack.ip.remove_route(dst, Origin::Static)?;
@@ -222,16 +207,15 @@ pub(super) fn list(stack: &Stack) -> Vec<RouteInfo> {
 }
 
 /// The interface on whose link a gateway is: a route leads straight to it, in use or not.
-fn link_of(stack: &Stack, gateway: IpAddr) -> Result<IfId, RouteError> {
+fn link_of(stack: &Stack, gateway: IpAddr) -> Result<IfId, AdminError> {
     let link = stack.ip.link_of(gateway);
-    link.ok_or(RouteError::GatewayUnreachable(gateway))
+    link.ok_or(AdminError::GatewayUnreachable(gateway))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::System;
-    use crate::netif::NetifError;
 
     #[test]
     fn a_family_that_is_not_spoken_is_refused_by_name() {
@@ -239,15 +223,15 @@ mod tests {
         let a = system.create("a").expect("the name is free");
         let net = "2001:db8::1/64".parse().expect("a prefix");
         let refused = a.add_address("lo0", net);
-        assert_eq!(refused, Err(NetifError::FamilyNotSupported(net)));
+        assert_eq!(refused, Err(AdminError::FamilyNotSupported(net)));
         let absent = a.remove_address("lo0", net.addr());
-        assert_eq!(absent, Err(NetifError::NoSuchAddress(net.addr())));
+        assert_eq!(absent, Err(AdminError::NoSuchAddress(net.addr())));
         let v4 = "192.0.2.0/24".parse().expect("a prefix");
         for dst in [net, v4] {
             let refused = a.add_route(dst, net.addr());
-            assert_eq!(refused, Err(RouteError::Table(FibError::Family(dst))));
+            assert_eq!(refused, Err(AdminError::FamilyNotSupported(dst)));
         }
         let direct = a.add_route(net, NextHopSpec::Interface("lo0".into()));
-        assert_eq!(direct, Err(RouteError::Table(FibError::Family(net))));
+        assert_eq!(direct, Err(AdminError::FamilyNotSupported(net)));
     }
 }

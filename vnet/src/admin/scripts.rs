@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::instance::vnet::Vnet;
-use crate::link::script::{LinkEvent, Script, ScriptError};
-use crate::netif::NetifError;
+use crate::link::script::{LinkEvent, Script};
+use crate::netif::AdminError;
 use crate::tasks::task::{TaskError, TaskHandle};
 
 /// Label of the random stream of scripts.
@@ -14,20 +14,8 @@ const SCRIPT_STREAM: u64 = 0x7363_7269_7074;
 
 /// A script that runs on a link; see [`Vnet::script_link`]. Dropping it leaves the script running.
 pub struct LinkScript {
-    task: TaskHandle<Result<(), NetifError>>,
+    task: TaskHandle<Result<(), AdminError>>,
     changes: Arc<AtomicU64>,
-}
-
-/// Why a script cannot run.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LinkScriptError {
-    /// The script itself.
-    #[error(transparent)]
-    Script(#[from] ScriptError),
-    /// The interface.
-    #[error(transparent)]
-    Netif(#[from] NetifError),
 }
 
 impl Vnet {
@@ -69,7 +57,7 @@ impl Vnet {
         &self,
         interface: &str,
         events: &[LinkEvent],
-    ) -> Result<LinkScript, LinkScriptError> {
+    ) -> Result<LinkScript, AdminError> {
         let system = self.system();
         let (id, seed) = self.with_netif(interface, |netif, cx| {
             (netif.id, cx.rng.split(SCRIPT_STREAM).u64())
@@ -112,11 +100,11 @@ impl LinkScript {
     ///
     /// # Errors
     /// What ended it early: the interface or its vnet is gone, or a tenant has lost the privilege.
-    pub fn join(self) -> Result<(), LinkScriptError> {
+    pub fn join(self) -> Result<(), AdminError> {
         match self.task.join() {
-            Ok(result) => Ok(result?),
+            Ok(result) => result,
             Err(TaskError::Panicked(panic)) => std::panic::resume_unwind(panic.into_payload()),
-            Err(_) => Err(NetifError::Gone.into()),
+            Err(_) => Err(AdminError::Gone),
         }
     }
 }

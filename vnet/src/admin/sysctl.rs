@@ -23,12 +23,14 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::record::{Op, VnetOp};
+use crate::base::config::ConfigError;
 use crate::base::rng::Rng;
 use crate::instance::limits;
 use crate::instance::phase::{Entry as Entering, Gone};
-use crate::instance::privilege::{Authority, Denied, Privilege};
+use crate::instance::privilege::{Authority, Privilege};
 use crate::instance::vnet::Vnet;
 use crate::ip::state::{Forwarding, Redirects};
+use crate::netif::AdminError;
 use crate::stack::Stack;
 use crate::transport::tcp::Feature;
 
@@ -98,53 +100,6 @@ impl fmt::Display for Description {
     }
 }
 
-/// Why a tunable cannot be read or changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SysctlError {
-    /// The vnet is gone.
-    #[error("the vnet is gone")]
-    Gone,
-    /// There is no tunable of that name.
-    #[error("there is no tunable {0:?}")]
-    NotFound(String),
-    /// It cannot be changed.
-    #[error("{0} is read-only")]
-    ReadOnly(&'static str),
-    /// Only the owner's handle may change it.
-    #[error("only the owner of the vnet can change {0}")]
-    OwnerOnly(&'static str),
-    /// The vnet's tenants lack the privilege.
-    #[error(transparent)]
-    Denied(#[from] Denied),
-    /// The text is no number.
-    #[error("{name} takes a number, not {text:?}")]
-    NotANumber {
-        /// The tunable.
-        name: &'static str,
-        /// What was given.
-        text: String,
-    },
-    /// The value is out of range.
-    #[error("{name} takes {least} to {most}, not {value}")]
-    OutOfRange {
-        /// The tunable.
-        name: &'static str,
-        /// Least value.
-        least: u64,
-        /// Largest value.
-        most: u64,
-        /// What was given.
-        value: u64,
-    },
-}
-
-impl From<Gone> for SysctlError {
-    fn from(_: Gone) -> SysctlError {
-        SysctlError::Gone
-    }
-}
-
 /// A type of tunable values. As text, every value is a number.
 trait Tunable: Copy + 'static {
     /// The value as a number.
@@ -199,7 +154,7 @@ trait Entry: Sync {
     fn read(&self, stack: &Stack) -> u64;
     /// Writes a value that [`Entry::check`] has accepted.
     fn write(&self, stack: &mut Stack, raw: u64);
-    fn check(&self, raw: u64) -> Result<(), SysctlError>;
+    fn check(&self, raw: u64) -> Result<(), AdminError>;
     fn describe(&self, fresh: &Stack) -> Description;
 }
 
@@ -220,17 +175,14 @@ impl<T: Tunable> Entry for Key<T> {
         (self.write)(stack, T::from_raw(raw));
     }
 
-    fn check(&self, value: u64) -> Result<(), SysctlError> {
+    fn check(&self, value: u64) -> Result<(), AdminError> {
         let (least, most) = self.range;
         if (least..=most).contains(&value) {
             return Ok(());
         }
-        Err(SysctlError::OutOfRange {
-            name: self.name,
-            least,
-            most,
-            value,
-        })
+        let name = self.name;
+        let message = format!("{name} takes {least} to {most}, not {value}");
+        Err(ConfigError::new(name, message).into())
     }
 
     fn describe(&self, fresh: &Stack) -> Description {
@@ -246,9 +198,9 @@ impl<T: Tunable> Entry for Key<T> {
     }
 }
 
-fn find(name: &str) -> Result<&'static dyn Entry, SysctlError> {
+fn find(name: &str) -> Result<&'static dyn Entry, AdminError> {
     let found = keys::TABLE.binary_search_by(|e| e.name().cmp(name));
-    let at = found.map_err(|_| SysctlError::NotFound(name.to_owned()))?;
+    let at = found.map_err(|_| AdminError::NoSuchTunable(name.to_owned()))?;
     Ok(keys::TABLE[at])
 }
 
@@ -270,9 +222,9 @@ pub fn names(prefix: &str) -> impl Iterator<Item = &'static str> {
 /// ```
 /// let ttl = vnet::sysctl::describe("net.inet.ip.ttl")?;
 /// assert_eq!((ttl.least, ttl.most, ttl.default.as_str()), (1, 255, "64"));
-/// # Ok::<(), vnet::sysctl::SysctlError>(())
+/// # Ok::<(), vnet::AdminError>(())
 /// ```
-pub fn describe(name: &str) -> Result<Description, SysctlError> {
+pub fn describe(name: &str) -> Result<Description, AdminError> {
     Ok(find(name)?.describe(&fresh()))
 }
 
@@ -320,7 +272,7 @@ impl Vnet {
     ///
     /// # Errors
     /// There is no such tunable, or the vnet is gone.
-    pub fn sysctl(&self, name: &str) -> Result<String, SysctlError> {
+    pub fn sysctl(&self, name: &str) -> Result<String, AdminError> {
         Ok(self.read_entry(find(name)?)?.to_string())
     }
 
@@ -329,12 +281,13 @@ impl Vnet {
     /// # Errors
     /// There is no such tunable, it is read-only, `value` is not a number or out of range, the handle
     /// lacks the authority to change it, or the vnet is gone.
-    pub fn set_sysctl(&self, name: &str, value: impl fmt::Display) -> Result<(), SysctlError> {
+    pub fn set_sysctl(&self, name: &str, value: impl fmt::Display) -> Result<(), AdminError> {
         let entry = find(name)?;
         let text = value.to_string();
         let Ok(raw) = text.trim().parse() else {
             let name = entry.name();
-            return Err(SysctlError::NotANumber { name, text });
+            let message = format!("{name} takes a number, not {text:?}");
+            return Err(ConfigError::new(name, message).into());
         };
         self.write_entry(entry, raw)
     }
@@ -344,7 +297,7 @@ impl Vnet {
     ///
     /// # Errors
     /// The vnet is gone.
-    pub fn sysctls(&self, prefix: &str) -> Result<Vec<(&'static str, String)>, SysctlError> {
+    pub fn sysctls(&self, prefix: &str) -> Result<Vec<(&'static str, String)>, AdminError> {
         let chosen = keys::TABLE.iter().filter(|e| e.name().starts_with(prefix));
         Ok(self.core.enter_as(Entering::User, |inside, _| {
             chosen
@@ -353,17 +306,17 @@ impl Vnet {
         })?)
     }
 
-    fn read_entry(&self, entry: &dyn Entry) -> Result<u64, SysctlError> {
+    fn read_entry(&self, entry: &dyn Entry) -> Result<u64, AdminError> {
         Ok(self
             .core
             .enter_as(Entering::User, |inside, _| entry.read(inside.stack))?)
     }
 
-    fn write_entry(&self, entry: &dyn Entry, raw: u64) -> Result<(), SysctlError> {
+    fn write_entry(&self, entry: &dyn Entry, raw: u64) -> Result<(), AdminError> {
         match entry.access() {
-            Access::ReadOnly => return Err(SysctlError::ReadOnly(entry.name())),
+            Access::ReadOnly => return Err(AdminError::ReadOnly(entry.name())),
             Access::Owner if self.authority != Authority::Owner => {
-                return Err(SysctlError::OwnerOnly(entry.name()));
+                return Err(AdminError::OwnerOnly(entry.name()));
             }
             Access::Owner => {}
             Access::Tenant(privilege) => self.require(privilege)?,
@@ -461,23 +414,23 @@ mod tests {
         let refused = set(&a, "net.inet.ip.tll", "1");
         assert_eq!(
             refused,
-            Err(SysctlError::NotFound("net.inet.ip.tll".into()))
+            Err(AdminError::NoSuchTunable("net.inet.ip.tll".into()))
         );
         assert!(matches!(
             set(&a, "net.inet.ip.ttl", "many"),
-            Err(SysctlError::NotANumber { .. })
+            Err(AdminError::Config(_))
         ));
         let count = "net.inet.tcp.pcbcount";
-        assert_eq!(set(&a, count, "1"), Err(SysctlError::ReadOnly(count)));
+        assert_eq!(set(&a, count, "1"), Err(AdminError::ReadOnly(count)));
         let limit = "net.inet.tcp.maxsockets";
-        assert_eq!(set(&tenant, limit, "1"), Err(SysctlError::OwnerOnly(limit)));
+        assert_eq!(set(&tenant, limit, "1"), Err(AdminError::OwnerOnly(limit)));
         assert_eq!(set(&a, limit, "100"), Ok(()));
         a.set_privileges(!Privileges::from(Privilege::Forwarding))
             .expect("alive");
         assert_eq!(set(&tenant, "net.inet.ip.ttl", "1"), Ok(()));
-        let denied = Err(SysctlError::Denied(Denied(Privilege::Forwarding)));
+        let denied = Err(AdminError::Denied("forwarding"));
         assert_eq!(set(&tenant, "net.inet.ip.forwarding", "1"), denied);
         drop(a);
-        assert_eq!(set(&tenant, "net.inet.ip.ttl", "1"), Err(SysctlError::Gone));
+        assert_eq!(set(&tenant, "net.inet.ip.ttl", "1"), Err(AdminError::Gone));
     }
 }

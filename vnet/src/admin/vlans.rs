@@ -1,64 +1,15 @@
 //! Making and changing VLAN interfaces.
 
-use super::moves::{MoveError, free_name, refuse_borrowed};
+use super::moves::{free_name, refuse_borrowed};
 use super::record::{IfOp, Op};
 use crate::base::id::IfId;
-use crate::instance::Denied;
-use crate::instance::phase::Gone;
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
-use crate::netif::stacked::MAX_VLAN_DEPTH;
-use crate::netif::vlan::{Above, Origin, Vlan, VlanConfig};
-use crate::netif::{IfKind, Kind, Netif, NetifError};
-use crate::packet::tag::{MAX_VID, Tpid};
+use crate::netif::vlan::{Above, MAX_VLAN_DEPTH, Origin, Vlan, VlanConfig};
+use crate::netif::{AdminError, Kind, Netif};
+use crate::packet::tag::MAX_VID;
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
-
-/// Why a VLAN interface cannot be made or changed.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum VlanError {
-    /// An error concerning an interface, or the vnet.
-    #[error(transparent)]
-    Netif(#[from] NetifError),
-    /// It was made, but could not be lent to the vnet that was to have it, and is gone again.
-    #[error(transparent)]
-    Move(#[from] MoveError),
-    /// No frame can have that VID.
-    #[error("a VID of {0} is out of range (0 to {MAX_VID})")]
-    BadVid(u16),
-    /// The parent has an interface for that VLAN.
-    #[error("interface {parent:?} has a VLAN interface for VID {vid} of {tpid} already")]
-    Taken {
-        /// The parent.
-        parent: String,
-        /// The protocol of the tags.
-        tpid: Tpid,
-        /// The VLAN.
-        vid: u16,
-    },
-    /// An interface of this kind cannot carry tagged frames.
-    #[error("a {0} interface carries no VLANs")]
-    CarriesNone(IfKind),
-    /// As many VLAN interfaces as may do so stand on each other already.
-    #[error("interface {0:?} is VLAN in VLAN as deep as may be ({MAX_VLAN_DEPTH})")]
-    TooDeep(String),
-    /// The interface is not a VLAN interface.
-    #[error("interface {0:?} is not a VLAN interface")]
-    NotAVlan(String),
-}
-
-impl From<Gone> for VlanError {
-    fn from(_: Gone) -> VlanError {
-        VlanError::Netif(NetifError::Gone)
-    }
-}
-
-impl From<Denied> for VlanError {
-    fn from(denied: Denied) -> VlanError {
-        VlanError::Netif(denied.into())
-    }
-}
 
 impl Vnet {
     /// Creates a VLAN interface on `parent`: what comes in there with this tag is received by it,
@@ -88,12 +39,12 @@ impl Vnet {
     /// ping.recv()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn vlan(&self, parent: &str, name: &str, config: VlanConfig) -> Result<(), VlanError> {
+    pub fn vlan(&self, parent: &str, name: &str, config: VlanConfig) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceCreate)?;
         check(config)?;
         self.configure(|stack, _| {
             make(stack, parent, name, config)?;
-            Ok::<_, VlanError>(made(parent, name.to_owned(), config))
+            Ok::<_, AdminError>(made(parent, name.to_owned(), config))
         })
     }
 
@@ -121,7 +72,7 @@ impl Vnet {
         other: &Vnet,
         name: &str,
         config: VlanConfig,
-    ) -> Result<(), VlanError> {
+    ) -> Result<(), AdminError> {
         if self.is(other) {
             return self.vlan(parent, name, config);
         }
@@ -130,7 +81,7 @@ impl Vnet {
         self.lend_new(other, name, |inside| {
             let stack = &mut *inside.stack;
             if stack.ifs.is_on_borrowed(stack.ifs.id_of(parent)?) {
-                return Err(MoveError::OnBorrowed(name.to_owned()).into());
+                return Err(AdminError::OnBorrowed(name.to_owned()));
             }
             let at_home = free_name(&stack.ifs, name);
             let id = make(stack, parent, &at_home, config)?;
@@ -146,15 +97,18 @@ impl Vnet {
     /// # Errors
     /// There is no interface of that name, it is not a VLAN interface, or it is borrowed; a VID above
     /// 4094; the parent has that VLAN already.
-    pub fn set_vlan(&self, name: &str, config: VlanConfig) -> Result<(), VlanError> {
+    pub fn set_vlan(&self, name: &str, config: VlanConfig) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceCreate)?;
         check(config)?;
         self.configure(|stack, _| {
             let netif = stack.ifs.by_name(name)?;
             let (id, vlan) = (netif.id, netif.kind.vlan());
-            let vlan = vlan.ok_or_else(|| VlanError::NotAVlan(name.to_owned()))?;
+            let vlan = vlan.ok_or_else(|| AdminError::Unsupported {
+                kind: netif.kind.name(),
+                what: "is not a VLAN interface",
+            })?;
             refuse_borrowed(stack, id)?;
-            let parent = stack.ifs.get(vlan.parent).ok_or(NetifError::Gone)?;
+            let parent = stack.ifs.get(vlan.parent).ok_or(AdminError::Gone)?;
             if !matches!(parent.vlans.get(config), Some(Above::Here(has)) if *has == id) {
                 refuse_taken(parent, config)?;
                 stack.ifs.retag(id, config);
@@ -168,17 +122,17 @@ impl Vnet {
     }
 }
 
-fn check(config: VlanConfig) -> Result<(), VlanError> {
+fn check(config: VlanConfig) -> Result<(), AdminError> {
     // IEEE 802.1Q-2018, table 9-2: 4095 is reserved.
     (config.vid <= MAX_VID)
         .then_some(())
-        .ok_or(VlanError::BadVid(config.vid))
+        .ok_or(AdminError::BadVid(config.vid))
 }
 
-fn refuse_taken(parent: &Netif, config: VlanConfig) -> Result<(), VlanError> {
+fn refuse_taken(parent: &Netif, config: VlanConfig) -> Result<(), AdminError> {
     match parent.vlans.get(config) {
         None => Ok(()),
-        Some(_) => Err(VlanError::Taken {
+        Some(_) => Err(AdminError::VlanTaken {
             parent: parent.name.to_string(),
             tpid: config.tpid,
             vid: config.vid,
@@ -201,16 +155,19 @@ fn make(
     parent: &str,
     name: &str,
     config: VlanConfig,
-) -> Result<IfId, VlanError> {
+) -> Result<IfId, AdminError> {
     stack.ifs.check_name(name)?;
     let below = stack.ifs.by_name(parent)?;
     if !below.can().carries_tags {
-        return Err(VlanError::CarriesNone(below.kind.name()));
+        return Err(AdminError::Unsupported {
+            kind: below.kind.name(),
+            what: "carries no VLANs",
+        });
     }
     refuse_taken(below, config)?;
     let depth = below.kind.vlan().map_or(0, |vlan| vlan.depth) + 1;
     if depth > MAX_VLAN_DEPTH {
-        return Err(VlanError::TooDeep(parent.to_owned()));
+        return Err(AdminError::TooDeep(parent.to_owned()));
     }
     let (parent_id, mac, ip_mtu) = (below.id, below.mac, below.ip_mtu);
     let carrier = below.carrier_above();
@@ -225,7 +182,7 @@ fn make(
     };
     stack
         .admit(Resource::Interfaces)
-        .map_err(NetifError::from)?;
+        .map_err(AdminError::from)?;
     let id = stack.ifs.insert(name, |id| Netif {
         ip_mtu,
         carrier,

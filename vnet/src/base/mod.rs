@@ -10,6 +10,7 @@
 //! | [`deadline`] | deadlines as data |
 //! | [`heap`] | what deadlines and the drivers' agendas are built on |
 //! | [`stats`] | drop reasons and counters |
+//! | [`config`] | what is wrong with a setting |
 //! | [`callback`] | calls into the program, with their panics contained |
 //! | [`id`] | generational identifiers |
 //! | [`slab`] | values under such identifiers |
@@ -18,6 +19,7 @@
 //! | [`walked`] | how many entries of a table were visited, in tests |
 
 pub(crate) mod callback;
+pub(crate) mod config;
 pub(crate) mod deadline;
 pub(crate) mod heap;
 pub(crate) mod id;

@@ -2,8 +2,9 @@
 
 use super::cores::VnetCore;
 use super::journal::{Op, VnetOp};
-use super::privilege::{Authority, Denied, Privilege, PrivilegeError, Privileges};
+use super::privilege::{Authority, Denied, Privilege, Privileges};
 use super::vnet::{OwnedVnet, Vnet};
+use crate::netif::AdminError;
 
 /// The first port that needs no privilege.
 const FIRST_FREE_PORT: u16 = 1024;
@@ -85,20 +86,20 @@ impl OwnedVnet {
     /// UdpSocket::bind_in(&tenant, "127.0.0.1:5353")?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn set_privileges(&self, privileges: Privileges) -> Result<(), PrivilegeError> {
+    pub fn set_privileges(&self, privileges: Privileges) -> Result<(), AdminError> {
         self.mask_to(privileges)
     }
 }
 
 impl Vnet {
     /// What [`OwnedVnet::set_privileges`] does; the caller is the owner.
-    pub(crate) fn mask_to(&self, privileges: Privileges) -> Result<(), PrivilegeError> {
+    pub(crate) fn mask_to(&self, privileges: Privileges) -> Result<(), AdminError> {
         self.core.with(|_, _| ())?;
         // One mask is changed at a time, so that a child's never exceeds its parent's.
         let registry = self.core.system.registry();
         let most = most(&self.core);
         if !privileges.is_subset(most) {
-            return Err(PrivilegeError::BeyondParent(privileges & !most));
+            return Err(AdminError::BeyondParent((privileges & !most).to_string()));
         }
         self.core.privileges.set(privileges);
         self.core
@@ -122,12 +123,11 @@ mod tests {
 
     use super::*;
     use crate::Direction;
-    use crate::admin::RouteError;
-    use crate::instance::{AdminError, System};
+    use crate::instance::System;
     use crate::ip::state::Forwarding;
     use crate::link::LinkConfig;
     use crate::net::{RawSocket, TcpListener, UdpSocket};
-    use crate::netif::{AdminState, FrameTap, NetifError};
+    use crate::netif::{AdminState, FrameTap};
     use crate::packet::{MacAddr, Packet};
     use crate::transport::error::SocketError;
 
@@ -150,9 +150,9 @@ mod tests {
     /// when it was denied for want of it.
     type Act = fn(&Vnet) -> Option<&'static str>;
 
-    fn netif(result: Result<(), NetifError>) -> Option<&'static str> {
+    fn netif(result: Result<(), AdminError>) -> Option<&'static str> {
         match result {
-            Err(NetifError::Denied(name)) => Some(name),
+            Err(AdminError::Denied(name)) => Some(name),
             _ => None,
         }
     }
@@ -164,13 +164,6 @@ mod tests {
         };
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
         Some(name)
-    }
-
-    fn route(result: Result<(), RouteError>) -> Option<&'static str> {
-        match result {
-            Err(RouteError::Denied(denied)) => Some(denied.0.as_str()),
-            _ => None,
-        }
     }
 
     const ACTS: &[(Privilege, Act)] = &[
@@ -216,19 +209,16 @@ mod tests {
         }),
         (Privilege::Routes, |v| {
             let dst = "198.51.100.0/24".parse().expect("a prefix");
-            route(v.add_route(dst, crate::NextHop::Interface("eth0".into())))
+            netif(v.add_route(dst, crate::NextHop::Interface("eth0".into())))
         }),
         (Privilege::Routes, |v| {
-            route(v.remove_route("198.51.100.0/24".parse().expect("a prefix")))
+            netif(v.remove_route("198.51.100.0/24".parse().expect("a prefix")))
         }),
         (Privilege::Capture, |v| {
             netif(v.capture("eth0", Arc::new(NoTap)))
         }),
         (Privilege::Forwarding, |v| {
-            match v.set_forwarding(Forwarding::Enabled) {
-                Err(AdminError::Denied(denied)) => Some(denied.0.as_str()),
-                _ => None,
-            }
+            netif(v.set_forwarding(Forwarding::Enabled))
         }),
     ];
 

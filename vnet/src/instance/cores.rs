@@ -28,7 +28,7 @@ use crate::base::stats::Stats;
 use crate::base::time::Instant;
 use crate::netif::fingerprint::FingerprintSum;
 use crate::netif::inbox::Batch;
-use crate::netif::{Inbox, NetifError};
+use crate::netif::{AdminError, Inbox};
 use crate::packet::pool::Pool;
 use crate::packet::{MacAddr, Out};
 use crate::stack::Stack;
@@ -291,9 +291,9 @@ impl SystemCore {
     }
 
     /// Sees to it that an address that is given by hand is not given to another interface later.
-    pub(crate) fn mac_by_hand(&self, vnet: u64, mac: MacAddr) -> Result<(), NetifError> {
+    pub(crate) fn mac_by_hand(&self, vnet: u64, mac: MacAddr) -> Result<(), AdminError> {
         let given = self.macs.lock().given(vnet, mac);
-        given.map_err(|TooManyByHand| NetifError::Limit("addresses given by hand"))
+        given.map_err(|TooManyByHand| AdminError::Limit("addresses given by hand"))
     }
 
     /// The number of a new wire.

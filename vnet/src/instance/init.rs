@@ -68,21 +68,6 @@ impl InitRecord {
     pub(crate) fn into_step(self) -> Step {
         self.0
     }
-
-    /// Its name, unique in the system.
-    pub fn name(&self) -> &str {
-        &self.0.name
-    }
-
-    /// Its order within its stage.
-    pub fn order(&self) -> i32 {
-        self.0.order
-    }
-
-    /// Its stage.
-    pub fn stage(&self) -> Stage {
-        self.0.stage
-    }
 }
 
 /// Runs a step with the instance current; a panic in it is its failure, not ours.

@@ -24,7 +24,7 @@ use crate::packet::MacAddr;
 use crate::packet::tag::Tpid;
 use crate::stack::limits::Resource;
 use away::Away;
-pub use op::{BridgeOp, IfOp, Op, RouteOp, VnetOp};
+pub(crate) use op::{BridgeOp, IfOp, Op, RouteOp, VnetOp};
 
 /// The operations in effect. Empty, it holds no memory.
 #[derive(Debug, Default)]

@@ -438,10 +438,7 @@ impl Vnet {
 
     /// The init steps that this instance ran, in the order in which they ran, and how long each
     /// took.
-    ///
-    /// # Errors
-    /// [`Gone`].
-    pub fn init_record(&self) -> Result<Vec<(String, Duration)>, Gone> {
+    pub(crate) fn init_record(&self) -> Result<Vec<(String, Duration)>, Gone> {
         let record = self.core.enter_as(Entry::User, |inside, _| {
             inside
                 .ran

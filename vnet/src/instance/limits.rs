@@ -25,14 +25,6 @@ impl Vnet {
             usage_in(&self.core, inside.stack, cx.stats, resource)
         })
     }
-
-    /// How much the instance holds of every resource, in the order of [`Resource::ALL`].
-    ///
-    /// # Errors
-    /// [`Gone`].
-    pub fn usages(&self) -> Result<Vec<Usage>, Gone> {
-        Resource::ALL.iter().map(|r| self.usage(*r)).collect()
-    }
 }
 
 impl OwnedVnet {
@@ -142,11 +134,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::admin::RouteError;
     use crate::instance::{CreateError, System};
-    use crate::ip::fib::FibError;
     use crate::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
-    use crate::netif::NetifError;
+    use crate::netif::AdminError;
 
     fn joined() -> [OwnedVnet; 2] {
         let system = System::virtual_time(1);
@@ -198,10 +188,10 @@ mod tests {
         let [a, b] = joined();
         a.set_limit(Resource::Interfaces, 2).expect("alive");
         let refused = a.port("port0", None).map(drop);
-        assert_eq!(refused, Err(NetifError::Limit("interfaces")));
+        assert_eq!(refused, Err(AdminError::Limit("interfaces")));
         assert_eq!(
             b.epair("x", &a, "x"),
-            Err(NetifError::Limit("interfaces")),
+            Err(AdminError::Limit("interfaces")),
             "at the far end"
         );
         assert_eq!(used(&a, Resource::Interfaces), (2, 2, 2));
@@ -218,9 +208,8 @@ mod tests {
             vnet.add_route(dst, crate::NextHop::Interface("eth0".into()))
         };
         assert_eq!(add(&a, "198.51.100.0/24"), Ok(()));
-        let limit = usize::try_from(now + 1).expect("small");
-        let full = RouteError::Table(FibError::Limit(limit));
-        assert_eq!(add(&a, "203.0.113.0/24"), Err(full));
+        let full = Err(AdminError::Limit("routes"));
+        assert_eq!(add(&a, "203.0.113.0/24"), full);
         assert_eq!(used(&a, Resource::Routes), (now + 1, now + 1, 1));
         assert_eq!(add(&b, "203.0.113.0/24"), Ok(()));
     }
@@ -349,7 +338,7 @@ mod tests {
                 }
                 for at in 0..family.len() {
                     let expected = model(&family, at);
-                    let usages = family[at].0.usages().expect("alive");
+                    let usages = family[at].0.inspect().expect("alive").usages;
                     let found: Vec<_> = usages.iter().map(|u| u.limit).collect();
                     prop_assert_eq!(&found[..], &expected[..]);
                     let mine = sockets.iter().filter(|(whose, _)| *whose == at).count() as u64;
@@ -423,7 +412,7 @@ mod tests {
             assert_eq!(a.usage(resource).expect("alive").limit, 7);
             assert_eq!(b.usage(resource).expect("alive").limit, before);
         }
-        let all = a.usages().expect("alive");
+        let all = a.inspect().expect("alive").usages;
         assert_eq!(all.len(), Resource::ALL.len());
         assert_eq!(
             all[0].to_string(),

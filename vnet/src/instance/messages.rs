@@ -48,6 +48,9 @@ use crate::trace::{Line, Message, MessageBuffer, Messages};
 /// })?;
 /// # Ok::<(), vnet::CreateError>(())
 /// ```
+///
+/// A vnet keeps its last 1024 messages, of at most 64 KiB together. Of a message it keeps 1024 bytes; a longer one is
+/// truncated, and ends with `…`.
 pub struct MessageLayer {
     system: Weak<SystemCore>,
     directory: Arc<Directory>,
@@ -56,13 +59,6 @@ pub struct MessageLayer {
 }
 
 impl MessageLayer {
-    /// The number of messages that a vnet keeps; the oldest are discarded first.
-    pub const MAX_LINES: usize = crate::trace::MAX_LINES;
-    /// The total number of bytes of text in a vnet's messages.
-    pub const MAX_BYTES: usize = crate::trace::MAX_BYTES;
-    /// The number of bytes of text in one message; a longer one is truncated, and ends with `…`.
-    pub const MAX_LINE: usize = crate::trace::MAX_LINE;
-
     /// A layer for the present and future vnets of `system`. It does not keep the system alive.
     /// With a handle to the system that lacks [`Privilege::System`] now, it is for the handle's
     /// vnet and those below it.

@@ -57,11 +57,9 @@ pub use init::InitRecord;
 pub use limits::{Resource, UNLIMITED, Usage};
 pub use local::{Local, LocalError};
 pub use phase::Gone;
-pub use privilege::{
-    AdminError, Denied, ParsePrivilegeError, Privilege, PrivilegeError, Privileges,
-};
+pub use privilege::{Denied, Privilege, Privileges};
 pub use report::{DestroyReport, Failure, Graceful, Outcome, Released, StepReport};
-pub use shutdown::{ShutdownError, ShutdownErrorKind};
+pub use shutdown::ShutdownError;
 pub use steps::Stage;
 pub use system::System;
 pub use vnet::{OwnedVnet, Vnet};

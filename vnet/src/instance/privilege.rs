@@ -12,8 +12,8 @@ use std::fmt;
 use std::ops::{BitAnd, BitOr, Not};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
-use super::phase::Gone;
-use crate::netif::NetifError;
+use crate::base::config::ParseError;
+use crate::netif::AdminError;
 use crate::transport::error::SocketError;
 
 macro_rules! privileges {
@@ -158,16 +158,11 @@ impl fmt::Debug for Privileges {
     }
 }
 
-/// A word that names no privilege.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no privilege {0:?}")]
-pub struct ParsePrivilegeError(String);
-
 impl std::str::FromStr for Privileges {
-    type Err = ParsePrivilegeError;
+    type Err = ParseError;
 
     /// Names separated by commas, or `all`, or `none`.
-    fn from_str(text: &str) -> Result<Privileges, ParsePrivilegeError> {
+    fn from_str(text: &str) -> Result<Privileges, ParseError> {
         match text {
             "all" => return Ok(Privileges::ALL),
             "none" => return Ok(Privileges::NONE),
@@ -176,7 +171,8 @@ impl std::str::FromStr for Privileges {
         text.split(',').try_fold(Privileges::NONE, |set, word| {
             let word = word.trim();
             let named = Privilege::ALL.iter().find(|p| p.as_str() == word);
-            let named = named.ok_or_else(|| ParsePrivilegeError(word.to_owned()))?;
+            let named =
+                named.ok_or_else(|| ParseError::new(format!("there is no privilege {word:?}")))?;
             Ok(set | *named)
         })
     }
@@ -201,51 +197,15 @@ impl<'de> serde::Deserialize<'de> for Privileges {
 #[error("denied: this vnet's tenants lack the privilege {0}")]
 pub struct Denied(pub Privilege);
 
-/// Why an instance refuses an administrative operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AdminError {
-    /// The vnet is gone.
-    #[error("the vnet is gone")]
-    Gone,
-    /// The handle is a tenant's, and the instance denies it the operation.
-    #[error(transparent)]
-    Denied(#[from] Denied),
-}
-
-impl From<Gone> for AdminError {
-    fn from(_: Gone) -> AdminError {
-        AdminError::Gone
-    }
-}
-
-impl From<Denied> for NetifError {
-    fn from(denied: Denied) -> NetifError {
-        NetifError::Denied(denied.0.as_str())
+impl From<Denied> for AdminError {
+    fn from(denied: Denied) -> AdminError {
+        AdminError::Denied(denied.0.as_str())
     }
 }
 
 impl From<Denied> for SocketError {
     fn from(denied: Denied) -> SocketError {
         SocketError::Denied(denied.0.as_str())
-    }
-}
-
-/// Why a mask cannot be set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PrivilegeError {
-    /// The vnet is gone.
-    #[error("the vnet is gone")]
-    Gone,
-    /// The mask has privileges that the parent's lacks.
-    #[error("the parent of this vnet lacks {0}")]
-    BeyondParent(Privileges),
-}
-
-impl From<Gone> for PrivilegeError {
-    fn from(_: Gone) -> PrivilegeError {
-        PrivilegeError::Gone
     }
 }
 

@@ -22,29 +22,19 @@ use super::vnet::OwnedVnet;
 use crate::base::time::Duration;
 use crate::stack::limits::Admission;
 
-/// Why [`OwnedVnet::shutdown`] cannot wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+/// A shutdown that could not wait, with the handle of the instance, which is draining or, if the call came from
+/// inside a vnet, unchanged. Dropping this destroys it.
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ShutdownErrorKind {
+pub enum ShutdownError {
     /// The embedder owns the loop ([`System::manual`](crate::System::manual)): poll, look at
     /// [`OwnedVnet::is_drained`], and destroy.
-    #[error("this system's driver does not wait")]
-    WouldBlock,
+    #[error("this system's driver does not wait; vnet {:?} still has connections", .0.name())]
+    WouldBlock(OwnedVnet),
     /// It was called by a waker, a port's callback or a `FrameTap`: what it would wait for is
     /// itself waiting for that callback to return.
-    #[error("a callback of the network cannot wait for the network")]
-    InCallback,
-}
-
-/// A shutdown that could not wait. The instance is draining or, if called from inside a vnet,
-/// unchanged. Dropping this destroys it.
-#[derive(Debug, thiserror::Error)]
-#[error("{kind}; vnet {:?} still has connections", vnet.name())]
-pub struct ShutdownError {
-    /// The instance.
-    pub vnet: OwnedVnet,
-    /// Why.
-    pub kind: ShutdownErrorKind,
+    #[error("a callback of the network cannot wait for the network; vnet {:?} still has connections", .0.name())]
+    InCallback(OwnedVnet),
 }
 
 impl OwnedVnet {
@@ -86,12 +76,8 @@ impl OwnedVnet {
     /// ```
     #[track_caller]
     pub fn shutdown(self, grace: Duration) -> Result<DestroyReport, ShutdownError> {
-        let in_callback = |vnet| ShutdownError {
-            vnet,
-            kind: ShutdownErrorKind::InCallback,
-        };
         if context::is_locked() {
-            return Err(in_callback(self));
+            return Err(ShutdownError::InCallback(self));
         }
         if self.begin_shutdown().is_err() {
             return Ok(self.destroy());
@@ -105,17 +91,14 @@ impl OwnedVnet {
                 break;
             }
             if context::is_in_effects() {
-                return Err(in_callback(self));
+                return Err(ShutdownError::InCallback(self));
             }
             match driver.wait(Some(until), site) {
                 Waited::Woken => {}
                 Waited::TimedOut | Waited::InVain(_) => break,
-                Waited::InTask => return Err(in_callback(self)),
+                Waited::InTask => return Err(ShutdownError::InCallback(self)),
                 Waited::WouldBlock => {
-                    return Err(ShutdownError {
-                        vnet: self,
-                        kind: ShutdownErrorKind::WouldBlock,
-                    });
+                    return Err(ShutdownError::WouldBlock(self));
                 }
             }
         }

@@ -1,13 +1,13 @@
-//! How one direction of a link behaves, as it is written down. Plain data: what it means is told
-//! at the stages.
+//! The configuration of one direction of a link. It is plain data; the stages implement it.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::time::Duration;
+use crate::base::config::ConfigError;
+use crate::base::time::{Duration, nanos};
 
-/// How one direction of a link behaves. The default carries everything at once.
+/// How one direction of a link behaves. The default delivers every frame immediately.
 ///
 /// ```
 /// use vnet::LinkConfig;
@@ -29,91 +29,44 @@ use crate::base::time::Duration;
 pub struct LinkConfig {
     /// Whether it carries anything at all.
     pub state: LinkState,
-    /// Bits a second that the transmitter clocks out; `None` for no limit.
+    /// The transmitter's rate in bits per second; `None` for no limit.
     pub rate_bps: Option<u64>,
-    /// Bytes that each frame takes up on the wire besides its own: 24 for Ethernet's preamble,
-    /// frame check sequence and gap.
+    /// Bytes that each frame occupies on the wire in addition to its own: 24 for Ethernet's preamble, frame
+    /// check sequence and interframe gap.
     pub overhead_bytes: usize,
-    /// What waits for the transmitter, and how.
+    /// The queue in front of the transmitter.
     pub queue: QueueConfig,
-    /// Time a frame travels after its last bit was clocked out.
+    /// The propagation delay: how long a frame travels after its last bit has been sent.
     pub delay: Duration,
     /// What is added to the delay of each frame.
     pub jitter: Jitter,
-    /// Which frames are lost on the way.
+    /// Which frames are lost on the wire.
     pub loss: Loss,
     /// Probability that a frame arrives twice.
     pub duplicate: f64,
-    /// Frames that overtake those before them.
+    /// Which frames overtake earlier ones.
     pub reorder: Reorder,
-    /// One bit in so many is flipped on the way, and the frame check sequence shows it: the frame is
-    /// lost, as on Ethernet. `None` for no such errors. IMUNES' BER.
+    /// One bit in this many is flipped on the wire, and the frame check sequence shows it: the frame is lost, as
+    /// on Ethernet. `None` for no such errors. This is IMUNES' BER.
     pub corrupt: Option<u64>,
-    /// One bit in so many is flipped on the way, and nothing below the IP layer shows it: the frame
-    /// arrives with them. `None` for no such errors.
+    /// One bit in this many is flipped on the wire, and nothing below the IP layer shows it: the frame arrives
+    /// with the flipped bits. `None` for no such errors.
     pub corrupt_undetected: Option<u64>,
 }
 
-/// A link that cannot be.
-#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LinkConfigError {
-    /// A rate of zero never delivers.
-    #[error("a rate of zero would never deliver; leave the rate out for no limit")]
-    ZeroRate,
-    /// A probability is a number from 0 to 1.
-    #[error("{parameter} must be a number from 0 to 1, found {found}")]
-    Probability {
-        /// Which one.
-        parameter: &'static str,
-        /// What was given.
-        found: f64,
-    },
-    /// Not even the frame being clocked out would have room.
-    #[error("the queue must hold at least one frame")]
-    ZeroQueue,
-    /// Longer than [`LinkConfig::MAX_DELAY`].
-    #[error("a delay may be at most {max:?}, found {0:?}", max = LinkConfig::MAX_DELAY)]
-    DelayTooLong(Duration),
-    /// More than [`LinkConfig::MAX_OVERHEAD`].
-    #[error("overhead may be at most {max} bytes per frame, found {0}", max = LinkConfig::MAX_OVERHEAD)]
-    OverheadTooLarge(usize),
-    /// A trace without a value says nothing.
-    #[error("a trace of {0} must have a value, and at most {max}", max = LinkConfig::MAX_TRACE)]
-    TraceLength(&'static str),
-    /// A number that must be above zero.
-    #[error("{0} must be above zero")]
-    Zero(&'static str),
-    /// Pareto's shape is a number above zero.
-    #[error("the shape of a Pareto distribution must be a number above zero, found {0}")]
-    Shape(f64),
-    /// Lengths of a queue of which the first must be below the second.
-    #[error("RED needs min_bytes below max_bytes")]
-    RedOrder,
-    /// RED's weight is a part of one.
-    #[error("RED's weight_shift must be 0 to 32, found {0}")]
-    RedWeight(u8),
-    /// Classes of deficit round robin.
-    #[error("deficit round robin needs 1 to 64 classes with weights above zero")]
-    Weights,
-    /// Queues of flow queueing.
-    #[error("flow queueing needs 1 to 65536 queues, found {0}")]
-    Flows(u32),
-}
-
 impl LinkConfig {
-    /// The longest delay: a day, which is farther than any planet.
+    /// The longest delay: a day, longer than the light from any planet takes.
     pub const MAX_DELAY: Duration = Duration::from_secs(86_400);
     /// The largest overhead a frame can have, in bytes.
     pub const MAX_OVERHEAD: usize = 65_535;
     /// The longest trace.
     pub const MAX_TRACE: usize = 1 << 20;
 
-    /// Says whether the link can be.
+    /// Checks that every parameter is in range.
     ///
     /// # Errors
-    /// The first field that is out of range, as a [`LinkConfigError`].
-    pub fn validate(&self) -> Result<(), LinkConfigError> {
+    /// The first field that is out of range, as a [`ConfigError`].
+    pub fn validate(&self) -> Result<(), ConfigError> {
         let LinkConfig {
             state: _,
             rate_bps,
@@ -128,20 +81,32 @@ impl LinkConfig {
             corrupt_undetected,
         } = self;
         if *rate_bps == Some(0) {
-            return Err(LinkConfigError::ZeroRate);
+            return Err(ConfigError::new(
+                "rate_bps",
+                "a rate of zero would never deliver; leave the rate out for no limit",
+            ));
         }
         if *overhead_bytes > LinkConfig::MAX_OVERHEAD {
-            return Err(LinkConfigError::OverheadTooLarge(*overhead_bytes));
+            let max = LinkConfig::MAX_OVERHEAD;
+            return Err(ConfigError::new(
+                "overhead_bytes",
+                format!("overhead may be at most {max} bytes per frame, found {overhead_bytes}"),
+            ));
         }
         queue.validate()?;
-        within_max(*delay)?;
+        within_max("delay", *delay)?;
         jitter.validate()?;
         loss.validate()?;
         probability("duplicate", *duplicate)?;
         probability("reorder", reorder.probability)?;
-        above_zero("the gap of reordering", reorder.gap.into())?;
-        above_zero("the bits between two errors", corrupt.unwrap_or(1))?;
+        above_zero("reorder", "the gap of reordering", reorder.gap.into())?;
         above_zero(
+            "corrupt",
+            "the bits between two errors",
+            corrupt.unwrap_or(1),
+        )?;
+        above_zero(
+            "corrupt_undetected",
             "the bits between two undetected errors",
             corrupt_undetected.unwrap_or(1),
         )
@@ -213,31 +178,49 @@ impl Default for LinkConfig {
     }
 }
 
-fn probability(parameter: &'static str, found: f64) -> Result<(), LinkConfigError> {
+fn probability(parameter: &'static str, found: f64) -> Result<(), ConfigError> {
     match (0.0..=1.0).contains(&found) {
         true => Ok(()),
-        false => Err(LinkConfigError::Probability { parameter, found }),
+        false => Err(ConfigError::new(
+            parameter,
+            format!("{parameter} must be a number from 0 to 1, found {found}"),
+        )),
     }
 }
 
-fn above_zero(what: &'static str, number: u64) -> Result<(), LinkConfigError> {
+fn above_zero(setting: &'static str, what: &'static str, number: u64) -> Result<(), ConfigError> {
     match number {
-        0 => Err(LinkConfigError::Zero(what)),
+        0 => Err(ConfigError::new(
+            setting,
+            format!("{what} must be above zero"),
+        )),
         _ => Ok(()),
     }
 }
 
-fn within_max(delay: Duration) -> Result<(), LinkConfigError> {
+fn within_max(setting: &'static str, delay: Duration) -> Result<(), ConfigError> {
     match delay > LinkConfig::MAX_DELAY {
-        true => Err(LinkConfigError::DelayTooLong(delay)),
+        true => Err(ConfigError::new(
+            setting,
+            format!(
+                "a delay may be at most {:?}, found {delay:?}",
+                LinkConfig::MAX_DELAY
+            ),
+        )),
         false => Ok(()),
     }
 }
 
-fn trace(what: &'static str, len: usize) -> Result<(), LinkConfigError> {
+fn trace(setting: &'static str, what: &'static str, len: usize) -> Result<(), ConfigError> {
     match (1..=LinkConfig::MAX_TRACE).contains(&len) {
         true => Ok(()),
-        false => Err(LinkConfigError::TraceLength(what)),
+        false => Err(ConfigError::new(
+            setting,
+            format!(
+                "a trace of {what} must have a value, and at most {}",
+                LinkConfig::MAX_TRACE
+            ),
+        )),
     }
 }
 
@@ -245,7 +228,7 @@ fn trace(what: &'static str, len: usize) -> Result<(), LinkConfigError> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LinkState {
-    /// It loses every frame.
+    /// It drops every frame.
     Down,
     /// It carries frames.
     #[default]
@@ -259,7 +242,7 @@ pub enum Order {
     /// A frame arrives no earlier than the one before it.
     #[default]
     Kept,
-    /// A frame arrives when its own delay is over.
+    /// A frame arrives after its own delay, whatever the others' are.
     Free,
 }
 
@@ -270,7 +253,7 @@ pub enum Jitter {
     /// It does not.
     #[default]
     None,
-    /// By anything from `-amplitude` to `amplitude`, uniformly.
+    /// Uniformly, from `-amplitude` to `amplitude`.
     Uniform {
         /// Half the width of the distribution.
         amplitude: Duration,
@@ -286,18 +269,17 @@ pub enum Jitter {
         #[serde(default)]
         order: Order,
     },
-    /// By a Pareto distribution (Lomax, it begins at zero): mostly little, seldom a lot.
+    /// By a Pareto distribution (Lomax, which begins at zero): mostly a little, rarely a lot.
     Pareto {
         /// Its scale.
         scale: Duration,
-        /// Its shape, above zero: the mean is `scale / (shape - 1)` above 1, and without bound
-        /// below.
+        /// Its shape, above zero: the mean is `scale / (shape - 1)` for a shape above 1, and infinite otherwise.
         shape: f64,
         /// Whether frames may overtake each other.
         #[serde(default)]
         order: Order,
     },
-    /// By these values in turn, from the first again after the last.
+    /// By these values in turn, starting again after the last one.
     Trace {
         /// What is added to the delay.
         delays: Arc<[Duration]>,
@@ -308,20 +290,27 @@ pub enum Jitter {
 }
 
 impl Jitter {
-    fn validate(&self) -> Result<(), LinkConfigError> {
+    fn validate(&self) -> Result<(), ConfigError> {
         match self {
             Jitter::None => Ok(()),
-            Jitter::Uniform { amplitude, .. } => within_max(*amplitude),
-            Jitter::Normal { deviation, .. } => within_max(*deviation),
+            Jitter::Uniform { amplitude, .. } => within_max("jitter", *amplitude),
+            Jitter::Normal { deviation, .. } => within_max("jitter", *deviation),
             Jitter::Pareto { scale, shape, .. } => {
                 if !(shape.is_finite() && *shape > 0.0) {
-                    return Err(LinkConfigError::Shape(*shape));
+                    return Err(ConfigError::new(
+                        "jitter",
+                        format!(
+                            "the shape of a Pareto distribution must be a number above zero, found {shape}"
+                        ),
+                    ));
                 }
-                within_max(*scale)
+                within_max("jitter", *scale)
             }
             Jitter::Trace { delays, .. } => {
-                trace("delays", delays.len())?;
-                delays.iter().try_for_each(|delay| within_max(*delay))
+                trace("jitter", "delays", delays.len())?;
+                delays
+                    .iter()
+                    .try_for_each(|delay| within_max("jitter", *delay))
             }
         }
     }
@@ -345,10 +334,10 @@ pub enum Loss {
     /// None.
     #[default]
     None,
-    /// Each by itself, with this probability (Bernoulli).
+    /// Each frame independently, with this probability (Bernoulli).
     Random(f64),
-    /// In bursts, by two states (Gilbert-Elliott). The parameters are those of netem's `gemodel`,
-    /// but for `h` and `k` being what is lost and not what is delivered.
+    /// In bursts, by two states (Gilbert-Elliott). The parameters are those of netem's `gemodel`, except that `h`
+    /// and `k` are probabilities of loss, not of delivery.
     GilbertElliott {
         /// Probability of going from good to bad with each frame.
         p: f64,
@@ -359,9 +348,9 @@ pub enum Loss {
         /// Probability of loss while bad.
         k: f64,
     },
-    /// Every so many frames, beginning with the `n`th.
+    /// Every `n`th frame, beginning with the `n`th.
     Every(u64),
-    /// By this pattern in turn: `true` is lost.
+    /// By this pattern, repeated: `true` means lost.
     Trace(Arc<[bool]>),
 }
 
@@ -375,7 +364,7 @@ impl From<f64> for Loss {
 }
 
 impl Loss {
-    fn validate(&self) -> Result<(), LinkConfigError> {
+    fn validate(&self) -> Result<(), ConfigError> {
         match self {
             Loss::None => Ok(()),
             Loss::Random(p) => probability("loss", *p),
@@ -385,19 +374,19 @@ impl Loss {
                 probability("loss's h", *h)?;
                 probability("loss's k", *k)
             }
-            Loss::Every(n) => above_zero("the frames from one loss to the next", *n),
-            Loss::Trace(pattern) => trace("losses", pattern.len()),
+            Loss::Every(n) => above_zero("loss", "the frames from one loss to the next", *n),
+            Loss::Trace(pattern) => trace("loss", "losses", pattern.len()),
         }
     }
 }
 
-/// Frames that do not wait out the delay, and so overtake others, as netem's `reorder`.
+/// Frames that skip the delay, and so overtake others, like netem's `reorder`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Reorder {
     /// Probability for each candidate.
     pub probability: f64,
-    /// Every how many frames there is a candidate; 1 is all of them.
+    /// Every how many frames there is a candidate; 1 makes every frame one.
     pub gap: u32,
 }
 
@@ -414,12 +403,12 @@ impl Default for Reorder {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueConfig {
-    /// Who may wait, and who goes first.
+    /// Which frames may wait, and which goes first.
     pub discipline: Discipline,
-    /// Frames that may wait for the transmitter, the one being clocked out included. Without a
-    /// rate nothing ever waits.
+    /// The number of frames that may wait for the transmitter, including the one being sent. Without a rate no
+    /// frame ever waits.
     pub limit_frames: usize,
-    /// Their bytes; `None` for no limit.
+    /// The number of bytes in the frames that may wait; `None` for no limit.
     pub limit_bytes: Option<usize>,
 }
 
@@ -434,7 +423,7 @@ impl Default for QueueConfig {
 }
 
 impl QueueConfig {
-    /// Drop-tail with room for so many frames.
+    /// A drop-tail queue of this many frames.
     ///
     /// ```
     /// use vnet::LinkConfig;
@@ -450,9 +439,12 @@ impl QueueConfig {
         }
     }
 
-    fn validate(&self) -> Result<(), LinkConfigError> {
+    fn validate(&self) -> Result<(), ConfigError> {
         if self.limit_frames == 0 || self.limit_bytes == Some(0) {
-            return Err(LinkConfigError::ZeroQueue);
+            return Err(ConfigError::new(
+                "queue",
+                "the queue must hold at least one frame",
+            ));
         }
         match &self.discipline {
             Discipline::DropTail | Discipline::StrictPriority => Ok(()),
@@ -460,49 +452,55 @@ impl QueueConfig {
             Discipline::Codel(codel) => codel.validate(),
             Discipline::FqCodel(fq) => {
                 if !(1..=65_536).contains(&fq.flows) {
-                    return Err(LinkConfigError::Flows(fq.flows));
+                    return Err(ConfigError::new(
+                        "flows",
+                        format!("flow queueing needs 1 to 65536 queues, found {}", fq.flows),
+                    ));
                 }
-                above_zero("the quantum", fq.quantum.into())?;
+                above_zero("quantum", "the quantum", fq.quantum.into())?;
                 fq.codel.validate()
             }
             Discipline::Drr { weights, quantum } => {
                 let some = (1..=64).contains(&weights.len());
                 if !some || weights.contains(&0) {
-                    return Err(LinkConfigError::Weights);
+                    return Err(ConfigError::new(
+                        "weights",
+                        "deficit round robin needs 1 to 64 classes with weights above zero",
+                    ));
                 }
-                above_zero("the quantum", (*quantum).into())
+                above_zero("quantum", "the quantum", (*quantum).into())
             }
             Discipline::TokenBucket {
                 rate_bps,
                 burst_bytes,
             } => {
-                above_zero("the rate of a token bucket", *rate_bps)?;
-                above_zero("the burst of a token bucket", *burst_bytes)
+                above_zero("rate_bps", "the rate of a token bucket", *rate_bps)?;
+                above_zero("burst_bytes", "the burst of a token bucket", *burst_bytes)
             }
         }
     }
 }
 
-/// What a discipline does to a frame that it wants its sender to slow down for.
+/// How a discipline tells a frame's sender to slow down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ecn {
-    /// Drops it.
+    /// It drops the frame.
     #[default]
     Off,
-    /// Marks it if it takes part in ECN (RFC 3168), drops it otherwise.
+    /// It marks the frame if it is ECN-capable (RFC 3168), and drops it otherwise.
     Mark,
 }
 
-/// Who may wait for the transmitter, and who goes first.
+/// Which frames may wait for the transmitter, and which goes first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Discipline {
-    /// First come, first served; who finds the queue full is dropped.
+    /// First come, first served; a frame that finds the queue full is dropped.
     #[default]
     DropTail,
-    /// Random early detection (Floyd and Jacobson 1993): drops or marks with a probability that
-    /// grows with the average length of the queue.
+    /// Random early detection (Floyd and Jacobson 1993): frames are dropped or marked with a probability that grows
+    /// with the average length of the queue.
     Red(Red),
     /// Controlled delay (RFC 8289).
     Codel(Codel),
@@ -510,8 +508,8 @@ pub enum Discipline {
     FqCodel(FqCodel),
     /// Deficit round robin over classes with weights (Shreedhar and Varghese 1995).
     Drr {
-        /// The weight of each class, all above zero, 1 to 64 of them. A frame's class is its
-        /// differentiated services field's six bits, modulo the number of classes.
+        /// The weights of 1 to 64 classes, all above zero. A frame's class is the value of its differentiated
+        /// services field (six bits), modulo the number of classes.
         weights: Arc<[u32]>,
         /// Bytes that a class of weight 1 may send in a round.
         quantum: u32,
@@ -521,9 +519,9 @@ pub enum Discipline {
     StrictPriority,
     /// A token bucket in front of the transmitter.
     TokenBucket {
-        /// Bits a second that flow into the bucket.
+        /// The rate at which the bucket fills, in bits per second.
         rate_bps: u64,
-        /// Bytes that the bucket holds: the largest burst.
+        /// The size of the bucket in bytes: the largest burst.
         burst_bytes: u64,
     },
 }
@@ -539,9 +537,9 @@ pub struct Red {
     pub max_bytes: u64,
     /// The probability at `max_bytes`.
     pub max_probability: f64,
-    /// The weight of the newest length in the average is 2 to the power of minus this.
+    /// The weight of the newest length in the average is 2 to the power of minus this number.
     pub weight_shift: u8,
-    /// What it does to a frame that it picks.
+    /// What happens to the frames that it picks.
     pub ecn: Ecn,
 }
 
@@ -558,12 +556,21 @@ impl Default for Red {
 }
 
 impl Red {
-    fn validate(&self) -> Result<(), LinkConfigError> {
+    fn validate(&self) -> Result<(), ConfigError> {
         if self.min_bytes >= self.max_bytes {
-            return Err(LinkConfigError::RedOrder);
+            return Err(ConfigError::new(
+                "min_bytes",
+                "RED needs min_bytes below max_bytes",
+            ));
         }
         if self.weight_shift > 32 {
-            return Err(LinkConfigError::RedWeight(self.weight_shift));
+            return Err(ConfigError::new(
+                "weight_shift",
+                format!(
+                    "RED's weight_shift must be 0 to 32, found {}",
+                    self.weight_shift
+                ),
+            ));
         }
         probability("max_probability", self.max_probability)
     }
@@ -573,11 +580,11 @@ impl Red {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Codel {
-    /// The time in the queue that is acceptable.
+    /// The acceptable time in the queue.
     pub target: Duration,
-    /// How long it may be exceeded: about the largest round trip.
+    /// How long it may be exceeded: about the longest round-trip time.
     pub interval: Duration,
-    /// What it does to a frame that it picks.
+    /// What happens to the frames that it picks.
     pub ecn: Ecn,
 }
 
@@ -592,13 +599,11 @@ impl Default for Codel {
 }
 
 impl Codel {
-    fn validate(&self) -> Result<(), LinkConfigError> {
-        within_max(self.target)?;
-        within_max(self.interval)?;
-        match self.interval.is_zero() {
-            true => Err(LinkConfigError::Zero("CoDel's interval")),
-            false => Ok(()),
-        }
+    fn validate(&self) -> Result<(), ConfigError> {
+        within_max("target", self.target)?;
+        within_max("interval", self.interval)?;
+        let interval = nanos(self.interval);
+        above_zero("interval", "CoDel's interval", interval)
     }
 }
 
@@ -606,11 +611,11 @@ impl Codel {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FqCodel {
-    /// Of each queue.
+    /// The parameters of each flow's queue.
     pub codel: Codel,
-    /// Queues, over which flows are spread by a seeded hash: 1 to 65536.
+    /// The number of queues, 1 to 65536, to which a seeded hash assigns the flows.
     pub flows: u32,
-    /// Bytes that a queue may send in a round.
+    /// Bytes that a queue may send in one round.
     pub quantum: u32,
 }
 

@@ -1,29 +1,28 @@
-//! One direction of an emulated link: a pipeline of stages that decide when, whether and how a
+//! One direction of an emulated link: a pipeline of stages that decide whether, when and in what condition a
 //! frame arrives.
 //!
 //! | stage | what it does to a frame |
 //! |---|---|
-//! | state | loses it while the link is down |
-//! | `queue`, `red`, `bucket`, `qdisc` | lets it wait for the transmitter, marks or drops it |
-//! | `rate` | clocks it out |
-//! | `loss` | loses it on the wire, after it took up its time there |
-//! | duplication | lets it arrive twice |
-//! | `corrupt` | flips bits of it: it is lost by its frame check sequence, or arrives so |
-//! | `delay` | lets it travel, varies that, and lets it overtake others |
+//! | state | drops it while the link is down |
+//! | `queue`, `red`, `bucket`, `qdisc` | queues it for the transmitter, marks it, or drops it |
+//! | `rate` | sends its bits at the rate of the link |
+//! | `loss` | loses it on the wire, after it has used its share of the rate |
+//! | duplication | delivers it twice |
+//! | `corrupt` | flips some of its bits: its frame check sequence shows that, and it is lost, or nothing shows it, and it arrives |
+//! | `delay` | delays it by a fixed and a varying time, and may let it overtake others |
 //!
 //! Each stage takes the time at which a frame reaches it and returns the time at which the frame
-//! leaves it, or drops it. A stage that needs chance has a random stream of its own, derived from
-//! the link's seed and the stage's label, so that switching one stage on leaves the draws of the
-//! others as they were, and what is off draws nothing.
+//! leaves it, or drops it. A stage that needs random numbers has its own stream, derived from the link's seed
+//! and the stage's label. Switching one stage on does not change the draws of the others, and a stage that is off
+//! draws nothing.
 //!
-//! There are two kinds of queue disciplines. Of those that keep the order of frames and decide when
-//! a frame comes (drop-tail, RED, a token bucket), the departure of a frame is known at once: the
-//! link is arithmetic, and the frame waits in the inbox of its receiver. Those that decide when the
-//! transmitter is free hold the frames themselves, in a `qdisc::Held`; the link then has a
-//! deadline.
+//! There are two kinds of queue disciplines. Drop-tail, RED and the token bucket keep the order of frames and
+//! decide on arrival, so a frame's departure is known at once: the link is only arithmetic, and the frame waits in
+//! its receiver's inbox. The others decide when the transmitter becomes free. They hold the frames themselves, in a
+//! `qdisc::Held`, and the link then has a deadline.
 //!
-//! `script` changes the configuration over time. What each parameter means, and what a change does
-//! to frames that wait, is told in `docs/links.md`.
+//! `script` changes the configuration over time. `docs/links.md` describes what each parameter means and what a
+//! change does to waiting frames.
 
 pub(crate) mod account;
 pub(crate) mod bucket;
@@ -45,12 +44,13 @@ use std::fmt;
 
 pub(crate) use account::Account;
 pub use config::{
-    Codel, Discipline, Ecn, FqCodel, Jitter, LinkConfig, LinkConfigError, LinkState, Loss, Order,
-    QueueConfig, Red, Reorder,
+    Codel, Discipline, Ecn, FqCodel, Jitter, LinkConfig, LinkState, Loss, Order, QueueConfig, Red,
+    Reorder,
 };
-pub use script::{Change, LinkEvent, MIN_INTERVAL, ScriptError, Shape};
+pub use script::{Change, LinkEvent, MIN_INTERVAL, Shape};
 pub use stats::{LinkStats, Sojourn};
 
+use crate::base::config::ConfigError;
 use crate::base::rng::Rng;
 use crate::base::stats::DropReason;
 use crate::base::time::{Duration, Instant};
@@ -137,11 +137,7 @@ impl Link {
     ///
     /// # Errors
     /// See [`LinkConfig::validate`].
-    pub(crate) fn new(
-        config: LinkConfig,
-        now: Instant,
-        mut rng: Rng,
-    ) -> Result<Link, LinkConfigError> {
+    pub(crate) fn new(config: LinkConfig, now: Instant, mut rng: Rng) -> Result<Link, ConfigError> {
         config.validate()?;
         let seed = rng.u64();
         let stream = |stage: Stage| Rng::seeded(seed).split(stage as u64);
@@ -422,7 +418,7 @@ impl Link {
         &mut self,
         now: Instant,
         config: LinkConfig,
-    ) -> Result<(), LinkConfigError> {
+    ) -> Result<(), ConfigError> {
         config.validate()?;
         self.apply(now, config);
         Ok(())

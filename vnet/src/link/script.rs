@@ -1,5 +1,5 @@
-//! Parameters that change over time by a script, in the manner of IMUNES' event lists: from a point
-//! in time on, a parameter follows a function of time, until the next event for the same parameter.
+//! Link parameters that change over time by a script, like the event lists of IMUNES. From a point in time on, a
+//! parameter follows a function of time, until the next event for the same parameter.
 //!
 //! | shape | the parameter |
 //! |---|---|
@@ -8,102 +8,83 @@
 //! | [`Shape::Random`] | takes a new value at regular intervals, uniformly between two bounds |
 //! | [`Shape::Square`] | alternates between two values at regular intervals |
 //!
-//! A [`Script`] is data: it says when it has something to do and does it to a [`LinkConfig`]. Who
-//! calls it in time is not decided here; [`Vnet::script_link`](crate::Vnet::script_link) does.
+//! A [`Script`] is data. It tells when its next change is due and applies it to a [`LinkConfig`];
+//! [`Vnet::script_link`](crate::Vnet::script_link) calls it in time.
 
 use super::LinkConfig;
 use super::config::LinkState;
+use crate::base::config::ConfigError;
 use crate::base::rng::Rng;
 use crate::base::time::{Duration, Instant, nanos};
 
 /// The shortest interval between two changes of one parameter.
 pub const MIN_INTERVAL: Duration = Duration::from_micros(1);
 
-/// How a value of a parameter moves from the start of an event on.
+/// How the value of a parameter changes from the start of an event on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shape<T> {
     /// It takes this value.
     Const(T),
-    /// It starts at `from` and is at `to` after `over`, in steps of `every`.
+    /// It goes from `from` to `to` during `over`, with a step every `every`.
     Ramp {
         /// The value at the start.
         from: T,
-        /// The value at the end and from then on.
+        /// The value at the end, which it keeps.
         to: T,
         /// How long it takes.
         over: Duration,
-        /// From one step to the next.
+        /// The time between two steps.
         every: Duration,
     },
-    /// It takes a value between `low` and `high`, both included, every so often.
+    /// It takes a random value from `low` to `high`, inclusive, at regular intervals.
     Random {
         /// The least value.
         low: T,
         /// The greatest value.
         high: T,
-        /// From one value to the next.
+        /// The time between two values.
         every: Duration,
     },
-    /// It is `first`, then `second`, then `first` again.
+    /// It alternates between `first` and `second`.
     Square {
         /// The value at the start.
         first: T,
         /// The other value.
         second: T,
-        /// How long it has each: half a period.
+        /// How long it keeps each value: half a period.
         every: Duration,
     },
 }
 
-/// What an event does to a link direction.
+/// What an event changes in one direction of a link.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Change {
-    /// The link carries frames again, or loses everything.
+    /// [`LinkConfig::state`]: whether the link carries frames.
     State(Shape<LinkState>),
-    /// [`LinkConfig::rate_bps`]: bits a second.
+    /// [`LinkConfig::rate_bps`]: bits per second.
     Rate(Shape<u64>),
     /// [`LinkConfig::delay`].
     Delay(Shape<Duration>),
-    /// [`LinkConfig::loss`], of each frame by itself: a probability.
+    /// [`LinkConfig::loss`]: the probability for each frame, independently.
     Loss(Shape<f64>),
     /// [`LinkConfig::duplicate`]: a probability.
     Duplicate(Shape<f64>),
-    /// [`LinkConfig::corrupt`]: one error in so many bits.
+    /// [`LinkConfig::corrupt`]: one error in this many bits.
     Corrupt(Shape<u64>),
-    /// Frames that may wait for the transmitter.
+    /// [`QueueConfig::limit_frames`](super::QueueConfig::limit_frames): frames that may wait for the transmitter.
     QueueFrames(Shape<u64>),
-    /// [`LinkConfig::corrupt_undetected`]: one error in so many bits.
+    /// [`LinkConfig::corrupt_undetected`]: one error in this many bits.
     CorruptUndetected(Shape<u64>),
 }
 
 /// One line of a script.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LinkEvent {
-    /// When it begins, from the start of the script.
+    /// When it begins, measured from the start of the script.
     pub at: Duration,
     /// What it does.
     pub change: Change,
-}
-
-/// A script that cannot be.
-#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ScriptError {
-    /// Steps closer than [`MIN_INTERVAL`] would leave no time for anything else.
-    #[error("a parameter may change at most once every {min:?}, found {0:?}", min = MIN_INTERVAL)]
-    TooOften(Duration),
-    /// The lower bound of random values is above the upper one.
-    #[error("the bounds for random values of the {0} are in the wrong order")]
-    Bounds(&'static str),
-    /// A value that the link does not take.
-    #[error("a value of the {parameter} is not valid for a link: {source}")]
-    Value {
-        /// The parameter.
-        parameter: &'static str,
-        /// What the link says of it.
-        source: super::LinkConfigError,
-    },
 }
 
 macro_rules! parameters {
@@ -124,7 +105,7 @@ macro_rules! parameters {
                 match self { $(Change::$name(_) => Parameter::$name,)+ }
             }
 
-            /// The word for the parameter that it changes, as in a topology.
+            /// The name of the parameter that it changes, as in a topology.
             pub const fn parameter(&self) -> &'static str {
                 self.kind().as_str()
             }
@@ -333,25 +314,40 @@ impl Change {
         }
     }
 
-    /// Checks that a link can follow the change.
+    /// Checks that the change is possible.
     ///
     /// # Errors
-    /// See [`ScriptError`].
-    pub fn validate(&self) -> Result<(), ScriptError> {
+    /// Steps less than [`MIN_INTERVAL`] apart, bounds in the wrong order, or values that are out of range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         let parameter = self.parameter();
         match self.every() {
-            Some(every) if every < MIN_INTERVAL => return Err(ScriptError::TooOften(every)),
+            // Steps closer than that would leave no time for anything else.
+            Some(every) if every < MIN_INTERVAL => {
+                return Err(ConfigError::new(
+                    parameter,
+                    format!(
+                        "a parameter may change at most once every {MIN_INTERVAL:?}, found {every:?}"
+                    ),
+                ));
+            }
             _ => {}
         }
         if !self.is_ordered() {
-            return Err(ScriptError::Bounds(parameter));
+            return Err(ConfigError::new(
+                parameter,
+                format!("the bounds for random values of the {parameter} are in the wrong order"),
+            ));
         }
         // Between two values that a link takes there is none that it does not take.
         for bound in self.bounds() {
             let mut config = LinkConfig::default();
             bound.apply(0, &mut Rng::seeded(0), &mut config);
-            let valid = config.validate();
-            valid.map_err(|source| ScriptError::Value { parameter, source })?;
+            config.validate().map_err(|e| {
+                ConfigError::new(
+                    parameter,
+                    format!("a value of the {parameter} is not valid for a link: {e}"),
+                )
+            })?;
         }
         Ok(())
     }
@@ -403,7 +399,7 @@ impl Script {
         events: &[LinkEvent],
         start: Instant,
         seed: u64,
-    ) -> Result<Script, ScriptError> {
+    ) -> Result<Script, ConfigError> {
         for event in events {
             event.change.validate()?;
         }
@@ -581,24 +577,25 @@ mod tests {
             second: 2,
             every,
         };
-        assert_eq!(
-            error(Change::Rate(square)),
-            Err(ScriptError::TooOften(every))
+        let too_often = error(Change::Rate(square)).expect_err("every nanosecond");
+        assert!(
+            too_often.message.contains("at most once every"),
+            "{too_often}"
         );
         let random = Shape::Random {
             low: 0.2,
             high: 0.1,
             every: SECOND,
         };
-        let bounds = ScriptError::Bounds("loss");
-        assert_eq!(error(Change::Loss(random)), Err(bounds));
+        let bounds = error(Change::Loss(random)).expect_err("the lower one is above the upper one");
+        assert!(bounds.message.contains("in the wrong order"), "{bounds}");
         for bad in [
             Change::Loss(Shape::Const(1.5)),
             Change::Rate(Shape::Const(0)),
             Change::QueueFrames(Shape::Const(0)),
         ] {
-            let said = error(bad).expect_err("no link takes it").to_string();
-            assert!(said.contains(bad.parameter()), "{said}");
+            let refused = error(bad).expect_err("no link takes it");
+            assert_eq!(refused.setting, bad.parameter());
         }
     }
 }

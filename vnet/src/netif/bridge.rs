@@ -19,6 +19,7 @@
 //! | `spanning` | what trees are told, and what they say is done |
 
 pub(crate) mod config;
+mod display;
 mod egress;
 pub(crate) mod fdb;
 pub(crate) mod members;
@@ -41,7 +42,7 @@ use vlan::Vlans;
 pub use config::{BridgeConfig, BridgeMode, HostPort, MemberConfig, Stp, Switchable};
 pub(crate) use config::{BridgeId, Treatment};
 pub(crate) use members::Bridges;
-pub use vlan::config::{BridgeVlans, MemberVlans, TagPolicy, VlanConfigError, VlanLearning};
+pub use vlan::config::{BridgeVlans, MemberVlans, TagPolicy, VlanLearning};
 pub use vlan::set::VidSet;
 
 /// Bridges that a frame may cross between two stations. IEEE 802.1D-2004 (section 17.14) never

@@ -18,6 +18,7 @@ use std::str::FromStr;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+use crate::base::config::ParseError;
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
 use crate::packet::Packet;
@@ -36,15 +37,10 @@ const IN: u8 = 3;
 /// let fingerprint: Fingerprint = text.parse()?;
 /// assert_eq!(fingerprint.to_string(), text);
 /// assert!("0011".parse::<Fingerprint>().is_err());
-/// # Ok::<(), vnet::ParseFingerprintError>(())
+/// # Ok::<(), vnet::ParseError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(u128);
-
-/// What a text is that is no [`Fingerprint`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a fingerprint: use 32 hexadecimal digits")]
-pub struct ParseFingerprintError(String);
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,14 +55,16 @@ impl fmt::Debug for Fingerprint {
 }
 
 impl FromStr for Fingerprint {
-    type Err = ParseFingerprintError;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<Fingerprint, ParseFingerprintError> {
+    fn from_str(text: &str) -> Result<Fingerprint, ParseError> {
         let is_hex = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
         let number = u128::from_str_radix(text, 16).ok().filter(|_| is_hex);
-        number
-            .map(Fingerprint)
-            .ok_or_else(|| ParseFingerprintError(text.to_owned()))
+        number.map(Fingerprint).ok_or_else(|| {
+            ParseError::new(format!(
+                "{text:?} is not a fingerprint: use 32 hexadecimal digits"
+            ))
+        })
     }
 }
 

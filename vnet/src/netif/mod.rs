@@ -8,15 +8,16 @@
 //! | [`bridge`] | a learning bridge over interfaces of one vnet |
 //! | [`lagg`] | link aggregation: several interfaces used as one |
 //! | [`vlan`] | VLAN interfaces, and which ones stand on an interface |
-//! | [`stacked`] | who stands on whom, and what that means |
-//! | [`inbox`] | the queue at which vnets meet: frames with delivery times |
-//! | [`wire`] | two plugs that carry frames to each other: an epair, or a port and its outside end |
-//! | [`transmit`] | a frame's last stage: capture, cut, impair, hand over |
-//! | [`capture`] | seeing frames as they pass |
-//! | [`fingerprint`] | a hash of what has passed |
+//! | [`stacked`] | which interfaces stand on which, and what that means |
+//! | [`inbox`] | the queue at which vnets meet: frames with their arrival times |
+//! | [`wire`] | a connection between two ends: those of an epair, or a port and its outside end |
+//! | [`transmit`] | a frame's last stage: capture, segmentation, impairment, hand-over |
+//! | [`capture`] | watching frames as they pass |
+//! | [`fingerprint`] | a hash of all frames that have passed |
 
 pub(crate) mod bridge;
 pub(crate) mod capture;
+pub(crate) mod error;
 pub(crate) mod fingerprint;
 pub(crate) mod inbox;
 pub(crate) mod kind;
@@ -30,9 +31,10 @@ pub(crate) mod wire;
 
 pub(crate) use bridge::Bridges;
 pub use capture::{CaptureId, CaptureInfo, FrameTap};
+pub use error::AdminError;
 pub(crate) use inbox::{Doorbell, Inbox, Item};
 pub use kind::{IfKind, Offload};
 pub(crate) use kind::{Kind, OffloadSetting};
-pub use table::{AdminState, IfCounters, NetifError};
+pub use table::{AdminState, IfCounters};
 pub(crate) use table::{IfTable, Netif};
 pub(crate) use wire::{Plug, Wire};

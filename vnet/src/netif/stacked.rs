@@ -13,9 +13,6 @@ use crate::base::id::IfId;
 use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
 
-/// VLAN interfaces that may stand on each other.
-pub const MAX_VLAN_DEPTH: u8 = 8;
-
 impl IfTable {
     /// The interface at the bottom of all that `id` stands on.
     pub(crate) fn ground(&self, mut id: IfId) -> IfId {

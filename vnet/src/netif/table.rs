@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::bridge::config::Membership;
 use super::capture::Taps;
+use super::error::AdminError;
 use super::fingerprint::{FingerprintSum, Recorder};
-use super::kind::{Capabilities, IfKind, Kind, Offload, OffloadSetting};
+use super::kind::{Capabilities, Kind, Offload, OffloadSetting};
 use super::lagg::config::LaggMembership;
 use super::member::Member;
 use super::vlan::Vlans;
@@ -27,26 +28,26 @@ const ETHERNET_IP_MTU: u16 = 1500;
 /// Longest interface name in bytes, as `IFNAMSIZ` less its terminator.
 pub(crate) const MAX_NAME: usize = 15;
 
-/// Whether an interface may be used.
+/// The administrative state of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AdminState {
-    /// In use.
+    /// The interface is in use.
     Up,
-    /// Out of use: sends and takes nothing.
+    /// The interface neither sends nor receives.
     Down,
 }
 
-/// Frames and bytes that crossed an interface.
+/// Counters of the frames and bytes that passed an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct IfCounters {
-    /// Frames in.
+    /// Received frames.
     pub rx_frames: u64,
-    /// Bytes in, link header included.
+    /// Received bytes, including link headers.
     pub rx_bytes: u64,
-    /// Frames out, before the link's impairments.
+    /// Sent frames, before the link's impairments.
     pub tx_frames: u64,
-    /// Bytes out, link header included.
+    /// Sent bytes, including link headers.
     pub tx_bytes: u64,
 }
 
@@ -147,11 +148,11 @@ impl Netif {
     /// Checks that its kind has what is asked for.
     ///
     /// # Errors
-    /// [`NetifError::Unsupported`].
-    pub(crate) fn require(&self, has: bool, what: &'static str) -> Result<(), NetifError> {
+    /// [`AdminError::Unsupported`].
+    pub(crate) fn require(&self, has: bool, what: &'static str) -> Result<(), AdminError> {
         let kind = self.kind.name();
         has.then_some(())
-            .ok_or(NetifError::Unsupported { kind, what })
+            .ok_or(AdminError::Unsupported { kind, what })
     }
 
     /// Its membership of a bridge.
@@ -192,83 +193,6 @@ impl Netif {
 /// Largest TCP payload in one packet: an IPv4 packet is at most 65 535 bytes, and both headers
 /// with all their options take 120.
 pub(crate) const MAX_GSO: u32 = 65_535 - 120;
-
-/// Why an interface cannot be made or changed.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum NetifError {
-    /// The vnet is gone.
-    #[error("the vnet is gone")]
-    Gone,
-    /// No interface of that name.
-    #[error("no interface {0:?} in this vnet")]
-    NotFound(String),
-    /// There is one of that name already.
-    #[error("interface {0:?} exists already")]
-    Exists(String),
-    /// A name is 1 to 15 letters, digits, `.`, `_` or `-`.
-    #[error("{0:?} is not a valid interface name: use 1 to 15 letters, digits, '.', '_' and '-'")]
-    BadName(String),
-    /// The MTU is out of range.
-    #[error("an IP MTU of {0} bytes is out of range (68 to 65535)")]
-    BadMtu(u16),
-    /// The MAC address is a group's, or zero.
-    #[error("{0} is not a unicast MAC address")]
-    BadMac(MacAddr),
-    /// The address is not of IPv4, which is all that vnets speak so far.
-    #[error("{0} cannot be an address: its family is not supported")]
-    FamilyNotSupported(ipnet::IpNet),
-    /// The address cannot be an interface's.
-    #[error("{0} cannot be the address of an interface")]
-    BadAddress(ipnet::IpNet),
-    /// The vnet has the address already.
-    #[error("address {0} is in use in this vnet")]
-    AddressInUse(std::net::IpAddr),
-    /// The table of routes has no room for the route to the address's prefix.
-    #[error("the routing table has no room for a route to {0}")]
-    RoutesFull(ipnet::IpNet),
-    /// The vnet does not have the address.
-    #[error("address {0} is not on this interface")]
-    NoSuchAddress(std::net::IpAddr),
-    /// The link's parameters contradict themselves.
-    #[error("link parameters: {0}")]
-    BadLink(#[from] crate::link::LinkConfigError),
-    /// This kind of interface cannot do that.
-    #[error("a {kind} interface has no {what}")]
-    Unsupported {
-        /// The kind.
-        kind: IfKind,
-        /// What it lacks.
-        what: &'static str,
-    },
-    /// The interface is borrowed: it can be returned to its home, and only there be removed.
-    #[error("interface {name:?} is borrowed from vnet {home:?}, and can only be returned")]
-    Borrowed {
-        /// The interface's name here.
-        name: String,
-        /// The vnet that it belongs to.
-        home: String,
-    },
-    /// The port has an outside end already.
-    #[error("port {0:?} is already connected")]
-    PluggedIn(String),
-    /// The two vnets belong to different systems.
-    #[error("the two vnets belong to different systems")]
-    OtherSystem,
-    /// The vnet's tenants lack a privilege, whose name this is.
-    #[error("denied: this vnet's tenants lack the privilege {0}")]
-    Denied(&'static str),
-    /// The interface is a member of a bridge: it is the bridge that may have addresses.
-    #[error("interface {0:?} is a member of a bridge: addresses belong on the bridge")]
-    BridgeMember(String),
-    /// The interface is a member of a lagg, which has addresses, and gives its MAC address and its MTU
-    /// to its members.
-    #[error("interface {0:?} is a member of a lagg: configure the lagg instead")]
-    LaggMember(String),
-    /// A limit of the vnet is reached.
-    #[error("this vnet has reached its limit of {0}")]
-    Limit(&'static str),
-}
 
 /// The interfaces of one vnet, in the order of their creation.
 pub(crate) struct IfTable {
@@ -326,7 +250,7 @@ impl IfTable {
         &mut self,
         name: &str,
         make: impl FnOnce(IfId) -> Netif,
-    ) -> Result<IfId, NetifError> {
+    ) -> Result<IfId, AdminError> {
         self.check_name(name)?;
         self.made += 1;
         let id = self.slots.insert_with_key(|id| Netif {
@@ -347,10 +271,10 @@ impl IfTable {
     ///
     /// # Errors
     /// A name that is taken or is none, or no such interface.
-    pub(crate) fn rename(&mut self, id: IfId, name: &str) -> Result<(), NetifError> {
+    pub(crate) fn rename(&mut self, id: IfId, name: &str) -> Result<(), AdminError> {
         self.check_name(name)?;
         let netif = self.slots.get_mut(id);
-        let netif = netif.ok_or_else(|| NetifError::NotFound(name.to_owned()))?;
+        let netif = netif.ok_or_else(|| AdminError::NotFound(name.to_owned()))?;
         let old = std::mem::replace(&mut netif.name, name.into());
         self.names.remove(&old);
         self.names.insert(name.into(), id);
@@ -361,13 +285,13 @@ impl IfTable {
     ///
     /// # Errors
     /// A name that is taken or is none.
-    pub(crate) fn check_name(&self, name: &str) -> Result<(), NetifError> {
+    pub(crate) fn check_name(&self, name: &str) -> Result<(), AdminError> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
-            return Err(NetifError::BadName(name.to_owned()));
+            return Err(AdminError::BadName(name.to_owned()));
         }
         match self.names.contains_key(name) {
-            true => Err(NetifError::Exists(name.to_owned())),
+            true => Err(AdminError::Exists(name.to_owned())),
             false => Ok(()),
         }
     }
@@ -375,17 +299,17 @@ impl IfTable {
     /// The interface of that name.
     ///
     /// # Errors
-    /// [`NetifError::NotFound`].
-    pub(crate) fn id_of(&self, name: &str) -> Result<IfId, NetifError> {
+    /// [`AdminError::NotFound`].
+    pub(crate) fn id_of(&self, name: &str) -> Result<IfId, AdminError> {
         let found = self.names.get(name).copied();
-        found.ok_or_else(|| NetifError::NotFound(name.to_owned()))
+        found.ok_or_else(|| AdminError::NotFound(name.to_owned()))
     }
 
     /// The interface of that name, to be looked at.
     ///
     /// # Errors
-    /// [`NetifError::NotFound`].
-    pub(crate) fn by_name(&self, name: &str) -> Result<&Netif, NetifError> {
+    /// [`AdminError::NotFound`].
+    pub(crate) fn by_name(&self, name: &str) -> Result<&Netif, AdminError> {
         let netif = self.slots.get(self.id_of(name)?);
         Ok(netif.expect("an interface with a name is in the table"))
     }
@@ -393,8 +317,8 @@ impl IfTable {
     /// The interface of that name, to be changed.
     ///
     /// # Errors
-    /// [`NetifError::NotFound`].
-    pub(crate) fn by_name_mut(&mut self, name: &str) -> Result<&mut Netif, NetifError> {
+    /// [`AdminError::NotFound`].
+    pub(crate) fn by_name_mut(&mut self, name: &str) -> Result<&mut Netif, AdminError> {
         let id = self.id_of(name)?;
         let netif = self.slots.get_mut(id);
         Ok(netif.expect("an identifier just looked up is valid"))

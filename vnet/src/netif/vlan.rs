@@ -1,4 +1,4 @@
-//! VLAN interfaces (IEEE 802.1Q): what one is, and which ones stand on an interface.
+//! VLAN interfaces (IEEE 802.1Q), and the table of those that stand on an interface.
 //!
 //! A VLAN interface is identified by *(parent, TPID, VID)*. Its parent has a table of those that stand
 //! on it ([`Vlans`]), in which a tagged frame that comes in is looked up; they know their parent
@@ -20,17 +20,20 @@ use crate::packet::Packet;
 use crate::packet::cx::{Carrier, Pushed, Sink};
 use crate::packet::tag::{Tag, Tpid};
 
-/// Which VLAN of its parent a VLAN interface is.
+/// How many VLAN interfaces may stand on each other.
+pub const MAX_VLAN_DEPTH: u8 = 8;
+
+/// The VLAN of a VLAN interface.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(deny_unknown_fields)]
 pub struct VlanConfig {
-    /// The protocol of its tags: a customer's (802.1Q) at first.
+    /// The protocol of its tags; by default a customer's (802.1Q).
     #[serde(default)]
     pub tpid: Tpid,
-    /// The VLAN, 0 to [`MAX_VID`](crate::MAX_VID). The interface with 0 has the frames whose tags have a
-    /// priority only; where there is none, its parent has them.
+    /// The VLAN identifier, 0 to [`MAX_VID`](crate::MAX_VID). The interface with 0 receives frames whose tags have only a
+    /// priority; if there is none, its parent receives them.
     pub vid: u16,
 }
 

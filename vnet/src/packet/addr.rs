@@ -4,21 +4,18 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use crate::base::config::ParseError;
+
 /// A 48-bit Ethernet address.
 ///
 /// ```
 /// use vnet::MacAddr;
 /// let mac: MacAddr = "02:00:00:00:00:01".parse()?;
 /// assert!(mac.is_local() && !mac.is_multicast());
-/// # Ok::<(), vnet::ParseMacError>(())
+/// # Ok::<(), vnet::ParseError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct MacAddr(pub [u8; 6]);
-
-/// The text is not six hexadecimal octets separated by colons.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected a MAC address such as 02:00:00:00:00:01, found {0:?}")]
-pub struct ParseMacError(String);
 
 impl MacAddr {
     /// ff:ff:ff:ff:ff:ff
@@ -108,10 +105,13 @@ impl<'de> serde::Deserialize<'de> for MacAddr {
 }
 
 impl FromStr for MacAddr {
-    type Err = ParseMacError;
+    type Err = ParseError;
 
-    fn from_str(text: &str) -> Result<MacAddr, ParseMacError> {
-        let error = || ParseMacError(text.to_owned());
+    fn from_str(text: &str) -> Result<MacAddr, ParseError> {
+        let error = || {
+            let expected = "expected a MAC address such as 02:00:00:00:00:01";
+            ParseError::new(format!("{expected}, found {text:?}"))
+        };
         let mut octets = [0; 6];
         let mut parts = text.split(':');
         for octet in &mut octets {

@@ -29,7 +29,7 @@ pub(crate) mod tag;
 pub(crate) mod tagged;
 pub(crate) mod virtio;
 
-pub use addr::{MacAddr, ParseMacError};
+pub use addr::MacAddr;
 pub use buf::Packet;
 pub(crate) use cx::{Cx, Out};
 pub use meta::Direction;

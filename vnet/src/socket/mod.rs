@@ -1,8 +1,8 @@
-//! Sockets, with the names and the behaviour of `std::net`.
+//! Sockets with the names and behaviour of `std::net`.
 //!
-//! A socket belongs to one vnet for life: the one that was current when it was made, or the one
-//! given to a `*_in` constructor. Every operation runs in the socket's vnet, whatever the caller's
-//! is, so a socket can be handed to any thread.
+//! A socket belongs to one vnet for its whole life: the vnet that was current when the socket was created, or the
+//! one passed to a `*_in` constructor. Every operation runs in the socket's vnet, whichever vnet is current, so a
+//! socket can be passed to any thread.
 //!
 //! | part | what it is |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | [`echo`] | [`EchoSocket`], for ping and traceroute |
 //! | [`raw`] | [`RawSocket`], IP packets of one protocol |
 //! | [`addr`] | [`ToSocketAddrs`], without name resolution |
-//! | [`handle`] | what all kinds share: the handle, its `Drop`, how a call waits |
+//! | [`handle`] | what all kinds share: the handle, its `Drop`, and how a call waits |
 //! | [`error`] | [`std::io::Error`]s with a typed cause |
 
 pub(crate) mod addr;
@@ -26,7 +26,7 @@ pub use addr::ToSocketAddrs;
 pub use echo::{EchoEvent, EchoSocket};
 pub use error::{NoCurrentVnet, is_gone, socket_error};
 pub use raw::RawSocket;
-pub use tcp::{Incoming, Shutdown, TcpListener, TcpStream};
+pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 
 pub use crate::transport::edge::{Interest, Readiness};

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-pub use std::net::Shutdown;
+use std::net::Shutdown;
 
 use super::addr::{ToSocketAddrs, each_addr};
 use super::error::current;
@@ -29,11 +29,10 @@ const SMALL_WRITE: usize = 2048;
 /// Connections that wait to be accepted, where nothing else is said.
 const DEFAULT_BACKLOG: usize = 128;
 
-/// A TCP connection, as [`std::net::TcpStream`].
+/// A TCP connection, like [`std::net::TcpStream`].
 ///
-/// Clones ([`TcpStream::try_clone`]) are the same socket; the last one dropped closes it. Data
-/// that was written is still delivered then; data that was not read makes it a reset (RFC 2525,
-/// section 2.17).
+/// Clones ([`TcpStream::try_clone`]) are handles to the same socket; dropping the last one closes it. Written data is
+/// still delivered. If received data has not been read, the connection is reset instead (RFC 2525, section 2.17).
 ///
 /// Every operation fails with [`ErrorKind::ConnectionAborted`] and
 /// [`SocketError::Gone`] once the vnet is gone.
@@ -43,7 +42,7 @@ pub struct TcpStream(Handle<ConnId>);
 shared_methods!(TcpStream: nonblocking try_clone take_error read_timeout write_timeout ttl);
 
 impl TcpStream {
-    /// Connects from the current vnet; tries each address in turn.
+    /// Connects from the current vnet, trying each address in turn.
     ///
     /// # Errors
     /// [`ErrorKind::NetworkDown`] when no vnet is current, and what
@@ -52,12 +51,15 @@ impl TcpStream {
         TcpStream::connect_in(&current()?, addrs)
     }
 
-    /// Connects from `vnet`; tries each address in turn.
+    /// Connects from `vnet`, trying each address in turn.
+    ///
+    /// An unanswered SYN is retransmitted for about two minutes (`net.inet.tcp.syn_retries`). A neighbour that does
+    /// not answer ARP within about 3 s makes the attempt fail earlier.
     ///
     /// # Errors
-    /// [`ErrorKind::ConnectionRefused`], [`ErrorKind::TimedOut`] when nobody answers,
-    /// [`ErrorKind::NetworkUnreachable`] and [`ErrorKind::HostUnreachable`] when there is no way
-    /// there, [`ErrorKind::AddrNotAvailable`] when no port is left.
+    /// [`ErrorKind::ConnectionRefused`]; [`ErrorKind::TimedOut`] when there is no answer;
+    /// [`ErrorKind::NetworkUnreachable`] or [`ErrorKind::HostUnreachable`] when the destination cannot be reached;
+    /// [`ErrorKind::AddrNotAvailable`] when no port is free.
     pub fn connect_in(vnet: &Vnet, addrs: impl ToSocketAddrs) -> io::Result<TcpStream> {
         each_addr(addrs, |addr| {
             TcpStream::connect_one(vnet, addr, Wait::Blocking(None))
@@ -67,7 +69,7 @@ impl TcpStream {
     /// Connects from the current vnet, waiting at most `timeout`.
     ///
     /// # Errors
-    /// As [`TcpStream::connect_in`]; [`ErrorKind::TimedOut`] when the time runs out.
+    /// As [`TcpStream::connect_in`]; [`ErrorKind::TimedOut`] when the timeout expires.
     pub fn connect_timeout(addr: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
         TcpStream::connect_timeout_in(&current()?, addr, timeout)
     }
@@ -75,7 +77,7 @@ impl TcpStream {
     /// Connects from `vnet`, waiting at most `timeout`.
     ///
     /// # Errors
-    /// As [`TcpStream::connect_in`]; [`ErrorKind::TimedOut`] when the time runs out.
+    /// As [`TcpStream::connect_in`]; [`ErrorKind::TimedOut`] when the timeout expires.
     pub fn connect_timeout_in(
         vnet: &Vnet,
         addr: &SocketAddr,
@@ -91,11 +93,11 @@ impl TcpStream {
         })
     }
 
-    /// Starts to connect from `vnet` and does not wait. The stream is nonblocking; it becomes
-    /// writable when it is connected, and [`TcpStream::take_error`] tells when that failed.
+    /// Starts to connect from `vnet`, without waiting. The stream is nonblocking. It becomes writable when the
+    /// attempt has ended; [`TcpStream::take_error`] then returns the error if it has failed.
     ///
     /// # Errors
-    /// As [`TcpStream::connect_in`], for what is known at once.
+    /// Those of [`TcpStream::connect_in`] that are known at once.
     pub fn start_connect_in(vnet: &Vnet, addr: SocketAddr) -> io::Result<TcpStream> {
         let handle = Handle::open(&vnet.core, |s, cx| s.tcp_connect(cx, addr))?;
         handle.set_nonblocking(true);
@@ -122,8 +124,8 @@ impl TcpStream {
         })
     }
 
-    /// Reads without copying: returns what has arrived, at most `max` bytes, by reference. No
-    /// slices mean the end of the stream.
+    /// Reads without copying: returns what has arrived, at most `max` bytes, by reference. An empty payload means
+    /// the end of the stream.
     ///
     /// # Errors
     /// As for reading into a buffer.
@@ -150,7 +152,7 @@ impl TcpStream {
         Ok(taken.copy_to(0, buf))
     }
 
-    /// Sends without copying. Returns how many of the bytes were taken; the rest stays yours.
+    /// Sends without copying. Returns how many of the bytes were accepted; the caller keeps the rest.
     ///
     /// # Errors
     /// As for writing from a buffer.
@@ -187,7 +189,7 @@ impl TcpStream {
         Ok(reserved)
     }
 
-    /// Like reading, but the bytes stay to be read again.
+    /// Like reading, but the bytes stay in the buffer and are read again.
     ///
     /// # Errors
     /// As for reading.
@@ -196,8 +198,8 @@ impl TcpStream {
         self.read_copy(self.0.reading(), ReadMode::Peek, buf)
     }
 
-    /// Shuts down reading, writing, or both. What was written before is still delivered,
-    /// followed by the end of the stream.
+    /// Shuts down reading, writing, or both. Data that was written before is still delivered, followed by the end
+    /// of the stream.
     ///
     /// # Errors
     /// [`ErrorKind::NotConnected`].
@@ -221,8 +223,8 @@ impl TcpStream {
         self.0.now(|s, _, id| s.tcp.peer_addr(id))
     }
 
-    /// Sends small segments at once (`TCP_NODELAY`), or collects them (RFC 1122, section
-    /// 4.2.3.4).
+    /// Sets whether small segments are sent at once (`TCP_NODELAY`) or collected by Nagle's algorithm (RFC 1122,
+    /// section 4.2.3.4).
     ///
     /// # Errors
     /// The vnet is gone.
@@ -238,14 +240,13 @@ impl TcpStream {
         self.option(|o| o.nodelay == Switch::On)
     }
 
-    /// Limits the time in which what was written is delivered after the stream has been closed, that is,
-    /// after its last handle was dropped (`SO_LINGER`). When the time is over and the peer has not
-    /// acknowledged everything, the connection is reset and the rest discarded; with a time of zero
-    /// that happens at once. Without a limit, which is the default, TCP goes on until its
-    /// retransmissions have been in vain.
+    /// Limits how long written data is still delivered after the last handle has been dropped (`SO_LINGER`). If the
+    /// peer has not acknowledged everything by then, the connection is reset and the rest is discarded; with a limit
+    /// of zero that happens at once. Without a limit, which is the default, TCP continues until it gives up
+    /// retransmitting.
     ///
-    /// Closing itself never waits, where POSIX has `close` block for that time: whether everything
-    /// arrived is seen by shutting down the write side and reading to the end before.
+    /// Closing never waits, unlike `close` in POSIX, which blocks for that time. To know whether everything has
+    /// arrived, shut down the write side and read to the end of the stream before closing.
     ///
     /// # Errors
     /// The vnet is gone.
@@ -254,7 +255,7 @@ impl TcpStream {
         self.set_option(|o| o.linger = linger)
     }
 
-    /// What [`TcpStream::set_linger`] has set.
+    /// The limit set by [`TcpStream::set_linger`].
     ///
     /// # Errors
     /// The vnet is gone.
@@ -265,7 +266,7 @@ impl TcpStream {
         })
     }
 
-    /// Probes an idle connection, so that a peer that vanished is noticed (RFC 1122, section
+    /// Sets whether an idle connection is probed, so that the loss of the peer is noticed (RFC 1122, section
     /// 4.2.3.6).
     ///
     /// # Errors
@@ -274,15 +275,15 @@ impl TcpStream {
         self.set_option(|o| o.keepalive = switch(keepalive))
     }
 
-    /// Polls for the end of [`TcpStream::start_connect_in`], for futures.
+    /// Polls for the outcome of [`TcpStream::start_connect_in`], for futures.
     ///
     /// # Errors
-    /// As [`TcpStream::connect_in`], for what the network says.
+    /// Those of [`TcpStream::connect_in`] that the network reports.
     pub fn poll_connect(&self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         poll(self.connected(Wait::polled(task)))
     }
 
-    /// Polls for data, for futures: the task is woken when it is worth to poll again.
+    /// Polls for data, for futures.
     ///
     /// # Errors
     /// As for reading.
@@ -290,7 +291,7 @@ impl TcpStream {
         poll(self.read_copy(Wait::polled(task), ReadMode::Consume, buf))
     }
 
-    /// Polls for room and writes, for futures.
+    /// Writes as soon as there is room, for futures.
     ///
     /// # Errors
     /// As for writing.
@@ -298,7 +299,7 @@ impl TcpStream {
         poll(self.write_copy(Wait::polled(task), data))
     }
 
-    /// What the connection knows of its path and its peer, and what waits in it.
+    /// What the connection knows of its path and its peer, and how much data it holds.
     ///
     /// # Errors
     /// The vnet is gone.
@@ -413,21 +414,19 @@ impl fmt::Debug for TcpStream {
     }
 }
 
-/// A TCP socket that listens, as [`std::net::TcpListener`].
+/// A listening TCP socket, like [`std::net::TcpListener`].
 ///
-/// The backlog is 128 connections and is enforced: while so many wait to be accepted, a connection
-/// request is not answered, and the peer tries again; a handshake under way completes once there is
-/// room. Requests that their senders do not complete are not part of it: of those
-/// `net.inet.tcp.maxhalfopen` are kept, and the oldest makes room for the next.
+/// The backlog is 128 connections and is enforced. While that many wait to be accepted, connection requests are not
+/// answered, and the peers try again; a handshake in progress completes once there is room. Incomplete handshakes do
+/// not count: up to `net.inet.tcp.maxhalfopen` of them are kept, and the oldest is dropped for the next.
 #[derive(Clone)]
 pub struct TcpListener(Handle<ListenerId>, SocketAddr);
 
 shared_methods!(TcpListener: nonblocking try_clone ttl);
 
 impl TcpListener {
-    /// Listens in the current vnet, on the first address that can be bound. As the standard
-    /// library on Unix, it sets `SO_REUSEADDR`: connections that linger in TIME-WAIT do not stand
-    /// in the way.
+    /// Listens in the current vnet, on the first address that can be bound. Like the standard library on Unix, it
+    /// sets `SO_REUSEADDR`, so that connections in TIME-WAIT do not prevent it.
     ///
     /// # Errors
     /// [`ErrorKind::NetworkDown`] when no vnet is current, [`ErrorKind::AddrInUse`],
@@ -466,11 +465,11 @@ impl TcpListener {
         })
     }
 
-    /// Waits for a connection and returns it with the peer's address. The connection is in the
-    /// listener's vnet, whatever is current.
+    /// Waits for a connection and returns it with the peer's address. The connection is in the listener's vnet,
+    /// whichever vnet is current.
     ///
     /// # Errors
-    /// [`ErrorKind::WouldBlock`] when nonblocking, or when the vnet is gone.
+    /// [`ErrorKind::WouldBlock`] when nonblocking, or when the timeout has expired; the vnet is gone.
     #[track_caller]
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         self.accept_one(self.0.reading())
@@ -493,7 +492,7 @@ impl TcpListener {
         Ok((TcpStream(Handle::of(self.0.core(), conn)), peer))
     }
 
-    /// An iterator over connections; it never ends.
+    /// An iterator that accepts connections; it never ends.
     pub fn incoming(&self) -> Incoming<'_> {
         Incoming(self)
     }
@@ -506,8 +505,7 @@ impl TcpListener {
         Ok(self.1)
     }
 
-    /// Limits how long [`TcpListener::accept`] waits; it fails with [`ErrorKind::WouldBlock`]
-    /// then.
+    /// Sets the timeout after which [`TcpListener::accept`] fails with [`ErrorKind::WouldBlock`].
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a timeout of zero.
@@ -515,7 +513,7 @@ impl TcpListener {
         self.0.read_timeout().set(timeout)
     }
 
-    /// Takes the error that waits to be reported. A listener never has one.
+    /// Takes the pending error (`SO_ERROR`). A listener never has one.
     ///
     /// # Errors
     /// None; the signature is the standard library's.
@@ -533,7 +531,7 @@ impl fmt::Debug for TcpListener {
     }
 }
 
-/// Connections as they come in; see [`TcpListener::incoming`].
+/// An iterator over incoming connections; see [`TcpListener::incoming`].
 pub struct Incoming<'a>(&'a TcpListener);
 
 impl Iterator for Incoming<'_> {

@@ -1,5 +1,5 @@
-//! How much of everything a stack may hold. A limit that is reached concerns this stack alone:
-//! what would exceed it is refused with a typed error, or is a packet that is dropped and counted.
+//! How much of each resource a stack may hold. Reaching a limit affects this stack alone: a call that would exceed it
+//! fails with a typed error, and a packet is dropped and counted.
 //!
 //! What is in effect is the least of an instance's own limit and of those of the instances above it,
 //! its *ceiling*. A layer that refuses by itself is told what is in effect, and keeps no limit
@@ -12,13 +12,13 @@ use crate::base::stats::{DropReason, Stats};
 use crate::ip::{fib, reassembly};
 use crate::neigh::NeighConfig;
 use crate::netif::table::DEFAULT_LINK_BYTES;
-use crate::netif::{NetifError, inbox};
+use crate::netif::{AdminError, inbox};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::TcpConfig;
 
 macro_rules! resources {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
-        /// Something of which an instance may hold so much.
+        /// A resource, of which an instance may hold a limited amount.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[derive(serde::Serialize, serde::Deserialize)]
         #[serde(rename_all = "kebab-case")]
@@ -38,40 +38,35 @@ macro_rules! resources {
 }
 
 resources! {
-    /// Sockets of all kinds, connections that nobody has accepted yet included.
-    /// Beyond the limit, making one fails, and connection requests are ignored.
+    /// Sockets of all kinds, including connections that have not been accepted yet. At the limit, creating a socket fails,
+    /// and connection requests are ignored.
     Sockets = "sockets",
-    /// Interfaces, the loopback interface included. Beyond the limit, making one fails.
+    /// Interfaces, including the loopback interface. At the limit, creating one fails.
     Interfaces = "interfaces",
-    /// Instances below this one: its children, theirs, and so on. Beyond the limit, making one
-    /// fails.
+    /// Instances below this one: its children, their children, and so on. At the limit, creating one fails.
     Children = "children",
-    /// Bytes of memory that the buffers of sockets of all kinds hold. Beyond the limit, sending on a
-    /// connection fails, and so does making one; what comes in for a socket is dropped
-    /// ([`DropReason::SocketBufferFull`]). Those of TCP are counted now and then, not at every byte:
-    /// it may be overshot in between.
+    /// Bytes of memory in the buffers of sockets of all kinds. At the limit, sending on a connection and creating one
+    /// fail, and data that arrives for a socket is dropped ([`DropReason::SocketBufferFull`]). The buffers of TCP are
+    /// counted from time to time, so the limit may be exceeded in between.
     BufferedBytes = "buffered-bytes",
-    /// Frames on their way to the instance, of which each wire has its share. Beyond the limit they
-    /// are dropped ([`DropReason::InboxFull`]).
+    /// Frames on their way to the instance; each wire has its share. At the limit they are dropped
+    /// ([`DropReason::InboxFull`]).
     QueuedPackets = "queued-packets",
-    /// Bytes of memory in the queues of links that hold frames. Beyond the limit they are dropped
-    /// ([`DropReason::LinkQueueFull`]). Those that wait in a FIFO discipline are queued at their
-    /// receiver; what each such link has to know of them is held to the same limit, but not counted.
+    /// Bytes of memory in the queues of links that hold frames. At the limit, frames are dropped
+    /// ([`DropReason::LinkQueueFull`]). Frames in a FIFO discipline wait at their receiver; the memory in which each such
+    /// link keeps track of them has the same limit, but is not counted.
     LinkBytes = "link-bytes",
-    /// Routes, connected ones included. Beyond the limit, adding one fails.
+    /// Routes, including connected ones. At the limit, adding one fails.
     Routes = "routes",
-    /// Neighbours. Beyond the limit, others make room, or the packet is dropped
-    /// ([`DropReason::NeighbourLimit`]).
+    /// Neighbours. At the limit, an old entry is replaced, or the packet is dropped ([`DropReason::NeighbourLimit`]).
     Neighbours = "neighbours",
-    /// Bytes of fragments that wait for the rest of their datagram. Beyond the limit the oldest
-    /// are dropped ([`DropReason::FragmentLimit`]).
+    /// Bytes of fragments that wait for the rest of their datagram. At the limit, the oldest datagram is dropped
+    /// ([`DropReason::FragmentLimit`]).
     ReassemblyBytes = "reassembly-bytes",
-    /// Connections that wait at one listener. What a listener asks for is cut to the limit; beyond
-    /// it connection requests are dropped ([`DropReason::TcpBacklogFull`]). Concerns listeners
-    /// made from then on.
+    /// Connections that wait at one listener. A listener's backlog is reduced to the limit; beyond it, connection requests
+    /// are dropped ([`DropReason::TcpBacklogFull`]). A change applies to listeners that are created later.
     Backlog = "backlog",
-    /// Tasks of the instance that have not ended. Beyond the limit a new one ends at once, and its
-    /// handle says so.
+    /// Tasks of the instance that have not ended. At the limit, a new task ends at once, and its handle reports it.
     Tasks = "tasks",
 }
 
@@ -81,19 +76,19 @@ impl fmt::Display for Resource {
     }
 }
 
-/// How much of a resource an instance holds and has held.
+/// The usage of a resource by an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Usage {
-    /// What it is about.
+    /// The resource.
     pub resource: Resource,
-    /// What is held now. Of the backlog: at the fullest listener.
+    /// What is held now; for the backlog, at the fullest listener.
     pub current: u64,
-    /// The most that was held at the end of any entry into the instance; of the backlog and of
-    /// buffered bytes, as far as they were counted.
+    /// The most that was held at the end of any entry into the instance; for the backlog and for buffered bytes, at the
+    /// times when they were counted.
     pub high_water: u64,
-    /// The limit; `u64::MAX` is none.
+    /// The limit; [`UNLIMITED`] means none.
     pub limit: u64,
-    /// What was refused or dropped because of the limit.
+    /// How often something was refused or dropped because of the limit.
     pub refused: u64,
 }
 
@@ -132,9 +127,9 @@ impl From<LimitReached> for SocketError {
     }
 }
 
-impl From<LimitReached> for NetifError {
-    fn from(reached: LimitReached) -> NetifError {
-        NetifError::Limit(reached.0.as_str())
+impl From<LimitReached> for AdminError {
+    fn from(reached: LimitReached) -> AdminError {
+        AdminError::Limit(reached.0.as_str())
     }
 }
 

@@ -2,10 +2,10 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`rx`] | the way of a frame inwards, stage by stage |
-//! | [`tx`] | the way of a packet outwards, stage by stage |
-//! | [`deadlines`] | what is due when |
-//! | [`sockets`] | what the socket layer asks that concerns more than one protocol |
+//! | [`rx`] | the stages that an incoming frame passes |
+//! | [`tx`] | the stages that an outgoing packet passes |
+//! | [`deadlines`] | the deadlines of all protocols |
+//! | [`sockets`] | calls of the socket layer that concern more than one protocol |
 //! | [`limits`] | how much a stack may hold |
 //! | `aggregation` | laggs and the rest of the stack |
 //! | [`census`] | everything a stack holds, counted |
@@ -25,7 +25,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 pub(crate) use census::Census;
-use limits::Limiter;
+use limits::{Limiter, Resource};
 
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
@@ -38,7 +38,7 @@ use crate::ip::versions::Route;
 use crate::neigh::{NeighCache, NeighConfig};
 use crate::netif::inbox::News;
 use crate::netif::member::Member;
-use crate::netif::{Bridges, IfTable, NetifError};
+use crate::netif::{AdminError, Bridges, IfTable};
 use crate::packet::Cx;
 use crate::packet::cx::Carrier;
 use crate::transport::echo::Echo;
@@ -112,29 +112,29 @@ impl Stack {
     /// # Errors
     /// An address that no host can have, or that the vnet has; a full table of routes; a member of
     /// a bridge.
-    pub(crate) fn add_address(&mut self, ifid: IfId, net: IpNet) -> Result<(), NetifError> {
+    pub(crate) fn add_address(&mut self, ifid: IfId, net: IpNet) -> Result<(), AdminError> {
         let addr = net.addr();
         if let Some(netif) = self.ifs.get(ifid)
             && let Some(member) = &netif.member
         {
             let name = netif.name.to_string();
             return Err(match member {
-                Member::Bridge(_) => NetifError::BridgeMember(name),
-                Member::Lagg(_) => NetifError::LaggMember(name),
+                Member::Bridge(_) => AdminError::BridgeMember(name),
+                Member::Lagg(_) => AdminError::LaggMember(name),
             });
         }
         self.ip.add_address(ifid, net).map_err(|e| match e {
-            AddressError::Addr(AddrError::Exists(_)) => NetifError::AddressInUse(addr),
-            AddressError::Addr(_) => NetifError::BadAddress(net),
-            AddressError::Family => NetifError::FamilyNotSupported(net),
-            AddressError::Route(_) => NetifError::RoutesFull(net.trunc()),
+            AddressError::Addr(AddrError::Exists(_)) => AdminError::AddressInUse(addr),
+            AddressError::Addr(_) => AdminError::BadAddress(net),
+            AddressError::Family => AdminError::FamilyNotSupported(net),
+            AddressError::Route(_) => AdminError::Limit(Resource::Routes.as_str()),
         })?;
         if let Some(loopback) = self.loopback()
             && self.add_host_route(addr, loopback).is_err()
         {
             let removed = self.ip.remove_address(ifid, addr);
             debug_assert!(removed.is_ok(), "it was just added");
-            return Err(NetifError::RoutesFull(addr.into()));
+            return Err(AdminError::Limit(Resource::Routes.as_str()));
         }
         self.announcements.push((ifid, addr));
         Ok(())
@@ -144,10 +144,10 @@ impl Stack {
     ///
     /// # Errors
     /// The interface does not have it.
-    pub(crate) fn remove_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), NetifError> {
+    pub(crate) fn remove_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AdminError> {
         self.ip
             .remove_address(ifid, addr)
-            .map_err(|_| NetifError::NoSuchAddress(addr))?;
+            .map_err(|_| AdminError::NoSuchAddress(addr))?;
         self.remove_host_route(addr);
         Ok(())
     }

@@ -20,11 +20,6 @@ pub struct Sleep {
 }
 
 impl Sleep {
-    /// When it is ready.
-    pub fn until(&self) -> Instant {
-        self.until
-    }
-
     fn cancel(&mut self) {
         if let Some((key, _)) = self.timer.take() {
             self.driver.cancel_timer(key);

@@ -8,11 +8,11 @@ use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Instant;
 
 /// The maximum number of lines that a buffer keeps.
-pub(crate) const MAX_LINES: usize = 1024;
+const MAX_LINES: usize = 1024;
 /// The maximum number of bytes of text that a buffer keeps.
-pub(crate) const MAX_BYTES: usize = 64 << 10;
+const MAX_BYTES: usize = 64 << 10;
 /// The maximum number of bytes in a line's text; longer text is truncated and ends in `…`.
-pub(crate) const MAX_LINE: usize = 1024;
+const MAX_LINE: usize = 1024;
 
 /// One line of a message buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]

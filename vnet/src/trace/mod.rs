@@ -15,7 +15,7 @@
 mod buffer;
 
 pub(crate) use buffer::Line;
-pub(crate) use buffer::{MAX_BYTES, MAX_LINE, MAX_LINES, Message, MessageBuffer, Messages};
+pub(crate) use buffer::{Message, MessageBuffer, Messages};
 
 /// Instances are created and destroyed.
 pub(crate) const LIFECYCLE: &str = "vnet::lifecycle";

@@ -124,9 +124,11 @@ fn interface(view: &InterfaceView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         )?;
     }
     if let Some(bridge) = &view.bridging {
-        writeln!(f, "\tbridge: {:?}", bridge.config)?;
+        writeln!(f, "\tbridge: {}", bridge.config)?;
         for member in &bridge.members {
-            writeln!(f, "\tmember: {} {:?}", member.name, member.config)?;
+            let how = member.config.to_string();
+            let comma = if how.is_empty() { "" } else { ", " };
+            writeln!(f, "\tmember: {}{comma}{how}", member.name)?;
         }
         for station in &bridge.stations {
             write!(f, "\tstation: {}", station.mac)?;
@@ -143,8 +145,11 @@ fn interface(view: &InterfaceView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if c.rx_frames + c.tx_frames > 0 {
         writeln!(
             f,
-            "\tin: {} frames, {} bytes; out: {} frames, {} bytes",
-            c.rx_frames, c.rx_bytes, c.tx_frames, c.tx_bytes
+            "\tin: {}, {}; out: {}, {}",
+            counted(c.rx_frames, "frame"),
+            counted(c.rx_bytes, "byte"),
+            counted(c.tx_frames, "frame"),
+            counted(c.tx_bytes, "byte")
         )?;
     }
     match view.captures {
@@ -190,6 +195,11 @@ fn laggs(lagg: &LaggInfo, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         0 => Ok(()),
         n => writeln!(f, "\tbad pdus: {n}"),
     }
+}
+
+/// Such as `1 frame`.
+fn counted(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// As `netstat -rn`.
@@ -263,7 +273,10 @@ fn neighbours(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "? ({}) at {mac} on {}", n.ip, n.interface)?;
         match n.state {
             StateName::Permanent => write!(f, " permanent")?,
-            StateName::Incomplete => write!(f, ", {} packets wait", n.held_packets)?,
+            StateName::Incomplete => {
+                let held = counted(n.held_packets as u64, "packet");
+                write!(f, ", {held} held")?;
+            }
             state => write!(
                 f,
                 " {}, idle {:?}",

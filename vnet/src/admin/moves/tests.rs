@@ -151,14 +151,17 @@ fn a_home_that_goes_in_the_middle_of_a_move_takes_the_interface_along() {
         a.core.take(Entry::User, |inside| {
             let id = inside.stack.ifs.id_of("eth0")?;
             lend(&a.core, inside, id, &b.core)?;
-            Ok::<_, MoveError>(id)
+            Ok::<_, AdminError>(id)
         })
     };
     // Taken out, not yet put in.
     let flight = take(&a).expect("it is there");
     let old = Arc::clone(&a.core);
     assert!(a.destroy().returned.is_empty(), "it is nowhere to be found");
-    assert_eq!(old.hand_over(flight, &b.core, "eth0"), Err(MoveError::Gone));
+    assert_eq!(
+        old.hand_over(flight, &b.core, "eth0"),
+        Err(AdminError::Gone)
+    );
     assert_eq!(b.interfaces().expect("alive").len(), 1);
     assert!(!far.core.with(|s, _| s.ifs.is_empty()).expect("alive"));
     let seen = items(&far);
@@ -173,7 +176,7 @@ fn a_borrower_that_goes_in_the_middle_of_a_move_leaves_the_interface_at_home() {
     let flight = a.core.take(Entry::User, |inside| {
         let id = inside.stack.ifs.id_of("eth0")?;
         lend(&a.core, inside, id, &b.core)?;
-        Ok::<_, MoveError>(id)
+        Ok::<_, AdminError>(id)
     });
     // Meanwhile its name is given away, and b goes.
     a.port("eth0", None).expect("the name is free");
@@ -181,10 +184,10 @@ fn a_borrower_that_goes_in_the_middle_of_a_move_leaves_the_interface_at_home() {
     drop(b);
     let flight = flight.expect("it is there");
     let moved = a.core.hand_over(flight, &gone, "eth0");
-    assert_eq!(moved, Err(MoveError::TargetGone));
+    assert_eq!(moved, Err(AdminError::TargetGone));
     let back = a.interfaces().expect("alive");
     assert_eq!((&*back[2].name, &*back[2].home), ("eth1", "a"));
-    assert!(a.lent_interfaces().expect("alive").is_empty());
+    assert!(a.pins().expect("alive").lent.is_empty());
     assert!(a.destroy().leaked.is_zero());
 }
 
@@ -196,7 +199,7 @@ fn an_interface_that_is_lost_by_a_panic_leaves_its_wire() {
     let id = id(&a, "tap0");
     let flight = a
         .core
-        .take(Entry::User, |_| Ok::<_, MoveError>(id))
+        .take(Entry::User, |_| Ok::<_, AdminError>(id))
         .expect("it is there");
     assert!(!port.is_gone());
     drop(flight);
@@ -245,10 +248,10 @@ fn what_comes_home_to_no_parent_is_gone_from_the_record_too() {
     })
     .expect("alive");
     let back = tenant.return_interface("v5");
-    assert_eq!(back, Err(MoveError::Gone));
+    assert_eq!(back, Err(AdminError::Gone));
     home.core.end_orphans();
     assert!(home.record().expect("alive").ops.is_empty());
-    assert!(home.lent_interfaces().expect("alive").is_empty());
+    assert!(home.pins().expect("alive").lent.is_empty());
     assert!(home.destroy().leaked.is_zero());
 }
 
@@ -266,7 +269,7 @@ fn what_finds_nobody_at_the_end_of_a_loan_is_not_lost_on_the_parents_link() {
     let lent = id(&tenant, "v5");
     let flight = tenant
         .core
-        .take(Entry::User, |_| Ok::<_, MoveError>(lent))
+        .take(Entry::User, |_| Ok::<_, AdminError>(lent))
         .expect("it is there");
     drop(flight);
     peer.add_address("v5", "192.0.2.1/24".parse().expect("a prefix"))
@@ -294,22 +297,22 @@ fn a_vlan_that_finds_no_place_goes_and_what_has_its_name_by_then_stays() {
     let flight = home.core.take(Entry::User, |inside| {
         let id = inside.stack.ifs.id_of("v5")?;
         lend(&home.core, inside, id, &other.core)?;
-        Ok::<_, MoveError>(id)
+        Ok::<_, AdminError>(id)
     });
     home.bridge("v5").expect("the name is free");
     let gone = Arc::clone(&other.core);
     drop(other);
     let placed = home.core.place(flight.expect("it is there"), &gone, "v5");
-    let Err((Some(flight), MoveError::TargetGone)) = placed else {
+    let Err((Some(flight), AdminError::TargetGone)) = placed else {
         panic!("there is no place");
     };
     home.core.withdraw(flight);
     let left = home.interfaces().expect("alive");
     assert_eq!((left.len(), &*left[2].name), (3, "v5"));
-    assert_eq!(left[2].kind, IfKind::Bridge);
+    assert_eq!(left[2].kind, crate::netif::IfKind::Bridge);
     assert_eq!(home.record().expect("alive").ops.len(), 2);
     home.vlan("eth0", "again", VlanConfig::dot1q(5))
         .expect("the VLAN is free");
-    assert!(home.lent_interfaces().expect("alive").is_empty());
+    assert!(home.pins().expect("alive").lent.is_empty());
     assert!(home.destroy().leaked.is_zero());
 }

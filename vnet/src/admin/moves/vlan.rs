@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Flight, MoveError, leave_vnet, lend};
+use super::{AdminError, Flight, leave_vnet, lend};
 use crate::base::id::IfId;
 use crate::instance::cores::{Inside, VnetCore};
 use crate::instance::phase::{Entry, Gone};
@@ -116,24 +116,24 @@ impl Vnet {
     ///
     /// # Errors
     /// As [`Vnet::move_interface_as`], and those of `make`.
-    pub(in crate::admin) fn lend_new<E: From<Gone> + From<MoveError>>(
+    pub(in crate::admin) fn lend_new(
         &self,
         to: &Vnet,
         new_name: &str,
-        make: impl FnOnce(&mut Inside) -> Result<IfId, E>,
-    ) -> Result<(), E> {
+        make: impl FnOnce(&mut Inside) -> Result<IfId, AdminError>,
+    ) -> Result<(), AdminError> {
         self.may_lend(None, to, new_name)?;
         let flight = self.core.take(Entry::User, |inside| {
             let id = make(inside)?;
             lend(&self.core, inside, id, &to.core)?;
-            Ok::<_, E>(id)
+            Ok::<_, AdminError>(id)
         })?;
         let moved = self.core.place(flight, &to.core, new_name);
         let result = moved.map(drop).map_err(|(flight, error)| {
             if let Some(flight) = flight {
                 self.core.withdraw(flight);
             }
-            E::from(error)
+            error
         });
         self.core.driver.dispatch();
         result

@@ -3,71 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{BridgeOp, IfOp, Op, Record, RouteOp, VERSION, VnetOp};
-use crate::admin::bridges::BridgeError;
-use crate::admin::lagg::LaggError;
-use crate::admin::routes::RouteError;
+use super::{BridgeOp, IfOp, Op, Operation, Record, RouteOp, VERSION, VnetOp};
 use crate::admin::steps;
-use crate::admin::sysctl::SysctlError;
-use crate::admin::vlans::VlanError;
 use crate::instance::cores::{SystemCore, VnetCore};
 use crate::instance::error::CreateError;
 use crate::instance::lifecycle;
 use crate::instance::limits::Resource;
 use crate::instance::phase::Gone;
-use crate::instance::privilege::{AdminError, Authority, Denied, Privilege, PrivilegeError};
+use crate::instance::privilege::{Authority, Denied, Privilege};
 use crate::instance::system::System;
 use crate::instance::vnet::{OwnedVnet, Vnet};
 use crate::netif::vlan::VlanConfig;
 use crate::netif::wire::End;
-use crate::netif::{AdminState, Kind, NetifError, Wire};
+use crate::netif::{AdminError, AdminState, Kind, Wire};
 use crate::packet::cx::Carrier;
 use crate::stack::Stack;
-
-/// Why an operation cannot be applied.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ApplyError {
-    /// The vnet is gone.
-    #[error("the vnet is gone")]
-    Gone,
-    /// The vnet at the other end of a pair does not exist.
-    #[error("there is no vnet {0:?}")]
-    NoPeer(String),
-    /// Limits and privileges can be set only by the owner.
-    #[error("only the owner of the vnet may do this")]
-    OwnerOnly,
-    /// An error of an interface.
-    #[error(transparent)]
-    Netif(#[from] NetifError),
-    /// An error of a bridge.
-    #[error(transparent)]
-    Bridge(#[from] BridgeError),
-    /// An error of a VLAN interface.
-    #[error(transparent)]
-    Vlan(#[from] VlanError),
-    /// An error of a lagg.
-    #[error(transparent)]
-    Lagg(#[from] LaggError),
-    /// An error of the routes.
-    #[error(transparent)]
-    Route(#[from] RouteError),
-    /// An error of a tunable.
-    #[error(transparent)]
-    Sysctl(#[from] SysctlError),
-    /// An error of the privileges.
-    #[error(transparent)]
-    Privilege(#[from] PrivilegeError),
-    /// An error of the vnet.
-    #[error(transparent)]
-    Admin(#[from] AdminError),
-}
-
-impl From<Gone> for ApplyError {
-    fn from(_: Gone) -> ApplyError {
-        ApplyError::Gone
-    }
-}
 
 /// Why records cannot be replayed. Nothing is left of the instances that were being made.
 #[derive(Debug, thiserror::Error)]
@@ -118,10 +68,10 @@ pub enum ReplayError {
         /// The operation's place in [`Record::ops`], from 0.
         index: usize,
         /// The operation.
-        op: Box<Op>,
+        op: Box<Operation>,
         /// Why.
         #[source]
-        source: ApplyError,
+        source: AdminError,
     },
 }
 
@@ -315,14 +265,14 @@ impl<'a> Replay<'a> {
             // the record sets it.
             let routes = vnet.core.with(|stack, _| stack.limit_routes(usize::MAX))?;
             for (index, op) in record.ops.iter().enumerate() {
-                if is_retag(op)
+                if is_retag(&op.0)
                     && !index
                         .checked_sub(1)
-                        .is_some_and(|n| is_retag(&record.ops[n]))
+                        .is_some_and(|n| is_retag(&record.ops[n].0))
                 {
                     take_off(vnet, &record.ops[index..])?;
                 }
-                self.apply(record, vnet, op)
+                self.apply(record, vnet, &op.0)
                     .map_err(|source| ReplayError::Op {
                         vnet: record.name.clone(),
                         index,
@@ -330,9 +280,9 @@ impl<'a> Replay<'a> {
                         source,
                     })?;
             }
-            let limits_routes = |op: &Op| {
+            let limits_routes = |op: &Operation| {
                 matches!(
-                    op,
+                    op.0,
                     Op::Vnet(VnetOp::SetLimit {
                         resource: Resource::Routes,
                         ..
@@ -346,7 +296,7 @@ impl<'a> Replay<'a> {
         self.set_carriers(vnets)
     }
 
-    fn apply(&mut self, record: &'a Record, vnet: &Vnet, op: &'a Op) -> Result<(), ApplyError> {
+    fn apply(&mut self, record: &'a Record, vnet: &Vnet, op: &'a Op) -> Result<(), AdminError> {
         let Op::Interface(
             interface,
             IfOp::Epair {
@@ -361,7 +311,7 @@ impl<'a> Replay<'a> {
                 Op::Interface(interface, IfOp::Port { mac }) => {
                     Ok(vnet.loose_port(interface, *mac)?)
                 }
-                op => vnet.apply(op),
+                op => vnet.apply_op(op),
             };
         };
         let near = (record.name.as_str(), interface.as_str());
@@ -427,8 +377,8 @@ fn is_retag(op: &Op) -> bool {
 
 /// Takes the VLAN interfaces off their parents that the operations which come next put on again, so that
 /// two of them can change places.
-fn take_off(vnet: &Vnet, ops: &[Op]) -> Result<(), Gone> {
-    let retagged = ops.iter().take_while(|op| is_retag(op));
+fn take_off(vnet: &Vnet, ops: &[Operation]) -> Result<(), Gone> {
+    let retagged = ops.iter().map(|op| &op.0).take_while(|op| is_retag(op));
     let names = retagged.filter_map(Op::interface);
     vnet.core.with(|stack, _| {
         for name in names {
@@ -486,7 +436,7 @@ fn joined<'a>(records: &[&'a Record]) -> BTreeMap<EndName<'a>, EndName<'a>> {
                     peer_interface,
                     wire,
                 },
-            ) = op
+            ) = &op.0
             {
                 told.push(Told {
                     near: (&record.name, interface),
@@ -524,34 +474,37 @@ impl Vnet {
     /// Applies one operation: does what the administrative method of its name does, with the same
     /// checks, and records it.
     ///
-    /// [`IfOp::Epair`] makes both ends, and looks for the peer among the system's vnets by its name.
-    /// [`IfOp::Port`] creates a port with nothing connected outside; see [`Vnet::plug_port`].
+    /// `epair` makes both ends, and looks for the peer among the system's vnets by its name. `port` creates a port with nothing connected outside; see [`Vnet::plug_port`].
     ///
     /// # Errors
     /// As for that method.
     ///
     /// ```
     /// use vnet::System;
-    /// use vnet::record::Op;
+    /// use vnet::record::Operation;
     ///
     /// let system = System::virtual_time(1);
     /// let a = system.create("a")?;
-    /// let op: Op = toml::from_str("op = \"set_ip_mtu\"\ninterface = \"lo0\"\nip_mtu = 9000")?;
+    /// let op: Operation = toml::from_str("op = \"set_ip_mtu\"\ninterface = \"lo0\"\nip_mtu = 9000")?;
     /// a.apply(&op)?;
     /// assert_eq!(a.interfaces()?[0].ip_mtu, 9000);
     /// assert_eq!(a.record()?.ops, [op]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn apply(&self, op: &Op) -> Result<(), ApplyError> {
+    pub fn apply(&self, op: &Operation) -> Result<(), AdminError> {
+        self.apply_op(&op.0)
+    }
+
+    fn apply_op(&self, op: &Op) -> Result<(), AdminError> {
         match op {
             Op::Interface(name, op) => self.apply_to_interface(name, op),
-            Op::Bridge(name, op) => Ok(self.apply_to_bridge(name, op)?),
-            Op::Route(op) => Ok(self.apply_to_routes(op)?),
+            Op::Bridge(name, op) => self.apply_to_bridge(name, op),
+            Op::Route(op) => self.apply_to_routes(op),
             Op::Vnet(op) => self.apply_to_all(op),
         }
     }
 
-    fn apply_to_interface(&self, name: &str, op: &IfOp) -> Result<(), ApplyError> {
+    fn apply_to_interface(&self, name: &str, op: &IfOp) -> Result<(), AdminError> {
         match op {
             IfOp::Epair {
                 peer,
@@ -562,7 +515,7 @@ impl Vnet {
                     true => Some(self.same()),
                     false => self.system().vnet(peer),
                 };
-                let found = found.ok_or_else(|| ApplyError::NoPeer(peer.clone()))?;
+                let found = found.ok_or_else(|| AdminError::NoSuchVnet(peer.clone()))?;
                 self.epair(name, &found, peer_interface)?;
             }
             IfOp::Port { mac } => self.loose_port(name, *mac)?,
@@ -586,7 +539,7 @@ impl Vnet {
         Ok(())
     }
 
-    fn apply_to_bridge(&self, name: &str, op: &BridgeOp) -> Result<(), BridgeError> {
+    fn apply_to_bridge(&self, name: &str, op: &BridgeOp) -> Result<(), AdminError> {
         match op {
             BridgeOp::SetBridge { config } => self.set_bridge(name, config.clone()),
             BridgeOp::AddMember { member } => self.add_member(name, member),
@@ -597,7 +550,7 @@ impl Vnet {
         }
     }
 
-    fn apply_to_routes(&self, op: &RouteOp) -> Result<(), RouteError> {
+    fn apply_to_routes(&self, op: &RouteOp) -> Result<(), AdminError> {
         match op {
             RouteOp::AddRoute {
                 dst,
@@ -609,25 +562,25 @@ impl Vnet {
         }
     }
 
-    fn apply_to_all(&self, op: &VnetOp) -> Result<(), ApplyError> {
+    fn apply_to_all(&self, op: &VnetOp) -> Result<(), AdminError> {
         match op {
             VnetOp::SetForwarding { forwarding } => self.set_forwarding(*forwarding)?,
             VnetOp::SetSysctl { name, value } => self.set_sysctl(name, value)?,
             VnetOp::SetLimit { resource, limit } => {
-                self.owners_only()?;
+                self.owners_only("its limits")?;
                 self.limit_to(*resource, *limit)?;
             }
             VnetOp::SetPrivileges { privileges } => {
-                self.owners_only()?;
+                self.owners_only("its privileges")?;
                 self.mask_to(*privileges)?;
             }
         }
         Ok(())
     }
 
-    fn owners_only(&self) -> Result<(), ApplyError> {
+    fn owners_only(&self, what: &'static str) -> Result<(), AdminError> {
         match self.authority {
-            Authority::Tenant => Err(ApplyError::OwnerOnly),
+            Authority::Tenant => Err(AdminError::OwnerOnly(what)),
             Authority::Owner | Authority::System => Ok(()),
         }
     }

@@ -21,27 +21,10 @@ use crate::packet::MacAddr;
 use crate::packet::tag::Tpid;
 use crate::stack::limits::{Resource, UNLIMITED};
 
-/// One operation of configuration, as a [record](crate::record::Record) lists it. Every administrative
-/// method of [`Vnet`](crate::Vnet) has one, and does nothing else.
-///
-/// As data an operation is a table with its name, in snake case, under `op`:
-///
-/// ```
-/// use vnet::record::{IfOp, Op};
-///
-/// let add = IfOp::AddAddress {
-///     address: "192.0.2.1/24".parse()?,
-///     metric: 0,
-/// };
-/// let op = Op::Interface("eth0".into(), add);
-/// let text = "op = \"add_address\"\ninterface = \"eth0\"\naddress = \"192.0.2.1/24\"\n";
-/// assert_eq!(toml::to_string(&op)?, text);
-/// assert_eq!(op.to_string(), "add_address eth0 192.0.2.1/24");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// One operation of configuration. Every administrative method of [`Vnet`](crate::Vnet) has one, and does nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "Flat", from = "Flat")]
-pub enum Op {
+pub(crate) enum Op {
     /// What is done to the interface of this name, or makes it.
     Interface(String, IfOp),
     /// What is done to the bridge whose interface has this name.
@@ -128,14 +111,15 @@ macro_rules! group {
     ) => {
         $(#[doc = $doc])+
         #[derive(Clone, Debug, PartialEq)]
-        #[non_exhaustive]
-        pub enum $ops {
+        // They are named after the methods.
+        #[allow(clippy::enum_variant_names)]
+        pub(crate) enum $ops {
             $($(#[doc = $op_doc])+ $op { $($(#[doc = $field_doc])+ $field: $type,)* },)+
         }
 
         impl $ops {
             /// Its name, as given under `op` in a record.
-            pub fn name(&self) -> &'static str {
+            pub(super) fn name(&self) -> &'static str {
                 match self {
                     $($ops::$op { .. } => $name,)+
                 }
@@ -349,7 +333,7 @@ fn is_zero(n: &u32) -> bool {
 
 impl Op {
     /// Its name, as given under `op` in a record.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Op::Interface(_, op) => op.name(),
             Op::Bridge(_, op) => op.name(),
@@ -359,7 +343,7 @@ impl Op {
     }
 
     /// The interface it concerns; an operation on a route concerns the one it leaves by.
-    pub fn interface(&self) -> Option<&str> {
+    pub(crate) fn interface(&self) -> Option<&str> {
         match self {
             Op::Interface(name, _) | Op::Bridge(name, _) => Some(name),
             Op::Route(RouteOp::AddRoute { interface, .. }) => interface.as_deref(),
@@ -368,7 +352,7 @@ impl Op {
     }
 
     /// The other interface that it names: the member of a bridge or a lagg, or the parent of a VLAN interface.
-    pub fn member(&self) -> Option<&str> {
+    pub(crate) fn member(&self) -> Option<&str> {
         match self {
             Op::Bridge(_, op) => op.member(),
             Op::Interface(_, IfOp::Vlan { parent, .. }) => Some(parent),
@@ -448,7 +432,7 @@ impl fmt::Display for IfOp {
             IfOp::SetIpMtu { ip_mtu } => write!(f, " {ip_mtu}"),
             IfOp::SetUp { state } => write!(f, " {state:?}"),
             IfOp::SetOffload { offload } => write!(f, " {offload:?}"),
-            IfOp::SetLink { link } => write!(f, " {link:?}"),
+            IfOp::SetLink { link } => write!(f, " {link}"),
             IfOp::AddAddress { address, .. } => write!(f, " {address}"),
             IfOp::RemoveAddress { address } => write!(f, " {address}"),
         }
@@ -459,11 +443,11 @@ impl fmt::Display for IfOp {
 impl fmt::Display for BridgeOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BridgeOp::SetBridge { config } => write!(f, " {config:?}"),
+            BridgeOp::SetBridge { config } => write!(f, " {config}"),
             BridgeOp::AddMember { member } | BridgeOp::RemoveMember { member } => {
                 write!(f, " {member}")
             }
-            BridgeOp::SetMember { member, config } => write!(f, " {member} {config:?}"),
+            BridgeOp::SetMember { member, config } => write!(f, " {member} {config}"),
             BridgeOp::AddStation { member, mac, vid } => {
                 write!(f, " {mac}")?;
                 vid.map_or(Ok(()), |vid| write!(f, " in VLAN {vid}"))?;

@@ -1,13 +1,12 @@
 //! How a bridge works and how it treats its members.
 
-use std::fmt;
-
 use slotmap::new_key_type;
 
-use super::stp::config::{RstpConfig, RstpPort, StpConfigError};
+use super::stp::config::{RstpConfig, RstpPort};
 use super::stp::state::PortState;
 use super::stp::vector::PortNumber;
-use super::vlan::config::{BridgeVlans, MemberVlans, VlanConfigError};
+use super::vlan::config::{BridgeVlans, MemberVlans};
+use crate::base::config::ConfigError;
 pub use crate::base::switch::Switch as Switchable;
 use crate::base::time::Duration;
 
@@ -16,36 +15,36 @@ new_key_type! {
     pub struct BridgeId;
 }
 
-/// Whether a bridge looks where stations are.
+/// Whether a bridge learns where stations are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BridgeMode {
-    /// It learns, and sends a frame only to where its station is.
+    /// It learns, and sends a frame only to the member that its destination is behind.
     #[default]
     Switch,
-    /// It does not: every frame goes everywhere.
+    /// It does not learn: it sends every frame to all members.
     Hub,
 }
 
-/// Whether the vnet itself is on its bridge.
+/// Whether the vnet itself is connected to its bridge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HostPort {
-    /// It hears and speaks by the bridge's interface.
+    /// It is, by the bridge's interface.
     #[default]
     Attached,
-    /// The bridge carries frames for others only: a switch without an address.
+    /// It is not: the bridge only forwards between its members, like a switch without an address.
     Detached,
 }
 
-/// Whether a bridge takes part in a spanning tree, so that bridges may be connected in loops.
+/// Whether a bridge takes part in a spanning tree, which allows loops between bridges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stp {
-    /// It does not: all of its members forward, and BPDUs are dropped as what is for other groups of bridges.
+    /// It does not: all its members forward, and BPDUs are dropped, like frames to other reserved groups.
     #[default]
     Off,
-    /// It speaks the rapid spanning tree protocol, and the older one with bridges that know no other.
+    /// It uses the rapid spanning tree protocol, and the older protocol with bridges that support no other.
     Rstp(RstpConfig),
 }
 
@@ -55,21 +54,21 @@ impl Stp {
     }
 }
 
-/// How a bridge works. The bounds are those of `ifconfig bridge0 timeout` and `maxaddr`.
-#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// The configuration of a bridge. `max_age` and `max_stations` correspond to `timeout` and `maxaddr` in `ifconfig(8)`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BridgeConfig {
-    /// Switch or hub.
+    /// Whether it is a switch or a hub.
     pub mode: BridgeMode,
-    /// Whether the vnet itself is on it.
+    /// Whether the vnet itself is connected to it.
     pub host_port: HostPort,
-    /// How long a station is remembered after its last frame; zero is for ever. 1200 s at first,
-    /// as in FreeBSD (IEEE 802.1D recommends 300 s).
+    /// How long a station is remembered after its last frame; zero means for ever. The default is 1200 s, as in
+    /// FreeBSD (IEEE 802.1D recommends 300 s).
     pub max_age: Duration,
-    /// Stations that are remembered, besides static ones; 2000 at first, as in FreeBSD. When there
-    /// are as many, others are not learned, and frames for them go everywhere.
+    /// The number of stations that are remembered, not counting static ones; the default is 2000, as in FreeBSD. When
+    /// it is reached, no more are learned, and frames to other stations are flooded.
     pub max_stations: usize,
-    /// Its part in a spanning tree; none at first.
+    /// Its spanning tree; none by default.
     #[serde(skip_serializing_if = "Stp::is_off")]
     pub stp: Stp,
     /// How it tells VLANs apart. At first it does not: frames pass with whatever tags they have.
@@ -77,53 +76,19 @@ pub struct BridgeConfig {
     pub vlans: Option<BridgeVlans>,
 }
 
-/// What is wrong with how a bridge, or a member, is configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ConfigError {
-    /// Its part in a spanning tree.
-    Stp(StpConfigError),
-    /// Its VLANs.
-    Vlans(VlanConfigError),
-}
-
 impl BridgeConfig {
-    /// Checks what has a range.
+    /// Checks that every parameter is in range.
     ///
     /// # Errors
-    /// Parameters of the spanning tree, or VLANs, that are out of range, or contradict each other.
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    /// Parameters of the spanning tree, or VLANs, are out of range or contradict each other.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         if let Stp::Rstp(config) = &self.stp {
-            config.check().map_err(ConfigError::Stp)?;
+            config.check()?;
         }
         if let Some(vlans) = &self.vlans {
-            vlans.check().map_err(ConfigError::Vlans)?;
+            vlans.check()?;
         }
         Ok(())
-    }
-}
-
-/// What is off is not mentioned.
-impl fmt::Debug for BridgeConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BridgeConfig {
-            mode,
-            host_port,
-            max_age,
-            max_stations,
-            stp,
-            vlans,
-        } = self;
-        let mut all = f.debug_struct("BridgeConfig");
-        all.field("mode", mode).field("host_port", host_port);
-        all.field("max_age", max_age);
-        all.field("max_stations", max_stations);
-        if let Stp::Rstp(config) = stp {
-            all.field("stp", config);
-        }
-        if let Some(vlans) = vlans {
-            all.field("vlans", vlans);
-        }
-        all.finish()
     }
 }
 
@@ -140,18 +105,17 @@ impl Default for BridgeConfig {
     }
 }
 
-/// How a bridge treats a member.
-#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// The configuration of a member of a bridge.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MemberConfig {
-    /// Stations behind it are learned; on at first.
+    /// Whether stations behind it are learned; on by default.
     pub learn: Switchable,
-    /// It is sent what is for stations that nobody knows; on at first. Frames to groups it is sent
-    /// in any case.
+    /// Whether frames to unknown stations are sent to it; on by default. Frames to groups are always sent to it.
     pub discover: Switchable,
-    /// Nothing passes between it and others that are private as well; off at first.
+    /// Whether it is private: no frames pass between private members. Off by default.
     pub private: Switchable,
-    /// Its part in the bridge's spanning tree, if it has one.
+    /// Its parameters in the bridge's spanning tree, if there is one.
     #[serde(skip_serializing_if = "RstpPort::is_default")]
     pub rstp: RstpPort,
     /// In which VLANs it is, if the bridge tells them apart; in VLAN 1 at first.
@@ -161,35 +125,9 @@ pub struct MemberConfig {
 
 impl MemberConfig {
     /// Checks what has a range.
-    ///
-    /// # Errors
-    /// Parameters of the spanning tree, or VLANs, that are out of range, or contradict each other.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        self.rstp.check().map_err(ConfigError::Stp)?;
-        self.vlans.check().map_err(ConfigError::Vlans)
-    }
-}
-
-/// What is as at first in the spanning tree, or of VLANs, is not mentioned.
-impl fmt::Debug for MemberConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let MemberConfig {
-            learn,
-            discover,
-            private,
-            rstp,
-            vlans,
-        } = self;
-        let mut all = f.debug_struct("MemberConfig");
-        all.field("learn", learn).field("discover", discover);
-        all.field("private", private);
-        if !rstp.is_default() {
-            all.field("rstp", rstp);
-        }
-        if !vlans.is_default() {
-            all.field("vlans", vlans);
-        }
-        all.finish()
+        self.rstp.check()?;
+        self.vlans.check()
     }
 }
 

@@ -14,67 +14,54 @@ use crate::packet::header::ether;
 use crate::packet::pcapng::{CaptureInterface, FrameNote, InterfaceStatistics, PcapngWriter};
 use crate::packet::{Direction, Packet, gso};
 
-/// How a capture is written.
+/// The options of a capture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureOptions {
-    /// Bytes of each frame to keep at most; `None` keeps all.
+    /// The maximum number of bytes kept of each frame; `None` keeps all.
     pub snaplen: Option<u32>,
-    /// What becomes of segments that have not been cut yet.
+    /// How segments that are larger than the MTU are recorded.
     pub large: LargeSegments,
-    /// Which frames are written.
-    pub which: Which,
-    /// Bounds on the files; `None` is one file without bound.
+    /// The direction of the frames that are recorded, from the interface's point of view; `None` for both.
+    pub direction: Option<Direction>,
+    /// Limits on the files; `None` means one file of any size.
     pub rotate: Option<Rotate>,
-    /// Who writes.
+    /// Which thread writes.
     pub writing: Writing,
-    /// When it is flushed.
+    /// When the output is flushed.
     pub flush: Flush,
 }
 
-/// What a capture does with a TCP segment that is larger than the MTU, and would be cut by the
-/// device (segmentation offload).
+/// How a capture records a TCP segment that is larger than the MTU and has not been segmented yet (segmentation
+/// offload).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LargeSegments {
-    /// It is written as the one packet that it is inside the process.
+    /// As the one packet that it is inside the process.
     #[default]
     Whole,
-    /// It is written as the frames into which a device would cut it, with their checksums.
+    /// As the frames into which a device would segment it, with their checksums.
     Cut,
 }
 
-/// Which frames of an interface are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Which {
-    /// Those that it sends and those that it receives.
-    #[default]
-    Both,
-    /// Those that it sends, with those that its link dropped marked: one direction of a link.
-    Sent,
-    /// Those that it receives, with those that the vnet dropped marked: what the other direction
-    /// of the link has left.
-    Received,
-}
-
-/// Bounds on the files of a capture.
+/// Limits on the files of a capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotate {
-    /// Bytes of one file at most, at least [`MIN_FILE`].
+    /// The maximum size of a file in bytes; at least [`MIN_FILE`].
     pub max_bytes: u64,
-    /// Files at most; after the last one the first is overwritten. Zero is no bound.
+    /// The maximum number of files; after the last one, the first is overwritten. Zero means no limit.
     pub max_files: u32,
 }
 
-/// The least bound on a file, in bytes.
+/// The smallest limit on the size of a file, in bytes.
 pub const MIN_FILE: u64 = 4096;
 
 /// How long [`Recorder::finish`] waits for a reader that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why a capture cannot be made.
+/// Why a capture cannot be created or continued.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CaptureError {
-    /// A file's bound is too small to hold anything.
+    /// The limit on a file's size is too small.
     #[error("a capture file of {0} bytes is too small (at least {MIN_FILE})")]
     FileTooSmall(u64),
     /// A snap length of zero keeps nothing.
@@ -88,24 +75,24 @@ pub enum CaptureError {
     Io(#[from] io::Error),
 }
 
-/// What a capture wrote.
+/// What a capture has written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CaptureReport {
     /// Frames written.
     pub frames: u64,
-    /// Frames missed for want of room, or after the writer had failed.
+    /// Frames that were missed because there was no room in the queue, or after the writer had failed.
     pub missed: u64,
-    /// Files begun.
+    /// Files started.
     pub files: u64,
 }
 
 /// Writes the frames of any number of interfaces as pcapng.
 ///
-/// A frame that was dropped has a comment that says so: `dropped by the link: link-loss`, or
-/// `dropped by the vnet: no-socket`, with the word of its [`DropReason`].
+/// A dropped frame has a comment with the reason: `dropped by the link: link-loss`, or `dropped by the vnet:
+/// no-socket`, with the name of its [`DropReason`].
 ///
-/// [`Recorder::finish`] ends it and says how it went. A recorder that is dropped without goes on
-/// until the last of its taps has gone, and ends without a word.
+/// [`Recorder::finish`] ends the capture and returns a report. If the recorder is dropped instead, the capture
+/// continues until its last tap is dropped, and there is no report.
 ///
 /// ```
 /// use std::io::Write;
@@ -126,11 +113,11 @@ pub struct CaptureReport {
 pub struct Recorder(Arc<Mutex<Recording>>);
 
 impl Recorder {
-    /// Starts a capture, and its first file.
+    /// Starts a capture and its first file.
     ///
     /// # Errors
-    /// [`CaptureError`]: options that cannot be, or a file that cannot be written. With
-    /// [`Writing::Queued`] a file that cannot be written is only found out later.
+    /// [`CaptureError`]: the options are invalid, or the file cannot be written. With [`Writing::Queued`], an error of
+    /// the file is reported later.
     pub fn new(
         sink: impl CaptureSink + 'static,
         options: CaptureOptions,
@@ -169,8 +156,8 @@ impl Recorder {
         ))))
     }
 
-    /// Adds an interface under the name that the capture shows for it; what it returns is to be
-    /// given to `Vnet::start_capture` or `Vnet::capture`, for one interface.
+    /// Adds an interface under the name that the capture shows for it. Pass the returned tap to `Vnet::start_capture` or
+    /// `Vnet::capture`, for one interface only.
     ///
     /// # Errors
     /// [`CaptureError::TooManyInterfaces`], when the files are bounded.
@@ -183,17 +170,16 @@ impl Recorder {
         }))
     }
 
-    /// What has been captured until now.
+    /// What has been captured so far.
     pub fn report(&self) -> CaptureReport {
         self.0.lock().report
     }
 
-    /// Ends the capture: writes what waits and the statistics of its interfaces, and closes the
-    /// file. Taps of it that are still there write nothing any more. A reader that takes nothing
-    /// is waited for a few seconds only.
+    /// Ends the capture: writes the queued frames and the statistics of the interfaces, and closes the file. Remaining
+    /// taps write nothing more. If a reader takes nothing, this waits for it for a few seconds only.
     ///
     /// # Errors
-    /// The first thing that went wrong with the files.
+    /// The first error of the files.
     pub fn finish(self) -> io::Result<CaptureReport> {
         let (output, tail, failed, report) = {
             let mut recording = self.0.lock();
@@ -342,11 +328,7 @@ impl Recording {
         packet: &Packet,
         dropped: Option<DropReason>,
     ) {
-        let wanted = match self.options.which {
-            Which::Both => true,
-            Which::Sent => direction == Direction::Out,
-            Which::Received => direction == Direction::In,
-        };
+        let wanted = self.options.direction.is_none_or(|only| only == direction);
         if !wanted || self.output.is_none() {
             return;
         }

@@ -1,28 +1,29 @@
-//! What an administrator sets of the rapid spanning tree protocol, with the ranges of the standard.
+//! The parameters of the rapid spanning tree protocol, with the ranges of the standard.
 
 use std::num::NonZeroU32;
 
 use super::vector::{Ticks, Times};
+use crate::base::config::ConfigError;
 use crate::base::switch::Switch as Switchable;
 use crate::base::time::Duration;
 
-/// How a bridge speaks the rapid spanning tree protocol (IEEE 802.1Q-2018, tables 13-5 and 14-2).
+/// The parameters of a bridge in the rapid spanning tree protocol (IEEE 802.1Q-2018, tables 13-5 and 14-2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RstpConfig {
-    /// The bridge with the least one becomes the root; equal ones are decided by the bridge's
-    /// address. A multiple of 4096 up to 61440; 32768 at first.
+    /// The bridge with the lowest priority becomes the root; among equals, the one with the lowest address. A multiple
+    /// of 4096 up to 61440; 32768 by default.
     pub priority: u16,
-    /// How often it says that it is there; 1 s to 2 s, 2 s at first.
+    /// The interval between its BPDUs, 1 s to 2 s; 2 s by default.
     pub hello_time: Duration,
-    /// How many seconds old information may become, which is also how many bridges from the root
-    /// it may travel; 6 s to 40 s, 20 s at first. It is the root's value that counts in a network, as it is
-    /// for the next one.
+    /// The maximum age of information, 6 s to 40 s; 20 s by default. The number of seconds is also the maximum number
+    /// of bridges between the root and any other bridge. In a network, the root's value applies to all bridges. This
+    /// is also true of the next parameter.
     pub max_age: Duration,
-    /// How long a port waits before it learns, and again before it forwards, where nobody agrees
-    /// that it may; 4 s to 30 s, 15 s at first. At least `max_age / 2 + 1 s`.
+    /// How long a port waits before it learns, and again before it forwards, if no neighbour agrees to it earlier; 4 s
+    /// to 30 s, and at least `max_age / 2 + 1 s`; 15 s by default.
     pub forward_delay: Duration,
-    /// BPDUs that a port may send in a second; 1 to 10, 6 at first.
+    /// The number of BPDUs that a port may send per second, 1 to 10; 6 by default.
     pub tx_hold_count: u8,
 }
 
@@ -38,47 +39,9 @@ impl Default for RstpConfig {
     }
 }
 
-/// Parameters of the spanning tree protocol that are out of range, or contradict each other.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StpConfigError {
-    /// The priority of a bridge.
-    #[error("a bridge's priority is a multiple of 4096 up to 61440, not {0}")]
-    Priority(u16),
-    /// The priority of a port.
-    #[error("a port's priority is a multiple of 16 up to 240, not {0}")]
-    PortPriority(u8),
-    /// The cost of a port.
-    #[error("a port's path cost is 1 to 200000000, not {0}")]
-    PathCost(u32),
-    /// The hello time.
-    #[error("the hello time is 1 s to 2 s, not {0:?}")]
-    HelloTime(Duration),
-    /// The maximum age.
-    #[error("the maximum age is 6 s to 40 s, not {0:?}")]
-    MaxAge(Duration),
-    /// The forward delay.
-    #[error("the forward delay is 4 s to 30 s, not {0:?}")]
-    ForwardDelay(Duration),
-    /// The transmit hold count.
-    #[error("a port may send 1 to 10 BPDUs in a second, not {0}")]
-    TxHoldCount(u8),
-    /// The forward delay is too short for the maximum age.
-    #[error("a maximum age of {max_age:?} is more than 2 * ({forward_delay:?} - 1 s)")]
-    AgeAndDelay {
-        /// The maximum age.
-        max_age: Duration,
-        /// The forward delay.
-        forward_delay: Duration,
-    },
-}
-
 impl RstpConfig {
     /// Checks ranges and relations (IEEE 802.1Q-2018, clause 13.25).
-    ///
-    /// # Errors
-    /// The first that does not hold.
-    pub fn check(&self) -> Result<(), StpConfigError> {
+    pub(in crate::netif::bridge) fn check(&self) -> Result<(), ConfigError> {
         let RstpConfig {
             priority,
             hello_time,
@@ -88,26 +51,41 @@ impl RstpConfig {
         } = *self;
         let seconds = Duration::from_secs;
         if !priority.is_multiple_of(4096) {
-            return Err(StpConfigError::Priority(priority));
+            return Err(ConfigError::new(
+                "priority",
+                format!("a bridge's priority is a multiple of 4096 up to 61440, not {priority}"),
+            ));
         }
         if !(seconds(1)..=seconds(2)).contains(&hello_time) {
-            return Err(StpConfigError::HelloTime(hello_time));
+            return Err(ConfigError::new(
+                "hello_time",
+                format!("the hello time is 1 s to 2 s, not {hello_time:?}"),
+            ));
         }
         if !(seconds(6)..=seconds(40)).contains(&max_age) {
-            return Err(StpConfigError::MaxAge(max_age));
+            return Err(ConfigError::new(
+                "max_age",
+                format!("the maximum age is 6 s to 40 s, not {max_age:?}"),
+            ));
         }
         if !(seconds(4)..=seconds(30)).contains(&forward_delay) {
-            return Err(StpConfigError::ForwardDelay(forward_delay));
+            return Err(ConfigError::new(
+                "forward_delay",
+                format!("the forward delay is 4 s to 30 s, not {forward_delay:?}"),
+            ));
         }
         if !(1..=10).contains(&tx_hold_count) {
-            return Err(StpConfigError::TxHoldCount(tx_hold_count));
+            return Err(ConfigError::new(
+                "tx_hold_count",
+                format!("a port may send 1 to 10 BPDUs in a second, not {tx_hold_count}"),
+            ));
         }
         // The standard's other relation, max_age >= 2 * (hello_time + 1 s), follows from the ranges.
         if max_age > 2 * (forward_delay - seconds(1)) {
-            return Err(StpConfigError::AgeAndDelay {
-                max_age,
-                forward_delay,
-            });
+            return Err(ConfigError::new(
+                "max_age",
+                format!("a maximum age of {max_age:?} is more than 2 * ({forward_delay:?} - 1 s)"),
+            ));
         }
         Ok(())
     }
@@ -123,48 +101,48 @@ impl RstpConfig {
     }
 }
 
-/// Whether a port leads to hosts only, so that it may forward at once.
+/// Whether a port leads only to hosts, so that it may forward at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Edge {
-    /// It does when nobody answers on it for 3 s, and until a BPDU comes in.
+    /// It is assumed to after 3 s without a BPDU, until one arrives.
     #[default]
     Auto,
-    /// It does from the start, until a BPDU comes in.
+    /// It is assumed to from the start, until a BPDU arrives.
     Yes,
-    /// It never does.
+    /// It is never assumed to.
     No,
 }
 
-/// How many bridges may be at the other end of a port.
+/// How many bridges may be connected to a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Segment {
-    /// One at most: it can agree for everybody that the port may forward.
+    /// At most one, whose agreement is enough for the port to forward.
     #[default]
     PointToPoint,
-    /// Several: the port waits for the forward delay, whoever agrees.
+    /// Several: the port always waits for the forward delay.
     Shared,
 }
 
-/// How a port takes part in the spanning tree protocol.
+/// The parameters of a member of a bridge in the spanning tree protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RstpPort {
-    /// Of two ports with equal paths the one with the lesser one is used; a multiple of 16 up to
-    /// 240, 128 at first.
+    /// Of two ports with equal paths, the one with the lower priority is used. A multiple of 16 up to 240; 128 by
+    /// default.
     pub priority: u8,
-    /// What the way to the other end costs, 1 to 200 000 000; at first what the standard recommends for
-    /// the link's rate (IEEE 802.1Q-2018, table 13-4), where a link without a rate counts as 10 Gbit/s.
+    /// The cost of the path to the other end, 1 to 200 000 000. The default is what the standard recommends for the
+    /// link's rate (IEEE 802.1Q-2018, table 13-4); a link without a rate counts as 10 Gbit/s.
     pub path_cost: Option<NonZeroU32>,
-    /// Whether it leads to hosts only.
+    /// Whether it leads only to hosts.
     pub edge: Edge,
-    /// How many bridges may be at the other end.
+    /// How many bridges may be connected to it.
     pub segment: Segment,
-    /// On: a BPDU that comes in closes the port until it was down, or is configured anew; off at first.
+    /// Whether a received BPDU closes the port, until it goes down or is configured again. Off by default.
     pub bpdu_guard: Switchable,
-    /// On: whoever is at the other end does not become the root: the port carries nothing while that is
-    /// claimed; off at first.
+    /// Whether a bridge behind the port is prevented from becoming the root: the port carries nothing while one claims
+    /// to be. Off by default.
     pub root_guard: Switchable,
 }
 
@@ -194,15 +172,21 @@ impl RstpPort {
     }
 
     /// Checks the ranges.
-    ///
-    /// # Errors
-    /// The first that does not hold.
-    pub fn check(&self) -> Result<(), StpConfigError> {
+    pub(in crate::netif::bridge) fn check(&self) -> Result<(), ConfigError> {
         if !self.priority.is_multiple_of(16) {
-            return Err(StpConfigError::PortPriority(self.priority));
+            return Err(ConfigError::new(
+                "priority",
+                format!(
+                    "a port's priority is a multiple of 16 up to 240, not {}",
+                    self.priority
+                ),
+            ));
         }
         match self.path_cost {
-            Some(cost) if cost.get() > MAX_PATH_COST => Err(StpConfigError::PathCost(cost.get())),
+            Some(cost) if cost.get() > MAX_PATH_COST => Err(ConfigError::new(
+                "path_cost",
+                format!("a port's path cost is 1 to 200000000, not {cost}"),
+            )),
             _ => Ok(()),
         }
     }
@@ -260,60 +244,39 @@ mod tests {
         };
         assert_eq!(slowest.check(), Ok(()));
         type Change = fn(&mut RstpConfig);
-        let bad: [(Change, StpConfigError); 9] = [
-            (|c| c.priority = 4097, StpConfigError::Priority(4097)),
-            (
-                |c| c.hello_time = Duration::from_millis(999),
-                StpConfigError::HelloTime(Duration::from_millis(999)),
-            ),
-            (
-                |c| c.hello_time = Duration::from_secs(3),
-                StpConfigError::HelloTime(s(3)),
-            ),
-            (
-                |c| c.max_age = Duration::from_secs(5),
-                StpConfigError::MaxAge(s(5)),
-            ),
+        let bad: [(Change, &str); 9] = [
+            (|c| c.priority = 4097, "priority"),
+            (|c| c.hello_time = Duration::from_millis(999), "hello_time"),
+            (|c| c.hello_time = Duration::from_secs(3), "hello_time"),
+            (|c| c.max_age = Duration::from_secs(5), "max_age"),
             (
                 |c| c.forward_delay = Duration::from_secs(31),
-                StpConfigError::ForwardDelay(s(31)),
+                "forward_delay",
             ),
-            (|c| c.tx_hold_count = 0, StpConfigError::TxHoldCount(0)),
-            (|c| c.tx_hold_count = 11, StpConfigError::TxHoldCount(11)),
-            (
-                |c| c.forward_delay = Duration::from_secs(10),
-                StpConfigError::AgeAndDelay {
-                    max_age: s(20),
-                    forward_delay: s(10),
-                },
-            ),
-            (
-                |c| c.max_age = Duration::from_millis(5999),
-                StpConfigError::MaxAge(Duration::from_millis(5999)),
-            ),
+            (|c| c.tx_hold_count = 0, "tx_hold_count"),
+            (|c| c.tx_hold_count = 11, "tx_hold_count"),
+            (|c| c.forward_delay = Duration::from_secs(10), "max_age"),
+            (|c| c.max_age = Duration::from_millis(5999), "max_age"),
         ];
-        for (change, error) in bad {
+        for (change, setting) in bad {
             let mut config = good;
             change(&mut config);
-            assert_eq!(config.check(), Err(error));
+            let refused = config.check().expect_err("it is out of range");
+            assert_eq!(refused.setting, setting, "{refused}");
         }
         let port = RstpPort::default();
         let cost = NonZeroU32::new(200_000_001);
-        assert_eq!(
-            RstpPort {
-                priority: 17,
-                ..port
-            }
-            .check(),
-            Err(StpConfigError::PortPriority(17))
-        );
-        assert_eq!(
-            RstpPort {
-                path_cost: cost,
-                ..port
-            }
-            .check(),
-            Err(StpConfigError::PathCost(200_000_001))
-        );
+        let priority = RstpPort {
+            priority: 17,
+            ..port
+        };
+        let path_cost = RstpPort {
+            path_cost: cost,
+            ..port
+        };
+        for (port, setting) in [(priority, "priority"), (path_cost, "path_cost")] {
+            let refused = port.check().expect_err("it is out of range");
+            assert_eq!(refused.setting, setting, "{refused}");
+        }
     }
 }

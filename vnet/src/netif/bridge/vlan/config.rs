@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::set::VidSet;
+use super::set::{VidSet, bad_vid};
+use crate::base::config::ConfigError;
 use crate::base::switch::Switch;
 use crate::packet::tag::{MAX_VID, Tpid};
 
@@ -22,7 +23,7 @@ pub struct BridgeVlans {
 
 impl BridgeVlans {
     /// Checks what has a range.
-    pub(crate) fn check(&self) -> Result<(), VlanConfigError> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.host.check()
     }
 }
@@ -107,19 +108,30 @@ impl MemberVlans {
     }
 
     /// Checks what has a range.
-    pub(crate) fn check(&self) -> Result<(), VlanConfigError> {
-        self.tagged.check()?;
-        self.untagged.check()?;
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        self.tagged.check("tagged")?;
+        self.untagged.check("untagged")?;
         if let Some(vid) = self.untagged.iter().find(|vid| self.tagged.contains(*vid)) {
-            return Err(VlanConfigError::TaggedAndUntagged(vid));
+            return Err(ConfigError::new(
+                "untagged",
+                format!("VLAN {vid} cannot be both tagged and untagged on one member"),
+            ));
         }
         match self.pvid {
             // IEEE 802.1Q-2018, table 9-2.
-            Some(vid) if vid == 0 || vid > MAX_VID => Err(VlanConfigError::BadVid(vid)),
+            Some(vid) if vid == 0 || vid > MAX_VID => Err(bad_vid("pvid", vid)),
             Some(vid) if self.ingress_filter.is_on() && !self.carries(vid) => {
-                Err(VlanConfigError::NotInPvid(vid))
+                Err(ConfigError::new(
+                    "pvid",
+                    format!(
+                        "the PVID is {vid}, but the member is not in VLAN {vid}: add it, or turn the ingress filter off"
+                    ),
+                ))
             }
-            None if self.tags != TagPolicy::Obey => Err(VlanConfigError::NoPvid),
+            None if self.tags != TagPolicy::Obey => Err(ConfigError::new(
+                "pvid",
+                "a member that does not obey tags needs a PVID",
+            )),
             _ => Ok(()),
         }
     }
@@ -157,29 +169,6 @@ mod pvid {
     }
 }
 
-/// Why the VLANs of a bridge or of a member cannot be as they are configured.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum VlanConfigError {
-    /// No VLAN of a bridge can have that VID.
-    #[error("a VID of {0} is out of range (1 to {MAX_VID})")]
-    BadVid(u16),
-    /// It does not read as a set of VIDs.
-    #[error("{0:?} is not a set of VIDs: use numbers and ranges, as in \"1,10-19\"")]
-    BadSet(String),
-    /// Frames of a VLAN leave either with a tag or without one.
-    #[error("VLAN {0} cannot be both tagged and untagged on one member")]
-    TaggedAndUntagged(u16),
-    /// The VLAN of untagged frames is none of the member's, so the ingress filter would drop them all.
-    #[error(
-        "the PVID is {0}, but the member is not in VLAN {0}: add it, or turn the ingress filter off"
-    )]
-    NotInPvid(u16),
-    /// Neither tagged nor untagged frames would be let in.
-    #[error("a member that does not obey tags needs a PVID")]
-    NoPvid,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,7 +178,7 @@ mod tests {
         let of = |change: fn(&mut MemberVlans)| {
             let mut vlans = MemberVlans::default();
             change(&mut vlans);
-            vlans.check()
+            vlans.check().map_err(|refused| refused.setting)
         };
         let set = |text: &str| text.parse::<VidSet>().expect("a set");
         assert_eq!(of(|_| {}), Ok(()));
@@ -197,18 +186,18 @@ mod tests {
             assert_eq!(good.check(), Ok(()));
         }
         assert_eq!(MemberVlans::trunk(set("2-4094")).check(), Ok(()));
-        let range = MemberVlans::access(4095).check();
-        assert_eq!(range, Err(VlanConfigError::BadVid(4095)));
+        let range = MemberVlans::access(4095).check().map_err(|e| e.setting);
+        assert_eq!(range, Err("untagged"));
         let both = MemberVlans {
             tagged: set("1-5"),
             ..MemberVlans::default()
         };
-        assert_eq!(both.check(), Err(VlanConfigError::TaggedAndUntagged(1)));
-        assert_eq!(of(|v| v.pvid = Some(2)), Err(VlanConfigError::NotInPvid(2)));
-        assert_eq!(of(|v| v.pvid = Some(0)), Err(VlanConfigError::BadVid(0)));
+        assert_eq!(both.check().map_err(|e| e.setting), Err("untagged"));
+        assert_eq!(of(|v| v.pvid = Some(2)), Err("pvid"));
+        assert_eq!(of(|v| v.pvid = Some(0)), Err("pvid"));
         let open = |v: &mut MemberVlans| (v.pvid, v.ingress_filter) = (Some(2), Switch::Off);
         assert_eq!(of(open), Ok(()));
         let shut = |v: &mut MemberVlans| (v.pvid, v.tags) = (None, TagPolicy::Refuse);
-        assert_eq!(of(shut), Err(VlanConfigError::NoPvid));
+        assert_eq!(of(shut), Err("pvid"));
     }
 }

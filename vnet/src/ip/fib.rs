@@ -29,38 +29,38 @@ pub(crate) enum NextHop<F: Family> {
     Gateway(F::Addr),
 }
 
-/// Where a route comes from.
+/// The origin of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
-    /// The prefix of an interface's address.
+    /// It leads to the prefix of an interface's address.
     Connected,
-    /// Somebody configured it.
+    /// It was configured.
     Static,
-    /// An address of this vnet itself.
+    /// It leads to one of the vnet's own addresses.
     Host,
 }
 
-/// What becomes of packets to the destinations of a route; the route types of Linux.
+/// What happens to packets that take a route. These are the route types of Linux.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RouteKind {
-    /// They are passed on to the next hop.
+    /// They are forwarded to the next hop.
     #[default]
     Unicast,
-    /// They are dropped, and nobody is told.
+    /// They are dropped silently.
     Blackhole,
-    /// They are refused: the host is unreachable.
+    /// They are rejected: the host is unreachable.
     Unreachable,
-    /// They are refused: communication is administratively prohibited.
+    /// They are rejected: communication is administratively prohibited.
     Prohibit,
 }
 
 impl RouteKind {
-    /// The kind as a stable lower-case word.
+    /// Its name in lower case, which is stable.
     pub const fn as_str(self) -> &'static str {
         match self {
             RouteKind::Unicast => "unicast",

@@ -1,18 +1,17 @@
-//! The Internet Protocol: which packets are ours, where the others go, and what
-//! happens to those that do not fit.
+//! The Internet Protocol: addresses, routes, forwarding and fragments.
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`family`] | what a version of IP is to tables of addresses and prefixes |
-//! | [`addr`] | kinds of addresses, the addresses of a vnet |
-//! | [`fib`] | the forwarding table: longest prefix first |
-//! | [`state`] | what a version of IP consists of in one vnet, with its tunables |
-//! | [`input`] | what the stages ask of a version of IP with a header in hand |
+//! | [`family`] | what tables of addresses and prefixes need of a version of IP |
+//! | [`addr`] | kinds of addresses, and the addresses of a vnet |
+//! | [`fib`] | the forwarding table, by longest prefix |
+//! | [`state`] | the state of a version of IP in one vnet, with its tunables |
+//! | [`input`] | what the stages ask a version of IP about a header |
 //! | [`forward`] | what a router does between input and output |
-//! | [`reassembly`] | putting fragments together |
-//! | [`multicast`] | which groups are listened to |
-//! | [`versions`] | the versions of IP in one vnet: where an address decides which |
-//! | [`refusal`] | why a packet goes no further |
+//! | [`reassembly`] | the reassembly of fragments |
+//! | [`multicast`] | the groups that are listened to |
+//! | [`versions`] | the versions of IP in one vnet, chosen by the address |
+//! | [`refusal`] | why a packet is not forwarded or delivered |
 //! | [`v4`] | what IPv4 alone does: its header, input, output and fragments |
 //!
 //! Nothing here sends: each function takes a packet and returns a verdict.

@@ -1,4 +1,4 @@
-//! What one direction of a link has done.
+//! The counters of one direction of a link.
 
 use std::fmt;
 
@@ -9,10 +9,9 @@ use crate::base::time::{Duration, Instant};
 
 /// Counters of one direction, in frames:
 /// `offered + duplicated = delivered + lost + corrupted + queue_full + aqm + down + torn_down + unplugged +
-/// queued`, where of a FIFO discipline nothing counts as queued: its frames count as delivered when they
-/// come.
+/// queued`. With a FIFO discipline nothing counts as queued: frames count as delivered when they are offered.
 ///
-/// Serialised, times are numbers of nanoseconds.
+/// When serialised, times are numbers of nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LinkStats {
@@ -20,47 +19,46 @@ pub struct LinkStats {
     pub offered: u64,
     /// Their bytes, without overhead.
     pub offered_bytes: u64,
-    /// Frames that arrived or are on the way.
+    /// Frames that have arrived or are on the way.
     pub delivered: u64,
     /// Their bytes, without overhead.
     pub delivered_bytes: u64,
     /// Frames lost on the wire.
     pub lost: u64,
-    /// Frames that found the queue full, or had to go to make room in it.
+    /// Frames that found the queue full, or were dropped to make room in it.
     pub queue_full: u64,
     /// Frames that active queue management dropped.
     pub aqm: u64,
     /// Frames that found the link down.
     pub down: u64,
-    /// Frames that were released from the queue when the interface went, or was put out of use.
+    /// Frames that were discarded from the queue when the interface was removed or set down.
     pub torn_down: u64,
-    /// Frames that found nothing plugged in at the other end.
+    /// Frames that found nothing connected at the other end.
     pub unplugged: u64,
     /// Frames that were marked instead of dropped (ECN).
     pub marked: u64,
-    /// Frames that arrive twice.
+    /// Frames that were delivered twice.
     pub duplicated: u64,
-    /// Frames that did not wait out the delay.
+    /// Frames that skipped the delay.
     pub reordered: u64,
-    /// Frames with flipped bits that their frame check sequence shows: they do not arrive.
+    /// Frames lost because their frame check sequence showed flipped bits.
     pub corrupted: u64,
-    /// Frames with flipped bits that nothing shows, which count as delivered.
+    /// Frames that arrived with flipped bits that nothing showed; they count as delivered.
     pub corrupted_undetected: u64,
-    /// Frames that wait for the transmitter now, the one being clocked out included for a FIFO
-    /// discipline.
+    /// Frames waiting for the transmitter now; for a FIFO discipline, including the one being sent.
     pub queued: u64,
     /// Their bytes.
     pub queued_bytes: u64,
-    /// Most frames that waited at a time.
+    /// The greatest number of frames that waited at one time.
     pub queue_high_water: usize,
-    /// Most bytes that waited at a time.
+    /// The greatest number of bytes that waited at one time.
     pub queue_high_water_bytes: usize,
-    /// The time from a frame's coming to its last bit's going, of those that went.
+    /// The time from a frame's arrival at the queue to the departure of its last bit, for the frames that were sent.
     pub sojourn: Sojourn,
     /// How long the transmitter has been busy.
     #[serde(with = "nanos")]
     pub busy: Duration,
-    /// Since when there has been a link.
+    /// When the link was created.
     pub since: Instant,
 }
 
@@ -77,14 +75,14 @@ pub struct Sojourn {
     /// Ninety-nine of a hundred.
     #[serde(with = "nanos")]
     pub p99: Duration,
-    /// All of them.
+    /// The longest time.
     #[serde(with = "nanos")]
     pub max: Duration,
 }
 
 impl LinkStats {
-    /// The part of the time until `now` in which the transmitter was busy, 0 to 1. Zero for a link
-    /// without a rate.
+    /// The fraction of the time until `now` in which the transmitter was busy, 0 to 1; zero for a link without a
+    /// rate.
     pub fn utilisation(&self, now: Instant) -> f64 {
         let passed = (now - self.since).as_nanos() as f64;
         if passed == 0.0 {

@@ -1,9 +1,9 @@
-//! Seeing frames as they pass an interface, and recording them.
+//! Watching frames as they pass an interface, and recording them.
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`FrameTap`] | what is shown each frame |
-//! | [`recorder`] | a tap that writes pcapng: cut, snapped, rotated, with what was dropped |
+//! | [`FrameTap`] | a program's observer of frames |
+//! | [`recorder`] | a tap that writes pcapng, with rotation, snap length and the fate of dropped frames |
 //! | [`output`] | where a recorder's bytes go: at once, or through a bounded queue |
 
 pub(crate) mod output;
@@ -19,44 +19,42 @@ use crate::base::stats::DropReason;
 use crate::base::time::Instant;
 use crate::packet::{Cx, Direction, Packet};
 
-/// Something that wants to see every frame of an interface, as tcpdump does: outgoing frames
-/// before the link's impairments, incoming ones before any check.
+/// An observer of all frames of an interface, like tcpdump: it sees outgoing frames before the link's impairments, and
+/// incoming frames before any check.
 ///
-/// It is called with the vnet's lock held: it must be quick and must not call the vnet. The
-/// packet is borrowed; its payload can be kept without copying by cloning it.
+/// It is called with the vnet's lock held, so it must be quick and must not call the vnet. The packet is borrowed;
+/// cloning keeps its payload without copying it.
 ///
-/// One that panics is not called again: its capture has ended. The frame goes its way as if nobody
-/// had watched. The panic goes to the call that sent the frame, once that has done all else that it
-/// had to do; when no call did, but the library took in what had arrived, it is logged, and counted
-/// by [`Vnet::callback_panics`](crate::Vnet::callback_panics).
+/// A tap that panics is not called again, and its capture ends. The frame is processed as if there were no capture. If
+/// a call of the program sent the frame, that call passes the panic on after completing its other work. If the library
+/// was processing arrived frames, the panic is logged and counted by
+/// [`Vnet::callback_panics`](crate::Vnet::callback_panics).
 pub trait FrameTap: Send + Sync {
-    /// A frame passed at `at`. The transport checksum may still be
-    /// partial, and the frame may be larger than the MTU when it
-    /// has not been segmented yet.
+    /// A frame passed at `at`. Its transport checksum may still be partial, and it may be larger than the MTU if it has
+    /// not been segmented yet.
     fn frame(&self, at: Instant, direction: Direction, packet: &Packet);
 
-    /// An outgoing frame that its link dropped: called instead of [`FrameTap::frame`], which it
-    /// calls if it is not implemented.
+    /// The link dropped an outgoing frame. This is called instead of [`FrameTap::frame`]; the default implementation
+    /// calls that.
     fn lost(&self, at: Instant, packet: &Packet, reason: DropReason) {
         let _ = reason;
         self.frame(at, Direction::Out, packet);
     }
 
-    /// The vnet is done with the incoming frame that [`FrameTap::frame`] was shown last:
-    /// `refused` says why it was dropped, if it was. Frames that the vnet sent because of it have
-    /// been shown in between. A frame that waits (for more fragments, for a neighbour) is not
-    /// dropped yet, and is not reported again.
+    /// The vnet has processed the incoming frame of the last [`FrameTap::frame`]. `refused` is the reason if the frame
+    /// was dropped. Frames that the vnet sent in response have been shown in between. A frame that waits (for more
+    /// fragments, for a neighbour) does not count as dropped, and is not reported again.
     fn taken_in(&self, at: Instant, refused: Option<DropReason>) {
         let _ = (at, refused);
     }
 
-    /// One line on what it is, for lists of an interface's captures.
+    /// A one-line description for lists of an interface's captures.
     fn describe(&self) -> String {
         "tap".to_owned()
     }
 }
 
-/// Tells the captures of one interface apart; no two of an interface are ever equal.
+/// Identifies a capture among those of its interface. Identifiers are not reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CaptureId(pub(crate) u64);
 
@@ -66,12 +64,12 @@ impl fmt::Display for CaptureId {
     }
 }
 
-/// A capture in the list of an interface.
+/// A capture of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaptureInfo {
-    /// Which of the interface's.
+    /// Its identifier.
     pub id: CaptureId,
-    /// What it says of itself.
+    /// Its description.
     pub description: String,
 }
 

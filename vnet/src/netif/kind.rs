@@ -1,8 +1,8 @@
-//! The kinds of interfaces: what each one is called, what it can do, and the state that only it has.
+//! The kinds of interfaces: the name, the capabilities and the state of each.
 //!
-//! A kind is a variant of [`Kind`], with its state, and of [`IfKind`], its name, with a row of the
-//! table of [`Capabilities`]. Whoever treats kinds alike asks the table; only `stack/tx.rs` and
-//! `netif/transmit.rs` look at [`Kind`], to send a frame on its way.
+//! A kind is a variant of [`Kind`], with its state, and a variant of [`IfKind`], its name, with a row in the table of
+//! [`Capabilities`]. Code that treats kinds alike consults the table; only `stack/tx.rs` and `netif/transmit.rs` match
+//! on [`Kind`], to send a frame.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,19 +13,19 @@ use super::vlan::Vlan;
 use super::wire::{Loop, WireEnd};
 use crate::base::id::IfId;
 
-/// What an interface is.
+/// The kind of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IfKind {
-    /// Leads back to its own vnet.
+    /// The loopback interface, which leads back to its own vnet.
     Loopback,
-    /// One end of a pair.
+    /// One end of a pair of interfaces.
     Epair,
-    /// Leads to something outside: a guest's NIC, a TAP device, a test.
+    /// A port, which leads to something outside of the library: a guest's NIC, a TAP device, a test.
     Port,
-    /// A bridge, seen as the interface by which the vnet itself is on it.
+    /// A bridge: the interface by which the vnet itself is connected to it.
     Bridge,
-    /// A VLAN of another interface.
+    /// A VLAN interface on another interface.
     Vlan,
     /// Several interfaces used as one (link aggregation).
     Lagg,
@@ -44,16 +44,16 @@ impl fmt::Display for IfKind {
     }
 }
 
-/// What the far end can take that a plain Ethernet device cannot.
+/// What the far end of an interface can process beyond plain Ethernet frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Offload {
-    /// Large segments and partial checksums: the far end is in this process, or a device that
-    /// segments and sums by itself.
+    /// Large segments and partial checksums: the far end is in this process, or is a device that segments and computes
+    /// checksums itself.
     Full,
-    /// Partial checksums, but frames of at most the MTU.
+    /// Partial checksums, in frames that fit the MTU.
     Checksum,
-    /// Frames of at most the MTU, with every checksum filled in.
+    /// Only frames that fit the MTU, with all checksums filled in.
     None,
 }
 

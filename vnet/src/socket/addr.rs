@@ -1,20 +1,20 @@
-//! Socket addresses from what users have at hand.
+//! Conversion to socket addresses, without name resolution.
 
 use std::io::{self, ErrorKind};
 use std::iter::Copied;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::{option, slice};
 
-/// What can be turned into socket addresses, as [`std::net::ToSocketAddrs`], but without name
-/// resolution: a vnet must not ask the host's resolver, so text must be numeric.
+/// A type that can be converted to socket addresses, like [`std::net::ToSocketAddrs`] but without name resolution:
+/// a vnet must not ask the host's resolver, so text must be numeric.
 pub trait ToSocketAddrs {
     /// The addresses one by one.
     type Iter: Iterator<Item = SocketAddr>;
 
-    /// The addresses, in the order in which they are to be tried.
+    /// The addresses, in the order in which to try them.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for text that is no `address:port`.
+    /// [`ErrorKind::InvalidInput`] for text that is not `address:port`.
     fn to_socket_addrs(&self) -> io::Result<Self::Iter>;
 }
 

@@ -1,4 +1,4 @@
-//! Echo sockets: what ping and traceroute are made of.
+//! Echo sockets, for ping and traceroute.
 
 use std::fmt;
 use std::io;
@@ -17,8 +17,7 @@ use crate::transport::edge::{Interest, ReadMode};
 
 pub use crate::transport::echo::EchoEvent;
 
-/// A socket that sends ICMP echo requests and hears what becomes of them, as Linux's ICMP
-/// datagram sockets.
+/// A socket that sends ICMP echo requests and receives the replies and errors, like Linux's ICMP datagram sockets.
 ///
 /// ```
 /// use vnet::net::{EchoEvent, EchoSocket};
@@ -42,18 +41,18 @@ pub struct EchoSocket(Handle<EchoId>);
 shared_methods!(EchoSocket: nonblocking read_timeout ttl);
 
 impl EchoSocket {
-    /// Makes a socket in the current vnet.
+    /// Creates a socket in the current vnet.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NetworkDown`] when no vnet is current; the vnet's limit on sockets.
+    /// [`io::ErrorKind::NetworkDown`] when no vnet is current; the vnet's limit on sockets is reached.
     pub fn bind() -> io::Result<EchoSocket> {
         EchoSocket::bind_in(&current()?)
     }
 
-    /// Makes a socket in `vnet`.
+    /// Creates a socket in `vnet`.
     ///
     /// # Errors
-    /// The vnet's limit on sockets.
+    /// The vnet's limit on sockets is reached.
     pub fn bind_in(vnet: &Vnet) -> io::Result<EchoSocket> {
         Handle::open(&vnet.core, |s, cx| s.echo_open(cx)).map(EchoSocket)
     }
@@ -61,23 +60,23 @@ impl EchoSocket {
     /// Sends an echo request with the given sequence number and payload.
     ///
     /// # Errors
-    /// No route there, or a payload of more than 65507 bytes.
+    /// There is no route to the destination, or the payload has more than 65507 bytes.
     pub fn send_to(&self, seq: u16, payload: &[u8], dst: IpAddr) -> io::Result<()> {
         let payload = Payload::from(Bytes::copy_from_slice(payload));
         self.0
             .now(|s, cx, id| s.echo_send(cx, id, dst, seq, payload))
     }
 
-    /// Waits for what became of a request, and when that was known.
+    /// Waits for the outcome of a request, and returns it with the time at which it arrived.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] when nonblocking or out of time.
+    /// [`io::ErrorKind::WouldBlock`] when nonblocking, or when the timeout has expired.
     #[track_caller]
     pub fn recv(&self) -> io::Result<(EchoEvent, Instant)> {
         self.receive(self.0.reading())
     }
 
-    /// Polls for what became of a request, for futures.
+    /// Polls for the outcome of a request, for futures.
     ///
     /// # Errors
     /// The vnet is gone.

@@ -1,12 +1,11 @@
-//! Errors of the socket layer: `std::io::Error`s of the kinds a BSD socket gives, with the typed
-//! cause inside.
+//! Errors of sockets: `std::io::Error`s of the kinds that BSD sockets return, with the typed cause inside.
 
 use std::io::{self, ErrorKind};
 
 use crate::instance::{Gone, Vnet};
 use crate::transport::error::SocketError;
 
-/// A socket was to be made where no vnet is current; see [`Vnet::enter`].
+/// A socket was to be created, but no vnet is current; see [`Vnet::enter`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "no vnet is current on this thread: call `vnet.enter()` first, or use a `*_in` constructor"

@@ -290,8 +290,7 @@ macro_rules! shared_methods {
     ($kind:ident:) => {};
     ($kind:ident: nonblocking $($rest:tt)*) => {
         impl $kind {
-            /// Makes every operation return [`std::io::ErrorKind::WouldBlock`] instead of waiting,
-            /// or wait again.
+            /// Sets whether operations return [`std::io::ErrorKind::WouldBlock`] instead of waiting.
             ///
             /// # Errors
             /// None; the signature is the standard library's.
@@ -300,8 +299,8 @@ macro_rules! shared_methods {
                 Ok(())
             }
 
-            /// Polls until the socket is ready for what `interest` says, for futures and event
-            /// loops, and says all that it is ready for. With a waker that does nothing, it asks.
+            /// Polls until the socket is ready for what `interest` names, for futures and event loops, and returns
+            /// everything that it is ready for. Use [`Waker::noop`](std::task::Waker::noop) to ask without waiting.
             ///
             /// # Errors
             /// The vnet is gone.
@@ -317,7 +316,7 @@ macro_rules! shared_methods {
     };
     ($kind:ident: try_clone $($rest:tt)*) => {
         impl $kind {
-            /// Another handle to the same socket. Settings are shared.
+            /// Returns another handle to the same socket. Settings are shared.
             ///
             /// # Errors
             /// None; the signature is the standard library's.
@@ -329,7 +328,7 @@ macro_rules! shared_methods {
     };
     ($kind:ident: take_error $($rest:tt)*) => {
         impl $kind {
-            /// Takes the error that waits to be reported (`SO_ERROR`).
+            /// Takes the pending error (`SO_ERROR`).
             ///
             /// # Errors
             /// The vnet is gone.
@@ -341,15 +340,15 @@ macro_rules! shared_methods {
     };
     ($kind:ident: ttl $($rest:tt)*) => {
         impl $kind {
-            /// Sets the time to live of its packets, which each router counts down.
+            /// Sets the time to live of the socket's packets, which each router decrements.
             ///
             /// # Errors
-            /// [`std::io::ErrorKind::InvalidInput`] for more than 255, or zero; the vnet is gone.
+            /// [`std::io::ErrorKind::InvalidInput`] for zero or more than 255; the vnet is gone.
             pub fn set_ttl(&self, ttl: u32) -> std::io::Result<()> {
                 self.0.set_ttl(ttl)
             }
 
-            /// The time to live of its packets.
+            /// The time to live of the socket's packets.
             ///
             /// # Errors
             /// The vnet is gone.
@@ -361,8 +360,7 @@ macro_rules! shared_methods {
     };
     ($kind:ident: read_timeout $($rest:tt)*) => {
         impl $kind {
-            /// Limits how long reading waits; it fails with [`std::io::ErrorKind::WouldBlock`]
-            /// then.
+            /// Sets the read timeout, after which reading fails with [`std::io::ErrorKind::WouldBlock`].
             ///
             /// # Errors
             /// [`std::io::ErrorKind::InvalidInput`] for a timeout of zero.
@@ -370,7 +368,7 @@ macro_rules! shared_methods {
                 self.0.read_timeout().set(timeout)
             }
 
-            /// The limit on reading.
+            /// The read timeout.
             ///
             /// # Errors
             /// None; the signature is the standard library's.
@@ -382,9 +380,9 @@ macro_rules! shared_methods {
     };
     ($kind:ident: write_timeout $($rest:tt)*) => {
         impl $kind {
-            /// Limits how long writing waits; it fails with [`std::io::ErrorKind::WouldBlock`]
-            /// then. Sending a datagram never waits: there the limit is only remembered, as the
-            /// standard library has it.
+            /// Sets the write timeout, after which writing fails with [`std::io::ErrorKind::WouldBlock`]. Sending a
+            /// datagram never waits: there the timeout is only stored, so that the interface is that of the standard
+            /// library.
             ///
             /// # Errors
             /// [`std::io::ErrorKind::InvalidInput`] for a timeout of zero.
@@ -392,7 +390,7 @@ macro_rules! shared_methods {
                 self.0.write_timeout().set(timeout)
             }
 
-            /// The limit on writing.
+            /// The write timeout.
             ///
             /// # Errors
             /// None; the signature is the standard library's.

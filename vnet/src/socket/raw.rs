@@ -18,28 +18,28 @@ use crate::transport::raw::RawId;
 
 pub(crate) use crate::transport::raw::RawMeta;
 
-/// A socket that sends and receives what IP carries for one protocol number.
+/// A socket that sends and receives the payload of IP packets of one protocol.
 ///
-/// It sees a copy of every packet of its protocol that is for the vnet, without the IP header;
-/// the protocol's own handling goes on as if it were not there.
+/// It receives a copy of every packet of its protocol that is addressed to the vnet, without the IP header. The
+/// stack also processes the packet as usual.
 #[derive(Clone)]
 pub struct RawSocket(Handle<RawId>);
 
 shared_methods!(RawSocket: nonblocking read_timeout ttl);
 
 impl RawSocket {
-    /// Makes a socket for IP protocol `proto` in the current vnet.
+    /// Creates a socket for IP protocol `proto` in the current vnet.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NetworkDown`] when no vnet is current; the vnet's limit on sockets.
+    /// [`io::ErrorKind::NetworkDown`] when no vnet is current; otherwise as [`RawSocket::open_in`].
     pub fn open(proto: u8) -> io::Result<RawSocket> {
         RawSocket::open_in(&current()?, proto)
     }
 
-    /// Makes a socket for IP protocol `proto` in `vnet`.
+    /// Creates a socket for IP protocol `proto` in `vnet`.
     ///
     /// # Errors
-    /// The vnet's limit on sockets; [`io::ErrorKind::PermissionDenied`] for a tenant that lacks
+    /// The vnet's limit on sockets is reached; [`io::ErrorKind::PermissionDenied`] for a tenant that lacks
     /// [`Privilege::RawSockets`].
     pub fn open_in(vnet: &Vnet, proto: u8) -> io::Result<RawSocket> {
         vnet.require(Privilege::RawSockets)
@@ -47,21 +47,21 @@ impl RawSocket {
         Handle::open(&vnet.core, |s, _| s.raw_open(proto)).map(RawSocket)
     }
 
-    /// Sends `data` to `dst`, behind an IP header of the stack's making.
+    /// Sends `data` to `dst`; the stack prepends the IP header.
     ///
     /// # Errors
-    /// No route there, or more data than an IP packet can hold.
+    /// There is no route to the destination, or more data than an IP packet can hold.
     pub fn send_to(&self, data: &[u8], dst: IpAddr) -> io::Result<usize> {
         let payload = Payload::from(Bytes::copy_from_slice(data));
         self.0.now(|s, cx, id| s.raw_send(cx, id, dst, payload))?;
         Ok(data.len())
     }
 
-    /// Waits for a packet; returns its length and what its IP header said. What does not fit in
-    /// `buf` is lost.
+    /// Waits for a packet, and returns its length and what its IP header said. Data that does not fit in `buf` is
+    /// discarded.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] when nonblocking or out of time.
+    /// [`io::ErrorKind::WouldBlock`] when nonblocking, or when the timeout has expired.
     #[track_caller]
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, RawMeta)> {
         self.receive(self.0.reading(), buf)

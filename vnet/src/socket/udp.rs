@@ -17,7 +17,7 @@ use crate::transport::edge::{Interest, ReadMode};
 use crate::transport::error::SocketError;
 use crate::transport::udp::{Broadcast, UdpId};
 
-/// A UDP socket, as [`std::net::UdpSocket`].
+/// A UDP socket, like [`std::net::UdpSocket`].
 ///
 /// ```
 /// use vnet::net::UdpSocket;
@@ -43,8 +43,8 @@ pub struct UdpSocket(Handle<UdpId>);
 shared_methods!(UdpSocket: nonblocking try_clone take_error read_timeout write_timeout ttl);
 
 impl UdpSocket {
-    /// Makes a socket in the current vnet and binds it to the first address that can be bound;
-    /// port 0 is any free port.
+    /// Creates a socket in the current vnet and binds it to the first address that can be bound; port 0 means any
+    /// free port.
     ///
     /// # Errors
     /// [`io::ErrorKind::NetworkDown`] when no vnet is current, [`io::ErrorKind::AddrInUse`],
@@ -54,7 +54,7 @@ impl UdpSocket {
         UdpSocket::bind_in(&current()?, addrs)
     }
 
-    /// Makes a socket in `vnet`; see [`UdpSocket::bind`].
+    /// Creates a socket in `vnet`; see [`UdpSocket::bind`].
     ///
     /// # Errors
     /// As [`UdpSocket::bind`].
@@ -65,11 +65,11 @@ impl UdpSocket {
         })
     }
 
-    /// Sets the peer: only its datagrams are received, [`UdpSocket::send`] goes to it, and its
-    /// refusals (ICMP port unreachable) are reported. Tries each address in turn.
+    /// Sets the peer, trying each address in turn. Only datagrams from the peer are received, [`UdpSocket::send`]
+    /// sends to it, and ICMP errors from it (port unreachable) are reported.
     ///
     /// # Errors
-    /// No route there.
+    /// There is no route to the peer.
     pub fn connect(&self, addrs: impl ToSocketAddrs) -> io::Result<()> {
         each_addr(addrs, |addr| {
             self.0.now(|s, cx, id| s.udp_connect(cx, id, addr))
@@ -80,8 +80,8 @@ impl UdpSocket {
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] for more than 65507 bytes, or for the broadcast address
-    /// without [`UdpSocket::set_broadcast`]; no route there; an earlier refusal by the peer of a
-    /// connected socket.
+    /// without [`UdpSocket::set_broadcast`]; there is no route to the destination; an earlier ICMP error from the
+    /// peer of a connected socket.
     pub fn send_to(&self, data: &[u8], addr: impl ToSocketAddrs) -> io::Result<usize> {
         // Sending uses the first address only, as the standard library does.
         self.send_copy(data, Some(first_addr(addr)?))
@@ -111,12 +111,11 @@ impl UdpSocket {
         Ok(len)
     }
 
-    /// Waits for a datagram; returns its length and where it is from. What does not fit in `buf`
-    /// is lost.
+    /// Waits for a datagram, and returns its length and its sender. Data that does not fit in `buf` is discarded.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] when nonblocking or out of time,
-    /// [`io::ErrorKind::ConnectionRefused`] when the peer of a connected socket refused.
+    /// [`io::ErrorKind::WouldBlock`] when nonblocking, or when the timeout has expired;
+    /// [`io::ErrorKind::ConnectionRefused`] when the peer of a connected socket has refused a datagram.
     #[track_caller]
     pub fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.copy(self.0.reading(), ReadMode::Consume, buf)
@@ -131,7 +130,7 @@ impl UdpSocket {
         self.recv_from(buf).map(|(n, _)| n)
     }
 
-    /// As [`UdpSocket::recv_from`], but the datagram stays to be received again.
+    /// As [`UdpSocket::recv_from`], but the datagram stays in the queue.
     ///
     /// # Errors
     /// As [`UdpSocket::recv_from`].
@@ -140,7 +139,7 @@ impl UdpSocket {
         self.copy(self.0.reading(), ReadMode::Peek, buf)
     }
 
-    /// As [`UdpSocket::recv`], but the datagram stays to be received again.
+    /// As [`UdpSocket::recv`], but the datagram stays in the queue.
     ///
     /// # Errors
     /// As [`UdpSocket::recv_from`].

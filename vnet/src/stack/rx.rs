@@ -1,5 +1,5 @@
-//! The way of a frame inwards. Each function is one stage: it is given the packet by value, asks
-//! one protocol for a verdict, and hands the packet on. Nothing calls back.
+//! The stages that an incoming frame passes. Each function is one stage: it is given the packet by value, asks one
+//! protocol for a verdict, and hands the packet on. Nothing calls back.
 //!
 //! ```text
 //! take_in ── frame ─ arrive ─┬─ bridge ─┬─► members    a loop over the verdicts
@@ -13,7 +13,7 @@
 //! ```
 //!
 //! `prerouting`, `input` and `forward`, and `output` and `postrouting` in [`tx`], are the five stages at
-//! which a filter has its say. A stage has the packet, its header and the interface in hand before
+//! which a filter would decide. A stage has the packet, its header and the interface in hand before
 //! anything is decided about it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,4 +1,4 @@
-//! The way of a packet outwards. Each function is one stage, as in [`rx`](super::rx).
+//! The stages that an outgoing packet passes. Each function is one stage, as in [`rx`](super::rx).
 //!
 //! ```text
 //! flush ─┬─ segment (TCP) ─┐
@@ -8,11 +8,11 @@
 //!                             rx::forward ──┘
 //! ```
 //!
-//! What leaves by an interface that stands on others goes from one to the next: each returns a verdict,
-//! and [`send`] follows them.
+//! A packet that leaves by an interface that stands on others passes from one to the next: each returns a verdict, and
+//! [`send`] follows them.
 //!
-//! Whose account a drop goes to is told by `meta.rcvif`: a packet that came in on an interface is
-//! a received one until it has left again.
+//! `meta.rcvif` decides how a drop is counted: a packet that came in on an interface counts as received until it has
+//! left again.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZero;

@@ -1,4 +1,4 @@
-//! Echo sockets: ICMP echo without a raw socket, as `ping` and `traceroute` want it.
+//! Echo sockets: ICMP echo without a raw socket, for `ping` and `traceroute`.
 //!
 //! A socket has an identifier, allocated like a port (in the manner of Linux's ICMP datagram
 //! sockets). Replies, and errors that quote a request with the identifier, reach the socket as
@@ -38,32 +38,32 @@ pub(crate) struct EchoOut {
     pub payload: Payload,
 }
 
-/// What came back for an echo request.
+/// The outcome of an echo request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EchoEvent {
     /// The reply.
     Reply {
-        /// Who answered.
+        /// The host that answered.
         from: IpAddr,
-        /// The request it answers.
+        /// The sequence number of the request.
         seq: u16,
-        /// Bytes of payload that came back.
+        /// The length of the returned payload in bytes.
         len: usize,
-        /// Time to live that was left.
+        /// The remaining time to live of the reply.
         ttl: u8,
     },
-    /// The request's time to live ran out on the way.
+    /// The request's time to live was exceeded on the way.
     TimeExceeded {
-        /// The router that says so.
+        /// The router that reported it.
         from: IpAddr,
-        /// The request.
+        /// The sequence number of the request.
         seq: u16,
     },
     /// The request could not be delivered.
     Unreachable {
-        /// The host or router that says so.
+        /// The host or router that reported it.
         from: IpAddr,
-        /// The request.
+        /// The sequence number of the request.
         seq: u16,
         /// The code of the ICMP destination unreachable message.
         code: u8,

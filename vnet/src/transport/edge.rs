@@ -7,29 +7,29 @@ use super::error::SocketError;
 use super::wait::WaitQueue;
 use crate::packet::Out;
 
-/// What somebody waits for at a socket.
+/// What to wait for at a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// Something to read or to accept, the end of the stream, or an error.
+    /// Data to read or a connection to accept, the end of the stream, or an error.
     Read,
-    /// Room to write, the end of a handshake, or an error.
+    /// Room to write, the completion of a handshake, or an error.
     Write,
 }
 
-/// What can be done with a socket now without waiting.
+/// What can be done with a socket without waiting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Readiness {
-    /// Reading, or accepting, gives something: data, the end, or an error.
+    /// Reading or accepting returns at once: data, the end of the stream, or an error.
     pub readable: bool,
-    /// Writing takes something, or gives an error.
+    /// Writing accepts data, or returns an error.
     pub writable: bool,
-    /// No byte can arrive any more.
+    /// No more data can arrive.
     pub read_closed: bool,
-    /// No byte can be written any more.
+    /// No more data can be written.
     pub write_closed: bool,
-    /// The handshake goes on.
+    /// The handshake is in progress.
     pub connecting: bool,
-    /// The error that waits to be reported. It stays pending.
+    /// The pending error. It stays pending.
     pub error: Option<SocketError>,
 }
 

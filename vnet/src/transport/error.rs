@@ -1,28 +1,28 @@
-//! What can be wrong with a socket, in the words of the socket API. The `socket` layer turns these
-//! into [`std::io::Error`]s of the kinds a BSD socket gives.
+//! Errors of sockets, in the terms of the socket API. The `socket` layer converts them to [`std::io::Error`]s of the
+//! kinds that BSD sockets return.
 
 use thiserror::Error;
 
-/// An error of a socket operation, or one that waits on a socket to be reported (`SO_ERROR`).
+/// An error of a socket operation, or a pending error of a socket (`SO_ERROR`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SocketError {
     /// The socket is closed, or its vnet is gone.
     #[error("the socket is gone")]
     Gone,
-    /// The operation cannot complete now.
+    /// The operation cannot complete without waiting.
     #[error("the operation would block")]
     WouldBlock,
-    /// The address or port is taken.
+    /// The address or port is in use.
     #[error("address already in use")]
     AddrInUse,
-    /// The address is not one of this vnet's.
+    /// The address does not belong to this vnet.
     #[error("address not available in this vnet")]
     AddrNotAvailable,
-    /// No ephemeral port is left.
+    /// No ephemeral port is free.
     #[error("no ephemeral port left")]
     PortsExhausted,
-    /// The peer refused (TCP reset in SYN-SENT, ICMP port unreachable).
+    /// The peer refused the connection or the datagram (TCP reset in SYN-SENT, ICMP port unreachable).
     #[error("connection refused")]
     ConnectionRefused,
     /// The peer reset the connection.
@@ -31,43 +31,43 @@ pub enum SocketError {
     /// The connection was aborted on this side.
     #[error("connection aborted")]
     ConnectionAborted,
-    /// Nothing was heard from the peer for too long.
+    /// The peer has not answered for too long.
     #[error("connection timed out")]
     TimedOut,
-    /// No route to the network.
+    /// There is no route to the network.
     #[error("network unreachable")]
     NetworkUnreachable,
-    /// A route says that packets to the destination are dropped without a word.
+    /// A route drops packets to the destination silently.
     #[error("the route to the destination is a blackhole")]
     Blackhole,
-    /// A route says that communication with the destination is prohibited.
+    /// A route prohibits communication with the destination.
     #[error("communication with the destination is prohibited")]
     Prohibited,
     /// The host does not answer.
     #[error("host unreachable")]
     HostUnreachable,
-    /// The protocol is not spoken there.
+    /// The destination does not support the protocol.
     #[error("protocol unreachable")]
     ProtocolUnreachable,
     /// The socket has no peer.
     #[error("not connected")]
     NotConnected,
-    /// The socket has a peer already.
+    /// The socket already has a peer.
     #[error("already connected")]
     AlreadyConnected,
-    /// Writing after the write side was shut down.
+    /// The write side has been shut down.
     #[error("broken pipe")]
     BrokenPipe,
-    /// The datagram is larger than the protocol or the path can carry.
+    /// The datagram is larger than the protocol or the path allows.
     #[error("message too long")]
     MessageTooLong,
-    /// The destination is not one this operation can have (broadcast without permission, port 0).
+    /// An argument is invalid for this operation, such as port 0.
     #[error("invalid destination")]
     InvalidInput,
-    /// A broadcast from a socket that was not given permission (`SO_BROADCAST`).
+    /// The destination is a broadcast address, and the socket lacks permission (`SO_BROADCAST`).
     #[error("broadcasting needs permission")]
     BroadcastForbidden,
-    /// A limit of the vnet is reached.
+    /// The vnet has reached a limit, whose name this is.
     #[error("limit reached: {0}")]
     Limit(&'static str),
     /// The vnet's tenants lack a privilege, whose name this is.

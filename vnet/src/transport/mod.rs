@@ -1,17 +1,17 @@
-//! Transports: what sockets are made of. Each is sans-IO: it is given packets and the time, and
-//! returns verdicts and packets; it never sends, waits, or reads a clock.
+//! The transport protocols, on which sockets are built. Each is without I/O: it is given packets and the time, and
+//! returns verdicts and packets. It never sends, waits, or reads a clock.
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`ports`] | which local ports are taken, ephemeral ports |
-//! | [`wait`] | who waits for a socket |
-//! | [`error`] | what can be wrong with a socket |
-//! | [`edge`] | what every kind of socket shows to the layers above |
-//! | [`datagram`] | what UDP, raw and echo sockets are made of |
+//! | [`ports`] | local ports in use, and ephemeral ports |
+//! | [`wait`] | wakers of those who wait for a socket |
+//! | [`error`] | errors of sockets |
+//! | [`edge`] | the readiness of sockets, common to all kinds |
+//! | [`datagram`] | what UDP, raw and echo sockets have in common |
 //! | [`udp`] | UDP (RFC 768) |
 //! | [`raw`] | raw IP sockets |
-//! | [`echo`] | echo sockets: ping and traceroute |
-//! | [`tcp`] | TCP (RFC 9293 and those it refers to) |
+//! | [`echo`] | echo sockets, for ping and traceroute |
+//! | [`tcp`] | TCP (RFC 9293 and the RFCs that it refers to) |
 
 pub(crate) mod datagram;
 pub(crate) mod echo;

@@ -19,10 +19,10 @@ pub(crate) const EPHEMERAL: RangeInclusive<u16> = 49_152..=65_535;
 /// Whether a port may be shared with another owner that allows it too (`SO_REUSEADDR`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Reuse {
-    /// The address is this owner's alone.
+    /// The address belongs to this socket alone.
     #[default]
     Exclusive,
-    /// Others who say the same may have it as well.
+    /// Other sockets that allow it may have the same address.
     Shared,
 }
 

@@ -1,6 +1,6 @@
-//! Where a recorder's bytes go. They are written by the thread that captures, or handed to a
-//! thread of their own through a queue that is bounded in bytes: then a reader that is slow costs
-//! frames of the capture, which are counted, and never makes a vnet wait.
+//! The output of a recorder. Bytes are written by the thread that captures, or by a separate thread behind a queue of
+//! limited size. With the latter, a slow reader never makes a vnet wait; frames for which there is no room are missed and
+//! counted.
 
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
@@ -11,15 +11,14 @@ use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 
-/// Makes the files of a capture.
-///
-/// A closure is one: `|_slot| Ok(Box::new(file) as Box<dyn Write + Send>)`.
+/// Opens the files of a capture. Closures implement it, such as
+/// `|_slot| Ok(Box::new(file) as Box<dyn Write + Send>)`.
 pub trait CaptureSink: Send {
-    /// Opens the file of that number, 0 at first, and empties it if it exists. A capture that is
-    /// bounded in files comes round to 0 again. The file before it has been flushed and dropped.
+    /// Opens the file with this number, starting with 0, and truncates it if it exists. A capture with a limited number
+    /// of files returns to 0 after the last one. The previous file has been flushed and dropped.
     ///
     /// # Errors
-    /// What the host says; the capture ends.
+    /// Those of the host; the capture ends.
     fn open(&mut self, slot: u32) -> io::Result<Box<dyn Write + Send>>;
 }
 
@@ -32,27 +31,27 @@ where
     }
 }
 
-/// Who writes.
+/// Which thread writes a capture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Writing {
-    /// Whoever sends or receives the frame, before going on: nothing is ever missed, and equal
-    /// runs give equal bytes. A writer that blocks blocks the vnet.
+    /// The thread that sends or receives the frame, at once: no frame is missed, and equal runs give equal files. A
+    /// writer that blocks also blocks the vnet.
     #[default]
     AtOnce,
-    /// A thread of its own.
+    /// A separate thread.
     Queued {
-        /// Bytes that may wait for it; a frame for which there is no room is missed, and counted.
+        /// The size of the queue in bytes; a frame for which there is no room is missed and counted.
         max_bytes: usize,
     },
 }
 
-/// When what was written is flushed to where it can be read.
+/// When written data is flushed, so that readers see it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flush {
-    /// At the end of a file, and when the writer's own buffer is full.
+    /// At the end of a file, and when the writer's buffer is full.
     #[default]
     WhenFull,
-    /// After each frame, for a reader that follows.
+    /// After each frame, for live readers.
     EachFrame,
 }
 

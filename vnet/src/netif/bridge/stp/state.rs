@@ -1,20 +1,20 @@
-//! What becomes of a port: its role in the tree, its state, and what is counted of it.
+//! The role of a port in the tree, its state, and its counters.
 
 use std::fmt;
 
-/// What a port is in the spanning tree (IEEE 802.1Q-2018, clause 13.12).
+/// The role of a port in the spanning tree (IEEE 802.1Q-2018, clause 13.12).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// None: the port is down, or a guard has closed it.
+    /// None, because the port is down or a guard has closed it.
     #[default]
     Disabled,
     /// It leads to the root.
     Root,
-    /// It leads away from the root, and is the only one on its segment that does.
+    /// It leads away from the root, and is the only port on its segment that does.
     Designated,
-    /// Another way to the root than the one in use.
+    /// It leads to the root by a path that is not in use.
     Alternate,
-    /// Another way to a segment to which a port of the same bridge leads already.
+    /// It leads to a segment for which another port of the same bridge is designated.
     Backup,
 }
 
@@ -30,17 +30,17 @@ impl fmt::Display for Role {
     }
 }
 
-/// What a port does with frames that are no BPDUs.
+/// What a port does with frames other than BPDUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PortState {
-    /// Nothing: they are dropped.
+    /// It drops them.
     Discarding,
-    /// It learns from them, and drops them.
+    /// It learns from them and drops them.
     Learning,
-    /// It carries them, as every port does where no spanning tree protocol runs.
+    /// It forwards them, as every port does without a spanning tree.
     #[default]
     Forwarding,
-    /// They are dropped because of what a guard has seen.
+    /// It drops them because a guard has closed the port.
     Guarded,
 }
 
@@ -63,21 +63,21 @@ impl fmt::Display for PortState {
     }
 }
 
-/// What a port's side of the spanning tree protocol did.
+/// Counters of the spanning tree protocol on a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StpCounters {
-    /// BPDUs received, of every kind, bad ones included.
+    /// BPDUs received, of every kind, including bad ones.
     pub received: u64,
-    /// BPDUs that were refused: of no known form, expired, or its own come back.
+    /// BPDUs that were refused: malformed, expired, or the bridge's own.
     pub refused: u64,
-    /// BPDUs received that say that the topology has changed.
+    /// BPDUs received that report a topology change.
     pub changes_received: u64,
     /// BPDUs sent.
     pub sent: u64,
-    /// How often it began to forward.
+    /// How often the port began to forward.
     pub forwarded: u64,
-    /// How often stations behind it were forgotten because the topology had changed.
+    /// How often the stations behind it were forgotten after a topology change.
     pub flushed: u64,
-    /// BPDUs that a guard objected to.
+    /// BPDUs that triggered a guard.
     pub guarded: u64,
 }

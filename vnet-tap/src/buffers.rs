@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use crossbeam::queue::ArrayQueue;
 
-use crate::sys::{Device, HEADER_LEN, MAX_FRAME_LEN};
+use crate::line::{HEADER_LEN, MAX_FRAME_LEN};
 
 /// Buffers kept for later: as many as may well be on their way through a vnet, 4 MiB.
 const KEPT: usize = 64;
@@ -53,14 +53,18 @@ impl Buffers {
         }
     }
 
-    /// The next frame from the host, with its header if it has one; `None` when there is none.
-    pub(crate) fn read(&mut self, device: &Device) -> io::Result<Option<Bytes>> {
+    /// The next frame, as `read` puts it into the free part of what it is given; `None` when it says
+    /// that there is none.
+    pub(crate) fn read(
+        &mut self,
+        read: impl FnOnce(&mut Vec<u8>) -> io::Result<bool>,
+    ) -> io::Result<Option<Bytes>> {
         if self.next.capacity() == 0 {
             self.next = self.free.pop().unwrap_or_default();
             self.next.reserve_exact(HEADER_LEN + MAX_FRAME_LEN);
         }
         self.next.clear();
-        if !device.read(&mut self.next)? {
+        if !read(&mut self.next)? {
             return Ok(None);
         }
         if self.next.len() <= COPIED {

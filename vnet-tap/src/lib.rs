@@ -1,4 +1,4 @@
-//! Host TAP devices as ports of a vnet.
+//! Host TAP devices and emulators' sockets as ports of a vnet.
 //!
 //! A TAP is a network interface of the host whose other end is in this process: a frame that the
 //! host sends can be read from a file descriptor, and a frame written there is received by the
@@ -21,12 +21,16 @@
 //!
 //! | part | what it is |
 //! |---|---|
-//! | [`tap`] | attaching, detaching, the report |
+//! | [`tap`] | attaching a TAP, detaching it |
+//! | [`guest`] | the same for an emulator's socket; a listener for many of them |
+//! | `report` | what was carried, and how it ended |
 //! | [`mod@probe`] | whether TAPs can be created here, and if not, why |
 //! | [`netns`] | a private network namespace, for tests that must not affect the host |
 //! | `buffers` | memory for frames, used again |
-//! | `pump` | the thread that carries frames between the device and the port |
-//! | `sys` | every system call of this crate; the only file with `unsafe` |
+//! | `pump` | the thread that carries frames between a line and a port |
+//! | `line` | what a line is: a TAP, or a socket |
+//! | `socket` | frames in streams and datagrams |
+//! | `sys` | TAP devices, waiting, namespaces: the only file with `unsafe` |
 //!
 //! Unless [`TapConfig::offload`] says otherwise, TCP segments of up to 64 KiB pass uncut and checksums
 //! are left to whoever needs them, in both directions, by the virtio-net header in front of each frame.
@@ -34,19 +38,27 @@
 //! Linux only. Not implemented yet: multiple queues, TUN devices.
 
 mod buffers;
+pub mod guest;
+mod line;
 pub mod netns;
 pub mod probe;
 mod pump;
+mod report;
+mod socket;
 mod sys;
 pub mod tap;
 
+pub use guest::{Framing, Guest, GuestCounts, GuestError, Guests};
 pub use netns::NetNs;
 pub use probe::{Unavailable, probe};
-pub use tap::{PumpEnd, Tap, TapConfig, TapError, TapReport};
+pub use report::{PumpEnd, PumpReport};
+pub use tap::{Tap, TapConfig, TapError};
 
 /// The examples in the documents.
 #[cfg(doctest)]
 mod documents {
+    #[doc = include_str!("../../docs/emulators.md")]
+    mod emulators {}
     #[doc = include_str!("../../docs/tap.md")]
     mod tap {}
 }

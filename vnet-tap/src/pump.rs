@@ -1,8 +1,8 @@
-//! The thread that carries frames between a TAP and a port.
+//! The thread that carries frames between a port and a line: a TAP or an emulator's socket.
 //!
-//! One thread serves both directions: a request from the host, its service by the vnet and the
-//! reply back to the device can then happen without a thread switch. It sleeps in `poll(2)` on the
-//! device and on a bell, with a timeout only while a frame is on an emulated link towards the host.
+//! One thread serves both directions: a request from outside, its service by the vnet and the reply
+//! can then happen without a thread switch. It sleeps in `poll(2)` on the line and on a bell, with a
+//! timeout only while a frame is on an emulated link towards the outside.
 //! [`Pump::stop`] rings the bell to end the thread.
 //!
 //! The port says when the vnet has sent a frame, on the thread that sent it. While the pump sleeps, that
@@ -10,24 +10,23 @@
 //! the time that it takes. Anything more is left to the pump, so that the sender goes on meanwhile.
 //!
 //! ```text
-//!        TAP ── read ──► Port::send ──► vnet
-//!         ▲                              │
-//!         └─── writev ◄── Port::recv ◄───┘ (by the sender, or by the pump, which is woken)
+//!        line ── read ──► Port::send ──► vnet
+//!         ▲                               │
+//!         └──── write ◄── Port::recv ◄────┘ (by the sender, or by the pump, which is woken)
 //! ```
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
 
-use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use vnet::packet::Packet;
-use vnet::{Port, PortError, System};
+use vnet::{Port, System};
 
-use crate::buffers::Buffers;
-use crate::sys::{Bell, Device, HEADER_LEN, Interest, Written, wait};
-use crate::tap::PumpEnd;
+use crate::line::{Frame, Inward, Outward, Written};
+use crate::report::{PumpEnd, PumpReport};
+use crate::sys::{Bell, Interest, wait};
 
 /// Frames carried in one direction before the other gets its turn.
 const BATCH: usize = 64;
@@ -44,37 +43,42 @@ pub(crate) struct Pump {
 }
 
 /// What the pump's thread shares with those who talk to it.
-pub(crate) struct Shared {
+struct Shared {
     bell: Bell,
     stop: AtomicBool,
     /// Set while the thread sleeps or is about to: only then is there anything to do for a sender.
     asleep: AtomicBool,
-    /// The way to the host, for one thread at a time: frames keep their order. `None` once the pump
+    /// The way out, for one thread at a time: frames keep their order. `None` once the pump
     /// has ended.
-    outward: Mutex<Option<Outward>>,
-    pub(crate) counters: Counters,
+    outward: Mutex<Option<Way>>,
+    counters: Counters,
 }
 
 /// Frames by what became of them.
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) frames_in: AtomicU64,
-    pub(crate) frames_out: AtomicU64,
-    pub(crate) refused_by_vnet: AtomicU64,
-    pub(crate) refused_by_host: AtomicU64,
-    pub(crate) wakeups: AtomicU64,
+struct Counters {
+    frames_in: AtomicU64,
+    frames_out: AtomicU64,
+    /// By either side.
+    refused: AtomicU64,
+    wakeups: AtomicU64,
 }
 
 impl Pump {
-    /// Starts the thread.
-    pub(crate) fn start(device: Device, port: Port, system: System) -> io::Result<Pump> {
-        let (device, port) = (Arc::new(device), Arc::new(port));
+    /// Starts the thread, under this name.
+    pub(crate) fn start(
+        name: &str,
+        (inward, outward): (Box<dyn Inward>, Box<dyn Outward>),
+        port: Port,
+        system: System,
+    ) -> io::Result<Pump> {
+        let port = Arc::new(port);
         let shared = Arc::new(Shared {
             bell: Bell::new()?,
             stop: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
-            outward: Mutex::new(Some(Outward {
-                device: Arc::clone(&device),
+            outward: Mutex::new(Some(Way {
+                to: outward,
                 port: Arc::clone(&port),
                 unwritten: None,
             })),
@@ -84,23 +88,34 @@ impl Pump {
         port.on_ready(Arc::new(move || told.sent()));
         let worker = Worker {
             shared: Arc::clone(&shared),
-            device,
+            inward,
             port,
             system,
-            buffers: Buffers::new(),
         };
         let thread = Builder::new()
-            .name("vnet-tap".into())
-            .spawn(move || worker.run())?;
+            .name(name.into())
+            .spawn(move || worker.carry_until_the_end())?;
         Ok(Pump {
             shared,
             thread: Some(thread),
         })
     }
 
-    /// The counters, live.
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.shared.counters
+    /// What has been carried so far.
+    pub(crate) fn report(&self) -> PumpReport {
+        let Counters {
+            frames_in,
+            frames_out,
+            refused,
+            wakeups,
+        } = &self.shared.counters;
+        PumpReport {
+            frames_in: frames_in.load(Ordering::Relaxed),
+            frames_out: frames_out.load(Ordering::Relaxed),
+            drops: refused.load(Ordering::Relaxed),
+            wakeups: wakeups.load(Ordering::Relaxed),
+            end: None,
+        }
     }
 
     /// True while frames are carried.
@@ -108,28 +123,35 @@ impl Pump {
         self.thread.as_ref().is_some_and(|t| !t.is_finished())
     }
 
-    /// Stops the thread, which takes the device and the port with it, and says how it ended.
-    /// `None` when it has been stopped before.
-    pub(crate) fn stop(&mut self) -> Option<PumpEnd> {
+    /// Stops the thread, which takes both ends with it, and says how it ended.
+    ///
+    /// # Panics
+    /// When the thread panicked, with the same payload.
+    pub(crate) fn detach(mut self) -> PumpReport {
+        let end = self.stop().map(|ended| match ended {
+            Ok(end) => end,
+            Err(payload) => std::panic::resume_unwind(payload),
+        });
+        PumpReport {
+            end,
+            ..self.report()
+        }
+    }
+
+    /// How the thread ended; `None` when it has been stopped before.
+    fn stop(&mut self) -> Option<thread::Result<PumpEnd>> {
         let thread = self.thread.take()?;
         self.shared.stop.store(true, Ordering::SeqCst);
         self.shared.bell.ring();
-        match thread.join() {
-            Ok(end) => Some(end),
-            Err(payload) => std::panic::resume_unwind(payload),
-        }
+        Some(thread.join())
     }
 }
 
 impl Drop for Pump {
     fn drop(&mut self) {
-        if let Some(thread) = self.thread.take() {
-            self.shared.stop.store(true, Ordering::SeqCst);
-            self.shared.bell.ring();
-            // A panic in the pump has been printed by its own thread; a second one while
-            // dropping would abort the process.
-            let _ = thread.join();
-        }
+        // A panic in the pump has been printed by its own thread; a second one while dropping would
+        // abort the process.
+        let _ = self.stop();
     }
 }
 
@@ -168,19 +190,19 @@ enum Progress {
     More,
     /// Nothing is waiting.
     Idle,
-    /// Something is waiting, but the device cannot take it now.
+    /// Something is waiting, but there is no room for it now.
     Full,
 }
 
-/// From the vnet to the host.
-struct Outward {
-    device: Arc<Device>,
+/// From the vnet to the outside.
+struct Way {
+    to: Box<dyn Outward>,
     port: Arc<Port>,
-    /// A frame that is next: it did not fit into the device's queue, or it was left to the pump.
+    /// A frame that is next: there was no room for it, or it was left to the pump.
     unwritten: Option<Packet>,
 }
 
-impl Outward {
+impl Way {
     /// The next frame.
     fn next(&mut self) -> Option<Packet> {
         self.unwritten.take().or_else(|| self.port.recv())
@@ -190,7 +212,10 @@ impl Outward {
     fn carry(&mut self, counters: &Counters) -> io::Result<Progress> {
         for _ in 0..BATCH {
             let Some(packet) = self.next() else {
-                return Ok(Progress::Idle);
+                return Ok(match self.to.flush()? {
+                    true => Progress::Idle,
+                    false => Progress::Full,
+                });
             };
             if !self.write(packet, counters)? {
                 return Ok(Progress::Full);
@@ -204,13 +229,14 @@ impl Outward {
     fn carry_small(&mut self, counters: &Counters) -> bool {
         for _ in 0..BATCH_OF_SENDER {
             let Some(packet) = self.next() else {
-                return self.port.next_arrival().is_none() && !self.port.is_gone();
+                let all_written = self.to.flush().unwrap_or(false);
+                return all_written && self.port.next_arrival().is_none() && !self.port.is_gone();
             };
             if packet.len() >= LARGE {
                 self.unwritten = Some(packet);
                 return false;
             }
-            // The pump meets an error of the device by itself.
+            // The pump meets an error by itself.
             if !self.write(packet, counters).unwrap_or(false) {
                 return false;
             }
@@ -218,20 +244,12 @@ impl Outward {
         false
     }
 
-    /// Hands the host a frame. False when the device has no room, and the frame is kept.
-    fn write(&mut self, mut packet: Packet, counters: &Counters) -> io::Result<bool> {
-        let written = if self.device.has_headers() {
-            match packet.virtio_header() {
-                Some(header) => self.device.write(&header, &packet)?,
-                None => Written::Refused,
-            }
-        } else {
-            self.device.write(&[], &packet)?
-        };
-        match written {
+    /// Hands over a frame. False when there is no room, and the frame is kept.
+    fn write(&mut self, packet: Packet, counters: &Counters) -> io::Result<bool> {
+        match self.to.write(packet)? {
             Written::Yes => counters.frames_out.fetch_add(1, Ordering::Relaxed),
-            Written::Refused => counters.refused_by_host.fetch_add(1, Ordering::Relaxed),
-            Written::Later => {
+            Written::Refused => counters.refused.fetch_add(1, Ordering::Relaxed),
+            Written::Later(packet) => {
                 self.unwritten = Some(packet);
                 return Ok(false);
             }
@@ -242,21 +260,20 @@ impl Outward {
 
 struct Worker {
     shared: Arc<Shared>,
-    device: Arc<Device>,
+    inward: Box<dyn Inward>,
     port: Arc<Port>,
     system: System,
-    buffers: Buffers,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // The port knows `shared`, which must not keep the port.
+        self.shared.outward.lock().take();
+    }
 }
 
 impl Worker {
-    fn run(mut self) -> PumpEnd {
-        let end = self.carry_until_the_end();
-        // The port knows `shared`, which must not keep the port.
-        self.shared.outward.lock().take();
-        end
-    }
-
-    fn carry_until_the_end(&mut self) -> PumpEnd {
+    fn carry_until_the_end(mut self) -> PumpEnd {
         loop {
             if self.shared.stop.load(Ordering::SeqCst) {
                 return PumpEnd::Detached;
@@ -264,8 +281,10 @@ impl Worker {
             if self.port.is_gone() {
                 return PumpEnd::PortGone;
             }
-            if let Err(e) = self.turn() {
-                return PumpEnd::Device(e);
+            match self.turn() {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return PumpEnd::Closed,
+                Err(e) => return PumpEnd::Device(e),
             }
         }
     }
@@ -295,41 +314,32 @@ impl Worker {
             .next_arrival()
             .filter(|_| interest == Interest::Read)
             .map(|at| at.since(self.system.now()));
-        let woken = wait(&self.device, &self.shared.bell, interest, timeout);
+        let woken = wait(self.inward.fd(), &self.shared.bell, interest, timeout);
         self.shared.asleep.store(false, Ordering::SeqCst);
         self.shared.counters.wakeups.fetch_add(1, Ordering::Relaxed);
         woken
     }
 
-    /// From the host into the vnet.
+    /// From outside into the vnet.
     fn carry_in(&mut self) -> io::Result<Progress> {
         let counters = &self.shared.counters;
         for _ in 0..BATCH {
-            let Some(frame) = self.buffers.read(&self.device)? else {
+            let Some(Frame { header, bytes }) = self.inward.read()? else {
                 return Ok(Progress::Idle);
             };
             counters.frames_in.fetch_add(1, Ordering::Relaxed);
-            if self.receive(frame).is_err() {
-                counters.refused_by_vnet.fetch_add(1, Ordering::Relaxed);
+            let sent = match header {
+                Some(header) => self.port.send_virtio(&header, bytes),
+                None => self.port.send(bytes),
+            };
+            if sent.is_err() {
+                counters.refused.fetch_add(1, Ordering::Relaxed);
             }
         }
         Ok(Progress::More)
     }
 
-    /// Gives the vnet what was read.
-    fn receive(&self, mut frame: Bytes) -> Result<(), PortError> {
-        if !self.device.has_headers() {
-            return self.port.send(frame);
-        }
-        let Some((header, _)) = frame.split_first_chunk::<HEADER_LEN>() else {
-            return Err(PortError::BadHeader);
-        };
-        let header = *header;
-        frame.advance(HEADER_LEN);
-        self.port.send_virtio(&header, frame)
-    }
-
-    /// From the vnet to the host.
+    /// From the vnet to the outside.
     fn carry_out(&mut self) -> io::Result<Progress> {
         match self.shared.outward.lock().as_mut() {
             Some(outward) => outward.carry(&self.shared.counters),

@@ -3,8 +3,10 @@
 use std::ffi::c_int;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Buf;
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{Mode as FileMode, OFlags};
@@ -15,11 +17,8 @@ use tun_tap::{Iface, Mode};
 use vnet::Offload;
 use vnet::packet::Packet;
 
-/// The largest frame a TAP carries: Linux limits the device's IP MTU to 65521 and a large segment to
-/// 65535 bytes of IP, and two VLAN tags may be in the bytes.
-pub(crate) const MAX_FRAME_LEN: usize = 65_535 + 14 + 8;
-/// Bytes in the virtio-net header, which is in front of each frame of an offloading device.
-pub(crate) const HEADER_LEN: usize = 12;
+use crate::buffers::Buffers;
+use crate::line::{Frame, HEADER_LEN, Inward, Outward, Written};
 
 /// Slices handed to one `writev`; a packet in more pieces than this is copied into one.
 const MAX_SLICES: usize = 20;
@@ -81,8 +80,17 @@ impl Device {
         }
     }
 
-    /// Whether a virtio-net header is in front of each frame.
-    pub(crate) fn has_headers(&self) -> bool {
+    /// Both directions.
+    pub(crate) fn halves(self) -> (Box<dyn Inward>, Box<dyn Outward>) {
+        let device = Arc::new(self);
+        let inward = FromHost {
+            device: Arc::clone(&device),
+            buffers: Buffers::new(),
+        };
+        (Box::new(inward), Box::new(ToHost { device }))
+    }
+
+    fn has_headers(&self) -> bool {
         matches!(self, Device::Offloading(_))
     }
 
@@ -98,30 +106,53 @@ impl Device {
             }
         }
     }
+}
 
-    /// Hands the host a frame, from where its pieces are, behind `header`, which is empty for a plain
-    /// device.
-    pub(crate) fn write(&self, header: &[u8], packet: &Packet) -> io::Result<Written> {
-        let slices = packet.slices();
-        let copy;
-        let mut pieces = [IoSlice::new(&[]); MAX_SLICES];
-        pieces[0] = IoSlice::new(header);
-        let used = if slices.len() + 2 <= MAX_SLICES {
-            pieces[1] = IoSlice::new(packet.head());
-            for (piece, slice) in pieces[2..].iter_mut().zip(slices) {
-                *piece = IoSlice::new(slice);
-            }
-            slices.len() + 2
-        } else {
-            copy = packet.to_vec();
-            pieces[1] = IoSlice::new(&copy);
-            2
+struct FromHost {
+    device: Arc<Device>,
+    buffers: Buffers,
+}
+
+impl Inward for FromHost {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
+    }
+
+    fn read(&mut self) -> io::Result<Option<Frame>> {
+        let Some(mut bytes) = self.buffers.read(|buf| self.device.read(buf))? else {
+            return Ok(None);
         };
+        let mut header = None;
+        if self.device.has_headers() {
+            header = bytes.first_chunk().copied();
+            bytes.advance(HEADER_LEN.min(bytes.len()));
+        }
+        Ok(Some(Frame { header, bytes }))
+    }
+}
+
+struct ToHost {
+    device: Arc<Device>,
+}
+
+impl Outward for ToHost {
+    fn write(&mut self, mut packet: Packet) -> io::Result<Written> {
+        let header = match self.device.has_headers() {
+            true => match packet.virtio_header() {
+                Some(header) => Some(header),
+                None => return Ok(Written::Refused),
+            },
+            false => None,
+        };
+        let header = header.as_ref().map_or(&[][..], |header| &header[..]);
         loop {
-            return match rustix::io::writev(self.as_fd(), &pieces[..used]) {
+            let written = with_slices(header, &packet, |slices| {
+                rustix::io::writev(self.device.as_fd(), slices)
+            });
+            return match written {
                 Ok(_) => Ok(Written::Yes),
                 Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => Ok(Written::Later),
+                Err(Errno::AGAIN) => Ok(Written::Later(packet)),
                 // EIO: the host's interface is down. EINVAL: not a frame to its taste.
                 // ENOBUFS, ENOMEM: the host is out of memory for the moment.
                 Err(Errno::IO | Errno::INVAL | Errno::NOBUFS | Errno::NOMEM) => {
@@ -131,6 +162,30 @@ impl Device {
             };
         }
     }
+}
+
+/// Calls `f` with a packet's pieces, where they are, behind `prefix`.
+pub(crate) fn with_slices<R>(
+    prefix: &[u8],
+    packet: &Packet,
+    f: impl FnOnce(&[IoSlice<'_>]) -> R,
+) -> R {
+    let slices = packet.slices();
+    let copy;
+    let mut pieces = [IoSlice::new(&[]); MAX_SLICES];
+    pieces[0] = IoSlice::new(prefix);
+    let used = if slices.len() + 2 <= MAX_SLICES {
+        pieces[1] = IoSlice::new(packet.head());
+        for (piece, slice) in pieces[2..].iter_mut().zip(slices) {
+            *piece = IoSlice::new(slice);
+        }
+        slices.len() + 2
+    } else {
+        copy = packet.to_vec();
+        pieces[1] = IoSlice::new(&copy);
+        2
+    };
+    f(&pieces[..used])
 }
 
 impl Queue {
@@ -161,17 +216,6 @@ impl Queue {
         let name = String::from_utf8_lossy(name.unwrap_or_default()).into_owned();
         Ok(Queue { fd, name })
     }
-}
-
-/// What became of a frame written to the device.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Written {
-    /// The host has taken it.
-    Yes,
-    /// The device's queue is full: try again when it is writable.
-    Later,
-    /// The host refused this frame; it may accept the next.
-    Refused,
 }
 
 fn borrow(iface: &Iface) -> BorrowedFd<'_> {
@@ -205,6 +249,16 @@ impl Bell {
         let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
     }
 
+    /// Sleeps until it rings, for at most `timeout`.
+    pub(crate) fn wait(&self, timeout: Duration) {
+        let timeout = Timespec::try_from(timeout).ok();
+        // Whatever goes wrong, the caller looks again.
+        let _ = poll(
+            &mut [PollFd::new(&self.fd, PollFlags::IN)],
+            timeout.as_ref(),
+        );
+    }
+
     fn silence(&self) {
         let mut count = [0; 8];
         // EAGAIN means that it was silent.
@@ -221,9 +275,10 @@ pub(crate) enum Interest {
     ReadWrite,
 }
 
-/// Sleeps until the bell rings, the device is ready, or `timeout` has passed.
+/// Sleeps until the bell rings, the line is ready, or `timeout` has passed. A line that has failed is
+/// ready: reading it says why.
 pub(crate) fn wait(
-    device: &Device,
+    line: BorrowedFd<'_>,
     bell: &Bell,
     interest: Interest,
     timeout: Option<Duration>,
@@ -235,22 +290,15 @@ pub(crate) fn wait(
         Interest::ReadWrite => PollFlags::IN | PollFlags::OUT,
     };
     let mut fds = [
-        PollFd::new(device, flags),
+        PollFd::new(&line, flags),
         PollFd::new(&bell.fd, PollFlags::IN),
     ];
     match poll(&mut fds, timeout.as_ref()) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(e) => return Err(e.into()),
     }
-    let failed = fds[0]
-        .revents()
-        .intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL);
     if fds[1].revents().contains(PollFlags::IN) {
         bell.silence();
-    }
-    if failed {
-        // What the kernel reports once the device was deleted under us.
-        return Err(Errno::BADFD.into());
     }
     Ok(())
 }

@@ -1,13 +1,12 @@
 //! Attaching a host TAP to a vnet, and detaching it.
 
-use std::fmt;
 use std::io;
-use std::sync::atomic::Ordering;
 
 use vnet::{AdminError, MacAddr, Offload, Vnet};
 
 use crate::probe::Unavailable;
-use crate::pump::{Counters, Pump};
+use crate::pump::Pump;
+use crate::report::PumpReport;
 use crate::sys::Device;
 
 /// Bytes in the longest name of a host interface (`IFNAMSIZ` without the final zero).
@@ -63,33 +62,6 @@ pub enum TapError {
     Pump(#[source] io::Error),
 }
 
-/// How a pump ended.
-#[derive(Debug)]
-pub enum PumpEnd {
-    /// It was stopped.
-    Detached,
-    /// The vnet, or the interface in it, was destroyed.
-    PortGone,
-    /// The device failed: most often because the host's interface was deleted.
-    Device(io::Error),
-}
-
-/// What a TAP carried.
-#[derive(Debug)]
-pub struct TapReport {
-    /// Frames read from the host.
-    pub frames_in: u64,
-    /// Frames written to the host.
-    pub frames_out: u64,
-    /// Frames that one side sent and the other refused: the port's queue was full or its vnet gone,
-    /// or the host's interface was down or out of memory.
-    pub drops: u64,
-    /// How often the pump was woken. It does not increase while the TAP is idle.
-    pub wakeups: u64,
-    /// How the pump ended; `None` in a report from while it runs.
-    pub end: Option<PumpEnd>,
-}
-
 /// A host TAP that is a port of a vnet. Dropping it detaches it.
 #[derive(Debug)]
 pub struct Tap {
@@ -127,7 +99,8 @@ impl Tap {
             plugged => plugged?,
         };
         vnet.set_offload(ifname, offload)?;
-        let pump = Pump::start(device, port, vnet.system()).map_err(TapError::Pump)?;
+        let pump = Pump::start("vnet-tap", device.halves(), port, vnet.system())
+            .map_err(TapError::Pump)?;
         tracing::debug!(vnet = vnet.name(), ifname, host = %host_name, "TAP attached");
         Ok(Tap { pump, host_name })
     }
@@ -143,8 +116,8 @@ impl Tap {
     }
 
     /// What has been carried so far.
-    pub fn report(&self) -> TapReport {
-        TapReport::new(self.pump.counters(), None)
+    pub fn report(&self) -> PumpReport {
+        self.pump.report()
     }
 
     /// Detaches the TAP: the pump stops and the host's interface disappears (unless it is persistent).
@@ -152,46 +125,10 @@ impl Tap {
     ///
     /// # Panics
     /// When the pump panicked, with the same payload.
-    pub fn detach(mut self) -> TapReport {
-        let end = self.pump.stop();
-        let report = TapReport::new(self.pump.counters(), end);
+    pub fn detach(self) -> PumpReport {
+        let report = self.pump.detach();
         tracing::debug!(host = %self.host_name, %report, "TAP detached");
         report
-    }
-}
-
-impl TapReport {
-    fn new(counters: &Counters, end: Option<PumpEnd>) -> TapReport {
-        let Counters {
-            frames_in,
-            frames_out,
-            refused_by_vnet,
-            refused_by_host,
-            wakeups,
-        } = counters;
-        TapReport {
-            frames_in: frames_in.load(Ordering::Relaxed),
-            frames_out: frames_out.load(Ordering::Relaxed),
-            drops: refused_by_vnet.load(Ordering::Relaxed)
-                + refused_by_host.load(Ordering::Relaxed),
-            wakeups: wakeups.load(Ordering::Relaxed),
-            end,
-        }
-    }
-}
-
-impl fmt::Display for TapReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} frames in, {} out, {} dropped",
-            self.frames_in, self.frames_out, self.drops
-        )?;
-        match &self.end {
-            None | Some(PumpEnd::Detached) => Ok(()),
-            Some(PumpEnd::PortGone) => f.write_str("; the vnet's end went away"),
-            Some(PumpEnd::Device(e)) => write!(f, "; the device failed: {e}"),
-        }
     }
 }
 

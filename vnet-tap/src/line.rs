@@ -1,0 +1,51 @@
+//! What a pump carries frames to and from: both directions of a TAP or of an emulator's socket.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use bytes::Bytes;
+use vnet::packet::Packet;
+
+/// The largest frame there is: 65535 bytes of IP behind an Ethernet header, and two VLAN tags.
+pub(crate) const MAX_FRAME_LEN: usize = 65_535 + 14 + 8;
+/// Bytes in the virtio-net header, which is in front of each frame of an offloading device.
+pub(crate) const HEADER_LEN: usize = 12;
+
+/// A frame for the vnet.
+pub(crate) struct Frame {
+    /// The virtio-net header that it came with.
+    pub(crate) header: Option<[u8; HEADER_LEN]>,
+    pub(crate) bytes: Bytes,
+}
+
+/// From outside to the vnet. Nothing waits.
+pub(crate) trait Inward: Send {
+    /// What to poll for reading.
+    fn fd(&self) -> BorrowedFd<'_>;
+
+    /// The next frame, if there is one. An error ends the pump; [`io::ErrorKind::UnexpectedEof`] says
+    /// that the other side has closed.
+    fn read(&mut self) -> io::Result<Option<Frame>>;
+}
+
+/// From the vnet to outside. Nothing waits.
+pub(crate) trait Outward: Send {
+    /// Hands over a frame. An error ends the pump.
+    fn write(&mut self, packet: Packet) -> io::Result<Written>;
+
+    /// Writes what is left of the frames taken so far. False when there is no room for it now.
+    fn flush(&mut self) -> io::Result<bool> {
+        Ok(true)
+    }
+}
+
+/// What became of a frame.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// It was taken.
+    Yes,
+    /// There is no room for it now: it is to be tried again when there is.
+    Later(Packet),
+    /// It was refused; the next one may be taken.
+    Refused,
+}

@@ -1,0 +1,50 @@
+//! What a pump has carried, and how it ended.
+
+use std::fmt;
+use std::io;
+
+/// How a pump ended.
+#[derive(Debug)]
+pub enum PumpEnd {
+    /// It was stopped.
+    Detached,
+    /// The vnet, or the interface in it, was destroyed.
+    PortGone,
+    /// The other end of the socket was closed.
+    Closed,
+    /// The device failed, most often because the host's interface was deleted; or the socket failed, or
+    /// a guest sent what no guest sends ([`io::ErrorKind::InvalidData`]).
+    Device(io::Error),
+}
+
+/// What a TAP or a guest's socket carried.
+#[derive(Debug)]
+pub struct PumpReport {
+    /// Frames read from the host or the guest.
+    pub frames_in: u64,
+    /// Frames written to the host or the guest.
+    pub frames_out: u64,
+    /// Frames that one side sent and the other refused: too short or too long, the port's queue was
+    /// full or its vnet gone, or the host's interface was down or out of memory.
+    pub drops: u64,
+    /// How often the pump was woken. It does not increase while nothing is sent.
+    pub wakeups: u64,
+    /// How the pump ended; `None` in a report from while it runs.
+    pub end: Option<PumpEnd>,
+}
+
+impl fmt::Display for PumpReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} frames in, {} out, {} dropped",
+            self.frames_in, self.frames_out, self.drops
+        )?;
+        match &self.end {
+            None | Some(PumpEnd::Detached) => Ok(()),
+            Some(PumpEnd::PortGone) => f.write_str("; the vnet's end went away"),
+            Some(PumpEnd::Closed) => f.write_str("; the other end was closed"),
+            Some(PumpEnd::Device(e)) => write!(f, "; the device failed: {e}"),
+        }
+    }
+}

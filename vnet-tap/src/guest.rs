@@ -11,9 +11,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt};
-use vnet::{NetifError, Port, Vnet};
+use vnet::{AdminError, Vnet};
 
-use crate::pump::Pump;
+use crate::pump::{self, Pump};
 use crate::report::PumpReport;
 use crate::socket;
 use crate::sys::{Bell, Interest, wait};
@@ -46,7 +46,7 @@ pub enum GuestError {
     Socket(io::Error),
     /// The vnet could not make the port.
     #[error("cannot create the vnet's end: {0}")]
-    Port(#[from] NetifError),
+    Port(#[from] AdminError),
     /// The pump's thread or its event descriptor could not be created.
     #[error("cannot start the pump")]
     Pump(#[source] io::Error),
@@ -91,7 +91,7 @@ impl Guest {
         framing: Framing,
     ) -> Result<Guest, GuestError> {
         let halves = socket::line(socket.into(), framing).map_err(GuestError::Socket)?;
-        let port = port(vnet, ifname)?;
+        let port = pump::port(vnet, ifname, None)?;
         let pump =
             Pump::start("vnet-guest", halves, port, vnet.system()).map_err(GuestError::Pump)?;
         tracing::debug!(vnet = vnet.name(), ifname, ?framing, "guest attached");
@@ -115,14 +115,6 @@ impl Guest {
     /// When the pump panicked, with the same payload.
     pub fn detach(self) -> PumpReport {
         self.pump.detach()
-    }
-}
-
-/// The port of that name with nothing plugged in, or a new one.
-fn port(vnet: &Vnet, ifname: &str) -> Result<Port, NetifError> {
-    match vnet.plug_port(ifname) {
-        Err(NetifError::NotFound(_)) => vnet.port(ifname, None),
-        plugged => plugged,
     }
 }
 

@@ -22,7 +22,7 @@ use std::thread::{self, Builder, JoinHandle};
 
 use parking_lot::Mutex;
 use vnet::packet::Packet;
-use vnet::{Port, System};
+use vnet::{AdminError, MacAddr, Port, System, Vnet};
 
 use crate::line::{Frame, Inward, Outward, Written};
 use crate::report::{PumpEnd, PumpReport};
@@ -34,6 +34,14 @@ const BATCH: usize = 64;
 const BATCH_OF_SENDER: usize = 4;
 /// Bytes in a frame from which on it is left to the pump.
 const LARGE: usize = 4096;
+
+/// The port of that name with nothing plugged in, or a new one.
+pub(crate) fn port(vnet: &Vnet, name: &str, mac: Option<MacAddr>) -> Result<Port, AdminError> {
+    match vnet.plug_port(name) {
+        Err(AdminError::NotFound(_)) => vnet.port(name, mac),
+        plugged => plugged,
+    }
+}
 
 /// A running pump.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::io;
 use vnet::{AdminError, MacAddr, Offload, Vnet};
 
 use crate::probe::Unavailable;
-use crate::pump::Pump;
+use crate::pump::{self, Pump};
 use crate::report::PumpReport;
 use crate::sys::Device;
 
@@ -94,10 +94,7 @@ impl Tap {
             _ => TapError::Unavailable(Unavailable::from_io(e)),
         })?;
         let host_name = device.name().to_owned();
-        let port = match vnet.plug_port(ifname) {
-            Err(AdminError::NotFound(_)) => vnet.port(ifname, mac)?,
-            plugged => plugged?,
-        };
+        let port = pump::port(vnet, ifname, mac)?;
         vnet.set_offload(ifname, offload)?;
         let pump = Pump::start("vnet-tap", device.halves(), port, vnet.system())
             .map_err(TapError::Pump)?;

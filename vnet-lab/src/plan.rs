@@ -62,6 +62,8 @@ pub struct PlannedVnet {
     pub rstp: Option<RstpConfig>,
     /// It is a switch that tells VLANs apart.
     pub tells_vlans_apart: bool,
+    /// Whether it speaks LLDP.
+    pub lldp: bool,
     /// Its interfaces, in the order of the file.
     pub interfaces: Vec<PlannedInterface>,
     /// Its routes besides the connected ones.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use vnet::LinkStats;
+use vnet::{LinkStats, LldpNeighbour};
 
 pub use crate::job::Figures;
 
@@ -174,6 +174,10 @@ pub struct VnetReport {
     /// otherwise.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub vlans: Vec<VlanReport>,
+    /// Who was plugged in at the other ends of its links at the end, as they said by LLDP; left out if nobody
+    /// did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lldp: Vec<LldpNeighbour>,
     /// How it went away.
     pub teardown: Teardown,
 }

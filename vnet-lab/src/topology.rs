@@ -51,6 +51,8 @@ pub struct Topology {
     pub routing: Routing,
     /// What switches speak that do not say it themselves.
     pub stp: SpanningTree,
+    /// Whether nodes speak LLDP that do not say it themselves.
+    pub lldp: bool,
     /// The nodes, in the order of the file.
     pub nodes: Vec<Node>,
     /// The links, in the order of the file.
@@ -93,6 +95,8 @@ pub struct Node {
     pub stp: Option<Spanned<SpanningTree>>,
     /// Its bridge priority, when the file says so.
     pub stp_priority: Option<Spanned<u16>>,
+    /// Whether it speaks LLDP, when the file says so.
+    pub lldp: Option<bool>,
     /// Its static routes.
     pub routes: Vec<Spanned<Route>>,
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 const PAGE: &str = include_str!("../../docs/topology.md");
 
 const EVERYTHING: &str = "hosts = ['a', 'b']\n\
+    lldp = true\n\
     link = [{ ends = ['a 192.0.2.1/24', 'b 192.0.2.2/24'], name = 'l', rate = '10Mbit/s', delay = '1ms',\n\
       queue = { discipline = 'fq-codel' } }]\n\
     event = [{ at = '1s', link = 'l', rate = '20Mbit/s' }]\n\
@@ -84,4 +85,12 @@ fn every_key_is_told_in_the_page() {
             );
         }
     });
+}
+
+#[test]
+fn what_is_plugged_in_where_is_in_the_report() {
+    let report = report();
+    let heard = &report["vnets"][0]["lldp"][0];
+    let says = ["interface", "chassis", "port", "capabilities"].map(|key| heard[key].as_str());
+    assert_eq!(says, ["eth0", "b", "eth0", "station"].map(Some));
 }

@@ -152,7 +152,7 @@ pub use netif::fingerprint::Fingerprint;
 pub use netif::lagg::config::{LaggConfig, LaggHash, LaggMode};
 pub use netif::vlan::MAX_VLAN_DEPTH;
 pub use netif::vlan::VlanConfig;
-pub use netif::{AdminError, AdminState, IfCounters, IfKind};
+pub use netif::{AdminError, AdminState, IfCounters, IfKind, LldpNeighbour};
 pub use packet::cx::Carrier;
 pub use packet::tag::{MAX_VID, Tpid};
 pub use packet::{Direction, MacAddr, Packet, Payload};

@@ -39,6 +39,7 @@ impl Plan {
                 kind: node.kind,
                 rstp: topology.rstp(node),
                 tells_vlans_apart: aware.contains(node.name.get_ref().as_str()),
+                lldp: node.lldp.unwrap_or(topology.lldp),
                 interfaces: Vec::new(),
                 routes: routes.collect(),
             });

@@ -28,6 +28,7 @@ pub(super) fn render(report: &Report, layout: Layout) -> String {
         events(&mut out, report, layout);
         spanning_trees(&mut out, &report.vnets, layout);
         vlans(&mut out, &report.vnets, layout);
+        neighbours(&mut out, &report.vnets, layout);
         vnets(&mut out, &report.vnets, layout);
     }
     failures(&mut out, &report.vnets);
@@ -247,6 +248,38 @@ fn vlans(out: &mut String, vnets: &[VnetReport], layout: Layout) {
     }
     push(out, table);
     let more = (all.len() - shown) as u64;
+    if more > 0 {
+        let _ = writeln!(out, "… and {} more; --verbose lists them", count(more));
+    }
+    out.push('\n');
+}
+
+/// What is plugged in where, as the nodes have heard it.
+fn neighbours(out: &mut String, vnets: &[VnetReport], layout: Layout) {
+    let heard = vnets
+        .iter()
+        .flat_map(|v| v.lldp.iter().map(move |n| (v, n)));
+    let heard: Vec<_> = heard.collect();
+    if heard.is_empty() {
+        return;
+    }
+    let shown = match layout.detail {
+        Detail::Verbose => heard.len(),
+        _ => heard.len().min(ROWS),
+    };
+    let header = ["interface", "neighbour", "its port", "it is"];
+    let mut table = table(layout.width, &header, &[]);
+    for (vnet, neighbour) in &heard[..shown] {
+        let name = neighbour.system_name.as_ref().unwrap_or(&neighbour.chassis);
+        table.add_row([
+            format!("{}:{}", vnet.name, neighbour.interface),
+            printable(name).to_string(),
+            printable(&neighbour.port).to_string(),
+            neighbour.capabilities.clone(),
+        ]);
+    }
+    push(out, table);
+    let more = (heard.len() - shown) as u64;
     if more > 0 {
         let _ = writeln!(out, "… and {} more; --verbose lists them", count(more));
     }

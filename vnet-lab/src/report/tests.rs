@@ -59,6 +59,7 @@ fn report() -> Report {
             dropped: BTreeMap::from([("no-socket", 1)]),
             spanning_tree: None,
             vlans: Vec::new(),
+            lldp: Vec::new(),
             teardown: Teardown {
                 steps: vec!["ip".to_owned()],
                 released: Counts {

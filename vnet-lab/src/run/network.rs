@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use vnet::{
     AdminError, BridgeConfig, BridgeMode, BridgeVlans, DestroyReport, DropReason, Forwarding,
-    HostPort, IfKind, LinkConfig, LinkScript, MacAddr, MemberConfig, NextHop, OwnedVnet, Released,
-    Stats, Stp, StpEdge, StpPortInfo, System, VlanConfig, Vnet,
+    HostPort, IfKind, LinkConfig, LinkScript, LldpNeighbour, MacAddr, MemberConfig, NextHop,
+    OwnedVnet, Released, Stats, Stp, StpEdge, StpPortInfo, System, VlanConfig, Vnet,
 };
 
 use super::capture::Captures;
@@ -18,6 +18,9 @@ use crate::report::{
     VnetReport,
 };
 use crate::topology::{NodeKind, Via};
+
+/// The tunable that makes a vnet speak LLDP, and the interval of the standard, in milliseconds.
+const LLDP: (&str, &str) = ("net.link.lldp.interval", "30000");
 
 /// A topology that is up. Dropping it destroys its vnets.
 ///
@@ -79,6 +82,10 @@ impl Network {
         }
         for (vnet, planned) in network.vnets.iter().zip(&plan.vnets) {
             add_routes(vnet, planned)?;
+            if planned.lldp {
+                vnet.set_sysctl(LLDP.0, LLDP.1)
+                    .expect("its owner is here, and the value is in range");
+            }
         }
         Ok(network)
     }
@@ -230,7 +237,10 @@ impl Network {
                 .expect("its owner is here, so the vnet is not gone");
             let tree = spanning_tree(&vnet);
             let vlans = vlans(&vnet).unwrap_or_default();
-            reports.push(report(&stats, tree, vlans, vnet.destroy()));
+            let speaks_lldp = vnet.sysctl(LLDP.0).is_ok_and(|interval| interval != "0");
+            let seen = speaks_lldp.then(|| vnet.inspect().ok()).flatten();
+            let lldp = seen.map_or_else(Vec::new, |seen| seen.lldp);
+            reports.push(report(&stats, tree, vlans, lldp, vnet.destroy()));
         }
         self.captures.finish()?;
         Ok(reports)
@@ -409,6 +419,7 @@ fn report(
     stats: &Stats,
     spanning_tree: Option<SpanningTreeReport>,
     vlans: Vec<VlanReport>,
+    lldp: Vec<LldpNeighbour>,
     destroyed: DestroyReport,
 ) -> VnetReport {
     let dropped: BTreeMap<&'static str, u64> = DropReason::ALL
@@ -430,6 +441,7 @@ fn report(
         dropped,
         spanning_tree,
         vlans,
+        lldp,
         teardown: Teardown {
             steps: destroyed.steps.into_iter().map(|step| step.name).collect(),
             released: counts(&destroyed.released),

@@ -41,6 +41,7 @@ pub(crate) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
         .read("routing", routing, problems)
         .map_or_else(Routing::default, Spanned::into_inner);
     let stp = table.read("stp", spanning_tree, problems);
+    let lldp = table.boolean("lldp", problems);
     let nodes = nodes(&mut table, problems);
     if nodes.is_empty() && problems.count() == 0 {
         let keys = ["hosts", "routers", "switches", "hubs", "node"];
@@ -73,6 +74,7 @@ pub(crate) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
         name,
         routing,
         stp: stp.map_or_else(SpanningTree::default, Spanned::into_inner),
+        lldp: lldp.unwrap_or(false),
         nodes,
         links: name_interfaces(links),
         events,
@@ -128,6 +130,7 @@ fn nodes(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Vec<Node> {
                     kind,
                     stp: None,
                     stp_priority: None,
+                    lldp: None,
                     routes: Vec::new(),
                 }),
             }
@@ -170,6 +173,7 @@ fn node(
     let kind = table.read("kind", node_kind, problems);
     let stp = table.read("stp", spanning_tree, problems);
     let stp_priority = stp_priority(&mut table, problems);
+    let lldp = table.boolean("lldp", problems);
     let mut routes = Vec::new();
     for text in table.strings("routes", problems) {
         routes.extend(checked(text, route, problems));
@@ -180,6 +184,7 @@ fn node(
         kind: kind.map_or_else(NodeKind::default, Spanned::into_inner),
         stp,
         stp_priority,
+        lldp,
         routes,
     })
 }

@@ -137,11 +137,11 @@ fn not_readable() {
 fn unknown_key() {
     only(
         "hosts = ['a']\nhsots = ['b']",
-        "2:1: unknown key `hsots` in the topology: expected one of name, routing, stp, hosts, routers, switches, hubs, node, link, event, capture, job",
+        "2:1: unknown key `hsots` in the topology: expected one of name, routing, stp, lldp, hosts, routers, switches, hubs, node, link, event, capture, job",
     );
     only(
         "[node.a]\nkind = 'host'\n  ip = 1",
-        "3:3: unknown key `ip` in node `a`: expected one of kind, stp, stp_priority, routes",
+        "3:3: unknown key `ip` in node `a`: expected one of kind, stp, stp_priority, lldp, routes",
     );
     only(
         &link("speed = '1Mbit'"),

@@ -224,10 +224,15 @@ impl Vnet {
     /// ```
     pub fn rename_interface(&self, name: &str, new_name: &str) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
-        self.configure(|stack, _| {
+        self.configure(|stack, cx| {
             let netif = stack.ifs.by_name(name)?;
             netif.require(netif.can().removable, "cannot be renamed")?;
-            stack.ifs.rename(netif.id, new_name)?;
+            let id = netif.id;
+            stack.ifs.check_name(new_name)?;
+            stack.take_leave(cx, id);
+            stack.ifs.rename(id, new_name)?;
+            let is_running = stack.ifs.get(id).is_some_and(Netif::is_running);
+            stack.lldp.renamed(id, is_running);
             Ok(Op::Interface(
                 name.to_owned(),
                 IfOp::RenameInterface {
@@ -254,6 +259,9 @@ impl Vnet {
     pub fn set_up(&self, name: &str, state: AdminState) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         self.configure(|stack, cx| {
+            if state == AdminState::Down {
+                stack.take_leave(cx, stack.ifs.id_of(name)?);
+            }
             let netif = stack.ifs.by_name_mut(name)?;
             let id = netif.id;
             netif.admin = state;

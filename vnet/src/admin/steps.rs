@@ -44,6 +44,7 @@ fn remove_all(vnet: &Vnet) -> Result<(), StepError> {
             remove_interface(inside.stack, cx, id);
         }
         inside.stack.bridges.reset();
+        inside.stack.lldp.reset();
     })
 }
 

@@ -205,7 +205,7 @@ fn find(name: &str) -> Result<&'static dyn Entry, AdminError> {
 }
 
 fn fresh() -> Stack {
-    Stack::new(&mut Rng::seeded(0))
+    Stack::new(&mut Rng::seeded(0), "")
 }
 
 /// The names of all tunables that start with `prefix`, in alphabetical order.

@@ -135,7 +135,7 @@ impl VnetCore {
             None => Privileges::WITH_SYSTEM,
         };
         let mut rng = Rng::seeded(system.seed_of(number));
-        let mut stack = Stack::new(&mut rng);
+        let mut stack = Stack::new(&mut rng, name);
         if system.is_fingerprinting() {
             stack.ifs.start_fingerprint();
         }

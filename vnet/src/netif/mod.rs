@@ -7,6 +7,7 @@
 //! | [`member`] | what an interface is a member of |
 //! | [`bridge`] | a learning bridge over interfaces of one vnet |
 //! | [`lagg`] | link aggregation: several interfaces used as one |
+//! | [`lldp`] | what a vnet says of itself on its wires, and who says so at their other ends |
 //! | [`vlan`] | VLAN interfaces, and which ones stand on an interface |
 //! | [`stacked`] | which interfaces stand on which, and what that means |
 //! | [`inbox`] | the queue at which vnets meet: frames with their arrival times |
@@ -22,6 +23,7 @@ pub(crate) mod fingerprint;
 pub(crate) mod inbox;
 pub(crate) mod kind;
 pub(crate) mod lagg;
+pub(crate) mod lldp;
 pub(crate) mod member;
 pub(crate) mod stacked;
 pub(crate) mod table;
@@ -35,6 +37,7 @@ pub use error::AdminError;
 pub(crate) use inbox::{Doorbell, Inbox, Item};
 pub use kind::{IfKind, Offload};
 pub(crate) use kind::{Kind, OffloadSetting};
+pub use lldp::LldpNeighbour;
 pub use table::{AdminState, IfCounters};
 pub(crate) use table::{IfTable, Netif};
 pub(crate) use wire::{Plug, Wire};

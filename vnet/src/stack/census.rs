@@ -123,7 +123,7 @@ impl Stack {
             interfaces: self.ifs.len() as u64,
             addresses: self.ip.addresses() as u64,
             routes: self.ip.route_count() as u64,
-            neighbours: self.neigh.len() as u64,
+            neighbours: (self.neigh.len() + self.lldp.len()) as u64,
             stations: self.bridges.stations() as u64,
             packets: self.neigh.held().packets as u64
                 + self.ip.fragments() as u64
@@ -132,7 +132,8 @@ impl Stack {
             buffered_bytes: self.tcp.buffered_bytes() as u64,
             deadlines: self.tcp.deadlines() as u64
                 + self.neigh.deadlines()
-                + self.bridges.armed() as u64,
+                + self.bridges.armed() as u64
+                + u64::from(self.lldp.is_on()),
             locals: 0,
         }
     }

@@ -1,6 +1,6 @@
 //! What is due when: the earliest deadline of all protocols, and what happens then.
 
-use super::{Stack, tx};
+use super::{Stack, discovery, tx};
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
 use crate::ip::Refusal;
@@ -16,7 +16,8 @@ impl Stack {
             .min(or_never(self.neigh.next_deadline()))
             .min(or_never(self.ip.next_deadline()))
             .min(or_never(self.ifs.link_deadline()))
-            .min(or_never(self.bridges.next_deadline()));
+            .min(or_never(self.bridges.next_deadline()))
+            .min(or_never(self.lldp.next_deadline()));
         let next = (next != Instant::MAX).then_some(next);
         debug_assert_eq!(
             next,
@@ -27,13 +28,14 @@ impl Stack {
     }
 
     /// Each protocol's next deadline, by name; may be early.
-    pub(crate) fn deadlines(&self) -> [(&'static str, Option<Instant>); 5] {
+    pub(crate) fn deadlines(&self) -> [(&'static str, Option<Instant>); 6] {
         [
             ("tcp", self.tcp.next_deadline()),
             ("neighbours", self.neigh.next_deadline()),
             ("reassembly", self.ip.next_deadline()),
             ("links", self.ifs.link_deadline()),
             ("bridges", self.bridges.next_deadline()),
+            ("lldp", self.lldp.next_deadline()),
         ]
     }
 
@@ -64,6 +66,9 @@ impl Stack {
         }
         if is_due(self.bridges.next_deadline()) {
             self.bridges.on_deadline(&mut self.ifs, now);
+        }
+        if is_due(self.lldp.next_deadline()) {
+            discovery::say(self, cx);
         }
     }
 }

@@ -56,7 +56,7 @@ impl Stack {
     /// frames its links held.
     #[cold]
     pub(crate) fn give_up(&mut self, now: Instant, rng: &mut Rng, out: &mut Out) -> (Wreck, u64) {
-        let mut rest = std::mem::replace(self, Stack::new(rng));
+        let mut rest = std::mem::replace(self, Stack::new(rng, ""));
         self.limits = std::mem::take(&mut rest.limits);
         // With it the fingerprints of what has passed.
         self.ifs = std::mem::take(&mut rest.ifs);

@@ -5,6 +5,7 @@
 //! | [`rx`] | the stages that an incoming frame passes |
 //! | [`tx`] | the stages that an outgoing packet passes |
 //! | [`deadlines`] | the deadlines of all protocols |
+//! | `discovery` | LLDP: which frames are heard, and by which interfaces it speaks |
 //! | [`sockets`] | calls of the socket layer that concern more than one protocol |
 //! | [`limits`] | how much a stack may hold |
 //! | `aggregation` | laggs and the rest of the stack |
@@ -14,6 +15,7 @@
 mod aggregation;
 pub(crate) mod census;
 pub(crate) mod deadlines;
+mod discovery;
 pub(crate) mod failure;
 pub(crate) mod limits;
 pub(crate) mod rx;
@@ -37,8 +39,9 @@ use crate::ip::state::AddressError;
 use crate::ip::versions::Route;
 use crate::neigh::{NeighCache, NeighConfig};
 use crate::netif::inbox::News;
+use crate::netif::lldp::Lldp;
 use crate::netif::member::Member;
-use crate::netif::{AdminError, Bridges, IfTable};
+use crate::netif::{AdminError, Bridges, IfTable, Netif};
 use crate::packet::Cx;
 use crate::packet::cx::Carrier;
 use crate::transport::echo::Echo;
@@ -52,6 +55,8 @@ pub(crate) struct Stack {
     pub ifs: IfTable,
     /// Bridges over them.
     pub bridges: Bridges,
+    /// What it says of itself on its wires, and who says so.
+    pub lldp: Lldp,
     /// Addresses, routes, fragments.
     pub ip: Ip,
     /// Neighbours.
@@ -86,12 +91,13 @@ enum StreamLabel {
 }
 
 impl Stack {
-    /// A stack without interfaces. It holds next to no memory.
-    pub(crate) fn new(rng: &mut Rng) -> Stack {
+    /// A stack without interfaces, of a vnet of this name. It holds next to no memory.
+    pub(crate) fn new(rng: &mut Rng, name: &str) -> Stack {
         let mut stream = |label: StreamLabel| rng.split(label as u64);
         Stack {
             ifs: IfTable::default(),
             bridges: Bridges::default(),
+            lldp: Lldp::new(name),
             neigh: NeighCache::new(NeighConfig::default(), stream(StreamLabel::Neigh)),
             udp: Udp::new(stream(StreamLabel::Udp)),
             raw: Raw::new(stream(StreamLabel::Raw)),
@@ -222,6 +228,8 @@ impl Stack {
                 changed.extend(bridge);
             }
             self.ifs.tell_vlans(cx, id, &mut changed);
+            let is_running = self.ifs.get(id).is_some_and(Netif::is_running);
+            self.lldp.state_changed(id, is_running);
         }
     }
 
@@ -250,6 +258,7 @@ impl Stack {
         }
         self.ip.remove_interface(ifid);
         self.neigh.remove_interface(cx.stats, ifid);
+        self.lldp.forget(ifid);
         self.announcements.retain(|(id, _)| *id != ifid);
     }
 

@@ -20,6 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::Stack;
+use super::discovery;
 use super::limits::Resource;
 use super::tx::{self, MAX_DEPTH, Trail};
 use crate::base::id::IfId;
@@ -32,7 +33,7 @@ use crate::ip::forward::{self, Egress};
 use crate::ip::input::{Destination, Ingress as IpIngress, Medium, Reassembled, Version};
 use crate::ip::{NoWay, Refusal, v4, versions};
 use crate::neigh::arp::{ArpIngress, ArpScope, ArpVerdict};
-use crate::netif::bridge::{self, BridgeId, Ingress};
+use crate::netif::bridge::{self, BridgeId, BridgeMode, Ingress};
 use crate::netif::lagg::config::LaggMembership;
 use crate::netif::lagg::pdu::SLOW_PROTOCOLS;
 use crate::netif::member::Member;
@@ -92,6 +93,8 @@ enum Verdict {
     Above(IfId),
     /// It gives it to the protocols of the lagg that it is a member of.
     Slow(IfId),
+    /// It takes it in itself, whatever it is a member of.
+    Nearest(EtherHeader),
     /// It leaves it to one that is in another vnet, by this wire.
     Away(Arc<WireEnd>),
     /// It drops it.
@@ -138,6 +141,18 @@ fn arrive(s: &mut Stack, cx: &mut Cx, mut packet: Packet) {
                 match s.slow_protocol(cx, lagg, &mut packet) {
                     Ok(()) => cx.stats.delivered += 1,
                     Err(reason) => cx.stats.drop_rx(reason),
+                }
+                return show_taken_in(s, cx, &mut watched);
+            }
+            Verdict::Nearest(header) => {
+                let ifid = packet
+                    .meta
+                    .rcvif
+                    .filter(|id| discovery::listens(s, *id, &header, &packet));
+                packet.strip(ETHER_LEN);
+                match ifid {
+                    Some(ifid) => discovery::hear(s, cx, ifid, header.src, &packet),
+                    None => cx.stats.drop_rx(DropReason::UnknownProtocol),
                 }
                 return show_taken_in(s, cx, &mut watched);
             }
@@ -225,6 +240,7 @@ fn aggregated(member: LaggMembership, packet: &mut Packet) -> Verdict {
         {
             Verdict::Slow(member.lagg)
         }
+        Some(header) if header.ether_type == EtherType::LLDP => Verdict::Nearest(header),
         Some(_) if member.takes => Verdict::Above(member.lagg),
         Some(_) => Verdict::Drop(DropReason::LaggInactive),
     }
@@ -306,6 +322,16 @@ fn bridge(
         cx.stats.drop_rx(DropReason::Malformed);
         return None;
     };
+    let bridge = s.bridges.get_mut(id).expect("a member's bridge is there");
+    // What is for the nearest bridge has come to it, whatever that does with other frames.
+    if header.ether_type == EtherType::LLDP
+        && bridge.config.mode == BridgeMode::Switch
+        && discovery::listens(s, from.ifid, &header, &packet)
+    {
+        packet.strip(ETHER_LEN);
+        discovery::hear(s, cx, from.ifid, header.src, &packet);
+        return None;
+    }
     let bridge = s.bridges.get_mut(id).expect("a member's bridge is there");
     let itself = s.ifs.get_mut(bridge.ifid);
     let Some(itself) = itself.filter(|i| i.admin == AdminState::Up) else {
@@ -390,6 +416,9 @@ fn ether(s: &mut Stack, cx: &mut Cx, at: Station, header: EtherHeader, mut packe
     match header.ether_type {
         EtherType::IPV4 => ipv4(s, cx, IpIngress { ifid, medium, cast }, packet),
         EtherType::ARP => arp(s, cx, ifid, mac, packet),
+        EtherType::LLDP if discovery::listens(s, ifid, &header, &packet) => {
+            discovery::hear(s, cx, ifid, header.src, &packet);
+        }
         _ => cx.stats.drop_rx(DropReason::UnknownProtocol),
     }
 }

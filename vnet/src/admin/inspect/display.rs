@@ -24,6 +24,7 @@ impl fmt::Display for Inspection {
         self.interfaces.iter().try_for_each(|i| interface(i, f))?;
         routes(&self.routes, f)?;
         neighbours(self, f)?;
+        lldp(self, f)?;
         sockets(self, f)?;
         numbers(self, f)?;
         init(self, f)?;
@@ -249,6 +250,7 @@ fn routes(routes: &[RouteInfo], f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 const ROUTE: [usize; 5] = [18, 18, 7, 7, 0];
+const LLDP: [usize; 5] = [15, 18, 15, 8, 0];
 const SOCKET: [usize; 6] = [5, 7, 7, 22, 22, 0];
 
 /// Cells in columns of these widths; the last one, of width 0, ends the line.
@@ -285,6 +287,23 @@ fn neighbours(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             )?,
         }
         writeln!(f, " [ethernet]")?;
+    }
+    Ok(())
+}
+
+/// Who is plugged in where.
+fn lldp(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if seen.lldp.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\nLLDP neighbours")?;
+    let titles = ["Netif", "Neighbour", "Port", "Expires", "Capabilities"];
+    line(f, &titles, &LLDP)?;
+    for n in &seen.lldp {
+        let name = n.system_name.as_ref().unwrap_or(&n.chassis);
+        let expires = format!("{} s", (n.until - seen.at).as_secs());
+        let cells = [&*n.interface, name, &*n.port, &*expires, &*n.capabilities];
+        line(f, &cells, &LLDP)?;
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ use crate::instance::privilege::{Privilege, Privileges};
 use crate::instance::vnet::Vnet;
 use crate::ip::state::Forwarding;
 use crate::link::{LinkConfig, LinkStats};
-use crate::netif::{IfCounters, Offload};
+use crate::netif::{IfCounters, LldpNeighbour, Offload};
 use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
 
@@ -62,6 +62,9 @@ pub struct Inspection {
     pub routes: Vec<RouteInfo>,
     /// Its neighbours, in the order of their table.
     pub neighbours: Vec<NeighbourInfo>,
+    /// Who is plugged in at the other ends of its wires, as far as they say so by LLDP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lldp: Vec<LldpNeighbour>,
     /// Its sockets and connections.
     pub sockets: Vec<SocketInfo>,
     /// Its packet counters by name. Drop reasons are included only if they have occurred:
@@ -137,6 +140,7 @@ impl Inspection {
             interfaces,
             routes,
             neighbours: _,
+            lldp: _,
             sockets: _,
             counters: _,
             init,
@@ -169,6 +173,7 @@ impl Inspection {
             interfaces,
             routes,
             neighbours: Vec::new(),
+            lldp: Vec::new(),
             sockets: Vec::new(),
             counters: BTreeMap::new(),
             init,
@@ -274,6 +279,9 @@ impl Vnet {
             interfaces: interface_views(inside, cx.now, self.name()),
             routes: routes::list(stack),
             neighbours: super::neighbours(stack, cx.now),
+            lldp: stack
+                .lldp
+                .neighbours(cx.now, |id| Some(&*stack.ifs.get(id)?.name)),
             sockets: super::sockets(stack),
             counters: counters(cx.stats),
             init: record::init_steps(inside),

@@ -297,6 +297,12 @@ keys! {
         10..=60000, "ms", TUNABLES,
         |s| s.neigh.config().retrans,
         |s, v| neigh(s, |c| c.retrans = v);
+    /// How often each interface with a wire says by LLDP who is there (IEEE 802.1AB); 0 for never, and
+    /// then nobody is heard.
+    LLDP_INTERVAL: Duration = "net.link.lldp.interval",
+        0..=3600000, "ms", TUNABLES,
+        |s| s.lldp.interval(),
+        |s, v| s.lldp.set_interval(v);
 }
 
 fn neigh(stack: &mut Stack, change: impl FnOnce(&mut NeighConfig)) {

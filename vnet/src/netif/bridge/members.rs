@@ -128,6 +128,11 @@ impl Bridges {
         self.check_port(ifs, now, ifid);
     }
 
+    /// True when there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bridges.len() == 0
+    }
+
     /// Spanning trees that want to be looked at some time.
     pub(crate) fn armed(&self) -> usize {
         self.deadlines.len()

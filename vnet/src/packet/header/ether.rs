@@ -21,6 +21,8 @@ impl EtherType {
     pub(crate) const IPV4: EtherType = EtherType(0x0800);
     /// Address Resolution Protocol.
     pub(crate) const ARP: EtherType = EtherType(0x0806);
+    /// Link Layer Discovery Protocol.
+    pub(crate) const LLDP: EtherType = EtherType(0x88cc);
     /// Internet Protocol version 6.
     pub(crate) const IPV6: EtherType = EtherType(0x86dd);
     /// Slow protocols (IEEE 802.3, annex 57A), of which LACP is one.

@@ -42,7 +42,7 @@ impl Topology {
         }
     }
 
-    /// Reads a topology from the standard input, which messages call `<stdin>`. A job's `file` is
+    /// Reads a topology from standard input, which messages call `<stdin>`. A job's `file` is
     /// looked for in the current directory.
     ///
     /// # Errors

@@ -34,119 +34,119 @@ struct Command {
 
 const STATUS: &str = "\
 Exit status:
-  0    every job passed; of other commands: success
+  0    success; for `run`, every job passed
   1    a job failed, or a vnet leaked or failed
-  2    the command could not be carried out: an error in a file, on the command line, or of the system
+  2    the command could not be carried out: an error in a file, on the command line or in the system
   130  the run was interrupted";
 
 #[derive(Subcommand)]
 enum What {
-    /// Bring up a topology, run its jobs and take it down.
+    /// Start a topology, run its jobs and report the results.
     Run(Run),
-    /// Check a topology without running its jobs.
+    /// Check a topology file without running its jobs.
     Check {
-        /// The topology; `-` reads the standard input.
+        /// The topology file; `-` reads standard input.
         file: PathBuf,
     },
-    /// Print a topology of a given size.
+    /// Print a generated topology file.
     Generate(Generate),
-    /// Print every vnet of a topology as it is before the first job.
+    /// Print the state of every vnet in a topology before the first job.
     Show {
-        /// The topology, or `-` for the standard input [default: the built-in one].
+        /// The topology file; `-` reads standard input [default: the built-in topology].
         file: Option<PathBuf>,
         /// Print a JSON array instead of text.
         #[arg(long)]
         json: bool,
     },
-    /// Print the records of a topology's nodes as TOML.
+    /// Print the configuration records of a topology's nodes as TOML.
     Record {
-        /// The topology; `-` reads the standard input.
+        /// The topology file; `-` reads standard input.
         file: PathBuf,
-        /// Print the record of this node only.
+        /// Print only this node's record.
         node: Option<String>,
     },
-    /// Create vnets from records and print them.
+    /// Create vnets from configuration records and print their state.
     Replay {
-        /// Files that `record` printed.
+        /// The record files, as printed by `vnet record`.
         #[arg(required = true, value_name = "RECORD")]
         records: Vec<PathBuf>,
         /// Print a JSON array instead of text.
         #[arg(long)]
         json: bool,
     },
-    /// Print the completions of a shell.
+    /// Print the completion script for a shell.
     Completions {
         /// The shell.
         shell: Shell,
     },
-    /// Print the manual page in the format of man(7).
+    /// Print the manual page in man(7) format.
     Man {
-        /// Write the pages of `vnet` and of each subcommand into this directory instead.
+        /// Write the manual pages of `vnet` and all subcommands to this directory instead.
         directory: Option<PathBuf>,
     },
 }
 
 #[derive(Args)]
 struct Generate {
-    /// How the routers are linked.
+    /// The shape of the network of routers.
     shape: Shape,
     /// The number of routers.
     routers: usize,
-    /// The number of hosts on the LAN of each router.
+    /// The number of hosts on each router's LAN.
     #[arg(long, default_value_t = 0)]
     hosts: usize,
     /// The number of TCP transfers between random nodes.
     #[arg(long, default_value_t = 0)]
     flows: usize,
-    /// The seed of everything random.
+    /// The seed for all random choices.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
 
 #[derive(Args)]
 struct Run {
-    /// The topology, or `-` for the standard input [default: three routers and four hosts].
+    /// The topology file; `-` reads standard input [default: the built-in topology of three routers and four hosts].
     file: Option<PathBuf>,
-    /// What makes time pass.
+    /// The driver, which decides how time passes.
     #[arg(long, value_enum, default_value_t)]
     driver: Driver,
-    /// The seed of everything random; in virtual time, equal seeds give equal runs.
+    /// The seed for all random choices; in virtual time, the same seed gives the same run.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Print one JSON object instead of tables.
+    /// Print a JSON object instead of tables.
     #[arg(long, conflicts_with_all = ["quiet", "verbose"])]
     json: bool,
-    /// Print only what failed, and the verdict.
+    /// Print only failures and the verdict.
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
-    /// Print every job, idle links and vnets, and what each vnet gave back.
+    /// Print all jobs, idle links and vnets, and the resources that each vnet released.
     #[arg(short, long)]
     verbose: bool,
-    /// End the run at this time, such as 30s. Jobs that are still running then fail; if all are done
-    /// before, the network keeps running until then.
+    /// End the run at this time, such as 30s. Jobs that are still running then fail. If all jobs finish
+    /// earlier, the network keeps running until then.
     #[arg(long, value_name = "TIME", value_parser = vnet_lab::time)]
     until: Option<Duration>,
-    /// Print a fingerprint of all frames of the run.
+    /// Print a fingerprint of all frames in the run.
     #[arg(long)]
     fingerprint: bool,
     /// Capture each link to a pcapng file in this directory.
     #[arg(long, value_name = "DIR")]
     pcap: Option<PathBuf>,
-    /// Capture this link only, given by its name, as NODE:INTERFACE, or by the name of its file
-    /// without `.pcapng`. May be repeated.
+    /// Capture only this link, given by its name, as NODE:INTERFACE, or by its file name without
+    /// `.pcapng`. May be repeated.
     #[arg(long, value_name = "LINK", requires = "pcap")]
     pcap_link: Vec<String>,
-    /// Write a capture that can be read during the run, of one link (given as for --pcap-link) or of
-    /// all, to a FIFO, a file, or the standard output (`-`). May be repeated.
+    /// Write a capture that can be read during the run to a FIFO, a file or standard output (`-`): of one
+    /// link, given as for --pcap-link, or of all links. May be repeated.
     #[arg(long, value_name = "[LINK=]FILE", value_parser = live)]
     pcap_live: Vec<LiveCapture>,
-    /// Rotate the files of `--pcap`: the size of each in bytes, and how many to keep (0: all).
+    /// Rotate the files of --pcap: the size of each in bytes, and the number to keep (0 keeps all).
     #[arg(long, value_name = "BYTES,COUNT", value_parser = rotate, requires = "pcap")]
     pcap_rotate: Option<Rotate>,
     /// Capture at most this many bytes of each frame.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
     snaplen: Option<u32>,
-    /// Capture segments larger than the MTU whole, or cut as a network card would cut them.
+    /// How to capture segments that are larger than the MTU.
     #[arg(long, value_enum)]
     gso: Option<Gso>,
 }
@@ -163,9 +163,9 @@ impl Run {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Gso {
-    /// As TCP handed them down.
+    /// Whole, as TCP sent them.
     Whole,
-    /// In frames of the MTU.
+    /// Cut into frames, as a network card would cut them.
     Cut,
 }
 

@@ -352,7 +352,7 @@ fn a_topology_is_read_from_the_standard_input() {
     exits(&output, 2);
     let said = text(output.stderr);
     assert!(
-        said.contains("the topology is read from the standard input"),
+        said.contains("the topology is read from standard input"),
         "{said}"
     );
 }

@@ -159,7 +159,10 @@ impl Limit {
 
     pub(super) fn exceeded(&self) -> io::Error {
         let said = match self.reason {
-            StopReason::EndOfRun => format!("not done when the run ended, at {}", self.deadline),
+            StopReason::EndOfRun => {
+                let ended = self.deadline - Instant::ZERO;
+                format!("not done when the run ended, at {ended:?}")
+            }
             StopReason::Timeout => format!("not done within its timeout of {:?}", self.timeout),
         };
         io::Error::new(io::ErrorKind::TimedOut, said)

@@ -16,7 +16,7 @@ use super::timed::{self, TimedStream};
 use crate::file::source::Problems;
 use crate::file::table::{Table, Value, kind};
 use crate::file::units;
-use crate::quantity::{bits_per_second, carried};
+use crate::quantity::{bits_per_second, carried, count};
 
 const CHUNK: usize = 64 << 10;
 
@@ -101,7 +101,10 @@ impl Kind for Throughput {
             Some(format!("{} of {sent} bytes arrived", received.bytes))
         } else {
             let short = self.min_rate_bps.filter(|min| rate_bps < *min);
-            short.map(|min| format!("{rate_bps} bit/s, expected at least {min}"))
+            short.map(|min| {
+                let (rate, min) = (count(rate_bps), count(min));
+                format!("{rate} bit/s, expected at least {min} bit/s")
+            })
         };
         Ok(Verdict::of(failed))
     }

@@ -56,7 +56,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// The name of the standard input.
+/// The name of standard input.
 const STDIN: &str = "-";
 
 impl Transfer {

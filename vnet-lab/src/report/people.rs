@@ -3,9 +3,9 @@
 
 use std::fmt::Write;
 
-use vnet::LinkStats;
+use vnet::{DropReason, LinkStats};
 
-use super::table::{Excerpt, parts, push, table};
+use super::table::{Excerpt, cell, parts, push, table};
 use super::{
     Counts, Detail, Figures, JobReport, JobState, Layout, LinkReport, Report, TreePortReport,
     VnetReport,
@@ -142,7 +142,7 @@ fn links(out: &mut String, links: &[LinkReport], layout: Layout) {
 /// What happened to the frames of a link, as far as it is out of the ordinary.
 fn notes(link: &LinkReport) -> String {
     let stats = &link.stats;
-    parts([
+    cell([
         (stats.lost, "lost"),
         (stats.corrupted, "corrupted"),
         (stats.queue_full, "queue full"),
@@ -318,13 +318,18 @@ fn tree_ports(ports: &[TreePortReport]) -> String {
 
 fn vnets(out: &mut String, vnets: &[VnetReport], layout: Layout) {
     let dropped = |vnet: &VnetReport| vnet.dropped.values().sum::<u64>();
+    // Every station of a segment hears some frames that are for others: no loss, and not telling.
+    let lost = |vnet: &VnetReport| {
+        let others = vnet.dropped.get(DropReason::NotForUs.as_str());
+        dropped(vnet) - others.copied().unwrap_or(0)
+    };
     let excerpt = match layout.detail {
         Detail::Verbose => Excerpt::all(vnets),
         _ => Excerpt::busiest(
             vnets,
             ROWS,
             |vnet| vnet.received + vnet.sent == 0,
-            |vnet| (dropped(vnet), vnet.received + vnet.sent),
+            |vnet| (lost(vnet), vnet.received + vnet.sent),
         ),
     };
     if !excerpt.shown.is_empty() {
@@ -340,7 +345,7 @@ fn vnets(out: &mut String, vnets: &[VnetReport], layout: Layout) {
                 count(vnet.sent),
                 count(dropped(vnet)),
             ];
-            row.extend(any.then(|| parts(vnet.dropped.iter().map(|(reason, n)| (*n, *reason)))));
+            row.extend(any.then(|| cell(vnet.dropped.iter().map(|(reason, n)| (*n, *reason)))));
             vnets.add_row(row);
         }
         push(out, vnets);

@@ -36,9 +36,12 @@ pub(super) fn push(out: &mut String, mut table: Table) {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
-    out.push_str(&table.trim_fmt());
+    out.push_str(&table.trim_fmt().replace(HOLDS, " "));
     out.push('\n');
 }
+
+/// A blank at which a cell is not broken into lines; a usual one once the lines are made.
+const HOLDS: &str = "\u{a0}";
 
 /// The counts of `parts` that are not zero, such as `3 lost, 1 marked`.
 pub(super) fn parts<'a>(parts: impl IntoIterator<Item = (u64, &'a str)>) -> String {
@@ -47,6 +50,12 @@ pub(super) fn parts<'a>(parts: impl IntoIterator<Item = (u64, &'a str)>) -> Stri
         .map(|(n, what)| format!("{} {what}", count(n)))
         .collect();
     there.join(", ")
+}
+
+/// The same for a cell of a table, which is broken into lines between parts only.
+pub(super) fn cell<'a>(counts: impl IntoIterator<Item = (u64, &'a str)>) -> String {
+    let text = parts(counts).replace(' ', HOLDS);
+    text.replace(&format!(",{HOLDS}"), ", ")
 }
 
 /// What a short table shows of a long list.

@@ -464,7 +464,7 @@ fn bad_job() {
     );
     only(
         &twice,
-        "8:43: the standard input is sent by another job already: expected a file",
+        "8:43: standard input is sent by another job already: expected a file",
     );
 }
 

@@ -104,7 +104,7 @@ fn events(topology: &Topology, problems: &mut Problems<'_>) {
     }
 }
 
-/// What the standard input is used for.
+/// What standard input is used for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stdin {
     Free,
@@ -151,12 +151,8 @@ pub(crate) fn jobs(
                         stdin = Stdin::Job;
                         continue;
                     }
-                    Stdin::Topology => {
-                        "the topology is read from the standard input: expected a file"
-                    }
-                    Stdin::Job => {
-                        "the standard input is sent by another job already: expected a file"
-                    }
+                    Stdin::Topology => "the topology is read from standard input: expected a file",
+                    Stdin::Job => "standard input is sent by another job already: expected a file",
                 };
                 problems.push(place.clone(), message);
             }

@@ -1,8 +1,8 @@
-//! What a version of IP is to the tables of this layer: its addresses and prefixes as bits.
+//! What the tables of this layer need of a version of IP: its addresses and prefixes as bits.
 //!
-//! A table that is arithmetic on bit strings (routes, addresses, groups, fragments) is written once,
-//! over a [`Family`], and compiled for each. What is not arithmetic, such as the layout of a header
-//! or the rules for one kind of address, is no part of the trait: that is in the family's own folder.
+//! A table that only does arithmetic on bit strings (routes, addresses, groups, fragments) is generic over a [`Family`]
+//! and compiled for each. Everything else, such as the layout of a header or the rules for one kind of address, is not
+//! part of the trait but in the family's own folder.
 
 use std::fmt::{Debug, Display};
 use std::hash::Hash;

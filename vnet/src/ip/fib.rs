@@ -1,10 +1,9 @@
-//! The forwarding table: which way to a destination, by longest prefix (RFC 1812 section 5.2.4.3).
+//! The forwarding table: the route to a destination, by longest prefix (RFC 1812 section 5.2.4.3).
 //!
-//! Several routes may have the same prefix if their metrics differ; the lowest metric counts.
-//! In front of the table is a small cache by destination, which every edit invalidates at once by
-//! moving [`Fib::generation`]; whoever keeps a [`RouteHit`] elsewhere compares it too.
-//! An interface that is out of use attracts nothing: its routes stay, and are passed over.
-//! There is one path to a destination: no multipath, no type of service.
+//! Several routes may have the same prefix if their metrics differ; the one with the lowest metric is used. In front of
+//! the table is a small cache by destination. Every change invalidates the cache by incrementing [`Fib::generation`];
+//! code that keeps a [`RouteHit`] elsewhere compares it as well. The routes of an interface that is down stay in the
+//! table but are skipped. There is one path to a destination: no multipath, and no routing by type of service.
 
 use std::collections::BTreeSet;
 

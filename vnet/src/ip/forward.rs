@@ -1,7 +1,6 @@
 //! What a router does between input and output (RFC 1812 section 5.2.1 and 5.3).
 //!
-//! Martian addresses, broadcasts and link-local packets do not get here: the input of their version
-//! drops them.
+//! Martian addresses, broadcasts and link-local packets never arrive here, because the input of their version drops them.
 
 use std::net::IpAddr;
 

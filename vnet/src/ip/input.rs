@@ -1,6 +1,6 @@
-//! What the stages ask of a version of IP while they have one of its headers in hand.
+//! What the stages ask a version of IP about one of its headers.
 //!
-//! Compiled for each version, so that a stage is written once and costs nothing.
+//! The code is generic and compiled for each version, so that a stage is written once and costs nothing extra.
 
 use super::addr::Cast;
 use super::family::Family;

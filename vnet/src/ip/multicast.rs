@@ -1,6 +1,6 @@
-//! Which groups a vnet listens to, interface by interface (RFC 1112 section 7.1).
+//! The groups that a vnet listens to, by interface (RFC 1112 section 7.1).
 //!
-//! Membership is not announced: there is no IGMP here.
+//! Membership is not announced, because there is no IGMP.
 
 use super::family::Family;
 use crate::base::id::IfId;

@@ -1,14 +1,13 @@
-//! Putting fragments together (RFC 791 section 3.2, RFC 815).
+//! The reassembly of fragments (RFC 791 section 3.2, RFC 815).
 //!
-//! Fragments are kept as they came, in the order of their offsets, by reference; a datagram is
-//! complete when its last fragment is there and the lengths add up, which is enough because
-//! overlaps are never kept. A datagram of which two fragments overlap or contradict each other is
-//! refused for the rest of its time, as RFC 5722 has it for IPv6: nobody sends those but to slip
-//! something past a filter. A fragment that came twice, byte for byte, is dropped alone.
+//! Fragments are kept by reference, in the order of their offsets. A datagram is complete when its last fragment has
+//! arrived and the lengths add up, which is sufficient because overlaps are never kept. If two fragments of a datagram
+//! overlap or contradict each other, the datagram is refused until its time is over, as RFC 5722 requires for IPv6: such
+//! fragments are sent only to evade filters. A fragment that is an exact duplicate is dropped alone.
 //!
-//! **Time.** RFC 1122 section 3.3.2 asks for 60 to 120 seconds, RFC 791 for 15. Like the kernels
-//! in use we choose 30: the 16 bits of the identification come round faster than either at
-//! today's rates (RFC 4963), and a stale fragment is then worse than a lost one.
+//! **Time.** RFC 1122 section 3.3.2 asks for 60 to 120 seconds, RFC 791 for 15. Like current kernels, this uses 30: at
+//! today's rates the 16-bit identification wraps faster than that (RFC 4963), and then a stale fragment is worse than a
+//! lost one.
 //!
 //! **Counting.** A fragment counts as any frame. While it is held it is *pending*
 //! ([`Reassembly::fragments`]); when its datagram is complete, all fragments but the one that

@@ -1,7 +1,7 @@
-//! Why a packet goes no further, whichever version of IP it is of.
+//! Why a packet is not forwarded or delivered, for any version of IP.
 //!
-//! Whoever gives a packet up says one of these. The ICMP of the packet's version turns it into a
-//! message to the sender ([`icmp`](crate::icmp)), and the message of another host back into it.
+//! Code that gives up a packet returns one of these. The ICMP of the packet's version converts it to a message to the
+//! sender ([`icmp`](crate::icmp)), and converts messages of other hosts back.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! What one version of IP consists of in one vnet.
+//! The state of one version of IP in one vnet.
 
 use super::addr::{AddrError, LocalAddr, LocalAddrs};
 use super::family::Family;

@@ -1,16 +1,14 @@
-//! A fingerprint of everything that passes an interface: which frames, when, and what became of
-//! them. Two runs with the same fingerprint did the same on every wire.
+//! A fingerprint of everything that passes an interface: which frames, when, and with what result. In two runs with the
+//! same fingerprint, the same happened on every wire.
 //!
-//! What is hashed of each frame that an interface is given to send: the time, its bytes from the
-//! link header on, the segment size if it stands for several segments, and the verdict, which is
-//! the time of its arrival or the reason of its drop. Of each frame that comes in: the time and the
-//! same bytes. The bytes are those that are handed over, so where an interface leaves checksums or
-//! segmentation to the far end ([`Offload`](super::kind::Offload)), they are the unfinished ones. A
-//! frame that is lost in a full inbox shows by not coming in.
+//! For each frame that an interface is to send, the hash covers the time, the bytes from the link header on, the segment
+//! size if the frame stands for several segments, and the result: the time of arrival or the reason for the drop. For
+//! each received frame, it covers the time and the same bytes. The bytes are those that are handed over; if an interface
+//! leaves checksums or segmentation to the far end ([`Offload`](super::kind::Offload)), they are unfinished. A frame
+//! that is lost in a full inbox is noticed because it is not received.
 //!
 //! The hash is SipHash-1-3 with 128 bits and a fixed key, over a fixed little-endian form, so that a
-//! fingerprint can be kept in a file. It finds changes; it is no proof against somebody who wants to
-//! deceive.
+//! fingerprint can be kept in a file. It detects changes, but offers no protection against forgery.
 
 use std::fmt;
 use std::hash::Hasher;

@@ -1,8 +1,8 @@
-//! What UDP, raw and echo sockets are made of, written once: a table of sockets, each with a
-//! bounded receive queue, options, a pending error and those who wait for it.
+//! What UDP, raw and echo sockets have in common: a table of sockets, each with a bounded receive queue, options, a
+//! pending error and the wakers of those who wait.
 //!
-//! What a kind adds is its own part of a socket (`S`), what its queue holds (`T`), and the indexes
-//! by which an arriving packet finds its socket.
+//! Each kind adds its own part of a socket (`S`), the type of the entries in its queue (`T`), and the indexes by which an
+//! arriving packet finds its socket.
 
 use std::collections::VecDeque;
 

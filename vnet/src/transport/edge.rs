@@ -1,5 +1,5 @@
-//! What every kind of socket shows to the layers above it: what can be done with it now, and who
-//! waits for it. The name of a socket of any kind is the stack's, which knows all kinds.
+//! What all kinds of sockets show to the layers above: what can be done with a socket now, and who waits for it. The
+//! identifier of a socket of any kind belongs to the stack, which knows all kinds.
 
 use std::task::Waker;
 

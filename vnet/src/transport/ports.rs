@@ -1,7 +1,7 @@
-//! Local ports: who holds which, and where ephemeral ones come from (RFC 6056).
+//! Local ports: their owners, and the choice of ephemeral ports (RFC 6056).
 //!
-//! The conflict rule is BSD's: the same port and the same address, or either address
-//! unspecified, unless both owners allow it. Address families do not conflict: `[::]:80` and
+//! Conflicts follow the rule of BSD: two owners conflict if they have the same port and the same address, or if either
+//! address is unspecified, unless both allow it. Address families do not conflict: `[::]:80` and
 //! `0.0.0.0:80` are two sockets.
 
 use std::net::{IpAddr, SocketAddr};

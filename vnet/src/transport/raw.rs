@@ -1,7 +1,6 @@
-//! Raw IP sockets: every packet of one IP protocol, seen beside whoever handles the protocol.
+//! Raw IP sockets: copies of all packets of one IP protocol, in addition to the protocol's own handling.
 //!
-//! Packets are delivered by reference, one reference a socket. Privileges, routes and headers are
-//! the stack's business.
+//! Packets are delivered by reference, one reference per socket. The stack deals with privileges, routes and headers.
 
 use std::net::IpAddr;
 

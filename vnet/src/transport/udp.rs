@@ -1,11 +1,10 @@
 //! UDP (RFC 768, RFC 1122 section 4.1).
 //!
-//! One table a vnet. A datagram finds its socket by at most two hash lookups: the connected
-//! sockets by both ends, then the others by port. Payloads are handed on by reference.
+//! There is one table per vnet. A datagram finds its socket by at most two hash lookups: connected sockets by both ends,
+//! then the others by port. Payloads are passed by reference.
 //!
-//! The table knows nothing of routes and interfaces: whether an address is ours, and which
-//! address a datagram starts from, is settled by the stack before it calls. Not here: multicast
-//! groups, UDP-Lite, path MTU discovery.
+//! The table knows nothing of routes and interfaces. Before calling it, the stack decides whether an address is ours and
+//! which source address a datagram has. Multicast groups, UDP-Lite and path MTU discovery are not implemented.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

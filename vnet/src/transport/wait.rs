@@ -1,11 +1,10 @@
 //! Who waits for a socket. A waiter is a [`Waker`], whether it is a future or a blocked thread.
 //!
-//! A waker does not say when the one who waits is gone: a future that was dropped, a thread whose
-//! time was up. What is registered and never looked for again would stay until the next event,
-//! which may never come. So a queue has room for so many, and when it is full all of them are
-//! woken, as if there were an event. Who still waits comes back, and who is gone is forgotten.
-//! Where many come back, there is more room the next time: what a queue holds is within a factor
-//! of who is alive, and registering costs the same however many are gone.
+//! A waker does not tell when its waiter is gone, such as a dropped future or a thread whose timeout has expired. Its
+//! registration would stay until the next event, which may never come. So a queue has limited room, and when it is full,
+//! all its wakers are woken as if there were an event. Waiters that are still there register again; the others are
+//! forgotten. If many register again, the queue gets more room. So its size stays within a constant factor of the number
+//! of live waiters, and registering costs the same however many are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;

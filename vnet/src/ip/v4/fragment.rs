@@ -1,7 +1,7 @@
-//! Cutting a packet into fragments (RFC 791 section 2.3 and 3.2).
+//! Fragmentation (RFC 791 section 2.3 and 3.2).
 //!
-//! The payload is referred to, not copied. A fragment can be cut again. The first fragment keeps
-//! every option, the others those whose type says so.
+//! The payload is referenced, not copied. A fragment can be fragmented again. The first fragment keeps all options; the
+//! others keep those whose type requires it.
 
 use smallvec::SmallVec;
 

@@ -1,8 +1,8 @@
 //! From the link: is a packet for us, for another host, or for nobody?
 //! (RFC 1122 section 3.2.1, RFC 1812 sections 4.2.2 and 5.2.1)
 //!
-//! Each question is a function of its own, so that `stack/rx.rs` can do something between two of them.
-//! Fragments of what is for us are put together; those of what is for others pass as they are.
+//! Each question is a separate function, so that `stack/rx.rs` can act between two of them. Fragments of packets for us
+//! are reassembled; those of others are forwarded unchanged.
 
 use std::net::Ipv4Addr;
 

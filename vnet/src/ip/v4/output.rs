@@ -1,8 +1,7 @@
-//! Sending: the header in front of our own packets, and whether a packet fits its link
-//! (RFC 791 section 3.2, RFC 6864).
+//! Output: the header of our own packets, and whether a packet fits the MTU (RFC 791 section 3.2, RFC 6864).
 //!
-//! The path is: [`prepend`], the stack looks up the route, [`fit`] against the interface's MTU.
-//! A forwarded packet joins at [`fit`].
+//! A packet passes [`prepend`], the stack's route lookup, and [`fit`], which compares it with the interface's MTU. A
+//! forwarded packet enters at [`fit`].
 
 use std::net::Ipv4Addr;
 

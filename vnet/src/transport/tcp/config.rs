@@ -1,4 +1,4 @@
-//! What can be tuned, per vnet.
+//! The tunables of TCP, per vnet.
 
 /// Whether an optional part of the protocol is used: when the peer agrees, or neither offered nor
 /// accepted.

@@ -1,4 +1,4 @@
-//! What names a connection, a listener or a record: keys of tables, and the four-tuple.
+//! Identifiers of connections, listeners and records: keys of tables, and the four-tuple.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

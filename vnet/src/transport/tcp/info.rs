@@ -1,4 +1,4 @@
-//! What TCP tells of its connections and listeners.
+//! What TCP reports about its connections and listeners.
 
 use std::net::SocketAddr;
 

@@ -1,7 +1,7 @@
 //! Listeners: a SYN queue of small records and an accept queue of established connections. The
-//! backlog bounds the accept queue; while it is full, nobody is answered, and handshakes under way
-//! do not complete. The SYN queue is bounded apart: there the oldest record makes room, so that
-//! requests that nobody completes keep no one else out.
+//! backlog limits the accept queue; while that is full, SYNs are not answered, and handshakes in progress
+//! do not complete. The SYN queue has its own limit: when it is reached, the oldest record is dropped, so that
+//! incomplete requests do not keep others out.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

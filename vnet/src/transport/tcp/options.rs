@@ -1,5 +1,4 @@
-//! What two ends agree on in their SYNs (RFC 7323, RFC 2018, RFC 9293 3.7.1), and what a socket
-//! can set.
+//! The options that two ends negotiate in their SYNs (RFC 7323, RFC 2018, RFC 9293 3.7.1), and the options of sockets.
 
 pub(crate) use crate::base::switch::Switch;
 use crate::base::time::{Duration, Instant};

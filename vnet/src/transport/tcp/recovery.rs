@@ -1,5 +1,4 @@
-//! Loss recovery: which bytes are taken for lost and sent again, and how many bytes are still
-//! on their way. RFC 6675 where the peer reports selective acknowledgements, RFC 6582 (NewReno)
+//! Loss recovery: which bytes are considered lost and are retransmitted, and how many bytes are still in flight. RFC 6675 where the peer reports selective acknowledgements, RFC 6582 (NewReno)
 //! where it does not: there each duplicate acknowledgement stands for one segment that arrived
 //! somewhere above the first hole. RFC 3042 (limited transmit) follows from the accounting.
 

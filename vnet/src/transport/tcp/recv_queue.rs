@@ -1,8 +1,8 @@
-//! What has arrived and the application has not read: bytes in order, and blocks ahead of a gap.
+//! Data that has arrived and has not been read: bytes in order, and blocks beyond a gap.
 //!
 //! Slices are kept by reference. A tiny segment behind another tiny one is copied into an open
 //! tail instead, so that a peer cannot make us hold far more memory than the bytes it sends;
-//! blocks ahead of a gap are charged an overhead for the same reason.
+//! blocks beyond a gap are charged an overhead for the same reason.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
-//! Connection requests that were answered, by age: lists through the records themselves, so that
-//! one leaves from anywhere in constant time.
+//! Answered connection requests, by age: lists linked through the records, so that one can be removed from anywhere in
+//! constant time.
 
 use super::ids::HalfId;
 use super::listener::HalfOpen;

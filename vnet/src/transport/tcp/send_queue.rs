@@ -1,4 +1,4 @@
-//! What the application has written and the peer has not acknowledged.
+//! Data that has been written and has not been acknowledged.
 //!
 //! Slices are kept as they came, each with its sequence number, so that the bytes at any
 //! position are found by binary search. Small writes are copied into an open tail, so that a

@@ -1,5 +1,5 @@
-//! What the socket layer calls. No call waits: where a BSD socket would block, the answer is
-//! [`SocketError::WouldBlock`], and a waiter can be registered.
+//! The calls of the socket layer. None of them waits: where a BSD socket would block, they return
+//! [`SocketError::WouldBlock`], and a waker can be registered.
 
 use std::net::{Shutdown, SocketAddr};
 

@@ -1,5 +1,4 @@
-//! The connection's state machine (RFC 9293, section 3.3.2), and nothing else: what each event
-//! makes of each state.
+//! The state machine of a connection (RFC 9293, section 3.3.2): the transitions that events cause.
 //!
 //! LISTEN and a passive SYN-RECEIVED are not here: they are a [`listener`](super::listener) and
 //! its half-open records. Nor is TIME-WAIT's substance: that is a [`time_wait`](super::time_wait)

@@ -1,5 +1,5 @@
-//! The end of TCP in a vnet: at first, if there is time, everything ends by itself; then what is
-//! left is released at once, and counted.
+//! The teardown of TCP in a vnet: if there is time, connections end by themselves; then everything that is left is
+//! released at once and counted.
 
 use std::net::Shutdown;
 

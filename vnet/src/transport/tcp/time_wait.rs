@@ -1,6 +1,5 @@
-//! TIME-WAIT (RFC 9293 3.6.1, RFC 1337, RFC 6191): all that is left of a connection that was
-//! closed in order, so that a lost last acknowledgement can be repeated and old duplicates are
-//! recognised.
+//! TIME-WAIT (RFC 9293 3.6.1, RFC 1337, RFC 6191): the record that remains of a connection that was closed in order, so
+//! that a lost final acknowledgement can be repeated and old duplicates are recognised.
 
 use std::net::SocketAddr;
 

@@ -34,7 +34,7 @@ impl fmt::Display for BridgeConfig {
             write!(f, ", at most {max_stations} stations")?;
         }
         if let Stp::Rstp(rstp) = stp {
-            write!(f, ", rstp{rstp}")?;
+            write!(f, ", {rstp}")?;
         }
         match vlans {
             None => Ok(()),
@@ -44,7 +44,7 @@ impl fmt::Display for BridgeConfig {
 }
 
 impl fmt::Display for RstpConfig {
-    /// Each parameter with a comma before it.
+    /// Such as `rstp, priority 4096`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let RstpConfig {
             priority,
@@ -54,6 +54,7 @@ impl fmt::Display for RstpConfig {
             tx_hold_count,
         } = self;
         let usual = RstpConfig::default();
+        f.write_str("rstp")?;
         if *priority != usual.priority {
             write!(f, ", priority {priority}")?;
         }

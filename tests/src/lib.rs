@@ -6,6 +6,7 @@
 //! | [`bridge`] | a vnet with a bridge over ports to the outside |
 //! | [`frames`] | frames built byte by byte, independently of the library's own headers |
 //! | [`onlink`] | pairs of neighbours without a common prefix |
+//! | [`ovs`] | Open vSwitch as a peer |
 //! | [`peer`] | a scripted station at the outside end of a port |
 //! | [`reach`] | whether one vnet reaches another |
 //! | [`skip`] | what to do with a test that cannot run here |
@@ -19,6 +20,7 @@ pub mod accounts;
 pub mod bridge;
 pub mod frames;
 pub mod onlink;
+pub mod ovs;
 pub mod peer;
 pub mod reach;
 pub mod skip;

@@ -21,6 +21,27 @@ pub fn without_tap(why: &dyn Display) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
+/// Set where Open vSwitch is installed: a test that needs it and cannot run fails then.
+pub const REQUIRE_OVS: &str = "VNET_REQUIRE_OVS";
+
+/// Says why a test that needs Open vSwitch is skipped, on the standard error itself.
+///
+/// # Panics
+/// When [`REQUIRE_OVS`] is set in the environment, to anything but nothing.
+pub fn without_ovs(why: &dyn Display) {
+    let required = std::env::var_os(REQUIRE_OVS).is_some_and(|v| !v.is_empty());
+    assert!(
+        !required,
+        "{REQUIRE_OVS} is set, but there is no Open vSwitch: {why}"
+    );
+    let _ = writeln!(std::io::stderr(), "SKIPPED: Open vSwitch: {why}");
+}
+
+/// Says why a test is skipped that needs a kind of device that not every kernel has.
+pub fn without_device(why: &dyn Display) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
+
 /// Set where tshark is installed: a test that needs it and cannot run fails then.
 pub const REQUIRE_TSHARK: &str = "VNET_REQUIRE_TSHARK";
 

@@ -186,7 +186,7 @@ impl Lagg {
         Some(sender.ifid)
     }
 
-    /// Takes in a frame of the slow protocols (clause 7.3) that came in by the member `from`.
+    /// Takes in a frame of the slow protocols (IEEE 802.3, annex 57A) that came in by the member `from`.
     ///
     /// # Errors
     /// Why it is dropped.

@@ -232,7 +232,7 @@ fn at_interface(
 fn aggregated(member: LaggMembership, packet: &mut Packet) -> Verdict {
     match link_header(packet) {
         None => Verdict::Drop(DropReason::Malformed),
-        // IEEE 802.1AX-2020, clause 6.2.4: they are taken in whatever becomes of other frames.
+        // They are taken in whatever becomes of other frames: by them it is agreed what that is.
         Some(header)
             if header.ether_type == EtherType::SLOW_PROTOCOLS
                 && header.dst == SLOW_PROTOCOLS

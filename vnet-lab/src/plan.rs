@@ -27,7 +27,7 @@ use vnet::{LinkConfig, MacAddr, MemberVlans, RstpConfig};
 pub use trace::Unreachable;
 
 use crate::job::Task;
-use crate::topology::{CaptureFormat, Event, NodeKind, Target, Via};
+use crate::topology::{CaptureFormat, Event, Lagg, NodeKind, Target, Via};
 
 /// What to build and what to run on it.
 #[derive(Clone, Debug)]
@@ -107,6 +107,8 @@ pub struct PlannedLink {
     pub name: Option<String>,
     /// Whether it is captured when captures are asked for; `None` when the file does not say.
     pub capture: Option<bool>,
+    /// How its wires are used as one, when it has several.
+    pub lagg: Option<Lagg>,
     /// Both ends: number of the vnet, number of the interface in it.
     pub ends: [(usize, usize); 2],
     /// The segments that cross it.
@@ -122,6 +124,8 @@ pub struct PlannedScript {
     pub link: usize,
     /// The end that sends: 0 or 1.
     pub end: usize,
+    /// The wire of the link: 0, unless it has several.
+    pub wire: usize,
     /// The events, in the order of the file.
     pub events: Vec<LinkEvent>,
 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `parse` | nodes and links |
 //! | `end` | one end of a link: `node:interface address/prefix` |
+//! | `lagg` | several wires used as one link |
 //! | `link` | what happens to frames in a direction of a link |
 //! | `event` | what changes over time |
 //! | `capture` | how captures are made |
@@ -18,6 +19,7 @@ mod capture;
 mod end;
 mod event;
 mod job;
+mod lagg;
 mod link;
 pub(crate) mod parse;
 pub(crate) mod segments;
@@ -32,7 +34,7 @@ use std::sync::Arc;
 
 use ipnet::Ipv4Net;
 use toml::Spanned;
-use vnet::{LinkConfig, MacAddr, MemberVlans, RstpConfig};
+use vnet::{LaggConfig, LinkConfig, MacAddr, MemberVlans, RstpConfig};
 
 pub use capture::CaptureFormat;
 pub use event::{Event, EventTarget};
@@ -154,6 +156,8 @@ pub struct Link {
     pub capture: Option<bool>,
     /// Both ends.
     pub ends: [End; 2],
+    /// How the wires are used as one, when it has several.
+    pub lagg: Option<Lagg>,
     /// From the first end to the second.
     pub forward: LinkConfig,
     /// From the second end to the first.
@@ -165,6 +169,25 @@ pub(crate) type Strand = (usize, u16);
 
 /// The VID of what a link carries without tags.
 pub(crate) const UNTAGGED: u16 = 0;
+
+/// Several wires between two nodes, which each of them has as one interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lagg {
+    /// How many wires.
+    pub wires: u8,
+    /// How both ends use them.
+    pub config: LaggConfig,
+}
+
+impl Lagg {
+    /// The interfaces of the wires at the end whose interface is `name`.
+    pub(crate) fn wires_of(lagg: Option<&Lagg>, name: &str) -> Vec<String> {
+        match lagg {
+            None => vec![name.to_owned()],
+            Some(lagg) => (1..=lagg.wires).map(|n| format!("{name}-{n}")).collect(),
+        }
+    }
+}
 
 /// One end of a link: an interface of a node.
 #[derive(Clone, Debug)]
@@ -231,10 +254,13 @@ impl Topology {
     }
 }
 
+/// One direction of one wire of a link: the link's number, that of the end which sends, and the wire's.
+pub(crate) type Direction = (usize, usize, usize);
+
 /// The directions of links that events can be about.
 pub(crate) struct Directions<'a> {
-    of_link: BTreeMap<&'a str, usize>,
-    of_interface: BTreeMap<(&'a str, &'a str), (usize, usize)>,
+    of_link: BTreeMap<&'a str, Vec<Direction>>,
+    of_interface: BTreeMap<(&'a str, String), Vec<Direction>>,
 }
 
 impl<'a> Directions<'a> {
@@ -244,31 +270,34 @@ impl<'a> Directions<'a> {
             of_interface: BTreeMap::new(),
         };
         for (number, link) in topology.links.iter().enumerate() {
-            if let Some(name) = &link.name {
-                directions.of_link.insert(name.get_ref(), number);
-            }
+            let mut all = Vec::new();
             for (end, near) in link.ends.iter().enumerate() {
-                let interface = (
-                    near.node.get_ref().as_str(),
-                    near.interface.get_ref().as_str(),
-                );
-                directions.of_interface.insert(interface, (number, end));
+                let (node, interface) = (near.node.get_ref().as_str(), near.interface.get_ref());
+                let wires = Lagg::wires_of(link.lagg.as_ref(), interface);
+                let one_way: Vec<Direction> = (0..wires.len()).map(|n| (number, end, n)).collect();
+                for (wire, direction) in wires.into_iter().zip(&one_way) {
+                    let place = (node, wire);
+                    directions.of_interface.insert(place, vec![*direction]);
+                }
+                all.extend(&one_way);
+                let place = (node, interface.clone());
+                directions.of_interface.insert(place, one_way);
+            }
+            if let Some(name) = &link.name {
+                directions.of_link.insert(name.get_ref(), all);
             }
         }
         directions
     }
 
-    /// What `target` means: the link's number, and that of the end which sends.
-    pub(crate) fn meant_by(&self, target: &EventTarget) -> Vec<(usize, usize)> {
-        match target {
-            EventTarget::Link(name) => {
-                let link = self.of_link.get(name.as_str());
-                link.map_or_else(Vec::new, |link| vec![(*link, 0), (*link, 1)])
-            }
+    /// What `target` means.
+    pub(crate) fn meant_by(&self, target: &EventTarget) -> Vec<Direction> {
+        let meant = match target {
+            EventTarget::Link(name) => self.of_link.get(name.as_str()),
             EventTarget::Interface(node, interface) => {
-                let one = self.of_interface.get(&(node.as_str(), interface.as_str()));
-                one.copied().into_iter().collect()
+                self.of_interface.get(&(node.as_str(), interface.clone()))
             }
-        }
+        };
+        meant.cloned().unwrap_or_default()
     }
 }

@@ -93,6 +93,9 @@ fn parameters() -> impl Strategy<Value = String> {
         "queue = { discipline = 'strict-priority', frames = 1000000, bytes = '18446744073GB' }",
         "reorder = { probability = '100%', gap = 4294967295 }",
         "state = 'down'",
+        "lagg = { wires = 2 }",
+        "lagg = { wires = 3, mode = 'failover' }",
+        "lagg = { wires = 1 }",
     ];
     seldom(2, all).prop_map(|p| {
         if p.is_empty() {

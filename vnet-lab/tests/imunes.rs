@@ -74,6 +74,36 @@ fn every_job_passes_on_threads() {
     all_pass(Driver::Threads);
 }
 
+/// A link of several wires goes on without one of them.
+#[test]
+fn the_example_of_link_aggregation_passes_under_both_drivers() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies/lagg.toml");
+    let (_, plan) = Topology::from_file(&file).unwrap_or_else(|e| panic!("{e}"));
+    for driver in [Driver::Virtual, Driver::Threads] {
+        let options = Options {
+            driver,
+            seed: 1,
+            ..Options::default()
+        };
+        let report = vnet_lab::run(&plan, &options, Arc::new(|_| {})).expect("a run");
+        let text = report.to_text(Layout::default());
+        assert!(report.passed, "{text}");
+        let wires: Vec<&str> = report.links.iter().map(|l| l.from.as_str()).collect();
+        let expected = [
+            "left:lagg0-1",
+            "left:lagg0-2",
+            "left:lagg0-3",
+            "right:lagg0-1",
+            "right:lagg0-2",
+            "right:lagg0-3",
+        ];
+        assert_eq!(wires, expected, "{text}");
+        assert_eq!(report.links[0].changes, 1, "{text}");
+        // Nothing but LACPDUs was sent by the wire that failed, and those are lost.
+        assert!(report.links[0].stats.down > 0, "{text}");
+    }
+}
+
 /// Links that do something: they are cut, they lose in bursts, they queue.
 #[test]
 fn the_examples_of_links_pass_and_their_events_happen() {

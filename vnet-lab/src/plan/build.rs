@@ -60,6 +60,7 @@ impl Plan {
             plan.links.push(PlannedLink {
                 name: link.name.as_ref().map(|name| name.get_ref().clone()),
                 capture: link.capture,
+                lagg: link.lagg,
                 ends,
                 segments: segments.of_link(number),
                 outgoing: [link.forward.clone(), link.backward.clone()],
@@ -81,11 +82,12 @@ impl Plan {
         let directions = Directions::of(topology);
         let mut places = BTreeMap::new();
         for event in &topology.events {
-            for (link, end) in directions.meant_by(event.target.get_ref()) {
-                let place = *places.entry((link, end)).or_insert_with(|| {
+            for (link, end, wire) in directions.meant_by(event.target.get_ref()) {
+                let place = *places.entry((link, end, wire)).or_insert_with(|| {
                     self.scripts.push(PlannedScript {
                         link,
                         end,
+                        wire,
                         events: Vec::new(),
                     });
                     self.scripts.len() - 1

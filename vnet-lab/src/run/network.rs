@@ -17,7 +17,7 @@ use crate::report::{
     Counts, LinkReport, SpanningTreeReport, StationReport, Teardown, TreePortReport, VlanReport,
     VnetReport,
 };
-use crate::topology::{NodeKind, Via};
+use crate::topology::{Lagg, NodeKind, Via};
 
 /// The tunable that makes a vnet speak LLDP, and the interval of the standard, in milliseconds.
 const LLDP: (&str, &str) = ("net.link.lldp.interval", "30000");
@@ -101,13 +101,27 @@ impl Network {
             let interface = &plan.vnets[vnet].interfaces[interface];
             (&self.vnets[vnet], interface)
         });
-        near.0
-            .epair(&near.1.name, far.0, &far.1.name)
-            .map_err(|source| RunError::Interface {
-                interface: format!("{}:{}", near.0.name(), near.1.name),
-                source,
-            })?;
-        for (vnet, interface) in [near, far] {
+        let wires =
+            [near, far].map(|(_, interface)| Lagg::wires_of(link.lagg.as_ref(), &interface.name));
+        for (here, there) in wires[0].iter().zip(&wires[1]) {
+            near.0
+                .epair(here, far.0, there)
+                .map_err(|source| RunError::Interface {
+                    interface: format!("{}:{here}", near.0.name()),
+                    source,
+                })?;
+        }
+        for ((vnet, interface), wires) in [near, far].into_iter().zip(&wires) {
+            if let Some(lagg) = &link.lagg {
+                wires
+                    .iter()
+                    .try_for_each(|wire| keep_clear_of(given, vnet, wire))?;
+                let name = &interface.name;
+                aggregate(vnet, name, *lagg, wires).map_err(|source| RunError::Interface {
+                    interface: format!("{}:{name}", vnet.name()),
+                    source,
+                })?;
+            }
             if interface.mac.is_none() {
                 keep_clear_of(given, vnet, &interface.name)?;
             }
@@ -134,7 +148,9 @@ impl Network {
                     vnet.set_ip_mtu(name, ip_mtu)?;
                 }
                 if link.outgoing[end] != LinkConfig::default() {
-                    vnet.set_link(name, link.outgoing[end].clone())?;
+                    for wire in &wires[end] {
+                        vnet.set_link(wire, link.outgoing[end].clone())?;
+                    }
                 }
                 for tap in &taps[end] {
                     vnet.capture(name, Arc::clone(tap))?;
@@ -169,8 +185,10 @@ impl Network {
     /// Begins what changes over time: it is time zero.
     pub(crate) fn start_scripts(&mut self, plan: &Plan) -> Result<(), RunError> {
         for planned in &plan.scripts {
-            let (vnet, interface) = plan.links[planned.link].ends[planned.end];
+            let link = &plan.links[planned.link];
+            let (vnet, interface) = link.ends[planned.end];
             let name = &plan.vnets[vnet].interfaces[interface].name;
+            let name = &Lagg::wires_of(link.lagg.as_ref(), name)[planned.wire];
             let vnet = &self.vnets[vnet];
             let script =
                 vnet.script_link(name, &planned.events)
@@ -185,25 +203,28 @@ impl Network {
 
     /// What the directions of links have done that have parameters, or changed.
     pub(super) fn link_reports(&self, plan: &Plan) -> Vec<LinkReport> {
-        let name = |(vnet, interface): (usize, usize)| {
-            let vnet = &plan.vnets[vnet];
-            format!("{}:{}", vnet.name, vnet.interfaces[interface].name)
-        };
         let mut reports = Vec::new();
-        let scripts = plan.scripts.iter().map(|s| (s.link, s.end));
+        let scripts = plan.scripts.iter().map(|s| (s.link, s.end, s.wire));
         let scripts: BTreeMap<_, usize> = scripts.zip(0..).collect();
         for (number, link) in plan.links.iter().enumerate() {
-            for end in 0..2 {
-                let script = scripts.get(&(number, end)).copied();
+            let wires = link.ends.map(|(vnet, interface)| {
+                let name = &plan.vnets[vnet].interfaces[interface].name;
+                Lagg::wires_of(link.lagg.as_ref(), name)
+            });
+            let name = |end: usize, wire: usize| {
+                let (vnet, _) = link.ends[end];
+                format!("{}:{}", plan.vnets[vnet].name, wires[end][wire])
+            };
+            for (end, wire) in (0..2).flat_map(|end| (0..wires[0].len()).map(move |n| (end, n))) {
+                let script = scripts.get(&(number, end, wire)).copied();
                 if script.is_none() && link.outgoing[end] == LinkConfig::default() {
                     continue;
                 }
-                let (vnet, interface) = link.ends[end];
-                let interface = &plan.vnets[vnet].interfaces[interface].name;
-                let stats = self.vnets[vnet].link_stats(interface);
+                let (vnet, _) = link.ends[end];
+                let stats = self.vnets[vnet].link_stats(&wires[end][wire]);
                 reports.push(LinkReport {
-                    from: name(link.ends[end]),
-                    to: name(link.ends[1 - end]),
+                    from: name(end, wire),
+                    to: name(1 - end, wire),
                     changes: script.map_or(0, |script| self.scripts[script].changes()),
                     stats: stats.expect("its owner is here, and interfaces stay"),
                 });
@@ -297,6 +318,13 @@ fn add_bridge(vnet: &Vnet, planned: &PlannedVnet, mode: BridgeMode) -> Result<()
     vnet.bridge(&name)
         .and_then(|()| vnet.set_bridge(&name, config))
         .map_err(|source| bridge_error(planned, source))
+}
+
+/// Makes an interface of several.
+fn aggregate(vnet: &Vnet, name: &str, lagg: Lagg, wires: &[String]) -> Result<(), AdminError> {
+    vnet.lagg(name, lagg.config)?;
+    let mut wires = wires.iter();
+    wires.try_for_each(|wire| vnet.add_member(name, wire))
 }
 
 /// Adds a member to the bridge of a switch or hub. Where no other bridge can be, it forwards at once.

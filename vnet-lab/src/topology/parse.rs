@@ -9,8 +9,8 @@ use vnet::{BridgeConfig, LinkConfig, RstpConfig, Stp};
 
 use super::end::{self, EndSpec};
 use super::{
-    End, Link, Node, NodeKind, Route, Routing, SpanningTree, Topology, Via, capture, event, job,
-    link as parameters,
+    End, Lagg, Link, Node, NodeKind, Route, Routing, SpanningTree, Topology, Via, capture, event,
+    job, lagg, link as parameters,
 };
 use crate::file::name::{interface_name, node_name};
 use crate::file::source::Problems;
@@ -259,6 +259,7 @@ struct LinkSpec {
     ends: [EndSpec; 2],
     name: Option<Spanned<String>>,
     capture: Option<bool>,
+    lagg: Option<Lagg>,
     forward: LinkConfig,
     backward: LinkConfig,
 }
@@ -268,6 +269,8 @@ fn link(value: Value<'_>, problems: &mut Problems<'_>) -> Option<LinkSpec> {
     let ends_value = table.value("ends");
     let name = table.read("name", event::link_name, problems);
     let capture = table.boolean("capture", problems);
+    let lagg = table.value("lagg");
+    let lagg = lagg.and_then(|value| lagg::read(value, problems));
     let both = parameters::read(&mut table, &LinkConfig::default(), problems);
     let forward = direction(&mut table, "forward", &both, problems);
     let backward = direction(&mut table, "backward", &both, problems);
@@ -292,6 +295,7 @@ fn link(value: Value<'_>, problems: &mut Problems<'_>) -> Option<LinkSpec> {
     Some(LinkSpec {
         name,
         capture,
+        lagg,
         ends: [a?, b?],
         forward,
         backward,
@@ -367,6 +371,7 @@ fn name_interfaces(links: Vec<LinkSpec>) -> Vec<Link> {
         .map(|link| Link {
             name: link.name,
             capture: link.capture,
+            lagg: link.lagg,
             ends: link.ends.map(&mut named),
             forward: link.forward,
             backward: link.backward,

@@ -11,7 +11,9 @@ use toml::Spanned;
 use vnet::MacAddr;
 
 use super::segments::Segments;
-use super::{Directions, End, EventTarget, Link, Node, NodeKind, Strand, Topology, Via};
+use super::{
+    Directions, End, EventTarget, Lagg, Link, Node, NodeKind, Strand, Topology, UNTAGGED, Via,
+};
 use crate::file::name::{Target, interface_name};
 use crate::file::source::{Problems, Span};
 use crate::job::Task;
@@ -450,13 +452,27 @@ fn no_bridge(node: &Node, place: Span, problems: &mut Problems<'_>) {
 fn interfaces(topology: &Topology, problems: &mut Problems<'_>) {
     let mut names = BTreeSet::new();
     let mut macs: BTreeMap<MacAddr, &End> = BTreeMap::new();
-    for (_, end) in topology.ends() {
+    for ((link, vid), end) in topology.ends() {
         let (node, interface) = (end.node.get_ref(), end.interface.get_ref());
-        if !names.insert((node, interface)) {
-            problems.push(
-                end.interface.span(),
-                format!("duplicate name: `{node}` already has an interface `{interface}`"),
-            );
+        let mut all = vec![interface.clone()];
+        if let (Some(lagg), UNTAGGED) = (&topology.links[link].lagg, vid) {
+            all.extend(Lagg::wires_of(Some(lagg), interface));
+            if let Some(long) = all.iter().find(|name| interface_name(name).is_err()) {
+                problems.push(
+                    end.interface.span(),
+                    format!(
+                        "the interface of a wire would be called `{long}`: expected a shorter name"
+                    ),
+                );
+            }
+        }
+        for interface in all {
+            if !names.insert((node, interface.clone())) {
+                problems.push(
+                    end.interface.span(),
+                    format!("duplicate name: `{node}` already has an interface `{interface}`"),
+                );
+            }
         }
         let Some(mac) = &end.mac else { continue };
         match macs.get(mac.get_ref()) {

@@ -71,7 +71,8 @@ impl IfTable {
         }
     }
 
-    /// Sets the MTU of an interface, of its members if it is a lagg, and of those VLAN interfaces on it that have theirs from it.
+    /// Sets the MTU of an interface, of its members if it is a lagg, and of those VLAN interfaces on it that
+    /// have theirs from it.
     pub(crate) fn set_ip_mtu(&mut self, id: IfId, ip_mtu: u16) {
         if let Some(vlan) = self.vlan_mut(id) {
             vlan.ip_mtu = Origin::Hand;
@@ -83,7 +84,8 @@ impl IfTable {
         }
     }
 
-    /// Sets the address of an interface, of its members if it is a lagg, and of those VLAN interfaces on it that have theirs from it.
+    /// Sets the address of an interface, of its members if it is a lagg, and of those VLAN interfaces on it
+    /// that have theirs from it.
     /// Returns all of them, with the addresses that they had.
     pub(crate) fn set_mac(&mut self, id: IfId, mac: MacAddr) -> Vec<(IfId, MacAddr)> {
         if let Some(vlan) = self.vlan_mut(id) {

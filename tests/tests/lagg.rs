@@ -482,6 +482,18 @@ fn bad_lacpdus_are_counted_and_do_nothing() {
     assert_clean(&v.destroy());
 }
 
+/// Members were made first, but it is the lagg that has the address.
+#[test]
+fn a_broadcast_to_everyone_leaves_by_the_lagg() {
+    let pair = Pair::same(2, LaggMode::Balance);
+    let from = UdpSocket::bind_in(&pair.a, "192.0.2.1:9").unwrap();
+    from.set_broadcast(true).unwrap();
+    let before = sent(&pair.a, "lagg0");
+    from.send_to(b"x", "255.255.255.255:9").unwrap();
+    assert_eq!(sent(&pair.a, "lagg0"), before + 1);
+    pair.end();
+}
+
 #[test]
 fn a_standby_link_takes_nothing() {
     let pair = Pair::same(2, LaggMode::Failover);

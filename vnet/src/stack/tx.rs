@@ -179,7 +179,8 @@ pub(super) fn output(
     postrouting(s, cx, to.dst, packet, way)
 }
 
-/// The way to `dst`. Broadcasts to everyone leave by the first interface that has a wire.
+/// The way to `dst`. Broadcasts to everyone leave by the first interface that has a wire, and is not one
+/// of a lagg's.
 fn way(s: &mut Stack, dst: IpAddr) -> Result<Way, NoWay> {
     if dst != Ipv4Addr::BROADCAST {
         return s.ip.lookup(dst);
@@ -187,7 +188,7 @@ fn way(s: &mut Stack, dst: IpAddr) -> Result<Way, NoWay> {
     let netif = s
         .ifs
         .iter()
-        .find(|i| i.can().needs_neighbours && i.is_running())
+        .find(|i| i.can().needs_neighbours && i.is_running() && i.on_lagg().is_none())
         .ok_or(NoWay::NoRoute)?;
     Ok(Way {
         ifid: netif.id,

@@ -6,6 +6,8 @@ use std::mem;
 
 /// Entries up to which they are in a vector. Inserting into it moves half of them.
 const FEW: usize = 32;
+/// Entries up to which it takes less to look at one after the other than to search.
+const VERY_FEW: usize = 8;
 
 /// A sorted map. Lookups take logarithmic time, and so does every change of a large one.
 #[derive(Clone, Debug)]
@@ -66,7 +68,10 @@ impl<K: Ord, V> Sorted<K, V> {
     pub(crate) fn first_from(&self, key: &K, is_less: impl Fn(&K) -> bool) -> Option<(&K, &V)> {
         match self {
             Sorted::Few(few) => {
-                let at = few.partition_point(|(k, _)| is_less(k));
+                let at = match few.len() <= VERY_FEW {
+                    true => few.iter().take_while(|(k, _)| is_less(k)).count(),
+                    false => few.partition_point(|(k, _)| is_less(k)),
+                };
                 few.get(at).map(|(k, v)| (k, v))
             }
             Sorted::Many(many) => many.range(key..).next(),

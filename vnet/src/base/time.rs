@@ -26,6 +26,7 @@ pub(crate) use std::time::Duration;
 pub struct Instant(u64);
 
 /// A duration in nanoseconds; five centuries at most.
+#[inline]
 pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

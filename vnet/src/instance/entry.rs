@@ -49,19 +49,28 @@ impl VnetCore {
     /// When a callback has panicked that this entry called, and the entry is a user's: after all
     /// else was done, here and in the vnets that it made ready. A panic of the stack is none of the
     /// caller's: it ends the instance, and is *gone* to the caller.
+    #[inline]
     pub(crate) fn enter_as<R>(
         self: &Arc<Self>,
         entry: Entry,
         f: impl FnOnce(&mut Inside, &mut Cx) -> R,
     ) -> Result<R, Gone> {
-        let (result, panic) = self.enter(entry, f);
+        let mut result = None;
+        let (ended, panic) = self.enter_into(entry, f, &mut result);
         if let Some(panic) = panic {
-            match entry {
-                Entry::User => self.give_back(panic),
-                Entry::Service | Entry::Lifecycle => self.note_panic(panic),
-            }
+            self.callback_panicked(entry, panic);
         }
-        result
+        ended?;
+        result.ok_or(Gone)
+    }
+
+    /// A callback has panicked that an entry called.
+    #[cold]
+    fn callback_panicked(self: &Arc<Self>, entry: Entry, panic: callback::Payload) {
+        match entry {
+            Entry::User => self.give_back(panic),
+            Entry::Service | Entry::Lifecycle => self.note_panic(panic),
+        }
     }
 
     /// Enters the instance for a step of its own, whose failure the panic of a callback is.
@@ -86,6 +95,34 @@ impl VnetCore {
         entry: Entry,
         f: impl FnOnce(&mut Inside, &mut Cx) -> R,
     ) -> (Result<R, Gone>, Option<callback::Payload>) {
+        let mut result = None;
+        let (ended, panic) = self.enter_into(entry, f, &mut result);
+        (ended.and_then(|()| result.ok_or(Gone)), panic)
+    }
+
+    /// As [`VnetCore::enter`], with a place for the result, which may be large to move.
+    #[inline]
+    fn enter_into<R>(
+        self: &Arc<Self>,
+        entry: Entry,
+        f: impl FnOnce(&mut Inside, &mut Cx) -> R,
+        result: &mut Option<R>,
+    ) -> (Result<(), Gone>, Option<callback::Payload>) {
+        let mut f = Some(f);
+        self.enter_and_do(entry, &mut |inside, cx| {
+            if let Some(f) = f.take() {
+                *result = Some(f(inside, cx));
+            }
+        })
+    }
+
+    /// Enters the instance. All entries share one copy of this, which stays in the instruction cache.
+    #[inline(never)]
+    fn enter_and_do(
+        self: &Arc<Self>,
+        entry: Entry,
+        f: &mut dyn FnMut(&mut Inside, &mut Cx),
+    ) -> (Result<(), Gone>, Option<callback::Payload>) {
         let entered = within_lock(self, || {
             let mut state = self.state.lock();
             // Read under the lock: the time does not run backwards from one entry to the next.
@@ -95,26 +132,29 @@ impl VnetCore {
                 _ => return None,
             };
             let worked = panic::catch_unwind(AssertUnwindSafe(|| live.work(now, f)));
-            let (ended, next) = match worked {
-                Ok((result, next)) => (Ok(result), next),
-                Err(panic) => (Err(live.fail(now, panic)), None),
+            let (wreckage, next) = match worked {
+                Ok(next) => (None, next),
+                Err(panic) => (Some(live.fail(now, panic)), None),
             };
-            Some((ended, next, take_out(&mut live.out)))
+            Some((wreckage, next, take_out(&mut live.out)))
         });
-        let Some((ended, next, out)) = entered.flatten() else {
+        let Some((wreckage, next, out)) = entered.flatten() else {
             return (Err(Gone), None);
         };
         let panic = self.leave(next, out);
-        let result = ended.map_err(|wreckage| self.clear_away(wreckage));
+        let ended = match wreckage {
+            None => Ok(()),
+            Some(wreckage) => Err(self.clear_away(wreckage)),
+        };
         if entry != Entry::Lifecycle && context::has_deferred() {
             context::run_deferred();
         }
-        (result, panic)
+        (ended, panic)
     }
 
     /// Tells the driver of the `next` deadline, and others of what an entry has done to them. The
-    /// vnet's lock is not held. All entries share one copy, which stays in the instruction cache.
-    #[inline(never)]
+    /// vnet's lock is not held.
+    #[inline]
     fn leave(
         self: &Arc<Self>,
         next: Option<Instant>,
@@ -294,13 +334,10 @@ fn carry_out(mut out: Box<Out>) -> Option<callback::Payload> {
 }
 
 impl Live {
-    /// The work of one entry: `f`, and what it made ready to send. Also returns the next deadline.
+    /// The work of one entry: does `f`, sends what that made ready to send, and returns the next
+    /// deadline.
     #[inline]
-    fn work<R>(
-        &mut self,
-        now: Instant,
-        f: impl FnOnce(&mut Inside, &mut Cx) -> R,
-    ) -> (R, Option<Instant>) {
+    fn work(&mut self, now: Instant, f: &mut dyn FnMut(&mut Inside, &mut Cx)) -> Option<Instant> {
         let Live {
             stack,
             phase,
@@ -329,48 +366,30 @@ impl Live {
             journal,
             due,
         };
-        let result = f(&mut inside, &mut cx);
-        (result, self.finish(now))
-    }
-
-    /// The end of an entry's work: sends what it made ready to send, and returns the next deadline.
-    /// All entries share one copy, which stays in the instruction cache.
-    #[inline(never)]
-    fn finish(&mut self, now: Instant) -> Option<Instant> {
-        let Live {
-            stack,
-            drain,
-            rng,
-            stats,
-            out,
-            ..
-        } = self;
-        let mut cx = Cx {
-            now,
-            rng,
-            stats,
-            out,
-        };
+        f(&mut inside, &mut cx);
         tx::flush(stack, &mut cx);
         if let Some(drain) = drain {
             drain.look(stack, &mut cx);
         }
         stack.observe();
-        for (id, at) in out.link_deadlines.drain(..) {
-            stack.ifs.arm_link(id, at);
+        if !out.link_deadlines.is_empty() {
+            for (id, at) in out.link_deadlines.drain(..) {
+                stack.ifs.arm_link(id, at);
+            }
         }
         let next = stack.next_deadline();
         #[cfg(test)]
         if planted(LATE) {
             return next;
         }
-        self.deliver(now);
+        if out.has_sent() {
+            self.deliver(now);
+        }
         next
     }
 
     /// Puts what the entry sends into the queues of its receivers, with the lock held: so it comes in
     /// there in the order in which it was sent, whichever thread is faster afterwards.
-    #[inline]
     pub(super) fn deliver(&mut self, now: Instant) {
         let Live {
             stack, stats, out, ..

@@ -110,6 +110,12 @@ impl Out {
         self.frames.is_empty() && self.rings.is_empty() && self.wakes.is_empty() && is_quiet
     }
 
+    /// True when [`Out::deliver`] has something to do.
+    #[inline]
+    pub(crate) fn has_sent(&self) -> bool {
+        !(self.frames.is_empty() && self.carrier.is_empty())
+    }
+
     /// Puts what is sent into the queues of its receivers. `lost` is told of each frame that found
     /// nothing at the other end: the interface by whose link it left, and its length.
     pub(crate) fn deliver(&mut self, now: Instant, mut lost: impl FnMut(Option<IfId>, usize)) {

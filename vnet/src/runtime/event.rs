@@ -201,7 +201,12 @@ impl<W> Agenda<W> {
         self.first().map(|(at, _)| at)
     }
 
+    #[inline]
     fn first(&self) -> Option<Place> {
+        // The usual case, asked for several times an event.
+        if self.due.is_empty() && self.timers.is_empty() {
+            return self.heap.next();
+        }
         let due = self.due.front().map(|(place, _)| *place);
         let timer = self.timers.first_key_value().map(|(k, _)| (k.at, k.seq));
         [due, self.heap.next(), timer].into_iter().flatten().min()

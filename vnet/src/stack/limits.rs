@@ -208,7 +208,9 @@ impl Limiter {
     #[inline]
     fn note(&mut self, resource: Resource, current: u64) {
         let high = &mut self.high[resource as usize];
-        *high = current.max(*high);
+        if current > *high {
+            *high = current;
+        }
     }
 }
 

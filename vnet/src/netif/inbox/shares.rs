@@ -78,6 +78,20 @@ struct Share {
     emptied: u64,
 }
 
+impl Share {
+    /// This share, from which all is gone that was there before the emptying of that number.
+    #[inline]
+    fn since(&mut self, emptied: u64) -> &mut Share {
+        if self.emptied != emptied {
+            *self = Share {
+                used: Load::default(),
+                emptied,
+            };
+        }
+        self
+    }
+}
+
 impl Shares {
     /// Nothing is used of `limit`.
     pub(super) fn new(limit: Load) -> Shares {
@@ -124,7 +138,15 @@ impl Shares {
     pub(super) fn take(&mut self, payer: Payer, bytes: usize) -> Option<Load> {
         let frames_left = self.limit.frames.saturating_sub(self.used.frames);
         let bytes_left = self.limit.bytes.saturating_sub(self.used.bytes);
-        let share = self.share(payer);
+        let emptied = self.emptied;
+        let known = match (payer, &mut self.wires) {
+            (Payer::Wire(Some(ifid)), Some(wires)) => wires.get_mut(ifid),
+            _ => None,
+        };
+        let share = match known {
+            Some(share) => share.since(emptied),
+            None => self.share(payer),
+        };
         let fits = share.used.frames < frames_left.saturating_mul(GREED)
             && share.used.bytes < bytes_left.saturating_mul(GREED)
             && bytes <= bytes_left;
@@ -161,20 +183,13 @@ impl Shares {
     }
 
     /// What `payer` uses.
-    #[inline]
     fn share(&mut self, payer: Payer) -> &mut Share {
         let emptied = self.emptied;
         let share = match payer {
             Payer::Wire(ifid) => self.share_of_wire(ifid),
             Payer::Lent(parent, vlan) => self.share_of_lent(parent, vlan),
         };
-        if share.emptied != emptied {
-            *share = Share {
-                used: Load::default(),
-                emptied,
-            };
-        }
-        share
+        share.since(emptied)
     }
 
     #[cold]

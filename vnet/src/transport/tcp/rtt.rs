@@ -1,30 +1,36 @@
 //! Round-trip time and retransmission timeout (RFC 6298).
 
 use super::config::TcpConfig;
-use crate::base::time::Duration;
+use crate::base::time::{Duration, nanos};
 
-/// The estimator of one connection.
+/// The estimator of one connection. In nanoseconds: it is asked at each segment, and to divide a
+/// [`Duration`] takes ten times as long.
 #[derive(Clone, Debug)]
 pub(super) struct Rtt {
-    srtt: Option<Duration>,
-    rttvar: Duration,
+    srtt: Option<u64>,
+    rttvar: u64,
     /// Before backing off.
-    base: Duration,
+    base: u64,
     backoff: u8,
 }
+
+/// The first timeout for data where the SYN was lost, in nanoseconds.
+const SYN_WAS_LOST: u64 = 3_000_000_000;
 
 impl Rtt {
     pub(super) fn new(config: &TcpConfig) -> Rtt {
         Rtt {
             srtt: None,
-            rttvar: Duration::ZERO,
-            base: config.initial_rto,
+            rttvar: 0,
+            base: nanos(config.initial_rto),
             backoff: 0,
         }
     }
 
     /// Takes a measurement of a segment that was sent once (Karn's rule is the caller's).
     pub(super) fn sample(&mut self, config: &TcpConfig, r: Duration) {
+        // Some decades; so nothing below can overflow.
+        let r = nanos(r).min(u64::MAX / 16);
         match self.srtt {
             // RFC 6298 2.2
             None => {
@@ -40,21 +46,23 @@ impl Rtt {
         }
         // The variance term has the floor, as in Linux: a steady path with delayed
         // acknowledgements would time out for nothing if the sum had it.
-        let variance = (self.rttvar * 4).max(config.min_rto);
-        self.base = self.srtt.unwrap_or(r) + variance;
+        let variance = (self.rttvar * 4).max(nanos(config.min_rto));
+        self.base = self.srtt.unwrap_or(r).saturating_add(variance);
         self.backoff = 0;
     }
 
     /// The timeout to use now.
+    #[inline]
     pub(super) fn rto(&self, config: &TcpConfig) -> Duration {
         self.doubled(config, self.backoff)
     }
 
     /// The timeout of something else than a retransmission that was tried so often in vain.
+    #[inline]
     pub(super) fn doubled(&self, config: &TcpConfig, times: u8) -> Duration {
-        self.base
-            .saturating_mul(1 << times.min(30))
-            .clamp(config.min_rto, config.max_rto)
+        let (least, most) = (nanos(config.min_rto), nanos(config.max_rto));
+        let doubled = self.base.saturating_mul(1 << times.min(30));
+        Duration::from_nanos(doubled.clamp(least, most))
     }
 
     /// RFC 6298 5.5: the timer went off. Only a measurement takes this back (RFC 6298 5.7, and
@@ -67,7 +75,7 @@ impl Rtt {
     /// first timeout for data is 3 s.
     pub(super) fn syn_was_lost(&mut self) {
         if self.srtt.is_none() {
-            self.base = self.base.max(Duration::from_secs(3));
+            self.base = self.base.max(SYN_WAS_LOST);
             self.backoff = 0;
         }
     }
@@ -75,12 +83,12 @@ impl Rtt {
     /// The timeout that follows from the measurements, before backing off.
     #[cfg(test)]
     pub(super) fn base(&self) -> Duration {
-        self.base
+        Duration::from_nanos(self.base)
     }
 
     /// The smoothed round-trip time, once measured.
     pub(super) fn srtt(&self) -> Option<Duration> {
-        self.srtt
+        self.srtt.map(Duration::from_nanos)
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::case::Options;
 use crate::compare::{Contest, Side, SideError, Unit};
+pub(crate) use ours::Vnets;
 use smol::Offload;
 
 /// Socket buffers, each direction, both stacks.
@@ -72,7 +73,7 @@ enum Path {
 }
 
 /// A connected pair of sockets, played by one thread.
-trait Pair {
+pub(crate) trait Pair {
     /// Writes what fits and returns how much that was.
     fn write(&mut self, data: &[u8]) -> Result<usize, SideError>;
     /// Lets both stacks do what there is to do.
@@ -102,7 +103,7 @@ fn contest(
     })
 }
 
-struct Bulk<P> {
+pub(crate) struct Bulk<P> {
     pair: P,
     time: Duration,
     bytes: Option<u64>,
@@ -113,7 +114,7 @@ struct Bulk<P> {
 }
 
 impl<P: Pair> Bulk<P> {
-    fn new(mut pair: P, options: &Options) -> Result<Bulk<P>, SideError> {
+    pub(crate) fn new(mut pair: P, options: &Options) -> Result<Bulk<P>, SideError> {
         check(&mut pair)?;
         Ok(Bulk {
             pair,

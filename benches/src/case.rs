@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::compare::{Contest, SideError};
-use crate::{bulk, context, local, rr, tap};
+use crate::{bulk, context, local, rr, tap, vlan};
 
 /// What a run of a case is given.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +79,35 @@ pub const CASES: &[Case] = &[
     },
 ];
 
+/// What VLANs and bridges cost: the peer is a vnet as well, so these are not among `all`.
+pub const VLAN_CASES: &[Case] = &[
+    Case {
+        name: "vlan-bulk",
+        about: "one TCP connection over a VLAN of an epair, against the epair alone",
+        prepare: vlan::over_an_epair,
+    },
+    Case {
+        name: "vlan-bridge",
+        about: "the same through a VLAN-aware bridge, by access ports, against a plain one",
+        prepare: vlan::through_a_bridge,
+    },
+    Case {
+        name: "vlan-trunk",
+        about: "the same from a VLAN interface on a trunk to an access port",
+        prepare: vlan::from_a_trunk,
+    },
+    Case {
+        name: "fdb-100000",
+        about: "a frame through a bridge that knows 100 000 stations, against 10",
+        prepare: vlan::many_stations,
+    },
+    Case {
+        name: "fdb-100000-vlan",
+        about: "the same in a VLAN of a VLAN-aware bridge",
+        prepare: vlan::many_stations_of_a_vlan,
+    },
+];
+
 /// What needs the right to make TAPs and network namespaces: not among `all`.
 pub const TAP_CASES: &[Case] = &[
     Case {
@@ -123,17 +152,18 @@ pub const TAP_CASES: &[Case] = &[
     },
 ];
 
-/// The cases that a name on the command line stands for: `all`, `tap`, or that of one. Empty when it
+/// The cases that a name on the command line stands for: `all`, `tap`, `vlan`, or that of one. Empty when it
 /// stands for none.
 pub fn find(name: &str) -> Vec<Case> {
     match name {
         "all" => CASES.to_vec(),
         "tap" => TAP_CASES.to_vec(),
+        "vlan" => VLAN_CASES.to_vec(),
         _ => every().filter(|case| case.name == name).copied().collect(),
     }
 }
 
 /// Every case there is.
 pub fn every() -> impl Iterator<Item = &'static Case> {
-    CASES.iter().chain(TAP_CASES)
+    CASES.iter().chain(VLAN_CASES).chain(TAP_CASES)
 }

@@ -8,6 +8,7 @@
 //! | [`bulk`] | bytes through one TCP connection, one thread, against raw smoltcp |
 //! | [`rr`] | one-byte requests and replies, blocking sockets, against the kernel |
 //! | [`tap`] | bulk, requests and connections over a TAP, against the kernel over veth |
+//! | [`vlan`] | VLANs, bridges that tell them apart, and many stations, against vnets without |
 //! | [`context`] | entering a vnet, against swapping a thread-local |
 //! | [`local`] | a virtualized variable, against a plain atomic |
 //! | [`hogs`] | what a good pair keeps beside others that get in its way; the binary `hogs` prints it |
@@ -33,3 +34,4 @@ pub mod report;
 pub mod rr;
 pub mod scale;
 pub mod tap;
+pub mod vlan;

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release -p vnet-benches --bin compare -- all
 //! cargo run --release -p vnet-benches --bin compare -- tcp-rr udp-rr --json
+//! cargo run --release -p vnet-benches --bin compare -- vlan
 //! cargo run --release -p vnet-benches --bin compare -- tap
 //! ```
 
@@ -18,7 +19,8 @@ use vnet_benches::report::{Line, table};
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The cases to run; `all`; `tap` for those that need the right to make TAPs; or `list`.
+    /// The cases to run; `all`; `vlan` for what VLANs and bridges cost; `tap` for those that need the
+    /// right to make TAPs; or `list`.
     #[arg(required = true, value_name = "CASE")]
     cases: Vec<String>,
     /// Recorded measurements of each side; the median is reported.

@@ -20,13 +20,13 @@ const ROUND: Duration = Duration::from_micros(10);
 const PATIENCE: Instant = Instant::from_nanos(1_000_000_000);
 
 /// Both ends of a connection.
-pub(super) struct Vnets {
+pub(crate) struct Vnets {
     system: System,
     now: Instant,
     sender: TcpStream,
     receiver: TcpStream,
     /// Alive as long as the sockets.
-    _vnets: [OwnedVnet; 2],
+    _vnets: Vec<OwnedVnet>,
 }
 
 impl Vnets {
@@ -41,6 +41,11 @@ impl Vnets {
                     .map_err(|e| SideError::new(e.to_string()))?;
             }
         }
+        Vnets::over(system, vnets.into())
+    }
+
+    /// Connects the first two of some vnets, by whatever is between them.
+    pub(crate) fn over(system: System, vnets: Vec<OwnedVnet>) -> Result<Vnets, SideError> {
         let listener = TcpListener::bind_in(&vnets[1], (SERVER, PORT))?;
         listener.set_nonblocking(true)?;
         let server = SocketAddr::from((SERVER, PORT));

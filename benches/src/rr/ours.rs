@@ -11,7 +11,7 @@ use super::link::Link;
 use crate::compare::SideError;
 
 /// Client and server addresses (RFC 2544, benchmarking).
-const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 
 /// What must live as long as the sockets.

@@ -191,6 +191,28 @@ fn each_vlan_has_its_own_stations_unless_they_share() {
 }
 
 #[test]
+fn there_is_a_limit_to_what_is_learned_in_each_vlan() {
+    let trunk = || MemberVlans::trunk(set("10,20"));
+    let b = bench(&[trunk(), trunk()]);
+    b.config(|c| {
+        c.vlans = Some(BridgeVlans {
+            max_stations: Some(2),
+            ..BridgeVlans::default()
+        });
+    });
+    for (vid, src) in [(10, 1), (10, 2), (10, 3), (20, 3), (20, 4)] {
+        let seen = send_to(&b, 0, EVERYONE, src, &[(Q, vid)]);
+        assert_eq!(seen.len(), 1, "what is not learned passes all the same");
+    }
+    let known = b.vnet.stations("bridge0").unwrap();
+    let known = known.iter().filter_map(|s| Some((s.vid?, s.mac.0[5])));
+    let known: std::collections::BTreeSet<_> = known.collect();
+    assert_eq!(known, [(10, 1), (10, 2), (20, 3), (20, 4)].into());
+    let counters = b.vnet.bridge_info("bridge0").unwrap().counters;
+    assert_eq!((counters.table_full, counters.learned), (1, 4));
+}
+
+#[test]
 fn a_static_station_is_in_one_vlan_or_in_all() {
     let b = bench(&[
         MemberVlans::trunk(set("10,20")),

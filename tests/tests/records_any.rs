@@ -69,10 +69,11 @@ fn bridge_config() -> impl Strategy<Value = BridgeConfig> {
 fn bridge_vlans() -> impl Strategy<Value = BridgeVlans> {
     let tpid = prop_oneof![Just(Tpid::Dot1q), Just(Tpid::Dot1ad)];
     let learning = prop_oneof![Just(VlanLearning::Independent), Just(VlanLearning::Shared)];
-    let all = (tpid, learning, member_vlans());
-    all.prop_map(|(tpid, learning, host)| BridgeVlans {
+    let all = (tpid, learning, any::<Option<u32>>(), member_vlans());
+    all.prop_map(|(tpid, learning, max_stations, host)| BridgeVlans {
         tpid,
         learning,
+        max_stations,
         host,
     })
 }
@@ -148,13 +149,21 @@ fn lagg_config() -> impl Strategy<Value = LaggConfig> {
 }
 
 fn member_config() -> impl Strategy<Value = MemberConfig> {
-    let all = (switch(), switch(), switch(), rstp_port(), member_vlans());
-    all.prop_map(|(learn, discover, private, rstp, vlans)| MemberConfig {
-        learn,
-        discover,
-        private,
-        rstp,
-        vlans,
+    let switches = prop::array::uniform6(switch());
+    let all = (switches, any::<Option<u32>>(), rstp_port(), member_vlans());
+    all.prop_map(|(switches, max_stations, rstp, vlans)| {
+        let [learn, discover, private, broadcast, multicast, sticky] = switches;
+        MemberConfig {
+            learn,
+            discover,
+            private,
+            broadcast,
+            multicast,
+            sticky,
+            max_stations,
+            rstp,
+            vlans,
+        }
     })
 }
 

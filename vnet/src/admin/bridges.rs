@@ -8,7 +8,7 @@ use crate::base::id::IfId;
 use crate::base::time::{Duration, Instant};
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
-use crate::netif::bridge::fdb::{FdbEntry, Fid, Origin};
+use crate::netif::bridge::fdb::{FdbEntry, Fid, Origin, is_learned};
 use crate::netif::bridge::stp::state::{PortState, Role, StpCounters};
 use crate::netif::bridge::stp::vector::{BridgeIdentifier, PortNumber};
 use crate::netif::bridge::tree::Tree;
@@ -358,14 +358,14 @@ impl Vnet {
         })
     }
 
-    /// Makes a bridge forget every station that it has learned; static ones stay.
+    /// Makes a bridge forget every station that it has learned, sticky ones included; static ones stay.
     ///
     /// # Errors
     /// No bridge of that name.
     pub fn flush_stations(&self, bridge: &str) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         self.with_bridge(bridge, |bridge, _| {
-            bridge.fdb.remove_if(|s| s.origin == Origin::Learned);
+            bridge.fdb.remove_if(is_learned);
         })
     }
 

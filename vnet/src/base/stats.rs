@@ -104,6 +104,8 @@ drop_reasons! {
     /// Came into a bridge that tells VLANs apart, and was in none, or in one in which the member that it came
     /// in by, or was for, is not.
     VlanFiltered = "vlan-filtered",
+    /// Came into a bridge by a member behind which as many stations as may be are known already.
+    BridgeStations = "bridge-stations",
     /// It came back to a bridge that it had already crossed, or has crossed too many bridges.
     BridgeLoop = "bridge-loop",
     /// Came in by, or was for, a member of a bridge that the spanning tree keeps from forwarding.

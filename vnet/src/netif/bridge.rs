@@ -33,7 +33,7 @@ use crate::base::stats::DropReason;
 use crate::base::time::Instant;
 use crate::packet::header::EtherHeader;
 use crate::packet::{MacAddr, Packet};
-use fdb::{Class, Fdb, Fid, Learned, Origin};
+use fdb::{Class, Fdb, Fid, Learned, Origin, Source, is_learned};
 use slotmap::SecondaryMap;
 use stp::state::PortState;
 use tree::Tree;
@@ -79,6 +79,8 @@ pub struct BridgeCounters {
     pub discarded: u64,
     /// Frames dropped because they were in no VLAN, or the members concerned are not in theirs.
     pub vlan_filtered: u64,
+    /// Frames dropped because as many stations as may be are behind the member that brought them in.
+    pub refused: u64,
 }
 
 /// A member that brought in a frame.
@@ -121,10 +123,25 @@ pub(crate) enum Output {
 /// Why a frame goes everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flood {
+    /// It is for everybody.
+    Broadcast,
     /// It is for a group.
-    Group,
+    Multicast,
+    /// The bridge is a hub, or knows the one member that it is for.
+    Any,
     /// Nobody knows where its station is.
     Unknown,
+}
+
+impl Flood {
+    /// Why a frame for this address goes everywhere, but for that nobody knows where its station is.
+    fn of(dst: MacAddr) -> Flood {
+        match dst {
+            dst if dst.is_broadcast() => Flood::Broadcast,
+            dst if dst.is_multicast() => Flood::Multicast,
+            _ => Flood::Any,
+        }
+    }
 }
 
 /// A bridge.
@@ -166,8 +183,10 @@ impl Bridge {
     pub(crate) fn set_config(&mut self, now: Instant, config: BridgeConfig) {
         self.fdb
             .set_bounds(now, config.max_age, config.max_stations);
+        let most = config.vlans.as_ref().and_then(|vlans| vlans.max_stations);
+        self.fdb.set_max_in_vlan(most.unwrap_or(u32::MAX));
         if config.mode == BridgeMode::Hub || config.vlans != self.config.vlans {
-            self.fdb.remove_if(|s| s.origin == Origin::Learned);
+            self.fdb.remove_if(is_learned);
         }
         self.vlans = config.vlans.as_ref().map(|vlans| {
             let mut vlans = Box::new(Vlans::new(vlans));
@@ -188,8 +207,7 @@ impl Bridge {
         if let Some(old) = self.member_configs.get(member)
             && old.vlans != config.vlans
         {
-            self.fdb
-                .remove_if(|s| s.ifid == member && s.origin == Origin::Learned);
+            self.fdb.remove_if(|s| s.ifid == member && is_learned(s));
         }
         self.member_configs.insert(member, config);
     }
@@ -231,10 +249,12 @@ impl Bridge {
         {
             return verdict;
         }
-        let is_lost = packet.meta.bridges >= MAX_BRIDGES;
-        if is_lost || self.learn(now, from, class, header.src) == Learned::Own {
-            self.counters.looped += 1;
-            return Verdict::Drop(DropReason::BridgeLoop);
+        let learned = match packet.meta.bridges >= MAX_BRIDGES {
+            true => Learned::Own,
+            false => self.learn(now, from, class, header.src),
+        };
+        if matches!(learned, Learned::Own | Learned::Refused) {
+            return Verdict::Drop(self.turn_away(learned));
         }
         let host = self.host(class);
         let is_group = header.dst.is_multicast();
@@ -249,7 +269,7 @@ impl Bridge {
         if is_group || self.config.mode == BridgeMode::Hub {
             let up = host.filter(|_| is_group || local.is_some());
             self.counters.delivered += u64::from(up.is_some());
-            return Verdict::Flood(Flood::Group, up);
+            return Verdict::Flood(Flood::of(header.dst), up);
         }
         match station {
             None => Verdict::Flood(Flood::Unknown, None),
@@ -329,7 +349,7 @@ impl Bridge {
             }
         }
         if dst.is_multicast() || self.config.mode == BridgeMode::Hub {
-            return Output::Flood(Flood::Group);
+            return Output::Flood(Flood::of(dst));
         }
         match self.fdb.lookup(now, vlan, dst) {
             None => Output::Flood(Flood::Unknown),
@@ -346,12 +366,17 @@ impl Bridge {
             let own = known.is_some_and(|s| s.origin == Origin::Local);
             return if own { Learned::Own } else { Learned::Known };
         }
-        let learned = self.fdb.learn(now, class, src, from.ifid);
+        let source = Source {
+            ifid: from.ifid,
+            origin: from.config.remembers,
+            most: from.config.max_stations,
+        };
+        let learned = self.fdb.learn(now, class, src, source);
         match learned {
             Learned::New => self.counters.learned += 1,
             Learned::Moved => self.counters.moved += 1,
             Learned::Full => self.counters.table_full += 1,
-            Learned::Known | Learned::Pinned | Learned::Own => {}
+            Learned::Known | Learned::Pinned | Learned::Own | Learned::Refused => {}
         }
         learned
     }
@@ -359,6 +384,17 @@ impl Bridge {
     fn filtered(&mut self) -> DropReason {
         self.counters.filtered += 1;
         DropReason::BridgeFiltered
+    }
+
+    /// Why a frame goes no further because of its sender.
+    #[cold]
+    fn turn_away(&mut self, learned: Learned) -> DropReason {
+        if learned == Learned::Refused {
+            self.counters.refused += 1;
+            return DropReason::BridgeStations;
+        }
+        self.counters.looped += 1;
+        DropReason::BridgeLoop
     }
 
     fn not_in_vlan(&mut self) -> DropReason {

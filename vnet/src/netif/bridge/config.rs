@@ -2,6 +2,7 @@
 
 use slotmap::new_key_type;
 
+use super::fdb::Origin;
 use super::stp::config::{RstpConfig, RstpPort};
 use super::stp::state::PortState;
 use super::stp::vector::PortNumber;
@@ -105,16 +106,37 @@ impl Default for BridgeConfig {
     }
 }
 
+fn is_on(switch: &Switchable) -> bool {
+    switch.is_on()
+}
+
+fn is_off(switch: &Switchable) -> bool {
+    !switch.is_on()
+}
+
 /// The configuration of a member of a bridge.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MemberConfig {
     /// Whether stations behind it are learned; on by default.
     pub learn: Switchable,
-    /// Whether frames to unknown stations are sent to it; on by default. Frames to groups are always sent to it.
+    /// Whether frames to unknown stations are sent to it; on by default.
     pub discover: Switchable,
     /// Whether it is private: no frames pass between private members. Off by default.
     pub private: Switchable,
+    /// Whether broadcasts are sent to it; on by default.
+    #[serde(skip_serializing_if = "is_on")]
+    pub broadcast: Switchable,
+    /// Whether multicasts are sent to it; on by default.
+    #[serde(skip_serializing_if = "is_on")]
+    pub multicast: Switchable,
+    /// Whether stations learned behind it stay: they neither age nor move. Off by default.
+    #[serde(skip_serializing_if = "is_off")]
+    pub sticky: Switchable,
+    /// The number of stations that are learned behind it; no limit by default. Frames of other stations are
+    /// dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_stations: Option<u32>,
     /// Its parameters in the bridge's spanning tree, if there is one.
     #[serde(skip_serializing_if = "RstpPort::is_default")]
     pub rstp: RstpPort,
@@ -137,6 +159,10 @@ impl Default for MemberConfig {
             learn: Switchable::On,
             discover: Switchable::On,
             private: Switchable::Off,
+            broadcast: Switchable::On,
+            multicast: Switchable::On,
+            sticky: Switchable::Off,
+            max_stations: None,
             rstp: RstpPort::default(),
             vlans: MemberVlans::default(),
         }
@@ -149,6 +175,12 @@ pub(crate) struct Treatment {
     pub(crate) learn: Switchable,
     pub(crate) discover: Switchable,
     pub(crate) private: Switchable,
+    pub(crate) broadcast: Switchable,
+    pub(crate) multicast: Switchable,
+    /// How stations behind it are remembered.
+    pub(crate) remembers: Origin,
+    /// How many of them.
+    pub(crate) max_stations: u32,
     pub(crate) rstp: RstpPort,
 }
 
@@ -158,6 +190,10 @@ impl From<&MemberConfig> for Treatment {
             learn,
             discover,
             private,
+            broadcast,
+            multicast,
+            sticky,
+            max_stations,
             rstp,
             // Looked up in the bridge.
             vlans: _,
@@ -166,6 +202,13 @@ impl From<&MemberConfig> for Treatment {
             learn,
             discover,
             private,
+            broadcast,
+            multicast,
+            remembers: match sticky {
+                Switchable::On => Origin::Sticky,
+                Switchable::Off => Origin::Learned,
+            },
+            max_stations: max_stations.unwrap_or(u32::MAX),
             rstp,
         }
     }

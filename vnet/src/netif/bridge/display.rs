@@ -81,6 +81,10 @@ impl fmt::Display for MemberConfig {
             learn,
             discover,
             private,
+            broadcast,
+            multicast,
+            sticky,
+            max_stations,
             rstp,
             vlans,
         } = self;
@@ -101,6 +105,12 @@ impl fmt::Display for MemberConfig {
         part(*learn == Switchable::Off, format_args!("no learning"));
         part(*discover == Switchable::Off, format_args!("no discovery"));
         part(*private == Switchable::On, format_args!("private"));
+        part(!broadcast.is_on(), format_args!("no broadcasts"));
+        part(!multicast.is_on(), format_args!("no multicasts"));
+        part(sticky.is_on(), format_args!("sticky"));
+        if let Some(most) = max_stations {
+            part(true, format_args!("at most {most} stations"));
+        }
         part(
             priority != RstpPort::default().priority,
             format_args!("port priority {priority}"),
@@ -124,11 +134,15 @@ impl fmt::Display for BridgeVlans {
         let BridgeVlans {
             tpid,
             learning,
+            max_stations,
             host,
         } = self;
         write!(f, "VLANs of {tpid}")?;
         if *learning == VlanLearning::Shared {
             f.write_str(", shared learning")?;
+        }
+        if let Some(most) = max_stations {
+            write!(f, ", at most {most} stations in each")?;
         }
         match host.is_default() {
             true => Ok(()),
@@ -194,18 +208,26 @@ mod tests {
                 forward_delay: Duration::from_secs(9),
                 tx_hold_count: 3,
             }),
-            vlans: Some(BridgeVlans::default()),
+            vlans: Some(BridgeVlans {
+                max_stations: Some(7),
+                ..BridgeVlans::default()
+            }),
         };
         assert_eq!(
             bridge.to_string(),
             "hub, host detached, stations forgotten after 20s, at most 8 stations, rstp, priority 4096, hello \
-             time 1s, max age 10s, forward delay 9s, hold count 3, VLANs of 802.1Q"
+             time 1s, max age 10s, forward delay 9s, hold count 3, VLANs of 802.1Q, \
+             at most 7 stations in each"
         );
         assert_eq!(MemberConfig::default().to_string(), "");
         let member = MemberConfig {
             learn: Switchable::Off,
             discover: Switchable::Off,
             private: Switchable::On,
+            broadcast: Switchable::Off,
+            multicast: Switchable::Off,
+            sticky: Switchable::On,
+            max_stations: Some(2),
             rstp: RstpPort {
                 priority: 16,
                 path_cost: NonZeroU32::new(7),
@@ -218,7 +240,7 @@ mod tests {
         };
         assert_eq!(
             member.to_string(),
-            "no learning, no discovery, private, port priority 16, path cost 7, edge port, shared segment, BPDU guard, \
+            "no learning, no discovery, private, no broadcasts, no multicasts, sticky, at most 2 stations, port priority 16, path cost 7, edge port, shared segment, BPDU guard, \
              root guard, untagged 5, PVID 5, tags refused"
         );
     }

@@ -24,7 +24,7 @@ impl Bridge {
     ) -> Result<(), DropReason> {
         let vlan = self.vlan_of(packet);
         let frame = FrameSize::of(packet)?;
-        match self.admit(ifs, from, to, Flood::Group, vlan, frame) {
+        match self.admit(ifs, from, to, Flood::Any, vlan, frame) {
             Ok(form) => {
                 leave(packet, from, form);
                 self.counters.forwarded += 1;
@@ -140,9 +140,14 @@ impl Bridge {
         let config = member.config;
         let is_private = |c: Treatment| c.private == Switch::On;
         let comes_back = from.is_some_and(|f| f.ifid == to);
-        let undiscovered = why == Flood::Unknown && config.discover == Switch::Off;
+        let wants = match why {
+            Flood::Any => Switch::On,
+            Flood::Broadcast => config.broadcast,
+            Flood::Multicast => config.multicast,
+            Flood::Unknown => config.discover,
+        };
         let between_private = is_private(config) && from.is_some_and(|f| is_private(f.config));
-        if comes_back || undiscovered || between_private {
+        if comes_back || !wants.is_on() || between_private {
             return Err(DropReason::BridgeFiltered);
         }
         let form = match &self.vlans {

@@ -13,7 +13,7 @@
 //! It knows neither frames nor interfaces' states; what to do with what it finds is
 //! [`Bridge`](super::Bridge)'s.
 
-use slotmap::new_key_type;
+use slotmap::{SecondaryMap, new_key_type};
 
 use crate::base::deadline::{Armed, Deadlines};
 use crate::base::id::IfId;
@@ -32,6 +32,8 @@ new_key_type! {
 pub enum Origin {
     /// Learned from a frame of the station; ages.
     Learned,
+    /// Learned behind a member whose stations stay: neither ages, nor is moved by frames.
+    Sticky,
     /// The administrator's; stays, and is not moved by frames.
     Static,
     /// The address of the bridge or of a member.
@@ -39,7 +41,7 @@ pub enum Origin {
 }
 
 /// For which VLANs an entry is: for the one with this VID, or for all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Fid(u16);
 
 impl Fid {
@@ -99,12 +101,25 @@ pub(crate) enum Learned {
     New,
     /// It was known to be behind another member, and is behind this one now.
     Moved,
-    /// The administrator says that it is behind another member, and is believed.
+    /// The administrator says that it is behind another member, and is believed; or it is sticky there.
     Pinned,
     /// It is one of the bridge's own: the frame has come back.
     Own,
     /// There is no room for it.
     Full,
+    /// As many stations as may be are behind its member.
+    Refused,
+}
+
+/// Where a frame has come from, and what stations may be learned there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    /// The member.
+    pub(crate) ifid: IfId,
+    /// How what is learned there is remembered.
+    pub(crate) origin: Origin,
+    /// How many stations are learned there.
+    pub(crate) most: u32,
 }
 
 struct Slot {
@@ -131,10 +146,15 @@ pub(crate) struct Fdb {
     index: Map<Key, EntryId>,
     ageing: Deadlines<EntryId>,
     learned: usize,
+    /// How many of them are behind each member.
+    behind: SecondaryMap<IfId, u32>,
     /// Entries that are for one VLAN.
     of_one_vlan: usize,
+    /// How many learned ones there are of each VLAN.
+    in_vlan: Map<Fid, u32>,
     max_age: Duration,
     max_learned: usize,
+    max_in_vlan: u32,
 }
 
 impl Fdb {
@@ -146,9 +166,12 @@ impl Fdb {
             index: Map::seeded(seed),
             ageing: Deadlines::default(),
             learned: 0,
+            behind: SecondaryMap::new(),
             of_one_vlan: 0,
+            in_vlan: Map::seeded(seed),
             max_age,
             max_learned,
+            max_in_vlan: u32::MAX,
         }
     }
 
@@ -161,6 +184,11 @@ impl Fdb {
             self.max_age = max_age;
             self.rearm();
         }
+    }
+
+    /// Changes how many stations are learned in each VLAN that has a database of its own.
+    pub(crate) fn set_max_in_vlan(&mut self, max_in_vlan: u32) {
+        self.max_in_vlan = max_in_vlan;
     }
 
     /// What is known of that address in a VLAN, unless it is unknown or too old.
@@ -188,47 +216,107 @@ impl Fdb {
         now: Instant,
         class: Class,
         mac: MacAddr,
-        ifid: IfId,
+        from: Source,
     ) -> Learned {
         let known = self.find(class.vlan, mac);
-        let Some(slot) = known.and_then(|id| self.slots.get_mut(id)) else {
-            return self.enter(now, class.learned_in, mac, ifid);
+        let Some((id, slot)) = known.and_then(|id| Some((id, self.slots.get_mut(id)?))) else {
+            return self.enter(now, class.learned_in, mac, from);
         };
         let entry = &mut slot.entry;
         match entry.origin {
             Origin::Local => Learned::Own,
-            Origin::Static if entry.ifid == ifid => Learned::Known,
-            Origin::Static => Learned::Pinned,
+            Origin::Static | Origin::Sticky if entry.ifid == from.ifid => Learned::Known,
+            Origin::Static | Origin::Sticky => Learned::Pinned,
             Origin::Learned => {
                 if !self.max_age.is_zero() && now - entry.seen >= self.max_age {
                     // It is gone, but for its memory.
                     let fid = entry.fid;
                     self.remove(fid, mac);
-                    return self.enter(now, class.learned_in, mac, ifid);
+                    return self.enter(now, class.learned_in, mac, from);
+                }
+                if entry.ifid != from.ifid {
+                    return self.follow(now, id, from);
                 }
                 entry.seen = now;
-                match std::mem::replace(&mut entry.ifid, ifid) == ifid {
-                    true => Learned::Known,
-                    false => Learned::Moved,
-                }
+                Learned::Known
             }
         }
     }
 
     #[cold]
-    fn enter(&mut self, now: Instant, fid: Fid, mac: MacAddr, ifid: IfId) -> Learned {
+    fn enter(&mut self, now: Instant, fid: Fid, mac: MacAddr, from: Source) -> Learned {
         self.prune(now);
-        if self.learned >= self.max_learned {
+        if self.behind(from.ifid) >= from.most {
+            return Learned::Refused;
+        }
+        let is_full_vlan = fid != Fid::ALL && self.in_vlan(fid) >= self.max_in_vlan;
+        if self.learned >= self.max_learned || is_full_vlan {
             return Learned::Full;
         }
         self.insert(FdbEntry {
             fid,
             mac,
-            ifid,
-            origin: Origin::Learned,
+            ifid: from.ifid,
+            origin: from.origin,
             seen: now,
         });
         Learned::New
+    }
+
+    /// A learned station has turned up behind another member.
+    #[cold]
+    fn follow(&mut self, now: Instant, id: EntryId, from: Source) -> Learned {
+        self.prune(now);
+        let room = self.behind(from.ifid) < from.most;
+        let Some(slot) = self.slots.get_mut(id).filter(|_| room) else {
+            return Learned::Refused;
+        };
+        let entry = FdbEntry {
+            ifid: from.ifid,
+            origin: from.origin,
+            seen: now,
+            ..slot.entry
+        };
+        self.remove(entry.fid, entry.mac);
+        self.insert(entry);
+        Learned::Moved
+    }
+
+    /// How many stations were learned behind a member, and are remembered.
+    fn behind(&self, ifid: IfId) -> u32 {
+        self.behind.get(ifid).copied().unwrap_or(0)
+    }
+
+    fn in_vlan(&self, fid: Fid) -> u32 {
+        self.in_vlan.get(&fid).copied().unwrap_or(0)
+    }
+
+    /// Counts an entry in.
+    fn count(&mut self, entry: &FdbEntry) {
+        self.of_one_vlan += usize::from(entry.fid != Fid::ALL);
+        if is_learned(entry) {
+            self.learned += 1;
+            self.behind.insert(entry.ifid, self.behind(entry.ifid) + 1);
+            if entry.fid != Fid::ALL {
+                *self.in_vlan.get_or_insert_with(entry.fid, || 0) += 1;
+            }
+        }
+    }
+
+    /// Counts it out again.
+    fn discount(&mut self, entry: &FdbEntry) {
+        self.of_one_vlan -= usize::from(entry.fid != Fid::ALL);
+        if is_learned(entry) {
+            self.learned -= 1;
+            match self.behind(entry.ifid) {
+                0 | 1 => drop(self.behind.remove(entry.ifid)),
+                n => drop(self.behind.insert(entry.ifid, n - 1)),
+            }
+            match self.in_vlan(entry.fid) {
+                0 | 1 => drop(self.in_vlan.remove(&entry.fid)),
+                n => drop(self.in_vlan.insert(entry.fid, n - 1)),
+            }
+        }
     }
 
     /// Enters a static or local station, in place of whatever is known of the address there. One that is
@@ -236,7 +324,7 @@ impl Fdb {
     pub(crate) fn set(&mut self, now: Instant, fid: Fid, mac: MacAddr, ifid: IfId, origin: Origin) {
         self.remove(fid, mac);
         if fid == Fid::ALL && self.of_one_vlan > 0 {
-            let yields = |e: &FdbEntry| e.origin == Origin::Learned || origin == Origin::Local;
+            let yields = |e: &FdbEntry| is_learned(e) || origin == Origin::Local;
             self.remove_if(|e| e.mac == mac && yields(e));
         }
         self.insert(FdbEntry {
@@ -253,8 +341,7 @@ impl Fdb {
         let id = self.index.remove(&Key::new(fid, mac))?;
         let mut slot = self.slots.remove(id)?;
         self.ageing.forget(&mut slot.armed);
-        self.learned -= usize::from(slot.entry.origin == Origin::Learned);
-        self.of_one_vlan -= usize::from(fid != Fid::ALL);
+        self.discount(&slot.entry);
         Some(slot.entry)
     }
 
@@ -295,8 +382,7 @@ impl Fdb {
             armed: Armed::default(),
         });
         self.index.insert(Key::new(entry.fid, entry.mac), id);
-        self.learned += usize::from(entry.origin == Origin::Learned);
-        self.of_one_vlan += usize::from(entry.fid != Fid::ALL);
+        self.count(&entry);
         self.arm(id);
     }
 
@@ -339,6 +425,11 @@ impl Fdb {
     }
 }
 
+/// True when frames have said where the station is.
+pub(crate) fn is_learned(entry: &FdbEntry) -> bool {
+    matches!(entry.origin, Origin::Learned | Origin::Sticky)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -359,6 +450,15 @@ mod tests {
 
     fn at(seconds: u64) -> Instant {
         Instant::ZERO + Duration::from_secs(seconds)
+    }
+
+    /// A member behind which any number of stations come and go.
+    fn from(ifid: IfId) -> Source {
+        Source {
+            ifid,
+            origin: Origin::Learned,
+            most: u32::MAX,
+        }
     }
 
     const ALL: Fid = Fid::ALL;
@@ -382,13 +482,13 @@ mod tests {
     fn a_station_is_known_until_it_was_silent_for_the_age() {
         let p = ports();
         let mut fdb = Fdb::new(1, Duration::from_secs(10), 8);
-        assert_eq!(fdb.learn(at(0), ANY, mac(1), p[0]), Learned::New);
-        assert_eq!(fdb.learn(at(5), ANY, mac(1), p[0]), Learned::Known);
+        assert_eq!(fdb.learn(at(0), ANY, mac(1), from(p[0])), Learned::New);
+        assert_eq!(fdb.learn(at(5), ANY, mac(1), from(p[0])), Learned::Known);
         assert_eq!(fdb.lookup(at(14), ALL, mac(1)).map(|s| s.ifid), Some(p[0]));
         assert_eq!(fdb.lookup(at(15), ALL, mac(1)), None);
         // It still takes memory, and gives it back when somebody needs it.
         assert_eq!((fdb.len(), fdb.list(at(15)).count()), (1, 0));
-        assert_eq!(fdb.learn(at(15), ANY, mac(2), p[1]), Learned::New);
+        assert_eq!(fdb.learn(at(15), ANY, mac(2), from(p[1])), Learned::New);
         assert_eq!(fdb.len(), 1);
     }
 
@@ -397,11 +497,11 @@ mod tests {
         let p = ports();
         let mut fdb = Fdb::new(1, Duration::from_secs(10), 2);
         fdb.set(at(0), ALL, mac(9), p[3], Origin::Static);
-        fdb.learn(at(0), ANY, mac(1), p[0]);
-        fdb.learn(at(1), ANY, mac(2), p[0]);
-        assert_eq!(fdb.learn(at(9), ANY, mac(3), p[0]), Learned::Full);
-        assert_eq!(fdb.learn(at(9), ANY, mac(2), p[1]), Learned::Moved);
-        assert_eq!(fdb.learn(at(10), ANY, mac(3), p[0]), Learned::New);
+        fdb.learn(at(0), ANY, mac(1), from(p[0]));
+        fdb.learn(at(1), ANY, mac(2), from(p[0]));
+        assert_eq!(fdb.learn(at(9), ANY, mac(3), from(p[0])), Learned::Full);
+        assert_eq!(fdb.learn(at(9), ANY, mac(2), from(p[1])), Learned::Moved);
+        assert_eq!(fdb.learn(at(10), ANY, mac(3), from(p[0])), Learned::New);
         assert_eq!(fdb.len(), 3, "the static one does not count for the limit");
     }
 
@@ -409,12 +509,12 @@ mod tests {
     fn static_and_local_entries_do_not_move_or_age() {
         let p = ports();
         let mut fdb = Fdb::new(1, Duration::from_secs(10), 2);
-        fdb.learn(at(0), ANY, mac(1), p[0]);
+        fdb.learn(at(0), ANY, mac(1), from(p[0]));
         fdb.set(at(0), ALL, mac(1), p[1], Origin::Static);
         fdb.set(at(0), ALL, mac(2), p[2], Origin::Local);
-        assert_eq!(fdb.learn(at(1), ANY, mac(1), p[0]), Learned::Pinned);
-        assert_eq!(fdb.learn(at(1), ANY, mac(1), p[1]), Learned::Known);
-        assert_eq!(fdb.learn(at(1), ANY, mac(2), p[2]), Learned::Own);
+        assert_eq!(fdb.learn(at(1), ANY, mac(1), from(p[0])), Learned::Pinned);
+        assert_eq!(fdb.learn(at(1), ANY, mac(1), from(p[1])), Learned::Known);
+        assert_eq!(fdb.learn(at(1), ANY, mac(2), from(p[2])), Learned::Own);
         assert_eq!(
             fdb.lookup(at(9_999), ALL, mac(1)).map(|s| s.ifid),
             Some(p[1])
@@ -428,11 +528,11 @@ mod tests {
         let p = ports();
         let mut fdb = Fdb::new(1, Duration::from_secs(10), 8);
         for _ in 0..1_000 {
-            fdb.learn(at(0), ANY, mac(1), p[0]);
+            fdb.learn(at(0), ANY, mac(1), from(p[0]));
             fdb.remove_if(|s| s.ifid == p[0]);
         }
         assert!(fdb.ageing.is_empty());
-        fdb.learn(at(0), ANY, mac(1), p[0]);
+        fdb.learn(at(0), ANY, mac(1), from(p[0]));
         assert_eq!(fdb.ageing.len(), 1);
     }
 
@@ -441,18 +541,24 @@ mod tests {
         let p = ports();
         let mut fdb = Fdb::new(1, Duration::ZERO, 8);
         let behind = |fdb: &Fdb, vid| fdb.lookup(at(0), Fid::of(vid), mac(1)).map(|e| e.ifid);
-        assert_eq!(fdb.learn(at(0), own(5), mac(1), p[0]), Learned::New);
-        assert_eq!(fdb.learn(at(0), own(6), mac(1), p[1]), Learned::New);
+        assert_eq!(fdb.learn(at(0), own(5), mac(1), from(p[0])), Learned::New);
+        assert_eq!(fdb.learn(at(0), own(6), mac(1), from(p[1])), Learned::New);
         assert_eq!(behind(&fdb, 5), Some(p[0]));
         assert_eq!(behind(&fdb, 6), Some(p[1]));
         assert_eq!(behind(&fdb, 7), None);
         fdb.set(at(0), Fid::of(6), mac(1), p[2], Origin::Static);
-        assert_eq!(fdb.learn(at(0), own(6), mac(1), p[1]), Learned::Pinned);
+        assert_eq!(
+            fdb.learn(at(0), own(6), mac(1), from(p[1])),
+            Learned::Pinned
+        );
         // The administrator's word for all VLANs is better than what was learned in one of them.
         fdb.set(at(0), ALL, mac(1), p[3], Origin::Static);
         assert_eq!(behind(&fdb, 5), Some(p[3]));
         assert_eq!(behind(&fdb, 6), Some(p[2]));
-        assert_eq!(fdb.learn(at(0), own(5), mac(1), p[0]), Learned::Pinned);
+        assert_eq!(
+            fdb.learn(at(0), own(5), mac(1), from(p[0])),
+            Learned::Pinned
+        );
         assert_eq!(fdb.len(), 2);
     }
 
@@ -461,11 +567,63 @@ mod tests {
         let p = ports();
         let mut fdb = Fdb::new(1, Duration::ZERO, 8);
         fdb.set(at(0), Fid::of(7), mac(1), p[3], Origin::Static);
-        assert_eq!(fdb.learn(at(0), shared(5), mac(1), p[0]), Learned::New);
-        assert_eq!(fdb.learn(at(0), shared(6), mac(1), p[1]), Learned::Moved);
-        assert_eq!(fdb.learn(at(0), shared(7), mac(1), p[1]), Learned::Pinned);
+        assert_eq!(
+            fdb.learn(at(0), shared(5), mac(1), from(p[0])),
+            Learned::New
+        );
+        assert_eq!(
+            fdb.learn(at(0), shared(6), mac(1), from(p[1])),
+            Learned::Moved
+        );
+        assert_eq!(
+            fdb.learn(at(0), shared(7), mac(1), from(p[1])),
+            Learned::Pinned
+        );
         let behind = |vid| fdb.lookup(at(0), Fid::of(vid), mac(1)).map(|e| e.ifid);
         assert_eq!([5, 6, 7].map(behind), [Some(p[1]), Some(p[1]), Some(p[3])]);
+    }
+
+    #[test]
+    fn stations_stay_behind_a_member_that_is_sticky() {
+        let p = ports();
+        let mut fdb = Fdb::new(1, Duration::from_secs(10), 2);
+        let sticky = Source {
+            origin: Origin::Sticky,
+            ..from(p[0])
+        };
+        assert_eq!(fdb.learn(at(0), ANY, mac(1), sticky), Learned::New);
+        assert_eq!(fdb.learn(at(99), ANY, mac(1), from(p[1])), Learned::Pinned);
+        assert_eq!(fdb.lookup(at(99), ALL, mac(1)).map(|e| e.ifid), Some(p[0]));
+        fdb.learn(at(99), ANY, mac(2), from(p[1]));
+        assert_eq!(fdb.learn(at(99), ANY, mac(3), from(p[1])), Learned::Full);
+        // One that moves there stays as well.
+        assert_eq!(fdb.learn(at(99), ANY, mac(2), sticky), Learned::Moved);
+        assert_eq!(fdb.learn(at(99), ANY, mac(2), from(p[1])), Learned::Pinned);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_stations_behind_a_member_and_in_a_vlan() {
+        let p = ports();
+        let mut fdb = Fdb::new(1, Duration::from_secs(10), 9);
+        let one = Source {
+            most: 1,
+            ..from(p[0])
+        };
+        assert_eq!(fdb.learn(at(0), ANY, mac(1), one), Learned::New);
+        assert_eq!(fdb.learn(at(0), ANY, mac(2), one), Learned::Refused);
+        assert_eq!(fdb.learn(at(0), ANY, mac(2), from(p[1])), Learned::New);
+        assert_eq!(fdb.learn(at(0), ANY, mac(2), one), Learned::Refused);
+        assert_eq!(fdb.lookup(at(0), ALL, mac(2)).map(|e| e.ifid), Some(p[1]));
+        // When the first has aged or is elsewhere, there is room again.
+        assert_eq!(fdb.learn(at(5), ANY, mac(1), from(p[1])), Learned::Moved);
+        assert_eq!(fdb.learn(at(5), ANY, mac(3), one), Learned::New);
+        assert_eq!(fdb.learn(at(15), ANY, mac(4), one), Learned::New);
+        fdb.set_max_in_vlan(1);
+        assert_eq!(fdb.learn(at(15), own(5), mac(5), from(p[1])), Learned::New);
+        assert_eq!(fdb.learn(at(15), own(5), mac(6), from(p[1])), Learned::Full);
+        assert_eq!(fdb.learn(at(15), own(6), mac(6), from(p[1])), Learned::New);
+        fdb.remove(Fid::of(5), mac(5));
+        assert_eq!(fdb.learn(at(15), own(5), mac(6), from(p[1])), Learned::New);
     }
 
     #[derive(Clone, Debug)]
@@ -516,44 +674,51 @@ mod tests {
 
         fn set(&mut self, entry: FdbEntry) {
             if entry.fid == ALL {
-                let yields =
-                    |s: &FdbEntry| s.origin == Origin::Learned || entry.origin == Origin::Local;
+                let yields = |s: &FdbEntry| is_learned(s) || entry.origin == Origin::Local;
                 self.stations
                     .retain(|_, s| s.mac != entry.mac || !yields(s));
             }
             self.stations.insert((entry.fid, entry.mac), entry);
         }
 
-        fn learn(&mut self, now: Instant, class: Class, mac: MacAddr, ifid: IfId) -> Learned {
-            let learned = |s: &&FdbEntry| s.origin == Origin::Learned;
-            let full = self.stations.values().filter(learned).count() >= self.max_learned;
+        fn learn(&mut self, now: Instant, class: Class, mac: MacAddr, from: Source) -> Learned {
+            let learned = || self.stations.values().filter(|s| is_learned(s));
+            let full = learned().count() >= self.max_learned;
+            let fid = class.learned_in;
+            let full_vlan = fid != ALL && learned().filter(|s| s.fid == fid).count() >= 3;
+            let behind = learned().filter(|s| s.ifid == from.ifid).count();
+            let refused = behind >= from.most as usize;
             let Some(key) = self.find(class.vlan, mac) else {
-                if full {
+                if refused {
+                    return Learned::Refused;
+                }
+                if full || full_vlan {
                     return Learned::Full;
                 }
                 let entry = FdbEntry {
-                    fid: class.learned_in,
+                    fid,
                     mac,
-                    ifid,
-                    origin: Origin::Learned,
+                    ifid: from.ifid,
+                    origin: from.origin,
                     seen: now,
                 };
-                self.stations.insert((entry.fid, mac), entry);
+                self.stations.insert((fid, mac), entry);
                 return Learned::New;
             };
             let s = self.stations.get_mut(&key).expect("it was found");
-            let moved = s.ifid != ifid;
+            let moved = s.ifid != from.ifid;
             match s.origin {
                 Origin::Local => Learned::Own,
-                Origin::Static if moved => Learned::Pinned,
-                Origin::Static => Learned::Known,
+                Origin::Static | Origin::Sticky if moved => Learned::Pinned,
+                Origin::Static | Origin::Sticky => Learned::Known,
+                Origin::Learned if !moved => {
+                    s.seen = now;
+                    Learned::Known
+                }
+                Origin::Learned if refused => Learned::Refused,
                 Origin::Learned => {
-                    (s.seen, s.ifid) = (now, ifid);
-                    if moved {
-                        Learned::Moved
-                    } else {
-                        Learned::Known
-                    }
+                    (s.seen, s.ifid, s.origin) = (now, from.ifid, from.origin);
+                    Learned::Moved
                 }
             }
         }
@@ -568,15 +733,20 @@ mod tests {
             acts in prop::collection::vec(act(), 1..80),
         ) {
             let p = ports();
+            let mut sources: Vec<Source> = p.iter().map(|ifid| from(*ifid)).collect();
+            sources[2].origin = Origin::Sticky;
+            sources[3].most = 1;
             let mut now = at(0);
             let mut fdb = Fdb::new(7, Duration::from_secs(10), 4);
+            fdb.set_max_in_vlan(3);
             let mut model = Model { max_age: Duration::from_secs(10), max_learned: 4, ..Model::default() };
             for act in acts {
                 match act {
                     Act::Learn(v, m, n) => {
                         let class = if is_shared { shared(v) } else { own(1 + v % 2) };
-                        let learned = fdb.learn(now, class, mac(m), p[n]);
-                        prop_assert_eq!(learned, model.learn(now, class, mac(m), p[n]));
+                        let source = sources[n];
+                        let learned = fdb.learn(now, class, mac(m), source);
+                        prop_assert_eq!(learned, model.learn(now, class, mac(m), source));
                     }
                     Act::Pin(v, m, n) => {
                         let (fid, origin) = (Fid::of(v), Origin::Static);
@@ -593,8 +763,8 @@ mod tests {
                         model.stations.remove(&(Fid::of(v), mac(m)));
                     }
                     Act::Flush(n) => {
-                        fdb.remove_if(|s| s.ifid == p[n] && s.origin == Origin::Learned);
-                        model.stations.retain(|_, s| s.ifid != p[n] || s.origin != Origin::Learned);
+                        fdb.remove_if(|s| s.ifid == p[n] && is_learned(s));
+                        model.stations.retain(|_, s| s.ifid != p[n] || !is_learned(s));
                     }
                     Act::Pass(s) => now += Duration::from_secs(s),
                     Act::Bounds(age, most) => {

@@ -17,6 +17,10 @@ pub struct BridgeVlans {
     pub tpid: Tpid,
     /// Whether each VLAN has a forwarding database of its own, which it has at first.
     pub learning: VlanLearning,
+    /// Stations that are learned in each VLAN with a database of its own, if there is a limit to them. When
+    /// there are as many, others are not learned, and frames for them go to all members of the VLAN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_stations: Option<u32>,
     /// In which VLANs the vnet itself is, by the bridge's interface.
     pub host: MemberVlans,
 }

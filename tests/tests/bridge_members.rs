@@ -1,0 +1,79 @@
+//! Promise: a member of a bridge is sent what it is to be sent, and the stations behind it stay, or are
+//! few, where that is said.
+
+use std::time::Duration;
+
+use vnet::{AdminState, DropReason, HostPort, MacAddr, MemberConfig, StationOrigin, Switchable};
+use vnet_tests::accounts::assert_clean;
+use vnet_tests::bridge::{Bench, EVERYONE, station};
+
+/// Sets how a member is treated, from the defaults on.
+fn treat(b: &Bench, member: &str, change: impl FnOnce(&mut MemberConfig)) {
+    let mut config = MemberConfig::default();
+    change(&mut config);
+    b.vnet.set_member("bridge0", member, config).unwrap();
+}
+
+#[test]
+fn a_member_can_be_kept_from_broadcasts_and_multicasts() {
+    let b = Bench::new(3);
+    let group = [1, 0, 0x5e, 0, 0, 1];
+    treat(&b, "p1", |c| c.broadcast = Switchable::Off);
+    assert_eq!(b.send(0, EVERYONE, station(1)), [2]);
+    assert_eq!(b.send(0, group, station(1)), [1, 2]);
+    treat(&b, "p1", |c| c.multicast = Switchable::Off);
+    assert_eq!(b.send(0, EVERYONE, station(1)), [1, 2]);
+    assert_eq!(b.send(0, group, station(1)), [2]);
+    assert_eq!(b.send(0, station(2), station(1)), [1, 2], "nobody knows 2");
+    treat(&b, "p2", |c| c.multicast = Switchable::Off);
+    let before = b.drops(DropReason::BridgeFiltered);
+    b.config(|c| c.host_port = HostPort::Detached);
+    assert_eq!(b.send(0, group, station(1)), []);
+    assert_eq!(b.drops(DropReason::BridgeFiltered), before + 1);
+}
+
+#[test]
+fn stations_behind_a_sticky_member_stay_there() {
+    let b = Bench::new(3);
+    treat(&b, "p0", |c| c.sticky = Switchable::On);
+    b.config(|c| c.max_age = Duration::from_secs(60));
+    b.send(0, EVERYONE, station(1));
+    b.system.poll(b.system.now() + Duration::from_secs(600));
+    // Whatever another one says of itself, and although the member was down.
+    b.send(1, EVERYONE, station(1));
+    b.vnet.set_up("p0", AdminState::Down).unwrap();
+    b.vnet.set_up("p0", AdminState::Up).unwrap();
+    assert_eq!(b.send(2, station(1), station(2)), [0]);
+    let known = b.vnet.stations("bridge0").unwrap();
+    let one = known.iter().find(|s| s.mac == MacAddr(station(1))).unwrap();
+    assert_eq!(one.origin, StationOrigin::Sticky);
+    let counters = b.vnet.bridge_info("bridge0").unwrap().counters;
+    assert_eq!(counters.moved, 0);
+    b.vnet.flush_stations("bridge0").unwrap();
+    b.send(1, EVERYONE, station(1));
+    assert_eq!(b.send(2, station(1), station(2)), [1]);
+    assert_clean(&b.vnet.destroy());
+}
+
+#[test]
+fn more_stations_than_may_be_behind_a_member_are_turned_away() {
+    let b = Bench::new(2);
+    treat(&b, "p0", |c| c.max_stations = Some(2));
+    for n in 1..=2 {
+        assert_eq!(b.send(0, EVERYONE, station(n)), [1]);
+    }
+    assert_eq!(b.send(0, EVERYONE, station(3)), []);
+    assert_eq!(b.send(0, EVERYONE, station(2)), [1]);
+    // Nor does one move there that is known elsewhere.
+    b.send(1, EVERYONE, station(4));
+    assert_eq!(b.send(0, EVERYONE, station(4)), []);
+    assert_eq!(b.learned()[&MacAddr(station(4))], "p1");
+    assert_eq!(b.drops(DropReason::BridgeStations), 2);
+    let counters = b.vnet.bridge_info("bridge0").unwrap().counters;
+    assert_eq!((counters.refused, counters.learned), (2, 3));
+    // When one has aged, there is room for another.
+    b.config(|c| c.max_age = Duration::from_secs(60));
+    b.system.poll(b.system.now() + Duration::from_secs(60));
+    assert_eq!(b.send(0, EVERYONE, station(3)), [1]);
+    assert_clean(&b.vnet.destroy());
+}

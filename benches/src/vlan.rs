@@ -81,7 +81,9 @@ fn fail(error: impl std::fmt::Display) -> SideError {
 /// Client and server, with their addresses on `eth0` or on a VLAN of it, and whatever else.
 fn hosts(system: &System) -> Result<Vec<OwnedVnet>, SideError> {
     let names = ["client", "server"].into_iter();
-    names.map(|name| system.create(name).map_err(fail)).collect()
+    names
+        .map(|name| system.create(name).map_err(fail))
+        .collect()
 }
 
 fn address(vnets: &[OwnedVnet], vids: [Option<u16>; 2]) -> Result<(), SideError> {
@@ -281,10 +283,8 @@ mod tests {
             time: Duration::from_millis(1),
             bytes: Some(4 << 20),
         };
-        let cases: [fn(&Options) -> Result<Contest, SideError>; 3] =
-            [over_an_epair, through_a_bridge, from_a_trunk];
-        for prepare in cases {
-            let outcome = prepare(&options).unwrap().run(1).unwrap();
+        for case in &crate::case::VLAN_CASES[..3] {
+            let outcome = (case.prepare)(&options).unwrap().run(1).unwrap();
             assert!(outcome.ours > 0.0 && outcome.peer > 0.0);
         }
         for is_aware in [false, true] {

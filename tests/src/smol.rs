@@ -11,7 +11,7 @@
 //! comes from one seed, so a run can be repeated byte for byte; [`World::transcript`] proves it.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -25,6 +25,10 @@ use vnet::{OwnedVnet, Port, System};
 pub const VNET: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The smoltcp host's address.
 pub const SMOL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// The vnet's address of IPv6.
+pub const VNET_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+/// The smoltcp host's address of IPv6.
+pub const SMOL_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 /// Ethernet MTU of the smoltcp host: an IP MTU of 1500.
 const MAX_FRAME_LEN: usize = 1514;
 /// One way.
@@ -70,15 +74,20 @@ pub struct Smol {
 }
 
 impl World {
-    /// Two hosts that can talk, at time zero. Each frame is lost with the probability `loss`, in
-    /// either direction.
+    /// Two hosts that can talk over IPv4, at time zero. Each frame is lost with the probability `loss`,
+    /// in either direction.
     pub fn new(seed: u64, loss: f64) -> World {
+        World::between(VNET.into(), SMOL.into(), seed, loss)
+    }
+
+    /// The same with these addresses: the vnet's and smoltcp's.
+    pub fn between(vnet_addr: IpAddr, smol_addr: IpAddr, seed: u64, loss: f64) -> World {
         let system = System::manual(seed);
         let vnet = system.create("host").expect("the name is free");
         let port = vnet.port("eth0", None).expect("the name is free");
-        let net = ipnet::Ipv4Net::new(VNET, 24).expect("24 is a prefix length");
-        vnet.add_address("eth0", net.into())
-            .expect("eth0 was made above");
+        let prefix_len = prefix_len(vnet_addr);
+        let net = ipnet::IpNet::new(vnet_addr, prefix_len).expect("it is a prefix length");
+        vnet.add_address("eth0", net).expect("eth0 was made above");
         // Three are all lost once in a thousand times at a loss of 5 %, and the connection then
         // fails as it should; the application of these tests does not begin again.
         vnet.set_sysctl("net.link.ether.inet.maxtries", 10)
@@ -86,7 +95,7 @@ impl World {
         World {
             system,
             vnet,
-            smol: Smol::new(seed),
+            smol: Smol::new(smol_addr, seed),
             now: Instant::ZERO,
             wire: Wire {
                 port,
@@ -161,14 +170,14 @@ impl Smol {
         (&mut self.interface, &mut self.sockets)
     }
 
-    fn new(seed: u64) -> Smol {
+    fn new(addr: IpAddr, seed: u64) -> Smol {
         let mut card = Card::default();
         let mut config = Config::new(EthernetAddress([0x02, 0, 0, 0, 0, 0x99]).into());
         config.random_seed = seed;
         let mut interface = Interface::new(config, &mut card, smoltcp::time::Instant::ZERO);
         interface.update_ip_addrs(|addresses| {
             addresses
-                .push(IpCidr::new(SMOL.into(), 24))
+                .push(IpCidr::new(addr.into(), prefix_len(addr)))
                 .expect("the interface has no address yet");
         });
         Smol {
@@ -184,6 +193,14 @@ impl Smol {
         self.interface
             .poll_at(time, &self.sockets)
             .map(|at| Instant::from_nanos(at.total_micros() as u64 * 1000))
+    }
+}
+
+/// How long the prefix on the wire is.
+fn prefix_len(addr: IpAddr) -> u8 {
+    match addr {
+        IpAddr::V4(_) => 24,
+        IpAddr::V6(_) => 64,
     }
 }
 

@@ -5,7 +5,7 @@
 //! Where namespaces or TAPs are not permitted, every test says so and counts as skipped.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddrV6, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +20,12 @@ use vnet_tests::stream::{Sink, Source, Summary};
 /// Addresses on the TAP (RFC 2544, benchmarking).
 const KERNEL: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 1);
 const VNET: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 2);
+/// The same over IPv6 (RFC 3849, documentation).
+const KERNEL_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+const VNET_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+/// The kernel's link-local address; ours is of our choice.
+const KERNEL_LINK: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+const VNET_LINK: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 const PORT: u16 = 5001;
 /// What goes each way.
 const AMOUNT: u64 = 100_000_000;
@@ -48,6 +54,23 @@ impl Neighbours {
         Some(neighbours)
     }
 
+    /// The same over IPv6.
+    fn make_6() -> Option<Neighbours> {
+        let neighbours = Neighbours::bare()?;
+        let Neighbours { tap, vnet, kernel } = &neighbours;
+        let host = tap.host_name();
+        for addr in [KERNEL_6, KERNEL_LINK] {
+            let command = format!("addr add {addr}/64 dev {host} nodad");
+            kernel.ip(&command).unwrap();
+        }
+        kernel.ip(&format!("link set {host} up")).unwrap();
+        for addr in [VNET_6, VNET_LINK] {
+            let net = format!("{addr}/64").parse().unwrap();
+            vnet.add_address("tap0", net).unwrap();
+        }
+        Some(neighbours)
+    }
+
     /// The same without addresses, the kernel's interface down.
     fn bare() -> Option<Neighbours> {
         let kernel = NetNs::new().map_err(|e| without_tap(&e)).ok()?;
@@ -59,6 +82,21 @@ impl Neighbours {
             .run(move || Tap::attach(&inside, "tap0", TapConfig::default()))
             .unwrap();
         Some(Neighbours { tap, vnet, kernel })
+    }
+
+    /// The number that the kernel has for its end.
+    fn kernel_scope(&self) -> u32 {
+        let addresses = self
+            .kernel
+            .run(|| std::fs::read_to_string("/proc/thread-self/net/if_inet6"))
+            .unwrap();
+        let lines = addresses
+            .lines()
+            .map(|l| l.split_whitespace().collect::<Vec<_>>());
+        let line = lines
+            .into_iter()
+            .find(|l| l.last() == Some(&self.tap.host_name()));
+        u32::from_str_radix(line.expect("it has an address")[1], 16).unwrap()
     }
 
     /// Takes it all down and checks that nothing is left.
@@ -115,6 +153,120 @@ fn a_vnet_pings_the_kernel() {
         };
         assert_eq!((from, answered, len), (KERNEL.into(), seq as u16, size));
     }
+    neighbours.part();
+}
+
+/// Payloads of echo requests: whole, the longest that is whole, fragments, the longest that there is.
+const SIZES_6: [usize; 8] = [0, 1, 56, 1452, 1453, 20_000, 65_506, 65_507];
+
+#[test]
+fn the_kernel_pings_a_vnet_over_ipv6() {
+    let Some(neighbours) = Neighbours::make_6() else {
+        return;
+    };
+    let scope = neighbours.kernel_scope();
+    neighbours.kernel.run(move || {
+        for (to, scope) in [(VNET_6, 0), (VNET_LINK, scope)] {
+            let socket = kernel_icmp6_socket_to(to, scope).unwrap();
+            for (seq, len) in SIZES_6.into_iter().enumerate() {
+                let request = echo_request_6(seq as u16, len);
+                socket.send(&request).unwrap();
+                let reply = echo_reply_6(&socket, seq as u16).unwrap();
+                assert!(reply == request[8..], "{to}: payload of {len} bytes");
+            }
+        }
+    });
+    neighbours.part();
+}
+
+#[test]
+fn a_vnet_pings_the_kernel_over_ipv6() {
+    let Some(neighbours) = Neighbours::make_6() else {
+        return;
+    };
+    let socket = EchoSocket::bind_in(&neighbours.vnet).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    for to in [KERNEL_6, KERNEL_LINK] {
+        for (seq, size) in SIZES_6.into_iter().enumerate() {
+            let mut payload = vec![0; size];
+            Source::new(1, size as u64).peek(&mut payload);
+            socket.send_to(seq as u16, &payload, to.into()).unwrap();
+            let (event, _) = socket.recv().unwrap();
+            let EchoEvent::Reply {
+                from,
+                seq: answered,
+                len,
+                ..
+            } = event
+            else {
+                panic!("no reply, but {event:?}");
+            };
+            assert_eq!((from, answered, len), (to.into(), seq as u16, size));
+        }
+    }
+    neighbours.part();
+}
+
+/// To a port of the kernel's where nobody listens, and to one of ours; by link-local addresses as well.
+#[test]
+fn refusals_over_ipv6_are_understood() {
+    let Some(neighbours) = Neighbours::make_6() else {
+        return;
+    };
+    let refused = std::io::ErrorKind::ConnectionRefused;
+    let ours = |to: SocketAddrV6| {
+        let socket = vnet::net::UdpSocket::bind_in(&neighbours.vnet, "[::]:0").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.connect(to).unwrap();
+        socket.send(b"x").unwrap();
+        socket.recv(&mut [0; 8]).unwrap_err().kind()
+    };
+    // tap0 is the second interface.
+    assert_eq!(ours(SocketAddrV6::new(KERNEL_6, PORT, 0, 0)), refused);
+    assert_eq!(ours(SocketAddrV6::new(KERNEL_LINK, PORT, 0, 2)), refused);
+    let scope = neighbours.kernel_scope();
+    neighbours.kernel.run(move || {
+        for (to, scope) in [(VNET_6, 0), (VNET_LINK, scope)] {
+            let socket = UdpSocket::bind("[::]:0").unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket
+                .connect(SocketAddrV6::new(to, PORT, 0, scope))
+                .unwrap();
+            socket.send(b"x").unwrap();
+            assert_eq!(socket.recv(&mut [0; 8]).unwrap_err().kind(), refused);
+        }
+    });
+    neighbours.part();
+}
+
+#[test]
+fn a_hundred_megabytes_each_way_over_ipv6() {
+    let Some(neighbours) = Neighbours::make_6() else {
+        return;
+    };
+    let listener = vnet::net::TcpListener::bind_in(&neighbours.vnet, (VNET_6, PORT)).unwrap();
+    let client = neighbours
+        .kernel
+        .run(|| std::net::TcpStream::connect_timeout(&(VNET_6, PORT).into(), PATIENCE))
+        .unwrap();
+    let (server, from) = listener.accept().unwrap();
+    assert_eq!(from, client.local_addr().unwrap());
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            send(&mut &client, 31).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+        });
+        scope.spawn(|| {
+            send(&mut &server, 32).unwrap();
+            server.shutdown(Shutdown::Write).unwrap();
+        });
+        let at_kernel = scope.spawn(|| receive(&mut &client).unwrap());
+        assert_eq!(receive(&mut &server).unwrap(), expected(31));
+        assert_eq!(at_kernel.join().unwrap(), expected(32));
+    });
+    drop((server, client, listener));
     neighbours.part();
 }
 
@@ -282,6 +434,35 @@ fn echo_reply(socket: &UdpSocket, seq: u16) -> io::Result<Vec<u8>> {
             && message[6..8] == seq.to_be_bytes();
         if ours {
             assert_eq!(internet_checksum(message), 0, "checksum of reply {seq}");
+            return Ok(message[8..].to_vec());
+        }
+    }
+}
+
+/// The same over IPv6. The kernel fills the checksum in and verifies it, and keeps the IP header.
+fn kernel_icmp6_socket_to(vnet: Ipv6Addr, scope: u32) -> io::Result<UdpSocket> {
+    let fd = rustix::net::socket(AddressFamily::INET6, SocketType::RAW, Some(ipproto::ICMPV6))?;
+    let socket = UdpSocket::from(fd);
+    socket.connect(SocketAddrV6::new(vnet, 0, 0, scope))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+fn echo_request_6(seq: u16, len: usize) -> Vec<u8> {
+    let mut message = echo_request(seq, len);
+    message[..4].copy_from_slice(&[128, 0, 0, 0]);
+    message
+}
+
+fn echo_reply_6(socket: &UdpSocket, seq: u16) -> io::Result<Vec<u8>> {
+    let mut buf = vec![0; 65_535];
+    loop {
+        let n = socket.recv(&mut buf)?;
+        let message = &buf[..n];
+        let ours = message[0] == 129
+            && message[4..6] == IDENT.to_be_bytes()
+            && message[6..8] == seq.to_be_bytes();
+        if ours {
             return Ok(message[8..].to_vec());
         }
     }

@@ -6,7 +6,7 @@
 //! that driver.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ use smoltcp::socket::{icmp, tcp};
 use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, IpAddress};
 use vnet::net::{EchoEvent, EchoSocket, TcpListener, TcpStream};
 use vnet::time::Instant;
-use vnet_tests::smol::{Progress, SMOL, Smol, VNET, World};
+use vnet_tests::smol::{Progress, SMOL, SMOL_6, Smol, VNET, VNET_6, World};
 use vnet_tests::stream::{Sink, Source, Summary};
 
 const PORT: u16 = 7;
@@ -43,9 +43,33 @@ enum Opening {
     Smol,
 }
 
+/// Over which version of IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    V4,
+    V6,
+}
+
+impl Over {
+    fn vnet(self) -> IpAddr {
+        match self {
+            Over::V4 => VNET.into(),
+            Over::V6 => VNET_6.into(),
+        }
+    }
+
+    fn smol(self) -> IpAddr {
+        match self {
+            Over::V4 => SMOL.into(),
+            Over::V6 => SMOL_6.into(),
+        }
+    }
+}
+
 /// What a transfer is to do.
 #[derive(Clone, Debug)]
 struct Plan {
+    over: Over,
     seed: u64,
     loss: f64,
     from_vnet: u64,
@@ -65,14 +89,15 @@ struct Outcome {
 
 /// One end connects; data goes both ways at once; both close.
 fn transfer(plan: &Plan) -> Outcome {
-    let mut world = World::new(plan.seed, plan.loss);
+    let (ours, theirs) = (plan.over.vnet(), plan.over.smol());
+    let mut world = World::between(ours, theirs, plan.seed, plan.loss);
     let handle = add_tcp_socket(&mut world.smol);
     let (interface, sockets) = world.smol.parts();
     let socket = sockets.get_mut::<tcp::Socket>(handle);
     let mut vnet_end = match plan.opening {
         Opening::Smol => {
-            let listener = TcpListener::bind_in(&world.vnet, (VNET, PORT)).unwrap();
-            let remote = (IpAddress::from(VNET), PORT);
+            let listener = TcpListener::bind_in(&world.vnet, (ours, PORT)).unwrap();
+            let remote = (IpAddress::from(ours), PORT);
             socket
                 .connect(interface.context(), remote, SMOL_PORT)
                 .unwrap();
@@ -80,7 +105,7 @@ fn transfer(plan: &Plan) -> Outcome {
         }
         Opening::Vnet => {
             socket.listen(PORT).unwrap();
-            let remote = (SMOL, PORT).into();
+            let remote = (theirs, PORT).into();
             let stream = TcpStream::start_connect_in(&world.vnet, remote).unwrap();
             VnetEnd::new(None, Some(stream), plan)
         }
@@ -114,6 +139,7 @@ fn transfer(plan: &Plan) -> Outcome {
 /// The application on the vnet's side.
 #[derive(Debug)]
 struct VnetEnd {
+    peer: IpAddr,
     listener: Option<TcpListener>,
     stream: Option<TcpStream>,
     source: Source,
@@ -126,6 +152,7 @@ struct VnetEnd {
 impl VnetEnd {
     fn new(listener: Option<TcpListener>, stream: Option<TcpStream>, plan: &Plan) -> VnetEnd {
         VnetEnd {
+            peer: plan.over.smol(),
             listener,
             stream,
             source: Source::new(plan.seed, plan.from_vnet),
@@ -141,7 +168,7 @@ impl VnetEnd {
             let listener = self.listener.as_ref().expect("there is one or the other");
             return match listener.accept() {
                 Ok((stream, from)) => {
-                    assert_eq!(from, (SMOL, SMOL_PORT).into());
+                    assert_eq!(from, (self.peer, SMOL_PORT).into());
                     self.stream = Some(stream);
                     Progress::Some
                 }
@@ -268,6 +295,7 @@ fn check(plan: &Plan) -> Outcome {
 
 fn megabyte(seed: u64, loss: f64) -> Plan {
     Plan {
+        over: Over::V4,
         seed,
         loss,
         from_vnet: 1_000_000,
@@ -293,6 +321,16 @@ fn a_megabyte_each_way_at_five_percent_loss() {
 }
 
 #[test]
+fn a_megabyte_each_way_over_ipv6() {
+    for (seed, loss) in [(1, 0.0), (2, 0.01), (3, 0.05)] {
+        check(&Plan {
+            over: Over::V6,
+            ..megabyte(seed, loss)
+        });
+    }
+}
+
+#[test]
 fn a_seed_names_one_run() {
     let plan = Plan {
         from_vnet: 100_000,
@@ -315,6 +353,7 @@ fn either_end_may_open_and_close_first_and_send_nothing() {
         for opening in [Opening::Vnet, Opening::Smol] {
             for (from_vnet, from_smol) in [(0, 0), (0, 5000), (5000, 0), (1, 1)] {
                 check(&Plan {
+                    over: Over::V4,
                     seed: 6,
                     loss: 0.0,
                     from_vnet,
@@ -331,6 +370,7 @@ fn either_end_may_open_and_close_first_and_send_nothing() {
 #[test]
 fn a_connection_waits_for_a_resolution_that_takes_long() {
     check(&Plan {
+        over: Over::V4,
         seed: 11782199816306978308,
         loss: 0.05,
         from_vnet: 5000,
@@ -347,9 +387,10 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// Whatever the seed, the loss, the amounts, who connects and who closes first.
+    /// Whatever the seed, the version of IP, the loss, the amounts, who connects and who closes first.
     #[test]
     fn every_byte_arrives_once_and_in_order(
+        over in prop::sample::select(vec![Over::V4, Over::V6]),
         seed in any::<u64>(),
         loss in prop::sample::select(vec![0.0, 0.01, 0.05]),
         from_vnet in 0u64..200_000,
@@ -361,7 +402,7 @@ proptest! {
             Closing::EachWhenDone,
         ]),
     ) {
-        check(&Plan { seed, loss, from_vnet, from_smol, opening, closing });
+        check(&Plan { over, seed, loss, from_vnet, from_smol, opening, closing });
     }
 }
 
@@ -409,12 +450,18 @@ fn smoltcp_pings_a_vnet() {
 
 #[test]
 fn a_vnet_pings_smoltcp() {
-    let mut world = World::new(8, 0.0);
+    for over in [Over::V4, Over::V6] {
+        ping_smoltcp(over);
+    }
+}
+
+fn ping_smoltcp(over: Over) {
+    let mut world = World::between(over.vnet(), over.smol(), 8, 0.0);
     let socket = EchoSocket::bind_in(&world.vnet).unwrap();
-    for (seq, size) in [0, 56, 1472].into_iter().enumerate() {
+    for (seq, size) in [0, 56, 1452].into_iter().enumerate() {
         let mut payload = vec![0; size];
         Source::new(8, size as u64).peek(&mut payload);
-        socket.send_to(seq as u16, &payload, SMOL.into()).unwrap();
+        socket.send_to(seq as u16, &payload, over.smol()).unwrap();
         let mut event = None;
         world
             .run(world.now() + Duration::from_secs(5), |_| {
@@ -434,6 +481,6 @@ fn a_vnet_pings_smoltcp() {
         else {
             panic!("no reply, but {event:?}");
         };
-        assert_eq!((from, answered, len), (SMOL.into(), seq as u16, size));
+        assert_eq!((from, answered, len), (over.smol(), seq as u16, size));
     }
 }

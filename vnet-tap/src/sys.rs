@@ -55,13 +55,14 @@ const IFF_NO_PI: u16 = 0x1000;
 const IFF_VNET_HDR: u16 = 0x4000;
 const TUN_F_CSUM: usize = 0x01;
 const TUN_F_TSO4: usize = 0x02;
+const TUN_F_TSO6: usize = 0x04;
 const TUN_F_TSO_ECN: usize = 0x08;
 
 impl Device {
     /// Makes the TAP `name` in the calling thread's network namespace.
     pub(crate) fn create(name: &str, offload: Offload) -> io::Result<Device> {
         let offered = match offload {
-            Offload::Full => TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO_ECN,
+            Offload::Full => TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN,
             Offload::Checksum => TUN_F_CSUM,
             Offload::None => {
                 let iface = Iface::without_packet_info(name, Mode::Tap)?;

@@ -203,6 +203,8 @@ mod documents {
     mod captures {}
     #[doc = include_str!("../../docs/determinism.md")]
     mod determinism {}
+    #[doc = include_str!("../../docs/ipv6.md")]
+    mod ipv6 {}
     #[doc = include_str!("../../docs/lagg.md")]
     mod lagg {}
     #[doc = include_str!("../../docs/links.md")]

@@ -16,6 +16,7 @@ use crate::link::{LinkConfig, LinkStats};
 use crate::neigh::state::StateName;
 use crate::netif::AdminError;
 use crate::packet::MacAddr;
+use crate::packet::header::zone;
 use crate::stack::Stack;
 use crate::transport::tcp::TcpState;
 
@@ -120,7 +121,7 @@ impl Vnet {
 fn neighbours(stack: &Stack, now: Instant) -> Vec<NeighbourInfo> {
     let name = |id| stack.ifs.get(id).map_or("", |i| &*i.name).to_owned();
     let list = stack.neigh.list(now).map(|n| NeighbourInfo {
-        ip: n.ip,
+        ip: zone::wire_ip(n.ip),
         mac: n.mac,
         interface: name(n.ifid),
         state: n.state,
@@ -134,15 +135,15 @@ fn neighbours(stack: &Stack, now: Instant) -> Vec<NeighbourInfo> {
 pub(super) fn sockets(stack: &Stack) -> Vec<SocketInfo> {
     let tcp = stack.tcp.sockets().into_iter().map(|t| SocketInfo {
         kind: SocketKind::Tcp(t.state),
-        local: Some(t.local),
-        peer: t.remote,
+        local: Some(zone::outside(t.local)),
+        peer: t.remote.map(zone::outside),
         recv_queue: t.recv_queue,
         send_queue: t.send_queue,
     });
     let udp = stack.udp.sockets.iter().map(|u| SocketInfo {
         kind: SocketKind::Udp,
-        local: u.own.local(),
-        peer: u.own.peer(),
+        local: u.own.local().map(zone::outside),
+        peer: u.own.peer().map(zone::outside),
         recv_queue: u.queued(),
         send_queue: 0,
     });

@@ -19,6 +19,7 @@ use crate::netif::{
     AdminError, AdminState, IfCounters, IfKind, Kind, Netif, Offload, OffloadSetting, Plug, Wire,
 };
 use crate::packet::cx::Carrier;
+use crate::packet::header::zone;
 use crate::packet::tag::Tpid;
 use crate::packet::{Cx, MacAddr};
 use crate::stack::Stack;
@@ -321,6 +322,7 @@ impl Vnet {
             for (id, old) in stack.ifs.set_mac(id, mac) {
                 stack.bridges.mac_changed(&mut stack.ifs, cx.now, id, old);
                 stack.announce_addresses(id);
+                stack.keep_own_addresses(id);
             }
             if stack.ifs.lagg(id).is_some() {
                 stack.change_lagg(cx, id, |lagg| lagg.set_mac(mac));
@@ -383,11 +385,12 @@ impl Vnet {
     }
 
     /// Gives an interface an address, and the vnet a route to its prefix. The address is
-    /// announced on the wire (gratuitous ARP).
+    /// announced on the wire (gratuitous ARP, or an unsolicited neighbour advertisement). With its
+    /// first IPv6 address the interface begins to speak IPv6, and gets a link-local address too; see
+    /// `docs/ipv6.md`.
     ///
     /// # Errors
-    /// No interface of that name, or a member of a bridge; an address of a family that vnets do not
-    /// speak, as all of IPv6 is so far; an address that no host can have, or one
+    /// No interface of that name, or a member of a bridge; an address that no host can have, or one
     /// that the vnet has.
     pub fn add_address(&self, name: &str, address: IpNet) -> Result<(), AdminError> {
         self.add_address_at(name, address, 0)
@@ -506,7 +509,11 @@ pub(super) fn info(stack: &Stack, netif: &Netif, current: &str) -> IfInfo {
         ip_mtu: netif.ip_mtu,
         admin: netif.admin,
         carrier: netif.carrier,
-        addresses: stack.ip.addresses_on(netif.id).collect(),
+        addresses: stack
+            .ip
+            .addresses_on(netif.id)
+            .map(zone::wire_net)
+            .collect(),
         bridge: super::bridges::has_member(stack, netif),
         members: super::bridges::members_of(stack, netif),
         vlan: vlan_info(stack, netif),

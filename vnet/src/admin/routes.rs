@@ -13,6 +13,7 @@ use crate::ip::fib::{FibError, Origin, RouteKind};
 use crate::ip::state::Forwarding;
 use crate::ip::versions::Route;
 use crate::netif::AdminError;
+use crate::packet::header::zone;
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
 
@@ -89,7 +90,7 @@ impl Vnet {
     ///
     /// # Errors
     /// The gateway is not on any link of this vnet, there is no such interface, the route exists
-    /// already, the table is full, or the family is not supported, as IPv6 is not so far.
+    /// already, the table is full, or the gateway is not of the family of `dst`.
     pub fn add_route(&self, dst: IpNet, via: impl Into<NextHopSpec>) -> Result<(), AdminError> {
         let (gateway, interface, kind) = match via.into() {
             NextHopSpec::Gateway(gateway) => (Some(gateway), None, RouteKind::Unicast),
@@ -193,8 +194,8 @@ impl Vnet {
 /// The routes as they are listed.
 pub(super) fn list(stack: &Stack) -> Vec<RouteInfo> {
     let info = |r: Route| RouteInfo {
-        dst: r.dst,
-        gateway: r.gateway,
+        dst: zone::wire_net(r.dst),
+        gateway: r.gateway.map(zone::wire_ip),
         interface: stack
             .ifs
             .get(r.ifid)
@@ -218,20 +219,17 @@ mod tests {
     use crate::System;
 
     #[test]
-    fn a_family_that_is_not_spoken_is_refused_by_name() {
+    fn a_gateway_of_another_family_is_refused_by_name() {
         let system = System::virtual_time(1);
         let a = system.create("a").expect("the name is free");
-        let net = "2001:db8::1/64".parse().expect("a prefix");
-        let refused = a.add_address("lo0", net);
-        assert_eq!(refused, Err(AdminError::FamilyNotSupported(net)));
-        let absent = a.remove_address("lo0", net.addr());
-        assert_eq!(absent, Err(AdminError::NoSuchAddress(net.addr())));
-        let v4 = "192.0.2.0/24".parse().expect("a prefix");
-        for dst in [net, v4] {
-            let refused = a.add_route(dst, net.addr());
+        let [v4, v6]: [IpNet; 2] =
+            ["192.0.2.0/24", "2001:db8::/64"].map(|net| net.parse().expect("a prefix"));
+        for (dst, gateway) in [(v4, "2001:db8::9"), (v6, "192.0.2.9")] {
+            let gateway: IpAddr = gateway.parse().expect("an address");
+            let refused = a.add_route(dst, gateway);
             assert_eq!(refused, Err(AdminError::FamilyNotSupported(dst)));
         }
-        let direct = a.add_route(net, NextHopSpec::Interface("lo0".into()));
-        assert_eq!(direct, Err(AdminError::FamilyNotSupported(net)));
+        let absent = a.remove_address("lo0", v6.addr());
+        assert_eq!(absent, Err(AdminError::NoSuchAddress(v6.addr())));
     }
 }

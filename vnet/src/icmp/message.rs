@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use crate::base::stats::DropReason;
 use crate::ip::{Outgoing, Refusal};
-use crate::packet::header::{Icmp4, IpProto};
+use crate::packet::header::icmp6::Icmp6;
+use crate::packet::header::ndp::Ndp;
+use crate::packet::header::{Icmp4, IpProto, zone};
 use crate::packet::{Packet, Payload};
 
 /// A message on its way out: what [`Ip::prepend`](crate::ip::Ip::prepend) wants.
@@ -37,6 +39,8 @@ pub(crate) enum Verdict {
         /// The packet it is about.
         quoted: Quoted,
     },
+    /// It is of neighbour discovery.
+    Discovery(Ndp),
     /// It concerns nobody. To be counted by the caller.
     Drop(DropReason),
 }
@@ -55,6 +59,15 @@ pub(crate) struct Quoted {
 }
 
 impl Quoted {
+    /// Puts the number of the link on which it was into addresses that need one.
+    pub(crate) fn bind(&mut self, number: u16) {
+        for addr in [&mut self.src, &mut self.dst] {
+            if let IpAddr::V6(addr) = addr {
+                *addr = zone::bind(*addr, number);
+            }
+        }
+    }
+
     /// Source and destination port, for the protocols that begin with them.
     pub(crate) fn ports(&self) -> (u16, u16) {
         let [a, b, c, d, ..] = self.transport;
@@ -73,6 +86,10 @@ impl Quoted {
         match self.proto {
             IpProto::ICMP => match Icmp4::parse(&self.transport) {
                 Ok(Icmp4::EchoRequest { ident, seq, .. }) => Some((ident, seq)),
+                _ => None,
+            },
+            IpProto::ICMPV6 => match Icmp6::parse(&self.transport) {
+                Ok(Icmp6::EchoRequest { ident, seq, .. }) => Some((ident, seq)),
                 _ => None,
             },
             _ => None,

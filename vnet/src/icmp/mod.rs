@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`message`] | what comes and goes, whichever version of IP it is of |
 //! | [`v4`] | the messages of IPv4 (RFC 792) |
+//! | [`v6`] | the messages of IPv6 (RFC 4443) |
 //! | [`limit`] | how many errors a second |
 //!
 //! What a message says is the same in both versions of IP, a [`Refusal`] or an echo; how it says so is
@@ -12,14 +13,15 @@
 pub(crate) mod limit;
 pub(crate) mod message;
 pub(crate) mod v4;
+pub(crate) mod v6;
 
 pub(crate) use message::{Message, Quoted, Verdict};
 
 use std::net::IpAddr;
 
-use crate::base::stats::DropReason;
 use crate::ip::addr::Cast;
 use crate::ip::{Ip, Refusal};
+use crate::packet::header::icmp6::Icmp6;
 use crate::packet::header::{Icmp4, IpInfo, IpProto, ip};
 use crate::packet::{Cx, Packet, Payload};
 use limit::Limit;
@@ -46,6 +48,7 @@ impl Icmp {
                 let about = v4::error::About::of(packet, Cast::Unicast)?;
                 v4::error::error(&mut self.limit, cx, &ip.v4.addrs, about, refusal)
             }
+            6 => v6::error::error(&mut self.limit, cx, &ip.v6.addrs, packet, refusal),
             _ => None,
         }
     }
@@ -57,25 +60,27 @@ impl Icmp {
 pub(crate) fn input(info: &IpInfo, cast: Cast, packet: Packet) -> Verdict {
     match info.src {
         IpAddr::V4(_) => v4::input(info, cast, packet),
-        IpAddr::V6(_) => Verdict::Drop(DropReason::UnknownProtocol),
+        IpAddr::V6(_) => v6::input(info, cast, packet),
     }
 }
 
-/// A request for an echo from `dst`, and the protocol that carries it; `None` when its version of IP is
-/// not spoken.
+/// A request for an echo from `dst`, and the protocol that carries it.
 pub(crate) fn echo_request(
     dst: IpAddr,
     ident: u16,
     seq: u16,
     payload: Payload,
-) -> Option<(IpProto, Packet)> {
+) -> (IpProto, Packet) {
+    let code = 0;
     match dst {
         IpAddr::V4(_) => {
-            let code = 0;
             let header = Icmp4::EchoRequest { code, ident, seq };
-            Some((IpProto::ICMP, v4::message(header, payload)))
+            (IpProto::ICMP, v4::message(header, payload))
         }
-        IpAddr::V6(_) => None,
+        IpAddr::V6(_) => {
+            let header = Icmp6::EchoRequest { code, ident, seq };
+            (IpProto::ICMPV6, v6::message(header, payload))
+        }
     }
 }
 
@@ -84,7 +89,7 @@ pub(crate) fn echo_request(
 pub(crate) fn unreachable_code(dst: IpAddr, refusal: Refusal) -> Option<u8> {
     match dst {
         IpAddr::V4(_) => v4::unreachable_code(refusal).map(|code| code.0),
-        IpAddr::V6(_) => None,
+        IpAddr::V6(_) => v6::unreachable_code(refusal),
     }
 }
 
@@ -93,6 +98,7 @@ pub(crate) fn unreachable_code(dst: IpAddr, refusal: Refusal) -> Option<u8> {
 pub(crate) fn quoted(packet: &mut Packet) -> Option<Quoted> {
     match ip::version(packet.pull_up(1)?) {
         4 => v4::quoted(packet).map(|(quoted, _)| quoted),
+        6 => v6::quoted(packet),
         _ => None,
     }
 }

@@ -87,6 +87,7 @@ fn refusal(message: Icmp4, total_len: u16) -> Option<Refusal> {
             gateway: gateway.into(),
         },
         Icmp4::ParameterProblem { pointer } => Refusal::Header {
+            code: 0,
             pointer: pointer.into(),
         },
         Icmp4::EchoRequest { .. } | Icmp4::EchoReply { .. } | Icmp4::Other { .. } => return None,

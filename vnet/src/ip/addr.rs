@@ -332,8 +332,8 @@ fn claims<F: Family>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ip::family::V4;
-    use crate::ip::family::testing::V6;
+    use crate::ip::family::{V4, V6};
+
     use ipnet::{Ipv4Net, Ipv6Net};
     use slotmap::SlotMap;
     use std::net::{Ipv4Addr, Ipv6Addr};

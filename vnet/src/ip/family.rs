@@ -6,11 +6,12 @@
 
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::addr::Kind;
+use super::v6;
 use crate::packet::header::Ipv4Header;
 
 /// A version of IP.
@@ -129,31 +130,100 @@ impl Family for V4 {
     }
 }
 
+/// IPv6 (RFC 8200, RFC 4291).
+///
+/// A link-local address is only one on its link, so inside a vnet it has the number of its interface in
+/// it: see [`zone`](super::zone).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum V6 {}
+
+impl Family for V6 {
+    type Addr = Ipv6Addr;
+    type Net = Ipv6Net;
+    type Bits = u128;
+    type Header = v6::Header;
+
+    const BITS: u8 = 128;
+    const UNSPECIFIED: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
+    const BROADCAST: Option<Ipv6Addr> = None;
+    const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    const MAX_PAYLOAD: usize = 65_535;
+
+    #[inline]
+    fn kind(addr: Ipv6Addr) -> Kind {
+        match addr {
+            Ipv6Addr::UNSPECIFIED => Kind::Unspecified,
+            Ipv6Addr::LOCALHOST => Kind::Loopback,
+            _ if addr.is_multicast() => Kind::Multicast,
+            _ if addr.is_unicast_link_local() => Kind::LinkLocal,
+            // RFC 4291 section 2.5.5: an address of IPv4 in the form of IPv6 is never in a packet.
+            _ if addr.to_ipv4_mapped().is_some() => Kind::Reserved,
+            _ => Kind::Unicast,
+        }
+    }
+
+    #[inline]
+    fn bits(addr: Ipv6Addr) -> u128 {
+        addr.into()
+    }
+
+    #[inline]
+    fn mix(addr: Ipv6Addr) -> u32 {
+        let bits = u128::from(addr);
+        let folded = (bits >> 96) ^ (bits >> 64) ^ (bits >> 32) ^ bits;
+        (folded as u32).wrapping_mul(GOLDEN)
+    }
+
+    #[inline]
+    fn host(addr: Ipv6Addr) -> Ipv6Net {
+        addr.into()
+    }
+
+    #[inline]
+    fn addr(net: Ipv6Net) -> Ipv6Addr {
+        net.addr()
+    }
+
+    #[inline]
+    fn trunc(net: Ipv6Net) -> Ipv6Net {
+        net.trunc()
+    }
+
+    #[inline]
+    fn broadcast(_: Ipv6Net) -> Option<Ipv6Addr> {
+        None
+    }
+
+    #[inline]
+    fn prefix_len(net: Ipv6Net) -> u8 {
+        net.prefix_len()
+    }
+
+    #[inline]
+    fn contains(net: Ipv6Net, addr: Ipv6Addr) -> bool {
+        net.contains(&addr)
+    }
+}
+
 /// 2^32 divided by the golden ratio: the product's high bits depend on all bits of the factor.
 const GOLDEN: u32 = 0x9e37_79b1;
 
 mod sealed {
     pub(crate) trait Sealed {}
     impl Sealed for super::V4 {}
-    #[cfg(test)]
-    impl Sealed for super::testing::V6 {}
+    impl Sealed for super::V6 {}
 }
 
 #[cfg(test)]
 pub(crate) mod testing {
-    //! IPv6 as far as tables of bit strings see it, to prove that nothing in them takes an address
-    //! for 32 bits long.
+    //! Addresses of both families that tests draw, to prove that nothing in the tables takes one for 32
+    //! bits long.
 
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use ipnet::{Ipv4Net, Ipv6Net};
 
-    use super::{Family, GOLDEN, V4};
-    use crate::ip::addr::Kind;
-
-    /// IPv6 (RFC 8200, RFC 4291), without its headers.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    pub(crate) enum V6 {}
+    use super::{Family, V4, V6};
 
     /// A family of which tests draw addresses and prefixes from a few bits.
     pub(crate) trait Drawn: Family {
@@ -183,63 +253,6 @@ pub(crate) mod testing {
         fn net_of(bits: u32, len: u8) -> Ipv6Net {
             let len = if len > 24 { len + 96 } else { len };
             Ipv6Net::new_assert(V6::addr_of(bits), len)
-        }
-    }
-
-    impl Family for V6 {
-        type Addr = Ipv6Addr;
-        type Net = Ipv6Net;
-        type Bits = u128;
-        type Header = u32;
-
-        const BITS: u8 = 128;
-        const UNSPECIFIED: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
-        const BROADCAST: Option<Ipv6Addr> = None;
-        const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-        const MAX_PAYLOAD: usize = 65_535;
-
-        fn kind(addr: Ipv6Addr) -> Kind {
-            match addr {
-                Ipv6Addr::UNSPECIFIED => Kind::Unspecified,
-                Ipv6Addr::LOCALHOST => Kind::Loopback,
-                _ if addr.is_multicast() => Kind::Multicast,
-                _ if addr.is_unicast_link_local() => Kind::LinkLocal,
-                _ => Kind::Unicast,
-            }
-        }
-
-        fn bits(addr: Ipv6Addr) -> u128 {
-            addr.into()
-        }
-
-        fn mix(addr: Ipv6Addr) -> u32 {
-            let bits = u128::from(addr);
-            let folded = (bits >> 96) ^ (bits >> 64) ^ (bits >> 32) ^ bits;
-            (folded as u32).wrapping_mul(GOLDEN)
-        }
-
-        fn host(addr: Ipv6Addr) -> Ipv6Net {
-            addr.into()
-        }
-
-        fn addr(net: Ipv6Net) -> Ipv6Addr {
-            net.addr()
-        }
-
-        fn trunc(net: Ipv6Net) -> Ipv6Net {
-            net.trunc()
-        }
-
-        fn broadcast(_: Ipv6Net) -> Option<Ipv6Addr> {
-            None
-        }
-
-        fn prefix_len(net: Ipv6Net) -> u8 {
-            net.prefix_len()
-        }
-
-        fn contains(net: Ipv6Net, addr: Ipv6Addr) -> bool {
-            net.contains(&addr)
         }
     }
 }

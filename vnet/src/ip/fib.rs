@@ -152,9 +152,8 @@ pub enum FibError {
     /// There is no such route.
     #[error("no route to {0}")]
     NotFound(IpNet),
-    /// The destination is not of IPv4, which is all that vnets speak so far, or the gateway is of
-    /// another family than the destination.
-    #[error("no route to {0} can be had: its family is not supported, or not the gateway's")]
+    /// The gateway is of another family than the destination.
+    #[error("no route to {0} can be had: its family is not the gateway's")]
     Family(IpNet),
     /// The table is full.
     #[error("the table is full with {0} routes")]
@@ -533,8 +532,8 @@ const CACHE_SLOTS: usize = 1 << CACHE_BITS;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ip::family::V4;
-    use crate::ip::family::testing::{Drawn, V6};
+    use crate::ip::family::testing::Drawn;
+    use crate::ip::family::{V4, V6};
     use proptest::prelude::*;
     use slotmap::SlotMap;
 

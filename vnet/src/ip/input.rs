@@ -2,6 +2,7 @@
 //!
 //! The code is generic and compiled for each version, so that a stage is written once and costs nothing extra.
 
+use super::Refusal;
 use super::addr::Cast;
 use super::family::Family;
 use super::state::IpState;
@@ -40,6 +41,15 @@ pub(crate) enum Destination {
     Other,
 }
 
+/// Why a packet for us goes no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unopened {
+    /// Nobody is to be told.
+    Drop(DropReason),
+    /// Its sender is to be told.
+    Refuse(Refusal, DropReason),
+}
+
 /// What becomes of a fragment.
 #[derive(Debug)]
 pub(crate) enum Reassembled {
@@ -63,8 +73,14 @@ pub(crate) trait Version: Family {
     /// What the header says, whichever version it is of.
     fn info(header: &Self::Header) -> IpInfo;
 
-    /// Bytes in front of what the packet carries, or of its part of that.
-    fn header_len(header: &Self::Header) -> usize;
+    /// Goes through what is between the header of a packet for us and what it carries.
+    ///
+    /// # Errors
+    /// Why the packet goes no further.
+    fn open(cast: Cast, header: &mut Self::Header, packet: &mut Packet) -> Result<(), Unopened>;
+
+    /// Takes off what is in front of what the packet carries, or of its part of that.
+    fn strip(header: &Self::Header, packet: &mut Packet);
 
     /// True when the packet is a piece of a datagram.
     fn is_fragment(header: &Self::Header) -> bool;

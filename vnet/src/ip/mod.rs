@@ -13,6 +13,7 @@
 //! | [`versions`] | the versions of IP in one vnet, chosen by the address |
 //! | [`refusal`] | why a packet is not forwarded or delivered |
 //! | [`v4`] | what IPv4 alone does: its header, input, output and fragments |
+//! | [`v6`] | what IPv6 alone does: its headers, input, output and fragments, the choice of a source |
 //!
 //! Nothing here sends: each function takes a packet and returns a verdict.
 
@@ -28,6 +29,7 @@ pub(crate) mod state;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod v4;
+pub(crate) mod v6;
 pub(crate) mod versions;
 
 pub(crate) use refusal::Refusal;

@@ -86,8 +86,8 @@ impl<F: Family> Groups<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ip::family::V4;
-    use crate::ip::family::testing::{Drawn, V6};
+    use crate::ip::family::testing::Drawn;
+    use crate::ip::family::{V4, V6};
     use crate::ip::testing::interfaces;
 
     #[test]

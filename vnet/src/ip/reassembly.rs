@@ -217,6 +217,11 @@ impl<F: Family> Reassembly<F> {
         self.limits
     }
 
+    /// Sets how many bytes may wait.
+    pub(crate) fn set_max_bytes(&mut self, max_bytes: usize) {
+        self.limits.max_bytes = max_bytes;
+    }
+
     /// Sets the limits. What waits already keeps its deadline, and the space limits are applied
     /// when the next fragment comes.
     pub(crate) fn set_limits(&mut self, limits: Limits) {

@@ -34,6 +34,8 @@ pub(crate) enum Refusal {
     Reassembly,
     /// Its header makes no sense.
     Header {
+        /// What is wrong, in that version's numbering.
+        code: u8,
         /// The octet that is wrong.
         pointer: u32,
     },

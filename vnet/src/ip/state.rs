@@ -73,9 +73,6 @@ pub(crate) enum AddressError {
     /// Because of the address.
     #[error(transparent)]
     Addr(#[from] AddrError),
-    /// Because the vnet does not speak its version of IP.
-    #[error("the family of the address is not supported")]
-    Family,
     /// Because of the route to its prefix.
     #[error(transparent)]
     Route(#[from] FibError),

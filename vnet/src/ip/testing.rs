@@ -1,11 +1,13 @@
 //! What tests of this layer and the next share.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
 use crate::base::stats::Stats;
 use crate::base::time::Instant;
+use crate::ip::v6;
+use crate::packet::header::ipv6::{self, Ipv6Header};
 use crate::packet::header::{IpProto, Ipv4Flags, Ipv4Header};
 use crate::packet::{Cx, Out, Packet, Payload};
 
@@ -67,5 +69,44 @@ pub(crate) fn header(src: &str, dst: &str, len: usize) -> Ipv4Header {
 pub(crate) fn received(header: &Ipv4Header, data: &[u8]) -> Packet {
     let mut packet = Packet::outgoing(Payload::from(data.to_vec()));
     header.emit(packet.prepend(20));
+    Packet::incoming(packet.to_vec())
+}
+
+pub(crate) fn ip6(text: &str) -> Ipv6Addr {
+    text.parse().expect("an address")
+}
+
+/// What the headers of a fragment of a UDP datagram say.
+pub(crate) fn header6(src: &str, dst: &str, ident: u32) -> v6::Header {
+    v6::Header {
+        fixed: fixed6(src, dst, IpProto::FRAGMENT, 0),
+        proto: IpProto::UDP,
+        len: ipv6::MIN_LEN + ipv6::FRAGMENT_LEN,
+        piece: Some(ipv6::Piece {
+            next: IpProto::UDP,
+            offset: 0,
+            more: true,
+            ident,
+        }),
+    }
+}
+
+/// A fixed header in front of `len` bytes.
+pub(crate) fn fixed6(src: &str, dst: &str, next: IpProto, len: usize) -> Ipv6Header {
+    Ipv6Header {
+        src: ip6(src),
+        dst: ip6(dst),
+        next,
+        hop_limit: 64,
+        traffic_class: 0,
+        flow_label: 0,
+        payload_len: len as u16,
+    }
+}
+
+/// A packet as it comes off a wire, with these bytes behind its fixed header.
+pub(crate) fn received6(header: &Ipv6Header, rest: &[u8]) -> Packet {
+    let mut packet = Packet::outgoing(Payload::from(rest.to_vec()));
+    header.emit(packet.prepend(ipv6::MIN_LEN));
     Packet::incoming(packet.to_vec())
 }

@@ -1,31 +1,43 @@
 //! The versions of IP that a vnet speaks: where an address decides which.
 //!
-//! What is asked here about an address is answered by the version that it is of. Of one that the vnet
-//! does not speak it has no address, no group and no route. IPv4 is the only one so far; another is
-//! a second field, and a second arm of each `match` in this file.
+//! What is asked here about an address is answered by the version that it is of.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
 use super::addr::AddrError;
-use super::family::{Family, V4};
+use super::family::{Family, V4, V6};
 use super::fib::{self, FibError, NextHop, Origin, RouteKind};
 use super::state::{AddressError, Forwarding, IpState};
 use super::v4::fragment::Fragments;
-use super::{Refusal, reassembly, v4};
+use super::v6::paths::Paths;
+use super::{Refusal, reassembly, v4, v6};
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
 use crate::base::stats::{DropReason, Stats};
 use crate::base::time::Instant;
-use crate::packet::Packet;
-use crate::packet::header::{Fragmentation, IpInfo, IpProto, ipv4};
+use crate::packet::header::{Fragmentation, IpInfo, IpProto, ipv4, zone};
+use crate::packet::{Packet, gso};
 
 /// The versions of IP that one vnet speaks.
 #[derive(Debug)]
 pub(crate) struct Ip {
     /// IPv4.
     pub v4: IpState<V4>,
+    /// IPv6.
+    pub v6: IpState<V6>,
+    /// What paths of IPv6 take that are narrower than our links.
+    paths: Paths,
+    /// The addresses of IPv6 that interfaces have given themselves.
+    own: BTreeMap<IfId, Ipv6Addr>,
+    /// When a datagram is to be given up that lacks fragments.
+    fragments_due: Option<Instant>,
+    /// Bytes of fragments of both that may wait.
+    max_fragment_bytes: usize,
+    /// Routes of both that there may be.
+    max_routes: usize,
 }
 
 /// What a transport asks of IP for one packet.
@@ -144,32 +156,50 @@ impl Route {
     /// # Errors
     /// [`FibError::Family`].
     pub(crate) fn check(dst: IpNet, gateway: Option<IpAddr>) -> Result<(), FibError> {
-        Route::of_v4(dst, gateway).map(drop)
-    }
-
-    fn of_v4(
-        dst: IpNet,
-        gateway: Option<IpAddr>,
-    ) -> Result<(<V4 as Family>::Net, NextHop<V4>), FibError> {
         match (dst, gateway) {
-            (IpNet::V4(dst), None) => Ok((dst, NextHop::Direct)),
-            (IpNet::V4(dst), Some(IpAddr::V4(gateway))) => Ok((dst, NextHop::Gateway(gateway))),
+            (IpNet::V4(_), None | Some(IpAddr::V4(_)))
+            | (IpNet::V6(_), None | Some(IpAddr::V6(_))) => Ok(()),
             _ => Err(FibError::Family(dst)),
         }
     }
 
-    /// The same for the table of IPv4.
-    fn v4(self) -> Result<fib::Route<V4>, FibError> {
-        let (dst, next_hop) = Route::of_v4(self.dst, self.gateway)?;
-        Ok(fib::Route {
+    /// The same for the table of its version.
+    fn one(self) -> Result<OneRoute, FibError> {
+        // RFC 4291 section 2.5.6: a link-local router is one on the link of the route.
+        let on_link = |gateway| match zone::number(self.ifid) {
+            Some(number) => zone::bind(gateway, number),
+            None => gateway,
+        };
+        match (self.dst, self.gateway) {
+            (IpNet::V4(dst), None) => Ok(OneRoute::V4(self.with(dst, NextHop::Direct))),
+            (IpNet::V4(dst), Some(IpAddr::V4(gateway))) => {
+                Ok(OneRoute::V4(self.with(dst, NextHop::Gateway(gateway))))
+            }
+            (IpNet::V6(dst), None) => Ok(OneRoute::V6(self.with(dst, NextHop::Direct))),
+            (IpNet::V6(dst), Some(IpAddr::V6(gateway))) => {
+                let gateway = on_link(gateway);
+                Ok(OneRoute::V6(self.with(dst, NextHop::Gateway(gateway))))
+            }
+            _ => Err(FibError::Family(self.dst)),
+        }
+    }
+
+    fn with<F: Family>(self, dst: F::Net, next_hop: NextHop<F>) -> fib::Route<F> {
+        fib::Route {
             dst,
             next_hop,
             ifid: self.ifid,
             metric: self.metric,
             origin: self.origin,
             kind: self.kind,
-        })
+        }
     }
+}
+
+/// A route as its version's table has it.
+enum OneRoute {
+    V4(fib::Route<V4>),
+    V6(fib::Route<V6>),
 }
 
 /// Why a packet got no header.
@@ -178,16 +208,29 @@ pub(crate) enum PrependError {
     /// It would be longer than its version can say.
     #[error("the packet would be longer than IP can say")]
     TooLong,
-    /// Its addresses are not both of one version that the vnet speaks.
+    /// Its addresses are not both of one version.
     #[error("the addresses are not of one version")]
     Family,
+    /// It has its header, and is longer than what its path takes: so many bytes.
+    #[error("the path takes packets of up to {0} bytes")]
+    Narrow(u32),
 }
 
 impl Ip {
     /// No addresses.
     pub(crate) fn new(rng: &mut Rng) -> Ip {
+        // Not from the vnet's own stream, which those go on to draw from who have no IPv6.
+        let mut apart = rng.clone();
+        let mut apart = apart.split(u64::from(V6::BITS));
+        let v4 = IpState::new(rng);
         Ip {
-            v4: IpState::new(rng),
+            max_fragment_bytes: v4.reassembly.limits().max_bytes,
+            max_routes: v4.fib.max_routes(),
+            v4,
+            v6: IpState::new(&mut apart),
+            paths: Paths::default(),
+            own: BTreeMap::new(),
+            fragments_due: None,
         }
     }
 
@@ -197,19 +240,11 @@ impl Ip {
     /// Why there is none.
     #[inline]
     pub(crate) fn lookup(&mut self, dst: IpAddr) -> Result<Way, NoWay> {
-        let IpAddr::V4(dst) = dst else {
-            return Err(NoWay::NoRoute);
-        };
-        let route = self.v4.fib.lookup(dst).ok_or(NoWay::NoRoute)?;
-        match route.kind {
-            RouteKind::Unicast => Ok(Way {
-                ifid: route.ifid,
-                hop: route.hop(dst).into(),
-                origin: route.origin,
-            }),
-            RouteKind::Blackhole => Err(NoWay::Blackhole),
-            RouteKind::Unreachable => Err(NoWay::Unreachable),
-            RouteKind::Prohibit => Err(NoWay::Prohibited),
+        match dst {
+            IpAddr::V4(dst) => found(dst, self.v4.fib.lookup(dst)),
+            // A group of one link is there, whatever is routed.
+            IpAddr::V6(dst) if dst.is_multicast() && zone::is_scoped(dst) => Err(NoWay::NoRoute),
+            IpAddr::V6(dst) => found(dst, self.v6.fib.lookup(dst)),
         }
     }
 
@@ -218,7 +253,7 @@ impl Ip {
     pub(crate) fn contains(&self, addr: IpAddr) -> bool {
         match addr {
             IpAddr::V4(addr) => self.v4.addrs.contains(addr),
-            IpAddr::V6(_) => false,
+            IpAddr::V6(addr) => self.v6.addrs.contains(addr),
         }
     }
 
@@ -248,6 +283,9 @@ impl Ip {
             (IpAddr::V4(dst), IpAddr::V4(hop)) => {
                 self.v4.addrs.source_for(dst, way.ifid, hop).map(IpAddr::V4)
             }
+            (IpAddr::V6(dst), _) => {
+                v6::select::source(&self.v6.addrs, dst, way.ifid).map(IpAddr::V6)
+            }
             _ => None,
         }
     }
@@ -257,56 +295,112 @@ impl Ip {
         self.v4.tunables.default_ttl
     }
 
+    /// Sets it.
+    pub(crate) fn set_default_hop_limit(&mut self, hop_limit: u8) {
+        self.v4.tunables.default_ttl = hop_limit;
+        self.v6.tunables.default_ttl = hop_limit;
+    }
+
+    /// True when an interface speaks IPv6: it has an address of it.
+    #[inline]
+    pub(crate) fn speaks_v6(&self, ifid: IfId) -> bool {
+        self.v6.addrs.on_interface(ifid).next().is_some()
+    }
+
     /// How many addresses there are.
     pub(crate) fn addresses(&self) -> usize {
-        self.v4.addrs.len()
+        self.v4.addrs.len() + self.v6.addrs.len()
     }
 
     /// How many routes there are.
     #[inline]
     pub(crate) fn route_count(&self) -> usize {
-        self.v4.fib.len()
+        self.v4.fib.len() + self.v6.fib.len()
+    }
+
+    /// How many routes there may be.
+    pub(crate) fn max_routes(&self) -> usize {
+        self.max_routes
     }
 
     /// Sets how many routes there may be.
     pub(crate) fn set_max_routes(&mut self, max_routes: usize) {
-        self.v4.fib.set_max_routes(max_routes);
+        self.max_routes = max_routes;
+        self.share_routes();
+    }
+
+    /// Tells each version how many routes the other leaves it.
+    fn share_routes(&mut self) {
+        let Ip { v4, v6, .. } = self;
+        v4.fib
+            .set_max_routes(self.max_routes.saturating_sub(v6.fib.len()));
+        v6.fib
+            .set_max_routes(self.max_routes.saturating_sub(v4.fib.len()));
     }
 
     /// Fragments that wait.
     pub(crate) fn fragments(&self) -> usize {
-        self.v4.reassembly.fragments()
+        self.v4.reassembly.fragments() + self.v6.reassembly.fragments()
     }
 
     /// Bytes of fragments that wait.
     #[inline]
     pub(crate) fn fragment_bytes(&self) -> usize {
-        self.v4.reassembly.bytes()
+        self.v4.reassembly.bytes() + self.v6.reassembly.bytes()
     }
 
     /// Sets how many bytes of fragments may wait.
     pub(crate) fn set_max_fragment_bytes(&mut self, max_bytes: usize) {
-        let limits = reassembly::Limits {
-            max_bytes,
-            ..self.v4.reassembly.limits()
-        };
+        self.max_fragment_bytes = max_bytes;
+        self.note_fragments();
+    }
+
+    /// The limits on what waits for fragments.
+    pub(crate) fn fragment_limits(&self) -> reassembly::Limits {
+        self.v4.reassembly.limits()
+    }
+
+    /// Changes them, but for how many bytes may wait.
+    pub(crate) fn limit_fragments(&mut self, change: impl Fn(&mut reassembly::Limits)) {
+        let mut limits = self.v4.reassembly.limits();
+        change(&mut limits);
         self.v4.reassembly.set_limits(limits);
+        self.v6.reassembly.set_limits(limits);
+        self.note_fragments();
     }
 
     /// When a datagram is to be given up that lacks fragments.
     #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.v4.reassembly.next_deadline()
+        self.fragments_due
+    }
+
+    /// To be called when fragments have come or gone.
+    pub(crate) fn note_fragments(&mut self) {
+        let due = [
+            self.v4.reassembly.next_deadline(),
+            self.v6.reassembly.next_deadline(),
+        ];
+        self.fragments_due = due.into_iter().flatten().min();
+        // Each version has what the other leaves of the bytes that may wait.
+        let Ip { v4, v6, .. } = self;
+        let left = |others: usize| self.max_fragment_bytes.saturating_sub(others);
+        let (left_v4, left_v6) = (left(v6.reassembly.bytes()), left(v4.reassembly.bytes()));
+        v4.reassembly.set_max_bytes(left_v4);
+        v6.reassembly.set_max_bytes(left_v6);
     }
 
     /// Host or router.
     pub(crate) fn set_forwarding(&mut self, forwarding: Forwarding) {
         self.v4.tunables.forwarding = forwarding;
+        self.v6.tunables.forwarding = forwarding;
     }
 
     /// The addresses of an interface, in the order they were added.
     pub(crate) fn addresses_on(&self, ifid: IfId) -> impl Iterator<Item = IpNet> {
-        self.v4.addrs.on_interface(ifid).map(|a| a.net.into())
+        let v4 = self.v4.addrs.on_interface(ifid).map(|a| a.net.into());
+        let v6 = self.v6.addrs.on_interface(ifid).map(|a| a.net.into());
+        v4.chain(v6)
     }
 
     /// True when the sender of a packet would have a shorter way than through this router, and may be
@@ -325,6 +419,7 @@ impl Ip {
     #[inline]
     pub(crate) fn prepend(
         &mut self,
+        now: Instant,
         to: &Outgoing,
         packet: &mut Packet,
     ) -> Result<(), PrependError> {
@@ -334,7 +429,71 @@ impl Ip {
                     .map(drop)
                     .map_err(|_| PrependError::TooLong)
             }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => self.prepend_v6(now, src, dst, to, packet),
             _ => Err(PrependError::Family),
+        }
+    }
+
+    // Apart: IPv4 pays nothing for it.
+    #[inline(never)]
+    fn prepend_v6(
+        &mut self,
+        now: Instant,
+        src: Ipv6Addr,
+        dst: Ipv6Addr,
+        to: &Outgoing,
+        packet: &mut Packet,
+    ) -> Result<(), PrependError> {
+        v6::output::prepend(&self.v6, src, dst, to, packet).map_err(|_| PrependError::TooLong)?;
+        // TCP has its own knowledge of the path.
+        match self.paths.ip_mtu(now, dst) {
+            Some(ip_mtu) if to.proto != IpProto::TCP && packet.len() > ip_mtu as usize => {
+                Err(PrependError::Narrow(ip_mtu))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the path to `dst` takes, of what our own link takes.
+    pub(crate) fn path_mtu(&self, now: Instant, dst: IpAddr, ip_mtu: u32) -> u32 {
+        match dst {
+            IpAddr::V4(_) => ip_mtu,
+            IpAddr::V6(dst) => ip_mtu.min(self.paths.ip_mtu(now, dst).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// Notes what somebody on the way says of the path of a packet of ours to `dst`; true when that is
+    /// remembered.
+    pub(crate) fn learn_path(
+        &mut self,
+        now: Instant,
+        (src, dst): (IpAddr, IpAddr),
+        refusal: Refusal,
+    ) -> bool {
+        match (src, dst, refusal) {
+            (IpAddr::V6(src), IpAddr::V6(dst), Refusal::PacketTooBig { mtu })
+                if self.v6.addrs.contains(src) =>
+            {
+                self.paths.learn(now, dst, mtu);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Sees to it that a packet to `dst`, at its IP header, fits a link that takes IP packets of up to
+    /// `ip_mtu` bytes. Of a packet that stands for several segments, each segment must fit.
+    pub(crate) fn fit(&mut self, dst: IpAddr, mut packet: Packet, ip_mtu: usize) -> Fit {
+        match dst {
+            IpAddr::V4(_) => v4::output::fit(packet, ip_mtu),
+            IpAddr::V6(_) if gso::longest_packet(&mut packet) <= ip_mtu => Fit::Whole(packet),
+            IpAddr::V6(_) => {
+                let ident = self.v6.take_idents(1);
+                match v6::output::cut(ident, packet.clone(), ip_mtu) {
+                    Some(pieces) => Fit::Pieces(pieces),
+                    None => Fit::TooBig(packet),
+                }
+            }
         }
     }
 
@@ -343,9 +502,10 @@ impl Ip {
     /// # Errors
     /// [`AddressError`]; nothing has changed then.
     pub(crate) fn add_address(&mut self, ifid: IfId, net: IpNet) -> Result<(), AddressError> {
+        self.share_routes();
         match net {
             IpNet::V4(net) => self.v4.add_address(ifid, net),
-            IpNet::V6(_) => Err(AddressError::Family),
+            IpNet::V6(net) => self.v6.add_address(ifid, net),
         }
     }
 
@@ -357,8 +517,48 @@ impl Ip {
     pub(crate) fn remove_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AddrError> {
         match addr {
             IpAddr::V4(addr) => self.v4.remove_address(ifid, addr).map(drop),
-            IpAddr::V6(_) => Err(AddrError::NotFound(addr)),
+            IpAddr::V6(addr) => self.v6.remove_address(ifid, addr).map(drop),
         }
+    }
+
+    /// The address of IPv6 that an interface has given itself.
+    pub(crate) fn own_v6(&self, ifid: IfId) -> Option<Ipv6Addr> {
+        self.own.get(&ifid).copied()
+    }
+
+    /// Notes that it has.
+    pub(crate) fn set_own_v6(&mut self, ifid: IfId, addr: Option<Ipv6Addr>) {
+        match addr {
+            Some(addr) => self.own.insert(ifid, addr),
+            None => self.own.remove(&ifid),
+        };
+    }
+
+    /// True when any interface was given an address of IPv6.
+    pub(crate) fn has_given_v6(&self) -> bool {
+        self.v6.addrs.len() > self.own.len()
+    }
+
+    /// The number of the link on which an address of ours is, that is given as on a wire: of the first,
+    /// where it is on several.
+    pub(crate) fn link_of_own(&self, addr: IpAddr) -> u16 {
+        let IpAddr::V6(addr) = addr else { return 0 };
+        let on = self.v6.addrs.iter().map(|a| zone::split(a.addr()));
+        let mut on = on.filter(|(own, _)| *own == addr);
+        on.next().map_or(0, |(_, number)| number)
+    }
+
+    /// The addresses of IPv6 that an interface was given.
+    pub(crate) fn given_v6(&self, ifid: IfId) -> impl Iterator<Item = Ipv6Addr> {
+        let all = self.v6.addrs.on_interface(ifid).map(|a| a.addr());
+        let own = self.own_v6(ifid);
+        all.filter(move |addr| Some(*addr) != own)
+    }
+
+    /// The addresses that an interface was given.
+    pub(crate) fn given_on(&self, ifid: IfId) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.v4.addrs.on_interface(ifid).map(|a| a.addr().into());
+        v4.chain(self.given_v6(ifid).map(IpAddr::from))
     }
 
     /// Adds a route. Bits of the destination behind its prefix are ignored.
@@ -366,7 +566,11 @@ impl Ip {
     /// # Errors
     /// [`FibError`].
     pub(crate) fn add_route(&mut self, route: Route) -> Result<(), FibError> {
-        self.v4.fib.add(route.v4()?)
+        self.share_routes();
+        match route.one()? {
+            OneRoute::V4(route) => self.v4.fib.add(route),
+            OneRoute::V6(route) => self.v6.fib.add(route),
+        }
     }
 
     /// Adds a route, in place of the one with its prefix and metric if there is one.
@@ -374,7 +578,11 @@ impl Ip {
     /// # Errors
     /// [`FibError`].
     pub(crate) fn replace_route(&mut self, route: Route) -> Result<(), FibError> {
-        self.v4.fib.replace(route.v4()?).map(drop)
+        self.share_routes();
+        match route.one()? {
+            OneRoute::V4(route) => self.v4.fib.replace(route).map(drop),
+            OneRoute::V6(route) => self.v6.fib.replace(route).map(drop),
+        }
     }
 
     /// Removes the route to `dst` of this origin, and returns it.
@@ -387,7 +595,10 @@ impl Ip {
                 let removed = self.v4.fib.remove_of(dst, origin)?;
                 Ok(Route::from(&removed))
             }
-            IpNet::V6(_) => Err(FibError::NotFound(dst)),
+            IpNet::V6(dst) => {
+                let removed = self.v6.fib.remove_of(dst, origin)?;
+                Ok(Route::from(&removed))
+            }
         }
     }
 
@@ -396,55 +607,72 @@ impl Ip {
     pub(crate) fn raise_connected(&mut self, dst: IpNet, ifid: IfId, metric: u32) -> u32 {
         match dst {
             IpNet::V4(dst) => self.v4.fib.raise_connected(dst, ifid, metric),
-            IpNet::V6(_) => 0,
+            IpNet::V6(dst) => self.v6.fib.raise_connected(dst, ifid, metric),
         }
     }
 
     /// Every route, by prefix and then by metric.
     pub(crate) fn routes(&self) -> impl Iterator<Item = Route> {
-        self.v4.fib.iter().map(Route::from)
+        let v4 = self.v4.fib.iter().map(Route::from);
+        v4.chain(self.v6.fib.iter().map(Route::from))
     }
 
     /// The interface on whose link an address is: a route leads straight to it, in use or not.
     pub(crate) fn link_of(&self, addr: IpAddr) -> Option<IfId> {
         match addr {
-            IpAddr::V4(addr) => {
-                let route = self.v4.fib.configured(addr)?;
-                let is_direct = route.next_hop == NextHop::Direct && route.kind.is_default();
-                is_direct.then_some(route.ifid)
-            }
-            IpAddr::V6(_) => None,
+            IpAddr::V4(addr) => straight(self.v4.fib.configured(addr)?),
+            IpAddr::V6(addr) => straight(self.v6.fib.configured(addr)?),
         }
     }
 
     /// Forgets what belongs to an interface that goes away: addresses, routes and groups.
     pub(crate) fn remove_interface(&mut self, ifid: IfId) {
         self.v4.remove_interface(ifid);
+        self.v6.remove_interface(ifid);
+        self.own.remove(&ifid);
     }
 
     /// Takes the routes through an interface out of use, those to come included.
     pub(crate) fn interface_down(&mut self, ifid: IfId) {
         self.v4.fib.interface_down(ifid);
+        self.v6.fib.interface_down(ifid);
     }
 
     /// Puts the routes through an interface back into use.
     pub(crate) fn interface_up(&mut self, ifid: IfId) {
         self.v4.fib.interface_up(ifid);
+        self.v6.fib.interface_up(ifid);
     }
 
     /// Releases everything. Packets that were held count as dropped.
     pub(crate) fn teardown(&mut self, stats: &mut Stats) {
-        let Ip { v4 } = self;
+        let Ip {
+            v4,
+            v6,
+            paths,
+            own,
+            fragments_due,
+            max_fragment_bytes: _,
+            max_routes: _,
+        } = self;
         v4.teardown(stats);
+        v6.teardown(stats);
+        paths.reset();
+        *own = BTreeMap::new();
+        *fragments_due = None;
     }
 }
 
 /// Puts a packet that was stripped to its transport header back together, for an ICMP error that
-/// quotes it; `None` when its version is not spoken here. Options are lost.
+/// quotes it; `None` when its addresses are not of one version. Options are lost.
 pub(crate) fn restore(info: &IpInfo, packet: Packet) -> Option<Packet> {
     match (info.src, info.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => Some(v4::output::restore(
             &v4::output::header(src, dst, info),
+            packet,
+        )),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => Some(v6::output::restore(
+            &v6::output::header(src, dst, info),
             packet,
         )),
         _ => None,
@@ -458,17 +686,32 @@ pub(crate) enum Fit {
     Whole(Packet),
     /// It was cut; every piece fits.
     Fragments(Box<Fragments>),
+    /// The same, of IPv6.
+    Pieces(Vec<Packet>),
     /// It does not fit and must not, or cannot, be cut.
     TooBig(Packet),
 }
 
-/// Sees to it that a packet to `dst`, at its IP header, fits a link that takes IP packets of up to
-/// `ip_mtu` bytes. Of a packet that stands for several segments, each segment must fit.
-pub(crate) fn fit(dst: IpAddr, packet: Packet, ip_mtu: usize) -> Fit {
-    match dst {
-        IpAddr::V4(_) => v4::output::fit(packet, ip_mtu),
-        IpAddr::V6(_) => Fit::TooBig(packet),
+/// The way that a route leads, if it leads anywhere.
+#[inline]
+fn found<F: Family>(dst: F::Addr, hit: Option<fib::RouteHit<F>>) -> Result<Way, NoWay> {
+    let route = hit.ok_or(NoWay::NoRoute)?;
+    match route.kind {
+        RouteKind::Unicast => Ok(Way {
+            ifid: route.ifid,
+            hop: route.hop(dst).into(),
+            origin: route.origin,
+        }),
+        RouteKind::Blackhole => Err(NoWay::Blackhole),
+        RouteKind::Unreachable => Err(NoWay::Unreachable),
+        RouteKind::Prohibit => Err(NoWay::Prohibited),
     }
+}
+
+/// The interface of a route that leads straight onto a link.
+fn straight<F: Family>(route: &fib::Route<F>) -> Option<IfId> {
+    let is_direct = route.next_hop == NextHop::Direct && route.kind.is_default();
+    is_direct.then_some(route.ifid)
 }
 
 /// Takes one from the hop limit of a packet to `dst` that goes on, at its IP header.
@@ -476,7 +719,7 @@ pub(crate) fn fit(dst: IpAddr, packet: Packet, ip_mtu: usize) -> Fit {
 pub(crate) fn decrement_hop_limit(dst: IpAddr, packet: &mut Packet) {
     match dst {
         IpAddr::V4(_) => ipv4::decrement_ttl(packet.head_mut()),
-        IpAddr::V6(_) => {}
+        IpAddr::V6(_) => v6::output::decrement_hop_limit(packet.head_mut()),
     }
 }
 

@@ -16,40 +16,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::cache::NeighCache;
-use super::verdict::{Proof, Release};
-use crate::base::id::IfId;
+use super::verdict::{NeighIngress, Proof, Release, Scope};
 use crate::base::stats::DropReason;
-use crate::base::time::{Duration, Instant};
+use crate::base::time::Instant;
 use crate::packet::MacAddr;
 use crate::packet::header::{ArpOp, ArpPacket};
-
-/// What an address is, seen from the interface an ARP packet came in on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ArpScope {
-    /// It is an address of ours, for which this interface answers.
-    Ours,
-    /// A packet for it would go out on this interface, straight to it.
-    Neighbour,
-    /// Some station may have it, but no packet of ours goes to it on this interface.
-    Stranger,
-    /// No other station on this link can have it: a group, a broadcast, or one of ours elsewhere.
-    Impossible,
-}
-
-/// How an ARP packet came in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ArpIngress {
-    /// The interface.
-    pub ifid: IfId,
-    /// The interface's own address.
-    pub mac: MacAddr,
-    /// How long a question and its answer take on the interface's link, as far as it is known.
-    pub round_trip: Duration,
-    /// What the sender's protocol address is.
-    pub sender: ArpScope,
-    /// What the target's protocol address is.
-    pub target: ArpScope,
-}
 
 /// What becomes of an ARP packet.
 #[derive(Debug)]
@@ -92,7 +63,7 @@ impl NeighCache {
     pub(crate) fn input(
         &mut self,
         now: Instant,
-        ingress: ArpIngress,
+        ingress: NeighIngress,
         arp: &ArpPacket,
     ) -> ArpVerdict {
         let our_mac = ingress.mac;
@@ -110,7 +81,7 @@ impl NeighCache {
         if sender_mac == our_mac {
             return ArpVerdict::Drop(DropReason::NotForUs);
         }
-        let for_us = ingress.target == ArpScope::Ours;
+        let for_us = ingress.target == Scope::Ours;
         if sender_ip.is_unspecified() {
             return match op {
                 ArpOp::Reply => ArpVerdict::Drop(DropReason::Martian),
@@ -124,9 +95,9 @@ impl NeighCache {
             };
         }
         match ingress.sender {
-            ArpScope::Ours => return self.conflict(now, ingress, sender_ip, sender_mac),
-            ArpScope::Impossible => return ArpVerdict::Drop(DropReason::Martian),
-            ArpScope::Neighbour | ArpScope::Stranger => {}
+            Scope::Ours => return self.conflict(now, ingress, sender_ip, sender_mac),
+            Scope::Impossible => return ArpVerdict::Drop(DropReason::Martian),
+            Scope::Neighbour | Scope::Stranger => {}
         }
         let ip = IpAddr::V4(sender_ip);
         let proof = match op {
@@ -137,7 +108,7 @@ impl NeighCache {
         let asked = for_us && op == ArpOp::Request;
         match (known.is_some(), asked) {
             (false, false) => return ArpVerdict::Drop(DropReason::NotForUs),
-            (false, true) if ingress.sender == ArpScope::Neighbour => {
+            (false, true) if ingress.sender == Scope::Neighbour => {
                 self.learn(now, ingress, ip, sender_mac);
             }
             (false, true) | (true, _) => {}
@@ -151,11 +122,11 @@ impl NeighCache {
     fn conflict(
         &mut self,
         now: Instant,
-        ingress: ArpIngress,
+        ingress: NeighIngress,
         ip: Ipv4Addr,
         mac: MacAddr,
     ) -> ArpVerdict {
-        let ArpIngress {
+        let NeighIngress {
             ifid, mac: our_mac, ..
         } = ingress;
         self.count_conflict();

@@ -13,12 +13,12 @@ use std::net::IpAddr;
 use slotmap::new_key_type;
 use smallvec::SmallVec;
 
-use super::arp::ArpIngress;
 use super::config::NeighConfig;
 use super::questions::Questions;
 use super::state::{Delay, Failed, Held, Incomplete, Permanent, Probe, Reachable, Stale, State};
 use super::verdict::{
-    HeldCount, NeighInfo, NeighLimit, NeighStats, ProbeOut, Proof, Release, Unreachable, Verdict,
+    HeldCount, NeighInfo, NeighIngress, NeighLimit, NeighStats, ProbeOut, Proof, Release,
+    Unreachable, Verdict,
 };
 use crate::base::deadline::{Armed, Deadlines};
 use crate::base::id::IfId;
@@ -403,8 +403,25 @@ impl NeighCache {
         Some(self.settle(key, state))
     }
 
+    /// Where a neighbour is, if that is known; `None` of one that is not in the table.
+    pub(super) fn station(&self, ifid: IfId, ip: IpAddr) -> Option<Option<MacAddr>> {
+        let entry = self.entries.get(*self.index.get(&(ifid, ip))?)?;
+        Some(entry.state.mac())
+    }
+
+    /// It is not sure any more that a neighbour that could be reached still can: it is asked when the
+    /// next packet goes to it.
+    pub(super) fn doubt(&mut self, ifid: IfId, ip: IpAddr) {
+        let key = self.index.get(&(ifid, ip)).copied();
+        if let Some(entry) = key.and_then(|key| self.entries.get_mut(key))
+            && let State::Reachable(Reachable { mac, .. }) = entry.state
+        {
+            entry.state = State::Stale(Stale { mac });
+        }
+    }
+
     /// Adds a neighbour that made itself known. Without room, it goes unlearned.
-    pub(super) fn learn(&mut self, now: Instant, ingress: ArpIngress, ip: IpAddr, mac: MacAddr) {
+    pub(super) fn learn(&mut self, now: Instant, ingress: NeighIngress, ip: IpAddr, mac: MacAddr) {
         // A full table is no loss here: the neighbour is asked when a packet for it comes.
         if let Ok(key) = self.insert(now, ingress.ifid, ip, State::Stale(Stale { mac })) {
             let entry = self.entries.get_mut(key).expect(INDEXED);

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::state::{StateName, cost};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
-use crate::base::time::Instant;
+use crate::base::time::{Duration, Instant};
 use crate::packet::{MacAddr, Packet};
 
 /// What becomes of a packet that needs a neighbour's address.
@@ -93,6 +93,34 @@ pub(crate) struct HeldCount {
     pub received: usize,
     /// Their bytes, with [`HELD_OVERHEAD`](super::HELD_OVERHEAD) for each.
     pub bytes: usize,
+}
+
+/// What an address is, seen from the interface a packet came in on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// It is an address of ours, for which this interface answers.
+    Ours,
+    /// A packet for it would go out on this interface, straight to it.
+    Neighbour,
+    /// Some station may have it, but no packet of ours goes to it on this interface.
+    Stranger,
+    /// No other station on this link can have it: a group, a broadcast, or one of ours elsewhere.
+    Impossible,
+}
+
+/// How a packet of ARP or neighbour discovery came in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NeighIngress {
+    /// The interface.
+    pub ifid: IfId,
+    /// The interface's own address.
+    pub mac: MacAddr,
+    /// How long a question and its answer take on the interface's link, as far as it is known.
+    pub round_trip: Duration,
+    /// What the sender's IP address is.
+    pub sender: Scope,
+    /// What the target's IP address is.
+    pub target: Scope,
 }
 
 /// How sure it is that a neighbour can be reached at the address it was heard with.

@@ -53,9 +53,8 @@ pub enum AdminError {
     /// The MAC address is a group's, or zero.
     #[error("{0} is not a unicast MAC address")]
     BadMac(MacAddr),
-    /// The address or destination is not of IPv4, which is all that vnets speak so far, or the gateway is
-    /// of another family.
-    #[error("{0}: its address family is not supported, or not the gateway's")]
+    /// The gateway is of another family than the destination.
+    #[error("{0}: its address family is not the gateway's")]
     FamilyNotSupported(IpNet),
     /// The address cannot be an interface's.
     #[error("{0} cannot be the address of an interface")]

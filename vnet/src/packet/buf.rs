@@ -183,6 +183,16 @@ impl Packet {
         }
     }
 
+    /// Removes the first `n` bytes, pulled up or not.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub(crate) fn cut_front(&mut self, n: usize) {
+        let in_head = n.min(self.head().len());
+        self.strip(in_head);
+        self.payload.advance(n - in_head);
+    }
+
     /// Cuts the packet to `n` bytes, for padding behind an IP packet. Does nothing when it is
     /// no longer than that.
     ///

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::buf::Packet;
 use super::header::HeaderError;
-use super::header::{IpInfo, IpProto, ip, ipv4, ipv6};
+use super::header::{IpInfo, IpProto, ip, ipv4, ipv6, zone};
 use super::meta::Csum;
 use super::payload::Payload;
 
@@ -239,7 +239,7 @@ pub(crate) fn pseudo_header(src: IpAddr, dst: IpAddr, proto: IpProto, len: usize
             for addr in [src, dst] {
                 match addr {
                     IpAddr::V4(addr) => sum.add(&addr.octets()),
-                    IpAddr::V6(addr) => sum.add(&addr.octets()),
+                    IpAddr::V6(addr) => sum.add(&zone::wire(addr).octets()),
                 }
             }
             sum.add(&(len as u32).to_be_bytes());

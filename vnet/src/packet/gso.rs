@@ -85,6 +85,8 @@ pub(crate) fn longest_frame(packet: &mut Packet, l3_offset: usize) -> Result<usi
 pub(crate) struct Headers {
     /// Bytes in front of the payload.
     pub(crate) len: usize,
+    /// What they are headers of.
+    pub(crate) kind: GsoKind,
     /// The sender says that it has reduced its congestion window (RFC 3168).
     pub(crate) cwr: bool,
 }
@@ -97,6 +99,7 @@ pub(crate) fn headers(packet: &mut Packet, l3_offset: usize) -> Result<Headers, 
     let layout = Layout::of(packet, l3_offset)?;
     Ok(Headers {
         len: layout.headers_len,
+        kind: layout.ip.kind(),
         cwr: packet.head()[layout.l4 + FLAGS] & CWR != 0,
     })
 }

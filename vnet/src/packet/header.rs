@@ -7,11 +7,14 @@
 pub(crate) mod arp;
 pub(crate) mod ether;
 pub(crate) mod icmp4;
+pub(crate) mod icmp6;
 pub(crate) mod ip;
 pub(crate) mod ipv4;
 pub(crate) mod ipv6;
+pub(crate) mod ndp;
 pub(crate) mod tcp;
 pub(crate) mod udp;
+pub(crate) mod zone;
 
 pub(crate) use arp::{ArpOp, ArpPacket};
 pub(crate) use ether::{EtherHeader, EtherType};

@@ -10,6 +10,7 @@ use super::buf::Packet;
 use super::checksum;
 use super::gso;
 use super::header::ether::{self, EtherType};
+use super::header::ipv6::{self, Ipv6Header};
 use super::header::{HeaderError, IpProto, Ipv4Header, ipv4};
 use super::meta::{Csum, Gso, GsoKind};
 
@@ -28,6 +29,8 @@ const DATA_VALID: u8 = 2;
 const GSO_NONE: u8 = 0;
 /// `gso_type`: TCP over IPv4.
 const GSO_TCPV4: u8 = 1;
+/// `gso_type`: TCP over IPv6.
+const GSO_TCPV6: u8 = 4;
 /// `gso_type`, in addition: TCP with ECN. CWR is in the first segment only, which holds for all.
 const GSO_ECN: u8 = 0x80;
 
@@ -73,7 +76,8 @@ pub(crate) fn read(
     }
     match gso_type & !GSO_ECN {
         GSO_NONE if gso_type == GSO_NONE => Ok(()),
-        GSO_TCPV4 => stand_for_several(frame, gso_size),
+        GSO_TCPV4 => stand_for_several(frame, GsoKind::Tcp4, gso_size),
+        GSO_TCPV6 => stand_for_several(frame, GsoKind::Tcp6, gso_size),
         _ => Err(HeaderError::WrongFormat),
     }
 }
@@ -106,7 +110,7 @@ pub(crate) fn write(frame: &mut Packet) -> Result<[u8; VIRTIO_HEADER_LEN], Heade
         let headers = gso::headers(frame, network)?;
         gso_type = match gso.kind {
             GsoKind::Tcp4 => GSO_TCPV4,
-            GsoKind::Tcp6 => return Err(HeaderError::WrongFormat),
+            GsoKind::Tcp6 => GSO_TCPV6,
         };
         if headers.cwr {
             gso_type |= GSO_ECN;
@@ -128,19 +132,31 @@ pub(crate) fn write(frame: &mut Packet) -> Result<[u8; VIRTIO_HEADER_LEN], Heade
 fn transport_of(frame: &mut Packet) -> Option<(usize, usize)> {
     let network = ether::network_offset(frame);
     let head = frame.pull_up(network + 1)?;
-    if EtherType::at(head, network - 2) != EtherType::IPV4 {
-        return None;
-    }
-    let transport = network + ipv4::header_len(&head[network..]).ok()?;
-    let head = frame.pull_up(transport)?;
-    let ip = Ipv4Header::parse(&head[network..]).ok()?;
-    let (offset, least) = match ip.proto {
+    let (proto, transport, end) = match EtherType::at(head, network - 2) {
+        EtherType::IPV4 => {
+            let transport = network + ipv4::header_len(&head[network..]).ok()?;
+            let head = frame.pull_up(transport)?;
+            let ip = Ipv4Header::parse(&head[network..]).ok()?;
+            if ip.is_fragment() {
+                return None;
+            }
+            (ip.proto, transport, network + usize::from(ip.total_len))
+        }
+        EtherType::IPV6 => {
+            let head = frame.pull_up(network + ipv6::MIN_LEN)?;
+            let ip = Ipv6Header::parse(&head[network..]).ok()?;
+            let (proto, at) = ipv6::transport(frame, network)?;
+            let end = network + ipv6::MIN_LEN + usize::from(ip.payload_len);
+            (proto, network + at, end)
+        }
+        _ => return None,
+    };
+    let (offset, least) = match proto {
         IpProto::TCP => (16, 20),
         IpProto::UDP => (6, 8),
         _ => return None,
     };
-    let end = network + usize::from(ip.total_len);
-    if ip.is_fragment() || end > frame.len() || transport + least > end {
+    if end > frame.len() || transport + least > end {
         return None;
     }
     frame.truncate(end);
@@ -169,7 +185,11 @@ fn fill_in(frame: &mut Packet, start: usize, offset: usize) -> Result<(), Header
 }
 
 /// Makes a frame stand for the segments that its payload is cut to.
-fn stand_for_several(frame: &mut Packet, segment_size: u16) -> Result<(), HeaderError> {
+fn stand_for_several(
+    frame: &mut Packet,
+    kind: GsoKind,
+    segment_size: u16,
+) -> Result<(), HeaderError> {
     if !matches!(frame.meta.csum, Csum::Partial { .. }) {
         return Err(HeaderError::BadChecksum);
     }
@@ -178,11 +198,11 @@ fn stand_for_several(frame: &mut Packet, segment_size: u16) -> Result<(), Header
     }
     let network = ether::network_offset(frame);
     let headers = gso::headers(frame, network)?;
+    if headers.kind != kind {
+        return Err(HeaderError::WrongFormat);
+    }
     if frame.len() > headers.len + usize::from(segment_size) {
-        frame.meta.gso = Some(Gso {
-            kind: GsoKind::Tcp4,
-            segment_size,
-        });
+        frame.meta.gso = Some(Gso { kind, segment_size });
     }
     Ok(())
 }
@@ -259,6 +279,50 @@ mod tests {
         }
     }
 
+    /// A TCP segment over IPv6, with `extensions` headers of options in front of it.
+    fn frame6(extensions: usize, transport: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![2; 12];
+        bytes.extend([0x86, 0xdd]);
+        let named = |left: usize| {
+            if left > 0 {
+                IpProto::DESTINATION
+            } else {
+                IpProto::TCP
+            }
+        };
+        bytes.resize(54, 0);
+        let header = Ipv6Header {
+            src: "2001:db8::1".parse().expect("an address"),
+            dst: "2001:db8::2".parse().expect("an address"),
+            next: named(extensions),
+            hop_limit: 64,
+            traffic_class: 0,
+            flow_label: 0,
+            payload_len: (8 * extensions + transport.len()) as u16,
+        };
+        header.emit(&mut bytes[14..]);
+        for left in (0..extensions).rev() {
+            bytes.extend([named(left).0, 0, 1, 4, 0, 0, 0, 0]);
+        }
+        bytes.extend(transport);
+        bytes
+    }
+
+    #[test]
+    fn a_large_segment_over_ipv6_goes_out_as_it_came_in() {
+        for extensions in 0..3 {
+            let start = 54 + 8 * extensions as u16;
+            let said = header(1, 0x84, [start + 20, 1000, start, 16]);
+            let bytes = frame6(extensions, &segment(0x98, 3000));
+            let mut packet = Packet::incoming(bytes.clone());
+            assert_eq!(read(&said, &mut packet), Ok(()));
+            assert_eq!(packet.meta.gso.map(|gso| gso.kind), Some(GsoKind::Tcp6));
+            assert_eq!(write(&mut packet), Ok(said), "{extensions} extensions");
+            let lie = header(1, 0x81, [start + 20, 1000, start, 16]);
+            assert!(read(&lie, &mut Packet::incoming(bytes)).is_err());
+        }
+    }
+
     #[test]
     fn what_stands_for_itself_is_not_cut() {
         let said = header(1, 1, [54, 1000, 34, 16]);
@@ -326,7 +390,7 @@ mod tests {
                 &tcp,
             ),
             ("the wrong place", header(1, 1, [54, 1000, 33, 16]), &tcp),
-            ("TCP over IPv6", header(1, 4, [54, 1000, 34, 16]), &tcp),
+            ("IPv6 that is IPv4", header(1, 4, [54, 1000, 34, 16]), &tcp),
             ("UDP", header(1, 5, [42, 1000, 34, 6]), &udp),
             ("fragments", header(1, 3, [42, 1000, 34, 6]), &udp),
             ("only ECN", header(1, 0x80, [54, 1000, 34, 16]), &tcp),
@@ -345,7 +409,7 @@ mod tests {
         fn lies_are_bounded(
             said in any::<[u8; VIRTIO_HEADER_LEN]>(),
             flags in 0u8..4,
-            kind in prop::sample::select(vec![0u8, 1, 0x81]),
+            kind in prop::sample::select(vec![0u8, 1, 4, 0x81]),
             near in -3i16..4,
             tags in 0usize..4,
             bytes in prop::collection::vec(any::<u8>(), 0..200),

@@ -15,6 +15,7 @@ use super::handle::{Handle, Wait, poll, shared_methods};
 use crate::base::time::Duration;
 use crate::instance::Vnet;
 use crate::packet::Payload;
+use crate::packet::header::zone;
 use crate::packet::pool::CHUNK;
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
@@ -212,7 +213,9 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.now(|s, _, id| s.tcp.local_addr(id))
+        self.0
+            .now(|s, _, id| s.tcp.local_addr(id))
+            .map(zone::outside)
     }
 
     /// The address of the other end.
@@ -220,7 +223,9 @@ impl TcpStream {
     /// # Errors
     /// [`ErrorKind::NotConnected`], or the vnet is gone.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.0.now(|s, _, id| s.tcp.peer_addr(id))
+        self.0
+            .now(|s, _, id| s.tcp.peer_addr(id))
+            .map(zone::outside)
     }
 
     /// Sets whether small segments are sent at once (`TCP_NODELAY`) or collected by Nagle's algorithm (RFC 1122,
@@ -489,7 +494,10 @@ impl TcpListener {
             .0
             .run(wait, Interest::Read, |s, cx, id| s.tcp.accept(cx, id));
         let (conn, peer) = accepted?;
-        Ok((TcpStream(Handle::of(self.0.core(), conn)), peer))
+        Ok((
+            TcpStream(Handle::of(self.0.core(), conn)),
+            zone::outside(peer),
+        ))
     }
 
     /// An iterator that accepts connections; it never ends.
@@ -502,7 +510,7 @@ impl TcpListener {
     /// # Errors
     /// None; the signature is the standard library's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.1)
+        Ok(zone::outside(self.1))
     }
 
     /// Sets the timeout after which [`TcpListener::accept`] fails with [`ErrorKind::WouldBlock`].

@@ -13,6 +13,7 @@ use super::handle::{Handle, Wait, poll, shared_methods};
 use crate::base::time::Duration;
 use crate::instance::Vnet;
 use crate::packet::Payload;
+use crate::packet::header::zone;
 use crate::transport::edge::{Interest, ReadMode};
 use crate::transport::error::SocketError;
 use crate::transport::udp::{Broadcast, UdpId};
@@ -171,9 +172,10 @@ impl UdpSocket {
 
     #[track_caller]
     fn receive(&self, wait: Wait<'_>, mode: ReadMode) -> io::Result<(Payload, SocketAddr)> {
-        self.0.run(wait, Interest::Read, |s, _, id| {
+        let received = self.0.run(wait, Interest::Read, |s, _, id| {
             s.udp.sockets.recv(id, mode)
-        })
+        });
+        received.map(|(data, from)| (data, zone::outside(from)))
     }
 
     #[track_caller]
@@ -195,7 +197,8 @@ impl UdpSocket {
         let addr = self
             .0
             .now(|s, _, id| Ok(s.udp.sockets.get(id)?.own.local()))?;
-        Ok(addr.expect("a UDP socket of this layer is bound when it is made"))
+        let addr = addr.expect("a UDP socket of this layer is bound when it is made");
+        Ok(zone::outside(addr))
     }
 
     /// The peer's address.
@@ -205,7 +208,7 @@ impl UdpSocket {
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.0.now(|s, _, id| {
             let peer = s.udp.sockets.get(id)?.own.peer();
-            peer.ok_or(SocketError::NotConnected)
+            peer.map(zone::outside).ok_or(SocketError::NotConnected)
         })
     }
 

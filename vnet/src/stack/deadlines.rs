@@ -4,7 +4,7 @@ use super::{Stack, discovery, tx};
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
 use crate::ip::Refusal;
-use crate::ip::family::V4;
+use crate::ip::family::{V4, V6};
 use crate::packet::Cx;
 
 impl Stack {
@@ -58,6 +58,8 @@ impl Stack {
         }
         if is_due(self.ip.next_deadline()) {
             tx::reassembly_expired::<V4>(self, cx);
+            tx::reassembly_expired::<V6>(self, cx);
+            self.ip.note_fragments();
         }
         if is_due(self.ifs.link_deadline()) {
             for lagg in self.ifs.drain_links(cx) {

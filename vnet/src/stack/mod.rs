@@ -10,21 +10,23 @@
 //! | [`limits`] | how much a stack may hold |
 //! | `aggregation` | laggs and the rest of the stack |
 //! | [`census`] | everything a stack holds, counted |
+//! | `errors` | what an ICMP error means to the socket whose packet it quotes |
 //! | `failure` | what is left of a stack that has panicked |
 
 mod aggregation;
 pub(crate) mod census;
 pub(crate) mod deadlines;
 mod discovery;
+mod errors;
 pub(crate) mod failure;
 pub(crate) mod limits;
 pub(crate) mod rx;
 pub(crate) mod sockets;
 pub(crate) mod tx;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 pub(crate) use census::Census;
 use limits::{Limiter, Resource};
@@ -36,6 +38,7 @@ use crate::ip::Ip;
 use crate::ip::addr::AddrError;
 use crate::ip::fib::{FibError, Origin, RouteKind};
 use crate::ip::state::AddressError;
+use crate::ip::v6;
 use crate::ip::versions::Route;
 use crate::neigh::{NeighCache, NeighConfig};
 use crate::netif::inbox::News;
@@ -44,6 +47,7 @@ use crate::netif::member::Member;
 use crate::netif::{AdminError, Bridges, IfTable, Netif};
 use crate::packet::Cx;
 use crate::packet::cx::Carrier;
+use crate::packet::header::zone;
 use crate::transport::echo::Echo;
 use crate::transport::raw::Raw;
 use crate::transport::tcp::{Tcp, TcpConfig};
@@ -129,21 +133,99 @@ impl Stack {
                 Member::Lagg(_) => AdminError::LaggMember(name),
             });
         }
-        self.ip.add_address(ifid, net).map_err(|e| match e {
+        let inside = self.on_link(ifid, net);
+        // One that the interface gave itself is now one that it was given.
+        if self.ip.own_v6(ifid).map(IpAddr::from) == Some(inside.addr()) {
+            self.ip.set_own_v6(ifid, None);
+            self.take_address(ifid, inside.addr())?;
+        }
+        let added = self.put_address(ifid, inside);
+        if addr.is_ipv6() {
+            self.keep_own_addresses(ifid);
+        }
+        added.map_err(|e| match e {
             AddressError::Addr(AddrError::Exists(_)) => AdminError::AddressInUse(addr),
             AddressError::Addr(_) => AdminError::BadAddress(net),
-            AddressError::Family => AdminError::FamilyNotSupported(net),
             AddressError::Route(_) => AdminError::Limit(Resource::Routes.as_str()),
-        })?;
+        })
+    }
+
+    /// An address with the number of its link in it, if it is one that needs a link.
+    fn on_link(&self, ifid: IfId, net: IpNet) -> IpNet {
+        match (net, zone::number(ifid)) {
+            (IpNet::V6(net), Some(number)) => zone::bind_net(net, number).into(),
+            _ => net,
+        }
+    }
+
+    fn put_address(&mut self, ifid: IfId, net: IpNet) -> Result<(), AddressError> {
+        let addr = net.addr();
+        self.ip.add_address(ifid, net)?;
         if let Some(loopback) = self.loopback()
-            && self.add_host_route(addr, loopback).is_err()
+            && let Err(error) = self.add_host_route(addr, loopback)
         {
             let removed = self.ip.remove_address(ifid, addr);
             debug_assert!(removed.is_ok(), "it was just added");
-            return Err(AdminError::Limit(Resource::Routes.as_str()));
+            return Err(error.into());
         }
         self.announcements.push((ifid, addr));
         Ok(())
+    }
+
+    fn take_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AdminError> {
+        self.ip
+            .remove_address(ifid, addr)
+            .map_err(|_| AdminError::NoSuchAddress(zone::wire_ip(addr)))?;
+        self.remove_host_route(addr);
+        self.announcements
+            .retain(|(on, announced)| (*on, *announced) != (ifid, addr));
+        Ok(())
+    }
+
+    /// Sees to the addresses of IPv6 that interfaces have by themselves: a link-local one beside any other
+    /// (RFC 4291 section 2.8), unless one was given, and `::1` on the loopback interface while there is
+    /// any other address of IPv6.
+    pub(crate) fn keep_own_addresses(&mut self, ifid: IfId) {
+        self.keep_own_address(ifid);
+        if let Some(loopback) = self.loopback() {
+            self.keep_own_address(loopback);
+        }
+    }
+
+    fn keep_own_address(&mut self, ifid: IfId) {
+        let wanted = self.own_address(ifid);
+        let has = self.ip.own_v6(ifid);
+        if has == wanted.map(|net| net.addr()) {
+            return;
+        }
+        if let Some(addr) = has {
+            self.ip.set_own_v6(ifid, None);
+            let taken = self.take_address(ifid, addr.into());
+            debug_assert!(taken.is_ok(), "it has the address");
+        }
+        if let Some(net) = wanted
+            && self.put_address(ifid, net.into()).is_ok()
+        {
+            self.ip.set_own_v6(ifid, Some(net.addr()));
+        }
+    }
+
+    /// The address of IPv6 that an interface has by itself.
+    fn own_address(&self, ifid: IfId) -> Option<Ipv6Net> {
+        let netif = self.ifs.get(ifid)?;
+        let mut given = self.ip.given_v6(ifid).peekable();
+        match netif.can().needs_neighbours {
+            true => {
+                given.peek()?;
+                let number = zone::number(ifid)?;
+                let own = Ipv6Net::new_assert(v6::link_local(netif.mac, number), 64);
+                (!given.any(|addr| addr.is_unicast_link_local())).then_some(own)
+            }
+            false => {
+                let own = Ipv6Net::from(Ipv6Addr::LOCALHOST);
+                (self.ip.has_given_v6() && !given.any(|addr| addr.is_loopback())).then_some(own)
+            }
+        }
     }
 
     /// Takes an address off an interface, with its routes.
@@ -151,10 +233,14 @@ impl Stack {
     /// # Errors
     /// The interface does not have it.
     pub(crate) fn remove_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AdminError> {
-        self.ip
-            .remove_address(ifid, addr)
-            .map_err(|_| AdminError::NoSuchAddress(addr))?;
-        self.remove_host_route(addr);
+        let addr = self.on_link(ifid, addr.into()).addr();
+        if self.ip.own_v6(ifid).map(IpAddr::from) == Some(addr) {
+            return Err(AdminError::NoSuchAddress(zone::wire_ip(addr)));
+        }
+        self.take_address(ifid, addr)?;
+        if addr.is_ipv6() {
+            self.keep_own_addresses(ifid);
+        }
         Ok(())
     }
 
@@ -260,6 +346,9 @@ impl Stack {
         self.neigh.remove_interface(cx.stats, ifid);
         self.lldp.forget(ifid);
         self.announcements.retain(|(id, _)| *id != ifid);
+        if let Some(loopback) = self.loopback() {
+            self.keep_own_address(loopback);
+        }
     }
 
     /// The loopback interface.

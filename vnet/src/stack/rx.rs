@@ -12,27 +12,29 @@
 //!                                                └─ forward ──► tx::postrouting
 //! ```
 //!
+//! What comes in of ARP and neighbour discovery is in `rx/neighbours.rs`.
+//!
 //! `prerouting`, `input` and `forward`, and `output` and `postrouting` in [`tx`], are the five stages at
 //! which a filter would decide. A stage has the packet, its header and the interface in hand before
 //! anything is decided about it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod neighbours;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::Stack;
 use super::discovery;
 use super::limits::Resource;
 use super::tx::{self, MAX_DEPTH, Trail};
+use super::{Stack, errors};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::icmp;
-use crate::ip::addr::{self, Cast, Ours};
-use crate::ip::family::V4;
-use crate::ip::fib::Route;
+use crate::ip::addr::Cast;
+use crate::ip::family::{V4, V6};
 use crate::ip::forward::{self, Egress};
-use crate::ip::input::{Destination, Ingress as IpIngress, Medium, Reassembled, Version};
-use crate::ip::{NoWay, Refusal, v4, versions};
-use crate::neigh::arp::{ArpIngress, ArpScope, ArpVerdict};
+use crate::ip::input::{Destination, Ingress as IpIngress, Medium, Reassembled, Unopened, Version};
+use crate::ip::{NoWay, Refusal, v4, v6, versions};
 use crate::netif::bridge::{self, BridgeId, BridgeMode, Ingress};
 use crate::netif::lagg::config::LaggMembership;
 use crate::netif::lagg::pdu::SLOW_PROTOCOLS;
@@ -40,19 +42,19 @@ use crate::netif::member::Member;
 use crate::netif::vlan::{Above, VlanConfig};
 use crate::netif::wire::WireEnd;
 use crate::netif::{AdminState, Item, Netif};
-use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::tcp as tcp_header;
 use crate::packet::header::udp::UDP_LEN;
+use crate::packet::header::zone;
 use crate::packet::header::{
-    ArpPacket, EtherHeader, EtherType, IpInfo, IpProto, TcpFlags, TcpHeader, UdpHeader,
+    EtherHeader, EtherType, IpInfo, IpProto, TcpFlags, TcpHeader, UdpHeader,
 };
 use crate::packet::{Csum, Cx, MacAddr, Packet, checksum};
 use crate::transport::datagram::Verdict as SocketVerdict;
 use crate::transport::echo::EchoEvent;
-use crate::transport::error::SocketError;
+
 use crate::transport::raw::RawMeta;
-use crate::transport::tcp::{IcmpKind as TcpIcmp, Path, SegmentIn, Verdict as TcpVerdict};
+use crate::transport::tcp::{Path, SegmentIn, Verdict as TcpVerdict};
 use crate::transport::udp::Addressing;
 
 /// Takes in what came out of the inbox.
@@ -415,7 +417,8 @@ fn ether(s: &mut Stack, cx: &mut Cx, at: Station, header: EtherHeader, mut packe
     };
     match header.ether_type {
         EtherType::IPV4 => ipv4(s, cx, IpIngress { ifid, medium, cast }, packet),
-        EtherType::ARP => arp(s, cx, ifid, mac, packet),
+        EtherType::ARP => neighbours::arp(s, cx, ifid, mac, packet),
+        EtherType::IPV6 => ipv6(s, cx, IpIngress { ifid, medium, cast }, packet),
         EtherType::LLDP if discovery::listens(s, ifid, &header, &packet) => {
             discovery::hear(s, cx, ifid, header.src, &packet);
         }
@@ -423,70 +426,20 @@ fn ether(s: &mut Stack, cx: &mut Cx, at: Station, header: EtherHeader, mut packe
     }
 }
 
-fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut packet: Packet) {
-    let Some(arp) = packet
-        .pull_up(ARP_LEN)
-        .and_then(|bytes| ArpPacket::parse(bytes).ok())
-    else {
-        return cx.stats.drop_rx(DropReason::Malformed);
-    };
-    let ingress = ArpIngress {
-        ifid,
-        mac,
-        round_trip: tx::round_trip(s, ifid),
-        sender: arp_sender(s, ifid, arp.sender_ip),
-        target: match s.ip.v4.addrs.answers(ifid, arp.target_ip) {
-            true => ArpScope::Ours,
-            false => ArpScope::Stranger,
-        },
-    };
-    match s.neigh.input(cx.now, ingress, &arp) {
-        ArpVerdict::Drop(reason) => cx.stats.drop_rx(reason),
-        ArpVerdict::Accepted { reply, release } => {
-            cx.stats.delivered += 1;
-            if let Some(reply) = reply {
-                tx::arp(s, cx, ifid, reply.target_mac, &reply);
-            }
-            if let Some(release) = release {
-                for packet in release.packets {
-                    tx::ether(s, cx, ifid, release.mac, EtherType::IPV4, packet);
-                }
-            }
-        }
-        ArpVerdict::Conflict(conflict) => {
-            cx.stats.delivered += 1;
-            tracing::debug!(
-                target: "vnet::neigh",
-                ip = %conflict.ip, mac = %conflict.mac,
-                "another station uses an address of ours"
-            );
-            if let Some(defence) = conflict.defence {
-                tx::arp(s, cx, ifid, MacAddr::BROADCAST, &defence);
-            }
-        }
-    }
-}
-
-/// What the sender of an ARP packet is to us.
-fn arp_sender(s: &Stack, ifid: IfId, ip: Ipv4Addr) -> ArpScope {
-    match s.ip.v4.addrs.find(ip) {
-        Some(Ours::Address(on)) if on == ifid => return ArpScope::Ours,
-        // Also what an interface of ours says that is on the same link.
-        Some(Ours::Address(_) | Ours::Broadcast(_)) => return ArpScope::Impossible,
-        None if !addr::is_station::<V4>(ip) => return ArpScope::Impossible,
-        None => {}
-    }
-    let leads_there =
-        |route: &Route<V4>| route.ifid == ifid && route.hop(ip) == ip && route.kind.is_default();
-    match s.ip.v4.addrs.is_on_link(ifid, ip) || s.ip.v4.fib.route(ip).is_some_and(leads_there) {
-        true => ArpScope::Neighbour,
-        false => ArpScope::Stranger,
-    }
-}
-
 fn ipv4(s: &mut Stack, cx: &mut Cx, ingress: IpIngress, mut packet: Packet) {
     match v4::input::check(&s.ip.v4, ingress, &mut packet) {
-        Ok(header) => prerouting::<V4>(s, cx, ingress, &header, packet),
+        Ok(mut header) => prerouting::<V4>(s, cx, ingress, &mut header, packet),
+        Err(reason) => cx.stats.drop_rx(reason),
+    }
+}
+
+fn ipv6(s: &mut Stack, cx: &mut Cx, ingress: IpIngress, mut packet: Packet) {
+    // An interface without an address of IPv6 does not speak it.
+    if !s.ip.speaks_v6(ingress.ifid) {
+        return cx.stats.drop_rx(DropReason::UnknownProtocol);
+    }
+    match v6::input::check(&s.ip.v6, ingress, &mut packet) {
+        Ok(mut header) => prerouting::<V6>(s, cx, ingress, &mut header, packet),
         Err(reason) => cx.stats.drop_rx(reason),
     }
 }
@@ -497,7 +450,7 @@ fn prerouting<V: Version>(
     s: &mut Stack,
     cx: &mut Cx,
     ingress: IpIngress,
-    header: &V::Header,
+    header: &mut V::Header,
     mut packet: Packet,
 ) {
     let cast = match V::destination(V::of(&s.ip), ingress, header) {
@@ -505,7 +458,18 @@ fn prerouting<V: Version>(
         Ok(Destination::Other) => return forward(s, cx, &V::info(header), packet),
         Err(reason) => return cx.stats.drop_rx(reason),
     };
-    packet.strip(V::header_len(header));
+    match V::open(cast, header, &mut packet) {
+        Ok(()) => {}
+        Err(Unopened::Drop(reason)) => return cx.stats.drop_rx(reason),
+        Err(Unopened::Refuse(refusal, reason)) => {
+            cx.stats.drop_rx(reason);
+            if ingress.cast == Cast::Unicast || cast != Cast::Unicast {
+                tx::icmp_error(s, cx, refusal, packet);
+            }
+            return;
+        }
+    }
+    V::strip(header, &mut packet);
     // What came in as a broadcast frame is no better than a broadcast packet.
     let addressed = match ingress.cast {
         Cast::Unicast => cast,
@@ -514,7 +478,9 @@ fn prerouting<V: Version>(
     if !V::is_fragment(header) {
         return input(s, cx, &V::info(header), addressed, packet);
     }
-    match V::reassemble(cx, V::of_mut(&mut s.ip), ingress, header, cast, packet) {
+    let reassembled = V::reassemble(cx, V::of_mut(&mut s.ip), ingress, header, cast, packet);
+    s.ip.note_fragments();
+    match reassembled {
         Reassembled::Whole(info, packet) => input(s, cx, &info, addressed, packet),
         Reassembled::Held => {}
         Reassembled::Drop(reason) => cx.stats.drop_rx(reason),
@@ -527,7 +493,8 @@ fn input(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) 
     match info.proto {
         IpProto::TCP => tcp(s, cx, info, cast, packet),
         IpProto::UDP => udp(s, cx, info, cast, packet),
-        IpProto::ICMP => icmp(s, cx, info, cast, packet),
+        IpProto::ICMP if info.src.is_ipv4() => icmp(s, cx, info, cast, packet),
+        IpProto::ICMPV6 if info.src.is_ipv6() => icmp(s, cx, info, cast, packet),
         _ if seen_raw => cx.stats.delivered += 1,
         _ => {
             let reason = DropReason::UnknownProtocol;
@@ -539,8 +506,8 @@ fn input(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) 
 /// Shows a packet to the raw sockets of its protocol; true when one took it.
 fn raw_copy(s: &mut Stack, cx: &mut Cx, info: &IpInfo, packet: &Packet) -> bool {
     let meta = RawMeta {
-        src: info.src,
-        dst: info.dst,
+        src: zone::wire_ip(info.src),
+        dst: zone::wire_ip(info.dst),
         proto: info.proto.0,
         ttl: info.hop_limit,
         tos: info.traffic_class,
@@ -554,6 +521,7 @@ fn raw_copy(s: &mut Stack, cx: &mut Cx, info: &IpInfo, packet: &Packet) -> bool 
 }
 
 fn icmp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
+    let rcvif = packet.meta.rcvif;
     match icmp::input(info, cast, packet) {
         icmp::Verdict::Reply(reply) => {
             cx.stats.delivered += 1;
@@ -565,7 +533,7 @@ fn icmp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
             payload,
         } => {
             let reply = EchoEvent::Reply {
-                from: info.src,
+                from: zone::wire_ip(info.src),
                 seq,
                 len: payload.len(),
                 ttl: info.hop_limit,
@@ -577,86 +545,15 @@ fn icmp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
             }
         }
         icmp::Verdict::Error { refusal, quoted } => {
-            match icmp_error(s, cx, info.src, refusal, &quoted) {
+            let remembered = s.ip.learn_path(cx.now, (quoted.src, quoted.dst), refusal);
+            match errors::tell(s, cx, info.src, refusal, &quoted) || remembered {
                 true => cx.stats.delivered += 1,
                 false => cx.stats.drop_rx(DropReason::IcmpIgnored),
             }
         }
+        icmp::Verdict::Discovery(message) => neighbours::discovery(s, cx, info, rcvif, message),
         icmp::Verdict::Drop(reason) => cx.stats.drop_rx(reason),
     }
-}
-
-/// Tells the socket whose packet is quoted; true when there is one.
-pub(super) fn icmp_error(
-    s: &mut Stack,
-    cx: &mut Cx,
-    from: IpAddr,
-    refusal: Refusal,
-    quoted: &icmp::Quoted,
-) -> bool {
-    let (src_port, dst_port) = quoted.ports();
-    let local = SocketAddr::new(quoted.src, src_port);
-    let remote = SocketAddr::new(quoted.dst, dst_port);
-    match quoted.proto {
-        IpProto::TCP => match stream_error(refusal) {
-            Some(what) => {
-                let seq = quoted.tcp_seq();
-                s.tcp.on_icmp_error(cx, local, remote, seq, what) == TcpVerdict::Delivered
-            }
-            None => false,
-        },
-        IpProto::UDP => match datagram_error(refusal) {
-            Some(error) => s.udp.on_icmp_error(cx.out, local, remote, error) > 0,
-            None => false,
-        },
-        IpProto::ICMP => echo_error(s, cx, from, refusal, quoted),
-        _ => false,
-    }
-}
-
-/// What an ICMP error means to a TCP connection (RFC 5461).
-fn stream_error(refusal: Refusal) -> Option<TcpIcmp> {
-    match refusal {
-        Refusal::PacketTooBig { mtu } => Some(TcpIcmp::FragmentationNeeded { ip_mtu: mtu }),
-        Refusal::HopLimit | Refusal::Reassembly => Some(TcpIcmp::TimeExceeded),
-        _ => datagram_error(refusal).map(TcpIcmp::Unreachable),
-    }
-}
-
-/// What an ICMP error means to a connected UDP socket (RFC 1122, section 4.1.3.3).
-fn datagram_error(refusal: Refusal) -> Option<SocketError> {
-    match refusal {
-        Refusal::Port => Some(SocketError::ConnectionRefused),
-        Refusal::Protocol => Some(SocketError::ProtocolUnreachable),
-        Refusal::NoRoute => Some(SocketError::NetworkUnreachable),
-        Refusal::HostUnreachable | Refusal::Prohibited | Refusal::Unreachable { .. } => {
-            Some(SocketError::HostUnreachable)
-        }
-        Refusal::PacketTooBig { .. } => Some(SocketError::MessageTooLong),
-        Refusal::HopLimit
-        | Refusal::Reassembly
-        | Refusal::Header { .. }
-        | Refusal::Redirect { .. } => None,
-    }
-}
-
-/// Tells the echo socket whose request is quoted.
-fn echo_error(
-    s: &mut Stack,
-    cx: &mut Cx,
-    from: IpAddr,
-    refusal: Refusal,
-    quoted: &icmp::Quoted,
-) -> bool {
-    let Some((ident, seq)) = quoted.echo() else {
-        return false;
-    };
-    let event = match (refusal, icmp::unreachable_code(quoted.dst, refusal)) {
-        (Refusal::HopLimit | Refusal::Reassembly, _) => EchoEvent::TimeExceeded { from, seq },
-        (_, Some(code)) => EchoEvent::Unreachable { from, seq, code },
-        (_, None) => return false,
-    };
-    s.echo.input(cx, ident, event) == SocketVerdict::Delivered
 }
 
 fn udp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, mut packet: Packet) {
@@ -723,7 +620,7 @@ fn tcp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, mut packet: Packet
     }
     // Only a segment that may open a connection is asked for the way back.
     let path = match tcp.flags.has(TcpFlags::SYN) {
-        true => s.path_to(info.src).unwrap_or(NO_PATH),
+        true => s.path_to(cx.now, info.src).unwrap_or(NO_PATH),
         false => NO_PATH,
     };
     let segment = SegmentIn {

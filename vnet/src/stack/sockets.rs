@@ -1,15 +1,17 @@
 //! What the socket layer asks that concerns more than one protocol: a route to choose an address
 //! by, an address to check, a packet to send.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::limits::Resource;
 use super::{Stack, tx};
+use crate::base::time::Instant;
 use crate::icmp;
 use crate::ip::Outgoing;
 use crate::ip::state::Forwarding;
+use crate::netif::Netif;
 use crate::netif::table::MAX_GSO;
-use crate::packet::header::IpProto;
+use crate::packet::header::{IpProto, zone};
 use crate::packet::{Csum, Cx, Packet, Payload};
 use crate::transport::echo::EchoId;
 use crate::transport::edge::{Readiness, Waiters};
@@ -148,12 +150,12 @@ impl Stack {
     ) -> Result<ConnId, SocketError> {
         self.admit_socket()?;
         self.admit(Resource::BufferedBytes)?;
-        let dst = destination(remote)?;
+        let dst = self.destination(remote)?;
         if remote.port() == 0 || self.ip.is_broadcast(dst) || dst.is_multicast() {
             return Err(SocketError::InvalidInput);
         }
         let local = SocketAddr::new(tx::source_for(self, dst)?, 0);
-        let path = self.path_to(dst)?;
+        let path = self.path_to(cx.now, dst)?;
         let remote = SocketAddr::new(dst, remote.port());
         let options = SocketOptions::new(self.tcp.config());
         self.tcp
@@ -164,12 +166,12 @@ impl Stack {
     ///
     /// # Errors
     /// No route.
-    pub(crate) fn path_to(&mut self, dst: IpAddr) -> Result<Path, SocketError> {
+    pub(crate) fn path_to(&mut self, now: Instant, dst: IpAddr) -> Result<Path, SocketError> {
         let way = self.ip.lookup(dst).map_err(tx::no_way)?;
         let netif = self.ifs.get(way.ifid);
         let netif = netif.ok_or(SocketError::NetworkUnreachable)?;
         Ok(Path {
-            ip_mtu: u32::from(netif.ip_mtu),
+            ip_mtu: self.ip.path_mtu(now, dst, netif.ip_mtu.into()),
             gso_max: MAX_GSO,
         })
     }
@@ -185,7 +187,7 @@ impl Stack {
         backlog: usize,
         reuse: Reuse,
     ) -> Result<(ListenerId, SocketAddr), SocketError> {
-        self.check_local(local)?;
+        let local = self.check_local(local)?;
         self.admit_socket()?;
         let options = SocketOptions::new(self.tcp.config());
         self.tcp.listen(cx, local, backlog, options, reuse)
@@ -200,7 +202,7 @@ impl Stack {
         cx: &mut Cx,
         local: SocketAddr,
     ) -> Result<UdpId, SocketError> {
-        self.check_local(local)?;
+        let local = self.check_local(local)?;
         self.admit_socket()?;
         let id = self.udp.open()?;
         match self.udp.bind(cx, id, local) {
@@ -222,7 +224,7 @@ impl Stack {
         id: UdpId,
         peer: SocketAddr,
     ) -> Result<(), SocketError> {
-        let dst = destination(peer)?;
+        let dst = self.destination(peer)?;
         let src = tx::source_for(self, dst)?;
         let peer = SocketAddr::new(dst, peer.port());
         self.udp.connect(cx, id, peer, src)
@@ -240,7 +242,7 @@ impl Stack {
         payload: Payload,
     ) -> Result<(), SocketError> {
         let to = match to {
-            Some(to) => Some(SocketAddr::new(destination(to)?, to.port())),
+            Some(to) => Some(SocketAddr::new(self.destination(to)?, to.port())),
             None => None,
         };
         let out = self.udp.send(cx, id, to, payload)?;
@@ -278,8 +280,8 @@ impl Stack {
         payload: Payload,
     ) -> Result<(), SocketError> {
         let out = self.echo.send(id, seq, payload)?;
-        let (proto, request) = icmp::echo_request(dst, out.ident, out.seq, out.payload)
-            .ok_or(SocketError::NetworkUnreachable)?;
+        let dst = self.on_a_link(dst);
+        let (proto, request) = icmp::echo_request(dst, out.ident, out.seq, out.payload);
         let to = Outgoing {
             hop_limit: Some(out.ttl),
             traffic_class: out.tos,
@@ -300,44 +302,63 @@ impl Stack {
         payload: Payload,
     ) -> Result<(), SocketError> {
         let out = self.raw.send(id, payload)?;
+        let dst = self.on_a_link(dst);
         let to = Outgoing {
             hop_limit: Some(out.ttl),
             traffic_class: out.tos,
             ..Outgoing::new(tx::source_for(self, dst)?, dst, IpProto(out.proto))
         };
         let mut packet = Packet::outgoing(out.payload);
-        packet.meta.csum = Csum::Verified;
+        packet.meta.csum = match to.proto {
+            // RFC 3542 section 3.1: it covers addresses that only the stack knows.
+            IpProto::ICMPV6 if dst.is_ipv6() => icmp::v6::PARTIAL,
+            _ => Csum::Verified,
+        };
         tx::output(self, cx, &to, packet)
     }
 
     /// An address to bind to: one of ours, or unspecified.
-    fn check_local(&self, local: SocketAddr) -> Result<(), SocketError> {
-        let ip = spoken(local.ip())?;
+    fn check_local(&self, local: SocketAddr) -> Result<SocketAddr, SocketError> {
+        let ip = zone::inside(local).ok_or(SocketError::AddrNotAvailable)?;
         let ours = ip.is_unspecified()
-            || ip.is_loopback()
+            || ip.is_ipv4() && ip.is_loopback()
             || ip.is_multicast()
             || self.ip.contains(ip)
             || self.ip.is_broadcast(ip);
         match ours {
-            true => Ok(()),
+            true => Ok(SocketAddr::new(ip, local.port())),
             false => Err(SocketError::AddrNotAvailable),
         }
     }
-}
 
-/// Where to send for `addr`: "this host" is the loopback address, as BSD has it.
-fn destination(addr: SocketAddr) -> Result<IpAddr, SocketError> {
-    let ip = spoken(addr.ip())?;
-    match ip.is_unspecified() {
-        true => Ok(Ipv4Addr::LOCALHOST.into()),
-        false => Ok(ip),
+    /// An address that a program gave without a scope. If it needs one, the only interface that speaks
+    /// IPv6 on a wire is meant; where there are several, there is no way to it.
+    fn on_a_link(&self, dst: IpAddr) -> IpAddr {
+        let IpAddr::V6(addr) = dst else { return dst };
+        if !zone::is_scoped(addr) {
+            return dst;
+        }
+        let speaks = |i: &&Netif| i.can().needs_neighbours && self.ip.speaks_v6(i.id);
+        let mut speaking = self.ifs.iter().filter(speaks);
+        match (speaking.next(), speaking.next()) {
+            (Some(only), None) => match zone::number(only.id) {
+                Some(number) => zone::bind(addr, number).into(),
+                None => dst,
+            },
+            _ => dst,
+        }
     }
-}
 
-/// An address of a version that vnets speak.
-fn spoken(ip: IpAddr) -> Result<IpAddr, SocketError> {
-    match ip {
-        IpAddr::V4(_) => Ok(ip),
-        IpAddr::V6(_) => Err(SocketError::AddrNotAvailable),
+    /// Where to send for `addr`: "this host" is the loopback address, as BSD has it.
+    fn destination(&self, addr: SocketAddr) -> Result<IpAddr, SocketError> {
+        match zone::inside(addr).ok_or(SocketError::NetworkUnreachable)? {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ok(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V4(ip) => Ok(ip.into()),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ok(Ipv6Addr::LOCALHOST.into()),
+            // A socket is of one version, as on OpenBSD.
+            IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => Err(SocketError::AddrNotAvailable),
+            IpAddr::V6(ip) if zone::split(ip).1 == 0 => Ok(self.on_a_link(ip.into())),
+            IpAddr::V6(ip) => Ok(ip.into()),
+        }
     }
 }

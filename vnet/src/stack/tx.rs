@@ -14,20 +14,23 @@
 //! `meta.rcvif` decides how a drop is counted: a packet that came in on an interface counts as received until it has
 //! left again.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZero;
 use std::sync::Arc;
 
-use super::Stack;
+use super::{Stack, errors};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::time::Duration;
 use crate::icmp;
+use crate::ip::family::{Family, V6};
 use crate::ip::fib::Origin;
 use crate::ip::input::Version;
+use crate::ip::state::Forwarding;
 use crate::ip::versions::{self, Fit, PrependError};
-use crate::ip::{NoWay, Outgoing, Refusal, Way};
+use crate::ip::{NoWay, Outgoing, Refusal, Way, v6};
 use crate::neigh;
+use crate::neigh::ndp::Answer;
 use crate::netif::bridge::stp::bpdu::{self, Encoded};
 use crate::netif::bridge::{self, BridgeId, Flood, Ingress};
 use crate::netif::vlan::Passage;
@@ -35,8 +38,10 @@ use crate::netif::{Kind, Netif};
 use crate::packet::cx::{OutFrame, Sink};
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ether::ETHER_LEN;
+use crate::packet::header::ndp::{Flags, Ndp};
 use crate::packet::header::tcp::TCP_CSUM_OFFSET;
 use crate::packet::header::udp::{UDP_CHECKSUM_OFFSET, UDP_LEN};
+use crate::packet::header::zone;
 use crate::packet::header::{ArpPacket, EtherHeader, EtherType, IpProto, UdpHeader};
 use crate::packet::{Csum, Cx, Gso, GsoKind, MacAddr, Packet, Payload};
 use crate::transport::error::SocketError;
@@ -132,7 +137,7 @@ pub(super) fn put_udp_header(packet: &mut Packet, header: &UdpHeader) {
 
 /// The address of ours to send from to `dst`.
 pub(super) fn source_for(s: &mut Stack, dst: IpAddr) -> Result<IpAddr, SocketError> {
-    let way = s.ip.lookup(dst).map_err(no_way)?;
+    let way = way(s, dst).map_err(no_way)?;
     let src = s.ip.source_for(dst, &way);
     src.ok_or(SocketError::AddrNotAvailable)
 }
@@ -168,8 +173,9 @@ pub(super) fn output(
             return Err(no_way(why));
         }
     };
-    if let Err(error) = s.ip.prepend(to, &mut packet) {
+    if let Err(error) = s.ip.prepend(cx.now, to, &mut packet) {
         let (reason, error) = match error {
+            PrependError::Narrow(ip_mtu) => return fit(s, cx, to.dst, packet, way, ip_mtu),
             PrependError::TooLong => (DropReason::TooBig, SocketError::MessageTooLong),
             PrependError::Family => (DropReason::NoRoute, SocketError::NetworkUnreachable),
         };
@@ -183,7 +189,7 @@ pub(super) fn output(
 /// of a lagg's.
 fn way(s: &mut Stack, dst: IpAddr) -> Result<Way, NoWay> {
     if dst != Ipv4Addr::BROADCAST {
-        return s.ip.lookup(dst);
+        return s.ip.lookup(dst).or_else(|why| group_way(s, dst, why));
     }
     let netif = s
         .ifs
@@ -192,6 +198,26 @@ fn way(s: &mut Stack, dst: IpAddr) -> Result<Way, NoWay> {
         .ok_or(NoWay::NoRoute)?;
     Ok(Way {
         ifid: netif.id,
+        hop: dst,
+        origin: Origin::Connected,
+    })
+}
+
+/// The way to a group of IPv6 that is of one link. Apart: nothing else asks.
+#[cold]
+fn group_way(s: &Stack, dst: IpAddr, why: NoWay) -> Result<Way, NoWay> {
+    let IpAddr::V6(group) = dst else {
+        return Err(why);
+    };
+    let (_, number) = zone::split(group);
+    let netif = s.ifs.iter().find(|i| zone::number(i.id) == Some(number));
+    let netif = netif.filter(|i| group.is_multicast() && i.is_running());
+    let ifid = netif
+        .map(|i| i.id)
+        .filter(|id| s.ip.speaks_v6(*id))
+        .ok_or(why)?;
+    Ok(Way {
+        ifid,
         hop: dst,
         origin: Origin::Connected,
     })
@@ -216,24 +242,45 @@ pub(super) fn postrouting(
         hop(s, cx, dst, packet, way);
         return Ok(());
     }
-    match versions::fit(dst, packet, usize::from(mtu)) {
+    fit(s, cx, dst, packet, way, mtu.into())
+}
+
+/// Sees to it that a packet fits what its link or its path takes.
+fn fit(
+    s: &mut Stack,
+    cx: &mut Cx,
+    dst: IpAddr,
+    packet: Packet,
+    way: Way,
+    ip_mtu: u32,
+) -> Result<(), SocketError> {
+    match s.ip.fit(dst, packet, ip_mtu as usize) {
         Fit::Whole(packet) => hop(s, cx, dst, packet, way),
-        Fit::Fragments(fragments) => {
-            for (n, mut fragment) in fragments.enumerate() {
-                if n > 0 {
-                    // One packet came in, however many go out: the first stands for it.
-                    fragment.meta.rcvif = None;
-                }
-                hop(s, cx, dst, fragment, way);
-            }
-        }
+        Fit::Fragments(fragments) => hop_each(s, cx, dst, fragments, way),
+        Fit::Pieces(pieces) => hop_each(s, cx, dst, pieces.into_iter(), way),
         Fit::TooBig(packet) => {
-            let refusal = Refusal::PacketTooBig { mtu: mtu.into() };
+            let refusal = Refusal::PacketTooBig { mtu: ip_mtu };
             refuse(s, cx, refusal, DropReason::TooBig, packet);
             return Err(SocketError::MessageTooLong);
         }
     }
     Ok(())
+}
+
+fn hop_each(
+    s: &mut Stack,
+    cx: &mut Cx,
+    dst: IpAddr,
+    fragments: impl Iterator<Item = Packet>,
+    way: Way,
+) {
+    for (n, mut fragment) in fragments.enumerate() {
+        if n > 0 {
+            // One packet came in, however many go out: the first stands for it.
+            fragment.meta.rcvif = None;
+        }
+        hop(s, cx, dst, fragment, way);
+    }
 }
 
 /// Finds the station of the next hop.
@@ -499,8 +546,9 @@ pub(super) fn refuse(
     drop_outgoing(cx, &packet, reason);
     if packet.meta.rcvif.is_some() {
         icmp_error(s, cx, refusal, packet);
-    } else if let Some(quoted) = icmp::quoted(&mut packet) {
-        super::rx::icmp_error(s, cx, quoted.src, refusal, &quoted);
+    } else if let Some(mut quoted) = icmp::quoted(&mut packet) {
+        quoted.bind(s.ip.link_of_own(quoted.src));
+        errors::tell(s, cx, quoted.src, refusal, &quoted);
     }
 }
 
@@ -547,8 +595,7 @@ fn request(s: &mut Stack, cx: &mut Cx, probe: neigh::ProbeOut) {
     let mac = netif.mac;
     match probe.ip {
         IpAddr::V4(target) => arp_request(s, cx, &probe, mac, target),
-        // Nobody is asked for in a version that is not spoken.
-        IpAddr::V6(_) => {}
+        IpAddr::V6(target) => solicit(s, cx, &probe, mac, target),
     }
 }
 
@@ -599,7 +646,110 @@ fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: IpAddr) {
             let announcement = neigh::arp::announce(addr, netif.mac);
             arp(s, cx, ifid, MacAddr::BROADCAST, &announcement);
         }
-        IpAddr::V6(_) => {}
+        IpAddr::V6(target) => {
+            let (station, flags) = (Some(netif.mac), Flags::OVERRIDE);
+            let said = Ndp::Advertisement {
+                target,
+                station,
+                flags: and_router(s, flags),
+            };
+            let group = zone::bind(V6::ALL_NODES, zone::number(ifid).unwrap_or_default());
+            ndp(
+                s,
+                cx,
+                ifid,
+                (target, group),
+                MacAddr::of_group(group.into()),
+                &said,
+            );
+        }
+    }
+}
+
+/// Asks for a neighbour by neighbour discovery (RFC 4861 section 7.2.2).
+fn solicit(s: &mut Stack, cx: &mut Cx, probe: &neigh::ProbeOut, mac: MacAddr, target: Ipv6Addr) {
+    let ifid = probe.ifid;
+    let number = zone::number(ifid).unwrap_or_default();
+    let Some(src) = v6::select::source(&s.ip.v6.addrs, target, ifid) else {
+        return;
+    };
+    let (dst, to) = match probe.unicast_to {
+        Some(station) => (target, station),
+        None => {
+            let group = v6::solicited_node(target);
+            (zone::bind(group, number), MacAddr::of_group(group.into()))
+        }
+    };
+    let source = Some(mac);
+    let question = Ndp::Solicitation { target, source };
+    ndp(s, cx, ifid, (src, dst), to, &question);
+}
+
+/// Answers a question of neighbour discovery (RFC 4861 section 7.2.4).
+pub(super) fn advertise(s: &mut Stack, cx: &mut Cx, ifid: IfId, answer: Answer) {
+    let Some(netif) = s.ifs.get(ifid) else { return };
+    let said = Ndp::Advertisement {
+        target: answer.target,
+        station: Some(netif.mac),
+        flags: and_router(
+            s,
+            match answer.to {
+                Some(_) => Flags::OVERRIDE.with(Flags::SOLICITED),
+                None => Flags::OVERRIDE,
+            },
+        ),
+    };
+    let number = zone::number(ifid).unwrap_or_default();
+    let dst = answer.to.unwrap_or(zone::bind(V6::ALL_NODES, number));
+    match (answer.to, answer.station) {
+        (Some(_), Some(station)) => ndp(s, cx, ifid, (answer.target, dst), station, &said),
+        (Some(_), None) => {
+            let packet = ndp_packet(s, cx, (answer.target, dst), &said);
+            let way = Way {
+                ifid,
+                hop: dst.into(),
+                origin: Origin::Connected,
+            };
+            hop(s, cx, dst.into(), packet, way);
+        }
+        (None, _) => {
+            let group = MacAddr::of_group(dst.into());
+            ndp(s, cx, ifid, (answer.target, dst), group, &said);
+        }
+    }
+}
+
+/// Sends a message of neighbour discovery to a station.
+fn ndp(
+    s: &mut Stack,
+    cx: &mut Cx,
+    ifid: IfId,
+    ends: (Ipv6Addr, Ipv6Addr),
+    to: MacAddr,
+    message: &Ndp,
+) {
+    let packet = ndp_packet(s, cx, ends, message);
+    ether(s, cx, ifid, to, EtherType::IPV6, packet);
+}
+
+fn ndp_packet(s: &mut Stack, cx: &Cx, ends: (Ipv6Addr, Ipv6Addr), message: &Ndp) -> Packet {
+    let (src, dst) = ends;
+    let to = Outgoing {
+        // Who receives it can tell that no router has passed it on.
+        hop_limit: Some(255),
+        ..Outgoing::new(src.into(), dst.into(), IpProto::ICMPV6)
+    };
+    let mut packet = icmp::v6::discovery_message(message);
+    let headed = s.ip.prepend(cx.now, &to, &mut packet);
+    debug_assert!(headed.is_ok(), "it is short");
+    packet
+}
+
+/// These flags, and that this is a router if it is.
+fn and_router(s: &Stack, flags: Flags) -> Flags {
+    match s.ip.v6.tunables.forwarding {
+        Forwarding::Enabled => flags.with(Flags::ROUTER),
+        Forwarding::Disabled => flags,
     }
 }
 

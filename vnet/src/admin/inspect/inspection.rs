@@ -1,6 +1,7 @@
 //! [`Inspection`]: one consistent look at a whole instance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,9 @@ use crate::instance::limits::{self, Resource, Usage};
 use crate::instance::phase::{Entry, Gone, PhaseName};
 use crate::instance::privilege::{Privilege, Privileges};
 use crate::instance::vnet::Vnet;
+use crate::ip::fib::Origin;
 use crate::ip::state::Forwarding;
+use crate::ip::v6;
 use crate::link::{LinkConfig, LinkStats};
 use crate::netif::{IfCounters, LldpNeighbour, Offload};
 use crate::packet::cx::Carrier;
@@ -112,8 +115,8 @@ pub struct InterfaceView {
 }
 
 impl Inspection {
-    /// Its configuration only, without names of vnets, MAC addresses, carriers, counters, times,
-    /// and everything that comes and goes with use. Two instances are twins when this is equal.
+    /// Its configuration only, without names of vnets, MAC addresses and the link-local addresses that
+    /// follow from them, carriers, counters, times, and everything that comes and goes with use. Two instances are twins when this is equal.
     /// Interfaces and init steps are in the order of their names, since a step that was registered
     /// late runs early in a twin.
     #[must_use]
@@ -137,8 +140,8 @@ impl Inspection {
             phase,
             at: _,
             forwarding,
-            interfaces,
-            routes,
+            mut interfaces,
+            mut routes,
             neighbours: _,
             lldp: _,
             sockets: _,
@@ -152,6 +155,14 @@ impl Inspection {
             lent: _,
             pins: _,
         } = self.clone();
+        // What follows from a MAC address alone differs like that.
+        let own = interfaces.iter().map(|i| link_local(i.info.mac));
+        let own: BTreeSet<IpAddr> = own.collect();
+        for interface in &mut interfaces {
+            let own = link_local(interface.info.mac);
+            interface.info.addresses.retain(|net| net.addr() != own);
+        }
+        routes.retain(|r| r.origin != Origin::Host || !own.contains(&r.dst.addr()));
         let mut interfaces: Vec<_> = interfaces.into_iter().map(configured).collect();
         interfaces.sort_by(|a, b| a.info.name.cmp(&b.info.name));
         let step = |step| InitStep { took_ns: 0, ..step };
@@ -186,6 +197,11 @@ impl Inspection {
             pins: Pins::default(),
         }
     }
+}
+
+/// The link-local address that an interface has by itself.
+fn link_local(mac: MacAddr) -> IpAddr {
+    v6::link_local(mac, 0).into()
 }
 
 fn configured(view: InterfaceView) -> InterfaceView {

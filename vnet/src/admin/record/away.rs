@@ -6,6 +6,7 @@ use crate::admin::routes;
 use crate::base::id::IfId;
 use crate::ip::fib::Origin;
 use crate::netif::Netif;
+use crate::packet::header::zone;
 use crate::stack::Stack;
 
 /// The operations that set what is an interface's own, under its name in its present vnet.
@@ -43,8 +44,9 @@ pub(crate) fn left_behind(stack: &Stack, id: IfId) -> Vec<Op> {
     let routes = routes.map(|r| Op::Route(RouteOp::RemoveRoute { dst: r.dst }));
     let addresses = stack
         .ip
-        .addresses_on(id)
-        .map(|a| Op::Interface(interface.clone(), IfOp::RemoveAddress { address: a.addr() }));
+        .given_on(id)
+        .map(zone::wire_ip)
+        .map(|address| Op::Interface(interface.clone(), IfOp::RemoveAddress { address }));
     let membership = bridges::has_member(stack, netif).map(|bridge| {
         Op::Bridge(
             bridge,

@@ -589,8 +589,8 @@ impl Vnet {
 impl Stack {
     /// Sets how many routes there may be, and returns how many there might be before.
     fn limit_routes(&mut self, routes: usize) -> usize {
-        let before = self.ip.v4.fib.max_routes();
-        self.ip.v4.fib.set_max_routes(routes);
+        let before = self.ip.max_routes();
+        self.ip.set_max_routes(routes);
         before
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::{Access, Entry, Feature, Key};
 use crate::icmp::limit::{Limit, Rate};
 use crate::instance::privilege::Privilege;
-use crate::ip::reassembly::Limits;
 use crate::ip::state::{Forwarding, Redirects};
 use crate::neigh::NeighConfig;
 use crate::stack::Stack;
@@ -60,7 +59,7 @@ keys! {
     /// Fragments that wait for the rest of their datagram.
     IP_FRAGMENTS: u64 = "net.inet.ip.curfrags",
         0..=0, "fragments", READ_ONLY,
-        |s| s.ip.v4.reassembly.fragments() as u64,
+        |s| s.ip.fragments() as u64,
         |_, _| {};
     /// Pass on packets for other hosts (RFC 1122).
     IP_FORWARDING: Forwarding = "net.inet.ip.forwarding",
@@ -70,18 +69,18 @@ keys! {
     /// How long a datagram waits for its fragments (RFC 791).
     IP_FRAGTTL: Duration = "net.inet.ip.fragttl",
         1000..=120000, "ms", TUNABLES,
-        |s| s.ip.v4.reassembly.limits().timeout,
-        |s, v| s.ip.v4.reassembly.set_limits(Limits { timeout: v, ..s.ip.v4.reassembly.limits() });
+        |s| s.ip.fragment_limits().timeout,
+        |s, v| s.ip.limit_fragments(|limits| limits.timeout = v);
     /// Bytes of fragments of one datagram; each fragment counts for 128 more.
     IP_MAXFRAGBYTESPERPACKET: u64 = "net.inet.ip.maxfragbytesperpacket",
         1..=2097152, "bytes", OWNER,
-        |s| s.ip.v4.reassembly.limits().max_datagram_bytes as u64,
-        |s, v| s.ip.v4.reassembly.set_limits(Limits { max_datagram_bytes: v as usize, ..s.ip.v4.reassembly.limits() });
+        |s| s.ip.fragment_limits().max_datagram_bytes as u64,
+        |s, v| s.ip.limit_fragments(|limits| limits.max_datagram_bytes = v as usize);
     /// Datagrams that wait for fragments.
     IP_MAXFRAGPACKETS: u64 = "net.inet.ip.maxfragpackets",
         1..=65536, "datagrams", OWNER,
-        |s| s.ip.v4.reassembly.limits().max_datagrams as u64,
-        |s, v| s.ip.v4.reassembly.set_limits(Limits { max_datagrams: v as usize, ..s.ip.v4.reassembly.limits() });
+        |s| s.ip.fragment_limits().max_datagrams as u64,
+        |s, v| s.ip.limit_fragments(|limits| limits.max_datagrams = v as usize);
     /// As a router, tell hosts of a shorter way (RFC 1812).
     IP_REDIRECT: Redirects = "net.inet.ip.redirect",
         0..=1, "", Access::Tenant(Privilege::Forwarding),
@@ -90,7 +89,7 @@ keys! {
     /// Time to live of packets that start here; of sockets made from then on (RFC 1122).
     IP_TTL: u64 = "net.inet.ip.ttl",
         1..=255, "hops", TUNABLES,
-        |s| u64::from(s.ip.v4.tunables.default_ttl),
+        |s| u64::from(s.ip.default_hop_limit()),
         set_ttl;
     /// Raw sockets.
     RAW_PCBCOUNT: u64 = "net.inet.raw.pcbcount",
@@ -313,7 +312,7 @@ fn neigh(stack: &mut Stack, change: impl FnOnce(&mut NeighConfig)) {
 
 fn set_ttl(stack: &mut Stack, ttl: u64) {
     let ttl = ttl as u8;
-    stack.ip.v4.tunables.default_ttl = ttl;
+    stack.ip.set_default_hop_limit(ttl);
     stack.udp.sockets.config.ttl = ttl;
     stack.raw.sockets.config.ttl = ttl;
     stack.echo.sockets.config.ttl = ttl;

@@ -92,7 +92,7 @@ fn says(refusal: Refusal) -> Option<Icmp4> {
         Refusal::Reassembly => Some(Icmp4::TimeExceeded {
             code: TimeExceededCode::REASSEMBLY,
         }),
-        Refusal::Header { pointer } => Some(Icmp4::ParameterProblem {
+        Refusal::Header { code: 0, pointer } => Some(Icmp4::ParameterProblem {
             pointer: u8::try_from(pointer).ok()?,
         }),
         // RFC 1812 section 5.2.7.2: routers send redirects for a host, not for a network.

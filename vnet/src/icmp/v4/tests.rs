@@ -112,7 +112,10 @@ fn errors_are_told_apart() {
             gateway: gateway.into()
         })
     );
-    let pointer = Refusal::Header { pointer: 20 };
+    let pointer = Refusal::Header {
+        code: 0,
+        pointer: 20,
+    };
     assert_eq!(error(&quoting(12, 0, [20, 0, 0, 0])), Some(pointer));
 }
 

@@ -10,7 +10,7 @@ use super::output;
 use crate::base::stats::DropReason;
 use crate::ip::addr::{Cast, Kind, Ours};
 use crate::ip::family::{Family, V4};
-use crate::ip::input::{Destination, Ingress, Medium, Reassembled, Version};
+use crate::ip::input::{Destination, Ingress, Medium, Reassembled, Unopened, Version};
 use crate::ip::reassembly::{self, Fragment, Key, Last};
 use crate::ip::state::{Forwarding, IpState};
 use crate::ip::versions::Ip;
@@ -49,8 +49,13 @@ impl Version for V4 {
     }
 
     #[inline]
-    fn header_len(header: &Ipv4Header) -> usize {
-        usize::from(header.header_len)
+    fn open(_: Cast, _: &mut Ipv4Header, _: &mut Packet) -> Result<(), Unopened> {
+        Ok(())
+    }
+
+    #[inline]
+    fn strip(header: &Ipv4Header, packet: &mut Packet) {
+        packet.strip(usize::from(header.header_len));
     }
 
     #[inline]

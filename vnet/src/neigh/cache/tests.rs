@@ -4,8 +4,9 @@ use super::*;
 use crate::base::rng::Rng;
 use crate::ip::addr;
 use crate::ip::family::V4;
-use crate::neigh::arp::{ArpIngress, ArpScope, ArpVerdict};
+use crate::neigh::arp::ArpVerdict;
 use crate::neigh::state::HELD_OVERHEAD;
+use crate::neigh::verdict::Scope;
 use crate::packet::header::{ArpOp, ArpPacket};
 use crate::packet::{Out, Payload};
 use proptest::prelude::*;
@@ -59,7 +60,7 @@ impl World {
         }
     }
 
-    fn send_on(&mut self, ifid: IfId, to: Ipv4Addr, packet: Packet) -> Verdict {
+    fn send_on(&mut self, ifid: IfId, to: impl Into<IpAddr>, packet: Packet) -> Verdict {
         let mut cx = Cx {
             now: self.now,
             rng: &mut self.rng,
@@ -86,7 +87,7 @@ impl World {
     }
 
     /// The same, to any address.
-    pub(in crate::neigh) fn send_to(&mut self, to: Ipv4Addr, id: u8) -> String {
+    pub(in crate::neigh) fn send_to(&mut self, to: impl Into<IpAddr>, id: u8) -> String {
         match self.send_on(iface(1), to, packet(id)) {
             Verdict::Resolved(mac, p) => {
                 assert_eq!(p.to_vec(), vec![id; 100]);
@@ -102,12 +103,12 @@ impl World {
 
     pub(in crate::neigh) fn hear(&mut self, arp: ArpPacket) -> ArpVerdict {
         let scope = |ip: Ipv4Addr| match ip {
-            OUR_IP => ArpScope::Ours,
-            ip if !addr::is_station::<V4>(ip) => ArpScope::Impossible,
-            ip if ip.octets()[..3] == [10, 0, 0] => ArpScope::Neighbour,
-            _ => ArpScope::Stranger,
+            OUR_IP => Scope::Ours,
+            ip if !addr::is_station::<V4>(ip) => Scope::Impossible,
+            ip if ip.octets()[..3] == [10, 0, 0] => Scope::Neighbour,
+            _ => Scope::Stranger,
         };
-        let ingress = ArpIngress {
+        let ingress = NeighIngress {
             ifid: iface(1),
             mac: OUR_MAC,
             round_trip: self.round_trip,

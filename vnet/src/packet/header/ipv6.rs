@@ -5,7 +5,8 @@
 use std::net::Ipv6Addr;
 
 use super::HeaderError;
-use super::ip::IpProto;
+use super::ip::{Fragmentation, IpInfo, IpProto};
+use super::zone;
 use crate::packet::buf::Packet;
 
 /// Bytes in the fixed header.
@@ -59,11 +60,10 @@ impl Ipv6Header {
         })
     }
 
-    /// Writes the header.
+    /// Writes the header, its addresses as they are on a wire.
     ///
     /// # Panics
     /// When `bytes` is shorter than [`MIN_LEN`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "no vnet speaks IPv6 yet"))]
     #[inline]
     pub(crate) fn emit(&self, bytes: &mut [u8]) {
         let first =
@@ -72,8 +72,23 @@ impl Ipv6Header {
         bytes[PAYLOAD_LEN].copy_from_slice(&self.payload_len.to_be_bytes());
         bytes[NEXT] = self.next.0;
         bytes[HOP_LIMIT] = self.hop_limit;
-        bytes[SRC..DST].copy_from_slice(&self.src.octets());
-        bytes[DST..MIN_LEN].copy_from_slice(&self.dst.octets());
+        bytes[SRC..DST].copy_from_slice(&zone::wire(self.src).octets());
+        bytes[DST..MIN_LEN].copy_from_slice(&zone::wire(self.dst).octets());
+    }
+
+    /// What both versions of IP say, of a packet that carries `proto`.
+    #[inline]
+    pub(crate) fn info(&self, proto: IpProto) -> IpInfo {
+        IpInfo {
+            src: self.src.into(),
+            dst: self.dst.into(),
+            proto,
+            hop_limit: self.hop_limit,
+            traffic_class: self.traffic_class,
+            label: self.flow_label,
+            // RFC 8200 section 4.5: only its source cuts a packet.
+            fragmentation: Fragmentation::Forbidden,
+        }
     }
 }
 
@@ -143,6 +158,18 @@ impl<'a> Chain<'a> {
             left: MAX_EXTENSIONS,
         }
     }
+
+    /// The rest of a chain, of which a fragment header named the first as `next`: `packet` begins there.
+    pub(crate) fn behind_fragment(packet: &'a Packet, next: IpProto) -> Chain<'a> {
+        Chain {
+            packet,
+            l3: 0,
+            next,
+            at: 0,
+            named_at: 0,
+            left: MAX_EXTENSIONS,
+        }
+    }
 }
 
 impl Iterator for Chain<'_> {
@@ -191,14 +218,29 @@ impl Iterator for Chain<'_> {
 /// Where what a packet carries begins, from the start of its IP header `l3` bytes into it, and what it
 /// is. `None` when that cannot be told: the chain is broken, or the packet a fragment.
 pub(crate) fn transport(packet: &Packet, l3: usize) -> Option<(IpProto, usize)> {
+    carried(packet, l3)
+        .filter(|(_, _, piece)| piece.is_none_or(|piece| !piece.is_fragment()))
+        .map(|(proto, at, _)| (proto, at))
+}
+
+/// The same, of a fragment that is the first as well.
+pub(crate) fn first_transport(packet: &Packet, l3: usize) -> Option<(IpProto, usize)> {
+    carried(packet, l3).map(|(proto, at, _)| (proto, at))
+}
+
+fn carried(packet: &Packet, l3: usize) -> Option<(IpProto, usize, Option<Piece>)> {
     let mut chain = Chain::of(packet, l3);
+    let mut piece = None;
     for extension in &mut chain {
         let extension = extension.ok()?;
-        if extension.kind == IpProto::FRAGMENT && Piece::parse(&extension.start).is_fragment() {
+        if extension.kind == IpProto::FRAGMENT {
+            piece = Some(Piece::parse(&extension.start));
+        }
+        if piece.is_some_and(|piece| piece.offset != 0) {
             return None;
         }
     }
-    Some((chain.next, chain.at))
+    Some((chain.next, chain.at, piece))
 }
 
 /// Bytes in a fragment header.
@@ -230,7 +272,6 @@ impl Piece {
     }
 
     /// Writes a fragment header.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no vnet speaks IPv6 yet"))]
     pub(crate) fn emit(&self, bytes: &mut [u8; FRAGMENT_LEN]) {
         let [hi, lo] = self.offset.to_be_bytes();
         let [a, b, c, d] = self.ident.to_be_bytes();
@@ -273,8 +314,8 @@ mod tests {
         )
             .prop_map(
                 |((src, dst, next, hop_limit, class, len), label)| Ipv6Header {
-                    src: src.into(),
-                    dst: dst.into(),
+                    src: zone::wire(src.into()),
+                    dst: zone::wire(dst.into()),
                     next: IpProto(next),
                     hop_limit,
                     traffic_class: class,

@@ -261,7 +261,7 @@ proptest! {
                 vec![packet]
             }
             Fit::Fragments(fragments) => fragments.collect(),
-            Fit::TooBig(_) => panic!("it may be cut"),
+            Fit::Pieces(_) | Fit::TooBig(_) => panic!("it may be cut"),
         };
         let mut bench = Bench::new();
         let mut rng = Rng::seeded(order);

@@ -1,0 +1,456 @@
+//! Promise: what works over IPv4 works over IPv6, and who has no address of IPv6 sees nothing of it.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use vnet::net::{EchoEvent, EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
+use vnet::time::Instant;
+use vnet::{AdminState, DropReason, Forwarding, NextHop, Offload, OwnedVnet, System, Vnet};
+use vnet_tests::accounts::assert_conserved;
+
+type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+/// Two vnets on one wire, with 2001:db8::1 and 2001:db8::2.
+fn pair(system: &System) -> Result<(OwnedVnet, OwnedVnet)> {
+    let (a, b) = (system.create("a")?, system.create("b")?);
+    a.epair("eth0", &b, "eth0")?;
+    a.add_address("eth0", "2001:db8::1/64".parse()?)?;
+    b.add_address("eth0", "2001:db8::2/64".parse()?)?;
+    Ok((a, b))
+}
+
+/// A host, a router, a host, as in the tests of IPv4.
+fn path(system: &System) -> Result<[OwnedVnet; 3]> {
+    let (a, r, b) = (
+        system.create("a")?,
+        system.create("r")?,
+        system.create("b")?,
+    );
+    a.epair("eth0", &r, "eth0")?;
+    r.epair("eth1", &b, "eth0")?;
+    a.add_address("eth0", "2001:db8:1::1/64".parse()?)?;
+    r.add_address("eth0", "2001:db8:1::ff/64".parse()?)?;
+    r.add_address("eth1", "2001:db8:2::ff/64".parse()?)?;
+    b.add_address("eth0", "2001:db8:2::1/64".parse()?)?;
+    r.set_forwarding(Forwarding::Enabled)?;
+    let default = "::/0".parse()?;
+    a.add_route(default, NextHop::Gateway("2001:db8:1::ff".parse()?))?;
+    b.add_route(default, NextHop::Gateway("2001:db8:2::ff".parse()?))?;
+    Ok([a, r, b])
+}
+
+fn ping(from: &Vnet, to: &str, len: usize) -> Result<Option<EchoEvent>> {
+    ping_with(from, to, len, None)
+}
+
+fn ping_with(from: &Vnet, to: &str, len: usize, ttl: Option<u32>) -> Result<Option<EchoEvent>> {
+    let socket = EchoSocket::bind_in(from)?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    if let Some(ttl) = ttl {
+        socket.set_ttl(ttl)?;
+    }
+    socket.send_to(1, &vec![7; len], to.parse()?)?;
+    Ok(socket.recv().ok().map(|(event, _)| event))
+}
+
+#[track_caller]
+fn answers(from: &Vnet, to: &str, len: usize) {
+    match ping(from, to, len) {
+        Ok(Some(EchoEvent::Reply { from, len: got, .. })) => {
+            let to: IpAddr = to.parse().expect("an address");
+            assert_eq!((from, got), (to, len));
+        }
+        other => panic!("{to} with {len} bytes: {other:?}"),
+    }
+}
+
+fn is_clean(vnets: &[&Vnet]) {
+    for vnet in vnets {
+        assert_conserved(vnet);
+    }
+}
+
+#[test]
+fn neighbours_find_each_other_and_echo_at_any_size() -> Result {
+    let system = System::virtual_time(1);
+    let (a, b) = pair(&system)?;
+    for len in [0, 1, 1232, 1452, 1453, 9000, 65_507] {
+        answers(&a, "2001:db8::2", len);
+        answers(&b, "2001:db8::1", len);
+    }
+    answers(&a, "::1", 8);
+    answers(&a, "2001:db8::1", 8);
+    is_clean(&[&a, &b]);
+    Ok(())
+}
+
+#[test]
+fn an_interface_has_a_link_local_address_while_it_has_another() -> Result {
+    let system = System::virtual_time(1);
+    let (a, b) = (system.create("a")?, system.create("b")?);
+    a.epair("eth0", &b, "eth0")?;
+    let addresses = |name: &str| -> Result<Vec<String>> {
+        let all = a.interfaces()?;
+        let one = all.iter().find(|i| i.name == name);
+        Ok(one.map_or(Vec::new(), |i| {
+            i.addresses.iter().map(ToString::to_string).collect()
+        }))
+    };
+    a.add_address("eth0", "192.0.2.1/24".parse()?)?;
+    assert_eq!(addresses("eth0")?, ["192.0.2.1/24"]);
+    a.set_mac("eth0", "02:00:00:00:00:0a".parse()?)?;
+    a.add_address("eth0", "2001:db8::1/64".parse()?)?;
+    let own = "fe80::ff:fe00:a/64";
+    assert_eq!(addresses("eth0")?, ["192.0.2.1/24", "2001:db8::1/64", own]);
+    assert_eq!(addresses("lo0")?, ["127.0.0.1/8", "::1/128"]);
+    // It cannot be taken away alone, and can be given for good.
+    assert!(
+        a.remove_address("eth0", "fe80::ff:fe00:a".parse()?)
+            .is_err()
+    );
+    a.add_address("eth0", "fe80::7/64".parse()?)?;
+    assert_eq!(
+        addresses("eth0")?,
+        ["192.0.2.1/24", "2001:db8::1/64", "fe80::7/64"]
+    );
+    a.remove_address("eth0", "fe80::7".parse()?)?;
+    assert_eq!(addresses("eth0")?, ["192.0.2.1/24", "2001:db8::1/64", own]);
+    a.remove_address("eth0", "2001:db8::1".parse()?)?;
+    assert_eq!(addresses("eth0")?, ["192.0.2.1/24"]);
+    assert_eq!(addresses("lo0")?, ["127.0.0.1/8"]);
+    Ok(())
+}
+
+#[test]
+fn the_same_link_local_address_on_two_links() -> Result {
+    let system = System::virtual_time(1);
+    let hub = system.create("hub")?;
+    let mut spokes = Vec::new();
+    for n in 0..2 {
+        let spoke = system.create(&format!("spoke{n}"))?;
+        hub.epair(&format!("eth{n}"), &spoke, "eth0")?;
+        hub.add_address(&format!("eth{n}"), format!("2001:db8:{n}::1/64").parse()?)?;
+        spoke.add_address("eth0", "fe80::5/64".parse()?)?;
+        spokes.push(spoke);
+    }
+    for (n, spoke) in spokes.iter().enumerate() {
+        let server = UdpSocket::bind_in(spoke, "[::]:7")?;
+        server.set_read_timeout(Some(Duration::from_secs(5)))?;
+        // lo0 is 1.
+        let scope = n as u32 + 2;
+        let to = SocketAddrV6::new("fe80::5".parse()?, 7, 0, scope);
+        let client = UdpSocket::bind_in(&hub, "[::]:0")?;
+        client.set_read_timeout(Some(Duration::from_secs(5)))?;
+        client.send_to(b"ping", to)?;
+        let mut buf = [0; 16];
+        let (_, from) = server.recv_from(&mut buf)?;
+        let SocketAddr::V6(from) = from else {
+            panic!("{from}");
+        };
+        assert!(from.ip().is_unicast_link_local());
+        assert_eq!(from.scope_id(), 2);
+        server.send_to(b"pong", from)?;
+        let (len, from) = client.recv_from(&mut buf)?;
+        assert_eq!((&buf[..len], from), (&b"pong"[..], SocketAddr::V6(to)));
+
+        let listener = TcpListener::bind_in(spoke, "[::]:80")?;
+        let mut stream = TcpStream::connect_in(&hub, to_port(to, 80))?;
+        stream.write_all(b"over the link")?;
+        let (mut accepted, peer) = listener.accept()?;
+        assert!(matches!(peer, SocketAddr::V6(peer) if peer.scope_id() == 2));
+        drop(stream);
+        let mut all = Vec::new();
+        accepted.read_to_end(&mut all)?;
+        assert_eq!(all, b"over the link");
+    }
+    // Without a scope, one link is meant only if there is but one.
+    let anywhere = UdpSocket::bind_in(&hub, "[::]:0")?;
+    assert!(anywhere.send_to(b"x", "[fe80::5]:7").is_err());
+    let near = EchoSocket::bind_in(&spokes[0])?;
+    near.send_to(1, b"x", "fe80::5".parse()?)?;
+    assert!(matches!(near.recv()?.0, EchoEvent::Reply { .. }));
+    is_clean(&[&hub, &spokes[0], &spokes[1]]);
+    Ok(())
+}
+
+fn to_port(mut addr: SocketAddrV6, port: u16) -> SocketAddrV6 {
+    addr.set_port(port);
+    addr
+}
+
+#[test]
+fn tcp_and_udp_by_a_router() -> Result {
+    for offload in [Offload::Full, Offload::None] {
+        let system = System::virtual_time(1);
+        let [a, r, b] = path(&system)?;
+        for (vnet, name) in [(&a, "eth0"), (&r, "eth0"), (&r, "eth1"), (&b, "eth0")] {
+            vnet.set_offload(name, offload)?;
+        }
+        let data: Vec<u8> = (0..300_000u32).map(|n| n as u8).collect();
+        let listener = TcpListener::bind_in(&b, "[2001:db8:2::1]:80")?;
+        let sent = data.clone();
+        let sender = a.spawn(move || TcpStream::connect("[2001:db8:2::1]:80")?.write_all(&sent))?;
+        let (mut stream, peer) = listener.accept()?;
+        assert_eq!(peer.ip(), "2001:db8:1::1".parse::<IpAddr>()?);
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received)?;
+        sender.join().expect("the sender does not panic")?;
+        assert!(received == data);
+
+        let server = UdpSocket::bind_in(&b, "[::]:9")?;
+        server.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let client = UdpSocket::bind_in(&a, "[::]:0")?;
+        let mut buf = vec![0; 70_000];
+        for len in [0, 1, 1452, 1453, 20_000, 65_527] {
+            client.send_to(&data[..len], "[2001:db8:2::1]:9")?;
+            let (got, _) = server.recv_from(&mut buf)?;
+            assert!(buf[..got] == data[..len], "{len}");
+        }
+        is_clean(&[&a, &r, &b]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_path_that_is_narrower_is_found_out() -> Result {
+    for ip_mtu in [1280, 1281, 1400, 1499] {
+        let system = System::virtual_time(u64::from(ip_mtu));
+        let [a, r, b] = path(&system)?;
+        r.set_ip_mtu("eth1", ip_mtu)?;
+        // The first is too big, and what is told of it is remembered.
+        let len = 1452;
+        assert!(ping(&a, "2001:db8:2::1", len)?.is_none());
+        assert_eq!(r.stats()?.rx_drops(DropReason::TooBig), 1);
+        answers(&a, "2001:db8:2::1", len);
+        answers(&a, "2001:db8:2::1", 30_000);
+        let listener = TcpListener::bind_in(&b, "[::]:80")?;
+        let data: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
+        let sent = data.clone();
+        let sender = a.spawn(move || TcpStream::connect("[2001:db8:2::1]:80")?.write_all(&sent))?;
+        let (mut stream, _) = listener.accept()?;
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received)?;
+        sender.join().expect("the sender does not panic")?;
+        assert!(received == data, "{ip_mtu}");
+        // It was known already.
+        assert_eq!(r.stats()?.rx_drops(DropReason::TooBig), 1, "{ip_mtu}");
+        is_clean(&[&a, &r, &b]);
+    }
+    Ok(())
+}
+
+#[test]
+fn tcp_finds_out_by_itself_what_a_path_takes() -> Result {
+    let system = System::virtual_time(1);
+    let [a, r, b] = path(&system)?;
+    r.set_ip_mtu("eth1", 1300)?;
+    let listener = TcpListener::bind_in(&b, "[::]:80")?;
+    let sender =
+        a.spawn(move || TcpStream::connect("[2001:db8:2::1]:80")?.write_all(&[5; 100_000]))?;
+    let (mut stream, _) = listener.accept()?;
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received)?;
+    sender.join().expect("the sender does not panic")?;
+    assert!(received == [5; 100_000]);
+    is_clean(&[&a, &r, &b]);
+    Ok(())
+}
+
+#[test]
+fn senders_are_told_why() -> Result {
+    let system = System::virtual_time(1);
+    let [a, r, b] = path(&system)?;
+    let far = "2001:db8:2::1";
+    let router: IpAddr = "2001:db8:1::ff".parse()?;
+    match ping_with(&a, far, 8, Some(1))? {
+        Some(EchoEvent::TimeExceeded { from, seq: 1 }) => assert_eq!(from, router),
+        other => panic!("{other:?}"),
+    }
+    // Nobody there.
+    match ping(&a, "2001:db8:2::77", 8)? {
+        Some(EchoEvent::Unreachable { from, code: 3, .. }) => assert_eq!(from, router),
+        other => panic!("{other:?}"),
+    }
+    match ping(&a, "2001:db8:9::1", 8)? {
+        Some(EchoEvent::Unreachable { from, code: 0, .. }) => assert_eq!(from, router),
+        other => panic!("{other:?}"),
+    }
+    r.add_route("2001:db8:8::/48".parse()?, NextHop::Prohibit)?;
+    match ping(&a, "2001:db8:8::1", 8)? {
+        Some(EchoEvent::Unreachable { code: 1, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    let socket = UdpSocket::bind_in(&a, "[::]:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    socket.connect((far, 9))?;
+    socket.send(b"x")?;
+    let refused = socket.recv(&mut [0; 8]).expect_err("nobody listens");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    let refused = TcpStream::connect_in(&a, (far, 9)).expect_err("nobody listens");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    // Our own stack says so when there is no neighbour.
+    let none = TcpStream::connect_in(&b, "[2001:db8:2::55]:80").expect_err("nobody is there");
+    assert_eq!(none.kind(), std::io::ErrorKind::HostUnreachable);
+    is_clean(&[&a, &r, &b]);
+    Ok(())
+}
+
+#[test]
+fn raw_sockets_see_icmpv6_and_have_its_checksum_filled_in() -> Result {
+    let system = System::virtual_time(1);
+    let (a, b) = pair(&system)?;
+    let raw = RawSocket::open_in(&a, 58)?;
+    raw.set_read_timeout(Some(Duration::from_secs(5)))?;
+    raw.send_to(&[128, 0, 0, 0, 0, 9, 0, 1, 5], "2001:db8::2".parse()?)?;
+    let mut buf = [0; 64];
+    loop {
+        let (len, meta) = raw.recv_from(&mut buf)?;
+        if buf[0] == 129 {
+            assert_eq!((&buf[4..len], meta.ttl), (&[0, 9, 0, 1, 5][..], 64));
+            break;
+        }
+    }
+    is_clean(&[&a, &b]);
+    Ok(())
+}
+
+#[test]
+fn who_has_no_address_of_ipv6_sees_nothing_of_it() -> Result {
+    let system = System::virtual_time(1);
+    let (a, b) = pair(&system)?;
+    answers(&b, "2001:db8::1", 8);
+    a.remove_address("eth0", "2001:db8::1".parse()?)?;
+    let dropped = a.stats()?.rx_drops(DropReason::UnknownProtocol);
+    let sent = a.stats()?.sent;
+    let event = ping(&b, "2001:db8::1", 8)?;
+    assert!(event.is_none(), "{event:?}");
+    assert!(a.stats()?.rx_drops(DropReason::UnknownProtocol) > dropped);
+    assert_eq!(a.stats()?.sent, sent, "it says nothing");
+    let none = UdpSocket::bind_in(&a, "[::]:0")?.send_to(b"x", "[2001:db8::2]:9");
+    assert!(none.is_err());
+    is_clean(&[&a, &b]);
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_comes_up_again_says_so() -> Result {
+    let system = System::virtual_time(1);
+    let (a, b) = pair(&system)?;
+    answers(&a, "2001:db8::2", 8);
+    a.set_up("eth0", AdminState::Down)?;
+    a.set_up("eth0", AdminState::Up)?;
+    answers(&b, "2001:db8::1", 8);
+    is_clean(&[&a, &b]);
+    Ok(())
+}
+
+#[test]
+fn a_twin_has_the_same_addresses_and_routes() -> Result {
+    let system = System::virtual_time(1);
+    let [_a, r, _b] = path(&system)?;
+    r.add_route(
+        "2001:db8:9::/48".parse()?,
+        NextHop::OnLink {
+            gateway: "fe80::5".parse()?,
+            interface: "eth1".to_owned(),
+        },
+    )?;
+    r.add_address("eth1", "fe80::7/64".parse()?)?;
+    let twin = r.clone_as("twin")?;
+    assert_eq!(
+        twin.inspect()?.normalised(),
+        r.inspect()?.normalised(),
+        "as far as it is configuration"
+    );
+    let text = r.record()?.to_toml()?;
+    assert!(
+        !text.contains("::1/128"),
+        "what it has by itself is no record: {text}"
+    );
+    let elsewhere = System::virtual_time(2);
+    let again = elsewhere.replay(&vnet::record::Record::from_toml(&text)?, "again")?;
+    assert_eq!(again.inspect()?.normalised(), r.inspect()?.normalised());
+    for origin in twin.destroy().leaked.to_string().lines() {
+        assert_eq!(origin, "nothing");
+    }
+    Ok(())
+}
+
+/// What stands behind the fixed header in a random frame: often something that begins a chain.
+fn rest() -> impl Strategy<Value = Vec<u8>> {
+    let octet = prop_oneof![
+        prop::sample::select(vec![0u8, 0, 1, 6, 17, 43, 44, 58, 60, 128, 135, 136]),
+        any::<u8>(),
+    ];
+    prop::collection::vec(octet, 0..160)
+}
+
+/// A frame to a station, with these addresses and octets.
+fn frame(to: [u8; 6], ends: (&str, &str), next: u8, hop_limit: u8, rest: &[u8]) -> Vec<u8> {
+    let mut frame = to.to_vec();
+    frame.extend([2, 0, 0, 0, 0, 0x77, 0x86, 0xdd, 0x60, 0, 0, 0]);
+    frame.extend((rest.len() as u16).to_be_bytes());
+    frame.extend([next, hop_limit]);
+    for end in [ends.0, ends.1] {
+        frame.extend(
+            end.parse::<std::net::Ipv6Addr>()
+                .expect("an address")
+                .octets(),
+        );
+    }
+    frame.extend(rest);
+    frame
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Received is delivered, forwarded, dropped or pending, whatever comes in, at a host and a router.
+    #[test]
+    fn every_frame_is_accounted_for(
+        forwarding in prop::sample::select(vec![Forwarding::Disabled, Forwarding::Enabled]),
+        frames in prop::collection::vec((
+            prop::sample::select(vec![0u8, 6, 17, 43, 44, 58, 59, 60]),
+            prop::sample::select(vec!["2001:db8:1::9", "fe80::9", "::", "2001:db8:1::1", "ff02::1"]),
+            prop::sample::select(vec![
+                "2001:db8:1::1", "fe80::1", "2001:db8:2::9", "2001:db8:9::9", "ff02::1",
+                "ff02::1:ff00:1", "ff05::2", "::1",
+            ]),
+            prop::sample::select(vec![0u8, 1, 64, 255]),
+            any::<bool>(),
+            rest(),
+        ), 1..12),
+    ) {
+        let system = System::manual(1);
+        let vnet = system.create("vnet").expect("the name is free");
+        let port = vnet.port("eth0", None).expect("the name is free");
+        let _far = vnet.port("eth1", None).expect("the name is free");
+        for (name, net) in [
+            ("eth0", "2001:db8:1::1/64"),
+            ("eth0", "fe80::1/64"),
+            ("eth1", "2001:db8:2::1/64"),
+        ] {
+            let net = net.parse().expect("a prefix");
+            vnet.add_address(name, net).expect("it is free");
+        }
+        vnet.set_forwarding(forwarding).expect("alive");
+        let mac = vnet.interfaces().expect("alive")[1].mac.0;
+        for (n, (next, src, dst, hop_limit, group, rest)) in frames.iter().enumerate() {
+            let to = if *group { [0x33, 0x33, 0, 0, 0, 1] } else { mac };
+            let sent = port.send(frame(to, (src, dst), *next, *hop_limit, rest));
+            sent.expect("there is room");
+            system.poll(Instant::from_nanos(n as u64 * 1_000_000));
+            assert_conserved(&vnet);
+        }
+        // What waits is given up in the end.
+        for secs in 1..200 {
+            system.poll(Instant::from_nanos(secs * 1_000_000_000));
+        }
+        assert_conserved(&vnet);
+        prop_assert_eq!(vnet.pending().expect("alive"), 0);
+        let report = vnet.destroy();
+        prop_assert!(report.leaked.is_zero(), "{}", report);
+    }
+}

@@ -1,0 +1,132 @@
+//! What comes in of ARP and neighbour discovery: handed to [`neigh`](crate::neigh) with what the packet is
+//! to this vnet, and answered.
+
+use std::net::IpAddr;
+
+use crate::base::id::IfId;
+use crate::base::stats::DropReason;
+use crate::ip::addr::{self, Ours};
+use crate::ip::family::{V4, V6};
+use crate::ip::fib::Route;
+use crate::ip::input::Version;
+use crate::neigh::arp::ArpVerdict;
+use crate::neigh::ndp::NdpVerdict;
+use crate::neigh::verdict::{NeighIngress, Scope};
+use crate::packet::header::arp::ARP_LEN;
+use crate::packet::header::ndp::Ndp;
+use crate::packet::header::{ArpPacket, EtherType, IpInfo, zone};
+use crate::packet::{Cx, MacAddr, Packet};
+use crate::stack::Stack;
+use crate::stack::tx;
+
+pub(super) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut packet: Packet) {
+    let Some(arp) = packet
+        .pull_up(ARP_LEN)
+        .and_then(|bytes| ArpPacket::parse(bytes).ok())
+    else {
+        return cx.stats.drop_rx(DropReason::Malformed);
+    };
+    let ingress = NeighIngress {
+        ifid,
+        mac,
+        round_trip: tx::round_trip(s, ifid),
+        sender: sender::<V4>(s, ifid, arp.sender_ip),
+        target: match s.ip.v4.addrs.answers(ifid, arp.target_ip) {
+            true => Scope::Ours,
+            false => Scope::Stranger,
+        },
+    };
+    match s.neigh.input(cx.now, ingress, &arp) {
+        ArpVerdict::Drop(reason) => cx.stats.drop_rx(reason),
+        ArpVerdict::Accepted { reply, release } => {
+            cx.stats.delivered += 1;
+            if let Some(reply) = reply {
+                tx::arp(s, cx, ifid, reply.target_mac, &reply);
+            }
+            if let Some(release) = release {
+                for packet in release.packets {
+                    tx::ether(s, cx, ifid, release.mac, EtherType::IPV4, packet);
+                }
+            }
+        }
+        ArpVerdict::Conflict(conflict) => {
+            cx.stats.delivered += 1;
+            tracing::debug!(
+                target: "vnet::neigh",
+                ip = %conflict.ip, mac = %conflict.mac,
+                "another station uses an address of ours"
+            );
+            if let Some(defence) = conflict.defence {
+                tx::arp(s, cx, ifid, MacAddr::BROADCAST, &defence);
+            }
+        }
+    }
+}
+
+/// What the sender of a packet of ARP or neighbour discovery is to us.
+fn sender<V: Version>(s: &Stack, ifid: IfId, ip: V::Addr) -> Scope {
+    let state = V::of(&s.ip);
+    match state.addrs.find(ip) {
+        Some(Ours::Address(on)) if on == ifid => return Scope::Ours,
+        // Also what an interface of ours says that is on the same link.
+        Some(Ours::Address(_) | Ours::Broadcast(_)) => return Scope::Impossible,
+        None if !addr::is_station::<V>(ip) => return Scope::Impossible,
+        None => {}
+    }
+    let leads_there =
+        |route: &Route<V>| route.ifid == ifid && route.hop(ip) == ip && route.kind.is_default();
+    match state.addrs.is_on_link(ifid, ip) || state.fib.route(ip).is_some_and(leads_there) {
+        true => Scope::Neighbour,
+        false => Scope::Stranger,
+    }
+}
+
+/// A message of neighbour discovery came in.
+pub(super) fn discovery(
+    s: &mut Stack,
+    cx: &mut Cx,
+    info: &IpInfo,
+    rcvif: Option<IfId>,
+    message: Ndp,
+) {
+    let (IpAddr::V6(src), Some(netif)) = (info.src, rcvif.and_then(|id| s.ifs.get(id))) else {
+        return cx.stats.drop_rx(DropReason::Malformed);
+    };
+    let (ifid, mac) = (netif.id, netif.mac);
+    if !netif.can().needs_neighbours {
+        return cx.stats.drop_rx(DropReason::NotForUs);
+    }
+    let number = zone::number(ifid).unwrap_or_default();
+    let message = message.on_link(number);
+    let ingress = NeighIngress {
+        ifid,
+        mac,
+        round_trip: tx::round_trip(s, ifid),
+        sender: sender::<V6>(s, ifid, src),
+        target: match s.ip.v6.addrs.answers(ifid, message.target()) {
+            true => Scope::Ours,
+            false => Scope::Stranger,
+        },
+    };
+    match s.neigh.discovered(cx.now, ingress, src, message) {
+        NdpVerdict::Drop(reason) => cx.stats.drop_rx(reason),
+        NdpVerdict::Accepted { answer, release } => {
+            cx.stats.delivered += 1;
+            if let Some(answer) = answer {
+                tx::advertise(s, cx, ifid, answer);
+            }
+            if let Some(release) = release {
+                for packet in release.packets {
+                    tx::ether(s, cx, ifid, release.mac, EtherType::IPV6, packet);
+                }
+            }
+        }
+        NdpVerdict::Conflict { ip } => {
+            cx.stats.delivered += 1;
+            tracing::debug!(
+                target: "vnet::neigh", %ip,
+                "another station uses an address of ours"
+            );
+        }
+    }
+}

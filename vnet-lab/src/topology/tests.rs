@@ -145,7 +145,7 @@ fn unknown_key() {
     );
     only(
         &link("speed = '1Mbit'"),
-        "4:1: unknown key `speed` in link: expected one of ends, name, capture, state, rate, overhead, delay, jitter, loss, duplicate, reorder, corrupt, corrupt_undetected, queue, forward, backward",
+        "4:1: unknown key `speed` in link: expected one of ends, name, capture, lagg, state, rate, overhead, delay, jitter, loss, duplicate, reorder, corrupt, corrupt_undetected, queue, forward, backward",
     );
     only(
         &link("forward = { speed = 5 }"),

@@ -246,6 +246,8 @@ pub(super) fn postrouting(
 }
 
 /// Sees to it that a packet fits what its link or its path takes.
+// Apart: nearly every packet fits.
+#[inline(never)]
 fn fit(
     s: &mut Stack,
     cx: &mut Cx,

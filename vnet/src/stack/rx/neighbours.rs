@@ -82,6 +82,7 @@ fn sender<V: Version>(s: &Stack, ifid: IfId, ip: V::Addr) -> Scope {
 }
 
 /// A message of neighbour discovery came in.
+#[inline(never)]
 pub(super) fn discovery(
     s: &mut Stack,
     cx: &mut Cx,

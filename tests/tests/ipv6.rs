@@ -214,6 +214,67 @@ fn tcp_and_udp_by_a_router() -> Result {
 }
 
 #[test]
+fn no_other_link_gets_what_is_for_one_link() -> Result {
+    let system = System::virtual_time(1);
+    let hub = system.create("hub")?;
+    let mut spokes = Vec::new();
+    for n in 0..2 {
+        let spoke = system.create(&format!("spoke{n}"))?;
+        hub.epair(&format!("eth{n}"), &spoke, "eth0")?;
+        hub.add_address(&format!("eth{n}"), format!("2001:db8:{n}::1/64").parse()?)?;
+        spoke.add_address("eth0", "fe80::5/64".parse()?)?;
+        spoke.add_address("eth0", format!("2001:db8:{n}::5/64").parse()?)?;
+        spokes.push(spoke);
+    }
+    // The router on the other link has the same address there.
+    hub.add_route("::/0".parse()?, NextHop::Gateway("2001:db8:1::5".parse()?))?;
+    answers(&hub, "2001:db8:1::5", 8);
+    let client = UdpSocket::bind_in(&hub, "[::]:0")?;
+    let other = UdpSocket::bind_in(&spokes[1], "[::]:7")?;
+    other.set_read_timeout(Some(Duration::from_secs(5)))?;
+    // lo0 is 1, eth0 2 and eth1 3; 77 is none.
+    client.send_to(b"x", SocketAddrV6::new("fe80::5".parse()?, 7, 0, 3))?;
+    assert_eq!(other.recv_from(&mut [0; 8])?.0, 1);
+    hub.set_up("eth0", AdminState::Down)?;
+    for scope in [0, 2, 77] {
+        let to = SocketAddrV6::new("fe80::5".parse()?, 7, 0, scope);
+        assert!(client.send_to(b"x", to).is_err(), "scope {scope}");
+    }
+    assert!(other.recv_from(&mut [0; 8]).is_err());
+    is_clean(&[&hub, &spokes[0], &spokes[1]]);
+    Ok(())
+}
+
+#[test]
+fn nobody_makes_a_link_take_more_than_it_does() -> Result {
+    let system = System::virtual_time(1);
+    let (a, b) = pair(&system)?;
+    let raw = RawSocket::open_in(&b, 58)?;
+    // RFC 4443, section 3.2: "packet too big" about a datagram of a's, with an MTU beyond the link's.
+    let mut lie = vec![2, 0, 0, 0, 0, 0, 0x13, 0x88];
+    lie.extend([0x60, 0, 0, 0, 0, 8, 17, 64]);
+    for addr in ["2001:db8::1", "2001:db8::2"] {
+        lie.extend(addr.parse::<std::net::Ipv6Addr>()?.octets());
+    }
+    lie.extend([0x30, 0x39, 0, 7, 0, 8, 0, 0]);
+    raw.send_to(&lie, "2001:db8::1".parse()?)?;
+    answers(&a, "2001:db8::2", 8);
+    let frames = |vnet: &Vnet| {
+        let interfaces = vnet.interfaces().unwrap_or_default();
+        let eth0 = interfaces.iter().find(|i| i.name == "eth0");
+        eth0.map_or(0, |i| i.counters.tx_frames)
+    };
+    let before = frames(&a);
+    let receiver = UdpSocket::bind_in(&b, "[::]:7")?;
+    let sender = UdpSocket::bind_in(&a, "[::]:12345")?;
+    sender.send_to(&[7; 9000], "[2001:db8::2]:7")?;
+    assert_eq!(receiver.recv_from(&mut [0; 9001])?.0, 9000);
+    assert_eq!(frames(&a) - before, 7, "fragments of 1500 bytes");
+    is_clean(&[&a, &b]);
+    Ok(())
+}
+
+#[test]
 fn a_path_that_is_narrower_is_found_out() -> Result {
     for ip_mtu in [1280, 1281, 1400, 1499] {
         let system = System::virtual_time(u64::from(ip_mtu));

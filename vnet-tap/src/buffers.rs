@@ -61,9 +61,9 @@ impl Buffers {
     ) -> io::Result<Option<Bytes>> {
         if self.next.capacity() == 0 {
             self.next = self.free.pop().unwrap_or_default();
-            self.next.reserve_exact(HEADER_LEN + MAX_FRAME_LEN);
         }
         self.next.clear();
+        self.next.reserve_exact(HEADER_LEN + MAX_FRAME_LEN);
         if !read(&mut self.next)? {
             return Ok(None);
         }

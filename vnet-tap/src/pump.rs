@@ -218,6 +218,9 @@ impl Way {
 
     /// Carries a batch.
     fn carry(&mut self, counters: &Counters) -> io::Result<Progress> {
+        // What has waited for room in vain is gone from the port's queue.
+        let overflowed = self.port.take_overflowed();
+        counters.refused.fetch_add(overflowed, Ordering::Relaxed);
         for _ in 0..BATCH {
             let Some(packet) = self.next() else {
                 return Ok(match self.to.flush()? {

@@ -242,9 +242,25 @@ impl Ip {
     pub(crate) fn lookup(&mut self, dst: IpAddr) -> Result<Way, NoWay> {
         match dst {
             IpAddr::V4(dst) => found(dst, self.v4.fib.lookup(dst)),
-            // A group of one link is there, whatever is routed.
-            IpAddr::V6(dst) if dst.is_multicast() && zone::is_scoped(dst) => Err(NoWay::NoRoute),
+            IpAddr::V6(dst) if zone::is_scoped(dst) => self.way_on_link(dst),
             IpAddr::V6(dst) => found(dst, self.v6.fib.lookup(dst)),
+        }
+    }
+
+    /// The way to an address that means something on one link only. RFC 4007, section 9: no other link
+    /// gets what is for it, whatever is routed there.
+    #[cold]
+    fn way_on_link(&mut self, dst: Ipv6Addr) -> Result<Way, NoWay> {
+        // Where a group is, is nothing that routes say.
+        if dst.is_multicast() {
+            return Err(NoWay::NoRoute);
+        }
+        let way = found(dst, self.v6.fib.lookup(dst))?;
+        let is_on_link = way.hop == dst && zone::number(way.ifid) == Some(zone::split(dst).1);
+        if is_on_link || way.origin == Origin::Host {
+            Ok(way)
+        } else {
+            Err(NoWay::NoRoute)
         }
     }
 

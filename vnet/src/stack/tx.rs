@@ -175,7 +175,11 @@ pub(super) fn output(
     };
     if let Err(error) = s.ip.prepend(cx.now, to, &mut packet) {
         let (reason, error) = match error {
-            PrependError::Narrow(ip_mtu) => return fit(s, cx, to.dst, packet, way, ip_mtu),
+            PrependError::Narrow(path_mtu) => {
+                // What is said of a path may be more than the link takes.
+                let link_mtu = s.ifs.get(way.ifid).map_or(u32::MAX, |i| i.ip_mtu.into());
+                return fit(s, cx, to.dst, packet, way, path_mtu.min(link_mtu));
+            }
             PrependError::TooLong => (DropReason::TooBig, SocketError::MessageTooLong),
             PrependError::Family => (DropReason::NoRoute, SocketError::NetworkUnreachable),
         };

@@ -1,6 +1,11 @@
 //! Bytes that can be made anywhere and recognised by digest.
 
+use std::io::{self, Read, Write};
+
 use sha2::{Digest, Sha256};
+
+/// Bytes handed to one call.
+const CHUNK: usize = 64 * 1024;
 
 /// Bytes that a digest was taken of, and the digest.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,6 +85,20 @@ impl Source {
         }
     }
 
+    /// Writes everything that is left.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn write_to(mut self, to: &mut impl Write) -> io::Result<()> {
+        let mut buf = vec![0; CHUNK];
+        while self.left() > 0 {
+            let n = self.peek(&mut buf);
+            to.write_all(&buf[..n])?;
+            self.consume(n);
+        }
+        Ok(())
+    }
+
     /// Eight bytes of the stream (splitmix64).
     fn word(&self, index: u64) -> [u8; 8] {
         let mut z = self
@@ -99,6 +118,21 @@ pub struct Sink {
 }
 
 impl Sink {
+    /// Takes all that comes until the end, and says what it was.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub fn read_from(from: &mut impl Read) -> io::Result<Summary> {
+        let mut sink = Sink::default();
+        let mut buf = vec![0; CHUNK];
+        loop {
+            match from.read(&mut buf)? {
+                0 => return Ok(sink.summary()),
+                n => sink.take(&buf[..n]),
+            }
+        }
+    }
+
     /// Takes these bytes.
     pub fn take(&mut self, bytes: &[u8]) {
         self.sha256.update(bytes);

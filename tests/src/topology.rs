@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use vnet::link::{Discipline, FqCodel, LinkState, QueueConfig, Reorder};
 use vnet::{Forwarding, LinkConfig, NextHop, OwnedVnet, System, Vnet};
 
@@ -50,6 +51,33 @@ pub fn pair(system: &System) -> (OwnedVnet, OwnedVnet) {
     let (a, b) = (vnet(system, "a"), vnet(system, "b"));
     join(&a, "eth0 10.0.0.1/24", &b, "eth0 10.0.0.2/24");
     (a, b)
+}
+
+/// A host `a`, a router `r` and a host `b`. Each pair of addresses is that of one link, from left to
+/// right; the router's are the gateways of the hosts. The links are at `eth0` of the hosts, and at `eth0`
+/// and `eth1` of the router.
+///
+/// # Panics
+/// When the names are taken or an address is none.
+pub fn path(system: &System, [a0, r0]: [&str; 2], [r1, b0]: [&str; 2]) -> [OwnedVnet; 3] {
+    let (a, r, b) = (vnet(system, "a"), vnet(system, "r"), vnet(system, "b"));
+    join(&a, &format!("eth0 {a0}"), &r, &format!("eth0 {r0}"));
+    join(&r, &format!("eth1 {r1}"), &b, &format!("eth0 {b0}"));
+    r.set_forwarding(Forwarding::Enabled)
+        .expect("the vnet is alive");
+    for (host, gateway) in [(&a, r0), (&b, r1)] {
+        let gateway: IpNet = gateway.parse().expect("an address");
+        let all = match gateway {
+            IpNet::V4(_) => "0.0.0.0/0",
+            IpNet::V6(_) => "::/0",
+        };
+        host.add_route(
+            all.parse().expect("a prefix"),
+            NextHop::Gateway(gateway.addr()),
+        )
+        .expect("the gateway is a neighbour");
+    }
+    [a, r, b]
 }
 
 /// Three routers `r0`, `r1`, `r2` in a triangle. Router *i* is joined to router *j* at interface

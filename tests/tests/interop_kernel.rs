@@ -4,8 +4,8 @@
 //! The kernel's end is in a network namespace of the test's own, which is gone with the test.
 //! Where namespaces or TAPs are not permitted, every test says so and counts as skipped.
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddrV6, UdpSocket};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddrV6, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use vnet::{OwnedVnet, System};
 use vnet_tap::{NetNs, PumpEnd, Tap, TapConfig};
 use vnet_tests::onlink::PAIRS;
 use vnet_tests::skip::without_tap;
-use vnet_tests::stream::{Sink, Source, Summary};
+use vnet_tests::stream::{Sink, Source};
 
 /// Addresses on the TAP (RFC 2544, benchmarking).
 const KERNEL: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 1);
@@ -137,10 +137,16 @@ fn a_vnet_pings_the_kernel() {
     };
     let socket = EchoSocket::bind_in(&neighbours.vnet).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    for (seq, size) in [0, 56, 1472, 20_000].into_iter().enumerate() {
+    ping_all(&socket, KERNEL.into(), &[0, 56, 1472, 20_000]);
+    neighbours.part();
+}
+
+/// Asks the kernel for echoes of these sizes.
+fn ping_all(socket: &EchoSocket, to: IpAddr, sizes: &[usize]) {
+    for (seq, size) in sizes.iter().copied().enumerate() {
         let mut payload = vec![0; size];
         Source::new(1, size as u64).peek(&mut payload);
-        socket.send_to(seq as u16, &payload, KERNEL.into()).unwrap();
+        socket.send_to(seq as u16, &payload, to).unwrap();
         let (event, _) = socket.recv().unwrap();
         let EchoEvent::Reply {
             from,
@@ -151,9 +157,8 @@ fn a_vnet_pings_the_kernel() {
         else {
             panic!("no reply, but {event:?}");
         };
-        assert_eq!((from, answered, len), (KERNEL.into(), seq as u16, size));
+        assert_eq!((from, answered, len), (to, seq as u16, size));
     }
-    neighbours.part();
 }
 
 /// Payloads of echo requests: whole, the longest that is whole, fragments, the longest that there is.
@@ -187,22 +192,7 @@ fn a_vnet_pings_the_kernel_over_ipv6() {
     let socket = EchoSocket::bind_in(&neighbours.vnet).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     for to in [KERNEL_6, KERNEL_LINK] {
-        for (seq, size) in SIZES_6.into_iter().enumerate() {
-            let mut payload = vec![0; size];
-            Source::new(1, size as u64).peek(&mut payload);
-            socket.send_to(seq as u16, &payload, to.into()).unwrap();
-            let (event, _) = socket.recv().unwrap();
-            let EchoEvent::Reply {
-                from,
-                seq: answered,
-                len,
-                ..
-            } = event
-            else {
-                panic!("no reply, but {event:?}");
-            };
-            assert_eq!((from, answered, len), (to.into(), seq as u16, size));
-        }
+        ping_all(&socket, to.into(), &SIZES_6);
     }
     neighbours.part();
 }
@@ -255,16 +245,16 @@ fn a_hundred_megabytes_each_way_over_ipv6() {
     server.set_read_timeout(Some(PATIENCE)).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
-            send(&mut &client, 31).unwrap();
+            source(31).write_to(&mut &client).unwrap();
             client.shutdown(Shutdown::Write).unwrap();
         });
         scope.spawn(|| {
-            send(&mut &server, 32).unwrap();
+            source(32).write_to(&mut &server).unwrap();
             server.shutdown(Shutdown::Write).unwrap();
         });
-        let at_kernel = scope.spawn(|| receive(&mut &client).unwrap());
-        assert_eq!(receive(&mut &server).unwrap(), expected(31));
-        assert_eq!(at_kernel.join().unwrap(), expected(32));
+        let at_kernel = scope.spawn(|| Sink::read_from(&mut &client).unwrap());
+        assert_eq!(Sink::read_from(&mut &server).unwrap(), source(31).summary());
+        assert_eq!(at_kernel.join().unwrap(), source(32).summary());
     });
     drop((server, client, listener));
     neighbours.part();
@@ -325,15 +315,17 @@ fn a_hundred_megabytes_each_way_when_the_kernel_connects() {
     let there = {
         let client = client.try_clone().unwrap();
         thread::spawn(move || {
-            send(&mut &client, 11).and_then(|()| client.shutdown(Shutdown::Write))
+            source(11)
+                .write_to(&mut &client)
+                .and_then(|()| client.shutdown(Shutdown::Write))
         })
     };
-    assert_eq!(receive(&mut &server).unwrap(), expected(11));
+    assert_eq!(Sink::read_from(&mut &server).unwrap(), source(11).summary());
     there.join().unwrap().unwrap();
-    let back = thread::spawn(move || receive(&mut &client));
-    send(&mut &server, 12).unwrap();
+    let back = thread::spawn(move || Sink::read_from(&mut &client));
+    source(12).write_to(&mut &server).unwrap();
     server.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(back.join().unwrap().unwrap(), expected(12));
+    assert_eq!(back.join().unwrap().unwrap(), source(12).summary());
     drop((server, listener));
     neighbours.part();
 }
@@ -353,45 +345,24 @@ fn a_hundred_megabytes_each_way_at_once_when_the_vnet_connects() {
     theirs.set_read_timeout(Some(PATIENCE)).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
-            send(&mut &theirs, 21).unwrap();
+            source(21).write_to(&mut &theirs).unwrap();
             theirs.shutdown(Shutdown::Write).unwrap();
         });
         scope.spawn(|| {
-            send(&mut &ours, 22).unwrap();
+            source(22).write_to(&mut &ours).unwrap();
             ours.shutdown(Shutdown::Write).unwrap();
         });
-        let at_kernel = scope.spawn(|| receive(&mut &theirs).unwrap());
-        assert_eq!(receive(&mut &ours).unwrap(), expected(21));
-        assert_eq!(at_kernel.join().unwrap(), expected(22));
+        let at_kernel = scope.spawn(|| Sink::read_from(&mut &theirs).unwrap());
+        assert_eq!(Sink::read_from(&mut &ours).unwrap(), source(21).summary());
+        assert_eq!(at_kernel.join().unwrap(), source(22).summary());
     });
     drop((ours, theirs));
     neighbours.part();
 }
 
-fn send(to: &mut impl Write, seed: u64) -> io::Result<()> {
-    let mut source = Source::new(seed, AMOUNT);
-    let mut buf = vec![0; 64 * 1024];
-    while source.left() > 0 {
-        let n = source.peek(&mut buf);
-        to.write_all(&buf[..n])?;
-        source.consume(n);
-    }
-    Ok(())
-}
-
-fn receive(from: &mut impl Read) -> io::Result<Summary> {
-    let mut sink = Sink::default();
-    let mut buf = vec![0; 64 * 1024];
-    loop {
-        match from.read(&mut buf)? {
-            0 => return Ok(sink.summary()),
-            n => sink.take(&buf[..n]),
-        }
-    }
-}
-
-fn expected(seed: u64) -> Summary {
-    Source::new(seed, AMOUNT).summary()
+/// What goes one way.
+fn source(seed: u64) -> Source {
+    Source::new(seed, AMOUNT)
 }
 
 /// A raw ICMP socket of the kernel, connected to the vnet. What it receives starts with the IP

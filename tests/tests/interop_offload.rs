@@ -4,7 +4,6 @@
 //! Whatever one side leaves to the other, segments uncut and checksums open, has to be made good where
 //! the other side wants complete frames. The kernels verify every checksum they get.
 
-use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
@@ -12,9 +11,9 @@ use std::time::Duration;
 use vnet::{Forwarding, Offload, OwnedVnet, System};
 use vnet_tap::{NetNs, Tap, TapConfig};
 use vnet_tests::skip::without_tap;
-use vnet_tests::stream::{Sink, Source, Summary};
+use vnet_tests::stream::{Sink, Source};
 
-/// What goes each way.
+/// How much goes each way.
 const AMOUNT: u64 = 10_000_000;
 /// An answer that takes longer is not coming.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -74,13 +73,13 @@ fn talk(a: &Host, b: &Host) {
         for stream in [&client, &server] {
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
             scope.spawn(move || {
-                send(&mut &*stream).unwrap();
+                source().write_to(&mut &*stream).unwrap();
                 stream.shutdown(Shutdown::Write).unwrap();
             });
         }
-        let at_server = scope.spawn(|| receive(&mut &server).unwrap());
-        assert_eq!(receive(&mut &client).unwrap(), expected());
-        assert_eq!(at_server.join().unwrap(), expected());
+        let at_server = scope.spawn(|| Sink::read_from(&mut &server).unwrap());
+        assert_eq!(Sink::read_from(&mut &client).unwrap(), source().summary());
+        assert_eq!(at_server.join().unwrap(), source().summary());
     });
     let near = a.kernel.run(move || UdpSocket::bind((from, 0))).unwrap();
     let far = b.kernel.run(move || UdpSocket::bind((to, 0))).unwrap();
@@ -94,30 +93,9 @@ fn talk(a: &Host, b: &Host) {
     }
 }
 
-fn send(to: &mut impl Write) -> io::Result<()> {
-    let mut source = Source::new(7, AMOUNT);
-    let mut buf = vec![0; 64 * 1024];
-    while source.left() > 0 {
-        let n = source.peek(&mut buf);
-        to.write_all(&buf[..n])?;
-        source.consume(n);
-    }
-    Ok(())
-}
-
-fn receive(from: &mut impl Read) -> io::Result<Summary> {
-    let mut sink = Sink::default();
-    let mut buf = vec![0; 64 * 1024];
-    loop {
-        match from.read(&mut buf)? {
-            0 => return Ok(sink.summary()),
-            n => sink.take(&buf[..n]),
-        }
-    }
-}
-
-fn expected() -> Summary {
-    Source::new(7, AMOUNT).summary()
+/// What goes each way.
+fn source() -> Source {
+    Source::new(7, AMOUNT)
 }
 
 /// Every pair of what two TAPs leave undone.

@@ -9,6 +9,7 @@ use vnet::net::{EchoEvent, EchoSocket, RawSocket, TcpListener, TcpStream, UdpSoc
 use vnet::time::Instant;
 use vnet::{AdminState, DropReason, Forwarding, NextHop, Offload, OwnedVnet, System, Vnet};
 use vnet_tests::accounts::assert_conserved;
+use vnet_tests::topology;
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -22,23 +23,24 @@ fn pair(system: &System) -> Result<(OwnedVnet, OwnedVnet)> {
 }
 
 /// A host, a router, a host, as in the tests of IPv4.
-fn path(system: &System) -> Result<[OwnedVnet; 3]> {
-    let (a, r, b) = (
-        system.create("a")?,
-        system.create("r")?,
-        system.create("b")?,
-    );
-    a.epair("eth0", &r, "eth0")?;
-    r.epair("eth1", &b, "eth0")?;
-    a.add_address("eth0", "2001:db8:1::1/64".parse()?)?;
-    r.add_address("eth0", "2001:db8:1::ff/64".parse()?)?;
-    r.add_address("eth1", "2001:db8:2::ff/64".parse()?)?;
-    b.add_address("eth0", "2001:db8:2::1/64".parse()?)?;
-    r.set_forwarding(Forwarding::Enabled)?;
-    let default = "::/0".parse()?;
-    a.add_route(default, NextHop::Gateway("2001:db8:1::ff".parse()?))?;
-    b.add_route(default, NextHop::Gateway("2001:db8:2::ff".parse()?))?;
-    Ok([a, r, b])
+fn path(system: &System) -> [OwnedVnet; 3] {
+    topology::path(
+        system,
+        ["2001:db8:1::1/64", "2001:db8:1::ff/64"],
+        ["2001:db8:2::ff/64", "2001:db8:2::1/64"],
+    )
+}
+
+/// A vnet with a wire to each of two others, which have the same link-local address.
+fn star(system: &System) -> Result<(OwnedVnet, [OwnedVnet; 2])> {
+    let hub = system.create("hub")?;
+    let spokes = [system.create("spoke0")?, system.create("spoke1")?];
+    for (n, spoke) in spokes.iter().enumerate() {
+        hub.epair(&format!("eth{n}"), spoke, "eth0")?;
+        hub.add_address(&format!("eth{n}"), format!("2001:db8:{n}::1/64").parse()?)?;
+        spoke.add_address("eth0", "fe80::5/64".parse()?)?;
+    }
+    Ok((hub, spokes))
 }
 
 fn ping(from: &Vnet, to: &str, len: usize) -> Result<Option<EchoEvent>> {
@@ -126,15 +128,7 @@ fn an_interface_has_a_link_local_address_while_it_has_another() -> Result {
 #[test]
 fn the_same_link_local_address_on_two_links() -> Result {
     let system = System::virtual_time(1);
-    let hub = system.create("hub")?;
-    let mut spokes = Vec::new();
-    for n in 0..2 {
-        let spoke = system.create(&format!("spoke{n}"))?;
-        hub.epair(&format!("eth{n}"), &spoke, "eth0")?;
-        hub.add_address(&format!("eth{n}"), format!("2001:db8:{n}::1/64").parse()?)?;
-        spoke.add_address("eth0", "fe80::5/64".parse()?)?;
-        spokes.push(spoke);
-    }
+    let (hub, spokes) = star(&system)?;
     for (n, spoke) in spokes.iter().enumerate() {
         let server = UdpSocket::bind_in(spoke, "[::]:7")?;
         server.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -184,7 +178,7 @@ fn to_port(mut addr: SocketAddrV6, port: u16) -> SocketAddrV6 {
 fn tcp_and_udp_by_a_router() -> Result {
     for offload in [Offload::Full, Offload::None] {
         let system = System::virtual_time(1);
-        let [a, r, b] = path(&system)?;
+        let [a, r, b] = path(&system);
         for (vnet, name) in [(&a, "eth0"), (&r, "eth0"), (&r, "eth1"), (&b, "eth0")] {
             vnet.set_offload(name, offload)?;
         }
@@ -216,15 +210,9 @@ fn tcp_and_udp_by_a_router() -> Result {
 #[test]
 fn no_other_link_gets_what_is_for_one_link() -> Result {
     let system = System::virtual_time(1);
-    let hub = system.create("hub")?;
-    let mut spokes = Vec::new();
-    for n in 0..2 {
-        let spoke = system.create(&format!("spoke{n}"))?;
-        hub.epair(&format!("eth{n}"), &spoke, "eth0")?;
-        hub.add_address(&format!("eth{n}"), format!("2001:db8:{n}::1/64").parse()?)?;
-        spoke.add_address("eth0", "fe80::5/64".parse()?)?;
+    let (hub, spokes) = star(&system)?;
+    for (n, spoke) in spokes.iter().enumerate() {
         spoke.add_address("eth0", format!("2001:db8:{n}::5/64").parse()?)?;
-        spokes.push(spoke);
     }
     // The router on the other link has the same address there.
     hub.add_route("::/0".parse()?, NextHop::Gateway("2001:db8:1::5".parse()?))?;
@@ -278,7 +266,7 @@ fn nobody_makes_a_link_take_more_than_it_does() -> Result {
 fn a_path_that_is_narrower_is_found_out() -> Result {
     for ip_mtu in [1280, 1281, 1400, 1499] {
         let system = System::virtual_time(u64::from(ip_mtu));
-        let [a, r, b] = path(&system)?;
+        let [a, r, b] = path(&system);
         r.set_ip_mtu("eth1", ip_mtu)?;
         // The first is too big, and what is told of it is remembered.
         let len = 1452;
@@ -305,7 +293,7 @@ fn a_path_that_is_narrower_is_found_out() -> Result {
 #[test]
 fn tcp_finds_out_by_itself_what_a_path_takes() -> Result {
     let system = System::virtual_time(1);
-    let [a, r, b] = path(&system)?;
+    let [a, r, b] = path(&system);
     r.set_ip_mtu("eth1", 1300)?;
     let listener = TcpListener::bind_in(&b, "[::]:80")?;
     let sender =
@@ -322,7 +310,7 @@ fn tcp_finds_out_by_itself_what_a_path_takes() -> Result {
 #[test]
 fn senders_are_told_why() -> Result {
     let system = System::virtual_time(1);
-    let [a, r, b] = path(&system)?;
+    let [a, r, b] = path(&system);
     let far = "2001:db8:2::1";
     let router: IpAddr = "2001:db8:1::ff".parse()?;
     match ping_with(&a, far, 8, Some(1))? {
@@ -410,7 +398,7 @@ fn an_interface_that_comes_up_again_says_so() -> Result {
 #[test]
 fn a_twin_has_the_same_addresses_and_routes() -> Result {
     let system = System::virtual_time(1);
-    let [_a, r, _b] = path(&system)?;
+    let [_a, r, _b] = path(&system);
     r.add_route(
         "2001:db8:9::/48".parse()?,
         NextHop::OnLink {

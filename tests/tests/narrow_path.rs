@@ -2,27 +2,18 @@
 
 use std::io::{Read, Write};
 
+use vnet::System;
 use vnet::net::{TcpListener, TcpStream};
-use vnet::{Forwarding, NextHop, System};
+use vnet_tests::topology;
 
 /// A host, a router, a host; the second link takes IP packets of `ip_mtu` bytes.
 fn transfer_through(ip_mtu: u16) -> Result<(), Box<dyn std::error::Error>> {
     let system = System::virtual_time(u64::from(ip_mtu));
-    let (a, r, b) = (
-        system.create("a")?,
-        system.create("r")?,
-        system.create("b")?,
+    let [a, r, b] = topology::path(
+        &system,
+        ["192.0.2.1/24", "192.0.2.254/24"],
+        ["198.51.100.254/24", "198.51.100.1/24"],
     );
-    a.epair("eth0", &r, "eth0")?;
-    r.epair("eth1", &b, "eth0")?;
-    a.add_address("eth0", "192.0.2.1/24".parse()?)?;
-    r.add_address("eth0", "192.0.2.254/24".parse()?)?;
-    r.add_address("eth1", "198.51.100.254/24".parse()?)?;
-    b.add_address("eth0", "198.51.100.1/24".parse()?)?;
-    r.set_forwarding(Forwarding::Enabled)?;
-    let default = "0.0.0.0/0".parse()?;
-    a.add_route(default, NextHop::Gateway("192.0.2.254".parse()?))?;
-    b.add_route(default, NextHop::Gateway("198.51.100.254".parse()?))?;
     // Only the router knows: neither end can tell from its own interface.
     r.set_ip_mtu("eth1", ip_mtu)?;
 

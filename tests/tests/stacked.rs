@@ -221,14 +221,20 @@ fn what_is_undone_on_a_borrowed_interfaces_vlan_is_not_noted() {
     assert_eq!(tenant.record().unwrap().ops, with_bridge);
 }
 
-#[test]
-fn what_is_lent_is_in_the_record_when_a_borrowed_interfaces_vlan_has_its_name() {
-    let system = System::manual(1);
-    let (_home, tenant, _port) = borrowed(&system);
+/// A child to which a vnet lends `x`, a VLAN interface on a bridge of its own.
+fn with_vlan_lent(tenant: &OwnedVnet) -> OwnedVnet {
     let child = tenant.create_child("child").unwrap();
     tenant.bridge("br0").unwrap();
     tenant.vlan("br0", "x", VlanConfig::dot1q(7)).unwrap();
     tenant.move_interface("x", &child).unwrap();
+    child
+}
+
+#[test]
+fn what_is_lent_is_in_the_record_when_a_borrowed_interfaces_vlan_has_its_name() {
+    let system = System::manual(1);
+    let (_home, tenant, _port) = borrowed(&system);
+    let _child = with_vlan_lent(&tenant);
     tenant.vlan("eth0", "x", VlanConfig::dot1q(5)).unwrap();
     let is_it = |op: &Operation| op.name() == "vlan" && op.interface() == Some("x");
     assert!(tenant.record().unwrap().ops.iter().any(is_it));
@@ -238,11 +244,8 @@ fn what_is_lent_is_in_the_record_when_a_borrowed_interfaces_vlan_has_its_name() 
 fn the_name_of_what_went_with_its_parent_is_anothers_afterwards() {
     let system = System::manual(1);
     let (_home, tenant, _port) = borrowed(&system);
-    let child = tenant.create_child("child").unwrap();
     // One of the vnet's own has the name, and while it is away one on what is borrowed.
-    tenant.bridge("br0").unwrap();
-    tenant.vlan("br0", "x", VlanConfig::dot1q(7)).unwrap();
-    tenant.move_interface("x", &child).unwrap();
+    let child = with_vlan_lent(&tenant);
     let five = vlan(&tenant, "eth0", 5);
     tenant.vlan(&five, "x", VlanConfig::dot1q(6)).unwrap();
     tenant.remove_interface(&five).unwrap();

@@ -263,18 +263,20 @@ fn vlans_are_shown_with_their_ports_and_how_many_stations_are_known() {
     };
     report.vnets[1].vlans = vec![vlan(10, &["eth0", "eth1"], 3), vlan(20, &[], 0)];
     let text = shown(&report, 120, Detail::Normal);
-    let from = text.find(" switch ").expect("a table");
-    let rows: Vec<Vec<&str>> = text[from..]
-        .lines()
-        .take(4)
-        .map(|l| l.split_whitespace().collect())
-        .collect();
+    let rows = switches(&text);
     assert_eq!(
         rows[0],
         ["switch", "VLAN", "untagged", "tagged", "stations"]
     );
     assert_eq!(rows[2][1..], ["10", "eth0,", "eth1", "eth9", "3"], "{text}");
     assert_eq!(rows[3][1..], ["20", "–", "eth9", "0"], "{text}");
+}
+
+/// The first four lines of the table of switches, column by column.
+fn switches(text: &str) -> Vec<Vec<&str>> {
+    let from = text.find(" switch ").expect("a table");
+    let lines = text[from..].lines().take(4);
+    lines.map(|l| l.split_whitespace().collect()).collect()
 }
 
 fn tree(bridge: &str, root_cost: u32, ports: &[(&str, &str)]) -> Option<SpanningTreeReport> {
@@ -307,12 +309,7 @@ fn spanning_trees_are_shown_from_the_root_on() {
     report.vnets[0].spanning_tree = tree("32768.02:00:00:00:00:02", 20_000, &others);
     report.vnets[1].spanning_tree = tree("4096.02:00:00:00:00:01", 0, &[designated; 9]);
     let text = shown(&report, 120, Detail::Normal);
-    let from = text.find(" switch ").expect("a table");
-    let rows: Vec<Vec<&str>> = text[from..]
-        .lines()
-        .take(4)
-        .map(|l| l.split_whitespace().collect())
-        .collect();
+    let rows = switches(&text);
     let [header, _, root, other] = &rows[..] else {
         panic!("{text}");
     };

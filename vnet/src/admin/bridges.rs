@@ -19,7 +19,6 @@ use crate::netif::{AdminError, Kind, Netif};
 use crate::packet::tag::MAX_VID;
 use crate::packet::{Cx, MacAddr};
 use crate::stack::Stack;
-use crate::stack::limits::Resource;
 
 /// What is configured of a bridge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,10 +151,7 @@ impl Vnet {
         self.require(Privilege::InterfaceCreate)?;
         let mac = self.core.system.next_mac();
         self.configure(|stack, cx| {
-            stack.ifs.check_name(name)?;
-            stack
-                .admit(Resource::Interfaces)
-                .map_err(AdminError::from)?;
+            stack.admit_interface(name)?;
             let seed = cx.rng.split(FDB_STREAM).u64();
             let bridges = &mut stack.bridges;
             stack.ifs.insert(name, |id| {

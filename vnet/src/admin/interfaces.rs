@@ -23,7 +23,6 @@ use crate::packet::header::zone;
 use crate::packet::tag::Tpid;
 use crate::packet::{Cx, MacAddr};
 use crate::stack::Stack;
-use crate::stack::limits::Resource;
 
 /// The IP MTU of the loopback interface.
 const LOOPBACK_IP_MTU: u16 = 65_535;
@@ -154,8 +153,7 @@ impl Vnet {
         let mac = mac.unwrap_or_else(|| self.core.system.next_mac());
         let inbox = Arc::clone(&self.core.inbox);
         self.configure(|stack, _| {
-            stack.ifs.check_name(name)?;
-            stack.admit(Resource::Interfaces)?;
+            stack.admit_interface(name)?;
             if let Some(mac) = by_hand {
                 self.core.system.mac_by_hand(self.core.number, mac)?;
             }

@@ -12,7 +12,6 @@ use crate::netif::lagg::{Lagg, MAX_MEMBERS};
 use crate::netif::{AdminError, Kind, Netif};
 use crate::packet::{Cx, MacAddr};
 use crate::stack::Stack;
-use crate::stack::limits::Resource;
 
 /// Label of the random stream of a lagg's hash.
 const HASH_STREAM: u64 = 0x6c61_6767;
@@ -102,10 +101,7 @@ impl Vnet {
         self.require(Privilege::InterfaceCreate)?;
         let mac = self.core.system.next_mac();
         self.configure(|stack, cx| {
-            stack.ifs.check_name(name)?;
-            stack
-                .admit(Resource::Interfaces)
-                .map_err(AdminError::from)?;
+            stack.admit_interface(name)?;
             let seed = cx.rng.split(HASH_STREAM).u64();
             let key = stack.ifs.next_place() as u16;
             stack.ifs.insert(name, |id| {

@@ -24,7 +24,6 @@ use super::record;
 use crate::base::id::IfId;
 use crate::base::time::Instant;
 use crate::instance::cores::{Inside, VnetCore};
-use crate::instance::limits::Resource;
 pub use crate::instance::loans::{Fate, LentInterface, ReturnedInterface};
 use crate::instance::loans::{Lent, Loans};
 use crate::instance::phase::{Entry, Gone, Phase};
@@ -169,7 +168,7 @@ impl Vnet {
             }
             to.require(Privilege::InterfaceCreate)?;
         }
-        let ready = to.core.with(|stack, _| admit(stack, new_name));
+        let ready = to.core.with(|stack, _| stack.admit_interface(new_name));
         ready.map_err(|Gone| AdminError::TargetGone)??;
         self.core.system.registry().note_lender(&self.core);
         Ok(())
@@ -348,7 +347,7 @@ impl VnetCore {
             if *inside.phase != Phase::Up {
                 return Err(AdminError::TargetGone);
             }
-            admit(inside.stack, new_name)?;
+            inside.stack.admit_interface(new_name)?;
             Ok(new_name.to_owned())
         });
         if let Err((flight, error)) = placed {
@@ -591,12 +590,6 @@ fn lend(
         at: Arc::downgrade(to),
     });
     Ok(())
-}
-
-/// Whether a vnet has a place for an interface of that name.
-fn admit(stack: &mut Stack, name: &str) -> Result<(), AdminError> {
-    stack.ifs.check_name(name)?;
-    Ok(stack.admit(Resource::Interfaces)?)
 }
 
 /// `name`, or the same with the next free unit number when it is taken.

@@ -180,9 +180,7 @@ fn make(
         ip_mtu: Origin::Parent,
         away: None,
     };
-    stack
-        .admit(Resource::Interfaces)
-        .map_err(AdminError::from)?;
+    stack.admit(Resource::Interfaces)?;
     let id = stack.ifs.insert(name, |id| Netif {
         ip_mtu,
         carrier,

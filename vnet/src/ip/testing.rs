@@ -1,14 +1,20 @@
 //! What tests of this layer and the next share.
 
+use std::fmt::Debug;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
 use crate::base::stats::Stats;
 use crate::base::time::Instant;
+use crate::ip::addr::Cast;
+use crate::ip::family::Family;
+use crate::ip::input::{Ingress, Medium};
+use crate::ip::state::IpState;
 use crate::ip::v6;
 use crate::packet::header::ipv6::{self, Ipv6Header};
-use crate::packet::header::{IpProto, Ipv4Flags, Ipv4Header};
+use crate::packet::header::{IpProto, Ipv4Header};
 use crate::packet::{Cx, Out, Packet, Payload};
 
 /// Everything a [`Cx`] refers to.
@@ -45,6 +51,28 @@ pub(crate) fn interfaces() -> [IfId; 2] {
     [table.insert(()), table.insert(())]
 }
 
+/// The state of a family of a vnet whose interfaces have these addresses.
+pub(crate) fn addressed<F: Family>(nets: &[(IfId, &str)]) -> IpState<F>
+where
+    F::Net: FromStr<Err: Debug>,
+{
+    let mut state = IpState::new(&mut Rng::seeded(1));
+    for (ifid, net) in nets {
+        let net = net.parse().expect("a prefix");
+        state.addrs.add(*ifid, net).expect("it is new");
+    }
+    state
+}
+
+/// How a packet comes in from a wire that is for this station.
+pub(crate) fn from_wire(ifid: IfId) -> Ingress {
+    Ingress {
+        ifid,
+        medium: Medium::Wire,
+        cast: Cast::Unicast,
+    }
+}
+
 pub(crate) fn ip(text: &str) -> Ipv4Addr {
     text.parse().expect("an address")
 }
@@ -54,14 +82,8 @@ pub(crate) fn header(src: &str, dst: &str, len: usize) -> Ipv4Header {
     Ipv4Header {
         src: ip(src),
         dst: ip(dst),
-        proto: IpProto::UDP,
-        ttl: 64,
-        tos: 0,
         ident: 1,
-        flags: Ipv4Flags::NONE,
-        fragment_offset: 0,
-        total_len: 20 + len as u16,
-        header_len: 20,
+        ..Ipv4Header::example(IpProto::UDP, len)
     }
 }
 
@@ -96,11 +118,7 @@ pub(crate) fn fixed6(src: &str, dst: &str, next: IpProto, len: usize) -> Ipv6Hea
     Ipv6Header {
         src: ip6(src),
         dst: ip6(dst),
-        next,
-        hop_limit: 64,
-        traffic_class: 0,
-        flow_label: 0,
-        payload_len: len as u16,
+        ..Ipv6Header::example(next, len)
     }
 }
 

@@ -298,7 +298,7 @@ fn fold32(sum: u32) -> u16 {
 mod tests {
     use super::*;
     use crate::packet::header::Fragmentation;
-    use crate::packet::header::ipv4::{Ipv4Flags, Ipv4Header};
+    use crate::packet::header::ipv4::Ipv4Header;
     use bytes::Bytes;
     use proptest::prelude::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
@@ -328,18 +328,7 @@ mod tests {
     }
 
     fn datagram(proto: IpProto, transport: &[u8], csum: Csum) -> Packet {
-        let header = Ipv4Header {
-            src: Ipv4Addr::new(192, 0, 2, 1),
-            dst: Ipv4Addr::new(192, 0, 2, 2),
-            proto,
-            ttl: 64,
-            tos: 0,
-            ident: 7,
-            flags: Ipv4Flags::NONE,
-            fragment_offset: 0,
-            total_len: 20 + transport.len() as u16,
-            header_len: 20,
-        };
+        let header = Ipv4Header::example(proto, transport.len());
         let mut packet = Packet::outgoing(Payload::from(transport.to_vec()));
         header.emit(packet.prepend(20));
         packet.meta.csum = csum;

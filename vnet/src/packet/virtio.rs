@@ -211,9 +211,7 @@ fn stand_for_several(
 mod tests {
     use super::*;
     use crate::packet::Payload;
-    use crate::packet::header::ipv4::Ipv4Flags;
     use proptest::prelude::*;
-    use std::net::Ipv4Addr;
 
     /// A frame with `tags` VLAN tags and this protocol and transport bytes, and padding behind it.
     fn frame(tags: usize, proto: IpProto, transport: &[u8], padding: usize) -> Vec<u8> {
@@ -224,18 +222,7 @@ mod tests {
         bytes.extend([8, 0]);
         let at = bytes.len();
         bytes.resize(at + 20, 0);
-        let header = Ipv4Header {
-            src: Ipv4Addr::new(192, 0, 2, 1),
-            dst: Ipv4Addr::new(192, 0, 2, 2),
-            proto,
-            ttl: 64,
-            tos: 0,
-            ident: 7,
-            flags: Ipv4Flags::NONE,
-            fragment_offset: 0,
-            total_len: 20 + transport.len() as u16,
-            header_len: 20,
-        };
+        let header = Ipv4Header::example(proto, transport.len());
         header.emit(&mut bytes[at..]);
         bytes.extend(transport);
         bytes.resize(bytes.len() + padding, 0);

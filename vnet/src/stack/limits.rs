@@ -236,6 +236,15 @@ impl Stack {
         }
     }
 
+    /// Asks for a place for an interface of this name.
+    ///
+    /// # Errors
+    /// The name is none or is taken, or there are as many interfaces as there may be.
+    pub(crate) fn admit_interface(&mut self, name: &str) -> Result<(), AdminError> {
+        self.ifs.check_name(name)?;
+        Ok(self.admit(Resource::Interfaces)?)
+    }
+
     /// Asks for one more of a resource.
     ///
     /// # Errors

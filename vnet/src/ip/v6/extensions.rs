@@ -165,23 +165,11 @@ const ROUTER_ALERT: u8 = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::Payload;
     use crate::packet::header::ipv6::Ipv6Header;
     use proptest::prelude::*;
-    use std::net::Ipv6Addr;
 
     fn walked(next: u8, rest: &[u8], to_many: ToMany) -> Result<Walked, Unopened> {
-        let header = Ipv6Header {
-            src: Ipv6Addr::LOCALHOST,
-            dst: Ipv6Addr::LOCALHOST,
-            next: IpProto(next),
-            hop_limit: 64,
-            traffic_class: 0,
-            flow_label: 0,
-            payload_len: rest.len() as u16,
-        };
-        let mut packet = Packet::outgoing(Payload::from(rest.to_vec()));
-        header.emit(packet.prepend(MIN_LEN));
+        let packet = Ipv6Header::example_packet(next, rest);
         walk(&packet, Chain::of(&packet, 0), to_many)
     }
 

@@ -4,11 +4,7 @@
 //! [`checksum`](crate::packet::checksum). What neighbour discovery puts behind it is in [`ndp`](super::ndp).
 
 use super::HeaderError;
-
-/// Bytes in an ICMP header.
-pub(crate) const ICMP_LEN: usize = 8;
-/// Where the checksum is in an ICMP header.
-pub(crate) const ICMP_CHECKSUM_OFFSET: u16 = 2;
+pub(crate) use super::icmp4::{ICMP_CHECKSUM_OFFSET, ICMP_LEN};
 
 /// The header of an ICMPv6 message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -349,6 +349,25 @@ const OPTION_LSRR: u8 = 131;
 const OPTION_SSRR: u8 = 137;
 
 #[cfg(test)]
+impl Ipv4Header {
+    /// A header of a packet from 192.0.2.1 to 192.0.2.2, with `len` bytes behind it.
+    pub(crate) fn example(proto: IpProto, len: usize) -> Ipv4Header {
+        Ipv4Header {
+            src: Ipv4Addr::new(192, 0, 2, 1),
+            dst: Ipv4Addr::new(192, 0, 2, 2),
+            proto,
+            ttl: 64,
+            tos: 0,
+            ident: 7,
+            flags: Ipv4Flags::NONE,
+            fragment_offset: 0,
+            total_len: (MIN_LEN + len) as u16,
+            header_len: MIN_LEN as u8,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

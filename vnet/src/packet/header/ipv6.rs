@@ -301,9 +301,32 @@ const SRC: usize = 8;
 const DST: usize = 24;
 
 #[cfg(test)]
+impl Ipv6Header {
+    /// A header of a packet from `::1` to itself, in front of `len` bytes.
+    pub(crate) fn example(next: IpProto, len: usize) -> Ipv6Header {
+        Ipv6Header {
+            src: Ipv6Addr::LOCALHOST,
+            dst: Ipv6Addr::LOCALHOST,
+            next,
+            hop_limit: 64,
+            traffic_class: 0,
+            flow_label: 0,
+            payload_len: len as u16,
+        }
+    }
+
+    /// A packet with these bytes behind such a header.
+    pub(crate) fn example_packet(next: u8, rest: &[u8]) -> Packet {
+        let mut packet = Packet::outgoing(crate::packet::Payload::from(rest.to_vec()));
+        let header = Ipv6Header::example(IpProto(next), rest.len());
+        header.emit(packet.prepend(MIN_LEN));
+        packet
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::Payload;
     use proptest::prelude::*;
     use smoltcp::wire;
 
@@ -331,22 +354,6 @@ mod tests {
         bytes
     }
 
-    /// A packet with these bytes behind a fixed header that says `next`.
-    fn packet(next: u8, rest: &[u8]) -> Packet {
-        let header = Ipv6Header {
-            src: Ipv6Addr::LOCALHOST,
-            dst: Ipv6Addr::LOCALHOST,
-            next: IpProto(next),
-            hop_limit: 64,
-            traffic_class: 0,
-            flow_label: 0,
-            payload_len: rest.len() as u16,
-        };
-        let mut packet = Packet::outgoing(Payload::from(rest.to_vec()));
-        header.emit(packet.prepend(MIN_LEN));
-        packet
-    }
-
     #[test]
     fn a_chain_is_followed_to_what_is_carried() {
         // Hop-by-hop options, a routing header of 24 bytes, a fragment header, UDP.
@@ -355,7 +362,7 @@ mod tests {
         rest.extend([0; 20]);
         rest.extend([17, 0, 0, 0, 1, 2, 3, 4]);
         rest.extend([9; 8]);
-        let packet = packet(0, &rest);
+        let packet = Ipv6Header::example_packet(0, &rest);
         let mut chain = Chain::of(&packet, 0);
         let found: Vec<_> = chain
             .by_ref()
@@ -373,17 +380,41 @@ mod tests {
         let mut enough = again.clone();
         enough[8 * (MAX_EXTENSIONS - 1)] = 59;
         assert_eq!(
-            transport(&packet(60, &enough), 0).map(|t| t.1),
+            transport(&Ipv6Header::example_packet(60, &enough), 0).map(|t| t.1),
             Some(40 + again.len())
         );
         let mut too_many = again;
         too_many.extend([59, 0, 1, 4, 0, 0, 0, 0]);
-        assert_eq!(transport(&packet(60, &too_many), 0), None);
-        assert_eq!(transport(&packet(60, &[59, 1, 1, 4, 0, 0, 0, 0]), 0), None);
-        assert_eq!(transport(&packet(60, &[59, 0, 1, 4, 0, 0, 0]), 0), None);
+        assert_eq!(
+            transport(&Ipv6Header::example_packet(60, &too_many), 0),
+            None
+        );
+        assert_eq!(
+            transport(
+                &Ipv6Header::example_packet(60, &[59, 1, 1, 4, 0, 0, 0, 0]),
+                0
+            ),
+            None
+        );
+        assert_eq!(
+            transport(&Ipv6Header::example_packet(60, &[59, 0, 1, 4, 0, 0, 0]), 0),
+            None
+        );
         // A fragment has no ports to be found, unless it is the whole.
-        assert_eq!(transport(&packet(44, &[17, 0, 0, 1, 0, 0, 0, 1]), 0), None);
-        assert!(transport(&packet(44, &[17, 0, 0, 0, 0, 0, 0, 1]), 0).is_some());
+        assert_eq!(
+            transport(
+                &Ipv6Header::example_packet(44, &[17, 0, 0, 1, 0, 0, 0, 1]),
+                0
+            ),
+            None
+        );
+        assert!(
+            transport(
+                &Ipv6Header::example_packet(44, &[17, 0, 0, 0, 0, 0, 0, 1]),
+                0
+            )
+            .is_some()
+        );
     }
 
     proptest! {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::rng::Rng;
 use crate::ip::Outgoing;
-use crate::ip::testing::{Surroundings, header, interfaces, received};
+use crate::ip::testing::{Surroundings, addressed, from_wire, header, interfaces, received};
 use crate::ip::v4::fragment::Fragments;
 use crate::ip::versions::Fit;
 use crate::packet::header::{IpProto, Ipv4Flags};
@@ -34,19 +34,10 @@ impl Bench {
     /// A vnet with 10.0.0.1/24 and 10.0.1.1/24, and packets coming in at the first.
     fn new() -> Bench {
         let [a, b] = interfaces();
-        let mut state = IpState::new(&mut Rng::seeded(1));
-        for (ifid, net) in [(a, "10.0.0.1/24"), (b, "10.0.1.1/24")] {
-            let net = net.parse().expect("a prefix");
-            state.addrs.add(ifid, net).expect("it is new");
-        }
         Bench {
             around: Surroundings::new(),
-            state,
-            ingress: Ingress {
-                ifid: a,
-                medium: Medium::Wire,
-                cast: Cast::Unicast,
-            },
+            state: addressed(&[(a, "10.0.0.1/24"), (b, "10.0.1.1/24")]),
+            ingress: from_wire(a),
         }
     }
 

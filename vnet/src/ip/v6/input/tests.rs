@@ -1,8 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::rng::Rng;
-use crate::ip::testing::{Surroundings, fixed6, interfaces, ip6, received6};
+use crate::ip::testing::{Surroundings, addressed, fixed6, from_wire, interfaces, ip6, received6};
 use crate::packet::header::ipv6::{FRAGMENT_LEN, Piece};
 
 struct Bench {
@@ -16,24 +15,15 @@ impl Bench {
     /// 2001:db8:2::1/64 and fe80::1 on its second.
     fn new() -> Bench {
         let [a, b] = interfaces();
-        let mut state = IpState::new(&mut Rng::seeded(1));
-        for (ifid, net) in [
-            (a, "2001:db8:1::1/64"),
-            (a, "fe80:1::1/64"),
-            (b, "2001:db8:2::1/64"),
-            (b, "fe80:2::2/64"),
-        ] {
-            let net = net.parse().expect("a prefix");
-            state.addrs.add(ifid, net).expect("it is new");
-        }
         Bench {
             around: Surroundings::new(),
-            state,
-            ingress: Ingress {
-                ifid: a,
-                medium: Medium::Wire,
-                cast: Cast::Unicast,
-            },
+            state: addressed(&[
+                (a, "2001:db8:1::1/64"),
+                (a, "fe80:1::1/64"),
+                (b, "2001:db8:2::1/64"),
+                (b, "fe80:2::2/64"),
+            ]),
+            ingress: from_wire(a),
         }
     }
 

@@ -684,7 +684,7 @@ fn forward(s: &mut Stack, cx: &mut Cx, info: &IpInfo, mut packet: Packet) {
             if let Some(gateway) = redirect {
                 tx::icmp_error(s, cx, Refusal::Redirect { gateway }, packet.clone());
             }
-            let _ = tx::postrouting(s, cx, info.dst, packet, way);
+            let _ = tx::postrouting(s, cx, info.dst, packet, way, tx::WHOLE_PATH);
         }
         forward::Verdict::Drop(reason) => cx.stats.drop_rx(reason),
         forward::Verdict::Refuse { refusal, reason } => tx::refuse(s, cx, refusal, reason, packet),

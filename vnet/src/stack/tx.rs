@@ -173,20 +173,16 @@ pub(super) fn output(
             return Err(no_way(why));
         }
     };
-    if let Err(error) = s.ip.prepend(cx.now, to, &mut packet) {
-        let (reason, error) = match error {
-            PrependError::Narrow(path_mtu) => {
-                // What is said of a path may be more than the link takes.
-                let link_mtu = s.ifs.get(way.ifid).map_or(u32::MAX, |i| i.ip_mtu.into());
-                return fit(s, cx, to.dst, packet, way, path_mtu.min(link_mtu));
-            }
-            PrependError::TooLong => (DropReason::TooBig, SocketError::MessageTooLong),
-            PrependError::Family => (DropReason::NoRoute, SocketError::NetworkUnreachable),
-        };
-        cx.stats.drop_tx(reason);
-        return Err(error);
-    }
-    postrouting(s, cx, to.dst, packet, way)
+    let (reason, error) = match s.ip.prepend(cx.now, to, &mut packet) {
+        Ok(()) => return postrouting(s, cx, to.dst, packet, way, WHOLE_PATH),
+        Err(PrependError::Narrow(path_mtu)) => {
+            return postrouting(s, cx, to.dst, packet, way, path_mtu);
+        }
+        Err(PrependError::TooLong) => (DropReason::TooBig, SocketError::MessageTooLong),
+        Err(PrependError::Family) => (DropReason::NoRoute, SocketError::NetworkUnreachable),
+    };
+    cx.stats.drop_tx(reason);
+    Err(error)
 }
 
 /// The way to `dst`. Broadcasts to everyone leave by the first interface that has a wire, and is not one
@@ -227,26 +223,30 @@ fn group_way(s: &Stack, dst: IpAddr, why: NoWay) -> Result<Way, NoWay> {
     })
 }
 
+/// The MTU of a path of which nothing is known but our own link.
+pub(super) const WHOLE_PATH: u32 = u32::MAX;
+
 /// The stage of everything that leaves, ours and others', with its way known. Then sees to it that it fits
-/// the interface.
+/// the interface, and what is known of the path behind it.
 pub(super) fn postrouting(
     s: &mut Stack,
     cx: &mut Cx,
     dst: IpAddr,
     packet: Packet,
     way: Way,
+    path_mtu: u32,
 ) -> Result<(), SocketError> {
     let Some(netif) = s.ifs.get(way.ifid) else {
         drop_outgoing(cx, &packet, DropReason::InterfaceDown);
         return Err(SocketError::NetworkUnreachable);
     };
-    let mtu = netif.ip_mtu;
+    let mtu = path_mtu.min(netif.ip_mtu.into());
     // Nearly every packet fits.
-    if packet.meta.gso.is_none() && packet.len() <= usize::from(mtu) {
+    if packet.meta.gso.is_none() && packet.len() <= mtu as usize {
         hop(s, cx, dst, packet, way);
         return Ok(());
     }
-    fit(s, cx, dst, packet, way, mtu.into())
+    fit(s, cx, dst, packet, way, mtu)
 }
 
 /// Sees to it that a packet fits what its link or its path takes.

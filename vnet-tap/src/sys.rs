@@ -1,17 +1,18 @@
-//! Every system call of this crate, and its only `unsafe`.
+//! TAP devices, waiting and network namespaces: what needs `unsafe` in this crate, and what goes with it.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_uint};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Buf;
+use libc::{TUN_F_CSUM, TUN_F_TSO_ECN, TUN_F_TSO4, TUN_F_TSO6};
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{Mode as FileMode, OFlags};
 use rustix::io::Errno;
-use rustix::ioctl::{IntegerSetter, Opcode, Setter, Updater, ioctl, opcode};
+use rustix::ioctl::{IntegerSetter, Opcode, Setter, Updater, ioctl};
 use rustix::thread::UnshareFlags;
 use tun_tap::{Iface, Mode};
 use vnet::Offload;
@@ -45,18 +46,10 @@ struct InterfaceRequest {
     unused: [u8; 22],
 }
 
-// The requests of `linux/if_tun.h`. The first four say `int` where they mean something else.
-const TUNSETIFF: Opcode = opcode::write::<c_int>(b'T', 202);
-const TUNSETOFFLOAD: Opcode = opcode::write::<c_int>(b'T', 208);
-const TUNSETVNETHDRSZ: Opcode = opcode::write::<c_int>(b'T', 216);
-const TUNSETVNETLE: Opcode = opcode::write::<c_int>(b'T', 220);
-const IFF_TAP: u16 = 0x0002;
-const IFF_NO_PI: u16 = 0x1000;
-const IFF_VNET_HDR: u16 = 0x4000;
-const TUN_F_CSUM: usize = 0x01;
-const TUN_F_TSO4: usize = 0x02;
-const TUN_F_TSO6: usize = 0x04;
-const TUN_F_TSO_ECN: usize = 0x08;
+const TUNSETIFF: Opcode = libc::TUNSETIFF as Opcode;
+const TUNSETOFFLOAD: Opcode = libc::TUNSETOFFLOAD as Opcode;
+const TUNSETVNETHDRSZ: Opcode = libc::TUNSETVNETHDRSZ as Opcode;
+const TUNSETVNETLE: Opcode = libc::TUNSETVNETLE as Opcode;
 
 impl Device {
     /// Makes the TAP `name` in the calling thread's network namespace.
@@ -191,12 +184,12 @@ pub(crate) fn with_slices<R>(
 
 impl Queue {
     /// `offered`: what this process takes from the host, and the host from it.
-    fn create(name: &str, offered: usize) -> io::Result<Queue> {
+    fn create(name: &str, offered: c_uint) -> io::Result<Queue> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let fd = rustix::fs::open("/dev/net/tun", flags, FileMode::empty())?;
         let mut request = InterfaceRequest {
             name: [0; 16],
-            flags: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR,
+            flags: (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as u16,
             unused: [0; 22],
         };
         // The last byte stays zero; a longer name has been refused by then.
@@ -211,7 +204,10 @@ impl Queue {
             ioctl(&fd, Updater::<TUNSETIFF, _>::new(&mut request))?;
             ioctl(&fd, Setter::<TUNSETVNETHDRSZ, c_int>::new(len))?;
             ioctl(&fd, Setter::<TUNSETVNETLE, c_int>::new(little_endian))?;
-            ioctl(&fd, IntegerSetter::<TUNSETOFFLOAD>::new_usize(offered))?;
+            ioctl(
+                &fd,
+                IntegerSetter::<TUNSETOFFLOAD>::new_usize(offered as usize),
+            )?;
         }
         let name = request.name.split(|byte| *byte == 0).next();
         let name = String::from_utf8_lossy(name.unwrap_or_default()).into_owned();

@@ -5,6 +5,7 @@
 
 use super::buf::Packet;
 use super::header::ipv4::{self, Ipv4Header, Piece};
+use super::header::tcp::{TCP_CSUM_OFFSET, TCP_LEN};
 use super::header::{HeaderError, IpProto, ip, ipv6};
 use super::meta::{Csum, GsoKind};
 use super::payload::Payload;
@@ -199,11 +200,9 @@ impl Layout {
             },
             _ => return Err(HeaderError::WrongFormat),
         };
-        let head = packet
-            .pull_up(l4 + TCP_MIN_LEN)
-            .ok_or(HeaderError::Truncated)?;
+        let head = packet.pull_up(l4 + TCP_LEN).ok_or(HeaderError::Truncated)?;
         let tcp_len = usize::from(head[l4 + DATA_OFFSET] >> 4) * 4;
-        if tcp_len < TCP_MIN_LEN {
+        if tcp_len < TCP_LEN {
             return Err(HeaderError::BadLength);
         }
         let headers_len = l4 + tcp_len;
@@ -219,7 +218,7 @@ impl Layout {
     fn partial(&self) -> Csum {
         Csum::Partial {
             start: (self.l4 - self.l3) as u16,
-            offset: TCP_CHECKSUM as u16,
+            offset: TCP_CSUM_OFFSET,
         }
     }
 
@@ -255,11 +254,9 @@ fn seq_of(tcp: &[u8]) -> u32 {
     u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]])
 }
 
-const TCP_MIN_LEN: usize = 20;
 const SEQ: std::ops::Range<usize> = 4..8;
 const DATA_OFFSET: usize = 12;
 const FLAGS: usize = 13;
-const TCP_CHECKSUM: usize = 16;
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;

@@ -11,6 +11,8 @@ use super::checksum;
 use super::gso;
 use super::header::ether::{self, EtherType};
 use super::header::ipv6::{self, Ipv6Header};
+use super::header::tcp::{TCP_CSUM_OFFSET, TCP_LEN};
+use super::header::udp::{UDP_CHECKSUM_OFFSET, UDP_LEN};
 use super::header::{HeaderError, IpProto, Ipv4Header, ipv4};
 use super::meta::{Csum, Gso, GsoKind};
 
@@ -59,27 +61,32 @@ pub(crate) fn read(
     let field = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
     // Bytes 2 and 3 are a hint how long the headers are, which the frame itself says.
     let (gso_size, start, offset) = (field(4), field(6), field(8));
+    // Where the network header of a frame begins whose checksum is left open.
+    let mut open = None;
     if flags & NEEDS_CSUM != 0 {
-        let (start, offset) = (usize::from(start), usize::from(offset));
-        match transport_of(frame) {
-            Some(known) if known == (start, offset) => {
-                let network = ether::network_offset(frame);
+        let network = ether::network_offset(frame);
+        match transport_of(frame, network) {
+            Some(known) if known == (start.into(), offset) => {
                 frame.meta.csum = Csum::Partial {
-                    start: (start - network) as u16,
-                    offset: offset as u16,
+                    start: start - network as u16,
+                    offset,
                 };
+                open = Some(network);
             }
-            _ => fill_in(frame, start, offset)?,
+            _ => fill_in(frame, start.into(), offset.into())?,
         }
     } else if flags & DATA_VALID != 0 {
         frame.meta.csum = Csum::Verified;
     }
-    match gso_type & !GSO_ECN {
-        GSO_NONE if gso_type == GSO_NONE => Ok(()),
-        GSO_TCPV4 => stand_for_several(frame, GsoKind::Tcp4, gso_size),
-        GSO_TCPV6 => stand_for_several(frame, GsoKind::Tcp6, gso_size),
-        _ => Err(HeaderError::WrongFormat),
-    }
+    let kind = match gso_type & !GSO_ECN {
+        GSO_NONE if gso_type == GSO_NONE => return Ok(()),
+        GSO_TCPV4 => GsoKind::Tcp4,
+        GSO_TCPV6 => GsoKind::Tcp6,
+        _ => return Err(HeaderError::WrongFormat),
+    };
+    // Whoever cuts a segment fills in the checksums of the pieces.
+    let network = open.ok_or(HeaderError::BadChecksum)?;
+    stand_for_several(frame, network, kind, gso_size)
 }
 
 /// The header of a frame that leaves, whose checksum field is made ready for the device.
@@ -129,8 +136,7 @@ pub(crate) fn write(frame: &mut Packet) -> Result<[u8; VIRTIO_HEADER_LEN], Heade
 
 /// Where the transport header of a frame that carries TCP or UDP begins, and where its checksum is
 /// from there. What is behind the IP packet is cut off, for it is not summed.
-fn transport_of(frame: &mut Packet) -> Option<(usize, usize)> {
-    let network = ether::network_offset(frame);
+fn transport_of(frame: &mut Packet, network: usize) -> Option<(usize, u16)> {
     let head = frame.pull_up(network + 1)?;
     let (proto, transport, end) = match EtherType::at(head, network - 2) {
         EtherType::IPV4 => {
@@ -152,8 +158,8 @@ fn transport_of(frame: &mut Packet) -> Option<(usize, usize)> {
         _ => return None,
     };
     let (offset, least) = match proto {
-        IpProto::TCP => (16, 20),
-        IpProto::UDP => (6, 8),
+        IpProto::TCP => (TCP_CSUM_OFFSET, TCP_LEN),
+        IpProto::UDP => (UDP_CHECKSUM_OFFSET, UDP_LEN),
         _ => return None,
     };
     if end > frame.len() || transport + least > end {
@@ -187,16 +193,13 @@ fn fill_in(frame: &mut Packet, start: usize, offset: usize) -> Result<(), Header
 /// Makes a frame stand for the segments that its payload is cut to.
 fn stand_for_several(
     frame: &mut Packet,
+    network: usize,
     kind: GsoKind,
     segment_size: u16,
 ) -> Result<(), HeaderError> {
-    if !matches!(frame.meta.csum, Csum::Partial { .. }) {
-        return Err(HeaderError::BadChecksum);
-    }
     if segment_size < MIN_SEGMENT_SIZE {
         return Err(HeaderError::BadLength);
     }
-    let network = ether::network_offset(frame);
     let headers = gso::headers(frame, network)?;
     if headers.kind != kind {
         return Err(HeaderError::WrongFormat);

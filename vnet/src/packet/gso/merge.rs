@@ -4,6 +4,9 @@ use super::*;
 use crate::packet::checksum;
 use crate::packet::meta::Gso;
 
+/// Where the checksum is in a TCP header.
+const CHECKSUM: usize = TCP_CSUM_OFFSET as usize;
+
 pub(super) const ACK: u8 = 0x10;
 
 /// Joins consecutive segments of one flow, as they come in one batch, into a [`Gso`] packet.
@@ -201,8 +204,8 @@ impl Held {
             && equal(l3 + 12..l4 + SEQ.start)
             // TCP: all but the sequence number, the flags (plain data both) and the checksum.
             && equal(l4 + SEQ.end..l4 + FLAGS)
-            && equal(l4 + FLAGS + 1..l4 + TCP_CHECKSUM)
-            && equal(l4 + TCP_CHECKSUM + 2..self.layout.headers_len)
+            && equal(l4 + FLAGS + 1..l4 + CHECKSUM)
+            && equal(l4 + CHECKSUM + 2..self.layout.headers_len)
     }
 
     fn finish(self) -> Packet {

@@ -15,11 +15,12 @@ use crate::netif::wire::{End, WireEnd};
 use crate::netif::{AdminError, Doorbell, Inbox, Item, Kind, Plug, Wire};
 use crate::packet::cx::{Carrier, Pushed, Sink};
 use crate::packet::header::ether::ETHER_LEN;
+use crate::packet::tag::TAG_LEN;
 use crate::packet::virtio;
 use crate::packet::{MacAddr, Packet, Payload};
 
-/// Largest frame that a port takes: the largest IP packet behind an Ethernet header.
-pub(crate) const MAX_FRAME_LEN: usize = 65_535 + ETHER_LEN;
+/// Largest frame that a port takes: the largest IP packet behind an Ethernet header with two tags.
+pub(crate) const MAX_FRAME_LEN: usize = 65_535 + ETHER_LEN + 2 * TAG_LEN;
 
 /// Why a port cannot send or receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,9 +33,9 @@ pub enum PortError {
     #[error("no frame arrived in time")]
     TimedOut,
     /// The frame has fewer bytes than an Ethernet header, or more than fit in an IP packet.
-    #[error("a frame of {0} bytes is out of range (14 to 65549)")]
+    #[error("a frame of {0} bytes is out of range (14 to 65557)")]
     BadLength(usize),
-    /// The virtio-net header does not describe the frame, or asks for more than TCP over IPv4 to be
+    /// The virtio-net header does not describe the frame, or asks for something other than TCP to be
     /// cut.
     #[error("the virtio-net header does not describe the frame")]
     BadHeader,
@@ -204,7 +205,8 @@ impl Outside {
 }
 
 impl Port {
-    /// Sends an Ethernet frame into the vnet, which trusts none of its checksums.
+    /// Sends an Ethernet frame into the vnet, which trusts none of its checksums. A frame that finds no
+    /// room in the vnet's queue is dropped and counted there, like one from any other neighbour.
     ///
     /// # Errors
     /// The length is out of range, or the interface is gone.
@@ -216,7 +218,7 @@ impl Port {
     /// from a device or a guest that leaves checksums and the cutting of TCP segments to others. A
     /// checksum that the header says has been verified is not looked at again.
     ///
-    /// Of the ways to segment, TCP over IPv4 is understood, with or without ECN.
+    /// Of the ways to segment, TCP is understood, over IPv4 and IPv6, with or without ECN.
     ///
     /// # Errors
     /// As [`Port::send`]; [`PortError::BadHeader`] when the header does not describe the frame.
@@ -308,6 +310,13 @@ impl Port {
     /// When the next frame arrives here; the time may already have passed.
     pub fn next_arrival(&self) -> Option<Instant> {
         self.from_vnet.next()
+    }
+
+    /// Sets how many bytes of frames wait here to be received, what it costs to hold them included;
+    /// initially, and at most, some 400 MB. A frame that finds no room is dropped and counted in
+    /// [`Port::take_overflowed`]. Where a limit is less than a frame, none is taken.
+    pub fn set_queue_limit(&self, bytes: usize) {
+        self.from_vnet.set_max_bytes_of_one(bytes);
     }
 
     /// The number of frames dropped since the last call because they were not received.

@@ -304,6 +304,13 @@ impl Inbox {
         queue.shares.set_max_frames(frames.min(MAX_FRAMES));
     }
 
+    /// Sets how many bytes of frames it takes from one wire, what it costs to hold them included, at
+    /// most [`MAX_BYTES`] in all. What it has stays.
+    pub(crate) fn set_max_bytes_of_one(&self, bytes: usize) {
+        let bytes = Shares::of_one(bytes).min(MAX_BYTES);
+        self.queue.lock().shares.set_max_bytes(bytes);
+    }
+
     /// True when no frame is queued or on the wire.
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0

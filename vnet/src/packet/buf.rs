@@ -13,8 +13,9 @@ use bytes::Bytes;
 use super::meta::Meta;
 use super::payload::Payload;
 
-/// Room for headers: Ethernet (14), IPv6 (40) and TCP with all options (60), and some to spare.
-pub(crate) const HEAD_CAPACITY: usize = 128;
+/// Room for headers: Ethernet with two tags (22), IPv4 with all options (60) or IPv6 with some extension
+/// headers, and TCP with all options (60).
+pub(crate) const HEAD_CAPACITY: usize = 144;
 /// Where pulled-up headers start, so that a forwarder can prepend its own link header.
 const PULL_START: usize = 32;
 /// A packet may refer to this many times the memory of what it holds, and of [`SMALL`] more.
@@ -105,11 +106,12 @@ impl Packet {
         &mut body.area[usize::from(body.start)..usize::from(body.end)]
     }
 
-    /// Makes room for `n` more header bytes in front and returns them, zeroed or not.
+    /// Makes room for `n` more header bytes in front and returns them, zeroed or not. Where they do not
+    /// fit together with those that are there, these become payload.
     ///
     /// # Panics
-    /// When the header area is full: the sum of all headers is bounded by their formats, so that
-    /// is a defect of the caller.
+    /// When `n` is more than the header area: the headers that are prepended at once are bounded by
+    /// their formats, so that is a defect of the caller.
     #[inline]
     pub(crate) fn prepend(&mut self, n: usize) -> &mut [u8] {
         if n > usize::from(self.start) {
@@ -123,11 +125,11 @@ impl Packet {
     /// Moves the header bytes to the end of the area, to make room in front.
     #[cold]
     fn move_to_end(&mut self, n: usize) {
+        assert!(n <= HEAD_CAPACITY, "headers larger than the header area");
+        if n + self.head().len() > HEAD_CAPACITY {
+            self.push_down(0);
+        }
         let len = usize::from(self.end - self.start);
-        assert!(
-            n + len <= HEAD_CAPACITY,
-            "headers larger than the header area"
-        );
         let header = usize::from(self.start)..usize::from(self.end);
         self.area.copy_within(header, HEAD_CAPACITY - len);
         self.start = (HEAD_CAPACITY - len) as u8;
@@ -148,7 +150,7 @@ impl Packet {
     }
 
     fn pull_missing(&mut self, n: usize, missing: usize) -> Option<()> {
-        if missing > self.payload.len() || n > HEAD_CAPACITY - PULL_START {
+        if missing > self.payload.len() || n > HEAD_CAPACITY {
             return None;
         }
         if usize::from(self.end) + missing > HEAD_CAPACITY {
@@ -382,5 +384,17 @@ mod tests {
         assert!(p.pull_up(60).is_some());
         p.strip(128);
         assert_eq!(p.to_vec(), vec![7; 104]);
+    }
+
+    #[test]
+    fn headers_that_fill_the_area_make_way_for_others() {
+        for more in [1, 14, 22, HEAD_CAPACITY] {
+            let mut p = Packet::incoming(vec![7; 200]);
+            assert!(p.pull_up(HEAD_CAPACITY).is_some());
+            assert!(p.pull_up(HEAD_CAPACITY + 1).is_none());
+            p.prepend(more).fill(1);
+            assert_eq!(p.to_vec(), [vec![1; more], vec![7; 200]].concat());
+            assert!(p.pull_up(more + 20.min(HEAD_CAPACITY - more)).is_some());
+        }
     }
 }

@@ -66,7 +66,9 @@ pub(crate) fn read(
     if flags & NEEDS_CSUM != 0 {
         let network = ether::network_offset(frame);
         match transport_of(frame, network) {
-            Some(known) if known == (start.into(), offset) => {
+            Some((transport, at, end)) if (transport, at) == (start.into(), offset) => {
+                // What is behind the IP packet is not summed.
+                frame.truncate(end);
                 frame.meta.csum = Csum::Partial {
                     start: start - network as u16,
                     offset,
@@ -134,9 +136,9 @@ pub(crate) fn write(frame: &mut Packet) -> Result<[u8; VIRTIO_HEADER_LEN], Heade
     Ok(header)
 }
 
-/// Where the transport header of a frame that carries TCP or UDP begins, and where its checksum is
-/// from there. What is behind the IP packet is cut off, for it is not summed.
-fn transport_of(frame: &mut Packet, network: usize) -> Option<(usize, u16)> {
+/// Where the transport header of a frame that carries TCP or UDP begins, where its checksum is from
+/// there, and where the IP packet ends.
+fn transport_of(frame: &mut Packet, network: usize) -> Option<(usize, u16, usize)> {
     let head = frame.pull_up(network + 1)?;
     let (proto, transport, end) = match EtherType::at(head, network - 2) {
         EtherType::IPV4 => {
@@ -165,8 +167,7 @@ fn transport_of(frame: &mut Packet, network: usize) -> Option<(usize, u16)> {
     if end > frame.len() || transport + least > end {
         return None;
     }
-    frame.truncate(end);
-    Some((transport, offset))
+    Some((transport, offset, end))
 }
 
 /// Fills in a checksum that is somewhere else: of an inner header of a tunnel, of another protocol.
@@ -311,6 +312,61 @@ mod tests {
             let lie = header(1, 0x81, [start + 20, 1000, start, 16]);
             assert!(read(&lie, &mut Packet::incoming(bytes)).is_err());
         }
+    }
+
+    /// A large TCP segment with so many tags and bytes of options, the header that describes it, and
+    /// where its network header is.
+    fn large(tags: usize, v6: bool, ip_options: usize, tcp_options: usize) -> (Vec<u8>, [u8; 12]) {
+        let mut tcp = segment(0x18, tcp_options + 3000);
+        tcp[12] = (((20 + tcp_options) / 4) << 4) as u8;
+        let (mut bytes, network) = match v6 {
+            true => (frame6(ip_options / 8, &tcp), 40 + ip_options / 8 * 8),
+            false => {
+                let mut bytes = frame(0, IpProto::TCP, &[&vec![1; ip_options], &tcp[..]].concat(), 0);
+                bytes[14] = 0x40 | ((20 + ip_options) / 4) as u8;
+                bytes[24..26].fill(0);
+                let sum = checksum::of(&bytes[14..34 + ip_options]);
+                bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+                (bytes, 20 + ip_options)
+            }
+        };
+        for _ in 0..tags {
+            bytes.splice(12..12, [0x81, 0, 0, 5]);
+        }
+        let start = (14 + 4 * tags + network) as u16;
+        let len = start + 20 + tcp_options as u16;
+        let kind = if v6 { 4 } else { 1 };
+        (bytes, header(1, kind, [len, 1000, start, 16]))
+    }
+
+    #[test]
+    fn a_large_segment_is_taken_whatever_options_it_has() {
+        for tags in 0..3 {
+            for (v6, most) in [(false, 40), (true, 16)] {
+                for ip_options in (0..=most).step_by(8) {
+                    for tcp_options in (0..=40).step_by(4) {
+                        let case = (tags, v6, ip_options, tcp_options);
+                        let (bytes, said) = large(tags, v6, ip_options, tcp_options);
+                        let mut packet = Packet::incoming(bytes.clone());
+                        assert_eq!(read(&said, &mut packet), Ok(()), "{case:?}");
+                        assert_eq!(write(&mut packet), Ok(said), "{case:?}");
+                        let network = ether::network_offset(&mut packet);
+                        let mut cut = Vec::new();
+                        let done = gso::segment(packet, network, &mut |mut piece| {
+                            checksum::finish(&mut piece, network).unwrap();
+                            cut.extend_from_slice(&piece.to_vec()[usize::from(field(&said, 0))..]);
+                        });
+                        assert_eq!(done, Ok(()), "{case:?}");
+                        assert!(cut == bytes[usize::from(field(&said, 0))..], "{case:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A field of a header, counted from the length of the headers.
+    fn field(header: &[u8; 12], nth: usize) -> u16 {
+        u16::from_le_bytes([header[2 + 2 * nth], header[3 + 2 * nth]])
     }
 
     #[test]

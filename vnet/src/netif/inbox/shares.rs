@@ -133,6 +133,16 @@ impl Shares {
         self.limit.frames = frames;
     }
 
+    /// Changes how many bytes there may be. What is there stays.
+    pub(super) fn set_max_bytes(&mut self, bytes: usize) {
+        self.limit.bytes = bytes;
+    }
+
+    /// The limit of which a payer that is alone may use `bytes`.
+    pub(super) fn of_one(bytes: usize) -> usize {
+        bytes.saturating_add(bytes.div_ceil(GREED))
+    }
+
     /// Counts a frame that costs so many bytes, if `payer` may have it, and says how much it uses now.
     #[inline]
     pub(super) fn take(&mut self, payer: Payer, bytes: usize) -> Option<Load> {

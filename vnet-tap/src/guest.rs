@@ -2,16 +2,18 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt};
-use vnet::{AdminError, Vnet};
+use vnet::{AdminError, MacAddr, Offload, Vnet};
 
 use crate::pump::{self, Pump};
 use crate::report::PumpReport;
@@ -37,11 +39,34 @@ pub enum Framing {
     Datagrams,
 }
 
+/// How an emulator's socket is to be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestConfig {
+    /// How frames follow each other in it.
+    pub framing: Framing,
+    /// The MAC address of the vnet's interface where it is made; `None` lets the vnet choose.
+    pub mac: Option<MacAddr>,
+    /// Bytes of frames, what it costs to hold them included, that wait for the guest to read them.
+    /// Initially 4 MiB. What finds no room is dropped and counted.
+    pub queue_bytes: usize,
+}
+
+impl From<Framing> for GuestConfig {
+    fn from(framing: Framing) -> GuestConfig {
+        GuestConfig {
+            framing,
+            mac: None,
+            queue_bytes: 4 << 20,
+        }
+    }
+}
+
 /// Why an emulator's socket could not be attached.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GuestError {
-    /// The socket is not of the kind that the framing needs ([`io::ErrorKind::InvalidInput`]), or is
-    /// none.
+    /// The socket is not of the kind that the framing needs ([`io::ErrorKind::InvalidInput`]), a stream
+    /// socket is not connected, or it is no socket.
     #[error("cannot use the socket: {0}")]
     Socket(io::Error),
     /// The vnet could not make the port.
@@ -77,7 +102,10 @@ pub struct Guest {
 impl Guest {
     /// Makes a port `ifname` in `vnet` and carries frames between it and `socket` until it is detached.
     /// A port of that name with nothing plugged in, of a replayed record or of a guest that has gone,
-    /// is used as it is.
+    /// is used as it is, but that frames leave it complete.
+    ///
+    /// The system has to run on [threads](vnet::System::threads): a guest does not wait for simulated
+    /// time.
     ///
     /// Frames have at most 65535 bytes of IP, and no guest gets more than the interface's MTU; see
     /// [`Vnet::set_ip_mtu`].
@@ -88,13 +116,20 @@ impl Guest {
         vnet: &Vnet,
         ifname: &str,
         socket: impl Into<OwnedFd>,
-        framing: Framing,
+        config: impl Into<GuestConfig>,
     ) -> Result<Guest, GuestError> {
-        let halves = socket::line(socket.into(), framing).map_err(GuestError::Socket)?;
-        let port = pump::port(vnet, ifname, None)?;
-        let pump =
-            Pump::start("vnet-guest", halves, port, vnet.system()).map_err(GuestError::Pump)?;
-        tracing::debug!(vnet = vnet.name(), ifname, ?framing, "guest attached");
+        let config = config.into();
+        let halves = socket::line(socket.into(), config.framing).map_err(GuestError::Socket)?;
+        let port = pump::port(vnet, ifname, config.mac, Offload::None)?;
+        let pump = Pump::start(
+            "vnet-guest",
+            halves,
+            port,
+            config.queue_bytes,
+            vnet.system(),
+        )
+        .map_err(GuestError::Pump)?;
+        tracing::debug!(vnet = vnet.name(), ifname, ?config, "guest attached");
         Ok(Guest { pump })
     }
 
@@ -111,6 +146,10 @@ impl Guest {
 
     /// Detaches the guest: the socket is closed. The vnet's port stays, with its carrier down.
     ///
+    /// Called on a pump's own thread, as in a waker or a callback of a port, it does not wait for the
+    /// end, and the report does not say how it was. It may not be called in a
+    /// [`FrameTap`](vnet::capture::FrameTap), which the pump may be waiting for.
+    ///
     /// # Panics
     /// When the pump panicked, with the same payload.
     pub fn detach(self) -> PumpReport {
@@ -119,7 +158,7 @@ impl Guest {
 }
 
 /// A listening socket whose guests become ports, each its own. Dropping it closes the socket and
-/// detaches all guests.
+/// detaches all guests; on a pump's own thread, it does not wait for that.
 ///
 /// ```
 /// use std::net::TcpListener;
@@ -161,7 +200,8 @@ pub struct GuestCounts {
 
 struct Listening {
     socket: OwnedFd,
-    bell: Bell,
+    /// Rung to stop, and when a guest has gone.
+    bell: Arc<Bell>,
     stop: AtomicBool,
     /// By number; `None` where there is no guest of that number.
     guests: Mutex<Vec<Option<Guest>>>,
@@ -190,7 +230,7 @@ impl Guests {
         rustix::io::ioctl_fionbio(&socket, true)?;
         let shared = Arc::new(Listening {
             socket,
-            bell: Bell::new()?,
+            bell: Arc::new(Bell::new()?),
             stop: AtomicBool::new(false),
             guests: Mutex::new(std::iter::repeat_with(|| None).take(most).collect()),
             accepted: AtomicU64::new(0),
@@ -221,64 +261,100 @@ impl Drop for Guests {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.shared.bell.ring();
-        if let Some(thread) = self.thread.take() {
-            // A panic of `welcome` has been printed by its own thread.
+        if let Some(thread) = self.thread.take()
+            && pump::may_wait()
+            && thread.thread().id() != thread::current().id()
+        {
+            // Nothing in it panics: `welcome` is caught.
             let _ = thread.join();
         }
     }
 }
 
+type Welcome<'a> = &'a mut dyn FnMut(usize, OwnedFd) -> Result<Guest, GuestError>;
+
 impl Listening {
-    fn run(&self, welcome: &mut dyn FnMut(usize, OwnedFd) -> Result<Guest, GuestError>) {
+    fn run(&self, welcome: Welcome<'_>) {
+        // What is short is said once, until it is there again.
+        let mut is_short = false;
         while !self.stop.load(Ordering::SeqCst) {
+            self.let_go(|guest| !guest.is_running());
             match accept_with(&self.socket, SocketFlags::CLOEXEC) {
-                Ok(socket) => self.seat(socket, welcome),
+                Ok(socket) => {
+                    is_short = false;
+                    self.seat(socket, welcome);
+                }
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::AGAIN) => {
                     let waited = wait(self.socket.as_fd(), &self.bell, Interest::Read, None);
                     if let Err(e) = waited {
                         tracing::warn!(error = %e, "no longer listening for guests");
-                        return;
+                        break;
                     }
+                }
+                // Somebody has shut it down.
+                Err(e @ (Errno::INVAL | Errno::BADF | Errno::NOTSOCK)) => {
+                    tracing::warn!(error = %e, "no longer listening for guests");
+                    self.wait_for_the_stop();
                 }
                 // Descriptors or memory are short: guests that leave give some back.
                 Err(e) => {
-                    tracing::warn!(error = %e, "cannot accept a guest");
+                    if !mem::replace(&mut is_short, true) {
+                        tracing::warn!(error = %e, "cannot accept guests for now");
+                    }
                     self.bell.wait(PAUSE);
+                    self.bell.silence();
                 }
             }
         }
-        self.guests.lock().clear();
+        self.let_go(|_| true);
+    }
+
+    /// Guests that are there stay, and others do not come.
+    fn wait_for_the_stop(&self) {
+        while !self.stop.load(Ordering::SeqCst) {
+            self.let_go(|guest| !guest.is_running());
+            self.bell.wait(PAUSE.saturating_mul(100));
+            self.bell.silence();
+        }
+    }
+
+    /// Detaches guests, and gives what they had back.
+    fn let_go(&self, which: impl Fn(&Guest) -> bool) {
+        let gone: Vec<Guest> = {
+            let mut guests = self.guests.lock();
+            let gone = guests
+                .iter_mut()
+                .filter_map(|seat| seat.take_if(|guest| which(guest)));
+            gone.collect()
+        };
+        // Not under the lock: their pumps may be calling somebody who wants to know the counts.
+        drop(gone);
     }
 
     /// Gives a connection a number and makes it a guest.
-    fn seat(
-        &self,
-        socket: OwnedFd,
-        welcome: &mut dyn FnMut(usize, OwnedFd) -> Result<Guest, GuestError>,
-    ) {
-        let free = {
-            let mut guests = self.guests.lock();
-            let is_free = |guest: &Option<Guest>| !guest.as_ref().is_some_and(Guest::is_running);
-            let free = guests.iter().position(is_free);
-            // The guest that has gone is gone before another one has its port.
-            free.map(|number| (number, guests[number].take()))
-        };
-        let Some((number, gone)) = free else {
+    fn seat(&self, socket: OwnedFd, welcome: Welcome<'_>) {
+        // The guest that has gone is gone before another one has its port.
+        self.let_go(|guest| !guest.is_running());
+        let free = self.guests.lock().iter().position(Option::is_none);
+        let Some(number) = free else {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        drop(gone);
-        match welcome(number, socket) {
-            Ok(guest) => {
+        // A panic has been printed; the next guest may fare better.
+        let welcomed = panic::catch_unwind(AssertUnwindSafe(|| welcome(number, socket)));
+        let refused = match welcomed {
+            Ok(Ok(guest)) => {
+                guest.pump.ring_at_the_end(Arc::clone(&self.bell));
                 self.guests.lock()[number] = Some(guest);
                 self.accepted.fetch_add(1, Ordering::Relaxed);
+                return;
             }
-            Err(e) => {
-                tracing::warn!(number, error = %e, "a guest was refused");
-                self.refused.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+            Ok(Err(e)) => e.to_string(),
+            Err(_) => "a panic".to_owned(),
+        };
+        tracing::warn!(number, error = refused, "a guest was refused");
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -26,11 +26,13 @@
 //! | `report` | what was carried, and how it ended |
 //! | [`mod@probe`] | whether TAPs can be created here, and if not, why |
 //! | [`netns`] | a private network namespace, for tests that must not affect the host |
+//! | `config` | how a TAP is to be made |
+//! | `device` | the process's end of a TAP |
 //! | `buffers` | memory for frames, used again |
 //! | `pump` | the thread that carries frames between a line and a port |
 //! | `line` | what a line is: a TAP, or a socket |
 //! | `socket` | frames in streams and datagrams |
-//! | `sys` | TAP devices, waiting, namespaces: the only file with `unsafe` |
+//! | `sys` | requests to the kernel, waiting, namespaces: the only file with `unsafe` |
 //!
 //! Unless [`TapConfig::offload`] says otherwise, TCP segments of up to 64 KiB pass uncut and checksums
 //! are left to whoever needs them, in both directions, by the virtio-net header in front of each frame.
@@ -38,6 +40,8 @@
 //! Linux only. Not implemented yet: multiple queues, TUN devices.
 
 mod buffers;
+mod config;
+mod device;
 pub mod guest;
 mod line;
 pub mod netns;
@@ -48,11 +52,12 @@ mod socket;
 mod sys;
 pub mod tap;
 
-pub use guest::{Framing, Guest, GuestCounts, GuestError, Guests};
+pub use config::{HostState, Lifetime, TapConfig};
+pub use guest::{Framing, Guest, GuestConfig, GuestCounts, GuestError, Guests};
 pub use netns::NetNs;
 pub use probe::{Unavailable, probe};
 pub use report::{PumpEnd, PumpReport};
-pub use tap::{Tap, TapConfig, TapError};
+pub use tap::{Tap, TapError};
 
 /// The examples in the documents.
 #[cfg(doctest)]

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread::{self, Builder, JoinHandle};
@@ -123,6 +124,12 @@ impl NetNs {
             thread::sleep(Duration::from_millis(10));
         }
         Ok(())
+    }
+
+    /// The file of the namespace, as [`TapConfig::netns`](crate::TapConfig::netns) takes it. It is there
+    /// as long as the namespace.
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/self/task/{}/ns/net", self.thread_id).into()
     }
 
     /// The identifier of the thread inside: `ip link set DEVICE netns ID` moves a device here.

@@ -15,14 +15,15 @@
 //!         └──── write ◄── Port::recv ◄────┘ (by the sender, or by the pump, which is woken)
 //! ```
 
+use std::cell::Cell;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Builder, JoinHandle};
 
 use parking_lot::Mutex;
 use vnet::packet::Packet;
-use vnet::{AdminError, MacAddr, Port, System, Vnet};
+use vnet::{AdminError, MacAddr, Offload, Port, System, Vnet};
 
 use crate::line::{Frame, Inward, Outward, Written};
 use crate::report::{PumpEnd, PumpReport};
@@ -35,12 +36,21 @@ const BATCH_OF_SENDER: usize = 4;
 /// Bytes in a frame from which on it is left to the pump.
 const LARGE: usize = 4096;
 
-/// The port of that name with nothing plugged in, or a new one.
-pub(crate) fn port(vnet: &Vnet, name: &str, mac: Option<MacAddr>) -> Result<Port, AdminError> {
-    match vnet.plug_port(name) {
-        Err(AdminError::NotFound(_)) => vnet.port(name, mac),
-        plugged => plugged,
-    }
+/// The port of that name with nothing plugged in, or a new one, from which frames leave as the line takes
+/// them. What an earlier line took is what frames look like that leave meanwhile; a line that
+/// cannot take them refuses them.
+pub(crate) fn port(
+    vnet: &Vnet,
+    name: &str,
+    mac: Option<MacAddr>,
+    offload: Offload,
+) -> Result<Port, AdminError> {
+    let port = match vnet.plug_port(name) {
+        Err(AdminError::NotFound(_)) => vnet.port(name, mac)?,
+        plugged => plugged?,
+    };
+    vnet.set_offload(name, offload)?;
+    Ok(port)
 }
 
 /// A running pump.
@@ -54,12 +64,34 @@ pub(crate) struct Pump {
 struct Shared {
     bell: Bell,
     stop: AtomicBool,
-    /// Set while the thread sleeps or is about to: only then is there anything to do for a sender.
-    asleep: AtomicBool,
+    /// Set once both ends have been let go.
+    ended: AtomicBool,
+    /// Rung then.
+    on_end: OnceLock<Arc<Bell>>,
+    /// What the thread is doing: [`BUSY`], [`ASLEEP`] or [`FULL`].
+    state: AtomicU8,
     /// The way out, for one thread at a time: frames keep their order. `None` once the pump
     /// has ended.
     outward: Mutex<Option<Way>>,
     counters: Counters,
+}
+
+/// It carries frames, and looks for more before it sleeps.
+const BUSY: u8 = 0;
+/// It sleeps or is about to, with nothing to carry out: there is something to do for a sender.
+const ASLEEP: u8 = 1;
+/// It sleeps or is about to until there is room for what it has: only the end of the port is news.
+const FULL: u8 = 2;
+
+thread_local! {
+    /// Whether this is the thread of a pump.
+    static IS_PUMP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread may wait for a pump's thread to end: a pump's own may not, because two
+/// could wait for each other, and one for itself.
+pub(crate) fn may_wait() -> bool {
+    !IS_PUMP.get()
 }
 
 /// Frames by what became of them.
@@ -73,36 +105,43 @@ struct Counters {
 }
 
 impl Pump {
-    /// Starts the thread, under this name.
+    /// Starts the thread, under this name. At most so many bytes of frames wait for room on the line.
     pub(crate) fn start(
         name: &str,
         (inward, outward): (Box<dyn Inward>, Box<dyn Outward>),
         port: Port,
+        queue_bytes: usize,
         system: System,
     ) -> io::Result<Pump> {
+        port.set_queue_limit(queue_bytes);
         let port = Arc::new(port);
         let shared = Arc::new(Shared {
             bell: Bell::new()?,
             stop: AtomicBool::new(false),
-            asleep: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            on_end: OnceLock::new(),
+            state: AtomicU8::new(BUSY),
             outward: Mutex::new(Some(Way {
                 to: outward,
                 port: Arc::clone(&port),
                 unwritten: None,
+                failed: None,
             })),
             counters: Counters::default(),
         });
         let told = Arc::clone(&shared);
-        port.on_ready(Arc::new(move || told.sent()));
+        let about = Arc::downgrade(&port);
+        port.on_ready(Arc::new(move || told.sent(&about)));
         let worker = Worker {
             shared: Arc::clone(&shared),
             inward,
             port,
             system,
         };
-        let thread = Builder::new()
-            .name(name.into())
-            .spawn(move || worker.carry_until_the_end())?;
+        let thread = Builder::new().name(name.into()).spawn(move || {
+            IS_PUMP.set(true);
+            worker.carry_until_the_end()
+        })?;
         Ok(Pump {
             shared,
             thread: Some(thread),
@@ -128,10 +167,19 @@ impl Pump {
 
     /// True while frames are carried.
     pub(crate) fn is_running(&self) -> bool {
-        self.thread.as_ref().is_some_and(|t| !t.is_finished())
+        !self.shared.ended.load(Ordering::SeqCst)
     }
 
-    /// Stops the thread, which takes both ends with it, and says how it ended.
+    /// Says who is told of the end. The first call counts.
+    pub(crate) fn ring_at_the_end(&self, bell: Arc<Bell>) {
+        let _ = self.shared.on_end.set(bell);
+        if !self.is_running() {
+            self.shared.ring_for_the_end();
+        }
+    }
+
+    /// Stops the thread, which takes both ends with it, and says how it ended. A pump's own thread only
+    /// asks for that, and does not wait.
     ///
     /// # Panics
     /// When the thread panicked, with the same payload.
@@ -146,12 +194,12 @@ impl Pump {
         }
     }
 
-    /// How the thread ended; `None` when it has been stopped before.
+    /// How the thread ended; `None` when it has been stopped before, or is not waited for.
     fn stop(&mut self) -> Option<thread::Result<PumpEnd>> {
         let thread = self.thread.take()?;
         self.shared.stop.store(true, Ordering::SeqCst);
         self.shared.bell.ring();
-        Some(thread.join())
+        may_wait().then(|| thread.join())
     }
 }
 
@@ -164,11 +212,13 @@ impl Drop for Pump {
 }
 
 impl Shared {
-    /// The vnet has sent something: called by the port, from any thread.
-    fn sent(&self) {
-        if !self.asleep.load(Ordering::SeqCst) {
+    /// The vnet has sent something, or is gone: called by the port, from any thread.
+    fn sent(&self, port: &Weak<Port>) {
+        match self.state.load(Ordering::SeqCst) {
+            ASLEEP => {}
+            FULL => return self.end_the_wait(port),
             // It looks once more before it sleeps.
-            return;
+            _ => return,
         }
         // Whoever has the lock is not the pump, and may have looked before this frame came.
         let all_written = self.outward.try_lock().is_some_and(|mut outward| {
@@ -176,8 +226,29 @@ impl Shared {
                 .as_mut()
                 .is_some_and(|outward| outward.carry_small(&self.counters))
         });
-        if !all_written && self.asleep.swap(false, Ordering::SeqCst) {
+        if !all_written {
+            self.wake(ASLEEP);
+        }
+    }
+
+    /// Wakes a pump that waits for room, if there is nothing to wait for any more.
+    #[cold]
+    fn end_the_wait(&self, port: &Weak<Port>) {
+        if port.upgrade().is_none_or(|port| port.is_gone()) {
+            self.wake(FULL);
+        }
+    }
+
+    fn wake(&self, from: u8) {
+        let (to, order) = (BUSY, Ordering::SeqCst);
+        if self.state.compare_exchange(from, to, order, order).is_ok() {
             self.bell.ring();
+        }
+    }
+
+    fn ring_for_the_end(&self) {
+        if let Some(bell) = self.on_end.get() {
+            bell.ring();
         }
     }
 }
@@ -208,6 +279,8 @@ struct Way {
     port: Arc<Port>,
     /// A frame that is next: there was no room for it, or it was left to the pump.
     unwritten: Option<Packet>,
+    /// An error that a sender met, for the pump to end with.
+    failed: Option<io::Error>,
 }
 
 impl Way {
@@ -221,6 +294,9 @@ impl Way {
         // What has waited for room in vain is gone from the port's queue.
         let overflowed = self.port.take_overflowed();
         counters.refused.fetch_add(overflowed, Ordering::Relaxed);
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         for _ in 0..BATCH {
             let Some(packet) = self.next() else {
                 return Ok(match self.to.flush()? {
@@ -240,29 +316,52 @@ impl Way {
     fn carry_small(&mut self, counters: &Counters) -> bool {
         for _ in 0..BATCH_OF_SENDER {
             let Some(packet) = self.next() else {
-                let all_written = self.to.flush().unwrap_or(false);
-                return all_written && self.port.next_arrival().is_none() && !self.port.is_gone();
+                let flushed = self.to.flush();
+                return self.keep(flushed)
+                    && self.port.next_arrival().is_none()
+                    && !self.port.is_gone();
             };
             if packet.len() >= LARGE {
                 self.unwritten = Some(packet);
                 return false;
             }
-            // The pump meets an error by itself.
-            if !self.write(packet, counters).unwrap_or(false) {
+            let written = self.write(packet, counters);
+            if !self.keep(written) {
                 return false;
             }
         }
         false
     }
 
+    /// Whether all was written. An error is kept: a socket tells it once.
+    fn keep(&mut self, written: io::Result<bool>) -> bool {
+        written.unwrap_or_else(|error| {
+            self.failed.get_or_insert(error);
+            false
+        })
+    }
+
+    /// Counts what is left when nothing more is carried.
+    fn give_up(&mut self, counters: &Counters) {
+        // Nothing comes behind what is there.
+        self.port.set_queue_limit(0);
+        let left = std::iter::from_fn(|| self.next()).count() as u64;
+        let lost = left + self.port.take_overflowed();
+        counters.refused.fetch_add(lost, Ordering::Relaxed);
+    }
+
     /// Hands over a frame. False when there is no room, and the frame is kept.
     fn write(&mut self, packet: Packet, counters: &Counters) -> io::Result<bool> {
-        match self.to.write(packet)? {
-            Written::Yes => counters.frames_out.fetch_add(1, Ordering::Relaxed),
-            Written::Refused => counters.refused.fetch_add(1, Ordering::Relaxed),
-            Written::Later(packet) => {
+        match self.to.write(packet) {
+            Ok(Written::Yes) => counters.frames_out.fetch_add(1, Ordering::Relaxed),
+            Ok(Written::Refused) => counters.refused.fetch_add(1, Ordering::Relaxed),
+            Ok(Written::Later(packet)) => {
                 self.unwritten = Some(packet);
                 return Ok(false);
+            }
+            Err(error) => {
+                counters.refused.fetch_add(1, Ordering::Relaxed);
+                return Err(error);
             }
         };
         Ok(true)
@@ -279,7 +378,12 @@ struct Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         // The port knows `shared`, which must not keep the port.
-        self.shared.outward.lock().take();
+        let way = self.shared.outward.lock().take();
+        if let Some(mut way) = way {
+            way.give_up(&self.shared.counters);
+        }
+        self.shared.ended.store(true, Ordering::SeqCst);
+        self.shared.ring_for_the_end();
     }
 }
 
@@ -290,13 +394,26 @@ impl Worker {
                 return PumpEnd::Detached;
             }
             if self.port.is_gone() {
+                // What the vnet has sent last may end connections of the other side's.
+                while let Ok(Progress::More) = self.carry_out() {}
                 return PumpEnd::PortGone;
             }
-            match self.turn() {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return PumpEnd::Closed,
-                Err(e) => return PumpEnd::Device(e),
+            if let Err(error) = self.turn() {
+                return self.end_by(error);
             }
+        }
+    }
+
+    /// A socket that failed tells why once, to whoever comes first, and then only that it has ended.
+    fn end_by(&self, error: io::Error) -> PumpEnd {
+        let is_end = |error: &io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
+        let kept = |way: &mut Way| way.failed.take().filter(|error| !is_end(error));
+        if !is_end(&error) {
+            return PumpEnd::Device(error);
+        }
+        match self.shared.outward.lock().as_mut().and_then(kept) {
+            Some(error) => PumpEnd::Device(error),
+            None => PumpEnd::Closed,
         }
     }
 
@@ -308,14 +425,20 @@ impl Worker {
             return Ok(());
         }
         let interest = if outward == Progress::Full {
+            // Frames that come now wait behind those that do; the end of the interface does not.
+            self.shared.state.store(FULL, Ordering::SeqCst);
+            if self.port.is_gone() {
+                self.shared.state.store(BUSY, Ordering::SeqCst);
+                return Ok(());
+            }
             Interest::ReadWrite
         } else {
             // What comes after the flag is set wakes the pump, or is written by who sent it; what came
             // before it, a frame or the end of the interface, is found by this look.
-            self.shared.asleep.store(true, Ordering::SeqCst);
+            self.shared.state.store(ASLEEP, Ordering::SeqCst);
             let last = self.carry_out();
             if !matches!(last, Ok(Progress::Idle)) || self.port.is_gone() {
-                self.shared.asleep.store(false, Ordering::SeqCst);
+                self.shared.state.store(BUSY, Ordering::SeqCst);
                 return last.map(drop);
             }
             Interest::Read
@@ -326,7 +449,7 @@ impl Worker {
             .filter(|_| interest == Interest::Read)
             .map(|at| at.since(self.system.now()));
         let woken = wait(self.inward.fd(), &self.shared.bell, interest, timeout);
-        self.shared.asleep.store(false, Ordering::SeqCst);
+        self.shared.state.store(BUSY, Ordering::SeqCst);
         self.shared.counters.wakeups.fetch_add(1, Ordering::Relaxed);
         woken
     }

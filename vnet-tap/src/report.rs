@@ -5,6 +5,7 @@ use std::io;
 
 /// How a pump ended.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum PumpEnd {
     /// It was stopped.
     Detached,
@@ -19,13 +20,16 @@ pub enum PumpEnd {
 
 /// What a TAP or a guest's socket carried.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct PumpReport {
     /// Frames read from the host or the guest.
     pub frames_in: u64,
     /// Frames written to the host or the guest.
     pub frames_out: u64,
-    /// Frames that one side sent and the other refused: too short or too long, the port's queue was
-    /// full or its vnet gone, or the host's interface was down or out of memory.
+    /// Frames that one side sent and the other refused: too short or too long, there was no room in the
+    /// queue towards the host or the guest, the vnet was gone, or the host's interface was down or out
+    /// of memory. At the end, also those that were still in the queue. A frame for which the vnet's own queue
+    /// has no room is counted there, not here.
     pub drops: u64,
     /// How often the pump was woken. It does not increase while nothing is sent.
     pub wakeups: u64,

@@ -6,20 +6,21 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{
-    RecvFlags, SendAncillaryBuffer, SendFlags, SocketType, connect, connect_unspec, getpeername,
-    recv, recvfrom, sendmsg, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags,
+    SocketType, connect, getpeername, recv, recvfrom, sendmsg, sendmsg_addr, socket_with, sockopt,
 };
 use vnet::packet::Packet;
 
+use crate::device::{is_complete, with_slices};
 use crate::guest::Framing;
 use crate::line::{Frame, Inward, MAX_FRAME_LEN, Outward, Written};
-use crate::sys::with_slices;
 
 /// The shortest frame: an Ethernet header.
 const MIN_FRAME_LEN: usize = 14;
@@ -30,6 +31,11 @@ const VFKIT_MAGIC: &[u8] = b"VFKT";
 /// Room in a datagram socket's queues: the kernel's default holds few large frames.
 const SEND_BUFFER: usize = 1 << 20;
 const RECEIVE_BUFFER: usize = 4 << 20;
+/// How long a TCP connection has to be silent before its peer is asked whether it is there, how often
+/// it is asked, and how long what it does not acknowledge is repeated.
+const SILENCE: Duration = Duration::from_secs(30);
+const QUESTIONS: u32 = 3;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Both directions of a socket.
 pub(crate) type Halves = (Box<dyn Inward>, Box<dyn Outward>);
@@ -49,8 +55,9 @@ fn stream(socket: OwnedFd, kind: SocketType, prefix: usize) -> io::Result<Halves
     if kind != SocketType::STREAM {
         return Err(wrong("frames behind their length need a stream socket"));
     }
-    // TCP only; others have nothing to delay.
-    let _ = sockopt::set_tcp_nodelay(&socket, true);
+    // One that listens, or is not connected, has nobody to talk to.
+    getpeername(&socket)?;
+    for_tcp(&socket);
     let socket = Arc::new(socket);
     let incoming = Stream {
         socket: Arc::clone(&socket),
@@ -67,6 +74,17 @@ fn stream(socket: OwnedFd, kind: SocketType, prefix: usize) -> io::Result<Halves
     Ok((Box::new(incoming), Box::new(outgoing)))
 }
 
+/// Frames do not wait for more, and a peer that has vanished is noticed. Others than TCP have nothing to
+/// delay, and are told of the end of their peer.
+fn for_tcp(socket: &OwnedFd) {
+    let _ = sockopt::set_tcp_nodelay(socket, true);
+    let _ = sockopt::set_socket_keepalive(socket, true);
+    let _ = sockopt::set_tcp_keepidle(socket, SILENCE);
+    let _ = sockopt::set_tcp_keepintvl(socket, SILENCE / QUESTIONS);
+    let _ = sockopt::set_tcp_keepcnt(socket, QUESTIONS);
+    let _ = sockopt::set_tcp_user_timeout(socket, PATIENCE.as_millis() as u32);
+}
+
 fn datagrams(socket: OwnedFd, kind: SocketType) -> io::Result<Halves> {
     if kind == SocketType::STREAM {
         return Err(wrong("a stream socket has no datagrams"));
@@ -74,9 +92,13 @@ fn datagrams(socket: OwnedFd, kind: SocketType) -> io::Result<Halves> {
     // The system's limits may be lower, which costs speed only.
     let _ = sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER);
     let _ = sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
+    let is_server = getpeername(&socket).is_err();
+    if is_server && kind == SocketType::SEQPACKET {
+        return Err(wrong("a socket of packets in sequence has to be connected"));
+    }
     let shared = Arc::new(DatagramSocket {
-        is_server: getpeername(&socket).is_err(),
-        has_peer: AtomicBool::new(false),
+        is_server,
+        peer: Mutex::new(None),
         is_connection: kind == SocketType::SEQPACKET,
         socket,
     });
@@ -148,7 +170,8 @@ impl Inward for Stream {
                 }
                 Ok((n, _)) => self.end += n,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(None),
+                // The second: memory is short for the moment.
+                Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => return Ok(None),
                 Err(e) => return Err(e.into()),
             }
         }
@@ -167,6 +190,9 @@ impl Outward for ToStream {
         if !self.flush()? {
             return Ok(Written::Later(packet));
         }
+        let Some(packet) = complete(packet) else {
+            return Ok(Written::Refused);
+        };
         let len = packet.len();
         let mut prefix = [0; 4];
         match self.prefix {
@@ -175,7 +201,7 @@ impl Outward for ToStream {
             _ => prefix = (len as u32).to_be_bytes(),
         }
         let prefix = &prefix[..self.prefix];
-        match send(&self.socket, prefix, &packet)? {
+        match send(&self.socket, None, prefix, &packet) {
             Sent::Bytes(n) if n < prefix.len() + len => {
                 let all = Bytes::from([prefix, &packet.to_vec()].concat());
                 self.rest = all.slice(n..);
@@ -186,6 +212,7 @@ impl Outward for ToStream {
             Sent::Refused(Errno::PIPE | Errno::CONNRESET) => {
                 Err(io::ErrorKind::UnexpectedEof.into())
             }
+            Sent::Refused(Errno::NOBUFS | Errno::NOMEM) => Ok(Written::Refused),
             Sent::Refused(e) => Err(e.into()),
         }
     }
@@ -195,7 +222,7 @@ impl Outward for ToStream {
             match rustix::net::send(&self.socket, &self.rest, SendFlags::NOSIGNAL) {
                 Ok(n) => self.rest.advance(n),
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(false),
+                Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => return Ok(false),
                 Err(Errno::PIPE | Errno::CONNRESET) => {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
@@ -209,12 +236,49 @@ impl Outward for ToStream {
 /// A socket of datagrams, each a frame.
 struct DatagramSocket {
     socket: OwnedFd,
-    /// It had no peer at first: it answers whoever makes itself known.
+    /// It has no peer of its own: it answers whoever makes itself known. It is never connected,
+    /// because the kernel lets nobody else speak to a socket that is.
     is_server: bool,
-    /// A server's: somebody has.
-    has_peer: AtomicBool,
+    /// A server's: who that is.
+    peer: Mutex<Option<SocketAddrAny>>,
     /// It has an end, which shows as a datagram of no bytes.
     is_connection: bool,
+}
+
+impl DatagramSocket {
+    /// Whether a server listens to what comes from there.
+    fn listens_to(&self, from: Option<SocketAddrAny>, what: &[u8]) -> bool {
+        let Some(from) = from else {
+            // A peer without a name cannot be answered; what it sends is heard while there is no other.
+            return self.peer.lock().is_none();
+        };
+        let mut peer = self.peer.lock();
+        match &*peer {
+            Some(known) if *known == from => true,
+            Some(known) if what != VFKIT_MAGIC && !is_gone(known) => false,
+            _ => {
+                *peer = Some(from);
+                true
+            }
+        }
+    }
+}
+
+/// Whether there is certainly nobody at an address. Only of Unix sockets can that be known without
+/// disturbing who is there.
+#[cold]
+fn is_gone(peer: &SocketAddrAny) -> bool {
+    let family = AddressFamily::UNIX;
+    if peer.address_family() != family {
+        return false;
+    }
+    let Ok(probe) = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None) else {
+        return false;
+    };
+    matches!(
+        connect(&probe, peer),
+        Err(Errno::CONNREFUSED | Errno::NOENT)
+    )
 }
 
 struct Datagrams {
@@ -222,28 +286,37 @@ struct Datagrams {
     buf: Vec<u8>,
 }
 
+/// What has come.
+enum Datagram {
+    /// A frame, in the buffer.
+    Frame,
+    /// Something else, which costs nothing.
+    Other,
+    /// The end of the connection.
+    End,
+}
+
 impl Datagrams {
-    /// The next datagram: how long it is in `buf`.
-    fn receive(&mut self) -> Result<usize, Errno> {
-        let DatagramSocket {
-            socket, is_server, ..
-        } = &*self.shared;
+    /// The next datagram.
+    fn receive(&mut self) -> Result<Datagram, Errno> {
+        let shared = &*self.shared;
         self.buf.clear();
         // One byte more than a frame has, so that a longer one is seen to be.
         self.buf.reserve_exact(MAX_FRAME_LEN + 1);
         let room = spare_capacity(&mut self.buf);
-        if !is_server {
-            return recv(socket, room, RecvFlags::empty()).map(|(read, _)| read);
+        if !shared.is_server {
+            let (read, _) = recv(&shared.socket, room, RecvFlags::empty())?;
+            return Ok(match (read, shared.is_connection) {
+                (0, true) => Datagram::End,
+                _ => Datagram::Frame,
+            });
         }
-        let (read, _, from) = recvfrom(socket, room, RecvFlags::empty())?;
-        if let Some(from) = from
-            && !self.shared.has_peer.load(Ordering::Relaxed)
-        {
-            // A peer without a name cannot be answered; what it sends is heard all the same.
-            let connected = connect(socket, &from).is_ok();
-            self.shared.has_peer.store(connected, Ordering::Relaxed);
-        }
-        Ok(read)
+        let (_, _, from) = recvfrom(&shared.socket, room, RecvFlags::empty())?;
+        let is_heard = shared.listens_to(from, &self.buf);
+        Ok(match is_heard && self.buf != VFKIT_MAGIC {
+            true => Datagram::Frame,
+            false => Datagram::Other,
+        })
     }
 }
 
@@ -253,27 +326,34 @@ impl Inward for Datagrams {
     }
 
     fn read(&mut self) -> io::Result<Option<Frame>> {
-        loop {
+        let is_connection = self.shared.is_connection;
+        // Those that cost nothing are bounded, too: others want their turn.
+        for _ in 0..AT_ONCE {
             match self.receive() {
-                Ok(0) if self.shared.is_connection => {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                Ok(_) if self.shared.is_server && self.buf == VFKIT_MAGIC => {}
-                Ok(_) => {
+                Ok(Datagram::End) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(Datagram::Frame) => {
                     return Ok(Some(Frame {
                         header: None,
                         bytes: Bytes::copy_from_slice(&self.buf),
                     }));
                 }
-                // The second: what was sent last has found nobody. What is sent next may.
-                Err(Errno::INTR | Errno::CONNREFUSED) => {}
+                Ok(Datagram::Other) | Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(Errno::CONNRESET) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Err(e) => return Err(e.into()),
+                Err(e @ (Errno::BADF | Errno::NOTSOCK | Errno::INVAL | Errno::FAULT)) => {
+                    return Err(e.into());
+                }
+                Err(e) if is_connection => return Err(e.into()),
+                // Of a socket with a peer, any message of ICMP is told once: one datagram was lost.
+                Err(_) => {}
             }
         }
+        Ok(None)
     }
 }
+
+/// Datagrams that are no frames, and errors, that are read in a row.
+const AT_ONCE: usize = 64;
 
 struct ToDatagrams {
     shared: Arc<DatagramSocket>,
@@ -281,30 +361,45 @@ struct ToDatagrams {
 
 impl Outward for ToDatagrams {
     fn write(&mut self, packet: Packet) -> io::Result<Written> {
+        let Some(packet) = complete(packet) else {
+            return Ok(Written::Refused);
+        };
         let DatagramSocket {
             socket,
             is_server,
-            has_peer,
+            peer,
             is_connection,
         } = &*self.shared;
-        if *is_server && !has_peer.load(Ordering::Relaxed) {
-            return Ok(Written::Refused);
-        }
-        match send(socket, &[], &packet)? {
+        let to = match is_server {
+            true => match peer.lock().clone() {
+                None => return Ok(Written::Refused),
+                to => to,
+            },
+            false => None,
+        };
+        match send(socket, to.as_ref(), &[], &packet) {
             Sent::Bytes(_) => Ok(Written::Yes),
             Sent::NoRoom => Ok(Written::Later(packet)),
             Sent::Refused(Errno::PIPE | Errno::CONNRESET) if *is_connection => {
                 Err(io::ErrorKind::UnexpectedEof.into())
             }
-            Sent::Refused(Errno::CONNREFUSED) if *is_server => {
-                // The peer is gone. The next one would not be heard by a socket that has a peer.
-                let _ = connect_unspec(socket);
-                has_peer.store(false, Ordering::Relaxed);
+            Sent::Refused(Errno::CONNREFUSED | Errno::NOENT) if *is_server => {
+                // The peer is gone; the next one that speaks is answered, unless it has spoken.
+                let mut peer = peer.lock();
+                if *peer == to {
+                    *peer = None;
+                }
                 Ok(Written::Refused)
             }
             Sent::Refused(_) => Ok(Written::Refused),
         }
     }
+}
+
+/// A frame that a socket can carry: complete, since no header goes with it.
+fn complete(mut packet: Packet) -> Option<Packet> {
+    let header = packet.virtio_header()?;
+    is_complete(&header).then_some(packet)
 }
 
 /// What came of a `sendmsg`.
@@ -314,18 +409,21 @@ enum Sent {
     Refused(Errno),
 }
 
-/// Sends a packet from where its pieces are, behind `prefix`.
-fn send(socket: &OwnedFd, prefix: &[u8], packet: &Packet) -> io::Result<Sent> {
+/// Sends a packet from where its pieces are, behind `prefix`, to `to` if the socket has no peer.
+fn send(socket: &OwnedFd, to: Option<&SocketAddrAny>, prefix: &[u8], packet: &Packet) -> Sent {
     loop {
         let sent = with_slices(prefix, packet, |slices| {
             let mut nothing = SendAncillaryBuffer::default();
-            sendmsg(socket, slices, &mut nothing, SendFlags::NOSIGNAL)
+            match to {
+                Some(to) => sendmsg_addr(socket, to, slices, &mut nothing, SendFlags::NOSIGNAL),
+                None => sendmsg(socket, slices, &mut nothing, SendFlags::NOSIGNAL),
+            }
         });
-        return Ok(match sent {
+        return match sent {
             Ok(n) => Sent::Bytes(n),
             Err(Errno::INTR) => continue,
             Err(Errno::AGAIN) => Sent::NoRoom,
             Err(e) => Sent::Refused(e),
-        });
+        };
     }
 }

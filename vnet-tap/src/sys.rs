@@ -1,232 +1,127 @@
-//! TAP devices, waiting and network namespaces: what needs `unsafe` in this crate, and what goes with it.
+//! Requests to the kernel about interfaces, waiting and network namespaces: what needs `unsafe` in this
+//! crate, and what goes with it.
 
-use std::ffi::{c_int, c_uint};
-use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::ffi::c_int;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use bytes::Buf;
-use libc::{TUN_F_CSUM, TUN_F_TSO_ECN, TUN_F_TSO4, TUN_F_TSO6};
-use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fs::{Mode as FileMode, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{IntegerSetter, Opcode, Setter, Updater, ioctl};
 use rustix::thread::UnshareFlags;
-use tun_tap::{Iface, Mode};
-use vnet::Offload;
-use vnet::packet::Packet;
 
-use crate::buffers::Buffers;
-use crate::line::{Frame, HEADER_LEN, Inward, Outward, Written};
+/// Makes a device, or opens one that is there.
+pub(crate) const TUNSETIFF: Opcode = libc::TUNSETIFF as Opcode;
+/// Which device a descriptor is of.
+pub(crate) const TUNGETIFF: Opcode = libc::TUNGETIFF as Opcode;
+pub(crate) const SIOCGIFFLAGS: Opcode = libc::SIOCGIFFLAGS as Opcode;
+pub(crate) const SIOCSIFFLAGS: Opcode = libc::SIOCSIFFLAGS as Opcode;
+pub(crate) const SIOCSIFMTU: Opcode = libc::SIOCSIFMTU as Opcode;
+pub(crate) const SIOCSIFHWADDR: Opcode = libc::SIOCSIFHWADDR as Opcode;
+/// Adds an interface to a bridge (`linux/sockios.h`).
+pub(crate) const SIOCBRADDIF: Opcode = 0x89a2;
 
-/// Slices handed to one `writev`; a packet in more pieces than this is copied into one.
-const MAX_SLICES: usize = 20;
+/// The requests that read and write a `struct ifreq`.
+const OF_INTERFACES: [Opcode; 7] = [
+    TUNSETIFF,
+    TUNGETIFF,
+    SIOCGIFFLAGS,
+    SIOCSIFFLAGS,
+    SIOCSIFMTU,
+    SIOCSIFHWADDR,
+    SIOCBRADDIF,
+];
 
-/// The process's end of a TAP, non-blocking.
-pub(crate) enum Device {
-    /// One that carries complete frames.
-    Plain(Iface),
-    /// One that carries a virtio-net header in front of each frame.
-    Offloading(Queue),
-}
+pub(crate) const TUNSETOFFLOAD: Opcode = libc::TUNSETOFFLOAD as Opcode;
+pub(crate) const TUNSETPERSIST: Opcode = libc::TUNSETPERSIST as Opcode;
+pub(crate) const TUNSETOWNER: Opcode = libc::TUNSETOWNER as Opcode;
 
-/// The descriptor of an offloading TAP.
-pub(crate) struct Queue {
-    fd: OwnedFd,
-    name: String,
-}
+/// The requests whose argument is a number.
+const OF_NUMBERS: [Opcode; 3] = [TUNSETOFFLOAD, TUNSETPERSIST, TUNSETOWNER];
 
-/// `struct ifreq` of `linux/if.h`, as `TUNSETIFF` reads and writes it.
+pub(crate) const TUNSETVNETHDRSZ: Opcode = libc::TUNSETVNETHDRSZ as Opcode;
+pub(crate) const TUNSETVNETLE: Opcode = libc::TUNSETVNETLE as Opcode;
+
+/// The requests that read an `int`.
+const OF_INTEGERS: [Opcode; 2] = [TUNSETVNETHDRSZ, TUNSETVNETLE];
+
+/// `struct ifreq` of `linux/if.h`: a name, and what is asked or said of it.
 #[repr(C)]
-struct InterfaceRequest {
+pub(crate) struct InterfaceRequest {
     name: [u8; 16],
-    flags: u16,
-    unused: [u8; 22],
+    value: [u8; 24],
 }
 
-const TUNSETIFF: Opcode = libc::TUNSETIFF as Opcode;
-const TUNSETOFFLOAD: Opcode = libc::TUNSETOFFLOAD as Opcode;
-const TUNSETVNETHDRSZ: Opcode = libc::TUNSETVNETHDRSZ as Opcode;
-const TUNSETVNETLE: Opcode = libc::TUNSETVNETLE as Opcode;
-
-impl Device {
-    /// Makes the TAP `name` in the calling thread's network namespace.
-    pub(crate) fn create(name: &str, offload: Offload) -> io::Result<Device> {
-        let offered = match offload {
-            Offload::Full => TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN,
-            Offload::Checksum => TUN_F_CSUM,
-            Offload::None => {
-                let iface = Iface::without_packet_info(name, Mode::Tap)?;
-                rustix::io::ioctl_fionbio(borrow(&iface), true)?;
-                return Ok(Device::Plain(iface));
-            }
-        };
-        Ok(Device::Offloading(Queue::create(name, offered)?))
-    }
-
-    /// The name the kernel gave it.
-    pub(crate) fn name(&self) -> &str {
-        match self {
-            Device::Plain(iface) => iface.name(),
-            Device::Offloading(queue) => &queue.name,
-        }
-    }
-
-    /// Both directions.
-    pub(crate) fn halves(self) -> (Box<dyn Inward>, Box<dyn Outward>) {
-        let device = Arc::new(self);
-        let inward = FromHost {
-            device: Arc::clone(&device),
-            buffers: Buffers::new(),
-        };
-        (Box::new(inward), Box::new(ToHost { device }))
-    }
-
-    fn has_headers(&self) -> bool {
-        matches!(self, Device::Offloading(_))
-    }
-
-    /// Reads the next frame from the host, with its header if it has one, into the free part of `buf`.
-    /// False when there is none.
-    pub(crate) fn read(&self, buf: &mut Vec<u8>) -> io::Result<bool> {
-        loop {
-            match rustix::io::read(self.as_fd(), spare_capacity(buf)) {
-                Ok(_) => return Ok(true),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(false),
-                Err(e) => return Err(e.into()),
-            }
-        }
-    }
-}
-
-struct FromHost {
-    device: Arc<Device>,
-    buffers: Buffers,
-}
-
-impl Inward for FromHost {
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.device.as_fd()
-    }
-
-    fn read(&mut self) -> io::Result<Option<Frame>> {
-        let Some(mut bytes) = self.buffers.read(|buf| self.device.read(buf))? else {
-            return Ok(None);
-        };
-        let mut header = None;
-        if self.device.has_headers() {
-            header = bytes.first_chunk().copied();
-            bytes.advance(HEADER_LEN.min(bytes.len()));
-        }
-        Ok(Some(Frame { header, bytes }))
-    }
-}
-
-struct ToHost {
-    device: Arc<Device>,
-}
-
-impl Outward for ToHost {
-    fn write(&mut self, mut packet: Packet) -> io::Result<Written> {
-        let header = match self.device.has_headers() {
-            true => match packet.virtio_header() {
-                Some(header) => Some(header),
-                None => return Ok(Written::Refused),
-            },
-            false => None,
-        };
-        let header = header.as_ref().map_or(&[][..], |header| &header[..]);
-        loop {
-            let written = with_slices(header, &packet, |slices| {
-                rustix::io::writev(self.device.as_fd(), slices)
-            });
-            return match written {
-                Ok(_) => Ok(Written::Yes),
-                Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => Ok(Written::Later(packet)),
-                // EIO: the host's interface is down. EINVAL: not a frame to its taste.
-                // ENOBUFS, ENOMEM: the host is out of memory for the moment.
-                Err(Errno::IO | Errno::INVAL | Errno::NOBUFS | Errno::NOMEM) => {
-                    Ok(Written::Refused)
-                }
-                Err(e) => Err(e.into()),
-            };
-        }
-    }
-}
-
-/// Calls `f` with a packet's pieces, where they are, behind `prefix`.
-pub(crate) fn with_slices<R>(
-    prefix: &[u8],
-    packet: &Packet,
-    f: impl FnOnce(&[IoSlice<'_>]) -> R,
-) -> R {
-    let slices = packet.slices();
-    let copy;
-    let mut pieces = [IoSlice::new(&[]); MAX_SLICES];
-    pieces[0] = IoSlice::new(prefix);
-    let used = if slices.len() + 2 <= MAX_SLICES {
-        pieces[1] = IoSlice::new(packet.head());
-        for (piece, slice) in pieces[2..].iter_mut().zip(slices) {
-            *piece = IoSlice::new(slice);
-        }
-        slices.len() + 2
-    } else {
-        copy = packet.to_vec();
-        pieces[1] = IoSlice::new(&copy);
-        2
-    };
-    f(&pieces[..used])
-}
-
-impl Queue {
-    /// `offered`: what this process takes from the host, and the host from it.
-    fn create(name: &str, offered: c_uint) -> io::Result<Queue> {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let fd = rustix::fs::open("/dev/net/tun", flags, FileMode::empty())?;
+impl InterfaceRequest {
+    /// A request about `name`, of which the kernel takes 15 bytes.
+    pub(crate) fn about(name: &str) -> InterfaceRequest {
         let mut request = InterfaceRequest {
             name: [0; 16],
-            flags: (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as u16,
-            unused: [0; 22],
+            value: [0; 24],
         };
-        // The last byte stays zero; a longer name has been refused by then.
         for (byte, char) in request.name[..15].iter_mut().zip(name.bytes()) {
             *byte = char;
         }
-        let len = HEADER_LEN as c_int;
-        let little_endian: c_int = 1;
-        // SAFETY: TUNSETIFF reads and writes a `struct ifreq`, whose size and layout
-        // `InterfaceRequest` has; the next two read an `int`; the last takes its argument by value.
-        unsafe {
-            ioctl(&fd, Updater::<TUNSETIFF, _>::new(&mut request))?;
-            ioctl(&fd, Setter::<TUNSETVNETHDRSZ, c_int>::new(len))?;
-            ioctl(&fd, Setter::<TUNSETVNETLE, c_int>::new(little_endian))?;
-            ioctl(
-                &fd,
-                IntegerSetter::<TUNSETOFFLOAD>::new_usize(offered as usize),
-            )?;
-        }
-        let name = request.name.split(|byte| *byte == 0).next();
-        let name = String::from_utf8_lossy(name.unwrap_or_default()).into_owned();
-        Ok(Queue { fd, name })
+        request
+    }
+
+    /// With this value, in the byte order of this machine.
+    pub(crate) fn with(mut self, value: &[u8]) -> InterfaceRequest {
+        self.value[..value.len()].copy_from_slice(value);
+        self
+    }
+
+    pub(crate) fn name(&self) -> String {
+        let name = self.name.split(|byte| *byte == 0).next();
+        String::from_utf8_lossy(name.unwrap_or_default()).into_owned()
+    }
+
+    /// The flags, where the request is about these.
+    pub(crate) fn flags(&self) -> u16 {
+        u16::from_ne_bytes([self.value[0], self.value[1]])
     }
 }
 
-fn borrow(iface: &Iface) -> BorrowedFd<'_> {
-    // SAFETY: `iface` owns the descriptor and is borrowed for as long as the result.
-    unsafe { BorrowedFd::borrow_raw(iface.as_raw_fd()) }
+const fn is_among(request: Opcode, mut list: &[Opcode]) -> bool {
+    while let [first, rest @ ..] = list {
+        if *first == request {
+            return true;
+        }
+        list = rest;
+    }
+    false
 }
 
-impl AsFd for Device {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Device::Plain(iface) => borrow(iface),
-            Device::Offloading(queue) => queue.fd.as_fd(),
-        }
-    }
+/// Makes a request about an interface.
+pub(crate) fn ask<const REQUEST: Opcode>(
+    fd: impl AsFd,
+    about: &mut InterfaceRequest,
+) -> rustix::io::Result<()> {
+    const { assert!(is_among(REQUEST, &OF_INTERFACES)) };
+    // SAFETY: the request reads and writes a `struct ifreq`, which `InterfaceRequest` is as long as, or
+    // longer than, and whose layout it has.
+    unsafe { ioctl(fd, Updater::<REQUEST, _>::new(about)) }
+}
+
+/// Makes a request whose argument is a number.
+pub(crate) fn set_number<const REQUEST: Opcode>(
+    fd: impl AsFd,
+    number: u32,
+) -> rustix::io::Result<()> {
+    const { assert!(is_among(REQUEST, &OF_NUMBERS)) };
+    // SAFETY: the request takes its argument by value.
+    unsafe { ioctl(fd, IntegerSetter::<REQUEST>::new_usize(number as usize)) }
+}
+
+/// Makes a request that reads an `int`.
+pub(crate) fn set_integer<const REQUEST: Opcode>(
+    fd: impl AsFd,
+    value: c_int,
+) -> rustix::io::Result<()> {
+    const { assert!(is_among(REQUEST, &OF_INTEGERS)) };
+    // SAFETY: the request reads an `int`.
+    unsafe { ioctl(fd, Setter::<REQUEST, c_int>::new(value)) }
 }
 
 /// A bell: rung from any thread, heard by [`wait`].
@@ -256,7 +151,8 @@ impl Bell {
         );
     }
 
-    fn silence(&self) {
+    /// Hears what has been rung.
+    pub(crate) fn silence(&self) {
         let mut count = [0; 8];
         // EAGAIN means that it was silent.
         let _ = rustix::io::read(&self.fd, &mut count[..]);

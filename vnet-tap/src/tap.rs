@@ -1,59 +1,57 @@
 //! Attaching a host TAP to a vnet, and detaching it.
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
-use vnet::{AdminError, MacAddr, Offload, Vnet};
+use vnet::{AdminError, Vnet};
 
+use crate::config::TapConfig;
+use crate::device::{DEFAULT_NAME, Device, Failure, Step};
 use crate::probe::Unavailable;
 use crate::pump::{self, Pump};
 use crate::report::PumpReport;
-use crate::sys::Device;
 
 /// Bytes in the longest name of a host interface (`IFNAMSIZ` without the final zero).
 const MAX_NAME_LEN: usize = 15;
-/// The name requested when the configuration has none.
-const DEFAULT_NAME: &str = "vnt%d";
-
-/// How to create the TAP.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TapConfig {
-    /// The name of the host's interface; `%d` in it becomes the first free number. `None` means
-    /// `vnt%d`. If a persistent TAP of that name exists and is not in use, it is opened instead of
-    /// created.
-    pub host_name: Option<String>,
-    /// The MAC address of the vnet's interface where it is made; `None` lets the vnet choose. The
-    /// host's own end is given one by the kernel.
-    pub mac: Option<MacAddr>,
-    /// What the host and the vnet leave undone in frames for each other. With [`Offload::Full`], which
-    /// is the default, TCP segments of up to 64 KiB pass uncut in both directions and no checksum is
-    /// computed on the way. With [`Offload::None`] each frame is complete.
-    pub offload: Offload,
-}
-
-impl Default for TapConfig {
-    fn default() -> TapConfig {
-        TapConfig {
-            host_name: None,
-            mac: None,
-            offload: Offload::Full,
-        }
-    }
-}
 
 /// Why a TAP could not be attached.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TapError {
-    /// TAP devices cannot be created here.
+    /// TAP devices cannot be made here.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
     /// The kernel would not accept this name for the host's interface unchanged.
     #[error(
-        "{0:?} is not a valid name for a host interface: use 1 to 15 bytes without spaces and slashes"
+        "{0:?} is not a valid name for a host interface: use 1 to 15 bytes without spaces, slashes and \
+         colons, and no % but in one %d"
     )]
     BadHostName(String),
     /// Another process, or another TAP of this one, has an interface of that name.
     #[error("the host's interface {0:?} is in use")]
     HostNameInUse(String),
+    /// There is an interface of that name, or a descriptor was handed in, and it cannot be attached to.
+    #[error("{0:?} is not a TAP with a single queue and without packet information")]
+    NotATap(String),
+    /// The network namespace could not be entered.
+    #[error("cannot enter the network namespace {}: {error}", netns.display())]
+    NetNs {
+        /// Its file.
+        netns: PathBuf,
+        /// What the kernel said: mostly that there is none, or that `CAP_SYS_ADMIN` is missing.
+        #[source]
+        error: io::Error,
+    },
+    /// Something of the host's interface could not be set.
+    #[error("cannot set the {what} of the host's interface: {error}")]
+    Host {
+        /// What.
+        what: &'static str,
+        /// What the kernel said: mostly that `CAP_NET_ADMIN` is missing.
+        #[source]
+        error: io::Error,
+    },
     /// The vnet could not create the port.
     #[error("cannot create the vnet's end: {0}")]
     Port(#[from] AdminError),
@@ -70,33 +68,57 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Creates a TAP in the calling thread's network namespace and a port `ifname` in `vnet`, and
-    /// carries frames between them until it is detached. A port of that name with nothing plugged in,
-    /// of a replayed record or an earlier TAP, is used as it is.
+    /// Creates a TAP and a port `ifname` in `vnet`, and carries frames between them until it is
+    /// detached. A port of that name with nothing plugged in, of a replayed record or an earlier TAP,
+    /// is used as it is, but for its offload.
     ///
-    /// The host's interface is initially down and has no address; the host's administrator, or
-    /// `ip`, changes that. Its MTU is set on the host: frames with up to 65535 bytes of IP are
+    /// Unless the configuration says otherwise, the host's interface is initially down and has no
+    /// address; the host's administrator, or `ip`, changes that. Frames with up to 65535 bytes of IP are
     /// carried.
+    ///
+    /// The system has to run on [threads](vnet::System::threads): the host does not wait for
+    /// simulated time.
     ///
     /// # Errors
     /// See [`TapError`]. Nothing is left behind on the host; in the vnet, a port that has been made
     /// stays where the pump cannot be started.
     pub fn attach(vnet: &Vnet, ifname: &str, config: TapConfig) -> Result<Tap, TapError> {
-        let TapConfig {
-            host_name,
-            mac,
-            offload,
-        } = config;
-        let name = host_name.as_deref().unwrap_or(DEFAULT_NAME);
-        check_name(name)?;
-        let device = Device::create(name, offload).map_err(|e| match e.kind() {
-            io::ErrorKind::ResourceBusy => TapError::HostNameInUse(name.to_owned()),
-            _ => TapError::Unavailable(Unavailable::from_io(e)),
+        check_name(config.host_name.as_deref().unwrap_or(DEFAULT_NAME))?;
+        let device = Device::create(&config).map_err(|failure| told(failure, &config))?;
+        Tap::start(vnet, ifname, device, &config)
+    }
+
+    /// As [`Tap::attach`], with a TAP that somebody else has opened and configured (`IFF_TAP`,
+    /// `IFF_NO_PI`, and `IFF_VNET_HDR` for offload): a launcher, libvirt or systemd. No privilege is
+    /// needed, unless the configuration changes the host's interface.
+    ///
+    /// # Errors
+    /// As [`Tap::attach`].
+    pub fn from_fd(
+        vnet: &Vnet,
+        ifname: &str,
+        fd: impl Into<OwnedFd>,
+        config: TapConfig,
+    ) -> Result<Tap, TapError> {
+        let device = Device::from_fd(fd.into(), &config);
+        let device = device.map_err(|failure| match failure.step {
+            Step::Make => TapError::NotATap("the descriptor".into()),
+            _ => told(failure, &config),
         })?;
+        Tap::start(vnet, ifname, device, &config)
+    }
+
+    fn start(
+        vnet: &Vnet,
+        ifname: &str,
+        device: Device,
+        config: &TapConfig,
+    ) -> Result<Tap, TapError> {
         let host_name = device.name().to_owned();
-        let port = pump::port(vnet, ifname, mac)?;
-        vnet.set_offload(ifname, offload)?;
-        let pump = Pump::start("vnet-tap", device.halves(), port, vnet.system())
+        let offload = device.offload(config.offload);
+        let port = pump::port(vnet, ifname, config.mac, offload)?;
+        let (halves, system) = (device.halves(), vnet.system());
+        let pump = Pump::start("vnet-tap", halves, port, config.queue_bytes, system)
             .map_err(TapError::Pump)?;
         tracing::debug!(vnet = vnet.name(), ifname, host = %host_name, "TAP attached");
         Ok(Tap { pump, host_name })
@@ -118,7 +140,11 @@ impl Tap {
     }
 
     /// Detaches the TAP: the pump stops and the host's interface disappears (unless it is persistent).
-    /// The vnet's port stays, with its carrier down; frames in its queue are discarded.
+    /// The vnet's port stays, with its carrier down; frames in its queue are discarded and counted.
+    ///
+    /// Called on a pump's own thread, as in a waker or a callback of a port, it does not wait for the
+    /// end, and the report does not say how it was. It may not be called in a
+    /// [`FrameTap`](vnet::capture::FrameTap), which the pump may be waiting for.
     ///
     /// # Panics
     /// When the pump panicked, with the same payload.
@@ -129,10 +155,32 @@ impl Tap {
     }
 }
 
+/// What a failure is called.
+fn told(Failure { step, error }: Failure, config: &TapConfig) -> TapError {
+    let name = config
+        .host_name
+        .as_deref()
+        .unwrap_or(DEFAULT_NAME)
+        .to_owned();
+    match (step, error.kind()) {
+        (Step::Enter, _) => TapError::NetNs {
+            netns: config.netns.clone().unwrap_or_default(),
+            error,
+        },
+        (Step::Make, io::ErrorKind::ResourceBusy) => TapError::HostNameInUse(name),
+        // TUNSETIFF answers so for interfaces that are no TAPs, and for TAPs with several queues.
+        (Step::Make, io::ErrorKind::InvalidInput) => TapError::NotATap(name),
+        (Step::Set(what), _) => TapError::Host { what, error },
+        (Step::Open | Step::Make, _) => Unavailable::of(step, error).into(),
+    }
+}
+
 fn check_name(name: &str) -> Result<(), TapError> {
     let bad = |c: char| c.is_whitespace() || c == '/' || c == ':' || c == '\0';
+    let plain = name.replacen("%d", "", 1);
     if (1..=MAX_NAME_LEN).contains(&name.len())
         && !name.contains(bad)
+        && !plain.contains('%')
         && name != "."
         && name != ".."
     {
@@ -151,7 +199,17 @@ mod tests {
         for good in ["vnt%d", "tap0", "fifteen-bytes-1"] {
             assert!(check_name(good).is_ok(), "{good}");
         }
-        for bad in ["", "sixteen-bytes-12", "a b", "a/b", "..", "a\0b"] {
+        for bad in [
+            "",
+            "sixteen-bytes-12",
+            "a b",
+            "a/b",
+            "..",
+            "a\0b",
+            "a%x",
+            "%d%d",
+            "50%",
+        ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
     }

@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use vnet::{AdminError, OwnedVnet, System};
-use vnet_tap::{NetNs, PumpEnd, Tap, TapConfig, TapError};
+use vnet::{AdminError, MacAddr, Offload, OwnedVnet, System};
+use vnet_tap::{HostState, Lifetime, NetNs, PumpEnd, Tap, TapConfig, TapError};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 1);
 const VNET: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 2);
@@ -192,6 +192,186 @@ fn a_name_in_use_is_refused_and_dropping_frees_it() {
     let error = attach("lo0").unwrap_err();
     assert!(matches!(error, TapError::Port(_)), "{error}");
     host.wait_until_gone("vnt0", PATIENCE).unwrap();
+}
+
+/// A namespace with this interface in it, and what `ip` says of it.
+fn told(host: &NetNs, name: &str) -> String {
+    let name = name.to_owned();
+    host.run(move || {
+        let mut ip = std::process::Command::new("ip");
+        let output = ip
+            .args(["-d", "link", "show", "dev", &name])
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    })
+}
+
+#[test]
+fn the_hosts_interface_is_what_the_configuration_says() {
+    let Some(Bench { tap, vnet, host }) = bench() else {
+        return;
+    };
+    drop(tap);
+    host.wait_until_gone("vnt0", PATIENCE).unwrap();
+    host.ip("link add br0 type bridge").unwrap();
+    let config = TapConfig {
+        host_name: Some("lan%d".into()),
+        netns: Some(host.path()),
+        host_mac: Some(MacAddr([2, 0, 0, 0, 0, 7])),
+        host_ip_mtu: Some(9000),
+        host_bridge: Some("br0".into()),
+        host_state: HostState::Up,
+        lifetime: Lifetime::Persistent,
+        owner: Some(12_345),
+        ..TapConfig::default()
+    };
+    let tap = Tap::attach(&vnet, "tap0", config.clone()).unwrap();
+    assert_eq!(tap.host_name(), "lan0");
+    let said = told(&host, "lan0");
+    for part in [
+        "mtu 9000",
+        "master br0",
+        "link/ether 02:00:00:00:00:07",
+        "UP",
+        "tun type tap",
+        "persist on",
+        "user 12345",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    drop(tap);
+    // It outlives its user, and is found again.
+    let config = TapConfig {
+        host_name: Some("lan0".into()),
+        host_bridge: None,
+        host_state: HostState::Down,
+        lifetime: Lifetime::WithTap,
+        ..config
+    };
+    let give_up = Instant::now() + PATIENCE;
+    let tap = loop {
+        // Another thread that starts a process may hold it for a moment.
+        match Tap::attach(&vnet, "tap0", config.clone()) {
+            Err(TapError::HostNameInUse(_)) if Instant::now() < give_up => {
+                sleep(Duration::from_millis(5));
+            }
+            attached => break attached.unwrap(),
+        }
+    };
+    assert!(!told(&host, "lan0").contains("persist on"));
+    drop(tap);
+    host.wait_until_gone("lan0", PATIENCE).unwrap();
+    for (wrong, is_so) in [
+        (
+            TapConfig {
+                host_bridge: Some("nobr".into()),
+                ..config.clone()
+            },
+            (|e| matches!(e, TapError::Host { what: "bridge", .. })) as fn(&TapError) -> bool,
+        ),
+        (
+            TapConfig {
+                host_ip_mtu: Some(1),
+                ..config.clone()
+            },
+            |e| matches!(e, TapError::Host { what: "MTU", .. }),
+        ),
+        (
+            TapConfig {
+                netns: Some("/nowhere".into()),
+                ..config.clone()
+            },
+            |e| matches!(e, TapError::NetNs { .. }),
+        ),
+        (
+            TapConfig {
+                host_name: Some("lo".into()),
+                ..config.clone()
+            },
+            |e| matches!(e, TapError::NotATap(_)),
+        ),
+    ] {
+        let error = Tap::attach(&vnet, "tap0", wrong).unwrap_err();
+        assert!(is_so(&error), "{error}");
+    }
+    host.wait_until_gone("lan0", PATIENCE).unwrap();
+}
+
+#[test]
+fn threads_stay_where_the_caller_is() {
+    let Some(Bench { tap, vnet: _, host }) = bench() else {
+        return;
+    };
+    drop(tap);
+    let vnet = System::threads().create("outside").unwrap();
+    let config = TapConfig {
+        netns: Some(host.path()),
+        ..TapConfig::default()
+    };
+    let _tap = Tap::attach(&vnet, "tap0", config).unwrap();
+    vnet.add_address("tap0", format!("{VNET}/24").parse().unwrap())
+        .unwrap();
+    let here = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let task = task.unwrap().path();
+        let read = |what: &str| std::fs::read_to_string(task.join(what)).unwrap_or_default();
+        // Others are those of other tests.
+        if read("comm").trim() == "netns" || read("comm").starts_with("vnet-") {
+            continue;
+        }
+        let there = std::fs::read_link(task.join("ns/net"));
+        assert!(there.is_err() || there.unwrap() == here, "{}", read("comm"));
+    }
+}
+
+#[test]
+fn a_plain_tap_takes_nothing_of_what_its_last_user_agreed_to() {
+    let Some(Bench { tap, vnet, host }) = bench() else {
+        return;
+    };
+    drop(tap);
+    host.wait_until_gone("vnt0", PATIENCE).unwrap();
+    let config = |offload, lifetime| TapConfig {
+        host_name: Some("vnt0".into()),
+        netns: Some(host.path()),
+        offload,
+        lifetime,
+        ..TapConfig::default()
+    };
+    let first = config(Offload::Full, Lifetime::Persistent);
+    drop(Tap::attach(&vnet, "tap0", first).unwrap());
+    let give_up = Instant::now() + PATIENCE;
+    let tap = loop {
+        match Tap::attach(&vnet, "tap0", config(Offload::None, Lifetime::WithTap)) {
+            Err(TapError::HostNameInUse(_)) if Instant::now() < give_up => {
+                sleep(Duration::from_millis(5));
+            }
+            attached => break attached.unwrap(),
+        }
+    };
+    host.ip(&format!("addr add {HOST}/24 dev vnt0")).unwrap();
+    host.ip("link set vnt0 up").unwrap();
+    // The host's kernel leaves a checksum open if it believes that somebody fills it in, and a frame
+    // with a wrong one never arrives.
+    Bench { tap, vnet, host }.talk(1000);
+}
+
+#[test]
+fn a_descriptor_handed_in_is_as_good() {
+    use rustix::fs::{Mode, OFlags, open};
+    let Some(Bench { tap, vnet, host }) = bench() else {
+        return;
+    };
+    drop(tap);
+    host.wait_until_gone("vnt0", PATIENCE).unwrap();
+    let file = open("/dev/null", OFlags::RDWR, Mode::empty()).unwrap();
+    let error = Tap::from_fd(&vnet, "tap0", file, TapConfig::default()).unwrap_err();
+    assert!(matches!(error, TapError::NotATap(_)), "{error}");
+    // Nobody has said yet which device it is of.
+    let none = open("/dev/net/tun", OFlags::RDWR, Mode::empty()).unwrap();
+    let error = Tap::from_fd(&vnet, "tap0", none, TapConfig::default()).unwrap_err();
+    assert!(matches!(error, TapError::NotATap(_)), "{error}");
 }
 
 #[test]

@@ -322,7 +322,12 @@ mod tests {
         let (mut bytes, network) = match v6 {
             true => (frame6(ip_options / 8, &tcp), 40 + ip_options / 8 * 8),
             false => {
-                let mut bytes = frame(0, IpProto::TCP, &[&vec![1; ip_options], &tcp[..]].concat(), 0);
+                let mut bytes = frame(
+                    0,
+                    IpProto::TCP,
+                    &[&vec![1; ip_options], &tcp[..]].concat(),
+                    0,
+                );
                 bytes[14] = 0x40 | ((20 + ip_options) / 4) as u8;
                 bytes[24..26].fill(0);
                 let sum = checksum::of(&bytes[14..34 + ip_options]);

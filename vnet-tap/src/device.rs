@@ -1,0 +1,350 @@
+//! The process's end of a host TAP: making one, or opening one that is there, and its frames.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::Builder;
+
+use bytes::Buf;
+use libc::{TUN_F_CSUM, TUN_F_TSO_ECN, TUN_F_TSO4, TUN_F_TSO6};
+use rustix::buffer::spare_capacity;
+use rustix::fs::{Mode as FileMode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType, socket};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use vnet::Offload;
+use vnet::packet::Packet;
+
+use crate::buffers::Buffers;
+use crate::config::{HostState, Lifetime, TapConfig};
+use crate::line::{Frame, HEADER_LEN, Inward, Outward, Written};
+use crate::sys::{self, InterfaceRequest, ask, set_integer, set_number};
+
+/// The character device through which TAPs are made.
+pub(crate) const TUN_DEVICE: &str = "/dev/net/tun";
+/// The name requested when the configuration has none.
+pub(crate) const DEFAULT_NAME: &str = "vnt%d";
+/// Slices handed to one `writev`; a packet in more pieces than this is copied into one.
+const MAX_SLICES: usize = 20;
+/// An Ethernet address, in `sa_family` of a link-layer address (`linux/if_arp.h`).
+const ARPHRD_ETHER: u16 = 1;
+
+/// The process's end of a TAP, non-blocking.
+pub(crate) struct Device {
+    fd: OwnedFd,
+    name: String,
+    /// A virtio-net header is in front of each frame.
+    has_headers: bool,
+}
+
+/// A step on the way to a TAP that failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) step: Step,
+    pub(crate) error: io::Error,
+}
+
+/// The steps on the way to a TAP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Going to its network namespace.
+    Enter,
+    /// Opening [`TUN_DEVICE`].
+    Open,
+    /// Making the device, or taking one that is there.
+    Make,
+    /// Changing something of it.
+    Set(&'static str),
+}
+
+impl Step {
+    fn failed(self) -> impl Fn(Errno) -> Failure {
+        move |errno| Failure {
+            step: self,
+            error: errno.into(),
+        }
+    }
+}
+
+impl Device {
+    /// Makes the TAP of a configuration, in its network namespace or that of the calling thread.
+    pub(crate) fn create(config: &TapConfig) -> Result<Device, Failure> {
+        let Some(netns) = &config.netns else {
+            return Device::create_here(config);
+        };
+        // A thread of its own: this one stays where it is, and so do those that it will start.
+        let (netns, config) = (netns.clone(), config.clone());
+        let there = move || {
+            enter(&netns)?;
+            Device::create_here(&config)
+        };
+        let failed = |error| Failure {
+            step: Step::Enter,
+            error,
+        };
+        let thread = Builder::new().name("vnet-tap-netns".into()).spawn(there);
+        let ended = thread.map_err(failed)?.join();
+        ended.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+    }
+
+    fn create_here(config: &TapConfig) -> Result<Device, Failure> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let fd =
+            rustix::fs::open(TUN_DEVICE, flags, FileMode::empty()).map_err(Step::Open.failed())?;
+        let has_headers = config.offload != Offload::None;
+        let mut kind = libc::IFF_TAP | libc::IFF_NO_PI;
+        if has_headers {
+            kind |= libc::IFF_VNET_HDR;
+        }
+        let name = config.host_name.as_deref().unwrap_or(DEFAULT_NAME);
+        let mut request = InterfaceRequest::about(name).with(&(kind as u16).to_ne_bytes());
+        ask::<{ sys::TUNSETIFF }>(&fd, &mut request).map_err(Step::Make.failed())?;
+        let device = Device {
+            fd,
+            name: request.name(),
+            has_headers,
+        };
+        device.agree(config.offload)?;
+        device.set_up(config)?;
+        Ok(device)
+    }
+
+    /// A TAP that somebody else has opened.
+    pub(crate) fn from_fd(fd: OwnedFd, config: &TapConfig) -> Result<Device, Failure> {
+        let mut request = InterfaceRequest::about("");
+        ask::<{ sys::TUNGETIFF }>(&fd, &mut request).map_err(Step::Make.failed())?;
+        if i32::from(request.flags()) & (libc::IFF_TAP | libc::IFF_NO_PI)
+            != libc::IFF_TAP | libc::IFF_NO_PI
+        {
+            return Err(Step::Make.failed()(Errno::INVAL));
+        }
+        rustix::io::ioctl_fionbio(&fd, true).map_err(Step::Set("non-blocking").failed())?;
+        let device = Device {
+            has_headers: i32::from(request.flags()) & libc::IFF_VNET_HDR != 0,
+            name: request.name(),
+            fd,
+        };
+        device.agree(match device.has_headers {
+            true => config.offload,
+            false => Offload::None,
+        })?;
+        device.set_up(config)?;
+        Ok(device)
+    }
+
+    /// Says what this process takes from the host, and the host from it. A device that was there may
+    /// still have what its last user said.
+    fn agree(&self, offload: Offload) -> Result<(), Failure> {
+        let offered = match offload {
+            Offload::Full => TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN,
+            Offload::Checksum => TUN_F_CSUM,
+            Offload::None => 0,
+        };
+        let failed = Step::Set("offload").failed();
+        if self.has_headers {
+            set_integer::<{ sys::TUNSETVNETHDRSZ }>(&self.fd, HEADER_LEN as i32)
+                .map_err(&failed)?;
+            set_integer::<{ sys::TUNSETVNETLE }>(&self.fd, 1).map_err(&failed)?;
+        }
+        set_number::<{ sys::TUNSETOFFLOAD }>(&self.fd, offered).map_err(failed)
+    }
+
+    /// Makes the host's interface what the configuration says.
+    fn set_up(&self, config: &TapConfig) -> Result<(), Failure> {
+        if let Some(owner) = config.owner {
+            set_number::<{ sys::TUNSETOWNER }>(&self.fd, owner)
+                .map_err(Step::Set("owner").failed())?;
+        }
+        match config.lifetime {
+            Lifetime::AsItIs => {}
+            Lifetime::WithTap => self.persist(0)?,
+            Lifetime::Persistent => self.persist(1)?,
+        }
+        let is_left_alone = config.host_mac.is_none()
+            && config.host_ip_mtu.is_none()
+            && config.host_bridge.is_none()
+            && config.host_state == HostState::AsItIs;
+        if is_left_alone {
+            return Ok(());
+        }
+        let control = socket(AddressFamily::INET, SocketType::DGRAM, None)
+            .map_err(Step::Set("anything").failed())?;
+        let about = || InterfaceRequest::about(&self.name);
+        if let Some(mac) = config.host_mac {
+            let mut address = ARPHRD_ETHER.to_ne_bytes().to_vec();
+            address.extend(mac.0);
+            ask::<{ sys::SIOCSIFHWADDR }>(&control, &mut about().with(&address))
+                .map_err(Step::Set("MAC address").failed())?;
+        }
+        if let Some(ip_mtu) = config.host_ip_mtu {
+            let ip_mtu = i32::from(ip_mtu).to_ne_bytes();
+            ask::<{ sys::SIOCSIFMTU }>(&control, &mut about().with(&ip_mtu))
+                .map_err(Step::Set("MTU").failed())?;
+        }
+        if let Some(bridge) = &config.host_bridge {
+            let failed = Step::Set("bridge").failed();
+            let index = rustix::net::netdevice::name_to_index(&control, &self.name);
+            let index = index.map_err(&failed)?.to_ne_bytes();
+            let mut request = InterfaceRequest::about(bridge).with(&index);
+            match ask::<{ sys::SIOCBRADDIF }>(&control, &mut request) {
+                // A persistent one is a member already; of another bridge, says the next request.
+                Ok(()) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+        let up = libc::IFF_UP as u16;
+        let change = |change: &dyn Fn(u16) -> u16| {
+            let mut request = about();
+            ask::<{ sys::SIOCGIFFLAGS }>(&control, &mut request)?;
+            let flags = change(request.flags()).to_ne_bytes();
+            ask::<{ sys::SIOCSIFFLAGS }>(&control, &mut about().with(&flags))
+        };
+        match config.host_state {
+            HostState::AsItIs => Ok(()),
+            HostState::Up => change(&|flags| flags | up),
+            HostState::Down => change(&|flags| flags & !up),
+        }
+        .map_err(Step::Set("state").failed())
+    }
+
+    fn persist(&self, value: u32) -> Result<(), Failure> {
+        set_number::<{ sys::TUNSETPERSIST }>(&self.fd, value)
+            .map_err(Step::Set("persistence").failed())
+    }
+
+    /// The name the kernel gave it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What its frames may leave undone.
+    pub(crate) fn offload(&self, wanted: Offload) -> Offload {
+        match self.has_headers {
+            true => wanted,
+            false => Offload::None,
+        }
+    }
+
+    /// Both directions.
+    pub(crate) fn halves(self) -> (Box<dyn Inward>, Box<dyn Outward>) {
+        let device = Arc::new(self);
+        let inward = FromHost {
+            device: Arc::clone(&device),
+            buffers: Buffers::new(),
+        };
+        (Box::new(inward), Box::new(ToHost { device }))
+    }
+
+    /// Reads the next frame from the host, with its header if it has one, into the free part of `buf`.
+    /// False when there is none.
+    fn read(&self, buf: &mut Vec<u8>) -> io::Result<bool> {
+        loop {
+            match rustix::io::read(&self.fd, spare_capacity(buf)) {
+                Ok(_) => return Ok(true),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+/// Moves the calling thread into a network namespace.
+fn enter(netns: &Path) -> Result<(), Failure> {
+    let failed = |error| Failure {
+        step: Step::Enter,
+        error,
+    };
+    let namespace = File::open(netns).map_err(failed)?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(|errno| failed(errno.into()))
+}
+
+struct FromHost {
+    device: Arc<Device>,
+    buffers: Buffers,
+}
+
+impl Inward for FromHost {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.device.fd.as_fd()
+    }
+
+    fn read(&mut self) -> io::Result<Option<Frame>> {
+        let Some(mut bytes) = self.buffers.read(|buf| self.device.read(buf))? else {
+            return Ok(None);
+        };
+        let mut header = None;
+        if self.device.has_headers {
+            header = bytes.first_chunk().copied();
+            bytes.advance(HEADER_LEN.min(bytes.len()));
+        }
+        Ok(Some(Frame { header, bytes }))
+    }
+}
+
+struct ToHost {
+    device: Arc<Device>,
+}
+
+impl Outward for ToHost {
+    fn write(&mut self, mut packet: Packet) -> io::Result<Written> {
+        let Some(header) = packet.virtio_header() else {
+            return Ok(Written::Refused);
+        };
+        let header = match self.device.has_headers {
+            true => &header[..],
+            false if is_complete(&header) => &[],
+            false => return Ok(Written::Refused),
+        };
+        loop {
+            let written = with_slices(header, &packet, |slices| {
+                rustix::io::writev(&self.device.fd, slices)
+            });
+            return match written {
+                Ok(_) => Ok(Written::Yes),
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => Ok(Written::Later(packet)),
+                // EIO: the host's interface is down. EINVAL: not a frame to its taste.
+                // ENOBUFS, ENOMEM: the host is out of memory for the moment.
+                Err(Errno::IO | Errno::INVAL | Errno::NOBUFS | Errno::NOMEM) => {
+                    Ok(Written::Refused)
+                }
+                Err(e) => Err(e.into()),
+            };
+        }
+    }
+}
+
+/// Whether a frame of which this header speaks can be handed over without it: no checksum is left open,
+/// and it stands for itself.
+pub(crate) fn is_complete(header: &[u8; HEADER_LEN]) -> bool {
+    // Virtio 1.2, section 5.1.6: VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_NONE.
+    header[0] & 1 == 0 && header[1] == 0
+}
+
+/// Calls `f` with a packet's pieces, where they are, behind `prefix`.
+pub(crate) fn with_slices<R>(
+    prefix: &[u8],
+    packet: &Packet,
+    f: impl FnOnce(&[IoSlice<'_>]) -> R,
+) -> R {
+    let slices = packet.slices();
+    let copy;
+    let mut pieces = [IoSlice::new(&[]); MAX_SLICES];
+    pieces[0] = IoSlice::new(prefix);
+    let used = if slices.len() + 2 <= MAX_SLICES {
+        pieces[1] = IoSlice::new(packet.head());
+        for (piece, slice) in pieces[2..].iter_mut().zip(slices) {
+            *piece = IoSlice::new(slice);
+        }
+        slices.len() + 2
+    } else {
+        copy = packet.to_vec();
+        pieces[1] = IoSlice::new(&copy);
+        2
+    };
+    f(&pieces[..used])
+}

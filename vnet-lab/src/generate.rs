@@ -6,6 +6,8 @@ use std::fmt::Write;
 
 use vnet::Rng;
 
+use crate::family::Family;
+
 /// The most routers of one topology.
 pub const MAX_ROUTERS: usize = 10_000;
 /// The most hosts of one router: those that its /24 has addresses for.
@@ -38,6 +40,9 @@ pub struct Spec {
     pub flows: usize,
     /// From which everything random follows.
     pub seed: u64,
+    /// The versions of IP that every node speaks, at least one. With several, there is each ping for each of them;
+    /// transfers use the first.
+    pub families: Vec<Family>,
 }
 
 /// Why a topology cannot be generated.
@@ -53,6 +58,9 @@ pub enum GenerateError {
     /// Too many flows.
     #[error("expected at most {MAX_FLOWS} flows, found {0}")]
     Flows(usize),
+    /// No version of IP.
+    #[error("expected at least one version of IP, found none")]
+    Families,
 }
 
 /// The text of a topology file: routers `r0`, `r1`, ... with a job for each link in which one end
@@ -63,10 +71,11 @@ pub enum GenerateError {
 /// A number out of its range.
 ///
 /// ```
-/// use vnet_lab::Topology;
+/// use vnet_lab::{Family, Topology};
 /// use vnet_lab::generate::{Shape, Spec, generate};
 ///
-/// let spec = Spec { shape: Shape::Ring, routers: 5, hosts: 2, flows: 3, seed: 1 };
+/// let families = vec![Family::V6];
+/// let spec = Spec { shape: Shape::Ring, routers: 5, hosts: 2, flows: 3, seed: 1, families };
 /// let text = generate(&spec)?;
 /// let (topology, plan) = Topology::parse("ring.toml", &text)?;
 /// assert_eq!((topology.nodes.len(), plan.links.len()), (20, 20));
@@ -79,6 +88,7 @@ pub fn generate(spec: &Spec) -> Result<String, GenerateError> {
         hosts,
         flows,
         seed,
+        ref families,
     } = *spec;
     if !(2..=MAX_ROUTERS).contains(&routers) {
         return Err(GenerateError::Routers(routers));
@@ -88,6 +98,9 @@ pub fn generate(spec: &Spec) -> Result<String, GenerateError> {
     }
     if flows > MAX_FLOWS {
         return Err(GenerateError::Flows(flows));
+    }
+    if families.is_empty() {
+        return Err(GenerateError::Families);
     }
     let mut rng = Rng::seeded(seed);
     let links = links(shape, routers, &mut rng.split(Label::Links as u64));
@@ -147,41 +160,38 @@ fn text(spec: &Spec, links: &BTreeSet<(usize, usize)>, rng: &mut Rng) -> String 
     }
     out += "link = [\n";
     for (k, (a, b)) in links.iter().enumerate() {
-        // A /30 of 10.128.0.0/9 each.
-        let [_, x, y, z] = (k as u32 * 4).to_be_bytes();
-        let (x, near, far) = (x | 128, z + 1, z + 2);
+        let [near, far] =
+            [1, 2].map(|end| addresses(spec, |family| between_routers(family, k, end)));
         let _ = writeln!(
             out,
-            "  {{ ends = [\"r{a} 10.{x}.{y}.{near}/30\", \"r{b} 10.{x}.{y}.{far}/30\"], delay = \"1ms\" }},"
+            "  {{ ends = [\"r{a}{near}\", \"r{b}{far}\"], delay = \"1ms\" }},"
         );
     }
     for n in 0..if hosts > 0 { routers } else { 0 } {
-        // A /24 of 10.0.0.0/9 each.
-        let (x, y) = (n / 256, n % 256);
-        let _ = writeln!(
-            out,
-            "  {{ ends = [\"r{n}:lan 10.{x}.{y}.254/24\", \"s{n}\"] }},"
-        );
+        let router = addresses(spec, |family| in_lan(family, n, 254));
+        let _ = writeln!(out, "  {{ ends = [\"r{n}:lan{router}\", \"s{n}\"] }},");
         for k in 0..hosts {
-            let host = k + 1;
-            let _ = writeln!(
-                out,
-                "  {{ ends = [\"h{n}-{k} 10.{x}.{y}.{host}/24\", \"s{n}\"] }},"
-            );
+            let host = addresses(spec, |family| in_lan(family, n, k + 1));
+            let _ = writeln!(out, "  {{ ends = [\"h{n}-{k}{host}\", \"s{n}\"] }},");
         }
     }
     out += "]\njob = [\n";
-    for (a, b) in links {
-        let _ = writeln!(
-            out,
-            "  {{ ping = {{ from = \"r{a}\", to = \"r{b}\", count = 1 }} }},"
-        );
-    }
-    for n in 0..routers {
-        for k in 0..hosts {
+    // One version is all that the nodes have, and needs no saying.
+    let said = |family: &Family| match spec.families.len() {
+        1 => String::new(),
+        _ => format!(", family = \"{}\"", family.key()),
+    };
+    for over in spec.families.iter().map(said) {
+        for (a, b) in links {
             let _ = writeln!(
                 out,
-                "  {{ ping = {{ from = \"h{n}-{k}\", to = \"r{n}:lan\", count = 1 }} }},"
+                "  {{ ping = {{ from = \"r{a}\", to = \"r{b}\"{over}, count = 1 }} }},"
+            );
+        }
+        for (n, k) in (0..routers).flat_map(|n| (0..hosts).map(move |k| (n, k))) {
+            let _ = writeln!(
+                out,
+                "  {{ ping = {{ from = \"h{n}-{k}\", to = \"r{n}:lan\"{over}, count = 1 }} }},"
             );
         }
     }
@@ -201,6 +211,35 @@ fn text(spec: &Spec, links: &BTreeSet<(usize, usize)>, rng: &mut Rng) -> String 
     }
     out += "]\n";
     out
+}
+
+/// An interface's addresses, each with a space before it.
+fn addresses(spec: &Spec, of: impl Fn(Family) -> String) -> String {
+    spec.families
+        .iter()
+        .map(|family| format!(" {}", of(*family)))
+        .collect()
+}
+
+/// The address of an end, 1 or 2, of the link number `k` between routers.
+fn between_routers(family: Family, k: usize, end: u8) -> String {
+    match family {
+        // A /30 of 10.128.0.0/9 each.
+        Family::V4 => {
+            let [_, x, y, z] = (k as u32 * 4).to_be_bytes();
+            format!("10.{}.{y}.{}/30", x | 128, z + end)
+        }
+        Family::V6 => format!("2001:db8:1:{k:x}::{end}/64"),
+    }
+}
+
+/// The address of a station of the LAN at the router number `n`.
+fn in_lan(family: Family, n: usize, station: usize) -> String {
+    match family {
+        // A /24 of 10.0.0.0/9 each.
+        Family::V4 => format!("10.{}.{}.{station}/24", n / 256, n % 256),
+        Family::V6 => format!("2001:db8:0:{n:x}::{station:x}/64"),
+    }
 }
 
 fn below(rng: &mut Rng, bound: usize) -> usize {
@@ -224,20 +263,23 @@ mod tests {
             hosts: 2,
             flows: 10,
             seed: 3,
+            families: vec![Family::V4],
         }
     }
 
     #[test]
     fn every_job_of_each_shape_passes() {
         for shape in [Shape::Ring, Shape::Tree, Shape::Random] {
-            for hosts in [0, 2] {
+            let families = [&[Family::V4][..], &[Family::V6], &[Family::V6, Family::V4]];
+            for (hosts, families) in [0, 2].into_iter().flat_map(|n| families.map(|f| (n, f))) {
                 let spec = Spec {
                     hosts,
+                    families: families.to_vec(),
                     ..spec(shape)
                 };
                 let text = generate(&spec).expect("all in range");
                 let (_, plan) = Topology::parse("t.toml", &text).unwrap_or_else(|e| panic!("{e}"));
-                assert!(plan.jobs.len() >= 11 + 12 * hosts + 10);
+                assert!(plan.jobs.len() >= families.len() * (11 + 12 * hosts) + 10);
                 let options = Options {
                     seed: 1,
                     ..Options::default()
@@ -274,5 +316,10 @@ mod tests {
         assert_eq!(of(2, 251, 0), Err(GenerateError::Hosts(251)));
         assert_eq!(of(2, 0, 10_001), Err(GenerateError::Flows(10_001)));
         assert!(of(2, 0, 0).is_ok());
+        let neither = generate(&Spec {
+            families: Vec::new(),
+            ..spec(Shape::Ring)
+        });
+        assert_eq!(neither, Err(GenerateError::Families));
     }
 }

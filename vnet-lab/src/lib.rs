@@ -3,6 +3,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | [`text`], `quantity` | texts and quantities as they are printed |
+//! | `family` | the two versions of IP |
 //! | `file` | a TOML file, read key by key |
 //! | [`job`] | the kinds of jobs: what they are given, what they do, what they measure |
 //! | [`topology`] | nodes, links, events and jobs as a file has them |
@@ -20,6 +21,7 @@
 //! `docs/topology.md` describes the file and the command.
 
 mod check;
+mod family;
 mod file;
 pub mod generate;
 pub mod job;
@@ -33,6 +35,7 @@ mod stop;
 pub mod text;
 pub mod topology;
 
+pub use family::Family;
 pub use file::source::{Invalid, Problem, Warnings};
 pub use load::time;
 pub use plan::Plan;

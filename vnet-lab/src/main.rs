@@ -23,7 +23,7 @@ use vnet_lab::report::{Detail, Layout};
 use vnet_lab::run::{CaptureSettings, Driver, Event, LiveCapture, Options, Stop, Watcher};
 use vnet_lab::text::{printable, printable_lines};
 use vnet_lab::topology::CaptureFormat;
-use vnet_lab::{Plan, TRIANGLE, Topology};
+use vnet_lab::{Family, Plan, TRIANGLE, Topology};
 
 #[derive(Parser)]
 #[command(name = "vnet", version, about = "Many TCP/IP stacks in one process", after_help = STATUS)]
@@ -101,6 +101,9 @@ struct Generate {
     /// The seed for all random choices.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// The versions of IP of every node; `v4,v6` is both.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "v4")]
+    family: Vec<Family>,
 }
 
 #[derive(Args)]
@@ -247,6 +250,7 @@ fn generate(args: Generate) -> anyhow::Result<ExitCode> {
         hosts,
         flows,
         seed,
+        family: families,
     } = args;
     let spec = Spec {
         shape,
@@ -254,6 +258,7 @@ fn generate(args: Generate) -> anyhow::Result<ExitCode> {
         hosts,
         flows,
         seed,
+        families,
     };
     say(&vnet_lab::generate::generate(&spec)?)?;
     Ok(ExitCode::SUCCESS)

@@ -17,15 +17,16 @@ mod trace;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use vnet::link::LinkEvent;
 use vnet::{LinkConfig, MacAddr, MemberVlans, RstpConfig};
 
 pub use trace::Unreachable;
 
+use crate::family::{Family, is_link_local};
 use crate::job::Task;
 use crate::topology::{CaptureFormat, Event, Lagg, NodeKind, Target, Via};
 
@@ -46,7 +47,8 @@ pub struct Plan {
     pub capture: CaptureFormat,
     /// The jobs, in the order of the file.
     pub jobs: Vec<PlannedJob>,
-    owners: BTreeMap<Ipv4Addr, usize>,
+    /// The vnet that has each address, and on which segment if it means something there only.
+    owners: BTreeMap<(IpAddr, Option<usize>), usize>,
     /// The number of each vnet.
     numbers: BTreeMap<String, usize>,
 }
@@ -76,7 +78,7 @@ pub struct PlannedInterface {
     /// Its name.
     pub name: String,
     /// Its addresses.
-    pub addresses: Vec<Ipv4Net>,
+    pub addresses: Vec<IpNet>,
     /// Its MAC address, when the file says so.
     pub mac: Option<MacAddr>,
     /// The largest IP packet it sends, when the file says so.
@@ -95,7 +97,7 @@ pub struct PlannedInterface {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedRoute {
     /// The addresses it is for.
-    pub destination: Ipv4Net,
+    pub destination: IpNet,
     /// Where they are sent.
     pub via: Via,
 }
@@ -144,23 +146,39 @@ pub struct PlannedJob {
     /// The vnet it goes to.
     pub to: usize,
     /// The address it goes to.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// What it does; nodes by name, as they are reported.
     pub task: Task<String>,
 }
 
 impl Plan {
-    /// The address meant by `target`; `None` when it has none.
-    fn address(&self, target: &Target) -> Option<Ipv4Addr> {
+    /// The address meant by `target`, seen from a vnet: the first of a family that it speaks, or of `family`; `None`
+    /// when there is none.
+    fn address(&self, from: usize, target: &Target, family: Option<Family>) -> Option<IpAddr> {
         let (node, interface) = match target {
             Target::Address(address) => return Some(*address),
             Target::Node(node) => (node, None),
             Target::Interface(node, interface) => (node, Some(interface)),
         };
-        let vnet = &self.vnets[self.number(node)?];
-        let mut interfaces = vnet.interfaces.iter();
-        let wanted = interfaces.find(|i| interface.is_none_or(|name| i.name == *name))?;
-        wanted.addresses.first().map(|net| net.addr())
+        let meant = |i: &&PlannedInterface| interface.is_none_or(|name| i.name == *name);
+        let interfaces = self.vnets[self.number(node)?].interfaces.iter();
+        let addresses = interfaces.filter(meant).flat_map(|i| &i.addresses);
+        let mut addresses = addresses.map(IpNet::addr).filter(|address| {
+            !is_link_local(*address) && family.is_none_or(|f| f == Family::of(*address))
+        });
+        let spoken = addresses
+            .clone()
+            .find(|a| self.speaks(from, Family::of(*a)));
+        spoken.or_else(|| addresses.next())
+    }
+
+    /// True when a vnet has an address of the family that means something beyond its link.
+    fn speaks(&self, vnet: usize, family: Family) -> bool {
+        let mut nets = self.vnets[vnet]
+            .interfaces
+            .iter()
+            .flat_map(|i| &i.addresses);
+        nets.any(|net| Family::of(net.addr()) == family && !is_link_local(net.addr()))
     }
 
     /// The number of the vnet of that name.
@@ -169,21 +187,25 @@ impl Plan {
     }
 
     /// The number of the vnet that has `address`.
-    pub fn owner(&self, address: Ipv4Addr) -> Option<usize> {
-        self.owners.get(&address).copied()
+    pub fn owner(&self, address: IpAddr) -> Option<usize> {
+        self.owners.get(&(address, None)).copied()
+    }
+
+    /// The number of the vnet that has `address`, seen from a segment.
+    fn owner_on(&self, segment: usize, address: IpAddr) -> Option<usize> {
+        let there = is_link_local(address).then_some(segment);
+        self.owners.get(&(address, there)).copied()
     }
 
     /// Each address and the name of the vnet that has it.
-    pub fn names(&self) -> BTreeMap<Ipv4Addr, String> {
+    pub fn names(&self) -> BTreeMap<IpAddr, String> {
         let name = |vnet: &usize| self.vnets[*vnet].name.clone();
-        self.owners
-            .iter()
-            .map(|(a, vnet)| (*a, name(vnet)))
-            .collect()
+        let everywhere = self.owners.iter().filter(|((_, on), _)| on.is_none());
+        everywhere.map(|((a, _), vnet)| (*a, name(vnet))).collect()
     }
 
     /// The name of the vnet that has `address`; the address itself when none has.
-    pub fn name_of(&self, address: Ipv4Addr) -> String {
+    pub fn name_of(&self, address: IpAddr) -> String {
         match self.owner(address) {
             Some(vnet) => self.vnets[vnet].name.clone(),
             None => address.to_string(),

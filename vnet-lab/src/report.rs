@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use vnet::{LinkStats, LldpNeighbour};
 
+use crate::family::Family;
 pub use crate::job::Figures;
 
 /// A whole run.
@@ -50,6 +51,9 @@ pub struct JobReport {
     pub from: String,
     /// The node it went to.
     pub to: String,
+    /// The version of IP that it used. In JSON it is there if it is IPv6.
+    #[serde(skip_serializing_if = "Family::is_v4")]
+    pub family: Family,
     /// Whether it did what was asked.
     pub passed: bool,
     /// How far it got. It is no part of the JSON.

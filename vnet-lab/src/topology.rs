@@ -29,10 +29,10 @@ pub(crate) mod validate;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use toml::Spanned;
 use vnet::{LaggConfig, LinkConfig, MacAddr, MemberVlans, RstpConfig};
 
@@ -131,7 +131,7 @@ pub enum SpanningTree {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The addresses it is for.
-    pub destination: Ipv4Net,
+    pub destination: IpNet,
     /// Where they are sent.
     pub via: Via,
 }
@@ -140,11 +140,11 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Via {
     /// A neighbour's address.
-    Gateway(Ipv4Addr),
+    Gateway(IpAddr),
     /// An interface, on whose link the destination itself is.
     Interface(String),
     /// A neighbour's address on the link of an interface, whatever the prefixes there.
-    OnLink(Ipv4Addr, String),
+    OnLink(IpAddr, String),
 }
 
 /// A wire between two interfaces.
@@ -197,7 +197,7 @@ pub struct End {
     /// The interface's name; unique in the node.
     pub interface: Spanned<String>,
     /// Its addresses. At least one; none at a switch or hub.
-    pub addresses: Vec<Spanned<Ipv4Net>>,
+    pub addresses: Vec<Spanned<IpNet>>,
     /// Its MAC address, when the file says so.
     pub mac: Option<Spanned<MacAddr>>,
     /// The largest IP packet it sends, when the file says so.

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use vnet_lab::Topology;
 use vnet_lab::report::Layout;
 use vnet_lab::run::{Driver, Options};
+use vnet_lab::{Family, Topology};
 
 /// The examples in `topologies/imunes`, by name.
 fn files() -> Vec<PathBuf> {
@@ -101,6 +101,25 @@ fn the_example_of_link_aggregation_passes_under_both_drivers() {
         assert_eq!(report.links[0].changes, 1, "{text}");
         // Nothing but LACPDUs was sent by the wire that failed, and those are lost.
         assert!(report.links[0].stats.down > 0, "{text}");
+    }
+}
+
+/// IPv4 takes the shorter path, and IPv6 the one whose routers speak it.
+#[test]
+fn the_example_of_both_families_passes_under_both_drivers() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies/dual-stack.toml");
+    let (_, plan) = Topology::from_file(&file).unwrap_or_else(|e| panic!("{e}"));
+    for driver in [Driver::Virtual, Driver::Threads] {
+        let options = Options {
+            driver,
+            seed: 1,
+            ..Options::default()
+        };
+        let report = vnet_lab::run(&plan, &options, Arc::new(|_| {})).expect("a run");
+        assert!(report.passed, "{}", report.to_text(Layout::default()));
+        let over: Vec<Family> = report.jobs.iter().map(|job| job.family).collect();
+        assert_eq!(over[0], Family::V4);
+        assert!(over[1..].iter().all(|family| *family == Family::V6));
     }
 }
 

@@ -48,6 +48,41 @@ link = [
 job = [{ ping = { from = "h1", to = "h2", count = 1, max_loss = "100%" } }]
 "#;
 
+/// The routes of each version are a table, in which each address is shown as what it is.
+#[test]
+fn both_versions_are_shown() {
+    let files = Files::new();
+    let file = files.write(
+        "both.toml",
+        "link = [{ ends = ['a 192.0.2.1/24 2001:db8::1/64', 'b 192.0.2.2/24 2001:db8::2/64'] }]\n\
+         [node.a]\nroutes = ['2001:db8:9::/48 via 2001:db8::2', '2001:db8::/32 via 2001:db8::2']\n\
+         [node.b]\n",
+    );
+    let shown = prints(&["show", &file]);
+    let of_a = shown.split("vnet b").next().expect("two vnets");
+    let table = |title: &str| -> Vec<Vec<&str>> {
+        let (_, table) = of_a.split_once(title).expect("a table");
+        let lines = table.trim_start().lines().skip(1);
+        let lines = lines.take_while(|line| !line.is_empty());
+        lines
+            .map(|line| line.split_whitespace().collect())
+            .collect()
+    };
+    assert!(!table("Internet:\n").iter().any(|row| row[0].contains("::")));
+    let rows = table("Internet6:\n");
+    for row in [
+        ["2001:db8::/32", "2001:db8::2", "UGS", "0", "eth0"],
+        ["2001:db8:9::/48", "2001:db8::2", "UGS", "0", "eth0"],
+        ["2001:db8::1", "link", "UH", "0", "lo0"],
+        ["fe80::/64", "link", "U", "0", "eth0"],
+    ] {
+        assert!(rows.iter().any(|r| *r == row), "{row:?} in\n{shown}");
+    }
+    let record = files.write("record.toml", &prints(&["record", &file]));
+    let again = prints(&["replay", &record]);
+    assert!(again.contains("2001:db8:9::/48"), "{again}");
+}
+
 struct Files(TempDir);
 
 impl Files {

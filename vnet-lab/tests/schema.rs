@@ -147,6 +147,47 @@ fn how_captures_are_made_is_for_the_topology_to_say() {
 }
 
 #[test]
+fn both_know_addresses_and_jobs_of_either_family() {
+    let validator = validator();
+    let of = |address: &str, family: &str| {
+        format!(
+            "hosts = ['a', 'b']\n\
+             link = [{{ ends = [{{ node = 'a', address = '{address}' }}, 'b 192.0.2.2/24 2001:db8::2/64'] }}]\n\
+             job = [{{ ping = {{ from = 'a', to = 'b', family = {family} }} }}]"
+        )
+    };
+    for (address, family) in [
+        (
+            "192.0.2.1/24', addresses = ['2001:db8::1/64'], interface = 'x",
+            "'v4'",
+        ),
+        (
+            "2001:db8::1/64', addresses = ['192.0.2.1/24'], interface = 'x",
+            "'v6'",
+        ),
+        (
+            "2001:DB8::192.0.2.1/64', addresses = ['192.0.2.1/24'], interface = 'x",
+            "'v6'",
+        ),
+    ] {
+        let source = of(address, family);
+        assert_eq!(refused(&validator, &source), None, "{source}");
+        Topology::parse("x.toml", &source).unwrap_or_else(|e| panic!("{e}"));
+    }
+    for (address, family) in [
+        ("2001:db8::1", "'v6'"),
+        ("2001-db8--1/64", "'v6'"),
+        ("fe80::1%x/64", "'v6'"),
+        ("192.0.2.1/24", "'ipv4'"),
+        ("192.0.2.1/24", "4"),
+    ] {
+        let source = of(address, family);
+        assert!(refused(&validator, &source).is_some(), "{source}");
+        assert!(Topology::parse("x.toml", &source).is_err(), "{source}");
+    }
+}
+
+#[test]
 fn both_refuse_the_same_mistakes() {
     let validator = validator();
     let links = [

@@ -1,7 +1,7 @@
 //! Names of nodes and interfaces, and where a packet may go.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// The far end of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub enum Target {
     /// An interface of a node: its first address.
     Interface(String, String),
     /// An address of some node.
-    Address(Ipv4Addr),
+    Address(IpAddr),
 }
 
 /// The name of a node.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -57,8 +57,8 @@ pub(crate) struct Site {
     pub(crate) from: Vnet,
     pub(crate) to: Vnet,
     /// The address it goes to.
-    pub(crate) address: Ipv4Addr,
-    pub(crate) names: Arc<BTreeMap<Ipv4Addr, String>>,
+    pub(crate) address: IpAddr,
+    pub(crate) names: Arc<BTreeMap<IpAddr, String>>,
     pub(crate) seed: u64,
     pub(crate) limit: Limit,
     /// Ends the run early.
@@ -68,10 +68,8 @@ pub(crate) struct Site {
 impl Site {
     /// The name of the vnet that has `address`; the address itself when none has.
     pub(super) fn name_of(&self, address: IpAddr) -> String {
-        match address {
-            IpAddr::V4(v4) if self.names.contains_key(&v4) => self.names[&v4].clone(),
-            _ => address.to_string(),
-        }
+        let name = self.names.get(&address).cloned();
+        name.unwrap_or_else(|| address.to_string())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -246,7 +246,7 @@ impl Requests {
         &mut self,
         site: &Site,
         socket: &EchoSocket,
-        (to, payload): (Ipv4Addr, &[u8]),
+        (to, payload): (IpAddr, &[u8]),
         refused: &mut Option<String>,
     ) -> io::Result<()> {
         let mut next = site.system.now();
@@ -266,7 +266,7 @@ impl Requests {
             if !all_sent && is_due {
                 next += self.interval;
                 self.begun += 1;
-                match socket.send_to(self.begun as u16, payload, to.into()) {
+                match socket.send_to(self.begun as u16, payload, to) {
                     Ok(()) => self.fates[self.begun - 1] = Fate::Waiting(now),
                     Err(e) if site.from.stats().is_err() => return Err(e),
                     Err(e) => *refused = Some(e.to_string()),

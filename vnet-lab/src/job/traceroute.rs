@@ -174,7 +174,7 @@ enum Answer {
 fn ask(site: &Site, socket: &EchoSocket, seq: u16, wait: Duration) -> io::Result<Answer> {
     let until = site.system.now() + wait;
     site.limit.left(wait)?;
-    socket.send_to(seq, &PAYLOAD, site.address.into())?;
+    socket.send_to(seq, &PAYLOAD, site.address)?;
     loop {
         let left = until - site.system.now();
         if left.is_zero() {

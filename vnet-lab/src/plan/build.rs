@@ -9,6 +9,7 @@ use super::{
     Plan, PlannedInterface, PlannedJob, PlannedLink, PlannedRoute, PlannedScript, PlannedVnet,
     routes,
 };
+use crate::family::is_link_local;
 use crate::topology::segments::{Segments, member_vlans};
 use crate::topology::{Directions, End, Job, Routing, Strand, Target, Topology, UNTAGGED};
 
@@ -105,8 +106,11 @@ impl Plan {
         segments: &Segments,
     ) -> (usize, usize) {
         let aware = self.vnets[vnet].tells_vlans_apart;
+        let segment = segments.of_strand(strand);
         for net in &end.addresses {
-            self.owners.insert(net.get_ref().addr(), vnet);
+            let address = net.get_ref().addr();
+            let there = is_link_local(address).then_some(segment);
+            self.owners.insert((address, there), vnet);
         }
         let interfaces = &mut self.vnets[vnet].interfaces;
         interfaces.push(PlannedInterface {
@@ -115,7 +119,7 @@ impl Plan {
             mac: end.mac.as_ref().map(|mac| *mac.get_ref()),
             ip_mtu: end.ip_mtu,
             link: strand.0,
-            segment: segments.of_strand(strand),
+            segment,
             member: aware.then(|| member_vlans(end)),
             vlan: None,
         });
@@ -124,7 +128,7 @@ impl Plan {
 
     fn job(&self, job: &Job, here: &Path) -> Option<PlannedJob> {
         let from = self.number(job.from.get_ref())?;
-        let address = self.address(job.to.get_ref())?;
+        let address = self.address(from, job.to.get_ref(), job.family)?;
         let name = |hop: &Spanned<Target>| match hop.get_ref() {
             Target::Address(address) => self.name_of(*address),
             Target::Node(node) | Target::Interface(node, _) => node.clone(),

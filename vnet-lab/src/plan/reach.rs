@@ -1,6 +1,6 @@
 //! Which jobs cannot pass because their packets, or the answers, do not arrive.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::Plan;
 use super::trace::Unreachable;
@@ -17,14 +17,23 @@ pub(crate) fn check(plan: &Plan, topology: &Topology, problems: &mut Problems<'_
         let Some(from) = plan.number(job.from.get_ref()).filter(is_station) else {
             continue;
         };
-        let Some(to) = plan.address(job.to.get_ref()) else {
-            // What does not exist was noted before; what is left has no link at all.
-            if let Target::Node(name) = job.to.get_ref()
-                && plan.number(name).is_some_and(|n| is_station(&n))
-            {
+        let Some(to) = plan.address(from, job.to.get_ref(), job.family) else {
+            // What does not exist was noted before; what is left has no such address.
+            let exists = match job.to.get_ref() {
+                Target::Address(_) => false,
+                Target::Node(name) => plan.number(name).is_some_and(|n| is_station(&n)),
+                Target::Interface(name, interface) => plan.number(name).is_some_and(|n| {
+                    let mut interfaces = plan.vnets[n].interfaces.iter();
+                    is_station(&n) && interfaces.any(|i| i.name == *interface)
+                }),
+            };
+            if exists {
+                let such = job.family.map_or("address".to_owned(), |family| {
+                    format!("{} address", family.as_str())
+                });
                 problems.push(
                     job.to.span(),
-                    format!("unreachable: `{name}` has no address"),
+                    format!("unreachable: `{}` has no {such}", job.to.get_ref()),
                 );
             }
             continue;
@@ -47,8 +56,8 @@ pub(crate) fn check(plan: &Plan, topology: &Topology, problems: &mut Problems<'_
 
 impl Plan {
     /// Follows packets to the address, which go at most `ttl` hops, and the answers back.
-    fn round_trip(&self, from: usize, to: Ipv4Addr, ttl: usize) -> Result<(), Unreachable> {
-        let within = |ttl: usize, to: Ipv4Addr, way: Vec<usize>| match way.len() {
+    fn round_trip(&self, from: usize, to: IpAddr, ttl: usize) -> Result<(), Unreachable> {
+        let within = |ttl: usize, to: IpAddr, way: Vec<usize>| match way.len() {
             hops if hops > ttl => Err(Unreachable::TooFar { hops, ttl, to }),
             _ => Ok(()),
         };

@@ -3,27 +3,29 @@
 //! The length of a path is the sum of its delays; of paths with equal delay the one with fewer
 //! hops is shorter, then that through fewer switches, and of those the one over the link that comes
 //! first in the file. Hosts do not forward, so no path leads through one. A route is added for each
-//! prefix of each segment; a host whose only link leads to one router gets a default route instead.
+//! prefix of each segment; a host whose only link leads to one router gets a default route instead. Each family has
+//! its own paths: a way of one may lead through routers that do not speak the other.
 //!
 //! A switch is a place of the network once for each prefix behind it: what enters it with one
 //! leaves with the same, since a gateway has to be in a prefix of its neighbour.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::Add;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use petgraph::algo::dijkstra;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::{EdgeFiltered, EdgeRef, Reversed};
 
-use super::{Plan, PlannedLink, PlannedRoute};
+use super::{Plan, PlannedInterface, PlannedLink, PlannedRoute};
+use crate::family::{Family, is_link_local, stands_alone};
 use crate::topology::{NodeKind, Via};
 
 /// An edge leads to a neighbour, whose address it has, or (without one) to a switch, or from a
 /// vnet to a prefix it is on.
 struct Step {
-    gateway: Option<Ipv4Addr>,
+    gateway: Option<IpAddr>,
     length: Length,
 }
 
@@ -65,19 +67,31 @@ type Network = DiGraph<Place, Step>;
 pub(super) fn add_shortest_paths(plan: &mut Plan) {
     let written: Vec<usize> = plan.vnets.iter().map(|v| v.routes.len()).collect();
     let stations = stations(plan);
-    let lone: Vec<Option<Ipv4Addr>> = (0..plan.vnets.len())
-        .map(|n| only_gateway(plan, &stations, n))
+    for family in Family::ALL {
+        add_of_family(plan, family, &stations, &written);
+    }
+}
+
+/// The same of one family. The first `written` of the routes of each vnet are those of the file.
+fn add_of_family(plan: &mut Plan, family: Family, stations: &Stations, written: &[usize]) {
+    let prefixes = prefixes(plan, family);
+    if prefixes.is_empty() {
+        return;
+    }
+    let lone: Vec<Option<IpAddr>> = (0..plan.vnets.len())
+        .map(|n| only_gateway(plan, family, stations, n))
         .collect();
     // A host with a default route asks for no way, and is on nobody's way but that to an address
     // which nobody else has in its prefix. Most of a large network are such hosts.
-    let aside = |n: usize| lone[n].is_some() && !has_address_of_its_own(plan, n);
-    let mut network = network(plan, aside);
+    let aside = |n: usize| lone[n].is_some() && !has_address_of_its_own(plan, family, n);
+    let mut network = network(plan, family, aside);
     for (number, gateway) in lone.iter().enumerate() {
         if let Some(gateway) = gateway {
-            add(plan, number, Ipv4Net::default(), *gateway, written[number]);
+            let everything = family.everything();
+            add(plan, number, everything, *gateway, written[number]);
         }
     }
-    for (prefix, attached) in prefixes(plan) {
+    for (prefix, attached) in prefixes {
         let goal = network.add_node(Place::Goal);
         for &vnet in &attached {
             let arrive = Step {
@@ -87,10 +101,9 @@ pub(super) fn add_shortest_paths(plan: &mut Plan) {
             network.add_edge(NodeIndex::new(vnet), goal, arrive);
         }
         // A host stands for its own address only, not for others on its links.
-        let own = if prefix.prefix_len() == 32 {
-            &attached[..]
-        } else {
-            &[]
+        let own = match stands_alone(prefix) {
+            true => &attached[..],
+            false => &[],
         };
         let open = |vnet: usize| plan.vnets[vnet].kind == NodeKind::Router || own.contains(&vnet);
         let hops = next_hops(&network, goal, open);
@@ -104,19 +117,19 @@ pub(super) fn add_shortest_paths(plan: &mut Plan) {
     }
 }
 
-/// The vnets and the steps between those that are not left `aside`.
-fn network(plan: &Plan, aside: impl Fn(usize) -> bool) -> Network {
+/// The vnets, and the steps that a family has between those that are not left `aside`.
+fn network(plan: &Plan, family: Family, aside: impl Fn(usize) -> bool) -> Network {
     let mut network = Network::new();
     for number in 0..plan.vnets.len() {
         network.add_node(Place::Vnet(number));
     }
-    let mut switches: BTreeMap<(usize, Ipv4Net), NodeIndex> = BTreeMap::new();
-    let behind = behind(plan);
+    let mut switches: BTreeMap<(usize, IpNet), NodeIndex> = BTreeMap::new();
+    let behind = behind(plan, family);
     let open = |link: &&PlannedLink| !link.ends.iter().any(|(vnet, _)| aside(*vnet));
     for link in plan.links.iter().filter(open) {
         let [a, b] = link.ends.map(|end| plan.vnets[end.0].kind.is_bridge());
         if !a && !b {
-            join(plan, &mut network, link);
+            join(plan, family, &mut network, link);
             continue;
         }
         let prefixes = link.segments.iter().filter_map(|segment| {
@@ -156,19 +169,26 @@ fn network(plan: &Plan, aside: impl Fn(usize) -> bool) -> Network {
 }
 
 /// Adds a link between two vnets with addresses, and its VLANs.
-fn join(plan: &Plan, network: &mut Network, link: &PlannedLink) {
+fn join(plan: &Plan, family: Family, network: &mut Network, link: &PlannedLink) {
     for near in plan.with_vlans(link.ends[0]) {
         let segment = |end| plan.interface(end).segment;
         let mut others = plan.with_vlans(link.ends[1]);
         if let Some(far) = others.find(|far| segment(*far) == segment(near)) {
-            join_ends(plan, network, link, [near, far]);
+            let gateways = [(near, far), (far, near)].map(|(a, b)| gateway(plan, family, a, b));
+            join_ends(network, link, [near.0, far.0], gateways);
         }
     }
 }
 
-fn join_ends(plan: &Plan, network: &mut Network, link: &PlannedLink, ends: [(usize, usize); 2]) {
+/// Adds the steps between two vnets: from each to the gateway that it has in the other.
+fn join_ends(
+    network: &mut Network,
+    link: &PlannedLink,
+    vnets: [usize; 2],
+    gateways: [Option<IpAddr>; 2],
+) {
     for (near, far) in [(0, 1), (1, 0)] {
-        let Some(gateway) = gateway(plan, ends[near], ends[far]) else {
+        let Some(gateway) = gateways[near] else {
             continue;
         };
         let step = Step {
@@ -179,34 +199,42 @@ fn join_ends(plan: &Plan, network: &mut Network, link: &PlannedLink, ends: [(usi
                 switches: 0,
             },
         };
-        let (from, to) = (ends[near].0, ends[far].0);
-        network.add_edge(NodeIndex::new(from), NodeIndex::new(to), step);
+        let [from, to] = [near, far].map(|end| NodeIndex::new(vnets[end]));
+        network.add_edge(from, to, step);
     }
 }
 
+/// The prefixes of an interface that routes lead to: those of a family, but for what means something on its link only.
+fn routed(interface: &PlannedInterface, family: Family) -> impl Iterator<Item = IpNet> {
+    let nets = interface.addresses.iter();
+    let routed =
+        nets.filter(move |net| Family::of(net.addr()) == family && !is_link_local(net.addr()));
+    routed.map(IpNet::trunc)
+}
+
 /// The prefixes of each segment.
-fn behind(plan: &Plan) -> BTreeMap<usize, BTreeSet<Ipv4Net>> {
-    let mut behind: BTreeMap<usize, BTreeSet<Ipv4Net>> = BTreeMap::new();
+fn behind(plan: &Plan, family: Family) -> BTreeMap<usize, BTreeSet<IpNet>> {
+    let mut behind: BTreeMap<usize, BTreeSet<IpNet>> = BTreeMap::new();
     for interface in plan.vnets.iter().flat_map(|v| &v.interfaces) {
         let prefixes = behind.entry(interface.segment).or_default();
-        prefixes.extend(interface.addresses.iter().map(Ipv4Net::trunc));
+        prefixes.extend(routed(interface, family));
     }
     behind
 }
 
 /// The first address of an end in a prefix.
-fn address_in(plan: &Plan, end: (usize, usize), prefix: Ipv4Net) -> Option<Ipv4Addr> {
+fn address_in(plan: &Plan, end: (usize, usize), prefix: IpNet) -> Option<IpAddr> {
     let mut addresses = plan.interface(end).addresses.iter();
     let found = addresses.find(|net| net.trunc() == prefix)?;
     Some(found.addr())
 }
 
 /// Each prefix and the vnets that are on it.
-fn prefixes(plan: &Plan) -> BTreeMap<Ipv4Net, Vec<usize>> {
-    let mut prefixes: BTreeMap<Ipv4Net, Vec<usize>> = BTreeMap::new();
+fn prefixes(plan: &Plan, family: Family) -> BTreeMap<IpNet, Vec<usize>> {
+    let mut prefixes: BTreeMap<IpNet, Vec<usize>> = BTreeMap::new();
     for (number, vnet) in plan.vnets.iter().enumerate() {
-        for net in vnet.interfaces.iter().flat_map(|i| &i.addresses) {
-            let at = prefixes.entry(net.trunc()).or_default();
+        for prefix in vnet.interfaces.iter().flat_map(|i| routed(i, family)) {
+            let at = prefixes.entry(prefix).or_default();
             if !at.contains(&number) {
                 at.push(number);
             }
@@ -221,7 +249,7 @@ fn next_hops(
     network: &Network,
     goal: NodeIndex,
     open: impl Fn(usize) -> bool,
-) -> Vec<(usize, Ipv4Addr)> {
+) -> Vec<(usize, IpAddr)> {
     let passable = |target: NodeIndex| match network[target] {
         Place::Vnet(number) => open(number),
         Place::Switch | Place::Goal => true,
@@ -259,15 +287,19 @@ fn next_hops(
 }
 
 /// The first address of `far` in a prefix that `near` is in as well.
-fn gateway(plan: &Plan, near: (usize, usize), far: (usize, usize)) -> Option<Ipv4Addr> {
-    let near = &plan.vnets[near.0].interfaces[near.1].addresses;
-    let far = &plan.vnets[far.0].interfaces[far.1].addresses;
-    let shared = |net: &&Ipv4Net| near.iter().any(|n| n.trunc() == net.trunc());
-    far.iter().find(shared).map(|net| net.addr())
+fn gateway(
+    plan: &Plan,
+    family: Family,
+    near: (usize, usize),
+    far: (usize, usize),
+) -> Option<IpAddr> {
+    let near: BTreeSet<IpNet> = routed(plan.interface(near), family).collect();
+    let mut far = plan.interface(far).addresses.iter();
+    far.find(|net| near.contains(&net.trunc())).map(IpNet::addr)
 }
 
 /// The gateway of a host that has one link, which leads to one router.
-fn only_gateway(plan: &Plan, stations: &Stations, number: usize) -> Option<Ipv4Addr> {
+fn only_gateway(plan: &Plan, family: Family, stations: &Stations, number: usize) -> Option<IpAddr> {
     let vnet = &plan.vnets[number];
     let (NodeKind::Host, [interface]) = (vnet.kind, &vnet.interfaces[..]) else {
         return None;
@@ -277,7 +309,7 @@ fn only_gateway(plan: &Plan, stations: &Stations, number: usize) -> Option<Ipv4A
     let (Some(router), None) = (routers.next(), routers.next()) else {
         return None;
     };
-    gateway(plan, (number, 0), *router)
+    gateway(plan, family, (number, 0), *router)
 }
 
 /// The ends on each segment that are no switches.
@@ -297,17 +329,15 @@ fn stations(plan: &Plan) -> Stations {
     stations
 }
 
-/// True when the vnet has an address with a prefix of 32 bits.
-fn has_address_of_its_own(plan: &Plan, number: usize) -> bool {
-    let mut nets = plan.vnets[number]
-        .interfaces
-        .iter()
-        .flat_map(|i| &i.addresses);
-    nets.any(|net| net.prefix_len() == 32)
+/// True when the vnet has an address without others in its prefix.
+fn has_address_of_its_own(plan: &Plan, family: Family, number: usize) -> bool {
+    let interfaces = plan.vnets[number].interfaces.iter();
+    let mut nets = interfaces.flat_map(|i| routed(i, family));
+    nets.any(stands_alone)
 }
 
 /// Adds a route unless one of the first `written`, which the file gives, is to the same prefix.
-fn add(plan: &mut Plan, vnet: usize, destination: Ipv4Net, gateway: Ipv4Addr, written: usize) {
+fn add(plan: &mut Plan, vnet: usize, destination: IpNet, gateway: IpAddr, written: usize) {
     let routes = &mut plan.vnets[vnet].routes;
     if !routes[..written]
         .iter()

@@ -2,9 +2,15 @@
 
 use proptest::prelude::*;
 
+use crate::family::Family;
 use crate::topology::{NodeKind, Topology, Via};
 
-use super::{Plan, Unreachable};
+use super::{Plan, PlannedRoute, PlannedVnet, Unreachable};
+
+#[path = "../../tests/in_ipv6/mod.rs"]
+mod in_ipv6;
+
+use in_ipv6::{in_both, in_ipv6};
 
 fn plan(source: &str) -> Plan {
     match Topology::parse("t.toml", source) {
@@ -258,25 +264,28 @@ proptest! {
             }
         }
         // A router needs a link; each has its host.
-        let plan = plan(&network(&delays, 6));
-        for (a, row) in least.iter().enumerate() {
-            for b in (0..6).filter(|b| *b != a) {
-                let path = way(&plan, &format!("h{a}"), &format!("h{b}"));
-                let Ok(path) = path else {
-                    prop_assert_eq!(row[b], u64::MAX);
-                    continue;
-                };
-                let routers: Vec<usize> = path[..path.len() - 1]
-                    .iter()
-                    .map(|name| name[1..].parse().expect("r and a number"))
-                    .collect();
-                let step = |a: usize, b: usize| {
-                    let fits = |d: &&(usize, usize, u64)| (d.0, d.1) == (a, b) || (d.0, d.1) == (b, a);
-                    delays.iter().filter(fits).map(|d| d.2).min().expect("a link")
-                };
-                let cost: u64 = routers.windows(2).map(|w| step(w[0], w[1])).sum();
-                prop_assert_eq!(cost, row[b]);
-                prop_assert!(plan.vnets.iter().filter(|v| v.kind == NodeKind::Host).all(|v| v.routes.len() <= 1));
+        let text = network(&delays, 6);
+        for text in [in_ipv6(&text), text] {
+            let plan = plan(&text);
+            for (a, row) in least.iter().enumerate() {
+                for b in (0..6).filter(|b| *b != a) {
+                    let path = way(&plan, &format!("h{a}"), &format!("h{b}"));
+                    let Ok(path) = path else {
+                        prop_assert_eq!(row[b], u64::MAX);
+                        continue;
+                    };
+                    let routers: Vec<usize> = path[..path.len() - 1]
+                        .iter()
+                        .map(|name| name[1..].parse().expect("r and a number"))
+                        .collect();
+                    let step = |a: usize, b: usize| {
+                        let fits = |d: &&(usize, usize, u64)| (d.0, d.1) == (a, b) || (d.0, d.1) == (b, a);
+                        delays.iter().filter(fits).map(|d| d.2).min().expect("a link")
+                    };
+                    let cost: u64 = routers.windows(2).map(|w| step(w[0], w[1])).sum();
+                    prop_assert_eq!(cost, row[b]);
+                    prop_assert!(plan.vnets.iter().filter(|v| v.kind == NodeKind::Host).all(|v| v.routes.len() <= 1));
+                }
             }
         }
     }
@@ -332,21 +341,98 @@ proptest! {
                 }
             }
         }
-        let plan = plan(&lans(&drawn, 6));
-        for (a, row) in least.iter().enumerate() {
-            for b in (0..6).filter(|b| *b != a) {
-                let path = way(&plan, &format!("h{a}"), &format!("h{b}"));
-                let Ok(path) = path else {
-                    prop_assert_eq!(row[b], u64::MAX);
-                    continue;
-                };
-                let routers: Vec<usize> = path[..path.len() - 1]
-                    .iter()
-                    .map(|name| name[1..].parse().expect("r and a number"))
-                    .collect();
-                let cost: u64 = routers.windows(2).map(|w| step(w[0], w[1])).sum();
-                prop_assert_eq!(cost, row[b]);
+        let text = lans(&drawn, 6);
+        for text in [in_ipv6(&text), text] {
+            let plan = plan(&text);
+            for (a, row) in least.iter().enumerate() {
+                for b in (0..6).filter(|b| *b != a) {
+                    let path = way(&plan, &format!("h{a}"), &format!("h{b}"));
+                    let Ok(path) = path else {
+                        prop_assert_eq!(row[b], u64::MAX);
+                        continue;
+                    };
+                    let routers: Vec<usize> = path[..path.len() - 1]
+                        .iter()
+                        .map(|name| name[1..].parse().expect("r and a number"))
+                        .collect();
+                    let cost: u64 = routers.windows(2).map(|w| step(w[0], w[1])).sum();
+                    prop_assert_eq!(cost, row[b]);
+                }
             }
         }
     }
+}
+
+/// Each family takes its own way: here the shorter one has a router that speaks IPv4 only.
+#[test]
+fn each_family_has_its_own_shortest_paths() {
+    let source = "routing = 'auto'\nhosts = ['a', 'b']\nrouters = ['r1', 'old', 'r2']\nlink = [\n\
+        { ends = ['a 192.0.2.1/30 2001:db8::1/64', 'r1 192.0.2.2/30 2001:db8::2/64'] },\n\
+        { ends = ['r1 192.0.2.5/30', 'old 192.0.2.6/30'] },\n\
+        { ends = ['old 192.0.2.9/30', 'r2 192.0.2.10/30'] },\n\
+        { ends = ['r1 192.0.2.13/30 2001:db8:0:1::1/64', 'r2 192.0.2.14/30 2001:db8:0:1::2/64'], delay = '1ms' },\n\
+        { ends = ['r2 192.0.2.17/30 2001:db8:0:2::1/64', 'b 192.0.2.18/30 2001:db8:0:2::2/64'] }]";
+    let plan = plan(source);
+    let names = |to: &str| -> Vec<String> {
+        let way = plan.trace(0, to.parse().expect("an address"));
+        let way = way.expect("a way").into_iter();
+        way.map(|n| plan.vnets[n].name.clone()).collect()
+    };
+    assert_eq!(names("192.0.2.18"), ["r1", "old", "r2", "b"]);
+    assert_eq!(names("2001:db8:0:2::2"), ["r1", "r2", "b"]);
+    let routes = |n: usize| -> Vec<String> {
+        let routes = plan.vnets[n].routes.iter();
+        routes
+            .map(|route| format!("{} {:?}", route.destination, route.via))
+            .collect()
+    };
+    assert_eq!(
+        routes(0),
+        ["0.0.0.0/0 Gateway(192.0.2.2)", "::/0 Gateway(2001:db8::2)"]
+    );
+    assert!(
+        !routes(3)
+            .iter()
+            .any(|route| route.contains(':') && !route.contains("2001"))
+    );
+}
+
+/// Nothing that is planned of one family is different where the other is, too.
+#[test]
+fn beside_another_family_the_plan_of_each_is_the_same() {
+    let text = network(&[(0, 1, 3), (1, 2, 1), (2, 0, 1)], 3);
+    let routes = |text: &str, family: Family| -> Vec<Vec<PlannedRoute>> {
+        let of = |route: &&PlannedRoute| Family::of(route.destination.addr()) == family;
+        let of_vnet = |v: &PlannedVnet| v.routes.iter().filter(of).cloned().collect();
+        plan(text).vnets.iter().map(of_vnet).collect()
+    };
+    let (v6, both) = (in_ipv6(&text), in_both(&text));
+    assert_eq!(routes(&text, Family::V4), routes(&both, Family::V4));
+    assert_eq!(routes(&v6, Family::V6), routes(&both, Family::V6));
+    assert!(
+        routes(&text, Family::V4)
+            .iter()
+            .any(|routes| !routes.is_empty())
+    );
+}
+
+/// A node that is named stands for its first address of a family that the other one speaks.
+#[test]
+fn a_name_means_an_address_that_the_other_side_can_use() {
+    let source = "routing = 'auto'\nhosts = ['a4', 'a6', 'b']\nswitches = ['s']\nlink = [\n\
+        { ends = ['a4 192.0.2.1/24', 's'] }, { ends = ['a6 2001:db8::1/64', 's'] },\n\
+        { ends = ['b fe80::2/64 192.0.2.2/24 2001:db8::2/64', 's'] }]\n\
+        job = [{ ping = { from = 'a4', to = 'b' } }, { ping = { from = 'a6', to = 'b' } },\n\
+        { ping = { from = 'b', to = 'a6' } }, { ping = { from = 'b', to = 'b:eth0', family = 'v6' } }]";
+    let plan = plan(source);
+    let to: Vec<String> = plan
+        .jobs
+        .iter()
+        .map(|job| job.address.to_string())
+        .collect();
+    assert_eq!(
+        to,
+        ["192.0.2.2", "2001:db8::2", "2001:db8::1", "2001:db8::2"]
+    );
+    assert_eq!(plan.jobs[3].name, "ping b → b:eth0 over IPv6");
 }

@@ -2,9 +2,12 @@
 
 use std::cmp::Reverse;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use super::{Plan, PlannedInterface};
+use ipnet::IpNet;
+
+use super::{Plan, PlannedInterface, PlannedVnet};
+use crate::family::{Family, is_link_local};
 use crate::topology::{NodeKind, Via};
 
 /// Why packets do not arrive.
@@ -15,21 +18,21 @@ pub enum Unreachable {
         /// The node.
         at: String,
         /// Where to.
-        to: Ipv4Addr,
+        to: IpAddr,
     },
     /// A host would have to forward.
     NotForwarding {
         /// The host.
         at: String,
         /// For whom.
-        to: Ipv4Addr,
+        to: IpAddr,
     },
     /// The next hop is nobody's address, or not that of a node on the same link or LAN.
     NoGateway {
         /// The node with the route.
         at: String,
         /// The address nobody answers for.
-        gateway: Ipv4Addr,
+        gateway: IpAddr,
     },
     /// The way has more hops than a packet's time to live.
     TooFar {
@@ -38,14 +41,14 @@ pub enum Unreachable {
         /// How many a packet goes.
         ttl: usize,
         /// Where to.
-        to: Ipv4Addr,
+        to: IpAddr,
     },
     /// The routes lead in a loop.
     Loop {
         /// A node of the loop.
         at: String,
         /// Where to.
-        to: Ipv4Addr,
+        to: IpAddr,
     },
 }
 
@@ -70,7 +73,7 @@ impl fmt::Display for Unreachable {
 
 /// Where a node sends a packet: the address it has there, the next node, and what is between them.
 pub(super) struct Hop {
-    pub(super) source: Option<Ipv4Addr>,
+    pub(super) source: Option<IpAddr>,
     next: usize,
     segment: usize,
 }
@@ -80,7 +83,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`Unreachable`] with the place where it ends.
-    pub fn trace(&self, from: usize, to: Ipv4Addr) -> Result<Vec<usize>, Unreachable> {
+    pub fn trace(&self, from: usize, to: IpAddr) -> Result<Vec<usize>, Unreachable> {
         let hops = self.hops(from, to)?;
         Ok(hops.into_iter().map(|hop| hop.next).collect())
     }
@@ -92,13 +95,13 @@ impl Plan {
     pub(crate) fn trace_segments(
         &self,
         from: usize,
-        to: Ipv4Addr,
+        to: IpAddr,
     ) -> Result<Vec<usize>, Unreachable> {
         let hops = self.hops(from, to)?;
         Ok(hops.into_iter().map(|hop| hop.segment).collect())
     }
 
-    fn hops(&self, from: usize, to: Ipv4Addr) -> Result<Vec<Hop>, Unreachable> {
+    fn hops(&self, from: usize, to: IpAddr) -> Result<Vec<Hop>, Unreachable> {
         let owner = self.owner(to);
         let mut path = Vec::new();
         let mut at = from;
@@ -119,7 +122,7 @@ impl Plan {
     }
 
     /// One step: the longest prefix wins; a connected one before a route of equal length.
-    pub(super) fn hop(&self, at: usize, to: Ipv4Addr) -> Result<Hop, Unreachable> {
+    pub(super) fn hop(&self, at: usize, to: IpAddr) -> Result<Hop, Unreachable> {
         let vnet = &self.vnets[at];
         let connected = vnet.interfaces.iter().enumerate().flat_map(|(n, i)| {
             let nets = i.addresses.iter().filter(|net| net.contains(&to));
@@ -155,14 +158,9 @@ impl Plan {
             };
             *owner != at && theirs.any(|i| i.segment == segment && answers(i))
         };
-        if let Some(owner) = self.owner(next).filter(is_there) {
-            let of_prefix = out.addresses.iter().find(|net| net.contains(&next));
-            let mut of_vnet = vnet.interfaces.iter().flat_map(|i| &i.addresses);
-            let source = of_prefix
-                .or_else(|| out.addresses.first())
-                .or_else(|| of_vnet.next());
+        if let Some(owner) = self.owner_on(segment, next).filter(is_there) {
             return Ok(Hop {
-                source: source.map(|net| net.addr()),
+                source: source(vnet, out, to, next),
                 next: owner,
                 segment,
             });
@@ -174,7 +172,7 @@ impl Plan {
     }
 
     /// The interface on whose link `gateway` is, by a prefix of its own or by a route to that link.
-    fn towards(&self, at: usize, gateway: Ipv4Addr) -> Result<usize, Unreachable> {
+    fn towards(&self, at: usize, gateway: IpAddr) -> Result<usize, Unreachable> {
         let vnet = &self.vnets[at];
         let connected = vnet.interfaces.iter().enumerate().flat_map(|(n, i)| {
             let nets = i.addresses.iter().filter(|net| net.contains(&gateway));
@@ -192,5 +190,36 @@ impl Plan {
             at: vnet.name.clone(),
             gateway,
         })
+    }
+}
+
+/// The address from which a vnet sends to `to` by way of `next`, which is on the link of `out`. As in the library: of
+/// IPv4 one in the prefix of `next`, of IPv6 the one that has most in common with `to` (RFC 6724 section 5, rules 2,
+/// 5 and 8).
+fn source(vnet: &PlannedVnet, out: &PlannedInterface, to: IpAddr, next: IpAddr) -> Option<IpAddr> {
+    let fits = |net: &&IpNet| {
+        let address = net.addr();
+        Family::of(address) == Family::of(to) && is_link_local(address) == is_link_local(to)
+    };
+    let mut of_vnet = vnet.interfaces.iter().flat_map(|i| &i.addresses);
+    let of_link = || out.addresses.iter().filter(fits);
+    let best = match to {
+        IpAddr::V4(_) => of_link().find(|net| net.contains(&next)),
+        IpAddr::V6(_) => of_link().min_by_key(|net| Reverse(common(**net, to))),
+    };
+    let source = best
+        .or_else(|| of_link().next())
+        .or_else(|| of_vnet.find(fits));
+    source.map(IpNet::addr)
+}
+
+/// How many bits of its prefix an address of IPv6 has in common with another.
+fn common(net: IpNet, other: IpAddr) -> u32 {
+    match (net, other) {
+        (IpNet::V6(net), IpAddr::V6(other)) => {
+            let differ = net.addr().to_bits() ^ other.to_bits();
+            differ.leading_zeros().min(net.prefix_len().into())
+        }
+        _ => 0,
     }
 }

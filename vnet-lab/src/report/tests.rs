@@ -1,4 +1,5 @@
 use super::*;
+use crate::family::Family;
 use crate::job::ping::{self, RequestCounts, RoundTrips};
 use crate::job::traceroute;
 use std::time::Duration;
@@ -19,6 +20,7 @@ fn report() -> Report {
                 name: "ping a → b".to_owned(),
                 from: "a".to_owned(),
                 to: "b".to_owned(),
+                family: Family::V4,
                 passed: true,
                 state: JobState::Passed,
                 reason: None,
@@ -40,6 +42,7 @@ fn report() -> Report {
                 name: "traceroute a → b".to_owned(),
                 from: "a".to_owned(),
                 to: "b".to_owned(),
+                family: Family::V4,
                 passed: false,
                 state: JobState::Failed,
                 reason: Some("took r, *, b; expected r, b".to_owned()),

@@ -64,7 +64,7 @@ pub enum RunError {
         /// The vnet's name.
         name: String,
         /// Where to.
-        destination: ipnet::Ipv4Net,
+        destination: ipnet::IpNet,
         /// Why.
         #[source]
         source: AdminError,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use vnet::{JoinHandle, System, Vnet};
 
 use super::error::RunError;
 use super::options::{Driver, Options};
+use crate::family::Family;
 use crate::job::kind::{Limit, Site, Verdict};
 use crate::plan::{Plan, PlannedJob};
 use crate::report::{JobReport, JobState};
@@ -97,7 +98,7 @@ struct Scheduled {
     system: System,
     from: Vnet,
     to: Vnet,
-    names: Arc<BTreeMap<Ipv4Addr, String>>,
+    names: Arc<BTreeMap<IpAddr, String>>,
     seed: u64,
     /// When the run ends, whatever is still to do.
     until: Option<Instant>,
@@ -154,6 +155,7 @@ impl Scheduled {
             name: job.name.clone(),
             from: self.from.name().to_owned(),
             to: self.to.name().to_owned(),
+            family: Family::of(job.address),
             passed: state == JobState::Passed,
             state,
             reason,

@@ -174,7 +174,7 @@ impl Network {
                 }
                 // Last: an address announces itself, which a capture should show.
                 for address in &interface.addresses {
-                    vnet.add_address(own, (*address).into())
+                    vnet.add_address(own, *address)
                         .map_err(|source| failed(own, source))?;
                 }
             }
@@ -429,11 +429,11 @@ fn add_routes(vnet: &Vnet, planned: &PlannedVnet) -> Result<(), RunError> {
             Via::Gateway(gateway) => NextHop::from(*gateway),
             Via::Interface(name) => NextHop::Interface(name.clone()),
             Via::OnLink(gateway, interface) => NextHop::OnLink {
-                gateway: (*gateway).into(),
+                gateway: *gateway,
                 interface: interface.clone(),
             },
         };
-        vnet.add_route(route.destination.into(), via)
+        vnet.add_route(route.destination, via)
             .map_err(|source| RunError::Route {
                 name: planned.name.clone(),
                 destination: route.destination,

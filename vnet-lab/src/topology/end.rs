@@ -1,6 +1,8 @@
 //! One end of a link, as a string (`"h1:eth0 192.0.2.1/24"`) or as a table.
 
-use ipnet::Ipv4Net;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeValue;
 use vnet::{MAX_VID, MacAddr, MemberVlans, VidSet};
@@ -13,7 +15,7 @@ use crate::file::table::{Table, Value, as_string, checked, in_file_order, kind};
 pub(super) struct EndSpec {
     pub(super) node: Spanned<String>,
     pub(super) interface: Option<Spanned<String>>,
-    pub(super) addresses: Vec<Spanned<Ipv4Net>>,
+    pub(super) addresses: Vec<Spanned<IpNet>>,
     /// The end says something of an address, right or wrong.
     pub(super) says_address: bool,
     pub(super) mac: Option<Spanned<MacAddr>>,
@@ -21,7 +23,7 @@ pub(super) struct EndSpec {
     /// Its part in the VLANs of a switch.
     pub(super) member: Option<Spanned<MemberVlans>>,
     /// The VLANs that have interfaces of their own, and the addresses of these.
-    pub(super) vlans: Vec<(Spanned<u16>, Vec<Spanned<Ipv4Net>>)>,
+    pub(super) vlans: Vec<(Spanned<u16>, Vec<Spanned<IpNet>>)>,
 }
 
 const EXPECTED: &str =
@@ -174,7 +176,7 @@ fn vid_set(text: &str) -> Result<VidSet, String> {
 fn vlans(
     value: Value<'_>,
     problems: &mut Problems<'_>,
-) -> Vec<(Spanned<u16>, Vec<Spanned<Ipv4Net>>)> {
+) -> Vec<(Spanned<u16>, Vec<Spanned<IpNet>>)> {
     let DeValue::Table(entries) = value.get_ref() else {
         let found = kind(value.get_ref());
         let message = format!(
@@ -183,7 +185,7 @@ fn vlans(
         problems.push(value.span(), message);
         return Vec::new();
     };
-    let mut vlans: Vec<(Spanned<u16>, Vec<Spanned<Ipv4Net>>)> = Vec::new();
+    let mut vlans: Vec<(Spanned<u16>, Vec<Spanned<IpNet>>)> = Vec::new();
     for (key, value) in in_file_order(entries) {
         let vid = checked(Spanned::new(key.span(), &**key.get_ref()), vid, problems);
         let texts = match value.get_ref() {
@@ -248,29 +250,31 @@ fn new_interface_name(text: &str) -> Result<String, String> {
 }
 
 /// An address with its prefix length.
-fn address(text: &str) -> Result<Ipv4Net, String> {
-    let net: Ipv4Net = text.parse().map_err(|_| {
+fn address(text: &str) -> Result<IpNet, String> {
+    let net: IpNet = text.parse().map_err(|_| {
         format!("expected an address with its prefix length such as 192.0.2.1/24, found \"{text}\"")
     })?;
     let addr = net.addr();
     let station = !addr.is_unspecified()
         && !addr.is_multicast()
         && !addr.is_loopback()
-        && addr.octets()[0] != 0
-        && addr.octets()[0] < 240;
+        && match addr {
+            IpAddr::V4(v4) => (1..240).contains(&v4.octets()[0]),
+            IpAddr::V6(v6) => v6.to_ipv4_mapped().is_none(),
+        };
     if !station || net.prefix_len() == 0 {
         return Err(format!(
             "expected an address that an interface can have, found {text}"
         ));
     }
-    // RFC 3021: both addresses of a /31 can be used; a /32 has no others.
-    if net.prefix_len() < 31 {
+    // RFC 3021, RFC 6164: both addresses of a /31 or /127 can be used; a /32 or /128 has no others.
+    if net.prefix_len() < net.max_prefix_len() - 1 {
         if addr == net.network() {
             return Err(format!(
                 "{addr} is the network's own address in {net}: expected that of an interface"
             ));
         }
-        if addr == net.broadcast() {
+        if addr.is_ipv4() && addr == net.broadcast() {
             return Err(format!(
                 "{addr} is the broadcast address in {net}: expected that of an interface"
             ));

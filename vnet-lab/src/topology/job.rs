@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
+use crate::family::Family;
 use crate::file::name::{Target, node_name, target};
 use crate::file::source::Problems;
 use crate::file::table::{Table, Value};
@@ -23,6 +24,8 @@ pub struct Job {
     pub from: Spanned<String>,
     /// Where it goes.
     pub to: Spanned<Target>,
+    /// The version of IP that it uses, when the file says so.
+    pub family: Option<Family>,
     /// What it does.
     pub task: Task<Spanned<Target>>,
 }
@@ -46,12 +49,17 @@ pub(super) fn read(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Job>
             table.missing(key, "the name of a node", problems);
         }
     }
+    let family = table.read("family", family, problems);
     let reader = job::KINDS.iter().find(|(known, _)| *known == kind);
     let task = reader.and_then(|(_, read)| read(&mut table, problems));
     table.finish(problems);
     let (from, to, task) = (from?, to?, task?);
     let name = name.map_or_else(
-        || format!("{kind} {} → {}", from.get_ref(), to.get_ref()),
+        || {
+            let over = family.as_ref().map(|family| family.get_ref().as_str());
+            let over = over.map_or(String::new(), |name| format!(" over {name}"));
+            format!("{kind} {} → {}{over}", from.get_ref(), to.get_ref())
+        },
         |name| name.into_inner().to_owned(),
     );
     Some(Job {
@@ -60,6 +68,12 @@ pub(super) fn read(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Job>
         timeout: timeout.map_or(Duration::from_secs(60), Spanned::into_inner),
         from,
         to,
+        family: family.map(Spanned::into_inner),
         task,
     })
+}
+
+fn family(text: &str) -> Result<Family, String> {
+    let known = Family::ALL.into_iter().find(|family| family.key() == text);
+    known.ok_or_else(|| format!("expected \"v4\" or \"v6\", found \"{text}\""))
 }

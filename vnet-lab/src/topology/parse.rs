@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeTable;
 use vnet::{BridgeConfig, LinkConfig, RstpConfig, Stp};
@@ -12,6 +12,7 @@ use super::{
     End, Lagg, Link, Node, NodeKind, Route, Routing, SpanningTree, Topology, Via, capture, event,
     job, lagg, link as parameters,
 };
+use crate::family::Family;
 use crate::file::name::{interface_name, node_name};
 use crate::file::source::Problems;
 use crate::file::table::{Table, Value, checked, in_file_order, kind};
@@ -233,9 +234,10 @@ fn route(text: &str) -> Result<Route, String> {
         return Err(expected());
     };
     let gateway = |text: &str| text.parse().map_err(|_| expected());
-    let destination = match destination {
-        "default" => Ipv4Net::default(),
-        net => net.parse().map_err(|_| expected())?,
+    let destination = match (destination, to) {
+        ("default", ["via", address, ..]) => Family::of(gateway(address)?).everything(),
+        ("default", _) => Family::V4.everything(),
+        (net, _) => net.parse().map_err(|_| expected())?,
     };
     if destination.trunc() != destination {
         return Err(format!(
@@ -252,6 +254,15 @@ fn route(text: &str) -> Result<Route, String> {
         }
         _ => return Err(expected()),
     };
+    let family = Family::of(destination.addr());
+    if let Via::Gateway(gateway) | Via::OnLink(gateway, _) = via
+        && Family::of(gateway) != family
+    {
+        let family = family.as_str();
+        return Err(format!(
+            "expected a gateway of {family} to {destination}, found {gateway}"
+        ));
+    }
     Ok(Route { destination, via })
 }
 
@@ -342,7 +353,7 @@ fn name_interfaces(links: Vec<LinkSpec>) -> Vec<Link> {
             Spanned::new(end.node.span(), format!("eth{free}"))
         });
         // As is usual, a VLAN's interface is called after the one below it, and its VID.
-        let above = |(vid, addresses): (Spanned<u16>, Vec<Spanned<Ipv4Net>>)| {
+        let above = |(vid, addresses): (Spanned<u16>, Vec<Spanned<IpNet>>)| {
             let name = format!("{}.{}", interface.get_ref(), vid.get_ref());
             let end = End {
                 node: end.node.clone(),

@@ -153,7 +153,7 @@ fn unknown_key() {
     );
     only(
         &job("ping = { from = 'a', to = 'b', seconds = 5 }"),
-        "5:32: unknown key `seconds` in `ping`: expected one of from, to, count, interval, wait, bytes, max_loss, max_rtt",
+        "5:32: unknown key `seconds` in `ping`: expected one of from, to, family, count, interval, wait, bytes, max_loss, max_rtt",
     );
     only(
         "hosts = ['a', 'b']\n[[link]]\nends = ['a 192.0.2.1/30', { node = 'b', address = '192.0.2.2/30', mtu = 5 }]",
@@ -352,7 +352,7 @@ fn not_a_stations_address() {
         "192.0.2.1",
         "192.0.2.1/33",
         "192.0.2.256/24",
-        "2001:db8::1/64",
+        "2001:db8::1/129",
     ] {
         only(
             &end(bad),
@@ -540,4 +540,151 @@ fn every_problem_is_reported_in_the_order_of_the_file() {
     let found = errors(source);
     let places: Vec<&str> = found.iter().filter_map(|e| e.split(": ").next()).collect();
     assert_eq!(places, ["1:11", "2:20", "3:1", "5:8", "6:28", "8:17"]);
+}
+
+/// Two hosts with these ends and a job.
+fn ends(a: &str, b: &str, rest: &str) -> String {
+    format!("hosts = ['a', 'b']\nlink = [{{ ends = [{a}, {b}] }}]\n{rest}")
+}
+
+#[test]
+fn addresses_of_ipv6_are_checked_as_those_of_ipv4() {
+    let station = "2:22: expected an address that an interface can have, found ";
+    for text in [
+        "::/128",
+        "::1/128",
+        "ff02::1/64",
+        "::ffff:192.0.2.1/128",
+        "2001:db8::1/0",
+    ] {
+        let source = ends(&format!("'a {text}'"), "'b 2001:db8::2/64'", "");
+        only(&source, &format!("{station}{text}"));
+    }
+    let source = ends("'a 2001:db8::/64'", "'b 2001:db8::2/64'", "");
+    only(
+        &source,
+        "2:22: 2001:db8:: is the network's own address in 2001:db8::/64: expected that of an interface",
+    );
+    // The last address of a prefix is one like any other, and both of a /127 are.
+    assert_eq!(
+        errors(&ends("'a 2001:db8::ffff/112'", "'b 2001:db8::1/112'", "")),
+        [""; 0]
+    );
+    assert_eq!(
+        errors(&ends("'a 2001:db8::/127'", "'b 2001:db8::1/127'", "")),
+        [""; 0]
+    );
+    only(
+        &ends("'a 2001:db8::1/64'", "'b 2001:db8:0:1::2/64'", ""),
+        "2:42: address outside its prefix: 2001:db8:0:1::2/64 is not in 2001:db8::/64 as the other end at `a` is",
+    );
+    only(
+        &ends("'a 192.0.2.1/24'", "'b 192.0.2.2/24 2001:db8::2/64'", ""),
+        "2:53: address outside its prefix: the other end at `a` has no IPv6 address",
+    );
+    only(
+        &ends("'a 2001:db8::1/64'", "'b 2001:db8::1/64'", ""),
+        "2:42: duplicate address: 2001:db8::1 is already at a:eth0",
+    );
+    // Each link has link-local addresses of its own, but only one of each.
+    only(
+        &ends("'a fe80::1/64'", "'b fe80::1/64'", ""),
+        "2:38: duplicate address: fe80::1 is already at a:eth0",
+    );
+    only(
+        &ends(
+            "{ node = 'a', address = '2001:db8::1/64', ip_mtu = 1279 }",
+            "'b 2001:db8::2/64'",
+            "",
+        ),
+        "2:43: IPv6 needs an `ip_mtu` of 1280 or more: it is 1279 here",
+    );
+}
+
+#[test]
+fn prefixes_of_ipv6_do_not_overlap() {
+    let source = "hosts = ['a', 'c']\nrouters = ['b']\nlink = [{ ends = ['a 2001:db8::1/48', 'b 2001:db8::2/48'] },\n\
+        { ends = ['b fe80::1/64 2001:db8:0:1::1/64', 'c fe80::1:1/64 2001:db8:0:1::2/64'] }]";
+    only(
+        source,
+        "4:25: overlapping address: 2001:db8:0:1::/64 overlaps 2001:db8::/48 of the link at a:eth0",
+    );
+}
+
+#[test]
+fn routes_of_ipv6_are_checked_as_those_of_ipv4() {
+    let routes = |text: &str| {
+        ends(
+            "'a 192.0.2.1/24 2001:db8::1/64'",
+            "'b 192.0.2.2/24 2001:db8::2/64'",
+            "",
+        )
+        .replace("hosts = ['a', 'b']", "hosts = ['b']")
+            + &format!("[node.a]\nroutes = ['{text}']")
+    };
+    for text in [
+        "::/0 via 2001:db8::2",
+        "default via 2001:db8::2",
+        "2001:db8:1::/48 dev eth0",
+        "ff00::/8 dev eth0",
+    ] {
+        assert_eq!(errors(&routes(text)), [""; 0], "{text}");
+    }
+    let of_a = |text: &str, expected: &str| only(&routes(text), &format!("4:11: {expected}"));
+    of_a(
+        "::/0 via 192.0.2.2",
+        "expected a gateway of IPv6 to ::/0, found 192.0.2.2",
+    );
+    of_a(
+        "198.51.100.0/24 via 2001:db8::2",
+        "expected a gateway of IPv4 to 198.51.100.0/24, found 2001:db8::2",
+    );
+    of_a(
+        "::/0 via 2001:db8:9::2",
+        "expected a gateway on a link of `a`, found 2001:db8:9::2",
+    );
+    of_a(
+        "2001:db8::/64 via 2001:db8::2",
+        "duplicate route: `a` is in 2001:db8::/64 itself",
+    );
+    of_a(
+        "::1/128 dev eth0",
+        "duplicate route: `a` is in ::1/128 itself",
+    );
+}
+
+#[test]
+fn families_of_jobs() {
+    let ping = |more: &str| {
+        ends(
+            "'a 192.0.2.1/24 fe80::1/64'",
+            "'b 192.0.2.2/24 fe80::2/64'",
+            &format!("job = [{{ ping = {{ from = 'a', {more} }} }}]"),
+        )
+    };
+    assert_eq!(errors(&ping("to = 'b', family = 'v4'")), [""; 0]);
+    only(
+        &ping("to = 'b', family = 'ipv6'"),
+        "3:50: expected \"v4\" or \"v6\", found \"ipv6\"",
+    );
+    only(
+        &ping("to = 'b', family = 'v6'"),
+        "3:36: unreachable: `b` has no IPv6 address",
+    );
+    only(
+        &ping("to = 'b:eth0', family = 'v6'"),
+        "3:36: unreachable: `b:eth0` has no IPv6 address",
+    );
+    only(
+        &ping("to = '192.0.2.2', family = 'v6'"),
+        "3:36: expected an address of IPv6, as `family` says, found 192.0.2.2",
+    );
+    only(
+        &ping("to = '2001:db8::1'"),
+        "3:36: expected an address of a node, found 2001:db8::1",
+    );
+    only(
+        &ping("to = 'fe80::2'"),
+        "3:36: expected an address that means the same on every link, found fe80::2, which is link-local",
+    );
 }

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use toml::Spanned;
 use vnet::MacAddr;
 
@@ -14,6 +14,7 @@ use super::segments::Segments;
 use super::{
     Directions, End, EventTarget, Lagg, Link, Node, NodeKind, Strand, Topology, UNTAGGED, Via,
 };
+use crate::family::{Family, is_link_local, stands_alone};
 use crate::file::name::{Target, interface_name};
 use crate::file::source::{Problems, Span};
 use crate::job::Task;
@@ -24,7 +25,7 @@ struct Known<'a> {
     topology: &'a Topology,
     nodes: BTreeMap<&'a str, usize>,
     interfaces: BTreeSet<(&'a str, &'a str)>,
-    addresses: BTreeSet<Ipv4Addr>,
+    addresses: BTreeSet<IpAddr>,
     /// Some of the nodes, for messages.
     node_names: String,
 }
@@ -67,7 +68,8 @@ pub(crate) fn network(topology: &Topology, problems: &mut Problems<'_>) {
     spanning_trees(topology, problems);
     vlans(topology, problems);
     interfaces(topology, problems);
-    addresses(topology, problems);
+    addresses(topology, &segments, problems);
+    mtus(topology, problems);
     overlaps(topology, &segments, problems);
     routes(topology, problems);
     events(topology, problems);
@@ -130,6 +132,14 @@ pub(crate) fn jobs(
             Some(node) => no_bridge(node, job.from.span(), problems),
         }
         target(&known, &job.to, problems);
+        if let (Target::Address(address), Some(family)) = (job.to.get_ref(), job.family)
+            && Family::of(*address) != family
+        {
+            let family = family.as_str();
+            let message =
+                format!("expected an address of {family}, as `family` says, found {address}");
+            problems.push(job.to.span(), message);
+        }
         for node in job.task.nodes() {
             target(&known, node, problems);
         }
@@ -221,7 +231,7 @@ fn ends(known: &Known<'_>, link: &Link, problems: &mut Problems<'_>) {
     }
 }
 
-/// Each address must have a partner in its prefix at the other end. A /32 needs none, nor do ends
+/// Each address must have a partner in its prefix at the other end. A /32 or /128 needs none, nor do ends
 /// that have a route to the link, and so say that they mean it.
 fn prefixes(known: &Known<'_>, link: &Link, problems: &mut Problems<'_>) {
     let [a, b] = &link.ends;
@@ -240,30 +250,31 @@ fn partners(known: &Known<'_>, [a, b]: [&End; 2], problems: &mut Problems<'_>) {
     if routes_to_link(known, a) || routes_to_link(known, b) {
         return;
     }
-    let alone = |end: &End, other: &End| -> Vec<Spanned<Ipv4Net>> {
-        let paired = |net: &Ipv4Net| {
+    let alone = |end: &End, other: &End| -> Vec<Spanned<IpNet>> {
+        let paired = |net: &IpNet| {
             let mut others = other.addresses.iter();
             others.any(|o| o.get_ref().trunc() == net.trunc())
         };
-        let alone =
-            |net: &&Spanned<Ipv4Net>| net.get_ref().prefix_len() < 32 && !paired(net.get_ref());
+        let alone = |net: &&Spanned<IpNet>| needs_partner(net.get_ref()) && !paired(net.get_ref());
         end.addresses.iter().filter(alone).cloned().collect()
     };
-    let outside = |net: &Spanned<Ipv4Net>, other: &End, problems: &mut Problems<'_>| {
-        let theirs: Vec<String> = other
-            .addresses
-            .iter()
-            .map(|o| o.get_ref().trunc().to_string())
-            .collect();
-        problems.push(
-            net.span(),
-            format!(
-                "address outside its prefix: {} is not in {} as the other end at `{}` is",
-                net.get_ref(),
-                theirs.join(" or "),
-                other.node.get_ref()
+    let outside = |net: &Spanned<IpNet>, other: &End, problems: &mut Problems<'_>| {
+        let family = Family::of(net.get_ref().addr());
+        let theirs = other.addresses.iter().map(|o| o.get_ref().trunc());
+        let theirs = theirs.filter(|o| Family::of(o.addr()) == family);
+        let theirs: Vec<String> = theirs.map(|o| o.to_string()).collect();
+        let (net_text, other) = (net.get_ref(), other.node.get_ref());
+        let what = match theirs.is_empty() {
+            true => format!(
+                "the other end at `{other}` has no {} address",
+                family.as_str()
             ),
-        );
+            false => format!(
+                "{net_text} is not in {} as the other end at `{other}` is",
+                theirs.join(" or ")
+            ),
+        };
+        problems.push(net.span(), format!("address outside its prefix: {what}"));
     };
     let (alone_a, alone_b) = (alone(a, b), alone(b, a));
     for net in &alone_b {
@@ -286,7 +297,7 @@ fn routes_to_link(known: &Known<'_>, end: &End) -> bool {
     })
 }
 
-/// Of the addresses on one segment with switches, each must have a partner in its prefix. A /32
+/// Of the addresses on one segment with switches, each must have a partner in its prefix. A /32 or /128
 /// needs none, nor does any when somebody there has a route to the segment.
 fn lans(known: &Known<'_>, segments: &Segments, problems: &mut Problems<'_>) {
     let mut lans: BTreeMap<usize, Vec<(usize, &End)>> = BTreeMap::new();
@@ -299,12 +310,12 @@ fn lans(known: &Known<'_>, segments: &Segments, problems: &mut Problems<'_>) {
     lans.retain(|_, ends| ends.iter().any(|(link, _)| *link != ends[0].0));
     lans.retain(|_, ends| !ends.iter().any(|(_, end)| routes_to_link(known, end)));
     for ends in lans.values() {
-        let mut partners: BTreeMap<Ipv4Net, BTreeSet<(&str, &str)>> = BTreeMap::new();
+        let mut partners: BTreeMap<IpNet, BTreeSet<(&str, &str)>> = BTreeMap::new();
         let nets = ends
             .iter()
             .flat_map(|(_, end)| end.addresses.iter().map(move |net| (*end, net)));
-        let nets: Vec<(&End, &Spanned<Ipv4Net>)> = nets
-            .filter(|(_, net)| net.get_ref().prefix_len() < 32)
+        let nets: Vec<(&End, &Spanned<IpNet>)> = nets
+            .filter(|(_, net)| needs_partner(net.get_ref()))
             .collect();
         for (end, net) in &nets {
             let place = (
@@ -316,7 +327,6 @@ fn lans(known: &Known<'_>, segments: &Segments, problems: &mut Problems<'_>) {
                 .or_default()
                 .insert(place);
         }
-        let prefixes = partners.len();
         let alone = nets
             .iter()
             .filter(|(_, net)| partners[&net.get_ref().trunc()].len() < 2);
@@ -324,19 +334,26 @@ fn lans(known: &Known<'_>, segments: &Segments, problems: &mut Problems<'_>) {
         let all_alone = partners.values().all(|places| places.len() < 2);
         for (_, net) in alone.skip(usize::from(all_alone)) {
             let own = net.get_ref().trunc();
+            let family = Family::of(own.addr());
             let others = partners.keys().filter(|prefix| **prefix != own);
-            let mut theirs: Vec<String> = others.take(3).map(Ipv4Net::to_string).collect();
-            if prefixes > 4 {
+            let others = others.filter(|prefix| Family::of(prefix.addr()) == family);
+            let mut theirs: Vec<String> = others.map(IpNet::to_string).collect();
+            if theirs.len() > 3 {
+                theirs.truncate(3);
                 theirs.push("others".to_owned());
             }
-            problems.push(
-                net.span(),
-                format!(
-                    "address outside its prefix: {} is not in {} as those behind the same switch are",
+            let what = match theirs.is_empty() {
+                true => format!(
+                    "nobody else behind the same switch has an {} address",
+                    family.as_str()
+                ),
+                false => format!(
+                    "{} is not in {} as those behind the same switch are",
                     net.get_ref(),
                     theirs.join(" or "),
                 ),
-            );
+            };
+            problems.push(net.span(), format!("address outside its prefix: {what}"));
         }
     }
 }
@@ -492,12 +509,16 @@ fn interfaces(topology: &Topology, problems: &mut Problems<'_>) {
     }
 }
 
-fn addresses(topology: &Topology, problems: &mut Problems<'_>) {
-    let mut owners: BTreeMap<Ipv4Addr, &End> = BTreeMap::new();
-    for (_, end) in topology.ends() {
+fn addresses(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>) {
+    let mut owners: BTreeMap<(IpAddr, Option<usize>), &End> = BTreeMap::new();
+    for (strand, end) in topology.ends() {
         for net in &end.addresses {
             let addr = net.get_ref().addr();
-            if let Some(owner) = owners.get(&addr) {
+            let place = (
+                addr,
+                is_link_local(addr).then(|| segments.of_strand(strand)),
+            );
+            if let Some(owner) = owners.get(&place) {
                 problems.push(
                     net.span(),
                     format!(
@@ -507,22 +528,37 @@ fn addresses(topology: &Topology, problems: &mut Problems<'_>) {
                     ),
                 );
             } else {
-                owners.insert(addr, end);
+                owners.insert(place, end);
             }
         }
     }
 }
 
+/// An interface with an address of IPv6 sends packets of 1280 bytes whole (RFC 8200 section 5).
+fn mtus(topology: &Topology, problems: &mut Problems<'_>) {
+    for end in topology.links.iter().flat_map(|link| &link.ends) {
+        let Some(ip_mtu) = end.ip_mtu.filter(|ip_mtu| *ip_mtu < IPV6_MIN_MTU) else {
+            continue;
+        };
+        let above = end.vlans.iter().flat_map(|(_, above)| &above.addresses);
+        let mut nets = end.addresses.iter().chain(above);
+        if let Some(net) = nets.find(|net| net.get_ref().addr().is_ipv6()) {
+            problems.push(
+                net.span(),
+                format!("IPv6 needs an `ip_mtu` of {IPV6_MIN_MTU} or more: it is {ip_mtu} here"),
+            );
+        }
+    }
+}
+
+const IPV6_MIN_MTU: u16 = 1280;
+
 /// Two segments may not have overlapping prefixes. Sorted by network, a prefix can only overlap the
 /// widest one that began before it.
 fn overlaps(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>) {
-    let mut prefixes: Vec<(Ipv4Net, usize, Span, &End)> = Vec::new();
+    let mut prefixes: Vec<(IpNet, usize, Span, &End)> = Vec::new();
     for (strand, end) in topology.ends() {
-        for net in end
-            .addresses
-            .iter()
-            .filter(|n| n.get_ref().prefix_len() < 32)
-        {
+        for net in end.addresses.iter().filter(|n| needs_partner(n.get_ref())) {
             let segment = segments.of_strand(strand);
             prefixes.push((net.get_ref().trunc(), segment, net.span(), end));
         }
@@ -530,7 +566,7 @@ fn overlaps(topology: &Topology, segments: &Segments, problems: &mut Problems<'_
     prefixes
         .sort_by_key(|(net, link, span, _)| (net.network(), net.prefix_len(), *link, span.start));
     let mut said = BTreeSet::new();
-    let mut widest: Option<&(Ipv4Net, usize, Span, &End)> = None;
+    let mut widest: Option<&(IpNet, usize, Span, &End)> = None;
     for this in &prefixes {
         match widest {
             Some(wide) if wide.0.contains(&this.0) => {
@@ -557,8 +593,17 @@ fn overlaps(topology: &Topology, segments: &Segments, problems: &mut Problems<'_
     }
 }
 
-/// The prefix that every node is in.
-const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+/// True for an address that is for neighbours in its prefix, which is that of one segment. Every interface has
+/// link-local addresses.
+fn needs_partner(net: &IpNet) -> bool {
+    !stands_alone(*net) && !is_link_local(net.addr())
+}
+
+/// The prefixes that every node is in.
+const LOOPBACK: [IpNet; 2] = [
+    IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+    IpNet::new_assert(IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+];
 
 fn routes(topology: &Topology, problems: &mut Problems<'_>) {
     let mut ends: BTreeMap<&str, Vec<&End>> = BTreeMap::new();
@@ -575,9 +620,9 @@ fn routes(topology: &Topology, problems: &mut Problems<'_>) {
             // The library has a route to each prefix, and one to each address.
             let connected = nets.any(|net| {
                 let net = net.get_ref();
-                [net.trunc(), Ipv4Net::from(net.addr())].contains(&destination)
+                [net.trunc(), IpNet::from(net.addr())].contains(&destination)
             });
-            if connected || destination == LOOPBACK {
+            if connected || LOOPBACK.contains(&destination) {
                 problems.push(
                     route.span(),
                     format!("duplicate route: `{name}` is in {destination} itself"),
@@ -628,7 +673,12 @@ fn target(known: &Known<'_>, to: &Spanned<Target>, problems: &mut Problems<'_>) 
         Target::Node(name) => (name, None),
         Target::Interface(name, interface) => (name, Some(interface)),
         Target::Address(address) => {
-            if !known.addresses.contains(address) {
+            if is_link_local(*address) {
+                let message = format!(
+                    "expected an address that means the same on every link, found {address}, which is link-local"
+                );
+                problems.push(to.span(), message);
+            } else if !known.addresses.contains(address) {
                 problems.push(
                     to.span(),
                     format!("expected an address of a node, found {address}"),

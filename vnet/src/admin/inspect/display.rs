@@ -203,21 +203,34 @@ fn counted(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-/// As `netstat -rn`.
+/// As `netstat -rn`: a table for each version.
 fn routes(routes: &[RouteInfo], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if routes.is_empty() {
         return Ok(());
     }
-    writeln!(f, "\nRouting tables\n\nInternet:")?;
-    line(
-        f,
-        &["Destination", "Gateway", "Flags", "Metric", "Netif"],
-        &ROUTE,
-    )?;
+    writeln!(f, "\nRouting tables")?;
+    let (v4, v6): (Vec<_>, Vec<_>) = routes.iter().partition(|r| r.dst.addr().is_ipv4());
+    table("Internet", &v4, &ROUTE, f)?;
+    table("Internet6", &v6, &ROUTE6, f)
+}
+
+fn table(
+    title: &str,
+    routes: &[&RouteInfo],
+    widths: &[usize],
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    if routes.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\n{title}:")?;
+    let titles = ["Destination", "Gateway", "Flags", "Metric", "Netif"];
+    line(f, &titles, widths)?;
     for route in routes {
-        let dst = match (route.dst.prefix_len(), route.origin) {
-            (0, _) => "default".to_owned(),
-            (32, _) => route.dst.addr().to_string(),
+        let is_host = route.dst.prefix_len() == route.dst.max_prefix_len();
+        let dst = match route.dst.prefix_len() {
+            0 => "default".to_owned(),
+            _ if is_host => route.dst.addr().to_string(),
             _ => route.dst.to_string(),
         };
         let gateway = match (route.kind, route.gateway) {
@@ -229,7 +242,7 @@ fn routes(routes: &[RouteInfo], f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if route.gateway.is_some() {
             flags.push('G');
         }
-        if route.dst.prefix_len() == 32 {
+        if is_host {
             flags.push('H');
         }
         // The letters of FreeBSD's netstat.
@@ -244,12 +257,13 @@ fn routes(routes: &[RouteInfo], f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         let metric = route.metric.to_string();
         let cells = [&*dst, &*gateway, &*flags, &*metric, &*route.interface];
-        line(f, &cells, &ROUTE)?;
+        line(f, &cells, widths)?;
     }
     Ok(())
 }
 
 const ROUTE: [usize; 5] = [18, 18, 7, 7, 0];
+const ROUTE6: [usize; 5] = [29, 25, 7, 7, 0];
 const LLDP: [usize; 5] = [15, 18, 15, 8, 0];
 const SOCKET: [usize; 6] = [5, 7, 7, 22, 22, 0];
 
@@ -324,9 +338,14 @@ fn sockets(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     ];
     line(f, &titles, &SOCKET)?;
     for socket in &seen.sockets {
+        let ends = [socket.local, socket.peer];
+        let is_v6 = ends.iter().flatten().any(SocketAddr::is_ipv6);
         let (proto, state) = match socket.kind {
-            SocketKind::Tcp(state) => ("tcp4", words(&format!("{state:?}"))),
-            SocketKind::Udp => ("udp4", String::new()),
+            SocketKind::Tcp(state) => (
+                if is_v6 { "tcp6" } else { "tcp4" },
+                words(&format!("{state:?}")),
+            ),
+            SocketKind::Udp => (if is_v6 { "udp6" } else { "udp4" }, String::new()),
             SocketKind::Raw(proto) => ("ip4", format!("protocol {proto}")),
             SocketKind::Echo(ident) => ("icm4", format!("identifier {ident}")),
         };

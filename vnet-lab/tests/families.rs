@@ -1,0 +1,176 @@
+//! What works in IPv4 works in IPv6, and in both at once: the topologies of this package, with other addresses.
+
+mod in_ipv6;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use in_ipv6::{in_both, in_ipv6};
+use vnet_lab::report::Layout;
+use vnet_lab::run::{CaptureSettings, Driver, Options};
+use vnet_lab::{Family, Report, TRIANGLE, Topology};
+
+const DRIVERS: [Driver; 2] = [Driver::Virtual, Driver::Threads];
+
+fn options(driver: Driver, seed: u64) -> Options {
+    Options {
+        driver,
+        seed,
+        fingerprint: driver == Driver::Virtual,
+        ..Options::default()
+    }
+}
+
+#[track_caller]
+fn run(text: &str, options: &Options) -> Report {
+    let (topology, plan) =
+        Topology::parse("t.toml", text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    assert_eq!(plan.jobs.len(), topology.jobs.len());
+    assert!(!plan.jobs.is_empty());
+    topology.try_out(&plan).unwrap_or_else(|e| panic!("{e}"));
+    vnet_lab::run(&plan, options, Arc::new(|_| {})).expect("a run")
+}
+
+#[track_caller]
+fn passes(text: &str, options: &Options) -> Report {
+    let report = run(text, options);
+    assert!(
+        report.passed,
+        "{text}\n{}",
+        report.to_text(Layout::default())
+    );
+    report
+}
+
+/// All jobs of a text over one family.
+fn over(family: &str, text: &str) -> String {
+    text.replace("{ from = ", &format!("{{ family = \"{family}\", from = "))
+}
+
+/// The examples, but for those whose figures their own tests look at.
+fn examples() -> Vec<String> {
+    let topologies = Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies");
+    let entries = std::fs::read_dir(topologies.join("imunes")).expect("a directory");
+    let mut files: Vec<_> = entries.map(|e| e.expect("an entry").path()).collect();
+    files.push(topologies.join("lagg.toml"));
+    files.sort();
+    let read = |file| std::fs::read_to_string(file).expect("readable");
+    files.iter().map(read).collect()
+}
+
+#[test]
+fn each_example_passes_in_ipv6_under_both_drivers() {
+    let examples = examples();
+    assert!(examples.len() >= 9, "{}", examples.len());
+    for text in examples {
+        let text = in_ipv6(&text);
+        for driver in DRIVERS {
+            let report = passes(&text, &options(driver, 1));
+            assert!(report.jobs.iter().all(|job| job.family == Family::V6));
+        }
+    }
+}
+
+/// Both families on the same links: each job passes over either.
+#[test]
+fn each_example_passes_over_either_family_where_both_are() {
+    // Where a text has addresses elsewhere than at ends, two cannot stand for one.
+    let of_ends = |text: &String| !text.contains("routes =") && !text.contains("vlan =");
+    let examples: Vec<String> = examples().into_iter().filter(of_ends).collect();
+    assert!(examples.len() >= 7, "{}", examples.len());
+    for text in examples {
+        for (key, family) in [("v4", Family::V4), ("v6", Family::V6)] {
+            let report = passes(&over(key, &in_both(&text)), &options(Driver::Virtual, 1));
+            assert!(report.jobs.iter().all(|job| job.family == family));
+        }
+    }
+}
+
+#[test]
+fn the_built_in_topology_passes_in_either_family_and_in_both_at_once() {
+    let both = in_both(TRIANGLE);
+    for text in [
+        in_ipv6(TRIANGLE),
+        over("v4", &both),
+        over("v6", &both),
+        both,
+    ] {
+        for driver in DRIVERS {
+            passes(&text, &options(driver, 1));
+        }
+    }
+}
+
+/// Everything that is written is the same for equal seeds: the report, and the frames themselves.
+#[test]
+fn equal_seeds_give_equal_bytes_in_ipv6() {
+    let text = over("v6", &in_both(TRIANGLE));
+    let run = |seed| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let report = passes(
+            &text,
+            &Options {
+                capture: CaptureSettings {
+                    directory: Some(directory.path().to_owned()),
+                    ..CaptureSettings::default()
+                },
+                ..options(Driver::Virtual, seed)
+            },
+        );
+        let files = std::fs::read_dir(directory.path()).expect("a directory");
+        let mut files: Vec<_> = files.map(|file| file.expect("an entry").path()).collect();
+        files.sort();
+        assert_eq!(files.len(), 7);
+        let bytes: Vec<Vec<u8>> = files
+            .iter()
+            .map(|f| std::fs::read(f).expect("it"))
+            .collect();
+        (report.to_json(), bytes)
+    };
+    let first = run(1);
+    assert!(first.0.contains(r#""family":"v6""#), "{}", first.0);
+    assert_eq!(first, run(1));
+    assert_ne!(first.0, run(2).0);
+}
+
+/// Beside IPv6, IPv4 takes the ways that it takes alone; and a report of IPv4 alone says nothing of families.
+#[test]
+fn the_ways_of_one_family_do_not_depend_on_the_other() {
+    let alone = passes(TRIANGLE, &options(Driver::Virtual, 1));
+    let beside = passes(
+        &over("v4", &in_both(TRIANGLE)),
+        &options(Driver::Virtual, 1),
+    );
+    for (one, other) in alone.jobs.iter().zip(&beside.jobs) {
+        if let vnet_lab::report::Figures::Traceroute(hops) = &one.figures {
+            let same = vnet_lab::report::Figures::Traceroute(hops.clone());
+            assert_eq!(same, other.figures);
+        }
+    }
+    assert!(!alone.to_json().contains("family"));
+}
+
+/// Routes over link-local gateways, which any link may have: the interface says which one is meant.
+#[test]
+fn a_link_local_gateway_is_one_on_its_link() {
+    let text = "routers = ['r']\nlink = [\n\
+        { ends = ['a fe80::a/64 2001:db8::1/64', 'r fe80::1/64 2001:db8::2/64'] },\n\
+        { ends = ['r fe80::1/64 2001:db8:0:1::2/64', 'b fe80::a/64 2001:db8:0:1::1/64'] }]\n\
+        job = [{ traceroute = { from = 'a', to = 'b', expect = ['r', 'b'] } }]\n\
+        [node.a]\nroutes = ['::/0 via fe80::1 dev eth0']\n\
+        [node.b]\nroutes = ['default via fe80::1 dev eth0']\n";
+    passes(text, &options(Driver::Virtual, 1));
+}
+
+/// Packets without fragments on their way: a router says what its link takes, and the sender keeps to it.
+#[test]
+fn the_smallest_link_of_a_path_is_found() {
+    let text = "routing = 'auto'\nhosts = ['a', 'b']\nrouters = ['r']\nlink = [\n\
+        { ends = ['a 2001:db8::1/64', 'r 2001:db8::2/64'] },\n\
+        { ends = [{ node = 'r', address = '2001:db8:0:1::2/64', ip_mtu = 1280 }, \
+          { node = 'b', address = '2001:db8:0:1::1/64', ip_mtu = 1280 }] }]\n\
+        job = [{ transfer = { from = 'a', to = 'b', size = '256KiB' } },\n\
+        { ping = { from = 'a', to = 'b', count = 3, bytes = 4000 } },\n\
+        { ping = { from = 'b', to = 'a', count = 3, bytes = 65507, max_loss = '0%' } }]";
+    passes(text, &options(Driver::Virtual, 1));
+}

@@ -1,11 +1,12 @@
 //! Promise: stations on one link find each other, whatever their prefixes are and however long an
 //! answer takes; and nobody can be found where nothing says that it is.
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use vnet::link::LinkConfig;
-use vnet::net::{EchoEvent, EchoSocket, TcpListener, TcpStream};
-use vnet::{NextHop, System, Vnet};
+use vnet::net::{EchoEvent, EchoSocket, TcpListener, TcpStream, UdpSocket};
+use vnet::{AdminError, MacAddr, NextHop, Resource, System, Vnet};
 use vnet_tests::onlink::PAIRS;
 use vnet_tests::topology::{pair, vnet};
 
@@ -202,4 +203,124 @@ fn the_first_datagram_arrives_however_small_its_pieces() {
             assert_eq!(stats.tx_dropped(), 0, "{stats:?}");
         }
     }
+}
+
+/// How many questions about neighbours `vnet` has asked.
+fn asked(vnet: &Vnet) -> u64 {
+    vnet.protocol_stats()
+        .unwrap()
+        .get("neighbours.requests")
+        .expect("it is counted")
+}
+
+/// RFC 4861 7.3.1: whoever gets acknowledgements of what it sends need not ask. Of datagrams nothing is known.
+#[test]
+fn a_connection_that_makes_progress_keeps_its_neighbour_reachable() {
+    let system = System::virtual_time(1);
+    let (a, b) = pair(&system);
+    let listener = TcpListener::bind_in(&b, "10.0.0.2:80").unwrap();
+    let mut client = TcpStream::connect_in(&a, "10.0.0.2:80").unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    let before = (asked(&a), asked(&b));
+    let mut byte = [0];
+    for _ in 0..100 {
+        client.write_all(&[1]).unwrap();
+        server.read_exact(&mut byte).unwrap();
+        system.sleep(Duration::from_secs(7)).unwrap();
+    }
+    assert_eq!((asked(&a), asked(&b)), before);
+    let udp = UdpSocket::bind_in(&a, "10.0.0.1:9").unwrap();
+    for _ in 0..20 {
+        udp.send_to(&[1], "10.0.0.2:9").unwrap();
+        system.sleep(Duration::from_secs(7)).unwrap();
+    }
+    assert!(asked(&a) > before.0, "nobody else confirms it");
+}
+
+#[test]
+fn a_neighbour_set_by_hand_is_neither_asked_nor_believed_otherwise() {
+    let system = System::virtual_time(1);
+    let (a, b) = pair(&system);
+    let mac = b.interfaces().unwrap()[1].mac;
+    let there = "10.0.0.2".parse().unwrap();
+    let before = asked(&a);
+    a.add_neighbour("eth0", there, mac).unwrap();
+    assert!(answers(&a, "10.0.0.2"));
+    assert_eq!(asked(&a), before);
+    // The wrong address, and nobody answers; nothing that is heard changes it.
+    a.add_neighbour("eth0", there, MacAddr([2, 0, 0, 0, 0, 7]))
+        .unwrap();
+    assert!(!answers(&a, "10.0.0.2"));
+    assert!(!answers(&b, "10.0.0.1"));
+    a.remove_neighbour("eth0", there).unwrap();
+    assert!(answers(&a, "10.0.0.2"));
+    // What was learned goes as well, and is asked for again.
+    a.remove_neighbour("eth0", there).unwrap();
+    assert!(a.neighbours().unwrap().is_empty());
+    let gone = a.remove_neighbour("eth0", there);
+    assert_eq!(gone, Err(AdminError::NoSuchNeighbour(there)));
+}
+
+#[test]
+fn what_waits_for_a_neighbour_is_sent_when_it_is_set() {
+    let system = System::virtual_time(1);
+    let (a, b) = (vnet(&system, "a"), vnet(&system, "b"));
+    a.epair("eth0", &b, "eth0").unwrap();
+    a.add_address("eth0", "10.0.0.1/24".parse().unwrap())
+        .unwrap();
+    let udp = UdpSocket::bind_in(&a, "10.0.0.1:9").unwrap();
+    udp.send_to(b"waits", "10.0.0.2:9").unwrap();
+    assert_eq!(a.neighbours().unwrap()[0].held_packets, 1);
+    let received = |v: &Vnet| v.interfaces().unwrap()[1].counters.rx_frames;
+    system.sleep(Duration::from_millis(1)).unwrap();
+    let before = received(&b);
+    let mac = MacAddr([2, 0, 0, 0, 0, 7]);
+    a.add_neighbour("eth0", "10.0.0.2".parse().unwrap(), mac)
+        .unwrap();
+    system.sleep(Duration::from_millis(1)).unwrap();
+    assert_eq!(received(&b), before + 1);
+}
+
+#[test]
+fn what_cannot_be_a_neighbour_is_refused() {
+    let system = System::virtual_time(1);
+    let (a, b) = pair(&system);
+    let mac = b.interfaces().unwrap()[1].mac;
+    let add = |name, address: &str, mac| a.add_neighbour(name, address.parse().unwrap(), mac);
+    for address in [
+        "0.0.0.0",
+        "127.0.0.1",
+        "255.255.255.255",
+        "224.0.0.1",
+        "ff02::1",
+        "::",
+    ] {
+        let refused = add("eth0", address, mac);
+        assert_eq!(
+            refused,
+            Err(AdminError::BadAddress(
+                address.parse::<std::net::IpAddr>().unwrap().into()
+            ))
+        );
+    }
+    let own = add("eth0", "10.0.0.1", mac);
+    assert_eq!(
+        own,
+        Err(AdminError::AddressInUse("10.0.0.1".parse().unwrap()))
+    );
+    let group = add("eth0", "10.0.0.2", MacAddr::BROADCAST);
+    assert_eq!(group, Err(AdminError::BadMac(MacAddr::BROADCAST)));
+    let loopback = add("lo0", "10.0.0.2", mac);
+    assert!(
+        matches!(loopback, Err(AdminError::Unsupported { .. })),
+        "{loopback:?}"
+    );
+    assert!(matches!(
+        add("eth9", "10.0.0.2", mac),
+        Err(AdminError::NotFound(_))
+    ));
+    a.set_limit(Resource::Neighbours, 1).unwrap();
+    add("eth0", "10.0.0.2", mac).unwrap();
+    let full = add("eth0", "10.0.0.3", mac);
+    assert!(matches!(full, Err(AdminError::Limit(_))), "{full:?}");
 }

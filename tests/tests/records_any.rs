@@ -251,6 +251,12 @@ fn any_op() -> impl Strategy<Value = Operation> {
         (a(), address()).prop_map(|(a, address)| json!({
             "op": "remove_address", "interface": a, "address": address,
         })),
+        (a(), address(), mac()).prop_map(|(a, address, mac)| json!({
+            "op": "add_neighbour", "interface": a, "address": address, "mac": mac,
+        })),
+        (a(), address()).prop_map(|(a, address)| json!({
+            "op": "remove_neighbour", "interface": a, "address": address,
+        })),
         (
             prefix(),
             prop::option::of(address()),

@@ -242,6 +242,14 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
                 .remove_address("eth0", "192.0.2.1".parse().unwrap()),
         )
     }),
+    ("add_neighbour", CONFIG, |s| {
+        let address = "192.0.2.7".parse().unwrap();
+        said(s.tenant.add_neighbour("eth0", address, mac()))
+    }),
+    ("remove_neighbour", CONFIG, |s| {
+        let address = "192.0.2.7".parse().unwrap();
+        said(s.tenant.remove_neighbour("eth0", address))
+    }),
     ("interfaces", Own, |s| said(s.tenant.interfaces())),
     ("usage", Own, |s| said(s.tenant.usage(Resource::Sockets))),
     ("messages", OwnWires, |s| said(s.tenant.messages())),

@@ -179,6 +179,8 @@ pub mod capture {
 /// Time as the stack sees it.
 pub mod time {
     pub use crate::base::time::Instant;
+    #[doc(no_inline)]
+    pub use std::time::Duration;
 }
 
 /// Sockets with the names of `std::net`.

@@ -32,6 +32,8 @@ pub(crate) enum Act {
     Mac(u8, u8),
     Add(u8, u8, u8),
     Del(u8, u8),
+    Neighbour(u8, u8, u8),
+    Unneighbour(u8, u8),
     RouteVia(u8, u8),
     RouteOn(u8, u8),
     RouteDel(u8),
@@ -85,6 +87,8 @@ pub(crate) fn act() -> impl Strategy<Value = Act> {
         1 => (name.clone(), any::<u8>()).prop_map(|(n, m)| Act::Mac(n, m)),
         5 => (name.clone(), host.clone(), 24..=32_u8).prop_map(|(n, h, l)| Act::Add(n, h, l)),
         3 => (name.clone(), host.clone()).prop_map(|(n, h)| Act::Del(n, h)),
+        3 => (name.clone(), host.clone(), any::<u8>()).prop_map(|(n, h, m)| Act::Neighbour(n, h, m)),
+        2 => (name.clone(), host.clone()).prop_map(|(n, h)| Act::Unneighbour(n, h)),
         2 => (host.clone(), host.clone()).prop_map(|(d, g)| Act::RouteVia(d, g)),
         2 => (host.clone(), name).prop_map(|(d, n)| Act::RouteOn(d, n)),
         2 => host.clone().prop_map(Act::RouteDel),
@@ -396,6 +400,16 @@ pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
         Act::Del(n, host) => {
             let address = Ipv4Addr::new(10, 0, 0, *host);
             vnet.remove_address(&interface(*n), address.into()).is_ok()
+        }
+        Act::Neighbour(n, host, m) => {
+            let (address, mac) = (Ipv4Addr::new(10, 0, 0, *host), station(*m));
+            vnet.add_neighbour(&interface(*n), address.into(), mac)
+                .is_ok()
+        }
+        Act::Unneighbour(n, host) => {
+            let address = Ipv4Addr::new(10, 0, 0, *host);
+            vnet.remove_neighbour(&interface(*n), address.into())
+                .is_ok()
         }
         Act::RouteVia(d, g) => {
             let gateway = Ipv4Addr::new(10, 0, 0, *g);

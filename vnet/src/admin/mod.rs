@@ -24,6 +24,7 @@ pub(crate) mod inspect;
 pub(crate) mod interfaces;
 pub(crate) mod lagg;
 pub(crate) mod moves;
+pub(crate) mod neighbours;
 pub(crate) mod netstat;
 pub(crate) mod pins;
 pub(crate) mod port;

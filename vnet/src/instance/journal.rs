@@ -52,6 +52,8 @@ enum Key {
     /// What an operation of this name sets on an interface.
     Setting(Box<str>, &'static str),
     Address(Box<str>, IpAddr),
+    /// A neighbour set by hand.
+    Neighbour(Box<str>, IpAddr),
     Route(IpNet),
     /// A bridge, and an interface that is its member.
     Member(Box<str>, Box<str>),
@@ -74,6 +76,7 @@ impl Key {
             Key::Interface(name) => Key::Interface(named(name)),
             Key::Setting(name, setting) => Key::Setting(named(name), setting),
             Key::Address(name, address) => Key::Address(named(name), address),
+            Key::Neighbour(name, address) => Key::Neighbour(named(name), address),
             Key::Member(bridge, member) => Key::Member(named(bridge), named(member)),
             Key::MemberSetting(bridge, member) => Key::MemberSetting(named(bridge), named(member)),
             Key::Station(bridge, mac, vid) => Key::Station(named(bridge), mac, vid),
@@ -95,6 +98,7 @@ impl Key {
             Key::Interface(_)
             | Key::Setting(..)
             | Key::Address(..)
+            | Key::Neighbour(..)
             | Key::Route(_)
             | Key::Member(..)
             | Key::MemberSetting(..)
@@ -273,7 +277,9 @@ impl Journal {
         let concerns = |key: &Key| match key {
             Key::Interface(name) | Key::Setting(name, _) => &**name == interface,
             Key::Without(key) => match &**key {
-                Key::Address(name, _) | Key::Member(_, name) => &**name == interface,
+                Key::Address(name, _) | Key::Neighbour(name, _) | Key::Member(_, name) => {
+                    &**name == interface
+                }
                 _ => false,
             },
             _ => false,
@@ -433,6 +439,8 @@ fn of_interface(interface: Box<str>, op: &IfOp) -> Effect {
         | IfOp::SetLink { .. } => Makes(Key::Setting(interface, op.name())),
         IfOp::AddAddress { address, .. } => Makes(Key::Address(interface, address.addr())),
         IfOp::RemoveAddress { address } => Unmakes(Key::Address(interface, *address)),
+        IfOp::AddNeighbour { address, .. } => Makes(Key::Neighbour(interface, *address)),
+        IfOp::RemoveNeighbour { address } => Unmakes(Key::Neighbour(interface, *address)),
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::addr::AddrError;
+use super::addr::{self, AddrError};
 use super::family::{Family, V4, V6};
 use super::fib::{self, FibError, NextHop, Origin, RouteKind};
 use super::state::{AddressError, Forwarding, IpState};
@@ -728,6 +728,14 @@ fn found<F: Family>(dst: F::Addr, hit: Option<fib::RouteHit<F>>) -> Result<Way, 
 fn straight<F: Family>(route: &fib::Route<F>) -> Option<IfId> {
     let is_direct = route.next_hop == NextHop::Direct && route.kind.is_default();
     is_direct.then_some(route.ifid)
+}
+
+/// True when some station on a wire may have `addr`.
+pub(crate) fn is_station(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(addr) => addr::is_station::<V4>(addr),
+        IpAddr::V6(addr) => addr::is_station::<V6>(addr),
+    }
 }
 
 /// Takes one from the hop limit of a packet to `dst` that goes on, at its IP header.

@@ -15,7 +15,9 @@ use smallvec::SmallVec;
 
 use super::config::NeighConfig;
 use super::questions::Questions;
-use super::state::{Delay, Failed, Held, Incomplete, Permanent, Probe, Reachable, Stale, State};
+use super::state::{
+    Delay, Failed, Held, Incomplete, Permanent, Probe, Reachable, Stale, State, StateName,
+};
 use super::verdict::{
     HeldCount, NeighInfo, NeighIngress, NeighLimit, NeighStats, ProbeOut, Proof, Release,
     Unreachable, Verdict,
@@ -176,10 +178,6 @@ impl NeighCache {
 
     /// A layer above has proof that the neighbour gets our packets, such as an acknowledgement
     /// of new data (RFC 4861 section 7.3.1).
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "TCP does not confirm its neighbours yet")
-    )]
     pub(crate) fn confirm(&mut self, now: Instant, ifid: IfId, ip: IpAddr) {
         let Some(entry) = self
             .index
@@ -237,10 +235,6 @@ impl NeighCache {
     ///
     /// # Errors
     /// [`NeighLimit`] when the table is full of entries that cannot go.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no call sets a permanent neighbour yet")
-    )]
     pub(crate) fn set_permanent(
         &mut self,
         now: Instant,
@@ -255,18 +249,23 @@ impl NeighCache {
         }
     }
 
-    /// Forgets a neighbour, permanent or not, and drops the packets that wait for it. False when there
-    /// is no such neighbour.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no call sets a permanent neighbour yet")
-    )]
-    pub(crate) fn remove(&mut self, stats: &mut Stats, ifid: IfId, ip: IpAddr) -> bool {
-        let key = self.index.get(&(ifid, ip)).copied();
-        if let Some(key) = key {
-            self.discard(stats, key);
-        }
-        key.is_some()
+    /// The neighbours on an interface that were set by hand.
+    pub(crate) fn permanent_on(&self, ifid: IfId) -> impl Iterator<Item = IpAddr> {
+        let set = move |e: &&Entry| e.ifid == ifid && matches!(e.state, State::Permanent(_));
+        self.entries
+            .iter()
+            .map(|(_, entry)| entry)
+            .filter(set)
+            .map(|entry| entry.ip)
+    }
+
+    /// Forgets a neighbour, permanent or not, and drops the packets that wait for it. Says in which state
+    /// it was; `None` when there is no such neighbour.
+    pub(crate) fn remove(&mut self, cx: &mut Cx, ifid: IfId, ip: IpAddr) -> Option<StateName> {
+        let key = *self.index.get(&(ifid, ip))?;
+        let state = self.entries.get(key)?.state.name(cx.now);
+        self.discard(cx.stats, key);
+        Some(state)
     }
 
     /// Forgets every neighbour on an interface that goes away or moves.

@@ -65,6 +65,9 @@ pub enum AdminError {
     /// The interface does not have the address.
     #[error("address {0} is not on this interface")]
     NoSuchAddress(IpAddr),
+    /// The interface has no such neighbour.
+    #[error("{0} is not a neighbour on this interface")]
+    NoSuchNeighbour(IpAddr),
     /// The gateway is not on any of the vnet's links.
     #[error("gateway {0} is not on any of this vnet's links")]
     GatewayUnreachable(IpAddr),

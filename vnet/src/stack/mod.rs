@@ -150,6 +150,11 @@ impl Stack {
         })
     }
 
+    /// An address on the link of an interface, with the number of that link if it is one that needs it.
+    pub(crate) fn addr_on_link(&self, ifid: IfId, addr: IpAddr) -> IpAddr {
+        self.on_link(ifid, addr.into()).addr()
+    }
+
     /// An address with the number of its link in it, if it is one that needs a link.
     fn on_link(&self, ifid: IfId, net: IpNet) -> IpNet {
         match (net, zone::number(ifid)) {

@@ -74,6 +74,12 @@ pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) {
 
 fn segment(s: &mut Stack, cx: &mut Cx, out: SegmentOut) {
     let (src, dst) = (out.src.ip(), out.dst.ip());
+    // RFC 4861 7.3.1: while a connection makes progress, the neighbour on its way is reachable.
+    if out.confirms
+        && let Ok(way) = s.ip.lookup(dst)
+    {
+        s.neigh.confirm(cx.now, way.ifid, way.hop);
+    }
     let segment_len = out.header.len() + out.gso.map_or(out.payload.len(), usize::from);
     let mut packet = Packet::outgoing(out.payload);
     out.header.emit(packet.prepend(out.header.len()));

@@ -16,7 +16,7 @@ use crate::admin::record::{self, IfOp, InitStep, Op};
 use crate::admin::routes::{self, RouteInfo};
 use crate::admin::sysctl;
 use crate::base::stats::{DropReason, Stats};
-use crate::base::time::Instant;
+use crate::base::time::{Duration, Instant};
 use crate::instance::cores::{Inside, VnetCore};
 use crate::instance::limits::{self, Resource, Usage};
 use crate::instance::phase::{Entry, Gone, PhaseName};
@@ -26,6 +26,7 @@ use crate::ip::fib::Origin;
 use crate::ip::state::Forwarding;
 use crate::ip::v6;
 use crate::link::{LinkConfig, LinkStats};
+use crate::neigh::state::StateName;
 use crate::netif::{IfCounters, LldpNeighbour, Offload};
 use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
@@ -142,7 +143,7 @@ impl Inspection {
             forwarding,
             mut interfaces,
             mut routes,
-            neighbours: _,
+            mut neighbours,
             lldp: _,
             sockets: _,
             counters: _,
@@ -165,6 +166,11 @@ impl Inspection {
         routes.retain(|r| r.origin != Origin::Host || !own.contains(&r.dst.addr()));
         let mut interfaces: Vec<_> = interfaces.into_iter().map(configured).collect();
         interfaces.sort_by(|a, b| a.info.name.cmp(&b.info.name));
+        neighbours.retain(|n| n.state == StateName::Permanent);
+        neighbours.sort_by(|a, b| (&a.interface, a.ip).cmp(&(&b.interface, b.ip)));
+        for neighbour in &mut neighbours {
+            neighbour.idle = Duration::ZERO;
+        }
         let step = |step| InitStep { took_ns: 0, ..step };
         let mut init: Vec<InitStep> = init.into_iter().map(step).collect();
         init.sort_by(|a, b| a.name.cmp(&b.name));
@@ -183,7 +189,7 @@ impl Inspection {
             forwarding,
             interfaces,
             routes,
-            neighbours: Vec::new(),
+            neighbours,
             lldp: Vec::new(),
             sockets: Vec::new(),
             counters: BTreeMap::new(),

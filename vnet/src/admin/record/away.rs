@@ -47,6 +47,10 @@ pub(crate) fn left_behind(stack: &Stack, id: IfId) -> Vec<Op> {
         .given_on(id)
         .map(zone::wire_ip)
         .map(|address| Op::Interface(interface.clone(), IfOp::RemoveAddress { address }));
+    let neighbours = stack.neigh.permanent_on(id).map(|ip| {
+        let address = zone::wire_ip(ip);
+        Op::Interface(interface.clone(), IfOp::RemoveNeighbour { address })
+    });
     let membership = bridges::has_member(stack, netif).map(|bridge| {
         Op::Bridge(
             bridge,
@@ -55,5 +59,9 @@ pub(crate) fn left_behind(stack: &Stack, id: IfId) -> Vec<Op> {
             },
         )
     });
-    routes.chain(addresses).chain(membership).collect()
+    routes
+        .chain(addresses)
+        .chain(neighbours)
+        .chain(membership)
+        .collect()
 }

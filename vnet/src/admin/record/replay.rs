@@ -535,6 +535,8 @@ impl Vnet {
             IfOp::SetLink { link } => self.set_link(name, (**link).clone())?,
             IfOp::AddAddress { address, metric } => self.add_address_at(name, *address, *metric)?,
             IfOp::RemoveAddress { address } => self.remove_address(name, *address)?,
+            IfOp::AddNeighbour { address, mac } => self.add_neighbour(name, *address, *mac)?,
+            IfOp::RemoveNeighbour { address } => self.remove_neighbour(name, *address)?,
         }
         Ok(())
     }

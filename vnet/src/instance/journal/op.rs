@@ -226,6 +226,18 @@ operations! {
                 /// Without its prefix.
                 address: IpAddr,
             },
+            /// [`Vnet::add_neighbour`](crate::Vnet::add_neighbour).
+            AddNeighbour = "add_neighbour" {
+                /// The neighbour's IP address.
+                address: IpAddr,
+                /// Its Ethernet address.
+                mac: MacAddr,
+            },
+            /// [`Vnet::remove_neighbour`](crate::Vnet::remove_neighbour) of one set by hand.
+            RemoveNeighbour = "remove_neighbour" {
+                /// The neighbour's IP address.
+                address: IpAddr,
+            },
         }
         /// What is done to a bridge, or to the members of a lagg. The interface that is named is the bridge or
         /// the lagg.
@@ -434,7 +446,10 @@ impl fmt::Display for IfOp {
             IfOp::SetOffload { offload } => write!(f, " {offload:?}"),
             IfOp::SetLink { link } => write!(f, " {link}"),
             IfOp::AddAddress { address, .. } => write!(f, " {address}"),
-            IfOp::RemoveAddress { address } => write!(f, " {address}"),
+            IfOp::RemoveAddress { address } | IfOp::RemoveNeighbour { address } => {
+                write!(f, " {address}")
+            }
+            IfOp::AddNeighbour { address, mac } => write!(f, " {address} at {mac}"),
         }
     }
 }

@@ -60,25 +60,27 @@ impl World {
         }
     }
 
-    fn send_on(&mut self, ifid: IfId, to: impl Into<IpAddr>, packet: Packet) -> Verdict {
+    fn cx<R>(&mut self, act: impl FnOnce(&mut NeighCache, &mut Cx) -> R) -> R {
         let mut cx = Cx {
             now: self.now,
             rng: &mut self.rng,
             stats: &mut self.stats,
             out: &mut self.out,
         };
-        self.cache
-            .resolve(&mut cx, ifid, to.into(), self.round_trip, packet)
+        act(&mut self.cache, &mut cx)
+    }
+
+    fn send_on(&mut self, ifid: IfId, to: impl Into<IpAddr>, packet: Packet) -> Verdict {
+        let (to, round_trip) = (to.into(), self.round_trip);
+        self.cx(|cache, cx| cache.resolve(cx, ifid, to, round_trip, packet))
+    }
+
+    fn remove(&mut self, n: u8) -> Option<StateName> {
+        self.cx(|cache, cx| cache.remove(cx, iface(1), host(n).into()))
     }
 
     fn due(&mut self) -> Option<Unreachable> {
-        let mut cx = Cx {
-            now: self.now,
-            rng: &mut self.rng,
-            stats: &mut self.stats,
-            out: &mut self.out,
-        };
-        self.cache.on_deadline(&mut cx)
+        self.cx(NeighCache::on_deadline)
     }
 
     /// Sends packet `id` to host `n` and says in a word what became of it.
@@ -508,8 +510,8 @@ fn a_permanent_neighbour_is_never_asked_and_never_believed_otherwise() {
     assert_eq!(w.send(2, 2), format!("to {}", mac(2)));
     assert_eq!(w.until(1000), (vec![], vec![]));
     assert_eq!(w.state(2), Some("permanent"));
-    assert!(w.cache.remove(&mut w.stats, iface(1), host(2).into()));
-    assert!(!w.cache.remove(&mut w.stats, iface(1), host(2).into()));
+    assert_eq!(w.remove(2), Some(StateName::Permanent));
+    assert_eq!(w.remove(2), None);
     assert_eq!(w.send(2, 3), "held");
 }
 
@@ -611,7 +613,7 @@ proptest! {
                     }
                 }
                 Action::Remove { n } => {
-                    w.cache.remove(&mut w.stats, iface(1), host(n).into());
+                    w.remove(n);
                 }
                 Action::RemoveInterface { iface: i } => {
                     w.cache.remove_interface(&mut w.stats, iface(i));

@@ -11,7 +11,7 @@ use crate::ip::fib::Route;
 use crate::ip::input::Version;
 use crate::neigh::arp::ArpVerdict;
 use crate::neigh::ndp::NdpVerdict;
-use crate::neigh::verdict::{NeighIngress, Scope};
+use crate::neigh::verdict::{NeighIngress, NeighLimit, Release, Scope};
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ndp::Ndp;
 use crate::packet::header::{ArpPacket, EtherType, IpInfo, zone};
@@ -43,11 +43,7 @@ pub(super) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut pack
             if let Some(reply) = reply {
                 tx::arp(s, cx, ifid, reply.target_mac, &reply);
             }
-            if let Some(release) = release {
-                for packet in release.packets {
-                    tx::ether(s, cx, ifid, release.mac, EtherType::IPV4, packet);
-                }
-            }
+            send(s, cx, ifid, EtherType::IPV4, release);
         }
         ArpVerdict::Conflict(conflict) => {
             cx.stats.delivered += 1;
@@ -60,6 +56,34 @@ pub(super) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut pack
                 tx::arp(s, cx, ifid, MacAddr::BROADCAST, &defence);
             }
         }
+    }
+}
+
+/// Sends the packets that waited for a neighbour.
+fn send(s: &mut Stack, cx: &mut Cx, ifid: IfId, ether_type: EtherType, release: Option<Release>) {
+    let Some(Release { mac, packets }) = release else {
+        return;
+    };
+    for packet in packets {
+        tx::ether(s, cx, ifid, mac, ether_type, packet);
+    }
+}
+
+impl Stack {
+    /// Sets a neighbour's address by hand.
+    ///
+    /// # Errors
+    /// The table is full of entries that cannot go.
+    pub(crate) fn set_neighbour(
+        &mut self,
+        cx: &mut Cx,
+        ifid: IfId,
+        ip: IpAddr,
+        mac: MacAddr,
+    ) -> Result<(), NeighLimit> {
+        let release = self.neigh.set_permanent(cx.now, ifid, ip, mac)?;
+        send(self, cx, ifid, EtherType::of(ip), release);
+        Ok(())
     }
 }
 
@@ -116,11 +140,7 @@ pub(super) fn discovery(
             if let Some(answer) = answer {
                 tx::advertise(s, cx, ifid, answer);
             }
-            if let Some(release) = release {
-                for packet in release.packets {
-                    tx::ether(s, cx, ifid, release.mac, EtherType::IPV6, packet);
-                }
-            }
+            send(s, cx, ifid, EtherType::IPV6, release);
         }
         NdpVerdict::Conflict { ip } => {
             cx.stats.delivered += 1;

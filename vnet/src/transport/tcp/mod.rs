@@ -26,6 +26,7 @@ mod challenge;
 mod config;
 mod congestion;
 mod connection;
+mod hint;
 mod ids;
 mod info;
 mod input;

@@ -51,6 +51,8 @@ pub(crate) struct SegmentOut {
     pub ttl: u8,
     /// Type of service.
     pub tos: u8,
+    /// The peer has lately got what was sent to it: the way there works.
+    pub confirms: bool,
 }
 
 impl SegmentOut {
@@ -73,6 +75,7 @@ impl SegmentOut {
             gso: None,
             ttl,
             tos,
+            confirms: false,
         }
     }
 }

@@ -86,6 +86,7 @@ impl Connection {
             Limited::Elsewhere
         };
         self.measure(env, ack, h);
+        self.hint.on_progress(env.now);
         self.snd.una = ack;
         // The other marks are seen from here, so none may fall behind.
         self.snd.small_end = before.later(self.snd.small_end, ack);

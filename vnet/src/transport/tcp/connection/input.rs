@@ -154,6 +154,7 @@ impl Connection {
 
     /// Our SYN is acknowledged.
     fn establish(&mut self, env: &mut Env<'_>, ack: SeqNum) {
+        self.hint.on_progress(env.now);
         self.snd.una = ack;
         self.snd.nxt = ack;
         self.snd.wl2 = ack;
@@ -441,6 +442,7 @@ impl Connection {
     #[inline]
     fn accept_in_order(&mut self, env: &mut Env<'_>, payload: Payload, gso: Option<u16>) {
         let len = payload.len() as u32;
+        self.hint.on_progress(env.now);
         let rcv = &mut self.rcv;
         env.stats.bytes_in += u64::from(len);
         let had_gap = rcv.queue.has_gap();

@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use super::challenge::Challenge;
 use super::config::{Feature, TcpConfig};
 use super::congestion::Controller;
+use super::hint::Hint;
 use super::ids::{FourTuple, ListenerId};
 use super::listener::HalfOpen;
 use super::options::{Family, Negotiated, Path, SocketOptions, Switch, path_mss};
@@ -109,6 +110,7 @@ pub(super) struct Connection {
     /// When a segment of the peer last arrived.
     last_rx: Instant,
     challenge: Challenge,
+    hint: Hint,
     pub(super) waiters: Waiters,
 }
 
@@ -361,6 +363,7 @@ impl Connection {
             retries: 0,
             last_rx: env.now,
             challenge: Challenge::new(),
+            hint: Hint::new(),
             waiters: Waiters::default(),
         };
         c.cc = Controller::new(c.data_mss(), env.config.initial_cwnd_segments);

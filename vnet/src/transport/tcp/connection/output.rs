@@ -343,14 +343,21 @@ impl Connection {
             options: plan.options,
             ..TcpHeader::default()
         };
+        let confirms = self.hint.take();
         if plan.len == 0 {
-            return self.out(header, Payload::new(), None);
+            return SegmentOut {
+                confirms,
+                ..self.out(header, Payload::new(), None)
+            };
         }
         self.snd.last_sent = env.now;
         env.stats.bytes_out += u64::from(plan.len);
         let payload = self.snd.queue.slice(plan.seq, plan.len as usize);
         let gso = (plan.len > plan.piece).then_some(plan.piece as u16);
-        self.out(header, payload, gso)
+        SegmentOut {
+            confirms,
+            ..self.out(header, payload, gso)
+        }
     }
 
     /// How many blocks a selective acknowledgement would have.

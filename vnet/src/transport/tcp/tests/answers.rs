@@ -121,18 +121,7 @@ fn give(state: u8, (flags, seq, acks, len): Segment) -> (Vec<Answer>, Option<Tcp
     };
     w.net.loss = 1.0;
     w.trace.clear();
-    w.deliver(
-        B,
-        SegmentOut {
-            src,
-            dst,
-            header,
-            payload: Payload::from(vec![1; len]),
-            gso: None,
-            ttl: 0,
-            tos: 0,
-        },
-    );
+    w.deliver(B, arriving(src, dst, header, Payload::from(vec![1; len])));
     let answer = |h: &TcpHeader| match (h.flags.has(SYN), h.flags.has(RST)) {
         (false, false) => {
             assert_eq!((h.seq, h.flags), (sent, NONE), "{state}: {header:?}");

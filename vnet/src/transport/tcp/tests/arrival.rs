@@ -200,15 +200,7 @@ impl Opening {
         self.w.trace.clear();
         self.w.deliver(
             B,
-            SegmentOut {
-                src: self.src,
-                dst: self.dst,
-                header,
-                payload: Payload::from(data.to_vec()),
-                gso: None,
-                ttl: 0,
-                tos: 0,
-            },
+            arriving(self.src, self.dst, header, Payload::from(data.to_vec())),
         );
         self.w.trace.iter().map(|t| t.2).collect()
     }

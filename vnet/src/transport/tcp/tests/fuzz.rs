@@ -252,13 +252,8 @@ fn run(state: u8, config: TcpConfig, actions: Vec<Action>) {
                 w.deliver(
                     B,
                     SegmentOut {
-                        src,
-                        dst,
-                        header,
-                        payload: Payload::from(vec![0x55; len]),
                         gso,
-                        ttl: 0,
-                        tos: 0,
+                        ..arriving(src, dst, header, Payload::from(vec![0x55; len]))
                     },
                 );
             }
@@ -348,9 +343,7 @@ proptest! {
         bytes[13] |= flags & !0x10;
         let (header, _) = TcpHeader::parse(&bytes).expect("well formed");
         let (src, dst) = (w.addr(A, src_port), w.addr(B, 80));
-        w.deliver(B, SegmentOut {
-            src, dst, header, payload: Payload::from(vec![0; len]), gso: None, ttl: 0, tos: 0,
-        });
+        w.deliver(B, arriving(src, dst, header, Payload::from(vec![0; len])));
         prop_assert!(w.trace.len() <= 1);
         if header.flags.has(TcpFlags::RST) {
             prop_assert!(w.trace.is_empty());

@@ -39,10 +39,10 @@ impl Hand {
 
     pub(crate) fn segment(&self, offset: i64, flags: TcpFlags, data: &[u8]) -> SegmentOut {
         let src = self.w.hosts[A].tcp.local_addr(self.a).expect("bound");
-        SegmentOut {
+        arriving(
             src,
-            dst: self.w.addr(B, 80),
-            header: TcpHeader {
+            self.w.addr(B, 80),
+            TcpHeader {
                 src_port: src.port(),
                 dst_port: 80,
                 seq: self.seq.wrapping_add(offset as u32),
@@ -55,11 +55,8 @@ impl Hand {
                     ..Default::default()
                 },
             },
-            payload: Payload::from(data.to_vec()),
-            gso: None,
-            ttl: 0,
-            tos: 0,
-        }
+            Payload::from(data.to_vec()),
+        )
     }
 
     /// Delivers it to B and returns what B says at once.

@@ -47,10 +47,10 @@ fn stray_syn(w: &World, n: u32) -> SegmentOut {
         [192, 0, 2, 1 + (n >> 14) as u8].into(),
         1024 + (n & 0x3fff) as u16,
     );
-    SegmentOut {
+    arriving(
         src,
-        dst: w.addr(B, 80),
-        header: TcpHeader {
+        w.addr(B, 80),
+        TcpHeader {
             src_port: src.port(),
             dst_port: 80,
             seq: n,
@@ -58,11 +58,8 @@ fn stray_syn(w: &World, n: u32) -> SegmentOut {
             window: 1000,
             ..TcpHeader::default()
         },
-        payload: Payload::new(),
-        gso: None,
-        ttl: 0,
-        tos: 0,
-    }
+        Payload::new(),
+    )
 }
 
 #[test]
@@ -290,22 +287,21 @@ fn an_old_duplicate_does_not_disturb_time_wait() {
     let client = server_in_time_wait(&mut w);
     let here = w.addr(B, 80);
     try_listen(&mut w, here, Reuse::Shared).expect("SO_REUSEADDR");
-    let old = |w: &World, flags: TcpFlags, ack| SegmentOut {
-        src: client,
-        dst: here,
-        header: TcpHeader {
-            seq: w.trace[0].2.seq,
-            ack,
-            flags,
-            options: w.trace[0].2.options,
-            src_port: client.port(),
-            dst_port: 80,
-            ..TcpHeader::default()
-        },
-        payload: Payload::new(),
-        gso: None,
-        ttl: 0,
-        tos: 0,
+    let old = |w: &World, flags: TcpFlags, ack| {
+        arriving(
+            client,
+            here,
+            TcpHeader {
+                seq: w.trace[0].2.seq,
+                ack,
+                flags,
+                options: w.trace[0].2.options,
+                src_port: client.port(),
+                dst_port: 80,
+                ..TcpHeader::default()
+            },
+            Payload::new(),
+        )
     };
     let syn = old(&w, TcpFlags::SYN, None);
     let rst = old(&w, TcpFlags::RST, Some(7));
@@ -352,10 +348,10 @@ impl Lingering {
     }
 
     fn segment(&self, offset: i32, flags: TcpFlags, data: &[u8]) -> SegmentOut {
-        SegmentOut {
-            src: self.client,
-            dst: self.w.addr(B, 80),
-            header: TcpHeader {
+        arriving(
+            self.client,
+            self.w.addr(B, 80),
+            TcpHeader {
                 src_port: self.client.port(),
                 dst_port: 80,
                 seq: self.expected.wrapping_add_signed(offset),
@@ -368,11 +364,8 @@ impl Lingering {
                 },
                 ..TcpHeader::default()
             },
-            payload: Payload::from(data.to_vec()),
-            gso: None,
-            ttl: 0,
-            tos: 0,
-        }
+            Payload::from(data.to_vec()),
+        )
     }
 
     /// Ten seconds later: what B answers, and whether 2 MSL began again.

@@ -386,3 +386,17 @@ pub(super) fn pattern(n: usize, salt: u32) -> Vec<u8> {
         .map(|i| (i.wrapping_mul(2_654_435_761).rotate_left(7) ^ salt) as u8)
         .collect()
 }
+
+/// A segment as it comes from the other side, whoever wrote it.
+pub(super) fn arriving(
+    src: SocketAddr,
+    dst: SocketAddr,
+    header: TcpHeader,
+    payload: Payload,
+) -> SegmentOut {
+    SegmentOut {
+        payload,
+        header,
+        ..SegmentOut::new(src, dst, 0, 0, header)
+    }
+}

@@ -492,10 +492,10 @@ fn forged_sack_blocks_do_no_harm() {
     sack.push((0, u32::MAX));
     sack.push((h.seq.wrapping_sub(10_000), h.seq));
     sack.push((h.seq, h.seq.wrapping_add(90_000)));
-    let forged = SegmentOut {
+    let forged = arriving(
         src,
         dst,
-        header: TcpHeader {
+        TcpHeader {
             src_port: 80,
             dst_port: dst.port(),
             seq: h.ack.expect("established"),
@@ -507,11 +507,8 @@ fn forged_sack_blocks_do_no_harm() {
             },
             ..TcpHeader::default()
         },
-        payload: Payload::new(),
-        gso: None,
-        ttl: 0,
-        tos: 0,
-    };
+        Payload::new(),
+    );
     w.deliver(A, forged);
     w.run_for(Duration::from_secs(5));
     assert_eq!(w.read(B, b, 1 << 20), Ok(vec![1; 5000]));

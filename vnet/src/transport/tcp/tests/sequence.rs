@@ -161,18 +161,7 @@ fn a_half_open_connection_takes_no_segment_far_away() {
                 if flags == TcpFlags::RST && seq == 1 {
                     continue;
                 }
-                w.deliver(
-                    B,
-                    SegmentOut {
-                        src,
-                        dst,
-                        header,
-                        payload: Payload::from(vec![0]),
-                        gso: None,
-                        ttl: 0,
-                        tos: 0,
-                    },
-                );
+                w.deliver(B, arriving(src, dst, header, Payload::from(vec![0])));
                 assert_eq!(w.hosts[B].tcp.counts().half_open, 1, "{far:#x} {flags:?}");
             }
         }

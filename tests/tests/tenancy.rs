@@ -252,6 +252,7 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
     }),
     ("interfaces", Own, |s| said(s.tenant.interfaces())),
     ("usage", Own, |s| said(s.tenant.usage(Resource::Sockets))),
+    ("usages", Own, |s| said(s.tenant.usages())),
     ("messages", OwnWires, |s| said(s.tenant.messages())),
     ("take_messages", OwnWires, |s| {
         said(s.tenant.take_messages())

@@ -25,6 +25,19 @@ impl Vnet {
             usage_in(&self.core, inside.stack, cx.stats, resource)
         })
     }
+
+    /// The same of every resource, at one instant.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn usages(&self) -> Result<Vec<Usage>, Gone> {
+        self.core.driver.called();
+        self.core.enter_as(Entry::User, |inside, cx| {
+            self.core.note_overflow(cx.stats);
+            let of = |r: &Resource| usage_in(&self.core, inside.stack, cx.stats, *r);
+            Resource::ALL.iter().map(of).collect()
+        })
+    }
 }
 
 impl OwnedVnet {
@@ -338,7 +351,7 @@ mod tests {
                 }
                 for at in 0..family.len() {
                     let expected = model(&family, at);
-                    let usages = family[at].0.inspect().expect("alive").usages;
+                    let usages = family[at].0.usages().expect("alive");
                     let found: Vec<_> = usages.iter().map(|u| u.limit).collect();
                     prop_assert_eq!(&found[..], &expected[..]);
                     let mine = sockets.iter().filter(|(whose, _)| *whose == at).count() as u64;
@@ -412,7 +425,7 @@ mod tests {
             assert_eq!(a.usage(resource).expect("alive").limit, 7);
             assert_eq!(b.usage(resource).expect("alive").limit, before);
         }
-        let all = a.inspect().expect("alive").usages;
+        let all = a.usages().expect("alive");
         assert_eq!(all.len(), Resource::ALL.len());
         assert_eq!(
             all[0].to_string(),

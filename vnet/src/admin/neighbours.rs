@@ -21,7 +21,7 @@ impl Vnet {
     /// # use vnet::{MacAddr, System};
     /// let system = System::virtual_time(1);
     /// let host = system.create("host")?;
-    /// let _far_end = host.port("eth0")?;
+    /// let _far_end = host.port("eth0", None)?;
     /// host.add_address("eth0", "192.0.2.1/24".parse()?)?;
     /// let station = MacAddr([2, 0, 0, 0, 0, 7]);
     /// host.add_neighbour("eth0", "192.0.2.7".parse()?, station)?;

@@ -142,6 +142,37 @@ fn what_is_in_no_vlan_is_dropped_with_a_reason() {
 }
 
 #[test]
+fn a_tag_behind_another_leads_into_no_other_vlan() {
+    let b = bench(&[
+        MemberVlans::access(1),
+        MemberVlans::default(),
+        native(1, "10"),
+        MemberVlans::trunk(set("1,10")),
+        MemberVlans::tunnel(1),
+    ]);
+    b.vnet
+        .vlan("bridge0", "vlan10", VlanConfig::dot1q(10))
+        .unwrap();
+    let heard = || b.vnet.interfaces().unwrap().pop().unwrap();
+    let nothing: [&str; 0] = [];
+    // By a priority tag, a member that refuses tags would have one let in.
+    assert_eq!(send(&b, 0, &[(Q, 0), (Q, 10)]), nothing);
+    assert_eq!(send(&b, 0, &[(Q, 0), (Q, 0)]), nothing);
+    assert_eq!(dropped(&b), 2);
+    // The frame is in VLAN 1, and leaves only where it is not in VLAN 10 afterwards: with both tags, or
+    // where tags mean nothing.
+    let stacked = ["p3 8100:1/0 8100:10/0", "p4 8100:10/0"];
+    assert_eq!(send(&b, 1, &[(Q, 1), (Q, 10)]), stacked);
+    assert_eq!(send(&b, 1, &[(Q, 0), (Q, 10)]), stacked);
+    // Another protocol's tags are none of the bridge's business, and nobody looks behind them.
+    let passed = send(&b, 0, &[(AD, 0), (Q, 10)]);
+    assert_eq!(passed[1], "p2 88a8:0/0 8100:10/0");
+    let heard = heard();
+    assert_eq!((&*heard.name, heard.counters.rx_frames), ("vlan10", 0));
+    assert_conserved(&b.vnet);
+}
+
+#[test]
 fn truncated_tags_are_malformed_and_go_nowhere() {
     let b = bench(&[native(10, "20"), native(10, "20")]);
     let whole = tagged(&ethernet(EVERYONE, station(1), OTHER, &[]), &[(Q, 20)]);

@@ -183,6 +183,36 @@ fn nothing_that_stands_on_a_member_that_is_down_has_a_frame() {
     assert_conserved(&v);
 }
 
+#[test]
+fn a_circle_of_bridges_through_lent_vlans_ends() {
+    let system = System::manual(1);
+    let (home, guest) = (bridges(&system), vnet(&system, "guest"));
+    let port = home.port("p0", None).unwrap();
+    home.add_member("br0", "p0").unwrap();
+    home.vlan_in("br0", &guest, "lan0", VlanConfig::dot1q(5))
+        .unwrap();
+    guest.bridge("br").unwrap();
+    guest.add_member("br", "lan0").unwrap();
+    guest
+        .vlan_in("br", &home, "x6", VlanConfig::dot1q(6))
+        .unwrap();
+    home.add_member("br0", "x6").unwrap();
+    system.poll(system.now());
+    let hops = |v: &Vnet| v.stats().unwrap().received;
+    let before = hops(&home) + hops(&guest);
+    let frame = ethernet([0xff; 6], PEER.mac, 0x88b5, b"round and round");
+    port.send(frame).unwrap();
+    system.poll(system.now());
+    let hops = hops(&home) + hops(&guest) - before;
+    assert!(hops <= 2 * u64::from(vnet::MAX_BRIDGES), "{hops}");
+    let looped = [&home, &guest].map(|v| v.stats().unwrap().tx_drops(DropReason::BridgeLoop));
+    assert_eq!(looped.iter().sum::<u64>(), 1);
+    for v in [guest, home] {
+        assert_conserved(&v);
+        assert_clean(&v.destroy());
+    }
+}
+
 /// A vnet with a port, `eth0`, and one that has borrowed it.
 fn borrowed(system: &System) -> (OwnedVnet, OwnedVnet, Port) {
     let (home, tenant) = (vnet(system, "home"), vnet(system, "tenant"));

@@ -142,12 +142,27 @@ fn a_tag_without_a_vlan_is_none() {
         assert_eq!(b.drops(DropReason::UnknownVlan), tags as u64);
     }
     b.v.vlan("eth0", "v7", VlanConfig::dot1q(7)).unwrap();
-    let behind = [priority, priority, (0x8100, 7)];
-    assert_eq!(b.answers(question(&behind))[0][12..16], [0x81, 0, 0, 7]);
+    let before = b.drops(DropReason::UnknownVlan);
+    for behind in [
+        vec![priority, (0x8100, 7)],
+        vec![(0x88a8, 0), (0x8100, 7)],
+        vec![priority, priority, priority, (0x8100, 7)],
+    ] {
+        assert!(b.answers(question(&behind)).is_empty(), "{behind:?}");
+    }
+    assert_eq!(b.drops(DropReason::UnknownVlan), before + 3);
     // Unless there is an interface for it.
     b.v.vlan("eth0", "v0", VlanConfig::dot1q(0)).unwrap();
     let answer = b.answers(question(&[(0x8100, 0xe000)]));
     assert_eq!(answer[0][12..18], [0x81, 0, 0, 0, 8, 6]);
+    // Who has it has no VLAN by it.
+    b.v.vlan("v0", "v0.7", VlanConfig::dot1q(7)).unwrap();
+    address(&b.v, "v0.7", "192.0.2.77/24");
+    b.system.poll(b.system.now());
+    assert!(b.seen().is_empty(), "its announcement would be in VLAN 7");
+    let refused = b.v.stats().unwrap().tx_drops(DropReason::VlanFiltered);
+    assert!(refused > 0);
+    assert!(b.answers(question(&[priority, (0x8100, 7)])).is_empty());
 }
 
 #[test]

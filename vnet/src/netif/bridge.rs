@@ -33,7 +33,7 @@ use crate::base::stats::DropReason;
 use crate::base::time::Instant;
 use crate::packet::header::EtherHeader;
 use crate::packet::{MacAddr, Packet};
-use fdb::{Class, Fdb, Fid, Learned, Origin, Source, is_learned};
+use fdb::{Class, Fdb, FdbEntry, Learned, Origin, Source, is_learned};
 use slotmap::SecondaryMap;
 use stp::state::PortState;
 use tree::Tree;
@@ -109,7 +109,16 @@ pub(crate) enum Verdict {
     Drop(DropReason),
 }
 
-/// Where a frame of the vnet's own goes.
+/// Who has sent a frame that leaves by the bridge's interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// The interface itself.
+    Itself,
+    /// A station with this address, above it.
+    Above(MacAddr),
+}
+
+/// Where a frame goes that leaves by the bridge's interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
     /// To the member where its station is.
@@ -256,7 +265,7 @@ impl Bridge {
         if matches!(learned, Learned::Own | Learned::Refused) {
             return Verdict::Drop(self.turn_away(learned));
         }
-        let host = self.host(class);
+        let host = self.host(packet);
         let is_group = header.dst.is_multicast();
         if is_group && self.config.mode == BridgeMode::Switch && is_reserved(header.dst) {
             return Verdict::Drop(self.filtered());
@@ -273,33 +282,41 @@ impl Bridge {
         }
         match station {
             None => Verdict::Flood(Flood::Unknown, None),
-            Some(local) if local.origin == Origin::Local && self.takes(host, local.ifid) => {
+            Some(station) if self.takes(host, &station) => {
                 self.counters.delivered += 1;
                 self.to_host(packet);
-                Verdict::Up(local.ifid)
+                Verdict::Up(station.ifid)
             }
-            Some(other) if other.origin != Origin::Local && other.ifid != from.ifid => {
+            Some(other) if self.is_behind_another(from.ifid, &other) => {
                 Verdict::Forward(other.ifid)
             }
             Some(_) => Verdict::Drop(self.filtered()),
         }
     }
 
-    /// The interface by which the vnet itself receives frames of this class, if it does.
+    /// The interface by which the vnet itself receives a frame that is inside the bridge, if it does.
     #[inline]
-    fn host(&self, class: Class) -> Option<IfId> {
+    fn host(&self, packet: &Packet) -> Option<IfId> {
         let is_in = match &self.vlans {
             None => true,
-            Some(vlans) => vlans.host_form(class.vlan).is_some(),
+            Some(vlans) => vlans.host_form(vlans.place(packet)).is_some(),
         };
         (is_in && self.config.host_port == HostPort::Attached).then_some(self.ifid)
     }
 
-    /// Whether what is for the address of `local`, the bridge or a member, comes in there. By a member it
-    /// does not where VLANs are told apart: on its own, a member is in none.
+    /// Whether what is for a station comes in where it is: it is the bridge or a member, or stands on the
+    /// bridge's interface. By a member it does not come in where VLANs are told apart: on its own, a member
+    /// is in none.
     #[inline]
-    fn takes(&self, host: Option<IfId>, local: IfId) -> bool {
-        host.is_some_and(|host| host == local || self.vlans.is_none())
+    fn takes(&self, host: Option<IfId>, station: &FdbEntry) -> bool {
+        let by_member = station.origin == Origin::Local && self.vlans.is_none();
+        host.is_some_and(|host| host == station.ifid || by_member)
+    }
+
+    /// Whether a station is behind another member than `from`.
+    #[inline]
+    fn is_behind_another(&self, from: IfId, station: &FdbEntry) -> bool {
+        station.origin != Origin::Local && station.ifid != from && station.ifid != self.ifid
     }
 
     /// Finds the VLAN of a frame that came in, unless it is for the spanning tree, or in none.
@@ -339,29 +356,58 @@ impl Bridge {
         Some(Verdict::Drop(reason))
     }
 
-    /// Where a frame of the vnet's own goes, whose tags are off. It is in its VLAN then.
-    pub(crate) fn output(&mut self, now: Instant, dst: MacAddr, packet: &mut Packet) -> Output {
-        let mut vlan = Fid::ALL;
+    /// Where a frame goes that leaves by the bridge's interface, whose tags are off. It is in its VLAN
+    /// then. Its sender is learned there unless it is the interface itself: it stands on it, or is
+    /// behind what does.
+    pub(crate) fn output(
+        &mut self,
+        now: Instant,
+        sender: Sender,
+        dst: MacAddr,
+        packet: &mut Packet,
+    ) -> Output {
+        let mut class = Class::ANY;
         if let Some(vlans) = &self.vlans {
             match vlans.classify(None, packet) {
-                Some(class) => vlan = class.vlan,
+                Some(found) => class = found,
                 None => return Output::Drop(self.not_in_vlan()),
             }
         }
+        if packet.meta.bridges >= MAX_BRIDGES {
+            return Output::Drop(self.turn_away(Learned::Own));
+        }
+        if let Sender::Above(src) = sender {
+            self.learn_above(now, class, src);
+        }
+        let vlan = class.vlan;
         if dst.is_multicast() || self.config.mode == BridgeMode::Hub {
             return Output::Flood(Flood::of(dst));
         }
         match self.fdb.lookup(now, vlan, dst) {
             None => Output::Flood(Flood::Unknown),
-            Some(station) if station.origin == Origin::Local => Output::Drop(self.filtered()),
-            Some(station) => Output::Forward(station.ifid),
+            Some(&station) if self.is_behind_another(self.ifid, &station) => {
+                Output::Forward(station.ifid)
+            }
+            Some(_) => Output::Drop(self.filtered()),
+        }
+    }
+
+    /// Notes that a station is above the bridge's own interface.
+    #[cold]
+    fn learn_above(&mut self, now: Instant, class: Class, src: MacAddr) {
+        if self.config.mode == BridgeMode::Switch && src.is_station() {
+            let source = Source {
+                ifid: self.ifid,
+                origin: Origin::Learned,
+                most: u32::MAX,
+            };
+            self.note(now, class, src, source);
         }
     }
 
     fn learn(&mut self, now: Instant, from: Ingress, class: Class, src: MacAddr) -> Learned {
-        let is_station = !src.is_multicast() && src != MacAddr::ZERO;
         let learns = from.config.learn == Switchable::On && self.config.mode == BridgeMode::Switch;
-        if !is_station || !learns {
+        if !src.is_station() || !learns {
             let known = self.fdb.lookup(now, class.vlan, src);
             let own = known.is_some_and(|s| s.origin == Origin::Local);
             return if own { Learned::Own } else { Learned::Known };
@@ -371,6 +417,10 @@ impl Bridge {
             origin: from.config.remembers,
             most: from.config.max_stations,
         };
+        self.note(now, class, src, source)
+    }
+
+    fn note(&mut self, now: Instant, class: Class, src: MacAddr, source: Source) -> Learned {
         let learned = self.fdb.learn(now, class, src, source);
         match learned {
             Learned::New => self.counters.learned += 1,

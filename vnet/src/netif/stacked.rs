@@ -64,6 +64,19 @@ impl IfTable {
         false
     }
 
+    /// True when a frame for the station `dst` that has come to the interface `id` in this VLAN may be for
+    /// the VLAN interface there, or for somebody behind that: a bridge, another vnet, what stands on it.
+    pub(crate) fn leads_to(&self, id: IfId, vlan: VlanConfig, dst: MacAddr) -> bool {
+        let above = self.get(id).and_then(|i| i.vlans.get(vlan));
+        match above {
+            None => false,
+            Some(Above::Away(..)) => true,
+            Some(Above::Here(above)) => self.get(*above).is_some_and(|above| {
+                above.mac == dst || above.member.is_some() || !above.vlans.is_empty()
+            }),
+        }
+    }
+
     fn vlan_mut(&mut self, id: IfId) -> Option<&mut Vlan> {
         match &mut self.get_mut(id)?.kind {
             Kind::Vlan(vlan) => Some(vlan),

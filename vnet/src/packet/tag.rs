@@ -122,6 +122,12 @@ impl Tags {
         self.at(0)
     }
 
+    /// The tag behind the outer one.
+    #[inline]
+    pub(crate) fn inner(self) -> Option<Tag> {
+        self.at(1)
+    }
+
     /// The tags, from the outer one inwards.
     pub(crate) fn iter(self) -> impl DoubleEndedIterator<Item = Tag> {
         [self.at(0), self.at(1)].into_iter().flatten()

@@ -35,13 +35,13 @@ use crate::ip::family::{V4, V6};
 use crate::ip::forward::{self, Egress};
 use crate::ip::input::{Destination, Ingress as IpIngress, Medium, Reassembled, Unopened, Version};
 use crate::ip::{NoWay, Refusal, v4, v6, versions};
-use crate::netif::bridge::{self, BridgeId, BridgeMode, Ingress};
+use crate::netif::bridge::{self, Bridge, BridgeId, BridgeMode, Ingress};
 use crate::netif::lagg::config::LaggMembership;
 use crate::netif::lagg::pdu::SLOW_PROTOCOLS;
 use crate::netif::member::Member;
 use crate::netif::vlan::{Above, VlanConfig};
 use crate::netif::wire::WireEnd;
-use crate::netif::{AdminState, Item, Netif};
+use crate::netif::{AdminState, IfTable, Item, Netif};
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::tcp as tcp_header;
 use crate::packet::header::udp::UDP_LEN;
@@ -248,7 +248,8 @@ fn aggregated(member: LaggMembership, packet: &mut Packet) -> Verdict {
     }
 }
 
-/// Takes off a frame the tags that have only a priority, and returns the header behind them.
+/// Takes off a frame the tags that have only a priority, and returns the header behind them. Another tag
+/// behind one of them says nothing: the frame would be in a VLAN for those alone who look behind it.
 ///
 /// # Errors
 /// To which VLAN interface it goes, if it has other tags, or why to none.
@@ -264,6 +265,15 @@ fn tagged(
             return Err(Verdict::Drop(DropReason::UnknownVlan));
         }
         packet.pop_tag();
+        if tag.vid() == 0 {
+            // There may be more than two, the others in the bytes.
+            if packet.meta.tags.is_empty() {
+                header = link_header(packet).ok_or(Verdict::Drop(DropReason::Malformed))?;
+            }
+            if packet.meta.tags.outer().is_some_and(|tag| tag.vid() != 0) {
+                return Err(Verdict::Drop(DropReason::UnknownVlan));
+            }
+        }
         // A bridge gives a member that is down what is for its address, but nothing on that has it.
         if above.is_some() && netif.admin == AdminState::Down {
             return Err(Verdict::Drop(DropReason::InterfaceDown));
@@ -271,11 +281,7 @@ fn tagged(
         match above {
             Some(Above::Here(id)) => return Err(Verdict::Above(*id)),
             Some(Above::Away(_, to)) => return Err(Verdict::Away(Arc::clone(to))),
-            // IEEE 802.1Q-2018, clause 6.9: it is treated as if it had no tag. There may be more than
-            // two, the others in the bytes.
-            None if packet.meta.tags.is_empty() => {
-                header = link_header(packet).ok_or(Verdict::Drop(DropReason::Malformed))?;
-            }
+            // IEEE 802.1Q-2018, clause 6.9: it is treated as if it had no tag.
             None => {}
         }
     }
@@ -360,6 +366,7 @@ fn bridge(
         }
         bridge::Verdict::Forward(to) => tx::to_member(s, cx, id, from, to, packet),
         bridge::Verdict::Flood(why, up) => {
+            let up = up.or_else(|| above_hears(s, id, header.dst, &packet));
             let sent = tx::to_members(
                 s,
                 cx,
@@ -388,6 +395,25 @@ fn bridge(
         Err(reason) => cx.stats.drop_rx(reason),
     }
     None
+}
+
+/// The interface of a bridge, if a frame for a station of which the bridge does not know may be for one of
+/// those that stand on it.
+#[inline]
+fn above_hears(s: &mut Stack, id: BridgeId, dst: MacAddr, packet: &Packet) -> Option<IfId> {
+    let bridge = s.bridges.get_mut(id)?;
+    match s.ifs.get(bridge.ifid)?.vlans.is_empty() {
+        true => None,
+        false => vlan_hears(&s.ifs, bridge, dst, packet),
+    }
+}
+
+#[cold]
+fn vlan_hears(ifs: &IfTable, bridge: &mut Bridge, dst: MacAddr, packet: &Packet) -> Option<IfId> {
+    let tag = bridge.tag_for_host(packet)?;
+    let hears = !dst.is_multicast() && ifs.leads_to(bridge.ifid, VlanConfig::of(tag), dst);
+    bridge.counters.delivered += u64::from(hears);
+    hears.then_some(bridge.ifid)
 }
 
 /// Reads the link header of a frame, and takes its tags off.

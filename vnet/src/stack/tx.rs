@@ -32,7 +32,7 @@ use crate::ip::{NoWay, Outgoing, Refusal, Way, v6};
 use crate::neigh;
 use crate::neigh::ndp::Answer;
 use crate::netif::bridge::stp::bpdu::{self, Encoded};
-use crate::netif::bridge::{self, BridgeId, Flood, Ingress};
+use crate::netif::bridge::{self, BridgeId, Flood, Ingress, Sender};
 use crate::netif::vlan::Passage;
 use crate::netif::{Kind, Netif};
 use crate::packet::cx::{OutFrame, Sink};
@@ -418,6 +418,12 @@ fn vlan(cx: &mut Cx, netif: &mut Netif, mut packet: Packet) -> Sent {
         netif.transmit(cx, packet);
         return Sent::Out;
     };
+    // Behind a tag that has only a priority, another would say in which VLAN the frame is: who has the
+    // interface with VID 0 would choose.
+    if vlan.config.vid == 0 && !packet.meta.tags.is_empty() {
+        cx.stats.drop_tx(DropReason::VlanFiltered);
+        return Sent::Out;
+    }
     packet.push_tag(vlan.config.tag());
     match &vlan.away {
         None => Sent::Down(vlan.parent, packet),
@@ -462,15 +468,19 @@ pub(super) fn hand_over(cx: &mut Cx, to: Arc<dyn Sink>, packet: Packet) {
 fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, mut packet: Packet, trail: &mut Trail) -> Sent {
     let bridge = s.bridges.get_mut(id).expect("a bridge's interface has it");
     let itself = s.ifs.get_mut(bridge.ifid).filter(|i| i.is_running());
-    let dst = packet
+    let header = packet
         .pull_up(ETHER_LEN)
         .map(|bytes| EtherHeader::parse(bytes));
-    let (Some(itself), Some(Ok(EtherHeader { dst, .. }))) = (itself, dst) else {
+    let (Some(itself), Some(Ok(EtherHeader { dst, src, .. }))) = (itself, header) else {
         cx.stats.drop_tx(DropReason::InterfaceDown);
         return Sent::Out;
     };
     itself.sent(cx, &packet);
-    let refused = match bridge.output(cx.now, dst, &mut packet) {
+    let sender = match src == itself.mac {
+        true => Sender::Itself,
+        false => Sender::Above(src),
+    };
+    let refused = match bridge.output(cx.now, sender, dst, &mut packet) {
         bridge::Output::Drop(reason) => Err(reason),
         bridge::Output::Flood(why) => to_members(s, cx, id, None, why, &mut packet, trail),
         bridge::Output::Forward(to) => match bridge.forward(&s.ifs, None, to, &mut packet) {

@@ -1,13 +1,14 @@
 //! How frames leave a bridge: by one member, or by all that take them.
 
-use super::vlan::Form;
-use super::{Bridge, Flood, Ingress, Treatment, kept_back};
+use super::vlan::{Behind, Form};
+use super::{Bridge, Flood, HostPort, Ingress, Treatment, kept_back};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::switch::Switch;
 use crate::netif::IfTable;
 use crate::netif::bridge::fdb::Fid;
 use crate::packet::header::ether;
+use crate::packet::tag::Tag;
 use crate::packet::{Packet, gso};
 
 impl Bridge {
@@ -22,11 +23,11 @@ impl Bridge {
         to: IfId,
         packet: &mut Packet,
     ) -> Result<(), DropReason> {
-        let vlan = self.vlan_of(packet);
+        let place = self.place(packet);
         let frame = FrameSize::of(packet)?;
-        match self.admit(ifs, from, to, Flood::Any, vlan, frame) {
+        match self.admit(ifs, from, to, Flood::Any, place, frame) {
             Ok(form) => {
-                leave(packet, from, form);
+                leave(packet, form);
                 self.counters.forwarded += 1;
                 Ok(())
             }
@@ -54,7 +55,7 @@ impl Bridge {
         Ok(Flooding {
             from,
             why,
-            vlan: self.vlan_of(packet),
+            place: self.place(packet),
             frame: FrameSize::of(packet)?,
             next: 0,
             outcome: Err(DropReason::BridgeFiltered),
@@ -72,11 +73,11 @@ impl Bridge {
             let Flooding {
                 from,
                 why,
-                vlan,
+                place,
                 frame,
                 ..
             } = *flooding;
-            match self.admit(ifs, from, to, why, vlan, frame) {
+            match self.admit(ifs, from, to, why, place, frame) {
                 Ok(form) => {
                     flooding.outcome = Ok(());
                     return Some((to, form));
@@ -107,21 +108,32 @@ impl Bridge {
     /// Makes a frame that is inside the bridge what the vnet itself receives.
     pub(crate) fn to_host(&self, packet: &mut Packet) {
         if let Some(vlans) = &self.vlans
-            && vlans.host_form(self.vlan_of(packet)) == Some(Form::Untagged)
+            && vlans.host_form(vlans.place(packet)) == Some(Form::Untagged)
         {
             packet.pop_tag();
         }
     }
 
-    /// The VLAN of a frame that is inside the bridge.
+    /// The outer tag that a frame inside the bridge has for the vnet itself; `None` when it has none, or does
+    /// not go there.
+    pub(crate) fn tag_for_host(&self, packet: &Packet) -> Option<Tag> {
+        let form = match &self.vlans {
+            _ if self.config.host_port == HostPort::Detached => None,
+            None => Some(Form::Tagged),
+            Some(vlans) => vlans.host_form(vlans.place(packet)),
+        };
+        match form? {
+            Form::Tagged => packet.meta.tags.outer(),
+            Form::Untagged => packet.meta.tags.inner(),
+        }
+    }
+
+    /// The VLAN of a frame that is inside the bridge, and what is behind its tag.
     #[inline]
-    fn vlan_of(&self, packet: &Packet) -> Fid {
-        match self.vlans {
-            None => Fid::ALL,
-            Some(_) => {
-                let tag = packet.meta.tags.outer();
-                tag.map_or(Fid::ALL, |tag| Fid::of(tag.vid()))
-            }
+    fn place(&self, packet: &Packet) -> (Fid, Behind) {
+        match &self.vlans {
+            None => (Fid::ALL, Behind::NoVlan),
+            Some(vlans) => vlans.place(packet),
         }
     }
 
@@ -132,7 +144,7 @@ impl Bridge {
         from: Option<Ingress>,
         to: IfId,
         why: Flood,
-        vlan: Fid,
+        place: (Fid, Behind),
         frame: FrameSize,
     ) -> Result<Form, DropReason> {
         let netif = ifs.get(to).ok_or(DropReason::InterfaceDown)?;
@@ -152,7 +164,7 @@ impl Bridge {
         }
         let form = match &self.vlans {
             None => Form::Tagged,
-            Some(vlans) => vlans.form(to, vlan).ok_or(DropReason::VlanFiltered)?,
+            Some(vlans) => vlans.form(to, place).ok_or(DropReason::VlanFiltered)?,
         };
         if let Some(reason) = kept_back(member.state) {
             return Err(reason);
@@ -173,7 +185,7 @@ impl Bridge {
 pub(crate) struct Flooding {
     from: Option<Ingress>,
     why: Flood,
-    vlan: Fid,
+    place: (Fid, Behind),
     frame: FrameSize,
     next: usize,
     outcome: Result<(), DropReason>,
@@ -183,15 +195,15 @@ impl Flooding {
     /// A copy for one of them, which costs no more than its headers.
     pub(crate) fn copy(&self, packet: &Packet, form: Form) -> Packet {
         let mut copy = packet.clone();
-        leave(&mut copy, self.from, form);
+        leave(&mut copy, form);
         copy
     }
 }
 
 /// Makes a frame that is inside the bridge one that goes out.
-fn leave(packet: &mut Packet, from: Option<Ingress>, form: Form) {
+fn leave(packet: &mut Packet, form: Form) {
     packet.meta.rcvif = None;
-    packet.meta.bridges += u8::from(from.is_some());
+    packet.meta.bridges += 1;
     if form == Form::Untagged {
         packet.pop_tag();
     }

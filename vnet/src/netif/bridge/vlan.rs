@@ -4,6 +4,9 @@
 //! all members were tagged. Where it leaves without a tag, that is taken off its copy. So its priority
 //! and drop eligibility stay with it for as long as it is tagged.
 //!
+//! A tag says in which VLAN a frame is where it is the outermost one, and nowhere else. So a frame with a
+//! second tag of the bridge's protocol does not leave without the first, but into a tunnel ([`Behind`]).
+//!
 //! | part | what it is |
 //! |---|---|
 //! | [`config`] | how a bridge tells VLANs apart, and in which ones its members are |
@@ -30,6 +33,25 @@ pub(crate) enum Form {
     Untagged,
 }
 
+/// What the tag behind the outer one says to a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// Nothing: there is none, or it is of another protocol than the bridge's tags.
+    NoVlan,
+    /// In which VLAN the frame would be without the outer one.
+    Vlan,
+}
+
+impl Behind {
+    #[inline]
+    fn of(tpid: Tpid, packet: &Packet) -> Behind {
+        match packet.meta.tags.inner() {
+            Some(tag) if tag.tpid == tpid => Behind::Vlan,
+            _ => Behind::NoVlan,
+        }
+    }
+}
+
 /// The VLANs of a member.
 struct Port {
     /// That of frames without a tag; 0 where there is none.
@@ -51,12 +73,15 @@ impl Port {
         }
     }
 
+    /// How a frame leaves that is inside the bridge in this VLAN.
     #[inline]
-    fn form(&self, vid: u16) -> Option<Form> {
+    fn form(&self, vid: u16, behind: Behind) -> Option<Form> {
         if self.tagged.contains(vid) {
             return Some(Form::Tagged);
         }
-        self.untagged.contains(vid).then_some(Form::Untagged)
+        // Without its own tag, it would be in the VLAN of the one behind it.
+        let stays = behind == Behind::NoVlan || self.tags == TagPolicy::Ignore;
+        (self.untagged.contains(vid) && stays).then_some(Form::Untagged)
     }
 
     /// Finds the VLAN of a frame that comes in, and gives it that VLAN's tag.
@@ -70,6 +95,10 @@ impl Port {
                     (self.tags == TagPolicy::Obey).then_some(tag.vid())?
                 } else {
                     let vid = self.pvid()?;
+                    // A priority does not hide a tag behind it.
+                    if self.tags == TagPolicy::Refuse && Behind::of(tpid, packet) == Behind::Vlan {
+                        return None;
+                    }
                     packet.pop_tag();
                     let tci = tag.tci | vid;
                     packet.push_tag(Tag { tpid, tci });
@@ -83,8 +112,8 @@ impl Port {
             }
         };
         // Clause 8.6.2, and table 9-2: 4095 is no VLAN's.
-        let passes = vid <= MAX_VID && (!self.filters || self.form(vid).is_some());
-        passes.then_some(vid)
+        let is_in = self.tagged.contains(vid) || self.untagged.contains(vid);
+        (vid <= MAX_VID && (!self.filters || is_in)).then_some(vid)
     }
 
     fn pvid(&self) -> Option<u16> {
@@ -136,14 +165,22 @@ impl Vlans {
         Some(Class { vlan, learned_in })
     }
 
-    /// How frames of a VLAN leave by a member; `None` when it is not in that VLAN.
+    /// The VLAN of a frame that is inside the bridge, and what is behind its tag.
     #[inline]
-    pub(super) fn form(&self, member: IfId, vlan: Fid) -> Option<Form> {
-        self.ports.get(member)?.form(vlan.vid()?)
+    pub(super) fn place(&self, packet: &Packet) -> (Fid, Behind) {
+        let vlan = packet.meta.tags.outer().map(|tag| Fid::of(tag.vid()));
+        (vlan.unwrap_or(Fid::ALL), Behind::of(self.tpid, packet))
     }
 
-    /// How the vnet itself receives frames of a VLAN, if it does.
-    pub(super) fn host_form(&self, vlan: Fid) -> Option<Form> {
-        self.host.form(vlan.vid()?)
+    /// How a frame leaves by a member; `None` when it does not, because the member is not in its VLAN, or
+    /// the frame would be in another one.
+    #[inline]
+    pub(super) fn form(&self, member: IfId, (vlan, behind): (Fid, Behind)) -> Option<Form> {
+        self.ports.get(member)?.form(vlan.vid()?, behind)
+    }
+
+    /// How the vnet itself receives a frame, if it does.
+    pub(super) fn host_form(&self, (vlan, behind): (Fid, Behind)) -> Option<Form> {
+        self.host.form(vlan.vid()?, behind)
     }
 }

@@ -11,10 +11,14 @@
 //! A packet that leaves by an interface that stands on others passes from one to the next: each returns a verdict, and
 //! [`send`] follows them.
 //!
+//! What goes out of ARP and neighbour discovery is in `tx/neighbours.rs`.
+//!
 //! `meta.rcvif` decides how a drop is counted: a packet that came in on an interface counts as received until it has
 //! left again.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+pub(super) mod neighbours;
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZero;
 use std::sync::Arc;
 
@@ -23,26 +27,21 @@ use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::time::Duration;
 use crate::icmp;
-use crate::ip::family::{Family, V6};
 use crate::ip::fib::Origin;
 use crate::ip::input::Version;
-use crate::ip::state::Forwarding;
 use crate::ip::versions::{self, Fit, PrependError};
-use crate::ip::{NoWay, Outgoing, Refusal, Way, v6};
+use crate::ip::{NoWay, Outgoing, Refusal, Way};
 use crate::neigh;
-use crate::neigh::ndp::Answer;
 use crate::netif::bridge::stp::bpdu::{self, Encoded};
 use crate::netif::bridge::{self, BridgeId, Flood, Ingress, Sender};
 use crate::netif::vlan::Passage;
 use crate::netif::{Kind, Netif};
 use crate::packet::cx::{OutFrame, Sink};
-use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ether::ETHER_LEN;
-use crate::packet::header::ndp::{Flags, Ndp};
 use crate::packet::header::tcp::TCP_CSUM_OFFSET;
 use crate::packet::header::udp::{UDP_CHECKSUM_OFFSET, UDP_LEN};
 use crate::packet::header::zone;
-use crate::packet::header::{ArpPacket, EtherHeader, EtherType, IpProto, UdpHeader};
+use crate::packet::header::{EtherHeader, EtherType, IpProto, UdpHeader};
 use crate::packet::{Csum, Cx, Gso, GsoKind, MacAddr, Packet, Payload};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::SegmentOut;
@@ -62,13 +61,13 @@ pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) {
         segment(s, cx, out);
     }
     while let Some(probe) = s.neigh.poll_request() {
-        request(s, cx, probe);
+        neighbours::request(s, cx, probe);
     }
     while let Some((ifid, bpdu)) = s.bridges.poll_bpdu(cx.now) {
         spanning_tree(s, cx, ifid, &bpdu);
     }
     while let Some((ifid, addr)) = s.announcements.pop() {
-        announce(s, cx, ifid, addr);
+        neighbours::announce(s, cx, ifid, addr);
     }
 }
 
@@ -602,41 +601,6 @@ fn drop_outgoing(cx: &mut Cx, packet: &Packet, reason: DropReason) {
     }
 }
 
-/// Sends an ARP packet.
-pub(super) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, to: MacAddr, arp: &ArpPacket) {
-    let mut packet = Packet::outgoing(Payload::new());
-    arp.emit(packet.prepend(ARP_LEN));
-    packet.meta.csum = Csum::Verified;
-    ether(s, cx, ifid, to, EtherType::ARP, packet);
-}
-
-fn request(s: &mut Stack, cx: &mut Cx, probe: neigh::ProbeOut) {
-    let Some(netif) = s.ifs.get(probe.ifid) else {
-        return;
-    };
-    let mac = netif.mac;
-    match probe.ip {
-        IpAddr::V4(target) => arp_request(s, cx, &probe, mac, target),
-        IpAddr::V6(target) => solicit(s, cx, &probe, mac, target),
-    }
-}
-
-fn arp_request(
-    s: &mut Stack,
-    cx: &mut Cx,
-    probe: &neigh::ProbeOut,
-    mac: MacAddr,
-    target: Ipv4Addr,
-) {
-    // Best the address in whose prefix the target is; an interface without addresses borrows one.
-    // A vnet that has none asks as a station that does not know its own yet (RFC 5227 section 1.1).
-    let source = s.ip.v4.addrs.source_for(target, probe.ifid, target);
-    let source = source.unwrap_or(Ipv4Addr::UNSPECIFIED);
-    let question = ArpPacket::request(mac, source, target);
-    let to = probe.unicast_to.unwrap_or(MacAddr::BROADCAST);
-    arp(s, cx, probe.ifid, to, &question);
-}
-
 /// How long a question on an interface's link and its answer take, if the way back is like the way
 /// there: the longest, when the interface is a bridge or a lagg.
 pub(super) fn round_trip(s: &Stack, ifid: IfId) -> Duration {
@@ -656,123 +620,6 @@ pub(super) fn round_trip(s: &Stack, ifid: IfId) -> Duration {
         },
     };
     there.unwrap_or_default().saturating_mul(2)
-}
-
-fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: IpAddr) {
-    let Some(netif) = s.ifs.get(ifid) else { return };
-    if !(netif.can().needs_neighbours && netif.is_running()) {
-        return;
-    }
-    match addr {
-        IpAddr::V4(addr) => {
-            let announcement = neigh::arp::announce(addr, netif.mac);
-            arp(s, cx, ifid, MacAddr::BROADCAST, &announcement);
-        }
-        IpAddr::V6(target) => {
-            let (station, flags) = (Some(netif.mac), Flags::OVERRIDE);
-            let said = Ndp::Advertisement {
-                target,
-                station,
-                flags: and_router(s, flags),
-            };
-            let group = zone::bind(V6::ALL_NODES, zone::number(ifid).unwrap_or_default());
-            ndp(
-                s,
-                cx,
-                ifid,
-                (target, group),
-                MacAddr::of_group(group.into()),
-                &said,
-            );
-        }
-    }
-}
-
-/// Asks for a neighbour by neighbour discovery (RFC 4861 section 7.2.2).
-fn solicit(s: &mut Stack, cx: &mut Cx, probe: &neigh::ProbeOut, mac: MacAddr, target: Ipv6Addr) {
-    let ifid = probe.ifid;
-    let number = zone::number(ifid).unwrap_or_default();
-    let Some(src) = v6::select::source(&s.ip.v6.addrs, target, ifid) else {
-        return;
-    };
-    let (dst, to) = match probe.unicast_to {
-        Some(station) => (target, station),
-        None => {
-            let group = v6::solicited_node(target);
-            (zone::bind(group, number), MacAddr::of_group(group.into()))
-        }
-    };
-    let source = Some(mac);
-    let question = Ndp::Solicitation { target, source };
-    ndp(s, cx, ifid, (src, dst), to, &question);
-}
-
-/// Answers a question of neighbour discovery (RFC 4861 section 7.2.4).
-pub(super) fn advertise(s: &mut Stack, cx: &mut Cx, ifid: IfId, answer: Answer) {
-    let Some(netif) = s.ifs.get(ifid) else { return };
-    let said = Ndp::Advertisement {
-        target: answer.target,
-        station: Some(netif.mac),
-        flags: and_router(
-            s,
-            match answer.to {
-                Some(_) => Flags::OVERRIDE.with(Flags::SOLICITED),
-                None => Flags::OVERRIDE,
-            },
-        ),
-    };
-    let number = zone::number(ifid).unwrap_or_default();
-    let dst = answer.to.unwrap_or(zone::bind(V6::ALL_NODES, number));
-    match (answer.to, answer.station) {
-        (Some(_), Some(station)) => ndp(s, cx, ifid, (answer.target, dst), station, &said),
-        (Some(_), None) => {
-            let packet = ndp_packet(s, cx, (answer.target, dst), &said);
-            let way = Way {
-                ifid,
-                hop: dst.into(),
-                origin: Origin::Connected,
-            };
-            hop(s, cx, dst.into(), packet, way);
-        }
-        (None, _) => {
-            let group = MacAddr::of_group(dst.into());
-            ndp(s, cx, ifid, (answer.target, dst), group, &said);
-        }
-    }
-}
-
-/// Sends a message of neighbour discovery to a station.
-fn ndp(
-    s: &mut Stack,
-    cx: &mut Cx,
-    ifid: IfId,
-    ends: (Ipv6Addr, Ipv6Addr),
-    to: MacAddr,
-    message: &Ndp,
-) {
-    let packet = ndp_packet(s, cx, ends, message);
-    ether(s, cx, ifid, to, EtherType::IPV6, packet);
-}
-
-fn ndp_packet(s: &mut Stack, cx: &Cx, ends: (Ipv6Addr, Ipv6Addr), message: &Ndp) -> Packet {
-    let (src, dst) = ends;
-    let to = Outgoing {
-        // Who receives it can tell that no router has passed it on.
-        hop_limit: Some(255),
-        ..Outgoing::new(src.into(), dst.into(), IpProto::ICMPV6)
-    };
-    let mut packet = icmp::v6::discovery_message(message);
-    let headed = s.ip.prepend(cx.now, &to, &mut packet);
-    debug_assert!(headed.is_ok(), "it is short");
-    packet
-}
-
-/// These flags, and that this is a router if it is.
-fn and_router(s: &Stack, flags: Flags) -> Flags {
-    match s.ip.v6.tunables.forwarding {
-        Forwarding::Enabled => flags.with(Flags::ROUTER),
-        Forwarding::Disabled => flags,
-    }
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ pub(super) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut pack
         ArpVerdict::Accepted { reply, release } => {
             cx.stats.delivered += 1;
             if let Some(reply) = reply {
-                tx::arp(s, cx, ifid, reply.target_mac, &reply);
+                tx::neighbours::arp(s, cx, ifid, reply.target_mac, &reply);
             }
             send(s, cx, ifid, EtherType::IPV4, release);
         }
@@ -53,7 +53,7 @@ pub(super) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut pack
                 "another station uses an address of ours"
             );
             if let Some(defence) = conflict.defence {
-                tx::arp(s, cx, ifid, MacAddr::BROADCAST, &defence);
+                tx::neighbours::arp(s, cx, ifid, MacAddr::BROADCAST, &defence);
             }
         }
     }
@@ -138,7 +138,7 @@ pub(super) fn discovery(
         NdpVerdict::Accepted { answer, release } => {
             cx.stats.delivered += 1;
             if let Some(answer) = answer {
-                tx::advertise(s, cx, ifid, answer);
+                tx::neighbours::advertise(s, cx, ifid, answer);
             }
             send(s, cx, ifid, EtherType::IPV6, release);
         }

@@ -1,0 +1,170 @@
+//! What goes out of ARP and neighbour discovery: questions, answers and announcements.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{ether, hop};
+use crate::base::id::IfId;
+use crate::icmp;
+use crate::ip::family::{Family, V6};
+use crate::ip::fib::Origin;
+use crate::ip::state::Forwarding;
+use crate::ip::{Outgoing, Way, v6};
+use crate::neigh;
+use crate::neigh::ndp::Answer;
+use crate::packet::header::arp::ARP_LEN;
+use crate::packet::header::ndp::{Flags, Ndp};
+use crate::packet::header::{ArpPacket, EtherType, IpProto, zone};
+use crate::packet::{Csum, Cx, MacAddr, Packet, Payload};
+use crate::stack::Stack;
+
+/// Sends an ARP packet.
+pub(in crate::stack) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, to: MacAddr, arp: &ArpPacket) {
+    let mut packet = Packet::outgoing(Payload::new());
+    arp.emit(packet.prepend(ARP_LEN));
+    packet.meta.csum = Csum::Verified;
+    ether(s, cx, ifid, to, EtherType::ARP, packet);
+}
+
+pub(super) fn request(s: &mut Stack, cx: &mut Cx, probe: neigh::ProbeOut) {
+    let Some(netif) = s.ifs.get(probe.ifid) else {
+        return;
+    };
+    let mac = netif.mac;
+    match probe.ip {
+        IpAddr::V4(target) => arp_request(s, cx, &probe, mac, target),
+        IpAddr::V6(target) => solicit(s, cx, &probe, mac, target),
+    }
+}
+
+fn arp_request(
+    s: &mut Stack,
+    cx: &mut Cx,
+    probe: &neigh::ProbeOut,
+    mac: MacAddr,
+    target: Ipv4Addr,
+) {
+    // Best the address in whose prefix the target is; an interface without addresses borrows one.
+    // A vnet that has none asks as a station that does not know its own yet (RFC 5227 section 1.1).
+    let source = s.ip.v4.addrs.source_for(target, probe.ifid, target);
+    let source = source.unwrap_or(Ipv4Addr::UNSPECIFIED);
+    let question = ArpPacket::request(mac, source, target);
+    let to = probe.unicast_to.unwrap_or(MacAddr::BROADCAST);
+    arp(s, cx, probe.ifid, to, &question);
+}
+
+pub(super) fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: IpAddr) {
+    let Some(netif) = s.ifs.get(ifid) else { return };
+    if !(netif.can().needs_neighbours && netif.is_running()) {
+        return;
+    }
+    match addr {
+        IpAddr::V4(addr) => {
+            let announcement = neigh::arp::announce(addr, netif.mac);
+            arp(s, cx, ifid, MacAddr::BROADCAST, &announcement);
+        }
+        IpAddr::V6(target) => {
+            let (station, flags) = (Some(netif.mac), Flags::OVERRIDE);
+            let said = Ndp::Advertisement {
+                target,
+                station,
+                flags: and_router(s, flags),
+            };
+            let group = zone::bind(V6::ALL_NODES, zone::number(ifid).unwrap_or_default());
+            ndp(
+                s,
+                cx,
+                ifid,
+                (target, group),
+                MacAddr::of_group(group.into()),
+                &said,
+            );
+        }
+    }
+}
+
+/// Asks for a neighbour by neighbour discovery (RFC 4861 section 7.2.2).
+fn solicit(s: &mut Stack, cx: &mut Cx, probe: &neigh::ProbeOut, mac: MacAddr, target: Ipv6Addr) {
+    let ifid = probe.ifid;
+    let number = zone::number(ifid).unwrap_or_default();
+    let Some(src) = v6::select::source(&s.ip.v6.addrs, target, ifid) else {
+        return;
+    };
+    let (dst, to) = match probe.unicast_to {
+        Some(station) => (target, station),
+        None => {
+            let group = v6::solicited_node(target);
+            (zone::bind(group, number), MacAddr::of_group(group.into()))
+        }
+    };
+    let source = Some(mac);
+    let question = Ndp::Solicitation { target, source };
+    ndp(s, cx, ifid, (src, dst), to, &question);
+}
+
+/// Answers a question of neighbour discovery (RFC 4861 section 7.2.4).
+pub(in crate::stack) fn advertise(s: &mut Stack, cx: &mut Cx, ifid: IfId, answer: Answer) {
+    let Some(netif) = s.ifs.get(ifid) else { return };
+    let said = Ndp::Advertisement {
+        target: answer.target,
+        station: Some(netif.mac),
+        flags: and_router(
+            s,
+            match answer.to {
+                Some(_) => Flags::OVERRIDE.with(Flags::SOLICITED),
+                None => Flags::OVERRIDE,
+            },
+        ),
+    };
+    let number = zone::number(ifid).unwrap_or_default();
+    let dst = answer.to.unwrap_or(zone::bind(V6::ALL_NODES, number));
+    match (answer.to, answer.station) {
+        (Some(_), Some(station)) => ndp(s, cx, ifid, (answer.target, dst), station, &said),
+        (Some(_), None) => {
+            let packet = ndp_packet(s, cx, (answer.target, dst), &said);
+            let way = Way {
+                ifid,
+                hop: dst.into(),
+                origin: Origin::Connected,
+            };
+            hop(s, cx, dst.into(), packet, way);
+        }
+        (None, _) => {
+            let group = MacAddr::of_group(dst.into());
+            ndp(s, cx, ifid, (answer.target, dst), group, &said);
+        }
+    }
+}
+
+/// Sends a message of neighbour discovery to a station.
+fn ndp(
+    s: &mut Stack,
+    cx: &mut Cx,
+    ifid: IfId,
+    ends: (Ipv6Addr, Ipv6Addr),
+    to: MacAddr,
+    message: &Ndp,
+) {
+    let packet = ndp_packet(s, cx, ends, message);
+    ether(s, cx, ifid, to, EtherType::IPV6, packet);
+}
+
+fn ndp_packet(s: &mut Stack, cx: &Cx, ends: (Ipv6Addr, Ipv6Addr), message: &Ndp) -> Packet {
+    let (src, dst) = ends;
+    let to = Outgoing {
+        // Who receives it can tell that no router has passed it on.
+        hop_limit: Some(255),
+        ..Outgoing::new(src.into(), dst.into(), IpProto::ICMPV6)
+    };
+    let mut packet = icmp::v6::discovery_message(message);
+    let headed = s.ip.prepend(cx.now, &to, &mut packet);
+    debug_assert!(headed.is_ok(), "it is short");
+    packet
+}
+
+/// These flags, and that this is a router if it is.
+fn and_router(s: &Stack, flags: Flags) -> Flags {
+    match s.ip.v6.tunables.forwarding {
+        Forwarding::Enabled => flags.with(Flags::ROUTER),
+        Forwarding::Disabled => flags,
+    }
+}

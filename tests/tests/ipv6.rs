@@ -233,28 +233,75 @@ fn no_other_link_gets_what_is_for_one_link() -> Result {
     Ok(())
 }
 
+/// How many frames have left by eth0.
+fn frames(vnet: &Vnet) -> u64 {
+    let interfaces = vnet.interfaces().unwrap_or_default();
+    let eth0 = interfaces.iter().find(|i| i.name == "eth0");
+    eth0.map_or(0, |i| i.counters.tx_frames)
+}
+
+/// "Packet too big" (RFC 4443, section 3.2) about a datagram of 2001:db8::1.
+fn too_big(mtu: u32, dst: &str, src_port: u16) -> Vec<u8> {
+    let mut claim = vec![2, 0, 0, 0];
+    claim.extend(mtu.to_be_bytes());
+    claim.extend([0x60, 0, 0, 0, 5, 0xb0, 17, 64]);
+    for addr in ["2001:db8::1", dst] {
+        let addr: std::net::Ipv6Addr = addr.parse().expect("an address");
+        claim.extend(addr.octets());
+    }
+    claim.extend(src_port.to_be_bytes());
+    claim.extend([0, 7, 5, 0xb0, 0, 0]);
+    claim
+}
+
+#[test]
+fn only_of_what_was_sent_is_it_believed_that_it_was_too_big() -> Result {
+    let system = System::virtual_time(1);
+    let (a, b) = pair(&system)?;
+    let raw = RawSocket::open_in(&b, 58)?;
+    let receiver = UdpSocket::bind_in(&b, "[::]:7")?;
+    let sender = UdpSocket::bind_in(&a, "[::]:12345")?;
+    let claim = |dst: &str, port| -> Result<u64> {
+        let before = a.stats()?.rx_drops(DropReason::IcmpIgnored);
+        raw.send_to(&too_big(1280, dst, port), "2001:db8::1".parse()?)?;
+        answers(&b, "2001:db8::1", 8);
+        Ok(a.stats()?.rx_drops(DropReason::IcmpIgnored) - before)
+    };
+    let send = |len| -> Result<u64> {
+        let before = frames(&a);
+        sender.send_to(&vec![7; len], "[2001:db8::2]:7")?;
+        assert_eq!(receiver.recv_from(&mut [0; 2000])?.0, len);
+        Ok(frames(&a) - before)
+    };
+    answers(&a, "2001:db8::2", 8);
+    // A short datagram gets through everywhere.
+    assert_eq!(send(1232)?, 1);
+    assert_eq!(claim("2001:db8::2", 12345)?, 1, "nothing was too big");
+    assert_eq!(send(1400)?, 1);
+    assert_eq!(claim("2001:db8::2", 12346)?, 1, "nobody has that port");
+    assert_eq!(claim("2001:db8::3", 12345)?, 1, "nothing went there");
+    assert_eq!(send(1400)?, 1, "none of this was believed");
+    assert_eq!(claim("2001:db8::2", 12345)?, 0);
+    assert_eq!(send(1400)?, 2, "in fragments");
+    // The socket has not failed, and nobody else is told twice.
+    assert_eq!(claim("2001:db8::2", 12345)?, 1);
+    is_clean(&[&a, &b]);
+    Ok(())
+}
+
 #[test]
 fn nobody_makes_a_link_take_more_than_it_does() -> Result {
     let system = System::virtual_time(1);
     let (a, b) = pair(&system)?;
     let raw = RawSocket::open_in(&b, 58)?;
-    // RFC 4443, section 3.2: "packet too big" about a datagram of a's, with an MTU beyond the link's.
-    let mut lie = vec![2, 0, 0, 0, 0, 0, 0x13, 0x88];
-    lie.extend([0x60, 0, 0, 0, 0, 8, 17, 64]);
-    for addr in ["2001:db8::1", "2001:db8::2"] {
-        lie.extend(addr.parse::<std::net::Ipv6Addr>()?.octets());
-    }
-    lie.extend([0x30, 0x39, 0, 7, 0, 8, 0, 0]);
-    raw.send_to(&lie, "2001:db8::1".parse()?)?;
-    answers(&a, "2001:db8::2", 8);
-    let frames = |vnet: &Vnet| {
-        let interfaces = vnet.interfaces().unwrap_or_default();
-        let eth0 = interfaces.iter().find(|i| i.name == "eth0");
-        eth0.map_or(0, |i| i.counters.tx_frames)
-    };
-    let before = frames(&a);
     let receiver = UdpSocket::bind_in(&b, "[::]:7")?;
     let sender = UdpSocket::bind_in(&a, "[::]:12345")?;
+    sender.send_to(&[7; 9000], "[2001:db8::2]:7")?;
+    assert_eq!(receiver.recv_from(&mut [0; 9001])?.0, 9000);
+    // An MTU beyond the link's.
+    raw.send_to(&too_big(5000, "2001:db8::2", 12345), "2001:db8::1".parse()?)?;
+    answers(&a, "2001:db8::2", 8);
+    let before = frames(&a);
     sender.send_to(&[7; 9000], "[2001:db8::2]:7")?;
     assert_eq!(receiver.recv_from(&mut [0; 9001])?.0, 9000);
     assert_eq!(frames(&a) - before, 7, "fragments of 1500 bytes");

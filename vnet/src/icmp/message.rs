@@ -95,4 +95,10 @@ impl Quoted {
             _ => None,
         }
     }
+
+    /// True for an answer to an echo request of IPv6.
+    pub(crate) fn is_echo_reply(&self) -> bool {
+        self.proto == IpProto::ICMPV6
+            && matches!(Icmp6::parse(&self.transport), Ok(Icmp6::EchoReply { .. }))
+    }
 }

@@ -14,15 +14,13 @@ use std::net::IpAddr;
 use super::message::{Message, Quoted, Verdict};
 use crate::base::stats::DropReason;
 use crate::ip::addr::Cast;
+use crate::ip::v6::MIN_MTU;
 use crate::ip::{Outgoing, Refusal};
 use crate::packet::header::icmp6::{self, ICMP_CHECKSUM_OFFSET, ICMP_LEN, Icmp6};
 use crate::packet::header::ipv6::{self, Ipv6Header};
 use crate::packet::header::ndp::{self, Ndp};
 use crate::packet::header::{IpInfo, IpProto, zone};
 use crate::packet::{Csum, Packet, Payload, checksum};
-
-/// RFC 8200 section 5: no link takes less, so that a path that is said to is a lie.
-const MIN_MTU: u32 = 1280;
 
 /// Takes a message at its ICMP header: `info` is what its IP header says and `cast` whom it was
 /// addressed to.

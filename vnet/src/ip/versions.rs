@@ -431,7 +431,7 @@ impl Ip {
     /// Puts a header in front of a transport's packet.
     ///
     /// # Errors
-    /// [`PrependError`]; the packet is unchanged.
+    /// [`PrependError`]; the packet is unchanged, but for [`PrependError::Narrow`].
     #[inline]
     pub(crate) fn prepend(
         &mut self,
@@ -461,11 +461,12 @@ impl Ip {
         packet: &mut Packet,
     ) -> Result<(), PrependError> {
         v6::output::prepend(&self.v6, src, dst, to, packet).map_err(|_| PrependError::TooLong)?;
-        // TCP has its own knowledge of the path.
-        match self.paths.ip_mtu(now, dst) {
-            Some(ip_mtu) if to.proto != IpProto::TCP && packet.len() > ip_mtu as usize => {
-                Err(PrependError::Narrow(ip_mtu))
-            }
+        // TCP has its own knowledge of the path, and every path takes the least MTU.
+        if to.proto == IpProto::TCP || packet.len() <= v6::MIN_MTU as usize {
+            return Ok(());
+        }
+        match self.paths.send(now, dst) {
+            Some(ip_mtu) if packet.len() > ip_mtu as usize => Err(PrependError::Narrow(ip_mtu)),
             _ => Ok(()),
         }
     }
@@ -478,22 +479,21 @@ impl Ip {
         }
     }
 
-    /// Notes what somebody on the way says of the path of a packet of ours to `dst`; true when that is
-    /// remembered.
-    pub(crate) fn learn_path(
-        &mut self,
-        now: Instant,
-        (src, dst): (IpAddr, IpAddr),
-        refusal: Refusal,
-    ) -> bool {
-        match (src, dst, refusal) {
-            (IpAddr::V6(src), IpAddr::V6(dst), Refusal::PacketTooBig { mtu })
-                if self.v6.addrs.contains(src) =>
-            {
-                self.paths.learn(now, dst, mtu);
-                true
+    /// True when a packet of ours, and not of TCP's, has gone from `src` to `dst` lately that was longer than
+    /// what every path takes.
+    pub(crate) fn has_sent_long(&self, src: IpAddr, dst: IpAddr) -> bool {
+        match (src, dst) {
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                self.v6.addrs.contains(src) && self.paths.has_sent(dst)
             }
             _ => false,
+        }
+    }
+
+    /// Notes what `by`, on the way, has said of the path to `dst`, which the caller believes.
+    pub(crate) fn learn_path(&mut self, now: Instant, by: IpAddr, dst: IpAddr, ip_mtu: u32) {
+        if let (IpAddr::V6(by), IpAddr::V6(dst)) = (by, dst) {
+            self.paths.learn(now, by, dst, ip_mtu);
         }
     }
 
@@ -646,6 +646,10 @@ impl Ip {
         self.v4.remove_interface(ifid);
         self.v6.remove_interface(ifid);
         self.own.remove(&ifid);
+        // The number may be given to another interface.
+        if let Some(number) = zone::number(ifid) {
+            self.paths.forget_link(number);
+        }
     }
 
     /// Takes the routes through an interface out of use, those to come included.

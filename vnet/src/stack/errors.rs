@@ -12,6 +12,60 @@ use crate::transport::echo::EchoEvent;
 use crate::transport::error::SocketError;
 use crate::transport::tcp::{IcmpKind as TcpIcmp, Verdict as TcpVerdict};
 
+/// Takes what another host says of a packet of ours; true when it is believed.
+pub(super) fn hear(
+    s: &mut Stack,
+    cx: &mut Cx,
+    from: IpAddr,
+    refusal: Refusal,
+    quoted: &icmp::Quoted,
+) -> bool {
+    match refusal {
+        Refusal::PacketTooBig { mtu } if quoted.src.is_ipv6() => {
+            narrow_path(s, cx, from, mtu, quoted)
+        }
+        _ => tell(s, cx, from, refusal, quoted),
+    }
+}
+
+/// A path of IPv6 is said to take no more than this. RFC 8201 section 4 and RFC 5927 section 7.2: only of
+/// a packet that can have been sent, and never more than is known already. TCP checks it by its sequence
+/// number; other sockets are not told, because what they send next is cut.
+#[cold]
+fn narrow_path(
+    s: &mut Stack,
+    cx: &mut Cx,
+    from: IpAddr,
+    ip_mtu: u32,
+    quoted: &icmp::Quoted,
+) -> bool {
+    let known = s.path_to(cx.now, quoted.dst).map_or(0, |path| path.ip_mtu);
+    let is_news = ip_mtu < known;
+    let believed = match quoted.proto {
+        IpProto::TCP => tell(s, cx, from, Refusal::PacketTooBig { mtu: ip_mtu }, quoted),
+        _ => is_news && s.ip.has_sent_long(quoted.src, quoted.dst) && has_sender(s, quoted),
+    };
+    if believed && is_news {
+        s.ip.learn_path(cx.now, from, quoted.dst, ip_mtu);
+    }
+    believed
+}
+
+/// True when there is somebody who can have sent this, other than TCP.
+fn has_sender(s: &Stack, quoted: &icmp::Quoted) -> bool {
+    let (src_port, _) = quoted.ports();
+    s.raw.listens_to(quoted.proto.0)
+        || match quoted.proto {
+            IpProto::UDP => s.udp.is_bound(SocketAddr::new(quoted.src, src_port)),
+            IpProto::ICMPV6 => match quoted.echo() {
+                Some((ident, _)) => s.echo.is_open(ident),
+                // What we answer is as long as what was asked.
+                None => quoted.is_echo_reply(),
+            },
+            _ => false,
+        }
+}
+
 /// Tells the socket whose packet is quoted; true when there is one.
 pub(super) fn tell(
     s: &mut Stack,

@@ -573,8 +573,7 @@ fn icmp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
             }
         }
         icmp::Verdict::Error { refusal, quoted } => {
-            let remembered = s.ip.learn_path(cx.now, (quoted.src, quoted.dst), refusal);
-            match errors::tell(s, cx, info.src, refusal, &quoted) || remembered {
+            match errors::hear(s, cx, info.src, refusal, &quoted) {
                 true => cx.stats.delivered += 1,
                 false => cx.stats.drop_rx(DropReason::IcmpIgnored),
             }

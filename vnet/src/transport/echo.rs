@@ -138,6 +138,11 @@ impl Echo {
         })
     }
 
+    /// True when a socket has this identifier.
+    pub(crate) fn is_open(&self, ident: u16) -> bool {
+        self.by_ident.get(&ident).is_some()
+    }
+
     /// Takes what came back for a request with the identifier `ident`.
     pub(crate) fn input(&mut self, cx: &mut Cx, ident: u16, event: EchoEvent) -> Verdict {
         match self.by_ident.get(&ident) {

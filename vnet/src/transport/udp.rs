@@ -279,6 +279,11 @@ impl Udp {
         ids.len()
     }
 
+    /// True when a socket sends from this address: from it alone, or from any.
+    pub(crate) fn is_bound(&self, local: SocketAddr) -> bool {
+        self.ports.lookup(local).is_some()
+    }
+
     /// Closes the socket, wakes everyone who waits for it, and gives its port back. One that is
     /// gone already stays so.
     pub(crate) fn close(&mut self, out: &mut Out, id: UdpId) {

@@ -23,6 +23,9 @@ use crate::packet::MacAddr;
 use crate::packet::header::ipv6::{self, Ipv6Header};
 use crate::packet::header::{IpProto, zone};
 
+/// RFC 8200 section 5: what every link takes, in bytes.
+pub(crate) const MIN_MTU: u32 = 1280;
+
 /// What the headers of a received packet say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {

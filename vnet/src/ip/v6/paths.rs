@@ -1,80 +1,203 @@
 //! What paths take that are narrower than our own links (RFC 8201).
 //!
 //! Only the source cuts IPv6 packets, so it has to know. TCP remembers for each connection what it was
-//! told; this is for all others, and for connections to come. Bounded; the oldest makes room.
+//! told; this is for all others, and for connections to come.
+//!
+//! Anybody can claim that a path is narrow. A claim is believed only about a destination to which a packet
+//! went that was long enough to be refused (RFC 8201 section 4, RFC 5927 section 7.2); whose packet it was
+//! is for the caller to check. What is remembered is bounded, for each sender of claims as well.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use crate::base::time::{Duration, Instant};
+use crate::packet::header::zone;
 
 /// The paths of one vnet. Empty, it holds no memory.
 #[derive(Debug, Default)]
-pub(crate) struct Paths(VecDeque<Narrow>);
+pub(crate) struct Paths {
+    narrow: BTreeMap<Ipv6Addr, Narrow>,
+    /// Where long packets went lately: a few in each bucket, the latest first.
+    long: Vec<[Ipv6Addr; BUCKET]>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Narrow {
-    dst: Ipv6Addr,
     ip_mtu: u32,
     since: Instant,
+    /// Who said so.
+    by: Ipv6Addr,
 }
 
 /// Paths that are remembered.
 const MAX_PATHS: usize = 256;
+/// Paths that are remembered on the word of one.
+const MAX_PATHS_BY_ONE: usize = 64;
 /// RFC 8201 section 4: after ten minutes it is tried again whether more passes.
 const LIFETIME: Duration = Duration::from_secs(600);
+/// Buckets of destinations of long packets, a power of two.
+const BUCKETS: usize = 64;
+/// Destinations in each.
+const BUCKET: usize = 4;
 
 impl Paths {
-    /// Notes what the path to `dst` takes. RFC 8201 section 4: never more than it was known to.
-    pub(crate) fn learn(&mut self, now: Instant, dst: Ipv6Addr, ip_mtu: u32) {
+    /// Notes what the path to `dst` takes, as said by `by`. RFC 8201 section 4: never more than it was
+    /// known to. Who has said much gives up what it said first, and then the oldest makes room.
+    pub(crate) fn learn(&mut self, now: Instant, by: Ipv6Addr, dst: Ipv6Addr, ip_mtu: u32) {
         let known = self.ip_mtu(now, dst);
         if known.is_some_and(|known| known <= ip_mtu) {
             return;
         }
-        self.0.retain(|path| path.dst != dst);
-        if self.0.len() == MAX_PATHS {
-            self.0.pop_front();
+        self.narrow.remove(&dst);
+        if self.narrow.len() >= MAX_PATHS_BY_ONE {
+            self.narrow.retain(|_, path| !path.is_over(now));
+            self.make_room(MAX_PATHS_BY_ONE, |path| path.by == by);
+            self.make_room(MAX_PATHS, |_| true);
         }
-        self.0.push_back(Narrow {
-            dst,
-            ip_mtu,
-            since: now,
-        });
+        let since = now;
+        self.narrow.insert(dst, Narrow { ip_mtu, since, by });
+    }
+
+    /// Forgets the oldest of these paths if there are `limit` of them.
+    fn make_room(&mut self, limit: usize, is_one: impl Fn(&Narrow) -> bool) {
+        let these = || self.narrow.iter().filter(|(_, path)| is_one(path));
+        if these().count() >= limit
+            && let Some((oldest, _)) = these().min_by_key(|(_, path)| path.since)
+        {
+            let oldest = *oldest;
+            self.narrow.remove(&oldest);
+        }
     }
 
     /// What the path to `dst` takes, if that is known to be less than our link.
+    #[inline]
     pub(crate) fn ip_mtu(&self, now: Instant, dst: Ipv6Addr) -> Option<u32> {
-        let path = self.0.iter().find(|path| path.dst == dst)?;
-        (now.since(path.since) < LIFETIME).then_some(path.ip_mtu)
+        let path = self.narrow.get(&dst)?;
+        (!path.is_over(now)).then_some(path.ip_mtu)
+    }
+
+    /// The same for a packet that is longer than what every path takes. It is noted that it goes there.
+    pub(crate) fn send(&mut self, now: Instant, dst: Ipv6Addr) -> Option<u32> {
+        if self.long.is_empty() {
+            self.long = vec![[Ipv6Addr::UNSPECIFIED; BUCKET]; BUCKETS];
+        }
+        let bucket = &mut self.long[bucket(dst)];
+        if bucket[0] != dst {
+            let at = bucket.iter().position(|other| *other == dst);
+            bucket[..=at.unwrap_or(BUCKET - 1)].rotate_right(1);
+            bucket[0] = dst;
+        }
+        self.ip_mtu(now, dst)
+    }
+
+    /// True when such a packet went to `dst` lately.
+    pub(crate) fn has_sent(&self, dst: Ipv6Addr) -> bool {
+        let bucket = self.long.get(bucket(dst));
+        bucket.is_some_and(|bucket| bucket.contains(&dst))
+    }
+
+    /// Forgets what is on the link of this number.
+    pub(crate) fn forget_link(&mut self, number: u16) {
+        let is_there = |dst: Ipv6Addr| zone::is_scoped(dst) && zone::split(dst).1 == number;
+        self.narrow.retain(|dst, _| !is_there(*dst));
+        for dst in self.long.iter_mut().flatten().filter(|dst| is_there(**dst)) {
+            *dst = Ipv6Addr::UNSPECIFIED;
+        }
     }
 
     /// Forgets everything.
     pub(crate) fn reset(&mut self) {
-        self.0 = VecDeque::new();
+        *self = Paths::default();
     }
+}
+
+impl Narrow {
+    fn is_over(&self, now: Instant) -> bool {
+        now.since(self.since) >= LIFETIME
+    }
+}
+
+/// The bucket of a destination. Whoever chooses destinations that share one gains nothing but that claims
+/// about them are not believed.
+fn bucket(dst: Ipv6Addr) -> usize {
+    let bits = u128::from(dst);
+    let folded = (bits >> 64) as u64 ^ bits as u64;
+    (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % BUCKETS
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn at(secs: u64) -> Instant {
+        Instant::ZERO + Duration::from_secs(secs)
+    }
+
+    fn ip(n: u128) -> Ipv6Addr {
+        Ipv6Addr::from(n)
+    }
+
     #[test]
     fn what_is_known_is_forgotten_and_bounded() {
-        let at = |secs| Instant::ZERO + Duration::from_secs(secs);
-        let dst = |n: u128| Ipv6Addr::from(n);
+        let router = ip(1 << 100);
         let mut paths = Paths::default();
-        paths.learn(at(0), dst(1), 1400);
-        paths.learn(at(1), dst(1), 1450);
-        assert_eq!(paths.ip_mtu(at(1), dst(1)), Some(1400));
-        paths.learn(at(2), dst(1), 1280);
-        assert_eq!(paths.ip_mtu(at(601), dst(1)), Some(1280));
-        assert_eq!(paths.ip_mtu(at(602), dst(1)), None);
-        paths.learn(at(602), dst(1), 1500);
-        assert_eq!(paths.ip_mtu(at(602), dst(1)), Some(1500));
-        for n in 2..=1 + MAX_PATHS as u128 {
-            paths.learn(at(603), dst(n), 1300);
+        paths.learn(at(0), router, ip(1), 1400);
+        paths.learn(at(1), router, ip(1), 1450);
+        assert_eq!(paths.ip_mtu(at(1), ip(1)), Some(1400));
+        paths.learn(at(2), router, ip(1), 1280);
+        assert_eq!(paths.ip_mtu(at(601), ip(1)), Some(1280));
+        assert_eq!(paths.ip_mtu(at(602), ip(1)), None);
+        paths.learn(at(602), router, ip(1), 1500);
+        assert_eq!(paths.ip_mtu(at(602), ip(1)), Some(1500));
+        // Many who speak push the oldest out, and one who speaks much only what it has said itself.
+        for n in 2..=MAX_PATHS as u128 {
+            paths.learn(at(603), ip(n << 64), ip(n), 1300);
         }
-        assert_eq!(paths.ip_mtu(at(603), dst(1)), None);
-        assert_eq!(paths.0.len(), MAX_PATHS);
+        assert_eq!(paths.ip_mtu(at(603), ip(1)), Some(1500));
+        paths.learn(at(604), ip(9 << 100), ip(1000), 1300);
+        assert_eq!(paths.ip_mtu(at(603), ip(1)), None);
+        assert_eq!(paths.narrow.len(), MAX_PATHS);
+        let mut paths = Paths::default();
+        paths.learn(at(0), router, ip(1), 1400);
+        for n in 2..=1000 {
+            paths.learn(at(1), ip(7 << 100), ip(n), 1300);
+        }
+        assert_eq!(paths.ip_mtu(at(1), ip(1)), Some(1400));
+        assert_eq!(paths.narrow.len(), 1 + MAX_PATHS_BY_ONE);
+        // What is over makes room first.
+        paths.learn(at(601), router, ip(1), 1400);
+        paths.learn(at(602), router, ip(2), 1400);
+        assert_eq!(paths.narrow.len(), 2);
+    }
+
+    #[test]
+    fn where_long_packets_went_is_known_for_a_while() {
+        let mut paths = Paths::default();
+        assert!(!paths.has_sent(ip(1)) && !paths.has_sent(Ipv6Addr::UNSPECIFIED));
+        for n in 1..=100u128 {
+            assert_eq!(paths.send(at(0), ip(n)), None);
+            assert!(paths.has_sent(ip(n)));
+        }
+        assert!(!paths.has_sent(ip(101)));
+        for n in 1..=100_000u128 {
+            paths.send(at(0), ip(n));
+            paths.send(at(0), ip(7));
+        }
+        assert!(paths.has_sent(ip(7)), "it was used all the time");
+        let known = (1..=100_000).filter(|n| paths.has_sent(ip(*n))).count();
+        assert!(known <= BUCKETS * BUCKET);
+        let there: Ipv6Addr = "fe80:3::5".parse().expect("an address");
+        paths.send(at(0), there);
+        paths.learn(at(0), ip(9), there, 1300);
+        paths.forget_link(2);
+        assert_eq!(
+            (paths.has_sent(there), paths.ip_mtu(at(0), there)),
+            (true, Some(1300))
+        );
+        paths.forget_link(3);
+        assert_eq!(
+            (paths.has_sent(there), paths.ip_mtu(at(0), there)),
+            (false, None)
+        );
     }
 }

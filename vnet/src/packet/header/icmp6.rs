@@ -88,7 +88,8 @@ impl Icmp6 {
         let word = u32::from_be_bytes([a, b, c, d]);
         Ok(match kind {
             UNREACHABLE => Icmp6::Unreachable { code },
-            PACKET_TOO_BIG if code == 0 => Icmp6::PacketTooBig { mtu: word },
+            // RFC 4443 section 3.2: the code is ignored.
+            PACKET_TOO_BIG => Icmp6::PacketTooBig { mtu: word },
             TIME_EXCEEDED => Icmp6::TimeExceeded { code },
             PARAMETER_PROBLEM => Icmp6::ParameterProblem {
                 code,

@@ -14,11 +14,11 @@ use std::net::IpAddr;
 use super::message::{Message, Quoted, Verdict};
 use crate::base::stats::DropReason;
 use crate::ip::addr::Cast;
-use crate::ip::v6::MIN_MTU;
+use crate::ip::v6::{MIN_MTU, solicited_node};
 use crate::ip::{Outgoing, Refusal};
 use crate::packet::header::icmp6::{self, ICMP_CHECKSUM_OFFSET, ICMP_LEN, Icmp6};
 use crate::packet::header::ipv6::{self, Ipv6Header};
-use crate::packet::header::ndp::{self, Ndp};
+use crate::packet::header::ndp::{self, Flags, Ndp};
 use crate::packet::header::{IpInfo, IpProto, zone};
 use crate::packet::{Csum, Packet, Payload, checksum};
 
@@ -80,9 +80,25 @@ fn discovery(info: &IpInfo, packet: &Packet) -> Verdict {
     // More than options that anybody sends.
     let mut bytes = [0; 512];
     let len = packet.copy_to(0, &mut bytes);
-    match Ndp::parse(&bytes[..len]) {
-        Ok(message) if len == packet.len() => Verdict::Discovery(message),
-        _ => Verdict::Drop(DropReason::Malformed),
+    let message = match Ndp::parse(&bytes[..len]) {
+        Ok(message) if len == packet.len() => message,
+        _ => return Verdict::Drop(DropReason::Malformed),
+    };
+    let (IpAddr::V6(src), IpAddr::V6(dst)) = (info.src, info.dst) else {
+        return Verdict::Drop(DropReason::Malformed);
+    };
+    let is_valid = match message {
+        // Who has no address looks for somebody who may have the one that it wants.
+        Ndp::Solicitation { target, .. } if src.is_unspecified() => {
+            zone::wire(dst) == solicited_node(target)
+        }
+        Ndp::Solicitation { .. } => true,
+        // What many are told is no answer to any of them.
+        Ndp::Advertisement { flags, .. } => !(dst.is_multicast() && flags.has(Flags::SOLICITED)),
+    };
+    match is_valid {
+        true => Verdict::Discovery(message),
+        false => Verdict::Drop(DropReason::Malformed),
     }
 }
 

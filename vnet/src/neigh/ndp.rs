@@ -96,10 +96,19 @@ impl NeighCache {
             return NdpVerdict::Drop(DropReason::Martian);
         }
         let Some(mac) = source else {
-            return answer(Some(src), None);
+            // It has to be asked where it is; a stranger could make us ask for anybody.
+            let is_known = self.station(ingress.ifid, src.into()).is_some();
+            return match is_known || ingress.sender == Scope::Neighbour {
+                true => answer(Some(src), None),
+                false => NdpVerdict::Drop(DropReason::NotForUs),
+            };
         };
         if !mac.is_station() {
             return NdpVerdict::Drop(DropReason::Malformed);
+        }
+        // No other station is where we are.
+        if mac == ingress.mac {
+            return NdpVerdict::Drop(DropReason::NotForUs);
         }
         let known = self.heard(now, ingress.ifid, src.into(), mac, Proof::Hint);
         if known.is_none() && ingress.sender == Scope::Neighbour {
@@ -124,14 +133,13 @@ impl NeighCache {
         station: Option<MacAddr>,
         flags: Flags,
     ) -> NdpVerdict {
+        // What we say ourselves comes back, or somebody says that another is where we are.
+        if station == Some(ingress.mac) {
+            return NdpVerdict::Drop(DropReason::NotForUs);
+        }
         if ingress.target == Scope::Ours {
-            return match station {
-                Some(mac) if mac == ingress.mac => NdpVerdict::Drop(DropReason::NotForUs),
-                _ => {
-                    self.count_conflict();
-                    NdpVerdict::Conflict { ip: target }
-                }
-            };
+            self.count_conflict();
+            return NdpVerdict::Conflict { ip: target };
         }
         let ip = target.into();
         let Some(known) = self.station(ingress.ifid, ip) else {

@@ -205,6 +205,43 @@ fn lies_about_paths_and_neighbours_are_ignored() {
     assert!(matches!(asked(254), Verdict::Drop(DropReason::Martian)));
 }
 
+/// RFC 4861 sections 7.1.1 and 7.1.2.
+#[test]
+fn what_is_for_many_is_no_answer_and_who_has_no_address_asks_those_concerned() {
+    let heard = |src: &str, dst: &str, message: &Ndp| {
+        let to = Outgoing {
+            hop_limit: Some(255),
+            ..Outgoing::new(ip6(src).into(), ip6(dst).into(), IpProto::ICMPV6)
+        };
+        let packet = discovery_message(message);
+        let (info, packet) = arrived(Message { to, packet });
+        matches!(
+            input(&info, Cast::Multicast, packet),
+            Verdict::Discovery(heard) if heard == *message
+        )
+    };
+    let question = |source| Ndp::Solicitation {
+        target: ip6(OURS),
+        source,
+    };
+    let mac = crate::packet::MacAddr([2, 0, 0, 0, 0, 9]);
+    assert!(heard("::", "ff02::1:ff00:1", &question(None)));
+    assert!(!heard("::", "ff02::1:ff00:2", &question(None)));
+    assert!(!heard("::", "ff02::1", &question(None)));
+    assert!(!heard("::", OURS, &question(None)));
+    assert!(heard(THEIRS, "ff02::1:ff00:1", &question(Some(mac))));
+    assert!(heard(THEIRS, OURS, &question(None)));
+    let said = |flags| Ndp::Advertisement {
+        target: ip6(THEIRS),
+        station: Some(mac),
+        flags,
+    };
+    let answer = Flags::SOLICITED.with(Flags::OVERRIDE);
+    assert!(heard(THEIRS, OURS, &said(answer)));
+    assert!(heard(THEIRS, "ff02::1", &said(Flags::OVERRIDE)));
+    assert!(!heard(THEIRS, "ff02::1", &said(answer)));
+}
+
 proptest! {
     #[test]
     fn any_message_has_a_fate(

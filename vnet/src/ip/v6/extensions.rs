@@ -8,7 +8,7 @@ use crate::ip::input::Unopened;
 use crate::packet::Packet;
 use crate::packet::header::icmp6::{UNKNOWN_NEXT_HEADER, UNKNOWN_OPTION};
 use crate::packet::header::ipv6::{Chain, Extension, MIN_LEN, Piece};
-use crate::packet::header::{HeaderError, IpProto};
+use crate::packet::header::{HeaderError, IpProto, icmp6, ndp};
 
 /// Where the extension headers lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,7 @@ pub(crate) fn walk(
     mut chain: Chain<'_>,
     to_many: ToMany,
 ) -> Result<Walked, Unopened> {
+    let mut is_piece = false;
     while let Some(extension) = chain.next() {
         let extension = extension.map_err(|_| Unopened::Drop(DropReason::Malformed))?;
         match extension.kind {
@@ -49,15 +50,30 @@ pub(crate) fn walk(
                         piece: Some(piece),
                     });
                 }
+                is_piece = true;
             }
             _ => options(packet, &extension, to_many)?,
         }
     }
-    Ok(Walked {
+    let walked = Walked {
         proto: chain.next,
         len: chain.at,
         piece: None,
-    })
+    };
+    match is_piece && is_discovery(packet, &walked) {
+        true => Err(Unopened::Drop(DropReason::Martian)),
+        false => Ok(walked),
+    }
+}
+
+/// True where the walk has led to a message of neighbour or router discovery. RFC 6980 section 5: behind a
+/// fragment header it is ignored. The hop limit by which it is known to come from the link is that of one
+/// fragment only.
+pub(crate) fn is_discovery(packet: &Packet, walked: &Walked) -> bool {
+    let mut kind = [0];
+    walked.proto == IpProto::ICMPV6
+        && packet.copy_to(walked.len, &mut kind) == 1
+        && (ndp::ROUTER_SOLICITATION..=icmp6::REDIRECT).contains(&kind[0])
 }
 
 /// Was the packet addressed to a group?

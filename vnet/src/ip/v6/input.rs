@@ -245,6 +245,9 @@ fn behind_fragments(
     match extensions::walk(&packet, chain, to_many(cast)) {
         // Fragments of fragments: nobody sends those.
         Ok(walked) if walked.piece.is_some() => Reassembled::Drop(DropReason::Malformed),
+        Ok(walked) if extensions::is_discovery(&packet, &walked) => {
+            Reassembled::Drop(DropReason::Martian)
+        }
         Ok(walked) => {
             packet.cut_front(walked.len);
             Reassembled::Whole(fixed.info(walked.proto), packet)

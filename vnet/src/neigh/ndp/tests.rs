@@ -110,11 +110,23 @@ fn questions_that_teach_nothing() {
         (Ipv6Addr::UNSPECIFIED, question(OURS, Some(mac(2)))),
         (ip(OURS), question(OURS, Some(mac(2)))),
         (host(2), question(OURS, Some(MacAddr::BROADCAST))),
+        // Nobody else is where we are.
+        (host(2), question(OURS, Some(OUR_MAC))),
+        // To find a stranger, we would have to ask for it.
+        (ip("fd00::5"), question(OURS, None)),
     ] {
         let verdict = hear(&mut w, src, message);
         assert!(matches!(verdict, NdpVerdict::Drop(_)), "{message:?}");
     }
     assert!(w.cache.is_empty());
+}
+
+#[test]
+fn nobody_is_where_we_are() {
+    let mut w = world();
+    assert_eq!(w.send_to(host(2), 1), "held");
+    assert_eq!(advertise(&mut w, 2, Some(OUR_MAC), ASKED), "not-for-us");
+    assert_eq!(state(&w, 2), Some(StateName::Incomplete));
 }
 
 /// RFC 4861 section 7.2.5 and appendix C, line by line.

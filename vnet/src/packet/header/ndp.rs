@@ -13,6 +13,8 @@ use crate::packet::addr::MacAddr;
 pub(crate) const FIXED_LEN: usize = ICMP_LEN + 16;
 /// Bytes in a message with a link-layer address.
 pub(crate) const MAX_LEN: usize = FIXED_LEN + OPTION_LEN;
+/// The type of a router solicitation, the first of those of discovery.
+pub(crate) const ROUTER_SOLICITATION: u8 = 133;
 /// The type of a neighbour solicitation.
 pub(crate) const SOLICITATION: u8 = 135;
 /// The type of a neighbour advertisement.

@@ -172,6 +172,27 @@ fn fragments_are_put_together_and_overlaps_are_not() {
 }
 
 #[test]
+fn discovery_in_fragments_is_ignored() {
+    let mut bench = Bench::new();
+    for kind in 133..=137 {
+        let ident = u32::from(kind);
+        let message = [kind, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(bench.fragment(ident, 58, 0, true, &message), "held");
+        assert_eq!(bench.fragment(ident, 58, 8, false, &[0; 16]), "martian");
+        assert_eq!(
+            bench.fragment(ident, 58, 0, false, &message),
+            "Drop(Martian)"
+        );
+        // Behind options as well.
+        let options = [58, 0, 1, 4, 0, 0, 0, 0];
+        assert_eq!(bench.fragment(ident, 60, 8, false, &message), "held");
+        assert_eq!(bench.fragment(ident, 60, 0, true, &options), "martian");
+    }
+    assert_eq!(bench.fragment(1, 58, 0, true, &[128; 8]), "held");
+    assert_eq!(bench.fragment(1, 58, 8, false, &[0; 16]), "whole 58 24");
+}
+
+#[test]
 fn a_first_fragment_is_quoted_as_it_came() {
     let mut bench = Bench::new();
     assert_eq!(bench.fragment(7, 17, 0, true, &[2; 16]), "held");

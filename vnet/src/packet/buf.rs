@@ -6,6 +6,7 @@
 //! into the area as layers on the way up ask for it.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
@@ -27,12 +28,10 @@ const SMALL: usize = 128;
 const SPARE: usize = 256;
 
 /// A frame, packet or segment, depending on the layer that holds it. It is one pointer to move.
-#[derive(Debug)]
 pub struct Packet(Box<Body>);
 
 /// What a packet consists of.
 #[doc(hidden)]
-#[derive(Debug)]
 pub struct Body {
     area: [u8; HEAD_CAPACITY],
     start: u8,
@@ -271,6 +270,17 @@ impl Packet {
     }
 }
 
+// What is around the headers in their area may be of another packet.
+impl fmt::Debug for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Packet")
+            .field("head", &self.head())
+            .field("payload", &self.payload)
+            .field("meta", &self.meta)
+            .finish()
+    }
+}
+
 impl Clone for Packet {
     fn clone(&self) -> Packet {
         let mut clone = Packet::outgoing(self.payload.clone());
@@ -335,6 +345,19 @@ fn keep_spare(mut packet: Packet) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_shown_what_another_packet_has_left() {
+        let mut old = Packet::outgoing(Payload::new());
+        old.prepend(100).fill(0xee);
+        let mut packet = old.clone();
+        drop(old);
+        packet.strip(99);
+        let mut copy = packet.clone();
+        copy.prepend(1).fill(7);
+        assert_eq!(format!("{packet:?}").matches("238").count(), 1);
+        assert!(format!("{copy:?}").contains("[7, 238]"));
+    }
 
     #[test]
     fn headers_go_on_in_front_and_come_off_in_order() {

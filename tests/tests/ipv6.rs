@@ -500,6 +500,78 @@ fn frame(to: [u8; 6], ends: (&str, &str), next: u8, hop_limit: u8, rest: &[u8]) 
     frame
 }
 
+/// A piece of a datagram of 1408 bytes behind the IP header, in two: in an Ethernet frame.
+fn fragment(to: [u8; 6], version: u8, ident: u16, first: bool) -> Vec<u8> {
+    let (offset, len) = if first { (0, 1400) } else { (1400, 8) };
+    // UDP to port 9, without a checksum.
+    let mut data = vec![0, 7, 0, 9, 5, 0x80, 0, 0];
+    data.resize(1400, 0);
+    let data = if first { &data[..] } else { &[0; 8][..] };
+    if version == 6 {
+        let mut rest = vec![17, 0];
+        rest.extend((offset | u16::from(first)).to_be_bytes());
+        rest.extend(u32::from(ident).to_be_bytes());
+        rest.extend(data);
+        return frame(to, ("2001:db8:1::9", "2001:db8:1::1"), 44, 64, &rest);
+    }
+    let mut header = vec![0x45, 0];
+    header.extend((20 + len as u16).to_be_bytes());
+    header.extend(ident.to_be_bytes());
+    header.extend((offset / 8 | u16::from(first) << 13).to_be_bytes());
+    header.extend([64, 17, 0, 0, 192, 0, 2, 9, 192, 0, 2, 1]);
+    let sum = header
+        .chunks(2)
+        .map(|w| u32::from(w[0]) << 8 | u32::from(w[1]));
+    let sum: u32 = sum.sum();
+    let sum = !((sum >> 16) + (sum & 0xffff)) as u16;
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = to.to_vec();
+    frame.extend([2, 0, 0, 0, 0, 0x77, 0x08, 0]);
+    frame.extend(header);
+    frame.extend(data);
+    frame
+}
+
+/// Fragments of one version wait for ever; a datagram of the other still comes together.
+#[test]
+fn fragments_of_one_version_leave_the_other_its_half() -> Result {
+    for (flooding, victim) in [(6, 4), (4, 6)] {
+        let system = System::manual(1);
+        let vnet = system.create("vnet")?;
+        let port = vnet.port("eth0", None)?;
+        vnet.add_address("eth0", "192.0.2.1/24".parse()?)?;
+        vnet.add_address("eth0", "2001:db8:1::1/64".parse()?)?;
+        let mac = vnet.interfaces()?[1].mac.0;
+        let mut at = 0;
+        let mut send = |version, ident, first| -> Result {
+            port.send(fragment(mac, version, ident, first))?;
+            at += 1000;
+            system.poll(Instant::from_nanos(at));
+            Ok(())
+        };
+        for ident in 0..4000 {
+            send(flooding, ident, true)?;
+        }
+        let lost = |vnet: &Vnet| vnet.stats().map(|s| s.rx_drops(DropReason::FragmentLimit));
+        let before = lost(&vnet)?;
+        assert!(before > 0, "there is no room for more");
+        for ident in 0..10 {
+            send(victim, ident, true)?;
+        }
+        assert_eq!(vnet.stats()?.rx_drops(DropReason::NoSocket), 0);
+        assert_eq!(lost(&vnet)? - before, 10, "the flood makes room");
+        for ident in 0..10 {
+            send(victim, ident, false)?;
+        }
+        // A datagram of IPv6 without a checksum is refused for that, but it is whole.
+        let stats = vnet.stats()?;
+        let whole = stats.rx_drops(DropReason::NoSocket) + stats.rx_drops(DropReason::BadChecksum);
+        assert_eq!(whole, 10);
+        assert_conserved(&vnet);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

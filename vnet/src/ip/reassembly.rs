@@ -293,6 +293,14 @@ impl<F: Family> Reassembly<F> {
         self.make_room(cx.stats, number)
     }
 
+    /// Drops the oldest datagrams until the rest is within its limit, which others may have lowered.
+    #[inline]
+    pub(crate) fn give_way(&mut self, stats: &mut Stats) {
+        while self.bytes > self.limits.max_bytes {
+            self.give_up_oldest(stats);
+        }
+    }
+
     /// When the oldest datagram's time is up.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let (_, oldest) = self.datagrams.first_key_value()?;

@@ -1,7 +1,7 @@
 //! The state of one version of IP in one vnet.
 
 use super::addr::{AddrError, LocalAddr, LocalAddrs};
-use super::family::Family;
+use super::family::{Family, V4};
 use super::fib::{Fib, FibError, NextHop, Origin, Route};
 use super::multicast::Groups;
 use super::reassembly::Reassembly;
@@ -91,16 +91,6 @@ impl<F: Family> IpState<F> {
         }
     }
 
-    /// The first of `count` consecutive identifications for packets that may be fragmented.
-    ///
-    /// RFC 6864 section 4.2 wants them not to repeat within a datagram's lifetime; one counter
-    /// for all destinations is the simplest that satisfies it at the rates where anything can.
-    pub(crate) fn take_idents(&mut self, count: u32) -> u32 {
-        let first = self.next_ident;
-        self.next_ident = first.wrapping_add(count);
-        first
-    }
-
     /// Gives an interface an address, and a route to the rest of its prefix unless there is none
     /// (a single address) or the interface has one already. The route's metric is the lowest that is free.
     ///
@@ -176,10 +166,21 @@ impl<F: Family> IpState<F> {
     }
 }
 
+impl IpState<V4> {
+    /// The first of `count` consecutive identifications for packets that may be fragmented.
+    ///
+    /// RFC 6864 section 4.2 wants them not to repeat within a datagram's lifetime; one counter
+    /// for all destinations is the simplest that satisfies it at the rates where anything can.
+    pub(crate) fn take_idents(&mut self, count: u32) -> u32 {
+        let first = self.next_ident;
+        self.next_ident = first.wrapping_add(count);
+        first
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ip::family::V4;
     use crate::ip::testing::{interfaces, ip};
     use ipnet::Ipv4Net;
 

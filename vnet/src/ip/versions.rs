@@ -12,6 +12,7 @@ use super::family::{Family, V4, V6};
 use super::fib::{self, FibError, NextHop, Origin, RouteKind};
 use super::state::{AddressError, Forwarding, IpState};
 use super::v4::fragment::Fragments;
+use super::v6::idents::Idents;
 use super::v6::paths::Paths;
 use super::{Refusal, reassembly, v4, v6};
 use crate::base::id::IfId;
@@ -30,6 +31,8 @@ pub(crate) struct Ip {
     pub v6: IpState<V6>,
     /// What paths of IPv6 take that are narrower than our links.
     paths: Paths,
+    /// Identifications of the fragments of IPv6.
+    idents: Idents,
     /// The addresses of IPv6 that interfaces have given themselves.
     own: BTreeMap<IfId, Ipv6Addr>,
     /// When a datagram is to be given up that lacks fragments.
@@ -229,6 +232,7 @@ impl Ip {
             v4,
             v6: IpState::new(&mut apart),
             paths: Paths::default(),
+            idents: Idents::new(apart.u64()),
             own: BTreeMap::new(),
             fragments_due: None,
         }
@@ -368,7 +372,7 @@ impl Ip {
     /// Sets how many bytes of fragments may wait.
     pub(crate) fn set_max_fragment_bytes(&mut self, max_bytes: usize) {
         self.max_fragment_bytes = max_bytes;
-        self.note_fragments();
+        self.share_fragment_bytes();
     }
 
     /// The limits on what waits for fragments.
@@ -382,7 +386,7 @@ impl Ip {
         change(&mut limits);
         self.v4.reassembly.set_limits(limits);
         self.v6.reassembly.set_limits(limits);
-        self.note_fragments();
+        self.share_fragment_bytes();
     }
 
     /// When a datagram is to be given up that lacks fragments.
@@ -392,15 +396,23 @@ impl Ip {
     }
 
     /// To be called when fragments have come or gone.
-    pub(crate) fn note_fragments(&mut self) {
+    pub(crate) fn note_fragments(&mut self, stats: &mut Stats) {
+        self.share_fragment_bytes();
+        self.v4.reassembly.give_way(stats);
+        self.v6.reassembly.give_way(stats);
         let due = [
             self.v4.reassembly.next_deadline(),
             self.v6.reassembly.next_deadline(),
         ];
         self.fragments_due = due.into_iter().flatten().min();
-        // Each version has what the other leaves of the bytes that may wait.
+    }
+
+    /// Each version has what the other leaves of the bytes that may wait, and half of them in any case: the
+    /// one that has more gives way, so that a flood of one does no harm to the other.
+    fn share_fragment_bytes(&mut self) {
         let Ip { v4, v6, .. } = self;
-        let left = |others: usize| self.max_fragment_bytes.saturating_sub(others);
+        let (all, half) = (self.max_fragment_bytes, self.max_fragment_bytes / 2);
+        let left = |others: usize| all.saturating_sub(others).max(half);
         let (left_v4, left_v6) = (left(v6.reassembly.bytes()), left(v4.reassembly.bytes()));
         v4.reassembly.set_max_bytes(left_v4);
         v6.reassembly.set_max_bytes(left_v6);
@@ -504,7 +516,7 @@ impl Ip {
             IpAddr::V4(_) => v4::output::fit(packet, ip_mtu),
             IpAddr::V6(_) if gso::longest_packet(&mut packet) <= ip_mtu => Fit::Whole(packet),
             IpAddr::V6(_) => {
-                let ident = self.v6.take_idents(1);
+                let ident = self.idents.take(&packet);
                 match v6::output::cut(ident, packet.clone(), ip_mtu) {
                     Some(pieces) => Fit::Pieces(pieces),
                     None => Fit::TooBig(packet),
@@ -670,6 +682,7 @@ impl Ip {
             v4,
             v6,
             paths,
+            idents,
             own,
             fragments_due,
             max_fragment_bytes: _,
@@ -678,6 +691,7 @@ impl Ip {
         v4.teardown(stats);
         v6.teardown(stats);
         paths.reset();
+        idents.reset();
         *own = BTreeMap::new();
         *fragments_due = None;
     }

@@ -59,7 +59,7 @@ impl Stack {
         if is_due(self.ip.next_deadline()) {
             tx::reassembly_expired::<V4>(self, cx);
             tx::reassembly_expired::<V6>(self, cx);
-            self.ip.note_fragments();
+            self.ip.note_fragments(cx.stats);
         }
         if is_due(self.ifs.link_deadline()) {
             for lagg in self.ifs.drain_links(cx) {

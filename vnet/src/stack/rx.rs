@@ -507,7 +507,7 @@ fn prerouting<V: Version>(
         return input(s, cx, &V::info(header), addressed, packet);
     }
     let reassembled = V::reassemble(cx, V::of_mut(&mut s.ip), ingress, header, cast, packet);
-    s.ip.note_fragments();
+    s.ip.note_fragments(cx.stats);
     match reassembled {
         Reassembled::Whole(info, packet) => input(s, cx, &info, addressed, packet),
         Reassembled::Held => {}

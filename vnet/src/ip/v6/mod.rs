@@ -5,6 +5,7 @@
 //! | [`input`] | from the link: for us, for another, or for nobody |
 //! | [`extensions`] | what extension headers ask of the one they are for |
 //! | [`output`] | the header of our own packets; whole, in fragments, or too big |
+//! | [`idents`] | the identifications of fragments |
 //! | [`select`] | from which address of ours a packet is sent |
 //! | [`paths`] | what paths take that are narrower than our own links |
 //!
@@ -12,6 +13,7 @@
 //! [`zone`](crate::packet::header::zone).
 
 pub(crate) mod extensions;
+pub(crate) mod idents;
 pub(crate) mod input;
 pub(crate) mod output;
 pub(crate) mod paths;

@@ -169,6 +169,36 @@ fn the_same_link_local_address_on_two_links() -> Result {
     Ok(())
 }
 
+#[test]
+fn over_the_loopback_interface_each_link_has_its_own_addresses() -> Result {
+    let system = System::virtual_time(1);
+    let (hub, spokes) = star(&system)?;
+    for name in ["eth0", "eth1"] {
+        hub.add_address(name, "fe80::1/64".parse()?)?;
+    }
+    for scope in [2, 3] {
+        let at = |port| SocketAddrV6::new("fe80::1".parse().expect("an address"), port, 0, scope);
+        let listener = TcpListener::bind_in(&hub, at(80))?;
+        let client = TcpStream::connect_in(&hub, at(80))?;
+        let (_, peer) = listener.accept()?;
+        assert_eq!(peer, client.local_addr()?);
+        assert!(matches!(peer, SocketAddr::V6(peer) if peer.scope_id() == scope));
+        // From an address of a link to one of none.
+        let here = UdpSocket::bind_in(&hub, at(9))?;
+        let there = UdpSocket::bind_in(&hub, "[2001:db8:0::1]:9")?;
+        here.send_to(b"x", "[2001:db8:0::1]:9")?;
+        assert_eq!(there.recv_from(&mut [0; 8])?.1, SocketAddr::V6(at(9)));
+        // Nobody listens there, and it is the sender that is told.
+        here.connect(at(10))?;
+        here.set_read_timeout(Some(Duration::from_secs(5)))?;
+        here.send(b"x")?;
+        let refused = here.recv(&mut [0; 8]).expect_err("nobody listens");
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    }
+    is_clean(&[&hub, &spokes[0], &spokes[1]]);
+    Ok(())
+}
+
 fn to_port(mut addr: SocketAddrV6, port: u16) -> SocketAddrV6 {
     addr.set_port(port);
     addr

@@ -81,7 +81,8 @@ fn discovery(info: &IpInfo, packet: &Packet) -> Verdict {
     let mut bytes = [0; 512];
     let len = packet.copy_to(0, &mut bytes);
     let message = match Ndp::parse(&bytes[..len]) {
-        Ok(message) if len == packet.len() => message,
+        // Where our number is to stand, an address has nothing.
+        Ok(message) if len == packet.len() && zone::split(message.target()).1 == 0 => message,
         _ => return Verdict::Drop(DropReason::Malformed),
     };
     let (IpAddr::V6(src), IpAddr::V6(dst)) = (info.src, info.dst) else {

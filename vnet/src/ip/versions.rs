@@ -79,7 +79,8 @@ impl Outgoing {
 pub(crate) struct Way {
     /// The interface to leave through.
     pub ifid: IfId,
-    /// The address whose neighbour entry is needed.
+    /// The address whose neighbour entry is needed; on the loopback interface, one that says of which link
+    /// the packet is.
     pub hop: IpAddr,
     /// Where the route comes from.
     pub origin: Origin,
@@ -565,15 +566,6 @@ impl Ip {
     /// True when any interface was given an address of IPv6.
     pub(crate) fn has_given_v6(&self) -> bool {
         self.v6.addrs.len() > self.own.len()
-    }
-
-    /// The number of the link on which an address of ours is, that is given as on a wire: of the first,
-    /// where it is on several.
-    pub(crate) fn link_of_own(&self, addr: IpAddr) -> u16 {
-        let IpAddr::V6(addr) = addr else { return 0 };
-        let on = self.v6.addrs.iter().map(|a| zone::split(a.addr()));
-        let mut on = on.filter(|(own, _)| *own == addr);
-        on.next().map_or(0, |(_, number)| number)
     }
 
     /// The addresses of IPv6 that an interface was given.

@@ -560,7 +560,8 @@ impl NeighCache {
                 entry.state = State::Failed(Failed {
                     until: now + self.config.negative,
                 });
-                Some(Unreachable { packets })
+                let (ifid, ip) = (entry.ifid, entry.ip);
+                Some(Unreachable { ifid, ip, packets })
             }
             State::Delay(Delay { mac, .. }) => {
                 let mac = *mac;

@@ -45,6 +45,10 @@ pub(crate) struct Release {
 /// [`DropReason::NeighbourUnreachable`] and answers with ICMP host unreachable.
 #[derive(Debug)]
 pub(crate) struct Unreachable {
+    /// The interface that it was on.
+    pub ifid: IfId,
+    /// The neighbour.
+    pub ip: IpAddr,
     /// The packets, in the order in which they came.
     pub packets: VecDeque<Packet>,
 }

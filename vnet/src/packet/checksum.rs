@@ -5,7 +5,7 @@
 //! from the IP header, so nothing has to be kept in step when a header is rewritten on the way.
 //! A device that fills in checksums itself wants the pseudo-header's sum there: [`leave_to_device`].
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::buf::Packet;
 use super::header::HeaderError;
@@ -197,8 +197,8 @@ impl Located {
                         _ => return Err(HeaderError::BadLength),
                     },
                 };
-                let sum = pseudo_header(ip.src.into(), ip.dst.into(), proto, len - start);
-                (proto, sum)
+                // As it is on the wire: in a group, what is elsewhere a link's number may be part of it.
+                (proto, pseudo_header_v6(ip.src, ip.dst, proto, len - start))
             }
             _ => {
                 let ip = ipv4::Addresses::peek(header)?;
@@ -225,6 +225,9 @@ impl Located {
 pub(crate) fn pseudo_header(src: IpAddr, dst: IpAddr, proto: IpProto, len: usize) -> Checksum {
     let mut sum = Checksum::new();
     match (src, dst) {
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            return pseudo_header_v6(zone::wire(src), zone::wire(dst), proto, len);
+        }
         _ if proto == IpProto::ICMP => {}
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let mut bytes = [0; 12];
@@ -235,17 +238,18 @@ pub(crate) fn pseudo_header(src: IpAddr, dst: IpAddr, proto: IpProto, len: usize
             bytes[10..].copy_from_slice(&(len as u16).to_be_bytes());
             sum.add(&bytes);
         }
-        (src, dst) => {
-            for addr in [src, dst] {
-                match addr {
-                    IpAddr::V4(addr) => sum.add(&addr.octets()),
-                    IpAddr::V6(addr) => sum.add(&zone::wire(addr).octets()),
-                }
-            }
-            sum.add(&(len as u32).to_be_bytes());
-            sum.add(&[0, 0, 0, proto.0]);
-        }
+        // Nobody sends from one version to the other.
+        _ => {}
     }
+    sum
+}
+
+fn pseudo_header_v6(src: Ipv6Addr, dst: Ipv6Addr, proto: IpProto, len: usize) -> Checksum {
+    let mut sum = Checksum::new();
+    sum.add(&src.octets());
+    sum.add(&dst.octets());
+    sum.add(&(len as u32).to_be_bytes());
+    sum.add(&[0, 0, 0, proto.0]);
     sum
 }
 

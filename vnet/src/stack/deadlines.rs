@@ -3,8 +3,9 @@
 use super::{Stack, discovery, tx};
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
-use crate::ip::Refusal;
 use crate::ip::family::{V4, V6};
+use crate::ip::fib::Origin;
+use crate::ip::{Refusal, Way};
 use crate::packet::Cx;
 
 impl Stack {
@@ -50,9 +51,21 @@ impl Stack {
         }
         if is_due(self.neigh.next_deadline()) {
             while let Some(silent) = self.neigh.on_deadline(cx) {
+                let way = Way {
+                    ifid: silent.ifid,
+                    hop: silent.ip,
+                    origin: Origin::Connected,
+                };
                 for packet in silent.packets {
                     let reason = DropReason::NeighbourUnreachable;
-                    tx::refuse(self, cx, Refusal::HostUnreachable, reason, packet);
+                    tx::refuse(
+                        self,
+                        cx,
+                        Some(way),
+                        Refusal::HostUnreachable,
+                        reason,
+                        packet,
+                    );
                 }
             }
         }

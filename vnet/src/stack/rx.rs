@@ -444,7 +444,7 @@ fn ether(s: &mut Stack, cx: &mut Cx, at: Station, header: EtherHeader, mut packe
     match header.ether_type {
         EtherType::IPV4 => ipv4(s, cx, IpIngress { ifid, medium, cast }, packet),
         EtherType::ARP => neighbours::arp(s, cx, ifid, mac, packet),
-        EtherType::IPV6 => ipv6(s, cx, IpIngress { ifid, medium, cast }, packet),
+        EtherType::IPV6 => ipv6(s, cx, IpIngress { ifid, medium, cast }, header.src, packet),
         EtherType::LLDP if discovery::listens(s, ifid, &header, &packet) => {
             discovery::hear(s, cx, ifid, header.src, &packet);
         }
@@ -461,7 +461,15 @@ fn ipv4(s: &mut Stack, cx: &mut Cx, ingress: IpIngress, mut packet: Packet) {
 
 // Apart: the way of an IPv4 packet stays in one piece.
 #[inline(never)]
-fn ipv6(s: &mut Stack, cx: &mut Cx, ingress: IpIngress, mut packet: Packet) {
+fn ipv6(s: &mut Stack, cx: &mut Cx, mut ingress: IpIngress, station: MacAddr, mut packet: Packet) {
+    if ingress.medium == Medium::Loopback && station != MacAddr::ZERO {
+        // What we send to ourselves is of a link all the same.
+        let Some(on) = s.ifs.iter().find(|i| zone::station(i.id) == Some(station)) else {
+            return cx.stats.drop_rx(DropReason::InterfaceDown);
+        };
+        ingress.ifid = on.id;
+        packet.meta.rcvif = Some(on.id);
+    }
     // An interface without an address of IPv6 does not speak it.
     if !s.ip.speaks_v6(ingress.ifid) {
         return cx.stats.drop_rx(DropReason::UnknownProtocol);
@@ -712,6 +720,8 @@ fn forward(s: &mut Stack, cx: &mut Cx, info: &IpInfo, mut packet: Packet) {
             let _ = tx::postrouting(s, cx, info.dst, packet, way, tx::WHOLE_PATH);
         }
         forward::Verdict::Drop(reason) => cx.stats.drop_rx(reason),
-        forward::Verdict::Refuse { refusal, reason } => tx::refuse(s, cx, refusal, reason, packet),
+        forward::Verdict::Refuse { refusal, reason } => {
+            tx::refuse(s, cx, None, refusal, reason, packet);
+        }
     }
 }

@@ -18,7 +18,7 @@
 
 pub(super) mod neighbours;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZero;
 use std::sync::Arc;
 
@@ -178,6 +178,10 @@ pub(super) fn output(
             return Err(no_way(why));
         }
     };
+    let way = match way.origin {
+        Origin::Host => to_ourselves(way, to),
+        Origin::Connected | Origin::Static => way,
+    };
     let (reason, error) = match s.ip.prepend(cx.now, to, &mut packet) {
         Ok(()) => return postrouting(s, cx, to.dst, packet, way, WHOLE_PATH),
         Err(PrependError::Narrow(path_mtu)) => {
@@ -188,6 +192,16 @@ pub(super) fn output(
     };
     cx.stats.drop_tx(reason);
     Err(error)
+}
+
+/// A way to ourselves: of a packet from an address of one link to one of none, it is the source that says of
+/// which link the packet is.
+fn to_ourselves(way: Way, to: &Outgoing) -> Way {
+    let is_scoped = |addr| matches!(addr, IpAddr::V6(addr) if zone::is_scoped(addr));
+    match is_scoped(to.src) && !is_scoped(to.dst) {
+        true => Way { hop: to.src, ..way },
+        false => way,
+    }
 }
 
 /// The way to `dst`. Broadcasts to everyone leave by the first interface that has a wire, and is not one
@@ -271,7 +285,7 @@ fn fit(
         Fit::Pieces(pieces) => hop_each(s, cx, dst, pieces.into_iter(), way),
         Fit::TooBig(packet) => {
             let refusal = Refusal::PacketTooBig { mtu: ip_mtu };
-            refuse(s, cx, refusal, DropReason::TooBig, packet);
+            refuse(s, cx, Some(way), refusal, DropReason::TooBig, packet);
             return Err(SocketError::MessageTooLong);
         }
     }
@@ -298,7 +312,10 @@ fn hop_each(
 fn hop(s: &mut Stack, cx: &mut Cx, dst: IpAddr, packet: Packet, way: Way) {
     let (ifid, ether_type) = (way.ifid, EtherType::of(dst));
     if s.ifs.get(ifid).is_some_and(|i| !i.can().needs_neighbours) {
-        return ether(s, cx, ifid, MacAddr::ZERO, ether_type, packet);
+        return match way.hop {
+            IpAddr::V6(hop) if zone::is_scoped(hop) => loop_back(s, cx, ifid, hop, packet),
+            _ => ether(s, cx, ifid, MacAddr::ZERO, ether_type, packet),
+        };
     }
     // A broadcast of another interface's subnet is on its way there, by a gateway.
     if s.ip.is_broadcast_on(ifid, dst) {
@@ -316,9 +333,28 @@ fn hop(s: &mut Stack, cx: &mut Cx, dst: IpAddr, packet: Packet, way: Way) {
         neigh::Verdict::Resolved(mac, packet) => ether(s, cx, ifid, mac, ether_type, packet),
         neigh::Verdict::Held => {}
         neigh::Verdict::Drop(reason, packet) => {
-            refuse(s, cx, Refusal::HostUnreachable, reason, packet);
+            refuse(s, cx, Some(way), Refusal::HostUnreachable, reason, packet);
         }
     }
+}
+
+/// Sends a packet to ourselves that is of the link that `hop` is on.
+#[cold]
+fn loop_back(s: &mut Stack, cx: &mut Cx, ifid: IfId, hop: Ipv6Addr, mut packet: Packet) {
+    let number = zone::split(hop).1;
+    let on = s.ifs.iter().find(|i| zone::number(i.id) == Some(number));
+    let station = on.and_then(|i| zone::station(i.id));
+    let (Some(src), Some(netif)) = (station, s.ifs.get_mut(ifid)) else {
+        return drop_outgoing(cx, &packet, DropReason::InterfaceDown);
+    };
+    let header = EtherHeader {
+        dst: netif.mac,
+        src,
+        ether_type: EtherType::IPV6,
+    };
+    header.emit(packet.prepend(ETHER_LEN));
+    packet.meta.bridges = 0;
+    netif.transmit(cx, packet);
 }
 
 /// Puts the link header in front and hands the frame to its interface.
@@ -556,10 +592,11 @@ fn spanning_tree(s: &mut Stack, cx: &mut Cx, ifid: IfId, bpdu: &Encoded) {
 }
 
 /// Drops a packet that cannot go on, and tells its sender why: by ICMP when it is another host,
-/// by its socket when it is us.
+/// by its socket when it is us. `way` is that of a packet of ours.
 pub(super) fn refuse(
     s: &mut Stack,
     cx: &mut Cx,
+    way: Option<Way>,
     refusal: Refusal,
     reason: DropReason,
     mut packet: Packet,
@@ -567,8 +604,11 @@ pub(super) fn refuse(
     drop_outgoing(cx, &packet, reason);
     if packet.meta.rcvif.is_some() {
         icmp_error(s, cx, refusal, packet);
-    } else if let Some(mut quoted) = icmp::quoted(&mut packet) {
-        quoted.bind(s.ip.link_of_own(quoted.src));
+    } else if let (Some(mut quoted), Some(way)) = (icmp::quoted(&mut packet), way) {
+        quoted.bind(match way.hop {
+            IpAddr::V6(hop) if way.origin == Origin::Host => zone::split(hop).1,
+            _ => zone::number(way.ifid).unwrap_or_default(),
+        });
         errors::tell(s, cx, quoted.src, refusal, &quoted);
     }
 }

@@ -34,7 +34,19 @@ pub(crate) fn check(
         return Err(DropReason::Malformed);
     }
     packet.truncate(total_len);
-    let number = link(state, ingress, &fixed);
+    // RFC 4291 sections 2.5.6 and 2.7: where our number is to stand, an address has nothing. A group may
+    // (RFC 3306), and is then none that anybody here has joined.
+    if zone::split(fixed.src).1 != 0 {
+        return Err(DropReason::Martian);
+    }
+    if zone::split(fixed.dst).1 != 0 {
+        return Err(match fixed.dst.is_multicast() {
+            true => DropReason::NotForUs,
+            false => DropReason::Martian,
+        });
+    }
+    // What we send to ourselves has come by the loopback interface; the caller knows what link it is of.
+    let number = zone::number(ingress.ifid).unwrap_or_default();
     fixed.src = zone::bind(fixed.src, number);
     fixed.dst = zone::bind(fixed.dst, number);
     check_source(state, ingress, &fixed)?;
@@ -44,20 +56,6 @@ pub(crate) fn check(
         len: MIN_LEN,
         piece: None,
     })
-}
-
-/// The number of the interface on whose link a packet is. What we send to ourselves has come by the
-/// loopback interface, and is on the link of the address that it is for.
-fn link(state: &IpState<V6>, ingress: Ingress, fixed: &Ipv6Header) -> u16 {
-    let on = match ingress.medium {
-        Medium::Loopback => {
-            let same = |a: Ipv6Addr| zone::wire(a) == fixed.dst;
-            let ours = state.addrs.iter().find(|a| same(a.addr()));
-            ours.map_or(ingress.ifid, |a| a.ifid)
-        }
-        Medium::Wire => ingress.ifid,
-    };
-    zone::number(on).unwrap_or_default()
 }
 
 /// RFC 4291 section 2.5.2, 2.5.3 and 2.7: what a source cannot be. On a wire it is not ourselves.

@@ -11,11 +11,18 @@ use ipnet::{IpNet, Ipv6Net};
 use slotmap::Key;
 
 use crate::base::id::IfId;
+use crate::packet::addr::MacAddr;
 
 /// The number of an interface, as in `fe80::1%2`; `None` for one whose number does not fit, in a vnet
 /// that has had more than 65535 at a time.
 pub(crate) fn number(ifid: IfId) -> Option<u16> {
     u16::try_from(ifid.data().as_ffi() & 0xffff_ffff).ok()
+}
+
+/// Where the loopback interface says which link a packet is of: as the station that sends it.
+pub(crate) fn station(ifid: IfId) -> Option<MacAddr> {
+    let [high, low] = number(ifid)?.to_be_bytes();
+    Some(MacAddr([0, 0, 0, 0, high, low]))
 }
 
 /// True for addresses that mean something on one link only: link-local ones, and groups of that scope

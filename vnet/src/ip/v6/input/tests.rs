@@ -172,6 +172,22 @@ fn fragments_are_put_together_and_overlaps_are_not() {
 }
 
 #[test]
+fn an_address_of_a_link_has_no_number_on_the_wire() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.fate("fe80::9", "fe80::1"), "Unicast 17 4");
+    for (src, dst, fate) in [
+        ("fe80:dead::9", "fe80::1", "martian"),
+        ("fe80::9", "fe80:1::1", "martian"),
+        ("fe80:1::9", "2001:db8:1::1", "martian"),
+        ("fe80::9", "ff02::1", "Multicast 17 4"),
+        ("fe80::9", "ff02:1::1", "not-for-us"),
+        ("fe80::9", "ff32:40:2001:db8::1", "not-for-us"),
+    ] {
+        assert_eq!(bench.fate(src, dst), fate, "{src} to {dst}");
+    }
+}
+
+#[test]
 fn discovery_in_fragments_is_ignored() {
     let mut bench = Bench::new();
     for kind in 133..=137 {

@@ -263,7 +263,7 @@ impl Vnet {
             }
             let netif = stack.ifs.by_name_mut(name)?;
             let id = netif.id;
-            netif.admin = state;
+            let before = std::mem::replace(&mut netif.admin, state);
             if state == AdminState::Down {
                 netif.drop_held(cx, DropReason::InterfaceDown);
             }
@@ -277,6 +277,9 @@ impl Vnet {
             match state {
                 AdminState::Up => stack.ip.interface_up(id),
                 AdminState::Down => stack.ip.interface_down(id),
+            }
+            if (before, state) == (AdminState::Down, AdminState::Up) {
+                stack.detect_again(id);
             }
             stack.state_changed(cx, id);
             let interface = name.to_owned();

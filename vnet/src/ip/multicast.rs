@@ -1,85 +1,63 @@
 //! The groups that a vnet listens to, by interface (RFC 1112 section 7.1).
 //!
-//! Membership is not announced, because there is no IGMP.
+//! A host that has an address of IPv6 is in the group of those who may have it. No socket can join a group yet.
+
+use std::collections::BTreeMap;
 
 use super::family::Family;
 use crate::base::id::IfId;
 
-/// Joined groups, each with the number of sockets that joined it. Empty, it holds no memory.
+/// Joined groups, each with how often it was joined. Empty, it holds no memory.
 #[derive(Clone, Debug)]
-pub(crate) struct Groups<F: Family>(Vec<Membership<F>>);
-
-#[derive(Clone, Copy, Debug)]
-struct Membership<F: Family> {
-    group: F::Addr,
-    ifid: IfId,
-    joins: u32,
-}
+pub(crate) struct Groups<F: Family>(BTreeMap<(IfId, F::Addr), u32>);
 
 impl<F: Family> Default for Groups<F> {
     fn default() -> Groups<F> {
-        Groups(Vec::new())
+        Groups(BTreeMap::new())
     }
 }
 
 impl<F: Family> Groups<F> {
-    /// Joins `group` on an interface, or counts one more who did.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no socket can join a group yet")
-    )]
-    pub(crate) fn join(&mut self, group: F::Addr, ifid: IfId) {
-        match self.position(group, ifid) {
-            Some(at) => self.0[at].joins = self.0[at].joins.saturating_add(1),
-            None => self.0.push(Membership {
-                group,
-                ifid,
-                joins: 1,
-            }),
-        }
+    /// Joins `group` on an interface, or counts one more who did. True when nobody had.
+    pub(crate) fn join(&mut self, group: F::Addr, ifid: IfId) -> bool {
+        let joins = self.0.entry((ifid, group)).or_insert(0);
+        *joins = joins.saturating_add(1);
+        *joins == 1
     }
 
-    /// Takes one join back. Does nothing when there is none.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no socket can join a group yet")
-    )]
-    pub(crate) fn leave(&mut self, group: F::Addr, ifid: IfId) {
-        let Some(at) = self.position(group, ifid) else {
-            return;
+    /// Takes one join back. Does nothing when there is none. True when it was the last.
+    pub(crate) fn leave(&mut self, group: F::Addr, ifid: IfId) -> bool {
+        let Some(joins) = self.0.get_mut(&(ifid, group)) else {
+            return false;
         };
-        self.0[at].joins -= 1;
-        if self.0[at].joins == 0 {
-            self.0.remove(at);
+        *joins -= 1;
+        let is_left = *joins == 0;
+        if is_left {
+            self.0.remove(&(ifid, group));
         }
+        is_left
     }
 
     /// Forgets the interface, and every group that was joined on it.
     pub(crate) fn remove_interface(&mut self, ifid: IfId) {
-        self.0.retain(|m| m.ifid != ifid);
+        self.0.retain(|(on, _), _| *on != ifid);
     }
 
     /// True when packets for `group` that come in on the interface are ours.
     pub(crate) fn is_member(&self, group: F::Addr, ifid: IfId) -> bool {
-        group == F::ALL_NODES || self.position(group, ifid).is_some()
+        group == F::ALL_NODES || self.0.contains_key(&(ifid, group))
     }
 
-    /// The joined groups, in the order they were first joined.
+    /// The joined groups, by interface.
     #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (F::Addr, IfId)> {
-        self.0.iter().map(|m| (m.group, m.ifid))
+        self.0.keys().map(|(ifid, group)| (*group, *ifid))
     }
 
     /// True when no group is joined.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    fn position(&self, group: F::Addr, ifid: IfId) -> Option<usize> {
-        self.0
-            .iter()
-            .position(|m| m.group == group && m.ifid == ifid)
     }
 }
 

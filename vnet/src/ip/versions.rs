@@ -12,6 +12,7 @@ use super::family::{Family, V4, V6};
 use super::fib::{self, FibError, NextHop, Origin, RouteKind};
 use super::state::{AddressError, Forwarding, IpState};
 use super::v4::fragment::Fragments;
+use super::v6::dad::Dad;
 use super::v6::idents::Idents;
 use super::v6::paths::Paths;
 use super::{Refusal, reassembly, v4, v6};
@@ -33,10 +34,12 @@ pub(crate) struct Ip {
     paths: Paths,
     /// Identifications of the fragments of IPv6.
     idents: Idents,
+    /// Addresses that somebody else may have.
+    pub dad: Dad,
     /// The addresses of IPv6 that interfaces have given themselves.
     own: BTreeMap<IfId, Ipv6Addr>,
-    /// When a datagram is to be given up that lacks fragments.
-    fragments_due: Option<Instant>,
+    /// When something is due: a datagram is to be given up that lacks fragments, or an address to be asked for.
+    due: Option<Instant>,
     /// Bytes of fragments of both that may wait.
     max_fragment_bytes: usize,
     /// Routes of both that there may be.
@@ -234,8 +237,9 @@ impl Ip {
             v6: IpState::new(&mut apart),
             paths: Paths::default(),
             idents: Idents::new(apart.u64()),
+            dad: Dad::default(),
             own: BTreeMap::new(),
-            fragments_due: None,
+            due: None,
         }
     }
 
@@ -325,7 +329,7 @@ impl Ip {
     /// True when an interface speaks IPv6: it has an address of it.
     #[inline]
     pub(crate) fn speaks_v6(&self, ifid: IfId) -> bool {
-        self.v6.addrs.on_interface(ifid).next().is_some()
+        self.v6.addrs.on_interface(ifid).next().is_some() || self.dad.held(ifid).next().is_some()
     }
 
     /// How many addresses there are.
@@ -390,10 +394,20 @@ impl Ip {
         self.share_fragment_bytes();
     }
 
-    /// When a datagram is to be given up that lacks fragments.
+    /// When something is due.
     #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.fragments_due
+        self.due
+    }
+
+    /// To be called when deadlines have come or gone.
+    pub(crate) fn note_deadlines(&mut self) {
+        let due = [
+            self.v4.reassembly.next_deadline(),
+            self.v6.reassembly.next_deadline(),
+            self.dad.next_deadline(),
+        ];
+        self.due = due.into_iter().flatten().min();
     }
 
     /// To be called when fragments have come or gone.
@@ -401,11 +415,7 @@ impl Ip {
         self.share_fragment_bytes();
         self.v4.reassembly.give_way(stats);
         self.v6.reassembly.give_way(stats);
-        let due = [
-            self.v4.reassembly.next_deadline(),
-            self.v6.reassembly.next_deadline(),
-        ];
-        self.fragments_due = due.into_iter().flatten().min();
+        self.note_deadlines();
     }
 
     /// Each version has what the other leaves of the bytes that may wait, and half of them in any case: the
@@ -425,11 +435,12 @@ impl Ip {
         self.v6.tunables.forwarding = forwarding;
     }
 
-    /// The addresses of an interface, in the order they were added.
+    /// The addresses of an interface, in the order they were added, and then those that it must not use.
     pub(crate) fn addresses_on(&self, ifid: IfId) -> impl Iterator<Item = IpNet> {
         let v4 = self.v4.addrs.on_interface(ifid).map(|a| a.net.into());
         let v6 = self.v6.addrs.on_interface(ifid).map(|a| a.net.into());
-        v4.chain(v6)
+        let held = self.dad.held(ifid).map(|(net, _)| net.into());
+        v4.chain(v6).chain(held)
     }
 
     /// True when the sender of a packet would have a shorter way than through this router, and may be
@@ -565,12 +576,13 @@ impl Ip {
 
     /// True when any interface was given an address of IPv6.
     pub(crate) fn has_given_v6(&self) -> bool {
-        self.v6.addrs.len() > self.own.len()
+        self.v6.addrs.len() + self.dad.held_len() > self.own.len()
     }
 
     /// The addresses of IPv6 that an interface was given.
     pub(crate) fn given_v6(&self, ifid: IfId) -> impl Iterator<Item = Ipv6Addr> {
         let all = self.v6.addrs.on_interface(ifid).map(|a| a.addr());
+        let all = all.chain(self.dad.held(ifid).map(|(net, _)| net.addr()));
         let own = self.own_v6(ifid);
         all.filter(move |addr| Some(*addr) != own)
     }
@@ -650,6 +662,7 @@ impl Ip {
         self.v4.remove_interface(ifid);
         self.v6.remove_interface(ifid);
         self.own.remove(&ifid);
+        self.dad.remove_interface(ifid);
         // The number may be given to another interface.
         if let Some(number) = zone::number(ifid) {
             self.paths.forget_link(number);
@@ -675,8 +688,9 @@ impl Ip {
             v6,
             paths,
             idents,
+            dad,
             own,
-            fragments_due,
+            due,
             max_fragment_bytes: _,
             max_routes: _,
         } = self;
@@ -684,8 +698,9 @@ impl Ip {
         v6.teardown(stats);
         paths.reset();
         idents.reset();
+        dad.reset();
         *own = BTreeMap::new();
-        *fragments_due = None;
+        *due = None;
     }
 }
 

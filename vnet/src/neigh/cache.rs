@@ -361,7 +361,8 @@ impl NeighCache {
         })
     }
 
-    pub(super) fn count_conflict(&mut self) {
+    /// Counts a station that claims an address of ours.
+    pub(crate) fn count_conflict(&mut self) {
         self.stats.conflicts += 1;
     }
 

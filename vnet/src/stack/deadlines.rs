@@ -33,7 +33,7 @@ impl Stack {
         [
             ("tcp", self.tcp.next_deadline()),
             ("neighbours", self.neigh.next_deadline()),
-            ("reassembly", self.ip.next_deadline()),
+            ("ip", self.ip.next_deadline()),
             ("links", self.ifs.link_deadline()),
             ("bridges", self.bridges.next_deadline()),
             ("lldp", self.lldp.next_deadline()),
@@ -72,6 +72,7 @@ impl Stack {
         if is_due(self.ip.next_deadline()) {
             tx::reassembly_expired::<V4>(self, cx);
             tx::reassembly_expired::<V6>(self, cx);
+            tx::neighbours::detect(self, cx);
             self.ip.note_fragments(cx.stats);
         }
         if is_due(self.ifs.link_deadline()) {

@@ -39,6 +39,7 @@ use crate::ip::addr::AddrError;
 use crate::ip::fib::{FibError, Origin, RouteKind};
 use crate::ip::state::AddressError;
 use crate::ip::v6;
+use crate::ip::v6::dad::{Optimism, Phase};
 use crate::ip::versions::Route;
 use crate::neigh::{NeighCache, NeighConfig};
 use crate::netif::inbox::News;
@@ -137,9 +138,14 @@ impl Stack {
         // One that the interface gave itself is now one that it was given.
         if self.ip.own_v6(ifid).map(IpAddr::from) == Some(inside.addr()) {
             self.ip.set_own_v6(ifid, None);
-            self.take_address(ifid, inside.addr())?;
+            self.end_address(ifid, inside.addr())?;
         }
-        let added = self.put_address(ifid, inside);
+        if let IpAddr::V6(inside) = inside.addr()
+            && self.ip.dad.holds(inside)
+        {
+            return Err(AdminError::AddressInUse(addr));
+        }
+        let added = self.begin_address(ifid, inside);
         if addr.is_ipv6() {
             self.keep_own_addresses(ifid);
         }
@@ -163,6 +169,62 @@ impl Stack {
         }
     }
 
+    /// Gives an interface an address, of which it may have to be asked first whether somebody else has it.
+    fn begin_address(&mut self, ifid: IfId, net: IpNet) -> Result<(), AddressError> {
+        self.put_address(ifid, net)?;
+        let asks = self.ifs.get(ifid).is_some_and(|i| i.can().needs_neighbours);
+        let IpNet::V6(net) = net else { return Ok(()) };
+        if asks && self.ip.dad.count > 0 {
+            let phase = match self.ip.dad.optimism {
+                Optimism::Optimistic => Phase::Optimistic,
+                Optimism::Tentative => {
+                    let taken = self.take_address(ifid, net.addr().into());
+                    debug_assert!(taken.is_ok(), "it was just added");
+                    self.ip.v6.groups.join(v6::solicited_node(net.addr()), ifid);
+                    self.announcements.push((ifid, net.addr().into()));
+                    Phase::Tentative
+                }
+            };
+            self.ip.dad.begin(ifid, net, phase);
+        }
+        Ok(())
+    }
+
+    /// Somebody else has an address of ours, of which that was not known: it is used no more.
+    pub(crate) fn duplicate(&mut self, ifid: IfId, addr: Ipv6Addr) {
+        match self.ip.dad.phase(ifid, addr) {
+            Some(Phase::Optimistic) => {
+                self.ip.dad.fail(ifid, addr);
+                let taken = self.take_address(ifid, addr.into());
+                debug_assert!(taken.is_ok(), "it was in use");
+            }
+            Some(Phase::Tentative) => {
+                self.ip.dad.fail(ifid, addr);
+                self.ip.v6.groups.leave(v6::solicited_node(addr), ifid);
+            }
+            Some(Phase::Duplicate) | None => return,
+        }
+        self.ip.note_deadlines();
+        self.neigh.count_conflict();
+        let name = self.ifs.get(ifid).map(|i| i.name.to_string());
+        tracing::warn!(
+            target: "vnet::neigh",
+            ip = %zone::wire(addr), interface = name.as_deref().unwrap_or_default(),
+            "another station has this address, which is used no more"
+        );
+    }
+
+    /// Nobody else has an address that was not used until that was known.
+    pub(crate) fn unique(&mut self, ifid: IfId, net: Ipv6Net) {
+        self.ip
+            .v6
+            .groups
+            .leave(v6::solicited_node(net.addr()), ifid);
+        if let Err(error) = self.put_address(ifid, net.into()) {
+            tracing::warn!(target: "vnet::neigh", ip = %zone::wire(net.addr()), %error, "not used");
+        }
+    }
+
     fn put_address(&mut self, ifid: IfId, net: IpNet) -> Result<(), AddressError> {
         let addr = net.addr();
         self.ip.add_address(ifid, net)?;
@@ -173,8 +235,26 @@ impl Stack {
             debug_assert!(removed.is_ok(), "it was just added");
             return Err(error.into());
         }
+        if let IpAddr::V6(addr) = addr {
+            self.ip.v6.groups.join(v6::solicited_node(addr), ifid);
+        }
         self.announcements.push((ifid, addr));
         Ok(())
+    }
+
+    /// Takes an address off an interface, whether it is used or not.
+    fn end_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AdminError> {
+        if let IpAddr::V6(v6) = addr {
+            match self.ip.dad.remove(ifid, v6) {
+                Some(Phase::Tentative) => {
+                    self.ip.v6.groups.leave(v6::solicited_node(v6), ifid);
+                    return Ok(());
+                }
+                Some(Phase::Duplicate) => return Ok(()),
+                Some(Phase::Optimistic) | None => {}
+            }
+        }
+        self.take_address(ifid, addr)
     }
 
     fn take_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AdminError> {
@@ -182,6 +262,9 @@ impl Stack {
             .remove_address(ifid, addr)
             .map_err(|_| AdminError::NoSuchAddress(zone::wire_ip(addr)))?;
         self.remove_host_route(addr);
+        if let IpAddr::V6(addr) = addr {
+            self.ip.v6.groups.leave(v6::solicited_node(addr), ifid);
+        }
         self.announcements
             .retain(|(on, announced)| (*on, *announced) != (ifid, addr));
         Ok(())
@@ -205,11 +288,11 @@ impl Stack {
         }
         if let Some(addr) = has {
             self.ip.set_own_v6(ifid, None);
-            let taken = self.take_address(ifid, addr.into());
+            let taken = self.end_address(ifid, addr.into());
             debug_assert!(taken.is_ok(), "it has the address");
         }
         if let Some(net) = wanted
-            && self.put_address(ifid, net.into()).is_ok()
+            && self.begin_address(ifid, net.into()).is_ok()
         {
             self.ip.set_own_v6(ifid, Some(net.addr()));
         }
@@ -242,7 +325,7 @@ impl Stack {
         if self.ip.own_v6(ifid).map(IpAddr::from) == Some(addr) {
             return Err(AdminError::NoSuchAddress(zone::wire_ip(addr)));
         }
-        self.take_address(ifid, addr)?;
+        self.end_address(ifid, addr)?;
         if addr.is_ipv6() {
             self.keep_own_addresses(ifid);
         }
@@ -267,6 +350,7 @@ impl Stack {
         };
         for ifid in self.ifs.ids() {
             let addrs = self.ip.addresses_on(ifid).map(|net| net.addr());
+            let addrs = addrs.filter(|addr| self.ip.contains(*addr));
             for addr in addrs.collect::<Vec<_>>() {
                 // A limit that a step has set before may leave no room for it.
                 let _ = self.add_host_route(addr, loopback);
@@ -321,13 +405,42 @@ impl Stack {
             self.ifs.tell_vlans(cx, id, &mut changed);
             let is_running = self.ifs.get(id).is_some_and(Netif::is_running);
             self.lldp.state_changed(id, is_running);
+            if is_running {
+                let waiting = self.ip.dad.paused(id).map(|addr| (id, addr.into()));
+                self.announcements.extend(waiting);
+            }
         }
     }
 
     /// Announces every address of an interface with the next output.
     pub(crate) fn announce_addresses(&mut self, ifid: IfId) {
-        let addrs = self.ip.addresses_on(ifid).map(|net| (ifid, net.addr()));
-        self.announcements.extend(addrs);
+        let addrs = self.ip.addresses_on(ifid).map(|net| net.addr());
+        let v4 = addrs.filter(IpAddr::is_ipv4).map(|addr| (ifid, addr));
+        self.announcements.extend(v4);
+        self.detect_again(ifid);
+    }
+
+    /// Asks whether others have the addresses of an interface that has come up, those included that were
+    /// duplicates (RFC 4862 section 5.4). What has been in use stays in use.
+    pub(crate) fn detect_again(&mut self, ifid: IfId) {
+        let has_neighbours = self.ifs.get(ifid).is_some_and(|i| i.can().needs_neighbours);
+        let nets: Vec<IpNet> = self.ip.addresses_on(ifid).collect();
+        for net in nets {
+            let IpNet::V6(net) = net else { continue };
+            let addr = net.addr();
+            if has_neighbours && self.ip.dad.count > 0 {
+                let is_used = self.ip.v6.addrs.contains(addr);
+                if self.ip.dad.phase(ifid, addr) == Some(Phase::Duplicate) {
+                    self.ip.v6.groups.join(v6::solicited_node(addr), ifid);
+                }
+                let phase = match is_used {
+                    true => Phase::Optimistic,
+                    false => Phase::Tentative,
+                };
+                self.ip.dad.begin(ifid, net, phase);
+            }
+            self.announcements.push((ifid, addr.into()));
+        }
     }
 
     /// Removes everything that refers to an interface.

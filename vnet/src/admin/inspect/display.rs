@@ -89,7 +89,17 @@ fn interface(view: &InterfaceView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     for net in &info.addresses {
         let IpNet::V4(net) = net else {
-            writeln!(f, "\tinet6 {} prefixlen {}", net.addr(), net.prefix_len())?;
+            write!(f, "\tinet6 {} prefixlen {}", net.addr(), net.prefix_len())?;
+            let is_in = |all: &[IpAddr]| all.contains(&net.addr());
+            writeln!(
+                f,
+                "{}",
+                match (is_in(&view.tentative), is_in(&view.duplicate)) {
+                    (true, _) => " tentative",
+                    (_, true) => " duplicated",
+                    _ => "",
+                }
+            )?;
             continue;
         };
         let mask = u32::from(net.netmask());

@@ -1,6 +1,6 @@
 //! [`Inspection`]: one consistent look at a whole instance.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -25,11 +25,14 @@ use crate::instance::vnet::Vnet;
 use crate::ip::fib::Origin;
 use crate::ip::state::Forwarding;
 use crate::ip::v6;
+use crate::ip::v6::dad::Phase;
 use crate::link::{LinkConfig, LinkStats};
 use crate::neigh::state::StateName;
-use crate::netif::{IfCounters, LldpNeighbour, Offload};
+use crate::netif::{IfCounters, LldpNeighbour, Netif, Offload};
 use crate::packet::cx::Carrier;
+use crate::packet::header::zone;
 use crate::packet::{Cx, MacAddr};
+use crate::stack::Stack;
 
 /// The whole observable state of an instance at one moment. As text it has what `ifconfig`,
 /// `netstat -rn`, `arp -an` and `netstat -an` show, and more.
@@ -113,6 +116,12 @@ pub struct InterfaceView {
     /// For a lagg, its configuration, its members and their partners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aggregation: Option<LaggInfo>,
+    /// Those of its addresses that are not used until it is known that nobody else has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tentative: Vec<IpAddr>,
+    /// Those that are not used because another station has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub duplicate: Vec<IpAddr>,
 }
 
 impl Inspection {
@@ -157,13 +166,12 @@ impl Inspection {
             pins: _,
         } = self.clone();
         // What follows from a MAC address alone differs like that.
-        let own = interfaces.iter().map(|i| link_local(i.info.mac));
-        let own: BTreeSet<IpAddr> = own.collect();
         for interface in &mut interfaces {
             let own = link_local(interface.info.mac);
             interface.info.addresses.retain(|net| net.addr() != own);
         }
-        routes.retain(|r| r.origin != Origin::Host || !own.contains(&r.dst.addr()));
+        // Routes to addresses follow from these, and are missing for one that another station has.
+        routes.retain(|r| r.origin != Origin::Host || r.dst.addr().is_ipv4());
         let mut interfaces: Vec<_> = interfaces.into_iter().map(configured).collect();
         interfaces.sort_by(|a, b| a.info.name.cmp(&b.info.name));
         neighbours.retain(|n| n.state == StateName::Permanent);
@@ -220,6 +228,8 @@ fn configured(view: InterfaceView) -> InterfaceView {
         captures: _,
         bridging,
         aggregation,
+        tentative: _,
+        duplicate: _,
     } = view;
     let IfInfo {
         name,
@@ -265,6 +275,8 @@ fn configured(view: InterfaceView) -> InterfaceView {
             bad_pdus: 0,
             ..lagg
         }),
+        tentative: Vec::new(),
+        duplicate: Vec::new(),
     }
 }
 
@@ -322,6 +334,13 @@ impl Vnet {
     }
 }
 
+/// The addresses of an interface that it does not use, for this reason.
+fn held(stack: &Stack, netif: &Netif, why: Phase) -> Vec<IpAddr> {
+    let held = stack.ip.dad.held(netif.id);
+    let held = held.filter(|(_, phase)| *phase == why);
+    held.map(|(net, _)| zone::wire(net.addr()).into()).collect()
+}
+
 fn interface_views(inside: &Inside, now: Instant, current: &str) -> Vec<InterfaceView> {
     let view = |netif| {
         let info = interfaces::info(inside.stack, netif, current);
@@ -345,6 +364,8 @@ fn interface_views(inside: &Inside, now: Instant, current: &str) -> Vec<Interfac
             captures: netif.taps.len(),
             bridging: bridges::view(inside.stack, netif, now),
             aggregation: lagg::info(inside.stack, netif),
+            tentative: held(inside.stack, netif, Phase::Tentative),
+            duplicate: held(inside.stack, netif, Phase::Duplicate),
         }
     };
     inside.stack.ifs.iter().map(view).collect()

@@ -9,6 +9,7 @@ use super::{Access, Entry, Feature, Key};
 use crate::icmp::limit::{Limit, Rate};
 use crate::instance::privilege::Privilege;
 use crate::ip::state::{Forwarding, Redirects};
+use crate::ip::v6::dad::Optimism;
 use crate::neigh::NeighConfig;
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
@@ -241,6 +242,22 @@ keys! {
         1..=1073725440, "bytes", TUNABLES,
         |s| s.udp.sockets.config.recv_buffer as u64,
         |s, v| s.udp.sockets.config.recv_buffer = v as usize;
+    /// How often the wire is asked whether somebody has a new address of IPv6 (RFC 4862); 0 for not at all.
+    IP6_DAD_COUNT: u64 = "net.inet6.ip6.dad_count",
+        0..=255, "", TUNABLES,
+        |s| u64::from(s.ip.dad.count),
+        |s, v| s.ip.dad.count = v as u8;
+    /// Use new addresses of IPv6 while it is asked whether somebody has them (RFC 4429).
+    IP6_OPTIMISTIC_DAD: Feature = "net.inet6.ip6.optimistic_dad",
+        0..=1, "", TUNABLES,
+        |s| match s.ip.dad.optimism {
+            Optimism::Optimistic => Feature::On,
+            Optimism::Tentative => Feature::Off,
+        },
+        |s, v| s.ip.dad.optimism = match v {
+            Feature::On => Optimism::Optimistic,
+            Feature::Off => Optimism::Tentative,
+        };
     /// Shortest time between two defences of one address (RFC 5227).
     ARP_DEFEND: Duration = "net.link.ether.inet.defend_interval",
         0..=3600000, "ms", TUNABLES,

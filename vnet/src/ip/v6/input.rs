@@ -6,16 +6,16 @@
 use std::net::Ipv6Addr;
 
 use super::extensions::{self, ToMany};
-use super::{Header, output, solicited_node};
+use super::{Header, output};
 use crate::base::stats::DropReason;
-use crate::ip::addr::{Cast, Kind, Ours};
+use crate::ip::addr::{self, Cast, Kind, Ours};
 use crate::ip::family::{Family, V6};
 use crate::ip::input::{Destination, Ingress, Medium, Reassembled, Unopened, Version};
 use crate::ip::reassembly::{self, Fragment, Key, Last};
 use crate::ip::state::{Forwarding, IpState};
 use crate::ip::versions::Ip;
 use crate::packet::header::ipv6::{Chain, Ipv6Header, MIN_LEN};
-use crate::packet::header::{IpInfo, IpProto, zone};
+use crate::packet::header::{IpInfo, IpProto, ndp, zone};
 use crate::packet::{Cx, Packet};
 
 /// Checks a packet by itself, and cuts off what the link added behind it.
@@ -49,13 +49,28 @@ pub(crate) fn check(
     let number = zone::number(ingress.ifid).unwrap_or_default();
     fixed.src = zone::bind(fixed.src, number);
     fixed.dst = zone::bind(fixed.dst, number);
-    check_source(state, ingress, &fixed)?;
+    match check_source(state, ingress, &fixed) {
+        // RFC 4862 section 5.4.4: so it is heard that another station has an address of ours.
+        Err(_) if says_it_is_here(&fixed, packet) => {}
+        checked => checked?,
+    }
     Ok(Header {
         fixed,
         proto: fixed.next,
         len: MIN_LEN,
         piece: None,
     })
+}
+
+/// True for an advertisement of neighbour discovery by a host of the link.
+#[cold]
+fn says_it_is_here(fixed: &Ipv6Header, packet: &Packet) -> bool {
+    let mut kind = [0];
+    fixed.next == IpProto::ICMPV6
+        && fixed.hop_limit == 255
+        && addr::is_station::<V6>(fixed.src)
+        && packet.copy_to(MIN_LEN, &mut kind) == 1
+        && kind[0] == ndp::ADVERTISEMENT
 }
 
 /// RFC 4291 section 2.5.2, 2.5.3 and 2.7: what a source cannot be. On a wire it is not ourselves.
@@ -80,13 +95,7 @@ fn check_source(
 
 /// True for the groups to which an interface listens.
 fn is_member(state: &IpState<V6>, ingress: Ingress, group: Ipv6Addr) -> bool {
-    let group = zone::wire(group);
-    // RFC 4291 section 2.7.1: all nodes, and those who may have an address of ours.
-    state.groups.is_member(group, ingress.ifid)
-        || state
-            .addrs
-            .on_interface(ingress.ifid)
-            .any(|a| solicited_node(a.addr()) == group)
+    state.groups.is_member(zone::wire(group), ingress.ifid)
 }
 
 impl Version for V6 {

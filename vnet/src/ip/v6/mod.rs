@@ -6,12 +6,14 @@
 //! | [`extensions`] | what extension headers ask of the one they are for |
 //! | [`output`] | the header of our own packets; whole, in fragments, or too big |
 //! | [`idents`] | the identifications of fragments |
+//! | [`dad`] | whether somebody else has an address already |
 //! | [`select`] | from which address of ours a packet is sent |
 //! | [`paths`] | what paths take that are narrower than our own links |
 //!
 //! Inside a vnet, link-local addresses have the number of their interface in them: see
 //! [`zone`](crate::packet::header::zone).
 
+pub(crate) mod dad;
 pub(crate) mod extensions;
 pub(crate) mod idents;
 pub(crate) mod input;

@@ -1,7 +1,7 @@
 //! What comes in of ARP and neighbour discovery: handed to [`neigh`](crate::neigh) with what the packet is
 //! to this vnet, and answered.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
@@ -105,6 +105,14 @@ fn sender<V: Version>(s: &Stack, ifid: IfId, ip: V::Addr) -> Scope {
     }
 }
 
+/// RFC 4862 sections 5.4.3 and 5.4.4: true when the sender has the target, or wants it as we do.
+fn claims(src: Ipv6Addr, ours: MacAddr, message: Ndp) -> bool {
+    match message {
+        Ndp::Solicitation { .. } => src.is_unspecified(),
+        Ndp::Advertisement { station, .. } => station != Some(ours),
+    }
+}
+
 /// A message of neighbour discovery came in.
 #[inline(never)]
 pub(super) fn discovery(
@@ -133,6 +141,10 @@ pub(super) fn discovery(
             false => Scope::Stranger,
         },
     };
+    if s.ip.dad.phase(ifid, message.target()).is_some() && claims(src, mac, message) {
+        cx.stats.delivered += 1;
+        return s.duplicate(ifid, message.target());
+    }
     match s.neigh.discovered(cx.now, ingress, src, message) {
         NdpVerdict::Drop(reason) => cx.stats.drop_rx(reason),
         NdpVerdict::Accepted { answer, release } => {

@@ -8,9 +8,11 @@ use crate::icmp;
 use crate::ip::family::{Family, V6};
 use crate::ip::fib::Origin;
 use crate::ip::state::Forwarding;
+use crate::ip::v6::dad::{Due, Phase};
 use crate::ip::{Outgoing, Way, v6};
 use crate::neigh;
 use crate::neigh::ndp::Answer;
+use crate::netif::Netif;
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ndp::{Flags, Ndp};
 use crate::packet::header::{ArpPacket, EtherType, IpProto, zone};
@@ -63,6 +65,15 @@ pub(super) fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: IpAddr) {
             arp(s, cx, ifid, MacAddr::BROADCAST, &announcement);
         }
         IpAddr::V6(target) => {
+            let retrans = s.neigh.config().retrans;
+            match s.ip.dad.start(cx.now, retrans, ifid, target) {
+                Some(true) => {
+                    s.ip.note_deadlines();
+                    return ask_for_ourselves(s, cx, ifid, target);
+                }
+                Some(false) => return,
+                None => {}
+            }
             let (station, flags) = (Some(netif.mac), Flags::OVERRIDE);
             let said = Ndp::Advertisement {
                 target,
@@ -80,6 +91,34 @@ pub(super) fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: IpAddr) {
             );
         }
     }
+}
+
+/// Goes on asking whether others have addresses of ours, and begins to use those that nobody has.
+pub(in crate::stack) fn detect(s: &mut Stack, cx: &mut Cx) {
+    let retrans = s.neigh.config().retrans;
+    for (ifid, net, due) in s.ip.dad.take_due(cx.now, retrans) {
+        let is_running = s.ifs.get(ifid).is_some_and(Netif::is_running);
+        match due {
+            Due::Ask if is_running => ask_for_ourselves(s, cx, ifid, net.addr()),
+            // It begins again when the interface runs.
+            Due::Ask => s.ip.dad.pause(ifid, net.addr()),
+            // It is announced with the next output.
+            Due::Unique(Phase::Tentative) => s.unique(ifid, net),
+            Due::Unique(_) => announce(s, cx, ifid, net.addr().into()),
+        }
+    }
+}
+
+/// RFC 4862 section 5.4.2: the question whether somebody has an address that we want comes from nobody.
+fn ask_for_ourselves(s: &mut Stack, cx: &mut Cx, ifid: IfId, target: Ipv6Addr) {
+    let question = Ndp::Solicitation {
+        target,
+        source: None,
+    };
+    let group = v6::solicited_node(target);
+    let to = MacAddr::of_group(group.into());
+    let ends = (Ipv6Addr::UNSPECIFIED, group);
+    ndp(s, cx, ifid, ends, to, &question);
 }
 
 /// Asks for a neighbour by neighbour discovery (RFC 4861 section 7.2.2).
@@ -104,16 +143,19 @@ fn solicit(s: &mut Stack, cx: &mut Cx, probe: &neigh::ProbeOut, mac: MacAddr, ta
 /// Answers a question of neighbour discovery (RFC 4861 section 7.2.4).
 pub(in crate::stack) fn advertise(s: &mut Stack, cx: &mut Cx, ifid: IfId, answer: Answer) {
     let Some(netif) = s.ifs.get(ifid) else { return };
+    let flags = match answer.to {
+        Some(_) => Flags::SOLICITED,
+        None => Flags(0),
+    };
+    // RFC 4429 section 3.3: who may not be the only one to have an address contradicts nobody.
+    let flags = match s.ip.dad.phase(ifid, answer.target) {
+        None => flags.with(Flags::OVERRIDE),
+        Some(_) => flags,
+    };
     let said = Ndp::Advertisement {
         target: answer.target,
         station: Some(netif.mac),
-        flags: and_router(
-            s,
-            match answer.to {
-                Some(_) => Flags::OVERRIDE.with(Flags::SOLICITED),
-                None => Flags::OVERRIDE,
-            },
-        ),
+        flags: and_router(s, flags),
     };
     let number = zone::number(ifid).unwrap_or_default();
     let dst = answer.to.unwrap_or(zone::bind(V6::ALL_NODES, number));

@@ -1,0 +1,449 @@
+//! A real guest: QEMU boots Debian's kernel with a busybox, and the guest's own stack talks to a vnet.
+//!
+//! Needs `qemu-system-x86_64` (package qemu-system-x86), `busybox` (busybox-static) and a kernel of
+//! Debian's unpacked somewhere, which `VNET_GUEST_ROOT` names: the directory with `boot/vmlinuz-*` and
+//! `lib/modules/*` in it. Says so otherwise; with `VNET_REQUIRE_QEMU` set, that is a failure. No rights are
+//! needed, and no KVM: what runs here may be a virtual machine itself.
+
+use std::fmt::Display;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use vnet::net::TcpListener;
+use vnet::{BridgeConfig, BridgeVlans, MemberConfig, MemberVlans, OwnedVnet, System, VlanConfig};
+use vnet_tap::{Framing, Guest, PumpEnd};
+
+/// Bytes that go each way.
+const SIZE: usize = 100_000_000;
+/// How long a guest may take. Its processor is emulated, and others use ours.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The guest says so when it has done all that was asked.
+const DONE: &str = "VNET done";
+/// Modules in the order in which they need each other. Those that a kernel has built in are not there.
+const MODULES: [&str; 13] = [
+    "virtio",
+    "virtio_ring",
+    "virtio_pci_modern_dev",
+    "virtio_pci_legacy_dev",
+    "virtio_pci",
+    "failover",
+    "net_failover",
+    "virtio_net",
+    "llc",
+    "stp",
+    "garp",
+    "mrp",
+    "8021q",
+];
+
+/// What a guest boots.
+struct Image {
+    folder: TempDir,
+    kernel: PathBuf,
+    busybox: PathBuf,
+    modules: Vec<PathBuf>,
+}
+
+fn skip(why: &dyn Display) {
+    let required = std::env::var_os("VNET_REQUIRE_QEMU").is_some_and(|v| !v.is_empty());
+    assert!(
+        !required,
+        "VNET_REQUIRE_QEMU is set, but there is no guest: {why}"
+    );
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
+
+fn find(folder: &Path, is_it: &dyn Fn(&str) -> bool) -> Option<PathBuf> {
+    let mut entries: Vec<_> = fs::read_dir(folder).ok()?.flatten().collect();
+    entries.sort_by_key(|entry| entry.file_name());
+    let mut within = Vec::new();
+    for entry in entries {
+        let path = entry.path();
+        match entry.file_type().ok()?.is_dir() {
+            true => within.push(path),
+            false if is_it(&entry.file_name().to_string_lossy()) => return Some(path),
+            false => {}
+        }
+    }
+    within.iter().find_map(|folder| find(folder, is_it))
+}
+
+fn image() -> Option<Image> {
+    let missing = |what: &str| skip(&format!("there is no {what}"));
+    let in_path = |program: &str| {
+        let path = std::env::var_os("PATH")?;
+        let mut places = std::env::split_paths(&path).map(|place| place.join(program));
+        places.find(|place| place.exists())
+    };
+    let Some(root) = std::env::var_os("VNET_GUEST_ROOT").map(PathBuf::from) else {
+        missing("kernel for a guest: VNET_GUEST_ROOT is not set");
+        return None;
+    };
+    if in_path("qemu-system-x86_64").is_none() {
+        missing("qemu-system-x86_64");
+        return None;
+    }
+    let Some(busybox) = in_path("busybox") else {
+        missing("busybox");
+        return None;
+    };
+    let Some(kernel) = find(&root.join("boot"), &|name| name.starts_with("vmlinuz-")) else {
+        missing("boot/vmlinuz-* where VNET_GUEST_ROOT says");
+        return None;
+    };
+    let modules = root.join("lib/modules");
+    let module = |name: &&str| find(&modules, &|file| file == format!("{name}.ko"));
+    Some(Image {
+        folder: tempfile::tempdir().unwrap(),
+        kernel,
+        busybox,
+        modules: MODULES.iter().filter_map(module).collect(),
+    })
+}
+
+impl Image {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// An initramfs in which a guest called `name` does what `script` says.
+    fn initramfs(&self, name: &str, script: &str) -> PathBuf {
+        let root = self.path(&format!("{name}-root"));
+        for folder in ["bin", "dev", "proc", "sys", "modules", "tmp"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        fs::copy(&self.busybox, root.join("bin/busybox")).unwrap();
+        let mut insert = String::new();
+        for module in &self.modules {
+            let file = module.file_name().unwrap().to_str().unwrap();
+            fs::copy(module, root.join("modules").join(file)).unwrap();
+            insert += &format!("insmod /modules/{file}\n");
+        }
+        let init = format!(
+            "#!/bin/busybox sh\n\
+             /bin/busybox --install -s /bin\n\
+             export PATH=/bin\n\
+             mount -t proc proc /proc\n\
+             mount -t sysfs sys /sys\n\
+             mount -t devtmpfs dev /dev\n\
+             {insert}\
+             fail() {{ echo VNET failed: \"$@\"; poweroff -f; }}\n\
+             try() {{ \"$@\" || fail \"$@\"; }}\n\
+             try ip link set lo up\n\
+             try ip link set eth0 up\n\
+             {script}\
+             echo {DONE}\n\
+             poweroff -f\n"
+        );
+        let path = root.join("init");
+        fs::write(&path, init).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let archive = self.path(&format!("{name}.cpio"));
+        let busybox = self.busybox.display();
+        let command = format!("find . | {busybox} cpio -o -H newc > {}", archive.display());
+        let packed = Command::new("sh")
+            .args(["-c", &command])
+            .current_dir(&root)
+            .output();
+        let packed = packed.unwrap();
+        assert!(packed.status.success(), "{packed:?}");
+        archive
+    }
+
+    /// Boots a guest with this `-netdev`, whose identifier is `n0`.
+    fn boot(&self, name: &str, script: &str, number: u8, netdev: &str) -> Running {
+        let initramfs = self.initramfs(name, script);
+        let mut qemu = Command::new("qemu-system-x86_64")
+            .args(["-accel", "tcg", "-m", "512", "-nodefaults", "-no-reboot"])
+            .args(["-display", "none", "-serial", "stdio"])
+            .arg("-kernel")
+            .arg(&self.kernel)
+            .arg("-initrd")
+            .arg(initramfs)
+            .args(["-append", "console=ttyS0 quiet panic=-1"])
+            .args(["-netdev", netdev, "-device"])
+            .arg(format!(
+                "virtio-net-pci,netdev=n0,romfile=,mac=52:54:00:00:00:{number:02x}"
+            ))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (said, lines) = mpsc::channel();
+        let out = qemu.stdout.take().unwrap();
+        let errors = qemu.stderr.take().unwrap();
+        for stream in [Box::new(out) as Box<dyn Read + Send>, Box::new(errors)] {
+            let said = said.clone();
+            thread::spawn(move || {
+                for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                    let _ = said.send(String::from_utf8_lossy(&line).trim().to_owned());
+                }
+            });
+        }
+        Running {
+            name: name.to_owned(),
+            qemu,
+            lines,
+        }
+    }
+}
+
+/// A guest that runs. Dropping it ends it.
+struct Running {
+    name: String,
+    qemu: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    /// What it says until it has done what was asked.
+    fn finish(mut self) -> Vec<String> {
+        let give_up = Instant::now() + PATIENCE;
+        let mut told = Vec::new();
+        loop {
+            let left = give_up.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if line == DONE => break,
+                Ok(line) if line.starts_with("VNET failed") => {
+                    panic!("{}: {line}\n{}", self.name, told.join("\n"))
+                }
+                Ok(line) => told.push(line),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("{} takes too long:\n{}", self.name, told.join("\n"))
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("{} ended early:\n{}", self.name, told.join("\n"))
+                }
+            }
+        }
+        let _ = self.qemu.wait();
+        told
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+fn neighbour() -> OwnedVnet {
+    System::threads().create("host").unwrap()
+}
+
+fn address(vnet: &OwnedVnet, interface: &str, nets: [&str; 2]) {
+    for net in nets {
+        vnet.add_address(interface, net.parse().unwrap()).unwrap();
+    }
+}
+
+fn pattern() -> Vec<u8> {
+    (0..SIZE as u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect()
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Pings both families, fetches the pattern, says its digest, and sends it back.
+const TALK: &str = "\
+    try ip addr add 192.0.2.10/24 dev eth0\n\
+    try ip -6 addr add 2001:db8::10/64 dev eth0\n\
+    sleep 2\n\
+    try ping -c 3 -W 10 192.0.2.1\n\
+    try ping6 -c 3 -W 10 2001:db8::1\n\
+    nc 192.0.2.1 5001 > /tmp/file < /dev/null || fail fetching\n\
+    sha256sum /tmp/file\n\
+    nc 2001:db8::1 5002 < /tmp/file || fail sending\n";
+
+fn talks(vnet: &OwnedVnet, attach: impl FnOnce() -> (Guest, Running)) {
+    let started = Instant::now();
+    let (guest, running) = attach();
+    address(vnet, "guest0", ["192.0.2.1/24", "2001:db8::1/64"]);
+    let give = TcpListener::bind_in(vnet, "192.0.2.1:5001").unwrap();
+    let take = TcpListener::bind_in(vnet, "[2001:db8::1]:5002").unwrap();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = give.accept().unwrap();
+        let begun = Instant::now();
+        stream.write_all(&pattern()).unwrap();
+        drop(stream);
+        let mut taken = Vec::new();
+        let (mut stream, _) = take.accept().unwrap();
+        let given = begun.elapsed();
+        let begun = Instant::now();
+        stream.read_to_end(&mut taken).unwrap();
+        (taken, given, begun.elapsed())
+    });
+    let told = running.finish().join("\n");
+    let (taken, given, took) = server.join().unwrap();
+    assert_eq!(taken.len(), SIZE);
+    let expected = digest(&pattern());
+    assert_eq!(digest(&taken), expected, "as it came back");
+    assert!(told.contains(&expected), "as it arrived: {told}");
+    assert!(
+        told.contains("3 packets received") || told.matches("0% packet loss").count() == 2,
+        "{told}"
+    );
+    eprintln!(
+        "{SIZE} bytes to the guest in {given:?} with its digest, back in {took:?}; {:?} in all; {}",
+        started.elapsed(),
+        guest.report()
+    );
+    drop(guest);
+}
+
+#[test]
+fn a_guest_talks_over_a_stream() {
+    let Some(image) = image() else { return };
+    let vnet = neighbour();
+    let at = image.path("stream");
+    let listener = UnixListener::bind(&at).unwrap();
+    talks(&vnet, || {
+        let netdev = format!(
+            "stream,id=n0,server=off,addr.type=unix,addr.path={}",
+            at.display()
+        );
+        let running = image.boot("stream", TALK, 1, &netdev);
+        let (socket, _) = listener.accept().unwrap();
+        let guest = Guest::attach(&vnet, "guest0", socket, Framing::Length32).unwrap();
+        (guest, running)
+    });
+}
+
+#[test]
+fn a_guest_talks_over_datagrams() {
+    let Some(image) = image() else { return };
+    let vnet = neighbour();
+    let [ours, theirs] = ["ours", "theirs"].map(|name| image.path(name));
+    let server = UnixDatagram::bind(&ours).unwrap();
+    talks(&vnet, || {
+        let guest = Guest::attach(&vnet, "guest0", server, Framing::Datagrams).unwrap();
+        let netdev = format!(
+            "dgram,id=n0,local.type=unix,local.path={},remote.type=unix,remote.path={}",
+            theirs.display(),
+            ours.display()
+        );
+        (guest, image.boot("dgram", TALK, 1, &netdev))
+    });
+}
+
+/// Boots a guest that connects to a listener, and plugs it into a bridge.
+fn plug(image: &Image, vnet: &OwnedVnet, name: &str, number: u8, script: &str) -> (Guest, Running) {
+    let at = image.path(&format!("{name}.sock"));
+    let listener = UnixListener::bind(&at).unwrap();
+    let netdev = format!(
+        "stream,id=n0,server=off,addr.type=unix,addr.path={}",
+        at.display()
+    );
+    let running = image.boot(name, script, number, &netdev);
+    let (socket, _) = listener.accept().unwrap();
+    let guest = Guest::attach(vnet, name, socket, Framing::Length32).unwrap();
+    vnet.add_member("br0", name).unwrap();
+    (guest, running)
+}
+
+#[test]
+fn two_guests_on_a_bridge_talk_to_each_other() {
+    let Some(image) = image() else { return };
+    let vnet = neighbour();
+    vnet.bridge("br0").unwrap();
+    let server = "\
+        try ip addr add 192.0.2.10/24 dev eth0\n\
+        try ip -6 addr add 2001:db8::10/64 dev eth0\n\
+        nc -l -p 5003 | sha256sum\n";
+    let client = "\
+        try ip addr add 192.0.2.11/24 dev eth0\n\
+        try ip -6 addr add 2001:db8::11/64 dev eth0\n\
+        until ping -c 1 -W 5 192.0.2.10; do sleep 1; done\n\
+        until ping6 -c 1 -W 5 2001:db8::10; do sleep 1; done\n\
+        head -c 20000000 /dev/urandom > /tmp/file\n\
+        sha256sum /tmp/file\n\
+        until nc 192.0.2.10 5003 < /tmp/file; do sleep 1; done\n";
+    let (a, server) = plug(&image, &vnet, "a", 1, server);
+    let (b, client) = plug(&image, &vnet, "b", 2, client);
+    let sent = client.finish();
+    let received = server.finish();
+    let digest = |told: &[String]| {
+        let mut words = told.iter().flat_map(|line| line.split_whitespace());
+        let is_digest =
+            |word: &&str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
+        words.find(is_digest).map(str::to_owned)
+    };
+    assert!(digest(&sent).is_some(), "{sent:?}");
+    assert_eq!(digest(&sent), digest(&received));
+    for guest in [a, b] {
+        let give_up = Instant::now() + PATIENCE;
+        while guest.is_running() {
+            assert!(
+                Instant::now() < give_up,
+                "the emulator is gone, its guest is not"
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+        let report = guest.detach();
+        assert!(matches!(report.end, Some(PumpEnd::Closed)), "{report}");
+    }
+}
+
+#[test]
+fn a_guest_with_vlans_is_on_a_trunk() {
+    let Some(image) = image() else { return };
+    let vnet = neighbour();
+    vnet.bridge("br0").unwrap();
+    let config = BridgeConfig {
+        vlans: Some(BridgeVlans::default()),
+        ..BridgeConfig::default()
+    };
+    vnet.set_bridge("br0", config).unwrap();
+    // A stack on a trunk of its own, with an address in each VLAN.
+    let lan = vnet.system().create("lan").unwrap();
+    vnet.epair("up", &lan, "eth0").unwrap();
+    vnet.add_member("br0", "up").unwrap();
+    let script = "\
+        try ip link add link eth0 name eth0.10 type vlan id 10\n\
+        try ip link add link eth0 name eth0.20 type vlan id 20\n\
+        try ip link add link eth0 name eth0.30 type vlan id 30\n\
+        for v in 10 20 30; do\n\
+        try ip link set eth0.$v up\n\
+        try ip addr add 198.51.$v.2/24 dev eth0.$v\n\
+        done\n\
+        try ip -6 addr add 2001:db8:0:10::2/64 dev eth0.10\n\
+        sleep 2\n\
+        try ping -c 2 -W 10 198.51.10.1\n\
+        try ping6 -c 2 -W 10 2001:db8:0:10::1\n\
+        try ping -c 2 -W 10 198.51.20.1\n\
+        ping -c 2 -W 2 198.51.30.1 && fail reaching a VLAN that is not on the trunk\n";
+    let (_guest, running) = plug(&image, &vnet, "a", 1, script);
+    for (member, vids) in [("a", "10,20"), ("up", "10,20,30")] {
+        let config = MemberConfig {
+            vlans: MemberVlans::trunk(vids.parse().unwrap()),
+            ..MemberConfig::default()
+        };
+        vnet.set_member("br0", member, config).unwrap();
+    }
+    for vid in [10, 20, 30] {
+        let name = format!("eth0.{vid}");
+        lan.vlan("eth0", &name, VlanConfig::dot1q(vid)).unwrap();
+        lan.add_address(&name, format!("198.51.{vid}.1/24").parse().unwrap())
+            .unwrap();
+    }
+    lan.add_address("eth0.10", "2001:db8:0:10::1/64".parse().unwrap())
+        .unwrap();
+    running.finish();
+}

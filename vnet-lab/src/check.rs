@@ -14,7 +14,7 @@ use crate::file::source::{Invalid, Problems, Span, Warnings};
 use crate::job::kind::Way;
 use crate::plan::{Plan, PlannedJob};
 use crate::run::{Network, Options, RunError};
-use crate::topology::Topology;
+use crate::topology::{Topology, place_of_attach};
 
 impl Topology {
     /// Brings the network up and takes it down again, without running anything in it.
@@ -26,6 +26,17 @@ impl Topology {
         match tried.and_then(|mut network| network.start_scripts(plan)) {
             Ok(()) => Ok(()),
             Err(error) => Err(self.blame(&error)),
+        }
+    }
+
+    /// Says that a topology to which something is attached cannot run in simulated time.
+    ///
+    /// # Errors
+    /// [`Invalid`], at the place of what is attached.
+    pub fn try_in_simulated_time(&self, plan: &Plan) -> Result<(), Invalid> {
+        match RunError::of_simulated_time(plan) {
+            None => Ok(()),
+            Some(error) => Err(self.blame(&error)),
         }
     }
 
@@ -72,6 +83,9 @@ impl Topology {
                 let route = routes.find(|r| r.get_ref().destination == *destination);
                 route.map_or(n.name.span(), |route| route.span())
             }),
+            RunError::Attach { node, .. } | RunError::SimulatedTime { node } => {
+                place_of_attach(&self.attach, node)
+            }
             _ => None,
         };
         place.unwrap_or(0..0)

@@ -43,10 +43,15 @@ Exit status:
 enum What {
     /// Start a topology, run its jobs and report the results.
     Run(Run),
+    /// Attach a TAP of the host's or an emulator's guest to a host with an address, and wait.
+    Attach(Attach),
     /// Check a topology file without running its jobs.
     Check {
         /// The topology file; `-` reads standard input.
         file: PathBuf,
+        /// The driver that it is to run with.
+        #[arg(long, value_enum)]
+        driver: Option<Driver>,
     },
     /// Print a generated topology file.
     Generate(Generate),
@@ -110,9 +115,33 @@ struct Generate {
 struct Run {
     /// The topology file; `-` reads standard input [default: the built-in topology of three routers and four hosts].
     file: Option<PathBuf>,
-    /// The driver, which decides how time passes.
-    #[arg(long, value_enum, default_value_t)]
-    driver: Driver,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Args)]
+struct Attach {
+    /// What is attached: a TAP, or how the emulator speaks.
+    #[arg(value_parser = DOORS)]
+    what: String,
+    /// The name of the host's interface, or the place of the socket: a path, or ADDRESS:PORT.
+    place: String,
+    /// The addresses of the host that it is attached to, such as 192.0.2.1/24.
+    #[arg(required = true, value_name = "ADDRESS")]
+    addresses: Vec<String>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// What can be attached, as it is in topologies.
+const DOORS: [&str; 6] = ["tap", "qemu", "qemu-dgram", "vfkit", "hyperkit", "bess"];
+
+#[derive(Args)]
+struct How {
+    /// The driver, which decides how time passes [default: virtual, or threads where something is
+    /// attached from outside].
+    #[arg(long, value_enum)]
+    driver: Option<Driver>,
     /// The seed for all random choices; in virtual time, the same seed gives the same run.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -154,7 +183,7 @@ struct Run {
     gso: Option<Gso>,
 }
 
-impl Run {
+impl How {
     fn detail(&self) -> Detail {
         match (self.quiet, self.verbose) {
             (true, _) => Detail::Quiet,
@@ -210,7 +239,8 @@ fn main() -> ExitCode {
         .init();
     let result = match Command::parse().what {
         What::Run(args) => run(args),
-        What::Check { file } => check(&file),
+        What::Attach(args) => attach(args),
+        What::Check { file, driver } => check(&file, driver),
         What::Generate(args) => generate(args),
         What::Show { file, json } => show(file.as_deref(), json),
         What::Record { file, node } => record(&file, node.as_deref()),
@@ -225,16 +255,26 @@ fn main() -> ExitCode {
     })
 }
 
-fn check(file: &Path) -> anyhow::Result<ExitCode> {
+fn check(file: &Path, driver: Option<Driver>) -> anyhow::Result<ExitCode> {
     let (topology, plan) = read(Some(file))?;
+    if driver == Some(Driver::Virtual) {
+        topology.try_in_simulated_time(&plan)?;
+    }
     topology.try_out(&plan)?;
     warn(&topology, &plan);
+    let attached = plan.attach.len();
+    let mut parts = vec![
+        count(plan.vnets.len() - attached, "node"),
+        count(plan.links.len() - attached, "link"),
+        count(plan.jobs.len(), "job"),
+    ];
+    if attached > 0 {
+        parts.push(format!("{attached} attached"));
+    }
     say(&format!(
-        "{}: {}, {}, {}\n",
+        "{}: {}\n",
         printable(&topology.name),
-        count(plan.vnets.len(), "node"),
-        count(plan.links.len(), "link"),
-        count(plan.jobs.len(), "job")
+        parts.join(", ")
     ))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -312,12 +352,35 @@ fn inspections(seen: &[Inspection], json: bool) -> anyhow::Result<ExitCode> {
 
 fn run(args: Run) -> anyhow::Result<ExitCode> {
     let (topology, plan) = read(args.file.as_deref())?;
+    carry_out(&topology, &plan, args.how)
+}
+
+/// Runs a topology of one host.
+fn attach(args: Attach) -> anyhow::Result<ExitCode> {
+    let text = |text: &str| toml::Value::from(text).to_string();
+    let addresses: Vec<toml::Value> = args.addresses.into_iter().map(Into::into).collect();
+    let source = format!(
+        "name = \"attach\"\nhosts = [\"host\"]\n[[attach]]\n{} = {}\n\
+         to = {{ node = \"host\", addresses = {} }}\n",
+        args.what,
+        text(&args.place),
+        toml::Value::from(addresses)
+    );
+    let (topology, plan) = Topology::parse("vnet attach", &source)?;
+    carry_out(&topology, &plan, args.how)
+}
+
+fn carry_out(topology: &Topology, plan: &Plan, args: How) -> anyhow::Result<ExitCode> {
     let detail = args.detail();
     if detail != Detail::Quiet {
-        warn(&topology, &plan);
+        warn(topology, plan);
     }
+    let usual = match plan.attach.is_empty() {
+        true => Driver::Virtual,
+        false => Driver::Threads,
+    };
     let options = Options {
-        driver: args.driver,
+        driver: args.driver.unwrap_or(usual),
         seed: args.seed,
         until: args.until,
         fingerprint: args.fingerprint,
@@ -344,9 +407,9 @@ fn run(args: Run) -> anyhow::Result<ExitCode> {
     }
     let progress = match args.quiet {
         true => ProgressBar::hidden(),
-        false => progress(&plan),
+        false => progress(plan),
     };
-    let report = vnet_lab::run(&plan, &options, watcher(&progress));
+    let report = vnet_lab::run(plan, &options, watcher(&progress, detail));
     progress.finish_and_clear();
     let report = report.map_err(|error| match error.is_of_the_topology() {
         true => topology.blame(&error).into(),
@@ -441,10 +504,14 @@ fn progress(plan: &Plan) -> ProgressBar {
     bar
 }
 
-fn watcher(progress: &ProgressBar) -> Watcher {
+fn watcher(progress: &ProgressBar, detail: Detail) -> Watcher {
     let progress = progress.clone();
     Arc::new(move |event| match event {
         Event::Started(name) => progress.set_message(printable(name).into_owned()),
         Event::Ended(_) => progress.inc(1),
+        Event::Attached(what) if detail != Detail::Quiet => {
+            progress.suspend(|| eprintln!("attached: {}", printable(what)));
+        }
+        Event::Attached(_) => {}
     })
 }

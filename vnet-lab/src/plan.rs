@@ -28,7 +28,7 @@ pub use trace::Unreachable;
 
 use crate::family::{Family, is_link_local};
 use crate::job::Task;
-use crate::topology::{CaptureFormat, Event, Lagg, NodeKind, Target, Via};
+use crate::topology::{CaptureFormat, Door, Event, Lagg, NodeKind, Target, Via};
 
 /// What to build and what to run on it.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct Plan {
     pub vnets: Vec<PlannedVnet>,
     /// The links, in the order of the file.
     pub links: Vec<PlannedLink>,
+    /// What is attached from outside, in the order of the file.
+    pub attach: Vec<PlannedAttach>,
     /// What changes over time, as it is written.
     pub events: Vec<Event>,
     /// The same by direction of a link.
@@ -119,6 +121,15 @@ pub struct PlannedLink {
     pub outgoing: [LinkConfig; 2],
 }
 
+/// Something outside to attach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedAttach {
+    /// The number of the vnet that is the switch between it and its node.
+    pub vnet: usize,
+    /// What it is.
+    pub door: Door,
+}
+
 /// What changes over time in one direction of a link.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedScript {
@@ -179,6 +190,13 @@ impl Plan {
             .iter()
             .flat_map(|i| &i.addresses);
         nets.any(|net| Family::of(net.addr()) == family && !is_link_local(net.addr()))
+    }
+
+    /// Whether a vnet is a bridge that others may have to be in a spanning tree with: one before what is
+    /// attached from outside is not.
+    pub(crate) fn speaks_for_itself(&self, vnet: usize) -> bool {
+        let is_before_outside = self.attach.iter().any(|attach| attach.vnet == vnet);
+        self.vnets[vnet].kind.is_bridge() && !is_before_outside
     }
 
     /// The number of the vnet of that name.

@@ -36,10 +36,31 @@ pub struct Report {
     /// What was to change over time, in the order of the file. It is no part of the JSON.
     #[serde(skip)]
     pub events: Vec<EventReport>,
+    /// What was attached from outside, in the order of the file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attached: Vec<AttachReport>,
     /// The directions of links that have parameters or change, in the order of the file.
     pub links: Vec<LinkReport>,
     /// The vnets, in the order of the file.
     pub vnets: Vec<VnetReport>,
+}
+
+/// What something outside sent and was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AttachReport {
+    /// The switch that it was a port of.
+    pub node: String,
+    /// What it is, and how it is found outside.
+    pub what: String,
+    /// Frames from outside.
+    pub frames_in: u64,
+    /// Frames to the outside.
+    pub frames_out: u64,
+    /// Frames that one side sent and the other did not take.
+    pub drops: u64,
+    /// Guests that connected, where they connect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guests: Option<u64>,
 }
 
 /// What came of a job.

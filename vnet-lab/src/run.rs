@@ -5,6 +5,7 @@
 //! | `network` | vnets, links, routes |
 //! | `capture` | one pcapng file a link, live captures |
 //! | `files` | how many of them may be open |
+//! | `doors` | what is attached from outside |
 //! | `jobs` | when each job runs |
 //! | `options` | how to run it |
 //! | `error` | why it could not be run |
@@ -12,6 +13,7 @@
 //! The same code runs under both drivers: jobs are straight-line blocking code.
 
 mod capture;
+mod doors;
 mod error;
 mod files;
 mod jobs;
@@ -25,8 +27,10 @@ use vnet::{OwnedVnet, System, Vnet};
 use crate::plan::Plan;
 use crate::report::{EventReport, LinkReport, Report, VnetReport};
 
+use doors::Doors;
+
 pub use crate::stop::Stop;
-pub use error::RunError;
+pub use error::{AttachError, RunError};
 pub use files::TooManyFiles;
 pub use jobs::{Event, Watcher};
 pub use network::Network;
@@ -44,23 +48,38 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
     if options.fingerprint {
         system.record_fingerprint();
     }
+    if options.driver == Driver::Virtual
+        && let Some(error) = RunError::of_simulated_time(plan)
+    {
+        return Err(error);
+    }
     let started = system.now();
     let mut network = Network::build(&system, plan, options)?;
     network.start_scripts(plan)?;
     let numbers = 0..plan.vnets.len();
     let vnets: Vec<Vnet> = numbers.map(|number| network.vnet(number)).collect();
+    let doors = Doors::open(plan, &vnets, &watcher)?;
     let standing = Arc::new(Standing::new(network, plan.clone()));
     let fallen = Arc::clone(&standing);
     options.stop.on_stop(move || fallen.take_down());
     let reports = jobs::run(&system, &vnets, plan, options, &watcher)?;
+    // A run that is kept up by what is attached has no other end than being ended.
+    let cut_off = options.stop.is_stopped();
     if let Some(until) = options.until {
         jobs::pause(&system, started + until, options);
+    } else {
+        jobs::pause_while(&system, options, || doors.keep_it_up());
     }
     let ended_ns = system.now().as_nanos();
+    let stays = !doors.is_empty();
+    let attached = doors.close();
     standing.take_down();
     let (links, vnets) = standing.remains()?;
     let clean = vnets.iter().all(|v| v.teardown.is_clean());
-    let interrupted = options.stop.is_stopped();
+    let interrupted = match stays {
+        true => cut_off,
+        false => options.stop.is_stopped(),
+    };
     Ok(Report {
         topology: plan.name.clone(),
         driver: match options.driver {
@@ -72,11 +91,13 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
         passed: !interrupted && clean && reports.iter().all(|job| job.passed),
         ended_ns: match options.until {
             Some(_) => ended_ns,
+            None if stays => ended_ns,
             None => reports.iter().map(|job| job.ended_ns).max().unwrap_or(0),
         },
         fingerprint: system.fingerprint().map(|f| f.to_string()),
         jobs: reports,
         events: events(plan),
+        attached,
         links,
         vnets,
     })

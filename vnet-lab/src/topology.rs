@@ -8,6 +8,7 @@
 //! | `lagg` | several wires used as one link |
 //! | `link` | what happens to frames in a direction of a link |
 //! | `event` | what changes over time |
+//! | `attach` | what is attached from outside |
 //! | `capture` | how captures are made |
 //! | `job` | what to run |
 //! | `segments` | which links switches join |
@@ -15,6 +16,7 @@
 //!
 //! Who forwards what to whom is decided in [`plan`](crate::plan).
 
+mod attach;
 mod capture;
 mod end;
 mod event;
@@ -36,6 +38,8 @@ use ipnet::IpNet;
 use toml::Spanned;
 use vnet::{LaggConfig, LinkConfig, MacAddr, MemberVlans, RstpConfig};
 
+pub(crate) use attach::place_of as place_of_attach;
+pub use attach::{Attach, Door, Emulator, HostTap};
 pub use capture::CaptureFormat;
 pub use event::{Event, EventTarget};
 pub use job::Job;
@@ -59,6 +63,9 @@ pub struct Topology {
     pub nodes: Vec<Node>,
     /// The links, in the order of the file.
     pub links: Vec<Link>,
+    /// What is attached from outside, in the order of the file. Its switches are the last of the nodes,
+    /// and its links the last of the links.
+    pub attach: Vec<Attach>,
     /// The events, in the order of the file.
     pub events: Vec<Event>,
     /// How captures are made, when they are asked for.

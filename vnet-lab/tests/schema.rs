@@ -258,6 +258,67 @@ fn both_refuse_the_same_mistakes() {
 }
 
 #[test]
+fn both_agree_about_what_is_attached() {
+    let validator = validator();
+    let with = |attach: &str| {
+        format!(
+            "hosts = ['h']\nswitches = ['s']\n\
+             link = [{{ ends = ['h 192.0.2.1/24', 's'] }}]\nattach = [{{ {attach} }}]"
+        )
+    };
+    for right in [
+        "to = 's', tap = 'vnet%d'",
+        "to = 's', tap = { name = 'vnet0', netns = '/run/netns/a', bridge = 'br0', up = true }",
+        "to = 'h 198.51.100.1/24', qemu = 'lan.sock', guests = 64",
+        "to = { node = 's', trunk = '10,20', native = 1 }, qemu = '127.0.0.1:5001', name = 'guests'",
+        "to = { node = 's', access = 10 }, qemu-dgram = 'a', rate = '1Gbit/s', loss = '1%'",
+        "to = 's', vfkit = '/run/vfkit', forward = { delay = '1ms' }",
+        "to = { node = 'h', addresses = ['198.51.100.1/24'], ip_mtu = 9000 }, hyperkit = 'a'",
+        "to = 's', bess = 'a'",
+    ] {
+        let source = with(right);
+        assert_eq!(refused(&validator, &source), None, "{source}");
+        Topology::parse("x.toml", &source).unwrap_or_else(|e| panic!("{e}"));
+    }
+    for wrong in [
+        "to = 's'",
+        "tap = 'vnet0'",
+        "to = 's', tap = 'vnet0', qemu = 'a'",
+        "to = 's', tap = ''",
+        "to = 's', tap = 'a b'",
+        "to = 's', tap = { up = true }",
+        "to = 's', tap = { name = 'a', up = 1 }",
+        "to = 's', qemu = ''",
+        "to = 's', qemu = 5",
+        "to = 's', qemu = 'a', guests = 0",
+        "to = 's', qemu = 'a', name = 'a b'",
+        "to = 's', qemu = 'a', ends = ['s', 'h']",
+    ] {
+        let source = with(wrong);
+        assert!(refused(&validator, &source).is_some(), "{source}");
+        assert!(Topology::parse("x.toml", &source).is_err(), "{source}");
+    }
+    for (wrong, expected) in [
+        ("to = 'x', tap = 'a'", "there is no node `x`"),
+        ("to = 'h', tap = 'a'", "has no address"),
+        (
+            "to = 's', tap = 'a', name = 'h'",
+            "there already is a node `h`",
+        ),
+        (
+            "to = 's', vfkit = 'a', guests = 2",
+            "vfkit has one guest at a time",
+        ),
+        ("to = 'h 192.0.2.1/24', tap = 'a'", "192.0.2.1"),
+    ] {
+        let error = Topology::parse("x.toml", &with(wrong))
+            .expect_err(wrong)
+            .to_string();
+        assert!(error.contains(expected), "{wrong}: {error}");
+    }
+}
+
+#[test]
 fn what_only_the_parser_can_know_is_said_at_its_place() {
     for (event, expected) in [
         (
@@ -344,6 +405,11 @@ fn both_know_the_same_keys() {
             "/$defs/event/properties/rate/oneOf/1",
             with("", "event = [{ rate = { zzz = 1 } }]", ""),
         ),
+        ("/$defs/attach", with("", "attach = [{ zzz = 1 }]", "")),
+        (
+            "/$defs/attach/properties/tap/oneOf/1",
+            with("", "attach = [{ tap = { zzz = 1 } }]", ""),
+        ),
         ("/$defs/node", with("", "node.c = { zzz = 1 }", "")),
         ("/$defs/ping", with("", "", ", zzz = 1")),
         (
@@ -358,10 +424,12 @@ fn both_know_the_same_keys() {
     for (path, source) in tables {
         assert_eq!(known(&source), keys(&schema, path), "{path}");
     }
-    // A link and each of its directions know the same forms of every key that they share.
+    // A link, what is attached and each of their directions know the same forms of every key that they
+    // share.
     for key in keys(&schema, "/$defs/direction") {
         let form = |of: &str| schema["$defs"][of]["properties"][&key].clone();
         assert_eq!(form("link"), form("direction"), "{key}");
+        assert_eq!(form("attach"), form("direction"), "{key}");
     }
     for kind in ["traceroute", "transfer", "throughput"] {
         let source = format!("hosts = ['a']\njob = [{{ {kind} = {{ zzz = 1 }} }}]");

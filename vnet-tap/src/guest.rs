@@ -205,6 +205,8 @@ struct Listening {
     stop: AtomicBool,
     /// By number; `None` where there is no guest of that number.
     guests: Mutex<Vec<Option<Guest>>>,
+    /// What those that have gone carried.
+    carried: Mutex<PumpReport>,
     accepted: AtomicU64,
     refused: AtomicU64,
 }
@@ -233,6 +235,7 @@ impl Guests {
             bell: Arc::new(Bell::new()?),
             stop: AtomicBool::new(false),
             guests: Mutex::new(std::iter::repeat_with(|| None).take(most).collect()),
+            carried: Mutex::new(PumpReport::default()),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         });
@@ -254,6 +257,19 @@ impl Guests {
             accepted: self.shared.accepted.load(Ordering::Relaxed),
             refused: self.shared.refused.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl Guests {
+    /// What all guests together have carried, those that have gone included.
+    pub fn report(&self) -> PumpReport {
+        let guests = self.shared.guests.lock();
+        let mut sum = PumpReport::default();
+        sum.add(&self.shared.carried.lock());
+        for guest in guests.iter().flatten() {
+            sum.add(&guest.report());
+        }
+        sum
     }
 }
 
@@ -329,7 +345,10 @@ impl Listening {
             gone.collect()
         };
         // Not under the lock: their pumps may be calling somebody who wants to know the counts.
-        drop(gone);
+        for guest in gone {
+            let report = guest.pump.carried();
+            self.carried.lock().add(&report);
+        }
     }
 
     /// Gives a connection a number and makes it a guest.

@@ -23,6 +23,7 @@
 //! |---|---|
 //! | [`tap`] | attaching a TAP, detaching it |
 //! | [`guest`] | the same for an emulator's socket; a listener for many of them |
+//! | `server` | server sockets, at a path or an address |
 //! | `report` | what was carried, and how it ended |
 //! | [`mod@probe`] | whether TAPs can be created here, and if not, why |
 //! | [`netns`] | a private network namespace, for tests that must not affect the host |
@@ -48,6 +49,7 @@ pub mod netns;
 pub mod probe;
 mod pump;
 mod report;
+mod server;
 mod socket;
 mod sys;
 pub mod tap;
@@ -57,6 +59,7 @@ pub use guest::{Framing, Guest, GuestConfig, GuestCounts, GuestError, Guests};
 pub use netns::NetNs;
 pub use probe::{Unavailable, probe};
 pub use report::{PumpEnd, PumpReport};
+pub use server::{SocketFile, SocketKind, serve};
 pub use tap::{Tap, TapError};
 
 /// The examples in the documents.

@@ -194,6 +194,12 @@ impl Pump {
         }
     }
 
+    /// Stops the thread, and says what was carried; a panic of it has been printed.
+    pub(crate) fn carried(mut self) -> PumpReport {
+        let _ = self.stop();
+        self.report()
+    }
+
     /// How the thread ended; `None` when it has been stopped before, or is not waited for.
     fn stop(&mut self) -> Option<thread::Result<PumpEnd>> {
         let thread = self.thread.take()?;

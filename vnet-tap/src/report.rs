@@ -19,7 +19,7 @@ pub enum PumpEnd {
 }
 
 /// What a TAP or a guest's socket carried.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct PumpReport {
     /// Frames read from the host or the guest.
@@ -35,6 +35,23 @@ pub struct PumpReport {
     pub wakeups: u64,
     /// How the pump ended; `None` in a report from while it runs.
     pub end: Option<PumpEnd>,
+}
+
+impl PumpReport {
+    /// Adds what another pump carried.
+    pub(crate) fn add(&mut self, other: &PumpReport) {
+        let PumpReport {
+            frames_in,
+            frames_out,
+            drops,
+            wakeups,
+            end: _,
+        } = other;
+        self.frames_in += frames_in;
+        self.frames_out += frames_out;
+        self.drops += drops;
+        self.wakeups += wakeups;
+    }
 }
 
 impl fmt::Display for PumpReport {

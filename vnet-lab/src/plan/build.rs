@@ -6,8 +6,8 @@ use std::path::Path;
 use toml::Spanned;
 
 use super::{
-    Plan, PlannedInterface, PlannedJob, PlannedLink, PlannedRoute, PlannedScript, PlannedVnet,
-    routes,
+    Plan, PlannedAttach, PlannedInterface, PlannedJob, PlannedLink, PlannedRoute, PlannedScript,
+    PlannedVnet, routes,
 };
 use crate::family::is_link_local;
 use crate::topology::segments::{Segments, member_vlans};
@@ -21,6 +21,7 @@ impl Plan {
             name: topology.name.clone(),
             vnets: Vec::new(),
             links: Vec::new(),
+            attach: Vec::new(),
             events: topology.events.clone(),
             scripts: Vec::new(),
             capture: topology.capture,
@@ -47,6 +48,13 @@ impl Plan {
         }
         let names = plan.vnets.iter().map(|vnet| vnet.name.clone());
         plan.numbers = names.zip(0..).collect();
+        let attached = topology.attach.iter().filter_map(|attach| {
+            Some(PlannedAttach {
+                vnet: plan.number(attach.node.get_ref())?,
+                door: attach.door.clone(),
+            })
+        });
+        plan.attach = attached.collect();
         for (number, link) in topology.links.iter().enumerate() {
             let ends = link.ends.each_ref().map(|end| {
                 let vnet = plan.number(end.node.get_ref());

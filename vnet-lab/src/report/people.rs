@@ -7,8 +7,8 @@ use vnet::{DropReason, LinkStats};
 
 use super::table::{Excerpt, cell, parts, push, table};
 use super::{
-    Counts, Detail, Figures, JobReport, JobState, Layout, LinkReport, Report, TreePortReport,
-    VnetReport,
+    AttachReport, Counts, Detail, Figures, JobReport, JobState, Layout, LinkReport, Report,
+    TreePortReport, VnetReport,
 };
 use crate::quantity::{count, counted, size, time_ns, times};
 use crate::text::printable;
@@ -24,6 +24,7 @@ pub(super) fn render(report: &Report, layout: Layout) -> String {
     let mut out = String::new();
     jobs(&mut out, report, layout);
     if layout.detail != Detail::Quiet {
+        attached(&mut out, &report.attached, layout);
         links(&mut out, &report.links, layout);
         events(&mut out, report, layout);
         spanning_trees(&mut out, &report.vnets, layout);
@@ -83,6 +84,26 @@ fn jobs(out: &mut String, report: &Report, layout: Layout) {
     if layout.detail != Detail::Quiet && !report.jobs.is_empty() {
         out.push('\n');
     }
+}
+
+fn attached(out: &mut String, attached: &[AttachReport], layout: Layout) {
+    if attached.is_empty() {
+        return;
+    }
+    let header = ["attached", "by", "guests", "frames in", "out", "dropped"];
+    let mut rows = table(layout.width, &header, &header[2..]);
+    for report in attached {
+        rows.add_row([
+            printable(&report.what).into_owned(),
+            printable(&report.node).into_owned(),
+            report.guests.map_or_else(String::new, count),
+            count(report.frames_in),
+            count(report.frames_out),
+            count(report.drops),
+        ]);
+    }
+    push(out, rows);
+    out.push('\n');
 }
 
 fn links(out: &mut String, links: &[LinkReport], layout: Layout) {

@@ -14,6 +14,7 @@ fn report() -> Report {
         ended_ns: 1_500_000_000,
         fingerprint: None,
         events: Vec::new(),
+        attached: Vec::new(),
         links: Vec::new(),
         jobs: vec![
             JobReport {

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use vnet::capture::CaptureError;
 use vnet::{AdminError, CreateError};
+use vnet_tap::{GuestError, TapError};
 
 use super::files::TooManyFiles;
+use crate::plan::Plan;
 use crate::text::printable;
 
 /// Why a run could not be made. A job that fails is no such error.
@@ -58,6 +60,25 @@ pub enum RunError {
         #[source]
         source: AdminError,
     },
+    /// Something that is attached from outside.
+    #[error("cannot attach {what} by {node:?}")]
+    Attach {
+        /// What it is.
+        what: String,
+        /// The switch that it is a port of.
+        node: String,
+        /// Why.
+        #[source]
+        source: AttachError,
+    },
+    /// Something is attached from outside, where time is simulated.
+    #[error(
+        "the outside does not wait for simulated time: expected nothing attached, or --driver threads"
+    )]
+    SimulatedTime {
+        /// The switch that it would be a port of.
+        node: String,
+    },
     /// A route.
     #[error("cannot add the route to {destination} in {name:?}")]
     Route {
@@ -95,7 +116,32 @@ pub enum RunError {
     Thread(#[source] io::Error),
 }
 
+/// Why something outside could not be attached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// A TAP.
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    /// A guest's socket.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// A server socket.
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+    /// The switch refused it.
+    #[error(transparent)]
+    Switch(#[from] AdminError),
+}
+
 impl RunError {
+    /// What simulated time has against a plan, if anything.
+    pub(crate) fn of_simulated_time(plan: &Plan) -> Option<RunError> {
+        let attach = plan.attach.first()?;
+        let node = plan.vnets[attach.vnet].name.clone();
+        Some(RunError::SimulatedTime { node })
+    }
+
     /// True when it is the topology that asks for what is impossible, and not the machine or the
     /// options of the run.
     pub fn is_of_the_topology(&self) -> bool {
@@ -105,6 +151,8 @@ impl RunError {
             | RunError::Vlan { .. }
             | RunError::Bridge { .. }
             | RunError::Script { .. }
+            | RunError::Attach { .. }
+            | RunError::SimulatedTime { .. }
             | RunError::Route { .. } => true,
             RunError::Capture { .. }
             | RunError::CaptureOptions(_)

@@ -24,6 +24,8 @@ pub enum Event<'a> {
     Started(&'a str),
     /// A job ended.
     Ended(&'a JobReport),
+    /// Something can be attached from outside now, or is: how it is found there.
+    Attached(&'a str),
 }
 
 /// Watches a run; called from the jobs' threads.
@@ -47,6 +49,15 @@ pub(super) fn pause(system: &System, until: Instant, options: &Options) {
             return;
         }
         if system.sleep(left.min(glance)).is_err() {
+            return tracing::warn!("the system does not let time pass");
+        }
+    }
+}
+
+/// Lets the network go on while `goes_on`, until the run is ended.
+pub(super) fn pause_while(system: &System, options: &Options, goes_on: impl Fn() -> bool) {
+    while goes_on() && !options.stop.is_stopped() {
+        if system.sleep(GLANCE).is_err() {
             return tracing::warn!("the system does not let time pass");
         }
     }

@@ -132,7 +132,7 @@ impl Network {
                 let leads_to_host = link
                     .ends
                     .iter()
-                    .all(|other| other == end || !plan.vnets[other.0].kind.is_bridge());
+                    .all(|other| other == end || !plan.speaks_for_itself(other.0));
                 add_member(vnet, planned, interface, leads_to_host)
                     .map_err(|source| bridge_error(planned, source))?;
             }
@@ -350,7 +350,7 @@ fn add_member(
 }
 
 /// The first `bridgeN` that no interface of the node is called.
-fn bridge_name(planned: &PlannedVnet) -> String {
+pub(super) fn bridge_name(planned: &PlannedVnet) -> String {
     let is_free = |name: &String| planned.interfaces.iter().all(|i| i.name != *name);
     (0..)
         .map(|n| format!("bridge{n}"))

@@ -26,6 +26,22 @@ pub(super) struct EndSpec {
     pub(super) vlans: Vec<(Spanned<u16>, Vec<Spanned<IpNet>>)>,
 }
 
+impl EndSpec {
+    /// An end at a switch, of which nothing is said but the MTU.
+    pub(super) fn of_switch(node: Spanned<String>, ip_mtu: Option<u16>) -> EndSpec {
+        EndSpec {
+            node,
+            interface: None,
+            addresses: Vec::new(),
+            says_address: false,
+            mac: None,
+            ip_mtu,
+            member: None,
+            vlans: Vec::new(),
+        }
+    }
+}
+
 const EXPECTED: &str =
     "an end such as \"h1:eth0 192.0.2.1/24\" or { node = \"h1\", address = \"192.0.2.1/24\" }";
 

@@ -21,6 +21,24 @@ pub(super) const FRAMES: RangeInclusive<u64> = 1..=1_000_000;
 /// Bits from one error to the next, as IMUNES has it.
 pub(super) const BITS: RangeInclusive<u64> = 1..=10_000_000_000_000;
 
+/// Reads what is said of one direction alone, beside what is said of both.
+pub(super) fn direction(
+    table: &mut Table<'_>,
+    key: &'static str,
+    both: &LinkConfig,
+    problems: &mut Problems<'_>,
+) -> LinkConfig {
+    let Some(value) = table.value(key) else {
+        return both.clone();
+    };
+    let Some(mut table) = Table::of(format!("`{key}`"), value, problems) else {
+        return both.clone();
+    };
+    let own = read(&mut table, both, problems);
+    table.finish(problems);
+    own
+}
+
 /// Reads the keys that say how a direction behaves; what is left out is as in `default`.
 pub(super) fn read(
     table: &mut Table<'_>,

@@ -9,8 +9,8 @@ use vnet::{BridgeConfig, LinkConfig, RstpConfig, Stp};
 
 use super::end::{self, EndSpec};
 use super::{
-    End, Lagg, Link, Node, NodeKind, Route, Routing, SpanningTree, Topology, Via, capture, event,
-    job, lagg, link as parameters,
+    End, Lagg, Link, Node, NodeKind, Route, Routing, SpanningTree, Topology, Via, attach, capture,
+    event, job, lagg, link as parameters,
 };
 use crate::family::Family;
 use crate::file::name::{interface_name, node_name};
@@ -43,7 +43,7 @@ pub(crate) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
         .map_or_else(Routing::default, Spanned::into_inner);
     let stp = table.read("stp", spanning_tree, problems);
     let lldp = table.boolean("lldp", problems);
-    let nodes = nodes(&mut table, problems);
+    let mut nodes = nodes(&mut table, problems);
     if nodes.is_empty() && problems.count() == 0 {
         let keys = ["hosts", "routers", "switches", "hubs", "node"];
         let place = keys.iter().find_map(|key| table.key_span(key));
@@ -52,11 +52,27 @@ pub(crate) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
             "expected at least one node in `hosts`, `routers`, `switches`, `hubs` or a table [node.NAME]",
         );
     }
-    let links: Vec<LinkSpec> = table
+    let mut links: Vec<LinkSpec> = table
         .array("link", problems)
         .into_iter()
         .filter_map(|value| link(value, problems))
         .collect();
+    let mut attached = Vec::new();
+    for (value, number) in table.array("attach", problems).into_iter().zip(1..) {
+        let Some(spec) = attach::read(value, number, problems) else {
+            continue;
+        };
+        nodes.push(spec.node());
+        attached.push(spec.attach);
+        links.push(LinkSpec {
+            ends: spec.ends,
+            name: None,
+            capture: None,
+            lagg: None,
+            forward: spec.forward,
+            backward: spec.backward,
+        });
+    }
     addresses_there(&nodes, &links, problems);
     let events = table.array("event", problems);
     let events = events
@@ -78,6 +94,7 @@ pub(crate) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
         lldp: lldp.unwrap_or(false),
         nodes,
         links: name_interfaces(links),
+        attach: attached,
         events,
         capture: capture.unwrap_or_default(),
         jobs,
@@ -283,8 +300,8 @@ fn link(value: Value<'_>, problems: &mut Problems<'_>) -> Option<LinkSpec> {
     let lagg = table.value("lagg");
     let lagg = lagg.and_then(|value| lagg::read(value, problems));
     let both = parameters::read(&mut table, &LinkConfig::default(), problems);
-    let forward = direction(&mut table, "forward", &both, problems);
-    let backward = direction(&mut table, "backward", &both, problems);
+    let forward = parameters::direction(&mut table, "forward", &both, problems);
+    let backward = parameters::direction(&mut table, "backward", &both, problems);
     let Some(ends_value) = ends_value else {
         table.missing("ends", "an array of two ends", problems);
         table.finish(problems);
@@ -311,23 +328,6 @@ fn link(value: Value<'_>, problems: &mut Problems<'_>) -> Option<LinkSpec> {
         forward,
         backward,
     })
-}
-
-fn direction(
-    table: &mut Table<'_>,
-    key: &'static str,
-    both: &LinkConfig,
-    problems: &mut Problems<'_>,
-) -> LinkConfig {
-    let Some(value) = table.value(key) else {
-        return both.clone();
-    };
-    let Some(mut table) = Table::of(format!("`{key}`"), value, problems) else {
-        return both.clone();
-    };
-    let own = parameters::read(&mut table, both, problems);
-    table.finish(problems);
-    own
 }
 
 /// Gives each interface without a name the first `ethN` its node does not use.

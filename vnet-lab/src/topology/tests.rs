@@ -137,7 +137,7 @@ fn not_readable() {
 fn unknown_key() {
     only(
         "hosts = ['a']\nhsots = ['b']",
-        "2:1: unknown key `hsots` in the topology: expected one of name, routing, stp, lldp, hosts, routers, switches, hubs, node, link, event, capture, job",
+        "2:1: unknown key `hsots` in the topology: expected one of name, routing, stp, lldp, hosts, routers, switches, hubs, node, link, attach, event, capture, job",
     );
     only(
         "[node.a]\nkind = 'host'\n  ip = 1",

@@ -1,0 +1,230 @@
+//! What is attached from outside: `[[attach]]`. A TAP, or an emulator's socket, is a port of a switch of its
+//! own, and a link leads from there to the node that it is attached to. So everything that ends of links
+//! and directions can be said of it, and packets find their way as over any other link.
+
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::DeValue;
+use vnet::LinkConfig;
+
+use super::end::{self, EndSpec};
+use super::{Node, NodeKind, SpanningTree, link as parameters};
+use crate::file::name::node_name;
+use crate::file::source::{Problems, Span};
+use crate::file::table::{Table, Value, as_string, checked};
+
+/// Something outside that is attached to a node.
+#[derive(Clone, Debug)]
+pub struct Attach {
+    /// The switch between it and the node.
+    pub node: Spanned<String>,
+    /// What it is.
+    pub door: Door,
+}
+
+/// A way to the outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// A TAP of the host's.
+    Tap(HostTap),
+    /// A socket at which emulators find the network.
+    Socket {
+        /// How they speak there.
+        emulator: Emulator,
+        /// A path, or `ADDRESS:PORT`.
+        place: String,
+        /// How many guests there may be at a time, where they connect.
+        guests: usize,
+    },
+}
+
+/// A TAP, and what is done with the host's interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostTap {
+    /// The name of the host's interface, in which `%d` becomes the first free number.
+    pub name: String,
+    /// The network namespace that it is made in.
+    pub netns: Option<PathBuf>,
+    /// The host's bridge that it joins.
+    pub bridge: Option<String>,
+    /// Whether it is set up; `None` leaves it as it is.
+    pub up: Option<bool>,
+}
+
+/// How emulators speak over their sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emulator {
+    /// QEMU's `-netdev stream`, passt's protocol, socket_vmnet, libkrun's `unixstream`.
+    Qemu,
+    /// QEMU's `-netdev dgram`.
+    QemuDgram,
+    /// vfkit, and libkrun's `unixgram`.
+    Vfkit,
+    /// hyperkit.
+    Hyperkit,
+    /// User Mode Linux' `bess`.
+    Bess,
+}
+
+/// The keys of sockets, and what speaks there.
+const EMULATORS: [(&str, Emulator); 5] = [
+    ("qemu", Emulator::Qemu),
+    ("qemu-dgram", Emulator::QemuDgram),
+    ("vfkit", Emulator::Vfkit),
+    ("hyperkit", Emulator::Hyperkit),
+    ("bess", Emulator::Bess),
+];
+
+/// Of each way to the outside, the key.
+const DOORS: [&str; 6] = ["tap", "qemu", "qemu-dgram", "vfkit", "hyperkit", "bess"];
+
+impl Emulator {
+    /// The key under which it is in a topology.
+    pub fn as_str(self) -> &'static str {
+        let known = EMULATORS.iter().find(|(_, emulator)| *emulator == self);
+        known.map_or("", |(key, _)| key)
+    }
+
+    /// Whether guests connect, so that there can be several.
+    fn connects(self) -> bool {
+        !matches!(self, Emulator::QemuDgram | Emulator::Vfkit)
+    }
+}
+
+/// What one table `[[attach]]` comes to.
+pub(super) struct AttachSpec {
+    pub(super) attach: Attach,
+    /// The end at the node, and that at the switch.
+    pub(super) ends: [EndSpec; 2],
+    pub(super) forward: LinkConfig,
+    pub(super) backward: LinkConfig,
+}
+
+impl AttachSpec {
+    /// The switch between the outside and the node. It passes what is said by protocols of bridges,
+    /// and says nothing itself.
+    pub(super) fn node(&self) -> Node {
+        Node {
+            name: self.attach.node.clone(),
+            kind: NodeKind::Switch,
+            stp: Some(Spanned::new(self.attach.node.span(), SpanningTree::Off)),
+            stp_priority: None,
+            lldp: Some(false),
+            routes: Vec::new(),
+        }
+    }
+}
+
+/// Reads the table of that number, from 1.
+pub(super) fn read(
+    value: Value<'_>,
+    number: usize,
+    problems: &mut Problems<'_>,
+) -> Option<AttachSpec> {
+    let mut table = Table::of("attach", value, problems)?;
+    let place = table.span();
+    let to = table.value("to");
+    let name = table.read("name", node_name, problems);
+    let guests = table.integer("guests", 1..=4096, problems);
+    let door = table.only_one(&DOORS, " for what is attached", problems);
+    let both = parameters::read(&mut table, &LinkConfig::default(), problems);
+    let forward = parameters::direction(&mut table, "forward", &both, problems);
+    let backward = parameters::direction(&mut table, "backward", &both, problems);
+    if to.is_none() {
+        table.missing(
+            "to",
+            "the node to attach it to, as an end of a link",
+            problems,
+        );
+    }
+    table.finish(problems);
+    let door = door.and_then(|(key, value)| door_of(key, value, guests, problems));
+    let near = end::read(to?, problems)?;
+    let node = name.unwrap_or_else(|| Spanned::new(place, format!("outside{number}")));
+    let far = EndSpec::of_switch(node.clone(), near.ip_mtu);
+    Some(AttachSpec {
+        attach: Attach { node, door: door? },
+        ends: [near, far],
+        forward,
+        backward,
+    })
+}
+
+fn door_of(
+    key: &str,
+    value: Value<'_>,
+    guests: Option<Spanned<u64>>,
+    problems: &mut Problems<'_>,
+) -> Option<Door> {
+    let several = |what: &str, problems: &mut Problems<'_>| {
+        if let Some(guests) = &guests {
+            let message = format!("{what} has one guest at a time: expected no `guests`");
+            problems.push(guests.span(), message);
+        }
+    };
+    let Some((_, emulator)) = EMULATORS.iter().find(|(known, _)| *known == key) else {
+        several("a TAP", problems);
+        return tap(value, problems).map(Door::Tap);
+    };
+    if !emulator.connects() {
+        several(key, problems);
+    }
+    let place = as_string(value, &format!("`{key}`"), problems)?;
+    let place = checked(place, socket_place, problems)?;
+    Some(Door::Socket {
+        emulator: *emulator,
+        place: place.into_inner(),
+        guests: guests.map_or(1, |guests| guests.into_inner() as usize),
+    })
+}
+
+/// `NAME`, or a table.
+fn tap(value: Value<'_>, problems: &mut Problems<'_>) -> Option<HostTap> {
+    if let DeValue::String(_) = value.get_ref() {
+        let name = as_string(value, "`tap`", problems)?;
+        return Some(HostTap {
+            name: checked(name, host_name, problems)?.into_inner(),
+            ..HostTap::default()
+        });
+    }
+    let mut table = Table::of("`tap`", value, problems)?;
+    let name = table.read("name", host_name, problems);
+    let netns = table.string("netns", problems);
+    let bridge = table.read("bridge", host_name, problems);
+    let up = table.boolean("up", problems);
+    if table.key_span("name").is_none() {
+        table.missing("name", "the name of the host's interface", problems);
+    }
+    table.finish(problems);
+    Some(HostTap {
+        name: name?.into_inner(),
+        netns: netns.map(|netns| netns.into_inner().into()),
+        bridge: bridge.map(Spanned::into_inner),
+        up,
+    })
+}
+
+fn host_name(text: &str) -> Result<String, String> {
+    let is_bad = |c: char| c.is_whitespace() || c.is_control() || c == '/' || c == ':';
+    match (1..=15).contains(&text.len()) && !text.contains(is_bad) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "expected the name of an interface of the host's such as \"vnet%d\", found \"{text}\""
+        )),
+    }
+}
+
+fn socket_place(text: &str) -> Result<String, String> {
+    // `sun_path` has 108 bytes, with a zero at the end.
+    match (1..108).contains(&text.len()) && !text.contains('\0') {
+        true => Ok(text.to_owned()),
+        false => Err("expected a path of at most 107 bytes, or ADDRESS:PORT".to_owned()),
+    }
+}
+
+/// The places of what is attached that no other than the library can judge.
+pub(crate) fn place_of(attach: &[Attach], node: &str) -> Option<Span> {
+    let found = attach.iter().find(|a| a.node.get_ref() == node);
+    found.map(|attach| attach.node.span())
+}

@@ -1,0 +1,357 @@
+//! What is attached from outside while `vnet` runs: sockets of emulators, in whose place this test
+//! speaks, and a TAP of the host's.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::UdpSocket;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use vnet::net::EchoSocket;
+use vnet::{OwnedVnet, System, VlanConfig};
+use vnet_tap::{Framing, Guest, NetNs};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `vnet` in a directory, while it runs.
+struct Running {
+    vnet: Child,
+    errors: BufReader<ChildStderr>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.vnet.kill();
+        let _ = self.vnet.wait();
+    }
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Running {
+        let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut vnet = piped.spawn().unwrap();
+        let errors = BufReader::new(vnet.stderr.take().unwrap());
+        Running { vnet, errors }
+    }
+
+    /// Waits until that many things are attached, and says what.
+    fn attached(&mut self, how_many: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        while lines.len() < how_many {
+            let mut line = String::new();
+            assert!(self.errors.read_line(&mut line).unwrap() > 0, "{lines:?}");
+            lines.extend(line.trim().strip_prefix("attached: ").map(str::to_owned));
+        }
+        lines
+    }
+
+    /// Ends it as Ctrl-C does, and says what it reports.
+    fn interrupt(mut self) -> (Option<i32>, String) {
+        let pid = Pid::from_child(&self.vnet);
+        kill_process(pid, Signal::INT).unwrap();
+        let mut report = String::new();
+        let mut out = self.vnet.stdout.take().unwrap();
+        out.read_to_string(&mut report).unwrap();
+        (self.vnet.wait().unwrap().code(), report)
+    }
+}
+
+fn vnet(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vnet"));
+    command.current_dir(directory);
+    command
+}
+
+fn run(directory: &Path, topology: &str) -> Running {
+    fs::write(directory.join("x.toml"), topology).unwrap();
+    Running::start(vnet(directory).args(["run", "x.toml"]))
+}
+
+/// A guest with this address in this VLAN.
+fn guest(stream: UnixStream, name: &str, address: &str, vid: Option<u16>) -> (OwnedVnet, Guest) {
+    let guest = System::threads().create(name).unwrap();
+    let port = Guest::attach(&guest, "eth0", stream, Framing::Length32).unwrap();
+    add_address(&guest, address, vid);
+    (guest, port)
+}
+
+fn add_address(guest: &OwnedVnet, address: &str, vid: Option<u16>) {
+    let interface = vid.map_or("eth0".to_owned(), |vid| format!("eth0.{vid}"));
+    if let Some(vid) = vid {
+        guest
+            .vlan("eth0", &interface, VlanConfig::dot1q(vid))
+            .unwrap();
+    }
+    guest
+        .add_address(&interface, address.parse().unwrap())
+        .unwrap();
+}
+
+/// Whether there is an answer from there, within so many tries.
+fn answers(from: &OwnedVnet, to: &str, tries: u16) -> bool {
+    let socket = EchoSocket::bind_in(from).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    (0..tries).any(|n| {
+        // Without a neighbour, sending may fail.
+        let _ = socket.send_to(n, b"are you there?", to.parse().unwrap());
+        socket.recv().is_ok()
+    })
+}
+
+const TRIES: u16 = 40;
+
+#[test]
+fn guests_reach_the_network_and_each_other_until_it_is_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("lan.sock");
+    let mut running = run(
+        folder.path(),
+        "hosts = ['server']\n\
+         switches = ['lan']\n\
+         link = [{ ends = ['server 192.0.2.1/24', 'lan'] }]\n\
+         job = [{ ping = { from = 'server', to = 'server', count = 1 } }]\n\
+         [[attach]]\n\
+         to = 'lan'\n\
+         qemu = 'lan.sock'\n\
+         guests = 2\n",
+    );
+    assert_eq!(running.attached(1), ["qemu lan.sock"]);
+    let connect = || UnixStream::connect(&at).unwrap();
+    let (a, port) = guest(connect(), "a", "192.0.2.10/24", None);
+    let (b, _other) = guest(connect(), "b", "192.0.2.11/24", None);
+    assert!(answers(&a, "192.0.2.1", TRIES));
+    assert!(answers(&b, "192.0.2.10", TRIES));
+    // A third is sent away.
+    assert_eq!(connect().read(&mut [0]).unwrap(), 0);
+    // One that comes back is let in again.
+    drop(port);
+    a.destroy();
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        let mut stream = connect();
+        stream
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .unwrap();
+        if !matches!(stream.read(&mut [0]), Ok(0)) {
+            stream.set_read_timeout(None).unwrap();
+            let (again, _port) = guest(stream, "again", "192.0.2.12/24", None);
+            assert!(answers(&again, "192.0.2.1", TRIES));
+            break;
+        }
+        assert!(Instant::now() < give_up, "its place stays taken");
+        sleep(Duration::from_millis(10));
+    }
+    let (status, report) = running.interrupt();
+    assert_eq!(status, Some(0), "{report}");
+    assert!(report.contains("qemu lan.sock"), "{report}");
+    assert!(report.contains("1 job passed"), "{report}");
+    assert!(!at.exists(), "the socket goes with it");
+}
+
+#[test]
+fn each_guest_is_in_its_vlan_and_a_trunk_in_several() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = run(
+        folder.path(),
+        "routers = ['r']\n\
+         switches = ['lan']\n\
+         link = [{ ends = [{ node = 'r', vlan = { 10 = '192.0.2.1/24', 20 = '198.51.100.1/24' } },\n\
+                           { node = 'lan', trunk = '10,20' }] }]\n\
+         attach = [{ to = { node = 'lan', access = 10 }, qemu = 'ten' },\n\
+                   { to = { node = 'lan', access = 20 }, qemu = 'twenty' },\n\
+                   { to = { node = 'lan', trunk = '10,20' }, qemu = 'both' }]\n",
+    );
+    assert_eq!(
+        running.attached(3),
+        ["qemu ten", "qemu twenty", "qemu both"]
+    );
+    let connect = |name: &str| UnixStream::connect(folder.path().join(name)).unwrap();
+    let (ten, _a) = guest(connect("ten"), "ten", "192.0.2.10/24", None);
+    let (twenty, _b) = guest(connect("twenty"), "twenty", "198.51.100.20/24", None);
+    let (both, _c) = guest(connect("both"), "both", "192.0.2.12/24", Some(10));
+    add_address(&both, "198.51.100.12/24", Some(20));
+    assert!(answers(&ten, "192.0.2.1", TRIES));
+    assert!(answers(&twenty, "198.51.100.1", TRIES));
+    assert!(answers(&both, "192.0.2.10", TRIES));
+    assert!(answers(&both, "198.51.100.20", TRIES));
+    // One that says it is in the other one is not heard there.
+    twenty
+        .add_address("eth0", "192.0.2.20/24".parse().unwrap())
+        .unwrap();
+    assert!(!answers(&twenty, "192.0.2.10", 3));
+    let (status, report) = running.interrupt();
+    assert_eq!(status, Some(0), "{report}");
+}
+
+#[test]
+fn datagrams_are_attached_to_a_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let command = &mut vnet(folder.path());
+    let command = command.args([
+        "attach",
+        "vfkit",
+        "guest.sock",
+        "192.0.2.1/24",
+        "--until",
+        "60s",
+    ]);
+    let mut running = Running::start(command);
+    assert_eq!(running.attached(1), ["vfkit guest.sock"]);
+    let ours = UnixDatagram::bind(folder.path().join("ours")).unwrap();
+    ours.connect(folder.path().join("guest.sock")).unwrap();
+    ours.send(b"VFKT").unwrap();
+    let guest = System::threads().create("guest").unwrap();
+    let _port = Guest::attach(&guest, "eth0", ours, Framing::Datagrams).unwrap();
+    add_address(&guest, "192.0.2.2/24", None);
+    assert!(answers(&guest, "192.0.2.1", TRIES));
+    let (status, report) = running.interrupt();
+    assert_eq!(status, Some(0), "{report}");
+    assert!(report.contains("vfkit guest.sock"), "{report}");
+}
+
+fn output(command: &mut Command) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn nothing_is_attached_in_simulated_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let topology = "hosts = ['h']\n[[attach]]\nto = 'h 192.0.2.1/24'\nqemu = 'a'\n";
+    fs::write(folder.path().join("x.toml"), topology).unwrap();
+    for arguments in [
+        ["run", "x.toml", "--driver", "virtual"],
+        ["check", "x.toml", "--driver", "virtual"],
+    ] {
+        let (status, said) = output(vnet(folder.path()).args(arguments));
+        assert_eq!(status, Some(2), "{said}");
+        assert!(said.contains("does not wait for simulated time"), "{said}");
+        assert!(said.contains("x.toml:2"), "{said}");
+    }
+    let checked = vnet(folder.path())
+        .args(["check", "x.toml"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(checked.stdout).unwrap();
+    assert_eq!(said, "unnamed: 1 node, 0 links, 0 jobs, 1 attached\n");
+    assert!(!folder.path().join("a").exists());
+    // It ends by itself when it is told to, and says what nobody did.
+    let arguments = ["run", "x.toml", "--until", "10ms", "--json"];
+    let ran = vnet(folder.path()).args(arguments).output().unwrap();
+    assert_eq!(ran.status.code(), Some(0));
+    let report: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let attached = &report["attached"][0];
+    assert_eq!(attached["what"], "qemu a");
+    assert_eq!(attached["guests"], 0);
+    // What is in use is said at its place.
+    let _taken = UnixDatagram::bind(folder.path().join("a")).unwrap();
+    let (status, said) = output(vnet(folder.path()).args(["run", "x.toml"]));
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("cannot attach qemu a"), "{said}");
+}
+
+#[test]
+fn a_tap_is_attached_to_a_host() {
+    let skip = |why: &dyn std::fmt::Display| {
+        let required = std::env::var_os("VNET_REQUIRE_TAP").is_some_and(|v| !v.is_empty());
+        assert!(
+            !required,
+            "VNET_REQUIRE_TAP is set, but there is no TAP: {why}"
+        );
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+    };
+    let host = match NetNs::new() {
+        Ok(host) => host,
+        Err(error) => return skip(&error),
+    };
+    if let Err(error) = host.run(vnet_tap::probe) {
+        return skip(&error);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().to_owned();
+    // A process that is started inside is inside.
+    let mut running = host.run(move || {
+        let mut command = vnet(&here);
+        Running::start(command.args(["attach", "tap", "lan%d", "192.0.2.1/24"]))
+    });
+    assert_eq!(running.attached(1), ["tap lan0"]);
+    host.ip("addr add 192.0.2.2/24 dev lan0").unwrap();
+    host.ip("link set lan0 up").unwrap();
+    let refused = host.run(|| {
+        let socket = UdpSocket::bind("192.0.2.2:0").unwrap();
+        socket.connect("192.0.2.1:9").unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
+        // Nobody listens there, which is an answer.
+        (0..TRIES).any(|_| {
+            let _ = socket.send(b"are you there?");
+            let answer = socket.recv(&mut [0]);
+            answer.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused)
+        })
+    });
+    assert!(refused);
+    let (status, report) = running.interrupt();
+    assert_eq!(status, Some(0), "{report}");
+    assert!(report.contains("tap lan0"), "{report}");
+    host.wait_until_gone("lan0", PATIENCE).unwrap();
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_nothing_that_keeps_the_next_one_from_running() {
+    let Ok(host) = NetNs::new() else { return };
+    if host.run(vnet_tap::probe).is_err() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("lan.sock");
+    for _ in 0..3 {
+        let here = folder.path().to_owned();
+        let mut running = host.run(move || {
+            run(
+                &here,
+                "switches = ['lan']\n\
+                 attach = [{ to = 'lan', qemu = 'lan.sock' }, { to = 'lan', tap = 'lan0' }]\n",
+            )
+        });
+        assert_eq!(running.attached(2), ["qemu lan.sock", "tap lan0"]);
+        let mut stream = UnixStream::connect(&at).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&[0, 0, 5, 0, 1, 2, 3]).unwrap();
+        running.vnet.kill().unwrap();
+        running.vnet.wait().unwrap();
+        // Its peer is told, whatever was said before; the interface goes with the process.
+        assert!(
+            !matches!(stream.read_to_end(&mut Vec::new()), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
+        );
+        host.wait_until_gone("lan0", PATIENCE).unwrap();
+        assert!(at.exists(), "nobody was there to remove it");
+    }
+}
+
+#[test]
+fn a_tap_that_is_deleted_ends_the_run() {
+    let Ok(host) = NetNs::new() else { return };
+    if host.run(vnet_tap::probe).is_err() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().to_owned();
+    let mut running = host.run(move || {
+        let mut command = vnet(&here);
+        Running::start(command.args(["attach", "tap", "lan%d", "192.0.2.1/24"]))
+    });
+    running.attached(1);
+    host.ip("link del lan0").unwrap();
+    let give_up = Instant::now() + PATIENCE;
+    while running.vnet.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < give_up, "it still runs");
+        sleep(Duration::from_millis(10));
+    }
+}

@@ -427,3 +427,6 @@ fn send(socket: &OwnedFd, to: Option<&SocketAddrAny>, prefix: &[u8], packet: &Pa
         };
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -402,6 +402,28 @@ fn two_guests_on_a_bridge_talk_to_each_other() {
 }
 
 #[test]
+fn an_emulator_that_is_killed_leaves_nothing_behind() {
+    let Some(image) = image() else { return };
+    let vnet = neighbour();
+    vnet.bridge("br0").unwrap();
+    for round in 0..3 {
+        let (guest, running) = plug(&image, &vnet, &format!("a{round}"), 1, "");
+        // SIGKILL, while it boots.
+        drop(running);
+        let give_up = Instant::now() + PATIENCE;
+        while guest.is_running() {
+            assert!(Instant::now() < give_up, "its guest is still there");
+            thread::sleep(Duration::from_millis(5));
+        }
+        let report = guest.detach();
+        assert!(matches!(report.end, Some(PumpEnd::Closed)), "{report}");
+        vnet.remove_interface(&format!("a{round}")).unwrap();
+    }
+    let report = vnet.destroy();
+    assert!(report.leaked.is_zero(), "{report}");
+}
+
+#[test]
 fn a_guest_with_vlans_is_on_a_trunk() {
     let Some(image) = image() else { return };
     let vnet = neighbour();

@@ -24,6 +24,8 @@ pub struct TapConfig {
     /// `vnt%d`. If a persistent TAP of that name exists and is not in use, it is opened instead of
     /// made.
     pub host_name: Option<String>,
+    /// What its frames begin with.
+    pub layer: Layer,
     /// The MAC address of the vnet's interface where it is made; `None` lets the vnet choose.
     pub mac: Option<MacAddr>,
     /// What the host and the vnet leave undone in frames for each other. With [`Offload::Full`], which
@@ -55,6 +57,7 @@ impl Default for TapConfig {
     fn default() -> TapConfig {
         TapConfig {
             host_name: None,
+            layer: Layer::Link,
             mac: None,
             offload: Offload::Full,
             queue_bytes: 16 << 20,
@@ -67,6 +70,18 @@ impl Default for TapConfig {
             lifetime: Lifetime::AsItIs,
         }
     }
+}
+
+/// What the frames of a device begin with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layer {
+    /// A link header: a TAP, which is an Ethernet interface of the host's.
+    #[default]
+    Link,
+    /// An IP header: a TUN. The vnet's end is an Ethernet interface all the same. Its link headers go
+    /// no further, and whoever it looks for there is found, for the whole host has one address. What
+    /// is neither IPv4 nor IPv6, or has a VLAN tag, is refused and counted.
+    Network,
 }
 
 /// Whether the host's interface is to be up.

@@ -7,20 +7,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::Builder;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use libc::{TUN_F_CSUM, TUN_F_TSO_ECN, TUN_F_TSO4, TUN_F_TSO6};
 use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode as FileMode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use vnet::Offload;
 use vnet::packet::Packet;
+use vnet::{MacAddr, Offload};
 
 use crate::buffers::Buffers;
-use crate::config::{HostState, Lifetime, TapConfig};
+use crate::config::{HostState, Layer, Lifetime, TapConfig};
 use crate::line::{Frame, HEADER_LEN, Inward, Outward, Written};
 use crate::sys::{self, InterfaceRequest, ask, set_integer, set_number};
+use crate::tun::{self, ETHER_LEN, Neighbours, Outgoing};
 
 /// The character device through which TAPs are made.
 pub(crate) const TUN_DEVICE: &str = "/dev/net/tun";
@@ -37,6 +38,7 @@ pub(crate) struct Device {
     name: String,
     /// A virtio-net header is in front of each frame.
     has_headers: bool,
+    layer: Layer,
 }
 
 /// A step on the way to a TAP that failed.
@@ -94,7 +96,11 @@ impl Device {
         let fd =
             rustix::fs::open(TUN_DEVICE, flags, FileMode::empty()).map_err(Step::Open.failed())?;
         let has_headers = config.offload != Offload::None;
-        let mut kind = libc::IFF_TAP | libc::IFF_NO_PI;
+        let mut kind = libc::IFF_NO_PI;
+        kind |= match config.layer {
+            Layer::Link => libc::IFF_TAP,
+            Layer::Network => libc::IFF_TUN,
+        };
         if has_headers {
             kind |= libc::IFF_VNET_HDR;
         }
@@ -105,6 +111,7 @@ impl Device {
             fd,
             name: request.name(),
             has_headers,
+            layer: config.layer,
         };
         device.agree(config.offload)?;
         device.set_up(config)?;
@@ -115,14 +122,16 @@ impl Device {
     pub(crate) fn from_fd(fd: OwnedFd, config: &TapConfig) -> Result<Device, Failure> {
         let mut request = InterfaceRequest::about("");
         ask::<{ sys::TUNGETIFF }>(&fd, &mut request).map_err(Step::Make.failed())?;
-        if i32::from(request.flags()) & (libc::IFF_TAP | libc::IFF_NO_PI)
-            != libc::IFF_TAP | libc::IFF_NO_PI
-        {
-            return Err(Step::Make.failed()(Errno::INVAL));
-        }
+        let has = |flag: i32| i32::from(request.flags()) & flag != 0;
+        let layer = match (has(libc::IFF_TAP), has(libc::IFF_TUN)) {
+            (true, false) if has(libc::IFF_NO_PI) => Layer::Link,
+            (false, true) if has(libc::IFF_NO_PI) => Layer::Network,
+            _ => return Err(Step::Make.failed()(Errno::INVAL)),
+        };
         rustix::io::ioctl_fionbio(&fd, true).map_err(Step::Set("non-blocking").failed())?;
         let device = Device {
-            has_headers: i32::from(request.flags()) & libc::IFF_VNET_HDR != 0,
+            has_headers: has(libc::IFF_VNET_HDR),
+            layer,
             name: request.name(),
             fd,
         };
@@ -227,9 +236,20 @@ impl Device {
         }
     }
 
-    /// Both directions.
-    pub(crate) fn halves(self) -> (Box<dyn Inward>, Box<dyn Outward>) {
+    /// Both directions, for a vnet's interface with this address.
+    pub(crate) fn halves(self, mac: MacAddr) -> (Box<dyn Inward>, Box<dyn Outward>) {
         let device = Arc::new(self);
+        if device.layer == Layer::Network {
+            let link = Arc::new(Neighbours::of(mac));
+            let inward = PacketsFromHost {
+                link: Arc::clone(&link),
+                frames: FromHost {
+                    device: Arc::clone(&device),
+                    buffers: Buffers::new(),
+                },
+            };
+            return (Box::new(inward), Box::new(PacketsToHost { device, link }));
+        }
         let inward = FromHost {
             device: Arc::clone(&device),
             buffers: Buffers::new(),
@@ -299,22 +319,109 @@ impl Outward for ToHost {
             false if is_complete(&header) => &[],
             false => return Ok(Written::Refused),
         };
+        let written = with_slices(header, &packet, |slices| self.device.write(slices))?;
+        Ok(match written {
+            Taken::Yes => Written::Yes,
+            Taken::Refused => Written::Refused,
+            Taken::Later => Written::Later(packet),
+        })
+    }
+}
+
+/// What the host did with a frame.
+enum Taken {
+    Yes,
+    Refused,
+    Later,
+}
+
+impl Device {
+    fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<Taken> {
         loop {
-            let written = with_slices(header, &packet, |slices| {
-                rustix::io::writev(&self.device.fd, slices)
-            });
-            return match written {
-                Ok(_) => Ok(Written::Yes),
+            return match rustix::io::writev(&self.fd, slices) {
+                Ok(_) => Ok(Taken::Yes),
                 Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => Ok(Written::Later(packet)),
+                Err(Errno::AGAIN) => Ok(Taken::Later),
                 // EIO: the host's interface is down. EINVAL: not a frame to its taste.
                 // ENOBUFS, ENOMEM: the host is out of memory for the moment.
-                Err(Errno::IO | Errno::INVAL | Errno::NOBUFS | Errno::NOMEM) => {
-                    Ok(Written::Refused)
-                }
+                Err(Errno::IO | Errno::INVAL | Errno::NOBUFS | Errno::NOMEM) => Ok(Taken::Refused),
                 Err(e) => Err(e.into()),
             };
         }
+    }
+}
+
+/// From a TUN: each packet gets a link header.
+struct PacketsFromHost {
+    link: Arc<Neighbours>,
+    frames: FromHost,
+}
+
+impl Inward for PacketsFromHost {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.frames.fd()
+    }
+
+    fn read(&mut self) -> io::Result<Option<Frame>> {
+        let Some(Frame { header, bytes }) = self.frames.read()? else {
+            return Ok(None);
+        };
+        // What is no IP, or has a header that lies, becomes a frame that no port takes, and is counted.
+        let bytes = match self.link.header(&bytes) {
+            Some(header) => Bytes::from([&header[..], &bytes].concat()),
+            None => Bytes::new(),
+        };
+        let added = |place: u16| place.checked_add(ETHER_LEN as u16);
+        let moved = header.map(|header| tun::moved(header, added));
+        Ok(Some(match moved {
+            Some(None) => Frame {
+                header: None,
+                bytes: Bytes::new(),
+            },
+            header => Frame {
+                header: header.flatten(),
+                bytes,
+            },
+        }))
+    }
+}
+
+/// To a TUN: what is about the link stays here.
+struct PacketsToHost {
+    device: Arc<Device>,
+    link: Arc<Neighbours>,
+}
+
+impl Outward for PacketsToHost {
+    fn write(&mut self, mut packet: Packet) -> io::Result<Written> {
+        let Some(header) = packet.virtio_header() else {
+            return Ok(Written::Refused);
+        };
+        let frame = packet.to_vec();
+        match self.link.look(&frame) {
+            Outgoing::Packet => {}
+            Outgoing::Question(answer) => return Ok(Written::Answered(answer)),
+            Outgoing::Talk => return Ok(Written::Yes),
+            Outgoing::Other => return Ok(Written::Refused),
+        }
+        let removed = |place: u16| place.checked_sub(ETHER_LEN as u16);
+        let header = match self.device.has_headers {
+            true => tun::moved(header, removed),
+            false => is_complete(&header).then_some(header),
+        };
+        let Some(header) = header else {
+            return Ok(Written::Refused);
+        };
+        let in_front = match self.device.has_headers {
+            true => &header[..],
+            false => &[],
+        };
+        let slices = [IoSlice::new(in_front), IoSlice::new(&frame[ETHER_LEN..])];
+        Ok(match self.device.write(&slices)? {
+            Taken::Yes => Written::Yes,
+            Taken::Refused => Written::Refused,
+            Taken::Later => Written::Later(packet),
+        })
     }
 }
 

@@ -28,6 +28,7 @@
 //! | [`mod@probe`] | whether TAPs can be created here, and if not, why |
 //! | [`netns`] | a private network namespace, for tests that must not affect the host |
 //! | `config` | how a TAP is to be made |
+//! | `tun` | link headers for a device without them |
 //! | `device` | the process's end of a TAP |
 //! | `buffers` | memory for frames, used again |
 //! | `pump` | the thread that carries frames between a line and a port |
@@ -38,7 +39,8 @@
 //! Unless [`TapConfig::offload`] says otherwise, TCP segments of up to 64 KiB pass uncut and checksums
 //! are left to whoever needs them, in both directions, by the virtio-net header in front of each frame.
 //!
-//! Linux only. Not implemented yet: multiple queues, TUN devices.
+//! Linux only. Not implemented yet: multiple queues, cutting of UDP (USO), polling for a while before
+//! sleeping, merging (GRO) where a line has no offload.
 
 mod buffers;
 mod config;
@@ -53,8 +55,9 @@ mod server;
 mod socket;
 mod sys;
 pub mod tap;
+mod tun;
 
-pub use config::{HostState, Lifetime, TapConfig};
+pub use config::{HostState, Layer, Lifetime, TapConfig};
 pub use guest::{Framing, Guest, GuestConfig, GuestCounts, GuestError, Guests};
 pub use netns::NetNs;
 pub use probe::{Unavailable, probe};

@@ -48,4 +48,6 @@ pub(crate) enum Written {
     Later(Packet),
     /// It was refused; the next one may be taken.
     Refused,
+    /// It goes no further, and this is the answer to it, for the vnet.
+    Answered(Bytes),
 }

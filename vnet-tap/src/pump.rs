@@ -17,10 +17,12 @@
 
 use std::cell::Cell;
 use std::io;
+use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Builder, JoinHandle};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use vnet::packet::Packet;
 use vnet::{AdminError, MacAddr, Offload, Port, System, Vnet};
@@ -125,6 +127,7 @@ impl Pump {
                 to: outward,
                 port: Arc::clone(&port),
                 unwritten: None,
+                answers: Vec::new(),
                 failed: None,
             })),
             counters: Counters::default(),
@@ -285,6 +288,8 @@ struct Way {
     port: Arc<Port>,
     /// A frame that is next: there was no room for it, or it was left to the pump.
     unwritten: Option<Packet>,
+    /// What the line answers itself, for the pump to send when it does not hold this.
+    answers: Vec<Bytes>,
     /// An error that a sender met, for the pump to end with.
     failed: Option<io::Error>,
 }
@@ -324,6 +329,7 @@ impl Way {
             let Some(packet) = self.next() else {
                 let flushed = self.to.flush();
                 return self.keep(flushed)
+                    && self.answers.is_empty()
                     && self.port.next_arrival().is_none()
                     && !self.port.is_gone();
             };
@@ -361,6 +367,10 @@ impl Way {
         match self.to.write(packet) {
             Ok(Written::Yes) => counters.frames_out.fetch_add(1, Ordering::Relaxed),
             Ok(Written::Refused) => counters.refused.fetch_add(1, Ordering::Relaxed),
+            Ok(Written::Answered(answer)) => {
+                self.answers.push(answer);
+                return Ok(true);
+            }
             Ok(Written::Later(packet)) => {
                 self.unwritten = Some(packet);
                 return Ok(false);
@@ -481,9 +491,17 @@ impl Worker {
 
     /// From the vnet to the outside.
     fn carry_out(&mut self) -> io::Result<Progress> {
-        match self.shared.outward.lock().as_mut() {
-            Some(outward) => outward.carry(&self.shared.counters),
-            None => Ok(Progress::Idle),
+        let (carried, answers) = match self.shared.outward.lock().as_mut() {
+            Some(outward) => {
+                let carried = outward.carry(&self.shared.counters);
+                (carried, mem::take(&mut outward.answers))
+            }
+            None => return Ok(Progress::Idle),
+        };
+        for answer in answers {
+            // A port that is gone has nobody who wants to know.
+            let _ = self.port.send(answer);
         }
+        carried
     }
 }

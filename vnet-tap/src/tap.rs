@@ -32,7 +32,9 @@ pub enum TapError {
     #[error("the host's interface {0:?} is in use")]
     HostNameInUse(String),
     /// There is an interface of that name, or a descriptor was handed in, and it cannot be attached to.
-    #[error("{0:?} is not a TAP with a single queue and without packet information")]
+    #[error(
+        "{0:?} is not a device of that kind with a single queue and without packet information"
+    )]
     NotATap(String),
     /// The network namespace could not be entered.
     #[error("cannot enter the network namespace {}: {error}", netns.display())]
@@ -117,7 +119,7 @@ impl Tap {
         let host_name = device.name().to_owned();
         let offload = device.offload(config.offload);
         let port = pump::port(vnet, ifname, config.mac, offload)?;
-        let (halves, system) = (device.halves(), vnet.system());
+        let (halves, system) = (device.halves(port.mac()), vnet.system());
         let pump = Pump::start("vnet-tap", halves, port, config.queue_bytes, system)
             .map_err(TapError::Pump)?;
         tracing::debug!(vnet = vnet.name(), ifname, host = %host_name, "TAP attached");

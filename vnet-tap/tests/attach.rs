@@ -3,13 +3,13 @@
 //!
 //! Needs root and `/dev/net/tun`; says so otherwise.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use vnet::{AdminError, MacAddr, Offload, OwnedVnet, System};
-use vnet_tap::{HostState, Lifetime, NetNs, PumpEnd, Tap, TapConfig, TapError};
+use vnet_tap::{HostState, Layer, Lifetime, NetNs, PumpEnd, Tap, TapConfig, TapError};
 
 const HOST: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 1);
 const VNET: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 2);
@@ -372,6 +372,121 @@ fn a_descriptor_handed_in_is_as_good() {
     let none = open("/dev/net/tun", OFlags::RDWR, Mode::empty()).unwrap();
     let error = Tap::from_fd(&vnet, "tap0", none, TapConfig::default()).unwrap_err();
     assert!(matches!(error, TapError::NotATap(_)), "{error}");
+}
+
+#[test]
+fn a_tun_carries_both_families_without_link_headers() {
+    for offload in [Offload::Full, Offload::Checksum, Offload::None] {
+        let Some(Bench { tap, vnet, host }) = bench() else {
+            return;
+        };
+        drop(tap);
+        host.wait_until_gone("vnt0", PATIENCE).unwrap();
+        let config = TapConfig {
+            host_name: Some("tun%d".into()),
+            layer: Layer::Network,
+            netns: Some(host.path()),
+            host_state: HostState::Up,
+            offload,
+            ..TapConfig::default()
+        };
+        let tap = Tap::attach(&vnet, "tun0", config).unwrap();
+        vnet.remove_address("tap0", VNET.into()).unwrap();
+        vnet.add_address("tun0", format!("{VNET}/24").parse().unwrap())
+            .unwrap();
+        vnet.add_address("tun0", "2001:db8::2/64".parse().unwrap())
+            .unwrap();
+        host.run(|| {
+            let _ = std::fs::write("/proc/sys/net/ipv6/conf/tun0/disable_ipv6", "0");
+        });
+        let said = told(&host, "tun0");
+        assert!(
+            said.contains("tun type tun") && said.contains("link/none"),
+            "{said}"
+        );
+        host.ip(&format!("addr add {HOST}/24 dev tun0")).unwrap();
+        host.ip("addr add 2001:db8::1/64 dev tun0 nodad").unwrap();
+        for (at, from) in [
+            (format!("{VNET}:5001"), format!("{HOST}:0")),
+            (
+                "[2001:db8::2]:5001".to_owned(),
+                "[2001:db8::1]:0".to_owned(),
+            ),
+        ] {
+            let listener = vnet::net::TcpListener::bind_in(&vnet, at.as_str()).unwrap();
+            let theirs = host.run(move || {
+                assert!(UdpSocket::bind(from).is_ok());
+                std::net::TcpStream::connect(at)
+            });
+            let mut theirs = theirs.unwrap();
+            let (mut ours, _) = listener.accept().unwrap();
+            let sent: Vec<u8> = (0..2_000_000u32).map(|n| (n % 251) as u8).collect();
+            let expected = sent.clone();
+            // There, and back.
+            let echo = std::thread::spawn(move || {
+                let mut received = vec![0; 2_000_000];
+                ours.read_exact(&mut received).unwrap();
+                ours.write_all(&received).unwrap();
+            });
+            theirs.write_all(&sent).unwrap();
+            let mut received = vec![0; 2_000_000];
+            theirs.read_exact(&mut received).unwrap();
+            echo.join().unwrap();
+            assert!(received == expected);
+        }
+        let bench = Bench { tap, vnet, host };
+        bench.talk(1000);
+        let report = bench.tap.detach();
+        assert!(matches!(report.end, Some(PumpEnd::Detached)), "{report}");
+    }
+}
+
+#[test]
+fn taps_that_come_and_go_leave_nothing_behind() {
+    // In a process of its own: other tests come and go in this one.
+    let me = std::env::current_exe().unwrap();
+    let status = std::process::Command::new(me)
+        .args(["--exact", "--ignored", "taps_come_and_go_inside"])
+        .env("VNET_TEST_INSIDE", "1")
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[test]
+#[ignore = "run by the test before, in a process of its own"]
+fn taps_come_and_go_inside() {
+    if std::env::var_os("VNET_TEST_INSIDE").is_none() {
+        return;
+    }
+    let Some(Bench { tap, vnet, host }) = bench() else {
+        return;
+    };
+    drop(tap);
+    let count = |path: &str| std::fs::read_dir(path).unwrap().count();
+    let holdings = || {
+        let interfaces = host.run(|| std::fs::read_to_string("/proc/thread-self/net/dev").unwrap());
+        let fds = count("/proc/self/fd");
+        (fds, count("/proc/self/task"), interfaces.lines().count())
+    };
+    let once = || {
+        let config = TapConfig {
+            netns: Some(host.path()),
+            host_state: HostState::Up,
+            ..TapConfig::default()
+        };
+        drop(Tap::attach(&vnet, "tap0", config).unwrap());
+    };
+    (0..5).for_each(|_| once());
+    let before = holdings();
+    (0..200).for_each(|_| once());
+    let give_up = Instant::now() + PATIENCE;
+    while holdings() != before {
+        assert!(Instant::now() < give_up, "{:?} of {before:?}", holdings());
+        sleep(Duration::from_millis(5));
+    }
+    let report = vnet.destroy();
+    assert!(report.leaked.is_zero(), "{report}");
 }
 
 #[test]

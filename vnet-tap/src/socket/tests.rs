@@ -123,6 +123,29 @@ proptest! {
         stream_is_read_as_the_model_reads_it(2, &bytes, &cuts)?;
     }
 
+    /// Packets in sequence end with one of no bytes, whatever was before.
+    #[test]
+    fn any_packets_are_read_until_their_end(lens in prop::collection::vec(0usize..3000, 0..8)) {
+        use rustix::net::{SocketFlags, socketpair};
+        let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, flags, None).unwrap();
+        let (mut inward, _outward) = line(ours, Framing::Datagrams).unwrap();
+        for len in &lens {
+            rustix::net::send(&theirs, &vec![1; *len], SendFlags::NOSIGNAL).unwrap();
+        }
+        drop(theirs);
+        let mut frames = Vec::new();
+        let error = read_all(&mut *inward, &mut frames).unwrap_err();
+        prop_assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        let expected: Vec<usize> = lens.iter().copied().take_while(|len| *len > 0).collect();
+        prop_assert_eq!(frames.iter().map(Vec::len).collect::<Vec<_>>(), expected);
+    }
+}
+
+proptest! {
+    // Each makes sockets in a directory, which takes its time.
+    #![proptest_config(ProptestConfig::with_cases(CASES / 10))]
+
     /// Of whatever comes from whomever, what is heard is what a model of the server hears, and answers
     /// go to whom it hears.
     #[test]
@@ -174,23 +197,5 @@ proptest! {
             };
             prop_assert_eq!(frames, expected);
         }
-    }
-
-    /// Packets in sequence end with one of no bytes, whatever was before.
-    #[test]
-    fn any_packets_are_read_until_their_end(lens in prop::collection::vec(0usize..3000, 0..8)) {
-        use rustix::net::{SocketFlags, socketpair};
-        let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, flags, None).unwrap();
-        let (mut inward, _outward) = line(ours, Framing::Datagrams).unwrap();
-        for len in &lens {
-            rustix::net::send(&theirs, &vec![1; *len], SendFlags::NOSIGNAL).unwrap();
-        }
-        drop(theirs);
-        let mut frames = Vec::new();
-        let error = read_all(&mut *inward, &mut frames).unwrap_err();
-        prop_assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
-        let expected: Vec<usize> = lens.iter().copied().take_while(|len| *len > 0).collect();
-        prop_assert_eq!(frames.iter().map(Vec::len).collect::<Vec<_>>(), expected);
     }
 }

@@ -15,14 +15,20 @@ impl Bench {
     /// 2001:db8:2::1/64 and fe80::1 on its second.
     fn new() -> Bench {
         let [a, b] = interfaces();
+        let mut state = addressed::<V6>(&[
+            (a, "2001:db8:1::1/64"),
+            (a, "fe80:1::1/64"),
+            (b, "2001:db8:2::1/64"),
+            (b, "fe80:2::2/64"),
+        ]);
+        // As whoever gives an interface an address does.
+        for addr in state.addrs.iter() {
+            let group = crate::ip::v6::solicited_node(addr.addr());
+            state.groups.join(group, addr.ifid);
+        }
         Bench {
             around: Surroundings::new(),
-            state: addressed(&[
-                (a, "2001:db8:1::1/64"),
-                (a, "fe80:1::1/64"),
-                (b, "2001:db8:2::1/64"),
-                (b, "fe80:2::2/64"),
-            ]),
+            state,
             ingress: from_wire(a),
         }
     }

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use vnet::{AdminState, DropReason, HostPort, MacAddr, MemberConfig, StationOrigin, Switchable};
+use vnet::{
+    AdminError, AdminState, DropReason, HostPort, MacAddr, MemberConfig, Resource, StationOrigin,
+    Switchable,
+};
 use vnet_tests::accounts::assert_clean;
 use vnet_tests::bridge::{Bench, EVERYONE, station};
 
@@ -35,7 +38,9 @@ fn a_member_can_be_kept_from_broadcasts_and_multicasts() {
 #[test]
 fn stations_behind_a_sticky_member_stay_there() {
     let b = Bench::new(3);
-    treat(&b, "p0", |c| c.sticky = Switchable::On);
+    treat(&b, "p0", |c| {
+        (c.sticky, c.max_stations) = (Switchable::On, Some(4));
+    });
     b.config(|c| c.max_age = Duration::from_secs(60));
     b.send(0, EVERYONE, station(1));
     b.system.poll(b.system.now() + Duration::from_secs(600));
@@ -52,6 +57,63 @@ fn stations_behind_a_sticky_member_stay_there() {
     b.vnet.flush_stations("bridge0").unwrap();
     b.send(1, EVERYONE, station(1));
     assert_eq!(b.send(2, station(1), station(2)), [1]);
+    assert_clean(&b.vnet.destroy());
+}
+
+#[test]
+fn nobody_passes_a_limited_member_because_the_table_is_full() {
+    let b = Bench::new(2);
+    treat(&b, "p0", |c| c.max_stations = Some(2));
+    b.config(|c| c.max_stations = 1);
+    assert_eq!(b.send(1, EVERYONE, station(1)), [0]);
+    assert_eq!(b.send(0, EVERYONE, station(2)), []);
+    assert_eq!(b.send(1, EVERYONE, station(3)), [0]);
+    assert_eq!(b.drops(DropReason::BridgeStations), 1);
+    for cannot_be in [
+        MemberConfig {
+            learn: Switchable::Off,
+            max_stations: Some(2),
+            ..MemberConfig::default()
+        },
+        MemberConfig {
+            sticky: Switchable::On,
+            ..MemberConfig::default()
+        },
+    ] {
+        let said = b.vnet.set_member("bridge0", "p0", cannot_be);
+        assert!(matches!(said, Err(AdminError::Config(_))), "{said:?}");
+    }
+}
+
+#[test]
+fn a_vnet_has_a_limit_of_stations_on_all_its_bridges() {
+    let b = Bench::new(2);
+    let v = &b.vnet;
+    v.bridge("bridge1").unwrap();
+    let _port = v.port("other", None).unwrap();
+    v.add_member("bridge1", "other").unwrap();
+    v.set_limit(Resource::Stations, 2).unwrap();
+    let add = |bridge, member, n| v.add_station(bridge, member, MacAddr(station(n)), None);
+    add("bridge1", "other", 9).unwrap();
+    b.send(0, EVERYONE, station(1));
+    assert_eq!(
+        b.send(0, EVERYONE, station(2)),
+        [1],
+        "not learned, but forwarded"
+    );
+    assert_eq!(b.learned().len(), 1);
+    assert_eq!(
+        add("bridge1", "other", 8),
+        Err(AdminError::Limit("stations"))
+    );
+    add("bridge1", "other", 9).unwrap();
+    let usage = v.usage(Resource::Stations).unwrap();
+    assert_eq!((usage.current, usage.limit, usage.refused), (2, 2, 2));
+    // What goes makes room.
+    v.remove_interface("bridge1").unwrap();
+    b.send(0, EVERYONE, station(2));
+    assert_eq!(b.learned().len(), 2);
+    assert_eq!(v.usage(Resource::Stations).unwrap().current, 2);
     assert_clean(&b.vnet.destroy());
 }
 

@@ -2,8 +2,8 @@
 
 use vnet::{
     AdminError, BridgeConfig, BridgeVlans, DropReason, HostPort, MacAddr, MemberConfig,
-    MemberVlans, OwnedVnet, RstpConfig, Stp, StpState, Switchable, System, TagPolicy, Tpid, VidSet,
-    VlanConfig, VlanLearning, Vnet,
+    MemberVlans, OwnedVnet, Privilege, RstpConfig, Stp, StpState, Switchable, System, TagPolicy,
+    Tpid, VidSet, VlanConfig, VlanLearning, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::bridge::{Bench, EVERYONE, OTHER, station};
@@ -450,6 +450,119 @@ fn a_bridge_with_vlans_runs_a_spanning_tree_on_ports_that_take_only_tags() {
         ports.iter().filter(discards).count()
     };
     assert_eq!(switches.iter().map(idle).sum::<usize>(), 1);
+}
+
+#[test]
+fn a_providers_spanning_tree_is_none_of_its_customers_business() {
+    for (tpid, passes) in [(Tpid::Dot1ad, true), (Tpid::Dot1q, false)] {
+        let system = System::virtual_time(1);
+        let [provider, a, b] = ["provider", "a", "b"].map(|name| vnet(&system, name));
+        let tree = |priority| {
+            let config = RstpConfig {
+                priority,
+                ..RstpConfig::default()
+            };
+            BridgeConfig {
+                stp: Stp::Rstp(config),
+                ..BridgeConfig::default()
+            }
+        };
+        for (v, priority) in [(&provider, 0), (&a, 0x4000), (&b, 0x8000)] {
+            v.bridge("bridge0").unwrap();
+            v.set_bridge("bridge0", tree(priority)).unwrap();
+        }
+        let mut config = tree(0);
+        config.vlans = Some(BridgeVlans {
+            tpid,
+            ..BridgeVlans::default()
+        });
+        provider.set_bridge("bridge0", config).unwrap();
+        for customer in [&a, &b] {
+            customer.epair("up", &provider, customer.name()).unwrap();
+            customer.add_member("bridge0", "up").unwrap();
+            provider.add_member("bridge0", customer.name()).unwrap();
+            configure(&provider, customer.name(), MemberVlans::tunnel(100));
+        }
+        // Long enough for members that hear nobody.
+        system.sleep(std::time::Duration::from_secs(40)).unwrap();
+        let root = |v: &OwnedVnet| v.bridge_info("bridge0").unwrap().stp.unwrap().root;
+        assert_ne!(root(&a), root(&provider), "{tpid}");
+        assert_eq!(root(&a) == root(&b), passes, "{tpid}");
+        for v in [&a, &b] {
+            v.add_address(
+                "bridge0",
+                format!("192.0.2.{}/24", v.name().as_bytes()[0])
+                    .parse()
+                    .unwrap(),
+            )
+            .unwrap();
+        }
+        assert!(reaches(&a, "192.0.2.98"), "{tpid}");
+        for v in [provider, a, b] {
+            assert_conserved(&v);
+            assert_clean(&v.destroy());
+        }
+    }
+}
+
+#[test]
+fn two_tags_are_in_addition_to_the_mtu_and_more_are_not() {
+    let b = bench(&[MemberVlans::default(), MemberVlans::trunk(set("1,7"))]);
+    b.vnet.set_ip_mtu("p1", 100).unwrap();
+    let sent = |tags: &[(u16, u16)], len: usize| {
+        let frame = ethernet(EVERYONE, station(1), OTHER, &vec![1; len]);
+        b.ports[0].send(tagged(&frame, tags)).unwrap();
+        b.system.poll(b.system.now());
+        std::iter::from_fn(|| b.ports[1].recv()).count()
+    };
+    configure(&b.vnet, "p0", MemberVlans::tunnel(7));
+    assert_eq!([sent(&[], 100), sent(&[], 101)], [1, 0]);
+    assert_eq!([sent(&[(Q, 5)], 100), sent(&[(Q, 5)], 101)], [1, 0]);
+    let three = [(Q, 5), (Q, 6)];
+    assert_eq!(
+        [sent(&three, 100), sent(&three, 97), sent(&three, 96)],
+        [0, 0, 1]
+    );
+    assert_eq!(b.drops(DropReason::TooBig), 4);
+}
+
+#[test]
+fn who_may_not_make_interfaces_has_no_other_vlans_either() {
+    let system = System::manual(1);
+    let house = vnet(&system, "house");
+    let flat = house.create_child("flat").unwrap();
+    flat.bridge("bridge0").unwrap();
+    let _port = flat.port("p0", None).unwrap();
+    flat.add_member("bridge0", "p0").unwrap();
+    let config = BridgeConfig {
+        vlans: Some(BridgeVlans::default()),
+        ..BridgeConfig::default()
+    };
+    flat.set_bridge("bridge0", config.clone()).unwrap();
+    flat.set_privileges(Privilege::InterfaceConfig.into())
+        .unwrap();
+    let tenant: Vnet = flat.clone();
+    let denied = |said: Result<(), AdminError>| {
+        assert!(matches!(said, Err(AdminError::Denied(_))), "{said:?}");
+    };
+    let mut other = config.clone();
+    other.vlans.as_mut().unwrap().host = MemberVlans::access(20);
+    denied(tenant.set_bridge("bridge0", other));
+    denied(tenant.set_bridge("bridge0", BridgeConfig::default()));
+    let mut member = MemberConfig {
+        vlans: MemberVlans::access(20),
+        ..MemberConfig::default()
+    };
+    denied(tenant.set_member("bridge0", "p0", member.clone()));
+    // All else is theirs.
+    member.vlans = MemberVlans::default();
+    member.private = Switchable::On;
+    tenant.set_member("bridge0", "p0", member).unwrap();
+    let hub = BridgeConfig {
+        mode: vnet::BridgeMode::Hub,
+        ..config
+    };
+    tenant.set_bridge("bridge0", hub).unwrap();
 }
 
 #[test]

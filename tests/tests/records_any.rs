@@ -152,7 +152,18 @@ fn member_config() -> impl Strategy<Value = MemberConfig> {
     let switches = prop::array::uniform6(switch());
     let all = (switches, any::<Option<u32>>(), rstp_port(), member_vlans());
     all.prop_map(|(switches, max_stations, rstp, vlans)| {
-        let [learn, discover, private, broadcast, multicast, sticky] = switches;
+        let [
+            mut learn,
+            discover,
+            private,
+            broadcast,
+            multicast,
+            mut sticky,
+        ] = switches;
+        match max_stations {
+            Some(_) => learn = Switchable::On,
+            None => sticky = Switchable::Off,
+        }
         MemberConfig {
             learn,
             discover,

@@ -4,16 +4,19 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use vnet::capture::{CaptureOptions, FrameTap, Recorder};
 use vnet::record::Operation;
 use vnet::time::Instant;
 use vnet::{
-    AdminError, AdminState, BridgeConfig, Carrier, Direction, DropReason, MacAddr, MemberConfig,
-    NextHop, OwnedVnet, Packet, Port, RstpConfig, RstpPort, Stp, StpEdge, System, VlanConfig, Vnet,
+    AdminError, AdminState, BridgeConfig, Carrier, Direction, DropReason, LaggConfig, MacAddr,
+    MemberConfig, NextHop, OwnedVnet, Packet, Port, RstpConfig, RstpPort, StationOrigin, Stp,
+    StpEdge, Switchable, System, VlanConfig, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::frames::{ARP, Station, arp, ethernet};
+use vnet_tests::reach::reaches;
 use vnet_tests::topology::vnet;
 
 const PEER: Station = Station {
@@ -160,7 +163,7 @@ fn copies_of_copies_are_bounded_and_what_is_above_is_counted() {
 }
 
 #[test]
-fn nothing_that_stands_on_a_member_that_is_down_has_a_frame() {
+fn nothing_that_stands_on_a_member_has_a_frame() {
     let system = System::manual(1);
     let v = vnet(&system, "v");
     let ports = ["p0", "p1"].map(|name| v.port(name, None).unwrap());
@@ -173,14 +176,122 @@ fn nothing_that_stands_on_a_member_that_is_down_has_a_frame() {
     let delivered = || v.stats().unwrap().delivered;
     ports[0].send(question(mac, 5)).unwrap();
     system.poll(system.now());
-    let before = delivered();
+    assert_eq!(delivered(), 0);
     v.set_up("p1", AdminState::Down).unwrap();
     ports[0].send(question(mac, 5)).unwrap();
     system.poll(system.now());
-    assert_eq!(delivered(), before);
-    let dropped = v.stats().unwrap().rx_drops(DropReason::InterfaceDown);
-    assert_eq!(dropped, 1);
+    assert_eq!(delivered(), 0);
+    let dropped = v.stats().unwrap().rx_drops(DropReason::UnknownVlan);
+    assert_eq!(dropped, 2);
     assert_conserved(&v);
+}
+
+#[test]
+fn what_stands_on_a_member_sends_nothing_past_the_bridge_or_the_lagg() {
+    let system = System::virtual_time(1);
+    let (v, guest) = (vnet(&system, "v"), vnet(&system, "guest"));
+    let far = vnet(&system, "far");
+    v.epair("eth0", &far, "eth0").unwrap();
+    let five = vlan(&v, "eth0", 5);
+    v.vlan_in("eth0", &guest, "lan0", VlanConfig::dot1q(6))
+        .unwrap();
+    for (vid, address) in [(5, "192.0.2.5/25"), (6, "192.0.2.130/25")] {
+        self::address(&far, &vlan(&far, "eth0", vid), address);
+    }
+    self::address(&v, &five, "192.0.2.1/25");
+    self::address(&guest, "lan0", "192.0.2.129/25");
+    let works = || [reaches(&v, "192.0.2.5"), reaches(&guest, "192.0.2.130")];
+    let mac = |name: &str| {
+        let all = v.interfaces().unwrap();
+        all.iter().find(|i| i.name == name).unwrap().mac
+    };
+    v.bridge("br0").unwrap();
+    v.lagg("lagg0", LaggConfig::default()).unwrap();
+    let own = mac("eth0");
+    for (n, above) in ["br0", "lagg0", "br0", "lagg0"].into_iter().enumerate() {
+        assert_eq!(works(), [true; 2], "before {above}");
+        v.add_member(above, "eth0").unwrap();
+        system.sleep(Duration::from_secs(1)).unwrap();
+        assert_eq!(carrier(&v, &five), Carrier::Down, "{above}");
+        assert_eq!(carrier(&guest, "lan0"), Carrier::Down, "{above}");
+        let sent = || far.interfaces().unwrap()[1].counters.rx_bytes;
+        let before = sent();
+        assert_eq!(works(), [false; 2], "{above}");
+        if above == "br0" {
+            assert_eq!(sent(), before, "nothing came by");
+        } else {
+            assert_eq!((mac("eth0"), mac(&five)), (mac("lagg0"), mac("lagg0")));
+        }
+        match n {
+            0 | 1 => v.remove_member(above, "eth0").unwrap(),
+            _ => v.remove_interface(above).unwrap(),
+        }
+        system.sleep(Duration::from_secs(1)).unwrap();
+        assert_eq!((mac("eth0"), mac(&five)), (own, own), "{above}");
+    }
+    assert_eq!(works(), [true; 2]);
+    // One that is made on a member has no carrier from the beginning.
+    v.bridge("br0").unwrap();
+    v.add_member("br0", "eth0").unwrap();
+    assert_eq!(carrier(&v, &vlan(&v, "eth0", 7)), Carrier::Down);
+    for v in [guest, far, v] {
+        assert_conserved(&v);
+        assert_clean(&v.destroy());
+    }
+}
+
+#[test]
+fn what_was_known_in_one_vlan_is_unknown_in_another() {
+    let system = System::virtual_time(1);
+    let (v, far) = (vnet(&system, "v"), vnet(&system, "far"));
+    v.epair("eth0", &far, "eth0").unwrap();
+    let five = vlan(&v, "eth0", 5);
+    address(&v, &five, "192.0.2.1/24");
+    for vid in [5, 6] {
+        // The same address in both, at stations with addresses of their own.
+        let there = vlan(&far, "eth0", vid);
+        far.set_mac(&there, MacAddr([2, 0xbb, 0, 0, 0, vid as u8]))
+            .unwrap();
+    }
+    address(&far, "eth0.5", "192.0.2.2/24");
+    assert!(reaches(&v, "192.0.2.2"));
+    far.remove_address("eth0.5", "192.0.2.2".parse().unwrap())
+        .unwrap();
+    address(&far, "eth0.6", "192.0.2.2/24");
+    v.set_vlan(&five, VlanConfig::dot1q(6)).unwrap();
+    assert!(v.neighbours().unwrap().is_empty());
+    assert!(reaches(&v, "192.0.2.2"));
+    assert_eq!(
+        v.neighbours().unwrap()[0].mac,
+        Some(MacAddr([2, 0xbb, 0, 0, 0, 6]))
+    );
+
+    // Nor does a bridge know who was behind it.
+    v.remove_address(&five, "192.0.2.1".parse().unwrap())
+        .unwrap();
+    v.bridge("br0").unwrap();
+    v.add_member("br0", &five).unwrap();
+    let sticky = MemberConfig {
+        sticky: Switchable::On,
+        max_stations: Some(9),
+        ..MemberConfig::default()
+    };
+    v.set_member("br0", &five, sticky).unwrap();
+    address(&v, "br0", "192.0.2.1/24");
+    assert!(reaches(&v, "192.0.2.2"));
+    let behind = || {
+        let stations = v.stations("br0").unwrap();
+        let behind =
+            |s: &&vnet::StationInfo| s.interface == five && s.origin == StationOrigin::Sticky;
+        stations.iter().filter(behind).count()
+    };
+    assert_eq!(behind(), 1);
+    v.set_vlan(&five, VlanConfig::dot1q(5)).unwrap();
+    assert_eq!(behind(), 0);
+    for v in [v, far] {
+        assert_conserved(&v);
+        assert_clean(&v.destroy());
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::netif::{AdminError, Kind, Netif};
 use crate::packet::tag::MAX_VID;
 use crate::packet::{Cx, MacAddr};
 use crate::stack::Stack;
+use crate::stack::limits::Resource;
 
 /// What is configured of a bridge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,6 +201,7 @@ impl Vnet {
             candidate(stack, member)?;
             check_size(stack, id, 1)?;
             stack.bridges.join(&mut stack.ifs, cx.now, id, ifid);
+            stack.membership_changed(cx, ifid);
             stack.state_changed(cx, itself);
             let (interface, member) = (bridge.to_owned(), member.to_owned());
             Ok(Op::Bridge(interface, BridgeOp::AddMember { member }))
@@ -227,6 +229,7 @@ impl Vnet {
             }
             let (_, ifid) = member_of(stack, bridge, member)?;
             stack.bridges.forget(&mut stack.ifs, cx.now, ifid);
+            stack.membership_changed(cx, ifid);
             let itself = stack.ifs.id_of(bridge)?;
             stack.state_changed(cx, itself);
             let (interface, member) = (bridge.to_owned(), member.to_owned());
@@ -234,7 +237,8 @@ impl Vnet {
         })
     }
 
-    /// Sets how a bridge treats a member.
+    /// Sets how a bridge treats a member. Other VLANs need [`Privilege::InterfaceCreate`]: they decide whose
+    /// frames the member, or the vnet itself, has.
     ///
     /// # Errors
     /// As [`Vnet::remove_member`]; also, a parameter of the spanning tree, or a VLAN, that is out of range, or
@@ -248,8 +252,12 @@ impl Vnet {
         self.require(Privilege::InterfaceConfig)?;
         config.check()?;
         self.configure(|stack, cx| {
-            let (_, ifid) = member_of(stack, bridge, member)?;
+            let (id, ifid) = member_of(stack, bridge, member)?;
             let bridges = &mut stack.bridges;
+            let old = bridges.get(id).and_then(|b| b.member_config(ifid));
+            if old.is_none_or(|old| old.vlans != config.vlans) {
+                self.require(Privilege::InterfaceCreate)?;
+            }
             bridges.set_member(&mut stack.ifs, cx.now, ifid, config.clone());
             Ok(Op::Bridge(
                 bridge.to_owned(),
@@ -261,7 +269,8 @@ impl Vnet {
         })
     }
 
-    /// Sets how a bridge works, from the next frame on.
+    /// Sets how a bridge works, from the next frame on. Other VLANs need [`Privilege::InterfaceCreate`], as in
+    /// [`Vnet::set_member`].
     ///
     /// # Errors
     /// No bridge of that name; a parameter of the spanning tree, or a VLAN, that is out of range; VLANs that
@@ -275,6 +284,12 @@ impl Vnet {
                 check_size(stack, id, 0)?;
             }
             let bridges = &mut stack.bridges;
+            if bridges
+                .get(id)
+                .is_none_or(|b| b.config.vlans != config.vlans)
+            {
+                self.require(Privilege::InterfaceCreate)?;
+            }
             bridges.set_config(&mut stack.ifs, cx.now, id, config.clone());
             let interface = bridge.to_owned();
             Ok(Op::Bridge(interface, BridgeOp::SetBridge { config }))
@@ -287,7 +302,7 @@ impl Vnet {
     ///
     /// # Errors
     /// As [`Vnet::remove_member`]; also, an address that is not a unicast address, or is the
-    /// bridge's own; a VID that is out of range.
+    /// bridge's own; a VID that is out of range; a limit is reached.
     pub fn add_station(
         &self,
         bridge: &str,
@@ -306,6 +321,12 @@ impl Vnet {
             let known = fdb.lookup(cx.now, Fid::ALL, mac);
             if known.is_some_and(|s| s.origin == Origin::Local) {
                 return Err(AdminError::OwnAddress(mac));
+            }
+            let is_there = fdb
+                .lookup(cx.now, fid, mac)
+                .is_some_and(|s| s.fid == fid && s.origin == Origin::Static);
+            if !is_there && !fdb.admits_one() {
+                return Err(AdminError::Limit(Resource::Stations.as_str()));
             }
             fdb.set(cx.now, fid, mac, ifid, Origin::Static);
             Ok(Op::Bridge(

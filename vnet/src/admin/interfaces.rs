@@ -320,11 +320,8 @@ impl Vnet {
         self.configure(|stack, cx| {
             let id = of_its_own(stack, name)?;
             self.core.system.mac_by_hand(self.core.number, mac)?;
-            for (id, old) in stack.ifs.set_mac(id, mac) {
-                stack.bridges.mac_changed(&mut stack.ifs, cx.now, id, old);
-                stack.announce_addresses(id);
-                stack.keep_own_addresses(id);
-            }
+            let had = stack.ifs.set_mac(id, mac);
+            stack.readdressed(cx, had);
             if stack.ifs.lagg(id).is_some() {
                 stack.change_lagg(cx, id, |lagg| lagg.set_mac(mac));
             }

@@ -90,7 +90,8 @@ impl Vnet {
         })
     }
 
-    /// Gives a VLAN interface another VLAN of its parent. Everything else about it stays. A borrowed
+    /// Gives a VLAN interface another VLAN of its parent. Its configuration stays; what it has learned of
+    /// stations in the old VLAN is forgotten, as when its carrier goes and comes back. A borrowed
     /// one keeps the VLAN that its home has given it. Needs [`Privilege::InterfaceCreate`], as making it
     /// does: it decides whose frames the interface has.
     ///
@@ -100,7 +101,7 @@ impl Vnet {
     pub fn set_vlan(&self, name: &str, config: VlanConfig) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceCreate)?;
         check(config)?;
-        self.configure(|stack, _| {
+        self.configure(|stack, cx| {
             let netif = stack.ifs.by_name(name)?;
             let (id, vlan) = (netif.id, netif.kind.vlan());
             let vlan = vlan.ok_or_else(|| AdminError::Unsupported {
@@ -112,6 +113,7 @@ impl Vnet {
             if !matches!(parent.vlans.get(config), Some(Above::Here(has)) if *has == id) {
                 refuse_taken(parent, config)?;
                 stack.ifs.retag(id, config);
+                stack.moved(cx, id);
             }
             let op = IfOp::SetVlan {
                 tpid: config.tpid,

@@ -1,8 +1,9 @@
-//! What the links of one vnet hold together, and how much that may be.
+//! What many things of one vnet hold together, and how much that may be: links, bytes of frames; bridges,
+//! stations.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// An account that the interfaces of a vnet share. All that change it hold the vnet's lock; it is made of
+/// An account that they share. All that change it hold the vnet's lock; it is made of
 /// atomics so that they can share it.
 #[derive(Debug)]
 pub(crate) struct Account {
@@ -12,7 +13,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Nothing is held of `limit` bytes.
+    /// Nothing is held of `limit`.
     pub(crate) fn new(limit: u64) -> Account {
         Account {
             held: AtomicU64::new(0),
@@ -21,13 +22,13 @@ impl Account {
         }
     }
 
-    /// Bytes that are held, with what it costs to hold them.
+    /// How much is held; of bytes, with what it costs to hold them.
     #[inline]
     pub(crate) fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Frames that were refused.
+    /// How often something was refused.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
@@ -39,13 +40,13 @@ impl Account {
     }
 
     /// Changes how much may be held. What is held stays.
-    pub(crate) fn set_limit(&self, bytes: u64) {
-        self.limit.store(bytes, Ordering::Relaxed);
+    pub(crate) fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Whether so many more bytes may be held; if not, that counts as a refusal.
-    pub(crate) fn admits(&self, bytes: u64) -> bool {
-        let all = self.held().saturating_add(bytes);
+    /// Whether so much more may be held; if not, that counts as a refusal.
+    pub(crate) fn admits(&self, more: u64) -> bool {
+        let all = self.held().saturating_add(more);
         let admits = all <= self.limit();
         if !admits {
             let refused = self.refused() + 1;

@@ -31,10 +31,13 @@ pub(crate) mod vlan;
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
+use crate::link::Account;
 use crate::packet::header::EtherHeader;
+use crate::packet::tag::Tpid;
 use crate::packet::{MacAddr, Packet};
 use fdb::{Class, Fdb, FdbEntry, Learned, Origin, Source, is_learned};
 use slotmap::SecondaryMap;
+use std::sync::Arc;
 use stp::state::PortState;
 use tree::Tree;
 use vlan::Vlans;
@@ -174,12 +177,12 @@ pub(crate) struct Bridge {
 }
 
 impl Bridge {
-    fn new(ifid: IfId, seed: u64) -> Bridge {
+    fn new(ifid: IfId, seed: u64, account: Arc<Account>) -> Bridge {
         let config = BridgeConfig::default();
         Bridge {
             ifid,
             members: Vec::new(),
-            fdb: Fdb::new(seed, config.max_age, config.max_stations),
+            fdb: Fdb::new(seed, config.max_age, config.max_stations, account),
             config,
             member_configs: SecondaryMap::new(),
             vlans: None,
@@ -267,7 +270,7 @@ impl Bridge {
         }
         let host = self.host(packet);
         let is_group = header.dst.is_multicast();
-        if is_group && self.config.mode == BridgeMode::Switch && is_reserved(header.dst) {
+        if is_group && self.config.mode == BridgeMode::Switch && self.is_reserved(header.dst) {
             return Verdict::Drop(self.filtered());
         }
         let station = match is_group {
@@ -328,8 +331,11 @@ impl Bridge {
         packet: &mut Packet,
     ) -> Result<Class, Verdict> {
         // IEEE 802.1Q-2018, clause 8.13.9: BPDUs are in no VLAN.
-        if self.tree.is_some() && header.dst == stp::bpdu::GROUP {
-            return Err(Verdict::Bpdu);
+        if self.tree.is_some() && header.dst == self.group() {
+            return Err(match self.speaks_by(from.ifid) {
+                true => Verdict::Bpdu,
+                false => Verdict::Drop(self.filtered()),
+            });
         }
         let vlans = self.vlans.as_ref();
         let class = vlans.and_then(|vlans| vlans.classify(Some(from.ifid), packet));
@@ -345,7 +351,7 @@ impl Bridge {
         class: Class,
         header: &EtherHeader,
     ) -> Option<Verdict> {
-        if header.dst == stp::bpdu::GROUP {
+        if header.dst == self.group() {
             return Some(Verdict::Bpdu);
         }
         let reason = kept_back(from.state)?;
@@ -405,6 +411,39 @@ impl Bridge {
         }
     }
 
+    /// The group to which BPDUs are sent (IEEE 802.1Q-2018, clause 8.13.5). A provider's bridges have one of
+    /// their own, so that they carry those of their customers like other frames.
+    pub(crate) fn group(&self) -> MacAddr {
+        match self.is_provider() {
+            true => stp::bpdu::PROVIDER_GROUP,
+            false => stp::bpdu::GROUP,
+        }
+    }
+
+    fn is_provider(&self) -> bool {
+        let tpid = self.vlans.as_ref().map(|vlans| vlans.tpid());
+        tpid == Some(Tpid::Dot1ad)
+    }
+
+    /// Whether BPDUs are sent and heard by a member. They are not in a tunnel through bridges of the
+    /// customers' own kind: both would take those of the others for their own.
+    pub(crate) fn speaks_by(&self, member: IfId) -> bool {
+        let vlans = self.vlans.as_ref();
+        self.is_provider() || vlans.is_none_or(|vlans| !vlans.is_tunnel(member))
+    }
+
+    /// True for groups whose frames are for the stations on one wire (IEEE 802.1Q-2018, tables 8-1 and, for
+    /// a provider's bridges, 8-2).
+    fn is_reserved(&self, mac: MacAddr) -> bool {
+        match mac.0 {
+            [0x01, 0x80, 0xc2, 0, 0, last] if self.is_provider() => {
+                matches!(last, 0x01..=0x0a | 0x0e)
+            }
+            [0x01, 0x80, 0xc2, 0, 0, last] => last <= 0x0f,
+            _ => false,
+        }
+    }
+
     fn learn(&mut self, now: Instant, from: Ingress, class: Class, src: MacAddr) -> Learned {
         let learns = from.config.learn == Switchable::On && self.config.mode == BridgeMode::Switch;
         if !src.is_station() || !learns {
@@ -461,10 +500,4 @@ fn kept_back(state: PortState) -> Option<DropReason> {
         PortState::Discarding | PortState::Learning => Some(DropReason::StpDiscarding),
         PortState::Guarded => Some(DropReason::StpGuard),
     }
-}
-
-/// True for 01:80:c2:00:00:00 to 01:80:c2:00:00:0f, which are for the stations on one wire (IEEE
-/// 802.1D-2004, section 7.12.6).
-fn is_reserved(mac: MacAddr) -> bool {
-    matches!(mac.0, [0x01, 0x80, 0xc2, 0, 0, last] if last <= 0x0f)
 }

@@ -179,9 +179,10 @@ impl IfTable {
 }
 
 impl super::table::Netif {
-    /// The carrier that VLAN interfaces on it have.
+    /// The carrier that VLAN interfaces on it have: none while it is a member of a bridge or a lagg, which
+    /// has its frames, and decides which ones it sends.
     pub(crate) fn carrier_above(&self) -> Carrier {
-        match self.is_running() {
+        match self.is_running() && self.member.is_none() {
             true => Carrier::Up,
             false => Carrier::Down,
         }

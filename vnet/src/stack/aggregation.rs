@@ -12,13 +12,17 @@ use crate::packet::{Csum, Cx, Packet, Payload};
 impl Stack {
     /// Makes an interface a member of a lagg.
     pub(crate) fn join_lagg(&mut self, cx: &mut Cx, lagg: IfId, id: IfId) {
-        self.ifs.join_lagg(lagg, id);
+        let had = self.ifs.join_lagg(lagg, id);
+        self.readdressed(cx, had);
+        self.membership_changed(cx, id);
         self.change_lagg(cx, lagg, |_| {});
     }
 
     /// Ends the membership of an interface, if it is a member of a lagg.
     pub(crate) fn leave_lagg(&mut self, cx: &mut Cx, id: IfId) {
-        if let Some(lagg) = self.ifs.leave_lagg(id) {
+        if let Some((lagg, had)) = self.ifs.leave_lagg(id) {
+            self.membership_changed(cx, id);
+            self.readdressed(cx, had);
             let now = cx.now;
             self.change_lagg(cx, lagg, |lagg| lagg.remove(now, id));
         }

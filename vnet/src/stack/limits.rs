@@ -11,6 +11,7 @@ use super::Stack;
 use crate::base::stats::{DropReason, Stats};
 use crate::ip::{fib, reassembly};
 use crate::neigh::NeighConfig;
+use crate::netif::bridge::members::DEFAULT_STATIONS;
 use crate::netif::table::DEFAULT_LINK_BYTES;
 use crate::netif::{AdminError, inbox};
 use crate::transport::error::SocketError;
@@ -60,6 +61,9 @@ resources! {
     Routes = "routes",
     /// Neighbours. At the limit, an old entry is replaced, or the packet is dropped ([`DropReason::NeighbourLimit`]).
     Neighbours = "neighbours",
+    /// Stations that bridges know, learned or static. At the limit, adding one fails, and no more are learned: frames for
+    /// others are flooded.
+    Stations = "stations",
     /// Bytes of fragments that wait for the rest of their datagram. At the limit, the oldest datagram is dropped
     /// ([`DropReason::FragmentLimit`]).
     ReassemblyBytes = "reassembly-bytes",
@@ -177,6 +181,7 @@ pub(crate) fn defaults() -> [u64; Resource::ALL.len()] {
         Resource::LinkBytes => DEFAULT_LINK_BYTES,
         Resource::Routes => fib::DEFAULT_MAX_ROUTES as u64,
         Resource::Neighbours => NeighConfig::default().limit as u64,
+        Resource::Stations => DEFAULT_STATIONS,
         Resource::ReassemblyBytes => reassembly::Limits::default().max_bytes as u64,
         Resource::Backlog => TcpConfig::default().max_backlog as u64,
         Resource::Sockets
@@ -260,6 +265,7 @@ impl Stack {
             | Resource::LinkBytes
             | Resource::Routes
             | Resource::Neighbours
+            | Resource::Stations
             | Resource::ReassemblyBytes
             | Resource::Backlog
             | Resource::Tasks => return Ok(()),
@@ -307,6 +313,7 @@ impl Stack {
                 config.limit = size;
                 self.neigh.set_config(config);
             }
+            Resource::Stations => self.bridges.account.set_limit(limit),
             Resource::ReassemblyBytes => self.ip.set_max_fragment_bytes(size),
             Resource::Backlog => self.tcp.config_mut().max_backlog = size,
         }
@@ -334,6 +341,10 @@ impl Stack {
             }
             Resource::Routes => (self.ip.route_count() as u64, 0),
             Resource::Neighbours => (self.neigh.len() as u64, dropped(DropReason::NeighbourLimit)),
+            Resource::Stations => {
+                let account = &self.bridges.account;
+                (account.held(), account.refused())
+            }
             Resource::ReassemblyBytes => (
                 self.ip.fragment_bytes() as u64,
                 dropped(DropReason::FragmentLimit),
@@ -361,6 +372,7 @@ impl Stack {
         limits.note(Resource::LinkBytes, self.ifs.link_account.held());
         limits.note(Resource::Routes, self.ip.route_count() as u64);
         limits.note(Resource::Neighbours, self.neigh.len() as u64);
+        limits.note(Resource::Stations, self.bridges.account.held());
         limits.note(Resource::ReassemblyBytes, self.ip.fragment_bytes() as u64);
         if self.limits.of(Resource::Sockets) != UNLIMITED {
             self.share_sockets();

@@ -46,9 +46,9 @@ use crate::netif::inbox::News;
 use crate::netif::lldp::Lldp;
 use crate::netif::member::Member;
 use crate::netif::{AdminError, Bridges, IfTable, Netif};
-use crate::packet::Cx;
 use crate::packet::cx::Carrier;
 use crate::packet::header::zone;
+use crate::packet::{Cx, MacAddr};
 use crate::transport::echo::Echo;
 use crate::transport::raw::Raw;
 use crate::transport::tcp::{Tcp, TcpConfig};
@@ -412,6 +412,40 @@ impl Stack {
         }
     }
 
+    /// An interface is a member of something from now on, or of nothing: what stands on it has no carrier
+    /// while it is.
+    pub(crate) fn membership_changed(&mut self, cx: &mut Cx, ifid: IfId) {
+        let mut changed = Vec::new();
+        self.ifs.tell_vlans(cx, ifid, &mut changed);
+        for above in changed {
+            self.state_changed(cx, above);
+        }
+    }
+
+    /// These interfaces have other MAC addresses than the ones that they had.
+    pub(crate) fn readdressed(&mut self, cx: &mut Cx, had: Vec<(IfId, MacAddr)>) {
+        for (ifid, old) in had {
+            self.bridges.mac_changed(&mut self.ifs, cx.now, ifid, old);
+            self.announce_addresses(ifid);
+            self.keep_own_addresses(ifid);
+        }
+    }
+
+    /// An interface leads to other stations from now on: nobody is where he was, and the interface is as
+    /// good as new to a bridge that it is a member of, and to what stands on it.
+    pub(crate) fn moved(&mut self, cx: &mut Cx, ifid: IfId) {
+        self.neigh.remove_interface(cx.stats, ifid);
+        self.bridges.forget_stations(&self.ifs, ifid);
+        let Some(carrier) = self.ifs.get(ifid).map(|i| i.carrier) else {
+            return;
+        };
+        if carrier == Carrier::Up {
+            self.set_carrier(cx, ifid, Carrier::Down);
+            self.set_carrier(cx, ifid, Carrier::Up);
+        }
+        self.announce_addresses(ifid);
+    }
+
     /// Announces every address of an interface with the next output.
     pub(crate) fn announce_addresses(&mut self, ifid: IfId) {
         let addrs = self.ip.addresses_on(ifid).map(|net| net.addr());
@@ -452,9 +486,17 @@ impl Stack {
         let member = self.ifs.get(ifid).and_then(|i| i.on_bridge());
         let bridge = member.and_then(|m| self.bridges.get(m.bridge));
         let bridge = bridge.map(|b| b.ifid);
+        let itself = self.ifs.get(ifid).and_then(|i| i.kind.bridge());
+        let mut free = itself.map_or(Vec::new(), |id| self.bridges.members(id));
         self.bridges.forget(&mut self.ifs, cx.now, ifid);
         for member in self.ifs.members_of_lagg(ifid) {
-            self.ifs.leave_lagg(member);
+            if let Some((_, had)) = self.ifs.leave_lagg(member) {
+                self.readdressed(cx, had);
+            }
+            free.push(member);
+        }
+        for member in free {
+            self.membership_changed(cx, member);
         }
         self.leave_lagg(cx, ifid);
         if let Some(bridge) = bridge {

@@ -42,6 +42,7 @@ use crate::netif::member::Member;
 use crate::netif::vlan::{Above, VlanConfig};
 use crate::netif::wire::WireEnd;
 use crate::netif::{AdminState, IfTable, Item, Netif};
+use crate::packet::cx::Carrier;
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::tcp as tcp_header;
 use crate::packet::header::udp::UDP_LEN;
@@ -75,12 +76,14 @@ fn frame(s: &mut Stack, cx: &mut Cx, packet: Packet) {
 fn leave(s: &mut Stack, cx: &mut Cx, mut packet: Packet) {
     cx.stats.received += 1;
     let parent = packet.meta.rcvif.take();
-    match parent.filter(|id| s.ifs.get(*id).is_some()) {
-        Some(parent) => {
+    // It may have been sent before the interface heard of its carrier.
+    match parent.and_then(|id| s.ifs.get(id)) {
+        Some(parent) if parent.carrier_above() == Carrier::Up => {
             cx.stats.forwarded += 1;
+            let parent = parent.id;
             tx::send(s, cx, parent, packet, &mut Trail::default());
         }
-        None => cx.stats.drop_rx(DropReason::InterfaceDown),
+        _ => cx.stats.drop_rx(DropReason::InterfaceDown),
     }
 }
 
@@ -260,7 +263,9 @@ fn tagged(
     packet: &mut Packet,
 ) -> Result<EtherHeader, Verdict> {
     while let Some(tag) = packet.meta.tags.outer() {
-        let above = netif.vlans.get(VlanConfig::of(tag));
+        // A bridge gives a member what is for its address, but nothing on a member has anything.
+        let vlans = netif.member.is_none().then_some(&netif.vlans);
+        let above = vlans.and_then(|vlans| vlans.get(VlanConfig::of(tag)));
         if above.is_none() && tag.vid() != 0 {
             return Err(Verdict::Drop(DropReason::UnknownVlan));
         }
@@ -273,10 +278,6 @@ fn tagged(
             if packet.meta.tags.outer().is_some_and(|tag| tag.vid() != 0) {
                 return Err(Verdict::Drop(DropReason::UnknownVlan));
             }
-        }
-        // A bridge gives a member that is down what is for its address, but nothing on that has it.
-        if above.is_some() && netif.admin == AdminState::Down {
-            return Err(Verdict::Drop(DropReason::InterfaceDown));
         }
         match above {
             Some(Above::Here(id)) => return Err(Verdict::Above(*id)),

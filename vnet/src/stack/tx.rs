@@ -583,8 +583,12 @@ pub(super) fn to_members(
 
 /// Sends a BPDU by a member of a bridge, whatever that does with other frames.
 fn spanning_tree(s: &mut Stack, cx: &mut Cx, ifid: IfId, bpdu: &Encoded) {
-    if let Some(netif) = s.ifs.get(ifid) {
-        let frame = bpdu::frame(netif.mac, bpdu);
+    let netif = s.ifs.get(ifid);
+    let bridge = netif.and_then(|i| s.bridges.get(i.on_bridge()?.bridge));
+    if let (Some(netif), Some(bridge)) = (netif, bridge)
+        && bridge.speaks_by(ifid)
+    {
+        let frame = bpdu::frame(bridge.group(), netif.mac, bpdu);
         let mut packet = Packet::outgoing(Payload::from(frame));
         packet.meta.csum = Csum::Verified;
         send(s, cx, ifid, packet, &mut Trail::default());

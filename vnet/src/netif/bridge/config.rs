@@ -130,11 +130,11 @@ pub struct MemberConfig {
     /// Whether multicasts are sent to it; on by default.
     #[serde(skip_serializing_if = "is_on")]
     pub multicast: Switchable,
-    /// Whether stations learned behind it stay: they neither age nor move. Off by default.
+    /// Whether stations learned behind it stay: they neither age nor move. Off by default; needs `max_stations`.
     #[serde(skip_serializing_if = "is_off")]
     pub sticky: Switchable,
     /// The number of stations that are learned behind it; no limit by default. Frames of other stations are
-    /// dropped.
+    /// dropped, also of those for which the bridge has no room. It needs `learn`, and has no effect on a hub.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_stations: Option<u32>,
     /// Its parameters in the bridge's spanning tree, if there is one.
@@ -149,6 +149,18 @@ impl MemberConfig {
     /// Checks what has a range.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         self.rstp.check()?;
+        if self.max_stations.is_some() && !self.learn.is_on() {
+            return Err(ConfigError::new(
+                "max_stations",
+                "where no stations are learned, they are not counted: set `learn`, or no limit",
+            ));
+        }
+        if self.sticky.is_on() && self.max_stations.is_none() {
+            return Err(ConfigError::new(
+                "sticky",
+                "stations that stay need a limit, `max_stations`: they would take up the bridge's room for ever",
+            ));
+        }
         self.vlans.check()
     }
 }

@@ -7,8 +7,8 @@ use crate::base::stats::DropReason;
 use crate::base::switch::Switch;
 use crate::netif::IfTable;
 use crate::netif::bridge::fdb::Fid;
-use crate::packet::header::ether;
-use crate::packet::tag::Tag;
+use crate::packet::header::ether::{self, ETHER_LEN};
+use crate::packet::tag::{TAG_LEN, Tag, UNCOUNTED_TAGS};
 use crate::packet::{Packet, gso};
 
 impl Bridge {
@@ -173,7 +173,7 @@ impl Bridge {
             self.counters.member_down += 1;
             return Err(DropReason::InterfaceDown);
         }
-        if frame.longest > usize::from(netif.ip_mtu) + frame.headers {
+        if !frame.fits(netif.ip_mtu, form) {
             self.counters.too_big += 1;
             return Err(DropReason::TooBig);
         }
@@ -209,18 +209,31 @@ fn leave(packet: &mut Packet, form: Form) {
     }
 }
 
-/// How long a frame is, and how much of that no MTU counts.
+/// How long a frame is.
 #[derive(Clone, Copy)]
 struct FrameSize {
+    /// Bytes behind its headers.
     longest: usize,
-    headers: usize,
+    /// Its tags, in its bytes or not.
+    tags: usize,
 }
 
 impl FrameSize {
     fn of(packet: &mut Packet) -> Result<FrameSize, DropReason> {
-        // IEEE 802.3, clause 3.2.7: a tagged frame may be longer by its tags.
         let headers = ether::network_offset(packet);
         let longest = gso::longest_frame(packet, headers).map_err(|_| DropReason::Malformed)?;
-        Ok(FrameSize { longest, headers })
+        let tags = headers - ETHER_LEN + packet.meta.tags.wire_len();
+        Ok(FrameSize {
+            longest: longest.saturating_sub(headers),
+            tags: tags / TAG_LEN,
+        })
+    }
+
+    /// Whether it can leave in this form by a member with this MTU.
+    fn fits(self, ip_mtu: u16, form: Form) -> bool {
+        let tags = self.tags - usize::from(form == Form::Untagged);
+        // IEEE 802.3, clause 3.2.7: a frame may be longer by its tags; but there is not room for any number.
+        let counted = tags.saturating_sub(UNCOUNTED_TAGS) * TAG_LEN;
+        self.longest + counted <= usize::from(ip_mtu)
     }
 }

@@ -13,6 +13,8 @@
 //! It knows neither frames nor interfaces' states; what to do with what it finds is
 //! [`Bridge`](super::Bridge)'s.
 
+use std::sync::Arc;
+
 use slotmap::{SecondaryMap, new_key_type};
 
 use crate::base::deadline::{Armed, Deadlines};
@@ -20,6 +22,7 @@ use crate::base::id::IfId;
 use crate::base::map::Map;
 use crate::base::slab::Slab;
 use crate::base::time::{Duration, Instant};
+use crate::link::Account;
 use crate::packet::MacAddr;
 
 new_key_type! {
@@ -155,12 +158,19 @@ pub(crate) struct Fdb {
     max_age: Duration,
     max_learned: usize,
     max_in_vlan: u32,
+    /// Stations in all databases of the vnet.
+    account: Arc<Account>,
 }
 
 impl Fdb {
     /// An empty one. A learned entry is gone when its station was silent for `max_age` (zero is
-    /// for ever); there are at most `max_learned` of them.
-    pub(crate) fn new(seed: u64, max_age: Duration, max_learned: usize) -> Fdb {
+    /// for ever); there are at most `max_learned` of them. All that are not local are on the account.
+    pub(crate) fn new(
+        seed: u64,
+        max_age: Duration,
+        max_learned: usize,
+        account: Arc<Account>,
+    ) -> Fdb {
         Fdb {
             slots: Slab::default(),
             index: Map::seeded(seed),
@@ -172,6 +182,7 @@ impl Fdb {
             max_age,
             max_learned,
             max_in_vlan: u32::MAX,
+            account,
         }
     }
 
@@ -250,8 +261,13 @@ impl Fdb {
             return Learned::Refused;
         }
         let is_full_vlan = fid != Fid::ALL && self.in_vlan(fid) >= self.max_in_vlan;
-        if self.learned >= self.max_learned || is_full_vlan {
-            return Learned::Full;
+        let is_full = self.learned >= self.max_learned || is_full_vlan;
+        if is_full || !self.account.admits(1) {
+            // Behind a member with a limit, nobody passes whom it does not count.
+            return match from.most {
+                u32::MAX => Learned::Full,
+                _ => Learned::Refused,
+            };
         }
         self.insert(FdbEntry {
             fid,
@@ -291,8 +307,14 @@ impl Fdb {
         self.in_vlan.get(&fid).copied().unwrap_or(0)
     }
 
+    /// Whether the vnet may have one more station; if not, that counts as a refusal.
+    pub(crate) fn admits_one(&self) -> bool {
+        self.account.admits(1)
+    }
+
     /// Counts an entry in.
     fn count(&mut self, entry: &FdbEntry) {
+        self.account.change(0, of_account(entry));
         self.of_one_vlan += usize::from(entry.fid != Fid::ALL);
         if is_learned(entry) {
             self.learned += 1;
@@ -305,6 +327,7 @@ impl Fdb {
 
     /// Counts it out again.
     fn discount(&mut self, entry: &FdbEntry) {
+        self.account.change(of_account(entry), 0);
         self.of_one_vlan -= usize::from(entry.fid != Fid::ALL);
         if is_learned(entry) {
             self.learned -= 1;
@@ -425,6 +448,18 @@ impl Fdb {
     }
 }
 
+impl Drop for Fdb {
+    fn drop(&mut self) {
+        let held = self.iter().map(of_account).sum();
+        self.account.change(held, 0);
+    }
+}
+
+/// How many stations an entry is on the account.
+fn of_account(entry: &FdbEntry) -> u64 {
+    u64::from(entry.origin != Origin::Local)
+}
+
 /// True when frames have said where the station is.
 pub(crate) fn is_learned(entry: &FdbEntry) -> bool {
     matches!(entry.origin, Origin::Learned | Origin::Sticky)
@@ -450,6 +485,10 @@ mod tests {
 
     fn at(seconds: u64) -> Instant {
         Instant::ZERO + Duration::from_secs(seconds)
+    }
+
+    fn account() -> Arc<Account> {
+        Arc::new(Account::new(u64::MAX))
     }
 
     /// A member behind which any number of stations come and go.
@@ -481,7 +520,7 @@ mod tests {
     #[test]
     fn a_station_is_known_until_it_was_silent_for_the_age() {
         let p = ports();
-        let mut fdb = Fdb::new(1, Duration::from_secs(10), 8);
+        let mut fdb = Fdb::new(1, Duration::from_secs(10), 8, account());
         assert_eq!(fdb.learn(at(0), ANY, mac(1), from(p[0])), Learned::New);
         assert_eq!(fdb.learn(at(5), ANY, mac(1), from(p[0])), Learned::Known);
         assert_eq!(fdb.lookup(at(14), ALL, mac(1)).map(|s| s.ifid), Some(p[0]));
@@ -495,7 +534,7 @@ mod tests {
     #[test]
     fn a_full_database_learns_nobody_until_someone_ages() {
         let p = ports();
-        let mut fdb = Fdb::new(1, Duration::from_secs(10), 2);
+        let mut fdb = Fdb::new(1, Duration::from_secs(10), 2, account());
         fdb.set(at(0), ALL, mac(9), p[3], Origin::Static);
         fdb.learn(at(0), ANY, mac(1), from(p[0]));
         fdb.learn(at(1), ANY, mac(2), from(p[0]));
@@ -508,7 +547,7 @@ mod tests {
     #[test]
     fn static_and_local_entries_do_not_move_or_age() {
         let p = ports();
-        let mut fdb = Fdb::new(1, Duration::from_secs(10), 2);
+        let mut fdb = Fdb::new(1, Duration::from_secs(10), 2, account());
         fdb.learn(at(0), ANY, mac(1), from(p[0]));
         fdb.set(at(0), ALL, mac(1), p[1], Origin::Static);
         fdb.set(at(0), ALL, mac(2), p[2], Origin::Local);
@@ -526,7 +565,7 @@ mod tests {
     #[test]
     fn flushing_and_learning_in_turn_takes_no_memory_in_the_heap() {
         let p = ports();
-        let mut fdb = Fdb::new(1, Duration::from_secs(10), 8);
+        let mut fdb = Fdb::new(1, Duration::from_secs(10), 8, account());
         for _ in 0..1_000 {
             fdb.learn(at(0), ANY, mac(1), from(p[0]));
             fdb.remove_if(|s| s.ifid == p[0]);
@@ -539,7 +578,7 @@ mod tests {
     #[test]
     fn a_station_is_somewhere_else_in_another_vlan() {
         let p = ports();
-        let mut fdb = Fdb::new(1, Duration::ZERO, 8);
+        let mut fdb = Fdb::new(1, Duration::ZERO, 8, account());
         let behind = |fdb: &Fdb, vid| fdb.lookup(at(0), Fid::of(vid), mac(1)).map(|e| e.ifid);
         assert_eq!(fdb.learn(at(0), own(5), mac(1), from(p[0])), Learned::New);
         assert_eq!(fdb.learn(at(0), own(6), mac(1), from(p[1])), Learned::New);
@@ -565,7 +604,7 @@ mod tests {
     #[test]
     fn a_shared_database_knows_a_station_in_every_vlan() {
         let p = ports();
-        let mut fdb = Fdb::new(1, Duration::ZERO, 8);
+        let mut fdb = Fdb::new(1, Duration::ZERO, 8, account());
         fdb.set(at(0), Fid::of(7), mac(1), p[3], Origin::Static);
         assert_eq!(
             fdb.learn(at(0), shared(5), mac(1), from(p[0])),
@@ -586,7 +625,7 @@ mod tests {
     #[test]
     fn stations_stay_behind_a_member_that_is_sticky() {
         let p = ports();
-        let mut fdb = Fdb::new(1, Duration::from_secs(10), 2);
+        let mut fdb = Fdb::new(1, Duration::from_secs(10), 2, account());
         let sticky = Source {
             origin: Origin::Sticky,
             ..from(p[0])
@@ -604,7 +643,7 @@ mod tests {
     #[test]
     fn there_is_room_for_so_many_stations_behind_a_member_and_in_a_vlan() {
         let p = ports();
-        let mut fdb = Fdb::new(1, Duration::from_secs(10), 9);
+        let mut fdb = Fdb::new(1, Duration::from_secs(10), 9, account());
         let one = Source {
             most: 1,
             ..from(p[0])
@@ -693,7 +732,10 @@ mod tests {
                     return Learned::Refused;
                 }
                 if full || full_vlan {
-                    return Learned::Full;
+                    return match from.most {
+                        u32::MAX => Learned::Full,
+                        _ => Learned::Refused,
+                    };
                 }
                 let entry = FdbEntry {
                     fid,
@@ -737,7 +779,7 @@ mod tests {
             sources[2].origin = Origin::Sticky;
             sources[3].most = 1;
             let mut now = at(0);
-            let mut fdb = Fdb::new(7, Duration::from_secs(10), 4);
+            let mut fdb = Fdb::new(7, Duration::from_secs(10), 4, account());
             fdb.set_max_in_vlan(3);
             let mut model = Model { max_age: Duration::from_secs(10), max_learned: 4, ..Model::default() };
             for act in acts {

@@ -1,26 +1,44 @@
 //! The bridges of a vnet: who is a member of which, and what happens when an interface comes, goes
 //! or changes.
 
+use std::sync::Arc;
+
 use super::Bridge;
 use super::config::{BridgeId, MemberConfig, Membership, Treatment};
-use super::fdb::{FdbEntry, Fid, Origin};
+use super::fdb::{FdbEntry, Fid, Origin, is_learned};
 use crate::base::deadline::Deadlines;
 use crate::base::id::IfId;
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
+use crate::link::Account;
 use crate::netif::IfTable;
 use crate::netif::member::Member;
 use crate::packet::MacAddr;
 use crate::packet::cx::Carrier;
 
+/// How many stations the bridges of one vnet know, unless there is another limit.
+pub(crate) const DEFAULT_STATIONS: u64 = 1 << 18;
+
 /// The bridges of one vnet.
-#[derive(Default)]
 pub(crate) struct Bridges {
     pub(super) bridges: Slab<BridgeId, Bridge>,
     /// When their spanning trees want to be looked at.
     pub(super) deadlines: Deadlines<BridgeId>,
     /// Those whose trees may have something to send.
     pub(super) sending: Vec<BridgeId>,
+    /// The stations that they know, and how many those may be.
+    pub(crate) account: Arc<Account>,
+}
+
+impl Default for Bridges {
+    fn default() -> Bridges {
+        Bridges {
+            bridges: Slab::default(),
+            deadlines: Deadlines::default(),
+            sending: Vec::new(),
+            account: Arc::new(Account::new(DEFAULT_STATIONS)),
+        }
+    }
 }
 
 impl Bridges {
@@ -38,7 +56,7 @@ impl Bridges {
 
     /// Makes a bridge without members, which is the interface `ifid` with the address `mac`.
     pub(crate) fn create(&mut self, now: Instant, ifid: IfId, mac: MacAddr, seed: u64) -> BridgeId {
-        let mut bridge = Bridge::new(ifid, seed);
+        let mut bridge = Bridge::new(ifid, seed, Arc::clone(&self.account));
         bridge.fdb.set(now, Fid::ALL, mac, ifid, Origin::Local);
         self.bridges.insert(bridge)
     }
@@ -126,6 +144,19 @@ impl Bridges {
         }
         self.update_carrier(ifs, id);
         self.check_port(ifs, now, ifid);
+    }
+
+    /// The members of a bridge.
+    pub(crate) fn members(&self, id: BridgeId) -> Vec<IfId> {
+        self.get(id).map_or(Vec::new(), |b| b.members.clone())
+    }
+
+    /// Forgets what has been learned behind an interface, if it is a member.
+    pub(crate) fn forget_stations(&mut self, ifs: &IfTable, ifid: IfId) {
+        let member = ifs.get(ifid).and_then(|i| i.on_bridge());
+        if let Some(bridge) = member.and_then(|m| self.bridges.get_mut(m.bridge)) {
+            bridge.fdb.remove_if(|s| s.ifid == ifid && is_learned(s));
+        }
     }
 
     /// True when there are none.

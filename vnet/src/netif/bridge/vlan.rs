@@ -150,6 +150,17 @@ impl Vlans {
         self.ports.remove(member);
     }
 
+    /// Which tags say in which VLAN a frame is.
+    pub(super) fn tpid(&self) -> Tpid {
+        self.tpid
+    }
+
+    /// True when tags mean nothing on a member.
+    pub(super) fn is_tunnel(&self, member: IfId) -> bool {
+        let port = self.ports.get(member);
+        port.is_some_and(|port| port.tags == TagPolicy::Ignore)
+    }
+
     /// Finds the VLAN of a frame whose tags are off, and gives it that VLAN's tag; `None` when it is in
     /// none. It has come in by a member, or from the vnet itself.
     pub(super) fn classify(&self, from: Option<IfId>, packet: &mut Packet) -> Option<Class> {

@@ -43,13 +43,14 @@ impl IfTable {
         }
     }
 
-    /// Makes an interface a member: it has the lagg's address and MTU from now on.
-    pub(crate) fn join_lagg(&mut self, lagg: IfId, id: IfId) {
+    /// Makes an interface a member: it has the lagg's address and MTU from now on. Returns the interfaces
+    /// that have another address now, with those that they had.
+    pub(crate) fn join_lagg(&mut self, lagg: IfId, id: IfId) -> Vec<(IfId, MacAddr)> {
         let Some((mac, ip_mtu)) = self.get(lagg).map(|i| (i.mac, i.ip_mtu)) else {
-            return;
+            return Vec::new();
         };
         let Some(netif) = self.get_mut(id) else {
-            return;
+            return Vec::new();
         };
         netif.member = Some(Member::Lagg(LaggMembership {
             lagg,
@@ -57,24 +58,26 @@ impl IfTable {
             mac: netif.mac,
             ip_mtu: netif.ip_mtu,
         }));
-        self.set_mac(id, mac);
+        let had = self.set_mac(id, mac);
         self.set_ip_mtu(id, ip_mtu);
         if let Some(lagg) = self.lagg_mut(lagg) {
             lagg.add(id);
         }
+        had
     }
 
     /// Makes an interface a member no more, and gives its own address and MTU back to it. Returns the
-    /// lagg that it was in, which is still to be told.
-    pub(crate) fn leave_lagg(&mut self, id: IfId) -> Option<IfId> {
+    /// lagg that it was in, which is still to be told, and the interfaces that have another address now, with
+    /// those that they had.
+    pub(crate) fn leave_lagg(&mut self, id: IfId) -> Option<(IfId, Vec<(IfId, MacAddr)>)> {
         let netif = self.get_mut(id)?;
         let Some(Member::Lagg(member)) = netif.member else {
             return None;
         };
         netif.member = None;
-        self.set_mac(id, member.mac);
+        let had = self.set_mac(id, member.mac);
         self.set_ip_mtu(id, member.ip_mtu);
-        Some(member.lagg)
+        Some((member.lagg, had))
     }
 
     /// The members of the lagg that an interface is.

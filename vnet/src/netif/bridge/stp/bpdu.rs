@@ -9,6 +9,8 @@ use crate::packet::MacAddr;
 
 /// The group to which bridges send BPDUs.
 pub(crate) const GROUP: MacAddr = MacAddr([0x01, 0x80, 0xc2, 0, 0, 0]);
+/// The group of bridges whose VLANs are a provider's (table 8-2).
+pub(crate) const PROVIDER_GROUP: MacAddr = MacAddr([0x01, 0x80, 0xc2, 0, 0, 0x08]);
 /// The LLC header of a BPDU (IEEE 802.2): both service access points are the bridges', and it is
 /// unnumbered information.
 const LLC: [u8; 3] = [0x42, 0x42, 0x03];
@@ -214,12 +216,12 @@ pub(crate) fn in_frame(head: &[u8], len: usize) -> Result<&[u8], BpduError> {
     bpdu.flatten().ok_or(BpduError::NotABpdu)
 }
 
-/// The bytes of a frame from `src` to bridges with a BPDU in it.
-pub(crate) fn frame(src: MacAddr, bpdu: &Encoded) -> Vec<u8> {
+/// The bytes of a frame from `src` to the bridges of a group with a BPDU in it.
+pub(crate) fn frame(group: MacAddr, src: MacAddr, bpdu: &Encoded) -> Vec<u8> {
     let bpdu = bpdu.as_slice();
     let length = (LLC.len() + bpdu.len()) as u16;
     let mut frame = Vec::with_capacity(HEADERS + bpdu.len());
-    frame.extend(GROUP.0);
+    frame.extend(group.0);
     frame.extend(src.0);
     frame.extend(length.to_be_bytes());
     frame.extend(LLC);
@@ -349,7 +351,7 @@ mod tests {
 
         #[test]
         fn what_is_written_is_read(bpdu in bpdu(), src: [u8; 6], padding in 0..60usize) {
-            let mut frame = frame(MacAddr(src), &bpdu.emit());
+            let mut frame = frame(GROUP, MacAddr(src), &bpdu.emit());
             frame.extend(vec![0xaa; padding]);
             let read = Bpdu::parse(in_frame(&frame, frame.len()).expect("it is one"));
             match bpdu {
@@ -398,7 +400,7 @@ mod tests {
 
     #[test]
     fn a_frame_of_another_kind_has_no_bpdu() {
-        let good = frame(MacAddr::ZERO, &Bpdu::TopologyChange.emit());
+        let good = frame(GROUP, MacAddr::ZERO, &Bpdu::TopologyChange.emit());
         assert_eq!(good.len(), 21);
         assert_eq!(in_frame(&good, good.len()), Ok(&good[17..]));
         for (at, byte) in [(12, 0x08), (13, 2), (13, 8), (14, 0x43), (15, 0), (16, 0)] {

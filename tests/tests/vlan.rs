@@ -12,11 +12,11 @@ use vnet::capture::FrameTap;
 use vnet::net::{TcpListener, TcpStream};
 use vnet::time::Instant;
 use vnet::{
-    AdminError, AdminState, Carrier, Direction, DropReason, LinkConfig, MAX_VLAN_DEPTH, MacAddr,
-    OwnedVnet, Packet, Port, System, Tpid, VlanConfig, Vnet,
+    AdminError, AdminState, Carrier, Direction, DropReason, Forwarding, LinkConfig, MAX_VLAN_DEPTH,
+    MacAddr, OwnedVnet, Packet, Port, System, Tpid, VlanConfig, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
-use vnet_tests::frames::{ARP, Station, arp, ethernet};
+use vnet_tests::frames::{self, ARP, Ip4, Station, arp, checksum, ethernet, fix_checksums};
 use vnet_tests::reach::reaches;
 use vnet_tests::topology::vnet;
 use vnet_tests::trace::Trace;
@@ -166,6 +166,81 @@ fn a_tag_without_a_vlan_is_none() {
 }
 
 #[test]
+fn a_priority_stays_with_a_frame_from_tag_to_tag() {
+    let b = Bench::new();
+    let far = b.v.port("eth1", None).unwrap();
+    b.v.bridge("br0").unwrap();
+    for (name, parent, vid) in [("in5", "eth0", 5), ("out6", "eth1", 6)] {
+        b.v.vlan(parent, name, VlanConfig::dot1q(vid)).unwrap();
+        b.v.add_member("br0", name).unwrap();
+    }
+    let plain = b.v.port("plain", None).unwrap();
+    b.v.add_member("br0", "plain").unwrap();
+    b.seen();
+    let next = |port: &Port| port.recv().unwrap().to_vec();
+    let send = |port: &Port, frame: Vec<u8>| {
+        port.send(frame).unwrap();
+        b.system.poll(b.system.now());
+    };
+    send(&b.port, question(&[(0x8100, 0xb005)]));
+    // The same priority and drop eligibility behind the other VLAN; none where there is no tag.
+    assert_eq!(next(&far)[12..16], [0x81, 0, 0xb0, 6]);
+    assert_eq!(next(&plain)[12..14], [8, 6]);
+    send(&plain, question(&[]));
+    assert_eq!(next(&far)[12..16], [0x81, 0, 0, 6]);
+    assert_eq!(next(&b.port)[12..16], [0x81, 0, 0, 5]);
+    // An outer tag has the priority of the one behind it.
+    b.v.vlan("out6", "q7", VlanConfig::dot1q(7)).unwrap();
+    send(&plain, question(&[(0x8100, 0x6009)]));
+    assert_eq!(next(&far)[12..20], [0x81, 0, 0x60, 6, 0x81, 0, 0x60, 9]);
+    assert_conserved(&b.v);
+}
+
+#[test]
+fn classes_and_priorities_follow_each_other_where_that_is_said() {
+    let b = Bench::new();
+    let far = b.v.port("eth1", None).unwrap();
+    for (parent, vid, net) in [("eth0", 5, "192.0.2.1/25"), ("eth1", 6, "192.0.2.129/25")] {
+        let name = format!("v{vid}");
+        b.v.vlan(parent, &name, VlanConfig::dot1q(vid)).unwrap();
+        address(&b.v, &name, net);
+    }
+    b.v.set_forwarding(Forwarding::Enabled).unwrap();
+    let next = Ipv4Addr::new(192, 0, 2, 130);
+    b.v.add_neighbour("v6", next.into(), MacAddr(PEER.mac))
+        .unwrap();
+    let router = b.v.interfaces().unwrap()[1].mac;
+    // The tag, the type of service, and the header's checksum of a packet that is forwarded.
+    let forwarded = |pcp: u16, tos: u8| {
+        let mut plain = ethernet(
+            router.0,
+            PEER.mac,
+            0x0800,
+            &Ip4::new(PEER.ip, next, 17).packet(b"body"),
+        );
+        plain[15] = tos;
+        fix_checksums(&mut plain);
+        while far.recv().is_some() {}
+        b.port
+            .send(frames::tagged(&plain, &[(0x8100, pcp << 13 | 5)]))
+            .unwrap();
+        b.system.poll(b.system.now());
+        let seen = far.recv().unwrap().to_vec();
+        assert_eq!(checksum(&[&seen[18..38]]), 0);
+        (u16::from_be_bytes([seen[14], seen[15]]), seen[19])
+    };
+    assert_eq!(forwarded(5, 0), (6, 0));
+    assert_eq!(forwarded(0, 0xb8), (6, 0xb8));
+    b.v.set_sysctl("net.link.vlan.classes", "1").unwrap();
+    assert_eq!(forwarded(0, 0), (6, 0));
+    assert_eq!(forwarded(0, 0xb9), (5 << 13 | 6, 0xb9));
+    // ECN is no part of the class; and a sender that says its class is believed.
+    assert_eq!(forwarded(3, 0x02), (3 << 13 | 6, 3 << 5 | 0x02));
+    assert_eq!(forwarded(3, 0xb8), (5 << 13 | 6, 0xb8));
+    assert_conserved(&b.v);
+}
+
+#[test]
 fn vlans_stand_on_vlans_as_deep_as_the_limit() {
     let b = Bench::new();
     let mut parent = "eth0".to_owned();
@@ -262,6 +337,23 @@ fn a_vlan_has_its_parents_address_mtu_and_carrier_until_it_is_given_its_own() {
     assert_eq!(of(&v, "b").mac.0[5], 8);
     assert_eq!((of(&v, "a").mac.0[5], of(&v, "a").ip_mtu), (7, 1500));
     assert_eq!(of(&v, "b").ip_mtu, 1400);
+
+    // None carries more than its parent does, whatever is set and in whatever order.
+    v.set_ip_mtu("b", 2000).unwrap();
+    assert_eq!(of(&v, "b").ip_mtu, 1500);
+    v.set_ip_mtu("eth0", 9000).unwrap();
+    assert_eq!(of(&v, "b").ip_mtu, 2000);
+    // There is room for two tags on every wire, and not for more.
+    v.vlan("b", "c", VlanConfig::dot1q(5)).unwrap();
+    v.vlan("c", "d", VlanConfig::dot1q(5)).unwrap();
+    assert_eq!((of(&v, "c").ip_mtu, of(&v, "d").ip_mtu), (1996, 1992));
+    v.set_ip_mtu("a", 1500).unwrap();
+    assert_eq!((of(&v, "c").ip_mtu, of(&v, "d").ip_mtu), (1496, 1492));
+    v.remove_interface("c").unwrap();
+    v.set_ip_mtu("a", 9000).unwrap();
+    v.set_ip_mtu("eth0", 1500).unwrap();
+    w.set_ip_mtu("away", 9000).unwrap();
+    assert_eq!(of(&w, "away").ip_mtu, 1500);
 
     let carriers = |expected: [Carrier; 3]| {
         let seen = [of(&v, "a"), of(&v, "b"), of(&w, "away")];

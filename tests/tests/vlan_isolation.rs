@@ -196,6 +196,8 @@ struct ModelBridge {
 struct Frame {
     to: To,
     src: u8,
+    /// The priority and drop eligibility that it had when its outer tag was taken off.
+    priority: u16,
 }
 
 /// Where frames go, by rules alone.
@@ -233,6 +235,8 @@ impl Model {
             return;
         };
         let vid = tci & 0xfff;
+        let priority = tci >> 12;
+        let frame = Frame { priority, ..frame };
         if let Some(above) = self.interfaces[at].vlans.get(&(*tpid, vid))
             && (vid != 0 || is_in_no_vlan(rest))
         {
@@ -243,11 +247,19 @@ impl Model {
     fn goes_out(&self, by: usize, tags: &[Tag], frame: Frame, seen: &mut Vec<(usize, Vec<Tag>)>) {
         match &self.interfaces[by].kind {
             Kind::Port(port) => seen.push((*port, tags.to_vec())),
-            Kind::Epair(far) => self.comes_in(*far, tags, frame, seen),
+            // A wire has nothing but the frame.
+            Kind::Epair(far) => {
+                let frame = Frame {
+                    priority: 0,
+                    ..frame
+                };
+                self.comes_in(*far, tags, frame, seen);
+            }
             // Who may set priorities may not choose a VLAN with them.
             Kind::Vlan(_, (_, 0)) if !tags.is_empty() => {}
-            Kind::Vlan(parent, tag) => {
-                let tags = [&[*tag], tags].concat();
+            Kind::Vlan(parent, (tpid, vid)) => {
+                let priority = tags.first().map_or(frame.priority, |tag| tag.1 >> 12);
+                let tags = [&[(*tpid, priority << 12 | vid)], tags].concat();
                 self.goes_out(*parent, &tags, frame, seen);
             }
             Kind::Bridge(bridge) => {
@@ -276,7 +288,7 @@ impl Model {
         } = &self.bridges[bridge];
         let entered = match aware {
             None => Some((0, 0, tags)),
-            Some((tpid, ..)) => enters(vlans, *tpid, tags),
+            Some((tpid, ..)) => enters(vlans, *tpid, tags, frame.priority),
         };
         let Some((vid, priority, rest)) = entered else {
             return;
@@ -296,19 +308,20 @@ impl Model {
         }
         let is_for = |interface: usize| is_at.is_none_or(|at| at == interface) && interface != from;
         let leaves = |vlans: &MemberVlans| match aware {
-            None => Some(rest.to_vec()),
+            None => Some((rest.to_vec(), frame)),
             Some((tpid, ..)) if vlans.tagged.contains(vid) => {
-                Some([&[(*tpid, priority << 12 | vid)], rest].concat())
+                Some(([&[(*tpid, priority << 12 | vid)], rest].concat(), frame))
             }
             Some((tpid, ..)) => {
                 let is_taken = rest.first().is_some_and(|tag| tag.0 == *tpid);
                 let would_cross = is_taken && vlans.tags != TagPolicy::Ignore;
-                (vlans.untagged.contains(vid) && !would_cross).then(|| rest.to_vec())
+                let untagged = (rest.to_vec(), Frame { priority, ..frame });
+                (vlans.untagged.contains(vid) && !would_cross).then_some(untagged)
             }
         };
         for member in members.iter().filter(|m| is_for(**m)) {
             let (_, vlans) = self.interfaces[*member].member.as_ref().expect("a member");
-            if let Some(tags) = leaves(vlans) {
+            if let Some((tags, frame)) = leaves(vlans) {
                 self.goes_out(*member, &tags, frame, seen);
             }
         }
@@ -317,7 +330,7 @@ impl Model {
             .as_ref()
             .map_or_else(MemberVlans::default, |(_, host, _)| host.clone());
         if is_for(*itself)
-            && let Some(tags) = leaves(&host)
+            && let Some((tags, frame)) = leaves(&host)
         {
             self.goes_up(*itself, &tags, frame, seen);
         }
@@ -330,10 +343,15 @@ fn is_in_no_vlan(tags: &[Tag]) -> bool {
 }
 
 /// The VLAN of a frame that comes in, its priority, and its other tags.
-fn enters<'a>(vlans: &MemberVlans, tpid: u16, tags: &'a [Tag]) -> Option<(u16, u16, &'a [Tag])> {
+fn enters<'a>(
+    vlans: &MemberVlans,
+    tpid: u16,
+    tags: &'a [Tag],
+    priority: u16,
+) -> Option<(u16, u16, &'a [Tag])> {
     let outer = tags.first().filter(|tag| tag.0 == tpid);
     let (vid, priority, rest) = match (outer, vlans.tags) {
-        (None, _) | (_, TagPolicy::Ignore) => (vlans.pvid?, 0, tags),
+        (None, _) | (_, TagPolicy::Ignore) => (vlans.pvid?, priority, tags),
         (Some((_, tci)), policy) if tci & 0xfff == 0 => {
             let is_next = tags.get(1).is_some_and(|tag| tag.0 == tpid);
             if policy == TagPolicy::Refuse && is_next {
@@ -534,8 +552,16 @@ impl World {
         let Sent { to, src, .. } = *sent;
         let mut seen = Vec::new();
         let at = self.at[sent.from % self.at.len()];
-        self.model
-            .comes_in(at, &sent.tags, Frame { to, src }, &mut seen);
+        self.model.comes_in(
+            at,
+            &sent.tags,
+            Frame {
+                to,
+                src,
+                priority: 0,
+            },
+            &mut seen,
+        );
         seen.sort();
         seen
     }

@@ -14,6 +14,7 @@ use crate::instance::phase::{Entry, Gone};
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
 use crate::link::{Link, LinkConfig};
+use crate::netif::table::MIN_IP_MTU;
 use crate::netif::wire::{End, Loop, WireEnd};
 use crate::netif::{
     AdminError, AdminState, IfCounters, IfKind, Kind, Netif, Offload, OffloadSetting, Plug, Wire,
@@ -26,8 +27,6 @@ use crate::stack::Stack;
 
 /// The IP MTU of the loopback interface.
 const LOOPBACK_IP_MTU: u16 = 65_535;
-/// The least IP MTU (RFC 791, section 3.2).
-const MIN_IP_MTU: u16 = 68;
 
 /// An interface, its addresses and its counters.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -287,7 +286,8 @@ impl Vnet {
         })
     }
 
-    /// Sets the largest IP packet an interface carries, in bytes.
+    /// Sets the largest IP packet an interface carries, in bytes. A VLAN interface carries no more than its
+    /// parent does, whatever is set; one on which more are set has that when its parent has as much.
     ///
     /// # Errors
     /// No interface of that name, or an MTU below 68 (RFC 791). A member of a lagg has the MTU of that.

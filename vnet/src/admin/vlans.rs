@@ -14,7 +14,7 @@ use crate::stack::limits::Resource;
 impl Vnet {
     /// Creates a VLAN interface on `parent`: what comes in there with this tag is received by it,
     /// without the tag, and what it sends leaves by `parent`, with the tag. It is up, has its parent's
-    /// MAC address and IP MTU until others are set, and its carrier is up while the parent is running.
+    /// MAC address and IP MTU until others are set (less 4 bytes from the third on that stand on each other), and its carrier is up while the parent is running.
     ///
     /// The parent may be a VLAN interface itself, or a bridge. The same VLAN of two parents is two
     /// VLANs. The interface goes when its parent leaves this vnet, however it does.
@@ -171,7 +171,8 @@ fn make(
     if depth > MAX_VLAN_DEPTH {
         return Err(AdminError::TooDeep(parent.to_owned()));
     }
-    let (parent_id, mac, ip_mtu) = (below.id, below.mac, below.ip_mtu);
+    let (parent_id, mac) = (below.id, below.mac);
+    let ip_mtu = Vlan::room_on(depth, below.ip_mtu);
     let carrier = below.carrier_above();
     let vlan = Vlan {
         config,
@@ -179,7 +180,8 @@ fn make(
         parent_name: parent.into(),
         depth,
         mac: Origin::Parent,
-        ip_mtu: Origin::Parent,
+        ip_mtu: None,
+        room: ip_mtu,
         away: None,
     };
     stack.admit(Resource::Interfaces)?;

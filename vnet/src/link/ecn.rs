@@ -50,17 +50,29 @@ pub(crate) fn dscp(packet: &mut Packet) -> u8 {
     traffic_class(packet).map_or(0, |class| class >> 2)
 }
 
+/// Replaces the differentiated services codepoint, if the frame has one. Its header checksum stays right.
+pub(crate) fn set_dscp(packet: &mut Packet, dscp: u8) {
+    let Some(class) = traffic_class(packet) else {
+        return;
+    };
+    set_class(packet, dscp << 2 | class & ECN_MASK);
+}
+
+fn set_class(packet: &mut Packet, class: u8) {
+    match network(packet) {
+        Some(Network::V4(_, ip)) => ipv4::set_tos(ip, class),
+        Some(Network::V6(_, ip)) => ipv6::set_traffic_class(ip, class),
+        None => {}
+    }
+}
+
 /// Marks a frame as having met congestion (RFC 3168, section 5), if its sender takes part in that.
 /// Its header checksum stays right. False when it does not, and must be dropped instead.
 pub(crate) fn mark(packet: &mut Packet) -> bool {
     let Some(class) = traffic_class(packet).filter(|class| class & ECN_MASK != 0) else {
         return false;
     };
-    match network(packet) {
-        Some(Network::V4(_, ip)) => ipv4::set_tos(ip, class | CE),
-        Some(Network::V6(_, ip)) => ipv6::set_traffic_class(ip, class | CE),
-        None => {}
-    }
+    set_class(packet, class | CE);
     true
 }
 

@@ -286,6 +286,16 @@ impl NeighCache {
         }
     }
 
+    /// Forgets the neighbours on an interface that were not set by hand: it leads to others now.
+    pub(crate) fn forget_learned(&mut self, stats: &mut Stats, ifid: IfId) {
+        let learned = |e: &Entry| e.ifid == ifid && !matches!(e.state, State::Permanent(_));
+        let found = self.entries.iter().filter(|(_, entry)| learned(entry));
+        let keys: Vec<NeighKey> = found.map(|(key, _)| key).collect();
+        for key in keys {
+            self.discard(stats, key);
+        }
+    }
+
     /// Forgets everything and gives the memory back.
     pub(crate) fn teardown(&mut self, stats: &mut Stats) {
         let keys: Vec<NeighKey> = self.entries.iter().map(|(key, _)| key).collect();

@@ -84,16 +84,42 @@ impl IfTable {
         }
     }
 
-    /// Sets the MTU of an interface, of its members if it is a lagg, and of those VLAN interfaces on it that
-    /// have theirs from it.
+    /// Sets the MTU of an interface, and of its members if it is a lagg. VLAN interfaces on it follow: none
+    /// has more than its parent can carry.
     pub(crate) fn set_ip_mtu(&mut self, id: IfId, ip_mtu: u16) {
         if let Some(vlan) = self.vlan_mut(id) {
-            vlan.ip_mtu = Origin::Hand;
+            vlan.ip_mtu = Some(ip_mtu);
         }
-        for id in self.with_heirs(id, |vlan| vlan.ip_mtu) {
-            if let Some(netif) = self.get_mut(id) {
-                netif.ip_mtu = ip_mtu;
+        let mut changed = vec![id];
+        changed.extend(self.members_of_lagg(id));
+        let mut next = 0;
+        while let Some(&id) = changed.get(next) {
+            next += 1;
+            match self.vlan_mut(id) {
+                Some(_) => self.fit(id),
+                None => {
+                    if let Some(netif) = self.get_mut(id) {
+                        netif.ip_mtu = ip_mtu;
+                    }
+                }
             }
+            changed.extend(self.get(id).map_or(Vec::new(), |i| i.vlans.here()));
+        }
+    }
+
+    /// Gives a VLAN interface the MTU that follows from its own and its parent's.
+    pub(crate) fn fit(&mut self, id: IfId) {
+        let parent = self.get(id).and_then(|i| i.kind.parent());
+        let below = parent.and_then(|id| self.get(id)).map(|i| i.ip_mtu);
+        let Some(vlan) = self.vlan_mut(id) else {
+            return;
+        };
+        if let Some(below) = below {
+            vlan.room = Vlan::room_on(vlan.depth, below);
+        }
+        let ip_mtu = vlan.mtu();
+        if let Some(netif) = self.get_mut(id) {
+            netif.ip_mtu = ip_mtu;
         }
     }
 
@@ -105,7 +131,7 @@ impl IfTable {
             vlan.mac = Origin::Hand;
         }
         let mut had = Vec::new();
-        for id in self.with_heirs(id, |vlan| vlan.mac) {
+        for id in self.with_heirs(id) {
             if let Some(netif) = self.get_mut(id) {
                 had.push((id, std::mem::replace(&mut netif.mac, mac)));
             }
@@ -114,15 +140,15 @@ impl IfTable {
     }
 
     /// An interface, the members of the lagg that it is, and the VLAN interfaces on them, and on those,
-    /// that have something from it.
-    fn with_heirs(&self, id: IfId, origin: impl Fn(&Vlan) -> Origin) -> Vec<IfId> {
+    /// that have their address from it.
+    fn with_heirs(&self, id: IfId) -> Vec<IfId> {
         let mut heirs = vec![id];
         heirs.extend(self.members_of_lagg(id));
         let mut next = 0;
         while let Some(netif) = heirs.get(next).and_then(|id| self.get(*id)) {
             let inherits = |id: &IfId| {
                 let vlan = self.get(*id).and_then(|i| i.kind.vlan());
-                vlan.is_some_and(|vlan| origin(vlan) == Origin::Parent)
+                vlan.is_some_and(|vlan| vlan.mac == Origin::Parent)
             };
             heirs.extend(netif.vlans.here().into_iter().filter(inherits));
             next += 1;

@@ -14,12 +14,15 @@ use super::vlan::Vlans;
 use crate::base::deadline::{Armed, Deadlines};
 use crate::base::id::IfId;
 use crate::base::slab::Slab;
+use crate::base::switch::Switch;
 use crate::base::time::Instant;
 use crate::base::walked::Walked;
 use crate::link::{Account, Link};
 use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
 
+/// The least IP MTU (RFC 791).
+pub(crate) const MIN_IP_MTU: u16 = 68;
 /// Bytes that the links of a vnet may hold unless something else is said: a queue of 10 Gbit/s and
 /// 100 ms in frames of 1500 bytes, and half as much again.
 pub(crate) const DEFAULT_LINK_BYTES: u64 = 256 << 20;
@@ -206,6 +209,8 @@ pub(crate) struct IfTable {
     link_deadlines: Deadlines<IfId>,
     /// What links hold together.
     pub(crate) link_account: Arc<Account>,
+    /// Whether the traffic class of packets and the priority of VLAN tags follow each other.
+    pub(crate) vlan_classes: Switch,
     fingerprint: Fingerprinting,
     pub(crate) walked: Walked,
     /// Loans of VLAN interfaces whose parents have left this vnet: they are to end.
@@ -223,6 +228,7 @@ impl Default for IfTable {
             made: 0,
             link_deadlines: Deadlines::default(),
             link_account: Arc::new(Account::new(DEFAULT_LINK_BYTES)),
+            vlan_classes: Switch::Off,
             fingerprint: Fingerprinting::Off,
             walked: Walked::default(),
             orphans: Vec::new(),

@@ -13,12 +13,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::inbox::{Inbox, Item, News};
+use super::table::MIN_IP_MTU;
 use super::wire::{End, Plug, Wire, WireEnd};
 use crate::base::id::IfId;
 use crate::base::time::Instant;
 use crate::packet::Packet;
 use crate::packet::cx::{Carrier, Pushed, Sink};
-use crate::packet::tag::{Tag, Tpid};
+use crate::packet::tag::{Priority, TAG_LEN, Tag, Tpid, UNCOUNTED_TAGS};
 
 /// How many VLAN interfaces may stand on each other.
 pub const MAX_VLAN_DEPTH: u8 = 8;
@@ -57,11 +58,12 @@ impl VlanConfig {
         VlanConfig::new(tag.tpid, tag.vid())
     }
 
-    /// What its frames are tagged with.
-    pub(crate) const fn tag(self) -> Tag {
+    /// What its frames of this priority are tagged with.
+    #[inline]
+    pub(crate) const fn tag(self, priority: Priority) -> Tag {
         Tag {
             tpid: self.tpid,
-            tci: self.vid,
+            tci: priority.tci(self.vid),
         }
     }
 }
@@ -88,10 +90,28 @@ pub(crate) struct Vlan {
     pub(crate) depth: u8,
     /// Whose its MAC address is.
     pub(crate) mac: Origin,
-    /// Whose its MTU is.
-    pub(crate) ip_mtu: Origin,
+    /// The MTU that it was given by hand; without one, it has what its parent can carry.
+    pub(crate) ip_mtu: Option<u16>,
+    /// What that can carry; while the interface is in another vnet, what it could when that last was known.
+    pub(crate) room: u16,
     /// The way to the parent, while the interface is in another vnet.
     pub(crate) away: Option<Arc<Passage>>,
+}
+
+impl Vlan {
+    /// What a VLAN interface can carry that stands on one with this MTU. Frames may be longer by two tags; where
+    /// more VLANs stand on each other, each of them has less.
+    pub(crate) fn room_on(depth: u8, ip_mtu: u16) -> u16 {
+        match usize::from(depth) > UNCOUNTED_TAGS {
+            true => ip_mtu.saturating_sub(TAG_LEN as u16).max(MIN_IP_MTU),
+            false => ip_mtu,
+        }
+    }
+
+    /// Its MTU.
+    pub(crate) fn mtu(&self) -> u16 {
+        self.ip_mtu.map_or(self.room, |own| own.min(self.room))
+    }
 }
 
 /// Where a VLAN interface is, as its parent sees it.

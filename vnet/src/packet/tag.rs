@@ -82,36 +82,81 @@ impl Tag {
     pub(crate) const fn vid(self) -> u16 {
         self.tci & 0x0fff
     }
+
+    /// Its priority and drop eligibility.
+    #[inline]
+    pub(crate) const fn priority(self) -> Priority {
+        Priority((self.tci >> 12) as u8)
+    }
 }
 
-/// The outer tags of a frame that are not in its bytes: at most two. The size of all this is what
-/// padding there was in [`Meta`](super::meta::Meta).
+/// The priority of a frame (3 bits), and whether it may be dropped before others (1 bit), in the order of a
+/// tag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Priority(u8);
+
+impl Priority {
+    /// That of a frame that is not to be dropped before others. Only the last three bits count.
+    pub(crate) const fn of(pcp: u8) -> Priority {
+        Priority(pcp << 1 & 0xf)
+    }
+
+    /// Its three bits.
+    pub(crate) const fn pcp(self) -> u8 {
+        self.0 >> 1
+    }
+
+    /// The control information of a tag with it.
+    #[inline]
+    pub(crate) const fn tci(self, vid: u16) -> u16 {
+        (self.0 as u16) << 12 | vid
+    }
+}
+
+/// The outer tags of a frame that are not in its bytes: at most two; and the priority that it has inside a
+/// vnet when its tag is off, so that the next one has it. The size of all this is what padding there was in
+/// [`Meta`](super::meta::Meta).
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Tags {
-    /// The protocols: of the outer tag in the low half, of the one behind it in the high half; 0
-    /// where there is none. A tag is behind another one.
+    /// The protocols, in two bits of each half: of the outer tag in the low half, of the one behind it in the
+    /// high half; 0 where there is none. A tag is behind another one. In the other bits, the priority.
     tpids: u8,
     /// Their control information, in the byte order of the wire.
     tci: [[u8; 2]; 2],
 }
 
 impl Tags {
+    /// The bits of the protocols.
+    const TPIDS: u8 = 0x33;
+
     /// True when there are none.
     #[inline]
     pub(crate) const fn is_empty(self) -> bool {
-        self.tpids == 0
+        self.tpids & Tags::TPIDS == 0
+    }
+
+    /// The priority of the frame, apart from its tags.
+    #[inline]
+    pub(crate) const fn priority(self) -> Priority {
+        Priority(self.tpids >> 2 & 0b11 | self.tpids >> 4 & 0b1100)
+    }
+
+    /// Gives the frame a priority, apart from its tags.
+    #[inline]
+    pub(crate) fn set_priority(&mut self, Priority(bits): Priority) {
+        self.tpids = self.tpids & Tags::TPIDS | (bits & 0b11) << 2 | (bits & 0b1100) << 4;
     }
 
     /// True when one more has no room.
     #[inline]
     pub(crate) const fn is_full(self) -> bool {
-        self.tpids >= 0x10
+        self.tpids & 0x30 != 0
     }
 
     /// How many bytes they are on a wire.
     #[inline]
     pub(crate) const fn wire_len(self) -> usize {
-        match self.tpids {
+        match self.tpids & Tags::TPIDS {
             0 => 0,
             1..0x10 => TAG_LEN,
             _ => 2 * TAG_LEN,
@@ -136,7 +181,7 @@ impl Tags {
     }
 
     fn at(self, place: usize) -> Option<Tag> {
-        let tpid = match self.tpids >> (4 * place) & 0xf {
+        let tpid = match self.tpids >> (4 * place) & 0b11 {
             0 => return None,
             1 => Tpid::Dot1q,
             _ => Tpid::Dot1ad,
@@ -156,14 +201,14 @@ impl Tags {
     /// Adds one in front of those there are, of which there is at most one.
     pub(super) fn add_outer(&mut self, tag: Tag) {
         debug_assert!(!self.is_full());
-        self.tpids = self.tpids << 4 | tag.tpid as u8;
+        self.tpids = self.tpids & !Tags::TPIDS | (self.tpids & 0b11) << 4 | tag.tpid as u8;
         self.tci = [tag.tci.to_be_bytes(), self.tci[0]];
     }
 
     /// Takes the outer one.
     pub(super) fn pop_outer(&mut self) -> Option<Tag> {
         let tag = self.outer()?;
-        self.tpids >>= 4;
+        self.tpids = self.tpids & !Tags::TPIDS | (self.tpids & 0x30) >> 4;
         self.tci[0] = self.tci[1];
         Some(tag)
     }
@@ -172,7 +217,7 @@ impl Tags {
     pub(super) fn pop_inner(&mut self) -> Option<Tag> {
         let place = usize::from(self.is_full());
         let tag = self.at(place)?;
-        self.tpids &= !(0xf << (4 * place));
+        self.tpids &= !(0b11 << (4 * place));
         Some(tag)
     }
 }

@@ -105,7 +105,7 @@ impl Packet {
 mod tests {
     use super::*;
     use crate::packet::meta::Meta;
-    use crate::packet::tag::{Tags, Tpid};
+    use crate::packet::tag::{Priority, Tags, Tpid};
     use proptest::prelude::*;
 
     fn tag(tpid: Tpid, tci: u16) -> Tag {
@@ -135,6 +135,27 @@ mod tests {
     fn tags_are_where_there_was_padding() {
         assert_eq!(size_of::<Tags>(), 5);
         assert_eq!(size_of::<Meta>(), 32);
+    }
+
+    proptest! {
+        #[test]
+        fn a_priority_is_apart_from_tags(pushed in prop::collection::vec(any_tag(), 0..5), pcp in 0..8u8) {
+            let mut with = Packet::incoming(frame(&[], b"rest"));
+            let mut without = Packet::incoming(frame(&[], b"rest"));
+            let priority = Priority::of(pcp);
+            with.meta.tags.set_priority(priority);
+            for tag in &pushed {
+                with.push_tag(*tag);
+                without.push_tag(*tag);
+                prop_assert_eq!(with.frame_len(), without.frame_len());
+            }
+            prop_assert_eq!(with.with_tags().to_vec(), without.with_tags().to_vec());
+            prop_assert_eq!(with.pop_tag(), without.pop_tag());
+            prop_assert_eq!(with.meta.tags.priority(), priority);
+            prop_assert_eq!(priority.tci(5), u16::from(pcp) << 13 | 5);
+            with.meta.tags.set_priority(Priority::default());
+            prop_assert_eq!(with.meta.tags, without.meta.tags);
+        }
     }
 
     #[test]

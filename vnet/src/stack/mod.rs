@@ -15,6 +15,7 @@
 
 mod aggregation;
 pub(crate) mod census;
+mod classes;
 pub(crate) mod deadlines;
 mod discovery;
 mod errors;
@@ -434,7 +435,7 @@ impl Stack {
     /// An interface leads to other stations from now on: nobody is where he was, and the interface is as
     /// good as new to a bridge that it is a member of, and to what stands on it.
     pub(crate) fn moved(&mut self, cx: &mut Cx, ifid: IfId) {
-        self.neigh.remove_interface(cx.stats, ifid);
+        self.neigh.forget_learned(cx.stats, ifid);
         self.bridges.forget_stations(&self.ifs, ifid);
         let Some(carrier) = self.ifs.get(ifid).map(|i| i.carrier) else {
             return;

@@ -23,10 +23,10 @@ mod neighbours;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::discovery;
 use super::limits::Resource;
 use super::tx::{self, MAX_DEPTH, Trail};
 use super::{Stack, errors};
+use super::{classes, discovery};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::icmp;
@@ -140,6 +140,9 @@ fn arrive(s: &mut Stack, cx: &mut Cx, mut packet: Packet) {
                 None => return show_taken_in(s, cx, &mut watched),
             },
             Verdict::Above(above) => {
+                if s.ifs.vlan_classes.is_on() {
+                    classes::classify(&s.ifs, above, &mut packet);
+                }
                 (packet.meta.rcvif, by) = (Some(above), By::Wire);
             }
             Verdict::Slow(lagg) => {
@@ -270,6 +273,7 @@ fn tagged(
             return Err(Verdict::Drop(DropReason::UnknownVlan));
         }
         packet.pop_tag();
+        packet.meta.tags.set_priority(tag.priority());
         if tag.vid() == 0 {
             // There may be more than two, the others in the bytes.
             if packet.meta.tags.is_empty() {

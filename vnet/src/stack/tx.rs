@@ -22,7 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZero;
 use std::sync::Arc;
 
-use super::{Stack, errors};
+use super::{Stack, classes, errors};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::time::Duration;
@@ -42,6 +42,7 @@ use crate::packet::header::tcp::TCP_CSUM_OFFSET;
 use crate::packet::header::udp::{UDP_CHECKSUM_OFFSET, UDP_LEN};
 use crate::packet::header::zone;
 use crate::packet::header::{EtherHeader, EtherType, IpProto, UdpHeader};
+use crate::packet::tag::{Priority, Tag, Tags};
 use crate::packet::{Csum, Cx, Gso, GsoKind, MacAddr, Packet, Payload};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::SegmentOut;
@@ -381,9 +382,13 @@ pub(super) fn ether(
         cx.stats.forwarded += 1;
     }
     packet.meta.bridges = 0;
+    packet.meta.tags = Tags::default();
     match netif.kind {
         Kind::Loopback(_) | Kind::Epair(_) | Kind::Port(_) => netif.transmit(cx, packet),
         Kind::Bridge(_) | Kind::Vlan(_) | Kind::Lagg(_) => {
+            if s.ifs.vlan_classes.is_on() {
+                classes::prioritise(&mut packet);
+            }
             send(s, cx, ifid, packet, &mut Trail::default());
         }
     }
@@ -428,13 +433,15 @@ pub(super) fn send(
     drop_outgoing(cx, &packet, DropReason::NestedTooDeep);
 }
 
-fn step(s: &mut Stack, cx: &mut Cx, ifid: IfId, packet: Packet, trail: &mut Trail) -> Sent {
+fn step(s: &mut Stack, cx: &mut Cx, ifid: IfId, mut packet: Packet, trail: &mut Trail) -> Sent {
     let Some(netif) = s.ifs.get_mut(ifid) else {
         drop_outgoing(cx, &packet, DropReason::InterfaceDown);
         return Sent::Out;
     };
     match netif.kind {
         Kind::Loopback(_) | Kind::Epair(_) | Kind::Port(_) => {
+            // On a wire, only a tag has a priority.
+            packet.meta.tags.set_priority(Priority::default());
             netif.transmit(cx, packet);
             Sent::Out
         }
@@ -459,7 +466,9 @@ fn vlan(cx: &mut Cx, netif: &mut Netif, mut packet: Packet) -> Sent {
         cx.stats.drop_tx(DropReason::VlanFiltered);
         return Sent::Out;
     }
-    packet.push_tag(vlan.config.tag());
+    let tags = packet.meta.tags;
+    let priority = tags.outer().map_or(tags.priority(), Tag::priority);
+    packet.push_tag(vlan.config.tag(priority));
     match &vlan.away {
         None => Sent::Down(vlan.parent, packet),
         Some(passage) => {

@@ -92,21 +92,19 @@ pub(super) fn connect(stack: &mut Stack, inbox: &Arc<Inbox>, id: IfId) -> bool {
     passage.close();
     vlan.away = None;
     let (parent, config) = (vlan.parent, vlan.config);
-    let (inherits_mac, inherits_mtu) = (vlan.mac, vlan.ip_mtu);
+    let inherits_mac = vlan.mac;
     let Some(parent) = stack.ifs.get_mut(parent) else {
         return false;
     };
     parent.vlans.set(config, Above::Here(id));
-    let (carrier, mac, ip_mtu) = (parent.carrier_above(), parent.mac, parent.ip_mtu);
+    let (carrier, mac) = (parent.carrier_above(), parent.mac);
     if let Some(netif) = stack.ifs.get_mut(id) {
         netif.carrier = carrier;
         if inherits_mac == Origin::Parent {
             netif.mac = mac;
         }
-        if inherits_mtu == Origin::Parent {
-            netif.ip_mtu = ip_mtu;
-        }
     }
+    stack.ifs.fit(id);
     true
 }
 

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::{Access, Entry, Feature, Key};
+use crate::base::switch::Switch;
 use crate::icmp::limit::{Limit, Rate};
 use crate::instance::privilege::Privilege;
 use crate::ip::state::{Forwarding, Redirects};
@@ -319,6 +320,12 @@ keys! {
         0..=3600000, "ms", TUNABLES,
         |s| s.lldp.interval(),
         |s, v| s.lldp.set_interval(v);
+    /// Whether IP packets leave by VLAN interfaces with the priority of their class selector, and have that of
+    /// their tag when they come in with DSCP 0.
+    VLAN_CLASSES: u64 = "net.link.vlan.classes",
+        0..=1, "", TUNABLES,
+        |s| u64::from(s.ifs.vlan_classes.is_on()),
+        |s, v| s.ifs.vlan_classes = if v == 1 { Switch::On } else { Switch::Off };
 }
 
 fn neigh(stack: &mut Stack, change: impl FnOnce(&mut NeighConfig)) {

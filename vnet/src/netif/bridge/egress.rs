@@ -204,8 +204,10 @@ impl Flooding {
 fn leave(packet: &mut Packet, form: Form) {
     packet.meta.rcvif = None;
     packet.meta.bridges += 1;
-    if form == Form::Untagged {
-        packet.pop_tag();
+    if form == Form::Untagged
+        && let Some(tag) = packet.pop_tag()
+    {
+        packet.meta.tags.set_priority(tag.priority());
     }
 }
 

@@ -107,7 +107,8 @@ impl Port {
             }
             _ => {
                 let vid = self.pvid()?;
-                packet.push_tag(Tag { tpid, tci: vid });
+                let tci = packet.meta.tags.priority().tci(vid);
+                packet.push_tag(Tag { tpid, tci });
                 vid
             }
         };

@@ -12,11 +12,11 @@ use vnet::capture::FrameTap;
 use vnet::net::{TcpListener, TcpStream};
 use vnet::time::Instant;
 use vnet::{
-    AdminError, AdminState, Carrier, Direction, DropReason, Forwarding, LinkConfig, MAX_VLAN_DEPTH,
-    MacAddr, OwnedVnet, Packet, Port, System, Tpid, VlanConfig, Vnet,
+    AdminError, AdminState, Carrier, Direction, DropReason, LinkConfig, MAX_VLAN_DEPTH, MacAddr,
+    OwnedVnet, Packet, Port, System, Tpid, VlanConfig, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
-use vnet_tests::frames::{self, ARP, Ip4, Station, arp, checksum, ethernet, fix_checksums};
+use vnet_tests::frames::{ARP, Station, arp, ethernet};
 use vnet_tests::reach::reaches;
 use vnet_tests::topology::vnet;
 use vnet_tests::trace::Trace;
@@ -193,50 +193,6 @@ fn a_priority_stays_with_a_frame_from_tag_to_tag() {
     b.v.vlan("out6", "q7", VlanConfig::dot1q(7)).unwrap();
     send(&plain, question(&[(0x8100, 0x6009)]));
     assert_eq!(next(&far)[12..20], [0x81, 0, 0x60, 6, 0x81, 0, 0x60, 9]);
-    assert_conserved(&b.v);
-}
-
-#[test]
-fn classes_and_priorities_follow_each_other_where_that_is_said() {
-    let b = Bench::new();
-    let far = b.v.port("eth1", None).unwrap();
-    for (parent, vid, net) in [("eth0", 5, "192.0.2.1/25"), ("eth1", 6, "192.0.2.129/25")] {
-        let name = format!("v{vid}");
-        b.v.vlan(parent, &name, VlanConfig::dot1q(vid)).unwrap();
-        address(&b.v, &name, net);
-    }
-    b.v.set_forwarding(Forwarding::Enabled).unwrap();
-    let next = Ipv4Addr::new(192, 0, 2, 130);
-    b.v.add_neighbour("v6", next.into(), MacAddr(PEER.mac))
-        .unwrap();
-    let router = b.v.interfaces().unwrap()[1].mac;
-    // The tag, the type of service, and the header's checksum of a packet that is forwarded.
-    let forwarded = |pcp: u16, tos: u8| {
-        let mut plain = ethernet(
-            router.0,
-            PEER.mac,
-            0x0800,
-            &Ip4::new(PEER.ip, next, 17).packet(b"body"),
-        );
-        plain[15] = tos;
-        fix_checksums(&mut plain);
-        while far.recv().is_some() {}
-        b.port
-            .send(frames::tagged(&plain, &[(0x8100, pcp << 13 | 5)]))
-            .unwrap();
-        b.system.poll(b.system.now());
-        let seen = far.recv().unwrap().to_vec();
-        assert_eq!(checksum(&[&seen[18..38]]), 0);
-        (u16::from_be_bytes([seen[14], seen[15]]), seen[19])
-    };
-    assert_eq!(forwarded(5, 0), (6, 0));
-    assert_eq!(forwarded(0, 0xb8), (6, 0xb8));
-    b.v.set_sysctl("net.link.vlan.classes", "1").unwrap();
-    assert_eq!(forwarded(0, 0), (6, 0));
-    assert_eq!(forwarded(0, 0xb9), (5 << 13 | 6, 0xb9));
-    // ECN is no part of the class; and a sender that says its class is believed.
-    assert_eq!(forwarded(3, 0x02), (3 << 13 | 6, 3 << 5 | 0x02));
-    assert_eq!(forwarded(3, 0xb8), (5 << 13 | 6, 0xb8));
     assert_conserved(&b.v);
 }
 

@@ -14,12 +14,12 @@ use crate::instance::phase::{Entry, Gone};
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
 use crate::link::{Link, LinkConfig};
-use crate::netif::table::MIN_IP_MTU;
 use crate::netif::wire::{End, Loop, WireEnd};
 use crate::netif::{
     AdminError, AdminState, IfCounters, IfKind, Kind, Netif, Offload, OffloadSetting, Plug, Wire,
 };
 use crate::packet::cx::Carrier;
+use crate::packet::header::ipv4::MIN_IP_MTU;
 use crate::packet::header::zone;
 use crate::packet::tag::Tpid;
 use crate::packet::{Cx, MacAddr};

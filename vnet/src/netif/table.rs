@@ -21,8 +21,6 @@ use crate::link::{Account, Link};
 use crate::packet::cx::Carrier;
 use crate::packet::{Cx, MacAddr};
 
-/// The least IP MTU (RFC 791).
-pub(crate) const MIN_IP_MTU: u16 = 68;
 /// Bytes that the links of a vnet may hold unless something else is said: a queue of 10 Gbit/s and
 /// 100 ms in frames of 1500 bytes, and half as much again.
 pub(crate) const DEFAULT_LINK_BYTES: u64 = 256 << 20;

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::inbox::{Inbox, Item, News};
-use super::table::MIN_IP_MTU;
 use super::wire::{End, Plug, Wire, WireEnd};
 use crate::base::id::IfId;
 use crate::base::time::Instant;
 use crate::packet::Packet;
 use crate::packet::cx::{Carrier, Pushed, Sink};
+use crate::packet::header::ipv4::MIN_IP_MTU;
 use crate::packet::tag::{Priority, TAG_LEN, Tag, Tpid, UNCOUNTED_TAGS};
 
 /// How many VLAN interfaces may stand on each other.

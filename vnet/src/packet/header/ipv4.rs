@@ -11,6 +11,8 @@ use super::HeaderError;
 use super::ip::{Fragmentation, IpInfo, IpProto};
 use crate::packet::checksum;
 
+/// The least MTU that a link has (RFC 791, section 3.2).
+pub(crate) const MIN_IP_MTU: u16 = 68;
 /// Bytes in an IPv4 header without options.
 pub(crate) const MIN_LEN: usize = 20;
 /// Bytes in an IPv4 header with as many options as fit.

@@ -22,7 +22,7 @@ use vnet_lab::generate::{Shape, Spec};
 use vnet_lab::report::{Detail, Layout};
 use vnet_lab::run::{CaptureSettings, Driver, Event, LiveCapture, Options, Stop, Watcher};
 use vnet_lab::text::{printable, printable_lines};
-use vnet_lab::topology::CaptureFormat;
+use vnet_lab::topology::{CaptureFormat, DOORS};
 use vnet_lab::{Family, Plan, TRIANGLE, Topology};
 
 #[derive(Parser)]
@@ -132,9 +132,6 @@ struct Attach {
     #[command(flatten)]
     how: How,
 }
-
-/// What can be attached, as it is in topologies.
-const DOORS: [&str; 6] = ["tap", "qemu", "qemu-dgram", "vfkit", "hyperkit", "bess"];
 
 #[derive(Args)]
 struct How {

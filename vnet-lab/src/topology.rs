@@ -39,7 +39,7 @@ use toml::Spanned;
 use vnet::{LaggConfig, LinkConfig, MacAddr, MemberVlans, RstpConfig};
 
 pub(crate) use attach::place_of as place_of_attach;
-pub use attach::{Attach, Door, Emulator, HostTap};
+pub use attach::{Attach, DOORS, Door, Emulator, HostTap};
 pub use capture::CaptureFormat;
 pub use event::{Event, EventTarget};
 pub use job::Job;

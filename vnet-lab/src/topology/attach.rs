@@ -67,23 +67,27 @@ pub enum Emulator {
     Bess,
 }
 
-/// The keys of sockets, and what speaks there.
-const EMULATORS: [(&str, Emulator); 5] = [
-    ("qemu", Emulator::Qemu),
-    ("qemu-dgram", Emulator::QemuDgram),
-    ("vfkit", Emulator::Vfkit),
-    ("hyperkit", Emulator::Hyperkit),
-    ("bess", Emulator::Bess),
+const EMULATORS: [Emulator; 5] = [
+    Emulator::Qemu,
+    Emulator::QemuDgram,
+    Emulator::Vfkit,
+    Emulator::Hyperkit,
+    Emulator::Bess,
 ];
 
 /// Of each way to the outside, the key.
-const DOORS: [&str; 6] = ["tap", "qemu", "qemu-dgram", "vfkit", "hyperkit", "bess"];
+pub const DOORS: [&str; 6] = ["tap", "qemu", "qemu-dgram", "vfkit", "hyperkit", "bess"];
 
 impl Emulator {
     /// The key under which it is in a topology.
     pub fn as_str(self) -> &'static str {
-        let known = EMULATORS.iter().find(|(_, emulator)| *emulator == self);
-        known.map_or("", |(key, _)| key)
+        match self {
+            Emulator::Qemu => "qemu",
+            Emulator::QemuDgram => "qemu-dgram",
+            Emulator::Vfkit => "vfkit",
+            Emulator::Hyperkit => "hyperkit",
+            Emulator::Bess => "bess",
+        }
     }
 
     /// Whether guests connect, so that there can be several.
@@ -163,7 +167,8 @@ fn door_of(
             problems.push(guests.span(), message);
         }
     };
-    let Some((_, emulator)) = EMULATORS.iter().find(|(known, _)| *known == key) else {
+    let mut emulators = EMULATORS.into_iter();
+    let Some(emulator) = emulators.find(|emulator| emulator.as_str() == key) else {
         several("a TAP", problems);
         return tap(value, problems).map(Door::Tap);
     };
@@ -173,7 +178,7 @@ fn door_of(
     let place = as_string(value, &format!("`{key}`"), problems)?;
     let place = checked(place, socket_place, problems)?;
     Some(Door::Socket {
-        emulator: *emulator,
+        emulator,
         place: place.into_inner(),
         guests: guests.map_or(1, |guests| guests.into_inner() as usize),
     })
@@ -227,4 +232,16 @@ fn socket_place(text: &str) -> Result<String, String> {
 pub(crate) fn place_of(attach: &[Attach], node: &str) -> Option<Span> {
     let found = attach.iter().find(|a| a.node.get_ref() == node);
     found.map(|attach| attach.node.span())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_emulator_has_a_door() {
+        let emulators = EMULATORS.into_iter().map(Emulator::as_str);
+        let doors: Vec<&str> = std::iter::once("tap").chain(emulators).collect();
+        assert_eq!(doors, DOORS);
+    }
 }

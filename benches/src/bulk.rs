@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::case::Options;
 use crate::compare::{Contest, Side, SideError, Unit};
+use crate::rr::{IPV4, IPV6};
 pub(crate) use ours::Vnets;
 use smol::Offload;
 
@@ -63,6 +64,44 @@ pub fn mtu_1500_tso(options: &Options) -> Result<Contest, SideError> {
     contest(options, 1500, Path::Whole, Offload::Segmentation)
 }
 
+/// IP MTU 65535 in IPv6, against the same in IPv4.
+///
+/// # Errors
+/// When a side does not connect or garbles the pattern.
+pub fn mtu_64k_v6(options: &Options) -> Result<Contest, SideError> {
+    versions(options, 65_535, Path::Whole)
+}
+
+/// IP MTU 1500 in IPv6 with whole segments, against the same in IPv4.
+///
+/// # Errors
+/// When a side does not connect or garbles the pattern.
+pub fn mtu_1500_v6(options: &Options) -> Result<Contest, SideError> {
+    versions(options, 1500, Path::Whole)
+}
+
+/// IP MTU 1500 in IPv6 with packets of 1500 bytes, against the same in IPv4.
+///
+/// # Errors
+/// When a side does not connect or garbles the pattern.
+pub fn mtu_1500_cut_v6(options: &Options) -> Result<Contest, SideError> {
+    versions(options, 1500, Path::Cut)
+}
+
+/// Two vnets in IPv6 against two in IPv4.
+fn versions(options: &Options, ip_mtu: u16, path: Path) -> Result<Contest, SideError> {
+    let side = |addresses| -> Result<Box<dyn Side>, SideError> {
+        let pair = ours::Vnets::connect(addresses, ip_mtu, path)?;
+        Ok(Box::new(Bulk::new(pair, options)?))
+    };
+    Ok(Contest {
+        unit: Unit::GbitPerSecond,
+        ours: side(IPV6)?,
+        peer: side(IPV4)?,
+        peer_name: "vnet in IPv4".to_owned(),
+    })
+}
+
 /// What the path between our two vnets does with large segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Path {
@@ -94,7 +133,10 @@ fn contest(
     };
     Ok(Contest {
         unit: Unit::GbitPerSecond,
-        ours: Box::new(Bulk::new(ours::Vnets::connect(ip_mtu, path)?, options)?),
+        ours: Box::new(Bulk::new(
+            ours::Vnets::connect(IPV4, ip_mtu, path)?,
+            options,
+        )?),
         peer: Box::new(Bulk::new(
             smol::Interfaces::connect(ip_mtu, offload)?,
             options,
@@ -241,8 +283,11 @@ mod tests {
             (1500, Path::Whole, 20_000..65_550),
             (1500, Path::Cut, 1000..1515),
         ];
-        for (ip_mtu, path, frame_len) in cases {
-            let pair = ours::Vnets::connect(ip_mtu, path).unwrap();
+        let cases = cases
+            .into_iter()
+            .flat_map(|case| [(IPV4, case.clone()), (IPV6, case)]);
+        for (addresses, (ip_mtu, path, frame_len)) in cases {
+            let pair = ours::Vnets::connect(addresses, ip_mtu, path).unwrap();
             let options = Options {
                 time: Duration::from_millis(1),
                 bytes: Some(4 << 20),
@@ -250,7 +295,10 @@ mod tests {
             let mut bulk = Bulk::new(pair, &options).unwrap();
             assert!(bulk.measure().unwrap() > 0.0);
             let mean = bulk.pair.mean_frame_len();
-            assert!(frame_len.contains(&mean), "{ip_mtu} {path:?}: {mean}");
+            assert!(
+                frame_len.contains(&mean),
+                "{addresses:?} {ip_mtu} {path:?}: {mean}"
+            );
         }
     }
 

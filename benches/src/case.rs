@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::compare::{Contest, SideError};
-use crate::{bulk, context, local, rr, tap, vlan};
+use crate::{bulk, context, fib, local, rr, tap, vlan};
 
 /// What a run of a case is given.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +108,55 @@ pub const VLAN_CASES: &[Case] = &[
     },
 ];
 
+/// What IPv6 costs, and large tables of routes: not among `all`, because both sides are vnets.
+pub const IP_CASES: &[Case] = &[
+    Case {
+        name: "tcp-bulk-64k-v6",
+        about: "as tcp-bulk-64k in IPv6, against IPv4",
+        prepare: bulk::mtu_64k_v6,
+    },
+    Case {
+        name: "tcp-bulk-1500-v6",
+        about: "as tcp-bulk-1500 in IPv6, against IPv4",
+        prepare: bulk::mtu_1500_v6,
+    },
+    Case {
+        name: "tcp-bulk-1500-cut-v6",
+        about: "as tcp-bulk-1500-cut in IPv6, against IPv4",
+        prepare: bulk::mtu_1500_cut_v6,
+    },
+    Case {
+        name: "fib-1000-v4",
+        about: "lookups in 1 000 routes of IPv4, against one route",
+        prepare: fib::thousand_v4,
+    },
+    Case {
+        name: "fib-100000-v4",
+        about: "lookups in 100 000 routes of IPv4, against one route",
+        prepare: fib::hundred_thousand_v4,
+    },
+    Case {
+        name: "fib-1000000-v4",
+        about: "lookups in 1 000 000 routes of IPv4, against one route",
+        prepare: fib::million_v4,
+    },
+    Case {
+        name: "fib-1000-v6",
+        about: "lookups in 1 000 routes of IPv6, against one route",
+        prepare: fib::thousand_v6,
+    },
+    Case {
+        name: "fib-100000-v6",
+        about: "lookups in 100 000 routes of IPv6, against one route",
+        prepare: fib::hundred_thousand_v6,
+    },
+    Case {
+        name: "fib-1000000-v6",
+        about: "lookups in 1 000 000 routes of IPv6, against one route",
+        prepare: fib::million_v6,
+    },
+];
+
 /// What needs the right to make TAPs and network namespaces: not among `all`.
 pub const TAP_CASES: &[Case] = &[
     Case {
@@ -152,18 +201,23 @@ pub const TAP_CASES: &[Case] = &[
     },
 ];
 
-/// The cases that a name on the command line stands for: `all`, `tap`, `vlan`, or that of one. Empty when it
+/// The cases that a name on the command line stands for: `all`, `tap`, `vlan`, `ipv6`, `fib`, or that of one. Empty when it
 /// stands for none.
 pub fn find(name: &str) -> Vec<Case> {
     match name {
         "all" => CASES.to_vec(),
         "tap" => TAP_CASES.to_vec(),
         "vlan" => VLAN_CASES.to_vec(),
+        "fib" | "ipv6" => {
+            let is_of = |case: &&Case| case.name.starts_with("fib-") == (name == "fib");
+            IP_CASES.iter().filter(is_of).copied().collect()
+        }
         _ => every().filter(|case| case.name == name).copied().collect(),
     }
 }
 
 /// Every case there is.
 pub fn every() -> impl Iterator<Item = &'static Case> {
-    CASES.iter().chain(VLAN_CASES).chain(TAP_CASES)
+    let of_vnets = VLAN_CASES.iter().chain(IP_CASES);
+    CASES.iter().chain(of_vnets).chain(TAP_CASES)
 }

@@ -43,6 +43,8 @@ pub enum Unit {
     GbitPerSecond,
     /// Requests answered a second; more is better.
     TransactionsPerSecond,
+    /// Lookups a second; more is better.
+    LookupsPerSecond,
     /// Nanoseconds an operation; less is better.
     NanosPerOperation,
 }
@@ -53,6 +55,7 @@ impl Unit {
         match self {
             Unit::GbitPerSecond => "Gbit/s",
             Unit::TransactionsPerSecond => "transactions/s",
+            Unit::LookupsPerSecond => "lookups/s",
             Unit::NanosPerOperation => "ns/op",
         }
     }
@@ -60,7 +63,9 @@ impl Unit {
     /// How far `ours` is ahead of `peer`: above 1 when it is better.
     pub fn ratio(self, ours: f64, peer: f64) -> f64 {
         match self {
-            Unit::GbitPerSecond | Unit::TransactionsPerSecond => ours / peer,
+            Unit::GbitPerSecond | Unit::TransactionsPerSecond | Unit::LookupsPerSecond => {
+                ours / peer
+            }
             Unit::NanosPerOperation => peer / ours,
         }
     }

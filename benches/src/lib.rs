@@ -8,6 +8,7 @@
 //! | [`bulk`] | bytes through one TCP connection, one thread, against raw smoltcp |
 //! | [`rr`] | one-byte requests and replies, blocking sockets, against the kernel |
 //! | [`tap`] | bulk, requests and connections over a TAP, against the kernel over veth |
+//! | [`fib`] | lookups in tables of up to a million routes, against a table of one |
 //! | [`vlan`] | VLANs, bridges that tell them apart, and many stations, against vnets without |
 //! | [`context`] | entering a vnet, against swapping a thread-local |
 //! | [`local`] | a virtualized variable, against a plain atomic |
@@ -26,6 +27,7 @@ pub mod bulk;
 pub mod case;
 pub mod compare;
 pub mod context;
+pub mod fib;
 pub mod hogs;
 pub mod instances;
 pub mod local;

@@ -18,7 +18,7 @@ use crate::case::Options;
 use crate::compare::{Contest, Side, SideError, Unit};
 use link::Link;
 
-pub(crate) use ours::{CLIENT, SERVER, joined_by_epair};
+pub(crate) use ours::{CLIENT, IPV4, IPV6, SERVER, joined_by_epair};
 
 /// Transactions between two looks at the clock.
 const BATCH: u32 = 100;

@@ -63,7 +63,7 @@ fn contest(
     peer_name: &str,
 ) -> Result<Contest, SideError> {
     let side = |(system, vnets)| -> Result<Box<dyn Side>, SideError> {
-        let pair = Vnets::over(system, vnets)?;
+        let pair = Vnets::over(system, vnets, SERVER.into())?;
         Ok(Box::new(Bulk::new(pair, options)?))
     };
     Ok(Contest {

@@ -4,6 +4,7 @@
 //! cargo run --release -p vnet-benches --bin compare -- all
 //! cargo run --release -p vnet-benches --bin compare -- tcp-rr udp-rr --json
 //! cargo run --release -p vnet-benches --bin compare -- vlan
+//! cargo run --release -p vnet-benches --bin compare -- ipv6 fib
 //! cargo run --release -p vnet-benches --bin compare -- tap
 //! ```
 
@@ -19,7 +20,8 @@ use vnet_benches::report::{Line, table};
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The cases to run; `all`; `vlan` for what VLANs and bridges cost; `tap` for those that need the
+    /// The cases to run; `all`; `vlan` for what VLANs and bridges cost; `ipv6` for IPv6 beside IPv4; `fib`
+    /// for lookups in large tables of routes; `tap` for those that need the
     /// right to make TAPs; or `list`.
     #[arg(required = true, value_name = "CASE")]
     cases: Vec<String>,
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.cases.iter().any(|name| name == "list") {
         for case in every() {
-            println!("{:<18} {}", case.name, case.about);
+            println!("{:<20} {}", case.name, case.about);
         }
         return ExitCode::SUCCESS;
     }

@@ -2,16 +2,17 @@
 //! thread; the sockets are the non-blocking std-like ones.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use vnet::net::{TcpListener, TcpStream};
 use vnet::time::Instant;
 use vnet::{Offload, OwnedVnet, System};
 
 use super::{Pair, Path};
 use crate::compare::SideError;
-use crate::rr::{SERVER, joined_by_epair};
+use crate::rr::joined_by_epair;
 
 const PORT: u16 = 5001;
 /// How far the pretended clock moves in a round.
@@ -30,9 +31,13 @@ pub(crate) struct Vnets {
 }
 
 impl Vnets {
-    pub(super) fn connect(ip_mtu: u16, path: Path) -> Result<Vnets, SideError> {
+    pub(super) fn connect(
+        addresses: [IpNet; 2],
+        ip_mtu: u16,
+        path: Path,
+    ) -> Result<Vnets, SideError> {
         let system = System::manual(1);
-        let vnets = joined_by_epair(&system)?;
+        let vnets = joined_by_epair(&system, addresses)?;
         for vnet in &vnets {
             vnet.set_ip_mtu("eth0", ip_mtu)
                 .map_err(|e| SideError::new(e.to_string()))?;
@@ -41,14 +46,18 @@ impl Vnets {
                     .map_err(|e| SideError::new(e.to_string()))?;
             }
         }
-        Vnets::over(system, vnets.into())
+        Vnets::over(system, vnets.into(), addresses[1].addr())
     }
 
-    /// Connects the first two of some vnets, by whatever is between them.
-    pub(crate) fn over(system: System, vnets: Vec<OwnedVnet>) -> Result<Vnets, SideError> {
-        let listener = TcpListener::bind_in(&vnets[1], (SERVER, PORT))?;
+    /// Connects the first two of some vnets, by whatever is between them, to an address of the second.
+    pub(crate) fn over(
+        system: System,
+        vnets: Vec<OwnedVnet>,
+        server: IpAddr,
+    ) -> Result<Vnets, SideError> {
+        let server = SocketAddr::from((server, PORT));
+        let listener = TcpListener::bind_in(&vnets[1], server)?;
         listener.set_nonblocking(true)?;
-        let server = SocketAddr::from((SERVER, PORT));
         let sender = TcpStream::start_connect_in(&vnets[0], server)?;
         let mut now = Instant::ZERO;
         let receiver = loop {

@@ -33,6 +33,8 @@ pub(crate) trait Family: sealed::Sealed + Copy + Debug + Eq + Hash + 'static {
     const BROADCAST: Option<Self::Addr>;
     /// The group of which every host on a link is a member, always.
     const ALL_NODES: Self::Addr;
+    /// Bits of [`Family::key`], its lowest ones.
+    const KEY_BITS: u8;
     /// Bytes of payload in the longest packet, fragments put together.
     const MAX_PAYLOAD: usize;
 
@@ -40,6 +42,8 @@ pub(crate) trait Family: sealed::Sealed + Copy + Debug + Eq + Hash + 'static {
     fn kind(addr: Self::Addr) -> Kind;
     /// The address as a number, its first bit the most significant.
     fn bits(addr: Self::Addr) -> Self::Bits;
+    /// The first bits of the address as a number, as many as are in most prefixes.
+    fn key(addr: Self::Addr) -> u64;
     /// A number of 32 bits that differs for addresses that differ a little.
     fn mix(addr: Self::Addr) -> u32;
     /// The prefix that holds one address.
@@ -71,6 +75,7 @@ impl Family for V4 {
     const BROADCAST: Option<Ipv4Addr> = Some(Ipv4Addr::BROADCAST);
     // RFC 1112 section 7.2.
     const ALL_NODES: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
+    const KEY_BITS: u8 = 32;
     const MAX_PAYLOAD: usize = 65_515;
 
     /// RFC 1122 section 3.2.1.3, RFC 1812 section 5.3.7, RFC 6890.
@@ -91,6 +96,11 @@ impl Family for V4 {
     #[inline]
     fn bits(addr: Ipv4Addr) -> u32 {
         addr.into()
+    }
+
+    #[inline]
+    fn key(addr: Ipv4Addr) -> u64 {
+        u32::from(addr).into()
     }
 
     #[inline]
@@ -147,6 +157,8 @@ impl Family for V6 {
     const UNSPECIFIED: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
     const BROADCAST: Option<Ipv6Addr> = None;
     const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    // The other half is the identifier of an interface (RFC 4291 section 2.5.1).
+    const KEY_BITS: u8 = 64;
     const MAX_PAYLOAD: usize = 65_535;
 
     #[inline]
@@ -165,6 +177,11 @@ impl Family for V6 {
     #[inline]
     fn bits(addr: Ipv6Addr) -> u128 {
         addr.into()
+    }
+
+    #[inline]
+    fn key(addr: Ipv6Addr) -> u64 {
+        (u128::from(addr) >> 64) as u64
     }
 
     #[inline]

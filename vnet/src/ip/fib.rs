@@ -3,7 +3,7 @@
 //! Several routes may have the same prefix if their metrics differ; the one with the lowest metric is used. In front of
 //! the table is a small cache by destination. Every change invalidates the cache by incrementing [`Fib::generation`];
 //! code that keeps a [`RouteHit`] elsewhere compares it as well. The routes of an interface that is down stay in the
-//! table but are skipped. There is one path to a destination: no multipath, and no routing by type of service.
+//! table but are skipped. A large table has another form for lookups ([`flat`](super::flat)). There is one path to a destination: no multipath, and no routing by type of service.
 
 use std::collections::BTreeSet;
 
@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use super::addr::Kind;
 use super::family::Family;
+use super::flat::{self, Builder, Choice, Flat};
 use crate::base::id::IfId;
 use crate::base::walked::Walked;
 
@@ -136,6 +137,16 @@ pub(crate) struct RouteHit<F: Family> {
 }
 
 impl<F: Family> RouteHit<F> {
+    /// What a route says of packets that take it.
+    fn of(route: &Route<F>) -> RouteHit<F> {
+        RouteHit {
+            ifid: route.ifid,
+            next_hop: route.next_hop,
+            origin: route.origin,
+            kind: route.kind,
+        }
+    }
+
     /// The address whose neighbour entry is needed to reach `dst` by this route.
     #[inline]
     pub(crate) fn hop(&self, dst: F::Addr) -> F::Addr {
@@ -168,6 +179,8 @@ pub(crate) struct Fib<F: Family> {
     max_routes: usize,
     generation: u64,
     cache: Cache<F>,
+    /// The same in another form, when it is large.
+    flat: Flat<F>,
     pub(crate) walked: Walked,
     /// Interfaces that are out of use. Mostly there is none, and then no lookup asks about any.
     down: BTreeSet<IfId>,
@@ -181,6 +194,7 @@ impl<F: Family> Default for Fib<F> {
             max_routes: DEFAULT_MAX_ROUTES,
             generation: 1,
             cache: Cache::default(),
+            flat: Flat::default(),
             walked: Walked::default(),
             down: BTreeSet::new(),
         }
@@ -378,14 +392,40 @@ impl<F: Family> Fib<F> {
         if let Some(known) = self.cache.get(dst, self.generation) {
             return known;
         }
-        let found = self.route(dst).map(|route| RouteHit {
-            ifid: route.ifid,
-            next_hop: route.next_hop,
-            origin: route.origin,
-            kind: route.kind,
-        });
+        let found = match self.routes < flat::MIN_ROUTES {
+            true => self.route(dst).map(RouteHit::of),
+            false => self.large_lookup(dst),
+        };
         self.cache.put(dst, self.generation, found);
         found
+    }
+
+    /// The way to `dst` in a large table: by its ranges, once they are there.
+    fn large_lookup(&mut self, dst: F::Addr) -> Option<RouteHit<F>> {
+        if !self.flat.is_ready(self.generation) && self.flat.is_due(self.routes) {
+            self.flatten();
+        }
+        // Ranges do not know that what is for ourselves goes nowhere else.
+        let is_exempt = !self.down.is_empty() && F::kind(dst) == Kind::Loopback;
+        let known = self.flat.find(dst).filter(|_| !is_exempt);
+        known.unwrap_or_else(|| self.route(dst).map(RouteHit::of))
+    }
+
+    #[cold]
+    fn flatten(&mut self) {
+        let mut builder = Builder::new();
+        for (net, list) in &self.table {
+            builder.add(net, || match list.iter().find(|r| self.is_in_use(r)) {
+                Some(route) => Choice::Hit(RouteHit::of(route)),
+                None if list.iter().any(|r| r.origin == Origin::Host) => Choice::Nowhere,
+                None => Choice::AsAround,
+            });
+        }
+        self.flat.set(builder);
+    }
+
+    fn is_in_use(&self, route: &Route<F>) -> bool {
+        !route.kind.is_default() || !self.down.contains(&route.ifid)
     }
 
     /// The route to `dst` that is in use, by way of the table.
@@ -400,8 +440,7 @@ impl<F: Family> Fib<F> {
     fn in_use(&self, dst: F::Addr) -> Option<&Route<F>> {
         let mut best = None;
         for (_, list) in self.table.cover(&F::host(dst)) {
-            let is_in_use = |r: &&Route<F>| !r.kind.is_default() || !self.down.contains(&r.ifid);
-            match list.iter().find(is_in_use) {
+            match list.iter().find(|r| self.is_in_use(r)) {
                 Some(route) => best = Some(route),
                 // What is for ourselves goes nowhere else.
                 None if F::kind(dst) == Kind::Loopback => best = None,
@@ -443,6 +482,7 @@ impl<F: Family> Fib<F> {
         self.routes = 0;
         self.table = PrefixMap::new();
         self.cache = Cache::default();
+        self.flat = Flat::default();
         self.down = BTreeSet::new();
         self.generation += 1;
     }
@@ -466,6 +506,7 @@ impl<F: Family> Fib<F> {
         if self.routes == 0 {
             self.table = PrefixMap::new();
             self.cache = Cache::default();
+            self.flat = Flat::default();
         }
     }
 }

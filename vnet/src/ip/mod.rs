@@ -5,6 +5,7 @@
 //! | [`family`] | what tables of addresses and prefixes need of a version of IP |
 //! | [`addr`] | kinds of addresses, and the addresses of a vnet |
 //! | [`fib`] | the forwarding table, by longest prefix |
+//! | [`flat`] | the same as ranges, for lookups in a large one |
 //! | [`state`] | the state of a version of IP in one vnet, with its tunables |
 //! | [`input`] | what the stages ask a version of IP about a header |
 //! | [`forward`] | what a router does between input and output |
@@ -20,6 +21,7 @@
 pub(crate) mod addr;
 pub(crate) mod family;
 pub(crate) mod fib;
+mod flat;
 pub(crate) mod forward;
 pub(crate) mod input;
 pub(crate) mod multicast;

@@ -2,10 +2,12 @@
 //! library did not write would send. The builders fill in every length and checksum; tests then
 //! break what they like.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// EtherType of IPv4.
 pub const IPV4: u16 = 0x0800;
+/// EtherType of IPv6.
+pub const IPV6: u16 = 0x86dd;
 /// EtherType of ARP.
 pub const ARP: u16 = 0x0806;
 /// Bytes of an Ethernet header.
@@ -125,21 +127,89 @@ pub fn checksum(pieces: &[&[u8]]) -> u16 {
 }
 
 /// The checksum of a transport's packet behind the pseudo header (RFC 768, RFC 9293).
-pub fn transport_checksum(src: Ipv4Addr, dst: Ipv4Addr, proto: u8, packet: &[u8]) -> u16 {
+pub fn transport_checksum(
+    src: impl Into<IpAddr>,
+    dst: impl Into<IpAddr>,
+    proto: u8,
+    packet: &[u8],
+) -> u16 {
+    // The pseudo header of IPv6 (RFC 8200 section 8.1) has more zeros, which add nothing.
     let [len_high, len_low] = (packet.len() as u16).to_be_bytes();
     let tail = [0, proto, len_high, len_low];
-    checksum(&[&src.octets(), &dst.octets(), &tail, packet])
+    let [src, dst] = [src.into(), dst.into()].map(|ip| match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    });
+    checksum(&[&src, &dst, &tail, packet])
+}
+
+/// An IPv6 packet's fixed header, and the headers between it and its body: the type of each and what is behind its
+/// length.
+#[derive(Clone, Debug)]
+pub struct Ip6 {
+    /// Source.
+    pub src: Ipv6Addr,
+    /// Destination.
+    pub dst: Ipv6Addr,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// Extension headers, padded to eight bytes.
+    pub extensions: Vec<(u8, Vec<u8>)>,
+}
+
+impl Ip6 {
+    /// A header without extensions.
+    pub fn new(src: Ipv6Addr, dst: Ipv6Addr) -> Ip6 {
+        Ip6 {
+            src,
+            dst,
+            hop_limit: 255,
+            extensions: Vec::new(),
+        }
+    }
+
+    /// The packet with these headers and a body of protocol `proto`.
+    pub fn packet(&self, proto: u8, body: &[u8]) -> Vec<u8> {
+        let types = self.extensions.iter().map(|(kind, _)| *kind);
+        let types: Vec<u8> = types.chain([proto]).collect();
+        let mut rest = Vec::new();
+        for ((_, content), next) in self.extensions.iter().zip(&types[1..]) {
+            let len = (2 + content.len()).next_multiple_of(8);
+            let end = rest.len() + len;
+            rest.extend([*next, (len / 8 - 1) as u8]);
+            rest.extend(content);
+            rest.resize(end, 0);
+        }
+        rest.extend(body);
+        let mut packet = vec![0x60, 0, 0, 0];
+        packet.extend((rest.len() as u16).to_be_bytes());
+        packet.extend([types[0], self.hop_limit]);
+        packet.extend(self.src.octets());
+        packet.extend(self.dst.octets());
+        packet.extend(rest);
+        packet
+    }
+
+    /// The packet with an ICMPv6 message (RFC 4443): type, code, what is behind the checksum.
+    pub fn icmp(&self, kind: u8, code: u8, rest: &[u8]) -> Vec<u8> {
+        let mut message = vec![kind, code, 0, 0];
+        message.extend(rest);
+        let sum = transport_checksum(self.src, self.dst, 58, &message);
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        self.packet(58, &message)
+    }
 }
 
 /// A UDP datagram, header and body.
-pub fn udp(src: SocketAddrV4, dst: SocketAddrV4, body: &[u8]) -> Vec<u8> {
+pub fn udp(src: impl Into<SocketAddr>, dst: impl Into<SocketAddr>, body: &[u8]) -> Vec<u8> {
+    let (src, dst) = (src.into(), dst.into());
     let mut datagram = Vec::new();
     datagram.extend(src.port().to_be_bytes());
     datagram.extend(dst.port().to_be_bytes());
     datagram.extend((8 + body.len() as u16).to_be_bytes());
     datagram.extend([0, 0]);
     datagram.extend(body);
-    let sum = match transport_checksum(*src.ip(), *dst.ip(), 17, &datagram) {
+    let sum = match transport_checksum(src.ip(), dst.ip(), 17, &datagram) {
         0 => 0xffff,
         sum => sum,
     };
@@ -174,7 +244,13 @@ pub struct Segment {
 }
 
 /// A TCP segment, header and body.
-pub fn tcp(src: SocketAddrV4, dst: SocketAddrV4, segment: &Segment, body: &[u8]) -> Vec<u8> {
+pub fn tcp(
+    src: impl Into<SocketAddr>,
+    dst: impl Into<SocketAddr>,
+    segment: &Segment,
+    body: &[u8],
+) -> Vec<u8> {
+    let (src, dst) = (src.into(), dst.into());
     let mut options = segment.options.clone();
     options.resize(options.len().next_multiple_of(4), 0);
     let mut bytes = Vec::new();
@@ -188,7 +264,7 @@ pub fn tcp(src: SocketAddrV4, dst: SocketAddrV4, segment: &Segment, body: &[u8])
     bytes.extend([0, 0, 0, 0]);
     bytes.extend(options);
     bytes.extend(body);
-    let sum = transport_checksum(*src.ip(), *dst.ip(), 6, &bytes);
+    let sum = transport_checksum(src.ip(), dst.ip(), 6, &bytes);
     bytes[16..18].copy_from_slice(&sum.to_be_bytes());
     bytes
 }
@@ -269,15 +345,15 @@ mod tests {
 
     #[test]
     fn fixing_leaves_a_frame_alone_that_is_right() {
-        let src = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 5);
-        let dst = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 6);
+        let src = (Ipv4Addr::new(10, 0, 0, 1), 5);
+        let dst = (Ipv4Addr::new(10, 0, 0, 2), 6);
         let bodies = [
             (17, udp(src, dst, b"odd")),
             (6, tcp(src, dst, &Segment::default(), b"odd")),
             (1, icmp(8, 0, 7, b"odd")),
         ];
         for (proto, body) in bodies {
-            let packet = Ip4::new(*src.ip(), *dst.ip(), proto).packet(&body);
+            let packet = Ip4::new(src.0, dst.0, proto).packet(&body);
             let right = ethernet([2; 6], [4; 6], IPV4, &packet);
             let mut fixed = right.clone();
             fix_checksums(&mut fixed);

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`accounts`] | the laws that every vnet's counters and every teardown are held to |
 //! | [`bridge`] | a vnet with a bridge over ports to the outside |
+//! | [`cases`] | cases that more than one test draws |
 //! | [`frames`] | frames built byte by byte, independently of the library's own headers |
+//! | [`judge`] | what vnets send, as tshark sees it |
 //! | [`onlink`] | pairs of neighbours without a common prefix |
 //! | [`ovs`] | Open vSwitch as a peer |
 //! | [`peer`] | a scripted station at the outside end of a port |
@@ -18,7 +20,9 @@
 
 pub mod accounts;
 pub mod bridge;
+pub mod cases;
 pub mod frames;
+pub mod judge;
 pub mod onlink;
 pub mod ovs;
 pub mod peer;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::{icmp, tcp};
-use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, IpAddress};
+use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpAddress};
 use vnet::net::{EchoEvent, EchoSocket, TcpListener, TcpStream};
 use vnet::time::Instant;
 use vnet_tests::smol::{Progress, SMOL, SMOL_6, Smol, VNET, VNET_6, World};
@@ -408,40 +408,83 @@ proptest! {
 
 #[test]
 fn smoltcp_pings_a_vnet() {
+    for over in [Over::V4, Over::V6] {
+        ping_vnet(over);
+    }
+}
+
+/// Writes an echo request of smoltcp's.
+fn write_request(over: Over, ident: u16, seq_no: u16, data: &[u8], message: &mut [u8]) {
+    let checksums = smoltcp::phy::ChecksumCapabilities::default();
+    match over {
+        Over::V4 => {
+            let request = Icmpv4Repr::EchoRequest {
+                ident,
+                seq_no,
+                data,
+            };
+            request.emit(&mut Icmpv4Packet::new_unchecked(message), &checksums);
+        }
+        Over::V6 => {
+            let request = Icmpv6Repr::EchoRequest {
+                ident,
+                seq_no,
+                data,
+            };
+            let mut packet = Icmpv6Packet::new_unchecked(message);
+            request.emit(&SMOL_6, &VNET_6, &mut packet, &checksums);
+        }
+    }
+}
+
+fn is_reply(over: Over, ident: u16, seq_no: u16, data: &[u8], message: &[u8]) -> bool {
+    let checksums = smoltcp::phy::ChecksumCapabilities::default();
+    match over {
+        Over::V4 => {
+            let packet = Icmpv4Packet::new_checked(message).unwrap();
+            let expected = Icmpv4Repr::EchoReply {
+                ident,
+                seq_no,
+                data,
+            };
+            Icmpv4Repr::parse(&packet, &checksums) == Ok(expected)
+        }
+        Over::V6 => {
+            let packet = Icmpv6Packet::new_checked(message).unwrap();
+            let expected = Icmpv6Repr::EchoReply {
+                ident,
+                seq_no,
+                data,
+            };
+            Icmpv6Repr::parse(&VNET_6, &SMOL_6, &packet, &checksums) == Ok(expected)
+        }
+    }
+}
+
+fn ping_vnet(over: Over) {
     const IDENT: u16 = 0x22b;
-    let mut world = World::new(7, 0.0);
+    /// Octets of an echo request before its data, of either version.
+    const HEADER: usize = 8;
+    let mut world = World::between(over.vnet(), over.smol(), 7, 0.0);
     let buffer = || icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 4], vec![0; 8192]);
     let mut socket = icmp::Socket::new(buffer(), buffer());
     socket.bind(icmp::Endpoint::Ident(IDENT)).unwrap();
     let handle = world.smol.sockets.add(socket);
-    for (seq_no, size) in [0, 56, 1472].into_iter().enumerate() {
+    for (seq_no, size) in [0, 56, 1452].into_iter().enumerate() {
         let mut payload = vec![0; size];
         Source::new(7, size as u64).peek(&mut payload);
         let seq_no = seq_no as u16;
-        let request = Icmpv4Repr::EchoRequest {
-            ident: IDENT,
-            seq_no,
-            data: &payload,
-        };
         let socket = world.smol.sockets.get_mut::<icmp::Socket>(handle);
-        let message = socket.send(request.buffer_len(), VNET.into()).unwrap();
-        let checksums = smoltcp::phy::ChecksumCapabilities::default();
-        request.emit(&mut Icmpv4Packet::new_unchecked(message), &checksums);
+        let message = socket.send(HEADER + size, over.vnet().into()).unwrap();
+        write_request(over, IDENT, seq_no, &payload, message);
         world
             .run(world.now() + Duration::from_secs(5), |smol| {
                 let socket = smol.sockets.get_mut::<icmp::Socket>(handle);
                 let Ok((message, from)) = socket.recv() else {
                     return Progress::None;
                 };
-                assert_eq!(from, VNET.into());
-                let packet = Icmpv4Packet::new_checked(message).unwrap();
-                let expected = Icmpv4Repr::EchoReply {
-                    ident: IDENT,
-                    seq_no,
-                    data: &payload,
-                };
-                let checksums = smoltcp::phy::ChecksumCapabilities::default();
-                assert_eq!(Icmpv4Repr::parse(&packet, &checksums), Ok(expected));
+                assert_eq!(from, over.vnet().into());
+                assert!(is_reply(over, IDENT, seq_no, &payload, message));
                 Progress::Done
             })
             .unwrap_or_else(|stuck| panic!("no reply of {size} bytes: {stuck:?}"));

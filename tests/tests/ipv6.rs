@@ -9,7 +9,7 @@ use vnet::net::{EchoEvent, EchoSocket, RawSocket, TcpListener, TcpStream, UdpSoc
 use vnet::time::Instant;
 use vnet::{AdminState, DropReason, Forwarding, NextHop, Offload, OwnedVnet, System, Vnet};
 use vnet_tests::accounts::assert_conserved;
-use vnet_tests::topology;
+use vnet_tests::{judge, topology};
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -19,16 +19,19 @@ fn pair(system: &System) -> Result<(OwnedVnet, OwnedVnet)> {
     a.epair("eth0", &b, "eth0")?;
     a.add_address("eth0", "2001:db8::1/64".parse()?)?;
     b.add_address("eth0", "2001:db8::2/64".parse()?)?;
+    judge::watch(&[&a]);
     Ok((a, b))
 }
 
 /// A host, a router, a host, as in the tests of IPv4.
 fn path(system: &System) -> [OwnedVnet; 3] {
-    topology::path(
+    let vnets = topology::path(
         system,
         ["2001:db8:1::1/64", "2001:db8:1::ff/64"],
         ["2001:db8:2::ff/64", "2001:db8:2::1/64"],
-    )
+    );
+    judge::watch(&[&vnets[1]]);
+    vnets
 }
 
 /// A vnet with a wire to each of two others, which have the same link-local address.
@@ -40,6 +43,7 @@ fn star(system: &System) -> Result<(OwnedVnet, [OwnedVnet; 2])> {
         hub.add_address(&format!("eth{n}"), format!("2001:db8:{n}::1/64").parse()?)?;
         spoke.add_address("eth0", "fe80::5/64".parse()?)?;
     }
+    judge::watch(&[&hub]);
     Ok((hub, spokes))
 }
 
@@ -68,10 +72,12 @@ fn answers(from: &Vnet, to: &str, len: usize) {
     }
 }
 
+/// The books are right, and so is what was sent.
 fn is_clean(vnets: &[&Vnet]) {
     for vnet in vnets {
         assert_conserved(vnet);
     }
+    judge::judge();
 }
 
 #[test]
@@ -668,7 +674,7 @@ fn fragment(to: [u8; 6], version: u8, ident: u16, first: bool) -> Vec<u8> {
     let mut header = vec![0x45, 0];
     header.extend((20 + len as u16).to_be_bytes());
     header.extend(ident.to_be_bytes());
-    header.extend((offset / 8 | u16::from(first) << 13).to_be_bytes());
+    header.extend(((offset / 8) | (u16::from(first) << 13)).to_be_bytes());
     header.extend([64, 17, 0, 0, 192, 0, 2, 9, 192, 0, 2, 1]);
     let sum = header
         .chunks(2)

@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::{DropReason, Forwarding, OwnedVnet, PortError, Stats, System};
 use vnet_tests::accounts::{assert_clean, assert_conserved, drops, run_until_idle};
+use vnet_tests::cases::run_cases;
 use vnet_tests::frames::{
     ACK, ARP, ETHER_LEN, FIN, IPV4, Ip4, MORE_FRAGMENTS, PSH, RST, SYN, Segment, Station, arp,
     checksum, ethernet, fix_checksums, icmp, syn_options, tcp, udp,
@@ -623,33 +623,6 @@ fn realise(target: &Target, noise: Noise) -> Vec<u8> {
             frame
         }
     }
-}
-
-/// Runs `cases` cases, every one of them, from a fixed seed: a failure is the next run's, too.
-fn run_cases<S: Strategy>(
-    cases: u32,
-    seed: u8,
-    strategy: &S,
-    mut test: impl FnMut(S::Value),
-) -> u32 {
-    let config = Config {
-        cases,
-        failure_persistence: None,
-        max_shrink_iters: 2_000,
-        ..Config::default()
-    };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
-    let mut runner = TestRunner::new_with_rng(config, rng);
-    let ran = std::cell::Cell::new(0);
-    let test = std::cell::RefCell::new(&mut test);
-    runner
-        .run(strategy, |value| {
-            ran.set(ran.get() + 1);
-            (test.borrow_mut())(value);
-            Ok::<(), TestCaseError>(())
-        })
-        .unwrap_or_else(|e| panic!("{e}"));
-    ran.get()
 }
 
 #[test]

@@ -125,7 +125,11 @@ fn of_a_little_that_came_in_large_frames() {
     let peer = Peer::new(&system, &a, "eth0", 2);
     let socket = UdpSocket::bind_in(&a, "0.0.0.0:7").unwrap();
     // A datagram of a byte; the rest of the frame is padding.
-    let datagram = udp(peer.addr(9), "192.0.2.1:7".parse().unwrap(), &[1]);
+    let datagram = udp(
+        peer.addr(9),
+        (std::net::Ipv4Addr::new(192, 0, 2, 1), 7),
+        &[1],
+    );
     let packet = Ip4::new(peer.me.ip, peer.vnet.ip, 17).packet(&datagram);
     let before = ALLOCATOR.allocated();
     for _ in 0..3000 {

@@ -4,19 +4,23 @@
 
 #[path = "scripts/acts.rs"]
 mod acts;
+#[path = "scripts/ipv6.rs"]
+mod ipv6;
 
 use std::future::poll_fn;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use acts::{Action, Frame, Op, script};
+use ipv6::{assert_serves_ipv6, six};
 use proptest::prelude::*;
 use vnet::capture::{Capture, CaptureOptions, LargeSegments, Recorder, Rotate};
 use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::{AdminState, Forwarding, NextHop, OwnedVnet, System, TaskHandle};
 use vnet_tests::accounts::{assert_clean, assert_conserved, run_until_idle};
 use vnet_tests::frames::{
-    ACK, ARP, IPV4, Ip4, PSH, SYN, Segment, Station, arp, ethernet, icmp, syn_options, tcp, udp,
+    ACK, ARP, IPV4, IPV6, Ip4, Ip6, PSH, SYN, Segment, Station, arp, ethernet, icmp, syn_options,
+    tcp, udp,
 };
 use vnet_tests::peer::Peer;
 use vnet_tests::talks::{Place, Saying, Talks};
@@ -78,6 +82,10 @@ impl World {
         let loopback = format!("10.9.{i}.1/24");
         v.add_address("lo0", loopback.parse().unwrap()).unwrap();
         self.peers[i] = Some(Peer::new(&self.system, &v, "port", i as u8));
+        for (name, net) in [("lo0", six(9, i, 1)), ("port", six(12, i, 1))] {
+            let net = format!("{net}/64").parse().unwrap();
+            v.add_address(name, net).unwrap();
+        }
         self.vnets[i] = Some(v);
         self.children[i] = None;
         self.wire(i);
@@ -97,6 +105,14 @@ impl World {
                     let _ = other.remove_interface(&format!("to{i}"));
                 }
                 wire(v, i, other, j);
+                let link = 0x10 + i.min(j) * 4 + i.max(j);
+                for (v, n, other) in [(v, i, j), (other, j, i)] {
+                    let own = format!("{}/64", six(1, link, n as u16 + 1));
+                    let _ = v.add_address(&format!("to{other}"), own.parse().unwrap());
+                    let far = format!("{}/64", six(9, other, 0)).parse().unwrap();
+                    let via = six(1, link, other as u16 + 1);
+                    let _ = v.add_route(far, NextHop::Gateway(via.into()));
+                }
             }
         }
     }
@@ -125,6 +141,16 @@ impl World {
 
     fn place(&self, n: usize) -> Ipv4Addr {
         self.places()[n % 15]
+    }
+
+    /// Those of both.
+    fn all_places(&self) -> Vec<IpAddr> {
+        let v6 = self.places_6().map(IpAddr::from);
+        self.places()
+            .map(IpAddr::from)
+            .into_iter()
+            .chain(v6)
+            .collect()
     }
 
     fn run(&mut self, action: Action) {
@@ -249,6 +275,14 @@ impl World {
                 let packet = Ip4::new(me.ip, to, 6).packet(&segment);
                 ethernet(us.mac, me.mac, IPV4, &packet)
             }
+            Frame::Six(to, extensions, hop_limit, inside) => {
+                let header = Ip6 {
+                    hop_limit,
+                    extensions,
+                    ..Ip6::new(six(12, at, 9), self.place_6(to))
+                };
+                ethernet(us.mac, me.mac, IPV6, &self.packet_6(&header, inside))
+            }
             Frame::Open(..) => return,
         };
         let _ = peer.port.send(bytes);
@@ -258,16 +292,18 @@ impl World {
         if self.administer(at, &op) {
             return;
         }
-        let places = self.places();
-        let addr = |n: usize, port| SocketAddr::from(SocketAddrV4::new(places[n % 15], port));
+        let places = self.all_places();
+        let addr = |n: usize, port| SocketAddr::from((places[n % places.len()], port));
         let mine = &mut self.sockets[at];
         let Some(v) = &self.vnets[at] else { return };
         let mut buf = vec![0; 100_000];
         match op {
             Op::UdpBind(port) => {
-                let bound = UdpSocket::bind_in(v, ("0.0.0.0", port));
-                mine.udp
-                    .extend(bound.inspect(|s| s.set_broadcast(true).unwrap()));
+                for all in ALL {
+                    let bound = UdpSocket::bind_in(v, (all, port));
+                    mine.udp
+                        .extend(bound.inspect(|s| s.set_broadcast(true).unwrap()));
+                }
             }
             Op::UdpSend(s, n, port, len) => {
                 pick(&mine.udp, s).map(|s| s.send_to(&buf[..len], addr(n, port)));
@@ -282,14 +318,15 @@ impl World {
             }
             Op::EchoOpen => mine.echo.extend(EchoSocket::bind_in(v)),
             Op::EchoSend(s, n, len) => {
-                pick(&mine.echo, s)
-                    .map(|s| s.send_to(len as u16, &buf[..len], places[n % 15].into()));
+                pick(&mine.echo, s).map(|s| s.send_to(len as u16, &buf[..len], addr(n, 0).ip()));
             }
             Op::RawOpen(proto) => mine.raw.extend(RawSocket::open_in(v, proto)),
             Op::Listen(port, backlog) => {
-                let reuse = vnet::net::Reuse::Shared;
-                mine.listeners
-                    .extend(TcpListener::bind_with(v, ("0.0.0.0", port), backlog, reuse));
+                for all in ALL {
+                    let reuse = vnet::net::Reuse::Shared;
+                    let listener = TcpListener::bind_with(v, (all, port), backlog, reuse);
+                    mine.listeners.extend(listener);
+                }
             }
             Op::Accept(l) => {
                 let accepted = pick(&mine.listeners, l).and_then(|l| l.accept().ok());
@@ -339,7 +376,10 @@ impl World {
             .map(|i| i.name)
             .collect();
         let name = |n: usize| names[n % names.len()].as_str();
-        let net = |n: u8| format!("172.16.{n}.1/24").parse().unwrap();
+        let net = |n: u8| match n {
+            0..6 => format!("172.16.{n}.1/24").parse().unwrap(),
+            n => format!("{}/64", six(22, n.into(), 1)).parse().unwrap(),
+        };
         match op {
             Op::SetUp(i, up) => {
                 let state = if *up {
@@ -352,17 +392,23 @@ impl World {
             Op::Mtu(i, mtu) => drop(v.set_ip_mtu(name(*i), *mtu)),
             Op::AddAddress(i, n) => drop(v.add_address(name(*i), net(*n))),
             Op::RemoveAddress(i, n) => {
-                let address = match n {
-                    0 => Ipv4Addr::new(10, 9, at as u8, 1),
-                    1 => Ipv4Addr::new(192, 0, at as u8, 1),
-                    n => Ipv4Addr::new(172, 16, *n, 1),
+                let address: IpAddr = match n {
+                    0 => Ipv4Addr::new(10, 9, at as u8, 1).into(),
+                    1 => Ipv4Addr::new(192, 0, at as u8, 1).into(),
+                    2..6 => Ipv4Addr::new(172, 16, *n, 1).into(),
+                    6 => six(9, at, 1).into(),
+                    7 => six(12, at, 1).into(),
+                    n => six(22, (*n).into(), 1).into(),
                 };
-                drop(v.remove_address(name(*i), address.into()));
+                drop(v.remove_address(name(*i), address));
             }
             Op::AddRoute(n, via) => {
                 let hop = match via {
                     0..3 => NextHop::Interface(name(usize::from(*via)).to_owned()),
-                    n => NextHop::Gateway(self.place(usize::from(*n)).into()),
+                    n => {
+                        let places = self.all_places();
+                        NextHop::Gateway(places[usize::from(*n) % places.len()])
+                    }
                 };
                 let _ = v.add_route(net(*n), hop);
             }
@@ -458,8 +504,10 @@ impl World {
                 self.captures.push(v.start_capture(name(*i), tap).unwrap());
             }
             Op::Task(port) => {
-                let bound = UdpSocket::bind_in(v, ("0.0.0.0", *port));
-                self.tasks.extend(bound.map(|s| v.spawn_future(echo(s))));
+                for all in ALL {
+                    let bound = UdpSocket::bind_in(v, (all, *port));
+                    self.tasks.extend(bound.map(|s| v.spawn_future(echo(s))));
+                }
             }
             Op::Twin => {
                 let record = v.record().unwrap();
@@ -519,6 +567,7 @@ fn assert_serves(system: &System, v: &OwnedVnet, i: usize) {
     peer.send(1, &icmp(8, 0, 0x1234_0001, b"still there?"));
     let answers = peer.exchange();
     assert!(answers.iter().any(|p| p[9] == 1 && p[20] == 0), "no answer");
+    assert_serves_ipv6(system, v, &peer, i);
     let listener = TcpListener::bind_in(v, ("0.0.0.0", 99));
     // One that is being shut down takes no connection.
     let Ok(listener) = listener else { return };
@@ -530,6 +579,9 @@ fn assert_serves(system: &System, v: &OwnedVnet, i: usize) {
     let read = std::io::Read::read(&mut &stream, &mut buf).expect("it has arrived");
     assert_eq!(&buf[..read], b"hello");
 }
+
+/// Every address of a family.
+const ALL: [&str; 2] = ["0.0.0.0", "::"];
 
 /// A capture with all that one can have, into nothing.
 fn recorder() -> Recorder {
@@ -625,6 +677,8 @@ fn the_triangle_carries_what_the_scripts_send() {
         api(1, Op::UdpBind(2)),
         api(0, Op::UdpBind(1)),
         api(0, Op::UdpSend(0, 1, 2, 3000)),
+        // The second socket is that of IPv6, and so is the place behind those of IPv4.
+        api(0, Op::UdpSend(1, 16, 2, 500)),
         api(0, Op::Connect(1, 3)),
         Action::Advance(Duration::from_millis(200)),
         api(1, Op::Accept(0)),
@@ -640,6 +694,7 @@ fn the_triangle_carries_what_the_scripts_send() {
     let mut buf = vec![0; 60_000];
     assert_eq!(far.udp[0].recv(&mut buf).unwrap(), 3000);
     assert_eq!(far.udp[0].recv(&mut buf).unwrap(), 12);
+    assert_eq!(far.udp[1].recv(&mut buf).unwrap(), 500, "over IPv6");
     let read = std::io::Read::read(&mut &far.streams[0], &mut buf).unwrap();
     assert!(read > 1000, "{read} bytes");
     let through = world.vnets[2].as_ref().unwrap().stats().unwrap();

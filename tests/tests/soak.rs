@@ -184,7 +184,7 @@ fn load_packets(vnet: &OwnedVnet, peer: &Peer, luggage: &mut Luggage) {
         socket.send_to(b"held", silent).unwrap();
     }
     luggage.datagrams.push(socket);
-    let datagram = udp(peer.addr(5), "192.0.2.1:7".parse().unwrap(), &[0; 64]);
+    let datagram = udp(peer.addr(5), (Ipv4Addr::new(192, 0, 2, 1), 7), &[0; 64]);
     let half = Ip4 {
         fragment: MORE_FRAGMENTS,
         ..Ip4::new(peer.me.ip, peer.vnet.ip, 17)

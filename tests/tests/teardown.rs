@@ -65,7 +65,11 @@ fn half_a_datagram_in_reassembly_is_released() {
     let system = System::manual(1);
     let a = vnet(&system, "a");
     let peer = Peer::new(&system, &a, "eth0", 2);
-    let datagram = udp(peer.addr(5), "192.0.2.1:7".parse().unwrap(), &[0; 64]);
+    let datagram = udp(
+        peer.addr(5),
+        (std::net::Ipv4Addr::new(192, 0, 2, 1), 7),
+        &[0; 64],
+    );
     for ident in 0..5 {
         let header = Ip4 {
             fragment: MORE_FRAGMENTS,

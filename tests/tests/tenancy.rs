@@ -314,6 +314,9 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
         said(s.tenant.remove_route("192.0.2.0/24".parse().unwrap()))
     }),
     ("routes", Own, |s| said(s.tenant.routes())),
+    ("count_routed", Own, |s| {
+        said(s.tenant.count_routed(&["127.0.0.1".parse().unwrap()]))
+    }),
     ("set_forwarding", No(Privilege::Forwarding), |s| {
         said(s.tenant.set_forwarding(Forwarding::Enabled))
     }),

@@ -1,9 +1,13 @@
 //! The options of `vnet run` that concern captures.
 
+mod in_ipv6;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+use in_ipv6::in_ipv6;
 
 const LOSSY: &str = "hosts = ['a', 'b']\n\
     link = [{ ends = ['a 192.0.2.1/30', 'b 192.0.2.2/30'], loss = '3%' }]\n\
@@ -54,6 +58,12 @@ fn has_tshark() -> bool {
 
 fn tshark(path: &Path, filter: &str, field: &str) -> Vec<String> {
     let output = Command::new("tshark")
+        .args([
+            "-o",
+            "tcp.check_checksum:TRUE",
+            "-o",
+            "udp.check_checksum:TRUE",
+        ])
         .arg("-r")
         .arg(path)
         .args(["-Y", filter, "-T", "fields", "-e", field])
@@ -63,6 +73,44 @@ fn tshark(path: &Path, filter: &str, field: &str) -> Vec<String> {
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     text.lines().map(str::to_owned).collect()
 }
+
+/// What the jobs of every example send in IPv6, over links that lose and cut and through VLANs: nothing is malformed,
+/// and every checksum is right.
+#[test]
+fn tshark_finds_no_fault_with_ipv6() {
+    if !has_tshark() {
+        return;
+    }
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies/imunes");
+    let examples = fs::read_dir(examples).expect("a directory");
+    let read = |entry: std::io::Result<fs::DirEntry>| {
+        fs::read_to_string(entry.expect("an entry").path()).expect("readable")
+    };
+    let mut examples: Vec<String> = examples.map(read).collect();
+    examples.push(vnet_lab::TRIANGLE.to_owned());
+    examples.push(NARROW.to_owned());
+    for text in examples {
+        let text = in_ipv6(&text);
+        let place = Place::new(&text);
+        place.run(0, &["--pcap-live", "all.pcapng", "--gso", "cut"]);
+        let all = place.path("all.pcapng");
+        for protocol in ["ipv6", "icmpv6.type == 135"] {
+            assert!(!tshark(&all, protocol, "frame.number").is_empty(), "{text}");
+        }
+        // What errors quote is cut off, and its checksums say nothing.
+        let bad = "_ws.malformed || icmpv6.checksum.status == 0 || !(icmpv6.type <= 4) \
+            && (_ws.expert.severity == error || tcp.checksum.status == 0)";
+        assert_eq!(tshark(&all, bad, "frame.number"), [""; 0], "{text}");
+    }
+}
+
+/// Fragments, and routers that say what their links take.
+const NARROW: &str = "routing = 'auto'\nhosts = ['a', 'b']\nrouters = ['r']\nlink = [\n\
+    { ends = ['a 192.0.2.1/30', 'r 192.0.2.2/30'] },\n\
+    { ends = [{ node = 'r', address = '192.0.2.5/30', ip_mtu = 1280 }, \
+      { node = 'b', address = '192.0.2.6/30', ip_mtu = 1280 }] }]\n\
+    job = [{ transfer = { from = 'a', to = 'b', size = '100kB' } },\n\
+    { ping = { from = 'a', to = 'b', count = 3, bytes = 4000 } }]";
 
 #[test]
 fn what_a_link_dropped_is_marked() {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use vnet_tests::cases::extension_headers;
 use vnet_tests::frames::{ACK, FIN, PSH, RST, SYN};
 use vnet_tests::talks::{Place, Saying};
 
@@ -25,10 +26,23 @@ pub(crate) enum Frame {
     Datagram(usize, u16, Vec<u8>),
     Fragment(u16, u16, Vec<u8>),
     Segment(usize, u8, u32, Vec<u8>),
+    /// A packet of IPv6, with extension headers and this hop limit.
+    Six(usize, Vec<(u8, Vec<u8>)>, u8, Six),
     /// The peer opens a connection to a port, where somebody listens.
     Open(u16, u16),
     /// It speaks in one of its conversations.
     Say(usize, Saying),
+}
+
+/// What is in a packet of IPv6.
+#[derive(Clone, Debug)]
+pub(crate) enum Six {
+    Datagram(u16, Vec<u8>),
+    Segment(u8, u32, Vec<u8>),
+    /// An ICMPv6 message: its type, the four octets behind the checksum, addresses, and options of neighbour discovery.
+    Message(u8, u32, Vec<usize>, Vec<(u8, Vec<u8>)>),
+    /// Another protocol.
+    Noise(u8, Vec<u8>),
 }
 
 #[derive(Clone, Debug)]
@@ -149,7 +163,44 @@ fn frame() -> impl Strategy<Value = Frame> {
             .prop_map(|(to, f, seq, b)| Frame::Segment(to, f, seq, b)),
         2 => (1..3u16, 1..6u16).prop_map(|(from, to)| Frame::Open(from, to)),
         8 => (0..3usize, saying()).prop_map(|(n, what)| Frame::Say(n, what)),
+        8 => six(),
     ]
+}
+
+fn six() -> impl Strategy<Value = Frame> {
+    let bytes = |n| prop::collection::vec(any::<u8>(), 0..n);
+    let kind = prop_oneof![
+        4 => prop::sample::select(vec![128u8, 135, 136]),
+        3 => prop::sample::select(vec![1u8, 2, 3, 4, 129, 130, 131, 132, 133, 134, 137, 143]),
+        1 => any::<u8>(),
+    ];
+    let word = prop_oneof![Just(0u32), Just(0x6000_0000), Just(1280), any::<u32>()];
+    let option = (
+        prop::sample::select(vec![1u8, 1, 2, 3, 4, 5, 14, 24, 25, 31, 99]),
+        prop_oneof![
+            4 => prop::collection::vec(any::<u8>(), 6),
+            1 => prop::collection::vec(any::<u8>(), 30),
+            1 => bytes(40),
+        ],
+    );
+    let message = (
+        kind,
+        word,
+        prop::collection::vec(any::<usize>(), 0..3),
+        prop::collection::vec(option, 0..3),
+    )
+        .prop_map(|(kind, word, addresses, options)| Six::Message(kind, word, addresses, options));
+    let flags = prop::sample::select(vec![SYN, ACK, SYN | ACK, FIN | ACK, RST, ACK | PSH, 0xff]);
+    let inside = prop_oneof![
+        4 => message,
+        2 => (1..6u16, bytes(40)).prop_map(|(port, body)| Six::Datagram(port, body)),
+        2 => (flags, 0..100_000u32, bytes(40)).prop_map(|(f, seq, b)| Six::Segment(f, seq, b)),
+        1 => (any::<u8>(), bytes(60)).prop_map(|(proto, body)| Six::Noise(proto, body)),
+    ];
+    let hop_limit = prop_oneof![3 => Just(255u8), 1 => Just(1), 1 => Just(64), 1 => any::<u8>()];
+    (any::<usize>(), extension_headers(), hop_limit, inside).prop_map(
+        |(to, extensions, hop_limit, inside)| Frame::Six(to, extensions, hop_limit, inside),
+    )
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -180,10 +231,10 @@ fn op() -> impl Strategy<Value = Op> {
             prop::sample::select(vec![68u16, 576, 1280, 1500, 9000, 65_535])
         )
             .prop_map(|(i, mtu)| Op::Mtu(i, mtu)),
-        (any(), 0..6u8).prop_map(|(i, n)| Op::AddAddress(i, n)),
-        (any(), 0..6u8).prop_map(|(i, n)| Op::RemoveAddress(i, n)),
-        (0..6u8, 0..8u8).prop_map(|(n, via)| Op::AddRoute(n, via)),
-        (0..6u8).prop_map(Op::RemoveRoute),
+        (any(), 0..10u8).prop_map(|(i, n)| Op::AddAddress(i, n)),
+        (any(), 0..10u8).prop_map(|(i, n)| Op::RemoveAddress(i, n)),
+        (0..10u8, 0..40u8).prop_map(|(n, via)| Op::AddRoute(n, via)),
+        (0..10u8).prop_map(Op::RemoveRoute),
         (any(), 0..10u8).prop_map(|(i, n)| Op::Link(i, n)),
         prop::bool::ANY.prop_map(Op::Forward),
         any().prop_map(Op::RemoveInterface),

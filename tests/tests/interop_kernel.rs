@@ -162,6 +162,91 @@ fn ping_all(socket: &EchoSocket, to: IpAddr, sizes: &[usize]) {
 }
 
 /// Payloads of echo requests: whole, the longest that is whole, fragments, the longest that there is.
+/// The kernel's addresses on the TAP, as text without colons, each with its flags.
+fn kernel_addresses(neighbours: &Neighbours) -> Vec<(String, u32)> {
+    let addresses = neighbours
+        .kernel
+        .run(|| std::fs::read_to_string("/proc/thread-self/net/if_inet6"))
+        .unwrap();
+    let fields = addresses
+        .lines()
+        .map(|l| l.split_whitespace().collect::<Vec<_>>());
+    fields
+        .filter(|f| f.last() == Some(&neighbours.tap.host_name()))
+        .map(|f| (f[0].to_owned(), u32::from_str_radix(f[4], 16).unwrap()))
+        .collect()
+}
+
+/// Waits for `what`, which comes sooner or later.
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..PATIENCE.as_secs() * 20 {
+        if let Some(found) = look() {
+            return found;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{what} does not come");
+}
+
+/// The kernel's flags of an address (linux/if_addr.h).
+const TENTATIVE: u32 = 0x40;
+
+#[test]
+fn what_the_kernel_has_is_a_duplicate_in_a_vnet() {
+    let Some(neighbours) = Neighbours::make_6() else {
+        return;
+    };
+    let vnet = &neighbours.vnet;
+    let net = format!("{KERNEL_6}/64").parse().unwrap();
+    vnet.add_address("tap0", net).unwrap();
+    wait_for("the duplicate", || {
+        let interfaces = vnet.inspect().unwrap().interfaces;
+        let tap0 = interfaces.into_iter().find(|i| i.info.name == "tap0");
+        let found = tap0.unwrap().duplicate.contains(&KERNEL_6.into());
+        found.then_some(())
+    });
+    neighbours.part();
+}
+
+#[test]
+fn the_kernel_is_a_host_of_our_router() {
+    let Some(neighbours) = Neighbours::bare() else {
+        return;
+    };
+    let Neighbours { tap, vnet, kernel } = &neighbours;
+    let host = tap.host_name();
+    vnet.set_forwarding(vnet::Forwarding::Enabled).unwrap();
+    vnet.add_address("tap0", format!("{VNET_6}/64").parse().unwrap())
+        .unwrap();
+    vnet.set_sysctl("net.inet6.ip6.rtadv_interval", 1000)
+        .unwrap();
+    kernel.ip(&format!("link set {host} up")).unwrap();
+    let addr = wait_for("the kernel's address", || {
+        let all = kernel_addresses(&neighbours);
+        let is_it = |(addr, flags): &&(String, u32)| {
+            addr.starts_with("20010db800000000") && flags & TENTATIVE == 0
+        };
+        all.iter().find(is_it).map(|(addr, _)| addr.clone())
+    });
+    let addr = Ipv6Addr::from(u128::from_str_radix(&addr, 16).unwrap());
+    let socket = EchoSocket::bind_in(vnet).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    ping_all(&socket, addr.into(), &[56, 1453]);
+    // Its default route leads to us.
+    let routes = kernel
+        .run(|| std::fs::read_to_string("/proc/thread-self/net/ipv6_route"))
+        .unwrap();
+    let none = "0".repeat(32);
+    let default = routes
+        .lines()
+        .map(|l| l.split_whitespace().collect::<Vec<_>>());
+    let default = default
+        .into_iter()
+        .find(|f| f[0] == none && f[1] == "00" && f[4].starts_with("fe80") && f[9] == host);
+    assert!(default.is_some(), "{routes}");
+    neighbours.part();
+}
+
 const SIZES_6: [usize; 8] = [0, 1, 56, 1452, 1453, 20_000, 65_506, 65_507];
 
 #[test]

@@ -6,6 +6,7 @@ use crate::base::stats::DropReason;
 use crate::ip::{Outgoing, Refusal};
 use crate::packet::header::icmp6::Icmp6;
 use crate::packet::header::ndp::Ndp;
+use crate::packet::header::ra::Advert;
 use crate::packet::header::{Icmp4, IpProto, zone};
 use crate::packet::{Packet, Payload};
 
@@ -41,8 +42,19 @@ pub(crate) enum Verdict {
     },
     /// It is of neighbour discovery.
     Discovery(Ndp),
+    /// It is of router discovery.
+    Router(RouterMessage),
     /// It concerns nobody. To be counted by the caller.
     Drop(DropReason),
+}
+
+/// A message of router discovery (RFC 4861 section 6).
+#[derive(Debug)]
+pub(crate) enum RouterMessage {
+    /// Somebody asks for routers.
+    Solicitation,
+    /// A router says what there is.
+    Advert(Box<Advert>),
 }
 
 /// What an error quotes of the packet it is about.

@@ -4,14 +4,13 @@
 //! |---|---|
 //! | [`error`] | errors about packets: when one may be sent, and what it quotes |
 //!
-//! What neighbour discovery says is handed up as it is. Not here: router discovery, groups (MLD), node
-//! information.
+//! What neighbour and router discovery say is handed up as it is. Not here: groups (MLD), node information.
 
 pub(crate) mod error;
 
 use std::net::IpAddr;
 
-use super::message::{Message, Quoted, Verdict};
+use super::message::{Message, Quoted, RouterMessage, Verdict};
 use crate::base::stats::DropReason;
 use crate::ip::addr::Cast;
 use crate::ip::v6::{MIN_MTU, solicited_node};
@@ -19,6 +18,7 @@ use crate::ip::{Outgoing, Refusal};
 use crate::packet::header::icmp6::{self, ICMP_CHECKSUM_OFFSET, ICMP_LEN, Icmp6};
 use crate::packet::header::ipv6::{self, Ipv6Header};
 use crate::packet::header::ndp::{self, Flags, Ndp};
+use crate::packet::header::ra::{self, Advert};
 use crate::packet::header::{IpInfo, IpProto, zone};
 use crate::packet::{Csum, Packet, Payload, checksum};
 
@@ -53,6 +53,10 @@ pub(crate) fn input(info: &IpInfo, cast: Cast, mut packet: Packet) -> Verdict {
             kind: ndp::SOLICITATION | ndp::ADVERTISEMENT,
             ..
         } => discovery(info, &packet),
+        Icmp6::Other {
+            kind: kind @ (ndp::ROUTER_SOLICITATION | ra::ROUTER_ADVERTISEMENT),
+            ..
+        } => router(info, kind, &packet),
         Icmp6::Other { .. } => Verdict::Drop(DropReason::IcmpIgnored),
         _ => {
             packet.strip(ICMP_LEN);
@@ -69,6 +73,35 @@ pub(crate) fn input(info: &IpInfo, cast: Cast, mut packet: Packet) -> Verdict {
             }
         }
     }
+}
+
+/// RFC 4861 sections 6.1.1 and 6.1.2: what a message of router discovery must be.
+#[cold]
+fn router(info: &IpInfo, kind: u8, packet: &Packet) -> Verdict {
+    let IpAddr::V6(src) = info.src else {
+        return Verdict::Drop(DropReason::Malformed);
+    };
+    let advertises = kind == ra::ROUTER_ADVERTISEMENT;
+    if info.hop_limit != 255 || advertises && !src.is_unicast_link_local() {
+        return Verdict::Drop(DropReason::Martian);
+    }
+    let mut bytes = [0; MIN_MTU as usize];
+    let len = packet.copy_to(0, &mut bytes);
+    let bytes = &bytes[..len];
+    let message = match advertises {
+        _ if len != packet.len() => None,
+        true => Advert::parse(bytes)
+            .map(Box::new)
+            .map(RouterMessage::Advert)
+            .ok(),
+        false => match ra::parse_solicitation(bytes) {
+            // Who has no address has nowhere to be answered at.
+            Ok(Some(_)) if src.is_unspecified() => None,
+            Ok(_) => Some(RouterMessage::Solicitation),
+            Err(_) => None,
+        },
+    };
+    message.map_or(Verdict::Drop(DropReason::Malformed), Verdict::Router)
 }
 
 /// RFC 4861 sections 7.1.1 and 7.1.2: what a message of neighbour discovery must be.

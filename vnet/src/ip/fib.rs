@@ -39,6 +39,8 @@ pub enum Origin {
     Static,
     /// It leads to one of the vnet's own addresses.
     Host,
+    /// A router has advertised it (RFC 4861, RFC 4191).
+    Advertised,
 }
 
 /// What happens to packets that take a route. These are the route types of Linux.

@@ -12,6 +12,7 @@ use super::family::{Family, V4, V6};
 use super::fib::{self, FibError, NextHop, Origin, RouteKind};
 use super::state::{AddressError, Forwarding, IpState};
 use super::v4::fragment::Fragments;
+use super::v6::autoconf::Autoconf;
 use super::v6::dad::Dad;
 use super::v6::idents::Idents;
 use super::v6::paths::Paths;
@@ -36,6 +37,8 @@ pub(crate) struct Ip {
     idents: Idents,
     /// Addresses that somebody else may have.
     pub dad: Dad,
+    /// What routers have said, and what follows.
+    pub autoconf: Autoconf,
     /// The addresses of IPv6 that interfaces have given themselves.
     own: BTreeMap<IfId, Ipv6Addr>,
     /// When something is due: a datagram is to be given up that lacks fragments, or an address to be asked for.
@@ -238,6 +241,7 @@ impl Ip {
             paths: Paths::default(),
             idents: Idents::new(apart.u64()),
             dad: Dad::default(),
+            autoconf: Autoconf::new(apart.u64()),
             own: BTreeMap::new(),
             due: None,
         }
@@ -406,6 +410,7 @@ impl Ip {
             self.v4.reassembly.next_deadline(),
             self.v6.reassembly.next_deadline(),
             self.dad.next_deadline(),
+            self.autoconf.next_deadline(),
         ];
         self.due = due.into_iter().flatten().min();
     }
@@ -576,7 +581,9 @@ impl Ip {
 
     /// True when any interface was given an address of IPv6.
     pub(crate) fn has_given_v6(&self) -> bool {
-        self.v6.addrs.len() + self.dad.held_len() > self.own.len()
+        // Those that follow from advertisements are none that were given.
+        let derived = self.own.len() + self.autoconf.assigned.len();
+        self.v6.addrs.len() + self.dad.held_len() > derived
     }
 
     /// The addresses of IPv6 that an interface was given.
@@ -584,7 +591,8 @@ impl Ip {
         let all = self.v6.addrs.on_interface(ifid).map(|a| a.addr());
         let all = all.chain(self.dad.held(ifid).map(|(net, _)| net.addr()));
         let own = self.own_v6(ifid);
-        all.filter(move |addr| Some(*addr) != own)
+        let assigned = &self.autoconf.assigned;
+        all.filter(move |addr| Some(*addr) != own && !assigned.contains(&(ifid, *addr)))
     }
 
     /// The addresses that an interface was given.
@@ -663,6 +671,7 @@ impl Ip {
         self.v6.remove_interface(ifid);
         self.own.remove(&ifid);
         self.dad.remove_interface(ifid);
+        self.autoconf.remove_interface(ifid);
         // The number may be given to another interface.
         if let Some(number) = zone::number(ifid) {
             self.paths.forget_link(number);
@@ -689,6 +698,7 @@ impl Ip {
             paths,
             idents,
             dad,
+            autoconf,
             own,
             due,
             max_fragment_bytes: _,
@@ -699,6 +709,7 @@ impl Ip {
         paths.reset();
         idents.reset();
         dad.reset();
+        autoconf.reset();
         *own = BTreeMap::new();
         *due = None;
     }

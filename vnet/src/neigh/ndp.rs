@@ -3,7 +3,7 @@
 //! As with ARP, whoever asks for an address of ours is answered, and a station is learned only from a
 //! question for us, and if a packet of ours might go to it on this link.
 //!
-//! Not here: detection of duplicates before an address is used (RFC 4862 section 5.4), routers.
+//! Not here: addresses of ours that others may have (RFC 4862 section 5.4), routers.
 
 use std::net::Ipv6Addr;
 

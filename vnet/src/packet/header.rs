@@ -12,6 +12,7 @@ pub(crate) mod ip;
 pub(crate) mod ipv4;
 pub(crate) mod ipv6;
 pub(crate) mod ndp;
+pub(crate) mod ra;
 pub(crate) mod tcp;
 pub(crate) mod udp;
 pub(crate) mod zone;

@@ -73,6 +73,7 @@ impl Stack {
             tx::reassembly_expired::<V4>(self, cx);
             tx::reassembly_expired::<V6>(self, cx);
             tx::neighbours::detect(self, cx);
+            self.autoconf_is_due(cx);
             self.ip.note_fragments(cx.stats);
         }
         if is_due(self.ifs.link_deadline()) {

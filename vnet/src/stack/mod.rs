@@ -9,11 +9,13 @@
 //! | [`sockets`] | calls of the socket layer that concern more than one protocol |
 //! | [`limits`] | how much a stack may hold |
 //! | `aggregation` | laggs and the rest of the stack |
+//! | `autoconf` | router discovery: what follows from it, and what a router says |
 //! | [`census`] | everything a stack holds, counted |
 //! | `errors` | what an ICMP error means to the socket whose packet it quotes |
 //! | `failure` | what is left of a stack that has panicked |
 
 mod aggregation;
+mod autoconf;
 pub(crate) mod census;
 mod classes;
 pub(crate) mod deadlines;
@@ -40,6 +42,7 @@ use crate::ip::addr::AddrError;
 use crate::ip::fib::{FibError, Origin, RouteKind};
 use crate::ip::state::AddressError;
 use crate::ip::v6;
+use crate::ip::v6::autoconf::Accept;
 use crate::ip::v6::dad::{Optimism, Phase};
 use crate::ip::versions::Route;
 use crate::neigh::{NeighCache, NeighConfig};
@@ -135,7 +138,16 @@ impl Stack {
                 Member::Lagg(_) => AdminError::LaggMember(name),
             });
         }
+        // Where the number of the link is to stand, an address has nothing.
+        if matches!(addr, IpAddr::V6(addr) if zone::split(addr).1 != 0) {
+            return Err(AdminError::BadAddress(net));
+        }
         let inside = self.on_link(ifid, net);
+        if let IpAddr::V6(inside) = inside.addr()
+            && self.ip.autoconf.assigned.remove(&(ifid, inside))
+        {
+            self.end_address(ifid, inside.into())?;
+        }
         // One that the interface gave itself is now one that it was given.
         if self.ip.own_v6(ifid).map(IpAddr::from) == Some(inside.addr()) {
             self.ip.set_own_v6(ifid, None);
@@ -305,7 +317,10 @@ impl Stack {
         let mut given = self.ip.given_v6(ifid).peekable();
         match netif.can().needs_neighbours {
             true => {
-                given.peek()?;
+                let obeys = self.ip.autoconf.accept == Accept::Advertisements;
+                if !obeys || netif.member.is_some() {
+                    given.peek()?;
+                }
                 let number = zone::number(ifid)?;
                 let own = Ipv6Net::new_assert(v6::link_local(netif.mac, number), 64);
                 (!given.any(|addr| addr.is_unicast_link_local())).then_some(own)
@@ -323,7 +338,10 @@ impl Stack {
     /// The interface does not have it.
     pub(crate) fn remove_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AdminError> {
         let addr = self.on_link(ifid, addr.into()).addr();
-        if self.ip.own_v6(ifid).map(IpAddr::from) == Some(addr) {
+        let is_derived = |addr: Ipv6Addr| {
+            self.ip.own_v6(ifid) == Some(addr) || self.ip.autoconf.assigned.contains(&(ifid, addr))
+        };
+        if matches!(addr, IpAddr::V6(addr) if is_derived(addr)) {
             return Err(AdminError::NoSuchAddress(zone::wire_ip(addr)));
         }
         self.end_address(ifid, addr)?;
@@ -409,6 +427,9 @@ impl Stack {
             if is_running {
                 let waiting = self.ip.dad.paused(id).map(|addr| (id, addr.into()));
                 self.announcements.extend(waiting);
+            }
+            if self.ip.autoconf.is_used() {
+                self.seek_routers(id);
             }
         }
     }

@@ -537,6 +537,8 @@ fn input(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) 
         IpProto::ICMP if info.src.is_ipv4() => icmp(s, cx, info, cast, packet),
         IpProto::ICMPV6 if info.src.is_ipv6() => icmp(s, cx, info, cast, packet),
         _ if seen_raw => cx.stats.delivered += 1,
+        // RFC 8200 section 4.7: there is nothing to be said about nothing.
+        IpProto::NONE if info.src.is_ipv6() => cx.stats.drop_rx(DropReason::UnknownProtocol),
         _ => {
             let reason = DropReason::UnknownProtocol;
             refuse_local(s, cx, Refusal::Protocol, reason, info, cast, packet);
@@ -592,6 +594,7 @@ fn icmp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
             }
         }
         icmp::Verdict::Discovery(message) => neighbours::discovery(s, cx, info, rcvif, message),
+        icmp::Verdict::Router(message) => s.hear_router(cx, info.src, rcvif, message),
         icmp::Verdict::Drop(reason) => cx.stats.drop_rx(reason),
     }
 }

@@ -181,7 +181,7 @@ pub(super) fn output(
     };
     let way = match way.origin {
         Origin::Host => to_ourselves(way, to),
-        Origin::Connected | Origin::Static => way,
+        Origin::Connected | Origin::Static | Origin::Advertised => way,
     };
     let (reason, error) = match s.ip.prepend(cx.now, to, &mut packet) {
         Ok(()) => return postrouting(s, cx, to.dst, packet, way, WHOLE_PATH),

@@ -263,6 +263,7 @@ fn table(
         }
         match route.origin {
             Origin::Static => flags.push('S'),
+            Origin::Advertised => flags.push('A'),
             Origin::Connected | Origin::Host => {}
         }
         let metric = route.metric.to_string();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{NeighbourInfo, SocketInfo};
@@ -116,6 +117,9 @@ pub struct InterfaceView {
     /// For a lagg, its configuration, its members and their partners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aggregation: Option<LaggInfo>,
+    /// Those of its addresses that follow from router advertisements.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub autoconfigured: Vec<IpAddr>,
     /// Those of its addresses that are not used until it is known that nobody else has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tentative: Vec<IpAddr>,
@@ -165,11 +169,21 @@ impl Inspection {
             lent: _,
             pins: _,
         } = self.clone();
-        // What follows from a MAC address alone differs like that.
+        // What follows from a MAC address alone differs like that, and what follows from others' words is
+        // theirs.
         for interface in &mut interfaces {
             let own = link_local(interface.info.mac);
-            interface.info.addresses.retain(|net| net.addr() != own);
+            let said = &interface.autoconfigured;
+            let is_given = |addr| addr != own && !said.contains(&addr);
+            interface.info.addresses.retain(|net| is_given(net.addr()));
         }
+        // So does the route to the link-local addresses of an interface that has one by itself.
+        let is_derived = |r: &RouteInfo| match (r.origin, r.dst) {
+            (Origin::Advertised, _) => true,
+            (Origin::Connected, IpNet::V6(net)) => net.addr().is_unicast_link_local(),
+            _ => false,
+        };
+        routes.retain(|r| !is_derived(r));
         // Routes to addresses follow from these, and are missing for one that another station has.
         routes.retain(|r| r.origin != Origin::Host || r.dst.addr().is_ipv4());
         let mut interfaces: Vec<_> = interfaces.into_iter().map(configured).collect();
@@ -228,6 +242,7 @@ fn configured(view: InterfaceView) -> InterfaceView {
         captures: _,
         bridging,
         aggregation,
+        autoconfigured: _,
         tentative: _,
         duplicate: _,
     } = view;
@@ -275,6 +290,7 @@ fn configured(view: InterfaceView) -> InterfaceView {
             bad_pdus: 0,
             ..lagg
         }),
+        autoconfigured: Vec::new(),
         tentative: Vec::new(),
         duplicate: Vec::new(),
     }
@@ -364,6 +380,11 @@ fn interface_views(inside: &Inside, now: Instant, current: &str) -> Vec<Interfac
             captures: netif.taps.len(),
             bridging: bridges::view(inside.stack, netif, now),
             aggregation: lagg::info(inside.stack, netif),
+            autoconfigured: inside
+                .stack
+                .autoconfigured(netif.id)
+                .map(IpAddr::V6)
+                .collect(),
             tentative: held(inside.stack, netif, Phase::Tentative),
             duplicate: held(inside.stack, netif, Phase::Duplicate),
         }

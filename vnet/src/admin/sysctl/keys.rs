@@ -10,6 +10,7 @@ use crate::base::switch::Switch;
 use crate::icmp::limit::{Limit, Rate};
 use crate::instance::privilege::Privilege;
 use crate::ip::state::{Forwarding, Redirects};
+use crate::ip::v6::autoconf::Accept;
 use crate::ip::v6::dad::Optimism;
 use crate::neigh::NeighConfig;
 use crate::stack::Stack;
@@ -243,6 +244,18 @@ keys! {
         1..=1073725440, "bytes", TUNABLES,
         |s| s.udp.sockets.config.recv_buffer as u64,
         |s, v| s.udp.sockets.config.recv_buffer = v as usize;
+    /// Obey router advertisements, where packets are not forwarded (RFC 4861): routes, and addresses
+    /// (RFC 4862, RFC 7217).
+    IP6_ACCEPT_RTADV: Feature = "net.inet6.ip6.accept_rtadv",
+        0..=1, "", TUNABLES,
+        |s| match s.ip.autoconf.accept {
+            Accept::Advertisements => Feature::On,
+            Accept::Nothing => Feature::Off,
+        },
+        |s, v| s.set_accept_adverts(match v {
+            Feature::On => Accept::Advertisements,
+            Feature::Off => Accept::Nothing,
+        });
     /// How often the wire is asked whether somebody has a new address of IPv6 (RFC 4862); 0 for not at all.
     IP6_DAD_COUNT: u64 = "net.inet6.ip6.dad_count",
         0..=255, "", TUNABLES,
@@ -259,6 +272,11 @@ keys! {
             Feature::On => Optimism::Optimistic,
             Feature::Off => Optimism::Tentative,
         };
+    /// How often a router advertises itself and its prefixes (RFC 4861); 0 for never.
+    IP6_RTADV_INTERVAL: Duration = "net.inet6.ip6.rtadv_interval",
+        0..=1800000, "ms", TUNABLES,
+        |s| s.ip.autoconf.adverts.interval(),
+        |s, v| s.set_advert_interval(v);
     /// Shortest time between two defences of one address (RFC 5227).
     ARP_DEFEND: Duration = "net.link.ether.inet.defend_interval",
         0..=3600000, "ms", TUNABLES,

@@ -32,15 +32,16 @@ pub(crate) fn error(
     if !permitted(src, dst, says, &packet) {
         return None;
     }
+    // Before there is more to do, of which whoever provokes it could cause any amount.
+    if !limit.take(cx.now) {
+        cx.stats.icmp_rate_limited += 1;
+        return None;
+    }
     // RFC 4443 section 2.2: the address that the packet was for, or one of where it came in.
     let from = match addrs.contains(dst) {
         true => dst,
         false => select::source(addrs, src, ifid)?,
     };
-    if !limit.take(cx.now) {
-        cx.stats.icmp_rate_limited += 1;
-        return None;
-    }
     // What is quoted should be what would have been seen on a wire.
     let _ = checksum::finish(&mut packet, 0);
     packet.truncate(MAX_QUOTE);

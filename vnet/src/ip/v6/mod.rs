@@ -6,6 +6,7 @@
 //! | [`extensions`] | what extension headers ask of the one they are for |
 //! | [`output`] | the header of our own packets; whole, in fragments, or too big |
 //! | [`idents`] | the identifications of fragments |
+//! | [`autoconf`] | what routers say, and what a host makes of it |
 //! | [`dad`] | whether somebody else has an address already |
 //! | [`select`] | from which address of ours a packet is sent |
 //! | [`paths`] | what paths take that are narrower than our own links |
@@ -13,6 +14,7 @@
 //! Inside a vnet, link-local addresses have the number of their interface in them: see
 //! [`zone`](crate::packet::header::zone).
 
+pub(crate) mod autoconf;
 pub(crate) mod dad;
 pub(crate) mod extensions;
 pub(crate) mod idents;

@@ -1,7 +1,7 @@
 //! Neighbour discovery (RFC 4861 section 4): who has an address, and who says so.
 //!
 //! A message begins with its ICMPv6 header; behind its fixed part there are options, of which only the
-//! link-layer addresses are looked at. Router solicitations, advertisements and redirects are not read.
+//! link-layer addresses are looked at. What routers say is in [`ra`](super::ra); redirects are not read.
 
 use std::net::Ipv6Addr;
 
@@ -151,28 +151,40 @@ impl Ndp {
     }
 }
 
-/// The link-layer address in the first option of this kind.
-fn link_address(mut options: &[u8], wanted: u8) -> Result<Option<MacAddr>, HeaderError> {
-    let mut found = None;
-    while !options.is_empty() {
-        let [kind, units, ..] = *options else {
-            return Err(HeaderError::BadLength);
+/// The options, each with its kind and length. An error is the last.
+pub(super) fn options(mut options: &[u8]) -> impl Iterator<Item = Result<&[u8], HeaderError>> {
+    std::iter::from_fn(move || {
+        let len = match *options {
+            [] => return None,
+            [_] => 0,
+            [_, units, ..] => usize::from(units) * OPTION_LEN,
         };
-        let len = usize::from(units) * OPTION_LEN;
         // RFC 4861 section 4.6: nodes MUST silently discard a packet with an option of length zero.
         let option = options.get(..len).filter(|option| !option.is_empty());
-        let option = option.ok_or(HeaderError::BadLength)?;
-        if kind == wanted && found.is_none() {
+        options = options.get(len.max(1)..).unwrap_or_default();
+        match option {
+            Some(_) => {}
+            None => options = &[],
+        }
+        Some(option.ok_or(HeaderError::BadLength))
+    })
+}
+
+/// The link-layer address in the first option of this kind.
+pub(super) fn link_address(bytes: &[u8], wanted: u8) -> Result<Option<MacAddr>, HeaderError> {
+    let mut found = None;
+    for option in options(bytes) {
+        let option = option?;
+        if option[0] == wanted && found.is_none() {
             found = option[2..].first_chunk().copied().map(MacAddr);
         }
-        options = &options[len..];
     }
     Ok(found)
 }
 
 /// The unit of options' lengths.
 const OPTION_LEN: usize = 8;
-const SOURCE: u8 = 1;
+pub(super) const SOURCE: u8 = 1;
 const TARGET: u8 = 2;
 
 #[cfg(test)]

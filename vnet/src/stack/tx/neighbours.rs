@@ -190,14 +190,32 @@ fn ndp(
     ether(s, cx, ifid, to, EtherType::IPV6, packet);
 }
 
+/// Sends a message of router discovery to a group.
+pub(in crate::stack) fn discover(
+    s: &mut Stack,
+    cx: &mut Cx,
+    ifid: IfId,
+    ends: (Ipv6Addr, Ipv6Addr),
+    bytes: Vec<u8>,
+) {
+    let mut packet = Packet::outgoing(Payload::from(bytes));
+    packet.meta.csum = icmp::v6::PARTIAL;
+    let packet = headed(s, cx, ends, packet);
+    let to = MacAddr::of_group(ends.1.into());
+    ether(s, cx, ifid, to, EtherType::IPV6, packet);
+}
+
 fn ndp_packet(s: &mut Stack, cx: &Cx, ends: (Ipv6Addr, Ipv6Addr), message: &Ndp) -> Packet {
+    headed(s, cx, ends, icmp::v6::discovery_message(message))
+}
+
+fn headed(s: &mut Stack, cx: &Cx, ends: (Ipv6Addr, Ipv6Addr), mut packet: Packet) -> Packet {
     let (src, dst) = ends;
     let to = Outgoing {
         // Who receives it can tell that no router has passed it on.
         hop_limit: Some(255),
         ..Outgoing::new(src.into(), dst.into(), IpProto::ICMPV6)
     };
-    let mut packet = icmp::v6::discovery_message(message);
     let headed = s.ip.prepend(cx.now, &to, &mut packet);
     debug_assert!(headed.is_ok(), "it is short");
     packet

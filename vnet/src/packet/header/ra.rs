@@ -1,0 +1,346 @@
+//! Router discovery (RFC 4861 sections 4.1 and 4.2), with preferences and routes (RFC 4191).
+//!
+//! Options that are not known here are skipped; of those that may come more than once, the first
+//! [`MAX_OPTIONS`] of a kind are read.
+
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+use smallvec::SmallVec;
+
+use super::HeaderError;
+use super::icmp6::{ICMP_LEN, Icmp6};
+use super::ndp::{self, ROUTER_SOLICITATION};
+use crate::packet::addr::MacAddr;
+
+/// The type of a router advertisement.
+pub(crate) const ROUTER_ADVERTISEMENT: u8 = 134;
+/// Options of a kind that are read.
+pub(crate) const MAX_OPTIONS: usize = 16;
+/// A lifetime without end, in seconds.
+pub(crate) const FOREVER: u32 = u32::MAX;
+
+/// What a router says of itself and of its link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Advert {
+    /// The hop limit that hosts are to use; zero for none in particular.
+    pub hop_limit: u8,
+    /// Whether it is to be preferred as a default router.
+    pub preference: Preference,
+    /// How many seconds it is one; zero if it is none.
+    pub lifetime: u16,
+    /// Where it is.
+    pub source: Option<MacAddr>,
+    /// The MTU of the link.
+    pub mtu: Option<u32>,
+    /// What is on the link.
+    pub prefixes: SmallVec<[Prefix; 2]>,
+    /// Where else it leads.
+    pub routes: SmallVec<[Route; 1]>,
+}
+
+/// A prefix of a link (RFC 4861 section 4.6.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Prefix {
+    /// The prefix.
+    pub net: Ipv6Net,
+    /// What is in it is on the link.
+    pub is_on_link: bool,
+    /// Hosts may give themselves addresses of it.
+    pub is_autonomous: bool,
+    /// For how many seconds that holds.
+    pub valid: u32,
+    /// For how many seconds such addresses are preferred.
+    pub preferred: u32,
+}
+
+/// A route (RFC 4191 section 2.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Route {
+    /// Where it leads.
+    pub net: Ipv6Net,
+    /// Whether it is to be preferred.
+    pub preference: Preference,
+    /// For how many seconds it holds.
+    pub lifetime: u32,
+}
+
+/// Whether one router is to be preferred to another (RFC 4191 section 2.1). The best is the greatest.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Preference {
+    /// After all others.
+    Low,
+    /// As any.
+    #[default]
+    Medium,
+    /// Before all others.
+    High,
+}
+
+impl Preference {
+    /// `None` for the reserved value.
+    fn of(flags: u8) -> Option<Preference> {
+        match flags >> 3 & 3 {
+            0 => Some(Preference::Medium),
+            1 => Some(Preference::High),
+            3 => Some(Preference::Low),
+            _ => None,
+        }
+    }
+
+    fn flags(self) -> u8 {
+        match self {
+            Preference::Medium => 0,
+            Preference::High => 1 << 3,
+            Preference::Low => 3 << 3,
+        }
+    }
+}
+
+/// Reads a router solicitation: where the sender is.
+///
+/// # Errors
+/// [`HeaderError::WrongFormat`] for another type or code, and what
+/// [`Ndp::parse`](super::ndp::Ndp::parse) says of options.
+pub(crate) fn parse_solicitation(bytes: &[u8]) -> Result<Option<MacAddr>, HeaderError> {
+    fixed(bytes, ROUTER_SOLICITATION)?;
+    ndp::link_address(&bytes[ICMP_LEN..], ndp::SOURCE)
+}
+
+/// A router solicitation from where `source` is, with a checksum of zero.
+pub(crate) fn solicitation(source: Option<MacAddr>) -> Vec<u8> {
+    let mut bytes = header(ROUTER_SOLICITATION, [0; 4]);
+    put_source(&mut bytes, source);
+    bytes
+}
+
+impl Advert {
+    /// Reads an advertisement: all its bytes.
+    ///
+    /// # Errors
+    /// [`HeaderError::Truncated`] for less than the fixed part, [`HeaderError::WrongFormat`] for another
+    /// type or code, [`HeaderError::BadLength`] for an option of no length or beyond the end
+    /// (section 6.1.2).
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Advert, HeaderError> {
+        let [hop_limit, flags, lifetime @ ..] = fixed(bytes, ROUTER_ADVERTISEMENT)?;
+        let options = bytes.get(ADVERT_LEN..).ok_or(HeaderError::Truncated)?;
+        let mut advert = Advert {
+            hop_limit,
+            // RFC 4191 section 2.2: the reserved value is read as medium.
+            preference: Preference::of(flags).unwrap_or_default(),
+            lifetime: u16::from_be_bytes(lifetime),
+            source: ndp::link_address(options, ndp::SOURCE)?,
+            mtu: None,
+            prefixes: SmallVec::new(),
+            routes: SmallVec::new(),
+        };
+        for option in ndp::options(options) {
+            let option = option?;
+            match *option {
+                [MTU, 1, _, _, a, b, c, d] => advert.mtu = Some(u32::from_be_bytes([a, b, c, d])),
+                [PREFIX, 4, ..] if advert.prefixes.len() < MAX_OPTIONS => {
+                    advert.prefixes.extend(prefix(option));
+                }
+                [ROUTE, 1..=3, ..] if advert.routes.len() < MAX_OPTIONS => {
+                    advert.routes.extend(route(option));
+                }
+                _ => {}
+            }
+        }
+        Ok(advert)
+    }
+
+    /// The bytes of the message, with a checksum of zero.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let [high, low] = self.lifetime.to_be_bytes();
+        let flags = self.preference.flags();
+        let mut bytes = header(ROUTER_ADVERTISEMENT, [self.hop_limit, flags, high, low]);
+        // How long neighbours are reachable, and when to ask again, is left to the hosts.
+        bytes.extend([0; 8]);
+        put_source(&mut bytes, self.source);
+        if let Some(mtu) = self.mtu {
+            bytes.extend([MTU, 1, 0, 0]);
+            bytes.extend(mtu.to_be_bytes());
+        }
+        for prefix in &self.prefixes {
+            let flags = u8::from(prefix.is_on_link) << 7 | u8::from(prefix.is_autonomous) << 6;
+            bytes.extend([PREFIX, 4, prefix.net.prefix_len(), flags]);
+            bytes.extend(prefix.valid.to_be_bytes());
+            bytes.extend(prefix.preferred.to_be_bytes());
+            bytes.extend([0; 4]);
+            bytes.extend(prefix.net.network().octets());
+        }
+        for route in &self.routes {
+            bytes.extend([ROUTE, 3, route.net.prefix_len(), route.preference.flags()]);
+            bytes.extend(route.lifetime.to_be_bytes());
+            bytes.extend(route.net.network().octets());
+        }
+        bytes
+    }
+}
+
+/// The four bytes behind the checksum of a message of this type.
+fn fixed(bytes: &[u8], wanted: u8) -> Result<[u8; 4], HeaderError> {
+    match Icmp6::parse(bytes)? {
+        Icmp6::Other {
+            kind,
+            code: 0,
+            rest,
+        } if kind == wanted => Ok(rest),
+        _ => Err(HeaderError::WrongFormat),
+    }
+}
+
+fn header(kind: u8, rest: [u8; 4]) -> Vec<u8> {
+    let mut bytes = vec![0; ICMP_LEN];
+    let header = Icmp6::Other {
+        kind,
+        code: 0,
+        rest,
+    };
+    header.emit(&mut bytes);
+    bytes
+}
+
+fn put_source(bytes: &mut Vec<u8>, source: Option<MacAddr>) {
+    if let Some(mac) = source {
+        bytes.extend([ndp::SOURCE, 1]);
+        bytes.extend(mac.0);
+    }
+}
+
+fn prefix(option: &[u8]) -> Option<Prefix> {
+    let word = |at: usize| Some(u32::from_be_bytes(*option.get(at..)?.first_chunk()?));
+    let addr: [u8; 16] = *option.get(16..)?.first_chunk()?;
+    let (len, flags) = (*option.get(2)?, *option.get(3)?);
+    Some(Prefix {
+        net: Ipv6Net::new(addr.into(), len).ok()?.trunc(),
+        is_on_link: flags & 0x80 != 0,
+        is_autonomous: flags & 0x40 != 0,
+        valid: word(4)?,
+        preferred: word(8)?,
+    })
+}
+
+/// RFC 4191 section 2.3: as many bytes of the prefix as its length needs. One with the reserved preference
+/// is ignored.
+fn route(option: &[u8]) -> Option<Route> {
+    let (len, flags) = (*option.get(2)?, *option.get(3)?);
+    let lifetime = u32::from_be_bytes(*option.get(4..)?.first_chunk()?);
+    let given = option.get(8..)?;
+    if usize::from(len).div_ceil(8) > given.len() {
+        return None;
+    }
+    let mut addr = [0; 16];
+    addr[..given.len()].copy_from_slice(given);
+    Some(Route {
+        net: Ipv6Net::new(Ipv6Addr::from(addr), len).ok()?.trunc(),
+        preference: Preference::of(flags)?,
+        lifetime,
+    })
+}
+
+/// Bytes in the fixed part of an advertisement.
+const ADVERT_LEN: usize = ICMP_LEN + 8;
+const PREFIX: u8 = 3;
+const MTU: u8 = 5;
+const ROUTE: u8 = 24;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use smoltcp::wire::{Icmpv6Packet, NdiscRepr};
+
+    use super::*;
+
+    fn net(text: &str) -> Ipv6Net {
+        text.parse().expect("a prefix")
+    }
+
+    fn full() -> Advert {
+        Advert {
+            hop_limit: 63,
+            preference: Preference::High,
+            lifetime: 1800,
+            source: Some(MacAddr([2, 0, 0, 0, 0, 1])),
+            mtu: Some(1400),
+            prefixes: SmallVec::from_slice(&[Prefix {
+                net: net("2001:db8:1::/64"),
+                is_on_link: true,
+                is_autonomous: true,
+                valid: 86_400,
+                preferred: FOREVER,
+            }]),
+            routes: SmallVec::from_slice(&[Route {
+                net: net("2001:db8:9::/48"),
+                preference: Preference::Low,
+                lifetime: 600,
+            }]),
+        }
+    }
+
+    #[test]
+    fn what_is_said_is_read_and_another_agrees() {
+        let advert = full();
+        let bytes = advert.to_bytes();
+        assert_eq!(Advert::parse(&bytes), Ok(advert.clone()));
+        let other = NdiscRepr::parse(&Icmpv6Packet::new_unchecked(&bytes[..]));
+        let Ok(NdiscRepr::RouterAdvert {
+            hop_limit: 63,
+            router_lifetime,
+            mtu: Some(1400),
+            prefix_info: Some(prefix),
+            ..
+        }) = other
+        else {
+            panic!("{other:?}");
+        };
+        assert_eq!(router_lifetime.secs(), 1800);
+        assert_eq!(
+            (prefix.prefix, prefix.prefix_len),
+            (advert.prefixes[0].net.addr(), 64)
+        );
+        assert_eq!(prefix.valid_lifetime.secs(), 86_400);
+        let source = Some(MacAddr([2, 0, 0, 0, 0, 9]));
+        assert_eq!(parse_solicitation(&solicitation(source)), Ok(source));
+        assert_eq!(parse_solicitation(&solicitation(None)), Ok(None));
+    }
+
+    #[test]
+    fn short_routes_and_much_of_one_kind() {
+        let mut bytes = Advert {
+            routes: SmallVec::new(),
+            ..full()
+        }
+        .to_bytes();
+        // A default route needs no bytes of the prefix; one with a reserved preference is none.
+        bytes.extend([ROUTE, 1, 0, 0, 0, 0, 0, 9]);
+        bytes.extend([ROUTE, 1, 0, 2 << 3, 0, 0, 0, 9]);
+        bytes.extend([ROUTE, 1, 64, 0, 0, 0, 0, 9]);
+        let read = Advert::parse(&bytes).expect("whole");
+        assert_eq!(read.routes.len(), 1);
+        assert_eq!(read.routes[0].net, net("::/0"));
+        for _ in 0..100 {
+            bytes.extend([ROUTE, 1, 0, 0, 0, 0, 0, 9]);
+        }
+        assert_eq!(
+            Advert::parse(&bytes).expect("whole").routes.len(),
+            MAX_OPTIONS
+        );
+        bytes.extend([ROUTE, 0]);
+        assert_eq!(Advert::parse(&bytes), Err(HeaderError::BadLength));
+        assert_eq!(Advert::parse(&bytes[..12]), Err(HeaderError::Truncated));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_do_not_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+            for kind in [ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT] {
+                if let [first, code, ..] = &mut bytes[..] {
+                    (*first, *code) = (kind, 0);
+                }
+                let _ = (Advert::parse(&bytes), parse_solicitation(&bytes));
+            }
+        }
+    }
+}

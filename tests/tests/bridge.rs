@@ -508,10 +508,10 @@ fn members_are_listed_and_freed_when_the_bridge_goes() {
             .unwrap()
     };
     assert_eq!(of(&b.vnet, "bridge0").members, ["p0", "p1"]);
-    assert_eq!(of(&b.vnet, "p0").bridge.as_deref(), Some("bridge0"));
+    assert_eq!(of(&b.vnet, "p0").member_of.as_deref(), Some("bridge0"));
     b.send(0, EVERYONE, station(1));
     b.vnet.remove_interface("bridge0").unwrap();
-    assert_eq!(of(&b.vnet, "p0").bridge, None);
+    assert_eq!(of(&b.vnet, "p0").member_of, None);
     assert_eq!(b.send(0, EVERYONE, station(1)), []);
     b.vnet.bridge("bridge0").unwrap();
     b.vnet.add_member("bridge0", "p1").unwrap();

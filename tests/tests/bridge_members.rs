@@ -1,11 +1,12 @@
 //! Promise: a member of a bridge is sent what it is to be sent, and the stations behind it stay, or are
 //! few, where that is said.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use vnet::{
-    AdminError, AdminState, DropReason, HostPort, MacAddr, MemberConfig, Resource, StationOrigin,
-    Switchable,
+    AdminError, AdminState, BridgeMode, BridgeVlans, DropReason, HostPort, MacAddr, MemberConfig,
+    MemberVlans, Resource, StationOrigin, StormLimits, Switchable,
 };
 use vnet_tests::accounts::assert_clean;
 use vnet_tests::bridge::{Bench, EVERYONE, station};
@@ -138,4 +139,107 @@ fn more_stations_than_may_be_behind_a_member_are_turned_away() {
     b.system.poll(b.system.now() + Duration::from_secs(60));
     assert_eq!(b.send(0, EVERYONE, station(3)), [1]);
     assert_clean(&b.vnet.destroy());
+}
+
+#[test]
+fn a_storm_ends_at_the_member_that_brings_it_in() {
+    let b = Bench::new(3);
+    let group = [1, 0, 0x5e, 0, 0, 9];
+    treat(&b, "p0", |c| {
+        c.storm = StormLimits {
+            broadcast: NonZeroU32::new(10),
+            multicast: NonZeroU32::new(5),
+            unknown: NonZeroU32::new(3),
+        };
+    });
+    let passed = |from: usize, dst: [u8; 6]| {
+        let sent = (0..100).map(|_| b.send(from, dst, station(1 + from as u8)));
+        sent.filter(|out| !out.is_empty()).count()
+    };
+    let all = [EVERYONE, group, station(99)];
+    assert_eq!(all.map(|dst| passed(0, dst)), [10, 5, 3]);
+    assert_eq!(
+        all.map(|dst| passed(1, dst)),
+        [100; 3],
+        "others are not limited"
+    );
+    // What goes to one station is no storm.
+    assert_eq!(passed(0, station(2)), 100);
+    b.system.poll(b.system.now() + Duration::from_millis(500));
+    assert_eq!(all.map(|dst| passed(0, dst)), [5, 2, 1]);
+    let dropped = (300 - 18) + (300 - 8);
+    assert_eq!(b.drops(DropReason::RateLimited), dropped);
+    let counters = b.vnet.bridge_info("bridge0").unwrap().counters;
+    assert_eq!(counters.storms, dropped);
+    // The limit goes with the configuration.
+    treat(&b, "p0", |_| {});
+    assert_eq!(passed(0, EVERYONE), 100);
+    assert_clean(&b.vnet.destroy());
+}
+
+#[test]
+fn a_span_member_sees_what_the_bridge_is_given_and_is_heard_by_nobody() {
+    let b = Bench::new(4);
+    treat(&b, "p3", |c| c.span = Switchable::On);
+    assert_eq!(b.send(0, EVERYONE, station(1)), [1, 2, 3]);
+    b.send(1, EVERYONE, station(2));
+    assert_eq!(
+        b.send(0, station(2), station(1)),
+        [1, 3],
+        "what is for another one, too"
+    );
+    // What the bridge drops it has been given, too.
+    assert_eq!(b.send(0, station(1), station(1)), [3]);
+    assert_eq!(b.send(0, [1, 0x80, 0xc2, 0, 0, 0], station(1)), [3]);
+    // What it says, nobody hears, and nobody is behind it.
+    assert_eq!(b.send(3, EVERYONE, station(9)), []);
+    assert!(!b.learned().contains_key(&MacAddr(station(9))));
+    // Of hubs and of what the vnet itself sends, as well.
+    b.config(|c| c.mode = BridgeMode::Hub);
+    assert_eq!(b.send(0, station(2), station(1)), [1, 2, 3]);
+    b.vnet
+        .add_address("bridge0", "192.0.2.1/24".parse().unwrap())
+        .unwrap();
+    b.system.poll(b.system.now());
+    let seen = b
+        .ports
+        .iter()
+        .map(|p| std::iter::from_fn(|| p.recv()).count());
+    assert_eq!(
+        seen.collect::<Vec<_>>(),
+        [1; 4],
+        "it has announced its address"
+    );
+    assert_clean(&b.vnet.destroy());
+}
+
+/// As it came: with its tags, before the bridge has said in which VLAN it is.
+#[test]
+fn a_span_member_sees_every_vlan() {
+    let b = Bench::new(3);
+    b.config(|c| c.vlans = Some(BridgeVlans::default()));
+    treat(&b, "p0", |c| c.vlans = MemberVlans::access(5));
+    treat(&b, "p2", |c| c.span = Switchable::On);
+    assert_eq!(b.send(0, EVERYONE, station(1)), [2]);
+    assert_eq!(b.send(1, EVERYONE, station(2)), [2]);
+}
+
+/// Each move is counted, of the bridge and of the station.
+#[test]
+fn a_station_that_moves_is_found_out() {
+    let b = Bench::new(3);
+    for n in [0, 1, 0, 0, 2, 1] {
+        b.send(n, EVERYONE, station(1));
+    }
+    b.send(0, EVERYONE, station(2));
+    let moves = |n: u8| {
+        let known = b.vnet.stations("bridge0").unwrap();
+        known
+            .iter()
+            .find(|s| s.mac == MacAddr(station(n)))
+            .unwrap()
+            .moves
+    };
+    assert_eq!((moves(1), moves(2)), (4, 0));
+    assert_eq!(b.vnet.bridge_info("bridge0").unwrap().counters.moved, 4);
 }

@@ -193,6 +193,62 @@ fn each_member_of_a_lagg_knows_who_is_at_its_own_wire() {
     }
 }
 
+/// As what a member of a hub brings in is: only what is for the nearest bridge stays.
+#[test]
+fn a_lagg_passes_on_what_is_not_for_the_nearest_bridge() {
+    let system = System::manual(1);
+    let v = vnet(&system, "v");
+    let [inside, outside] = ["in", "out"].map(|name| v.port(name, None).unwrap());
+    let balance = LaggConfig {
+        mode: vnet::LaggMode::Balance,
+        ..LaggConfig::default()
+    };
+    v.lagg("lagg0", balance).unwrap();
+    v.add_member("lagg0", "in").unwrap();
+    v.bridge("br0").unwrap();
+    for member in ["lagg0", "out"] {
+        v.add_member("br0", member).unwrap();
+    }
+    on(&v);
+    let passed = |frame: &[u8]| {
+        system.poll(system.now());
+        while outside.recv().is_some() {}
+        inside.send(frame.to_vec()).unwrap();
+        system.poll(system.now());
+        assert_conserved(&v);
+        outside.recv().is_some()
+    };
+    let body = says("peer", 120);
+    // To all nearest customer bridges, to a station, in a VLAN.
+    let to = |dst: [u8; 6]| ethernet(dst, PEER, LLDP, &body);
+    let tagged = [&[0, 5][..], &LLDP.to_be_bytes(), &body].concat();
+    assert!(passed(&to([0x01, 0, 0x5e, 0, 0, 1])));
+    assert!(passed(&to([2, 0, 0, 0, 0, 0x77])));
+    assert!(passed(&ethernet(
+        [2, 0, 0, 0, 0, 0x77],
+        PEER,
+        0x8100,
+        &tagged
+    )));
+    assert_eq!(known(&v), [""; 0]);
+    assert!(!passed(&frame(&body)));
+    assert_eq!(known(&v), ["in peer:eth0"]);
+}
+
+/// Each new name is answered, but not at the rate at which they come.
+#[test]
+fn whoever_comes_and_goes_is_answered_no_more_than_the_standard_allows() {
+    let bench = Bench::new();
+    let port = &bench.ports[0];
+    while port.recv().is_some() {}
+    for n in 0..1000 {
+        port.send(frame(&says("flaps", 120 * (n % 2)))).unwrap();
+        bench.system.poll(bench.system.now());
+    }
+    let said = std::iter::from_fn(|| port.recv()).count();
+    assert!(said <= 5, "{said} answers in no time");
+}
+
 /// A vnet with two ports under the manual driver, of which one is a bridge's.
 struct Bench {
     system: System,

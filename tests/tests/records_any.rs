@@ -15,8 +15,8 @@ use vnet::record::{InitStep, Operation, Record};
 use vnet::{
     AdminState, BridgeConfig, BridgeMode, BridgeVlans, Forwarding, HostPort, InitRecord,
     Inspection, LaggConfig, LaggHash, LaggMode, MacAddr, MemberConfig, MemberVlans, Offload,
-    Privilege, Privileges, Resource, RouteKind, RstpConfig, RstpPort, Stage, Stp, StpEdge,
-    StpSegment, Switchable, System, TagPolicy, Tpid, VlanConfig, VlanLearning, Vnet,
+    Privilege, Privileges, Resource, RouteKind, RstpConfig, RstpPort, Snooping, Stage, StormLimits,
+    Stp, StpEdge, StpSegment, Switchable, System, TagPolicy, Tpid, VlanConfig, VlanLearning, Vnet,
 };
 
 /// Any text: records are also written of what was never possible.
@@ -54,15 +54,36 @@ fn bridge_config() -> impl Strategy<Value = BridgeConfig> {
     let host = prop_oneof![Just(HostPort::Attached), Just(HostPort::Detached)];
     let age = duration(Duration::MAX);
     let vlans = prop::option::of(bridge_vlans());
-    let all = (mode, host, age, edge_number(), stp(), vlans);
-    all.prop_map(|(mode, host_port, max_age, n, stp, vlans)| BridgeConfig {
-        mode,
-        host_port,
-        max_age,
-        max_stations: n as usize,
-        stp,
-        vlans,
-    })
+    let querier = prop::option::of(address());
+    let snooping = (
+        querier,
+        duration(Duration::MAX),
+        switch(),
+        switch(),
+        any::<u32>(),
+    );
+    let snooping = snooping.prop_map(
+        |(querier, query_interval, fast_leave, unknown, max_groups)| Snooping {
+            querier,
+            query_interval,
+            fast_leave,
+            unknown,
+            max_groups,
+        },
+    );
+    let snooping = prop::option::of(snooping);
+    let all = (mode, host, age, edge_number(), stp(), snooping, vlans);
+    all.prop_map(
+        |(mode, host_port, max_age, n, stp, snooping, vlans)| BridgeConfig {
+            mode,
+            host_port,
+            max_age,
+            max_stations: n as usize,
+            stp,
+            snooping,
+            vlans,
+        },
+    )
 }
 
 /// Any VLANs of a bridge, possible or not.
@@ -138,20 +159,41 @@ fn lagg_config() -> impl Strategy<Value = LaggConfig> {
     ];
     let hashes = vec![LaggHash::L2, LaggHash::L3, LaggHash::L4];
     let (mode, hash) = (prop::sample::select(modes), prop::sample::select(hashes));
-    (mode, hash, switch(), any::<u16>()).prop_map(|(mode, hash, fast, system_priority)| {
-        LaggConfig {
+    let system = prop::option::of(any::<u32>());
+    let all = (mode, hash, switch(), any::<u16>(), system, any::<u16>());
+    all.prop_map(
+        |(mode, hash, fast, system_priority, system, key)| LaggConfig {
             mode,
             hash,
             fast,
             system_priority,
-        }
-    })
+            system: system.map(|n| {
+                let [a, b, c, d] = n.to_be_bytes();
+                MacAddr([2, 0, a, b, c, d])
+            }),
+            key: std::num::NonZeroU16::new(key),
+        },
+    )
 }
 
 fn member_config() -> impl Strategy<Value = MemberConfig> {
-    let switches = prop::array::uniform6(switch());
-    let all = (switches, any::<Option<u32>>(), rstp_port(), member_vlans());
-    all.prop_map(|(switches, max_stations, rstp, vlans)| {
+    let switches = prop::array::uniform8(switch());
+    let limits = prop::array::uniform3(any::<u32>()).prop_map(|rates| {
+        let [broadcast, multicast, unknown] = rates.map(std::num::NonZeroU32::new);
+        StormLimits {
+            broadcast,
+            multicast,
+            unknown,
+        }
+    });
+    let all = (
+        switches,
+        any::<Option<u32>>(),
+        limits,
+        rstp_port(),
+        member_vlans(),
+    );
+    all.prop_map(|(switches, max_stations, storm, rstp, vlans)| {
         let [
             mut learn,
             discover,
@@ -159,6 +201,8 @@ fn member_config() -> impl Strategy<Value = MemberConfig> {
             broadcast,
             multicast,
             mut sticky,
+            span,
+            router,
         ] = switches;
         match max_stations {
             Some(_) => learn = Switchable::On,
@@ -172,6 +216,9 @@ fn member_config() -> impl Strategy<Value = MemberConfig> {
             multicast,
             sticky,
             max_stations,
+            storm,
+            span,
+            router,
             rstp,
             vlans,
         }

@@ -68,7 +68,7 @@ fn a_bridge_with_members_and_stations_has_a_twin() {
     );
     assert!(
         seen.to_string()
-            .contains("station: 02:08:08:08:08:01 behind eth1")
+            .contains("02:08:08:08:08:01 -    eth1             static")
     );
 
     // What concerned the membership goes with it, and the bridge takes along all of it.

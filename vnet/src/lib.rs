@@ -108,11 +108,12 @@ mod trace;
 mod transport;
 
 pub use admin::bridges::{
-    BridgeInfo, BridgeView, MemberInfo, StaticStation, StationInfo, StpInfo, StpPortInfo,
+    BridgeInfo, BridgeView, GroupInfo, MemberInfo, SnoopingInfo, StaticStation, StationInfo,
+    StpInfo, StpPortInfo,
 };
 pub use admin::inspect::{Inspection, InterfaceView, NeighbourInfo, SocketInfo, SocketKind};
 pub use admin::interfaces::{IfInfo, VlanInfo};
-pub use admin::lagg::{LacpPartner, LaggInfo, LaggMember};
+pub use admin::lagg::{LacpPort, LaggInfo, LaggMember};
 pub use admin::netstat::ProtocolStats;
 pub use admin::record;
 pub use admin::routes::RouteInfo;
@@ -146,10 +147,12 @@ pub use netif::bridge::stp::state::{PortState as StpState, Role as StpRole, StpC
 pub use netif::bridge::stp::vector::BridgeIdentifier;
 pub use netif::bridge::{
     BridgeConfig, BridgeCounters, BridgeMode, BridgeVlans, HostPort, MAX_BRIDGES, MemberConfig,
-    MemberVlans, Stp, Switchable, TagPolicy, VidSet, VlanLearning,
+    MemberVlans, Snooping, SnoopingCounters, StormLimits, Stp, Switchable, TagPolicy, VidSet,
+    VlanLearning,
 };
 pub use netif::fingerprint::Fingerprint;
 pub use netif::lagg::config::{LaggConfig, LaggHash, LaggMode};
+pub use netif::lagg::lacp::LacpState;
 pub use netif::vlan::MAX_VLAN_DEPTH;
 pub use netif::vlan::VlanConfig;
 pub use netif::{AdminError, AdminState, IfCounters, IfKind, LldpNeighbour};

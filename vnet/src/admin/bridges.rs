@@ -1,5 +1,7 @@
 //! Creating and changing bridges.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::record::{BridgeOp, IfOp, Op};
@@ -13,7 +15,9 @@ use crate::netif::bridge::stp::state::{PortState, Role, StpCounters};
 use crate::netif::bridge::stp::vector::{BridgeIdentifier, PortNumber};
 use crate::netif::bridge::tree::Tree;
 use crate::netif::bridge::vlan::set::bad_vid;
-use crate::netif::bridge::{Bridge, BridgeConfig, BridgeCounters, BridgeId, MemberConfig, Stp};
+use crate::netif::bridge::{
+    Bridge, BridgeConfig, BridgeCounters, BridgeId, MemberConfig, SnoopingCounters, Stp,
+};
 use crate::netif::member::Member;
 use crate::netif::{AdminError, Kind, Netif};
 use crate::packet::tag::MAX_VID;
@@ -21,7 +25,7 @@ use crate::packet::{Cx, MacAddr};
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
 
-/// What is configured of a bridge.
+/// What is configured of a bridge, and what it knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BridgeView {
     /// How it works.
@@ -30,6 +34,43 @@ pub struct BridgeView {
     pub members: Vec<MemberInfo>,
     /// Its static stations, in the order of their addresses.
     pub stations: Vec<StaticStation>,
+    /// All stations that it knows, in the order of their addresses and VLANs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fdb: Vec<StationInfo>,
+    /// Its part in a spanning tree, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stp: Option<StpInfo>,
+    /// What it knows of groups, if it snoops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snooping: Option<SnoopingInfo>,
+    /// What it did.
+    #[serde(default)]
+    pub counters: BridgeCounters,
+}
+
+/// What a bridge knows of groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnoopingInfo {
+    /// True when it is the one that asks, in some VLAN.
+    pub is_querier: bool,
+    /// The groups in which somebody is, in the order of VLANs and addresses.
+    pub groups: Vec<GroupInfo>,
+    /// The members that lead to routers, as far as these have said so.
+    pub routers: Vec<String>,
+    /// What it did.
+    pub counters: SnoopingCounters,
+}
+
+/// A group in which somebody is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupInfo {
+    /// Its address.
+    pub group: IpAddr,
+    /// The VLAN; none where the bridge does not tell VLANs apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vid: Option<u16>,
+    /// The members behind which somebody is.
+    pub members: Vec<String>,
 }
 
 /// A static station of a bridge.
@@ -58,12 +99,14 @@ pub struct BridgeInfo {
     pub stations: usize,
     /// Its part in a spanning tree, if it has one.
     pub stp: Option<StpInfo>,
+    /// What it knows of groups, if it snoops.
+    pub snooping: Option<SnoopingInfo>,
     /// What it did.
     pub counters: BridgeCounters,
 }
 
 /// What a bridge knows of its spanning tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StpInfo {
     /// Who the bridge is.
     pub bridge: BridgeIdentifier,
@@ -80,7 +123,7 @@ pub struct StpInfo {
 }
 
 /// What a member of a bridge is in the spanning tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StpPortInfo {
     /// The interface's name.
     pub name: String,
@@ -109,19 +152,23 @@ pub struct MemberInfo {
 }
 
 /// A station that a bridge knows, as `ifconfig bridge0 addr` lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StationInfo {
     /// Its address.
     pub mac: MacAddr,
     /// The interface it is behind; of a local one, the interface itself.
     pub interface: String,
     /// The VLAN in which it is there, when it is not so in all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vid: Option<u16>,
     /// How the bridge came to know it.
     pub origin: Origin,
     /// For a learned entry, how long ago a frame from it was seen; for any other, how long the
     /// entry has existed.
     pub idle: Duration,
+    /// How often it has turned up behind another member since it became known. One that goes to and fro is in
+    /// two places, or in a loop.
+    pub moves: u32,
 }
 
 impl Vnet {
@@ -399,6 +446,7 @@ impl Vnet {
                 members: member_infos(stack, bridge),
                 stations: bridge.fdb.list(cx.now).count(),
                 stp: bridge.tree.as_deref().map(|tree| stp_info(stack, tree)),
+                snooping: snooping_info(stack, bridge, cx.now),
                 counters: bridge.counters,
             })
         })?
@@ -412,16 +460,7 @@ impl Vnet {
         self.core.with(|stack, cx| {
             let id = bridge_id(stack, bridge)?;
             let bridge = stack.bridges.get(id).expect(THERE);
-            let info = |s: &FdbEntry| StationInfo {
-                mac: s.mac,
-                interface: netif_of(stack, s.ifid).name.to_string(),
-                vid: s.fid.vid(),
-                origin: s.origin,
-                idle: cx.now - s.seen,
-            };
-            let mut stations: Vec<StationInfo> = bridge.fdb.list(cx.now).map(info).collect();
-            stations.sort_by_key(|s| (s.mac, s.vid));
-            Ok(stations)
+            Ok(stations(stack, bridge, cx.now))
         })?
     }
 
@@ -514,6 +553,38 @@ fn check_size(stack: &Stack, id: BridgeId, more: usize) -> Result<(), AdminError
     }
 }
 
+/// The stations that a bridge knows, in the order of their addresses and VLANs.
+fn stations(stack: &Stack, bridge: &Bridge, now: Instant) -> Vec<StationInfo> {
+    let info = |s: &FdbEntry| StationInfo {
+        mac: s.mac,
+        interface: netif_of(stack, s.ifid).name.to_string(),
+        vid: s.fid.vid(),
+        origin: s.origin,
+        idle: now - s.seen,
+        moves: s.moves,
+    };
+    let mut stations: Vec<StationInfo> = bridge.fdb.list(now).map(info).collect();
+    stations.sort_by_key(|s| (s.mac, s.vid));
+    stations
+}
+
+fn snooping_info(stack: &Stack, bridge: &Bridge, now: Instant) -> Option<SnoopingInfo> {
+    let snooper = bridge.snooper.as_deref()?;
+    let name = |ifid: &IfId| netif_of(stack, *ifid).name.to_string();
+    let group = |(vlan, group, members): (Fid, IpAddr, Vec<IfId>)| GroupInfo {
+        group,
+        vid: vlan.vid(),
+        members: members.iter().map(name).collect(),
+    };
+    let leads = |ifid: &&IfId| snooper.routers(now).any(|(_, member)| member == **ifid);
+    Some(SnoopingInfo {
+        is_querier: snooper.asks(now),
+        groups: snooper.groups(now).map(group).collect(),
+        routers: bridge.members.iter().filter(leads).map(name).collect(),
+        counters: snooper.counters,
+    })
+}
+
 fn stp_info(stack: &Stack, tree: &Tree) -> StpInfo {
     let name = |ifid: IfId| netif_of(stack, ifid).name.to_string();
     let engine = &tree.engine;
@@ -569,6 +640,10 @@ pub(super) fn view(stack: &Stack, netif: &Netif, now: Instant) -> Option<BridgeV
         config: bridge.config.clone(),
         members,
         stations,
+        fdb: self::stations(stack, bridge, now),
+        stp: bridge.tree.as_deref().map(|tree| stp_info(stack, tree)),
+        snooping: snooping_info(stack, bridge, now),
+        counters: bridge.counters,
     })
 }
 

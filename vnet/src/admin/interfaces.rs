@@ -46,7 +46,7 @@ pub struct IfInfo {
     /// Its addresses with their prefix lengths.
     pub addresses: Vec<IpNet>,
     /// The bridge or lagg that it is a member of.
-    pub bridge: Option<String>,
+    pub member_of: Option<String>,
     /// Its members, when it is a bridge or a lagg, in the order in which they joined.
     pub members: Vec<String>,
     /// What it is a VLAN of, when it is a VLAN interface.
@@ -229,8 +229,7 @@ impl Vnet {
             stack.ifs.check_name(new_name)?;
             stack.take_leave(cx, id);
             stack.ifs.rename(id, new_name)?;
-            let is_running = stack.ifs.get(id).is_some_and(Netif::is_running);
-            stack.lldp.renamed(id, is_running);
+            stack.tell_lldp(cx, id);
             Ok(Op::Interface(
                 name.to_owned(),
                 IfOp::RenameInterface {
@@ -512,7 +511,7 @@ pub(super) fn info(stack: &Stack, netif: &Netif, current: &str) -> IfInfo {
             .addresses_on(netif.id)
             .map(zone::wire_net)
             .collect(),
-        bridge: super::bridges::has_member(stack, netif),
+        member_of: super::bridges::has_member(stack, netif),
         members: super::bridges::members_of(stack, netif),
         vlan: vlan_info(stack, netif),
         counters: netif.counters,

@@ -7,7 +7,8 @@ use crate::base::id::IfId;
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
 use crate::netif::lagg::config::LaggConfig;
-use crate::netif::lagg::lacp::Port;
+use crate::netif::lagg::lacp::LacpState;
+use crate::netif::lagg::pdu::PortInfo;
 use crate::netif::lagg::{Lagg, MAX_MEMBERS};
 use crate::netif::{AdminError, Kind, Netif};
 use crate::packet::{Cx, MacAddr};
@@ -23,8 +24,7 @@ pub struct LaggInfo {
     pub config: LaggConfig,
     /// Its members, in the order in which they joined.
     pub members: Vec<LaggMember>,
-    /// Frames of LACP and other slow protocols that could not be read. They are dropped, and counted
-    /// as `malformed` or `unknown-protocol` as well.
+    /// LACPDUs and markers that could not be read. They are dropped, and counted as `malformed` as well.
     pub bad_pdus: u64,
 }
 
@@ -37,18 +37,24 @@ pub struct LaggMember {
     pub sends: bool,
     /// True when frames are taken that come in by it; others are dropped as `lagg-inactive`.
     pub receives: bool,
-    /// The other end, as its LACPDUs describe it.
+    /// How far LACP has come with it, or why it comes no further.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub partner: Option<LacpPartner>,
-    /// LACPDUs taken in.
+    pub lacp: Option<LacpState>,
+    /// This end, as the LACPDUs that it sends describe it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<LacpPort>,
+    /// The other end, as its LACPDUs describe it; nothing when it is not heard, or not any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partner: Option<LacpPort>,
+    /// LACPDUs taken in since it became a member.
     pub pdus_in: u64,
-    /// LACPDUs sent.
+    /// LACPDUs sent since then.
     pub pdus_out: u64,
 }
 
-/// The other end of a member's link, as its LACPDUs describe it (IEEE 802.1AX-2020, clause 6.4.2.3).
+/// One end of a member's link, as its LACPDUs describe it (IEEE 802.1AX-2020, clause 6.4.2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LacpPartner {
+pub struct LacpPort {
     /// The priority of its system; the lesser is the better.
     pub system_priority: u16,
     /// The address of its system.
@@ -72,7 +78,8 @@ impl Vnet {
     /// bridge.
     ///
     /// # Errors
-    /// The name is invalid or taken, a limit is reached, or a privilege is missing.
+    /// The name is invalid or taken, a limit is reached, a privilege is missing, or
+    /// [`LaggConfig::system`] is no station's address.
     ///
     /// ```
     /// use std::time::Duration;
@@ -99,6 +106,7 @@ impl Vnet {
     /// ```
     pub fn lagg(&self, name: &str, config: LaggConfig) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceCreate)?;
+        config.check()?;
         let mac = self.core.system.next_mac();
         self.configure(|stack, cx| {
             stack.admit_interface(name)?;
@@ -113,12 +121,15 @@ impl Vnet {
         })
     }
 
-    /// Changes how a lagg works. With LACP, its links are agreed on anew, unless only the hash changes.
+    /// Changes how a lagg works. With LACP, its links are agreed on anew if something changes of which the
+    /// other end hears; the hash is none of that.
     ///
     /// # Errors
-    /// There is no lagg of that name, or a privilege is missing.
+    /// There is no lagg of that name, a privilege is missing, or [`LaggConfig::system`] is no station's
+    /// address.
     pub fn set_lagg(&self, name: &str, config: LaggConfig) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
+        config.check()?;
         self.configure(|stack, cx| {
             let id = lagg_id(stack, name)?;
             stack.change_lagg(cx, id, |lagg| lagg.set_config(config));
@@ -186,21 +197,26 @@ pub(super) fn info(stack: &Stack, netif: &Netif) -> Option<LaggInfo> {
     let lagg = netif.kind.lagg()?;
     let member = |id: IfId| {
         let netif = stack.ifs.get(id)?;
-        let port = lagg.lacp().and_then(|lacp| lacp.port(id));
+        let counted = lagg.port(id)?;
+        let lacp = lagg.lacp();
+        let port = lacp.and_then(|lacp| Some((lacp.port(id)?, lacp.params())));
+        let end = |info: &PortInfo| LacpPort {
+            system_priority: info.system.priority,
+            system: info.system.mac,
+            key: info.key,
+            port: info.port,
+            state: info.state.0,
+        };
         let takes = netif.on_lagg().is_some_and(|m| m.takes);
         Some(LaggMember {
             name: netif.name.to_string(),
             sends: lagg.sends_by(id),
             receives: takes,
-            partner: port.and_then(Port::known_partner).map(|info| LacpPartner {
-                system_priority: info.system.priority,
-                system: info.system.mac,
-                key: info.key,
-                port: info.port,
-                state: info.state.0,
-            }),
-            pdus_in: port.map_or(0, |p| p.counters.received),
-            pdus_out: port.map_or(0, |p| p.counters.sent),
+            lacp: port.map(|(port, params)| port.progress(params)),
+            actor: port.map(|(port, params)| end(&port.actor(params))),
+            partner: port.and_then(|(port, _)| port.heard_partner()).map(end),
+            pdus_in: counted.pdus_in,
+            pdus_out: counted.pdus_out,
         })
     };
     Some(LaggInfo {

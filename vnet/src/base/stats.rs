@@ -114,6 +114,9 @@ drop_reasons! {
     StpGuard = "stp-guard",
     /// Came in by a member of a lagg that is not in use.
     LaggInactive = "lagg-inactive",
+    /// Of a kind of which an interface takes only so many in a time: what a bridge would flood, or questions of
+    /// the other end of a lagg's link.
+    RateLimited = "rate-limited",
     /// Passed on from interface to interface more often than any sensible arrangement needs.
     NestedTooDeep = "nested-too-deep",
     /// A copy too many: bridges that stand on bridges, by VLAN interfaces, multiply a frame.

@@ -36,15 +36,34 @@ impl Bucket {
             return now;
         }
         let rate = u128::from(self.rate_bps);
-        let cost = |bytes: u64| u128::from(bytes) * 8 * NANOS_PER_SEC;
-        let frame = cost(wire_len as u64);
-        let room = cost(self.burst_bytes.max(wire_len as u64));
-        let now_scaled = u128::from(now.as_nanos()) * rate;
-        // The bucket must hold the frame: it is full one frame's worth less than a burst later.
-        let begin = (self.full_at + frame).saturating_sub(room).max(now_scaled);
+        let (begin, frame) = self.begin(now, wire_len);
         self.full_at = self.full_at.max(begin) + frame;
         let nanos = begin.div_ceil(rate);
         Instant::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// Whether a frame of `wire_len` bytes may go at once; one that may not costs nothing.
+    pub(crate) fn admits(&mut self, now: Instant, wire_len: usize) -> bool {
+        let (begin, frame) = self.begin(now, wire_len);
+        let may_go = begin <= self.scaled(now);
+        if may_go && self.rate_bps > 0 {
+            self.full_at = self.full_at.max(begin) + frame;
+        }
+        may_go
+    }
+
+    fn scaled(&self, now: Instant) -> u128 {
+        u128::from(now.as_nanos()) * u128::from(self.rate_bps)
+    }
+
+    /// When a frame may begin, and what it costs, in the unit of `full_at`.
+    fn begin(&self, now: Instant, wire_len: usize) -> (u128, u128) {
+        let cost = |bytes: u64| u128::from(bytes) * 8 * NANOS_PER_SEC;
+        let frame = cost(wire_len as u64);
+        let room = cost(self.burst_bytes.max(wire_len as u64));
+        // The bucket must hold the frame: it is full one frame's worth less than a burst later.
+        let begin = (self.full_at + frame).saturating_sub(room);
+        (begin.max(self.scaled(now)), frame)
     }
 }
 

@@ -13,6 +13,8 @@
 //! | [`egress`] | how frames leave it |
 //! | [`fdb`] | where each station is |
 //! | [`members`] | who is on which bridge, and leaves it |
+//! | [`snooping`] | who is in which group |
+//! | [`storm`] | how many frames that go to many come in |
 //! | [`stp`] | the rapid spanning tree protocol, without I/O |
 //! | [`tree`] | the spanning tree of one bridge |
 //! | [`vlan`] | in which VLAN a frame is, and who is in it |
@@ -23,21 +25,30 @@ mod display;
 mod egress;
 pub(crate) mod fdb;
 pub(crate) mod members;
-mod spanning;
+pub(crate) mod snooping;
+pub(crate) mod spanning;
+pub(crate) mod storm;
 pub(crate) mod stp;
 pub(crate) mod tree;
 pub(crate) mod vlan;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
 use crate::link::Account;
 use crate::packet::header::EtherHeader;
+use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::tag::Tpid;
 use crate::packet::{MacAddr, Packet};
-use fdb::{Class, Fdb, FdbEntry, Learned, Origin, Source, is_learned};
+use fdb::{Class, Fdb, FdbEntry, Fid, Learned, Origin, Source, is_learned};
 use slotmap::SecondaryMap;
+use snooping::read::{Says, ToGroup};
+use snooping::{Audience, Snooper};
 use std::sync::Arc;
+use storm::Storm;
 use stp::state::PortState;
 use tree::Tree;
 use vlan::Vlans;
@@ -45,6 +56,9 @@ use vlan::Vlans;
 pub use config::{BridgeConfig, BridgeMode, HostPort, MemberConfig, Stp, Switchable};
 pub(crate) use config::{BridgeId, Treatment};
 pub(crate) use members::Bridges;
+pub use snooping::SnoopingCounters;
+pub use snooping::config::Snooping;
+pub use storm::StormLimits;
 pub use vlan::config::{BridgeVlans, MemberVlans, TagPolicy, VlanLearning};
 pub use vlan::set::VidSet;
 
@@ -53,7 +67,7 @@ pub use vlan::set::VidSet;
 pub const MAX_BRIDGES: u8 = 64;
 
 /// What a bridge did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BridgeCounters {
     /// Frames that members brought in.
     pub received: u64,
@@ -84,6 +98,8 @@ pub struct BridgeCounters {
     pub vlan_filtered: u64,
     /// Frames dropped because as many stations as may be are behind the member that brought them in.
     pub refused: u64,
+    /// Frames dropped because their member had brought in as many that go to many as it may.
+    pub storms: u64,
 }
 
 /// A member that brought in a frame.
@@ -143,6 +159,10 @@ pub(crate) enum Flood {
     Any,
     /// Nobody knows where its station is.
     Unknown,
+    /// It is for this group, and is known to be wanted only behind some members, and by routers.
+    Members(IpAddr),
+    /// Only routers are to have it: it says who is in a group, or is for one in which nobody is known.
+    Routers,
 }
 
 impl Flood {
@@ -170,6 +190,12 @@ pub(crate) struct Bridge {
     member_configs: SecondaryMap<IfId, MemberConfig>,
     /// VLANs, if it tells them apart.
     vlans: Option<Box<Vlans>>,
+    /// Who is in which group, if it reads that.
+    pub snooper: Option<Box<Snooper>>,
+    /// What members with a storm limit may still bring in.
+    storms: SecondaryMap<IfId, Storm>,
+    /// Members that only watch.
+    pub spans: Vec<IfId>,
     /// Its part in a spanning tree.
     pub tree: Option<Box<Tree>>,
     /// What it did.
@@ -186,6 +212,9 @@ impl Bridge {
             config,
             member_configs: SecondaryMap::new(),
             vlans: None,
+            snooper: None,
+            storms: SecondaryMap::new(),
+            spans: Vec::new(),
             tree: None,
             counters: BridgeCounters::default(),
         }
@@ -207,12 +236,18 @@ impl Bridge {
             }
             vlans
         });
+        match (&config.snooping, &mut self.snooper) {
+            (None, snooper) => *snooper = None,
+            (Some(config), Some(snooper)) => snooper.set_config(*config),
+            (Some(config), none) => *none = Some(Box::new(Snooper::new(*config))),
+        }
         self.config = config;
+        self.ask_where_members_are(now);
     }
 
     /// Changes how it treats a member. What was learned of the member's stations in other VLANs is
     /// forgotten.
-    pub(crate) fn set_member_config(&mut self, member: IfId, config: MemberConfig) {
+    pub(crate) fn set_member_config(&mut self, now: Instant, member: IfId, config: MemberConfig) {
         if let Some(vlans) = &mut self.vlans {
             vlans.set(member, &config.vlans);
         }
@@ -220,8 +255,50 @@ impl Bridge {
             && old.vlans != config.vlans
         {
             self.fdb.remove_if(|s| s.ifid == member && is_learned(s));
+            self.nobody_is_behind(member);
+        }
+        match config.storm.is_default() {
+            true => drop(self.storms.remove(member)),
+            false => match self.storms.get_mut(member) {
+                Some(storm) => storm.set(&config.storm),
+                None => {
+                    let mut storm = Storm::default();
+                    storm.set(&config.storm);
+                    self.storms.insert(member, storm);
+                }
+            },
+        }
+        self.spans.retain(|m| *m != member);
+        if config.span.is_on() {
+            self.spans.push(member);
+            // Nobody is behind it.
+            self.fdb.remove_if(|s| s.ifid == member && is_learned(s));
         }
         self.member_configs.insert(member, config);
+        self.ask_where_members_are(now);
+    }
+
+    /// Groups are asked for in all VLANs in which there are members without tags.
+    fn ask_where_members_are(&mut self, now: Instant) {
+        let Some(snooper) = &mut self.snooper else {
+            return;
+        };
+        let vlans = match self.config.vlans {
+            None => vec![Fid::ALL],
+            Some(_) => {
+                let untagged = self.member_configs.values().map(|c| &c.vlans.untagged);
+                let vids: BTreeSet<u16> = untagged.flat_map(|set| set.iter()).collect();
+                vids.into_iter().map(Fid::of).collect()
+            }
+        };
+        snooper.ask_in(now, &vlans);
+    }
+
+    /// Whoever was in a group behind a member is not known to be there any more.
+    pub(crate) fn nobody_is_behind(&mut self, member: IfId) {
+        if let Some(snooper) = &mut self.snooper {
+            snooper.forget(member);
+        }
     }
 
     /// How it treats a member.
@@ -234,6 +311,9 @@ impl Bridge {
         self.members.retain(|m| *m != member);
         self.fdb.remove_if(|s| s.ifid == member);
         self.member_configs.remove(member);
+        self.storms.remove(member);
+        self.nobody_is_behind(member);
+        self.spans.retain(|m| *m != member);
         if let Some(vlans) = &mut self.vlans {
             vlans.remove(member);
         }
@@ -249,6 +329,9 @@ impl Bridge {
         packet: &mut Packet,
     ) -> Verdict {
         self.counters.received += 1;
+        if from.config.span.is_on() {
+            return Verdict::Drop(self.filtered());
+        }
         let mut class = Class::ANY;
         if self.vlans.is_some() {
             match self.classify(from, header, packet) {
@@ -279,11 +362,24 @@ impl Bridge {
         };
         let local = station.filter(|s| s.origin == Origin::Local);
         if is_group || self.config.mode == BridgeMode::Hub {
+            let mut why = Flood::of(header.dst);
+            if self.snooper.is_some() && why == Flood::Multicast {
+                match self.snoop(now, from, class, header, packet) {
+                    Ok(found) => why = found,
+                    Err(reason) => return Verdict::Drop(reason),
+                }
+            }
+            if from.config.is_limited && !self.admits(now, from.ifid, why) {
+                return Verdict::Drop(DropReason::RateLimited);
+            }
             let up = host.filter(|_| is_group || local.is_some());
             self.counters.delivered += u64::from(up.is_some());
-            return Verdict::Flood(Flood::of(header.dst), up);
+            return Verdict::Flood(why, up);
         }
         match station {
+            None if from.config.is_limited && !self.admits(now, from.ifid, Flood::Unknown) => {
+                Verdict::Drop(DropReason::RateLimited)
+            }
             None => Verdict::Flood(Flood::Unknown, None),
             Some(station) if self.takes(host, &station) => {
                 self.counters.delivered += 1;
@@ -362,6 +458,62 @@ impl Bridge {
         Some(Verdict::Drop(reason))
     }
 
+    /// Reads a frame to a group, and decides who is to have it (RFC 4541).
+    ///
+    /// # Errors
+    /// Why it is dropped.
+    #[inline(never)]
+    fn snoop(
+        &mut self,
+        now: Instant,
+        from: Ingress,
+        class: Class,
+        header: &EtherHeader,
+        packet: &mut Packet,
+    ) -> Result<Flood, DropReason> {
+        let read = snooping::read::read(header, packet);
+        let Some(snooper) = &mut self.snooper else {
+            return Ok(Flood::Multicast);
+        };
+        match read {
+            Ok(None) => Ok(Flood::Multicast),
+            Ok(Some(ToGroup::Heard(heard))) => {
+                snooper.heard(now, class.vlan, from.ifid, &heard);
+                Ok(match heard.says {
+                    // Section 2.1.1 (1) a: hosts are not to hear each other's.
+                    Says::Memberships(_) => Flood::Routers,
+                    Says::Query { .. } | Says::Hello => Flood::Multicast,
+                })
+            }
+            Ok(Some(ToGroup::Data(group))) => Ok(match snooper.audience(now, class.vlan, group) {
+                Audience::All => Flood::Multicast,
+                Audience::Members(group) => Flood::Members(group),
+                Audience::Routers => Flood::Routers,
+            }),
+            Err(_) => {
+                snooper.counters.malformed += 1;
+                Err(DropReason::Malformed)
+            }
+        }
+    }
+
+    /// The audience of what the vnet itself sends to a group.
+    #[inline(never)]
+    fn audience(&self, now: Instant, vlan: Fid, packet: &mut Packet) -> Flood {
+        let header = packet.pull_up(ETHER_LEN).map(|b| EtherHeader::parse(b));
+        let (Some(snooper), Some(Ok(header))) = (&self.snooper, header) else {
+            return Flood::Multicast;
+        };
+        match snooping::read::read(&header, packet) {
+            Ok(Some(ToGroup::Data(group))) => match snooper.audience(now, vlan, group) {
+                Audience::All => Flood::Multicast,
+                Audience::Members(group) => Flood::Members(group),
+                Audience::Routers => Flood::Routers,
+            },
+            _ => Flood::Multicast,
+        }
+    }
+
     /// Where a frame goes that leaves by the bridge's interface, whose tags are off. It is in its VLAN
     /// then. Its sender is learned there unless it is the interface itself: it stands on it, or is
     /// behind what does.
@@ -387,7 +539,11 @@ impl Bridge {
         }
         let vlan = class.vlan;
         if dst.is_multicast() || self.config.mode == BridgeMode::Hub {
-            return Output::Flood(Flood::of(dst));
+            let why = Flood::of(dst);
+            return Output::Flood(match self.snooper {
+                Some(_) if why == Flood::Multicast => self.audience(now, vlan, packet),
+                _ => why,
+            });
         }
         match self.fdb.lookup(now, vlan, dst) {
             None => Output::Flood(Flood::Unknown),
@@ -468,6 +624,15 @@ impl Bridge {
             Learned::Known | Learned::Pinned | Learned::Own | Learned::Refused => {}
         }
         learned
+    }
+
+    /// Whether a member with a storm limit may bring in a frame that goes to many.
+    #[inline(never)]
+    fn admits(&mut self, now: Instant, from: IfId, why: Flood) -> bool {
+        let storm = self.storms.get_mut(from);
+        let admits = storm.is_none_or(|storm| storm.admits(now, why));
+        self.counters.storms += u64::from(!admits);
+        admits
     }
 
     fn filtered(&mut self) -> DropReason {

@@ -21,18 +21,20 @@ pub(crate) mod lacp;
 pub(crate) mod pdu;
 pub(crate) mod ports;
 
+use std::collections::VecDeque;
 use std::hash::Hasher;
+use std::num::NonZeroU16;
 
 use siphasher::sip::SipHasher13;
 
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
-use crate::base::time::Instant;
+use crate::base::time::{Duration, Instant};
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::{MacAddr, Packet};
 use config::{LaggConfig, LaggMode};
 use lacp::{Lacp, Params};
-use pdu::{LacpDu, PduError, SystemId};
+use pdu::{PduError, Said, SlowPdu, SystemId};
 
 /// Members that a lagg may have. Every change asks each of them.
 pub(crate) const MAX_MEMBERS: usize = 32;
@@ -42,13 +44,37 @@ const SLOTS: usize = 256;
 /// The priority of ports, which nothing here can choose between.
 const PORT_PRIORITY: u16 = 0x8000;
 
+/// Markers of one member that are answered within [`MARKER_PERIOD`] at most (IEEE 802.3, annex 57A.2).
+const MAX_MARKERS: u8 = 10;
+/// The time in which they are counted.
+const MARKER_PERIOD: Duration = Duration::from_secs(1);
+
 /// A member of a lagg.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct LaggPort {
     /// The interface.
     pub(crate) ifid: IfId,
     /// Its number, which no other member has: 1 and up.
-    pub(crate) number: u16,
+    number: u16,
+    /// LACPDUs that came in by it.
+    pub(crate) pdus_in: u64,
+    /// LACPDUs that it has sent.
+    pub(crate) pdus_out: u64,
+    /// Since when its markers are counted, and how many were answered.
+    markers: (Instant, u8),
+}
+
+impl LaggPort {
+    /// Whether a marker that comes in at `now` is answered.
+    fn answers(&mut self, now: Instant) -> bool {
+        let (since, count) = &mut self.markers;
+        if now - *since >= MARKER_PERIOD {
+            (*since, *count) = (now, 0);
+        }
+        let has_room = *count < MAX_MARKERS;
+        *count += u8::from(has_room);
+        has_room
+    }
 }
 
 /// The state of a lagg.
@@ -61,10 +87,12 @@ pub(crate) struct Lagg {
     /// In the order in which they joined.
     members: Vec<LaggPort>,
     /// Those that send.
-    senders: Vec<LaggPort>,
+    senders: Vec<IfId>,
     /// The place among the senders of the one that has a slot's flows.
     slots: Vec<u8>,
     lacp: Option<Lacp>,
+    /// What is said by members regardless of what LACP says: answers, and the last words of LACP.
+    said: VecDeque<(IfId, Said)>,
     seed: u64,
     bad_pdus: u64,
 }
@@ -80,6 +108,7 @@ impl Lagg {
             senders: Vec::new(),
             slots: Vec::new(),
             lacp: None,
+            said: VecDeque::new(),
             seed,
             bad_pdus: 0,
         };
@@ -87,24 +116,39 @@ impl Lagg {
         lagg
     }
 
-    /// Begins LACP anew, if it is spoken.
+    /// What LACP is told of this end.
+    fn params(&self) -> Params {
+        Params {
+            active: self.config.mode == LaggMode::LacpActive,
+            fast: self.config.fast.is_on(),
+            system: SystemId {
+                priority: self.config.system_priority,
+                mac: self.config.system.unwrap_or(self.mac),
+            },
+            key: self.config.key.map_or(self.key, NonZeroU16::get),
+            port_priority: PORT_PRIORITY,
+        }
+    }
+
+    /// Begins LACP anew with what has changed about this end, if it is spoken, and ends it otherwise.
     fn restart(&mut self) {
-        self.lacp = self.config.mode.is_lacp().then(|| {
-            let mut lacp = Lacp::new(Params {
-                active: self.config.mode == LaggMode::LacpActive,
-                fast: self.config.fast.is_on(),
-                system: SystemId {
-                    priority: self.config.system_priority,
-                    mac: self.mac,
-                },
-                key: self.key,
-                port_priority: PORT_PRIORITY,
-            });
-            for member in &self.members {
-                lacp.add_port(member.ifid, member.number);
+        let params = self.params();
+        match (self.config.mode.is_lacp(), &mut self.lacp) {
+            (true, Some(lacp)) if *lacp.params() == params => {}
+            (true, Some(lacp)) => lacp.restart(params),
+            (true, None) => {
+                let mut lacp = Lacp::new(params);
+                for member in &self.members {
+                    lacp.add_port(member.ifid, member.number);
+                }
+                self.lacp = Some(lacp);
             }
-            lacp
-        });
+            (false, lacp) => {
+                let last = lacp.take().map(Lacp::end).unwrap_or_default();
+                let said = last.into_iter().map(|(ifid, du)| (ifid, Said::Lacp(du)));
+                self.said.extend(said);
+            }
+        }
     }
 
     /// How it works.
@@ -114,14 +158,8 @@ impl Lagg {
 
     /// Changes how it works.
     pub(crate) fn set_config(&mut self, config: LaggConfig) {
-        let old = std::mem::replace(&mut self.config, config);
-        let same_protocol = LaggConfig {
-            hash: config.hash,
-            ..old
-        };
-        if same_protocol != config {
-            self.restart();
-        }
+        self.config = config;
+        self.restart();
     }
 
     /// Its interface has another address.
@@ -135,6 +173,15 @@ impl Lagg {
         self.members.iter().map(|m| m.ifid)
     }
 
+    /// What is counted of a member.
+    pub(crate) fn port(&self, member: IfId) -> Option<&LaggPort> {
+        self.members.iter().find(|m| m.ifid == member)
+    }
+
+    fn port_mut(&mut self, member: IfId) -> Option<&mut LaggPort> {
+        self.members.iter_mut().find(|m| m.ifid == member)
+    }
+
     /// True when it can have no more members.
     pub(crate) fn is_full(&self) -> bool {
         self.members.len() >= MAX_MEMBERS
@@ -142,7 +189,7 @@ impl Lagg {
 
     /// True when a member sends.
     pub(crate) fn sends_by(&self, member: IfId) -> bool {
-        self.senders.iter().any(|s| s.ifid == member)
+        self.senders.contains(&member)
     }
 
     /// Its protocol with its partners, if it speaks one.
@@ -150,7 +197,7 @@ impl Lagg {
         self.lacp.as_ref()
     }
 
-    /// Messages of slow protocols that could not be read.
+    /// LACPDUs and markers that could not be read.
     pub(crate) const fn bad_pdus(&self) -> u64 {
         self.bad_pdus
     }
@@ -158,7 +205,13 @@ impl Lagg {
     fn add(&mut self, ifid: IfId) {
         let taken = |n: &u16| self.members.iter().any(|m| m.number == *n);
         let number = (1..=u16::MAX).find(|n| !taken(n)).unwrap_or(u16::MAX);
-        self.members.push(LaggPort { ifid, number });
+        self.members.push(LaggPort {
+            ifid,
+            number,
+            pdus_in: 0,
+            pdus_out: 0,
+            markers: (Instant::ZERO, 0),
+        });
         if let Some(lacp) = &mut self.lacp {
             lacp.add_port(ifid, number);
         }
@@ -176,14 +229,14 @@ impl Lagg {
     pub(crate) fn sender(&self, packet: &mut Packet) -> Option<IfId> {
         let sender = match &*self.senders {
             [] => return None,
-            [only] => only,
+            [only] => *only,
             many => {
                 let flow = hash::flow(packet, self.config.hash, self.seed);
                 let slot = flow as usize % SLOTS;
-                &many[usize::from(self.slots[slot])]
+                many[usize::from(self.slots[slot])]
             }
         };
-        Some(sender.ifid)
+        Some(sender)
     }
 
     /// Takes in a frame of the slow protocols (IEEE 802.3, annex 57A) that came in by the member `from`.
@@ -196,23 +249,33 @@ impl Lagg {
         from: IfId,
         packet: &mut Packet,
     ) -> Result<(), DropReason> {
-        let Some(lacp) = &mut self.lacp else {
-            return Err(DropReason::UnknownProtocol);
-        };
         let len = packet.len();
         let head = packet.pull_up(len.min(ETHER_LEN + pdu::LOOK_AT));
         let head = head.and_then(|b| b.get(ETHER_LEN..)).unwrap_or_default();
-        match LacpDu::parse(head, len.saturating_sub(ETHER_LEN)) {
-            Ok(du) => {
+        let read = SlowPdu::parse(head, len.saturating_sub(ETHER_LEN));
+        match (read, &mut self.lacp) {
+            (Ok(SlowPdu::Lacp(du)), Some(lacp)) => {
                 lacp.input(now, from, &du);
+                if let Some(port) = self.port_mut(from) {
+                    port.pdus_in += 1;
+                }
                 Ok(())
             }
-            Err(error) => {
+            // What came in before it has been taken in before it.
+            (Ok(SlowPdu::Marker(marker)), _) => {
+                let answers = self.port_mut(from).is_some_and(|p| p.answers(now));
+                if !answers {
+                    return Err(DropReason::RateLimited);
+                }
+                self.said.push_back((from, Said::Response(marker)));
+                Ok(())
+            }
+            (Ok(SlowPdu::Lacp(_)), None) | (Err(PduError::OtherSubtype), _) => {
+                Err(DropReason::UnknownProtocol)
+            }
+            (Err(PduError::Truncated | PduError::BadTlv), _) => {
                 self.bad_pdus += 1;
-                Err(match error {
-                    PduError::OtherSubtype => DropReason::UnknownProtocol,
-                    PduError::Truncated | PduError::BadTlv => DropReason::Malformed,
-                })
+                Err(DropReason::Malformed)
             }
         }
     }
@@ -225,36 +288,48 @@ impl Lagg {
     }
 
     /// When there is something to do.
-    fn next_deadline(&self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.lacp.as_ref().and_then(Lacp::next_deadline)
     }
 
-    /// The next LACPDU to be sent, and the member that sends it.
-    pub(crate) fn poll_transmit(&mut self, now: Instant) -> Option<(IfId, LacpDu)> {
-        self.lacp.as_mut().and_then(|lacp| lacp.poll_transmit(now))
+    /// What is to be said next, and the member that says it.
+    pub(crate) fn poll_transmit(&mut self, now: Instant) -> Option<(IfId, Said)> {
+        let said = self.said.pop_front().or_else(|| {
+            let (ifid, du) = self.lacp.as_mut()?.poll_transmit(now)?;
+            Some((ifid, Said::Lacp(du)))
+        });
+        if let Some((ifid, Said::Lacp(_))) = said
+            && let Some(port) = self.port_mut(ifid)
+        {
+            port.pdus_out += 1;
+        }
+        said
     }
 
-    /// Decides anew who sends, now that these members are running. True when that has changed.
-    fn update(&mut self, now: Instant, running: &[IfId]) -> bool {
+    /// Decides anew who sends, now that these members are running, and the lagg itself is up or not. True when
+    /// that has changed.
+    fn update(&mut self, now: Instant, is_up: bool, running: &[IfId]) -> bool {
         if let Some(lacp) = &mut self.lacp {
+            // The links of a lagg that is down are not: who is at their other ends is told.
+            lacp.set_open(now, is_up);
             for member in &self.members {
                 lacp.set_link(now, member.ifid, running.contains(&member.ifid));
             }
         }
-        let is_running = |m: &&LaggPort| running.contains(&m.ifid);
-        let members = self.members.iter();
-        let senders: Vec<LaggPort> = match (self.config.mode, &self.lacp) {
-            (LaggMode::Failover, _) => members.filter(is_running).take(1).copied().collect(),
-            (_, None) => members.filter(is_running).copied().collect(),
-            (_, Some(lacp)) => {
-                let sends = |m: &&LaggPort| lacp.distributes(m.ifid);
-                members.filter(sends).copied().collect()
-            }
+        let runs = |m: &&LaggPort| is_up && running.contains(&m.ifid);
+        let sends = |m: &&LaggPort| match &self.lacp {
+            None => runs(m),
+            Some(lacp) => is_up && lacp.distributes(m.ifid),
         };
-        let all = |ports: &[LaggPort]| ports.iter().map(|p| p.ifid).collect::<Vec<_>>();
-        let has_changed = all(&senders) != all(&self.senders);
+        let most = match self.config.mode {
+            LaggMode::Failover => 1,
+            LaggMode::Balance | LaggMode::LacpActive | LaggMode::LacpPassive => MAX_MEMBERS,
+        };
+        let sending = self.members.iter().filter(sends).take(most);
+        let (senders, numbers): (Vec<IfId>, Vec<u16>) = sending.map(|m| (m.ifid, m.number)).unzip();
+        let has_changed = senders != self.senders;
         if has_changed {
-            self.slots = spread(&senders, self.seed);
+            self.slots = spread(&numbers, self.seed);
             self.senders = senders;
         }
         has_changed
@@ -271,10 +346,10 @@ impl Lagg {
     }
 }
 
-/// Gives each slot to one of the senders: to the one whose hash with the slot is the highest. So one
+/// Gives each slot to one of the senders with these numbers: to the one whose hash with the slot is the highest. So one
 /// that goes leaves its slots to all others, and one that comes takes some of each; no flow moves
 /// between two that stay.
-fn spread(senders: &[LaggPort], seed: u64) -> Vec<u8> {
+fn spread(senders: &[u16], seed: u64) -> Vec<u8> {
     if senders.len() < 2 {
         return Vec::new();
     }
@@ -285,7 +360,7 @@ fn spread(senders: &[LaggPort], seed: u64) -> Vec<u8> {
     };
     let owner = |slot| {
         let all = (0..).zip(senders);
-        let best = all.max_by_key(|(_, port)| weight(slot, port.number));
+        let best = all.max_by_key(|(_, number)| weight(slot, **number));
         best.map_or(0, |(place, _)| place)
     };
     (0..SLOTS).map(owner).collect()
@@ -293,21 +368,12 @@ fn spread(senders: &[LaggPort], seed: u64) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use slotmap::KeyData;
-
     use super::*;
-
-    fn port(number: u16) -> LaggPort {
-        LaggPort {
-            ifid: KeyData::from_ffi(u64::from(number) + (1 << 32)).into(),
-            number,
-        }
-    }
 
     #[test]
     fn a_flow_moves_only_when_its_member_goes() {
         for seed in 0..20 {
-            let all: Vec<LaggPort> = (1..=4).map(port).collect();
+            let all: Vec<u16> = (1..=4).collect();
             let before = spread(&all, seed);
             for gone in 0..4 {
                 let mut left = all.clone();
@@ -315,8 +381,8 @@ mod tests {
                 let after = spread(&left, seed);
                 for slot in 0..SLOTS {
                     let was = usize::from(before[slot]);
-                    let is = left[usize::from(after[slot])].number;
-                    assert!(was == gone || all[was].number == is, "slot {slot}");
+                    let is = left[usize::from(after[slot])];
+                    assert!(was == gone || all[was] == is, "slot {slot}");
                 }
             }
             for member in 0..4 {

@@ -10,7 +10,8 @@
 //! |---|---|
 //! | [`pdu`] | what is said, as bytes |
 //!
-//! Not implemented: fast transmission for more than one frame, the other two groups, and reading what is
+//! Not implemented: fast transmission for more than one frame (what is sent out of turn has the standard's
+//! bound, the credit of clause 9.2.5.17), the other two groups, and reading what is
 //! shown to nobody (management addresses, and fields of organizations).
 
 pub(crate) mod pdu;
@@ -31,6 +32,10 @@ pub(crate) const GROUP: MacAddr = MacAddr([0x01, 0x80, 0xc2, 0, 0, 0x0e]);
 const HOLD: u64 = 4;
 /// Neighbours of one interface. On a wire there is one; what a repeater joins may be more.
 const MAX_NEIGHBOURS: usize = 16;
+/// How many LLDPDUs an interface sends in a row because something has changed (clause 9.2.5.17, txCreditMax),
+/// and how long it takes until it may send another one.
+const CREDIT: u64 = 5;
+const CREDIT_PERIOD: Duration = Duration::from_secs(1);
 
 /// Someone who is plugged in at the other end of an interface's wire, by what they say of themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,9 +71,43 @@ struct Agent {
     interval: Duration,
     /// When all speak next.
     next: Instant,
-    /// Those that are to speak before that.
-    fresh: Vec<IfId>,
-    neighbours: BTreeMap<IfId, Vec<Neighbour>>,
+    /// Those that are to speak before that, and when they may.
+    fresh: BTreeMap<IfId, Instant>,
+    /// The earliest of that.
+    fresh_at: Option<Instant>,
+    ports: BTreeMap<IfId, Port>,
+}
+
+/// What is known of an interface.
+#[derive(Default)]
+struct Port {
+    neighbours: Vec<Neighbour>,
+    /// When it will have all of its credit again.
+    has_credit_at: Instant,
+}
+
+impl Port {
+    /// When it may speak out of turn; its credit is spent.
+    fn spend(&mut self, now: Instant) -> Instant {
+        let spent = CREDIT_PERIOD * (CREDIT as u32 - 1);
+        let at = match self.has_credit_at - now > spent {
+            true => now + (self.has_credit_at - now - spent),
+            false => now,
+        };
+        self.has_credit_at = self.has_credit_at.max(at) + CREDIT_PERIOD;
+        at
+    }
+}
+
+impl Agent {
+    /// An interface is to speak as soon as it may.
+    fn speaks(&mut self, now: Instant, ifid: IfId) {
+        if !self.fresh.contains_key(&ifid) {
+            let at = self.ports.entry(ifid).or_default().spend(now);
+            self.fresh.insert(ifid, at);
+            self.fresh_at = Some(self.fresh_at.map_or(at, |first| first.min(at)));
+        }
+    }
 }
 
 struct Neighbour {
@@ -80,16 +119,9 @@ struct Neighbour {
 /// Who has to speak now.
 pub(crate) struct Round {
     /// `None` for all.
-    only: Option<Vec<IfId>>,
+    pub(crate) only: Option<Vec<IfId>>,
     /// How long what they say holds, in seconds.
     pub(crate) ttl: u16,
-}
-
-impl Round {
-    /// True when an interface has to speak.
-    pub(crate) fn concerns(&self, ifid: IfId) -> bool {
-        self.only.as_ref().is_none_or(|only| only.contains(&ifid))
-    }
 }
 
 impl Lldp {
@@ -116,8 +148,9 @@ impl Lldp {
                 self.agent = Some(Box::new(Agent {
                     interval,
                     next: Instant::ZERO,
-                    fresh: Vec::new(),
-                    neighbours: BTreeMap::new(),
+                    fresh: BTreeMap::new(),
+                    fresh_at: None,
+                    ports: BTreeMap::new(),
                 }));
             }
             Some(agent) => (agent.interval, agent.next) = (interval, Instant::ZERO),
@@ -134,10 +167,7 @@ impl Lldp {
     #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let agent = self.agent.as_ref()?;
-        Some(match agent.fresh.is_empty() {
-            true => agent.next,
-            false => Instant::ZERO,
-        })
+        Some(agent.fresh_at.map_or(agent.next, |at| at.min(agent.next)))
     }
 
     /// Who has to speak at `now`.
@@ -146,13 +176,16 @@ impl Lldp {
         let agent = self.agent.as_mut()?;
         let ttl = ttl(agent.interval);
         if agent.next > now {
-            let only = std::mem::take(&mut agent.fresh);
+            let due = agent.fresh.iter().filter(|(_, at)| **at <= now);
+            let only: Vec<IfId> = due.map(|(ifid, _)| *ifid).collect();
+            agent.fresh.retain(|_, at| *at > now);
+            agent.fresh_at = agent.fresh.values().copied().min();
             return (!only.is_empty()).then_some(Round {
                 only: Some(only),
                 ttl,
             });
         }
-        agent.fresh = Vec::new();
+        (agent.fresh, agent.fresh_at) = (BTreeMap::new(), None);
         agent.next = now + agent.interval;
         if agent.interval.is_zero() {
             self.agent = None;
@@ -178,28 +211,24 @@ impl Lldp {
         }
     }
 
-    /// An interface has come up, so that it speaks at once, or gone down, so that nobody is there.
-    pub(crate) fn state_changed(&mut self, ifid: IfId, is_running: bool) {
+    /// An interface with a wire has come up, so that it speaks as soon as it may, or gone down, so that
+    /// nobody is there.
+    pub(crate) fn state_changed(&mut self, now: Instant, ifid: IfId, is_running: bool) {
         let Some(agent) = &mut self.agent else { return };
-        match is_running {
-            true if agent.fresh.contains(&ifid) => {}
-            true => agent.fresh.push(ifid),
-            false => self.forget(ifid),
-        }
-    }
-
-    /// An interface has another name, under which it speaks at once.
-    pub(crate) fn renamed(&mut self, ifid: IfId, is_running: bool) {
         if is_running {
-            self.state_changed(ifid, true);
+            return agent.speaks(now, ifid);
+        }
+        agent.fresh.remove(&ifid);
+        if let Some(port) = agent.ports.get_mut(&ifid) {
+            port.neighbours = Vec::new();
         }
     }
 
-    /// Forgets what an interface has heard.
+    /// Forgets an interface.
     pub(crate) fn forget(&mut self, ifid: IfId) {
         if let Some(agent) = &mut self.agent {
-            agent.fresh.retain(|id| *id != ifid);
-            agent.neighbours.remove(&ifid);
+            agent.fresh.remove(&ifid);
+            agent.ports.remove(&ifid);
         }
     }
 
@@ -217,7 +246,7 @@ impl Lldp {
         let agent = self.agent.as_mut().ok_or(DropReason::UnknownProtocol)?;
         let said = Lldpdu::parse(bytes).map_err(|_| DropReason::Malformed)?;
         let until = now + Duration::from_secs(said.ttl.into());
-        let known = agent.neighbours.entry(ifid).or_default();
+        let known = &mut agent.ports.entry(ifid).or_default().neighbours;
         known.retain(|n| n.until > now);
         let same = |n: &Neighbour| n.said.chassis == said.chassis && n.said.port == said.port;
         let at = known.iter().position(same);
@@ -230,9 +259,7 @@ impl Lldp {
             None => {
                 known.push(Neighbour { said, mac, until });
                 // Clause 9.2.4: who is new is told soon who is here.
-                if !agent.fresh.contains(&ifid) {
-                    agent.fresh.push(ifid);
-                }
+                agent.speaks(now, ifid);
             }
         }
         Ok(())
@@ -246,12 +273,12 @@ impl Lldp {
         name: impl Fn(IfId) -> Option<&'a str>,
     ) -> Vec<LldpNeighbour> {
         let mut all = Vec::new();
-        let heard = self.agent.iter().flat_map(|agent| &agent.neighbours);
-        for (ifid, known) in heard {
+        let heard = self.agent.iter().flat_map(|agent| &agent.ports);
+        for (ifid, port) in heard {
             let Some(interface) = name(*ifid) else {
                 continue;
             };
-            for Neighbour { said, mac, until } in known.iter().filter(|n| n.until > now) {
+            for Neighbour { said, mac, until } in port.neighbours.iter().filter(|n| n.until > now) {
                 all.push(LldpNeighbour {
                     interface: interface.to_owned(),
                     chassis: said.chassis.chassis_text(),
@@ -274,11 +301,8 @@ impl Lldp {
 
     /// Neighbours that are known, those included whose time is over.
     pub(crate) fn len(&self) -> usize {
-        let heard = self
-            .agent
-            .iter()
-            .flat_map(|agent| agent.neighbours.values());
-        heard.map(Vec::len).sum()
+        let heard = self.agent.iter().flat_map(|agent| agent.ports.values());
+        heard.map(|port| port.neighbours.len()).sum()
     }
 }
 
@@ -344,7 +368,7 @@ mod tests {
         hears(&mut lldp, at(15), ids[1], "nobody", 0).expect("good");
         assert_eq!(lldp.neighbours(at(15), |_| Some("if")), []);
         hears(&mut lldp, at(16), ids[1], "b", 10).expect("good");
-        lldp.state_changed(ids[1], false);
+        lldp.state_changed(at(16), ids[1], false);
         assert_eq!(known(&lldp, at(16)), [""; 0]);
     }
 
@@ -371,17 +395,16 @@ mod tests {
     fn all_speak_each_interval_and_whoever_comes_up_or_hears_of_somebody_at_once() {
         let (mut lldp, ids) = (on(), ids(3));
         assert_eq!(lldp.next_deadline(), Some(at(30)));
-        lldp.state_changed(ids[1], true);
+        lldp.state_changed(at(3), ids[1], true);
         hears(&mut lldp, at(3), ids[2], "new", 100).expect("good");
-        assert_eq!(lldp.next_deadline(), Some(Instant::ZERO));
+        assert_eq!(lldp.next_deadline(), Some(at(3)));
         let round = lldp.take_due(at(3)).expect("two speak");
-        let who = ids.iter().map(|id| round.concerns(*id)).collect::<Vec<_>>();
-        assert_eq!((who, round.ttl), (vec![false, true, true], 121));
+        assert_eq!((round.only, round.ttl), (Some(vec![ids[1], ids[2]]), 121));
         // Who is known is told nothing.
         hears(&mut lldp, at(4), ids[2], "new", 100).expect("good");
         assert_eq!(lldp.next_deadline(), Some(at(30)));
         let all = lldp.take_due(at(31)).expect("all speak");
-        assert!(ids.iter().all(|id| all.concerns(*id)));
+        assert_eq!(all.only, None);
         assert_eq!(lldp.next_deadline(), Some(at(61)));
         lldp.set_interval(Duration::ZERO);
         assert_eq!(lldp.take_due(at(31)).expect("they take leave").ttl, 0);
@@ -390,6 +413,25 @@ mod tests {
             hears(&mut lldp, at(32), ids[0], "a", 5),
             Err(DropReason::UnknownProtocol)
         );
+    }
+
+    /// Somebody who comes and goes with every frame.
+    #[test]
+    fn nobody_is_answered_without_bound() {
+        let (mut lldp, ids) = (on(), ids(1));
+        let mut rounds = 0;
+        let start = at(1);
+        for n in 0..10_000 {
+            let now = start + Duration::from_millis(n);
+            for ttl in [120, 0] {
+                hears(&mut lldp, now, ids[0], "flaps", ttl).expect("good");
+                while lldp.take_due(now).is_some() {
+                    rounds += 1;
+                }
+                assert!(lldp.next_deadline().is_some_and(|at| at > now));
+            }
+        }
+        assert_eq!(rounds, 5 + 9, "five at once, and one for each second");
     }
 
     #[test]

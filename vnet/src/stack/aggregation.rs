@@ -1,13 +1,25 @@
 //! Laggs and the rest of the stack: what a change of one means for what stands on it, and the frames by
 //! which LACP speaks.
 
+use std::sync::Arc;
+
 use super::{Stack, tx};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
+use crate::netif::Netif;
+use crate::netif::bridge::config::Membership;
+use crate::netif::bridge::stp::state::PortState;
 use crate::netif::lagg::Lagg;
 use crate::netif::lagg::config::LaggMode;
 use crate::netif::lagg::pdu;
-use crate::packet::{Csum, Cx, Packet, Payload};
+use crate::netif::vlan::Above;
+use crate::netif::wire::WireEnd;
+use crate::packet::cx::Carrier;
+use crate::packet::header::arp::{ARP_LEN, ArpPacket};
+use crate::packet::header::ether::ETHER_LEN;
+use crate::packet::header::{EtherHeader, EtherType};
+use crate::packet::tag::Tag;
+use crate::packet::{Csum, Cx, MacAddr, Packet, Payload};
 
 impl Stack {
     /// Makes an interface a member of a lagg.
@@ -44,17 +56,68 @@ impl Stack {
     ) -> bool {
         let changed = self.ifs.with_lagg(cx.now, id, change);
         let mode = self.ifs.lagg(id).map(|lagg| lagg.config().mode);
-        if changed.senders && mode == Some(LaggMode::Failover) {
-            // Switches are to learn where its stations are now.
-            self.announce_addresses(id);
+        let is_running = self.ifs.get(id).is_some_and(Netif::is_running);
+        if changed.senders && is_running && mode == Some(LaggMode::Failover) {
+            self.announce_way(cx, id);
         }
-        while let Some((port, mac, du)) = self.ifs.poll_lacpdu(cx.now, id) {
-            let frame = pdu::frame(mac, &du);
+        while let Some((port, mac, said)) = self.ifs.poll_lagg(cx.now, id) {
+            let frame = pdu::frame(mac, &said);
             let mut packet = Packet::outgoing(Payload::from(frame));
             packet.meta.csum = Csum::Verified;
             tx::send(self, cx, port, packet, &mut tx::Trail::default());
         }
         changed.carrier
+    }
+
+    /// The way to an interface is another one now: switches are to learn it for all stations to which it leads,
+    /// those of what stands on it, and those behind a bridge that it is a member of.
+    pub(super) fn announce_way(&mut self, cx: &mut Cx, id: IfId) {
+        let mut moved = vec![id];
+        while let Some(id) = moved.pop() {
+            self.announce_addresses(id);
+            let Some(netif) = self.ifs.get(id) else {
+                continue;
+            };
+            for above in netif.vlans.iter() {
+                match above {
+                    Above::Here(vlan) => moved.push(*vlan),
+                    // Whoever has it sees its carrier come back, and announces it in turn.
+                    Above::Away(_, to) => {
+                        for carrier in [Carrier::Down, Carrier::Up] {
+                            cx.out.carrier.push((Arc::<WireEnd>::clone(to), carrier));
+                        }
+                    }
+                }
+            }
+            let member = netif.on_bridge().copied();
+            let forwards = |m: &Membership| m.state == PortState::Forwarding;
+            if let Some(bridge) = member
+                .filter(forwards)
+                .and_then(|m| self.bridges.get(m.bridge))
+            {
+                moved.push(bridge.ifid);
+                for (mac, tag) in bridge.stations_beside(cx.now, id) {
+                    self.introduce(cx, id, mac, tag);
+                }
+            }
+        }
+    }
+
+    /// Sends a frame in a station's stead, from which switches learn where it is.
+    fn introduce(&mut self, cx: &mut Cx, id: IfId, mac: MacAddr, tag: Option<Tag>) {
+        let mut packet = Packet::outgoing(Payload::new());
+        ArpPacket::emit_reverse_request(mac, packet.prepend(ARP_LEN));
+        let header = EtherHeader {
+            dst: MacAddr::BROADCAST,
+            src: mac,
+            ether_type: EtherType::RARP,
+        };
+        header.emit(packet.prepend(ETHER_LEN));
+        packet.meta.csum = Csum::Verified;
+        if let Some(tag) = tag {
+            packet.push_tag(tag);
+        }
+        tx::send(self, cx, id, packet, &mut tx::Trail::default());
     }
 
     /// Takes in a frame of the slow protocols that came in by a member of a lagg.

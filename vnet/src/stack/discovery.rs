@@ -4,24 +4,35 @@ use super::Stack;
 use super::tx::{self, Trail};
 use crate::base::id::IfId;
 use crate::ip::state::Forwarding;
-use crate::netif::lldp::{self, pdu::Capabilities};
+use crate::netif::Netif;
+use crate::netif::bridge::{BridgeMode, Bridges};
+use crate::netif::lldp::{self, Lldp, pdu::Capabilities};
 use crate::netif::member::Member;
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::{EtherHeader, EtherType};
 use crate::packet::{Csum, Cx, MacAddr, Packet, Payload};
 
-/// True when an interface listens to frames of this kind: it is said by LLDP who is there.
+/// True when an interface takes a frame in by which somebody says who is there, whatever it is a member of:
+/// what is for the nearest bridge has come to it. To a hub, it is for whoever is behind it.
 #[cold]
-pub(super) fn listens(s: &Stack, ifid: IfId, header: &EtherHeader, packet: &Packet) -> bool {
-    let has_wire = s.ifs.get(ifid).is_some_and(|i| i.kind.wire().is_some());
+pub(super) fn listens(
+    lldp: &Lldp,
+    bridges: &Bridges,
+    netif: &Netif,
+    header: &EtherHeader,
+    packet: &Packet,
+) -> bool {
+    let bridge = netif.on_bridge().and_then(|m| bridges.get(m.bridge));
+    let repeats = bridge.is_some_and(|b| b.config.mode == BridgeMode::Hub);
     // IEEE 802.1AB-2016, clause 7.4: LLDPDUs have no tag.
     let is_for_it = header.dst == lldp::GROUP && packet.meta.tags.is_empty();
-    has_wire && is_for_it && s.lldp.is_on()
+    netif.kind.wire().is_some() && !repeats && is_for_it && lldp.is_on()
 }
 
 /// Takes in what somebody says of themselves at the other end of a wire.
 #[cold]
-pub(super) fn hear(s: &mut Stack, cx: &mut Cx, ifid: IfId, from: MacAddr, packet: &Packet) {
+pub(super) fn hear(s: &mut Stack, cx: &mut Cx, ifid: IfId, from: MacAddr, mut packet: Packet) {
+    packet.strip(ETHER_LEN);
     match s.lldp.input(cx.now, ifid, from, &packet.to_vec()) {
         Ok(()) => cx.stats.delivered += 1,
         Err(reason) => cx.stats.drop_rx(reason),
@@ -32,15 +43,22 @@ pub(super) fn hear(s: &mut Stack, cx: &mut Cx, ifid: IfId, from: MacAddr, packet
 #[cold]
 pub(super) fn say(s: &mut Stack, cx: &mut Cx) {
     while let Some(round) = s.lldp.take_due(cx.now) {
-        for ifid in s.ifs.ids() {
-            if round.concerns(ifid) {
-                s.say_lldp(cx, ifid, round.ttl);
-            }
+        for ifid in round.only.unwrap_or_else(|| s.ifs.ids()) {
+            s.say_lldp(cx, ifid, round.ttl);
         }
     }
 }
 
 impl Stack {
+    /// An interface has come up or gone down, or has another name.
+    pub(crate) fn tell_lldp(&mut self, cx: &Cx, ifid: IfId) {
+        if let Some(netif) = self.ifs.get(ifid)
+            && netif.kind.wire().is_some()
+        {
+            self.lldp.state_changed(cx.now, ifid, netif.is_running());
+        }
+    }
+
     /// An interface that goes down, or gets another name, takes leave of who is at its other end.
     pub(crate) fn take_leave(&mut self, cx: &mut Cx, ifid: IfId) {
         if self.lldp.is_on() {

@@ -388,7 +388,12 @@ impl Stack {
             && news.number > netif.heard
         {
             netif.heard = news.number;
+            // What it stands on, in another vnet, may have another way to the rest of the network.
+            let is_back = netif.carrier != news.carrier && netif.kind.vlan().is_some();
             self.set_carrier(cx, ifid, news.carrier);
+            if is_back && news.carrier == Carrier::Up {
+                self.announce_way(cx, ifid);
+            }
         }
     }
 
@@ -423,7 +428,7 @@ impl Stack {
             }
             self.ifs.tell_vlans(cx, id, &mut changed);
             let is_running = self.ifs.get(id).is_some_and(Netif::is_running);
-            self.lldp.state_changed(id, is_running);
+            self.tell_lldp(cx, id);
             if is_running {
                 let waiting = self.ip.dad.paused(id).map(|addr| (id, addr.into()));
                 self.announcements.extend(waiting);
@@ -509,13 +514,10 @@ impl Stack {
         let bridge = member.and_then(|m| self.bridges.get(m.bridge));
         let bridge = bridge.map(|b| b.ifid);
         let itself = self.ifs.get(ifid).and_then(|i| i.kind.bridge());
-        let mut free = itself.map_or(Vec::new(), |id| self.bridges.members(id));
+        let free = itself.map_or(Vec::new(), |id| self.bridges.members(id));
         self.bridges.forget(&mut self.ifs, cx.now, ifid);
         for member in self.ifs.members_of_lagg(ifid) {
-            if let Some((_, had)) = self.ifs.leave_lagg(member) {
-                self.readdressed(cx, had);
-            }
-            free.push(member);
+            self.leave_lagg(cx, member);
         }
         for member in free {
             self.membership_changed(cx, member);

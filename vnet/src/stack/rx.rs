@@ -35,7 +35,7 @@ use crate::ip::family::{V4, V6};
 use crate::ip::forward::{self, Egress};
 use crate::ip::input::{Destination, Ingress as IpIngress, Medium, Reassembled, Unopened, Version};
 use crate::ip::{NoWay, Refusal, v4, v6, versions};
-use crate::netif::bridge::{self, Bridge, BridgeId, BridgeMode, Ingress};
+use crate::netif::bridge::{self, Bridge, BridgeId, Flood, Ingress};
 use crate::netif::lagg::config::LaggMembership;
 use crate::netif::lagg::pdu::SLOW_PROTOCOLS;
 use crate::netif::member::Member;
@@ -92,14 +92,14 @@ enum Verdict {
     /// It takes it in.
     Up(Station, EtherHeader),
     /// It gives it to the bridge that it is a member of.
-    Bridged(BridgeId, Ingress),
+    Bridged(BridgeId, Ingress, EtherHeader),
     /// It leaves it to the interface that stands on it: to a VLAN interface, without its outer tag, or to
     /// the lagg that it is a member of.
     Above(IfId),
     /// It gives it to the protocols of the lagg that it is a member of.
     Slow(IfId),
-    /// It takes it in itself, whatever it is a member of.
-    Nearest(EtherHeader),
+    /// It hears from this station who is at the other end of its wire.
+    Nearest(IfId, MacAddr),
     /// It leaves it to one that is in another vnet, by this wire.
     Away(Arc<WireEnd>),
     /// It drops it.
@@ -135,10 +135,12 @@ fn arrive(s: &mut Stack, cx: &mut Cx, mut packet: Packet) {
                 ether(s, cx, station, header, packet);
                 return show_taken_in(s, cx, &mut watched);
             }
-            Verdict::Bridged(id, from) => match bridge(s, cx, id, from, &mut watched, packet) {
-                Some(ours) => (packet, by) = (ours, By::Bridge),
-                None => return show_taken_in(s, cx, &mut watched),
-            },
+            Verdict::Bridged(id, from, header) => {
+                match bridge(s, cx, id, from, header, &mut watched, packet) {
+                    Some(ours) => (packet, by) = (ours, By::Bridge),
+                    None => return show_taken_in(s, cx, &mut watched),
+                }
+            }
             Verdict::Above(above) => {
                 if s.ifs.vlan_classes.is_on() {
                     classes::classify(&s.ifs, above, &mut packet);
@@ -152,16 +154,8 @@ fn arrive(s: &mut Stack, cx: &mut Cx, mut packet: Packet) {
                 }
                 return show_taken_in(s, cx, &mut watched);
             }
-            Verdict::Nearest(header) => {
-                let ifid = packet
-                    .meta
-                    .rcvif
-                    .filter(|id| discovery::listens(s, *id, &header, &packet));
-                packet.strip(ETHER_LEN);
-                match ifid {
-                    Some(ifid) => discovery::hear(s, cx, ifid, header.src, &packet),
-                    None => cx.stats.drop_rx(DropReason::UnknownProtocol),
-                }
+            Verdict::Nearest(ifid, from) => {
+                discovery::hear(s, cx, ifid, from, packet);
                 return show_taken_in(s, cx, &mut watched);
             }
             Verdict::Away(to) => {
@@ -199,6 +193,16 @@ fn at_interface(
         if !netif.taps.is_empty() {
             watch(cx, netif.id, watched);
         }
+    }
+    let Some(mut header) = link_header(packet) else {
+        return Verdict::Drop(DropReason::Malformed);
+    };
+    if by == By::Wire {
+        if header.ether_type == EtherType::LLDP
+            && discovery::listens(&s.lldp, &s.bridges, netif, &header, packet)
+        {
+            return Verdict::Nearest(netif.id, header.src);
+        }
         match &netif.member {
             None => {}
             Some(Member::Bridge(member)) => {
@@ -207,16 +211,13 @@ fn at_interface(
                     config: member.config,
                     state: member.state,
                 };
-                return Verdict::Bridged(member.bridge, from);
+                return Verdict::Bridged(member.bridge, from, header);
             }
             Some(Member::Lagg(member)) => {
-                return aggregated(*member, packet);
+                return aggregated(*member, &header, packet);
             }
         }
     }
-    let Some(mut header) = link_header(packet) else {
-        return Verdict::Drop(DropReason::Malformed);
-    };
     if !packet.meta.tags.is_empty() {
         match tagged(netif, header, packet) {
             Ok(untagged) => header = untagged,
@@ -237,20 +238,13 @@ fn at_interface(
 
 /// What a member of a lagg does with a frame.
 #[inline(never)]
-fn aggregated(member: LaggMembership, packet: &mut Packet) -> Verdict {
-    match link_header(packet) {
-        None => Verdict::Drop(DropReason::Malformed),
+fn aggregated(member: LaggMembership, header: &EtherHeader, packet: &Packet) -> Verdict {
+    let is_slow = header.ether_type == EtherType::SLOW_PROTOCOLS && header.dst == SLOW_PROTOCOLS;
+    match member.takes {
         // They are taken in whatever becomes of other frames: by them it is agreed what that is.
-        Some(header)
-            if header.ether_type == EtherType::SLOW_PROTOCOLS
-                && header.dst == SLOW_PROTOCOLS
-                && packet.meta.tags.is_empty() =>
-        {
-            Verdict::Slow(member.lagg)
-        }
-        Some(header) if header.ether_type == EtherType::LLDP => Verdict::Nearest(header),
-        Some(_) if member.takes => Verdict::Above(member.lagg),
-        Some(_) => Verdict::Drop(DropReason::LaggInactive),
+        _ if is_slow && packet.meta.tags.is_empty() => Verdict::Slow(member.lagg),
+        true => Verdict::Above(member.lagg),
+        false => Verdict::Drop(DropReason::LaggInactive),
     }
 }
 
@@ -328,23 +322,10 @@ fn bridge(
     cx: &mut Cx,
     id: BridgeId,
     from: Ingress,
+    header: EtherHeader,
     watched: &mut Vec<IfId>,
     mut packet: Packet,
 ) -> Option<Packet> {
-    let Some(header) = link_header(&mut packet) else {
-        cx.stats.drop_rx(DropReason::Malformed);
-        return None;
-    };
-    let bridge = s.bridges.get_mut(id).expect("a member's bridge is there");
-    // What is for the nearest bridge has come to it, whatever that does with other frames.
-    if header.ether_type == EtherType::LLDP
-        && bridge.config.mode == BridgeMode::Switch
-        && discovery::listens(s, from.ifid, &header, &packet)
-    {
-        packet.strip(ETHER_LEN);
-        discovery::hear(s, cx, from.ifid, header.src, &packet);
-        return None;
-    }
     let bridge = s.bridges.get_mut(id).expect("a member's bridge is there");
     let itself = s.ifs.get_mut(bridge.ifid);
     let Some(itself) = itself.filter(|i| i.admin == AdminState::Up) else {
@@ -356,6 +337,10 @@ fn bridge(
     if !itself.taps.is_empty() {
         watch(cx, itself.id, watched);
     }
+    if !bridge.spans.is_empty() {
+        tx::to_spans(s, cx, id, &packet, &mut Trail::default());
+    }
+    let bridge = s.bridges.get_mut(id).expect(tx::FLOODS);
     let sent = match bridge.input(cx.now, from, &header, &mut packet) {
         bridge::Verdict::Up(ifid) => {
             packet.meta.rcvif = Some(ifid);
@@ -372,6 +357,9 @@ fn bridge(
         bridge::Verdict::Forward(to) => tx::to_member(s, cx, id, from, to, packet),
         bridge::Verdict::Flood(why, up) => {
             let up = up.or_else(|| above_hears(s, id, header.dst, &packet));
+            if why == Flood::Routers {
+                s.bridges.tend(id);
+            }
             let sent = tx::to_members(
                 s,
                 cx,
@@ -450,9 +438,6 @@ fn ether(s: &mut Stack, cx: &mut Cx, at: Station, header: EtherHeader, mut packe
         EtherType::IPV4 => ipv4(s, cx, IpIngress { ifid, medium, cast }, packet),
         EtherType::ARP => neighbours::arp(s, cx, ifid, mac, packet),
         EtherType::IPV6 => ipv6(s, cx, IpIngress { ifid, medium, cast }, header.src, packet),
-        EtherType::LLDP if discovery::listens(s, ifid, &header, &packet) => {
-            discovery::hear(s, cx, ifid, header.src, &packet);
-        }
         _ => cx.stats.drop_rx(DropReason::UnknownProtocol),
     }
 }

@@ -32,6 +32,8 @@ use crate::ip::input::Version;
 use crate::ip::versions::{self, Fit, PrependError};
 use crate::ip::{NoWay, Outgoing, Refusal, Way};
 use crate::neigh;
+use crate::netif::bridge::snooping::Question;
+use crate::netif::bridge::spanning::Said;
 use crate::netif::bridge::stp::bpdu::{self, Encoded};
 use crate::netif::bridge::{self, BridgeId, Flood, Ingress, Sender};
 use crate::netif::vlan::Passage;
@@ -64,8 +66,11 @@ pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) {
     while let Some(probe) = s.neigh.poll_request() {
         neighbours::request(s, cx, probe);
     }
-    while let Some((ifid, bpdu)) = s.bridges.poll_bpdu(cx.now) {
-        spanning_tree(s, cx, ifid, &bpdu);
+    while let Some(said) = s.bridges.poll_transmit(cx.now) {
+        match said {
+            Said::Bpdu(ifid, bpdu) => spanning_tree(s, cx, ifid, &bpdu),
+            Said::Question(id, question) => ask_for_groups(s, cx, id, &question),
+        }
     }
     while let Some((ifid, addr)) = s.announcements.pop() {
         neighbours::announce(s, cx, ifid, addr);
@@ -524,18 +529,48 @@ fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, mut packet: Packet, trail: &
         true => Sender::Itself,
         false => Sender::Above(src),
     };
+    if !bridge.spans.is_empty() {
+        to_spans(s, cx, id, &packet, trail);
+    }
+    let bridge = s.bridges.get_mut(id).expect(FLOODS);
     let refused = match bridge.output(cx.now, sender, dst, &mut packet) {
         bridge::Output::Drop(reason) => Err(reason),
         bridge::Output::Flood(why) => to_members(s, cx, id, None, why, &mut packet, trail),
-        bridge::Output::Forward(to) => match bridge.forward(&s.ifs, None, to, &mut packet) {
-            Ok(()) => return Sent::Down(to, packet),
-            Err(reason) => Err(reason),
-        },
+        bridge::Output::Forward(to) => {
+            match bridge.forward(&s.ifs, cx.now, None, to, &mut packet) {
+                Ok(()) => return Sent::Down(to, packet),
+                Err(reason) => Err(reason),
+            }
+        }
     };
     if let Err(reason) = refused {
         cx.stats.drop_tx(reason);
     }
     Sent::Out
+}
+
+/// Shows a frame to the members of a bridge that only watch.
+#[cold]
+pub(super) fn to_spans(
+    s: &mut Stack,
+    cx: &mut Cx,
+    id: BridgeId,
+    packet: &Packet,
+    trail: &mut Trail,
+) {
+    let bridge = s.bridges.get(id).expect(FLOODS);
+    let Some(copy) = bridge.watched(packet) else {
+        return;
+    };
+    let (depth, from) = (trail.depth, packet.meta.rcvif);
+    for to in bridge.spans.clone() {
+        if Some(to) == from || trail.copies == MAX_COPIES {
+            continue;
+        }
+        (trail.depth, trail.copies) = (depth, trail.copies + 1);
+        send(s, cx, to, copy.clone(), trail);
+    }
+    trail.depth = depth;
 }
 
 /// Hands a frame that came in by one member of a bridge to another one.
@@ -551,7 +586,7 @@ pub(super) fn to_member(
     mut packet: Packet,
 ) -> Result<(), DropReason> {
     let bridge = s.bridges.get_mut(id).expect(FLOODS);
-    bridge.forward(&s.ifs, Some(from), to, &mut packet)?;
+    bridge.forward(&s.ifs, cx.now, Some(from), to, &mut packet)?;
     send(s, cx, to, packet, &mut Trail::default());
     Ok(())
 }
@@ -570,7 +605,7 @@ pub(super) fn to_members(
     trail: &mut Trail,
 ) -> Result<(), DropReason> {
     let bridge = s.bridges.get(id).expect(FLOODS);
-    let mut flooding = bridge.flood(from, why, packet)?;
+    let mut flooding = bridge.flood(cx.now, from, why, packet)?;
     let depth = trail.depth;
     let is_copy = std::mem::replace(&mut trail.is_copied, true);
     loop {
@@ -601,6 +636,38 @@ fn spanning_tree(s: &mut Stack, cx: &mut Cx, ifid: IfId, bpdu: &Encoded) {
         let mut packet = Packet::outgoing(Payload::from(frame));
         packet.meta.csum = Csum::Verified;
         send(s, cx, ifid, packet, &mut Trail::default());
+    }
+}
+
+/// Asks who behind the members of a bridge is in which group.
+fn ask_for_groups(s: &mut Stack, cx: &mut Cx, id: BridgeId, question: &Question) {
+    let Some(bridge) = s.bridges.get_mut(id) else {
+        return;
+    };
+    let Some(itself) = s.ifs.get(bridge.ifid).filter(|i| i.is_running()) else {
+        return;
+    };
+    let ip = question.query.packet(question.src, question.interval);
+    let group = question.query.group.unwrap_or(Ipv4Addr::new(224, 0, 0, 1));
+    let header = EtherHeader {
+        dst: MacAddr::of_group(group.into()),
+        src: itself.mac,
+        ether_type: EtherType::IPV4,
+    };
+    let mut packet = Packet::outgoing(Payload::from(ip));
+    header.emit(packet.prepend(ETHER_LEN));
+    packet.meta.csum = Csum::Verified;
+    bridge.put_in_vlan(question.vlan, &mut packet);
+    let trail = &mut Trail::default();
+    let sent = match question.to {
+        None => to_members(s, cx, id, None, Flood::Any, &mut packet, trail),
+        Some(to) => match bridge.forward(&s.ifs, cx.now, None, to, &mut packet) {
+            Ok(()) => return send(s, cx, to, packet, trail),
+            Err(reason) => Err(reason),
+        },
+    };
+    if let Err(reason) = sent {
+        cx.stats.drop_tx(reason);
     }
 }
 

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+mod bridges;
+
 use super::{Inspection, InterfaceView, SocketKind};
 use crate::admin::lagg::LaggInfo;
 use crate::admin::routes::RouteInfo;
@@ -141,13 +143,7 @@ fn interface(view: &InterfaceView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             let comma = if how.is_empty() { "" } else { ", " };
             writeln!(f, "\tmember: {}{comma}{how}", member.name)?;
         }
-        for station in &bridge.stations {
-            write!(f, "\tstation: {}", station.mac)?;
-            if let Some(vid) = station.vid {
-                write!(f, " in VLAN {vid}")?;
-            }
-            writeln!(f, " behind {}", station.interface)?;
-        }
+        bridges::known(bridge, f)?;
     }
     if let Some(lagg) = &view.aggregation {
         laggs(lagg, f)?;
@@ -190,6 +186,9 @@ fn laggs(lagg: &LaggInfo, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             (false, false) => "inactive",
         };
         write!(f, "\tlaggport: {} {state}", member.name)?;
+        if let Some(lacp) = member.lacp.filter(|_| state == "inactive") {
+            write!(f, " ({lacp})")?;
+        }
         if let Some(p) = &member.partner {
             write!(
                 f,

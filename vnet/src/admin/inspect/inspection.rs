@@ -1,6 +1,6 @@
 //! [`Inspection`]: one consistent look at a whole instance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -29,6 +29,7 @@ use crate::ip::v6;
 use crate::ip::v6::dad::Phase;
 use crate::link::{LinkConfig, LinkStats};
 use crate::neigh::state::StateName;
+use crate::netif::bridge::BridgeCounters;
 use crate::netif::{IfCounters, LldpNeighbour, Netif, Offload};
 use crate::packet::cx::Carrier;
 use crate::packet::header::zone;
@@ -112,7 +113,7 @@ pub struct InterfaceView {
     pub link_stats: Option<LinkStats>,
     /// Captures that watch it.
     pub captures: usize,
-    /// For a bridge, its configuration and members.
+    /// For a bridge, its configuration, its members, and what it knows.
     pub bridging: Option<BridgeView>,
     /// For a lagg, its configuration, its members and their partners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,7 +144,8 @@ impl Inspection {
     }
 
     /// The same with carriers: for twins that were [replayed
-    /// together](crate::System::replay_all) and so have their peers.
+    /// together](crate::System::replay_all) and so have their peers. Those are left out that LACP decides
+    /// about, which takes its time: of laggs, and of what stands on them.
     #[must_use]
     pub fn normalised_wired(&self) -> Inspection {
         // Without `..`: of a new field it must be said whether it is configuration.
@@ -186,7 +188,13 @@ impl Inspection {
         routes.retain(|r| !is_derived(r));
         // Routes to addresses follow from these, and are missing for one that another station has.
         routes.retain(|r| r.origin != Origin::Host || r.dst.addr().is_ipv4());
+        let agreed = agreed(&interfaces);
         let mut interfaces: Vec<_> = interfaces.into_iter().map(configured).collect();
+        for interface in &mut interfaces {
+            if agreed.contains(&interface.info.name) {
+                interface.info.carrier = Carrier::Down;
+            }
+        }
         interfaces.sort_by(|a, b| a.info.name.cmp(&b.info.name));
         neighbours.retain(|n| n.state == StateName::Permanent);
         neighbours.sort_by(|a, b| (&a.interface, a.ip).cmp(&(&b.interface, b.ip)));
@@ -232,6 +240,35 @@ fn link_local(mac: MacAddr) -> IpAddr {
     v6::link_local(mac, 0).into()
 }
 
+/// The names of those whose carriers follow from what LACP has agreed on.
+fn agreed(interfaces: &[InterfaceView]) -> BTreeSet<String> {
+    let speaks = |i: &InterfaceView| {
+        let lagg = i.aggregation.as_ref();
+        lagg.is_some_and(|lagg| lagg.config.mode.is_lacp())
+    };
+    // One on a lagg that is in another vnet is not told from others that are on something there.
+    let is_elsewhere = |parent: &String| !interfaces.iter().any(|i| i.info.name == *parent);
+    let mut agreed = BTreeSet::new();
+    loop {
+        let follows = |i: &&InterfaceView| {
+            let vlan = i.info.vlan.as_ref().map(|vlan| &vlan.parent);
+            let on = vlan.into_iter().chain(&i.info.members);
+            let elsewhere = vlan.is_some_and(is_elsewhere);
+            speaks(i) || elsewhere || on.into_iter().any(|name| agreed.contains(name))
+        };
+        let more: Vec<String> = interfaces
+            .iter()
+            .filter(|i| !agreed.contains(&i.info.name))
+            .filter(follows)
+            .map(|i| i.info.name.clone())
+            .collect();
+        if more.is_empty() {
+            return agreed;
+        }
+        agreed.extend(more);
+    }
+}
+
 fn configured(view: InterfaceView) -> InterfaceView {
     let InterfaceView {
         info,
@@ -254,14 +291,17 @@ fn configured(view: InterfaceView) -> InterfaceView {
         admin,
         carrier,
         addresses,
-        bridge,
+        member_of,
         mut members,
         vlan,
         counters: _,
         home: _,
         current: _,
     } = info;
-    members.sort();
+    // A bridge treats its members alike; with failover, a lagg prefers those that joined first.
+    if aggregation.is_none() {
+        members.sort();
+    }
     InterfaceView {
         info: IfInfo {
             name,
@@ -271,7 +311,7 @@ fn configured(view: InterfaceView) -> InterfaceView {
             admin,
             carrier,
             addresses,
-            bridge,
+            member_of,
             members,
             vlan,
             counters: IfCounters::default(),
@@ -283,7 +323,13 @@ fn configured(view: InterfaceView) -> InterfaceView {
         link,
         link_stats: None,
         captures: 0,
-        bridging,
+        bridging: bridging.map(|bridge| BridgeView {
+            fdb: Vec::new(),
+            stp: None,
+            snooping: None,
+            counters: BridgeCounters::default(),
+            ..bridge
+        }),
         aggregation: aggregation.map(|lagg| LaggInfo {
             // They are listed by name above.
             members: Vec::new(),

@@ -3,6 +3,8 @@
 use slotmap::new_key_type;
 
 use super::fdb::Origin;
+use super::snooping::config::Snooping;
+use super::storm::StormLimits;
 use super::stp::config::{RstpConfig, RstpPort};
 use super::stp::state::PortState;
 use super::stp::vector::PortNumber;
@@ -72,6 +74,9 @@ pub struct BridgeConfig {
     /// Its spanning tree; none by default.
     #[serde(skip_serializing_if = "Stp::is_off")]
     pub stp: Stp,
+    /// How it reads from IGMP where packets to groups have to go. By default it does not: they go everywhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snooping: Option<Snooping>,
     /// How it tells VLANs apart. At first it does not: frames pass with whatever tags they have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vlans: Option<BridgeVlans>,
@@ -81,10 +86,13 @@ impl BridgeConfig {
     /// Checks that every parameter is in range.
     ///
     /// # Errors
-    /// Parameters of the spanning tree, or VLANs, are out of range or contradict each other.
+    /// Parameters of the spanning tree, of snooping, or VLANs, are out of range or contradict each other.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if let Stp::Rstp(config) = &self.stp {
             config.check()?;
+        }
+        if let Some(snooping) = &self.snooping {
+            snooping.check()?;
         }
         if let Some(vlans) = &self.vlans {
             vlans.check()?;
@@ -101,6 +109,7 @@ impl Default for BridgeConfig {
             max_age: Duration::from_secs(1200),
             max_stations: 2000,
             stp: Stp::default(),
+            snooping: None,
             vlans: None,
         }
     }
@@ -130,6 +139,10 @@ pub struct MemberConfig {
     /// Whether multicasts are sent to it; on by default.
     #[serde(skip_serializing_if = "is_on")]
     pub multicast: Switchable,
+    /// Whether it leads to a router: where the bridge snoops, it is sent all packets to groups, and what is said of
+    /// them. Off by default: it is when a router says so there.
+    #[serde(skip_serializing_if = "is_off")]
+    pub router: Switchable,
     /// Whether stations learned behind it stay: they neither age nor move. Off by default; needs `max_stations`.
     #[serde(skip_serializing_if = "is_off")]
     pub sticky: Switchable,
@@ -137,6 +150,13 @@ pub struct MemberConfig {
     /// dropped, also of those for which the bridge has no room. It needs `learn`, and has no effect on a hub.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_stations: Option<u32>,
+    /// How many frames that go to many it may bring in; no limit by default.
+    #[serde(skip_serializing_if = "StormLimits::is_default")]
+    pub storm: StormLimits,
+    /// Whether it only watches: it is sent a copy of each frame that the bridge receives, from members and from
+    /// the vnet itself, as it came, and nothing else; what it brings in is dropped. Off by default.
+    #[serde(skip_serializing_if = "is_off")]
+    pub span: Switchable,
     /// Its parameters in the bridge's spanning tree, if there is one.
     #[serde(skip_serializing_if = "RstpPort::is_default")]
     pub rstp: RstpPort,
@@ -173,8 +193,11 @@ impl Default for MemberConfig {
             private: Switchable::Off,
             broadcast: Switchable::On,
             multicast: Switchable::On,
+            router: Switchable::Off,
             sticky: Switchable::Off,
             max_stations: None,
+            storm: StormLimits::default(),
+            span: Switchable::Off,
             rstp: RstpPort::default(),
             vlans: MemberVlans::default(),
         }
@@ -189,10 +212,14 @@ pub(crate) struct Treatment {
     pub(crate) private: Switchable,
     pub(crate) broadcast: Switchable,
     pub(crate) multicast: Switchable,
+    pub(crate) router: Switchable,
     /// How stations behind it are remembered.
     pub(crate) remembers: Origin,
     /// How many of them.
     pub(crate) max_stations: u32,
+    /// It brings in only so many frames that go to many.
+    pub(crate) is_limited: bool,
+    pub(crate) span: Switchable,
     pub(crate) rstp: RstpPort,
 }
 
@@ -204,8 +231,11 @@ impl From<&MemberConfig> for Treatment {
             private,
             broadcast,
             multicast,
+            router,
             sticky,
             max_stations,
+            storm,
+            span,
             rstp,
             // Looked up in the bridge.
             vlans: _,
@@ -216,11 +246,14 @@ impl From<&MemberConfig> for Treatment {
             private,
             broadcast,
             multicast,
+            router,
             remembers: match sticky {
                 Switchable::On => Origin::Sticky,
                 Switchable::Off => Origin::Learned,
             },
             max_stations: max_stations.unwrap_or(u32::MAX),
+            is_limited: !storm.is_default(),
+            span,
             rstp,
         }
     }

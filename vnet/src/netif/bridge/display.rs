@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::config::{BridgeConfig, BridgeMode, HostPort, MemberConfig, Stp, Switchable};
+use super::snooping::config::Snooping;
 use super::stp::config::{Edge, RstpConfig, RstpPort, Segment};
 use super::vlan::config::{BridgeVlans, MemberVlans, TagPolicy, VlanLearning};
 use super::vlan::set::VidSet;
@@ -17,6 +18,7 @@ impl fmt::Display for BridgeConfig {
             max_age,
             max_stations,
             stp,
+            snooping,
             vlans,
         } = self;
         let usual = BridgeConfig::default();
@@ -36,10 +38,44 @@ impl fmt::Display for BridgeConfig {
         if let Stp::Rstp(rstp) = stp {
             write!(f, ", {rstp}")?;
         }
+        if let Some(snooping) = snooping {
+            write!(f, ", {snooping}")?;
+        }
         match vlans {
             None => Ok(()),
             Some(vlans) => write!(f, ", {vlans}"),
         }
+    }
+}
+
+impl fmt::Display for Snooping {
+    /// Such as `snooping, querier 192.0.2.1`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Snooping {
+            querier,
+            query_interval,
+            fast_leave,
+            unknown,
+            max_groups,
+        } = self;
+        let usual = Snooping::default();
+        f.write_str("snooping")?;
+        if let Some(address) = querier {
+            write!(f, ", querier {address}")?;
+        }
+        if *query_interval != usual.query_interval {
+            write!(f, ", query interval {query_interval:?}")?;
+        }
+        if fast_leave.is_on() {
+            f.write_str(", fast leave")?;
+        }
+        if !unknown.is_on() {
+            f.write_str(", unknown groups to routers only")?;
+        }
+        if *max_groups != usual.max_groups {
+            write!(f, ", at most {max_groups} groups")?;
+        }
+        Ok(())
     }
 }
 
@@ -83,8 +119,11 @@ impl fmt::Display for MemberConfig {
             private,
             broadcast,
             multicast,
+            router,
             sticky,
             max_stations,
+            storm,
+            span,
             rstp,
             vlans,
         } = self;
@@ -107,10 +146,22 @@ impl fmt::Display for MemberConfig {
         part(*private == Switchable::On, format_args!("private"));
         part(!broadcast.is_on(), format_args!("no broadcasts"));
         part(!multicast.is_on(), format_args!("no multicasts"));
+        part(router.is_on(), format_args!("router"));
         part(sticky.is_on(), format_args!("sticky"));
         if let Some(most) = max_stations {
             part(true, format_args!("at most {most} stations"));
         }
+        let limits = [
+            (storm.broadcast, "broadcasts"),
+            (storm.multicast, "multicasts"),
+            (storm.unknown, "unknown unicasts"),
+        ];
+        for (most, of) in limits {
+            if let Some(most) = most {
+                part(true, format_args!("at most {most} {of}/s"));
+            }
+        }
+        part(span.is_on(), format_args!("span"));
         part(
             priority != RstpPort::default().priority,
             format_args!("port priority {priority}"),
@@ -188,6 +239,7 @@ mod tests {
     use std::num::NonZeroU32;
     use std::time::Duration;
 
+    use super::super::storm::StormLimits;
     use super::*;
 
     #[test]
@@ -208,6 +260,13 @@ mod tests {
                 forward_delay: Duration::from_secs(9),
                 tx_hold_count: 3,
             }),
+            snooping: Some(Snooping {
+                querier: Some(std::net::Ipv4Addr::new(192, 0, 2, 1)),
+                query_interval: Duration::from_secs(60),
+                fast_leave: Switchable::On,
+                unknown: Switchable::Off,
+                max_groups: 9,
+            }),
             vlans: Some(BridgeVlans {
                 max_stations: Some(7),
                 ..BridgeVlans::default()
@@ -216,7 +275,8 @@ mod tests {
         assert_eq!(
             bridge.to_string(),
             "hub, host detached, stations forgotten after 20s, at most 8 stations, rstp, priority 4096, hello \
-             time 1s, max age 10s, forward delay 9s, hold count 3, VLANs of 802.1Q, \
+             time 1s, max age 10s, forward delay 9s, hold count 3, snooping, querier 192.0.2.1, query interval 60s, fast leave, unknown groups to routers \
+             only, at most 9 groups, VLANs of 802.1Q, \
              at most 7 stations in each"
         );
         assert_eq!(MemberConfig::default().to_string(), "");
@@ -226,8 +286,15 @@ mod tests {
             private: Switchable::On,
             broadcast: Switchable::Off,
             multicast: Switchable::Off,
+            router: Switchable::On,
             sticky: Switchable::On,
             max_stations: Some(2),
+            storm: StormLimits {
+                broadcast: NonZeroU32::new(10),
+                multicast: None,
+                unknown: NonZeroU32::new(3),
+            },
+            span: Switchable::On,
             rstp: RstpPort {
                 priority: 16,
                 path_cost: NonZeroU32::new(7),
@@ -240,7 +307,7 @@ mod tests {
         };
         assert_eq!(
             member.to_string(),
-            "no learning, no discovery, private, no broadcasts, no multicasts, sticky, at most 2 stations, port priority 16, path cost 7, edge port, shared segment, BPDU guard, \
+            "no learning, no discovery, private, no broadcasts, no multicasts, router, sticky, at most 2 stations, at most 10 broadcasts/s, at most 3 unknown unicasts/s, span, port priority 16, path cost 7, edge port, shared segment, BPDU guard, \
              root guard, untagged 5, PVID 5, tags refused"
         );
     }

@@ -1,15 +1,17 @@
 //! How frames leave a bridge: by one member, or by all that take them.
 
+use super::snooping::Snooper;
 use super::vlan::{Behind, Form};
-use super::{Bridge, Flood, HostPort, Ingress, Treatment, kept_back};
+use super::{Bridge, Flood, HostPort, Ingress, MAX_BRIDGES, Treatment, kept_back};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::switch::Switch;
+use crate::base::time::Instant;
 use crate::netif::IfTable;
-use crate::netif::bridge::fdb::Fid;
+use crate::netif::bridge::fdb::{FdbEntry, Fid, Origin};
 use crate::packet::header::ether::{self, ETHER_LEN};
 use crate::packet::tag::{TAG_LEN, Tag, UNCOUNTED_TAGS};
-use crate::packet::{Packet, gso};
+use crate::packet::{MacAddr, Packet, gso};
 
 impl Bridge {
     /// Readies a frame for one member; `from` is where it came from, unless it is the vnet's own.
@@ -19,13 +21,14 @@ impl Bridge {
     pub(crate) fn forward(
         &mut self,
         ifs: &IfTable,
+        now: Instant,
         from: Option<Ingress>,
         to: IfId,
         packet: &mut Packet,
     ) -> Result<(), DropReason> {
         let place = self.place(packet);
         let frame = FrameSize::of(packet)?;
-        match self.admit(ifs, from, to, Flood::Any, place, frame) {
+        match self.admit(ifs, now, from, to, Flood::Any, place, frame) {
             Ok(form) => {
                 leave(packet, form);
                 self.counters.forwarded += 1;
@@ -48,11 +51,13 @@ impl Bridge {
     /// A frame whose headers cannot be read.
     pub(crate) fn flood(
         &self,
+        now: Instant,
         from: Option<Ingress>,
         why: Flood,
         packet: &mut Packet,
     ) -> Result<Flooding, DropReason> {
         Ok(Flooding {
+            now,
             from,
             why,
             place: self.place(packet),
@@ -71,13 +76,14 @@ impl Bridge {
         while let Some(to) = self.members.get(flooding.next).copied() {
             flooding.next += 1;
             let Flooding {
+                now,
                 from,
                 why,
                 place,
                 frame,
                 ..
             } = *flooding;
-            match self.admit(ifs, from, to, why, place, frame) {
+            match self.admit(ifs, now, from, to, why, place, frame) {
                 Ok(form) => {
                     flooding.outcome = Ok(());
                     return Some((to, form));
@@ -105,6 +111,14 @@ impl Bridge {
         flooding.outcome
     }
 
+    /// The copy of a frame that members are sent which only watch.
+    pub(crate) fn watched(&self, packet: &Packet) -> Option<Packet> {
+        let mut copy = packet.clone();
+        copy.meta.rcvif = None;
+        copy.meta.bridges += 1;
+        (packet.meta.bridges < MAX_BRIDGES).then_some(copy)
+    }
+
     /// Makes a frame that is inside the bridge what the vnet itself receives.
     pub(crate) fn to_host(&self, packet: &mut Packet) {
         if let Some(vlans) = &self.vlans
@@ -128,6 +142,31 @@ impl Bridge {
         }
     }
 
+    /// The stations to which a member is the way for others: those behind other members, each with the tag that
+    /// its frames have where they leave by this one.
+    pub(crate) fn stations_beside(
+        &self,
+        now: Instant,
+        member: IfId,
+    ) -> Vec<(MacAddr, Option<Tag>)> {
+        let beside = |s: &&FdbEntry| s.ifid != member && s.origin != Origin::Local;
+        let tag = |s: &FdbEntry| match (&self.vlans, s.fid.vid()) {
+            (Some(vlans), Some(tci)) => match vlans.form(member, (s.fid, Behind::NoVlan))? {
+                Form::Tagged => Some((s.mac, Some(vlans.tag(tci)))),
+                Form::Untagged => Some((s.mac, None)),
+            },
+            _ => Some((s.mac, None)),
+        };
+        self.fdb.list(now).filter(beside).filter_map(tag).collect()
+    }
+
+    /// Makes a frame of the bridge's own one that is inside it, in a VLAN.
+    pub(crate) fn put_in_vlan(&self, vlan: Fid, packet: &mut Packet) {
+        if let (Some(vlans), Some(vid)) = (&self.vlans, vlan.vid()) {
+            packet.push_tag(vlans.tag(vid));
+        }
+    }
+
     /// The VLAN of a frame that is inside the bridge, and what is behind its tag.
     #[inline]
     fn place(&self, packet: &Packet) -> (Fid, Behind) {
@@ -137,10 +176,27 @@ impl Bridge {
         }
     }
 
+    /// Whether a member is to have a frame that is only for some.
+    #[inline(never)]
+    fn wants(&self, now: Instant, why: Flood, vlan: Fid, to: IfId, config: Treatment) -> Switch {
+        let leads = |s: &Snooper| match why {
+            Flood::Members(group) => {
+                s.is_member(now, vlan, group, to) || s.is_router(now, vlan, to)
+            }
+            _ => s.is_router(now, vlan, to),
+        };
+        match config.router.is_on() || self.snooper.as_deref().is_some_and(leads) {
+            true => config.multicast,
+            false => Switch::Off,
+        }
+    }
+
     /// Whether a member takes a frame, and how.
+    #[allow(clippy::too_many_arguments)]
     fn admit(
         &mut self,
         ifs: &IfTable,
+        now: Instant,
         from: Option<Ingress>,
         to: IfId,
         why: Flood,
@@ -156,10 +212,11 @@ impl Bridge {
             Flood::Any => Switch::On,
             Flood::Broadcast => config.broadcast,
             Flood::Multicast => config.multicast,
+            Flood::Members(_) | Flood::Routers => self.wants(now, why, place.0, to, config),
             Flood::Unknown => config.discover,
         };
         let between_private = is_private(config) && from.is_some_and(|f| is_private(f.config));
-        if comes_back || !wants.is_on() || between_private {
+        if comes_back || !wants.is_on() || between_private || config.span.is_on() {
             return Err(DropReason::BridgeFiltered);
         }
         let form = match &self.vlans {
@@ -183,6 +240,7 @@ impl Bridge {
 
 /// A frame that is being handed to members one after the other.
 pub(crate) struct Flooding {
+    now: Instant,
     from: Option<Ingress>,
     why: Flood,
     place: (Fid, Behind),

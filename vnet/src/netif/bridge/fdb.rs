@@ -31,7 +31,8 @@ new_key_type! {
 }
 
 /// Where an entry comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// Learned from a frame of the station; ages.
     Learned,
@@ -93,6 +94,8 @@ pub(crate) struct FdbEntry {
     pub origin: Origin,
     /// When a frame of it was last seen; of others than learned ones, when it was entered.
     pub seen: Instant,
+    /// How often it has turned up behind another member.
+    pub moves: u32,
 }
 
 /// What became of a source address.
@@ -275,6 +278,7 @@ impl Fdb {
             ifid: from.ifid,
             origin: from.origin,
             seen: now,
+            moves: 0,
         });
         Learned::New
     }
@@ -291,6 +295,7 @@ impl Fdb {
             ifid: from.ifid,
             origin: from.origin,
             seen: now,
+            moves: slot.entry.moves.saturating_add(1),
             ..slot.entry
         };
         self.remove(entry.fid, entry.mac);
@@ -356,6 +361,7 @@ impl Fdb {
             ifid,
             origin,
             seen: now,
+            moves: 0,
         });
     }
 
@@ -743,6 +749,7 @@ mod tests {
                     ifid: from.ifid,
                     origin: from.origin,
                     seen: now,
+                    moves: 0,
                 };
                 self.stations.insert((fid, mac), entry);
                 return Learned::New;
@@ -759,6 +766,7 @@ mod tests {
                 }
                 Origin::Learned if refused => Learned::Refused,
                 Origin::Learned => {
+                    s.moves += 1;
                     (s.seen, s.ifid, s.origin) = (now, from.ifid, from.origin);
                     Learned::Moved
                 }
@@ -793,12 +801,12 @@ mod tests {
                     Act::Pin(v, m, n) => {
                         let (fid, origin) = (Fid::of(v), Origin::Static);
                         fdb.set(now, fid, mac(m), p[n], origin);
-                        model.set(FdbEntry { fid, mac: mac(m), ifid: p[n], origin, seen: now });
+                        model.set(FdbEntry { fid, mac: mac(m), ifid: p[n], origin, seen: now, moves: 0 });
                     }
                     Act::Own(m, n) => {
                         let (fid, origin) = (ALL, Origin::Local);
                         fdb.set(now, fid, mac(m), p[n], origin);
-                        model.set(FdbEntry { fid, mac: mac(m), ifid: p[n], origin, seen: now });
+                        model.set(FdbEntry { fid, mac: mac(m), ifid: p[n], origin, seen: now, moves: 0 });
                     }
                     Act::Remove(v, m) => {
                         fdb.remove(Fid::of(v), mac(m));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Bridge;
 use super::config::{BridgeId, MemberConfig, Membership, Treatment};
 use super::fdb::{FdbEntry, Fid, Origin, is_learned};
+use super::snooping::Snooper;
 use crate::base::deadline::Deadlines;
 use crate::base::id::IfId;
 use crate::base::slab::Slab;
@@ -22,9 +23,9 @@ pub(crate) const DEFAULT_STATIONS: u64 = 1 << 18;
 /// The bridges of one vnet.
 pub(crate) struct Bridges {
     pub(super) bridges: Slab<BridgeId, Bridge>,
-    /// When their spanning trees want to be looked at.
+    /// When their spanning trees and what they know of groups want to be looked at.
     pub(super) deadlines: Deadlines<BridgeId>,
-    /// Those whose trees may have something to send.
+    /// Those that may have something to send.
     pub(super) sending: Vec<BridgeId>,
     /// The stations that they know, and how many those may be.
     pub(crate) account: Arc<Account>,
@@ -69,12 +70,13 @@ impl Bridges {
         let config = MemberConfig::default();
         let membership = Membership::new(id, Treatment::from(&config));
         netif.member = Some(Member::Bridge(membership));
-        bridge.set_member_config(ifid, config);
+        bridge.set_member_config(now, ifid, config);
         let mac = netif.mac;
         bridge.members.push(ifid);
         self.readdress(ifs, now, id, mac);
         self.update_carrier(ifs, id);
         self.add_port(ifs, now, id, ifid);
+        self.tend(id);
     }
 
     /// Takes an interface out of what it has to do with bridges: a member leaves, with the
@@ -99,6 +101,9 @@ impl Bridges {
             };
             if let Some(tree) = &mut bridge.tree {
                 self.deadlines.forget(&mut tree.armed);
+            }
+            if let Some(snooper) = &mut bridge.snooper {
+                self.deadlines.forget(&mut snooper.armed);
             }
             for member in bridge.members {
                 if let Some(netif) = ifs.get_mut(member) {
@@ -141,6 +146,7 @@ impl Bridges {
         {
             let lost = |s: &FdbEntry| s.ifid == ifid && s.origin == Origin::Learned;
             bridge.fdb.remove_if(lost);
+            bridge.nobody_is_behind(ifid);
         }
         self.update_carrier(ifs, id);
         self.check_port(ifs, now, ifid);
@@ -169,9 +175,11 @@ impl Bridges {
         self.deadlines.len()
     }
 
-    /// Entries in all filtering databases.
+    /// Entries in all filtering databases, and what is known of groups.
     pub(crate) fn stations(&self) -> usize {
-        self.bridges.iter().map(|(_, b)| b.fdb.len()).sum()
+        let groups = |b: &Bridge| b.snooper.as_deref().map_or(0, Snooper::len);
+        let all = self.bridges.iter().map(|(_, b)| b.fdb.len() + groups(b));
+        all.sum()
     }
 
     /// Gives the memory back. There are no bridges any more.

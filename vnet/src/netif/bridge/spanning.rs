@@ -3,19 +3,28 @@
 use super::config::{BridgeConfig, BridgeId, MemberConfig, Membership, Stp, Treatment};
 use super::fdb::Origin;
 use super::members::Bridges;
+use super::snooping::Question;
 use super::stp::bpdu::{self, BpduError, Encoded};
 use super::stp::config::RstpPort;
 use super::stp::engine::{Event, Refusal};
 use super::stp::state::PortState;
 use super::stp::vector::PortNumber;
 use super::tree::{self, Tree};
-use crate::base::deadline::Deadlines;
+use crate::base::deadline::{Armed, Deadlines};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
 use crate::netif::member::Member;
 use crate::netif::{AdminState, IfTable, Netif};
 use crate::packet::Packet;
+
+/// What a bridge says.
+pub(crate) enum Said {
+    /// To the bridge at the other end of a member's link.
+    Bpdu(IfId, Encoded),
+    /// To the hosts on it.
+    Question(BridgeId, Question),
+}
 
 /// Bytes of a frame that are looked at for a BPDU: all that there is to read in one.
 const LOOK_AT: usize = 64;
@@ -36,6 +45,13 @@ impl Bridges {
             return;
         };
         let stp = config.stp;
+        let stays = config.snooping.is_some();
+        if let Some(mut snooper) = bridge.snooper.take_if(|_| !stays) {
+            self.deadlines.forget(&mut snooper.armed);
+        }
+        let Some(bridge) = self.get_mut(id) else {
+            return;
+        };
         bridge.set_config(now, config);
         match (stp, bridge.tree.is_some()) {
             (Stp::Off, false) => {}
@@ -51,6 +67,7 @@ impl Bridges {
                 }
             }
         }
+        self.tend(id);
     }
 
     /// Changes how a bridge treats a member.
@@ -77,8 +94,9 @@ impl Bridges {
         let is_cost_set = rstp.path_cost != old.rstp.path_cost;
         let cost = is_cost_set.then(|| path_cost(netif, rstp));
         if let Some(bridge) = self.get_mut(id) {
-            bridge.set_member_config(ifid, config);
+            bridge.set_member_config(now, ifid, config);
         }
+        self.tend(id);
         if let Some(port) = port {
             self.with_tree(ifs, id, |tree| {
                 let known = tree.engine.port(port).map(|p| p.cost);
@@ -207,31 +225,53 @@ impl Bridges {
         })
     }
 
-    /// The next BPDU to send, and the member to send it by.
+    /// What a bridge has to say next.
     #[inline]
-    pub(crate) fn poll_bpdu(&mut self, now: Instant) -> Option<(IfId, Encoded)> {
+    pub(crate) fn poll_transmit(&mut self, now: Instant) -> Option<Said> {
         match self.sending.is_empty() {
             true => None,
-            false => self.next_bpdu(now),
+            false => self.next_said(now),
         }
     }
 
     #[cold]
-    fn next_bpdu(&mut self, now: Instant) -> Option<(IfId, Encoded)> {
+    fn next_said(&mut self, now: Instant) -> Option<Said> {
         while let Some(&id) = self.sending.last() {
-            if let Some(tree) = self.bridges.get_mut(id).and_then(|b| b.tree.as_mut()) {
+            let bridge = self.bridges.get_mut(id);
+            let (tree, snooper) =
+                bridge.map_or((None, None), |b| (b.tree.as_mut(), b.snooper.as_mut()));
+            if let Some(tree) = tree {
                 if let Some((port, bpdu)) = tree.engine.poll_transmit(now) {
                     let member = tree.member(port)?;
-                    return Some((member, bpdu.emit()));
+                    return Some(Said::Bpdu(member, bpdu.emit()));
                 }
                 tree.is_listed = false;
                 if let Some(at) = tree.engine.next_deadline() {
                     self.deadlines.arm(&mut tree.armed, id, at);
                 }
             }
+            if let Some(snooper) = snooper {
+                if let Some(question) = snooper.poll(now) {
+                    return Some(Said::Question(id, question));
+                }
+                snooper.is_listed = false;
+                if let Some(at) = snooper.next_deadline() {
+                    self.deadlines.arm(&mut snooper.armed, id, at);
+                }
+            }
             self.sending.pop();
         }
         None
+    }
+
+    /// A bridge may have something to ask about groups.
+    pub(crate) fn tend(&mut self, id: BridgeId) {
+        let snooper = self.bridges.get_mut(id).and_then(|b| b.snooper.as_mut());
+        if let Some(snooper) = snooper
+            && !std::mem::replace(&mut snooper.is_listed, true)
+        {
+            self.sending.push(id);
+        }
     }
 
     /// When a tree wants to be looked at; may be early.
@@ -243,9 +283,18 @@ impl Bridges {
     /// Does what is due.
     pub(crate) fn on_deadline(&mut self, ifs: &mut IfTable, now: Instant) {
         while let Some((at, id)) = self.deadlines.pop_due(now) {
-            let tree = self.bridges.get_mut(id).and_then(|b| b.tree.as_mut());
-            if tree.is_some_and(|tree| Deadlines::<BridgeId>::disarm(&mut tree.armed, at)) {
+            let Some(bridge) = self.bridges.get_mut(id) else {
+                continue;
+            };
+            let is_its_own = |armed: &mut Armed| Deadlines::<BridgeId>::disarm(armed, at);
+            let snooper = bridge.snooper.as_mut();
+            let asks = snooper.is_some_and(|snooper| is_its_own(&mut snooper.armed));
+            let tree = bridge.tree.as_mut();
+            if tree.is_some_and(|tree| is_its_own(&mut tree.armed)) {
                 self.with_tree(ifs, id, |tree| tree.engine.on_deadline(now));
+            }
+            if asks {
+                self.tend(id);
             }
         }
     }
@@ -276,6 +325,10 @@ impl Bridges {
             bridge.fdb.remove_if(|s| {
                 s.origin == Origin::Learned && behind.binary_search(&s.ifid).is_ok()
             });
+            if let Some(snooper) = &mut bridge.snooper {
+                // The bridge is listed below.
+                snooper.is_stale = true;
+            }
         }
         if let Some(at) = tree.engine.next_deadline() {
             self.deadlines.arm(&mut tree.armed, id, at);

@@ -191,6 +191,14 @@ impl Vlans {
         self.ports.get(member)?.form(vlan.vid()?, behind)
     }
 
+    /// The tag of frames in the VLAN with this VID.
+    pub(super) const fn tag(&self, vid: u16) -> Tag {
+        Tag {
+            tpid: self.tpid,
+            tci: vid,
+        }
+    }
+
     /// How the vnet itself receives a frame, if it does.
     pub(super) fn host_form(&self, (vlan, behind): (Fid, Behind)) -> Option<Form> {
         self.host.form(vlan.vid()?, behind)

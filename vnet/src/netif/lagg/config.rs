@@ -1,7 +1,10 @@
 //! How a lagg works, and what an interface keeps while it is a member of one.
 
+use std::num::NonZeroU16;
+
 use serde::{Deserialize, Serialize};
 
+use crate::base::config::ConfigError;
 use crate::base::id::IfId;
 use crate::base::switch::Switch;
 use crate::packet::MacAddr;
@@ -56,6 +59,27 @@ pub struct LaggConfig {
     pub fast: Switch,
     /// With LACP: this system's priority. The lesser is the better.
     pub system_priority: u16,
+    /// With LACP: this system's address; that of the lagg's interface, when none is given. Laggs of several
+    /// vnets with one `system` and one `key` are one system to whoever is at the other ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<MacAddr>,
+    /// With LACP: the number of this lagg in its system; one that no other lagg of the vnet has, when none is
+    /// given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<NonZeroU16>,
+}
+
+impl LaggConfig {
+    /// Checks what has a range.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        match self.system {
+            Some(mac) if !mac.is_station() => Err(ConfigError::new(
+                "system",
+                format!("system: the address of a station, not {mac}"),
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Default for LaggConfig {
@@ -66,6 +90,8 @@ impl Default for LaggConfig {
             fast: Switch::Off,
             // IEEE 802.1AX-2020, clause 6.3.2: the value recommended.
             system_priority: 0x8000,
+            system: None,
+            key: None,
         }
     }
 }

@@ -6,6 +6,11 @@
 //! machine (6.4.16). Selection (6.4.14) is simpler, since an aggregate here is one aggregator: the
 //! ports that lead to one and the same system with one key are in it, the others stand by.
 
+use std::collections::VecDeque;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
 use super::pdu::{LacpDu, PortInfo, PortState, SystemId};
 use crate::base::id::IfId;
 use crate::base::time::{Duration, Instant};
@@ -38,13 +43,30 @@ pub(crate) struct Params {
     pub(crate) port_priority: u16,
 }
 
-/// What a port did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counters {
-    /// LACPDUs taken in.
-    pub(crate) received: u64,
-    /// LACPDUs sent.
-    pub(crate) sent: u64,
+/// How far a port has come, or why it comes no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LacpState {
+    /// Its link is down.
+    Down,
+    /// Nobody has been heard at the other end yet, or not for too long.
+    Silent,
+    /// Nobody speaks LACP at the other end.
+    Defaulted,
+    /// The other end says that it belongs to this very system: the link leads back here, or two systems have
+    /// been given one address.
+    Loop,
+    /// The link leads to another system, or to another aggregate of it, than those in use; or the lagg is
+    /// down.
+    Standby,
+    /// It waits for other links that may come up at the same time.
+    Waiting,
+    /// It is ready, and waits until the other end is.
+    Attached,
+    /// It takes frames in.
+    Collecting,
+    /// It takes frames in and sends them.
+    Distributing,
 }
 
 /// The state of the receive machine.
@@ -75,6 +97,22 @@ pub(crate) enum Mux {
     Distributing,
 }
 
+impl fmt::Display for LacpState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LacpState::Down => "link is down",
+            LacpState::Silent => "partner is silent",
+            LacpState::Defaulted => "no partner",
+            LacpState::Loop => "partner has the same system",
+            LacpState::Standby => "standby",
+            LacpState::Waiting => "waiting for others",
+            LacpState::Attached => "waiting for the partner",
+            LacpState::Collecting => "collecting",
+            LacpState::Distributing => "distributing",
+        })
+    }
+}
+
 /// A port of the aggregate.
 #[derive(Debug)]
 pub(crate) struct Port {
@@ -84,8 +122,10 @@ pub(crate) struct Port {
     number: u16,
     /// This end's bits, but for those that follow from the other fields.
     state: PortState,
-    /// The other end.
-    pub(crate) partner: PortInfo,
+    /// The other end, as it describes itself.
+    partner: PortInfo,
+    /// The other end is in step with this one.
+    in_sync: bool,
     pub(crate) rx: Rx,
     pub(crate) mux: Mux,
     /// In the aggregate, as selection has it.
@@ -94,13 +134,14 @@ pub(crate) struct Port {
     current_while: Option<Instant>,
     /// When the next LACPDU is sent anyway, and what was between it and the last one.
     periodic: Option<(Instant, Duration)>,
-    /// Until when it waits for others.
+    /// Until when it waits for others that may join.
     wait_while: Option<Instant>,
+    /// Having waited for that, until when it waits for those that still do.
+    ready_while: Option<Instant>,
     /// There is something to tell the partner.
     need_to_transmit: bool,
     /// When it sent the last few LACPDUs, the oldest first.
     sent_at: [Option<Instant>; MAX_IN_PERIOD],
-    pub(crate) counters: Counters,
 }
 
 /// What the other end of a link must have in common with that of another to be in one aggregate.
@@ -122,6 +163,10 @@ pub(crate) struct Lacp {
     ports: Vec<Port>,
     /// Whom the aggregate leads to.
     partner: Option<Partner>,
+    /// True while ports may be in the aggregate at all.
+    is_open: bool,
+    /// What is said by ports that leave.
+    farewells: VecDeque<(IfId, LacpDu)>,
 }
 
 impl Port {
@@ -135,15 +180,16 @@ impl Port {
             number,
             state,
             partner: PortInfo::default(),
+            in_sync: false,
             rx: Rx::PortDisabled,
             mux: Mux::Detached,
             selected: false,
             current_while: None,
             periodic: None,
             wait_while: None,
+            ready_while: None,
             need_to_transmit: false,
             sent_at: [None; MAX_IN_PERIOD],
-            counters: Counters::default(),
         }
     }
 
@@ -170,14 +216,47 @@ impl Port {
         }
     }
 
-    /// The other end, when it has been heard.
-    pub(crate) fn known_partner(&self) -> Option<&PortInfo> {
-        let is_known = self.partner.system != SystemId::default();
-        is_known.then_some(&self.partner)
+    /// The other end as it describes itself, while it is heard.
+    pub(crate) fn heard_partner(&self) -> Option<&PortInfo> {
+        (self.rx == Rx::Current).then_some(&self.partner)
+    }
+
+    /// The other end as it is told that it is known here (clause 6.4.12).
+    fn told_partner(&self) -> PortInfo {
+        let hurries = self.rx == Rx::Expired || self.partner.state.has(PortState::SHORT_TIMEOUT);
+        let state = self
+            .partner
+            .state
+            .with(PortState::SYNCHRONIZATION, self.in_sync)
+            .with(PortState::SHORT_TIMEOUT, hurries);
+        PortInfo {
+            state,
+            ..self.partner
+        }
+    }
+
+    /// How far it has come in an aggregate.
+    pub(crate) fn progress(&self, params: &Params) -> LacpState {
+        match (self.rx, self.mux) {
+            (Rx::PortDisabled, _) => LacpState::Down,
+            (Rx::Defaulted, _) => LacpState::Defaulted,
+            (_, Mux::Distributing) => LacpState::Distributing,
+            (_, Mux::Collecting) => LacpState::Collecting,
+            (_, Mux::Attached) => LacpState::Attached,
+            (_, Mux::Waiting) => LacpState::Waiting,
+            (Rx::Expired, Mux::Detached) => LacpState::Silent,
+            (Rx::Current, Mux::Detached) if self.partner.system == params.system => LacpState::Loop,
+            (Rx::Current, Mux::Detached) => LacpState::Standby,
+        }
     }
 
     fn is_enabled(&self) -> bool {
         self.rx != Rx::PortDisabled
+    }
+
+    /// True when the other end has been told that this one is in the aggregate.
+    const fn is_attached(&self) -> bool {
+        !matches!(self.mux, Mux::Detached | Mux::Waiting)
     }
 
     /// Whom it leads to, when that is known. A link back to this system leads nowhere.
@@ -194,6 +273,23 @@ impl Port {
         })
     }
 
+    /// Leaves the aggregate. Clause 6.4.15, DETACHED: the other end is told, if it believes otherwise.
+    fn detach(&mut self) {
+        self.need_to_transmit |= self.is_attached();
+        self.mux = Mux::Detached;
+        (self.wait_while, self.ready_while) = (None, None);
+    }
+
+    /// What it says last, if it has said anything: that it is in no aggregate.
+    fn farewell(&mut self, params: &Params) -> Option<(IfId, LacpDu)> {
+        self.detach();
+        let du = LacpDu {
+            actor: self.actor(params),
+            partner: self.told_partner(),
+        };
+        self.periodic.is_some().then_some((self.ifid, du))
+    }
+
     /// Clause 6.4.13.
     fn update_periodic(&mut self, now: Instant) {
         let speaks =
@@ -202,7 +298,7 @@ impl Port {
             self.periodic = None;
             return;
         }
-        let period = match self.partner.state.has(PortState::SHORT_TIMEOUT) {
+        let period = match self.told_partner().state.has(PortState::SHORT_TIMEOUT) {
             true => FAST_PERIOD,
             false => SLOW_PERIOD,
         };
@@ -214,14 +310,31 @@ impl Port {
         self.periodic = Some((now + period, period));
     }
 
-    /// Clause 6.4.15, independent control. True when something has changed.
-    fn step_mux(&mut self, now: Instant) -> bool {
-        let in_sync = self.partner.state.has(PortState::SYNCHRONIZATION);
+    /// True when others need not wait for it any more (clause 6.4.14, Ready_N).
+    const fn is_ready(&self) -> bool {
+        match self.mux {
+            _ if !self.selected => true,
+            Mux::Detached => false,
+            Mux::Waiting => self.wait_while.is_none(),
+            Mux::Attached | Mux::Collecting | Mux::Distributing => true,
+        }
+    }
+
+    /// Clause 6.4.15, independent control. `all_ready` says that no port keeps the others waiting. True when
+    /// something has changed.
+    fn step_mux(&mut self, now: Instant, all_ready: bool) -> bool {
+        let in_sync = self.in_sync;
         let collects = self.partner.state.has(PortState::COLLECTING);
+        if self.mux == Mux::Waiting && self.wait_while.is_some_and(|at| at <= now) {
+            // A port that begins to wait again and again does not keep the others waiting for ever.
+            (self.wait_while, self.ready_while) = (None, Some(now + AGGREGATE_WAIT));
+            return true;
+        }
+        let is_over = self.ready_while.is_some_and(|at| at <= now);
         let next = match self.mux {
             _ if !self.selected => Mux::Detached,
             Mux::Detached => Mux::Waiting,
-            Mux::Waiting if self.wait_while.is_none_or(|at| at <= now) => Mux::Attached,
+            Mux::Waiting if self.wait_while.is_none() && (all_ready || is_over) => Mux::Attached,
             Mux::Attached if in_sync => Mux::Collecting,
             Mux::Collecting if !in_sync => Mux::Attached,
             Mux::Collecting if collects => Mux::Distributing,
@@ -231,9 +344,18 @@ impl Port {
         if next == self.mux {
             return false;
         }
-        self.mux = next;
-        self.wait_while = (next == Mux::Waiting).then_some(now + AGGREGATE_WAIT);
-        self.need_to_transmit |= next != Mux::Waiting;
+        match next {
+            Mux::Detached => self.detach(),
+            Mux::Waiting => {
+                self.mux = next;
+                self.wait_while = Some(now + AGGREGATE_WAIT);
+            }
+            Mux::Attached | Mux::Collecting | Mux::Distributing => {
+                self.mux = next;
+                self.ready_while = None;
+                self.need_to_transmit = true;
+            }
+        }
         true
     }
 
@@ -250,7 +372,8 @@ impl Port {
     fn next_deadline(&self) -> Option<Instant> {
         let periodic = self.periodic.map(|(at, _)| at);
         let send = self.wants_to_send().then(|| self.may_send_at());
-        let all = [self.current_while, periodic, self.wait_while, send];
+        let waits = [self.wait_while, self.ready_while];
+        let all = [self.current_while, periodic, waits[0], waits[1], send];
         all.into_iter().flatten().min()
     }
 }
@@ -274,7 +397,14 @@ impl Lacp {
             params,
             ports: Vec::new(),
             partner: None,
+            is_open: true,
+            farewells: VecDeque::new(),
         }
+    }
+
+    /// What its administrator says.
+    pub(crate) const fn params(&self) -> &Params {
+        &self.params
     }
 
     /// The ports, in the order of their numbers.
@@ -312,10 +442,42 @@ impl Lacp {
         self.ports.iter().any(|p| p.ifid == ifid && takes(p))
     }
 
-    /// Removes a port.
+    /// Removes a port, which takes leave.
     pub(crate) fn remove_port(&mut self, now: Instant, ifid: IfId) {
-        self.ports.retain(|p| p.ifid != ifid);
+        if let Some(at) = self.ports.iter().position(|p| p.ifid == ifid) {
+            let mut port = self.ports.remove(at);
+            self.farewells.extend(port.farewell(&self.params));
+        }
         self.update(now);
+    }
+
+    /// Begins anew with other parameters: all links are down so far. The other ends are told that they are
+    /// in no aggregate any more.
+    pub(crate) fn restart(&mut self, params: Params) {
+        for port in &mut self.ports {
+            self.farewells.extend(port.farewell(&self.params));
+            *port = Port {
+                sent_at: port.sent_at,
+                ..Port::new(port.ifid, port.number, &params)
+            };
+        }
+        (self.params, self.partner) = (params, None);
+    }
+
+    /// Ends it, and returns what is to be said last.
+    pub(crate) fn end(mut self) -> VecDeque<(IfId, LacpDu)> {
+        let params = self.params;
+        let last = self.ports.iter_mut().filter_map(|p| p.farewell(&params));
+        self.farewells.extend(last);
+        self.farewells
+    }
+
+    /// The aggregate may be used from now on, or not any more. The other ends are told, as their links stay
+    /// up.
+    pub(crate) fn set_open(&mut self, now: Instant, is_open: bool) {
+        if std::mem::replace(&mut self.is_open, is_open) != is_open {
+            self.update(now);
+        }
     }
 
     /// The link of a port came up or went down.
@@ -326,7 +488,7 @@ impl Lacp {
         if port.is_enabled() == up {
             return;
         }
-        port.partner.state = port.partner.state.with(PortState::SYNCHRONIZATION, false);
+        port.in_sync = false;
         match up {
             // Clause 6.4.12, EXPIRED: whoever is there is asked to speak often.
             true => {
@@ -350,24 +512,20 @@ impl Lacp {
         if !port.is_enabled() {
             return;
         }
-        port.counters.received += 1;
+        if !same_port(&du.actor, &port.partner) {
+            port.detach();
+        }
         let actor = port.actor(&params);
         let told_right =
             same_port(&du.partner, &actor) && du.partner.state.0 & TOLD == actor.state.0 & TOLD;
         port.need_to_transmit |= !told_right;
-        if !same_port(&du.actor, &port.partner) {
-            (port.mux, port.wait_while) = (Mux::Detached, None);
-        }
         // Clause 6.4.9, recordPDU: in step only if it knows us, and somebody keeps the link alive.
         let knows_us =
             same_port(&du.partner, &actor) || !du.actor.state.has(PortState::AGGREGATION);
         let kept_alive = du.actor.state.has(PortState::ACTIVITY)
             || (actor.state.has(PortState::ACTIVITY) && du.partner.state.has(PortState::ACTIVITY));
-        let in_sync = du.actor.state.has(PortState::SYNCHRONIZATION) && knows_us && kept_alive;
-        port.partner = PortInfo {
-            state: du.actor.state.with(PortState::SYNCHRONIZATION, in_sync),
-            ..du.actor
-        };
+        port.in_sync = du.actor.state.has(PortState::SYNCHRONIZATION) && knows_us && kept_alive;
+        port.partner = du.actor;
         port.rx = Rx::Current;
         port.state = port
             .state
@@ -391,7 +549,7 @@ impl Lacp {
                 Rx::Current => expire(port, now),
                 Rx::Expired => {
                     port.rx = Rx::Defaulted;
-                    port.partner = PortInfo::default();
+                    (port.partner, port.in_sync) = (PortInfo::default(), false);
                     port.current_while = None;
                     port.state = port
                         .state
@@ -411,16 +569,18 @@ impl Lacp {
 
     /// An LACPDU to be sent, and by which interface.
     pub(crate) fn poll_transmit(&mut self, now: Instant) -> Option<(IfId, LacpDu)> {
+        if let Some(last) = self.farewells.pop_front() {
+            return Some(last);
+        }
         let params = self.params;
         let ready = |p: &&mut Port| p.wants_to_send() && p.may_send_at() <= now;
         let port = self.ports.iter_mut().find(ready)?;
         port.need_to_transmit = false;
-        port.counters.sent += 1;
         port.sent_at.rotate_left(1);
         port.sent_at[MAX_IN_PERIOD - 1] = Some(now);
         let du = LacpDu {
             actor: port.actor(&params),
-            partner: port.partner,
+            partner: port.told_partner(),
         };
         Some((port.ifid, du))
     }
@@ -429,41 +589,48 @@ impl Lacp {
         self.select();
         for port in &mut self.ports {
             port.update_periodic(now);
-            // A state leads to the next at most a few times.
-            while port.step_mux(now) {}
+        }
+        // A state leads to the next at most a few times.
+        loop {
+            let all_ready = self.ports.iter().all(Port::is_ready);
+            let mut has_changed = false;
+            for port in &mut self.ports {
+                has_changed |= port.step_mux(now, all_ready);
+            }
+            if !has_changed {
+                return;
+            }
         }
     }
 
-    /// Clause 6.4.14 for one aggregator: it stays with its partner for as long as a port leads there,
-    /// and then goes to the one to whom most ports lead, or of these to the best.
+    /// Clause 6.4.14 for one aggregator. It stays with its partner while a link to that is in use. Before, and
+    /// when there is none any more, it goes to the one who is ready for it, or of several to the one to whom
+    /// most ports lead, or of these to the best: whoever spoke first has no advantage.
     fn select(&mut self) {
-        let leads_to = |p: &Port| p.leads_to(&self.params);
-        let count = |to: Partner| {
-            self.ports
-                .iter()
-                .filter(|p| leads_to(p) == Some(to))
-                .count()
-        };
-        let still = self.partner.filter(|to| count(*to) > 0);
-        self.partner = still.or_else(|| {
+        let params = &self.params;
+        let leads_to = |p: &Port| p.leads_to(params);
+        let to = |to: Partner| self.ports.iter().filter(move |p| leads_to(p) == Some(to));
+        let in_use = |p: &Port| p.is_attached() && p.in_sync;
+        let settled = self.partner.filter(|partner| to(*partner).any(in_use));
+        let partner = settled.or_else(|| {
             let all = self.ports.iter().filter_map(leads_to);
-            all.min_by_key(|to| (usize::MAX - count(*to), *to))
+            all.min_by_key(|partner| {
+                let is_ready = to(*partner).any(|p| p.in_sync);
+                (!is_ready, usize::MAX - to(*partner).count(), *partner)
+            })
         });
         for port in &mut self.ports {
             let leads_to = port.leads_to(&self.params);
-            port.selected = leads_to.is_some() && leads_to == self.partner;
+            port.selected = self.is_open && leads_to.is_some() && leads_to == partner;
         }
+        self.partner = partner;
     }
 }
 
 /// Clause 6.4.12, EXPIRED.
 fn expire(port: &mut Port, now: Instant) {
     port.rx = Rx::Expired;
-    port.partner.state = port
-        .partner
-        .state
-        .with(PortState::SYNCHRONIZATION, false)
-        .with(PortState::SHORT_TIMEOUT, true);
+    port.in_sync = false;
     port.current_while = Some(now + SHORT_TIMEOUT);
     port.state = port.state.with(PortState::EXPIRED, true);
 }

@@ -1,4 +1,5 @@
-//! The LACPDU (IEEE 802.1AX-2020, clause 6.4.2): what the ends of a link tell each other about it.
+//! What the ends of a link tell each other about it: the LACPDU (IEEE 802.1AX-2020, clause 6.4.2), and the
+//! marker, by which one asks whether all that it has sent has come in (clause 6.5).
 
 use crate::packet::MacAddr;
 use crate::packet::header::ether::ETHER_LEN;
@@ -6,7 +7,7 @@ use crate::packet::header::{EtherHeader, EtherType};
 
 /// The group address to which LACPDUs are sent. No bridge passes it on.
 pub(crate) const SLOW_PROTOCOLS: MacAddr = MacAddr([0x01, 0x80, 0xc2, 0, 0, 0x02]);
-/// Bytes in an LACPDU, from its subtype to the end of its padding.
+/// Bytes in an LACPDU, and in a marker, from its subtype to the end of its padding.
 pub(crate) const LACPDU_LEN: usize = 110;
 
 /// Bytes of it that say anything: what follows is of the collector, and reserved.
@@ -14,6 +15,14 @@ pub(crate) const LOOK_AT: usize = 44;
 
 /// The subtype of LACP among the slow protocols.
 const SUBTYPE: u8 = 1;
+/// The subtype of markers.
+const MARKER_SUBTYPE: u8 = 2;
+/// The type and length of the TLV of a marker (clause 6.5.3.3).
+const MARKER: [u8; 2] = [1, 16];
+/// The same of the response to it.
+const MARKER_RESPONSE: [u8; 2] = [2, 16];
+/// Bytes of a marker that say anything.
+const MARKER_LEN: usize = 18;
 /// The version that is spoken.
 const VERSION: u8 = 1;
 /// Bytes of an actor's or a partner's TLV.
@@ -90,12 +99,68 @@ pub(crate) struct LacpDu {
     pub(crate) partner: PortInfo,
 }
 
-/// Why a frame of the slow protocols is no LACPDU.
+/// A question whether all frames that were sent before it have come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marker([u8; MARKER_LEN]);
+
+/// What a frame of the slow protocols says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SlowPdu {
+    /// Of the link.
+    Lacp(LacpDu),
+    /// A question, to be answered.
+    Marker(Marker),
+}
+
+impl SlowPdu {
+    /// Reads one from the first [`LOOK_AT`] bytes, or all there are, of the `len` that follow the EtherType.
+    ///
+    /// # Errors
+    /// See [`PduError`]. A response to a marker, none of which is sent here, is another protocol's.
+    pub(crate) fn parse(head: &[u8], len: usize) -> Result<SlowPdu, PduError> {
+        match head {
+            [] => Err(PduError::Truncated),
+            [SUBTYPE, ..] => LacpDu::parse(head, len).map(SlowPdu::Lacp),
+            [MARKER_SUBTYPE, ..] => {
+                let bytes = head.first_chunk().filter(|_| len >= LACPDU_LEN);
+                let bytes: &[u8; MARKER_LEN] = bytes.ok_or(PduError::Truncated)?;
+                match [bytes[2], bytes[3]] {
+                    _ if bytes[1] == 0 => Err(PduError::BadTlv),
+                    MARKER => Ok(SlowPdu::Marker(Marker(*bytes))),
+                    MARKER_RESPONSE => Err(PduError::OtherSubtype),
+                    _ => Err(PduError::BadTlv),
+                }
+            }
+            _ => Err(PduError::OtherSubtype),
+        }
+    }
+}
+
+impl Marker {
+    /// The answer (clause 6.5.4.2.1): the same, but for its type.
+    fn response(&self, bytes: &mut [u8; LACPDU_LEN]) {
+        bytes.fill(0);
+        bytes[..MARKER_LEN].copy_from_slice(&self.0);
+        bytes[1] = VERSION;
+        bytes[2..4].copy_from_slice(&MARKER_RESPONSE);
+    }
+}
+
+/// What a lagg says to the other end of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// Of the link.
+    Lacp(LacpDu),
+    /// That all has come in.
+    Response(Marker),
+}
+
+/// Why a frame of the slow protocols says nothing to a lagg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PduError {
-    /// Shorter than an LACPDU.
+    /// Shorter than it may be.
     Truncated,
-    /// Another protocol: markers, OAM.
+    /// Another protocol, such as OAM.
     OtherSubtype,
     /// A TLV is not of the kind or the length that must stand in its place.
     BadTlv,
@@ -148,8 +213,8 @@ impl LacpDu {
     }
 }
 
-/// An LACPDU as a frame from the station `src`.
-pub(crate) fn frame(src: MacAddr, du: &LacpDu) -> Vec<u8> {
+/// What is said, as a frame from the station `src`.
+pub(crate) fn frame(src: MacAddr, said: &Said) -> Vec<u8> {
     let header = EtherHeader {
         dst: SLOW_PROTOCOLS,
         src,
@@ -159,7 +224,10 @@ pub(crate) fn frame(src: MacAddr, du: &LacpDu) -> Vec<u8> {
     if let Some((link, rest)) = frame.split_first_chunk_mut::<ETHER_LEN>() {
         header.emit(link);
         if let Some(bytes) = rest.first_chunk_mut() {
-            du.emit(bytes);
+            match said {
+                Said::Lacp(du) => du.emit(bytes),
+                Said::Response(marker) => marker.response(bytes),
+            }
         }
     }
     frame
@@ -228,6 +296,37 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..140)) {
             let _ = LacpDu::parse(&bytes, bytes.len());
+        }
+    }
+
+    /// Clause 6.5.3.3: the requester, its transaction and the padding are given back as they came.
+    #[test]
+    fn a_marker_is_answered_with_what_it_asked() {
+        let mut asked = [0; LACPDU_LEN];
+        let body = [2, 1, 1, 16, 0, 7, 2, 0, 0, 0, 0, 9, 0xde, 0xad, 0xbe, 0xef];
+        asked[..16].copy_from_slice(&body);
+        let Ok(SlowPdu::Marker(marker)) = SlowPdu::parse(&asked, asked.len()) else {
+            panic!("a marker");
+        };
+        let mut answer = [0xff; LACPDU_LEN];
+        marker.response(&mut answer);
+        asked[2] = 2;
+        assert_eq!(answer, asked);
+        assert_eq!(
+            SlowPdu::parse(&answer, answer.len()),
+            Err(PduError::OtherSubtype)
+        );
+        for len in 0..LACPDU_LEN {
+            assert_eq!(SlowPdu::parse(&asked[..len], len), Err(PduError::Truncated));
+        }
+        for (at, value) in [(1, 0), (2, 3), (3, 20)] {
+            let mut bad = asked;
+            bad[at] = value;
+            assert_eq!(
+                SlowPdu::parse(&bad, bad.len()),
+                Err(PduError::BadTlv),
+                "byte {at}"
+            );
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::Lagg;
 use super::config::LaggMembership;
+use super::pdu::Said;
 use crate::base::id::IfId;
 use crate::base::time::Instant;
 use crate::netif::kind::Kind;
@@ -98,19 +99,18 @@ impl IfTable {
         };
         let (is_up, before) = (itself.admin == AdminState::Up, itself.carrier);
         let members = self.members_of_lagg(id);
-        let runs = |id: &IfId| is_up && self.get(*id).is_some_and(|i| i.is_running());
+        let runs = |id: &IfId| self.get(*id).is_some_and(|i| i.is_running());
         let running: Vec<IfId> = members.into_iter().filter(runs).collect();
         let Some(lagg) = self.lagg_mut(id) else {
             return Changed::default();
         };
         change(lagg);
-        let senders = lagg.update(now, &running);
+        let senders = lagg.update(now, is_up, &running);
         let carrier = match lagg.senders.is_empty() {
             true => Carrier::Down,
             false => Carrier::Up,
         };
-        let deadline = lagg.next_deadline();
-        let takes = |id: IfId| (id, lagg.takes(id, running.contains(&id)));
+        let takes = |id: IfId| (id, is_up && lagg.takes(id, running.contains(&id)));
         let takes: Vec<(IfId, bool)> = lagg.members().map(takes).collect();
         for (id, takes) in takes {
             if let Some(Member::Lagg(member)) = self.get_mut(id).and_then(|i| i.member.as_mut()) {
@@ -120,27 +120,27 @@ impl IfTable {
         if let Some(itself) = self.get_mut(id) {
             itself.carrier = carrier;
         }
-        if let Some(at) = deadline {
-            self.arm_link(id, at);
-        }
         Changed {
             carrier: carrier != before,
             senders,
         }
     }
 
-    /// The next LACPDU that a lagg sends, the member that sends it, and that one's own address.
-    pub(crate) fn poll_lacpdu(
-        &mut self,
-        now: Instant,
-        id: IfId,
-    ) -> Option<(IfId, MacAddr, super::pdu::LacpDu)> {
-        let (port, du) = self.lagg_mut(id)?.poll_transmit(now)?;
+    /// What a lagg says next, the member that says it, and that one's own address. When it has said all, it is
+    /// woken for what is due.
+    pub(crate) fn poll_lagg(&mut self, now: Instant, id: IfId) -> Option<(IfId, MacAddr, Said)> {
+        let lagg = self.lagg_mut(id)?;
+        let Some((port, said)) = lagg.poll_transmit(now) else {
+            if let Some(at) = lagg.next_deadline() {
+                self.arm_link(id, at);
+            }
+            return None;
+        };
         let netif = self.get(port)?;
         let mac = match &netif.member {
             Some(Member::Lagg(member)) => member.mac,
             _ => netif.mac,
         };
-        Some((port, mac, du))
+        Some((port, mac, said))
     }
 }

@@ -226,7 +226,11 @@ impl Lldpdu {
             }
         }
         if let Some(Capabilities(enabled)) = self.capabilities {
-            let can = enabled | Capabilities::BRIDGE | Capabilities::ROUTER;
+            // Table 8-4: a station only can do nothing else. Whoever does the one can do the other, too.
+            let can = match enabled & Capabilities::STATION {
+                0 => enabled | Capabilities::BRIDGE | Capabilities::ROUTER,
+                _ => enabled,
+            };
             let value = [can.to_be_bytes(), enabled.to_be_bytes()];
             put(field::CAPABILITIES, &[&value[0], &value[1]], &mut bytes);
         }

@@ -59,6 +59,17 @@ impl ArpPacket {
         }
     }
 
+    /// The question of the station `mac` what its address is (RFC 903), which nobody answers: all bridges that it
+    /// passes learn where the station is.
+    pub(crate) fn emit_reverse_request(mac: MacAddr, bytes: &mut [u8]) {
+        let question = ArpPacket {
+            target_mac: mac,
+            ..ArpPacket::request(mac, Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED)
+        };
+        question.emit(bytes);
+        bytes[7] = 3;
+    }
+
     /// Reads a packet from its first [`ARP_LEN`] bytes; more is padding.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ impl EtherType {
     pub(crate) const IPV4: EtherType = EtherType(0x0800);
     /// Address Resolution Protocol.
     pub(crate) const ARP: EtherType = EtherType(0x0806);
+    /// Reverse ARP.
+    pub(crate) const RARP: EtherType = EtherType(0x8035);
     /// Link Layer Discovery Protocol.
     pub(crate) const LLDP: EtherType = EtherType(0x88cc);
     /// Internet Protocol version 6.

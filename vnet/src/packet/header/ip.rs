@@ -14,6 +14,8 @@ impl IpProto {
     pub(crate) const HOP_BY_HOP: IpProto = IpProto(0);
     /// Internet Control Message Protocol, for IPv4.
     pub(crate) const ICMP: IpProto = IpProto(1);
+    /// Internet Group Management Protocol, of IPv4.
+    pub(crate) const IGMP: IpProto = IpProto(2);
     /// Transmission Control Protocol.
     pub(crate) const TCP: IpProto = IpProto(6);
     /// User Datagram Protocol.
@@ -24,6 +26,8 @@ impl IpProto {
     pub(crate) const FRAGMENT: IpProto = IpProto(44);
     /// Internet Control Message Protocol, for IPv6.
     pub(crate) const ICMPV6: IpProto = IpProto(58);
+    /// Protocol Independent Multicast, by which routers speak of groups.
+    pub(crate) const PIM: IpProto = IpProto(103);
     /// Nothing (RFC 8200 section 4.7).
     pub(crate) const NONE: IpProto = IpProto(59);
     /// Options of IPv6 for the destination.

@@ -2,8 +2,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// The role of a port in the spanning tree (IEEE 802.1Q-2018, clause 13.12).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// None, because the port is down or a guard has closed it.
     #[default]
@@ -31,7 +36,10 @@ impl fmt::Display for Role {
 }
 
 /// What a port does with frames other than BPDUs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum PortState {
     /// It drops them.
     Discarding,
@@ -64,7 +72,7 @@ impl fmt::Display for PortState {
 }
 
 /// Counters of the spanning tree protocol on a port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StpCounters {
     /// BPDUs received, of every kind, including bad ones.
     pub received: u64,

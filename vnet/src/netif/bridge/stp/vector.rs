@@ -7,7 +7,9 @@ use crate::base::time::Duration;
 use crate::packet::MacAddr;
 
 /// Who a bridge is, in a spanning tree. The least one in a network is the root's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct BridgeIdentifier {
     /// Its priority: the less, the more likely it is to become the root.
     pub priority: u16,

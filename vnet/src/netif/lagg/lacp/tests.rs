@@ -173,6 +173,134 @@ fn a_link_that_leads_elsewhere_stands_by_until_the_partner_is_gone() {
     assert_eq!(w.distributing(2), [0]);
 }
 
+/// The links stay up: without a word, the other end would go on sending for 90 seconds.
+#[test]
+fn whoever_leaves_says_so_at_once() {
+    type Leave = fn(&mut World);
+    let leave: [(&str, Leave); 4] = [
+        ("a port is removed", |w| {
+            let now = w.now;
+            (0..2).for_each(|n| w.systems[0].remove_port(now, ifid(n)));
+        }),
+        ("the aggregate is closed", |w| {
+            let now = w.now;
+            w.systems[0].set_open(now, false);
+        }),
+        ("another system, which waits to be spoken to", |w| {
+            w.systems[0].restart(params(3, false, false));
+        }),
+        ("no LACP any more", |w| {
+            let lacp = std::mem::replace(&mut w.systems[0], Lacp::new(params(9, false, false)));
+            for (port, du) in lacp.end() {
+                w.systems[1].input(w.now, port, &du);
+            }
+        }),
+    ];
+    for (how, leave) in leave {
+        let mut w = World::new(&[params(1, true, false), params(2, true, false)], 2);
+        (0..2).for_each(|n| w.plug((0, n), (1, n)));
+        w.run(SETTLED);
+        assert_eq!(w.distributing(1), [0, 1], "{how}");
+        leave(&mut w);
+        w.run(Duration::ZERO);
+        assert!(w.distributing(1).is_empty(), "{how}");
+    }
+}
+
+#[test]
+fn an_aggregate_that_was_closed_is_agreed_on_again() {
+    let mut w = World::new(&[params(1, true, false), params(2, true, false)], 2);
+    (0..2).for_each(|n| w.plug((0, n), (1, n)));
+    w.run(SETTLED);
+    let now = w.now;
+    w.systems[0].set_open(now, false);
+    w.run(SETTLED);
+    let now = w.now;
+    w.systems[0].set_open(now, true);
+    w.run(SETTLED);
+    assert_eq!(
+        (w.distributing(0), w.distributing(1)),
+        (vec![0, 1], vec![0, 1])
+    );
+}
+
+/// It has this end right, so nothing else makes this end speak (clause 6.4.15, NTT in DETACHED).
+#[test]
+fn a_partner_with_another_key_is_told_that_it_was_left() {
+    let mut w = World::new(&[params(1, true, false), params(2, true, false)], 1);
+    w.plug((0, 0), (1, 0));
+    w.run(SETTLED);
+    let ours = params(1, true, false);
+    let port = &w.systems[1].ports()[0];
+    let mut actor = port.actor(&params(2, true, false));
+    actor.key += 1;
+    let partner = w.systems[0].ports()[0].actor(&ours);
+    let now = w.now;
+    w.systems[0].input(now, ifid(0), &LacpDu { actor, partner });
+    let (_, said) = w.systems[0].poll_transmit(now).expect("it says so");
+    assert!(!said.actor.state.has(PortState::SYNCHRONIZATION));
+}
+
+#[test]
+fn whoever_speaks_first_does_not_keep_the_others_out() {
+    let mut w = World::new(&[1, 2, 3].map(|n| params(n, true, true)), 4);
+    w.plug((0, 3), (1, 0));
+    w.run(Duration::from_millis(100));
+    (0..3).for_each(|n| w.plug((0, n), (2, n)));
+    w.run(SETTLED);
+    assert_eq!(w.distributing(0), [0, 1, 2]);
+    assert_eq!(w.distributing(2), [0, 1, 2]);
+}
+
+/// It says that it is there on most links, and is in step on none.
+#[test]
+fn a_partner_that_is_never_ready_does_not_keep_out_one_that_is() {
+    let mut w = World::new(&[params(1, true, true), params(2, true, true)], 4);
+    let foreign = params(3, true, true);
+    let loud = |w: &mut World| {
+        for n in 1..4 {
+            let now = w.now;
+            let actor = Port::new(ifid(n), n as u16, &foreign).actor(&foreign);
+            let partner = PortInfo::default();
+            w.systems[0].input(now, ifid(n), &LacpDu { actor, partner });
+        }
+    };
+    (1..4).for_each(|n| w.systems[0].set_link(w.now, ifid(n), true));
+    loud(&mut w);
+    w.plug((0, 0), (1, 0));
+    for _ in 0..20 {
+        loud(&mut w);
+        w.run(Duration::from_millis(500));
+    }
+    assert_eq!((w.distributing(0), w.distributing(1)), (vec![0], vec![0]));
+}
+
+/// Clause 6.4.14: each that came later would move flows again.
+#[test]
+fn ports_that_come_up_within_two_seconds_join_together() {
+    let mut w = World::new(&[params(1, true, true), params(2, true, true)], 3);
+    for n in 0..3 {
+        w.plug((0, n), (1, n));
+        w.run(Duration::from_millis(600));
+    }
+    w.run(Duration::from_millis(1399));
+    assert!(w.distributing(0).is_empty(), "the last has not waited yet");
+    w.run(Duration::from_millis(1));
+    assert_eq!(w.distributing(0), [0, 1, 2]);
+}
+
+#[test]
+fn a_port_that_begins_again_and_again_holds_nobody_up_for_long() {
+    let mut w = World::new(&[params(1, true, true), params(2, true, true)], 2);
+    w.plug((0, 0), (1, 0));
+    for _ in 0..10 {
+        w.plug((0, 1), (1, 1));
+        w.run(Duration::from_millis(700));
+        w.cut((0, 1));
+    }
+    assert_eq!(w.distributing(0), [0]);
+}
+
 #[test]
 fn a_link_back_to_the_same_system_is_not_used() {
     let mut w = World::new(&[params(1, true, true)], 2);

@@ -1,0 +1,65 @@
+//! How a bridge snoops on who is in which group.
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::config::ConfigError;
+use crate::base::switch::Switch;
+use crate::base::time::Duration;
+
+/// How a bridge reads from IGMP where packets to groups of IPv4 have to go (RFC 4541).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Snooping {
+    /// The address from which the bridge asks who is in which group, as a router would: without a router or a
+    /// querier, nobody answers, and what is known is forgotten. Of several, the one with the least address asks. It
+    /// asks in the VLANs in which it has members without tags. By default it does not ask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub querier: Option<Ipv4Addr>,
+    /// How often it asks, from 10 s to 1 h; the default is 125 s (RFC 9776). Memberships and routers are forgotten
+    /// after twice that and 10 s, so all of a network should have the same.
+    pub query_interval: Duration,
+    /// Whether a member is out of a group as soon as one host behind it has left, without asking for others; for
+    /// members behind which there is one host. Off by default.
+    pub fast_leave: Switch,
+    /// Whether packets to groups in which nobody is known go to all members, or only to those that lead to routers.
+    /// On by default: they go to all.
+    pub unknown: Switch,
+    /// The number of groups that are remembered, all VLANs together; the default is 1024. Others are treated as
+    /// those in which nobody is known.
+    pub max_groups: u32,
+}
+
+impl Default for Snooping {
+    fn default() -> Snooping {
+        Snooping {
+            querier: None,
+            query_interval: Duration::from_secs(125),
+            fast_leave: Switch::Off,
+            unknown: Switch::On,
+            max_groups: 1024,
+        }
+    }
+}
+
+impl Snooping {
+    /// Checks what has a range.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let range = Duration::from_secs(10)..=Duration::from_secs(3600);
+        if !range.contains(&self.query_interval) {
+            let given = self.query_interval;
+            let message = format!("query_interval: 10 s to 1 h, not {given:?}");
+            return Err(ConfigError::new("query_interval", message));
+        }
+        match self.querier {
+            Some(address)
+                if address.is_unspecified() || address.is_multicast() || address.is_broadcast() =>
+            {
+                let message = format!("querier: the address of a host, not {address}");
+                Err(ConfigError::new("querier", message))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! IGMP (RFC 2236, RFC 9776): who is in which group of IPv4, and the question who is.
+//!
+//! A message is read whole before anything of it counts. Sources are read over: what is said of a group is
+//! whether there is somebody in it.
+
+use std::net::Ipv4Addr;
+
+use super::{HeaderError, IpProto};
+use crate::base::time::Duration;
+use crate::packet::checksum;
+
+/// Bytes in a message of versions 1 and 2.
+const IGMP_LEN: usize = 8;
+/// Bytes in a question of version 3 without sources.
+const QUERY_V3_LEN: usize = 12;
+/// Bytes of a record before its sources.
+const RECORD_LEN: usize = 8;
+
+/// Types of messages.
+mod kind {
+    pub(super) const QUERY: u8 = 0x11;
+    pub(super) const REPORT_V1: u8 = 0x12;
+    pub(super) const REPORT_V2: u8 = 0x16;
+    pub(super) const LEAVE: u8 = 0x17;
+    pub(super) const REPORT_V3: u8 = 0x22;
+}
+
+/// What a message says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Igmp<'a> {
+    /// Who is in this group, or in any?
+    Query(Query),
+    /// Somebody is in this group (versions 1 and 2).
+    Report(Ipv4Addr),
+    /// Somebody has left it (version 2).
+    Leave(Ipv4Addr),
+    /// All of that, of several groups (version 3).
+    Records(Records<'a>),
+    /// Something else, such as a message of a routing protocol.
+    Other,
+}
+
+/// A question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Query {
+    /// Which group it asks about; any, when there is none.
+    pub(crate) group: Option<Ipv4Addr>,
+    /// How long an answer may take.
+    pub(crate) max_response: Duration,
+}
+
+/// The records of a report of version 3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Records<'a> {
+    bytes: &'a [u8],
+    count: u16,
+}
+
+/// What a record says of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Membership {
+    /// Somebody is in it.
+    Member,
+    /// Somebody has left it.
+    Left,
+    /// Somebody in it wants to hear less of some sources.
+    Unchanged,
+}
+
+impl<'a> Igmp<'a> {
+    /// Reads a message, which is all of an IP packet behind its header.
+    ///
+    /// # Errors
+    /// A message that is shorter than it says, whose checksum does not match, or about what is no group.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Igmp<'a>, HeaderError> {
+        if bytes.len() < IGMP_LEN {
+            return Err(HeaderError::Truncated);
+        }
+        if checksum::of(bytes) != 0 {
+            return Err(HeaderError::BadChecksum);
+        }
+        let address = Ipv4Addr::new(bytes[4], bytes[5], bytes[6], bytes[7]);
+        let group = match address.is_multicast() {
+            true => Ok(address),
+            false => Err(HeaderError::WrongFormat),
+        };
+        Ok(match bytes[0] {
+            kind::QUERY => Igmp::Query(Query {
+                group: match address.is_unspecified() {
+                    true => None,
+                    false => Some(group?),
+                },
+                max_response: max_response(bytes),
+            }),
+            kind::REPORT_V1 | kind::REPORT_V2 => Igmp::Report(group?),
+            kind::LEAVE => Igmp::Leave(group?),
+            kind::REPORT_V3 => {
+                let count = u16::from_be_bytes([bytes[6], bytes[7]]);
+                let bytes = &bytes[IGMP_LEN..];
+                let records = Records { bytes, count };
+                records.check()?;
+                Igmp::Records(records)
+            }
+            _ => Igmp::Other,
+        })
+    }
+}
+
+/// How long an answer may take (RFC 9776 sections 4.1.1 and 7.1).
+fn max_response(bytes: &[u8]) -> Duration {
+    let code = u64::from(bytes[1]);
+    let tenths = match code {
+        // Version 1 does not say.
+        0 if bytes.len() == IGMP_LEN => 100,
+        0x80.. if bytes.len() > IGMP_LEN => (code & 0xf | 0x10) << ((code >> 4 & 7) + 3),
+        tenths => tenths,
+    };
+    Duration::from_millis(100 * tenths)
+}
+
+impl<'a> Records<'a> {
+    /// Checks that all are there, and whole; what is behind them is read over (RFC 9776 section 4.2.11).
+    fn check(self) -> Result<(), HeaderError> {
+        if self.iter().count() != usize::from(self.count) {
+            return Err(HeaderError::Truncated);
+        }
+        match self.iter().all(|(group, _)| group.is_multicast()) {
+            true => Ok(()),
+            false => Err(HeaderError::WrongFormat),
+        }
+    }
+
+    /// What each says of its group.
+    pub(crate) fn iter(self) -> impl Iterator<Item = (Ipv4Addr, Membership)> + use<'a> {
+        let mut rest = self.bytes;
+        let next = move || {
+            let head: &[u8; RECORD_LEN] = rest.first_chunk()?;
+            let sources = usize::from(u16::from_be_bytes([head[2], head[3]]));
+            let len = RECORD_LEN + 4 * sources + 4 * usize::from(head[1]);
+            rest = rest.get(len..)?;
+            let group = Ipv4Addr::new(head[4], head[5], head[6], head[7]);
+            // Section 4.2.12: in none but these sources, in all but these, or a change of that.
+            let says = match (head[0], sources) {
+                (1 | 3, 0) => Membership::Left,
+                (1..=5, _) => Membership::Member,
+                _ => Membership::Unchanged,
+            };
+            Some((group, says))
+        };
+        std::iter::from_fn(next).take(self.count.into())
+    }
+}
+
+/// Bytes of an IPv4 header with the option of packets at which routers look (RFC 2113).
+const ALERT_HEADER_LEN: usize = 24;
+
+impl Query {
+    /// The question as an IPv4 packet, in the form of version 3, to which hosts of all versions answer. It is
+    /// asked every `interval`.
+    pub(crate) fn packet(&self, src: Ipv4Addr, interval: Duration) -> Vec<u8> {
+        /// RFC 9776 section 8.1: all messages of a kind may be lost but one of two.
+        const ROBUSTNESS: u8 = 2;
+        /// Section 4: internetwork control, and no router passes it on.
+        const TOS: u8 = 0xc0;
+        let code = |units: u128| u8::try_from(units.min(127)).unwrap_or(127);
+        let dst = self.group.unwrap_or(Ipv4Addr::new(224, 0, 0, 1));
+        let group = self.group.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let len = (ALERT_HEADER_LEN + QUERY_V3_LEN) as u8;
+        let mut bytes = vec![0x46, TOS, 0, len, 0, 0, 0, 0, 1, IpProto::IGMP.0, 0, 0];
+        bytes.extend(src.octets());
+        bytes.extend(dst.octets());
+        bytes.extend([0x94, 4, 0, 0]);
+        let sum = checksum::of(&bytes);
+        bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+        bytes.extend([kind::QUERY, code(self.max_response.as_millis() / 100), 0, 0]);
+        bytes.extend(group.octets());
+        bytes.extend([ROBUSTNESS, code(interval.as_millis() / 1000), 0, 0]);
+        let sum = checksum::of(&bytes[ALERT_HEADER_LEN..]);
+        bytes[ALERT_HEADER_LEN + 2..][..2].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::packet::header::Ipv4Header;
+
+    const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
+
+    fn summed(mut bytes: Vec<u8>) -> Vec<u8> {
+        bytes[2..4].fill(0);
+        let sum = checksum::of(&bytes);
+        bytes[2..4].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    }
+
+    fn record(kind: u8, group: Ipv4Addr, sources: u8) -> Vec<u8> {
+        let mut bytes = vec![kind, 0, 0, sources];
+        bytes.extend(group.octets());
+        bytes.extend(vec![7; 4 * usize::from(sources)]);
+        bytes
+    }
+
+    fn report(records: &[Vec<u8>]) -> Vec<u8> {
+        let head = [0x22, 0, 0, 0, 0, 0, 0, records.len() as u8];
+        summed([&head[..], &records.concat()].concat())
+    }
+
+    #[test]
+    fn messages_of_all_versions_are_read() {
+        let v2 = |kind: u8, code: u8, group: Ipv4Addr| {
+            summed([&[kind, code, 0, 0][..], &group.octets()].concat())
+        };
+        let query = |group, millis| {
+            let max_response = Duration::from_millis(millis);
+            Igmp::Query(Query {
+                group,
+                max_response,
+            })
+        };
+        let none = Ipv4Addr::UNSPECIFIED;
+        for (bytes, says) in [
+            (v2(0x11, 0, none), query(None, 10_000)),
+            (v2(0x11, 100, none), query(None, 10_000)),
+            (v2(0x11, 10, GROUP), query(Some(GROUP), 1000)),
+            (v2(0x12, 0, GROUP), Igmp::Report(GROUP)),
+            (v2(0x16, 0, GROUP), Igmp::Report(GROUP)),
+            (v2(0x17, 0, GROUP), Igmp::Leave(GROUP)),
+            (v2(0x13, 0, GROUP), Igmp::Other),
+        ] {
+            assert_eq!(Igmp::parse(&bytes), Ok(says), "{bytes:x?}");
+            for len in 0..bytes.len() {
+                assert!(Igmp::parse(&bytes[..len]).is_err());
+            }
+        }
+        for kind in [0x11, 0x12, 0x16, 0x17] {
+            let to_one = v2(kind, 0, Ipv4Addr::new(192, 0, 2, 1));
+            assert_eq!(Igmp::parse(&to_one), Err(HeaderError::WrongFormat));
+        }
+    }
+
+    #[test]
+    fn a_report_has_a_record_for_each_group() {
+        let all = [
+            record(1, GROUP, 0),
+            record(1, GROUP, 2),
+            record(2, GROUP, 0),
+            record(3, GROUP, 0),
+            record(4, GROUP, 3),
+            record(5, GROUP, 1),
+            record(6, GROUP, 1),
+            record(9, GROUP, 0),
+        ];
+        let bytes = report(&all);
+        let Ok(Igmp::Records(records)) = Igmp::parse(&bytes) else {
+            panic!("a report");
+        };
+        use Membership::{Left, Member, Unchanged};
+        let says: Vec<Membership> = records.iter().map(|(_, says)| says).collect();
+        let expected = [
+            Left, Member, Member, Left, Member, Member, Unchanged, Unchanged,
+        ];
+        assert_eq!(says, expected);
+        for len in 0..bytes.len() {
+            assert!(
+                Igmp::parse(&summed(bytes[..len.max(8)].to_vec())).is_err() || len == bytes.len()
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_asked_is_read() {
+        for group in [None, Some(GROUP)] {
+            let asked = Query {
+                group,
+                max_response: Duration::from_millis(3000),
+            };
+            let src = Ipv4Addr::new(192, 0, 2, 1);
+            let packet = asked.packet(src, Duration::from_secs(125));
+            let header = Ipv4Header::parse(&packet).expect("its checksum holds");
+            let dst = group.unwrap_or(Ipv4Addr::new(224, 0, 0, 1));
+            assert_eq!((header.src, header.dst, header.ttl), (src, dst, 1));
+            assert_eq!(usize::from(header.total_len), packet.len());
+            let mut bytes = packet[usize::from(header.header_len)..].to_vec();
+            assert_eq!(Igmp::parse(&bytes), Ok(Igmp::Query(asked)));
+            assert_eq!(bytes[8..], [2, 125, 0, 0]);
+            bytes[4] ^= 1;
+            assert_eq!(Igmp::parse(&bytes), Err(HeaderError::BadChecksum));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 8..200), version3 in any::<bool>()) {
+            let mut bytes = bytes;
+            if version3 {
+                bytes[0] = 0x22;
+            }
+            let bytes = summed(bytes);
+            if let Ok(Igmp::Records(records)) = Igmp::parse(&bytes) {
+                prop_assert!(records.iter().count() <= bytes.len() / RECORD_LEN);
+            }
+        }
+    }
+}

@@ -263,8 +263,8 @@ fn the_vnet_itself_sends_to_members_only_and_hears_all() {
         .add_address("bridge0", "192.0.2.100/24".parse().unwrap())
         .unwrap();
     b.system.poll(b.system.now());
-    b.send_frame(1, joins(2, GROUP));
     hush(&b);
+    b.send_frame(1, joins(2, GROUP));
     let socket = vnet::net::UdpSocket::bind_in(&b.vnet, "192.0.2.100:9").unwrap();
     let groups = "239.0.0.0/8".parse().unwrap();
     b.vnet

@@ -48,7 +48,7 @@ use slotmap::SecondaryMap;
 use snooping::read::{Says, ToGroup};
 use snooping::{Audience, Snooper};
 use std::sync::Arc;
-use storm::Storm;
+use storm::{Storm, StormKind};
 use stp::state::PortState;
 use tree::Tree;
 use vlan::Vlans;
@@ -629,8 +629,14 @@ impl Bridge {
     /// Whether a member with a storm limit may bring in a frame that goes to many.
     #[inline(never)]
     fn admits(&mut self, now: Instant, from: IfId, why: Flood) -> bool {
+        let kind = match why {
+            Flood::Broadcast => StormKind::Broadcast,
+            Flood::Multicast | Flood::Members(_) | Flood::Routers => StormKind::Multicast,
+            Flood::Unknown => StormKind::Unknown,
+            Flood::Any => return true,
+        };
         let storm = self.storms.get_mut(from);
-        let admits = storm.is_none_or(|storm| storm.admits(now, why));
+        let admits = storm.is_none_or(|storm| storm.admits(now, kind));
         self.counters.storms += u64::from(!admits);
         admits
     }

@@ -5,7 +5,6 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use super::Flood;
 use crate::base::time::Instant;
 use crate::link::bucket::Bucket;
 
@@ -30,6 +29,17 @@ impl StormLimits {
     pub(crate) fn is_default(&self) -> bool {
         *self == StormLimits::default()
     }
+}
+
+/// Of which kind a frame is that goes to many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StormKind {
+    /// It is for everybody.
+    Broadcast,
+    /// It is for a group.
+    Multicast,
+    /// Nobody knows where its station is.
+    Unknown,
 }
 
 /// The buckets of a member.
@@ -62,15 +72,13 @@ impl Storm {
     }
 
     /// Whether a frame that goes to many may come in.
-    pub(super) fn admits(&mut self, now: Instant, why: Flood) -> bool {
-        match why {
-            Flood::Broadcast => self.broadcast.admits(now, FRAME),
-            Flood::Multicast | Flood::Members(_) | Flood::Routers => {
-                self.multicast.admits(now, FRAME)
-            }
-            Flood::Unknown => self.unknown.admits(now, FRAME),
-            Flood::Any => true,
-        }
+    pub(super) fn admits(&mut self, now: Instant, kind: StormKind) -> bool {
+        let bucket = match kind {
+            StormKind::Broadcast => &mut self.broadcast,
+            StormKind::Multicast => &mut self.multicast,
+            StormKind::Unknown => &mut self.unknown,
+        };
+        bucket.admits(now, FRAME)
     }
 }
 
@@ -91,13 +99,12 @@ mod tests {
             let now = Instant::ZERO + Duration::from_millis(at);
             (0..100).filter(|_| storm.admits(now, why)).count()
         };
-        assert_eq!(passed(Flood::Broadcast, 0), 10);
-        assert_eq!(passed(Flood::Unknown, 0), 3);
-        assert_eq!(passed(Flood::Multicast, 0), 100);
-        assert_eq!(passed(Flood::Any, 0), 100);
+        assert_eq!(passed(StormKind::Broadcast, 0), 10);
+        assert_eq!(passed(StormKind::Unknown, 0), 3);
+        assert_eq!(passed(StormKind::Multicast, 0), 100);
         // What was dropped has cost nothing.
-        assert_eq!(passed(Flood::Broadcast, 99), 0);
-        assert_eq!(passed(Flood::Broadcast, 100), 1);
-        assert_eq!(passed(Flood::Broadcast, 10_000), 10);
+        assert_eq!(passed(StormKind::Broadcast, 99), 0);
+        assert_eq!(passed(StormKind::Broadcast, 100), 1);
+        assert_eq!(passed(StormKind::Broadcast, 10_000), 10);
     }
 }

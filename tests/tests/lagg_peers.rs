@@ -1,0 +1,180 @@
+//! Promise: whoever is at the other ends of a lagg's links finds those who are behind it, gets answers, and may be
+//! several vnets.
+
+use std::time::Duration;
+
+use vnet::{
+    AdminState, DropReason, LaggConfig, LaggMode, MacAddr, Switchable, System, VlanConfig, Vnet,
+};
+use vnet_tests::accounts::{assert_clean, assert_conserved};
+use vnet_tests::frames::ethernet;
+use vnet_tests::reach::reaches;
+use vnet_tests::topology::vnet;
+
+/// LACP has agreed by then: it waits two seconds for ports that may join together.
+const AGREED: Duration = Duration::from_secs(4);
+const SLOW: [u8; 6] = [0x01, 0x80, 0xc2, 0, 0, 2];
+const PEER: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+fn of(mode: LaggMode) -> LaggConfig {
+    LaggConfig {
+        mode,
+        ..LaggConfig::default()
+    }
+}
+
+fn fast(mode: LaggMode) -> LaggConfig {
+    LaggConfig {
+        fast: Switchable::On,
+        ..of(mode)
+    }
+}
+
+fn eth(n: usize) -> String {
+    format!("eth{n}")
+}
+
+fn senders(vnet: &Vnet) -> Vec<String> {
+    let members = vnet.lagg_info("lagg0").unwrap().members.into_iter();
+    members.filter(|m| m.sends).map(|m| m.name).collect()
+}
+
+fn info(vnet: &Vnet, interface: &str) -> vnet::IfInfo {
+    let all = vnet.interfaces().unwrap();
+    all.into_iter().find(|i| i.name == interface).unwrap()
+}
+
+/// The other end is a switch with independent ports: where the lagg was is where it sends to, until it learns
+/// better. So everybody is introduced to whom the lagg is the way, in whatever vnet.
+#[test]
+fn a_switch_learns_the_new_way_to_all_who_are_behind_a_lagg() {
+    let system = System::virtual_time(1);
+    let [a, switch, x, y, guest] = ["a", "switch", "x", "y", "guest"].map(|n| vnet(&system, n));
+    switch.bridge("br0").unwrap();
+    a.lagg("lagg0", of(LaggMode::Failover)).unwrap();
+    for n in 0..2 {
+        a.epair(&eth(n), &switch, &format!("p{n}")).unwrap();
+        a.add_member("lagg0", &eth(n)).unwrap();
+        switch.add_member("br0", &format!("p{n}")).unwrap();
+    }
+    y.epair("eth0", &switch, "py").unwrap();
+    switch.add_member("br0", "py").unwrap();
+    // Behind a bridge on the lagg; on VLANs on the lagg, here and elsewhere, with addresses of their own.
+    a.bridge("br0").unwrap();
+    x.epair("eth0", &a, "px").unwrap();
+    let mut stations = vec![info(&x, "eth0").mac];
+    for member in ["px", "lagg0"] {
+        a.add_member("br0", member).unwrap();
+    }
+    a.vlan("lagg0", "v6", VlanConfig::dot1q(6)).unwrap();
+    a.vlan_in("lagg0", &guest, "v5", VlanConfig::dot1q(5))
+        .unwrap();
+    for (n, (vnet, name)) in [(&a, "v6"), (&guest, "v5")].into_iter().enumerate() {
+        let mac = MacAddr([2, 0, 0, 0, 0x77, n as u8]);
+        vnet.set_mac(name, mac).unwrap();
+        let address = format!("198.51.100.{}/24", n + 1).parse().unwrap();
+        vnet.add_address(name, address).unwrap();
+        stations.push(mac);
+    }
+    for (vnet, address) in [(&x, "192.0.2.1/24"), (&y, "192.0.2.2/24")] {
+        vnet.add_address("eth0", address.parse().unwrap()).unwrap();
+    }
+    assert!(reaches(&y, "192.0.2.1"));
+    let behind = |mac: &MacAddr| {
+        let all = switch.stations("br0").unwrap();
+        let station = all.into_iter().find(|s| s.mac == *mac);
+        station.map(|s| s.interface).unwrap_or_default()
+    };
+    for (state, now_by) in [(AdminState::Down, "p1"), (AdminState::Up, "p0")] {
+        a.set_up("eth0", state).unwrap();
+        system.run_for(Duration::from_millis(1)).unwrap();
+        let found: Vec<String> = stations.iter().map(behind).collect();
+        assert_eq!(found, [now_by; 3]);
+    }
+    // Nobody but them is behind it.
+    assert_eq!(behind(&info(&y, "eth0").mac), "py");
+    assert!(reaches(&y, "192.0.2.1"));
+    for vnet in [a, switch, x, y, guest] {
+        assert_conserved(&vnet);
+        assert_clean(&vnet.destroy());
+    }
+}
+
+/// Two vnets that say that they are one system, and are used as one by the third.
+#[test]
+fn one_system_may_be_several_vnets() {
+    let system = System::virtual_time(1);
+    let [one, two, c] = ["one", "two", "c"].map(|name| vnet(&system, name));
+    let half = LaggConfig {
+        system: Some(MacAddr([2, 0, 0, 0, 0, 0x55])),
+        key: std::num::NonZeroU16::new(9),
+        ..fast(LaggMode::LacpActive)
+    };
+    c.lagg("lagg0", fast(LaggMode::LacpActive)).unwrap();
+    for (n, vnet) in [&one, &two].into_iter().enumerate() {
+        vnet.epair("eth0", &c, &eth(n)).unwrap();
+        vnet.lagg("lagg0", half).unwrap();
+        vnet.add_member("lagg0", "eth0").unwrap();
+        c.add_member("lagg0", &eth(n)).unwrap();
+    }
+    system.run_for(AGREED).unwrap();
+    assert_eq!(senders(&c), ["eth0", "eth1"]);
+    for vnet in [one, two, c] {
+        assert_clean(&vnet.destroy());
+    }
+}
+
+/// IEEE 802.1AX-2020, clause 6.5.4.2: the responder is not optional.
+#[test]
+fn markers_are_answered_but_not_without_bound() {
+    let system = System::manual(1);
+    let v = vnet(&system, "v");
+    let port = v.port("eth0", None).unwrap();
+    v.lagg("lagg0", of(LaggMode::Balance)).unwrap();
+    v.add_member("lagg0", "eth0").unwrap();
+    let mut marker = vec![2, 1, 1, 16, 0, 7, 2, 0, 0, 0, 0, 9, 1, 2, 3, 4];
+    marker.resize(110, 0);
+    let mut answer = marker.clone();
+    answer[2] = 2;
+    let put = |body: &[u8]| {
+        port.send(ethernet(SLOW, PEER, 0x8809, body)).unwrap();
+        system.poll(system.now());
+        assert_conserved(&v);
+        std::iter::from_fn(|| port.recv()).collect::<Vec<_>>()
+    };
+    let said = put(&marker);
+    let [frame] = &said[..] else {
+        panic!("one answer, not {said:?}");
+    };
+    let frame = frame.to_vec();
+    assert_eq!((&frame[..6], &frame[12..14]), (&SLOW[..], &[0x88, 9][..]));
+    assert_eq!(frame[14..], answer);
+    // An answer is no question.
+    assert!(put(&answer).is_empty());
+    let answers: usize = (0..100).map(|_| put(&marker).len()).sum();
+    assert_eq!(answers, 9, "ten in a second");
+    let limited = v.stats().unwrap().rx_drops(DropReason::RateLimited);
+    assert_eq!(limited, 91);
+    assert_clean(&v.destroy());
+}
+
+/// With failover, the first member is the one that is used.
+#[test]
+fn laggs_with_their_members_in_another_order_are_no_twins() {
+    let system = System::virtual_time(1);
+    let made = |name, order: [usize; 2]| {
+        let vnet = vnet(&system, name);
+        for n in 0..2 {
+            vnet.port(&eth(n), None).unwrap();
+        }
+        vnet.lagg("lagg0", of(LaggMode::Failover)).unwrap();
+        for n in order {
+            vnet.add_member("lagg0", &eth(n)).unwrap();
+        }
+        vnet
+    };
+    let all = [made("a", [0, 1]), made("b", [0, 1]), made("c", [1, 0])];
+    let [a, b, c] = all.each_ref().map(|v| v.inspect().unwrap().normalised());
+    assert_eq!(a, b);
+    assert_ne!(a, c);
+}

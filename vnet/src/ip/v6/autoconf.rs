@@ -458,6 +458,9 @@ mod tests {
         assert!(auto.wanted().is_empty(), "it is not on the link any more");
         assert_eq!(auto.next_deadline(), Some(at(7201)));
         auto.heard(at(9), (a, "eth0"), router(1), &says(0, &[(prefix, 1)]));
+        // It is on the link again, for a second.
+        assert_eq!(auto.next_deadline(), Some(at(10)));
+        auto.take_due(at(10));
         assert_eq!(auto.next_deadline(), Some(at(7201)));
     }
 

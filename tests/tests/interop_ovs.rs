@@ -67,12 +67,12 @@ fn access_and_trunk_ports_have_their_vlans_and_no_others() {
     for vid in [5, 6, 8] {
         let name = format!("eth0.{vid}");
         stick.vlan("eth0", &name, VlanConfig::dot1q(vid)).unwrap();
-        add_address(&stick, &name, &format!("198.51.{vid}.1/24"));
+        add_address(&stick, &name, &format!("198.18.{vid}.1/24"));
     }
     for (host, vid) in [(&five, 5), (&six, 6)] {
-        add_address(&host.vnet, "eth0", &format!("198.51.{vid}.2/24"));
-        comes_to_reach(&ovs, &host.vnet, &format!("198.51.{vid}.1"));
-        comes_to_reach(&ovs, &stick, &format!("198.51.{vid}.2"));
+        add_address(&host.vnet, "eth0", &format!("198.18.{vid}.2/24"));
+        comes_to_reach(&ovs, &host.vnet, &format!("198.18.{vid}.1"));
+        comes_to_reach(&ovs, &stick, &format!("198.18.{vid}.2"));
     }
     comes_to_reach(&ovs, &native.vnet, "192.0.2.107");
     // Access ports of different VLANs do not meet, nor does a VLAN that the trunk does not carry.

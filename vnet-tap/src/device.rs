@@ -14,6 +14,7 @@ use rustix::fs::{Mode as FileMode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tun_tap::{Iface, Mode};
 use vnet::packet::Packet;
 use vnet::{MacAddr, Offload};
 
@@ -92,24 +93,15 @@ impl Device {
     }
 
     fn create_here(config: &TapConfig) -> Result<Device, Failure> {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let fd =
-            rustix::fs::open(TUN_DEVICE, flags, FileMode::empty()).map_err(Step::Open.failed())?;
-        let has_headers = config.offload != Offload::None;
-        let mut kind = libc::IFF_NO_PI;
-        kind |= match config.layer {
-            Layer::Link => libc::IFF_TAP,
-            Layer::Network => libc::IFF_TUN,
-        };
-        if has_headers {
-            kind |= libc::IFF_VNET_HDR;
-        }
         let name = config.host_name.as_deref().unwrap_or(DEFAULT_NAME);
-        let mut request = InterfaceRequest::about(name).with(&(kind as u16).to_ne_bytes());
-        ask::<{ sys::TUNSETIFF }>(&fd, &mut request).map_err(Step::Make.failed())?;
+        let has_headers = config.offload != Offload::None;
+        let (fd, name) = match has_headers {
+            true => with_headers(name, config.layer)?,
+            false => plain(name, config.layer)?,
+        };
         let device = Device {
             fd,
-            name: request.name(),
+            name,
             has_headers,
             layer: config.layer,
         };
@@ -269,6 +261,41 @@ impl Device {
             }
         }
     }
+}
+
+fn open() -> Result<OwnedFd, Failure> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    rustix::fs::open(TUN_DEVICE, flags, FileMode::empty()).map_err(Step::Open.failed())
+}
+
+/// A device with a virtio-net header in front of each frame, and its name.
+fn with_headers(name: &str, layer: Layer) -> Result<(OwnedFd, String), Failure> {
+    let fd = open()?;
+    let layer = match layer {
+        Layer::Link => libc::IFF_TAP,
+        Layer::Network => libc::IFF_TUN,
+    };
+    let kind = (layer | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as u16;
+    let mut request = InterfaceRequest::about(name).with(&kind.to_ne_bytes());
+    ask::<{ sys::TUNSETIFF }>(&fd, &mut request).map_err(Step::Make.failed())?;
+    Ok((fd, request.name()))
+}
+
+/// A device of frames alone, and its name.
+fn plain(name: &str, layer: Layer) -> Result<(OwnedFd, String), Failure> {
+    let mode = match layer {
+        Layer::Link => Mode::Tap,
+        Layer::Network => Mode::Tun,
+    };
+    let iface = Iface::without_packet_info(name, mode).map_err(|error| {
+        // It does both steps, and does not say which has failed.
+        let step = open().map_or_else(|failure| failure.step, |_| Step::Make);
+        Failure { step, error }
+    })?;
+    let name = iface.name().to_owned();
+    let fd = sys::descriptor_of(iface);
+    rustix::io::ioctl_fionbio(&fd, true).map_err(Step::Set("non-blocking").failed())?;
+    Ok((fd, name))
 }
 
 /// Moves the calling thread into a network namespace.

@@ -3,13 +3,14 @@
 
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::ioctl::{IntegerSetter, Opcode, Setter, Updater, ioctl};
 use rustix::thread::UnshareFlags;
+use tun_tap::Iface;
 
 /// Makes a device, or opens one that is there.
 pub(crate) const TUNSETIFF: Opcode = libc::TUNSETIFF as Opcode;
@@ -91,6 +92,12 @@ const fn is_among(request: Opcode, mut list: &[Opcode]) -> bool {
         list = rest;
     }
     false
+}
+
+/// The descriptor of a device that `tun-tap` has made.
+pub(crate) fn descriptor_of(iface: Iface) -> OwnedFd {
+    // SAFETY: the descriptor is open, and nobody else has it any more.
+    unsafe { OwnedFd::from_raw_fd(iface.into_raw_fd()) }
 }
 
 /// Makes a request about an interface.

@@ -1,15 +1,15 @@
 //! A real guest: QEMU boots Debian's kernel with a busybox, and the guest's own stack talks to a vnet.
 //!
-//! Needs `qemu-system-x86_64` (package qemu-system-x86), `busybox` (busybox-static) and a kernel of
-//! Debian's unpacked somewhere, which `VNET_GUEST_ROOT` names: the directory with `boot/vmlinuz-*` and
-//! `lib/modules/*` in it. Says so otherwise; with `VNET_REQUIRE_QEMU` set, that is a failure. No rights are
+//! Needs `qemu-system-x86_64` of 7.2 or later (package qemu-system-x86), and what a guest boots, unpacked in the
+//! directory that `VNET_GUEST_ROOT` names: a kernel of Debian's (linux-image-cloud-amd64) and `bin/busybox`
+//! (busybox-static). Says so otherwise; with `VNET_REQUIRE_QEMU` set, that is a failure. No rights are
 //! needed, and no KVM: what runs here may be a virtual machine itself.
 
 use std::fmt::Display;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -26,7 +26,7 @@ use vnet_tap::{Framing, Guest, PumpEnd};
 const SIZE: usize = 100_000_000;
 /// When a guest is given up, which only ends a test that hangs: its processor is emulated, and others use
 /// ours. How long it takes is printed.
-const PATIENCE: Duration = Duration::from_secs(900);
+const PATIENCE: Duration = Duration::from_secs(400);
 /// The guest says so when it has done all that was asked.
 const DONE: &str = "VNET done";
 /// Modules in the order in which they need each other. Those that a kernel has built in are not there.
@@ -46,11 +46,15 @@ const MODULES: [&str; 13] = [
     "8021q",
 ];
 
+/// Those without which there is nothing to test.
+const NEEDED: [&str; 2] = ["virtio_net", "8021q"];
+
 /// What a guest boots.
 struct Image {
     folder: TempDir,
     kernel: PathBuf,
     busybox: PathBuf,
+    /// In the order in which they need each other, unpacked.
     modules: Vec<PathBuf>,
 }
 
@@ -93,22 +97,67 @@ fn image() -> Option<Image> {
         missing("qemu-system-x86_64");
         return None;
     }
-    let Some(busybox) = in_path("busybox") else {
-        missing("busybox");
+    let busybox = ["bin/busybox", "usr/bin/busybox"].map(|place| root.join(place));
+    let Some(busybox) = busybox.into_iter().find(|place| place.exists()) else {
+        missing("bin/busybox where VNET_GUEST_ROOT says");
         return None;
     };
     let Some(kernel) = find(&root.join("boot"), &|name| name.starts_with("vmlinuz-")) else {
         missing("boot/vmlinuz-* where VNET_GUEST_ROOT says");
         return None;
     };
-    let modules = root.join("lib/modules");
-    let module = |name: &&str| find(&modules, &|file| file == format!("{name}.ko"));
+    let folder = tempfile::tempdir().unwrap();
+    let mut modules = Vec::new();
+    for name in MODULES {
+        match module(&root, name, folder.path()) {
+            Ok(module) => modules.extend(module),
+            Err(why) => {
+                skip(&why);
+                return None;
+            }
+        }
+    }
     Some(Image {
-        folder: tempfile::tempdir().unwrap(),
+        folder,
         kernel,
         busybox,
-        modules: MODULES.iter().filter_map(module).collect(),
+        modules,
     })
+}
+
+/// A module of the kernel below `root`, unpacked in `folder` where it is packed; `None` when the kernel has it
+/// built in, or knows it by another name.
+fn module(root: &Path, name: &str, folder: &Path) -> Result<Option<PathBuf>, String> {
+    let places = ["lib/modules", "usr/lib/modules"].map(|place| root.join(place));
+    let is_it = |file: &str| {
+        let ending = file.strip_prefix(name);
+        matches!(ending, Some(".ko" | ".ko.xz" | ".ko.zst"))
+    };
+    let Some(file) = places.iter().find_map(|place| find(place, &is_it)) else {
+        let list = |place: &PathBuf| find(place, &|file| file == "modules.builtin");
+        let list = places.iter().find_map(list).map(fs::read_to_string);
+        let is_built_in = list
+            .and_then(Result::ok)
+            .is_some_and(|list| list.contains(&format!("/{name}.ko")));
+        return match is_built_in || !NEEDED.contains(&name) {
+            true => Ok(None),
+            false => Err(format!("there is no module {name} for the guest's kernel")),
+        };
+    };
+    let unpacker = match file.extension().and_then(|ending| ending.to_str()) {
+        Some("xz") => "xz",
+        Some("zst") => "zstd",
+        _ => return Ok(Some(file)),
+    };
+    let unpacked = Command::new(unpacker).arg("-dc").arg(&file).output();
+    match unpacked {
+        Ok(unpacked) if unpacked.status.success() => {
+            let to = folder.join(format!("{name}.ko"));
+            fs::write(&to, unpacked.stdout).map_err(|e| e.to_string())?;
+            Ok(Some(to))
+        }
+        _ => Err(format!("{unpacker} does not unpack {}", file.display())),
+    }
 }
 
 impl Image {
@@ -239,6 +288,32 @@ impl Drop for Running {
     }
 }
 
+/// The connection of an emulator that has been started.
+fn accept(listener: &UnixListener, running: &mut Running) -> UnixStream {
+    listener.set_nonblocking(true).unwrap();
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        match listener.accept() {
+            Ok((socket, _)) => {
+                socket.set_nonblocking(false).unwrap();
+                return socket;
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+            Err(e) => panic!("{e}"),
+        }
+        let ended = running.qemu.try_wait().unwrap();
+        if ended.is_some() || Instant::now() > give_up {
+            let said: Vec<String> = running.lines.try_iter().collect();
+            panic!(
+                "{} does not connect: {ended:?}\n{}",
+                running.name,
+                said.join("\n")
+            );
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn neighbour() -> OwnedVnet {
     System::threads().create("host").unwrap()
 }
@@ -320,8 +395,8 @@ fn a_guest_talks_over_a_stream() {
             "stream,id=n0,server=off,addr.type=unix,addr.path={}",
             at.display()
         );
-        let running = image.boot("stream", TALK, 1, &netdev);
-        let (socket, _) = listener.accept().unwrap();
+        let mut running = image.boot("stream", TALK, 1, &netdev);
+        let socket = accept(&listener, &mut running);
         let guest = Guest::attach(&vnet, "guest0", socket, Framing::Length32).unwrap();
         (guest, running)
     });
@@ -352,8 +427,8 @@ fn plug(image: &Image, vnet: &OwnedVnet, name: &str, number: u8, script: &str) -
         "stream,id=n0,server=off,addr.type=unix,addr.path={}",
         at.display()
     );
-    let running = image.boot(name, script, number, &netdev);
-    let (socket, _) = listener.accept().unwrap();
+    let mut running = image.boot(name, script, number, &netdev);
+    let socket = accept(&listener, &mut running);
     let guest = Guest::attach(vnet, name, socket, Framing::Length32).unwrap();
     vnet.add_member("br0", name).unwrap();
     (guest, running)

@@ -126,7 +126,7 @@ impl Sink {
         let mut sink = Sink::default();
         let mut buf = vec![0; CHUNK];
         loop {
-            match from.read(&mut buf)? {
+            match uninterrupted(|| from.read(&mut buf))? {
                 0 => return Ok(sink.summary()),
                 n => sink.take(&buf[..n]),
             }
@@ -144,6 +144,20 @@ impl Sink {
         Summary {
             len: self.len,
             sha256: self.sha256.finalize().into(),
+        }
+    }
+}
+
+/// Calls again what a signal has interrupted, which it may where the machine is suspended: a read with a
+/// timeout is not started again by the kernel.
+///
+/// # Errors
+/// Any other of `call`.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
         }
     }
 }

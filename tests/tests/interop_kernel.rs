@@ -15,7 +15,7 @@ use vnet::{OwnedVnet, System};
 use vnet_tap::{NetNs, PumpEnd, Tap, TapConfig};
 use vnet_tests::onlink::PAIRS;
 use vnet_tests::skip::without_tap;
-use vnet_tests::stream::{Sink, Source};
+use vnet_tests::stream::{Sink, Source, uninterrupted};
 
 /// Addresses on the TAP (RFC 2544, benchmarking).
 const KERNEL: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 1);
@@ -308,7 +308,8 @@ fn refusals_over_ipv6_are_understood() {
                 .connect(SocketAddrV6::new(to, PORT, 0, scope))
                 .unwrap();
             socket.send(b"x").unwrap();
-            assert_eq!(socket.recv(&mut [0; 8]).unwrap_err().kind(), refused);
+            let answer = uninterrupted(|| socket.recv(&mut [0; 8]));
+            assert_eq!(answer.unwrap_err().kind(), refused);
         }
     });
     neighbours.part();
@@ -482,7 +483,7 @@ fn echo_request(seq: u16, len: usize) -> Vec<u8> {
 fn echo_reply(socket: &UdpSocket, seq: u16) -> io::Result<Vec<u8>> {
     let mut buf = vec![0; 65_535];
     loop {
-        let n = socket.recv(&mut buf)?;
+        let n = uninterrupted(|| socket.recv(&mut buf))?;
         let header = usize::from(buf[0] & 0x0f) * 4;
         let message = &buf[header..n];
         let ours = message[0] == 0
@@ -513,7 +514,7 @@ fn echo_request_6(seq: u16, len: usize) -> Vec<u8> {
 fn echo_reply_6(socket: &UdpSocket, seq: u16) -> io::Result<Vec<u8>> {
     let mut buf = vec![0; 65_535];
     loop {
-        let n = socket.recv(&mut buf)?;
+        let n = uninterrupted(|| socket.recv(&mut buf))?;
         let message = &buf[..n];
         let ours = message[0] == 129
             && message[4..6] == IDENT.to_be_bytes()

@@ -11,7 +11,7 @@ use std::time::Duration;
 use vnet::{Forwarding, Offload, OwnedVnet, System};
 use vnet_tap::{NetNs, Tap, TapConfig};
 use vnet_tests::skip::without_tap;
-use vnet_tests::stream::{Sink, Source};
+use vnet_tests::stream::{Sink, Source, uninterrupted};
 
 /// How much goes each way.
 const AMOUNT: u64 = 10_000_000;
@@ -88,7 +88,7 @@ fn talk(a: &Host, b: &Host) {
         let message: Vec<u8> = (0..len).map(|n| n as u8).collect();
         near.send_to(&message, far.local_addr().unwrap()).unwrap();
         let mut buf = vec![0; 65_535];
-        let (got, _) = far.recv_from(&mut buf).unwrap();
+        let (got, _) = uninterrupted(|| far.recv_from(&mut buf)).unwrap();
         assert_eq!(buf[..got], message, "{len} bytes");
     }
 }

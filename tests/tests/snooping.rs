@@ -124,6 +124,17 @@ fn a_group_goes_to_its_members_and_to_routers_only() {
     b.send_frame(2, joins(3, GROUP));
     b.system.poll(b.system.now() + Duration::from_secs(2));
     assert_eq!(b.send_frame(0, data(1, GROUP)), [2, 4]);
+    // A question about single sources, or one that lowers nobody's timers, is no reason to forget anybody.
+    for more in [
+        [2, 125, 0, 1, 192, 0, 2, 77].as_slice(),
+        &[2 | 8, 125, 0, 0],
+    ] {
+        let mut body = [&[0x11, 10, 0, 0][..], &GROUP.octets(), more].concat();
+        body = igmp(body);
+        b.send_frame(4, packet(9, GROUP, 2, &body));
+        b.system.poll(b.system.now() + Duration::from_secs(3));
+        assert_eq!(b.send_frame(0, data(1, GROUP)), [2, 4]);
+    }
     // A member that is down has nobody behind it.
     b.vnet.set_up("p2", vnet::AdminState::Down).unwrap();
     b.vnet.set_up("p2", vnet::AdminState::Up).unwrap();

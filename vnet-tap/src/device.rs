@@ -158,11 +158,16 @@ impl Device {
             set_number::<{ sys::TUNSETOWNER }>(&self.fd, owner)
                 .map_err(Step::Set("owner").failed())?;
         }
+        self.set_interface(config)?;
+        // Last: of a device that could not be set up nothing stays.
         match config.lifetime {
-            Lifetime::AsItIs => {}
-            Lifetime::WithTap => self.persist(0)?,
-            Lifetime::Persistent => self.persist(1)?,
+            Lifetime::AsItIs => Ok(()),
+            Lifetime::WithTap => self.persist(0),
+            Lifetime::Persistent => self.persist(1),
         }
+    }
+
+    fn set_interface(&self, config: &TapConfig) -> Result<(), Failure> {
         let is_left_alone = config.host_mac.is_none()
             && config.host_ip_mtu.is_none()
             && config.host_bridge.is_none()
@@ -189,11 +194,7 @@ impl Device {
             let index = rustix::net::netdevice::name_to_index(&control, &self.name);
             let index = index.map_err(&failed)?.to_ne_bytes();
             let mut request = InterfaceRequest::about(bridge).with(&index);
-            match ask::<{ sys::SIOCBRADDIF }>(&control, &mut request) {
-                // A persistent one is a member already; of another bridge, says the next request.
-                Ok(()) => {}
-                Err(errno) => return Err(failed(errno)),
-            }
+            ask::<{ sys::SIOCBRADDIF }>(&control, &mut request).map_err(failed)?;
         }
         let up = libc::IFF_UP as u16;
         let change = |change: &dyn Fn(u16) -> u16| {

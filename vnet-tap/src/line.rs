@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use bytes::Bytes;
 use vnet::packet::Packet;
@@ -32,6 +33,12 @@ pub(crate) trait Inward: Send {
 pub(crate) trait Outward: Send {
     /// Hands over a frame. An error ends the pump.
     fn write(&mut self, packet: Packet) -> io::Result<Written>;
+
+    /// How long to wait before a frame is tried again for which there was no room. `None` where polling
+    /// says when there is.
+    fn retry_after(&self) -> Option<Duration> {
+        None
+    }
 
     /// Writes what is left of the frames taken so far. False when there is no room for it now.
     fn flush(&mut self) -> io::Result<bool> {

@@ -21,6 +21,7 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Builder, JoinHandle};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -117,6 +118,7 @@ impl Pump {
     ) -> io::Result<Pump> {
         port.set_queue_limit(queue_bytes);
         let port = Arc::new(port);
+        let retry_after = outward.retry_after();
         let shared = Arc::new(Shared {
             bell: Bell::new()?,
             stop: AtomicBool::new(false),
@@ -140,6 +142,7 @@ impl Pump {
             inward,
             port,
             system,
+            retry_after,
         };
         let thread = Builder::new().name(name.into()).spawn(move || {
             IS_PUMP.set(true);
@@ -389,6 +392,8 @@ struct Worker {
     inward: Box<dyn Inward>,
     port: Arc<Port>,
     system: System,
+    /// Of the way out.
+    retry_after: Option<Duration>,
 }
 
 impl Drop for Worker {
@@ -440,14 +445,17 @@ impl Worker {
         if inward == Progress::More || outward == Progress::More {
             return Ok(());
         }
-        let interest = if outward == Progress::Full {
+        let (interest, timeout) = if outward == Progress::Full {
             // Frames that come now wait behind those that do; the end of the interface does not.
             self.shared.state.store(FULL, Ordering::SeqCst);
             if self.port.is_gone() {
                 self.shared.state.store(BUSY, Ordering::SeqCst);
                 return Ok(());
             }
-            Interest::ReadWrite
+            match self.retry_after {
+                None => (Interest::ReadWrite, None),
+                later => (Interest::Read, later),
+            }
         } else {
             // What comes after the flag is set wakes the pump, or is written by who sent it; what came
             // before it, a frame or the end of the interface, is found by this look.
@@ -457,13 +465,10 @@ impl Worker {
                 self.shared.state.store(BUSY, Ordering::SeqCst);
                 return last.map(drop);
             }
-            Interest::Read
+            let arrival = self.port.next_arrival();
+            let timeout = arrival.map(|at| at.since(self.system.now()));
+            (Interest::Read, timeout)
         };
-        let timeout = self
-            .port
-            .next_arrival()
-            .filter(|_| interest == Interest::Read)
-            .map(|at| at.since(self.system.now()));
         let woken = wait(self.inward.fd(), &self.shared.bell, interest, timeout);
         self.shared.state.store(BUSY, Ordering::SeqCst);
         self.shared.counters.wakeups.fetch_add(1, Ordering::Relaxed);

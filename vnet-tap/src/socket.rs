@@ -14,7 +14,8 @@ use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags,
-    SocketType, connect, getpeername, recv, recvfrom, sendmsg, sendmsg_addr, socket_with, sockopt,
+    SocketType, connect, getpeername, getsockname, recv, recvfrom, sendmsg, sendmsg_addr,
+    socket_with, sockopt,
 };
 use vnet::packet::Packet;
 
@@ -355,6 +356,9 @@ impl Inward for Datagrams {
 /// Datagrams that are no frames, and errors, that are read in a row.
 const AT_ONCE: usize = 64;
 
+/// When a server tries again to send to a peer that had no room.
+const RETRY: Duration = Duration::from_millis(1);
+
 struct ToDatagrams {
     shared: Arc<DatagramSocket>,
 }
@@ -391,8 +395,24 @@ impl Outward for ToDatagrams {
                 }
                 Ok(Written::Refused)
             }
+            // A socket of this host's, whose peer has gone, or had before.
+            Sent::Refused(Errno::CONNREFUSED | Errno::NOTCONN) if !is_server && self.is_local() => {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
             Sent::Refused(_) => Ok(Written::Refused),
         }
+    }
+
+    // Polling a server says whether it has room, not whether its peer has: it is not connected.
+    fn retry_after(&self) -> Option<Duration> {
+        self.shared.is_server.then_some(RETRY)
+    }
+}
+
+impl ToDatagrams {
+    fn is_local(&self) -> bool {
+        let family = getsockname(&self.shared.socket).map(|name| name.address_family());
+        family == Ok(AddressFamily::UNIX)
     }
 }
 

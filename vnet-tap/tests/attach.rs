@@ -266,6 +266,7 @@ fn the_hosts_interface_is_what_the_configuration_says() {
         (
             TapConfig {
                 host_bridge: Some("nobr".into()),
+                lifetime: Lifetime::Persistent,
                 ..config.clone()
             },
             (|e| matches!(e, TapError::Host { what: "bridge", .. })) as fn(&TapError) -> bool,
@@ -273,6 +274,7 @@ fn the_hosts_interface_is_what_the_configuration_says() {
         (
             TapConfig {
                 host_ip_mtu: Some(1),
+                lifetime: Lifetime::Persistent,
                 ..config.clone()
             },
             |e| matches!(e, TapError::Host { what: "MTU", .. }),

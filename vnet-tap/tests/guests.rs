@@ -333,6 +333,52 @@ fn in_turn<C>(
     }
 }
 
+/// The client is not connected, as QEMU's: the server's poll says that there is room, its peer has none.
+#[test]
+fn a_client_that_reads_late_gets_everything_and_nobody_spins() {
+    const FRAMES: usize = 2000;
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("server");
+    let server = UnixDatagram::bind(&at).unwrap();
+    let client = UnixDatagram::bind(folder.path().join("client")).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let vnet = switch();
+    let guest = plug(&vnet, "server", server, Framing::Datagrams);
+    let (b, mut to) = pair();
+    let _other = plug(&vnet, "b", b, Framing::Length32);
+    client.send_to(&frame(60, 1), &at).unwrap();
+    assert_eq!(read_length32(&mut to), frame(60, 1));
+    let (before, started) = (guest.report().wakeups, Instant::now());
+    for n in 0..FRAMES {
+        to.write_all(&behind_length32(&frame(200, n as u8)))
+            .unwrap();
+    }
+    // As long as it takes: what spins wakes up some hundred thousand times a second.
+    sleep(Duration::from_millis(300));
+    let wakeups = guest.report().wakeups - before;
+    let at_most = 2 * FRAMES as u64 + 2 * started.elapsed().as_millis() as u64;
+    assert!(wakeups <= at_most, "{wakeups} of {at_most}");
+    let mut buf = [0; 300];
+    for n in 0..FRAMES {
+        let len = client.recv(&mut buf).unwrap();
+        assert_eq!(buf[..len], frame(200, n as u8), "frame {n}");
+    }
+    assert_eq!(guest.report().drops, 0);
+}
+
+#[test]
+fn a_datagram_guest_that_has_gone_is_noticed() {
+    let vnet = switch();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let guest = plug(&vnet, "c", ours, Framing::Datagrams);
+    let (b, mut to) = pair();
+    let _other = plug(&vnet, "b", b, Framing::Length32);
+    drop(theirs);
+    to.write_all(&behind_length32(&frame(60, 1))).unwrap();
+    let report = end_of(guest);
+    assert!(matches!(report.end, Some(PumpEnd::Closed)), "{report}");
+}
+
 #[test]
 fn a_client_that_comes_back_on_a_quiet_lan_is_heard() {
     let folder = tempfile::tempdir().unwrap();

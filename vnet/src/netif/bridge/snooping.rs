@@ -178,7 +178,8 @@ impl Snooper {
                 self.elect(now, vlan, router);
                 if let Some(group) = group {
                     // RFC 9776 section 6.6.1: somebody has left it, and who is still there says so.
-                    self.lower((vlan, *group), None, now + *response * ROBUSTNESS);
+                    let response = (*response).max(LAST_MEMBER);
+                    self.lower((vlan, *group), None, now + response * ROBUSTNESS);
                 }
             }
             Says::Hello => self.note_router(vlan, from, now + PIM_HOLD),
@@ -259,6 +260,7 @@ impl Snooper {
             let query = Query {
                 group: Some(address),
                 max_response: LAST_MEMBER,
+                is_whole: true,
             };
             let question = self.question(group.0, Some(from), src, query);
             self.pending.push_back(question);
@@ -358,6 +360,7 @@ impl Snooper {
             let query = Query {
                 group: None,
                 max_response: RESPONSE,
+                is_whole: true,
             };
             let question = self.question(vlan, None, src, query);
             self.pending.push_back(question);

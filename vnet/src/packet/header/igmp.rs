@@ -47,6 +47,8 @@ pub(crate) struct Query {
     pub(crate) group: Option<Ipv4Addr>,
     /// How long an answer may take.
     pub(crate) max_response: Duration,
+    /// All who are in the group are to answer, and whoever does not has left it.
+    pub(crate) is_whole: bool,
 }
 
 /// The records of a report of version 3.
@@ -91,6 +93,7 @@ impl<'a> Igmp<'a> {
                     false => Some(group?),
                 },
                 max_response: max_response(bytes),
+                is_whole: is_whole(bytes),
             }),
             kind::REPORT_V1 | kind::REPORT_V2 => Igmp::Report(group?),
             kind::LEAVE => Igmp::Leave(group?),
@@ -116,6 +119,16 @@ fn max_response(bytes: &[u8]) -> Duration {
         tenths => tenths,
     };
     Duration::from_millis(100 * tenths)
+}
+
+/// Whether a question is about its group as a whole. One of version 3 may ask who wants to hear some sources,
+/// or say that timers are not to be lowered (RFC 9776 sections 4.1.5, 4.1.8 and 6.6.1).
+fn is_whole(bytes: &[u8]) -> bool {
+    const SUPPRESS: u8 = 1 << 3;
+    match bytes.get(IGMP_LEN..IGMP_LEN + 4) {
+        None => true,
+        Some(more) => more[0] & SUPPRESS == 0 && more[2..] == [0, 0],
+    }
 }
 
 impl<'a> Records<'a> {
@@ -219,6 +232,7 @@ mod tests {
             Igmp::Query(Query {
                 group,
                 max_response,
+                is_whole: true,
             })
         };
         let none = Ipv4Addr::UNSPECIFIED;
@@ -277,6 +291,7 @@ mod tests {
             let asked = Query {
                 group,
                 max_response: Duration::from_millis(3000),
+                is_whole: true,
             };
             let src = Ipv4Addr::new(192, 0, 2, 1);
             let packet = asked.packet(src, Duration::from_secs(125));

@@ -20,7 +20,7 @@ pub(crate) struct Heard {
 /// What there is to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Says {
-    /// Who is in this group, or in any? The answer may take so long.
+    /// Who is in this group as a whole, or in any? The answer may take so long.
     Query {
         group: Option<IpAddr>,
         response: Duration,
@@ -95,8 +95,9 @@ fn message(packet: &Packet, header: &Ipv4Header) -> Result<Option<Heard>, Header
         Igmp::Query(Query {
             group,
             max_response,
+            is_whole,
         }) => heard(Says::Query {
-            group: group.map(IpAddr::V4),
+            group: group.filter(|_| is_whole).map(IpAddr::V4),
             response: max_response,
         }),
         Igmp::Report(group) => heard(Says::Memberships(vec![(group.into(), true)])),

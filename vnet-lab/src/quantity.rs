@@ -70,8 +70,9 @@ pub(crate) fn rate(bps: u64) -> String {
 /// How much, in what time, and so how fast. What took no time has no rate.
 pub(crate) fn carried(bytes: u64, took_ns: u64) -> String {
     let carried = format!("{} in {}", size(bytes), time_ns(took_ns));
-    match took_ns {
-        0 => carried,
+    match (bytes, took_ns) {
+        (0, 0) => "nothing arrived".to_owned(),
+        (_, 0) => carried,
         _ => format!("{carried}, {}", rate(bits_per_second(bytes, took_ns))),
     }
 }
@@ -182,6 +183,7 @@ mod tests {
         assert_eq!(bits_per_second(1_250_000, 1_000_000_000), 10_000_000);
         assert_eq!(bits_per_second(u64::MAX, 1), u64::MAX);
         assert_eq!(bits_per_second(5, 0), 0);
+        assert_eq!(carried(0, 0), "nothing arrived");
         assert_eq!(carried(65_536, 0), "65.5 kB in 0 ns");
         assert_eq!(
             carried(1_048_576, 838_860_800),

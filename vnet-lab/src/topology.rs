@@ -249,14 +249,14 @@ impl Topology {
         aware.map(|end| end.node.get_ref().as_str()).collect()
     }
 
-    /// All names of nodes, for messages.
-    pub(crate) fn node_names(&self) -> String {
+    /// What a message about an unknown node ends with: the names of those that there are.
+    pub(crate) fn expected_nodes(&self) -> String {
         let names = self.nodes.iter().take(12);
         let names: Vec<&str> = names.map(|n| n.name.get_ref().as_str()).collect();
         match self.nodes.len() {
-            0 => "no node at all".to_owned(),
-            n if n > 12 => format!("{}, … ({n} nodes)", names.join(", ")),
-            _ => names.join(", "),
+            0 => "the topology has no nodes".to_owned(),
+            n if n > 12 => format!("expected one of {}, … ({n} nodes)", names.join(", ")),
+            _ => format!("expected one of {}", names.join(", ")),
         }
     }
 }

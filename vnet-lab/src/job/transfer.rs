@@ -48,10 +48,11 @@ pub struct Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, ", carried(self.bytes, self.took_ns))?;
+        f.write_str(&carried(self.bytes, self.took_ns))?;
         match self.sha256.get(..8) {
-            Some(start) => write!(f, "sha256 {start}…"),
-            None => write!(f, "no digest"),
+            Some(start) => write!(f, ", sha256 {start}…"),
+            None if self.bytes == 0 => Ok(()),
+            None => write!(f, ", no digest"),
         }
     }
 }

@@ -284,6 +284,14 @@ fn duplicate_address() {
 
 #[test]
 fn link_to_nowhere() {
+    assert_eq!(
+        errors("[[link]]\nends = ['a 192.0.2.1/30', 'b 192.0.2.2/30']"),
+        [
+            "1:1: expected at least one node in `hosts`, `routers`, `switches`, `hubs` or a table [node.NAME]",
+            "2:10: link to nowhere: there is no node `a`: the topology has no nodes",
+            "2:28: link to nowhere: there is no node `b`: the topology has no nodes",
+        ]
+    );
     only(
         "hosts = ['a', 'b']\n[[link]]\nends = ['a 192.0.2.1/30', 'c:eth0 192.0.2.2/30']",
         "3:28: link to nowhere: there is no node `c`: expected one of a, b",

@@ -27,7 +27,7 @@ struct Known<'a> {
     interfaces: BTreeSet<(&'a str, &'a str)>,
     addresses: BTreeSet<IpAddr>,
     /// Some of the nodes, for messages.
-    node_names: String,
+    expected_nodes: String,
 }
 
 impl<'a> Known<'a> {
@@ -45,7 +45,7 @@ impl<'a> Known<'a> {
             nodes: names.zip(0..).collect(),
             interfaces: topology.ends().map(interface).collect(),
             addresses: nets.map(|net| net.get_ref().addr()).collect(),
-            node_names: topology.node_names(),
+            expected_nodes: topology.expected_nodes(),
         }
     }
 
@@ -199,10 +199,7 @@ fn node_names(topology: &Topology, problems: &mut Problems<'_>) {
 fn unknown_node(known: &Known<'_>, name: &str, place: Span, problems: &mut Problems<'_>) {
     problems.push(
         place,
-        format!(
-            "there is no node `{name}`: expected one of {}",
-            known.node_names
-        ),
+        format!("there is no node `{name}`: {}", known.expected_nodes),
     );
 }
 
@@ -212,9 +209,9 @@ fn ends(known: &Known<'_>, link: &Link, problems: &mut Problems<'_>) {
             problems.push(
                 end.node.span(),
                 format!(
-                    "link to nowhere: there is no node `{}`: expected one of {}",
+                    "link to nowhere: there is no node `{}`: {}",
                     end.node.get_ref(),
-                    known.node_names
+                    known.expected_nodes
                 ),
             );
         }

@@ -111,14 +111,47 @@ impl<'a> Igmp<'a> {
 
 /// How long an answer may take (RFC 9776 sections 4.1.1 and 7.1).
 fn max_response(bytes: &[u8]) -> Duration {
-    let code = u64::from(bytes[1]);
-    let tenths = match code {
+    let tenths = match bytes[1] {
         // Version 1 does not say.
         0 if bytes.len() == IGMP_LEN => 100,
-        0x80.. if bytes.len() > IGMP_LEN => (code & 0xf | 0x10) << ((code >> 4 & 7) + 3),
-        tenths => tenths,
+        code if bytes.len() > IGMP_LEN => interval_of_code(code),
+        tenths => tenths.into(),
     };
     Duration::from_millis(100 * tenths)
+}
+
+/// The code of such a time in a question of version 3.
+fn response_code(time: Duration) -> u8 {
+    floor_code(u64::try_from(time.as_millis() / 100).unwrap_or(u64::MAX))
+}
+
+/// How many units of time a code of eight bits stands for (RFC 9776 sections 4.1.1 and 4.1.7, RFC 3810 section
+/// 5.1.9).
+pub(super) fn interval_of_code(code: u8) -> u64 {
+    let code = u64::from(code);
+    match code {
+        0x80.. => (code & 0xf | 0x10) << ((code >> 4 & 7) + 3),
+        units => units,
+    }
+}
+
+/// The code of the shortest time that is not shorter than so many units, or of the longest that there is: whoever
+/// adopts it is not to take the querier for gone.
+pub(super) fn interval_code(units: u64) -> u8 {
+    let code = floor_code(units);
+    code.saturating_add(u8::from(interval_of_code(code) < units))
+}
+
+/// The code of the longest time that is not longer than so many units, or of the longest that there is.
+fn floor_code(units: u64) -> u8 {
+    match units {
+        0..0x80 => units as u8,
+        _ => {
+            let exponent = (units.ilog2() - 7).min(7);
+            let mantissa = (units >> (exponent + 3)).min(0x1f) & 0xf;
+            0x80 | (exponent as u8) << 4 | mantissa as u8
+        }
+    }
 }
 
 /// Whether a question is about its group as a whole. One of version 3 may ask who wants to hear some sources,
@@ -175,7 +208,6 @@ impl Query {
         const ROBUSTNESS: u8 = 2;
         /// Section 4: internetwork control, and no router passes it on.
         const TOS: u8 = 0xc0;
-        let code = |units: u128| u8::try_from(units.min(127)).unwrap_or(127);
         let dst = self.group.unwrap_or(Ipv4Addr::new(224, 0, 0, 1));
         let group = self.group.unwrap_or(Ipv4Addr::UNSPECIFIED);
         let len = (ALERT_HEADER_LEN + QUERY_V3_LEN) as u8;
@@ -185,9 +217,9 @@ impl Query {
         bytes.extend([0x94, 4, 0, 0]);
         let sum = checksum::of(&bytes);
         bytes[10..12].copy_from_slice(&sum.to_be_bytes());
-        bytes.extend([kind::QUERY, code(self.max_response.as_millis() / 100), 0, 0]);
+        bytes.extend([kind::QUERY, response_code(self.max_response), 0, 0]);
         bytes.extend(group.octets());
-        bytes.extend([ROBUSTNESS, code(interval.as_millis() / 1000), 0, 0]);
+        bytes.extend([ROBUSTNESS, interval_code(interval.as_secs()), 0, 0]);
         let sum = checksum::of(&bytes[ALERT_HEADER_LEN..]);
         bytes[ALERT_HEADER_LEN + 2..][..2].copy_from_slice(&sum.to_be_bytes());
         bytes
@@ -305,6 +337,17 @@ mod tests {
             bytes[4] ^= 1;
             assert_eq!(Igmp::parse(&bytes), Err(HeaderError::BadChecksum));
         }
+    }
+
+    #[test]
+    fn long_intervals_are_said_and_not_shorter_than_they_are() {
+        for code in 0..=u8::MAX {
+            let units = interval_of_code(code);
+            assert_eq!((interval_code(units), floor_code(units)), (code, code));
+        }
+        assert_eq!((interval_code(137), floor_code(151)), (0x82, 0x82));
+        assert_eq!(interval_of_code(interval_code(3600)), 3712);
+        assert_eq!((interval_code(1 << 40), floor_code(1 << 40)), (0xff, 0xff));
     }
 
     proptest! {

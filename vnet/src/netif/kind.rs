@@ -1,8 +1,8 @@
 //! The kinds of interfaces: the name, the capabilities and the state of each.
 //!
 //! A kind is a variant of [`Kind`], with its state, and a variant of [`IfKind`], its name, with a row in the table of
-//! [`Capabilities`]. Code that treats kinds alike consults the table; only `stack/tx.rs` and `netif/transmit.rs` match
-//! on [`Kind`], to send a frame.
+//! [`Capabilities`]. Code that treats kinds alike consults the table; outside this file, only `stack/tx.rs` and `netif/transmit.rs`, to send a frame, and
+//! `netif/stacked.rs`, to find what an interface stands on, match on every [`Kind`].
 
 use std::fmt;
 use std::sync::Arc;

@@ -91,14 +91,19 @@ impl<K: Ord, V> Sorted<K, V> {
         few.chain(many.into_iter().flatten())
     }
 
-    /// The values, in the order of their keys.
-    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+    /// All entries, in the order of their keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         let (few, many) = match self {
             Sorted::Few(few) => (Some(few), None),
-            Sorted::Many(many) => (None, Some(many.values())),
+            Sorted::Many(many) => (None, Some(many.iter())),
         };
-        let few = few.into_iter().flatten().map(|(_, v)| v);
+        let few = few.into_iter().flatten().map(|(k, v)| (k, v));
         few.chain(many.into_iter().flatten())
+    }
+
+    /// The values, in the order of their keys.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+        self.iter().map(|(_, v)| v)
     }
 
     /// How many entries there are.

@@ -58,6 +58,8 @@ pub(crate) trait Family: sealed::Sealed + Copy + Debug + Eq + Hash + 'static {
     fn prefix_len(net: Self::Net) -> u8;
     /// True when the address lies in the prefix.
     fn contains(net: Self::Net, addr: Self::Addr) -> bool;
+    /// True for a group of which routers are told that somebody is in it.
+    fn is_reported(group: Self::Addr) -> bool;
 }
 
 /// IPv4 (RFC 791).
@@ -137,6 +139,11 @@ impl Family for V4 {
     #[inline]
     fn contains(net: Ipv4Net, addr: Ipv4Addr) -> bool {
         net.contains(&addr)
+    }
+
+    /// RFC 3376 section 5: of all but that of everybody.
+    fn is_reported(group: Ipv4Addr) -> bool {
+        group != V4::ALL_NODES
     }
 }
 
@@ -220,6 +227,11 @@ impl Family for V6 {
     fn contains(net: Ipv6Net, addr: Ipv6Addr) -> bool {
         net.contains(&addr)
     }
+
+    /// RFC 3810 section 6: not of that of everybody, nor of those that do not reach a link.
+    fn is_reported(group: Ipv6Addr) -> bool {
+        group != V6::ALL_NODES && group.octets()[1] & 0xf > 1
+    }
 }
 
 /// 2^32 divided by the golden ratio: the product's high bits depend on all bits of the factor.
@@ -248,6 +260,8 @@ pub(crate) mod testing {
         fn addr_of(bits: u32) -> Self::Addr;
         /// That address with a prefix of this length, of 32: the last eight are those at the end.
         fn net_of(bits: u32, len: u8) -> Self::Net;
+        /// The group of this number.
+        fn group_of(number: u16) -> Self::Addr;
     }
 
     impl Drawn for V4 {
@@ -257,6 +271,11 @@ pub(crate) mod testing {
 
         fn net_of(bits: u32, len: u8) -> Ipv4Net {
             Ipv4Net::new_assert(bits.into(), len)
+        }
+
+        fn group_of(number: u16) -> Ipv4Addr {
+            let [high, low] = number.to_be_bytes();
+            Ipv4Addr::new(239, 1, high, low)
         }
     }
 
@@ -270,6 +289,10 @@ pub(crate) mod testing {
         fn net_of(bits: u32, len: u8) -> Ipv6Net {
             let len = if len > 24 { len + 96 } else { len };
             Ipv6Net::new_assert(V6::addr_of(bits), len)
+        }
+
+        fn group_of(number: u16) -> Ipv6Addr {
+            Ipv6Addr::new(0xff0e, 0, 0, 0, 0, 0, 1, number)
         }
     }
 }

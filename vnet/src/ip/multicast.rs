@@ -1,94 +1,320 @@
-//! The groups that a vnet listens to, by interface (RFC 1112 section 7.1).
+//! The groups that a vnet listens to, by interface, and of which sources (RFC 1112 section 7.1, RFC 3376
+//! section 3, RFC 3810 section 4).
 //!
-//! A host that has an address of IPv6 is in the group of those who may have it. No socket can join a group yet.
+//! | part | what it is |
+//! |---|---|
+//! | this file | [`Groups`]: who joined what, and what follows for each interface |
+//! | [`filter`] | which sources of a group somebody wants to hear |
+//! | [`report`] | what routers are told of it, and when |
+//!
+//! One mechanism serves both families. A group is joined by the vnet itself, as the one of those who may have an
+//! address, or by a [`Listener`], such as a socket, with a [`Filter`]. What all of them want on one interface is
+//! merged, and every change of that is told to the [`Host`], which decides what is sent. Its messages in bytes are
+//! the business of each family.
+//!
+//! Groups are as they are on a wire: without the number of a link, which the interface says.
 
+#![cfg_attr(
+    not(test),
+    allow(dead_code, reason = "IGMP, MLD and the sockets' calls are built on it")
+)]
+
+pub(crate) mod filter;
+pub(crate) mod report;
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+pub(crate) use filter::Filter;
+use report::Host;
+
+use super::addr::Kind;
 use super::family::Family;
 use crate::base::id::IfId;
+use crate::base::rng::Rng;
+use crate::base::sorted::Sorted;
+use crate::base::time::Instant;
 
-/// Joined groups, each with how often it was joined. Empty, it holds no memory.
+/// Groups that listeners may be in, all interfaces together.
+const MAX_JOINED: usize = 16_384;
+/// Sources that one listener may name in a group.
+pub(crate) const MAX_SOURCES: usize = 128;
+
+/// Who listens, by a number that the caller gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Listener(pub u64);
+
+/// Why a group was not joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum GroupError {
+    /// The address is that of no group.
+    #[error("it is not the address of a group")]
+    NotAGroup,
+    /// More than [`MAX_SOURCES`].
+    #[error("a group has at most {MAX_SOURCES} sources")]
+    Sources,
+    /// The listeners of this vnet are in as many groups as they may be in.
+    #[error("the vnet is in {MAX_JOINED} groups")]
+    Groups,
+}
+
+/// Joined groups. Empty, it holds no memory.
+#[derive(Debug)]
+pub(crate) struct Groups<F: Family> {
+    joined: Sorted<(IfId, F::Addr), Members<F>>,
+    /// What routers are told; made when there is something to tell.
+    host: Option<Box<Host<F>>>,
+    /// What its times are drawn from.
+    seed: u64,
+}
+
+/// Who is in one group on one interface.
 #[derive(Clone, Debug)]
-pub(crate) struct Groups<F: Family>(BTreeMap<(IfId, F::Addr), u32>);
+struct Members<F: Family> {
+    /// How often the vnet itself joined it. It hears all sources.
+    own: u32,
+    listeners: Option<Box<Listeners<F>>>,
+}
 
-impl<F: Family> Default for Groups<F> {
-    fn default() -> Groups<F> {
-        Groups(BTreeMap::new())
+#[derive(Clone, Debug)]
+struct Listeners<F: Family> {
+    filters: BTreeMap<Listener, Filter<F>>,
+    /// What all of them want, and the vnet itself.
+    merged: Filter<F>,
+}
+
+impl<F: Family> Members<F> {
+    fn none() -> Members<F> {
+        Members {
+            own: 0,
+            listeners: None,
+        }
+    }
+
+    /// What is wanted of the group on the interface.
+    fn wanted(&self) -> Cow<'_, Filter<F>> {
+        match &self.listeners {
+            Some(listeners) => Cow::Borrowed(&listeners.merged),
+            None if self.own > 0 => Cow::Owned(Filter::any()),
+            None => Cow::Owned(Filter::none()),
+        }
+    }
+
+    fn merge(&mut self) {
+        let any = (self.own > 0).then(Filter::any);
+        match &mut self.listeners {
+            Some(listeners) if listeners.filters.is_empty() => self.listeners = None,
+            Some(listeners) => {
+                listeners.merged = Filter::merged(any.iter().chain(listeners.filters.values()));
+            }
+            None => {}
+        }
     }
 }
 
 impl<F: Family> Groups<F> {
-    /// Joins `group` on an interface, or counts one more who did. True when nobody had.
+    /// No group is joined. When routers are told follows from the seed.
+    pub(crate) fn new(seed: u64) -> Groups<F> {
+        Groups {
+            joined: Sorted::default(),
+            host: None,
+            seed,
+        }
+    }
+
+    /// Forgets everything. Nobody is told.
+    pub(crate) fn reset(&mut self) {
+        *self = Groups::new(self.seed);
+    }
+
+    fn host(&mut self) -> &mut Host<F> {
+        let seed = self.seed;
+        let new = || Box::new(Host::new(Rng::seeded(seed)));
+        self.host.get_or_insert_with(new)
+    }
+
+    /// The vnet itself joins `group` on an interface, or counts one more reason. True when it had none.
     pub(crate) fn join(&mut self, group: F::Addr, ifid: IfId) -> bool {
-        let joins = self.0.entry((ifid, group)).or_insert(0);
-        *joins = joins.saturating_add(1);
-        *joins == 1
+        self.change(group, ifid, |members| {
+            members.own = members.own.saturating_add(1);
+            members.own == 1
+        })
     }
 
     /// Takes one join back. Does nothing when there is none. True when it was the last.
     pub(crate) fn leave(&mut self, group: F::Addr, ifid: IfId) -> bool {
-        let Some(joins) = self.0.get_mut(&(ifid, group)) else {
-            return false;
-        };
-        *joins -= 1;
-        let is_left = *joins == 0;
-        if is_left {
-            self.0.remove(&(ifid, group));
+        self.change(group, ifid, |members| {
+            let was = members.own;
+            members.own = was.saturating_sub(1);
+            was == 1
+        })
+    }
+
+    /// Says what a listener wants to hear of `group` on an interface from now on: with [`Filter::none`],
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`GroupError`]; nothing has changed then.
+    pub(crate) fn listen(
+        &mut self,
+        group: F::Addr,
+        ifid: IfId,
+        who: Listener,
+        filter: Filter<F>,
+    ) -> Result<(), GroupError> {
+        if F::kind(group) != Kind::Multicast {
+            return Err(GroupError::NotAGroup);
         }
-        is_left
+        if filter.sources.len() > MAX_SOURCES {
+            return Err(GroupError::Sources);
+        }
+        let is_new = !filter.is_none() && self.filter(group, ifid, who).is_none();
+        if is_new && self.joined.len() >= MAX_JOINED {
+            return Err(GroupError::Groups);
+        }
+        self.change(group, ifid, |members| {
+            if filter.is_none() {
+                let listeners = members.listeners.as_mut();
+                listeners.is_some_and(|l| l.filters.remove(&who).is_some())
+            } else {
+                let none = || {
+                    Box::new(Listeners {
+                        filters: BTreeMap::new(),
+                        merged: Filter::none(),
+                    })
+                };
+                let listeners = members.listeners.get_or_insert_with(none);
+                listeners.filters.insert(who, filter);
+                true
+            }
+        });
+        Ok(())
     }
 
-    /// Forgets the interface, and every group that was joined on it.
+    /// A listener goes away, and leaves every group.
+    pub(crate) fn remove_listener(&mut self, who: Listener) {
+        for (group, ifid) in self.of_listener(who) {
+            self.change(group, ifid, |members| {
+                let listeners = members.listeners.as_mut();
+                listeners.is_some_and(|l| l.filters.remove(&who).is_some())
+            });
+        }
+    }
+
+    /// The groups that a listener is in.
+    pub(crate) fn of_listener(&self, who: Listener) -> Vec<(F::Addr, IfId)> {
+        let of = |members: &Members<F>| {
+            let listeners = members.listeners.as_ref();
+            listeners.is_some_and(|l| l.filters.contains_key(&who))
+        };
+        let all = self.joined.iter().filter(|(_, members)| of(members));
+        all.map(|(&(ifid, group), _)| (group, ifid)).collect()
+    }
+
+    fn members(&self, group: F::Addr, ifid: IfId) -> Option<&Members<F>> {
+        let key = (ifid, group);
+        let (found, members) = self.joined.first_from(&key, |k| *k < key)?;
+        (*found == key).then_some(members)
+    }
+
+    /// Changes who is in a group, and tells of it if that changes what is wanted.
+    fn change(
+        &mut self,
+        group: F::Addr,
+        ifid: IfId,
+        change: impl FnOnce(&mut Members<F>) -> bool,
+    ) -> bool {
+        let key = (ifid, group);
+        let mut members = self.joined.remove(&key).unwrap_or_else(Members::none);
+        let before = members.wanted().into_owned();
+        let changed = change(&mut members);
+        members.merge();
+        let after = members.wanted().into_owned();
+        if !after.is_none() {
+            self.joined.insert(key, members);
+        }
+        if before != after && F::is_reported(group) {
+            self.host().changed(ifid, group, &before, &after);
+        }
+        changed
+    }
+
+    /// Forgets the interface, and every group that was joined on it. Nobody is told.
     pub(crate) fn remove_interface(&mut self, ifid: IfId) {
-        self.0.retain(|(on, _), _| *on != ifid);
+        let on: Vec<_> = self.on(ifid).map(|(group, _)| (ifid, group)).collect();
+        for key in on {
+            self.joined.remove(&key);
+        }
+        if let Some(host) = &mut self.host {
+            host.remove_interface(ifid);
+        }
     }
 
-    /// True when packets for `group` that come in on the interface are ours.
+    /// True when packets for `group` that come in on the interface are ours, if we want to hear their source.
     pub(crate) fn is_member(&self, group: F::Addr, ifid: IfId) -> bool {
-        group == F::ALL_NODES || self.0.contains_key(&(ifid, group))
+        group == F::ALL_NODES || self.members(group, ifid).is_some()
     }
 
-    /// The joined groups, by interface.
-    #[cfg(test)]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (F::Addr, IfId)> {
-        self.0.keys().map(|(ifid, group)| (*group, *ifid))
+    fn is_joined(&self, group: F::Addr, ifid: IfId) -> bool {
+        F::is_reported(group) && self.members(group, ifid).is_some()
     }
 
-    /// True when no group is joined.
-    #[cfg(test)]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// True when somebody here wants to hear what `source` sends to `group` on the interface.
+    pub(crate) fn hears(&self, group: F::Addr, ifid: IfId, source: F::Addr) -> bool {
+        group == F::ALL_NODES
+            || self
+                .members(group, ifid)
+                .is_some_and(|members| members.wanted().passes(source))
+    }
+
+    /// What a listener wants to hear of a group; `None` when it is not in it.
+    pub(crate) fn filter(&self, group: F::Addr, ifid: IfId, who: Listener) -> Option<&Filter<F>> {
+        let listeners = self.members(group, ifid)?.listeners.as_ref()?;
+        listeners.filters.get(&who)
+    }
+
+    /// The groups of an interface, with what is wanted of each, in order.
+    pub(crate) fn on(&self, ifid: IfId) -> impl Iterator<Item = (F::Addr, Cow<'_, Filter<F>>)> {
+        let from = self.joined.from((ifid, F::UNSPECIFIED));
+        let on = from.take_while(move |((on, _), _)| *on == ifid);
+        on.map(|((_, group), members)| (*group, members.wanted()))
+    }
+
+    /// How many groups are joined, each interface by itself.
+    pub(crate) fn len(&self) -> usize {
+        self.joined.len()
+    }
+
+    /// The groups of an interface of which routers are told.
+    fn reported(&self, ifid: IfId) -> Vec<F::Addr> {
+        let on = self.on(ifid).map(|(group, _)| group);
+        on.filter(|group| F::is_reported(*group)).collect()
+    }
+
+    /// What is wanted of a group on an interface.
+    pub(crate) fn wanted(&self, group: F::Addr, ifid: IfId) -> Filter<F> {
+        let members = self.members(group, ifid);
+        members.map_or_else(Filter::none, |members| members.wanted().into_owned())
+    }
+
+    /// An interface came up: routers are told of all its groups.
+    pub(crate) fn tell_again(&mut self, ifid: IfId) {
+        let groups = self.reported(ifid);
+        if groups.is_empty() {
+            return;
+        }
+        self.host().remove_interface(ifid);
+        for group in groups {
+            let wanted = self.wanted(group, ifid);
+            self.host().changed(ifid, group, &Filter::none(), &wanted);
+        }
+    }
+
+    /// When [`Groups::take_due`] has something.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.host.as_ref()?.next_deadline()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ip::family::testing::Drawn;
-    use crate::ip::family::{V4, V6};
-    use crate::ip::testing::interfaces;
-
-    #[test]
-    fn a_group_is_left_when_the_last_has_left() {
-        comes_and_goes::<V4>();
-        comes_and_goes::<V6>();
-    }
-
-    fn comes_and_goes<F: Drawn>() {
-        let [a, b] = interfaces();
-        let group = F::addr_of(0xff01_0203);
-        let mut groups = Groups::<F>::default();
-        groups.leave(group, a);
-        groups.join(group, a);
-        groups.join(group, a);
-        assert!(groups.is_member(group, a) && !groups.is_member(group, b));
-        assert!(groups.is_member(F::ALL_NODES, b));
-        groups.leave(group, a);
-        assert!(groups.is_member(group, a));
-        groups.leave(group, a);
-        assert!(!groups.is_member(group, a) && groups.is_empty());
-        groups.join(group, b);
-        groups.remove_interface(b);
-        assert!(groups.is_empty());
-    }
-}
+mod tests;

@@ -51,6 +51,9 @@ impl Default for Tunables {
     }
 }
 
+/// The label of the stream from which it is drawn when routers are told of groups.
+const GROUPS: u64 = 3376;
+
 /// A version of IP in one vnet. Without addresses and routes it holds no memory of its own.
 #[derive(Debug)]
 pub(crate) struct IpState<F: Family> {
@@ -84,7 +87,8 @@ impl<F: Family> IpState<F> {
         IpState {
             addrs: LocalAddrs::default(),
             fib: Fib::new(),
-            groups: Groups::default(),
+            // Not from the vnet's own stream, whose draws would be others then.
+            groups: Groups::new(rng.clone().split(GROUPS).u64()),
             reassembly: Reassembly::new(rng.u64()),
             tunables: Tunables::default(),
             next_ident: rng.u32(),
@@ -161,7 +165,7 @@ impl<F: Family> IpState<F> {
         } = self;
         *addrs = Default::default();
         fib.reset();
-        *groups = Default::default();
+        groups.reset();
         reassembly.teardown(stats);
     }
 }
@@ -225,6 +229,6 @@ mod tests {
         assert_eq!((state.addrs.len(), state.fib.len()), (1, 1));
         state.teardown(&mut Stats::default());
         assert_eq!((state.addrs.len(), state.fib.len()), (0, 0));
-        assert!(state.groups.is_empty());
+        assert_eq!(state.groups.len(), 0);
     }
 }

@@ -88,7 +88,7 @@ fn an_identifier_from_before_the_move_resolves_to_nothing_where_it_was() {
 #[test]
 fn row_16_groups_are_left_once_whoever_goes_first() {
     let group = Ipv4Addr::new(224, 1, 2, 3);
-    let joined = |v: &Vnet| v.core.with(|stack, _| stack.ip.v4.groups.iter().count());
+    let joined = |v: &Vnet| v.core.with(|stack, _| stack.ip.v4.groups.len());
     let join = |v: &Vnet, name: &str| {
         let on = id(v, name);
         let joined = v.core.with(|stack, _| stack.ip.v4.groups.join(group, on));

@@ -167,7 +167,7 @@ pub use tasks::{
     TaskHandle, Timeout, deadlock,
 };
 pub use transport::error::SocketError;
-pub use transport::tcp::{TcpInfo, TcpState};
+pub use transport::tcp::{Congestion, TcpInfo, TcpState};
 
 /// Recording the frames of an interface. See `docs/captures.md`.
 pub mod capture {

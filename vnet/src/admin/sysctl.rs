@@ -2,7 +2,8 @@
 //! `net.inet.ip.ttl`. Each lives in the configuration of the layer that it tunes; this tree gives
 //! it a name, a range, a unit and a description. `docs/reference.md` lists them.
 //!
-//! A tunable is reached by its name. Its value is a number, read as text:
+//! A tunable is reached by its name. Its value is a number, read as text; where the numbers stand for something that
+//! has a name, the text is that:
 //!
 //! ```
 //! use vnet::System;
@@ -11,6 +12,8 @@
 //! let a = system.create("a")?;
 //! a.set_sysctl("net.inet.tcp.msl", 5000)?;
 //! assert_eq!(a.sysctl("net.inet.tcp.msl")?, "5000");
+//! assert_eq!(a.sysctl("net.inet.tcp.cc")?, "cubic");
+//! a.set_sysctl("net.inet.tcp.cc", "reno")?;
 //! let refused = a.set_sysctl("net.inet.ip.ttl", "0").unwrap_err();
 //! assert_eq!(refused.to_string(), "net.inet.ip.ttl takes 1 to 255, not 0");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -32,7 +35,7 @@ use crate::instance::vnet::Vnet;
 use crate::ip::state::{Forwarding, Redirects};
 use crate::netif::AdminError;
 use crate::stack::Stack;
-use crate::transport::tcp::Feature;
+use crate::transport::tcp::{Congestion, Feature};
 
 /// Who may change a tunable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,12 +103,14 @@ impl fmt::Display for Description {
     }
 }
 
-/// A type of tunable values. As text, every value is a number.
+/// A type of tunable values.
 trait Tunable: Copy + 'static {
     /// The value as a number.
     fn to_raw(self) -> u64;
     /// The value of a number.
     fn from_raw(raw: u64) -> Self;
+    /// The names that the numbers from 0 on have as text, if they have any.
+    const NAMES: &'static [&'static str] = &[];
 }
 
 impl Tunable for u64 {
@@ -147,6 +152,22 @@ switch! {
     Redirects: Silent = 0, Sent = 1;
 }
 
+impl Tunable for Congestion {
+    const NAMES: &'static [&'static str] = Congestion::NAMES;
+    fn to_raw(self) -> u64 {
+        match self {
+            Congestion::Reno => 0,
+            Congestion::Cubic => 1,
+        }
+    }
+    fn from_raw(raw: u64) -> Congestion {
+        match raw {
+            0 => Congestion::Reno,
+            _ => Congestion::Cubic,
+        }
+    }
+}
+
 /// A [`Key`] of any type, with its values as numbers.
 trait Entry: Sync {
     fn name(&self) -> &'static str;
@@ -155,6 +176,7 @@ trait Entry: Sync {
     /// Writes a value that [`Entry::check`] has accepted.
     fn write(&self, stack: &mut Stack, raw: u64);
     fn check(&self, raw: u64) -> Result<(), AdminError>;
+    fn names(&self) -> &'static [&'static str];
     fn describe(&self, fresh: &Stack) -> Description;
 }
 
@@ -175,6 +197,10 @@ impl<T: Tunable> Entry for Key<T> {
         (self.write)(stack, T::from_raw(raw));
     }
 
+    fn names(&self) -> &'static [&'static str] {
+        T::NAMES
+    }
+
     fn check(&self, value: u64) -> Result<(), AdminError> {
         let (least, most) = self.range;
         if (least..=most).contains(&value) {
@@ -193,9 +219,21 @@ impl<T: Tunable> Entry for Key<T> {
             access: self.access,
             least: self.range.0,
             most: self.range.1,
-            default: self.read(fresh).to_string(),
+            default: text(self, self.read(fresh)),
         }
     }
+}
+
+/// A value as text.
+fn text(entry: &dyn Entry, raw: u64) -> String {
+    let name = usize::try_from(raw).ok().and_then(|n| entry.names().get(n));
+    name.map_or_else(|| raw.to_string(), |name| (*name).to_owned())
+}
+
+/// The value that a text stands for: a number, or the name of one.
+fn parse(entry: &dyn Entry, text: &str) -> Option<u64> {
+    let named = entry.names().iter().position(|name| *name == text);
+    named.map(|n| n as u64).or_else(|| text.parse().ok())
 }
 
 fn find(name: &str) -> Result<&'static dyn Entry, AdminError> {
@@ -250,7 +288,7 @@ pub(crate) fn changed(stack: &Stack) -> impl Iterator<Item = (&'static str, Stri
         let value = entry.read(stack);
         // Limits reach some of them as well, and may set more than the range.
         let is_set = entry.access() != Access::ReadOnly && entry.check(value).is_ok();
-        (is_set && value != *default).then(|| (entry.name(), value.to_string()))
+        (is_set && value != *default).then(|| (entry.name(), text(*entry, value)))
     })
 }
 
@@ -273,10 +311,11 @@ impl Vnet {
     /// # Errors
     /// There is no such tunable, or the vnet is gone.
     pub fn sysctl(&self, name: &str) -> Result<String, AdminError> {
-        Ok(self.read_entry(find(name)?)?.to_string())
+        let entry = find(name)?;
+        Ok(text(entry, self.read_entry(entry)?))
     }
 
-    /// Changes the tunable of that name to a number, which may be given as text.
+    /// Changes the tunable of that name to a number, which may be given as text, or to one of the names of its values.
     ///
     /// # Errors
     /// There is no such tunable, it is read-only, `value` is not a number or out of range, the handle
@@ -284,9 +323,12 @@ impl Vnet {
     pub fn set_sysctl(&self, name: &str, value: impl fmt::Display) -> Result<(), AdminError> {
         let entry = find(name)?;
         let text = value.to_string();
-        let Ok(raw) = text.trim().parse() else {
-            let name = entry.name();
-            let message = format!("{name} takes a number, not {text:?}");
+        let Some(raw) = parse(entry, text.trim()) else {
+            let (name, names) = (entry.name(), entry.names().join(", "));
+            let message = match names.as_str() {
+                "" => format!("{name} takes a number, not {text:?}"),
+                names => format!("{name} takes one of {names}, not {text:?}"),
+            };
             return Err(ConfigError::new(name, message).into());
         };
         self.write_entry(entry, raw)
@@ -301,7 +343,7 @@ impl Vnet {
         let chosen = keys::TABLE.iter().filter(|e| e.name().starts_with(prefix));
         Ok(self.core.enter_as(Entering::User, |inside, _| {
             chosen
-                .map(|e| (e.name(), e.read(inside.stack).to_string()))
+                .map(|e| (e.name(), text(*e, e.read(inside.stack))))
                 .collect()
         })?)
     }
@@ -326,7 +368,7 @@ impl Vnet {
             entry.write(stack, raw);
             Ok::<_, Gone>(Op::Vnet(VnetOp::SetSysctl {
                 name: entry.name().to_owned(),
-                value: raw.to_string(),
+                value: text(entry, raw),
             }))
         })?;
         // Some tunables are limits by another name, which those below must keep as well.
@@ -404,6 +446,22 @@ mod tests {
         a.set_sysctl("net.inet.ip.ttl", 9).expect("in range");
         let socket = crate::net::UdpSocket::bind_in(&a, "127.0.0.1:0").expect("a free port");
         assert_eq!(socket.ttl().expect("alive"), 9);
+    }
+
+    #[test]
+    fn a_value_with_a_name_is_written_and_read_by_it() {
+        let a = one();
+        let name = "net.inet.tcp.cc";
+        assert_eq!(a.sysctl(name), Ok("cubic".to_owned()));
+        assert_eq!(a.set_sysctl(name, "reno"), Ok(()));
+        assert_eq!(a.sysctl(name), Ok("reno".to_owned()));
+        assert_eq!(a.set_sysctl(name, 1), Ok(()));
+        assert_eq!(a.sysctl(name), Ok("cubic".to_owned()));
+        let refused = a.set_sysctl(name, "vegas").unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "net.inet.tcp.cc takes one of reno, cubic, not \"vegas\""
+        );
     }
 
     #[test]

@@ -22,7 +22,9 @@ use crate::stack::limits::Resource;
 use crate::transport::edge::{Interest, ReadMode};
 use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
-use crate::transport::tcp::{ConnId, Linger, ListenerId, SocketOptions, Switch, TcpInfo};
+use crate::transport::tcp::{
+    Congestion, ConnId, Linger, ListenerId, SocketOptions, Switch, TcpInfo,
+};
 
 /// Writes up to this size are copied under the vnet's lock, into a buffer that collects small
 /// writes; larger ones are copied outside of it.
@@ -243,6 +245,23 @@ impl TcpStream {
     /// The vnet is gone.
     pub fn nodelay(&self) -> io::Result<bool> {
         self.option(|o| o.nodelay == Switch::On)
+    }
+
+    /// Sets the congestion control of the connection (`TCP_CONGESTION`), which goes on from the window that it has. A
+    /// new connection has that of the tunable `net.inet.tcp.cc`.
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn set_congestion(&self, congestion: Congestion) -> io::Result<()> {
+        self.set_option(|o| o.congestion = congestion)
+    }
+
+    /// The congestion control of the connection.
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn congestion(&self) -> io::Result<Congestion> {
+        self.option(|o| o.congestion)
     }
 
     /// Limits how long written data is still delivered after the last handle has been dropped (`SO_LINGER`). If the

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Access, Entry, Feature, Key};
+use super::{Access, Congestion, Entry, Feature, Key};
 use crate::base::switch::Switch;
 use crate::icmp::limit::{Limit, Rate};
 use crate::instance::privilege::Privilege;
@@ -99,6 +99,11 @@ keys! {
         0..=0, "", READ_ONLY,
         |s| s.raw.sockets.len() as u64,
         |_, _| {};
+    /// Congestion control of a new connection: reno (RFC 5681) or cubic (RFC 9438).
+    TCP_CC: Congestion = "net.inet.tcp.cc",
+        0..=1, "", TUNABLES,
+        |s| s.tcp.config().congestion,
+        |s, v| s.tcp.config_mut().congestion = v;
     /// Challenge acknowledgements of one connection in five seconds (RFC 5961).
     TCP_CHALLENGE_ACKS: u64 = "net.inet.tcp.challenge_acks",
         0..=255, "", TUNABLES,

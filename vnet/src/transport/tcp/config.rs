@@ -1,5 +1,6 @@
 //! The tunables of TCP, per vnet.
 
+use super::congestion::Congestion;
 /// Whether an optional part of the protocol is used: when the peer agrees, or neither offered nor
 /// accepted.
 pub(crate) use crate::base::switch::Switch as Feature;
@@ -15,6 +16,8 @@ pub(crate) struct TcpConfig {
     pub recv_buffer: usize,
     /// Largest buffer a socket may ask for, in bytes; the window shift is chosen for it.
     pub max_buffer: usize,
+    /// Congestion control of a new connection.
+    pub congestion: Congestion,
     /// Initial congestion window in segments (RFC 6928 allows 10).
     pub initial_cwnd_segments: u32,
     /// Retransmission timeout before the first measurement (RFC 6298 2.1: 1 s).
@@ -69,6 +72,7 @@ impl Default for TcpConfig {
             send_buffer: 1 << 20,
             recv_buffer: 1 << 20,
             max_buffer: 16 << 20,
+            congestion: Congestion::Cubic,
             initial_cwnd_segments: 10,
             initial_rto: Duration::from_secs(1),
             min_rto: Duration::from_millis(200),

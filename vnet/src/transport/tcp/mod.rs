@@ -62,6 +62,7 @@ use crate::transport::ports::Ports;
 
 pub(crate) use config::Feature;
 pub(crate) use config::TcpConfig;
+pub use congestion::Congestion;
 pub(crate) use ids::{ConnId, ListenerId};
 pub use info::TcpInfo;
 pub(crate) use info::{TcpCounts, TcpSocketInfo};

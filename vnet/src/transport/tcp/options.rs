@@ -6,6 +6,7 @@ use crate::packet::header::TcpOptions;
 use crate::packet::header::tcp::SackPermitted;
 
 use super::config::{Feature, TcpConfig};
+use super::congestion::Congestion;
 use super::recovery::SackUse;
 use super::seq::SeqNum;
 
@@ -47,6 +48,8 @@ pub(crate) struct SocketOptions {
     pub send_buffer: usize,
     /// Bytes of received data the socket holds.
     pub recv_buffer: usize,
+    /// `TCP_CONGESTION`.
+    pub congestion: Congestion,
 }
 
 impl SocketOptions {
@@ -60,6 +63,7 @@ impl SocketOptions {
             tos: 0,
             send_buffer: config.send_buffer,
             recv_buffer: config.recv_buffer,
+            congestion: config.congestion,
         }
     }
 }

@@ -394,8 +394,11 @@ impl Tcp {
         change: impl FnOnce(&mut SocketOptions),
     ) -> Result<(), SocketError> {
         let c = self.connections.get_mut(id).ok_or(SocketError::Gone)?;
-        let before = c.options.keepalive;
+        let (before, congestion) = (c.options.keepalive, c.options.congestion);
         change(&mut c.options);
+        if c.options.congestion != congestion {
+            c.cc.change(c.options.congestion);
+        }
         if c.options.keepalive != before {
             let env = Env::new(&self.config, &mut self.stats, cx);
             c.set_keepalive(&env, c.options.keepalive);

@@ -3,22 +3,38 @@
 //!
 //! Everything is counted in bytes, so a large segment weighs as much as its pieces.
 
+mod ack;
+mod cubic;
+mod hystart;
 mod reno;
 
-pub(super) use reno::Reno;
+pub(super) use ack::{Ack, Limited};
+use cubic::Cubic;
+use reno::Reno;
+
+/// A congestion control algorithm: how fast a connection sends, and how it answers losses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Congestion {
+    /// Slow start and congestion avoidance of RFC 5681: after a loss the window is halved, and then grows by a
+    /// segment each round trip.
+    Reno,
+    /// CUBIC (RFC 9438) with HyStart++ (RFC 9406): after a loss the window shrinks by 30 %, and then grows by the
+    /// time since, whatever the round trip.
+    #[default]
+    Cubic,
+}
+
+impl Congestion {
+    /// The names of the algorithms, in the order of their numbers as a tunable.
+    pub(crate) const NAMES: &'static [&'static str] = &["reno", "cubic"];
+}
 
 /// The controller of one connection.
 #[derive(Clone, Debug)]
 pub(super) enum Controller {
     Reno(Reno),
-}
-
-/// Whether the window was what limited the sender when the acknowledged data was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Limited {
-    ByCwnd,
-    /// By the application or by the peer's window: the congestion window has not been tried.
-    Elsewhere,
+    Cubic(Cubic),
 }
 
 /// What every controller can do, done by the one there is. A new controller is a variant, a line
@@ -27,13 +43,27 @@ macro_rules! each {
     ($of:expr, $c:ident => $do:expr) => {
         match $of {
             Controller::Reno($c) => $do,
+            Controller::Cubic($c) => $do,
         }
     };
 }
 
 impl Controller {
-    pub(super) fn new(mss: u32, segments: u32) -> Controller {
-        Controller::Reno(Reno::new(mss, segments))
+    pub(super) fn new(algorithm: Congestion, mss: u32, segments: u32) -> Controller {
+        Controller::with(algorithm, mss.saturating_mul(segments).max(1), u32::MAX)
+    }
+
+    /// One that takes over from another.
+    fn with(algorithm: Congestion, cwnd: u32, ssthresh: u32) -> Controller {
+        match algorithm {
+            Congestion::Reno => Controller::Reno(Reno::new(cwnd, ssthresh)),
+            Congestion::Cubic => Controller::Cubic(Cubic::new(cwnd, ssthresh)),
+        }
+    }
+
+    /// Goes on with another algorithm, from the window that was found.
+    pub(super) fn change(&mut self, algorithm: Congestion) {
+        *self = Controller::with(algorithm, self.cwnd(), self.ssthresh());
     }
 
     #[inline]
@@ -45,10 +75,10 @@ impl Controller {
         each!(self, c => c.ssthresh)
     }
 
-    /// `acked` new bytes were acknowledged, outside fast recovery.
+    /// New bytes were acknowledged, outside fast recovery.
     #[inline]
-    pub(super) fn on_ack(&mut self, acked: u32, mss: u32, limited: Limited) {
-        each!(self, c => c.on_ack(acked, mss, limited))
+    pub(super) fn on_ack(&mut self, ack: &Ack) {
+        each!(self, c => c.on_ack(ack))
     }
 
     /// The first loss of a window was noticed, with `flight` bytes outstanding.
@@ -69,6 +99,7 @@ impl Controller {
     /// Nothing was sent for longer than a retransmission timeout.
     // RFC 5681 4.1: the restart window is min(IW, cwnd).
     pub(super) fn on_idle(&mut self, mss: u32, segments: u32) {
-        each!(self, c => c.cwnd = c.cwnd.min(mss.saturating_mul(segments)))
+        let restart = mss.saturating_mul(segments);
+        each!(self, c => c.on_idle(restart))
     }
 }

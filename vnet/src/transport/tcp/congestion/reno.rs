@@ -1,6 +1,6 @@
 //! Slow start and congestion avoidance (RFC 5681), with byte counting (RFC 3465).
 
-use super::Limited;
+use super::ack::{Ack, Limited, MOST, slow_start};
 
 #[derive(Clone, Debug)]
 pub(in crate::transport::tcp) struct Reno {
@@ -11,35 +11,30 @@ pub(in crate::transport::tcp) struct Reno {
 }
 
 impl Reno {
-    pub(super) fn new(mss: u32, segments: u32) -> Reno {
+    pub(super) fn new(cwnd: u32, ssthresh: u32) -> Reno {
         Reno {
-            cwnd: mss.saturating_mul(segments).max(1),
-            // RFC 5681 3.1: arbitrarily high.
-            ssthresh: u32::MAX,
+            cwnd,
+            ssthresh,
             acked: 0,
         }
     }
 
     #[inline]
-    pub(super) fn on_ack(&mut self, acked: u32, mss: u32, limited: Limited) {
+    pub(super) fn on_ack(&mut self, ack: &Ack) {
         // RFC 7661 in spirit: a window that was not used is not known to be safe to enlarge.
-        if limited == Limited::Elsewhere {
+        if ack.limited == Limited::Elsewhere {
             return;
         }
         if self.cwnd < self.ssthresh {
-            // RFC 5681 3.1, equation 2, with the limit per piece and not per acknowledgement:
-            // one acknowledgement may stand for a whole large segment.
-            self.cwnd = self
-                .cwnd
-                .saturating_add(acked)
-                .min(self.ssthresh.max(self.cwnd + mss));
+            let by = ack.acked.min(ack.most);
+            self.cwnd = slow_start(self.cwnd, self.ssthresh, by, ack.mss);
             return;
         }
         // RFC 3465 2.1: one segment more for each window's worth acknowledged.
-        self.acked = self.acked.saturating_add(acked);
+        self.acked = self.acked.saturating_add(ack.acked);
         if self.acked >= self.cwnd {
             self.acked -= self.cwnd;
-            self.cwnd = self.cwnd.saturating_add(mss).min(1 << 30);
+            self.cwnd = self.cwnd.saturating_add(ack.mss).min(MOST);
         }
     }
 
@@ -55,35 +50,67 @@ impl Reno {
         self.on_loss(flight, mss);
         self.cwnd = mss;
     }
+
+    pub(super) fn on_idle(&mut self, restart: u32) {
+        self.cwnd = self.cwnd.min(restart);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::time::{Duration, Instant};
+    use crate::transport::tcp::seq::SeqNum;
 
     const MSS: u32 = 1000;
 
+    fn ack(acked: u32, most: u32, limited: Limited) -> Ack {
+        Ack {
+            now: Instant::ZERO,
+            acked,
+            rtt: None,
+            srtt: Duration::ZERO,
+            una: SeqNum(0),
+            nxt: SeqNum(0),
+            mss: MSS,
+            most,
+            limited,
+        }
+    }
+
     #[test]
     fn slow_start_doubles_then_avoidance_adds_one_segment_a_window() {
-        let mut c = Reno::new(MSS, 10);
-        c.on_ack(10_000, MSS, Limited::ByCwnd);
+        let mut c = Reno::new(10 * MSS, u32::MAX);
+        for _ in 0..5 {
+            c.on_ack(&ack(2 * MSS, 2 * MSS, Limited::ByCwnd));
+        }
         assert_eq!(c.cwnd, 20_000);
-        c.on_ack(10_000, MSS, Limited::Elsewhere);
+        c.on_ack(&ack(10_000, 2 * MSS, Limited::Elsewhere));
         assert_eq!(c.cwnd, 20_000);
         c.on_loss(20_000, MSS);
         assert_eq!((c.cwnd, c.ssthresh), (10_000, 10_000));
         for _ in 0..10 {
-            c.on_ack(MSS, MSS, Limited::ByCwnd);
+            c.on_ack(&ack(MSS, 2 * MSS, Limited::ByCwnd));
         }
         assert_eq!(c.cwnd, 11_000);
     }
 
+    // RFC 3465 2.2, and 5681 3.1: an acknowledgement that covers much does not open the window at once.
+    #[test]
+    fn an_acknowledgement_of_much_counts_for_two_segments_unless_they_left_as_one() {
+        let mut c = Reno::new(10 * MSS, u32::MAX);
+        c.on_ack(&ack(10_000, 2 * MSS, Limited::ByCwnd));
+        assert_eq!(c.cwnd, 12_000);
+        c.on_ack(&ack(10_000, 8 * MSS, Limited::ByCwnd));
+        assert_eq!(c.cwnd, 20_000);
+    }
+
     #[test]
     fn a_timeout_starts_over_and_slow_start_ends_at_the_threshold() {
-        let mut c = Reno::new(MSS, 10);
+        let mut c = Reno::new(10 * MSS, u32::MAX);
         c.on_timeout(10_000, MSS);
         assert_eq!((c.cwnd, c.ssthresh), (MSS, 5_000));
-        c.on_ack(9_000, MSS, Limited::ByCwnd);
+        c.on_ack(&ack(9_000, 9_000, Limited::ByCwnd));
         assert_eq!(c.cwnd, 5_000);
         c.on_loss(1_000, MSS);
         assert_eq!(c.ssthresh, 2_000);

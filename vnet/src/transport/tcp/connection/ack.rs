@@ -3,7 +3,7 @@
 use super::{Connection, Env, Probe};
 use crate::base::time::{Duration, Instant};
 use crate::packet::header::TcpHeader;
-use crate::transport::tcp::congestion::Limited;
+use crate::transport::tcp::congestion::{Ack, Limited};
 use crate::transport::tcp::recovery::{SackUse, Signal};
 use crate::transport::tcp::seq::SeqNum;
 
@@ -85,7 +85,7 @@ impl Connection {
         } else {
             Limited::Elsewhere
         };
-        self.measure(env, ack, h);
+        let rtt = self.measure(env, ack, h);
         self.hint.on_progress(env.now);
         self.snd.una = ack;
         // The other marks are seen from here, so none may fall behind.
@@ -101,12 +101,27 @@ impl Connection {
         }
         self.retries = 0;
         self.soft_error = None;
-        if self.recovery.is_quiet() || self.recovery.is_open() {
-            self.cc.on_ack(acked, mss, limited);
+        let heard = Ack {
+            now: env.now,
+            acked,
+            rtt,
+            srtt: self.rtt.srtt().unwrap_or(Duration::ZERO),
+            una: ack,
+            nxt: self.snd.nxt,
+            mss,
+            most: (2 * mss).max(self.path.gso_max),
+            limited,
+        };
+        if self.recovery.is_open() {
+            self.cc.on_ack(&heard);
         } else if self.recovery.is_loss() {
             // RFC 3465 2.3: after a timeout an acknowledgement may cover much that arrived long
             // before, which says nothing about the path now.
-            self.cc.on_ack(acked.min(2 * mss), mss, Limited::ByCwnd);
+            self.cc.on_ack(&Ack {
+                acked: acked.min(2 * mss),
+                limited: Limited::ByCwnd,
+                ..heard
+            });
         }
         self.recovery
             .on_progress(ack, acked, mss, self.negotiated.sack);
@@ -121,15 +136,19 @@ impl Connection {
     /// RFC 6298 3: Karn's algorithm by timing one segment at a time; while something is sent
     /// again, by timestamps as well.
     #[inline]
-    fn measure(&mut self, env: &Env<'_>, ack: SeqNum, h: &TcpHeader) {
+    fn measure(&mut self, env: &Env<'_>, ack: SeqNum, h: &TcpHeader) -> Option<Duration> {
         if let Some((end, sent)) = self.snd.timed
             && !self.snd.una.precedes(ack, end)
         {
             self.snd.timed = None;
-            self.rtt.sample(env.config, env.now.since(sent));
-        } else if !self.recovery.is_open() {
+            let rtt = env.now.since(sent);
+            self.rtt.sample(env.config, rtt);
+            return Some(rtt);
+        }
+        if !self.recovery.is_open() {
             self.measure_by_echo(env, h, env.config.max_rto);
         }
+        None
     }
 
     /// Takes the age of an echo for a round trip, if it must be one and is below `limit`.

@@ -128,7 +128,7 @@ impl Connection {
         } else {
             env.config.initial_cwnd_segments
         };
-        self.cc = Controller::new(self.data_mss(), iw);
+        self.cc = Controller::new(self.options.congestion, self.data_mss(), iw);
         if h.ack.is_some() {
             if let (Some(sent), 0) = (s.sent_at, self.retries) {
                 self.rtt.sample(env.config, env.now.since(sent));

@@ -104,7 +104,7 @@ pub(super) struct Connection {
     family: Family,
     path: Path,
     recovery: Recovery,
-    cc: Controller,
+    pub(super) cc: Controller,
     pub(super) rtt: Rtt,
     retries: u8,
     /// When a segment of the peer last arrived.
@@ -289,7 +289,7 @@ impl Connection {
             c.snd.timed_out = half.sent_at;
             c.measure_by_echo(env, seg.header, honest);
             c.rtt.syn_was_lost();
-            c.cc = Controller::new(c.data_mss(), 1);
+            c.cc = Controller::new(c.options.congestion, c.data_mss(), 1);
         }
         c
     }
@@ -319,6 +319,7 @@ impl Connection {
             listed: Listed::No,
             armed: Armed::default(),
             timers: Timers::default(),
+            cc: Controller::new(options.congestion, 1, 1),
             options,
             error: None,
             soft_error: None,
@@ -358,7 +359,6 @@ impl Connection {
             family: family(local),
             path,
             recovery: Recovery::new(),
-            cc: Controller::new(1, 1),
             rtt: Rtt::new(env.config),
             retries: 0,
             last_rx: env.now,
@@ -366,7 +366,8 @@ impl Connection {
             hint: Hint::new(),
             waiters: Waiters::default(),
         };
-        c.cc = Controller::new(c.data_mss(), env.config.initial_cwnd_segments);
+        let segments = env.config.initial_cwnd_segments;
+        c.cc = Controller::new(c.options.congestion, c.data_mss(), segments);
         if c.options.keepalive == Switch::On {
             c.timers.keepalive = env.now + env.config.keepalive_idle;
         }

@@ -287,12 +287,37 @@ pub fn icmp(kind: u8, code: u8, word: u32, body: &[u8]) -> Vec<u8> {
 }
 
 /// Fills in the checksums of an Ethernet frame after it was changed, as far as its lengths make
-/// sense: the IPv4 header's, and that of ICMP, UDP or TCP behind it unless it is a fragment. So a
-/// changed frame gets as far as its change lets it.
+/// sense: the IPv4 header's, and that of ICMP, UDP or TCP behind it, or behind an IPv6 header, unless it is a fragment
+/// or behind extension headers. So a changed frame gets as far as its change lets it.
 pub fn fix_checksums(frame: &mut [u8]) {
-    let Some(packet) = frame.get_mut(ETHER_LEN..).filter(|p| p.len() >= 20) else {
+    let Some(packet) = frame.get_mut(ETHER_LEN..) else {
         return;
     };
+    if packet.first().is_some_and(|first| first >> 4 == 6) {
+        fix_v6(packet);
+    } else if packet.len() >= 20 {
+        fix_v4(packet);
+    }
+}
+
+fn fix_v6(packet: &mut [u8]) {
+    let Some((header, rest)) = packet.split_first_chunk_mut::<40>() else {
+        return;
+    };
+    let len = usize::from(u16::from_be_bytes([header[4], header[5]])).min(rest.len());
+    let address = |at: usize| {
+        let octets: [u8; 16] = header[at..at + 16].try_into().expect("sixteen bytes");
+        Ipv6Addr::from(octets)
+    };
+    fix_transport(
+        address(8).into(),
+        address(24).into(),
+        header[6],
+        &mut rest[..len],
+    );
+}
+
+fn fix_v4(packet: &mut [u8]) {
     let header_len = usize::from(packet[0] & 0x0f) * 4;
     if header_len < 20 || header_len > packet.len() {
         return;
@@ -310,11 +335,19 @@ pub fn fix_checksums(frame: &mut [u8]) {
         Ipv4Addr::from(octets)
     };
     let (src, dst, proto) = (address(12), address(16), packet[9]);
-    let body = &mut packet[header_len..total];
-    let at = match proto {
-        1 => 2,
-        6 => 16,
-        17 => 6,
+    fix_transport(
+        src.into(),
+        dst.into(),
+        proto,
+        &mut packet[header_len..total],
+    );
+}
+
+fn fix_transport(src: IpAddr, dst: IpAddr, proto: u8, body: &mut [u8]) {
+    let at = match (proto, src) {
+        (1, IpAddr::V4(_)) | (58, IpAddr::V6(_)) => 2,
+        (6, _) => 16,
+        (17, _) => 6,
         _ => return,
     };
     if body.len() < at + 2 {
@@ -358,6 +391,29 @@ mod tests {
             let mut fixed = right.clone();
             fix_checksums(&mut fixed);
             assert_eq!(fixed, right, "protocol {proto}");
+        }
+    }
+
+    #[test]
+    fn fixing_leaves_a_frame_of_ipv6_alone_that_is_right() {
+        let [src, dst]: [Ipv6Addr; 2] =
+            [1, 2].map(|n| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n));
+        let ip = Ip6::new(src, dst);
+        let packets = [
+            ip.packet(17, &udp((src, 5), (dst, 6), b"odd")),
+            ip.packet(6, &tcp((src, 5), (dst, 6), &Segment::default(), b"odd")),
+            ip.icmp(128, 0, b"odd"),
+        ];
+        for packet in packets {
+            let right = ethernet([2; 6], [4; 6], IPV6, &packet);
+            let mut fixed = right.clone();
+            fix_checksums(&mut fixed);
+            assert_eq!(fixed, right);
+            let at = ETHER_LEN + 40;
+            fixed[at] ^= 1;
+            let changed = fixed.clone();
+            fix_checksums(&mut fixed);
+            assert_ne!(fixed, changed, "what was changed has another sum");
         }
     }
 }

@@ -6,6 +6,7 @@
 //! | [`bridge`] | a vnet with a bridge over ports to the outside |
 //! | [`cases`] | cases that more than one test draws |
 //! | [`frames`] | frames built byte by byte, independently of the library's own headers |
+//! | [`fuzz`] | what a fuzzer gives its bytes to |
 //! | [`judge`] | what vnets send, as tshark sees it |
 //! | [`onlink`] | pairs of neighbours without a common prefix |
 //! | [`ovs`] | Open vSwitch as a peer |
@@ -22,6 +23,7 @@ pub mod accounts;
 pub mod bridge;
 pub mod cases;
 pub mod frames;
+pub mod fuzz;
 pub mod judge;
 pub mod onlink;
 pub mod ovs;

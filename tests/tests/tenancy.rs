@@ -425,6 +425,9 @@ const OF_SYSTEM: &[(&str, Fate, Act)] = &[
         said((before, at_first.is_some()))
     }),
     ("now", Own, |s| said(s.tenant.system().now())),
+    ("is_simulated", Own, |s| {
+        said(s.tenant.system().is_simulated())
+    }),
     ("sleep", Own, |s| said(s.tenant.system().sleep(SECOND))),
     ("block_on", Own, |s| {
         said(s.tenant.system().block_on(pending::<()>()))

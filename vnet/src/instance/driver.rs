@@ -147,6 +147,11 @@ pub(crate) trait Driver: Schedule {
     /// that a vnet does may depend on it.
     fn wall(&self) -> Instant;
 
+    /// True when the time is not that of the real world: somebody moves it.
+    fn is_simulated(&self) -> bool {
+        true
+    }
+
     /// `vnet` wants service at `at`, which may be now.
     fn ready(&self, vnet: &Arc<VnetCore>, at: Instant);
 

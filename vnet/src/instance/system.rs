@@ -33,6 +33,15 @@ pub struct System {
     holder: Option<Arc<Vnet>>,
 }
 
+/// Two handles are equal when they are to the same system, however far they reach.
+impl PartialEq for System {
+    fn eq(&self, other: &System) -> bool {
+        Arc::ptr_eq(&self.core, &other.core)
+    }
+}
+
+impl Eq for System {}
+
 /// What the layers above the kernel do in the life of every instance.
 pub(crate) struct Rooms {
     /// Init steps.
@@ -235,6 +244,12 @@ impl System {
     pub fn now(&self) -> Instant {
         self.core.driver.called();
         self.core.driver.now()
+    }
+
+    /// True when the system's time is not that of the real world: under [`System::virtual_time`] and
+    /// [`System::manual`].
+    pub fn is_simulated(&self) -> bool {
+        self.core.driver.is_simulated()
     }
 
     /// Moves the clock of a [manual](System::manual) system to `now`, does everything that is

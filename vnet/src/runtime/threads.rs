@@ -564,6 +564,10 @@ impl Driver for Threads {
         self.shared.now()
     }
 
+    fn is_simulated(&self) -> bool {
+        false
+    }
+
     #[inline]
     fn ready(&self, vnet: &Arc<VnetCore>, at: Instant) {
         if !self.shared.is_due(at) {

@@ -102,14 +102,40 @@ impl TcpStream {
     /// # Errors
     /// Those of [`TcpStream::connect_in`] that are known at once.
     pub fn start_connect_in(vnet: &Vnet, addr: SocketAddr) -> io::Result<TcpStream> {
-        let handle = Handle::open(&vnet.core, |s, cx| s.tcp_connect(cx, addr))?;
+        TcpStream::started(vnet, None, Reuse::Exclusive, addr)
+    }
+
+    /// As [`TcpStream::start_connect_in`], from the address and the port that `local` names (`bind` before `connect`).
+    /// Where `local` is unspecified or its port zero, they are chosen. With [`Reuse::Shared`] (`SO_REUSEADDR`)
+    /// several connections to different peers can have one local port.
+    ///
+    /// # Errors
+    /// As [`TcpStream::start_connect_in`]; [`ErrorKind::AddrInUse`]; [`ErrorKind::AddrNotAvailable`] for an address
+    /// that is not the vnet's; [`ErrorKind::InvalidInput`] for one of the other family.
+    pub fn start_connect_from(
+        vnet: &Vnet,
+        local: SocketAddr,
+        reuse: Reuse,
+        addr: SocketAddr,
+    ) -> io::Result<TcpStream> {
+        vnet.require_port(local.port()).map_err(SocketError::from)?;
+        TcpStream::started(vnet, Some(local), reuse, addr)
+    }
+
+    fn started(
+        vnet: &Vnet,
+        local: Option<SocketAddr>,
+        reuse: Reuse,
+        addr: SocketAddr,
+    ) -> io::Result<TcpStream> {
+        let handle = Handle::open(&vnet.core, |s, cx| s.tcp_connect(cx, local, addr, reuse))?;
         handle.set_nonblocking(true);
         Ok(TcpStream(handle))
     }
 
     fn connect_one(vnet: &Vnet, addr: SocketAddr, wait: Wait<'_>) -> io::Result<TcpStream> {
-        let handle = Handle::open(&vnet.core, |s, cx| s.tcp_connect(cx, addr))?;
-        let stream = TcpStream(handle);
+        let stream = TcpStream::started(vnet, None, Reuse::Exclusive, addr)?;
+        stream.0.set_nonblocking(false);
         stream.connected(wait)?;
         Ok(stream)
     }

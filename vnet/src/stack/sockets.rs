@@ -139,14 +139,16 @@ impl Stack {
         self.ip.set_forwarding(forwarding);
     }
 
-    /// Starts a TCP connection to `remote`, from the address that the route asks for.
+    /// Starts a TCP connection to `remote`, from `local`. What that leaves open, the address or the port, is chosen.
     ///
     /// # Errors
-    /// A destination that is none, no route, no port left.
+    /// A destination that is none, no route, an address that is not the vnet's or that is taken, no port left.
     pub(crate) fn tcp_connect(
         &mut self,
         cx: &mut Cx,
+        local: Option<SocketAddr>,
         remote: SocketAddr,
+        reuse: Reuse,
     ) -> Result<ConnId, SocketError> {
         self.admit_socket()?;
         self.admit(Resource::BufferedBytes)?;
@@ -154,12 +156,17 @@ impl Stack {
         if remote.port() == 0 || self.ip.is_broadcast(dst) || dst.is_multicast() {
             return Err(SocketError::InvalidInput);
         }
-        let local = SocketAddr::new(tx::source_for(self, dst)?, 0);
+        let bound = local.map(|local| self.check_local(local)).transpose()?;
+        let (ip, port) = bound.map_or((None, 0), |local| (Some(local.ip()), local.port()));
+        let ip = match ip.filter(|ip| !ip.is_unspecified()) {
+            Some(ip) => ip,
+            None => tx::source_for(self, dst)?,
+        };
+        let local = SocketAddr::new(ip, port);
         let path = self.path_to(cx.now, dst)?;
         let remote = SocketAddr::new(dst, remote.port());
         let options = SocketOptions::new(self.tcp.config());
-        self.tcp
-            .connect(cx, local, remote, path, options, Reuse::Exclusive)
+        self.tcp.connect(cx, local, remote, path, options, reuse)
     }
 
     /// What a path to `dst` can carry, as far as this vnet knows.

@@ -1,0 +1,199 @@
+//! tokio's socket types on vnet's sockets.
+//!
+//! Names, methods and traits are those of [`tokio::net`]. A socket belongs to the vnet that is
+//! current when it is created, or to the one passed to a `*_in` constructor.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `tcp` | [`TcpStream`] |
+//! | `listener` | [`TcpListener`] |
+//! | `socket` | [`TcpSocket`]: options before connecting or listening |
+//! | `split` | the halves of a stream |
+//! | `udp` | [`UdpSocket`] |
+
+mod listener;
+mod socket;
+mod split;
+mod tcp;
+mod udp;
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+use vnet::Vnet;
+use vnet::net::NoCurrentVnet;
+
+use crate::waiters::Clock;
+
+pub use listener::TcpListener;
+pub use socket::TcpSocket;
+pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
+pub use tcp::TcpStream;
+pub use udp::UdpSocket;
+#[doc(no_inline)]
+pub use vnet::net::ToSocketAddrs;
+
+/// The addresses of `host`, in the order in which to try them. The names are those of the current vnet.
+///
+/// # Errors
+/// As [`ToSocketAddrs::to_socket_addrs`].
+pub async fn lookup_host<T: ToSocketAddrs>(
+    host: T,
+) -> io::Result<impl Iterator<Item = SocketAddr>> {
+    host.to_socket_addrs()
+}
+
+/// The current vnet.
+fn current() -> io::Result<Vnet> {
+    Vnet::current().ok_or_else(|| io::Error::new(ErrorKind::NetworkDown, NoCurrentVnet))
+}
+
+/// The time of the current vnet, to which a socket most probably belongs that is taken over.
+fn current_clock() -> Clock {
+    Vnet::current().map_or(Clock::Real, |vnet| Clock::of(&vnet))
+}
+
+/// Methods that several kinds of socket have. Their vnet's socket is `.io`, their waiting tasks `.waiters`.
+macro_rules! readiness_methods {
+    ($kind:ident, $read_ready:ident, $write_ready:ident) => {
+        impl $kind {
+            /// Waits for any of the states that `interest` names. Cancel safe.
+            ///
+            /// # Errors
+            /// The vnet is gone.
+            pub async fn ready(
+                &self,
+                interest: tokio::io::Interest,
+            ) -> std::io::Result<tokio::io::Ready> {
+                let poll =
+                    |cx: &mut std::task::Context<'_>, direction| self.io.poll_ready(cx, direction);
+                self.waiters.ready(interest, poll).await
+            }
+
+            /// Waits until there is something to read, the end of the stream, or an error. Cancel safe.
+            ///
+            /// # Errors
+            /// The vnet is gone.
+            pub async fn readable(&self) -> std::io::Result<()> {
+                self.ready(tokio::io::Interest::READABLE).await.map(drop)
+            }
+
+            /// Waits until there is room to write, or an error. Cancel safe.
+            ///
+            /// # Errors
+            /// The vnet is gone.
+            pub async fn writable(&self) -> std::io::Result<()> {
+                self.ready(tokio::io::Interest::WRITABLE).await.map(drop)
+            }
+
+            /// Polls for something to read. The task polled last is woken.
+            ///
+            /// # Errors
+            /// The vnet is gone.
+            pub fn $read_ready(
+                &self,
+                task: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                self.poll_direction(task, vnet::net::Interest::Read)
+            }
+
+            /// Polls for room to write. The task polled last is woken.
+            ///
+            /// # Errors
+            /// The vnet is gone.
+            pub fn $write_ready(
+                &self,
+                task: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                self.poll_direction(task, vnet::net::Interest::Write)
+            }
+
+            fn poll_direction(
+                &self,
+                task: &mut std::task::Context<'_>,
+                direction: vnet::net::Interest,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                self.waiters.poll(direction, task, |how| match how {
+                    $crate::waiters::Try::Now => std::task::Poll::Pending,
+                    $crate::waiters::Try::Polled(cx) => {
+                        self.io.poll_ready(cx, direction).map_ok(drop)
+                    }
+                })
+            }
+
+            /// Calls `f`, which is to try an operation on the socket and to say
+            /// [`WouldBlock`](std::io::ErrorKind::WouldBlock) when it cannot be done now.
+            ///
+            /// # Errors
+            /// Those of `f`.
+            pub fn try_io<R>(
+                &self,
+                _interest: tokio::io::Interest,
+                f: impl FnOnce() -> std::io::Result<R>,
+            ) -> std::io::Result<R> {
+                f()
+            }
+
+            /// Calls `f` until it says something else than [`WouldBlock`](std::io::ErrorKind::WouldBlock), and
+            /// waits for `interest` in between.
+            ///
+            /// # Errors
+            /// Those of `f`; the vnet is gone.
+            pub async fn async_io<R>(
+                &self,
+                interest: tokio::io::Interest,
+                mut f: impl FnMut() -> std::io::Result<R>,
+            ) -> std::io::Result<R> {
+                loop {
+                    match f() {
+                        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                            self.ready(interest).await?;
+                        }
+                        result => return result,
+                    }
+                }
+            }
+
+            /// Takes the pending error (`SO_ERROR`).
+            ///
+            /// # Errors
+            /// The vnet is gone.
+            pub fn take_error(&self) -> std::io::Result<Option<std::io::Error>> {
+                self.io.take_error()
+            }
+
+            /// The address of this end.
+            ///
+            /// # Errors
+            /// The vnet is gone.
+            pub fn local_addr(&self) -> std::io::Result<std::net::SocketAddr> {
+                self.io.local_addr()
+            }
+
+            /// The address of the other end.
+            ///
+            /// # Errors
+            /// [`NotConnected`](std::io::ErrorKind::NotConnected), or the vnet is gone.
+            pub fn peer_addr(&self) -> std::io::Result<std::net::SocketAddr> {
+                self.io.peer_addr()
+            }
+
+            /// The time to live of the socket's packets.
+            ///
+            /// # Errors
+            /// The vnet is gone.
+            pub fn ttl(&self) -> std::io::Result<u32> {
+                self.io.ttl()
+            }
+
+            /// Sets the time to live of the socket's packets.
+            ///
+            /// # Errors
+            /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) for zero or more than 255; the vnet is gone.
+            pub fn set_ttl(&self, ttl: u32) -> std::io::Result<()> {
+                self.io.set_ttl(ttl)
+            }
+        }
+    };
+}
+use readiness_methods;

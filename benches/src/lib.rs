@@ -14,6 +14,7 @@
 //! | [`local`] | a virtualized variable, against a plain atomic |
 //! | [`hogs`] | what a good pair keeps beside others that get in its way; the binary `hogs` prints it |
 //! | [`loss`] | a transfer over a lossy link, against the kernel's; the binary `loss` prints it |
+//! | [`paths`] | bulk transfers over long, fast and lossy paths in virtual time; `compare loss` prints them |
 //! | [`instances`] | memory and time of instances; the binary `instances` prints them |
 //! | [`compare`] | alternation, medians |
 //! | [`report`] | the table and the JSON lines |
@@ -32,6 +33,7 @@ pub mod hogs;
 pub mod instances;
 pub mod local;
 pub mod loss;
+pub mod paths;
 pub mod report;
 pub mod rr;
 pub mod scale;

@@ -6,6 +6,7 @@
 //! cargo run --release -p vnet-benches --bin compare -- vlan
 //! cargo run --release -p vnet-benches --bin compare -- ipv6 fib
 //! cargo run --release -p vnet-benches --bin compare -- tap
+//! cargo run --release -p vnet-benches --bin compare -- loss --runs 5
 //! ```
 
 use std::process::ExitCode;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use clap::Parser;
 use vnet_benches::case::{Case, Options, every, find};
 use vnet_benches::compare::{Contest, run_alone};
+use vnet_benches::paths;
 use vnet_benches::report::{Line, table};
 
 /// Measures vnet against other stacks: alternating runs, medians, ratios (above 1: vnet is ahead).
@@ -22,7 +24,7 @@ use vnet_benches::report::{Line, table};
 struct Arguments {
     /// The cases to run; `all`; `vlan` for what VLANs and bridges cost; `ipv6` for IPv6 beside IPv4; `fib`
     /// for lookups in large tables of routes; `tap` for those that need the
-    /// right to make TAPs; or `list`.
+    /// right to make TAPs; `loss`, alone, for long and lossy paths in virtual time, a seed for each run; or `list`.
     #[arg(required = true, value_name = "CASE")]
     cases: Vec<String>,
     /// Recorded measurements of each side; the median is reported.
@@ -55,6 +57,18 @@ fn main() -> ExitCode {
             println!("{:<20} {}", case.name, case.about);
         }
         return ExitCode::SUCCESS;
+    }
+    if arguments.cases == ["loss"] {
+        return match paths::measure(arguments.runs.into(), paths::PATHS) {
+            Ok(table) => {
+                println!("megabits per second received in the second half\n{table}");
+                ExitCode::SUCCESS
+            }
+            Err(e) => {
+                eprintln!("compare: loss: {e}");
+                ExitCode::FAILURE
+            }
+        };
     }
     let cases = match select(&arguments.cases) {
         Ok(cases) => cases,

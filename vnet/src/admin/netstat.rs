@@ -60,6 +60,8 @@ fn counters(tcp: TcpStats, udp: UdpStats, neighbours: NeighStats) -> Vec<Counter
             retransmitted_bytes: "bytes retransmitted",
             timeouts: "retransmission timeouts",
             fast_recoveries: "fast recoveries",
+            tail_probes: "tail loss probes sent",
+            undone_recoveries: "recoveries undone",
             dup_acks_in: "duplicate acknowledgements received",
             out_of_order: "segments received out of order",
             duplicates_in: "duplicate segments received",

@@ -15,7 +15,8 @@
 //! | `state` | the state machine, and its diagram |
 //! | `listener`, `requests`, `time_wait` | before and after a connection: small records |
 //! | `send_queue`, `recv_queue` | bytes by reference |
-//! | `recovery`, `scoreboard`, `rtt`, `congestion` | what to send again, how much, when |
+//! | `sent` | what was sent, when, and what became of it |
+//! | `recovery`, `rack`, `prr`, `rtt`, `congestion` | what to send again, how much, when |
 //! | `options` | what two ends agree on, what a socket can set |
 //! | `challenge` | how often a stranger is answered |
 //! | `segment` | what goes in and what comes out |
@@ -33,13 +34,15 @@ mod input;
 mod isn;
 mod listener;
 mod options;
+mod prr;
+mod rack;
 mod recovery;
 mod recv_queue;
 mod requests;
 mod rtt;
-mod scoreboard;
 mod segment;
 mod send_queue;
+mod sent;
 mod seq;
 mod socket;
 mod state;

@@ -1,30 +1,34 @@
-//! Loss recovery: which bytes are considered lost and are retransmitted, and how many bytes are still in flight. RFC 6675 where the peer reports selective acknowledgements, RFC 6582 (NewReno)
-//! where it does not: there each duplicate acknowledgement stands for one segment that arrived
-//! somewhere above the first hole. RFC 3042 (limited transmit) follows from the accounting.
+//! Loss recovery: in which phase a connection is, what is sent again, and how much may leave meanwhile.
+//!
+//! Where the peer reports selective acknowledgements, [`rack`](super::rack) says what is lost (RFC 8985). Where it does
+//! not, three duplicate acknowledgements say that the first segment is (RFC 6582, NewReno), and each stands for a
+//! segment that arrived somewhere above it. RFC 3042 (limited transmit) follows from the accounting. During fast
+//! recovery [`prr`](super::prr) says how much leaves. What turns out to have been lost only in appearance is undone
+//! (RFC 3522, 4015, 5682, and duplicate reports).
 
-use super::scoreboard::Scoreboard;
+use super::congestion::{Ack, Controller, Limited};
+use super::prr::{Prr, Safe};
+use super::rack::{Rack, View};
+use super::sent::{Delivered, Sent};
 use super::seq::SeqNum;
+use crate::base::time::{Duration, Instant};
 
-/// RFC 6675 2: DupThresh.
+/// RFC 5681 3.2: duplicate acknowledgements that say that a segment is lost, without SACK.
 const DUP_THRESHOLD: u32 = 3;
 
 #[derive(Clone, Debug)]
 pub(super) struct Recovery {
-    pub(super) board: Scoreboard,
+    pub(super) sent: Sent,
+    /// Made with the first sign of trouble.
+    rack: Option<Box<Rack>>,
     phase: Phase,
     /// Duplicate acknowledgements, each standing for a segment that arrived (no SACK only).
     dup_acks: u32,
-    /// Everything not acknowledged below this counts as lost. Meaningful outside `Open`, where it
-    /// is not below `snd_una`.
-    lost_to: SeqNum,
-    /// Everything below this was sent again in this episode (RFC 6675 2: HighRxt). As above.
-    high_rxt: SeqNum,
     /// Where the last episode ended; NewReno does not begin another below it (RFC 6582 4).
     recover: Option<SeqNum>,
-    /// RFC 6675 5, step 4.3: the first retransmission goes out whatever the window says.
-    owed: Owed,
-    /// RFC 6675 4, rule 4: one rescue retransmission an episode.
-    rescue: Owed,
+    tail: Tail,
+    /// The last episode, and what there is to return to should it turn out to be a mistake.
+    episode: Option<Box<Episode>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,252 +37,548 @@ enum Phase {
     Open,
     /// Fast recovery, until `point` is acknowledged.
     Fast { point: SeqNum },
+    /// The path turned out to be narrower: everything is sent again, without blame.
+    Resend { point: SeqNum },
     /// After a timeout, until `point` is acknowledged.
-    Loss { point: SeqNum },
+    Loss { point: SeqNum, frto: Frto },
 }
 
+/// F-RTO (RFC 5682 2.1): whether a timeout was spurious, for peers without timestamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Owed {
-    Yes,
-    No,
+enum Frto {
+    Off,
+    /// The first segment was sent again; its acknowledgement is waited for.
+    First,
+    /// New data is sent, and no holes; the second acknowledgement decides.
+    Second,
 }
 
-/// What an acknowledgement means for recovery.
+/// The tail loss probe (RFC 8985 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Signal {
-    /// Nothing changed.
+enum Tail {
     None,
-    /// A loss was noticed: congestion control must hear of it.
-    Enter,
+    Due,
+    /// It ended at `end`; `again` when it was a retransmission.
+    Sent {
+        end: SeqNum,
+        again: bool,
+    },
+}
+
+/// From a loss until it is repaired, and it is known that it was one.
+#[derive(Clone, Debug)]
+struct Episode {
+    /// How much leaves, in fast recovery.
+    prr: Prr,
+    /// Congestion control before it.
+    cc: Controller,
+    /// The first byte that was outstanding.
+    una: SeqNum,
+    /// When something was sent again for the first time.
+    stamp: Option<Instant>,
+    /// Bytes that were sent again and not reported as duplicates.
+    unproven: u32,
+    /// The episode is over; reports of duplicates come until this is acknowledged.
+    until: Option<SeqNum>,
+}
+
+/// What an acknowledgement says, for recovery.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    /// `snd_una` before it.
+    pub(super) before: SeqNum,
+    pub(super) delivered: Delivered,
+    /// It is a duplicate (RFC 5681 2), which counts without SACK only.
+    pub(super) is_duplicate: bool,
+    /// A range that the peer got twice (RFC 2883).
+    pub(super) dsack: Option<(SeqNum, SeqNum)>,
+    /// When the segment that it answers had left at the latest, by the echo of our timestamp.
+    pub(super) echoed: Option<Instant>,
+    pub(super) sack: SackUse,
+    pub(super) min_rtt: Duration,
+    /// There is new data that could be sent.
+    pub(super) has_unsent: bool,
+    pub(super) cc: Ack,
+}
+
+/// What an acknowledgement led to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// Fast recovery began.
+    pub(super) entered: bool,
+    /// An episode was undone.
+    pub(super) undone: bool,
+    /// When more may have to be taken for lost.
+    pub(super) wait: Option<Instant>,
 }
 
 impl Recovery {
     pub(super) fn new() -> Recovery {
         Recovery {
-            board: Scoreboard::default(),
+            sent: Sent::default(),
+            rack: None,
             phase: Phase::Open,
             dup_acks: 0,
-            lost_to: SeqNum(0),
-            high_rxt: SeqNum(0),
             recover: None,
-            owed: Owed::No,
-            rescue: Owed::No,
+            tail: Tail::None,
+            episode: None,
         }
-    }
-
-    /// No loss, no hole, no duplicate acknowledgement: the common case.
-    #[inline]
-    pub(super) fn is_quiet(&self) -> bool {
-        self.phase == Phase::Open && self.dup_acks == 0 && self.board.is_empty()
     }
 
     #[inline]
     pub(super) fn is_open(&self) -> bool {
-        self.phase == Phase::Open
+        matches!(self.phase, Phase::Open)
     }
 
-    /// True while the congestion window grows although something was lost: after a timeout.
-    pub(super) fn is_loss(&self) -> bool {
-        matches!(self.phase, Phase::Loss { .. })
+    /// Whether there may be something to send again, or a probe.
+    #[inline]
+    pub(super) fn is_busy(&self) -> bool {
+        !self.is_open() || self.tail == Tail::Due
     }
 
-    /// `snd_una` moved up to `una`, by `acked` bytes.
-    pub(super) fn on_progress(&mut self, una: SeqNum, acked: u32, mss: u32, sack: SackUse) {
-        if self.is_quiet() {
-            return;
-        }
-        self.board.advance(una);
-        // Everything remembered of an episode is seen from where `snd_una` was.
-        let before = una - acked;
-        let point = match self.phase {
-            Phase::Open => {
-                self.dup_acks = 0;
-                return;
-            }
-            Phase::Fast { point } | Phase::Loss { point } => point,
-        };
-        self.high_rxt = before.later(self.high_rxt, una);
-        self.lost_to = before.later(self.lost_to, una);
-        if !before.precedes(una, point) {
-            self.phase = Phase::Open;
-            self.recover = Some(point);
+    /// Hears an acknowledgement that was found to lie within what was sent; `sent` knows of it already.
+    #[inline]
+    pub(super) fn on_ack(&mut self, cc: &mut Controller, heard: &Heard) -> Outcome {
+        let quiet = self.is_open()
+            && self.sent.sacked() == 0
+            && self.tail == Tail::None
+            && self.episode.is_none()
+            && !heard.delivered.again
+            && !heard.delivered.overtaken
+            && heard.dsack.is_none()
+            && !heard.is_duplicate;
+        if quiet {
             self.dup_acks = 0;
-            self.owed = Owed::No;
-            self.rescue = Owed::No;
-            return;
+            if heard.cc.una != heard.before {
+                cc.on_ack(&heard.cc);
+            }
+            return Outcome::default();
         }
-        if sack == SackUse::No && matches!(self.phase, Phase::Fast { .. }) {
-            // RFC 6582 3.2, partial acknowledgement: the next hole begins here. Of the segments
-            // that the duplicates stood for, those just acknowledged are no longer above it.
-            let segments = acked.div_ceil(mss).saturating_sub(1);
-            self.dup_acks = self.dup_acks.saturating_sub(segments);
-            self.lost_to = una + mss;
-            self.high_rxt = una;
-            self.owed = Owed::Yes;
-        }
+        self.on_noteworthy_ack(cc, heard)
     }
 
-    /// A duplicate acknowledgement, or new SACK blocks that are already on the board.
-    pub(super) fn on_duplicate(
-        &mut self,
-        una: SeqNum,
-        nxt: SeqNum,
-        mss: u32,
-        sack: SackUse,
-    ) -> Signal {
-        let edge = match sack {
-            SackUse::Yes => self.board.lost_edge(mss),
-            SackUse::No => {
-                let room = nxt.since(una) / mss;
-                self.dup_acks = (self.dup_acks + 1).min(room);
-                None
+    fn on_noteworthy_ack(&mut self, cc: &mut Controller, heard: &Heard) -> Outcome {
+        let mut outcome = Outcome::default();
+        let (una, before) = (heard.cc.una, heard.before);
+        let progressed = una != before;
+        let view = self.view(heard);
+        let rack = self.rack.get_or_insert_with(|| Box::new(Rack::new()));
+        // What arrives above a hole is not echoed (RFC 7323 4.3).
+        let echoed = heard.echoed.filter(|_| progressed);
+        rack.on_delivered(&view, &heard.delivered, echoed);
+        if progressed {
+            rack.on_progress(before, una);
+            let over = |e: &Episode| e.until.is_some_and(|end| !before.precedes(una, end));
+            if self.episode.as_deref().is_some_and(over) && heard.dsack.is_none() {
+                self.episode = None;
             }
-        };
+        }
+        if let Some(range) = heard.dsack {
+            rack.on_duplicate(heard.cc.nxt);
+            self.prove(range, heard.cc.nxt);
+        }
+        self.hear_of_tail(cc, heard);
+        if self.is_mistaken(heard) {
+            self.undo(cc);
+            outcome.undone = true;
+        }
+        self.count_duplicates(heard);
         match self.phase {
             Phase::Open => {
-                let lost_to = match edge {
-                    Some(edge) => edge,
-                    None if self.dup_acks >= DUP_THRESHOLD
-                        && !self.recover.is_some_and(|r| r.is_in(una..=nxt)) =>
-                    {
-                        una + mss.min(nxt.since(una))
-                    }
-                    None => return Signal::None,
-                };
-                self.enter(una, nxt, lost_to);
-                Signal::Enter
-            }
-            Phase::Fast { .. } | Phase::Loss { .. } => {
-                if let Some(edge) = edge {
-                    self.lost_to = una.later(self.lost_to, edge);
+                outcome.wait = self.detect(heard);
+                if self.sent.lost() > 0 {
+                    self.enter(cc, heard);
+                    outcome.entered = true;
+                } else if progressed {
+                    cc.on_ack(&heard.cc);
                 }
-                Signal::None
             }
+            Phase::Fast { point } => {
+                if progressed && !before.precedes(una, point) {
+                    self.leave(point, heard.cc.nxt);
+                    // What left since may be lost as well.
+                    outcome.wait = self.detect(heard);
+                    if self.sent.lost() > 0 {
+                        self.enter(cc, heard);
+                        outcome.entered = true;
+                    }
+                } else {
+                    outcome.wait = self.go_on(cc, heard);
+                }
+            }
+            Phase::Resend { point } => {
+                outcome.wait = self.detect(heard);
+                if progressed {
+                    cc.on_ack(&heard.cc);
+                    if !before.precedes(una, point) {
+                        self.leave(point, heard.cc.nxt);
+                    }
+                }
+            }
+            Phase::Loss { point, frto } => {
+                outcome.wait = self.detect(heard);
+                self.after_timeout(cc, heard, point, frto);
+            }
+        }
+        outcome
+    }
+
+    /// Another acknowledgement during fast recovery.
+    fn go_on(&mut self, cc: &Controller, heard: &Heard) -> Option<Instant> {
+        let ack = &heard.cc;
+        let lost = self.sent.lost();
+        if heard.sack == SackUse::No && ack.una != heard.before {
+            // RFC 6582 3.2, partial acknowledgement: the next hole begins here.
+            self.sent.lose_first(ack.mss);
+        }
+        let wait = self.detect(heard);
+        let safe = match ack.una != heard.before && self.sent.lost() <= lost {
+            true => Safe::Yes,
+            false => Safe::No,
+        };
+        let pipe = self.pipe(ack.una, ack.nxt, ack.mss);
+        let delivered = self.delivered(heard);
+        if let Some(episode) = &mut self.episode {
+            let prr = &mut episode.prr;
+            prr.on_ack(delivered, pipe, cc.ssthresh(), ack.mss, safe);
+        }
+        wait
+    }
+
+    /// Bytes that arrived, by what the acknowledgement says.
+    fn delivered(&self, heard: &Heard) -> u32 {
+        match heard.sack {
+            SackUse::Yes => heard.delivered.bytes,
+            // RFC 9937 6.2: a segment for each duplicate; those that they stood for are not counted twice.
+            SackUse::No if heard.is_duplicate => heard.cc.mss,
+            SackUse::No => heard.delivered.bytes.min(heard.cc.mss),
         }
     }
 
-    fn enter(&mut self, una: SeqNum, nxt: SeqNum, lost_to: SeqNum) {
-        self.phase = Phase::Fast { point: nxt };
-        self.lost_to = lost_to;
-        self.high_rxt = una;
-        self.owed = Owed::Yes;
-        self.rescue = Owed::Yes;
+    fn after_timeout(&mut self, cc: &mut Controller, heard: &Heard, point: SeqNum, frto: Frto) {
+        let ack = &heard.cc;
+        if ack.una == heard.before {
+            // RFC 5682 2.1, steps 2a and 3a.
+            let frto = Frto::Off;
+            self.phase = Phase::Loss { point, frto };
+            return;
+        }
+        // RFC 3465 2.3: after a timeout an acknowledgement may cover much that arrived long before, which says nothing
+        // about the path now.
+        cc.on_ack(&Ack {
+            acked: ack.acked.min(2 * ack.mss),
+            limited: Limited::ByCwnd,
+            ..*ack
+        });
+        if !heard.before.precedes(ack.una, point) {
+            self.leave(point, heard.cc.nxt);
+            return;
+        }
+        // RFC 5682 2.1, step 2b. Step 3b is in `is_mistaken`.
+        let frto = match frto {
+            Frto::First if heard.has_unsent => Frto::Second,
+            _ => Frto::Off,
+        };
+        self.phase = Phase::Loss { point, frto };
+    }
+
+    fn count_duplicates(&mut self, heard: &Heard) {
+        let ack = &heard.cc;
+        if heard.sack == SackUse::Yes {
+            return;
+        }
+        if heard.is_duplicate {
+            let room = ack.nxt.since(ack.una) / ack.mss;
+            self.dup_acks = (self.dup_acks + 1).min(room);
+            let repeated = self.recover.is_some_and(|r| r.is_in(ack.una..=ack.nxt));
+            if self.is_open() && self.dup_acks >= DUP_THRESHOLD && !repeated {
+                self.sent.lose_first(ack.mss);
+            }
+        } else if ack.una != heard.before {
+            // Of the segments that the duplicates stood for, those just acknowledged are no longer above the hole.
+            let segments = ack.acked.div_ceil(ack.mss).saturating_sub(1);
+            self.dup_acks = match self.phase {
+                Phase::Fast { .. } => self.dup_acks.saturating_sub(segments),
+                _ => 0,
+            };
+        }
+    }
+
+    fn detect(&mut self, heard: &Heard) -> Option<Instant> {
+        if heard.sack == SackUse::No {
+            return None;
+        }
+        let view = self.view(heard);
+        self.rack.as_ref()?.detect(&mut self.sent, &view)
+    }
+
+    fn view(&self, heard: &Heard) -> View {
+        let ack = &heard.cc;
+        View {
+            min_rtt: heard.min_rtt,
+            now: ack.now,
+            mss: ack.mss,
+            srtt: ack.srtt,
+            recovering: !self.is_open(),
+        }
+    }
+
+    /// The time that RACK waited for is over. True when fast recovery begins.
+    pub(super) fn on_reorder_timeout(&mut self, cc: &mut Controller, heard: &Heard) -> Outcome {
+        let mut outcome = Outcome {
+            wait: self.detect(heard),
+            ..Outcome::default()
+        };
+        if self.is_open() && self.sent.lost() > 0 {
+            self.enter(cc, heard);
+            outcome.entered = true;
+        }
+        outcome
+    }
+
+    fn enter(&mut self, cc: &mut Controller, heard: &Heard) {
+        let ack = &heard.cc;
+        let saved = cc.clone();
+        let flight = ack.nxt.since(ack.una);
+        // What exceeds the window was sent for what arrived: limited transmit.
+        cc.on_loss(flight.min(cc.cwnd()), ack.mss);
+        self.tail = Tail::None;
+        // RFC 9937 6.1: RecoverFS.
+        let delivered = self.delivered(heard);
+        let mut prr = Prr::new(flight - self.sent.sacked().min(flight) + delivered);
+        let pipe = self.pipe(ack.una, ack.nxt, ack.mss);
+        prr.on_ack(delivered, pipe, cc.ssthresh(), ack.mss, Safe::No);
+        self.remember(saved, ack.una, prr);
+        self.phase = Phase::Fast { point: ack.nxt };
+    }
+
+    fn leave(&mut self, point: SeqNum, nxt: SeqNum) {
+        self.phase = Phase::Open;
+        self.recover = Some(point);
+        self.dup_acks = 0;
+        if let Some(rack) = &mut self.rack {
+            rack.on_recovered();
+        }
+        if let Some(episode) = &mut self.episode {
+            episode.until = Some(nxt);
+        }
+    }
+
+    fn remember(&mut self, cc: Controller, una: SeqNum, prr: Prr) {
+        self.episode = Some(Box::new(Episode {
+            prr,
+            cc,
+            una,
+            stamp: None,
+            unproven: 0,
+            until: None,
+        }));
+    }
+
+    /// The peer got `range` twice: one of the two was sent again for nothing.
+    fn prove(&mut self, range: (SeqNum, SeqNum), nxt: SeqNum) {
+        if let Some(episode) = &mut self.episode
+            && range.0.is_in(episode.una..=nxt)
+        {
+            episode.unproven = episode.unproven.saturating_sub(range.1.since(range.0));
+        }
+    }
+
+    /// Whether the acknowledgement shows that nothing was lost in this episode.
+    fn is_mistaken(&mut self, heard: &Heard) -> bool {
+        let Some(episode) = &self.episode else {
+            return false;
+        };
+        let Some(stamp) = episode.stamp else {
+            return false;
+        };
+        // All that was sent again was a duplicate (RFC 3708 in spirit).
+        if episode.unproven == 0 {
+            return true;
+        }
+        if heard.cc.una == heard.before {
+            return false;
+        }
+        // RFC 3522 3.2: what is acknowledged left before anything was sent again.
+        if !self.is_open() && heard.echoed.is_some_and(|echoed| echoed < stamp) {
+            return true;
+        }
+        // RFC 5682 2.1, step 3b: what was sent once, before the timeout, arrived.
+        matches!(
+            self.phase,
+            Phase::Loss {
+                frto: Frto::Second,
+                ..
+            }
+        ) && heard.delivered.once
+    }
+
+    /// Returns to the time before the episode (RFC 4015).
+    fn undo(&mut self, cc: &mut Controller) {
+        if let Some(episode) = self.episode.take() {
+            cc.restore(episode.cc);
+        }
+        if !self.is_open() {
+            self.sent.find_again();
+            self.phase = Phase::Open;
+            self.dup_acks = 0;
+        }
+        if let Some(rack) = &mut self.rack {
+            rack.on_late();
+        }
     }
 
     /// The path turned out to be narrower: everything on its way is sent again, without blame.
     pub(super) fn resend_all(&mut self, una: SeqNum, nxt: SeqNum) {
         if una != nxt {
-            self.enter(una, nxt, nxt);
+            self.sent.lose_all();
+            if self.is_open() {
+                self.phase = Phase::Resend { point: nxt };
+            }
         }
     }
 
-    /// The retransmission timer went off. True when it had not done so for this data before.
-    // RFC 5681 3.1 and RFC 6675 5.1: everything outstanding counts as lost.
-    pub(super) fn on_timeout(&mut self, una: SeqNum, nxt: SeqNum) -> FirstTimeout {
-        let first = if self.is_loss() {
-            // RFC 2018 8: the receiver may have thrown away what it reported.
-            self.board.clear();
-            FirstTimeout::No
-        } else {
-            FirstTimeout::Yes
-        };
-        // The same when it acknowledges what lies below something it had reported.
-        if self.board.hole(una, nxt).0 != una {
-            self.board.clear();
+    /// The retransmission timer went off. `echoes` is whether the peer echoes timestamps.
+    // RFC 5681 3.1: everything outstanding counts as lost.
+    pub(super) fn on_timeout(
+        &mut self,
+        cc: &mut Controller,
+        una: SeqNum,
+        nxt: SeqNum,
+        mss: u32,
+        echoes: Echoes,
+    ) {
+        let repeated = matches!(self.phase, Phase::Loss { .. });
+        // RFC 2018 8: the receiver may have thrown away what it reported. So it has when it waits for something that
+        // it had reported.
+        if repeated || self.sent.is_reneged() {
+            self.sent.forget_sacks();
         }
-        self.phase = Phase::Loss { point: nxt };
-        self.lost_to = nxt;
-        self.high_rxt = una;
+        match self.phase {
+            // The window was reduced for this flight already.
+            Phase::Loss { .. } | Phase::Fast { .. } => cc.on_repeated_timeout(mss),
+            Phase::Open | Phase::Resend { .. } => {
+                let saved = cc.clone();
+                cc.on_timeout(nxt.since(una).min(cc.cwnd()), mss);
+                self.remember(saved, una, Prr::new(0));
+            }
+        }
+        self.sent.lose_all();
+        self.phase = Phase::Loss {
+            point: nxt,
+            frto: match (repeated, echoes) {
+                (false, Echoes::No) => Frto::First,
+                _ => Frto::Off,
+            },
+        };
         self.dup_acks = 0;
-        self.owed = Owed::Yes;
-        self.rescue = Owed::No;
-        first
+        self.tail = Tail::None;
     }
 
     /// Bytes believed to be on their way.
     // RFC 6675 4, SetPipe.
     #[inline]
     pub(super) fn pipe(&self, una: SeqNum, nxt: SeqNum, mss: u32) -> u32 {
-        let flight = nxt.since(una);
-        if self.is_quiet() {
-            return flight;
-        }
-        let arrived = self.board.bytes() + self.dup_acks.saturating_mul(mss);
-        let outstanding = flight.saturating_sub(arrived);
-        if self.phase == Phase::Open {
-            return outstanding;
-        }
-        // Lost and not sent again: the holes between high_rxt and lost_to.
-        let from = self.high_rxt;
-        let to = una.earlier(self.lost_to, nxt);
-        let lost = if una.precedes(from, to) {
-            to.since(from) - self.board.covered(from, to)
-        } else {
-            0
-        };
-        outstanding.saturating_sub(lost)
+        let gone = self.sent.sacked() + self.sent.lost() + self.dup_acks * mss;
+        nxt.since(una).saturating_sub(gone)
     }
 
-    /// The next range to send again, if any; not longer than the hole it lies in.
+    /// What may leave now, where that does not follow from the window.
     #[inline]
-    pub(super) fn next_hole(&self, una: SeqNum, nxt: SeqNum) -> Option<(SeqNum, SeqNum)> {
-        if self.phase == Phase::Open {
-            return None;
+    pub(super) fn room(&self) -> Option<u32> {
+        match self.phase {
+            Phase::Fast { .. } => self.episode.as_ref().map(|e| e.prr.room()),
+            _ => None,
         }
-        let (start, end) = self.board.hole(self.high_rxt, nxt);
-        let end = una.earlier(end, self.lost_to);
-        una.precedes(start, end).then_some((start, end))
     }
 
-    /// What to send again when nothing else can be sent: a hole below the highest report, or
-    /// once an episode the end of what is outstanding.
-    // RFC 6675 4, NextSeg rules 3 and 4.
-    pub(super) fn next_rescue(
-        &mut self,
-        una: SeqNum,
-        nxt: SeqNum,
-        mss: u32,
-    ) -> Option<((SeqNum, SeqNum), Why)> {
-        let Phase::Fast { point } = self.phase else {
-            return None;
-        };
-        let highest = self.board.highest()?;
-        let (start, end) = self.board.hole(self.high_rxt, nxt);
-        if una.precedes(start, end) && una.precedes(start, highest) {
-            let len = end.since(start).min(mss);
-            return Some(((start, start + len), Why::Lost));
-        }
-        if self.rescue == Owed::Yes && una != point && highest != nxt {
-            self.rescue = Owed::No;
-            let start = una.later(highest, nxt - mss.min(nxt.since(una)));
-            return Some(((start, nxt), Why::Rescue));
-        }
-        None
-    }
-
-    /// True when the next retransmission ignores the congestion window.
+    /// The next range to send again, if any.
     #[inline]
-    pub(super) fn is_owed(&self) -> bool {
-        self.owed == Owed::Yes
-    }
-
-    /// The bytes up to `end` were sent again.
-    pub(super) fn on_retransmit(&mut self, end: SeqNum, why: Why) {
-        // RFC 6675 5, step C.2: a rescue does not move HighRxt.
-        if why == Why::Lost {
-            self.high_rxt = end;
+    pub(super) fn next_hole(&self) -> Option<(SeqNum, SeqNum)> {
+        match self.phase {
+            Phase::Open => None,
+            Phase::Loss {
+                frto: Frto::Second, ..
+            } => None,
+            _ => self.sent.next_lost(),
         }
-        self.owed = Owed::No;
     }
-}
 
-/// Why something is sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
-    /// It is taken for lost.
-    Lost,
-    /// Nothing else can be sent, and the end of what is outstanding may be lost.
-    Rescue,
+    /// `start..end` left for the first time.
+    #[inline]
+    pub(super) fn on_sent(&mut self, start: SeqNum, end: SeqNum, now: Instant) {
+        self.sent.push(start, end, now);
+        if let (Phase::Fast { .. }, Some(episode)) = (self.phase, &mut self.episode) {
+            episode.prr.on_sent(end.since(start));
+        }
+        if self.tail == Tail::Due {
+            let again = false;
+            self.tail = Tail::Sent { end, again };
+        }
+    }
+
+    /// `start..end` left again.
+    pub(super) fn on_retransmit(&mut self, start: SeqNum, end: SeqNum, now: Instant) {
+        self.sent.again(start, end, now);
+        if let (Phase::Fast { .. }, Some(episode)) = (self.phase, &mut self.episode) {
+            episode.prr.on_sent(end.since(start));
+        }
+        if self.tail == Tail::Due {
+            let again = true;
+            self.tail = Tail::Sent { end, again };
+        } else if let Some(episode) = &mut self.episode {
+            episode.stamp.get_or_insert(now);
+            episode.unproven = episode.unproven.saturating_add(end.since(start));
+        }
+    }
+
+    /// Whether a tail loss probe may be scheduled: one at a time, and only where nothing else tells of a loss.
+    // RFC 8985 7.2
+    #[inline]
+    pub(super) fn may_probe(&self) -> bool {
+        self.is_open() && self.tail == Tail::None && self.sent.sacked() == 0
+    }
+
+    /// The probe's time has come.
+    pub(super) fn probe(&mut self) {
+        if self.may_probe() {
+            self.tail = Tail::Due;
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_probe_due(&self) -> bool {
+        self.tail == Tail::Due
+    }
+
+    /// The probe could not be sent, or is no longer needed.
+    pub(super) fn forget_probe(&mut self) {
+        self.tail = Tail::None;
+    }
+
+    // RFC 8985 7.4.2
+    fn hear_of_tail(&mut self, cc: &mut Controller, heard: &Heard) {
+        let Tail::Sent { end, again } = self.tail else {
+            return;
+        };
+        let ack = &heard.cc;
+        // Seen from before the acknowledgement, which lies within what was sent.
+        let reached = !heard.before.precedes(ack.una, end);
+        if !again {
+            if reached {
+                self.tail = Tail::None;
+            }
+        } else if heard.dsack.is_some_and(|(_, to)| to == end) {
+            // Both copies arrived: nothing was lost.
+            self.tail = Tail::None;
+        } else if reached && ack.una != end {
+            // The probe repaired a loss, of which nothing else tells.
+            cc.on_loss(ack.nxt.since(heard.before).min(cc.cwnd()), ack.mss);
+            self.tail = Tail::None;
+        } else if ack.una == end && heard.is_duplicate {
+            self.tail = Tail::None;
+        }
+    }
 }
 
 /// Whether the connection negotiated selective acknowledgements.
@@ -288,94 +588,9 @@ pub(super) enum SackUse {
     No,
 }
 
-/// Whether the retransmission timer went off for the first time in a row.
+/// Whether the peer echoes our timestamps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FirstTimeout {
+pub(super) enum Echoes {
     Yes,
     No,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MSS: u32 = 1000;
-
-    fn seq(n: u32) -> SeqNum {
-        SeqNum(n)
-    }
-
-    #[test]
-    fn sack_recovery_resends_each_hole_once_and_counts_the_pipe() {
-        let mut r = Recovery::new();
-        let (una, nxt) = (seq(0), seq(10_000));
-        assert_eq!(r.pipe(una, nxt, MSS), 10_000);
-        // Segments 0 and 3 are lost; 1, 2 and 4 to 6 arrive.
-        r.board.add((seq(1000), seq(3000)), una, nxt);
-        assert_eq!(r.on_duplicate(una, nxt, MSS, SackUse::Yes), Signal::None);
-        assert_eq!(r.pipe(una, nxt, MSS), 8_000); // limited transmit has room
-        r.board.add((seq(4000), seq(7000)), una, nxt);
-        assert_eq!(r.on_duplicate(una, nxt, MSS, SackUse::Yes), Signal::Enter);
-        assert_eq!(r.pipe(una, nxt, MSS), 3_000);
-        assert_eq!(r.next_hole(una, nxt), Some((seq(0), seq(1000))));
-        r.on_retransmit(seq(1000), Why::Lost);
-        assert_eq!(r.pipe(una, nxt, MSS), 4_000);
-        assert_eq!(r.next_hole(una, nxt), Some((seq(3000), seq(4000))));
-        r.on_retransmit(seq(4000), Why::Lost);
-        assert_eq!(r.next_hole(una, nxt), None);
-        assert_eq!(
-            r.next_rescue(una, nxt, MSS),
-            Some(((seq(9000), nxt), Why::Rescue))
-        );
-        r.on_retransmit(nxt, Why::Rescue);
-        assert_eq!(r.pipe(una, nxt, MSS), 5_000);
-        assert_eq!(r.next_rescue(una, nxt, MSS), None);
-        r.on_progress(seq(3000), 3000, MSS, SackUse::Yes);
-        assert!(!r.is_open());
-        r.on_progress(nxt, 7000, MSS, SackUse::Yes);
-        assert!(r.is_quiet());
-    }
-
-    #[test]
-    fn without_sack_three_duplicates_resend_the_first_and_partial_acks_the_next() {
-        let mut r = Recovery::new();
-        let (una, nxt) = (seq(0), seq(8_000));
-        let dup = |r: &mut Recovery| r.on_duplicate(una, nxt, MSS, SackUse::No);
-        assert_eq!(dup(&mut r), Signal::None);
-        assert_eq!(dup(&mut r), Signal::None);
-        assert_eq!(dup(&mut r), Signal::Enter);
-        assert_eq!(r.next_hole(una, nxt), Some((seq(0), seq(1000))));
-        r.on_retransmit(seq(1000), Why::Lost);
-        assert_eq!(r.next_hole(una, nxt), None);
-        assert_eq!(r.pipe(una, nxt, MSS), 5_000);
-        r.on_progress(seq(3000), 3000, MSS, SackUse::No);
-        assert_eq!(r.next_hole(seq(3000), nxt), Some((seq(3000), seq(4000))));
-        r.on_progress(nxt, 5000, MSS, SackUse::No);
-        assert!(r.is_quiet());
-    }
-
-    #[test]
-    fn a_timeout_resends_everything_that_was_not_reported() {
-        let mut r = Recovery::new();
-        let (una, nxt) = (seq(0), seq(5_000));
-        r.board.add((seq(1000), seq(2000)), una, nxt);
-        assert_eq!(r.on_timeout(una, nxt), FirstTimeout::Yes);
-        assert_eq!(r.pipe(una, nxt, MSS), 0);
-        assert_eq!(r.next_hole(una, nxt), Some((seq(0), seq(1000))));
-        r.on_retransmit(seq(1000), Why::Lost);
-        assert_eq!(r.next_hole(una, nxt), Some((seq(2000), seq(5000))));
-        assert_eq!(r.on_timeout(una, nxt), FirstTimeout::No);
-        assert_eq!(r.next_hole(una, nxt), Some((seq(0), seq(5000))));
-    }
-
-    #[test]
-    fn a_receiver_that_takes_back_what_it_reported_is_sent_it_again() {
-        let mut r = Recovery::new();
-        let nxt = seq(5_000);
-        r.board.add((seq(1000), nxt), seq(0), nxt);
-        // It acknowledges the middle of what it had reported, and not the rest.
-        r.on_progress(seq(2000), 2000, MSS, SackUse::Yes);
-        r.on_timeout(seq(2000), nxt);
-        assert_eq!(r.next_hole(seq(2000), nxt), Some((seq(2000), nxt)));
-    }
 }

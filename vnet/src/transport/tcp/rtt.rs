@@ -7,7 +7,9 @@ use crate::base::time::{Duration, nanos};
 /// [`Duration`] takes ten times as long.
 #[derive(Clone, Debug)]
 pub(super) struct Rtt {
-    srtt: Option<u64>,
+    srtt: u64,
+    /// The least measurement so far; `u64::MAX` before the first.
+    least: u64,
     rttvar: u64,
     /// Before backing off.
     base: u64,
@@ -20,7 +22,8 @@ const SYN_WAS_LOST: u64 = 3_000_000_000;
 impl Rtt {
     pub(super) fn new(config: &TcpConfig) -> Rtt {
         Rtt {
-            srtt: None,
+            srtt: 0,
+            least: u64::MAX,
             rttvar: 0,
             base: nanos(config.initial_rto),
             backoff: 0,
@@ -31,23 +34,21 @@ impl Rtt {
     pub(super) fn sample(&mut self, config: &TcpConfig, r: Duration) {
         // Some decades; so nothing below can overflow.
         let r = nanos(r).min(u64::MAX / 16);
-        match self.srtt {
-            // RFC 6298 2.2
-            None => {
-                self.srtt = Some(r);
-                self.rttvar = r / 2;
-            }
+        if self.is_measured() {
             // RFC 6298 2.3: alpha = 1/8, beta = 1/4; RTTVAR before SRTT.
-            Some(srtt) => {
-                let error = srtt.abs_diff(r);
-                self.rttvar = (self.rttvar * 3 + error) / 4;
-                self.srtt = Some((srtt * 7 + r) / 8);
-            }
+            let error = self.srtt.abs_diff(r);
+            self.rttvar = (self.rttvar * 3 + error) / 4;
+            self.srtt = (self.srtt * 7 + r) / 8;
+        } else {
+            // RFC 6298 2.2
+            self.srtt = r;
+            self.rttvar = r / 2;
         }
+        self.least = self.least.min(r);
         // The variance term has the floor, as in Linux: a steady path with delayed
         // acknowledgements would time out for nothing if the sum had it.
         let variance = (self.rttvar * 4).max(nanos(config.min_rto));
-        self.base = self.srtt.unwrap_or(r).saturating_add(variance);
+        self.base = self.srtt.saturating_add(variance);
         self.backoff = 0;
     }
 
@@ -74,7 +75,7 @@ impl Rtt {
     /// RFC 6298 5.7: the SYN had to be retransmitted. Unless it was measured all the same, the
     /// first timeout for data is 3 s.
     pub(super) fn syn_was_lost(&mut self) {
-        if self.srtt.is_none() {
+        if !self.is_measured() {
             self.base = self.base.max(SYN_WAS_LOST);
             self.backoff = 0;
         }
@@ -86,9 +87,24 @@ impl Rtt {
         Duration::from_nanos(self.base)
     }
 
+    #[inline]
+    fn is_measured(&self) -> bool {
+        self.least != u64::MAX
+    }
+
+    /// The least round-trip time, once measured.
+    pub(super) fn least(&self) -> Option<Duration> {
+        self.is_measured().then(|| Duration::from_nanos(self.least))
+    }
+
+    /// Whether the timer went off and nothing was measured since.
+    pub(super) fn is_backed_off(&self) -> bool {
+        self.backoff > 0
+    }
+
     /// The smoothed round-trip time, once measured.
     pub(super) fn srtt(&self) -> Option<Duration> {
-        self.srtt.map(Duration::from_nanos)
+        self.is_measured().then(|| Duration::from_nanos(self.srtt))
     }
 }
 

@@ -29,6 +29,10 @@ pub(crate) struct TcpStats {
     pub timeouts: u64,
     /// Fast retransmissions begun (RFC 5681 3.2, RFC 6675 5).
     pub fast_recoveries: u64,
+    /// Tail loss probes sent (RFC 8985 7).
+    pub tail_probes: u64,
+    /// Recoveries that were undone, since nothing had been lost (RFC 4015).
+    pub undone_recoveries: u64,
     /// Duplicate acknowledgements received.
     pub dup_acks_in: u64,
     /// Segments that arrived ahead of a gap.

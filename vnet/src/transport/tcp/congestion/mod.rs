@@ -66,6 +66,14 @@ impl Controller {
         *self = Controller::with(algorithm, self.cwnd(), self.ssthresh());
     }
 
+    /// Returns to what `saved` was before a loss that was none.
+    // RFC 4015 3.2 and RFC 9438 4.9.2.
+    pub(super) fn restore(&mut self, saved: Controller) {
+        let cwnd = self.cwnd().max(saved.cwnd());
+        *self = saved;
+        each!(self, c => c.cwnd = cwnd);
+    }
+
     #[inline]
     pub(super) fn cwnd(&self) -> u32 {
         each!(self, c => c.cwnd)

@@ -1,10 +1,12 @@
 //! What an acknowledgement says: progress, round-trip time, window, and what was lost.
 
+use super::timers::Pending;
 use super::{Connection, Env, Probe};
 use crate::base::time::{Duration, Instant};
-use crate::packet::header::TcpHeader;
+use crate::packet::header::{SackBlocks, TcpHeader};
 use crate::transport::tcp::congestion::{Ack, Limited};
-use crate::transport::tcp::recovery::{SackUse, Signal};
+use crate::transport::tcp::recovery::{Heard, Outcome, SackUse};
+use crate::transport::tcp::sent::Delivered;
 use crate::transport::tcp::seq::SeqNum;
 
 /// Whether the segment that carried the acknowledgement had anything else in it.
@@ -35,25 +37,107 @@ impl Connection {
             self.retries = 0;
         }
         let opened = una.precedes(before, self.snd.edge);
-        let sacked = self.take_sack(ack, h);
+        let mss = self.data_mss();
+        let limited = if self.flight() + mss > self.cc.cwnd() {
+            Limited::ByCwnd
+        } else {
+            Limited::Elsewhere
+        };
+        let mut heard = self.heard(env, una, ack, limited);
         if ack != una {
-            self.on_progress(env, ack, h);
-            if sacked > 0 {
-                self.notice_loss(env);
-            }
-        } else if sacked > 0 {
-            env.stats.dup_acks_in += 1;
-            self.notice_loss(env);
-        } else if self.flight() > 0 && carries == Carries::Nothing && self.snd.edge == before {
-            // RFC 5681 2: a duplicate acknowledgement.
-            env.stats.dup_acks_in += 1;
-            if self.negotiated.sack == SackUse::No {
-                self.notice_loss(env);
+            let sent = &mut self.recovery.sent;
+            sent.advance(ack, &mut heard.delivered);
+            heard.cc.rtt = self.measure(env, &heard.delivered, h);
+            heard.cc.srtt = self.rtt.srtt().unwrap_or(Duration::ZERO);
+            self.on_progress(env, ack);
+        }
+        let bytes = heard.delivered.bytes;
+        if !h.options.sack.is_empty() && self.negotiated.sack == SackUse::Yes {
+            heard.dsack = self.take_sack(una, ack, h, &mut heard.delivered);
+        }
+        if ack == una {
+            if heard.delivered.bytes > bytes {
+                env.stats.dup_acks_in += 1;
+            } else if self.flight() > 0
+                && carries == Carries::Nothing
+                && self.snd.edge == before
+                && heard.dsack.is_none()
+            {
+                // RFC 5681 2: a duplicate acknowledgement.
+                env.stats.dup_acks_in += 1;
+                heard.is_duplicate = true;
+            } else if heard.dsack.is_none() {
+                if opened {
+                    self.on_window_opened();
+                }
+                return;
             }
         }
+        if heard.delivered.again || !self.recovery.is_open() {
+            heard.echoed = self.echoed(env.now, h);
+        }
+        let outcome = self.recovery.on_ack(&mut self.cc, &heard);
+        self.follow(env, outcome, ack != una);
         if opened {
             self.on_window_opened();
         }
+    }
+
+    /// What recovery hears of an acknowledgement of nothing.
+    #[inline]
+    fn heard(&self, env: &Env<'_>, before: SeqNum, ack: SeqNum, limited: Limited) -> Heard {
+        let mss = self.data_mss();
+        let usable = self.snd.edge.since(self.snd.una);
+        Heard {
+            before,
+            delivered: Delivered::default(),
+            is_duplicate: false,
+            dsack: None,
+            echoed: None,
+            sack: self.negotiated.sack,
+            min_rtt: self.rtt.least().unwrap_or(Duration::ZERO),
+            has_unsent: self.snd.nxt != self.write_end() && usable > self.flight(),
+            cc: Ack {
+                now: env.now,
+                acked: ack.since(before),
+                rtt: None,
+                srtt: self.rtt.srtt().unwrap_or(Duration::ZERO),
+                una: ack,
+                nxt: self.snd.nxt,
+                mss,
+                most: (2 * mss).max(self.path.gso_max),
+                limited,
+            },
+        }
+    }
+
+    /// Draws the consequences for counters and timers.
+    #[inline]
+    fn follow(&mut self, env: &mut Env<'_>, outcome: Outcome, progressed: bool) {
+        if outcome.entered {
+            env.stats.fast_recoveries += 1;
+        }
+        if outcome.undone {
+            env.stats.undone_recoveries += 1;
+        }
+        if progressed || outcome.entered || outcome.undone {
+            self.restart_retransmit(env);
+        }
+        if let Some(wait) = outcome.wait
+            && wait < self.timers.retransmit
+        {
+            self.timers.retransmit = wait;
+            self.timers.pending = Pending::Reordering;
+        }
+    }
+
+    /// What was overtaken has not arrived in time.
+    pub(super) fn on_reordering(&mut self, env: &mut Env<'_>) {
+        let una = self.snd.una;
+        let heard = self.heard(env, una, una, Limited::Elsewhere);
+        let outcome = self.recovery.on_reorder_timeout(&mut self.cc, &heard);
+        self.restart_retransmit(env);
+        self.follow(env, outcome, false);
     }
 
     // RFC 9293 3.10.7.4: SND.WL1 < SEG.SEQ, or equal and SND.WL2 =< SEG.ACK.
@@ -76,16 +160,8 @@ impl Connection {
         }
     }
 
-    fn on_progress(&mut self, env: &mut Env<'_>, ack: SeqNum, h: &TcpHeader) {
+    fn on_progress(&mut self, env: &mut Env<'_>, ack: SeqNum) {
         let before = self.snd.una;
-        let acked = ack.since(before);
-        let mss = self.data_mss();
-        let limited = if self.flight() + mss > self.cc.cwnd() {
-            Limited::ByCwnd
-        } else {
-            Limited::Elsewhere
-        };
-        let rtt = self.measure(env, ack, h);
         self.hint.on_progress(env.now);
         self.snd.una = ack;
         // The other marks are seen from here, so none may fall behind.
@@ -101,31 +177,6 @@ impl Connection {
         }
         self.retries = 0;
         self.soft_error = None;
-        let heard = Ack {
-            now: env.now,
-            acked,
-            rtt,
-            srtt: self.rtt.srtt().unwrap_or(Duration::ZERO),
-            una: ack,
-            nxt: self.snd.nxt,
-            mss,
-            most: (2 * mss).max(self.path.gso_max),
-            limited,
-        };
-        if self.recovery.is_open() {
-            self.cc.on_ack(&heard);
-        } else if self.recovery.is_loss() {
-            // RFC 3465 2.3: after a timeout an acknowledgement may cover much that arrived long
-            // before, which says nothing about the path now.
-            self.cc.on_ack(&Ack {
-                acked: acked.min(2 * mss),
-                limited: Limited::ByCwnd,
-                ..heard
-            });
-        }
-        self.recovery
-            .on_progress(ack, acked, mss, self.negotiated.sack);
-        self.restart_retransmit(env);
         self.timers.persist = Instant::MAX;
         self.snd.probes = 0;
         if !self.waiters.writers.is_empty() && self.write_space() >= self.write_low_water() {
@@ -133,15 +184,14 @@ impl Connection {
         }
     }
 
-    /// RFC 6298 3: Karn's algorithm by timing one segment at a time; while something is sent
-    /// again, by timestamps as well.
+    /// RFC 6298 3, Karn's algorithm: what was sent once is timed, from the oldest of it. Otherwise, and while something
+    /// is sent again, timestamps tell.
     #[inline]
-    fn measure(&mut self, env: &Env<'_>, ack: SeqNum, h: &TcpHeader) -> Option<Duration> {
-        if let Some((end, sent)) = self.snd.timed
-            && !self.snd.una.precedes(ack, end)
+    fn measure(&mut self, env: &Env<'_>, delivered: &Delivered, h: &TcpHeader) -> Option<Duration> {
+        if let Some(first) = delivered.first
+            && !delivered.again
         {
-            self.snd.timed = None;
-            let rtt = env.now.since(sent);
+            let rtt = env.now.since(first);
             self.rtt.sample(env.config, rtt);
             return Some(rtt);
         }
@@ -149,6 +199,15 @@ impl Connection {
             self.measure_by_echo(env, h, env.config.max_rto);
         }
         None
+    }
+
+    /// When the segment that `h` answers had left at the latest: the end of the tick that it echoes.
+    fn echoed(&self, now: Instant, h: &TcpHeader) -> Option<Instant> {
+        let ts = self.negotiated.ts?;
+        let (_, echoed) = h.options.timestamp?;
+        let age = u64::from(ts.value(now).wrapping_sub(echoed));
+        let tick = (now.as_nanos() / 1_000_000).checked_sub(age)?;
+        Some(Instant::from_nanos(tick * 1_000_000 + 999_999))
     }
 
     /// Takes the age of an echo for a round trip, if it must be one and is below `limit`.
@@ -169,30 +228,31 @@ impl Connection {
         }
     }
 
-    /// Records the blocks of a selective acknowledgement and returns how many bytes are new.
-    #[inline]
-    fn take_sack(&mut self, ack: SeqNum, h: &TcpHeader) -> u32 {
-        if h.options.sack.is_empty() || self.negotiated.sack == SackUse::No {
-            return 0;
+    /// Records the blocks of a selective acknowledgement, and returns the one that reports a duplicate.
+    fn take_sack(
+        &mut self,
+        before: SeqNum,
+        ack: SeqNum,
+        h: &TcpHeader,
+        delivered: &mut Delivered,
+    ) -> Option<(SeqNum, SeqNum)> {
+        let blocks = h.options.sack.as_slice();
+        let block = |i: usize| blocks.get(i).map(|&(l, r)| (SeqNum(l), SeqNum(r)));
+        let first = block(0)?;
+        // RFC 2883 4: the first block, when it is below the acknowledgement, or within the second one.
+        let is_old = first.1.is_in(ack - self.snd.max_wnd..=ack)
+            && first.1.since(first.0) <= self.snd.max_wnd;
+        let is_inside = block(1).is_some_and(|(l, r)| first.0.is_in(l..=r) && first.1.is_in(l..=r));
+        let dsack = (first.0 != first.1 && (is_old || is_inside)).then_some(first);
+        // From the lowest on: what arrived together was not overtaken.
+        let mut sorted = [first; SackBlocks::MAX];
+        for (i, slot) in sorted.iter_mut().enumerate() {
+            *slot = block(i).unwrap_or(first);
         }
-        let mut new = 0;
-        for &(start, end) in h.options.sack.as_slice() {
-            new += self
-                .recovery
-                .board
-                .add((SeqNum(start), SeqNum(end)), ack, self.snd.nxt);
+        sorted.sort_unstable_by_key(|(l, _)| l.since(before));
+        for (l, r) in sorted {
+            self.recovery.sent.sack(l, r, delivered);
         }
-        new
-    }
-
-    fn notice_loss(&mut self, env: &mut Env<'_>) {
-        let (una, nxt, mss) = (self.snd.una, self.snd.nxt, self.data_mss());
-        let signal = self
-            .recovery
-            .on_duplicate(una, nxt, mss, self.negotiated.sack);
-        if signal == Signal::Enter {
-            env.stats.fast_recoveries += 1;
-            self.cc.on_loss(nxt.since(una), mss);
-        }
+        dsack
     }
 }

@@ -158,7 +158,6 @@ impl Connection {
         self.snd.una = ack;
         self.snd.nxt = ack;
         self.snd.wl2 = ack;
-        self.snd.timed = None;
         self.snd.small_end = ack;
         self.retries = 0;
         self.soft_error = None;

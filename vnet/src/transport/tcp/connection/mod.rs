@@ -133,8 +133,6 @@ pub(super) struct Sender {
     closed: Closed,
     /// The end of the last segment sent that was not full (Minshall's form of Nagle), or `una`.
     small_end: SeqNum,
-    /// The segment being timed: its end, and when it left.
-    timed: Option<(SeqNum, Instant)>,
     /// When the retransmission timer last went off. An echo from before that is no measure of
     /// the path: the acknowledgement that carried it first may have been lost.
     timed_out: Instant,
@@ -335,7 +333,6 @@ impl Connection {
                 reserved: 0,
                 closed: Closed::No,
                 small_end: iss,
-                timed: None,
                 timed_out: env.now,
                 last_sent: env.now,
                 probe: Probe::None,
@@ -424,7 +421,7 @@ impl Connection {
                 self.rcv.acks_due > 0
                     || self.snd.nxt != self.write_end()
                     || self.snd.probe != Probe::None
-                    || !self.recovery.is_open()
+                    || self.recovery.is_busy()
             }
         }
     }

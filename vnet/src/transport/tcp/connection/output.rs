@@ -6,7 +6,7 @@ use crate::base::time::Instant;
 use crate::packet::Payload;
 use crate::packet::header::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
 use crate::transport::tcp::options::{Switch, answer, offer, path_mss};
-use crate::transport::tcp::recovery::{SackUse, Why};
+use crate::transport::tcp::recovery::SackUse;
 use crate::transport::tcp::segment::SegmentOut;
 use crate::transport::tcp::seq::SeqNum;
 use crate::transport::tcp::state::{Due, State, SynReceived, SynSent};
@@ -39,23 +39,19 @@ impl Connection {
     }
 
     fn transmit_synchronized(&mut self, env: &mut Env<'_>) -> Option<SegmentOut> {
-        if !self.recovery.is_open()
-            && let Some(hole) = self.recovery.next_hole(self.snd.una, self.snd.nxt)
-            && let Some(segment) = self.retransmit(env, hole, Why::Lost)
-        {
-            return Some(segment);
+        if self.recovery.is_busy() {
+            if self.recovery.is_probe_due() {
+                if let Some(segment) = self.tail_probe(env) {
+                    return Some(segment);
+                }
+            } else if let Some(hole) = self.recovery.next_hole()
+                && let Some(segment) = self.retransmit(env, hole)
+            {
+                return Some(segment);
+            }
         }
         if self.snd.nxt != self.write_end()
             && let Some(segment) = self.new_data(env)
-        {
-            return Some(segment);
-        }
-        if !self.recovery.is_open()
-            && self.pipe() + self.data_mss() <= self.cc.cwnd()
-            && let Some((hole, why)) =
-                self.recovery
-                    .next_rescue(self.snd.una, self.snd.nxt, self.data_mss())
-            && let Some(segment) = self.retransmit(env, hole, why)
         {
             return Some(segment);
         }
@@ -163,11 +159,7 @@ impl Connection {
             let mss = self.data_mss();
             self.cc.on_idle(mss, env.config.initial_cwnd_segments);
         }
-        let pipe = self.pipe();
-        let mut room = self.cc.cwnd().saturating_sub(pipe);
-        if pipe == 0 {
-            room = room.max(piece);
-        }
+        let room = self.room(piece);
         if room < len.min(piece) {
             return None;
         }
@@ -181,6 +173,44 @@ impl Connection {
         }
         plan.len = len;
         Some(self.send_new(env, plan))
+    }
+
+    /// How many bytes congestion control lets leave now.
+    #[inline]
+    fn room(&self, piece: u32) -> u32 {
+        let pipe = self.pipe();
+        let room = match self.recovery.room() {
+            Some(room) => room,
+            None => self.cc.cwnd().saturating_sub(pipe),
+        };
+        // RFC 8985 7.3: a probe leaves whatever the window says. So does the first segment when nothing is on its way.
+        if pipe == 0 || self.recovery.is_probe_due() {
+            return room.max(piece);
+        }
+        room
+    }
+
+    /// A tail loss probe: new data, or the last segment again.
+    // RFC 8985 7.3
+    #[cold]
+    fn tail_probe(&mut self, env: &mut Env<'_>) -> Option<SegmentOut> {
+        let nxt = self.snd.nxt;
+        let mut segment = None;
+        if nxt != self.write_end() {
+            segment = self.new_data(env);
+        }
+        if segment.is_none() && self.flight() > 0 {
+            let start = nxt - self.data_mss().min(self.flight());
+            segment = self.retransmit(env, (start, nxt));
+        }
+        match segment {
+            Some(_) => {
+                env.stats.tail_probes += 1;
+                self.restart_retransmit(env);
+            }
+            None => self.recovery.forget_probe(),
+        }
+        segment
     }
 
     // RFC 9293 3.8.6.2.1: a window too small to be worth a segment, unless it is as large as the
@@ -220,9 +250,7 @@ impl Connection {
         self.snd.nxt = nxt;
         self.snd.probe = Probe::None;
         self.timers.persist = Instant::MAX;
-        if self.snd.timed.is_none() {
-            self.snd.timed = Some((nxt, env.now));
-        }
+        self.recovery.on_sent(plan.seq, nxt, env.now);
         if self.timers.retransmit == Instant::MAX {
             self.restart_retransmit(env);
         }
@@ -234,14 +262,9 @@ impl Connection {
         &mut self,
         env: &mut Env<'_>,
         (start, end): (SeqNum, SeqNum),
-        why: Why,
     ) -> Option<SegmentOut> {
         let mut plan = self.plan(env.now, start, 0, TcpFlags::NONE);
-        let pipe = self.pipe();
-        let mut room = self.cc.cwnd().saturating_sub(pipe);
-        if self.recovery.is_owed() || pipe == 0 {
-            room = room.max(plan.piece);
-        }
+        let room = self.room(plan.piece);
         let data_end = self.snd.queue.end();
         let mut upto = start;
         if start != data_end {
@@ -267,19 +290,10 @@ impl Connection {
                 upto += 1;
             }
         }
-        // RFC 6298 3 (Karn): what is sent twice is not timed.
-        let una = self.snd.una;
-        if self
-            .snd
-            .timed
-            .is_some_and(|(timed, _)| una.precedes(start, timed))
-        {
-            self.snd.timed = None;
-        }
-        if self.recovery.is_owed() || self.timers.retransmit == Instant::MAX {
+        self.recovery.on_retransmit(start, upto, env.now);
+        if self.timers.retransmit == Instant::MAX {
             self.restart_retransmit(env);
         }
-        self.recovery.on_retransmit(upto, why);
         env.stats.retransmits += 1;
         env.stats.retransmitted_bytes += u64::from(plan.len);
         Some(self.build(env, plan))

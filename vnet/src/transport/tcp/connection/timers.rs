@@ -4,13 +4,15 @@ use super::{Connection, Env, Owner, Probe};
 use crate::base::time::{Duration, Instant};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::options::Switch;
-use crate::transport::tcp::recovery::FirstTimeout;
+use crate::transport::tcp::recovery::{Echoes, SackUse};
 use crate::transport::tcp::state::{Due, State};
 
 /// The deadlines of a connection; [`Instant::MAX`] is "not set".
 #[derive(Clone, Copy, Debug)]
 pub(in crate::transport::tcp) struct Timers {
     pub(super) retransmit: Instant,
+    /// What `retransmit` is for.
+    pub(super) pending: Pending,
     pub(super) delayed_ack: Instant,
     pub(super) persist: Instant,
     pub(super) keepalive: Instant,
@@ -19,10 +21,27 @@ pub(in crate::transport::tcp) struct Timers {
     pub(super) orphan: Instant,
 }
 
+/// What happens when no acknowledgement comes in time. The first of them that is due stands for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pending {
+    /// The retransmission timeout (RFC 6298).
+    Timeout,
+    /// A tail loss probe (RFC 8985 7).
+    Probe,
+    /// What was overtaken is taken for lost (RFC 8985 6.2, step 5).
+    Reordering,
+}
+
+/// RFC 8985 7.2, WCDelAckT: how long the acknowledgement of a single segment may be delayed.
+const WORST_DELAYED_ACK: Duration = Duration::from_millis(200);
+/// RFC 7765 4: rrthresh, in segments.
+const RESTART_THRESHOLD: u32 = 4;
+
 impl Default for Timers {
     fn default() -> Timers {
         Timers {
             retransmit: Instant::MAX,
+            pending: Pending::Timeout,
             delayed_ack: Instant::MAX,
             persist: Instant::MAX,
             keepalive: Instant::MAX,
@@ -58,7 +77,14 @@ impl Connection {
         }
         if self.timers.retransmit <= now {
             self.timers.retransmit = Instant::MAX;
-            self.on_retransmission_timeout(env);
+            match self.timers.pending {
+                Pending::Timeout => self.on_retransmission_timeout(env),
+                Pending::Probe => {
+                    self.recovery.probe();
+                    self.restart_retransmit(env);
+                }
+                Pending::Reordering => self.on_reordering(env),
+            }
         }
         if self.timers.persist <= now {
             self.timers.persist = Instant::MAX;
@@ -82,17 +108,18 @@ impl Connection {
             return;
         }
         self.rtt.back_off();
-        self.snd.timed = None;
         self.snd.timed_out = env.now;
         match &mut self.state {
             State::SynSent(s) => s.syn = Due::Now,
             State::SynReceived(s) => s.syn_ack = Due::Now,
             _ => {
-                let (flight, mss) = (self.flight(), self.data_mss());
-                match self.recovery.on_timeout(self.snd.una, self.snd.nxt) {
-                    FirstTimeout::Yes => self.cc.on_timeout(flight, mss),
-                    FirstTimeout::No => self.cc.on_repeated_timeout(mss),
-                }
+                let echoes = match self.negotiated.ts {
+                    Some(_) => Echoes::Yes,
+                    None => Echoes::No,
+                };
+                let (una, nxt, mss) = (self.snd.una, self.snd.nxt, self.data_mss());
+                self.recovery
+                    .on_timeout(&mut self.cc, una, nxt, mss, echoes);
             }
         }
     }
@@ -140,14 +167,48 @@ impl Connection {
     }
 
     /// RFC 6298 5.1 to 5.3: (re)starts the retransmission timer, or stops it when nothing is
-    /// outstanding.
+    /// outstanding. A tail loss probe comes first where one helps.
     #[inline]
     pub(super) fn restart_retransmit(&mut self, env: &Env<'_>) {
-        self.timers.retransmit = if self.flight() > 0 {
-            env.now + self.rtt.rto(env.config)
-        } else {
-            Instant::MAX
-        };
+        self.timers.pending = Pending::Timeout;
+        let flight = self.flight();
+        if flight == 0 {
+            self.timers.retransmit = Instant::MAX;
+            return;
+        }
+        let rto = self.rtt.rto(env.config);
+        self.timers.retransmit = env.now + rto;
+        if !self.recovery.is_open() {
+            return;
+        }
+        let mss = self.data_mss();
+        if self.negotiated.sack == SackUse::Yes
+            && self.recovery.may_probe()
+            && !self.rtt.is_backed_off()
+            && let Some(srtt) = self.rtt.srtt()
+        {
+            // RFC 8985 7.2, with the peer's delayed acknowledgement for more than one segment, too: the last one of
+            // an odd number waits as well.
+            let delayed = match flight <= mss {
+                true => WORST_DELAYED_ACK,
+                false => env.config.delayed_ack,
+            };
+            let patience = srtt * 2 + delayed;
+            if patience < rto {
+                self.timers.retransmit = env.now + patience;
+                self.timers.pending = Pending::Probe;
+                return;
+            }
+        }
+        // RFC 7765 4: where there is too little for a fast retransmission, the timeout counts from when the oldest
+        // segment left.
+        if flight < RESTART_THRESHOLD * mss
+            && self.snd.nxt == self.write_end()
+            && let Some(oldest) = self.recovery.sent.oldest()
+            && oldest + rto > env.now
+        {
+            self.timers.retransmit = oldest + rto;
+        }
     }
 
     // RFC 9293 3.8.4. The timer is not moved by each segment: when it comes up, it looks at when

@@ -353,7 +353,7 @@ impl Connection {
     /// Bytes that the peer has acknowledged selectively.
     #[cfg(test)]
     pub(in crate::transport::tcp) fn sacked(&self) -> u32 {
-        self.recovery.board.bytes()
+        self.recovery.sent.sacked()
     }
 
     pub(in crate::transport::tcp) fn reported_state(&self) -> TcpState {

@@ -7,6 +7,7 @@ mod fuzz;
 mod hand;
 mod handshake;
 mod listen;
+mod loss;
 mod lossy;
 mod rto;
 mod script;
@@ -70,6 +71,17 @@ impl Default for Net {
     }
 }
 
+/// What becomes of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Arrives,
+    Lost,
+    /// It arrives later by so much.
+    Late(Duration),
+}
+
+type Fates = Box<dyn FnMut(Instant, usize, &SegmentOut) -> Fate>;
+
 pub(super) struct World {
     pub hosts: [Host; 2],
     pub net: Net,
@@ -81,6 +93,8 @@ pub(super) struct World {
     /// Every segment that was sent, with its sender.
     pub trace: Vec<(Instant, usize, TcpHeader, usize)>,
     pub verdicts: Vec<Verdict>,
+    /// Decides by time, sender and segment, besides `net`.
+    pub fate: Option<Fates>,
 }
 
 impl World {
@@ -109,6 +123,7 @@ impl World {
             free_at: [Instant::ZERO; 2],
             trace: Vec::new(),
             verdicts: Vec::new(),
+            fate: None,
         }
     }
 
@@ -154,6 +169,14 @@ impl World {
         if self.rng.chance(self.net.loss) {
             return;
         }
+        let now = self.now;
+        let fate = self.fate.as_mut();
+        let fate = fate.map_or(Fate::Arrives, |f| f(now, host, &s));
+        let late = match fate {
+            Fate::Arrives => Duration::ZERO,
+            Fate::Lost => return,
+            Fate::Late(by) => by,
+        };
         let copies = 1 + u32::from(self.rng.chance(self.net.duplicate));
         for _ in 0..copies {
             let mut at = self.now;
@@ -162,7 +185,7 @@ impl World {
                 at = at.max(self.free_at[host]) + Duration::from_nanos(bits * 1_000_000_000 / rate);
                 self.free_at[host] = at;
             }
-            at += self.net.delay;
+            at += self.net.delay + late;
             if self.rng.chance(self.net.reorder) {
                 at += self.net.delay.mul_f64(2.0 * self.rng.unit());
             }

@@ -42,6 +42,22 @@ fn passes(text: &str, options: &Options) -> Report {
     report
 }
 
+/// Calls `test` with each case, all at once: what runs on threads waits most of the time.
+fn at_once<T: Sync>(cases: &[T], test: impl Fn(&T) + Sync) {
+    std::thread::scope(|scope| {
+        let test = &test;
+        let running: Vec<_> = cases
+            .iter()
+            .map(|case| scope.spawn(move || test(case)))
+            .collect();
+        for run in running {
+            if let Err(panicked) = run.join() {
+                std::panic::resume_unwind(panicked);
+            }
+        }
+    });
+}
+
 /// All jobs of a text over one family.
 fn over(family: &str, text: &str) -> String {
     text.replace("{ from = ", &format!("{{ family = \"{family}\", from = "))
@@ -62,13 +78,13 @@ fn examples() -> Vec<String> {
 fn each_example_passes_in_ipv6_under_both_drivers() {
     let examples = examples();
     assert!(examples.len() >= 9, "{}", examples.len());
-    for text in examples {
-        let text = in_ipv6(&text);
+    at_once(&examples, |text| {
+        let text = in_ipv6(text);
         for driver in DRIVERS {
             let report = passes(&text, &options(driver, 1));
             assert!(report.jobs.iter().all(|job| job.family == Family::V6));
         }
-    }
+    });
 }
 
 /// Both families on the same links: each job passes over either.
@@ -89,16 +105,17 @@ fn each_example_passes_over_either_family_where_both_are() {
 #[test]
 fn the_built_in_topology_passes_in_either_family_and_in_both_at_once() {
     let both = in_both(TRIANGLE);
-    for text in [
+    let texts = [
         in_ipv6(TRIANGLE),
         over("v4", &both),
         over("v6", &both),
         both,
-    ] {
+    ];
+    at_once(&texts, |text| {
         for driver in DRIVERS {
-            passes(&text, &options(driver, 1));
+            passes(text, &options(driver, 1));
         }
-    }
+    });
 }
 
 /// Everything that is written is the same for equal seeds: the report, and the frames themselves.

@@ -16,24 +16,22 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-fn all_pass(driver: Driver) {
-    for file in files() {
-        let (topology, plan) = Topology::from_file(&file).unwrap_or_else(|e| panic!("{e}"));
-        assert!(!plan.jobs.is_empty(), "{}", file.display());
-        assert_eq!(plan.jobs.len(), topology.jobs.len());
-        let options = Options {
-            driver,
-            seed: 1,
-            ..Options::default()
-        };
-        let report = vnet_lab::run(&plan, &options, Arc::new(|_| {})).expect("a run");
-        assert!(
-            report.passed,
-            "{}\n{}",
-            file.display(),
-            report.to_text(Layout::default())
-        );
-    }
+fn passes(file: &Path, driver: Driver) {
+    let (topology, plan) = Topology::from_file(file).unwrap_or_else(|e| panic!("{e}"));
+    assert!(!plan.jobs.is_empty(), "{}", file.display());
+    assert_eq!(plan.jobs.len(), topology.jobs.len());
+    let options = Options {
+        driver,
+        seed: 1,
+        ..Options::default()
+    };
+    let report = vnet_lab::run(&plan, &options, Arc::new(|_| {})).expect("a run");
+    assert!(
+        report.passed,
+        "{}\n{}",
+        file.display(),
+        report.to_text(Layout::default())
+    );
 }
 
 #[test]
@@ -66,12 +64,24 @@ fn each_example_is_there() {
 
 #[test]
 fn every_job_passes_in_virtual_time() {
-    all_pass(Driver::Virtual);
+    for file in files() {
+        passes(&file, Driver::Virtual);
+    }
 }
 
 #[test]
 fn every_job_passes_on_threads() {
-    all_pass(Driver::Threads);
+    // All at once: they wait most of the time.
+    std::thread::scope(|scope| {
+        let running = files()
+            .into_iter()
+            .map(|file| scope.spawn(move || passes(&file, Driver::Threads)));
+        for run in running.collect::<Vec<_>>() {
+            if let Err(panicked) = run.join() {
+                std::panic::resume_unwind(panicked);
+            }
+        }
+    });
 }
 
 /// A link of several wires goes on without one of them.

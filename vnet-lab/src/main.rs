@@ -339,7 +339,8 @@ fn inspections(seen: &[Inspection], json: bool) -> anyhow::Result<ExitCode> {
     let text = match json {
         true => serde_json::to_string(seen).context("cannot write JSON")? + "\n",
         false => {
-            let texts: Vec<String> = seen.iter().map(Inspection::to_string).collect();
+            let width = usize::from(width(false));
+            let texts: Vec<String> = seen.iter().map(|seen| format!("{seen:width$}")).collect();
             texts.join("\n")
         }
     };

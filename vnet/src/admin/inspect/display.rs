@@ -1,6 +1,6 @@
 //! An [`Inspection`] as text, in the forms that a BSD user knows.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -21,19 +21,76 @@ use crate::netif::lagg::config::{LaggHash, LaggMode};
 use crate::packet::cx::Carrier;
 
 impl fmt::Display for Inspection {
+    /// In 80 columns, or in as many as the format has as its width: `format!("{seen:120}")`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        head(self, f)?;
-        self.interfaces.iter().try_for_each(|i| interface(i, f))?;
-        routes(&self.routes, f)?;
-        neighbours(self, f)?;
-        lldp(self, f)?;
-        sockets(self, f)?;
-        numbers(self, f)?;
-        init(self, f)?;
-        match self.pins.is_empty() {
-            true => Ok(()),
-            false => write!(f, "\n{}", self.pins),
+        let width = f.width().unwrap_or(WIDTH).max(MIN_WIDTH);
+        let mut text = String::new();
+        all(self, width, &mut text)?;
+        text.lines().try_for_each(|line| fold(line, width, f))
+    }
+}
+
+/// Columns of a terminal of which nothing is known, and those that are used of a very narrow one.
+const WIDTH: usize = 80;
+const MIN_WIDTH: usize = 40;
+/// What a line begins with that goes on with the one before.
+const CONTINUED: &str = "\t    ";
+
+/// Writes a line, in several where it is wider than that.
+fn fold(line: &str, width: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut rest = line;
+    let mut indent = "";
+    loop {
+        let mut column = columns(indent);
+        let mut end = rest.len();
+        // Behind the last space or comma that fits, and behind whatever fits when there is none.
+        let mut broken = None;
+        let text = rest.len() - rest.trim_start().len();
+        for (at, c) in rest.char_indices() {
+            column = after(column, c);
+            if column > width {
+                end = at;
+                break;
+            }
+            if at > text && matches!(c, ' ' | ',') {
+                broken = Some(at + 1);
+            }
         }
+        if end == rest.len() {
+            return writeln!(f, "{indent}{rest}");
+        }
+        let (now, later) = rest.split_at(broken.unwrap_or(end));
+        writeln!(f, "{indent}{}", now.trim_end())?;
+        rest = later.trim_start();
+        indent = CONTINUED;
+    }
+}
+
+/// The column after a character at that one.
+fn after(column: usize, c: char) -> usize {
+    match c {
+        '\t' => (column / 8 + 1) * 8,
+        _ => column + 1,
+    }
+}
+
+fn columns(text: &str) -> usize {
+    text.chars().fold(0, after)
+}
+
+fn all(seen: &Inspection, width: usize, f: &mut String) -> fmt::Result {
+    head(seen, f)?;
+    let mut interfaces = seen.interfaces.iter();
+    interfaces.try_for_each(|i| interface(i, width, f))?;
+    routes(&seen.routes, f)?;
+    neighbours(seen, f)?;
+    lldp(seen, f)?;
+    sockets(seen, f)?;
+    numbers(seen, f)?;
+    init(seen, f)?;
+    match seen.pins.is_empty() {
+        true => Ok(()),
+        false => write!(f, "\n{}", seen.pins),
     }
 }
 
@@ -49,7 +106,7 @@ impl fmt::Display for PhaseName {
     }
 }
 
-fn head(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn head(seen: &Inspection, f: &mut String) -> fmt::Result {
     let role = match seen.forwarding {
         Forwarding::Enabled => "router",
         Forwarding::Disabled => "host",
@@ -69,7 +126,7 @@ fn head(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 /// As `ifconfig(8)`.
-fn interface(view: &InterfaceView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn interface(view: &InterfaceView, width: usize, f: &mut String) -> fmt::Result {
     let info = &view.info;
     let mut flags: Vec<&str> = Vec::new();
     if info.admin == AdminState::Up {
@@ -143,7 +200,7 @@ fn interface(view: &InterfaceView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             let comma = if how.is_empty() { "" } else { ", " };
             writeln!(f, "\tmember: {}{comma}{how}", member.name)?;
         }
-        bridges::known(bridge, f)?;
+        bridges::known(bridge, width, f)?;
     }
     if let Some(lagg) = &view.aggregation {
         laggs(lagg, f)?;
@@ -166,7 +223,7 @@ fn interface(view: &InterfaceView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 /// As `ifconfig` shows a lagg.
-fn laggs(lagg: &LaggInfo, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn laggs(lagg: &LaggInfo, f: &mut String) -> fmt::Result {
     let word = |mode| match mode {
         LaggMode::Failover => "failover",
         LaggMode::Balance => "balance",
@@ -213,7 +270,7 @@ fn counted(n: u64, what: &str) -> String {
 }
 
 /// As `netstat -rn`: a table for each version.
-fn routes(routes: &[RouteInfo], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn routes(routes: &[RouteInfo], f: &mut String) -> fmt::Result {
     if routes.is_empty() {
         return Ok(());
     }
@@ -223,12 +280,7 @@ fn routes(routes: &[RouteInfo], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     table("Internet6", &v6, &ROUTE6, f)
 }
 
-fn table(
-    title: &str,
-    routes: &[&RouteInfo],
-    widths: &[usize],
-    f: &mut fmt::Formatter<'_>,
-) -> fmt::Result {
+fn table(title: &str, routes: &[&RouteInfo], widths: &[usize], f: &mut String) -> fmt::Result {
     if routes.is_empty() {
         return Ok(());
     }
@@ -278,7 +330,7 @@ const LLDP: [usize; 5] = [15, 18, 15, 8, 0];
 const SOCKET: [usize; 6] = [5, 7, 7, 22, 22, 0];
 
 /// Cells in columns of these widths; the last one, of width 0, ends the line.
-fn line(f: &mut fmt::Formatter<'_>, cells: &[&str], widths: &[usize]) -> fmt::Result {
+fn line(f: &mut String, cells: &[&str], widths: &[usize]) -> fmt::Result {
     for (cell, width) in cells.iter().zip(widths) {
         match width {
             0 => write!(f, "{cell}")?,
@@ -289,7 +341,7 @@ fn line(f: &mut fmt::Formatter<'_>, cells: &[&str], widths: &[usize]) -> fmt::Re
 }
 
 /// As `arp -an`.
-fn neighbours(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn neighbours(seen: &Inspection, f: &mut String) -> fmt::Result {
     if !seen.neighbours.is_empty() {
         writeln!(f)?;
     }
@@ -316,7 +368,7 @@ fn neighbours(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 /// Who is plugged in where.
-fn lldp(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn lldp(seen: &Inspection, f: &mut String) -> fmt::Result {
     if seen.lldp.is_empty() {
         return Ok(());
     }
@@ -333,7 +385,7 @@ fn lldp(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 /// As `netstat -an`.
-fn sockets(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn sockets(seen: &Inspection, f: &mut String) -> fmt::Result {
     if seen.sockets.is_empty() {
         return Ok(());
     }
@@ -394,7 +446,7 @@ fn address(addr: Option<SocketAddr>) -> String {
     }
 }
 
-fn numbers(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn numbers(seen: &Inspection, f: &mut String) -> fmt::Result {
     writeln!(f, "\nCounters")?;
     for (name, n) in seen.counters.iter().filter(|(_, n)| **n > 0) {
         writeln!(f, "\t{name}: {n}")?;
@@ -419,7 +471,7 @@ fn numbers(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-fn init(seen: &Inspection, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn init(seen: &Inspection, f: &mut String) -> fmt::Result {
     writeln!(f, "Init")?;
     for step in &seen.init {
         let (stage, order) = (step.stage, step.order);

@@ -1,34 +1,32 @@
 //! What a bridge knows, as text: its part in a spanning tree, its VLANs, its stations and its groups, in columns
-//! that fit a narrow terminal.
+//! that fit the terminal.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::fmt::{self, Write};
 
 use crate::admin::bridges::{BridgeView, SnoopingInfo, StpInfo};
 use crate::netif::bridge::fdb::Origin;
+use crate::netif::bridge::{HostPort, VidSet};
 
-/// Columns of a terminal that are counted on, but for the tab before each line.
-const WIDTH: usize = 72;
+/// Columns of the tab before each line.
+const TAB: usize = 8;
 
-/// All of that.
-pub(super) fn known(bridge: &BridgeView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// All of that, in lines of so many columns.
+pub(super) fn known(bridge: &BridgeView, width: usize, f: &mut String) -> fmt::Result {
+    let width = width - TAB;
     if let Some(stp) = &bridge.stp {
         tree(stp, f)?;
     }
-    vlans(bridge, f)?;
+    vlans(bridge, width, f)?;
     stations(bridge, f)?;
     match &bridge.snooping {
         None => Ok(()),
-        Some(snooping) => groups(snooping, f),
+        Some(snooping) => groups(snooping, width, f),
     }
 }
 
 /// A line of columns, of which the last may be of any length.
-fn row<const N: usize>(
-    f: &mut fmt::Formatter<'_>,
-    widths: [usize; N],
-    cells: [&str; N],
-) -> fmt::Result {
+fn row<const N: usize>(f: &mut String, widths: [usize; N], cells: [&str; N]) -> fmt::Result {
     let mut line = String::from("\t");
     for (width, cell) in widths.into_iter().zip(cells) {
         line.push_str(&format!("{cell:width$} "));
@@ -36,21 +34,22 @@ fn row<const N: usize>(
     writeln!(f, "{}", line.trim_end())
 }
 
-/// Names, on as many lines as they need.
-fn names(f: &mut fmt::Formatter<'_>, what: &str, names: &[&str]) -> fmt::Result {
-    let mut line = format!("{what}:");
+/// Names behind something, on as many lines as they need.
+fn names(f: &mut String, width: usize, what: &str, names: &[&str]) -> fmt::Result {
+    let indent = what.len().min(width / 2);
+    let mut line = what.to_owned();
     for (n, name) in names.iter().enumerate() {
         let comma = if n + 1 < names.len() { "," } else { "" };
-        if line.len() + name.len() + 2 > WIDTH {
+        if n > 0 && line.len() + 1 + name.len() + comma.len() > width {
             writeln!(f, "\t{line}")?;
-            line = " ".repeat(what.len() + 1);
+            line = " ".repeat(indent);
         }
-        line.push_str(&format!(" {name}{comma}"));
+        write!(line, " {name}{comma}")?;
     }
     writeln!(f, "\t{line}")
 }
 
-fn tree(stp: &StpInfo, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn tree(stp: &StpInfo, f: &mut String) -> fmt::Result {
     write!(f, "\tspanning tree: bridge {}, ", stp.bridge)?;
     match &stp.root_port {
         None if stp.root == stp.bridge => writeln!(f, "the root")?,
@@ -72,12 +71,13 @@ fn tree(stp: &StpInfo, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 /// The VLANs in which a member is, or the vnet itself; those with the same members on one line.
-fn vlans(bridge: &BridgeView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn vlans(bridge: &BridgeView, width: usize, f: &mut String) -> fmt::Result {
     let Some(config) = &bridge.config.vlans else {
         return Ok(());
     };
     let ports = bridge.members.iter().map(|m| (&*m.name, &m.config.vlans));
-    let host = std::iter::once(("host", &config.host));
+    let is_attached = bridge.config.host_port == HostPort::Attached;
+    let host = is_attached.then_some(("host", &config.host));
     let mut members: BTreeMap<u16, [Vec<&str>; 2]> = BTreeMap::new();
     for (name, vlans) in ports.chain(host) {
         let tagged: BTreeSet<u16> = vlans.tagged.iter().collect();
@@ -88,28 +88,28 @@ fn vlans(bridge: &BridgeView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             members.entry(vid).or_default()[0].push(name);
         }
     }
-    let mut runs: Vec<(u16, u16, [Vec<&str>; 2])> = Vec::new();
+    let mut alike: Vec<([Vec<&str>; 2], Vec<u16>)> = Vec::new();
+    let mut places: BTreeMap<[Vec<&str>; 2], usize> = BTreeMap::new();
     for (vid, members) in members {
-        match runs.last_mut() {
-            Some((_, last, same)) if *last + 1 == vid && *same == members => *last = vid,
-            _ => runs.push((vid, vid, members)),
+        let place = *places.entry(members.clone()).or_insert(alike.len());
+        match alike.get_mut(place) {
+            Some((_, vids)) => vids.push(vid),
+            None => alike.push((members, vec![vid])),
         }
     }
-    for (first, last, [untagged, tagged]) in runs {
-        let range = match first == last {
-            true => format!("VLAN {first}"),
-            false => format!("VLANs {first}-{last}"),
-        };
+    for ([untagged, tagged], vids) in alike {
+        let s = if vids.len() == 1 { "" } else { "s" };
+        let vids: VidSet = vids.into_iter().collect();
         for (how, of) in [("untagged", untagged), ("tagged", tagged)] {
             if !of.is_empty() {
-                names(f, &format!("{range} {how}"), &of)?;
+                names(f, width, &format!("VLAN{s} {vids} {how}:"), &of)?;
             }
         }
     }
     Ok(())
 }
 
-fn stations(bridge: &BridgeView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn stations(bridge: &BridgeView, f: &mut String) -> fmt::Result {
     if bridge.fdb.is_empty() {
         return Ok(());
     }
@@ -138,31 +138,25 @@ fn stations(bridge: &BridgeView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-fn groups(snooping: &SnoopingInfo, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn groups(snooping: &SnoopingInfo, width: usize, f: &mut String) -> fmt::Result {
     if snooping.is_querier {
         writeln!(f, "\tquerier: this bridge")?;
     }
-    let all = |all: &[String]| {
-        all.iter()
-            .map(|name| &**name)
-            .collect::<Vec<&str>>()
-            .join(", ")
-    };
     if !snooping.routers.is_empty() {
-        writeln!(f, "\trouters: {}", all(&snooping.routers))?;
+        let routers: Vec<&str> = snooping.routers.iter().map(String::as_str).collect();
+        names(f, width, "routers:", &routers)?;
     }
     if snooping.groups.is_empty() {
         return Ok(());
     }
-    const WIDTHS: [usize; 3] = [17, 4, 16];
-    row(f, WIDTHS, ["group", "VLAN", "behind"])?;
+    let wide = snooping.groups.iter().map(|g| g.group.to_string().len());
+    let wide = wide.max().unwrap_or(0).max(17);
+    writeln!(f, "\t{:wide$} VLAN behind", "group")?;
     for group in &snooping.groups {
         let vid = group.vid.map_or("-".to_owned(), |vid| vid.to_string());
-        row(
-            f,
-            WIDTHS,
-            [&group.group.to_string(), &vid, &all(&group.members)],
-        )?;
+        let members: Vec<&str> = group.members.iter().map(String::as_str).collect();
+        let what = format!("{:wide$} {vid:4}", group.group.to_string());
+        names(f, width, &what, &members)?;
     }
     Ok(())
 }

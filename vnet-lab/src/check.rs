@@ -67,6 +67,15 @@ impl Topology {
             RunError::Create { name, .. } | RunError::Bridge { name, .. } => {
                 node(name).map(|n| n.name.span())
             }
+            RunError::Sysctl {
+                node: on,
+                name: wanted,
+                ..
+            } => node(on).map(|n| {
+                let mut tunables = n.sysctl.iter();
+                let found = tunables.find(|(name, _)| name.get_ref() == wanted);
+                found.map_or(n.name.span(), |(name, _)| name.span())
+            }),
             RunError::Interface {
                 interface: name, ..
             }

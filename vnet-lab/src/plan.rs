@@ -22,13 +22,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use vnet::link::LinkEvent;
-use vnet::{LinkConfig, MacAddr, MemberVlans, RstpConfig};
+use vnet::{BridgeConfig, LinkConfig, MacAddr, MemberConfig, Stp, VlanConfig};
 
 pub use trace::Unreachable;
 
 use crate::family::{Family, is_link_local};
 use crate::job::Task;
-use crate::topology::{CaptureFormat, Door, Event, Lagg, NodeKind, Target, Via};
+use crate::topology::{CaptureFormat, Door, Event, Lagg, NodeKind, Station, Target, Via};
 
 /// What to build and what to run on it.
 #[derive(Clone, Debug)]
@@ -62,16 +62,24 @@ pub struct PlannedVnet {
     pub name: String,
     /// What it is.
     pub kind: NodeKind,
-    /// How it takes part in the rapid spanning tree protocol, if it does.
-    pub rstp: Option<RstpConfig>,
-    /// It is a switch that tells VLANs apart.
-    pub tells_vlans_apart: bool,
+    /// How its bridge works, at a switch or hub.
+    pub bridge: Option<BridgeConfig>,
     /// Whether it speaks LLDP.
     pub lldp: bool,
+    /// Its tunables and their values, by name.
+    pub sysctl: Vec<(String, String)>,
     /// Its interfaces, in the order of the file.
     pub interfaces: Vec<PlannedInterface>,
     /// Its routes besides the connected ones.
     pub routes: Vec<PlannedRoute>,
+}
+
+impl PlannedVnet {
+    /// True for a switch that takes part in a spanning tree.
+    pub(crate) fn speaks_rstp(&self) -> bool {
+        let bridge = self.bridge.as_ref();
+        bridge.is_some_and(|bridge| bridge.stp != Stp::Off)
+    }
 }
 
 /// An interface of a vnet.
@@ -89,10 +97,14 @@ pub struct PlannedInterface {
     pub link: usize,
     /// Its segment, as a number: that of all links that switches join to its own, in its VLAN.
     pub(crate) segment: usize,
-    /// In which VLANs it is, at a switch that tells them apart.
-    pub member: Option<MemberVlans>,
-    /// Its VID and the number of the interface that it stands on, if it is a VLAN interface.
-    pub vlan: Option<(u16, usize)>,
+    /// How the bridge treats it, at a switch or hub.
+    pub member: Option<MemberConfig>,
+    /// Whether the file says if it leads to hosts only.
+    pub(crate) says_edge: bool,
+    /// The stations that the bridge knows to be behind it.
+    pub stations: Vec<Station>,
+    /// Its VLAN and the number of the interface that it stands on, if it is a VLAN interface.
+    pub vlan: Option<(VlanConfig, usize)>,
 }
 
 /// A route.
@@ -236,7 +248,8 @@ impl Plan {
         (vnet, end): (usize, usize),
     ) -> impl Iterator<Item = (usize, usize)> {
         let after = self.vnets[vnet].interfaces[end + 1..].iter();
-        let above = after.take_while(move |i| i.vlan.is_some_and(|(_, parent)| parent == end));
+        // What stands on these comes before the next end.
+        let above = after.take_while(move |i| i.vlan.is_some_and(|(_, parent)| parent >= end));
         (end..=end + above.count()).map(move |interface| (vnet, interface))
     }
 

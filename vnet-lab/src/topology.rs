@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `parse` | nodes and links |
 //! | `end` | one end of a link: `node:interface address/prefix` |
+//! | `switch`, `port` | what is said of a switch, and of its ports |
 //! | `lagg` | several wires used as one link |
 //! | `link` | what happens to frames in a direction of a link |
 //! | `event` | what changes over time |
@@ -24,7 +25,9 @@ mod job;
 mod lagg;
 mod link;
 pub(crate) mod parse;
+mod port;
 pub(crate) mod segments;
+mod switch;
 pub(crate) mod validate;
 
 #[cfg(test)]
@@ -36,13 +39,15 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use toml::Spanned;
-use vnet::{LaggConfig, LinkConfig, MacAddr, MemberVlans, RstpConfig};
+use vnet::{LaggConfig, LinkConfig, MacAddr, RstpConfig, VlanConfig};
 
 pub(crate) use attach::place_of as place_of_attach;
 pub use attach::{Attach, DOORS, Door, Emulator, HostTap};
 pub use capture::CaptureFormat;
 pub use event::{Event, EventTarget};
 pub use job::Job;
+pub use port::{Port, PortTree, Station};
+pub use switch::Switch;
 
 pub use crate::file::name::Target;
 pub use crate::job::Task;
@@ -106,6 +111,10 @@ pub struct Node {
     pub stp_priority: Option<Spanned<u16>>,
     /// Whether it speaks LLDP, when the file says so.
     pub lldp: Option<bool>,
+    /// What it says of the bridge that it is.
+    pub switch: Switch,
+    /// Its tunables, by name.
+    pub sysctl: Vec<(Spanned<String>, String)>,
     /// Its static routes.
     pub routes: Vec<Spanned<Route>>,
 }
@@ -131,7 +140,7 @@ pub enum SpanningTree {
     #[default]
     Off,
     /// By the rapid spanning tree protocol.
-    Rstp,
+    Rstp(RstpConfig),
 }
 
 /// A static route.
@@ -171,11 +180,11 @@ pub struct Link {
     pub backward: LinkConfig,
 }
 
-/// What a link carries of one VLAN: the link's number, and the VID on it.
-pub(crate) type Strand = (usize, u16);
+/// The tags of frames, the outermost first.
+pub(crate) type Tags = Vec<VlanConfig>;
 
-/// The VID of what a link carries without tags.
-pub(crate) const UNTAGGED: u16 = 0;
+/// What a link carries of one VLAN: the link's number, and the tags on it; none for what has no tag.
+pub(crate) type Strand = (usize, Tags);
 
 /// Several wires between two nodes, which each of them has as one interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,44 +218,61 @@ pub struct End {
     pub mac: Option<Spanned<MacAddr>>,
     /// The largest IP packet it sends, when the file says so.
     pub ip_mtu: Option<u16>,
-    /// In which VLANs it is, at a switch, when the file says so.
-    pub member: Option<Spanned<MemberVlans>>,
-    /// The VLAN interfaces on it, by their VIDs, at a host or router.
-    pub vlans: Vec<(u16, End)>,
+    /// How a switch treats it.
+    pub port: Port,
+    /// The VLAN interfaces on it, at a host or router.
+    pub vlans: Vec<(VlanConfig, End)>,
+}
+
+impl End {
+    /// This end and the VLAN interfaces on it, with what is below first, and the tags of each.
+    fn all<'a>(&'a self, tags: Tags, found: &mut Vec<(Tags, &'a End)>) {
+        found.push((tags.clone(), self));
+        for (vlan, above) in &self.vlans {
+            let mut tags = tags.clone();
+            tags.push(*vlan);
+            above.all(tags, found);
+        }
+    }
 }
 
 impl Topology {
     /// How a node takes part in the rapid spanning tree protocol, if it does.
     pub(crate) fn rstp(&self, node: &Node) -> Option<RstpConfig> {
         let stp = node.stp.as_ref().map_or(self.stp, |stp| *stp.get_ref());
-        if node.kind != NodeKind::Switch || stp == SpanningTree::Off {
-            return None;
+        match (node.kind, stp) {
+            (NodeKind::Switch, SpanningTree::Rstp(config)) => {
+                let priority = node.stp_priority.as_ref();
+                Some(RstpConfig {
+                    priority: priority.map_or(config.priority, |priority| *priority.get_ref()),
+                    ..config
+                })
+            }
+            _ => None,
         }
-        let first = RstpConfig::default();
-        let priority = node.stp_priority.as_ref();
-        Some(RstpConfig {
-            priority: priority.map_or(first.priority, |priority| *priority.get_ref()),
-            ..first
-        })
     }
 
     /// All link ends and the VLAN interfaces on them, with the strand that each is an end of.
     pub(crate) fn ends(&self) -> impl Iterator<Item = (Strand, &End)> {
-        self.links
-            .iter()
-            .enumerate()
-            .flat_map(|(n, link)| link.ends.iter().map(move |end| (n, end)))
-            .flat_map(|(link, end)| {
-                let above = end.vlans.iter().map(move |(vid, end)| ((link, *vid), end));
-                std::iter::once(((link, UNTAGGED), end)).chain(above)
-            })
+        let ends = self.links.iter().enumerate();
+        let ends = ends.flat_map(|(n, link)| link.ends.iter().map(move |end| (n, end)));
+        ends.flat_map(|(link, end)| {
+            let mut all = Vec::new();
+            end.all(Tags::new(), &mut all);
+            all.into_iter().map(move |(tags, end)| ((link, tags), end))
+        })
     }
 
-    /// The switches that tell VLANs apart, because an end of a link at them says so.
+    /// The switches that tell VLANs apart, because they or an end of a link at them say so.
     pub(crate) fn tells_vlans_apart(&self) -> BTreeSet<&str> {
         let ends = self.links.iter().flat_map(|link| &link.ends);
-        let aware = ends.filter(|end| end.member.is_some());
-        aware.map(|end| end.node.get_ref().as_str()).collect()
+        let by_port = ends.filter(|end| end.port.vlans.is_some());
+        let by_port = by_port.map(|end| end.node.get_ref().as_str());
+        let nodes = self.nodes.iter();
+        let by_node = nodes.filter(|node| node.switch.config.vlans.is_some());
+        by_port
+            .chain(by_node.map(|node| node.name.get_ref().as_str()))
+            .collect()
     }
 
     /// What a message about an unknown node ends with: the names of those that there are.

@@ -104,6 +104,57 @@ fn tshark_finds_no_fault_with_ipv6() {
     }
 }
 
+/// What the examples of the second layer send under both drivers, in full: nothing is malformed, and all that they are
+/// about is there.
+#[test]
+fn tshark_finds_no_fault_with_the_second_layer() {
+    if !has_tshark() {
+        return;
+    }
+    let examples = [
+        (
+            "imunes/vlan.toml",
+            &["vlan.id == 10", "vlan.id == 20", "tcp"][..],
+        ),
+        // A BPDU of the rapid protocol, and one that says that the topology has changed.
+        (
+            "imunes/rstp.toml",
+            &["stp.version == 2", "stp.flags.tc == 1"],
+        ),
+        (
+            "campus.toml",
+            &["stp.version == 2", "igmp.type == 0x11", "vlan.id == 20"],
+        ),
+        (
+            "qinq.toml",
+            &[
+                "ieee8021ad.id == 100",
+                "ieee8021ad.id == 200",
+                "vlan.id == 10",
+            ],
+        ),
+        ("lagg.toml", &["lacp"]),
+    ];
+    let topologies = Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies");
+    for (file, there) in examples {
+        let place = Place::new(&fs::read_to_string(topologies.join(file)).expect("readable"));
+        for driver in ["virtual", "threads"] {
+            let live = format!("{driver}.pcapng");
+            let until = ["--pcap-live", &live, "--gso", "cut", "--driver", driver];
+            place.run(0, &until);
+            let all = place.path(&live);
+            for what in there {
+                let found = tshark(&all, what, "frame.number");
+                assert!(!found.is_empty(), "{file} under {driver}: {what}");
+            }
+            let bad = "_ws.malformed || _ws.expert.severity == error || ip.checksum.status == 0 \
+                || tcp.checksum.status == 0 || icmp.checksum.status == 0 && icmp.type != 11";
+            let found = tshark(&all, bad, "frame.number");
+            assert_eq!(found, [""; 0], "{file} under {driver}");
+        }
+    }
+}
+
 /// Fragments, and routers that say what their links take.
 const NARROW: &str = "routing = 'auto'\nhosts = ['a', 'b']\nrouters = ['r']\nlink = [\n\
     { ends = ['a 192.0.2.1/30', 'r 192.0.2.2/30'] },\n\

@@ -53,7 +53,12 @@ fn examples() -> Vec<(String, String)> {
         .iter()
         .map(|path| (path.display().to_string(), read(path)))
         .collect();
-    for page in ["README.md", "docs/topology.md"] {
+    for page in [
+        "README.md",
+        "docs/topology.md",
+        "docs/bridges.md",
+        "docs/vlans.md",
+    ] {
         let text = read(&repository().join(page));
         for block in text.split("```toml\n").skip(1) {
             let block = block.split("```").next().expect("a fence ends");
@@ -126,6 +131,59 @@ fn both_accept_every_form_of_every_key() {
         );
         assert_eq!(refused(&validator, &source), None, "{source}");
         Topology::parse("x.toml", &source).unwrap_or_else(|e| panic!("{e}"));
+    }
+}
+
+#[test]
+fn both_agree_about_switches_and_vlans() {
+    let validator = validator();
+    let with = |switch: &str, port: &str, vlan: &str| {
+        format!(
+            "hosts = ['a']\nnode.s = {{ kind = 'switch', stp = 'rstp'{switch} }}\n\
+             link = [{{ ends = [{{ node = 'a', address = '192.0.2.1/24'{vlan} }}, {{ node = 's'{port} }}] }}]"
+        )
+    };
+    let all_of_port = ", trunk = '5', native = 6, private = true, learn = true, discover = false, broadcast = false, \
+        multicast = false, router = true, sticky = true, max_stations = 9, span = false, \
+        storm = { broadcast = 1, multicast = 2, unknown = 3 }, stations = ['02:00:00:00:00:01', '02:00:00:00:00:02 vlan 5'], \
+        stp = { priority = 32, path_cost = 7, edge = 'no', segment = 'shared', bpdu_guard = true, root_guard = true }";
+    let all_of_vids = ", vids = { pvid = 5, tagged = '6-9', untagged = '5', tags = 'ignore', ingress_filter = true }";
+    let all_of_switch = ", tags = '802.1ad', snooping = { querier = '192.0.2.9', query_interval = '1min', fast_leave = true, \
+        unknown = false, max_groups = 5 }, fdb = { max_age = '5min', max_stations = 5, max_stations_per_vlan = 3, \
+        learning = 'shared' }, sysctl = { 'net.inet.ip.ttl' = 5, net.link.vlan.classes = '1' }";
+    let all_of_vlan = ", vlan = { 5 = '198.51.100.1/32', s5 = ['198.51.100.2/32'], 6 = { interface = 'x', mac = '02:00:00:00:00:05', \
+        ip_mtu = 1400, addresses = ['198.51.100.3/32'], vlan.7 = '198.51.100.4/32' } }";
+    for right in [
+        with("", all_of_port, ""),
+        with("", all_of_vids, ""),
+        with("", ", tunnel = 5", ""),
+        with(all_of_switch, "", ""),
+        with(", snooping = true", "", ""),
+        with("", "", all_of_vlan),
+    ] {
+        assert_eq!(refused(&validator, &right), None, "{right}");
+        Topology::parse("x.toml", &right).unwrap_or_else(|e| panic!("{e}"));
+    }
+    for wrong in [
+        with("", ", tunnel = 0", ""),
+        with("", ", storm = 5", ""),
+        with("", ", storm = { broadcast = 0 }", ""),
+        with("", ", stp = { edge = true }", ""),
+        with("", ", stp = { priority = 17 }", ""),
+        with("", ", stations = '02:00:00:00:00:01'", ""),
+        with("", ", stations = ['02:00:00:00:00']", ""),
+        with("", ", vids = { tags = 'drop' }", ""),
+        with(", snooping = 'igmp'", "", ""),
+        with(", snooping = { querier = 5 }", "", ""),
+        with(", fdb = { learning = 'both' }", "", ""),
+        with(", tags = '802.1aq'", "", ""),
+        with(", sysctl = 5", "", ""),
+        with(", sysctl = { a = true }", "", ""),
+        with("", "", ", vlan = { x5 = '198.51.100.1/32' }"),
+        with("", "", ", vlan = { 5 = { ip_mtu = 1400 } }"),
+    ] {
+        assert!(refused(&validator, &wrong).is_some(), "{wrong}");
+        assert!(Topology::parse("x.toml", &wrong).is_err(), "{wrong}");
     }
 }
 
@@ -382,6 +440,8 @@ fn keys(schema: &Value, path: &str) -> BTreeSet<String> {
 fn both_know_the_same_keys() {
     let schema = schema();
     let zzz = "zzz = 1";
+    let of_end =
+        |key: &str| format!("hosts = ['a']\nlink = [{{ ends = [{{ node = 'a', {key} }}, 'a'] }}]");
     let tables = [
         ("", with("", zzz, "")),
         ("/$defs/link", with(", zzz = 1", "", "")),
@@ -415,6 +475,25 @@ fn both_know_the_same_keys() {
         (
             "/$defs/job",
             "hosts = ['a']\njob = [{ zzz = 1 }]".to_owned(),
+        ),
+        ("/$defs/stp/oneOf/1", with("", "stp = { zzz = 1 }", "")),
+        (
+            "/$defs/node/properties/fdb",
+            with("", "node.c.fdb = { zzz = 1 }", ""),
+        ),
+        (
+            "/$defs/node/properties/snooping/oneOf/1",
+            with("", "node.c.snooping = { zzz = 1 }", ""),
+        ),
+        ("/$defs/end/oneOf/1/properties/stp", of_end("stp.zzz = 1")),
+        ("/$defs/end/oneOf/1/properties/vids", of_end("vids.zzz = 1")),
+        (
+            "/$defs/end/oneOf/1/properties/storm",
+            of_end("storm.zzz = 1"),
+        ),
+        (
+            "/$defs/vlan/additionalProperties/oneOf/2",
+            of_end("vlan.s5.zzz = 1"),
         ),
         (
             "/$defs/end/oneOf/1",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use toml::Spanned;
+use vnet::{BridgeConfig, BridgeMode, BridgeVlans, HostPort, Stp};
 
 use super::{
     Plan, PlannedAttach, PlannedInterface, PlannedJob, PlannedLink, PlannedRoute, PlannedScript,
@@ -11,7 +12,9 @@ use super::{
 };
 use crate::family::is_link_local;
 use crate::topology::segments::{Segments, member_vlans};
-use crate::topology::{Directions, End, Job, Routing, Strand, Target, Topology, UNTAGGED};
+use crate::topology::{
+    Directions, End, Job, Node, NodeKind, PortTree, Routing, Strand, Tags, Target, Topology,
+};
 
 impl Plan {
     /// Plans a topology whose network is sound. Jobs that name what does not exist are left out.
@@ -36,12 +39,14 @@ impl Plan {
                 destination: route.get_ref().destination,
                 via: route.get_ref().via.clone(),
             });
+            let sysctl = node.sysctl.iter();
+            let sysctl = sysctl.map(|(name, value)| (name.get_ref().clone(), value.clone()));
             plan.vnets.push(PlannedVnet {
                 name: node.name.get_ref().clone(),
                 kind: node.kind,
-                rstp: topology.rstp(node),
-                tells_vlans_apart: aware.contains(node.name.get_ref().as_str()),
+                bridge: bridge(topology, node, aware.contains(node.name.get_ref().as_str())),
                 lldp: node.lldp.unwrap_or(topology.lldp),
+                sysctl: sysctl.collect(),
                 interfaces: Vec::new(),
                 routes: routes.collect(),
             });
@@ -59,12 +64,10 @@ impl Plan {
             let ends = link.ends.each_ref().map(|end| {
                 let vnet = plan.number(end.node.get_ref());
                 let vnet = vnet.expect("a sound network has no link to nowhere");
-                let added = plan.add_end(vnet, (number, UNTAGGED), end, &segments);
-                for (vid, above) in &end.vlans {
-                    let (_, interface) = plan.add_end(vnet, (number, *vid), above, &segments);
-                    plan.vnets[vnet].interfaces[interface].vlan = Some((*vid, added.1));
-                }
-                added
+                (
+                    vnet,
+                    plan.add_end(vnet, (number, Tags::new()), end, &segments),
+                )
             });
             plan.links.push(PlannedLink {
                 name: link.name.as_ref().map(|name| name.get_ref().clone()),
@@ -106,21 +109,27 @@ impl Plan {
         }
     }
 
-    fn add_end(
-        &mut self,
-        vnet: usize,
-        strand: Strand,
-        end: &End,
-        segments: &Segments,
-    ) -> (usize, usize) {
-        let aware = self.vnets[vnet].tells_vlans_apart;
-        let segment = segments.of_strand(strand);
+    /// Adds an end and the VLAN interfaces on it, and says which interface it has become.
+    fn add_end(&mut self, vnet: usize, strand: Strand, end: &End, segments: &Segments) -> usize {
+        let segment = segments.of_strand(&strand);
         for net in &end.addresses {
             let address = net.get_ref().addr();
             let there = is_link_local(address).then_some(segment);
             self.owners.insert((address, there), vnet);
         }
+        let member = self.vnets[vnet].bridge.as_ref().map(|bridge| {
+            let mut config = end.port.config.clone();
+            if bridge.vlans.is_some() {
+                config.vlans = member_vlans(end);
+            }
+            if let Some(tree) = &end.port.rstp {
+                config.rstp = tree.get_ref().config;
+            }
+            config
+        });
+        let says_edge = |tree: &Spanned<PortTree>| tree.get_ref().says_edge;
         let interfaces = &mut self.vnets[vnet].interfaces;
+        let number = interfaces.len();
         interfaces.push(PlannedInterface {
             name: end.interface.get_ref().clone(),
             addresses: end.addresses.iter().map(|net| *net.get_ref()).collect(),
@@ -128,10 +137,18 @@ impl Plan {
             ip_mtu: end.ip_mtu,
             link: strand.0,
             segment,
-            member: aware.then(|| member_vlans(end)),
+            member,
+            says_edge: end.port.rstp.as_ref().is_some_and(says_edge),
+            stations: end.port.stations.iter().map(|s| *s.get_ref()).collect(),
             vlan: None,
         });
-        (vnet, interfaces.len() - 1)
+        for (vlan, above) in &end.vlans {
+            let (link, mut tags) = strand.clone();
+            tags.push(*vlan);
+            let interface = self.add_end(vnet, (link, tags), above, segments);
+            self.vnets[vnet].interfaces[interface].vlan = Some((*vlan, number));
+        }
+        number
     }
 
     fn job(&self, job: &Job, here: &Path) -> Option<PlannedJob> {
@@ -152,4 +169,23 @@ impl Plan {
             task,
         })
     }
+}
+
+/// How the bridge of a switch or hub works, which carries frames for others only.
+fn bridge(topology: &Topology, node: &Node, tells_vlans_apart: bool) -> Option<BridgeConfig> {
+    let mode = match node.kind {
+        NodeKind::Host | NodeKind::Router => return None,
+        NodeKind::Switch => BridgeMode::Switch,
+        NodeKind::Hub => BridgeMode::Hub,
+    };
+    let said = node.switch.config.clone();
+    Some(BridgeConfig {
+        mode,
+        host_port: HostPort::Detached,
+        stp: topology.rstp(node).map_or(Stp::Off, Stp::Rstp),
+        vlans: said
+            .vlans
+            .or_else(|| tells_vlans_apart.then(BridgeVlans::default)),
+        ..said
+    })
 }

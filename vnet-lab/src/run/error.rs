@@ -24,6 +24,17 @@ pub enum RunError {
         #[source]
         source: CreateError,
     },
+    /// A tunable of a vnet.
+    #[error("cannot set {name} of {node:?}")]
+    Sysctl {
+        /// The vnet's name.
+        node: String,
+        /// The tunable's name.
+        name: String,
+        /// Why.
+        #[source]
+        source: AdminError,
+    },
     /// An interface, or something about it.
     #[error("cannot set up interface {interface}")]
     Interface {
@@ -147,6 +158,7 @@ impl RunError {
     pub fn is_of_the_topology(&self) -> bool {
         match self {
             RunError::Create { .. }
+            | RunError::Sysctl { .. }
             | RunError::Interface { .. }
             | RunError::Vlan { .. }
             | RunError::Bridge { .. }

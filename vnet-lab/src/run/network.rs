@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use vnet::{
-    AdminError, BridgeConfig, BridgeMode, BridgeVlans, DestroyReport, DropReason, Forwarding,
-    HostPort, IfKind, LinkConfig, LinkScript, LldpNeighbour, MacAddr, MemberConfig, NextHop,
-    OwnedVnet, Released, Stats, Stp, StpEdge, StpPortInfo, System, VlanConfig, Vnet,
+    AdminError, BridgeConfig, DestroyReport, DropReason, Forwarding, IfKind, LinkConfig,
+    LinkScript, LldpNeighbour, MacAddr, MemberConfig, NextHop, OwnedVnet, Released, Stats, StpEdge,
+    StpPortInfo, System, Vnet,
 };
 
 use super::capture::Captures;
@@ -71,8 +71,16 @@ impl Network {
                 NodeKind::Host | NodeKind::Switch | NodeKind::Hub => Forwarding::Disabled,
             })
             .expect("its owner is here, so the vnet is not gone");
-            if let Some(mode) = bridge_mode(planned.kind) {
-                add_bridge(&vnet, planned, mode)?;
+            for (name, value) in &planned.sysctl {
+                vnet.set_sysctl(name, value)
+                    .map_err(|source| RunError::Sysctl {
+                        node: planned.name.clone(),
+                        name: name.clone(),
+                        source,
+                    })?;
+            }
+            if let Some(config) = &planned.bridge {
+                add_bridge(&vnet, planned, config)?;
                 keep_clear_of(&given, &vnet, &bridge_name(planned))?;
             }
             network.vnets.push(vnet);
@@ -128,25 +136,39 @@ impl Network {
         }
         for (end, (vnet, interface)) in link.ends.iter().zip([near, far]) {
             let planned = &plan.vnets[end.0];
-            if planned.kind.is_bridge() {
+            if let Some(config) = &interface.member {
                 let leads_to_host = link
                     .ends
                     .iter()
                     .all(|other| other == end || !plan.speaks_for_itself(other.0));
-                add_member(vnet, planned, interface, leads_to_host)
+                let mut config = config.clone();
+                // Where no other bridge can be, it forwards at once.
+                if leads_to_host && !interface.says_edge && planned.speaks_rstp() {
+                    config.rstp.edge = StpEdge::Yes;
+                }
+                add_member(vnet, planned, interface, config)
                     .map_err(|source| bridge_error(planned, source))?;
             }
         }
         let taps = self.captures.taps(plan, number)?;
         for (end, (vnet, interface)) in [near, far].into_iter().enumerate() {
             let name = interface.name.as_str();
-            let set_up = || {
+            let set_up = |interface: &PlannedInterface| {
+                let name = interface.name.as_str();
                 if let Some(mac) = interface.mac {
                     vnet.set_mac(name, mac)?;
                 }
                 if let Some(ip_mtu) = interface.ip_mtu {
                     vnet.set_ip_mtu(name, ip_mtu)?;
                 }
+                Ok(())
+            };
+            let failed = |interface: &str, source| RunError::Interface {
+                interface: format!("{}:{interface}", vnet.name()),
+                source,
+            };
+            let of_link = || {
+                set_up(interface)?;
                 if link.outgoing[end] != LinkConfig::default() {
                     for wire in &wires[end] {
                         vnet.set_link(wire, link.outgoing[end].clone())?;
@@ -157,20 +179,18 @@ impl Network {
                 }
                 Ok(())
             };
-            let failed = |interface: &str, source| RunError::Interface {
-                interface: format!("{}:{interface}", vnet.name()),
-                source,
-            };
-            set_up().map_err(|source| failed(name, source))?;
+            of_link().map_err(|source| failed(name, source))?;
             for (vnet_number, number) in plan.with_vlans(link.ends[end]) {
-                let interface = &plan.vnets[vnet_number].interfaces[number];
+                let interfaces = &plan.vnets[vnet_number].interfaces;
+                let interface = &interfaces[number];
                 let own = interface.name.as_str();
-                if let Some((vid, _)) = interface.vlan {
-                    let made = vnet.vlan(name, own, VlanConfig::dot1q(vid));
-                    made.map_err(|source| RunError::Vlan {
-                        interface: format!("{}:{own}", vnet.name()),
-                        source,
-                    })?;
+                if let Some((vlan, parent)) = interface.vlan {
+                    let made = vnet.vlan(&interfaces[parent].name, own, vlan);
+                    made.and_then(|()| set_up(interface))
+                        .map_err(|source| RunError::Vlan {
+                            interface: format!("{}:{own}", vnet.name()),
+                            source,
+                        })?;
                 }
                 // Last: an address announces itself, which a capture should show.
                 for address in &interface.addresses {
@@ -297,26 +317,11 @@ fn keep_clear_of(given: &BTreeSet<MacAddr>, vnet: &Vnet, interface: &str) -> Res
     vnet.set_mac(interface, free).map_err(failed)
 }
 
-fn bridge_mode(kind: NodeKind) -> Option<BridgeMode> {
-    match kind {
-        NodeKind::Host | NodeKind::Router => None,
-        NodeKind::Switch => Some(BridgeMode::Switch),
-        NodeKind::Hub => Some(BridgeMode::Hub),
-    }
-}
-
-/// A bridge that carries frames for others only; its members come with the links.
-fn add_bridge(vnet: &Vnet, planned: &PlannedVnet, mode: BridgeMode) -> Result<(), RunError> {
+/// A bridge; its members come with the links.
+fn add_bridge(vnet: &Vnet, planned: &PlannedVnet, config: &BridgeConfig) -> Result<(), RunError> {
     let name = bridge_name(planned);
-    let config = BridgeConfig {
-        mode,
-        host_port: HostPort::Detached,
-        stp: planned.rstp.map_or(Stp::Off, Stp::Rstp),
-        vlans: planned.tells_vlans_apart.then(BridgeVlans::default),
-        ..BridgeConfig::default()
-    };
     vnet.bridge(&name)
-        .and_then(|()| vnet.set_bridge(&name, config))
+        .and_then(|()| vnet.set_bridge(&name, config.clone()))
         .map_err(|source| bridge_error(planned, source))
 }
 
@@ -327,26 +332,20 @@ fn aggregate(vnet: &Vnet, name: &str, lagg: Lagg, wires: &[String]) -> Result<()
     wires.try_for_each(|wire| vnet.add_member(name, wire))
 }
 
-/// Adds a member to the bridge of a switch or hub. Where no other bridge can be, it forwards at once.
+/// Adds a member to the bridge of a switch or hub.
 fn add_member(
     vnet: &Vnet,
     planned: &PlannedVnet,
     interface: &PlannedInterface,
-    leads_to_host: bool,
+    config: MemberConfig,
 ) -> Result<(), AdminError> {
-    let bridge = bridge_name(planned);
-    vnet.add_member(&bridge, &interface.name)?;
-    let mut config = MemberConfig::default();
-    if planned.rstp.is_some() && leads_to_host {
-        config.rstp.edge = StpEdge::Yes;
+    let (bridge, name) = (bridge_name(planned), &interface.name);
+    vnet.add_member(&bridge, name)?;
+    if config != MemberConfig::default() {
+        vnet.set_member(&bridge, name, config)?;
     }
-    if let Some(vlans) = &interface.member {
-        config.vlans = vlans.clone();
-    }
-    match config == MemberConfig::default() {
-        true => Ok(()),
-        false => vnet.set_member(&bridge, &interface.name, config),
-    }
+    let mut stations = interface.stations.iter();
+    stations.try_for_each(|station| vnet.add_station(&bridge, name, station.mac, station.vid))
 }
 
 /// The first `bridgeN` that no interface of the node is called.

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use vnet::LinkConfig;
 
 use super::end::{self, EndSpec};
-use super::{Node, NodeKind, SpanningTree, link as parameters};
+use super::{Node, NodeKind, SpanningTree, Switch, link as parameters};
 use crate::file::name::node_name;
 use crate::file::source::{Problems, Span};
 use crate::file::table::{Table, Value, as_string, checked};
@@ -115,6 +115,8 @@ impl AttachSpec {
             stp: Some(Spanned::new(self.attach.node.span(), SpanningTree::Off)),
             stp_priority: None,
             lldp: Some(false),
+            switch: Switch::default(),
+            sysctl: Vec::new(),
             routes: Vec::new(),
         }
     }

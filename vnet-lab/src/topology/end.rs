@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeValue;
-use vnet::{MAX_VID, MacAddr, MemberVlans, VidSet};
+use vnet::{MAX_VLAN_DEPTH, MacAddr, VlanConfig};
 
+use super::port::{self, Port};
 use crate::file::name::{interface_name, node_name};
 use crate::file::source::{Problems, Span};
 use crate::file::table::{Table, Value, as_string, checked, in_file_order, kind};
@@ -20,10 +21,20 @@ pub(super) struct EndSpec {
     pub(super) says_address: bool,
     pub(super) mac: Option<Spanned<MacAddr>>,
     pub(super) ip_mtu: Option<u16>,
-    /// Its part in the VLANs of a switch.
-    pub(super) member: Option<Spanned<MemberVlans>>,
-    /// The VLANs that have interfaces of their own, and the addresses of these.
-    pub(super) vlans: Vec<(Spanned<u16>, Vec<Spanned<IpNet>>)>,
+    /// How a switch treats it.
+    pub(super) port: Port,
+    /// The VLANs that have interfaces of their own.
+    pub(super) vlans: Vec<VlanSpec>,
+}
+
+/// A VLAN interface on an end or on another one, which may still be without a name.
+pub(super) struct VlanSpec {
+    pub(super) vlan: Spanned<VlanConfig>,
+    pub(super) interface: Option<Spanned<String>>,
+    pub(super) addresses: Vec<Spanned<IpNet>>,
+    pub(super) mac: Option<Spanned<MacAddr>>,
+    pub(super) ip_mtu: Option<u16>,
+    pub(super) vlans: Vec<VlanSpec>,
 }
 
 impl EndSpec {
@@ -36,7 +47,7 @@ impl EndSpec {
             says_address: false,
             mac: None,
             ip_mtu,
-            member: None,
+            port: Port::default(),
             vlans: Vec::new(),
         }
     }
@@ -87,112 +98,71 @@ fn short(text: &str, span: Span, problems: &mut Problems<'_>) -> Option<EndSpec>
         says_address: text.split_whitespace().count() > 1,
         mac: None,
         ip_mtu: None,
-        member: None,
+        port: Port::default(),
         vlans: Vec::new(),
     })
 }
 
 fn long(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<EndSpec> {
     let node = table.string("node", problems);
-    let interface = table.string("interface", problems);
+    let own = interface(&mut table, 0, problems);
+    let port = port::read(&mut table, problems);
+    if node.is_none() && table.key_span("node").is_none() {
+        table.missing("node", "the name of a node", problems);
+    }
+    table.finish(problems);
+    Some(EndSpec {
+        node: checked(node?, node_name, problems)?,
+        interface: own.name,
+        addresses: own.addresses,
+        says_address: own.says_address,
+        mac: own.mac,
+        ip_mtu: own.ip_mtu,
+        port,
+        vlans: own.vlans,
+    })
+}
+
+/// What can be said of an interface, whether it is that of a link or of a VLAN.
+struct InterfaceSpec {
+    name: Option<Spanned<String>>,
+    addresses: Vec<Spanned<IpNet>>,
+    /// Something is said of an address, right or wrong, or of VLANs.
+    says_address: bool,
+    mac: Option<Spanned<MacAddr>>,
+    ip_mtu: Option<u16>,
+    vlans: Vec<VlanSpec>,
+}
+
+/// Reads the keys of an interface that stands on so many others.
+fn interface(table: &mut Table<'_>, depth: u8, problems: &mut Problems<'_>) -> InterfaceSpec {
+    let name = table.string("interface", problems);
     let one = table.string("address", problems);
     let several = table.array("addresses", problems);
     let mac = table.read("mac", mac, problems);
     let ip_mtu = table.integer("ip_mtu", 68..=65_535, problems);
-    let member = member(&mut table, problems);
-    let vlans = table.value("vlan").map(|value| vlans(value, problems));
-    if node.is_none() && table.key_span("node").is_none() {
-        table.missing("node", "the name of a node", problems);
-    }
+    let vlans = table.value("vlan");
+    let vlans = vlans.map(|value| vlans_on(value, depth, problems));
     let has_address = table.key_span("address").or(table.key_span("addresses"));
-    table.finish(problems);
-
     let mut addresses = Vec::new();
     addresses.extend(one.and_then(|text| checked(text, address, problems)));
     for value in several {
         let text = as_string(value, "each of `addresses`", problems);
         addresses.extend(text.and_then(|text| checked(text, address, problems)));
     }
-    Some(EndSpec {
-        node: checked(node?, node_name, problems)?,
-        interface: interface.and_then(|i| checked(i, new_interface_name, problems)),
+    InterfaceSpec {
+        name: name.and_then(|name| checked(name, new_interface_name, problems)),
         addresses,
         says_address: has_address.is_some() || vlans.is_some(),
         mac,
         ip_mtu: ip_mtu.and_then(|n| u16::try_from(n.into_inner()).ok()),
-        member,
         vlans: vlans.unwrap_or_default(),
-    })
-}
-
-/// `access = VID`, or `trunk = "VIDS"` with or without `native = VID`.
-fn member(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Option<Spanned<MemberVlans>> {
-    let vids = 1..=u64::from(MAX_VID);
-    let access = table.integer("access", vids.clone(), problems);
-    let trunk = table.read("trunk", vid_set, problems);
-    let native = table.integer("native", vids, problems);
-    let places = ["access", "trunk", "native"].map(|key| table.key_span(key));
-    let vid = |number: Spanned<u64>| u16::try_from(number.into_inner()).ok();
-    let wrong = match places {
-        [Some(_), Some(place), _] | [Some(_), None, Some(place)] => {
-            let message =
-                "an access port is in one VLAN: expected `access`, or `trunk` and `native`";
-            Some((place, message))
-        }
-        [None, None, Some(place)] => Some((
-            place,
-            "expected `trunk` as well, with the VLANs whose frames have tags",
-        )),
-        _ => None,
-    };
-    if let Some((place, message)) = wrong {
-        problems.push(place, message);
-        return None;
-    }
-    match (access, trunk) {
-        (Some(access), _) => {
-            let place = access.span();
-            Some(Spanned::new(place, MemberVlans::access(vid(access)?)))
-        }
-        (None, Some(trunk)) => {
-            let place = trunk.span();
-            let mut vlans = MemberVlans::trunk(trunk.into_inner());
-            if let Some(native) = native {
-                let place = native.span();
-                vlans.pvid = vid(native);
-                vlans.untagged = vlans.pvid.into_iter().collect();
-                if let Some(vid) = vlans.pvid.filter(|vid| vlans.tagged.contains(*vid)) {
-                    let message = format!("VLAN {vid} has tags here: expected another one");
-                    problems.push(place, message);
-                    return None;
-                }
-            }
-            Some(Spanned::new(place, vlans))
-        }
-        (None, None) => None,
     }
 }
 
-/// A set of VIDs such as `10,20-29`.
-fn vid_set(text: &str) -> Result<VidSet, String> {
-    let set: VidSet = text
-        .parse()
-        .map_err(|error: vnet::ParseError| error.to_string())?;
-    if set == VidSet::default() {
-        return Err("expected VIDs such as \"10,20-29\", found none".to_owned());
-    }
-    let bad = set.iter().find(|vid| !(1..=MAX_VID).contains(vid));
-    match bad {
-        Some(vid) => Err(format!("expected VIDs from 1 to {MAX_VID}, found {vid}")),
-        None => Ok(set),
-    }
-}
-
-/// `vlan = { VID = "ADDRESS", VID = ["ADDRESS", ...] }`
-fn vlans(
-    value: Value<'_>,
-    problems: &mut Problems<'_>,
-) -> Vec<(Spanned<u16>, Vec<Spanned<IpNet>>)> {
+/// `vlan = { VID = "ADDRESS", VID = ["ADDRESS", ...], VID = { address = "ADDRESS", ... } }`, on an interface that stands
+/// on so many others.
+fn vlans_on(value: Value<'_>, depth: u8, problems: &mut Problems<'_>) -> Vec<VlanSpec> {
     let DeValue::Table(entries) = value.get_ref() else {
         let found = kind(value.get_ref());
         let message = format!(
@@ -201,41 +171,84 @@ fn vlans(
         problems.push(value.span(), message);
         return Vec::new();
     };
-    let mut vlans: Vec<(Spanned<u16>, Vec<Spanned<IpNet>>)> = Vec::new();
+    if depth == MAX_VLAN_DEPTH {
+        let message = format!("at most {MAX_VLAN_DEPTH} VLAN interfaces can stand on each other");
+        problems.push(value.span(), message);
+        return Vec::new();
+    }
+    let mut vlans: Vec<VlanSpec> = Vec::new();
     for (key, value) in in_file_order(entries) {
-        let vid = checked(Spanned::new(key.span(), &**key.get_ref()), vid, problems);
-        let texts = match value.get_ref() {
-            DeValue::Array(items) => items.iter().collect(),
-            _ => vec![value],
+        let vlan = checked(Spanned::new(key.span(), &**key.get_ref()), vlan, problems);
+        let what = format!("VLAN `{}`", key.get_ref());
+        let own = above(what, value, depth + 1, problems);
+        let (Some(vlan), Some(own)) = (vlan, own) else {
+            continue;
         };
-        if texts.is_empty() {
-            problems.push(
-                value.span(),
-                "expected an address such as 192.0.2.1/24, found none",
-            );
-        }
-        let mut addresses = Vec::new();
-        for text in texts {
-            let text = as_string(text, "each address of a VLAN", problems);
-            addresses.extend(text.and_then(|text| checked(text, address, problems)));
-        }
-        let Some(vid) = vid else { continue };
-        if vlans
-            .iter()
-            .any(|(known, _)| known.get_ref() == vid.get_ref())
-        {
-            let message = format!("duplicate VLAN: {} is already there", vid.get_ref());
-            problems.push(vid.span(), message);
+        let mut known = vlans.iter().map(|known| known.vlan.get_ref());
+        if known.any(|known| known == vlan.get_ref()) {
+            let message = format!("duplicate VLAN: {} is already there", key.get_ref());
+            problems.push(vlan.span(), message);
             continue;
         }
-        vlans.push((vid, addresses));
+        vlans.push(VlanSpec {
+            vlan,
+            interface: own.name,
+            addresses: own.addresses,
+            mac: own.mac,
+            ip_mtu: own.ip_mtu,
+            vlans: own.vlans,
+        });
     }
     vlans
 }
 
-fn vid(text: &str) -> Result<u16, String> {
-    let vid = text.parse().ok().filter(|vid| (1..=MAX_VID).contains(vid));
-    vid.ok_or_else(|| format!("expected a VID from 1 to {MAX_VID}, found \"{text}\""))
+/// What is said of a VLAN interface.
+fn above(
+    what: String,
+    value: Value<'_>,
+    depth: u8,
+    problems: &mut Problems<'_>,
+) -> Option<InterfaceSpec> {
+    let texts = match value.get_ref() {
+        DeValue::Table(_) => {
+            let mut table = Table::of(what, value, problems)?;
+            let own = interface(&mut table, depth, problems);
+            if !own.says_address {
+                table.missing("address", "one such as 192.0.2.1/24, or `vlan`", problems);
+            }
+            table.finish(problems);
+            return Some(own);
+        }
+        DeValue::Array(items) => items.iter().collect(),
+        _ => vec![value],
+    };
+    if texts.is_empty() {
+        problems.push(
+            value.span(),
+            "expected an address such as 192.0.2.1/24, found none",
+        );
+    }
+    let mut addresses = Vec::new();
+    for text in texts {
+        let text = as_string(text, "each address of a VLAN", problems);
+        addresses.extend(text.and_then(|text| checked(text, address, problems)));
+    }
+    Some(InterfaceSpec {
+        name: None,
+        addresses,
+        says_address: true,
+        mac: None,
+        ip_mtu: None,
+        vlans: Vec::new(),
+    })
+}
+
+/// `VID` for a VLAN of 802.1Q, `sVID` for one of 802.1ad, a service provider's.
+fn vlan(text: &str) -> Result<VlanConfig, String> {
+    match text.strip_prefix('s') {
+        Some(vid) => Ok(VlanConfig::dot1ad(port::vid(vid)?)),
+        None => Ok(VlanConfig::dot1q(port::vid(text)?)),
+    }
 }
 
 /// Notes that an end at a host or router has no address.

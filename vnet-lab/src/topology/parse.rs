@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeTable;
-use vnet::{BridgeConfig, LinkConfig, RstpConfig, Stp};
+use vnet::{BridgeConfig, LinkConfig, RstpConfig, Stp, Tpid, VlanConfig};
 
-use super::end::{self, EndSpec};
+use super::end::{self, EndSpec, VlanSpec};
 use super::{
-    End, Lagg, Link, Node, NodeKind, Route, Routing, SpanningTree, Topology, Via, attach, capture,
-    event, job, lagg, link as parameters,
+    End, Lagg, Link, Node, NodeKind, Port, Route, Routing, SpanningTree, Switch, Topology, Via,
+    attach, capture, event, job, lagg, link as parameters, switch,
 };
 use crate::family::Family;
 use crate::file::name::{interface_name, node_name};
@@ -41,7 +40,7 @@ pub(crate) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
     let routing = table
         .read("routing", routing, problems)
         .map_or_else(Routing::default, Spanned::into_inner);
-    let stp = table.read("stp", spanning_tree, problems);
+    let stp = switch::spanning_tree(&mut table, problems);
     let lldp = table.boolean("lldp", problems);
     let mut nodes = nodes(&mut table, problems);
     if nodes.is_empty() && problems.count() == 0 {
@@ -124,14 +123,6 @@ fn routing(text: &str) -> Result<Routing, String> {
     }
 }
 
-fn spanning_tree(text: &str) -> Result<SpanningTree, String> {
-    match text {
-        "off" => Ok(SpanningTree::Off),
-        "rstp" => Ok(SpanningTree::Rstp),
-        _ => Err(format!("expected \"off\" or \"rstp\", found \"{text}\"")),
-    }
-}
-
 fn nodes(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Vec<Node> {
     let mut nodes = Vec::new();
     for (key, kind) in [
@@ -149,6 +140,8 @@ fn nodes(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Vec<Node> {
                     stp: None,
                     stp_priority: None,
                     lldp: None,
+                    switch: Switch::default(),
+                    sysctl: Vec::new(),
                     routes: Vec::new(),
                 }),
             }
@@ -189,9 +182,14 @@ fn node(
     };
     let mut table = Table::of(format!("node `{}`", name.get_ref()), value, problems)?;
     let kind = table.read("kind", node_kind, problems);
-    let stp = table.read("stp", spanning_tree, problems);
+    let stp = switch::spanning_tree(&mut table, problems);
     let stp_priority = stp_priority(&mut table, problems);
     let lldp = table.boolean("lldp", problems);
+    let switch = switch::read(&mut table, problems);
+    let mut sysctl = Vec::new();
+    if let Some(value) = table.value("sysctl") {
+        tunables(&[], value, &mut sysctl, problems);
+    }
     let mut routes = Vec::new();
     for text in table.strings("routes", problems) {
         routes.extend(checked(text, route, problems));
@@ -203,8 +201,43 @@ fn node(
         stp,
         stp_priority,
         lldp,
+        switch,
+        sysctl,
         routes,
     })
+}
+
+/// `sysctl = { NAME = VALUE, ... }`. Of a name without quotes, TOML makes a table for each part.
+fn tunables(
+    parts: &[&str],
+    value: Value<'_>,
+    found: &mut Vec<(Spanned<String>, String)>,
+    problems: &mut Problems<'_>,
+) {
+    let toml::de::DeValue::Table(entries) = value.get_ref() else {
+        let found = kind(value.get_ref());
+        let message = format!("expected a table of tunables for `sysctl`, found {found}");
+        problems.push(value.span(), message);
+        return;
+    };
+    for (key, value) in in_file_order(entries) {
+        let parts = [parts, &[&**key.get_ref()]].concat();
+        let text = match value.get_ref() {
+            toml::de::DeValue::Table(_) => {
+                tunables(&parts, value, found, problems);
+                continue;
+            }
+            toml::de::DeValue::String(text) => text.to_string(),
+            toml::de::DeValue::Integer(n) if n.radix() == 10 => n.as_str().to_owned(),
+            other => {
+                let found = kind(other);
+                let message = format!("expected a string or an integer, found {found}");
+                problems.push(value.span(), message);
+                continue;
+            }
+        };
+        found.push((Spanned::new(key.span(), parts.join(".")), text));
+    }
 }
 
 fn stp_priority(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Option<Spanned<u16>> {
@@ -352,29 +385,16 @@ fn name_interfaces(links: Vec<LinkSpec>) -> Vec<Link> {
             *first = free + 1;
             Spanned::new(end.node.span(), format!("eth{free}"))
         });
-        // As is usual, a VLAN's interface is called after the one below it, and its VID.
-        let above = |(vid, addresses): (Spanned<u16>, Vec<Spanned<IpNet>>)| {
-            let name = format!("{}.{}", interface.get_ref(), vid.get_ref());
-            let end = End {
-                node: end.node.clone(),
-                interface: Spanned::new(vid.span(), name),
-                addresses,
-                mac: None,
-                ip_mtu: None,
-                member: None,
-                vlans: Vec::new(),
-            };
-            (vid.into_inner(), end)
-        };
-        let vlans = end.vlans.into_iter().map(above).collect();
+        let vlans = end.vlans.into_iter();
+        let vlans = vlans.map(|vlan| above(&end.node, interface.get_ref(), vlan));
         End {
+            vlans: vlans.collect(),
             node: end.node,
             interface,
             addresses: end.addresses,
             mac: end.mac,
             ip_mtu: end.ip_mtu,
-            member: end.member,
-            vlans,
+            port: end.port,
         }
     };
     links
@@ -388,4 +408,29 @@ fn name_interfaces(links: Vec<LinkSpec>) -> Vec<Link> {
             backward: link.backward,
         })
         .collect()
+}
+
+/// A VLAN's interface, which is called after the one below it and its VID, as is usual, unless it has a name.
+fn above(node: &Spanned<String>, below: &str, spec: VlanSpec) -> (VlanConfig, End) {
+    let vlan = spec.vlan.get_ref();
+    let interface = spec.interface.unwrap_or_else(|| {
+        let tag = match vlan.tpid {
+            Tpid::Dot1q => "",
+            Tpid::Dot1ad => "s",
+        };
+        let name = format!("{below}.{tag}{}", vlan.vid);
+        Spanned::new(spec.vlan.span(), name)
+    });
+    let vlans = spec.vlans.into_iter();
+    let vlans = vlans.map(|vlan| above(node, interface.get_ref(), vlan));
+    let end = End {
+        vlans: vlans.collect(),
+        node: node.clone(),
+        interface,
+        addresses: spec.addresses,
+        mac: spec.mac,
+        ip_mtu: spec.ip_mtu,
+        port: Port::default(),
+    };
+    (*vlan, end)
 }

@@ -141,7 +141,7 @@ fn unknown_key() {
     );
     only(
         "[node.a]\nkind = 'host'\n  ip = 1",
-        "3:3: unknown key `ip` in node `a`: expected one of kind, stp, stp_priority, lldp, routes",
+        "3:3: unknown key `ip` in node `a`: expected one of kind, stp, stp_priority, lldp, snooping, tags, fdb, sysctl, routes",
     );
     only(
         &link("speed = '1Mbit'"),
@@ -157,7 +157,7 @@ fn unknown_key() {
     );
     only(
         "hosts = ['a', 'b']\n[[link]]\nends = ['a 192.0.2.1/30', { node = 'b', address = '192.0.2.2/30', mtu = 5 }]",
-        "3:67: unknown key `mtu` in link end: expected one of node, interface, address, addresses, mac, ip_mtu, access, trunk, native, vlan",
+        "3:67: unknown key `mtu` in link end: expected one of node, interface, address, addresses, mac, ip_mtu, vlan, access, trunk, native, tunnel, vids, learn, discover, private, broadcast, multicast, router, sticky, span, max_stations, storm, stp, stations",
     );
 }
 

@@ -1,6 +1,8 @@
 //! What no single table can know: that names are unique and mean something, and that addresses
 //! fit together. Ends, links and jobs are all looked at, whatever is wrong with the others.
 
+mod switches;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,9 +13,7 @@ use toml::Spanned;
 use vnet::MacAddr;
 
 use super::segments::Segments;
-use super::{
-    Directions, End, EventTarget, Lagg, Link, Node, NodeKind, Strand, Topology, UNTAGGED, Via,
-};
+use super::{Directions, End, EventTarget, Lagg, Link, Node, NodeKind, Strand, Topology, Via};
 use crate::family::{Family, is_link_local, stands_alone};
 use crate::file::name::{Target, interface_name};
 use crate::file::source::{Problems, Span};
@@ -64,9 +64,7 @@ pub(crate) fn network(topology: &Topology, problems: &mut Problems<'_>) {
         prefixes(&known, link, problems);
     }
     lans(&known, &segments, problems);
-    bridges(topology, &segments, problems);
-    spanning_trees(topology, problems);
-    vlans(topology, problems);
+    switches::check(topology, &segments, problems);
     interfaces(topology, problems);
     addresses(topology, &segments, problems);
     mtus(topology, problems);
@@ -232,10 +230,14 @@ fn ends(known: &Known<'_>, link: &Link, problems: &mut Problems<'_>) {
 /// that have a route to the link, and so say that they mean it.
 fn prefixes(known: &Known<'_>, link: &Link, problems: &mut Problems<'_>) {
     let [a, b] = &link.ends;
+    with_vlans(known, [a, b], problems);
+}
+
+fn with_vlans(known: &Known<'_>, [a, b]: [&End; 2], problems: &mut Problems<'_>) {
     partners(known, [a, b], problems);
-    for (vid, above) in &a.vlans {
-        if let Some((_, far)) = b.vlans.iter().find(|(other, _)| other == vid) {
-            partners(known, [above, far], problems);
+    for (vlan, above) in &a.vlans {
+        if let Some((_, far)) = b.vlans.iter().find(|(other, _)| other == vlan) {
+            with_vlans(known, [above, far], problems);
         }
     }
 }
@@ -299,7 +301,7 @@ fn routes_to_link(known: &Known<'_>, end: &End) -> bool {
 fn lans(known: &Known<'_>, segments: &Segments, problems: &mut Problems<'_>) {
     let mut lans: BTreeMap<usize, Vec<(usize, &End)>> = BTreeMap::new();
     for (strand, end) in known.topology.ends() {
-        lans.entry(segments.of_strand(strand))
+        lans.entry(segments.of_strand(&strand))
             .or_default()
             .push((strand.0, end));
     }
@@ -355,103 +357,6 @@ fn lans(known: &Known<'_>, segments: &Segments, problems: &mut Problems<'_>) {
     }
 }
 
-/// Switches and hubs have no addresses and no routes, and are joined as a tree unless they find one.
-fn bridges(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>) {
-    let kinds: BTreeMap<&str, NodeKind> = topology
-        .nodes
-        .iter()
-        .filter(|n| n.kind.is_bridge())
-        .map(|n| (n.name.get_ref().as_str(), n.kind))
-        .collect();
-    for (_, end) in topology.ends() {
-        if let (Some(kind), Some(net)) = (
-            kinds.get(end.node.get_ref().as_str()),
-            end.addresses.first(),
-        ) {
-            let (node, kind) = (end.node.get_ref(), kind.as_str());
-            problems.push(
-                net.span(),
-                format!(
-                    "`{node}` is a {kind} and has no address: expected none, found {}",
-                    net.get_ref()
-                ),
-            );
-        }
-    }
-    for node in topology.nodes.iter().filter(|n| n.kind.is_bridge()) {
-        if let Some(route) = node.routes.first() {
-            let (name, kind) = (node.name.get_ref(), node.kind.as_str());
-            problems.push(
-                route.span(),
-                format!("`{name}` is a {kind} and has no routes"),
-            );
-        }
-    }
-    for link in segments.loops() {
-        let [a, b] = &topology.links[*link].ends;
-        if a.node != b.node {
-            problems.push(
-                b.node.span(),
-                format!(
-                    "loop of switches: `{}` and `{}` are joined already: expected a tree, or \
-                     `stp = \"rstp\"` on every switch of the loop",
-                    a.node.get_ref(),
-                    b.node.get_ref()
-                ),
-            );
-        }
-    }
-}
-
-/// Only switches take part in a spanning tree.
-fn spanning_trees(topology: &Topology, problems: &mut Problems<'_>) {
-    for node in &topology.nodes {
-        let stp = node.stp.as_ref().map(Spanned::span);
-        let priority = node.stp_priority.as_ref().map(Spanned::span);
-        let (name, kind) = (node.name.get_ref(), node.kind.as_str());
-        if node.kind != NodeKind::Switch {
-            if let Some(place) = stp.or(priority) {
-                let message =
-                    format!("`{name}` is a {kind}: only a switch takes part in a spanning tree");
-                problems.push(place, message);
-            }
-        } else if let Some(place) = priority
-            && topology.rstp(node).is_none()
-        {
-            let message = format!(
-                "`{name}` takes part in no spanning tree: expected `stp = \"rstp\"` as well"
-            );
-            problems.push(place, message);
-        }
-    }
-}
-
-/// Only switches tell VLANs apart, and only what has addresses has VLAN interfaces, whose names are not too
-/// long.
-fn vlans(topology: &Topology, problems: &mut Problems<'_>) {
-    let kinds = topology.nodes.iter().map(|n| (n.name.get_ref(), n.kind));
-    let kinds: BTreeMap<&String, NodeKind> = kinds.collect();
-    for end in topology.links.iter().flat_map(|link| &link.ends) {
-        let name = end.node.get_ref();
-        let Some(kind) = kinds.get(name) else {
-            continue;
-        };
-        if let Some(member) = &end.member
-            && *kind != NodeKind::Switch
-        {
-            let kind = kind.as_str();
-            let message =
-                format!("`{name}` is a {kind}: only a switch has access ports and trunks");
-            problems.push(member.span(), message);
-        }
-        for (_, above) in &end.vlans {
-            if let Err(message) = interface_name(above.interface.get_ref()) {
-                problems.push(above.interface.span(), message);
-            }
-        }
-    }
-}
-
 /// Notes that a node is a switch or hub where one with an address is expected.
 fn no_bridge(node: &Node, place: Span, problems: &mut Problems<'_>) {
     if node.kind.is_bridge() {
@@ -466,10 +371,14 @@ fn no_bridge(node: &Node, place: Span, problems: &mut Problems<'_>) {
 fn interfaces(topology: &Topology, problems: &mut Problems<'_>) {
     let mut names = BTreeSet::new();
     let mut macs: BTreeMap<MacAddr, &End> = BTreeMap::new();
-    for ((link, vid), end) in topology.ends() {
+    for ((link, tags), end) in topology.ends() {
         let (node, interface) = (end.node.get_ref(), end.interface.get_ref());
         let mut all = vec![interface.clone()];
-        if let (Some(lagg), UNTAGGED) = (&topology.links[link].lagg, vid) {
+        if let Some(lagg) = topology.links[link]
+            .lagg
+            .as_ref()
+            .filter(|_| tags.is_empty())
+        {
             all.extend(Lagg::wires_of(Some(lagg), interface));
             if let Some(long) = all.iter().find(|name| interface_name(name).is_err()) {
                 problems.push(
@@ -513,7 +422,7 @@ fn addresses(topology: &Topology, segments: &Segments, problems: &mut Problems<'
             let addr = net.get_ref().addr();
             let place = (
                 addr,
-                is_link_local(addr).then(|| segments.of_strand(strand)),
+                is_link_local(addr).then(|| segments.of_strand(&strand)),
             );
             if let Some(owner) = owners.get(&place) {
                 problems.push(
@@ -534,17 +443,23 @@ fn addresses(topology: &Topology, segments: &Segments, problems: &mut Problems<'
 /// An interface with an address of IPv6 sends packets of 1280 bytes whole (RFC 8200 section 5).
 fn mtus(topology: &Topology, problems: &mut Problems<'_>) {
     for end in topology.links.iter().flat_map(|link| &link.ends) {
-        let Some(ip_mtu) = end.ip_mtu.filter(|ip_mtu| *ip_mtu < IPV6_MIN_MTU) else {
-            continue;
-        };
-        let above = end.vlans.iter().flat_map(|(_, above)| &above.addresses);
-        let mut nets = end.addresses.iter().chain(above);
-        if let Some(net) = nets.find(|net| net.get_ref().addr().is_ipv6()) {
-            problems.push(
-                net.span(),
-                format!("IPv6 needs an `ip_mtu` of {IPV6_MIN_MTU} or more: it is {ip_mtu} here"),
-            );
-        }
+        mtus_of(end, u16::MAX, problems);
+    }
+}
+
+/// The same of an end and the VLAN interfaces on it, where what it stands on carries `below`.
+fn mtus_of(end: &End, below: u16, problems: &mut Problems<'_>) {
+    let ip_mtu = end.ip_mtu.map_or(below, |own| own.min(below));
+    let mut nets = end.addresses.iter();
+    let net = nets.find(|net| net.get_ref().addr().is_ipv6());
+    if let Some(net) = net.filter(|_| ip_mtu < IPV6_MIN_MTU) {
+        problems.push(
+            net.span(),
+            format!("IPv6 needs an `ip_mtu` of {IPV6_MIN_MTU} or more: it is {ip_mtu} here"),
+        );
+    }
+    for (_, above) in &end.vlans {
+        mtus_of(above, ip_mtu, problems);
     }
 }
 
@@ -555,8 +470,8 @@ const IPV6_MIN_MTU: u16 = 1280;
 fn overlaps(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>) {
     let mut prefixes: Vec<(IpNet, usize, Span, &End)> = Vec::new();
     for (strand, end) in topology.ends() {
+        let segment = segments.of_strand(&strand);
         for net in end.addresses.iter().filter(|n| needs_partner(n.get_ref())) {
-            let segment = segments.of_strand(strand);
             prefixes.push((net.get_ref().trunc(), segment, net.span(), end));
         }
     }

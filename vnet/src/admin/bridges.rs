@@ -297,7 +297,7 @@ impl Vnet {
         config: MemberConfig,
     ) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
-        config.check()?;
+        config.validate()?;
         self.configure(|stack, cx| {
             let (id, ifid) = member_of(stack, bridge, member)?;
             let bridges = &mut stack.bridges;

@@ -311,7 +311,7 @@ fn what_is_wrong_with_vlans_is_said() {
     assert_eq!(said, all);
     only(
         "hosts = ['a', 'b']\nlink = [{ ends = ['a 192.0.2.1/24',\n{ node = 'b', address = '192.0.2.2/24', access = 5 }] }]",
-        "3:50: `b` is a host: only a switch has access ports and trunks",
+        "3:41: `b` is a host: only a switch has ports with settings",
     );
     only(
         "hosts = ['a', 'b']\nlink = [{ ends = ['a 192.0.2.1/24',\n{ node = 'b', interface = 'a-long-one-ab', address = '192.0.2.2/24', vlan = { 4094 = '198.51.100.1/24' } }] }]",

@@ -166,8 +166,11 @@ pub struct MemberConfig {
 }
 
 impl MemberConfig {
-    /// Checks what has a range.
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    /// Checks that every parameter is in range, and that they do not contradict each other.
+    ///
+    /// # Errors
+    /// The first parameter that is not, or does.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         self.rstp.check()?;
         if self.max_stations.is_some() && !self.learn.is_on() {
             return Err(ConfigError::new(

@@ -5,9 +5,11 @@
 //! |---|---|
 //! | `build` | what a topology comes to |
 //! | `routes` | shortest paths |
+//! | `aggregate` | fewer routes for the same ways |
 //! | `trace` | following the routes |
 //! | `reach` | finding out beforehand what cannot be reached |
 
+mod aggregate;
 mod build;
 pub(crate) mod reach;
 mod routes;

@@ -2,9 +2,9 @@
 //!
 //! The length of a path is the sum of its delays; of paths with equal delay the one with fewer
 //! hops is shorter, then that through fewer switches, and of those the one over the link that comes
-//! first in the file. Hosts do not forward, so no path leads through one. A route is added for each
-//! prefix of each segment; a host whose only link leads to one router gets a default route instead. Each family has
-//! its own paths: a way of one may lead through routers that do not speak the other.
+//! first in the file. Hosts do not forward, so no path leads through one. The prefix of each segment is routed, neighbouring
+//! ones with one way [together](super::aggregate); a host whose only link leads to one router gets a default route
+//! instead. Each family has its own paths: a way of one may lead through routers that do not speak the other.
 //!
 //! A switch is a place of the network once for each prefix behind it: what enters it with one
 //! leaves with the same, since a gateway has to be in a prefix of its neighbour.
@@ -18,6 +18,7 @@ use petgraph::algo::dijkstra;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::{EdgeFiltered, EdgeRef, Reversed};
 
+use super::aggregate::{Blocks, Gateway};
 use super::{Plan, PlannedInterface, PlannedLink, PlannedRoute};
 use crate::family::{Family, is_link_local, stands_alone};
 use crate::topology::{NodeKind, Via};
@@ -91,29 +92,62 @@ fn add_of_family(plan: &mut Plan, family: Family, stations: &Stations, written: 
             add(plan, number, everything, *gateway, written[number]);
         }
     }
-    for (prefix, attached) in prefixes {
-        let goal = network.add_node(Place::Goal);
-        for &vnet in &attached {
-            let arrive = Step {
-                gateway: None,
-                length: Length::default(),
-            };
-            network.add_edge(NodeIndex::new(vnet), goal, arrive);
-        }
+    let asks = |n: &usize| lone[*n].is_none() && !plan.vnets[*n].kind.is_bridge();
+    let askers: Vec<usize> = (0..plan.vnets.len()).filter(asks).collect();
+    // What leads to one of two prefixes at the same places leads to the other.
+    let mut gateways = Gateways::default();
+    let mut known: BTreeMap<Vec<usize>, Vec<Gateway>> = BTreeMap::new();
+    let doors = prefixes.iter().map(|(prefix, attached)| {
         // A host stands for its own address only, not for others on its links.
-        let own = match stands_alone(prefix) {
-            true => &attached[..],
-            false => &[],
-        };
-        let open = |vnet: usize| plan.vnets[vnet].kind == NodeKind::Router || own.contains(&vnet);
-        let hops = next_hops(&network, goal, open);
-        for (number, gateway) in hops {
-            if lone[number].is_none() {
-                add(plan, number, prefix, gateway, written[number]);
-            }
+        let is_own = stands_alone(*prefix);
+        let is_open = |n: &&usize| is_own || plan.vnets[**n].kind == NodeKind::Router;
+        attached.iter().filter(is_open).copied().collect()
+    });
+    let doors: Vec<Vec<usize>> = doors.collect();
+    for doors in &doors {
+        if !known.contains_key(doors) {
+            let hops = next_hops(plan, &mut network, doors, &askers);
+            let hops = hops
+                .into_iter()
+                .map(|hop| hop.map(|to| gateways.number(to)));
+            known.insert(doors.clone(), hops.collect());
         }
-        // It is the newest, so the others keep their numbers.
-        network.remove_node(goal);
+    }
+    let ways: Vec<&[Gateway]> = doors.iter().map(|doors| &known[doors][..]).collect();
+    let nets: Vec<IpNet> = prefixes.iter().map(|(prefix, _)| *prefix).collect();
+    let blocks = Blocks::of(&nets);
+    for (rank, number) in askers.into_iter().enumerate() {
+        let routes = &mut plan.vnets[number].routes;
+        let of_file = routes[..written[number]].iter().map(|r| r.destination);
+        let of_file: Vec<IpNet> = of_file
+            .filter(|net| Family::of(net.addr()) == family)
+            .collect();
+        let gateway = |n: usize| {
+            let (prefix, attached) = &prefixes[n];
+            let is_known = attached.binary_search(&number).is_ok() || of_file.contains(prefix);
+            ways[n][rank].filter(|_| !is_known)
+        };
+        let found = blocks.routes(gateway, &of_file);
+        routes.extend(found.into_iter().map(|(destination, to)| PlannedRoute {
+            destination,
+            via: Via::Gateway(gateways.all[to as usize]),
+        }));
+    }
+}
+
+/// Numbers for the addresses of gateways.
+#[derive(Default)]
+struct Gateways {
+    numbers: BTreeMap<IpAddr, u32>,
+    all: Vec<IpAddr>,
+}
+
+impl Gateways {
+    fn number(&mut self, gateway: IpAddr) -> u32 {
+        *self.numbers.entry(gateway).or_insert_with(|| {
+            self.all.push(gateway);
+            (self.all.len() - 1) as u32
+        })
     }
 }
 
@@ -229,32 +263,45 @@ fn address_in(plan: &Plan, end: (usize, usize), prefix: IpNet) -> Option<IpAddr>
     Some(found.addr())
 }
 
-/// Each prefix and the vnets that are on it.
-fn prefixes(plan: &Plan, family: Family) -> BTreeMap<IpNet, Vec<usize>> {
+/// Each prefix and the vnets that are on it, both in their order.
+fn prefixes(plan: &Plan, family: Family) -> Vec<(IpNet, Vec<usize>)> {
     let mut prefixes: BTreeMap<IpNet, Vec<usize>> = BTreeMap::new();
     for (number, vnet) in plan.vnets.iter().enumerate() {
         for prefix in vnet.interfaces.iter().flat_map(|i| routed(i, family)) {
             let at = prefixes.entry(prefix).or_default();
-            if !at.contains(&number) {
+            if at.last() != Some(&number) {
                 at.push(number);
             }
         }
     }
+    let mut prefixes: Vec<_> = prefixes.into_iter().collect();
+    prefixes.sort_by_key(|(prefix, _)| (prefix.network(), prefix.prefix_len()));
     prefixes
 }
 
-/// For each vnet that is not on the prefix itself, the gateway on the shortest path to `goal`
-/// through vnets that are `open`.
+/// For each of the vnets that ask, the gateway on the shortest path to a place that the vnets at its `doors` are at; none for
+/// those that are there themselves, or that no path leads from.
 fn next_hops(
-    network: &Network,
-    goal: NodeIndex,
-    open: impl Fn(usize) -> bool,
-) -> Vec<(usize, IpAddr)> {
+    plan: &Plan,
+    network: &mut Network,
+    doors: &[usize],
+    askers: &[usize],
+) -> Vec<Option<IpAddr>> {
+    let goal = network.add_node(Place::Goal);
+    for &vnet in doors {
+        let arrive = Step {
+            gateway: None,
+            length: Length::default(),
+        };
+        network.add_edge(NodeIndex::new(vnet), goal, arrive);
+    }
     let passable = |target: NodeIndex| match network[target] {
-        Place::Vnet(number) => open(number),
+        Place::Vnet(number) => {
+            plan.vnets[number].kind == NodeKind::Router || doors.binary_search(&number).is_ok()
+        }
         Place::Switch | Place::Goal => true,
     };
-    let passes = EdgeFiltered::from_fn(network, |edge| passable(edge.target()));
+    let passes = EdgeFiltered::from_fn(&*network, |edge| passable(edge.target()));
     let rest = dijkstra(Reversed(&passes), goal, None, |edge| edge.weight().length);
     let next = |place: NodeIndex| {
         let steps = network.edges(place).filter(|edge| passable(edge.target()));
@@ -266,12 +313,8 @@ fn next_hops(
             .min_by_key(|(length, _)| *length)
             .map(|(_, edge)| edge)
     };
-    let mut hops = Vec::new();
-    for place in network.node_indices() {
-        let Place::Vnet(number) = network[place] else {
-            continue;
-        };
-        let mut step = next(place);
+    let hop = |number: &usize| {
+        let mut step = next(NodeIndex::new(*number));
         // Each switch on the way is nearer to the goal than the one before.
         while let Some(edge) = step
             && let Place::Switch = network[edge.target()]
@@ -279,10 +322,11 @@ fn next_hops(
             step = next(edge.target());
         }
         // The step into the prefix itself has no gateway.
-        if let Some(gateway) = step.and_then(|edge| edge.weight().gateway) {
-            hops.push((number, gateway));
-        }
-    }
+        step.and_then(|edge| edge.weight().gateway)
+    };
+    let hops = askers.iter().map(hop).collect();
+    // It is the newest, so the others keep their numbers.
+    network.remove_node(goal);
     hops
 }
 

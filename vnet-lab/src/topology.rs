@@ -47,7 +47,7 @@ pub use capture::CaptureFormat;
 pub use event::{Event, EventTarget};
 pub use job::Job;
 pub use port::{Port, PortTree, Station};
-pub use switch::Switch;
+pub use switch::{SpanningTree, Switch};
 
 pub use crate::file::name::Target;
 pub use crate::job::Task;
@@ -131,16 +131,6 @@ pub enum NodeKind {
     Switch,
     /// The same without learning: every frame goes everywhere.
     Hub,
-}
-
-/// How switches deal with loops.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SpanningTree {
-    /// They do not: there must be none.
-    #[default]
-    Off,
-    /// By the rapid spanning tree protocol.
-    Rstp(RstpConfig),
 }
 
 /// A static route.

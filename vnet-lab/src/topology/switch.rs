@@ -6,10 +6,19 @@ use toml::Spanned;
 use toml::de::DeValue;
 use vnet::{BridgeConfig, BridgeVlans, RstpConfig, Snooping, Stp, Switchable, Tpid, VlanLearning};
 
-use super::SpanningTree;
 use crate::file::source::{Problems, Span};
 use crate::file::table::{Table, Value, checked, kind};
 use crate::file::units;
+
+/// How switches deal with loops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpanningTree {
+    /// They do not: there must be none.
+    #[default]
+    Off,
+    /// By the rapid spanning tree protocol.
+    Rstp(RstpConfig),
+}
 
 /// What a node says of the bridge that it is.
 #[derive(Clone, Debug, Default)]

@@ -423,7 +423,7 @@ fn what_is_wrong_is_shown_at_its_key() {
         problem(&host(" fdb = { max_stations = 5 }")),
         [
             "1:12: `a` is a host: only a switch has this setting",
-            "3:75: `b` is a host: only a switch has ports with settings"
+            "3:77: `b` is a host: only a switch has ports with settings"
         ]
     );
     let nested = (0..9).fold("'192.0.2.1/24'".to_owned(), |below, n| {

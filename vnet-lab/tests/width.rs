@@ -145,7 +145,7 @@ fn what_is_shown_fits_terminals_and_is_all_there() {
         "{:80}",
         all.iter().find(|s| s.name == "sw").expect("it is there")
     );
-    assert_eq!(text.matches("tagged: ").count(), 2, "{text}");
+    assert_eq!(text.matches("tagged: ").count(), 1, "{text}");
 }
 
 #[test]

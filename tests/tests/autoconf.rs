@@ -152,11 +152,25 @@ fn a_router_that_is_silent_or_takes_leave_is_one_no_more() -> Result {
     router.set_up("eth0", AdminState::Down)?;
     pass(&host, 31)?;
     assert_eq!(advertised(&host)?, (1, false), "three intervals of silence");
-    // A host that forwards is a router, and obeys nobody.
     router.set_up("eth0", AdminState::Up)?;
-    host.set_forwarding(Forwarding::Enabled)?;
-    pass(&host, 20)?;
+    pass(&host, 5)?;
+    assert_eq!(advertised(&host)?, (2, true));
+    // A router that is told to be none says so at once.
+    router.set_forwarding(Forwarding::Disabled)?;
+    pass(&host, 1)?;
     assert_eq!(advertised(&host)?, (1, false));
+    router.set_forwarding(Forwarding::Enabled)?;
+    pass(&host, 5)?;
+    assert_eq!(advertised(&host)?, (2, true));
+    // A host that forwards is a router: it obeys nobody, and nothing is left of what it has obeyed.
+    host.set_forwarding(Forwarding::Enabled)?;
+    assert_eq!(advertised(&host)?, (0, false));
+    assert!(autoconfigured(&host)?.is_empty());
+    pass(&host, 20)?;
+    assert_eq!(advertised(&host)?, (0, false));
+    host.set_forwarding(Forwarding::Disabled)?;
+    pass(&host, 5)?;
+    assert_eq!(advertised(&host)?, (2, true), "it asks again");
     for vnet in [&host, &router, &far] {
         assert_conserved(vnet);
     }
@@ -182,5 +196,321 @@ fn nobody_beyond_the_link_is_a_router() -> Result {
         assert_eq!(advertised(&host)?.0, routers);
     }
     assert_conserved(&host);
+    Ok(())
+}
+
+/// An advertisement with these options.
+fn advert(lifetime: u16, options: &[Vec<u8>]) -> Vec<u8> {
+    let [high, low] = lifetime.to_be_bytes();
+    let mut bytes = vec![134, 0, 0, 0, 64, 0, high, low];
+    bytes.extend([0; 8]);
+    bytes.extend(options.concat());
+    bytes
+}
+
+/// A prefix as options: that a router leads there, and that it is on the link; for ever.
+fn options(prefix: &str) -> [Vec<u8>; 2] {
+    let net: ipnet::Ipv6Net = prefix.parse().expect("a prefix");
+    let (len, octets) = (net.prefix_len(), net.network().octets());
+    let mut route = vec![24, 3, len, 0];
+    route.extend([0xff; 4]);
+    route.extend(octets);
+    let mut on_link = vec![3, 4, len, 0x80];
+    on_link.extend([0xff; 8]);
+    on_link.extend([0; 4]);
+    on_link.extend(octets);
+    [route, on_link]
+}
+
+#[test]
+fn nobody_pushes_aside_what_is_configured() -> Result {
+    let system = System::virtual_time(1);
+    let all = ["host", "liar", "side"].map(|name| system.create(name));
+    let [host, liar, side] = all;
+    let (host, liar, side) = (host?, liar?, side?);
+    host.epair("eth0", &liar, "eth0")?;
+    host.epair("eth1", &side, "eth0")?;
+    liar.add_address("eth0", "2001:db8:9::9/64".parse()?)?;
+    side.add_address("eth0", "2001:db8:5::2/64".parse()?)?;
+    side.add_address("eth0", "fe80::2/64".parse()?)?;
+    host.add_address("eth1", "2001:db8:5::1/64".parse()?)?;
+    host.add_route("::/0".parse()?, NextHop::Gateway("2001:db8:5::2".parse()?))?;
+    host.add_route("2001:db8:7::/48".parse()?, NextHop::Blackhole)?;
+    obey(&host)?;
+    pass(&host, 20)?;
+    let before = host.inspect()?.routes.len();
+    let raw = RawSocket::open_in(&liar, 58)?;
+    raw.set_ttl(255)?;
+    for prefix in [
+        "2000::/3",
+        "2001:db8:5::/65",
+        "2001:db8:5:0:8000::/65",
+        "2001:db8:7:1::/64",
+        "fe80:2::/65",
+        "fe80:3::/65",
+        "fe80:3:0:0:8000::/65",
+        "fe80::/10",
+        "ff05::/16",
+        "8000::/1",
+        "::/1",
+    ] {
+        raw.send_to(&advert(0, &options(prefix)), "ff02::1".parse()?)?;
+        pass(&host, 1)?;
+        assert_eq!(host.inspect()?.routes.len(), before, "{prefix}");
+    }
+    assert!(answers(&host, "2001:db8:5::2")?);
+    let number = host.inspect()?.interfaces.len();
+    assert_eq!(number, 3, "lo0, eth0 and eth1");
+    // What is configured later has its place in front as well.
+    let free = options("2001:db8:a:b::/64");
+    raw.send_to(&advert(0, &free), "ff02::1".parse()?)?;
+    pass(&host, 1)?;
+    assert_eq!(advertised(&host)?.0, 1, "a link of hosts may be there");
+    host.add_route("2001:db8:a::/48".parse()?, NextHop::Blackhole)?;
+    assert_eq!(advertised(&host)?.0, 0);
+    host.remove_route("2001:db8:a::/48".parse()?)?;
+    assert_eq!(advertised(&host)?.0, 1);
+    for vnet in [&host, &liar, &side] {
+        assert_conserved(vnet);
+    }
+    Ok(())
+}
+
+#[test]
+fn interfaces_that_are_made_later_take_part() -> Result {
+    let system = System::virtual_time(1);
+    let [host, router] = ["host", "router"].map(|name| system.create(name));
+    let (host, router) = (host?, router?);
+    obey(&host)?;
+    router.set_forwarding(Forwarding::Enabled)?;
+    router.set_sysctl("net.inet6.ip6.rtadv_interval", 1_800_000)?;
+    host.epair("eth0", &router, "eth0")?;
+    router.add_address("eth0", "2001:db8:1::ff/64".parse()?)?;
+    pass(&host, 5)?;
+    assert_eq!(autoconfigured(&host)?.len(), 1);
+    // A VLAN, on both sides.
+    for vnet in [&host, &router] {
+        vnet.vlan("eth0", "vlan7", vnet::VlanConfig::dot1q(7))?;
+    }
+    router.add_address("vlan7", "2001:db8:7::ff/64".parse()?)?;
+    pass(&host, 5)?;
+    let all = host.inspect()?.interfaces;
+    let vlan = all.iter().find(|i| i.info.name == "vlan7");
+    assert_eq!(vlan.map(|v| v.autoconfigured.len()), Some(1));
+    assert_conserved(&host);
+    Ok(())
+}
+
+#[test]
+fn a_member_of_a_bridge_obeys_nobody_and_does_so_again_afterwards() -> Result {
+    let system = System::virtual_time(1);
+    let [host, router, far] = path(&system)?;
+    obey(&host)?;
+    pass(&host, 5)?;
+    assert_eq!(advertised(&host)?, (2, true));
+    host.bridge("bridge0")?;
+    host.add_member("bridge0", "eth0")?;
+    assert!(autoconfigured(&host)?.is_empty());
+    pass(&host, 30)?;
+    // The bridge itself is an interface like any other.
+    assert!(autoconfigured(&host)?.is_empty());
+    host.remove_member("bridge0", "eth0")?;
+    pass(&host, 5)?;
+    assert_eq!(autoconfigured(&host)?.len(), 1);
+    assert_eq!(advertised(&host)?, (2, true));
+    for vnet in [&host, &router, &far] {
+        assert_conserved(vnet);
+    }
+    Ok(())
+}
+
+#[test]
+fn of_two_routers_the_one_is_taken_that_is_there() -> Result {
+    let system = System::virtual_time(1);
+    let host = system.create("host")?;
+    let mut routers = Vec::new();
+    for n in 0..2 {
+        let router = system.create(&format!("r{n}"))?;
+        router.epair("eth0", &host, &format!("eth{n}"))?;
+        router.set_forwarding(Forwarding::Enabled)?;
+        router.add_address("eth0", format!("2001:db8:{n}::ff/64").parse()?)?;
+        router.add_address("lo0", "2001:db8:ff::1/128".parse()?)?;
+        router.set_sysctl("net.inet6.ip6.rtadv_interval", 1_800_000)?;
+        routers.push(router);
+    }
+    obey(&host)?;
+    pass(&host, 5)?;
+    let default = || -> Result<Option<String>> {
+        let routes = host.inspect()?.routes;
+        let default = routes.iter().find(|r| r.dst.to_string() == "::/0");
+        Ok(default.map(|r| r.interface.clone()))
+    };
+    assert_eq!(default()?.as_deref(), Some("eth0"));
+    host.set_up("eth0", AdminState::Down)?;
+    assert_eq!(default()?.as_deref(), Some("eth1"));
+    assert!(answers(&host, "2001:db8:ff::1")?);
+    host.set_up("eth0", AdminState::Up)?;
+    pass(&host, 5)?;
+    assert_eq!(default()?.as_deref(), Some("eth0"));
+    // It says nothing, and does not answer: after a while it is taken for gone (RFC 4861 section 6.3.6).
+    routers[0].set_up("eth0", AdminState::Down)?;
+    routers[0].set_up("eth0", AdminState::Up)?;
+    host.remove_interface("eth0")?;
+    assert_eq!(default()?.as_deref(), Some("eth1"));
+    assert!(answers(&host, "2001:db8:ff::1")?);
+    assert_conserved(&host);
+    Ok(())
+}
+
+#[test]
+fn who_is_on_another_link_forgets_what_the_first_one_said() -> Result {
+    let system = System::virtual_time(1);
+    let [host, router] = ["host", "router"].map(|name| system.create(name));
+    let (host, router) = (host?, router?);
+    host.epair("eth0", &router, "eth0")?;
+    router.set_forwarding(Forwarding::Enabled)?;
+    router.set_sysctl("net.inet6.ip6.rtadv_interval", 1_800_000)?;
+    for vid in [10, 20] {
+        let name = format!("vlan{vid}");
+        router.vlan("eth0", &name, vnet::VlanConfig::dot1q(vid))?;
+        router.add_address(&name, format!("2001:db8:{vid}::ff/64").parse()?)?;
+    }
+    obey(&host)?;
+    host.vlan("eth0", "vlan", vnet::VlanConfig::dot1q(10))?;
+    pass(&host, 5)?;
+    let nets = || -> Result<Vec<String>> {
+        let routes = host.inspect()?.routes;
+        let advertised = routes
+            .iter()
+            .filter(|r| format!("{:?}", r.origin) == "Advertised" && r.interface == "vlan");
+        Ok(advertised.map(|r| r.dst.to_string()).collect())
+    };
+    assert_eq!(nets()?, ["::/0", "2001:db8:10::/64"]);
+    host.set_vlan("vlan", vnet::VlanConfig::dot1q(20))?;
+    assert_eq!(nets()?, [""; 0]);
+    pass(&host, 5)?;
+    assert_eq!(nets()?, ["::/0", "2001:db8:20::/64"]);
+    assert_conserved(&host);
+    Ok(())
+}
+
+/// A host with a configured default route by `first`, which reaches 2001:db8:2::/64 by `second`, all on one link.
+fn triangle(system: &System) -> Result<[OwnedVnet; 4]> {
+    let all = [
+        system.create("host")?,
+        system.create("first")?,
+        system.create("second")?,
+        system.create("switch")?,
+    ];
+    let [host, first, second, switch] = &all;
+    switch.bridge("bridge0")?;
+    for (n, station) in [host, first, second].into_iter().enumerate() {
+        let port = format!("p{n}");
+        station.epair("eth0", switch, &port)?;
+        switch.add_member("bridge0", &port)?;
+        station.add_address("eth0", format!("2001:db8:1::{}/64", n + 1).parse()?)?;
+    }
+    second.add_address("lo0", "2001:db8:2::1/128".parse()?)?;
+    let link_local = second.inspect()?.interfaces;
+    let eth0 = link_local.iter().find(|i| i.info.name == "eth0");
+    let addresses = &eth0.expect("it has the interface").info.addresses;
+    let is_link_local = |net: &&ipnet::IpNet| net.to_string().starts_with("fe80");
+    let own = addresses
+        .iter()
+        .find(is_link_local)
+        .expect("it has one")
+        .addr();
+    for router in [first, second] {
+        router.set_forwarding(Forwarding::Enabled)?;
+    }
+    first.set_sysctl("net.inet6.ip6.redirect", 1)?;
+    first.add_route(
+        "2001:db8:2::/64".parse()?,
+        NextHop::OnLink {
+            gateway: own,
+            interface: "eth0".to_owned(),
+        },
+    )?;
+    host.add_route("::/0".parse()?, NextHop::Gateway("2001:db8:1::2".parse()?))?;
+    pass(host, 2)?;
+    Ok(all)
+}
+
+#[test]
+fn a_router_names_a_better_one_and_a_host_takes_it() -> Result {
+    for obeys in [0, 1] {
+        let system = System::virtual_time(1);
+        let all = triangle(&system)?;
+        let [host, first, second, _] = &all;
+        host.set_sysctl("net.inet6.icmp6.rediraccept", obeys)?;
+        // Redirects come from link-local addresses, and so must the router be known by it.
+        let own = first.inspect()?.interfaces;
+        let eth0 = own
+            .iter()
+            .find(|i| i.info.name == "eth0")
+            .expect("it is there");
+        let own = eth0.info.addresses.iter().map(|net| net.addr());
+        let own = own
+            .filter(|a| a.to_string().starts_with("fe80"))
+            .last()
+            .expect("it has one");
+        host.remove_route("::/0".parse()?)?;
+        host.add_route(
+            "::/0".parse()?,
+            NextHop::OnLink {
+                gateway: own,
+                interface: "eth0".to_owned(),
+            },
+        )?;
+        assert!(answers(host, "2001:db8:2::1")?);
+        assert_eq!(advertised(host)?.0, usize::try_from(obeys)?);
+        let forwarded = first.stats()?.forwarded;
+        for _ in 0..3 {
+            assert!(answers(host, "2001:db8:2::1")?);
+        }
+        let through_first = first.stats()?.forwarded - forwarded;
+        assert_eq!(through_first, if obeys == 1 { 0 } else { 3 });
+        assert!(!host.record()?.to_toml()?.contains("2001:db8:2::1"));
+        if obeys == 1 {
+            // The better one is gone: after a while the first is asked again.
+            second.set_up("eth0", AdminState::Down)?;
+            let _ = answers(host, "2001:db8:2::1")?;
+            pass(host, 60)?;
+            let _ = answers(host, "2001:db8:2::1")?;
+            pass(host, 60)?;
+            assert_eq!(advertised(host)?.0, 0);
+        }
+        for vnet in &all {
+            assert_conserved(vnet);
+        }
+        for vnet in all {
+            assert!(vnet.destroy().leaked.is_zero());
+        }
+    }
+    Ok(())
+}
+
+/// RFC 4861 section 8.1: only the router that is used now is believed.
+#[test]
+fn nobody_else_redirects() -> Result {
+    let system = System::virtual_time(1);
+    let all = triangle(&system)?;
+    let [host, _, second, _] = &all;
+    let raw = RawSocket::open_in(second, 58)?;
+    let mut redirect = vec![137, 0, 0, 0, 0, 0, 0, 0];
+    for addr in ["fe80::1", "2001:db8:2::1"] {
+        redirect.extend(addr.parse::<std::net::Ipv6Addr>()?.octets());
+    }
+    for (ttl, reason) in [(254, DropReason::Martian), (255, DropReason::IcmpIgnored)] {
+        raw.set_ttl(ttl)?;
+        let before = host.stats()?.rx_drops(reason);
+        raw.send_to(&redirect, "ff02::1".parse()?)?;
+        pass(host, 1)?;
+        assert_eq!(host.stats()?.rx_drops(reason), before + 1);
+    }
+    assert_eq!(advertised(host)?.0, 0);
+    for vnet in &all {
+        assert_conserved(vnet);
+    }
     Ok(())
 }

@@ -7,8 +7,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 use vnet::net::{EchoEvent, EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::time::Instant;
-use vnet::{AdminState, DropReason, Forwarding, NextHop, Offload, OwnedVnet, System, Vnet};
+use vnet::{
+    AdminState, DropReason, Forwarding, MacAddr, NextHop, Offload, OwnedVnet, System, Vnet,
+};
 use vnet_tests::accounts::assert_conserved;
+use vnet_tests::frames::{Ip6, ethernet};
 use vnet_tests::{judge, topology};
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -541,119 +544,6 @@ fn pass(vnet: &Vnet, secs: u64) -> Result {
     let socket = EchoSocket::bind_in(vnet)?;
     socket.set_read_timeout(Some(Duration::from_secs(secs)))?;
     assert!(socket.recv().is_err(), "nobody sends");
-    Ok(())
-}
-
-/// The addresses of eth0 that are not used: those of which it is not known yet, and duplicates.
-fn unused(vnet: &Vnet) -> Result<[String; 2]> {
-    let inspection = vnet.inspect()?;
-    let eth0 = inspection.interfaces.iter().find(|i| i.info.name == "eth0");
-    let eth0 = eth0.expect("it has the interface");
-    Ok([&eth0.tentative, &eth0.duplicate].map(|all| {
-        let all = all.iter().map(ToString::to_string);
-        all.collect::<Vec<_>>().join(" ")
-    }))
-}
-
-const NONE: [&str; 2] = [""; 2];
-
-const SAME: &str = "2001:db8::7";
-
-#[test]
-fn who_comes_later_does_not_get_an_address_that_somebody_has() -> Result {
-    let system = System::virtual_time(1);
-    let (a, b) = pair(&system)?;
-    a.add_address("eth0", "2001:db8::7/64".parse()?)?;
-    pass(&a, 2)?;
-    answers(&b, SAME, 8);
-    b.add_address("eth0", "2001:db8::7/64".parse()?)?;
-    pass(&b, 2)?;
-    assert_eq!(unused(&b)?, ["", SAME]);
-    assert_eq!(unused(&a)?, NONE);
-    assert!(
-        b.inspect()?
-            .to_string()
-            .contains("2001:db8::7 prefixlen 64 duplicated")
-    );
-    let local = (SAME, 80);
-    assert!(UdpSocket::bind_in(&b, local).is_err());
-    assert!(UdpSocket::bind_in(&a, local).is_ok());
-    assert!(b.add_address("eth0", "2001:db8::7/64".parse()?).is_err());
-    answers(&b, SAME, 8);
-    // The configuration is what it was, and a twin has it.
-    let twin = b.clone_as("twin")?;
-    assert_eq!(twin.inspect()?.normalised(), b.inspect()?.normalised());
-    // Who comes up again asks again.
-    a.remove_address("eth0", SAME.parse()?)?;
-    b.set_up("eth0", AdminState::Down)?;
-    b.set_up("eth0", AdminState::Up)?;
-    assert_eq!(unused(&b)?, [SAME, ""]);
-    pass(&b, 2)?;
-    assert_eq!(unused(&b)?, NONE);
-    answers(&a, SAME, 8);
-    b.remove_address("eth0", SAME.parse()?)?;
-    is_clean(&[&a, &b]);
-    Ok(())
-}
-
-#[test]
-fn of_two_who_want_an_address_at_once_none_gets_it() -> Result {
-    for optimistic in [0, 1] {
-        let system = System::virtual_time(1);
-        let (a, b) = (system.create("a")?, system.create("b")?);
-        a.epair("eth0", &b, "eth0")?;
-        for vnet in [&a, &b] {
-            vnet.set_sysctl("net.inet6.ip6.optimistic_dad", optimistic)?;
-        }
-        for vnet in [&a, &b] {
-            vnet.add_address("eth0", "2001:db8::7/64".parse()?)?;
-        }
-        pass(&a, 5)?;
-        for vnet in [&a, &b] {
-            assert_eq!(unused(vnet)?[1], SAME, "{optimistic}");
-            assert!(vnet.remove_address("eth0", SAME.parse()?).is_ok());
-            assert_eq!(unused(vnet)?, NONE);
-        }
-        is_clean(&[&a, &b]);
-        for vnet in [a, b] {
-            assert!(vnet.destroy().leaked.is_zero());
-        }
-    }
-    Ok(())
-}
-
-#[test]
-fn what_is_tentative_neither_sends_nor_answers() -> Result {
-    let system = System::virtual_time(1);
-    let (a, b) = (system.create("a")?, system.create("b")?);
-    a.epair("eth0", &b, "eth0")?;
-    b.add_address("eth0", "2001:db8::2/64".parse()?)?;
-    pass(&b, 2)?;
-    a.set_sysctl("net.inet6.ip6.optimistic_dad", 0)?;
-    a.set_sysctl("net.inet6.ip6.dad_count", 5)?;
-    a.add_address("eth0", "2001:db8::1/64".parse()?)?;
-    let sent = frames(&a);
-    let tentative = unused(&a)?[0].clone();
-    assert_eq!(
-        tentative.split(' ').count(),
-        2,
-        "the link-local one as well: {tentative:?}"
-    );
-    assert!(UdpSocket::bind_in(&a, "[2001:db8::1]:9").is_err());
-    assert!(TcpStream::connect_in(&a, "[2001:db8::2]:80").is_err());
-    let asked = ping_with(&b, "2001:db8::1", 8, None)?;
-    // It is asked for three times, a second each, before it is there.
-    assert!(
-        matches!(asked, None | Some(EchoEvent::Unreachable { .. })),
-        "{asked:?}"
-    );
-    pass(&a, 5)?;
-    assert_eq!(unused(&a)?, NONE);
-    // Five questions for each of two addresses, of which the first ones were there, and an announcement.
-    assert_eq!(frames(&a) - sent, 10);
-    answers(&b, "2001:db8::1", 8);
-    answers(&a, "2001:db8::2", 8);
-    is_clean(&[&a, &b]);
     Ok(())
 }
 

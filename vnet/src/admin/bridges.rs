@@ -527,7 +527,8 @@ fn candidate(stack: &Stack, member: &str) -> Result<IfId, AdminError> {
         let member = member.to_owned();
         return Err(AdminError::AlreadyMember { member, bridge });
     }
-    if stack.ip.addresses_on(netif.id).next().is_some() {
+    // Those that follow from its own MAC address or the word of routers end when it joins.
+    if stack.ip.given_on(netif.id).next().is_some() {
         return Err(AdminError::HasAddresses(member.to_owned()));
     }
     Ok(netif.id)

@@ -156,7 +156,7 @@ impl Vnet {
             if let Some(mac) = by_hand {
                 self.core.system.mac_by_hand(self.core.number, mac)?;
             }
-            stack.ifs.insert(name, |id| {
+            let id = stack.ifs.insert(name, |id| {
                 let ifid = Some(id);
                 let news = wire.plug(end, Plug { inbox, ifid });
                 Netif {
@@ -165,6 +165,7 @@ impl Vnet {
                     ..Netif::new(id, name, kind(wire.sender(end)), mac)
                 }
             })?;
+            stack.appeared(id);
             Ok::<_, AdminError>(op)
         })?;
         Ok(mac)

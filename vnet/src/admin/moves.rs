@@ -545,6 +545,7 @@ fn put_in(
     if state == AdminState::Down {
         stack.ip.interface_down(id);
     }
+    stack.appeared(id);
     Ok(())
 }
 

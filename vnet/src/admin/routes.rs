@@ -138,6 +138,7 @@ impl Vnet {
                 kind,
             };
             let added = stack.ip.add_route(route);
+            stack.configured();
             if let Err(FibError::Limit(_)) = added {
                 stack.limits.refuse(Resource::Routes);
             }
@@ -163,6 +164,7 @@ impl Vnet {
         self.require(Privilege::Routes)?;
         self.configure(|stack, _| {
             let removed = stack.ip.remove_route(dst, Origin::Static)?;
+            stack.configured();
             // A route by a borrowed interface was never noted.
             let is_noted = !stack.ifs.is_on_borrowed(removed.ifid);
             let dst = removed.dst;

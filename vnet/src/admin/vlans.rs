@@ -193,5 +193,6 @@ fn make(
     if let Some(below) = stack.ifs.get_mut(parent_id) {
         below.vlans.set(config, Above::Here(id));
     }
+    stack.appeared(id);
     Ok(id)
 }

@@ -7,6 +7,7 @@ use crate::ip::{Outgoing, Refusal};
 use crate::packet::header::icmp6::Icmp6;
 use crate::packet::header::ndp::Ndp;
 use crate::packet::header::ra::Advert;
+use crate::packet::header::redirect::Redirect;
 use crate::packet::header::{Icmp4, IpProto, zone};
 use crate::packet::{Packet, Payload};
 
@@ -44,6 +45,8 @@ pub(crate) enum Verdict {
     Discovery(Ndp),
     /// It is of router discovery.
     Router(RouterMessage),
+    /// It is of multicast listener discovery: all its bytes.
+    Listeners(Vec<u8>),
     /// It concerns nobody. To be counted by the caller.
     Drop(DropReason),
 }
@@ -55,6 +58,8 @@ pub(crate) enum RouterMessage {
     Solicitation,
     /// A router says what there is.
     Advert(Box<Advert>),
+    /// A router knows a better first hop.
+    Redirect(Redirect),
 }
 
 /// What an error quotes of the packet it is about.

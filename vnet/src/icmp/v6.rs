@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`error`] | errors about packets: when one may be sent, and what it quotes |
 //!
-//! What neighbour and router discovery say is handed up as it is. Not here: groups (MLD), node information.
+//! What neighbour, router and listener discovery say is handed up. Not here: node information.
 
 pub(crate) mod error;
 
@@ -17,8 +17,10 @@ use crate::ip::v6::{MIN_MTU, solicited_node};
 use crate::ip::{Outgoing, Refusal};
 use crate::packet::header::icmp6::{self, ICMP_CHECKSUM_OFFSET, ICMP_LEN, Icmp6};
 use crate::packet::header::ipv6::{self, Ipv6Header};
+use crate::packet::header::mld;
 use crate::packet::header::ndp::{self, Flags, Ndp};
 use crate::packet::header::ra::{self, Advert};
+use crate::packet::header::redirect::Redirect;
 use crate::packet::header::{IpInfo, IpProto, zone};
 use crate::packet::{Csum, Packet, Payload, checksum};
 
@@ -54,9 +56,10 @@ pub(crate) fn input(info: &IpInfo, cast: Cast, mut packet: Packet) -> Verdict {
             ..
         } => discovery(info, &packet),
         Icmp6::Other {
-            kind: kind @ (ndp::ROUTER_SOLICITATION | ra::ROUTER_ADVERTISEMENT),
+            kind: kind @ (ndp::ROUTER_SOLICITATION | ra::ROUTER_ADVERTISEMENT | icmp6::REDIRECT),
             ..
         } => router(info, kind, &packet),
+        Icmp6::Other { kind, .. } if mld::is_mld(kind) => listeners(info, &packet),
         Icmp6::Other { .. } => Verdict::Drop(DropReason::IcmpIgnored),
         _ => {
             packet.strip(ICMP_LEN);
@@ -75,26 +78,37 @@ pub(crate) fn input(info: &IpInfo, cast: Cast, mut packet: Packet) -> Verdict {
     }
 }
 
-/// RFC 4861 sections 6.1.1 and 6.1.2: what a message of router discovery must be.
+/// RFC 3810 section 5: messages of listener discovery have come over one hop.
+#[cold]
+fn listeners(info: &IpInfo, packet: &Packet) -> Verdict {
+    if info.hop_limit != 1 {
+        return Verdict::Drop(DropReason::Martian);
+    }
+    let mut bytes = vec![0; packet.len()];
+    packet.copy_to(0, &mut bytes);
+    Verdict::Listeners(bytes)
+}
+
+/// RFC 4861 sections 6.1.1, 6.1.2 and 8.1: what a message of router discovery, or a redirect, must be.
 #[cold]
 fn router(info: &IpInfo, kind: u8, packet: &Packet) -> Verdict {
     let IpAddr::V6(src) = info.src else {
         return Verdict::Drop(DropReason::Malformed);
     };
-    let advertises = kind == ra::ROUTER_ADVERTISEMENT;
-    if info.hop_limit != 255 || advertises && !src.is_unicast_link_local() {
+    let is_of_router = kind != ndp::ROUTER_SOLICITATION;
+    if info.hop_limit != 255 || is_of_router && !src.is_unicast_link_local() {
         return Verdict::Drop(DropReason::Martian);
     }
-    let mut bytes = [0; MIN_MTU as usize];
-    let len = packet.copy_to(0, &mut bytes);
-    let bytes = &bytes[..len];
-    let message = match advertises {
-        _ if len != packet.len() => None,
-        true => Advert::parse(bytes)
+    let mut bytes = vec![0; packet.len()];
+    packet.copy_to(0, &mut bytes);
+    let bytes = &bytes;
+    let message = match kind {
+        ra::ROUTER_ADVERTISEMENT => Advert::parse(bytes)
             .map(Box::new)
             .map(RouterMessage::Advert)
             .ok(),
-        false => match ra::parse_solicitation(bytes) {
+        icmp6::REDIRECT => Redirect::parse(bytes).map(RouterMessage::Redirect).ok(),
+        _ => match ra::parse_solicitation(bytes) {
             // Who has no address has nowhere to be answered at.
             Ok(Some(_)) if src.is_unspecified() => None,
             Ok(_) => Some(RouterMessage::Solicitation),
@@ -123,8 +137,8 @@ fn discovery(info: &IpInfo, packet: &Packet) -> Verdict {
     };
     let is_valid = match message {
         // Who has no address looks for somebody who may have the one that it wants.
-        Ndp::Solicitation { target, .. } if src.is_unspecified() => {
-            zone::wire(dst) == solicited_node(target)
+        Ndp::Solicitation { target, source, .. } if src.is_unspecified() => {
+            source.is_none() && zone::wire(dst) == solicited_node(target)
         }
         Ndp::Solicitation { .. } => true,
         // What many are told is no answer to any of them.

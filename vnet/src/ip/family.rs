@@ -60,6 +60,8 @@ pub(crate) trait Family: sealed::Sealed + Copy + Debug + Eq + Hash + 'static {
     fn contains(net: Self::Net, addr: Self::Addr) -> bool;
     /// True for a group of which routers are told that somebody is in it.
     fn is_reported(group: Self::Addr) -> bool;
+    /// True for a group of those who may have an address.
+    fn is_of_addresses(group: Self::Addr) -> bool;
 }
 
 /// IPv4 (RFC 791).
@@ -144,6 +146,10 @@ impl Family for V4 {
     /// RFC 3376 section 5: of all but that of everybody.
     fn is_reported(group: Ipv4Addr) -> bool {
         group != V4::ALL_NODES
+    }
+
+    fn is_of_addresses(_: Ipv4Addr) -> bool {
+        false
     }
 }
 
@@ -231,6 +237,11 @@ impl Family for V6 {
     /// RFC 3810 section 6: not of that of everybody, nor of those that do not reach a link.
     fn is_reported(group: Ipv6Addr) -> bool {
         group != V6::ALL_NODES && group.octets()[1] & 0xf > 1
+    }
+
+    /// RFC 4291 section 2.7.1: ff02::1:ff00:0/104.
+    fn is_of_addresses(group: Ipv6Addr) -> bool {
+        v6::solicited_node(group) == group
     }
 }
 

@@ -459,6 +459,15 @@ impl<F: Family> Fib<F> {
         list.first()
     }
 
+    /// The longest prefix around `net`, and longer than none, to which a route was configured.
+    pub(crate) fn around(&self, net: F::Net) -> Option<F::Net> {
+        let is_configured = |r: &Route<F>| matches!(r.origin, Origin::Connected | Origin::Static);
+        let around = self.table.cover(&net).filter(|(dst, list)| {
+            F::prefix_len(*dst) < F::prefix_len(net) && list.iter().any(is_configured)
+        });
+        around.last().map(|(dst, _)| dst)
+    }
+
     /// A number that each edit changes; never zero.
     #[inline]
     #[cfg(test)]

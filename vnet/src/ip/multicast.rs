@@ -12,11 +12,14 @@
 //! merged, and every change of that is told to the [`Host`], which decides what is sent. Its messages in bytes are
 //! the business of each family.
 //!
+//! The groups of those who may have an address are told of where somebody asks for groups. Where nobody ever has, no
+//! router or switch keeps account of groups, and every node would tell of each of its addresses in vain.
+//!
 //! Groups are as they are on a wire: without the number of a link, which the interface says.
 
 #![cfg_attr(
     not(test),
-    allow(dead_code, reason = "IGMP, MLD and the sockets' calls are built on it")
+    allow(dead_code, reason = "the sockets' calls and IGMP are built on it")
 )]
 
 pub(crate) mod filter;
@@ -233,7 +236,7 @@ impl<F: Family> Groups<F> {
         if !after.is_none() {
             self.joined.insert(key, members);
         }
-        if before != after && F::is_reported(group) {
+        if before != after && self.tells(group, ifid) {
             self.host().changed(ifid, group, &before, &after);
         }
         changed
@@ -291,6 +294,13 @@ impl<F: Family> Groups<F> {
         on.filter(|group| F::is_reported(*group)).collect()
     }
 
+    /// True when a change of this group is told.
+    fn tells(&self, group: F::Addr, ifid: IfId) -> bool {
+        let was_asked = |host: &Host<F>| host.was_asked(ifid);
+        F::is_reported(group)
+            && (!F::is_of_addresses(group) || self.host.as_deref().is_some_and(was_asked))
+    }
+
     /// What is wanted of a group on an interface.
     pub(crate) fn wanted(&self, group: F::Addr, ifid: IfId) -> Filter<F> {
         let members = self.members(group, ifid);
@@ -299,11 +309,12 @@ impl<F: Family> Groups<F> {
 
     /// An interface came up: routers are told of all its groups.
     pub(crate) fn tell_again(&mut self, ifid: IfId) {
-        let groups = self.reported(ifid);
+        let mut groups = self.reported(ifid);
+        groups.retain(|group| self.tells(*group, ifid));
         if groups.is_empty() {
             return;
         }
-        self.host().remove_interface(ifid);
+        self.host().begin_again(ifid);
         for group in groups {
             let wanted = self.wanted(group, ifid);
             self.host().changed(ifid, group, &Filter::none(), &wanted);

@@ -2,6 +2,8 @@
 //!
 //! What is asked here about an address is answered by the version that it is of.
 
+mod own;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -39,14 +41,28 @@ pub(crate) struct Ip {
     pub dad: Dad,
     /// What routers have said, and what follows.
     pub autoconf: Autoconf,
+    /// Whether redirects are obeyed, where this is a host.
+    pub redirects: Obey,
     /// The addresses of IPv6 that interfaces have given themselves.
     own: BTreeMap<IfId, Ipv6Addr>,
     /// When something is due: a datagram is to be given up that lacks fragments, or an address to be asked for.
     due: Option<Instant>,
+    /// The same without fragments.
+    slow: Option<Instant>,
     /// Bytes of fragments of both that may wait.
     max_fragment_bytes: usize,
     /// Routes of both that there may be.
     max_routes: usize,
+}
+
+/// Whose redirects are obeyed (RFC 4861 section 8.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Obey {
+    /// Those of the router by which packets go now.
+    #[default]
+    Router,
+    /// Nobody's.
+    Nobody,
 }
 
 /// What a transport asks of IP for one packet.
@@ -240,10 +256,12 @@ impl Ip {
             v6: IpState::new(&mut apart),
             paths: Paths::default(),
             idents: Idents::new(apart.u64()),
-            dad: Dad::default(),
             autoconf: Autoconf::new(apart.u64()),
+            dad: Dad::new(apart.u64()),
+            redirects: Obey::default(),
             own: BTreeMap::new(),
             due: None,
+            slow: None,
         }
     }
 
@@ -404,23 +422,12 @@ impl Ip {
         self.due
     }
 
-    /// To be called when deadlines have come or gone.
-    pub(crate) fn note_deadlines(&mut self) {
-        let due = [
-            self.v4.reassembly.next_deadline(),
-            self.v6.reassembly.next_deadline(),
-            self.dad.next_deadline(),
-            self.autoconf.next_deadline(),
-        ];
-        self.due = due.into_iter().flatten().min();
-    }
-
     /// To be called when fragments have come or gone.
     pub(crate) fn note_fragments(&mut self, stats: &mut Stats) {
         self.share_fragment_bytes();
         self.v4.reassembly.give_way(stats);
         self.v6.reassembly.give_way(stats);
-        self.note_deadlines();
+        self.note_reassembly();
     }
 
     /// Each version has what the other leaves of the bytes that may wait, and half of them in any case: the
@@ -453,6 +460,8 @@ impl Ip {
     pub(crate) fn may_redirect(&self, src: IpAddr, way: &Way) -> bool {
         match (src, way.hop) {
             (IpAddr::V4(src), IpAddr::V4(hop)) => self.v4.may_redirect(way.ifid, src, hop),
+            // RFC 4861 section 8.2.
+            (IpAddr::V6(src), IpAddr::V6(hop)) => self.v6.may_redirect(way.ifid, src, hop),
             _ => false,
         }
     }
@@ -562,43 +571,12 @@ impl Ip {
     pub(crate) fn remove_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AddrError> {
         match addr {
             IpAddr::V4(addr) => self.v4.remove_address(ifid, addr).map(drop),
-            IpAddr::V6(addr) => self.v6.remove_address(ifid, addr).map(drop),
+            IpAddr::V6(addr) => {
+                let removed = self.v6.addrs.remove(ifid, addr)?;
+                self.disconnect(ifid, removed.net);
+                Ok(())
+            }
         }
-    }
-
-    /// The address of IPv6 that an interface has given itself.
-    pub(crate) fn own_v6(&self, ifid: IfId) -> Option<Ipv6Addr> {
-        self.own.get(&ifid).copied()
-    }
-
-    /// Notes that it has.
-    pub(crate) fn set_own_v6(&mut self, ifid: IfId, addr: Option<Ipv6Addr>) {
-        match addr {
-            Some(addr) => self.own.insert(ifid, addr),
-            None => self.own.remove(&ifid),
-        };
-    }
-
-    /// True when any interface was given an address of IPv6.
-    pub(crate) fn has_given_v6(&self) -> bool {
-        // Those that follow from advertisements are none that were given.
-        let derived = self.own.len() + self.autoconf.assigned.len();
-        self.v6.addrs.len() + self.dad.held_len() > derived
-    }
-
-    /// The addresses of IPv6 that an interface was given.
-    pub(crate) fn given_v6(&self, ifid: IfId) -> impl Iterator<Item = Ipv6Addr> {
-        let all = self.v6.addrs.on_interface(ifid).map(|a| a.addr());
-        let all = all.chain(self.dad.held(ifid).map(|(net, _)| net.addr()));
-        let own = self.own_v6(ifid);
-        let assigned = &self.autoconf.assigned;
-        all.filter(move |addr| Some(*addr) != own && !assigned.contains(&(ifid, *addr)))
-    }
-
-    /// The addresses that an interface was given.
-    pub(crate) fn given_on(&self, ifid: IfId) -> impl Iterator<Item = IpAddr> {
-        let v4 = self.v4.addrs.on_interface(ifid).map(|a| a.addr().into());
-        v4.chain(self.given_v6(ifid).map(IpAddr::from))
     }
 
     /// Adds a route. Bits of the destination behind its prefix are ignored.
@@ -699,8 +677,10 @@ impl Ip {
             idents,
             dad,
             autoconf,
+            redirects: _,
             own,
             due,
+            slow,
             max_fragment_bytes: _,
             max_routes: _,
         } = self;
@@ -711,7 +691,7 @@ impl Ip {
         dad.reset();
         autoconf.reset();
         *own = BTreeMap::new();
-        *due = None;
+        (*due, *slow) = (None, None);
     }
 }
 

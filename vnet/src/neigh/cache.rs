@@ -7,7 +7,7 @@
 //! [`Stats::drop_rx`] when it came in on an interface and [`Stats::drop_tx`] when it started here.
 //! A packet in a verdict is the caller's again, to be counted by the caller.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use slotmap::new_key_type;
@@ -67,6 +67,17 @@ pub(crate) struct NeighCache {
     held: HeldCount,
     /// Neighbours that are being asked for.
     resolving: usize,
+    /// What routers say of the times of links.
+    said: Option<Box<BTreeMap<IfId, Times>>>,
+}
+
+/// What a router says of the times of its link (RFC 4861 section 6.3.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// As [`NeighConfig::reachable`].
+    pub reachable: Option<Duration>,
+    /// As [`NeighConfig::retrans`].
+    pub retrans: Option<Duration>,
 }
 
 impl NeighCache {
@@ -83,6 +94,7 @@ impl NeighCache {
             defended: SmallVec::new(),
             held: HeldCount::default(),
             resolving: 0,
+            said: None,
         }
     }
 
@@ -270,6 +282,7 @@ impl NeighCache {
 
     /// Forgets every neighbour on an interface that goes away or moves.
     pub(crate) fn remove_interface(&mut self, stats: &mut Stats, ifid: IfId) {
+        self.forget_times(ifid);
         self.requests.retain(|request| request.ifid != ifid);
         self.defended.retain(|(on, _, _)| *on != ifid);
         let keys: Vec<NeighKey> = self
@@ -314,7 +327,9 @@ impl NeighCache {
             defended,
             held,
             resolving,
+            said,
         } = self;
+        *said = None;
         index.reset();
         entries.reset();
         deadlines.reset();
@@ -419,6 +434,56 @@ impl NeighCache {
         Some(entry.state.mac())
     }
 
+    /// Where a neighbour is, as far as that is known.
+    pub(crate) fn known(&self, ifid: IfId, ip: IpAddr) -> Option<MacAddr> {
+        self.station(ifid, ip).flatten()
+    }
+
+    /// Notes what a router says of the times of its link, which counts more than the configuration of the vnet;
+    /// what it does not say stays as it was.
+    pub(crate) fn say_times(&mut self, ifid: IfId, times: Times) {
+        if times != Times::default() {
+            let said = self.said.get_or_insert_default();
+            let before = said.entry(ifid).or_default();
+            before.reachable = times.reachable.or(before.reachable);
+            before.retrans = times.retrans.or(before.retrans);
+        }
+    }
+
+    /// Forgets what routers have said of the times of a link.
+    pub(crate) fn forget_times(&mut self, ifid: IfId) {
+        if let Some(said) = &mut self.said {
+            said.remove(&ifid);
+            if said.is_empty() {
+                self.said = None;
+            }
+        }
+    }
+
+    fn times(&self, ifid: IfId) -> Times {
+        let said = self.said.as_ref().and_then(|said| said.get(&ifid));
+        said.copied().unwrap_or_default()
+    }
+
+    /// Least time between questions on a link.
+    pub(crate) fn retrans(&self, ifid: IfId) -> Duration {
+        self.times(ifid).retrans.unwrap_or(self.config.retrans)
+    }
+
+    fn retrans_of(&self, key: NeighKey) -> Duration {
+        match self.entries.get(key) {
+            Some(entry) if entry.ip.is_ipv6() => self.retrans(entry.ifid),
+            _ => self.config.retrans,
+        }
+    }
+
+    /// True of a neighbour that was asked for and did not answer.
+    pub(crate) fn is_silent(&self, ifid: IfId, ip: IpAddr) -> bool {
+        let key = self.index.get(&(ifid, ip)).copied();
+        let entry = key.and_then(|key| self.entries.get(key));
+        entry.is_some_and(|entry| matches!(entry.state, State::Failed(_)))
+    }
+
     /// It is not sure any more that a neighbour that could be reached still can: it is asked when the
     /// next packet goes to it.
     pub(super) fn doubt(&mut self, ifid: IfId, ip: IpAddr) {
@@ -451,13 +516,14 @@ impl NeighCache {
     }
 
     fn start_resolution(&mut self, now: Instant, key: NeighKey, round_trip: Duration) {
+        let retrans = self.retrans_of(key);
         let entry = self.entries.get_mut(key).expect(INDEXED);
         entry.questions.expect(round_trip);
         entry.used = Some(now);
         entry.state = State::Incomplete(Incomplete {
             held: Held::default(),
             sent: 1,
-            next: now + entry.questions.wait(self.config.retrans),
+            next: now + entry.questions.wait(retrans),
         });
         self.resolving += 1;
         self.arm(key);
@@ -481,7 +547,8 @@ impl NeighCache {
         if self.entries.len() >= self.config.limit {
             self.evict(&state)?;
         }
-        let mean = self.config.reachable.as_secs_f64();
+        let said = ip.is_ipv6().then(|| self.times(ifid).reachable).flatten();
+        let mean = said.unwrap_or(self.config.reachable).as_secs_f64();
         let reachable =
             Duration::try_from_secs_f64(mean * (0.5 + self.rng.unit())).unwrap_or(Duration::MAX);
         let key = self.entries.insert(Entry {
@@ -553,8 +620,9 @@ impl NeighCache {
 
     /// Carries out the deadline of one neighbour.
     fn expire(&mut self, now: Instant, key: NeighKey) -> Option<Unreachable> {
+        let retrans = self.retrans_of(key);
         let entry = self.entries.get_mut(key).expect(INDEXED);
-        let next = now + entry.questions.wait(self.config.retrans);
+        let next = now + entry.questions.wait(retrans);
         match &mut entry.state {
             State::Incomplete(incomplete) if incomplete.sent < self.config.max_requests => {
                 incomplete.sent += 1;
@@ -592,7 +660,11 @@ impl NeighCache {
             State::Probe(_) => {
                 self.stats.failures += 1;
                 entry.state = State::Failed(Failed { until: now });
-                None
+                Some(Unreachable {
+                    ifid: entry.ifid,
+                    ip: entry.ip,
+                    packets: VecDeque::new(),
+                })
             }
             State::Reachable(_) | State::Stale(_) | State::Failed(_) | State::Permanent(_) => None,
         }

@@ -54,7 +54,7 @@ impl NeighCache {
         message: Ndp,
     ) -> NdpVerdict {
         match message {
-            Ndp::Solicitation { target, source } => {
+            Ndp::Solicitation { target, source, .. } => {
                 self.solicited(now, ingress, src, target, source)
             }
             Ndp::Advertisement {
@@ -86,11 +86,8 @@ impl NeighCache {
             release: None,
         };
         if src.is_unspecified() {
-            // Section 7.1.1: who has no address has nowhere to be answered at.
-            return match source {
-                Some(_) => NdpVerdict::Drop(DropReason::Malformed),
-                None => answer(None, None),
-            };
+            // Who has no address is answered by telling everybody.
+            return answer(None, None);
         }
         if matches!(ingress.sender, Scope::Ours | Scope::Impossible) {
             return NdpVerdict::Drop(DropReason::Martian);

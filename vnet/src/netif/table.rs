@@ -1,6 +1,7 @@
 //! [`Netif`], an interface, and the table of a vnet's interfaces.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::bridge::config::Membership;
@@ -64,6 +65,8 @@ pub(crate) struct Netif {
     pub mac: MacAddr,
     /// The largest IP packet it carries; the frame is 14 bytes longer.
     pub ip_mtu: u16,
+    /// The largest packet of IPv6 that its link carries, by the word of a router.
+    pub(crate) said_mtu: u16,
     /// Set by the administrator.
     pub admin: AdminState,
     /// Set by the wire.
@@ -119,6 +122,7 @@ impl Netif {
             kind,
             mac,
             ip_mtu: ETHERNET_IP_MTU,
+            said_mtu: u16::MAX,
             admin: AdminState::Up,
             carrier: Carrier::Down,
             heard: 0,
@@ -137,6 +141,15 @@ impl Netif {
             fingerprint: None,
             counters: IfCounters::default(),
             loan: None,
+        }
+    }
+
+    /// The largest packet to `dst` that it carries.
+    #[inline]
+    pub(crate) fn mtu_to(&self, dst: IpAddr) -> u16 {
+        match dst {
+            IpAddr::V4(_) => self.ip_mtu,
+            IpAddr::V6(_) => self.ip_mtu.min(self.said_mtu),
         }
     }
 

@@ -16,6 +16,7 @@ pub(crate) mod ipv6;
 pub(crate) mod mld;
 pub(crate) mod ndp;
 pub(crate) mod ra;
+pub(crate) mod redirect;
 pub(crate) mod tcp;
 pub(crate) mod udp;
 pub(crate) mod zone;

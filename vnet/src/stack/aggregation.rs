@@ -74,7 +74,7 @@ impl Stack {
     pub(super) fn announce_way(&mut self, cx: &mut Cx, id: IfId) {
         let mut moved = vec![id];
         while let Some(id) = moved.pop() {
-            self.announce_addresses(id);
+            self.announce_only(id);
             let Some(netif) = self.ifs.get(id) else {
                 continue;
             };

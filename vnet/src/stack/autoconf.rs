@@ -1,5 +1,6 @@
 //! Router discovery in one stack: what follows from what routers say, and what a router says.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
@@ -8,20 +9,24 @@ use smallvec::SmallVec;
 use super::{Stack, tx};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
-use crate::base::time::Duration;
+use crate::base::time::{Duration, Instant};
 use crate::icmp::message::RouterMessage;
+use crate::ip::Way;
 use crate::ip::addr::Kind;
 use crate::ip::family::{Family, V6};
-use crate::ip::fib::{FibError, Origin, RouteKind};
-use crate::ip::state::Forwarding;
+use crate::ip::fib::{Fib, FibError, Origin, RouteKind};
+use crate::ip::state::{Forwarding, Tunables};
 use crate::ip::v6::MIN_MTU;
-use crate::ip::v6::autoconf::{Accept, Routes};
+use crate::ip::v6::autoconf::{Accept, Routes, Speech};
 use crate::ip::v6::input::ALL_ROUTERS;
-use crate::ip::versions::Route;
+use crate::ip::versions::{Obey, Route};
+use crate::neigh::cache::Times;
 use crate::netif::Netif;
-use crate::packet::Cx;
 use crate::packet::header::ra::{self, Advert, Prefix};
+use crate::packet::header::redirect::Redirect;
 use crate::packet::header::zone;
+use crate::packet::header::{IpInfo, ipv6};
+use crate::packet::{Cx, Packet};
 
 /// The metric of routes that routers have advertised: after all that are configured. The next ones are taken
 /// where somebody has configured this one.
@@ -29,6 +34,19 @@ const METRIC: u32 = u32::MAX - 16;
 /// RFC 4861 section 6.2.1: lifetimes of prefixes, in seconds.
 const VALID: u32 = 30 * 86_400;
 const PREFERRED: u32 = 7 * 86_400;
+/// RFC 4861 section 6.2.1: how long a neighbour may be taken to be reachable, in milliseconds.
+const MAX_REACHABLE: u32 = 3_600_000;
+/// Between questions about a neighbour.
+const MIN_RETRANS: Duration = Duration::from_millis(10);
+const MAX_RETRANS: Duration = Duration::from_secs(3600);
+
+/// True when a route that a router has advertised would take traffic from one that is configured: it would be the
+/// longer one. What is on the link, with room for the addresses of hosts, may be more than the default route.
+fn pushes_aside(fib: &Fib<V6>, net: Ipv6Net, by: Option<Ipv6Addr>) -> bool {
+    let is_link = by.is_none() && net.prefix_len() >= 64;
+    fib.around(net)
+        .is_some_and(|around| !is_link || around.prefix_len() > 0)
+}
 
 impl Stack {
     /// Obeys routers from now on, or no more.
@@ -38,7 +56,7 @@ impl Stack {
         }
         self.ip.autoconf.accept = accept;
         if accept == Accept::Nothing {
-            self.ip.autoconf.forget();
+            self.forget_routers();
             self.follow_routers();
         }
         for ifid in self.ifs.ids() {
@@ -68,6 +86,61 @@ impl Stack {
         }
     }
 
+    /// There is a new interface.
+    pub(crate) fn appeared(&mut self, ifid: IfId) {
+        if self.ip.autoconf.is_used() {
+            self.seek_routers(ifid);
+        }
+    }
+
+    /// Addresses or routes have been configured, or are so no more: what routers say has its place behind.
+    pub(crate) fn configured(&mut self) {
+        if self.ip.autoconf.accept == Accept::Advertisements {
+            self.follow_routers();
+        }
+    }
+
+    /// This is a router now, or a host.
+    pub(crate) fn role_changed(&mut self, was: Forwarding) {
+        match (was, self.ip.v6.tunables.forwarding) {
+            // RFC 4861 section 6.2.5: those who take it for a router are told.
+            (Forwarding::Enabled, Forwarding::Disabled) => {
+                self.ip.autoconf.adverts.leave();
+                for ifid in self.ifs.ids() {
+                    self.appeared(ifid);
+                }
+            }
+            // RFC 4862 section 5.5: a router does not configure itself by what others say.
+            (Forwarding::Disabled, Forwarding::Enabled) => {
+                self.forget_routers();
+                self.ip.autoconf.adverts.soon();
+                self.follow_routers();
+            }
+            _ => return,
+        }
+        self.ip.note_deadlines();
+    }
+
+    /// A neighbour says that it is no router (any more).
+    #[cold]
+    pub(super) fn retire_router(&mut self, ifid: IfId, router: Ipv6Addr) {
+        if self.ip.autoconf.retire(ifid, router) {
+            self.follow_routers();
+            self.ip.note_deadlines();
+        }
+    }
+
+    /// A neighbour does not answer: if it is a router, others come before it (RFC 4861 section 6.3.6), and who has
+    /// named it as a better one is asked again.
+    pub(super) fn silent_router(&mut self, ifid: IfId, addr: IpAddr) {
+        if let IpAddr::V6(addr) = addr
+            && (self.ip.autoconf.forget_redirects(ifid, addr)
+                || self.ip.autoconf.is_router(ifid, addr))
+        {
+            self.follow_routers();
+        }
+    }
+
     /// A message of router discovery came in.
     #[inline(never)]
     pub(super) fn hear_router(
@@ -84,19 +157,132 @@ impl Stack {
         };
         match message {
             RouterMessage::Solicitation if forwards && self.ip.autoconf.adverts.is_on() => {
-                self.ip.autoconf.adverts.solicited(cx.now);
+                self.ip.autoconf.adverts.soon();
             }
             RouterMessage::Advert(advert)
                 if !forwards && self.ip.autoconf.accept == Accept::Advertisements =>
             {
-                let interface = (netif.id, &*netif.name.to_string());
-                self.ip.autoconf.heard(cx.now, interface, src, &advert);
+                let (id, name) = (netif.id, netif.name.to_string());
+                self.ip.autoconf.heard(cx.now, (id, &name), src, &advert);
+                self.obey_link(id, &advert);
+                // It is there after all.
+                if self.neigh.is_silent(id, src.into()) {
+                    self.neigh.remove(cx, id, src.into());
+                }
                 self.follow_routers();
+            }
+            RouterMessage::Redirect(redirect) if !forwards => {
+                let id = netif.id;
+                let number = zone::number(id).unwrap_or_default();
+                let [target, dst] = [redirect.target, redirect.dst].map(|a| zone::bind(a, number));
+                if !self.redirected(cx.now, id, src, target, dst) {
+                    return cx.stats.drop_rx(DropReason::IcmpIgnored);
+                }
             }
             _ => return cx.stats.drop_rx(DropReason::IcmpIgnored),
         }
         cx.stats.delivered += 1;
         self.ip.note_deadlines();
+    }
+
+    /// RFC 4861 sections 8.1 and 8.3: a host takes the first hop of which the router tells that it has now, and only
+    /// that one. True when it does.
+    fn redirected(
+        &mut self,
+        now: Instant,
+        ifid: IfId,
+        by: Ipv6Addr,
+        target: Ipv6Addr,
+        dst: Ipv6Addr,
+    ) -> bool {
+        let ip = &mut self.ip;
+        let is_on_way = |way: Way| way.ifid == ifid && way.hop == IpAddr::V6(by);
+        let is_first_hop = ip.lookup(dst.into()).is_ok_and(is_on_way);
+        if ip.redirects == Obey::Nobody
+            || V6::kind(dst) != Kind::Unicast
+            || ip.contains(target.into())
+            || !is_first_hop
+        {
+            return false;
+        }
+        let hop = (target != dst).then_some(target);
+        ip.autoconf.redirected(now, ifid, dst, hop);
+        self.follow_routers();
+        true
+    }
+
+    /// Tells the sender of a packet of the better first hop `hop` (RFC 4861 section 8.2): its destination, or a
+    /// router that has a link-local address.
+    #[cold]
+    pub(super) fn redirect(
+        &mut self,
+        cx: &mut Cx,
+        info: &IpInfo,
+        ifid: IfId,
+        hop: Ipv6Addr,
+        packet: &Packet,
+    ) {
+        let (IpAddr::V6(src), IpAddr::V6(dst)) = (info.src, info.dst) else {
+            return;
+        };
+        let leads = hop == dst || hop.is_unicast_link_local();
+        let Some(from) = self.link_local_of(ifid).filter(|_| leads) else {
+            return;
+        };
+        if !self.icmp.limit.take(cx.now) {
+            cx.stats.icmp_rate_limited += 1;
+            return;
+        }
+        let said = Redirect {
+            target: hop,
+            dst,
+            station: self.neigh.known(ifid, hop.into()),
+        };
+        let bytes = said.to_bytes(&packet.to_vec(), MIN_MTU as usize - ipv6::MIN_LEN);
+        tx::neighbours::discover_one(self, cx, ifid, (from, src), bytes);
+    }
+
+    /// RFC 4861 section 6.3.4: what a router says of its link.
+    fn obey_link(&mut self, ifid: IfId, advert: &Advert) {
+        let millis = |millis: u32| match millis {
+            0 => None,
+            millis => Some(Duration::from_millis(millis.into())),
+        };
+        // RFC 4861 section 6.2.1 for the first; questions of which there are too many are nobody's wish.
+        let reachable = millis(advert.reachable.min(MAX_REACHABLE));
+        let retrans = millis(advert.retrans).map(|time| time.clamp(MIN_RETRANS, MAX_RETRANS));
+        self.neigh.say_times(ifid, Times { reachable, retrans });
+        // One that is configured counts more.
+        if advert.hop_limit > 0 && self.ip.default_hop_limit() == Tunables::default().default_ttl {
+            self.ip.v6.tunables.default_ttl = advert.hop_limit;
+        }
+        let (Some(netif), Some(mtu)) = (self.ifs.get_mut(ifid), advert.mtu) else {
+            return;
+        };
+        if let Ok(mtu) = u16::try_from(mtu)
+            && u32::from(mtu) >= MIN_MTU
+            && mtu <= netif.ip_mtu
+        {
+            netif.said_mtu = mtu;
+        }
+    }
+
+    /// Forgets what routers have said of a link.
+    pub(super) fn forget_link(&mut self, ifid: IfId) {
+        self.ip.autoconf.forget_link(ifid);
+        self.neigh.forget_times(ifid);
+        if let Some(netif) = self.ifs.get_mut(ifid) {
+            netif.said_mtu = u16::MAX;
+        }
+    }
+
+    /// Forgets all that routers have said, but for what was made of it.
+    fn forget_routers(&mut self) {
+        self.ip.autoconf.forget();
+        self.ip.v6.tunables.default_ttl = self.ip.default_hop_limit();
+        for ifid in self.ifs.ids() {
+            self.forget_link(ifid);
+        }
     }
 
     /// Does what is due: asks for routers, says what a router says, and forgets what is over.
@@ -107,9 +293,12 @@ impl Stack {
             }
         }
         self.follow_routers();
-        if let Some(lifetime) = self.ip.autoconf.adverts.take_due(cx.now)
-            && self.ip.v6.tunables.forwarding == Forwarding::Enabled
-        {
+        let forwarding = self.ip.v6.tunables.forwarding;
+        if let Some(speech) = self.ip.autoconf.adverts.take_due(cx.now, forwarding) {
+            let lifetime = match speech {
+                Speech::Stays(seconds) => seconds,
+                Speech::Leaves => 0,
+            };
             for ifid in self.ifs.ids() {
                 self.advertise_router(cx, ifid, lifetime);
             }
@@ -117,8 +306,14 @@ impl Stack {
     }
 
     /// Makes routes and addresses those that follow from what routers have said. What is configured stays.
-    fn follow_routers(&mut self) {
-        let wanted = self.ip.autoconf.wanted();
+    pub(super) fn follow_routers(&mut self) {
+        let Stack { ifs, ip, neigh, .. } = self;
+        let runs = |ifid| ifs.get(ifid).is_some_and(Netif::is_running);
+        let answers = |ifid, router: Ipv6Addr| !neigh.is_silent(ifid, router.into());
+        let mut wanted = ip.autoconf.wanted(runs, answers);
+        wanted.retain(|net, (_, by)| !pushes_aside(&ip.v6.fib, *net, *by));
+        // Whoever is taken for a router may say so of one destination.
+        wanted.extend(ip.autoconf.redirects());
         let mut installed = std::mem::take(&mut self.ip.autoconf.installed);
         installed.retain(|net, via| {
             let stays = wanted.get(net) == Some(via);
@@ -134,7 +329,7 @@ impl Stack {
             }
         }
         self.ip.autoconf.installed = now;
-        let wanted = self.ip.autoconf.addresses().collect::<Vec<_>>();
+        let wanted = self.ip.autoconf.addresses().collect::<BTreeSet<_>>();
         let over = self.ip.autoconf.assigned.iter().copied();
         let over: Vec<_> = over.filter(|one| !wanted.contains(one)).collect();
         for (ifid, addr) in over {
@@ -171,7 +366,7 @@ impl Stack {
     }
 
     /// The link-local address that an interface speaks from.
-    fn link_local_of(&self, ifid: IfId) -> Option<Ipv6Addr> {
+    pub(super) fn link_local_of(&self, ifid: IfId) -> Option<Ipv6Addr> {
         let on = self.ip.v6.addrs.on_interface(ifid).map(|a| a.addr());
         on.into_iter().find(Ipv6Addr::is_unicast_link_local)
     }
@@ -218,6 +413,8 @@ impl Stack {
             hop_limit: self.ip.default_hop_limit(),
             preference: ra::Preference::Medium,
             lifetime,
+            reachable: 0,
+            retrans: 0,
             source: Some(netif.mac),
             mtu: Some(netif.ip_mtu.into()).filter(|mtu| *mtu >= MIN_MTU),
             prefixes,

@@ -132,6 +132,7 @@ impl Stack {
             buffered_bytes: self.tcp.buffered_bytes() as u64,
             deadlines: self.tcp.deadlines() as u64
                 + self.neigh.deadlines()
+                + self.ip.in_time() as u64
                 + self.bridges.armed() as u64
                 + u64::from(self.lldp.is_on()),
             locals: 0,

@@ -56,6 +56,7 @@ impl Stack {
                     hop: silent.ip,
                     origin: Origin::Connected,
                 };
+                self.silent_router(silent.ifid, silent.ip);
                 for packet in silent.packets {
                     let reason = DropReason::NeighbourUnreachable;
                     tx::refuse(
@@ -74,6 +75,8 @@ impl Stack {
             tx::reassembly_expired::<V6>(self, cx);
             tx::neighbours::detect(self, cx);
             self.autoconf_is_due(cx);
+            self.tell_groups(cx);
+            self.ip.note_deadlines();
             self.ip.note_fragments(cx.stats);
         }
         if is_due(self.ifs.link_deadline()) {

@@ -11,6 +11,7 @@
 //! | `aggregation` | laggs and the rest of the stack |
 //! | `autoconf` | router discovery: what follows from it, and what a router says |
 //! | [`census`] | everything a stack holds, counted |
+//! | `listening` | MLD: what routers are told of groups of IPv6 |
 //! | `errors` | what an ICMP error means to the socket whose packet it quotes |
 //! | `failure` | what is left of a stack that has panicked |
 
@@ -23,6 +24,7 @@ mod discovery;
 mod errors;
 pub(crate) mod failure;
 pub(crate) mod limits;
+mod listening;
 pub(crate) mod rx;
 pub(crate) mod sockets;
 pub(crate) mod tx;
@@ -161,6 +163,7 @@ impl Stack {
         let added = self.begin_address(ifid, inside);
         if addr.is_ipv6() {
             self.keep_own_addresses(ifid);
+            self.configured();
         }
         added.map_err(|e| match e {
             AddressError::Addr(AddrError::Exists(_)) => AdminError::AddressInUse(addr),
@@ -190,15 +193,16 @@ impl Stack {
         if asks && self.ip.dad.count > 0 {
             let phase = match self.ip.dad.optimism {
                 Optimism::Optimistic => Phase::Optimistic,
-                Optimism::Tentative => {
-                    let taken = self.take_address(ifid, net.addr().into());
-                    debug_assert!(taken.is_ok(), "it was just added");
-                    self.ip.v6.groups.join(v6::solicited_node(net.addr()), ifid);
-                    self.announcements.push((ifid, net.addr().into()));
-                    Phase::Tentative
-                }
+                Optimism::Tentative => Phase::Tentative,
             };
             self.ip.dad.begin(ifid, net, phase);
+            // It is not used, but its prefix is on the link.
+            if phase == Phase::Tentative {
+                let taken = self.take_address(ifid, net.addr().into());
+                debug_assert!(taken.is_ok(), "it was just added");
+                self.ip.v6.groups.join(v6::solicited_node(net.addr()), ifid);
+                self.announcements.push((ifid, net.addr().into()));
+            }
         }
         Ok(())
     }
@@ -206,7 +210,7 @@ impl Stack {
     /// Somebody else has an address of ours, of which that was not known: it is used no more.
     pub(crate) fn duplicate(&mut self, ifid: IfId, addr: Ipv6Addr) {
         match self.ip.dad.phase(ifid, addr) {
-            Some(Phase::Optimistic) => {
+            Some(Phase::Optimistic | Phase::InUse) => {
                 self.ip.dad.fail(ifid, addr);
                 let taken = self.take_address(ifid, addr.into());
                 debug_assert!(taken.is_ok(), "it was in use");
@@ -225,6 +229,10 @@ impl Stack {
             ip = %zone::wire(addr), interface = name.as_deref().unwrap_or_default(),
             "another station has this address, which is used no more"
         );
+        // RFC 7217 section 6: one of our own choice is chosen again.
+        if self.ip.autoconf.choose_again(ifid, addr) {
+            self.follow_routers();
+        }
     }
 
     /// Nobody else has an address that was not used until that was known.
@@ -235,6 +243,9 @@ impl Stack {
             .leave(v6::solicited_node(net.addr()), ifid);
         if let Err(error) = self.put_address(ifid, net.into()) {
             tracing::warn!(target: "vnet::neigh", ip = %zone::wire(net.addr()), %error, "not used");
+            // It waits until the interface comes up again.
+            self.ip.dad.begin(ifid, net, Phase::Tentative);
+            self.ip.v6.groups.join(v6::solicited_node(net.addr()), ifid);
         }
     }
 
@@ -250,6 +261,8 @@ impl Stack {
         }
         if let IpAddr::V6(addr) = addr {
             self.ip.v6.groups.join(v6::solicited_node(addr), ifid);
+            self.ip.autoconf.adverts.soon();
+            self.ip.note_deadlines();
         }
         self.announcements.push((ifid, addr));
         Ok(())
@@ -259,12 +272,14 @@ impl Stack {
     fn end_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AdminError> {
         if let IpAddr::V6(v6) = addr {
             match self.ip.dad.remove(ifid, v6) {
-                Some(Phase::Tentative) => {
-                    self.ip.v6.groups.leave(v6::solicited_node(v6), ifid);
+                Some((net, phase @ (Phase::Tentative | Phase::Duplicate))) => {
+                    if phase == Phase::Tentative {
+                        self.ip.v6.groups.leave(v6::solicited_node(v6), ifid);
+                    }
+                    self.ip.disconnect(ifid, net);
                     return Ok(());
                 }
-                Some(Phase::Duplicate) => return Ok(()),
-                Some(Phase::Optimistic) | None => {}
+                Some((_, Phase::Optimistic | Phase::InUse)) | None => {}
             }
         }
         self.take_address(ifid, addr)
@@ -277,6 +292,8 @@ impl Stack {
         self.remove_host_route(addr);
         if let IpAddr::V6(addr) = addr {
             self.ip.v6.groups.leave(v6::solicited_node(addr), ifid);
+            self.ip.autoconf.adverts.soon();
+            self.ip.note_deadlines();
         }
         self.announcements
             .retain(|(on, announced)| (*on, *announced) != (ifid, addr));
@@ -347,6 +364,7 @@ impl Stack {
         self.end_address(ifid, addr)?;
         if addr.is_ipv6() {
             self.keep_own_addresses(ifid);
+            self.configured();
         }
         Ok(())
     }
@@ -433,8 +451,13 @@ impl Stack {
                 let waiting = self.ip.dad.paused(id).map(|addr| (id, addr.into()));
                 self.announcements.extend(waiting);
             }
+            if is_running {
+                self.ip.v6.groups.tell_again(id);
+                self.ip.note_deadlines();
+            }
             if self.ip.autoconf.is_used() {
                 self.seek_routers(id);
+                self.follow_routers();
             }
         }
     }
@@ -446,6 +469,15 @@ impl Stack {
         self.ifs.tell_vlans(cx, ifid, &mut changed);
         for above in changed {
             self.state_changed(cx, above);
+        }
+        // What it has of its own, and by the word of routers, it has while it is a member of nothing.
+        if self.ip.autoconf.is_used() {
+            if self.ifs.get(ifid).is_some_and(|i| i.member.is_some()) {
+                self.forget_link(ifid);
+                self.keep_own_addresses(ifid);
+            }
+            self.seek_routers(ifid);
+            self.follow_routers();
         }
     }
 
@@ -463,6 +495,7 @@ impl Stack {
     pub(crate) fn moved(&mut self, cx: &mut Cx, ifid: IfId) {
         self.neigh.forget_learned(cx.stats, ifid);
         self.bridges.forget_stations(&self.ifs, ifid);
+        self.forget_link(ifid);
         let Some(carrier) = self.ifs.get(ifid).map(|i| i.carrier) else {
             return;
         };
@@ -481,6 +514,12 @@ impl Stack {
         self.detect_again(ifid);
     }
 
+    /// The same where others have these addresses as little as before: only the way to them is another one.
+    fn announce_only(&mut self, ifid: IfId) {
+        let addrs = self.ip.addresses_on(ifid).map(|net| (ifid, net.addr()));
+        self.announcements.extend(addrs);
+    }
+
     /// Asks whether others have the addresses of an interface that has come up, those included that were
     /// duplicates (RFC 4862 section 5.4). What has been in use stays in use.
     pub(crate) fn detect_again(&mut self, ifid: IfId) {
@@ -494,9 +533,11 @@ impl Stack {
                 if self.ip.dad.phase(ifid, addr) == Some(Phase::Duplicate) {
                     self.ip.v6.groups.join(v6::solicited_node(addr), ifid);
                 }
-                let phase = match is_used {
-                    true => Phase::Optimistic,
-                    false => Phase::Tentative,
+                let phase = match (is_used, self.ip.dad.phase(ifid, addr)) {
+                    // Nobody has answered for it yet.
+                    (true, Some(Phase::Optimistic)) => Phase::Optimistic,
+                    (true, _) => Phase::InUse,
+                    (false, _) => Phase::Tentative,
                 };
                 self.ip.dad.begin(ifid, net, phase);
             }
@@ -532,6 +573,9 @@ impl Stack {
         self.announcements.retain(|(id, _)| *id != ifid);
         if let Some(loopback) = self.loopback() {
             self.keep_own_address(loopback);
+        }
+        if self.ip.autoconf.is_used() {
+            self.follow_routers();
         }
     }
 

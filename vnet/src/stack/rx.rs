@@ -20,7 +20,7 @@
 
 mod neighbours;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::limits::Resource;
@@ -580,6 +580,7 @@ fn icmp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
         }
         icmp::Verdict::Discovery(message) => neighbours::discovery(s, cx, info, rcvif, message),
         icmp::Verdict::Router(message) => s.hear_router(cx, info.src, rcvif, message),
+        icmp::Verdict::Listeners(message) => s.hear_groups(cx, info, rcvif, &message),
         icmp::Verdict::Drop(reason) => cx.stats.drop_rx(reason),
     }
 }
@@ -702,13 +703,17 @@ fn refuse_local(
 fn forward(s: &mut Stack, cx: &mut Cx, info: &IpInfo, mut packet: Packet) {
     let egress = s.ip.lookup(info.dst).and_then(|way| {
         let netif = s.ifs.get(way.ifid).ok_or(NoWay::NoRoute)?;
-        let ip_mtu = usize::from(netif.ip_mtu);
+        let ip_mtu = usize::from(netif.mtu_to(info.dst));
         Ok(Egress { way, ip_mtu })
     });
     match forward::forward(&s.ip, info, &mut packet, egress) {
         forward::Verdict::Send { way, redirect } => {
-            if let Some(gateway) = redirect {
-                tx::icmp_error(s, cx, Refusal::Redirect { gateway }, packet.clone());
+            match redirect {
+                Some(gateway @ IpAddr::V4(_)) => {
+                    tx::icmp_error(s, cx, Refusal::Redirect { gateway }, packet.clone());
+                }
+                Some(IpAddr::V6(hop)) => s.redirect(cx, info, way.ifid, hop, &packet),
+                None => {}
             }
             let _ = tx::postrouting(s, cx, info.dst, packet, way, tx::WHOLE_PATH);
         }

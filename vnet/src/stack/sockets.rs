@@ -136,7 +136,9 @@ impl Stack {
 impl Stack {
     /// Host or router.
     pub(crate) fn set_forwarding(&mut self, forwarding: Forwarding) {
+        let was = self.ip.v6.tunables.forwarding;
         self.ip.set_forwarding(forwarding);
+        self.role_changed(was);
     }
 
     /// Starts a TCP connection to `remote`, from `local`. What that leaves open, the address or the port, is chosen.
@@ -178,7 +180,7 @@ impl Stack {
         let netif = self.ifs.get(way.ifid);
         let netif = netif.ok_or(SocketError::NetworkUnreachable)?;
         Ok(Path {
-            ip_mtu: self.ip.path_mtu(now, dst, netif.ip_mtu.into()),
+            ip_mtu: self.ip.path_mtu(now, dst, netif.mtu_to(dst).into()),
             gso_max: MAX_GSO,
         })
     }

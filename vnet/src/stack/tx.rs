@@ -265,7 +265,7 @@ pub(super) fn postrouting(
         drop_outgoing(cx, &packet, DropReason::InterfaceDown);
         return Err(SocketError::NetworkUnreachable);
     };
-    let mtu = path_mtu.min(netif.ip_mtu.into());
+    let mtu = path_mtu.min(netif.mtu_to(dst).into());
     // Nearly every packet fits.
     if packet.meta.gso.is_none() && packet.len() <= mtu as usize {
         hop(s, cx, dst, packet, way);

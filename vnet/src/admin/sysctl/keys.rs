@@ -12,6 +12,7 @@ use crate::instance::privilege::Privilege;
 use crate::ip::state::{Forwarding, Redirects};
 use crate::ip::v6::autoconf::Accept;
 use crate::ip::v6::dad::Optimism;
+use crate::ip::versions::Obey;
 use crate::neigh::NeighConfig;
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
@@ -249,6 +250,17 @@ keys! {
         1..=1073725440, "bytes", TUNABLES,
         |s| s.udp.sockets.config.recv_buffer as u64,
         |s, v| s.udp.sockets.config.recv_buffer = v as usize;
+    /// As a host, obey the router that names a better first hop of IPv6 (RFC 4861 section 8.3).
+    ICMP6_REDIRACCEPT: Feature = "net.inet6.icmp6.rediraccept",
+        0..=1, "", TUNABLES,
+        |s| match s.ip.redirects {
+            Obey::Router => Feature::On,
+            Obey::Nobody => Feature::Off,
+        },
+        |s, v| s.ip.redirects = match v {
+            Feature::On => Obey::Router,
+            Feature::Off => Obey::Nobody,
+        };
     /// Obey router advertisements, where packets are not forwarded (RFC 4861): routes, and addresses
     /// (RFC 4862, RFC 7217).
     IP6_ACCEPT_RTADV: Feature = "net.inet6.ip6.accept_rtadv",
@@ -277,6 +289,11 @@ keys! {
             Feature::On => Optimism::Optimistic,
             Feature::Off => Optimism::Tentative,
         };
+    /// As a router, tell hosts of a better first hop of IPv6 (RFC 4861 section 8.2).
+    IP6_REDIRECT: Redirects = "net.inet6.ip6.redirect",
+        0..=1, "", Access::Tenant(Privilege::Forwarding),
+        |s| s.ip.v6.tunables.redirects,
+        |s, v| s.ip.v6.tunables.redirects = v;
     /// How often a router advertises itself and its prefixes (RFC 4861); 0 for never.
     IP6_RTADV_INTERVAL: Duration = "net.inet6.ip6.rtadv_interval",
         0..=1800000, "ms", TUNABLES,

@@ -191,6 +191,7 @@ fn lies_about_paths_and_neighbours_are_ignored() {
     let question = Ndp::Solicitation {
         target: ip6(OURS),
         source: None,
+        nonce: None,
     };
     let asked = |hop_limit| {
         let to = Outgoing {
@@ -223,12 +224,14 @@ fn what_is_for_many_is_no_answer_and_who_has_no_address_asks_those_concerned() {
     let question = |source| Ndp::Solicitation {
         target: ip6(OURS),
         source,
+        nonce: None,
     };
     let mac = crate::packet::MacAddr([2, 0, 0, 0, 0, 9]);
     assert!(heard("::", "ff02::1:ff00:1", &question(None)));
     assert!(!heard("::", "ff02::1:ff00:2", &question(None)));
     assert!(!heard("::", "ff02::1", &question(None)));
     assert!(!heard("::", OURS, &question(None)));
+    assert!(!heard("::", "ff02::1:ff00:1", &question(Some(mac))));
     assert!(heard(THEIRS, "ff02::1:ff00:1", &question(Some(mac))));
     assert!(heard(THEIRS, OURS, &question(None)));
     let said = |flags| Ndp::Advertisement {

@@ -12,6 +12,7 @@ use crate::base::id::IfId;
 use crate::base::rng::Rng;
 use crate::base::time::{Duration, Instant};
 use crate::ip::family::Family;
+pub(crate) use crate::packet::header::mld::RecordKind;
 
 /// What routers of a version understand. The newest comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,23 +41,6 @@ pub(crate) struct Query<F: Family> {
     pub robustness: u8,
     /// How often it asks; zero if that is not said.
     pub interval: Duration,
-}
-
-/// What a record says (RFC 3376 section 4.2.12, RFC 3810 section 5.2.12).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RecordKind {
-    /// Only these sources are heard.
-    IsInclude = 1,
-    /// All but these are.
-    IsExclude = 2,
-    /// From now on only these are heard.
-    ToInclude = 3,
-    /// From now on all but these are.
-    ToExclude = 4,
-    /// These are heard as well.
-    Allow = 5,
-    /// These are heard no more.
-    Block = 6,
 }
 
 /// What is told of one group.
@@ -103,6 +87,8 @@ pub(crate) struct Host<F: Family> {
 struct Link<F: Family> {
     /// Until when there are routers of the older versions.
     older: [Option<Instant>; 2],
+    /// Somebody has asked.
+    was_asked: bool,
     robustness: u8,
     /// When all groups are told.
     general: Option<Instant>,
@@ -133,6 +119,7 @@ impl<F: Family> Default for Link<F> {
     fn default() -> Link<F> {
         Link {
             older: [None; 2],
+            was_asked: false,
             robustness: ROBUSTNESS,
             general: None,
             asked: BTreeMap::new(),
@@ -324,6 +311,17 @@ impl<F: Family> Host<F> {
         self.due.first().map(|(at, _)| *at)
     }
 
+    pub(super) fn was_asked(&self, ifid: IfId) -> bool {
+        self.links.get(&ifid).is_some_and(|link| link.was_asked)
+    }
+
+    /// Forgets what is to be told of an interface.
+    pub(super) fn begin_again(&mut self, ifid: IfId) {
+        let was_asked = self.was_asked(ifid);
+        self.remove_interface(ifid);
+        self.links.entry(ifid).or_default().was_asked = was_asked;
+    }
+
     pub(super) fn remove_interface(&mut self, ifid: IfId) {
         if let Some(link) = self.links.remove(&ifid)
             && let Some(at) = link.at
@@ -362,6 +360,7 @@ impl<F: Family> Groups<F> {
         };
         let host = self.host();
         let link = host.links.entry(ifid).or_default();
+        link.was_asked = true;
         if query.robustness > 0 {
             link.robustness = query.robustness;
         }

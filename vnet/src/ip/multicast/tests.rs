@@ -323,6 +323,27 @@ fn routers_of_older_versions_hear_what_they_understand() {
 }
 
 #[test]
+fn the_groups_of_addresses_are_told_where_somebody_asks() {
+    let [a, b] = interfaces();
+    let [one, two] = [1, 2].map(|n| crate::ip::v6::solicited_node(V6::addr_of(n)));
+    let mut groups = Groups::<V6>::new(1);
+    groups.join(one, a);
+    groups.tell_again(a);
+    assert_eq!(groups.next_deadline(), None, "nobody has asked");
+    groups.asked(at(0), a, &asks(None, Dialect::Sources));
+    assert_eq!(said(&mut groups, at(10_000)).len(), 1);
+    groups.join(two, a);
+    groups.join(two, b);
+    assert_eq!(
+        said(&mut groups, at(20_000)).len(),
+        2,
+        "once, and once more"
+    );
+    groups.tell_again(a);
+    assert_eq!(said(&mut groups, at(30_000)).len(), 2);
+}
+
+#[test]
 fn an_interface_that_comes_up_tells_again() {
     let [a, b] = interfaces();
     let group = V6::group_of(1);

@@ -16,8 +16,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::base::id::IfId;
 use crate::base::time::{Duration, Instant};
-use crate::ip::addr::Kind;
-use crate::ip::family::{Family, V6};
+use crate::ip::state::Forwarding;
 use crate::packet::header::ra::{Advert, FOREVER, Preference};
 
 /// Are routers obeyed?
@@ -37,9 +36,11 @@ pub(crate) struct Autoconf {
     pub accept: Accept,
     secret: u64,
     routers: BTreeMap<(IfId, Ipv6Addr), Lease>,
-    on_link: BTreeMap<(IfId, Ipv6Net), Instant>,
+    on_link: BTreeMap<(IfId, Ipv6Net), Lease>,
     routes: BTreeMap<(IfId, Ipv6Net, Ipv6Addr), Lease>,
     addresses: BTreeMap<(IfId, Ipv6Net), Address>,
+    /// Better first hops for single destinations, by the word of routers; none for what is on the link.
+    redirected: BTreeMap<(IfId, Ipv6Addr), (Option<Ipv6Addr>, Instant)>,
     /// Interfaces by which routers are asked for: how often they were, and when they are next.
     asking: BTreeMap<IfId, (u8, Instant)>,
     /// The routes that were made of this.
@@ -57,6 +58,17 @@ pub(crate) struct Adverts {
     next: Option<Instant>,
     /// When it spoke last.
     last: Option<Instant>,
+    /// It is a router no more, and has to say so.
+    leaves: bool,
+}
+
+/// What a router is to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speech {
+    /// It says that it is one, for so many seconds.
+    Stays(u16),
+    /// It says that it is none any more.
+    Leaves,
 }
 
 impl Adverts {
@@ -68,7 +80,18 @@ impl Adverts {
     /// Sets that, from now on. With zero it takes leave.
     pub(crate) fn set_interval(&mut self, interval: Duration) {
         if interval != self.interval {
+            match interval {
+                Duration::ZERO => self.leave(),
+                _ => self.next = Some(Instant::ZERO),
+            }
             self.interval = interval;
+        }
+    }
+
+    /// It is a router no more: those whom it told of itself are told (RFC 4861 section 6.2.5).
+    pub(crate) fn leave(&mut self) {
+        if self.last.take().is_some() {
+            self.leaves = true;
             self.next = Some(Instant::ZERO);
         }
     }
@@ -78,34 +101,32 @@ impl Adverts {
         !self.interval.is_zero()
     }
 
-    /// It has something new to say.
+    /// It was asked, or has something new to say. RFC 4861 section 6.2.6: it answers all at once, and not more
+    /// often than every three seconds.
     pub(crate) fn soon(&mut self) {
         if self.is_on() {
-            self.next = Some(Instant::ZERO);
+            let may = self.last.map_or(Instant::ZERO, |last| last + MIN_DELAY);
+            self.next = Some(self.next.map_or(may, |next| next.min(may)));
         }
     }
 
-    /// It was asked. RFC 4861 section 6.2.6: it answers all at once, and not more often than every three
-    /// seconds.
-    pub(crate) fn solicited(&mut self, now: Instant) {
-        let may = self.last.map_or(now, |last| now.max(last + MIN_DELAY));
-        self.next = self.next.map(|next| next.min(may));
-    }
-
-    /// If it is to speak now: for how many seconds it is to be taken for a router (section 6.2.1: three
-    /// times the interval).
-    pub(crate) fn take_due(&mut self, now: Instant) -> Option<u16> {
+    /// What it is to say now. Section 6.2.1: it is to be taken for a router for three times the interval.
+    pub(crate) fn take_due(&mut self, now: Instant, forwarding: Forwarding) -> Option<Speech> {
         if self.next.is_none_or(|next| next > now) {
             return None;
         }
+        self.next = self.is_on().then(|| now + self.interval.max(MIN_DELAY));
+        if std::mem::take(&mut self.leaves) {
+            return Some(Speech::Leaves);
+        }
+        if !self.is_on() || forwarding == Forwarding::Disabled {
+            return None;
+        }
         self.last = Some(now);
-        self.next = self.is_on().then(|| now + self.interval);
-        let seconds = self.interval.saturating_mul(3).as_millis().div_ceil(1000);
-        Some(
-            u16::try_from(seconds)
-                .unwrap_or(MAX_LIFETIME)
-                .min(MAX_LIFETIME),
-        )
+        let interval = self.interval.max(MIN_DELAY);
+        let seconds = interval.saturating_mul(3).as_millis().div_ceil(1000);
+        let seconds = u16::try_from(seconds).unwrap_or(MAX_LIFETIME);
+        Some(Speech::Stays(seconds.min(MAX_LIFETIME)))
     }
 }
 
@@ -124,7 +145,12 @@ struct Lease {
 struct Address {
     addr: Ipv6Addr,
     until: Instant,
+    /// How many before it somebody else had.
+    taken: u8,
 }
+
+/// RFC 7217 section 7: how often another address is chosen in the place of one that somebody has.
+const IDGEN_RETRIES: u8 = 3;
 
 /// The routes that follow: for each destination the interface, and the router unless it is on the link.
 pub(crate) type Routes = BTreeMap<Ipv6Net, (IfId, Option<Ipv6Addr>)>;
@@ -133,6 +159,10 @@ pub(crate) type Routes = BTreeMap<Ipv6Net, (IfId, Option<Ipv6Addr>)>;
 const MAX_ROUTERS: usize = 8;
 /// Prefixes, routes and addresses of an interface, of each.
 const MAX_EACH: usize = 16;
+/// Destinations of a vnet for which a better first hop is remembered, and for how long: as with the MTU of a path
+/// (RFC 8201 section 4), what was so once is asked again.
+const MAX_REDIRECTED: usize = 64;
+const REDIRECTED_FOR: Duration = Duration::from_secs(600);
 /// RFC 4861 section 10: how often routers are asked for, and how far apart.
 const SOLICITATIONS: u8 = 3;
 const SOLICITATION_INTERVAL: Duration = Duration::from_secs(4);
@@ -149,6 +179,7 @@ impl Autoconf {
             on_link: BTreeMap::new(),
             routes: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            redirected: BTreeMap::new(),
             asking: BTreeMap::new(),
             installed: Routes::new(),
             assigned: BTreeSet::new(),
@@ -169,54 +200,61 @@ impl Autoconf {
         router: Ipv6Addr,
         advert: &Advert,
     ) {
-        // RFC 4861 section 6.3.7: it need not be asked for any more.
-        self.asking.remove(&ifid);
         let lease = |preference, seconds| Lease {
             preference,
             until: end(now, seconds),
         };
-        let until = lease(advert.preference, u32::from(advert.lifetime));
-        let known = self.routers.range((ifid, Ipv6Addr::UNSPECIFIED)..);
-        let known = known.take_while(|((on, _), _)| *on == ifid).count();
+        // RFC 4191 section 3.1: what is said of the route to everywhere counts more than the header.
+        let default = advert.routes.iter().find(|r| r.net.prefix_len() == 0);
+        let (preference, lifetime) = match default {
+            Some(route) => (route.preference, route.lifetime),
+            None => (advert.preference, u32::from(advert.lifetime)),
+        };
+        // RFC 4861 section 6.3.7: it need not be asked for any more.
+        if lifetime > 0 {
+            self.asking.remove(&ifid);
+        }
+        let on = |(on, _): &(IfId, Ipv6Addr)| *on == ifid;
+        let until = lease(preference, lifetime);
         put(
             &mut self.routers,
             (ifid, router),
             until,
-            advert.lifetime == 0,
-            known < MAX_ROUTERS,
+            MAX_ROUTERS,
+            now,
+            on,
         );
         for prefix in &advert.prefixes {
-            if V6::kind(prefix.net.addr()) != Kind::Unicast || prefix.preferred > prefix.valid {
+            if !leads_somewhere(prefix.net) {
                 continue;
             }
             if prefix.is_on_link {
-                let known = self.on_link.keys().filter(|(on, _)| *on == ifid).count();
-                let until = end(now, prefix.valid);
-                let key = (ifid, prefix.net);
+                let on = |(on, _): &(IfId, Ipv6Net)| *on == ifid;
+                let until = lease(Preference::Medium, prefix.valid);
                 put(
                     &mut self.on_link,
-                    key,
+                    (ifid, prefix.net),
                     until,
-                    prefix.valid == 0,
-                    known < MAX_EACH,
+                    MAX_EACH,
+                    now,
+                    on,
                 );
             }
-            // RFC 4862 section 5.5.3 (d): the rest of the address has 64 bits.
-            if prefix.is_autonomous && prefix.net.prefix_len() == 64 {
+            // RFC 4862 section 5.5.3 (c) and (d): the rest of the address has 64 bits.
+            if prefix.is_autonomous
+                && prefix.net.prefix_len() == 64
+                && prefix.preferred <= prefix.valid
+            {
                 self.autonomous(now, (ifid, name), prefix.net, prefix.valid);
             }
         }
         for route in &advert.routes {
-            let known = self.routes.keys().filter(|(on, ..)| *on == ifid).count();
-            let key = (ifid, route.net, router);
-            let until = lease(route.preference, route.lifetime);
-            put(
-                &mut self.routes,
-                key,
-                until,
-                route.lifetime == 0,
-                known < MAX_EACH,
-            );
+            if route.net.prefix_len() > 0 && leads_somewhere(route.net) {
+                let on = |(on, ..): &(IfId, Ipv6Net, Ipv6Addr)| *on == ifid;
+                let until = lease(route.preference, route.lifetime);
+                let key = (ifid, route.net, router);
+                put(&mut self.routes, key, until, MAX_EACH, now, on);
+            }
         }
     }
 
@@ -230,19 +268,97 @@ impl Autoconf {
         }
         let known = self.addresses.keys().filter(|(on, _)| *on == ifid).count();
         if valid > 0 && known < MAX_EACH {
-            let addr = self.stable(name, net);
-            self.addresses.insert((ifid, net), Address { addr, until });
+            let id = self.stable(name, net);
+            self.addresses
+                .insert((ifid, net), Address::of(net, id, until, 0));
         }
     }
 
     /// RFC 7217 section 5: the same whenever the interface is on this link, and another one on another link.
-    fn stable(&self, name: &str, net: Ipv6Net) -> Ipv6Addr {
+    fn stable(&self, name: &str, net: Ipv6Net) -> u64 {
         let mut hash = SipHasher13::new_with_keys(self.secret, 1);
         hash.write(&net.addr().octets());
         hash.write(name.as_bytes());
-        // RFC 5453: the lowest is that of all routers, and the highest are reserved as well.
-        let id = hash.finish().clamp(1, 0xfdff_ffff_ffff_ff7f);
-        Ipv6Addr::from(u128::from(net.network()) | u128::from(id))
+        self.unreserved(hash.finish())
+    }
+
+    /// The next identifier that is not reserved, from this one on.
+    fn unreserved(&self, mut id: u64) -> u64 {
+        while is_reserved(id) {
+            id = self.next_id(id);
+        }
+        id
+    }
+
+    fn next_id(&self, id: u64) -> u64 {
+        let mut hash = SipHasher13::new_with_keys(self.secret, 2);
+        hash.write_u64(id);
+        hash.finish()
+    }
+
+    /// Somebody else has an address. True when another is chosen in its place (RFC 7217 section 6).
+    pub(crate) fn choose_again(&mut self, ifid: IfId, addr: Ipv6Addr) -> bool {
+        let mut all = self.addresses.iter();
+        let found = all.find(|((on, _), address)| *on == ifid && address.addr == addr);
+        let Some((&(_, net), &address)) = found else {
+            return false;
+        };
+        if address.taken >= IDGEN_RETRIES {
+            return false;
+        }
+        let next = self.next_id(u128::from(addr) as u64);
+        let id = self.unreserved(next);
+        let next = Address::of(net, id, address.until, address.taken + 1);
+        self.addresses.insert((ifid, net), next);
+        true
+    }
+
+    /// A router says that it is none. True when it was taken for one.
+    pub(crate) fn retire(&mut self, ifid: IfId, router: Ipv6Addr) -> bool {
+        self.routers.remove(&(ifid, router)).is_some()
+    }
+
+    /// True when this is taken for a router.
+    pub(crate) fn is_router(&self, ifid: IfId, addr: Ipv6Addr) -> bool {
+        self.routers.contains_key(&(ifid, addr))
+            || self
+                .routes
+                .keys()
+                .any(|(on, _, by)| (*on, *by) == (ifid, addr))
+    }
+
+    /// The router by which packets to `dst` go has named a better first hop. What was said first gives way where
+    /// there is no room.
+    pub(crate) fn redirected(
+        &mut self,
+        now: Instant,
+        ifid: IfId,
+        dst: Ipv6Addr,
+        hop: Option<Ipv6Addr>,
+    ) {
+        let key = (ifid, dst);
+        if self.redirected.len() >= MAX_REDIRECTED && !self.redirected.contains_key(&key) {
+            let all = self.redirected.iter();
+            let first = all.min_by_key(|(_, (_, until))| *until);
+            if let Some(first) = first.map(|(key, _)| *key) {
+                self.redirected.remove(&first);
+            }
+        }
+        self.redirected.insert(key, (hop, now + REDIRECTED_FOR));
+    }
+
+    /// This first hop is there no more. True when it was named for anything.
+    pub(crate) fn forget_redirects(&mut self, ifid: IfId, hop: Ipv6Addr) -> bool {
+        let before = self.redirected.len();
+        self.redirected
+            .retain(|(on, dst), (by, _)| *on != ifid || by.unwrap_or(*dst) != hop);
+        self.redirected.len() < before
+    }
+
+    /// The routes that follow from redirects.
+    pub(crate) fn redirects(&self) -> impl Iterator<Item = (Ipv6Net, (IfId, Option<Ipv6Addr>))> {
+        let all = self.redirected.iter();
+        all.map(|((ifid, dst), (hop, _))| (Ipv6Net::from(*dst), (*ifid, *hop)))
     }
 
     /// The addresses that follow.
@@ -251,9 +367,15 @@ impl Autoconf {
         all.map(|((ifid, _), address)| (*ifid, address.addr))
     }
 
-    /// The routes that follow: of several to one destination, the one to be preferred.
-    pub(crate) fn wanted(&self) -> Routes {
-        let mut best = BTreeMap::<Ipv6Net, (Preference, IfId, Ipv6Addr)>::new();
+    /// The routes that follow: of several to one destination, the one to be preferred. `runs` says whether an
+    /// interface does, and `answers` whether a router may be there (RFC 4861 section 6.3.6).
+    pub(crate) fn wanted(
+        &self,
+        runs: impl Fn(IfId) -> bool,
+        answers: impl Fn(IfId, Ipv6Addr) -> bool,
+    ) -> Routes {
+        type Rank = (bool, bool, Preference);
+        let mut best = BTreeMap::<Ipv6Net, (Rank, IfId, Ipv6Addr)>::new();
         let default = Ipv6Net::default();
         let routers = self
             .routers
@@ -264,9 +386,10 @@ impl Autoconf {
             .iter()
             .map(|((ifid, net, by), lease)| (*ifid, *net, *by, lease));
         for (ifid, net, by, lease) in routers.chain(routes) {
-            let entry = best.entry(net).or_insert((lease.preference, ifid, by));
-            if lease.preference > entry.0 {
-                *entry = (lease.preference, ifid, by);
+            let rank = (runs(ifid), answers(ifid, by), lease.preference);
+            let entry = best.entry(net).or_insert((rank, ifid, by));
+            if rank > entry.0 {
+                *entry = (rank, ifid, by);
             }
         }
         let mut wanted: Routes = best
@@ -274,7 +397,10 @@ impl Autoconf {
             .map(|(net, (_, ifid, by))| (net, (ifid, Some(by))))
             .collect();
         for (ifid, net) in self.on_link.keys() {
-            wanted.insert(*net, (*ifid, None));
+            let entry = wanted.entry(*net).or_insert((*ifid, None));
+            if entry.1.is_some() || runs(*ifid) && !runs(entry.0) {
+                *entry = (*ifid, None);
+            }
         }
         wanted
     }
@@ -290,8 +416,9 @@ impl Autoconf {
     pub(crate) fn take_due(&mut self, now: Instant) -> Vec<IfId> {
         self.routers.retain(|_, lease| lease.until > now);
         self.routes.retain(|_, lease| lease.until > now);
-        self.on_link.retain(|_, until| *until > now);
+        self.on_link.retain(|_, lease| lease.until > now);
         self.addresses.retain(|_, address| address.until > now);
+        self.redirected.retain(|_, (_, until)| *until > now);
         let mut ask = Vec::new();
         self.asking.retain(|ifid, (sent, next)| {
             if *next <= now {
@@ -303,24 +430,37 @@ impl Autoconf {
         ask
     }
 
+    /// How much is remembered of what was said.
+    pub(crate) fn len(&self) -> usize {
+        let routes = self.routers.len() + self.routes.len() + self.redirected.len();
+        routes + self.on_link.len() + self.addresses.len()
+    }
+
     /// When [`Autoconf::take_due`] has something to do.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let leases = self.routers.values().chain(self.routes.values());
+        let leases = leases.chain(self.on_link.values());
         let ends = leases.map(|lease| lease.until);
-        let ends = ends.chain(self.on_link.values().copied());
         let ends = ends.chain(self.addresses.values().map(|address| address.until));
+        let ends = ends.chain(self.redirected.values().map(|(_, until)| *until));
         let ends = ends.chain(self.asking.values().map(|(_, next)| *next));
         let ends = ends.chain(self.adverts.next);
         ends.filter(|at| *at != Instant::MAX).min()
     }
 
-    /// Forgets what was said on an interface that goes away.
-    pub(crate) fn remove_interface(&mut self, ifid: IfId) {
+    /// Forgets what was said on the link of an interface, but for what was made of it.
+    pub(crate) fn forget_link(&mut self, ifid: IfId) {
         self.routers.retain(|(on, _), _| *on != ifid);
         self.routes.retain(|(on, ..), _| *on != ifid);
         self.on_link.retain(|(on, _), _| *on != ifid);
         self.addresses.retain(|(on, _), _| *on != ifid);
+        self.redirected.retain(|(on, _), _| *on != ifid);
         self.asking.remove(&ifid);
+    }
+
+    /// Forgets what was said on an interface that goes away.
+    pub(crate) fn remove_interface(&mut self, ifid: IfId) {
+        self.forget_link(ifid);
         // These have gone with it.
         self.installed.retain(|_, (on, _)| *on != ifid);
         self.assigned.retain(|(on, _)| *on != ifid);
@@ -332,6 +472,7 @@ impl Autoconf {
         self.routes.clear();
         self.on_link.clear();
         self.addresses.clear();
+        self.redirected.clear();
         self.asking.clear();
     }
 
@@ -341,13 +482,56 @@ impl Autoconf {
     }
 }
 
-/// Notes something that was said, if there is room, or that it is over.
-fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: V, is_over: bool, has_room: bool) {
-    if is_over {
+/// Notes something that was said, or that it is over. Of more than `most` on a link, the one that would last the
+/// longest gives way: a station that was there once, and promised for ever, keeps no router out.
+fn put<K: Ord + Copy>(
+    map: &mut BTreeMap<K, Lease>,
+    key: K,
+    lease: Lease,
+    most: usize,
+    now: Instant,
+    is_on_link: impl Fn(&K) -> bool,
+) {
+    if lease.until <= now {
         map.remove(&key);
-    } else if has_room || map.contains_key(&key) {
-        map.insert(key, value);
+        return;
     }
+    let on_link = || map.iter().filter(|(key, _)| is_on_link(key));
+    if !map.contains_key(&key) && on_link().count() >= most {
+        let last = on_link().max_by_key(|(_, lease)| lease.until);
+        match last.map(|(key, last)| (*key, last.until)) {
+            Some((last, until)) if until > lease.until => map.remove(&last),
+            _ => return,
+        };
+    }
+    map.insert(key, lease);
+}
+
+impl Address {
+    fn of(net: Ipv6Net, id: u64, until: Instant, taken: u8) -> Address {
+        let addr = Ipv6Addr::from(u128::from(net.network()) | u128::from(id));
+        Address { addr, until, taken }
+    }
+}
+
+/// RFC 5453: the lowest identifier is that of all routers, and there are two ranges that are reserved as well.
+fn is_reserved(id: u64) -> bool {
+    matches!(
+        id,
+        0 | 0x0200_5eff_fe00_0000..=0x0200_5eff_fe00_5212 | 0xfdff_ffff_ffff_ff80..
+    )
+}
+
+/// False for prefixes with addresses in them that no router can say anything about: those that mean something on
+/// one link or one host only, groups, and those that are never in a packet.
+fn leads_somewhere(net: Ipv6Net) -> bool {
+    let not = |addr, len| {
+        let other = Ipv6Net::new_assert(addr, len);
+        other.contains(&net) || net.contains(&other)
+    };
+    let local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+    let groups = Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0);
+    !(not(Ipv6Addr::UNSPECIFIED, 80) || not(local, 10) || not(groups, 8))
 }
 
 /// When so many seconds are over.
@@ -363,7 +547,7 @@ mod tests {
     use smallvec::SmallVec;
 
     use super::*;
-    use crate::ip::testing::{interfaces, ip6};
+    use crate::ip::testing::interfaces;
     use crate::packet::header::ra::{Prefix, Route};
 
     fn at(secs: u64) -> Instant {
@@ -379,6 +563,8 @@ mod tests {
             hop_limit: 0,
             preference: Preference::Medium,
             lifetime,
+            reachable: 0,
+            retrans: 0,
             source: None,
             mtu: None,
             prefixes: prefixes
@@ -395,6 +581,10 @@ mod tests {
         }
     }
 
+    fn wanted(auto: &Autoconf) -> Routes {
+        auto.wanted(|_| true, |_, _| true)
+    }
+
     fn router(n: u16) -> Ipv6Addr {
         Ipv6Addr::new(0xfe80, 1, 0, 0, 0, 0, 0, n)
     }
@@ -409,15 +599,15 @@ mod tests {
             router(1),
             &says(30, &[("2001:db8:1::/64", 60)]),
         );
-        let wanted = auto.wanted();
-        assert_eq!(wanted[&net("::/0")], (a, Some(router(1))));
-        assert_eq!(wanted[&net("2001:db8:1::/64")], (a, None));
+        let wanted_at_first = wanted(&auto);
+        assert_eq!(wanted_at_first[&net("::/0")], (a, Some(router(1))));
+        assert_eq!(wanted_at_first[&net("2001:db8:1::/64")], (a, None));
         let all: Vec<_> = auto.addresses().collect();
         assert_eq!(all.len(), 1);
         assert!(net("2001:db8:1::/64").contains(&all[0].1));
         assert_eq!(auto.next_deadline(), Some(at(30)));
         assert!(auto.take_due(at(30)).is_empty());
-        assert_eq!(auto.wanted().len(), 1);
+        assert_eq!(wanted(&auto).len(), 1);
         // The same address whoever says so; another one on another interface.
         auto.heard(
             at(40),
@@ -427,7 +617,7 @@ mod tests {
         );
         assert_eq!(auto.addresses().collect::<Vec<_>>(), all);
         auto.take_due(at(100));
-        assert_eq!((auto.wanted().len(), auto.addresses().count()), (0, 0));
+        assert_eq!((wanted(&auto).len(), auto.addresses().count()), (0, 0));
         auto.heard(
             at(200),
             (b, "eth1"),
@@ -455,7 +645,7 @@ mod tests {
         );
         assert_eq!(auto.next_deadline(), None);
         auto.heard(at(1), (a, "eth0"), router(1), &says(0, &[(prefix, 0)]));
-        assert!(auto.wanted().is_empty(), "it is not on the link any more");
+        assert!(wanted(&auto).is_empty(), "it is not on the link any more");
         assert_eq!(auto.next_deadline(), Some(at(7201)));
         auto.heard(at(9), (a, "eth0"), router(1), &says(0, &[(prefix, 1)]));
         // It is on the link again, for a second.
@@ -480,43 +670,264 @@ mod tests {
             auto.heard(at(0), (a, "eth0"), router(n), &advert);
         }
         assert_eq!(auto.addresses().count(), MAX_EACH);
-        assert_eq!(auto.wanted().len(), 1 + 2 * MAX_EACH);
+        assert_eq!(wanted(&auto).len(), 1 + 2 * MAX_EACH);
         assert_eq!(auto.routers.len(), MAX_ROUTERS);
         let better = Advert {
             preference: Preference::High,
             ..says(100, &[])
         };
         auto.heard(at(0), (a, "eth0"), router(3), &better);
-        assert_eq!(auto.wanted()[&net("::/0")], (a, Some(router(3))));
+        assert_eq!(wanted(&auto)[&net("::/0")], (a, Some(router(3))));
         // What is nobody's to give.
         auto.reset();
         for prefix in ["fe80::/64", "ff02::/64", "::/64"] {
             auto.heard(at(0), (a, "eth0"), router(1), &says(0, &[(prefix, 100)]));
         }
-        assert!(auto.wanted().is_empty() && auto.addresses().next().is_none());
-        assert_eq!(
-            auto.stable("eth0", net("2001:db8::/64")).segments()[..4],
-            ip6("2001:db8::").segments()[..4]
+        assert!(wanted(&auto).is_empty() && auto.addresses().next().is_none());
+    }
+
+    #[test]
+    fn nothing_is_heard_of_prefixes_that_are_of_one_link_or_no_network() {
+        let [a, _] = interfaces();
+        let mut auto = Autoconf::new(1);
+        let taken = |auto: &mut Autoconf, text: &str| {
+            auto.reset();
+            let mut advert = says(0, &[(text, 100)]);
+            advert.routes.push(Route {
+                net: net(text),
+                preference: Preference::Medium,
+                lifetime: 100,
+            });
+            auto.heard(at(0), (a, "eth0"), router(1), &advert);
+            !wanted(auto).is_empty()
+        };
+        for text in [
+            "fe80:2::/65",
+            "fe80::/9",
+            "febf::/16",
+            "8000::/1",
+            "fc00::/6",
+            "ff05::/16",
+            "ff0e::/16",
+            "ff00::/8",
+            "::/96",
+            "::1/128",
+            "::/3",
+            "::ffff:0:0/96",
+        ] {
+            assert!(!taken(&mut auto, text), "{text}");
+        }
+        for text in ["2000::/3", "2001:db8::/32", "fc00::/7", "64:ff9b::/96"] {
+            assert!(taken(&mut auto, text), "{text}");
+        }
+    }
+
+    // A draw of 64 bits hits neither of the reserved ranges once in a lifetime of tests: they are put before it.
+    #[test]
+    fn identifiers_that_are_reserved_are_drawn_again_and_differ() {
+        let auto = Autoconf::new(1);
+        let reserved = [
+            0,
+            0x0200_5eff_fe00_0000,
+            0x0200_5eff_fe00_5212,
+            0xfdff_ffff_ffff_ff80,
+            u64::MAX,
+            u64::MAX - 1,
+        ];
+        let drawn: BTreeSet<u64> = reserved.iter().map(|id| auto.unreserved(*id)).collect();
+        assert_eq!(drawn.len(), reserved.len());
+        assert!(drawn.iter().all(|id| !is_reserved(*id)));
+        for free in [1, 0x0200_5eff_fe00_5213, 0xfdff_ffff_ffff_ff7f] {
+            assert_eq!(auto.unreserved(free), free);
+        }
+        // The whole upper half is as likely as the lower one.
+        let upper = (0..1000).filter(|n| {
+            let net = Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 0, *n, 0, 0, 0, 0), 64);
+            auto.stable("eth0", net) >= 0xfe00_0000_0000_0000
+        });
+        assert!(
+            upper.count() <= 1,
+            "identifiers of that range are the reserved ones"
         );
     }
 
     #[test]
+    fn another_address_is_chosen_for_one_that_somebody_has_three_times() {
+        let [a, b] = interfaces();
+        let mut auto = Autoconf::new(1);
+        auto.heard(
+            at(0),
+            (a, "eth0"),
+            router(1),
+            &says(9, &[("2001:db8:1::/64", 60)]),
+        );
+        let mut all = BTreeSet::new();
+        for n in 0..=IDGEN_RETRIES {
+            let (_, addr) = auto.addresses().next().expect("there is one");
+            assert!(net("2001:db8:1::/64").contains(&addr) && all.insert(addr));
+            assert!(!auto.choose_again(b, addr));
+            assert_eq!(auto.choose_again(a, addr), n < IDGEN_RETRIES);
+        }
+        assert_eq!(auto.next_deadline(), Some(at(9)), "as long as was said");
+    }
+
+    #[test]
+    fn a_station_that_promised_for_ever_keeps_no_router_out() {
+        let [a, _] = interfaces();
+        let mut auto = Autoconf::new(1);
+        for n in 1..=20 {
+            let prefix = format!("2001:db8:{n:x}::/64");
+            auto.heard(
+                at(0),
+                (a, "eth0"),
+                router(n),
+                &says(u16::MAX, &[(&prefix, FOREVER)]),
+            );
+        }
+        auto.heard(
+            at(1),
+            (a, "eth0"),
+            router(99),
+            &says(1800, &[("2001:db8:99::/64", 86_400)]),
+        );
+        assert!(auto.is_router(a, router(99)));
+        assert_eq!(auto.routers.len(), MAX_ROUTERS);
+        assert_eq!(wanted(&auto)[&net("2001:db8:99::/64")], (a, None));
+        assert_eq!(auto.on_link.len(), MAX_EACH);
+    }
+
+    #[test]
+    fn a_router_is_taken_that_can_be_reached() {
+        let [a, b] = interfaces();
+        let mut auto = Autoconf::new(1);
+        auto.heard(
+            at(0),
+            (a, "eth0"),
+            router(1),
+            &says(60, &[("2001:db8:1::/64", 60)]),
+        );
+        auto.heard(
+            at(0),
+            (b, "eth1"),
+            router(2),
+            &says(60, &[("2001:db8:1::/64", 60)]),
+        );
+        let default = net("::/0");
+        let link = net("2001:db8:1::/64");
+        let up = auto.wanted(|_| true, |_, _| true);
+        assert_eq!((up[&default], up[&link]), ((a, Some(router(1))), (a, None)));
+        let down = auto.wanted(|on| on != a, |_, _| true);
+        assert_eq!(
+            (down[&default], down[&link]),
+            ((b, Some(router(2))), (b, None))
+        );
+        let silent = auto.wanted(|_| true, |_, by| by != router(1));
+        assert_eq!(
+            (silent[&default], silent[&link]),
+            ((b, Some(router(2))), (a, None))
+        );
+        // Who says so is taken for none any more (RFC 4861 section 7.2.5).
+        assert!(auto.retire(a, router(1)) && !auto.retire(a, router(1)));
+        assert_eq!(wanted(&auto)[&default], (b, Some(router(2))));
+    }
+
+    #[test]
+    fn redirects_are_bounded_and_end() {
+        let [a, b] = interfaces();
+        let mut auto = Autoconf::new(1);
+        let far = |n: u16| Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, n);
+        for n in 1..=100 {
+            auto.redirected(at(u64::from(n)), a, far(n), Some(router(n % 2)));
+        }
+        assert_eq!(auto.redirects().count(), MAX_REDIRECTED);
+        assert!(
+            auto.redirects().all(|(net, _)| net.addr() > far(36)),
+            "the oldest give way"
+        );
+        assert!(!auto.forget_redirects(b, router(1)) && auto.forget_redirects(a, router(1)));
+        assert_eq!(auto.redirects().count(), MAX_REDIRECTED / 2);
+        auto.redirected(at(100), a, far(1), None);
+        assert!(
+            auto.forget_redirects(a, far(1)),
+            "it is itself the first hop"
+        );
+        auto.take_due(at(699));
+        assert_eq!(auto.redirects().count(), 1);
+        auto.take_due(at(700));
+        assert_eq!((auto.redirects().count(), auto.next_deadline()), (0, None));
+    }
+
+    #[test]
+    fn what_is_said_of_the_route_to_everywhere_counts_more_than_the_header() {
+        let [a, _] = interfaces();
+        let mut auto = Autoconf::new(1);
+        auto.accept = Accept::Advertisements;
+        auto.ask(a);
+        let mut advert = says(60, &[]);
+        advert.routes.push(Route {
+            net: net("::/0"),
+            preference: Preference::Low,
+            lifetime: 0,
+        });
+        auto.heard(at(0), (a, "eth0"), router(1), &advert);
+        assert!(wanted(&auto).is_empty());
+        assert!(!auto.asking.is_empty(), "no router is known yet");
+        advert.routes[0].lifetime = 60;
+        auto.heard(at(0), (a, "eth0"), router(1), &advert);
+        auto.heard(at(0), (a, "eth0"), router(2), &says(60, &[]));
+        assert_eq!(wanted(&auto)[&net("::/0")], (a, Some(router(2))));
+        assert!(auto.asking.is_empty());
+    }
+
+    #[test]
     fn a_router_speaks_when_it_is_time_or_is_asked() {
+        let due = |adverts: &mut Adverts, secs| adverts.take_due(at(secs), Forwarding::Enabled);
         let mut adverts = Adverts::default();
-        adverts.solicited(at(0));
-        assert_eq!(adverts.take_due(at(0)), None);
+        adverts.soon();
+        assert_eq!(due(&mut adverts, 0), None);
         adverts.set_interval(Duration::from_secs(600));
-        assert_eq!(adverts.take_due(at(0)), Some(1800));
-        adverts.solicited(at(1));
-        assert_eq!((adverts.take_due(at(1)), adverts.next), (None, Some(at(3))));
-        assert_eq!(adverts.take_due(at(3)), Some(1800));
-        adverts.solicited(at(100));
-        assert_eq!(adverts.take_due(at(100)), Some(1800));
+        assert_eq!(due(&mut adverts, 0), Some(Speech::Stays(1800)));
+        adverts.soon();
+        assert_eq!((due(&mut adverts, 1), adverts.next), (None, Some(at(3))));
+        assert_eq!(due(&mut adverts, 3), Some(Speech::Stays(1800)));
+        adverts.soon();
+        assert_eq!(due(&mut adverts, 100), Some(Speech::Stays(1800)));
         assert_eq!(adverts.next, Some(at(700)));
         adverts.set_interval(Duration::from_secs(9000));
-        assert_eq!(adverts.take_due(at(101)), Some(9000));
+        assert_eq!(due(&mut adverts, 101), Some(Speech::Stays(9000)));
         adverts.set_interval(Duration::ZERO);
-        assert_eq!((adverts.take_due(at(102)), adverts.next), (Some(0), None));
+        assert_eq!(
+            (due(&mut adverts, 102), adverts.next),
+            (Some(Speech::Leaves), None)
+        );
+        // Who has said nothing has no leave to take.
+        adverts.set_interval(Duration::from_secs(600));
+        adverts.set_interval(Duration::ZERO);
+        assert_eq!((due(&mut adverts, 103), adverts.next), (None, None));
+    }
+
+    #[test]
+    fn a_router_that_is_one_no_more_says_so_once() {
+        let mut adverts = Adverts::default();
+        adverts.set_interval(Duration::from_secs(600));
+        assert_eq!(
+            adverts.take_due(at(0), Forwarding::Disabled),
+            None,
+            "it is none"
+        );
+        adverts.soon();
+        assert!(adverts.take_due(at(0), Forwarding::Enabled).is_some());
+        adverts.leave();
+        assert_eq!(
+            adverts.take_due(at(1), Forwarding::Disabled),
+            Some(Speech::Leaves)
+        );
+        assert_eq!(adverts.take_due(at(9000), Forwarding::Disabled), None);
+        adverts.soon();
+        assert_eq!(
+            adverts.take_due(at(9000), Forwarding::Enabled),
+            Some(Speech::Stays(1800))
+        );
     }
 
     #[test]
@@ -528,12 +939,14 @@ mod tests {
         auto.accept = Accept::Advertisements;
         auto.ask(a);
         auto.ask(b);
-        auto.heard(at(0), (b, "eth1"), router(1), &says(0, &[]));
+        // RFC 4861 section 6.3.7: one that is no default router ends no search for one.
+        auto.heard(at(0), (a, "eth0"), router(1), &says(0, &[]));
+        auto.heard(at(0), (b, "eth1"), router(1), &says(u16::MAX, &[]));
         assert_eq!(auto.take_due(at(0)), [a]);
         for secs in [4, 8] {
             assert_eq!(auto.next_deadline(), Some(at(secs)));
             assert_eq!(auto.take_due(at(secs)), [a]);
         }
-        assert_eq!(auto.next_deadline(), None);
+        assert_eq!(auto.next_deadline(), Some(at(65_535)));
     }
 }

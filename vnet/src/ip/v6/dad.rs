@@ -4,10 +4,13 @@
 //! passed is an address like any other. In the meantime it may be used (RFC 4429), or it may not, and is then
 //! none of the vnet's addresses: nothing is sent from it and nothing is answered for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hasher;
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
+use siphasher::sip::SipHasher13;
+use slotmap::Key;
 
 use crate::base::id::IfId;
 use crate::base::time::{Duration, Instant};
@@ -27,11 +30,24 @@ pub(crate) enum Optimism {
 pub(crate) enum Phase {
     /// It is used, and is one of the vnet's addresses.
     Optimistic,
+    /// The same, and it had passed before: who only wants it is told that somebody has it (RFC 4862 section
+    /// 5.4.3).
+    InUse,
     /// It waits.
     Tentative,
     /// Somebody else has it.
     Duplicate,
 }
+
+impl Phase {
+    /// True of an address that is none of the vnet's.
+    fn is_held(self) -> bool {
+        matches!(self, Phase::Tentative | Phase::Duplicate)
+    }
+}
+
+/// What tells a question of ours, which a loop may bring back, from that of another (RFC 7527).
+pub(crate) type Nonce = [u8; 6];
 
 /// What is to be done about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +66,11 @@ pub(crate) struct Dad {
     /// What becomes of an address meanwhile.
     pub optimism: Optimism,
     detections: BTreeMap<(IfId, Ipv6Addr), Detection>,
+    /// When something is due, of each of which something is.
+    due: BTreeSet<(Instant, IfId, Ipv6Addr)>,
+    /// Those that are none of the vnet's, and where they are. No two interfaces have one address.
+    held: BTreeMap<Ipv6Addr, IfId>,
+    secret: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,30 +78,62 @@ struct Detection {
     net: Ipv6Net,
     phase: Phase,
     sent: u8,
+    /// When it was begun with.
+    since: Instant,
     /// `None` until the interface runs, and of a duplicate.
     next: Option<Instant>,
 }
 
-impl Default for Dad {
-    fn default() -> Dad {
+impl Dad {
+    /// No addresses. What tells questions from those of others follows from the secret.
+    pub(crate) fn new(secret: u64) -> Dad {
         Dad {
             count: 1,
             optimism: Optimism::default(),
             detections: BTreeMap::new(),
+            due: BTreeSet::new(),
+            held: BTreeMap::new(),
+            secret,
         }
     }
-}
 
-impl Dad {
+    /// Puts what is known of an address in the place of what was.
+    fn put(&mut self, ifid: IfId, addr: Ipv6Addr, detection: Option<Detection>) {
+        let was = match detection {
+            Some(detection) => self.detections.insert((ifid, addr), detection),
+            None => self.detections.remove(&(ifid, addr)),
+        };
+        if let Some(was) = was {
+            was.next.map(|next| self.due.remove(&(next, ifid, addr)));
+            if was.phase.is_held() {
+                self.held.remove(&addr);
+            }
+        }
+        if let Some(now) = detection {
+            self.due.extend(now.next.map(|next| (next, ifid, addr)));
+            if now.phase.is_held() {
+                self.held.insert(addr, ifid);
+            }
+        }
+    }
+
+    fn change(&mut self, ifid: IfId, addr: Ipv6Addr, change: impl FnOnce(&mut Detection)) {
+        if let Some(mut detection) = self.detections.get(&(ifid, addr)).copied() {
+            change(&mut detection);
+            self.put(ifid, addr, Some(detection));
+        }
+    }
+
     /// Begins with an address, or begins again. Nothing is asked before [`Dad::start`].
     pub(crate) fn begin(&mut self, ifid: IfId, net: Ipv6Net, phase: Phase) {
         let detection = Detection {
             net,
             phase,
             sent: 0,
+            since: Instant::ZERO,
             next: None,
         };
-        self.detections.insert((ifid, net.addr()), detection);
+        self.put(ifid, net.addr(), Some(detection));
     }
 
     /// The interface of an address runs. True when it is now to be asked for the first time whether somebody
@@ -92,43 +145,70 @@ impl Dad {
         ifid: IfId,
         addr: Ipv6Addr,
     ) -> Option<bool> {
-        let detection = self.detections.get_mut(&(ifid, addr))?;
+        let detection = self.detections.get(&(ifid, addr))?;
         let starts = detection.next.is_none() && detection.phase != Phase::Duplicate;
         if starts {
-            detection.sent = 1;
-            detection.next = Some(now + retrans);
+            self.change(ifid, addr, |detection| {
+                detection.sent = 1;
+                detection.since = now;
+                detection.next = Some(now + retrans);
+            });
         }
         Some(starts)
     }
 
-    /// What is due, in the order of interfaces and addresses.
+    /// What is due, in the order of interfaces and addresses. What nobody answered is known no more.
     pub(crate) fn take_due(
         &mut self,
         now: Instant,
-        retrans: Duration,
+        retrans: impl Fn(IfId) -> Duration,
     ) -> Vec<(IfId, Ipv6Net, Due)> {
-        let count = self.count;
+        let due = self.due.iter().take_while(|(at, ..)| *at <= now);
+        let mut keys: Vec<_> = due.map(|(_, ifid, addr)| (*ifid, *addr)).collect();
+        keys.sort_unstable();
         let mut all = Vec::new();
-        self.detections.retain(|(ifid, _), detection| {
-            if detection.next.is_none_or(|next| next > now) {
-                return true;
-            }
-            let asks = detection.sent < count;
-            let due = match asks {
-                true => Due::Ask,
-                false => Due::Unique(detection.phase),
+        for (ifid, addr) in keys {
+            let Some(mut detection) = self.detections.get(&(ifid, addr)).copied() else {
+                continue;
             };
-            detection.sent = detection.sent.saturating_add(1);
-            detection.next = Some(now + retrans);
-            all.push((*ifid, detection.net, due));
-            asks
-        });
+            if detection.sent < self.count {
+                detection.sent = detection.sent.saturating_add(1);
+                detection.next = Some(now + retrans(ifid));
+                all.push((ifid, detection.net, Due::Ask));
+                self.put(ifid, addr, Some(detection));
+            } else {
+                all.push((ifid, detection.net, Due::Unique(detection.phase)));
+                self.put(ifid, addr, None);
+            }
+        }
         all
+    }
+
+    /// What the question that was last sent for an address is told by.
+    pub(crate) fn nonce(&self, ifid: IfId, addr: Ipv6Addr) -> Option<Nonce> {
+        let detection = self.detections.get(&(ifid, addr))?;
+        Some(self.nonce_of(ifid, detection, detection.sent))
+    }
+
+    fn nonce_of(&self, ifid: IfId, detection: &Detection, number: u8) -> Nonce {
+        let mut hash = SipHasher13::new_with_keys(self.secret, 3);
+        hash.write(&detection.net.addr().octets());
+        hash.write_u64(ifid.data().as_ffi());
+        hash.write_u64(detection.since.as_nanos());
+        hash.write_u8(number);
+        let [a, b, c, d, e, f, ..] = hash.finish().to_be_bytes();
+        [a, b, c, d, e, f]
+    }
+
+    /// True for a question that we have sent ourselves (RFC 7527 section 4.2).
+    pub(crate) fn is_own(&self, ifid: IfId, addr: Ipv6Addr, nonce: Nonce) -> bool {
+        let detection = self.detections.get(&(ifid, addr));
+        detection.is_some_and(|d| (1..=d.sent).any(|n| self.nonce_of(ifid, d, n) == nonce))
     }
 
     /// When [`Dad::take_due`] has something.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.detections.values().filter_map(|d| d.next).min()
+        self.due.first().map(|(at, ..)| *at)
     }
 
     /// What is known of an address; `None` of one that is unique, or none of ours.
@@ -142,22 +222,22 @@ impl Dad {
 
     /// Somebody else has the address.
     pub(crate) fn fail(&mut self, ifid: IfId, addr: Ipv6Addr) {
-        if let Some(detection) = self.detections.get_mut(&(ifid, addr)) {
+        self.change(ifid, addr, |detection| {
             detection.phase = Phase::Duplicate;
             detection.next = None;
-        }
+        });
     }
 
     /// Forgets an address, and says what was known of it.
-    pub(crate) fn remove(&mut self, ifid: IfId, addr: Ipv6Addr) -> Option<Phase> {
-        self.detections.remove(&(ifid, addr)).map(|d| d.phase)
+    pub(crate) fn remove(&mut self, ifid: IfId, addr: Ipv6Addr) -> Option<(Ipv6Net, Phase)> {
+        let detection = self.detections.get(&(ifid, addr)).copied()?;
+        self.put(ifid, addr, None);
+        Some((detection.net, detection.phase))
     }
 
-    /// The interface of these is down: they are asked for again when it runs.
+    /// The interface of this one is down: it is asked for again when it runs.
     pub(crate) fn pause(&mut self, ifid: IfId, addr: Ipv6Addr) {
-        if let Some(detection) = self.detections.get_mut(&(ifid, addr)) {
-            detection.next = None;
-        }
+        self.change(ifid, addr, |detection| detection.next = None);
     }
 
     /// The addresses of an interface that wait for it to run.
@@ -170,20 +250,23 @@ impl Dad {
     /// The addresses of an interface that are none of the vnet's: not yet, or not any more.
     #[inline]
     pub(crate) fn held(&self, ifid: IfId) -> impl Iterator<Item = (Ipv6Net, Phase)> {
-        let on = self.on(ifid).filter(|d| d.phase != Phase::Optimistic);
+        let on = self.on(ifid).filter(|d| d.phase.is_held());
         on.map(|d| (d.net, d.phase))
     }
 
     /// How many there are of these.
     pub(crate) fn held_len(&self) -> usize {
-        let held = |d: &&Detection| d.phase != Phase::Optimistic;
-        self.detections.values().filter(held).count()
+        self.held.len()
+    }
+
+    /// How many addresses there are of which it is not known that they are the vnet's alone.
+    pub(crate) fn len(&self) -> usize {
+        self.detections.len()
     }
 
     /// True when an interface has this address, and it is none of the vnet's.
     pub(crate) fn holds(&self, addr: Ipv6Addr) -> bool {
-        let mut all = self.detections.values();
-        all.any(|d| d.net.addr() == addr && d.phase != Phase::Optimistic)
+        self.held.contains_key(&addr)
     }
 
     fn on(&self, ifid: IfId) -> impl Iterator<Item = &Detection> {
@@ -195,12 +278,17 @@ impl Dad {
 
     /// Forgets the addresses of an interface that goes away.
     pub(crate) fn remove_interface(&mut self, ifid: IfId) {
-        self.detections.retain(|(on, _), _| *on != ifid);
+        let on: Vec<_> = self.on(ifid).map(|d| d.net.addr()).collect();
+        for addr in on {
+            self.put(ifid, addr, None);
+        }
     }
 
     /// Forgets all addresses.
     pub(crate) fn reset(&mut self) {
         self.detections = BTreeMap::new();
+        self.due = BTreeSet::new();
+        self.held = BTreeMap::new();
     }
 }
 
@@ -219,24 +307,22 @@ mod tests {
     fn it_is_asked_as_often_as_is_said_and_silence_is_consent() {
         let [a, b] = interfaces();
         let net: Ipv6Net = "2001:db8::1/64".parse().expect("a prefix");
-        let mut dad = Dad {
-            count: 3,
-            ..Dad::default()
-        };
+        let mut dad = Dad::new(1);
+        dad.count = 3;
         dad.begin(a, net, Phase::Tentative);
         assert!(dad.next_deadline().is_none(), "the interface does not run");
         assert_eq!(dad.paused(a).collect::<Vec<_>>(), [net.addr()]);
         assert_eq!(dad.start(at(0), RETRANS, a, net.addr()), Some(true));
         assert_eq!(dad.start(at(0), RETRANS, a, net.addr()), Some(false));
         assert_eq!(dad.start(at(0), RETRANS, b, net.addr()), None);
-        assert!(dad.take_due(at(0), RETRANS).is_empty());
+        assert!(dad.take_due(at(0), |_| RETRANS).is_empty());
         for secs in [1, 2] {
             assert_eq!(dad.next_deadline(), Some(at(secs)));
-            assert_eq!(dad.take_due(at(secs), RETRANS), [(a, net, Due::Ask)]);
+            assert_eq!(dad.take_due(at(secs), |_| RETRANS), [(a, net, Due::Ask)]);
         }
         assert!(dad.holds(net.addr()));
         let unique = Due::Unique(Phase::Tentative);
-        assert_eq!(dad.take_due(at(3), RETRANS), [(a, net, unique)]);
+        assert_eq!(dad.take_due(at(3), |_| RETRANS), [(a, net, unique)]);
         assert!(!dad.holds(net.addr()) && dad.next_deadline().is_none());
     }
 
@@ -244,12 +330,12 @@ mod tests {
     fn a_duplicate_stays_one_until_it_is_begun_with_again() {
         let [a, b] = interfaces();
         let net: Ipv6Net = "2001:db8::1/64".parse().expect("a prefix");
-        let mut dad = Dad::default();
+        let mut dad = Dad::new(1);
         dad.begin(a, net, Phase::Optimistic);
         assert!(!dad.holds(net.addr()));
         assert_eq!(dad.start(at(0), RETRANS, a, net.addr()), Some(true));
         dad.fail(a, net.addr());
-        assert!(dad.take_due(at(9), RETRANS).is_empty());
+        assert!(dad.take_due(at(9), |_| RETRANS).is_empty());
         assert_eq!(dad.start(at(9), RETRANS, a, net.addr()), Some(false));
         assert_eq!(dad.held(a).collect::<Vec<_>>(), [(net, Phase::Duplicate)]);
         assert_eq!((dad.held(b).count(), dad.held_len()), (0, 1));
@@ -257,5 +343,54 @@ mod tests {
         assert_eq!(dad.start(at(9), RETRANS, a, net.addr()), Some(true));
         dad.remove_interface(a);
         assert_eq!(dad.phase(a, net.addr()), None);
+    }
+
+    #[test]
+    fn a_question_of_ours_is_told_from_that_of_another() {
+        let [a, b] = interfaces();
+        let net: Ipv6Net = "2001:db8::1/64".parse().expect("a prefix");
+        let begun = |secret| {
+            let mut dad = Dad::new(secret);
+            dad.count = 2;
+            dad.begin(a, net, Phase::Optimistic);
+            dad.start(at(5), RETRANS, a, net.addr());
+            dad
+        };
+        let [mut ours, theirs] = [1, 2].map(begun);
+        let nonce = |dad: &Dad| dad.nonce(a, net.addr()).expect("it is asked for");
+        let first = nonce(&ours);
+        assert!(ours.is_own(a, net.addr(), first) && !theirs.is_own(a, net.addr(), first));
+        assert!(!ours.is_own(a, net.addr(), nonce(&theirs)) && !ours.is_own(b, net.addr(), first));
+        ours.take_due(at(6), |_| RETRANS);
+        let second = nonce(&ours);
+        assert_ne!(first, second);
+        assert!(
+            [first, second]
+                .iter()
+                .all(|n| ours.is_own(a, net.addr(), *n))
+        );
+    }
+
+    #[test]
+    fn what_is_due_and_held_is_what_is_listed() {
+        let [a, _] = interfaces();
+        let mut dad = Dad::new(1);
+        let nets: Vec<Ipv6Net> = (1..100)
+            .map(|n| format!("2001:db8::{n:x}/64").parse().expect("a prefix"))
+            .collect();
+        for (n, net) in nets.iter().enumerate() {
+            let phase = [Phase::Tentative, Phase::Optimistic, Phase::InUse][n % 3];
+            dad.begin(a, *net, phase);
+            dad.start(at(n as u64 % 7), RETRANS, a, net.addr());
+        }
+        assert_eq!((dad.held_len(), dad.held(a).count()), (33, 33));
+        assert_eq!(dad.take_due(at(3), |_| RETRANS).len(), 43);
+        assert_eq!(dad.next_deadline(), Some(at(4)));
+        assert_eq!(dad.held_len(), dad.held(a).count());
+        assert_eq!(dad.take_due(at(9), |_| RETRANS).len(), 56);
+        assert_eq!(
+            (dad.len(), dad.held_len(), dad.next_deadline()),
+            (0, 0, None)
+        );
     }
 }

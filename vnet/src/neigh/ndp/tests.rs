@@ -42,6 +42,7 @@ fn question(target: &str, source: Option<MacAddr>) -> Ndp {
     Ndp::Solicitation {
         target: ip(target),
         source,
+        nonce: None,
     }
 }
 
@@ -107,7 +108,6 @@ fn questions_that_teach_nothing() {
     assert_eq!(answered(verdict), Some((Some(ip("fd00::5")), Some(mac(5)))));
     for (src, message) in [
         (host(2), question("2001:db8::3", Some(mac(2)))),
-        (Ipv6Addr::UNSPECIFIED, question(OURS, Some(mac(2)))),
         (ip(OURS), question(OURS, Some(mac(2)))),
         (host(2), question(OURS, Some(MacAddr::BROADCAST))),
         // Nobody else is where we are.

@@ -1,7 +1,8 @@
 //! Neighbour discovery (RFC 4861 section 4): who has an address, and who says so.
 //!
 //! A message begins with its ICMPv6 header; behind its fixed part there are options, of which only the
-//! link-layer addresses are looked at. What routers say is in [`ra`](super::ra); redirects are not read.
+//! link-layer addresses are looked at. What routers say is in [`ra`](super::ra); redirects in
+//! [`redirect`](super::redirect).
 
 use std::net::Ipv6Addr;
 
@@ -11,8 +12,6 @@ use crate::packet::addr::MacAddr;
 
 /// Bytes in the fixed part: the ICMPv6 header and the target.
 pub(crate) const FIXED_LEN: usize = ICMP_LEN + 16;
-/// Bytes in a message with a link-layer address.
-pub(crate) const MAX_LEN: usize = FIXED_LEN + OPTION_LEN;
 /// The type of a router solicitation, the first of those of discovery.
 pub(crate) const ROUTER_SOLICITATION: u8 = 133;
 /// The type of a neighbour solicitation.
@@ -29,6 +28,8 @@ pub(crate) enum Ndp {
         target: Ipv6Addr,
         /// Where the sender is; left out by a sender that has no address yet.
         source: Option<MacAddr>,
+        /// What tells a question from another that is alike (RFC 3971 section 5.3.2, RFC 7527).
+        nonce: Option<[u8; 6]>,
     },
     /// "The target is here." (section 4.4)
     Advertisement {
@@ -88,6 +89,7 @@ impl Ndp {
             SOLICITATION => Ok(Ndp::Solicitation {
                 target,
                 source: link_address(options, SOURCE)?,
+                nonce: link_address(options, NONCE)?.map(|nonce| nonce.0),
             }),
             ADVERTISEMENT => Ok(Ndp::Advertisement {
                 target,
@@ -114,10 +116,7 @@ impl Ndp {
 
     /// Bytes in the message.
     pub(crate) fn len(&self) -> usize {
-        match self.option() {
-            Some(_) => MAX_LEN,
-            None => FIXED_LEN,
-        }
+        FIXED_LEN + OPTION_LEN * self.options().count()
     }
 
     /// Writes the message, with a checksum of zero.
@@ -136,18 +135,22 @@ impl Ndp {
         };
         header.emit(bytes);
         bytes[ICMP_LEN..FIXED_LEN].copy_from_slice(&target.octets());
-        if let Some((kind, mac)) = self.option() {
-            let option = &mut bytes[FIXED_LEN..MAX_LEN];
+        let room = bytes[FIXED_LEN..].chunks_exact_mut(OPTION_LEN);
+        for (option, (kind, content)) in room.zip(self.options()) {
             option[..2].copy_from_slice(&[kind, 1]);
-            option[2..].copy_from_slice(&mac.0);
+            option[2..].copy_from_slice(&content);
         }
     }
 
-    fn option(&self) -> Option<(u8, MacAddr)> {
-        match *self {
-            Ndp::Solicitation { source, .. } => source.map(|mac| (SOURCE, mac)),
-            Ndp::Advertisement { station, .. } => station.map(|mac| (TARGET, mac)),
-        }
+    fn options(&self) -> impl Iterator<Item = (u8, [u8; 6])> + use<> {
+        let [first, second] = match *self {
+            Ndp::Solicitation { source, nonce, .. } => [
+                source.map(|mac| (SOURCE, mac.0)),
+                nonce.map(|nonce| (NONCE, nonce)),
+            ],
+            Ndp::Advertisement { station, .. } => [station.map(|mac| (TARGET, mac.0)), None],
+        };
+        first.into_iter().chain(second)
     }
 }
 
@@ -185,7 +188,8 @@ pub(super) fn link_address(bytes: &[u8], wanted: u8) -> Result<Option<MacAddr>, 
 /// The unit of options' lengths.
 const OPTION_LEN: usize = 8;
 pub(super) const SOURCE: u8 = 1;
-const TARGET: u8 = 2;
+pub(super) const TARGET: u8 = 2;
+const NONCE: u8 = 14;
 
 #[cfg(test)]
 mod tests {
@@ -197,14 +201,16 @@ mod tests {
         (
             any::<(u128, u8, bool)>(),
             prop::option::of(any::<[u8; 6]>()),
+            prop::option::of(any::<[u8; 6]>()),
         )
-            .prop_map(|((target, flags, asks), mac)| {
+            .prop_map(|((target, flags, asks), mac, nonce)| {
                 let target = zone::wire((target >> 1).into());
                 let mac = mac.map(MacAddr);
                 match asks {
                     true => Ndp::Solicitation {
                         target,
                         source: mac,
+                        nonce,
                     },
                     false => Ndp::Advertisement {
                         target,
@@ -225,12 +231,17 @@ mod tests {
     fn an_option_without_length_spoils_the_message() {
         let source = Some(MacAddr([2, 0, 0, 0, 0, 1]));
         let target = Ipv6Addr::LOCALHOST;
-        let mut bytes = bytes_of(&Ndp::Solicitation { target, source });
+        let asked = Ndp::Solicitation {
+            target,
+            source,
+            nonce: None,
+        };
+        let mut bytes = bytes_of(&asked);
         // What is not known is skipped, in front and behind.
         bytes.splice(FIXED_LEN..FIXED_LEN, [99, 1, 0, 0, 0, 0, 0, 0]);
-        bytes.extend([14, 2]);
+        bytes.extend([99, 2]);
         bytes.extend([0; 14]);
-        assert_eq!(Ndp::parse(&bytes), Ok(Ndp::Solicitation { target, source }));
+        assert_eq!(Ndp::parse(&bytes), Ok(asked));
         bytes[FIXED_LEN + 1] = 0;
         assert_eq!(Ndp::parse(&bytes), Err(HeaderError::BadLength));
         bytes[FIXED_LEN + 1] = 9;
@@ -249,7 +260,7 @@ mod tests {
             let other = other.expect("a message");
             let same = match (message, other) {
                 (
-                    Ndp::Solicitation { target, source },
+                    Ndp::Solicitation { target, source, .. },
                     NdiscRepr::NeighborSolicit { target_addr, lladdr },
                 ) => target == target_addr
                     && source.map(|m| m.0.to_vec()) == lladdr.map(|l| l.as_bytes().to_vec()),

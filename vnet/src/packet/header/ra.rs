@@ -29,6 +29,10 @@ pub(crate) struct Advert {
     pub preference: Preference,
     /// How many seconds it is one; zero if it is none.
     pub lifetime: u16,
+    /// For how many milliseconds a neighbour is taken to be reachable; zero if that is not said.
+    pub reachable: u32,
+    /// After how many milliseconds a neighbour is asked again; zero if that is not said.
+    pub retrans: u32,
     /// Where it is.
     pub source: Option<MacAddr>,
     /// The MTU of the link.
@@ -124,11 +128,15 @@ impl Advert {
     pub(crate) fn parse(bytes: &[u8]) -> Result<Advert, HeaderError> {
         let [hop_limit, flags, lifetime @ ..] = fixed(bytes, ROUTER_ADVERTISEMENT)?;
         let options = bytes.get(ADVERT_LEN..).ok_or(HeaderError::Truncated)?;
+        let times = bytes[ICMP_LEN..].first_chunk::<8>();
+        let [a, b, c, d, e, f, g, h] = *times.ok_or(HeaderError::Truncated)?;
         let mut advert = Advert {
             hop_limit,
             // RFC 4191 section 2.2: the reserved value is read as medium.
             preference: Preference::of(flags).unwrap_or_default(),
             lifetime: u16::from_be_bytes(lifetime),
+            reachable: u32::from_be_bytes([a, b, c, d]),
+            retrans: u32::from_be_bytes([e, f, g, h]),
             source: ndp::link_address(options, ndp::SOURCE)?,
             mtu: None,
             prefixes: SmallVec::new(),
@@ -155,8 +163,8 @@ impl Advert {
         let [high, low] = self.lifetime.to_be_bytes();
         let flags = self.preference.flags();
         let mut bytes = header(ROUTER_ADVERTISEMENT, [self.hop_limit, flags, high, low]);
-        // How long neighbours are reachable, and when to ask again, is left to the hosts.
-        bytes.extend([0; 8]);
+        bytes.extend(self.reachable.to_be_bytes());
+        bytes.extend(self.retrans.to_be_bytes());
         put_source(&mut bytes, self.source);
         if let Some(mtu) = self.mtu {
             bytes.extend([MTU, 1, 0, 0]);
@@ -262,6 +270,8 @@ mod tests {
             hop_limit: 63,
             preference: Preference::High,
             lifetime: 1800,
+            reachable: 20_000,
+            retrans: 500,
             source: Some(MacAddr([2, 0, 0, 0, 0, 1])),
             mtu: Some(1400),
             prefixes: SmallVec::from_slice(&[Prefix {

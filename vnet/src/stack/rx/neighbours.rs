@@ -9,11 +9,12 @@ use crate::ip::addr::{self, Ours};
 use crate::ip::family::{V4, V6};
 use crate::ip::fib::Route;
 use crate::ip::input::Version;
+use crate::ip::v6::dad::Phase;
 use crate::neigh::arp::ArpVerdict;
 use crate::neigh::ndp::NdpVerdict;
 use crate::neigh::verdict::{NeighIngress, NeighLimit, Release, Scope};
 use crate::packet::header::arp::ARP_LEN;
-use crate::packet::header::ndp::Ndp;
+use crate::packet::header::ndp::{Flags, Ndp};
 use crate::packet::header::{ArpPacket, EtherType, IpInfo, zone};
 use crate::packet::{Cx, MacAddr, Packet};
 use crate::stack::Stack;
@@ -105,10 +106,11 @@ fn sender<V: Version>(s: &Stack, ifid: IfId, ip: V::Addr) -> Scope {
     }
 }
 
-/// RFC 4862 sections 5.4.3 and 5.4.4: true when the sender has the target, or wants it as we do.
-fn claims(src: Ipv6Addr, ours: MacAddr, message: Ndp) -> bool {
+/// RFC 4862 sections 5.4.3 and 5.4.4: true when the sender has the target, or wants one that we have not had
+/// before it.
+fn claims(phase: Phase, src: Ipv6Addr, ours: MacAddr, message: Ndp) -> bool {
     match message {
-        Ndp::Solicitation { .. } => src.is_unspecified(),
+        Ndp::Solicitation { .. } => src.is_unspecified() && phase != Phase::InUse,
         Ndp::Advertisement { station, .. } => station != Some(ours),
     }
 }
@@ -141,10 +143,27 @@ pub(super) fn discovery(
             false => Scope::Stranger,
         },
     };
-    if s.ip.dad.phase(ifid, message.target()).is_some() && claims(src, mac, message) {
-        cx.stats.delivered += 1;
-        return s.duplicate(ifid, message.target());
+    if let Some(phase) = s.ip.dad.phase(ifid, message.target()) {
+        // RFC 7527 section 4.2: what a loop brings back says nothing.
+        if let Ndp::Solicitation {
+            target,
+            nonce: Some(nonce),
+            ..
+        } = message
+            && s.ip.dad.is_own(ifid, target, nonce)
+        {
+            return cx.stats.drop_rx(DropReason::NotForUs);
+        }
+        if claims(phase, src, mac, message) {
+            cx.stats.delivered += 1;
+            return s.duplicate(ifid, message.target());
+        }
     }
+    // RFC 4861 section 7.2.5: who is a router no more is none to be taken.
+    let retires = match message {
+        Ndp::Advertisement { target, flags, .. } => !flags.has(Flags::ROUTER) && target == src,
+        Ndp::Solicitation { .. } => false,
+    };
     match s.neigh.discovered(cx.now, ingress, src, message) {
         NdpVerdict::Drop(reason) => cx.stats.drop_rx(reason),
         NdpVerdict::Accepted { answer, release } => {
@@ -153,6 +172,9 @@ pub(super) fn discovery(
                 tx::neighbours::advertise(s, cx, ifid, answer);
             }
             send(s, cx, ifid, EtherType::IPV6, release);
+            if retires {
+                s.retire_router(ifid, src);
+            }
         }
         NdpVerdict::Conflict { ip } => {
             cx.stats.delivered += 1;

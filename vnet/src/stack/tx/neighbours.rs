@@ -65,7 +65,7 @@ pub(super) fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: IpAddr) {
             arp(s, cx, ifid, MacAddr::BROADCAST, &announcement);
         }
         IpAddr::V6(target) => {
-            let retrans = s.neigh.config().retrans;
+            let retrans = s.neigh.retrans(ifid);
             match s.ip.dad.start(cx.now, retrans, ifid, target) {
                 Some(true) => {
                     s.ip.note_deadlines();
@@ -95,13 +95,14 @@ pub(super) fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: IpAddr) {
 
 /// Goes on asking whether others have addresses of ours, and begins to use those that nobody has.
 pub(in crate::stack) fn detect(s: &mut Stack, cx: &mut Cx) {
-    let retrans = s.neigh.config().retrans;
-    for (ifid, net, due) in s.ip.dad.take_due(cx.now, retrans) {
+    let Stack { ip, neigh, .. } = &mut *s;
+    for (ifid, net, due) in ip.dad.take_due(cx.now, |ifid| neigh.retrans(ifid)) {
         let is_running = s.ifs.get(ifid).is_some_and(Netif::is_running);
         match due {
-            Due::Ask if is_running => ask_for_ourselves(s, cx, ifid, net.addr()),
-            // It begins again when the interface runs.
-            Due::Ask => s.ip.dad.pause(ifid, net.addr()),
+            // Nobody may have heard the question: it begins again when the interface runs.
+            Due::Ask if !is_running => s.ip.dad.pause(ifid, net.addr()),
+            Due::Unique(phase) if !is_running => s.ip.dad.begin(ifid, net, phase),
+            Due::Ask => ask_for_ourselves(s, cx, ifid, net.addr()),
             // It is announced with the next output.
             Due::Unique(Phase::Tentative) => s.unique(ifid, net),
             Due::Unique(_) => announce(s, cx, ifid, net.addr().into()),
@@ -114,6 +115,7 @@ fn ask_for_ourselves(s: &mut Stack, cx: &mut Cx, ifid: IfId, target: Ipv6Addr) {
     let question = Ndp::Solicitation {
         target,
         source: None,
+        nonce: s.ip.dad.nonce(ifid, target),
     };
     let group = v6::solicited_node(target);
     let to = MacAddr::of_group(group.into());
@@ -136,7 +138,11 @@ fn solicit(s: &mut Stack, cx: &mut Cx, probe: &neigh::ProbeOut, mac: MacAddr, ta
         }
     };
     let source = Some(mac);
-    let question = Ndp::Solicitation { target, source };
+    let question = Ndp::Solicitation {
+        target,
+        source,
+        nonce: None,
+    };
     ndp(s, cx, ifid, (src, dst), to, &question);
 }
 
@@ -149,7 +155,7 @@ pub(in crate::stack) fn advertise(s: &mut Stack, cx: &mut Cx, ifid: IfId, answer
     };
     // RFC 4429 section 3.3: who may not be the only one to have an address contradicts nobody.
     let flags = match s.ip.dad.phase(ifid, answer.target) {
-        None => flags.with(Flags::OVERRIDE),
+        None | Some(Phase::InUse) => flags.with(Flags::OVERRIDE),
         Some(_) => flags,
     };
     let said = Ndp::Advertisement {
@@ -203,6 +209,25 @@ pub(in crate::stack) fn discover(
     let packet = headed(s, cx, ends, packet);
     let to = MacAddr::of_group(ends.1.into());
     ether(s, cx, ifid, to, EtherType::IPV6, packet);
+}
+
+/// Sends a message of router discovery to one neighbour.
+pub(in crate::stack) fn discover_one(
+    s: &mut Stack,
+    cx: &mut Cx,
+    ifid: IfId,
+    ends: (Ipv6Addr, Ipv6Addr),
+    bytes: Vec<u8>,
+) {
+    let mut packet = Packet::outgoing(Payload::from(bytes));
+    packet.meta.csum = icmp::v6::PARTIAL;
+    let packet = headed(s, cx, ends, packet);
+    let way = Way {
+        ifid,
+        hop: ends.1.into(),
+        origin: Origin::Connected,
+    };
+    hop(s, cx, ends.1.into(), packet, way);
 }
 
 fn ndp_packet(s: &mut Stack, cx: &Cx, ends: (Ipv6Addr, Ipv6Addr), message: &Ndp) -> Packet {

@@ -1,0 +1,284 @@
+//! Promise: no two stations use one address of IPv6, and none loses one that it has had for long (RFC 4862 section 5.4).
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use vnet::net::{EchoEvent, EchoSocket, TcpStream, UdpSocket};
+use vnet::{AdminState, MacAddr, NextHop, OwnedVnet, System, Vnet};
+use vnet_tests::accounts::assert_conserved;
+use vnet_tests::frames::{Ip6, ethernet};
+use vnet_tests::judge;
+
+type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+/// Two vnets on one wire, with 2001:db8::1 and 2001:db8::2.
+fn pair(system: &System) -> Result<(OwnedVnet, OwnedVnet)> {
+    let (a, b) = (system.create("a")?, system.create("b")?);
+    a.epair("eth0", &b, "eth0")?;
+    a.add_address("eth0", "2001:db8::1/64".parse()?)?;
+    b.add_address("eth0", "2001:db8::2/64".parse()?)?;
+    judge::watch(&[&a]);
+    Ok((a, b))
+}
+
+fn ping(from: &Vnet, to: &str, len: usize) -> Result<Option<EchoEvent>> {
+    ping_with(from, to, len, None)
+}
+
+#[track_caller]
+fn answers(from: &Vnet, to: &str, len: usize) {
+    match ping(from, to, len) {
+        Ok(Some(EchoEvent::Reply { from, len: got, .. })) => {
+            let to: IpAddr = to.parse().expect("an address");
+            assert_eq!((from, got), (to, len));
+        }
+        other => panic!("{to} with {len} bytes: {other:?}"),
+    }
+}
+
+fn ping_with(from: &Vnet, to: &str, len: usize, ttl: Option<u32>) -> Result<Option<EchoEvent>> {
+    let socket = EchoSocket::bind_in(from)?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    if let Some(ttl) = ttl {
+        socket.set_ttl(ttl)?;
+    }
+    socket.send_to(1, &vec![7; len], to.parse()?)?;
+    Ok(socket.recv().ok().map(|(event, _)| event))
+}
+
+/// The books are right, and so is what was sent.
+fn is_clean(vnets: &[&Vnet]) {
+    for vnet in vnets {
+        assert_conserved(vnet);
+    }
+    judge::judge();
+}
+
+/// How many frames have left by eth0.
+fn frames(vnet: &Vnet) -> u64 {
+    let interfaces = vnet.interfaces().unwrap_or_default();
+    let eth0 = interfaces.iter().find(|i| i.name == "eth0");
+    eth0.map_or(0, |i| i.counters.tx_frames)
+}
+
+/// Lets time pass.
+fn pass(vnet: &Vnet, secs: u64) -> Result {
+    let socket = EchoSocket::bind_in(vnet)?;
+    socket.set_read_timeout(Some(Duration::from_secs(secs)))?;
+    assert!(socket.recv().is_err(), "nobody sends");
+    Ok(())
+}
+
+/// The addresses of eth0 that are not used: those of which it is not known yet, and duplicates.
+fn unused(vnet: &Vnet) -> Result<[String; 2]> {
+    let inspection = vnet.inspect()?;
+    let eth0 = inspection.interfaces.iter().find(|i| i.info.name == "eth0");
+    let eth0 = eth0.expect("it has the interface");
+    Ok([&eth0.tentative, &eth0.duplicate].map(|all| {
+        let all = all.iter().map(ToString::to_string);
+        all.collect::<Vec<_>>().join(" ")
+    }))
+}
+
+const NONE: [&str; 2] = [""; 2];
+
+const SAME: &str = "2001:db8::7";
+
+#[test]
+fn who_comes_later_does_not_get_an_address_that_somebody_has() -> Result {
+    let system = System::virtual_time(1);
+    let (a, b) = pair(&system)?;
+    a.add_address("eth0", "2001:db8::7/64".parse()?)?;
+    pass(&a, 2)?;
+    answers(&b, SAME, 8);
+    b.add_address("eth0", "2001:db8::7/64".parse()?)?;
+    pass(&b, 2)?;
+    assert_eq!(unused(&b)?, ["", SAME]);
+    assert_eq!(unused(&a)?, NONE);
+    assert!(
+        b.inspect()?
+            .to_string()
+            .contains("2001:db8::7 prefixlen 64 duplicated")
+    );
+    let local = (SAME, 80);
+    assert!(UdpSocket::bind_in(&b, local).is_err());
+    assert!(UdpSocket::bind_in(&a, local).is_ok());
+    assert!(b.add_address("eth0", "2001:db8::7/64".parse()?).is_err());
+    answers(&b, SAME, 8);
+    // The configuration is what it was, and a twin has it.
+    let twin = b.clone_as("twin")?;
+    assert_eq!(twin.inspect()?.normalised(), b.inspect()?.normalised());
+    // Who comes up again asks again.
+    a.remove_address("eth0", SAME.parse()?)?;
+    b.set_up("eth0", AdminState::Down)?;
+    b.set_up("eth0", AdminState::Up)?;
+    assert_eq!(unused(&b)?, [SAME, ""]);
+    pass(&b, 2)?;
+    assert_eq!(unused(&b)?, NONE);
+    answers(&a, SAME, 8);
+    b.remove_address("eth0", SAME.parse()?)?;
+    is_clean(&[&a, &b]);
+    Ok(())
+}
+
+#[test]
+fn what_has_been_in_use_is_not_lost_to_who_asks_while_it_is_asked_for_again() -> Result {
+    let system = System::virtual_time(1);
+    let (a, b) = pair(&system)?;
+    a.add_address("eth0", "2001:db8::7/64".parse()?)?;
+    pass(&a, 2)?;
+    // It asks again, and somebody else wants the address in the same second.
+    a.set_up("eth0", AdminState::Down)?;
+    a.set_up("eth0", AdminState::Up)?;
+    b.add_address("eth0", "2001:db8::7/64".parse()?)?;
+    pass(&a, 5)?;
+    assert_eq!(unused(&a)?, NONE);
+    assert_eq!(unused(&b)?[1], SAME);
+    is_clean(&[&a, &b]);
+    Ok(())
+}
+
+/// RFC 7527: a loop in front of an interface makes no duplicate of its addresses.
+#[test]
+fn a_question_that_comes_back_is_none_of_another() -> Result {
+    let system = System::virtual_time(1);
+    let a = system.create("a")?;
+    let port = a.port("eth0", None)?;
+    a.add_address("eth0", "2001:db8::7/64".parse()?)?;
+    let mut returned = 0;
+    for _ in 0..30 {
+        let socket = EchoSocket::bind_in(&a)?;
+        socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+        assert!(socket.recv().is_err());
+        while let Some(frame) = port.recv() {
+            returned += 1;
+            port.send(frame.to_vec())?;
+        }
+    }
+    assert!(returned >= 4, "two questions and two announcements");
+    assert_eq!(unused(&a)?, NONE);
+    is_clean(&[&a]);
+    Ok(())
+}
+
+/// The bytes of the answer to who asks whether an address is taken (RFC 4861 sections 4.4 and 7.2.4).
+#[test]
+fn who_asks_for_an_address_that_is_taken_is_told_so_with_everybody() -> Result {
+    let system = System::virtual_time(1);
+    let a = system.create("a")?;
+    let port = a.port("eth0", Some(MacAddr([2, 0, 0, 0, 0, 1])))?;
+    a.add_address("eth0", "2001:db8::7/64".parse()?)?;
+    pass(&a, 2)?;
+    while port.recv().is_some() {}
+    let mut rest = vec![0; 4];
+    rest.extend(SAME.parse::<std::net::Ipv6Addr>()?.octets());
+    // A nonce, as the Linux kernel sends one.
+    rest.extend([14, 1, 1, 2, 3, 4, 5, 6]);
+    let asks = Ip6 {
+        hop_limit: 255,
+        ..Ip6::new("::".parse()?, "ff02::1:ff00:7".parse()?)
+    };
+    let asks = asks.icmp(135, 0, &rest);
+    let group = [0x33, 0x33, 0xff, 0, 0, 7];
+    port.send(ethernet(group, [2, 0, 0, 0, 0, 0x77], 0x86dd, &asks))?;
+    pass(&a, 1)?;
+    let said = port.recv().map(|frame| frame.to_vec()).ok_or("no answer")?;
+    assert_eq!(said[..6], [0x33, 0x33, 0, 0, 0, 1]);
+    assert_eq!(said[6..12], [2, 0, 0, 0, 0, 1]);
+    assert_eq!((said[20], said[21]), (58, 255));
+    let address = |at: usize| -> Result<std::net::Ipv6Addr> {
+        Ok(<[u8; 16]>::try_from(&said[at..at + 16])?.into())
+    };
+    assert_eq!(
+        [address(22)?, address(38)?],
+        [SAME.parse()?, "ff02::1".parse::<std::net::Ipv6Addr>()?]
+    );
+    // Not solicited, and overriding.
+    assert_eq!((said[54], said[58]), (136, 0x20));
+    assert_eq!(address(62)?, SAME.parse::<std::net::Ipv6Addr>()?);
+    assert_eq!(said[78..], [2, 1, 2, 0, 0, 0, 0, 1]);
+    assert!(port.recv().is_none());
+    Ok(())
+}
+
+#[test]
+fn the_prefix_of_an_address_that_is_asked_for_is_on_the_link() -> Result {
+    let system = System::virtual_time(1);
+    let (a, b) = (system.create("a")?, system.create("b")?);
+    a.epair("eth0", &b, "eth0")?;
+    a.set_sysctl("net.inet6.ip6.optimistic_dad", 0)?;
+    a.set_sysctl("net.inet6.ip6.dad_count", 5)?;
+    a.add_address("eth0", "2001:db8::2/64".parse()?)?;
+    a.add_route("::/0".parse()?, NextHop::Gateway("2001:db8::1".parse()?))?;
+    assert!(unused(&a)?[0].contains("2001:db8::2"));
+    // When it goes, so does its prefix.
+    a.remove_address("eth0", "2001:db8::2".parse()?)?;
+    let routes = a.inspect()?.routes;
+    let left: Vec<_> = routes
+        .iter()
+        .filter(|r| r.dst.to_string() == "2001:db8::/64")
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
+#[test]
+fn of_two_who_want_an_address_at_once_none_gets_it() -> Result {
+    for optimistic in [0, 1] {
+        let system = System::virtual_time(1);
+        let (a, b) = (system.create("a")?, system.create("b")?);
+        a.epair("eth0", &b, "eth0")?;
+        for vnet in [&a, &b] {
+            vnet.set_sysctl("net.inet6.ip6.optimistic_dad", optimistic)?;
+        }
+        for vnet in [&a, &b] {
+            vnet.add_address("eth0", "2001:db8::7/64".parse()?)?;
+        }
+        pass(&a, 5)?;
+        for vnet in [&a, &b] {
+            assert_eq!(unused(vnet)?[1], SAME, "{optimistic}");
+            assert!(vnet.remove_address("eth0", SAME.parse()?).is_ok());
+            assert_eq!(unused(vnet)?, NONE);
+        }
+        is_clean(&[&a, &b]);
+        for vnet in [a, b] {
+            assert!(vnet.destroy().leaked.is_zero());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_tentative_neither_sends_nor_answers() -> Result {
+    let system = System::virtual_time(1);
+    let (a, b) = (system.create("a")?, system.create("b")?);
+    a.epair("eth0", &b, "eth0")?;
+    b.add_address("eth0", "2001:db8::2/64".parse()?)?;
+    pass(&b, 2)?;
+    a.set_sysctl("net.inet6.ip6.optimistic_dad", 0)?;
+    a.set_sysctl("net.inet6.ip6.dad_count", 5)?;
+    a.add_address("eth0", "2001:db8::1/64".parse()?)?;
+    let sent = frames(&a);
+    let tentative = unused(&a)?[0].clone();
+    assert_eq!(
+        tentative.split(' ').count(),
+        2,
+        "the link-local one as well: {tentative:?}"
+    );
+    assert!(UdpSocket::bind_in(&a, "[2001:db8::1]:9").is_err());
+    assert!(TcpStream::connect_in(&a, "[2001:db8::2]:80").is_err());
+    let asked = ping_with(&b, "2001:db8::1", 8, None)?;
+    // It is asked for three times, a second each, before it is there.
+    assert!(
+        matches!(asked, None | Some(EchoEvent::Unreachable { .. })),
+        "{asked:?}"
+    );
+    pass(&a, 5)?;
+    assert_eq!(unused(&a)?, NONE);
+    // Five questions for each of two addresses, of which the first ones were there, and an announcement.
+    assert_eq!(frames(&a) - sent, 10);
+    answers(&b, "2001:db8::1", 8);
+    answers(&a, "2001:db8::2", 8);
+    is_clean(&[&a, &b]);
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! Which addresses of IPv6 an interface was given, which it has by itself, and when something about them is due.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::Ipv6Net;
+
+use super::Ip;
+use crate::base::id::IfId;
+
+impl Ip {
+    /// Takes the route to the prefix of an address of IPv6 away, when no other address of the interface lies in
+    /// it: a prefix is on the link while somebody may have an address of it, used or not.
+    pub(crate) fn disconnect(&mut self, ifid: IfId, net: Ipv6Net) {
+        let prefix = net.trunc();
+        let used = self.v6.addrs.on_interface(ifid).map(|a| a.net);
+        let mut all = used.chain(self.dad.held(ifid).map(|(net, _)| net));
+        if !all.any(|net| net.trunc() == prefix) {
+            self.v6.fib.remove_connected(prefix, ifid);
+        }
+    }
+
+    /// The address of IPv6 that an interface has given itself.
+    pub(crate) fn own_v6(&self, ifid: IfId) -> Option<Ipv6Addr> {
+        self.own.get(&ifid).copied()
+    }
+
+    /// Notes that it has.
+    pub(crate) fn set_own_v6(&mut self, ifid: IfId, addr: Option<Ipv6Addr>) {
+        match addr {
+            Some(addr) => self.own.insert(ifid, addr),
+            None => self.own.remove(&ifid),
+        };
+    }
+
+    /// True when any interface was given an address of IPv6.
+    pub(crate) fn has_given_v6(&self) -> bool {
+        // Those that follow from advertisements are none that were given.
+        let derived = self.own.len() + self.autoconf.assigned.len();
+        self.v6.addrs.len() + self.dad.held_len() > derived
+    }
+
+    /// The addresses of IPv6 that an interface was given.
+    pub(crate) fn given_v6(&self, ifid: IfId) -> impl Iterator<Item = Ipv6Addr> {
+        let all = self.v6.addrs.on_interface(ifid).map(|a| a.addr());
+        let all = all.chain(self.dad.held(ifid).map(|(net, _)| net.addr()));
+        let own = self.own_v6(ifid);
+        let assigned = &self.autoconf.assigned;
+        all.filter(move |addr| Some(*addr) != own && !assigned.contains(&(ifid, *addr)))
+    }
+
+    /// The addresses that an interface was given.
+    pub(crate) fn given_on(&self, ifid: IfId) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.v4.addrs.on_interface(ifid).map(|a| a.addr().into());
+        v4.chain(self.given_v6(ifid).map(IpAddr::from))
+    }
+
+    /// To be called when deadlines have come or gone.
+    pub(crate) fn note_deadlines(&mut self) {
+        let slow = [
+            self.dad.next_deadline(),
+            self.autoconf.next_deadline(),
+            self.v6.groups.next_deadline(),
+        ];
+        self.slow = slow.into_iter().flatten().min();
+        self.note_reassembly();
+    }
+
+    pub(super) fn note_reassembly(&mut self) {
+        let due = [
+            self.v4.reassembly.next_deadline(),
+            self.v6.reassembly.next_deadline(),
+            self.slow,
+        ];
+        self.due = due.into_iter().flatten().min();
+    }
+
+    /// Addresses in doubt, and what routers have said: what ends in time.
+    pub(crate) fn in_time(&self) -> usize {
+        self.dad.len() + self.autoconf.len()
+    }
+}

@@ -514,3 +514,57 @@ fn nobody_else_redirects() -> Result {
     }
     Ok(())
 }
+
+/// RFC 4861 section 6.3.4: the hop limit and the MTU are those of the link.
+#[test]
+fn a_host_obeys_what_is_said_of_its_link() -> Result {
+    let system = System::virtual_time(1);
+    let (host, other) = (system.create("host")?, system.create("other")?);
+    host.epair("eth0", &other, "eth0")?;
+    other.add_address("eth0", "2001:db8:9::9/64".parse()?)?;
+    obey(&host)?;
+    pass(&host, 2)?;
+    let [_, mut prefix] = options("2001:db8:9::/64");
+    prefix[3] = 0xc0;
+    let raw = RawSocket::open_in(&other, 58)?;
+    raw.set_ttl(255)?;
+    let says = |hop_limit: u8, mtu: u32| -> Result {
+        let mtu = [&[5, 1, 0, 0][..], &mtu.to_be_bytes()].concat();
+        let mut bytes = advert(1800, &[prefix.clone(), mtu]);
+        bytes[4] = hop_limit;
+        raw.send_to(&bytes, "ff02::1".parse()?)?;
+        pass(&host, 3)
+    };
+    // The hop limit of the answer, and in how many frames it comes.
+    let asks = |len: usize| -> Result<(u8, u64)> {
+        let addr = autoconfigured(&host)?[0];
+        let sent = || -> Result<u64> {
+            let all = host.interfaces()?;
+            Ok(all.iter().map(|i| i.counters.tx_frames).sum())
+        };
+        let before = sent()?;
+        let socket = EchoSocket::bind_in(&other)?;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        socket.send_to(1, &vec![7; len], addr)?;
+        match socket.recv()?.0 {
+            EchoEvent::Reply { ttl, .. } => Ok((ttl, sent()? - before)),
+            event => Err(format!("{event:?}").into()),
+        }
+    };
+    says(33, 1400)?;
+    asks(8)?;
+    assert_eq!(asks(1352)?, (33, 1));
+    assert_eq!(asks(1353)?, (33, 2));
+    // What cannot be is not heard, and nothing said leaves all as it was.
+    for mtu in [1279, 1501, 70_000] {
+        says(0, mtu)?;
+        assert_eq!(asks(1353)?, (33, 2), "{mtu}");
+    }
+    // What is configured comes first.
+    host.set_sysctl("net.inet.ip.ttl", 99)?;
+    says(33, 1280)?;
+    assert_eq!(asks(1232)?, (99, 1));
+    assert_eq!(asks(1233)?, (99, 2));
+    assert_conserved(&host);
+    Ok(())
+}

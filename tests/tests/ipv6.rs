@@ -7,11 +7,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use vnet::net::{EchoEvent, EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::time::Instant;
-use vnet::{
-    AdminState, DropReason, Forwarding, MacAddr, NextHop, Offload, OwnedVnet, System, Vnet,
-};
+use vnet::{AdminState, DropReason, Forwarding, NextHop, Offload, OwnedVnet, System, Vnet};
 use vnet_tests::accounts::assert_conserved;
-use vnet_tests::frames::{Ip6, ethernet};
 use vnet_tests::{judge, topology};
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -537,14 +534,6 @@ fn frame(to: [u8; 6], ends: (&str, &str), next: u8, hop_limit: u8, rest: &[u8]) 
     }
     frame.extend(rest);
     frame
-}
-
-/// Lets time pass.
-fn pass(vnet: &Vnet, secs: u64) -> Result {
-    let socket = EchoSocket::bind_in(vnet)?;
-    socket.set_read_timeout(Some(Duration::from_secs(secs)))?;
-    assert!(socket.recv().is_err(), "nobody sends");
-    Ok(())
 }
 
 /// A piece of a datagram of 1408 bytes behind the IP header, in two: in an Ethernet frame.

@@ -68,7 +68,7 @@ pub(crate) struct NeighCache {
     /// Neighbours that are being asked for.
     resolving: usize,
     /// What routers say of the times of links.
-    said: Option<Box<BTreeMap<IfId, Times>>>,
+    said: BTreeMap<IfId, Times>,
 }
 
 /// What a router says of the times of its link (RFC 4861 section 6.3.4).
@@ -94,7 +94,7 @@ impl NeighCache {
             defended: SmallVec::new(),
             held: HeldCount::default(),
             resolving: 0,
-            said: None,
+            said: BTreeMap::new(),
         }
     }
 
@@ -329,7 +329,7 @@ impl NeighCache {
             resolving,
             said,
         } = self;
-        *said = None;
+        said.clear();
         index.reset();
         entries.reset();
         deadlines.reset();
@@ -443,8 +443,7 @@ impl NeighCache {
     /// what it does not say stays as it was.
     pub(crate) fn say_times(&mut self, ifid: IfId, times: Times) {
         if times != Times::default() {
-            let said = self.said.get_or_insert_default();
-            let before = said.entry(ifid).or_default();
+            let before = self.said.entry(ifid).or_default();
             before.reachable = times.reachable.or(before.reachable);
             before.retrans = times.retrans.or(before.retrans);
         }
@@ -452,17 +451,11 @@ impl NeighCache {
 
     /// Forgets what routers have said of the times of a link.
     pub(crate) fn forget_times(&mut self, ifid: IfId) {
-        if let Some(said) = &mut self.said {
-            said.remove(&ifid);
-            if said.is_empty() {
-                self.said = None;
-            }
-        }
+        self.said.remove(&ifid);
     }
 
     fn times(&self, ifid: IfId) -> Times {
-        let said = self.said.as_ref().and_then(|said| said.get(&ifid));
-        said.copied().unwrap_or_default()
+        self.said.get(&ifid).copied().unwrap_or_default()
     }
 
     /// Least time between questions on a link.

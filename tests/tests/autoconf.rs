@@ -452,7 +452,7 @@ fn a_router_names_a_better_one_and_a_host_takes_it() -> Result {
         let own = eth0.info.addresses.iter().map(|net| net.addr());
         let own = own
             .filter(|a| a.to_string().starts_with("fe80"))
-            .last()
+            .next_back()
             .expect("it has one");
         host.remove_route("::/0".parse()?)?;
         host.add_route(

@@ -330,6 +330,12 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
         said(s.tenant.set_sysctl("net.inet.ip.ttl", 9))
     }),
     ("sysctls", Own, |s| said(s.tenant.sysctls(""))),
+    ("set_hosts", Own, |s| {
+        said(s.tenant.set_hosts(Default::default()))
+    }),
+    ("set_resolver", Own, |s| {
+        said(s.tenant.set_resolver(|_| Ok(Vec::new())))
+    }),
     ("spawn", Own, |s| {
         let names = || (Vnet::current().unwrap().system().names(), Vnet::current());
         said(s.tenant.spawn(names).unwrap().join().unwrap())

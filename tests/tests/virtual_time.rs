@@ -255,6 +255,31 @@ fn sleeps_end_when_they_said_and_leave_nothing() {
     assert!(system.pending().timers.is_empty());
 }
 
+/// The short report names the program's own line, even where the standard library's trait does the reading.
+#[test]
+fn a_deadlock_is_told_briefly_and_in_full() {
+    use std::io::Read;
+    let system = System::virtual_time(1);
+    let (a, b) = pair(&system);
+    let listener = TcpListener::bind_in(&b, "192.0.2.2:80").unwrap();
+    let mut client = TcpStream::connect_in(&a, "192.0.2.2:80").unwrap();
+    let (_server, _) = listener.accept().unwrap();
+    let _tasks: Vec<_> = (0..20).map(|_| a.spawn_future(pending::<()>())).collect();
+    let line = line!() + 1;
+    let error = client.read_exact(&mut [0; 8]).unwrap_err();
+    let told = deadlock(&error).expect("nobody writes");
+    assert_eq!((told.site.file(), told.site.line()), (file!(), line));
+    let (brief, full) = (told.to_string(), format!("{told:#}"));
+    assert!(brief.lines().count() <= 11, "{brief}");
+    assert!(
+        brief.contains("and 12 more") && brief.contains("std::thread"),
+        "{brief}"
+    );
+    assert!(full.contains("the last events") && !brief.contains("the last events"));
+    let error = client.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(deadlock(&error).unwrap().site.file(), file!());
+}
+
 /// A wait without a limit does not give up while somebody sleeps.
 #[test]
 fn a_sleep_of_days_is_no_deadlock() {

@@ -24,4 +24,6 @@ pub use runtime::Runtime;
 mod documents {
     #[doc = include_str!("../../docs/async.md")]
     mod asynchronous {}
+    #[doc = include_str!("../../docs/testing.md")]
+    mod testing {}
 }

@@ -277,6 +277,9 @@ async fn refusals_and_the_lack_of_a_vnet() {
     let found: Vec<_> = lookup_host("192.0.2.2:1").await.unwrap().collect();
     assert_eq!(found, ["192.0.2.2:1".parse().unwrap()]);
     assert!(lookup_host("no name").await.is_err());
+    let _b = _b.enter();
+    let here: Vec<_> = lookup_host("localhost:1").await.unwrap().collect();
+    assert!(here.contains(&"127.0.0.1:1".parse().unwrap()));
 }
 
 /// As with tokio, of several tasks that poll, the last one is woken.

@@ -68,6 +68,7 @@
 //! | interfaces, addresses, links, routes; entering | [`Vnet`] |
 //! | destroying | [`OwnedVnet::destroy`], [`DestroyReport`] |
 //! | sockets | [`net`] |
+//! | names of hosts | [`Vnet::set_hosts`], [`Vnet::set_resolver`] |
 //! | connecting something from outside | [`Vnet::port`], [`Port`] |
 //! | your own init steps in every vnet | [`InitRecord`] |
 //! | per-vnet variables | [`vnet_local!`] |
@@ -189,7 +190,7 @@ pub mod time {
 /// Sockets with the names of `std::net`.
 pub mod net {
     pub use crate::socket::{
-        EchoEvent, EchoSocket, Incoming, Interest, NoCurrentVnet, RawSocket, Readiness,
+        EchoEvent, EchoSocket, Hosts, Incoming, Interest, NoCurrentVnet, RawSocket, Readiness,
         TcpListener, TcpStream, ToSocketAddrs, UdpSocket, is_gone, socket_error,
     };
     pub use crate::transport::ports::Reuse;
@@ -216,8 +217,6 @@ mod documents {
     mod links {}
     #[doc = include_str!("../../docs/lifecycle.md")]
     mod lifecycle {}
-    #[doc = include_str!("../../docs/testing.md")]
-    mod testing {}
     #[doc = include_str!("../../docs/records.md")]
     mod records {}
     #[doc = include_str!("../../docs/tenancy.md")]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use vnet::net::Hosts;
 use vnet::{
     AdminError, BridgeConfig, DestroyReport, DropReason, Forwarding, IfKind, LinkConfig,
     LinkScript, LldpNeighbour, MacAddr, MemberConfig, NextHop, OwnedVnet, Released, Stats, StpEdge,
@@ -26,6 +27,7 @@ const LLDP: (&str, &str) = ("net.link.lldp.interval", "30000");
 ///
 /// ```
 /// use vnet::System;
+/// use vnet::net::ToSocketAddrs;
 /// use vnet_lab::Topology;
 /// use vnet_lab::run::{Network, Options};
 ///
@@ -33,6 +35,11 @@ const LLDP: (&str, &str) = ("net.link.lldp.interval", "30000");
 /// let network = Network::build(&System::virtual_time(1), &plan, &Options::default())?;
 /// let first = network.vnet(0);
 /// assert_eq!(first.name(), plan.vnets[0].name);
+/// let addrs = {
+///     let _first = first.enter();
+///     (plan.vnets[1].name.as_str(), 80).to_socket_addrs()?
+/// };
+/// assert_ne!(addrs.count(), 0, "every node knows the names of all");
 /// drop(network);
 /// assert!(first.stats().is_err(), "it went with the network");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -94,6 +101,11 @@ impl Network {
                 vnet.set_sysctl(LLDP.0, LLDP.1)
                     .expect("its owner is here, and the value is in range");
             }
+        }
+        let hosts = names(plan);
+        for vnet in &network.vnets {
+            vnet.set_hosts(Arc::clone(&hosts))
+                .expect("its owner is here, so the vnet is not gone");
         }
         Ok(network)
     }
@@ -286,6 +298,16 @@ impl Network {
         self.captures.finish()?;
         Ok(reports)
     }
+}
+
+/// Every node's name, with all its addresses.
+fn names(plan: &Plan) -> Arc<Hosts> {
+    let named = plan.vnets.iter().map(|vnet| {
+        let addresses = vnet.interfaces.iter().flat_map(|i| &i.addresses);
+        let addresses = addresses.map(|address| address.addr()).collect();
+        (vnet.name.to_ascii_lowercase(), addresses)
+    });
+    Arc::new(named.collect())
 }
 
 /// Sees to it that an interface which chose its MAC address itself has none that the topology gives to

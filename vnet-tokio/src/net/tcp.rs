@@ -81,8 +81,12 @@ impl TcpStream {
     /// # Errors
     /// As [`vnet::net::TcpStream::connect_in`].
     pub async fn connect_in<A: ToSocketAddrs>(vnet: &Vnet, addr: A) -> io::Result<TcpStream> {
+        let addrs = {
+            let _names_of = vnet.enter();
+            addr.to_socket_addrs()?
+        };
         let mut last = None;
-        for addr in addr.to_socket_addrs()? {
+        for addr in addrs {
             let connected = match vnet::net::TcpStream::start_connect_in(vnet, addr) {
                 Ok(started) => TcpStream::connected(started, Clock::of(vnet)).await,
                 Err(error) => Err(error),

@@ -1,28 +1,51 @@
-//! Conversion to socket addresses, without name resolution.
+//! Conversion to socket addresses.
 
 use std::io::{self, ErrorKind};
 use std::iter::Copied;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::{option, slice};
+use std::sync::Arc;
+use std::{option, slice, vec};
 
-/// A type that can be converted to socket addresses, like [`std::net::ToSocketAddrs`] but without name resolution:
-/// a vnet must not ask the host's resolver, so text must be numeric.
+use super::names::resolve;
+use crate::instance::context::within;
+use crate::instance::cores::VnetCore;
+
+/// A type that can be converted to socket addresses, like [`std::net::ToSocketAddrs`]. A name is one of the current
+/// vnet's, or of the socket's: see [`Vnet::set_hosts`](crate::Vnet::set_hosts). The host's resolver is never asked.
 pub trait ToSocketAddrs {
+    /// No name can be in it.
+    #[doc(hidden)]
+    const NUMERIC: bool = false;
+
     /// The addresses one by one.
     type Iter: Iterator<Item = SocketAddr>;
 
     /// The addresses, in the order in which to try them.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for text that is not `address:port`.
+    /// [`ErrorKind::InvalidInput`] for text that is not `address:port` or `name:port`; [`ErrorKind::NotFound`] for
+    /// a name that is not known; [`ErrorKind::NetworkDown`] for a name when no vnet is current.
     fn to_socket_addrs(&self) -> io::Result<Self::Iter>;
 }
 
 fn invalid(text: &str) -> io::Error {
     io::Error::new(
         ErrorKind::InvalidInput,
-        format!("expected a numeric address:port such as 192.0.2.1:80, found {text:?}"),
+        format!("expected address:port or name:port, such as 192.0.2.1:80, found {text:?}"),
     )
+}
+
+/// The addresses of `host`, which may be one, or a name.
+fn lookup(host: &str, port: u16) -> io::Result<vec::IntoIter<SocketAddr>> {
+    let found = match host.parse() {
+        Ok(ip) => vec![ip],
+        Err(_) => resolve(host)?,
+    };
+    let found: Vec<_> = found
+        .into_iter()
+        .map(|ip| SocketAddr::new(ip, port))
+        .collect();
+    Ok(found.into_iter())
 }
 
 fn one(addr: SocketAddr) -> option::IntoIter<SocketAddr> {
@@ -32,6 +55,7 @@ fn one(addr: SocketAddr) -> option::IntoIter<SocketAddr> {
 macro_rules! plain {
     ($($kind:ty),*) => {$(
         impl ToSocketAddrs for $kind {
+            const NUMERIC: bool = true;
             type Iter = option::IntoIter<SocketAddr>;
 
             fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
@@ -50,15 +74,20 @@ plain!(
 );
 
 impl ToSocketAddrs for str {
-    type Iter = option::IntoIter<SocketAddr>;
+    type Iter = vec::IntoIter<SocketAddr>;
 
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
-        self.parse().map(one).map_err(|_| invalid(self))
+        if let Ok(addr) = self.parse::<SocketAddr>() {
+            return Ok(vec![addr].into_iter());
+        }
+        let (host, port) = self.rsplit_once(':').ok_or_else(|| invalid(self))?;
+        let port = port.parse().map_err(|_| invalid(self))?;
+        lookup(host, port)
     }
 }
 
 impl ToSocketAddrs for String {
-    type Iter = option::IntoIter<SocketAddr>;
+    type Iter = vec::IntoIter<SocketAddr>;
 
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
         self.as_str().to_socket_addrs()
@@ -66,15 +95,23 @@ impl ToSocketAddrs for String {
 }
 
 impl ToSocketAddrs for (&str, u16) {
-    type Iter = option::IntoIter<SocketAddr>;
+    type Iter = vec::IntoIter<SocketAddr>;
 
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
-        let ip: IpAddr = self.0.parse().map_err(|_| invalid(self.0))?;
-        Ok(one(SocketAddr::new(ip, self.1)))
+        lookup(self.0, self.1)
+    }
+}
+
+impl ToSocketAddrs for (String, u16) {
+    type Iter = vec::IntoIter<SocketAddr>;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+        lookup(&self.0, self.1)
     }
 }
 
 impl<'a> ToSocketAddrs for &'a [SocketAddr] {
+    const NUMERIC: bool = true;
     type Iter = Copied<slice::Iter<'a, SocketAddr>>;
 
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
@@ -83,6 +120,7 @@ impl<'a> ToSocketAddrs for &'a [SocketAddr] {
 }
 
 impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
+    const NUMERIC: bool = T::NUMERIC;
     type Iter = T::Iter;
 
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
@@ -90,13 +128,23 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
     }
 }
 
-/// Tries `f` with each address in turn; the first success counts, or the last error.
+/// The addresses, where names are those of `core`.
+#[inline]
+fn addrs_in<A: ToSocketAddrs>(core: &Arc<VnetCore>, addrs: &A) -> io::Result<A::Iter> {
+    match A::NUMERIC {
+        true => addrs.to_socket_addrs(),
+        false => within(core, || addrs.to_socket_addrs()),
+    }
+}
+
+/// Tries `f` with each address in turn; the first success counts, or the last error. Names are those of `core`.
 pub(super) fn each_addr<R>(
+    core: &Arc<VnetCore>,
     addrs: impl ToSocketAddrs,
     mut f: impl FnMut(SocketAddr) -> io::Result<R>,
 ) -> io::Result<R> {
     let mut last = None;
-    for addr in addrs.to_socket_addrs()? {
+    for addr in addrs_in(core, &addrs)? {
         match f(addr) {
             Ok(done) => return Ok(done),
             Err(error) => last = Some(error),
@@ -105,9 +153,12 @@ pub(super) fn each_addr<R>(
     Err(last.unwrap_or_else(no_address))
 }
 
-/// The first address.
-pub(super) fn first_addr(addrs: impl ToSocketAddrs) -> io::Result<SocketAddr> {
-    addrs.to_socket_addrs()?.next().ok_or_else(no_address)
+/// The first address. Names are those of `core`.
+pub(super) fn first_addr(
+    core: &Arc<VnetCore>,
+    addrs: impl ToSocketAddrs,
+) -> io::Result<SocketAddr> {
+    addrs_in(core, &addrs)?.next().ok_or_else(no_address)
 }
 
 #[cold]

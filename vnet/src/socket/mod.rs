@@ -10,7 +10,8 @@
 //! | [`udp`] | [`UdpSocket`] |
 //! | [`echo`] | [`EchoSocket`], for ping and traceroute |
 //! | [`raw`] | [`RawSocket`], IP packets of one protocol |
-//! | [`addr`] | [`ToSocketAddrs`], without name resolution |
+//! | [`addr`] | [`ToSocketAddrs`] |
+//! | [`names`] | what a name means in one instance |
 //! | [`handle`] | what all kinds share: the handle, its `Drop`, and how a call waits |
 //! | [`error`] | [`std::io::Error`]s with a typed cause |
 
@@ -18,6 +19,7 @@ pub(crate) mod addr;
 pub(crate) mod echo;
 pub(crate) mod error;
 pub(crate) mod handle;
+pub(crate) mod names;
 pub(crate) mod raw;
 pub(crate) mod tcp;
 pub(crate) mod udp;
@@ -25,6 +27,7 @@ pub(crate) mod udp;
 pub use addr::ToSocketAddrs;
 pub use echo::{EchoEvent, EchoSocket};
 pub use error::{NoCurrentVnet, is_gone, socket_error};
+pub use names::Hosts;
 pub use raw::RawSocket;
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;

@@ -64,7 +64,7 @@ impl TcpStream {
     /// [`ErrorKind::NetworkUnreachable`] or [`ErrorKind::HostUnreachable`] when the destination cannot be reached;
     /// [`ErrorKind::AddrNotAvailable`] when no port is free.
     pub fn connect_in(vnet: &Vnet, addrs: impl ToSocketAddrs) -> io::Result<TcpStream> {
-        each_addr(addrs, |addr| {
+        each_addr(&vnet.core, addrs, |addr| {
             TcpStream::connect_one(vnet, addr, Wait::Blocking(None))
         })
     }
@@ -404,6 +404,43 @@ impl Read for &TcpStream {
         }
         Ok(done)
     }
+
+    // The standard library's own would have a report of a deadlock name the library's lines.
+
+    #[track_caller]
+    fn read_exact(&mut self, mut buf: &mut [u8]) -> io::Result<()> {
+        while !buf.is_empty() {
+            match self.read(buf)? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                n => buf = &mut buf[n..],
+            }
+        }
+        Ok(())
+    }
+
+    #[track_caller]
+    fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
+        let start = buf.len();
+        loop {
+            let taken = self.receive(self.0.reading(), CHUNK, ReadMode::Consume)?;
+            let (at, len) = (buf.len(), taken.len());
+            if len == 0 {
+                return Ok(at - start);
+            }
+            buf.resize(at + len, 0);
+            taken.copy_to(0, &mut buf[at..]);
+        }
+    }
+
+    #[track_caller]
+    fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
+        let mut bytes = Vec::new();
+        let n = self.read_to_end(&mut bytes)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| io::Error::new(ErrorKind::InvalidData, "the stream is not valid UTF-8"))?;
+        buf.push_str(&text);
+        Ok(n)
+    }
 }
 
 impl Write for &TcpStream {
@@ -418,6 +455,17 @@ impl Write for &TcpStream {
             Some(first) => self.write(first),
             None => Ok(0),
         }
+    }
+
+    #[track_caller]
+    fn write_all(&mut self, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            match self.write(data)? {
+                0 => return Err(ErrorKind::WriteZero.into()),
+                n => data = &data[n..],
+            }
+        }
+        Ok(())
     }
 
     /// Does nothing: what is written is on its way already.
@@ -436,6 +484,21 @@ impl Read for TcpStream {
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         (&*self).read_vectored(bufs)
     }
+
+    #[track_caller]
+    fn read_exact(&mut self, buf: &mut [u8]) -> io::Result<()> {
+        (&*self).read_exact(buf)
+    }
+
+    #[track_caller]
+    fn read_to_end(&mut self, buf: &mut Vec<u8>) -> io::Result<usize> {
+        (&*self).read_to_end(buf)
+    }
+
+    #[track_caller]
+    fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
+        (&*self).read_to_string(buf)
+    }
 }
 
 impl Write for TcpStream {
@@ -447,6 +510,11 @@ impl Write for TcpStream {
     #[track_caller]
     fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         (&*self).write_vectored(bufs)
+    }
+
+    #[track_caller]
+    fn write_all(&mut self, data: &[u8]) -> io::Result<()> {
+        (&*self).write_all(data)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -503,7 +571,7 @@ impl TcpListener {
         backlog: usize,
         reuse: Reuse,
     ) -> io::Result<TcpListener> {
-        each_addr(addrs, |addr| {
+        each_addr(&vnet.core, addrs, |addr| {
             vnet.require_port(addr.port()).map_err(SocketError::from)?;
             let mut local = addr;
             let handle = Handle::open(&vnet.core, |s, cx| {

@@ -60,7 +60,7 @@ impl UdpSocket {
     /// # Errors
     /// As [`UdpSocket::bind`].
     pub fn bind_in(vnet: &Vnet, addrs: impl ToSocketAddrs) -> io::Result<UdpSocket> {
-        each_addr(addrs, |addr| {
+        each_addr(&vnet.core, addrs, |addr| {
             vnet.require_port(addr.port()).map_err(SocketError::from)?;
             Handle::open(&vnet.core, |s, cx| s.udp_bind(cx, addr)).map(UdpSocket)
         })
@@ -72,7 +72,7 @@ impl UdpSocket {
     /// # Errors
     /// There is no route to the peer.
     pub fn connect(&self, addrs: impl ToSocketAddrs) -> io::Result<()> {
-        each_addr(addrs, |addr| {
+        each_addr(self.0.core(), addrs, |addr| {
             self.0.now(|s, cx, id| s.udp_connect(cx, id, addr))
         })
     }
@@ -85,7 +85,7 @@ impl UdpSocket {
     /// peer of a connected socket.
     pub fn send_to(&self, data: &[u8], addr: impl ToSocketAddrs) -> io::Result<usize> {
         // Sending uses the first address only, as the standard library does.
-        self.send_copy(data, Some(first_addr(addr)?))
+        self.send_copy(data, Some(first_addr(self.0.core(), addr)?))
     }
 
     /// Sends a datagram to the peer.

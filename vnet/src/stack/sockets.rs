@@ -171,6 +171,11 @@ impl Stack {
         self.tcp.connect(cx, local, remote, path, options, reuse)
     }
 
+    /// Whether a connection to `dst` could be tried: there is a route, and an address to come from.
+    pub(crate) fn has_way(&mut self, dst: IpAddr) -> bool {
+        tx::source_for(self, dst).is_ok()
+    }
+
     /// What a path to `dst` can carry, as far as this vnet knows.
     ///
     /// # Errors

@@ -16,6 +16,12 @@ use crate::instance::vnet::Vnet;
 /// Entries of each list that a report shows; the rest is counted.
 const SHOWN: usize = 32;
 
+/// Threads and tasks that a short report of a deadlock shows.
+const BRIEF: usize = 8;
+/// What a report of a deadlock cannot show.
+const UNSEEN: &str = "threads of std::thread, and waits at channels and locks of the standard library, are not seen: \
+    start threads with Vnet::spawn, and pass values through sockets or JoinHandle::join";
+
 /// What a system is waiting for, who waits, and what happened last; see [`System::pending`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -110,8 +116,9 @@ pub struct RecentEvent {
 /// A call would wait forever. It is inside an [`io::Error`] whose kind is
 /// [`io::ErrorKind::Deadlock`] when nothing is left to happen, and [`io::ErrorKind::TimedOut`] when
 /// things happen that lead to nothing; see [`deadlock`].
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{} the call at {site}\n{pending}", in_vain(*.why))]
+///
+/// `{}` prints the call and who else waits, a few lines; `{:#}` prints everything that is [`pending`](Deadlock::pending).
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Deadlock {
     /// Why it would.
@@ -120,6 +127,33 @@ pub struct Deadlock {
     pub site: Site,
     /// Who else waits, and for what.
     pub pending: Pending,
+}
+
+impl std::error::Error for Deadlock {}
+
+impl fmt::Display for Deadlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Deadlock { why, site, pending } = self;
+        write!(f, "{} the call at {site}", in_vain(*why))?;
+        if f.alternate() {
+            return write!(f, "\n{pending}");
+        }
+        let threads = pending.threads.iter().filter(|t| t.site != Some(*site));
+        let threads = threads.map(|thread| thread as &dyn fmt::Display);
+        let tasks = pending.tasks.iter().map(|task| task as &dyn fmt::Display);
+        let waiting: Vec<_> = threads.chain(tasks).collect();
+        for one in waiting.iter().take(BRIEF) {
+            write!(f, "\n  {one}")?;
+        }
+        let more = waiting.len().saturating_sub(BRIEF) + pending.more_tasks;
+        if more > 0 {
+            write!(f, "\n  and {more} more threads and tasks")?;
+        }
+        if *why == Vain::NothingLeft {
+            write!(f, "\n  {UNSEEN}")?;
+        }
+        Ok(())
+    }
 }
 
 fn in_vain(why: Vain) -> &'static str {

@@ -1,0 +1,227 @@
+//! Names: what a name means in one instance.
+//!
+//! A vnet has a table of hosts, as `/etc/hosts` is one, and may have a resolver of the program's. Neither is the
+//! host's: what a program in a vnet asks for must not depend on the machine it runs on.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use crate::base::lock::{Mutex, Rank};
+use crate::instance::{Gone, Local, Vnet};
+use crate::transport::error::SocketError;
+
+/// Names and their addresses; see [`Vnet::set_hosts`].
+pub type Hosts = BTreeMap<String, Vec<IpAddr>>;
+
+/// Finds the addresses of a name that is not in the table; see [`Vnet::set_resolver`].
+type Resolver = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
+
+/// What an instance knows of names.
+struct Names(Mutex<Known>);
+
+#[derive(Clone, Default)]
+struct Known {
+    hosts: Arc<Hosts>,
+    resolver: Option<Arc<Resolver>>,
+}
+
+static NAMES: Local<Names> = Local::new(|| Names(Mutex::new(Rank::Waker, Known::default())));
+
+impl Vnet {
+    /// Gives the instance its table of hosts, in place of the one it had. Sockets then take names where they take
+    /// addresses: `TcpStream::connect("server:80")`, or `("server", 80)`. Names are compared without regard to case.
+    /// Many instances can have one table.
+    ///
+    /// The table is the program's, as a file of a host's is, and no configuration: records and twins do not have it.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use vnet::System;
+    /// use vnet::net::{Hosts, TcpListener, TcpStream};
+    ///
+    /// let system = System::virtual_time(1);
+    /// let (a, b) = (system.create("a")?, system.create("b")?);
+    /// a.epair("eth0", &b, "eth0")?;
+    /// a.add_address("eth0", "192.0.2.1/24".parse()?)?;
+    /// b.add_address("eth0", "192.0.2.2/24".parse()?)?;
+    /// a.set_hosts(Arc::new(Hosts::from([("server".to_owned(), vec!["192.0.2.2".parse()?])])))?;
+    ///
+    /// let _listener = TcpListener::bind_in(&b, "0.0.0.0:80")?;
+    /// let stream = TcpStream::connect_in(&a, ("server", 80))?;
+    /// assert_eq!(stream.peer_addr()?, "192.0.2.2:80".parse()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn set_hosts(&self, hosts: Arc<Hosts>) -> Result<(), Gone> {
+        let is_lower = |name: &String| !name.bytes().any(|b| b.is_ascii_uppercase());
+        let hosts = match hosts.keys().all(is_lower) {
+            true => hosts,
+            false => {
+                let hosts = hosts.iter();
+                let lower = hosts.map(|(name, addrs)| (name.to_ascii_lowercase(), addrs.clone()));
+                Arc::new(lower.collect())
+            }
+        };
+        self.change_names(|known| known.hosts = hosts)
+    }
+
+    /// Gives the instance a resolver, which is asked for names that are not in its [table](Vnet::set_hosts): a
+    /// function of the program's, called on the thread that asks, with the vnet current. In virtual time it must
+    /// give the same answer on every run, and not block outside of the library.
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn set_resolver(
+        &self,
+        resolver: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
+    ) -> Result<(), Gone> {
+        self.change_names(|known| known.resolver = Some(Arc::new(resolver)))
+    }
+
+    fn change_names(&self, change: impl FnOnce(&mut Known)) -> Result<(), Gone> {
+        // What it had may be the last reference to something of the program's: dropped without the lock.
+        let old = NAMES.of(self, |names| {
+            let mut known = names.0.lock();
+            let old = known.clone();
+            change(&mut known);
+            old
+        });
+        old.map(drop).map_err(|_| Gone)
+    }
+}
+
+/// The addresses of `host` in the current vnet, in the order in which to try them.
+///
+/// # Errors
+/// No vnet is current, or it is gone; the name is none, or is not known.
+pub(super) fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if name.is_empty() || !name.chars().all(allowed) {
+        return Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            format!("expected an address or a name, found {host:?}"),
+        ));
+    }
+    let vnet = super::error::current()?;
+    let known = NAMES.of(&vnet, |names| names.0.lock().clone());
+    let Known { hosts, resolver } = known.map_err(|_| SocketError::Gone)?;
+    let mut found = match (hosts.get(&name), resolver) {
+        (Some(listed), _) => listed.clone(),
+        // RFC 6761, section 6.3: these never leave the host.
+        (None, _) if name == "localhost" || name.ends_with(".localhost") => {
+            vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]
+        }
+        (None, Some(resolver)) => resolver(&name)?,
+        (None, None) => Vec::new(),
+    };
+    if found.is_empty() {
+        let vnet = vnet.name();
+        return Err(io::Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "vnet {vnet} knows no address of {host:?}: see Vnet::set_hosts and set_resolver"
+            ),
+        ));
+    }
+    let ordered = vnet.core.with(|stack, _| {
+        found.sort_by_cached_key(|addr| preference(*addr, stack.has_way(*addr)));
+    });
+    ordered.map_err(SocketError::from)?;
+    Ok(found)
+}
+
+/// The place of a destination among others: smaller ones are tried first. RFC 6724, section 6: those that cannot be
+/// reached last (rule 1), then by precedence (rule 6, with the table of section 2.1), then as given (rule 10).
+fn preference(addr: IpAddr, has_way: bool) -> (bool, u8) {
+    let precedence = match addr {
+        IpAddr::V4(_) => 35,
+        IpAddr::V6(addr) if addr.is_loopback() => 50,
+        IpAddr::V6(addr) => match addr.segments() {
+            [0, 0, 0, 0, 0, 0xffff, ..] => 35,
+            [0x2002, ..] => 30,
+            [0x2001, 0, ..] => 5,
+            [0xfc00..=0xfdff, ..] => 3,
+            [0, 0, 0, 0, 0, 0, ..] | [0xfec0..=0xfeff, ..] | [0x3ffe, ..] => 1,
+            _ => 40,
+        },
+    };
+    (!has_way, u8::MAX - precedence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::System;
+
+    fn addr(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn destinations_are_ordered_by_rfc_6724() {
+        let order = [
+            "::1",
+            "2001:db8::1",
+            "192.0.2.1",
+            "2002:c000:201::1",
+            "2001::1",
+            "fd00::1",
+        ];
+        let mut shuffled: Vec<IpAddr> = order.iter().rev().map(|text| addr(text)).collect();
+        shuffled.sort_by_key(|addr| preference(*addr, true));
+        assert_eq!(shuffled, order.map(addr));
+        assert!(preference(addr("192.0.2.1"), true) < preference(addr("2001:db8::1"), false));
+    }
+
+    #[test]
+    fn a_name_is_looked_for_in_the_table_and_then_by_the_resolver() {
+        let system = System::virtual_time(1);
+        let a = system.create("a").unwrap();
+        let _a = a.enter();
+        let two = vec![addr("2001:db8::2"), addr("192.0.2.2")];
+        let hosts = Hosts::from([("Server".to_owned(), two.clone())]);
+        a.set_hosts(Arc::new(hosts)).unwrap();
+        a.set_resolver(|name| match name {
+            "far.example" => Ok(vec![IpAddr::from([198, 51, 100, 7])]),
+            "server" => panic!("it is in the table"),
+            _ => Ok(Vec::new()),
+        })
+        .unwrap();
+        assert_eq!(
+            resolve("sERVER").unwrap(),
+            two,
+            "no way to either: as given, but for precedence"
+        );
+        assert_eq!(resolve("far.example.").unwrap(), [addr("198.51.100.7")]);
+        assert_eq!(
+            resolve("localhost").unwrap(),
+            [addr("::1"), addr("127.0.0.1")]
+        );
+        assert_eq!(resolve("nobody").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(
+            resolve("no name").unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+        // What has a way comes first.
+        a.add_address("lo", "192.0.2.1/24".parse().unwrap())
+            .unwrap();
+        assert_eq!(resolve("server").unwrap(), [two[1], two[0]]);
+    }
+
+    #[test]
+    fn names_end_with_their_vnet() {
+        let system = System::virtual_time(1);
+        let a = system.create("a").unwrap();
+        let kept = Arc::new(Hosts::new());
+        a.set_hosts(Arc::clone(&kept)).unwrap();
+        let handle = (*a).clone();
+        a.destroy();
+        assert_eq!(Arc::strong_count(&kept), 1);
+        assert_eq!(handle.set_hosts(kept), Err(Gone));
+    }
+}

@@ -11,7 +11,7 @@ use vnet::net::{TcpListener, TcpStream, UdpSocket, is_gone};
 use vnet::time::Instant;
 use vnet::{RunError, RunLimit, System, TaskError, Vnet, deadlock};
 use vnet_tests::accounts::assert_clean;
-use vnet_tests::topology::{link, pair, vnet};
+use vnet_tests::topology::{hosts, link, pair, vnet};
 
 fn at(millis: u64) -> Instant {
     Instant::ZERO + Duration::from_millis(millis)
@@ -260,7 +260,7 @@ fn sleeps_end_when_they_said_and_leave_nothing() {
 fn a_deadlock_is_told_briefly_and_in_full() {
     use std::io::Read;
     let system = System::virtual_time(1);
-    let (a, b) = pair(&system);
+    let (a, b) = hosts(&system);
     let listener = TcpListener::bind_in(&b, "192.0.2.2:80").unwrap();
     let mut client = TcpStream::connect_in(&a, "192.0.2.2:80").unwrap();
     let (_server, _) = listener.accept().unwrap();

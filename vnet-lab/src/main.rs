@@ -35,9 +35,9 @@ struct Command {
 const STATUS: &str = "\
 Exit status:
   0    success; for `run`, every job passed
-  1    a job failed, or a vnet leaked or failed
+  1    a job failed, a vnet leaked or failed, or what was attached failed
   2    the command could not be carried out: an error in a file, on the command line or in the system
-  130  the run was interrupted";
+  130  the run was interrupted, unless something is attached and its interrupt is its end";
 
 #[derive(Subcommand)]
 enum What {
@@ -364,7 +364,12 @@ fn attach(args: Attach) -> anyhow::Result<ExitCode> {
         text(&args.place),
         toml::Value::from(addresses)
     );
-    let (topology, plan) = Topology::parse("vnet attach", &source)?;
+    // Places in it are those of no file that the user has.
+    let said = |invalid: vnet_lab::Invalid| {
+        let messages = invalid.problems.iter().map(|p| p.message.as_str());
+        anyhow::anyhow!("{}", messages.collect::<Vec<_>>().join("\n"))
+    };
+    let (topology, plan) = Topology::parse("vnet attach", &source).map_err(said)?;
     carry_out(&topology, &plan, args.how)
 }
 

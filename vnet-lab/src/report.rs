@@ -22,7 +22,7 @@ pub struct Report {
     pub driver: &'static str,
     /// The seed, under a driver that has one.
     pub seed: Option<u64>,
-    /// Whether every job passed, nothing leaked, no vnet failed, and the run was not interrupted.
+    /// Whether every job passed, nothing leaked, no vnet and nothing attached failed, and the run was not interrupted.
     pub passed: bool,
     /// Whether the run was interrupted.
     pub interrupted: bool,
@@ -61,6 +61,17 @@ pub struct AttachReport {
     /// Guests that connected, where they connect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guests: Option<u64>,
+    /// Why it failed, if it did: most often because the host's interface was deleted, or the first of several guests sent
+    /// what no guest sends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+impl AttachReport {
+    /// Whether the run has failed with it. That one of several guests fails is no failure of the run.
+    pub fn has_failed(&self) -> bool {
+        self.failure.is_some() && self.guests.is_none()
+    }
 }
 
 /// What came of a job.

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vnet::{OwnedVnet, System, Vnet};
 
 use crate::plan::Plan;
-use crate::report::{EventReport, LinkReport, Report, VnetReport};
+use crate::report::{AttachReport, EventReport, LinkReport, Report, VnetReport};
 
 use doors::Doors;
 
@@ -88,7 +88,10 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
         },
         seed,
         interrupted,
-        passed: !interrupted && clean && reports.iter().all(|job| job.passed),
+        passed: !interrupted
+            && clean
+            && reports.iter().all(|job| job.passed)
+            && !attached.iter().any(AttachReport::has_failed),
         ended_ns: match options.until {
             Some(_) => ended_ns,
             None if stays => ended_ns,

@@ -346,8 +346,16 @@ fn a_tap_that_is_deleted_ends_the_run() {
     running.attached(1);
     host.ip("link del lan0").unwrap();
     let give_up = Instant::now() + PATIENCE;
-    while running.vnet.try_wait().unwrap().is_none() {
+    let status = loop {
+        if let Some(status) = running.vnet.try_wait().unwrap() {
+            break status;
+        }
         assert!(Instant::now() < give_up, "it still runs");
         sleep(Duration::from_millis(10));
-    }
+    };
+    let mut report = String::new();
+    let mut out = running.vnet.stdout.take().unwrap();
+    out.read_to_string(&mut report).unwrap();
+    assert_eq!(status.code(), Some(1), "{report}");
+    assert!(report.contains("tap lan0 failed: "), "{report}");
 }

@@ -333,6 +333,8 @@ fn both_agree_about_what_is_attached() {
         "to = 's', vfkit = '/run/vfkit', forward = { delay = '1ms' }",
         "to = { node = 'h', addresses = ['198.51.100.1/24'], ip_mtu = 9000 }, hyperkit = 'a'",
         "to = 's', bess = 'a'",
+        "to = 's', tap = 'vnet%d' }, { to = 's', tap = 'vnet%d'",
+        "to = 's', qemu = './a:5'",
     ] {
         let source = with(right);
         assert_eq!(refused(&validator, &source), None, "{source}");
@@ -357,6 +359,35 @@ fn both_agree_about_what_is_attached() {
         assert!(Topology::parse("x.toml", &source).is_err(), "{source}");
     }
     for (wrong, expected) in [
+        (
+            "to = 's', qemu = 'localhost:5555'",
+            "a file of that name is \"./localhost:5555\"",
+        ),
+        ("to = 's', qemu = '192.0.2.1:99999'", "a numeric address"),
+        (
+            "to = 's', bess = '127.0.0.1:5000'",
+            "expected a path, found",
+        ),
+        (
+            "to = 's', tap = 'a%x'",
+            "expected the name of an interface of the host's",
+        ),
+        (
+            "to = 's', tap = '..'",
+            "expected the name of an interface of the host's",
+        ),
+        (
+            "to = 's', tap = { name = 'a', bridge = 'br%d' }",
+            "expected the name of a bridge of the host's",
+        ),
+        (
+            "to = 's', tap = 'a' }, { to = 's', tap = 'a'",
+            "something else is attached at `a`",
+        ),
+        (
+            "to = 's', qemu = 'x' }, { to = 's', vfkit = 'x'",
+            "something else is attached at `x`",
+        ),
         ("to = 'x', tap = 'a'", "there is no node `x`"),
         ("to = 'h', tap = 'a'", "has no address"),
         (
@@ -374,6 +405,20 @@ fn both_agree_about_what_is_attached() {
             .to_string();
         assert!(error.contains(expected), "{wrong}: {error}");
     }
+}
+
+/// Those outside are in the prefixes of a LAN, too.
+#[test]
+fn a_lan_with_a_door_may_have_addresses_alone() {
+    let with = |attach: &str| {
+        format!(
+            "hosts = ['a', 'b']\nswitches = ['s']\nlink = [\n{{ ends = ['a 192.0.2.1/24 2001:db8::1/64', 's'] }},\n\
+             {{ ends = ['b 198.51.100.1/24', 's'] }}]\n{attach}"
+        )
+    };
+    Topology::parse("x.toml", &with("attach = [{ to = 's', qemu = 'a' }]"))
+        .unwrap_or_else(|e| panic!("{e}"));
+    assert!(Topology::parse("x.toml", &with("")).is_err());
 }
 
 #[test]

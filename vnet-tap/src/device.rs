@@ -176,7 +176,7 @@ impl Device {
             return Ok(());
         }
         let control = socket(AddressFamily::INET, SocketType::DGRAM, None)
-            .map_err(Step::Set("anything").failed())?;
+            .map_err(Step::Set("properties").failed())?;
         let about = || InterfaceRequest::about(&self.name);
         if let Some(mac) = config.host_mac {
             let mut address = ARPHRD_ETHER.to_ne_bytes().to_vec();
@@ -193,8 +193,16 @@ impl Device {
             let failed = Step::Set("bridge").failed();
             let index = rustix::net::netdevice::name_to_index(&control, &self.name);
             let index = index.map_err(&failed)?.to_ne_bytes();
-            let mut request = InterfaceRequest::about(bridge).with(&index);
-            ask::<{ sys::SIOCBRADDIF }>(&control, &mut request).map_err(failed)?;
+            let request = || InterfaceRequest::about(bridge).with(&index);
+            let add = || ask::<{ sys::SIOCBRADDIF }>(&control, &mut request());
+            add()
+                .or_else(|errno| {
+                    // The kernel says this of an interface in any bridge, this one included.
+                    let is_there = errno == Errno::BUSY
+                        && ask::<{ sys::SIOCBRDELIF }>(&control, &mut request()).is_ok();
+                    if is_there { add() } else { Err(errno) }
+                })
+                .map_err(failed)?;
         }
         let up = libc::IFF_UP as u16;
         let change = |change: &dyn Fn(u16) -> u16| {
@@ -214,6 +222,11 @@ impl Device {
     fn persist(&self, value: u32) -> Result<(), Failure> {
         set_number::<{ sys::TUNSETPERSIST }>(&self.fd, value)
             .map_err(Step::Set("persistence").failed())
+    }
+
+    /// Its descriptor alone.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
     }
 
     /// The name the kernel gave it.
@@ -370,7 +383,7 @@ impl Device {
                 Ok(_) => Ok(Taken::Yes),
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => Ok(Taken::Later),
-                // EIO: the host's interface is down. EINVAL: not a frame to its taste.
+                // EIO: the host's interface is down. EINVAL: not a valid frame.
                 // ENOBUFS, ENOMEM: the host is out of memory for the moment.
                 Err(Errno::IO | Errno::INVAL | Errno::NOBUFS | Errno::NOMEM) => Ok(Taken::Refused),
                 Err(e) => Err(e.into()),

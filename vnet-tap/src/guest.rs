@@ -16,7 +16,7 @@ use rustix::net::{SocketFlags, accept_with, sockopt};
 use vnet::{AdminError, MacAddr, Offload, Vnet};
 
 use crate::pump::{self, Pump};
-use crate::report::PumpReport;
+use crate::report::{PumpEnd, PumpReport};
 use crate::socket;
 use crate::sys::{Bell, Interest, wait};
 
@@ -264,17 +264,29 @@ impl Guests {
     /// What all guests together have carried, those that have gone included.
     pub fn report(&self) -> PumpReport {
         let guests = self.shared.guests.lock();
-        let mut sum = PumpReport::default();
-        sum.add(&self.shared.carried.lock());
+        let carried = self.shared.carried.lock();
+        let mut sum = PumpReport {
+            end: None,
+            ..*carried
+        };
         for guest in guests.iter().flatten() {
-            sum.add(&guest.report());
+            sum.add(guest.report());
         }
         sum
     }
-}
 
-impl Drop for Guests {
-    fn drop(&mut self) {
+    /// Closes the socket and detaches all guests, and says what they have carried together, with what was still waiting
+    /// for them as drops. Its end is that of the first guest that failed, if one did, and
+    /// [`PumpEnd::Detached`] otherwise. On a pump's own thread, it does not wait for that, and what they carry meanwhile is
+    /// left out.
+    pub fn detach(mut self) -> PumpReport {
+        self.stop();
+        let mut carried = std::mem::take(&mut *self.shared.carried.lock());
+        carried.end.get_or_insert(PumpEnd::Detached);
+        carried
+    }
+
+    fn stop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.shared.bell.ring();
         if let Some(thread) = self.thread.take()
@@ -284,6 +296,12 @@ impl Drop for Guests {
             // Nothing in it panics: `welcome` is caught.
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Guests {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -347,7 +365,7 @@ impl Listening {
         // Not under the lock: their pumps may be calling somebody who wants to know the counts.
         for guest in gone {
             let report = guest.pump.carried();
-            self.carried.lock().add(&report);
+            self.carried.lock().add(report);
         }
     }
 

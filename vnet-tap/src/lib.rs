@@ -63,7 +63,7 @@ pub use netns::NetNs;
 pub use probe::{Unavailable, probe};
 pub use report::{PumpEnd, PumpReport};
 pub use server::{SocketFile, SocketKind, serve};
-pub use tap::{Tap, TapError};
+pub use tap::{Tap, TapError, check_host_name};
 
 /// The examples in the documents.
 #[cfg(doctest)]

@@ -40,8 +40,8 @@ const BATCH_OF_SENDER: usize = 4;
 const LARGE: usize = 4096;
 
 /// The port of that name with nothing plugged in, or a new one, from which frames leave as the line takes
-/// them. What an earlier line took is what frames look like that leave meanwhile; a line that
-/// cannot take them refuses them.
+/// them. Frames that leave in the meantime have the old line's offload; a line that cannot take them
+/// refuses them.
 pub(crate) fn port(
     vnet: &Vnet,
     name: &str,
@@ -144,9 +144,15 @@ impl Pump {
             system,
             retry_after,
         };
+        let called = name.to_owned();
         let thread = Builder::new().name(name.into()).spawn(move || {
             IS_PUMP.set(true);
-            worker.carry_until_the_end()
+            let end = worker.carry_until_the_end();
+            // Nobody may ask for a report.
+            if let PumpEnd::Device(error) = &end {
+                tracing::warn!(pump = called, %error, "what was attached has failed");
+            }
+            end
         })?;
         Ok(Pump {
             shared,
@@ -200,10 +206,13 @@ impl Pump {
         }
     }
 
-    /// Stops the thread, and says what was carried; a panic of it has been printed.
+    /// Stops the thread, and says what was carried and how it ended; a panic of it has been printed.
     pub(crate) fn carried(mut self) -> PumpReport {
-        let _ = self.stop();
-        self.report()
+        let end = self.stop().and_then(Result::ok);
+        PumpReport {
+            end,
+            ..self.report()
+        }
     }
 
     /// How the thread ended; `None` when it has been stopped before, or is not waited for.
@@ -358,10 +367,7 @@ impl Way {
 
     /// Counts what is left when nothing more is carried.
     fn give_up(&mut self, counters: &Counters) {
-        // Nothing comes behind what is there.
-        self.port.set_queue_limit(0);
-        let left = std::iter::from_fn(|| self.next()).count() as u64;
-        let lost = left + self.port.take_overflowed();
+        let lost = u64::from(self.unwritten.take().is_some()) + self.port.close();
         counters.refused.fetch_add(lost, Ordering::Relaxed);
     }
 
@@ -372,7 +378,7 @@ impl Way {
             Ok(Written::Refused) => counters.refused.fetch_add(1, Ordering::Relaxed),
             Ok(Written::Answered(answer)) => {
                 self.answers.push(answer);
-                return Ok(true);
+                counters.frames_out.fetch_add(1, Ordering::Relaxed)
             }
             Ok(Written::Later(packet)) => {
                 self.unwritten = Some(packet);
@@ -504,8 +510,14 @@ impl Worker {
             None => return Ok(Progress::Idle),
         };
         for answer in answers {
+            self.shared
+                .counters
+                .frames_in
+                .fetch_add(1, Ordering::Relaxed);
             // A port that is gone has nobody who wants to know.
-            let _ = self.port.send(answer);
+            if self.port.send(answer).is_err() {
+                self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
+            }
         }
         carried
     }

@@ -18,7 +18,8 @@ pub enum PumpEnd {
     Device(io::Error),
 }
 
-/// What a TAP or a guest's socket carried.
+/// What a TAP or a guest's socket carried. Of a TUN, the frames about the link that the vnet sends, such as ARP, and the
+/// answers that it gets to them count as well, though the host sees neither.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct PumpReport {
@@ -38,15 +39,18 @@ pub struct PumpReport {
 }
 
 impl PumpReport {
-    /// Adds what another pump carried.
-    pub(crate) fn add(&mut self, other: &PumpReport) {
+    /// Adds what another pump carried. Of several that failed, the first says why.
+    pub(crate) fn add(&mut self, other: PumpReport) {
         let PumpReport {
             frames_in,
             frames_out,
             drops,
             wakeups,
-            end: _,
+            end,
         } = other;
+        if self.end.is_none() && matches!(end, Some(PumpEnd::Device(_))) {
+            self.end = end;
+        }
         self.frames_in += frames_in;
         self.frames_out += frames_out;
         self.drops += drops;

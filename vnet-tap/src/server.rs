@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -37,14 +37,29 @@ impl SocketKind {
     }
 }
 
-/// The path of a server socket, which disappears with this.
+/// The path of a server socket, which disappears with this, unless another server is there by then.
 #[derive(Debug)]
-pub struct SocketFile(Option<PathBuf>);
+pub struct SocketFile(Option<Bound>);
+
+/// A path, and the file that was made there: its device and its number.
+#[derive(Debug)]
+struct Bound {
+    path: PathBuf,
+    file: Option<(u64, u64)>,
+}
+
+/// The file that is at a path.
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    let there = fs::symlink_metadata(path).ok()?;
+    Some((there.dev(), there.ino()))
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            // Whoever has removed it already has done no harm.
+        if let Some(Bound { path, file }) = &self.0
+            && file_at(path) == *file
+        {
+            // Whoever has removed it meanwhile has done no harm.
             let _ = fs::remove_file(path);
         }
     }
@@ -57,7 +72,8 @@ impl Drop for SocketFile {
 ///
 /// # Errors
 /// [`io::ErrorKind::AddrInUse`] when somebody is there already, or the path is that of something else
-/// than a socket; whatever the system says.
+/// than a socket; [`io::ErrorKind::InvalidInput`] when `place` has a colon and no slash, and is no numeric address;
+/// whatever the system says.
 ///
 /// ```
 /// use vnet_tap::{SocketKind, serve};
@@ -75,6 +91,7 @@ pub fn serve(place: &str, kind: SocketKind) -> io::Result<(OwnedFd, SocketFile)>
     let (address, path): (SocketAddrAny, _) = match place.parse::<SocketAddr>() {
         Ok(address) => (address.into(), None),
         Err(_) => {
+            check_place(place)?;
             let path = PathBuf::from(place);
             make_way(&path, kind)?;
             (SocketAddrUnix::new(&path)?.into(), Some(path))
@@ -88,11 +105,25 @@ pub fn serve(place: &str, kind: SocketKind) -> io::Result<(OwnedFd, SocketFile)>
     }
     bind(&socket, &address)?;
     // From here on it is there.
-    let file = SocketFile(path);
+    let file = SocketFile(path.map(|path| Bound {
+        file: file_at(&path),
+        path,
+    }));
     if kind != SocketKind::Datagrams {
         listen(&socket, BACKLOG)?;
     }
     Ok((socket, file))
+}
+
+/// What looks like an address is not a path: `localhost:5555` would be a file of that name.
+fn check_place(place: &str) -> io::Result<()> {
+    if place.contains(':') && !place.contains('/') {
+        let what = format!(
+            "expected a path, or ADDRESS:PORT with a numeric address, found {place:?}: a file of that name is \"./{place}\""
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    Ok(())
 }
 
 /// Removes a socket that nobody is at any more.
@@ -112,8 +143,9 @@ fn make_way(path: &Path, kind: SocketKind) -> io::Result<()> {
     )?;
     match connect(&probe, &SocketAddrUnix::new(path)?) {
         Err(Errno::CONNREFUSED) => fs::remove_file(path),
-        // Somebody is there, though perhaps with a socket of another kind.
-        _ => Err(in_use()),
+        // Somebody is there, though perhaps with a socket of another kind, or with no room for one more.
+        Ok(()) | Err(Errno::PROTOTYPE | Errno::AGAIN) => Err(in_use()),
+        Err(errno) => Err(errno.into()),
     }
 }
 
@@ -153,6 +185,36 @@ mod tests {
         assert_eq!(fs::read(&at).unwrap(), b"precious");
         let long = "x".repeat(200);
         assert!(serve(&long, SocketKind::Stream).is_err());
+    }
+
+    #[test]
+    fn what_looks_like_an_address_is_no_file() {
+        for place in ["localhost:5555", "192.0.2.1:99999", "::1:5555", ":5555"] {
+            let error = serve(place, SocketKind::Stream).unwrap_err();
+            assert_eq!(
+                error.kind(),
+                io::ErrorKind::InvalidInput,
+                "{place}: {error}"
+            );
+            assert!(!Path::new(place).exists());
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().join("a:5");
+        drop(serve(at.to_str().unwrap(), SocketKind::Stream).unwrap());
+    }
+
+    #[test]
+    fn the_socket_of_a_later_server_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().join("socket");
+        let place = at.to_str().unwrap();
+        let (first, file) = serve(place, SocketKind::Stream).unwrap();
+        fs::remove_file(&at).unwrap();
+        let second = serve(place, SocketKind::Stream).unwrap();
+        drop((first, file));
+        assert!(at.exists(), "it is the second's");
+        drop(second);
+        assert!(!at.exists());
     }
 
     #[test]

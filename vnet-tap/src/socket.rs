@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -32,11 +33,11 @@ const VFKIT_MAGIC: &[u8] = b"VFKT";
 /// Room in a datagram socket's queues: the kernel's default holds few large frames.
 const SEND_BUFFER: usize = 1 << 20;
 const RECEIVE_BUFFER: usize = 4 << 20;
-/// How long a TCP connection has to be silent before its peer is asked whether it is there, how often
-/// it is asked, and how long what it does not acknowledge is repeated.
+/// How long a TCP connection has to be silent before its peer is asked whether it is there, and how often
+/// it is asked. How long what it does not acknowledge is repeated is up to the system: with
+/// `TCP_USER_TIMEOUT`, a guest that is paused, and so takes nothing, would be given up though it answers.
 const SILENCE: Duration = Duration::from_secs(30);
 const QUESTIONS: u32 = 3;
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Both directions of a socket.
 pub(crate) type Halves = (Box<dyn Inward>, Box<dyn Outward>);
@@ -83,7 +84,6 @@ fn for_tcp(socket: &OwnedFd) {
     let _ = sockopt::set_tcp_keepidle(socket, SILENCE);
     let _ = sockopt::set_tcp_keepintvl(socket, SILENCE / QUESTIONS);
     let _ = sockopt::set_tcp_keepcnt(socket, QUESTIONS);
-    let _ = sockopt::set_tcp_user_timeout(socket, PATIENCE.as_millis() as u32);
 }
 
 fn datagrams(socket: OwnedFd, kind: SocketType) -> io::Result<Halves> {
@@ -101,6 +101,7 @@ fn datagrams(socket: OwnedFd, kind: SocketType) -> io::Result<Halves> {
         is_server,
         peer: Mutex::new(None),
         is_connection: kind == SocketType::SEQPACKET,
+        has_said: AtomicBool::new(false),
         socket,
     });
     let incoming = Datagrams {
@@ -244,6 +245,8 @@ struct DatagramSocket {
     peer: Mutex<Option<SocketAddrAny>>,
     /// It has an end, which shows as a datagram of no bytes.
     is_connection: bool,
+    /// That a peer's name leads nowhere has been said.
+    has_said: AtomicBool,
 }
 
 impl DatagramSocket {
@@ -256,7 +259,7 @@ impl DatagramSocket {
         let mut peer = self.peer.lock();
         match &*peer {
             Some(known) if *known == from => true,
-            Some(known) if what != VFKIT_MAGIC && !is_gone(known) => false,
+            Some(known) if !may_be_replaced(known, what) => false,
             _ => {
                 *peer = Some(from);
                 true
@@ -265,13 +268,13 @@ impl DatagramSocket {
     }
 }
 
-/// Whether there is certainly nobody at an address. Only of Unix sockets can that be known without
-/// disturbing who is there.
+/// Whether another one that says this takes the place of a client: nobody is there any more. Only of Unix
+/// sockets can that be known without disturbing who is there; of others, whoever makes itself known is believed.
 #[cold]
-fn is_gone(peer: &SocketAddrAny) -> bool {
+fn may_be_replaced(peer: &SocketAddrAny, what: &[u8]) -> bool {
     let family = AddressFamily::UNIX;
     if peer.address_family() != family {
-        return false;
+        return what == VFKIT_MAGIC;
     }
     let Ok(probe) = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None) else {
         return false;
@@ -373,6 +376,7 @@ impl Outward for ToDatagrams {
             is_server,
             peer,
             is_connection,
+            has_said,
         } = &*self.shared;
         let to = match is_server {
             true => match peer.lock().clone() {
@@ -387,7 +391,11 @@ impl Outward for ToDatagrams {
             Sent::Refused(Errno::PIPE | Errno::CONNRESET) if *is_connection => {
                 Err(io::ErrorKind::UnexpectedEof.into())
             }
-            Sent::Refused(Errno::CONNREFUSED | Errno::NOENT) if *is_server => {
+            Sent::Refused(errno @ (Errno::CONNREFUSED | Errno::NOENT)) if *is_server => {
+                // The name is relative to another directory than this process's, or its file was removed.
+                if errno == Errno::NOENT && !has_said.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(peer = ?to, "there is no socket by the name that a peer has bound");
+                }
                 // The peer is gone; the next one that speaks is answered, unless it has spoken.
                 let mut peer = peer.lock();
                 if *peer == to {

@@ -22,9 +22,11 @@ pub(crate) const SIOCSIFMTU: Opcode = libc::SIOCSIFMTU as Opcode;
 pub(crate) const SIOCSIFHWADDR: Opcode = libc::SIOCSIFHWADDR as Opcode;
 /// Adds an interface to a bridge (`linux/sockios.h`).
 pub(crate) const SIOCBRADDIF: Opcode = 0x89a2;
+/// Removes an interface from a bridge.
+pub(crate) const SIOCBRDELIF: Opcode = 0x89a3;
 
 /// The requests that read and write a `struct ifreq`.
-const OF_INTERFACES: [Opcode; 7] = [
+const OF_INTERFACES: [Opcode; 8] = [
     TUNSETIFF,
     TUNGETIFF,
     SIOCGIFFLAGS,
@@ -32,6 +34,7 @@ const OF_INTERFACES: [Opcode; 7] = [
     SIOCSIFMTU,
     SIOCSIFHWADDR,
     SIOCBRADDIF,
+    SIOCBRDELIF,
 ];
 
 pub(crate) const TUNSETOFFLOAD: Opcode = libc::TUNSETOFFLOAD as Opcode;

@@ -32,9 +32,7 @@ pub enum TapError {
     #[error("the host's interface {0:?} is in use")]
     HostNameInUse(String),
     /// There is an interface of that name, or a descriptor was handed in, and it cannot be attached to.
-    #[error(
-        "{0:?} is not a device of that kind with a single queue and without packet information"
-    )]
+    #[error("{0} is not a device of that kind with a single queue and without packet information")]
     NotATap(String),
     /// The network namespace could not be entered.
     #[error("cannot enter the network namespace {}: {error}", netns.display())]
@@ -85,9 +83,20 @@ impl Tap {
     /// See [`TapError`]. Nothing is left behind on the host; in the vnet, a port that has been made
     /// stays where the pump cannot be started.
     pub fn attach(vnet: &Vnet, ifname: &str, config: TapConfig) -> Result<Tap, TapError> {
-        check_name(config.host_name.as_deref().unwrap_or(DEFAULT_NAME))?;
+        check_host_name(config.host_name.as_deref().unwrap_or(DEFAULT_NAME))?;
         let device = Device::create(&config).map_err(|failure| told(failure, &config))?;
         Tap::start(vnet, ifname, device, &config)
+    }
+
+    /// Opens a TAP as [`Tap::attach`] does, for [`Tap::from_fd`]: a launcher with the right to make one hands the descriptor
+    /// to a process without it.
+    ///
+    /// # Errors
+    /// As [`Tap::attach`].
+    pub fn open(config: &TapConfig) -> Result<OwnedFd, TapError> {
+        check_host_name(config.host_name.as_deref().unwrap_or(DEFAULT_NAME))?;
+        let device = Device::create(config).map_err(|failure| told(failure, config))?;
+        Ok(device.into_fd())
     }
 
     /// As [`Tap::attach`], with a TAP that somebody else has opened and configured (`IFF_TAP`,
@@ -171,13 +180,19 @@ fn told(Failure { step, error }: Failure, config: &TapConfig) -> TapError {
         },
         (Step::Make, io::ErrorKind::ResourceBusy) => TapError::HostNameInUse(name),
         // TUNSETIFF answers so for interfaces that are no TAPs, and for TAPs with several queues.
-        (Step::Make, io::ErrorKind::InvalidInput) => TapError::NotATap(name),
+        (Step::Make, io::ErrorKind::InvalidInput) => {
+            TapError::NotATap(format!("the host's interface {name:?}"))
+        }
         (Step::Set(what), _) => TapError::Host { what, error },
         (Step::Open | Step::Make, _) => Unavailable::of(step, error).into(),
     }
 }
 
-fn check_name(name: &str) -> Result<(), TapError> {
+/// Checks that the kernel would take a name for a TAP, in which `%d` may stand for the first free number.
+///
+/// # Errors
+/// [`TapError::BadHostName`].
+pub fn check_host_name(name: &str) -> Result<(), TapError> {
     let bad = |c: char| c.is_whitespace() || c == '/' || c == ':' || c == '\0';
     let plain = name.replacen("%d", "", 1);
     if (1..=MAX_NAME_LEN).contains(&name.len())
@@ -199,7 +214,7 @@ mod tests {
     #[test]
     fn names_the_kernel_would_change_are_refused() {
         for good in ["vnt%d", "tap0", "fifteen-bytes-1"] {
-            assert!(check_name(good).is_ok(), "{good}");
+            assert!(check_host_name(good).is_ok(), "{good}");
         }
         for bad in [
             "",
@@ -212,7 +227,7 @@ mod tests {
             "%d%d",
             "50%",
         ] {
-            assert!(check_name(bad).is_err(), "{bad}");
+            assert!(check_host_name(bad).is_err(), "{bad}");
         }
     }
 }

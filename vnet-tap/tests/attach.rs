@@ -3,11 +3,14 @@
 //!
 //! Needs root and `/dev/net/tun`; says so otherwise.
 
+mod alone;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use alone::{holdings, in_a_process_of_its_own, is_inside, once_steady};
 use vnet::{AdminError, MacAddr, Offload, OwnedVnet, System};
 use vnet_tap::{HostState, Layer, Lifetime, NetNs, PumpEnd, Tap, TapConfig, TapError};
 
@@ -244,7 +247,6 @@ fn the_hosts_interface_is_what_the_configuration_says() {
     // It outlives its user, and is found again.
     let config = TapConfig {
         host_name: Some("lan0".into()),
-        host_bridge: None,
         host_state: HostState::Down,
         lifetime: Lifetime::WithTap,
         ..config
@@ -259,7 +261,9 @@ fn the_hosts_interface_is_what_the_configuration_says() {
             attached => break attached.unwrap(),
         }
     };
-    assert!(!told(&host, "lan0").contains("persist on"));
+    let said = told(&host, "lan0");
+    assert!(!said.contains("persist on"), "{said}");
+    assert!(said.contains("master br0"), "it is there again: {said}");
     drop(tap);
     host.wait_until_gone("lan0", PATIENCE).unwrap();
     for (wrong, is_so) in [
@@ -376,6 +380,39 @@ fn a_descriptor_handed_in_is_as_good() {
     assert!(matches!(error, TapError::NotATap(_)), "{error}");
 }
 
+/// Each kind of device that a launcher may hand in is known for what it is, and carries frames.
+#[test]
+fn a_descriptor_handed_in_carries_frames() {
+    for layer in [Layer::Link, Layer::Network] {
+        for offload in [Offload::Full, Offload::None] {
+            let Some(Bench { tap, vnet, host }) = bench() else {
+                return;
+            };
+            drop(tap);
+            host.wait_until_gone("vnt0", PATIENCE).unwrap();
+            let opened = Tap::open(&TapConfig {
+                host_name: Some("given0".into()),
+                netns: Some(host.path()),
+                layer,
+                offload,
+                ..TapConfig::default()
+            });
+            let config = TapConfig::default();
+            let tap = Tap::from_fd(&vnet, "tap0", opened.unwrap(), config).unwrap();
+            assert_eq!(tap.host_name(), "given0");
+            host.ip(&format!("addr add {HOST}/24 dev given0")).unwrap();
+            host.ip("link set given0 up").unwrap();
+            let bench = Bench { tap, vnet, host };
+            bench.talk(1000);
+            let report = bench.tap.detach();
+            assert!(
+                matches!(report.end, Some(PumpEnd::Detached)),
+                "{layer:?}, {offload:?}: {report}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_tun_carries_both_families_without_link_headers() {
     for offload in [Offload::Full, Offload::Checksum, Offload::None] {
@@ -445,31 +482,22 @@ fn a_tun_carries_both_families_without_link_headers() {
 
 #[test]
 fn taps_that_come_and_go_leave_nothing_behind() {
-    // In a process of its own: other tests come and go in this one.
-    let me = std::env::current_exe().unwrap();
-    let status = std::process::Command::new(me)
-        .args(["--exact", "--ignored", "taps_come_and_go_inside"])
-        .env("VNET_TEST_INSIDE", "1")
-        .status()
-        .unwrap();
-    assert!(status.success());
+    in_a_process_of_its_own("taps_come_and_go_inside");
 }
 
 #[test]
 #[ignore = "run by the test before, in a process of its own"]
 fn taps_come_and_go_inside() {
-    if std::env::var_os("VNET_TEST_INSIDE").is_none() {
+    if !is_inside() {
         return;
     }
     let Some(Bench { tap, vnet, host }) = bench() else {
         return;
     };
     drop(tap);
-    let count = |path: &str| std::fs::read_dir(path).unwrap().count();
-    let holdings = || {
-        let interfaces = host.run(|| std::fs::read_to_string("/proc/thread-self/net/dev").unwrap());
-        let fds = count("/proc/self/fd");
-        (fds, count("/proc/self/task"), interfaces.lines().count())
+    let interfaces = || {
+        let list = host.run(|| std::fs::read_to_string("/proc/thread-self/net/dev").unwrap());
+        list.lines().count()
     };
     let once = || {
         let config = TapConfig {
@@ -480,17 +508,15 @@ fn taps_come_and_go_inside() {
         drop(Tap::attach(&vnet, "tap0", config).unwrap());
     };
     (0..5).for_each(|_| once());
-    let before = holdings();
-    (0..200).for_each(|_| once());
-    let give_up = Instant::now() + PATIENCE;
     // Interfaces go a moment after their descriptors. A thread of the driver may have come, but not one for each.
-    let is_left_as_it_was = |(fds, threads, interfaces): (usize, usize, usize)| {
-        fds <= before.0 + 8 && threads <= before.1 + 8 && interfaces == before.2
-    };
-    while !is_left_as_it_was(holdings()) {
-        assert!(Instant::now() < give_up, "{:?} of {before:?}", holdings());
-        sleep(Duration::from_millis(5));
-    }
+    let before = once_steady(|| (holdings(), interfaces()));
+    (0..200).for_each(|_| once());
+    let ((fds, threads), left) = once_steady(|| (holdings(), interfaces()));
+    let (had, there) = before;
+    assert!(
+        fds <= had.0 + 8 && threads <= had.1 + 8 && left == there,
+        "{fds}, {threads} and {left} of {before:?}"
+    );
     let report = vnet.destroy();
     assert!(report.leaked.is_zero(), "{report}");
 }

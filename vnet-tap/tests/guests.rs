@@ -1,16 +1,19 @@
 //! Emulators' sockets as ports: every framing, guests that come and go, and guests that send what no
 //! guest sends. No rights are needed.
 
+mod alone;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use alone::{holdings, in_a_process_of_its_own, is_inside, once_steady};
 use proptest::prelude::*;
-use vnet::{Offload, OwnedVnet, System};
+use vnet::{LinkConfig, Offload, OwnedVnet, System};
 use vnet_tap::{Framing, Guest, GuestError, Guests, PumpEnd, PumpReport};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -217,6 +220,102 @@ fn a_guest_that_does_not_read_is_no_burden() {
     drop(silent);
     let report = vnet.destroy();
     assert!(report.leaked.is_zero(), "{report}");
+}
+
+#[test]
+fn what_waits_for_guests_at_the_end_is_counted() {
+    let vnet = switch();
+    let (a, mut from) = pair();
+    let talker = plug(&vnet, "a", a, Framing::Length32);
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("server")).unwrap();
+    let inside = (*vnet).clone();
+    let guests = Guests::listen(listener, 2, move |number, socket| {
+        let name = format!("guest{number}");
+        let guest = Guest::attach(&inside, &name, socket, Framing::Length32)?;
+        let _ = inside.add_member("br0", &name);
+        Ok(guest)
+    })
+    .unwrap();
+    // It reads nothing.
+    let silent = UnixStream::connect(folder.path().join("server")).unwrap();
+    let give_up = Instant::now() + PATIENCE;
+    while guests.counts().connected == 0 || vnet.bridge_info("br0").unwrap().members.len() < 2 {
+        assert!(Instant::now() < give_up, "{:?}", guests.counts());
+        sleep(Duration::from_millis(2));
+    }
+    let sent = behind_length32(&frame(1514, 1));
+    for _ in 0..2000 {
+        from.write_all(&sent).unwrap();
+    }
+    while talker.report().frames_in < 2000 {
+        assert!(Instant::now() < give_up, "{}", talker.report());
+        sleep(Duration::from_millis(2));
+    }
+    let report = guests.detach();
+    assert_eq!(report.frames_out + report.drops, 2000, "{report}");
+    assert!(report.drops > 100, "{report}");
+    assert!(matches!(report.end, Some(PumpEnd::Detached)), "{report}");
+    drop(silent);
+}
+
+#[test]
+fn what_is_on_a_slow_link_to_a_guest_at_the_end_is_counted() {
+    let vnet = switch();
+    let (a, mut from) = pair();
+    let (b, theirs) = pair();
+    let talker = plug(&vnet, "a", a, Framing::Length32);
+    let slow = plug(&vnet, "b", b, Framing::Length32);
+    let link = LinkConfig {
+        delay: Duration::from_secs(3600),
+        ..LinkConfig::default()
+    };
+    vnet.set_link("b", link).unwrap();
+    for mark in 0..50 {
+        from.write_all(&behind_length32(&frame(100, mark))).unwrap();
+    }
+    let give_up = Instant::now() + PATIENCE;
+    while vnet.link_stats("b").unwrap().offered < 50 {
+        assert!(Instant::now() < give_up, "{}", talker.report());
+        sleep(Duration::from_millis(2));
+    }
+    let report = slow.detach();
+    assert_eq!((report.frames_out, report.drops), (0, 50), "{report}");
+    drop(theirs);
+}
+
+#[test]
+fn another_client_does_not_take_the_place_of_one_that_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("server");
+    let vnet = switch();
+    let server = UnixDatagram::bind(&at).unwrap();
+    let _guest = plug(&vnet, "vf", server, Framing::Datagrams);
+    let (b, mut to) = pair();
+    let _other = plug(&vnet, "b", b, Framing::Length32);
+    let [first, second] = ["first", "second"].map(|name| {
+        let client = UnixDatagram::bind(folder.path().join(name)).unwrap();
+        client.connect(&at).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client
+    });
+    first.send(b"VFKT").unwrap();
+    first.send(&frame(60, 1)).unwrap();
+    assert_eq!(read_length32(&mut to), frame(60, 1));
+    // It makes itself known, and is not heard.
+    second.send(b"VFKT").unwrap();
+    second.send(&frame(60, 2)).unwrap();
+    first.send(&frame(60, 3)).unwrap();
+    assert_eq!(read_length32(&mut to), frame(60, 3));
+    to.write_all(&behind_length32(&frame(60, 4))).unwrap();
+    let mut buf = [0; 100];
+    assert_eq!(first.recv(&mut buf).unwrap(), 60);
+    assert_eq!(buf[..60], frame(60, 4));
+    // When the first has gone, it is.
+    drop(first);
+    second.send(b"VFKT").unwrap();
+    second.send(&frame(60, 5)).unwrap();
+    assert_eq!(read_length32(&mut to), frame(60, 5));
 }
 
 #[test]
@@ -504,41 +603,15 @@ fn a_stream_without_a_peer_is_refused() {
     assert!(matches!(error, GuestError::Socket(_)), "{error}");
 }
 
-/// Descriptors and threads of this process.
-fn holdings() -> (usize, usize) {
-    let count = |path: &str| std::fs::read_dir(path).unwrap().count();
-    (count("/proc/self/fd"), count("/proc/self/task"))
-}
-
-/// What `look` sees once it has seen the same for a while.
-fn once_steady<T: PartialEq>(look: impl Fn() -> T) -> T {
-    let mut seen = look();
-    let mut times = 0;
-    while times < 60 {
-        sleep(Duration::from_millis(5));
-        let now = look();
-        times = if now == seen { times + 1 } else { 0 };
-        seen = now;
-    }
-    seen
-}
-
 #[test]
 fn a_thousand_guests_leave_nothing_behind() {
-    // In a process of its own: other tests come and go in this one.
-    let me = std::env::current_exe().unwrap();
-    let status = std::process::Command::new(me)
-        .args(["--exact", "--ignored", "a_thousand_guests_inside"])
-        .env("VNET_TEST_INSIDE", "1")
-        .status()
-        .unwrap();
-    assert!(status.success());
+    in_a_process_of_its_own("a_thousand_guests_inside");
 }
 
 #[test]
 #[ignore = "run by the test before, in a process of its own"]
 fn a_thousand_guests_inside() {
-    if std::env::var_os("VNET_TEST_INSIDE").is_none() {
+    if !is_inside() {
         return;
     }
     let vnet = switch();

@@ -33,6 +33,12 @@ pub(super) fn render(report: &Report, layout: Layout) -> String {
         vnets(&mut out, &report.vnets, layout);
     }
     failures(&mut out, &report.vnets);
+    for attached in &report.attached {
+        if let Some(failure) = &attached.failure {
+            let (what, failure) = (printable(&attached.what), printable(failure));
+            let _ = writeln!(out, "{what} failed: {failure}");
+        }
+    }
     if let Some(fingerprint) = &report.fingerprint {
         let _ = writeln!(out, "fingerprint {fingerprint}");
     }
@@ -460,6 +466,11 @@ fn verdict(out: &mut String, report: &Report) {
     match unclean.count() as u64 {
         0 => {}
         n => said.push(format!("{} FAILED or LEAKED", counted(n, "vnet"))),
+    }
+    let lost = report.attached.iter().filter(|a| a.has_failed());
+    match lost.count() as u64 {
+        0 => {}
+        n => said.push(format!("{n} of what was attached FAILED")),
     }
     said.retain(|part| !part.is_empty());
     let seed = report.seed.map_or(String::new(), |s| format!(", seed {s}"));

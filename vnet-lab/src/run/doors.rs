@@ -2,7 +2,8 @@
 
 use vnet::{AdminError, Vnet};
 use vnet_tap::{
-    Framing, Guest, Guests, HostState, PumpReport, SocketFile, SocketKind, Tap, TapConfig, serve,
+    Framing, Guest, Guests, HostState, PumpEnd, PumpReport, SocketFile, SocketKind, Tap, TapConfig,
+    serve,
 };
 
 use super::error::{AttachError, RunError};
@@ -78,14 +79,23 @@ impl Open {
         let (report, guests) = match self.way {
             Way::Tap(tap) => (tap.detach(), None),
             Way::Guest(guest) => (guest.detach(), None),
-            Way::Guests(guests) => (guests.report(), Some(guests.counts().accepted)),
+            Way::Guests(guests) => {
+                let accepted = guests.counts().accepted;
+                (guests.detach(), Some(accepted))
+            }
         };
         let PumpReport {
             frames_in,
             frames_out,
             drops,
+            end,
             ..
         } = report;
+        let failure = match end {
+            Some(PumpEnd::Device(error)) => Some(error.to_string()),
+            // A guest that leaves, and a network that is taken down, are no failures.
+            _ => None,
+        };
         AttachReport {
             node: self.node,
             what: self.what,
@@ -93,6 +103,7 @@ impl Open {
             frames_out,
             drops,
             guests,
+            failure,
         }
     }
 }

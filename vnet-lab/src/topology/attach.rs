@@ -2,6 +2,7 @@
 //! own, and a link leads from there to the node that it is attached to. So everything that ends of links
 //! and directions can be said of it, and packets find their way as over any other link.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use toml::Spanned;
@@ -21,6 +22,8 @@ pub struct Attach {
     pub node: Spanned<String>,
     /// What it is.
     pub door: Door,
+    /// Where its name or place is in the file.
+    pub(crate) place: Span,
 }
 
 /// A way to the outside.
@@ -145,12 +148,17 @@ pub(super) fn read(
         );
     }
     table.finish(problems);
+    let at = door.map_or(place.clone(), |(_, value)| value.span());
     let door = door.and_then(|(key, value)| door_of(key, value, guests, problems));
     let near = end::read(to?, problems)?;
     let node = name.unwrap_or_else(|| Spanned::new(place, format!("outside{number}")));
     let far = EndSpec::of_switch(node.clone(), near.ip_mtu);
     Some(AttachSpec {
-        attach: Attach { node, door: door? },
+        attach: Attach {
+            node,
+            door: door?,
+            place: at,
+        },
         ends: [near, far],
         forward,
         backward,
@@ -178,7 +186,8 @@ fn door_of(
         several(key, problems);
     }
     let place = as_string(value, &format!("`{key}`"), problems)?;
-    let place = checked(place, socket_place, problems)?;
+    let takes_paths_only = emulator == Emulator::Bess;
+    let place = checked(place, |text| socket_place(text, takes_paths_only), problems)?;
     Some(Door::Socket {
         emulator,
         place: place.into_inner(),
@@ -198,7 +207,7 @@ fn tap(value: Value<'_>, problems: &mut Problems<'_>) -> Option<HostTap> {
     let mut table = Table::of("`tap`", value, problems)?;
     let name = table.read("name", host_name, problems);
     let netns = table.string("netns", problems);
-    let bridge = table.read("bridge", host_name, problems);
+    let bridge = table.read("bridge", bridge_name, problems);
     let up = table.boolean("up", problems);
     if table.key_span("name").is_none() {
         table.missing("name", "the name of the host's interface", problems);
@@ -213,16 +222,35 @@ fn tap(value: Value<'_>, problems: &mut Problems<'_>) -> Option<HostTap> {
 }
 
 fn host_name(text: &str) -> Result<String, String> {
-    let is_bad = |c: char| c.is_whitespace() || c.is_control() || c == '/' || c == ':';
-    match (1..=15).contains(&text.len()) && !text.contains(is_bad) {
-        true => Ok(text.to_owned()),
-        false => Err(format!(
+    match vnet_tap::check_host_name(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(_) => Err(format!(
             "expected the name of an interface of the host's such as \"vnet%d\", found \"{text}\""
         )),
     }
 }
 
-fn socket_place(text: &str) -> Result<String, String> {
+/// The name of a bridge that is there: nothing in it stands for a number.
+fn bridge_name(text: &str) -> Result<String, String> {
+    match text.contains('%') || vnet_tap::check_host_name(text).is_err() {
+        false => Ok(text.to_owned()),
+        true => Err(format!(
+            "expected the name of a bridge of the host's such as \"br0\", found \"{text}\""
+        )),
+    }
+}
+
+fn socket_place(text: &str, takes_paths_only: bool) -> Result<String, String> {
+    let looks_like_address = text.contains(':') && !text.contains('/');
+    if looks_like_address && (takes_paths_only || text.parse::<SocketAddr>().is_err()) {
+        let what = match takes_paths_only {
+            true => "a path",
+            false => "a path, or ADDRESS:PORT with a numeric address",
+        };
+        return Err(format!(
+            "expected {what}, found \"{text}\": a file of that name is \"./{text}\""
+        ));
+    }
     // `sun_path` has 108 bytes, with a zero at the end.
     match (1..108).contains(&text.len()) && !text.contains('\0') {
         true => Ok(text.to_owned()),
@@ -230,7 +258,7 @@ fn socket_place(text: &str) -> Result<String, String> {
     }
 }
 
-/// The places of what is attached that no other than the library can judge.
+/// Where the attachment of a node is in the file.
 pub(crate) fn place_of(attach: &[Attach], node: &str) -> Option<Span> {
     let found = attach.iter().find(|a| a.node.get_ref() == node);
     found.map(|attach| attach.node.span())

@@ -69,23 +69,23 @@ fn snooping_of(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Snooping
         }
     }
     let mut table = Table::of("`snooping`", value, problems)?;
-    let querier = table.read("querier", querier, problems);
-    let interval = table.read("query_interval", units::duration, problems);
-    let fast_leave = table.boolean("fast_leave", problems);
-    let unknown = table.boolean("unknown", problems);
-    let groups = table.integer("max_groups", 0..=u64::from(u32::MAX), problems);
-    let switch = |given: Option<bool>, default| match given {
-        None => default,
-        Some(true) => Switchable::On,
-        Some(false) => Switchable::Off,
-    };
-    let snooping = Snooping {
-        querier: querier.map(Spanned::into_inner),
-        query_interval: interval.map_or(default.query_interval, Spanned::into_inner),
-        fast_leave: switch(fast_leave, default.fast_leave),
-        unknown: switch(unknown, default.unknown),
-        max_groups: groups.map_or(default.max_groups, |n| n.into_inner() as u32),
-    };
+    let mut snooping = default;
+    if let Some(address) = table.read("querier", querier, problems) {
+        snooping.querier = Some(address.into_inner());
+    }
+    if let Some(interval) = table.read("query_interval", units::duration, problems) {
+        snooping.query_interval = interval.into_inner();
+    }
+    let switch = |on| if on { Switchable::On } else { Switchable::Off };
+    if let Some(on) = table.boolean("fast_leave", problems) {
+        snooping.fast_leave = switch(on);
+    }
+    if let Some(on) = table.boolean("unknown", problems) {
+        snooping.unknown = switch(on);
+    }
+    if let Some(groups) = table.integer("max_groups", 0..=u64::from(u32::MAX), problems) {
+        snooping.max_groups = groups.into_inner() as u32;
+    }
     let config = BridgeConfig {
         snooping: Some(snooping),
         ..BridgeConfig::default()

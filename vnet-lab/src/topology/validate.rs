@@ -13,7 +13,9 @@ use toml::Spanned;
 use vnet::MacAddr;
 
 use super::segments::Segments;
-use super::{Directions, End, EventTarget, Lagg, Link, Node, NodeKind, Strand, Topology, Via};
+use super::{
+    Directions, Door, End, EventTarget, Lagg, Link, Node, NodeKind, Strand, Topology, Via,
+};
 use crate::family::{Family, is_link_local, stands_alone};
 use crate::file::name::{Target, interface_name};
 use crate::file::source::{Problems, Span};
@@ -71,6 +73,28 @@ pub(crate) fn network(topology: &Topology, problems: &mut Problems<'_>) {
     overlaps(topology, &segments, problems);
     routes(topology, problems);
     events(topology, problems);
+    doors(topology, problems);
+}
+
+/// Two doors cannot be at one place.
+fn doors(topology: &Topology, problems: &mut Problems<'_>) {
+    let mut places = BTreeSet::new();
+    for attach in &topology.attach {
+        let place = match &attach.door {
+            // Each gets a number of its own.
+            Door::Tap(tap) if tap.name.contains("%d") => continue,
+            Door::Tap(tap) => (tap.netns.as_deref(), tap.name.as_str()),
+            Door::Socket { place, .. } if place.ends_with(":0") => continue,
+            Door::Socket { place, .. } => (Some(Path::new("")), place.as_str()),
+        };
+        if !places.insert(place) {
+            let message = format!(
+                "duplicate name: something else is attached at `{}`",
+                place.1
+            );
+            problems.push(attach.place.clone(), message);
+        }
+    }
 }
 
 /// Checks that names of links are unique, and that events are about links.
@@ -304,6 +328,16 @@ fn lans(known: &Known<'_>, segments: &Segments, problems: &mut Problems<'_>) {
         lans.entry(segments.of_strand(&strand))
             .or_default()
             .push((strand.0, end));
+    }
+    // Those behind a door to the outside may be in any prefix.
+    for attach in &known.topology.attach {
+        let is_door = |link: &Link| link.ends.iter().any(|end| end.node == attach.node);
+        let doors = known.topology.links.iter().enumerate();
+        for (number, _) in doors.filter(|(_, link)| is_door(link)) {
+            for segment in segments.of_link(number) {
+                lans.remove(&segment);
+            }
+        }
     }
     // A segment of one link has been looked at.
     lans.retain(|_, ends| ends.iter().any(|(link, _)| *link != ends[0].0));

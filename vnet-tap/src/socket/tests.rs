@@ -182,7 +182,7 @@ proptest! {
             let is_free = peer.is_none_or(|peer| clients[peer].is_none());
             let heard = match who {
                 2 => peer.is_none(),
-                _ if peer == Some(who) || is_free || is_magic => {
+                _ if peer == Some(who) || is_free => {
                     peer = Some(who);
                     true
                 }

@@ -319,6 +319,14 @@ impl Port {
         self.from_vnet.set_max_bytes_of_one(bytes);
     }
 
+    /// Takes no more frames from the vnet, and drops those that have not been received, also those that an emulated link
+    /// still delays. Says how many these are, with those that [`Port::take_overflowed`] would count.
+    pub fn close(&self) -> u64 {
+        let closed = self.from_vnet.close();
+        let noticed = self.overflowed.swap(0, Ordering::Relaxed);
+        closed.frames + closed.overflowed + noticed
+    }
+
     /// The number of frames dropped since the last call because they were not received.
     pub fn take_overflowed(&self) -> u64 {
         self.overflowed.swap(0, Ordering::Relaxed) + self.from_vnet.take_overflowed()

@@ -129,6 +129,8 @@ pub(crate) struct Taken {
 pub(crate) struct Closed {
     /// Frames that were due or still on the wire.
     pub frames: u64,
+    /// Frames that had found no room since that was last asked.
+    pub overflowed: u64,
 }
 
 struct Queue {
@@ -327,6 +329,7 @@ impl Inbox {
         };
         Closed {
             frames: old.shares.used().frames as u64,
+            overflowed: old.overflowed,
         }
     }
 }
@@ -865,7 +868,7 @@ mod tests {
         let inbox = Inbox::new();
         inbox.push(Instant::from_nanos(5), frame(1));
         inbox.push(Instant::from_nanos(3), frame(2));
-        assert_eq!(inbox.close(), Closed { frames: 2 });
+        assert_eq!(inbox.close().frames, 2);
         inbox.push(Instant::ZERO, frame(3));
         assert_eq!((inbox.len(), inbox.next()), (0, None));
     }

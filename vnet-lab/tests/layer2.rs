@@ -428,10 +428,9 @@ fn what_is_wrong_is_shown_at_its_key() {
     let found = problem(&format!(
         "hosts = ['b', 'c']\nlink = [{{ ends = [{{ node = 'c', vlan = {{ 1 = {nested} }} }}, 'b 192.0.2.2/24'] }}]"
     ));
-    assert!(
-        found[0].contains("at most 8 VLAN interfaces can stand on each other"),
-        "{found:?}"
-    );
+    // The names that they would have are too long as well.
+    let is_said = |p: &String| p.contains("at most 8 VLAN interfaces can stand on each other");
+    assert!(found.iter().any(is_said), "{found:?}");
 }
 
 /// Where a frame can be is what `check` says: the same tags behind another tag are another VLAN.

@@ -219,6 +219,8 @@ mod documents {
     mod lifecycle {}
     #[doc = include_str!("../../docs/records.md")]
     mod records {}
+    #[doc = include_str!("../../docs/tcp.md")]
+    mod tcp {}
     #[doc = include_str!("../../docs/tenancy.md")]
     mod tenancy {}
     #[doc = include_str!("../../docs/vlans.md")]

@@ -180,6 +180,11 @@ keys! {
         0..=0, "", READ_ONLY,
         |s| (s.tcp.counts().connections + s.tcp.counts().listeners) as u64,
         |_, _| {};
+    /// Let receive buffers grow with what the path carries, up to maxbuf.
+    TCP_RECVBUF_AUTO: Feature = "net.inet.tcp.recvbuf_auto",
+        0..=1, "", TUNABLES,
+        |s| s.tcp.config().recv_buffer_auto,
+        |s, v| s.tcp.config_mut().recv_buffer_auto = v;
     /// Receive buffer of a new connection.
     TCP_RECVSPACE: u64 = "net.inet.tcp.recvspace",
         4096..=1073725440, "bytes", TUNABLES,
@@ -205,6 +210,11 @@ keys! {
         0..=1, "", TUNABLES,
         |s| s.tcp.config().sack,
         |s, v| s.tcp.config_mut().sack = v;
+    /// Let send buffers grow with what the path carries, up to maxbuf.
+    TCP_SENDBUF_AUTO: Feature = "net.inet.tcp.sendbuf_auto",
+        0..=1, "", TUNABLES,
+        |s| s.tcp.config().send_buffer_auto,
+        |s, v| s.tcp.config_mut().send_buffer_auto = v;
     /// Send buffer of a new connection.
     TCP_SENDSPACE: u64 = "net.inet.tcp.sendspace",
         4096..=1073725440, "bytes", TUNABLES,

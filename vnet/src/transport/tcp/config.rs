@@ -14,7 +14,11 @@ pub(crate) struct TcpConfig {
     pub send_buffer: usize,
     /// Receive buffer of a new connection, in bytes; the largest window it will offer.
     pub recv_buffer: usize,
-    /// Largest buffer a socket may ask for, in bytes; the window shift is chosen for it.
+    /// Send buffers grow with what the path carries. Takes effect at once.
+    pub send_buffer_auto: Feature,
+    /// Receive buffers grow with what the path carries. Takes effect at once.
+    pub recv_buffer_auto: Feature,
+    /// The size to which buffers grow, in bytes; the window shift is chosen for it.
     pub max_buffer: usize,
     /// Congestion control of a new connection.
     pub congestion: Congestion,
@@ -71,6 +75,8 @@ impl Default for TcpConfig {
         TcpConfig {
             send_buffer: 1 << 20,
             recv_buffer: 1 << 20,
+            send_buffer_auto: Feature::On,
+            recv_buffer_auto: Feature::On,
             max_buffer: 16 << 20,
             congestion: Congestion::Cubic,
             initial_cwnd_segments: 10,

@@ -269,7 +269,9 @@ impl Tcp {
         into: &mut Payload,
         mode: ReadMode,
     ) -> Result<usize, SocketError> {
-        let n = self.connection_mut(id)?.recv(max, into, mode)?;
+        let c = self.connections.get_mut(id).ok_or(SocketError::Gone)?;
+        let env = Env::new(&self.config, &mut self.stats, cx);
+        let n = c.recv(&env, max, into, mode)?;
         self.settle(cx, id);
         Ok(n)
     }

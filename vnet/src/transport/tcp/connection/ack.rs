@@ -127,7 +127,7 @@ impl Connection {
             && wait < self.timers.retransmit
         {
             self.timers.retransmit = wait;
-            self.timers.pending = Pending::Reordering;
+            self.pending = Pending::Reordering;
         }
     }
 
@@ -179,9 +179,8 @@ impl Connection {
         self.soft_error = None;
         self.timers.persist = Instant::MAX;
         self.snd.probes = 0;
-        if !self.waiters.writers.is_empty() && self.write_space() >= self.write_low_water() {
-            self.waiters.writers.wake(env.out);
-        }
+        self.size_send_buffer(env.config);
+        self.wake_writers(env);
     }
 
     /// RFC 6298 3, Karn's algorithm: what was sent once is timed, from the oldest of it. Otherwise, and while something

@@ -5,11 +5,13 @@
 //! |---|---|
 //! | [`input`] | a segment arrives: acceptability, resets, data, FIN |
 //! | [`ack`] | what an acknowledgement says: progress, window, SACK, losses |
+//! | [`buffers`] | how large the buffers are, and when a writer is woken |
 //! | [`output`] | which segment goes next |
 //! | [`timers`] | what is due when |
 //! | [`user`] | what the socket asks for |
 
 mod ack;
+mod buffers;
 mod input;
 mod output;
 mod timers;
@@ -38,6 +40,7 @@ use crate::packet::{Cx, Out};
 use crate::transport::edge::Waiters;
 use crate::transport::error::SocketError;
 
+use timers::Pending;
 pub(super) use timers::Timers;
 pub(super) use user::CloseAction;
 
@@ -93,6 +96,8 @@ pub(super) struct Connection {
     pub(super) listed: Listed,
     pub(super) armed: Armed,
     pub(super) timers: Timers,
+    /// What the retransmission timer is for.
+    pending: Pending,
     pub(super) options: SocketOptions,
     pub(super) error: Option<SocketError>,
     /// An ICMP error that does not end the connection (RFC 5461); the reason given if it fails.
@@ -164,6 +169,9 @@ pub(super) struct Receiver {
     fin: Option<SeqNum>,
     /// The application reads no more.
     closed: Closed,
+    /// What the application has read since the last look at the rate, and when that was.
+    read: u32,
+    read_since: Instant,
 }
 
 impl Receiver {
@@ -317,6 +325,7 @@ impl Connection {
             listed: Listed::No,
             armed: Armed::default(),
             timers: Timers::default(),
+            pending: Pending::Timeout,
             cc: Controller::new(options.congestion, 1, 1),
             options,
             error: None,
@@ -350,6 +359,8 @@ impl Connection {
                 mss: 536,
                 fin: None,
                 closed: Closed::No,
+                read: 0,
+                read_since: env.now,
             },
             negotiated,
             ts_offset,

@@ -251,6 +251,7 @@ impl Connection {
         self.snd.probe = Probe::None;
         self.timers.persist = Instant::MAX;
         self.recovery.on_sent(plan.seq, nxt, env.now);
+        self.wake_writers(env);
         if self.timers.retransmit == Instant::MAX {
             self.restart_retransmit(env);
         }

@@ -11,8 +11,6 @@ use crate::transport::tcp::state::{Due, State};
 #[derive(Clone, Copy, Debug)]
 pub(in crate::transport::tcp) struct Timers {
     pub(super) retransmit: Instant,
-    /// What `retransmit` is for.
-    pub(super) pending: Pending,
     pub(super) delayed_ack: Instant,
     pub(super) persist: Instant,
     pub(super) keepalive: Instant,
@@ -41,7 +39,6 @@ impl Default for Timers {
     fn default() -> Timers {
         Timers {
             retransmit: Instant::MAX,
-            pending: Pending::Timeout,
             delayed_ack: Instant::MAX,
             persist: Instant::MAX,
             keepalive: Instant::MAX,
@@ -77,7 +74,7 @@ impl Connection {
         }
         if self.timers.retransmit <= now {
             self.timers.retransmit = Instant::MAX;
-            match self.timers.pending {
+            match self.pending {
                 Pending::Timeout => self.on_retransmission_timeout(env),
                 Pending::Probe => {
                     self.recovery.probe();
@@ -170,7 +167,7 @@ impl Connection {
     /// outstanding. A tail loss probe comes first where one helps.
     #[inline]
     pub(super) fn restart_retransmit(&mut self, env: &Env<'_>) {
-        self.timers.pending = Pending::Timeout;
+        self.pending = Pending::Timeout;
         let flight = self.flight();
         if flight == 0 {
             self.timers.retransmit = Instant::MAX;
@@ -196,7 +193,7 @@ impl Connection {
             let patience = srtt * 2 + delayed;
             if patience < rto {
                 self.timers.retransmit = env.now + patience;
-                self.timers.pending = Pending::Probe;
+                self.pending = Pending::Probe;
                 return;
             }
         }

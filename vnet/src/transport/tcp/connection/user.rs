@@ -50,19 +50,6 @@ impl Connection {
         }
     }
 
-    #[inline]
-    pub(super) fn write_space(&self) -> usize {
-        self.options
-            .send_buffer
-            .saturating_sub(self.snd.queue.len() + self.snd.reserved)
-    }
-
-    /// The space at which a waiting writer is woken: enough that it does not wake for crumbs.
-    #[inline]
-    pub(super) fn write_low_water(&self) -> usize {
-        (self.options.send_buffer / 3).max(1)
-    }
-
     pub(in crate::transport::tcp) fn send_bytes(&mut self, data: Bytes) -> Result<(), SocketError> {
         self.snd.reserved = self.snd.reserved.saturating_sub(data.len());
         if let Some(error) = self.error.take() {
@@ -101,6 +88,7 @@ impl Connection {
     /// Hands out received bytes; zero means that the peer has closed.
     pub(in crate::transport::tcp) fn recv(
         &mut self,
+        env: &Env<'_>,
         max: usize,
         into: &mut Payload,
         mode: ReadMode,
@@ -108,6 +96,7 @@ impl Connection {
         let n = self.rcv.queue.read(max, into, mode);
         if n > 0 {
             if mode == ReadMode::Consume {
+                self.size_recv_buffer(env.now, env.config, n);
                 self.after_read();
             }
             return Ok(n);
@@ -245,9 +234,7 @@ impl Connection {
         let write_closed = !connecting && (!self.state.sends() || self.snd.closed == Closed::Yes);
         Readiness {
             readable: failed || read_closed || self.rcv.queue.len() > 0,
-            writable: failed
-                || write_closed
-                || (!connecting && self.write_space() >= self.write_low_water()),
+            writable: failed || write_closed || (!connecting && self.is_writable()),
             read_closed,
             write_closed,
             connecting,

@@ -170,3 +170,61 @@ fn an_idle_tcp_has_no_memory_and_a_connection_little() {
     assert!(size_of::<HalfOpen>() < 400, "{}", size_of::<HalfOpen>());
     assert!(size_of::<TimeWait>() < 256, "{}", size_of::<TimeWait>());
 }
+
+/// Megabits per second that a writer carries who writes when it is told that there is room, over 1 Gbit/s and a round
+/// trip of 20 ms, in the second half of two seconds.
+fn carried_when_told(config: TcpConfig) -> (f64, [usize; 2]) {
+    let net = Net {
+        delay: Duration::from_millis(10),
+        bits_per_second: Some(1_000_000_000),
+        ..Net::default()
+    };
+    let mut w = World::with(1, net, config);
+    let (a, b) = w.pair();
+    let data = vec![7; 1 << 16];
+    let (began, half) = (w.now, Duration::from_secs(1));
+    let mut got = 0;
+    while w.now - began < half * 2 {
+        while w.hosts[A].tcp.readiness(a).expect("there").writable {
+            w.write(A, a, &data).expect("writable");
+        }
+        while let Ok(d) = w.read(B, b, 1 << 20) {
+            if w.now - began >= half {
+                got += d.len();
+            }
+        }
+        assert!(w.step());
+    }
+    let buffers = [(A, a), (B, b)].map(|(host, id)| {
+        let options = w.hosts[host].tcp.options(id).expect("there");
+        [options.send_buffer, options.recv_buffer][host]
+    });
+    (got as f64 * 8.0 / 1e6, buffers)
+}
+
+#[test]
+fn buffers_grow_until_they_do_not_limit_and_no_further_than_they_may() {
+    let config = TcpConfig {
+        max_buffer: 6 << 20,
+        ..TcpConfig::default()
+    };
+    let (mbps, buffers) = carried_when_told(config);
+    assert!(mbps > 900.0, "{mbps:.0} Mbit/s");
+    assert!(
+        buffers.iter().all(|b| (2 << 20..=6 << 20).contains(b)),
+        "{buffers:?}"
+    );
+}
+
+// 1 MiB in 20 ms is 419 Mbit/s.
+#[test]
+fn a_buffer_of_a_fixed_size_is_used_whole() {
+    let config = TcpConfig {
+        send_buffer_auto: Feature::Off,
+        recv_buffer: 4 << 20,
+        ..TcpConfig::default()
+    };
+    let (mbps, buffers) = carried_when_told(config);
+    assert_eq!(buffers[0], 1 << 20);
+    assert!(mbps > 400.0, "{mbps:.0} Mbit/s");
+}

@@ -1,0 +1,84 @@
+//! How large the buffers of a connection are, and when a writer is woken.
+//!
+//! Buffers begin with the sizes of the tunables and grow with what the path carries, up to `max_buffer`. They do not
+//! shrink: what they hold does.
+
+use super::{Connection, Env};
+use crate::base::time::{Instant, nanos};
+use crate::transport::tcp::config::TcpConfig;
+
+/// A writer that has nothing waiting to be sent is woken for this part of the buffer.
+const PART_WHEN_DRAINED: usize = 64;
+
+impl Connection {
+    /// Bytes that the send buffer has room for.
+    #[inline]
+    pub(super) fn write_space(&self) -> usize {
+        self.options
+            .send_buffer
+            .saturating_sub(self.snd.queue.len() + self.snd.reserved)
+    }
+
+    /// Whether everything written is on its way, but for what waits to become a segment (Nagle).
+    #[inline]
+    fn is_drained(&self) -> bool {
+        self.snd.queue.end().since(self.snd.nxt) < self.data_mss()
+    }
+
+    /// Whether a waiting writer is woken: enough room that it does not wake for crumbs. What is on its way takes room as
+    /// well, so a writer must not wait for much of it to arrive when nothing else is left to send.
+    #[inline]
+    pub(super) fn is_writable(&self) -> bool {
+        let buffer = self.options.send_buffer;
+        let enough = match self.is_drained() {
+            true => buffer / PART_WHEN_DRAINED,
+            false => buffer / 3,
+        };
+        self.write_space() >= enough.max(1)
+    }
+
+    /// Wakes the writers if there is room for them.
+    #[inline]
+    pub(super) fn wake_writers(&mut self, env: &mut Env<'_>) {
+        if !self.waiters.writers.is_empty() && self.is_writable() {
+            self.waiters.writers.wake(env.out);
+        }
+    }
+
+    /// Lets the send buffer grow when it is what limits the sender: all of it is on its way, and the congestion window
+    /// has room for more, or may have in a round trip.
+    #[inline]
+    pub(super) fn size_send_buffer(&mut self, config: &TcpConfig) {
+        let buffer = self.options.send_buffer;
+        let limits = self.is_drained() && self.snd.queue.len() > buffer / 2;
+        if limits && config.send_buffer_auto.is_on() {
+            // What slow start could send in the next round trip.
+            let want = (self.cc.cwnd() as usize).saturating_mul(2);
+            self.options.send_buffer = buffer.max(want.min(config.max_buffer));
+        }
+    }
+
+    /// Lets the receive buffer grow with what the application reads in a round trip: twice that, so that it does not
+    /// limit the sender, and twice that again, since a sender in slow start doubles it.
+    pub(super) fn size_recv_buffer(&mut self, now: Instant, config: &TcpConfig, read: usize) {
+        let rcv = &mut self.rcv;
+        rcv.read = rcv.read.saturating_add(read as u32);
+        let Some(rtt) = self.rtt.least() else {
+            return;
+        };
+        let elapsed = now.since(rcv.read_since);
+        if elapsed < rtt || elapsed.is_zero() {
+            return;
+        }
+        let read = std::mem::take(&mut rcv.read) as usize;
+        rcv.read_since = now;
+        let buffer = &mut self.options.recv_buffer;
+        // What was read in a round trip is no more than that.
+        if read.saturating_mul(4) <= *buffer || !config.recv_buffer_auto.is_on() {
+            return;
+        }
+        let in_rtt = read as u128 * u128::from(nanos(rtt)) / elapsed.as_nanos();
+        let want = usize::try_from(in_rtt * 4).unwrap_or(usize::MAX);
+        *buffer = (*buffer).max(want.min(config.max_buffer));
+    }
+}

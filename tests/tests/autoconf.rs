@@ -449,10 +449,9 @@ fn a_router_names_a_better_one_and_a_host_takes_it() -> Result {
             .iter()
             .find(|i| i.info.name == "eth0")
             .expect("it is there");
-        let own = eth0.info.addresses.iter().map(|net| net.addr());
+        let mut own = eth0.info.addresses.iter().map(|net| net.addr());
         let own = own
-            .filter(|a| a.to_string().starts_with("fe80"))
-            .next_back()
+            .rfind(|a| a.to_string().starts_with("fe80"))
             .expect("it has one");
         host.remove_route("::/0".parse()?)?;
         host.add_route(

@@ -32,7 +32,7 @@ fn a_member_can_be_kept_from_broadcasts_and_multicasts() {
     treat(&b, "p2", |c| c.multicast = Switchable::Off);
     let before = b.drops(DropReason::BridgeFiltered);
     b.config(|c| c.host_port = HostPort::Detached);
-    assert_eq!(b.send(0, group, station(1)), []);
+    assert_eq!(b.send(0, group, station(1)), [0_usize; 0]);
     assert_eq!(b.drops(DropReason::BridgeFiltered), before + 1);
 }
 
@@ -67,7 +67,7 @@ fn nobody_passes_a_limited_member_because_the_table_is_full() {
     treat(&b, "p0", |c| c.max_stations = Some(2));
     b.config(|c| c.max_stations = 1);
     assert_eq!(b.send(1, EVERYONE, station(1)), [0]);
-    assert_eq!(b.send(0, EVERYONE, station(2)), []);
+    assert_eq!(b.send(0, EVERYONE, station(2)), [0_usize; 0]);
     assert_eq!(b.send(1, EVERYONE, station(3)), [0]);
     assert_eq!(b.drops(DropReason::BridgeStations), 1);
     for cannot_be in [
@@ -125,11 +125,11 @@ fn more_stations_than_may_be_behind_a_member_are_turned_away() {
     for n in 1..=2 {
         assert_eq!(b.send(0, EVERYONE, station(n)), [1]);
     }
-    assert_eq!(b.send(0, EVERYONE, station(3)), []);
+    assert_eq!(b.send(0, EVERYONE, station(3)), [0_usize; 0]);
     assert_eq!(b.send(0, EVERYONE, station(2)), [1]);
     // Nor does one move there that is known elsewhere.
     b.send(1, EVERYONE, station(4));
-    assert_eq!(b.send(0, EVERYONE, station(4)), []);
+    assert_eq!(b.send(0, EVERYONE, station(4)), [0_usize; 0]);
     assert_eq!(b.learned()[&MacAddr(station(4))], "p1");
     assert_eq!(b.drops(DropReason::BridgeStations), 2);
     let counters = b.vnet.bridge_info("bridge0").unwrap().counters;
@@ -192,7 +192,7 @@ fn a_span_member_sees_what_the_bridge_is_given_and_is_heard_by_nobody() {
     assert_eq!(b.send(0, station(1), station(1)), [3]);
     assert_eq!(b.send(0, [1, 0x80, 0xc2, 0, 0, 0], station(1)), [3]);
     // What it says, nobody hears, and nobody is behind it.
-    assert_eq!(b.send(3, EVERYONE, station(9)), []);
+    assert_eq!(b.send(3, EVERYONE, station(9)), [0_usize; 0]);
     assert!(!b.learned().contains_key(&MacAddr(station(9))));
     // Of hubs and of what the vnet itself sends, as well.
     b.config(|c| c.mode = BridgeMode::Hub);

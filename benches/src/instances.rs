@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use vnet::net::{Reuse, TcpListener, TcpStream};
+use vnet::net::{BindOptions, Reuse, TcpListener, TcpStream};
 use vnet::{DestroyReport, OwnedVnet, System};
 use vnet_tap::NetNs;
 
@@ -161,7 +161,12 @@ impl Crowd {
             vnet.add_address("eth0", address).map_err(failed)?;
         }
         let to: SocketAddr = "10.0.0.2:80".parse().map_err(failed)?;
-        let listener = TcpListener::bind_with(&server, to, WAVE, Reuse::Shared)?;
+        let options = BindOptions {
+            backlog: WAVE,
+            reuse: Reuse::Shared,
+            ..BindOptions::default()
+        };
+        let listener = TcpListener::bind_with(&server, to, &options)?;
         let mut streams = Vec::with_capacity(count);
         while streams.len() < count {
             // The first one alone: few packets may wait for a neighbour's address.

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddrV6, UdpSocket};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -347,6 +348,96 @@ fn a_hundred_megabytes_each_way_over_ipv6() {
 }
 
 /// The same pairs of stations as between two vnets (`neighbours.rs`), with the kernel as either one.
+/// A group (RFC 2365, of an organisation).
+const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
+
+#[test]
+fn groups_are_joined_on_both_sides() {
+    let Some(neighbours) = Neighbours::make() else {
+        return;
+    };
+    let Neighbours { tap, vnet, kernel } = &neighbours;
+    let host = tap.host_name();
+    kernel
+        .ip(&format!("route add 239.0.0.0/8 dev {host}"))
+        .unwrap();
+    let theirs = kernel
+        .run(|| UdpSocket::bind(("0.0.0.0", PORT)))
+        .and_then(|socket| {
+            socket.join_multicast_v4(&GROUP, &KERNEL)?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            Ok(socket)
+        })
+        .unwrap();
+    let ours = vnet::net::UdpSocket::bind_in(vnet, ("0.0.0.0", PORT)).unwrap();
+    ours.join_multicast_v4(&GROUP, &VNET).unwrap();
+    ours.set_multicast_loop_v4(false).unwrap();
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    let known = kernel
+        .run(|| std::fs::read_to_string("/proc/thread-self/net/igmp"))
+        .unwrap();
+    assert!(known.contains("030201EF"), "{known}");
+    let mut buf = [0; 64];
+    ours.send_to(b"ours", (GROUP, PORT)).unwrap();
+    let (len, from) = theirs.recv_from(&mut buf).unwrap();
+    assert_eq!((&buf[..len], from.ip()), (&b"ours"[..], VNET.into()));
+    theirs.set_multicast_loop_v4(false).unwrap();
+    theirs.send_to(b"theirs", (GROUP, PORT)).unwrap();
+    let (len, from) = ours.recv_from(&mut buf).unwrap();
+    assert_eq!((&buf[..len], from.ip()), (&b"theirs"[..], KERNEL.into()));
+    drop((ours, theirs));
+    neighbours.part();
+}
+
+/// The groups that the kernel's bridges know to be joined.
+fn joined_in_the_kernel(kernel: &NetNs) -> String {
+    let output = kernel.run(|| Command::new("bridge").args(["mdb", "show"]).output());
+    String::from_utf8_lossy(&output.unwrap().stdout).into_owned()
+}
+
+#[test]
+fn a_bridge_that_snoops_hears_what_we_join_and_leave() {
+    let Some(neighbours) = Neighbours::bare() else {
+        return;
+    };
+    let Neighbours { tap, vnet, kernel } = &neighbours;
+    let host = tap.host_name();
+    let bridge = "link add br0 type bridge mcast_snooping 1 mcast_querier 1 mcast_igmp_version 3";
+    if let Err(error) = kernel.ip(bridge) {
+        println!("skipped: no bridge of the kernel's can be made: {error}");
+        return;
+    }
+    for command in [
+        format!("link set {host} master br0"),
+        format!("addr add {KERNEL}/24 dev br0"),
+        format!("link set {host} up"),
+        "link set br0 up".to_owned(),
+        "route add 239.0.0.0/8 dev br0".to_owned(),
+    ] {
+        kernel.ip(&command).unwrap();
+    }
+    vnet.add_address("tap0", format!("{VNET}/24").parse().unwrap())
+        .unwrap();
+    let ours = vnet::net::UdpSocket::bind_in(vnet, ("0.0.0.0", PORT)).unwrap();
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    ours.join_multicast_v4(&GROUP, &VNET).unwrap();
+    wait_for("the bridge to know the group", || {
+        joined_in_the_kernel(kernel)
+            .contains(&GROUP.to_string())
+            .then_some(())
+    });
+    let theirs = kernel.run(|| UdpSocket::bind(("0.0.0.0", 0))).unwrap();
+    let mut buf = [0; 64];
+    theirs.send_to(b"theirs", (GROUP, PORT)).unwrap();
+    let (len, from) = ours.recv_from(&mut buf).unwrap();
+    assert_eq!((&buf[..len], from.ip()), (&b"theirs"[..], KERNEL.into()));
+    ours.leave_multicast_v4(&GROUP, &VNET).unwrap();
+    wait_for("the bridge to forget the group", || {
+        (!joined_in_the_kernel(kernel).contains(&GROUP.to_string())).then_some(())
+    });
+    neighbours.part();
+}
+
 #[test]
 fn neighbours_need_no_common_prefix() {
     for case in PAIRS {

@@ -319,12 +319,16 @@ fn any_op() -> impl Strategy<Value = Operation> {
             prefix(),
             prop::option::of(address()),
             prop::option::of(a()),
-            kind
+            kind,
+            any::<u32>()
         )
-            .prop_map(|(dst, gateway, a, kind)| json!({
+            .prop_map(|(dst, gateway, a, kind, metric)| json!({
                 "op": "add_route", "dst": dst, "gateway": gateway, "interface": a, "kind": kind,
+                "metric": metric,
             })),
-        prefix().prop_map(|dst| json!({"op": "remove_route", "dst": dst})),
+        (prefix(), any::<u32>()).prop_map(|(dst, metric)| json!({
+            "op": "remove_route", "dst": dst, "metric": metric,
+        })),
         forwarding.prop_map(|f| json!({"op": "set_forwarding", "forwarding": f})),
         (a(), b()).prop_map(|(a, b)| json!({"op": "set_sysctl", "name": a, "value": b})),
         (resource, limit)

@@ -15,7 +15,7 @@ use acts::{Action, Frame, Op, script};
 use ipv6::{assert_serves_ipv6, six};
 use proptest::prelude::*;
 use vnet::capture::{Capture, CaptureOptions, LargeSegments, Recorder, Rotate};
-use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
+use vnet::net::{BindOptions, EchoSocket, RawSocket, Reuse, TcpListener, TcpStream, UdpSocket};
 use vnet::{AdminState, Forwarding, NextHop, OwnedVnet, System, TaskHandle};
 use vnet_tests::accounts::{assert_clean, assert_conserved, run_until_idle};
 use vnet_tests::frames::{
@@ -181,7 +181,8 @@ impl World {
             return;
         };
         let mine = &mut self.sockets[at];
-        let listener = TcpListener::bind_with(v, ("0.0.0.0", port), 4, vnet::net::Reuse::Shared);
+        let options = listening(4, true);
+        let listener = TcpListener::bind_with(v, ("0.0.0.0", port), &options);
         mine.listeners.extend(listener);
         let syn = Segment {
             seq: u32::from(from) << 30,
@@ -323,8 +324,9 @@ impl World {
             Op::RawOpen(proto) => mine.raw.extend(RawSocket::open_in(v, proto)),
             Op::Listen(port, backlog) => {
                 for all in ALL {
-                    let reuse = vnet::net::Reuse::Shared;
-                    let listener = TcpListener::bind_with(v, (all, port), backlog, reuse);
+                    // One for both families, or one for each.
+                    let options = listening(backlog, backlog % 2 == 0);
+                    let listener = TcpListener::bind_with(v, (all, port), &options);
                     mine.listeners.extend(listener);
                 }
             }
@@ -581,7 +583,15 @@ fn assert_serves(system: &System, v: &OwnedVnet, i: usize) {
 }
 
 /// Every address of a family.
-const ALL: [&str; 2] = ["0.0.0.0", "::"];
+const ALL: [&str; 2] = ["::", "0.0.0.0"];
+
+fn listening(backlog: usize, only_v6: bool) -> BindOptions {
+    BindOptions {
+        backlog,
+        reuse: Reuse::Shared,
+        only_v6: Some(only_v6),
+    }
+}
 
 /// A capture with all that one can have, into nothing.
 fn recorder() -> Recorder {

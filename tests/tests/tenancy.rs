@@ -310,6 +310,10 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
                 .add_route(dst, vnet::NextHop::Interface("eth0".into())),
         )
     }),
+    ("add_route_at", No(Privilege::Routes), |s| {
+        let dst = "198.51.100.0/24".parse().unwrap();
+        said(s.tenant.add_route_at(dst, vnet::NextHop::Blackhole, 7))
+    }),
     ("remove_route", No(Privilege::Routes), |s| {
         said(s.tenant.remove_route("192.0.2.0/24".parse().unwrap()))
     }),

@@ -116,6 +116,8 @@ pub struct PlannedRoute {
     pub destination: IpNet,
     /// Where they are sent.
     pub via: Via,
+    /// Of routes to the same addresses, the one with the lowest metric is used.
+    pub metric: u32,
 }
 
 /// A link to make.

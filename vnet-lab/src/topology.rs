@@ -39,7 +39,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use toml::Spanned;
-use vnet::{LaggConfig, LinkConfig, MacAddr, RstpConfig, VlanConfig};
+use vnet::{LaggConfig, LinkConfig, MacAddr, RouteKind, RstpConfig, VlanConfig};
 
 pub(crate) use attach::place_of as place_of_attach;
 pub use attach::{Attach, DOORS, Door, Emulator, HostTap};
@@ -140,6 +140,8 @@ pub struct Route {
     pub destination: IpNet,
     /// Where they are sent.
     pub via: Via,
+    /// Of routes to the same addresses, the one with the lowest metric is used whose interface is up.
+    pub metric: u32,
 }
 
 /// Where a route leads.
@@ -151,6 +153,8 @@ pub enum Via {
     Interface(String),
     /// A neighbour's address on the link of an interface, whatever the prefixes there.
     OnLink(IpAddr, String),
+    /// Nowhere: packets are dropped, and their senders told so in the words of the kind.
+    Nowhere(RouteKind),
 }
 
 /// A wire between two interfaces.

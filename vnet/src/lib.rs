@@ -190,8 +190,8 @@ pub mod time {
 /// Sockets with the names of `std::net`.
 pub mod net {
     pub use crate::socket::{
-        EchoEvent, EchoSocket, Hosts, Incoming, Interest, NoCurrentVnet, RawSocket, Readiness,
-        TcpListener, TcpStream, ToSocketAddrs, UdpSocket, is_gone, socket_error,
+        BindOptions, EchoEvent, EchoSocket, Hosts, Incoming, Interest, NoCurrentVnet, RawSocket,
+        Readiness, TcpListener, TcpStream, ToSocketAddrs, UdpSocket, is_gone, socket_error,
     };
     pub use crate::transport::ports::Reuse;
 }
@@ -221,6 +221,8 @@ mod documents {
     mod records {}
     #[doc = include_str!("../../docs/tcp.md")]
     mod tcp {}
+    #[doc = include_str!("../../docs/sockets.md")]
+    mod sockets {}
     #[doc = include_str!("../../docs/tenancy.md")]
     mod tenancy {}
     #[doc = include_str!("../../docs/vlans.md")]

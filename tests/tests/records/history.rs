@@ -38,6 +38,7 @@ pub(crate) enum Act {
     RouteOn(u8, u8),
     RouteDel(u8),
     RouteNowhere(u8, u8),
+    RouteAt(u8, u8, u8),
     Forward(bool),
     Ttl(u8),
     Limit(u8),
@@ -92,7 +93,8 @@ pub(crate) fn act() -> impl Strategy<Value = Act> {
         2 => (host.clone(), host.clone()).prop_map(|(d, g)| Act::RouteVia(d, g)),
         2 => (host.clone(), name).prop_map(|(d, n)| Act::RouteOn(d, n)),
         2 => host.clone().prop_map(Act::RouteDel),
-        1 => (host, 0..3_u8).prop_map(|(d, k)| Act::RouteNowhere(d, k)),
+        1 => (host.clone(), 0..3_u8).prop_map(|(d, k)| Act::RouteNowhere(d, k)),
+        2 => (host.clone(), host, 0..4_u8).prop_map(|(d, g, m)| Act::RouteAt(d, g, m)),
         1 => any::<bool>().prop_map(Act::Forward),
         1 => any::<u8>().prop_map(Act::Ttl),
         1 => (4..20_u8).prop_map(Act::Limit),
@@ -414,6 +416,11 @@ pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
         Act::RouteVia(d, g) => {
             let gateway = Ipv4Addr::new(10, 0, 0, *g);
             vnet.add_route(destination(*d).into(), gateway).is_ok()
+        }
+        Act::RouteAt(d, g, metric) => {
+            let gateway = Ipv4Addr::new(10, 0, 0, *g);
+            let dst = destination(*d).into();
+            vnet.add_route_at(dst, gateway, (*metric).into()).is_ok()
         }
         Act::RouteOn(d, n) => {
             let via = NextHop::Interface(interface(*n));

@@ -38,6 +38,7 @@ impl Plan {
             let routes = node.routes.iter().map(|route| PlannedRoute {
                 destination: route.get_ref().destination,
                 via: route.get_ref().via.clone(),
+                metric: route.get_ref().metric,
             });
             let sysctl = node.sysctl.iter();
             let sysctl = sysctl.map(|(name, value)| (name.get_ref().clone(), value.clone()));

@@ -131,6 +131,7 @@ fn add_of_family(plan: &mut Plan, family: Family, stations: &Stations, written: 
         routes.extend(found.into_iter().map(|(destination, to)| PlannedRoute {
             destination,
             via: Via::Gateway(gateways.all[to as usize]),
+            metric: 0,
         }));
     }
 }
@@ -390,6 +391,7 @@ fn add(plan: &mut Plan, vnet: usize, destination: IpNet, gateway: IpAddr, writte
         routes.push(PlannedRoute {
             destination,
             via: Via::Gateway(gateway),
+            metric: 0,
         });
     }
 }

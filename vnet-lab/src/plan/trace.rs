@@ -20,6 +20,15 @@ pub enum Unreachable {
         /// Where to.
         to: IpAddr,
     },
+    /// The route of a node leads nowhere.
+    Nowhere {
+        /// The node.
+        at: String,
+        /// Where to.
+        to: IpAddr,
+        /// The kind of the route.
+        kind: &'static str,
+    },
     /// A host would have to forward.
     NotForwarding {
         /// The host.
@@ -56,6 +65,9 @@ impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unreachable::NoRoute { at, to } => write!(f, "{at} has no route to {to}"),
+            Unreachable::Nowhere { at, to, kind } => {
+                write!(f, "the route of {at} to {to} leads nowhere: {kind}")
+            }
             Unreachable::NotForwarding { at, to } => {
                 write!(f, "{at} is a host and does not forward to {to}")
             }
@@ -121,7 +133,7 @@ impl Plan {
         Ok(path)
     }
 
-    /// One step: the longest prefix wins; a connected one before a route of equal length.
+    /// One step: the longest prefix wins, then the lowest metric; a connected one before a route of equal length.
     pub(super) fn hop(&self, at: usize, to: IpAddr) -> Result<Hop, Unreachable> {
         let vnet = &self.vnets[at];
         let connected = vnet.interfaces.iter().enumerate().flat_map(|(n, i)| {
@@ -130,7 +142,7 @@ impl Plan {
         });
         let connected = connected.max_by_key(|(len, n)| (*len, Reverse(*n)));
         let routes = vnet.routes.iter().filter(|r| r.destination.contains(&to));
-        let route = routes.max_by_key(|r| r.destination.prefix_len());
+        let route = routes.max_by_key(|r| (r.destination.prefix_len(), Reverse(r.metric)));
         let longer = |len| route.is_none_or(|r| len >= r.destination.prefix_len());
         let named = |name: &str| {
             let n = vnet.interfaces.iter().position(|i| i.name == name);
@@ -142,6 +154,10 @@ impl Plan {
                 Via::Gateway(gateway) => (self.towards(at, *gateway)?, *gateway),
                 Via::Interface(name) => (named(name), to),
                 Via::OnLink(gateway, name) => (named(name), *gateway),
+                Via::Nowhere(kind) => {
+                    let (at, kind) = (vnet.name.clone(), kind.as_str());
+                    return Err(Unreachable::Nowhere { at, to, kind });
+                }
             },
             (_, None) => {
                 let at = vnet.name.clone();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use vnet::net::Hosts;
 use vnet::{
     AdminError, BridgeConfig, DestroyReport, DropReason, Forwarding, IfKind, LinkConfig,
-    LinkScript, LldpNeighbour, MacAddr, MemberConfig, NextHop, OwnedVnet, Released, Stats, StpEdge,
-    StpPortInfo, System, Vnet,
+    LinkScript, LldpNeighbour, MacAddr, MemberConfig, NextHop, OwnedVnet, Released, RouteKind,
+    Stats, StpEdge, StpPortInfo, System, Vnet,
 };
 
 use super::capture::Captures;
@@ -453,8 +453,11 @@ fn add_routes(vnet: &Vnet, planned: &PlannedVnet) -> Result<(), RunError> {
                 gateway: *gateway,
                 interface: interface.clone(),
             },
+            Via::Nowhere(RouteKind::Unreachable) => NextHop::Unreachable,
+            Via::Nowhere(RouteKind::Prohibit) => NextHop::Prohibit,
+            Via::Nowhere(_) => NextHop::Blackhole,
         };
-        vnet.add_route(route.destination, via)
+        vnet.add_route_at(route.destination, via, route.metric)
             .map_err(|source| RunError::Route {
                 name: planned.name.clone(),
                 destination: route.destination,

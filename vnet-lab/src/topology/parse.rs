@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Spanned;
 use toml::de::DeTable;
-use vnet::{BridgeConfig, LinkConfig, RstpConfig, Stp, Tpid, VlanConfig};
+use vnet::{BridgeConfig, LinkConfig, RouteKind, RstpConfig, Stp, Tpid, VlanConfig};
 
 use super::end::{self, EndSpec, VlanSpec};
 use super::{
@@ -271,7 +271,8 @@ fn node_kind(text: &str) -> Result<NodeKind, String> {
     }
 }
 
-/// `DESTINATION via GATEWAY`, `DESTINATION dev INTERFACE`, or both.
+/// `DESTINATION via GATEWAY`, `DESTINATION dev INTERFACE`, or both, or `KIND DESTINATION`; then, if it has one, `metric
+/// NUMBER`.
 fn route(text: &str) -> Result<Route, String> {
     let expected = || {
         format!(
@@ -280,7 +281,17 @@ fn route(text: &str) -> Result<Route, String> {
         )
     };
     let words: Vec<&str> = text.split_whitespace().collect();
-    let [destination, ref to @ ..] = words[..] else {
+    let (words, metric) = match &words[..] {
+        [words @ .., "metric", metric] => (words, metric.parse().map_err(|_| expected())?),
+        words => (words, 0),
+    };
+    let nowhere = match words {
+        ["blackhole", _] => Some(RouteKind::Blackhole),
+        ["unreachable", _] => Some(RouteKind::Unreachable),
+        ["prohibit", _] => Some(RouteKind::Prohibit),
+        _ => None,
+    };
+    let [destination, ref to @ ..] = words[usize::from(nowhere.is_some())..] else {
         return Err(expected());
     };
     let gateway = |text: &str| text.parse().map_err(|_| expected());
@@ -295,11 +306,12 @@ fn route(text: &str) -> Result<Route, String> {
             destination.trunc()
         ));
     }
-    let via = match *to {
-        ["via", address] => Via::Gateway(gateway(address)?),
-        ["dev", name] => Via::Interface(interface_name(name)?),
+    let via = match (nowhere, to) {
+        (Some(kind), []) => Via::Nowhere(kind),
+        (None, ["via", address]) => Via::Gateway(gateway(address)?),
+        (None, ["dev", name]) => Via::Interface(interface_name(name)?),
         // Linux wants the last word where no route leads to the gateway; here the two others say it.
-        ["via", address, "dev", name] | ["via", address, "dev", name, "onlink"] => {
+        (None, ["via", address, "dev", name] | ["via", address, "dev", name, "onlink"]) => {
             Via::OnLink(gateway(address)?, interface_name(name)?)
         }
         _ => return Err(expected()),
@@ -313,7 +325,11 @@ fn route(text: &str) -> Result<Route, String> {
             "expected a gateway of {family} to {destination}, found {gateway}"
         ));
     }
-    Ok(Route { destination, via })
+    Ok(Route {
+        destination,
+        via,
+        metric,
+    })
 }
 
 struct LinkSpec {

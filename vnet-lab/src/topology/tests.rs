@@ -508,6 +508,43 @@ fn unreachable_destination() {
 }
 
 #[test]
+fn routes_have_kinds_and_metrics() {
+    let links = "[node.b]\n[[link]]\nends = ['a 192.0.2.1/30', 'b 192.0.2.2/30']";
+    let routes = |routes: &str| format!("[node.a]\nroutes = [{routes}]\n{links}");
+    let source = routes(
+        "'blackhole 203.0.113.0/24', 'prohibit 2001:db8:f::/48 metric 7', \
+         'default via 192.0.2.2 metric 20', 'default dev eth0 metric 10', '192.0.2.0/30 dev eth0 metric 1'",
+    );
+    assert_eq!(errors(&source), [""; 0]);
+    let (topology, _) = Topology::parse("t.toml", &source).expect("it is sound");
+    let a = topology
+        .nodes
+        .iter()
+        .find(|node| node.name.get_ref() == "a");
+    let read: Vec<_> = a
+        .expect("it is there")
+        .routes
+        .iter()
+        .map(|r| r.get_ref())
+        .collect();
+    assert_eq!(read[0].via, Via::Nowhere(vnet::RouteKind::Blackhole));
+    assert_eq!(
+        (&read[1].via, read[1].metric),
+        (&Via::Nowhere(vnet::RouteKind::Prohibit), 7)
+    );
+    assert_eq!(read[2].metric, 20);
+    let job = "\n[[job]]\nping = { from = 'a', to = '192.0.2.2' }";
+    only(
+        &(routes("'unreachable 192.0.2.2/32'") + job),
+        "8:27: b is unreachable from a: the route of a to 192.0.2.2 leads nowhere: unreachable",
+    );
+    only(
+        &routes("'default dev eth0 metric 1', 'blackhole 0.0.0.0/0 metric 1'"),
+        "2:40: duplicate route: `a` already has one to 0.0.0.0/0",
+    );
+}
+
+#[test]
 fn bad_route() {
     let routes = |routes: &str| {
         format!(

@@ -316,7 +316,7 @@ fn routes_to_link(known: &Known<'_>, end: &End) -> bool {
     let mut routes = node.into_iter().flat_map(|node| &node.routes);
     routes.any(|route| match &route.get_ref().via {
         Via::Interface(name) | Via::OnLink(_, name) => *name == *end.interface.get_ref(),
-        Via::Gateway(_) => false,
+        Via::Gateway(_) | Via::Nowhere(_) => false,
     })
 }
 
@@ -568,13 +568,14 @@ fn routes(topology: &Topology, problems: &mut Problems<'_>) {
                 let net = net.get_ref();
                 [net.trunc(), IpNet::from(net.addr())].contains(&destination)
             });
-            if connected || LOOPBACK.contains(&destination) {
+            let metric = route.get_ref().metric;
+            if metric == 0 && (connected || LOOPBACK.contains(&destination)) {
                 problems.push(
                     route.span(),
                     format!("duplicate route: `{name}` is in {destination} itself"),
                 );
             }
-            if !seen.insert(destination) {
+            if !seen.insert((destination, metric)) {
                 problems.push(
                     route.span(),
                     format!("duplicate route: `{name}` already has one to {destination}"),
@@ -589,6 +590,7 @@ fn routes(topology: &Topology, problems: &mut Problems<'_>) {
                         );
                     }
                 }
+                Via::Nowhere(_) => {}
                 Via::Gateway(gateway) => {
                     let mut nets = own.iter().flat_map(|end| &end.addresses);
                     let is_own = nets.clone().any(|n| n.get_ref().addr() == *gateway);

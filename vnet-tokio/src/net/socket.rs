@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use vnet::Vnet;
-use vnet::net::Reuse;
+use vnet::net::{BindOptions, Reuse};
 
 use super::current;
 use super::listener::TcpListener;
@@ -128,8 +128,12 @@ impl TcpSocket {
     pub fn listen(self, backlog: u32) -> io::Result<TcpListener> {
         let settings = *self.settings();
         let backlog = usize::try_from(backlog).unwrap_or(usize::MAX);
-        let listener =
-            vnet::net::TcpListener::bind_with(&self.vnet, settings.local, backlog, settings.reuse);
+        let options = BindOptions {
+            backlog,
+            reuse: settings.reuse,
+            ..BindOptions::default()
+        };
+        let listener = vnet::net::TcpListener::bind_with(&self.vnet, settings.local, &options);
         TcpListener::of(listener?, Clock::of(&self.vnet))
     }
 }

@@ -10,8 +10,8 @@ use crate::instance::phase::Gone;
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
 use crate::ip::fib::{FibError, Origin, RouteKind};
+use crate::ip::route::Route;
 use crate::ip::state::Forwarding;
-use crate::ip::versions::Route;
 use crate::netif::AdminError;
 use crate::packet::header::zone;
 use crate::stack::Stack;
@@ -86,12 +86,26 @@ impl From<FibError> for AdminError {
 }
 
 impl Vnet {
-    /// Adds a static route to `dst`.
+    /// Adds a static route to `dst`, with metric 0.
     ///
     /// # Errors
     /// The gateway is not on any link of this vnet, there is no such interface, the route exists
     /// already, the table is full, or the gateway is not of the family of `dst`.
     pub fn add_route(&self, dst: IpNet, via: impl Into<NextHopSpec>) -> Result<(), AdminError> {
+        self.add_route_at(dst, via, 0)
+    }
+
+    /// Adds a static route to `dst` beside others. Of those whose interfaces are up, the one with the lowest metric is
+    /// used. The route to the prefix of an interface's address has metric 0, or the lowest one that was free.
+    ///
+    /// # Errors
+    /// As [`Vnet::add_route`]; a route exists if it has the same metric.
+    pub fn add_route_at(
+        &self,
+        dst: IpNet,
+        via: impl Into<NextHopSpec>,
+        metric: u32,
+    ) -> Result<(), AdminError> {
         let (gateway, interface, kind) = match via.into() {
             NextHopSpec::Gateway(gateway) => (Some(gateway), None, RouteKind::Unicast),
             NextHopSpec::Interface(interface) => (None, Some(interface), RouteKind::Unicast),
@@ -102,7 +116,7 @@ impl Vnet {
             NextHopSpec::Unreachable => (None, None, RouteKind::Unreachable),
             NextHopSpec::Prohibit => (None, None, RouteKind::Prohibit),
         };
-        self.add_static(dst, gateway, interface, kind)
+        self.add_static(dst, gateway, interface, kind, metric)
     }
 
     /// Adds a static route. An interface that is given beside the gateway is believed to lead
@@ -113,6 +127,7 @@ impl Vnet {
         gateway: Option<IpAddr>,
         interface: Option<String>,
         kind: RouteKind,
+        metric: u32,
     ) -> Result<(), AdminError> {
         self.require(Privilege::Routes)?;
         self.configure(|stack, _| {
@@ -133,7 +148,7 @@ impl Vnet {
                 dst: dst.trunc(),
                 gateway,
                 ifid,
-                metric: 0,
+                metric,
                 origin: Origin::Static,
                 kind,
             };
@@ -152,23 +167,29 @@ impl Vnet {
                 gateway,
                 interface,
                 kind,
+                metric,
             }))
         })
     }
 
-    /// Removes the static route to `dst`.
+    /// Removes the static route to `dst`; of several, the one with the lowest metric.
     ///
     /// # Errors
     /// No such route.
     pub fn remove_route(&self, dst: IpNet) -> Result<(), AdminError> {
+        self.remove_static(dst, None)
+    }
+
+    /// Removes a static route, with this metric or with the lowest one.
+    pub(super) fn remove_static(&self, dst: IpNet, metric: Option<u32>) -> Result<(), AdminError> {
         self.require(Privilege::Routes)?;
         self.configure(|stack, _| {
-            let removed = stack.ip.remove_route(dst, Origin::Static)?;
+            let removed = stack.ip.remove_route(dst, Origin::Static, metric)?;
             stack.configured();
             // A route by a borrowed interface was never noted.
             let is_noted = !stack.ifs.is_on_borrowed(removed.ifid);
-            let dst = removed.dst;
-            Ok(is_noted.then_some(Op::Route(RouteOp::RemoveRoute { dst })))
+            let Route { dst, metric, .. } = removed;
+            Ok(is_noted.then_some(Op::Route(RouteOp::RemoveRoute { dst, metric })))
         })
     }
 

@@ -46,6 +46,8 @@ drop_reasons! {
     Martian = "martian",
     /// The packet has a source route.
     SourceRoute = "source-route",
+    /// The packet did not come from where its source is (RFC 3704).
+    ReversePath = "reverse-path",
     /// No route to the destination.
     NoRoute = "no-route",
     /// A route says that packets to the destination are dropped without a word.

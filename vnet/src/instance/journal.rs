@@ -54,7 +54,7 @@ enum Key {
     Address(Box<str>, IpAddr),
     /// A neighbour set by hand.
     Neighbour(Box<str>, IpAddr),
-    Route(IpNet),
+    Route(IpNet, u32),
     /// A bridge, and an interface that is its member.
     Member(Box<str>, Box<str>),
     MemberSetting(Box<str>, Box<str>),
@@ -81,7 +81,7 @@ impl Key {
             Key::MemberSetting(bridge, member) => Key::MemberSetting(named(bridge), named(member)),
             Key::Station(bridge, mac, vid) => Key::Station(named(bridge), mac, vid),
             Key::Without(key) => Key::Without(Box::new(key.renamed(from, to))),
-            other @ (Key::Route(_)
+            other @ (Key::Route(..)
             | Key::Forwarding
             | Key::Sysctl(_)
             | Key::Limit(_)
@@ -99,7 +99,7 @@ impl Key {
             | Key::Setting(..)
             | Key::Address(..)
             | Key::Neighbour(..)
-            | Key::Route(_)
+            | Key::Route(..)
             | Key::Member(..)
             | Key::MemberSetting(..)
             | Key::Station(..)
@@ -198,7 +198,7 @@ impl Journal {
 
     /// The vnet's own address takes the place of a static route to it.
     fn has_address(&mut self, address: IpNet) {
-        let host = Key::Route(IpNet::from(address.addr()));
+        let host = Key::Route(IpNet::from(address.addr()), 0);
         self.entries.remove(&host);
     }
 
@@ -409,8 +409,10 @@ fn effect(op: &Op) -> Effect {
     match op {
         Op::Interface(interface, op) => of_interface(interface.as_str().into(), op),
         Op::Bridge(bridge, op) => of_bridge(bridge.as_str().into(), op),
-        Op::Route(RouteOp::AddRoute { dst, .. }) => Makes(Key::Route(dst.trunc())),
-        Op::Route(RouteOp::RemoveRoute { dst }) => Unmakes(Key::Route(dst.trunc())),
+        Op::Route(RouteOp::AddRoute { dst, metric, .. }) => Makes(Key::Route(dst.trunc(), *metric)),
+        Op::Route(RouteOp::RemoveRoute { dst, metric }) => {
+            Unmakes(Key::Route(dst.trunc(), *metric))
+        }
         Op::Vnet(VnetOp::SetForwarding { .. }) => Makes(Key::Forwarding),
         Op::Vnet(VnetOp::SetSysctl { name, .. }) => Makes(Key::Sysctl(name.as_str().into())),
         Op::Vnet(VnetOp::SetLimit { resource, .. }) => Makes(Key::Limit(*resource)),
@@ -492,6 +494,7 @@ mod tests {
             gateway: None,
             interface: Some(name.into()),
             kind: RouteKind::Unicast,
+            metric: 0,
         })
     }
 

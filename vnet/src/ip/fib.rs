@@ -289,14 +289,20 @@ impl<F: Family> Fib<F> {
         Ok(removed)
     }
 
-    /// Removes the route to `dst` of this origin.
+    /// Removes the route to `dst` of this origin, with this metric or the lowest one.
     ///
     /// # Errors
     /// [`FibError::NotFound`].
-    pub(crate) fn remove_of(&mut self, dst: F::Net, origin: Origin) -> Result<Route<F>, FibError> {
+    pub(crate) fn remove_of(
+        &mut self,
+        dst: F::Net,
+        origin: Origin,
+        metric: Option<u32>,
+    ) -> Result<Route<F>, FibError> {
         let dst = F::trunc(dst);
         let list = self.table.get(&dst).ok_or(FibError::NotFound(dst.into()))?;
-        let found = list.iter().find(|r| r.origin == origin);
+        let is_it = |r: &&Route<F>| r.origin == origin && metric.is_none_or(|m| m == r.metric);
+        let found = list.iter().find(is_it);
         let metric = found.ok_or(FibError::NotFound(dst.into()))?.metric;
         self.remove(dst, Some(metric))
     }

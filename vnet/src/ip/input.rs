@@ -2,14 +2,16 @@
 //!
 //! The code is generic and compiled for each version, so that a stage is written once and costs nothing extra.
 
+use std::net::IpAddr;
+
 use super::Refusal;
 use super::addr::Cast;
 use super::family::Family;
-use super::state::IpState;
+use super::state::{IpState, ReversePath};
 use super::versions::Ip;
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
-use crate::packet::header::IpInfo;
+use crate::packet::header::{IpInfo, IpProto, zone};
 use crate::packet::{Cx, Packet};
 
 /// How a packet came in.
@@ -111,4 +113,39 @@ pub(crate) trait Version: Family {
     /// # Panics
     /// When the transport's part is longer than a packet allows.
     fn restore(header: &Self::Header, packet: Packet) -> Packet;
+}
+
+impl Ip {
+    /// Whether packets of both versions must come from where their source is.
+    pub(crate) fn set_reverse_path(&mut self, reverse_path: ReversePath) {
+        self.v4.tunables.reverse_path = reverse_path;
+        self.v6.tunables.reverse_path = reverse_path;
+    }
+
+    /// True when a packet may have come in by this interface, as far as routes to its source say.
+    #[cold]
+    pub(crate) fn comes_from_there(
+        &mut self,
+        ingress: Ingress,
+        info: &IpInfo,
+        whom: &Result<Destination, DropReason>,
+    ) -> bool {
+        let src = info.src;
+        // RFC 4861 section 7.1: what neighbours say has passed no router, whichever address they say it from.
+        let is_said_here = matches!(whom, Ok(Destination::Local(_)))
+            && info.proto == IpProto::ICMPV6
+            && info.hop_limit == 255;
+        let is_of_the_link = match src {
+            // Who has no address yet asks for one (RFC 2131 section 4.1, RFC 4862 section 5.4).
+            _ if src.is_unspecified() => true,
+            IpAddr::V4(_) => false,
+            IpAddr::V6(src) => zone::is_scoped(src),
+        };
+        if is_said_here || is_of_the_link || ingress.medium == Medium::Loopback {
+            return true;
+        }
+        let is_strict = self.v4.tunables.reverse_path == ReversePath::Strict;
+        let way = self.lookup(src);
+        way.is_ok_and(|way| !is_strict || way.ifid == ingress.ifid)
+    }
 }

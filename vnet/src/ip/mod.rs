@@ -5,6 +5,7 @@
 //! | [`family`] | what tables of addresses and prefixes need of a version of IP |
 //! | [`addr`] | kinds of addresses, and the addresses of a vnet |
 //! | [`fib`] | the forwarding table, by longest prefix |
+//! | [`route`] | a route of either version |
 //! | [`flat`] | the same as ranges, for lookups in a large one |
 //! | [`state`] | the state of a version of IP in one vnet, with its tunables |
 //! | [`input`] | what the stages ask a version of IP about a header |
@@ -27,6 +28,7 @@ pub(crate) mod input;
 pub(crate) mod multicast;
 pub(crate) mod reassembly;
 pub(crate) mod refusal;
+pub(crate) mod route;
 pub(crate) mod state;
 #[cfg(test)]
 pub(crate) mod testing;

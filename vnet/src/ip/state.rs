@@ -8,6 +8,7 @@ use super::reassembly::Reassembly;
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
 use crate::base::stats::Stats;
+use crate::base::switch::Switch;
 
 /// Whether packets for other hosts are passed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -30,6 +31,18 @@ pub(crate) enum Redirects {
     Sent,
 }
 
+/// Whether a packet must come from where its source is (RFC 3704). The numbers are those of Linux.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ReversePath {
+    /// It may come from anywhere.
+    #[default]
+    Unchecked = 0,
+    /// It must come in by the interface by which packets for its source leave (section 2.2).
+    Strict = 1,
+    /// There must be a way to its source, by whatever interface (section 2.4).
+    Loose = 2,
+}
+
 /// The switches of a version of IP in one vnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tunables {
@@ -37,6 +50,11 @@ pub(crate) struct Tunables {
     pub forwarding: Forwarding,
     /// Whether a router sends redirects.
     pub redirects: Redirects,
+    /// Whether a packet must come from where its source is.
+    pub reverse_path: ReversePath,
+    /// Whether a router passes on what is for everybody on another of its links (RFC 1812 section 5.3.5.2; off by
+    /// default by RFC 2644).
+    pub directed_broadcasts: Switch,
     /// The time to live of packets that start here (RFC 1122 section 3.2.1.7: configurable).
     pub default_ttl: u8,
 }
@@ -46,6 +64,8 @@ impl Default for Tunables {
         Tunables {
             forwarding: Forwarding::default(),
             redirects: Redirects::default(),
+            reverse_path: ReversePath::default(),
+            directed_broadcasts: Switch::Off,
             default_ttl: 64,
         }
     }

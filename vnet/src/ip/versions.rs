@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use super::addr::{self, AddrError};
 use super::family::{Family, V4, V6};
 use super::fib::{self, FibError, NextHop, Origin, RouteKind};
+use super::route::{OneRoute, Route};
 use super::state::{AddressError, Forwarding, IpState};
 use super::v4::fragment::Fragments;
 use super::v6::autoconf::Autoconf;
@@ -141,91 +142,6 @@ impl NoWay {
             NoWay::Prohibited => Some(Refusal::Prohibited),
         }
     }
-}
-
-/// A route of either version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Route {
-    /// Where it leads.
-    pub dst: IpNet,
-    /// The router, unless the destination is on the link.
-    pub gateway: Option<IpAddr>,
-    /// The interface it leaves through.
-    pub ifid: IfId,
-    /// Of routes with one prefix, the lowest metric counts.
-    pub metric: u32,
-    /// Where it comes from.
-    pub origin: Origin,
-    /// What becomes of packets that take it.
-    pub kind: RouteKind,
-}
-
-impl<F: Family> From<&fib::Route<F>> for Route {
-    fn from(route: &fib::Route<F>) -> Route {
-        Route {
-            dst: route.dst.into(),
-            gateway: match route.next_hop {
-                NextHop::Direct => None,
-                NextHop::Gateway(gateway) => Some(gateway.into()),
-            },
-            ifid: route.ifid,
-            metric: route.metric,
-            origin: route.origin,
-            kind: route.kind,
-        }
-    }
-}
-
-impl Route {
-    /// Says whether a table of routes may take one to `dst` by `gateway`.
-    ///
-    /// # Errors
-    /// [`FibError::Family`].
-    pub(crate) fn check(dst: IpNet, gateway: Option<IpAddr>) -> Result<(), FibError> {
-        match (dst, gateway) {
-            (IpNet::V4(_), None | Some(IpAddr::V4(_)))
-            | (IpNet::V6(_), None | Some(IpAddr::V6(_))) => Ok(()),
-            _ => Err(FibError::Family(dst)),
-        }
-    }
-
-    /// The same for the table of its version.
-    fn one(self) -> Result<OneRoute, FibError> {
-        // RFC 4291 section 2.5.6: a link-local router is one on the link of the route.
-        let on_link = |gateway| match zone::number(self.ifid) {
-            Some(number) => zone::bind(gateway, number),
-            None => gateway,
-        };
-        match (self.dst, self.gateway) {
-            (IpNet::V4(dst), None) => Ok(OneRoute::V4(self.with(dst, NextHop::Direct))),
-            (IpNet::V4(dst), Some(IpAddr::V4(gateway))) => {
-                Ok(OneRoute::V4(self.with(dst, NextHop::Gateway(gateway))))
-            }
-            (IpNet::V6(dst), None) => Ok(OneRoute::V6(self.with(dst, NextHop::Direct))),
-            (IpNet::V6(dst), Some(IpAddr::V6(gateway))) => {
-                let gateway = on_link(gateway);
-                Ok(OneRoute::V6(self.with(dst, NextHop::Gateway(gateway))))
-            }
-            _ => Err(FibError::Family(self.dst)),
-        }
-    }
-
-    fn with<F: Family>(self, dst: F::Net, next_hop: NextHop<F>) -> fib::Route<F> {
-        fib::Route {
-            dst,
-            next_hop,
-            ifid: self.ifid,
-            metric: self.metric,
-            origin: self.origin,
-            kind: self.kind,
-        }
-    }
-}
-
-/// A route as its version's table has it.
-enum OneRoute {
-    V4(fib::Route<V4>),
-    V6(fib::Route<V6>),
 }
 
 /// Why a packet got no header.
@@ -603,18 +519,23 @@ impl Ip {
         }
     }
 
-    /// Removes the route to `dst` of this origin, and returns it.
+    /// Removes the route to `dst` of this origin, with this metric or the lowest one, and returns it.
     ///
     /// # Errors
     /// [`FibError::NotFound`].
-    pub(crate) fn remove_route(&mut self, dst: IpNet, origin: Origin) -> Result<Route, FibError> {
+    pub(crate) fn remove_route(
+        &mut self,
+        dst: IpNet,
+        origin: Origin,
+        metric: Option<u32>,
+    ) -> Result<Route, FibError> {
         match dst {
             IpNet::V4(dst) => {
-                let removed = self.v4.fib.remove_of(dst, origin)?;
+                let removed = self.v4.fib.remove_of(dst, origin, metric)?;
                 Ok(Route::from(&removed))
             }
             IpNet::V6(dst) => {
-                let removed = self.v6.fib.remove_of(dst, origin)?;
+                let removed = self.v6.fib.remove_of(dst, origin, metric)?;
                 Ok(Route::from(&removed))
             }
         }

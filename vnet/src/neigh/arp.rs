@@ -11,7 +11,7 @@
 //! the table of others with its gossip, nor put itself where no route leads; that it can pretend to
 //! be a neighbour that we talk to is in the nature of ARP.
 //!
-//! Not here: proxy ARP, address probing before use (RFC 5227 section 2.1), RARP.
+//! Not here: for which other addresses a router answers (proxy ARP), address probing before use (RFC 5227 section 2.1), RARP.
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -1,5 +1,6 @@
 //! Times and limits of the neighbour cache.
 
+use crate::base::switch::Switch;
 use crate::base::time::Duration;
 
 /// Times and limits of a [`NeighCache`](super::NeighCache). The defaults are those of RFC 4861 section 10.
@@ -32,6 +33,8 @@ pub(crate) struct NeighConfig {
     pub limit: usize,
     /// Shortest time between two defences of one address (RFC 5227 section 1.1).
     pub defend_interval: Duration,
+    /// Whether a router answers for addresses that are behind it (RFC 1027).
+    pub proxy: Switch,
 }
 
 impl Default for NeighConfig {
@@ -50,6 +53,7 @@ impl Default for NeighConfig {
             held_total_bytes: 8 << 20,
             limit: 1024,
             defend_interval: Duration::from_secs(10),
+            proxy: Switch::Off,
         }
     }
 }

@@ -8,23 +8,28 @@
 //! |---|---|
 //! | [`tcp`] | [`TcpStream`], [`TcpListener`] |
 //! | [`udp`] | [`UdpSocket`] |
+//! | [`multicast`] | groups at [`UdpSocket`] |
 //! | [`echo`] | [`EchoSocket`], for ping and traceroute |
 //! | [`raw`] | [`RawSocket`], IP packets of one protocol |
+//! | [`bind`] | [`BindOptions`] |
 //! | [`addr`] | [`ToSocketAddrs`] |
 //! | [`names`] | what a name means in one instance |
 //! | [`handle`] | what all kinds share: the handle, its `Drop`, and how a call waits |
 //! | [`error`] | [`std::io::Error`]s with a typed cause |
 
 pub(crate) mod addr;
+pub(crate) mod bind;
 pub(crate) mod echo;
 pub(crate) mod error;
 pub(crate) mod handle;
+pub(crate) mod multicast;
 pub(crate) mod names;
 pub(crate) mod raw;
 pub(crate) mod tcp;
 pub(crate) mod udp;
 
 pub use addr::ToSocketAddrs;
+pub use bind::BindOptions;
 pub use echo::{EchoEvent, EchoSocket};
 pub use error::{NoCurrentVnet, is_gone, socket_error};
 pub use names::Hosts;

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use std::net::Shutdown;
 
 use super::addr::{ToSocketAddrs, each_addr};
+use super::bind::BindOptions;
 use super::error::current;
 use super::handle::{Handle, Wait, poll, shared_methods};
 use crate::base::time::Duration;
 use crate::instance::Vnet;
 use crate::packet::Payload;
-use crate::packet::header::zone;
 use crate::packet::pool::CHUNK;
 use crate::stack::Stack;
 use crate::stack::limits::Resource;
@@ -29,8 +29,6 @@ use crate::transport::tcp::{
 /// Writes up to this size are copied under the vnet's lock, into a buffer that collects small
 /// writes; larger ones are copied outside of it.
 const SMALL_WRITE: usize = 2048;
-/// Connections that wait to be accepted, where nothing else is said.
-const DEFAULT_BACKLOG: usize = 128;
 
 /// A TCP connection, like [`std::net::TcpStream`].
 ///
@@ -241,9 +239,7 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0
-            .now(|s, _, id| s.tcp.local_addr(id))
-            .map(zone::outside)
+        self.0.now(|s, _, id| s.tcp.local_addr(id))
     }
 
     /// The address of the other end.
@@ -251,9 +247,7 @@ impl TcpStream {
     /// # Errors
     /// [`ErrorKind::NotConnected`], or the vnet is gone.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.0
-            .now(|s, _, id| s.tcp.peer_addr(id))
-            .map(zone::outside)
+        self.0.now(|s, _, id| s.tcp.peer_addr(id))
     }
 
     /// Sets whether small segments are sent at once (`TCP_NODELAY`) or collected by Nagle's algorithm (RFC 1122,
@@ -544,7 +538,8 @@ shared_methods!(TcpListener: nonblocking try_clone ttl);
 
 impl TcpListener {
     /// Listens in the current vnet, on the first address that can be bound. Like the standard library on Unix, it
-    /// sets `SO_REUSEADDR`, so that connections in TIME-WAIT do not prevent it.
+    /// sets `SO_REUSEADDR`, so that connections in TIME-WAIT do not prevent it. A listener at `[::]` takes IPv4 as well,
+    /// unless `net.inet6.ip6.v6only` says otherwise; peers then have mapped addresses (`::ffff:192.0.2.1`).
     ///
     /// # Errors
     /// [`ErrorKind::NetworkDown`] when no vnet is current, [`ErrorKind::AddrInUse`],
@@ -558,24 +553,28 @@ impl TcpListener {
     /// # Errors
     /// As [`TcpListener::bind`].
     pub fn bind_in(vnet: &Vnet, addrs: impl ToSocketAddrs) -> io::Result<TcpListener> {
-        TcpListener::bind_with(vnet, addrs, DEFAULT_BACKLOG, Reuse::Shared)
+        let options = BindOptions {
+            reuse: Reuse::Shared,
+            ..BindOptions::default()
+        };
+        TcpListener::bind_with(vnet, addrs, &options)
     }
 
-    /// Listens in `vnet` with the given backlog, with or without `SO_REUSEADDR`.
+    /// Listens in `vnet` with these options.
     ///
     /// # Errors
     /// As [`TcpListener::bind`].
     pub fn bind_with(
         vnet: &Vnet,
         addrs: impl ToSocketAddrs,
-        backlog: usize,
-        reuse: Reuse,
+        options: &BindOptions,
     ) -> io::Result<TcpListener> {
         each_addr(&vnet.core, addrs, |addr| {
             vnet.require_port(addr.port()).map_err(SocketError::from)?;
             let mut local = addr;
             let handle = Handle::open(&vnet.core, |s, cx| {
-                let (id, bound) = s.tcp_listen(cx, addr, backlog, reuse)?;
+                let domain = s.domain(addr, options.only_v6);
+                let (id, bound) = s.tcp_listen(cx, addr, domain, options.backlog, options.reuse)?;
                 local = bound;
                 Ok(id)
             })?;
@@ -607,10 +606,7 @@ impl TcpListener {
             .0
             .run(wait, Interest::Read, |s, cx, id| s.tcp.accept(cx, id));
         let (conn, peer) = accepted?;
-        Ok((
-            TcpStream(Handle::of(self.0.core(), conn)),
-            zone::outside(peer),
-        ))
+        Ok((TcpStream(Handle::of(self.0.core(), conn)), peer))
     }
 
     /// An iterator that accepts connections; it never ends.
@@ -623,7 +619,7 @@ impl TcpListener {
     /// # Errors
     /// None; the signature is the standard library's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(zone::outside(self.1))
+        Ok(self.1)
     }
 
     /// Sets the timeout after which [`TcpListener::accept`] fails with [`ErrorKind::WouldBlock`].

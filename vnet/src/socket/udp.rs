@@ -8,12 +8,13 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::addr::{ToSocketAddrs, each_addr, first_addr};
+use super::bind::BindOptions;
 use super::error::current;
 use super::handle::{Handle, Wait, poll, shared_methods};
 use crate::base::time::Duration;
 use crate::instance::Vnet;
 use crate::packet::Payload;
-use crate::packet::header::zone;
+use crate::transport::domain::Domain;
 use crate::transport::edge::{Interest, ReadMode};
 use crate::transport::error::SocketError;
 use crate::transport::udp::{Broadcast, UdpId};
@@ -39,13 +40,14 @@ use crate::transport::udp::{Broadcast, UdpId};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct UdpSocket(Handle<UdpId>);
+pub struct UdpSocket(pub(super) Handle<UdpId>, Domain);
 
 shared_methods!(UdpSocket: nonblocking try_clone take_error read_timeout write_timeout ttl);
 
 impl UdpSocket {
     /// Creates a socket in the current vnet and binds it to the first address that can be bound; port 0 means any
-    /// free port.
+    /// free port. A socket bound to `[::]` takes IPv4 as well, unless `net.inet6.ip6.v6only` says otherwise; IPv4
+    /// addresses then appear as mapped ones (`::ffff:192.0.2.1`).
     ///
     /// # Errors
     /// [`io::ErrorKind::NetworkDown`] when no vnet is current, [`io::ErrorKind::AddrInUse`],
@@ -60,9 +62,26 @@ impl UdpSocket {
     /// # Errors
     /// As [`UdpSocket::bind`].
     pub fn bind_in(vnet: &Vnet, addrs: impl ToSocketAddrs) -> io::Result<UdpSocket> {
+        UdpSocket::bind_with(vnet, addrs, &BindOptions::default())
+    }
+
+    /// Creates a socket in `vnet` with these options; see [`UdpSocket::bind`].
+    ///
+    /// # Errors
+    /// As [`UdpSocket::bind`].
+    pub fn bind_with(
+        vnet: &Vnet,
+        addrs: impl ToSocketAddrs,
+        options: &BindOptions,
+    ) -> io::Result<UdpSocket> {
         each_addr(&vnet.core, addrs, |addr| {
             vnet.require_port(addr.port()).map_err(SocketError::from)?;
-            Handle::open(&vnet.core, |s, cx| s.udp_bind(cx, addr)).map(UdpSocket)
+            let mut domain = Domain::V4;
+            let handle = Handle::open(&vnet.core, |s, cx| {
+                domain = s.domain(addr, options.only_v6);
+                s.udp_bind(cx, addr, domain, options.reuse)
+            })?;
+            Ok(UdpSocket(handle, domain))
         })
     }
 
@@ -73,7 +92,7 @@ impl UdpSocket {
     /// There is no route to the peer.
     pub fn connect(&self, addrs: impl ToSocketAddrs) -> io::Result<()> {
         each_addr(self.0.core(), addrs, |addr| {
-            self.0.now(|s, cx, id| s.udp_connect(cx, id, addr))
+            self.0.now(|s, cx, id| s.udp_connect(cx, id, self.1, addr))
         })
     }
 
@@ -108,7 +127,8 @@ impl UdpSocket {
     pub fn send_bytes(&self, data: Bytes, to: Option<SocketAddr>) -> io::Result<usize> {
         let len = data.len();
         let payload = Payload::from(data);
-        self.0.now(|s, cx, id| s.udp_send(cx, id, to, payload))?;
+        self.0
+            .now(|s, cx, id| s.udp_send(cx, id, self.1, to, payload))?;
         Ok(len)
     }
 
@@ -175,7 +195,7 @@ impl UdpSocket {
         let received = self.0.run(wait, Interest::Read, |s, _, id| {
             s.udp.sockets.recv(id, mode)
         });
-        received.map(|(data, from)| (data, zone::outside(from)))
+        received.map(|(data, from)| (data, self.1.outside(from)))
     }
 
     #[track_caller]
@@ -198,7 +218,7 @@ impl UdpSocket {
             .0
             .now(|s, _, id| Ok(s.udp.sockets.get(id)?.own.local()))?;
         let addr = addr.expect("a UDP socket of this layer is bound when it is made");
-        Ok(zone::outside(addr))
+        Ok(self.1.outside(addr))
     }
 
     /// The peer's address.
@@ -208,7 +228,8 @@ impl UdpSocket {
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.0.now(|s, _, id| {
             let peer = s.udp.sockets.get(id)?.own.peer();
-            peer.map(zone::outside).ok_or(SocketError::NotConnected)
+            let peer = peer.map(|peer| self.1.outside(peer));
+            peer.ok_or(SocketError::NotConnected)
         })
     }
 

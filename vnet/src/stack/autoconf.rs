@@ -15,11 +15,12 @@ use crate::ip::Way;
 use crate::ip::addr::Kind;
 use crate::ip::family::{Family, V6};
 use crate::ip::fib::{Fib, FibError, Origin, RouteKind};
+use crate::ip::route::Route;
 use crate::ip::state::{Forwarding, Tunables};
 use crate::ip::v6::MIN_MTU;
 use crate::ip::v6::autoconf::{Accept, Routes, Speech};
 use crate::ip::v6::input::ALL_ROUTERS;
-use crate::ip::versions::{Obey, Route};
+use crate::ip::versions::Obey;
 use crate::neigh::cache::Times;
 use crate::netif::Netif;
 use crate::packet::header::ra::{self, Advert, Prefix};
@@ -318,7 +319,9 @@ impl Stack {
         installed.retain(|net, via| {
             let stays = wanted.get(net) == Some(via);
             if !stays {
-                let _ = self.ip.remove_route((*net).into(), Origin::Advertised);
+                let _ = self
+                    .ip
+                    .remove_route((*net).into(), Origin::Advertised, None);
             }
             stays
         });

@@ -5,9 +5,11 @@
 //! | [`rx`] | the stages that an incoming frame passes |
 //! | [`tx`] | the stages that an outgoing packet passes |
 //! | [`deadlines`] | the deadlines of all protocols |
+//! | `groups` | IGMP, and groups at sockets |
 //! | `discovery` | LLDP: which frames are heard, and by which interfaces it speaks |
 //! | [`sockets`] | calls of the socket layer that concern more than one protocol |
 //! | [`limits`] | how much a stack may hold |
+//! | `options` | packets of IPv4 with options |
 //! | `aggregation` | laggs and the rest of the stack |
 //! | `autoconf` | router discovery: what follows from it, and what a router says |
 //! | [`census`] | everything a stack holds, counted |
@@ -23,8 +25,10 @@ pub(crate) mod deadlines;
 mod discovery;
 mod errors;
 pub(crate) mod failure;
+pub(crate) mod groups;
 pub(crate) mod limits;
 mod listening;
+mod options;
 pub(crate) mod rx;
 pub(crate) mod sockets;
 pub(crate) mod tx;
@@ -38,15 +42,16 @@ use limits::{Limiter, Resource};
 
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
+use crate::base::switch::Switch;
 use crate::icmp::Icmp;
 use crate::ip::Ip;
 use crate::ip::addr::AddrError;
 use crate::ip::fib::{FibError, Origin, RouteKind};
+use crate::ip::route::Route;
 use crate::ip::state::AddressError;
 use crate::ip::v6;
 use crate::ip::v6::autoconf::Accept;
 use crate::ip::v6::dad::{Optimism, Phase};
-use crate::ip::versions::Route;
 use crate::neigh::{NeighCache, NeighConfig};
 use crate::netif::inbox::News;
 use crate::netif::lldp::Lldp;
@@ -82,8 +87,12 @@ pub(crate) struct Stack {
     pub echo: Echo,
     /// TCP connections and listeners.
     pub tcp: Tcp,
+    /// Whether sockets for IPv6 leave IPv4 to others, where their programs do not say (`IPV6_V6ONLY`).
+    pub only_v6: Switch,
     /// Limits that no single layer has.
     pub limits: Limiter,
+    /// Options of IPv4 that the answer to the packet in hand is to have.
+    options: Vec<u8>,
     /// Addresses to announce with the next output.
     announcements: Vec<(IfId, IpAddr)>,
     /// Where it is to panic.
@@ -116,7 +125,10 @@ impl Stack {
             tcp: Tcp::new(TcpConfig::default(), &mut stream(StreamLabel::Tcp)),
             icmp: Icmp::default(),
             ip: Ip::new(rng),
+            // As on Linux; of the BSDs, where it is the other way round, OpenBSD knows nothing else.
+            only_v6: Switch::Off,
             limits: Limiter::default(),
+            options: Vec::new(),
             announcements: Vec::new(),
             #[cfg(test)]
             planted: None,
@@ -397,7 +409,7 @@ impl Stack {
 
     fn remove_host_route(&mut self, addr: IpAddr) {
         // One that was refused for want of room is not there.
-        let _ = self.ip.remove_route(addr.into(), Origin::Host);
+        let _ = self.ip.remove_route(addr.into(), Origin::Host, None);
     }
 
     /// Notes what an interface hears of the far end of its wire, unless it has heard later news.
@@ -448,6 +460,7 @@ impl Stack {
             let is_running = self.ifs.get(id).is_some_and(Netif::is_running);
             self.tell_lldp(cx, id);
             if is_running {
+                self.groups_again(id);
                 let waiting = self.ip.dad.paused(id).map(|addr| (id, addr.into()));
                 self.announcements.extend(waiting);
             }

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use super::limits::Resource;
 use super::tx::{self, MAX_DEPTH, Trail};
 use super::{Stack, errors};
-use super::{classes, discovery};
+use super::{classes, discovery, groups, options};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::icmp;
@@ -34,6 +34,7 @@ use crate::ip::addr::Cast;
 use crate::ip::family::{V4, V6};
 use crate::ip::forward::{self, Egress};
 use crate::ip::input::{Destination, Ingress as IpIngress, Medium, Reassembled, Unopened, Version};
+use crate::ip::state::ReversePath;
 use crate::ip::{NoWay, Refusal, v4, v6, versions};
 use crate::netif::bridge::{self, Bridge, BridgeId, Flood, Ingress};
 use crate::netif::lagg::config::LaggMembership;
@@ -46,10 +47,10 @@ use crate::packet::cx::Carrier;
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::tcp as tcp_header;
 use crate::packet::header::udp::UDP_LEN;
-use crate::packet::header::zone;
 use crate::packet::header::{
     EtherHeader, EtherType, IpInfo, IpProto, TcpFlags, TcpHeader, UdpHeader,
 };
+use crate::packet::header::{ipv4, zone};
 use crate::packet::{Csum, Cx, MacAddr, Packet, checksum};
 use crate::transport::datagram::Verdict as SocketVerdict;
 use crate::transport::echo::EchoEvent;
@@ -444,7 +445,16 @@ fn ether(s: &mut Stack, cx: &mut Cx, at: Station, header: EtherHeader, mut packe
 
 fn ipv4(s: &mut Stack, cx: &mut Cx, ingress: IpIngress, mut packet: Packet) {
     match v4::input::check(&s.ip.v4, ingress, &mut packet) {
-        Ok(mut header) => prerouting::<V4>(s, cx, ingress, &mut header, packet),
+        Ok(mut header) => {
+            let has_options = usize::from(header.header_len) > ipv4::MIN_LEN;
+            if has_options {
+                options::keep(s, &header, &packet);
+            }
+            prerouting::<V4>(s, cx, ingress, &mut header, packet);
+            if has_options {
+                s.options = Vec::new();
+            }
+        }
         Err(reason) => cx.stats.drop_rx(reason),
     }
 }
@@ -479,7 +489,13 @@ fn prerouting<V: Version>(
     header: &mut V::Header,
     mut packet: Packet,
 ) {
-    let cast = match V::destination(V::of(&s.ip), ingress, header) {
+    let whom = V::destination(V::of(&s.ip), ingress, header);
+    if V::of(&s.ip).tunables.reverse_path != ReversePath::Unchecked
+        && !s.ip.comes_from_there(ingress, &V::info(header), &whom)
+    {
+        return cx.stats.drop_rx(DropReason::ReversePath);
+    }
+    let cast = match whom {
         Ok(Destination::Local(cast)) => cast,
         Ok(Destination::Other) => return forward(s, cx, &V::info(header), packet),
         Err(reason) => return cx.stats.drop_rx(reason),
@@ -521,6 +537,7 @@ fn input(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) 
         IpProto::UDP => udp(s, cx, info, cast, packet),
         IpProto::ICMP if info.src.is_ipv4() => icmp(s, cx, info, cast, packet),
         IpProto::ICMPV6 if info.src.is_ipv6() => icmp(s, cx, info, cast, packet),
+        IpProto::IGMP if info.src.is_ipv4() => groups::igmp(s, cx, info, packet),
         _ if seen_raw => cx.stats.delivered += 1,
         // RFC 8200 section 4.7: there is nothing to be said about nothing.
         IpProto::NONE if info.src.is_ipv6() => cx.stats.drop_rx(DropReason::UnknownProtocol),
@@ -553,7 +570,10 @@ fn icmp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
     match icmp::input(info, cast, packet) {
         icmp::Verdict::Reply(reply) => {
             cx.stats.delivered += 1;
-            tx::icmp(s, cx, reply);
+            match s.options.is_empty() {
+                true => tx::icmp(s, cx, reply),
+                false => options::answer(s, cx, reply),
+            }
         }
         icmp::Verdict::EchoReply {
             ident,
@@ -607,7 +627,11 @@ fn udp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, mut packet: Packet
     };
     packet.strip(UDP_LEN);
     let mut payload = packet.into_payload();
-    match s.udp.input(cx, src, dst, addressing, &mut payload) {
+    let (ip, group) = (&s.ip, info.dst);
+    let hears = |id| {
+        !group.is_multicast() || rcvif.is_some_and(|on| groups::hears(ip, id, on, group, info.src))
+    };
+    match s.udp.input(cx, src, dst, addressing, hears, &mut payload) {
         SocketVerdict::Delivered => cx.stats.delivered += 1,
         SocketVerdict::Drop(reason) => cx.stats.drop_rx(reason),
         SocketVerdict::NoSocket => {
@@ -699,6 +723,9 @@ fn refuse_local(
     }
 }
 
+/// How a header of IPv4 begins that has no options.
+const NO_OPTIONS: u8 = 0x45;
+
 /// The stage of what is for others.
 fn forward(s: &mut Stack, cx: &mut Cx, info: &IpInfo, mut packet: Packet) {
     let egress = s.ip.lookup(info.dst).and_then(|way| {
@@ -714,6 +741,9 @@ fn forward(s: &mut Stack, cx: &mut Cx, info: &IpInfo, mut packet: Packet) {
                 }
                 Some(IpAddr::V6(hop)) => s.redirect(cx, info, way.ifid, hop, &packet),
                 None => {}
+            }
+            if info.dst.is_ipv4() && packet.head()[0] != NO_OPTIONS {
+                options::pass(s, cx, &way, &mut packet);
             }
             let _ = tx::postrouting(s, cx, info.dst, packet, way, tx::WHOLE_PATH);
         }

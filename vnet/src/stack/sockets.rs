@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::limits::Resource;
-use super::{Stack, tx};
+use super::{Stack, groups, tx};
 use crate::base::time::Instant;
 use crate::icmp;
 use crate::ip::Outgoing;
@@ -13,6 +13,7 @@ use crate::netif::Netif;
 use crate::netif::table::MAX_GSO;
 use crate::packet::header::{IpProto, zone};
 use crate::packet::{Csum, Cx, Packet, Payload};
+use crate::transport::domain::Domain;
 use crate::transport::echo::EchoId;
 use crate::transport::edge::{Readiness, Waiters};
 use crate::transport::error::SocketError;
@@ -62,7 +63,10 @@ impl Stack {
         match id {
             SocketId::Tcp(id) => self.tcp.close(cx, id),
             SocketId::Listener(id) => self.tcp.close_listener(cx, id),
-            SocketId::Udp(id) => self.udp.close(cx.out, id),
+            SocketId::Udp(id) => {
+                self.udp_leave_all(id);
+                self.udp.close(cx.out, id);
+            }
             SocketId::Raw(id) => self.raw.close(cx.out, id),
             SocketId::Echo(id) => self.echo.close(cx.out, id),
         }
@@ -154,11 +158,13 @@ impl Stack {
     ) -> Result<ConnId, SocketError> {
         self.admit_socket()?;
         self.admit(Resource::BufferedBytes)?;
-        let dst = self.destination(remote)?;
+        let domain = self.domain(remote, None);
+        let dst = self.destination(domain, remote)?;
         if remote.port() == 0 || self.ip.is_broadcast(dst) || dst.is_multicast() {
             return Err(SocketError::InvalidInput);
         }
-        let bound = local.map(|local| self.check_local(local)).transpose()?;
+        let bound = local.map(|local| self.check_local(domain, local));
+        let bound = bound.transpose()?;
         let (ip, port) = bound.map_or((None, 0), |local| (Some(local.ip()), local.port()));
         let ip = match ip.filter(|ip| !ip.is_unspecified()) {
             Some(ip) => ip,
@@ -167,7 +173,7 @@ impl Stack {
         let local = SocketAddr::new(ip, port);
         let path = self.path_to(cx.now, dst)?;
         let remote = SocketAddr::new(dst, remote.port());
-        let options = SocketOptions::new(self.tcp.config());
+        let options = SocketOptions::new(self.tcp.config(), domain);
         self.tcp.connect(cx, local, remote, path, options, reuse)
     }
 
@@ -198,12 +204,13 @@ impl Stack {
         &mut self,
         cx: &mut Cx,
         local: SocketAddr,
+        domain: Domain,
         backlog: usize,
         reuse: Reuse,
     ) -> Result<(ListenerId, SocketAddr), SocketError> {
-        let local = self.check_local(local)?;
+        let local = self.check_local(domain, local)?;
         self.admit_socket()?;
-        let options = SocketOptions::new(self.tcp.config());
+        let options = SocketOptions::new(self.tcp.config(), domain);
         self.tcp.listen(cx, local, backlog, options, reuse)
     }
 
@@ -215,11 +222,14 @@ impl Stack {
         &mut self,
         cx: &mut Cx,
         local: SocketAddr,
+        domain: Domain,
+        reuse: Reuse,
     ) -> Result<UdpId, SocketError> {
-        let local = self.check_local(local)?;
+        let local = self.check_local(domain, local)?;
         self.admit_socket()?;
         let id = self.udp.open()?;
-        match self.udp.bind(cx, id, local) {
+        self.udp.sockets.get_mut(id)?.own.reuse = reuse;
+        match self.udp.bind(cx, id, local, domain) {
             Ok(_) => Ok(id),
             Err(e) => {
                 self.udp.close(cx.out, id);
@@ -236,9 +246,10 @@ impl Stack {
         &mut self,
         cx: &mut Cx,
         id: UdpId,
+        domain: Domain,
         peer: SocketAddr,
     ) -> Result<(), SocketError> {
-        let dst = self.destination(peer)?;
+        let dst = self.destination(domain, peer)?;
         let src = tx::source_for(self, dst)?;
         let peer = SocketAddr::new(dst, peer.port());
         self.udp.connect(cx, id, peer, src)
@@ -252,15 +263,19 @@ impl Stack {
         &mut self,
         cx: &mut Cx,
         id: UdpId,
+        domain: Domain,
         to: Option<SocketAddr>,
         payload: Payload,
     ) -> Result<(), SocketError> {
         let to = match to {
-            Some(to) => Some(SocketAddr::new(self.destination(to)?, to.port())),
+            Some(to) => Some(SocketAddr::new(self.destination(domain, to)?, to.port())),
             None => None,
         };
         let out = self.udp.send(cx, id, to, payload)?;
-        tx::datagram(self, cx, out)
+        match out.dst.ip().is_multicast() {
+            true => groups::datagram(self, cx, out),
+            false => tx::datagram(self, cx, out),
+        }
     }
 
     /// Makes a socket for echo requests.
@@ -331,9 +346,18 @@ impl Stack {
         tx::output(self, cx, &to, packet)
     }
 
+    /// What addresses a socket speaks that is made for `addr`, where its program says whether it is for IPv6 alone, or
+    /// leaves that to the vnet.
+    pub(crate) fn domain(&self, addr: SocketAddr, only_v6: Option<bool>) -> Domain {
+        Domain::of(addr, only_v6.unwrap_or(self.only_v6.is_on()))
+    }
+
     /// An address to bind to: one of ours, or unspecified.
-    fn check_local(&self, local: SocketAddr) -> Result<SocketAddr, SocketError> {
-        let ip = zone::inside(local).ok_or(SocketError::AddrNotAvailable)?;
+    fn check_local(&self, domain: Domain, local: SocketAddr) -> Result<SocketAddr, SocketError> {
+        let ip = domain.inside(local).map_err(|error| match error {
+            SocketError::NetworkUnreachable => SocketError::AddrNotAvailable,
+            error => error,
+        })?;
         let ours = ip.is_unspecified()
             || ip.is_ipv4() && ip.is_loopback()
             || ip.is_multicast()
@@ -364,13 +388,11 @@ impl Stack {
     }
 
     /// Where to send for `addr`: "this host" is the loopback address, as BSD has it.
-    fn destination(&self, addr: SocketAddr) -> Result<IpAddr, SocketError> {
-        match zone::inside(addr).ok_or(SocketError::NetworkUnreachable)? {
+    fn destination(&self, domain: Domain, addr: SocketAddr) -> Result<IpAddr, SocketError> {
+        match domain.inside(addr)? {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ok(Ipv4Addr::LOCALHOST.into()),
             IpAddr::V4(ip) => Ok(ip.into()),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ok(Ipv6Addr::LOCALHOST.into()),
-            // A socket is of one version, as on OpenBSD.
-            IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => Err(SocketError::AddrNotAvailable),
             IpAddr::V6(ip) if zone::split(ip).1 == 0 => Ok(self.on_a_link(ip.into())),
             IpAddr::V6(ip) => Ok(ip.into()),
         }

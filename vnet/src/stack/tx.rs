@@ -121,11 +121,27 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
         Some(src) => src,
         None => source_for(s, dst)?,
     };
-    let mut packet = Packet::outgoing(out.payload);
+    let packet = udp_packet(out.payload, out.src_port, out.dst.port())?;
+    let to = Outgoing {
+        hop_limit: Some(out.ttl),
+        traffic_class: out.tos,
+        ..Outgoing::new(src, dst, IpProto::UDP)
+    };
+    output(s, cx, &to, packet)
+}
+
+/// A UDP datagram without its checksum.
+#[inline]
+pub(super) fn udp_packet(
+    payload: Payload,
+    src_port: u16,
+    dst_port: u16,
+) -> Result<Packet, SocketError> {
+    let mut packet = Packet::outgoing(payload);
     let len = packet.len() + UDP_LEN;
     let header = UdpHeader {
-        src_port: out.src_port,
-        dst_port: out.dst.port(),
+        src_port,
+        dst_port,
         len: u16::try_from(len).map_err(|_| SocketError::MessageTooLong)?,
     };
     put_udp_header(&mut packet, &header);
@@ -133,12 +149,7 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
         start: 0,
         offset: UDP_CHECKSUM_OFFSET,
     };
-    let to = Outgoing {
-        hop_limit: Some(out.ttl),
-        traffic_class: out.tos,
-        ..Outgoing::new(src, dst, IpProto::UDP)
-    };
-    output(s, cx, &to, packet)
+    Ok(packet)
 }
 
 pub(super) fn put_udp_header(packet: &mut Packet, header: &UdpHeader) {
@@ -175,15 +186,26 @@ pub(super) fn output(
     s: &mut Stack,
     cx: &mut Cx,
     to: &Outgoing,
-    mut packet: Packet,
+    packet: Packet,
 ) -> Result<(), SocketError> {
-    let way = match way(s, to.dst) {
-        Ok(way) => way,
+    match way(s, to.dst) {
+        Ok(way) => output_by(s, cx, to, packet, way),
         Err(why) => {
             cx.stats.drop_tx(why.reason());
-            return Err(no_way(why));
+            Err(no_way(why))
         }
-    };
+    }
+}
+
+/// The same, with the way known.
+#[inline]
+pub(super) fn output_by(
+    s: &mut Stack,
+    cx: &mut Cx,
+    to: &Outgoing,
+    mut packet: Packet,
+    way: Way,
+) -> Result<(), SocketError> {
     let way = match way.origin {
         Origin::Host => to_ourselves(way, to),
         Origin::Connected | Origin::Static | Origin::Advertised => way,
@@ -212,7 +234,7 @@ fn to_ourselves(way: Way, to: &Outgoing) -> Way {
 
 /// The way to `dst`. Broadcasts to everyone leave by the first interface that has a wire, and is not one
 /// of a lagg's.
-fn way(s: &mut Stack, dst: IpAddr) -> Result<Way, NoWay> {
+pub(super) fn way(s: &mut Stack, dst: IpAddr) -> Result<Way, NoWay> {
     if dst != Ipv4Addr::BROADCAST {
         return s.ip.lookup(dst).or_else(|why| group_way(s, dst, why));
     }

@@ -3,6 +3,7 @@
 //!
 //! | part | what it is |
 //! |---|---|
+//! | [`domain`] | the families of addresses that a socket speaks |
 //! | [`ports`] | local ports in use, and ephemeral ports |
 //! | [`wait`] | wakers of those who wait for a socket |
 //! | [`error`] | errors of sockets |
@@ -14,6 +15,7 @@
 //! | [`tcp`] | TCP (RFC 9293 and the RFCs that it refers to) |
 
 pub(crate) mod datagram;
+pub(crate) mod domain;
 pub(crate) mod echo;
 pub(crate) mod edge;
 pub(crate) mod error;

@@ -1,14 +1,15 @@
 //! Local ports: their owners, and the choice of ephemeral ports (RFC 6056).
 //!
 //! Conflicts follow the rule of BSD: two owners conflict if they have the same port and the same address, or if either
-//! address is unspecified, unless both allow it. Address families do not conflict: `[::]:80` and
-//! `0.0.0.0:80` are two sockets.
+//! address is unspecified, unless both allow it. Address families do not conflict: an IPv6 socket at `[::]:80` and
+//! `0.0.0.0:80` are two sockets. A dual-stack socket at `[::]:80` holds both, and so conflicts with either.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use smallvec::SmallVec;
 
+use super::domain::Domain;
 use super::error::SocketError;
 use crate::base::map::Map;
 use crate::base::rng::Rng;
@@ -57,38 +58,38 @@ impl<K: Copy + Eq> Ports<K> {
         &mut self,
         rng: &mut Rng,
         addr: SocketAddr,
+        domain: Domain,
         reuse: Reuse,
         owner: K,
     ) -> Result<SocketAddr, SocketError> {
         let addr = if addr.port() == 0 {
             // Chosen for the caller, who cannot have meant to share it with anyone.
-            let free = |port| !self.conflicts(SocketAddr::new(addr.ip(), port), Reuse::Exclusive);
-            let port = ephemeral(rng, free).ok_or(SocketError::PortsExhausted)?;
-            SocketAddr::new(addr.ip(), port)
-        } else if self.conflicts(addr, reuse) {
+            let at = |port| SocketAddr::new(addr.ip(), port);
+            let free = |port| !self.conflicts(at(port), domain, Reuse::Exclusive);
+            at(ephemeral(rng, free).ok_or(SocketError::PortsExhausted)?)
+        } else if self.conflicts(addr, domain, reuse) {
             return Err(SocketError::AddrInUse);
         } else {
             addr
         };
         let holders = self.by_port.get_or_insert_with(addr.port(), SmallVec::new);
-        holders.push(Holder {
-            addr: addr.ip(),
-            reuse,
-            owner,
-        });
+        for addr in held(addr.ip(), domain) {
+            holders.push(Holder { addr, reuse, owner });
+        }
         Ok(addr)
     }
 
     /// Gives `addr` back. Nothing happens when `owner` does not hold it.
-    pub(crate) fn release(&mut self, addr: SocketAddr, owner: K) {
+    pub(crate) fn release(&mut self, addr: SocketAddr, domain: Domain, owner: K) {
         let Some(holders) = self.by_port.get_mut(&addr.port()) else {
             return;
         };
-        let held = |h: &Holder<K>| h.addr == addr.ip() && h.owner == owner;
-        let Some(at) = holders.iter().position(held) else {
-            return;
-        };
-        holders.remove(at);
+        for ip in held(addr.ip(), domain) {
+            let is_it = |h: &Holder<K>| h.addr == ip && h.owner == owner;
+            if let Some(at) = holders.iter().position(is_it) {
+                holders.remove(at);
+            }
+        }
         if holders.is_empty() {
             self.by_port.remove(&addr.port());
         }
@@ -112,22 +113,25 @@ impl<K: Copy + Eq> Ports<K> {
     }
 
     /// True when somebody holds exactly `addr` (not the unspecified address instead).
-    pub(crate) fn is_held(&self, addr: SocketAddr) -> bool {
-        self.by_port
-            .get(&addr.port())
-            .is_some_and(|holders| holders.iter().any(|h| h.addr == addr.ip()))
-    }
-
-    /// True when `addr` cannot be taken by one who says `reuse`.
-    pub(crate) fn conflicts(&self, addr: SocketAddr, reuse: Reuse) -> bool {
+    pub(crate) fn is_held(&self, addr: SocketAddr, domain: Domain) -> bool {
         let Some(holders) = self.by_port.get(&addr.port()) else {
             return false;
         };
-        holders.iter().any(|h| {
-            let overlap = h.addr == addr.ip()
-                || (h.addr.is_ipv4() == addr.is_ipv4()
-                    && (h.addr.is_unspecified() || addr.ip().is_unspecified()));
-            overlap && (reuse == Reuse::Exclusive || h.reuse == Reuse::Exclusive)
+        held(addr.ip(), domain).any(|ip| holders.iter().any(|h| h.addr == ip))
+    }
+
+    /// True when `addr` cannot be taken by one who says `reuse`.
+    pub(crate) fn conflicts(&self, addr: SocketAddr, domain: Domain, reuse: Reuse) -> bool {
+        let Some(holders) = self.by_port.get(&addr.port()) else {
+            return false;
+        };
+        held(addr.ip(), domain).any(|ip| {
+            holders.iter().any(|h| {
+                let overlap = h.addr == ip
+                    || (h.addr.is_ipv4() == ip.is_ipv4()
+                        && (h.addr.is_unspecified() || ip.is_unspecified()));
+                overlap && (reuse == Reuse::Exclusive || h.reuse == Reuse::Exclusive)
+            })
         })
     }
 
@@ -141,6 +145,11 @@ impl<K: Copy + Eq> Ports<K> {
     pub(crate) fn reset(&mut self) {
         self.by_port.reset();
     }
+}
+
+/// The addresses that a socket bound to `ip` takes.
+fn held(ip: IpAddr, domain: Domain) -> impl Iterator<Item = IpAddr> {
+    [Some(ip), domain.also(ip)].into_iter().flatten()
 }
 
 /// The first ephemeral port, from a random one on, for which `free` holds.
@@ -168,21 +177,35 @@ mod tests {
         let mut rng = Rng::seeded(1);
         let mut ports = Ports::seeded(1);
         let shared = Reuse::Shared;
-        assert!(ports.bind(&mut rng, at("0.0.0.0:53"), shared, 'w').is_ok());
-        assert!(ports.bind(&mut rng, at("10.0.0.1:53"), shared, 'x').is_ok());
+        assert!(
+            ports
+                .bind(&mut rng, at("0.0.0.0:53"), Domain::V4, shared, 'w')
+                .is_ok()
+        );
+        assert!(
+            ports
+                .bind(&mut rng, at("10.0.0.1:53"), Domain::V4, shared, 'x')
+                .is_ok()
+        );
         assert_eq!(
-            ports.bind(&mut rng, at("10.0.0.2:53"), Reuse::Exclusive, 'y'),
+            ports.bind(
+                &mut rng,
+                at("10.0.0.2:53"),
+                Domain::V4,
+                Reuse::Exclusive,
+                'y'
+            ),
             Err(SocketError::AddrInUse)
         );
         assert!(
             ports
-                .bind(&mut rng, at("[::]:53"), Reuse::Exclusive, 'z')
+                .bind(&mut rng, at("[::]:53"), Domain::V6, Reuse::Exclusive, 'z')
                 .is_ok()
         );
         assert_eq!(ports.lookup(at("10.0.0.1:53")), Some('x'));
         assert_eq!(ports.lookup(at("10.0.0.9:53")), Some('w'));
         assert_eq!(ports.lookup(at("[2001:db8::1]:53")), Some('z'));
-        ports.release(at("10.0.0.1:53"), 'x');
+        ports.release(at("10.0.0.1:53"), Domain::V4, 'x');
         assert_eq!(ports.lookup(at("10.0.0.1:53")), Some('w'));
         ports.reset();
         assert_eq!(ports.lookup(at("10.0.0.9:53")), None);
@@ -190,15 +213,55 @@ mod tests {
     }
 
     #[test]
+    fn a_dual_stack_socket_holds_the_port_in_both_families() {
+        let mut rng = Rng::seeded(1);
+        let mut ports = Ports::seeded(1);
+        let (shared, exclusive) = (Reuse::Shared, Reuse::Exclusive);
+        let (all, both) = (at("[::]:80"), Domain::Dual);
+        let taken = Err(SocketError::AddrInUse);
+        assert_eq!(ports.bind(&mut rng, all, both, shared, 'd'), Ok(all));
+        for (addr, domain) in [("0.0.0.0:80", Domain::V4), ("[::]:80", Domain::V6)] {
+            assert!(ports.is_held(at(addr), domain));
+            assert_eq!(
+                ports.bind(&mut rng, at(addr), domain, exclusive, 'x'),
+                taken
+            );
+        }
+        let mapped = at("10.0.0.1:80");
+        assert_eq!(ports.bind(&mut rng, mapped, both, exclusive, 'x'), taken);
+        assert_eq!(ports.bind(&mut rng, mapped, both, shared, 'm'), Ok(mapped));
+        assert_eq!(ports.lookup(at("10.0.0.1:80")), Some('m'));
+        assert_eq!(ports.lookup(at("10.0.0.2:80")), Some('d'));
+        assert_eq!(ports.lookup(at("[2001:db8::1]:80")), Some('d'));
+        ports.release(all, both, 'd');
+        ports.release(mapped, both, 'm');
+        assert!(ports.is_empty());
+        // One that speaks IPv6 alone leaves IPv4 to others, and the other way round.
+        let v4 = at("0.0.0.0:80");
+        assert_eq!(
+            ports.bind(&mut rng, all, Domain::V6, exclusive, '6'),
+            Ok(all)
+        );
+        assert_eq!(ports.bind(&mut rng, v4, Domain::V4, exclusive, '4'), Ok(v4));
+        assert_eq!(ports.bind(&mut rng, all, both, exclusive, 'd'), taken);
+        let chosen = ports.bind(&mut rng, at("[::]:0"), both, shared, 'd');
+        let port = chosen.map(|addr| addr.port()).expect("a free one");
+        assert_eq!(
+            ports.lookup(SocketAddr::new([10, 0, 0, 1].into(), port)),
+            Some('d')
+        );
+    }
+
+    #[test]
     fn every_ephemeral_port_can_be_had_once() {
         let mut rng = Rng::seeded(7);
         let mut ports = Ports::seeded(7);
         for i in 0..16_384 {
-            let got = ports.bind(&mut rng, at("0.0.0.0:0"), Reuse::Shared, i);
+            let got = ports.bind(&mut rng, at("0.0.0.0:0"), Domain::V4, Reuse::Shared, i);
             assert!(got.is_ok_and(|a| a.port() >= 49_152));
         }
         assert_eq!(
-            ports.bind(&mut rng, at("10.0.0.1:0"), Reuse::Shared, 0),
+            ports.bind(&mut rng, at("10.0.0.1:0"), Domain::V4, Reuse::Shared, 0),
             Err(SocketError::PortsExhausted)
         );
     }
@@ -219,12 +282,12 @@ mod tests {
                     let clash = model.iter().any(|(m, r, _)| m.port() == port
                         && (*m == addr || m.ip().is_unspecified() || a == 0)
                         && !(*r == Reuse::Shared && share));
-                    prop_assert_eq!(ports.bind(&mut rng, addr, reuse, owner).is_err(), clash);
+                    prop_assert_eq!(ports.bind(&mut rng, addr, Domain::V4, reuse, owner).is_err(), clash);
                     if !clash {
                         model.push((addr, reuse, owner));
                     }
                 } else {
-                    ports.release(addr, owner);
+                    ports.release(addr, Domain::V4, owner);
                     if let Some(i) = model.iter().position(|m| m.0 == addr && m.2 == owner) {
                         model.remove(i);
                     }

@@ -4,7 +4,7 @@
 //! then the others by port. Payloads are passed by reference.
 //!
 //! The table knows nothing of routes and interfaces. Before calling it, the stack decides whether an address is ours and
-//! which source address a datagram has. Multicast groups, UDP-Lite and path MTU discovery are not implemented.
+//! which source address a datagram has, and who hears a group. UDP-Lite is not implemented.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -12,10 +12,13 @@ use slotmap::new_key_type;
 use smallvec::SmallVec;
 
 use super::datagram::{Config, Sockets, Verdict};
+use super::domain::Domain;
 use super::error::SocketError;
 use super::ports::{Ports, Reuse};
+use crate::base::id::IfId;
 use crate::base::map::Map;
 use crate::base::rng::Rng;
+use crate::base::switch::Switch;
 use crate::packet::{Cx, Out, Payload};
 
 /// The largest payload of a datagram over IPv4.
@@ -43,8 +46,38 @@ pub(crate) enum Broadcast {
 pub(crate) enum Addressing {
     /// To one host: one socket gets it.
     Unicast,
-    /// To all hosts, or a group: every matching socket gets it.
+    /// To all hosts, or a group: every matching socket gets it that hears it.
     Broadcast,
+}
+
+/// What a socket says of datagrams to groups (RFC 3493 section 5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Multicast {
+    /// Hops that those of IPv4 may take (RFC 1112 section 6.1: one unless something else is said).
+    pub ttl: u8,
+    /// The same of IPv6.
+    pub hops: u8,
+    /// Whether sockets of this vnet that are in the group get those of IPv4 as well.
+    pub loop_v4: Switch,
+    /// The same of IPv6.
+    pub loop_v6: Switch,
+    /// The interface that they leave by; where none is named, routes decide.
+    pub interface: Option<IfId>,
+    /// Whether the socket has ever joined a group.
+    pub is_member: bool,
+}
+
+impl Default for Multicast {
+    fn default() -> Multicast {
+        Multicast {
+            ttl: 1,
+            hops: 1,
+            loop_v4: Switch::On,
+            loop_v6: Switch::On,
+            interface: None,
+            is_member: false,
+        }
+    }
 }
 
 /// A datagram to send. The stack routes it, fills in the source address, and refuses it when it
@@ -65,6 +98,8 @@ pub(crate) struct DatagramOut {
     pub tos: u8,
     /// Whether the destination may be a broadcast address.
     pub broadcast: Broadcast,
+    /// What is to become of it when it is for a group.
+    pub multicast: Multicast,
 }
 
 /// What happened so far.
@@ -103,8 +138,12 @@ pub(crate) struct Socket {
     /// What it holds in the table of ports.
     bound: Option<SocketAddr>,
     link: Option<Connected>,
+    /// What addresses it speaks.
+    pub domain: Domain,
     /// Whether it may send to broadcast addresses.
     pub broadcast: Broadcast,
+    /// What it says of groups.
+    pub multicast: Multicast,
     /// Whether its address may be shared; looked at by [`Udp::bind`].
     pub reuse: Reuse,
 }
@@ -140,7 +179,7 @@ impl Udp {
         self.sockets.open(Socket::default())
     }
 
-    /// Gives the socket an address; port zero asks for an ephemeral one. The stack has seen to
+    /// Gives the socket an address, and says what addresses it speaks; port zero asks for an ephemeral one. The stack has seen to
     /// it that the address is ours.
     ///
     /// # Errors
@@ -150,12 +189,14 @@ impl Udp {
         cx: &mut Cx,
         id: UdpId,
         addr: SocketAddr,
+        domain: Domain,
     ) -> Result<SocketAddr, SocketError> {
         let socket = &mut self.sockets.get_mut(id)?.own;
         if socket.bound.is_some() {
             return Err(SocketError::InvalidInput);
         }
-        let addr = self.ports.bind(cx.rng, addr, socket.reuse, id)?;
+        let addr = self.ports.bind(cx.rng, addr, domain, socket.reuse, id)?;
+        socket.domain = domain;
         socket.bound = Some(addr);
         self.open.get_or_insert_with(addr.port(), Ids::new).push(id);
         Ok(addr)
@@ -194,14 +235,15 @@ impl Udp {
         Ok(())
     }
 
-    /// Takes a datagram from `src` to `dst`. The stack counts what is not delivered; of what nobody is
-    /// there for, the payload stays.
+    /// Takes a datagram from `src` to `dst`; `hears` says whether a socket is to have one that is for many. The
+    /// stack counts what is not delivered; of what nobody is there for, the payload stays.
     pub(crate) fn input(
         &mut self,
         cx: &mut Cx,
         src: SocketAddr,
         dst: SocketAddr,
         addressing: Addressing,
+        hears: impl Fn(UdpId) -> bool,
         payload: &mut Payload,
     ) -> Verdict {
         let verdict = match addressing {
@@ -209,7 +251,7 @@ impl Udp {
                 Some(id) => self.deliver(cx.out, id, std::mem::take(payload), src),
                 None => Verdict::NoSocket,
             },
-            Addressing::Broadcast => self.deliver_all(cx.out, src, dst, payload),
+            Addressing::Broadcast => self.deliver_all(cx.out, src, dst, hears, payload),
         };
         match verdict {
             Verdict::Delivered => self.stats.delivered += 1,
@@ -248,13 +290,15 @@ impl Udp {
         let socket = self.sockets.get(id)?;
         let local = socket.own.link.map_or(bound, |link| link.local);
         Ok(DatagramOut {
-            src: Some(local.ip()).filter(|ip| !ip.is_unspecified()),
+            // One bound to a group hears that alone; nobody can send from it.
+            src: Some(local.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_multicast()),
             src_port: local.port(),
             dst,
             payload,
             ttl: socket.options.ttl,
             tos: socket.options.tos,
             broadcast: socket.own.broadcast,
+            multicast: socket.own.multicast,
         })
     }
 
@@ -291,7 +335,7 @@ impl Udp {
         if let Some(socket) = self.sockets.close(out, id)
             && let Some(addr) = socket.bound
         {
-            self.ports.release(addr, id);
+            self.ports.release(addr, socket.domain, id);
         }
     }
 
@@ -326,9 +370,10 @@ impl Udp {
             return ids.last().copied();
         }
         let ids = self.open.get(&dst.port())?;
-        let bound = |id: &UdpId| self.sockets.get(*id).ok()?.own.bound;
+        let own = |id: &UdpId| self.sockets.get(*id).ok().map(|s| &s.own);
+        let bound = |id: &UdpId| own(id)?.bound;
         let exact = |id: &&UdpId| bound(id).is_some_and(|b| b.ip() == dst.ip());
-        let any = |id: &&UdpId| bound(id).is_some_and(|b| covers(b.ip(), dst.ip()));
+        let any = |id: &&UdpId| own(id).is_some_and(|own| own.hears(dst.ip()));
         ids.iter()
             .rev()
             .find(exact)
@@ -346,18 +391,20 @@ impl Udp {
         out: &mut Out,
         src: SocketAddr,
         dst: SocketAddr,
+        hears: impl Fn(UdpId) -> bool,
         payload: &Payload,
     ) -> Verdict {
         let mut ids = Ids::new();
         if let Some(open) = self.open.get(&dst.port()) {
             ids.extend(open.iter().copied().filter(|id| {
-                let bound = self.sockets.get(*id).ok().and_then(|s| s.own.bound);
-                bound.is_some_and(|b| covers(b.ip(), dst.ip()))
+                let socket = self.sockets.get(*id);
+                socket.is_ok_and(|socket| socket.own.hears(dst.ip()))
             }));
         }
         if let Some(connected) = self.connected.get(&(end(dst), end(src))) {
             ids.extend(connected.iter().copied());
         }
+        ids.retain(|id| hears(*id));
         let mut verdict = Verdict::NoSocket;
         for id in ids {
             let one = self.deliver(out, id, payload.clone(), src);
@@ -377,7 +424,10 @@ impl Udp {
     ) -> Result<SocketAddr, SocketError> {
         match self.sockets.get(id)?.own.bound {
             Some(addr) => Ok(addr),
-            None => self.bind(cx, id, SocketAddr::new(unspecified(dst), 0)),
+            None => {
+                let any = SocketAddr::new(unspecified(dst), 0);
+                self.bind(cx, id, any, Domain::of(dst, true))
+            }
         }
     }
 
@@ -402,6 +452,13 @@ impl Socket {
         self.link.map(|link| link.local).or(self.bound)
     }
 
+    /// True when datagrams for `dst` reach it, unless it is connected.
+    fn hears(&self, dst: IpAddr) -> bool {
+        self.bound.is_some_and(|bound| {
+            bound.ip() == dst || (bound.ip().is_unspecified() && self.domain.speaks(dst))
+        })
+    }
+
     /// Its peer, when it is connected.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
         self.link.map(|link| link.peer)
@@ -409,9 +466,12 @@ impl Socket {
 }
 
 fn check_destination(socket: &Socket, dst: SocketAddr) -> Result<(), SocketError> {
-    let same_family = socket
-        .bound
-        .is_none_or(|bound| bound.is_ipv4() == dst.is_ipv4());
+    // An address of its own is of one family, whatever the socket speaks.
+    let speaks = |bound: SocketAddr| match bound.ip().is_unspecified() {
+        true => socket.domain.speaks(dst.ip()),
+        false => bound.is_ipv4() == dst.is_ipv4(),
+    };
+    let same_family = socket.bound.is_none_or(speaks);
     let broadcast = dst.ip() == IpAddr::V4(Ipv4Addr::BROADCAST);
     if dst.port() == 0 || !same_family {
         return Err(SocketError::InvalidInput);
@@ -420,11 +480,6 @@ fn check_destination(socket: &Socket, dst: SocketAddr) -> Result<(), SocketError
         Broadcast::Forbidden if broadcast => Err(SocketError::BroadcastForbidden),
         _ => Ok(()),
     }
-}
-
-/// True when a socket bound to `bound` hears datagrams for `dst`.
-fn covers(bound: IpAddr, dst: IpAddr) -> bool {
-    bound == dst || (bound.is_unspecified() && bound.is_ipv4() == dst.is_ipv4())
 }
 
 fn end(addr: SocketAddr) -> End {

@@ -127,6 +127,9 @@ pub struct InterfaceView {
     /// Those that are not used because another station has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub duplicate: Vec<IpAddr>,
+    /// The groups that are joined on it, but for those that every interface is in because of its addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<IpAddr>,
 }
 
 impl Inspection {
@@ -282,6 +285,7 @@ fn configured(view: InterfaceView) -> InterfaceView {
         autoconfigured: _,
         tentative: _,
         duplicate: _,
+        groups: _,
     } = view;
     let IfInfo {
         name,
@@ -339,6 +343,7 @@ fn configured(view: InterfaceView) -> InterfaceView {
         autoconfigured: Vec::new(),
         tentative: Vec::new(),
         duplicate: Vec::new(),
+        groups: Vec::new(),
     }
 }
 
@@ -433,6 +438,7 @@ fn interface_views(inside: &Inside, now: Instant, current: &str) -> Vec<Interfac
                 .collect(),
             tentative: held(inside.stack, netif, Phase::Tentative),
             duplicate: held(inside.stack, netif, Phase::Duplicate),
+            groups: inside.stack.joined_groups(netif.id),
         }
     };
     inside.stack.ifs.iter().map(view).collect()

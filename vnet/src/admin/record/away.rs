@@ -41,7 +41,10 @@ pub(crate) fn left_behind(stack: &Stack, id: IfId) -> Vec<Op> {
     let interface = netif.name.to_string();
     let by_it = |r: &routes::RouteInfo| r.origin == Origin::Static && r.interface == interface;
     let routes = routes::list(stack).into_iter().filter(by_it);
-    let routes = routes.map(|r| Op::Route(RouteOp::RemoveRoute { dst: r.dst }));
+    let routes = routes.map(|r| {
+        let (dst, metric) = (r.dst, r.metric);
+        Op::Route(RouteOp::RemoveRoute { dst, metric })
+    });
     let addresses = stack
         .ip
         .given_on(id)

@@ -559,8 +559,9 @@ impl Vnet {
                 gateway,
                 interface,
                 kind,
-            } => self.add_static(*dst, *gateway, interface.clone(), *kind),
-            RouteOp::RemoveRoute { dst } => self.remove_route(*dst),
+                metric,
+            } => self.add_static(*dst, *gateway, interface.clone(), *kind, *metric),
+            RouteOp::RemoveRoute { dst, metric } => self.remove_static(*dst, Some(*metric)),
         }
     }
 

@@ -9,7 +9,7 @@ use super::{Access, Congestion, Entry, Feature, Key};
 use crate::base::switch::Switch;
 use crate::icmp::limit::{Limit, Rate};
 use crate::instance::privilege::Privilege;
-use crate::ip::state::{Forwarding, Redirects};
+use crate::ip::state::{Forwarding, Redirects, ReversePath};
 use crate::ip::v6::autoconf::Accept;
 use crate::ip::v6::dad::Optimism;
 use crate::ip::versions::Obey;
@@ -65,6 +65,11 @@ keys! {
         0..=0, "fragments", READ_ONLY,
         |s| s.ip.fragments() as u64,
         |_, _| {};
+    /// As a router, pass on what is for everybody on another link (RFC 1812, RFC 2644).
+    IP_DIRECTED_BROADCAST: Switch = "net.inet.ip.directed-broadcast",
+        0..=1, "", Access::Tenant(Privilege::Forwarding),
+        |s| s.ip.v4.tunables.directed_broadcasts,
+        |s, v| s.ip.v4.tunables.directed_broadcasts = v;
     /// Pass on packets for other hosts (RFC 1122).
     IP_FORWARDING: Forwarding = "net.inet.ip.forwarding",
         0..=1, "", Access::Tenant(Privilege::Forwarding),
@@ -90,6 +95,16 @@ keys! {
         0..=1, "", Access::Tenant(Privilege::Forwarding),
         |s| s.ip.v4.tunables.redirects,
         |s, v| s.ip.v4.tunables.redirects = v;
+    /// Drop packets, of both versions, that do not come from where their source is: 1 by the interface that leads
+    /// there, 2 where no route leads there (RFC 3704).
+    IP_RP_FILTER: u64 = "net.inet.ip.rp_filter",
+        0..=2, "", TUNABLES,
+        |s| s.ip.v4.tunables.reverse_path as u64,
+        |s, v| s.ip.set_reverse_path(match v {
+            0 => ReversePath::Unchecked,
+            1 => ReversePath::Strict,
+            _ => ReversePath::Loose,
+        });
     /// Time to live of packets that start here; of sockets made from then on (RFC 1122).
     IP_TTL: u64 = "net.inet.ip.ttl",
         1..=255, "hops", TUNABLES,
@@ -309,6 +324,11 @@ keys! {
         0..=1800000, "ms", TUNABLES,
         |s| s.ip.autoconf.adverts.interval(),
         |s, v| s.set_advert_interval(v);
+    /// Whether sockets for IPv6 leave IPv4 to others, where their programs do not say (RFC 3493).
+    IP6_V6ONLY: Switch = "net.inet6.ip6.v6only",
+        0..=1, "", TUNABLES,
+        |s| s.only_v6,
+        |s, v| s.only_v6 = v;
     /// Shortest time between two defences of one address (RFC 5227).
     ARP_DEFEND: Duration = "net.link.ether.inet.defend_interval",
         0..=3600000, "ms", TUNABLES,
@@ -354,6 +374,11 @@ keys! {
         1..=255, "", TUNABLES,
         |s| u64::from(s.neigh.config().max_requests),
         |s, v| neigh(s, |c| c.max_requests = v as u8);
+    /// As a router, answer for addresses to which packets would leave by another interface (RFC 1027).
+    ARP_PROXYALL: Switch = "net.link.ether.inet.proxyall",
+        0..=1, "", Access::Tenant(Privilege::Forwarding),
+        |s| s.neigh.config().proxy,
+        |s, v| neigh(s, |c| c.proxy = v);
     /// How long a confirmed neighbour counts as reachable (RFC 4861).
     ARP_REACHABLE: Duration = "net.link.ether.inet.reachable",
         1000..=86400000, "ms", TUNABLES,
@@ -372,10 +397,10 @@ keys! {
         |s, v| s.lldp.set_interval(v);
     /// Whether IP packets leave by VLAN interfaces with the priority of their class selector, and have that of
     /// their tag when they come in with DSCP 0.
-    VLAN_CLASSES: u64 = "net.link.vlan.classes",
+    VLAN_CLASSES: Switch = "net.link.vlan.classes",
         0..=1, "", TUNABLES,
-        |s| u64::from(s.ifs.vlan_classes.is_on()),
-        |s, v| s.ifs.vlan_classes = if v == 1 { Switch::On } else { Switch::Off };
+        |s| s.ifs.vlan_classes,
+        |s, v| s.ifs.vlan_classes = v;
 }
 
 fn neigh(stack: &mut Stack, change: impl FnOnce(&mut NeighConfig)) {

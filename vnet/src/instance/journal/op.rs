@@ -301,11 +301,17 @@ operations! {
                 /// What becomes of packets to the destinations.
                 #[serde(default, skip_serializing_if = "RouteKind::is_default")]
                 kind: RouteKind,
+                /// Of routes to the same destinations, the one with the lowest metric counts.
+                #[serde(default, skip_serializing_if = "is_zero")]
+                metric: u32,
             },
             /// [`Vnet::remove_route`](crate::Vnet::remove_route).
             RemoveRoute = "remove_route" {
                 /// The destinations.
                 dst: IpNet,
+                /// Its metric.
+                #[serde(default, skip_serializing_if = "is_zero")]
+                metric: u32,
             },
         }
         /// What is done to the instance as a whole.
@@ -476,6 +482,13 @@ impl fmt::Display for BridgeOp {
     }
 }
 
+fn with_metric(f: &mut fmt::Formatter<'_>, metric: u32) -> fmt::Result {
+    match metric {
+        0 => Ok(()),
+        metric => write!(f, " metric {metric}"),
+    }
+}
+
 /// How it is done, each word with a space before it.
 impl fmt::Display for RouteOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -485,16 +498,22 @@ impl fmt::Display for RouteOp {
                 gateway,
                 interface,
                 kind,
+                metric,
             } => {
                 write!(f, " {dst}")?;
                 if *kind != RouteKind::Unicast {
-                    return write!(f, " {}", kind.as_str());
+                    write!(f, " {}", kind.as_str())?;
+                    return with_metric(f, *metric);
                 }
                 gateway.map_or(Ok(()), |gateway| write!(f, " via {gateway}"))?;
                 let interface = interface.as_deref();
-                interface.map_or(Ok(()), |interface| write!(f, " on {interface}"))
+                interface.map_or(Ok(()), |interface| write!(f, " on {interface}"))?;
+                with_metric(f, *metric)
             }
-            RouteOp::RemoveRoute { dst } => write!(f, " {dst}"),
+            RouteOp::RemoveRoute { dst, metric } => {
+                write!(f, " {dst}")?;
+                with_metric(f, *metric)
+            }
         }
     }
 }

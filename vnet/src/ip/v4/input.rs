@@ -7,12 +7,13 @@
 use std::net::Ipv4Addr;
 
 use super::output;
+use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::ip::addr::{Cast, Kind, Ours};
 use crate::ip::family::{Family, V4};
 use crate::ip::input::{Destination, Ingress, Medium, Reassembled, Unopened, Version};
 use crate::ip::reassembly::{self, Fragment, Key, Last};
-use crate::ip::state::{Forwarding, IpState};
+use crate::ip::state::{Forwarding, IpState, Tunables};
 use crate::ip::versions::Ip;
 use crate::packet::header::ipv4::{self, Ipv4Header, MIN_LEN};
 use crate::packet::header::{HeaderError, IpInfo};
@@ -81,7 +82,10 @@ impl Version for V4 {
             }
             Kind::Loopback => Err(DropReason::Martian),
             Kind::Unicast | Kind::LinkLocal => match state.addrs.find(header.dst) {
-                Some(Ours::Broadcast(_)) => Ok(Destination::Local(Cast::Broadcast)),
+                Some(Ours::Broadcast(on)) => Ok(match passes_on_broadcast(state, ingress, on) {
+                    true => Destination::Other,
+                    false => Destination::Local(Cast::Broadcast),
+                }),
                 // RFC 1122 section 3.3.6, RFC 1812 section 5.3.4: what a frame brings to everyone
                 // must be addressed to everyone; else each would answer it, or pass it on.
                 _ if ingress.cast != Cast::Unicast => Err(DropReason::NotForUs),
@@ -130,6 +134,22 @@ impl Version for V4 {
     fn restore(header: &Ipv4Header, packet: Packet) -> Packet {
         output::restore(header, packet)
     }
+}
+
+/// RFC 1812 section 5.3.5.2: true when what is for everybody on the link of `on` has come in by another interface, and
+/// is passed on. Like on Linux, it is then not for this router itself.
+#[cold]
+fn passes_on_broadcast(state: &IpState<V4>, ingress: Ingress, on: IfId) -> bool {
+    let Tunables {
+        directed_broadcasts,
+        forwarding,
+        ..
+    } = state.tunables;
+    directed_broadcasts.is_on()
+        && forwarding == Forwarding::Enabled
+        && on != ingress.ifid
+        && ingress.cast == Cast::Unicast
+        && ingress.medium == Medium::Wire
 }
 
 /// What a fragment's header says of its datagram (RFC 791 section 3.2).

@@ -60,6 +60,7 @@ impl Ip {
             self.dad.next_deadline(),
             self.autoconf.next_deadline(),
             self.v6.groups.next_deadline(),
+            self.v4.groups.next_deadline(),
         ];
         self.slow = slow.into_iter().flatten().min();
         self.note_reassembly();

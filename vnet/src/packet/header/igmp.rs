@@ -200,30 +200,116 @@ impl<'a> Records<'a> {
 /// Bytes of an IPv4 header with the option of packets at which routers look (RFC 2113).
 const ALERT_HEADER_LEN: usize = 24;
 
+/// Section 8.1: all messages of a kind may be lost but one of two.
+const ROBUSTNESS: u8 = 2;
+
+/// Where reports of version 3 go.
+pub(crate) const ROUTERS_V3: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 22);
+/// Where it is said that somebody has left a group, in version 2.
+pub(crate) const ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 2);
+
 impl Query {
     /// The question as an IPv4 packet, in the form of version 3, to which hosts of all versions answer. It is
     /// asked every `interval`.
     pub(crate) fn packet(&self, src: Ipv4Addr, interval: Duration) -> Vec<u8> {
-        /// RFC 9776 section 8.1: all messages of a kind may be lost but one of two.
-        const ROBUSTNESS: u8 = 2;
-        /// Section 4: internetwork control, and no router passes it on.
-        const TOS: u8 = 0xc0;
         let dst = self.group.unwrap_or(Ipv4Addr::new(224, 0, 0, 1));
         let group = self.group.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let len = (ALERT_HEADER_LEN + QUERY_V3_LEN) as u8;
-        let mut bytes = vec![0x46, TOS, 0, len, 0, 0, 0, 0, 1, IpProto::IGMP.0, 0, 0];
-        bytes.extend(src.octets());
-        bytes.extend(dst.octets());
-        bytes.extend([0x94, 4, 0, 0]);
-        let sum = checksum::of(&bytes);
-        bytes[10..12].copy_from_slice(&sum.to_be_bytes());
-        bytes.extend([kind::QUERY, response_code(self.max_response), 0, 0]);
-        bytes.extend(group.octets());
-        bytes.extend([ROBUSTNESS, interval_code(interval.as_secs()), 0, 0]);
-        let sum = checksum::of(&bytes[ALERT_HEADER_LEN..]);
-        bytes[ALERT_HEADER_LEN + 2..][..2].copy_from_slice(&sum.to_be_bytes());
-        bytes
+        let mut message = message(kind::QUERY, response_code(self.max_response), group);
+        message.extend([ROBUSTNESS, interval_code(interval.as_secs()), 0, 0]);
+        packet(src, dst, &message)
     }
+}
+
+/// What a question of version 3 says besides (RFC 9776 sections 4.1.6 to 4.1.9).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct QueryV3 {
+    /// Of how many messages one is expected to arrive; 0 when the sender does not say.
+    pub(crate) robustness: u8,
+    /// How often the sender asks everybody.
+    pub(crate) interval: Duration,
+    /// Who wants to hear these sources in the group? Any, when there are none.
+    pub(crate) sources: Vec<Ipv4Addr>,
+}
+
+/// What a question says that only version 3 does; `None` of an older one.
+///
+/// # Errors
+/// It is shorter than it says.
+// Section 7.1: a question of 9 to 11 bytes is of no version.
+pub(crate) fn query_v3(bytes: &[u8]) -> Result<Option<QueryV3>, HeaderError> {
+    if bytes.len() == IGMP_LEN {
+        return Ok(None);
+    }
+    let head = bytes.get(IGMP_LEN..QUERY_V3_LEN);
+    let Some(&[flags, interval, high, low]) = head else {
+        return Err(HeaderError::Truncated);
+    };
+    let len = 4 * usize::from(u16::from_be_bytes([high, low]));
+    let sources = bytes.get(QUERY_V3_LEN..QUERY_V3_LEN + len);
+    let (sources, _) = sources.ok_or(HeaderError::Truncated)?.as_chunks::<4>();
+    Ok(Some(QueryV3 {
+        robustness: flags & 7,
+        interval: Duration::from_secs(interval_of_code(interval)),
+        sources: sources.iter().map(|octets| (*octets).into()).collect(),
+    }))
+}
+
+/// That somebody is in a group, in version 1.
+pub(crate) fn report_v1(group: Ipv4Addr) -> Vec<u8> {
+    message(kind::REPORT_V1, 0, group)
+}
+
+/// The same in version 2.
+pub(crate) fn report_v2(group: Ipv4Addr) -> Vec<u8> {
+    message(kind::REPORT_V2, 0, group)
+}
+
+/// That the last one who was in a group has left it, in version 2.
+pub(crate) fn leave(group: Ipv4Addr) -> Vec<u8> {
+    message(kind::LEAVE, 0, group)
+}
+
+/// A report of version 3, of a record for each group, with its kind (section 4.2.12) and its sources. There are at most
+/// 65 535 of either.
+pub(crate) fn report_v3<'a>(
+    records: impl ExactSizeIterator<Item = (u8, Ipv4Addr, &'a [Ipv4Addr])>,
+) -> Vec<u8> {
+    let [high, low] = (records.len() as u16).to_be_bytes();
+    let mut bytes = vec![kind::REPORT_V3, 0, 0, 0, 0, 0, high, low];
+    for (kind, group, sources) in records {
+        let [high, low] = (sources.len() as u16).to_be_bytes();
+        bytes.extend([kind, 0, high, low]);
+        bytes.extend(group.octets());
+        for source in sources {
+            bytes.extend(source.octets());
+        }
+    }
+    bytes
+}
+
+/// The first eight bytes of a message, without its checksum.
+fn message(kind: u8, code: u8, group: Ipv4Addr) -> Vec<u8> {
+    let mut bytes = vec![kind, code, 0, 0];
+    bytes.extend(group.octets());
+    bytes
+}
+
+/// The IPv4 packet in which a message is sent: over one hop, and routers look at it (section 4). The message gets its
+/// checksum.
+pub(crate) fn packet(src: Ipv4Addr, dst: Ipv4Addr, message: &[u8]) -> Vec<u8> {
+    /// Section 4: internetwork control, and no router passes it on.
+    const TOS: u8 = 0xc0;
+    let [high, low] = ((ALERT_HEADER_LEN + message.len()) as u16).to_be_bytes();
+    let mut bytes = vec![0x46, TOS, high, low, 0, 0, 0, 0, 1, IpProto::IGMP.0, 0, 0];
+    bytes.extend(src.octets());
+    bytes.extend(dst.octets());
+    bytes.extend([0x94, 4, 0, 0]);
+    let sum = checksum::of(&bytes);
+    bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+    bytes.extend(message);
+    let sum = checksum::of(&bytes[ALERT_HEADER_LEN..]);
+    bytes[ALERT_HEADER_LEN + 2..][..2].copy_from_slice(&sum.to_be_bytes());
+    bytes
 }
 
 #[cfg(test)]
@@ -348,6 +434,51 @@ mod tests {
         assert_eq!((interval_code(137), floor_code(151)), (0x82, 0x82));
         assert_eq!(interval_of_code(interval_code(3600)), 3712);
         assert_eq!((interval_code(1 << 40), floor_code(1 << 40)), (0xff, 0xff));
+    }
+
+    #[test]
+    fn what_a_host_says_is_read() {
+        let src = Ipv4Addr::new(192, 0, 2, 1);
+        let said = |message: &[u8]| packet(src, GROUP, message)[ALERT_HEADER_LEN..].to_vec();
+        for (message, says) in [
+            (report_v1(GROUP), Igmp::Report(GROUP)),
+            (report_v2(GROUP), Igmp::Report(GROUP)),
+            (leave(GROUP), Igmp::Leave(GROUP)),
+        ] {
+            assert_eq!(Igmp::parse(&said(&message)), Ok(says));
+        }
+        let sources = [src, Ipv4Addr::new(192, 0, 2, 2)];
+        let all = [
+            (4, GROUP, &sources[..]),
+            (3, GROUP, &[]),
+            (6, GROUP, &sources),
+        ];
+        let bytes = said(&report_v3(all.into_iter()));
+        let Ok(Igmp::Records(records)) = Igmp::parse(&bytes) else {
+            panic!("a report");
+        };
+        use Membership::{Left, Member, Unchanged};
+        let says: Vec<_> = records.iter().collect();
+        assert_eq!(says, [(GROUP, Member), (GROUP, Left), (GROUP, Unchanged)]);
+    }
+
+    #[test]
+    fn what_only_version_3_asks_is_read_whole_or_not_at_all() {
+        let mut bytes = message(0x11, 20, GROUP);
+        assert_eq!(query_v3(&bytes), Ok(None));
+        bytes.extend([0x0b, 0x8f, 0, 2, 192, 0, 2, 1, 192, 0, 2, 2]);
+        let asked = QueryV3 {
+            robustness: 3,
+            interval: Duration::from_secs(0x1f << 3),
+            sources: vec![Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)],
+        };
+        assert_eq!(query_v3(&bytes), Ok(Some(asked.clone())));
+        for len in 9..bytes.len() {
+            assert_eq!(query_v3(&bytes[..len]), Err(HeaderError::Truncated));
+        }
+        // Section 4.1.10: what is behind them is read over.
+        bytes.push(0);
+        assert_eq!(query_v3(&bytes), Ok(Some(asked)));
     }
 
     proptest! {

@@ -9,13 +9,14 @@ use crate::ip::addr::{self, Ours};
 use crate::ip::family::{V4, V6};
 use crate::ip::fib::Route;
 use crate::ip::input::Version;
+use crate::ip::state::Forwarding;
 use crate::ip::v6::dad::Phase;
 use crate::neigh::arp::ArpVerdict;
 use crate::neigh::ndp::NdpVerdict;
 use crate::neigh::verdict::{NeighIngress, NeighLimit, Release, Scope};
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ndp::{Flags, Ndp};
-use crate::packet::header::{ArpPacket, EtherType, IpInfo, zone};
+use crate::packet::header::{ArpOp, ArpPacket, EtherType, IpInfo, zone};
 use crate::packet::{Cx, MacAddr, Packet};
 use crate::stack::Stack;
 use crate::stack::tx;
@@ -34,6 +35,7 @@ pub(super) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut pack
         sender: sender::<V4>(s, ifid, arp.sender_ip),
         target: match s.ip.v4.addrs.answers(ifid, arp.target_ip) {
             true => Scope::Ours,
+            false if s.neigh.config().proxy.is_on() && is_proxied(s, ifid, &arp) => Scope::Ours,
             false => Scope::Stranger,
         },
     };
@@ -58,6 +60,20 @@ pub(super) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut pack
             }
         }
     }
+}
+
+/// RFC 1027, section 2.4: true when the target of a question is behind this router, seen from the interface. Whoever
+/// asks whether an address is free asks about this link only.
+#[cold]
+fn is_proxied(s: &mut Stack, ifid: IfId, arp: &ArpPacket) -> bool {
+    let is_question = arp.op == ArpOp::Request
+        && !arp.sender_ip.is_unspecified()
+        && arp.sender_ip != arp.target_ip;
+    is_question
+        && s.ip.v4.tunables.forwarding == Forwarding::Enabled
+        && addr::is_station::<V4>(arp.target_ip)
+        && !s.ip.v4.addrs.contains(arp.target_ip)
+        && (s.ip.lookup(arp.target_ip.into())).is_ok_and(|way| way.ifid != ifid)
 }
 
 /// Sends the packets that waited for a neighbour.

@@ -61,6 +61,7 @@ use crate::base::rng::Rng;
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
 use crate::packet::Cx;
+use crate::transport::domain::Domain;
 use crate::transport::ports::Ports;
 
 pub(crate) use config::Feature;
@@ -418,6 +419,13 @@ impl Tcp {
             .get(&(address_key(local.ip()), local.port()))
             .copied()
             .unwrap_or(0)
+    }
+
+    /// The same for a listener there, which may hear both families.
+    fn uses_at(&self, local: SocketAddr, domain: Domain) -> u32 {
+        let also = domain.also(local.ip());
+        let also = also.map_or(0, |ip| self.uses_of(SocketAddr::new(ip, local.port())));
+        self.uses_of(local) + also
     }
 
     fn remove_half_open(&mut self, id: HalfId) -> Option<Box<HalfOpen>> {

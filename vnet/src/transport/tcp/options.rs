@@ -9,6 +9,7 @@ use super::config::{Feature, TcpConfig};
 use super::congestion::Congestion;
 use super::recovery::SackUse;
 use super::seq::SeqNum;
+use crate::transport::domain::Domain;
 
 /// The route a connection's segments take, as far as TCP cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub(crate) struct SocketOptions {
     pub keepalive: Switch,
     /// `SO_LINGER`.
     pub linger: Linger,
+    /// What addresses it speaks.
+    pub domain: Domain,
     /// Time to live of outgoing packets; zero means the vnet's default.
     pub ttl: u8,
     /// Type of service of outgoing packets.
@@ -54,8 +57,9 @@ pub(crate) struct SocketOptions {
 
 impl SocketOptions {
     /// The defaults of a vnet.
-    pub(crate) fn new(config: &TcpConfig) -> SocketOptions {
+    pub(crate) fn new(config: &TcpConfig, domain: Domain) -> SocketOptions {
         SocketOptions {
+            domain,
             nodelay: Switch::Off,
             keepalive: Switch::Off,
             linger: Linger::Background,

@@ -13,6 +13,7 @@ use super::listener::Listener;
 use super::options::{Path, SocketOptions};
 use super::requests::{Of, Requests};
 use crate::packet::{Cx, Payload};
+use crate::transport::domain::Domain;
 use crate::transport::edge::{ReadMode, Readiness, Waiters};
 use crate::transport::error::SocketError;
 use crate::transport::ports::{Reuse, ephemeral};
@@ -50,7 +51,7 @@ impl Tcp {
         } else {
             let key = FourTuple::new(local, remote);
             let taken = self.by_tuple.contains(&key)
-                || self.ports.conflicts(local, reuse)
+                || self.ports.conflicts(local, options.domain, reuse)
                 || (reuse == Reuse::Exclusive && self.uses_of(local) > 0);
             if taken {
                 return Err(SocketError::AddrInUse);
@@ -90,13 +91,13 @@ impl Tcp {
         let port = ephemeral(cx.rng, |port| {
             at(port) != remote
                 && !self.by_tuple.contains(&FourTuple::new(at(port), remote))
-                && !self.ports.conflicts(at(port), Reuse::Exclusive)
+                && !self.ports.conflicts(at(port), Domain::V4, Reuse::Exclusive)
         });
         port.map(at).ok_or(SocketError::PortsExhausted)
     }
 
     /// Listens at `local` (address may be unspecified; port 0: an ephemeral one) and returns the
-    /// address taken. At most `backlog` connections wait to be accepted.
+    /// address taken, as its program sees it. At most `backlog` connections wait to be accepted.
     ///
     /// # Errors
     /// [`SocketError::AddrInUse`] when another listener is in the way; or, without
@@ -113,17 +114,19 @@ impl Tcp {
         if !self.has_room() {
             return Err(SocketError::Limit("tcp sockets"));
         }
+        let domain = options.domain;
         let mut local = local;
         if local.port() == 0 {
             let port = ephemeral(cx.rng, |port| {
                 let at = SocketAddr::new(local.ip(), port);
-                self.uses_of(at) == 0 && !self.ports.conflicts(at, Reuse::Exclusive)
+                self.uses_at(at, domain) == 0 && !self.ports.conflicts(at, domain, Reuse::Exclusive)
             });
             local.set_port(port.ok_or(SocketError::PortsExhausted)?);
         } else {
-            let in_use = reuse == Reuse::Exclusive && self.uses_of(local) > 0;
+            let in_use = reuse == Reuse::Exclusive && self.uses_at(local, domain) > 0;
             // Two listeners at one address would steal each other's connections, whatever they say.
-            if in_use || self.ports.is_held(local) || self.ports.conflicts(local, reuse) {
+            let held = self.ports.is_held(local, domain);
+            if in_use || held || self.ports.conflicts(local, domain, reuse) {
                 return Err(SocketError::AddrInUse);
             }
         }
@@ -135,8 +138,8 @@ impl Tcp {
             ready: Default::default(),
             waiters: Waiters::default(),
         }));
-        match self.ports.bind(cx.rng, local, reuse, id) {
-            Ok(local) => Ok((id, local)),
+        match self.ports.bind(cx.rng, local, domain, reuse, id) {
+            Ok(local) => Ok((id, domain.outside(local))),
             Err(error) => {
                 self.listeners.remove(id);
                 Err(error)
@@ -144,7 +147,7 @@ impl Tcp {
         }
     }
 
-    /// The next connection that is established, and its peer.
+    /// The next connection that is established, and its peer as the program sees it.
     ///
     /// # Errors
     /// [`SocketError::WouldBlock`] when none is; [`SocketError::Gone`].
@@ -159,7 +162,7 @@ impl Tcp {
                 continue;
             };
             c.owner = Owner::Socket;
-            let peer = c.remote;
+            let peer = c.options.domain.outside(c.remote);
             self.settle(cx, conn);
             return Ok((conn, peer));
         }
@@ -195,7 +198,7 @@ impl Tcp {
         let Some(mut l) = self.listeners.remove(id) else {
             return;
         };
-        self.ports.release(l.local, id);
+        self.ports.release(l.local, l.options.domain, id);
         l.waiters.wake_all(cx.out);
         for conn in l.ready {
             self.abort(cx, conn);
@@ -352,20 +355,22 @@ impl Tcp {
         Ok(self.connection_mut(id)?.error.take())
     }
 
-    /// This end's address.
+    /// This end's address, as its program sees it.
     ///
     /// # Errors
     /// [`SocketError::Gone`].
     pub(crate) fn local_addr(&self, id: ConnId) -> Result<SocketAddr, SocketError> {
-        Ok(self.connection(id)?.local)
+        let c = self.connection(id)?;
+        Ok(c.options.domain.outside(c.local))
     }
 
-    /// The peer's address.
+    /// The peer's address, as the program sees it.
     ///
     /// # Errors
     /// [`SocketError::Gone`].
     pub(crate) fn peer_addr(&self, id: ConnId) -> Result<SocketAddr, SocketError> {
-        Ok(self.connection(id)?.remote)
+        let c = self.connection(id)?;
+        Ok(c.options.domain.outside(c.remote))
     }
 
     /// The connection's inner life.

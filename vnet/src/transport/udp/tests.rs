@@ -60,7 +60,7 @@ impl World {
     }
 
     fn bind(&mut self, id: UdpId, addr: &str) -> Result<SocketAddr, SocketError> {
-        self.with(|udp, cx| udp.bind(cx, id, at(addr)))
+        self.with(|udp, cx| udp.bind(cx, id, at(addr), Domain::of(at(addr), true)))
     }
 
     fn connect(&mut self, id: UdpId, peer: &str, src: &str) -> Result<(), SocketError> {
@@ -79,12 +79,30 @@ impl World {
 
     fn hear(&mut self, src: &str, dst: &str, data: &[u8]) -> Verdict {
         let mut data = Payload::from(data.to_vec());
-        self.with(|udp, cx| udp.input(cx, at(src), at(dst), Addressing::Unicast, &mut data))
+        self.with(|udp, cx| {
+            udp.input(
+                cx,
+                at(src),
+                at(dst),
+                Addressing::Unicast,
+                |_| true,
+                &mut data,
+            )
+        })
     }
 
     fn shout(&mut self, src: &str, dst: &str, data: &[u8]) -> Verdict {
         let mut data = Payload::from(data.to_vec());
-        self.with(|udp, cx| udp.input(cx, at(src), at(dst), Addressing::Broadcast, &mut data))
+        self.with(|udp, cx| {
+            udp.input(
+                cx,
+                at(src),
+                at(dst),
+                Addressing::Broadcast,
+                |_| true,
+                &mut data,
+            )
+        })
     }
 
     fn recv(&mut self, id: UdpId) -> Result<(String, String), SocketError> {

@@ -24,6 +24,7 @@ use crate::base::stats::Stats;
 use crate::base::time::Duration;
 use crate::packet::header::{TcpFlags, TcpHeader};
 use crate::packet::{Cx, Out, Payload};
+use crate::transport::domain::Domain;
 use crate::transport::edge::{Interest, ReadMode};
 use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
@@ -273,7 +274,7 @@ impl World {
     }
 
     pub(crate) fn options(&self, host: usize) -> SocketOptions {
-        SocketOptions::new(self.hosts[host].tcp.config())
+        SocketOptions::new(self.hosts[host].tcp.config(), Domain::V4)
     }
 
     pub(crate) fn listen(&mut self, host: usize, port: u16, backlog: usize) -> ListenerId {

@@ -1,0 +1,403 @@
+//! Groups of IPv4 in one stack, and of either family at its sockets: who joins, what is said and heard by IGMP, and which
+//! sockets hear what is sent to a group.
+//!
+//! The table of groups and what is told of them is in [`ip::multicast`](crate::ip::multicast), once for both families.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use slotmap::Key;
+
+use super::{Stack, tx};
+use crate::base::id::IfId;
+use crate::base::stats::DropReason;
+use crate::ip::addr::Ours;
+use crate::ip::family::{Family, V4, V6};
+use crate::ip::fib::Origin;
+use crate::ip::multicast::filter::Mode;
+use crate::ip::multicast::report::{Dialect, Query, Said, packed};
+use crate::ip::multicast::{Filter, GroupError, Groups, Listener};
+use crate::ip::{Ip, NoWay, Outgoing, Way};
+use crate::netif::Netif;
+use crate::packet::header::igmp::{self, Igmp};
+use crate::packet::header::{EtherType, HeaderError, IpInfo, IpProto, zone};
+use crate::packet::{Csum, Cx, MacAddr, Packet, Payload};
+use crate::transport::error::SocketError;
+use crate::transport::udp::{Addressing, DatagramOut, UdpId};
+
+/// Bytes of an IPv4 header with a router alert, and of a report of IGMPv3 before its records.
+const REPORT_OVERHEAD: usize = 24 + 8;
+
+/// What a socket does about a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Membership {
+    /// It wants to hear everybody.
+    Join,
+    /// It wants to hear nobody any more.
+    Leave,
+    /// It wants to hear this source, and others that it has named.
+    JoinSource(IpAddr),
+    /// It wants to hear this source no more.
+    LeaveSource(IpAddr),
+}
+
+/// Where a program says which interface it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum On {
+    /// The one with this address; the one that routes say when it is unspecified.
+    Address(Ipv4Addr),
+    /// The one with this number; the one that routes say when it is zero.
+    Number(u32),
+}
+
+impl From<GroupError> for SocketError {
+    fn from(error: GroupError) -> SocketError {
+        match error {
+            GroupError::NotAGroup => SocketError::InvalidInput,
+            GroupError::Sources => SocketError::Limit("sources of a group"),
+            GroupError::Groups => SocketError::Limit("groups"),
+        }
+    }
+}
+
+/// A socket among those who listen.
+fn listener(id: UdpId) -> Listener {
+    Listener(id.data().as_ffi())
+}
+
+impl Stack {
+    /// Changes what a socket wants to hear of a group.
+    ///
+    /// # Errors
+    /// [`SocketError::InvalidInput`] for what is no group, or a source of another family, or where sources are named of a
+    /// group that is joined as a whole or the other way round; [`SocketError::AddrInUse`] for what is joined already;
+    /// [`SocketError::AddrNotAvailable`] for what is not joined, and an interface that is not there;
+    /// [`SocketError::Limit`].
+    pub(crate) fn udp_membership(
+        &mut self,
+        id: UdpId,
+        group: IpAddr,
+        on: On,
+        change: Membership,
+    ) -> Result<(), SocketError> {
+        let socket = self.udp.sockets.get(id)?;
+        if !group.is_multicast() || !socket.own.domain.speaks(group) {
+            return Err(SocketError::InvalidInput);
+        }
+        let ifid = self.group_interface(group, on)?;
+        match (group, change) {
+            (IpAddr::V4(group), change) => {
+                change_membership(&mut self.ip.v4.groups, group, ifid, id, change, |source| {
+                    match source {
+                        IpAddr::V4(source) => Some(source),
+                        IpAddr::V6(_) => None,
+                    }
+                })?;
+            }
+            (IpAddr::V6(group), change) => {
+                let group = zone::wire(group);
+                change_membership(&mut self.ip.v6.groups, group, ifid, id, change, |source| {
+                    match source {
+                        IpAddr::V4(_) => None,
+                        IpAddr::V6(source) => Some(source),
+                    }
+                })?;
+            }
+        }
+        self.udp.sockets.get_mut(id)?.own.multicast.is_member = true;
+        self.ip.note_deadlines();
+        Ok(())
+    }
+
+    /// A socket goes away, and leaves its groups.
+    pub(crate) fn udp_leave_all(&mut self, id: UdpId) {
+        let socket = self.udp.sockets.get(id);
+        if socket.is_ok_and(|socket| socket.own.multicast.is_member) {
+            self.ip.v4.groups.remove_listener(listener(id));
+            self.ip.v6.groups.remove_listener(listener(id));
+            self.ip.note_deadlines();
+        }
+    }
+
+    /// The interface of this number; `None` for zero.
+    ///
+    /// # Errors
+    /// [`SocketError::AddrNotAvailable`].
+    pub(crate) fn interface_of(&self, number: u32) -> Result<Option<IfId>, SocketError> {
+        if number == 0 {
+            return Ok(None);
+        }
+        let is_it = |i: &&Netif| zone::number(i.id).map(u32::from) == Some(number);
+        let netif = self.ifs.iter().find(is_it);
+        netif
+            .map(|i| Some(i.id))
+            .ok_or(SocketError::AddrNotAvailable)
+    }
+
+    fn group_interface(&mut self, group: IpAddr, on: On) -> Result<IfId, SocketError> {
+        let said = match on {
+            On::Address(Ipv4Addr::UNSPECIFIED) => None,
+            On::Address(addr) => match self.ip.v4.addrs.find(addr) {
+                Some(Ours::Address(ifid)) => Some(ifid),
+                Some(Ours::Broadcast(_)) | None => return Err(SocketError::AddrNotAvailable),
+            },
+            On::Number(number) => self.interface_of(number)?,
+        };
+        match said {
+            Some(ifid) => Ok(ifid),
+            None => {
+                let way = self.default_way(group).map_err(tx::no_way)?;
+                Ok(way.ifid)
+            }
+        }
+    }
+
+    /// The way to a group of which no interface is named: that of the route, or else by the first interface with a wire
+    /// and an address of its family.
+    fn default_way(&mut self, group: IpAddr) -> Result<Way, NoWay> {
+        let why = match self.ip.lookup(group) {
+            Ok(way) => return Ok(way),
+            Err(why) => why,
+        };
+        let speaks = |i: &&Netif| {
+            let has_address = match group {
+                IpAddr::V4(_) => self.ip.v4.addrs.on_interface(i.id).next().is_some(),
+                IpAddr::V6(_) => self.ip.speaks_v6(i.id),
+            };
+            has_address && i.can().needs_neighbours && i.is_running()
+        };
+        let first = self.ifs.iter().find(speaks).map(|i| i.id);
+        Ok(straight(group, first.ok_or(why)?))
+    }
+
+    /// The groups that are joined on an interface, but for those that follow from its addresses.
+    pub(crate) fn joined_groups(&self, ifid: IfId) -> Vec<IpAddr> {
+        // RFC 4291 section 2.7.1.
+        let is_asked = |group: &Ipv6Addr| {
+            let [a, b, c, d, e, f, g, _] = group.segments();
+            [a, b, c, d, e, f, g & 0xff00] == [0xff02, 0, 0, 0, 0, 1, 0xff00]
+        };
+        let v4 = self.ip.v4.groups.on(ifid).map(|(group, _)| group.into());
+        let v6 = self.ip.v6.groups.on(ifid).map(|(group, _)| group);
+        let v6 = v6.filter(|group| !is_asked(group));
+        v4.chain(v6.map(IpAddr::from)).collect()
+    }
+
+    /// An interface runs again: routers there are told of all its groups.
+    pub(super) fn groups_again(&mut self, ifid: IfId) {
+        self.ip.v4.groups.tell_again(ifid);
+        self.ip.note_deadlines();
+    }
+}
+
+/// True when a socket wants to hear what `src` sends to a group on an interface. Everybody is in that of all nodes.
+#[inline(never)]
+pub(super) fn hears(ip: &Ip, id: UdpId, on: IfId, group: IpAddr, src: IpAddr) -> bool {
+    match (group, src) {
+        (IpAddr::V4(group), IpAddr::V4(src)) => {
+            let filter = ip.v4.groups.filter(group, on, listener(id));
+            group == V4::ALL_NODES || filter.is_some_and(|filter| filter.passes(src))
+        }
+        (IpAddr::V6(group), IpAddr::V6(src)) => {
+            let group = zone::wire(group);
+            let filter = ip.v6.groups.filter(group, on, listener(id));
+            group == V6::ALL_NODES || filter.is_some_and(|filter| filter.passes(src))
+        }
+        _ => false,
+    }
+}
+
+/// Sends a datagram to a group. Sockets of this vnet that hear it get it at once, whatever becomes of it on the wire.
+///
+/// # Errors
+/// No way; too long.
+#[inline(never)]
+pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(), SocketError> {
+    let group = out.dst.ip();
+    let said = out.multicast;
+    let (hops, loops) = match group {
+        IpAddr::V4(_) => (said.ttl, said.loop_v4),
+        IpAddr::V6(_) => (said.hops, said.loop_v6),
+    };
+    let way = match (said.interface, group) {
+        (_, IpAddr::V6(group)) if zone::split(group).1 != 0 => tx::way(s, group.into()),
+        (None, _) => s.default_way(group),
+        (Some(ifid), _) => match s.ifs.get(ifid).is_some_and(Netif::is_running) {
+            true => Ok(straight(group, ifid)),
+            false => Err(NoWay::NoRoute),
+        },
+    };
+    let way = way.map_err(|why| {
+        cx.stats.drop_tx(why.reason());
+        tx::no_way(why)
+    })?;
+    let dst = s.addr_on_link(way.ifid, group);
+    let src = match out.src {
+        Some(src) => src,
+        None => {
+            let src = s.ip.source_for(dst, &way);
+            src.ok_or(SocketError::AddrNotAvailable)?
+        }
+    };
+    let packet = tx::udp_packet(out.payload.clone(), out.src_port, out.dst.port())?;
+    // A time to live of zero is for this host.
+    if hops > 0 {
+        let to = Outgoing {
+            hop_limit: Some(hops),
+            traffic_class: out.tos,
+            ..Outgoing::new(src, dst, IpProto::UDP)
+        };
+        tx::output_by(s, cx, &to, packet, way)?;
+    }
+    let is_heard = match zone::wire_ip(dst) {
+        IpAddr::V4(group) => s.ip.v4.groups.is_member(group, way.ifid),
+        IpAddr::V6(group) => s.ip.v6.groups.is_member(group, way.ifid),
+    };
+    if loops.is_on() && is_heard {
+        let ip = &s.ip;
+        let hears = |id| hears(ip, id, way.ifid, dst, src);
+        let from = SocketAddr::new(src, out.src_port);
+        let to = SocketAddr::new(dst, out.dst.port());
+        let mut payload = out.payload;
+        s.udp
+            .input(cx, from, to, Addressing::Broadcast, hears, &mut payload);
+    }
+    Ok(())
+}
+
+/// A group on the link of an interface.
+fn straight(group: IpAddr, ifid: IfId) -> Way {
+    Way {
+        ifid,
+        hop: group,
+        origin: Origin::Connected,
+    }
+}
+
+fn change_membership<F: Family>(
+    groups: &mut Groups<F>,
+    group: F::Addr,
+    ifid: IfId,
+    id: UdpId,
+    change: Membership,
+    of_family: impl Fn(IpAddr) -> Option<F::Addr>,
+) -> Result<(), SocketError> {
+    let before = groups.filter(group, ifid, listener(id)).cloned();
+    let mut filter = before.unwrap_or_else(Filter::none);
+    let source = |source| of_family(source).ok_or(SocketError::InvalidInput);
+    match (change, filter.mode) {
+        (Membership::Join, Mode::Exclude) => return Err(SocketError::AddrInUse),
+        (Membership::Join, Mode::Include) if filter.is_none() => filter = Filter::any(),
+        (Membership::Join, Mode::Include) => return Err(SocketError::InvalidInput),
+        (Membership::Leave, _) if filter.is_none() => return Err(SocketError::AddrNotAvailable),
+        (Membership::Leave, _) => filter = Filter::none(),
+        (Membership::JoinSource(_) | Membership::LeaveSource(_), Mode::Exclude) => {
+            return Err(SocketError::InvalidInput);
+        }
+        (Membership::JoinSource(one), Mode::Include) => {
+            if !filter.sources.insert(source(one)?) {
+                return Err(SocketError::AddrInUse);
+            }
+        }
+        (Membership::LeaveSource(one), Mode::Include) => {
+            if !filter.sources.remove(&source(one)?) {
+                return Err(SocketError::AddrNotAvailable);
+            }
+        }
+    }
+    groups.listen(group, ifid, listener(id), filter)?;
+    Ok(())
+}
+
+/// A message of IGMP came in.
+#[inline(never)]
+pub(super) fn igmp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, packet: Packet) {
+    let netif = packet.meta.rcvif.and_then(|id| s.ifs.get(id));
+    let Some(netif) = netif.filter(|i| i.can().needs_neighbours) else {
+        return cx.stats.drop_rx(DropReason::NotForUs);
+    };
+    let ifid = netif.id;
+    let bytes = packet.to_vec();
+    let heard = Igmp::parse(&bytes).and_then(|message| match message {
+        // RFC 9776 section 4: one from elsewhere has come through a router that passes on what it must not.
+        Igmp::Query(_) if info.hop_limit != 1 => Err(HeaderError::WrongFormat),
+        Igmp::Query(query) => {
+            let (dialect, robustness, interval, sources) = match igmp::query_v3(&bytes)? {
+                Some(more) => (
+                    Dialect::Sources,
+                    more.robustness,
+                    more.interval,
+                    more.sources,
+                ),
+                None if bytes[1] == 0 => (Dialect::Members, 0, Default::default(), Vec::new()),
+                None => (Dialect::Groups, 0, Default::default(), Vec::new()),
+            };
+            let query = Query {
+                group: query.group,
+                sources,
+                max_response: query.max_response,
+                dialect,
+                robustness,
+                interval,
+            };
+            s.ip.v4.groups.asked(cx.now, ifid, &query);
+            Ok(())
+        }
+        Igmp::Report(group) => {
+            s.ip.v4.groups.heard_member(cx.now, ifid, group);
+            Ok(())
+        }
+        // Routers look at these.
+        Igmp::Leave(_) | Igmp::Records(_) | Igmp::Other => Ok(()),
+    });
+    match heard {
+        Ok(()) => cx.stats.delivered += 1,
+        Err(HeaderError::BadChecksum) => cx.stats.drop_rx(DropReason::BadChecksum),
+        Err(_) => cx.stats.drop_rx(DropReason::Malformed),
+    }
+    s.ip.note_deadlines();
+}
+
+/// Tells routers by IGMP what is due.
+pub(super) fn say(s: &mut Stack, cx: &mut Cx) {
+    for (ifid, all) in s.ip.v4.groups.take_due(cx.now) {
+        let Some(netif) = s.ifs.get(ifid) else {
+            continue;
+        };
+        if !netif.can().needs_neighbours || !netif.is_running() || netif.member.is_some() {
+            continue;
+        }
+        let room = usize::from(netif.ip_mtu).saturating_sub(REPORT_OVERHEAD);
+        // RFC 9776 section 4.2.14: a host without an address says so.
+        let mut addrs = s.ip.v4.addrs.on_interface(ifid);
+        let src = addrs.next().map_or(Ipv4Addr::UNSPECIFIED, |a| a.addr());
+        drop(addrs);
+        for said in all {
+            match said {
+                Said::Records(records) => {
+                    for message in packed::<V4>(records, room) {
+                        let records = message.iter();
+                        let records = records.map(|r| (r.kind as u8, r.group, &r.sources[..]));
+                        let message = igmp::report_v3(records);
+                        send(s, cx, ifid, src, igmp::ROUTERS_V3, &message);
+                    }
+                }
+                Said::Member(group, Dialect::Members) => {
+                    send(s, cx, ifid, src, group, &igmp::report_v1(group));
+                }
+                Said::Member(group, _) => {
+                    send(s, cx, ifid, src, group, &igmp::report_v2(group));
+                }
+                Said::Left(group) => {
+                    send(s, cx, ifid, src, igmp::ROUTERS, &igmp::leave(group));
+                }
+            }
+        }
+    }
+}
+
+fn send(s: &mut Stack, cx: &mut Cx, ifid: IfId, src: Ipv4Addr, dst: Ipv4Addr, message: &[u8]) {
+    let mut packet = Packet::outgoing(Payload::from(igmp::packet(src, dst, message)));
+    packet.meta.csum = Csum::Verified;
+    let group = MacAddr::of_group(dst.into());
+    tx::ether(s, cx, ifid, group, EtherType::IPV4, packet);
+}

@@ -1,0 +1,245 @@
+//! The Linux kernel and vnets on one link agree on who has an address, who is in which group, and by whom a packet
+//! goes first.
+//!
+//! The kernel's end is in a network namespace of the test's own, which is gone with the test. Where namespaces or TAPs
+//! are not permitted, or `bridge` is missing, every test says so and counts as skipped.
+
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use vnet::net::{EchoEvent, EchoSocket};
+use vnet::{NextHop, OwnedVnet, System, Vnet};
+use vnet_tap::{NetNs, Tap, TapConfig};
+use vnet_tests::skip::without_tap;
+
+/// An answer that takes longer is not coming.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The kernel's flags of an address (linux/if_addr.h).
+const DAD_FAILED: u32 = 0x08;
+
+/// A namespace, if there can be one with TAPs.
+fn kernel() -> Option<NetNs> {
+    let kernel = NetNs::new().map_err(|e| without_tap(&e)).ok()?;
+    let probed = kernel.run(vnet_tap::probe);
+    probed.map_err(|e| without_tap(&e)).ok()?;
+    Some(kernel)
+}
+
+fn attach(kernel: &NetNs, vnet: &Vnet) -> Tap {
+    let inside = vnet.clone();
+    kernel
+        .run(move || Tap::attach(&inside, "tap0", TapConfig::default()))
+        .unwrap()
+}
+
+/// What a command prints in the namespace; `None` when there is no such command.
+fn output(kernel: &NetNs, command: &str) -> Option<String> {
+    let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
+    let ran = kernel.run(move || Command::new(&words[0]).args(&words[1..]).output());
+    let ran = ran.ok()?;
+    Some(String::from_utf8_lossy(&ran.stdout).into_owned())
+}
+
+/// Waits for `what`, which comes sooner or later.
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..PATIENCE.as_secs() * 10 {
+        if let Some(found) = look() {
+            return found;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    panic!("{what} does not come");
+}
+
+/// Every link-local address of an interface.
+fn link_local(vnet: &Vnet, interface: &str) -> String {
+    let interfaces = vnet.inspect().unwrap().interfaces;
+    let found = interfaces
+        .iter()
+        .find(|i| i.info.name == interface)
+        .unwrap();
+    let addresses = found
+        .info
+        .addresses
+        .iter()
+        .map(|net| net.addr().to_string());
+    addresses
+        .filter(|a| a.starts_with("fe80"))
+        .next_back()
+        .unwrap()
+}
+
+fn answers(from: &Vnet, to: &str) -> bool {
+    let socket = EchoSocket::bind_in(from).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .unwrap();
+    socket.send_to(1, b"data", to.parse().unwrap()).is_ok()
+        && matches!(socket.recv(), Ok((EchoEvent::Reply { .. }, _)))
+}
+
+#[test]
+fn what_a_vnet_has_is_a_duplicate_in_the_kernel() {
+    let Some(kernel) = kernel() else { return };
+    let vnet = System::threads().create("owner").unwrap();
+    let tap = attach(&kernel, &vnet);
+    let host = tap.host_name().to_owned();
+    vnet.add_address("tap0", "2001:db8::2/64".parse().unwrap())
+        .unwrap();
+    kernel.ip(&format!("link set {host} up")).unwrap();
+    // It has passed: since then it contradicts whoever wants it.
+    thread::sleep(Duration::from_millis(2500));
+    kernel
+        .ip(&format!("addr add 2001:db8::2/64 dev {host}"))
+        .unwrap();
+    wait_for("the duplicate", || {
+        let addresses = kernel
+            .run(|| std::fs::read_to_string("/proc/thread-self/net/if_inet6"))
+            .unwrap();
+        let line = addresses.lines().find(|l| l.starts_with("20010db8"))?;
+        let flags = line.split_whitespace().nth(4)?;
+        let flags = u32::from_str_radix(flags, 16).unwrap();
+        (flags & DAD_FAILED != 0).then_some(())
+    });
+    let interfaces = vnet.inspect().unwrap().interfaces;
+    assert!(interfaces.iter().all(|i| i.duplicate.is_empty()));
+    tap.detach();
+    assert!(vnet.destroy().leaked.is_zero());
+}
+
+/// A bridge of the kernel asks, and has our groups in its table; when an address goes, so does its group.
+#[test]
+fn a_bridge_of_the_kernel_learns_our_groups() {
+    let Some(kernel) = kernel() else { return };
+    let vnet = System::threads().create("member").unwrap();
+    let tap = attach(&kernel, &vnet);
+    let host = tap.host_name().to_owned();
+    for command in [
+        "link add br0 type bridge mcast_snooping 1 mcast_querier 1 mcast_query_response_interval 100".to_owned(),
+        format!("link set {host} master br0"),
+        format!("link set {host} up"),
+        "link set br0 up".to_owned(),
+    ] {
+        if let Err(error) = kernel.ip(&command) {
+            return without_tap(&error);
+        }
+    }
+    vnet.add_address("tap0", "2001:db8::ab:cdef/64".parse().unwrap())
+        .unwrap();
+    let has = |group: &str| {
+        let table = output(&kernel, "bridge mdb show")?;
+        let is_it =
+            |l: &str| l.contains(&format!("port {host} ")) && l.contains(&format!("grp {group} "));
+        Some(table.lines().any(is_it))
+    };
+    if has("ff02::1:ffab:cdef").is_none() {
+        return without_tap(&std::io::Error::other(
+            "no `bridge` (Debian package iproute2)",
+        ));
+    }
+    wait_for("the group of the address", || {
+        has("ff02::1:ffab:cdef").filter(|has| *has)
+    });
+    // It has asked: from now on, changes are told at once.
+    vnet.add_address("tap0", "2001:db8::12:3456/64".parse().unwrap())
+        .unwrap();
+    wait_for("the next group", || {
+        has("ff02::1:ff12:3456").filter(|has| *has)
+    });
+    vnet.remove_address("tap0", "2001:db8::12:3456".parse().unwrap())
+        .unwrap();
+    wait_for("its end", || has("ff02::1:ff12:3456").filter(|has| !*has));
+    tap.detach();
+    assert!(vnet.destroy().leaked.is_zero());
+}
+
+/// A link of the kernel and two vnets, `routers`, of which the second has 2001:db8:2::1.
+struct Triangle {
+    kernel: NetNs,
+    tap: Tap,
+    routers: Vec<OwnedVnet>,
+    host: String,
+}
+
+impl Triangle {
+    fn make() -> Option<Triangle> {
+        let kernel = kernel()?;
+        let system = System::threads();
+        let switch = system.create("switch").unwrap();
+        let tap = attach(&kernel, &switch);
+        switch.bridge("bridge0").unwrap();
+        switch.add_member("bridge0", "tap0").unwrap();
+        let mut routers = Vec::new();
+        for n in 1..=2 {
+            let router = system.create(&format!("r{n}")).unwrap();
+            router.epair("eth0", &switch, &format!("p{n}")).unwrap();
+            switch.add_member("bridge0", &format!("p{n}")).unwrap();
+            router
+                .add_address("eth0", format!("2001:db8:1::{n}/64").parse().unwrap())
+                .unwrap();
+            routers.push(router);
+        }
+        routers[1]
+            .add_address("lo0", "2001:db8:2::1/128".parse().unwrap())
+            .unwrap();
+        let host = tap.host_name().to_owned();
+        kernel
+            .ip(&format!("addr add 2001:db8:1::9/64 dev {host} nodad"))
+            .unwrap();
+        kernel
+            .ip(&format!("addr add fe80::9/64 dev {host} nodad"))
+            .unwrap();
+        kernel.ip(&format!("link set {host} up")).unwrap();
+        routers.push(switch);
+        Some(Triangle {
+            kernel,
+            tap,
+            routers,
+            host,
+        })
+    }
+
+    fn part(self) {
+        self.tap.detach();
+        for vnet in self.routers {
+            assert!(vnet.destroy().leaked.is_zero());
+        }
+    }
+}
+
+#[test]
+fn a_vnet_takes_the_router_that_the_kernel_names() {
+    let Some(link) = Triangle::make() else { return };
+    let [host, second] = [&link.routers[0], &link.routers[1]];
+    let (better, dev) = (link_local(second, "eth0"), link.host.clone());
+    let forwards = link.kernel.run(move || {
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1")?;
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{dev}/forwarding"), "1")
+    });
+    if let Err(error) = forwards {
+        return without_tap(&error);
+    }
+    let dev = &link.host;
+    link.kernel
+        .ip(&format!(
+            "-6 route add 2001:db8:2::/64 via {better} dev {dev}"
+        ))
+        .unwrap();
+    let by_kernel = NextHop::OnLink {
+        gateway: "fe80::9".parse().unwrap(),
+        interface: "eth0".to_owned(),
+    };
+    host.add_route("::/0".parse().unwrap(), by_kernel).unwrap();
+    let route = wait_for("the better router", || {
+        let _ = answers(host, "2001:db8:2::1");
+        let routes = host.inspect().unwrap().routes;
+        let found = routes
+            .into_iter()
+            .find(|r| r.dst.to_string() == "2001:db8:2::1/128");
+        found.and_then(|r| r.gateway)
+    });
+    assert_eq!(route.to_string(), better);
+    assert!(answers(host, "2001:db8:2::1"));
+    link.part();
+}

@@ -12,6 +12,7 @@
 //! | [`config`] | how it works, and how it treats its members |
 //! | [`egress`] | how frames leave it |
 //! | [`fdb`] | where each station is |
+//! | [`introduce`] | stations that others are to learn of, when a member leads another way |
 //! | [`members`] | who is on which bridge, and leaves it |
 //! | [`snooping`] | who is in which group |
 //! | [`storm`] | how many frames that go to many come in |
@@ -24,6 +25,7 @@ pub(crate) mod config;
 mod display;
 mod egress;
 pub(crate) mod fdb;
+pub(crate) mod introduce;
 pub(crate) mod members;
 pub(crate) mod snooping;
 pub(crate) mod spanning;
@@ -44,6 +46,7 @@ use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::tag::Tpid;
 use crate::packet::{MacAddr, Packet};
 use fdb::{Class, Fdb, FdbEntry, Fid, Learned, Origin, Source, is_learned};
+use introduce::Introductions;
 use slotmap::SecondaryMap;
 use snooping::read::{Says, ToGroup};
 use snooping::{Audience, Snooper};
@@ -196,6 +199,8 @@ pub(crate) struct Bridge {
     storms: SecondaryMap<IfId, Storm>,
     /// Members that only watch.
     pub spans: Vec<IfId>,
+    /// Stations that it introduces.
+    pub(super) introductions: Option<Box<Introductions>>,
     /// Its part in a spanning tree.
     pub tree: Option<Box<Tree>>,
     /// What it did.
@@ -215,6 +220,7 @@ impl Bridge {
             snooper: None,
             storms: SecondaryMap::new(),
             spans: Vec::new(),
+            introductions: None,
             tree: None,
             counters: BridgeCounters::default(),
         }
@@ -314,6 +320,9 @@ impl Bridge {
         self.storms.remove(member);
         self.nobody_is_behind(member);
         self.spans.retain(|m| *m != member);
+        if let Some(introductions) = &mut self.introductions {
+            introductions.forget(member);
+        }
         if let Some(vlans) = &mut self.vlans {
             vlans.remove(member);
         }

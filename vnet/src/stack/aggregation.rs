@@ -15,11 +15,7 @@ use crate::netif::lagg::pdu;
 use crate::netif::vlan::Above;
 use crate::netif::wire::WireEnd;
 use crate::packet::cx::Carrier;
-use crate::packet::header::arp::{ARP_LEN, ArpPacket};
-use crate::packet::header::ether::ETHER_LEN;
-use crate::packet::header::{EtherHeader, EtherType};
-use crate::packet::tag::Tag;
-use crate::packet::{Csum, Cx, MacAddr, Packet, Payload};
+use crate::packet::{Csum, Cx, Packet, Payload};
 
 impl Stack {
     /// Makes an interface a member of a lagg.
@@ -74,50 +70,30 @@ impl Stack {
     pub(super) fn announce_way(&mut self, cx: &mut Cx, id: IfId) {
         let mut moved = vec![id];
         while let Some(id) = moved.pop() {
-            self.announce_only(id);
-            let Some(netif) = self.ifs.get(id) else {
+            let Some(netif) = self.ifs.get(id).filter(|i| i.is_running()) else {
                 continue;
             };
+            let carrier = netif.carrier_above();
             for above in netif.vlans.iter() {
                 match above {
                     Above::Here(vlan) => moved.push(*vlan),
                     // Whoever has it sees its carrier come back, and announces it in turn.
-                    Above::Away(_, to) => {
+                    Above::Away(_, to) if carrier == Carrier::Up => {
                         for carrier in [Carrier::Down, Carrier::Up] {
                             cx.out.carrier.push((Arc::<WireEnd>::clone(to), carrier));
                         }
                     }
+                    Above::Away(..) => {}
                 }
             }
             let member = netif.on_bridge().copied();
             let forwards = |m: &Membership| m.state == PortState::Forwarding;
-            if let Some(bridge) = member
-                .filter(forwards)
-                .and_then(|m| self.bridges.get(m.bridge))
-            {
-                moved.push(bridge.ifid);
-                for (mac, tag) in bridge.stations_beside(cx.now, id) {
-                    self.introduce(cx, id, mac, tag);
-                }
+            if let Some(member) = member.filter(forwards) {
+                moved.extend(self.bridges.get(member.bridge).map(|b| b.ifid));
+                self.bridges.introduce(cx.now, member.bridge, id);
             }
+            self.announce_only(id);
         }
-    }
-
-    /// Sends a frame in a station's stead, from which switches learn where it is.
-    fn introduce(&mut self, cx: &mut Cx, id: IfId, mac: MacAddr, tag: Option<Tag>) {
-        let mut packet = Packet::outgoing(Payload::new());
-        ArpPacket::emit_reverse_request(mac, packet.prepend(ARP_LEN));
-        let header = EtherHeader {
-            dst: MacAddr::BROADCAST,
-            src: mac,
-            ether_type: EtherType::RARP,
-        };
-        header.emit(packet.prepend(ETHER_LEN));
-        packet.meta.csum = Csum::Verified;
-        if let Some(tag) = tag {
-            packet.push_tag(tag);
-        }
-        tx::send(self, cx, id, packet, &mut tx::Trail::default());
     }
 
     /// Takes in a frame of the slow protocols that came in by a member of a lagg.

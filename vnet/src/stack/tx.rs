@@ -32,6 +32,7 @@ use crate::ip::input::Version;
 use crate::ip::versions::{self, Fit, PrependError};
 use crate::ip::{NoWay, Outgoing, Refusal, Way};
 use crate::neigh;
+use crate::netif::bridge::introduce::Introduction;
 use crate::netif::bridge::snooping::Question;
 use crate::netif::bridge::spanning::Said;
 use crate::netif::bridge::stp::bpdu::{self, Encoded};
@@ -39,6 +40,7 @@ use crate::netif::bridge::{self, BridgeId, Flood, Ingress, Sender};
 use crate::netif::vlan::Passage;
 use crate::netif::{Kind, Netif};
 use crate::packet::cx::{OutFrame, Sink};
+use crate::packet::header::arp::{ARP_LEN, ArpPacket};
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::tcp::TCP_CSUM_OFFSET;
 use crate::packet::header::udp::{UDP_CHECKSUM_OFFSET, UDP_LEN};
@@ -70,6 +72,7 @@ pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) {
         match said {
             Said::Bpdu(ifid, bpdu) => spanning_tree(s, cx, ifid, &bpdu),
             Said::Question(id, question) => ask_for_groups(s, cx, id, &question),
+            Said::Introduction(id, who) => introduce(s, cx, id, who),
         }
     }
     while let Some((ifid, addr)) = s.announcements.pop() {
@@ -690,6 +693,23 @@ fn ask_for_groups(s: &mut Stack, cx: &mut Cx, id: BridgeId, question: &Question)
     };
     if let Err(reason) = sent {
         cx.stats.drop_tx(reason);
+    }
+}
+
+/// Sends a frame in a station's stead, from which switches learn where it is.
+fn introduce(s: &mut Stack, cx: &mut Cx, id: BridgeId, who: Introduction) {
+    let mut packet = Packet::outgoing(Payload::new());
+    ArpPacket::emit_reverse_request(who.mac, packet.prepend(ARP_LEN));
+    let header = EtherHeader {
+        dst: MacAddr::BROADCAST,
+        src: who.mac,
+        ether_type: EtherType::RARP,
+    };
+    header.emit(packet.prepend(ETHER_LEN));
+    packet.meta.csum = Csum::Verified;
+    let bridge = s.bridges.get_mut(id).expect(FLOODS);
+    if bridge.introduce(&s.ifs, cx.now, who, &mut packet) {
+        send(s, cx, who.by, packet, &mut Trail::default());
     }
 }
 

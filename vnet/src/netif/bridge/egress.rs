@@ -1,5 +1,6 @@
 //! How frames leave a bridge: by one member, or by all that take them.
 
+use super::introduce::Introduction;
 use super::snooping::Snooper;
 use super::vlan::{Behind, Form};
 use super::{Bridge, Flood, HostPort, Ingress, MAX_BRIDGES, Treatment, kept_back};
@@ -8,10 +9,10 @@ use crate::base::stats::DropReason;
 use crate::base::switch::Switch;
 use crate::base::time::Instant;
 use crate::netif::IfTable;
-use crate::netif::bridge::fdb::{FdbEntry, Fid, Origin};
+use crate::netif::bridge::fdb::Fid;
 use crate::packet::header::ether::{self, ETHER_LEN};
 use crate::packet::tag::{TAG_LEN, Tag, UNCOUNTED_TAGS};
-use crate::packet::{MacAddr, Packet, gso};
+use crate::packet::{Packet, gso};
 
 impl Bridge {
     /// Readies a frame for one member; `from` is where it came from, unless it is the vnet's own.
@@ -142,22 +143,38 @@ impl Bridge {
         }
     }
 
-    /// The stations to which a member is the way for others: those behind other members, each with the tag that
-    /// its frames have where they leave by this one.
-    pub(crate) fn stations_beside(
-        &self,
+    /// Makes a frame that introduces a station one that the station has sent to everybody, and that leaves by a
+    /// member; false when it does not leave there.
+    pub(crate) fn introduce(
+        &mut self,
+        ifs: &IfTable,
         now: Instant,
-        member: IfId,
-    ) -> Vec<(MacAddr, Option<Tag>)> {
-        let beside = |s: &&FdbEntry| s.ifid != member && s.origin != Origin::Local;
-        let tag = |s: &FdbEntry| match (&self.vlans, s.fid.vid()) {
-            (Some(vlans), Some(tci)) => match vlans.form(member, (s.fid, Behind::NoVlan))? {
-                Form::Tagged => Some((s.mac, Some(vlans.tag(tci)))),
-                Form::Untagged => Some((s.mac, None)),
-            },
-            _ => Some((s.mac, None)),
+        who: Introduction,
+        packet: &mut Packet,
+    ) -> bool {
+        let Some(&station) = self.fdb.lookup(now, who.fid, who.mac) else {
+            return false;
         };
-        self.fdb.list(now).filter(beside).filter_map(tag).collect()
+        if let Some(vlans) = &self.vlans {
+            // Without a tag, a frame of one VLAN would be one of another.
+            let seen_in = station.fid.vid().or(station.seen_in.vid());
+            let Some(vid) = seen_in.or_else(|| vlans.pvid(station.ifid)) else {
+                return false;
+            };
+            packet.push_tag(vlans.tag(vid));
+        }
+        let member = ifs.get(station.ifid).and_then(|i| i.on_bridge());
+        let from = member.map(|member| Ingress {
+            ifid: station.ifid,
+            config: member.config,
+            state: member.state,
+        });
+        let (place, to) = (self.place(packet), who.by);
+        let Ok(frame) = FrameSize::of(packet) else {
+            return false;
+        };
+        let form = self.admit(ifs, now, from, to, Flood::Broadcast, place, frame);
+        form.map(|form| leave(packet, form)).is_ok()
     }
 
     /// Makes a frame of the bridge's own one that is inside it, in a VLAN.

@@ -96,6 +96,8 @@ pub(crate) struct FdbEntry {
     pub seen: Instant,
     /// How often it has turned up behind another member.
     pub moves: u32,
+    /// In which VLAN that frame was; none, where there was no frame.
+    pub seen_in: Fid,
 }
 
 /// What became of a source address.
@@ -234,7 +236,7 @@ impl Fdb {
     ) -> Learned {
         let known = self.find(class.vlan, mac);
         let Some((id, slot)) = known.and_then(|id| Some((id, self.slots.get_mut(id)?))) else {
-            return self.enter(now, class.learned_in, mac, from);
+            return self.enter(now, class, mac, from);
         };
         let entry = &mut slot.entry;
         match entry.origin {
@@ -246,20 +248,21 @@ impl Fdb {
                     // It is gone, but for its memory.
                     let fid = entry.fid;
                     self.remove(fid, mac);
-                    return self.enter(now, class.learned_in, mac, from);
+                    return self.enter(now, class, mac, from);
                 }
                 if entry.ifid != from.ifid {
-                    return self.follow(now, id, from);
+                    return self.follow(now, class, id, from);
                 }
-                entry.seen = now;
+                (entry.seen, entry.seen_in) = (now, class.vlan);
                 Learned::Known
             }
         }
     }
 
     #[cold]
-    fn enter(&mut self, now: Instant, fid: Fid, mac: MacAddr, from: Source) -> Learned {
+    fn enter(&mut self, now: Instant, class: Class, mac: MacAddr, from: Source) -> Learned {
         self.prune(now);
+        let fid = class.learned_in;
         if self.behind(from.ifid) >= from.most {
             return Learned::Refused;
         }
@@ -279,13 +282,14 @@ impl Fdb {
             origin: from.origin,
             seen: now,
             moves: 0,
+            seen_in: class.vlan,
         });
         Learned::New
     }
 
     /// A learned station has turned up behind another member.
     #[cold]
-    fn follow(&mut self, now: Instant, id: EntryId, from: Source) -> Learned {
+    fn follow(&mut self, now: Instant, class: Class, id: EntryId, from: Source) -> Learned {
         self.prune(now);
         let room = self.behind(from.ifid) < from.most;
         let Some(slot) = self.slots.get_mut(id).filter(|_| room) else {
@@ -296,6 +300,7 @@ impl Fdb {
             origin: from.origin,
             seen: now,
             moves: slot.entry.moves.saturating_add(1),
+            seen_in: class.vlan,
             ..slot.entry
         };
         self.remove(entry.fid, entry.mac);
@@ -362,6 +367,7 @@ impl Fdb {
             origin,
             seen: now,
             moves: 0,
+            seen_in: Fid::ALL,
         });
     }
 
@@ -750,6 +756,7 @@ mod tests {
                     origin: from.origin,
                     seen: now,
                     moves: 0,
+                    seen_in: class.vlan,
                 };
                 self.stations.insert((fid, mac), entry);
                 return Learned::New;
@@ -761,12 +768,13 @@ mod tests {
                 Origin::Static | Origin::Sticky if moved => Learned::Pinned,
                 Origin::Static | Origin::Sticky => Learned::Known,
                 Origin::Learned if !moved => {
-                    s.seen = now;
+                    (s.seen, s.seen_in) = (now, class.vlan);
                     Learned::Known
                 }
                 Origin::Learned if refused => Learned::Refused,
                 Origin::Learned => {
                     s.moves += 1;
+                    s.seen_in = class.vlan;
                     (s.seen, s.ifid, s.origin) = (now, from.ifid, from.origin);
                     Learned::Moved
                 }
@@ -801,12 +809,12 @@ mod tests {
                     Act::Pin(v, m, n) => {
                         let (fid, origin) = (Fid::of(v), Origin::Static);
                         fdb.set(now, fid, mac(m), p[n], origin);
-                        model.set(FdbEntry { fid, mac: mac(m), ifid: p[n], origin, seen: now, moves: 0 });
+                        model.set(FdbEntry { fid, mac: mac(m), ifid: p[n], origin, seen: now, moves: 0, seen_in: ALL });
                     }
                     Act::Own(m, n) => {
                         let (fid, origin) = (ALL, Origin::Local);
                         fdb.set(now, fid, mac(m), p[n], origin);
-                        model.set(FdbEntry { fid, mac: mac(m), ifid: p[n], origin, seen: now, moves: 0 });
+                        model.set(FdbEntry { fid, mac: mac(m), ifid: p[n], origin, seen: now, moves: 0, seen_in: ALL });
                     }
                     Act::Remove(v, m) => {
                         fdb.remove(Fid::of(v), mac(m));

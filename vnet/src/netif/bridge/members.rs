@@ -23,7 +23,7 @@ pub(crate) const DEFAULT_STATIONS: u64 = 1 << 18;
 /// The bridges of one vnet.
 pub(crate) struct Bridges {
     pub(super) bridges: Slab<BridgeId, Bridge>,
-    /// When their spanning trees and what they know of groups want to be looked at.
+    /// When their spanning trees, what they know of groups, and what they introduce want to be looked at.
     pub(super) deadlines: Deadlines<BridgeId>,
     /// Those that may have something to send.
     pub(super) sending: Vec<BridgeId>,
@@ -104,6 +104,9 @@ impl Bridges {
             }
             if let Some(snooper) = &mut bridge.snooper {
                 self.deadlines.forget(&mut snooper.armed);
+            }
+            if let Some(all) = &mut bridge.introductions {
+                self.deadlines.forget(&mut all.armed);
             }
             for member in bridge.members {
                 if let Some(netif) = ifs.get_mut(member) {

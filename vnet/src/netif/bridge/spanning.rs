@@ -2,6 +2,7 @@
 
 use super::config::{BridgeConfig, BridgeId, MemberConfig, Membership, Stp, Treatment};
 use super::fdb::Origin;
+use super::introduce::Introduction;
 use super::members::Bridges;
 use super::snooping::Question;
 use super::stp::bpdu::{self, BpduError, Encoded};
@@ -24,6 +25,8 @@ pub(crate) enum Said {
     Bpdu(IfId, Encoded),
     /// To the hosts on it.
     Question(BridgeId, Question),
+    /// In a station's stead, to those to whom a member leads.
+    Introduction(BridgeId, Introduction),
 }
 
 /// Bytes of a frame that are looked at for a BPDU: all that there is to read in one.
@@ -237,10 +240,11 @@ impl Bridges {
     #[cold]
     fn next_said(&mut self, now: Instant) -> Option<Said> {
         while let Some(&id) = self.sending.last() {
-            let bridge = self.bridges.get_mut(id);
-            let (tree, snooper) =
-                bridge.map_or((None, None), |b| (b.tree.as_mut(), b.snooper.as_mut()));
-            if let Some(tree) = tree {
+            let Some(bridge) = self.bridges.get_mut(id) else {
+                self.sending.pop();
+                continue;
+            };
+            if let Some(tree) = &mut bridge.tree {
                 if let Some((port, bpdu)) = tree.engine.poll_transmit(now) {
                     let member = tree.member(port)?;
                     return Some(Said::Bpdu(member, bpdu.emit()));
@@ -250,13 +254,26 @@ impl Bridges {
                     self.deadlines.arm(&mut tree.armed, id, at);
                 }
             }
-            if let Some(snooper) = snooper {
+            if let Some(snooper) = &mut bridge.snooper {
                 if let Some(question) = snooper.poll(now) {
                     return Some(Said::Question(id, question));
                 }
                 snooper.is_listed = false;
                 if let Some(at) = snooper.next_deadline() {
                     self.deadlines.arm(&mut snooper.armed, id, at);
+                }
+            }
+            if let Some(all) = &mut bridge.introductions {
+                if let Some(who) = all.poll(now, &bridge.fdb) {
+                    return Some(Said::Introduction(id, who));
+                }
+                all.is_listed = false;
+                match all.next_deadline() {
+                    Some(at) => self.deadlines.arm(&mut all.armed, id, at),
+                    None => {
+                        self.deadlines.forget(&mut all.armed);
+                        bridge.introductions = None;
+                    }
                 }
             }
             self.sending.pop();
@@ -274,7 +291,19 @@ impl Bridges {
         }
     }
 
-    /// When a tree wants to be looked at; may be early.
+    /// A member leads another way to others from now on: they are to learn where the stations are that are not
+    /// behind it.
+    pub(crate) fn introduce(&mut self, now: Instant, id: BridgeId, member: IfId) {
+        if let Some(bridge) = self.bridges.get_mut(id) {
+            let all = bridge.introductions.get_or_insert_default();
+            all.begin(now, member);
+            if !std::mem::replace(&mut all.is_listed, true) {
+                self.sending.push(id);
+            }
+        }
+    }
+
+    /// When a bridge wants to be looked at; may be early.
     #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.next()
@@ -289,6 +318,12 @@ impl Bridges {
             let is_its_own = |armed: &mut Armed| Deadlines::<BridgeId>::disarm(armed, at);
             let snooper = bridge.snooper.as_mut();
             let asks = snooper.is_some_and(|snooper| is_its_own(&mut snooper.armed));
+            if let Some(all) = &mut bridge.introductions
+                && is_its_own(&mut all.armed)
+                && !std::mem::replace(&mut all.is_listed, true)
+            {
+                self.sending.push(id);
+            }
             let tree = bridge.tree.as_mut();
             if tree.is_some_and(|tree| is_its_own(&mut tree.armed)) {
                 self.with_tree(ifs, id, |tree| tree.engine.on_deadline(now));

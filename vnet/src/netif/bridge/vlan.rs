@@ -151,6 +151,11 @@ impl Vlans {
         self.ports.remove(member);
     }
 
+    /// The VLAN of frames that come in by a member without a tag, if there is one.
+    pub(super) fn pvid(&self, member: IfId) -> Option<u16> {
+        self.ports.get(member)?.pvid()
+    }
+
     /// Which tags say in which VLAN a frame is.
     pub(super) fn tpid(&self) -> Tpid {
         self.tpid

@@ -1,0 +1,185 @@
+//! The stations of a bridge that are introduced to whom a member leads to, when that has another way there: switches
+//! learn from a frame of each where it is now.
+//!
+//! Whoever has the other end of a link can take its carrier away as often as he likes. So a member introduces
+//! stations once in a while only, after two times at once, and few at a time.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::fdb::{Fdb, FdbEntry, Fid, Origin};
+use crate::base::deadline::Armed;
+use crate::base::id::IfId;
+use crate::base::time::{Duration, Instant};
+use crate::packet::MacAddr;
+
+/// How many are introduced at once.
+const AT_ONCE: u32 = 64;
+/// How long it is waited then.
+const PAUSE: Duration = Duration::from_millis(10);
+/// How often a member begins, in the long run.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// A station that is introduced by a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Introduction {
+    /// By which member.
+    pub(crate) by: IfId,
+    /// In which database it is known.
+    pub(crate) fid: Fid,
+    /// Who.
+    pub(crate) mac: MacAddr,
+}
+
+/// What members have to introduce.
+#[derive(Default)]
+pub(crate) struct Introductions {
+    by: BTreeMap<IfId, Round>,
+    /// When it is looked at next.
+    pub(super) armed: Armed,
+    /// It is in the list of those that may have something to send.
+    pub(super) is_listed: bool,
+}
+
+/// The introductions of one member.
+struct Round {
+    /// Who is still to be introduced; everybody, before it has begun.
+    left: Option<VecDeque<(Fid, MacAddr)>>,
+    /// How many may be at once, still.
+    at_once: u32,
+    /// When it goes on.
+    next: Instant,
+    /// Before that, or a period before it, the next may not begin.
+    rested: Instant,
+    /// The way has changed again meanwhile.
+    again: bool,
+}
+
+impl Round {
+    fn new(now: Instant, rested: Instant) -> Round {
+        Round {
+            left: None,
+            at_once: AT_ONCE,
+            next: now,
+            rested: now.max(rested) + PERIOD,
+            again: false,
+        }
+    }
+}
+
+impl Introductions {
+    /// A member leads another way to others from now on.
+    pub(super) fn begin(&mut self, now: Instant, member: IfId) {
+        let new = || Round::new(now, Instant::ZERO);
+        let round = self.by.entry(member).or_insert_with(new);
+        // One that has not begun is of the new way anyhow.
+        round.again = round.left.is_some();
+        if round.left.as_ref().is_some_and(VecDeque::is_empty) {
+            round.next = now;
+        }
+    }
+
+    /// A member is none any more.
+    pub(super) fn forget(&mut self, member: IfId) {
+        self.by.remove(&member);
+    }
+
+    /// When [`Introductions::poll`] has something to say.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.by.values().map(|round| round.next).min()
+    }
+
+    /// The next one that is due.
+    pub(super) fn poll(&mut self, now: Instant, fdb: &Fdb) -> Option<Introduction> {
+        while let Some((&by, round)) = self.by.iter_mut().find(|(_, r)| r.next <= now) {
+            if round.at_once == 0 {
+                (round.at_once, round.next) = (AT_ONCE, now + PAUSE);
+                continue;
+            }
+            let left = round.left.get_or_insert_with(|| {
+                let beside = |s: &&FdbEntry| s.ifid != by && s.origin != Origin::Local;
+                fdb.list(now)
+                    .filter(beside)
+                    .map(|s| (s.fid, s.mac))
+                    .collect()
+            });
+            match left.pop_front() {
+                Some((fid, mac)) => {
+                    round.at_once -= 1;
+                    return Some(Introduction { by, fid, mac });
+                }
+                None if round.again && now + PERIOD >= round.rested => {
+                    *round = Round::new(now, round.rested);
+                }
+                None if now >= round.rested => drop(self.by.remove(&by)),
+                None if round.again => {
+                    round.next = now + (round.rested - now).saturating_sub(PERIOD);
+                }
+                None => round.next = round.rested,
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use slotmap::KeyData;
+
+    use super::*;
+    use crate::link::Account;
+    use crate::netif::bridge::fdb::Class;
+    use crate::netif::bridge::fdb::Source;
+
+    fn member(n: u64) -> IfId {
+        KeyData::from_ffi(n + (1 << 32)).into()
+    }
+
+    /// How many introductions are due until then, at most how many of them at once.
+    fn count(all: &mut Introductions, fdb: &Fdb, from: Instant, until: Instant) -> (usize, usize) {
+        let (mut now, mut sum, mut most) = (from, 0, 0);
+        loop {
+            let said = std::iter::from_fn(|| all.poll(now, fdb)).count();
+            (sum, most) = (sum + said, most.max(said));
+            match all.next_deadline() {
+                Some(next) if next <= until => now = now.max(next),
+                _ => return (sum, most),
+            }
+        }
+    }
+
+    #[test]
+    fn a_way_that_comes_and_goes_introduces_everybody_once_in_a_while() {
+        let account = Arc::new(Account::new(u64::MAX));
+        let mut fdb = Fdb::new(1, Duration::ZERO, 1000, account);
+        let start = Instant::ZERO;
+        for n in 0..200u8 {
+            let source = Source {
+                ifid: member(1 + u64::from(n % 2)),
+                origin: Origin::Learned,
+                most: u32::MAX,
+            };
+            fdb.learn(start, Class::ANY, MacAddr([2, 0, 0, 0, 0, n]), source);
+        }
+        let mut all = Introductions::default();
+        all.begin(start, member(1));
+        // Behind itself are none to introduce.
+        let mut now = start + Duration::from_millis(500);
+        assert_eq!(count(&mut all, &fdb, start, now), (100, 64));
+        let mut sum = 0;
+        for _ in 0..1000 {
+            let next = now + Duration::from_millis(5);
+            all.begin(now, member(1));
+            sum += count(&mut all, &fdb, now, next).0;
+            now = next;
+        }
+        // From 0.5 s on one at once, and then one in each second.
+        let end = start + Duration::from_secs(19);
+        assert_eq!(sum + count(&mut all, &fdb, now, end).0, 700);
+        assert_eq!(all.next_deadline(), None);
+        all.begin(end, member(2));
+        all.forget(member(2));
+        assert_eq!(all.poll(end, &fdb), None);
+    }
+}

@@ -13,6 +13,9 @@ pub const OTHER: u16 = 0x88b5;
 /// The broadcast address.
 pub const EVERYONE: [u8; 6] = [0xff; 6];
 
+/// By no port: an empty array by itself has no type where others than numbers are compared with numbers.
+pub const NOWHERE: [usize; 0] = [];
+
 /// A vnet with a bridge over ports to the outside, under the manual driver.
 pub struct Bench {
     /// The system.

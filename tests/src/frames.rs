@@ -200,6 +200,26 @@ impl Ip6 {
     }
 }
 
+/// An IPv6 packet with a message of MLD (RFC 3810), for routers to look at: addresses and hop limit; type; the response
+/// code, which a report of version 2 does not have; what is behind that.
+pub fn mld(
+    (src, dst, hops): (Ipv6Addr, Ipv6Addr, u8),
+    kind: u8,
+    code: u16,
+    rest: &[u8],
+) -> Vec<u8> {
+    let mut body = Vec::new();
+    if kind != 143 {
+        body.extend(code.to_be_bytes());
+        body.extend([0, 0]);
+    }
+    body.extend(rest);
+    let mut ip = Ip6::new(src, dst);
+    ip.hop_limit = hops;
+    ip.extensions = vec![(0, vec![5, 2, 0, 0, 1, 0])];
+    ip.icmp(kind, 0, &body)
+}
+
 /// A UDP datagram, header and body.
 pub fn udp(src: impl Into<SocketAddr>, dst: impl Into<SocketAddr>, body: &[u8]) -> Vec<u8> {
     let (src, dst) = (src.into(), dst.into());

@@ -5,11 +5,12 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use vnet::{
-    AdminError, AdminState, BridgeMode, BridgeVlans, DropReason, HostPort, MacAddr, MemberConfig,
-    MemberVlans, Resource, StationOrigin, StormLimits, Switchable,
+    AdminError, AdminState, BridgeMode, BridgeVlans, Carrier, DropReason, HostPort, MacAddr,
+    MemberConfig, MemberVlans, Resource, RstpConfig, StationOrigin, StormLimits, Stp, Switchable,
 };
 use vnet_tests::accounts::assert_clean;
-use vnet_tests::bridge::{Bench, EVERYONE, station};
+use vnet_tests::bridge::{Bench, EVERYONE, NOWHERE, station};
+use vnet_tests::frames::{ethernet, tagged};
 
 /// Sets how a member is treated, from the defaults on.
 fn treat(b: &Bench, member: &str, change: impl FnOnce(&mut MemberConfig)) {
@@ -32,7 +33,7 @@ fn a_member_can_be_kept_from_broadcasts_and_multicasts() {
     treat(&b, "p2", |c| c.multicast = Switchable::Off);
     let before = b.drops(DropReason::BridgeFiltered);
     b.config(|c| c.host_port = HostPort::Detached);
-    assert_eq!(b.send(0, group, station(1)), [0_usize; 0]);
+    assert_eq!(b.send(0, group, station(1)), NOWHERE);
     assert_eq!(b.drops(DropReason::BridgeFiltered), before + 1);
 }
 
@@ -67,7 +68,7 @@ fn nobody_passes_a_limited_member_because_the_table_is_full() {
     treat(&b, "p0", |c| c.max_stations = Some(2));
     b.config(|c| c.max_stations = 1);
     assert_eq!(b.send(1, EVERYONE, station(1)), [0]);
-    assert_eq!(b.send(0, EVERYONE, station(2)), [0_usize; 0]);
+    assert_eq!(b.send(0, EVERYONE, station(2)), NOWHERE);
     assert_eq!(b.send(1, EVERYONE, station(3)), [0]);
     assert_eq!(b.drops(DropReason::BridgeStations), 1);
     for cannot_be in [
@@ -125,11 +126,11 @@ fn more_stations_than_may_be_behind_a_member_are_turned_away() {
     for n in 1..=2 {
         assert_eq!(b.send(0, EVERYONE, station(n)), [1]);
     }
-    assert_eq!(b.send(0, EVERYONE, station(3)), [0_usize; 0]);
+    assert_eq!(b.send(0, EVERYONE, station(3)), NOWHERE);
     assert_eq!(b.send(0, EVERYONE, station(2)), [1]);
     // Nor does one move there that is known elsewhere.
     b.send(1, EVERYONE, station(4));
-    assert_eq!(b.send(0, EVERYONE, station(4)), [0_usize; 0]);
+    assert_eq!(b.send(0, EVERYONE, station(4)), NOWHERE);
     assert_eq!(b.learned()[&MacAddr(station(4))], "p1");
     assert_eq!(b.drops(DropReason::BridgeStations), 2);
     let counters = b.vnet.bridge_info("bridge0").unwrap().counters;
@@ -138,6 +139,47 @@ fn more_stations_than_may_be_behind_a_member_are_turned_away() {
     b.config(|c| c.max_age = Duration::from_secs(60));
     b.system.poll(b.system.now() + Duration::from_secs(60));
     assert_eq!(b.send(0, EVERYONE, station(3)), [1]);
+    assert_clean(&b.vnet.destroy());
+}
+
+/// One VLAN of a member does not take the room of its others.
+#[test]
+fn each_vlan_of_a_member_may_have_a_limit() {
+    let b = Bench::new(2);
+    b.config(|c| c.vlans = Some(BridgeVlans::default()));
+    for member in ["p0", "p1"] {
+        treat(&b, member, |c| {
+            c.vlans = MemberVlans::trunk("5,6".parse().unwrap());
+            c.max_stations_in_vlan = (member == "p0").then_some(2);
+        });
+    }
+    let send = |from, vid, n| {
+        let frame = ethernet(EVERYONE, station(n), 0x88b5, b"x");
+        b.send_frame(from, tagged(&frame, &[(0x8100, vid)]))
+    };
+    for vid in [5, 6] {
+        assert_eq!(send(0, vid, 1), [1]);
+        assert_eq!(send(0, vid, 2), [1]);
+        assert_eq!(send(0, vid, 3), NOWHERE, "VLAN {vid} is full");
+    }
+    assert_eq!(send(0, 5, 1), [1]);
+    // Nor does one move there that is known elsewhere.
+    assert_eq!(send(1, 5, 4), [0]);
+    assert_eq!(send(0, 5, 4), NOWHERE);
+    assert_eq!(b.drops(DropReason::BridgeStations), 3);
+    // Whoever moves away, or is forgotten, makes room.
+    assert_eq!(send(1, 5, 1), [0]);
+    assert_eq!(send(0, 5, 3), [1]);
+    b.vnet
+        .remove_station("bridge0", MacAddr(station(2)), Some(6))
+        .unwrap();
+    assert_eq!(send(0, 6, 3), [1]);
+    let refused = MemberConfig {
+        learn: Switchable::Off,
+        max_stations_in_vlan: Some(1),
+        ..MemberConfig::default()
+    };
+    assert!(b.vnet.set_member("bridge0", "p0", refused).is_err());
     assert_clean(&b.vnet.destroy());
 }
 
@@ -192,7 +234,7 @@ fn a_span_member_sees_what_the_bridge_is_given_and_is_heard_by_nobody() {
     assert_eq!(b.send(0, station(1), station(1)), [3]);
     assert_eq!(b.send(0, [1, 0x80, 0xc2, 0, 0, 0], station(1)), [3]);
     // What it says, nobody hears, and nobody is behind it.
-    assert_eq!(b.send(3, EVERYONE, station(9)), [0_usize; 0]);
+    assert_eq!(b.send(3, EVERYONE, station(9)), NOWHERE);
     assert!(!b.learned().contains_key(&MacAddr(station(9))));
     // Of hubs and of what the vnet itself sends, as well.
     b.config(|c| c.mode = BridgeMode::Hub);
@@ -222,6 +264,83 @@ fn a_span_member_sees_every_vlan() {
     treat(&b, "p2", |c| c.span = Switchable::On);
     assert_eq!(b.send(0, EVERYONE, station(1)), [2]);
     assert_eq!(b.send(1, EVERYONE, station(2)), [2]);
+}
+
+/// A member that only watches is in no spanning tree: it would hear, and be heard, one way only.
+#[test]
+fn a_span_member_is_no_port_of_a_spanning_tree() {
+    let b = Bench::new(3);
+    b.config(|c| c.stp = Stp::Rstp(RstpConfig::default()));
+    let ports = || {
+        let info = b.vnet.bridge_info("bridge0").unwrap();
+        info.stp
+            .unwrap()
+            .ports
+            .into_iter()
+            .map(|p| p.name)
+            .collect::<Vec<_>>()
+    };
+    treat(&b, "p2", |c| c.span = Switchable::On);
+    assert_eq!(ports(), ["p0", "p1"]);
+    b.system.poll(b.system.now());
+    while b.ports[2].recv().is_some() {}
+    b.system.poll(b.system.now() + Duration::from_secs(60));
+    assert!(b.ports[2].recv().is_none() && b.ports[1].recv().is_some());
+    // A tree that is planted later has no such port, either; and the member is a port when it does more.
+    b.config(|c| c.stp = Stp::Off);
+    b.config(|c| c.stp = Stp::Rstp(RstpConfig::default()));
+    assert_eq!(ports(), ["p0", "p1"]);
+    treat(&b, "p2", |_| {});
+    assert_eq!(ports(), ["p0", "p1", "p2"]);
+    assert_clean(&b.vnet.destroy());
+}
+
+/// Two that watch would multiply what each brings in.
+#[test]
+fn what_a_span_member_brings_in_is_shown_to_no_other() {
+    let b = Bench::new(3);
+    for member in ["p1", "p2"] {
+        treat(&b, member, |c| c.span = Switchable::On);
+    }
+    assert_eq!(b.send(0, EVERYONE, station(1)), [1, 2]);
+    assert_eq!(b.send(1, EVERYONE, station(2)), NOWHERE);
+}
+
+#[test]
+fn a_span_member_holds_up_no_bridge_and_is_behind_nobody() {
+    let b = Bench::new(2);
+    treat(&b, "p1", |c| c.span = Switchable::On);
+    let carrier = || {
+        let all = b.vnet.interfaces().unwrap();
+        all.into_iter()
+            .find(|i| i.name == "bridge0")
+            .unwrap()
+            .carrier
+    };
+    b.vnet.set_up("p0", AdminState::Down).unwrap();
+    assert_eq!(carrier(), Carrier::Down);
+    treat(&b, "p1", |_| {});
+    assert_eq!(carrier(), Carrier::Up);
+    treat(&b, "p1", |c| c.span = Switchable::On);
+    assert_eq!(carrier(), Carrier::Down);
+    let refused = b
+        .vnet
+        .add_station("bridge0", "p1", MacAddr(station(5)), None);
+    assert!(matches!(refused, Err(AdminError::Config(_))), "{refused:?}");
+    // One that is down, or takes smaller frames, drops nothing of the vnet's.
+    b.vnet.set_up("p0", AdminState::Up).unwrap();
+    b.vnet.set_ip_mtu("p1", 600).unwrap();
+    let long = ethernet(EVERYONE, station(1), 0x88b5, &[0; 1000]);
+    assert_eq!(b.send_frame(0, long), NOWHERE);
+    b.vnet.set_up("p1", AdminState::Down).unwrap();
+    assert_eq!(b.send(0, EVERYONE, station(1)), NOWHERE);
+    let counters = b.vnet.bridge_info("bridge0").unwrap().counters;
+    assert_eq!((counters.too_big, counters.member_down), (1, 1));
+    assert_eq!(
+        b.vnet.stats().unwrap().tx_drops(DropReason::InterfaceDown),
+        0
+    );
+    assert_clean(&b.vnet.destroy());
 }
 
 /// Each move is counted, of the bridge and of the station.

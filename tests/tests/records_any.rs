@@ -55,16 +55,18 @@ fn bridge_config() -> impl Strategy<Value = BridgeConfig> {
     let age = duration(Duration::MAX);
     let vlans = prop::option::of(bridge_vlans());
     let querier = prop::option::of(address());
+    let querier_v6 = prop::option::of(any::<u128>().prop_map(std::net::Ipv6Addr::from));
     let snooping = (
-        querier,
+        (querier, querier_v6),
         duration(Duration::MAX),
         switch(),
         switch(),
         any::<u32>(),
     );
     let snooping = snooping.prop_map(
-        |(querier, query_interval, fast_leave, unknown, max_groups)| Snooping {
+        |((querier, querier_v6), query_interval, fast_leave, unknown, max_groups)| Snooping {
             querier,
+            querier_v6,
             query_interval,
             fast_leave,
             unknown,
@@ -216,6 +218,7 @@ fn member_config() -> impl Strategy<Value = MemberConfig> {
             multicast,
             sticky,
             max_stations,
+            max_stations_in_vlan: max_stations.map(|most| most / 2),
             storm,
             span,
             router,
@@ -302,6 +305,19 @@ fn any_op() -> impl Strategy<Value = Operation> {
         (a(), state).prop_map(|(a, state)| json!({"op": "set_up", "interface": a, "state": state})),
         (a(), offload)
             .prop_map(|(a, off)| json!({"op": "set_offload", "interface": a, "offload": off})),
+        (
+            a(),
+            prop::option::of((any::<u8>(), any::<bool>(), any::<u8>()))
+        )
+            .prop_map(|(a, rule)| {
+                let rule =
+                    rule.map(|(pcp, dei, dscp)| json!({"pcp": pcp, "dei": dei, "dscp": dscp}));
+                let Some(rule) = rule else {
+                    return json!({"op": "set_vlan_classes", "interface": a});
+                };
+                let classes = json!({"ingress": [rule], "egress": [rule]});
+                json!({"op": "set_vlan_classes", "interface": a, "classes": classes})
+            }),
         (a(), link()).prop_map(|(a, link)| json!({"op": "set_link", "interface": a, "link": link})),
         (a(), prefix(), any::<u32>()).prop_map(|(a, address, metric)| json!({
             "op": "add_address", "interface": a, "address": address, "metric": metric,

@@ -191,6 +191,21 @@ fn an_interface_that_comes_home_under_another_name_is_recorded_under_it() {
     has_twin(&a);
 }
 
+/// What a borrower sets counts, also where it is what was inherited: it no longer follows the parent.
+#[test]
+fn what_a_borrower_sets_to_what_it_is_comes_home_as_set() {
+    let system = System::virtual_time(1);
+    let [a, b, _far] = three(&system);
+    a.vlan("eth0", "v5", vnet::VlanConfig::dot1q(5)).unwrap();
+    a.move_interface("v5", &b).unwrap();
+    let was = b.interfaces().unwrap().pop().unwrap();
+    b.set_ip_mtu("v5", was.ip_mtu).unwrap();
+    b.set_mac("v5", was.mac).unwrap();
+    b.return_interface("v5").unwrap();
+    a.set_ip_mtu("eth0", 9000).unwrap();
+    has_twin(&a);
+}
+
 #[test]
 fn what_is_done_to_a_borrowed_interface_is_not_the_borrowers_configuration() {
     let system = System::virtual_time(1);

@@ -156,6 +156,7 @@ pub use netif::lagg::config::{LaggConfig, LaggHash, LaggMode};
 pub use netif::lagg::lacp::LacpState;
 pub use netif::vlan::MAX_VLAN_DEPTH;
 pub use netif::vlan::VlanConfig;
+pub use netif::vlan::classes::{ClassMaps, ClassRule};
 pub use netif::{AdminError, AdminState, IfCounters, IfKind, LldpNeighbour};
 pub use packet::cx::Carrier;
 pub use packet::tag::{MAX_VID, Tpid};

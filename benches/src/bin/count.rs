@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::time::Instant;
-use vnet::{Forwarding, Offload, OwnedVnet, System};
+use vnet::{Forwarding, Offload, OwnedVnet, System, VlanConfig};
 
 #[derive(Parser)]
 struct Args {
@@ -29,6 +29,8 @@ type Error = Box<dyn std::error::Error>;
 enum Workload {
     /// 64 KiB of a stream, in segments as large as they can be.
     Bulk64k,
+    /// The same over a VLAN interface at each end.
+    Vlan64k,
     /// 64 KiB of a stream, cut to frames of 1500 bytes.
     Bulk1500,
     /// A byte and its echo on a stream.
@@ -48,7 +50,7 @@ impl Workload {
     /// Operations that are counted.
     fn operations(self) -> u32 {
         match self {
-            Workload::Bulk64k => 500,
+            Workload::Bulk64k | Workload::Vlan64k => 500,
             Workload::Bulk1500 => 100,
             Workload::TcpRr | Workload::UdpRr => 2_000,
             Workload::Forward => 4_000,
@@ -57,8 +59,9 @@ impl Workload {
 
     fn run(self, operations: u32) -> Result<(), Error> {
         match self {
-            Workload::Bulk64k => bulk(Offload::Full, operations),
-            Workload::Bulk1500 => bulk(Offload::Checksum, operations),
+            Workload::Bulk64k => bulk(Offload::Full, Below::Wire, operations),
+            Workload::Vlan64k => bulk(Offload::Full, Below::Vlan, operations),
+            Workload::Bulk1500 => bulk(Offload::Checksum, Below::Wire, operations),
             Workload::TcpRr => tcp_rr(operations),
             Workload::UdpRr => udp_rr(operations),
             Workload::Forward => forward(operations),
@@ -162,9 +165,24 @@ impl World {
     }
 }
 
-fn bulk(offload: Offload, operations: u32) -> Result<(), Error> {
+/// What has the addresses of a stream's ends.
+#[derive(Clone, Copy, PartialEq)]
+enum Below {
+    Wire,
+    Vlan,
+}
+
+fn bulk(offload: Offload, below: Below, operations: u32) -> Result<(), Error> {
     let mut world = World::new();
     let vnets = world.row(["a", "b"])?;
+    if below == Below::Vlan {
+        for (vnet, end, host) in [(&vnets[0], "right", 1), (&vnets[1], "left", 2)] {
+            let address = format!("198.18.0.{host}/24");
+            vnet.remove_address(end, format!("198.18.0.{host}").parse()?)?;
+            vnet.vlan(end, "v5", VlanConfig::dot1q(5))?;
+            vnet.add_address("v5", address.parse()?)?;
+        }
+    }
     vnets[0].set_offload("right", offload)?;
     vnets[1].set_offload("left", offload)?;
     let (mut client, mut server) = world.connect(&vnets)?;

@@ -1,5 +1,6 @@
 //! Creating and changing bridges.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -305,7 +306,12 @@ impl Vnet {
             if old.is_none_or(|old| old.vlans != config.vlans) {
                 self.require(Privilege::InterfaceCreate)?;
             }
+            let was_span = old.is_some_and(|old| old.span.is_on());
             bridges.set_member(&mut stack.ifs, cx.now, ifid, config.clone());
+            if was_span != config.span.is_on() {
+                let itself = stack.ifs.id_of(bridge)?;
+                stack.state_changed(cx, itself);
+            }
             Ok(Op::Bridge(
                 bridge.to_owned(),
                 BridgeOp::SetMember {
@@ -349,7 +355,7 @@ impl Vnet {
     ///
     /// # Errors
     /// As [`Vnet::remove_member`]; also, an address that is not a unicast address, or is the
-    /// bridge's own; a VID that is out of range; a limit is reached.
+    /// bridge's own; a member that only watches; a VID that is out of range; a limit is reached.
     pub fn add_station(
         &self,
         bridge: &str,
@@ -364,7 +370,12 @@ impl Vnet {
         let fid = fid(vid)?;
         self.configure(|stack, cx| {
             let (id, ifid) = member_of(stack, bridge, member)?;
-            let fdb = &mut stack.bridges.get_mut(id).expect(THERE).fdb;
+            let bridge_of = stack.bridges.get_mut(id).expect(THERE);
+            if bridge_of.spans.contains(&ifid) {
+                let message = "nobody is behind a member that only watches";
+                return Err(ConfigError::new("member", message).into());
+            }
+            let fdb = &mut bridge_of.fdb;
             let known = fdb.lookup(cx.now, Fid::ALL, mac);
             if known.is_some_and(|s| s.origin == Origin::Local) {
                 return Err(AdminError::OwnAddress(mac));
@@ -577,11 +588,15 @@ fn snooping_info(stack: &Stack, bridge: &Bridge, now: Instant) -> Option<Snoopin
         vid: vlan.vid(),
         members: members.iter().map(name).collect(),
     };
-    let leads = |ifid: &&IfId| snooper.routers(now).any(|(_, member)| member == **ifid);
+    let routers: BTreeSet<IfId> = snooper.routers(now).collect();
+    let all = bridge.members.iter().chain([&bridge.ifid]);
     Some(SnoopingInfo {
         is_querier: snooper.asks(now),
         groups: snooper.groups(now).map(group).collect(),
-        routers: bridge.members.iter().filter(leads).map(name).collect(),
+        routers: all
+            .filter(|ifid| routers.contains(ifid))
+            .map(name)
+            .collect(),
         counters: snooper.counters,
     })
 }

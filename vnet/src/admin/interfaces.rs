@@ -14,6 +14,7 @@ use crate::instance::phase::{Entry, Gone};
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
 use crate::link::{Link, LinkConfig};
+use crate::netif::vlan::classes::ClassMaps;
 use crate::netif::wire::{End, Loop, WireEnd};
 use crate::netif::{
     AdminError, AdminState, IfCounters, IfKind, Kind, Netif, Offload, OffloadSetting, Plug, Wire,
@@ -69,6 +70,9 @@ pub struct VlanInfo {
     pub tpid: Tpid,
     /// The VLAN.
     pub vid: u16,
+    /// How it maps between priorities and traffic classes, if not as its vnet does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<ClassMaps>,
 }
 
 impl From<Gone> for AdminError {
@@ -533,6 +537,7 @@ fn vlan_info(stack: &Stack, netif: &Netif) -> Option<VlanInfo> {
         parent: parent.to_string(),
         tpid: vlan.config.tpid,
         vid: vlan.config.vid,
+        classes: vlan.classes.as_ref().map(|classes| classes.maps.clone()),
     })
 }
 

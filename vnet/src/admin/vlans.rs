@@ -5,6 +5,7 @@ use super::record::{IfOp, Op};
 use crate::base::id::IfId;
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
+use crate::netif::vlan::classes::{ClassMaps, Classes};
 use crate::netif::vlan::{Above, MAX_VLAN_DEPTH, Origin, Vlan, VlanConfig};
 use crate::netif::{AdminError, Kind, Netif};
 use crate::packet::tag::MAX_VID;
@@ -122,6 +123,49 @@ impl Vnet {
             Ok(Op::Interface(name.to_owned(), op))
         })
     }
+
+    /// Sets how a VLAN interface maps between the priority of its tags and the traffic class of its packets; with
+    /// `None`, it does as the tunable `net.link.vlan.classes` says.
+    ///
+    /// # Errors
+    /// There is no interface of that name, or it is not a VLAN interface; a PCP above 7 or a DSCP above 63, or one that
+    /// is mapped twice.
+    ///
+    /// ```
+    /// use vnet::{ClassMaps, ClassRule, System, VlanConfig};
+    ///
+    /// let a = System::virtual_time(1).create("a")?;
+    /// a.port("eth0", None)?;
+    /// a.vlan("eth0", "voice", VlanConfig::dot1q(5))?;
+    /// // Expedited forwarding (RFC 3246) has priority 5, both ways.
+    /// let rules = vec![ClassRule { pcp: 5, dei: false, dscp: 46 }];
+    /// a.set_vlan_classes("voice", Some(ClassMaps { ingress: rules.clone(), egress: rules }))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_vlan_classes(
+        &self,
+        name: &str,
+        classes: Option<ClassMaps>,
+    ) -> Result<(), AdminError> {
+        self.require(Privilege::InterfaceConfig)?;
+        if let Some(maps) = &classes {
+            maps.check()?;
+        }
+        self.configure(|stack, _| {
+            let id = stack.ifs.id_of(name)?;
+            stack.ifs.has_class_maps |= classes.is_some();
+            let netif = stack.ifs.get_mut(id).ok_or(AdminError::Gone)?;
+            let Kind::Vlan(vlan) = &mut netif.kind else {
+                return Err(AdminError::Unsupported {
+                    kind: netif.kind.name(),
+                    what: "is not a VLAN interface",
+                });
+            };
+            vlan.classes = classes.clone().map(|maps| Box::new(Classes::new(maps)));
+            let op = IfOp::SetVlanClasses { classes };
+            Ok(Op::Interface(name.to_owned(), op))
+        })
+    }
 }
 
 fn check(config: VlanConfig) -> Result<(), AdminError> {
@@ -182,6 +226,7 @@ fn make(
         mac: Origin::Parent,
         ip_mtu: None,
         room: ip_mtu,
+        classes: None,
         away: None,
     };
     stack.admit(Resource::Interfaces)?;

@@ -190,6 +190,9 @@ mod tests {
             netif(v.set_offload("eth0", crate::netif::Offload::None))
         }),
         (Privilege::InterfaceConfig, |v| {
+            netif(v.set_vlan_classes("eth0", None))
+        }),
+        (Privilege::InterfaceConfig, |v| {
             netif(v.set_link("eth0", LinkConfig::default()))
         }),
         (Privilege::InterfaceConfig, |v| {

@@ -434,6 +434,7 @@ fn of_interface(interface: Box<str>, op: &IfOp) -> Effect {
         }
         IfOp::SetMac { .. }
         | IfOp::SetVlan { .. }
+        | IfOp::SetVlanClasses { .. }
         | IfOp::SetLagg { .. }
         | IfOp::SetIpMtu { .. }
         | IfOp::SetUp { .. }

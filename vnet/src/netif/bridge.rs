@@ -164,7 +164,7 @@ pub(crate) enum Flood {
     Unknown,
     /// It is for this group, and is known to be wanted only behind some members, and by routers.
     Members(IpAddr),
-    /// Only routers are to have it: it says who is in a group, or is for one in which nobody is known.
+    /// Only routers are to have it: it says who is in a group.
     Routers,
 }
 
@@ -199,6 +199,8 @@ pub(crate) struct Bridge {
     storms: SecondaryMap<IfId, Storm>,
     /// Members that only watch.
     pub spans: Vec<IfId>,
+    /// What it and other bridges of its vnet remember.
+    account: Arc<Account>,
     /// Stations that it introduces.
     pub(super) introductions: Option<Box<Introductions>>,
     /// Its part in a spanning tree.
@@ -213,13 +215,19 @@ impl Bridge {
         Bridge {
             ifid,
             members: Vec::new(),
-            fdb: Fdb::new(seed, config.max_age, config.max_stations, account),
+            fdb: Fdb::new(
+                seed,
+                config.max_age,
+                config.max_stations,
+                Arc::clone(&account),
+            ),
             config,
             member_configs: SecondaryMap::new(),
             vlans: None,
             snooper: None,
             storms: SecondaryMap::new(),
             spans: Vec::new(),
+            account,
             introductions: None,
             tree: None,
             counters: BridgeCounters::default(),
@@ -242,10 +250,18 @@ impl Bridge {
             }
             vlans
         });
+        if config.vlans != self.config.vlans
+            && let Some(snooper) = &mut self.snooper
+        {
+            snooper.forget_all();
+        }
         match (&config.snooping, &mut self.snooper) {
             (None, snooper) => *snooper = None,
-            (Some(config), Some(snooper)) => snooper.set_config(*config),
-            (Some(config), none) => *none = Some(Box::new(Snooper::new(*config))),
+            (Some(config), Some(snooper)) => snooper.set_config(now, *config),
+            (Some(config), none) => {
+                let account = Arc::clone(&self.account);
+                *none = Some(Box::new(Snooper::new(*config, account)));
+            }
         }
         self.config = config;
         self.ask_where_members_are(now);
@@ -261,7 +277,7 @@ impl Bridge {
             && old.vlans != config.vlans
         {
             self.fdb.remove_if(|s| s.ifid == member && is_learned(s));
-            self.nobody_is_behind(member);
+            self.forget_groups(member);
         }
         match config.storm.is_default() {
             true => drop(self.storms.remove(member)),
@@ -279,6 +295,7 @@ impl Bridge {
             self.spans.push(member);
             // Nobody is behind it.
             self.fdb.remove_if(|s| s.ifid == member && is_learned(s));
+            self.forget_groups(member);
         }
         self.member_configs.insert(member, config);
         self.ask_where_members_are(now);
@@ -290,20 +307,41 @@ impl Bridge {
             return;
         };
         let vlans = match self.config.vlans {
-            None => vec![Fid::ALL],
+            None => BTreeSet::from([Fid::ALL]),
             Some(_) => {
                 let untagged = self.member_configs.values().map(|c| &c.vlans.untagged);
-                let vids: BTreeSet<u16> = untagged.flat_map(|set| set.iter()).collect();
-                vids.into_iter().map(Fid::of).collect()
+                untagged.flat_map(|set| set.iter()).map(Fid::of).collect()
             }
         };
         snooper.ask_in(now, &vlans);
     }
 
     /// Whoever was in a group behind a member is not known to be there any more.
-    pub(crate) fn nobody_is_behind(&mut self, member: IfId) {
+    fn forget_groups(&mut self, member: IfId) {
         if let Some(snooper) = &mut self.snooper {
             snooper.forget(member);
+        }
+    }
+
+    /// A member runs, or does not. Who is behind one that begins to is asked.
+    pub(super) fn runs(&mut self, now: Instant, member: IfId, is_running: bool) {
+        let Some(snooper) = &mut self.snooper else {
+            return;
+        };
+        match is_running {
+            true => {
+                let config = self.member_configs.get(member);
+                snooper.is_back(now, member, |vlan| is_in(config, vlan));
+            }
+            false => snooper.absent(member),
+        }
+    }
+
+    /// A member is new, or in other VLANs: who is behind it is asked.
+    pub(super) fn greet(&mut self, now: Instant, member: IfId) {
+        if let Some(snooper) = &mut self.snooper {
+            let config = self.member_configs.get(member);
+            snooper.greet(now, member, |vlan| is_in(config, vlan));
         }
     }
 
@@ -313,12 +351,14 @@ impl Bridge {
     }
 
     /// Forgets a member.
-    fn remove_member(&mut self, member: IfId) {
+    fn remove_member(&mut self, now: Instant, member: IfId) {
         self.members.retain(|m| *m != member);
         self.fdb.remove_if(|s| s.ifid == member);
         self.member_configs.remove(member);
         self.storms.remove(member);
-        self.nobody_is_behind(member);
+        if let Some(snooper) = &mut self.snooper {
+            snooper.remove(member);
+        }
         self.spans.retain(|m| *m != member);
         if let Some(introductions) = &mut self.introductions {
             introductions.forget(member);
@@ -326,6 +366,7 @@ impl Bridge {
         if let Some(vlans) = &mut self.vlans {
             vlans.remove(member);
         }
+        self.ask_where_members_are(now);
     }
 
     /// Decides about a frame that `from` brought in, whose tags are off. It is in its VLAN then.
@@ -360,7 +401,6 @@ impl Bridge {
         if matches!(learned, Learned::Own | Learned::Refused) {
             return Verdict::Drop(self.turn_away(learned));
         }
-        let host = self.host(packet);
         let is_group = header.dst.is_multicast();
         if is_group && self.config.mode == BridgeMode::Switch && self.is_reserved(header.dst) {
             return Verdict::Drop(self.filtered());
@@ -372,16 +412,18 @@ impl Bridge {
         let local = station.filter(|s| s.origin == Origin::Local);
         if is_group || self.config.mode == BridgeMode::Hub {
             let mut why = Flood::of(header.dst);
-            if self.snooper.is_some() && why == Flood::Multicast {
-                match self.snoop(now, from, class, header, packet) {
+            // What is dropped says nothing.
+            if from.config.is_limited && !self.admits(now, from.ifid, why) {
+                return Verdict::Drop(DropReason::RateLimited);
+            }
+            if self.snoops(why) {
+                match self.snoop(now, from.ifid, class, header, packet) {
                     Ok(found) => why = found,
                     Err(reason) => return Verdict::Drop(reason),
                 }
             }
-            if from.config.is_limited && !self.admits(now, from.ifid, why) {
-                return Verdict::Drop(DropReason::RateLimited);
-            }
-            let up = host.filter(|_| is_group || local.is_some());
+            let is_ours = is_group || local.is_some();
+            let up = self.host(packet).filter(|_| is_ours);
             self.counters.delivered += u64::from(up.is_some());
             return Verdict::Flood(why, up);
         }
@@ -390,7 +432,7 @@ impl Bridge {
                 Verdict::Drop(DropReason::RateLimited)
             }
             None => Verdict::Flood(Flood::Unknown, None),
-            Some(station) if self.takes(host, &station) => {
+            Some(station) if self.takes(packet, &station) => {
                 self.counters.delivered += 1;
                 self.to_host(packet);
                 Verdict::Up(station.ifid)
@@ -416,9 +458,9 @@ impl Bridge {
     /// bridge's interface. By a member it does not come in where VLANs are told apart: on its own, a member
     /// is in none.
     #[inline]
-    fn takes(&self, host: Option<IfId>, station: &FdbEntry) -> bool {
+    fn takes(&self, packet: &Packet, station: &FdbEntry) -> bool {
         let by_member = station.origin == Origin::Local && self.vlans.is_none();
-        host.is_some_and(|host| host == station.ifid || by_member)
+        (station.ifid == self.ifid || by_member) && self.host(packet).is_some()
     }
 
     /// Whether a station is behind another member than `from`.
@@ -467,6 +509,12 @@ impl Bridge {
         Some(Verdict::Drop(reason))
     }
 
+    /// Whether it reads frames that go to many for this reason. A hub sends everything to all.
+    #[inline]
+    fn snoops(&self, why: Flood) -> bool {
+        why == Flood::Multicast && self.snooper.is_some() && self.config.mode == BridgeMode::Switch
+    }
+
     /// Reads a frame to a group, and decides who is to have it (RFC 4541).
     ///
     /// # Errors
@@ -475,29 +523,33 @@ impl Bridge {
     fn snoop(
         &mut self,
         now: Instant,
-        from: Ingress,
+        from: IfId,
         class: Class,
         header: &EtherHeader,
         packet: &mut Packet,
     ) -> Result<Flood, DropReason> {
-        let read = snooping::read::read(header, packet);
-        let Some(snooper) = &mut self.snooper else {
+        let tags = packet.meta.tags;
+        let behind_own = match self.vlans {
+            None => tags.outer(),
+            Some(_) => tags.inner(),
+        };
+        let Some(snooper) = self.snooper.as_mut().filter(|_| behind_own.is_none()) else {
+            // It is of a VLAN of which the bridge knows nothing.
             return Ok(Flood::Multicast);
         };
-        match read {
+        match snooping::read::read(header, packet) {
             Ok(None) => Ok(Flood::Multicast),
             Ok(Some(ToGroup::Heard(heard))) => {
-                snooper.heard(now, class.vlan, from.ifid, &heard);
+                snooper.heard(now, class.vlan, from, &heard);
                 Ok(match heard.says {
                     // Section 2.1.1 (1) a: hosts are not to hear each other's.
                     Says::Memberships(_) => Flood::Routers,
-                    Says::Query { .. } | Says::Hello => Flood::Multicast,
+                    Says::Query { .. } | Says::Hello(_) => Flood::Multicast,
                 })
             }
             Ok(Some(ToGroup::Data(group))) => Ok(match snooper.audience(now, class.vlan, group) {
                 Audience::All => Flood::Multicast,
                 Audience::Members(group) => Flood::Members(group),
-                Audience::Routers => Flood::Routers,
             }),
             Err(_) => {
                 snooper.counters.malformed += 1;
@@ -506,20 +558,17 @@ impl Bridge {
         }
     }
 
-    /// The audience of what the vnet itself sends to a group.
-    #[inline(never)]
-    fn audience(&self, now: Instant, vlan: Fid, packet: &mut Packet) -> Flood {
+    /// The same for a frame that leaves by the bridge's interface: hosts and routers may be above that, too.
+    fn snoop_above(
+        &mut self,
+        now: Instant,
+        class: Class,
+        packet: &mut Packet,
+    ) -> Result<Flood, DropReason> {
         let header = packet.pull_up(ETHER_LEN).map(|b| EtherHeader::parse(b));
-        let (Some(snooper), Some(Ok(header))) = (&self.snooper, header) else {
-            return Flood::Multicast;
-        };
-        match snooping::read::read(&header, packet) {
-            Ok(Some(ToGroup::Data(group))) => match snooper.audience(now, vlan, group) {
-                Audience::All => Flood::Multicast,
-                Audience::Members(group) => Flood::Members(group),
-                Audience::Routers => Flood::Routers,
-            },
-            _ => Flood::Multicast,
+        match header {
+            Some(Ok(header)) => self.snoop(now, self.ifid, class, &header, packet),
+            _ => Ok(Flood::Multicast),
         }
     }
 
@@ -549,10 +598,13 @@ impl Bridge {
         let vlan = class.vlan;
         if dst.is_multicast() || self.config.mode == BridgeMode::Hub {
             let why = Flood::of(dst);
-            return Output::Flood(match self.snooper {
-                Some(_) if why == Flood::Multicast => self.audience(now, vlan, packet),
-                _ => why,
-            });
+            if self.snoops(why) {
+                return match self.snoop_above(now, class, packet) {
+                    Ok(why) => Output::Flood(why),
+                    Err(reason) => Output::Drop(reason),
+                };
+            }
+            return Output::Flood(why);
         }
         match self.fdb.lookup(now, vlan, dst) {
             None => Output::Flood(Flood::Unknown),
@@ -571,6 +623,7 @@ impl Bridge {
                 ifid: self.ifid,
                 origin: Origin::Learned,
                 most: u32::MAX,
+                most_in_vlan: u32::MAX,
             };
             self.note(now, class, src, source);
         }
@@ -591,10 +644,11 @@ impl Bridge {
     }
 
     /// Whether BPDUs are sent and heard by a member. They are not in a tunnel through bridges of the
-    /// customers' own kind: both would take those of the others for their own.
+    /// customers' own kind: both would take those of the others for their own; nor by one that only watches.
     pub(crate) fn speaks_by(&self, member: IfId) -> bool {
         let vlans = self.vlans.as_ref();
-        self.is_provider() || vlans.is_none_or(|vlans| !vlans.is_tunnel(member))
+        let is_tunnel = vlans.is_some_and(|vlans| vlans.is_tunnel(member));
+        (self.is_provider() || !is_tunnel) && !self.spans.contains(&member)
     }
 
     /// True for groups whose frames are for the stations on one wire (IEEE 802.1Q-2018, tables 8-1 and, for
@@ -620,6 +674,7 @@ impl Bridge {
             ifid: from.ifid,
             origin: from.config.remembers,
             most: from.config.max_stations,
+            most_in_vlan: from.config.max_in_vlan,
         };
         self.note(now, class, src, source)
     }
@@ -670,6 +725,12 @@ impl Bridge {
         self.counters.vlan_filtered += 1;
         DropReason::VlanFiltered
     }
+}
+
+/// Whether a member is in a VLAN, or in none, where they are not told apart.
+fn is_in(config: Option<&MemberConfig>, vlan: Fid) -> bool {
+    let carries = |vid| config.is_some_and(|config| config.vlans.carries(vid));
+    vlan.vid().is_none_or(carries)
 }
 
 /// Why a member does not take part in forwarding, if it does not.

@@ -255,9 +255,9 @@ impl Lagg {
         let read = SlowPdu::parse(head, len.saturating_sub(ETHER_LEN));
         match (read, &mut self.lacp) {
             (Ok(SlowPdu::Lacp(du)), Some(lacp)) => {
-                lacp.input(now, from, &du);
+                let heard = lacp.input(now, from, &du);
                 if let Some(port) = self.port_mut(from) {
-                    port.pdus_in += 1;
+                    port.pdus_in += u64::from(heard);
                 }
                 Ok(())
             }

@@ -222,6 +222,8 @@ pub(crate) struct IfTable {
     pub(crate) link_account: Arc<Account>,
     /// Whether the traffic class of packets and the priority of VLAN tags follow each other.
     pub(crate) vlan_classes: Switch,
+    /// An interface has, or had, maps of its own between the two.
+    pub(crate) has_class_maps: bool,
     fingerprint: Fingerprinting,
     pub(crate) walked: Walked,
     /// Loans of VLAN interfaces whose parents have left this vnet: they are to end.
@@ -240,6 +242,7 @@ impl Default for IfTable {
             link_deadlines: Deadlines::default(),
             link_account: Arc::new(Account::new(DEFAULT_LINK_BYTES)),
             vlan_classes: Switch::Off,
+            has_class_maps: false,
             fingerprint: Fingerprinting::Off,
             walked: Walked::default(),
             orphans: Vec::new(),
@@ -278,10 +281,18 @@ impl IfTable {
         });
         self.order.insert(self.made, id);
         self.names.insert(name.into(), id);
+        let vlan = self.slots.get(id).and_then(|i| i.kind.vlan());
+        self.has_class_maps |= vlan.is_some_and(|vlan| vlan.classes.is_some());
         if let (Fingerprinting::On(_), Some(netif)) = (self.fingerprint, self.slots.get_mut(id)) {
             netif.fingerprint = Some(Box::new(Recorder::new(self.made)));
         }
         Ok(id)
+    }
+
+    /// Whether the traffic class of a packet and the priority of its tag may follow each other.
+    #[inline]
+    pub(crate) fn classifies(&self) -> bool {
+        self.vlan_classes.is_on() || self.has_class_maps
     }
 
     /// Gives an interface another name.

@@ -8,10 +8,13 @@
 //! from it into the inbox of the parent's vnet, as ones that are to leave by the parent
 //! ([`Passage`]).
 
+pub(crate) mod classes;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use self::classes::Classes;
 use super::inbox::{Inbox, Item, News};
 use super::wire::{End, Plug, Wire, WireEnd};
 use crate::base::id::IfId;
@@ -94,6 +97,8 @@ pub(crate) struct Vlan {
     pub(crate) ip_mtu: Option<u16>,
     /// What that can carry; while the interface is in another vnet, what it could when that last was known.
     pub(crate) room: u16,
+    /// How it maps between classes and priorities, if not as its vnet does.
+    pub(crate) classes: Option<Box<Classes>>,
     /// The way to the parent, while the interface is in another vnet.
     pub(crate) away: Option<Arc<Passage>>,
 }

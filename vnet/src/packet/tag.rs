@@ -101,6 +101,16 @@ impl Priority {
         Priority(pcp << 1 & 0xf)
     }
 
+    /// That of a frame that may be dropped before others, or not.
+    pub(crate) const fn new(pcp: u8, dei: bool) -> Priority {
+        Priority(Priority::of(pcp).0 | dei as u8)
+    }
+
+    /// Its place among the 16 that there are.
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize & 0xf
+    }
+
     /// Its three bits.
     pub(crate) const fn pcp(self) -> u8 {
         self.0 >> 1
@@ -133,6 +143,12 @@ impl Tags {
     #[inline]
     pub(crate) const fn is_empty(self) -> bool {
         self.tpids & Tags::TPIDS == 0
+    }
+
+    /// True when there are none, nor a priority.
+    #[inline]
+    pub(crate) const fn is_plain(self) -> bool {
+        self.tpids == 0
     }
 
     /// The priority of the frame, apart from its tags.

@@ -143,7 +143,7 @@ fn arrive(s: &mut Stack, cx: &mut Cx, mut packet: Packet) {
                 }
             }
             Verdict::Above(above) => {
-                if s.ifs.vlan_classes.is_on() {
+                if s.ifs.classifies() && s.ifs.get(above).is_some_and(|i| i.kind.vlan().is_some()) {
                     classes::classify(&s.ifs, above, &mut packet);
                 }
                 (packet.meta.rcvif, by) = (Some(above), By::Wire);
@@ -219,12 +219,6 @@ fn at_interface(
             }
         }
     }
-    if !packet.meta.tags.is_empty() {
-        match tagged(netif, header, packet) {
-            Ok(untagged) => header = untagged,
-            Err(verdict) => return verdict,
-        }
-    }
     let medium = match netif.can().needs_neighbours {
         true => Medium::Wire,
         false => Medium::Loopback,
@@ -234,6 +228,15 @@ fn at_interface(
         mac: netif.mac,
         medium,
     };
+    if !packet.meta.tags.is_plain() {
+        match tagged(netif, header, packet) {
+            Ok(untagged) => header = untagged,
+            Err(verdict) => return verdict,
+        }
+        if s.ifs.classifies() {
+            classes::classify(&s.ifs, station.ifid, packet);
+        }
+    }
     Verdict::Up(station, header)
 }
 
@@ -338,7 +341,8 @@ fn bridge(
     if !itself.taps.is_empty() {
         watch(cx, itself.id, watched);
     }
-    if !bridge.spans.is_empty() {
+    // What comes in by one of them is dropped, and no other's to see.
+    if !bridge.spans.is_empty() && !from.config.span.is_on() {
         tx::to_spans(s, cx, id, &packet, &mut Trail::default());
     }
     let bridge = s.bridges.get_mut(id).expect(tx::FLOODS);

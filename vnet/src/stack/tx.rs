@@ -33,7 +33,7 @@ use crate::ip::versions::{self, Fit, PrependError};
 use crate::ip::{NoWay, Outgoing, Refusal, Way};
 use crate::neigh;
 use crate::netif::bridge::introduce::Introduction;
-use crate::netif::bridge::snooping::Question;
+use crate::netif::bridge::snooping::read::Question;
 use crate::netif::bridge::spanning::Said;
 use crate::netif::bridge::stp::bpdu::{self, Encoded};
 use crate::netif::bridge::{self, BridgeId, Flood, Ingress, Sender};
@@ -416,8 +416,8 @@ pub(super) fn ether(
     match netif.kind {
         Kind::Loopback(_) | Kind::Epair(_) | Kind::Port(_) => netif.transmit(cx, packet),
         Kind::Bridge(_) | Kind::Vlan(_) | Kind::Lagg(_) => {
-            if s.ifs.vlan_classes.is_on() {
-                classes::prioritise(&mut packet);
+            if s.ifs.classifies() {
+                classes::prioritise(&s.ifs, ifid, &mut packet);
             }
             send(s, cx, ifid, packet, &mut Trail::default());
         }
@@ -560,7 +560,12 @@ fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, mut packet: Packet, trail: &
     let bridge = s.bridges.get_mut(id).expect(FLOODS);
     let refused = match bridge.output(cx.now, sender, dst, &mut packet) {
         bridge::Output::Drop(reason) => Err(reason),
-        bridge::Output::Flood(why) => to_members(s, cx, id, None, why, &mut packet, trail),
+        bridge::Output::Flood(why) => {
+            if why == Flood::Routers {
+                s.bridges.tend(id);
+            }
+            to_members(s, cx, id, None, why, &mut packet, trail)
+        }
         bridge::Output::Forward(to) => {
             match bridge.forward(&s.ifs, cx.now, None, to, &mut packet) {
                 Ok(()) => return Sent::Down(to, packet),
@@ -587,13 +592,17 @@ pub(super) fn to_spans(
     let Some(copy) = bridge.watched(packet) else {
         return;
     };
-    let (depth, from) = (trail.depth, packet.meta.rcvif);
+    let depth = trail.depth;
     for to in bridge.spans.clone() {
-        if Some(to) == from || trail.copies == MAX_COPIES {
-            continue;
+        if trail.copies == MAX_COPIES {
+            cx.stats.drop_tx(DropReason::TooManyCopies);
+            break;
         }
-        (trail.depth, trail.copies) = (depth, trail.copies + 1);
-        send(s, cx, to, copy.clone(), trail);
+        let (mut copy, bridge) = (copy.clone(), s.bridges.get_mut(id).expect(FLOODS));
+        if bridge.shows(&s.ifs, to, &mut copy) {
+            (trail.depth, trail.copies) = (depth, trail.copies + 1);
+            send(s, cx, to, copy, trail);
+        }
     }
     trail.depth = depth;
 }
@@ -672,27 +681,36 @@ fn ask_for_groups(s: &mut Stack, cx: &mut Cx, id: BridgeId, question: &Question)
     let Some(itself) = s.ifs.get(bridge.ifid).filter(|i| i.is_running()) else {
         return;
     };
-    let ip = question.query.packet(question.src, question.interval);
-    let group = question.query.group.unwrap_or(Ipv4Addr::new(224, 0, 0, 1));
+    let (group, ip) = question.packet();
     let header = EtherHeader {
-        dst: MacAddr::of_group(group.into()),
+        dst: MacAddr::of_group(group),
         src: itself.mac,
-        ether_type: EtherType::IPV4,
+        ether_type: EtherType::of(group),
     };
     let mut packet = Packet::outgoing(Payload::from(ip));
     header.emit(packet.prepend(ETHER_LEN));
     packet.meta.csum = Csum::Verified;
     bridge.put_in_vlan(question.vlan, &mut packet);
-    let trail = &mut Trail::default();
-    let sent = match question.to {
-        None => to_members(s, cx, id, None, Flood::Any, &mut packet, trail),
-        Some(to) => match bridge.forward(&s.ifs, cx.now, None, to, &mut packet) {
-            Ok(()) => return send(s, cx, to, packet, trail),
-            Err(reason) => Err(reason),
-        },
+    let members = match question.to {
+        None => bridge.members.clone(),
+        Some(to) => bridge
+            .members
+            .iter()
+            .copied()
+            .filter(|m| *m == to)
+            .collect(),
     };
-    if let Err(reason) = sent {
-        cx.stats.drop_tx(reason);
+    let mut is_sent = false;
+    for to in members {
+        let (mut copy, bridge) = (packet.clone(), s.bridges.get_mut(id).expect(FLOODS));
+        if bridge.lets_out(&s.ifs, cx.now, None, to, Flood::Multicast, &mut copy) {
+            is_sent = true;
+            send(s, cx, to, copy, &mut Trail::default());
+        }
+    }
+    let bridge = s.bridges.get_mut(id).expect(FLOODS);
+    if let Some(snooper) = &mut bridge.snooper {
+        snooper.counters.queries_out += u64::from(is_sent);
     }
 }
 

@@ -192,6 +192,9 @@ fn interface(view: &InterfaceView, width: usize, f: &mut String) -> fmt::Result 
             f,
             "\tvlan: {vid} vlanproto: {tpid} parent interface: {parent}"
         )?;
+        if let Some(maps) = &vlan.classes {
+            writeln!(f, "\tclasses: {maps}")?;
+        }
     }
     if let Some(bridge) = &view.bridging {
         writeln!(f, "\tbridge: {}", bridge.config)?;

@@ -524,6 +524,7 @@ impl Vnet {
                 self.vlan(parent, name, VlanConfig::new(*tpid, *vid))?;
             }
             IfOp::SetVlan { tpid, vid } => self.set_vlan(name, VlanConfig::new(*tpid, *vid))?,
+            IfOp::SetVlanClasses { classes } => self.set_vlan_classes(name, classes.clone())?,
             IfOp::Lagg { config } => self.lagg(name, *config)?,
             IfOp::SetLagg { config } => self.set_lagg(name, *config)?,
             IfOp::RemoveInterface {} => self.remove_interface(name)?,

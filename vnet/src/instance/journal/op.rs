@@ -17,6 +17,7 @@ use crate::netif::AdminState;
 use crate::netif::Offload;
 use crate::netif::bridge::{BridgeConfig, MemberConfig};
 use crate::netif::lagg::config::LaggConfig;
+use crate::netif::vlan::classes::ClassMaps;
 use crate::packet::MacAddr;
 use crate::packet::tag::Tpid;
 use crate::stack::limits::{Resource, UNLIMITED};
@@ -169,6 +170,12 @@ operations! {
                 tpid: Tpid,
                 /// The VLAN.
                 vid: u16,
+            },
+            /// [`Vnet::set_vlan_classes`](crate::Vnet::set_vlan_classes).
+            SetVlanClasses = "set_vlan_classes" {
+                /// Its maps, if it has any.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                classes: Option<ClassMaps>,
             },
             /// [`Vnet::lagg`](crate::Vnet::lagg).
             Lagg = "lagg" {
@@ -442,6 +449,10 @@ impl fmt::Display for IfOp {
             } => write!(f, " to {peer}:{peer_interface}"),
             IfOp::Vlan { parent, tpid, vid } => write!(f, " on {parent} {tpid} {vid}"),
             IfOp::SetVlan { tpid, vid } => write!(f, " {tpid} {vid}"),
+            IfOp::SetVlanClasses { classes: None } => f.write_str(" as the vnet"),
+            IfOp::SetVlanClasses {
+                classes: Some(maps),
+            } => write!(f, " {maps}"),
             IfOp::Lagg { config } | IfOp::SetLagg { config } => write!(f, " {config:?}"),
             IfOp::Port { mac } => mac.map_or(Ok(()), |mac| write!(f, " {mac}")),
             IfOp::Bridge {} | IfOp::RemoveInterface {} => Ok(()),

@@ -150,6 +150,10 @@ pub struct MemberConfig {
     /// dropped, also of those for which the bridge has no room. It needs `learn`, and has no effect on a hub.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_stations: Option<u32>,
+    /// The number of stations that are learned behind it in each VLAN that has a forwarding database of its own; no
+    /// limit by default. Frames of other stations are dropped, as with `max_stations`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_stations_in_vlan: Option<u32>,
     /// How many frames that go to many it may bring in; no limit by default.
     #[serde(skip_serializing_if = "StormLimits::is_default")]
     pub storm: StormLimits,
@@ -172,11 +176,16 @@ impl MemberConfig {
     /// The first parameter that is not, or does.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.rstp.check()?;
-        if self.max_stations.is_some() && !self.learn.is_on() {
-            return Err(ConfigError::new(
-                "max_stations",
-                "where no stations are learned, they are not counted: set `learn`, or no limit",
-            ));
+        for (setting, limit) in [
+            ("max_stations", self.max_stations),
+            ("max_stations_in_vlan", self.max_stations_in_vlan),
+        ] {
+            if limit.is_some() && !self.learn.is_on() {
+                return Err(ConfigError::new(
+                    setting,
+                    "where no stations are learned, they are not counted: set `learn`, or no limit",
+                ));
+            }
         }
         if self.sticky.is_on() && self.max_stations.is_none() {
             return Err(ConfigError::new(
@@ -199,6 +208,7 @@ impl Default for MemberConfig {
             router: Switchable::Off,
             sticky: Switchable::Off,
             max_stations: None,
+            max_stations_in_vlan: None,
             storm: StormLimits::default(),
             span: Switchable::Off,
             rstp: RstpPort::default(),
@@ -220,6 +230,8 @@ pub(crate) struct Treatment {
     pub(crate) remembers: Origin,
     /// How many of them.
     pub(crate) max_stations: u32,
+    /// How many of them in each VLAN.
+    pub(crate) max_in_vlan: u32,
     /// It brings in only so many frames that go to many.
     pub(crate) is_limited: bool,
     pub(crate) span: Switchable,
@@ -237,6 +249,7 @@ impl From<&MemberConfig> for Treatment {
             router,
             sticky,
             max_stations,
+            max_stations_in_vlan,
             storm,
             span,
             rstp,
@@ -255,6 +268,7 @@ impl From<&MemberConfig> for Treatment {
                 Switchable::Off => Origin::Learned,
             },
             max_stations: max_stations.unwrap_or(u32::MAX),
+            max_in_vlan: max_stations_in_vlan.unwrap_or(u32::MAX),
             is_limited: !storm.is_default(),
             span,
             rstp,

@@ -53,6 +53,7 @@ impl fmt::Display for Snooping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Snooping {
             querier,
+            querier_v6,
             query_interval,
             fast_leave,
             unknown,
@@ -61,6 +62,9 @@ impl fmt::Display for Snooping {
         let usual = Snooping::default();
         f.write_str("snooping")?;
         if let Some(address) = querier {
+            write!(f, ", querier {address}")?;
+        }
+        if let Some(address) = querier_v6 {
             write!(f, ", querier {address}")?;
         }
         if *query_interval != usual.query_interval {
@@ -122,6 +126,7 @@ impl fmt::Display for MemberConfig {
             router,
             sticky,
             max_stations,
+            max_stations_in_vlan,
             storm,
             span,
             rstp,
@@ -150,6 +155,9 @@ impl fmt::Display for MemberConfig {
         part(sticky.is_on(), format_args!("sticky"));
         if let Some(most) = max_stations {
             part(true, format_args!("at most {most} stations"));
+        }
+        if let Some(most) = max_stations_in_vlan {
+            part(true, format_args!("at most {most} stations in each VLAN"));
         }
         let limits = [
             (storm.broadcast, "broadcasts"),
@@ -262,6 +270,7 @@ mod tests {
             }),
             snooping: Some(Snooping {
                 querier: Some(std::net::Ipv4Addr::new(192, 0, 2, 1)),
+                querier_v6: "fe80::1".parse().ok(),
                 query_interval: Duration::from_secs(60),
                 fast_leave: Switchable::On,
                 unknown: Switchable::Off,
@@ -275,7 +284,7 @@ mod tests {
         assert_eq!(
             bridge.to_string(),
             "hub, host detached, stations forgotten after 20s, at most 8 stations, rstp, priority 4096, hello \
-             time 1s, max age 10s, forward delay 9s, hold count 3, snooping, querier 192.0.2.1, query interval 60s, fast leave, unknown groups to routers \
+             time 1s, max age 10s, forward delay 9s, hold count 3, snooping, querier 192.0.2.1, querier fe80::1, query interval 60s, fast leave, unknown groups to routers \
              only, at most 9 groups, VLANs of 802.1Q, \
              at most 7 stations in each"
         );
@@ -289,6 +298,7 @@ mod tests {
             router: Switchable::On,
             sticky: Switchable::On,
             max_stations: Some(2),
+            max_stations_in_vlan: Some(1),
             storm: StormLimits {
                 broadcast: NonZeroU32::new(10),
                 multicast: None,
@@ -307,7 +317,7 @@ mod tests {
         };
         assert_eq!(
             member.to_string(),
-            "no learning, no discovery, private, no broadcasts, no multicasts, router, sticky, at most 2 stations, at most 10 broadcasts/s, at most 3 unknown unicasts/s, span, port priority 16, path cost 7, edge port, shared segment, BPDU guard, \
+            "no learning, no discovery, private, no broadcasts, no multicasts, router, sticky, at most 2 stations, at most 1 stations in each VLAN, at most 10 broadcasts/s, at most 3 unknown unicasts/s, span, port priority 16, path cost 7, edge port, shared segment, BPDU guard, \
              root guard, untagged 5, PVID 5, tags refused"
         );
     }

@@ -120,12 +120,25 @@ impl Bridge {
         (packet.meta.bridges < MAX_BRIDGES).then_some(copy)
     }
 
+    /// Whether a member that only watches can be sent such a copy.
+    pub(crate) fn shows(&mut self, ifs: &IfTable, to: IfId, copy: &mut Packet) -> bool {
+        let Some(netif) = ifs.get(to).filter(|i| i.is_running()) else {
+            self.counters.member_down += 1;
+            return false;
+        };
+        let frame = FrameSize::of(copy);
+        let fits = frame.is_ok_and(|frame| frame.fits(netif.ip_mtu, Form::Tagged));
+        self.counters.too_big += u64::from(!fits);
+        fits
+    }
+
     /// Makes a frame that is inside the bridge what the vnet itself receives.
     pub(crate) fn to_host(&self, packet: &mut Packet) {
         if let Some(vlans) = &self.vlans
             && vlans.host_form(vlans.place(packet)) == Some(Form::Untagged)
+            && let Some(tag) = packet.pop_tag()
         {
-            packet.pop_tag();
+            packet.meta.tags.set_priority(tag.priority());
         }
     }
 
@@ -169,11 +182,25 @@ impl Bridge {
             config: member.config,
             state: member.state,
         });
-        let (place, to) = (self.place(packet), who.by);
+        self.lets_out(ifs, now, from, who.by, Flood::Broadcast, packet)
+    }
+
+    /// Makes a frame of the bridge's own, which is inside it, one that leaves by a member; false when it does not
+    /// leave there.
+    pub(crate) fn lets_out(
+        &mut self,
+        ifs: &IfTable,
+        now: Instant,
+        from: Option<Ingress>,
+        to: IfId,
+        why: Flood,
+        packet: &mut Packet,
+    ) -> bool {
+        let place = self.place(packet);
         let Ok(frame) = FrameSize::of(packet) else {
             return false;
         };
-        let form = self.admit(ifs, now, from, to, Flood::Broadcast, place, frame);
+        let form = self.admit(ifs, now, from, to, why, place, frame);
         form.map(|form| leave(packet, form)).is_ok()
     }
 
@@ -197,9 +224,7 @@ impl Bridge {
     #[inline(never)]
     fn wants(&self, now: Instant, why: Flood, vlan: Fid, to: IfId, config: Treatment) -> Switch {
         let leads = |s: &Snooper| match why {
-            Flood::Members(group) => {
-                s.is_member(now, vlan, group, to) || s.is_router(now, vlan, to)
-            }
+            Flood::Members(group) => s.wants(now, vlan, group, to),
             _ => s.is_router(now, vlan, to),
         };
         match config.router.is_on() || self.snooper.as_deref().is_some_and(leads) {

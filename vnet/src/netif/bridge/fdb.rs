@@ -128,11 +128,52 @@ pub(crate) struct Source {
     pub(crate) origin: Origin,
     /// How many stations are learned there.
     pub(crate) most: u32,
+    /// How many of them in each VLAN.
+    pub(crate) most_in_vlan: u32,
 }
 
-struct Slot {
+/// An entry, where it is looked up: in the index itself, so that a frame costs no more steps through memory than it
+/// must.
+struct Station {
     entry: FdbEntry,
+    id: EntryId,
+}
+
+/// What is seldom needed of it.
+struct Slot {
+    key: Key,
     armed: Armed,
+}
+
+/// What a frame of a station says to what is known of it.
+enum Met {
+    /// Nothing new.
+    Known(Learned),
+    /// It is behind another member than in this database.
+    Elsewhere(Fid),
+    /// The entry is gone, but for its memory.
+    TooOld(Fid),
+}
+
+impl Station {
+    /// A frame of it has come in.
+    #[inline]
+    fn meets(&mut self, now: Instant, max_age: Duration, class: Class, from: IfId) -> Met {
+        let entry = &mut self.entry;
+        match entry.origin {
+            Origin::Local => Met::Known(Learned::Own),
+            Origin::Static | Origin::Sticky if entry.ifid == from => Met::Known(Learned::Known),
+            Origin::Static | Origin::Sticky => Met::Known(Learned::Pinned),
+            Origin::Learned if !max_age.is_zero() && now - entry.seen >= max_age => {
+                Met::TooOld(entry.fid)
+            }
+            Origin::Learned if entry.ifid != from => Met::Elsewhere(entry.fid),
+            Origin::Learned => {
+                (entry.seen, entry.seen_in) = (now, class.vlan);
+                Met::Known(Learned::Known)
+            }
+        }
+    }
 }
 
 /// A VLAN and an address, in one number.
@@ -151,7 +192,7 @@ impl Key {
 /// The forwarding database.
 pub(crate) struct Fdb {
     slots: Slab<EntryId, Slot>,
-    index: Map<Key, EntryId>,
+    index: Map<Key, Station>,
     ageing: Deadlines<EntryId>,
     learned: usize,
     /// How many of them are behind each member.
@@ -160,6 +201,8 @@ pub(crate) struct Fdb {
     of_one_vlan: usize,
     /// How many learned ones there are of each VLAN.
     in_vlan: Map<Fid, u32>,
+    /// How many of them are behind each member.
+    behind_in_vlan: Map<(IfId, Fid), u32>,
     max_age: Duration,
     max_learned: usize,
     max_in_vlan: u32,
@@ -184,6 +227,7 @@ impl Fdb {
             behind: SecondaryMap::new(),
             of_one_vlan: 0,
             in_vlan: Map::seeded(seed),
+            behind_in_vlan: Map::seeded(seed),
             max_age,
             max_learned,
             max_in_vlan: u32::MAX,
@@ -207,21 +251,16 @@ impl Fdb {
         self.max_in_vlan = max_in_vlan;
     }
 
-    /// What is known of that address in a VLAN, unless it is unknown or too old.
+    /// What is known of that address in a VLAN, unless it is unknown or too old: by the entry for that VLAN, or else
+    /// the one for all.
     #[inline]
     pub(crate) fn lookup(&self, now: Instant, vlan: Fid, mac: MacAddr) -> Option<&FdbEntry> {
-        let entry = &self.slots.get(self.find(vlan, mac)?)?.entry;
-        (now < self.expiry(entry)).then_some(entry)
-    }
-
-    /// The entry for that VLAN, or else the one for all.
-    #[inline]
-    fn find(&self, vlan: Fid, mac: MacAddr) -> Option<EntryId> {
-        let found = self.index.get(&Key::new(vlan, mac));
+        let mut found = self.index.get(&Key::new(vlan, mac));
         if found.is_none() && vlan != Fid::ALL {
-            return self.index.get(&Key::new(Fid::ALL, mac)).copied();
+            found = self.index.get(&Key::new(Fid::ALL, mac));
         }
-        found.copied()
+        let entry = &found?.entry;
+        (now < self.expiry(entry)).then_some(entry)
     }
 
     /// Notes that a frame came from `mac` at `ifid`. The caller sees to it that `mac` is a
@@ -234,28 +273,20 @@ impl Fdb {
         mac: MacAddr,
         from: Source,
     ) -> Learned {
-        let known = self.find(class.vlan, mac);
-        let Some((id, slot)) = known.and_then(|id| Some((id, self.slots.get_mut(id)?))) else {
-            return self.enter(now, class, mac, from);
-        };
-        let entry = &mut slot.entry;
-        match entry.origin {
-            Origin::Local => Learned::Own,
-            Origin::Static | Origin::Sticky if entry.ifid == from.ifid => Learned::Known,
-            Origin::Static | Origin::Sticky => Learned::Pinned,
-            Origin::Learned => {
-                if !self.max_age.is_zero() && now - entry.seen >= self.max_age {
-                    // It is gone, but for its memory.
-                    let fid = entry.fid;
-                    self.remove(fid, mac);
-                    return self.enter(now, class, mac, from);
-                }
-                if entry.ifid != from.ifid {
-                    return self.follow(now, class, id, from);
-                }
-                (entry.seen, entry.seen_in) = (now, class.vlan);
-                Learned::Known
+        let max_age = self.max_age;
+        let meets = |station: &mut Station| station.meets(now, max_age, class, from.ifid);
+        let mut met = self.index.get_mut(&Key::new(class.vlan, mac)).map(meets);
+        if met.is_none() && class.vlan != Fid::ALL {
+            met = self.index.get_mut(&Key::new(Fid::ALL, mac)).map(meets);
+        }
+        match met {
+            Some(Met::Known(learned)) => learned,
+            Some(Met::Elsewhere(fid)) => self.follow(now, class, fid, mac, from),
+            Some(Met::TooOld(fid)) => {
+                self.remove(fid, mac);
+                self.enter(now, class, mac, from)
             }
+            None => self.enter(now, class, mac, from),
         }
     }
 
@@ -263,16 +294,17 @@ impl Fdb {
     fn enter(&mut self, now: Instant, class: Class, mac: MacAddr, from: Source) -> Learned {
         self.prune(now);
         let fid = class.learned_in;
-        if self.behind(from.ifid) >= from.most {
+        if !self.has_room_behind(&from, fid) {
             return Learned::Refused;
         }
         let is_full_vlan = fid != Fid::ALL && self.in_vlan(fid) >= self.max_in_vlan;
         let is_full = self.learned >= self.max_learned || is_full_vlan;
         if is_full || !self.account.admits(1) {
             // Behind a member with a limit, nobody passes whom it does not count.
-            return match from.most {
-                u32::MAX => Learned::Full,
-                _ => Learned::Refused,
+            let counts = from.most != u32::MAX || from.most_in_vlan != u32::MAX && fid != Fid::ALL;
+            return match counts {
+                false => Learned::Full,
+                true => Learned::Refused,
             };
         }
         self.insert(FdbEntry {
@@ -289,28 +321,45 @@ impl Fdb {
 
     /// A learned station has turned up behind another member.
     #[cold]
-    fn follow(&mut self, now: Instant, class: Class, id: EntryId, from: Source) -> Learned {
+    fn follow(
+        &mut self,
+        now: Instant,
+        class: Class,
+        fid: Fid,
+        mac: MacAddr,
+        from: Source,
+    ) -> Learned {
         self.prune(now);
-        let room = self.behind(from.ifid) < from.most;
-        let Some(slot) = self.slots.get_mut(id).filter(|_| room) else {
-            return Learned::Refused;
+        let station = self.index.get(&Key::new(fid, mac));
+        let Some(known) = station.map(|station| station.entry) else {
+            return self.enter(now, class, mac, from);
         };
-        let entry = FdbEntry {
+        if !self.has_room_behind(&from, fid) {
+            return Learned::Refused;
+        }
+        self.remove(fid, mac);
+        self.insert(FdbEntry {
             ifid: from.ifid,
             origin: from.origin,
             seen: now,
-            moves: slot.entry.moves.saturating_add(1),
+            moves: known.moves.saturating_add(1),
             seen_in: class.vlan,
-            ..slot.entry
-        };
-        self.remove(entry.fid, entry.mac);
-        self.insert(entry);
+            ..known
+        });
         Learned::Moved
     }
 
     /// How many stations were learned behind a member, and are remembered.
     fn behind(&self, ifid: IfId) -> u32 {
         self.behind.get(ifid).copied().unwrap_or(0)
+    }
+
+    /// Whether one more station is learned behind a member.
+    fn has_room_behind(&self, from: &Source, fid: Fid) -> bool {
+        let in_vlan = || self.behind_in_vlan.get(&(from.ifid, fid)).copied();
+        let is_in_vlan = fid != Fid::ALL && from.most_in_vlan != u32::MAX;
+        let room = !is_in_vlan || in_vlan().unwrap_or(0) < from.most_in_vlan;
+        room && self.behind(from.ifid) < from.most
     }
 
     fn in_vlan(&self, fid: Fid) -> u32 {
@@ -331,6 +380,8 @@ impl Fdb {
             self.behind.insert(entry.ifid, self.behind(entry.ifid) + 1);
             if entry.fid != Fid::ALL {
                 *self.in_vlan.get_or_insert_with(entry.fid, || 0) += 1;
+                let behind = (entry.ifid, entry.fid);
+                *self.behind_in_vlan.get_or_insert_with(behind, || 0) += 1;
             }
         }
     }
@@ -348,6 +399,12 @@ impl Fdb {
             match self.in_vlan(entry.fid) {
                 0 | 1 => drop(self.in_vlan.remove(&entry.fid)),
                 n => drop(self.in_vlan.insert(entry.fid, n - 1)),
+            }
+            let behind = (entry.ifid, entry.fid);
+            match self.behind_in_vlan.get(&behind).copied() {
+                None => {}
+                Some(0 | 1) => drop(self.behind_in_vlan.remove(&behind)),
+                Some(n) => drop(self.behind_in_vlan.insert(behind, n - 1)),
             }
         }
     }
@@ -373,11 +430,12 @@ impl Fdb {
 
     /// Removes the entry of an address that is for this VLAN, or the one that is for all.
     pub(crate) fn remove(&mut self, fid: Fid, mac: MacAddr) -> Option<FdbEntry> {
-        let id = self.index.remove(&Key::new(fid, mac))?;
-        let mut slot = self.slots.remove(id)?;
-        self.ageing.forget(&mut slot.armed);
-        self.discount(&slot.entry);
-        Some(slot.entry)
+        let Station { entry, id } = self.index.remove(&Key::new(fid, mac))?;
+        if let Some(mut slot) = self.slots.remove(id) {
+            self.ageing.forget(&mut slot.armed);
+        }
+        self.discount(&entry);
+        Some(entry)
     }
 
     /// Removes every entry that `unwanted` picks, and says how many those were.
@@ -401,7 +459,8 @@ impl Fdb {
     }
 
     fn iter(&self) -> impl Iterator<Item = &FdbEntry> {
-        self.slots.iter().map(|(_, slot)| &slot.entry)
+        let stations = self.slots.iter().map(|(_, slot)| self.index.get(&slot.key));
+        stations.flatten().map(|station| &station.entry)
     }
 
     fn expiry(&self, entry: &FdbEntry) -> Instant {
@@ -412,21 +471,21 @@ impl Fdb {
     }
 
     fn insert(&mut self, entry: FdbEntry) {
-        let id = self.slots.insert(Slot {
-            entry,
-            armed: Armed::default(),
-        });
-        self.index.insert(Key::new(entry.fid, entry.mac), id);
+        let key = Key::new(entry.fid, entry.mac);
+        let armed = Armed::default();
+        let id = self.slots.insert(Slot { key, armed });
+        self.index.insert(key, Station { entry, id });
         self.count(&entry);
         self.arm(id);
     }
 
     fn arm(&mut self, id: EntryId) {
-        let Some(slot) = self.slots.get(id) else {
-            return;
-        };
-        let expiry = self.expiry(&slot.entry);
-        if let Some(slot) = self.slots.get_mut(id) {
+        let station = self
+            .slots
+            .get(id)
+            .and_then(|slot| self.index.get(&slot.key));
+        let expiry = station.map(|station| self.expiry(&station.entry));
+        if let (Some(expiry), Some(slot)) = (expiry, self.slots.get_mut(id)) {
             self.ageing.arm(&mut slot.armed, id, expiry);
         }
     }
@@ -451,7 +510,9 @@ impl Fdb {
             if !Deadlines::<EntryId>::disarm(&mut slot.armed, at) {
                 continue;
             }
-            let entry = slot.entry;
+            let Some(entry) = self.index.get(&slot.key).map(|station| station.entry) else {
+                continue;
+            };
             match self.expiry(&entry) {
                 expiry if expiry <= now => drop(self.remove(entry.fid, entry.mac)),
                 _ => self.arm(id),
@@ -509,6 +570,7 @@ mod tests {
             ifid,
             origin: Origin::Learned,
             most: u32::MAX,
+            most_in_vlan: u32::MAX,
         }
     }
 
@@ -738,15 +800,20 @@ mod tests {
             let fid = class.learned_in;
             let full_vlan = fid != ALL && learned().filter(|s| s.fid == fid).count() >= 3;
             let behind = learned().filter(|s| s.ifid == from.ifid).count();
-            let refused = behind >= from.most as usize;
+            let here = learned()
+                .filter(|s| s.ifid == from.ifid && s.fid == fid)
+                .count();
+            let counts = fid != ALL && from.most_in_vlan != u32::MAX;
+            let refused =
+                behind >= from.most as usize || counts && here >= from.most_in_vlan as usize;
             let Some(key) = self.find(class.vlan, mac) else {
                 if refused {
                     return Learned::Refused;
                 }
                 if full || full_vlan {
-                    return match from.most {
-                        u32::MAX => Learned::Full,
-                        _ => Learned::Refused,
+                    return match from.most == u32::MAX && !counts {
+                        true => Learned::Full,
+                        false => Learned::Refused,
                     };
                 }
                 let entry = FdbEntry {
@@ -794,6 +861,7 @@ mod tests {
             let mut sources: Vec<Source> = p.iter().map(|ifid| from(*ifid)).collect();
             sources[2].origin = Origin::Sticky;
             sources[3].most = 1;
+            sources[1].most_in_vlan = 1;
             let mut now = at(0);
             let mut fdb = Fdb::new(7, Duration::from_secs(10), 4, account());
             fdb.set_max_in_vlan(3);

@@ -60,7 +60,7 @@ impl Round {
             left: None,
             at_once: AT_ONCE,
             next: now,
-            rested: now.max(rested) + PERIOD,
+            rested: now.max(rested),
             again: false,
         }
     }
@@ -95,6 +95,7 @@ impl Introductions {
                 (round.at_once, round.next) = (AT_ONCE, now + PAUSE);
                 continue;
             }
+            let begins = round.left.is_none();
             let left = round.left.get_or_insert_with(|| {
                 let beside = |s: &&FdbEntry| s.ifid != by && s.origin != Origin::Local;
                 fdb.list(now)
@@ -102,6 +103,9 @@ impl Introductions {
                     .map(|s| (s.fid, s.mac))
                     .collect()
             });
+            if begins && !left.is_empty() {
+                round.rested += PERIOD;
+            }
             match left.pop_front() {
                 Some((fid, mac)) => {
                     round.at_once -= 1;
@@ -159,6 +163,7 @@ mod tests {
                 ifid: member(1 + u64::from(n % 2)),
                 origin: Origin::Learned,
                 most: u32::MAX,
+                most_in_vlan: u32::MAX,
             };
             fdb.learn(start, Class::ANY, MacAddr([2, 0, 0, 0, 0, n]), source);
         }

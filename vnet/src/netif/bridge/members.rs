@@ -76,7 +76,7 @@ impl Bridges {
         self.readdress(ifs, now, id, mac);
         self.update_carrier(ifs, id);
         self.add_port(ifs, now, id, ifid);
-        self.tend(id);
+        self.member_runs(ifs, now, ifid, true);
     }
 
     /// Takes an interface out of what it has to do with bridges: a member leaves, with the
@@ -91,7 +91,7 @@ impl Bridges {
             let id = member.bridge;
             self.remove_port(ifs, now, member);
             if let Some(bridge) = self.bridges.get_mut(id) {
-                bridge.remove_member(ifid);
+                bridge.remove_member(now, ifid);
             }
             self.readdress(ifs, now, id, mac);
             self.update_carrier(ifs, id);
@@ -149,10 +149,23 @@ impl Bridges {
         {
             let lost = |s: &FdbEntry| s.ifid == ifid && s.origin == Origin::Learned;
             bridge.fdb.remove_if(lost);
-            bridge.nobody_is_behind(ifid);
         }
         self.update_carrier(ifs, id);
         self.check_port(ifs, now, ifid);
+        self.member_runs(ifs, now, ifid, false);
+    }
+
+    /// A member runs or does not, and may have begun to; nobody knows who is behind one that is new.
+    pub(super) fn member_runs(&mut self, ifs: &IfTable, now: Instant, ifid: IfId, is_new: bool) {
+        let Some(netif) = ifs.get(ifid) else { return };
+        let member = netif.on_bridge().map(|m| m.bridge);
+        if let Some((id, bridge)) = member.and_then(|id| Some((id, self.bridges.get_mut(id)?))) {
+            match is_new && netif.is_running() {
+                true => bridge.greet(now, ifid),
+                false => bridge.runs(now, ifid, netif.is_running()),
+            }
+            self.tend(id);
+        }
     }
 
     /// The members of a bridge.
@@ -207,12 +220,13 @@ impl Bridges {
         }
     }
 
-    /// A bridge has a carrier when a member can carry frames.
-    fn update_carrier(&self, ifs: &mut IfTable, id: BridgeId) {
+    /// A bridge has a carrier when a member can carry frames, and does more than watch.
+    pub(super) fn update_carrier(&self, ifs: &mut IfTable, id: BridgeId) {
         let Some(bridge) = self.bridges.get(id) else {
             return;
         };
-        let runs = |m: &IfId| ifs.get(*m).is_some_and(|i| i.is_running());
+        let runs =
+            |m: &IfId| !bridge.spans.contains(m) && ifs.get(*m).is_some_and(|i| i.is_running());
         let carrier = match bridge.members.iter().any(runs) {
             true => Carrier::Up,
             false => Carrier::Down,

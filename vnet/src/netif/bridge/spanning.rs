@@ -4,7 +4,7 @@ use super::config::{BridgeConfig, BridgeId, MemberConfig, Membership, Stp, Treat
 use super::fdb::Origin;
 use super::introduce::Introduction;
 use super::members::Bridges;
-use super::snooping::Question;
+use super::snooping::read::Question;
 use super::stp::bpdu::{self, BpduError, Encoded};
 use super::stp::config::RstpPort;
 use super::stp::engine::{Event, Refusal};
@@ -56,6 +56,11 @@ impl Bridges {
             return;
         };
         bridge.set_config(now, config);
+        for member in bridge.members.clone() {
+            if ifs.get(member).is_some_and(|i| !i.is_running()) {
+                bridge.runs(now, member, false);
+            }
+        }
         match (stp, bridge.tree.is_some()) {
             (Stp::Off, false) => {}
             (Stp::Off, true) => self.fell_tree(ifs, id),
@@ -96,17 +101,39 @@ impl Bridges {
         } = *member;
         let is_cost_set = rstp.path_cost != old.rstp.path_cost;
         let cost = is_cost_set.then(|| path_cost(netif, rstp));
-        if let Some(bridge) = self.get_mut(id) {
-            bridge.set_member_config(now, ifid, config);
-        }
-        self.tend(id);
-        if let Some(port) = port {
+        let is_span = config.span.is_on();
+        let Some(bridge) = self.get_mut(id) else {
+            return;
+        };
+        let known = bridge.member_config(ifid).map(|c| &c.vlans);
+        let moves = known != Some(&config.vlans) || is_span != old.span.is_on();
+        bridge.set_member_config(now, ifid, config);
+        if is_span != old.span.is_on() {
+            self.set_watching(ifs, now, id, ifid);
+        } else if let Some(port) = port {
             self.with_tree(ifs, id, |tree| {
                 let known = tree.engine.port(port).map(|p| p.cost);
                 if let Some(cost) = cost.or(known) {
                     tree.engine.set_port(now, port, rstp, cost);
                 }
             });
+        }
+        if moves {
+            self.member_runs(ifs, now, ifid, true);
+        }
+        self.tend(id);
+    }
+
+    /// A member only watches from now on, or does so no more: one that does is in no spanning tree.
+    fn set_watching(&mut self, ifs: &mut IfTable, now: Instant, id: BridgeId, ifid: IfId) {
+        if let Some(member) = ifs.get(ifid).and_then(|i| i.on_bridge().copied()) {
+            self.remove_port(ifs, now, member);
+            if let Some(netif) = ifs.get_mut(ifid) {
+                let out = Membership::new(id, member.config);
+                netif.member = Some(Member::Bridge(out));
+            }
+            self.add_port(ifs, now, id, ifid);
+            self.update_carrier(ifs, id);
         }
     }
 
@@ -143,7 +170,9 @@ impl Bridges {
         let (Some(bridge), Some(netif)) = (self.get_mut(id), ifs.get_mut(ifid)) else {
             return;
         };
-        if let (Some(tree), Some(member)) = (&mut bridge.tree, netif.on_bridge().copied()) {
+        let member = netif.on_bridge().copied();
+        let member = member.filter(|member| !member.config.span.is_on());
+        if let (Some(tree), Some(member)) = (&mut bridge.tree, member) {
             let cost = path_cost(netif, member.config.rstp);
             netif.member = Some(Member::Bridge(Membership {
                 port: tree.add(ifid, member.config.rstp, cost),

@@ -504,13 +504,13 @@ impl Lacp {
     }
 
     /// Takes in an LACPDU that came in by the port `ifid`.
-    pub(crate) fn input(&mut self, now: Instant, ifid: IfId, du: &LacpDu) {
+    pub(crate) fn input(&mut self, now: Instant, ifid: IfId, du: &LacpDu) -> bool {
         let params = self.params;
         let Some(port) = self.ports.iter_mut().find(|p| p.ifid == ifid) else {
-            return;
+            return false;
         };
         if !port.is_enabled() {
-            return;
+            return false;
         }
         if !same_port(&du.actor, &port.partner) {
             port.detach();
@@ -537,6 +537,7 @@ impl Lacp {
         };
         port.current_while = Some(now + timeout);
         self.update(now);
+        true
     }
 
     /// Does what is due.

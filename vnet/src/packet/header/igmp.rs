@@ -81,6 +81,10 @@ impl<'a> Igmp<'a> {
         if checksum::of(bytes) != 0 {
             return Err(HeaderError::BadChecksum);
         }
+        // RFC 9776 section 7.1: a question of another length is of no version.
+        if bytes[0] == kind::QUERY && (IGMP_LEN + 1..QUERY_V3_LEN).contains(&bytes.len()) {
+            return Err(HeaderError::BadLength);
+        }
         let address = Ipv4Addr::new(bytes[4], bytes[5], bytes[6], bytes[7]);
         let group = match address.is_multicast() {
             true => Ok(address),
@@ -188,6 +192,7 @@ impl<'a> Records<'a> {
             // Section 4.2.12: in none but these sources, in all but these, or a change of that.
             let says = match (head[0], sources) {
                 (1 | 3, 0) => Membership::Left,
+                (5, 0) => Membership::Unchanged,
                 (1..=5, _) => Membership::Member,
                 _ => Membership::Unchanged,
             };
@@ -367,6 +372,10 @@ mod tests {
             for len in 0..bytes.len() {
                 assert!(Igmp::parse(&bytes[..len]).is_err());
             }
+            for more in 1..4 {
+                let longer = summed([&bytes[..], &[0; 3][..more]].concat());
+                assert_eq!(Igmp::parse(&longer).is_err(), bytes[0] == 0x11);
+            }
         }
         for kind in [0x11, 0x12, 0x16, 0x17] {
             let to_one = v2(kind, 0, Ipv4Addr::new(192, 0, 2, 1));
@@ -383,6 +392,7 @@ mod tests {
             record(3, GROUP, 0),
             record(4, GROUP, 3),
             record(5, GROUP, 1),
+            record(5, GROUP, 0),
             record(6, GROUP, 1),
             record(9, GROUP, 0),
         ];
@@ -393,7 +403,7 @@ mod tests {
         use Membership::{Left, Member, Unchanged};
         let says: Vec<Membership> = records.iter().map(|(_, says)| says).collect();
         let expected = [
-            Left, Member, Member, Left, Member, Member, Unchanged, Unchanged,
+            Left, Member, Member, Left, Member, Member, Unchanged, Unchanged, Unchanged,
         ];
         assert_eq!(says, expected);
         for len in 0..bytes.len() {
@@ -483,14 +493,35 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 8..200), version3 in any::<bool>()) {
-            let mut bytes = bytes;
-            if version3 {
-                bytes[0] = 0x22;
+        fn any_bytes_are_read_or_refused(
+            kind in prop::sample::select(vec![0x11, 0x12, 0x16, 0x17, 0x22]),
+            count in 0u8..4,
+            records in prop::collection::vec((any::<u8>(), any::<bool>(), 0u8..3, 0u8..2), 0..4),
+            cut in 0usize..12,
+        ) {
+            let mut bytes = vec![kind, 100, 0, 0, 0, 0, 0, count];
+            for (kind, is_group, sources, aux) in &records {
+                let group = if *is_group { GROUP } else { Ipv4Addr::new(192, 0, 2, 1) };
+                bytes.extend(record(*kind, group, *sources));
+                let at = bytes.len() - RECORD_LEN - 4 * usize::from(*sources);
+                bytes[at + 1] = *aux;
+                bytes.extend(vec![0; 4 * usize::from(*aux)]);
             }
+            bytes.truncate((bytes.len() - cut.min(bytes.len())).max(8));
             let bytes = summed(bytes);
-            if let Ok(Igmp::Records(records)) = Igmp::parse(&bytes) {
-                prop_assert!(records.iter().count() <= bytes.len() / RECORD_LEN);
+            let read = Igmp::parse(&bytes);
+            if kind == 0x22 {
+                let first = &records[..records.len().min(count.into())];
+                let is_good = first.iter().all(|(_, is_group, ..)| *is_group);
+                let is_whole = records.len() >= count.into() && (cut == 0 || records.len() > count.into());
+                match read {
+                    Ok(Igmp::Records(read)) => {
+                        prop_assert_eq!(read.iter().count(), usize::from(count));
+                        prop_assert!(is_good);
+                    }
+                    Ok(other) => prop_assert!(false, "{:?}", other),
+                    Err(_) => prop_assert!(!is_good || !is_whole || cut > 0),
+                }
             }
         }
     }

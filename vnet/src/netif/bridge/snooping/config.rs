@@ -1,6 +1,6 @@
 //! How a bridge snoops on who is in which group.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,15 +8,18 @@ use crate::base::config::ConfigError;
 use crate::base::switch::Switch;
 use crate::base::time::Duration;
 
-/// How a bridge reads from IGMP where packets to groups of IPv4 have to go (RFC 4541).
+/// How a bridge reads from IGMP and MLD where packets to groups of IPv4 and IPv6 have to go (RFC 4541).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Snooping {
-    /// The address from which the bridge asks who is in which group, as a router would: without a router or a
+    /// The address from which the bridge asks who is in which group of IPv4, as a router would: without a router or a
     /// querier, nobody answers, and what is known is forgotten. Of several, the one with the least address asks. It
     /// asks in the VLANs in which it has members without tags. By default it does not ask.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub querier: Option<Ipv4Addr>,
+    /// The same for groups of IPv6, by MLD: a link-local address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub querier_v6: Option<Ipv6Addr>,
     /// How often it asks, from 10 s to 1 h; the default is 125 s (RFC 9776). Memberships and routers are forgotten
     /// after twice that and 10 s, so all of a network should have the same.
     pub query_interval: Duration,
@@ -35,6 +38,7 @@ impl Default for Snooping {
     fn default() -> Snooping {
         Snooping {
             querier: None,
+            querier_v6: None,
             query_interval: Duration::from_secs(125),
             fast_leave: Switch::Off,
             unknown: Switch::On,
@@ -51,6 +55,13 @@ impl Snooping {
             let given = self.query_interval;
             let message = format!("query_interval: 10 s to 1 h, not {given:?}");
             return Err(ConfigError::new("query_interval", message));
+        }
+        // RFC 3810 section 5.1.14: hosts do not hear a question from another address.
+        if let Some(address) = self.querier_v6
+            && !address.is_unicast_link_local()
+        {
+            let message = format!("querier_v6: a link-local address, not {address}");
+            return Err(ConfigError::new("querier_v6", message));
         }
         match self.querier {
             Some(address)

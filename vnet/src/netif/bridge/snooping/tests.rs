@@ -1,5 +1,7 @@
 //! Who is believed to be where, of what is said at what time.
 
+use std::net::Ipv4Addr;
+
 use slotmap::KeyData;
 
 use super::*;
@@ -27,9 +29,13 @@ fn host(n: u8) -> IpAddr {
 fn snooper(change: impl FnOnce(&mut Snooping)) -> Snooper {
     let mut config = Snooping::default();
     change(&mut config);
-    let mut snooper = Snooper::new(config);
-    snooper.ask_in(at(0), &[VLAN]);
+    let mut snooper = Snooper::new(config, Arc::new(Account::new(u64::MAX)));
+    snooper.ask_in(at(0), &BTreeSet::from([VLAN]));
     snooper
+}
+
+fn is_in(vlan: Fid) -> bool {
+    vlan == VLAN
 }
 
 fn says(snooper: &mut Snooper, now: u64, from: u64, n: u8, is_member: bool) {
@@ -57,16 +63,12 @@ fn members(snooper: &Snooper, now: u64, n: u8) -> Vec<u64> {
 }
 
 /// The questions that it asks until then, with their times in milliseconds.
-fn asked(snooper: &mut Snooper, until: u64) -> Vec<(u64, Option<IfId>, Option<Ipv4Addr>)> {
+fn asked(snooper: &mut Snooper, until: u64) -> Vec<(u64, Option<IfId>, Option<IpAddr>)> {
     let mut all = Vec::new();
     let mut now = at(0);
     loop {
         while let Some(question) = snooper.poll(now) {
-            all.push((
-                now.as_nanos() / 1_000_000,
-                question.to,
-                question.query.group,
-            ));
+            all.push((now.as_nanos() / 1_000_000, question.to, question.group));
         }
         match snooper.next_deadline() {
             Some(next) if next <= at(until) => now = now.max(next),
@@ -102,7 +104,10 @@ fn groups_in_which_all_are_go_to_all() {
     s.heard(at(0), VLAN, member(1), &Heard { from: None, says });
     assert_eq!(s.audience(at(1), VLAN, all), Audience::All);
     assert_eq!(s.groups(at(1)).count(), 0);
-    assert_eq!(s.audience(at(1), VLAN, group(1)), Audience::Routers);
+    assert_eq!(
+        s.audience(at(1), VLAN, group(1)),
+        Audience::Members(group(1))
+    );
 }
 
 #[test]
@@ -119,7 +124,7 @@ fn who_asks_with_an_address_is_a_router() {
         member(3),
         &Heard {
             from: None,
-            says: Says::Hello,
+            says: Says::Hello(Duration::from_secs(105)),
         },
     );
     assert!(s.is_router(at(104), VLAN, member(3)) && !s.is_router(at(105), VLAN, member(3)));
@@ -135,8 +140,8 @@ fn who_leaves_is_asked_for_twice_and_stays_in_when_somebody_answers() {
     says(&mut s, 40, 1, 1, false);
     // Again, which changes nothing.
     says(&mut s, 40, 1, 1, false);
-    let group_1 = Some(Ipv4Addr::new(239, 0, 0, 1));
-    let first = (0, Some(member(1)), group_1);
+    let group_1 = Some(group(1));
+    let first = (40_000, Some(member(1)), group_1);
     assert_eq!(
         asked(&mut s, 41),
         [first, (41_000, Some(member(1)), group_1)]
@@ -177,7 +182,7 @@ fn a_question_about_a_group_of_another_shortens_what_is_known() {
 #[test]
 fn of_several_who_ask_the_one_with_the_least_address_goes_on() {
     let mut s = snooper(|c| c.querier = Some(OWN));
-    let times = |all: Vec<(u64, Option<IfId>, Option<Ipv4Addr>)>| -> Vec<u64> {
+    let times = |all: Vec<(u64, Option<IfId>, Option<IpAddr>)>| -> Vec<u64> {
         all.into_iter().map(|(at, ..)| at / 1000).collect()
     };
     assert_eq!(times(asked(&mut s, 300)), [0, 31, 62, 187]);
@@ -219,4 +224,185 @@ fn when_the_network_changes_groups_go_everywhere_until_all_were_asked() {
     );
     s.forget(member(1));
     assert_eq!(s.groups(at(185)).count(), 0);
+}
+
+/// Whoever leaves and joins in one message is asked for once, and again when that has been answered.
+#[test]
+fn one_question_is_asked_at_a_time() {
+    let mut s = snooper(|c| c.querier = Some(OWN));
+    asked(&mut s, 32);
+    says(&mut s, 32, 1, 1, true);
+    for _ in 0..1000 {
+        says(&mut s, 40, 1, 1, false);
+        says(&mut s, 40, 1, 1, true);
+    }
+    let mut times = asked(&mut s, 61);
+    times.retain(|(.., group)| group.is_some());
+    // Asked from 40 s on at 0 and 1 s, and, because somebody has left since, twice again.
+    let times: Vec<u64> = times.into_iter().map(|(at, ..)| at / 1000).collect();
+    assert_eq!(times, [40, 41, 42, 43]);
+    assert_eq!(members(&s, 44, 1), [], "nobody answers");
+    assert!(s.doubts.is_empty() && s.pending.is_empty());
+}
+
+/// What was to be asked behind a member that has gone, or where another one asks by now, is not.
+#[test]
+fn a_question_does_not_outlive_its_reason() {
+    let gone: [fn(&mut Snooper); 3] = [
+        |s| s.remove(member(1)),
+        |s| asks(s, 40, 3, Some(host(1)), None),
+        |s| {
+            s.set_config(at(40), Snooping::default());
+            s.ask_in(at(40), &BTreeSet::from([VLAN]));
+        },
+    ];
+    for reason in gone {
+        let mut s = snooper(|c| c.querier = Some(OWN));
+        asked(&mut s, 32);
+        says(&mut s, 32, 1, 1, true);
+        says(&mut s, 40, 1, 1, false);
+        assert!(s.poll(at(40)).is_some());
+        reason(&mut s);
+        let mut all = asked(&mut s, 60);
+        all.retain(|(_, to, _)| to.is_some());
+        assert_eq!(all, []);
+    }
+}
+
+#[test]
+fn a_shorter_interval_holds_at_once() {
+    let mut s = snooper(|c| (c.querier, c.query_interval) = (Some(OWN), Duration::from_secs(3600)));
+    asked(&mut s, 2000);
+    let config = Snooping {
+        query_interval: Duration::from_secs(10),
+        ..s.config
+    };
+    s.set_config(at(2000), config);
+    let times: Vec<u64> = asked(&mut s, 2020)
+        .iter()
+        .map(|(at, ..)| at / 1000)
+        .collect();
+    assert_eq!(times, [2010, 2020]);
+    // Nor is one waited for any longer that has asked before.
+    asks(&mut s, 2020, 1, Some(host(1)), None);
+    let wait = |s: &mut Snooper, seconds| {
+        let query_interval = Duration::from_secs(seconds);
+        s.set_config(
+            at(2020),
+            Snooping {
+                query_interval,
+                ..config
+            },
+        );
+    };
+    wait(&mut s, 3600);
+    asks(&mut s, 2020, 1, Some(host(1)), None);
+    wait(&mut s, 10);
+    assert!(!s.asks(at(2044)) && s.asks(at(2045)));
+}
+
+/// Both versions of IP are asked in, each by who is best in it.
+#[test]
+fn each_version_of_ip_has_a_querier() {
+    let mut s = snooper(|c| (c.querier, c.querier_v6) = (Some(OWN), "fe80::5".parse().ok()));
+    let versions = |s: &mut Snooper, now| -> Vec<Version> {
+        std::iter::from_fn(|| s.poll(at(now)))
+            .map(|q| Version::of(q.src))
+            .collect()
+    };
+    assert_eq!(versions(&mut s, 0), [Version::V4, Version::V6]);
+    let other: IpAddr = "fe80::1".parse().expect("an address");
+    asks(&mut s, 1, 1, Some(other), None);
+    assert_eq!(versions(&mut s, 40), [Version::V4]);
+    let group: IpAddr = "ff05::1:3".parse().expect("a group");
+    let says = Says::Memberships(vec![(group, true)]);
+    s.heard(at(40), VLAN, member(2), &Heard { from: None, says });
+    assert_eq!(s.audience(at(41), VLAN, group), Audience::Members(group));
+    assert!(s.wants(at(41), VLAN, group, member(2)) && !s.wants(at(41), VLAN, group, member(3)));
+}
+
+/// Discovery of neighbours needs groups of the link in which not everybody says that he is.
+#[test]
+fn groups_of_a_link_go_everywhere_while_nobody_is_known() {
+    let s = snooper(|c| c.unknown = Switch::Off);
+    for (group, is_for_all) in [
+        ("ff02::1", true),
+        ("ff02::1:ff00:1", true),
+        ("ff05::2", false),
+    ] {
+        let group = group.parse().expect("a group");
+        let audience = s.audience(at(0), VLAN, group);
+        assert_eq!(audience == Audience::All, is_for_all, "{group}");
+    }
+}
+
+#[test]
+fn a_member_that_is_back_is_asked_and_sent_all_until_it_has_answered() {
+    let mut s = snooper(|c| c.querier = Some(OWN));
+    asked(&mut s, 40);
+    for n in [1, 2] {
+        says(&mut s, 40, n, 1, true);
+    }
+    s.absent(member(1));
+    let wants = |s: &Snooper, now| s.wants(at(now), VLAN, group(1), member(1));
+    assert!(!wants(&s, 41));
+    s.is_back(at(41), member(1), is_in);
+    s.is_back(at(41), member(1), is_in);
+    let question = s.poll(at(41)).expect("a question");
+    assert_eq!((question.to, question.group), (Some(member(1)), None));
+    assert_eq!(s.poll(at(41)), None);
+    assert!(wants(&s, 50) && !wants(&s, 51) && !s.wants(at(42), VLAN, group(1), member(3)));
+    // However often its carrier comes and goes.
+    for _ in 0..100 {
+        s.absent(member(1));
+        s.is_back(at(41), member(1), is_in);
+    }
+    assert_eq!(s.poll(at(41)), None);
+    assert!(s.poll(at(42)).is_some() && s.poll(at(60)).is_none());
+    // Where another one asks, it may be an interval until it does.
+    asks(&mut s, 61, 3, Some(host(1)), None);
+    s.absent(member(1));
+    s.is_back(at(61), member(1), is_in);
+    assert!(s.poll(at(61)).is_none() && wants(&s, 195) && !wants(&s, 196));
+}
+
+#[test]
+fn what_is_remembered_is_on_the_account_and_given_back() {
+    let account = Arc::new(Account::new(5));
+    let config = Snooping {
+        fast_leave: Switch::On,
+        ..Snooping::default()
+    };
+    let mut s = Snooper::new(config, Arc::clone(&account));
+    let check = |s: &Snooper, held| {
+        assert_eq!((account.held(), s.len() as u64), (held, held));
+    };
+    for n in 0..100 {
+        says(&mut s, 0, 1, n, true);
+    }
+    check(&s, 5);
+    assert_eq!(s.counters.groups_full, 95);
+    asks(&mut s, 0, 3, Some(host(1)), None);
+    assert!(!s.is_router(at(0), VLAN, member(3)), "no room");
+    says(&mut s, 1, 1, 1, false);
+    check(&s, 4);
+    assert_eq!(s.groups.len(), 4, "a group goes with its last member");
+    asks(&mut s, 1, 3, Some(host(1)), None);
+    check(&s, 5);
+    // What is too old makes room; a router that says goodbye, too.
+    says(&mut s, 1000, 2, 9, true);
+    check(&s, 1);
+    let hello = |seconds| Heard {
+        from: Some(host(1)),
+        says: Says::Hello(Duration::from_secs(seconds)),
+    };
+    for (seconds, held) in [(105, 2), (0, 1), (0, 1)] {
+        s.heard(at(1000), VLAN, member(3), &hello(seconds));
+        check(&s, held);
+    }
+    s.forget(member(2));
+    check(&s, 0);
+    says(&mut s, 1000, 2, 9, true);
+    drop(s);
+    assert_eq!(account.held(), 0);
 }

@@ -141,7 +141,7 @@ impl MemberVlans {
     }
 
     /// True when the member is in that VLAN.
-    fn carries(&self, vid: u16) -> bool {
+    pub(crate) fn carries(&self, vid: u16) -> bool {
         self.tagged.contains(vid) || self.untagged.contains(vid)
     }
 

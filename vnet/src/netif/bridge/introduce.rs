@@ -42,8 +42,8 @@ pub(crate) struct Introductions {
 
 /// The introductions of one member.
 struct Round {
-    /// Who is still to be introduced; everybody, before it has begun.
-    left: Option<VecDeque<(Fid, MacAddr)>>,
+    /// Who is still to be introduced.
+    left: VecDeque<(Fid, MacAddr)>,
     /// How many may be at once, still.
     at_once: u32,
     /// When it goes on.
@@ -55,26 +55,33 @@ struct Round {
 }
 
 impl Round {
-    fn new(now: Instant, rested: Instant) -> Round {
+    /// One of all that are known now, and not behind the member itself.
+    fn new(now: Instant, rested: Instant, by: IfId, fdb: &Fdb) -> Round {
+        let beside = |s: &&FdbEntry| s.ifid != by && s.origin != Origin::Local;
+        let all = fdb.list(now).filter(beside);
         Round {
-            left: None,
+            left: all.map(|s| (s.fid, s.mac)).collect(),
             at_once: AT_ONCE,
             next: now,
-            rested: now.max(rested),
+            rested: now.max(rested) + PERIOD,
             again: false,
         }
     }
 }
 
 impl Introductions {
-    /// A member leads another way to others from now on.
-    pub(super) fn begin(&mut self, now: Instant, member: IfId) {
-        let new = || Round::new(now, Instant::ZERO);
-        let round = self.by.entry(member).or_insert_with(new);
-        // One that has not begun is of the new way anyhow.
-        round.again = round.left.is_some();
-        if round.left.as_ref().is_some_and(VecDeque::is_empty) {
-            round.next = now;
+    /// A member leads another way to others from now on. Whoever is learned later need not be introduced.
+    pub(super) fn begin(&mut self, now: Instant, member: IfId, fdb: &Fdb) {
+        if let Some(round) = self.by.get_mut(&member) {
+            round.again = true;
+            if round.left.is_empty() {
+                round.next = now;
+            }
+            return;
+        }
+        let round = Round::new(now, Instant::ZERO, member, fdb);
+        if !round.left.is_empty() {
+            self.by.insert(member, round);
         }
     }
 
@@ -95,24 +102,13 @@ impl Introductions {
                 (round.at_once, round.next) = (AT_ONCE, now + PAUSE);
                 continue;
             }
-            let begins = round.left.is_none();
-            let left = round.left.get_or_insert_with(|| {
-                let beside = |s: &&FdbEntry| s.ifid != by && s.origin != Origin::Local;
-                fdb.list(now)
-                    .filter(beside)
-                    .map(|s| (s.fid, s.mac))
-                    .collect()
-            });
-            if begins && !left.is_empty() {
-                round.rested += PERIOD;
-            }
-            match left.pop_front() {
+            match round.left.pop_front() {
                 Some((fid, mac)) => {
                     round.at_once -= 1;
                     return Some(Introduction { by, fid, mac });
                 }
                 None if round.again && now + PERIOD >= round.rested => {
-                    *round = Round::new(now, round.rested);
+                    *round = Round::new(now, round.rested, by, fdb);
                 }
                 None if now >= round.rested => drop(self.by.remove(&by)),
                 None if round.again => {
@@ -168,14 +164,14 @@ mod tests {
             fdb.learn(start, Class::ANY, MacAddr([2, 0, 0, 0, 0, n]), source);
         }
         let mut all = Introductions::default();
-        all.begin(start, member(1));
+        all.begin(start, member(1), &fdb);
         // Behind itself are none to introduce.
         let mut now = start + Duration::from_millis(500);
         assert_eq!(count(&mut all, &fdb, start, now), (100, 64));
         let mut sum = 0;
         for _ in 0..1000 {
             let next = now + Duration::from_millis(5);
-            all.begin(now, member(1));
+            all.begin(now, member(1), &fdb);
             sum += count(&mut all, &fdb, now, next).0;
             now = next;
         }
@@ -183,7 +179,7 @@ mod tests {
         let end = start + Duration::from_secs(19);
         assert_eq!(sum + count(&mut all, &fdb, now, end).0, 700);
         assert_eq!(all.next_deadline(), None);
-        all.begin(end, member(2));
+        all.begin(end, member(2), &fdb);
         all.forget(member(2));
         assert_eq!(all.poll(end, &fdb), None);
     }

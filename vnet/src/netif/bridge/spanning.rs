@@ -325,7 +325,7 @@ impl Bridges {
     pub(crate) fn introduce(&mut self, now: Instant, id: BridgeId, member: IfId) {
         if let Some(bridge) = self.bridges.get_mut(id) {
             let all = bridge.introductions.get_or_insert_default();
-            all.begin(now, member);
+            all.begin(now, member, &bridge.fdb);
             if !std::mem::replace(&mut all.is_listed, true) {
                 self.sending.push(id);
             }

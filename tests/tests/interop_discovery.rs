@@ -59,15 +59,12 @@ fn link_local(vnet: &Vnet, interface: &str) -> String {
         .iter()
         .find(|i| i.info.name == interface)
         .unwrap();
-    let addresses = found
+    let mut addresses = found
         .info
         .addresses
         .iter()
         .map(|net| net.addr().to_string());
-    addresses
-        .filter(|a| a.starts_with("fe80"))
-        .next_back()
-        .unwrap()
+    addresses.rfind(|a| a.starts_with("fe80")).unwrap()
 }
 
 fn answers(from: &Vnet, to: &str) -> bool {

@@ -21,9 +21,9 @@ use vnet::net::UdpSocket;
 use vnet::record::Operation;
 use vnet::time::Instant;
 use vnet::{
-    AdminState, BridgeConfig, CreateError, Denied, Direction, Forwarding, InitRecord, LaggConfig,
-    LinkConfig, MacAddr, MemberConfig, MessageLayer, Offload, OwnedVnet, Packet, Privilege,
-    Privileges, Resource, RunLimit, Stage, System, VlanConfig, Vnet,
+    AdminState, BridgeConfig, ClassMaps, CreateError, Denied, Direction, Forwarding, InitRecord,
+    LaggConfig, LinkConfig, MacAddr, MemberConfig, MessageLayer, Offload, OwnedVnet, Packet,
+    Privilege, Privileges, Resource, RunLimit, Stage, System, VlanConfig, Vnet,
 };
 use vnet_tests::topology::hosts;
 
@@ -124,6 +124,12 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
     ("vlan_in", MAKE, |s| {
         let config = VlanConfig::dot1q(1);
         said(s.tenant.vlan_in("eth0", &s.room, "v1", config))
+    }),
+    ("set_vlan_classes", CONFIG, |s| {
+        said(
+            s.tenant
+                .set_vlan_classes("eth0.5", Some(ClassMaps::default())),
+        )
     }),
     ("set_vlan", MAKE, |s| {
         said(s.tenant.set_vlan("eth0.5", VlanConfig::dot1q(6)))

@@ -127,7 +127,7 @@ fn show_prints_every_vnet_of_a_topology() {
 /// What is configuration, of a list of vnets.
 fn configuration(mut seen: Value) -> Value {
     for vnet in seen.as_array_mut().expect("a list of vnets") {
-        for key in ["at", "counters", "usages"] {
+        for key in ["at", "counters", "usages", "locals"] {
             vnet[key] = Value::Null;
         }
         for step in vnet["init"].as_array_mut().expect("steps") {

@@ -536,7 +536,7 @@ fn routes_have_kinds_and_metrics() {
     let job = "\n[[job]]\nping = { from = 'a', to = '192.0.2.2' }";
     only(
         &(routes("'unreachable 192.0.2.2/32'") + job),
-        "8:27: b is unreachable from a: the route of a to 192.0.2.2 leads nowhere: unreachable",
+        "7:27: 192.0.2.2 is unreachable from a: the route of a to 192.0.2.2 leads nowhere: unreachable",
     );
     only(
         &routes("'default dev eth0 metric 1', 'blackhole 0.0.0.0/0 metric 1'"),

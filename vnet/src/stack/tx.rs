@@ -11,11 +11,12 @@
 //! A packet that leaves by an interface that stands on others passes from one to the next: each returns a verdict, and
 //! [`send`] follows them.
 //!
-//! What goes out of ARP and neighbour discovery is in `tx/neighbours.rs`.
+//! What goes out of ARP and neighbour discovery is in `tx/neighbours.rs`, and what goes by a bridge in `tx/bridging.rs`.
 //!
 //! `meta.rcvif` decides how a drop is counted: a packet that came in on an interface counts as received until it has
 //! left again.
 
+pub(super) mod bridging;
 pub(super) mod neighbours;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -32,15 +33,10 @@ use crate::ip::input::Version;
 use crate::ip::versions::{self, Fit, PrependError};
 use crate::ip::{NoWay, Outgoing, Refusal, Way};
 use crate::neigh;
-use crate::netif::bridge::introduce::Introduction;
-use crate::netif::bridge::snooping::read::Question;
 use crate::netif::bridge::spanning::Said;
-use crate::netif::bridge::stp::bpdu::{self, Encoded};
-use crate::netif::bridge::{self, BridgeId, Flood, Ingress, Sender};
 use crate::netif::vlan::Passage;
 use crate::netif::{Kind, Netif};
 use crate::packet::cx::{OutFrame, Sink};
-use crate::packet::header::arp::{ARP_LEN, ArpPacket};
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::tcp::TCP_CSUM_OFFSET;
 use crate::packet::header::udp::{UDP_CHECKSUM_OFFSET, UDP_LEN};
@@ -54,10 +50,6 @@ use crate::transport::udp::{Broadcast, DatagramOut};
 
 /// Interfaces that may stand on each other: a frame that has passed so many goes no further.
 pub(super) const MAX_DEPTH: u8 = 16;
-/// Copies of a frame that bridges may make that stand on a bridge with a copy of it.
-const MAX_COPIES: u32 = 65_536;
-/// Why a bridge is there that sends a frame.
-pub(super) const FLOODS: &str = "to send a frame removes no bridge";
 
 /// Sends everything that the protocols have ready. The last thing each entry into a vnet does.
 #[inline]
@@ -70,9 +62,9 @@ pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) {
     }
     while let Some(said) = s.bridges.poll_transmit(cx.now) {
         match said {
-            Said::Bpdu(ifid, bpdu) => spanning_tree(s, cx, ifid, &bpdu),
-            Said::Question(id, question) => ask_for_groups(s, cx, id, &question),
-            Said::Introduction(id, who) => introduce(s, cx, id, who),
+            Said::Bpdu(ifid, bpdu) => bridging::spanning_tree(s, cx, ifid, &bpdu),
+            Said::Question(id, question) => bridging::ask_for_groups(s, cx, id, &question),
+            Said::Introduction(id, who) => bridging::introduce(s, cx, id, who),
         }
     }
     while let Some((ifid, addr)) = s.announcements.pop() {
@@ -475,7 +467,7 @@ fn step(s: &mut Stack, cx: &mut Cx, ifid: IfId, mut packet: Packet, trail: &mut 
             netif.transmit(cx, packet);
             Sent::Out
         }
-        Kind::Bridge(id) => bridge(s, cx, id, packet, trail),
+        Kind::Bridge(id) => bridging::output(s, cx, id, packet, trail),
         Kind::Vlan(_) => vlan(cx, netif, packet),
         Kind::Lagg(_) => lagg(cx, netif, packet),
     }
@@ -536,199 +528,6 @@ pub(super) fn hand_over(cx: &mut Cx, to: Arc<dyn Sink>, packet: Packet) {
         at,
         packet,
     });
-}
-
-/// A frame of ours leaves by a bridge.
-fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, mut packet: Packet, trail: &mut Trail) -> Sent {
-    let bridge = s.bridges.get_mut(id).expect("a bridge's interface has it");
-    let itself = s.ifs.get_mut(bridge.ifid).filter(|i| i.is_running());
-    let header = packet
-        .pull_up(ETHER_LEN)
-        .map(|bytes| EtherHeader::parse(bytes));
-    let (Some(itself), Some(Ok(EtherHeader { dst, src, .. }))) = (itself, header) else {
-        cx.stats.drop_tx(DropReason::InterfaceDown);
-        return Sent::Out;
-    };
-    itself.sent(cx, &packet);
-    let sender = match src == itself.mac {
-        true => Sender::Itself,
-        false => Sender::Above(src),
-    };
-    if !bridge.spans.is_empty() {
-        to_spans(s, cx, id, &packet, trail);
-    }
-    let bridge = s.bridges.get_mut(id).expect(FLOODS);
-    let refused = match bridge.output(cx.now, sender, dst, &mut packet) {
-        bridge::Output::Drop(reason) => Err(reason),
-        bridge::Output::Flood(why) => {
-            if why == Flood::Routers {
-                s.bridges.tend(id);
-            }
-            to_members(s, cx, id, None, why, &mut packet, trail)
-        }
-        bridge::Output::Forward(to) => {
-            match bridge.forward(&s.ifs, cx.now, None, to, &mut packet) {
-                Ok(()) => return Sent::Down(to, packet),
-                Err(reason) => Err(reason),
-            }
-        }
-    };
-    if let Err(reason) = refused {
-        cx.stats.drop_tx(reason);
-    }
-    Sent::Out
-}
-
-/// Shows a frame to the members of a bridge that only watch.
-#[cold]
-pub(super) fn to_spans(
-    s: &mut Stack,
-    cx: &mut Cx,
-    id: BridgeId,
-    packet: &Packet,
-    trail: &mut Trail,
-) {
-    let bridge = s.bridges.get(id).expect(FLOODS);
-    let Some(copy) = bridge.watched(packet) else {
-        return;
-    };
-    let depth = trail.depth;
-    for to in bridge.spans.clone() {
-        if trail.copies == MAX_COPIES {
-            cx.stats.drop_tx(DropReason::TooManyCopies);
-            break;
-        }
-        let (mut copy, bridge) = (copy.clone(), s.bridges.get_mut(id).expect(FLOODS));
-        if bridge.shows(&s.ifs, to, &mut copy) {
-            (trail.depth, trail.copies) = (depth, trail.copies + 1);
-            send(s, cx, to, copy, trail);
-        }
-    }
-    trail.depth = depth;
-}
-
-/// Hands a frame that came in by one member of a bridge to another one.
-///
-/// # Errors
-/// Why it does not go there, to be counted by the caller.
-pub(super) fn to_member(
-    s: &mut Stack,
-    cx: &mut Cx,
-    id: BridgeId,
-    from: Ingress,
-    to: IfId,
-    mut packet: Packet,
-) -> Result<(), DropReason> {
-    let bridge = s.bridges.get_mut(id).expect(FLOODS);
-    bridge.forward(&s.ifs, cx.now, Some(from), to, &mut packet)?;
-    send(s, cx, to, packet, &mut Trail::default());
-    Ok(())
-}
-
-/// Hands copies of a frame to the members of a bridge, but for the one by which it came in.
-///
-/// # Errors
-/// Why it goes to none, or to no more, to be counted by the caller.
-pub(super) fn to_members(
-    s: &mut Stack,
-    cx: &mut Cx,
-    id: BridgeId,
-    from: Option<Ingress>,
-    why: Flood,
-    packet: &mut Packet,
-    trail: &mut Trail,
-) -> Result<(), DropReason> {
-    let bridge = s.bridges.get(id).expect(FLOODS);
-    let mut flooding = bridge.flood(cx.now, from, why, packet)?;
-    let depth = trail.depth;
-    let is_copy = std::mem::replace(&mut trail.is_copied, true);
-    loop {
-        let bridge = s.bridges.get_mut(id).expect(FLOODS);
-        let Some((to, form)) = bridge.next_member(&s.ifs, &mut flooding) else {
-            return bridge.flooded(&flooding);
-        };
-        if is_copy {
-            // Each bridge multiplies what the one above has multiplied.
-            if trail.copies == MAX_COPIES {
-                return Err(DropReason::TooManyCopies);
-            }
-            trail.copies += 1;
-        }
-        trail.depth = depth;
-        send(s, cx, to, flooding.copy(packet, form), trail);
-    }
-}
-
-/// Sends a BPDU by a member of a bridge, whatever that does with other frames.
-fn spanning_tree(s: &mut Stack, cx: &mut Cx, ifid: IfId, bpdu: &Encoded) {
-    let netif = s.ifs.get(ifid);
-    let bridge = netif.and_then(|i| s.bridges.get(i.on_bridge()?.bridge));
-    if let (Some(netif), Some(bridge)) = (netif, bridge)
-        && bridge.speaks_by(ifid)
-    {
-        let frame = bpdu::frame(bridge.group(), netif.mac, bpdu);
-        let mut packet = Packet::outgoing(Payload::from(frame));
-        packet.meta.csum = Csum::Verified;
-        send(s, cx, ifid, packet, &mut Trail::default());
-    }
-}
-
-/// Asks who behind the members of a bridge is in which group.
-fn ask_for_groups(s: &mut Stack, cx: &mut Cx, id: BridgeId, question: &Question) {
-    let Some(bridge) = s.bridges.get_mut(id) else {
-        return;
-    };
-    let Some(itself) = s.ifs.get(bridge.ifid).filter(|i| i.is_running()) else {
-        return;
-    };
-    let (group, ip) = question.packet();
-    let header = EtherHeader {
-        dst: MacAddr::of_group(group),
-        src: itself.mac,
-        ether_type: EtherType::of(group),
-    };
-    let mut packet = Packet::outgoing(Payload::from(ip));
-    header.emit(packet.prepend(ETHER_LEN));
-    packet.meta.csum = Csum::Verified;
-    bridge.put_in_vlan(question.vlan, &mut packet);
-    let members = match question.to {
-        None => bridge.members.clone(),
-        Some(to) => bridge
-            .members
-            .iter()
-            .copied()
-            .filter(|m| *m == to)
-            .collect(),
-    };
-    let mut is_sent = false;
-    for to in members {
-        let (mut copy, bridge) = (packet.clone(), s.bridges.get_mut(id).expect(FLOODS));
-        if bridge.lets_out(&s.ifs, cx.now, None, to, Flood::Multicast, &mut copy) {
-            is_sent = true;
-            send(s, cx, to, copy, &mut Trail::default());
-        }
-    }
-    let bridge = s.bridges.get_mut(id).expect(FLOODS);
-    if let Some(snooper) = &mut bridge.snooper {
-        snooper.counters.queries_out += u64::from(is_sent);
-    }
-}
-
-/// Sends a frame in a station's stead, from which switches learn where it is.
-fn introduce(s: &mut Stack, cx: &mut Cx, id: BridgeId, who: Introduction) {
-    let mut packet = Packet::outgoing(Payload::new());
-    ArpPacket::emit_reverse_request(who.mac, packet.prepend(ARP_LEN));
-    let header = EtherHeader {
-        dst: MacAddr::BROADCAST,
-        src: who.mac,
-        ether_type: EtherType::RARP,
-    };
-    header.emit(packet.prepend(ETHER_LEN));
-    packet.meta.csum = Csum::Verified;
-    let bridge = s.bridges.get_mut(id).expect(FLOODS);
-    if bridge.introduce(&s.ifs, cx.now, who, &mut packet) {
-        send(s, cx, who.by, packet, &mut Trail::default());
-    }
 }
 
 /// Drops a packet that cannot go on, and tells its sender why: by ICMP when it is another host,

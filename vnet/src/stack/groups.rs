@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use slotmap::Key;
 
-use super::{Stack, tx};
+use super::{Stack, tx, ways};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::ip::addr::Ours;
@@ -145,7 +145,7 @@ impl Stack {
         match said {
             Some(ifid) => Ok(ifid),
             None => {
-                let way = self.default_way(group).map_err(tx::no_way)?;
+                let way = self.default_way(group).map_err(ways::no_way)?;
                 Ok(way.ifid)
             }
         }
@@ -219,7 +219,7 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
         IpAddr::V6(_) => (said.hops, said.loop_v6),
     };
     let way = match (said.interface, group) {
-        (_, IpAddr::V6(group)) if zone::split(group).1 != 0 => tx::way(s, group.into()),
+        (_, IpAddr::V6(group)) if zone::split(group).1 != 0 => ways::way(s, group.into()),
         (None, _) => s.default_way(group),
         (Some(ifid), _) => match s.ifs.get(ifid).is_some_and(Netif::is_running) {
             true => Ok(straight(group, ifid)),
@@ -228,7 +228,7 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
     };
     let way = way.map_err(|why| {
         cx.stats.drop_tx(why.reason());
-        tx::no_way(why)
+        ways::no_way(why)
     })?;
     let dst = s.addr_on_link(way.ifid, group);
     let src = match out.src {

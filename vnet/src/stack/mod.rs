@@ -32,6 +32,7 @@ mod options;
 pub(crate) mod rx;
 pub(crate) mod sockets;
 pub(crate) mod tx;
+mod ways;
 
 use std::net::{IpAddr, Ipv6Addr};
 

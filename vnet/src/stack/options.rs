@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{Stack, tx};
+use super::{Stack, tx, ways};
 use crate::base::stats::DropReason;
 use crate::icmp;
 use crate::ip::Way;
@@ -45,7 +45,7 @@ pub(super) fn answer(s: &mut Stack, cx: &mut Cx, message: icmp::Message) {
     };
     let addrs = &s.ip.v4.addrs;
     options::fill_in(&mut kept, cx.now, src, |addr| addrs.contains(addr));
-    let way = match tx::way(s, to.dst) {
+    let way = match ways::way(s, to.dst) {
         Ok(way) => way,
         Err(why) => return cx.stats.drop_tx(why.reason()),
     };

@@ -343,9 +343,9 @@ fn bridge(
     }
     // What comes in by one of them is dropped, and no other's to see.
     if !bridge.spans.is_empty() && !from.config.span.is_on() {
-        tx::bridging::to_spans(s, cx, id, &packet, &mut Trail::default());
+        tx::to_spans(s, cx, id, &packet, &mut Trail::default());
     }
-    let bridge = s.bridges.get_mut(id).expect(tx::bridging::FLOODS);
+    let bridge = s.bridges.get_mut(id).expect(tx::FLOODS);
     let sent = match bridge.input(cx.now, from, &header, &mut packet) {
         bridge::Verdict::Up(ifid) => {
             packet.meta.rcvif = Some(ifid);
@@ -359,13 +359,13 @@ fn bridge(
             }
             return None;
         }
-        bridge::Verdict::Forward(to) => tx::bridging::to_member(s, cx, id, from, to, packet),
+        bridge::Verdict::Forward(to) => tx::to_member(s, cx, id, from, to, packet),
         bridge::Verdict::Flood(why, up) => {
             let up = up.or_else(|| above_hears(s, id, header.dst, &packet));
             if why == Flood::Routers {
                 s.bridges.tend(id);
             }
-            let sent = tx::bridging::to_members(
+            let sent = tx::to_members(
                 s,
                 cx,
                 id,
@@ -376,10 +376,7 @@ fn bridge(
             );
             if let Some(ifid) = up {
                 packet.meta.rcvif = Some(ifid);
-                s.bridges
-                    .get(id)
-                    .expect(tx::bridging::FLOODS)
-                    .to_host(&mut packet);
+                s.bridges.get(id).expect(tx::FLOODS).to_host(&mut packet);
                 if sent.is_ok() {
                     // What others were sent is one frame; what we take in is another.
                     cx.stats.forwarded += 1;

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::limits::Resource;
-use super::{Stack, groups, tx};
+use super::{Stack, groups, tx, ways};
 use crate::base::time::Instant;
 use crate::icmp;
 use crate::ip::Outgoing;
@@ -168,7 +168,7 @@ impl Stack {
         let (ip, port) = bound.map_or((None, 0), |local| (Some(local.ip()), local.port()));
         let ip = match ip.filter(|ip| !ip.is_unspecified()) {
             Some(ip) => ip,
-            None => tx::source_for(self, dst)?,
+            None => ways::source_for(self, dst)?,
         };
         let local = SocketAddr::new(ip, port);
         let path = self.path_to(cx.now, dst)?;
@@ -179,7 +179,7 @@ impl Stack {
 
     /// Whether a connection to `dst` could be tried: there is a route, and an address to come from.
     pub(crate) fn has_way(&mut self, dst: IpAddr) -> bool {
-        tx::source_for(self, dst).is_ok()
+        ways::source_for(self, dst).is_ok()
     }
 
     /// What a path to `dst` can carry, as far as this vnet knows.
@@ -187,7 +187,7 @@ impl Stack {
     /// # Errors
     /// No route.
     pub(crate) fn path_to(&mut self, now: Instant, dst: IpAddr) -> Result<Path, SocketError> {
-        let way = self.ip.lookup(dst).map_err(tx::no_way)?;
+        let way = self.ip.lookup(dst).map_err(ways::no_way)?;
         let netif = self.ifs.get(way.ifid);
         let netif = netif.ok_or(SocketError::NetworkUnreachable)?;
         Ok(Path {
@@ -250,7 +250,7 @@ impl Stack {
         peer: SocketAddr,
     ) -> Result<(), SocketError> {
         let dst = self.destination(domain, peer)?;
-        let src = tx::source_for(self, dst)?;
+        let src = ways::source_for(self, dst)?;
         let peer = SocketAddr::new(dst, peer.port());
         self.udp.connect(cx, id, peer, src)
     }
@@ -314,7 +314,7 @@ impl Stack {
         let to = Outgoing {
             hop_limit: Some(out.ttl),
             traffic_class: out.tos,
-            ..Outgoing::new(tx::source_for(self, dst)?, dst, proto)
+            ..Outgoing::new(ways::source_for(self, dst)?, dst, proto)
         };
         tx::output(self, cx, &to, request)
     }
@@ -335,7 +335,7 @@ impl Stack {
         let to = Outgoing {
             hop_limit: Some(out.ttl),
             traffic_class: out.tos,
-            ..Outgoing::new(tx::source_for(self, dst)?, dst, IpProto(out.proto))
+            ..Outgoing::new(ways::source_for(self, dst)?, dst, IpProto(out.proto))
         };
         let mut packet = Packet::outgoing(out.payload);
         packet.meta.csum = match to.proto {

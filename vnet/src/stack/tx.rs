@@ -11,32 +11,35 @@
 //! A packet that leaves by an interface that stands on others passes from one to the next: each returns a verdict, and
 //! [`send`] follows them.
 //!
-//! What goes out of ARP and neighbour discovery is in `tx/neighbours.rs`, and what goes by a bridge in `tx/bridging.rs`.
+//! What goes out of ARP and neighbour discovery is in `tx/neighbours.rs`.
 //!
 //! `meta.rcvif` decides how a drop is counted: a packet that came in on an interface counts as received until it has
 //! left again.
 
-pub(super) mod bridging;
 pub(super) mod neighbours;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZero;
 use std::sync::Arc;
 
-use super::{Stack, classes, errors};
+use super::{Stack, classes, errors, ways};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
-use crate::base::time::Duration;
 use crate::icmp;
 use crate::ip::fib::Origin;
 use crate::ip::input::Version;
 use crate::ip::versions::{self, Fit, PrependError};
-use crate::ip::{NoWay, Outgoing, Refusal, Way};
+use crate::ip::{Outgoing, Refusal, Way};
 use crate::neigh;
+use crate::netif::bridge::introduce::Introduction;
+use crate::netif::bridge::snooping::read::Question;
 use crate::netif::bridge::spanning::Said;
+use crate::netif::bridge::stp::bpdu::{self, Encoded};
+use crate::netif::bridge::{self, BridgeId, Flood, Ingress, Sender};
 use crate::netif::vlan::Passage;
 use crate::netif::{Kind, Netif};
 use crate::packet::cx::{OutFrame, Sink};
+use crate::packet::header::arp::{ARP_LEN, ArpPacket};
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::header::tcp::TCP_CSUM_OFFSET;
 use crate::packet::header::udp::{UDP_CHECKSUM_OFFSET, UDP_LEN};
@@ -50,6 +53,10 @@ use crate::transport::udp::{Broadcast, DatagramOut};
 
 /// Interfaces that may stand on each other: a frame that has passed so many goes no further.
 pub(super) const MAX_DEPTH: u8 = 16;
+/// Copies of a frame that bridges may make that stand on a bridge with a copy of it.
+const MAX_COPIES: u32 = 65_536;
+/// Why a bridge is there that sends a frame.
+pub(super) const FLOODS: &str = "to send a frame removes no bridge";
 
 /// Sends everything that the protocols have ready. The last thing each entry into a vnet does.
 #[inline]
@@ -62,9 +69,9 @@ pub(crate) fn flush(s: &mut Stack, cx: &mut Cx) {
     }
     while let Some(said) = s.bridges.poll_transmit(cx.now) {
         match said {
-            Said::Bpdu(ifid, bpdu) => bridging::spanning_tree(s, cx, ifid, &bpdu),
-            Said::Question(id, question) => bridging::ask_for_groups(s, cx, id, &question),
-            Said::Introduction(id, who) => bridging::introduce(s, cx, id, who),
+            Said::Bpdu(ifid, bpdu) => spanning_tree(s, cx, ifid, &bpdu),
+            Said::Question(id, question) => ask_for_groups(s, cx, id, &question),
+            Said::Introduction(id, who) => introduce(s, cx, id, who),
         }
     }
     while let Some((ifid, addr)) = s.announcements.pop() {
@@ -114,7 +121,7 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
     }
     let src = match out.src {
         Some(src) => src,
-        None => source_for(s, dst)?,
+        None => ways::source_for(s, dst)?,
     };
     let packet = udp_packet(out.payload, out.src_port, out.dst.port())?;
     let to = Outgoing {
@@ -152,24 +159,6 @@ pub(super) fn put_udp_header(packet: &mut Packet, header: &UdpHeader) {
     header.emit(room.expect("as many bytes as were asked for"));
 }
 
-/// The address of ours to send from to `dst`.
-pub(super) fn source_for(s: &mut Stack, dst: IpAddr) -> Result<IpAddr, SocketError> {
-    let way = way(s, dst).map_err(no_way)?;
-    let src = s.ip.source_for(dst, &way);
-    src.ok_or(SocketError::AddrNotAvailable)
-}
-
-/// What a local sender is told of a destination to which there is no way: the errors of Linux's route
-/// types.
-pub(super) fn no_way(why: NoWay) -> SocketError {
-    match why {
-        NoWay::NoRoute => SocketError::NetworkUnreachable,
-        NoWay::Blackhole => SocketError::Blackhole,
-        NoWay::Unreachable => SocketError::HostUnreachable,
-        NoWay::Prohibited => SocketError::Prohibited,
-    }
-}
-
 /// Sends an ICMP message.
 pub(super) fn icmp(s: &mut Stack, cx: &mut Cx, message: icmp::Message) {
     let _ = output(s, cx, &message.to, message.packet);
@@ -183,11 +172,11 @@ pub(super) fn output(
     to: &Outgoing,
     packet: Packet,
 ) -> Result<(), SocketError> {
-    match way(s, to.dst) {
+    match ways::way(s, to.dst) {
         Ok(way) => output_by(s, cx, to, packet, way),
         Err(why) => {
             cx.stats.drop_tx(why.reason());
-            Err(no_way(why))
+            Err(ways::no_way(why))
         }
     }
 }
@@ -202,7 +191,7 @@ pub(super) fn output_by(
     way: Way,
 ) -> Result<(), SocketError> {
     let way = match way.origin {
-        Origin::Host => to_ourselves(way, to),
+        Origin::Host => ways::to_ourselves(way, to),
         Origin::Connected | Origin::Static | Origin::Advertised => way,
     };
     let (reason, error) = match s.ip.prepend(cx.now, to, &mut packet) {
@@ -215,54 +204,6 @@ pub(super) fn output_by(
     };
     cx.stats.drop_tx(reason);
     Err(error)
-}
-
-/// A way to ourselves: of a packet from an address of one link to one of none, it is the source that says of
-/// which link the packet is.
-fn to_ourselves(way: Way, to: &Outgoing) -> Way {
-    let is_scoped = |addr| matches!(addr, IpAddr::V6(addr) if zone::is_scoped(addr));
-    match is_scoped(to.src) && !is_scoped(to.dst) {
-        true => Way { hop: to.src, ..way },
-        false => way,
-    }
-}
-
-/// The way to `dst`. Broadcasts to everyone leave by the first interface that has a wire, and is not one
-/// of a lagg's.
-pub(super) fn way(s: &mut Stack, dst: IpAddr) -> Result<Way, NoWay> {
-    if dst != Ipv4Addr::BROADCAST {
-        return s.ip.lookup(dst).or_else(|why| group_way(s, dst, why));
-    }
-    let netif = s
-        .ifs
-        .iter()
-        .find(|i| i.can().needs_neighbours && i.is_running() && i.on_lagg().is_none())
-        .ok_or(NoWay::NoRoute)?;
-    Ok(Way {
-        ifid: netif.id,
-        hop: dst,
-        origin: Origin::Connected,
-    })
-}
-
-/// The way to a group of IPv6 that is of one link. Apart: nothing else asks.
-#[cold]
-fn group_way(s: &Stack, dst: IpAddr, why: NoWay) -> Result<Way, NoWay> {
-    let IpAddr::V6(group) = dst else {
-        return Err(why);
-    };
-    let (_, number) = zone::split(group);
-    let netif = s.ifs.iter().find(|i| zone::number(i.id) == Some(number));
-    let netif = netif.filter(|i| group.is_multicast() && i.is_running());
-    let ifid = netif
-        .map(|i| i.id)
-        .filter(|id| s.ip.speaks_v6(*id))
-        .ok_or(why)?;
-    Ok(Way {
-        ifid,
-        hop: dst,
-        origin: Origin::Connected,
-    })
 }
 
 /// The MTU of a path of which nothing is known but our own link.
@@ -351,7 +292,7 @@ fn hop(s: &mut Stack, cx: &mut Cx, dst: IpAddr, packet: Packet, way: Way) {
     if let Some(mac) = s.neigh.lookup(cx.now, ifid, station) {
         return ether(s, cx, ifid, mac, ether_type, packet);
     }
-    let round_trip = round_trip(s, ifid);
+    let round_trip = ways::round_trip(s, ifid);
     match s.neigh.resolve(cx, ifid, station, round_trip, packet) {
         neigh::Verdict::Resolved(mac, packet) => ether(s, cx, ifid, mac, ether_type, packet),
         neigh::Verdict::Held => {}
@@ -467,7 +408,7 @@ fn step(s: &mut Stack, cx: &mut Cx, ifid: IfId, mut packet: Packet, trail: &mut 
             netif.transmit(cx, packet);
             Sent::Out
         }
-        Kind::Bridge(id) => bridging::output(s, cx, id, packet, trail),
+        Kind::Bridge(id) => bridge(s, cx, id, packet, trail),
         Kind::Vlan(_) => vlan(cx, netif, packet),
         Kind::Lagg(_) => lagg(cx, netif, packet),
     }
@@ -530,6 +471,199 @@ pub(super) fn hand_over(cx: &mut Cx, to: Arc<dyn Sink>, packet: Packet) {
     });
 }
 
+/// A frame of ours leaves by a bridge.
+fn bridge(s: &mut Stack, cx: &mut Cx, id: BridgeId, mut packet: Packet, trail: &mut Trail) -> Sent {
+    let bridge = s.bridges.get_mut(id).expect("a bridge's interface has it");
+    let itself = s.ifs.get_mut(bridge.ifid).filter(|i| i.is_running());
+    let header = packet
+        .pull_up(ETHER_LEN)
+        .map(|bytes| EtherHeader::parse(bytes));
+    let (Some(itself), Some(Ok(EtherHeader { dst, src, .. }))) = (itself, header) else {
+        cx.stats.drop_tx(DropReason::InterfaceDown);
+        return Sent::Out;
+    };
+    itself.sent(cx, &packet);
+    let sender = match src == itself.mac {
+        true => Sender::Itself,
+        false => Sender::Above(src),
+    };
+    if !bridge.spans.is_empty() {
+        to_spans(s, cx, id, &packet, trail);
+    }
+    let bridge = s.bridges.get_mut(id).expect(FLOODS);
+    let refused = match bridge.output(cx.now, sender, dst, &mut packet) {
+        bridge::Output::Drop(reason) => Err(reason),
+        bridge::Output::Flood(why) => {
+            if why == Flood::Routers {
+                s.bridges.tend(id);
+            }
+            to_members(s, cx, id, None, why, &mut packet, trail)
+        }
+        bridge::Output::Forward(to) => {
+            match bridge.forward(&s.ifs, cx.now, None, to, &mut packet) {
+                Ok(()) => return Sent::Down(to, packet),
+                Err(reason) => Err(reason),
+            }
+        }
+    };
+    if let Err(reason) = refused {
+        cx.stats.drop_tx(reason);
+    }
+    Sent::Out
+}
+
+/// Shows a frame to the members of a bridge that only watch.
+#[cold]
+pub(super) fn to_spans(
+    s: &mut Stack,
+    cx: &mut Cx,
+    id: BridgeId,
+    packet: &Packet,
+    trail: &mut Trail,
+) {
+    let bridge = s.bridges.get(id).expect(FLOODS);
+    let Some(copy) = bridge.watched(packet) else {
+        return;
+    };
+    let depth = trail.depth;
+    for to in bridge.spans.clone() {
+        if trail.copies == MAX_COPIES {
+            cx.stats.drop_tx(DropReason::TooManyCopies);
+            break;
+        }
+        let (mut copy, bridge) = (copy.clone(), s.bridges.get_mut(id).expect(FLOODS));
+        if bridge.shows(&s.ifs, to, &mut copy) {
+            (trail.depth, trail.copies) = (depth, trail.copies + 1);
+            send(s, cx, to, copy, trail);
+        }
+    }
+    trail.depth = depth;
+}
+
+/// Hands a frame that came in by one member of a bridge to another one.
+///
+/// # Errors
+/// Why it does not go there, to be counted by the caller.
+pub(super) fn to_member(
+    s: &mut Stack,
+    cx: &mut Cx,
+    id: BridgeId,
+    from: Ingress,
+    to: IfId,
+    mut packet: Packet,
+) -> Result<(), DropReason> {
+    let bridge = s.bridges.get_mut(id).expect(FLOODS);
+    bridge.forward(&s.ifs, cx.now, Some(from), to, &mut packet)?;
+    send(s, cx, to, packet, &mut Trail::default());
+    Ok(())
+}
+
+/// Hands copies of a frame to the members of a bridge, but for the one by which it came in.
+///
+/// # Errors
+/// Why it goes to none, or to no more, to be counted by the caller.
+pub(super) fn to_members(
+    s: &mut Stack,
+    cx: &mut Cx,
+    id: BridgeId,
+    from: Option<Ingress>,
+    why: Flood,
+    packet: &mut Packet,
+    trail: &mut Trail,
+) -> Result<(), DropReason> {
+    let bridge = s.bridges.get(id).expect(FLOODS);
+    let mut flooding = bridge.flood(cx.now, from, why, packet)?;
+    let depth = trail.depth;
+    let is_copy = std::mem::replace(&mut trail.is_copied, true);
+    loop {
+        let bridge = s.bridges.get_mut(id).expect(FLOODS);
+        let Some((to, form)) = bridge.next_member(&s.ifs, &mut flooding) else {
+            return bridge.flooded(&flooding);
+        };
+        if is_copy {
+            // Each bridge multiplies what the one above has multiplied.
+            if trail.copies == MAX_COPIES {
+                return Err(DropReason::TooManyCopies);
+            }
+            trail.copies += 1;
+        }
+        trail.depth = depth;
+        send(s, cx, to, flooding.copy(packet, form), trail);
+    }
+}
+
+/// Sends a BPDU by a member of a bridge, whatever that does with other frames.
+fn spanning_tree(s: &mut Stack, cx: &mut Cx, ifid: IfId, bpdu: &Encoded) {
+    let netif = s.ifs.get(ifid);
+    let bridge = netif.and_then(|i| s.bridges.get(i.on_bridge()?.bridge));
+    if let (Some(netif), Some(bridge)) = (netif, bridge)
+        && bridge.speaks_by(ifid)
+    {
+        let frame = bpdu::frame(bridge.group(), netif.mac, bpdu);
+        let mut packet = Packet::outgoing(Payload::from(frame));
+        packet.meta.csum = Csum::Verified;
+        send(s, cx, ifid, packet, &mut Trail::default());
+    }
+}
+
+/// Asks who behind the members of a bridge is in which group.
+fn ask_for_groups(s: &mut Stack, cx: &mut Cx, id: BridgeId, question: &Question) {
+    let Some(bridge) = s.bridges.get_mut(id) else {
+        return;
+    };
+    let Some(itself) = s.ifs.get(bridge.ifid).filter(|i| i.is_running()) else {
+        return;
+    };
+    let (group, ip) = question.packet();
+    let header = EtherHeader {
+        dst: MacAddr::of_group(group),
+        src: itself.mac,
+        ether_type: EtherType::of(group),
+    };
+    let mut packet = Packet::outgoing(Payload::from(ip));
+    header.emit(packet.prepend(ETHER_LEN));
+    packet.meta.csum = Csum::Verified;
+    bridge.put_in_vlan(question.vlan, &mut packet);
+    let members = match question.to {
+        None => bridge.members.clone(),
+        Some(to) => bridge
+            .members
+            .iter()
+            .copied()
+            .filter(|m| *m == to)
+            .collect(),
+    };
+    let mut is_sent = false;
+    for to in members {
+        let (mut copy, bridge) = (packet.clone(), s.bridges.get_mut(id).expect(FLOODS));
+        if bridge.lets_out(&s.ifs, cx.now, None, to, Flood::Multicast, &mut copy) {
+            is_sent = true;
+            send(s, cx, to, copy, &mut Trail::default());
+        }
+    }
+    let bridge = s.bridges.get_mut(id).expect(FLOODS);
+    if let Some(snooper) = &mut bridge.snooper {
+        snooper.counters.queries_out += u64::from(is_sent);
+    }
+}
+
+/// Sends a frame in a station's stead, from which switches learn where it is.
+fn introduce(s: &mut Stack, cx: &mut Cx, id: BridgeId, who: Introduction) {
+    let mut packet = Packet::outgoing(Payload::new());
+    ArpPacket::emit_reverse_request(who.mac, packet.prepend(ARP_LEN));
+    let header = EtherHeader {
+        dst: MacAddr::BROADCAST,
+        src: who.mac,
+        ether_type: EtherType::RARP,
+    };
+    header.emit(packet.prepend(ETHER_LEN));
+    packet.meta.csum = Csum::Verified;
+    let bridge = s.bridges.get_mut(id).expect(FLOODS);
+    if bridge.introduce(&s.ifs, cx.now, who, &mut packet) {
+        send(s, cx, who.by, packet, &mut Trail::default());
+    }
+}
+
 /// Drops a packet that cannot go on, and tells its sender why: by ICMP when it is another host,
 /// by its socket when it is us. `way` is that of a packet of ours.
 pub(super) fn refuse(
@@ -557,7 +691,7 @@ pub(super) fn icmp_error(s: &mut Stack, cx: &mut Cx, refusal: Refusal, packet: P
     if let Some(mut message) = s.icmp.error(cx, &s.ip, packet, refusal) {
         // RFC 1812, section 4.3.2.4: a router speaks from the interface it answers through.
         if !s.ip.contains(message.to.src)
-            && let Ok(src) = source_for(s, message.to.dst)
+            && let Ok(src) = ways::source_for(s, message.to.dst)
         {
             message.to.src = src;
         }
@@ -578,27 +712,6 @@ fn drop_outgoing(cx: &mut Cx, packet: &Packet, reason: DropReason) {
         Some(_) => cx.stats.drop_rx(reason),
         None => cx.stats.drop_tx(reason),
     }
-}
-
-/// How long a question on an interface's link and its answer take, if the way back is like the way
-/// there: the longest, when the interface is a bridge or a lagg.
-pub(super) fn round_trip(s: &Stack, ifid: IfId) -> Duration {
-    let one_way = |ifid| {
-        let link = s.ifs.get(ifid).and_then(|i| i.link.as_deref());
-        link.map_or(Duration::ZERO, |link| link.config().expected_latency())
-    };
-    let ifid = s.ifs.ground(ifid);
-    let there = match s.ifs.get(ifid).and_then(|i| i.kind.bridge()) {
-        Some(id) => {
-            let members = s.bridges.get(id).map_or(&[][..], |b| &b.members);
-            members.iter().map(|m| one_way(*m)).max()
-        }
-        None => match &*s.ifs.members_of_lagg(ifid) {
-            [] => Some(one_way(ifid)),
-            members => members.iter().map(|m| one_way(*m)).max(),
-        },
-    };
-    there.unwrap_or_default().saturating_mul(2)
 }
 
 #[cfg(test)]

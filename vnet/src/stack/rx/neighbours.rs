@@ -19,7 +19,7 @@ use crate::packet::header::ndp::{Flags, Ndp};
 use crate::packet::header::{ArpOp, ArpPacket, EtherType, IpInfo, zone};
 use crate::packet::{Cx, MacAddr, Packet};
 use crate::stack::Stack;
-use crate::stack::tx;
+use crate::stack::{tx, ways};
 
 pub(super) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut packet: Packet) {
     let Some(arp) = packet
@@ -31,7 +31,7 @@ pub(super) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut pack
     let ingress = NeighIngress {
         ifid,
         mac,
-        round_trip: tx::round_trip(s, ifid),
+        round_trip: ways::round_trip(s, ifid),
         sender: sender::<V4>(s, ifid, arp.sender_ip),
         target: match s.ip.v4.addrs.answers(ifid, arp.target_ip) {
             true => Scope::Ours,
@@ -152,7 +152,7 @@ pub(super) fn discovery(
     let ingress = NeighIngress {
         ifid,
         mac,
-        round_trip: tx::round_trip(s, ifid),
+        round_trip: ways::round_trip(s, ifid),
         sender: sender::<V6>(s, ifid, src),
         target: match s.ip.v6.addrs.answers(ifid, message.target()) {
             true => Scope::Ours,

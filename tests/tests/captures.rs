@@ -15,6 +15,7 @@ use vnet::capture::{
 };
 use vnet::net::{EchoSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::{Direction, DropReason, LinkConfig, Offload, System, Vnet};
+use vnet_tests::judge;
 use vnet_tests::skip::has_tshark;
 use vnet_tests::topology::pair;
 
@@ -171,12 +172,7 @@ fn commented(frames: &[Frame], comment: &str) -> u64 {
 
 /// What tshark prints of the fields of a file's frames.
 fn tshark(path: &Path, filter: &str, field: &str) -> Vec<String> {
-    let mut command = Command::new("tshark");
-    for protocol in ["ip", "tcp", "udp"] {
-        command.args(["-o", &format!("{protocol}.check_checksum:TRUE")]);
-    }
-    command.arg("-r").arg(path);
-    let output = command
+    let output = judge::tshark(path)
         .args(["-Y", filter, "-T", "fields", "-e", field])
         .output()
         .expect("tshark starts");

@@ -12,6 +12,7 @@ use vnet::{
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::frames::ethernet;
+use vnet_tests::judge;
 use vnet_tests::skip::has_tshark;
 use vnet_tests::topology::vnet;
 
@@ -436,11 +437,8 @@ fn tshark_reads_what_is_sent_without_complaint() {
         "_ws.malformed",
         "_ws.expert.message",
     ];
-    let mut tshark = std::process::Command::new("tshark");
-    tshark
-        .arg("-r")
-        .arg(&path)
-        .args(["-Y", "lldp", "-T", "fields", "-E", "separator=|"]);
+    let mut tshark = judge::tshark(&path);
+    tshark.args(["-Y", "lldp", "-T", "fields", "-E", "separator=|"]);
     for field in fields {
         tshark.args(["-e", field]);
     }

@@ -1,6 +1,7 @@
 //! The options of `vnet run` that concern captures.
 
 mod in_ipv6;
+mod reader;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -57,15 +58,7 @@ fn has_tshark() -> bool {
 }
 
 fn tshark(path: &Path, filter: &str, field: &str) -> Vec<String> {
-    let output = Command::new("tshark")
-        .args([
-            "-o",
-            "tcp.check_checksum:TRUE",
-            "-o",
-            "udp.check_checksum:TRUE",
-        ])
-        .arg("-r")
-        .arg(path)
+    let output = reader::of(path)
         .args(["-Y", filter, "-T", "fields", "-e", field])
         .output()
         .expect("tshark starts");

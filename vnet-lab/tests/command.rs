@@ -1,5 +1,7 @@
 //! The `vnet` command as a user meets it: what it prints, what it writes, how it exits.
 
+mod reader;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -99,18 +101,7 @@ fn the_captures_are_sound_says_tshark() {
     let pcap = directory.path().to_str().expect("a path in UTF-8");
     exits(&vnet(&["run", "--pcap", pcap]), 0);
     let tshark = |name: &Path, filter: &str| {
-        let options = [
-            "ip.check_checksum:TRUE",
-            "tcp.check_checksum:TRUE",
-            "udp.check_checksum:TRUE",
-        ];
-        let mut command = Command::new("tshark");
-        for option in options {
-            command.args(["-o", option]);
-        }
-        let output = command
-            .arg("-r")
-            .arg(directory.path().join(name))
+        let output = reader::of(&directory.path().join(name))
             .args(["-Y", filter])
             .output()
             .expect("tshark starts");

@@ -1,7 +1,7 @@
 //! Conversion to socket addresses.
 
 use std::io::{self, ErrorKind};
-use std::iter::Copied;
+use std::iter::{Chain, Copied};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 use std::{option, slice, vec};
@@ -13,12 +13,14 @@ use crate::instance::cores::VnetCore;
 /// A type that can be converted to socket addresses, like [`std::net::ToSocketAddrs`]. A name is one of the current
 /// vnet's, or of the socket's: see [`Vnet::set_hosts`](crate::Vnet::set_hosts). The host's resolver is never asked.
 pub trait ToSocketAddrs {
-    /// No name can be in it.
-    #[doc(hidden)]
-    const NUMERIC: bool = false;
-
     /// The addresses one by one.
     type Iter: Iterator<Item = SocketAddr>;
+
+    /// The addresses, if no name has to be looked up.
+    #[doc(hidden)]
+    fn numeric(&self) -> Option<Self::Iter> {
+        None
+    }
 
     /// The addresses, in the order in which to try them.
     ///
@@ -35,31 +37,41 @@ fn invalid(text: &str) -> io::Error {
     )
 }
 
-/// The addresses of `host`, which may be one, or a name.
-fn lookup(host: &str, port: u16) -> io::Result<vec::IntoIter<SocketAddr>> {
-    let found = match host.parse() {
-        Ok(ip) => vec![ip],
-        Err(_) => resolve(host)?,
-    };
-    let found: Vec<_> = found
-        .into_iter()
-        .map(|ip| SocketAddr::new(ip, port))
-        .collect();
-    Ok(found.into_iter())
+/// What a text stands for: one address, for which nothing is allocated, or those of a name.
+type OfText = Chain<option::IntoIter<SocketAddr>, vec::IntoIter<SocketAddr>>;
+
+fn one(addr: SocketAddr) -> OfText {
+    Some(addr).into_iter().chain(Vec::new())
 }
 
-fn one(addr: SocketAddr) -> option::IntoIter<SocketAddr> {
-    Some(addr).into_iter()
+/// The address that `host` is, if it is one.
+fn address(host: &str, port: u16) -> Option<OfText> {
+    let ip = host.parse().ok()?;
+    Some(one(SocketAddr::new(ip, port)))
+}
+
+/// The addresses of `host`, which may be one, or a name.
+fn lookup(host: &str, port: u16) -> io::Result<OfText> {
+    if let Some(addr) = address(host, port) {
+        return Ok(addr);
+    }
+    let found = resolve(host)?.into_iter();
+    let found: Vec<_> = found.map(|ip| SocketAddr::new(ip, port)).collect();
+    Ok(None.into_iter().chain(found))
 }
 
 macro_rules! plain {
     ($($kind:ty),*) => {$(
         impl ToSocketAddrs for $kind {
-            const NUMERIC: bool = true;
             type Iter = option::IntoIter<SocketAddr>;
 
+            #[inline]
+            fn numeric(&self) -> Option<Self::Iter> {
+                Some(Some(SocketAddr::from(*self)).into_iter())
+            }
+
             fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
-                Ok(one(SocketAddr::from(*self)))
+                Ok(Some(SocketAddr::from(*self)).into_iter())
             }
         }
     )*};
@@ -74,11 +86,15 @@ plain!(
 );
 
 impl ToSocketAddrs for str {
-    type Iter = vec::IntoIter<SocketAddr>;
+    type Iter = OfText;
 
-    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
-        if let Ok(addr) = self.parse::<SocketAddr>() {
-            return Ok(vec![addr].into_iter());
+    fn numeric(&self) -> Option<OfText> {
+        self.parse().ok().map(one)
+    }
+
+    fn to_socket_addrs(&self) -> io::Result<OfText> {
+        if let Some(addr) = self.numeric() {
+            return Ok(addr);
         }
         let (host, port) = self.rsplit_once(':').ok_or_else(|| invalid(self))?;
         let port = port.parse().map_err(|_| invalid(self))?;
@@ -87,32 +103,47 @@ impl ToSocketAddrs for str {
 }
 
 impl ToSocketAddrs for String {
-    type Iter = vec::IntoIter<SocketAddr>;
+    type Iter = OfText;
 
-    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+    fn numeric(&self) -> Option<OfText> {
+        self.as_str().numeric()
+    }
+
+    fn to_socket_addrs(&self) -> io::Result<OfText> {
         self.as_str().to_socket_addrs()
     }
 }
 
 impl ToSocketAddrs for (&str, u16) {
-    type Iter = vec::IntoIter<SocketAddr>;
+    type Iter = OfText;
 
-    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+    fn numeric(&self) -> Option<OfText> {
+        address(self.0, self.1)
+    }
+
+    fn to_socket_addrs(&self) -> io::Result<OfText> {
         lookup(self.0, self.1)
     }
 }
 
 impl ToSocketAddrs for (String, u16) {
-    type Iter = vec::IntoIter<SocketAddr>;
+    type Iter = OfText;
 
-    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+    fn numeric(&self) -> Option<OfText> {
+        address(&self.0, self.1)
+    }
+
+    fn to_socket_addrs(&self) -> io::Result<OfText> {
         lookup(&self.0, self.1)
     }
 }
 
 impl<'a> ToSocketAddrs for &'a [SocketAddr] {
-    const NUMERIC: bool = true;
     type Iter = Copied<slice::Iter<'a, SocketAddr>>;
+
+    fn numeric(&self) -> Option<Self::Iter> {
+        Some(self.iter().copied())
+    }
 
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
         Ok(self.iter().copied())
@@ -120,8 +151,11 @@ impl<'a> ToSocketAddrs for &'a [SocketAddr] {
 }
 
 impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
-    const NUMERIC: bool = T::NUMERIC;
     type Iter = T::Iter;
+
+    fn numeric(&self) -> Option<Self::Iter> {
+        (**self).numeric()
+    }
 
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
         (**self).to_socket_addrs()
@@ -131,9 +165,9 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
 /// The addresses, where names are those of `core`.
 #[inline]
 fn addrs_in<A: ToSocketAddrs>(core: &Arc<VnetCore>, addrs: &A) -> io::Result<A::Iter> {
-    match A::NUMERIC {
-        true => addrs.to_socket_addrs(),
-        false => within(core, || addrs.to_socket_addrs()),
+    match addrs.numeric() {
+        Some(addrs) => Ok(addrs),
+        None => within(core, || addrs.to_socket_addrs()),
     }
 }
 

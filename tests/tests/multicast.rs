@@ -310,13 +310,17 @@ impl Link {
         all
     }
 
-    fn hears(&self, ttl: u8, dst: Ipv4Addr, mut message: Vec<u8>) {
+    fn hears(&self, ttl: u8, dst: Ipv4Addr, message: Vec<u8>) {
+        self.hears_from(Ipv4Addr::new(198, 18, 1, 254), ttl, dst, message);
+    }
+
+    fn hears_from(&self, src: Ipv4Addr, ttl: u8, dst: Ipv4Addr, mut message: Vec<u8>) {
         let sum = checksum(&[&message]);
         message[2..4].copy_from_slice(&sum.to_be_bytes());
         let header = Ip4 {
             ttl,
             options: vec![0x94, 4, 0, 0],
-            ..Ip4::new(Ipv4Addr::new(198, 18, 1, 254), dst, 2)
+            ..Ip4::new(src, dst, 2)
         };
         let [_, b, c, d] = dst.octets();
         let mac = [1, 0, 0x5e, b & 0x7f, c, d];
@@ -373,6 +377,9 @@ fn changes_are_told_twice_and_questions_are_answered() {
     assert_eq!(link.said(3), [report(2, GROUP, &[])]);
     link.hears(1, GROUP, query(10, GROUP, &[2, 125, 0, 0]));
     assert_eq!(link.said(2), [report(2, GROUP, &[])]);
+    // A switch without an address asks, too (RFC 4541, section 2.1.1).
+    link.hears_from(ANY, 1, ALL, query(20, ANY, &[2, 125, 0, 0]));
+    assert_eq!(link.said(3), [report(2, GROUP, &[])]);
     // Of sources, those that are heard.
     link.hears(1, GROUP, query(10, GROUP, &[2, 125, 0, 1, 198, 18, 1, 7]));
     assert_eq!(

@@ -16,7 +16,7 @@ use crate::ip::reassembly::{self, Fragment, Key, Last};
 use crate::ip::state::{Forwarding, IpState, Tunables};
 use crate::ip::versions::Ip;
 use crate::packet::header::ipv4::{self, Ipv4Header, MIN_LEN};
-use crate::packet::header::{HeaderError, IpInfo};
+use crate::packet::header::{HeaderError, IpInfo, IpProto};
 use crate::packet::{Csum, Cx, Packet};
 
 /// Checks a packet by itself, and cuts off what the link added behind it.
@@ -211,8 +211,12 @@ fn check_source(
 ) -> Result<(), DropReason> {
     let wire = ingress.medium == Medium::Wire;
     let possible = match V4::kind(header.src) {
-        // A host that does not know its address yet asks everyone (RFC 2131 section 4.1).
-        Kind::Unspecified => header.dst == Ipv4Addr::BROADCAST,
+        // A host that does not know its address yet asks everyone (RFC 2131 section 4.1), and says in which groups
+        // it is; a switch that has none asks who is in a group (RFC 4541 section 2.1.1).
+        Kind::Unspecified => {
+            header.dst == Ipv4Addr::BROADCAST
+                || (header.proto == IpProto::IGMP && header.dst.is_multicast())
+        }
         Kind::Loopback => !wire,
         Kind::Unicast | Kind::LinkLocal => match state.addrs.find(header.src) {
             None => true,

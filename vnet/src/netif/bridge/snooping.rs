@@ -17,7 +17,7 @@ pub(crate) mod config;
 pub(crate) mod read;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use self::asking::{Asking, RESPONSE, ROBUSTNESS, Version};
@@ -448,8 +448,7 @@ impl Snooper {
         }
         let members = self.groups.get(&(vlan, group)).into_iter().flatten();
         let is_known = members.into_iter().any(|(_, known)| known.until > now);
-        // Not all hosts say that they are in groups of a link, which discovery of neighbours depends on.
-        match is_known || !(self.config.unknown.is_on() || is_of_link(group)) {
+        match is_known || !self.config.unknown.is_on() {
             true => Audience::Members(group),
             false => Audience::All,
         }
@@ -566,17 +565,13 @@ impl Snooper {
     }
 }
 
-/// True for groups in which all are without saying so (RFC 4541 sections 2.1.2 (2) and 3).
+/// True for groups in which hosts may be without saying so (RFC 4541 sections 2.1.2 (2) and 3). Of IPv6, these are
+/// all groups of one link (RFC 4291 section 2.7): neighbours are discovered by them, and not all hosts report those.
 fn is_for_all(group: IpAddr) -> bool {
     match group {
         IpAddr::V4(group) => group.octets()[..3] == [224, 0, 0],
-        IpAddr::V6(group) => group == Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1),
+        IpAddr::V6(group) => group.octets()[1] & 0xf == 2,
     }
-}
-
-/// True for groups of IPv6 that are of one link (RFC 4291 section 2.7).
-fn is_of_link(group: IpAddr) -> bool {
-    matches!(group, IpAddr::V6(group) if group.octets()[1] & 0xf == 2)
 }
 
 #[cfg(test)]

@@ -321,10 +321,13 @@ fn each_version_of_ip_has_a_querier() {
     assert!(s.wants(at(41), VLAN, group, member(2)) && !s.wants(at(41), VLAN, group, member(3)));
 }
 
-/// Discovery of neighbours needs groups of the link in which not everybody says that he is.
+/// Discovery of neighbours needs groups of the link in which not everybody says that he is, whether or not somebody
+/// has.
 #[test]
-fn groups_of_a_link_go_everywhere_while_nobody_is_known() {
-    let s = snooper(|c| c.unknown = Switch::Off);
+fn groups_of_a_link_go_everywhere() {
+    let mut s = snooper(|c| c.unknown = Switch::Off);
+    let says = Says::Memberships(vec![("ff02::1:ff00:1".parse().expect("a group"), true)]);
+    s.heard(at(0), VLAN, member(2), &Heard { from: None, says });
     for (group, is_for_all) in [
         ("ff02::1", true),
         ("ff02::1:ff00:1", true),

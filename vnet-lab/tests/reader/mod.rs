@@ -5,7 +5,7 @@ use std::process::Command;
 
 /// tshark, told to look at all checksums of a capture. What TCP and UDP carry is data to it: it takes random bytes for
 /// whatever protocol they resemble, and finds fault with that.
-pub fn of(capture: &Path) -> Command {
+pub(crate) fn of(capture: &Path) -> Command {
     let mut command = Command::new("tshark");
     for protocol in ["ip", "tcp", "udp"] {
         command.args(["-o", &format!("{protocol}.check_checksum:TRUE")]);

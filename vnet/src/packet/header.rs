@@ -12,7 +12,6 @@ pub(crate) mod igmp;
 pub(crate) mod ip;
 pub(crate) mod ipv4;
 pub(crate) mod ipv6;
-#[allow(dead_code)]
 pub(crate) mod mld;
 pub(crate) mod ndp;
 pub(crate) mod ra;

@@ -464,8 +464,6 @@ impl Stack {
                 self.groups_again(id);
                 let waiting = self.ip.dad.paused(id).map(|addr| (id, addr.into()));
                 self.announcements.extend(waiting);
-            }
-            if is_running {
                 self.ip.v6.groups.tell_again(id);
                 self.ip.note_deadlines();
             }

@@ -169,12 +169,7 @@ pub(in crate::stack) fn advertise(s: &mut Stack, cx: &mut Cx, ifid: IfId, answer
         (Some(_), Some(station)) => ndp(s, cx, ifid, (answer.target, dst), station, &said),
         (Some(_), None) => {
             let packet = ndp_packet(s, cx, (answer.target, dst), &said);
-            let way = Way {
-                ifid,
-                hop: dst.into(),
-                origin: Origin::Connected,
-            };
-            hop(s, cx, dst.into(), packet, way);
+            to_neighbour(s, cx, ifid, dst.into(), packet);
         }
         (None, _) => {
             let group = MacAddr::of_group(dst.into());
@@ -204,9 +199,7 @@ pub(in crate::stack) fn discover(
     ends: (Ipv6Addr, Ipv6Addr),
     bytes: Vec<u8>,
 ) {
-    let mut packet = Packet::outgoing(Payload::from(bytes));
-    packet.meta.csum = icmp::v6::PARTIAL;
-    let packet = headed(s, cx, ends, packet);
+    let packet = router_packet(s, cx, ends, bytes);
     let to = MacAddr::of_group(ends.1.into());
     ether(s, cx, ifid, to, EtherType::IPV6, packet);
 }
@@ -219,15 +212,24 @@ pub(in crate::stack) fn discover_one(
     ends: (Ipv6Addr, Ipv6Addr),
     bytes: Vec<u8>,
 ) {
-    let mut packet = Packet::outgoing(Payload::from(bytes));
-    packet.meta.csum = icmp::v6::PARTIAL;
-    let packet = headed(s, cx, ends, packet);
+    let packet = router_packet(s, cx, ends, bytes);
+    to_neighbour(s, cx, ifid, ends.1.into(), packet);
+}
+
+/// Sends a packet to a neighbour whose station has to be found.
+fn to_neighbour(s: &mut Stack, cx: &mut Cx, ifid: IfId, neighbour: IpAddr, packet: Packet) {
     let way = Way {
         ifid,
-        hop: ends.1.into(),
+        hop: neighbour,
         origin: Origin::Connected,
     };
-    hop(s, cx, ends.1.into(), packet, way);
+    hop(s, cx, neighbour, packet, way);
+}
+
+fn router_packet(s: &mut Stack, cx: &Cx, ends: (Ipv6Addr, Ipv6Addr), bytes: Vec<u8>) -> Packet {
+    let mut packet = Packet::outgoing(Payload::from(bytes));
+    packet.meta.csum = icmp::v6::PARTIAL;
+    headed(s, cx, ends, packet)
 }
 
 fn ndp_packet(s: &mut Stack, cx: &Cx, ends: (Ipv6Addr, Ipv6Addr), message: &Ndp) -> Packet {

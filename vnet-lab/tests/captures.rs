@@ -1,7 +1,7 @@
 //! The options of `vnet run` that concern captures.
 
 mod in_ipv6;
-mod reader;
+mod running;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -9,6 +9,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use in_ipv6::in_ipv6;
+use running::{at_once, example, imunes};
+use vnet_tests::judge::{self, BAD};
+use vnet_tests::skip::has_tshark;
 
 const LOSSY: &str = "hosts = ['a', 'b']\n\
     link = [{ ends = ['a 192.0.2.1/30', 'b 192.0.2.2/30'], loss = '3%' }]\n\
@@ -47,18 +50,8 @@ impl Place {
     }
 }
 
-fn has_tshark() -> bool {
-    if Command::new("tshark").arg("--version").output().is_ok() {
-        return true;
-    }
-    let required = std::env::var_os("VNET_REQUIRE_TSHARK").is_some_and(|v| !v.is_empty());
-    assert!(!required, "VNET_REQUIRE_TSHARK is set, but there is none");
-    eprintln!("SKIPPED: tshark is not installed");
-    false
-}
-
 fn tshark(path: &Path, filter: &str, field: &str) -> Vec<String> {
-    let output = reader::of(path)
+    let output = judge::tshark(path)
         .args(["-Y", filter, "-T", "fields", "-e", field])
         .output()
         .expect("tshark starts");
@@ -74,12 +67,8 @@ fn tshark_finds_no_fault_with_ipv6() {
     if !has_tshark() {
         return;
     }
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies/imunes");
-    let examples = fs::read_dir(examples).expect("a directory");
-    let read = |entry: std::io::Result<fs::DirEntry>| {
-        fs::read_to_string(entry.expect("an entry").path()).expect("readable")
-    };
-    let mut examples: Vec<String> = examples.map(read).collect();
+    let read = |file| fs::read_to_string(file).expect("readable");
+    let mut examples: Vec<String> = imunes().iter().map(read).collect();
     examples.push(vnet_lab::TRIANGLE.to_owned());
     examples.push(NARROW.to_owned());
     for text in examples {
@@ -90,10 +79,7 @@ fn tshark_finds_no_fault_with_ipv6() {
         for protocol in ["ipv6", "icmpv6.type == 135"] {
             assert!(!tshark(&all, protocol, "frame.number").is_empty(), "{text}");
         }
-        // What errors quote is cut off, and its checksums say nothing.
-        let bad = "_ws.malformed || icmpv6.checksum.status == 0 || !(icmpv6.type <= 4) \
-            && (_ws.expert.severity == error || tcp.checksum.status == 0)";
-        assert_eq!(tshark(&all, bad, "frame.number"), [""; 0], "{text}");
+        assert_eq!(tshark(&all, BAD, "frame.number"), [""; 0], "{text}");
     }
 }
 
@@ -125,15 +111,14 @@ fn tshark_finds_no_fault_with_the_second_layer() {
         ),
         ("lagg.toml", &["ip"]),
     ];
-    let topologies = Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies");
-    for (file, there) in examples {
-        let place = Place::new(&fs::read_to_string(topologies.join(file)).expect("readable"));
+    at_once(&examples, |(file, there)| {
+        let place = Place::new(&example(file));
         for driver in ["virtual", "threads"] {
             let live = format!("{driver}.pcapng");
             let until = ["--pcap-live", &live, "--gso", "cut", "--driver", driver];
             place.run(0, &until);
             let all = place.path(&live);
-            for what in there {
+            for what in *there {
                 let found = tshark(&all, what, "frame.number");
                 assert!(!found.is_empty(), "{file} under {driver}: {what}");
             }
@@ -142,7 +127,7 @@ fn tshark_finds_no_fault_with_the_second_layer() {
             let found = tshark(&all, bad, "frame.number");
             assert_eq!(found, [""; 0], "{file} under {driver}");
         }
-    }
+    });
 }
 
 /// Fragments, and routers that say what their links take.

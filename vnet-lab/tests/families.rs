@@ -1,62 +1,12 @@
 //! What works in IPv4 works in IPv6, and in both at once: the topologies of this package, with other addresses.
 
 mod in_ipv6;
-
-use std::path::Path;
-use std::sync::Arc;
+mod running;
 
 use in_ipv6::{in_both, in_ipv6};
-use vnet_lab::report::Layout;
+use running::{DRIVERS, at_once, example, imunes, options, passes};
 use vnet_lab::run::{CaptureSettings, Driver, Options};
-use vnet_lab::{Family, Report, TRIANGLE, Topology};
-
-const DRIVERS: [Driver; 2] = [Driver::Virtual, Driver::Threads];
-
-fn options(driver: Driver, seed: u64) -> Options {
-    Options {
-        driver,
-        seed,
-        fingerprint: driver == Driver::Virtual,
-        ..Options::default()
-    }
-}
-
-#[track_caller]
-fn run(text: &str, options: &Options) -> Report {
-    let (topology, plan) =
-        Topology::parse("t.toml", text).unwrap_or_else(|e| panic!("{e}\n{text}"));
-    assert_eq!(plan.jobs.len(), topology.jobs.len());
-    assert!(!plan.jobs.is_empty());
-    topology.try_out(&plan).unwrap_or_else(|e| panic!("{e}"));
-    vnet_lab::run(&plan, options, Arc::new(|_| {})).expect("a run")
-}
-
-#[track_caller]
-fn passes(text: &str, options: &Options) -> Report {
-    let report = run(text, options);
-    assert!(
-        report.passed,
-        "{text}\n{}",
-        report.to_text(Layout::default())
-    );
-    report
-}
-
-/// Calls `test` with each case, all at once: what runs on threads waits most of the time.
-fn at_once<T: Sync>(cases: &[T], test: impl Fn(&T) + Sync) {
-    std::thread::scope(|scope| {
-        let test = &test;
-        let running: Vec<_> = cases
-            .iter()
-            .map(|case| scope.spawn(move || test(case)))
-            .collect();
-        for run in running {
-            if let Err(panicked) = run.join() {
-                std::panic::resume_unwind(panicked);
-            }
-        }
-    });
-}
+use vnet_lab::{Family, TRIANGLE};
 
 /// All jobs of a text over one family.
 fn over(family: &str, text: &str) -> String {
@@ -65,13 +15,10 @@ fn over(family: &str, text: &str) -> String {
 
 /// The examples, but for those whose figures their own tests look at.
 fn examples() -> Vec<String> {
-    let topologies = Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies");
-    let entries = std::fs::read_dir(topologies.join("imunes")).expect("a directory");
-    let mut files: Vec<_> = entries.map(|e| e.expect("an entry").path()).collect();
-    files.push(topologies.join("lagg.toml"));
-    files.sort();
     let read = |file| std::fs::read_to_string(file).expect("readable");
-    files.iter().map(read).collect()
+    let mut examples: Vec<String> = imunes().iter().map(read).collect();
+    examples.push(example("lagg.toml"));
+    examples
 }
 
 #[test]

@@ -1,42 +1,15 @@
 //! The basic examples of IMUNES, as files that a user can run: every job passes under both drivers.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+mod running;
 
+use running::{DRIVERS, at_once, example, imunes, options, passes, run};
+use vnet_lab::Family;
 use vnet_lab::report::Layout;
 use vnet_lab::run::{Driver, Options};
-use vnet_lab::{Family, Topology};
-
-/// The examples in `topologies/imunes`, by name.
-fn files() -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies/imunes");
-    let entries = std::fs::read_dir(directory).expect("the directory is part of the package");
-    let mut files: Vec<PathBuf> = entries.map(|e| e.expect("an entry").path()).collect();
-    files.sort();
-    files
-}
-
-fn passes(file: &Path, driver: Driver) {
-    let (topology, plan) = Topology::from_file(file).unwrap_or_else(|e| panic!("{e}"));
-    assert!(!plan.jobs.is_empty(), "{}", file.display());
-    assert_eq!(plan.jobs.len(), topology.jobs.len());
-    let options = Options {
-        driver,
-        seed: 1,
-        ..Options::default()
-    };
-    let report = vnet_lab::run(&plan, &options, Arc::new(|_| {})).expect("a run");
-    assert!(
-        report.passed,
-        "{}\n{}",
-        file.display(),
-        report.to_text(Layout::default())
-    );
-}
 
 #[test]
 fn each_example_is_there() {
-    let files = files();
+    let files = imunes();
     let names: Vec<_> = files
         .iter()
         .filter_map(|f| f.file_stem()?.to_str())
@@ -63,23 +36,12 @@ fn each_example_is_there() {
 }
 
 #[test]
-fn every_job_passes_in_virtual_time() {
-    for file in files() {
-        passes(&file, Driver::Virtual);
-    }
-}
-
-#[test]
-fn every_job_passes_on_threads() {
-    // All at once: they wait most of the time.
-    std::thread::scope(|scope| {
-        let running = files()
-            .into_iter()
-            .map(|file| scope.spawn(move || passes(&file, Driver::Threads)));
-        for run in running.collect::<Vec<_>>() {
-            if let Err(panicked) = run.join() {
-                std::panic::resume_unwind(panicked);
-            }
+fn every_job_passes_under_both_drivers() {
+    let read = |file| std::fs::read_to_string(file).expect("readable");
+    let examples: Vec<String> = imunes().iter().map(read).collect();
+    at_once(&examples, |text| {
+        for driver in DRIVERS {
+            passes(text, &options(driver, 1));
         }
     });
 }
@@ -87,17 +49,9 @@ fn every_job_passes_on_threads() {
 /// A link of several wires goes on without one of them.
 #[test]
 fn the_example_of_link_aggregation_passes_under_both_drivers() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies/lagg.toml");
-    let (_, plan) = Topology::from_file(&file).unwrap_or_else(|e| panic!("{e}"));
-    for driver in [Driver::Virtual, Driver::Threads] {
-        let options = Options {
-            driver,
-            seed: 1,
-            ..Options::default()
-        };
-        let report = vnet_lab::run(&plan, &options, Arc::new(|_| {})).expect("a run");
+    for driver in DRIVERS {
+        let report = passes(&example("lagg.toml"), &options(driver, 1));
         let text = report.to_text(Layout::default());
-        assert!(report.passed, "{text}");
         let wires: Vec<&str> = report.links.iter().map(|l| l.from.as_str()).collect();
         let expected = [
             "left:lagg0-1",
@@ -117,16 +71,8 @@ fn the_example_of_link_aggregation_passes_under_both_drivers() {
 /// IPv4 takes the shorter path, and IPv6 the one whose routers speak it.
 #[test]
 fn the_example_of_both_families_passes_under_both_drivers() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies/dual-stack.toml");
-    let (_, plan) = Topology::from_file(&file).unwrap_or_else(|e| panic!("{e}"));
-    for driver in [Driver::Virtual, Driver::Threads] {
-        let options = Options {
-            driver,
-            seed: 1,
-            ..Options::default()
-        };
-        let report = vnet_lab::run(&plan, &options, Arc::new(|_| {})).expect("a run");
-        assert!(report.passed, "{}", report.to_text(Layout::default()));
+    for driver in DRIVERS {
+        let report = passes(&example("dual-stack.toml"), &options(driver, 1));
         let over: Vec<Family> = report.jobs.iter().map(|job| job.family).collect();
         assert_eq!(over[0], Family::V4);
         assert!(over[1..].iter().all(|family| *family == Family::V6));
@@ -136,18 +82,12 @@ fn the_example_of_both_families_passes_under_both_drivers() {
 /// Links that do something: they are cut, they lose in bursts, they queue.
 #[test]
 fn the_examples_of_links_pass_and_their_events_happen() {
-    let run = |name: &str, until| {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("topologies")
-            .join(name);
-        let (_, plan) = Topology::from_file(&file).unwrap_or_else(|e| panic!("{e}"));
+    let run = |name, until| {
         let options = Options {
-            seed: 1,
             until,
-            fingerprint: true,
-            ..Options::default()
+            ..options(Driver::Virtual, 1)
         };
-        vnet_lab::run(&plan, &options, Arc::new(|_| {})).expect("a run")
+        run(&example(name), &options)
     };
     let satellite = run("satellite.toml", None);
     assert!(satellite.passed, "{}", satellite.to_text(Layout::default()));

@@ -1,16 +1,18 @@
 //! What topologies say of the second layer: the examples pass under both drivers, each key does what it says, and what
 //! is wrong is shown at its key.
 
-use std::path::Path;
+mod running;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use running::{DRIVERS, example, options, passes};
 use vnet::{
     BridgeConfig, BridgeView, Inspection, MemberConfig, MemberVlans, RstpConfig, Snooping, Stp,
     StpEdge, StpSegment, Switchable, TagPolicy, Tpid, VlanLearning,
 };
-use vnet_lab::report::{Figures, Layout, Report};
-use vnet_lab::run::{Driver, Network, Options};
+use vnet_lab::report::{Figures, Layout};
+use vnet_lab::run::{Network, Options};
 use vnet_lab::{Plan, Topology};
 
 fn plan_of(source: &str) -> Plan {
@@ -18,25 +20,10 @@ fn plan_of(source: &str) -> Plan {
     plan
 }
 
-fn run(file: &str, driver: Driver) -> Report {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("topologies")
-        .join(file);
-    let (_, plan) = Topology::from_file(&file).unwrap_or_else(|e| panic!("{e}"));
-    let options = Options {
-        driver,
-        seed: 1,
-        ..Options::default()
-    };
-    let report = vnet_lab::run(&plan, &options, Arc::new(|_| {})).expect("a run");
-    assert!(report.passed, "{}", report.to_text(Layout::default()));
-    report
-}
-
 #[test]
 fn the_example_of_a_campus_passes_under_both_drivers() {
-    for driver in [Driver::Virtual, Driver::Threads] {
-        let report = run("campus.toml", driver);
+    for driver in DRIVERS {
+        let report = passes(&example("campus.toml"), &options(driver, 1));
         let Figures::Ping(between_guests) = &report.jobs[2].figures else {
             panic!("{report:?}");
         };
@@ -54,8 +41,8 @@ fn the_example_of_a_campus_passes_under_both_drivers() {
 
 #[test]
 fn the_example_of_qinq_passes_under_both_drivers() {
-    for driver in [Driver::Virtual, Driver::Threads] {
-        let report = run("qinq.toml", driver);
+    for driver in DRIVERS {
+        let report = passes(&example("qinq.toml"), &options(driver, 1));
         let switch = report.vnets.iter().find(|v| v.name == "p1");
         let vids: Vec<u16> = switch
             .iter()
@@ -436,8 +423,7 @@ fn what_is_wrong_is_shown_at_its_key() {
 /// Where a frame can be is what `check` says: the same tags behind another tag are another VLAN.
 #[test]
 fn tunnels_and_stacks_are_segments_of_their_own() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies/qinq.toml");
-    let source = std::fs::read_to_string(file).expect("readable");
+    let source = example("qinq.toml");
     let with = |job: &str| format!("{source}\n[[job]]\n{job}\n");
     plan_of(&with("ping = { from = 'probe', to = 'a2' }"));
     for wrong in ["from = 'a1', to = 'b2'", "from = 'probe', to = 'b1'"] {
@@ -499,14 +485,8 @@ fn the_examples_of_the_pages_pass_under_both_drivers() {
             .filter_map(|block| block.split("```").next())
             .collect();
         assert_eq!(blocks.len(), 1);
-        for driver in [Driver::Virtual, Driver::Threads] {
-            let options = Options {
-                driver,
-                ..Options::default()
-            };
-            let report = vnet_lab::run(&plan_of(blocks[0]), &options, Arc::new(|_| {}));
-            let report = report.expect("a run");
-            assert!(report.passed, "{}", report.to_text(Layout::default()));
+        for driver in DRIVERS {
+            passes(blocks[0], &options(driver, 1));
         }
     }
 }

@@ -191,8 +191,9 @@ pub mod time {
 /// Sockets with the names of `std::net`.
 pub mod net {
     pub use crate::socket::{
-        BindOptions, EchoEvent, EchoSocket, Hosts, Incoming, Interest, NoCurrentVnet, RawSocket,
-        Readiness, TcpListener, TcpStream, ToSocketAddrs, UdpSocket, is_gone, socket_error,
+        BindOptions, Domain, EchoEvent, EchoSocket, Hosts, Incoming, Interest, NoCurrentVnet,
+        Protocol, RawSocket, Readiness, SendFlags, Socket, SocketOptions, TcpKeepalive,
+        TcpListener, TcpStream, ToSocketAddrs, Type, UdpSocket, is_gone, socket_error,
     };
     pub use crate::transport::ports::Reuse;
 }

@@ -9,6 +9,7 @@
 //! | [`tcp`] | [`TcpStream`], [`TcpListener`] |
 //! | [`udp`] | [`UdpSocket`] |
 //! | [`multicast`] | groups at [`UdpSocket`] |
+//! | [`any`] | [`Socket`], a socket of either kind before it is one, with the names of `socket2` |
 //! | [`echo`] | [`EchoSocket`], for ping and traceroute |
 //! | [`raw`] | [`RawSocket`], IP packets of one protocol |
 //! | [`bind`] | [`BindOptions`] |
@@ -18,6 +19,7 @@
 //! | [`error`] | [`std::io::Error`]s with a typed cause |
 
 pub(crate) mod addr;
+pub(crate) mod any;
 pub(crate) mod bind;
 pub(crate) mod echo;
 pub(crate) mod error;
@@ -29,6 +31,7 @@ pub(crate) mod tcp;
 pub(crate) mod udp;
 
 pub use addr::ToSocketAddrs;
+pub use any::{Domain, Protocol, Socket, TcpKeepalive, Type};
 pub use bind::BindOptions;
 pub use echo::{EchoEvent, EchoSocket};
 pub use error::{NoCurrentVnet, is_gone, socket_error};
@@ -38,3 +41,4 @@ pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 
 pub use crate::transport::edge::{Interest, Readiness};
+pub use crate::transport::tcp::{SendFlags, SocketOptions};

@@ -22,9 +22,7 @@ use crate::stack::limits::Resource;
 use crate::transport::edge::{Interest, ReadMode};
 use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
-use crate::transport::tcp::{
-    Congestion, ConnId, Linger, ListenerId, SocketOptions, Switch, TcpInfo,
-};
+use crate::transport::tcp::{Congestion, ConnId, ListenerId, SendFlags, SocketOptions, TcpInfo};
 
 /// Writes up to this size are copied under the vnet's lock, into a buffer that collects small
 /// writes; larger ones are copied outside of it.
@@ -38,7 +36,7 @@ const SMALL_WRITE: usize = 2048;
 /// Every operation fails with [`ErrorKind::ConnectionAborted`] and
 /// [`SocketError::Gone`] once the vnet is gone.
 #[derive(Clone)]
-pub struct TcpStream(Handle<ConnId>);
+pub struct TcpStream(pub(super) Handle<ConnId>);
 
 shared_methods!(TcpStream: nonblocking try_clone take_error read_timeout write_timeout ttl);
 
@@ -126,7 +124,9 @@ impl TcpStream {
         reuse: Reuse,
         addr: SocketAddr,
     ) -> io::Result<TcpStream> {
-        let handle = Handle::open(&vnet.core, |s, cx| s.tcp_connect(cx, local, addr, reuse))?;
+        let handle = Handle::open(&vnet.core, |s, cx| {
+            s.tcp_connect(cx, local, addr, reuse, None)
+        })?;
         handle.set_nonblocking(true);
         Ok(TcpStream(handle))
     }
@@ -139,7 +139,7 @@ impl TcpStream {
     }
 
     /// Waits until the connection is established, or says how that failed.
-    fn connected(&self, wait: Wait<'_>) -> io::Result<()> {
+    pub(super) fn connected(&self, wait: Wait<'_>) -> io::Result<()> {
         self.0.run(wait, Interest::Write, |s, _, id| {
             if let Some(error) = s.tcp.take_error(id)? {
                 return Err(error);
@@ -206,13 +206,39 @@ impl TcpStream {
                 s.tcp.send_copy(cx, id, data)
             });
         }
+        self.write_flagged(wait, data, None)
+    }
+
+    #[track_caller]
+    fn write_flagged(
+        &self,
+        wait: Wait<'_>,
+        data: &[u8],
+        flags: Option<SendFlags>,
+    ) -> io::Result<usize> {
+        if data.is_empty() {
+            return Ok(0);
+        }
         let reserved = self.0.run(wait, Interest::Write, |s, _, id| {
             let n = space(s, id)?.min(data.len()).min(CHUNK);
             s.tcp.reserve(id, n).map(|()| n)
         })?;
         // The copy is made outside the vnet's lock; the space is ours already.
         let copy = self.0.core().system.pool.copy(&data[..reserved]);
-        self.0.now(|s, cx, id| s.tcp.send_bytes(cx, id, copy))?;
+        self.0.now(|s, cx, id| {
+            if let Some(flags) = flags {
+                let is_whole = reserved == data.len();
+                let end_of_record = flags.end_of_record && is_whole;
+                // What is left over follows at once.
+                let more = flags.more || !is_whole;
+                let flags = SendFlags {
+                    more,
+                    end_of_record,
+                };
+                s.tcp.flag_write(id, flags)?;
+            }
+            s.tcp.send_bytes(cx, id, copy)
+        })?;
         Ok(reserved)
     }
 
@@ -256,7 +282,7 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.set_option(|o| o.nodelay = switch(nodelay))
+        self.set_option(|o| o.nodelay = nodelay)
     }
 
     /// Whether small segments are sent at once.
@@ -264,7 +290,7 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn nodelay(&self) -> io::Result<bool> {
-        self.option(|o| o.nodelay == Switch::On)
+        self.option(|o| o.nodelay)
     }
 
     /// Sets the congestion control of the connection (`TCP_CONGESTION`), which goes on from the window that it has. A
@@ -295,7 +321,6 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        let linger = linger.map_or(Linger::Background, Linger::For);
         self.set_option(|o| o.linger = linger)
     }
 
@@ -304,10 +329,7 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn linger(&self) -> io::Result<Option<Duration>> {
-        self.option(|o| match o.linger {
-            Linger::Background => None,
-            Linger::For(time) => Some(time),
-        })
+        self.option(|o| o.linger)
     }
 
     /// Sets whether an idle connection is probed, so that the loss of the peer is noticed (RFC 1122, section
@@ -316,7 +338,7 @@ impl TcpStream {
     /// # Errors
     /// The vnet is gone.
     pub fn set_keepalive(&self, keepalive: bool) -> io::Result<()> {
-        self.set_option(|o| o.keepalive = switch(keepalive))
+        self.set_option(|o| o.keepalive = keepalive)
     }
 
     /// Polls for the outcome of [`TcpStream::start_connect_in`], for futures.
@@ -351,19 +373,38 @@ impl TcpStream {
         self.0.now(|s, _, id| s.tcp.info(id))
     }
 
+    /// All options of the socket.
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn options(&self) -> io::Result<SocketOptions> {
+        self.option(|o| *o)
+    }
+
+    /// Sets all options of the socket, as they are in `options`; see [`SocketOptions`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for times, probes and sizes of zero and a segment size below 88; the vnet is gone.
+    pub fn set_options(&self, options: &SocketOptions) -> io::Result<()> {
+        self.set_option(|o| *o = *options)
+    }
+
+    /// Writes, and says how that belongs to what is written next (`send` with `MSG_MORE` and `MSG_EOR`). A record ends
+    /// only if all of `data` is accepted, which the result tells.
+    ///
+    /// # Errors
+    /// As for writing.
+    #[track_caller]
+    pub fn send_with_flags(&self, data: &[u8], flags: SendFlags) -> io::Result<usize> {
+        self.write_flagged(self.0.writing(), data, Some(flags))
+    }
+
     fn option<R>(&self, f: impl FnOnce(&SocketOptions) -> R) -> io::Result<R> {
         self.0.now(|s, _, id| s.tcp.options(id).map(f))
     }
 
     fn set_option(&self, change: impl FnOnce(&mut SocketOptions)) -> io::Result<()> {
         self.0.now(|s, cx, id| s.tcp.set_options(cx, id, change))
-    }
-}
-
-fn switch(on: bool) -> Switch {
-    match on {
-        true => Switch::On,
-        false => Switch::Off,
     }
 }
 
@@ -532,7 +573,7 @@ impl fmt::Debug for TcpStream {
 /// answered, and the peers try again; a handshake in progress completes once there is room. Incomplete handshakes do
 /// not count: up to `net.inet.tcp.maxhalfopen` of them are kept, and the oldest is dropped for the next.
 #[derive(Clone)]
-pub struct TcpListener(Handle<ListenerId>, SocketAddr);
+pub struct TcpListener(pub(super) Handle<ListenerId>, pub(super) SocketAddr);
 
 shared_methods!(TcpListener: nonblocking try_clone ttl);
 
@@ -628,6 +669,24 @@ impl TcpListener {
     /// [`ErrorKind::InvalidInput`] for a timeout of zero.
     pub fn set_accept_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         self.0.read_timeout().set(timeout)
+    }
+
+    /// The options that accepted connections inherit.
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn options(&self) -> io::Result<SocketOptions> {
+        self.0.now(|s, _, id| s.tcp.listener_options(id).copied())
+    }
+
+    /// Sets the options of the listener, which connections inherit whose handshake completes from now on; see
+    /// [`SocketOptions`].
+    ///
+    /// # Errors
+    /// As [`TcpStream::set_options`].
+    pub fn set_options(&self, options: &SocketOptions) -> io::Result<()> {
+        self.0
+            .now(|s, _, id| s.tcp.set_listener_options(id, options))
     }
 
     /// Takes the pending error (`SO_ERROR`). A listener never has one.

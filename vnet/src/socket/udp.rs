@@ -40,7 +40,7 @@ use crate::transport::udp::{Broadcast, UdpId};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct UdpSocket(pub(super) Handle<UdpId>, Domain);
+pub struct UdpSocket(pub(super) Handle<UdpId>, pub(super) Domain);
 
 shared_methods!(UdpSocket: nonblocking try_clone take_error read_timeout write_timeout ttl);
 

@@ -155,10 +155,15 @@ impl Stack {
         local: Option<SocketAddr>,
         remote: SocketAddr,
         reuse: Reuse,
+        options: Option<SocketOptions>,
     ) -> Result<ConnId, SocketError> {
         self.admit_socket()?;
         self.admit(Resource::BufferedBytes)?;
-        let domain = self.domain(remote, None);
+        let options = match options {
+            Some(options) => options,
+            None => SocketOptions::new(self.tcp.config(), self.domain(remote, None)),
+        };
+        let domain = options.domain;
         let dst = self.destination(domain, remote)?;
         if remote.port() == 0 || self.ip.is_broadcast(dst) || dst.is_multicast() {
             return Err(SocketError::InvalidInput);
@@ -173,8 +178,53 @@ impl Stack {
         let local = SocketAddr::new(ip, port);
         let path = self.path_to(cx.now, dst)?;
         let remote = SocketAddr::new(dst, remote.port());
-        let options = SocketOptions::new(self.tcp.config(), domain);
         self.tcp.connect(cx, local, remote, path, options, reuse)
+    }
+
+    /// Starts a TCP connection to `remote`, of a socket that is bound. If that fails, it stays bound.
+    ///
+    /// # Errors
+    /// As [`Stack::tcp_connect`]; [`SocketError::InvalidInput`] when it listens.
+    pub(crate) fn tcp_connect_bound(
+        &mut self,
+        cx: &mut Cx,
+        id: ListenerId,
+        remote: SocketAddr,
+    ) -> Result<ConnId, SocketError> {
+        self.admit(Resource::BufferedBytes)?;
+        let (local, options, _) = self.tcp.bound(id)?;
+        let dst = self.destination(options.domain, remote)?;
+        if remote.port() == 0 || self.ip.is_broadcast(dst) || dst.is_multicast() {
+            return Err(SocketError::InvalidInput);
+        }
+        let from = match local.ip().is_unspecified() {
+            true => ways::source_for(self, dst)?,
+            false => local.ip(),
+        };
+        let path = self.path_to(cx.now, dst)?;
+        let remote = SocketAddr::new(dst, remote.port());
+        self.tcp.connect_bound(cx, id, from, remote, path)
+    }
+
+    /// The options of a new TCP socket that is made for addresses of `domain`.
+    pub(crate) fn tcp_options(&self, domain: Domain) -> SocketOptions {
+        SocketOptions::new(self.tcp.config(), domain)
+    }
+
+    /// Binds a TCP socket to `local`, with these options.
+    ///
+    /// # Errors
+    /// An address that is not the vnet's, or a port that is taken.
+    pub(crate) fn tcp_bind(
+        &mut self,
+        cx: &mut Cx,
+        local: SocketAddr,
+        options: SocketOptions,
+        reuse: Reuse,
+    ) -> Result<(ListenerId, SocketAddr), SocketError> {
+        let local = self.check_local(options.domain, local)?;
+        self.admit_socket()?;
+        self.tcp.bind(cx, local, options, reuse)
     }
 
     /// Whether a connection to `dst` could be tried: there is a route, and an address to come from.

@@ -17,7 +17,7 @@ use crate::base::rng::Rng;
 /// Where ephemeral ports come from (RFC 6335, section 6).
 pub(crate) const EPHEMERAL: RangeInclusive<u16> = 49_152..=65_535;
 
-/// Whether a port may be shared with another owner that allows it too (`SO_REUSEADDR`).
+/// Whether a port may be shared with another owner that allows it too (`SO_REUSEADDR`, `SO_REUSEPORT`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Reuse {
     /// The address belongs to this socket alone.
@@ -25,6 +25,10 @@ pub enum Reuse {
     Exclusive,
     /// Other sockets that allow it may have the same address.
     Shared,
+    /// As [`Reuse::Shared`], and sockets that have exactly the same address are a group (`SO_REUSEPORT`): each
+    /// connection and each datagram goes to one of them, by a hash of both ends, which a socket that joins or leaves the
+    /// group changes for as few as possible. Listeners at one address must all say so.
+    Balanced,
 }
 
 /// The ports of one protocol in one vnet. `K` names an owner.
@@ -112,12 +116,45 @@ impl<K: Copy + Eq> Ports<K> {
         wildcard
     }
 
-    /// True when somebody holds exactly `addr` (not the unspecified address instead).
-    pub(crate) fn is_held(&self, addr: SocketAddr, domain: Domain) -> bool {
+    /// As [`Ports::lookup`], among owners that `listens` says yes of; among those of a group, the one to which `weight`
+    /// gives most.
+    // Rendezvous hashing: who joins takes a share from each, and what one had who leaves is shared by the others.
+    pub(crate) fn choose(
+        &self,
+        addr: SocketAddr,
+        listens: impl Fn(K) -> bool,
+        weight: impl Fn(K) -> u64,
+    ) -> Option<K> {
+        let holders = self.by_port.get(&addr.port())?;
+        let exact = |h: &&Holder<K>| h.addr == addr.ip();
+        let any = |h: &&Holder<K>| h.addr.is_unspecified() && h.addr.is_ipv4() == addr.is_ipv4();
+        let there = || holders.iter().rev().filter(|h| listens(h.owner));
+        let first = there().find(exact).or_else(|| there().find(any))?;
+        if first.reuse != Reuse::Balanced {
+            return Some(first.owner);
+        }
+        let group = there().filter(|h| h.addr == first.addr && h.reuse == Reuse::Balanced);
+        group.map(|h| h.owner).max_by_key(|owner| weight(*owner))
+    }
+
+    /// True when somebody holds exactly `addr` (not the unspecified address instead) whom `is` says yes of, and does not
+    /// share it as one of a group with one who says `reuse`.
+    pub(crate) fn is_held(
+        &self,
+        addr: SocketAddr,
+        domain: Domain,
+        reuse: Reuse,
+        is: impl Fn(K) -> bool,
+    ) -> bool {
         let Some(holders) = self.by_port.get(&addr.port()) else {
             return false;
         };
-        held(addr.ip(), domain).any(|ip| holders.iter().any(|h| h.addr == ip))
+        let one_group = |h: &Holder<K>| reuse == Reuse::Balanced && h.reuse == Reuse::Balanced;
+        held(addr.ip(), domain).any(|ip| {
+            holders
+                .iter()
+                .any(|h| h.addr == ip && is(h.owner) && !one_group(h))
+        })
     }
 
     /// True when `addr` cannot be taken by one who says `reuse`.
@@ -221,7 +258,7 @@ mod tests {
         let taken = Err(SocketError::AddrInUse);
         assert_eq!(ports.bind(&mut rng, all, both, shared, 'd'), Ok(all));
         for (addr, domain) in [("0.0.0.0:80", Domain::V4), ("[::]:80", Domain::V6)] {
-            assert!(ports.is_held(at(addr), domain));
+            assert!(ports.is_held(at(addr), domain, shared, |_| true));
             assert_eq!(
                 ports.bind(&mut rng, at(addr), domain, exclusive, 'x'),
                 taken

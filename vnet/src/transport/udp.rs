@@ -6,9 +6,11 @@
 //! The table knows nothing of routes and interfaces. Before calling it, the stack decides whether an address is ours and
 //! which source address a datagram has, and who hears a group. UDP-Lite is not implemented.
 
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use slotmap::new_key_type;
+use siphasher::sip::SipHasher13;
+use slotmap::{Key, new_key_type};
 use smallvec::SmallVec;
 
 use super::datagram::{Config, Sockets, Verdict};
@@ -125,6 +127,8 @@ pub(crate) struct Udp {
     open: Map<u16, Ids>,
     /// Connected sockets, by both ends.
     connected: Map<(End, End), Ids>,
+    /// Which of a group gets a datagram depends on it.
+    seed: u64,
     stats: UdpStats,
 }
 
@@ -167,6 +171,7 @@ impl Udp {
             ports: Ports::seeded(rng.u64()),
             open: Map::seeded(rng.u64()),
             connected: Map::seeded(rng.u64()),
+            seed: rng.u64(),
             stats: UdpStats::default(),
         }
     }
@@ -347,6 +352,7 @@ impl Udp {
             ports,
             open,
             connected,
+            seed: _,
             stats: _,
         } = self;
         sockets.teardown(out);
@@ -374,11 +380,37 @@ impl Udp {
         let bound = |id: &UdpId| own(id)?.bound;
         let exact = |id: &&UdpId| bound(id).is_some_and(|b| b.ip() == dst.ip());
         let any = |id: &&UdpId| own(id).is_some_and(|own| own.hears(dst.ip()));
-        ids.iter()
+        let first = ids
+            .iter()
             .rev()
             .find(exact)
-            .or_else(|| ids.iter().rev().find(any))
-            .copied()
+            .or_else(|| ids.iter().rev().find(any))?;
+        match own(first)?.reuse {
+            Reuse::Balanced => self.one_of_group(ids, *first, src, dst),
+            Reuse::Exclusive | Reuse::Shared => Some(*first),
+        }
+    }
+
+    /// The one of the group of `first` that gets what goes from `src` to `dst`.
+    #[cold]
+    fn one_of_group(
+        &self,
+        ids: &Ids,
+        first: UdpId,
+        src: SocketAddr,
+        dst: SocketAddr,
+    ) -> Option<UdpId> {
+        let own = |id: &UdpId| self.sockets.get(*id).ok().map(|s| &s.own);
+        let bound = own(&first)?.bound;
+        let is_in = |id: &&UdpId| {
+            own(id).is_some_and(|own| own.bound == bound && own.reuse == Reuse::Balanced)
+        };
+        let weight = |id: &&UdpId| {
+            let mut h = SipHasher13::new_with_keys(self.seed, id.data().as_ffi());
+            (end(src), end(dst)).hash(&mut h);
+            h.finish()
+        };
+        ids.iter().filter(is_in).max_by_key(weight).copied()
     }
 
     fn deliver(&mut self, out: &mut Out, id: UdpId, data: Payload, src: SocketAddr) -> Verdict {

@@ -5,27 +5,45 @@ use std::net::SocketAddr;
 use super::state::TcpState;
 use crate::base::time::Duration;
 
-/// A connection's inner life (`TCP_INFO`).
+/// A connection's inner life (`TCP_INFO`). Sizes are in bytes; what has not been measured yet is `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpInfo {
     /// State.
     pub state: TcpState,
     /// Smoothed round-trip time, once measured.
     pub srtt: Option<Duration>,
+    /// Mean deviation of the round-trip time, once measured (RFC 6298).
+    pub rttvar: Option<Duration>,
+    /// The least round-trip time that was measured.
+    pub min_rtt: Option<Duration>,
+    /// The retransmission timeout, as it is now, doubled for each time that it went off in vain.
+    pub rto: Duration,
     /// Congestion window, in bytes.
     pub cwnd: u32,
     /// Slow-start threshold, in bytes.
     pub ssthresh: u32,
     /// Payload of a full segment, in bytes.
     pub mss: u32,
+    /// Payload of a full segment of the peer's, in bytes, as observed.
+    pub peer_mss: u32,
+    /// The largest packet for this path, IP header included, in bytes.
+    pub path_mtu: u32,
     /// Sequence numbers sent and not acknowledged.
     pub in_flight: u32,
     /// Bytes written and not sent.
     pub unsent: u32,
     /// Bytes received and not read.
     pub unread: usize,
+    /// Bytes that the send buffer may hold now.
+    pub send_buffer: usize,
+    /// Bytes that the receive buffer may hold now.
+    pub recv_buffer: usize,
     /// The peer's window, in bytes.
     pub peer_window: u32,
+    /// The window promised to the peer, in bytes.
+    pub window: u32,
+    /// Retransmissions and window probes since the peer last acknowledged something.
+    pub retries: u8,
 }
 
 /// One line of a listing.

@@ -1,11 +1,14 @@
 //! Which connection, record or listener a segment is for (RFC 9293, section 3.10.7).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use slotmap::Key;
 
 use super::challenge::Challenge;
 use super::connection::{Connection, Disposition, Env};
 use super::ids::{ConnId, FourTuple, HalfId, ListenerId, Slot, TimeWaitId};
-use super::listener::HalfOpen;
+use super::listener::{Deferral, HalfOpen};
 use super::options::{answer, negotiate, path_mss};
 use super::segment::{IcmpKind, SegmentIn, SegmentOut, Verdict};
 use super::seq::SeqNum;
@@ -185,7 +188,33 @@ impl Tcp {
                 self.refuse(header, seg.payload.len() as u32, seg.src, seg.dst);
                 refused
             }
+            Some(_) if self.defers(cx, id, &seg) => Verdict::Delivered,
             Some(_) => self.promote(cx, id, seg),
+        }
+    }
+
+    /// Whether a request whose handshake is complete still waits, for its first data.
+    fn defers(&mut self, cx: &mut Cx<'_>, id: HalfId, seg: &SegmentIn<'_>) -> bool {
+        let Some(h) = self.half_open.get_mut(id) else {
+            return false;
+        };
+        let wait = self.listeners.get(h.listener);
+        let Some(wait) = wait.and_then(|l| l.options.defer_accept) else {
+            return false;
+        };
+        if !seg.payload.is_empty() || seg.header.flags.has(TcpFlags::FIN) {
+            return false;
+        }
+        match h.deferral {
+            Deferral::None => {
+                h.deferral = Deferral::Waits(cx.now.since(h.sent_at));
+                h.resend_at = cx.now + wait;
+                let until = h.resend_at;
+                self.deadlines.arm(&mut h.armed, Slot::HalfOpen(id), until);
+                true
+            }
+            Deferral::Waits(_) => true,
+            Deferral::Over(_) => false,
         }
     }
 
@@ -208,7 +237,7 @@ impl Tcp {
             return Verdict::Drop(DropReason::NoSocket);
         };
         let env = Env::new(&self.config, &mut self.stats, cx);
-        let connection = Connection::accepted(&env, &h, l.options.clone(), &seg);
+        let connection = Connection::accepted(&env, &h, Arc::clone(&l.options), &seg);
         let conn = self.connections.insert(Box::new(connection));
         self.by_tuple.insert(h.key, Slot::Connection(conn));
         l.ready.push_back(conn);
@@ -224,12 +253,18 @@ impl Tcp {
         let (config, stats) = (&self.config, &mut self.stats);
         let mut disposition = t.segment(cx.now, config, stats, &seg);
         if disposition == time_wait::Disposition::Reincarnate {
-            if let Some(listener) = self.ports.lookup(seg.dst) {
+            if let Some(listener) = self.listener_for(seg.src, seg.dst) {
                 return self.reincarnate(cx, id, listener, &seg);
             }
             // Nobody listens: it is a segment as any other.
-            disposition = t.refuse(cx.now, config, stats);
+            let Some(t) = self.time_wait.get_mut(id) else {
+                return Verdict::Drop(DropReason::NoSocket);
+            };
+            disposition = t.refuse(cx.now, &self.config, &mut self.stats);
         }
+        let Some(t) = self.time_wait.get_mut(id) else {
+            return Verdict::Drop(DropReason::NoSocket);
+        };
         match disposition {
             time_wait::Disposition::Ignore => Verdict::Delivered,
             time_wait::Disposition::Acknowledge => {
@@ -269,7 +304,7 @@ impl Tcp {
     /// No connection: a listener, or nobody (RFC 9293 3.10.7.1 and 3.10.7.2).
     fn input_listener(&mut self, cx: &mut Cx<'_>, key: FourTuple, seg: SegmentIn<'_>) -> Verdict {
         let h = seg.header;
-        let listener = self.ports.lookup(seg.dst);
+        let listener = self.listener_for(seg.src, seg.dst);
         if h.flags.has(TcpFlags::RST) {
             return Verdict::Drop(match listener {
                 Some(_) => DropReason::TcpUnacceptable,
@@ -293,6 +328,14 @@ impl Tcp {
             return Verdict::Drop(DropReason::TcpBacklogFull);
         }
         self.open_passively(cx, key, &seg, listener, None)
+    }
+
+    /// Who listens where `src` wants to connect to.
+    pub(super) fn listener_for(&self, src: SocketAddr, dst: SocketAddr) -> Option<ListenerId> {
+        let key = FourTuple::new(dst, src);
+        let listens = |id| self.listeners.get(id).is_some_and(|l| l.listens());
+        let weight = |id: ListenerId| self.secret.weight(&key, id.data().as_ffi());
+        self.ports.choose(dst, listens, weight)
     }
 
     /// Whether a listener can answer one more connection request. If not, the oldest one that is
@@ -343,13 +386,13 @@ impl Tcp {
         };
         let path = seg.path;
         let family = connection::family(seg.dst);
-        let mss = path_mss(path, family);
+        let mss = path_mss(l.options.narrow(path, family), family);
         let negotiated = negotiate(
             cx.now,
             &self.config,
             family,
             &seg.header.options,
-            l.options.recv_buffer,
+            l.options.recv_buffer(&self.config),
             self.secret.timestamp_offset(&key),
         );
         let mut iss = self.secret.isn(cx.now, &key);
@@ -369,13 +412,14 @@ impl Tcp {
             peer_window: u32::from(seg.header.window),
             negotiated,
             syn_ack: answer(&negotiated, mss, cx.now),
-            window: u16::try_from(l.options.recv_buffer).unwrap_or(u16::MAX),
+            window: u16::try_from(l.options.recv_buffer(&self.config)).unwrap_or(u16::MAX),
             path,
             ttl: l.options.ttl,
             tos: l.options.tos,
             sent_at: cx.now,
             retries: 0,
             is_answered_twice: false,
+            deferral: Deferral::None,
             resend_at,
             armed: Armed::default(),
             challenge: Challenge::new(),

@@ -32,13 +32,24 @@ impl Secret {
         self.hash(tuple, 2)
     }
 
+    /// How much one of a group of listeners wants a connection.
+    pub(super) fn weight(&self, tuple: &FourTuple, member: u64) -> u64 {
+        let mut h = self.hasher(tuple, 3);
+        h.write_u64(member);
+        h.finish()
+    }
+
     fn hash(&self, tuple: &FourTuple, purpose: u8) -> u32 {
+        self.hasher(tuple, purpose).finish() as u32
+    }
+
+    fn hasher(&self, tuple: &FourTuple, purpose: u8) -> SipHasher13 {
         let mut h = SipHasher13::new_with_keys(self.key[0], self.key[1]);
         h.write_u128(tuple.local);
         h.write_u128(tuple.remote);
         h.write_u32(tuple.ports);
         h.write_u8(purpose);
-        h.finish() as u32
+        h
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::challenge::Challenge;
 use super::ids::{ConnId, FourTuple, ListenerId};
@@ -13,15 +14,19 @@ use super::requests::{Links, Requests};
 use super::segment::SegmentOut;
 use super::seq::SeqNum;
 use crate::base::deadline::Armed;
-use crate::base::time::Instant;
+use crate::base::time::{Duration, Instant};
 use crate::packet::header::{TcpFlags, TcpHeader, TcpOptions};
 use crate::transport::edge::Waiters;
+use crate::transport::ports::Reuse;
 
+/// A socket that listens, or is bound and may.
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) local: SocketAddr,
+    /// Connections that may wait to be accepted; zero while the socket is bound and does not listen.
     pub(super) backlog: usize,
-    pub(super) options: SocketOptions,
+    pub(super) reuse: Reuse,
+    pub(super) options: Arc<SocketOptions>,
     /// Requests that were answered and are not complete.
     pub(super) requests: Requests,
     pub(super) ready: VecDeque<ConnId>,
@@ -29,10 +34,26 @@ pub(super) struct Listener {
 }
 
 impl Listener {
+    /// Whether it listens, or is only bound.
+    pub(super) fn listens(&self) -> bool {
+        self.backlog > 0
+    }
+
     /// Whether as many connections wait to be accepted as may.
     pub(super) fn is_full(&self) -> bool {
         self.ready.len() >= self.backlog
     }
+}
+
+/// Where a request is whose connection is to be accepted with its first data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deferral {
+    /// The handshake is not complete, or nothing is to be waited for.
+    None,
+    /// The handshake is complete, and took this long; data is waited for.
+    Waits(Duration),
+    /// The wait is over: the next acknowledgement is enough.
+    Over(Duration),
 }
 
 /// A connection request that was answered (passive SYN-RECEIVED).
@@ -59,6 +80,7 @@ pub(super) struct HalfOpen {
     pub(super) retries: u8,
     /// The request came again and was answered again, so which answer is acknowledged is not known.
     pub(super) is_answered_twice: bool,
+    pub(super) deferral: Deferral,
     pub(super) resend_at: Instant,
     pub(super) armed: Armed,
     pub(super) challenge: Challenge,

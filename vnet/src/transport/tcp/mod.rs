@@ -70,7 +70,9 @@ pub use congestion::Congestion;
 pub(crate) use ids::{ConnId, ListenerId};
 pub use info::TcpInfo;
 pub(crate) use info::{TcpCounts, TcpSocketInfo};
-pub(crate) use options::{Linger, Path, SocketOptions, Switch};
+pub(crate) use options::Path;
+pub use options::SocketOptions;
+pub use segment::SendFlags;
 pub(crate) use segment::{IcmpKind, SegmentIn, SegmentOut, Verdict};
 pub use state::TcpState;
 pub(crate) use stats::TcpStats;
@@ -78,7 +80,7 @@ pub(crate) use stats::TcpStats;
 use connection::{Connection, Env, Listed, Owner};
 use ids::{FourTuple, HalfId, Slot, TimeWaitId, address_key, unspecified_like};
 use isn::Secret;
-use listener::{HalfOpen, Listener};
+use listener::{Deferral, HalfOpen, Listener};
 use requests::{Of, Requests};
 use state::State;
 use time_wait::TimeWait;
@@ -199,7 +201,10 @@ impl Tcp {
             all.push(TcpSocketInfo {
                 local: l.local,
                 remote: None,
-                state: TcpState::Listen,
+                state: match l.listens() {
+                    true => TcpState::Listen,
+                    false => TcpState::Closed,
+                },
                 recv_queue: l.ready.len(),
                 send_queue: l.backlog,
             });
@@ -292,12 +297,16 @@ impl Tcp {
         };
         Deadlines::<TimerKey>::disarm(&mut h.armed, at);
         if h.resend_at <= cx.now {
-            if h.retries >= self.config.syn_ack_retries {
+            if let Deferral::Waits(age) = h.deferral {
+                // The peer is there: it acknowledges the answer again, which is then enough.
+                h.deferral = Deferral::Over(age);
+            } else if h.retries >= self.config.syn_ack_retries {
                 self.stats.failed_opens += 1;
                 self.remove_half_open(id);
                 return;
+            } else {
+                h.retries += 1;
             }
-            h.retries += 1;
             let wait = self.config.initial_rto * (1 << h.retries.min(10));
             h.resend_at = cx.now + wait.min(self.config.max_rto);
             h.sent_at = cx.now;

@@ -1,6 +1,5 @@
 //! The options that two ends negotiate in their SYNs (RFC 7323, RFC 2018, RFC 9293 3.7.1), and the options of sockets.
 
-pub(crate) use crate::base::switch::Switch;
 use crate::base::time::{Duration, Instant};
 use crate::packet::header::TcpOptions;
 use crate::packet::header::tcp::SackPermitted;
@@ -10,6 +9,7 @@ use super::congestion::Congestion;
 use super::recovery::SackUse;
 use super::seq::SeqNum;
 use crate::transport::domain::Domain;
+use crate::transport::error::SocketError;
 
 /// The route a connection's segments take, as far as TCP cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,54 +21,163 @@ pub(crate) struct Path {
     pub gso_max: u32,
 }
 
-/// What to do with unsent data when a socket is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(crate) enum Linger {
-    /// Send it in the background.
-    #[default]
-    Background,
-    /// Send it in the background, and reset the connection when not all is acknowledged after this
-    /// time; zero resets it at once.
-    For(Duration),
+/// The options of one TCP socket, to be read, changed and set as a whole. What is `None` is left to the vnet's tunables.
+/// A listener's options are inherited by the connections that it accepts.
+///
+/// ```
+/// use std::time::Duration;
+/// use vnet::System;
+/// use vnet::net::{SocketOptions, TcpListener, TcpStream};
+///
+/// let system = System::virtual_time(1);
+/// let a = system.create("a")?;
+/// let _current = a.enter();
+/// let listener = TcpListener::bind("127.0.0.1:80")?;
+/// let stream = TcpStream::connect("127.0.0.1:80")?;
+/// let patient = SocketOptions {
+///     keepalive: true,
+///     keepalive_idle: Some(Duration::from_secs(10)),
+///     user_timeout: Some(Duration::from_secs(30)),
+///     ..stream.options()?
+/// };
+/// stream.set_options(&patient)?;
+/// assert_eq!(stream.options()?.user_timeout, Some(Duration::from_secs(30)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Small segments do not wait for each other (`TCP_NODELAY`).
+    pub nodelay: bool,
+    /// Only full segments leave, until this is off again, the connection is shut down, or 200 ms have passed
+    /// (`TCP_CORK`, `TCP_NOPUSH`).
+    pub cork: bool,
+    /// Each segment is acknowledged at once (`TCP_QUICKACK`). Unlike on Linux, it stays so until this is off again.
+    pub quickack: bool,
+    /// An idle connection is probed (`SO_KEEPALIVE`).
+    pub keepalive: bool,
+    /// Silence after which it is probed (`TCP_KEEPIDLE`).
+    pub keepalive_idle: Option<Duration>,
+    /// Time between two probes (`TCP_KEEPINTVL`).
+    pub keepalive_interval: Option<Duration>,
+    /// Probes without an answer before the connection fails (`TCP_KEEPCNT`).
+    pub keepalive_probes: Option<u8>,
+    /// How long something sent may go unacknowledged, or something written unsent because the peer's window is closed,
+    /// before the connection fails (`TCP_USER_TIMEOUT`; RFC 5482, without its option in segments). It takes the place of
+    /// the limit on retransmissions and, once an idle connection is probed, of that on probes.
+    pub user_timeout: Option<Duration>,
+    /// The largest segment to send and to ask the peer for, in bytes of payload and options (`TCP_MAXSEG`), if the path
+    /// does not allow for less. On a connection it can only become smaller, and the peer is not told.
+    pub max_segment: Option<u16>,
+    /// Bytes written and not sent, above which no more are taken (`TCP_NOTSENT_LOWAT`). Writers are woken when there are
+    /// fewer than half as many.
+    pub unsent_low_water: Option<usize>,
+    /// How long written data is still delivered after the last handle is gone (`SO_LINGER`); then the connection is reset,
+    /// with zero at once. Without a limit, TCP goes on until it gives up.
+    pub linger: Option<Duration>,
+    /// How long a connection without a socket waits for the peer's end of the stream (`TCP_LINGER2`).
+    pub fin_wait2: Option<Duration>,
+    /// A connection is accepted when its first data has arrived, or this long after the handshake (`TCP_DEFER_ACCEPT`).
+    /// Only listeners look at it.
+    pub defer_accept: Option<Duration>,
+    /// Bytes of written data that the socket holds (`SO_SNDBUF`). `None` lets the buffer grow with what the path carries.
+    pub send_buffer: Option<usize>,
+    /// Bytes of received data that the socket holds (`SO_RCVBUF`). `None` lets the buffer grow with what is read.
+    pub recv_buffer: Option<usize>,
+    /// Congestion control (`TCP_CONGESTION`).
+    pub congestion: Congestion,
+    /// Type of service or traffic class of outgoing packets (`IP_TOS`, `IPV6_TCLASS`). The two lowest bits are TCP's, and
+    /// are ignored.
+    pub tos: u8,
+    /// What addresses it speaks.
+    pub(crate) domain: Domain,
+    /// Time to live of outgoing packets; zero means the vnet's default.
+    pub(crate) ttl: u8,
 }
 
-/// Options of one socket. A listener's are inherited by the connections it accepts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SocketOptions {
-    /// `TCP_NODELAY`: small segments do not wait for each other.
-    pub nodelay: Switch,
-    /// `SO_KEEPALIVE`: an idle connection is probed.
-    pub keepalive: Switch,
-    /// `SO_LINGER`.
-    pub linger: Linger,
-    /// What addresses it speaks.
-    pub domain: Domain,
-    /// Time to live of outgoing packets; zero means the vnet's default.
-    pub ttl: u8,
-    /// Type of service of outgoing packets.
-    pub tos: u8,
-    /// Bytes of written data the socket holds.
-    pub send_buffer: usize,
-    /// Bytes of received data the socket holds.
-    pub recv_buffer: usize,
-    /// `TCP_CONGESTION`.
-    pub congestion: Congestion,
-}
+/// Least value of [`SocketOptions::max_segment`], as on Linux.
+const MIN_MAX_SEGMENT: u16 = 88;
+/// Least size of a buffer that a program chooses, in bytes.
+const MIN_BUFFER: usize = 2048;
+/// The two lowest bits of the traffic class (RFC 3168 5).
+const ECN_BITS: u8 = 3;
 
 impl SocketOptions {
     /// The defaults of a vnet.
     pub(crate) fn new(config: &TcpConfig, domain: Domain) -> SocketOptions {
         SocketOptions {
-            domain,
-            nodelay: Switch::Off,
-            keepalive: Switch::Off,
-            linger: Linger::Background,
-            ttl: 0,
-            tos: 0,
-            send_buffer: config.send_buffer,
-            recv_buffer: config.recv_buffer,
+            nodelay: false,
+            cork: false,
+            quickack: false,
+            keepalive: false,
+            keepalive_idle: None,
+            keepalive_interval: None,
+            keepalive_probes: None,
+            user_timeout: None,
+            max_segment: None,
+            unsent_low_water: None,
+            linger: None,
+            fin_wait2: None,
+            defer_accept: None,
+            send_buffer: None,
+            recv_buffer: None,
             congestion: config.congestion,
+            tos: 0,
+            domain,
+            ttl: 0,
         }
+    }
+
+    /// What a program has set, with what only the library sets as it is here.
+    ///
+    /// # Errors
+    /// [`SocketError::InvalidInput`] for what cannot be.
+    pub(crate) fn adopt(
+        self,
+        config: &TcpConfig,
+        theirs: &SocketOptions,
+    ) -> Result<SocketOptions, SocketError> {
+        let zero = Some(Duration::ZERO);
+        let is_zero = |time: Option<Duration>| time == zero;
+        if is_zero(theirs.keepalive_idle)
+            || is_zero(theirs.keepalive_interval)
+            || is_zero(theirs.user_timeout)
+            || theirs.keepalive_probes == Some(0)
+            || theirs.unsent_low_water == Some(0)
+            || theirs.max_segment.is_some_and(|mss| mss < MIN_MAX_SEGMENT)
+        {
+            return Err(SocketError::InvalidInput);
+        }
+        let largest = config.max_buffer.max(MIN_BUFFER);
+        let size = |chosen: Option<usize>| chosen.map(|size| size.clamp(MIN_BUFFER, largest));
+        Ok(SocketOptions {
+            tos: theirs.tos & !ECN_BITS,
+            domain: self.domain,
+            ttl: self.ttl,
+            send_buffer: size(theirs.send_buffer),
+            recv_buffer: size(theirs.recv_buffer),
+            ..*theirs
+        })
+    }
+
+    /// A path as the segments of the socket may use it.
+    pub(super) fn narrow(&self, path: Path, family: Family) -> Path {
+        let limit = self
+            .max_segment
+            .map_or(u32::MAX, |mss| u32::from(mss) + family.header_len());
+        Path {
+            ip_mtu: path.ip_mtu.min(limit),
+            ..path
+        }
+    }
+
+    /// The receive buffer that a connection begins with, in bytes.
+    pub(super) fn recv_buffer(&self, config: &TcpConfig) -> usize {
+        self.recv_buffer.unwrap_or(config.recv_buffer)
+    }
+
+    /// Silence after which a peer is probed.
+    pub(super) fn idle(&self, config: &TcpConfig) -> Duration {
+        self.keepalive_idle.unwrap_or(config.keepalive_idle)
     }
 }
 

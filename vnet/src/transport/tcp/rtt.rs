@@ -97,6 +97,12 @@ impl Rtt {
         self.is_measured().then(|| Duration::from_nanos(self.least))
     }
 
+    /// The variation of the round-trip time, once measured.
+    pub(super) fn variation(&self) -> Option<Duration> {
+        self.is_measured()
+            .then(|| Duration::from_nanos(self.rttvar))
+    }
+
     /// Whether the timer went off and nothing was measured since.
     pub(super) fn is_backed_off(&self) -> bool {
         self.backoff > 0

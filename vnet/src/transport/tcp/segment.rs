@@ -80,6 +80,15 @@ impl SegmentOut {
     }
 }
 
+/// How a write belongs to what follows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SendFlags {
+    /// More comes at once (`MSG_MORE`): what does not fill a segment waits for it, for 200 ms at most.
+    pub more: bool,
+    /// A record ends with the write (`MSG_EOR`): what follows begins a segment of its own.
+    pub end_of_record: bool,
+}
+
 /// An ICMP error about a segment of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IcmpKind {

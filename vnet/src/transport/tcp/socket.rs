@@ -1,7 +1,8 @@
 //! The calls of the socket layer. None of them waits: where a BSD socket would block, they return
 //! [`SocketError::WouldBlock`], and a waker can be registered.
 
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -12,6 +13,7 @@ use super::info::TcpInfo;
 use super::listener::Listener;
 use super::options::{Path, SocketOptions};
 use super::requests::{Of, Requests};
+use super::segment::SendFlags;
 use crate::packet::{Cx, Payload};
 use crate::transport::domain::Domain;
 use crate::transport::edge::{ReadMode, Readiness, Waiters};
@@ -67,7 +69,7 @@ impl Tcp {
             local,
             remote,
             path,
-            options,
+            options: Arc::new(options),
             iss,
             ts_offset,
         };
@@ -96,18 +98,114 @@ impl Tcp {
         port.map(at).ok_or(SocketError::PortsExhausted)
     }
 
-    /// Listens at `local` (address may be unspecified; port 0: an ephemeral one) and returns the
-    /// address taken, as its program sees it. At most `backlog` connections wait to be accepted.
+    /// Binds a socket to `local` and listens there: [`Tcp::bind`], then [`Tcp::start_listening`].
     ///
     /// # Errors
-    /// [`SocketError::AddrInUse`] when another listener is in the way; or, without
-    /// [`Reuse::Shared`], when connections from that port are still there, in TIME-WAIT for
-    /// instance. [`SocketError::PortsExhausted`], [`SocketError::Limit`].
+    /// Those of both.
     pub(crate) fn listen(
         &mut self,
         cx: &mut Cx<'_>,
         local: SocketAddr,
         backlog: usize,
+        options: SocketOptions,
+        reuse: Reuse,
+    ) -> Result<(ListenerId, SocketAddr), SocketError> {
+        let (id, local) = self.bind(cx, local, options, reuse)?;
+        match self.start_listening(id, backlog) {
+            Ok(()) => Ok((id, local)),
+            Err(error) => {
+                self.close_listener(cx, id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Listens with a socket that is bound. At most `backlog` connections wait to be accepted. One that listens already
+    /// gets another backlog.
+    ///
+    /// # Errors
+    /// [`SocketError::AddrInUse`] when another listener has the address, and they are not of one group;
+    /// [`SocketError::Gone`].
+    pub(crate) fn start_listening(
+        &mut self,
+        id: ListenerId,
+        backlog: usize,
+    ) -> Result<(), SocketError> {
+        let l = self.listeners.get(id).ok_or(SocketError::Gone)?;
+        // Two listeners at one address would steal each other's connections, whatever they say.
+        let listens = |other| {
+            other != id
+                && self
+                    .listeners
+                    .get(other)
+                    .is_some_and(|l: &Box<Listener>| l.listens())
+        };
+        if self
+            .ports
+            .is_held(l.local, l.options.domain, l.reuse, listens)
+        {
+            return Err(SocketError::AddrInUse);
+        }
+        let backlog = backlog.clamp(1, self.config.max_backlog.max(1));
+        if let Some(l) = self.listeners.get_mut(id) {
+            l.backlog = backlog;
+        }
+        Ok(())
+    }
+
+    /// What a connection is made with from a socket that is bound and does not listen.
+    ///
+    /// # Errors
+    /// [`SocketError::InvalidInput`] when it listens; [`SocketError::Gone`].
+    pub(crate) fn bound(
+        &self,
+        id: ListenerId,
+    ) -> Result<(SocketAddr, SocketOptions, Reuse), SocketError> {
+        let l = self.listeners.get(id).ok_or(SocketError::Gone)?;
+        match l.listens() {
+            true => Err(SocketError::InvalidInput),
+            false => Ok((l.local, *l.options, l.reuse)),
+        }
+    }
+
+    /// Makes a connection of a socket that is bound, from its port. If that fails, it stays bound.
+    ///
+    /// # Errors
+    /// Those of [`Tcp::bound`] and [`Tcp::connect`].
+    pub(crate) fn connect_bound(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ListenerId,
+        from: IpAddr,
+        remote: SocketAddr,
+        path: Path,
+    ) -> Result<ConnId, SocketError> {
+        let (local, options, reuse) = self.bound(id)?;
+        let domain = options.domain;
+        self.ports.release(local, domain, id);
+        let from = SocketAddr::new(from, local.port());
+        let connected = self.connect(cx, from, remote, path, options, reuse);
+        match connected {
+            Ok(_) => drop(self.listeners.remove(id)),
+            Err(_) => {
+                // It was its own a moment ago.
+                let _ = self.ports.bind(cx.rng, local, domain, reuse, id);
+            }
+        }
+        connected
+    }
+
+    /// Binds a socket to `local` (address may be unspecified; port 0: an ephemeral one) and returns the
+    /// address taken, as its program sees it.
+    ///
+    /// # Errors
+    /// [`SocketError::AddrInUse`] when another socket is in the way; or, without
+    /// [`Reuse::Shared`], when connections from that port are still there, in TIME-WAIT for
+    /// instance. [`SocketError::PortsExhausted`], [`SocketError::Limit`].
+    pub(crate) fn bind(
+        &mut self,
+        cx: &mut Cx<'_>,
+        local: SocketAddr,
         options: SocketOptions,
         reuse: Reuse,
     ) -> Result<(ListenerId, SocketAddr), SocketError> {
@@ -124,22 +222,32 @@ impl Tcp {
             local.set_port(port.ok_or(SocketError::PortsExhausted)?);
         } else {
             let in_use = reuse == Reuse::Exclusive && self.uses_at(local, domain) > 0;
-            // Two listeners at one address would steal each other's connections, whatever they say.
-            let held = self.ports.is_held(local, domain);
+            let listens = |id| {
+                self.listeners
+                    .get(id)
+                    .is_some_and(|l: &Box<Listener>| l.listens())
+            };
+            let held = self.ports.is_held(local, domain, reuse, listens);
             if in_use || held || self.ports.conflicts(local, domain, reuse) {
                 return Err(SocketError::AddrInUse);
             }
         }
         let id = self.listeners.insert(Box::new(Listener {
             local,
-            backlog: backlog.clamp(1, self.config.max_backlog.max(1)),
-            options,
+            backlog: 0,
+            reuse,
+            options: Arc::new(options),
             requests: Requests::new(Of::OneListener),
             ready: Default::default(),
             waiters: Waiters::default(),
         }));
         match self.ports.bind(cx.rng, local, domain, reuse, id) {
-            Ok(local) => Ok((id, domain.outside(local))),
+            Ok(local) => {
+                if let Some(l) = self.listeners.get_mut(id) {
+                    l.local = local;
+                }
+                Ok((id, domain.outside(local)))
+            }
             Err(error) => {
                 self.listeners.remove(id);
                 Err(error)
@@ -157,6 +265,9 @@ impl Tcp {
         id: ListenerId,
     ) -> Result<(ConnId, SocketAddr), SocketError> {
         let l = self.listeners.get_mut(id).ok_or(SocketError::Gone)?;
+        if !l.listens() {
+            return Err(SocketError::InvalidInput);
+        }
         while let Some(conn) = l.ready.pop_front() {
             let Some(c) = self.connections.get_mut(conn) else {
                 continue;
@@ -378,7 +489,7 @@ impl Tcp {
     /// # Errors
     /// [`SocketError::Gone`].
     pub(crate) fn info(&self, id: ConnId) -> Result<TcpInfo, SocketError> {
-        Ok(self.connection(id)?.info())
+        Ok(self.connection(id)?.info(&self.config))
     }
 
     /// The socket's options.
@@ -393,7 +504,7 @@ impl Tcp {
     /// begin or end.
     ///
     /// # Errors
-    /// [`SocketError::Gone`].
+    /// [`SocketError::InvalidInput`] for what cannot be; [`SocketError::Gone`].
     pub(crate) fn set_options(
         &mut self,
         cx: &mut Cx<'_>,
@@ -401,16 +512,44 @@ impl Tcp {
         change: impl FnOnce(&mut SocketOptions),
     ) -> Result<(), SocketError> {
         let c = self.connections.get_mut(id).ok_or(SocketError::Gone)?;
-        let (before, congestion) = (c.options.keepalive, c.options.congestion);
-        change(&mut c.options);
-        if c.options.congestion != congestion {
-            c.cc.change(c.options.congestion);
-        }
-        if c.options.keepalive != before {
-            let env = Env::new(&self.config, &mut self.stats, cx);
-            c.set_keepalive(&env, c.options.keepalive);
-        }
+        let before = *c.options;
+        let mut wanted = before;
+        change(&mut wanted);
+        c.options = Arc::new(before.adopt(&self.config, &wanted)?);
+        let mut env = Env::new(&self.config, &mut self.stats, cx);
+        c.options_changed(&mut env, &before);
         self.settle(cx, id);
+        Ok(())
+    }
+
+    /// The options of a listener.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub(crate) fn listener_options(&self, id: ListenerId) -> Result<&SocketOptions, SocketError> {
+        Ok(&self.listeners.get(id).ok_or(SocketError::Gone)?.options)
+    }
+
+    /// Changes the options of a listener, for connections that it accepts from now on.
+    ///
+    /// # Errors
+    /// [`SocketError::InvalidInput`], [`SocketError::Gone`].
+    pub(crate) fn set_listener_options(
+        &mut self,
+        id: ListenerId,
+        options: &SocketOptions,
+    ) -> Result<(), SocketError> {
+        let l = self.listeners.get_mut(id).ok_or(SocketError::Gone)?;
+        l.options = Arc::new(l.options.adopt(&self.config, options)?);
+        Ok(())
+    }
+
+    /// Says how the next write belongs to what follows it.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub(crate) fn flag_write(&mut self, id: ConnId, flags: SendFlags) -> Result<(), SocketError> {
+        self.connection_mut(id)?.flag_write(flags);
         Ok(())
     }
 
@@ -419,7 +558,7 @@ impl Tcp {
     /// # Errors
     /// [`SocketError::Gone`].
     pub(crate) fn ttl(&mut self, id: ConnId) -> Result<&mut u8, SocketError> {
-        Ok(&mut self.connection_mut(id)?.options.ttl)
+        Ok(&mut Arc::make_mut(&mut self.connection_mut(id)?.options).ttl)
     }
 
     /// The same of a listener, which the connections it accepts inherit.
@@ -428,7 +567,7 @@ impl Tcp {
     /// [`SocketError::Gone`].
     pub(crate) fn listener_ttl(&mut self, id: ListenerId) -> Result<&mut u8, SocketError> {
         let l = self.listeners.get_mut(id).ok_or(SocketError::Gone)?;
-        Ok(&mut l.options.ttl)
+        Ok(&mut Arc::make_mut(&mut l.options).ttl)
     }
 
     pub(super) fn is_full(&self) -> bool {

@@ -177,6 +177,9 @@ impl Connection {
         }
         self.retries = 0;
         self.soft_error = None;
+        if self.snd.held.is_some() {
+            self.on_held_progress(before, ack);
+        }
         self.timers.persist = Instant::MAX;
         self.snd.probes = 0;
         self.size_send_buffer(env.config);

@@ -14,9 +14,17 @@ impl Connection {
     /// Bytes that the send buffer has room for.
     #[inline]
     pub(super) fn write_space(&self) -> usize {
-        self.options
-            .send_buffer
-            .saturating_sub(self.snd.queue.len() + self.snd.reserved)
+        let taken = self.snd.queue.len() + self.snd.reserved;
+        let space = self.snd.buffer.saturating_sub(taken);
+        match self.options.unsent_low_water {
+            None => space,
+            Some(most) => space.min(most.saturating_sub(self.unsent())),
+        }
+    }
+
+    /// Bytes written, or promised to a writer, and not sent.
+    fn unsent(&self) -> usize {
+        self.snd.queue.end().since(self.snd.nxt) as usize + self.snd.reserved
     }
 
     /// Whether everything written is on its way, but for what waits to become a segment (Nagle).
@@ -29,12 +37,17 @@ impl Connection {
     /// well, so a writer must not wait for much of it to arrive when nothing else is left to send.
     #[inline]
     pub(super) fn is_writable(&self) -> bool {
-        let buffer = self.options.send_buffer;
+        let buffer = self.snd.buffer;
         let enough = match self.is_drained() {
             true => buffer / PART_WHEN_DRAINED,
             false => buffer / 3,
         };
-        self.write_space() >= enough.max(1)
+        let few = |most: usize| self.unsent() < most.div_ceil(2);
+        self.write_space()
+            >= enough
+                .max(1)
+                .min(self.options.unsent_low_water.unwrap_or(usize::MAX))
+            && self.options.unsent_low_water.is_none_or(few)
     }
 
     /// Wakes the writers if there is room for them.
@@ -49,12 +62,12 @@ impl Connection {
     /// has room for more, or may have in a round trip.
     #[inline]
     pub(super) fn size_send_buffer(&mut self, config: &TcpConfig) {
-        let buffer = self.options.send_buffer;
+        let buffer = self.snd.buffer;
         let limits = self.is_drained() && self.snd.queue.len() > buffer / 2;
-        if limits && config.send_buffer_auto.is_on() {
+        if limits && config.send_buffer_auto.is_on() && self.options.send_buffer.is_none() {
             // What slow start could send in the next round trip.
             let want = (self.cc.cwnd() as usize).saturating_mul(2);
-            self.options.send_buffer = buffer.max(want.min(config.max_buffer));
+            self.snd.buffer = buffer.max(want.min(config.max_buffer));
         }
     }
 
@@ -72,9 +85,10 @@ impl Connection {
         }
         let read = std::mem::take(&mut rcv.read) as usize;
         rcv.read_since = now;
-        let buffer = &mut self.options.recv_buffer;
+        let is_fixed = self.options.recv_buffer.is_some() || !config.recv_buffer_auto.is_on();
+        let buffer = &mut rcv.buffer;
         // What was read in a round trip is no more than that.
-        if read.saturating_mul(4) <= *buffer || !config.recv_buffer_auto.is_on() {
+        if read.saturating_mul(4) <= *buffer || is_fixed {
             return;
         }
         let in_rtt = read as u128 * u128::from(nanos(rtt)) / elapsed.as_nanos();

@@ -111,7 +111,7 @@ impl Connection {
             env.config,
             self.family,
             &h.options,
-            self.options.recv_buffer,
+            self.rcv.buffer,
             self.ts_offset,
         );
         self.start_receiving(SeqNum(h.seq), offered);
@@ -162,6 +162,7 @@ impl Connection {
         self.retries = 0;
         self.soft_error = None;
         self.timers.retransmit = Instant::MAX;
+        self.disarm_user_timeout();
         self.state = State::Established;
         if self.snd.closed == Closed::Yes {
             self.state = self.state.on_close(self.snd.queue.end());
@@ -458,7 +459,7 @@ impl Connection {
             rcv.mss = piece.min(u32::from(path_mss(self.path, self.family)));
         }
         rcv.unacked += len;
-        if had_gap || rcv.quick > 0 || rcv.unacked >= 2 * rcv.mss {
+        if had_gap || rcv.quick > 0 || rcv.unacked >= 2 * rcv.mss || self.options.quickack {
             rcv.quick = rcv.quick.saturating_sub(1);
             rcv.acks_due = rcv.acks_due.max(1);
         } else if self.timers.delayed_ack == Instant::MAX {
@@ -470,7 +471,7 @@ impl Connection {
     fn accept_ahead(&mut self, env: &mut Env<'_>, seq: SeqNum, payload: Payload) -> Ahead {
         env.stats.out_of_order += 1;
         self.rcv.quick = QUICK_ACKS;
-        let budget = self.options.recv_buffer;
+        let budget = self.rcv.buffer;
         let nxt = self.rcv.nxt;
         let outcome = self.rcv.queue.insert_ahead(nxt, seq, payload, budget);
         if outcome == Ahead::Duplicate {

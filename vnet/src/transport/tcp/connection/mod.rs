@@ -6,26 +6,29 @@
 //! | [`input`] | a segment arrives: acceptability, resets, data, FIN |
 //! | [`ack`] | what an acknowledgement says: progress, window, SACK, losses |
 //! | [`buffers`] | how large the buffers are, and when a writer is woken |
+//! | [`held`] | what waits for more to be written, records, and how long something may go unacknowledged |
 //! | [`output`] | which segment goes next |
 //! | [`timers`] | what is due when |
 //! | [`user`] | what the socket asks for |
 
 mod ack;
 mod buffers;
+mod held;
 mod input;
 mod output;
 mod timers;
 mod user;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::challenge::Challenge;
 use super::config::{Feature, TcpConfig};
 use super::congestion::Controller;
 use super::hint::Hint;
 use super::ids::{FourTuple, ListenerId};
-use super::listener::HalfOpen;
-use super::options::{Family, Negotiated, Path, SocketOptions, Switch, path_mss};
+use super::listener::{Deferral, HalfOpen};
+use super::options::{Family, Negotiated, Path, SocketOptions, path_mss};
 use super::recovery::{Recovery, SackUse};
 use super::recv_queue::RecvQueue;
 use super::rtt::Rtt;
@@ -40,6 +43,7 @@ use crate::packet::{Cx, Out};
 use crate::transport::edge::Waiters;
 use crate::transport::error::SocketError;
 
+use held::Held;
 use timers::Pending;
 pub(super) use timers::Timers;
 pub(super) use user::CloseAction;
@@ -98,7 +102,8 @@ pub(super) struct Connection {
     pub(super) timers: Timers,
     /// What the retransmission timer is for.
     pending: Pending,
-    pub(super) options: SocketOptions,
+    /// Shared with the listener and its other connections until one changes them.
+    pub(super) options: Arc<SocketOptions>,
     pub(super) error: Option<SocketError>,
     /// An ICMP error that does not end the connection (RFC 5461); the reason given if it fails.
     soft_error: Option<SocketError>,
@@ -134,6 +139,9 @@ pub(super) struct Sender {
     pub(super) queue: SendQueue,
     /// Space promised to writers who are still copying.
     pub(super) reserved: usize,
+    /// The size of the buffer, in bytes.
+    pub(super) buffer: usize,
+    pub(super) held: Option<Box<Held>>,
     /// The application has closed its side (before the handshake ended, this is all there is).
     closed: Closed,
     /// The end of the last segment sent that was not full (Minshall's form of Nagle), or `una`.
@@ -155,6 +163,8 @@ pub(super) struct Receiver {
     /// The right edge of the window as promised; never behind `nxt`.
     pub(super) advertised: SeqNum,
     pub(super) queue: RecvQueue,
+    /// The size of the buffer, in bytes.
+    pub(super) buffer: usize,
     /// Last.ACK.sent (RFC 7323 4.3)
     last_ack: SeqNum,
     /// Acknowledgements to be sent at once.
@@ -229,7 +239,7 @@ pub(super) struct OpenParams {
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     pub(super) path: Path,
-    pub(super) options: SocketOptions,
+    pub(super) options: Arc<SocketOptions>,
     pub(super) iss: SeqNum,
     pub(super) ts_offset: u32,
 }
@@ -238,7 +248,7 @@ impl Connection {
     /// A connection that this side opens.
     pub(super) fn connecting(env: &Env<'_>, params: OpenParams) -> Connection {
         let negotiated = Negotiated {
-            peer_mss: path_mss(params.path, family(params.local)),
+            peer_mss: u16::MAX,
             scaling: Feature::Off,
             snd_shift: 0,
             rcv_shift: 0,
@@ -256,7 +266,7 @@ impl Connection {
     pub(super) fn accepted(
         env: &Env<'_>,
         half: &HalfOpen,
-        options: SocketOptions,
+        options: Arc<SocketOptions>,
         seg: &SegmentIn<'_>,
     ) -> Connection {
         let params = OpenParams {
@@ -286,7 +296,10 @@ impl Connection {
             env.config.min_rto
         };
         if half.retries == 0 && !half.is_answered_twice {
-            let age = env.now.since(half.sent_at);
+            let age = match half.deferral {
+                Deferral::None => env.now.since(half.sent_at),
+                Deferral::Waits(age) | Deferral::Over(age) => age,
+            };
             if age < honest {
                 c.rtt.sample(env.config, age);
             }
@@ -316,6 +329,7 @@ impl Connection {
             iss,
             ts_offset,
         } = params;
+        let path = options.narrow(path, family(local));
         let mut c = Connection {
             key,
             local,
@@ -327,7 +341,6 @@ impl Connection {
             timers: Timers::default(),
             pending: Pending::Timeout,
             cc: Controller::new(options.congestion, 1, 1),
-            options,
             error: None,
             soft_error: None,
             snd: Sender {
@@ -340,6 +353,8 @@ impl Connection {
                 max_wnd: 0,
                 queue: SendQueue::new(iss + 1),
                 reserved: 0,
+                buffer: options.send_buffer.unwrap_or(env.config.send_buffer),
+                held: options.cork.then(Box::default),
                 closed: Closed::No,
                 small_end: iss,
                 timed_out: env.now,
@@ -352,6 +367,7 @@ impl Connection {
                 nxt: SeqNum(0),
                 advertised: SeqNum(0),
                 queue: RecvQueue::default(),
+                buffer: options.recv_buffer(env.config),
                 last_ack: SeqNum(0),
                 acks_due: 0,
                 unacked: 0,
@@ -373,11 +389,12 @@ impl Connection {
             challenge: Challenge::new(),
             hint: Hint::new(),
             waiters: Waiters::default(),
+            options,
         };
         let segments = env.config.initial_cwnd_segments;
         c.cc = Controller::new(c.options.congestion, c.data_mss(), segments);
-        if c.options.keepalive == Switch::On {
-            c.timers.keepalive = env.now + env.config.keepalive_idle;
+        if c.options.keepalive {
+            c.timers.keepalive = env.now + c.options.idle(env.config);
         }
         c
     }

@@ -5,7 +5,7 @@ use super::{Connection, Env, Probe};
 use crate::base::time::Instant;
 use crate::packet::Payload;
 use crate::packet::header::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
-use crate::transport::tcp::options::{Switch, answer, offer, path_mss};
+use crate::transport::tcp::options::{answer, offer, path_mss};
 use crate::transport::tcp::recovery::SackUse;
 use crate::transport::tcp::segment::SegmentOut;
 use crate::transport::tcp::seq::SeqNum;
@@ -90,13 +90,14 @@ impl Connection {
         });
         let mss = path_mss(self.path, self.family);
         let tsval = self.clock(env.now);
-        let options = offer(env.config, mss, self.options.recv_buffer, tsval);
+        let options = offer(env.config, mss, self.rcv.buffer, tsval);
         let window = self.syn_window();
         // Remembered as the edge of a window that begins at zero, until the peer's sequence
         // number is known.
         self.rcv.advertised = self.rcv.nxt + u32::from(window);
         self.snd.nxt = self.snd.iss + 1;
         self.timers.retransmit = env.now + self.rtt.rto(env.config);
+        self.arm_user_timeout(env.now);
         Some(self.handshake(TcpFlags::SYN, None, options, window))
     }
 
@@ -112,7 +113,7 @@ impl Connection {
     }
 
     fn syn_window(&self) -> u16 {
-        u16::try_from(self.options.recv_buffer).unwrap_or(u16::MAX)
+        u16::try_from(self.rcv.buffer).unwrap_or(u16::MAX)
     }
 
     fn handshake(
@@ -142,7 +143,7 @@ impl Connection {
             let plan = self.plan(env.now, nxt, 0, TcpFlags::NONE);
             return Some(self.send_new(env, plan));
         }
-        let available = end.since(nxt);
+        let available = self.record_end(nxt, end).since(nxt);
         // A window that shrank may end before what was sent.
         let window = self.snd.edge.since(self.snd.una);
         let window = window.saturating_sub(self.flight());
@@ -165,8 +166,9 @@ impl Connection {
         }
         len = len.min(room).min(self.path.gso_max.max(piece));
         let tail = len % piece;
-        if tail > 0 && !self.may_send_tail(len, available, piece) {
+        if tail > 0 && !self.may_send_tail(nxt, len, available, piece) {
             len -= tail;
+            self.arm_release(env.now);
         }
         if len == 0 {
             return None;
@@ -221,15 +223,21 @@ impl Connection {
 
     // RFC 9293 3.7.4 (Nagle), in Minshall's form: a partial segment waits only for another
     // partial one, so that the end of a large write does not wait for its beginning.
-    fn may_send_tail(&self, len: u32, available: u32, piece: u32) -> bool {
+    fn may_send_tail(&self, nxt: SeqNum, len: u32, available: u32, piece: u32) -> bool {
         if len < available {
             // Cut by a window, not by the end of the data: only when there is no full piece.
             return len < piece;
         }
-        self.options.nodelay == Switch::On
-            || self.state.fin().is_some()
+        if self.state.fin().is_some() || self.snd.probe == Probe::Window {
+            return true;
+        }
+        if self.is_held() {
+            // A record that is complete waits for nothing.
+            return nxt + len != self.snd.queue.end();
+        }
+        self.options.nodelay
             || self.snd.small_end == self.snd.una
-            || self.snd.probe == Probe::Window
+            || nxt + len != self.snd.queue.end()
     }
 
     fn send_new(&mut self, env: &mut Env<'_>, mut plan: Plan) -> SegmentOut {
@@ -250,6 +258,9 @@ impl Connection {
         self.snd.nxt = nxt;
         self.snd.probe = Probe::None;
         self.timers.persist = Instant::MAX;
+        if self.timers.held != Instant::MAX {
+            self.disarm_release();
+        }
         self.recovery.on_sent(plan.seq, nxt, env.now);
         self.wake_writers(env);
         if self.timers.retransmit == Instant::MAX {
@@ -269,7 +280,8 @@ impl Connection {
         let data_end = self.snd.queue.end();
         let mut upto = start;
         if start != data_end {
-            let mut len = end.since(start).min(data_end.since(start));
+            let record_end = self.record_end(start, data_end);
+            let mut len = end.since(start).min(record_end.since(start));
             if room < len.min(plan.piece) {
                 return None;
             }
@@ -408,7 +420,7 @@ impl Connection {
     // RFC 9293 3.8.6.2.2: the right edge moves by a segment, or half the buffer, or not at all.
     #[inline]
     pub(super) fn window_to_offer(&self) -> u32 {
-        let buffer = self.options.recv_buffer;
+        let buffer = self.rcv.buffer;
         let free = buffer.saturating_sub(self.rcv.queue.len()).min(1 << 30) as u32;
         let promised = self.rcv.promised();
         let step = self.rcv.mss.min((buffer / 2) as u32);

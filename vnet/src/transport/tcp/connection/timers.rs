@@ -3,7 +3,6 @@
 use super::{Connection, Env, Owner, Probe};
 use crate::base::time::{Duration, Instant};
 use crate::transport::error::SocketError;
-use crate::transport::tcp::options::Switch;
 use crate::transport::tcp::recovery::{Echoes, SackUse};
 use crate::transport::tcp::state::{Due, State};
 
@@ -17,6 +16,8 @@ pub(in crate::transport::tcp) struct Timers {
     /// When a connection without a socket ends, whatever the peer does: its linger time is over, or it
     /// has been in FIN-WAIT-2 for long.
     pub(super) orphan: Instant,
+    /// When something is due of what few connections use: `held.release_at` or `held.fail_at`.
+    pub(super) held: Instant,
 }
 
 /// What happens when no acknowledgement comes in time. The first of them that is due stands for the others.
@@ -43,6 +44,7 @@ impl Default for Timers {
             persist: Instant::MAX,
             keepalive: Instant::MAX,
             orphan: Instant::MAX,
+            held: Instant::MAX,
         }
     }
 }
@@ -56,6 +58,7 @@ impl Timers {
             .min(self.persist)
             .min(self.keepalive)
             .min(self.orphan)
+            .min(self.held)
     }
 }
 
@@ -89,6 +92,9 @@ impl Connection {
         }
         if self.timers.keepalive <= now {
             self.on_keepalive(env);
+        }
+        if self.timers.held <= now {
+            self.on_held(env);
         }
         if self.timers.orphan <= now {
             self.finish(env, None);
@@ -130,14 +136,14 @@ impl Connection {
             (_, Owner::Nobody) => env.config.orphan_retries,
             _ => env.config.data_retries,
         };
-        if self.retries <= limit {
+        if self.retries <= limit || self.held_to_timeout() {
             return true;
         }
         self.time_out(env);
         false
     }
 
-    fn time_out(&mut self, env: &mut Env<'_>) {
+    pub(super) fn time_out(&mut self, env: &mut Env<'_>) {
         env.stats.timed_out += 1;
         if matches!(self.state, State::SynSent(_) | State::SynReceived(_)) {
             env.stats.failed_opens += 1;
@@ -160,6 +166,7 @@ impl Connection {
             // Counted apart from retransmissions: an unanswered probe says nothing of the path,
             // and an open window nothing of the timeout.
             self.timers.persist = env.now + self.rtt.doubled(env.config, self.snd.probes);
+            self.arm_user_timeout(env.now);
         }
     }
 
@@ -173,6 +180,7 @@ impl Connection {
             self.timers.retransmit = Instant::MAX;
             return;
         }
+        self.arm_user_timeout(env.now);
         let rto = self.rtt.rto(env.config);
         self.timers.retransmit = env.now + rto;
         if !self.recovery.is_open() {
@@ -212,23 +220,32 @@ impl Connection {
     // the peer was last heard.
     fn on_keepalive(&mut self, env: &mut Env<'_>) {
         self.timers.keepalive = Instant::MAX;
-        if self.options.keepalive == Switch::Off || !self.state.is_synchronized() {
+        if !self.options.keepalive || !self.state.is_synchronized() {
             return;
         }
-        let config = env.config;
+        let (config, options) = (env.config, &self.options);
+        let idle = options.idle(config);
+        let interval = options
+            .keepalive_interval
+            .unwrap_or(config.keepalive_interval)
+            .max(Duration::from_millis(1));
         let silent = env.now.since(self.last_rx);
-        if silent < config.keepalive_idle {
-            self.timers.keepalive = self.last_rx + config.keepalive_idle;
+        if silent < idle {
+            self.timers.keepalive = self.last_rx + idle;
             return;
         }
         // Data that waits for its acknowledgement probes by itself.
         if self.flight() > 0 || self.timers.persist != Instant::MAX {
-            self.timers.keepalive = env.now + config.keepalive_interval;
+            self.timers.keepalive = env.now + interval;
             return;
         }
-        let interval = config.keepalive_interval.max(Duration::from_millis(1));
-        let probes = (silent - config.keepalive_idle).as_nanos() / interval.as_nanos();
-        if probes >= u128::from(config.keepalive_probes) {
+        let probes = (silent - idle).as_nanos() / interval.as_nanos();
+        let limit = options.keepalive_probes.unwrap_or(config.keepalive_probes);
+        let given_up = match options.user_timeout {
+            Some(timeout) => probes > 0 && silent >= timeout,
+            None => probes >= u128::from(limit),
+        };
+        if given_up {
             self.time_out(env);
             return;
         }

@@ -10,8 +10,9 @@ use crate::packet::Payload;
 use crate::transport::edge::{ReadMode, Readiness};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::challenge::Challenge;
+use crate::transport::tcp::config::TcpConfig;
 use crate::transport::tcp::info::TcpInfo;
-use crate::transport::tcp::options::{Linger, Path, Switch};
+use crate::transport::tcp::options::{Path, SocketOptions};
 use crate::transport::tcp::segment::IcmpKind;
 use crate::transport::tcp::send_queue::SMALL_WRITE;
 use crate::transport::tcp::state::{State, TcpState};
@@ -67,6 +68,9 @@ impl Connection {
         } else {
             self.snd.queue.push(data);
         }
+        if self.snd.held.is_some() {
+            self.on_written();
+        }
         Ok(())
     }
 
@@ -81,6 +85,9 @@ impl Connection {
         let data = &data[..data.len().min(space)];
         for part in data.chunks(SMALL_WRITE) {
             self.snd.queue.push_copy(part);
+        }
+        if self.snd.held.is_some() {
+            self.on_written();
         }
         Ok(data.len())
     }
@@ -141,7 +148,7 @@ impl Connection {
         if promised >= FIRST_WINDOW && self.rcv.nxt.since(self.rcv.irs) < FIRST_WINDOW {
             return;
         }
-        let buffer = self.options.recv_buffer.min(1 << 30) as u32;
+        let buffer = self.rcv.buffer.min(1 << 30) as u32;
         // A quarter of the buffer at a time; sooner when the peer is running out of window.
         let nearly_closed = promised <= buffer / 8 && gain >= (2 * self.rcv.mss).min(buffer / 4);
         if gain >= buffer / 4 || nearly_closed {
@@ -186,7 +193,7 @@ impl Connection {
         // RFC 2525 2.17 and RFC 9293 3.6.1: what was received and not read is lost, and the
         // peer must not believe otherwise.
         let unread = self.rcv.queue.len() > 0 && self.state.is_synchronized();
-        let at_once = self.options.linger == Linger::For(Duration::ZERO);
+        let at_once = self.options.linger == Some(Duration::ZERO);
         match self.state {
             State::Closed | State::TimeWait => return CloseAction::Over,
             State::SynSent(_) => return CloseAction::Over,
@@ -196,7 +203,7 @@ impl Connection {
         self.rcv.closed = Closed::Yes;
         self.close_write(env);
         match self.options.linger {
-            Linger::For(time) if self.state != State::FinWait2 => {
+            Some(time) if self.state != State::FinWait2 => {
                 self.timers.orphan = env.now + time;
             }
             _ => self.arm_orphan(env),
@@ -210,7 +217,8 @@ impl Connection {
             && self.state == State::FinWait2
             && self.timers.orphan == Instant::MAX
         {
-            self.timers.orphan = env.now + env.config.fin_wait2;
+            let patience = self.options.fin_wait2.unwrap_or(env.config.fin_wait2);
+            self.timers.orphan = env.now + patience;
         }
     }
 
@@ -242,13 +250,44 @@ impl Connection {
         }
     }
 
-    pub(in crate::transport::tcp) fn set_keepalive(&mut self, env: &Env<'_>, to: Switch) {
-        self.options.keepalive = to;
-        self.timers.keepalive = match to {
-            Switch::On => env.now.max(self.last_rx) + env.config.keepalive_idle,
-            Switch::Off => Instant::MAX,
-        };
-        self.last_rx = env.now;
+    /// The options were changed from `before`: what waited for company leaves, probes begin or end.
+    pub(in crate::transport::tcp) fn options_changed(
+        &mut self,
+        env: &mut Env<'_>,
+        before: &SocketOptions,
+    ) {
+        let options = *self.options;
+        self.snd.buffer = options.send_buffer.unwrap_or(self.snd.buffer);
+        self.rcv.buffer = options.recv_buffer.unwrap_or(self.rcv.buffer);
+        if options.congestion != before.congestion {
+            self.cc.change(options.congestion);
+        }
+        let times = |o: &SocketOptions| (o.keepalive, o.keepalive_idle, o.keepalive_interval);
+        if times(&options) != times(before) {
+            self.timers.keepalive = match options.keepalive {
+                true => env.now.max(self.last_rx) + options.idle(env.config),
+                false => Instant::MAX,
+            };
+            if options.keepalive != before.keepalive {
+                self.last_rx = env.now;
+            }
+        }
+        if options.quickack && self.rcv.unacked > 0 {
+            self.acknowledge();
+        }
+        if options.max_segment != before.max_segment {
+            self.path = options.narrow(self.path, self.family);
+        }
+        if options.user_timeout != before.user_timeout {
+            self.user_timeout_changed(env);
+        }
+        if options.cork != before.cork {
+            self.cork_changed();
+        }
+        if self.state.is_synchronized() {
+            self.after_read();
+        }
+        self.wake_writers(env);
     }
 
     fn set_path(&mut self, path: Path) {
@@ -322,17 +361,26 @@ impl Connection {
         }
     }
 
-    pub(in crate::transport::tcp) fn info(&self) -> TcpInfo {
+    pub(in crate::transport::tcp) fn info(&self, config: &TcpConfig) -> TcpInfo {
         TcpInfo {
             state: self.reported_state(),
             srtt: self.rtt.srtt(),
+            rttvar: self.rtt.variation(),
+            min_rtt: self.rtt.least(),
+            rto: self.rtt.rto(config),
             cwnd: self.cc.cwnd(),
             ssthresh: self.cc.ssthresh(),
             mss: self.data_mss(),
+            peer_mss: self.rcv.mss,
+            path_mtu: self.path.ip_mtu,
             in_flight: self.flight(),
             // Nothing, when the connection ended with its FIN on the way.
             unsent: (self.write_end().since(self.snd.una)).saturating_sub(self.flight()),
             unread: self.rcv.queue.len(),
+            send_buffer: self.snd.buffer,
+            recv_buffer: self.rcv.buffer,
+            window: self.rcv.promised(),
+            retries: self.retries,
             peer_window: self.snd.edge.since(self.snd.una),
         }
     }

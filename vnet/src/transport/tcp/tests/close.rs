@@ -125,7 +125,7 @@ fn linger_resets_what_is_not_acknowledged_in_time() {
         let mut w = World::new(1, Net::default());
         let (a, b) = w.pair();
         w.on(A, |tcp, cx| {
-            tcp.set_options(cx, a, |o| o.linger = Linger::For(limit))
+            tcp.set_options(cx, a, |o| o.linger = Some(limit))
         })
         .expect("there");
         // More than fits into the window of a peer that does not read.
@@ -161,7 +161,7 @@ fn linger_zero_aborts() {
     let mut w = World::new(1, Net::default());
     let (a, b) = w.pair();
     w.on(A, |tcp, cx| {
-        tcp.set_options(cx, a, |o| o.linger = Linger::For(Duration::ZERO))
+        tcp.set_options(cx, a, |o| o.linger = Some(Duration::ZERO))
     })
     .expect("there");
     w.write(A, a, b"lost").expect("space");

@@ -295,7 +295,7 @@ fn run(state: u8, config: TcpConfig, actions: Vec<Action>) {
         }
         if let Some(c) = b.and_then(|b| w.hosts[B].tcp.connections.get(b)) {
             // However small the segments, what is held is bounded by the buffer.
-            assert!(c.rcv.queue.len() + c.rcv.queue.ahead_len() <= 2 * c.options.recv_buffer);
+            assert!(c.rcv.queue.len() + c.rcv.queue.ahead_len() <= 2 * c.rcv.buffer);
         }
     }
     for host in [A, B] {

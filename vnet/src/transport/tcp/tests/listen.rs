@@ -558,3 +558,88 @@ fn an_ephemeral_listener_gets_a_port_of_its_own() {
     assert_eq!(all.len(), 1);
     assert_eq!((all[0].local, all[0].state), (addr, TcpState::Listen));
 }
+
+#[test]
+fn listeners_of_a_group_share_connections_and_one_that_joins_moves_few_of_them() {
+    let mut w = World::new(1, Net::default());
+    let at = w.addr(B, 80);
+    let mut group: Vec<_> = (0..4)
+        .map(|_| {
+            try_listen(&mut w, at, Reuse::Balanced)
+                .expect("all say so")
+                .0
+        })
+        .collect();
+    for reuse in [Reuse::Exclusive, Reuse::Shared] {
+        assert_eq!(
+            try_listen(&mut w, at, reuse).map(|_| ()),
+            Err(SocketError::AddrInUse)
+        );
+    }
+    let from = |n: u16| SocketAddr::new([192, 0, 2, 1].into(), 2000 + n);
+    let shares = |w: &World| -> Vec<_> {
+        let tcp = &w.hosts[B].tcp;
+        (0..1000).map(|n| tcp.listener_for(from(n), at)).collect()
+    };
+    let before = shares(&w);
+    assert_eq!(before, shares(&w));
+    for l in &group {
+        let share = before.iter().filter(|one| **one == Some(*l)).count();
+        assert!((200..300).contains(&share), "{share} of 1000");
+    }
+    group.push(try_listen(&mut w, at, Reuse::Balanced).expect("one more").0);
+    let after = shares(&w);
+    let moved = before.iter().zip(&after).filter(|(a, b)| a != b);
+    // Whatever moved, moved to the new one.
+    let mut count = 0;
+    for (_, to) in moved {
+        assert_eq!(*to, group.last().copied());
+        count += 1;
+    }
+    assert!((150..250).contains(&count), "{count} of 1000");
+    let first = group[0];
+    w.on(B, |tcp, cx| tcp.close_listener(cx, first));
+    let left = shares(&w);
+    for (a, b) in after.iter().zip(&left) {
+        assert!(a == b || *a == Some(first));
+    }
+}
+
+#[test]
+fn a_bound_socket_connects_from_its_port_or_listens_and_answers_nobody_before() {
+    let mut w = World::new(1, Net::default());
+    let (here, options) = (w.addr(A, 0), w.options(A));
+    let bound = w.on(A, |tcp, cx| tcp.bind(cx, here, options, Reuse::Exclusive));
+    let (id, local) = bound.expect("a free port");
+    assert_ne!(local.port(), 0);
+    // It is not there for others yet.
+    let refused = w.connect(B, local.port());
+    w.run_for(Duration::from_millis(50));
+    let error = w.on(B, |tcp, _| tcp.take_error(refused));
+    assert_eq!(error, Ok(Some(SocketError::ConnectionRefused)));
+    assert_eq!(
+        w.on(A, |tcp, cx| tcp.accept(cx, id)).map(|_| ()),
+        Err(SocketError::InvalidInput)
+    );
+    // What cannot be tried leaves it as it was.
+    let (path, l) = (w.net.path, w.listen(B, 80, 8));
+    let to = SocketAddr::new([10, 0, 0, 2].into(), 0);
+    let tried = w.on(A, |tcp, cx| tcp.connect_bound(cx, id, local.ip(), to, path));
+    assert_eq!(tried.map(|_| ()), Err(SocketError::InvalidInput));
+    let to = w.addr(B, 80);
+    let a = w.on(A, |tcp, cx| tcp.connect_bound(cx, id, local.ip(), to, path));
+    let a = a.expect("nothing is in the way");
+    w.run_for(Duration::from_millis(50));
+    let b = w.accept(B, l);
+    assert_eq!(w.hosts[B].tcp.peer_addr(b), Ok(local));
+    assert_eq!(w.state(A, a), Some(TcpState::Established));
+    assert_eq!(w.hosts[A].tcp.counts().listeners, 0);
+    // The other way: it listens.
+    let (here, options) = (w.addr(A, 81), w.options(A));
+    let bound = w.on(A, |tcp, cx| tcp.bind(cx, here, options, Reuse::Exclusive));
+    let (id, _) = bound.expect("a free port");
+    w.on(A, |tcp, _| tcp.start_listening(id, 1)).expect("alone");
+    w.connect(B, 81);
+    w.run_for(Duration::from_millis(50));
+    w.accept(A, id);
+}

@@ -9,6 +9,7 @@ mod handshake;
 mod listen;
 mod loss;
 mod lossy;
+mod options;
 mod rto;
 mod script;
 mod sequence;

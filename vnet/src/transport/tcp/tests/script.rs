@@ -291,10 +291,8 @@ fn nagle_holds_a_second_small_segment_and_nodelay_does_not() {
         w.write(A, a, b"abc").expect("space");
     }
     assert_eq!(w.flags(A), ["PAd"]);
-    w.on(A, |tcp, cx| {
-        tcp.set_options(cx, a, |o| o.nodelay = Switch::On)
-    })
-    .expect("there");
+    w.on(A, |tcp, cx| tcp.set_options(cx, a, |o| o.nodelay = true))
+        .expect("there");
     assert_eq!(w.flags(A), ["PAd", "PAd"]);
     assert_eq!(w.trace[1].3, 6);
     w.write(A, a, b"d").expect("space");
@@ -349,10 +347,8 @@ fn a_peer_that_vanishes_with_a_closed_window_is_given_up() {
 fn keepalive_probes_an_idle_connection_and_gives_it_up() {
     let mut w = World::new(1, Net::default());
     let (a, _) = w.pair();
-    w.on(A, |tcp, cx| {
-        tcp.set_options(cx, a, |o| o.keepalive = Switch::On)
-    })
-    .expect("there");
+    w.on(A, |tcp, cx| tcp.set_options(cx, a, |o| o.keepalive = true))
+        .expect("there");
     w.run_for(Duration::from_secs(3 * 7200));
     let probes = w.hosts[A].tcp.stats().keepalive_probes;
     assert!((2..=3).contains(&probes), "{probes}");

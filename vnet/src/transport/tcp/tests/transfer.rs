@@ -196,8 +196,8 @@ fn carried_when_told(config: TcpConfig) -> (f64, [usize; 2]) {
         assert!(w.step());
     }
     let buffers = [(A, a), (B, b)].map(|(host, id)| {
-        let options = w.hosts[host].tcp.options(id).expect("there");
-        [options.send_buffer, options.recv_buffer][host]
+        let info = w.hosts[host].tcp.info(id).expect("there");
+        [info.send_buffer, info.recv_buffer][host]
     });
     (got as f64 * 8.0 / 1e6, buffers)
 }

@@ -191,9 +191,10 @@ pub mod time {
 /// Sockets with the names of `std::net`.
 pub mod net {
     pub use crate::socket::{
-        BindOptions, Domain, EchoEvent, EchoSocket, Hosts, Incoming, Interest, NoCurrentVnet,
-        Protocol, RawSocket, Readiness, SendFlags, Socket, SocketOptions, TcpKeepalive,
-        TcpListener, TcpStream, ToSocketAddrs, Type, UdpSocket, is_gone, socket_error,
+        BindOptions, DatagramError, Domain, EchoEvent, EchoSocket, Hosts, Incoming, Interest,
+        Message, NoCurrentVnet, Protocol, RawSocket, Readiness, SendFlags, Socket, SocketOptions,
+        TcpKeepalive, TcpListener, TcpStream, ToSocketAddrs, Type, UdpSocket, is_gone,
+        socket_error,
     };
     pub use crate::transport::ports::Reuse;
 }

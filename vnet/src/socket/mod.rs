@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`tcp`] | [`TcpStream`], [`TcpListener`] |
 //! | [`udp`] | [`UdpSocket`] |
+//! | [`message`] | datagrams with what is known of them, many at a time, and errors about them |
 //! | [`multicast`] | groups at [`UdpSocket`] |
 //! | [`any`] | [`Socket`], a socket of either kind before it is one, with the names of `socket2` |
 //! | [`echo`] | [`EchoSocket`], for ping and traceroute |
@@ -24,6 +25,7 @@ pub(crate) mod bind;
 pub(crate) mod echo;
 pub(crate) mod error;
 pub(crate) mod handle;
+pub(crate) mod message;
 pub(crate) mod multicast;
 pub(crate) mod names;
 pub(crate) mod raw;
@@ -35,6 +37,7 @@ pub use any::{Domain, Protocol, Socket, TcpKeepalive, Type};
 pub use bind::BindOptions;
 pub use echo::{EchoEvent, EchoSocket};
 pub use error::{NoCurrentVnet, is_gone, socket_error};
+pub use message::Message;
 pub use names::Hosts;
 pub use raw::RawSocket;
 pub use tcp::{Incoming, TcpListener, TcpStream};
@@ -42,3 +45,4 @@ pub use udp::UdpSocket;
 
 pub use crate::transport::edge::{Interest, Readiness};
 pub use crate::transport::tcp::{SendFlags, SocketOptions};
+pub use crate::transport::udp::DatagramError;

@@ -17,7 +17,7 @@ use crate::packet::Payload;
 use crate::transport::domain::Domain;
 use crate::transport::edge::{Interest, ReadMode};
 use crate::transport::error::SocketError;
-use crate::transport::udp::{Broadcast, UdpId};
+use crate::transport::udp::{Broadcast, Leaving, UdpId};
 
 /// A UDP socket, like [`std::net::UdpSocket`].
 ///
@@ -128,7 +128,7 @@ impl UdpSocket {
         let len = data.len();
         let payload = Payload::from(data);
         self.0
-            .now(|s, cx, id| s.udp_send(cx, id, self.1, to, payload))?;
+            .now(|s, cx, id| s.udp_send(cx, id, self.1, to, payload, &Leaving::default()))?;
         Ok(len)
     }
 
@@ -195,7 +195,7 @@ impl UdpSocket {
         let received = self.0.run(wait, Interest::Read, |s, _, id| {
             s.udp.sockets.recv(id, mode)
         });
-        received.map(|(data, from)| (data, self.1.outside(from)))
+        received.map(|(data, arrived)| (data, self.1.outside(arrived.src)))
     }
 
     #[track_caller]

@@ -11,6 +11,7 @@ use crate::transport::datagram::Verdict as SocketVerdict;
 use crate::transport::echo::EchoEvent;
 use crate::transport::error::SocketError;
 use crate::transport::tcp::{IcmpKind as TcpIcmp, Verdict as TcpVerdict};
+use crate::transport::udp::DatagramError;
 
 /// Takes what another host says of a packet of ours; true when it is believed.
 pub(super) fn hear(
@@ -86,7 +87,19 @@ pub(super) fn tell(
             None => false,
         },
         IpProto::UDP => match datagram_error(refusal) {
-            Some(error) => s.udp.on_icmp_error(cx.out, local, remote, error) > 0,
+            Some(error) => {
+                let path_mtu = match refusal {
+                    Refusal::PacketTooBig { mtu } => Some(mtu),
+                    _ => None,
+                };
+                let told = DatagramError {
+                    error,
+                    peer: remote,
+                    from: zone::wire_ip(from),
+                    path_mtu,
+                };
+                s.udp.on_icmp_error(cx.out, local, told) > 0
+            }
             None => false,
         },
         IpProto::ICMP | IpProto::ICMPV6 => echo_error(s, cx, from, refusal, quoted),

@@ -22,7 +22,7 @@ use crate::packet::header::igmp::{self, Igmp};
 use crate::packet::header::{EtherType, HeaderError, IpInfo, IpProto, zone};
 use crate::packet::{Csum, Cx, MacAddr, Packet, Payload};
 use crate::transport::error::SocketError;
-use crate::transport::udp::{Addressing, DatagramOut, UdpId};
+use crate::transport::udp::{Addressing, Arrived, DatagramOut, UdpId};
 
 /// Bytes of an IPv4 header with a router alert, and of a report of IGMPv3 before its records.
 const REPORT_OVERHEAD: usize = 24 + 8;
@@ -255,11 +255,22 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
     if loops.is_on() && is_heard {
         let ip = &s.ip;
         let hears = |id| hears(ip, id, way.ifid, dst, src);
-        let from = SocketAddr::new(src, out.src_port);
-        let to = SocketAddr::new(dst, out.dst.port());
-        let mut payload = out.payload;
-        s.udp
-            .input(cx, from, to, Addressing::Broadcast, hears, &mut payload);
+        let arrived = Arrived {
+            src: SocketAddr::new(src, out.src_port),
+            dst,
+            on: Some(way.ifid),
+            ttl: hops,
+            tos: out.tos,
+        };
+        let (port, mut payload) = (out.dst.port(), out.payload);
+        s.udp.input(
+            cx,
+            arrived,
+            port,
+            Addressing::Broadcast,
+            hears,
+            &mut payload,
+        );
     }
     Ok(())
 }

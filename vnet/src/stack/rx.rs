@@ -57,7 +57,7 @@ use crate::transport::echo::EchoEvent;
 
 use crate::transport::raw::RawMeta;
 use crate::transport::tcp::{Path, SegmentIn, Verdict as TcpVerdict};
-use crate::transport::udp::Addressing;
+use crate::transport::udp::{Addressing, Arrived};
 
 /// Takes in what came out of the inbox.
 pub(crate) fn take_in(s: &mut Stack, cx: &mut Cx, item: Item) {
@@ -623,8 +623,6 @@ fn udp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, mut packet: Packet
         return cx.stats.drop_rx(DropReason::Malformed);
     };
     packet.truncate(usize::from(udp.len));
-    let src = SocketAddr::new(info.src, udp.src_port);
-    let dst = SocketAddr::new(info.dst, udp.dst_port);
     let addressing = match cast {
         Cast::Unicast => Addressing::Unicast,
         Cast::Broadcast | Cast::Multicast => Addressing::Broadcast,
@@ -635,7 +633,18 @@ fn udp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, mut packet: Packet
     let hears = |id| {
         !group.is_multicast() || rcvif.is_some_and(|on| groups::hears(ip, id, on, group, info.src))
     };
-    match s.udp.input(cx, src, dst, addressing, hears, &mut payload) {
+    let arrived = Arrived {
+        src: SocketAddr::new(info.src, udp.src_port),
+        dst: info.dst,
+        on: rcvif,
+        ttl: info.hop_limit,
+        tos: info.traffic_class,
+    };
+    let port = udp.dst_port;
+    match s
+        .udp
+        .input(cx, arrived, port, addressing, hears, &mut payload)
+    {
         SocketVerdict::Delivered => cx.stats.delivered += 1,
         SocketVerdict::Drop(reason) => cx.stats.drop_rx(reason),
         SocketVerdict::NoSocket => {

@@ -20,7 +20,7 @@ use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
 use crate::transport::raw::RawId;
 use crate::transport::tcp::{ConnId, ListenerId, Path, SocketOptions};
-use crate::transport::udp::UdpId;
+use crate::transport::udp::{DatagramOut, Leaving, UdpId};
 
 /// A socket of any kind within one vnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,16 +316,39 @@ impl Stack {
         domain: Domain,
         to: Option<SocketAddr>,
         payload: Payload,
+        said: &Leaving,
     ) -> Result<(), SocketError> {
         let to = match to {
             Some(to) => Some(SocketAddr::new(self.destination(domain, to)?, to.port())),
             None => None,
         };
-        let out = self.udp.send(cx, id, to, payload)?;
+        let mut out = self.udp.send(cx, id, to, payload)?;
+        if *said != Leaving::default() {
+            self.say(&mut out, said)?;
+        }
         match out.dst.ip().is_multicast() {
             true => groups::datagram(self, cx, out),
             false => tx::datagram(self, cx, out),
         }
+    }
+
+    /// Has a datagram leave as was said of it alone.
+    #[cold]
+    fn say(&self, out: &mut DatagramOut, said: &Leaving) -> Result<(), SocketError> {
+        if let Some(src) = said.src {
+            let ours = self.ip.contains(src) || (src.is_ipv4() && src.is_loopback());
+            if !ours {
+                return Err(SocketError::AddrNotAvailable);
+            }
+            out.src = Some(src);
+        }
+        if let Some(ttl) = said.ttl {
+            (out.ttl, out.multicast.ttl, out.multicast.hops) = (ttl, ttl, ttl);
+        }
+        out.tos = said.tos.unwrap_or(out.tos);
+        out.multicast.interface = said.by.or(out.multicast.interface);
+        out.by = said.by;
+        Ok(())
     }
 
     /// Makes a socket for echo requests.

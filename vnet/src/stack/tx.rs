@@ -119,6 +119,9 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
     if out.broadcast == Broadcast::Forbidden && s.ip.is_broadcast(dst) {
         return Err(SocketError::BroadcastForbidden);
     }
+    if out.by.is_some() {
+        return datagram_by(s, cx, out);
+    }
     let src = match out.src {
         Some(src) => src,
         None => ways::source_for(s, dst)?,
@@ -130,6 +133,25 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
         ..Outgoing::new(src, dst, IpProto::UDP)
     };
     output(s, cx, &to, packet)
+}
+
+/// Sends a UDP datagram by the interface that its socket names.
+#[cold]
+fn datagram_by(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(), SocketError> {
+    let dst = out.dst.ip();
+    let way = ways::way_by(s, dst, out.by).map_err(|why| {
+        cx.stats.drop_tx(why.reason());
+        ways::no_way(why)
+    })?;
+    let src = out.src.or_else(|| s.ip.source_for(dst, &way));
+    let src = src.ok_or(SocketError::AddrNotAvailable)?;
+    let packet = udp_packet(out.payload, out.src_port, out.dst.port())?;
+    let to = Outgoing {
+        hop_limit: Some(out.ttl),
+        traffic_class: out.tos,
+        ..Outgoing::new(src, dst, IpProto::UDP)
+    };
+    output_by(s, cx, &to, packet, way)
 }
 
 /// A UDP datagram without its checksum.

@@ -7,6 +7,7 @@ use crate::base::id::IfId;
 use crate::base::time::Duration;
 use crate::ip::fib::Origin;
 use crate::ip::{NoWay, Outgoing, Way};
+use crate::netif::Netif;
 use crate::packet::header::zone;
 use crate::transport::error::SocketError;
 
@@ -52,6 +53,32 @@ pub(super) fn way(s: &mut Stack, dst: IpAddr) -> Result<Way, NoWay> {
     Ok(Way {
         ifid: netif.id,
         hop: dst,
+        origin: Origin::Connected,
+    })
+}
+
+/// The way to `dst` by one interface, if one is named: by the longest route that leads there by it, or as if it were on
+/// its link, as on Linux.
+pub(super) fn way_by(s: &mut Stack, dst: IpAddr, by: Option<IfId>) -> Result<Way, NoWay> {
+    let way = way(s, dst);
+    let Some(by) = by else {
+        return way;
+    };
+    match way {
+        // What is for ourselves leaves by no other interface than it does.
+        Ok(way) if way.ifid == by || way.origin == Origin::Host => return Ok(way),
+        _ => {}
+    }
+    if !s.ifs.get(by).is_some_and(Netif::is_running) {
+        return Err(NoWay::NoRoute);
+    }
+    let routes =
+        s.ip.routes()
+            .filter(|r| r.ifid == by && r.dst.contains(&dst));
+    let best = routes.max_by_key(|r| (r.dst.prefix_len(), std::cmp::Reverse(r.metric)));
+    Ok(Way {
+        ifid: by,
+        hop: best.and_then(|r| r.gateway).unwrap_or(dst),
         origin: Origin::Connected,
     })
 }

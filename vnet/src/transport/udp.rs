@@ -6,6 +6,7 @@
 //! The table knows nothing of routes and interfaces. Before calling it, the stack decides whether an address is ours and
 //! which source address a datagram has, and who hears a group. UDP-Lite is not implemented.
 
+use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -13,7 +14,7 @@ use siphasher::sip::SipHasher13;
 use slotmap::{Key, new_key_type};
 use smallvec::SmallVec;
 
-use super::datagram::{Config, Sockets, Verdict};
+use super::datagram::{self, Config, Sockets, Verdict};
 use super::domain::Domain;
 use super::error::SocketError;
 use super::ports::{Ports, Reuse};
@@ -82,6 +83,50 @@ impl Default for Multicast {
     }
 }
 
+/// What is known of a datagram that arrived, besides what it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    /// Who sent it.
+    pub src: SocketAddr,
+    /// The address it was sent to: this socket's, a broadcast address, or a group.
+    pub dst: IpAddr,
+    /// The interface it came in by.
+    pub on: Option<IfId>,
+    /// Time to live or hop limit, as it arrived.
+    pub ttl: u8,
+    /// Type of service or traffic class, congestion marks included.
+    pub tos: u8,
+}
+
+/// What is said of one datagram to send that differs from what its socket says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Leaving {
+    /// The address of ours that it comes from.
+    pub src: Option<IpAddr>,
+    /// The interface that it leaves by.
+    pub by: Option<IfId>,
+    /// Time to live or hop limit.
+    pub ttl: Option<u8>,
+    /// Type of service or traffic class, congestion marks included.
+    pub tos: Option<u8>,
+}
+
+/// An ICMP error about a datagram of a socket that wants to hear of them (`IP_RECVERR`, `IPV6_RECVERR`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatagramError {
+    /// What it means.
+    pub error: SocketError,
+    /// Where the datagram was sent.
+    pub peer: SocketAddr,
+    /// Who says so: a router, the peer, or this vnet itself.
+    pub from: IpAddr,
+    /// The largest packet that the next link takes, in bytes, IP header included, where the datagram was too long.
+    pub path_mtu: Option<u32>,
+}
+
+/// Errors that wait at one socket; what comes after is only told as the pending error.
+const MAX_ERRORS: usize = 64;
+
 /// A datagram to send. The stack routes it, fills in the source address, and refuses it when it
 /// goes to a subnet's broadcast address and `broadcast` forbids that.
 #[derive(Clone, Debug)]
@@ -102,6 +147,8 @@ pub(crate) struct DatagramOut {
     pub broadcast: Broadcast,
     /// What is to become of it when it is for a group.
     pub multicast: Multicast,
+    /// The interface that it must leave by.
+    pub by: Option<IfId>,
 }
 
 /// What happened so far.
@@ -121,7 +168,7 @@ pub(crate) struct UdpStats {
 #[derive(Debug)]
 pub(crate) struct Udp {
     /// The sockets.
-    pub sockets: Sockets<UdpId, Socket, (Payload, SocketAddr)>,
+    pub sockets: Sockets<UdpId, Socket, (Payload, Arrived)>,
     ports: Ports<UdpId>,
     /// Sockets that are bound but not connected, by port, in the order in which they came.
     open: Map<u16, Ids>,
@@ -150,6 +197,8 @@ pub(crate) struct Socket {
     pub multicast: Multicast,
     /// Whether its address may be shared; looked at by [`Udp::bind`].
     pub reuse: Reuse,
+    /// ICMP errors that nobody has looked at, if anybody wants to.
+    pub errors: Option<Box<VecDeque<DatagramError>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -240,23 +289,24 @@ impl Udp {
         Ok(())
     }
 
-    /// Takes a datagram from `src` to `dst`; `hears` says whether a socket is to have one that is for many. The
+    /// Takes a datagram for the port `port`; `hears` says whether a socket is to have one that is for many. The
     /// stack counts what is not delivered; of what nobody is there for, the payload stays.
     pub(crate) fn input(
         &mut self,
         cx: &mut Cx,
-        src: SocketAddr,
-        dst: SocketAddr,
+        arrived: Arrived,
+        port: u16,
         addressing: Addressing,
         hears: impl Fn(UdpId) -> bool,
         payload: &mut Payload,
     ) -> Verdict {
+        let dst = SocketAddr::new(arrived.dst, port);
         let verdict = match addressing {
-            Addressing::Unicast => match self.find(src, dst) {
-                Some(id) => self.deliver(cx.out, id, std::mem::take(payload), src),
+            Addressing::Unicast => match self.find(arrived.src, dst) {
+                Some(id) => self.deliver(cx.out, id, std::mem::take(payload), arrived),
                 None => Verdict::NoSocket,
             },
-            Addressing::Broadcast => self.deliver_all(cx.out, src, dst, hears, payload),
+            Addressing::Broadcast => self.deliver_all(cx.out, arrived, dst, hears, payload),
         };
         match verdict {
             Verdict::Delivered => self.stats.delivered += 1,
@@ -304,28 +354,37 @@ impl Udp {
             tos: socket.options.tos,
             broadcast: socket.own.broadcast,
             multicast: socket.own.multicast,
+            by: None,
         })
     }
 
-    /// An ICMP error came back for a datagram from `local` to `remote`. Connected sockets hear of
+    /// An ICMP error came back for a datagram from `local` to `told.peer`. Connected sockets hear of
     /// it; others cannot tell which of their datagrams it was, as on BSD (RFC 1122 section
-    /// 4.1.3.3). Returns how many sockets were told.
+    /// 4.1.3.3), unless they ask for all of it. Returns how many sockets were told.
     pub(crate) fn on_icmp_error(
         &mut self,
         out: &mut Out,
         local: SocketAddr,
-        remote: SocketAddr,
-        error: SocketError,
+        told: DatagramError,
     ) -> usize {
-        let Some(ids) = self.connected.get(&(end(local), end(remote))) else {
-            return 0;
-        };
-        for id in ids {
+        let connected = self.connected.get(&(end(local), end(told.peer)));
+        let mut count = connected.map_or(0, |ids| ids.len());
+        for id in connected.into_iter().flatten() {
             if let Ok(socket) = self.sockets.get_mut(*id) {
-                socket.fail(out, error);
+                note_error(socket, told);
+                socket.fail(out, told.error);
             }
         }
-        ids.len()
+        for id in self.open.get(&local.port()).into_iter().flatten() {
+            if let Ok(socket) = self.sockets.get_mut(*id)
+                && socket.own.hears(local.ip())
+                && note_error(socket, told)
+            {
+                socket.fail(out, told.error);
+                count += 1;
+            }
+        }
+        count
     }
 
     /// True when a socket sends from this address: from it alone, or from any.
@@ -413,15 +472,15 @@ impl Udp {
         ids.iter().filter(is_in).max_by_key(weight).copied()
     }
 
-    fn deliver(&mut self, out: &mut Out, id: UdpId, data: Payload, src: SocketAddr) -> Verdict {
+    fn deliver(&mut self, out: &mut Out, id: UdpId, data: Payload, arrived: Arrived) -> Verdict {
         let len = data.len();
-        self.sockets.push(out, id, (data, src), len)
+        self.sockets.push(out, id, (data, arrived), len)
     }
 
     fn deliver_all(
         &mut self,
         out: &mut Out,
-        src: SocketAddr,
+        arrived: Arrived,
         dst: SocketAddr,
         hears: impl Fn(UdpId) -> bool,
         payload: &Payload,
@@ -433,13 +492,13 @@ impl Udp {
                 socket.is_ok_and(|socket| socket.own.hears(dst.ip()))
             }));
         }
-        if let Some(connected) = self.connected.get(&(end(dst), end(src))) {
+        if let Some(connected) = self.connected.get(&(end(dst), end(arrived.src))) {
             ids.extend(connected.iter().copied());
         }
         ids.retain(|id| hears(*id));
         let mut verdict = Verdict::NoSocket;
         for id in ids {
-            let one = self.deliver(out, id, payload.clone(), src);
+            let one = self.deliver(out, id, payload.clone(), arrived);
             if verdict != Verdict::Delivered {
                 verdict = one;
             }
@@ -495,6 +554,20 @@ impl Socket {
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
         self.link.map(|link| link.peer)
     }
+}
+
+/// Queues an error at a socket that wants to hear of them; false at another.
+fn note_error(
+    socket: &mut datagram::Socket<Socket, (Payload, Arrived)>,
+    told: DatagramError,
+) -> bool {
+    let Some(errors) = &mut socket.own.errors else {
+        return false;
+    };
+    if errors.len() < MAX_ERRORS {
+        errors.push_back(told);
+    }
+    true
 }
 
 fn check_destination(socket: &Socket, dst: SocketAddr) -> Result<(), SocketError> {

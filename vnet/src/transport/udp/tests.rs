@@ -82,8 +82,8 @@ impl World {
         self.with(|udp, cx| {
             udp.input(
                 cx,
-                at(src),
-                at(dst),
+                arrived(src, dst),
+                at(dst).port(),
                 Addressing::Unicast,
                 |_| true,
                 &mut data,
@@ -96,8 +96,8 @@ impl World {
         self.with(|udp, cx| {
             udp.input(
                 cx,
-                at(src),
-                at(dst),
+                arrived(src, dst),
+                at(dst).port(),
                 Addressing::Broadcast,
                 |_| true,
                 &mut data,
@@ -106,9 +106,9 @@ impl World {
     }
 
     fn recv(&mut self, id: UdpId) -> Result<(String, String), SocketError> {
-        let (data, from) = self.udp.sockets.recv(id, ReadMode::Consume)?;
+        let (data, arrived) = self.udp.sockets.recv(id, ReadMode::Consume)?;
         let text = String::from_utf8(data.to_bytes().to_vec()).expect("text");
-        Ok((text, from.to_string()))
+        Ok((text, arrived.src.to_string()))
     }
 
     fn wait(&mut self, id: UdpId) {
@@ -122,6 +122,16 @@ impl World {
 
     fn queued(&self) -> Vec<usize> {
         self.udp.sockets.iter().map(|s| s.queued()).collect()
+    }
+}
+
+fn arrived(src: &str, dst: &str) -> Arrived {
+    Arrived {
+        src: at(src),
+        dst: at(dst).ip(),
+        on: None,
+        ttl: 64,
+        tos: 0,
     }
 }
 
@@ -278,8 +288,13 @@ fn an_icmp_error_reaches_the_connected_socket_once() {
     w.connect(id, "10.0.0.9:53", "10.0.0.1").unwrap();
     let refused = SocketError::ConnectionRefused;
     let error = |local: &str, w: &mut World| {
-        w.udp
-            .on_icmp_error(&mut w.out, at(local), at("10.0.0.9:53"), refused)
+        let told = DatagramError {
+            error: refused,
+            peer: at("10.0.0.9:53"),
+            from: at("10.0.0.9:0").ip(),
+            path_mtu: None,
+        };
+        w.udp.on_icmp_error(&mut w.out, at(local), told)
     };
     assert_eq!(error("10.0.0.1:7", &mut w), 0);
     assert_eq!(error("10.0.0.1:8", &mut w), 1);

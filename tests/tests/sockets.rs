@@ -1,0 +1,245 @@
+//! Promise: what programs do with `socket2`, `recvmsg`, `sendmmsg` and the error queue, they do with ours.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use vnet::net::{
+    DatagramError, Domain, Message, Protocol, Socket, SocketOptions, TcpKeepalive, TcpListener,
+    TcpStream, Type, UdpSocket,
+};
+use vnet::{OwnedVnet, SocketError, System};
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+/// Two vnets on a link, one of which has a second interface.
+fn two() -> (System, OwnedVnet, OwnedVnet) {
+    let system = System::virtual_time(1);
+    let [a, b] = ["a", "b"].map(|name| system.create(name).expect("a free name"));
+    for (name, net) in [("eth0", "192.0.2"), ("eth1", "198.51.100")] {
+        a.epair(name, &b, name).expect("free names");
+        for (vnet, n) in [(&a, 1), (&b, 2)] {
+            let addr = format!("{net}.{n}/24").parse().expect("an address");
+            vnet.add_address(name, addr).expect("an address");
+        }
+    }
+    (system, a, b)
+}
+
+fn stream(vnet: &OwnedVnet) -> Socket {
+    Socket::new_in(vnet, Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket")
+}
+
+#[test]
+fn a_socket_is_bound_then_listens_or_connects() {
+    let (_system, a, b) = two();
+    let server = stream(&b);
+    assert_eq!(server.local_addr().unwrap(), at("0.0.0.0:0"));
+    server.set_reuse_address(true).unwrap();
+    server.set_recv_buffer_size(50_000).unwrap();
+    server.set_tcp_nodelay(true).unwrap();
+    server.bind(&at("192.0.2.2:0")).unwrap();
+    let here = server.local_addr().unwrap();
+    assert_ne!(here.port(), 0);
+    // Bound, it answers nobody, and nobody else may have the port.
+    let early = stream(&a);
+    let refused = early.connect(&here).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    let taken = UdpSocket::bind_in(&b, here).and(TcpListener::bind_in(&b, here).map(drop));
+    assert!(taken.is_ok(), "both share addresses, and neither listens");
+    assert!(stream(&b).bind(&here).is_err());
+    server.listen(4).unwrap();
+    let second = server.bind(&at("192.0.2.2:1")).unwrap_err();
+    assert_eq!(second.kind(), ErrorKind::InvalidInput);
+
+    let client = stream(&a);
+    client.bind(&at("192.0.2.1:0")).unwrap();
+    let from = client.local_addr().unwrap();
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(5))
+        .with_interval(Duration::from_secs(1))
+        .with_retries(2);
+    client.set_tcp_keepalive(&keepalive).unwrap();
+    client.connect(&here).unwrap();
+    let (accepted, peer) = server.accept().unwrap();
+    assert_eq!((peer, client.peer_addr().unwrap()), (from, here));
+    assert_eq!(accepted.recv_buffer_size().unwrap(), 50_000);
+    assert!(accepted.tcp_nodelay().unwrap() && client.keepalive().unwrap());
+    let options = client.options().unwrap();
+    let times = (options.keepalive_idle, options.keepalive_probes);
+    assert_eq!(times, (Some(Duration::from_secs(5)), Some(2)));
+
+    let (mut client, mut accepted) = (TcpStream::from(client), TcpStream::from(accepted));
+    client.write_all(b"hello").unwrap();
+    let mut buf = [0; 5];
+    accepted.read_exact(&mut buf).unwrap();
+    assert_eq!(&buf, b"hello");
+    // And back, to reach an option by its name.
+    let same = Socket::from(client.try_clone().unwrap());
+    same.set_linger(Some(Duration::ZERO)).unwrap();
+    assert_eq!(client.linger().unwrap(), Some(Duration::ZERO));
+    drop((client, same));
+    let reset = accepted.read(&mut buf).unwrap_err();
+    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn options_are_checked_and_what_is_set_is_read_back() {
+    let (_system, a, _b) = two();
+    let socket = stream(&a);
+    for mss in [0, 87] {
+        let refused = socket.set_tcp_mss(mss).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    }
+    let user_timeout = Some(Duration::from_millis(1500));
+    socket.set_tcp_user_timeout(user_timeout).unwrap();
+    socket.set_tos_v4(0xbb).unwrap();
+    socket.set_tcp_cork(true).unwrap();
+    assert_eq!(socket.tcp_user_timeout().unwrap(), user_timeout);
+    // The congestion marks are TCP's.
+    assert_eq!(socket.tos_v4().unwrap(), 0xb8);
+    assert!(socket.tcp_cork().unwrap());
+    let wrong = Socket::new_in(&a, Domain::IPV6, Type::DGRAM, Some(Protocol::TCP));
+    assert_eq!(wrong.unwrap_err().kind(), ErrorKind::InvalidInput);
+    let v6 = Socket::new_in(&a, Domain::IPV6, Type::STREAM, None).unwrap();
+    assert!(v6.bind(&at("192.0.2.1:80")).is_err());
+    v6.set_only_v6(true).unwrap();
+    v6.bind(&at("[::]:80")).unwrap();
+    v6.listen(1).unwrap();
+    // So IPv4 is another's.
+    let v4 = stream(&a);
+    v4.bind(&at("0.0.0.0:80")).unwrap();
+    v4.listen(1).unwrap();
+}
+
+#[test]
+fn a_user_timeout_ends_a_connection_whose_peer_is_cut_off() {
+    let (system, a, b) = two();
+    let listener = TcpListener::bind_in(&b, "192.0.2.2:80").unwrap();
+    let mut client = TcpStream::connect_in(&a, "192.0.2.2:80").unwrap();
+    let _server = listener.accept().unwrap();
+    let impatient = SocketOptions {
+        user_timeout: Some(Duration::from_secs(3)),
+        ..client.options().unwrap()
+    };
+    client.set_options(&impatient).unwrap();
+    b.set_up("eth0", vnet::AdminState::Down).unwrap();
+    let before = system.now();
+    client.write_all(b"anybody?").unwrap();
+    let error = client.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    assert_eq!(system.now() - before, Duration::from_secs(3));
+}
+
+#[test]
+fn a_datagram_says_where_it_was_sent_by_which_interface_and_how_it_is_marked() {
+    let (_system, a, b) = two();
+    let server = UdpSocket::bind_in(&b, "0.0.0.0:53").unwrap();
+    let client = UdpSocket::bind_in(&a, "0.0.0.0:0").unwrap();
+    let mut buf = [0; 16];
+    let mut seen = Vec::new();
+    for to in ["192.0.2.2:53", "198.51.100.2:53", "192.0.2.255:53"] {
+        client.set_broadcast(true).unwrap();
+        let message = Message {
+            peer: Some(at(to)),
+            ttl: Some(7),
+            tos: Some(0xb9),
+            ..Message::default()
+        };
+        assert_eq!(client.send_msg(b"who", &message).unwrap(), 3);
+        let (n, known) = server.recv_msg(&mut buf).unwrap();
+        assert_eq!((n, known.ttl, known.tos), (3, Some(7), Some(0xb9)));
+        assert_eq!(known.local, Some(at(to).ip()));
+        seen.push(known);
+    }
+    assert_eq!(seen[0].interface, seen[2].interface);
+    assert_ne!(seen[0].interface, seen[1].interface);
+    // What was said was for these alone.
+    client.send_to(b"plain", "192.0.2.2:53").unwrap();
+    let (_, known) = server.recv_msg(&mut buf).unwrap();
+    assert_eq!((known.ttl, known.tos), (Some(64), Some(0)));
+
+    // The answer leaves from the address that was asked, by the interface that is named.
+    let answer = Message {
+        local: seen[1].local,
+        peer: seen[1].peer,
+        ..Message::default()
+    };
+    server.send_msg(b"me", &answer).unwrap();
+    let (_, known) = client.recv_msg(&mut buf).unwrap();
+    assert_eq!(known.peer, Some(at("198.51.100.2:53")));
+    let around = Message {
+        peer: Some(at("198.51.100.2:53")),
+        interface: seen[0].interface,
+        ..Message::default()
+    };
+    client.send_msg(b"around", &around).unwrap();
+    let (_, known) = server.recv_msg(&mut buf).unwrap();
+    assert_eq!(known.interface, seen[0].interface);
+    assert_eq!(known.peer.map(|p| p.ip()), Some(at("192.0.2.1:0").ip()));
+    let foreign = Message {
+        local: Some(at("203.0.113.1:0").ip()),
+        ..answer
+    };
+    let refused = server.send_msg(b"x", &foreign).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::AddrNotAvailable);
+}
+
+#[test]
+fn datagrams_are_sent_and_received_many_at_a_time() {
+    let (system, a, b) = two();
+    let server = UdpSocket::bind_in(&b, "0.0.0.0:53").unwrap();
+    let client = UdpSocket::bind_in(&a, "0.0.0.0:0").unwrap();
+    client.connect("192.0.2.2:53").unwrap();
+    let mut messages: Vec<_> = (0..10u8)
+        .map(|n| (vec![n; 5].into(), Message::default()))
+        .collect();
+    assert_eq!(client.send_many(&messages).unwrap(), 10);
+    system.sleep(Duration::from_millis(1)).unwrap();
+    let first = server.recv_many(4).unwrap();
+    let rest = server.recv_many(100).unwrap();
+    assert_eq!((first.len(), rest.len()), (4, 6));
+    let bytes: Vec<_> = first
+        .iter()
+        .chain(&rest)
+        .map(|(d, _)| d.to_bytes()[0])
+        .collect();
+    assert_eq!(bytes, (0..10).collect::<Vec<_>>());
+    server.set_nonblocking(true).unwrap();
+    let none = server.recv_many(4).unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::WouldBlock);
+    // The one that cannot be sent ends it.
+    messages[3].0 = vec![0; 70_000].into();
+    assert_eq!(client.send_many(&messages).unwrap(), 3);
+    assert!(client.send_many(&messages[3..]).is_err());
+}
+
+#[test]
+fn errors_about_datagrams_are_kept_for_who_asks_even_without_a_peer() {
+    let (system, a, _b) = two();
+    let client = UdpSocket::bind_in(&a, "0.0.0.0:0").unwrap();
+    client.send_to(b"?", "192.0.2.2:9").unwrap();
+    system.sleep(Duration::from_millis(10)).unwrap();
+    assert!(client.take_error().unwrap().is_none());
+    assert_eq!(client.recv_error().unwrap(), None);
+    client.set_recv_errors(true).unwrap();
+    for port in [9, 10] {
+        // The pending error is reported once, as ever.
+        let _ = client.take_error().unwrap();
+        client.send_to(b"?", ("192.0.2.2", port)).unwrap();
+        system.sleep(Duration::from_millis(10)).unwrap();
+    }
+    for port in [9, 10] {
+        let told = DatagramError {
+            error: SocketError::ConnectionRefused,
+            peer: SocketAddr::new(at("192.0.2.2:0").ip(), port),
+            from: at("192.0.2.2:0").ip(),
+            path_mtu: None,
+        };
+        assert_eq!(client.recv_error().unwrap(), Some(told));
+    }
+    assert_eq!(client.recv_error().unwrap(), None);
+    client.set_recv_errors(false).unwrap();
+}

@@ -73,6 +73,9 @@ fn counters(tcp: TcpStats, udp: UdpStats, neighbours: NeighStats) -> Vec<Counter
             timed_out: "connections timed out",
             backlog_full: "requests refused by a full backlog",
             half_open_given_up: "half-open requests given up",
+            cookies_sent: "SYN cookies sent",
+            cookies_taken: "SYN cookies that came back",
+            cookies_refused: "SYN cookies that were not ours",
             time_waits: "connections in TIME-WAIT, ever",
         }
     );

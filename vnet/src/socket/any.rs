@@ -19,7 +19,7 @@ use crate::instance::Vnet;
 use crate::transport::domain::Domain as Speaks;
 use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
-use crate::transport::tcp::SocketOptions;
+use crate::transport::tcp::{Options, SocketOptions};
 
 /// The family of a socket's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +151,7 @@ enum State {
 struct Plan {
     domain: Domain,
     kind: Type,
-    options: SocketOptions,
+    options: Options,
     bind: BindOptions,
     nonblocking: bool,
     broadcast: bool,
@@ -481,7 +481,7 @@ impl Socket {
     /// [`ErrorKind::InvalidInput`] for a bound socket of datagrams; the vnet is gone.
     pub fn options(&self) -> io::Result<SocketOptions> {
         match self.state() {
-            State::New(plan) => Ok(plan.options),
+            State::New(plan) => Ok(*plan.options),
             State::Bound(listener, _) | State::Listener(listener) => listener.options(),
             State::Stream(stream) => stream.options(),
             State::Datagram(_) => Err(SocketError::InvalidInput.into()),

@@ -400,11 +400,12 @@ impl TcpStream {
     }
 
     fn option<R>(&self, f: impl FnOnce(&SocketOptions) -> R) -> io::Result<R> {
-        self.0.now(|s, _, id| s.tcp.options(id).map(f))
+        self.0.now(|s, _, id| s.tcp.options(id).map(|o| f(o)))
     }
 
     fn set_option(&self, change: impl FnOnce(&mut SocketOptions)) -> io::Result<()> {
-        self.0.now(|s, cx, id| s.tcp.set_options(cx, id, change))
+        self.0
+            .now(|s, cx, id| s.tcp.set_options(cx, id, |o| change(o)))
     }
 }
 
@@ -676,7 +677,8 @@ impl TcpListener {
     /// # Errors
     /// The vnet is gone.
     pub fn options(&self) -> io::Result<SocketOptions> {
-        self.0.now(|s, _, id| s.tcp.listener_options(id).copied())
+        self.0
+            .now(|s, _, id| s.tcp.listener_options(id).map(|o| **o))
     }
 
     /// Sets the options of the listener, which connections inherit whose handshake completes from now on; see

@@ -685,7 +685,7 @@ fn tcp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, mut packet: Packet
         }
     }
     // Only a segment that may open a connection is asked for the way back.
-    let path = match tcp.flags.has(TcpFlags::SYN) {
+    let path = match tcp.flags.has(TcpFlags::SYN) || s.tcp.takes_cookies(cx.now) {
         true => s.path_to(cx.now, info.src).unwrap_or(NO_PATH),
         false => NO_PATH,
     };

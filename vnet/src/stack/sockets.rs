@@ -19,7 +19,7 @@ use crate::transport::edge::{Readiness, Waiters};
 use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
 use crate::transport::raw::RawId;
-use crate::transport::tcp::{ConnId, ListenerId, Path, SocketOptions};
+use crate::transport::tcp::{ConnId, ListenerId, Options, Path};
 use crate::transport::udp::{DatagramOut, Leaving, UdpId};
 
 /// A socket of any kind within one vnet.
@@ -155,13 +155,13 @@ impl Stack {
         local: Option<SocketAddr>,
         remote: SocketAddr,
         reuse: Reuse,
-        options: Option<SocketOptions>,
+        options: Option<Options>,
     ) -> Result<ConnId, SocketError> {
         self.admit_socket()?;
         self.admit(Resource::BufferedBytes)?;
         let options = match options {
             Some(options) => options,
-            None => SocketOptions::new(self.tcp.config(), self.domain(remote, None)),
+            None => Options::new(self.tcp.config(), self.domain(remote, None)),
         };
         let domain = options.domain;
         let dst = self.destination(domain, remote)?;
@@ -207,8 +207,8 @@ impl Stack {
     }
 
     /// The options of a new TCP socket that is made for addresses of `domain`.
-    pub(crate) fn tcp_options(&self, domain: Domain) -> SocketOptions {
-        SocketOptions::new(self.tcp.config(), domain)
+    pub(crate) fn tcp_options(&self, domain: Domain) -> Options {
+        Options::new(self.tcp.config(), domain)
     }
 
     /// Binds a TCP socket to `local`, with these options.
@@ -219,7 +219,7 @@ impl Stack {
         &mut self,
         cx: &mut Cx,
         local: SocketAddr,
-        options: SocketOptions,
+        options: Options,
         reuse: Reuse,
     ) -> Result<(ListenerId, SocketAddr), SocketError> {
         let local = self.check_local(options.domain, local)?;
@@ -260,7 +260,7 @@ impl Stack {
     ) -> Result<(ListenerId, SocketAddr), SocketError> {
         let local = self.check_local(domain, local)?;
         self.admit_socket()?;
-        let options = SocketOptions::new(self.tcp.config(), domain);
+        let options = Options::new(self.tcp.config(), domain);
         self.tcp.listen(cx, local, backlog, options, reuse)
     }
 

@@ -170,6 +170,11 @@ keys! {
         1..=4294967295, "", OWNER,
         |s| s.tcp.config().max_half_open as u64,
         |s, v| s.tcp.config_mut().max_half_open = v as usize;
+    /// Answer requests beyond `net.inet.tcp.maxhalfopen` with cookies, and keep nothing of them.
+    TCP_SYNCOOKIES: Feature = "net.inet.tcp.syncookies",
+        0..=1, "", OWNER,
+        |s| s.tcp.config().syn_cookies,
+        |s, v| s.tcp.config_mut().syn_cookies = v;
     /// TCP sockets of the vnet, beside its limit on sockets of all kinds.
     TCP_MAXSOCKETS: u64 = "net.inet.tcp.maxsockets",
         0..=4294967295, "", OWNER,

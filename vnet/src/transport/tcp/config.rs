@@ -55,6 +55,8 @@ pub(crate) struct TcpConfig {
     /// Connection requests of one listener that were answered and are not complete; beyond that
     /// the oldest one makes room. Takes effect at once.
     pub max_half_open: usize,
+    /// Beyond that, answer with cookies (RFC 4987 3.6) instead. Takes effect at once.
+    pub syn_cookies: Feature,
     /// Challenge acknowledgements of one connection in five seconds (RFC 5961 7).
     pub challenge_acks: u8,
     /// Connections and listeners in the vnet. Takes effect at once.
@@ -95,6 +97,7 @@ impl Default for TcpConfig {
             keepalive_probes: 9,
             max_backlog: 4096,
             max_half_open: 1024,
+            syn_cookies: Feature::On,
             challenge_acks: 10,
             max_sockets: 1 << 20,
             max_time_wait: 1 << 18,

@@ -8,14 +8,15 @@ use slotmap::Key;
 use super::challenge::Challenge;
 use super::connection::{Connection, Disposition, Env};
 use super::ids::{ConnId, FourTuple, HalfId, ListenerId, Slot, TimeWaitId};
-use super::listener::{Deferral, HalfOpen};
+use super::listener::{Deferral, HalfOpen, Listener};
 use super::options::{answer, negotiate, path_mss};
 use super::segment::{IcmpKind, SegmentIn, SegmentOut, Verdict};
 use super::seq::SeqNum;
-use super::{Tcp, connection, reply, time_wait};
+use super::{Tcp, connection, cookies, reply, time_wait};
 use crate::base::deadline::Armed;
 use crate::base::stats::DropReason;
-use crate::packet::header::{TcpFlags, TcpHeader};
+use crate::base::time::{Duration, Instant};
+use crate::packet::header::{TcpFlags, TcpHeader, TcpOptions};
 use crate::packet::{Cx, Payload};
 
 impl Tcp {
@@ -316,6 +317,9 @@ impl Tcp {
             return Verdict::Drop(DropReason::NoSocket);
         };
         if h.ack.is_some() {
+            if self.takes_cookies(cx.now) && !h.flags.has(TcpFlags::SYN) {
+                return self.take_cookie(cx, key, seg, listener);
+            }
             self.refuse(h, seg.payload.len() as u32, seg.src, seg.dst);
             return Verdict::Drop(DropReason::TcpUnacceptable);
         }
@@ -324,10 +328,84 @@ impl Tcp {
         if !h.flags.has(TcpFlags::SYN) || h.flags.has(TcpFlags::FIN) || h.src_port == 0 {
             return Verdict::Drop(DropReason::TcpUnacceptable);
         }
+        if self.needs_cookie(listener) {
+            return self.answer_with_cookie(cx, key, &seg, listener);
+        }
         if !self.make_room(listener) {
             return Verdict::Drop(DropReason::TcpBacklogFull);
         }
         self.open_passively(cx, key, &seg, listener, None)
+    }
+
+    /// Whether a request is to be answered and forgotten: so many are incomplete that another would have to make room.
+    fn needs_cookie(&self, listener: ListenerId) -> bool {
+        let too_many =
+            |l: &Listener| l.requests.len() >= self.config.max_half_open.max(1) && !l.is_full();
+        self.config.syn_cookies.is_on() && self.listeners.get(listener).is_some_and(|l| too_many(l))
+    }
+
+    /// Answers a request of which nothing is kept.
+    // RFC 4987 3.6
+    #[cold]
+    fn answer_with_cookie(
+        &mut self,
+        cx: &mut Cx<'_>,
+        key: FourTuple,
+        seg: &SegmentIn<'_>,
+        listener: ListenerId,
+    ) -> Verdict {
+        let theirs = seg.header.options;
+        let Some(mut half) = self.half_open(cx.now, key, seg, &theirs, listener) else {
+            return Verdict::Drop(DropReason::NoSocket);
+        };
+        let mss = half.negotiated.peer_mss;
+        half.iss = cookies::make(&self.secret, &key, half.irs, mss, cx.now);
+        let mut segment = half.syn_ack(cx.now);
+        let options = &mut segment.header.options;
+        match &half.negotiated.ts {
+            Some(ts) => options.timestamp = Some((cookies::stamp(ts, cx.now, &theirs), ts.recent)),
+            // There is nothing to remember it by.
+            None => (options.window_scale, options.sack_permitted) = (None, None),
+        }
+        self.cookies_until = cx.now + cookies::LIFETIME;
+        self.stats.cookies_sent += 1;
+        reply(&mut self.replies, segment);
+        Verdict::Delivered
+    }
+
+    /// An acknowledgement that belongs to no connection, while cookies are out: it may bring one back.
+    #[cold]
+    fn take_cookie(
+        &mut self,
+        cx: &mut Cx<'_>,
+        key: FourTuple,
+        mut seg: SegmentIn<'_>,
+        listener: ListenerId,
+    ) -> Verdict {
+        let h = seg.header;
+        let (irs, iss) = (SeqNum(h.seq) - 1, SeqNum(h.ack.unwrap_or(0)) - 1);
+        let Some(mss) = cookies::take(&self.secret, &key, irs, iss, cx.now) else {
+            self.stats.cookies_refused += 1;
+            self.refuse(h, seg.payload.len() as u32, seg.src, seg.dst);
+            return Verdict::Drop(DropReason::TcpUnacceptable);
+        };
+        if self.listeners.get(listener).is_none_or(|l| l.is_full()) || !self.has_room() {
+            self.stats.backlog_full += 1;
+            return Verdict::Drop(DropReason::TcpBacklogFull);
+        }
+        let theirs = cookies::offered(mss, h.options.timestamp);
+        let payload = std::mem::take(&mut seg.payload);
+        let half = self.half_open(cx.now, key, &seg, &theirs, listener);
+        seg.payload = payload;
+        let Some(mut half) = half else {
+            return Verdict::Drop(DropReason::NoSocket);
+        };
+        (half.irs, half.iss) = (irs, iss);
+        // When the answer left is not known.
+        half.deferral = Deferral::Over(Duration::MAX);
+        self.stats.cookies_taken += 1;
+        let id = self.keep_half_open(half);
+        self.promote(cx, id, seg)
     }
 
     /// Who listens where `src` wants to connect to.
@@ -381,52 +459,72 @@ impl Tcp {
         listener: ListenerId,
         isn_floor: Option<SeqNum>,
     ) -> Verdict {
-        let Some(l) = self.listeners.get(listener) else {
+        let theirs = seg.header.options;
+        let Some(mut half) = self.half_open(cx.now, key, seg, &theirs, listener) else {
             return Verdict::Drop(DropReason::NoSocket);
         };
+        if let Some(floor) = isn_floor
+            && !half.iss.is_newer_than(floor)
+        {
+            half.iss = floor;
+        }
+        reply(&mut self.replies, half.syn_ack(cx.now));
+        self.keep_half_open(half);
+        Verdict::Delivered
+    }
+
+    /// What is to be known of a request until its handshake is complete.
+    fn half_open(
+        &self,
+        now: Instant,
+        key: FourTuple,
+        seg: &SegmentIn<'_>,
+        theirs: &TcpOptions,
+        listener: ListenerId,
+    ) -> Option<HalfOpen> {
+        let l = self.listeners.get(listener)?;
         let path = seg.path;
         let family = connection::family(seg.dst);
         let mss = path_mss(l.options.narrow(path, family), family);
         let negotiated = negotiate(
-            cx.now,
+            now,
             &self.config,
             family,
-            &seg.header.options,
+            theirs,
             l.options.recv_buffer(&self.config),
             self.secret.timestamp_offset(&key),
         );
-        let mut iss = self.secret.isn(cx.now, &key);
-        if let Some(floor) = isn_floor
-            && !iss.is_newer_than(floor)
-        {
-            iss = floor;
-        }
-        let resend_at = cx.now + self.config.initial_rto;
-        let half = HalfOpen {
+        let window = l.options.recv_buffer(&self.config);
+        Some(HalfOpen {
             listener,
             key,
             local: seg.dst,
             remote: seg.src,
-            iss,
+            iss: self.secret.isn(now, &key),
             irs: SeqNum(seg.header.seq),
             peer_window: u32::from(seg.header.window),
             negotiated,
-            syn_ack: answer(&negotiated, mss, cx.now),
-            window: u16::try_from(l.options.recv_buffer(&self.config)).unwrap_or(u16::MAX),
+            syn_ack: answer(&negotiated, mss, now),
+            window: u16::try_from(window).unwrap_or(u16::MAX),
             path,
             ttl: l.options.ttl,
             tos: l.options.tos,
-            sent_at: cx.now,
+            sent_at: now,
             retries: 0,
             is_answered_twice: false,
             deferral: Deferral::None,
-            resend_at,
+            resend_at: now + self.config.initial_rto,
             armed: Armed::default(),
             challenge: Challenge::new(),
             links: Default::default(),
-        };
-        reply(&mut self.replies, half.syn_ack(cx.now));
-        let (local, slot) = (half.local, self.half_open.insert(Box::new(half)));
+        })
+    }
+
+    /// Keeps a request until its handshake is complete.
+    fn keep_half_open(&mut self, half: HalfOpen) -> HalfId {
+        let (key, local, resend_at) = (half.key, half.local, half.resend_at);
+        let listener = half.listener;
+        let slot = self.half_open.insert(Box::new(half));
         if let Some(l) = self.listeners.get_mut(listener) {
             l.requests.push(&mut self.half_open, slot);
         }
@@ -436,7 +534,7 @@ impl Tcp {
             self.deadlines
                 .arm(&mut h.armed, Slot::HalfOpen(slot), resend_at);
         }
-        Verdict::Delivered
+        slot
     }
 
     /// Answers a segment that belongs to no connection with a reset.

@@ -39,6 +39,14 @@ impl Secret {
         h.finish()
     }
 
+    /// The keyed hash of a SYN cookie that says `said`.
+    pub(super) fn cookie(&self, tuple: &FourTuple, irs: u32, said: u32) -> u32 {
+        let mut h = self.hasher(tuple, 4);
+        h.write_u32(irs);
+        h.write_u32(said);
+        h.finish() as u32
+    }
+
     fn hash(&self, tuple: &FourTuple, purpose: u8) -> u32 {
         self.hasher(tuple, purpose).finish() as u32
     }

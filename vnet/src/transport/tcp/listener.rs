@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::challenge::Challenge;
 use super::ids::{ConnId, FourTuple, ListenerId};
-use super::options::{Negotiated, Path, SocketOptions};
+use super::options::{Negotiated, Options, Path};
 use super::requests::{Links, Requests};
 use super::segment::SegmentOut;
 use super::seq::SeqNum;
@@ -26,7 +26,7 @@ pub(super) struct Listener {
     /// Connections that may wait to be accepted; zero while the socket is bound and does not listen.
     pub(super) backlog: usize,
     pub(super) reuse: Reuse,
-    pub(super) options: Arc<SocketOptions>,
+    pub(super) options: Arc<Options>,
     /// Requests that were answered and are not complete.
     pub(super) requests: Requests,
     pub(super) ready: VecDeque<ConnId>,
@@ -52,7 +52,7 @@ pub(super) enum Deferral {
     None,
     /// The handshake is complete, and took this long; data is waited for.
     Waits(Duration),
-    /// The wait is over: the next acknowledgement is enough.
+    /// The wait is over, or there is none: the next acknowledgement is enough.
     Over(Duration),
 }
 

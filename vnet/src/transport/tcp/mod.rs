@@ -18,6 +18,7 @@
 //! | `sent` | what was sent, when, and what became of it |
 //! | `recovery`, `rack`, `prr`, `rtt`, `congestion` | what to send again, how much, when |
 //! | `options` | what two ends agree on, what a socket can set |
+//! | `cookies` | requests for which there is no room |
 //! | `challenge` | how often a stranger is answered |
 //! | `segment` | what goes in and what comes out |
 //! | `ids`, `info` | what names things, and what is told of them |
@@ -27,6 +28,7 @@ mod challenge;
 mod config;
 mod congestion;
 mod connection;
+mod cookies;
 mod hint;
 mod ids;
 mod info;
@@ -70,8 +72,8 @@ pub use congestion::Congestion;
 pub(crate) use ids::{ConnId, ListenerId};
 pub use info::TcpInfo;
 pub(crate) use info::{TcpCounts, TcpSocketInfo};
-pub(crate) use options::Path;
 pub use options::SocketOptions;
+pub(crate) use options::{Options, Path};
 pub use segment::SendFlags;
 pub(crate) use segment::{IcmpKind, SegmentIn, SegmentOut, Verdict};
 pub use state::TcpState;
@@ -104,6 +106,8 @@ pub(crate) struct Tcp {
     /// All of `half_open`, by age.
     requests: Requests,
     time_wait: Slab<TimeWaitId, Box<TimeWait>>,
+    /// Until when an acknowledgement may bring a cookie back.
+    cookies_until: Instant,
     listeners: Slab<ListenerId, Box<Listener>>,
     /// Addresses of listeners.
     ports: Ports<ListenerId>,
@@ -131,6 +135,7 @@ impl Tcp {
             half_open: Slab::default(),
             requests: Requests::new(Of::TheVnet),
             time_wait: Slab::default(),
+            cookies_until: Instant::ZERO,
             listeners: Slab::default(),
             ports: Ports::seeded(rng.u64()),
             local_use: Map::seeded(rng.u64()),
@@ -148,6 +153,12 @@ impl Tcp {
     /// Tunables, to be changed.
     pub(crate) fn config_mut(&mut self) -> &mut TcpConfig {
         &mut self.config
+    }
+
+    /// Whether a segment other than a SYN may open a connection now.
+    #[inline]
+    pub(crate) fn takes_cookies(&self, now: Instant) -> bool {
+        now < self.cookies_until
     }
 
     /// Counters.

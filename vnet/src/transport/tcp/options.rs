@@ -1,5 +1,7 @@
 //! The options that two ends negotiate in their SYNs (RFC 7323, RFC 2018, RFC 9293 3.7.1), and the options of sockets.
 
+use std::ops::{Deref, DerefMut};
+
 use crate::base::time::{Duration, Instant};
 use crate::packet::header::TcpOptions;
 use crate::packet::header::tcp::SackPermitted;
@@ -88,10 +90,31 @@ pub struct SocketOptions {
     /// Type of service or traffic class of outgoing packets (`IP_TOS`, `IPV6_TCLASS`). The two lowest bits are TCP's, and
     /// are ignored.
     pub tos: u8,
+}
+
+/// The options of a socket, with what is set by other calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Options {
     /// What addresses it speaks.
-    pub(crate) domain: Domain,
+    pub domain: Domain,
     /// Time to live of outgoing packets; zero means the vnet's default.
-    pub(crate) ttl: u8,
+    pub ttl: u8,
+    set: SocketOptions,
+}
+
+impl Deref for Options {
+    type Target = SocketOptions;
+
+    #[inline]
+    fn deref(&self) -> &SocketOptions {
+        &self.set
+    }
+}
+
+impl DerefMut for Options {
+    fn deref_mut(&mut self) -> &mut SocketOptions {
+        &mut self.set
+    }
 }
 
 /// Least value of [`SocketOptions::max_segment`], as on Linux.
@@ -101,10 +124,10 @@ const MIN_BUFFER: usize = 2048;
 /// The two lowest bits of the traffic class (RFC 3168 5).
 const ECN_BITS: u8 = 3;
 
-impl SocketOptions {
+impl Options {
     /// The defaults of a vnet.
-    pub(crate) fn new(config: &TcpConfig, domain: Domain) -> SocketOptions {
-        SocketOptions {
+    pub(crate) fn new(config: &TcpConfig, domain: Domain) -> Options {
+        let set = SocketOptions {
             nodelay: false,
             cork: false,
             quickack: false,
@@ -122,8 +145,11 @@ impl SocketOptions {
             recv_buffer: None,
             congestion: config.congestion,
             tos: 0,
+        };
+        Options {
             domain,
             ttl: 0,
+            set,
         }
     }
 
@@ -135,7 +161,7 @@ impl SocketOptions {
         self,
         config: &TcpConfig,
         theirs: &SocketOptions,
-    ) -> Result<SocketOptions, SocketError> {
+    ) -> Result<Options, SocketError> {
         let zero = Some(Duration::ZERO);
         let is_zero = |time: Option<Duration>| time == zero;
         if is_zero(theirs.keepalive_idle)
@@ -149,14 +175,13 @@ impl SocketOptions {
         }
         let largest = config.max_buffer.max(MIN_BUFFER);
         let size = |chosen: Option<usize>| chosen.map(|size| size.clamp(MIN_BUFFER, largest));
-        Ok(SocketOptions {
+        let set = SocketOptions {
             tos: theirs.tos & !ECN_BITS,
-            domain: self.domain,
-            ttl: self.ttl,
             send_buffer: size(theirs.send_buffer),
             recv_buffer: size(theirs.recv_buffer),
             ..*theirs
-        })
+        };
+        Ok(Options { set, ..self })
     }
 
     /// A path as the segments of the socket may use it.

@@ -11,7 +11,7 @@ use super::connection::{CloseAction, Connection, Env, OpenParams, Owner};
 use super::ids::{ConnId, FourTuple, ListenerId, Slot};
 use super::info::TcpInfo;
 use super::listener::Listener;
-use super::options::{Path, SocketOptions};
+use super::options::{Options, Path, SocketOptions};
 use super::requests::{Of, Requests};
 use super::segment::SendFlags;
 use crate::packet::{Cx, Payload};
@@ -34,7 +34,7 @@ impl Tcp {
         local: SocketAddr,
         remote: SocketAddr,
         path: Path,
-        options: SocketOptions,
+        options: Options,
         reuse: Reuse,
     ) -> Result<ConnId, SocketError> {
         if remote.port() == 0
@@ -107,7 +107,7 @@ impl Tcp {
         cx: &mut Cx<'_>,
         local: SocketAddr,
         backlog: usize,
-        options: SocketOptions,
+        options: Options,
         reuse: Reuse,
     ) -> Result<(ListenerId, SocketAddr), SocketError> {
         let (id, local) = self.bind(cx, local, options, reuse)?;
@@ -160,7 +160,7 @@ impl Tcp {
     pub(crate) fn bound(
         &self,
         id: ListenerId,
-    ) -> Result<(SocketAddr, SocketOptions, Reuse), SocketError> {
+    ) -> Result<(SocketAddr, Options, Reuse), SocketError> {
         let l = self.listeners.get(id).ok_or(SocketError::Gone)?;
         match l.listens() {
             true => Err(SocketError::InvalidInput),
@@ -206,7 +206,7 @@ impl Tcp {
         &mut self,
         cx: &mut Cx<'_>,
         local: SocketAddr,
-        options: SocketOptions,
+        options: Options,
         reuse: Reuse,
     ) -> Result<(ListenerId, SocketAddr), SocketError> {
         if !self.has_room() {
@@ -496,7 +496,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub(crate) fn options(&self, id: ConnId) -> Result<&SocketOptions, SocketError> {
+    pub(crate) fn options(&self, id: ConnId) -> Result<&Options, SocketError> {
         Ok(&self.connection(id)?.options)
     }
 
@@ -509,7 +509,7 @@ impl Tcp {
         &mut self,
         cx: &mut Cx<'_>,
         id: ConnId,
-        change: impl FnOnce(&mut SocketOptions),
+        change: impl FnOnce(&mut Options),
     ) -> Result<(), SocketError> {
         let c = self.connections.get_mut(id).ok_or(SocketError::Gone)?;
         let before = *c.options;
@@ -526,7 +526,7 @@ impl Tcp {
     ///
     /// # Errors
     /// [`SocketError::Gone`].
-    pub(crate) fn listener_options(&self, id: ListenerId) -> Result<&SocketOptions, SocketError> {
+    pub(crate) fn listener_options(&self, id: ListenerId) -> Result<&Options, SocketError> {
         Ok(&self.listeners.get(id).ok_or(SocketError::Gone)?.options)
     }
 

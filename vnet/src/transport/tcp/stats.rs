@@ -55,6 +55,12 @@ pub(crate) struct TcpStats {
     pub backlog_full: u64,
     /// Connection requests given up, as the oldest ones, for the sake of later ones.
     pub half_open_given_up: u64,
+    /// Connection requests answered with a cookie.
+    pub cookies_sent: u64,
+    /// Connections made of a cookie that came back.
+    pub cookies_taken: u64,
+    /// Acknowledgements that could have been cookies, and were none of ours.
+    pub cookies_refused: u64,
     /// TIME-WAIT records made.
     pub time_waits: u64,
 }

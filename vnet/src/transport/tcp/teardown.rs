@@ -45,6 +45,7 @@ impl Tcp {
             half_open,
             requests,
             time_wait,
+            cookies_until: _,
             listeners,
             ports,
             local_use,

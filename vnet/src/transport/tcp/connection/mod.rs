@@ -28,7 +28,7 @@ use super::congestion::Controller;
 use super::hint::Hint;
 use super::ids::{FourTuple, ListenerId};
 use super::listener::{Deferral, HalfOpen};
-use super::options::{Family, Negotiated, Path, SocketOptions, path_mss};
+use super::options::{Family, Negotiated, Options, Path, path_mss};
 use super::recovery::{Recovery, SackUse};
 use super::recv_queue::RecvQueue;
 use super::rtt::Rtt;
@@ -103,7 +103,7 @@ pub(super) struct Connection {
     /// What the retransmission timer is for.
     pending: Pending,
     /// Shared with the listener and its other connections until one changes them.
-    pub(super) options: Arc<SocketOptions>,
+    pub(super) options: Arc<Options>,
     pub(super) error: Option<SocketError>,
     /// An ICMP error that does not end the connection (RFC 5461); the reason given if it fails.
     soft_error: Option<SocketError>,
@@ -239,7 +239,7 @@ pub(super) struct OpenParams {
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     pub(super) path: Path,
-    pub(super) options: Arc<SocketOptions>,
+    pub(super) options: Arc<Options>,
     pub(super) iss: SeqNum,
     pub(super) ts_offset: u32,
 }
@@ -266,7 +266,7 @@ impl Connection {
     pub(super) fn accepted(
         env: &Env<'_>,
         half: &HalfOpen,
-        options: Arc<SocketOptions>,
+        options: Arc<Options>,
         seg: &SegmentIn<'_>,
     ) -> Connection {
         let params = OpenParams {

@@ -12,7 +12,7 @@ use crate::transport::error::SocketError;
 use crate::transport::tcp::challenge::Challenge;
 use crate::transport::tcp::config::TcpConfig;
 use crate::transport::tcp::info::TcpInfo;
-use crate::transport::tcp::options::{Path, SocketOptions};
+use crate::transport::tcp::options::{Options, Path};
 use crate::transport::tcp::segment::IcmpKind;
 use crate::transport::tcp::send_queue::SMALL_WRITE;
 use crate::transport::tcp::state::{State, TcpState};
@@ -254,7 +254,7 @@ impl Connection {
     pub(in crate::transport::tcp) fn options_changed(
         &mut self,
         env: &mut Env<'_>,
-        before: &SocketOptions,
+        before: &Options,
     ) {
         let options = *self.options;
         self.snd.buffer = options.send_buffer.unwrap_or(self.snd.buffer);
@@ -262,7 +262,7 @@ impl Connection {
         if options.congestion != before.congestion {
             self.cc.change(options.congestion);
         }
-        let times = |o: &SocketOptions| (o.keepalive, o.keepalive_idle, o.keepalive_interval);
+        let times = |o: &Options| (o.keepalive, o.keepalive_idle, o.keepalive_interval);
         if times(&options) != times(before) {
             self.timers.keepalive = match options.keepalive {
                 true => env.now.max(self.last_rx) + options.idle(env.config),

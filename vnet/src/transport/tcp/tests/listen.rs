@@ -66,6 +66,7 @@ fn stray_syn(w: &World, n: u32) -> SegmentOut {
 fn requests_that_nobody_completes_keep_nobody_out_and_expire() {
     let config = TcpConfig {
         max_half_open: 50,
+        syn_cookies: Feature::Off,
         ..TcpConfig::default()
     };
     let mut w = World::with(1, Net::default(), config);
@@ -642,4 +643,128 @@ fn a_bound_socket_connects_from_its_port_or_listens_and_answers_nobody_before() 
     w.connect(B, 81);
     w.run_for(Duration::from_millis(50));
     w.accept(A, id);
+}
+
+/// A world whose listener has as many incomplete requests as it keeps.
+fn flooded(config: TcpConfig) -> (World, ListenerId) {
+    let config = TcpConfig {
+        max_half_open: 50,
+        ..config
+    };
+    let mut w = World::with(1, Net::default(), config);
+    let l = w.listen(B, 80, 8);
+    for n in 0..5_000 {
+        let s = stray_syn(&w, n);
+        assert_eq!(w.deliver(B, s), Verdict::Delivered);
+        let (_, _, said, _) = *w.trace.last().expect("an answer");
+        assert_eq!(said.flags, TcpFlags::SYN);
+        w.trace.clear();
+        w.wire.clear();
+    }
+    let tcp = &w.hosts[B].tcp;
+    assert_eq!(tcp.counts().half_open, 50);
+    assert_eq!(
+        (tcp.stats().cookies_sent, tcp.stats().half_open_given_up),
+        (4950, 0)
+    );
+    (w, l)
+}
+
+#[test]
+fn who_comes_during_a_flood_gets_a_cookie_and_a_connection_as_good_as_any() {
+    let (mut w, l) = flooded(TcpConfig::default());
+    let a = w.connect(A, 80);
+    for n in 5_000..6_000 {
+        let s = stray_syn(&w, n);
+        w.deliver(B, s);
+    }
+    w.run_for(Duration::from_millis(50));
+    assert_eq!(w.state(A, a), Some(TcpState::Established));
+    let b = w.accept(B, l);
+    let tcp = &w.hosts[B].tcp;
+    assert_eq!((tcp.counts().half_open, tcp.stats().cookies_taken), (50, 1));
+    // What was negotiated is in force at both ends.
+    let ends = [(A, a), (B, b)].map(|(host, id)| {
+        let c = w.hosts[host].tcp.connections.get(id).expect("there");
+        let n = c.negotiated;
+        (
+            n.peer_mss,
+            n.scaling,
+            n.snd_shift,
+            n.rcv_shift,
+            n.sack,
+            n.ts.is_some(),
+        )
+    });
+    assert_eq!(ends[0], ends[1]);
+    assert!(ends[1].1.is_on() && ends[1].2 > 0 && ends[1].5);
+    let data = pattern(300_000, 3);
+    let (mut sent, mut got) = (0, Vec::new());
+    while got.len() < data.len() {
+        sent += w.write(A, a, &data[sent..]).unwrap_or(0);
+        if let Ok(mut d) = w.read(B, b, 1 << 20) {
+            got.append(&mut d);
+        }
+        assert!(w.step());
+    }
+    assert_eq!(got, data);
+    assert_eq!(w.hosts[A].tcp.stats().retransmits, 0);
+}
+
+#[test]
+fn a_cookie_without_timestamps_keeps_the_segment_size_alone() {
+    let config = TcpConfig {
+        timestamps: Feature::Off,
+        ..TcpConfig::default()
+    };
+    let (mut w, l) = flooded(config);
+    let a = w.connect(A, 80);
+    // The request comes with its first data.
+    w.run_for(Duration::from_millis(50));
+    let b = w.accept(B, l);
+    w.write(A, a, b"hello").expect("space");
+    w.run_for(Duration::from_millis(50));
+    assert_eq!(w.read(B, b, 9), Ok(b"hello".to_vec()));
+    let c = w.hosts[B].tcp.connections.get(b).expect("there");
+    assert_eq!(
+        (c.negotiated.peer_mss, c.negotiated.scaling),
+        (1460, Feature::Off)
+    );
+}
+
+#[test]
+fn a_guessed_cookie_is_refused_and_a_lost_acknowledgement_does_no_harm() {
+    let (mut w, l) = flooded(TcpConfig::default());
+    let guess = |w: &World, n: u32| {
+        let mut s = stray_syn(w, 9_000);
+        s.header.flags = TcpFlags::NONE;
+        s.header.ack = Some(n.wrapping_mul(2_654_435_761));
+        s
+    };
+    for n in 0..1_000 {
+        let s = guess(&w, n);
+        let v = w.deliver(B, s);
+        assert_eq!(v, Verdict::Drop(crate::DropReason::TcpUnacceptable));
+        let (_, _, said, _) = *w.trace.last().expect("an answer");
+        assert_eq!(said.flags, TcpFlags::RST);
+    }
+    assert_eq!(w.hosts[B].tcp.stats().cookies_refused, 1_000);
+    // The acknowledgement is lost; data brings the cookie as well.
+    let a = w.connect(A, 80);
+    w.fate = Some(Box::new(|_, host, s: &SegmentOut| {
+        match host == A && s.payload.is_empty() && s.header.ack.is_some() {
+            true => Fate::Lost,
+            false => Fate::Arrives,
+        }
+    }));
+    w.run_for(Duration::from_millis(50));
+    w.write(A, a, b"GET /").expect("space");
+    w.run_for(Duration::from_millis(50));
+    let b = w.accept(B, l);
+    assert_eq!(w.read(B, b, 9), Ok(b"GET /".to_vec()));
+    // Two minutes after the last one was sent, none is looked at.
+    w.run_for(Duration::from_secs(300));
+    let s = guess(&w, 1);
+    w.deliver(B, s);
+    assert_eq!(w.hosts[B].tcp.stats().cookies_refused, 1_000);
 }

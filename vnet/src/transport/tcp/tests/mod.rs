@@ -274,8 +274,8 @@ impl World {
         }
     }
 
-    pub(crate) fn options(&self, host: usize) -> SocketOptions {
-        SocketOptions::new(self.hosts[host].tcp.config(), Domain::V4)
+    pub(crate) fn options(&self, host: usize) -> Options {
+        Options::new(self.hosts[host].tcp.config(), Domain::V4)
     }
 
     pub(crate) fn listen(&mut self, host: usize, port: u16, backlog: usize) -> ListenerId {

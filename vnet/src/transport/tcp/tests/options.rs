@@ -3,7 +3,7 @@
 use super::hand::{Hand, NONE};
 use super::*;
 
-fn set(w: &mut World, host: usize, id: ConnId, change: impl FnOnce(&mut SocketOptions)) {
+fn set(w: &mut World, host: usize, id: ConnId, change: impl FnOnce(&mut Options)) {
     w.on(host, |tcp, cx| tcp.set_options(cx, id, change))
         .expect("good options");
 }
@@ -11,8 +11,8 @@ fn set(w: &mut World, host: usize, id: ConnId, change: impl FnOnce(&mut SocketOp
 /// A connection from A to a listener at B, each with options of its own.
 fn pair_with(
     w: &mut World,
-    ours: impl FnOnce(&mut SocketOptions),
-    theirs: impl FnOnce(&mut SocketOptions),
+    ours: impl FnOnce(&mut Options),
+    theirs: impl FnOnce(&mut Options),
 ) -> (ConnId, ListenerId) {
     let l = w.listen(B, 80, 8);
     let mut options = w.options(B);
@@ -204,7 +204,7 @@ fn keepalive_has_times_of_its_own() {
 #[test]
 fn the_user_timeout_ends_a_connection_to_the_millisecond_whatever_it_waits_for() {
     let limit = Duration::from_secs(7);
-    let short = |o: &mut SocketOptions| o.user_timeout = Some(limit);
+    let short = |o: &mut Options| o.user_timeout = Some(limit);
     let ends = |w: &mut World, a: ConnId| {
         w.run_for(limit - Duration::from_millis(1));
         assert_eq!(w.state(A, a), Some(TcpState::Established));

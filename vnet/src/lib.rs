@@ -188,8 +188,21 @@ pub mod time {
     pub use std::time::Duration;
 }
 
-/// Sockets with the names of `std::net`.
+/// Threads with the names of `std::thread`, for programs written for it: `use vnet::{net, thread}` in the place of
+/// `use std::{net, thread}` has them take turns in virtual time.
+pub mod thread {
+    pub use crate::tasks::JoinHandle;
+    pub use crate::tasks::thread::{sleep, spawn};
+}
+
+/// Sockets with the names of `std::net`, and its addresses.
 pub mod net {
+    #[doc(no_inline)]
+    pub use std::net::{
+        AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4,
+        SocketAddrV6,
+    };
+
     pub use crate::socket::{
         BindOptions, DatagramError, Domain, EchoEvent, EchoSocket, Hosts, Incoming, Interest,
         Message, NoCurrentVnet, Protocol, RawSocket, Readiness, SendFlags, Socket, SocketOptions,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::bind::BindOptions;
 use super::error::current;
 use super::handle::{Handle, Wait};
+use super::kinds::{Domain, Protocol, TcpKeepalive, Type};
 use super::tcp::{TcpListener, TcpStream};
 use super::udp::UdpSocket;
 use crate::base::lock::{Mutex, Rank};
@@ -20,89 +21,6 @@ use crate::transport::domain::Domain as Speaks;
 use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
 use crate::transport::tcp::{Options, SocketOptions};
-
-/// The family of a socket's addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Domain {
-    /// IPv4.
-    IPV4,
-    /// IPv6; a socket that is not for it alone ([`Socket::set_only_v6`]) speaks IPv4 as well.
-    IPV6,
-}
-
-impl Domain {
-    /// The family of an address.
-    pub const fn for_address(address: SocketAddr) -> Domain {
-        match address {
-            SocketAddr::V4(_) => Domain::IPV4,
-            SocketAddr::V6(_) => Domain::IPV6,
-        }
-    }
-}
-
-/// The kind of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Type {
-    /// A stream: TCP.
-    STREAM,
-    /// Datagrams: UDP.
-    DGRAM,
-}
-
-/// The protocol of a socket, which its [`Type`] says as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// TCP.
-    TCP,
-    /// UDP.
-    UDP,
-}
-
-/// When an idle connection is probed; see [`Socket::set_tcp_keepalive`]. What is not said is left as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TcpKeepalive {
-    time: Option<Duration>,
-    interval: Option<Duration>,
-    retries: Option<u32>,
-}
-
-impl TcpKeepalive {
-    /// Says nothing yet.
-    pub const fn new() -> TcpKeepalive {
-        TcpKeepalive {
-            time: None,
-            interval: None,
-            retries: None,
-        }
-    }
-
-    /// Silence after which the connection is probed.
-    #[must_use]
-    pub const fn with_time(self, time: Duration) -> TcpKeepalive {
-        TcpKeepalive {
-            time: Some(time),
-            ..self
-        }
-    }
-
-    /// Time between two probes.
-    #[must_use]
-    pub const fn with_interval(self, interval: Duration) -> TcpKeepalive {
-        TcpKeepalive {
-            interval: Some(interval),
-            ..self
-        }
-    }
-
-    /// Probes without an answer before the connection fails, at most 255.
-    #[must_use]
-    pub const fn with_retries(self, retries: u32) -> TcpKeepalive {
-        TcpKeepalive {
-            retries: Some(retries),
-            ..self
-        }
-    }
-}
 
 /// A socket of either kind, with the names of `socket2`: it is made, options are set, it is bound, and then it listens or
 /// connects. `From` makes a [`TcpStream`], a [`TcpListener`] or a [`UdpSocket`] of it, and it of one of these.
@@ -212,7 +130,9 @@ impl Socket {
     }
 
     fn become_(&self, state: State) {
-        *self.state.lock() = state;
+        let before = std::mem::replace(&mut *self.state.lock(), state);
+        // A socket that is closed by this enters its vnet: not while the lock is held.
+        drop(before);
     }
 
     /// Binds the socket; port 0 asks for a free one.

@@ -11,6 +11,7 @@
 //! | [`message`] | datagrams with what is known of them, many at a time, and errors about them |
 //! | [`multicast`] | groups at [`UdpSocket`] |
 //! | [`any`] | [`Socket`], a socket of either kind before it is one, with the names of `socket2` |
+//! | [`kinds`] | what it is made of |
 //! | [`echo`] | [`EchoSocket`], for ping and traceroute |
 //! | [`raw`] | [`RawSocket`], IP packets of one protocol |
 //! | [`bind`] | [`BindOptions`] |
@@ -25,6 +26,7 @@ pub(crate) mod bind;
 pub(crate) mod echo;
 pub(crate) mod error;
 pub(crate) mod handle;
+pub(crate) mod kinds;
 pub(crate) mod message;
 pub(crate) mod multicast;
 pub(crate) mod names;
@@ -33,10 +35,11 @@ pub(crate) mod tcp;
 pub(crate) mod udp;
 
 pub use addr::ToSocketAddrs;
-pub use any::{Domain, Protocol, Socket, TcpKeepalive, Type};
+pub use any::Socket;
 pub use bind::BindOptions;
 pub use echo::{EchoEvent, EchoSocket};
 pub use error::{NoCurrentVnet, is_gone, socket_error};
+pub use kinds::{Domain, Protocol, TcpKeepalive, Type};
 pub use message::Message;
 pub use names::Hosts;
 pub use raw::RawSocket;

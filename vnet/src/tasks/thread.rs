@@ -120,6 +120,37 @@ impl Vnet {
     }
 }
 
+/// Starts a thread in the current vnet, like [`std::thread::spawn`]; see [`Vnet::spawn`].
+///
+/// # Panics
+/// No vnet is current, or the operating system cannot start a thread.
+#[track_caller]
+pub fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let spawned = current("spawn").spawn(f);
+    spawned.unwrap_or_else(|error| panic!("the operating system cannot start a thread: {error}"))
+}
+
+/// Blocks the calling thread for `duration` of the current vnet's time, like [`std::thread::sleep`]; see
+/// [`System::sleep`].
+///
+/// # Panics
+/// No vnet is current, or [`System::sleep`] fails.
+#[track_caller]
+pub fn sleep(duration: Duration) {
+    let slept = current("sleep").system().sleep(duration);
+    slept.unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[track_caller]
+fn current(what: &str) -> Vnet {
+    Vnet::current().unwrap_or_else(|| {
+        panic!(
+            "`vnet::thread::{what}` needs to know whose thread or time is meant: call `vnet.enter()` first, \
+             or use `Vnet::spawn` and `System::sleep`"
+        )
+    })
+}
+
 /// Waits for a thread started by [`System::spawn`] or [`Vnet::spawn`].
 pub struct JoinHandle<T> {
     completion: Arc<Completion<std::thread::Result<T>>>,

@@ -170,11 +170,6 @@ keys! {
         1..=4294967295, "", OWNER,
         |s| s.tcp.config().max_half_open as u64,
         |s, v| s.tcp.config_mut().max_half_open = v as usize;
-    /// Answer requests beyond `net.inet.tcp.maxhalfopen` with cookies, and keep nothing of them.
-    TCP_SYNCOOKIES: Feature = "net.inet.tcp.syncookies",
-        0..=1, "", OWNER,
-        |s| s.tcp.config().syn_cookies,
-        |s, v| s.tcp.config_mut().syn_cookies = v;
     /// TCP sockets of the vnet, beside its limit on sockets of all kinds.
     TCP_MAXSOCKETS: u64 = "net.inet.tcp.maxsockets",
         0..=4294967295, "", OWNER,
@@ -250,6 +245,11 @@ keys! {
         0..=255, "", TUNABLES,
         |s| u64::from(s.tcp.config().syn_ack_retries),
         |s, v| s.tcp.config_mut().syn_ack_retries = v as u8;
+    /// Answer requests beyond `net.inet.tcp.maxhalfopen` with cookies, and keep nothing of them.
+    TCP_SYNCOOKIES: Feature = "net.inet.tcp.syncookies",
+        0..=1, "", OWNER,
+        |s| s.tcp.config().syn_cookies,
+        |s, v| s.tcp.config_mut().syn_cookies = v;
     /// Offer and accept timestamps (RFC 7323).
     TCP_TIMESTAMPS: Feature = "net.inet.tcp.timestamps",
         0..=1, "", TUNABLES,

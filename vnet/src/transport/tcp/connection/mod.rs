@@ -6,7 +6,7 @@
 //! | [`input`] | a segment arrives: acceptability, resets, data, FIN |
 //! | [`ack`] | what an acknowledgement says: progress, window, SACK, losses |
 //! | [`buffers`] | how large the buffers are, and when a writer is woken |
-//! | [`held`] | what waits for more to be written, records, and how long something may go unacknowledged |
+//! | [`held`], [`holding`] | what waits for more to be written, records, and how long something may go unacknowledged |
 //! | [`output`] | which segment goes next |
 //! | [`timers`] | what is due when |
 //! | [`user`] | what the socket asks for |
@@ -14,6 +14,7 @@
 mod ack;
 mod buffers;
 mod held;
+mod holding;
 mod input;
 mod output;
 mod timers;

@@ -160,7 +160,7 @@ impl UdpSocket {
     /// The vnet is gone.
     pub fn set_recv_errors(&self, keep: bool) -> io::Result<()> {
         self.0.now(|s, _, id| {
-            s.udp.sockets.get_mut(id)?.own.errors = keep.then(Box::default);
+            s.udp.sockets.get_mut(id)?.own.errors = keep.then(Default::default);
             Ok(())
         })
     }

@@ -572,7 +572,7 @@ impl fmt::Debug for TcpStream {
 ///
 /// The backlog is 128 connections and is enforced. While that many wait to be accepted, connection requests are not
 /// answered, and the peers try again; a handshake in progress completes once there is room. Incomplete handshakes do
-/// not count: up to `net.inet.tcp.maxhalfopen` of them are kept, and the oldest is dropped for the next.
+/// not count: up to `net.inet.tcp.maxhalfopen` of them are kept, and what comes beyond is answered with SYN cookies.
 #[derive(Clone)]
 pub struct TcpListener(pub(super) Handle<ListenerId>, pub(super) SocketAddr);
 

@@ -198,7 +198,7 @@ pub(crate) struct Socket {
     /// Whether its address may be shared; looked at by [`Udp::bind`].
     pub reuse: Reuse,
     /// ICMP errors that nobody has looked at, if anybody wants to.
-    pub errors: Option<Box<VecDeque<DatagramError>>>,
+    pub errors: Option<VecDeque<DatagramError>>,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -133,13 +133,7 @@ impl Tcp {
     ) -> Result<(), SocketError> {
         let l = self.listeners.get(id).ok_or(SocketError::Gone)?;
         // Two listeners at one address would steal each other's connections, whatever they say.
-        let listens = |other| {
-            other != id
-                && self
-                    .listeners
-                    .get(other)
-                    .is_some_and(|l: &Box<Listener>| l.listens())
-        };
+        let listens = |other| other != id && self.listeners.get(other).is_some_and(|l| l.listens());
         if self
             .ports
             .is_held(l.local, l.options.domain, l.reuse, listens)
@@ -222,11 +216,7 @@ impl Tcp {
             local.set_port(port.ok_or(SocketError::PortsExhausted)?);
         } else {
             let in_use = reuse == Reuse::Exclusive && self.uses_at(local, domain) > 0;
-            let listens = |id| {
-                self.listeners
-                    .get(id)
-                    .is_some_and(|l: &Box<Listener>| l.listens())
-            };
+            let listens = |id| self.listeners.get(id).is_some_and(|l| l.listens());
             let held = self.ports.is_held(local, domain, reuse, listens);
             if in_use || held || self.ports.conflicts(local, domain, reuse) {
                 return Err(SocketError::AddrInUse);

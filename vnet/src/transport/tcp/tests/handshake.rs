@@ -89,7 +89,6 @@ fn simultaneous(config: TcpConfig, cross: bool) {
     let (pa, pb) = (w.addr(A, 1000), w.addr(B, 2000));
     let (path, options) = (w.net.path, w.options(A));
     let open = |w: &mut World, host, from, to| {
-        let options = options.clone();
         w.on(host, |tcp, cx| {
             tcp.connect(cx, from, to, path, options, Reuse::Exclusive)
         })
@@ -159,7 +158,7 @@ fn ephemeral_ports_are_per_peer() {
     let local = w.addr(A, 0);
     let mut ports = std::collections::BTreeSet::new();
     let connect = |w: &mut World, port| {
-        let (remote, options) = (w.addr(B, port), options.clone());
+        let (remote, options) = (w.addr(B, port), options);
         w.on(A, |tcp, cx| {
             tcp.connect(cx, local, remote, path, options, Reuse::Exclusive)
         })

@@ -160,7 +160,7 @@ keys! {
         1000..=86400000, "ms", TUNABLES,
         |s| s.tcp.config().keepalive_interval,
         |s, v| s.tcp.config_mut().keepalive_interval = v;
-    /// Largest buffer a socket may ask for.
+    /// The size to which buffers of connections grow.
     TCP_MAXBUF: u64 = "net.inet.tcp.maxbuf",
         65536..=1073725440, "bytes", OWNER,
         |s| s.tcp.config().max_buffer as u64,

@@ -12,13 +12,15 @@ use crate::base::time::Duration;
 pub(crate) struct TcpConfig {
     /// Send buffer of a new connection, in bytes.
     pub send_buffer: usize,
-    /// Receive buffer of a new connection, in bytes; the largest window it will offer.
+    /// Receive buffer of a new connection, in bytes: the largest window it will offer, until it
+    /// grows.
     pub recv_buffer: usize,
     /// Send buffers grow with what the path carries. Takes effect at once.
     pub send_buffer_auto: Feature,
     /// Receive buffers grow with what the path carries. Takes effect at once.
     pub recv_buffer_auto: Feature,
-    /// The size to which buffers grow, in bytes; the window shift is chosen for it.
+    /// The size to which buffers grow, in bytes; the window shift of a new connection is chosen for it. Takes effect at
+    /// once.
     pub max_buffer: usize,
     /// Congestion control of a new connection.
     pub congestion: Congestion,

@@ -16,6 +16,8 @@ pub(super) struct Rtt {
     backoff: u8,
 }
 
+/// RFC 8985 7.2, WCDelAckT: how long the acknowledgement of a single segment may be delayed, in nanoseconds.
+const WORST_DELAYED_ACK: u64 = 200_000_000;
 /// The first timeout for data where the SYN was lost, in nanoseconds.
 const SYN_WAS_LOST: u64 = 3_000_000_000;
 
@@ -27,6 +29,15 @@ impl Rtt {
             rttvar: 0,
             base: nanos(config.initial_rto),
             backoff: 0,
+        }
+    }
+
+    /// Takes a measurement in whole ticks, which may be shorter than the path by one.
+    pub(super) fn sample_roughly(&mut self, config: &TcpConfig, r: Duration) {
+        let (known, least) = (self.is_measured(), self.least);
+        self.sample(config, r);
+        if known {
+            self.least = least;
         }
     }
 
@@ -55,15 +66,39 @@ impl Rtt {
     /// The timeout to use now.
     #[inline]
     pub(super) fn rto(&self, config: &TcpConfig) -> Duration {
-        self.doubled(config, self.backoff)
+        Duration::from_nanos(self.rto_nanos(config))
+    }
+
+    /// The same, in nanoseconds.
+    #[inline]
+    pub(super) fn rto_nanos(&self, config: &TcpConfig) -> u64 {
+        self.doubled_nanos(config, self.backoff)
+    }
+
+    /// How long after the last segment a tail loss probe leaves, in nanoseconds; `None` before the first measurement,
+    /// and once the timer went off. `single` is whether that segment is the only one on its way.
+    // RFC 8985 7.2, with the peer's delayed acknowledgement for more than one segment, too: the last one of an odd
+    // number waits as well.
+    #[inline]
+    pub(super) fn patience(&self, config: &TcpConfig, single: bool) -> Option<u64> {
+        let delayed = match single {
+            true => WORST_DELAYED_ACK,
+            false => nanos(config.delayed_ack),
+        };
+        (self.is_measured() && self.backoff == 0).then(|| self.srtt * 2 + delayed)
     }
 
     /// The timeout of something else than a retransmission that was tried so often in vain.
     #[inline]
     pub(super) fn doubled(&self, config: &TcpConfig, times: u8) -> Duration {
+        Duration::from_nanos(self.doubled_nanos(config, times))
+    }
+
+    #[inline]
+    fn doubled_nanos(&self, config: &TcpConfig, times: u8) -> u64 {
         let (least, most) = (nanos(config.min_rto), nanos(config.max_rto));
         let doubled = self.base.saturating_mul(1 << times.min(30));
-        Duration::from_nanos(doubled.clamp(least, most))
+        doubled.clamp(least, most.max(least))
     }
 
     /// RFC 6298 5.5: the timer went off. Only a measurement takes this back (RFC 6298 5.7, and
@@ -95,11 +130,6 @@ impl Rtt {
     /// The least round-trip time, once measured.
     pub(super) fn least(&self) -> Option<Duration> {
         self.is_measured().then(|| Duration::from_nanos(self.least))
-    }
-
-    /// Whether the timer went off and nothing was measured since.
-    pub(super) fn is_backed_off(&self) -> bool {
-        self.backoff > 0
     }
 
     /// The smoothed round-trip time, once measured.

@@ -404,7 +404,7 @@ impl Tcp {
         let (before, congestion) = (c.options.keepalive, c.options.congestion);
         change(&mut c.options);
         if c.options.congestion != congestion {
-            c.cc.change(c.options.congestion);
+            c.change_congestion();
         }
         if c.options.keepalive != before {
             let env = Env::new(&self.config, &mut self.stats, cx);

@@ -58,8 +58,11 @@ impl HyStart {
     pub(super) fn on_ack(&mut self, ack: &Ack) -> Advice {
         let round_ends = match self.round_end {
             None => true,
-            // What was acknowledged last is seen from where it was before.
-            Some(end) => !(ack.una - ack.acked).precedes(ack.una, end),
+            // What was acknowledged last is seen from where it was before. A round may have ended unseen.
+            Some(end) => {
+                let before = ack.una - ack.acked;
+                !end.is_in(before..=ack.nxt) || !before.precedes(ack.una, end)
+            }
         };
         if round_ends {
             // RFC 9406 4.2: at the start of each round.

@@ -101,7 +101,7 @@ impl Controller {
 
     /// It went off again for the same data.
     pub(super) fn on_repeated_timeout(&mut self, mss: u32) {
-        each!(self, c => c.cwnd = mss)
+        each!(self, c => c.on_repeated_timeout(mss))
     }
 
     /// Nothing was sent for longer than a retransmission timeout.

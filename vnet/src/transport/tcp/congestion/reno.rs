@@ -51,6 +51,10 @@ impl Reno {
         self.cwnd = mss;
     }
 
+    pub(super) fn on_repeated_timeout(&mut self, mss: u32) {
+        self.cwnd = mss;
+    }
+
     pub(super) fn on_idle(&mut self, restart: u32) {
         self.cwnd = self.cwnd.min(restart);
     }

@@ -1,6 +1,6 @@
 //! What an acknowledgement says: progress, round-trip time, window, and what was lost.
 
-use super::timers::Pending;
+use super::timers::{Cause, Pending};
 use super::{Connection, Env, Probe};
 use crate::base::time::{Duration, Instant};
 use crate::packet::header::{SackBlocks, TcpHeader};
@@ -58,7 +58,7 @@ impl Connection {
         if ack == una {
             if heard.delivered.bytes > bytes {
                 env.stats.dup_acks_in += 1;
-            } else if self.flight() > 0
+            } else if (self.flight() > 0 || self.recovery.is_probing())
                 && carries == Carries::Nothing
                 && self.snd.edge == before
                 && heard.dsack.is_none()
@@ -88,6 +88,7 @@ impl Connection {
     fn heard(&self, env: &Env<'_>, before: SeqNum, ack: SeqNum, limited: Limited) -> Heard {
         let mss = self.data_mss();
         let usable = self.snd.edge.since(self.snd.una);
+        let unsent = self.write_end().since(self.snd.nxt);
         Heard {
             before,
             delivered: Delivered::default(),
@@ -96,7 +97,7 @@ impl Connection {
             echoed: None,
             sack: self.negotiated.sack,
             min_rtt: self.rtt.least().unwrap_or(Duration::ZERO),
-            has_unsent: self.snd.nxt != self.write_end() && usable > self.flight(),
+            has_unsent: unsent >= mss && usable >= self.flight() + mss,
             cc: Ack {
                 now: env.now,
                 acked: ack.since(before),
@@ -121,11 +122,16 @@ impl Connection {
             env.stats.undone_recoveries += 1;
         }
         if progressed || outcome.entered || outcome.undone {
-            self.restart_retransmit(env);
+            self.restart_retransmit(env, Cause::Acknowledged);
         }
         if let Some(wait) = outcome.wait
             && wait < self.timers.retransmit
         {
+            match self.pending {
+                Pending::Timeout => self.timeout_at = self.timers.retransmit,
+                Pending::Probe => self.timeout_at = env.now + self.rtt.rto(env.config),
+                Pending::Reordering => {}
+            }
             self.timers.retransmit = wait;
             self.pending = Pending::Reordering;
         }
@@ -136,7 +142,9 @@ impl Connection {
         let una = self.snd.una;
         let heard = self.heard(env, una, una, Limited::Elsewhere);
         let outcome = self.recovery.on_reorder_timeout(&mut self.cc, &heard);
-        self.restart_retransmit(env);
+        // RFC 8985 8: waiting for what was overtaken does not put off the timeout.
+        self.pending = Pending::Timeout;
+        self.timers.retransmit = self.timeout_at;
         self.follow(env, outcome, false);
     }
 
@@ -223,7 +231,7 @@ impl Connection {
         let ticks = u64::from(ts.value(env.now).wrapping_sub(echoed));
         let age = Duration::from_millis(ticks);
         if age < limit && age <= env.now.since(self.snd.timed_out) + TICK {
-            self.rtt.sample(env.config, age.max(TICK));
+            self.rtt.sample_roughly(env.config, age.max(TICK));
         }
     }
 

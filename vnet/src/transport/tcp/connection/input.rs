@@ -470,7 +470,8 @@ impl Connection {
     fn accept_ahead(&mut self, env: &mut Env<'_>, seq: SeqNum, payload: Payload) -> Ahead {
         env.stats.out_of_order += 1;
         self.rcv.quick = QUICK_ACKS;
-        let budget = self.options.recv_buffer;
+        // What the window promises, and as much for keeping it in pieces.
+        let budget = self.options.recv_buffer.saturating_mul(2);
         let nxt = self.rcv.nxt;
         let outcome = self.rcv.queue.insert_ahead(nxt, seq, payload, budget);
         if outcome == Ahead::Duplicate {

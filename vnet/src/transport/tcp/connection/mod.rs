@@ -98,6 +98,8 @@ pub(super) struct Connection {
     pub(super) timers: Timers,
     /// What the retransmission timer is for.
     pending: Pending,
+    /// When the timeout is, while the timer is for what was overtaken.
+    timeout_at: Instant,
     pub(super) options: SocketOptions,
     pub(super) error: Option<SocketError>,
     /// An ICMP error that does not end the connection (RFC 5461); the reason given if it fails.
@@ -326,6 +328,7 @@ impl Connection {
             armed: Armed::default(),
             timers: Timers::default(),
             pending: Pending::Timeout,
+            timeout_at: Instant::MAX,
             cc: Controller::new(options.congestion, 1, 1),
             options,
             error: None,
@@ -419,6 +422,12 @@ impl Connection {
     #[inline]
     pub(super) fn flight(&self) -> u32 {
         self.snd.nxt.since(self.snd.una)
+    }
+
+    /// Goes on with another congestion control.
+    pub(super) fn change_congestion(&mut self) {
+        self.cc.change(self.options.congestion);
+        self.recovery.change(self.options.congestion);
     }
 
     /// Whether a call of `transmit` may return something.

@@ -1,6 +1,7 @@
 //! Which segment goes next, if any: handshake, retransmission, new data, FIN, probe, bare
 //! acknowledgement, in that order.
 
+use super::timers::{Cause, Pending};
 use super::{Connection, Env, Probe};
 use crate::base::time::Instant;
 use crate::packet::Payload;
@@ -66,7 +67,7 @@ impl Connection {
         }
         // RFC 6298 5.1: whatever happened, what is outstanding has a timer.
         if self.timers.retransmit == Instant::MAX && self.flight() > 0 {
-            self.restart_retransmit(env);
+            self.restart_retransmit(env, Cause::Sent);
         }
         None
     }
@@ -199,14 +200,16 @@ impl Connection {
         if nxt != self.write_end() {
             segment = self.new_data(env);
         }
-        if segment.is_none() && self.flight() > 0 {
-            let start = nxt - self.data_mss().min(self.flight());
+        if segment.is_none() && self.flight() > 0 && self.recovery.sent.sacked() == 0 {
+            // Blocks that are owed to the peer take room.
+            let piece = self.plan(env.now, nxt, 0, TcpFlags::NONE).piece;
+            let start = nxt - piece.min(self.flight());
             segment = self.retransmit(env, (start, nxt));
         }
         match segment {
             Some(_) => {
                 env.stats.tail_probes += 1;
-                self.restart_retransmit(env);
+                self.restart_retransmit(env, Cause::Sent);
             }
             None => self.recovery.forget_probe(),
         }
@@ -250,10 +253,14 @@ impl Connection {
         self.snd.nxt = nxt;
         self.snd.probe = Probe::None;
         self.timers.persist = Instant::MAX;
-        self.recovery.on_sent(plan.seq, nxt, env.now);
+        let before = self.flight() - nxt.since(plan.seq);
+        self.recovery.on_sent(plan.seq, nxt, env.now, self.flight());
         self.wake_writers(env);
-        if self.timers.retransmit == Instant::MAX {
-            self.restart_retransmit(env);
+        // RFC 8985 7.2: what follows a single segment can be probed for sooner.
+        let mss = self.data_mss();
+        let grew = before <= mss && self.flight() > mss && self.pending != Pending::Reordering;
+        if self.timers.retransmit == Instant::MAX || grew {
+            self.restart_retransmit(env, Cause::Sent);
         }
         self.build(env, plan)
     }
@@ -291,9 +298,10 @@ impl Connection {
                 upto += 1;
             }
         }
-        self.recovery.on_retransmit(start, upto, env.now);
+        self.recovery
+            .on_retransmit(start, upto, env.now, self.flight());
         if self.timers.retransmit == Instant::MAX {
-            self.restart_retransmit(env);
+            self.restart_retransmit(env, Cause::Sent);
         }
         env.stats.retransmits += 1;
         env.stats.retransmitted_bytes += u64::from(plan.len);
@@ -396,9 +404,14 @@ impl Connection {
         let promised = self.rcv.promised();
         let window = self.window_to_offer().min(65_535 << shift);
         let mut field = window >> shift;
-        // RFC 7323 2.4: rounding down must not take back what was promised.
+        // RFC 7323 2.4: rounding down should not take back what was promised. Rounding up must not promise what there
+        // is no room for: then the field is rounded down all the same, and the edge stays where it was.
         if field << shift < promised && field < 65_535 {
-            field = promised.div_ceil(1 << shift).min(65_535);
+            let up = promised.div_ceil(1 << shift).min(65_535);
+            let free = self.options.recv_buffer;
+            if (up << shift) as usize <= free.saturating_sub(self.rcv.queue.len()) {
+                field = up;
+            }
         }
         self.rcv.advertised = self.rcv.nxt + promised.max(field << shift);
         field as u16

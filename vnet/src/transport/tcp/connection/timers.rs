@@ -30,8 +30,15 @@ pub(super) enum Pending {
     Reordering,
 }
 
-/// RFC 8985 7.2, WCDelAckT: how long the acknowledgement of a single segment may be delayed.
-const WORST_DELAYED_ACK: Duration = Duration::from_millis(200);
+/// Why the timer is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Something was acknowledged.
+    Acknowledged,
+    /// Something was sent, or taken for lost.
+    Sent,
+}
+
 /// RFC 7765 4: rrthresh, in segments.
 const RESTART_THRESHOLD: u32 = 4;
 
@@ -78,7 +85,7 @@ impl Connection {
                 Pending::Timeout => self.on_retransmission_timeout(env),
                 Pending::Probe => {
                     self.recovery.probe();
-                    self.restart_retransmit(env);
+                    self.restart_retransmit(env, Cause::Sent);
                 }
                 Pending::Reordering => self.on_reordering(env),
             }
@@ -166,45 +173,44 @@ impl Connection {
     /// RFC 6298 5.1 to 5.3: (re)starts the retransmission timer, or stops it when nothing is
     /// outstanding. A tail loss probe comes first where one helps.
     #[inline]
-    pub(super) fn restart_retransmit(&mut self, env: &Env<'_>) {
+    pub(super) fn restart_retransmit(&mut self, env: &Env<'_>, cause: Cause) {
         self.pending = Pending::Timeout;
         let flight = self.flight();
         if flight == 0 {
             self.timers.retransmit = Instant::MAX;
             return;
         }
-        let rto = self.rtt.rto(env.config);
-        self.timers.retransmit = env.now + rto;
-        if !self.recovery.is_open() {
+        let (now, rto) = (env.now.as_nanos(), self.rtt.rto_nanos(env.config));
+        self.timers.retransmit = Instant::from_nanos(now.saturating_add(rto));
+        // RFC 8985 7.3: after a probe the timeout is the whole one.
+        if !self.recovery.may_probe() {
             return;
         }
         let mss = self.data_mss();
         if self.negotiated.sack == SackUse::Yes
-            && self.recovery.may_probe()
-            && !self.rtt.is_backed_off()
-            && let Some(srtt) = self.rtt.srtt()
+            && let Some(patience) = self.rtt.patience(env.config, flight <= mss)
+            && patience < rto
         {
-            // RFC 8985 7.2, with the peer's delayed acknowledgement for more than one segment, too: the last one of
-            // an odd number waits as well.
-            let delayed = match flight <= mss {
-                true => WORST_DELAYED_ACK,
-                false => env.config.delayed_ack,
-            };
-            let patience = srtt * 2 + delayed;
-            if patience < rto {
-                self.timers.retransmit = env.now + patience;
-                self.pending = Pending::Probe;
-                return;
-            }
+            self.timers.retransmit = Instant::from_nanos(now.saturating_add(patience));
+            self.pending = Pending::Probe;
+            return;
         }
-        // RFC 7765 4: where there is too little for a fast retransmission, the timeout counts from when the oldest
-        // segment left.
-        if flight < RESTART_THRESHOLD * mss
-            && self.snd.nxt == self.write_end()
+        if cause == Cause::Acknowledged && flight < RESTART_THRESHOLD * mss {
+            self.count_from_oldest(now, rto);
+        }
+    }
+
+    // RFC 7765 4: where there is too little for a fast retransmission, the timeout counts from when the oldest segment
+    // left.
+    #[inline(never)]
+    fn count_from_oldest(&mut self, now: u64, rto: u64) {
+        if self.snd.nxt == self.write_end()
             && let Some(oldest) = self.recovery.sent.oldest()
-            && oldest + rto > env.now
         {
-            self.timers.retransmit = oldest + rto;
+            let at = oldest.as_nanos().saturating_add(rto);
+            if at > now {
+                self.timers.retransmit = Instant::from_nanos(at);
+            }
         }
     }
 

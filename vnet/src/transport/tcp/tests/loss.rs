@@ -220,3 +220,84 @@ fn the_timeout_counts_from_the_oldest_segment_when_there_are_few() {
     // The acknowledgement came after 10 ms and 40 ms of waiting for company, and RTTVAR has its floor.
     assert!(waited < MS * 225, "{waited:?}");
 }
+
+// A copy that the network made says nothing of the loss.
+#[test]
+fn a_segment_that_the_network_doubled_does_not_undo_a_recovery() {
+    let (mut w, a, b) = open(TcpConfig::default());
+    on_data(&mut w, |n| match n {
+        4 => Fate::Lost,
+        6 => Fate::Twice(MS * 3),
+        _ => Fate::Arrives,
+    });
+    carry(&mut w, a, b, 10);
+    let stats = w.hosts[A].tcp.stats();
+    assert_eq!((stats.fast_recoveries, stats.retransmits), (1, 1));
+    assert_eq!(stats.undone_recoveries, 0);
+}
+
+// RFC 8985 7.3: the timeout after a probe is a whole one, so that its answer can come before.
+#[test]
+fn a_probe_is_answered_before_the_timeout() {
+    let net = Net {
+        delay: MS * 30,
+        ..Net::default()
+    };
+    let mut w = World::new(1, net);
+    let (a, b) = w.pair();
+    for _ in 0..8 {
+        carry(&mut w, a, b, 20);
+    }
+    on_data(&mut w, |n| match n {
+        2 | 3 => Fate::Lost,
+        _ => Fate::Arrives,
+    });
+    carry(&mut w, a, b, 4);
+    let stats = w.hosts[A].tcp.stats();
+    assert_eq!((stats.tail_probes, stats.timeouts), (1, 0));
+}
+
+// RFC 8985 7.2: what follows a single segment is probed for as what follows many.
+#[test]
+fn the_probe_is_timed_by_what_is_on_its_way_at_the_end_of_a_burst() {
+    let (mut w, a, b) = open(TcpConfig::default());
+    carry(&mut w, a, b, 20);
+    on_data(&mut w, |n| if n < 6 { Fate::Lost } else { Fate::Arrives });
+    w.write(A, a, &[0; 100]).expect("space");
+    w.write(A, a, &[0; 5 * FULL]).expect("space");
+    w.run_for(MS * 120);
+    let stats = w.hosts[A].tcp.stats();
+    assert_eq!((stats.tail_probes, stats.timeouts), (1, 0));
+}
+
+// RFC 5682 2.1, step 2b: without a segment that could be sent, a timeout is dealt with as ever.
+#[test]
+fn with_crumbs_to_send_only_a_timeout_repairs_at_once() {
+    let config = TcpConfig {
+        sack: Feature::Off,
+        ..plain()
+    };
+    let (mut w, a, b) = open(config);
+    carry(&mut w, a, b, 20);
+    on_data(&mut w, |n| if n < 5 { Fate::Lost } else { Fate::Arrives });
+    w.write(A, a, &pattern(4 * FULL + 100, 1)).expect("space");
+    w.write(A, a, b"ten bytes!").expect("space");
+    w.run_for(MS * 600);
+    assert_eq!(w.read(B, b, 1 << 20).map(|d| d.len()), Ok(4 * FULL + 110));
+    assert_eq!(w.hosts[A].tcp.stats().timeouts, 1);
+}
+
+// RFC 5682 2.1: a timeout in the middle of a recovery may be a mistake; the loss before it was none.
+#[test]
+fn a_timeout_by_a_delay_does_not_undo_the_recovery_before_it() {
+    let (mut w, a, b) = open(plain());
+    on_data(&mut w, |n| match n {
+        0 => Fate::Lost,
+        10..=12 => Fate::Late(MS * 300),
+        _ => Fate::Arrives,
+    });
+    carry(&mut w, a, b, 40);
+    let stats = w.hosts[A].tcp.stats();
+    assert_eq!((stats.fast_recoveries, stats.timeouts), (1, 1));
+    assert_eq!(stats.undone_recoveries, 0);
+}

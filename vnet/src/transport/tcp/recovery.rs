@@ -185,25 +185,30 @@ impl Recovery {
         !self.is_open() || self.tail == Tail::Due
     }
 
-    /// Hears an acknowledgement that was found to lie within what was sent; `sent` knows of it already.
+    /// Whether nothing is lost, reported, probed for or in doubt: what there is to send is new, and as much of it may be
+    /// on its way as the window says.
     #[inline]
+    pub(super) fn is_calm(&self) -> bool {
+        self.is_open()
+            & (self.tail == Tail::None)
+            & self.episode.is_none()
+            & ((self.sent.sacked() | self.dup_acks) == 0)
+    }
+
+    /// Hears an acknowledgement that was found to lie within what was sent; `sent` knows of it already.
     pub(super) fn on_ack(&mut self, cc: &mut Controller, heard: &Heard) -> Outcome {
-        let quiet = self.is_open()
-            && self.sent.sacked() == 0
-            && self.tail == Tail::None
-            && self.episode.is_none()
+        let quiet = self.is_calm()
             && !heard.delivered.again
             && !heard.delivered.overtaken
             && heard.dsack.is_none()
             && !heard.is_duplicate;
-        if quiet {
-            self.dup_acks = 0;
-            if heard.cc.una != heard.before {
-                cc.on_ack(&heard.cc);
-            }
-            return Outcome::default();
+        if !quiet {
+            return self.on_noteworthy_ack(cc, heard);
         }
-        self.on_noteworthy_ack(cc, heard)
+        if heard.cc.una != heard.before && cc.wants(heard.cc.limited) {
+            cc.on_ack(&heard.cc);
+        }
+        Outcome::default()
     }
 
     fn on_noteworthy_ack(&mut self, cc: &mut Controller, heard: &Heard) -> Outcome {
@@ -364,7 +369,7 @@ impl Recovery {
             min_rtt: heard.min_rtt,
             now: ack.now,
             mss: ack.mss,
-            srtt: ack.srtt,
+            srtt: Duration::from_nanos(ack.srtt),
             recovering: !self.is_open(),
         }
     }
@@ -542,7 +547,6 @@ impl Recovery {
     }
 
     /// What may leave now, where that does not follow from the window.
-    #[inline]
     pub(super) fn room(&self) -> Option<u32> {
         match self.phase {
             Phase::Fast { .. } => self.episode.as_ref().map(|e| e.prr.room()),
@@ -696,7 +700,7 @@ mod tests {
                 now: ms(now),
                 acked: (una - before) * MSS,
                 rtt: None,
-                srtt: Duration::from_millis(10),
+                srtt: 10_000_000,
                 una: seq(una),
                 nxt: seq(nxt),
                 mss: MSS,

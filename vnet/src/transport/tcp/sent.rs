@@ -150,8 +150,28 @@ impl Sent {
         });
     }
 
-    /// Everything before `una` is acknowledged.
+    /// Everything before `una` is acknowledged, where that is plain: within the first range, which was sent once, with
+    /// nothing that arrived before it. Returns when it was sent; otherwise nothing has happened.
     #[inline]
+    pub(super) fn advance_plainly(&mut self, una: SeqNum) -> Option<Instant> {
+        let (start, front) = (self.una, *self.ranges.front()?);
+        let plain = front.mark == Mark::Flying && !front.again && !front.rough;
+        let within = una == front.end || start.precedes(una, front.end);
+        if !plain || !within || self.lost > 0 || self.highest != start {
+            return None;
+        }
+        if una == front.end {
+            self.ranges.pop_front();
+            if self.ranges.is_empty() && self.ranges.capacity() > KEPT {
+                self.ranges = VecDeque::new();
+            }
+        }
+        self.una = una;
+        self.highest = una;
+        Some(front.at)
+    }
+
+    /// Everything before `una` is acknowledged.
     pub(super) fn advance(&mut self, una: SeqNum, delivered: &mut Delivered) {
         while let Some(front) = self.ranges.front() {
             let (start, range) = (self.una, *front);

@@ -106,7 +106,7 @@ impl Cubic {
         stage.heard = ack.now;
         let acked = f64::from(ack.acked);
         let t = nanos(ack.now.since(stage.began)) as f64 / 1e9;
-        let rtt = nanos(ack.srtt) as f64 / 1e9;
+        let rtt = ack.srtt as f64 / 1e9;
         // RFC 9438 4.3, figure 4: as fast as Reno once its window is what it was.
         let alpha = if stage.w_est >= prior { 1.0 } else { ALPHA };
         stage.w_est += alpha * mss * acked / stage.window;
@@ -192,8 +192,8 @@ mod tests {
         Ack {
             now: Instant::ZERO + now,
             acked,
-            rtt: Some(RTT),
-            srtt: RTT,
+            rtt: Some(nanos(RTT)),
+            srtt: nanos(RTT),
             una: SeqNum(0) + acked,
             nxt: SeqNum(0),
             mss: MSS,
@@ -254,7 +254,7 @@ mod tests {
         for _ in 0..10 {
             for _ in 0..c.cwnd / MSS {
                 c.on_ack(&Ack {
-                    srtt: short,
+                    srtt: nanos(short),
                     ..ack(now, MSS)
                 });
             }

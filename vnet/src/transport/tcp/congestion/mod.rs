@@ -83,6 +83,18 @@ impl Controller {
         each!(self, c => c.ssthresh)
     }
 
+    /// Whether an acknowledgement, outside fast recovery, may change anything.
+    #[inline]
+    pub(super) fn wants(&self, limited: Limited) -> bool {
+        limited == Limited::ByCwnd
+            || match self {
+                // RFC 7661 in spirit: a window that was not used is not known to be safe to enlarge.
+                Controller::Reno(_) => false,
+                // RFC 9438 5.8: congestion avoidance hears of time in which the window is not used.
+                Controller::Cubic(c) => c.cwnd >= c.ssthresh,
+            }
+    }
+
     /// New bytes were acknowledged, outside fast recovery.
     #[inline]
     pub(super) fn on_ack(&mut self, ack: &Ack) {

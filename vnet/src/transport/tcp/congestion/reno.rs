@@ -63,7 +63,7 @@ impl Reno {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::time::{Duration, Instant};
+    use crate::base::time::Instant;
     use crate::transport::tcp::seq::SeqNum;
 
     const MSS: u32 = 1000;
@@ -73,7 +73,7 @@ mod tests {
             now: Instant::ZERO,
             acked,
             rtt: None,
-            srtt: Duration::ZERO,
+            srtt: 0,
             una: SeqNum(0),
             nxt: SeqNum(0),
             mss: MSS,

@@ -16,6 +16,13 @@ pub(super) enum Carries {
     DataOrFin,
 }
 
+/// Whether an acknowledgement that moves nothing is a duplicate one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeats {
+    Yes,
+    No,
+}
+
 /// Timestamps count milliseconds.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -37,18 +44,69 @@ impl Connection {
             self.retries = 0;
         }
         let opened = una.precedes(before, self.snd.edge);
+        let has_blocks = !h.options.sack.is_empty() && self.negotiated.sack == SackUse::Yes;
+        if ack != una || has_blocks {
+            match self.recovery.is_calm() && !has_blocks {
+                true => match self.recovery.sent.advance_plainly(ack) {
+                    Some(sent) => self.on_plain_ack(env, una, ack, sent),
+                    None => self.on_full_ack(env, una, ack, h, Repeats::No),
+                },
+                false => self.on_full_ack(env, una, ack, h, self.repeats(carries, before)),
+            }
+        } else if self.repeats(carries, before) == Repeats::Yes {
+            self.on_full_ack(env, una, ack, h, Repeats::Yes);
+        }
+        if opened {
+            self.on_window_opened();
+        }
+    }
+
+    /// Whether an acknowledgement that moves nothing is a duplicate one; `edge` is where the window ended before it.
+    // RFC 5681 2
+    #[inline]
+    fn repeats(&self, carries: Carries, edge: SeqNum) -> Repeats {
+        let waits = self.flight() > 0 || self.recovery.is_probing();
+        match waits && carries == Carries::Nothing && self.snd.edge == edge {
+            true => Repeats::Yes,
+            false => Repeats::No,
+        }
+    }
+
+    /// An acknowledgement of what was sent once, at one time, while nothing else is the matter.
+    #[inline]
+    fn on_plain_ack(&mut self, env: &mut Env<'_>, una: SeqNum, ack: SeqNum, sent: Instant) {
         let mss = self.data_mss();
-        let limited = if self.flight() + mss > self.cc.cwnd() {
-            Limited::ByCwnd
-        } else {
-            Limited::Elsewhere
-        };
+        let limited = self.limited(mss);
+        let rtt = env.now.as_nanos() - sent.as_nanos();
+        self.rtt.sample_nanos(env.config, rtt);
+        self.on_progress(env, ack);
+        if self.cc.wants(limited) {
+            let ack = Ack {
+                rtt: Some(rtt),
+                ..self.cc_ack(env.now, una, ack, mss, limited)
+            };
+            self.cc.on_ack(&ack);
+        }
+        self.restart_retransmit(env, Cause::Acknowledged);
+    }
+
+    /// Any other acknowledgement: of something, with blocks, or a duplicate.
+    #[inline(never)]
+    fn on_full_ack(
+        &mut self,
+        env: &mut Env<'_>,
+        una: SeqNum,
+        ack: SeqNum,
+        h: &TcpHeader,
+        repeats: Repeats,
+    ) {
+        let limited = self.limited(self.data_mss());
         let mut heard = self.heard(env, una, ack, limited);
         if ack != una {
             let sent = &mut self.recovery.sent;
             sent.advance(ack, &mut heard.delivered);
             heard.cc.rtt = self.measure(env, &heard.delivered, h);
-            heard.cc.srtt = self.rtt.srtt().unwrap_or(Duration::ZERO);
+            heard.cc.srtt = self.rtt.srtt_nanos();
             self.on_progress(env, ack);
         }
         let bytes = heard.delivered.bytes;
@@ -58,19 +116,12 @@ impl Connection {
         if ack == una {
             if heard.delivered.bytes > bytes {
                 env.stats.dup_acks_in += 1;
-            } else if (self.flight() > 0 || self.recovery.is_probing())
-                && carries == Carries::Nothing
-                && self.snd.edge == before
-                && heard.dsack.is_none()
-            {
-                // RFC 5681 2: a duplicate acknowledgement.
+            } else if heard.dsack.is_none() {
+                if repeats == Repeats::No {
+                    return;
+                }
                 env.stats.dup_acks_in += 1;
                 heard.is_duplicate = true;
-            } else if heard.dsack.is_none() {
-                if opened {
-                    self.on_window_opened();
-                }
-                return;
             }
         }
         if heard.delivered.again || !self.recovery.is_open() {
@@ -78,13 +129,34 @@ impl Connection {
         }
         let outcome = self.recovery.on_ack(&mut self.cc, &heard);
         self.follow(env, outcome, ack != una);
-        if opened {
-            self.on_window_opened();
+    }
+
+    #[inline]
+    fn limited(&self, mss: u32) -> Limited {
+        if self.flight() + mss > self.cc.cwnd() {
+            Limited::ByCwnd
+        } else {
+            Limited::Elsewhere
+        }
+    }
+
+    /// What congestion control hears.
+    #[inline]
+    fn cc_ack(&self, now: Instant, una: SeqNum, ack: SeqNum, mss: u32, limited: Limited) -> Ack {
+        Ack {
+            now,
+            acked: ack.since(una),
+            rtt: None,
+            srtt: self.rtt.srtt_nanos(),
+            una: ack,
+            nxt: self.snd.nxt,
+            mss,
+            most: (2 * mss).max(self.path.gso_max),
+            limited,
         }
     }
 
     /// What recovery hears of an acknowledgement of nothing.
-    #[inline]
     fn heard(&self, env: &Env<'_>, before: SeqNum, ack: SeqNum, limited: Limited) -> Heard {
         let mss = self.data_mss();
         let usable = self.snd.edge.since(self.snd.una);
@@ -98,17 +170,7 @@ impl Connection {
             sack: self.negotiated.sack,
             min_rtt: self.rtt.least().unwrap_or(Duration::ZERO),
             has_unsent: unsent >= mss && usable >= self.flight() + mss,
-            cc: Ack {
-                now: env.now,
-                acked: ack.since(before),
-                rtt: None,
-                srtt: self.rtt.srtt().unwrap_or(Duration::ZERO),
-                una: ack,
-                nxt: self.snd.nxt,
-                mss,
-                most: (2 * mss).max(self.path.gso_max),
-                limited,
-            },
+            cc: self.cc_ack(env.now, before, ack, mss, limited),
         }
     }
 
@@ -129,7 +191,7 @@ impl Connection {
         {
             match self.pending {
                 Pending::Timeout => self.timeout_at = self.timers.retransmit,
-                Pending::Probe => self.timeout_at = env.now + self.rtt.rto(env.config),
+                Pending::Probe => self.timeout_at = env.now + self.rtt.rto(),
                 Pending::Reordering => {}
             }
             self.timers.retransmit = wait;
@@ -193,13 +255,12 @@ impl Connection {
 
     /// RFC 6298 3, Karn's algorithm: what was sent once is timed, from the oldest of it. Otherwise, and while something
     /// is sent again, timestamps tell.
-    #[inline]
-    fn measure(&mut self, env: &Env<'_>, delivered: &Delivered, h: &TcpHeader) -> Option<Duration> {
+    fn measure(&mut self, env: &Env<'_>, delivered: &Delivered, h: &TcpHeader) -> Option<u64> {
         if let Some(first) = delivered.first
             && !delivered.again
         {
-            let rtt = env.now.since(first);
-            self.rtt.sample(env.config, rtt);
+            let rtt = env.now.as_nanos() - first.as_nanos();
+            self.rtt.sample_nanos(env.config, rtt);
             return Some(rtt);
         }
         if !self.recovery.is_open() {
@@ -253,12 +314,13 @@ impl Connection {
         let dsack = (first.0 != first.1 && (is_old || is_inside)).then_some(first);
         // From the lowest on: what arrived together was not overtaken.
         let mut sorted = [first; SackBlocks::MAX];
-        for (i, slot) in sorted.iter_mut().enumerate() {
-            *slot = block(i).unwrap_or(first);
+        let sorted = &mut sorted[..blocks.len()];
+        for (slot, &(l, r)) in sorted.iter_mut().zip(blocks) {
+            *slot = (SeqNum(l), SeqNum(r));
         }
         sorted.sort_unstable_by_key(|(l, _)| l.since(before));
         for (l, r) in sorted {
-            self.recovery.sent.sack(l, r, delivered);
+            self.recovery.sent.sack(*l, *r, delivered);
         }
         dsack
     }

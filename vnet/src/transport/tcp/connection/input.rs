@@ -123,7 +123,7 @@ impl Connection {
             // RFC 6928 2: a lost SYN means an initial window of one segment. A SYN-ACK as old as
             // that may be the second one.
             self.measure_by_echo(env, h, env.config.initial_rto);
-            self.rtt.syn_was_lost();
+            self.rtt.syn_was_lost(env.config);
             1
         } else {
             env.config.initial_cwnd_segments
@@ -223,7 +223,7 @@ impl Connection {
             self.snd.wl1 = seq;
             if self.retries > 0 {
                 self.measure_by_echo(env, h, env.config.initial_rto);
-                self.rtt.syn_was_lost();
+                self.rtt.syn_was_lost(env.config);
             }
             self.establish(env, ack);
             if syn == 1 {

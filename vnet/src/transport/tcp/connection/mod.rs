@@ -296,7 +296,7 @@ impl Connection {
             // RFC 6928 2: a lost SYN-ACK means an initial window of one segment.
             c.snd.timed_out = half.sent_at;
             c.measure_by_echo(env, seg.header, honest);
-            c.rtt.syn_was_lost();
+            c.rtt.syn_was_lost(env.config);
             c.cc = Controller::new(c.options.congestion, c.data_mss(), 1);
         }
         c

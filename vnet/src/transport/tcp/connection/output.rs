@@ -97,7 +97,7 @@ impl Connection {
         // number is known.
         self.rcv.advertised = self.rcv.nxt + u32::from(window);
         self.snd.nxt = self.snd.iss + 1;
-        self.timers.retransmit = env.now + self.rtt.rto(env.config);
+        self.timers.retransmit = env.now + self.rtt.rto();
         Some(self.handshake(TcpFlags::SYN, None, options, window))
     }
 
@@ -108,7 +108,7 @@ impl Connection {
         let mss = path_mss(self.path, self.family);
         let options = answer(&self.negotiated, mss, env.now);
         let window = self.syn_window();
-        self.timers.retransmit = env.now + self.rtt.rto(env.config);
+        self.timers.retransmit = env.now + self.rtt.rto();
         self.handshake(TcpFlags::SYN, Some(self.rcv.nxt.0), options, window)
     }
 
@@ -156,7 +156,7 @@ impl Connection {
             }
             return None;
         }
-        if self.flight() == 0 && env.now.since(self.snd.last_sent) > self.rtt.rto(env.config) {
+        if self.flight() == 0 && env.now.since(self.snd.last_sent) > self.rtt.rto() {
             let mss = self.data_mss();
             self.cc.on_idle(mss, env.config.initial_cwnd_segments);
         }
@@ -179,6 +179,16 @@ impl Connection {
     /// How many bytes congestion control lets leave now.
     #[inline]
     fn room(&self, piece: u32) -> u32 {
+        if self.recovery.is_calm() {
+            let flight = self.flight();
+            let room = self.cc.cwnd().saturating_sub(flight);
+            return if flight == 0 { room.max(piece) } else { room };
+        }
+        self.room_in_trouble(piece)
+    }
+
+    #[inline(never)]
+    fn room_in_trouble(&self, piece: u32) -> u32 {
         let pipe = self.pipe();
         let room = match self.recovery.room() {
             Some(room) => room,

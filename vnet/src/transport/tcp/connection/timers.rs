@@ -111,7 +111,7 @@ impl Connection {
         if !self.count_retry(env) {
             return;
         }
-        self.rtt.back_off();
+        self.rtt.back_off(env.config);
         self.snd.timed_out = env.now;
         match &mut self.state {
             State::SynSent(s) => s.syn = Due::Now,
@@ -180,7 +180,7 @@ impl Connection {
             self.timers.retransmit = Instant::MAX;
             return;
         }
-        let (now, rto) = (env.now.as_nanos(), self.rtt.rto_nanos(env.config));
+        let (now, rto) = (env.now.as_nanos(), self.rtt.rto_nanos());
         self.timers.retransmit = Instant::from_nanos(now.saturating_add(rto));
         // RFC 8985 7.3: after a probe the timeout is the whole one.
         if !self.recovery.may_probe() {

@@ -24,6 +24,9 @@ pub(crate) struct TcpConfig {
     pub max_buffer: usize,
     /// Congestion control of a new connection.
     pub congestion: Congestion,
+    /// Segments are spread over the round trip with every congestion control, not only where it has a model of the path.
+    /// Takes effect at once.
+    pub pacing: Feature,
     /// Initial congestion window in segments (RFC 6928 allows 10).
     pub initial_cwnd_segments: u32,
     /// Retransmission timeout before the first measurement (RFC 6298 2.1: 1 s).
@@ -81,6 +84,7 @@ impl Default for TcpConfig {
             recv_buffer_auto: Feature::On,
             max_buffer: 16 << 20,
             congestion: Congestion::Cubic,
+            pacing: Feature::Off,
             initial_cwnd_segments: 10,
             initial_rto: Duration::from_secs(1),
             min_rto: Duration::from_millis(200),

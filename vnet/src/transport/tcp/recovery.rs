@@ -230,7 +230,8 @@ impl Recovery {
             outcome.undone = true;
         }
         let over = |e: &Episode| e.until.is_some_and(|end| !end.is_in(una..=heard.cc.nxt));
-        if self.episode.as_deref().is_some_and(over) {
+        // Reports of what was sent again may go on coming with what is acknowledged next.
+        if self.episode.as_deref().is_some_and(over) && heard.dsack.is_none() {
             self.episode = None;
         }
         self.count_duplicates(heard);
@@ -389,7 +390,7 @@ impl Recovery {
 
     fn enter(&mut self, cc: &mut Controller, heard: &Heard, reduced: Reduced) {
         let ack = &heard.cc;
-        let saved = cc.clone();
+        let saved = cc.saved();
         let flight = ack.nxt.since(ack.una);
         if reduced == Reduced::No {
             // What exceeds the window was sent for what arrived: limited transmit.
@@ -527,7 +528,7 @@ impl Recovery {
             // The window was reduced for this flight already.
             Phase::Loss { .. } | Phase::Fast { .. } => cc.on_repeated_timeout(mss),
             Phase::Open | Phase::Resend { .. } => {
-                let saved = cc.clone();
+                let saved = cc.saved();
                 cc.on_timeout(nxt.since(una).min(cc.cwnd()), mss);
                 self.remember(saved, una, Prr::new(0));
             }
@@ -731,15 +732,19 @@ mod tests {
         (r, cc)
     }
 
+    // The acknowledgement that passes the end of an episode reports a duplicate; the next one does not.
     #[test]
-    fn an_episode_ends_also_with_an_acknowledgement_that_reports_a_duplicate() {
+    fn an_episode_whose_end_is_passed_is_forgotten() {
         let (mut r, mut cc) = recovered();
-        r.on_sent(seq(12), seq(14), ms(20), 4 * MSS);
-        let mut h = heard(30, 10, 13, 14);
+        r.on_sent(seq(12), seq(15), ms(20), 5 * MSS);
+        let mut h = heard(30, 10, 13, 15);
         h.dsack = Some((seq(5), seq(6)));
         r.sent.advance(seq(13), &mut h.delivered);
         assert!(!r.on_ack(&mut cc, &h).undone);
-        assert!(r.episode.is_none());
+        let mut h = heard(31, 13, 14, 15);
+        r.sent.advance(seq(14), &mut h.delivered);
+        r.on_ack(&mut cc, &h);
+        assert!(r.episode.is_none() && r.is_calm());
         assert_eq!(cc.ssthresh(), 5 * MSS);
     }
 

@@ -102,6 +102,8 @@ pub(super) struct Sent {
     highest: SeqNum,
     /// No byte before it is marked as lost.
     lost_from: SeqNum,
+    /// What was taken for lost since somebody asked, and when the last of it had left.
+    newly_lost: (u32, Option<Instant>),
 }
 
 impl Sent {
@@ -115,6 +117,11 @@ impl Sent {
     #[inline]
     pub(super) fn lost(&self) -> u32 {
         self.lost
+    }
+
+    /// What was taken for lost since the last call, in bytes, and when the last of it had left.
+    pub(super) fn take_newly_lost(&mut self) -> (u32, Option<Instant>) {
+        std::mem::take(&mut self.newly_lost)
     }
 
     /// When the oldest unacknowledged bytes were last sent.
@@ -336,7 +343,10 @@ impl Sent {
                             self.lost_from = start;
                         }
                         range.mark = Mark::Lost;
-                        self.lost += range.end.since(start);
+                        let len = range.end.since(start);
+                        self.lost += len;
+                        let (bytes, last) = self.newly_lost;
+                        self.newly_lost = (bytes.saturating_add(len), last.max(Some(range.at)));
                     }
                     Fate::End => break,
                 }

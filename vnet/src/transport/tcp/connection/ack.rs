@@ -4,7 +4,7 @@ use super::timers::{Cause, Pending};
 use super::{Connection, Env, Probe};
 use crate::base::time::{Duration, Instant};
 use crate::packet::header::{SackBlocks, TcpHeader};
-use crate::transport::tcp::congestion::{Ack, Limited};
+use crate::transport::tcp::congestion::{Ack, Delivery, Limited};
 use crate::transport::tcp::recovery::{Heard, Outcome, SackUse};
 use crate::transport::tcp::sent::Delivered;
 use crate::transport::tcp::seq::SeqNum;
@@ -80,7 +80,10 @@ impl Connection {
         let rtt = env.now.as_nanos() - sent.as_nanos();
         self.rtt.sample_nanos(env.config, rtt);
         self.on_progress(env, ack);
-        if self.cc.wants(limited) {
+        if self.cc.model().is_some() {
+            let acked = ack.since(una);
+            self.deliver(env.now, acked, Some(sent), Some(rtt), limited);
+        } else if self.cc.wants(limited) {
             let ack = Ack {
                 rtt: Some(rtt),
                 ..self.cc_ack(env.now, una, ack, mss, limited)
@@ -128,7 +131,41 @@ impl Connection {
             heard.echoed = self.echoed(env.now, h);
         }
         let outcome = self.recovery.on_ack(&mut self.cc, &heard);
+        if self.cc.model().is_some() {
+            let delivered = &heard.delivered;
+            let sent = delivered.latest.map(|latest| latest.at);
+            self.deliver(env.now, delivered.bytes, sent, heard.cc.rtt, limited);
+        }
         self.follow(env, outcome, ack != una);
+    }
+
+    /// Tells a model of the path what arrived, when that had left, and what was lost meanwhile.
+    #[inline(never)]
+    fn deliver(
+        &mut self,
+        now: Instant,
+        acked: u32,
+        sent_at: Option<Instant>,
+        rtt: Option<u64>,
+        limited: Limited,
+    ) {
+        let (pipe, mss) = (self.pipe(), self.data_mss());
+        let (lost, lost_at) = self.recovery.sent.take_newly_lost();
+        let una = self.snd.una;
+        if let Some(model) = self.cc.model() {
+            model.on_delivery(&Delivery {
+                now,
+                acked,
+                sent_at,
+                lost,
+                lost_at,
+                rtt,
+                una,
+                pipe,
+                mss,
+                limited,
+            });
+        }
     }
 
     #[inline]
@@ -204,6 +241,9 @@ impl Connection {
         let una = self.snd.una;
         let heard = self.heard(env, una, una, Limited::Elsewhere);
         let outcome = self.recovery.on_reorder_timeout(&mut self.cc, &heard);
+        if self.cc.model().is_some() {
+            self.deliver(env.now, 0, None, None, Limited::Elsewhere);
+        }
         // RFC 8985 8: waiting for what was overtaken does not put off the timeout.
         self.pending = Pending::Timeout;
         self.timers.retransmit = self.timeout_at;

@@ -113,6 +113,8 @@ pub(super) struct Connection {
     recovery: Recovery,
     pub(super) cc: Controller,
     pub(super) rtt: Rtt,
+    /// When the next segment may leave, where they are spread over time.
+    paced_until: Instant,
     retries: u8,
     /// When a segment of the peer last arrived.
     last_rx: Instant,
@@ -371,6 +373,7 @@ impl Connection {
             path,
             recovery: Recovery::new(),
             rtt: Rtt::new(env.config),
+            paced_until: Instant::ZERO,
             retries: 0,
             last_rx: env.now,
             challenge: Challenge::new(),

@@ -6,6 +6,7 @@ use super::{Connection, Env, Probe};
 use crate::base::time::Instant;
 use crate::packet::Payload;
 use crate::packet::header::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
+use crate::transport::tcp::congestion::quantum;
 use crate::transport::tcp::options::{Switch, answer, offer, path_mss};
 use crate::transport::tcp::recovery::SackUse;
 use crate::transport::tcp::segment::SegmentOut;
@@ -144,6 +145,9 @@ impl Connection {
             return Some(self.send_new(env, plan));
         }
         let available = end.since(nxt);
+        if self.is_held_back(env) {
+            return None;
+        }
         // A window that shrank may end before what was sent.
         let window = self.snd.edge.since(self.snd.una);
         let window = window.saturating_sub(self.flight());
@@ -164,7 +168,7 @@ impl Connection {
         if room < len.min(piece) {
             return None;
         }
-        len = len.min(room).min(self.path.gso_max.max(piece));
+        len = len.min(room).min(self.at_once(env, piece));
         let tail = len % piece;
         if tail > 0 && !self.may_send_tail(len, available, piece) {
             len -= tail;
@@ -190,7 +194,8 @@ impl Connection {
     #[inline(never)]
     fn room_in_trouble(&self, piece: u32) -> u32 {
         let pipe = self.pipe();
-        let room = match self.recovery.room() {
+        // Where a model says how much may be on its way, it does so in recovery, too.
+        let room = match self.recovery.room().filter(|_| !self.cc.has_model()) {
             Some(room) => room,
             None => self.cc.cwnd().saturating_sub(pipe),
         };
@@ -265,6 +270,7 @@ impl Connection {
         self.timers.persist = Instant::MAX;
         let before = self.flight() - nxt.since(plan.seq);
         self.recovery.on_sent(plan.seq, nxt, env.now, self.flight());
+        self.pace(env, plan.len);
         self.wake_writers(env);
         // RFC 8985 7.2: what follows a single segment can be probed for sooner.
         let mss = self.data_mss();
@@ -281,6 +287,9 @@ impl Connection {
         env: &mut Env<'_>,
         (start, end): (SeqNum, SeqNum),
     ) -> Option<SegmentOut> {
+        if self.is_held_back(env) {
+            return None;
+        }
         let mut plan = self.plan(env.now, start, 0, TcpFlags::NONE);
         let room = self.room(plan.piece);
         let data_end = self.snd.queue.end();
@@ -290,7 +299,7 @@ impl Connection {
             if room < len.min(plan.piece) {
                 return None;
             }
-            len = len.min(room).min(self.path.gso_max.max(plan.piece));
+            len = len.min(room).min(self.at_once(env, plan.piece));
             if len > plan.piece {
                 len -= len % plan.piece;
             }
@@ -310,12 +319,65 @@ impl Connection {
         }
         self.recovery
             .on_retransmit(start, upto, env.now, self.flight());
+        self.pace(env, plan.len);
         if self.timers.retransmit == Instant::MAX {
             self.restart_retransmit(env, Cause::Sent);
         }
         env.stats.retransmits += 1;
         env.stats.retransmitted_bytes += u64::from(plan.len);
         Some(self.build(env, plan))
+    }
+
+    /// Whether the next segment has to wait for its turn. A probe need not.
+    #[inline]
+    fn is_held_back(&mut self, env: &Env<'_>) -> bool {
+        if self.paced_until <= env.now || self.recovery.is_probe_due() {
+            return false;
+        }
+        self.timers.pace = self.paced_until;
+        true
+    }
+
+    /// The rate at which to send, in bytes per second, where segments are spread over time.
+    #[inline]
+    fn pacing(&self, env: &Env<'_>) -> Option<u64> {
+        match self.cc.has_model() || env.config.pacing.is_on() {
+            true => self.cc.pacing(self.rtt.srtt_nanos()),
+            false => None,
+        }
+    }
+
+    /// How many bytes may leave as one.
+    #[inline]
+    fn at_once(&self, env: &Env<'_>, piece: u32) -> u32 {
+        let most = self.path.gso_max.max(piece);
+        match self.pacing(env) {
+            Some(rate) => most.min(quantum(rate, piece)),
+            None => most,
+        }
+    }
+
+    /// So many bytes leave: from when on others may.
+    #[inline]
+    fn pace(&mut self, env: &Env<'_>, len: u32) {
+        if let Some(rate) = self.pacing(env) {
+            self.pace_at(env.now, rate, len);
+        }
+    }
+
+    #[inline(never)]
+    fn pace_at(&mut self, now: Instant, rate: u64, len: u32) {
+        let pause = u64::from(len) * 1_000_000_000 / rate.max(1);
+        let from = self.paced_until.max(now).as_nanos();
+        self.paced_until = Instant::from_nanos(from.saturating_add(pause));
+        let (pipe, nxt) = (self.pipe(), self.snd.nxt);
+        let starved = nxt == self.write_end() && pipe < self.cc.cwnd();
+        if let Some(model) = self.cc.model() {
+            model.on_sent(now, len, pipe, nxt);
+            if starved {
+                model.on_starved(pipe);
+            }
+        }
     }
 
     /// A segment that asks for an acknowledgement: it lies before what the peer expects.

@@ -14,6 +14,8 @@ pub(in crate::transport::tcp) struct Timers {
     pub(super) delayed_ack: Instant,
     pub(super) persist: Instant,
     pub(super) keepalive: Instant,
+    /// When a segment that has to wait for its turn may leave.
+    pub(super) pace: Instant,
     /// When a connection without a socket ends, whatever the peer does: its linger time is over, or it
     /// has been in FIN-WAIT-2 for long.
     pub(super) orphan: Instant,
@@ -49,6 +51,7 @@ impl Default for Timers {
             delayed_ack: Instant::MAX,
             persist: Instant::MAX,
             keepalive: Instant::MAX,
+            pace: Instant::MAX,
             orphan: Instant::MAX,
         }
     }
@@ -62,6 +65,7 @@ impl Timers {
             .min(self.delayed_ack)
             .min(self.persist)
             .min(self.keepalive)
+            .min(self.pace)
             .min(self.orphan)
     }
 }
@@ -78,6 +82,9 @@ impl Connection {
         if self.timers.delayed_ack <= now {
             self.timers.delayed_ack = Instant::MAX;
             self.rcv.acks_due = self.rcv.acks_due.max(1);
+        }
+        if self.timers.pace <= now {
+            self.timers.pace = Instant::MAX;
         }
         if self.timers.retransmit <= now {
             self.timers.retransmit = Instant::MAX;

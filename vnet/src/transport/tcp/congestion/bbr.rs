@@ -4,86 +4,13 @@
 //! Section numbers are those of the draft. Rates are in bytes per second, times in nanoseconds, volumes in bytes.
 
 use super::ack::{Ack, Limited, MOST};
+use super::phases::{
+    AckPhase, BETA, EXTRA_ACKED_FILTER, HEADROOM, LOSS_THRESH, MARGIN, MIN_PIPE, MIN_RTT_FILTER,
+    MS, PROBE_RTT_INTERVAL, PROBE_RTT_TIME, STARTUP_LOSSES, STARTUP_PACING, Starts, State,
+};
 use super::rate::{Demand, Sample, Sampler, per_second};
 use crate::base::time::Instant;
 use crate::transport::tcp::seq::SeqNum;
-
-const MS: u64 = 1_000_000;
-/// Section 2.8: the window that keeps a connection going, in segments.
-const MIN_PIPE: u32 = 4;
-// Section 5.6.1 and figure 1 of section 2.5: gains in hundredths.
-const STARTUP_PACING: u64 = 277;
-const DRAIN_PACING: u64 = 50;
-/// Section 2.6: how much of the rate is left unused, in percent, so that a queue does not grow.
-const MARGIN: u64 = 1;
-/// Section 2.7: losses beyond this part of the flight say that it was too large, in percent.
-const LOSS_THRESH: u64 = 2;
-/// Section 2.7: what remains of a bound after losses, and what is left to others, in percent.
-const BETA: u64 = 70;
-const HEADROOM: u64 = 15;
-/// Section 5.3.1.3: acknowledgements with losses in a round trip that end the startup.
-const STARTUP_LOSSES: u32 = 6;
-/// Section 2.13
-const MIN_RTT_FILTER: u64 = 10_000 * MS;
-const PROBE_RTT_INTERVAL: u64 = 5_000 * MS;
-const PROBE_RTT_TIME: u64 = 200 * MS;
-/// Section 2.11: in rounds.
-const EXTRA_ACKED_FILTER: u64 = 10;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Startup,
-    Drain,
-    Down,
-    Cruise,
-    Refill,
-    Up,
-    ProbeRtt,
-}
-
-impl State {
-    /// Hundredths by which the rate is multiplied for pacing, and the volume for the window.
-    // Section 5.6, table of gains.
-    fn gains(self) -> (u64, u64) {
-        match self {
-            State::Startup => (STARTUP_PACING, 200),
-            State::Drain => (DRAIN_PACING, 200),
-            State::Down => (90, 200),
-            State::Cruise | State::Refill => (100, 200),
-            State::Up => (125, 225),
-            State::ProbeRtt => (100, 50),
-        }
-    }
-
-    fn is_probe_bw(self) -> bool {
-        matches!(
-            self,
-            State::Down | State::Cruise | State::Refill | State::Up
-        )
-    }
-
-    /// More than the model says is sent, to see whether it arrives.
-    fn is_probing(self) -> bool {
-        matches!(self, State::Startup | State::Refill | State::Up)
-    }
-}
-
-/// Section 5.3.3: which of what was sent the acknowledgements are of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AckPhase {
-    Init,
-    Refilling,
-    Starting,
-    Feedback,
-    Stopping,
-}
-
-/// Whether something happened with this acknowledgement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Starts {
-    Yes,
-    No,
-}
 
 /// What an acknowledgement says of deliveries and losses.
 #[derive(Clone, Copy, Debug)]
@@ -466,9 +393,9 @@ impl Bbr {
         self.adapt_long_bound(d, rs);
         match self.state {
             State::Down => {
-                if !self.refill_if_due(d)
-                    && u64::from(d.pipe) <= self.inflight(100, d.mss).min(self.with_headroom(d.mss))
-                {
+                let refills = self.refill_if_due(d);
+                let most = self.inflight(100, d.mss).min(self.with_headroom(d.mss));
+                if !refills && u64::from(d.pipe) <= most {
                     self.state = State::Cruise;
                 }
             }
@@ -481,7 +408,8 @@ impl Bbr {
                 self.cycle_stamp = d.now;
             }
             State::Up => {
-                if self.is_time_to_go_down(d, rs) {
+                let down = self.is_time_to_go_down(d, rs);
+                if down {
                     self.start_down(d.now, d.una);
                 }
             }

@@ -7,6 +7,7 @@ mod ack;
 mod bbr;
 mod cubic;
 mod hystart;
+mod phases;
 mod rate;
 mod reno;
 

@@ -20,7 +20,7 @@ use vnet::{MacAddr, Offload};
 
 use crate::buffers::Buffers;
 use crate::config::{HostState, Layer, Lifetime, TapConfig};
-use crate::line::{Frame, HEADER_LEN, Inward, Outward, Written};
+use crate::line::{Frame, HEADER_LEN, Halves, Inward, Outward, Written};
 use crate::sys::{self, InterfaceRequest, ask, set_integer, set_number};
 use crate::tun::{self, ETHER_LEN, Neighbours, Outgoing};
 
@@ -243,7 +243,7 @@ impl Device {
     }
 
     /// Both directions, for a vnet's interface with this address.
-    pub(crate) fn halves(self, mac: MacAddr) -> (Box<dyn Inward>, Box<dyn Outward>) {
+    pub(crate) fn halves(self, mac: MacAddr) -> Halves {
         let device = Arc::new(self);
         if device.layer == Layer::Network {
             let link = Arc::new(Neighbours::of(mac));

@@ -37,6 +37,12 @@ pub enum Framing {
     /// A socket that is bound and not connected answers whoever sends first. When that peer has gone,
     /// it answers the next. The `VFKT` that a vfkit client sends to make itself known is no frame.
     Datagrams,
+    /// In the guest's memory, which is shared over a Unix stream socket by the vhost-user protocol: QEMU's
+    /// `-netdev vhost-user`, and others that connect to such a socket. The fastest way for guests:
+    /// checksums and the segmentation of TCP are left to whoever does them best, both ways.
+    ///
+    /// The memory has to be in a memfd that can be sealed, as QEMU's `memory-backend-memfd` is.
+    VhostUser,
 }
 
 /// How an emulator's socket is to be used.
@@ -102,7 +108,8 @@ pub struct Guest {
 impl Guest {
     /// Makes a port `ifname` in `vnet` and carries frames between it and `socket` until it is detached.
     /// A port of that name with nothing plugged in, of a replayed record or of a guest that has gone,
-    /// is used as it is, but that frames leave it complete.
+    /// is used as it is, but that frames leave it as the guest takes them: complete, unless it is attached
+    /// by [`Framing::VhostUser`] and has agreed to more.
     ///
     /// The system has to run on [threads](vnet::System::threads): a guest does not wait for simulated
     /// time.
@@ -119,8 +126,15 @@ impl Guest {
         config: impl Into<GuestConfig>,
     ) -> Result<Guest, GuestError> {
         let config = config.into();
-        let halves = socket::line(socket.into(), config.framing).map_err(GuestError::Socket)?;
+        let line = socket::line(socket.into(), config.framing);
+        let mut halves = line.map_err(GuestError::Socket)?;
         let port = pump::port(vnet, ifname, config.mac, Offload::None)?;
+        let (inside, name) = (vnet.clone(), ifname.to_owned());
+        let agreed = move |offload| {
+            // An interface that is gone, or has another name by now, sends complete frames.
+            let _ = inside.set_offload(&name, offload);
+        };
+        halves.0.begin(Box::new(agreed)).map_err(GuestError::Pump)?;
         let pump = Pump::start(
             "vnet-guest",
             halves,

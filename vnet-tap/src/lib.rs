@@ -34,6 +34,7 @@
 //! | `pump` | the thread that carries frames between a line and a port |
 //! | `line` | what a line is: a TAP, or a socket |
 //! | `socket` | frames in streams and datagrams |
+//! | `vhost` | frames in a guest's memory: vhost-user |
 //! | `sys` | requests to the kernel, waiting, namespaces: the only file with `unsafe` |
 //!
 //! Unless [`TapConfig::offload`] says otherwise, TCP segments of up to 64 KiB pass uncut and checksums
@@ -56,6 +57,7 @@ mod socket;
 mod sys;
 pub mod tap;
 mod tun;
+mod vhost;
 
 pub use config::{HostState, Layer, Lifetime, TapConfig};
 pub use guest::{Framing, Guest, GuestConfig, GuestCounts, GuestError, Guests};

@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use bytes::Bytes;
+use vnet::Offload;
 use vnet::packet::Packet;
 
 /// The largest frame there is: 65535 bytes of IP behind an Ethernet header, and two VLAN tags.
@@ -19,8 +20,16 @@ pub(crate) struct Frame {
     pub(crate) bytes: Bytes,
 }
 
+/// Told what frames to the outside may leave undone, where that is agreed to while they are carried.
+pub(crate) type Agreed = Box<dyn Fn(Offload) + Send>;
+
 /// From outside to the vnet. Nothing waits.
 pub(crate) trait Inward: Send {
+    /// Called once the port is there, and before the first frame is read.
+    fn begin(&mut self, _agreed: Agreed) -> io::Result<()> {
+        Ok(())
+    }
+
     /// What to poll for reading.
     fn fd(&self) -> BorrowedFd<'_>;
 
@@ -45,6 +54,9 @@ pub(crate) trait Outward: Send {
         Ok(true)
     }
 }
+
+/// Both directions of a line.
+pub(crate) type Halves = (Box<dyn Inward>, Box<dyn Outward>);
 
 /// What became of a frame.
 #[derive(Debug)]

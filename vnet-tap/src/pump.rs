@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use vnet::packet::Packet;
 use vnet::{AdminError, MacAddr, Offload, Port, System, Vnet};
 
-use crate::line::{Frame, Inward, Outward, Written};
+use crate::line::{Frame, Halves, Inward, Outward, Written};
 use crate::report::{PumpEnd, PumpReport};
 use crate::sys::{Bell, Interest, wait};
 
@@ -111,7 +111,7 @@ impl Pump {
     /// Starts the thread, under this name. At most so many bytes of frames wait for room on the line.
     pub(crate) fn start(
         name: &str,
-        (inward, outward): (Box<dyn Inward>, Box<dyn Outward>),
+        (inward, outward): Halves,
         port: Port,
         queue_bytes: usize,
         system: System,

@@ -22,7 +22,8 @@ use vnet::packet::Packet;
 
 use crate::device::{is_complete, with_slices};
 use crate::guest::Framing;
-use crate::line::{Frame, Inward, MAX_FRAME_LEN, Outward, Written};
+use crate::line::{Frame, Halves, Inward, MAX_FRAME_LEN, Outward, Written};
+use crate::vhost;
 
 /// The shortest frame: an Ethernet header.
 const MIN_FRAME_LEN: usize = 14;
@@ -39,9 +40,6 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 const SILENCE: Duration = Duration::from_secs(30);
 const QUESTIONS: u32 = 3;
 
-/// Both directions of a socket.
-pub(crate) type Halves = (Box<dyn Inward>, Box<dyn Outward>);
-
 /// Makes a line of a socket.
 pub(crate) fn line(socket: OwnedFd, framing: Framing) -> io::Result<Halves> {
     rustix::io::ioctl_fionbio(&socket, true)?;
@@ -50,6 +48,7 @@ pub(crate) fn line(socket: OwnedFd, framing: Framing) -> io::Result<Halves> {
         Framing::Length32 => stream(socket, kind, 4),
         Framing::Length16 => stream(socket, kind, 2),
         Framing::Datagrams => datagrams(socket, kind),
+        Framing::VhostUser => shared_memory(socket, kind),
     }
 }
 
@@ -74,6 +73,16 @@ fn stream(socket: OwnedFd, kind: SocketType, prefix: usize) -> io::Result<Halves
         rest: Bytes::new(),
     };
     Ok((Box::new(incoming), Box::new(outgoing)))
+}
+
+fn shared_memory(socket: OwnedFd, kind: SocketType) -> io::Result<Halves> {
+    // Descriptors pass over Unix sockets only.
+    getpeername(&socket)?;
+    let is_unix = sockopt::socket_domain(&socket)? == AddressFamily::UNIX;
+    match kind == SocketType::STREAM && is_unix {
+        true => vhost::line(socket),
+        false => Err(wrong("vhost-user needs a stream socket of the Unix kind")),
+    }
 }
 
 /// Frames do not wait for more, and a peer that has vanished is noticed. Others than TCP have nothing to

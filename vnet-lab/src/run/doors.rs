@@ -197,6 +197,7 @@ fn how(emulator: Emulator) -> (SocketKind, Framing) {
         Emulator::Hyperkit => (SocketKind::Stream, Framing::Length16),
         Emulator::QemuDgram | Emulator::Vfkit => (SocketKind::Datagrams, Framing::Datagrams),
         Emulator::Bess => (SocketKind::Packets, Framing::Datagrams),
+        Emulator::VhostUser => (SocketKind::Stream, Framing::VhostUser),
     }
 }
 

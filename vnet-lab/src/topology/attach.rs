@@ -68,18 +68,29 @@ pub enum Emulator {
     Hyperkit,
     /// User Mode Linux' `bess`.
     Bess,
+    /// QEMU's `-netdev vhost-user`, cloud-hypervisor, crosvm.
+    VhostUser,
 }
 
-const EMULATORS: [Emulator; 5] = [
+const EMULATORS: [Emulator; 6] = [
     Emulator::Qemu,
     Emulator::QemuDgram,
     Emulator::Vfkit,
     Emulator::Hyperkit,
     Emulator::Bess,
+    Emulator::VhostUser,
 ];
 
 /// Of each way to the outside, the key.
-pub const DOORS: [&str; 6] = ["tap", "qemu", "qemu-dgram", "vfkit", "hyperkit", "bess"];
+pub const DOORS: [&str; 7] = [
+    "tap",
+    "qemu",
+    "qemu-dgram",
+    "vfkit",
+    "hyperkit",
+    "bess",
+    "vhost-user",
+];
 
 impl Emulator {
     /// The key under which it is in a topology.
@@ -90,6 +101,7 @@ impl Emulator {
             Emulator::Vfkit => "vfkit",
             Emulator::Hyperkit => "hyperkit",
             Emulator::Bess => "bess",
+            Emulator::VhostUser => "vhost-user",
         }
     }
 
@@ -186,7 +198,7 @@ fn door_of(
         several(key, problems);
     }
     let place = as_string(value, &format!("`{key}`"), problems)?;
-    let takes_paths_only = emulator == Emulator::Bess;
+    let takes_paths_only = matches!(emulator, Emulator::Bess | Emulator::VhostUser);
     let place = checked(place, |text| socket_place(text, takes_paths_only), problems)?;
     Some(Door::Socket {
         emulator,

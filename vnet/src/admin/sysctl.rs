@@ -158,11 +158,13 @@ impl Tunable for Congestion {
         match self {
             Congestion::Reno => 0,
             Congestion::Cubic => 1,
+            Congestion::Bbr => 2,
         }
     }
     fn from_raw(raw: u64) -> Congestion {
         match raw {
             0 => Congestion::Reno,
+            2 => Congestion::Bbr,
             _ => Congestion::Cubic,
         }
     }
@@ -460,7 +462,7 @@ mod tests {
         let refused = a.set_sysctl(name, "vegas").unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "net.inet.tcp.cc takes one of reno, cubic, not \"vegas\""
+            "net.inet.tcp.cc takes one of reno, cubic, bbr, not \"vegas\""
         );
     }
 

@@ -115,9 +115,9 @@ keys! {
         0..=0, "", READ_ONLY,
         |s| s.raw.sockets.len() as u64,
         |_, _| {};
-    /// Congestion control of a new connection: reno (RFC 5681) or cubic (RFC 9438).
+    /// Congestion control of a new connection: reno (RFC 5681), cubic (RFC 9438) or bbr.
     TCP_CC: Congestion = "net.inet.tcp.cc",
-        0..=1, "", TUNABLES,
+        0..=2, "", TUNABLES,
         |s| s.tcp.config().congestion,
         |s, v| s.tcp.config_mut().congestion = v;
     /// Challenge acknowledgements of one connection in five seconds (RFC 5961).
@@ -160,7 +160,7 @@ keys! {
         1000..=86400000, "ms", TUNABLES,
         |s| s.tcp.config().keepalive_interval,
         |s, v| s.tcp.config_mut().keepalive_interval = v;
-    /// Largest buffer a socket may ask for.
+    /// The size to which buffers of connections grow.
     TCP_MAXBUF: u64 = "net.inet.tcp.maxbuf",
         65536..=1073725440, "bytes", OWNER,
         |s| s.tcp.config().max_buffer as u64,
@@ -190,6 +190,11 @@ keys! {
         0..=255, "", TUNABLES,
         |s| u64::from(s.tcp.config().orphan_retries),
         |s, v| s.tcp.config_mut().orphan_retries = v as u8;
+    /// Spread segments over the round trip with every congestion control; with bbr they always are.
+    TCP_PACING: Feature = "net.inet.tcp.pacing",
+        0..=1, "", TUNABLES,
+        |s| s.tcp.config().pacing,
+        |s, v| s.tcp.config_mut().pacing = v;
     /// Connections and listeners.
     TCP_PCBCOUNT: u64 = "net.inet.tcp.pcbcount",
         0..=0, "", READ_ONLY,

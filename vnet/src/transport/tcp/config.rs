@@ -12,16 +12,21 @@ use crate::base::time::Duration;
 pub(crate) struct TcpConfig {
     /// Send buffer of a new connection, in bytes.
     pub send_buffer: usize,
-    /// Receive buffer of a new connection, in bytes; the largest window it will offer.
+    /// Receive buffer of a new connection, in bytes: the largest window it will offer, until it
+    /// grows.
     pub recv_buffer: usize,
     /// Send buffers grow with what the path carries. Takes effect at once.
     pub send_buffer_auto: Feature,
     /// Receive buffers grow with what the path carries. Takes effect at once.
     pub recv_buffer_auto: Feature,
-    /// The size to which buffers grow, in bytes; the window shift is chosen for it.
+    /// The size to which buffers grow, in bytes; the window shift of a new connection is chosen for it. Takes effect at
+    /// once.
     pub max_buffer: usize,
     /// Congestion control of a new connection.
     pub congestion: Congestion,
+    /// Segments are spread over the round trip with every congestion control, not only where it has a model of the path.
+    /// Takes effect at once.
+    pub pacing: Feature,
     /// Initial congestion window in segments (RFC 6928 allows 10).
     pub initial_cwnd_segments: u32,
     /// Retransmission timeout before the first measurement (RFC 6298 2.1: 1 s).
@@ -81,6 +86,7 @@ impl Default for TcpConfig {
             recv_buffer_auto: Feature::On,
             max_buffer: 16 << 20,
             congestion: Congestion::Cubic,
+            pacing: Feature::Off,
             initial_cwnd_segments: 10,
             initial_rto: Duration::from_secs(1),
             min_rto: Duration::from_millis(200),

@@ -62,11 +62,13 @@ impl Rack {
             return;
         };
         let rtt = view.now.since(latest.at);
-        if latest.again {
-            // Of the copies, the one that arrived may be an earlier one.
-            if rtt < view.min_rtt || echoed.is_some_and(|echoed| echoed < latest.at) {
+        let (mut latest, mut rtt) = (latest, rtt);
+        if latest.again && (rtt < view.min_rtt || echoed.is_some_and(|echoed| echoed < latest.at)) {
+            // Of the copies, the one that arrived may be an earlier one. What was sent once and arrived with it counts.
+            let Some(once) = delivered.latest_once else {
                 return;
-            }
+            };
+            (latest, rtt) = (once, view.now.since(once.at));
         }
         if self.latest.is_none_or(|known| latest.is_after(&known)) {
             self.latest = Some(latest);
@@ -74,20 +76,14 @@ impl Rack {
         }
     }
 
-    /// The peer got something twice: the window was too small.
+    /// The peer got something twice: the window was too small. Counts once in a round trip.
     // RFC 8985 6.2, step 4.
-    pub(super) fn on_duplicate(&mut self, nxt: SeqNum) {
-        if self.round.is_none() {
+    pub(super) fn on_duplicate(&mut self, una: SeqNum, nxt: SeqNum) {
+        let over = |round: SeqNum| round == una || !round.is_in(una..=nxt);
+        if self.round.is_none_or(over) {
             self.round = Some(nxt);
             self.quarters = self.quarters.saturating_add(1);
             self.persist = PERSIST;
-        }
-    }
-
-    /// What ended a round of duplicate reports is acknowledged.
-    pub(super) fn on_progress(&mut self, before: SeqNum, una: SeqNum) {
-        if self.round.is_some_and(|round| !before.precedes(una, round)) {
-            self.round = None;
         }
     }
 
@@ -204,16 +200,19 @@ mod tests {
         let due = |from: u64, quarters: u64| ms(from + 99 + 25 * quarters);
         assert_eq!(rack.detect(&mut sent, &view(107)), Some(due(4, 1)));
         assert_eq!(sent.lost(), 0);
-        rack.on_duplicate(seq(10));
+        rack.on_duplicate(seq(0), seq(10));
         // Once a round trip.
-        rack.on_duplicate(seq(10));
+        rack.on_duplicate(seq(9), seq(20));
         assert_eq!(rack.detect(&mut sent, &view(107)), Some(due(4, 2)));
         // Never beyond the smoothed round-trip time.
-        for _ in 0..9 {
-            rack.on_progress(seq(0), seq(10));
-            rack.on_duplicate(seq(10));
+        for i in 1..10 {
+            rack.on_duplicate(seq(10 * i), seq(10 * i + 10));
         }
         assert_eq!(rack.detect(&mut sent, &view(107)), Some(ms(4 + 99 + 100)));
+        // A round that ended unseen, long ago, is over.
+        let before = rack.quarters;
+        rack.on_duplicate(seq(400), seq(410));
+        assert_eq!(rack.quarters, before + 1);
         for _ in 0..PERSIST {
             rack.on_recovered();
         }

@@ -6,7 +6,7 @@
 //! recovery [`prr`](super::prr) says how much leaves. What turns out to have been lost only in appearance is undone
 //! (RFC 3522, 4015, 5682, and duplicate reports).
 
-use super::congestion::{Ack, Controller, Limited};
+use super::congestion::{Ack, Congestion, Controller, Limited};
 use super::prr::{Prr, Safe};
 use super::rack::{Rack, View};
 use super::sent::{Delivered, Sent};
@@ -58,10 +58,11 @@ enum Frto {
 enum Tail {
     None,
     Due,
-    /// It ended at `end`; `again` when it was a retransmission.
+    /// It ended at `end`, with so many bytes on their way; `again` when it was a retransmission.
     Sent {
         end: SeqNum,
         again: bool,
+        flight: u32,
     },
 }
 
@@ -76,10 +77,58 @@ struct Episode {
     una: SeqNum,
     /// When something was sent again for the first time.
     stamp: Option<Instant>,
-    /// Bytes that were sent again and not reported as duplicates.
-    unproven: u32,
+    /// What was sent again and was not reported as a duplicate.
+    again: Again,
     /// The episode is over; reports of duplicates come until this is acknowledged.
     until: Option<SeqNum>,
+}
+
+/// What was sent again in an episode, until it is reported as a duplicate; once for each time.
+#[derive(Clone, Debug, Default)]
+struct Again {
+    ranges: Vec<(SeqNum, SeqNum)>,
+    /// There was more than is remembered.
+    more: bool,
+}
+
+impl Again {
+    /// An episode in which more than so many ranges are sent again is not taken for a mistake by reports.
+    const MOST: usize = 32;
+
+    fn add(&mut self, start: SeqNum, end: SeqNum) {
+        let room = self.ranges.len() < Again::MOST;
+        match self.ranges.last_mut() {
+            Some(last) if last.1 == start => last.1 = end,
+            _ if room => self.ranges.push((start, end)),
+            _ => self.more = true,
+        }
+    }
+
+    /// Takes off what `start..end`, seen from `una`, has of it.
+    fn prove(&mut self, una: SeqNum, start: SeqNum, end: SeqNum) {
+        let overlaps = |r: &(SeqNum, SeqNum)| una.precedes(start, r.1) && una.precedes(r.0, end);
+        let Some(i) = self.ranges.iter().position(overlaps) else {
+            return;
+        };
+        let (from, to) = self.ranges.remove(i);
+        if una.precedes(from, start) {
+            self.ranges.push((from, start));
+        }
+        if una.precedes(end, to) {
+            self.ranges.push((end, to));
+        }
+        // What the report has besides may be of others.
+        if una.precedes(start, from) {
+            self.prove(una, start, from);
+        }
+        if una.precedes(to, end) {
+            self.prove(una, to, end);
+        }
+    }
+
+    fn is_proven(&self) -> bool {
+        self.ranges.is_empty() && !self.more
+    }
 }
 
 /// What an acknowledgement says, for recovery.
@@ -96,7 +145,7 @@ pub(super) struct Heard {
     pub(super) echoed: Option<Instant>,
     pub(super) sack: SackUse,
     pub(super) min_rtt: Duration,
-    /// There is new data that could be sent.
+    /// There is a segment of new data that could be sent.
     pub(super) has_unsent: bool,
     pub(super) cc: Ack,
 }
@@ -136,25 +185,30 @@ impl Recovery {
         !self.is_open() || self.tail == Tail::Due
     }
 
-    /// Hears an acknowledgement that was found to lie within what was sent; `sent` knows of it already.
+    /// Whether nothing is lost, reported, probed for or in doubt: what there is to send is new, and as much of it may be
+    /// on its way as the window says.
     #[inline]
+    pub(super) fn is_calm(&self) -> bool {
+        self.is_open()
+            & (self.tail == Tail::None)
+            & self.episode.is_none()
+            & ((self.sent.sacked() | self.dup_acks) == 0)
+    }
+
+    /// Hears an acknowledgement that was found to lie within what was sent; `sent` knows of it already.
     pub(super) fn on_ack(&mut self, cc: &mut Controller, heard: &Heard) -> Outcome {
-        let quiet = self.is_open()
-            && self.sent.sacked() == 0
-            && self.tail == Tail::None
-            && self.episode.is_none()
+        let quiet = self.is_calm()
             && !heard.delivered.again
             && !heard.delivered.overtaken
             && heard.dsack.is_none()
             && !heard.is_duplicate;
-        if quiet {
-            self.dup_acks = 0;
-            if heard.cc.una != heard.before {
-                cc.on_ack(&heard.cc);
-            }
-            return Outcome::default();
+        if !quiet {
+            return self.on_noteworthy_ack(cc, heard);
         }
-        self.on_noteworthy_ack(cc, heard)
+        if heard.cc.una != heard.before && cc.wants(heard.cc.limited) {
+            cc.on_ack(&heard.cc);
+        }
+        Outcome::default()
     }
 
     fn on_noteworthy_ack(&mut self, cc: &mut Controller, heard: &Heard) -> Outcome {
@@ -166,28 +220,26 @@ impl Recovery {
         // What arrives above a hole is not echoed (RFC 7323 4.3).
         let echoed = heard.echoed.filter(|_| progressed);
         rack.on_delivered(&view, &heard.delivered, echoed);
-        if progressed {
-            rack.on_progress(before, una);
-            let over = |e: &Episode| e.until.is_some_and(|end| !before.precedes(una, end));
-            if self.episode.as_deref().is_some_and(over) && heard.dsack.is_none() {
-                self.episode = None;
-            }
-        }
         if let Some(range) = heard.dsack {
-            rack.on_duplicate(heard.cc.nxt);
+            rack.on_duplicate(una, heard.cc.nxt);
             self.prove(range, heard.cc.nxt);
         }
-        self.hear_of_tail(cc, heard);
+        let reduced = self.hear_of_tail(cc, heard);
         if self.is_mistaken(heard) {
             self.undo(cc);
             outcome.undone = true;
+        }
+        let over = |e: &Episode| e.until.is_some_and(|end| !end.is_in(una..=heard.cc.nxt));
+        // Reports of what was sent again may go on coming with what is acknowledged next.
+        if self.episode.as_deref().is_some_and(over) && heard.dsack.is_none() {
+            self.episode = None;
         }
         self.count_duplicates(heard);
         match self.phase {
             Phase::Open => {
                 outcome.wait = self.detect(heard);
                 if self.sent.lost() > 0 {
-                    self.enter(cc, heard);
+                    self.enter(cc, heard, reduced);
                     outcome.entered = true;
                 } else if progressed {
                     cc.on_ack(&heard.cc);
@@ -199,7 +251,7 @@ impl Recovery {
                     // What left since may be lost as well.
                     outcome.wait = self.detect(heard);
                     if self.sent.lost() > 0 {
-                        self.enter(cc, heard);
+                        self.enter(cc, heard, Reduced::No);
                         outcome.entered = true;
                     }
                 } else {
@@ -264,9 +316,9 @@ impl Recovery {
             return;
         }
         // RFC 3465 2.3: after a timeout an acknowledgement may cover much that arrived long before, which says nothing
-        // about the path now.
+        // about the path now. It counts for a segment.
         cc.on_ack(&Ack {
-            acked: ack.acked.min(2 * ack.mss),
+            acked: ack.acked.min(ack.mss),
             limited: Limited::ByCwnd,
             ..*ack
         });
@@ -318,30 +370,32 @@ impl Recovery {
             min_rtt: heard.min_rtt,
             now: ack.now,
             mss: ack.mss,
-            srtt: ack.srtt,
+            srtt: Duration::from_nanos(ack.srtt),
             recovering: !self.is_open(),
         }
     }
 
-    /// The time that RACK waited for is over. True when fast recovery begins.
+    /// The time that RACK waited for is over.
     pub(super) fn on_reorder_timeout(&mut self, cc: &mut Controller, heard: &Heard) -> Outcome {
         let mut outcome = Outcome {
             wait: self.detect(heard),
             ..Outcome::default()
         };
         if self.is_open() && self.sent.lost() > 0 {
-            self.enter(cc, heard);
+            self.enter(cc, heard, Reduced::No);
             outcome.entered = true;
         }
         outcome
     }
 
-    fn enter(&mut self, cc: &mut Controller, heard: &Heard) {
+    fn enter(&mut self, cc: &mut Controller, heard: &Heard, reduced: Reduced) {
         let ack = &heard.cc;
-        let saved = cc.clone();
+        let saved = cc.saved();
         let flight = ack.nxt.since(ack.una);
-        // What exceeds the window was sent for what arrived: limited transmit.
-        cc.on_loss(flight.min(cc.cwnd()), ack.mss);
+        if reduced == Reduced::No {
+            // What exceeds the window was sent for what arrived: limited transmit.
+            cc.on_loss(flight.min(cc.cwnd()), ack.mss);
+        }
         self.tail = Tail::None;
         // RFC 9937 6.1: RecoverFS.
         let delivered = self.delivered(heard);
@@ -370,17 +424,17 @@ impl Recovery {
             cc,
             una,
             stamp: None,
-            unproven: 0,
+            again: Again::default(),
             until: None,
         }));
     }
 
-    /// The peer got `range` twice: one of the two was sent again for nothing.
+    /// The peer got `range` twice. What of it was sent again was sent for nothing; the rest was doubled on the way.
     fn prove(&mut self, range: (SeqNum, SeqNum), nxt: SeqNum) {
         if let Some(episode) = &mut self.episode
             && range.0.is_in(episode.una..=nxt)
         {
-            episode.unproven = episode.unproven.saturating_sub(range.1.since(range.0));
+            episode.again.prove(episode.una, range.0, range.1);
         }
     }
 
@@ -393,7 +447,7 @@ impl Recovery {
             return false;
         };
         // All that was sent again was a duplicate (RFC 3708 in spirit).
-        if episode.unproven == 0 {
+        if episode.again.is_proven() {
             return true;
         }
         if heard.cc.una == heard.before {
@@ -418,13 +472,24 @@ impl Recovery {
         if let Some(episode) = self.episode.take() {
             cc.restore(episode.cc);
         }
+        // RFC 8985 6.2, step 3: something was overtaken. A timeout that was a mistake says that all was late.
+        let overtaken = matches!(self.phase, Phase::Open | Phase::Fast { .. });
         if !self.is_open() {
             self.sent.find_again();
             self.phase = Phase::Open;
             self.dup_acks = 0;
         }
-        if let Some(rack) = &mut self.rack {
+        if let Some(rack) = &mut self.rack
+            && overtaken
+        {
             rack.on_late();
+        }
+    }
+
+    /// Goes on with another algorithm, also should the episode turn out to be a mistake.
+    pub(super) fn change(&mut self, algorithm: Congestion) {
+        if let Some(episode) = &mut self.episode {
+            episode.cc.change(algorithm);
         }
     }
 
@@ -454,23 +519,22 @@ impl Recovery {
         if repeated || self.sent.is_reneged() {
             self.sent.forget_sacks();
         }
+        // RFC 5682 2.1: only a timeout that nothing came before; what was lost before stays lost.
+        let frto = match (self.phase, echoes) {
+            (Phase::Open | Phase::Resend { .. }, Echoes::No) => Frto::First,
+            _ => Frto::Off,
+        };
         match self.phase {
             // The window was reduced for this flight already.
             Phase::Loss { .. } | Phase::Fast { .. } => cc.on_repeated_timeout(mss),
             Phase::Open | Phase::Resend { .. } => {
-                let saved = cc.clone();
+                let saved = cc.saved();
                 cc.on_timeout(nxt.since(una).min(cc.cwnd()), mss);
                 self.remember(saved, una, Prr::new(0));
             }
         }
         self.sent.lose_all();
-        self.phase = Phase::Loss {
-            point: nxt,
-            frto: match (repeated, echoes) {
-                (false, Echoes::No) => Frto::First,
-                _ => Frto::Off,
-            },
-        };
+        self.phase = Phase::Loss { point: nxt, frto };
         self.dup_acks = 0;
         self.tail = Tail::None;
     }
@@ -484,7 +548,6 @@ impl Recovery {
     }
 
     /// What may leave now, where that does not follow from the window.
-    #[inline]
     pub(super) fn room(&self) -> Option<u32> {
         match self.phase {
             Phase::Fast { .. } => self.episode.as_ref().map(|e| e.prr.room()),
@@ -494,7 +557,7 @@ impl Recovery {
 
     /// The next range to send again, if any.
     #[inline]
-    pub(super) fn next_hole(&self) -> Option<(SeqNum, SeqNum)> {
+    pub(super) fn next_hole(&mut self) -> Option<(SeqNum, SeqNum)> {
         match self.phase {
             Phase::Open => None,
             Phase::Loss {
@@ -504,31 +567,31 @@ impl Recovery {
         }
     }
 
-    /// `start..end` left for the first time.
+    /// `start..end` left for the first time, which makes `flight` bytes on their way.
     #[inline]
-    pub(super) fn on_sent(&mut self, start: SeqNum, end: SeqNum, now: Instant) {
+    pub(super) fn on_sent(&mut self, start: SeqNum, end: SeqNum, now: Instant, flight: u32) {
         self.sent.push(start, end, now);
         if let (Phase::Fast { .. }, Some(episode)) = (self.phase, &mut self.episode) {
             episode.prr.on_sent(end.since(start));
         }
         if self.tail == Tail::Due {
             let again = false;
-            self.tail = Tail::Sent { end, again };
+            self.tail = Tail::Sent { end, again, flight };
         }
     }
 
-    /// `start..end` left again.
-    pub(super) fn on_retransmit(&mut self, start: SeqNum, end: SeqNum, now: Instant) {
+    /// `start..end` left again, of `flight` bytes on their way.
+    pub(super) fn on_retransmit(&mut self, start: SeqNum, end: SeqNum, now: Instant, flight: u32) {
         self.sent.again(start, end, now);
         if let (Phase::Fast { .. }, Some(episode)) = (self.phase, &mut self.episode) {
             episode.prr.on_sent(end.since(start));
         }
         if self.tail == Tail::Due {
             let again = true;
-            self.tail = Tail::Sent { end, again };
+            self.tail = Tail::Sent { end, again, flight };
         } else if let Some(episode) = &mut self.episode {
             episode.stamp.get_or_insert(now);
-            episode.unproven = episode.unproven.saturating_add(end.since(start));
+            episode.again.add(start, end);
         }
     }
 
@@ -546,6 +609,12 @@ impl Recovery {
         }
     }
 
+    /// Whether a probe left, or leaves, that was not answered yet.
+    #[inline]
+    pub(super) fn is_probing(&self) -> bool {
+        self.tail != Tail::None
+    }
+
     #[inline]
     pub(super) fn is_probe_due(&self) -> bool {
         self.tail == Tail::Due
@@ -557,9 +626,9 @@ impl Recovery {
     }
 
     // RFC 8985 7.4.2
-    fn hear_of_tail(&mut self, cc: &mut Controller, heard: &Heard) {
-        let Tail::Sent { end, again } = self.tail else {
-            return;
+    fn hear_of_tail(&mut self, cc: &mut Controller, heard: &Heard) -> Reduced {
+        let Tail::Sent { end, again, flight } = self.tail else {
+            return Reduced::No;
         };
         let ack = &heard.cc;
         // Seen from before the acknowledgement, which lies within what was sent.
@@ -573,12 +642,21 @@ impl Recovery {
             self.tail = Tail::None;
         } else if reached && ack.una != end {
             // The probe repaired a loss, of which nothing else tells.
-            cc.on_loss(ack.nxt.since(heard.before).min(cc.cwnd()), ack.mss);
+            cc.on_loss(flight.min(cc.cwnd()), ack.mss);
             self.tail = Tail::None;
+            return Reduced::Yes;
         } else if ack.una == end && heard.is_duplicate {
             self.tail = Tail::None;
         }
+        Reduced::No
     }
+}
+
+/// Whether the window was reduced for an acknowledgement already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reduced {
+    Yes,
+    No,
 }
 
 /// Whether the connection negotiated selective acknowledgements.
@@ -593,4 +671,115 @@ pub(super) enum SackUse {
 pub(super) enum Echoes {
     Yes,
     No,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MSS: u32 = 1000;
+
+    fn seq(n: u32) -> SeqNum {
+        SeqNum(n * MSS)
+    }
+
+    fn ms(n: u64) -> Instant {
+        Instant::ZERO + Duration::from_millis(n)
+    }
+
+    fn heard(now: u64, before: u32, una: u32, nxt: u32) -> Heard {
+        Heard {
+            before: seq(before),
+            delivered: Delivered::default(),
+            is_duplicate: false,
+            dsack: None,
+            echoed: None,
+            sack: SackUse::Yes,
+            min_rtt: Duration::from_millis(10),
+            has_unsent: true,
+            cc: Ack {
+                now: ms(now),
+                acked: (una - before) * MSS,
+                rtt: None,
+                srtt: 10_000_000,
+                una: seq(una),
+                nxt: seq(nxt),
+                mss: MSS,
+                most: 2 * MSS,
+                limited: Limited::ByCwnd,
+            },
+        }
+    }
+
+    /// Ten segments; the first is lost, sent again, and has arrived.
+    fn recovered() -> (Recovery, Controller) {
+        let mut r = Recovery::new();
+        let mut cc = Controller::new(Congestion::Reno, MSS, 10);
+        for n in 0..10 {
+            r.on_sent(seq(n), seq(n + 1), ms(0), (n + 1) * MSS);
+        }
+        let mut h = heard(10, 0, 0, 10);
+        r.sent.sack(seq(1), seq(10), &mut h.delivered);
+        assert!(r.on_ack(&mut cc, &h).entered);
+        let hole = r.next_hole();
+        assert_eq!(hole, Some((seq(0), seq(1))));
+        r.on_retransmit(seq(0), seq(1), ms(10), 10 * MSS);
+        r.on_sent(seq(10), seq(12), ms(12), 12 * MSS);
+        let mut h = heard(20, 0, 10, 12);
+        r.sent.advance(seq(10), &mut h.delivered);
+        r.on_ack(&mut cc, &h);
+        assert!(r.is_open());
+        (r, cc)
+    }
+
+    // The acknowledgement that passes the end of an episode reports a duplicate; the next one does not.
+    #[test]
+    fn an_episode_whose_end_is_passed_is_forgotten() {
+        let (mut r, mut cc) = recovered();
+        r.on_sent(seq(12), seq(15), ms(20), 5 * MSS);
+        let mut h = heard(30, 10, 13, 15);
+        h.dsack = Some((seq(5), seq(6)));
+        r.sent.advance(seq(13), &mut h.delivered);
+        assert!(!r.on_ack(&mut cc, &h).undone);
+        let mut h = heard(31, 13, 14, 15);
+        r.sent.advance(seq(14), &mut h.delivered);
+        r.on_ack(&mut cc, &h);
+        assert!(r.episode.is_none() && r.is_calm());
+        assert_eq!(cc.ssthresh(), 5 * MSS);
+    }
+
+    // What was sent once and arrived twice was doubled on the way.
+    #[test]
+    fn only_reports_of_what_was_sent_again_prove_a_mistake() {
+        for (range, undone) in [((5, 6), false), ((0, 1), true)] {
+            let (mut r, mut cc) = recovered();
+            let mut h = heard(22, 10, 10, 12);
+            h.dsack = Some((seq(range.0), seq(range.1)));
+            assert_eq!(r.on_ack(&mut cc, &h).undone, undone, "{range:?}");
+        }
+    }
+
+    #[test]
+    fn each_copy_of_what_was_sent_again_is_proven_by_itself() {
+        let mut again = Again::default();
+        again.add(seq(0), seq(1));
+        again.add(seq(1), seq(2));
+        again.add(seq(0), seq(1));
+        assert_eq!(again.ranges.len(), 2);
+        again.prove(seq(0), seq(0), seq(3));
+        again.prove(seq(0), seq(1), seq(2));
+        assert!(!again.is_proven());
+        again.prove(seq(0), seq(0), seq(1));
+        assert!(again.is_proven());
+        for n in 0..40 {
+            again.add(seq(2 * n), seq(2 * n + 1));
+            again.prove(seq(0), seq(2 * n), seq(2 * n + 1));
+        }
+        assert!(again.is_proven());
+        for n in 0..40 {
+            again.add(seq(2 * n), seq(2 * n + 1));
+        }
+        again.prove(seq(0), seq(0), seq(100));
+        assert!(!again.is_proven(), "more than is remembered");
+    }
 }

@@ -12,6 +12,8 @@ use crate::base::time::Instant;
 /// Runs of selectively acknowledged bytes beyond this are not recorded: a peer that reports so many is not worth the
 /// work.
 const MAX_RUNS: u32 = 1024;
+/// What is sent again at once is no larger than a large segment.
+const ENOUGH: u32 = 65_535;
 /// What an empty queue may keep allocated.
 const KEPT: usize = 4;
 
@@ -34,6 +36,8 @@ pub(super) struct Range {
     pub(super) mark: Mark,
     /// It was sent more than once.
     pub(super) again: bool,
+    /// Parts of it left later than `at`: it was merged from several.
+    rough: bool,
 }
 
 impl Range {
@@ -72,7 +76,9 @@ pub(super) struct Delivered {
     pub(super) bytes: u32,
     /// The one of them that was sent last.
     pub(super) latest: Option<Transmission>,
-    /// When the first one of them was sent.
+    /// The one of those sent once that was sent last.
+    pub(super) latest_once: Option<Transmission>,
+    /// When the first one of them was sent, where that is known exactly.
     pub(super) first: Option<Instant>,
     /// Some of them were sent more than once.
     pub(super) again: bool,
@@ -96,6 +102,8 @@ pub(super) struct Sent {
     highest: SeqNum,
     /// No byte before it is marked as lost.
     lost_from: SeqNum,
+    /// What was taken for lost since somebody asked, and when the last of it had left.
+    newly_lost: (u32, Option<Instant>),
 }
 
 impl Sent {
@@ -109,6 +117,11 @@ impl Sent {
     #[inline]
     pub(super) fn lost(&self) -> u32 {
         self.lost
+    }
+
+    /// What was taken for lost since the last call, in bytes, and when the last of it had left.
+    pub(super) fn take_newly_lost(&mut self) -> (u32, Option<Instant>) {
+        std::mem::take(&mut self.newly_lost)
     }
 
     /// When the oldest unacknowledged bytes were last sent.
@@ -140,11 +153,32 @@ impl Sent {
             at: now,
             mark: Mark::Flying,
             again: false,
+            rough: false,
         });
     }
 
-    /// Everything before `una` is acknowledged.
+    /// Everything before `una` is acknowledged, where that is plain: within the first range, which was sent once, with
+    /// nothing that arrived before it. Returns when it was sent; otherwise nothing has happened.
     #[inline]
+    pub(super) fn advance_plainly(&mut self, una: SeqNum) -> Option<Instant> {
+        let (start, front) = (self.una, *self.ranges.front()?);
+        let plain = front.mark == Mark::Flying && !front.again && !front.rough;
+        let within = una == front.end || start.precedes(una, front.end);
+        if !plain || !within || self.lost > 0 || self.highest != start {
+            return None;
+        }
+        if una == front.end {
+            self.ranges.pop_front();
+            if self.ranges.is_empty() && self.ranges.capacity() > KEPT {
+                self.ranges = VecDeque::new();
+            }
+        }
+        self.una = una;
+        self.highest = una;
+        Some(front.at)
+    }
+
+    /// Everything before `una` is acknowledged.
     pub(super) fn advance(&mut self, una: SeqNum, delivered: &mut Delivered) {
         while let Some(front) = self.ranges.front() {
             let (start, range) = (self.una, *front);
@@ -191,18 +225,21 @@ impl Sent {
             self.lost -= len;
         }
         delivered.bytes += len;
-        delivered.first = Some(delivered.first.map_or(range.at, |at| at.min(range.at)));
+        if !range.rough {
+            delivered.first = Some(delivered.first.map_or(range.at, |at| at.min(range.at)));
+        }
+        let this = range.transmission();
+        let later = |known: Option<Transmission>| known.is_none_or(|known| !known.is_after(&this));
         if range.again {
             delivered.again = true;
         } else {
             delivered.once = true;
             delivered.overtaken |= self.una.precedes(range.end, self.highest);
+            if later(delivered.latest_once) {
+                delivered.latest_once = Some(this);
+            }
         }
-        let this = range.transmission();
-        if delivered
-            .latest
-            .is_none_or(|latest| !latest.is_after(&this))
-        {
+        if later(delivered.latest) {
             delivered.latest = Some(this);
         }
     }
@@ -243,61 +280,60 @@ impl Sent {
         if start == una || !end.is_in(una..=nxt) || !una.precedes(start, end) {
             return;
         }
-        let mut i = self.find(start);
-        let mut from = start;
-        while una.precedes(from, end) {
-            let range = self.ranges[i];
-            let upto = una.earlier(range.end, end);
-            if range.mark == Mark::Sacked {
-                if i > 0 && self.ranges[i - 1].mark == Mark::Sacked {
-                    self.ranges.remove(i - 1);
-                    self.runs -= 1;
-                } else {
-                    i += 1;
-                }
-                from = upto;
-                continue;
-            }
-            let grows =
-                i > 0 && self.start_of(i) == from && self.ranges[i - 1].mark == Mark::Sacked;
-            if !grows && self.runs >= MAX_RUNS {
-                return;
-            }
-            self.arrive(from, Range { end: upto, ..range }, delivered);
-            self.sacked += upto.since(from);
-            if grows {
-                // The run before grows; what is left of this range, if anything, begins later.
-                self.ranges[i - 1].end = upto;
-                if upto == range.end {
-                    self.ranges.remove(i);
-                } else {
-                    i += 1;
-                }
-            } else {
-                i = self.cut(from);
-                if upto != self.ranges[i].end {
-                    self.cut(upto);
-                }
-                self.ranges[i].mark = Mark::Sacked;
-                self.runs += 1;
-                i += 1;
-            }
-            from = upto;
+        let held = |r: &Range| r.mark == Mark::Sacked;
+        let i = self.find(start);
+        let joins_inside = held(&self.ranges[i]);
+        let joins_before =
+            !joins_inside && i > 0 && self.start_of(i) == start && held(&self.ranges[i - 1]);
+        if joins_inside && !una.precedes(self.ranges[i].end, end) {
+            self.highest = una.later(self.highest, end);
+            return;
         }
-        if i > 0
-            && i < self.ranges.len()
-            && self.ranges[i - 1].mark == Mark::Sacked
-            && self.ranges[i].mark == Mark::Sacked
-        {
-            self.ranges.remove(i - 1);
-            self.runs -= 1;
+        // The range that holds the byte at `end` joins if it is held as well.
+        let j = self.find(end);
+        let joins_behind = self.ranges.get(j).is_some_and(held);
+        let stop = if joins_behind { j + 1 } else { j };
+        let known = self
+            .ranges
+            .range(i..stop.max(i))
+            .filter(|r| held(r))
+            .count() as u32
+            + u32::from(joins_before);
+        if known == 0 && self.runs >= MAX_RUNS {
+            return;
         }
+        let first = match (joins_inside, joins_before) {
+            (true, _) => i,
+            (_, true) => i - 1,
+            _ => self.cut(start),
+        };
+        let last = if joins_behind {
+            self.find(end)
+        } else {
+            self.cut(end) - 1
+        };
+        let mut from = self.start_of(first);
+        for k in first..=last {
+            let range = self.ranges[k];
+            if range.mark != Mark::Sacked {
+                self.arrive(from, range, delivered);
+                self.sacked += range.end.since(from);
+            }
+            from = range.end;
+        }
+        self.ranges[first].end = from;
+        self.ranges[first].mark = Mark::Sacked;
+        self.ranges.drain(first + 1..=last);
+        self.runs = self.runs + 1 - known;
         self.highest = una.later(self.highest, end);
     }
 
     /// Takes flying ranges for lost, in order, until `fate` says that there can be none beyond.
     pub(super) fn lose(&mut self, mut fate: impl FnMut(SeqNum, &Range) -> Fate) {
         let mut start = self.una;
+        let mut walked = 0;
+        let mut before = None;
+        let mut merge = false;
         for range in &mut self.ranges {
             if range.mark == Mark::Flying {
                 match fate(start, range) {
@@ -307,13 +343,42 @@ impl Sent {
                             self.lost_from = start;
                         }
                         range.mark = Mark::Lost;
-                        self.lost += range.end.since(start);
+                        let len = range.end.since(start);
+                        self.lost += len;
+                        let (bytes, last) = self.newly_lost;
+                        self.newly_lost = (bytes.saturating_add(len), last.max(Some(range.at)));
                     }
-                    Fate::End => return,
+                    Fate::End => break,
                 }
             }
+            let kind = (range.mark == Mark::Lost).then_some(range.again);
+            merge |= kind.is_some() && kind == before;
+            before = kind;
+            walked += 1;
             start = range.end;
         }
+        if merge {
+            self.merge_lost(walked);
+        }
+    }
+
+    /// Makes one of neighbours that are lost, among the first `n` ranges: whoever looks for losses again passes them
+    /// in one step.
+    fn merge_lost(&mut self, n: usize) {
+        let mut kept = 0;
+        for i in 1..n {
+            let range = self.ranges[i];
+            let last = &mut self.ranges[kept];
+            let lost = range.mark == Mark::Lost && last.mark == Mark::Lost;
+            if lost && range.again == last.again {
+                last.end = range.end;
+                last.rough |= range.rough || range.at != last.at;
+            } else {
+                kept += 1;
+                self.ranges[kept] = range;
+            }
+        }
+        self.ranges.drain(kept + 1..n);
     }
 
     /// The first `len` bytes are lost.
@@ -333,16 +398,6 @@ impl Sent {
     /// Everything that the peer does not hold is lost.
     pub(super) fn lose_all(&mut self) {
         self.lose(|_, _| Fate::Lost);
-        let mut merged: VecDeque<Range> = VecDeque::new();
-        for range in self.ranges.drain(..) {
-            match merged.back_mut() {
-                Some(last) if last.mark == range.mark && last.again == range.again => {
-                    last.end = range.end;
-                }
-                _ => merged.push_back(range),
-            }
-        }
-        self.ranges = merged;
     }
 
     /// Nothing is held by the peer any more (RFC 2018 8): it may have thrown away what it reported.
@@ -355,6 +410,7 @@ impl Sent {
                     at: Instant::ZERO,
                     mark: Mark::Flying,
                     again: true,
+                    rough: true,
                 };
             }
         }
@@ -377,18 +433,25 @@ impl Sent {
         self.ranges.front().is_some_and(|r| r.mark == Mark::Sacked)
     }
 
-    /// The first bytes that are lost and were not sent again.
+    /// The first bytes that are lost and were not sent again; of many, as much as one large segment holds.
     #[inline]
-    pub(super) fn next_lost(&self) -> Option<(SeqNum, SeqNum)> {
+    pub(super) fn next_lost(&mut self) -> Option<(SeqNum, SeqNum)> {
         if self.lost == 0 {
             return None;
         }
         let from = self.find(self.lost_from);
         let lost = |r: &Range| r.mark == Mark::Lost;
         let i = from + self.ranges.range(from..).position(lost)?;
-        let behind = self.ranges.range(i..).take_while(|r| lost(r));
-        let end = behind.last().map(|r| r.end)?;
-        Some((self.start_of(i), end))
+        let start = self.start_of(i);
+        self.lost_from = start;
+        let mut end = start;
+        for range in self.ranges.range(i..).take_while(|r| lost(r)) {
+            end = range.end;
+            if end.since(start) > ENOUGH {
+                break;
+            }
+        }
+        Some((start, end))
     }
 
     /// `start..end` was sent again.
@@ -396,31 +459,36 @@ impl Sent {
         let first = self.cut(start);
         let last = self.cut(end);
         let mut from = start;
+        let mut whole = true;
         for range in self.ranges.range_mut(first..last) {
             match range.mark {
-                Mark::Sacked => {}
+                Mark::Sacked => whole = false,
                 Mark::Lost => self.lost -= range.end.since(from),
+                // A tail loss probe.
                 Mark::Flying => {}
             }
             from = range.end;
             if range.mark != Mark::Sacked {
-                range.mark = Mark::Flying;
-                range.again = true;
-                range.at = now;
+                *range = Range {
+                    end: range.end,
+                    at: now,
+                    mark: Mark::Flying,
+                    again: true,
+                    rough: false,
+                };
             }
         }
-        if first > 0 && first < self.ranges.len() {
-            let (before, range) = (self.ranges[first - 1], self.ranges[first]);
-            if (Range {
-                end: range.end,
-                ..before
-            }) == range
-                && range.mark == Mark::Flying
-            {
-                self.ranges.remove(first - 1);
-            }
+        if whole && first < last {
+            let before = first.checked_sub(1).map(|i| self.ranges[i]);
+            let same = |r: Range| (Range { end, ..r }) == self.ranges[last - 1];
+            let into = match before.is_some_and(same) {
+                true => first - 1,
+                false => first,
+            };
+            self.ranges[into].end = end;
+            self.ranges.drain(into + 1..last);
         }
-        if !self.una.precedes(start, self.lost_from) && !self.una.precedes(self.lost_from, start) {
+        if start == self.lost_from {
             self.lost_from = end;
         }
     }
@@ -540,13 +608,6 @@ mod tests {
                                 cell.mark = Mark::Lost;
                             }
                         }
-                        // Neighbours that fared alike are as old as the first of them.
-                        for i in 1..model.len() {
-                            let (before, cell) = (model[i - 1], model[i]);
-                            if (before.mark, before.again) == (cell.mark, cell.again) {
-                                model[i].at = before.at;
-                            }
-                        }
                     }
                     Op::Forget => {
                         sent.forget_sacks();
@@ -577,6 +638,14 @@ mod tests {
                                 *cell = Cell { at: now, mark: Mark::Flying, again: true };
                             }
                         }
+                    }
+                }
+                // Neighbours that are lost alike are as old as the first of them.
+                for i in 1..model.len() {
+                    let (before, cell) = (model[i - 1], model[i]);
+                    let lost = before.mark == Mark::Lost && cell.mark == Mark::Lost;
+                    if lost && before.again == cell.again {
+                        model[i].at = before.at;
                     }
                 }
                 prop_assert_eq!(delivered.bytes as usize, bytes);
@@ -627,6 +696,28 @@ mod tests {
         assert!(delivered.overtaken);
         sent.advance(seq(1000), &mut delivered);
         assert_eq!((sent.ranges.capacity(), delivered.bytes), (0, 1000));
+    }
+
+    #[test]
+    fn neighbours_that_are_lost_are_one_range_whose_age_is_not_known() {
+        let mut sent = Sent::default();
+        for i in 0..1000 {
+            sent.push(
+                seq(i * 100),
+                seq(i * 100 + 100),
+                Instant::from_nanos(u64::from(i)),
+            );
+        }
+        let mut delivered = Delivered::default();
+        sent.sack(seq(90_000), seq(100_000), &mut delivered);
+        sent.lose(|_, _| Fate::Lost);
+        assert_eq!(sent.ranges.len(), 2);
+        let (start, end) = sent.next_lost().expect("lost");
+        assert_eq!((start, end), (seq(0), seq(90_000)));
+        sent.find_again();
+        let mut delivered = Delivered::default();
+        sent.advance(seq(90_000), &mut delivered);
+        assert_eq!((delivered.bytes, delivered.first), (90_000, None));
     }
 
     // Bounded work, whatever a peer reports.

@@ -479,7 +479,7 @@ impl Tcp {
     /// # Errors
     /// [`SocketError::Gone`].
     pub(crate) fn info(&self, id: ConnId) -> Result<TcpInfo, SocketError> {
-        Ok(self.connection(id)?.info(&self.config))
+        Ok(self.connection(id)?.info())
     }
 
     /// The socket's options.

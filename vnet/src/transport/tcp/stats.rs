@@ -27,7 +27,7 @@ pub(crate) struct TcpStats {
     pub retransmitted_bytes: u64,
     /// Retransmission timeouts.
     pub timeouts: u64,
-    /// Fast retransmissions begun (RFC 5681 3.2, RFC 6675 5).
+    /// Fast retransmissions begun (RFC 5681 3.2, RFC 8985 6.2).
     pub fast_recoveries: u64,
     /// Tail loss probes sent (RFC 8985 7).
     pub tail_probes: u64,

@@ -1,6 +1,6 @@
 //! What controllers hear, and what they have in common.
 
-use crate::base::time::{Duration, Instant};
+use crate::base::time::Instant;
 use crate::transport::tcp::seq::SeqNum;
 
 /// What an acknowledgement of new data tells a controller.
@@ -9,9 +9,9 @@ pub(in crate::transport::tcp) struct Ack {
     pub(in crate::transport::tcp) now: Instant,
     /// Bytes newly acknowledged.
     pub(in crate::transport::tcp) acked: u32,
-    /// The round trip that it measured, if it did.
-    pub(in crate::transport::tcp) rtt: Option<Duration>,
-    pub(in crate::transport::tcp) srtt: Duration,
+    /// The round trip that it measured, if it did, and the smoothed one, in nanoseconds.
+    pub(in crate::transport::tcp) rtt: Option<u64>,
+    pub(in crate::transport::tcp) srtt: u64,
     /// What is acknowledged now, and what is sent.
     pub(in crate::transport::tcp) una: SeqNum,
     pub(in crate::transport::tcp) nxt: SeqNum,

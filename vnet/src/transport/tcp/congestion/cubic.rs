@@ -106,7 +106,7 @@ impl Cubic {
         stage.heard = ack.now;
         let acked = f64::from(ack.acked);
         let t = nanos(ack.now.since(stage.began)) as f64 / 1e9;
-        let rtt = nanos(ack.srtt) as f64 / 1e9;
+        let rtt = ack.srtt as f64 / 1e9;
         // RFC 9438 4.3, figure 4: as fast as Reno once its window is what it was.
         let alpha = if stage.w_est >= prior { 1.0 } else { ALPHA };
         stage.w_est += alpha * mss * acked / stage.window;
@@ -146,18 +146,22 @@ impl Cubic {
     // RFC 9438 4.8
     pub(super) fn on_timeout(&mut self, flight: u32, mss: u32) {
         self.on_loss(flight, mss);
+        self.on_repeated_timeout(mss);
+    }
+
+    pub(super) fn on_repeated_timeout(&mut self, mss: u32) {
         if let Some(avoidance) = &mut self.avoidance {
             avoidance.w_max = 0.0;
+            avoidance.stage = None;
         }
         self.cwnd = mss;
     }
 
+    // RFC 9438 5.8: silence is no time in which the window grows.
     pub(super) fn on_idle(&mut self, restart: u32) {
-        if restart < self.cwnd {
-            self.cwnd = restart;
-            if let Some(avoidance) = &mut self.avoidance {
-                avoidance.stage = None;
-            }
+        self.cwnd = self.cwnd.min(restart);
+        if let Some(avoidance) = &mut self.avoidance {
+            avoidance.stage = None;
         }
     }
 }
@@ -188,8 +192,8 @@ mod tests {
         Ack {
             now: Instant::ZERO + now,
             acked,
-            rtt: Some(RTT),
-            srtt: RTT,
+            rtt: Some(nanos(RTT)),
+            srtt: nanos(RTT),
             una: SeqNum(0) + acked,
             nxt: SeqNum(0),
             mss: MSS,
@@ -250,7 +254,7 @@ mod tests {
         for _ in 0..10 {
             for _ in 0..c.cwnd / MSS {
                 c.on_ack(&Ack {
-                    srtt: short,
+                    srtt: nanos(short),
                     ..ack(now, MSS)
                 });
             }
@@ -301,5 +305,25 @@ mod tests {
         c.on_ack(&idle);
         c.on_ack(&ack(now + Duration::from_secs(60), MSS));
         assert!(c.cwnd - before < 2 * MSS, "{before} {}", c.cwnd);
+    }
+
+    // RFC 9438 4.8 and 5.8: neither a timeout again nor silence is time in which the window grows.
+    #[test]
+    fn time_before_a_repeated_timeout_or_in_silence_does_not_count() {
+        for idle in [false, true] {
+            let mut c = Cubic::new(8 * MSS, u32::MAX);
+            c.on_loss(8 * MSS, MSS);
+            let now = rounds(&mut c, Duration::ZERO, 3);
+            match idle {
+                true => c.on_idle(10 * MSS),
+                false => c.on_repeated_timeout(MSS),
+            }
+            let before = c.cwnd.max(c.ssthresh);
+            let later = now + Duration::from_secs(60);
+            for _ in 0..8 {
+                c.on_ack(&ack(later, MSS));
+            }
+            assert!(c.cwnd <= before + 2 * MSS, "{idle}: {before} {}", c.cwnd);
+        }
     }
 }

@@ -2,7 +2,6 @@
 //! between, conservative slow start finds out whether the growth was a coincidence.
 
 use super::ack::Ack;
-use crate::base::time::nanos;
 use crate::transport::tcp::seq::SeqNum;
 
 // RFC 9406 4.3; times in microseconds.
@@ -58,8 +57,11 @@ impl HyStart {
     pub(super) fn on_ack(&mut self, ack: &Ack) -> Advice {
         let round_ends = match self.round_end {
             None => true,
-            // What was acknowledged last is seen from where it was before.
-            Some(end) => !(ack.una - ack.acked).precedes(ack.una, end),
+            // What was acknowledged last is seen from where it was before. A round may have ended unseen.
+            Some(end) => {
+                let before = ack.una - ack.acked;
+                !end.is_in(before..=ack.nxt) || !before.precedes(ack.una, end)
+            }
         };
         if round_ends {
             // RFC 9406 4.2: at the start of each round.
@@ -75,7 +77,7 @@ impl HyStart {
             }
         }
         if let Some(rtt) = ack.rtt {
-            let micros = u32::try_from(nanos(rtt) / 1000).unwrap_or(u32::MAX);
+            let micros = u32::try_from(rtt / 1000).unwrap_or(u32::MAX);
             self.current_min = self.current_min.min(micros);
             self.samples = self.samples.saturating_add(1);
         }
@@ -111,7 +113,7 @@ impl HyStart {
 mod tests {
     use super::super::ack::Limited;
     use super::*;
-    use crate::base::time::{Duration, Instant};
+    use crate::base::time::Instant;
 
     /// One round of `n` acknowledgements of a segment, with one round-trip time.
     fn round(h: &mut HyStart, from: &mut u32, n: u32, rtt_ms: u64) -> Advice {
@@ -121,8 +123,8 @@ mod tests {
             advice = h.on_ack(&Ack {
                 now: Instant::ZERO,
                 acked: 1,
-                rtt: Some(Duration::from_millis(rtt_ms)),
-                srtt: Duration::ZERO,
+                rtt: Some(rtt_ms * 1_000_000),
+                srtt: 0,
                 una: SeqNum(*from),
                 nxt: SeqNum(*from + n),
                 mss: 1,

@@ -4,12 +4,18 @@
 //! Everything is counted in bytes, so a large segment weighs as much as its pieces.
 
 mod ack;
+mod bbr;
 mod cubic;
 mod hystart;
+mod phases;
+mod rate;
 mod reno;
 
 pub(super) use ack::{Ack, Limited};
+use bbr::Bbr;
+pub(super) use bbr::Delivery;
 use cubic::Cubic;
+use rate::per_second;
 use reno::Reno;
 
 /// A congestion control algorithm: how fast a connection sends, and how it answers losses.
@@ -23,11 +29,14 @@ pub enum Congestion {
     /// time since, whatever the round trip.
     #[default]
     Cubic,
+    /// BBR version 3 (draft-ietf-ccwg-bbr): a model of the path's rate and least round trip says how fast to send. A few
+    /// losses do not slow it down.
+    Bbr,
 }
 
 impl Congestion {
     /// The names of the algorithms, in the order of their numbers as a tunable.
-    pub(crate) const NAMES: &'static [&'static str] = &["reno", "cubic"];
+    pub(crate) const NAMES: &'static [&'static str] = &["reno", "cubic", "bbr"];
 }
 
 /// The controller of one connection.
@@ -35,6 +44,7 @@ impl Congestion {
 pub(super) enum Controller {
     Reno(Reno),
     Cubic(Cubic),
+    Bbr(Box<Bbr>),
 }
 
 /// What every controller can do, done by the one there is. A new controller is a variant, a line
@@ -44,6 +54,7 @@ macro_rules! each {
         match $of {
             Controller::Reno($c) => $do,
             Controller::Cubic($c) => $do,
+            Controller::Bbr($c) => $do,
         }
     };
 }
@@ -58,6 +69,7 @@ impl Controller {
         match algorithm {
             Congestion::Reno => Controller::Reno(Reno::new(cwnd, ssthresh)),
             Congestion::Cubic => Controller::Cubic(Cubic::new(cwnd, ssthresh)),
+            Congestion::Bbr => Controller::Bbr(Box::new(Bbr::new(cwnd))),
         }
     }
 
@@ -66,12 +78,54 @@ impl Controller {
         *self = Controller::with(algorithm, self.cwnd(), self.ssthresh());
     }
 
+    /// What there is to return to should a loss turn out to be none.
+    pub(super) fn saved(&self) -> Controller {
+        match self {
+            Controller::Bbr(c) => Controller::Bbr(Box::new(c.saved())),
+            other => other.clone(),
+        }
+    }
+
     /// Returns to what `saved` was before a loss that was none.
     // RFC 4015 3.2 and RFC 9438 4.9.2.
     pub(super) fn restore(&mut self, saved: Controller) {
+        if let (Controller::Bbr(c), Controller::Bbr(saved)) = (&mut *self, &saved) {
+            c.undo(saved);
+            return;
+        }
         let cwnd = self.cwnd().max(saved.cwnd());
         *self = saved;
         each!(self, c => c.cwnd = cwnd);
+    }
+
+    /// Whether a model of the path, and not the losses, says how much may be on its way.
+    #[inline]
+    pub(super) fn has_model(&self) -> bool {
+        matches!(self, Controller::Bbr(_))
+    }
+
+    /// The model.
+    #[inline]
+    pub(super) fn model(&mut self) -> Option<&mut Bbr> {
+        match self {
+            Controller::Bbr(c) => Some(c),
+            _ => None,
+        }
+    }
+
+    /// Bytes per second at which to send. Without a model that is what `gain` says of the window in a round trip of
+    /// `srtt` nanoseconds; unknown before the first measurement.
+    // As in Linux: twice the window in slow start, so that it can double, and a fifth more than it otherwise.
+    pub(super) fn pacing(&self, srtt: u64) -> Option<u64> {
+        if let Controller::Bbr(c) = self {
+            return Some(c.pacing());
+        }
+        let tenths = match self.cwnd() < self.ssthresh() {
+            true => 20,
+            false => 12,
+        };
+        let cwnd = u64::from(self.cwnd());
+        (srtt > 0).then(|| per_second(cwnd * tenths / 10, srtt))
     }
 
     #[inline]
@@ -80,7 +134,25 @@ impl Controller {
     }
 
     pub(super) fn ssthresh(&self) -> u32 {
-        each!(self, c => c.ssthresh)
+        match self {
+            Controller::Reno(c) => c.ssthresh,
+            Controller::Cubic(c) => c.ssthresh,
+            Controller::Bbr(c) => c.ssthresh(),
+        }
+    }
+
+    /// Whether an acknowledgement, outside fast recovery, may change anything.
+    #[inline]
+    pub(super) fn wants(&self, limited: Limited) -> bool {
+        limited == Limited::ByCwnd
+            || match self {
+                // RFC 7661 in spirit: a window that was not used is not known to be safe to enlarge.
+                Controller::Reno(_) => false,
+                // RFC 9438 5.8: congestion avoidance hears of time in which the window is not used.
+                Controller::Cubic(c) => c.cwnd >= c.ssthresh,
+                // It hears of deliveries.
+                Controller::Bbr(_) => false,
+            }
     }
 
     /// New bytes were acknowledged, outside fast recovery.
@@ -101,7 +173,7 @@ impl Controller {
 
     /// It went off again for the same data.
     pub(super) fn on_repeated_timeout(&mut self, mss: u32) {
-        each!(self, c => c.cwnd = mss)
+        each!(self, c => c.on_repeated_timeout(mss))
     }
 
     /// Nothing was sent for longer than a retransmission timeout.
@@ -110,4 +182,12 @@ impl Controller {
         let restart = mss.saturating_mul(segments);
         each!(self, c => c.on_idle(restart))
     }
+}
+
+/// Bytes that leave at once at a rate (in bytes per second): what it sends in a millisecond, but no less than two
+/// segments and no more than a large one.
+// draft-ietf-ccwg-bbr, section 5.6.3.
+pub(super) fn quantum(rate: u64, mss: u32) -> u32 {
+    let in_a_millisecond = u32::try_from(rate / 1000).unwrap_or(u32::MAX);
+    in_a_millisecond.min(65_535).max(2 * mss)
 }

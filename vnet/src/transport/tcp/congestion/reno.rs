@@ -51,6 +51,10 @@ impl Reno {
         self.cwnd = mss;
     }
 
+    pub(super) fn on_repeated_timeout(&mut self, mss: u32) {
+        self.cwnd = mss;
+    }
+
     pub(super) fn on_idle(&mut self, restart: u32) {
         self.cwnd = self.cwnd.min(restart);
     }
@@ -59,7 +63,7 @@ impl Reno {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::time::{Duration, Instant};
+    use crate::base::time::Instant;
     use crate::transport::tcp::seq::SeqNum;
 
     const MSS: u32 = 1000;
@@ -69,7 +73,7 @@ mod tests {
             now: Instant::ZERO,
             acked,
             rtt: None,
-            srtt: Duration::ZERO,
+            srtt: 0,
             una: SeqNum(0),
             nxt: SeqNum(0),
             mss: MSS,

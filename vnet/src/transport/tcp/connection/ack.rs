@@ -1,10 +1,10 @@
 //! What an acknowledgement says: progress, round-trip time, window, and what was lost.
 
-use super::timers::Pending;
+use super::timers::{Cause, Pending};
 use super::{Connection, Env, Probe};
 use crate::base::time::{Duration, Instant};
 use crate::packet::header::{SackBlocks, TcpHeader};
-use crate::transport::tcp::congestion::{Ack, Limited};
+use crate::transport::tcp::congestion::{Ack, Delivery, Limited};
 use crate::transport::tcp::recovery::{Heard, Outcome, SackUse};
 use crate::transport::tcp::sent::Delivered;
 use crate::transport::tcp::seq::SeqNum;
@@ -14,6 +14,13 @@ use crate::transport::tcp::seq::SeqNum;
 pub(super) enum Carries {
     Nothing,
     DataOrFin,
+}
+
+/// Whether an acknowledgement that moves nothing is a duplicate one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeats {
+    Yes,
+    No,
 }
 
 /// Timestamps count milliseconds.
@@ -37,18 +44,72 @@ impl Connection {
             self.retries = 0;
         }
         let opened = una.precedes(before, self.snd.edge);
+        let has_blocks = !h.options.sack.is_empty() && self.negotiated.sack == SackUse::Yes;
+        if ack != una || has_blocks {
+            match self.recovery.is_calm() && !has_blocks {
+                true => match self.recovery.sent.advance_plainly(ack) {
+                    Some(sent) => self.on_plain_ack(env, una, ack, sent),
+                    None => self.on_full_ack(env, una, ack, h, Repeats::No),
+                },
+                false => self.on_full_ack(env, una, ack, h, self.repeats(carries, before)),
+            }
+        } else if self.repeats(carries, before) == Repeats::Yes {
+            self.on_full_ack(env, una, ack, h, Repeats::Yes);
+        }
+        if opened {
+            self.on_window_opened();
+        }
+    }
+
+    /// Whether an acknowledgement that moves nothing is a duplicate one; `edge` is where the window ended before it.
+    // RFC 5681 2
+    #[inline]
+    fn repeats(&self, carries: Carries, edge: SeqNum) -> Repeats {
+        let waits = self.flight() > 0 || self.recovery.is_probing();
+        match waits && carries == Carries::Nothing && self.snd.edge == edge {
+            true => Repeats::Yes,
+            false => Repeats::No,
+        }
+    }
+
+    /// An acknowledgement of what was sent once, at one time, while nothing else is the matter.
+    #[inline]
+    fn on_plain_ack(&mut self, env: &mut Env<'_>, una: SeqNum, ack: SeqNum, sent: Instant) {
         let mss = self.data_mss();
-        let limited = if self.flight() + mss > self.cc.cwnd() {
-            Limited::ByCwnd
-        } else {
-            Limited::Elsewhere
-        };
+        let limited = self.limited(mss);
+        let rtt = env.now.as_nanos() - sent.as_nanos();
+        self.rtt.sample_nanos(env.config, rtt);
+        self.on_progress(env, ack);
+        if self.cc.model().is_some() {
+            let acked = ack.since(una);
+            self.deliver(env.now, acked, Some(sent), Some(rtt), limited);
+        } else if self.cc.wants(limited) {
+            let ack = Ack {
+                rtt: Some(rtt),
+                ..self.cc_ack(env.now, una, ack, mss, limited)
+            };
+            self.cc.on_ack(&ack);
+        }
+        self.restart_retransmit(env, Cause::Acknowledged);
+    }
+
+    /// Any other acknowledgement: of something, with blocks, or a duplicate.
+    #[inline(never)]
+    fn on_full_ack(
+        &mut self,
+        env: &mut Env<'_>,
+        una: SeqNum,
+        ack: SeqNum,
+        h: &TcpHeader,
+        repeats: Repeats,
+    ) {
+        let limited = self.limited(self.data_mss());
         let mut heard = self.heard(env, una, ack, limited);
         if ack != una {
             let sent = &mut self.recovery.sent;
             sent.advance(ack, &mut heard.delivered);
             heard.cc.rtt = self.measure(env, &heard.delivered, h);
-            heard.cc.srtt = self.rtt.srtt().unwrap_or(Duration::ZERO);
+            heard.cc.srtt = self.rtt.srtt_nanos();
             self.on_progress(env, ack);
         }
         let bytes = heard.delivered.bytes;
@@ -58,36 +119,85 @@ impl Connection {
         if ack == una {
             if heard.delivered.bytes > bytes {
                 env.stats.dup_acks_in += 1;
-            } else if self.flight() > 0
-                && carries == Carries::Nothing
-                && self.snd.edge == before
-                && heard.dsack.is_none()
-            {
-                // RFC 5681 2: a duplicate acknowledgement.
+            } else if heard.dsack.is_none() {
+                if repeats == Repeats::No {
+                    return;
+                }
                 env.stats.dup_acks_in += 1;
                 heard.is_duplicate = true;
-            } else if heard.dsack.is_none() {
-                if opened {
-                    self.on_window_opened();
-                }
-                return;
             }
         }
         if heard.delivered.again || !self.recovery.is_open() {
             heard.echoed = self.echoed(env.now, h);
         }
         let outcome = self.recovery.on_ack(&mut self.cc, &heard);
+        if self.cc.model().is_some() {
+            let delivered = &heard.delivered;
+            let sent = delivered.latest.map(|latest| latest.at);
+            self.deliver(env.now, delivered.bytes, sent, heard.cc.rtt, limited);
+        }
         self.follow(env, outcome, ack != una);
-        if opened {
-            self.on_window_opened();
+    }
+
+    /// Tells a model of the path what arrived, when that had left, and what was lost meanwhile.
+    #[inline(never)]
+    fn deliver(
+        &mut self,
+        now: Instant,
+        acked: u32,
+        sent_at: Option<Instant>,
+        rtt: Option<u64>,
+        limited: Limited,
+    ) {
+        let (pipe, mss) = (self.pipe(), self.data_mss());
+        let (lost, lost_at) = self.recovery.sent.take_newly_lost();
+        let una = self.snd.una;
+        if let Some(model) = self.cc.model() {
+            model.on_delivery(&Delivery {
+                now,
+                acked,
+                sent_at,
+                lost,
+                lost_at,
+                rtt,
+                una,
+                pipe,
+                mss,
+                limited,
+            });
+        }
+    }
+
+    #[inline]
+    fn limited(&self, mss: u32) -> Limited {
+        if self.flight() + mss > self.cc.cwnd() {
+            Limited::ByCwnd
+        } else {
+            Limited::Elsewhere
+        }
+    }
+
+    /// What congestion control hears.
+    #[inline]
+    fn cc_ack(&self, now: Instant, una: SeqNum, ack: SeqNum, mss: u32, limited: Limited) -> Ack {
+        Ack {
+            now,
+            acked: ack.since(una),
+            rtt: None,
+            srtt: self.rtt.srtt_nanos(),
+            una: ack,
+            nxt: self.snd.nxt,
+            mss,
+            most: (2 * mss).max(self.path.gso_max),
+            limited,
         }
     }
 
     /// What recovery hears of an acknowledgement of nothing.
-    #[inline]
     fn heard(&self, env: &Env<'_>, before: SeqNum, ack: SeqNum, limited: Limited) -> Heard {
         let mss = self.data_mss();
         let usable = self.snd.edge.since(self.snd.una);
+        let unsent = self.write_end().since(self.snd.nxt);
         Heard {
             before,
             delivered: Delivered::default(),
@@ -96,18 +206,8 @@ impl Connection {
             echoed: None,
             sack: self.negotiated.sack,
             min_rtt: self.rtt.least().unwrap_or(Duration::ZERO),
-            has_unsent: self.snd.nxt != self.write_end() && usable > self.flight(),
-            cc: Ack {
-                now: env.now,
-                acked: ack.since(before),
-                rtt: None,
-                srtt: self.rtt.srtt().unwrap_or(Duration::ZERO),
-                una: ack,
-                nxt: self.snd.nxt,
-                mss,
-                most: (2 * mss).max(self.path.gso_max),
-                limited,
-            },
+            has_unsent: unsent >= mss && usable >= self.flight() + mss,
+            cc: self.cc_ack(env.now, before, ack, mss, limited),
         }
     }
 
@@ -121,11 +221,16 @@ impl Connection {
             env.stats.undone_recoveries += 1;
         }
         if progressed || outcome.entered || outcome.undone {
-            self.restart_retransmit(env);
+            self.restart_retransmit(env, Cause::Acknowledged);
         }
         if let Some(wait) = outcome.wait
             && wait < self.timers.retransmit
         {
+            match self.pending {
+                Pending::Timeout => self.timeout_at = self.timers.retransmit,
+                Pending::Probe => self.timeout_at = env.now + self.rtt.rto(),
+                Pending::Reordering => {}
+            }
             self.timers.retransmit = wait;
             self.pending = Pending::Reordering;
         }
@@ -136,7 +241,12 @@ impl Connection {
         let una = self.snd.una;
         let heard = self.heard(env, una, una, Limited::Elsewhere);
         let outcome = self.recovery.on_reorder_timeout(&mut self.cc, &heard);
-        self.restart_retransmit(env);
+        if self.cc.model().is_some() {
+            self.deliver(env.now, 0, None, None, Limited::Elsewhere);
+        }
+        // RFC 8985 8: waiting for what was overtaken does not put off the timeout.
+        self.pending = Pending::Timeout;
+        self.timers.retransmit = self.timeout_at;
         self.follow(env, outcome, false);
     }
 
@@ -188,13 +298,12 @@ impl Connection {
 
     /// RFC 6298 3, Karn's algorithm: what was sent once is timed, from the oldest of it. Otherwise, and while something
     /// is sent again, timestamps tell.
-    #[inline]
-    fn measure(&mut self, env: &Env<'_>, delivered: &Delivered, h: &TcpHeader) -> Option<Duration> {
+    fn measure(&mut self, env: &Env<'_>, delivered: &Delivered, h: &TcpHeader) -> Option<u64> {
         if let Some(first) = delivered.first
             && !delivered.again
         {
-            let rtt = env.now.since(first);
-            self.rtt.sample(env.config, rtt);
+            let rtt = env.now.as_nanos() - first.as_nanos();
+            self.rtt.sample_nanos(env.config, rtt);
             return Some(rtt);
         }
         if !self.recovery.is_open() {
@@ -226,7 +335,7 @@ impl Connection {
         let ticks = u64::from(ts.value(env.now).wrapping_sub(echoed));
         let age = Duration::from_millis(ticks);
         if age < limit && age <= env.now.since(self.snd.timed_out) + TICK {
-            self.rtt.sample(env.config, age.max(TICK));
+            self.rtt.sample_roughly(env.config, age.max(TICK));
         }
     }
 
@@ -248,12 +357,13 @@ impl Connection {
         let dsack = (first.0 != first.1 && (is_old || is_inside)).then_some(first);
         // From the lowest on: what arrived together was not overtaken.
         let mut sorted = [first; SackBlocks::MAX];
-        for (i, slot) in sorted.iter_mut().enumerate() {
-            *slot = block(i).unwrap_or(first);
+        let sorted = &mut sorted[..blocks.len()];
+        for (slot, &(l, r)) in sorted.iter_mut().zip(blocks) {
+            *slot = (SeqNum(l), SeqNum(r));
         }
         sorted.sort_unstable_by_key(|(l, _)| l.since(before));
         for (l, r) in sorted {
-            self.recovery.sent.sack(l, r, delivered);
+            self.recovery.sent.sack(*l, *r, delivered);
         }
         dsack
     }

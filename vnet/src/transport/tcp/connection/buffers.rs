@@ -4,7 +4,7 @@
 //! shrink: what they hold does.
 
 use super::{Connection, Env};
-use crate::base::time::{Instant, nanos};
+use crate::base::time::Instant;
 use crate::transport::tcp::config::TcpConfig;
 
 /// A writer that has nothing waiting to be sent is woken for this part of the buffer.
@@ -63,7 +63,7 @@ impl Connection {
     #[inline]
     pub(super) fn size_send_buffer(&mut self, config: &TcpConfig) {
         let buffer = self.snd.buffer;
-        let limits = self.is_drained() && self.snd.queue.len() > buffer / 2;
+        let limits = self.snd.queue.len() > buffer / 2 && self.is_drained();
         if limits && config.send_buffer_auto.is_on() && self.options.send_buffer.is_none() {
             // What slow start could send in the next round trip.
             let want = (self.cc.cwnd() as usize).saturating_mul(2);
@@ -76,11 +76,10 @@ impl Connection {
     pub(super) fn size_recv_buffer(&mut self, now: Instant, config: &TcpConfig, read: usize) {
         let rcv = &mut self.rcv;
         rcv.read = rcv.read.saturating_add(read as u32);
-        let Some(rtt) = self.rtt.least() else {
-            return;
-        };
-        let elapsed = now.since(rcv.read_since);
-        if elapsed < rtt || elapsed.is_zero() {
+        let rtt = self.rtt.least_nanos();
+        let elapsed = now.as_nanos() - rcv.read_since.as_nanos();
+        // The largest value stands for no measurement.
+        if elapsed < rtt || elapsed == 0 {
             return;
         }
         let read = std::mem::take(&mut rcv.read) as usize;
@@ -91,7 +90,7 @@ impl Connection {
         if read.saturating_mul(4) <= *buffer || is_fixed {
             return;
         }
-        let in_rtt = read as u128 * u128::from(nanos(rtt)) / elapsed.as_nanos();
+        let in_rtt = read as u128 * u128::from(rtt) / u128::from(elapsed);
         let want = usize::try_from(in_rtt * 4).unwrap_or(usize::MAX);
         *buffer = (*buffer).max(want.min(config.max_buffer));
     }

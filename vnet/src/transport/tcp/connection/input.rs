@@ -123,7 +123,7 @@ impl Connection {
             // RFC 6928 2: a lost SYN means an initial window of one segment. A SYN-ACK as old as
             // that may be the second one.
             self.measure_by_echo(env, h, env.config.initial_rto);
-            self.rtt.syn_was_lost();
+            self.rtt.syn_was_lost(env.config);
             1
         } else {
             env.config.initial_cwnd_segments
@@ -224,7 +224,7 @@ impl Connection {
             self.snd.wl1 = seq;
             if self.retries > 0 {
                 self.measure_by_echo(env, h, env.config.initial_rto);
-                self.rtt.syn_was_lost();
+                self.rtt.syn_was_lost(env.config);
             }
             self.establish(env, ack);
             if syn == 1 {
@@ -471,7 +471,8 @@ impl Connection {
     fn accept_ahead(&mut self, env: &mut Env<'_>, seq: SeqNum, payload: Payload) -> Ahead {
         env.stats.out_of_order += 1;
         self.rcv.quick = QUICK_ACKS;
-        let budget = self.rcv.buffer;
+        // What the window promises, and as much for keeping it in pieces.
+        let budget = self.rcv.buffer.saturating_mul(2);
         let nxt = self.rcv.nxt;
         let outcome = self.rcv.queue.insert_ahead(nxt, seq, payload, budget);
         if outcome == Ahead::Duplicate {

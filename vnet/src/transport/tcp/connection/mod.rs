@@ -103,6 +103,8 @@ pub(super) struct Connection {
     pub(super) timers: Timers,
     /// What the retransmission timer is for.
     pending: Pending,
+    /// When the timeout is, while the timer is for what was overtaken.
+    timeout_at: Instant,
     /// Shared with the listener and its other connections until one changes them.
     pub(super) options: Arc<Options>,
     pub(super) error: Option<SocketError>,
@@ -117,6 +119,8 @@ pub(super) struct Connection {
     recovery: Recovery,
     pub(super) cc: Controller,
     pub(super) rtt: Rtt,
+    /// When the next segment may leave, where they are spread over time.
+    paced_until: Instant,
     retries: u8,
     /// When a segment of the peer last arrived.
     last_rx: Instant,
@@ -308,7 +312,7 @@ impl Connection {
             // RFC 6928 2: a lost SYN-ACK means an initial window of one segment.
             c.snd.timed_out = half.sent_at;
             c.measure_by_echo(env, seg.header, honest);
-            c.rtt.syn_was_lost();
+            c.rtt.syn_was_lost(env.config);
             c.cc = Controller::new(c.options.congestion, c.data_mss(), 1);
         }
         c
@@ -341,6 +345,7 @@ impl Connection {
             armed: Armed::default(),
             timers: Timers::default(),
             pending: Pending::Timeout,
+            timeout_at: Instant::MAX,
             cc: Controller::new(options.congestion, 1, 1),
             error: None,
             soft_error: None,
@@ -385,6 +390,7 @@ impl Connection {
             path,
             recovery: Recovery::new(),
             rtt: Rtt::new(env.config),
+            paced_until: Instant::ZERO,
             retries: 0,
             last_rx: env.now,
             challenge: Challenge::new(),
@@ -437,6 +443,12 @@ impl Connection {
     #[inline]
     pub(super) fn flight(&self) -> u32 {
         self.snd.nxt.since(self.snd.una)
+    }
+
+    /// Goes on with another congestion control.
+    pub(super) fn change_congestion(&mut self) {
+        self.cc.change(self.options.congestion);
+        self.recovery.change(self.options.congestion);
     }
 
     /// Whether a call of `transmit` may return something.

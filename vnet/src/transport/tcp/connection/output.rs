@@ -1,10 +1,12 @@
 //! Which segment goes next, if any: handshake, retransmission, new data, FIN, probe, bare
 //! acknowledgement, in that order.
 
+use super::timers::{Cause, Pending};
 use super::{Connection, Env, Probe};
 use crate::base::time::Instant;
 use crate::packet::Payload;
 use crate::packet::header::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
+use crate::transport::tcp::congestion::quantum;
 use crate::transport::tcp::options::{answer, offer, path_mss};
 use crate::transport::tcp::recovery::SackUse;
 use crate::transport::tcp::segment::SegmentOut;
@@ -66,7 +68,7 @@ impl Connection {
         }
         // RFC 6298 5.1: whatever happened, what is outstanding has a timer.
         if self.timers.retransmit == Instant::MAX && self.flight() > 0 {
-            self.restart_retransmit(env);
+            self.restart_retransmit(env, Cause::Sent);
         }
         None
     }
@@ -96,7 +98,7 @@ impl Connection {
         // number is known.
         self.rcv.advertised = self.rcv.nxt + u32::from(window);
         self.snd.nxt = self.snd.iss + 1;
-        self.timers.retransmit = env.now + self.rtt.rto(env.config);
+        self.timers.retransmit = env.now + self.rtt.rto();
         self.arm_user_timeout(env.now);
         Some(self.handshake(TcpFlags::SYN, None, options, window))
     }
@@ -108,7 +110,7 @@ impl Connection {
         let mss = path_mss(self.path, self.family);
         let options = answer(&self.negotiated, mss, env.now);
         let window = self.syn_window();
-        self.timers.retransmit = env.now + self.rtt.rto(env.config);
+        self.timers.retransmit = env.now + self.rtt.rto();
         self.handshake(TcpFlags::SYN, Some(self.rcv.nxt.0), options, window)
     }
 
@@ -144,6 +146,9 @@ impl Connection {
             return Some(self.send_new(env, plan));
         }
         let available = self.record_end(nxt, end).since(nxt);
+        if self.is_held_back(env) {
+            return None;
+        }
         // A window that shrank may end before what was sent.
         let window = self.snd.edge.since(self.snd.una);
         let window = window.saturating_sub(self.flight());
@@ -156,7 +161,7 @@ impl Connection {
             }
             return None;
         }
-        if self.flight() == 0 && env.now.since(self.snd.last_sent) > self.rtt.rto(env.config) {
+        if self.flight() == 0 && env.now.since(self.snd.last_sent) > self.rtt.rto() {
             let mss = self.data_mss();
             self.cc.on_idle(mss, env.config.initial_cwnd_segments);
         }
@@ -164,7 +169,7 @@ impl Connection {
         if room < len.min(piece) {
             return None;
         }
-        len = len.min(room).min(self.path.gso_max.max(piece));
+        len = len.min(room).min(self.at_once(env, piece));
         let tail = len % piece;
         if tail > 0 && !self.may_send_tail(nxt, len, available, piece) {
             len -= tail;
@@ -180,8 +185,19 @@ impl Connection {
     /// How many bytes congestion control lets leave now.
     #[inline]
     fn room(&self, piece: u32) -> u32 {
+        if self.recovery.is_calm() {
+            let flight = self.flight();
+            let room = self.cc.cwnd().saturating_sub(flight);
+            return if flight == 0 { room.max(piece) } else { room };
+        }
+        self.room_in_trouble(piece)
+    }
+
+    #[inline(never)]
+    fn room_in_trouble(&self, piece: u32) -> u32 {
         let pipe = self.pipe();
-        let room = match self.recovery.room() {
+        // Where a model says how much may be on its way, it does so in recovery, too.
+        let room = match self.recovery.room().filter(|_| !self.cc.has_model()) {
             Some(room) => room,
             None => self.cc.cwnd().saturating_sub(pipe),
         };
@@ -201,14 +217,16 @@ impl Connection {
         if nxt != self.write_end() {
             segment = self.new_data(env);
         }
-        if segment.is_none() && self.flight() > 0 {
-            let start = nxt - self.data_mss().min(self.flight());
+        if segment.is_none() && self.flight() > 0 && self.recovery.sent.sacked() == 0 {
+            // Blocks that are owed to the peer take room.
+            let piece = self.plan(env.now, nxt, 0, TcpFlags::NONE).piece;
+            let start = nxt - piece.min(self.flight());
             segment = self.retransmit(env, (start, nxt));
         }
         match segment {
             Some(_) => {
                 env.stats.tail_probes += 1;
-                self.restart_retransmit(env);
+                self.restart_retransmit(env, Cause::Sent);
             }
             None => self.recovery.forget_probe(),
         }
@@ -261,10 +279,15 @@ impl Connection {
         if self.timers.held != Instant::MAX {
             self.disarm_release();
         }
-        self.recovery.on_sent(plan.seq, nxt, env.now);
+        let before = self.flight() - nxt.since(plan.seq);
+        self.recovery.on_sent(plan.seq, nxt, env.now, self.flight());
+        self.pace(env, plan.len);
         self.wake_writers(env);
-        if self.timers.retransmit == Instant::MAX {
-            self.restart_retransmit(env);
+        // RFC 8985 7.2: what follows a single segment can be probed for sooner.
+        let mss = self.data_mss();
+        let grew = before <= mss && self.flight() > mss && self.pending != Pending::Reordering;
+        if self.timers.retransmit == Instant::MAX || grew {
+            self.restart_retransmit(env, Cause::Sent);
         }
         self.build(env, plan)
     }
@@ -275,6 +298,9 @@ impl Connection {
         env: &mut Env<'_>,
         (start, end): (SeqNum, SeqNum),
     ) -> Option<SegmentOut> {
+        if self.is_held_back(env) {
+            return None;
+        }
         let mut plan = self.plan(env.now, start, 0, TcpFlags::NONE);
         let room = self.room(plan.piece);
         let data_end = self.snd.queue.end();
@@ -285,7 +311,7 @@ impl Connection {
             if room < len.min(plan.piece) {
                 return None;
             }
-            len = len.min(room).min(self.path.gso_max.max(plan.piece));
+            len = len.min(room).min(self.at_once(env, plan.piece));
             if len > plan.piece {
                 len -= len % plan.piece;
             }
@@ -303,13 +329,67 @@ impl Connection {
                 upto += 1;
             }
         }
-        self.recovery.on_retransmit(start, upto, env.now);
+        self.recovery
+            .on_retransmit(start, upto, env.now, self.flight());
+        self.pace(env, plan.len);
         if self.timers.retransmit == Instant::MAX {
-            self.restart_retransmit(env);
+            self.restart_retransmit(env, Cause::Sent);
         }
         env.stats.retransmits += 1;
         env.stats.retransmitted_bytes += u64::from(plan.len);
         Some(self.build(env, plan))
+    }
+
+    /// Whether the next segment has to wait for its turn. A probe need not.
+    #[inline]
+    fn is_held_back(&mut self, env: &Env<'_>) -> bool {
+        if self.paced_until <= env.now || self.recovery.is_probe_due() {
+            return false;
+        }
+        self.timers.pace = self.paced_until;
+        true
+    }
+
+    /// The rate at which to send, in bytes per second, where segments are spread over time.
+    #[inline]
+    fn pacing(&self, env: &Env<'_>) -> Option<u64> {
+        match self.cc.has_model() || env.config.pacing.is_on() {
+            true => self.cc.pacing(self.rtt.srtt_nanos()),
+            false => None,
+        }
+    }
+
+    /// How many bytes may leave as one.
+    #[inline]
+    fn at_once(&self, env: &Env<'_>, piece: u32) -> u32 {
+        let most = self.path.gso_max.max(piece);
+        match self.pacing(env) {
+            Some(rate) => most.min(quantum(rate, piece)),
+            None => most,
+        }
+    }
+
+    /// So many bytes leave: from when on others may.
+    #[inline]
+    fn pace(&mut self, env: &Env<'_>, len: u32) {
+        if let Some(rate) = self.pacing(env) {
+            self.pace_at(env.now, rate, len);
+        }
+    }
+
+    #[inline(never)]
+    fn pace_at(&mut self, now: Instant, rate: u64, len: u32) {
+        let pause = u64::from(len) * 1_000_000_000 / rate.max(1);
+        let from = self.paced_until.max(now).as_nanos();
+        self.paced_until = Instant::from_nanos(from.saturating_add(pause));
+        let (pipe, nxt) = (self.pipe(), self.snd.nxt);
+        let starved = nxt == self.write_end() && pipe < self.cc.cwnd();
+        if let Some(model) = self.cc.model() {
+            model.on_sent(now, len, pipe, nxt);
+            if starved {
+                model.on_starved(pipe);
+            }
+        }
     }
 
     /// A segment that asks for an acknowledgement: it lies before what the peer expects.
@@ -408,9 +488,14 @@ impl Connection {
         let promised = self.rcv.promised();
         let window = self.window_to_offer().min(65_535 << shift);
         let mut field = window >> shift;
-        // RFC 7323 2.4: rounding down must not take back what was promised.
+        // RFC 7323 2.4: rounding down should not take back what was promised. Rounding up must not promise what there
+        // is no room for: then the field is rounded down all the same, and the edge stays where it was.
         if field << shift < promised && field < 65_535 {
-            field = promised.div_ceil(1 << shift).min(65_535);
+            let up = promised.div_ceil(1 << shift).min(65_535);
+            let free = self.rcv.buffer;
+            if (up << shift) as usize <= free.saturating_sub(self.rcv.queue.len()) {
+                field = up;
+            }
         }
         self.rcv.advertised = self.rcv.nxt + promised.max(field << shift);
         field as u16

@@ -13,6 +13,8 @@ pub(in crate::transport::tcp) struct Timers {
     pub(super) delayed_ack: Instant,
     pub(super) persist: Instant,
     pub(super) keepalive: Instant,
+    /// When a segment that has to wait for its turn may leave.
+    pub(super) pace: Instant,
     /// When a connection without a socket ends, whatever the peer does: its linger time is over, or it
     /// has been in FIN-WAIT-2 for long.
     pub(super) orphan: Instant,
@@ -31,8 +33,15 @@ pub(super) enum Pending {
     Reordering,
 }
 
-/// RFC 8985 7.2, WCDelAckT: how long the acknowledgement of a single segment may be delayed.
-const WORST_DELAYED_ACK: Duration = Duration::from_millis(200);
+/// Why the timer is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Something was acknowledged.
+    Acknowledged,
+    /// Something was sent, or taken for lost.
+    Sent,
+}
+
 /// RFC 7765 4: rrthresh, in segments.
 const RESTART_THRESHOLD: u32 = 4;
 
@@ -43,6 +52,7 @@ impl Default for Timers {
             delayed_ack: Instant::MAX,
             persist: Instant::MAX,
             keepalive: Instant::MAX,
+            pace: Instant::MAX,
             orphan: Instant::MAX,
             held: Instant::MAX,
         }
@@ -57,6 +67,7 @@ impl Timers {
             .min(self.delayed_ack)
             .min(self.persist)
             .min(self.keepalive)
+            .min(self.pace)
             .min(self.orphan)
             .min(self.held)
     }
@@ -75,13 +86,16 @@ impl Connection {
             self.timers.delayed_ack = Instant::MAX;
             self.rcv.acks_due = self.rcv.acks_due.max(1);
         }
+        if self.timers.pace <= now {
+            self.timers.pace = Instant::MAX;
+        }
         if self.timers.retransmit <= now {
             self.timers.retransmit = Instant::MAX;
             match self.pending {
                 Pending::Timeout => self.on_retransmission_timeout(env),
                 Pending::Probe => {
                     self.recovery.probe();
-                    self.restart_retransmit(env);
+                    self.restart_retransmit(env, Cause::Sent);
                 }
                 Pending::Reordering => self.on_reordering(env),
             }
@@ -110,7 +124,7 @@ impl Connection {
         if !self.count_retry(env) {
             return;
         }
-        self.rtt.back_off();
+        self.rtt.back_off(env.config);
         self.snd.timed_out = env.now;
         match &mut self.state {
             State::SynSent(s) => s.syn = Due::Now,
@@ -173,7 +187,7 @@ impl Connection {
     /// RFC 6298 5.1 to 5.3: (re)starts the retransmission timer, or stops it when nothing is
     /// outstanding. A tail loss probe comes first where one helps.
     #[inline]
-    pub(super) fn restart_retransmit(&mut self, env: &Env<'_>) {
+    pub(super) fn restart_retransmit(&mut self, env: &Env<'_>, cause: Cause) {
         self.pending = Pending::Timeout;
         let flight = self.flight();
         if flight == 0 {
@@ -181,38 +195,37 @@ impl Connection {
             return;
         }
         self.arm_user_timeout(env.now);
-        let rto = self.rtt.rto(env.config);
-        self.timers.retransmit = env.now + rto;
-        if !self.recovery.is_open() {
+        let (now, rto) = (env.now.as_nanos(), self.rtt.rto_nanos());
+        self.timers.retransmit = Instant::from_nanos(now.saturating_add(rto));
+        // RFC 8985 7.3: after a probe the timeout is the whole one.
+        if !self.recovery.may_probe() {
             return;
         }
         let mss = self.data_mss();
         if self.negotiated.sack == SackUse::Yes
-            && self.recovery.may_probe()
-            && !self.rtt.is_backed_off()
-            && let Some(srtt) = self.rtt.srtt()
+            && let Some(patience) = self.rtt.patience(env.config, flight <= mss)
+            && patience < rto
         {
-            // RFC 8985 7.2, with the peer's delayed acknowledgement for more than one segment, too: the last one of
-            // an odd number waits as well.
-            let delayed = match flight <= mss {
-                true => WORST_DELAYED_ACK,
-                false => env.config.delayed_ack,
-            };
-            let patience = srtt * 2 + delayed;
-            if patience < rto {
-                self.timers.retransmit = env.now + patience;
-                self.pending = Pending::Probe;
-                return;
-            }
+            self.timers.retransmit = Instant::from_nanos(now.saturating_add(patience));
+            self.pending = Pending::Probe;
+            return;
         }
-        // RFC 7765 4: where there is too little for a fast retransmission, the timeout counts from when the oldest
-        // segment left.
-        if flight < RESTART_THRESHOLD * mss
-            && self.snd.nxt == self.write_end()
+        if cause == Cause::Acknowledged && flight < RESTART_THRESHOLD * mss {
+            self.count_from_oldest(now, rto);
+        }
+    }
+
+    // RFC 7765 4: where there is too little for a fast retransmission, the timeout counts from when the oldest segment
+    // left.
+    #[inline(never)]
+    fn count_from_oldest(&mut self, now: u64, rto: u64) {
+        if self.snd.nxt == self.write_end()
             && let Some(oldest) = self.recovery.sent.oldest()
-            && oldest + rto > env.now
         {
-            self.timers.retransmit = oldest + rto;
+            let at = oldest.as_nanos().saturating_add(rto);
+            if at > now {
+                self.timers.retransmit = Instant::from_nanos(at);
+            }
         }
     }
 

@@ -10,7 +10,6 @@ use crate::packet::Payload;
 use crate::transport::edge::{ReadMode, Readiness};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::challenge::Challenge;
-use crate::transport::tcp::config::TcpConfig;
 use crate::transport::tcp::info::TcpInfo;
 use crate::transport::tcp::options::{Options, Path};
 use crate::transport::tcp::segment::IcmpKind;
@@ -260,7 +259,7 @@ impl Connection {
         self.snd.buffer = options.send_buffer.unwrap_or(self.snd.buffer);
         self.rcv.buffer = options.recv_buffer.unwrap_or(self.rcv.buffer);
         if options.congestion != before.congestion {
-            self.cc.change(options.congestion);
+            self.change_congestion();
         }
         let times = |o: &Options| (o.keepalive, o.keepalive_idle, o.keepalive_interval);
         if times(&options) != times(before) {
@@ -361,13 +360,13 @@ impl Connection {
         }
     }
 
-    pub(in crate::transport::tcp) fn info(&self, config: &TcpConfig) -> TcpInfo {
+    pub(in crate::transport::tcp) fn info(&self) -> TcpInfo {
         TcpInfo {
             state: self.reported_state(),
             srtt: self.rtt.srtt(),
             rttvar: self.rtt.variation(),
             min_rtt: self.rtt.least(),
-            rto: self.rtt.rto(config),
+            rto: self.rtt.rto(),
             cwnd: self.cc.cwnd(),
             ssthresh: self.cc.ssthresh(),
             mss: self.data_mss(),

@@ -165,17 +165,18 @@ fn a_timeout_by_a_sudden_delay_is_undone() {
         let before = cwnd(&w, a);
         let until = w.now + MS * 450;
         w.fate = Some(Box::new(move |now, host, _| {
+            // The path stalls, and goes on in order.
             match host == A && now < until {
-                true => Fate::Late(MS * 500),
+                true => Fate::Late((until + MS * 50).since(now)),
                 false => Fate::Arrives,
             }
         }));
         carry(&mut w, a, b, 40);
         let stats = w.hosts[A].tcp.stats();
         assert_eq!(stats.timeouts, 1);
-        // What left before the delay ended is overtaken afterwards, which is a mistake as well.
+        // What leaves after the delay may overtake what left before its end, which is a mistake as well.
         let all = stats.timeouts + stats.fast_recoveries;
-        assert_eq!(stats.undone_recoveries, all);
+        assert_eq!(stats.undone_recoveries, all, "{stats:?}");
         assert!(cwnd(&w, a) >= before, "{} {before}", cwnd(&w, a));
         // Not the whole flight.
         assert!(stats.retransmits < 10, "{}", stats.retransmits);
@@ -219,4 +220,92 @@ fn the_timeout_counts_from_the_oldest_segment_when_there_are_few() {
     let waited = sent[2].0 - sent[0].0;
     // The acknowledgement came after 10 ms and 40 ms of waiting for company, and RTTVAR has its floor.
     assert!(waited < MS * 225, "{waited:?}");
+}
+
+// A copy that the network made says nothing of the loss.
+#[test]
+fn a_segment_that_the_network_doubled_does_not_undo_a_recovery() {
+    let (mut w, a, b) = open(TcpConfig::default());
+    on_data(&mut w, |n| match n {
+        4 => Fate::Lost,
+        6 => Fate::Twice(MS * 3),
+        _ => Fate::Arrives,
+    });
+    carry(&mut w, a, b, 10);
+    let stats = w.hosts[A].tcp.stats();
+    assert_eq!((stats.fast_recoveries, stats.retransmits), (1, 1));
+    assert_eq!(stats.undone_recoveries, 0);
+}
+
+// RFC 8985 7.3: the timeout after a probe is a whole one, so that its answer can come before.
+#[test]
+fn a_probe_is_answered_before_the_timeout() {
+    let net = Net {
+        delay: MS * 30,
+        ..Net::default()
+    };
+    let mut w = World::new(1, net);
+    let (a, b) = w.pair();
+    for _ in 0..8 {
+        carry(&mut w, a, b, 20);
+    }
+    on_data(&mut w, |n| match n {
+        2 | 3 => Fate::Lost,
+        _ => Fate::Arrives,
+    });
+    carry(&mut w, a, b, 4);
+    let stats = w.hosts[A].tcp.stats();
+    assert_eq!((stats.tail_probes, stats.timeouts), (1, 0));
+}
+
+// RFC 8985 7.2: what follows a single segment is probed for as what follows many.
+#[test]
+fn the_probe_is_timed_by_what_is_on_its_way_at_the_end_of_a_burst() {
+    let (mut w, a, b) = open(TcpConfig::default());
+    carry(&mut w, a, b, 20);
+    on_data(&mut w, |n| if n < 6 { Fate::Lost } else { Fate::Arrives });
+    w.write(A, a, &[0; 100]).expect("space");
+    w.write(A, a, &[0; 5 * FULL]).expect("space");
+    w.run_for(MS * 120);
+    let stats = w.hosts[A].tcp.stats();
+    assert_eq!((stats.tail_probes, stats.timeouts), (1, 0));
+}
+
+// RFC 5682 2.1, step 2b: without a segment that could be sent, a timeout is dealt with as ever.
+#[test]
+fn with_crumbs_to_send_only_a_timeout_repairs_at_once() {
+    let config = TcpConfig {
+        sack: Feature::Off,
+        ..plain()
+    };
+    let (mut w, a, b) = open(config);
+    carry(&mut w, a, b, 20);
+    on_data(&mut w, |n| if n < 5 { Fate::Lost } else { Fate::Arrives });
+    w.write(A, a, &pattern(4 * FULL + 100, 1)).expect("space");
+    w.write(A, a, b"ten bytes!").expect("space");
+    w.run_for(MS * 600);
+    assert_eq!(w.read(B, b, 1 << 20).map(|d| d.len()), Ok(4 * FULL + 110));
+    assert_eq!(w.hosts[A].tcp.stats().timeouts, 1);
+}
+
+// RFC 5682 2.1: a timeout in the middle of a recovery may be a mistake; the loss before it was none.
+#[test]
+fn a_timeout_by_a_delay_does_not_undo_the_recovery_before_it() {
+    let (mut w, a, b) = open(plain());
+    let (mut n, until) = (0, w.now + MS * 100);
+    w.fate = Some(Box::new(move |now, host, s| {
+        if host != A || s.payload.is_empty() {
+            return Fate::Arrives;
+        }
+        n += 1;
+        match n {
+            1 => Fate::Lost,
+            11.. if now < until => Fate::Late(MS * 300),
+            _ => Fate::Arrives,
+        }
+    }));
+    carry(&mut w, a, b, 40);
+    let stats = w.hosts[A].tcp.stats();
+    assert_eq!((stats.fast_recoveries, stats.timeouts), (1, 1));
+    assert_eq!(stats.undone_recoveries, 0);
 }

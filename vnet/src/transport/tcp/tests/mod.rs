@@ -80,6 +80,8 @@ pub(super) enum Fate {
     Lost,
     /// It arrives later by so much.
     Late(Duration),
+    /// It arrives, and once more later by so much.
+    Twice(Duration),
 }
 
 type Fates = Box<dyn FnMut(Instant, usize, &SegmentOut) -> Fate>;
@@ -174,13 +176,14 @@ impl World {
         let now = self.now;
         let fate = self.fate.as_mut();
         let fate = fate.map_or(Fate::Arrives, |f| f(now, host, &s));
-        let late = match fate {
-            Fate::Arrives => Duration::ZERO,
+        let (late, again) = match fate {
+            Fate::Arrives => (Duration::ZERO, None),
             Fate::Lost => return,
-            Fate::Late(by) => by,
+            Fate::Late(by) => (by, None),
+            Fate::Twice(by) => (Duration::ZERO, Some(by)),
         };
-        let copies = 1 + u32::from(self.rng.chance(self.net.duplicate));
-        for _ in 0..copies {
+        let doubled = self.rng.chance(self.net.duplicate).then_some(late);
+        for late in [Some(late), doubled, again].into_iter().flatten() {
             let mut at = self.now;
             if let Some(rate) = self.net.bits_per_second {
                 let bits = 8 * (s.header.len() + s.payload.len() + 20) as u64;

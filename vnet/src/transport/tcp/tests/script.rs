@@ -513,3 +513,37 @@ fn forged_sack_blocks_do_no_harm() {
     w.run_for(Duration::from_secs(5));
     assert_eq!(w.read(B, b, 1 << 20), Ok(vec![1; 5000]));
 }
+
+/// A receiver with a buffer of 64 KiB that does not grow, and windows in steps of 512 bytes.
+fn coarse() -> Hand {
+    Hand::with(TcpConfig {
+        recv_buffer: 1 << 16,
+        recv_buffer_auto: Feature::Off,
+        ..TcpConfig::default()
+    })
+}
+
+// RFC 7323 2.4: the window field may be rounded, but not to more than there is room for.
+#[test]
+fn a_reader_that_does_not_read_is_not_sent_more_than_its_buffer_holds() {
+    let mut t = coarse();
+    for n in 0..2000 {
+        for h in t.give(n * 100, NONE, &[0; 100]) {
+            let edge = t.acked(&h) + (u32::from(h.window) << 9);
+            assert!(edge <= 1 << 16, "{n}: {edge}");
+        }
+    }
+    let held = t.w.read(B, t.b, 1 << 20).map(|d| d.len());
+    assert!(held.is_ok_and(|n| n <= 1 << 16), "{held:?}");
+}
+
+#[test]
+fn what_the_window_promises_is_kept_ahead_of_a_gap_too() {
+    let mut t = coarse();
+    let segments = (1 << 16) / 1448;
+    for n in 1..segments {
+        t.give(n * 1448, NONE, &[0; 1448]);
+    }
+    let h = t.give(0, NONE, &[0; 1448]);
+    assert_eq!(i64::from(t.acked(&h[0])), segments * 1448);
+}

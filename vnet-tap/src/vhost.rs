@@ -1,0 +1,395 @@
+//! A guest's virtio-net device as a line: its frames are in its memory, which the emulator shares over a
+//! vhost-user socket, and neither side makes a system call for each of them.
+//!
+//! ```text
+//!   emulator ── requests ──► control (a thread) ──► rings ◄── pump, and who sends to the guest
+//!   guest    ── kicks ─────► epoll ──► pump              ──► calls ──► guest
+//! ```
+//!
+//! The requests are in `control`, a ring and the frames in it in `ring`. Here both directions come
+//! together. Offered are checksums and the segmentation of TCP both ways, buffers that are merged, and up
+//! to [`PAIRS`] pairs of queues, all of which one thread serves.
+
+mod control;
+mod ring;
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use bytes::Buf;
+use parking_lot::Mutex;
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use vnet::Offload;
+use vnet::packet::Packet;
+
+use crate::buffers::Buffers;
+use crate::line::{Agreed, Frame, HEADER_LEN, Halves, Inward, Outward, Written};
+use crate::sys::Bell;
+use ring::{Put, Ring, Taken};
+
+/// Pairs of queues that a guest may use.
+const PAIRS: usize = 8;
+/// Buffers that are given back before the guest is told. It may be waiting for them.
+const TOLD_AFTER: u32 = 16;
+/// Events taken from the kernel at once: there may be more, and they come with the next look.
+const EVENTS: usize = 2 * PAIRS + 1;
+
+/// Features of virtio-net and its rings, by the number of their bit (virtio 1.2, sections 5.1.3 and 6).
+mod feature {
+    pub(super) const CSUM: u64 = 1 << 0;
+    pub(super) const GUEST_CSUM: u64 = 1 << 1;
+    pub(super) const GUEST_TSO4: u64 = 1 << 7;
+    pub(super) const GUEST_TSO6: u64 = 1 << 8;
+    pub(super) const GUEST_ECN: u64 = 1 << 9;
+    pub(super) const HOST_TSO4: u64 = 1 << 11;
+    pub(super) const HOST_TSO6: u64 = 1 << 12;
+    pub(super) const HOST_ECN: u64 = 1 << 13;
+    pub(super) const MRG_RXBUF: u64 = 1 << 15;
+    pub(super) const STATUS: u64 = 1 << 16;
+    pub(super) const CTRL_VQ: u64 = 1 << 17;
+    pub(super) const CTRL_RX: u64 = 1 << 18;
+    pub(super) const MQ: u64 = 1 << 22;
+    pub(super) const INDIRECT_DESC: u64 = 1 << 28;
+    pub(super) const EVENT_IDX: u64 = 1 << 29;
+    /// Not the guest's: that the emulator may ask which features its protocol has.
+    pub(super) const PROTOCOL: u64 = 1 << 30;
+    pub(super) const VERSION_1: u64 = 1 << 32;
+
+    /// What is offered. The emulator serves the control queue itself.
+    pub(super) const OFFERED: u64 = CSUM
+        | GUEST_CSUM
+        | GUEST_TSO4
+        | GUEST_TSO6
+        | GUEST_ECN
+        | HOST_TSO4
+        | HOST_TSO6
+        | HOST_ECN
+        | MRG_RXBUF
+        | STATUS
+        | CTRL_VQ
+        | CTRL_RX
+        | MQ
+        | INDIRECT_DESC
+        | EVENT_IDX
+        | PROTOCOL
+        | VERSION_1;
+}
+
+/// What may be left undone in frames for a guest that has agreed to these features.
+fn offload(features: u64) -> Offload {
+    let segments = feature::GUEST_TSO4 | feature::GUEST_TSO6 | feature::GUEST_ECN;
+    if features & feature::GUEST_CSUM == 0 {
+        Offload::None
+    } else if features & segments != segments {
+        Offload::Checksum
+    } else {
+        Offload::Full
+    }
+}
+
+/// The device, as the pump, those who send to the guest and the emulator's requests share it.
+struct Device {
+    /// Two to a pair: what the guest receives, and what it sends.
+    rings: Vec<Mutex<Ring>>,
+    /// What the guest has agreed to.
+    features: AtomicU64,
+    /// Of kicks, and of the end.
+    events: OwnedFd,
+    /// Set, and rung, when the emulator's requests have ended.
+    has_ended: AtomicBool,
+    end: Mutex<Option<io::Error>>,
+    bell: Bell,
+}
+
+impl Device {
+    fn new() -> io::Result<Device> {
+        let events = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let bell = Bell::new()?;
+        let whatever = epoll::EventData::new_u64(0);
+        // Each ring of it counts once, without being heard.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&events, &bell, whatever, flags)?;
+        let rings: Result<_, _> = (0..2 * PAIRS)
+            .map(|_| Ring::new().map(Mutex::new))
+            .collect();
+        Ok(Device {
+            rings: rings?,
+            features: AtomicU64::new(0),
+            events,
+            has_ended: AtomicBool::new(false),
+            end: Mutex::new(None),
+            bell,
+        })
+    }
+
+    /// The ring with this number, if there is one.
+    fn ring(&self, number: usize) -> Option<&Mutex<Ring>> {
+        self.rings.get(number)
+    }
+
+    /// Those in which the guest receives.
+    fn received_by_guest(&self) -> impl Iterator<Item = &Mutex<Ring>> {
+        self.rings.iter().step_by(2)
+    }
+
+    /// Those in which it sends.
+    fn sent_by_guest(&self) -> impl Iterator<Item = &Mutex<Ring>> {
+        self.rings.iter().skip(1).step_by(2)
+    }
+
+    /// Nothing more is asked. The first reason counts.
+    fn end(&self, why: io::Error) {
+        if !self.has_ended.load(Ordering::SeqCst) {
+            *self.end.lock() = Some(why);
+            self.has_ended.store(true, Ordering::SeqCst);
+            self.bell.ring();
+        }
+    }
+
+    /// The ring for a frame to the guest: one flow stays in one.
+    fn ring_for(&self, packet: &Packet) -> Option<&Mutex<Ring>> {
+        if self.features.load(Ordering::Relaxed) & feature::MQ == 0 {
+            return self.rings.first();
+        }
+        let running = || {
+            self.received_by_guest()
+                .filter(|ring| ring.lock().is_running())
+        };
+        let several = running().count();
+        match several {
+            0 | 1 => running().next(),
+            several => running().nth(flow(packet.head()) as usize % several),
+        }
+    }
+}
+
+/// A number for the flow that a frame belongs to, from its addresses and ports.
+fn flow(head: &[u8]) -> u32 {
+    let about = match head.get(12..14) {
+        Some([0x08, 0x00]) => head.get(26..38),
+        Some([0x86, 0xdd]) => head.get(22..58),
+        _ => None,
+    };
+    let mix = |sum: u32, byte: &u8| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    about.unwrap_or_default().iter().fold(0x811c_9dc5, mix) >> 8
+}
+
+/// Makes a line of a connection to an emulator, which is answered from when the pump's side begins.
+pub(crate) fn line(socket: OwnedFd) -> io::Result<Halves> {
+    let socket = UnixStream::from(socket);
+    // Half a request holds up nobody but its own thread, which the socket's end ends.
+    socket.set_nonblocking(false)?;
+    let device = Arc::new(Device::new()?);
+    let incoming = FromGuest {
+        device: Arc::clone(&device),
+        buffers: Buffers::new(),
+        turn: 0,
+        given_back: 0,
+        was_idle: true,
+        socket,
+        thread: None,
+    };
+    let outgoing = ToGuest {
+        device,
+        given_back: 0,
+    };
+    Ok((Box::new(incoming), Box::new(outgoing)))
+}
+
+struct FromGuest {
+    device: Arc<Device>,
+    buffers: Buffers,
+    /// The pair whose turn it is.
+    turn: usize,
+    /// Buffers given back since the guest was told.
+    given_back: u32,
+    /// Nothing was there at the last look: whoever has something since then kicks.
+    was_idle: bool,
+    socket: UnixStream,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for FromGuest {
+    fn drop(&mut self) {
+        // The emulator may have been first.
+        let _ = self.socket.shutdown(Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            // A panic in it has been printed, and has ended the device.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl FromGuest {
+    /// Takes note of kicks. What comes after this makes the descriptor ready again.
+    fn hear(&self) -> io::Result<()> {
+        let mut events = Vec::with_capacity(EVENTS);
+        let at_once = Timespec::default();
+        epoll::wait(
+            &self.device.events,
+            spare_capacity(&mut events),
+            Some(&at_once),
+        )?;
+        if self.device.has_ended.load(Ordering::SeqCst) {
+            let why = self.device.end.lock().take();
+            return Err(why.unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(())
+    }
+
+    /// Tells the guest what it has got back.
+    fn tell(&mut self) -> io::Result<()> {
+        self.given_back = 0;
+        self.device
+            .sent_by_guest()
+            .try_for_each(|ring| ring.lock().tell())
+    }
+
+    /// The next frame of the ring whose turn it is, or of another one.
+    fn take(&mut self) -> io::Result<Option<Frame>> {
+        for turn in (0..PAIRS).map(|n| (self.turn + n) % PAIRS) {
+            let Some(ring) = self.device.ring(2 * turn + 1) else {
+                continue;
+            };
+            let mut ring = ring.lock();
+            let header_len = ring.header_len();
+            let mut taken = Taken::Nothing;
+            let bytes = self.buffers.read(|buf| {
+                taken = ring.take(buf)?;
+                Ok(taken == Taken::Frame)
+            })?;
+            drop(ring);
+            // No port takes a frame of no bytes: it is refused, and counted.
+            let mut frame = Frame {
+                header: None,
+                bytes: bytes::Bytes::new(),
+            };
+            match (taken, bytes) {
+                (Taken::Nothing, _) => continue,
+                (Taken::Frame, Some(mut bytes)) => {
+                    let mut header = [0; HEADER_LEN];
+                    bytes.copy_to_slice(&mut header[..header_len]);
+                    frame.header = Some(header);
+                    frame.bytes = bytes;
+                }
+                _ => {}
+            }
+            self.turn = (turn + 1) % PAIRS;
+            return Ok(Some(frame));
+        }
+        Ok(None)
+    }
+}
+
+impl Inward for FromGuest {
+    fn begin(&mut self, agreed: Agreed) -> io::Result<()> {
+        let (socket, device) = (self.socket.try_clone()?, Arc::clone(&self.device));
+        let thread = Builder::new().name("vnet-vhost".into());
+        self.thread = Some(thread.spawn(move || control::answer(socket, &device, agreed))?);
+        Ok(())
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.device.events.as_fd()
+    }
+
+    fn read(&mut self) -> io::Result<Option<Frame>> {
+        if self.was_idle {
+            self.was_idle = false;
+            self.hear()?;
+        }
+        loop {
+            if let Some(frame) = self.take()? {
+                self.given_back += 1;
+                if self.given_back >= TOLD_AFTER {
+                    self.tell()?;
+                }
+                return Ok(Some(frame));
+            }
+            self.tell()?;
+            let mut has_more = false;
+            for ring in self.device.sent_by_guest() {
+                has_more |= ring.lock().listen()?;
+            }
+            if !has_more {
+                self.was_idle = true;
+                return Ok(None);
+            }
+        }
+    }
+}
+
+struct ToGuest {
+    device: Arc<Device>,
+    given_back: u32,
+}
+
+impl Outward for ToGuest {
+    fn write(&mut self, mut packet: Packet) -> io::Result<Written> {
+        let header = packet.virtio_header();
+        let features = self.device.features.load(Ordering::Relaxed);
+        let Some(header) = header.and_then(|header| understood(header, features)) else {
+            return Ok(Written::Refused);
+        };
+        let Some(ring) = self.device.ring_for(&packet) else {
+            return Ok(Written::Refused);
+        };
+        let mut ring = ring.lock();
+        let put = ring.put(header, &packet)?;
+        if put == Put::NoRoom {
+            // It may have room once it has heard of what is there.
+            ring.tell()?;
+        }
+        drop(ring);
+        Ok(match put {
+            Put::Refused => Written::Refused,
+            Put::NoRoom => Written::Later(packet),
+            Put::Yes => {
+                self.given_back += 1;
+                if self.given_back >= TOLD_AFTER {
+                    self.flush()?;
+                }
+                Written::Yes
+            }
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<bool> {
+        if std::mem::take(&mut self.given_back) > 0 {
+            self.device
+                .received_by_guest()
+                .try_for_each(|ring| ring.lock().tell())?;
+        }
+        Ok(true)
+    }
+}
+
+/// The header as a guest with these features understands it; `None` when it does not.
+fn understood(mut header: [u8; HEADER_LEN], features: u64) -> Option<[u8; HEADER_LEN]> {
+    // Virtio 1.2, section 5.1.6.4.1: flags and kinds that were not agreed to are not to be sent.
+    let [flags, kind, ..] = &mut header;
+    if features & feature::GUEST_CSUM == 0 {
+        // VIRTIO_NET_HDR_F_DATA_VALID is a favour; VIRTIO_NET_HDR_F_NEEDS_CSUM is not.
+        *flags &= 1;
+        if *flags != 0 {
+            return None;
+        }
+    }
+    let needed = match *kind & 0x7f {
+        0 => 0,
+        1 => feature::GUEST_TSO4,
+        4 => feature::GUEST_TSO6,
+        _ => return None,
+    };
+    let needed = match *kind & 0x80 {
+        0 => needed,
+        _ => needed | feature::GUEST_ECN,
+    };
+    (features & needed == needed).then_some(header)
+}

@@ -567,7 +567,7 @@ fn check_size(stack: &Stack, id: BridgeId, more: usize) -> Result<(), AdminError
 
 /// The stations that a bridge knows, in the order of their addresses and VLANs.
 fn stations(stack: &Stack, bridge: &Bridge, now: Instant) -> Vec<StationInfo> {
-    let info = |s: &FdbEntry| StationInfo {
+    let info = |s: FdbEntry| StationInfo {
         mac: s.mac,
         interface: netif_of(stack, s.ifid).name.to_string(),
         vid: s.fid.vid(),
@@ -643,8 +643,8 @@ pub(super) fn view(stack: &Stack, netif: &Netif, now: Instant) -> Option<BridgeV
     let bridge = stack.bridges.get(netif.kind.bridge()?).expect(THERE);
     let mut members = member_infos(stack, bridge);
     members.sort_by(|a, b| a.name.cmp(&b.name));
-    let is_static = |s: &&FdbEntry| s.origin == Origin::Static;
-    let station = |s: &FdbEntry| StaticStation {
+    let is_static = |s: &FdbEntry| s.origin == Origin::Static;
+    let station = |s: FdbEntry| StaticStation {
         mac: s.mac,
         interface: netif_of(stack, s.ifid).name.to_string(),
         vid: s.fid.vid(),

@@ -45,7 +45,7 @@ use crate::packet::header::EtherHeader;
 use crate::packet::header::ether::ETHER_LEN;
 use crate::packet::tag::Tpid;
 use crate::packet::{MacAddr, Packet};
-use fdb::{Class, Fdb, FdbEntry, Fid, Learned, Origin, Source, is_learned};
+use fdb::{Class, Fdb, Fid, Learned, Origin, Place, Source, is_learned};
 use introduce::Introductions;
 use slotmap::SecondaryMap;
 use snooping::read::{Says, ToGroup};
@@ -250,7 +250,7 @@ impl Bridge {
             }
             vlans
         });
-        if config.vlans != self.config.vlans
+        if (config.vlans != self.config.vlans || config.mode == BridgeMode::Hub)
             && let Some(snooper) = &mut self.snooper
         {
             snooper.forget_all();
@@ -307,6 +307,8 @@ impl Bridge {
             return;
         };
         let vlans = match self.config.vlans {
+            // It reads no answers.
+            _ if self.config.mode == BridgeMode::Hub => BTreeSet::new(),
             None => BTreeSet::from([Fid::ALL]),
             Some(_) => {
                 let untagged = self.member_configs.values().map(|c| &c.vlans.untagged);
@@ -407,7 +409,7 @@ impl Bridge {
         }
         let station = match is_group {
             true => None,
-            false => self.fdb.lookup(now, class.vlan, header.dst).copied(),
+            false => self.fdb.lookup(now, class.vlan, header.dst),
         };
         let local = station.filter(|s| s.origin == Origin::Local);
         if is_group || self.config.mode == BridgeMode::Hub {
@@ -458,14 +460,14 @@ impl Bridge {
     /// bridge's interface. By a member it does not come in where VLANs are told apart: on its own, a member
     /// is in none.
     #[inline]
-    fn takes(&self, packet: &Packet, station: &FdbEntry) -> bool {
+    fn takes(&self, packet: &Packet, station: &Place) -> bool {
         let by_member = station.origin == Origin::Local && self.vlans.is_none();
         (station.ifid == self.ifid || by_member) && self.host(packet).is_some()
     }
 
     /// Whether a station is behind another member than `from`.
     #[inline]
-    fn is_behind_another(&self, from: IfId, station: &FdbEntry) -> bool {
+    fn is_behind_another(&self, from: IfId, station: &Place) -> bool {
         station.origin != Origin::Local && station.ifid != from && station.ifid != self.ifid
     }
 
@@ -530,7 +532,8 @@ impl Bridge {
     ) -> Result<Flood, DropReason> {
         let tags = packet.meta.tags;
         let behind_own = match self.vlans {
-            None => tags.outer(),
+            // IEEE 802.1Q-2018, clause 6.9: VID 0 says that there is only a priority.
+            None => tags.iter().find(|tag| tag.vid() != 0),
             Some(_) => tags.inner(),
         };
         let Some(snooper) = self.snooper.as_mut().filter(|_| behind_own.is_none()) else {
@@ -541,11 +544,14 @@ impl Bridge {
             Ok(None) => Ok(Flood::Multicast),
             Ok(Some(ToGroup::Heard(heard))) => {
                 snooper.heard(now, class.vlan, from, &heard);
-                Ok(match heard.says {
-                    // Section 2.1.1 (1) a: hosts are not to hear each other's.
-                    Says::Memberships(_) => Flood::Routers,
-                    Says::Query { .. } | Says::Hello(_) => Flood::Multicast,
-                })
+                let is_report = matches!(heard.says, Says::Memberships(_));
+                // Section 2.1.1 (1) a: hosts are not to hear each other's.
+                Ok(
+                    match is_report && snooper.is_for_routers(now, class.vlan, &heard) {
+                        true => Flood::Routers,
+                        false => Flood::Multicast,
+                    },
+                )
             }
             Ok(Some(ToGroup::Data(group))) => Ok(match snooper.audience(now, class.vlan, group) {
                 Audience::All => Flood::Multicast,
@@ -608,7 +614,7 @@ impl Bridge {
         }
         match self.fdb.lookup(now, vlan, dst) {
             None => Output::Flood(Flood::Unknown),
-            Some(&station) if self.is_behind_another(self.ifid, &station) => {
+            Some(station) if self.is_behind_another(self.ifid, &station) => {
                 Output::Forward(station.ifid)
             }
             Some(_) => Output::Drop(self.filtered()),

@@ -215,6 +215,7 @@ impl Tags {
     }
 
     /// Adds one in front of those there are, of which there is at most one.
+    #[inline]
     pub(super) fn add_outer(&mut self, tag: Tag) {
         debug_assert!(!self.is_full());
         self.tpids = self.tpids & !Tags::TPIDS | (self.tpids & 0b11) << 4 | tag.tpid as u8;
@@ -222,6 +223,7 @@ impl Tags {
     }
 
     /// Takes the outer one.
+    #[inline]
     pub(super) fn pop_outer(&mut self) -> Option<Tag> {
         let tag = self.outer()?;
         self.tpids = self.tpids & !Tags::TPIDS | (self.tpids & 0x30) >> 4;

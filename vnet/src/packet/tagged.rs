@@ -47,16 +47,23 @@ impl Packet {
     }
 
     /// Puts a tag in front of those that a frame has.
+    #[inline]
     pub(crate) fn push_tag(&mut self, tag: Tag) {
-        if self.meta.tags.is_full()
-            && let Some(inner) = self.meta.tags.pop_inner()
-        {
-            self.write_tag(inner);
+        if self.meta.tags.is_full() {
+            self.write_inner_tag();
         }
         self.meta.tags.add_outer(tag);
     }
 
+    #[cold]
+    fn write_inner_tag(&mut self) {
+        if let Some(inner) = self.meta.tags.pop_inner() {
+            self.write_tag(inner);
+        }
+    }
+
     /// Takes the outer tag of a frame whose tags [are off](Packet::take_tags_off).
+    #[inline]
     pub(crate) fn pop_tag(&mut self) -> Option<Tag> {
         self.meta.tags.pop_outer()
     }

@@ -61,8 +61,9 @@ resources! {
     Routes = "routes",
     /// Neighbours. At the limit, an old entry is replaced, or the packet is dropped ([`DropReason::NeighbourLimit`]).
     Neighbours = "neighbours",
-    /// Stations that bridges know, learned or static. At the limit, adding one fails, and no more are learned: frames for
-    /// others are flooded.
+    /// Stations that bridges know, learned or static, and members of groups and routers that snooping bridges know. At the
+    /// limit, adding a station fails, and no more are learned: frames for others are flooded, and groups of which there is
+    /// no room to know are treated as those in which nobody is.
     Stations = "stations",
     /// Bytes of fragments that wait for the rest of their datagram. At the limit, the oldest datagram is dropped
     /// ([`DropReason::FragmentLimit`]).

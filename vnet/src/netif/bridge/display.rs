@@ -154,10 +154,14 @@ impl fmt::Display for MemberConfig {
         part(router.is_on(), format_args!("router"));
         part(sticky.is_on(), format_args!("sticky"));
         if let Some(most) = max_stations {
-            part(true, format_args!("at most {most} stations"));
+            part(
+                true,
+                format_args!("at most {most} station{}", plural(*most)),
+            );
         }
         if let Some(most) = max_stations_in_vlan {
-            part(true, format_args!("at most {most} stations in each VLAN"));
+            let s = plural(*most);
+            part(true, format_args!("at most {most} station{s} in each VLAN"));
         }
         let limits = [
             (storm.broadcast, "broadcasts"),
@@ -242,6 +246,14 @@ impl fmt::Display for MemberVlans {
     }
 }
 
+/// What a noun for so many ends in.
+fn plural(n: u32) -> &'static str {
+    match n {
+        1 => "",
+        _ => "s",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
@@ -317,7 +329,7 @@ mod tests {
         };
         assert_eq!(
             member.to_string(),
-            "no learning, no discovery, private, no broadcasts, no multicasts, router, sticky, at most 2 stations, at most 1 stations in each VLAN, at most 10 broadcasts/s, at most 3 unknown unicasts/s, span, port priority 16, path cost 7, edge port, shared segment, BPDU guard, \
+            "no learning, no discovery, private, no broadcasts, no multicasts, router, sticky, at most 2 stations, at most 1 station in each VLAN, at most 10 broadcasts/s, at most 3 unknown unicasts/s, span, port priority 16, path cost 7, edge port, shared segment, BPDU guard, \
              root guard, untagged 5, PVID 5, tags refused"
         );
     }

@@ -165,7 +165,9 @@ impl Bridge {
         who: Introduction,
         packet: &mut Packet,
     ) -> bool {
-        let Some(&station) = self.fdb.lookup(now, who.fid, who.mac) else {
+        let is_up = ifs.get(self.ifid).is_some_and(|i| i.is_running());
+        let station = self.fdb.lookup(now, who.fid, who.mac);
+        let Some(station) = station.filter(|_| is_up) else {
             return false;
         };
         if let Some(vlans) = &self.vlans {

@@ -100,6 +100,19 @@ pub(crate) struct FdbEntry {
     pub seen_in: Fid,
 }
 
+/// What is known of a station as far as it matters for a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// For which VLANs the entry is.
+    pub(crate) fid: Fid,
+    /// The interface it is behind; of a local one, the interface itself.
+    pub(crate) ifid: IfId,
+    /// Where the entry comes from.
+    pub(crate) origin: Origin,
+    /// In which VLAN its last frame was; none, where there was no frame.
+    pub(crate) seen_in: Fid,
+}
+
 /// What became of a source address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Learned {
@@ -133,15 +146,19 @@ pub(crate) struct Source {
 }
 
 /// An entry, where it is looked up: in the index itself, so that a frame costs no more steps through memory than it
-/// must.
+/// must, and as small as can be, so that many of them are in a cache. Its VLAN and address are its key.
 struct Station {
-    entry: FdbEntry,
+    ifid: IfId,
+    seen: Instant,
     id: EntryId,
+    seen_in: Fid,
+    origin: Origin,
 }
 
 /// What is seldom needed of it.
 struct Slot {
     key: Key,
+    moves: u32,
     armed: Armed,
 }
 
@@ -150,28 +167,47 @@ enum Met {
     /// Nothing new.
     Known(Learned),
     /// It is behind another member than in this database.
-    Elsewhere(Fid),
+    Elsewhere,
     /// The entry is gone, but for its memory.
-    TooOld(Fid),
+    TooOld,
 }
 
 impl Station {
     /// A frame of it has come in.
     #[inline]
     fn meets(&mut self, now: Instant, max_age: Duration, class: Class, from: IfId) -> Met {
-        let entry = &mut self.entry;
-        match entry.origin {
+        match self.origin {
             Origin::Local => Met::Known(Learned::Own),
-            Origin::Static | Origin::Sticky if entry.ifid == from => Met::Known(Learned::Known),
+            Origin::Static | Origin::Sticky if self.ifid == from => Met::Known(Learned::Known),
             Origin::Static | Origin::Sticky => Met::Known(Learned::Pinned),
-            Origin::Learned if !max_age.is_zero() && now - entry.seen >= max_age => {
-                Met::TooOld(entry.fid)
-            }
-            Origin::Learned if entry.ifid != from => Met::Elsewhere(entry.fid),
+            Origin::Learned if self.expiry(max_age) <= now => Met::TooOld,
+            Origin::Learned if self.ifid != from => Met::Elsewhere,
             Origin::Learned => {
-                (entry.seen, entry.seen_in) = (now, class.vlan);
+                (self.seen, self.seen_in) = (now, class.vlan);
                 Met::Known(Learned::Known)
             }
+        }
+    }
+
+    /// When the entry is too old, where entries of that age are.
+    #[inline]
+    fn expiry(&self, max_age: Duration) -> Instant {
+        match self.origin {
+            Origin::Learned if !max_age.is_zero() => self.seen + max_age,
+            _ => Instant::MAX,
+        }
+    }
+
+    /// All that is known of it.
+    fn entry(&self, slot: &Slot) -> FdbEntry {
+        FdbEntry {
+            fid: slot.key.fid(),
+            mac: slot.key.mac(),
+            ifid: self.ifid,
+            origin: self.origin,
+            seen: self.seen,
+            moves: slot.moves,
+            seen_in: self.seen_in,
         }
     }
 }
@@ -186,6 +222,15 @@ impl Key {
         let [a, b, c, d, e, f] = mac.0;
         let [high, low] = fid.0.to_be_bytes();
         Key(u64::from_be_bytes([high, low, a, b, c, d, e, f]))
+    }
+
+    fn fid(self) -> Fid {
+        Fid((self.0 >> 48) as u16)
+    }
+
+    fn mac(self) -> MacAddr {
+        let [_, _, a, b, c, d, e, f] = self.0.to_be_bytes();
+        MacAddr([a, b, c, d, e, f])
     }
 }
 
@@ -254,13 +299,20 @@ impl Fdb {
     /// What is known of that address in a VLAN, unless it is unknown or too old: by the entry for that VLAN, or else
     /// the one for all.
     #[inline]
-    pub(crate) fn lookup(&self, now: Instant, vlan: Fid, mac: MacAddr) -> Option<&FdbEntry> {
-        let mut found = self.index.get(&Key::new(vlan, mac));
+    pub(crate) fn lookup(&self, now: Instant, vlan: Fid, mac: MacAddr) -> Option<Place> {
+        let mut fid = vlan;
+        let mut found = self.index.get(&Key::new(fid, mac));
         if found.is_none() && vlan != Fid::ALL {
-            found = self.index.get(&Key::new(Fid::ALL, mac));
+            fid = Fid::ALL;
+            found = self.index.get(&Key::new(fid, mac));
         }
-        let entry = &found?.entry;
-        (now < self.expiry(entry)).then_some(entry)
+        let station = found.filter(|station| now < station.expiry(self.max_age))?;
+        Some(Place {
+            fid,
+            ifid: station.ifid,
+            origin: station.origin,
+            seen_in: station.seen_in,
+        })
     }
 
     /// Notes that a frame came from `mac` at `ifid`. The caller sees to it that `mac` is a
@@ -275,14 +327,16 @@ impl Fdb {
     ) -> Learned {
         let max_age = self.max_age;
         let meets = |station: &mut Station| station.meets(now, max_age, class, from.ifid);
-        let mut met = self.index.get_mut(&Key::new(class.vlan, mac)).map(meets);
-        if met.is_none() && class.vlan != Fid::ALL {
-            met = self.index.get_mut(&Key::new(Fid::ALL, mac)).map(meets);
+        let mut fid = class.vlan;
+        let mut met = self.index.get_mut(&Key::new(fid, mac)).map(meets);
+        if met.is_none() && fid != Fid::ALL {
+            fid = Fid::ALL;
+            met = self.index.get_mut(&Key::new(fid, mac)).map(meets);
         }
         match met {
             Some(Met::Known(learned)) => learned,
-            Some(Met::Elsewhere(fid)) => self.follow(now, class, fid, mac, from),
-            Some(Met::TooOld(fid)) => {
+            Some(Met::Elsewhere) => self.follow(now, class, fid, mac, from),
+            Some(Met::TooOld) => {
                 self.remove(fid, mac);
                 self.enter(now, class, mac, from)
             }
@@ -330,8 +384,7 @@ impl Fdb {
         from: Source,
     ) -> Learned {
         self.prune(now);
-        let station = self.index.get(&Key::new(fid, mac));
-        let Some(known) = station.map(|station| station.entry) else {
+        let Some(known) = self.entry(Key::new(fid, mac)) else {
             return self.enter(now, class, mac, from);
         };
         if !self.has_room_behind(&from, fid) {
@@ -430,17 +483,17 @@ impl Fdb {
 
     /// Removes the entry of an address that is for this VLAN, or the one that is for all.
     pub(crate) fn remove(&mut self, fid: Fid, mac: MacAddr) -> Option<FdbEntry> {
-        let Station { entry, id } = self.index.remove(&Key::new(fid, mac))?;
-        if let Some(mut slot) = self.slots.remove(id) {
-            self.ageing.forget(&mut slot.armed);
-        }
+        let station = self.index.remove(&Key::new(fid, mac))?;
+        let mut slot = self.slots.remove(station.id)?;
+        self.ageing.forget(&mut slot.armed);
+        let entry = station.entry(&slot);
         self.discount(&entry);
         Some(entry)
     }
 
     /// Removes every entry that `unwanted` picks, and says how many those were.
     pub(crate) fn remove_if(&mut self, unwanted: impl Fn(&FdbEntry) -> bool) -> usize {
-        let doomed = self.iter().filter(|e| unwanted(e)).map(|e| (e.fid, e.mac));
+        let doomed = self.iter().filter(&unwanted).map(|e| (e.fid, e.mac));
         let doomed: Vec<(Fid, MacAddr)> = doomed.collect();
         for (fid, mac) in &doomed {
             self.remove(*fid, *mac);
@@ -449,8 +502,10 @@ impl Fdb {
     }
 
     /// The entries that are not too old, in the order of the slab.
-    pub(crate) fn list(&self, now: Instant) -> impl Iterator<Item = &FdbEntry> {
-        self.iter().filter(move |e| now < self.expiry(e))
+    pub(crate) fn list(&self, now: Instant) -> impl Iterator<Item = FdbEntry> {
+        let alive = move |station: &Station| now < station.expiry(self.max_age);
+        let stations = self.stations().filter(move |(_, station)| alive(station));
+        stations.map(|(slot, station)| station.entry(slot))
     }
 
     /// Entries of every origin, old ones included whose memory is still taken.
@@ -458,23 +513,41 @@ impl Fdb {
         self.slots.len()
     }
 
-    fn iter(&self) -> impl Iterator<Item = &FdbEntry> {
-        let stations = self.slots.iter().map(|(_, slot)| self.index.get(&slot.key));
-        stations.flatten().map(|station| &station.entry)
+    fn iter(&self) -> impl Iterator<Item = FdbEntry> {
+        self.stations().map(|(slot, station)| station.entry(slot))
     }
 
-    fn expiry(&self, entry: &FdbEntry) -> Instant {
-        match entry.origin {
-            Origin::Learned if !self.max_age.is_zero() => entry.seen + self.max_age,
-            _ => Instant::MAX,
-        }
+    fn stations(&self) -> impl Iterator<Item = (&Slot, &Station)> {
+        let slots = self.slots.iter();
+        slots.filter_map(|(_, slot)| Some((slot, self.index.get(&slot.key)?)))
+    }
+
+    fn entry(&self, key: Key) -> Option<FdbEntry> {
+        let station = self.index.get(&key)?;
+        Some(station.entry(self.slots.get(station.id)?))
     }
 
     fn insert(&mut self, entry: FdbEntry) {
-        let key = Key::new(entry.fid, entry.mac);
+        let FdbEntry {
+            fid,
+            mac,
+            ifid,
+            origin,
+            seen,
+            moves,
+            seen_in,
+        } = entry;
+        let key = Key::new(fid, mac);
         let armed = Armed::default();
-        let id = self.slots.insert(Slot { key, armed });
-        self.index.insert(key, Station { entry, id });
+        let id = self.slots.insert(Slot { key, moves, armed });
+        let station = Station {
+            ifid,
+            seen,
+            id,
+            seen_in,
+            origin,
+        };
+        self.index.insert(key, station);
         self.count(&entry);
         self.arm(id);
     }
@@ -484,7 +557,7 @@ impl Fdb {
             .slots
             .get(id)
             .and_then(|slot| self.index.get(&slot.key));
-        let expiry = station.map(|station| self.expiry(&station.entry));
+        let expiry = station.map(|station| station.expiry(self.max_age));
         if let (Some(expiry), Some(slot)) = (expiry, self.slots.get_mut(id)) {
             self.ageing.arm(&mut slot.armed, id, expiry);
         }
@@ -510,12 +583,12 @@ impl Fdb {
             if !Deadlines::<EntryId>::disarm(&mut slot.armed, at) {
                 continue;
             }
-            let Some(entry) = self.index.get(&slot.key).map(|station| station.entry) else {
-                continue;
-            };
-            match self.expiry(&entry) {
-                expiry if expiry <= now => drop(self.remove(entry.fid, entry.mac)),
-                _ => self.arm(id),
+            let key = slot.key;
+            let expiry = self.index.get(&key).map(|s| s.expiry(self.max_age));
+            match expiry {
+                None => {}
+                Some(expiry) if expiry <= now => drop(self.remove(key.fid(), key.mac())),
+                Some(_) => self.arm(id),
             }
         }
     }
@@ -523,7 +596,7 @@ impl Fdb {
 
 impl Drop for Fdb {
     fn drop(&mut self) {
-        let held = self.iter().map(of_account).sum();
+        let held = self.iter().map(|entry| of_account(&entry)).sum();
         self.account.change(held, 0);
     }
 }
@@ -589,6 +662,12 @@ mod tests {
         let vlan = Fid::of(vid);
         let learned_in = Fid::ALL;
         Class { vlan, learned_in }
+    }
+
+    /// Of 100 000 stations, as many as can be are in a cache.
+    #[test]
+    fn a_station_is_small() {
+        assert_eq!(size_of::<(Key, Station)>(), 40);
     }
 
     #[test]
@@ -899,11 +978,17 @@ mod tests {
                     }
                 }
                 model.age(now);
-                let mut listed: Vec<FdbEntry> = fdb.list(now).copied().collect();
+                let mut listed: Vec<FdbEntry> = fdb.list(now).collect();
                 listed.sort_by_key(|s| (s.fid, s.mac));
                 prop_assert_eq!(&listed, &model.stations.values().copied().collect::<Vec<_>>());
                 for (v, m) in (0..3).flat_map(|v| (0..8).map(move |m| (Fid::of(v), mac(m)))) {
-                    let expected = model.find(v, m).map(|key| &model.stations[&key]);
+                    let expected = model.find(v, m).map(|key| model.stations[&key]);
+                    let expected = expected.map(|FdbEntry { fid, ifid, origin, seen_in, .. }| Place {
+                        fid,
+                        ifid,
+                        origin,
+                        seen_in,
+                    });
                     prop_assert_eq!(fdb.lookup(now, v, m), expected);
                 }
             }

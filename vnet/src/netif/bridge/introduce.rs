@@ -57,7 +57,7 @@ struct Round {
 impl Round {
     /// One of all that are known now, and not behind the member itself.
     fn new(now: Instant, rested: Instant, by: IfId, fdb: &Fdb) -> Round {
-        let beside = |s: &&FdbEntry| s.ifid != by && s.origin != Origin::Local;
+        let beside = |s: &FdbEntry| s.ifid != by && s.origin != Origin::Local;
         let all = fdb.list(now).filter(beside);
         Round {
             left: all.map(|s| (s.fid, s.mac)).collect(),

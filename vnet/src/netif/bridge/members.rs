@@ -12,8 +12,8 @@ use crate::base::id::IfId;
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
 use crate::link::Account;
-use crate::netif::IfTable;
 use crate::netif::member::Member;
+use crate::netif::{AdminState, IfTable};
 use crate::packet::MacAddr;
 use crate::packet::cx::Carrier;
 
@@ -139,6 +139,11 @@ impl Bridges {
     pub(crate) fn state_changed(&mut self, ifs: &mut IfTable, now: Instant, ifid: IfId) {
         let Some(netif) = ifs.get(ifid) else { return };
         if let Some(id) = netif.kind.bridge() {
+            let is_up = netif.admin == AdminState::Up;
+            if let Some(snooper) = self.get_mut(id).and_then(|b| b.snooper.as_mut()) {
+                snooper.runs(now, is_up);
+                self.tend(id);
+            }
             return self.check_ports(ifs, now, id);
         }
         let Some(&Membership { bridge: id, .. }) = netif.on_bridge() else {

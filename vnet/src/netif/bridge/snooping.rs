@@ -3,8 +3,9 @@
 //!
 //! What is kept has the group's address, of either version of IP; reading and writing messages is [`read`]'s, which
 //! knows IGMP and MLD. A group in which somebody is known goes to the members behind which they are and to those that
-//! lead to routers, any other group everywhere, or to routers only, as configured. Nothing is woken for what is too
-//! old: it is as good as not there, and its memory is given back when another group is learned.
+//! lead to routers, any other group everywhere, or to routers only, as configured. In a VLAN in which nobody asks, hosts
+//! do not say in which groups they are, so all groups of that version of IP go everywhere. Nothing is woken for what is
+//! too old: it is as good as not there, and its memory is given back when another group is learned.
 //!
 //! | part | what it is |
 //! |---|---|
@@ -31,9 +32,9 @@ use crate::link::Account;
 
 /// How long they may take after somebody has left a group (section 8.8, and section 9.8).
 const LAST_MEMBER: Duration = Duration::from_secs(1);
-/// No more often is memory looked for when there is no room.
+/// When there is no room, how long it takes until memory is looked for again.
 const PRUNE_PERIOD: Duration = Duration::from_secs(1);
-/// No more often is a member greeted.
+/// How long it takes until the same member is greeted again.
 const GREETING_PERIOD: Duration = Duration::from_secs(1);
 
 /// What a bridge did about groups.
@@ -77,12 +78,12 @@ struct Doubt {
 /// A member about which nothing is known yet.
 #[derive(Debug)]
 struct Newcomer {
-    /// Until when it is sent all groups, of each version of IP.
-    until: [Instant; 2],
     /// When it was asked, or will be.
     greeted: Instant,
-    /// Where it is asked.
+    /// Where it is, in ascending order. It is sent all groups there until it may have answered.
     places: Vec<(Fid, Version)>,
+    /// Until when it is sent all groups elsewhere, where it may be another one's turn to ask.
+    elsewhere: Instant,
 }
 
 /// Entries on the vnet's account, which are given back.
@@ -135,6 +136,8 @@ pub(crate) struct Snooper {
     /// Until when groups go everywhere, because stations may be elsewhere.
     flood_until: Instant,
     prune_at: Instant,
+    /// The bridge is down.
+    is_down: bool,
     /// The network has another shape.
     pub(super) is_stale: bool,
     /// When it is looked at next.
@@ -169,6 +172,7 @@ impl Snooper {
             absent: BTreeSet::new(),
             flood_until: Instant::ZERO,
             prune_at: Instant::ZERO,
+            is_down: false,
             is_stale: false,
             armed: Armed::default(),
             is_listed: false,
@@ -202,11 +206,13 @@ impl Snooper {
         match &heard.says {
             Says::Query { group, response } => {
                 self.counters.queries_in += 1;
+                let until = now + self.config.other_querier();
+                let all = group.is_none().then_some(*response);
+                self.asking.heard(now, (vlan, heard.version), all, until);
                 let Some(router) = heard.from else {
                     // RFC 4541 section 2.1.1 (1) b: it is a switch that has no address.
                     return;
                 };
-                let until = now + self.config.other_querier();
                 self.note_router(now, vlan, from, until);
                 self.elect(now, vlan, router);
                 if let Some(group) = group {
@@ -390,10 +396,22 @@ impl Snooper {
         self.asking = Asking::nowhere();
     }
 
-    /// A member is down.
+    /// A member is down. When it is back, routers behind it are to hear at once who is in a group, so they stay known.
     pub(super) fn absent(&mut self, member: IfId) {
-        self.forget(member);
+        self.groups.retain(|_, members| {
+            members.remove(&member);
+            !members.is_empty()
+        });
+        self.share.settle(self.len() as u64);
         self.absent.insert(member);
+    }
+
+    /// The bridge is up, or is not. When it is again, it does not know what was said meanwhile.
+    pub(super) fn runs(&mut self, now: Instant, is_up: bool) {
+        let was_down = std::mem::replace(&mut self.is_down, !is_up);
+        if was_down && is_up {
+            self.asking.begin_anew(now);
+        }
     }
 
     /// A member is none any more.
@@ -422,28 +440,35 @@ impl Snooper {
             Some(greeted) if greeted > now => greeted,
             Some(greeted) => now.max(greeted + GREETING_PERIOD),
         };
-        let until = Version::ALL.map(|version| match places.iter().any(|(_, v)| *v == version) {
-            true => at + RESPONSE,
-            false => at + self.config.query_interval + RESPONSE,
-        });
+        self.newcomers.retain(|_, n| now < n.elsewhere);
         let newcomer = Newcomer {
-            until,
             greeted: at,
             places,
+            elsewhere: at + self.config.query_interval + RESPONSE,
         };
         self.newcomers.insert(member, newcomer);
         self.greetings.insert((at, member));
     }
 
     /// True while it is not known who is behind a member.
-    fn is_new(&self, now: Instant, member: IfId, group: IpAddr) -> bool {
-        let newcomer = self.newcomers.get(&member);
-        newcomer.is_some_and(|n| now < n.until[Version::of(group) as usize])
+    fn is_new(&self, now: Instant, member: IfId, place: (Fid, Version)) -> bool {
+        let until = |n: &Newcomer| match n.places.binary_search(&place) {
+            Ok(_) => n.greeted + RESPONSE,
+            Err(_) => n.elsewhere,
+        };
+        self.newcomers.get(&member).is_some_and(|n| now < until(n))
+    }
+
+    /// True where those who ask are told who is in a group, and nobody else. Where nobody asks, everybody is told: there
+    /// may be one who only listens.
+    pub(super) fn is_for_routers(&self, now: Instant, vlan: Fid, report: &Heard) -> bool {
+        self.asking.is_asked(now, (vlan, report.version))
     }
 
     /// To whom packets to a group go.
     pub(super) fn audience(&self, now: Instant, vlan: Fid, group: IpAddr) -> Audience {
-        if is_for_all(group) || now < self.flood_until {
+        let is_answered = self.asking.is_answered(now, (vlan, Version::of(group)));
+        if is_for_all(group) || now < self.flood_until || !is_answered {
             return Audience::All;
         }
         let members = self.groups.get(&(vlan, group)).into_iter().flatten();
@@ -458,7 +483,7 @@ impl Snooper {
     pub(super) fn wants(&self, now: Instant, vlan: Fid, group: IpAddr, member: IfId) -> bool {
         self.is_member(now, vlan, group, member)
             || self.is_router(now, vlan, member)
-            || self.is_new(now, member, group)
+            || self.is_new(now, member, (vlan, Version::of(group)))
     }
 
     /// True when somebody behind a member is in a group.
@@ -496,12 +521,8 @@ impl Snooper {
             && at <= now
         {
             self.greetings.pop_first();
-            let newcomer = self.newcomers.get_mut(&member);
-            for (vlan, version) in newcomer
-                .map(|n| std::mem::take(&mut n.places))
-                .into_iter()
-                .flatten()
-            {
+            let newcomer = self.newcomers.get(&member);
+            for (vlan, version) in newcomer.map(|n| n.places.clone()).into_iter().flatten() {
                 if self.asking.asks(now, vlan, version) {
                     self.ask(vlan, version, Some(member), None);
                 }

@@ -56,36 +56,62 @@ impl Behind {
 struct Port {
     /// That of frames without a tag; 0 where there is none.
     pvid: u16,
-    tagged: Bits,
-    untagged: Bits,
+    /// How frames of that one leave, so that it need not be looked up: most are of it.
+    of_pvid: Option<Form>,
     tags: TagPolicy,
     filters: bool,
+    tagged: Bits,
+    untagged: Bits,
 }
 
 impl Port {
     fn new(vlans: &MemberVlans) -> Port {
-        Port {
+        let mut port = Port {
             pvid: vlans.pvid.unwrap_or(0),
-            tagged: Bits::of(&vlans.tagged),
-            untagged: Bits::of(&vlans.untagged),
+            of_pvid: None,
             tags: vlans.tags,
             filters: vlans.ingress_filter.is_on(),
+            tagged: Bits::of(&vlans.tagged),
+            untagged: Bits::of(&vlans.untagged),
+        };
+        port.of_pvid = port.find(port.pvid);
+        port
+    }
+
+    /// How frames of a VLAN leave, whatever is behind its tag.
+    #[inline]
+    fn find(&self, vid: u16) -> Option<Form> {
+        match self.tagged.contains(vid) {
+            true => Some(Form::Tagged),
+            false => self.untagged.contains(vid).then_some(Form::Untagged),
         }
     }
 
     /// How a frame leaves that is inside the bridge in this VLAN.
     #[inline]
     fn form(&self, vid: u16, behind: Behind) -> Option<Form> {
-        if self.tagged.contains(vid) {
-            return Some(Form::Tagged);
-        }
+        let form = match vid == self.pvid {
+            true => self.of_pvid,
+            false => self.find(vid),
+        };
         // Without its own tag, it would be in the VLAN of the one behind it.
         let stays = behind == Behind::NoVlan || self.tags == TagPolicy::Ignore;
-        (self.untagged.contains(vid) && stays).then_some(Form::Untagged)
+        form.filter(|form| *form == Form::Tagged || stays)
     }
 
     /// Finds the VLAN of a frame that comes in, and gives it that VLAN's tag.
+    #[inline]
     fn classify(&self, tpid: Tpid, packet: &mut Packet) -> Option<u16> {
+        if packet.meta.tags.is_empty() {
+            let vid = self.pvid()?;
+            let tci = packet.meta.tags.priority().tci(vid);
+            packet.push_tag(Tag { tpid, tci });
+            return (!self.filters || self.of_pvid.is_some()).then_some(vid);
+        }
+        self.classify_tagged(tpid, packet)
+    }
+
+    fn classify_tagged(&self, tpid: Tpid, packet: &mut Packet) -> Option<u16> {
         let tag = packet.meta.tags.outer().filter(|tag| tag.tpid == tpid);
         let vid = match tag {
             Some(tag) if self.tags != TagPolicy::Ignore => {
@@ -113,7 +139,7 @@ impl Port {
             }
         };
         // Clause 8.6.2, and table 9-2: 4095 is no VLAN's.
-        let is_in = self.tagged.contains(vid) || self.untagged.contains(vid);
+        let is_in = self.find(vid).is_some();
         (vid <= MAX_VID && (!self.filters || is_in)).then_some(vid)
     }
 
@@ -169,6 +195,7 @@ impl Vlans {
 
     /// Finds the VLAN of a frame whose tags are off, and gives it that VLAN's tag; `None` when it is in
     /// none. It has come in by a member, or from the vnet itself.
+    #[inline]
     pub(super) fn classify(&self, from: Option<IfId>, packet: &mut Packet) -> Option<Class> {
         let port = match from {
             Some(member) => self.ports.get(member)?,

@@ -10,7 +10,7 @@ use crate::netif::bridge::fdb::Fid;
 
 /// How long hosts may take to answer a general question (RFC 9776 section 8.3, RFC 3810 section 9.3).
 pub(super) const RESPONSE: Duration = Duration::from_secs(10);
-/// How often is asked before the answer is believed to be that there is nobody (section 8.1, and section 9.1).
+/// How many questions without an answer say that nobody is there (section 8.1, and section 9.1).
 pub(super) const ROBUSTNESS: u32 = 2;
 
 /// A version of IP.
@@ -53,6 +53,8 @@ impl Snooping {
 /// Its part in asking, in one VLAN.
 #[derive(Clone, Copy, Debug)]
 struct Querier {
+    /// When it began: everybody has been asked, and may have answered, some time after.
+    since: Instant,
     /// Until when another one asks.
     other_until: Instant,
     /// When it asks next.
@@ -61,9 +63,20 @@ struct Querier {
     startup: u32,
 }
 
-/// Where a bridge asks.
+/// Others who ask, in one VLAN.
+#[derive(Clone, Copy, Debug)]
+struct Others {
+    /// When the first question for everybody was to be answered, at the latest.
+    answered: Instant,
+    /// Until when they are believed to go on.
+    until: Instant,
+}
+
+/// Where a bridge asks, and where others do.
 pub(super) struct Asking {
     by: BTreeMap<(Fid, Version), Querier>,
+    /// At most one for each VLAN and version.
+    others: BTreeMap<(Fid, Version), Others>,
     /// Nothing is to be asked before.
     earliest: Instant,
 }
@@ -73,6 +86,7 @@ impl Asking {
     pub(super) fn nowhere() -> Asking {
         Asking {
             by: BTreeMap::new(),
+            others: BTreeMap::new(),
             earliest: Instant::MAX,
         }
     }
@@ -89,6 +103,7 @@ impl Asking {
                 self.by.entry((*vlan, version)).or_insert_with(|| {
                     self.earliest = now.min(self.earliest);
                     Querier {
+                        since: now,
                         other_until: Instant::ZERO,
                         next: now,
                         startup: ROBUSTNESS,
@@ -114,6 +129,56 @@ impl Asking {
             };
             self.earliest = self.earliest.min(querier.next);
         }
+        for others in self.others.values_mut() {
+            others.until = others.until.min(now + config.other_querier());
+        }
+    }
+
+    /// Somebody else has asked, and will again before `until`. Everybody is to answer within `response`; that is
+    /// `None` when they asked for one group only.
+    pub(super) fn heard(
+        &mut self,
+        now: Instant,
+        place: (Fid, Version),
+        response: Option<Duration>,
+        until: Instant,
+    ) {
+        let known = self.others.get_mut(&place).filter(|o| now < o.until);
+        match (known, response) {
+            (Some(known), _) => known.until = until.max(known.until),
+            (None, Some(response)) => {
+                let answered = now + response.max(RESPONSE);
+                self.others.insert(place, Others { answered, until });
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// The bridge has heard and said nothing for a while.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        self.others.clear();
+        for querier in self.by.values_mut() {
+            (querier.since, querier.other_until, querier.next) = (now, Instant::ZERO, now);
+            self.earliest = now;
+        }
+    }
+
+    /// Since when whoever is in a group there has been asked, unless nobody asks.
+    fn asked(&self, now: Instant, place: (Fid, Version)) -> Option<Instant> {
+        let own = self.by.get(&place).map(|own| own.since + RESPONSE);
+        let others = self.others.get(&place).filter(|o| now < o.until);
+        own.into_iter().chain(others.map(|o| o.answered)).min()
+    }
+
+    /// True where somebody asks, so that account is kept of who is in a group.
+    pub(super) fn is_asked(&self, now: Instant, place: (Fid, Version)) -> bool {
+        self.asked(now, place).is_some()
+    }
+
+    /// True where all who are in a group have been asked, and have had the time to answer.
+    pub(super) fn is_answered(&self, now: Instant, place: (Fid, Version)) -> bool {
+        self.asked(now, place)
+            .is_some_and(|answered| answered <= now)
     }
 
     /// Another one asks until then.

@@ -12,8 +12,8 @@ use crate::base::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Snooping {
-    /// The address from which the bridge asks who is in which group of IPv4, as a router would: without a router or a
-    /// querier, nobody answers, and what is known is forgotten. Of several, the one with the least address asks. It
+    /// The address from which the bridge asks who is in which group of IPv4, as a router would: where neither a router nor
+    /// a querier asks, nobody answers, and groups go everywhere. Of several, the one with the least address asks. It
     /// asks in the VLANs in which it has members without tags. By default it does not ask.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub querier: Option<Ipv4Addr>,
@@ -26,8 +26,8 @@ pub struct Snooping {
     /// Whether a member is out of a group as soon as one host behind it has left, without asking for others; for
     /// members behind which there is one host. Off by default.
     pub fast_leave: Switch,
-    /// Whether packets to groups in which nobody is known go to all members, or only to those that lead to routers.
-    /// On by default: they go to all.
+    /// Whether packets to groups in which nobody is known go to all members, or only to those that lead to routers,
+    /// where somebody asks. On by default: they go to all.
     pub unknown: Switch,
     /// The number of groups that are remembered, all VLANs together; the default is 1024. Others are treated as
     /// those in which nobody is known.

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::asking::Version;
 use crate::base::id::IfId;
 use crate::base::time::Duration;
 use crate::netif::bridge::fdb::Fid;
@@ -37,6 +38,8 @@ pub(crate) struct Question {
 /// What somebody says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Heard {
+    /// In which version of IP.
+    pub(crate) version: Version,
     /// Who, unless they have no address.
     pub(crate) from: Option<IpAddr>,
     pub(crate) says: Says,
@@ -125,12 +128,22 @@ fn message_v4(packet: &Packet, header: &Ipv4Header) -> Result<Part, HeaderError>
     let ip = ip.ok_or(HeaderError::BadLength)?;
     Ipv4Header::parse(ip)?;
     let body = &ip[usize::from(header.header_len)..];
+    let version = Version::V4;
     let from = (!header.src.is_unspecified()).then_some(IpAddr::V4(header.src));
     let says = match header.proto {
         IpProto::PIM => pim(body),
         _ => igmp(body)?,
     };
-    Ok(says.map_or(Part::Unknown, |says| Part::Heard(Heard { from, says })))
+    Ok(heard(version, from, says))
+}
+
+fn heard(version: Version, from: Option<IpAddr>, says: Option<Says>) -> Part {
+    let heard = |says| Heard {
+        version,
+        from,
+        says,
+    };
+    says.map_or(Part::Unknown, |says| Part::Heard(heard(says)))
 }
 
 fn igmp(body: &[u8]) -> Result<Option<Says>, HeaderError> {
@@ -192,8 +205,9 @@ fn message_v6(packet: &Packet, header: &Ipv6Header) -> Result<Part, HeaderError>
             return Err(HeaderError::BadChecksum);
         }
     }
+    let version = Version::V6;
     let from = (!src.is_unspecified()).then_some(src);
-    Ok(says.map_or(Part::Unknown, |says| Part::Heard(Heard { from, says })))
+    Ok(heard(version, from, says))
 }
 
 fn mld(body: &[u8]) -> Result<Says, HeaderError> {

@@ -34,18 +34,35 @@ fn snooper(change: impl FnOnce(&mut Snooping)) -> Snooper {
     snooper
 }
 
+/// One where a switch without an address asks in a VLAN, so that groups are known 10 s later.
+fn asked_snooper(change: impl FnOnce(&mut Snooping)) -> Snooper {
+    let mut snooper = snooper(change);
+    asks(&mut snooper, 0, 9, None, None);
+    snooper
+}
+
+fn heard(from: Option<IpAddr>, says: Says) -> Heard {
+    let group = match &says {
+        Says::Memberships(records) => records.first().map(|(group, _)| *group),
+        Says::Query { group, .. } => *group,
+        Says::Hello(_) => None,
+    };
+    let address = from.or(group).unwrap_or(OWN.into());
+    Heard {
+        version: Version::of(address),
+        from,
+        says,
+    }
+}
+
 fn is_in(vlan: Fid) -> bool {
     vlan == VLAN
 }
 
 fn says(snooper: &mut Snooper, now: u64, from: u64, n: u8, is_member: bool) {
     let says = Says::Memberships(vec![(group(n), is_member)]);
-    let from_host = Some(host(from as u8));
-    let heard = Heard {
-        from: from_host,
-        says,
-    };
-    snooper.heard(at(now), VLAN, member(from), &heard);
+    let report = heard(Some(host(from as u8)), says);
+    snooper.heard(at(now), VLAN, member(from), &report);
 }
 
 fn asks(snooper: &mut Snooper, now: u64, by: u64, from: Option<IpAddr>, group: Option<IpAddr>) {
@@ -54,7 +71,7 @@ fn asks(snooper: &mut Snooper, now: u64, by: u64, from: Option<IpAddr>, group: O
         None => RESPONSE,
     };
     let says = Says::Query { group, response };
-    snooper.heard(at(now), VLAN, member(by), &Heard { from, says });
+    snooper.heard(at(now), VLAN, member(by), &heard(from, says));
 }
 
 fn members(snooper: &Snooper, now: u64, n: u8) -> Vec<u64> {
@@ -79,7 +96,8 @@ fn asked(snooper: &mut Snooper, until: u64) -> Vec<(u64, Option<IfId>, Option<Ip
 
 #[test]
 fn a_report_holds_for_two_questions_and_an_answer() {
-    let mut s = snooper(|_| {});
+    let mut s = asked_snooper(|_| {});
+    asks(&mut s, 200, 9, None, None);
     says(&mut s, 0, 1, 1, true);
     says(&mut s, 100, 2, 1, true);
     assert_eq!(members(&s, 100, 1), [1, 2]);
@@ -98,14 +116,14 @@ fn a_report_holds_for_two_questions_and_an_answer() {
 
 #[test]
 fn groups_in_which_all_are_go_to_all() {
-    let mut s = snooper(|c| c.unknown = Switch::Off);
+    let mut s = asked_snooper(|c| c.unknown = Switch::Off);
     let all: IpAddr = Ipv4Addr::new(224, 0, 0, 251).into();
     let says = Says::Memberships(vec![(all, true)]);
-    s.heard(at(0), VLAN, member(1), &Heard { from: None, says });
-    assert_eq!(s.audience(at(1), VLAN, all), Audience::All);
-    assert_eq!(s.groups(at(1)).count(), 0);
+    s.heard(at(0), VLAN, member(1), &heard(None, says));
+    assert_eq!(s.audience(at(10), VLAN, all), Audience::All);
+    assert_eq!(s.groups(at(10)).count(), 0);
     assert_eq!(
-        s.audience(at(1), VLAN, group(1)),
+        s.audience(at(10), VLAN, group(1)),
         Audience::Members(group(1))
     );
 }
@@ -122,10 +140,7 @@ fn who_asks_with_an_address_is_a_router() {
         at(0),
         VLAN,
         member(3),
-        &Heard {
-            from: None,
-            says: Says::Hello(Duration::from_secs(105)),
-        },
+        &heard(None, Says::Hello(Duration::from_secs(105))),
     );
     assert!(s.is_router(at(104), VLAN, member(3)) && !s.is_router(at(105), VLAN, member(3)));
 }
@@ -316,7 +331,7 @@ fn each_version_of_ip_has_a_querier() {
     assert_eq!(versions(&mut s, 40), [Version::V4]);
     let group: IpAddr = "ff05::1:3".parse().expect("a group");
     let says = Says::Memberships(vec![(group, true)]);
-    s.heard(at(40), VLAN, member(2), &Heard { from: None, says });
+    s.heard(at(40), VLAN, member(2), &heard(None, says));
     assert_eq!(s.audience(at(41), VLAN, group), Audience::Members(group));
     assert!(s.wants(at(41), VLAN, group, member(2)) && !s.wants(at(41), VLAN, group, member(3)));
 }
@@ -327,14 +342,15 @@ fn each_version_of_ip_has_a_querier() {
 fn groups_of_a_link_go_everywhere() {
     let mut s = snooper(|c| c.unknown = Switch::Off);
     let says = Says::Memberships(vec![("ff02::1:ff00:1".parse().expect("a group"), true)]);
-    s.heard(at(0), VLAN, member(2), &Heard { from: None, says });
+    s.heard(at(0), VLAN, member(2), &heard(None, says));
+    asks(&mut s, 0, 9, "fe80::9".parse().ok(), None);
     for (group, is_for_all) in [
         ("ff02::1", true),
         ("ff02::1:ff00:1", true),
         ("ff05::2", false),
     ] {
         let group = group.parse().expect("a group");
-        let audience = s.audience(at(0), VLAN, group);
+        let audience = s.audience(at(10), VLAN, group);
         assert_eq!(audience == Audience::All, is_for_all, "{group}");
     }
 }
@@ -395,10 +411,7 @@ fn what_is_remembered_is_on_the_account_and_given_back() {
     // What is too old makes room; a router that says goodbye, too.
     says(&mut s, 1000, 2, 9, true);
     check(&s, 1);
-    let hello = |seconds| Heard {
-        from: Some(host(1)),
-        says: Says::Hello(Duration::from_secs(seconds)),
-    };
+    let hello = |seconds| heard(Some(host(1)), Says::Hello(Duration::from_secs(seconds)));
     for (seconds, held) in [(105, 2), (0, 1), (0, 1)] {
         s.heard(at(1000), VLAN, member(3), &hello(seconds));
         check(&s, held);
@@ -408,4 +421,77 @@ fn what_is_remembered_is_on_the_account_and_given_back() {
     says(&mut s, 1000, 2, 9, true);
     drop(s);
     assert_eq!(account.held(), 0);
+}
+
+/// Hosts say in which groups they are when they are asked. Whoever has not been has said nothing, and nothing is known of
+/// a group in which only somebody else has said that he is.
+#[test]
+fn where_nobody_asks_groups_go_everywhere() {
+    let group_6: IpAddr = "ff05::1:3".parse().expect("a group");
+    let mut s = snooper(|c| c.unknown = Switch::Off);
+    let joins = |s: &mut Snooper, now| {
+        for group in [group(1), group_6] {
+            let report = heard(None, Says::Memberships(vec![(group, true)]));
+            s.heard(at(now), VLAN, member(1), &report);
+        }
+    };
+    let audiences = |s: &Snooper, now| {
+        [group(1), group_6].map(|group| match s.audience(at(now), VLAN, group) {
+            Audience::All => "all",
+            Audience::Members(_) => "members",
+        })
+    };
+    joins(&mut s, 0);
+    assert_eq!(audiences(&s, 0), ["all"; 2]);
+    let router = Some(host(1));
+    // That somebody has left one group says nothing of others.
+    asks(&mut s, 0, 2, router, Some(group(7)));
+    assert_eq!(audiences(&s, 20), ["all"; 2]);
+    asks(&mut s, 20, 2, router, None);
+    assert_eq!(audiences(&s, 29), ["all"; 2], "not all have answered");
+    assert_eq!(audiences(&s, 30), ["members", "all"]);
+    asks(&mut s, 40, 2, "fe80::1".parse().ok(), None);
+    assert_eq!(audiences(&s, 50), ["members"; 2]);
+    assert_eq!(s.audience(at(50), Fid::of(6), group(1)), Audience::All);
+    // A router is silent for too long.
+    assert_eq!(audiences(&s, 274), ["members"; 2]);
+    assert_eq!(audiences(&s, 275), ["all", "members"]);
+    assert_eq!(audiences(&s, 295), ["all"; 2]);
+    // The bridge itself asks, and does so anew when it was down.
+    let mut s = snooper(|c| c.querier = Some(OWN));
+    asks(&mut s, 0, 2, router, None);
+    joins(&mut s, 5);
+    assert_eq!(audiences(&s, 10), ["members", "all"]);
+    s.runs(at(35), true);
+    assert!(s.poll(at(35)).is_none(), "it was not down");
+    s.runs(at(36), false);
+    s.runs(at(40), true);
+    assert!(s.poll(at(40)).is_some(), "it asks at once");
+    assert_eq!(audiences(&s, 49), ["all"; 2]);
+    assert_eq!(audiences(&s, 50), ["members", "all"]);
+}
+
+/// In one VLAN the bridge asks itself, in another one it has to wait for a router.
+#[test]
+fn a_member_that_is_back_is_sent_all_in_each_vlan_until_it_has_answered_there() {
+    let other = Fid::of(6);
+    let mut s = snooper(|c| c.querier = Some(OWN));
+    asked(&mut s, 40);
+    let question = Says::Query {
+        group: None,
+        response: RESPONSE,
+    };
+    s.heard(at(0), other, member(3), &heard(Some(host(1)), question));
+    for vlan in [VLAN, other] {
+        let report = heard(None, Says::Memberships(vec![(group(1), true)]));
+        s.heard(at(40), vlan, member(2), &report);
+    }
+    s.absent(member(1));
+    s.is_back(at(41), member(1), |vlan| vlan == VLAN || vlan == other);
+    let wants =
+        |s: &Snooper, now| [VLAN, other].map(|vlan| s.wants(at(now), vlan, group(1), member(1)));
+    assert_eq!(wants(&s, 50), [true, true]);
+    assert_eq!(wants(&s, 51), [false, true]);
+    assert_eq!(wants(&s, 175), [false, true]);
+    assert_eq!(wants(&s, 176), [false, false]);
 }

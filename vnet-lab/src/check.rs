@@ -14,7 +14,7 @@ use crate::file::source::{Invalid, Problems, Span, Warnings};
 use crate::job::kind::Way;
 use crate::plan::{Plan, PlannedJob};
 use crate::run::{Network, Options, RunError};
-use crate::topology::{Topology, place_of_attach};
+use crate::topology::{Lagg, Topology, place_of_attach};
 
 impl Topology {
     /// Brings the network up and takes it down again, without running anything in it.
@@ -55,10 +55,14 @@ impl Topology {
 
     fn place_of(&self, error: &RunError) -> Span {
         let interface = |wanted: &str| {
+            let (node, name) = wanted.split_once(':')?;
             let mut ends = self.ends();
-            let found = ends.find(|(_, end)| {
-                let named = wanted.split_once(':');
-                named == Some((end.node.get_ref(), end.interface.get_ref()))
+            let found = ends.find(|((link, tags), end)| {
+                // The wires of a lagg have names of their own.
+                let lagg = self.links[*link].lagg.as_ref().filter(|_| tags.is_empty());
+                let wires = Lagg::wires_of(lagg, end.interface.get_ref());
+                end.node.get_ref() == node
+                    && (end.interface.get_ref() == name || wires.iter().any(|wire| wire == name))
             });
             found.map(|(_, end)| end.interface.span())
         };

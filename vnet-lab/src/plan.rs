@@ -24,13 +24,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use vnet::link::LinkEvent;
-use vnet::{BridgeConfig, LinkConfig, MacAddr, MemberConfig, Stp, VlanConfig};
+use vnet::{BridgeConfig, ClassMaps, LinkConfig, MacAddr, MemberConfig, Stp, VlanConfig};
 
 pub use trace::Unreachable;
 
 use crate::family::{Family, is_link_local};
 use crate::job::Task;
-use crate::topology::{CaptureFormat, Door, Event, Lagg, NodeKind, Station, Target, Via};
+use crate::topology::{CaptureFormat, Door, Event, Lacp, Lagg, NodeKind, Station, Target, Via};
 
 /// What to build and what to run on it.
 #[derive(Clone, Debug)]
@@ -107,6 +107,10 @@ pub struct PlannedInterface {
     pub stations: Vec<Station>,
     /// Its VLAN and the number of the interface that it stands on, if it is a VLAN interface.
     pub vlan: Option<(VlanConfig, usize)>,
+    /// How it maps between priorities of tags and classes of packets, if it is a VLAN interface and the file says so.
+    pub classes: Option<ClassMaps>,
+    /// Its part in LACP, when the file says so.
+    pub lacp: Option<Lacp>,
 }
 
 /// A route.

@@ -61,7 +61,7 @@ pub struct AttachReport {
     /// Guests that connected, where they connect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guests: Option<u64>,
-    /// Why it failed, if it did: most often because the host's interface was deleted, or the first of several guests sent
+    /// Why it failed, if it did: most often because the host's interface was deleted, or the first guest of a server of several sent
     /// what no guest sends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,

@@ -39,13 +39,14 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use toml::Spanned;
-use vnet::{LaggConfig, LinkConfig, MacAddr, RouteKind, RstpConfig, VlanConfig};
+use vnet::{ClassMaps, LinkConfig, MacAddr, RouteKind, RstpConfig, VlanConfig};
 
 pub(crate) use attach::place_of as place_of_attach;
 pub use attach::{Attach, DOORS, Door, Emulator, HostTap};
 pub use capture::CaptureFormat;
 pub use event::{Event, EventTarget};
 pub use job::Job;
+pub use lagg::{Lacp, Lagg};
 pub use port::{Port, PortTree, Station};
 pub use switch::{SpanningTree, Switch};
 
@@ -180,25 +181,6 @@ pub(crate) type Tags = Vec<VlanConfig>;
 /// What a link carries of one VLAN: the link's number, and the tags on it; none for what has no tag.
 pub(crate) type Strand = (usize, Tags);
 
-/// Several wires between two nodes, which each of them has as one interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lagg {
-    /// How many wires.
-    pub wires: u8,
-    /// How both ends use them.
-    pub config: LaggConfig,
-}
-
-impl Lagg {
-    /// The interfaces of the wires at the end whose interface is `name`.
-    pub(crate) fn wires_of(lagg: Option<&Lagg>, name: &str) -> Vec<String> {
-        match lagg {
-            None => vec![name.to_owned()],
-            Some(lagg) => (1..=lagg.wires).map(|n| format!("{name}-{n}")).collect(),
-        }
-    }
-}
-
 /// One end of a link: an interface of a node.
 #[derive(Clone, Debug)]
 pub struct End {
@@ -214,6 +196,10 @@ pub struct End {
     pub ip_mtu: Option<u16>,
     /// How a switch treats it.
     pub port: Port,
+    /// Its part in LACP, when the file says so.
+    pub lacp: Option<Spanned<Lacp>>,
+    /// How a VLAN interface maps between priorities of tags and classes of packets, when the file says so.
+    pub classes: Option<ClassMaps>,
     /// The VLAN interfaces on it, at a host or router.
     pub vlans: Vec<(VlanConfig, End)>,
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use running::{DRIVERS, example, options, passes};
 use vnet::{
-    BridgeConfig, BridgeView, Inspection, MemberConfig, MemberVlans, RstpConfig, Snooping, Stp,
-    StpEdge, StpSegment, Switchable, TagPolicy, Tpid, VlanLearning,
+    BridgeConfig, BridgeView, ClassMaps, ClassRule, Inspection, LaggConfig, LaggHash, LaggMode,
+    MacAddr, MemberConfig, MemberVlans, RstpConfig, Snooping, Stp, StpEdge, StpSegment, Switchable,
+    TagPolicy, Tpid, VlanLearning,
 };
 use vnet_lab::report::{Figures, Layout};
 use vnet_lab::run::{Network, Options};
@@ -139,6 +140,13 @@ fn every_key_of_a_port_comes_to_what_the_library_has() {
             },
         ),
         (
+            "access = 5, max_stations_per_vlan = 3",
+            MemberConfig {
+                max_stations_in_vlan: Some(3),
+                ..vlans(MemberVlans::access(5))
+            },
+        ),
+        (
             "storm = { broadcast = 7 }",
             tree(|c| c.storm.broadcast = 7.try_into().ok()),
         ),
@@ -185,7 +193,11 @@ fn every_key_of_a_port_comes_to_what_the_library_has() {
     ];
     for (keys, mut expected) in cases {
         let in_tree = keys.contains("stp");
-        let switch = if in_tree { ", stp = 'rstp'" } else { "" };
+        let switch = match keys {
+            _ if in_tree => ", stp = 'rstp'",
+            "router = true" => ", snooping = true",
+            _ => "",
+        };
         // A port to a host forwards at once, unless the file says otherwise.
         if in_tree && !keys.contains("edge") {
             expected.rstp.edge = StpEdge::Yes;
@@ -216,26 +228,163 @@ fn every_key_of_a_switch_comes_to_what_the_library_has() {
     };
     let all = "stp = { priority = 8192, hello_time = '1s', max_age = '10s', forward_delay = '7s', tx_hold_count = 3 }";
     assert_eq!(of(all).stp, Stp::Rstp(rstp));
-    let all = "snooping = { querier = '192.0.2.9', query_interval = '30s', fast_leave = true, unknown = false, max_groups = 7 }";
-    let snooping = of(all).snooping.expect("it snoops");
-    assert_eq!(snooping.querier, Some([192, 0, 2, 9].into()));
-    assert_eq!(snooping.query_interval, seconds(30));
-    assert!(snooping.fast_leave.is_on() && !snooping.unknown.is_on());
-    assert_eq!(snooping.max_groups, 7);
+    let all = "snooping = { querier = '192.0.2.9', querier_v6 = 'fe80::9', query_interval = '30s', fast_leave = true, \
+               unknown = false, max_groups = 7 }";
+    let snooping = Snooping {
+        querier: Some([192, 0, 2, 9].into()),
+        querier_v6: "fe80::9".parse().ok(),
+        query_interval: seconds(30),
+        fast_leave: Switchable::On,
+        unknown: Switchable::Off,
+        max_groups: 7,
+    };
+    assert_eq!(of(all).snooping, Some(snooping));
     assert_eq!(of("snooping = true").snooping, Some(Snooping::default()));
     assert_eq!(of("snooping = false").snooping, None);
-    let fdb = of(
-        "fdb = { max_age = '7s', max_stations = 8, max_stations_per_vlan = 9, learning = 'shared' }",
-    );
-    assert_eq!((fdb.max_age, fdb.max_stations), (seconds(7), 8));
-    let vlans = fdb.vlans.expect("it tells VLANs apart");
-    assert_eq!(
-        (vlans.max_stations, vlans.learning),
-        (Some(9), VlanLearning::Shared)
-    );
+    for (keys, most, learning) in [
+        (
+            "max_stations_per_vlan = 9",
+            Some(9),
+            VlanLearning::Independent,
+        ),
+        ("learning = 'shared'", None, VlanLearning::Shared),
+    ] {
+        let keys = format!("fdb = {{ max_age = '7s', max_stations = 8, {keys} }}");
+        let BridgeConfig {
+            max_age,
+            max_stations,
+            vlans,
+            ..
+        } = of(&keys);
+        assert_eq!((max_age, max_stations), (seconds(7), 8));
+        let vlans = vlans.expect("it tells VLANs apart");
+        assert_eq!((vlans.max_stations, vlans.learning), (most, learning));
+    }
     let vlans = of("tags = '802.1ad'").vlans.expect("it tells VLANs apart");
     assert_eq!(vlans.tpid, Tpid::Dot1ad);
     assert_eq!(of("fdb = { max_age = '0s' }").vlans, None);
+}
+
+#[test]
+fn each_end_has_its_own_part_in_lacp() {
+    let source = |ends: &str, link: &str| {
+        format!("hosts = ['a', 'b']\nlink = [{{ ends = [{ends}]{link} }}]")
+    };
+    let ends = "'a:l 192.0.2.1/24', { node = 'b', interface = 'l', address = '192.0.2.2/24', lacp = { passive = true, \
+                system = '02:00:00:00:00:07', system_priority = 7, key = 9 } }";
+    let plan = plan_of(&format!(
+        "{}\njob = [{{ ping = {{ from = 'a', to = 'b' }}, start = '4s' }}]",
+        source(ends, ", lagg = { wires = 2, hash = 'l2' }")
+    ));
+    let seen = vnet_lab::record::show(&plan).expect("it can be built");
+    let configs: Vec<LaggConfig> = seen
+        .iter()
+        .flat_map(|vnet| {
+            vnet.interfaces
+                .iter()
+                .filter_map(|i| i.aggregation.as_ref())
+        })
+        .map(|lagg| lagg.config)
+        .collect();
+    let active = LaggConfig {
+        mode: LaggMode::LacpActive,
+        hash: LaggHash::L2,
+        fast: Switchable::On,
+        ..LaggConfig::default()
+    };
+    let passive = LaggConfig {
+        mode: LaggMode::LacpPassive,
+        system: Some(MacAddr([2, 0, 0, 0, 0, 7])),
+        system_priority: 7,
+        key: 9.try_into().ok(),
+        ..active
+    };
+    assert_eq!(configs, [active, passive]);
+    let report = vnet_lab::run(&plan, &Options::default(), Arc::new(|_| {})).expect("a run");
+    assert!(report.passed, "{}", report.to_text(Layout::default()));
+    let silent = "{ node = 'a', address = '192.0.2.1/24', lacp = { passive = true } }, \
+                  { node = 'b', address = '192.0.2.2/24', lacp.passive = true }";
+    for (link, expected) in [
+        (
+            ", lagg = { wires = 2 }",
+            "both ends wait for the other to begin",
+        ),
+        ("", "the link does not use LACP"),
+        (
+            ", lagg = { wires = 2, mode = 'balance' }",
+            "the link does not use LACP",
+        ),
+    ] {
+        let invalid = Topology::parse("x.toml", &source(silent, link)).expect_err(link);
+        assert!(invalid.to_string().contains(expected), "{invalid}");
+    }
+}
+
+#[test]
+fn a_vlan_interface_maps_priorities_as_the_file_says() {
+    let source = |classes: &str| {
+        format!(
+            "hosts = ['a', 'b']\nlink = [{{ ends = [\n\
+             {{ node = 'a', vlan = {{ 5 = {{ address = '192.0.2.1/24', classes = {classes} }} }} }},\n\
+             {{ node = 'b', vlan = {{ 5 = '192.0.2.2/24' }} }}] }}]"
+        )
+    };
+    let right = "{ ingress = [{ pcp = 5, dscp = 46 }, { pcp = 5, dei = true, dscp = 40 }], egress = [{ pcp = 5, dscp = 46 }] }";
+    let seen = vnet_lab::record::show(&plan_of(&source(right))).expect("it can be built");
+    let mut interfaces = seen[0].interfaces.iter();
+    let vlan = interfaces
+        .find(|i| i.info.name == "eth0.5")
+        .expect("it is there");
+    let rule = |pcp, dei, dscp| ClassRule { pcp, dei, dscp };
+    let maps = ClassMaps {
+        ingress: vec![rule(5, false, 46), rule(5, true, 40)],
+        egress: vec![rule(5, false, 46)],
+    };
+    assert_eq!(
+        vlan.info.vlan.as_ref().and_then(|v| v.classes.clone()),
+        Some(maps)
+    );
+    for (wrong, expected) in [
+        (
+            "{ ingress = [{ pcp = 8, dscp = 0 }] }",
+            "3:87: expected an integer from 0 to 7 for `pcp`",
+        ),
+        (
+            "{ ingress = [{ pcp = 1 }] }",
+            "3:79: each of `ingress` needs `dscp`: expected a class, 0 to 63",
+        ),
+        (
+            "{ egress = [{ pcp = 1, dscp = 9 }, { pcp = 2, dscp = 9 }] }",
+            "3:101: a rule above is about the same: expected one",
+        ),
+    ] {
+        let invalid = Topology::parse("x.toml", &source(wrong)).expect_err(wrong);
+        assert!(invalid.to_string().contains(expected), "{invalid}");
+    }
+}
+
+/// Each tunnel puts its tag in front of what another one has: in whatever order, there is no end to it.
+#[test]
+fn stacks_of_tags_without_end_are_refused() {
+    let source = |links: usize| {
+        let tunnels = (1..=links).map(|n| {
+            format!(
+                "{{ ends = [{{ node = 'p', trunk = '1-10' }}, {{ node = 'q', tunnel = {n} }}] }},\n"
+            )
+        });
+        format!(
+            "node.p = {{ kind = 'switch', tags = '802.1ad', stp = 'rstp' }}\n\
+             node.q = {{ kind = 'switch', tags = '802.1ad', stp = 'rstp' }}\nlink = [\n\
+             {{ ends = [{{ node = 'p', trunk = '1-10' }}, {{ node = 'q', trunk = '1-10' }}] }},\n{}]",
+            tunnels.collect::<String>()
+        )
+    };
+    let invalid = Topology::parse("x.toml", &source(10)).expect_err("10^8 stacks");
+    let expected = "too many stacks of VLAN tags pass here";
+    assert!(invalid.to_string().contains(expected), "{invalid}");
+    let few = Topology::parse("x.toml", &source(2));
+    let is_said = few.is_err_and(|invalid| invalid.to_string().contains(expected));
+    assert!(!is_said);
 }
 
 #[test]
@@ -334,6 +483,22 @@ fn what_is_wrong_is_shown_at_its_key() {
             "3:75: the port is not in VLAN 5",
         ),
         (
+            ", max_stations_per_vlan = 5",
+            "3:51: `s` does not tell VLANs apart: expected `max_stations`",
+        ),
+        (
+            ", router = true",
+            "3:51: `s` does not snoop: expected `snooping` there as well",
+        ),
+        (
+            ", span = true, stations = ['02:00:00:00:00:01']",
+            "3:51: nobody is behind a port that only watches: expected no `stations`",
+        ),
+        (
+            ", vlan = { 5.vlan = {} }",
+            "3:69: expected VLANs and their addresses, as in { 10 = \"192.0.2.1/24\" }, found none",
+        ),
+        (
             ", stations = ['03:00:00:00:00:01']",
             "3:63: expected a unicast MAC address, found 03:00:00:00:00:01",
         ),
@@ -386,6 +551,14 @@ fn what_is_wrong_is_shown_at_its_key() {
             "expected \"independent\" or \"shared\", found \"none\"",
         ),
         (", fdb = { max_age = '1' }", "expected a time such as"),
+        (
+            ", fdb = { max_stations_per_vlan = 5, learning = 'shared' }",
+            "VLANs that share a database have no limit of their own: expected `max_stations`",
+        ),
+        (
+            ", snooping = { querier_v6 = '2001:db8::1' }",
+            "querier_v6: a link-local address, not 2001:db8::1",
+        ),
     ];
     for (keys, expected) in switches {
         let found = problem(&port(keys, ""));

@@ -144,17 +144,23 @@ fn both_agree_about_switches_and_vlans() {
         )
     };
     let all_of_port = ", trunk = '5', native = 6, private = true, learn = true, discover = false, broadcast = false, \
-        multicast = false, router = true, sticky = true, max_stations = 9, span = false, \
+        multicast = false, router = true, sticky = true, max_stations = 9, max_stations_per_vlan = 4, span = false, \
         storm = { broadcast = 1, multicast = 2, unknown = 3 }, stations = ['02:00:00:00:00:01', '02:00:00:00:00:02 vlan 5'], \
         stp = { priority = 32, path_cost = 7, edge = 'no', segment = 'shared', bpdu_guard = true, root_guard = true }";
     let all_of_vids = ", vids = { pvid = 5, tagged = '6-9', untagged = '5', tags = 'ignore', ingress_filter = true }";
-    let all_of_switch = ", tags = '802.1ad', snooping = { querier = '192.0.2.9', query_interval = '1min', fast_leave = true, \
+    let all_of_switch = ", tags = '802.1ad', snooping = { querier = '192.0.2.9', querier_v6 = 'fe80::9', query_interval = '1min', fast_leave = true, \
         unknown = false, max_groups = 5 }, fdb = { max_age = '5min', max_stations = 5, max_stations_per_vlan = 3, \
-        learning = 'shared' }, sysctl = { 'net.inet.ip.ttl' = 5, net.link.vlan.classes = '1' }";
+        learning = 'independent' }, sysctl = { 'net.inet.ip.ttl' = 5, net.link.vlan.classes = '1' }";
     let all_of_vlan = ", vlan = { 5 = '198.51.100.1/32', s5 = ['198.51.100.2/32'], 6 = { interface = 'x', mac = '02:00:00:00:00:05', \
-        ip_mtu = 1400, addresses = ['198.51.100.3/32'], vlan.7 = '198.51.100.4/32' } }";
+        ip_mtu = 1400, classes = { ingress = [{ pcp = 5, dei = true, dscp = 46 }], egress = [{ pcp = 1, dscp = 0 }] }, \
+        addresses = ['198.51.100.3/32'], vlan.7 = '198.51.100.4/32' } }";
     for right in [
-        with("", all_of_port, ""),
+        with(", snooping = true", all_of_port, ""),
+        with(
+            ", fdb = { learning = 'shared' }",
+            ", trunk = '5, 10 - 20'",
+            "",
+        ),
         with("", all_of_vids, ""),
         with("", ", tunnel = 5", ""),
         with(all_of_switch, "", ""),

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use vnet::MacAddr;
+
 /// The far end of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -59,4 +61,13 @@ fn name(text: &str, longest: usize, signs: &str) -> Option<String> {
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || signs.contains(c));
     ok.then(|| text.to_owned())
+}
+
+/// The MAC address of a station.
+pub(crate) fn mac(text: &str) -> Result<MacAddr, String> {
+    let mac: MacAddr = text.parse().map_err(|e: vnet::ParseError| e.to_string())?;
+    if !mac.is_station() {
+        return Err(format!("expected a unicast MAC address, found {mac}"));
+    }
+    Ok(mac)
 }

@@ -5,7 +5,9 @@
 //! routes look like what somebody would write. Of the others nobody has one: they take the way of the
 //! prefixes around them and are refused where these are. They go in no loop, for the ways of prefixes do not, and each
 //! router that has a route to such an address sends it where it sends the prefixes of the least block with the
-//! address in it; that is the same block for every router.
+//! address in it; that is the same block for every router. A router with a route of its own for some of them, such as
+//! a default route, would send them elsewhere, perhaps back: what such a route has to do with is no block, unless all of
+//! it is in prefixes.
 
 use ipnet::IpNet;
 
@@ -31,11 +33,17 @@ struct Block {
 pub(super) type Gateway = Option<u32>;
 
 impl Blocks {
-    /// The blocks of prefixes, each of which is there once, by network and length.
-    pub(super) fn of(prefixes: &[IpNet]) -> Blocks {
+    /// The blocks of prefixes, each of which is there once, by network and length. What is `written` somewhere is the
+    /// destination of a route that a router does not have from here.
+    pub(super) fn of(prefixes: &[IpNet], written: &[IpNet]) -> Blocks {
         let mut blocks = Blocks { blocks: Vec::new() };
         if !prefixes.is_empty() {
             blocks.add(prefixes, 0, false);
+        }
+        for block in &mut blocks.blocks {
+            let meets = |w: &IpNet| w.contains(&block.net) || block.net.contains(w);
+            // All of a whole block is in prefixes.
+            block.is_dense &= block.share >= 1.0 || !written.iter().any(meets);
         }
         blocks
     }

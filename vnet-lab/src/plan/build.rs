@@ -142,6 +142,8 @@ impl Plan {
             says_edge: end.port.rstp.as_ref().is_some_and(says_edge),
             stations: end.port.stations.iter().map(|s| *s.get_ref()).collect(),
             vlan: None,
+            classes: end.classes.clone(),
+            lacp: end.lacp.as_ref().map(|lacp| *lacp.get_ref()),
         });
         for (vlan, above) in &end.vlans {
             let (link, mut tags) = strand.clone();

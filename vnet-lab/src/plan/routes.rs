@@ -115,7 +115,15 @@ fn add_of_family(plan: &mut Plan, family: Family, stations: &Stations, written: 
     }
     let ways: Vec<&[Gateway]> = doors.iter().map(|doors| &known[doors][..]).collect();
     let nets: Vec<IpNet> = prefixes.iter().map(|(prefix, _)| *prefix).collect();
-    let blocks = Blocks::of(&nets);
+    let routers = plan.vnets.iter().zip(written);
+    let routers = routers.filter(|(vnet, _)| vnet.kind == NodeKind::Router);
+    let anywhere = routers.flat_map(|(vnet, written)| &vnet.routes[..*written]);
+    let anywhere = anywhere.map(|route| route.destination);
+    let anywhere: BTreeSet<IpNet> = anywhere
+        .filter(|net| Family::of(net.addr()) == family)
+        .collect();
+    let anywhere: Vec<IpNet> = anywhere.into_iter().collect();
+    let blocks = Blocks::of(&nets, &anywhere);
     for (rank, number) in askers.into_iter().enumerate() {
         let routes = &mut plan.vnets[number].routes;
         let of_file = routes[..written[number]].iter().map(|r| r.destination);

@@ -1,5 +1,7 @@
 //! Shortest paths, and following them.
 
+use std::net::IpAddr;
+
 use proptest::prelude::*;
 
 use crate::family::Family;
@@ -156,6 +158,46 @@ fn loops_and_missing_neighbours_are_found() {
         plan.trace(0, nobody),
         Err(Unreachable::NoGateway { .. })
     ));
+}
+
+/// What one router sends along with its neighbours' prefixes, another one may send back by a route of the file.
+#[test]
+fn what_nobody_has_goes_in_no_loop() {
+    let source = |routes: &str| {
+        format!(
+            "routing = 'auto'\nrouters = ['r1']\nhosts = ['a', 'b']\nnode.r2 = {{ kind = 'router', routes = [{routes}] }}\n\
+             link = [{{ ends = ['r1 198.51.100.1/30', 'r2 198.51.100.2/30'] }},\n\
+             {{ ends = ['a 192.0.2.1/26', 'r2 192.0.2.2/26'] }}, {{ ends = ['b 192.0.2.129/25', 'r2 192.0.2.130/25'] }}]"
+        )
+    };
+    let sent = |routes: &str| {
+        let plan = plan(&source(routes));
+        let r1 = plan.number("r1").expect("a node");
+        let mut ways = Vec::new();
+        for last in 0..=255 {
+            let to = IpAddr::from([192, 0, 2, last]);
+            match plan.trace(r1, to) {
+                Err(Unreachable::Loop { .. }) => panic!("{to} goes around"),
+                Err(Unreachable::NoRoute { at, .. }) => ways.push(at),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        (ways, plan.vnets[r1].routes.len())
+    };
+    let at = |node: &str, ways: &[String]| ways.iter().filter(|at| *at == node).count();
+    let (ways, routes) = sent("");
+    assert_eq!((at("r1", &ways), at("r2", &ways), routes), (0, 64, 1));
+    for written in [
+        "'default via 198.51.100.1'",
+        "'192.0.2.64/26 via 192.0.2.1'",
+    ] {
+        let (ways, routes) = sent(written);
+        assert_eq!(
+            (at("r1", &ways), at("r2", &ways), routes),
+            (64, 0, 2),
+            "{written}"
+        );
+    }
 }
 
 #[test]

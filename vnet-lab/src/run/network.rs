@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use vnet::net::Hosts;
 use vnet::{
-    AdminError, BridgeConfig, DestroyReport, DropReason, Forwarding, IfKind, LinkConfig,
-    LinkScript, LldpNeighbour, MacAddr, MemberConfig, NextHop, OwnedVnet, Released, RouteKind,
-    Stats, StpEdge, StpPortInfo, System, Vnet,
+    AdminError, BridgeConfig, DestroyReport, DropReason, Forwarding, IfKind, LaggConfig,
+    LinkConfig, LinkScript, LldpNeighbour, MacAddr, MemberConfig, NextHop, OwnedVnet, Released,
+    RouteKind, Stats, StpEdge, StpPortInfo, System, Vnet,
 };
 
 use super::capture::Captures;
@@ -97,7 +97,8 @@ impl Network {
         }
         for (vnet, planned) in network.vnets.iter().zip(&plan.vnets) {
             add_routes(vnet, planned)?;
-            if planned.lldp {
+            let says_interval = planned.sysctl.iter().any(|(name, _)| name == LLDP.0);
+            if planned.lldp && !says_interval {
                 vnet.set_sysctl(LLDP.0, LLDP.1)
                     .expect("its owner is here, and the value is in range");
             }
@@ -137,7 +138,9 @@ impl Network {
                     .iter()
                     .try_for_each(|wire| keep_clear_of(given, vnet, wire))?;
                 let name = &interface.name;
-                aggregate(vnet, name, *lagg, wires).map_err(|source| RunError::Interface {
+                let own = interface.lacp.unwrap_or_default();
+                let config = own.config(lagg.config);
+                aggregate(vnet, name, config, wires).map_err(|source| RunError::Interface {
                     interface: format!("{}:{name}", vnet.name()),
                     source,
                 })?;
@@ -158,8 +161,12 @@ impl Network {
                 if leads_to_host && !interface.says_edge && planned.speaks_rstp() {
                     config.rstp.edge = StpEdge::Yes;
                 }
-                add_member(vnet, planned, interface, config)
-                    .map_err(|source| bridge_error(planned, source))?;
+                add_member(vnet, planned, interface, config).map_err(|source| {
+                    RunError::Interface {
+                        interface: format!("{}:{}", planned.name, interface.name),
+                        source,
+                    }
+                })?;
             }
         }
         let taps = self.captures.taps(plan, number)?;
@@ -198,7 +205,12 @@ impl Network {
                 let own = interface.name.as_str();
                 if let Some((vlan, parent)) = interface.vlan {
                     let made = vnet.vlan(&interfaces[parent].name, own, vlan);
+                    let classes = || match &interface.classes {
+                        Some(maps) => vnet.set_vlan_classes(own, Some(maps.clone())),
+                        None => Ok(()),
+                    };
                     made.and_then(|()| set_up(interface))
+                        .and_then(|()| classes())
                         .map_err(|source| RunError::Vlan {
                             interface: format!("{}:{own}", vnet.name()),
                             source,
@@ -348,8 +360,13 @@ fn add_bridge(vnet: &Vnet, planned: &PlannedVnet, config: &BridgeConfig) -> Resu
 }
 
 /// Makes an interface of several.
-fn aggregate(vnet: &Vnet, name: &str, lagg: Lagg, wires: &[String]) -> Result<(), AdminError> {
-    vnet.lagg(name, lagg.config)?;
+fn aggregate(
+    vnet: &Vnet,
+    name: &str,
+    config: LaggConfig,
+    wires: &[String],
+) -> Result<(), AdminError> {
+    vnet.lagg(name, config)?;
     let mut wires = wires.iter();
     wires.try_for_each(|wire| vnet.add_member(name, wire))
 }

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeValue;
-use vnet::{MAX_VLAN_DEPTH, MacAddr, VlanConfig};
+use vnet::{ClassMaps, ClassRule, MAX_VLAN_DEPTH, MacAddr, VlanConfig};
 
+use super::lagg::{self, Lacp};
 use super::port::{self, Port};
-use crate::file::name::{interface_name, node_name};
+use crate::file::name::{interface_name, mac, node_name};
 use crate::file::source::{Problems, Span};
 use crate::file::table::{Table, Value, as_string, checked, in_file_order, kind};
 
@@ -23,6 +24,8 @@ pub(super) struct EndSpec {
     pub(super) ip_mtu: Option<u16>,
     /// How a switch treats it.
     pub(super) port: Port,
+    /// Its part in LACP.
+    pub(super) lacp: Option<Spanned<Lacp>>,
     /// The VLANs that have interfaces of their own.
     pub(super) vlans: Vec<VlanSpec>,
 }
@@ -34,6 +37,7 @@ pub(super) struct VlanSpec {
     pub(super) addresses: Vec<Spanned<IpNet>>,
     pub(super) mac: Option<Spanned<MacAddr>>,
     pub(super) ip_mtu: Option<u16>,
+    pub(super) classes: Option<ClassMaps>,
     pub(super) vlans: Vec<VlanSpec>,
 }
 
@@ -48,6 +52,7 @@ impl EndSpec {
             mac: None,
             ip_mtu,
             port: Port::default(),
+            lacp: None,
             vlans: Vec::new(),
         }
     }
@@ -99,6 +104,7 @@ fn short(text: &str, span: Span, problems: &mut Problems<'_>) -> Option<EndSpec>
         mac: None,
         ip_mtu: None,
         port: Port::default(),
+        lacp: None,
         vlans: Vec::new(),
     })
 }
@@ -107,6 +113,8 @@ fn long(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<EndSpec> {
     let node = table.string("node", problems);
     let own = interface(&mut table, 0, problems);
     let port = port::read(&mut table, problems);
+    let lacp = table.value("lacp");
+    let lacp = lacp.and_then(|value| lagg::lacp(value, problems));
     if node.is_none() && table.key_span("node").is_none() {
         table.missing("node", "the name of a node", problems);
     }
@@ -119,6 +127,7 @@ fn long(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<EndSpec> {
         mac: own.mac,
         ip_mtu: own.ip_mtu,
         port,
+        lacp,
         vlans: own.vlans,
     })
 }
@@ -131,6 +140,8 @@ struct InterfaceSpec {
     says_address: bool,
     mac: Option<Spanned<MacAddr>>,
     ip_mtu: Option<u16>,
+    /// How a VLAN interface maps priorities.
+    classes: Option<ClassMaps>,
     vlans: Vec<VlanSpec>,
 }
 
@@ -156,6 +167,7 @@ fn interface(table: &mut Table<'_>, depth: u8, problems: &mut Problems<'_>) -> I
         says_address: has_address.is_some() || vlans.is_some(),
         mac,
         ip_mtu: ip_mtu.and_then(|n| u16::try_from(n.into_inner()).ok()),
+        classes: None,
         vlans: vlans.unwrap_or_default(),
     }
 }
@@ -171,6 +183,11 @@ fn vlans_on(value: Value<'_>, depth: u8, problems: &mut Problems<'_>) -> Vec<Vla
         problems.push(value.span(), message);
         return Vec::new();
     };
+    if entries.is_empty() {
+        let message =
+            "expected VLANs and their addresses, as in { 10 = \"192.0.2.1/24\" }, found none";
+        problems.push(value.span(), message);
+    }
     if depth == MAX_VLAN_DEPTH {
         let message = format!("at most {MAX_VLAN_DEPTH} VLAN interfaces can stand on each other");
         problems.push(value.span(), message);
@@ -196,6 +213,7 @@ fn vlans_on(value: Value<'_>, depth: u8, problems: &mut Problems<'_>) -> Vec<Vla
             addresses: own.addresses,
             mac: own.mac,
             ip_mtu: own.ip_mtu,
+            classes: own.classes,
             vlans: own.vlans,
         });
     }
@@ -212,7 +230,9 @@ fn above(
     let texts = match value.get_ref() {
         DeValue::Table(_) => {
             let mut table = Table::of(what, value, problems)?;
-            let own = interface(&mut table, depth, problems);
+            let mut own = interface(&mut table, depth, problems);
+            let maps = table.value("classes");
+            own.classes = maps.and_then(|value| classes(value, problems));
             if !own.says_address {
                 table.missing("address", "one such as 192.0.2.1/24, or `vlan`", problems);
             }
@@ -239,8 +259,57 @@ fn above(
         says_address: true,
         mac: None,
         ip_mtu: None,
+        classes: None,
         vlans: Vec::new(),
     })
+}
+
+/// `classes = { ingress = [{ pcp = N, dscp = N }, ...], egress = [...] }`
+fn classes(value: Value<'_>, problems: &mut Problems<'_>) -> Option<ClassMaps> {
+    let mut table = Table::of("`classes`", value, problems)?;
+    let maps = ClassMaps {
+        ingress: rules("ingress", |rule| (rule.pcp, rule.dei), &mut table, problems),
+        egress: rules("egress", |rule| (rule.dscp, false), &mut table, problems),
+    };
+    table.finish(problems);
+    Some(maps)
+}
+
+/// The rules of one direction, no two of which are about the same.
+fn rules(
+    key: &'static str,
+    about: impl Fn(&ClassRule) -> (u8, bool),
+    table: &mut Table<'_>,
+    problems: &mut Problems<'_>,
+) -> Vec<ClassRule> {
+    let mut rules: Vec<ClassRule> = Vec::new();
+    for value in table.array(key, problems) {
+        let Some(mut table) = Table::of(format!("each of `{key}`"), value, problems) else {
+            continue;
+        };
+        let pcp = table.integer("pcp", 0..=7, problems);
+        let dei = table.boolean("dei", problems);
+        let dscp = table.integer("dscp", 0..=63, problems);
+        for (key, expected) in [("pcp", "a priority, 0 to 7"), ("dscp", "a class, 0 to 63")] {
+            if table.key_span(key).is_none() {
+                table.missing(key, expected, problems);
+            }
+        }
+        table.finish(problems);
+        let (Some(pcp), Some(dscp)) = (pcp, dscp) else {
+            continue;
+        };
+        let rule = ClassRule {
+            pcp: pcp.into_inner() as u8,
+            dei: dei.unwrap_or_default(),
+            dscp: dscp.into_inner() as u8,
+        };
+        if rules.iter().any(|known| about(known) == about(&rule)) {
+            problems.push(value.span(), "a rule above is about the same: expected one");
+        }
+        rules.push(rule);
+    }
+    rules
 }
 
 /// `VID` for a VLAN of 802.1Q, `sVID` for one of 802.1ad, a service provider's.
@@ -310,12 +379,4 @@ fn address(text: &str) -> Result<IpNet, String> {
         }
     }
     Ok(net)
-}
-
-fn mac(text: &str) -> Result<MacAddr, String> {
-    let mac: MacAddr = text.parse().map_err(|e: vnet::ParseError| e.to_string())?;
-    if !mac.is_station() {
-        return Err(format!("expected a unicast MAC address, found {mac}"));
-    }
-    Ok(mac)
 }

@@ -236,7 +236,15 @@ fn tunables(
                 continue;
             }
         };
-        found.push((Spanned::new(key.span(), parts.join(".")), text));
+        let name = parts.join(".");
+        if found.iter().any(|(known, _)| *known.get_ref() == name) {
+            problems.push(
+                key.span(),
+                format!("duplicate tunable: {name} has a value already"),
+            );
+            continue;
+        }
+        found.push((Spanned::new(key.span(), name), text));
     }
 }
 
@@ -411,6 +419,8 @@ fn name_interfaces(links: Vec<LinkSpec>) -> Vec<Link> {
             mac: end.mac,
             ip_mtu: end.ip_mtu,
             port: end.port,
+            lacp: end.lacp,
+            classes: None,
         }
     };
     links
@@ -447,6 +457,8 @@ fn above(node: &Spanned<String>, below: &str, spec: VlanSpec) -> (VlanConfig, En
         mac: spec.mac,
         ip_mtu: spec.ip_mtu,
         port: Port::default(),
+        lacp: None,
+        classes: spec.classes,
     };
     (*vlan, end)
 }

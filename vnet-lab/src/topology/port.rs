@@ -24,6 +24,12 @@ pub struct Port {
     pub stations: Vec<Spanned<Station>>,
     /// The first key that only a port of a switch has.
     pub(crate) place: Option<Span>,
+    /// The key that limits its stations in each VLAN.
+    pub(crate) per_vlan: Option<Span>,
+    /// The key that makes it watch only.
+    pub(crate) watching: Option<Span>,
+    /// The key that says that it leads to a router.
+    pub(crate) leads: Option<Span>,
 }
 
 /// The part of a port in a spanning tree.
@@ -45,7 +51,7 @@ pub struct Station {
 }
 
 /// The keys that only a port of a switch has.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "access",
     "trunk",
     "native",
@@ -59,37 +65,46 @@ const KEYS: [&str; 17] = [
     "router",
     "sticky",
     "max_stations",
+    "max_stations_per_vlan",
     "storm",
     "span",
     "stp",
     "stations",
 ];
 
+/// The key of `max_stations_in_vlan`, which is called as it is in `fdb`.
+const STATIONS_IN_VLAN: &str = "max_stations_per_vlan";
+
 /// Reads the keys of a port from the table of an end.
 pub(super) fn read(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Port {
     let vlans = vlans(table, problems);
     let default = MemberConfig::default();
-    let mut switch = |key, default| match table.boolean(key, problems) {
+    let switch = |key, default, table: &mut Table<'_>, problems: &mut Problems<'_>| match table
+        .boolean(key, problems)
+    {
         None => default,
         Some(true) => Switchable::On,
         Some(false) => Switchable::Off,
     };
-    let mut config = MemberConfig {
-        learn: switch("learn", default.learn),
-        discover: switch("discover", default.discover),
-        private: switch("private", default.private),
-        broadcast: switch("broadcast", default.broadcast),
-        multicast: switch("multicast", default.multicast),
-        router: switch("router", default.router),
-        sticky: switch("sticky", default.sticky),
-        span: switch("span", default.span),
-        ..default
+    let config = MemberConfig {
+        learn: switch("learn", default.learn, table, problems),
+        discover: switch("discover", default.discover, table, problems),
+        private: switch("private", default.private, table, problems),
+        broadcast: switch("broadcast", default.broadcast, table, problems),
+        multicast: switch("multicast", default.multicast, table, problems),
+        router: switch("router", default.router, table, problems),
+        sticky: switch("sticky", default.sticky, table, problems),
+        span: switch("span", default.span, table, problems),
+        max_stations: limit("max_stations", table, problems),
+        max_stations_in_vlan: limit(STATIONS_IN_VLAN, table, problems),
+        storm: match table.value("storm") {
+            Some(value) => storm(value, problems),
+            None => StormLimits::default(),
+        },
+        // These are read by themselves, and put in when it is known how the switch works.
+        rstp: RstpPort::default(),
+        vlans: MemberVlans::default(),
     };
-    let stations = table.integer("max_stations", 0..=u64::from(u32::MAX), problems);
-    config.max_stations = stations.and_then(|n| u32::try_from(n.into_inner()).ok());
-    if let Some(value) = table.value("storm") {
-        config.storm = storm(value, problems);
-    }
     refused(&config, table, problems);
     let rstp = table.value("stp").and_then(|value| tree(value, problems));
     let stations = table.strings("stations", problems).into_iter();
@@ -97,18 +112,30 @@ pub(super) fn read(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Port {
     let stations = stations.collect();
     let places = KEYS.iter().filter_map(|key| table.key_span(key));
     Port {
-        config,
         vlans,
         rstp,
         stations,
+        per_vlan: table.key_span(STATIONS_IN_VLAN),
+        watching: table.key_span("span").filter(|_| config.span.is_on()),
+        leads: table.key_span("router").filter(|_| config.router.is_on()),
+        config,
         place: places.min_by_key(|place| place.start),
     }
+}
+
+/// A number of stations.
+fn limit(key: &'static str, table: &mut Table<'_>, problems: &mut Problems<'_>) -> Option<u32> {
+    let stations = table.integer(key, 0..=u64::from(u32::MAX), problems)?;
+    u32::try_from(stations.into_inner()).ok()
 }
 
 /// Notes what the library refuses, at the key that it is about.
 fn refused(config: &MemberConfig, table: &Table<'_>, problems: &mut Problems<'_>) {
     if let Err(error) = config.validate() {
-        let place = table.key_span(error.setting);
+        let place = table.key_span(match error.setting {
+            "max_stations_in_vlan" => STATIONS_IN_VLAN,
+            setting => setting,
+        });
         problems.push(place.unwrap_or(table.span()), error.message);
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Segments {
     of_strand: BTreeMap<Strand, usize>,
     /// Links between bridges that other links join already, where no protocol keeps the loop open.
     loops: Vec<usize>,
+    /// A link on which there were more stacks of tags than are followed.
+    excess: Option<usize>,
 }
 
 /// A bridge of the topology.
@@ -45,7 +47,13 @@ struct Joints {
     ingress: BTreeMap<(Strand, usize), Inside>,
     /// The strands by which what is inside a bridge leaves.
     egress: BTreeSet<(Inside, Strand)>,
+    /// The link of the first strand that was one too many.
+    excess: Option<usize>,
 }
+
+/// Strands that are followed for each link: one for each VLAN, and as many for stacks of tags on the average. Tunnels that
+/// lead into each other put tags in front of tags in any order.
+const STRANDS_PER_LINK: usize = 2 * 4096;
 
 impl Segments {
     /// The segments of `topology`. Ends at nodes that are not there join nothing.
@@ -93,6 +101,7 @@ impl Segments {
         Segments {
             of_strand,
             loops: loops.into_iter().collect(),
+            excess: joints.excess,
         }
     }
 
@@ -108,6 +117,11 @@ impl Segments {
             .range((link, Tags::new())..(link + 1, Tags::new()));
         let segments: BTreeSet<usize> = strands.map(|(_, segment)| *segment).collect();
         segments.into_iter().collect()
+    }
+
+    /// A link on which there are more stacks of tags than are followed. Then there are more segments than are known.
+    pub(crate) fn excess(&self) -> Option<usize> {
+        self.excess
     }
 
     /// Links that close a loop of bridges which no protocol keeps open.
@@ -152,7 +166,14 @@ fn joints(topology: &Topology, bridges: &BTreeMap<&str, Bridge<'_>>) -> Joints {
     let untagged = (0..topology.links.len()).map(|link| (link, Tags::new()));
     let tagged = topology.ends().map(|(strand, _)| strand);
     let mut left: Vec<Strand> = untagged.chain(tagged).collect();
+    let most = left.len() + topology.links.len() * STRANDS_PER_LINK;
     while let Some(strand) = left.pop() {
+        if joints.strands.len() >= most {
+            joints.excess = Some(strand.0);
+            joints.strands.insert(strand);
+            joints.strands.extend(left);
+            break;
+        }
         if !joints.strands.insert(strand.clone()) {
             continue;
         }

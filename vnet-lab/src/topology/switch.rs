@@ -1,6 +1,6 @@
 //! A switch: what its node says of the bridge that it is.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -9,6 +9,10 @@ use vnet::{BridgeConfig, BridgeVlans, RstpConfig, Snooping, Stp, Switchable, Tpi
 use crate::file::source::{Problems, Span};
 use crate::file::table::{Table, Value, checked, kind};
 use crate::file::units;
+
+/// Why there is no limit of stations for each VLAN.
+pub(super) const SHARED: &str =
+    "VLANs that share a database have no limit of their own: expected `max_stations`";
 
 /// How switches deal with loops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,23 +73,23 @@ fn snooping_of(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Snooping
         }
     }
     let mut table = Table::of("`snooping`", value, problems)?;
-    let mut snooping = default;
-    if let Some(address) = table.read("querier", querier, problems) {
-        snooping.querier = Some(address.into_inner());
-    }
-    if let Some(interval) = table.read("query_interval", units::duration, problems) {
-        snooping.query_interval = interval.into_inner();
-    }
-    let switch = |on| if on { Switchable::On } else { Switchable::Off };
-    if let Some(on) = table.boolean("fast_leave", problems) {
-        snooping.fast_leave = switch(on);
-    }
-    if let Some(on) = table.boolean("unknown", problems) {
-        snooping.unknown = switch(on);
-    }
-    if let Some(groups) = table.integer("max_groups", 0..=u64::from(u32::MAX), problems) {
-        snooping.max_groups = groups.into_inner() as u32;
-    }
+    let switch = |on, default| match on {
+        None => default,
+        Some(true) => Switchable::On,
+        Some(false) => Switchable::Off,
+    };
+    let querier = table.read("querier", querier, problems);
+    let querier_v6 = table.read("querier_v6", querier_v6, problems);
+    let interval = table.read("query_interval", units::duration, problems);
+    let groups = table.integer("max_groups", 0..=u64::from(u32::MAX), problems);
+    let snooping = Snooping {
+        querier: querier.map(Spanned::into_inner),
+        querier_v6: querier_v6.map(Spanned::into_inner),
+        query_interval: interval.map_or(default.query_interval, Spanned::into_inner),
+        fast_leave: switch(table.boolean("fast_leave", problems), default.fast_leave),
+        unknown: switch(table.boolean("unknown", problems), default.unknown),
+        max_groups: groups.map_or(default.max_groups, |n| n.into_inner() as u32),
+    };
     let config = BridgeConfig {
         snooping: Some(snooping),
         ..BridgeConfig::default()
@@ -98,6 +102,11 @@ fn snooping_of(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Snooping
 fn querier(text: &str) -> Result<Ipv4Addr, String> {
     text.parse()
         .map_err(|_| format!("expected an IPv4 address such as 192.0.2.254, found \"{text}\""))
+}
+
+fn querier_v6(text: &str) -> Result<Ipv6Addr, String> {
+    text.parse()
+        .map_err(|_| format!("expected an IPv6 address such as fe80::254, found \"{text}\""))
 }
 
 /// `fdb = { max_age = TIME, max_stations = N, ... }`
@@ -114,12 +123,22 @@ fn fdb(value: Value<'_>, config: &mut BridgeConfig, problems: &mut Problems<'_>)
     }
     let per_vlan = table.integer("max_stations_per_vlan", number, problems);
     let learning = table.read("learning", learning, problems);
-    table.finish(problems);
     if per_vlan.is_some() || learning.is_some() {
-        let vlans = config.vlans.get_or_insert_with(BridgeVlans::default);
-        vlans.max_stations = per_vlan.map(|n| n.into_inner() as u32);
-        vlans.learning = learning.map_or_else(VlanLearning::default, Spanned::into_inner);
+        let learning = learning.map_or_else(VlanLearning::default, Spanned::into_inner);
+        if let Some(place) = table.key_span("max_stations_per_vlan")
+            && learning == VlanLearning::Shared
+        {
+            problems.push(place, SHARED);
+        }
+        let BridgeVlans { tpid, host, .. } = config.vlans.take().unwrap_or_default();
+        config.vlans = Some(BridgeVlans {
+            tpid,
+            learning,
+            max_stations: per_vlan.map(|n| n.into_inner() as u32),
+            host,
+        });
     }
+    table.finish(problems);
 }
 
 fn learning(text: &str) -> Result<VlanLearning, String> {

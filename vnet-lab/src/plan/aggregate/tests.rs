@@ -16,7 +16,7 @@ fn of(prefixes: &[(&str, Gateway)], written: &[&str]) -> Vec<(String, u32)> {
     prefixes.sort_unstable();
     let nets: Vec<IpNet> = prefixes.iter().map(|(net, _)| *net).collect();
     let written: Vec<IpNet> = written.iter().map(|w| net(w)).collect();
-    let routes = Blocks::of(&nets).routes(|n| prefixes[n].1, &written);
+    let routes = Blocks::of(&nets, &[]).routes(|n| prefixes[n].1, &written);
     routes
         .into_iter()
         .map(|(net, to)| (net.to_string(), to))
@@ -139,7 +139,7 @@ proptest! {
             .collect();
         let nets: Vec<IpNet> = ways.keys().copied().collect();
         let files: Vec<IpNet> = written.keys().copied().collect();
-        let blocks = Blocks::of(&nets).routes(|n| ways[&nets[n]], &files);
+        let blocks = Blocks::of(&nets, &[]).routes(|n| ways[&nets[n]], &files);
         let known: Vec<(IpNet, Gateway)> = written
             .iter()
             .map(|(net, to)| (*net, Some(*to)))

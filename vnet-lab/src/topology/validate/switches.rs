@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Spanned;
+use vnet::{BridgeVlans, LaggMode, VlanLearning};
 
 use super::super::segments::{Segments, member_vlans};
+use super::super::switch::SHARED;
 use super::super::{Node, NodeKind, Topology};
 use crate::file::name::interface_name;
 use crate::file::source::Problems;
@@ -16,8 +18,28 @@ pub(super) fn check(topology: &Topology, segments: &Segments, problems: &mut Pro
     spanning_trees(topology, problems);
     settings(topology, problems);
     ports(topology, problems);
+    lacp(topology, problems);
     for end in topology.links.iter().flat_map(|link| &link.ends) {
         names(end, problems);
+    }
+}
+
+/// Ends have a part in LACP where the wires are agreed on by it, and somebody has to begin.
+fn lacp(topology: &Topology, problems: &mut Problems<'_>) {
+    for link in &topology.links {
+        let mode = link.lagg.map(|lagg| lagg.config.mode);
+        let said = || link.ends.iter().filter_map(|end| end.lacp.as_ref());
+        if mode != Some(LaggMode::LacpActive) {
+            for lacp in said() {
+                let message = "the link does not use LACP: expected `lagg` with mode \"lacp\"";
+                problems.push(lacp.span(), message);
+            }
+        } else if let Some(last) = said().next_back()
+            && said().filter(|lacp| lacp.get_ref().passive).count() == 2
+        {
+            let message = "both ends wait for the other to begin: expected one that is not passive";
+            problems.push(last.span(), message);
+        }
     }
 }
 
@@ -30,11 +52,11 @@ fn bridges(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>
         .map(|n| (n.name.get_ref().as_str(), n.kind))
         .collect();
     for (_, end) in topology.ends() {
-        if let (Some(kind), Some(net)) = (
-            kinds.get(end.node.get_ref().as_str()),
-            end.addresses.first(),
-        ) {
-            let (node, kind) = (end.node.get_ref(), kind.as_str());
+        let Some(kind) = kinds.get(end.node.get_ref().as_str()) else {
+            continue;
+        };
+        let (node, kind) = (end.node.get_ref(), kind.as_str());
+        if let Some(net) = end.addresses.first() {
             problems.push(
                 net.span(),
                 format!(
@@ -52,6 +74,11 @@ fn bridges(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>
                 format!("`{name}` is a {kind} and has no routes"),
             );
         }
+    }
+    if let Some(link) = segments.excess() {
+        let place = topology.links[link].ends[0].node.span();
+        let message = "too many stacks of VLAN tags pass here: expected tunnels that do not lead into each other";
+        problems.push(place, message);
     }
     for link in segments.loops() {
         let [a, b] = &topology.links[*link].ends;
@@ -121,6 +148,31 @@ fn ports(topology: &Topology, problems: &mut Problems<'_>) {
             let message = format!("`{name}` is a {kind}: only a switch has ports with settings");
             problems.push(place.clone(), message);
             continue;
+        }
+        let shared = |vlans: &BridgeVlans| vlans.learning == VlanLearning::Shared;
+        if let Some(place) = &port.per_vlan {
+            let message = match &node.switch.config.vlans {
+                Some(vlans) if shared(vlans) => Some(SHARED.to_owned()),
+                _ if !aware.contains(name.as_str()) => Some(format!(
+                    "`{name}` does not tell VLANs apart: expected `max_stations`"
+                )),
+                _ => None,
+            };
+            if let Some(message) = message {
+                problems.push(place.clone(), message);
+            }
+        }
+        if let Some(place) = &port.watching
+            && !port.stations.is_empty()
+        {
+            let message = "nobody is behind a port that only watches: expected no `stations`";
+            problems.push(place.clone(), message);
+        }
+        if let Some(place) = &port.leads
+            && node.switch.config.snooping.is_none()
+        {
+            let message = format!("`{name}` does not snoop: expected `snooping` there as well");
+            problems.push(place.clone(), message);
         }
         if let Some(tree) = &port.rstp
             && topology.rstp(node).is_none()

@@ -1,15 +1,21 @@
 //! Promise: bridges with a spanning tree may be connected in any way; every frame arrives once, before and
-//! after a cut and a repair.
+//! after a cut and a repair. No frame circles, not even while they converge.
+//!
+//! `VNET_STP_GRAPHS=1000 cargo test --release -p vnet-tests --test stp no_marked_frame` counts marked frames in so many
+//! random graphs, of up to 60 bridges.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng as _, SeedableRng};
 use vnet::link::{Change, LinkEvent, Shape};
 use vnet::record::Record;
 use vnet::{
-    AdminError, AdminState, BridgeConfig, BridgeInfo, DropReason, MacAddr, MemberConfig, OwnedVnet,
-    Port, RstpConfig, RstpPort, Stp, StpEdge, StpInfo, StpRole, StpState, Switchable, System, Vnet,
+    AdminError, AdminState, BridgeConfig, BridgeInfo, DropReason, LinkConfig, MacAddr,
+    MemberConfig, OwnedVnet, Port, RstpConfig, RstpPort, Stp, StpEdge, StpInfo, StpRole, StpState,
+    Switchable, System, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::bridge::{Bench, EVERYONE, OTHER, station};
@@ -514,4 +520,194 @@ fn the_same_seed_gives_the_same_tree_and_the_same_frames() {
         (trees, sent)
     };
     assert_eq!(fingerprint(), fingerprint());
+}
+
+/// Numbers for one graph.
+struct Random(Xoshiro256PlusPlus);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        (self.0.next_u64() % bound as u64) as usize
+    }
+}
+
+/// Switches of a graph that are joined at the moment, as a number for each group of them.
+fn groups(count: usize, wires: &[(usize, usize)], cut: Option<usize>) -> Vec<usize> {
+    let mut groups: Vec<usize> = (0..count).collect();
+    for (n, (a, b)) in wires.iter().enumerate() {
+        let (from, to) = (groups[*a], groups[*b]);
+        if Some(n) != cut {
+            groups
+                .iter_mut()
+                .filter(|g| **g == from)
+                .for_each(|g| *g = to);
+        }
+    }
+    groups
+}
+
+/// A random graph in which marked frames are sent all the time.
+struct Marked {
+    mesh: Mesh,
+    random: Random,
+    /// By mark: where the frame came in, and how often it has crossed each switch.
+    crossed: Vec<(usize, Vec<u8>)>,
+}
+
+/// The slowest that the standard allows, so that paths may be as long as it allows.
+const SLOWEST: RstpConfig = RstpConfig {
+    priority: 0x8000,
+    hello_time: Duration::from_secs(2),
+    max_age: Duration::from_secs(40),
+    forward_delay: Duration::from_secs(21),
+    tx_hold_count: 6,
+};
+/// What is old has expired, and whoever did not get an agreement has listened and learned.
+const BOUND: Duration = Duration::from_secs(40 + 2 * 21);
+/// How often a frame is sent, and who has changed is looked at: at first, when most happens, and later.
+const STEPS: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
+
+impl Marked {
+    fn new(seed: u64) -> Marked {
+        let mut random = Random(Xoshiro256PlusPlus::seed_from_u64(seed));
+        let count = 2 + random.below(59);
+        let mut wires: Vec<(usize, usize)> = (1..count).map(|n| (n, random.below(n))).collect();
+        for _ in 0..random.below(2 * count) {
+            let a = random.below(count);
+            wires.push((a, (a + 1 + random.below(count - 1)) % count));
+        }
+        let mesh = Mesh::new(System::virtual_time(seed), count, &wires);
+        for switch in &mesh.switches {
+            let config = RstpConfig {
+                priority: [0x4000, 0x8000, 0x8000][random.below(3)],
+                ..SLOWEST
+            };
+            let config = BridgeConfig {
+                stp: Stp::Rstp(config),
+                ..BridgeConfig::default()
+            };
+            switch.set_bridge(BRIDGE, config).unwrap();
+        }
+        for (n, ends) in wires.iter().enumerate() {
+            let delay = Duration::from_nanos(1_000 + random.below(3_000_000) as u64);
+            let cost = NonZeroU32::new([200, 2_000, 2_000, 20_000][random.below(4)]);
+            for end in [ends.0, ends.1] {
+                let name = format!("w{n}");
+                let link = LinkConfig {
+                    delay,
+                    ..LinkConfig::default()
+                };
+                let config = port(|port| port.path_cost = cost);
+                mesh.switches[end].set_link(&name, link).unwrap();
+                mesh.switches[end]
+                    .set_member(BRIDGE, &name, config)
+                    .unwrap();
+            }
+        }
+        Marked {
+            mesh,
+            random,
+            crossed: Vec::new(),
+        }
+    }
+
+    /// A frame to everybody comes in at a switch, with a mark.
+    fn send(&mut self) {
+        let from = self.random.below(self.mesh.switches.len());
+        let mark = (self.crossed.len() as u32).to_be_bytes();
+        let frame = ethernet(EVERYONE, station(from as u8), OTHER, &mark);
+        self.mesh.outside[from].send(frame).unwrap();
+        self.crossed.push((from, vec![0; self.mesh.switches.len()]));
+    }
+
+    /// Each switch sends what it floods out by its port, too: so often has the frame crossed it.
+    fn count(&mut self) {
+        for (switch, port) in self.mesh.outside.iter().enumerate() {
+            while let Some(frame) = port.recv() {
+                let frame = frame.to_vec();
+                if frame[12..14] == OTHER.to_be_bytes() {
+                    let mark = u32::from_be_bytes(frame[14..18].try_into().unwrap());
+                    self.crossed[mark as usize].1[switch] += 1;
+                }
+            }
+        }
+    }
+
+    /// What each switch says of its ports.
+    fn states(&self) -> Vec<(StpRole, StpState)> {
+        let trees = self.mesh.switches.iter().map(|s| tree(s));
+        trees
+            .flat_map(|t| t.ports.into_iter().map(|p| (p.role, p.state)))
+            .collect()
+    }
+
+    /// Sends marked frames for as long as the bridges may take, and says how long they did.
+    fn settle(&mut self, cut: Option<usize>) -> Duration {
+        let start = self.crossed.len();
+        let (mut took, mut now) = (Duration::ZERO, Duration::ZERO);
+        let mut before = self.states();
+        while now < BOUND {
+            let step = STEPS[usize::from(now >= Duration::from_secs(10))];
+            self.send();
+            self.mesh.system.sleep(step).unwrap();
+            now += step;
+            self.count();
+            let states = self.states();
+            if states != before {
+                (took, before) = (now, states);
+            }
+        }
+        for (mark, (from, crossed)) in self.crossed.iter().enumerate().skip(start) {
+            let most = crossed.iter().max().unwrap();
+            assert!(*most <= 1, "frame {mark} from {from} circles: {crossed:?}");
+        }
+        // From here on, each frame is to be everywhere.
+        let groups = groups(self.mesh.switches.len(), &self.mesh.wires, cut);
+        for _ in 0..4 {
+            self.send();
+            self.mesh.system.sleep(STEPS[0]).unwrap();
+            self.count();
+            let (from, crossed) = self.crossed.last().unwrap();
+            for (switch, times) in crossed.iter().enumerate() {
+                let expected = u8::from(switch != *from && groups[switch] == groups[*from]);
+                assert_eq!(*times, expected, "from {from} at {switch}");
+            }
+        }
+        took
+    }
+
+    /// Starts, cuts a wire and repairs it; how long each took, and what came of it.
+    fn live(mut self) -> ([Duration; 3], Vec<StpInfo>) {
+        let start = self.settle(None);
+        let wire = self.random.below(self.mesh.wires.len());
+        self.mesh.set_up(wire, AdminState::Down);
+        let cut = self.settle(Some(wire));
+        self.mesh.set_up(wire, AdminState::Up);
+        let repair = self.settle(None);
+        for switch in &self.mesh.switches {
+            assert_conserved(switch);
+            assert_eq!(info(switch).counters.looped, 0);
+        }
+        let trees = self.mesh.switches.iter().map(|s| tree(s)).collect();
+        ([start, cut, repair], trees)
+    }
+}
+
+#[test]
+fn no_marked_frame_circles_in_random_graphs_and_all_converge() {
+    let graphs = std::env::var("VNET_STP_GRAPHS").ok();
+    let graphs = graphs.map_or(3, |n| n.parse().expect("a number of graphs"));
+    let mut worst = [Duration::ZERO; 3];
+    for seed in 0..graphs {
+        let (times, trees) = Marked::new(seed).live();
+        for (worst, took) in worst.iter_mut().zip(times) {
+            assert!(took < BOUND, "graph {seed} takes {took:?}");
+            *worst = took.max(*worst);
+        }
+        if seed % 8 == 0 {
+            let again = Marked::new(seed).live();
+            assert_eq!(again, (times, trees), "the same seed, the same tree");
+        }
+    }
+    println!("{graphs} graphs; slowest start, cut and repair: {worst:?}, bound {BOUND:?}");
 }

@@ -1,4 +1,4 @@
-//! Instructions that an operation costs on five hot paths, counted by callgrind. A count does not
+//! Instructions that an operation costs on hot paths, counted by callgrind. A count does not
 //! depend on what else the machine does, and hardly on the machine, so two commits can be compared
 //! by it; it does not know of caches, so it stands beside measurements, not in their place.
 //!
@@ -14,7 +14,10 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::time::Instant;
-use vnet::{Forwarding, Offload, OwnedVnet, System, VlanConfig};
+use vnet::{
+    BridgeConfig, BridgeVlans, Forwarding, MemberConfig, MemberVlans, Offload, OwnedVnet, System,
+    VlanConfig,
+};
 
 #[derive(Parser)]
 struct Args {
@@ -31,6 +34,10 @@ enum Workload {
     Bulk64k,
     /// The same over a VLAN interface at each end.
     Vlan64k,
+    /// The same through a bridge.
+    Bridge64k,
+    /// The same through a bridge that tells VLANs apart, between two access ports.
+    Access64k,
     /// 64 KiB of a stream, cut to frames of 1500 bytes.
     Bulk1500,
     /// A byte and its echo on a stream.
@@ -50,7 +57,9 @@ impl Workload {
     /// Operations that are counted.
     fn operations(self) -> u32 {
         match self {
-            Workload::Bulk64k | Workload::Vlan64k => 500,
+            Workload::Bulk64k | Workload::Vlan64k | Workload::Bridge64k | Workload::Access64k => {
+                500
+            }
             Workload::Bulk1500 => 100,
             Workload::TcpRr | Workload::UdpRr => 2_000,
             Workload::Forward => 4_000,
@@ -61,6 +70,11 @@ impl Workload {
         match self {
             Workload::Bulk64k => bulk(Offload::Full, Below::Wire, operations),
             Workload::Vlan64k => bulk(Offload::Full, Below::Vlan, operations),
+            Workload::Bridge64k => bulk(Offload::Full, Below::Bridge(None), operations),
+            Workload::Access64k => {
+                let access = MemberVlans::access(5);
+                bulk(Offload::Full, Below::Bridge(Some(access)), operations)
+            }
             Workload::Bulk1500 => bulk(Offload::Checksum, Below::Wire, operations),
             Workload::TcpRr => tcp_rr(operations),
             Workload::UdpRr => udp_rr(operations),
@@ -166,16 +180,50 @@ impl World {
 }
 
 /// What has the addresses of a stream's ends.
-#[derive(Clone, Copy, PartialEq)]
 enum Below {
     Wire,
     Vlan,
+    /// A bridge whose members are in these VLANs, if it tells them apart.
+    Bridge(Option<MemberVlans>),
+}
+
+/// Puts a bridge between both ends.
+fn through_a_bridge(
+    world: &World,
+    ends: &[OwnedVnet; 2],
+    vlans: Option<MemberVlans>,
+) -> Result<OwnedVnet, Error> {
+    let switch = world.system.create("switch")?;
+    switch.bridge("bridge0")?;
+    let config = BridgeConfig {
+        vlans: vlans.is_some().then(BridgeVlans::default),
+        ..BridgeConfig::default()
+    };
+    switch.set_bridge("bridge0", config)?;
+    for (vnet, end, host) in [(&ends[0], "right", 1), (&ends[1], "left", 2)] {
+        vnet.epair(end, &switch, end)?;
+        vnet.add_address(end, format!("198.18.0.{host}/24").parse()?)?;
+        switch.add_member("bridge0", end)?;
+        if let Some(vlans) = vlans.clone() {
+            let config = MemberConfig {
+                vlans,
+                ..MemberConfig::default()
+            };
+            switch.set_member("bridge0", end, config)?;
+        }
+    }
+    Ok(switch)
 }
 
 fn bulk(offload: Offload, below: Below, operations: u32) -> Result<(), Error> {
     let mut world = World::new();
     let vnets = world.row(["a", "b"])?;
-    if below == Below::Vlan {
+    let mut _switch = None;
+    if let Below::Bridge(vlans) = below {
+        // The other end goes with the first.
+        vnets[0].remove_interface("right")?;
+        _switch = Some(through_a_bridge(&world, &vnets, vlans)?);
+    } else if let Below::Vlan = below {
         for (vnet, end, host) in [(&vnets[0], "right", 1), (&vnets[1], "left", 2)] {
             let address = format!("198.18.0.{host}/24");
             vnet.remove_address(end, format!("198.18.0.{host}").parse()?)?;

@@ -246,3 +246,52 @@ fn errors_about_datagrams_are_kept_for_who_asks_even_without_a_peer() {
     assert_eq!(client.recv_error().unwrap(), None);
     client.set_recv_errors(false).unwrap();
 }
+
+#[test]
+fn a_socket_bound_to_an_interface_is_reached_and_sends_by_it_alone() {
+    let (system, a, b) = two();
+    let none = stream(&b).bind_device(Some(b"eth7")).unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::AddrNotAvailable);
+    let server = stream(&b);
+    server.bind_device(Some(b"eth1")).unwrap();
+    server.bind(&at("0.0.0.0:80")).unwrap();
+    server.listen(4).unwrap();
+    let refused = TcpStream::connect_in(&a, "192.0.2.2:80").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    let _client = TcpStream::connect_in(&a, "198.51.100.2:80").unwrap();
+    let (accepted, _) = server.accept().unwrap();
+    assert_eq!(accepted.local_addr().unwrap(), at("198.51.100.2:80"));
+    server.bind_device(None).unwrap();
+    assert!(TcpStream::connect_in(&a, "192.0.2.2:80").is_ok());
+
+    // Datagrams: one socket for each interface, at one address.
+    let [first, second] = [b"eth0", b"eth1"].map(|name| {
+        let socket = Socket::new_in(&b, Domain::IPV4, Type::DGRAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind_device(Some(name)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket.bind(&at("0.0.0.0:67")).unwrap();
+        UdpSocket::from(socket)
+    });
+    let client = UdpSocket::bind_in(&a, "0.0.0.0:0").unwrap();
+    client.send_to(b"zero", "192.0.2.2:67").unwrap();
+    client.send_to(b"one", "198.51.100.2:67").unwrap();
+    system.sleep(Duration::from_millis(10)).unwrap();
+    let mut buf = [0; 8];
+    let (n, from) = first.recv_from(&mut buf).unwrap();
+    assert_eq!(
+        (&buf[..n], from.ip()),
+        (&b"zero"[..], at("192.0.2.1:0").ip())
+    );
+    assert_eq!(second.recv(&mut buf).unwrap(), 3);
+    for socket in [&first, &second] {
+        let nothing = socket.recv(&mut buf).unwrap_err();
+        assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    }
+    // A broadcast to all leaves by the interface, as a server of DHCP needs it.
+    let hears = UdpSocket::bind_in(&a, "0.0.0.0:68").unwrap();
+    second.set_broadcast(true).unwrap();
+    second.send_to(b"offer", "255.255.255.255:68").unwrap();
+    let (_, known) = hears.recv_msg(&mut buf).unwrap();
+    assert_eq!(known.peer, Some(at("198.51.100.2:67")));
+}

@@ -14,9 +14,11 @@ use super::handle::{Handle, Wait};
 use super::kinds::{Domain, Protocol, TcpKeepalive, Type};
 use super::tcp::{TcpListener, TcpStream};
 use super::udp::UdpSocket;
+use crate::base::id::IfId;
 use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Duration;
 use crate::instance::Vnet;
+use crate::stack::sockets::SocketId;
 use crate::transport::domain::Domain as Speaks;
 use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
@@ -183,6 +185,7 @@ impl Socket {
             }
             Ok(())
         })?;
+        bind_to(&socket.0, options.interface)?;
         socket.set_broadcast(plan.broadcast)?;
         socket.set_nonblocking(plan.nonblocking)?;
         socket.set_read_timeout(plan.timeouts[0])?;
@@ -592,6 +595,29 @@ impl Socket {
         self.set_tos_v4(tclass)
     }
 
+    /// Binds the socket to an interface (`SO_BINDTODEVICE`), or to none: by it alone connections and datagrams come in that
+    /// have not been connected yet, and what is sent leaves by it, as if what no route leads to were on its link.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AddrNotAvailable`] when there is no such interface; the vnet is gone.
+    pub fn bind_device(&self, interface: Option<&[u8]>) -> io::Result<()> {
+        let on = self.vnet.core.with(|s, _| match interface {
+            None => Ok(None),
+            Some(name) => {
+                let name = std::str::from_utf8(name).ok();
+                let on = name.and_then(|name| s.ifs.id_of(name).ok());
+                on.map(Some).ok_or(SocketError::AddrNotAvailable)
+            }
+        });
+        let on = on.map_err(SocketError::from)??;
+        match self.state() {
+            State::New(_) => self.plan(|plan| plan.options.interface = on),
+            State::Bound(socket, _) | State::Listener(socket) => bind_to(&socket.0, on),
+            State::Stream(socket) => bind_to(&socket.0, on),
+            State::Datagram(socket) => bind_to(&socket.0, on),
+        }
+    }
+
     /// Sets when an idle connection is probed, and has it probed (`TCP_KEEPIDLE`, `TCP_KEEPINTVL`, `TCP_KEEPCNT`).
     ///
     /// # Errors
@@ -650,6 +676,13 @@ named! {
     set_tcp_mss, tcp_mss: u32, |o, mss| o.max_segment = Some(u16::try_from(mss).unwrap_or(u16::MAX)), o.max_segment.unwrap_or(536).into();
     /// Sets how many bytes may be written and not sent (`TCP_NOTSENT_LOWAT`).
     set_tcp_notsent_lowat, tcp_notsent_lowat: u32, |o, most| o.unsent_low_water = Some(most as usize), o.unsent_low_water.map_or(u32::MAX, |most| most as u32);
+}
+
+fn bind_to<I: Copy + Into<SocketId>>(socket: &Handle<I>, on: Option<IfId>) -> io::Result<()> {
+    socket.now(|s, _, id| {
+        *s.interface_bound(id.into())? = on;
+        Ok(())
+    })
 }
 
 fn unspecified(domain: Domain) -> SocketAddr {

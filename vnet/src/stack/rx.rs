@@ -675,6 +675,7 @@ fn tcp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, mut packet: Packet
     };
     packet.strip(len);
     let gso_segment = packet.meta.gso.map(|g| g.segment_size);
+    let on = packet.meta.rcvif;
     let payload = packet.into_payload();
     let keeps = !payload.is_empty() || tcp.flags.any(TcpFlags::SYN | TcpFlags::FIN);
     let starved = keeps && s.limits.buffers_are_full;
@@ -695,6 +696,7 @@ fn tcp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, mut packet: Packet
         header: &tcp,
         payload,
         gso_segment,
+        on,
         path,
     };
     let verdict = match starved {

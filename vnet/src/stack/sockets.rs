@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::limits::Resource;
 use super::{Stack, groups, tx, ways};
+use crate::base::id::IfId;
 use crate::base::time::Instant;
 use crate::icmp;
-use crate::ip::Outgoing;
 use crate::ip::state::Forwarding;
+use crate::ip::{Outgoing, Way};
 use crate::netif::Netif;
 use crate::netif::table::MAX_GSO;
 use crate::packet::header::{IpProto, zone};
@@ -130,6 +131,22 @@ impl Stack {
         }
     }
 
+    /// The interface that a socket is bound to, to be read or changed.
+    ///
+    /// # Errors
+    /// [`SocketError::InvalidInput`] for raw and echo sockets; [`SocketError::Gone`].
+    pub(crate) fn interface_bound(
+        &mut self,
+        id: SocketId,
+    ) -> Result<&mut Option<IfId>, SocketError> {
+        match id {
+            SocketId::Tcp(id) => self.tcp.interface(id),
+            SocketId::Listener(id) => self.tcp.listener_interface(id),
+            SocketId::Udp(id) => Ok(&mut self.udp.sockets.get_mut(id)?.own.interface),
+            SocketId::Raw(_) | SocketId::Echo(_) => Err(SocketError::InvalidInput),
+        }
+    }
+
     /// Sockets that are not TCP's.
     pub(super) fn datagram_sockets(&self) -> usize {
         self.udp.sockets.len() + self.raw.sockets.len() + self.echo.sockets.len()
@@ -171,12 +188,13 @@ impl Stack {
         let bound = local.map(|local| self.check_local(domain, local));
         let bound = bound.transpose()?;
         let (ip, port) = bound.map_or((None, 0), |local| (Some(local.ip()), local.port()));
+        let by = options.interface;
         let ip = match ip.filter(|ip| !ip.is_unspecified()) {
             Some(ip) => ip,
-            None => ways::source_for(self, dst)?,
+            None => ways::source_by(self, dst, by)?,
         };
         let local = SocketAddr::new(ip, port);
-        let path = self.path_to(cx.now, dst)?;
+        let path = self.path_by(cx.now, dst, by)?;
         let remote = SocketAddr::new(dst, remote.port());
         self.tcp.connect(cx, local, remote, path, options, reuse)
     }
@@ -197,11 +215,12 @@ impl Stack {
         if remote.port() == 0 || self.ip.is_broadcast(dst) || dst.is_multicast() {
             return Err(SocketError::InvalidInput);
         }
+        let by = options.interface;
         let from = match local.ip().is_unspecified() {
-            true => ways::source_for(self, dst)?,
+            true => ways::source_by(self, dst, by)?,
             false => local.ip(),
         };
-        let path = self.path_to(cx.now, dst)?;
+        let path = self.path_by(cx.now, dst, by)?;
         let remote = SocketAddr::new(dst, remote.port());
         self.tcp.connect_bound(cx, id, from, remote, path)
     }
@@ -238,6 +257,26 @@ impl Stack {
     /// No route.
     pub(crate) fn path_to(&mut self, now: Instant, dst: IpAddr) -> Result<Path, SocketError> {
         let way = self.ip.lookup(dst).map_err(ways::no_way)?;
+        self.path_of(now, dst, way)
+    }
+
+    /// The same by one interface, if one is named.
+    fn path_by(
+        &mut self,
+        now: Instant,
+        dst: IpAddr,
+        by: Option<IfId>,
+    ) -> Result<Path, SocketError> {
+        match by {
+            None => self.path_to(now, dst),
+            Some(_) => {
+                let way = ways::way_by(self, dst, by).map_err(ways::no_way)?;
+                self.path_of(now, dst, way)
+            }
+        }
+    }
+
+    fn path_of(&mut self, now: Instant, dst: IpAddr, way: Way) -> Result<Path, SocketError> {
         let netif = self.ifs.get(way.ifid);
         let netif = netif.ok_or(SocketError::NetworkUnreachable)?;
         Ok(Path {
@@ -326,6 +365,7 @@ impl Stack {
         if *said != Leaving::default() {
             self.say(&mut out, said)?;
         }
+        out.multicast.interface = out.by.or(out.multicast.interface);
         match out.dst.ip().is_multicast() {
             true => groups::datagram(self, cx, out),
             false => tx::datagram(self, cx, out),
@@ -346,8 +386,7 @@ impl Stack {
             (out.ttl, out.multicast.ttl, out.multicast.hops) = (ttl, ttl, ttl);
         }
         out.tos = said.tos.unwrap_or(out.tos);
-        out.multicast.interface = said.by.or(out.multicast.interface);
-        out.by = said.by;
+        out.by = said.by.or(out.by);
         Ok(())
     }
 

@@ -107,7 +107,10 @@ fn segment(s: &mut Stack, cx: &mut Cx, out: SegmentOut) {
         fragmentation: versions::fragmentation(dst, segment_len),
         ..Outgoing::new(src, dst, IpProto::TCP)
     };
-    let _ = output(s, cx, &to, packet);
+    let _ = match out.by {
+        None => output(s, cx, &to, packet),
+        Some(_) => output_bound(s, cx, &to, packet, out.by),
+    };
 }
 
 /// Sends a UDP datagram.
@@ -139,19 +142,35 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
 #[cold]
 fn datagram_by(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(), SocketError> {
     let dst = out.dst.ip();
-    let way = ways::way_by(s, dst, out.by).map_err(|why| {
-        cx.stats.drop_tx(why.reason());
-        ways::no_way(why)
-    })?;
-    let src = out.src.or_else(|| s.ip.source_for(dst, &way));
-    let src = src.ok_or(SocketError::AddrNotAvailable)?;
+    let src = match out.src {
+        Some(src) => src,
+        None => ways::source_by(s, dst, out.by)?,
+    };
     let packet = udp_packet(out.payload, out.src_port, out.dst.port())?;
     let to = Outgoing {
         hop_limit: Some(out.ttl),
         traffic_class: out.tos,
         ..Outgoing::new(src, dst, IpProto::UDP)
     };
-    output_by(s, cx, &to, packet, way)
+    output_bound(s, cx, &to, packet, out.by)
+}
+
+/// The stage of what is ours, of a socket that is bound to an interface.
+#[cold]
+fn output_bound(
+    s: &mut Stack,
+    cx: &mut Cx,
+    to: &Outgoing,
+    packet: Packet,
+    by: Option<IfId>,
+) -> Result<(), SocketError> {
+    match ways::way_by(s, to.dst, by) {
+        Ok(way) => output_by(s, cx, to, packet, way),
+        Err(why) => {
+            cx.stats.drop_tx(why.reason());
+            Err(ways::no_way(why))
+        }
+    }
 }
 
 /// A UDP datagram without its checksum.

@@ -18,6 +18,17 @@ pub(super) fn source_for(s: &mut Stack, dst: IpAddr) -> Result<IpAddr, SocketErr
     src.ok_or(SocketError::AddrNotAvailable)
 }
 
+/// The address of ours to send from to `dst` by one interface, if one is named.
+pub(super) fn source_by(
+    s: &mut Stack,
+    dst: IpAddr,
+    by: Option<IfId>,
+) -> Result<IpAddr, SocketError> {
+    let way = way_by(s, dst, by).map_err(no_way)?;
+    let src = s.ip.source_for(dst, &way);
+    src.ok_or(SocketError::AddrNotAvailable)
+}
+
 /// What a local sender is told of a destination to which there is no way: the errors of Linux's route
 /// types.
 pub(super) fn no_way(why: NoWay) -> SocketError {

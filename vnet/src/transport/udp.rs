@@ -197,6 +197,8 @@ pub(crate) struct Socket {
     pub multicast: Multicast,
     /// Whether its address may be shared; looked at by [`Udp::bind`].
     pub reuse: Reuse,
+    /// The interface by which it is reached and by which it sends (`SO_BINDTODEVICE`).
+    pub interface: Option<IfId>,
     /// ICMP errors that nobody has looked at, if anybody wants to.
     pub errors: Option<VecDeque<DatagramError>>,
 }
@@ -302,7 +304,7 @@ impl Udp {
     ) -> Verdict {
         let dst = SocketAddr::new(arrived.dst, port);
         let verdict = match addressing {
-            Addressing::Unicast => match self.find(arrived.src, dst) {
+            Addressing::Unicast => match self.find(arrived.src, dst, arrived.on) {
                 Some(id) => self.deliver(cx.out, id, std::mem::take(payload), arrived),
                 None => Verdict::NoSocket,
             },
@@ -354,7 +356,7 @@ impl Udp {
             tos: socket.options.tos,
             broadcast: socket.own.broadcast,
             multicast: socket.own.multicast,
-            by: None,
+            by: socket.own.interface,
         })
     }
 
@@ -428,7 +430,7 @@ impl Udp {
     /// The socket for a unicast datagram: connected to its source, or bound to its destination,
     /// or bound to the port; among several that share an address, the one that came last.
     #[inline]
-    fn find(&self, src: SocketAddr, dst: SocketAddr) -> Option<UdpId> {
+    fn find(&self, src: SocketAddr, dst: SocketAddr, on: Option<IfId>) -> Option<UdpId> {
         if !self.connected.is_empty()
             && let Some(ids) = self.connected.get(&(end(dst), end(src)))
         {
@@ -436,6 +438,7 @@ impl Udp {
         }
         let ids = self.open.get(&dst.port())?;
         let own = |id: &UdpId| self.sockets.get(*id).ok().map(|s| &s.own);
+        let own = |id: &UdpId| own(id).filter(|own| own.is_reached_by(on));
         let bound = |id: &UdpId| own(id)?.bound;
         let exact = |id: &&UdpId| bound(id).is_some_and(|b| b.ip() == dst.ip());
         let any = |id: &&UdpId| own(id).is_some_and(|own| own.hears(dst.ip()));
@@ -489,7 +492,9 @@ impl Udp {
         if let Some(open) = self.open.get(&dst.port()) {
             ids.extend(open.iter().copied().filter(|id| {
                 let socket = self.sockets.get(*id);
-                socket.is_ok_and(|socket| socket.own.hears(dst.ip()))
+                socket.is_ok_and(|socket| {
+                    socket.own.hears(dst.ip()) && socket.own.is_reached_by(arrived.on)
+                })
             }));
         }
         if let Some(connected) = self.connected.get(&(end(dst), end(arrived.src))) {
@@ -548,6 +553,11 @@ impl Socket {
         self.bound.is_some_and(|bound| {
             bound.ip() == dst || (bound.ip().is_unspecified() && self.domain.speaks(dst))
         })
+    }
+
+    /// Whether what comes in by `on` is for it.
+    fn is_reached_by(&self, on: Option<IfId>) -> bool {
+        self.interface.is_none_or(|only| on == Some(only))
     }
 
     /// Its peer, when it is connected.

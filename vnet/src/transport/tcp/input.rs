@@ -14,6 +14,7 @@ use super::segment::{IcmpKind, SegmentIn, SegmentOut, Verdict};
 use super::seq::SeqNum;
 use super::{Tcp, connection, cookies, reply, time_wait};
 use crate::base::deadline::Armed;
+use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::time::{Duration, Instant};
 use crate::packet::header::{TcpFlags, TcpHeader, TcpOptions};
@@ -254,7 +255,7 @@ impl Tcp {
         let (config, stats) = (&self.config, &mut self.stats);
         let mut disposition = t.segment(cx.now, config, stats, &seg);
         if disposition == time_wait::Disposition::Reincarnate {
-            if let Some(listener) = self.listener_for(seg.src, seg.dst) {
+            if let Some(listener) = self.listener_for(seg.src, seg.dst, seg.on) {
                 return self.reincarnate(cx, id, listener, &seg);
             }
             // Nobody listens: it is a segment as any other.
@@ -305,7 +306,7 @@ impl Tcp {
     /// No connection: a listener, or nobody (RFC 9293 3.10.7.1 and 3.10.7.2).
     fn input_listener(&mut self, cx: &mut Cx<'_>, key: FourTuple, seg: SegmentIn<'_>) -> Verdict {
         let h = seg.header;
-        let listener = self.listener_for(seg.src, seg.dst);
+        let listener = self.listener_for(seg.src, seg.dst, seg.on);
         if h.flags.has(TcpFlags::RST) {
             return Verdict::Drop(match listener {
                 Some(_) => DropReason::TcpUnacceptable,
@@ -409,9 +410,19 @@ impl Tcp {
     }
 
     /// Who listens where `src` wants to connect to.
-    pub(super) fn listener_for(&self, src: SocketAddr, dst: SocketAddr) -> Option<ListenerId> {
+    pub(super) fn listener_for(
+        &self,
+        src: SocketAddr,
+        dst: SocketAddr,
+        on: Option<IfId>,
+    ) -> Option<ListenerId> {
         let key = FourTuple::new(dst, src);
-        let listens = |id| self.listeners.get(id).is_some_and(|l| l.listens());
+        let listens = |id| {
+            let l = self.listeners.get(id);
+            l.is_some_and(|l| {
+                l.listens() && l.options.interface.is_none_or(|only| on == Some(only))
+            })
+        };
         let weight = |id: ListenerId| self.secret.weight(&key, id.data().as_ffi());
         self.ports.choose(dst, listens, weight)
     }
@@ -509,6 +520,7 @@ impl Tcp {
             path,
             ttl: l.options.ttl,
             tos: l.options.tos,
+            by: l.options.interface,
             sent_at: now,
             retries: 0,
             is_answered_twice: false,

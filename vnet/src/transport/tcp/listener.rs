@@ -14,6 +14,7 @@ use super::requests::{Links, Requests};
 use super::segment::SegmentOut;
 use super::seq::SeqNum;
 use crate::base::deadline::Armed;
+use crate::base::id::IfId;
 use crate::base::time::{Duration, Instant};
 use crate::packet::header::{TcpFlags, TcpHeader, TcpOptions};
 use crate::transport::edge::Waiters;
@@ -74,6 +75,7 @@ pub(super) struct HalfOpen {
     pub(super) path: Path,
     pub(super) ttl: u8,
     pub(super) tos: u8,
+    pub(super) by: Option<IfId>,
     /// When the SYN-ACK was last sent.
     pub(super) sent_at: Instant,
     /// How often it was sent again because nothing came.
@@ -117,6 +119,9 @@ impl HalfOpen {
             options,
             ..TcpHeader::default()
         };
-        SegmentOut::new(self.local, self.remote, self.ttl, self.tos, header)
+        SegmentOut {
+            by: self.by,
+            ..SegmentOut::new(self.local, self.remote, self.ttl, self.tos, header)
+        }
     }
 }

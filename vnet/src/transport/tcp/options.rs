@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
+use crate::base::id::IfId;
 use crate::base::time::{Duration, Instant};
 use crate::packet::header::TcpOptions;
 use crate::packet::header::tcp::SackPermitted;
@@ -99,6 +100,8 @@ pub(crate) struct Options {
     pub domain: Domain,
     /// Time to live of outgoing packets; zero means the vnet's default.
     pub ttl: u8,
+    /// The interface by which it is reached and by which it sends (`SO_BINDTODEVICE`).
+    pub interface: Option<IfId>,
     set: SocketOptions,
 }
 
@@ -149,6 +152,7 @@ impl Options {
         Options {
             domain,
             ttl: 0,
+            interface: None,
             set,
         }
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::options::Path;
+use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::packet::Payload;
 use crate::packet::header::TcpHeader;
@@ -21,6 +22,8 @@ pub(crate) struct SegmentIn<'a> {
     pub payload: Payload,
     /// Payload bytes of each piece, when it stands for several segments.
     pub gso_segment: Option<u16>,
+    /// The interface it came in by. Looked at only when the segment opens a connection.
+    pub on: Option<IfId>,
     /// The path a reply takes. Looked at only when the segment opens a connection.
     pub path: Path,
 }
@@ -51,6 +54,8 @@ pub(crate) struct SegmentOut {
     pub ttl: u8,
     /// Type of service.
     pub tos: u8,
+    /// The interface that it must leave by.
+    pub by: Option<IfId>,
     /// The peer has lately got what was sent to it: the way there works.
     pub confirms: bool,
 }
@@ -75,6 +80,7 @@ impl SegmentOut {
             gso: None,
             ttl,
             tos,
+            by: None,
             confirms: false,
         }
     }

@@ -14,6 +14,7 @@ use super::listener::Listener;
 use super::options::{Options, Path, SocketOptions};
 use super::requests::{Of, Requests};
 use super::segment::SendFlags;
+use crate::base::id::IfId;
 use crate::packet::{Cx, Payload};
 use crate::transport::domain::Domain;
 use crate::transport::edge::{ReadMode, Readiness, Waiters};
@@ -551,7 +552,27 @@ impl Tcp {
         Ok(&mut Arc::make_mut(&mut self.connection_mut(id)?.options).ttl)
     }
 
+    /// The interface that a connection is bound to.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub(crate) fn interface(&mut self, id: ConnId) -> Result<&mut Option<IfId>, SocketError> {
+        Ok(&mut Arc::make_mut(&mut self.connection_mut(id)?.options).interface)
+    }
+
     /// The same of a listener, which the connections it accepts inherit.
+    ///
+    /// # Errors
+    /// [`SocketError::Gone`].
+    pub(crate) fn listener_interface(
+        &mut self,
+        id: ListenerId,
+    ) -> Result<&mut Option<IfId>, SocketError> {
+        let l = self.listeners.get_mut(id).ok_or(SocketError::Gone)?;
+        Ok(&mut Arc::make_mut(&mut l.options).interface)
+    }
+
+    /// The time to live of a listener, which the connections it accepts inherit.
     ///
     /// # Errors
     /// [`SocketError::Gone`].

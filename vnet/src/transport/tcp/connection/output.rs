@@ -542,6 +542,7 @@ impl Connection {
         SegmentOut {
             payload,
             gso,
+            by: self.options.interface,
             ..SegmentOut::new(local, remote, ttl, tos, header)
         }
     }

@@ -580,7 +580,9 @@ fn listeners_of_a_group_share_connections_and_one_that_joins_moves_few_of_them()
     let from = |n: u16| SocketAddr::new([192, 0, 2, 1].into(), 2000 + n);
     let shares = |w: &World| -> Vec<_> {
         let tcp = &w.hosts[B].tcp;
-        (0..1000).map(|n| tcp.listener_for(from(n), at)).collect()
+        (0..1000)
+            .map(|n| tcp.listener_for(from(n), at, None))
+            .collect()
     };
     let before = shares(&w);
     assert_eq!(before, shares(&w));

@@ -219,6 +219,7 @@ impl World {
                     header: &header,
                     payload: s.payload,
                     gso_segment: s.gso,
+                    on: None,
                     path,
                 },
             )

@@ -70,6 +70,7 @@ fn give_together(t: &mut Hand, segments: &[(i64, &[u8])]) -> Vec<TcpHeader> {
                 header: &s.header,
                 payload: s.payload.clone(),
                 gso_segment: None,
+                on: None,
                 path,
             };
             tcp.input(cx, segment);
@@ -150,6 +151,7 @@ fn give_without_room(t: &mut Hand, s: SegmentOut) -> (Verdict, Vec<TcpHeader>) {
             header: &s.header,
             payload: s.payload.clone(),
             gso_segment: None,
+            on: None,
             path,
         };
         tcp.input_without_room(cx, segment)

@@ -552,6 +552,8 @@ struct Marked {
     random: Random,
     /// By mark: where the frame came in, and how often it has crossed each switch.
     crossed: Vec<(usize, Vec<u8>)>,
+    /// Frames that have crossed a switch twice.
+    twice: u32,
 }
 
 /// The slowest that the standard allows, so that paths may be as long as it allows.
@@ -608,6 +610,7 @@ impl Marked {
             mesh,
             random,
             crossed: Vec::new(),
+            twice: 0,
         }
     }
 
@@ -659,7 +662,10 @@ impl Marked {
         }
         for (mark, (from, crossed)) in self.crossed.iter().enumerate().skip(start) {
             let most = crossed.iter().max().unwrap();
-            assert!(*most <= 1, "frame {mark} from {from} circles: {crossed:?}");
+            // A frame that is on the way while ports change may come by the old tree and by the new one (IEEE
+            // 802.1Q-2018, clause 6.5.4); one that circles comes again and again.
+            assert!(*most <= 2, "frame {mark} from {from} circles: {crossed:?}");
+            self.twice += u32::from(*most == 2);
         }
         // From here on, each frame is to be everywhere.
         let groups = groups(self.mesh.switches.len(), &self.mesh.wires, cut);
@@ -676,8 +682,9 @@ impl Marked {
         took
     }
 
-    /// Starts, cuts a wire and repairs it; how long each took, and what came of it.
-    fn live(mut self) -> ([Duration; 3], Vec<StpInfo>) {
+    /// Starts, cuts a wire and repairs it; how long each took, what came of it, and how many of how many frames have
+    /// crossed a switch twice.
+    fn live(mut self) -> ([Duration; 3], Vec<StpInfo>, [u32; 2]) {
         let start = self.settle(None);
         let wire = self.random.below(self.mesh.wires.len());
         self.mesh.set_up(wire, AdminState::Down);
@@ -689,7 +696,8 @@ impl Marked {
             assert_eq!(info(switch).counters.looped, 0);
         }
         let trees = self.mesh.switches.iter().map(|s| tree(s)).collect();
-        ([start, cut, repair], trees)
+        let frames = u32::try_from(self.crossed.len()).unwrap();
+        ([start, cut, repair], trees, [self.twice, frames])
     }
 }
 
@@ -697,17 +705,32 @@ impl Marked {
 fn no_marked_frame_circles_in_random_graphs_and_all_converge() {
     let graphs = std::env::var("VNET_STP_GRAPHS").ok();
     let graphs = graphs.map_or(3, |n| n.parse().expect("a number of graphs"));
-    let mut worst = [Duration::ZERO; 3];
+    let (mut worst, mut sent) = ([Duration::ZERO; 3], [0, 0]);
     for seed in 0..graphs {
-        let (times, trees) = Marked::new(seed).live();
+        let (times, trees, frames) = Marked::new(seed).live();
+        for (sent, frames) in sent.iter_mut().zip(frames) {
+            *sent += frames;
+        }
         for (worst, took) in worst.iter_mut().zip(times) {
             assert!(took < BOUND, "graph {seed} takes {took:?}");
             *worst = took.max(*worst);
         }
         if seed % 8 == 0 {
             let again = Marked::new(seed).live();
-            assert_eq!(again, (times, trees), "the same seed, the same tree");
+            assert_eq!(
+                again,
+                (times, trees, frames),
+                "the same seed, the same tree"
+            );
+        }
+        if seed % 50 == 49 || seed + 1 == graphs {
+            println!(
+                "{} graphs; slowest start, cut and repair: {worst:?}, bound {BOUND:?}; \
+                 of {} frames, {} came twice while ports changed",
+                seed + 1,
+                sent[1],
+                sent[0]
+            );
         }
     }
-    println!("{graphs} graphs; slowest start, cut and repair: {worst:?}, bound {BOUND:?}");
 }

@@ -263,9 +263,11 @@ fn tagged(
     mut header: EtherHeader,
     packet: &mut Packet,
 ) -> Result<EtherHeader, Verdict> {
+    let mut is_outermost = true;
     while let Some(tag) = packet.meta.tags.outer() {
         // A bridge gives a member what is for its address, but nothing on a member has anything.
-        let vlans = netif.member.is_none().then_some(&netif.vlans);
+        let looks = netif.member.is_none() && std::mem::replace(&mut is_outermost, false);
+        let vlans = looks.then_some(&netif.vlans);
         let above = vlans.and_then(|vlans| vlans.get(VlanConfig::of(tag)));
         if above.is_none() && tag.vid() != 0 {
             return Err(Verdict::Drop(DropReason::UnknownVlan));

@@ -583,6 +583,8 @@ proptest! {
         for (bridge, vlans) in &ports {
             world.add_port(bridge % world.bridges.len(), vlans);
         }
+        // Interfaces in other vnets hear of their carriers: bridges introduce stations by those that come back.
+        world.system.poll(world.system.now());
         for (n, frame) in frames.iter().enumerate() {
             let seen = world.send(n as u16, frame);
             prop_assert_eq!(seen, world.expected(frame), "frame {}: {:?}", n, frame);

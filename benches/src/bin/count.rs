@@ -220,8 +220,8 @@ fn bulk(offload: Offload, below: Below, operations: u32) -> Result<(), Error> {
     let vnets = world.row(["a", "b"])?;
     let mut _switch = None;
     if let Below::Bridge(vlans) = below {
-        // The other end goes with the first.
         vnets[0].remove_interface("right")?;
+        vnets[1].remove_interface("left")?;
         _switch = Some(through_a_bridge(&world, &vnets, vlans)?);
     } else if let Below::Vlan = below {
         for (vnet, end, host) in [(&vnets[0], "right", 1), (&vnets[1], "left", 2)] {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use comfy_table::Table;
 use vnet::net::{TcpListener, TcpStream};
-use vnet::{LinkConfig, System};
+use vnet::{LinkConfig, System, TaskHandle, Vnet};
 
 use crate::compare::{SideError, median};
 
@@ -65,66 +65,120 @@ pub const PATHS: &[Path] = &[
 /// Shares of the frames that are lost, in percent.
 pub const LOSSES: &[f64] = &[0.0, 0.01, 0.1, 1.0, 3.0];
 
-/// The values of `net.inet.tcp.cc` in the table.
-pub const ALGORITHMS: &[&str] = &["cubic", "bbr", "reno"];
+/// The values of `net.inet.tcp.cc` in the table; with "paced", `net.inet.tcp.pacing` is on.
+pub const ALGORITHMS: &[&str] = &["cubic", "cubic paced", "bbr", "reno"];
 
 /// Runs one transfer and returns the megabits per second that arrived in the second half of it.
 ///
 /// # Errors
 /// When the world cannot be set up.
 pub fn goodput(path: &Path, percent: f64, algorithm: &str, seed: u64) -> Result<f64, SideError> {
+    let link = LinkConfig {
+        rate_bps: Some(path.rate_bps),
+        delay: path.rtt / 2,
+        ..LinkConfig::default()
+    };
+    let data = LinkConfig {
+        loss: (percent / 100.0).into(),
+        ..link.clone()
+    };
+    Ok(shares(path.time, [data, link], &[algorithm], seed)?[0])
+}
+
+/// Runs transfers side by side, one with each algorithm, over a link with the given ends, and returns the megabits per
+/// second of each that arrived in the second half of the time.
+///
+/// # Errors
+/// When the world cannot be set up.
+pub fn shares(
+    time: Duration,
+    [data, acks]: [LinkConfig; 2],
+    algorithms: &[&str],
+    seed: u64,
+) -> Result<Vec<f64>, SideError> {
     let system = System::virtual_time(seed);
     let a = system.create("sender").map_err(text)?;
     let b = system.create("receiver").map_err(text)?;
     a.epair("wire", &b, "wire").map_err(text)?;
-    for (vnet, address, loss) in [(&a, SENDER, percent / 100.0), (&b, RECEIVER, 0.0)] {
-        let link = LinkConfig {
-            rate_bps: Some(path.rate_bps),
-            delay: path.rtt / 2,
-            loss: loss.into(),
-            ..LinkConfig::default()
-        };
+    for (vnet, address, link) in [(&a, SENDER, data), (&b, RECEIVER, acks)] {
         let net = format!("{address}/24").parse().map_err(text)?;
         vnet.add_address("wire", net).map_err(text)?;
         vnet.set_link("wire", link).map_err(text)?;
-        vnet.set_sysctl("net.inet.tcp.cc", algorithm)
-            .map_err(text)?;
         vnet.set_sysctl("net.inet.tcp.maxbuf", BUFFER)
             .map_err(text)?;
     }
-    let to = SocketAddr::from((RECEIVER, PORT));
-    let received = Arc::new(AtomicU64::new(0));
-    let listener = TcpListener::bind_in(&b, to)?;
-    let count = Arc::clone(&received);
-    let receiver = b.spawn_future(async move {
-        let (stream, _) = poll_fn(|cx| listener.poll_accept(cx)).await?;
-        let mut buf = vec![0; CHUNK];
-        loop {
-            match poll_fn(|cx| stream.poll_read(cx, &mut buf)).await? {
-                0 => return Ok::<(), std::io::Error>(()),
-                n => count.fetch_add(n as u64, Ordering::Relaxed),
-            };
-        }
-    });
-    let stream = TcpStream::start_connect_in(&a, to)?;
-    let sender = a.spawn_future(async move {
-        poll_fn(|cx| stream.poll_connect(cx)).await?;
-        let data = vec![7; CHUNK];
-        loop {
-            poll_fn(|cx| stream.poll_write(cx, &data)).await?;
-        }
-        #[expect(unreachable_code, reason = "it says what errors there are")]
-        Ok::<(), std::io::Error>(())
-    });
-    let half = path.time / 2;
-    system.run_for(half).map_err(text)?;
-    let before = received.load(Ordering::Relaxed);
-    system.run_for(half).map_err(text)?;
-    let bytes = received.load(Ordering::Relaxed) - before;
-    if sender.is_finished() || receiver.is_finished() {
-        return Err(SideError::new("the transfer ended early"));
+    let mut transfers = Vec::new();
+    for (n, algorithm) in algorithms.iter().enumerate() {
+        let (control, pacing) = match algorithm.strip_suffix(" paced") {
+            Some(control) => (control, 1),
+            None => (*algorithm, 0),
+        };
+        a.set_sysctl("net.inet.tcp.cc", control).map_err(text)?;
+        a.set_sysctl("net.inet.tcp.pacing", pacing).map_err(text)?;
+        transfers.push(Transfer::start(&a, &b, PORT + n as u16)?);
     }
-    Ok(bytes as f64 * 8.0 / half.as_secs_f64() / 1e6)
+    let half = time / 2;
+    system.run_for(half).map_err(text)?;
+    let before: Vec<u64> = transfers.iter().map(Transfer::received).collect();
+    system.run_for(half).map_err(text)?;
+    let rate = |(t, before): (&Transfer, u64)| {
+        if t.sender.is_finished() || t.receiver.is_finished() {
+            return Err(SideError::new("the transfer ended early"));
+        }
+        let bytes = t.received() - before;
+        Ok(bytes as f64 * 8.0 / half.as_secs_f64() / 1e6)
+    };
+    transfers.iter().zip(before).map(rate).collect()
+}
+
+/// A transfer that does not end.
+struct Transfer {
+    received: Arc<AtomicU64>,
+    sender: TaskHandle<std::io::Result<()>>,
+    receiver: TaskHandle<std::io::Result<()>>,
+}
+
+impl Transfer {
+    fn start(a: &Vnet, b: &Vnet, port: u16) -> Result<Transfer, SideError> {
+        let to = SocketAddr::from((RECEIVER, port));
+        let received = Arc::new(AtomicU64::new(0));
+        let listener = TcpListener::bind_in(b, to)?;
+        let count = Arc::clone(&received);
+        let receiver = b.spawn_future(async move {
+            let (stream, _) = poll_fn(|cx| listener.poll_accept(cx)).await?;
+            let mut buf = vec![0; CHUNK];
+            loop {
+                match poll_fn(|cx| stream.poll_read(cx, &mut buf)).await? {
+                    0 => return Ok(()),
+                    n => count.fetch_add(n as u64, Ordering::Relaxed),
+                };
+            }
+        });
+        let stream = TcpStream::start_connect_in(a, to)?;
+        let sender = a.spawn_future(async move {
+            poll_fn(|cx| stream.poll_connect(cx)).await?;
+            let data = vec![7; CHUNK];
+            loop {
+                poll_fn(|cx| stream.poll_write(cx, &data)).await?;
+            }
+        });
+        Ok(Transfer {
+            received,
+            sender,
+            receiver,
+        })
+    }
+
+    fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+}
+
+/// Jain's index of fairness: 1 when all have the same.
+pub fn fairness(shares: &[f64]) -> f64 {
+    let sum: f64 = shares.iter().sum();
+    let squares: f64 = shares.iter().map(|s| s * s).sum();
+    sum * sum / (shares.len() as f64 * squares)
 }
 
 /// The whole table: medians over the seeds `1..=seeds`, two runs at a time.
@@ -174,6 +228,7 @@ fn text(e: impl std::fmt::Display) -> SideError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vnet::link::{Jitter, Order, QueueConfig};
 
     #[test]
     fn a_short_clean_path_is_filled_and_runs_repeat() {
@@ -191,5 +246,61 @@ mod tests {
         // A loss in a hundred does not slow a model of the path down.
         let model = goodput(&path, 1.0, "bbr", 1).unwrap();
         assert!(model > 17.0, "{model}");
+    }
+
+    /// 20 Mbit/s and 20 ms, with a queue of about the path's volume.
+    fn shared() -> [LinkConfig; 2] {
+        let link = LinkConfig {
+            rate_bps: Some(20_000_000),
+            delay: Duration::from_millis(10),
+            queue: QueueConfig::frames(40),
+            ..LinkConfig::default()
+        };
+        [link.clone(), link]
+    }
+
+    #[test]
+    fn flows_share_a_bottleneck_fairly() {
+        for flows in [2, 8] {
+            let shares =
+                shares(Duration::from_secs(40), shared(), &vec!["cubic"; flows], 1).unwrap();
+            assert!(fairness(&shares) >= 0.95, "{shares:?}");
+            assert!(shares.iter().sum::<f64>() > 17.0, "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn neither_cubic_nor_a_model_of_the_path_starves_the_other() {
+        let shares = shares(Duration::from_secs(40), shared(), &["cubic", "bbr"], 1).unwrap();
+        let sum: f64 = shares.iter().sum();
+        assert!(shares.iter().all(|s| s / sum >= 0.2), "{shares:?}");
+    }
+
+    /// So many of the frames, in no apparent order, are late by so many milliseconds.
+    fn late(share: f64, by: u64) -> Jitter {
+        let is_late = |n: u32| f64::from(n * 7919 % 1009) < share * 1009.0;
+        let delays = (0..1009).map(|n| Duration::from_millis(if is_late(n) { by } else { 0 }));
+        Jitter::Trace {
+            delays: delays.collect(),
+            order: Order::Free,
+        }
+    }
+
+    // One frame in a hundred is late by 5 ms, and three in ten by 1 ms.
+    #[test]
+    fn reordering_costs_less_than_a_tenth() {
+        for (share, by) in [(0.01, 5), (0.3, 1)] {
+            let [mut data, acks] = shared();
+            data.queue = QueueConfig::default();
+            let whole = shares(
+                Duration::from_secs(20),
+                [data.clone(), acks.clone()],
+                &["cubic"],
+                1,
+            );
+            data.jitter = late(share, by);
+            let late = shares(Duration::from_secs(20), [data, acks], &["cubic"], 1).unwrap()[0];
+            assert!(late > whole.unwrap()[0] * 0.9, "{share} {by}: {late}");
+        }
     }
 }

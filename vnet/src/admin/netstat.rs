@@ -60,6 +60,8 @@ fn counters(tcp: TcpStats, udp: UdpStats, neighbours: NeighStats) -> Vec<Counter
             retransmitted_bytes: "bytes retransmitted",
             timeouts: "retransmission timeouts",
             fast_recoveries: "fast recoveries",
+            ecn_reductions: "windows reduced because of marks (RFC 3168)",
+            ecn_marks_in: "segments received with a mark (RFC 3168)",
             tail_probes: "tail loss probes sent",
             undone_recoveries: "recoveries undone",
             dup_acks_in: "duplicate acknowledgements received",

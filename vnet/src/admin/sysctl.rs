@@ -35,7 +35,7 @@ use crate::instance::vnet::Vnet;
 use crate::ip::state::{Forwarding, Redirects};
 use crate::netif::AdminError;
 use crate::stack::Stack;
-use crate::transport::tcp::{Congestion, Feature};
+use crate::transport::tcp::{Congestion, EcnUse, Feature};
 
 /// Who may change a tunable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +166,24 @@ impl Tunable for Congestion {
             0 => Congestion::Reno,
             2 => Congestion::Bbr,
             _ => Congestion::Cubic,
+        }
+    }
+}
+
+impl Tunable for EcnUse {
+    const NAMES: &'static [&'static str] = EcnUse::NAMES;
+    fn to_raw(self) -> u64 {
+        match self {
+            EcnUse::Off => 0,
+            EcnUse::Ask => 1,
+            EcnUse::Grant => 2,
+        }
+    }
+    fn from_raw(raw: u64) -> EcnUse {
+        match raw {
+            0 => EcnUse::Off,
+            1 => EcnUse::Ask,
+            _ => EcnUse::Grant,
         }
     }
 }

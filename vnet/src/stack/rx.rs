@@ -697,6 +697,7 @@ fn tcp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, mut packet: Packet
         dst: SocketAddr::new(info.dst, tcp.dst_port),
         header: &tcp,
         payload,
+        traffic_class: info.traffic_class,
         gso_segment,
         on,
         path,

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Access, Congestion, Entry, Feature, Key};
+use super::{Access, Congestion, EcnUse, Entry, Feature, Key};
 use crate::base::switch::Switch;
 use crate::icmp::limit::{Limit, Rate};
 use crate::instance::privilege::Privilege;
@@ -135,6 +135,11 @@ keys! {
         0..=499, "ms", TUNABLES,
         |s| s.tcp.config().delayed_ack,
         |s, v| s.tcp.config_mut().delayed_ack = v;
+    /// Explicit congestion notification (RFC 3168): off, ask for it and grant it, or grant it only.
+    TCP_ECN: EcnUse = "net.inet.tcp.ecn",
+        0..=2, "", TUNABLES,
+        |s| s.tcp.config().ecn,
+        |s, v| s.tcp.config_mut().ecn = v;
     /// How long a connection without a socket waits in FIN-WAIT-2.
     TCP_FINWAIT2_TIMEOUT: Duration = "net.inet.tcp.finwait2_timeout",
         1..=3600000, "ms", TUNABLES,

@@ -1,6 +1,7 @@
 //! The tunables of TCP, per vnet.
 
 use super::congestion::Congestion;
+use super::ecn::EcnUse;
 /// Whether an optional part of the protocol is used: when the peer agrees, or neither offered nor
 /// accepted.
 pub(crate) use crate::base::switch::Switch as Feature;
@@ -27,6 +28,8 @@ pub(crate) struct TcpConfig {
     /// Segments are spread over the round trip with every congestion control, not only where it has a model of the path.
     /// Takes effect at once.
     pub pacing: Feature,
+    /// Explicit congestion notification (RFC 3168) of a new connection.
+    pub ecn: EcnUse,
     /// Initial congestion window in segments (RFC 6928 allows 10).
     pub initial_cwnd_segments: u32,
     /// Retransmission timeout before the first measurement (RFC 6298 2.1: 1 s).
@@ -87,6 +90,7 @@ impl Default for TcpConfig {
             max_buffer: 16 << 20,
             congestion: Congestion::Cubic,
             pacing: Feature::Off,
+            ecn: EcnUse::Grant,
             initial_cwnd_segments: 10,
             initial_rto: Duration::from_secs(1),
             min_rto: Duration::from_millis(200),

@@ -157,6 +157,8 @@ impl Tcp {
             // The SYN again: our answer was lost, or is late. RFC 6298 3: which of the two the
             // next acknowledgement is for cannot be told.
             h.is_answered_twice = true;
+            // RFC 3168 6.1.1.1: a SYN that is sent again may no longer ask.
+            h.negotiated.ecn.agreed &= self.config.ecn.grants(header.flags);
             h.sent_at = cx.now;
             // RFC 7323 4.3: the answer echoes what it answers.
             if let (Some(ts), Some((tsval, _))) = (&mut h.negotiated.ts, header.options.timestamp)
@@ -361,6 +363,8 @@ impl Tcp {
         };
         let mss = half.negotiated.peer_mss;
         half.iss = cookies::make(&self.secret, &key, half.irs, mss, cx.now);
+        // Nothing in it says who agreed on marks.
+        half.negotiated.ecn.agreed = false;
         let mut segment = half.syn_ack(cx.now);
         let options = &mut segment.header.options;
         match &half.negotiated.ts {
@@ -497,7 +501,7 @@ impl Tcp {
         let path = seg.path;
         let family = connection::family(seg.dst);
         let mss = path_mss(l.options.narrow(path, family), family);
-        let negotiated = negotiate(
+        let mut negotiated = negotiate(
             now,
             &self.config,
             family,
@@ -505,6 +509,8 @@ impl Tcp {
             l.options.recv_buffer(&self.config),
             self.secret.timestamp_offset(&key),
         );
+        let flags = seg.header.flags;
+        negotiated.ecn.agreed = flags.has(TcpFlags::SYN) && self.config.ecn.grants(flags);
         let window = l.options.recv_buffer(&self.config);
         Some(HalfOpen {
             listener,

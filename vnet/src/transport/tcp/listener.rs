@@ -95,7 +95,12 @@ impl HalfOpen {
             timestamp: self.timestamp(now),
             ..self.syn_ack
         };
-        self.reply(self.iss, TcpFlags::SYN, options)
+        // RFC 3168 6.1.1 and, for one that is sent again, 6.1.1.1.
+        let flags = match self.negotiated.ecn.agreed && self.retries == 0 {
+            true => TcpFlags::SYN | TcpFlags::ECE,
+            false => TcpFlags::SYN,
+        };
+        self.reply(self.iss, flags, options)
     }
 
     pub(super) fn plain_ack(&self, now: Instant) -> SegmentOut {

@@ -17,6 +17,7 @@
 //! | `send_queue`, `recv_queue` | bytes by reference |
 //! | `sent` | what was sent, when, and what became of it |
 //! | `recovery`, `rack`, `prr`, `rtt`, `congestion` | what to send again, how much, when |
+//! | `ecn` | explicit congestion notification |
 //! | `options` | what two ends agree on, what a socket can set |
 //! | `cookies` | requests for which there is no room |
 //! | `challenge` | how often a stranger is answered |
@@ -29,6 +30,7 @@ mod config;
 mod congestion;
 mod connection;
 mod cookies;
+mod ecn;
 mod hint;
 mod ids;
 mod info;
@@ -69,6 +71,7 @@ use crate::transport::ports::Ports;
 pub(crate) use config::Feature;
 pub(crate) use config::TcpConfig;
 pub use congestion::Congestion;
+pub(crate) use ecn::EcnUse;
 pub(crate) use ids::{ConnId, ListenerId};
 pub use info::TcpInfo;
 pub(crate) use info::{TcpCounts, TcpSocketInfo};

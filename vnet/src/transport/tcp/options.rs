@@ -9,6 +9,7 @@ use crate::packet::header::tcp::SackPermitted;
 
 use super::config::{Feature, TcpConfig};
 use super::congestion::Congestion;
+use super::ecn::Ecn;
 use super::recovery::SackUse;
 use super::seq::SeqNum;
 use crate::transport::domain::Domain;
@@ -271,6 +272,7 @@ pub(super) struct Negotiated {
     pub(super) rcv_shift: u8,
     pub(super) sack: SackUse,
     pub(super) ts: Option<Timestamps>,
+    pub(super) ecn: Ecn,
 }
 
 /// The timestamp state (RFC 7323 4.3).
@@ -358,6 +360,7 @@ pub(super) fn negotiate(
             }),
             _ => None,
         },
+        ecn: Ecn::default(),
     }
 }
 

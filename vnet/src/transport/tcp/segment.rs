@@ -20,6 +20,8 @@ pub(crate) struct SegmentIn<'a> {
     pub header: &'a TcpHeader,
     /// What follows the header.
     pub payload: Payload,
+    /// The traffic class of its packet: DSCP and ECN.
+    pub traffic_class: u8,
     /// Payload bytes of each piece, when it stands for several segments.
     pub gso_segment: Option<u16>,
     /// The interface it came in by. Looked at only when the segment opens a connection.

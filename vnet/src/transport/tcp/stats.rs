@@ -33,6 +33,10 @@ pub(crate) struct TcpStats {
     pub tail_probes: u64,
     /// Recoveries that were undone, since nothing had been lost (RFC 4015).
     pub undone_recoveries: u64,
+    /// Reductions of a window because a router had marked a segment (RFC 3168).
+    pub ecn_reductions: u64,
+    /// Segments with data that a router had marked.
+    pub ecn_marks_in: u64,
     /// Duplicate acknowledgements received.
     pub dup_acks_in: u64,
     /// Segments that arrived ahead of a gap.

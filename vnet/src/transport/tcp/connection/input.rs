@@ -7,6 +7,7 @@ use crate::packet::Payload;
 use crate::packet::header::{TcpFlags, TcpHeader};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::congestion::Controller;
+use crate::transport::tcp::ecn::{EcnUse, is_marked};
 use crate::transport::tcp::options::{negotiate, path_mss};
 use crate::transport::tcp::recovery::SackUse;
 use crate::transport::tcp::recv_queue::Ahead;
@@ -61,6 +62,9 @@ impl Connection {
         let h = seg.header;
         self.last_rx = env.now;
         self.update_timestamp(env.now, h);
+        if self.negotiated.ecn.agreed {
+            self.hear_of_marks(env, &seg);
+        }
         let carries = if seg.payload.is_empty() {
             Carries::Nothing
         } else {
@@ -73,6 +77,27 @@ impl Connection {
             self.accept_in_order(env, seg.payload, seg.gso_segment);
         }
         Disposition::Taken
+    }
+
+    /// Marks of routers, and what the peer says of those it got (RFC 3168 6.1).
+    #[inline(never)]
+    fn hear_of_marks(&mut self, env: &mut Env<'_>, seg: &SegmentIn<'_>) {
+        let flags = seg.header.flags;
+        if !seg.payload.is_empty() {
+            env.stats.ecn_marks_in += u64::from(is_marked(seg.traffic_class));
+            self.negotiated.ecn.on_data(flags, seg.traffic_class);
+        }
+        // During a recovery the window has been reduced already.
+        let (una, nxt) = (self.snd.una, self.snd.nxt);
+        if flags.has(TcpFlags::ECE)
+            && self.recovery.is_open()
+            && una != nxt
+            && self.negotiated.ecn.on_echo(una, nxt)
+        {
+            env.stats.ecn_reductions += 1;
+            let flight = self.flight().min(self.cc.cwnd());
+            self.cc.on_loss(flight, self.data_mss());
+        }
     }
 
     // RFC 9293 3.10.7.3
@@ -114,6 +139,10 @@ impl Connection {
             self.rcv.buffer,
             self.ts_offset,
         );
+        // RFC 3168 6.1.1: the answer to a SYN that asked has ECE alone.
+        let both = TcpFlags::ECE | TcpFlags::CWR;
+        let granted = h.flags.has(TcpFlags::ECE) && !h.flags.has(both) && h.ack.is_some();
+        self.negotiated.ecn.agreed = granted && env.config.ecn == EcnUse::Ask && self.retries == 0;
         self.start_receiving(SeqNum(h.seq), offered);
         // RFC 7323 2.2: the window field of a SYN is never scaled.
         self.snd.edge = self.snd.iss + 1 + u32::from(h.window);
@@ -240,6 +269,9 @@ impl Connection {
         }
         self.last_rx = env.now;
         self.update_timestamp(env.now, h);
+        if self.negotiated.ecn.agreed {
+            self.hear_of_marks(env, &seg);
+        }
         let carries = if seg_len > 0 {
             Carries::DataOrFin
         } else {

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use super::challenge::Challenge;
 use super::config::{Feature, TcpConfig};
 use super::congestion::Controller;
+use super::ecn::Ecn;
 use super::hint::Hint;
 use super::ids::{FourTuple, ListenerId};
 use super::listener::{Deferral, HalfOpen};
@@ -259,6 +260,7 @@ impl Connection {
             rcv_shift: 0,
             sack: SackUse::No,
             ts: None,
+            ecn: Ecn::default(),
         };
         let state = State::SynSent(SynSent {
             syn: Due::Now,

@@ -7,6 +7,7 @@ use crate::base::time::Instant;
 use crate::packet::Payload;
 use crate::packet::header::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
 use crate::transport::tcp::congestion::quantum;
+use crate::transport::tcp::ecn::ECT0;
 use crate::transport::tcp::options::{answer, offer, path_mss};
 use crate::transport::tcp::recovery::SackUse;
 use crate::transport::tcp::segment::SegmentOut;
@@ -25,6 +26,8 @@ struct Plan {
     options: TcpOptions,
     /// Payload bytes of one piece.
     piece: u32,
+    /// The ECN bits of its packet.
+    ect: u8,
 }
 
 impl Connection {
@@ -100,7 +103,8 @@ impl Connection {
         self.snd.nxt = self.snd.iss + 1;
         self.timers.retransmit = env.now + self.rtt.rto();
         self.arm_user_timeout(env.now);
-        Some(self.handshake(TcpFlags::SYN, None, options, window))
+        let flags = env.config.ecn.syn(self.retries);
+        Some(self.handshake(flags, None, options, window))
     }
 
     /// The SYN-ACK of a simultaneous open.
@@ -273,6 +277,11 @@ impl Connection {
         if !plan.len.is_multiple_of(plan.piece) {
             self.snd.small_end = nxt;
         }
+        if self.negotiated.ecn.agreed && plan.len > 0 && !self.cc.has_model() {
+            // RFC 3168 6.1.5: not when it is sent again. A model of the path hears of losses only.
+            plan.ect = ECT0;
+            plan.flags = plan.flags | self.negotiated.ecn.take_flags();
+        }
         self.snd.nxt = nxt;
         self.snd.probe = Probe::None;
         self.timers.persist = Instant::MAX;
@@ -428,12 +437,14 @@ impl Connection {
             piece: u32::from(self.segment_room())
                 .saturating_sub(used as u32)
                 .max(8),
+            ect: 0,
         }
     }
 
     /// Builds the planned segment. It carries an acknowledgement, so none is due afterwards.
     #[inline]
     fn build(&mut self, env: &mut Env<'_>, mut plan: Plan) -> SegmentOut {
+        plan.flags = plan.flags | self.negotiated.ecn.flags();
         if self.sack_count() > 0 {
             plan.options.sack = self.sack_blocks(&plan.options);
         }
@@ -461,9 +472,11 @@ impl Connection {
         env.stats.bytes_out += u64::from(plan.len);
         let payload = self.snd.queue.slice(plan.seq, plan.len as usize);
         let gso = (plan.len > plan.piece).then_some(plan.piece as u16);
+        let out = self.out(header, payload, gso);
         SegmentOut {
             confirms,
-            ..self.out(header, payload, gso)
+            tos: out.tos | plan.ect,
+            ..out
         }
     }
 

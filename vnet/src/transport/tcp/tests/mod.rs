@@ -3,6 +3,7 @@
 mod answers;
 mod arrival;
 mod close;
+mod ecn;
 mod fuzz;
 mod hand;
 mod handshake;
@@ -78,6 +79,8 @@ impl Default for Net {
 pub(super) enum Fate {
     Arrives,
     Lost,
+    /// It arrives, marked by a router if it may be (RFC 3168).
+    Marked,
     /// It arrives later by so much.
     Late(Duration),
     /// It arrives, and once more later by so much.
@@ -176,8 +179,12 @@ impl World {
         let now = self.now;
         let fate = self.fate.as_mut();
         let fate = fate.map_or(Fate::Arrives, |f| f(now, host, &s));
+        let mut s = s;
+        if fate == Fate::Marked && s.tos & 3 != 0 {
+            s.tos |= 3;
+        }
         let (late, again) = match fate {
-            Fate::Arrives => (Duration::ZERO, None),
+            Fate::Arrives | Fate::Marked => (Duration::ZERO, None),
             Fate::Lost => return,
             Fate::Late(by) => (by, None),
             Fate::Twice(by) => (Duration::ZERO, Some(by)),
@@ -218,6 +225,7 @@ impl World {
                     dst: s.dst,
                     header: &header,
                     payload: s.payload,
+                    traffic_class: s.tos,
                     gso_segment: s.gso,
                     on: None,
                     path,

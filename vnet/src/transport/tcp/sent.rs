@@ -103,7 +103,8 @@ pub(super) struct Sent {
     /// No byte before it is marked as lost.
     lost_from: SeqNum,
     /// What was taken for lost since somebody asked, and when the last of it had left.
-    newly_lost: (u32, Option<Instant>),
+    newly_lost: u32,
+    newly_lost_at: Instant,
 }
 
 impl Sent {
@@ -121,7 +122,9 @@ impl Sent {
 
     /// What was taken for lost since the last call, in bytes, and when the last of it had left.
     pub(super) fn take_newly_lost(&mut self) -> (u32, Option<Instant>) {
-        std::mem::take(&mut self.newly_lost)
+        let bytes = std::mem::take(&mut self.newly_lost);
+        let at = std::mem::take(&mut self.newly_lost_at);
+        (bytes, (bytes > 0).then_some(at))
     }
 
     /// When the oldest unacknowledged bytes were last sent.
@@ -345,8 +348,8 @@ impl Sent {
                         range.mark = Mark::Lost;
                         let len = range.end.since(start);
                         self.lost += len;
-                        let (bytes, last) = self.newly_lost;
-                        self.newly_lost = (bytes.saturating_add(len), last.max(Some(range.at)));
+                        self.newly_lost = self.newly_lost.saturating_add(len);
+                        self.newly_lost_at = self.newly_lost_at.max(range.at);
                     }
                     Fate::End => break,
                 }

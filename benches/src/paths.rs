@@ -174,13 +174,6 @@ impl Transfer {
     }
 }
 
-/// Jain's index of fairness: 1 when all have the same.
-pub fn fairness(shares: &[f64]) -> f64 {
-    let sum: f64 = shares.iter().sum();
-    let squares: f64 = shares.iter().map(|s| s * s).sum();
-    sum * sum / (shares.len() as f64 * squares)
-}
-
 /// The whole table: medians over the seeds `1..=seeds`, two runs at a time.
 ///
 /// # Errors
@@ -228,7 +221,6 @@ fn text(e: impl std::fmt::Display) -> SideError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vnet::link::{Jitter, Order, QueueConfig};
 
     #[test]
     fn a_short_clean_path_is_filled_and_runs_repeat() {
@@ -243,64 +235,13 @@ mod tests {
         let lossy = goodput(&path, 1.0, "cubic", 1).unwrap();
         assert!(lossy < clean);
         assert_eq!(lossy, goodput(&path, 1.0, "cubic", 1).unwrap());
-        // A loss in a hundred does not slow a model of the path down.
-        let model = goodput(&path, 1.0, "bbr", 1).unwrap();
-        assert!(model > 17.0, "{model}");
-    }
-
-    /// 20 Mbit/s and 20 ms, with a queue of about the path's volume.
-    fn shared() -> [LinkConfig; 2] {
-        let link = LinkConfig {
-            rate_bps: Some(20_000_000),
-            delay: Duration::from_millis(10),
-            queue: QueueConfig::frames(40),
-            ..LinkConfig::default()
+        // A loss in a hundred does not slow a model of the path down, where a window holds hundreds of segments.
+        let path = Path {
+            rate_bps: 50_000_000,
+            rtt: Duration::from_millis(40),
+            ..path
         };
-        [link.clone(), link]
-    }
-
-    #[test]
-    fn flows_share_a_bottleneck_fairly() {
-        for flows in [2, 8] {
-            let shares =
-                shares(Duration::from_secs(40), shared(), &vec!["cubic"; flows], 1).unwrap();
-            assert!(fairness(&shares) >= 0.95, "{shares:?}");
-            assert!(shares.iter().sum::<f64>() > 17.0, "{shares:?}");
-        }
-    }
-
-    #[test]
-    fn neither_cubic_nor_a_model_of_the_path_starves_the_other() {
-        let shares = shares(Duration::from_secs(40), shared(), &["cubic", "bbr"], 1).unwrap();
-        let sum: f64 = shares.iter().sum();
-        assert!(shares.iter().all(|s| s / sum >= 0.2), "{shares:?}");
-    }
-
-    /// So many of the frames, in no apparent order, are late by so many milliseconds.
-    fn late(share: f64, by: u64) -> Jitter {
-        let is_late = |n: u32| f64::from(n * 7919 % 1009) < share * 1009.0;
-        let delays = (0..1009).map(|n| Duration::from_millis(if is_late(n) { by } else { 0 }));
-        Jitter::Trace {
-            delays: delays.collect(),
-            order: Order::Free,
-        }
-    }
-
-    // One frame in a hundred is late by 5 ms, and three in ten by 1 ms.
-    #[test]
-    fn reordering_costs_less_than_a_tenth() {
-        for (share, by) in [(0.01, 5), (0.3, 1)] {
-            let [mut data, acks] = shared();
-            data.queue = QueueConfig::default();
-            let whole = shares(
-                Duration::from_secs(20),
-                [data.clone(), acks.clone()],
-                &["cubic"],
-                1,
-            );
-            data.jitter = late(share, by);
-            let late = shares(Duration::from_secs(20), [data, acks], &["cubic"], 1).unwrap()[0];
-            assert!(late > whole.unwrap()[0] * 0.9, "{share} {by}: {late}");
-        }
+        let model = goodput(&path, 1.0, "bbr", 1).unwrap();
+        assert!(model > 30.0, "{model}");
     }
 }

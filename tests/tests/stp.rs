@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::{Rng as _, SeedableRng};
+use rand_xoshiro::rand_core::SeedableRng;
 use vnet::link::{Change, LinkEvent, Shape};
 use vnet::record::Record;
 use vnet::{

@@ -352,11 +352,34 @@ fn every_octet_of_an_extension_header_that_lies_is_survived() {
     );
 }
 
-/// Each octet of each message about neighbours, routers and groups, with every value, the checksum right: so each
-/// gets as far as what it says lets it.
+/// Each octet of each message about neighbours, routers and groups, with every third value, the checksum right, to a
+/// router and to a host that obeys routers: so each gets as far as what it says lets it.
 #[test]
 fn every_octet_of_a_message_that_lies_is_survived() {
-    let mut target = Target::new();
+    for role in [Forwarding::Enabled, Forwarding::Disabled] {
+        let target = Target::new();
+        target.vnet.set_forwarding(role).unwrap();
+        target
+            .vnet
+            .set_sysctl("net.inet6.ip6.accept_rtadv", 1)
+            .unwrap();
+        let stats = lie_about_each_octet(target);
+        // Who is a router does not hear other routers.
+        let least = if role == Forwarding::Enabled {
+            2_000
+        } else {
+            8_000
+        };
+        assert!(
+            stats.delivered > least,
+            "{}: {}",
+            stats.delivered,
+            drops(&stats)
+        );
+    }
+}
+
+fn lie_about_each_octet(mut target: Target) -> Stats {
     let prefix: &[u8] = &[
         3, 4, 64, 0xc0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0x20, 1, 0x0d, 0xb8, 0, 9, 0, 0, 0, 0,
         0, 0, 0, 0, 0, 0,
@@ -375,7 +398,11 @@ fn every_octet_of_a_message_that_lies_is_survived() {
     for (kind, message) in messages {
         for src in ["fe80::9", "2001:db8:1::9"] {
             for dst in ["2001:db8:1::1", "ff02::1"] {
-                let header = Ip6::new(ip(src), ip(dst));
+                let mut header = Ip6::new(ip(src), ip(dst));
+                if matches!(kind, 130..=132 | 143) {
+                    header.hop_limit = 1;
+                    header.extensions = vec![(0, vec![5, 2, 0, 0, 1, 0])];
+                }
                 for at in 0..message.len() {
                     for value in (0..=255).step_by(3) {
                         let mut lie = message.clone();
@@ -387,7 +414,7 @@ fn every_octet_of_a_message_that_lies_is_survived() {
         }
         assert_conserved(&target.vnet);
     }
-    target.finish();
+    target.finish()
 }
 
 /// What is in a random packet.
@@ -413,6 +440,10 @@ fn inside() -> impl Strategy<Value = Inside> {
 #[test]
 fn a_hundred_thousand_random_chains_of_headers_are_counted_one_by_one() {
     let mut target = Target::new();
+    target
+        .vnet
+        .set_sysctl("net.inet6.ip6.accept_rtadv", 1)
+        .unwrap();
     let place = |texts: &[&'static str]| prop::sample::select(texts.to_vec());
     let packet = (
         place(&["2001:db8:1::9", "fe80::9", "::", "2001:db8:1::1", "ff02::1"]),
@@ -443,6 +474,12 @@ fn a_hundred_thousand_random_chains_of_headers_are_counted_one_by_one() {
                 Inside::Message(kind, rest) => header.icmp(kind, 0, &rest),
                 Inside::Noise(proto, rest) => header.packet(proto, &rest),
             };
+            // Some of them to a host, which hears what a router does not.
+            match target.sent % 1_000 {
+                0 => target.vnet.set_forwarding(Forwarding::Enabled).unwrap(),
+                700 => target.vnet.set_forwarding(Forwarding::Disabled).unwrap(),
+                _ => {}
+            }
             let before = target.stats().received;
             target.feed(frame(&packet));
             assert!(target.stats().received > before, "it was not even counted");

@@ -7,6 +7,9 @@
 //! `VNET_FUZZ_FRAMES=20000000 cargo test --release -p vnet-tests --test stateful -- --nocapture`
 //! says more, and asserts that no vnet took a second to go.
 
+#[path = "stateful/discovery.rs"]
+mod discovery;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4};
 use std::time::Duration;
@@ -30,12 +33,10 @@ const TALKS: usize = 6;
 const LISTENS: u16 = 80;
 const DATAGRAMS: u16 = 7;
 
-/// Frames to say in all; more when `VNET_FUZZ_FRAMES` says so.
-fn frames() -> u64 {
+/// Frames to say in all, `few` of them unless `VNET_FUZZ_FRAMES` says how many.
+fn frames(few: u64) -> u64 {
     let given = std::env::var("VNET_FUZZ_FRAMES").ok();
-    given.map_or(500_000, |n| {
-        n.parse().expect("VNET_FUZZ_FRAMES is a number")
-    })
+    given.map_or(few, |n| n.parse().expect("VNET_FUZZ_FRAMES is a number"))
 }
 
 struct Dice(Xoshiro256PlusPlus);
@@ -563,7 +564,8 @@ fn episode(seed: u64) -> (u64, Reached, std::time::Duration) {
 fn a_vnet_survives_every_conversation() {
     let (mut said, mut slowest, mut seed) = (0, std::time::Duration::ZERO, 0);
     let mut reached = Reached::default();
-    while said < frames() {
+    let most = frames(500_000);
+    while said < most {
         seed += 1;
         let life = std::panic::catch_unwind(|| episode(seed));
         let (frames, depth, took) =
@@ -579,4 +581,9 @@ fn a_vnet_survives_every_conversation() {
         assert!(slowest < std::time::Duration::from_secs(1), "{slowest:?}");
     }
     reached.assert_deep(seed);
+}
+
+#[test]
+fn a_vnet_survives_all_that_its_link_says_over_ipv6() {
+    discovery::say(frames(200_000));
 }

@@ -37,9 +37,10 @@ const VALID: u32 = 30 * 86_400;
 const PREFERRED: u32 = 7 * 86_400;
 /// RFC 4861 section 6.2.1: how long a neighbour may be taken to be reachable, in milliseconds.
 const MAX_REACHABLE: u32 = 3_600_000;
-/// Between questions about a neighbour.
+/// Between questions about a neighbour. An address is not used until as long after the question whether another has it:
+/// by the word of a router nobody is kept from his own for longer than this.
 const MIN_RETRANS: Duration = Duration::from_millis(10);
-const MAX_RETRANS: Duration = Duration::from_secs(3600);
+const MAX_RETRANS: Duration = Duration::from_secs(10);
 
 /// True when a route that a router has advertised would take traffic from one that is configured: it would be the
 /// longer one. What is on the link, with room for the addresses of hosts, may be more than the default route.

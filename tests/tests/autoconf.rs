@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use vnet::net::{EchoEvent, EchoSocket, RawSocket};
-use vnet::{AdminState, DropReason, Forwarding, NextHop, OwnedVnet, System, Vnet};
+use vnet::net::{EchoEvent, EchoSocket, RawSocket, UdpSocket};
+use vnet::{AdminState, DropReason, Forwarding, MacAddr, NextHop, OwnedVnet, System, Vnet};
 use vnet_tests::accounts::assert_conserved;
+use vnet_tests::frames::{IPV6, Ip6, ethernet};
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -511,6 +512,63 @@ fn nobody_else_redirects() -> Result {
     for vnet in &all {
         assert_conserved(vnet);
     }
+    Ok(())
+}
+
+/// RFC 4861 section 6.3.2: what a router says of the hop limit is said of its link, for sockets as for others.
+#[test]
+fn the_hop_limit_is_that_of_each_link() -> Result {
+    let system = System::manual(1);
+    let host = system.create("host")?;
+    obey(&host)?;
+    let (us, peer) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 9]);
+    let ports = [
+        host.port("eth0", Some(MacAddr(us)))?,
+        host.port("eth1", Some(MacAddr(us)))?,
+    ];
+    for (n, name) in ["eth0", "eth1"].into_iter().enumerate() {
+        host.add_address(name, format!("2001:db8:{n}::1/64").parse()?)?;
+        let there = format!("2001:db8:{n}::9").parse()?;
+        host.add_neighbour(name, there, MacAddr(peer))?;
+    }
+    system.poll(system.now() + Duration::from_secs(3));
+    let socket = UdpSocket::bind_in(&host, "[::]:0")?;
+    let hop_limits = || -> Result<Vec<u8>> {
+        let mut all = Vec::new();
+        for (n, port) in ports.iter().enumerate() {
+            while port.recv().is_some() {}
+            socket.send_to(b"x", (format!("2001:db8:{n}::9").parse::<IpAddr>()?, 9))?;
+            system.poll(system.now());
+            let frame = port.recv().ok_or("nothing was sent")?.to_vec();
+            assert_eq!(frame[20], 17, "a datagram");
+            all.push(frame[21]);
+        }
+        Ok(all)
+    };
+    let says = |hop_limit: u8| -> Result {
+        let mut rest = vec![hop_limit, 0, 7, 8];
+        rest.extend([0; 8]);
+        let header = Ip6::new("fe80::9".parse()?, "ff02::1".parse()?);
+        let frame = ethernet(
+            [0x33, 0x33, 0, 0, 0, 1],
+            peer,
+            IPV6,
+            &header.icmp(134, 0, &rest),
+        );
+        ports[0].send(frame)?;
+        system.poll(system.now());
+        Ok(())
+    };
+    assert_eq!(hop_limits()?, [64, 64]);
+    says(33)?;
+    assert_eq!(hop_limits()?, [33, 64]);
+    // One that ends at the first router is not believed.
+    says(1)?;
+    assert_eq!(hop_limits()?, [33, 64]);
+    // A router does not hear other routers, and what they said is forgotten.
+    host.set_forwarding(Forwarding::Enabled)?;
+    assert_eq!(hop_limits()?, [64, 64]);
+    assert_conserved(&host);
     Ok(())
 }
 

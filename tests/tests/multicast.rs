@@ -2,11 +2,11 @@
 //! from the sources that it wants to hear, and nothing else; and routers are told, in the words of the oldest of them.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::time::Duration;
 
 use vnet::net::{BindOptions, Reuse, UdpSocket, socket_error};
-use vnet::{DropReason, OwnedVnet, Port, SocketError, System, Vnet};
+use vnet::{DropReason, NextHop, OwnedVnet, Port, SocketError, System, Vnet};
 use vnet_tests::accounts::assert_conserved;
 use vnet_tests::frames::{IPV4, Ip4, checksum, ethernet};
 use vnet_tests::judge;
@@ -157,6 +157,64 @@ fn sources_are_told_apart() -> Result {
     );
     assert_conserved(&hub);
     judge::judge();
+    Ok(())
+}
+
+/// What is sent on one link comes from an address of that link, which has no number in it where it is named.
+#[test]
+fn a_source_may_be_of_one_link() -> Result {
+    let system = System::virtual_time(1);
+    let (hub, others) = star(&system)?;
+    others[0].add_address("eth0", "fe80::7/64".parse()?)?;
+    let group = "ff32::1234".parse::<Ipv6Addr>()?;
+    let (joined, other) = (shared(&hub, "[::]:50000"), shared(&hub, "[::]:50000"));
+    joined.join_source("fe80::7".parse()?, group.into(), 2)?;
+    other.join_source("fe80::8".parse()?, group.into(), 2)?;
+    let sender = UdpSocket::bind_in(&others[0], "[::]:0")?;
+    sender.send_to(b"x", SocketAddrV6::new(group, PORT, 0, 2))?;
+    system.run_for(Duration::from_secs(1))?;
+    assert_eq!([&joined, &other].map(heard), ["x", ""]);
+    joined.leave_source("fe80::7".parse()?, group.into(), 2)?;
+    assert_conserved(&hub);
+    Ok(())
+}
+
+#[test]
+fn what_is_sent_by_the_loopback_interface_is_heard_once() -> Result {
+    let system = System::virtual_time(1);
+    let (hub, _others) = star(&system)?;
+    let (socket, sender) = (shared(&hub, "[::]:50000"), shared(&hub, "[::]:50001"));
+    socket.join_multicast_v6(&GROUP_6, 1)?;
+    socket.join_multicast_v4(&GROUP, &Ipv4Addr::LOCALHOST)?;
+    sender.set_multicast_interface(1)?;
+    for group in [IpAddr::from(GROUP_6), GROUP.into()] {
+        sender.send_to(group.to_string().as_bytes(), (group, PORT))?;
+    }
+    system.run_for(Duration::from_secs(1))?;
+    assert_eq!(heard(&socket), "ff0e::1:3 239.1.2.3");
+    assert_conserved(&hub);
+    Ok(())
+}
+
+#[test]
+fn what_routes_chose_can_be_left_when_they_have_changed() -> Result {
+    let system = System::virtual_time(1);
+    let (hub, _others) = star(&system)?;
+    let socket = shared(&hub, "0.0.0.0:50000");
+    hub.add_route("0.0.0.0/0".parse()?, Ipv4Addr::new(198, 18, 2, 2))?;
+    socket.join_multicast_v4(&GROUP, &ANY)?;
+    hub.remove_route("0.0.0.0/0".parse()?)?;
+    hub.add_route("0.0.0.0/0".parse()?, Ipv4Addr::new(198, 18, 3, 2))?;
+    socket.leave_multicast_v4(&GROUP, &ANY)?;
+    fails(
+        socket.leave_multicast_v4(&GROUP, &ANY),
+        SocketError::AddrNotAvailable,
+    );
+    // A route that leads nowhere is one.
+    hub.add_route("239.0.0.0/8".parse()?, NextHop::Prohibit)?;
+    let sent = socket.send_to(b"x", (GROUP, PORT)).map(drop);
+    fails(sent, SocketError::Prohibited);
+    assert_conserved(&hub);
     Ok(())
 }
 

@@ -17,11 +17,6 @@
 //!
 //! Groups are as they are on a wire: without the number of a link, which the interface says.
 
-#![cfg_attr(
-    not(test),
-    allow(dead_code, reason = "the sockets' calls and IGMP are built on it")
-)]
-
 pub(crate) mod filter;
 pub(crate) mod report;
 
@@ -38,10 +33,10 @@ use crate::base::rng::Rng;
 use crate::base::sorted::Sorted;
 use crate::base::time::Instant;
 
-/// Groups that listeners may be in, all interfaces together.
+/// Memberships of listeners: each counts for every group and interface. As many sources may they name, together.
 const MAX_JOINED: usize = 16_384;
 /// Sources that one listener may name in a group.
-pub(crate) const MAX_SOURCES: usize = 128;
+const MAX_SOURCES: usize = 128;
 
 /// Who listens, by a number that the caller gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,14 +45,11 @@ pub(crate) struct Listener(pub u64);
 /// Why a group was not joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum GroupError {
-    /// The address is that of no group.
-    #[error("it is not the address of a group")]
-    NotAGroup,
-    /// More than [`MAX_SOURCES`].
-    #[error("a group has at most {MAX_SOURCES} sources")]
+    /// More than [`MAX_SOURCES`], or more than there may be in all groups together.
+    #[error("a group has at most {MAX_SOURCES} sources, and all groups {MAX_JOINED}")]
     Sources,
     /// The listeners of this vnet are in as many groups as they may be in.
-    #[error("the vnet is in {MAX_JOINED} groups")]
+    #[error("the vnet has {MAX_JOINED} memberships of groups")]
     Groups,
 }
 
@@ -65,10 +57,30 @@ pub(crate) enum GroupError {
 #[derive(Debug)]
 pub(crate) struct Groups<F: Family> {
     joined: Sorted<(IfId, F::Addr), Members<F>>,
+    /// Memberships of listeners, and the sources that they have named.
+    held: Held,
     /// What routers are told; made when there is something to tell.
     host: Option<Box<Host<F>>>,
     /// What its times are drawn from.
     seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Held {
+    memberships: usize,
+    sources: usize,
+}
+
+impl Held {
+    fn put<F: Family>(&mut self, filter: &Filter<F>) {
+        self.memberships += 1;
+        self.sources += filter.sources.len();
+    }
+
+    fn take<F: Family>(&mut self, filter: &Filter<F>) {
+        self.memberships -= 1;
+        self.sources -= filter.sources.len();
+    }
 }
 
 /// Who is in one group on one interface.
@@ -107,6 +119,10 @@ impl<F: Family> Members<F> {
         let any = (self.own > 0).then(Filter::any);
         match &mut self.listeners {
             Some(listeners) if listeners.filters.is_empty() => self.listeners = None,
+            // Whoever hears all hears what anybody wants.
+            Some(listeners) if any.is_some() || listeners.filters.values().any(Filter::is_any) => {
+                listeners.merged = Filter::any();
+            }
             Some(listeners) => {
                 listeners.merged = Filter::merged(any.iter().chain(listeners.filters.values()));
             }
@@ -120,6 +136,7 @@ impl<F: Family> Groups<F> {
     pub(crate) fn new(seed: u64) -> Groups<F> {
         Groups {
             joined: Sorted::default(),
+            held: Held::default(),
             host: None,
             seed,
         }
@@ -165,16 +182,21 @@ impl<F: Family> Groups<F> {
         who: Listener,
         filter: Filter<F>,
     ) -> Result<(), GroupError> {
-        if F::kind(group) != Kind::Multicast {
-            return Err(GroupError::NotAGroup);
+        debug_assert!(F::kind(group) == Kind::Multicast, "the caller has looked");
+        let mut held = self.held;
+        if let Some(before) = self.filter(group, ifid, who) {
+            held.take(before);
         }
-        if filter.sources.len() > MAX_SOURCES {
+        if !filter.is_none() {
+            held.put(&filter);
+        }
+        if filter.sources.len() > MAX_SOURCES || held.sources > MAX_JOINED {
             return Err(GroupError::Sources);
         }
-        let is_new = !filter.is_none() && self.filter(group, ifid, who).is_none();
-        if is_new && self.joined.len() >= MAX_JOINED {
+        if held.memberships > MAX_JOINED {
             return Err(GroupError::Groups);
         }
+        self.held = held;
         self.change(group, ifid, |members| {
             if filter.is_none() {
                 let listeners = members.listeners.as_mut();
@@ -197,6 +219,10 @@ impl<F: Family> Groups<F> {
     /// A listener goes away, and leaves every group.
     pub(crate) fn remove_listener(&mut self, who: Listener) {
         for (group, ifid) in self.of_listener(who) {
+            let mut held = self.held;
+            self.filter(group, ifid, who)
+                .inspect(|filter| held.take(filter));
+            self.held = held;
             self.change(group, ifid, |members| {
                 let listeners = members.listeners.as_mut();
                 listeners.is_some_and(|l| l.filters.remove(&who).is_some())
@@ -246,7 +272,10 @@ impl<F: Family> Groups<F> {
     pub(crate) fn remove_interface(&mut self, ifid: IfId) {
         let on: Vec<_> = self.on(ifid).map(|(group, _)| (ifid, group)).collect();
         for key in on {
-            self.joined.remove(&key);
+            let listeners = self.joined.remove(&key).and_then(|gone| gone.listeners);
+            for filter in listeners.iter().flat_map(|l| l.filters.values()) {
+                self.held.take(filter);
+            }
         }
         if let Some(host) = &mut self.host {
             host.remove_interface(ifid);
@@ -263,6 +292,7 @@ impl<F: Family> Groups<F> {
     }
 
     /// True when somebody here wants to hear what `source` sends to `group` on the interface.
+    #[cfg(test)]
     pub(crate) fn hears(&self, group: F::Addr, ifid: IfId, source: F::Addr) -> bool {
         group == F::ALL_NODES
             || self
@@ -284,14 +314,15 @@ impl<F: Family> Groups<F> {
     }
 
     /// How many groups are joined, each interface by itself.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.joined.len()
     }
 
     /// The groups of an interface of which routers are told.
-    fn reported(&self, ifid: IfId) -> Vec<F::Addr> {
+    fn reported(&self, ifid: IfId) -> impl Iterator<Item = F::Addr> {
         let on = self.on(ifid).map(|(group, _)| group);
-        on.filter(|group| F::is_reported(*group)).collect()
+        on.filter(|group| F::is_reported(*group))
     }
 
     /// True when a change of this group is told.
@@ -309,8 +340,11 @@ impl<F: Family> Groups<F> {
 
     /// An interface came up: routers are told of all its groups.
     pub(crate) fn tell_again(&mut self, ifid: IfId) {
-        let mut groups = self.reported(ifid);
-        groups.retain(|group| self.tells(*group, ifid));
+        let groups: Vec<_> = self.reported(ifid).collect();
+        let groups: Vec<_> = groups
+            .into_iter()
+            .filter(|group| self.tells(*group, ifid))
+            .collect();
         if groups.is_empty() {
             return;
         }

@@ -13,7 +13,7 @@ use super::addr::{self, AddrError};
 use super::family::{Family, V4, V6};
 use super::fib::{self, FibError, NextHop, Origin, RouteKind};
 use super::route::{OneRoute, Route};
-use super::state::{AddressError, Forwarding, IpState};
+use super::state::{AddressError, Forwarding, IpState, Tunables};
 use super::v4::fragment::Fragments;
 use super::v6::autoconf::Autoconf;
 use super::v6::dad::Dad;
@@ -382,7 +382,18 @@ impl Ip {
         }
     }
 
-    /// Puts a header in front of a transport's packet.
+    /// The hop limit of packets of IPv6 that leave by an interface: one that is configured comes before what a
+    /// router there says (RFC 4861 section 6.3.2).
+    fn hop_limit_by(&self, by: Option<IfId>) -> u8 {
+        let default = self.default_hop_limit();
+        let said = by.and_then(|ifid| self.autoconf.hop_limit(ifid));
+        match default == Tunables::default().default_ttl {
+            true => said.unwrap_or(default),
+            false => default,
+        }
+    }
+
+    /// Puts a header in front of a transport's packet that leaves by an interface.
     ///
     /// # Errors
     /// [`PrependError`]; the packet is unchanged, but for [`PrependError::Narrow`].
@@ -390,6 +401,7 @@ impl Ip {
     pub(crate) fn prepend(
         &mut self,
         now: Instant,
+        by: Option<IfId>,
         to: &Outgoing,
         packet: &mut Packet,
     ) -> Result<(), PrependError> {
@@ -399,7 +411,7 @@ impl Ip {
                     .map(drop)
                     .map_err(|_| PrependError::TooLong)
             }
-            (IpAddr::V6(src), IpAddr::V6(dst)) => self.prepend_v6(now, src, dst, to, packet),
+            (IpAddr::V6(src), IpAddr::V6(dst)) => self.prepend_v6(now, by, src, dst, to, packet),
             _ => Err(PrependError::Family),
         }
     }
@@ -409,12 +421,14 @@ impl Ip {
     fn prepend_v6(
         &mut self,
         now: Instant,
+        by: Option<IfId>,
         src: Ipv6Addr,
         dst: Ipv6Addr,
         to: &Outgoing,
         packet: &mut Packet,
     ) -> Result<(), PrependError> {
-        v6::output::prepend(&self.v6, src, dst, to, packet).map_err(|_| PrependError::TooLong)?;
+        let hop_limit = to.hop_limit.unwrap_or_else(|| self.hop_limit_by(by));
+        v6::output::prepend(hop_limit, src, dst, to, packet).map_err(|_| PrependError::TooLong)?;
         // TCP has its own knowledge of the path, and every path takes the least MTU.
         if to.proto == IpProto::TCP || packet.len() <= v6::MIN_MTU as usize {
             return Ok(());

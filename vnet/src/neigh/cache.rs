@@ -470,6 +470,13 @@ impl NeighCache {
         }
     }
 
+    /// True of a neighbour that has answered lately.
+    pub(crate) fn is_reachable(&self, ifid: IfId, ip: IpAddr) -> bool {
+        let key = self.index.get(&(ifid, ip)).copied();
+        let entry = key.and_then(|key| self.entries.get(key));
+        entry.is_some_and(|entry| matches!(entry.state, State::Reachable(_)))
+    }
+
     /// True of a neighbour that was asked for and did not answer.
     pub(crate) fn is_silent(&self, ifid: IfId, ip: IpAddr) -> bool {
         let key = self.index.get(&(ifid, ip)).copied();

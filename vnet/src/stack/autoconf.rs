@@ -16,7 +16,7 @@ use crate::ip::addr::Kind;
 use crate::ip::family::{Family, V6};
 use crate::ip::fib::{Fib, FibError, Origin, RouteKind};
 use crate::ip::route::Route;
-use crate::ip::state::{Forwarding, Tunables};
+use crate::ip::state::Forwarding;
 use crate::ip::v6::MIN_MTU;
 use crate::ip::v6::autoconf::{Accept, Routes, Speech};
 use crate::ip::v6::input::ALL_ROUTERS;
@@ -43,9 +43,10 @@ const MIN_RETRANS: Duration = Duration::from_millis(10);
 const MAX_RETRANS: Duration = Duration::from_secs(10);
 
 /// True when a route that a router has advertised would take traffic from one that is configured: it would be the
-/// longer one. What is on the link, with room for the addresses of hosts, may be more than the default route.
+/// longer one. What is on the link, with room for the addresses of hosts and for no less, may be more than the default
+/// route: of single hosts elsewhere nobody is told that they are neighbours.
 fn pushes_aside(fib: &Fib<V6>, net: Ipv6Net, by: Option<Ipv6Addr>) -> bool {
-    let is_link = by.is_none() && net.prefix_len() >= 64;
+    let is_link = by.is_none() && net.prefix_len() == 64;
     fib.around(net)
         .is_some_and(|around| !is_link || around.prefix_len() > 0)
 }
@@ -65,6 +66,15 @@ impl Stack {
             self.seek_routers(ifid);
         }
         self.ip.note_deadlines();
+    }
+
+    /// Obeys redirects from now on, or forgets them.
+    pub(crate) fn set_obeys_redirects(&mut self, obey: Obey) {
+        self.ip.redirects = obey;
+        if obey == Obey::Nobody {
+            self.ip.autoconf.forget_all_redirects();
+            self.follow_routers();
+        }
     }
 
     /// How often this vnet says, as a router, what is on its links; never with zero.
@@ -165,7 +175,13 @@ impl Stack {
                 if !forwards && self.ip.autoconf.accept == Accept::Advertisements =>
             {
                 let (id, name) = (netif.id, netif.name.to_string());
-                self.ip.autoconf.heard(cx.now, (id, &name), src, &advert);
+                let Stack { ip, neigh, .. } = self;
+                // A router by which packets go, or that answers, is there.
+                let is_used: BTreeSet<_> = ip.autoconf.routers_in_use(id).collect();
+                let is_there =
+                    |by: Ipv6Addr| is_used.contains(&by) || neigh.is_reachable(id, by.into());
+                ip.autoconf
+                    .heard(cx.now, (id, &name), src, &advert, is_there);
                 self.obey_link(id, &advert);
                 // It is there after all.
                 if self.neigh.is_silent(id, src.into()) {
@@ -254,10 +270,7 @@ impl Stack {
         let reachable = millis(advert.reachable.min(MAX_REACHABLE));
         let retrans = millis(advert.retrans).map(|time| time.clamp(MIN_RETRANS, MAX_RETRANS));
         self.neigh.say_times(ifid, Times { reachable, retrans });
-        // One that is configured counts more.
-        if advert.hop_limit > 0 && self.ip.default_hop_limit() == Tunables::default().default_ttl {
-            self.ip.v6.tunables.default_ttl = advert.hop_limit;
-        }
+        self.ip.autoconf.say_hop_limit(ifid, advert.hop_limit);
         let (Some(netif), Some(mtu)) = (self.ifs.get_mut(ifid), advert.mtu) else {
             return;
         };
@@ -281,7 +294,6 @@ impl Stack {
     /// Forgets all that routers have said, but for what was made of it.
     fn forget_routers(&mut self) {
         self.ip.autoconf.forget();
-        self.ip.v6.tunables.default_ttl = self.ip.default_hop_limit();
         for ifid in self.ifs.ids() {
             self.forget_link(ifid);
         }

@@ -52,7 +52,6 @@ pub(crate) enum On {
 impl From<GroupError> for SocketError {
     fn from(error: GroupError) -> SocketError {
         match error {
-            GroupError::NotAGroup => SocketError::InvalidInput,
             GroupError::Sources => SocketError::Limit("sources of a group"),
             GroupError::Groups => SocketError::Limit("groups"),
         }
@@ -83,7 +82,13 @@ impl Stack {
         if !group.is_multicast() || !socket.own.domain.speaks(group) {
             return Err(SocketError::InvalidInput);
         }
-        let ifid = self.group_interface(group, on)?;
+        let ifid = match (on, change) {
+            (
+                On::Address(Ipv4Addr::UNSPECIFIED) | On::Number(0),
+                Membership::Leave | Membership::LeaveSource(_),
+            ) => self.joined_interface(id, group)?,
+            _ => self.group_interface(group, on)?,
+        };
         match (group, change) {
             (IpAddr::V4(group), change) => {
                 change_membership(&mut self.ip.v4.groups, group, ifid, id, change, |source| {
@@ -98,7 +103,7 @@ impl Stack {
                 change_membership(&mut self.ip.v6.groups, group, ifid, id, change, |source| {
                     match source {
                         IpAddr::V4(_) => None,
-                        IpAddr::V6(source) => Some(source),
+                        IpAddr::V6(source) => Some(zone::wire(source)),
                     }
                 })?;
             }
@@ -151,12 +156,26 @@ impl Stack {
         }
     }
 
+    /// The interface on which a socket is in a group, for one that leaves it and names none: that of the route, if it
+    /// is there, or else the first one.
+    fn joined_interface(&mut self, id: UdpId, group: IpAddr) -> Result<IfId, SocketError> {
+        let routed = self.default_way(group).ok().map(|way| way.ifid);
+        let mut on = match group {
+            IpAddr::V4(group) => joined_on(&self.ip.v4.groups, id, group),
+            IpAddr::V6(group) => joined_on(&self.ip.v6.groups, id, zone::wire(group)),
+        };
+        on.sort_by_key(|ifid| Some(*ifid) != routed);
+        on.first().copied().ok_or(SocketError::AddrNotAvailable)
+    }
+
     /// The way to a group of which no interface is named: that of the route, or else by the first interface with a wire
     /// and an address of its family.
     fn default_way(&mut self, group: IpAddr) -> Result<Way, NoWay> {
         let why = match self.ip.lookup(group) {
             Ok(way) => return Ok(way),
-            Err(why) => why,
+            Err(NoWay::NoRoute) => NoWay::NoRoute,
+            // A route that leads nowhere does so for groups as well.
+            Err(why) => return Err(why),
         };
         let speaks = |i: &&Netif| {
             let has_address = match group {
@@ -185,6 +204,7 @@ impl Stack {
     /// An interface runs again: routers there are told of all its groups.
     pub(super) fn groups_again(&mut self, ifid: IfId) {
         self.ip.v4.groups.tell_again(ifid);
+        self.ip.v6.groups.tell_again(ifid);
         self.ip.note_deadlines();
     }
 }
@@ -200,7 +220,8 @@ pub(super) fn hears(ip: &Ip, id: UdpId, on: IfId, group: IpAddr, src: IpAddr) ->
         (IpAddr::V6(group), IpAddr::V6(src)) => {
             let group = zone::wire(group);
             let filter = ip.v6.groups.filter(group, on, listener(id));
-            group == V6::ALL_NODES || filter.is_some_and(|filter| filter.passes(src))
+            // What is named has, as groups have, no number of a link.
+            group == V6::ALL_NODES || filter.is_some_and(|filter| filter.passes(zone::wire(src)))
         }
         _ => false,
     }
@@ -252,7 +273,12 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
         IpAddr::V4(group) => s.ip.v4.groups.is_member(group, way.ifid),
         IpAddr::V6(group) => s.ip.v6.groups.is_member(group, way.ifid),
     };
-    if loops.is_on() && is_heard {
+    // What was sent by the loopback interface comes in by it.
+    let is_back = hops > 0
+        && s.ifs
+            .get(way.ifid)
+            .is_some_and(|i| !i.can().needs_neighbours);
+    if loops.is_on() && is_heard && !is_back {
         let ip = &s.ip;
         let hears = |id| hears(ip, id, way.ifid, dst, src);
         let arrived = Arrived {
@@ -282,6 +308,14 @@ fn straight(group: IpAddr, ifid: IfId) -> Way {
         hop: group,
         origin: Origin::Connected,
     }
+}
+
+/// The interfaces on which a socket is in a group.
+fn joined_on<F: Family>(groups: &Groups<F>, id: UdpId, group: F::Addr) -> Vec<IfId> {
+    let all = groups.of_listener(listener(id)).into_iter();
+    all.filter(|(joined, _)| *joined == group)
+        .map(|(_, ifid)| ifid)
+        .collect()
 }
 
 fn change_membership<F: Family>(

@@ -464,8 +464,6 @@ impl Stack {
                 self.groups_again(id);
                 let waiting = self.ip.dad.paused(id).map(|addr| (id, addr.into()));
                 self.announcements.extend(waiting);
-                self.ip.v6.groups.tell_again(id);
-                self.ip.note_deadlines();
             }
             if self.ip.autoconf.is_used() {
                 self.seek_routers(id);
@@ -481,6 +479,14 @@ impl Stack {
         self.ifs.tell_vlans(cx, ifid, &mut changed);
         for above in changed {
             self.state_changed(cx, above);
+        }
+        // What was joined on it meanwhile nobody was told.
+        if self
+            .ifs
+            .get(ifid)
+            .is_some_and(|i| i.is_running() && i.member.is_none())
+        {
+            self.groups_again(ifid);
         }
         // What it has of its own, and by the word of routers, it has while it is a member of nothing.
         if self.ip.autoconf.is_used() {
@@ -508,6 +514,7 @@ impl Stack {
         self.neigh.forget_learned(cx.stats, ifid);
         self.bridges.forget_stations(&self.ifs, ifid);
         self.forget_link(ifid);
+        self.follow_routers();
         let Some(carrier) = self.ifs.get(ifid).map(|i| i.carrier) else {
             return;
         };
@@ -579,6 +586,8 @@ impl Stack {
         if let Some(bridge) = bridge {
             self.state_changed(cx, bridge);
         }
+        // It may go on in another vnet, where other routers speak.
+        self.forget_link(ifid);
         self.ip.remove_interface(ifid);
         self.neigh.remove_interface(cx.stats, ifid);
         self.lldp.forget(ifid);

@@ -53,7 +53,10 @@ pub(super) fn answer(s: &mut Stack, cx: &mut Cx, message: icmp::Message) {
     if let Csum::Partial { start, .. } = &mut packet.meta.csum {
         *start += kept.len() as u16;
     }
-    if s.ip.prepend(cx.now, &to, &mut packet).is_err() {
+    if s.ip
+        .prepend(cx.now, Some(way.ifid), &to, &mut packet)
+        .is_err()
+    {
         return cx.stats.drop_tx(DropReason::TooBig);
     }
     let header = &mut packet.head_mut()[..MIN_LEN + kept.len()];

@@ -2,6 +2,7 @@
 //! by, an address to check, a packet to send.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZero;
 
 use super::limits::Resource;
 use super::{Stack, groups, tx, ways};
@@ -424,7 +425,7 @@ impl Stack {
         let dst = self.on_a_link(dst);
         let (proto, request) = icmp::echo_request(dst, out.ident, out.seq, out.payload);
         let to = Outgoing {
-            hop_limit: Some(out.ttl),
+            hop_limit: NonZero::new(out.ttl).map(NonZero::get),
             traffic_class: out.tos,
             ..Outgoing::new(ways::source_for(self, dst)?, dst, proto)
         };
@@ -445,7 +446,7 @@ impl Stack {
         let out = self.raw.send(id, payload)?;
         let dst = self.on_a_link(dst);
         let to = Outgoing {
-            hop_limit: Some(out.ttl),
+            hop_limit: NonZero::new(out.ttl).map(NonZero::get),
             traffic_class: out.tos,
             ..Outgoing::new(ways::source_for(self, dst)?, dst, IpProto(out.proto))
         };

@@ -131,7 +131,7 @@ pub(super) fn datagram(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(
     };
     let packet = udp_packet(out.payload, out.src_port, out.dst.port())?;
     let to = Outgoing {
-        hop_limit: Some(out.ttl),
+        hop_limit: NonZero::new(out.ttl).map(NonZero::get),
         traffic_class: out.tos,
         ..Outgoing::new(src, dst, IpProto::UDP)
     };
@@ -148,7 +148,7 @@ fn datagram_by(s: &mut Stack, cx: &mut Cx, out: DatagramOut) -> Result<(), Socke
     };
     let packet = udp_packet(out.payload, out.src_port, out.dst.port())?;
     let to = Outgoing {
-        hop_limit: Some(out.ttl),
+        hop_limit: NonZero::new(out.ttl).map(NonZero::get),
         traffic_class: out.tos,
         ..Outgoing::new(src, dst, IpProto::UDP)
     };
@@ -235,7 +235,7 @@ pub(super) fn output_by(
         Origin::Host => ways::to_ourselves(way, to),
         Origin::Connected | Origin::Static | Origin::Advertised => way,
     };
-    let (reason, error) = match s.ip.prepend(cx.now, to, &mut packet) {
+    let (reason, error) = match s.ip.prepend(cx.now, Some(way.ifid), to, &mut packet) {
         Ok(()) => return postrouting(s, cx, to.dst, packet, way, WHOLE_PATH),
         Err(PrependError::Narrow(path_mtu)) => {
             return postrouting(s, cx, to.dst, packet, way, path_mtu);

@@ -32,8 +32,6 @@ pub(crate) enum Verdict {
 /// What new sockets of a kind start with, and the limits of their table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
-    /// Time to live of packets sent.
-    pub ttl: u8,
     /// Receive buffer in bytes; each item costs [`ITEM_OVERHEAD`] besides its own.
     pub recv_buffer: usize,
     /// Sockets the vnet may have.
@@ -43,7 +41,7 @@ pub(crate) struct Config {
 /// The options that every kind of socket has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// Time to live of packets sent.
+    /// Time to live of packets sent; 0 for the vnet's.
     pub ttl: u8,
     /// Type of service of packets sent.
     pub tos: u8,
@@ -136,7 +134,7 @@ impl<K: Key, S, T> Sockets<K, S, T> {
         Ok(self.slab.insert(Socket {
             own,
             options: Options {
-                ttl: self.config.ttl,
+                ttl: 0,
                 tos: 0,
                 recv_buffer: self.config.recv_buffer,
             },
@@ -303,7 +301,6 @@ mod tests {
         Sockets::new(
             "things",
             Config {
-                ttl: 64,
                 recv_buffer,
                 max_sockets: 2,
             },

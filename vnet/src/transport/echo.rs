@@ -30,7 +30,7 @@ pub(crate) struct EchoOut {
     pub ident: u16,
     /// The sequence number.
     pub seq: u16,
-    /// Time to live.
+    /// Time to live; 0 for the vnet's.
     pub ttl: u8,
     /// Type of service.
     pub tos: u8,
@@ -91,7 +91,6 @@ impl Echo {
     /// No sockets; allocates nothing.
     pub(crate) fn new(mut rng: Rng) -> Echo {
         let config = Config {
-            ttl: 64,
             recv_buffer: 256 * 1024,
             max_sockets: 4096,
         };

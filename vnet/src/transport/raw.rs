@@ -30,7 +30,7 @@ pub struct RawMeta {
     pub dst: IpAddr,
     /// Protocol, or next header.
     pub proto: u8,
-    /// Time to live, or hop limit.
+    /// Time to live, or hop limit; 0 for the vnet's.
     pub ttl: u8,
     /// Type of service, or traffic class.
     pub tos: u8,
@@ -43,7 +43,7 @@ pub struct RawMeta {
 pub(crate) struct RawOut {
     /// The protocol.
     pub proto: u8,
-    /// Time to live.
+    /// Time to live; 0 for the vnet's.
     pub ttl: u8,
     /// Type of service.
     pub tos: u8,
@@ -63,7 +63,6 @@ impl Raw {
     /// No sockets; allocates nothing.
     pub(crate) fn new(mut rng: Rng) -> Raw {
         let config = Config {
-            ttl: 64,
             recv_buffer: 1 << 20,
             max_sockets: 4096,
         };

@@ -139,7 +139,7 @@ pub(crate) struct DatagramOut {
     pub dst: SocketAddr,
     /// What it carries.
     pub payload: Payload,
-    /// Time to live.
+    /// Time to live; 0 for the vnet's.
     pub ttl: u8,
     /// Type of service.
     pub tos: u8,
@@ -213,7 +213,6 @@ impl Udp {
     /// No sockets; allocates nothing.
     pub(crate) fn new(mut rng: Rng) -> Udp {
         let config = Config {
-            ttl: 64,
             recv_buffer: 1 << 20,
             max_sockets: 1 << 20,
         };

@@ -105,11 +105,11 @@ keys! {
             1 => ReversePath::Strict,
             _ => ReversePath::Loose,
         });
-    /// Time to live of packets that start here; of sockets made from then on (RFC 1122).
+    /// Time to live of packets that start here, but for those of sockets that have their own (RFC 1122).
     IP_TTL: u64 = "net.inet.ip.ttl",
         1..=255, "hops", TUNABLES,
         |s| u64::from(s.ip.default_hop_limit()),
-        set_ttl;
+        |s, v| s.ip.set_default_hop_limit(v as u8);
     /// Raw sockets.
     RAW_PCBCOUNT: u64 = "net.inet.raw.pcbcount",
         0..=0, "", READ_ONLY,
@@ -297,10 +297,10 @@ keys! {
             Obey::Router => Feature::On,
             Obey::Nobody => Feature::Off,
         },
-        |s, v| s.ip.redirects = match v {
+        |s, v| s.set_obeys_redirects(match v {
             Feature::On => Obey::Router,
             Feature::Off => Obey::Nobody,
-        };
+        });
     /// Obey router advertisements, where packets are not forwarded (RFC 4861): routes, and addresses
     /// (RFC 4862, RFC 7217).
     IP6_ACCEPT_RTADV: Feature = "net.inet6.ip6.accept_rtadv",
@@ -422,12 +422,4 @@ fn neigh(stack: &mut Stack, change: impl FnOnce(&mut NeighConfig)) {
     let mut config = stack.neigh.config().clone();
     change(&mut config);
     stack.neigh.set_config(config);
-}
-
-fn set_ttl(stack: &mut Stack, ttl: u64) {
-    let ttl = ttl as u8;
-    stack.ip.set_default_hop_limit(ttl);
-    stack.udp.sockets.config.ttl = ttl;
-    stack.raw.sockets.config.ttl = ttl;
-    stack.echo.sockets.config.ttl = ttl;
 }

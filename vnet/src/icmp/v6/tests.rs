@@ -1,11 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::rng::Rng;
 use crate::icmp::limit::Limit;
 use crate::ip::addr::LocalAddrs;
 use crate::ip::family::V6;
-use crate::ip::state::IpState;
 use crate::ip::testing::{Surroundings, fixed6, interfaces, ip6, received6};
 use crate::ip::v6::output;
 
@@ -59,9 +57,9 @@ fn arrived(message: Message) -> (IpInfo, Packet) {
     let (IpAddr::V6(src), IpAddr::V6(dst)) = (message.to.src, message.to.dst) else {
         panic!("it is of IPv6");
     };
-    let state = IpState::new(&mut Rng::seeded(1));
     let mut packet = message.packet;
-    output::prepend(&state, src, dst, &message.to, &mut packet).expect("it is short");
+    let hop_limit = message.to.hop_limit.unwrap_or(64);
+    output::prepend(hop_limit, src, dst, &message.to, &mut packet).expect("it is short");
     checksum::finish(&mut packet, 0).expect("the offsets are right");
     let bytes = packet.to_vec();
     let header = Ipv6Header::parse(&bytes).expect("a header");

@@ -39,6 +39,11 @@ impl<F: Family> Filter<F> {
         }
     }
 
+    /// True of the filter that lets everything through.
+    pub(crate) fn is_any(&self) -> bool {
+        self.mode == Mode::Exclude && self.sources.is_empty()
+    }
+
     /// True of the filter that lets nothing through.
     pub(crate) fn is_none(&self) -> bool {
         self.mode == Mode::Include && self.sources.is_empty()

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::filter::{Filter, Mode};
-use super::{Groups, MAX_SOURCES};
+use super::{Groups, MAX_JOINED, MAX_SOURCES};
 use crate::base::id::IfId;
 use crate::base::rng::Rng;
 use crate::base::time::{Duration, Instant};
@@ -94,6 +94,8 @@ struct Link<F: Family> {
     general: Option<Instant>,
     /// Groups that were asked about.
     asked: BTreeMap<F::Addr, Asked<F>>,
+    /// The same in the order of their times.
+    asked_at: BTreeSet<(Instant, F::Addr)>,
     changes: BTreeMap<F::Addr, Change<F>>,
     /// When the changes are told next.
     change_at: Instant,
@@ -123,6 +125,7 @@ impl<F: Family> Default for Link<F> {
             robustness: ROBUSTNESS,
             general: None,
             asked: BTreeMap::new(),
+            asked_at: BTreeSet::new(),
             changes: BTreeMap::new(),
             change_at: Instant::ZERO,
             at: None,
@@ -143,13 +146,18 @@ impl<F: Family> Link<F> {
 
     fn deadline(&self) -> Option<Instant> {
         let changes = (!self.changes.is_empty()).then_some(self.change_at);
-        let asked = self.asked.values().map(|asked| asked.at);
-        asked.chain(self.general).chain(changes).min()
+        let asked = self.asked_at.first().map(|(at, _)| *at);
+        asked.into_iter().chain(self.general).chain(changes).min()
     }
 
     /// RFC 3376 section 5.1, RFC 3810 section 6.1.
     fn changed(&mut self, group: F::Addr, before: &Filter<F>, after: &Filter<F>) {
         let robustness = self.robustness;
+        // Of more than that, only how it is in the end is told.
+        if self.changes.len() >= MAX_JOINED && !self.changes.contains_key(&group) {
+            self.general = Some(Instant::ZERO);
+            return;
+        }
         let change = self.changes.entry(group).or_insert_with(|| Change {
             mode: 0,
             sources: BTreeMap::new(),
@@ -177,15 +185,30 @@ impl<F: Family> Link<F> {
         match self.asked.get_mut(&group) {
             None => {
                 self.asked.insert(group, Asked { at, sources });
+                self.asked_at.insert((at, group));
             }
             Some(asked) => {
-                asked.at = asked.at.min(at);
-                asked.sources.extend(sources);
-                if is_whole || asked.sources.len() > MAX_SOURCES {
-                    asked.sources.clear();
+                if at < asked.at {
+                    self.asked_at.remove(&(asked.at, group));
+                    self.asked_at.insert((at, group));
+                    asked.at = at;
+                }
+                // Rule 4: where the whole group was asked about, it still is.
+                if !asked.sources.is_empty() {
+                    asked.sources.extend(sources);
+                    if is_whole || asked.sources.len() > MAX_SOURCES {
+                        asked.sources.clear();
+                    }
                 }
             }
         }
+    }
+
+    /// Forgets that somebody has asked about a group.
+    fn is_answered(&mut self, group: F::Addr) -> Option<Asked<F>> {
+        let asked = self.asked.remove(&group)?;
+        self.asked_at.remove(&(asked.at, group));
+        Some(asked)
     }
 
     /// What has changed, told once more.
@@ -356,7 +379,11 @@ impl<F: Family> Groups<F> {
         let groups: Vec<F::Addr> = match query.group {
             Some(group) if self.is_joined(group, ifid) => vec![group],
             Some(_) => return,
-            None => self.reported(ifid),
+            // To routers that know sources, all of them are told at once.
+            None if query.dialect == Dialect::Sources && !self.speaks_older(now, ifid) => {
+                self.reported(ifid).take(1).collect()
+            }
+            None => self.reported(ifid).collect(),
         };
         let host = self.host();
         let link = host.links.entry(ifid).or_default();
@@ -376,6 +403,7 @@ impl<F: Family> Groups<F> {
             if link.dialect(now) > was {
                 link.general = None;
                 link.asked.clear();
+                link.asked_at.clear();
                 link.changes.clear();
             }
         }
@@ -405,6 +433,11 @@ impl<F: Family> Groups<F> {
         host.note(ifid);
     }
 
+    fn speaks_older(&self, now: Instant, ifid: IfId) -> bool {
+        let link = self.host.as_ref().and_then(|host| host.links.get(&ifid));
+        link.is_some_and(|link| link.dialect(now) != Dialect::Sources)
+    }
+
     /// Another station has said that somebody is in a group: with routers that do not ask for all, that will do
     /// (RFC 2236 section 3, RFC 2710 section 4).
     pub(crate) fn heard_member(&mut self, now: Instant, ifid: IfId, group: F::Addr) {
@@ -412,7 +445,7 @@ impl<F: Family> Groups<F> {
             && let Some(link) = host.links.get_mut(&ifid)
             && link.dialect(now) != Dialect::Sources
         {
-            link.asked.remove(&group);
+            link.is_answered(group);
             host.note(ifid);
         }
     }
@@ -455,13 +488,13 @@ impl<F: Family> Groups<F> {
                 answers.extend(answer(group, &self.wanted(group, ifid), &BTreeSet::new()));
             }
         }
-        link.asked.retain(|group, asked| {
-            let is_due = asked.at <= now;
-            if is_due {
-                answers.extend(answer(*group, &self.wanted(*group, ifid), &asked.sources));
+        while let Some(&(at, group)) = link.asked_at.first()
+            && at <= now
+        {
+            if let Some(asked) = link.is_answered(group) {
+                answers.extend(answer(group, &self.wanted(group, ifid), &asked.sources));
             }
-            !is_due
-        });
+        }
         let tells = !link.changes.is_empty() && link.change_at <= now;
         let wanted = |group| self.wanted(group, ifid);
         let mut said = Vec::new();

@@ -53,10 +53,6 @@ fn listens<F: Drawn>() {
         sources: BTreeSet::from([source]),
     };
     let (first, second) = (Listener(1), Listener(2));
-    assert_eq!(
-        groups.listen(one, a, first, only(one)),
-        Err(GroupError::NotAGroup)
-    );
     assert_eq!(groups.listen(group, a, first, only(one)), Ok(()));
     assert!(groups.hears(group, a, one) && !groups.hears(group, a, two));
     assert!(!groups.hears(group, b, one));
@@ -83,6 +79,70 @@ fn listens<F: Drawn>() {
         groups.listen(group, a, first, many),
         Err(GroupError::Sources)
     );
+}
+
+#[test]
+fn memberships_and_their_sources_are_bounded_together() {
+    let [a, b] = interfaces();
+    let mut groups = Groups::<V6>::new(1);
+    // What the vnet itself is in does not count.
+    for n in 0..MAX_JOINED as u16 {
+        groups.join(V6::group_of(n), a);
+    }
+    let group = V6::group_of(1);
+    for n in 0..MAX_JOINED as u64 {
+        assert_eq!(groups.listen(group, a, Listener(n), Filter::any()), Ok(()));
+    }
+    let one_more = Listener(MAX_JOINED as u64);
+    let more = groups.listen(group, b, one_more, Filter::any());
+    assert_eq!(more, Err(GroupError::Groups));
+    groups.remove_listener(Listener(7));
+    let sources = |n: usize| Filter {
+        mode: Mode::Include,
+        sources: (0..n as u32).map(V6::addr_of).collect(),
+    };
+    assert_eq!(
+        groups.listen(group, a, one_more, sources(MAX_SOURCES)),
+        Ok(())
+    );
+    for n in 10..9 + (MAX_JOINED / MAX_SOURCES) as u64 {
+        let done = groups.listen(group, a, Listener(n), sources(MAX_SOURCES));
+        assert_eq!(done, Ok(()));
+    }
+    let too_many = groups.listen(group, a, Listener(MAX_JOINED as u64 - 1), sources(1));
+    assert_eq!(too_many, Err(GroupError::Sources));
+    groups.remove_interface(a);
+    assert_eq!((groups.held, groups.len()), (Held::default(), 0));
+}
+
+#[test]
+fn a_question_about_sources_leaves_one_about_the_group_as_it_is() {
+    let [a, _] = interfaces();
+    let mut groups = Groups::<V4>::new(1);
+    let group = V4::group_of(7);
+    groups
+        .listen(group, a, Listener(1), Filter::any())
+        .expect("it is one");
+    while groups.next_deadline().is_some() {
+        groups.take_due(Instant::MAX);
+    }
+    let ask = |sources| Query {
+        group: Some(group),
+        sources,
+        max_response: Duration::from_secs(1),
+        dialect: Dialect::Sources,
+        robustness: 2,
+        interval: Duration::ZERO,
+    };
+    groups.asked(Instant::ZERO, a, &ask(Vec::new()));
+    groups.asked(Instant::ZERO, a, &ask(vec![V4::addr_of(1)]));
+    let said = groups.take_due(Instant::ZERO + Duration::from_secs(2));
+    let whole = Record {
+        kind: RecordKind::IsExclude,
+        group,
+        sources: Vec::new(),
+    };
+    assert_eq!(said, [(a, vec![Said::Records(vec![whole])])]);
 }
 
 fn filters() -> impl Strategy<Value = Filter<V6>> {

@@ -4,8 +4,8 @@
 //! when. Each is bounded, and what is more than that is ignored. What follows for routes and addresses is
 //! asked here and done by the caller; nothing here is configuration.
 //!
-//! Not here: addresses that change with time (RFC 8981), preferred lifetimes, MTU and hop limit of the link,
-//! DNS servers.
+//! Not here: addresses that change with time (RFC 8981), preferred lifetimes, DNS servers; the MTU of a link, which is
+//! with its interface.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
@@ -13,6 +13,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 use siphasher::sip::SipHasher13;
+use smallvec::SmallVec;
 
 use crate::base::id::IfId;
 use crate::base::time::{Duration, Instant};
@@ -41,6 +42,8 @@ pub(crate) struct Autoconf {
     addresses: BTreeMap<(IfId, Ipv6Net), Address>,
     /// Better first hops for single destinations, by the word of routers; none for what is on the link.
     redirected: BTreeMap<(IfId, Ipv6Addr), (Option<Ipv6Addr>, Instant)>,
+    /// The hop limits that routers say of their links.
+    hop_limits: BTreeMap<IfId, u8>,
     /// Interfaces by which routers are asked for: how often they were, and when they are next.
     asking: BTreeMap<IfId, (u8, Instant)>,
     /// The routes that were made of this.
@@ -116,11 +119,9 @@ impl Adverts {
             return None;
         }
         self.next = self.is_on().then(|| now + self.interval.max(MIN_DELAY));
-        if std::mem::take(&mut self.leaves) {
-            return Some(Speech::Leaves);
-        }
+        let leaves = std::mem::take(&mut self.leaves);
         if !self.is_on() || forwarding == Forwarding::Disabled {
-            return None;
+            return leaves.then_some(Speech::Leaves);
         }
         self.last = Some(now);
         let interval = self.interval.max(MIN_DELAY);
@@ -139,12 +140,14 @@ const MAX_LIFETIME: u16 = 9000;
 struct Lease {
     preference: Preference,
     until: Instant,
+    /// Who says so.
+    by: Ipv6Addr,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Address {
     addr: Ipv6Addr,
-    until: Instant,
+    lease: Lease,
     /// How many before it somebody else had.
     taken: u8,
 }
@@ -180,6 +183,7 @@ impl Autoconf {
             routes: BTreeMap::new(),
             addresses: BTreeMap::new(),
             redirected: BTreeMap::new(),
+            hop_limits: BTreeMap::new(),
             asking: BTreeMap::new(),
             installed: Routes::new(),
             assigned: BTreeSet::new(),
@@ -189,7 +193,8 @@ impl Autoconf {
 
     /// True where anything is said or heard.
     pub(crate) fn is_used(&self) -> bool {
-        self.accept == Accept::Advertisements || self.adverts.is_on()
+        let follows = !self.installed.is_empty();
+        self.accept == Accept::Advertisements || self.adverts.is_on() || follows
     }
 
     /// An interface of this name has heard an advertisement.
@@ -199,10 +204,12 @@ impl Autoconf {
         (ifid, name): (IfId, &str),
         router: Ipv6Addr,
         advert: &Advert,
+        is_there: impl Fn(Ipv6Addr) -> bool,
     ) {
         let lease = |preference, seconds| Lease {
             preference,
             until: end(now, seconds),
+            by: router,
         };
         // RFC 4191 section 3.1: what is said of the route to everywhere counts more than the header.
         let default = advert.routes.iter().find(|r| r.net.prefix_len() == 0);
@@ -214,64 +221,80 @@ impl Autoconf {
         if lifetime > 0 {
             self.asking.remove(&ifid);
         }
-        let on = |(on, _): &(IfId, Ipv6Addr)| *on == ifid;
         let until = lease(preference, lifetime);
-        put(
-            &mut self.routers,
-            (ifid, router),
-            until,
-            MAX_ROUTERS,
-            now,
-            on,
-        );
+        let routers = &mut self.routers;
+        put(routers, (ifid, router), until, MAX_ROUTERS, now, &is_there);
         for prefix in &advert.prefixes {
             if !leads_somewhere(prefix.net) {
                 continue;
             }
+            let key = (ifid, prefix.net);
+            let until = lease(Preference::Medium, prefix.valid);
             if prefix.is_on_link {
-                let on = |(on, _): &(IfId, Ipv6Net)| *on == ifid;
-                let until = lease(Preference::Medium, prefix.valid);
-                put(
-                    &mut self.on_link,
-                    (ifid, prefix.net),
-                    until,
-                    MAX_EACH,
-                    now,
-                    on,
-                );
+                put(&mut self.on_link, key, until, MAX_EACH, now, &is_there);
             }
             // RFC 4862 section 5.5.3 (c) and (d): the rest of the address has 64 bits.
             if prefix.is_autonomous
                 && prefix.net.prefix_len() == 64
                 && prefix.preferred <= prefix.valid
             {
-                self.autonomous(now, (ifid, name), prefix.net, prefix.valid);
+                self.autonomous(now, name, key, until, &is_there);
             }
         }
         for route in &advert.routes {
             if route.net.prefix_len() > 0 && leads_somewhere(route.net) {
-                let on = |(on, ..): &(IfId, Ipv6Net, Ipv6Addr)| *on == ifid;
                 let until = lease(route.preference, route.lifetime);
                 let key = (ifid, route.net, router);
-                put(&mut self.routes, key, until, MAX_EACH, now, on);
+                put(&mut self.routes, key, until, MAX_EACH, now, &is_there);
             }
         }
     }
 
     /// RFC 4862 section 5.5.3: an address of this prefix.
-    fn autonomous(&mut self, now: Instant, (ifid, name): (IfId, &str), net: Ipv6Net, valid: u32) {
-        let until = end(now, valid);
+    fn autonomous(
+        &mut self,
+        now: Instant,
+        name: &str,
+        (ifid, net): (IfId, Ipv6Net),
+        lease: Lease,
+        is_there: impl Fn(Ipv6Addr) -> bool,
+    ) {
         if let Some(address) = self.addresses.get_mut(&(ifid, net)) {
-            let at_least = address.until.min(now + TWO_HOURS);
-            address.until = until.max(at_least);
+            let at_least = address.lease.until.min(now + TWO_HOURS);
+            address.lease.until = lease.until.max(at_least);
             return;
         }
-        let known = self.addresses.keys().filter(|(on, _)| *on == ifid).count();
-        if valid > 0 && known < MAX_EACH {
+        if lease.until > now {
             let id = self.stable(name, net);
-            self.addresses
-                .insert((ifid, net), Address::of(net, id, until, 0));
+            let address = Address::of(net, id, lease, 0);
+            put(
+                &mut self.addresses,
+                (ifid, net),
+                address,
+                MAX_EACH,
+                now,
+                is_there,
+            );
         }
+    }
+
+    /// A router says what the hop limit on its link is. One that leads no further than the link is nobody's wish.
+    pub(crate) fn say_hop_limit(&mut self, ifid: IfId, hop_limit: u8) {
+        if hop_limit > 1 {
+            self.hop_limits.insert(ifid, hop_limit);
+        }
+    }
+
+    /// The hop limit on the link of an interface, by the word of a router.
+    #[inline]
+    pub(crate) fn hop_limit(&self, ifid: IfId) -> Option<u8> {
+        self.hop_limits.get(&ifid).copied()
+    }
+
+    /// The routers of an interface by which packets go.
+    pub(crate) fn routers_in_use(&self, ifid: IfId) -> impl Iterator<Item = Ipv6Addr> {
+        let on = self.installed.values().filter(move |(on, _)| *on == ifid);
+        on.filter_map(|(_, by)| *by)
     }
 
     /// RFC 7217 section 5: the same whenever the interface is on this link, and another one on another link.
@@ -308,7 +331,7 @@ impl Autoconf {
         }
         let next = self.next_id(u128::from(addr) as u64);
         let id = self.unreserved(next);
-        let next = Address::of(net, id, address.until, address.taken + 1);
+        let next = Address::of(net, id, address.lease, address.taken + 1);
         self.addresses.insert((ifid, net), next);
         true
     }
@@ -417,7 +440,8 @@ impl Autoconf {
         self.routers.retain(|_, lease| lease.until > now);
         self.routes.retain(|_, lease| lease.until > now);
         self.on_link.retain(|_, lease| lease.until > now);
-        self.addresses.retain(|_, address| address.until > now);
+        self.addresses
+            .retain(|_, address| address.lease.until > now);
         self.redirected.retain(|_, (_, until)| *until > now);
         let mut ask = Vec::new();
         self.asking.retain(|ifid, (sent, next)| {
@@ -440,8 +464,8 @@ impl Autoconf {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let leases = self.routers.values().chain(self.routes.values());
         let leases = leases.chain(self.on_link.values());
+        let leases = leases.chain(self.addresses.values().map(|address| &address.lease));
         let ends = leases.map(|lease| lease.until);
-        let ends = ends.chain(self.addresses.values().map(|address| address.until));
         let ends = ends.chain(self.redirected.values().map(|(_, until)| *until));
         let ends = ends.chain(self.asking.values().map(|(_, next)| *next));
         let ends = ends.chain(self.adverts.next);
@@ -455,7 +479,13 @@ impl Autoconf {
         self.on_link.retain(|(on, _), _| *on != ifid);
         self.addresses.retain(|(on, _), _| *on != ifid);
         self.redirected.retain(|(on, _), _| *on != ifid);
+        self.hop_limits.remove(&ifid);
         self.asking.remove(&ifid);
+    }
+
+    /// Forgets redirects.
+    pub(crate) fn forget_all_redirects(&mut self) {
+        self.redirected.clear();
     }
 
     /// Forgets what was said on an interface that goes away.
@@ -473,6 +503,7 @@ impl Autoconf {
         self.on_link.clear();
         self.addresses.clear();
         self.redirected.clear();
+        self.hop_limits.clear();
         self.asking.clear();
     }
 
@@ -482,35 +513,101 @@ impl Autoconf {
     }
 }
 
-/// Notes something that was said, or that it is over. Of more than `most` on a link, the one that would last the
-/// longest gives way: a station that was there once, and promised for ever, keeps no router out.
-fn put<K: Ord + Copy>(
-    map: &mut BTreeMap<K, Lease>,
+/// What is remembered under a key that begins with the interface.
+trait OfLink: Ord + Copy {
+    /// The first key of an interface.
+    fn first(ifid: IfId) -> Self;
+    fn ifid(&self) -> IfId;
+}
+
+macro_rules! of_link {
+    ($($key:ty: $first:expr),*) => {$(
+        impl OfLink for $key {
+            fn first(ifid: IfId) -> Self {
+                $first(ifid)
+            }
+
+            fn ifid(&self) -> IfId {
+                self.0
+            }
+        }
+    )*};
+}
+
+of_link!(
+    (IfId, Ipv6Addr): |ifid| (ifid, Ipv6Addr::UNSPECIFIED),
+    (IfId, Ipv6Net): |ifid| (ifid, Ipv6Net::default()),
+    (IfId, Ipv6Net, Ipv6Addr): |ifid| (ifid, Ipv6Net::default(), Ipv6Addr::UNSPECIFIED)
+);
+
+/// Notes something that was said, or that it is over. Where that makes more than `most` on a link, the router that has
+/// said the most gives way, and then who has said something and is not there: what would last the longest, or else
+/// what is over first. So neither promises for ever nor many short ones keep a router out.
+fn put<K: OfLink, L: AsRef<Lease>>(
+    map: &mut BTreeMap<K, L>,
     key: K,
-    lease: Lease,
+    new: L,
     most: usize,
     now: Instant,
-    is_on_link: impl Fn(&K) -> bool,
+    is_there: impl Fn(Ipv6Addr) -> bool,
 ) {
+    let lease = *new.as_ref();
     if lease.until <= now {
         map.remove(&key);
         return;
     }
-    let on_link = || map.iter().filter(|(key, _)| is_on_link(key));
-    if !map.contains_key(&key) && on_link().count() >= most {
-        let last = on_link().max_by_key(|(_, lease)| lease.until);
-        match last.map(|(key, last)| (*key, last.until)) {
-            Some((last, until)) if until > lease.until => map.remove(&last),
-            _ => return,
-        };
+    if !map.contains_key(&key) {
+        let on_link = map.range(K::first(key.ifid())..);
+        let on_link = on_link.take_while(|(k, _)| k.ifid() == key.ifid());
+        let on_link: SmallVec<[(K, Lease); MAX_EACH]> =
+            on_link.map(|(k, l)| (*k, *l.as_ref())).collect();
+        if on_link.len() >= most {
+            let Some(gives_way) = gives_way(&on_link, &lease, is_there) else {
+                return;
+            };
+            map.remove(&gives_way);
+        }
     }
-    map.insert(key, lease);
+    map.insert(key, new);
+}
+
+/// Whose place a new lease takes.
+fn gives_way<K: Copy>(
+    all: &[(K, Lease)],
+    new: &Lease,
+    is_there: impl Fn(Ipv6Addr) -> bool,
+) -> Option<K> {
+    let said_by = |by: Ipv6Addr| all.iter().filter(|(_, lease)| lease.by == by).count();
+    let most = all.iter().max_by_key(|(_, lease)| said_by(lease.by))?.1.by;
+    let may = |lease: &Lease| match said_by(most) > said_by(new.by) + 1 {
+        true => lease.by == most,
+        false => !is_there(lease.by),
+    };
+    let may_go = || all.iter().filter(|(_, lease)| may(lease));
+    let last = may_go().max_by_key(|(_, lease)| lease.until)?;
+    let found = match last.1.until > new.until {
+        true => Some(last),
+        false => may_go().min_by_key(|(_, lease)| lease.until),
+    };
+    found.map(|(key, _)| *key)
+}
+
+impl AsRef<Lease> for Lease {
+    fn as_ref(&self) -> &Lease {
+        self
+    }
+}
+
+impl AsRef<Lease> for Address {
+    fn as_ref(&self) -> &Lease {
+        &self.lease
+    }
 }
 
 impl Address {
-    fn of(net: Ipv6Net, id: u64, until: Instant, taken: u8) -> Address {
+    fn of(net: Ipv6Net, id: u64, lease: Lease, taken: u8) -> Address {
         let addr = Ipv6Addr::from(u128::from(net.network()) | u128::from(id));
-        Address { addr, until, taken }
+        Address { addr, lease, taken }
     }
 }
 
@@ -549,6 +646,13 @@ mod tests {
     use super::*;
     use crate::ip::testing::interfaces;
     use crate::packet::header::ra::{Prefix, Route};
+
+    impl Autoconf {
+        /// By the word of a router of which nothing else is known.
+        fn hears(&mut self, now: Instant, on: (IfId, &str), router: Ipv6Addr, advert: &Advert) {
+            self.heard(now, on, router, advert, |_| false);
+        }
+    }
 
     fn at(secs: u64) -> Instant {
         Instant::ZERO + Duration::from_secs(secs)
@@ -593,7 +697,7 @@ mod tests {
     fn what_was_said_is_over_in_time() {
         let [a, b] = interfaces();
         let mut auto = Autoconf::new(1);
-        auto.heard(
+        auto.hears(
             at(0),
             (a, "eth0"),
             router(1),
@@ -609,7 +713,7 @@ mod tests {
         assert!(auto.take_due(at(30)).is_empty());
         assert_eq!(wanted(&auto).len(), 1);
         // The same address whoever says so; another one on another interface.
-        auto.heard(
+        auto.hears(
             at(40),
             (a, "eth0"),
             router(2),
@@ -618,7 +722,7 @@ mod tests {
         assert_eq!(auto.addresses().collect::<Vec<_>>(), all);
         auto.take_due(at(100));
         assert_eq!((wanted(&auto).len(), auto.addresses().count()), (0, 0));
-        auto.heard(
+        auto.hears(
             at(200),
             (b, "eth1"),
             router(2),
@@ -637,17 +741,17 @@ mod tests {
         let [a, _] = interfaces();
         let mut auto = Autoconf::new(1);
         let prefix = "2001:db8:1::/64";
-        auto.heard(
+        auto.hears(
             at(0),
             (a, "eth0"),
             router(1),
             &says(0, &[(prefix, FOREVER)]),
         );
         assert_eq!(auto.next_deadline(), None);
-        auto.heard(at(1), (a, "eth0"), router(1), &says(0, &[(prefix, 0)]));
+        auto.hears(at(1), (a, "eth0"), router(1), &says(0, &[(prefix, 0)]));
         assert!(wanted(&auto).is_empty(), "it is not on the link any more");
         assert_eq!(auto.next_deadline(), Some(at(7201)));
-        auto.heard(at(9), (a, "eth0"), router(1), &says(0, &[(prefix, 1)]));
+        auto.hears(at(9), (a, "eth0"), router(1), &says(0, &[(prefix, 1)]));
         // It is on the link again, for a second.
         assert_eq!(auto.next_deadline(), Some(at(10)));
         auto.take_due(at(10));
@@ -667,7 +771,7 @@ mod tests {
                 lifetime: 100,
             };
             advert.routes.push(route);
-            auto.heard(at(0), (a, "eth0"), router(n), &advert);
+            auto.hears(at(0), (a, "eth0"), router(n), &advert);
         }
         assert_eq!(auto.addresses().count(), MAX_EACH);
         assert_eq!(wanted(&auto).len(), 1 + 2 * MAX_EACH);
@@ -676,12 +780,12 @@ mod tests {
             preference: Preference::High,
             ..says(100, &[])
         };
-        auto.heard(at(0), (a, "eth0"), router(3), &better);
+        auto.hears(at(0), (a, "eth0"), router(3), &better);
         assert_eq!(wanted(&auto)[&net("::/0")], (a, Some(router(3))));
         // What is nobody's to give.
         auto.reset();
         for prefix in ["fe80::/64", "ff02::/64", "::/64"] {
-            auto.heard(at(0), (a, "eth0"), router(1), &says(0, &[(prefix, 100)]));
+            auto.hears(at(0), (a, "eth0"), router(1), &says(0, &[(prefix, 100)]));
         }
         assert!(wanted(&auto).is_empty() && auto.addresses().next().is_none());
     }
@@ -698,7 +802,7 @@ mod tests {
                 preference: Preference::Medium,
                 lifetime: 100,
             });
-            auto.heard(at(0), (a, "eth0"), router(1), &advert);
+            auto.hears(at(0), (a, "eth0"), router(1), &advert);
             !wanted(auto).is_empty()
         };
         for text in [
@@ -755,7 +859,7 @@ mod tests {
     fn another_address_is_chosen_for_one_that_somebody_has_three_times() {
         let [a, b] = interfaces();
         let mut auto = Autoconf::new(1);
-        auto.heard(
+        auto.hears(
             at(0),
             (a, "eth0"),
             router(1),
@@ -771,20 +875,58 @@ mod tests {
         assert_eq!(auto.next_deadline(), Some(at(9)), "as long as was said");
     }
 
+    // One station by many names, and many short promises.
+    #[test]
+    fn short_promises_keep_no_router_out_that_is_there() {
+        let [a, _] = interfaces();
+        let mut auto = Autoconf::new(1);
+        let ours = says(1800, &[("2001:db8:99::/64", 86_400)]);
+        let is_there = |by| by == router(99);
+        auto.heard(at(0), (a, "eth0"), router(99), &ours, is_there);
+        for second in 0..5 {
+            for n in 1..=40 {
+                let prefix = format!("2001:db8:{n:x}::/64");
+                let short = says(1, &[(&prefix, 1)]);
+                auto.heard(at(second), (a, "eth0"), router(n), &short, is_there);
+            }
+            assert!(auto.is_router(a, router(99)), "it stays");
+            assert!(wanted(&auto).contains_key(&net("2001:db8:99::/64")));
+            let prefix = net("2001:db8:99::/64");
+            assert!(auto.addresses().any(|(_, addr)| prefix.contains(&addr)));
+        }
+        // And one that comes later gets in.
+        let late = says(1800, &[("2001:db8:98::/64", 86_400)]);
+        auto.heard(at(5), (a, "eth0"), router(98), &late, is_there);
+        assert!(auto.is_router(a, router(98)));
+        assert!(wanted(&auto).contains_key(&net("2001:db8:98::/64")));
+        assert!(auto.routers.len() <= MAX_ROUTERS && auto.on_link.len() <= MAX_EACH);
+        // A router that says a great deal leaves room for others, though it is there.
+        let many: Vec<_> = (0..16).map(|n| format!("2001:db8:a{n:x}::/64")).collect();
+        let many: Vec<_> = many.iter().map(|net| (&**net, FOREVER)).collect();
+        let mut auto = Autoconf::new(1);
+        auto.heard(at(0), (a, "eth0"), router(99), &says(1800, &many), is_there);
+        auto.heard(at(1), (a, "eth0"), router(98), &late, is_there);
+        assert!(wanted(&auto).contains_key(&net("2001:db8:98::/64")));
+        assert_eq!(
+            (auto.on_link.len(), auto.addresses.len()),
+            (MAX_EACH, MAX_EACH)
+        );
+    }
+
     #[test]
     fn a_station_that_promised_for_ever_keeps_no_router_out() {
         let [a, _] = interfaces();
         let mut auto = Autoconf::new(1);
         for n in 1..=20 {
             let prefix = format!("2001:db8:{n:x}::/64");
-            auto.heard(
+            auto.hears(
                 at(0),
                 (a, "eth0"),
                 router(n),
                 &says(u16::MAX, &[(&prefix, FOREVER)]),
             );
         }
-        auto.heard(
+        auto.hears(
             at(1),
             (a, "eth0"),
             router(99),
@@ -800,13 +942,13 @@ mod tests {
     fn a_router_is_taken_that_can_be_reached() {
         let [a, b] = interfaces();
         let mut auto = Autoconf::new(1);
-        auto.heard(
+        auto.hears(
             at(0),
             (a, "eth0"),
             router(1),
             &says(60, &[("2001:db8:1::/64", 60)]),
         );
-        auto.heard(
+        auto.hears(
             at(0),
             (b, "eth1"),
             router(2),
@@ -869,12 +1011,12 @@ mod tests {
             preference: Preference::Low,
             lifetime: 0,
         });
-        auto.heard(at(0), (a, "eth0"), router(1), &advert);
+        auto.hears(at(0), (a, "eth0"), router(1), &advert);
         assert!(wanted(&auto).is_empty());
         assert!(!auto.asking.is_empty(), "no router is known yet");
         advert.routes[0].lifetime = 60;
-        auto.heard(at(0), (a, "eth0"), router(1), &advert);
-        auto.heard(at(0), (a, "eth0"), router(2), &says(60, &[]));
+        auto.hears(at(0), (a, "eth0"), router(1), &advert);
+        auto.hears(at(0), (a, "eth0"), router(2), &says(60, &[]));
         assert_eq!(wanted(&auto)[&net("::/0")], (a, Some(router(2))));
         assert!(auto.asking.is_empty());
     }
@@ -940,8 +1082,8 @@ mod tests {
         auto.ask(a);
         auto.ask(b);
         // RFC 4861 section 6.3.7: one that is no default router ends no search for one.
-        auto.heard(at(0), (a, "eth0"), router(1), &says(0, &[]));
-        auto.heard(at(0), (b, "eth1"), router(1), &says(u16::MAX, &[]));
+        auto.hears(at(0), (a, "eth0"), router(1), &says(0, &[]));
+        auto.hears(at(0), (b, "eth1"), router(1), &says(u16::MAX, &[]));
         assert_eq!(auto.take_due(at(0)), [a]);
         for secs in [4, 8] {
             assert_eq!(auto.next_deadline(), Some(at(secs)));

@@ -5,8 +5,6 @@
 use std::net::Ipv6Addr;
 
 use crate::ip::Outgoing;
-use crate::ip::family::V6;
-use crate::ip::state::IpState;
 use crate::packet::header::ipv6::{FRAGMENT_LEN, Ipv6Header, MAX_PAYLOAD, MIN_LEN, Piece};
 use crate::packet::header::{IpInfo, IpProto};
 use crate::packet::{Csum, Packet, checksum};
@@ -21,7 +19,7 @@ pub(crate) struct TooLong;
 /// # Errors
 /// [`TooLong`]; the packet is unchanged.
 pub(crate) fn prepend(
-    state: &IpState<V6>,
+    hop_limit: u8,
     src: Ipv6Addr,
     dst: Ipv6Addr,
     to: &Outgoing,
@@ -34,7 +32,7 @@ pub(crate) fn prepend(
         src,
         dst,
         next: to.proto,
-        hop_limit: to.hop_limit.unwrap_or(state.tunables.default_ttl),
+        hop_limit,
         traffic_class: to.traffic_class,
         flow_label: 0,
         payload_len: packet.len() as u16,
@@ -119,31 +117,28 @@ const HOP_LIMIT: usize = 7;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::rng::Rng;
     use crate::packet::Payload;
     use crate::packet::header::ipv6::Chain;
     use proptest::prelude::*;
 
     fn packet(proto: IpProto, data: &[u8]) -> Packet {
-        let state = IpState::new(&mut Rng::seeded(1));
         let src = Ipv6Addr::LOCALHOST;
         let dst: Ipv6Addr = "2001:db8::1".parse().expect("an address");
         let to = Outgoing::new(src.into(), dst.into(), proto);
         let mut packet = Packet::outgoing(Payload::from(data.to_vec()));
         packet.meta.csum = Csum::Verified;
-        prepend(&state, src, dst, &to, &mut packet).expect("it is short");
+        prepend(64, src, dst, &to, &mut packet).expect("it is short");
         packet
     }
 
     #[test]
     fn more_than_ipv6_can_say_is_refused() {
-        let state = IpState::new(&mut Rng::seeded(1));
         let any = Ipv6Addr::LOCALHOST;
         let to = Outgoing::new(any.into(), any.into(), IpProto::UDP);
         let mut packet = Packet::outgoing(Payload::from(vec![0; 65_536]));
-        assert_eq!(prepend(&state, any, any, &to, &mut packet), Err(TooLong));
+        assert_eq!(prepend(64, any, any, &to, &mut packet), Err(TooLong));
         packet.truncate(65_535);
-        assert_eq!(prepend(&state, any, any, &to, &mut packet), Ok(()));
+        assert_eq!(prepend(64, any, any, &to, &mut packet), Ok(()));
         assert_eq!(packet.len(), 65_575);
     }
 

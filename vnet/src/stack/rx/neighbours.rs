@@ -62,8 +62,9 @@ pub(super) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut pack
     }
 }
 
-/// RFC 1027, section 2.4: true when the target of a question is behind this router, seen from the interface. Whoever
-/// asks whether an address is free asks about this link only.
+/// RFC 1027, section 2.4: true when the target of a question is a station behind this router, seen from the interface.
+/// Whoever asks whether an address is free asks about this link only, and so is a link-local address of it (RFC 3927,
+/// section 2.7).
 #[cold]
 fn is_proxied(s: &mut Stack, ifid: IfId, arp: &ArpPacket) -> bool {
     let is_question = arp.op == ArpOp::Request
@@ -72,7 +73,9 @@ fn is_proxied(s: &mut Stack, ifid: IfId, arp: &ArpPacket) -> bool {
     is_question
         && s.ip.v4.tunables.forwarding == Forwarding::Enabled
         && addr::is_station::<V4>(arp.target_ip)
+        && !arp.target_ip.is_link_local()
         && !s.ip.v4.addrs.contains(arp.target_ip)
+        && !s.ip.v4.addrs.is_broadcast(arp.target_ip)
         && (s.ip.lookup(arp.target_ip.into())).is_ok_and(|way| way.ifid != ifid)
 }
 

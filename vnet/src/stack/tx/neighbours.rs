@@ -243,7 +243,7 @@ fn headed(s: &mut Stack, cx: &Cx, ends: (Ipv6Addr, Ipv6Addr), mut packet: Packet
         hop_limit: Some(255),
         ..Outgoing::new(src.into(), dst.into(), IpProto::ICMPV6)
     };
-    let headed = s.ip.prepend(cx.now, &to, &mut packet);
+    let headed = s.ip.prepend(cx.now, None, &to, &mut packet);
     debug_assert!(headed.is_ok(), "it is short");
     packet
 }

@@ -88,7 +88,7 @@ fn what_is_sent_has_the_options_of_the_socket_and_fits_a_packet() {
     let mut w = World::new();
     let id = w.raw.open(89).unwrap();
     let out = w.raw.send(id, vec![1].into()).unwrap();
-    assert_eq!((out.proto, out.ttl, out.tos), (89, 64, 0));
+    assert_eq!((out.proto, out.ttl, out.tos), (89, 0, 0));
     let big = w.raw.send(id, vec![0; MAX_PAYLOAD + 1].into());
     assert_eq!(big.err(), Some(SocketError::MessageTooLong));
     w.raw.close(&mut w.out, id);

@@ -214,7 +214,7 @@ fn sending_binds_and_says_where_from() {
     assert_eq!(w.local(id), None);
     let out = w.send(id, Some("10.0.0.9:53"), 10).unwrap();
     assert!(out.src_port >= 49_152);
-    assert_eq!((out.src, out.dst, out.ttl), (None, at("10.0.0.9:53"), 64));
+    assert_eq!((out.src, out.dst, out.ttl), (None, at("10.0.0.9:53"), 0));
     // The answer finds the way back.
     let back = format!("10.0.0.1:{}", out.src_port);
     assert_eq!(w.hear("10.0.0.9:53", &back, b"answer"), Verdict::Delivered);

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use vnet::net::{EchoEvent, EchoSocket, RawSocket, UdpSocket};
-use vnet::{AdminState, DropReason, Forwarding, MacAddr, NextHop, OwnedVnet, System, Vnet};
+use vnet::{
+    AdminState, DropReason, Forwarding, MacAddr, NextHop, OwnedVnet, RouterConfig,
+    RouterPreference, RouterPrefix, RouterRoute, System, Vnet,
+};
 use vnet_tests::accounts::assert_conserved;
 use vnet_tests::frames::{IPV6, Ip6, ethernet};
 
@@ -623,5 +626,153 @@ fn a_host_obeys_what_is_said_of_its_link() -> Result {
     assert_eq!(asks(1232)?, (99, 1));
     assert_eq!(asks(1233)?, (99, 2));
     assert_conserved(&host);
+    Ok(())
+}
+
+/// What a router is told to say is what hosts hear: of each link by itself.
+#[test]
+fn a_router_says_on_each_link_what_it_is_told() -> Result {
+    let system = System::virtual_time(1);
+    let all = path(&system)?;
+    let [host, router, far] = &all;
+    obey(host)?;
+    obey(far)?;
+    let told = RouterConfig {
+        preference: RouterPreference::Low,
+        hop_limit: Some(33),
+        mtu: Some(1400),
+        prefixes: Some(vec![RouterPrefix {
+            net: "2001:db8:77::/64".parse()?,
+            valid: 3600,
+            preferred: Some(600),
+        }]),
+        routes: vec![RouterRoute {
+            net: "2001:db8:2::/48".parse()?,
+            lifetime: 1800,
+            preference: RouterPreference::High,
+        }],
+        dns: vec!["2001:db8::53".parse()?],
+        search: vec!["example.net".to_owned()],
+        ..RouterConfig::default()
+    };
+    router.set_router("eth0", Some(told.clone()))?;
+    pass(host, 20)?;
+    let view = |vnet: &Vnet| -> Result<_> {
+        let interfaces = vnet.inspect()?.interfaces;
+        let eth0 = interfaces.into_iter().find(|i| i.info.name == "eth0");
+        Ok(eth0.ok_or("it has the interface")?)
+    };
+    let (heard, elsewhere) = (view(host)?, view(far)?);
+    assert_eq!(heard.dns, told.dns);
+    assert_eq!(heard.search, told.search);
+    assert!(elsewhere.dns.is_empty() && elsewhere.search.is_empty());
+    let net: ipnet::Ipv6Net = "2001:db8:77::/64".parse()?;
+    let is_of = |addr: &IpAddr| matches!(addr, IpAddr::V6(addr) if net.contains(addr));
+    assert!(heard.autoconfigured.iter().all(is_of) && heard.autoconfigured.len() == 1);
+    assert!(!elsewhere.autoconfigured.iter().any(is_of));
+    // The prefix, the route, and the default route.
+    assert_eq!(advertised(host)?, (3, true));
+    // A router that is none says the rest of it.
+    let none = RouterConfig {
+        lifetime: Some(0),
+        ..told
+    };
+    router.set_router("eth0", Some(none))?;
+    pass(host, 20)?;
+    assert_eq!(advertised(host)?, (2, false));
+    assert_eq!(
+        view(router)?.router.map(|told| told.lifetime),
+        Some(Some(0))
+    );
+    // And one that leaves takes all but addresses with it.
+    router.set_sysctl("net.inet6.ip6.rtadv_interval", 0)?;
+    pass(host, 5)?;
+    assert_eq!(view(host)?.dns.len(), 0);
+    router.set_router("eth0", None)?;
+    assert_eq!(view(router)?.router, None);
+    for vnet in &all {
+        assert_conserved(vnet);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_router_cannot_say_is_refused() -> Result {
+    let system = System::manual(1);
+    let router = system.create("router")?;
+    let _port = router.port("eth0", None)?;
+    let refused = |config: RouterConfig, why: &str| {
+        let error = router.set_router("eth0", Some(config)).expect_err(why);
+        assert!(error.to_string().contains(why), "{error}");
+    };
+    let base = RouterConfig::default;
+    refused(
+        RouterConfig {
+            lifetime: Some(9001),
+            ..base()
+        },
+        "9000 s",
+    );
+    refused(
+        RouterConfig {
+            hop_limit: Some(0),
+            ..base()
+        },
+        "hop limit",
+    );
+    refused(
+        RouterConfig {
+            mtu: Some(1279),
+            ..base()
+        },
+        "MTU",
+    );
+    refused(
+        RouterConfig {
+            search: vec!["a b".to_owned()],
+            ..base()
+        },
+        "domain",
+    );
+    let prefix = RouterPrefix {
+        net: "2001:db8::/64".parse()?,
+        valid: 1,
+        preferred: Some(2),
+    };
+    refused(
+        RouterConfig {
+            prefixes: Some(vec![prefix]),
+            ..base()
+        },
+        "preferred no longer",
+    );
+    let prefix = RouterPrefix {
+        preferred: None,
+        ..prefix
+    };
+    refused(
+        RouterConfig {
+            prefixes: Some(vec![prefix; 17]),
+            ..base()
+        },
+        "16 prefixes",
+    );
+    let much = vec!["2001:db8::53".parse()?; 80];
+    refused(
+        RouterConfig {
+            dns: much,
+            ..base()
+        },
+        "one message",
+    );
+    assert!(router.set_router("lo0", None).is_err());
+    assert!(router.set_router("eth9", None).is_err());
+    router.set_router(
+        "eth0",
+        Some(RouterConfig {
+            prefixes: Some(vec![prefix; 16]),
+            ..base()
+        }),
+    )?;
     Ok(())
 }

@@ -4,12 +4,13 @@
 //! The kernel's end is in a network namespace of the test's own, which is gone with the test. Where namespaces or TAPs
 //! are not permitted, or `bridge` is missing, every test says so and counts as skipped.
 
+use std::net::TcpStream;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use vnet::net::{EchoEvent, EchoSocket};
-use vnet::{NextHop, OwnedVnet, System, Vnet};
+use vnet::{Forwarding, NextHop, OwnedVnet, System, Vnet};
 use vnet_tap::{NetNs, Tap, TapConfig};
 use vnet_tests::skip::without_tap;
 
@@ -238,5 +239,43 @@ fn a_vnet_takes_the_router_that_the_kernel_names() {
     });
     assert_eq!(route.to_string(), better);
     assert!(answers(host, "2001:db8:2::1"));
+    link.part();
+}
+
+/// RFC 4861 section 8.1: a redirect is obeyed where it comes from the present first hop. Linux compares its source, which
+/// is link-local, with the gateway of the route: of a route by another address of the same router it takes none. It takes
+/// one about a segment only while there is the connection, and one about a datagram only if its socket is there and bound
+/// to the interface.
+#[test]
+fn the_kernel_takes_the_router_that_a_vnet_names() {
+    let Some(link) = Triangle::make() else { return };
+    let [first, second] = [&link.routers[0], &link.routers[1]];
+    for router in [first, second] {
+        router.set_forwarding(Forwarding::Enabled).unwrap();
+    }
+    first.set_sysctl("net.inet6.ip6.redirect", 1).unwrap();
+    let (own, better) = (link_local(first, "eth0"), link_local(second, "eth0"));
+    let by_second = NextHop::OnLink {
+        gateway: better.parse().unwrap(),
+        interface: "eth0".to_owned(),
+    };
+    first
+        .add_route("2001:db8:2::/64".parse().unwrap(), by_second)
+        .unwrap();
+    let dev = &link.host;
+    link.kernel
+        .ip(&format!("-6 route add 2001:db8:2::/64 via {own} dev {dev}"))
+        .unwrap();
+    let way = || output(&link.kernel, "ip -6 route get 2001:db8:2::1");
+    assert!(way().unwrap().contains(&format!("via {own} ")));
+    let taken = wait_for("the better router", || {
+        // Nobody listens there.
+        let there = "[2001:db8:2::1]:9".parse().unwrap();
+        let connect = move || TcpStream::connect_timeout(&there, Duration::from_secs(2));
+        let refused = link.kernel.run(connect);
+        assert!(refused.is_err());
+        way().filter(|way| way.contains(&format!("via {better} ")))
+    });
+    assert!(taken.starts_with("2001:db8:2::1 "), "{taken}");
     link.part();
 }

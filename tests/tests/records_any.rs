@@ -318,6 +318,16 @@ fn any_op() -> impl Strategy<Value = Operation> {
                 let classes = json!({"ingress": [rule], "egress": [rule]});
                 json!({"op": "set_vlan_classes", "interface": a, "classes": classes})
             }),
+        (a(), any::<u16>(), any::<bool>()).prop_map(|(a, n, is_set)| {
+            let config = json!({
+                "lifetime": n, "preference": "high", "mtu": n, "search": ["example"],
+                "routes": [{"net": "2001:db8::/32", "lifetime": n}],
+            });
+            match is_set {
+                true => json!({"op": "set_router", "interface": a, "config": config}),
+                false => json!({"op": "set_router", "interface": a}),
+            }
+        }),
         (a(), link()).prop_map(|(a, link)| json!({"op": "set_link", "interface": a, "link": link})),
         (a(), prefix(), any::<u32>()).prop_map(|(a, address, metric)| json!({
             "op": "add_address", "interface": a, "address": address, "metric": metric,

@@ -23,7 +23,7 @@ use vnet::time::Instant;
 use vnet::{
     AdminState, BridgeConfig, ClassMaps, CreateError, Denied, Direction, Forwarding, InitRecord,
     LaggConfig, LinkConfig, MacAddr, MemberConfig, MessageLayer, Offload, OwnedVnet, Packet,
-    Privilege, Privileges, Resource, RunLimit, Stage, System, VlanConfig, Vnet,
+    Privilege, Privileges, Resource, RouterConfig, RunLimit, Stage, System, VlanConfig, Vnet,
 };
 use vnet_tests::topology::hosts;
 
@@ -130,6 +130,9 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
             s.tenant
                 .set_vlan_classes("eth0.5", Some(ClassMaps::default())),
         )
+    }),
+    ("set_router", CONFIG, |s| {
+        said(s.tenant.set_router("eth0", Some(RouterConfig::default())))
     }),
     ("set_vlan", MAKE, |s| {
         said(s.tenant.set_vlan("eth0.5", VlanConfig::dot1q(6)))

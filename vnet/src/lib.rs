@@ -138,6 +138,7 @@ pub use instance::{
 };
 pub use ip::fib::RouteKind;
 pub use ip::state::Forwarding;
+pub use ip::v6::router::{RouterConfig, RouterPrefix, RouterRoute};
 pub use link::{LinkConfig, LinkStats};
 pub use netif::Offload;
 pub use netif::bridge::fdb::Origin as StationOrigin;
@@ -159,6 +160,7 @@ pub use netif::vlan::VlanConfig;
 pub use netif::vlan::classes::{ClassMaps, ClassRule};
 pub use netif::{AdminError, AdminState, IfCounters, IfKind, LldpNeighbour};
 pub use packet::cx::Carrier;
+pub use packet::header::ra::Preference as RouterPreference;
 pub use packet::tag::{MAX_VID, Tpid};
 pub use packet::{Direction, MacAddr, Packet, Payload};
 pub use runtime::cost::VirtualConfig;

@@ -12,7 +12,7 @@ use vnet::sysctl;
 use vnet::{
     AdminState, BridgeConfig, BridgeVlans, Forwarding, LaggConfig, LaggMode, LinkConfig, MacAddr,
     MemberConfig, MemberVlans, NextHop, Offload, OwnedVnet, Privilege, Privileges, Resource,
-    RstpConfig, Stp, Switchable, VlanConfig, Vnet,
+    RouterConfig, RstpConfig, Stp, Switchable, VlanConfig, Vnet,
 };
 
 fn net(text: &str) -> Ipv4Net {
@@ -41,6 +41,7 @@ pub(crate) enum Act {
     RouteAt(u8, u8, u8),
     Forward(bool),
     Ttl(u8),
+    Router(u8, u8),
     Limit(u8),
     Privileges(u16),
     Bridge(u8),
@@ -97,6 +98,7 @@ pub(crate) fn act() -> impl Strategy<Value = Act> {
         2 => (host.clone(), host, 0..4_u8).prop_map(|(d, g, m)| Act::RouteAt(d, g, m)),
         1 => any::<bool>().prop_map(Act::Forward),
         1 => any::<u8>().prop_map(Act::Ttl),
+        1 => (any::<u8>(), any::<u8>()).prop_map(|(a, n)| Act::Router(a, n)),
         1 => (4..20_u8).prop_map(Act::Limit),
         1 => any::<u16>().prop_map(Act::Privileges),
         8 => bridge_act(),
@@ -375,6 +377,16 @@ pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
         Act::Port(n) => vnet.port(&interface(*n), None).is_ok(),
         Act::Remove(n) => vnet.remove_interface(&interface(*n)).is_ok(),
         Act::Mtu(n, mtu) => vnet.set_ip_mtu(&interface(*n), *mtu).is_ok(),
+        Act::Router(n, what) => {
+            let config = RouterConfig {
+                lifetime: Some(u16::from(*what) * 60),
+                mtu: (*what > 99).then_some(1400),
+                dns: vec!["2001:db8::53".parse().expect("an address")],
+                ..RouterConfig::default()
+            };
+            let config = (*what > 9).then_some(config);
+            vnet.set_router(&interface(*n), config).is_ok()
+        }
         Act::Up(n, up) => {
             let state = if *up {
                 AdminState::Up

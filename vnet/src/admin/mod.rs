@@ -18,6 +18,7 @@
 //! | `sysctl` | tunables by name |
 //! | `vlans` | VLAN interfaces |
 
+pub(crate) mod adverts;
 pub(crate) mod bridges;
 pub(crate) mod captures;
 pub(crate) mod inspect;

@@ -193,6 +193,9 @@ mod tests {
             netif(v.set_vlan_classes("eth0", None))
         }),
         (Privilege::InterfaceConfig, |v| {
+            netif(v.set_router("eth0", None))
+        }),
+        (Privilege::InterfaceConfig, |v| {
             netif(v.set_link("eth0", LinkConfig::default()))
         }),
         (Privilege::InterfaceConfig, |v| {

@@ -435,6 +435,7 @@ fn of_interface(interface: Box<str>, op: &IfOp) -> Effect {
         IfOp::SetMac { .. }
         | IfOp::SetVlan { .. }
         | IfOp::SetVlanClasses { .. }
+        | IfOp::SetRouter { .. }
         | IfOp::SetLagg { .. }
         | IfOp::SetIpMtu { .. }
         | IfOp::SetUp { .. }

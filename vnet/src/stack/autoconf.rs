@@ -20,6 +20,7 @@ use crate::ip::state::Forwarding;
 use crate::ip::v6::MIN_MTU;
 use crate::ip::v6::autoconf::{Accept, Routes, Speech};
 use crate::ip::v6::input::ALL_ROUTERS;
+use crate::ip::v6::router::RouterConfig;
 use crate::ip::versions::Obey;
 use crate::neigh::cache::Times;
 use crate::netif::Netif;
@@ -425,7 +426,7 @@ impl Stack {
                 });
             }
         }
-        let said = Advert {
+        let mut said = Advert {
             hop_limit: self.ip.default_hop_limit(),
             preference: ra::Preference::Medium,
             lifetime,
@@ -434,10 +435,24 @@ impl Stack {
             source: Some(netif.mac),
             mtu: Some(netif.ip_mtu.into()).filter(|mtu| *mtu >= MIN_MTU),
             prefixes,
-            routes: SmallVec::new(),
+            ..Advert::default()
         };
+        if let Some(told) = self.ip.autoconf.adverts.told.get(&ifid) {
+            told.say(&mut said, lifetime.into());
+        }
         let ends = (src, V6::ALL_NODES);
         tx::neighbours::discover(self, cx, ifid, ends, said.to_bytes());
+    }
+
+    /// Sets what is said as a router on the link of an interface, beside what follows from its addresses.
+    pub(crate) fn set_router(&mut self, ifid: IfId, config: Option<RouterConfig>) {
+        let told = &mut self.ip.autoconf.adverts.told;
+        match config {
+            Some(config) => drop(told.insert(ifid, config)),
+            None => drop(told.remove(&ifid)),
+        }
+        self.ip.autoconf.adverts.soon();
+        self.ip.note_deadlines();
     }
 
     /// The addresses of an interface that follow from advertisements.

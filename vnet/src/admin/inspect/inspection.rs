@@ -1,7 +1,7 @@
 //! [`Inspection`]: one consistent look at a whole instance.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -27,6 +27,7 @@ use crate::ip::fib::Origin;
 use crate::ip::state::Forwarding;
 use crate::ip::v6;
 use crate::ip::v6::dad::Phase;
+use crate::ip::v6::router::RouterConfig;
 use crate::link::{LinkConfig, LinkStats};
 use crate::neigh::state::StateName;
 use crate::netif::bridge::BridgeCounters;
@@ -118,6 +119,15 @@ pub struct InterfaceView {
     /// For a lagg, its configuration, its members and their partners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aggregation: Option<LaggInfo>,
+    /// What is said as a router on its link, if anything else than what follows from its addresses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<RouterConfig>,
+    /// The DNS servers that routers on its link have named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<Ipv6Addr>,
+    /// The domains in which names are looked up, by their word.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
     /// Those of its addresses that follow from router advertisements.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub autoconfigured: Vec<IpAddr>,
@@ -282,6 +292,9 @@ fn configured(view: InterfaceView) -> InterfaceView {
         captures: _,
         bridging,
         aggregation,
+        router,
+        dns: _,
+        search: _,
         autoconfigured: _,
         tentative: _,
         duplicate: _,
@@ -340,6 +353,9 @@ fn configured(view: InterfaceView) -> InterfaceView {
             bad_pdus: 0,
             ..lagg
         }),
+        router,
+        dns: Vec::new(),
+        search: Vec::new(),
         autoconfigured: Vec::new(),
         tentative: Vec::new(),
         duplicate: Vec::new(),
@@ -422,6 +438,7 @@ fn interface_views(inside: &Inside, now: Instant, current: &str) -> Vec<Interfac
             )) => Some(format!("{peer}:{peer_interface}")),
             _ => None,
         };
+        let autoconf = &inside.stack.ip.autoconf;
         InterfaceView {
             info,
             peer,
@@ -431,6 +448,9 @@ fn interface_views(inside: &Inside, now: Instant, current: &str) -> Vec<Interfac
             captures: netif.taps.len(),
             bridging: bridges::view(inside.stack, netif, now),
             aggregation: lagg::info(inside.stack, netif),
+            router: autoconf.adverts.told.get(&netif.id).cloned(),
+            dns: autoconf.names.servers(netif.id).collect(),
+            search: autoconf.names.search(netif.id).map(String::from).collect(),
             autoconfigured: inside
                 .stack
                 .autoconfigured(netif.id)

@@ -67,6 +67,8 @@ pub(crate) fn left_behind(stack: &Stack, id: IfId) -> Vec<Op> {
         let address = zone::wire_ip(ip);
         Op::Interface(interface.clone(), IfOp::RemoveNeighbour { address })
     });
+    let router = stack.ip.autoconf.adverts.told.contains_key(&id);
+    let router = router.then(|| Op::Interface(interface.clone(), IfOp::SetRouter { config: None }));
     let membership = bridges::has_member(stack, netif).map(|bridge| {
         Op::Bridge(
             bridge,
@@ -78,6 +80,7 @@ pub(crate) fn left_behind(stack: &Stack, id: IfId) -> Vec<Op> {
     routes
         .chain(addresses)
         .chain(neighbours)
+        .chain(router)
         .chain(membership)
         .collect()
 }

@@ -534,6 +534,9 @@ impl Vnet {
             IfOp::SetUp { state } => self.set_up(name, *state)?,
             IfOp::SetOffload { offload } => self.set_offload(name, *offload)?,
             IfOp::SetLink { link } => self.set_link(name, (**link).clone())?,
+            IfOp::SetRouter { config } => {
+                self.set_router(name, config.as_deref().cloned())?;
+            }
             IfOp::AddAddress { address, metric } => self.add_address_at(name, *address, *metric)?,
             IfOp::RemoveAddress { address } => self.remove_address(name, *address)?,
             IfOp::AddNeighbour { address, mac } => self.add_neighbour(name, *address, *mac)?,

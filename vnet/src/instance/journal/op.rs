@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::instance::privilege::Privileges;
 use crate::ip::fib::RouteKind;
 use crate::ip::state::Forwarding;
+use crate::ip::v6::router::RouterConfig;
 use crate::link::LinkConfig;
 use crate::netif::AdminState;
 use crate::netif::Offload;
@@ -218,6 +219,12 @@ operations! {
             SetLink = "set_link" {
                 /// The impairments of its outgoing direction.
                 link: Box<LinkConfig>,
+            },
+            /// [`Vnet::set_router`](crate::Vnet::set_router).
+            SetRouter = "set_router" {
+                /// What it says, if anything else than what follows from its addresses.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                config: Option<Box<RouterConfig>>,
             },
             /// [`Vnet::add_address`](crate::Vnet::add_address).
             AddAddress = "add_address" {
@@ -462,6 +469,10 @@ impl fmt::Display for IfOp {
             IfOp::SetUp { state } => write!(f, " {state:?}"),
             IfOp::SetOffload { offload } => write!(f, " {offload:?}"),
             IfOp::SetLink { link } => write!(f, " {link}"),
+            IfOp::SetRouter { config: None } => f.write_str(" by its addresses"),
+            IfOp::SetRouter {
+                config: Some(config),
+            } => write!(f, " {config:?}"),
             IfOp::AddAddress { address, .. } => write!(f, " {address}"),
             IfOp::RemoveAddress { address } | IfOp::RemoveNeighbour { address } => {
                 write!(f, " {address}")

@@ -4,7 +4,7 @@
 //! when. Each is bounded, and what is more than that is ignored. What follows for routes and addresses is
 //! asked here and done by the caller; nothing here is configuration.
 //!
-//! Not here: addresses that change with time (RFC 8981), preferred lifetimes, DNS servers; the MTU of a link, which is
+//! Not here: addresses that change with time (RFC 8981), preferred lifetimes; the MTU of a link, which is
 //! with its interface.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +18,8 @@ use smallvec::SmallVec;
 use crate::base::id::IfId;
 use crate::base::time::{Duration, Instant};
 use crate::ip::state::Forwarding;
+use crate::ip::v6::names::Names;
+use crate::ip::v6::router::RouterConfig;
 use crate::packet::header::ra::{Advert, FOREVER, Preference};
 
 /// Are routers obeyed?
@@ -42,6 +44,8 @@ pub(crate) struct Autoconf {
     addresses: BTreeMap<(IfId, Ipv6Net), Address>,
     /// Better first hops for single destinations, by the word of routers; none for what is on the link.
     redirected: BTreeMap<(IfId, Ipv6Addr), (Option<Ipv6Addr>, Instant)>,
+    /// The DNS servers and domains that they name.
+    pub names: Names,
     /// The hop limits that routers say of their links.
     hop_limits: BTreeMap<IfId, u8>,
     /// Interfaces by which routers are asked for: how often they were, and when they are next.
@@ -63,6 +67,8 @@ pub(crate) struct Adverts {
     last: Option<Instant>,
     /// It is a router no more, and has to say so.
     leaves: bool,
+    /// What it is told to say on the link of an interface.
+    pub told: BTreeMap<IfId, RouterConfig>,
 }
 
 /// What a router is to do now.
@@ -183,6 +189,7 @@ impl Autoconf {
             routes: BTreeMap::new(),
             addresses: BTreeMap::new(),
             redirected: BTreeMap::new(),
+            names: Names::default(),
             hop_limits: BTreeMap::new(),
             asking: BTreeMap::new(),
             installed: Routes::new(),
@@ -221,6 +228,7 @@ impl Autoconf {
         if lifetime > 0 {
             self.asking.remove(&ifid);
         }
+        self.names.heard(now, ifid, &advert.dns);
         let until = lease(preference, lifetime);
         let routers = &mut self.routers;
         put(routers, (ifid, router), until, MAX_ROUTERS, now, &is_there);
@@ -443,6 +451,7 @@ impl Autoconf {
         self.addresses
             .retain(|_, address| address.lease.until > now);
         self.redirected.retain(|_, (_, until)| *until > now);
+        self.names.forget_old(now);
         let mut ask = Vec::new();
         self.asking.retain(|ifid, (sent, next)| {
             if *next <= now {
@@ -457,7 +466,7 @@ impl Autoconf {
     /// How much is remembered of what was said.
     pub(crate) fn len(&self) -> usize {
         let routes = self.routers.len() + self.routes.len() + self.redirected.len();
-        routes + self.on_link.len() + self.addresses.len()
+        routes + self.on_link.len() + self.addresses.len() + self.names.len()
     }
 
     /// When [`Autoconf::take_due`] has something to do.
@@ -467,6 +476,7 @@ impl Autoconf {
         let leases = leases.chain(self.addresses.values().map(|address| &address.lease));
         let ends = leases.map(|lease| lease.until);
         let ends = ends.chain(self.redirected.values().map(|(_, until)| *until));
+        let ends = ends.chain(self.names.ends());
         let ends = ends.chain(self.asking.values().map(|(_, next)| *next));
         let ends = ends.chain(self.adverts.next);
         ends.filter(|at| *at != Instant::MAX).min()
@@ -480,6 +490,7 @@ impl Autoconf {
         self.addresses.retain(|(on, _), _| *on != ifid);
         self.redirected.retain(|(on, _), _| *on != ifid);
         self.hop_limits.remove(&ifid);
+        self.names.forget_link(ifid);
         self.asking.remove(&ifid);
     }
 
@@ -491,6 +502,7 @@ impl Autoconf {
     /// Forgets what was said on an interface that goes away.
     pub(crate) fn remove_interface(&mut self, ifid: IfId) {
         self.forget_link(ifid);
+        self.adverts.told.remove(&ifid);
         // These have gone with it.
         self.installed.retain(|_, (on, _)| *on != ifid);
         self.assigned.retain(|(on, _)| *on != ifid);
@@ -504,6 +516,7 @@ impl Autoconf {
         self.addresses.clear();
         self.redirected.clear();
         self.hop_limits.clear();
+        self.names = Names::default();
         self.asking.clear();
     }
 
@@ -641,8 +654,6 @@ fn end(now: Instant, seconds: u32) -> Instant {
 
 #[cfg(test)]
 mod tests {
-    use smallvec::SmallVec;
-
     use super::*;
     use crate::ip::testing::interfaces;
     use crate::packet::header::ra::{Prefix, Route};
@@ -681,7 +692,7 @@ mod tests {
                     preferred: 0,
                 })
                 .collect(),
-            routes: SmallVec::new(),
+            ..Advert::default()
         }
     }
 

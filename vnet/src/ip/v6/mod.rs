@@ -7,6 +7,8 @@
 //! | [`output`] | the header of our own packets; whole, in fragments, or too big |
 //! | [`idents`] | the identifications of fragments |
 //! | [`autoconf`] | what routers say, and what a host makes of it |
+//! | [`names`] | the DNS servers and domains that routers name |
+//! | [`router`] | what a router is told to say on a link |
 //! | [`dad`] | whether somebody else has an address already |
 //! | [`select`] | from which address of ours a packet is sent |
 //! | [`paths`] | what paths take that are narrower than our own links |
@@ -19,8 +21,10 @@ pub(crate) mod dad;
 pub(crate) mod extensions;
 pub(crate) mod idents;
 pub(crate) mod input;
+pub(crate) mod names;
 pub(crate) mod output;
 pub(crate) mod paths;
+pub(crate) mod router;
 pub(crate) mod select;
 
 use std::net::Ipv6Addr;

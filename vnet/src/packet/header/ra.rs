@@ -1,4 +1,5 @@
-//! Router discovery (RFC 4861 sections 4.1 and 4.2), with preferences and routes (RFC 4191).
+//! Router discovery (RFC 4861 sections 4.1 and 4.2), with preferences and routes (RFC 4191), DNS servers and domains
+//! (RFC 8106).
 //!
 //! Options that are not known here are skipped; of those that may come more than once, the first
 //! [`MAX_OPTIONS`] of a kind are read.
@@ -21,7 +22,7 @@ pub(crate) const MAX_OPTIONS: usize = 16;
 pub(crate) const FOREVER: u32 = u32::MAX;
 
 /// What a router says of itself and of its link.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Advert {
     /// The hop limit that hosts are to use; zero for none in particular.
     pub hop_limit: u8,
@@ -41,6 +42,19 @@ pub(crate) struct Advert {
     pub prefixes: SmallVec<[Prefix; 2]>,
     /// Where else it leads.
     pub routes: SmallVec<[Route; 1]>,
+    /// DNS servers and domains, as many times as it says some.
+    pub dns: Vec<Dns>,
+}
+
+/// DNS servers, or domains in which names are looked up (RFC 8106 sections 5.1 and 5.2).
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Dns {
+    /// For how many seconds that holds.
+    pub lifetime: u32,
+    /// Servers.
+    pub servers: Vec<Ipv6Addr>,
+    /// Domains.
+    pub search: Vec<String>,
 }
 
 /// A prefix of a link (RFC 4861 section 4.6.2).
@@ -70,8 +84,20 @@ pub(crate) struct Route {
 }
 
 /// Whether one router is to be preferred to another (RFC 4191 section 2.1). The best is the greatest.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Preference {
+#[derive(
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Debug,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Preference {
     /// After all others.
     Low,
     /// As any.
@@ -141,6 +167,7 @@ impl Advert {
             mtu: None,
             prefixes: SmallVec::new(),
             routes: SmallVec::new(),
+            dns: Vec::new(),
         };
         for option in ndp::options(options) {
             let option = option?;
@@ -151,6 +178,12 @@ impl Advert {
                 }
                 [ROUTE, 1..=3, ..] if advert.routes.len() < MAX_OPTIONS => {
                     advert.routes.extend(route(option));
+                }
+                [RDNSS, ..] if advert.dns.len() < MAX_OPTIONS => {
+                    advert.dns.extend(servers(option));
+                }
+                [DNSSL, ..] if advert.dns.len() < MAX_OPTIONS => {
+                    advert.dns.extend(search(option));
                 }
                 _ => {}
             }
@@ -182,6 +215,20 @@ impl Advert {
             bytes.extend([ROUTE, 3, route.net.prefix_len(), route.preference.flags()]);
             bytes.extend(route.lifetime.to_be_bytes());
             bytes.extend(route.net.network().octets());
+        }
+        for dns in &self.dns {
+            if !dns.servers.is_empty() {
+                let octets = dns.servers.iter().flat_map(|addr| addr.octets());
+                put_dns(&mut bytes, RDNSS, dns.lifetime, octets.collect());
+            }
+            if !dns.search.is_empty() {
+                let mut names = Vec::new();
+                for label in dns.search.iter().flat_map(|name| labels(name).chain([""])) {
+                    names.push(label.len() as u8);
+                    names.extend(label.as_bytes());
+                }
+                put_dns(&mut bytes, DNSSL, dns.lifetime, names);
+            }
         }
         bytes
     }
@@ -248,11 +295,73 @@ fn route(option: &[u8]) -> Option<Route> {
     })
 }
 
+fn put_dns(bytes: &mut Vec<u8>, kind: u8, lifetime: u32, mut content: Vec<u8>) {
+    content.resize(content.len().next_multiple_of(8), 0);
+    bytes.extend([kind, (1 + content.len() / 8) as u8, 0, 0]);
+    bytes.extend(lifetime.to_be_bytes());
+    bytes.extend(content);
+}
+
+/// RFC 8106 section 5.1.
+fn servers(option: &[u8]) -> Option<Dns> {
+    let lifetime = u32::from_be_bytes(*option.get(4..)?.first_chunk()?);
+    let (addrs, rest) = option.get(8..)?.as_chunks::<16>();
+    (rest.is_empty() && !addrs.is_empty()).then(|| Dns {
+        lifetime,
+        servers: addrs.iter().copied().map(Ipv6Addr::from).collect(),
+        search: Vec::new(),
+    })
+}
+
+/// RFC 8106 section 5.2: names without compression, and zeros behind them.
+fn search(option: &[u8]) -> Option<Dns> {
+    let lifetime = u32::from_be_bytes(*option.get(4..)?.first_chunk()?);
+    let mut rest = option.get(8..)?;
+    let mut search = Vec::new();
+    while rest.first().is_some_and(|len| *len > 0) {
+        let mut name = String::new();
+        while let Some((len, more)) = rest.split_first()
+            && *len > 0
+        {
+            let (label, more) = more.split_at_checked(usize::from(*len))?;
+            if !name.is_empty() {
+                name.push('.');
+            }
+            name.push_str(str::from_utf8(label).ok()?);
+            rest = more;
+        }
+        rest = rest.strip_prefix(&[0])?;
+        // So a dot within a label is none, either.
+        if !is_name(&name) {
+            return None;
+        }
+        search.push(name);
+    }
+    (!search.is_empty()).then_some(Dns {
+        lifetime,
+        servers: Vec::new(),
+        search,
+    })
+}
+
+fn labels(name: &str) -> impl Iterator<Item = &str> {
+    name.split('.')
+}
+
+/// True of the name of a domain, without a dot at its end (RFC 1035 section 2.3.4).
+pub(crate) fn is_name(name: &str) -> bool {
+    let may = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let is_label = |label: &str| matches!(label.len(), 1..=63) && label.bytes().all(may);
+    name.len() <= 253 && labels(name).all(is_label)
+}
+
 /// Bytes in the fixed part of an advertisement.
 const ADVERT_LEN: usize = ICMP_LEN + 8;
 const PREFIX: u8 = 3;
 const MTU: u8 = 5;
 const ROUTE: u8 = 24;
+const RDNSS: u8 = 25;
+const DNSSL: u8 = 31;
 
 #[cfg(test)]
 mod tests {
@@ -286,6 +395,18 @@ mod tests {
                 preference: Preference::Low,
                 lifetime: 600,
             }]),
+            dns: vec![
+                Dns {
+                    lifetime: 60,
+                    servers: vec![net("2001:db8::53/128").addr(), net("fe80::53/128").addr()],
+                    search: Vec::new(),
+                },
+                Dns {
+                    lifetime: 61,
+                    servers: Vec::new(),
+                    search: vec!["example".to_owned(), "a-b.example.net".to_owned()],
+                },
+            ],
         }
     }
 
@@ -314,6 +435,35 @@ mod tests {
         let source = Some(MacAddr([2, 0, 0, 0, 0, 9]));
         assert_eq!(parse_solicitation(&solicitation(source)), Ok(source));
         assert_eq!(parse_solicitation(&solicitation(None)), Ok(None));
+    }
+
+    #[test]
+    fn names_that_are_none_are_not_read() {
+        let with = |names: &[u8]| {
+            let mut bytes = Advert::default().to_bytes();
+            put_dns(&mut bytes, DNSSL, 9, names.to_vec());
+            Advert::parse(&bytes).expect("whole").dns
+        };
+        assert_eq!(with(b"\x01a\x01b\0")[0].search, ["a.b"]);
+        for not in [
+            &b"\x01a\x01b"[..],
+            b"\x09a",
+            b"\x03a.b\0",
+            b"\x02\xff\xfe\0",
+            b"\x01 \0",
+            b"\xc0\x01\0",
+            b"\0\0",
+        ] {
+            // Eight bytes, so that no zero is added.
+            let padded = [&b"\x01x\x01y\x01z\0\x01"[..7], not].concat();
+            let padded = [padded, vec![b'~'; 64]].concat();
+            assert!(not == b"\0\0" || with(&padded[..56]).is_empty(), "{not:?}");
+        }
+        assert!(with(&[0; 8]).is_empty());
+        assert!(!is_name("") && !is_name("a..b") && !is_name("a.b.") && is_name("_tcp.a"));
+        assert!(
+            !is_name(&"a".repeat(64)) && !is_name(&"a.".repeat(127)) && is_name(&"a".repeat(63))
+        );
     }
 
     #[test]

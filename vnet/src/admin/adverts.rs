@@ -1,0 +1,55 @@
+//! What a vnet says as a router on the link of an interface.
+
+use super::record::{IfOp, Op};
+use crate::instance::privilege::Privilege;
+use crate::instance::vnet::Vnet;
+use crate::ip::v6::router::RouterConfig;
+use crate::netif::AdminError;
+
+impl Vnet {
+    /// Sets what this vnet says in router advertisements on the link of an interface; with `None`, what follows from
+    /// its addresses. It says something where it forwards and `net.inet6.ip6.rtadv_interval` is not 0.
+    ///
+    /// ```
+    /// use vnet::{RouterConfig, System};
+    ///
+    /// let router = System::virtual_time(1).create("router")?;
+    /// router.port("eth0", None)?;
+    /// let config = RouterConfig {
+    ///     mtu: Some(1400),
+    ///     dns: vec!["2001:db8::53".parse()?],
+    ///     ..RouterConfig::default()
+    /// };
+    /// router.set_router("eth0", Some(config))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No interface of that name; one whose kind has no neighbours, as loopback; a value out of range; more than fits
+    /// one message.
+    pub fn set_router(
+        &self,
+        interface: &str,
+        config: Option<RouterConfig>,
+    ) -> Result<(), AdminError> {
+        self.require(Privilege::InterfaceConfig)?;
+        if let Some(config) = &config {
+            config.check()?;
+        }
+        self.configure(|stack, _| {
+            let id = stack.ifs.id_of(interface)?;
+            let netif = stack.ifs.get(id).ok_or(AdminError::Gone)?;
+            if !netif.can().needs_neighbours {
+                return Err(AdminError::Unsupported {
+                    kind: netif.kind.name(),
+                    what: "has no neighbours",
+                });
+            }
+            stack.set_router(id, config.clone());
+            let op = IfOp::SetRouter {
+                config: config.map(Box::new),
+            };
+            Ok(Op::Interface(interface.to_owned(), op))
+        })
+    }
+}

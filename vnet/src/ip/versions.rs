@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::addr::{self, AddrError};
+use super::addr::{self, AddrError, LocalAddr};
 use super::family::{Family, V4, V6};
 use super::fib::{self, FibError, NextHop, Origin, RouteKind};
 use super::route::{OneRoute, Route};
@@ -247,7 +247,8 @@ impl Ip {
                 self.v4.addrs.source_for(dst, way.ifid, hop).map(IpAddr::V4)
             }
             (IpAddr::V6(dst), _) => {
-                v6::select::source(&self.v6.addrs, dst, way.ifid).map(IpAddr::V6)
+                let derived = |a: &LocalAddr<V6>| self.autoconf.derived(a.ifid, a.addr());
+                v6::select::source(&self.v6.addrs, derived, dst, way.ifid).map(IpAddr::V6)
             }
             _ => None,
         }

@@ -40,7 +40,7 @@ pub(crate) fn error(
     // RFC 4443 section 2.2: the address that the packet was for, or one of where it came in.
     let from = match addrs.contains(dst) {
         true => dst,
-        false => select::source(addrs, src, ifid)?,
+        false => select::source(addrs, |_| None, src, ifid)?,
     };
     // What is quoted should be what would have been seen on a wire.
     let _ = checksum::finish(&mut packet, 0);

@@ -4,7 +4,7 @@
 //! when. Each is bounded, and what is more than that is ignored. What follows for routes and addresses is
 //! asked here and done by the caller; nothing here is configuration.
 //!
-//! Not here: addresses that change with time (RFC 8981), preferred lifetimes; the MTU of a link, which is
+//! Not here: addresses that change with time (RFC 8981); the MTU of a link, which is
 //! with its interface.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +20,7 @@ use crate::base::time::{Duration, Instant};
 use crate::ip::state::Forwarding;
 use crate::ip::v6::names::Names;
 use crate::ip::v6::router::RouterConfig;
+use crate::ip::v6::select::Derived;
 use crate::packet::header::ra::{Advert, FOREVER, Preference};
 
 /// Are routers obeyed?
@@ -50,6 +51,8 @@ pub(crate) struct Autoconf {
     hop_limits: BTreeMap<IfId, u8>,
     /// Interfaces by which routers are asked for: how often they were, and when they are next.
     asking: BTreeMap<IfId, (u8, Instant)>,
+    /// Those of them that are preferred no more.
+    deprecated: BTreeSet<Ipv6Addr>,
     /// The routes that were made of this.
     pub installed: Routes,
     /// The addresses that were.
@@ -154,6 +157,8 @@ struct Lease {
 struct Address {
     addr: Ipv6Addr,
     lease: Lease,
+    /// Until when it is taken for something new.
+    preferred: Instant,
     /// How many before it somebody else had.
     taken: u8,
 }
@@ -189,6 +194,7 @@ impl Autoconf {
             routes: BTreeMap::new(),
             addresses: BTreeMap::new(),
             redirected: BTreeMap::new(),
+            deprecated: BTreeSet::new(),
             names: Names::default(),
             hop_limits: BTreeMap::new(),
             asking: BTreeMap::new(),
@@ -246,7 +252,8 @@ impl Autoconf {
                 && prefix.net.prefix_len() == 64
                 && prefix.preferred <= prefix.valid
             {
-                self.autonomous(now, name, key, until, &is_there);
+                let preferred = end(now, prefix.preferred);
+                self.autonomous(now, name, key, (until, preferred), &is_there);
             }
         }
         for route in &advert.routes {
@@ -264,17 +271,22 @@ impl Autoconf {
         now: Instant,
         name: &str,
         (ifid, net): (IfId, Ipv6Net),
-        lease: Lease,
+        (lease, preferred): (Lease, Instant),
         is_there: impl Fn(Ipv6Addr) -> bool,
     ) {
         if let Some(address) = self.addresses.get_mut(&(ifid, net)) {
+            address.preferred = preferred;
+            match preferred > now {
+                true => self.deprecated.remove(&address.addr),
+                false => self.deprecated.insert(address.addr),
+            };
             let at_least = address.lease.until.min(now + TWO_HOURS);
             address.lease.until = lease.until.max(at_least);
             return;
         }
         if lease.until > now {
             let id = self.stable(name, net);
-            let address = Address::of(net, id, lease, 0);
+            let address = Address::of(net, id, (lease, preferred), 0);
             put(
                 &mut self.addresses,
                 (ifid, net),
@@ -283,6 +295,11 @@ impl Autoconf {
                 now,
                 is_there,
             );
+            if let Some(address) = self.addresses.get(&(ifid, net))
+                && preferred <= now
+            {
+                self.deprecated.insert(address.addr);
+            }
         }
     }
 
@@ -297,6 +314,18 @@ impl Autoconf {
     #[inline]
     pub(crate) fn hop_limit(&self, ifid: IfId) -> Option<u8> {
         self.hop_limits.get(&ifid).copied()
+    }
+
+    /// How an address of an interface follows from what routers say; `None` for one that does not.
+    #[inline]
+    pub(crate) fn derived(&self, ifid: IfId, addr: Ipv6Addr) -> Option<Derived> {
+        if self.assigned.is_empty() || !self.assigned.contains(&(ifid, addr)) {
+            return None;
+        }
+        match self.deprecated.contains(&addr) {
+            true => Some(Derived::Deprecated),
+            false => Some(Derived::Preferred),
+        }
     }
 
     /// The routers of an interface by which packets go.
@@ -339,8 +368,16 @@ impl Autoconf {
         }
         let next = self.next_id(u128::from(addr) as u64);
         let id = self.unreserved(next);
-        let next = Address::of(net, id, address.lease, address.taken + 1);
+        let next = Address::of(
+            net,
+            id,
+            (address.lease, address.preferred),
+            address.taken + 1,
+        );
         self.addresses.insert((ifid, net), next);
+        if self.deprecated.remove(&addr) {
+            self.deprecated.insert(next.addr);
+        }
         true
     }
 
@@ -452,6 +489,9 @@ impl Autoconf {
             .retain(|_, address| address.lease.until > now);
         self.redirected.retain(|_, (_, until)| *until > now);
         self.names.forget_old(now);
+        let addresses = self.addresses.values();
+        let deprecated = addresses.filter(|address| address.preferred <= now);
+        self.deprecated = deprecated.map(|address| address.addr).collect();
         let mut ask = Vec::new();
         self.asking.retain(|ifid, (sent, next)| {
             if *next <= now {
@@ -477,6 +517,9 @@ impl Autoconf {
         let ends = leases.map(|lease| lease.until);
         let ends = ends.chain(self.redirected.values().map(|(_, until)| *until));
         let ends = ends.chain(self.names.ends());
+        let news = |address: &&Address| !self.deprecated.contains(&address.addr);
+        let addresses = self.addresses.values().filter(news);
+        let ends = ends.chain(addresses.map(|address| address.preferred));
         let ends = ends.chain(self.asking.values().map(|(_, next)| *next));
         let ends = ends.chain(self.adverts.next);
         ends.filter(|at| *at != Instant::MAX).min()
@@ -491,6 +534,12 @@ impl Autoconf {
         self.redirected.retain(|(on, _), _| *on != ifid);
         self.hop_limits.remove(&ifid);
         self.names.forget_link(ifid);
+        let Autoconf {
+            addresses,
+            deprecated,
+            ..
+        } = self;
+        deprecated.retain(|addr| addresses.values().any(|address| address.addr == *addr));
         self.asking.remove(&ifid);
     }
 
@@ -517,6 +566,7 @@ impl Autoconf {
         self.redirected.clear();
         self.hop_limits.clear();
         self.names = Names::default();
+        self.deprecated.clear();
         self.asking.clear();
     }
 
@@ -618,9 +668,14 @@ impl AsRef<Lease> for Address {
 }
 
 impl Address {
-    fn of(net: Ipv6Net, id: u64, lease: Lease, taken: u8) -> Address {
+    fn of(net: Ipv6Net, id: u64, (lease, preferred): (Lease, Instant), taken: u8) -> Address {
         let addr = Ipv6Addr::from(u128::from(net.network()) | u128::from(id));
-        Address { addr, lease, taken }
+        Address {
+            addr,
+            lease,
+            preferred,
+            taken,
+        }
     }
 }
 
@@ -884,6 +939,33 @@ mod tests {
             assert_eq!(auto.choose_again(a, addr), n < IDGEN_RETRIES);
         }
         assert_eq!(auto.next_deadline(), Some(at(9)), "as long as was said");
+    }
+
+    /// RFC 4862 section 5.5.4.
+    #[test]
+    fn an_address_is_deprecated_before_it_is_over() {
+        let [a, _] = interfaces();
+        let mut auto = Autoconf::new(1);
+        let mut advert = says(0, &[("2001:db8:1::/64", 100)]);
+        advert.prefixes[0].preferred = 60;
+        auto.hears(at(0), (a, "eth0"), router(1), &advert);
+        let (ifid, addr) = auto.addresses().next().expect("it has one");
+        assert_eq!(auto.derived(ifid, addr), None, "nobody has added it yet");
+        auto.assigned.insert((ifid, addr));
+        assert_eq!(auto.derived(ifid, addr), Some(Derived::Preferred));
+        assert_eq!(auto.next_deadline(), Some(at(60)));
+        auto.take_due(at(60));
+        assert_eq!(auto.derived(ifid, addr), Some(Derived::Deprecated));
+        assert_eq!(auto.next_deadline(), Some(at(100)));
+        // Its router prefers it again, and then no more, at once.
+        auto.hears(at(61), (a, "eth0"), router(1), &advert);
+        assert_eq!(auto.derived(ifid, addr), Some(Derived::Preferred));
+        advert.prefixes[0].preferred = 0;
+        auto.hears(at(62), (a, "eth0"), router(1), &advert);
+        assert_eq!(auto.derived(ifid, addr), Some(Derived::Deprecated));
+        assert_eq!(auto.derived(ifid, Ipv6Addr::LOCALHOST), None);
+        auto.forget_link(a);
+        assert_eq!((auto.len(), auto.deprecated.len()), (0, 0));
     }
 
     // One station by many names, and many short promises.

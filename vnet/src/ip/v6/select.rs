@@ -1,7 +1,7 @@
 //! From which address of ours a packet is sent (RFC 6724 section 5).
 //!
 //! Candidates are the addresses of the outgoing interface and, as routers may, those of others that mean
-//! something there. Rules 3, 4 and 7 are about kinds of addresses that a vnet does not have.
+//! something there. Rules 4 and 7 are about kinds of addresses that a vnet does not have.
 
 use std::cmp::Reverse;
 use std::net::Ipv6Addr;
@@ -11,8 +11,23 @@ use crate::ip::addr::{Kind, LocalAddr, LocalAddrs};
 use crate::ip::family::{Family, V6};
 use crate::packet::header::zone;
 
-/// The source of a packet to `dst` that leaves through `ifid`; `None` when there is none.
-pub(crate) fn source(addrs: &LocalAddrs<V6>, dst: Ipv6Addr, ifid: IfId) -> Option<Ipv6Addr> {
+/// How an address came about that follows from what routers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Derived {
+    /// It is preferred.
+    Preferred,
+    /// It is used on, but no more taken for something new (RFC 4862 section 5.5.4).
+    Deprecated,
+}
+
+/// The source of a packet to `dst` that leaves through `ifid`; `None` when there is none. Of addresses that are
+/// configured, `derived` says nothing.
+pub(crate) fn source(
+    addrs: &LocalAddrs<V6>,
+    derived: impl Fn(&LocalAddr<V6>) -> Option<Derived>,
+    dst: Ipv6Addr,
+    ifid: IfId,
+) -> Option<Ipv6Addr> {
     // Rule 1.
     if addrs.contains(dst) {
         return Some(dst);
@@ -26,16 +41,24 @@ pub(crate) fn source(addrs: &LocalAddrs<V6>, dst: Ipv6Addr, ifid: IfId) -> Optio
     // Of equals the first, so that the order of configuration decides.
     let best = addrs.iter().filter(usable).min_by_key(|a| {
         let from = scope(a.addr());
+        let derived = derived(a);
+        // Their prefix is that of their link, whatever they were added with.
+        let prefix_len = match derived {
+            Some(_) => 64,
+            None => V6::prefix_len(a.net),
+        };
         (
             // Rule 2: the smallest scope that reaches, else the largest there is.
             from < to,
             if from < to { u8::MAX - from } else { from },
+            // Rule 3.
+            derived == Some(Derived::Deprecated),
             // Rule 5.
             a.ifid != ifid,
             // Rule 6.
             self::label(a.addr()) != label,
             // Rule 8.
-            Reverse(common(a, dst)),
+            Reverse(common(a.addr(), dst).min(prefix_len)),
         )
     });
     best.map(LocalAddr::addr)
@@ -51,10 +74,10 @@ fn scope(addr: Ipv6Addr) -> u8 {
     }
 }
 
-/// Section 2.2: how long the common prefix is, and no longer than that of the source.
-fn common(source: &LocalAddr<V6>, dst: Ipv6Addr) -> u8 {
-    let differ = u128::from(zone::wire(source.addr())) ^ u128::from(zone::wire(dst));
-    (differ.leading_zeros() as u8).min(V6::prefix_len(source.net))
+/// Section 2.2: how long the common prefix is; what counts is no longer than that of the source.
+fn common(source: Ipv6Addr, dst: Ipv6Addr) -> u8 {
+    let differ = u128::from(zone::wire(source)) ^ u128::from(zone::wire(dst));
+    differ.leading_zeros() as u8
 }
 
 /// The labels of the default policy table (section 2.1): longer prefixes first.
@@ -85,12 +108,29 @@ mod tests {
             addrs.add(ifids[*at], net).expect("it is new");
         }
         let dst = dst.parse().expect("an address");
-        let source = source(&addrs, dst, ifids[0]);
+        // In the tests, what ends in dead is deprecated, and in beef preferred.
+        let derived = |a: &LocalAddr<V6>| match a.addr().segments()[7] {
+            0xdead => Some(Derived::Deprecated),
+            0xbeef => Some(Derived::Preferred),
+            _ => None,
+        };
+        let source = source(&addrs, derived, dst, ifids[0]);
         source.map_or_else(|| "none".to_owned(), |source| source.to_string())
     }
 
-    /// RFC 6724 section 10.1, but for the rules about addresses that are deprecated, temporary or at
-    /// home.
+    #[test]
+    fn deprecated_addresses_come_last_and_derived_ones_have_64_bits_of_prefix() {
+        let both = [(0, "2001:db8:1::dead/128"), (0, "2001:db8:2::1/64")];
+        assert_eq!(chosen("2001:db8:1::1", &both), "2001:db8:2::1");
+        // Rule 2 comes before: it is better than an address that does not reach.
+        let both = [(0, "2001:db8:1::dead/128"), (0, "fe80::1/64")];
+        assert_eq!(chosen("2001:db8:9::1", &both), "2001:db8:1::dead");
+        // The first of equals, however many bits behind the prefix are like the destination's.
+        let both = [(0, "2001:db8:1::5/64"), (0, "2001:db8:1::beef/128")];
+        assert_eq!(chosen("2001:db8:1::bee0", &both), "2001:db8:1::5");
+    }
+
+    /// RFC 6724 section 10.1, but for the rules about addresses that are temporary or at home.
     #[test]
     fn the_examples_of_rfc_6724() {
         for (dst, addresses, expected) in [

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::{ether, hop};
 use crate::base::id::IfId;
 use crate::icmp;
+use crate::ip::addr::LocalAddr;
 use crate::ip::family::{Family, V6};
 use crate::ip::fib::Origin;
 use crate::ip::state::Forwarding;
@@ -127,7 +128,8 @@ fn ask_for_ourselves(s: &mut Stack, cx: &mut Cx, ifid: IfId, target: Ipv6Addr) {
 fn solicit(s: &mut Stack, cx: &mut Cx, probe: &neigh::ProbeOut, mac: MacAddr, target: Ipv6Addr) {
     let ifid = probe.ifid;
     let number = zone::number(ifid).unwrap_or_default();
-    let Some(src) = v6::select::source(&s.ip.v6.addrs, target, ifid) else {
+    let derived = |a: &LocalAddr<V6>| s.ip.autoconf.derived(a.ifid, a.addr());
+    let Some(src) = v6::select::source(&s.ip.v6.addrs, derived, target, ifid) else {
         return;
     };
     let (dst, to) = match probe.unicast_to {

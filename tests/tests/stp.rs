@@ -552,7 +552,7 @@ struct Marked {
     random: Random,
     /// By mark: where the frame came in, and how often it has crossed each switch.
     crossed: Vec<(usize, Vec<u8>)>,
-    /// Frames that have crossed a switch twice.
+    /// Frames that have crossed a switch more than once.
     twice: u32,
 }
 
@@ -662,10 +662,11 @@ impl Marked {
         }
         for (mark, (from, crossed)) in self.crossed.iter().enumerate().skip(start) {
             let most = crossed.iter().max().unwrap();
-            // A frame that is on the way while ports change may come by the old tree and by the new one (IEEE
-            // 802.1Q-2018, clause 6.5.4); one that circles comes again and again.
-            assert!(*most <= 2, "frame {mark} from {from} circles: {crossed:?}");
-            self.twice += u32::from(*most == 2);
+            // A frame that is on the way while ports change may come by the old tree and by new ones (IEEE
+            // 802.1Q-2018, clause 6.5.4); one that circles comes again and again, until it has crossed as many
+            // bridges as it may, which is counted as looped.
+            assert!(*most <= 4, "frame {mark} from {from} circles: {crossed:?}");
+            self.twice += u32::from(*most >= 2);
         }
         // From here on, each frame is to be everywhere.
         let groups = groups(self.mesh.switches.len(), &self.mesh.wires, cut);

@@ -15,13 +15,17 @@
 mod host;
 pub mod net;
 mod runtime;
+mod threaded;
 mod waiters;
+mod world;
 
 pub use runtime::Runtime;
 
 /// The project's documents, whose examples are run as tests.
 #[cfg(doctest)]
 mod documents {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
     #[doc = include_str!("../../docs/async.md")]
     mod asynchronous {}
     #[doc = include_str!("../../docs/testing.md")]

@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
-use vnet::{TaskHandle, Vnet};
+use vnet::{SocketError, TaskError, TaskHandle, Vnet};
 
 use crate::host::Host;
+use crate::threaded::Threaded;
 
 /// A tokio runtime that belongs to a vnet: the vnet is current in every task, and time is the system's.
 ///
@@ -55,59 +56,57 @@ use crate::host::Host;
 /// assert_eq!(answer, "a minute later");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Runtime(Kind);
+pub struct Runtime {
+    kind: Kind,
+    /// The vnet's task with which it ends.
+    driving: TaskHandle<()>,
+}
 
 enum Kind {
-    Threads {
-        runtime: Option<tokio::runtime::Runtime>,
-        vnet: Vnet,
-    },
-    Simulated {
-        host: Arc<Host>,
-        driving: TaskHandle<()>,
-    },
+    Threads(Arc<Threaded>),
+    Simulated(Arc<Host>),
 }
 
 impl Runtime {
     /// A runtime that belongs to `vnet`.
     ///
     /// # Errors
-    /// The operating system's error.
+    /// The vnet is gone, or has as many tasks as it may ([`Resource::Tasks`](vnet::Resource::Tasks)), of which a
+    /// runtime takes one. The operating system's error.
+    #[track_caller]
     pub fn new(vnet: &Vnet) -> io::Result<Runtime> {
-        if vnet.system().is_simulated() {
+        let (kind, driving) = if vnet.system().is_simulated() {
             let (host, driving) = Host::new(vnet)?;
-            let driving = vnet.spawn_future(driving);
-            return Ok(Runtime(Kind::Simulated { host, driving }));
+            (Kind::Simulated(host), vnet.spawn_future(driving))
+        } else {
+            let (threaded, driving) = Threaded::new(vnet)?;
+            (Kind::Threads(threaded), vnet.spawn_future(driving))
+        };
+        if !driving.is_finished() {
+            return Ok(Runtime { kind, driving });
         }
-        let theirs = vnet.clone();
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .thread_name(format!("vnet-{}", vnet.name()))
-            // It is current until the thread ends.
-            .on_thread_start(move || std::mem::forget(theirs.enter()))
-            .build()?;
-        Ok(Runtime(Kind::Threads {
-            runtime: Some(runtime),
-            vnet: vnet.clone(),
-        }))
+        // It was not begun.
+        Err(match driving.join() {
+            Err(TaskError::Gone) => io::Error::new(ErrorKind::ConnectionAborted, SocketError::Gone),
+            Err(error) => io::Error::other(error),
+            Ok(()) => unreachable!("it waits for ever"),
+        })
     }
 
-    /// Runs a future to its end on the calling thread, with the vnet current.
+    /// Runs a future to its end on the calling thread, with the vnet current. In virtual time its tasks run on while
+    /// the simulation does; when the future is done, those that are ready run at the next opportunity, as with tokio.
     ///
     /// # Errors
     /// In virtual time as [`System::block_on`](vnet::System::block_on), with a [`Deadlock`](vnet::Deadlock) inside
-    /// when nothing is left that could wake the future. The vnet is gone, or was destroyed meanwhile. A task has
-    /// called what needs a thread of its own ([`ErrorKind::Unsupported`](io::ErrorKind::Unsupported)), or waits for its
-    /// own runtime ([`ErrorKind::WouldBlock`](io::ErrorKind::WouldBlock)).
+    /// when nothing is left that could wake the future. The vnet is gone, or was destroyed meanwhile. A task of any
+    /// runtime of the system has called what needs a thread of its own
+    /// ([`ErrorKind::Unsupported`](io::ErrorKind::Unsupported)). The caller is in a task, or inside of any tokio
+    /// runtime ([`ErrorKind::WouldBlock`](io::ErrorKind::WouldBlock)).
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {
-        match &self.0 {
-            Kind::Simulated { host, .. } => host.block_on(future),
-            Kind::Threads { vnet, .. } => {
-                let _vnet = vnet.enter();
-                Ok(self.handle().block_on(future))
-            }
+        match &self.kind {
+            Kind::Simulated(host) => host.block_on(future),
+            Kind::Threads(threaded) => threaded.block_on(future),
         }
     }
 
@@ -118,34 +117,25 @@ impl Runtime {
         F::Output: Send + 'static,
     {
         let task = self.handle().spawn(future);
-        if let Kind::Simulated { host, .. } = &self.0 {
+        if let Kind::Simulated(host) = &self.kind {
             host.wake();
         }
         task
     }
 
-    fn handle(&self) -> &Handle {
-        match &self.0 {
-            Kind::Simulated { host, .. } => host.handle(),
-            Kind::Threads { runtime, .. } => {
-                let runtime = runtime.as_ref();
-                runtime.expect("it is taken by `drop` only").handle()
-            }
+    /// tokio's handle of it, for crates that want one to spawn tasks, or to make timers inside of its `enter`. Its
+    /// `block_on` is not for virtual time, where only [`Runtime::block_on`] lets time pass.
+    pub fn handle(&self) -> &Handle {
+        match &self.kind {
+            Kind::Simulated(host) => host.handle(),
+            Kind::Threads(threaded) => threaded.handle(),
         }
     }
 }
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        match &mut self.0 {
-            Kind::Simulated { driving, .. } => driving.abort(),
-            // Waiting for its thread is not possible everywhere; it ends by itself.
-            Kind::Threads { runtime, .. } => {
-                if let Some(runtime) = runtime.take() {
-                    runtime.shutdown_background();
-                }
-            }
-        }
+        self.driving.abort();
     }
 }
 

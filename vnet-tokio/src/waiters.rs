@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker, ready};
 use tokio::io::{Interest, Ready};
 use tokio::runtime::Handle;
 use tokio::task::coop;
-use vnet::Vnet;
+use vnet::beside::{self, Clock};
 use vnet::net::{Interest as Direction, Readiness};
 
 use crate::host::{self, Host};
@@ -23,33 +23,27 @@ use crate::host::{self, Host};
 const OF_ANOTHER_TIME: &str = "the socket's vnet has simulated time, and the tokio runtime that polls it has not: the \
     one would wait for the other for ever. Run the program on a vnet_tokio::Runtime of its vnet, or use \
     System::threads()";
+const OF_ANOTHER_SYSTEM: &str = "the socket's vnet belongs to another System than the vnet_tokio::Runtime that polls \
+    it, and lives in another time: run the program on a Runtime of a vnet of the socket's own System";
 
-/// The time in which a socket's vnet lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Clock {
-    Real,
-    Simulated,
-}
-
-impl Clock {
-    pub(crate) fn of(vnet: &Vnet) -> Clock {
-        match vnet.system().is_simulated() {
-            true => Clock::Simulated,
-            false => Clock::Real,
-        }
+/// Checks that a task may wait for a socket that lives in the time of `clock`.
+///
+/// # Errors
+/// The task belongs to a tokio runtime that does not know of that time.
+fn admit(clock: &Clock, task: &Context<'_>) -> io::Result<()> {
+    if let Some(host) = host::running() {
+        return match host.clock() == clock {
+            true => Ok(()),
+            false => Err(io::Error::other(OF_ANOTHER_SYSTEM)),
+        };
     }
-
-    /// Checks that a task may wait here.
-    ///
-    /// # Errors
-    /// It is the task of a tokio runtime that does not know of the simulated time.
-    fn admit(self) -> io::Result<()> {
-        match self {
-            Clock::Simulated if host::running().is_none() && Handle::try_current().is_ok() => {
-                Err(io::Error::other(OF_ANOTHER_TIME))
-            }
-            _ => Ok(()),
-        }
+    let waits_in_vain = clock.is_simulated()
+        && Handle::try_current().is_ok()
+        && !beside::is_polling()
+        && !clock.wakes(task.waker());
+    match waits_in_vain {
+        true => Err(io::Error::other(OF_ANOTHER_TIME)),
+        false => Ok(()),
     }
 }
 
@@ -165,9 +159,9 @@ impl Side {
         }
     }
 
-    fn set_polled(&self, waker: Option<&Waker>) {
-        let waiter = waker.map(Waiter::new);
-        let old = std::mem::replace(&mut self.shared.lock().polled, waiter);
+    fn set_polled(&self, waker: &Waker) {
+        let waiter = Waiter::new(waker);
+        let old = self.shared.lock().polled.replace(waiter);
         drop(old);
     }
 
@@ -222,10 +216,6 @@ impl Waiters {
         }
     }
 
-    pub(crate) fn clock(&self) -> Clock {
-        self.clock
-    }
-
     fn side(&self, direction: Direction) -> &Side {
         match direction {
             Direction::Read => &self.read,
@@ -245,12 +235,12 @@ impl Waiters {
             budget.made_progress();
             return Poll::Ready(done);
         }
-        self.clock.admit()?;
+        admit(&self.clock, task)?;
         let side = self.side(direction);
-        side.set_polled(Some(task.waker()));
+        // It stays when the attempt succeeds: by then it may be another task's.
+        side.set_polled(task.waker());
         let tried = side.register(|cx| attempt(Try::Polled(cx)));
         if tried.is_ready() {
-            side.set_polled(None);
             budget.made_progress();
         }
         tried
@@ -269,7 +259,7 @@ impl Waiters {
             let budget = ready!(coop::poll_proceed(task));
             let mut tried = attempt(Try::Now);
             if tried.is_pending() {
-                self.clock.admit()?;
+                admit(&self.clock, task)?;
                 place.take(task.waker());
                 tried = side.register(|cx| attempt(Try::Polled(cx)));
             }
@@ -279,6 +269,16 @@ impl Waiters {
             tried
         })
         .await
+    }
+
+    /// What never waits, but counts against the task's budget all the same, so that a loop of it lets others run.
+    pub(crate) fn at_once<R>(
+        task: &mut Context<'_>,
+        operation: impl FnOnce() -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        let budget = ready!(coop::poll_proceed(task));
+        budget.made_progress();
+        Poll::Ready(operation())
     }
 
     /// Awaits any of the states that `interest` names.
@@ -295,7 +295,8 @@ impl Waiters {
         let mut read = pin!(self.wait(Direction::Read, |how| attempt(Direction::Read, how)));
         let mut write = pin!(self.wait(Direction::Write, |how| attempt(Direction::Write, how)));
         let readiness = poll_fn(|task| {
-            if interest.is_readable()
+            // An error is found by who reads.
+            if (interest.is_readable() || !interest.is_writable())
                 && let Poll::Ready(readiness) = read.as_mut().poll(task)
             {
                 return Poll::Ready(readiness);

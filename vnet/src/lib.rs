@@ -183,6 +183,11 @@ pub mod capture {
     pub use crate::netif::{CaptureId, CaptureInfo, FrameTap};
 }
 
+#[doc(hidden)]
+pub mod beside {
+    pub use crate::instance::beside::{Beside, Clock, as_task, is_polling};
+}
+
 /// Time as the stack sees it.
 pub mod time {
     pub use crate::base::time::Instant;
@@ -219,6 +224,8 @@ pub mod net {
 mod documents {
     #[doc = include_str!("../../README.md")]
     mod readme {}
+    #[doc = include_str!("../README.md")]
+    mod readme_of_crate {}
     #[doc = include_str!("../../docs/architecture.md")]
     mod architecture {}
     #[doc = include_str!("../../docs/bridges.md")]

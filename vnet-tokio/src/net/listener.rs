@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use vnet::Vnet;
 use vnet::net::Interest as Direction;
 
-use super::tcp::TcpStream;
-use super::{ToSocketAddrs, current, current_clock};
-use crate::waiters::{Clock, Try, Waiters, polled};
+use super::stream::TcpStream;
+use super::{ToSocketAddrs, current};
+use crate::waiters::{Try, Waiters, polled};
 
 /// A listening TCP socket, as [`tokio::net::TcpListener`], of a vnet.
 pub struct TcpListener {
@@ -33,14 +33,14 @@ impl TcpListener {
     /// As [`vnet::net::TcpListener::bind`].
     pub fn bind_in<A: ToSocketAddrs>(vnet: &Vnet, addr: A) -> io::Result<TcpListener> {
         let listener = vnet::net::TcpListener::bind_in(vnet, addr)?;
-        TcpListener::of(listener, Clock::of(vnet))
+        TcpListener::of(listener)
     }
 
-    pub(super) fn of(listener: vnet::net::TcpListener, clock: Clock) -> io::Result<TcpListener> {
+    pub(super) fn of(listener: vnet::net::TcpListener) -> io::Result<TcpListener> {
         listener.set_nonblocking(true)?;
         Ok(TcpListener {
+            waiters: Waiters::new(listener.clock()),
             io: listener,
-            waiters: Waiters::new(clock),
         })
     }
 
@@ -49,7 +49,7 @@ impl TcpListener {
     /// # Errors
     /// None; the signature is tokio's.
     pub fn from_std(listener: vnet::net::TcpListener) -> io::Result<TcpListener> {
-        TcpListener::of(listener, current_clock())
+        TcpListener::of(listener)
     }
 
     /// The listener for the calls of [`vnet::net`]. It is nonblocking.
@@ -85,7 +85,7 @@ impl TcpListener {
             Try::Now => polled(self.io.accept()),
             Try::Polled(cx) => self.io.poll_accept(cx),
         };
-        accepted.map_ok(|(stream, peer)| (TcpStream::of(stream, self.waiters.clock()), peer))
+        accepted.map_ok(|(stream, peer)| (TcpStream::of(stream), peer))
     }
 
     /// The address it listens on.
@@ -134,10 +134,16 @@ impl axum::serve::Listener for TcpListener {
     type Addr = SocketAddr;
 
     /// Waits for a connection. When the vnet is gone none will come, and the future waits until it is dropped.
+    ///
+    /// # Panics
+    /// When it is polled where it would wait in vain: the listener's vnet has simulated time, and the runtime is not a
+    /// [`Runtime`](crate::Runtime) of its system.
     async fn accept(&mut self) -> (TcpStream, SocketAddr) {
         match TcpListener::accept(self).await {
             Ok(accepted) => accepted,
-            Err(_) => std::future::pending().await,
+            Err(error) if vnet::net::is_gone(&error) => std::future::pending().await,
+            // `axum::serve` has no place for it, and to wait would hide it.
+            Err(error) => panic!("{error}"),
         }
     }
 

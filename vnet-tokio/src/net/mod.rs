@@ -1,34 +1,32 @@
 //! tokio's socket types on vnet's sockets.
 //!
-//! Names, methods and traits are those of [`tokio::net`]. A socket belongs to the vnet that is
+//! Names, methods and traits are those of [`tokio::net`]; `docs/async.md` lists what is not there. A socket belongs to the vnet that is
 //! current when it is created, or to the one passed to a `*_in` constructor.
 //!
 //! | part | what it is |
 //! |---|---|
-//! | `tcp` | [`TcpStream`] |
+//! | `stream` | [`TcpStream`] |
 //! | `listener` | [`TcpListener`] |
 //! | `socket` | [`TcpSocket`]: options before connecting or listening |
-//! | `split` | the halves of a stream |
+//! | [`tcp`] | the halves of a stream |
 //! | `udp` | [`UdpSocket`] |
 
 mod listener;
 mod socket;
-mod split;
-mod tcp;
+mod stream;
+pub mod tcp;
 mod udp;
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
+use bytes::BufMut;
 use vnet::Vnet;
 use vnet::net::NoCurrentVnet;
 
-use crate::waiters::Clock;
-
 pub use listener::TcpListener;
 pub use socket::TcpSocket;
-pub use split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, WriteHalf};
-pub use tcp::TcpStream;
+pub use stream::TcpStream;
 pub use udp::UdpSocket;
 #[doc(no_inline)]
 pub use vnet::net::ToSocketAddrs;
@@ -48,9 +46,16 @@ fn current() -> io::Result<Vnet> {
     Vnet::current().ok_or_else(|| io::Error::new(ErrorKind::NetworkDown, NoCurrentVnet))
 }
 
-/// The time of the current vnet, to which a socket most probably belongs that is taken over.
-fn current_clock() -> Clock {
-    Vnet::current().map_or(Clock::Real, |vnet| Clock::of(&vnet))
+/// Has `read` fill as much of `buf` as there is room for, and at most `most`.
+fn into_buf<B: BufMut, R>(
+    buf: &mut B,
+    most: usize,
+    read: impl FnOnce(&mut [u8]) -> io::Result<(usize, R)>,
+) -> io::Result<(usize, R)> {
+    let mut room = vec![0; buf.remaining_mut().min(most)];
+    let (n, rest) = read(&mut room)?;
+    buf.put_slice(&room[..n]);
+    Ok((n, rest))
 }
 
 /// Methods that several kinds of socket have. Their vnet's socket is `.io`, their waiting tasks `.waiters`.

@@ -10,8 +10,7 @@ use vnet::net::{BindOptions, Reuse};
 
 use super::current;
 use super::listener::TcpListener;
-use super::tcp::TcpStream;
-use crate::waiters::Clock;
+use super::stream::TcpStream;
 
 /// A TCP socket that neither listens nor is connected, as [`tokio::net::TcpSocket`], of a vnet.
 ///
@@ -118,7 +117,7 @@ impl TcpSocket {
         started.set_nodelay(settings.nodelay)?;
         started.set_keepalive(settings.keepalive)?;
         started.set_linger(settings.linger)?;
-        TcpStream::connected(started, Clock::of(&self.vnet)).await
+        TcpStream::connected(started).await
     }
 
     /// Listens, with room for `backlog` connections that wait to be accepted.
@@ -134,7 +133,7 @@ impl TcpSocket {
             ..BindOptions::default()
         };
         let listener = vnet::net::TcpListener::bind_with(&self.vnet, settings.local, &options);
-        TcpListener::of(listener?, Clock::of(&self.vnet))
+        TcpListener::of(listener?)
     }
 }
 

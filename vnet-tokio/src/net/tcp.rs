@@ -1,366 +1,292 @@
-//! [`TcpStream`].
+//! The halves of a stream, borrowed and owned.
 
+use std::error::Error;
 use std::fmt;
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use vnet::Vnet;
-use vnet::net::Interest as Direction;
+use bytes::BufMut;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 
-use super::split::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf, owned};
-use super::{ToSocketAddrs, current, current_clock, readiness_methods};
-use crate::waiters::{Clock, Try, Waiters, polled};
+use super::stream::TcpStream;
 
-/// Buffers of a vectored write that hold up to so much together are joined: the stack would copy them anyway, and
-/// small segments cost more than the copy.
-const JOINED: usize = 2048;
+/// The half of a stream that reads; see [`TcpStream::split`].
+#[derive(Debug)]
+pub struct ReadHalf<'a>(pub(super) &'a TcpStream);
 
-/// A TCP connection, as [`tokio::net::TcpStream`], of a vnet.
-///
-/// Dropping it closes the connection; written data is still delivered.
-///
-/// ```
-/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
-/// use vnet::System;
-/// use vnet_tokio::net::{TcpListener, TcpStream};
-///
-/// let system = System::virtual_time(1);
-/// let (a, b) = (system.create("a")?, system.create("b")?);
-/// a.epair("eth0", &b, "eth0")?;
-/// a.add_address("eth0", "192.0.2.1/24".parse()?)?;
-/// b.add_address("eth0", "192.0.2.2/24".parse()?)?;
-///
-/// let listener = TcpListener::bind_in(&b, "192.0.2.2:7")?;
-/// let echo = b.spawn_future(async move {
-///     let (mut stream, _) = listener.accept().await?;
-///     let (mut read, mut write) = stream.split();
-///     tokio::io::copy(&mut read, &mut write).await
-/// });
-/// let answer = system.block_on(async {
-///     let mut stream = TcpStream::connect_in(&a, "192.0.2.2:7").await?;
-///     stream.write_all(b"hello").await?;
-///     stream.shutdown().await?;
-///     let mut answer = String::new();
-///     stream.read_to_string(&mut answer).await?;
-///     std::io::Result::Ok(answer)
-/// })??;
-/// assert_eq!((answer.as_str(), echo.join()??), ("hello", 5));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub struct TcpStream {
-    io: vnet::net::TcpStream,
-    waiters: Waiters,
+/// The half of a stream that writes; see [`TcpStream::split`].
+#[derive(Debug)]
+pub struct WriteHalf<'a>(pub(super) &'a TcpStream);
+
+/// The half of a stream that reads, and owns it; see [`TcpStream::into_split`].
+#[derive(Debug)]
+pub struct OwnedReadHalf(Arc<TcpStream>);
+
+/// The half of a stream that writes, and owns it. Dropping it ends the stream for the peer; see
+/// [`TcpStream::into_split`].
+#[derive(Debug)]
+pub struct OwnedWriteHalf {
+    stream: Arc<TcpStream>,
+    ends_with_it: bool,
 }
 
-readiness_methods!(TcpStream, poll_read_ready, poll_write_ready);
-
-impl TcpStream {
-    pub(super) fn of(io: vnet::net::TcpStream, clock: Clock) -> TcpStream {
-        // The vnet never answers that it cannot.
-        let _ = io.set_nonblocking(true);
-        TcpStream {
-            io,
-            waiters: Waiters::new(clock),
-        }
-    }
-
-    /// Connects from the current vnet, to the first address that accepts.
-    ///
-    /// # Errors
-    /// As [`vnet::net::TcpStream::connect`].
-    pub async fn connect<A: ToSocketAddrs>(addr: A) -> io::Result<TcpStream> {
-        TcpStream::connect_in(&current()?, addr).await
-    }
-
-    /// Connects from `vnet`, to the first address that accepts.
-    ///
-    /// # Errors
-    /// As [`vnet::net::TcpStream::connect_in`].
-    pub async fn connect_in<A: ToSocketAddrs>(vnet: &Vnet, addr: A) -> io::Result<TcpStream> {
-        let addrs = {
-            let _names_of = vnet.enter();
-            addr.to_socket_addrs()?
-        };
-        let mut last = None;
-        for addr in addrs {
-            let connected = match vnet::net::TcpStream::start_connect_in(vnet, addr) {
-                Ok(started) => TcpStream::connected(started, Clock::of(vnet)).await,
-                Err(error) => Err(error),
-            };
-            match connected {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or_else(|| io::Error::new(ErrorKind::InvalidInput, "no address given")))
-    }
-
-    /// Waits for the outcome of an attempt to connect.
-    pub(super) async fn connected(
-        started: vnet::net::TcpStream,
-        clock: Clock,
-    ) -> io::Result<TcpStream> {
-        let stream = TcpStream::of(started, clock);
-        let attempt = |how: Try<'_, '_>| match how {
-            Try::Now => Poll::Pending,
-            Try::Polled(cx) => stream.io.poll_connect(cx),
-        };
-        stream.waiters.wait(Direction::Write, attempt).await?;
-        Ok(stream)
-    }
-
-    /// Takes over a connection of [`vnet::net`].
-    ///
-    /// # Errors
-    /// None; the signature is tokio's.
-    pub fn from_std(stream: vnet::net::TcpStream) -> io::Result<TcpStream> {
-        Ok(TcpStream::of(stream, current_clock()))
-    }
-
-    /// The connection for the calls of [`vnet::net`]. It is nonblocking.
-    ///
-    /// # Errors
-    /// None; the signature is tokio's.
-    pub fn into_std(self) -> io::Result<vnet::net::TcpStream> {
-        Ok(self.io)
-    }
-
-    /// Reads what is there now.
-    ///
-    /// # Errors
-    /// [`ErrorKind::WouldBlock`] when there is nothing; the connection has failed.
-    pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        (&self.io).read(buf)
-    }
-
-    /// As [`TcpStream::try_read`], into several buffers.
-    ///
-    /// # Errors
-    /// As [`TcpStream::try_read`].
-    pub fn try_read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        (&self.io).read_vectored(bufs)
-    }
-
-    /// Writes as much as there is room for now.
-    ///
-    /// # Errors
-    /// [`ErrorKind::WouldBlock`] when there is no room; the connection has failed.
-    pub fn try_write(&self, data: &[u8]) -> io::Result<usize> {
-        (&self.io).write(data)
-    }
-
-    /// As [`TcpStream::try_write`], from several buffers.
-    ///
-    /// # Errors
-    /// As [`TcpStream::try_write`].
-    pub fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
-        if total <= JOINED {
-            let (mut joined, mut at) = ([0; JOINED], 0);
-            for buf in bufs {
-                joined[at..at + buf.len()].copy_from_slice(buf);
-                at += buf.len();
-            }
-            return self.try_write(&joined[..at]);
-        }
-        let mut done = 0;
-        for buf in bufs.iter().filter(|buf| !buf.is_empty()) {
-            match self.try_write(buf) {
-                Ok(n) if n == buf.len() => done += n,
-                Ok(n) => return Ok(done + n),
-                // What was written counts; the error comes again.
-                Err(_) if done > 0 => return Ok(done),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(done)
-    }
-
-    /// Reads without taking: the bytes are read again. Cancel safe.
-    ///
-    /// # Errors
-    /// The connection has failed.
-    pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let attempt = |how: Try<'_, '_>| self.try_peek(how, buf);
-        self.waiters.wait(Direction::Read, attempt).await
-    }
-
-    /// Polls for bytes without taking them. The task polled last is woken.
-    ///
-    /// # Errors
-    /// The connection has failed.
-    pub fn poll_peek(
-        &self,
-        task: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<usize>> {
-        let room = buf.initialize_unfilled();
-        let attempt = |how: Try<'_, '_>| self.try_peek(how, room);
-        let peeked = self.waiters.poll(Direction::Read, task, attempt);
-        peeked.map_ok(|n| {
-            buf.advance(n);
-            n
-        })
-    }
-
-    fn try_peek(&self, how: Try<'_, '_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        how.once_ready(
-            |cx| self.io.poll_ready(cx, Direction::Read),
-            || self.io.peek(buf),
-        )
-    }
-
-    pub(super) fn poll_read_shared(
-        &self,
-        task: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let room = buf.initialize_unfilled();
-        let read = self.waiters.poll(Direction::Read, task, |how| match how {
-            Try::Now => polled(self.try_read(room)),
-            Try::Polled(cx) => self.io.poll_read(cx, room),
-        });
-        read.map_ok(|n| buf.advance(n))
-    }
-
-    pub(super) fn poll_write_shared(
-        &self,
-        task: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.waiters.poll(Direction::Write, task, |how| match how {
-            Try::Now => polled(self.try_write(data)),
-            Try::Polled(cx) => self.io.poll_write(cx, data),
-        })
-    }
-
-    pub(super) fn poll_write_vectored_shared(
-        &self,
-        task: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.waiters.poll(Direction::Write, task, |how| {
-            how.once_ready(
-                |cx| self.io.poll_ready(cx, Direction::Write),
-                || self.try_write_vectored(bufs),
-            )
-        })
-    }
-
-    pub(super) fn shut_down_writing(&self) -> io::Result<()> {
-        match self.io.shutdown(Shutdown::Write) {
-            // The peer was faster.
-            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()),
-            result => result,
-        }
-    }
-
-    /// Splits the stream in two halves that borrow it.
-    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
-        (ReadHalf(self), WriteHalf(self))
-    }
-
-    /// Splits the stream in two halves that own it. Dropping the half that writes ends the stream for the peer.
-    pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
-        owned(self)
-    }
-
-    /// Whether small segments are sent at once (`TCP_NODELAY`).
-    ///
-    /// # Errors
-    /// The vnet is gone.
-    pub fn nodelay(&self) -> io::Result<bool> {
-        self.io.nodelay()
-    }
-
-    /// Sets whether small segments are sent at once, or collected by Nagle's algorithm.
-    ///
-    /// # Errors
-    /// The vnet is gone.
-    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.io.set_nodelay(nodelay)
-    }
-
-    /// How long written data is still delivered after closing; see [`vnet::net::TcpStream::set_linger`].
-    ///
-    /// # Errors
-    /// The vnet is gone.
-    pub fn linger(&self) -> io::Result<Option<Duration>> {
-        self.io.linger()
-    }
-
-    /// Sets how long written data is still delivered after closing; see [`vnet::net::TcpStream::set_linger`].
-    ///
-    /// # Errors
-    /// The vnet is gone.
-    pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        self.io.set_linger(linger)
-    }
-
-    /// Has closing reset the connection (`SO_LINGER` of zero).
-    ///
-    /// # Errors
-    /// The vnet is gone.
-    pub fn set_zero_linger(&self) -> io::Result<()> {
-        self.io.set_linger(Some(Duration::ZERO))
-    }
+pub(super) fn owned(stream: TcpStream) -> (OwnedReadHalf, OwnedWriteHalf) {
+    let stream = Arc::new(stream);
+    let read = OwnedReadHalf(Arc::clone(&stream));
+    let write = OwnedWriteHalf {
+        stream,
+        ends_with_it: true,
+    };
+    (read, write)
 }
 
-impl AsyncRead for TcpStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        task: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.poll_read_shared(task, buf)
-    }
-}
+/// Two halves that are not those of one stream; see [`OwnedReadHalf::reunite`].
+#[derive(Debug)]
+pub struct ReuniteError(pub OwnedReadHalf, pub OwnedWriteHalf);
 
-impl AsyncWrite for TcpStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        task: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_shared(task, data)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        task: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored_shared(task, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    /// Does nothing: what is written is on its way already.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.shut_down_writing())
-    }
-}
-
-impl fmt::Debug for TcpStream {
+impl fmt::Display for ReuniteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.io.fmt(f)
+        f.write_str("the halves are not those of one stream")
     }
 }
 
-impl TryFrom<vnet::net::TcpStream> for TcpStream {
-    type Error = io::Error;
+impl Error for ReuniteError {}
 
-    fn try_from(stream: vnet::net::TcpStream) -> io::Result<TcpStream> {
-        TcpStream::from_std(stream)
+impl OwnedReadHalf {
+    /// Puts the stream together again.
+    ///
+    /// # Errors
+    /// The halves are not those of one stream.
+    pub fn reunite(self, other: OwnedWriteHalf) -> Result<TcpStream, ReuniteError> {
+        if !Arc::ptr_eq(&self.0, &other.stream) {
+            return Err(ReuniteError(self, other));
+        }
+        other.forget();
+        let whole = Arc::into_inner(self.0);
+        Ok(whole.expect("the other half, the only other owner, is gone"))
     }
 }
+
+impl OwnedWriteHalf {
+    /// Puts the stream together again.
+    ///
+    /// # Errors
+    /// The halves are not those of one stream.
+    pub fn reunite(self, other: OwnedReadHalf) -> Result<TcpStream, ReuniteError> {
+        other.reunite(self)
+    }
+
+    /// Drops the half without ending the stream for the peer.
+    pub fn forget(mut self) {
+        self.ends_with_it = false;
+    }
+}
+
+impl Drop for OwnedWriteHalf {
+    fn drop(&mut self) {
+        if self.ends_with_it {
+            // A connection that has failed has ended.
+            let _ = self.stream.shut_down_writing();
+        }
+    }
+}
+
+impl AsRef<TcpStream> for ReadHalf<'_> {
+    fn as_ref(&self) -> &TcpStream {
+        self.0
+    }
+}
+
+impl AsRef<TcpStream> for WriteHalf<'_> {
+    fn as_ref(&self) -> &TcpStream {
+        self.0
+    }
+}
+
+impl AsRef<TcpStream> for OwnedReadHalf {
+    fn as_ref(&self) -> &TcpStream {
+        &self.0
+    }
+}
+
+impl AsRef<TcpStream> for OwnedWriteHalf {
+    fn as_ref(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+/// Methods of all halves.
+macro_rules! half {
+    ($kind:ty) => {
+        impl $kind {
+            /// As [`TcpStream::ready`].
+            ///
+            /// # Errors
+            /// The vnet is gone.
+            pub async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+                self.as_ref().ready(interest).await
+            }
+
+            /// The address of this end.
+            ///
+            /// # Errors
+            /// The vnet is gone.
+            pub fn local_addr(&self) -> io::Result<SocketAddr> {
+                self.as_ref().local_addr()
+            }
+
+            /// The address of the other end.
+            ///
+            /// # Errors
+            /// As [`TcpStream::peer_addr`].
+            pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+                self.as_ref().peer_addr()
+            }
+        }
+    };
+}
+
+macro_rules! read_half {
+    ($kind:ty) => {
+        half!($kind);
+
+        impl $kind {
+            /// As [`TcpStream::readable`].
+            ///
+            /// # Errors
+            /// The vnet is gone.
+            pub async fn readable(&self) -> io::Result<()> {
+                self.as_ref().readable().await
+            }
+
+            /// As [`TcpStream::try_read`].
+            ///
+            /// # Errors
+            /// As [`TcpStream::try_read`].
+            pub fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
+                self.as_ref().try_read(buf)
+            }
+
+            /// As [`TcpStream::try_read_buf`].
+            ///
+            /// # Errors
+            /// As [`TcpStream::try_read`].
+            pub fn try_read_buf<B: BufMut>(&self, buf: &mut B) -> io::Result<usize> {
+                self.as_ref().try_read_buf(buf)
+            }
+
+            /// As [`TcpStream::try_read_vectored`].
+            ///
+            /// # Errors
+            /// As [`TcpStream::try_read`].
+            pub fn try_read_vectored(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+                self.as_ref().try_read_vectored(bufs)
+            }
+
+            /// As [`TcpStream::peek`].
+            ///
+            /// # Errors
+            /// As [`TcpStream::peek`].
+            pub async fn peek(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                self.as_ref().peek(buf).await
+            }
+
+            /// As [`TcpStream::poll_peek`].
+            ///
+            /// # Errors
+            /// As [`TcpStream::poll_peek`].
+            pub fn poll_peek(
+                &mut self,
+                task: &mut Context<'_>,
+                buf: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<usize>> {
+                self.as_ref().poll_peek(task, buf)
+            }
+        }
+
+        impl AsyncRead for $kind {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                task: &mut Context<'_>,
+                buf: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                (*self).as_ref().poll_read_shared(task, buf)
+            }
+        }
+    };
+}
+read_half!(ReadHalf<'_>);
+read_half!(OwnedReadHalf);
+
+macro_rules! write_half {
+    ($kind:ty, $shut_down:expr) => {
+        half!($kind);
+
+        impl $kind {
+            /// As [`TcpStream::writable`].
+            ///
+            /// # Errors
+            /// The vnet is gone.
+            pub async fn writable(&self) -> io::Result<()> {
+                self.as_ref().writable().await
+            }
+
+            /// As [`TcpStream::try_write`].
+            ///
+            /// # Errors
+            /// As [`TcpStream::try_write`].
+            pub fn try_write(&self, data: &[u8]) -> io::Result<usize> {
+                self.as_ref().try_write(data)
+            }
+
+            /// As [`TcpStream::try_write_vectored`].
+            ///
+            /// # Errors
+            /// As [`TcpStream::try_write`].
+            pub fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+                self.as_ref().try_write_vectored(bufs)
+            }
+        }
+
+        impl AsyncWrite for $kind {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                task: &mut Context<'_>,
+                data: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                (*self).as_ref().poll_write_shared(task, data)
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                task: &mut Context<'_>,
+                bufs: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                (*self).as_ref().poll_write_vectored_shared(task, bufs)
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                true
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                $shut_down(self.get_mut())
+            }
+        }
+    };
+}
+write_half!(WriteHalf<'_>, |half: &mut WriteHalf<'_>| {
+    Poll::Ready(half.0.shut_down_writing())
+});
+write_half!(OwnedWriteHalf, |half: &mut OwnedWriteHalf| {
+    let done = half.stream.shut_down_writing();
+    half.ends_with_it &= done.is_err();
+    Poll::Ready(done)
+});

@@ -1,16 +1,21 @@
 //! [`UdpSocket`].
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::{Context, Poll};
 
+use bytes::BufMut;
 use tokio::io::ReadBuf;
 use vnet::Vnet;
 use vnet::net::Interest as Direction;
 
-use super::{ToSocketAddrs, current, current_clock, readiness_methods};
-use crate::waiters::{Clock, Try, Waiters, polled};
+use super::{ToSocketAddrs, current, into_buf, readiness_methods};
+use crate::waiters::{Try, Waiters, polled};
+
+/// The largest datagram.
+const DATAGRAM: usize = 65_535;
 
 /// A UDP socket, as [`tokio::net::UdpSocket`], of a vnet. Sending never waits.
 pub struct UdpSocket {
@@ -35,14 +40,14 @@ impl UdpSocket {
     /// As [`vnet::net::UdpSocket::bind`].
     pub fn bind_in<A: ToSocketAddrs>(vnet: &Vnet, addr: A) -> io::Result<UdpSocket> {
         let socket = vnet::net::UdpSocket::bind_in(vnet, addr)?;
-        UdpSocket::of(socket, Clock::of(vnet))
+        UdpSocket::of(socket)
     }
 
-    fn of(socket: vnet::net::UdpSocket, clock: Clock) -> io::Result<UdpSocket> {
+    fn of(socket: vnet::net::UdpSocket) -> io::Result<UdpSocket> {
         socket.set_nonblocking(true)?;
         Ok(UdpSocket {
+            waiters: Waiters::new(socket.clock()),
             io: socket,
-            waiters: Waiters::new(clock),
         })
     }
 
@@ -51,7 +56,7 @@ impl UdpSocket {
     /// # Errors
     /// None; the signature is tokio's.
     pub fn from_std(socket: vnet::net::UdpSocket) -> io::Result<UdpSocket> {
-        UdpSocket::of(socket, current_clock())
+        UdpSocket::of(socket)
     }
 
     /// The socket for the calls of [`vnet::net`]. It is nonblocking.
@@ -75,7 +80,7 @@ impl UdpSocket {
     /// # Errors
     /// As [`vnet::net::UdpSocket::send`].
     pub async fn send(&self, data: &[u8]) -> io::Result<usize> {
-        self.io.send(data)
+        poll_fn(|task| self.poll_send(task, data)).await
     }
 
     /// Sends a datagram to the peer.
@@ -86,12 +91,12 @@ impl UdpSocket {
         self.io.send(data)
     }
 
-    /// Sends a datagram to the peer; never pending.
+    /// Sends a datagram to the peer; pending only to let other tasks run.
     ///
     /// # Errors
     /// As [`vnet::net::UdpSocket::send`].
-    pub fn poll_send(&self, _: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.io.send(data))
+    pub fn poll_send(&self, task: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Waiters::at_once(task, || self.io.send(data))
     }
 
     /// Sends a datagram to the first address of `addr`.
@@ -99,7 +104,7 @@ impl UdpSocket {
     /// # Errors
     /// As [`vnet::net::UdpSocket::send_to`].
     pub async fn send_to<A: ToSocketAddrs>(&self, data: &[u8], addr: A) -> io::Result<usize> {
-        self.io.send_to(data, addr)
+        poll_fn(|task| Waiters::at_once(task, || self.io.send_to(data, &addr))).await
     }
 
     /// Sends a datagram to `addr`.
@@ -110,17 +115,17 @@ impl UdpSocket {
         self.io.send_to(data, addr)
     }
 
-    /// Sends a datagram to `addr`; never pending.
+    /// Sends a datagram to `addr`; pending only to let other tasks run.
     ///
     /// # Errors
     /// As [`vnet::net::UdpSocket::send_to`].
     pub fn poll_send_to(
         &self,
-        _: &mut Context<'_>,
+        task: &mut Context<'_>,
         data: &[u8],
         addr: SocketAddr,
     ) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.io.send_to(data, addr))
+        Waiters::at_once(task, || self.io.send_to(data, addr))
     }
 
     /// Waits for a datagram; what does not fit in `buf` is discarded. Cancel safe: no datagram is lost when the future
@@ -139,6 +144,25 @@ impl UdpSocket {
     pub async fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let attempt = |how: Try<'_, '_>| self.receive(how, buf);
         self.waiters.wait(Direction::Read, attempt).await
+    }
+
+    /// As [`UdpSocket::recv`], into `buf`, which it advances.
+    ///
+    /// # Errors
+    /// As [`vnet::net::UdpSocket::recv`].
+    pub async fn recv_buf<B: BufMut>(&self, buf: &mut B) -> io::Result<usize> {
+        self.recv_buf_from(buf).await.map(|(n, _)| n)
+    }
+
+    /// As [`UdpSocket::recv_from`], into `buf`, which it advances.
+    ///
+    /// # Errors
+    /// As [`vnet::net::UdpSocket::recv_from`].
+    pub async fn recv_buf_from<B: BufMut>(&self, buf: &mut B) -> io::Result<(usize, SocketAddr)> {
+        let mut room = vec![0; buf.remaining_mut().min(DATAGRAM)];
+        let (n, from) = self.recv_from(&mut room).await?;
+        buf.put_slice(&room[..n]);
+        Ok((n, from))
     }
 
     /// As [`UdpSocket::recv`], but the datagram stays in the queue.
@@ -172,6 +196,70 @@ impl UdpSocket {
     /// [`io::ErrorKind::WouldBlock`] when there is none; as [`vnet::net::UdpSocket::recv_from`].
     pub fn try_recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.io.recv_from(buf)
+    }
+
+    /// As [`UdpSocket::try_recv`], into `buf`, which it advances.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::try_recv`].
+    pub fn try_recv_buf<B: BufMut>(&self, buf: &mut B) -> io::Result<usize> {
+        self.try_recv_buf_from(buf).map(|(n, _)| n)
+    }
+
+    /// As [`UdpSocket::try_recv_from`], into `buf`, which it advances.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::try_recv_from`].
+    pub fn try_recv_buf_from<B: BufMut>(&self, buf: &mut B) -> io::Result<(usize, SocketAddr)> {
+        into_buf(buf, DATAGRAM, |room| self.try_recv_from(room))
+    }
+
+    /// Looks at a datagram that is there now; it stays in the queue.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::try_recv`].
+    pub fn try_peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.io.peek(buf)
+    }
+
+    /// Looks at a datagram that is there now, and its sender; it stays in the queue.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::try_recv_from`].
+    pub fn try_peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.io.peek_from(buf)
+    }
+
+    /// Who has sent the datagram that is there now; it stays in the queue.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::try_recv_from`].
+    pub fn try_peek_sender(&self) -> io::Result<SocketAddr> {
+        self.try_peek_from(&mut []).map(|(_, from)| from)
+    }
+
+    /// Waits for a datagram, and says who has sent it; it stays in the queue.
+    ///
+    /// # Errors
+    /// As [`vnet::net::UdpSocket::recv_from`].
+    pub async fn peek_sender(&self) -> io::Result<SocketAddr> {
+        self.peek_from(&mut []).await.map(|(_, from)| from)
+    }
+
+    /// Polls for a datagram, and says who has sent it; it stays in the queue. The task polled last is woken.
+    ///
+    /// # Errors
+    /// As [`vnet::net::UdpSocket::recv_from`].
+    pub fn poll_peek_sender(&self, task: &mut Context<'_>) -> Poll<io::Result<SocketAddr>> {
+        self.poll_peek_from(task, &mut ReadBuf::new(&mut []))
+    }
+
+    /// Polls for a datagram; it stays in the queue. The task polled last is woken.
+    ///
+    /// # Errors
+    /// As [`vnet::net::UdpSocket::recv`].
+    pub fn poll_peek(&self, task: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll_peek_from(task, buf).map_ok(drop)
     }
 
     /// Polls for a datagram. The task polled last is woken.
@@ -246,6 +334,89 @@ impl UdpSocket {
     /// The vnet is gone.
     pub fn set_broadcast(&self, on: bool) -> io::Result<()> {
         self.io.set_broadcast(on)
+    }
+}
+
+/// Groups; the calls of [`vnet::net::UdpSocket`].
+impl UdpSocket {
+    /// See [`vnet::net::UdpSocket::join_multicast_v4`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn join_multicast_v4(&self, multiaddr: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
+        self.io.join_multicast_v4(&multiaddr, &interface)
+    }
+
+    /// See [`vnet::net::UdpSocket::leave_multicast_v4`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn leave_multicast_v4(&self, multiaddr: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
+        self.io.leave_multicast_v4(&multiaddr, &interface)
+    }
+
+    /// See [`vnet::net::UdpSocket::join_multicast_v6`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn join_multicast_v6(&self, multiaddr: &Ipv6Addr, interface: u32) -> io::Result<()> {
+        self.io.join_multicast_v6(multiaddr, interface)
+    }
+
+    /// See [`vnet::net::UdpSocket::leave_multicast_v6`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn leave_multicast_v6(&self, multiaddr: &Ipv6Addr, interface: u32) -> io::Result<()> {
+        self.io.leave_multicast_v6(multiaddr, interface)
+    }
+
+    /// See [`vnet::net::UdpSocket::multicast_loop_v4`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn multicast_loop_v4(&self) -> io::Result<bool> {
+        self.io.multicast_loop_v4()
+    }
+
+    /// See [`vnet::net::UdpSocket::set_multicast_loop_v4`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_multicast_loop_v4(&self, on: bool) -> io::Result<()> {
+        self.io.set_multicast_loop_v4(on)
+    }
+
+    /// See [`vnet::net::UdpSocket::multicast_loop_v6`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn multicast_loop_v6(&self) -> io::Result<bool> {
+        self.io.multicast_loop_v6()
+    }
+
+    /// See [`vnet::net::UdpSocket::set_multicast_loop_v6`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_multicast_loop_v6(&self, on: bool) -> io::Result<()> {
+        self.io.set_multicast_loop_v6(on)
+    }
+
+    /// See [`vnet::net::UdpSocket::multicast_ttl_v4`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn multicast_ttl_v4(&self) -> io::Result<u32> {
+        self.io.multicast_ttl_v4()
+    }
+
+    /// See [`vnet::net::UdpSocket::set_multicast_ttl_v4`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_multicast_ttl_v4(&self, ttl: u32) -> io::Result<()> {
+        self.io.set_multicast_ttl_v4(ttl)
     }
 }
 

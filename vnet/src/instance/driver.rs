@@ -1,8 +1,9 @@
 //! What an instance requires of its driver. The drivers are in `runtime/`; nothing in an instance
 //! knows which one it has.
 
+use std::any::Any;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use super::cores::VnetCore;
@@ -137,6 +138,16 @@ pub(crate) struct Notes {
     pub recent: Vec<(Instant, Happened)>,
 }
 
+/// What is kept beside a simulated system; see `beside`.
+pub trait Beside: Any + Send + Sync {
+    /// Called before each event, without a lock, by the thread that moves the simulation: what happened before may
+    /// have given it something to do, of which nobody has told it.
+    fn look(&self);
+}
+
+/// The place for it in a driver.
+pub(crate) type Place = OnceLock<Arc<dyn Beside>>;
+
 /// A clock, and a promise to call [`VnetCore::service`] in time.
 pub(crate) trait Driver: Schedule {
     /// The time.
@@ -150,6 +161,11 @@ pub(crate) trait Driver: Schedule {
     /// True when the time is not that of the real world: somebody moves it.
     fn is_simulated(&self) -> bool {
         true
+    }
+
+    /// For drivers whose clock is simulated: the place of what is kept beside the system.
+    fn beside(&self) -> Option<&Place> {
+        None
     }
 
     /// `vnet` wants service at `at`, which may be now.

@@ -16,9 +16,11 @@
 //! | variables | `locals`: the values of one instance | `local`: [`vnet_local!`](crate::vnet_local) |
 //! | messages | `directory`: whose buffer is where | `messages`: how they get there |
 //! | the driver | `driver`: what an instance requires of it, `task`: tasks as kernel and drivers know them, `site`: where a call was made | |
+//! | | | `beside`: another scheduler in a system's time |
 //! | smaller parts | `loans`: interfaces that are lent, `macs`: the Ethernet addresses that a system gives out | |
 
 pub(crate) mod authority;
+pub(crate) mod beside;
 pub(crate) mod configure;
 pub(crate) mod context;
 pub(crate) mod cores;

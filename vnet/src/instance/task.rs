@@ -34,7 +34,7 @@ thread_local! {
 }
 
 /// True while this thread is in the poll of a task, where nothing may block.
-pub(crate) fn is_polling() -> bool {
+pub fn is_polling() -> bool {
     POLLING.try_with(Cell::get).unwrap_or(false)
 }
 
@@ -80,10 +80,10 @@ pub(crate) fn dropped<F>(future: F) -> Option<Box<dyn Any + Send>> {
 }
 
 /// Marks this thread as one that polls.
-struct PollMark(bool);
+pub(crate) struct PollMark(bool);
 
 impl PollMark {
-    fn set() -> PollMark {
+    pub(crate) fn set() -> PollMark {
         PollMark(POLLING.replace(true))
     }
 }

@@ -14,7 +14,7 @@ use crate::base::callback;
 use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Instant;
 use crate::instance::cores::VnetCore;
-use crate::instance::driver::{Driver, Happened, Notes, TimerKey, Waited};
+use crate::instance::driver::{Driver, Happened, Notes, Place, TimerKey, Waited};
 use crate::instance::site::Site;
 use crate::instance::system::System;
 use crate::instance::task::{self, Schedule, Task};
@@ -27,6 +27,7 @@ struct Manual {
     now: AtomicU64,
     agenda: Mutex<Agenda<()>>,
     costs: Arc<Costs>,
+    beside: Place,
 }
 
 impl System {
@@ -58,6 +59,7 @@ impl System {
                 now: AtomicU64::new(0),
                 agenda: Mutex::new(Rank::Driver, Agenda::new(Arc::clone(&costs))),
                 costs,
+                beside: Place::new(),
             }),
             seed,
             crate::admin::steps::rooms(),
@@ -81,6 +83,10 @@ impl Driver for Manual {
 
     fn wall(&self) -> Instant {
         self.outside.now()
+    }
+
+    fn beside(&self) -> Option<&Place> {
+        Some(&self.beside)
     }
 
     fn ready(&self, vnet: &Arc<VnetCore>, at: Instant) {
@@ -130,6 +136,9 @@ impl Driver for Manual {
     fn poll(&self, now: Instant) -> Option<Instant> {
         let mut panicked = None;
         for _ in 0..POLL_BUDGET {
+            if let Some(beside) = self.beside.get() {
+                callback::contained("what is beside the system", || beside.look());
+            }
             let due = {
                 let mut agenda = self.agenda.lock();
                 match agenda.next() {

@@ -19,7 +19,7 @@ mod world;
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 
@@ -32,7 +32,7 @@ use crate::base::time::{Instant, nanos};
 use crate::instance::context;
 use crate::instance::cores::VnetCore;
 use crate::instance::driver::{
-    Driver, Happened, Notes, RunEnd, RunTo, StopReason, TimerKey, WaitNote, Waited,
+    Beside, Driver, Happened, Notes, Place, RunEnd, RunTo, StopReason, TimerKey, WaitNote, Waited,
 };
 use crate::instance::site::Site;
 use crate::instance::system::System;
@@ -94,8 +94,10 @@ impl System {
             outside: WallClock::start(),
             now: AtomicU64::new(0),
             calls_inside: AtomicU64::new(0),
+            owes: AtomicBool::new(false),
             world: Mutex::new(Rank::Driver, World::new(Arc::clone(&costs))),
             costs,
+            beside: Place::new(),
         });
         System::with_driver(driver, seed, crate::admin::steps::rooms())
     }
@@ -108,7 +110,10 @@ struct Virtual {
     costs: Arc<Costs>,
     /// The number of calls made during the current event.
     calls_inside: AtomicU64,
+    /// A thread has taken time by its calls while it could not wait, and the world has not gone on since.
+    owes: AtomicBool,
     world: Mutex<World>,
+    beside: Place,
 }
 
 thread_local! {
@@ -198,6 +203,12 @@ impl Virtual {
         world.notify_outside(me);
     }
 
+    /// Moves the clock by what a call costs.
+    fn take_time(&self) {
+        let cost = nanos(self.costs.of_a_call());
+        self.now.fetch_add(cost, Ordering::AcqRel);
+    }
+
     /// Moves the clock to `at`, unless it is there already.
     fn advance(&self, world: &mut World, at: Instant) {
         if self.now.fetch_max(at.as_nanos(), Ordering::AcqRel) < at.as_nanos() {
@@ -218,6 +229,12 @@ impl Virtual {
         me: &Arc<Member>,
         mut world: MutexGuard<'a, World>,
     ) -> MutexGuard<'a, World> {
+        if let Some(beside) = self.beside.get() {
+            world = self.ask(beside, me, world);
+            if !world.runnable.is_empty() {
+                return world;
+            }
+        }
         world.agenda.forget_dead();
         let next = world.agenda.next();
         if let Some(at) = world.end_run(next, &self.costs) {
@@ -264,6 +281,20 @@ impl Virtual {
             }
             None => world,
         }
+    }
+
+    /// Lets what is beside the system find what it was given to do.
+    #[cold]
+    fn ask<'a>(
+        &'a self,
+        beside: &Arc<dyn Beside>,
+        me: &Arc<Member>,
+        world: MutexGuard<'a, World>,
+    ) -> MutexGuard<'a, World> {
+        self.act(world, me, self.now(), || {
+            callback::contained("what is beside the system", || beside.look());
+            None
+        })
     }
 
     /// The timeout of a wait of `member` has expired.
@@ -386,6 +417,10 @@ impl Driver for Virtual {
         self.outside.now()
     }
 
+    fn beside(&self) -> Option<&Place> {
+        Some(&self.beside)
+    }
+
     fn ready(&self, vnet: &Arc<VnetCore>, at: Instant) {
         let now = self.now();
         let mut world = self.world.lock();
@@ -399,21 +434,26 @@ impl Driver for Virtual {
 
     fn called(&self) {
         let inside = MOVING.try_with(Cell::get).unwrap_or(true)
-            || task::is_polling()
             || context::is_locked()
             || context::is_in_effects()
             || std::thread::panicking();
         if !inside {
             if let Some(me) = self.count_call() {
-                self.pay(&me);
+                match task::is_polling() {
+                    false => self.pay(&me),
+                    // It runs a task, and waits when that is over.
+                    true => {
+                        self.owes.store(true, Ordering::Relaxed);
+                        self.take_time();
+                    }
+                }
             }
             return;
         }
         // The world cannot go on in the middle of an event: what calls cost is what it takes.
         let calls = self.calls_inside.fetch_add(1, Ordering::Relaxed) + 1;
         if self.costs.is_beyond(calls, self.now()) {
-            let cost = nanos(self.costs.of_a_call());
-            self.now.fetch_add(cost, Ordering::AcqRel);
+            self.take_time();
         }
     }
 
@@ -494,7 +534,10 @@ impl Driver for Virtual {
         if std::mem::take(&mut me.state.lock().woken) {
             drop(world);
             // A future that wakes itself on this thread must not keep others from their turn.
-            self.called();
+            match self.owes.swap(false, Ordering::Relaxed) {
+                true => self.pay(&me),
+                false => self.called(),
+            }
             return Waited::Woken;
         }
         let until = until.unwrap_or(Instant::MAX);

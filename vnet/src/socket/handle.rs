@@ -299,6 +299,12 @@ macro_rules! shared_methods {
                 Ok(())
             }
 
+            /// The time in which its vnet lives.
+            #[doc(hidden)]
+            pub fn clock(&self) -> crate::instance::beside::Clock {
+                crate::instance::beside::Clock::of_core(self.0.core())
+            }
+
             /// Polls until the socket is ready for what `interest` names, for futures and event loops, and returns
             /// everything that it is ready for. Use [`Waker::noop`](std::task::Waker::noop) to ask without waiting.
             ///

@@ -51,7 +51,7 @@ async fn count(end: u64) -> io::Result<u64> {
 }
 
 /// Runs as many cases.
-pub fn run(cases: u32) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn run(cases: u32) -> Result<(), Box<dyn std::error::Error>> {
     let networks = (any::<u64>(), 0.0..0.5_f64, 0..80_u64, 0..40_u64);
     let config = Config {
         cases,

@@ -45,7 +45,7 @@ async fn ask(path: &str) -> Result<Bytes, Failure> {
 }
 
 /// Runs it; says what has passed the link.
-pub fn run(seed: u64) -> Result<Fingerprint, Failure> {
+pub(crate) fn run(seed: u64) -> Result<Fingerprint, Failure> {
     let system = System::virtual_time(seed);
     system.record_fingerprint();
     let (client, server) = (system.create("client")?, system.create("server")?);

@@ -10,10 +10,10 @@ mod web;
 use std::time::Duration;
 
 #[test]
-fn an_hour_of_echoes() {
+fn ten_minutes_of_echoes() {
     let took = echo::run().unwrap();
     assert!(
-        took >= Duration::from_secs(3600) && took < Duration::from_secs(3660),
+        took >= Duration::from_secs(600) && took < Duration::from_secs(660),
         "{took:?}"
     );
 }

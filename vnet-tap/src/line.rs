@@ -36,6 +36,11 @@ pub(crate) trait Inward: Send {
     /// The next frame, if there is one. An error ends the pump; [`io::ErrorKind::UnexpectedEof`] says
     /// that the other side has closed.
     fn read(&mut self) -> io::Result<Option<Frame>>;
+
+    /// Frames that were lost on their way here since the last call.
+    fn take_lost(&mut self) -> u64 {
+        0
+    }
 }
 
 /// From the vnet to outside. Nothing waits.
@@ -52,6 +57,11 @@ pub(crate) trait Outward: Send {
     /// Writes what is left of the frames taken so far. False when there is no room for it now.
     fn flush(&mut self) -> io::Result<bool> {
         Ok(true)
+    }
+
+    /// Frames that were taken and are not written, or not all of them: what is lost at the end.
+    fn unsent(&self) -> u64 {
+        0
     }
 }
 

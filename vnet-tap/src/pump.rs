@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use vnet::packet::Packet;
 use vnet::{AdminError, MacAddr, Offload, Port, System, Vnet};
 
-use crate::line::{Frame, Halves, Inward, Outward, Written};
+use crate::line::{Frame, HEADER_LEN, Halves, Inward, Outward, Written};
 use crate::report::{PumpEnd, PumpReport};
 use crate::sys::{Bell, Interest, wait};
 
@@ -36,6 +36,10 @@ use crate::sys::{Bell, Interest, wait};
 const BATCH: usize = 64;
 /// Frames that a sender writes itself before it leaves the rest to the pump.
 const BATCH_OF_SENDER: usize = 4;
+/// How often the processor is left to others while the vnet does not take what came, before it is waited for.
+const PATIENCE: u32 = 64;
+/// How long it is waited for then.
+const PAUSE: Duration = Duration::from_micros(500);
 /// Bytes in a frame from which on it is left to the pump.
 const LARGE: usize = 4096;
 
@@ -143,6 +147,8 @@ impl Pump {
             port,
             system,
             retry_after,
+            batch: Vec::with_capacity(BATCH),
+            held_back: 0,
         };
         let called = name.to_owned();
         let thread = Builder::new().name(name.into()).spawn(move || {
@@ -367,7 +373,11 @@ impl Way {
 
     /// Counts what is left when nothing more is carried.
     fn give_up(&mut self, counters: &Counters) {
-        let lost = u64::from(self.unwritten.take().is_some()) + self.port.close();
+        // What can still be written is; the error that it ends with has been said.
+        let _ = self.to.flush();
+        let unsent = self.to.unsent();
+        counters.frames_out.fetch_sub(unsent, Ordering::Relaxed);
+        let lost = unsent + u64::from(self.unwritten.take().is_some()) + self.port.close();
         counters.refused.fetch_add(lost, Ordering::Relaxed);
     }
 
@@ -400,6 +410,10 @@ struct Worker {
     system: System,
     /// Of the way out.
     retry_after: Option<Duration>,
+    /// Frames on their way in.
+    batch: Vec<(Option<[u8; HEADER_LEN]>, Bytes)>,
+    /// How often in a row nothing was read because the vnet had not taken what came before.
+    held_back: u32,
 }
 
 impl Drop for Worker {
@@ -483,21 +497,37 @@ impl Worker {
 
     /// From outside into the vnet.
     fn carry_in(&mut self) -> io::Result<Progress> {
-        let counters = &self.shared.counters;
-        for _ in 0..BATCH {
-            let Some(Frame { header, bytes }) = self.inward.read()? else {
-                return Ok(Progress::Idle);
-            };
-            counters.frames_in.fetch_add(1, Ordering::Relaxed);
-            let sent = match header {
-                Some(header) => self.port.send_virtio(&header, bytes),
-                None => self.port.send(bytes),
-            };
-            if sent.is_err() {
-                counters.refused.fetch_add(1, Ordering::Relaxed);
+        // Whoever sends more than the vnet takes waits for it outside, where the sender notices, and takes no
+        // room from others.
+        if self.port.backlog() >= BATCH {
+            self.held_back += 1;
+            match self.held_back < PATIENCE {
+                true => thread::yield_now(),
+                false => self.shared.bell.wait(PAUSE),
+            }
+            return Ok(Progress::More);
+        }
+        self.held_back = 0;
+        let mut outcome = Ok(Progress::More);
+        while self.batch.len() < BATCH {
+            match self.inward.read() {
+                Ok(Some(Frame { header, bytes })) => self.batch.push((header, bytes)),
+                other => {
+                    outcome = other.map(|_| Progress::Idle);
+                    break;
+                }
             }
         }
-        Ok(Progress::More)
+        let counters = &self.shared.counters;
+        let lost = self.inward.take_lost();
+        counters.refused.fetch_add(lost, Ordering::Relaxed);
+        if !self.batch.is_empty() {
+            let frames = self.batch.len() as u64;
+            counters.frames_in.fetch_add(frames, Ordering::Relaxed);
+            let refused = self.port.send_all(self.batch.drain(..)) as u64;
+            counters.refused.fetch_add(refused, Ordering::Relaxed);
+        }
+        outcome
     }
 
     /// From the vnet to the outside.

@@ -3,13 +3,14 @@
 //! A guest may send what it likes. At most one frame is kept of what has come and of what did not fit,
 //! and a stream whose lengths make no sense is given up, because nothing behind them can be found.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
@@ -29,6 +30,8 @@ use crate::vhost;
 const MIN_FRAME_LEN: usize = 14;
 /// Bytes read from a stream at once: two frames of the largest, or many small ones.
 const STREAM_BUFFER: usize = 2 * (MAX_FRAME_LEN + 4);
+/// Bytes in a frame up to which it is sent together with others: copying it costs less than a system call.
+const GATHERED: usize = 4096;
 /// What the client of a vfkit socket sends first, to make itself known.
 const VFKIT_MAGIC: &[u8] = b"VFKT";
 /// Room in a datagram socket's queues: the kernel's default holds few large frames.
@@ -70,7 +73,9 @@ fn stream(socket: OwnedFd, kind: SocketType, prefix: usize) -> io::Result<Halves
     let outgoing = ToStream {
         socket,
         prefix,
-        rest: Bytes::new(),
+        gathered: Vec::new(),
+        sent: 0,
+        ends: VecDeque::new(),
     };
     Ok((Box::new(incoming), Box::new(outgoing)))
 }
@@ -192,30 +197,60 @@ impl Inward for Stream {
 struct ToStream {
     socket: Arc<OwnedFd>,
     prefix: usize,
-    /// What is left of a frame that has been begun.
-    rest: Bytes,
+    /// Frames behind their lengths that have been taken and not sent: small ones are gathered, and of a
+    /// large one there may be a rest.
+    gathered: Vec<u8>,
+    /// How much of that has been sent.
+    sent: usize,
+    /// Where each frame ends there.
+    ends: VecDeque<usize>,
+}
+
+impl ToStream {
+    /// Its length, as it is in front of a frame; `None` when it cannot be said there.
+    fn length(&self, len: usize) -> Option<[u8; 4]> {
+        let mut prefix = [0; 4];
+        match self.prefix {
+            2 => prefix[..2].copy_from_slice(&u16::try_from(len).ok()?.to_le_bytes()),
+            _ => prefix = u32::try_from(len).ok()?.to_be_bytes(),
+        }
+        Some(prefix)
+    }
+
+    fn gather(&mut self, prefix: &[u8], packet: &Packet) {
+        self.gathered.extend_from_slice(prefix);
+        self.gathered.extend_from_slice(packet.head());
+        for slice in packet.slices() {
+            self.gathered.extend_from_slice(slice);
+        }
+        self.ends.push_back(self.gathered.len());
+    }
 }
 
 impl Outward for ToStream {
     fn write(&mut self, packet: Packet) -> io::Result<Written> {
-        if !self.flush()? {
+        let len = packet.len();
+        let is_small = len <= GATHERED;
+        let has_room = self.gathered.len() + self.prefix + len <= STREAM_BUFFER;
+        let is_next = is_small && has_room;
+        if !is_next && !self.flush()? {
             return Ok(Written::Later(packet));
         }
         let Some(packet) = complete(packet) else {
             return Ok(Written::Refused);
         };
-        let len = packet.len();
-        let mut prefix = [0; 4];
-        match self.prefix {
-            2 if len > usize::from(u16::MAX) => return Ok(Written::Refused),
-            2 => prefix[..2].copy_from_slice(&(len as u16).to_le_bytes()),
-            _ => prefix = (len as u32).to_be_bytes(),
-        }
+        let Some(prefix) = self.length(len) else {
+            return Ok(Written::Refused);
+        };
         let prefix = &prefix[..self.prefix];
+        if is_small {
+            self.gather(prefix, &packet);
+            return Ok(Written::Yes);
+        }
         match send(&self.socket, None, prefix, &packet) {
             Sent::Bytes(n) if n < prefix.len() + len => {
-                let all = Bytes::from([prefix, &packet.to_vec()].concat());
-                self.rest = all.slice(n..);
+                self.gather(prefix, &packet);
+                self.sent = n;
                 Ok(Written::Yes)
             }
             Sent::Bytes(_) => Ok(Written::Yes),
@@ -229,9 +264,9 @@ impl Outward for ToStream {
     }
 
     fn flush(&mut self) -> io::Result<bool> {
-        while !self.rest.is_empty() {
-            match rustix::net::send(&self.socket, &self.rest, SendFlags::NOSIGNAL) {
-                Ok(n) => self.rest.advance(n),
+        while let Some(rest @ [_, ..]) = self.gathered.get(self.sent..) {
+            match rustix::net::send(&self.socket, rest, SendFlags::NOSIGNAL) {
+                Ok(n) => self.sent += n,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => return Ok(false),
                 Err(Errno::PIPE | Errno::CONNRESET) => {
@@ -240,7 +275,14 @@ impl Outward for ToStream {
                 Err(e) => return Err(e.into()),
             }
         }
+        self.gathered.clear();
+        self.ends.clear();
+        self.sent = 0;
         Ok(true)
+    }
+
+    fn unsent(&self) -> u64 {
+        self.ends.iter().filter(|end| **end > self.sent).count() as u64
     }
 }
 

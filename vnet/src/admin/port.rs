@@ -243,7 +243,50 @@ impl Port {
         self.forward(packet)
     }
 
-    fn forward(&self, packet: Packet) -> Result<(), PortError> {
+    /// Sends frames at once, each with its virtio-net header or without one: as [`Port::send_virtio`] and
+    /// [`Port::send`] do, but the vnet is called once for all of them. Returns how many were refused.
+    ///
+    /// ```
+    /// use vnet::System;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let a = system.create("a")?;
+    /// let port = a.port("eth0", None)?;
+    /// let frames = [(None, vec![0xff; 60]), (Some([0; 12]), vec![0xff; 60]), (None, vec![0xff; 3])];
+    /// assert_eq!(port.send_all(frames), 1, "that of 3 bytes");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn send_all<P: Into<Payload>>(
+        &self,
+        frames: impl IntoIterator<Item = (Option<[u8; 12]>, P)>,
+    ) -> usize {
+        let now = self.core.driver.now();
+        let mut refused = 0;
+        let mut to_ring = None;
+        for (header, frame) in frames {
+            let mut packet = Packet::incoming(frame);
+            let is_good = header.is_none_or(|header| virtio::read(&header, &mut packet).is_ok());
+            match is_good.then(|| self.queue(now, packet)) {
+                Some(Ok(Pushed::Queued(bell))) => to_ring = Some(Pushed::Queued(bell)),
+                Some(Ok(_)) => {}
+                _ => refused += 1,
+            }
+        }
+        if let Some(pushed) = to_ring {
+            pushed.ring(now);
+        }
+        self.core.driver.dispatch();
+        refused
+    }
+
+    /// Frames sent here that the vnet has not taken yet. Whoever sends more while there are many takes room
+    /// from others.
+    pub fn backlog(&self) -> usize {
+        self.to_vnet.waiting()
+    }
+
+    /// Queues a frame for the vnet, which is to be told of it.
+    fn queue(&self, now: Instant, packet: Packet) -> Result<Pushed, PortError> {
         let len = packet.len();
         if !(ETHER_LEN..=MAX_FRAME_LEN).contains(&len) {
             return Err(PortError::BadLength(len));
@@ -251,12 +294,15 @@ impl Port {
         if self.is_gone() {
             return Err(PortError::Gone);
         }
-        let now = self.core.driver.now();
-        let pushed = self.to_vnet.push(now, packet);
-        if let Pushed::Unplugged { .. } = pushed {
-            return Err(PortError::Gone);
+        match self.to_vnet.push(now, packet) {
+            Pushed::Unplugged { .. } => Err(PortError::Gone),
+            pushed => Ok(pushed),
         }
-        pushed.ring(now);
+    }
+
+    fn forward(&self, packet: Packet) -> Result<(), PortError> {
+        let now = self.core.driver.now();
+        self.queue(now, packet)?.ring(now);
         self.core.driver.dispatch();
         Ok(())
     }

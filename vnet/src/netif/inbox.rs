@@ -285,6 +285,11 @@ impl Inbox {
         std::mem::take(&mut self.queue.lock().overflowed)
     }
 
+    /// Frames of the wire that ends at this interface.
+    pub(crate) fn waiting_from(&self, ifid: Option<IfId>) -> usize {
+        self.queue.lock().shares.of(Payer::Wire(ifid)).frames
+    }
+
     /// Frames queued or on the wire.
     pub(crate) fn len(&self) -> usize {
         self.queue.lock().shares.used().frames

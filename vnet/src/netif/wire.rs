@@ -161,6 +161,12 @@ impl WireEnd {
         self.wire.ends.lock().plugs[self.far as usize].clone()
     }
 
+    /// Frames sent here that have not been taken yet.
+    pub(crate) fn waiting(&self) -> usize {
+        let far = self.far();
+        far.map_or(0, |plug| plug.inbox.waiting_from(plug.ifid))
+    }
+
     /// The wire and the end that the sender itself is plugged into.
     pub(crate) fn near(&self) -> (&Arc<Wire>, End) {
         (&self.wire, self.far.far())

@@ -339,6 +339,7 @@ fn both_agree_about_what_is_attached() {
         "to = 's', vfkit = '/run/vfkit', forward = { delay = '1ms' }",
         "to = { node = 'h', addresses = ['198.51.100.1/24'], ip_mtu = 9000 }, hyperkit = 'a'",
         "to = 's', bess = 'a'",
+        "to = 's', nic = 'eth1'",
         "to = 's', vhost-user = 'lan.sock', guests = 2",
         "to = 's', tap = 'vnet%d' }, { to = 's', tap = 'vnet%d'",
         "to = 's', qemu = './a:5'",

@@ -1,4 +1,4 @@
-//! Host TAP devices and emulators' sockets as ports of a vnet.
+//! Host TAP devices, network cards and emulators' sockets as ports of a vnet.
 //!
 //! A TAP is a network interface of the host whose other end is in this process: a frame that the
 //! host sends can be read from a file descriptor, and a frame written there is received by the
@@ -23,6 +23,7 @@
 //! |---|---|
 //! | [`tap`] | attaching a TAP, detaching it |
 //! | [`guest`] | the same for an emulator's socket; a listener for many of them |
+//! | `nic` | a network card of the host's, by a packet socket |
 //! | `server` | server sockets, at a path or an address |
 //! | `report` | what was carried, and how it ended |
 //! | [`mod@probe`] | whether TAPs can be created here, and if not, why |
@@ -49,6 +50,7 @@ mod device;
 pub mod guest;
 mod line;
 pub mod netns;
+mod nic;
 pub mod probe;
 mod pump;
 mod report;
@@ -62,6 +64,7 @@ mod vhost;
 pub use config::{HostState, Layer, Lifetime, TapConfig};
 pub use guest::{Framing, Guest, GuestConfig, GuestCounts, GuestError, Guests};
 pub use netns::NetNs;
+pub use nic::{Nic, NicConfig, NicError};
 pub use probe::{Unavailable, probe};
 pub use report::{PumpEnd, PumpReport};
 pub use server::{SocketFile, SocketKind, serve};

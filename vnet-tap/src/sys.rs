@@ -3,7 +3,9 @@
 
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::ptr;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -20,19 +22,23 @@ pub(crate) const SIOCGIFFLAGS: Opcode = libc::SIOCGIFFLAGS as Opcode;
 pub(crate) const SIOCSIFFLAGS: Opcode = libc::SIOCSIFFLAGS as Opcode;
 pub(crate) const SIOCSIFMTU: Opcode = libc::SIOCSIFMTU as Opcode;
 pub(crate) const SIOCSIFHWADDR: Opcode = libc::SIOCSIFHWADDR as Opcode;
+pub(crate) const SIOCGIFHWADDR: Opcode = libc::SIOCGIFHWADDR as Opcode;
+pub(crate) const SIOCGIFMTU: Opcode = libc::SIOCGIFMTU as Opcode;
 /// Adds an interface to a bridge (`linux/sockios.h`).
 pub(crate) const SIOCBRADDIF: Opcode = 0x89a2;
 /// Removes an interface from a bridge.
 pub(crate) const SIOCBRDELIF: Opcode = 0x89a3;
 
 /// The requests that read and write a `struct ifreq`.
-const OF_INTERFACES: [Opcode; 8] = [
+const OF_INTERFACES: [Opcode; 10] = [
     TUNSETIFF,
     TUNGETIFF,
     SIOCGIFFLAGS,
     SIOCSIFFLAGS,
     SIOCSIFMTU,
     SIOCSIFHWADDR,
+    SIOCGIFHWADDR,
+    SIOCGIFMTU,
     SIOCBRADDIF,
     SIOCBRDELIF,
 ];
@@ -79,6 +85,38 @@ impl InterfaceRequest {
     pub(crate) fn name(&self) -> String {
         let name = self.name.split(|byte| *byte == 0).next();
         String::from_utf8_lossy(name.unwrap_or_default()).into_owned()
+    }
+
+    /// The kind of link and the address there, where the request is about these.
+    pub(crate) fn address(&self) -> (u16, [u8; 6]) {
+        let [
+            a,
+            b,
+            mac @ ..,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+        ] = self.value;
+        (u16::from_ne_bytes([a, b]), mac)
+    }
+
+    /// The number, where the request is about one.
+    pub(crate) fn number(&self) -> i32 {
+        let [a, b, c, d, ..] = self.value;
+        i32::from_ne_bytes([a, b, c, d])
     }
 
     /// The flags, where the request is about these.
@@ -132,6 +170,161 @@ pub(crate) fn set_integer<const REQUEST: Opcode>(
     const { assert!(is_among(REQUEST, &OF_INTEGERS)) };
     // SAFETY: the request reads an `int`.
     unsafe { ioctl(fd, Setter::<REQUEST, c_int>::new(value)) }
+}
+
+/// Bytes of the virtio-net header in front of the frames of a packet socket (`struct virtio_net_hdr`).
+pub(crate) const PACKET_HEADER_LEN: usize = 10;
+/// That what this host sends is not received as well (`linux/if_packet.h`).
+const PACKET_IGNORE_OUTGOING: c_int = 23;
+
+/// What came of a system call that says -1.
+fn outcome(said: isize) -> rustix::io::Result<usize> {
+    usize::try_from(said).map_err(|_| {
+        let errno = io::Error::last_os_error().raw_os_error();
+        Errno::from_raw_os_error(errno.unwrap_or(libc::EIO))
+    })
+}
+
+/// Sets an option of a socket. `T` is what the kernel reads there.
+fn set_option<T: Copy>(
+    socket: &OwnedFd,
+    (level, option): (c_int, c_int),
+    value: &T,
+) -> rustix::io::Result<()> {
+    let len = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the kernel reads `len` bytes of `value`, which has as many.
+    let said = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            ptr::from_ref(value).cast(),
+            len,
+        )
+    };
+    outcome(said as isize).map(drop)
+}
+
+/// Has a packet socket say what a frame leaves undone, which tag it had and how many were lost, and not
+/// receive what this host sends.
+pub(crate) fn set_packet_options(socket: &OwnedFd) -> rustix::io::Result<()> {
+    let on: c_int = 1;
+    set_option(socket, (libc::SOL_PACKET, libc::PACKET_VNET_HDR), &on)?;
+    set_option(socket, (libc::SOL_PACKET, libc::PACKET_AUXDATA), &on)?;
+    set_option(socket, (libc::SOL_SOCKET, libc::SO_RXQ_OVFL), &on)?;
+    set_option(socket, (libc::SOL_PACKET, PACKET_IGNORE_OUTGOING), &on)
+}
+
+/// Has an interface receive what is for others, too, for as long as the socket is there.
+pub(crate) fn receive_everything(socket: &OwnedFd, index: u32) -> rustix::io::Result<()> {
+    let membership = libc::packet_mreq {
+        mr_ifindex: index as c_int,
+        mr_type: libc::PACKET_MR_PROMISC as u16,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    set_option(
+        socket,
+        (libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP),
+        &membership,
+    )
+}
+
+/// Binds a packet socket to all frames of an interface.
+pub(crate) fn bind_to_interface(socket: &OwnedFd, index: u32) -> rustix::io::Result<()> {
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
+        sll_ifindex: index as c_int,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    let len = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: the kernel reads `len` bytes of `address`, which has as many.
+    let said = unsafe { libc::bind(socket.as_raw_fd(), ptr::from_ref(&address).cast(), len) };
+    outcome(said as isize).map(drop)
+}
+
+/// What a packet socket says of a frame.
+pub(crate) struct Received {
+    pub(crate) header: [u8; PACKET_HEADER_LEN],
+    /// The VLAN tag that was taken off it, as it was in the frame.
+    pub(crate) tag: Option<[u8; 4]>,
+    /// Frames that have found no room in the socket so far; it goes round.
+    pub(crate) lost: u32,
+    /// All of it is there.
+    pub(crate) is_whole: bool,
+}
+
+/// Reads the next frame of a packet socket into the free part of `buf`.
+pub(crate) fn receive_packet(socket: &OwnedFd, buf: &mut Vec<u8>) -> rustix::io::Result<Received> {
+    let mut received = Received {
+        header: [0; PACKET_HEADER_LEN],
+        tag: None,
+        lost: 0,
+        is_whole: false,
+    };
+    // In units of its alignment; both messages need 64 bytes.
+    let mut control = [0u64; 16];
+    let spare = buf.spare_capacity_mut();
+    let mut slices = [
+        libc::iovec {
+            iov_base: received.header.as_mut_ptr().cast(),
+            iov_len: PACKET_HEADER_LEN,
+        },
+        libc::iovec {
+            iov_base: spare.as_mut_ptr().cast(),
+            iov_len: spare.len(),
+        },
+    ];
+    // SAFETY: of this structure of numbers and pointers, zeros are a value: that there is nothing.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = slices.as_mut_ptr();
+    message.msg_iovlen = slices.len() as _;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control) as _;
+    // SAFETY: the message has the addresses and lengths of two buffers and of `control`, which are there
+    // until this returns, and which nobody else has.
+    let said = unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, 0) };
+    let read = outcome(said)?.saturating_sub(PACKET_HEADER_LEN);
+    // SAFETY: the kernel has written that many bytes there, of at most as many as are free.
+    unsafe { buf.set_len(buf.len() + read) };
+    received.is_whole = message.msg_flags & libc::MSG_TRUNC == 0;
+    // SAFETY: the kernel has filled `control`, and said in `message` how far.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(&message) };
+    while !next.is_null() {
+        // SAFETY: it points to a header in `control`, behind which is as much as its length says. What is
+        // there may be less aligned than its type, and is copied.
+        unsafe {
+            let data = libc::CMSG_DATA(next);
+            match ((*next).cmsg_level, (*next).cmsg_type) {
+                (libc::SOL_PACKET, libc::PACKET_AUXDATA) => {
+                    received.tag = tag_of(&data.cast::<libc::tpacket_auxdata>().read_unaligned());
+                }
+                (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                    received.lost = data.cast::<u32>().read_unaligned();
+                }
+                _ => {}
+            }
+            next = libc::CMSG_NXTHDR(&message, next);
+        }
+    }
+    Ok(received)
+}
+
+/// The VLAN tag that the kernel has taken off.
+fn tag_of(about: &libc::tpacket_auxdata) -> Option<[u8; 4]> {
+    if about.tp_status & libc::TP_STATUS_VLAN_VALID == 0 {
+        return None;
+    }
+    let kind = match about.tp_status & libc::TP_STATUS_VLAN_TPID_VALID {
+        0 => libc::ETH_P_8021Q as u16,
+        _ => about.tp_vlan_tpid,
+    };
+    let [[a, b], [c, d]] = [kind.to_be_bytes(), about.tp_vlan_tci.to_be_bytes()];
+    Some([a, b, c, d])
 }
 
 /// A bell: rung from any thread, heard by [`wait`].

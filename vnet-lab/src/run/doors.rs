@@ -2,8 +2,8 @@
 
 use vnet::{AdminError, Vnet};
 use vnet_tap::{
-    Framing, Guest, Guests, HostState, PumpEnd, PumpReport, SocketFile, SocketKind, Tap, TapConfig,
-    serve,
+    Framing, Guest, Guests, HostState, Nic, PumpEnd, PumpReport, SocketFile, SocketKind, Tap,
+    TapConfig, serve,
 };
 
 use super::error::{AttachError, RunError};
@@ -26,6 +26,7 @@ struct Open {
 
 enum Way {
     Tap(Tap),
+    Nic(Nic),
     Guest(Guest),
     Guests(Guests),
 }
@@ -38,6 +39,7 @@ impl Doors {
             let switch = Switch::of(&plan.vnets[attach.vnet], vnets[attach.vnet].clone());
             let opened = match &attach.door {
                 Door::Tap(tap) => switch.tap(tap),
+                Door::Nic(name) => switch.nic(name),
                 Door::Socket {
                     emulator,
                     place,
@@ -63,6 +65,7 @@ impl Doors {
     pub(super) fn keep_it_up(&self) -> bool {
         self.0.iter().any(|open| match &open.way {
             Way::Tap(tap) => tap.is_running(),
+            Way::Nic(nic) => nic.is_running(),
             Way::Guest(guest) => guest.is_running(),
             Way::Guests(_) => true,
         })
@@ -78,6 +81,7 @@ impl Open {
     fn close(self) -> AttachReport {
         let (report, guests) = match self.way {
             Way::Tap(tap) => (tap.detach(), None),
+            Way::Nic(nic) => (nic.detach(), None),
             Way::Guest(guest) => (guest.detach(), None),
             Way::Guests(guests) => {
                 let accepted = guests.counts().accepted;
@@ -145,6 +149,13 @@ impl Switch {
         Ok(self.opened(what, Way::Tap(tap), None))
     }
 
+    fn nic(&self, name: &str) -> Result<Open, AttachError> {
+        let nic = Nic::attach(&self.vnet, "port0", name)?;
+        self.join("port0")?;
+        let what = format!("nic {}", nic.host_name());
+        Ok(self.opened(what, Way::Nic(nic), None))
+    }
+
     fn socket(&self, emulator: Emulator, place: &str, guests: usize) -> Result<Open, AttachError> {
         let (kind, framing) = how(emulator);
         let (socket, file) = serve(place, kind)?;
@@ -204,6 +215,7 @@ fn how(emulator: Emulator) -> (SocketKind, Framing) {
 fn what(door: &Door) -> String {
     match door {
         Door::Tap(HostTap { name, .. }) => format!("tap {name}"),
+        Door::Nic(name) => format!("nic {name}"),
         Door::Socket {
             emulator, place, ..
         } => format!("{} {place}", emulator.as_str()),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use vnet::capture::CaptureError;
 use vnet::{AdminError, CreateError};
-use vnet_tap::{GuestError, TapError};
+use vnet_tap::{GuestError, NicError, TapError};
 
 use super::files::TooManyFiles;
 use crate::plan::Plan;
@@ -134,6 +134,9 @@ pub enum AttachError {
     /// A TAP.
     #[error(transparent)]
     Tap(#[from] TapError),
+    /// A network card.
+    #[error(transparent)]
+    Nic(#[from] NicError),
     /// A guest's socket.
     #[error(transparent)]
     Guest(#[from] GuestError),

@@ -31,6 +31,8 @@ pub struct Attach {
 pub enum Door {
     /// A TAP of the host's.
     Tap(HostTap),
+    /// A network card of the host's, by its name.
+    Nic(String),
     /// A socket at which emulators find the network.
     Socket {
         /// How they speak there.
@@ -82,8 +84,9 @@ const EMULATORS: [Emulator; 6] = [
 ];
 
 /// Of each way to the outside, the key.
-pub const DOORS: [&str; 7] = [
+pub const DOORS: [&str; 8] = [
     "tap",
+    "nic",
     "qemu",
     "qemu-dgram",
     "vfkit",
@@ -191,6 +194,11 @@ fn door_of(
     };
     let mut emulators = EMULATORS.into_iter();
     let Some(emulator) = emulators.find(|emulator| emulator.as_str() == key) else {
+        if key == "nic" {
+            several("a card", problems);
+            let name = as_string(value, "`nic`", problems)?;
+            return checked(name, card_name, problems).map(|name| Door::Nic(name.into_inner()));
+        }
         several("a TAP", problems);
         return tap(value, problems).map(Door::Tap);
     };
@@ -242,6 +250,16 @@ fn host_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// The name of a card that is there.
+fn card_name(text: &str) -> Result<String, String> {
+    match text.contains('%') || vnet_tap::check_host_name(text).is_err() {
+        false => Ok(text.to_owned()),
+        true => Err(format!(
+            "expected the name of an interface of the host's such as \"eth1\", found \"{text}\""
+        )),
+    }
+}
+
 /// The name of a bridge that is there: nothing in it stands for a number.
 fn bridge_name(text: &str) -> Result<String, String> {
     match text.contains('%') || vnet_tap::check_host_name(text).is_err() {
@@ -283,7 +301,7 @@ mod tests {
     #[test]
     fn every_emulator_has_a_door() {
         let emulators = EMULATORS.into_iter().map(Emulator::as_str);
-        let doors: Vec<&str> = std::iter::once("tap").chain(emulators).collect();
+        let doors: Vec<&str> = ["tap", "nic"].into_iter().chain(emulators).collect();
         assert_eq!(doors, DOORS);
     }
 }

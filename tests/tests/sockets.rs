@@ -288,6 +288,22 @@ fn a_socket_bound_to_an_interface_is_reached_and_sends_by_it_alone() {
         let nothing = socket.recv(&mut buf).unwrap_err();
         assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
     }
+    // So it is where they share the port between them.
+    let [shares, _other] = [b"eth0", b"eth1"].map(|name| {
+        let socket = Socket::new_in(&b, Domain::IPV4, Type::DGRAM, None).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind_device(Some(name)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket.bind(&at("0.0.0.0:69")).unwrap();
+        UdpSocket::from(socket)
+    });
+    for _ in 0..16 {
+        let client = UdpSocket::bind_in(&a, "0.0.0.0:0").unwrap();
+        client.send_to(b"zero", "192.0.2.2:69").unwrap();
+    }
+    system.sleep(Duration::from_millis(10)).unwrap();
+    let heard = std::iter::from_fn(|| shares.recv(&mut buf).ok());
+    assert_eq!(heard.count(), 16);
     // A broadcast to all leaves by the interface, as a server of DHCP needs it.
     let hears = UdpSocket::bind_in(&a, "0.0.0.0:68").unwrap();
     second.set_broadcast(true).unwrap();

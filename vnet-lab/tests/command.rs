@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use running::at_any_rate;
+use running::in_real_time;
 use tempfile::TempDir;
 use vnet_tests::judge::{self, BAD};
 use vnet_tests::skip::has_tshark;
@@ -68,7 +68,7 @@ fn every_job_of_the_built_in_topology_passes_under_virtual_time() {
 
 #[test]
 fn every_job_of_the_built_in_topology_passes_on_threads() {
-    let (_directory, path) = file(&at_any_rate(vnet_lab::TRIANGLE));
+    let (_directory, path) = file(&in_real_time(vnet_lab::TRIANGLE));
     exits(&vnet(&["run", &path, "--driver", "threads"]), 0);
 }
 

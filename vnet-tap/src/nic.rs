@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::Builder;
 
 use bytes::{Buf, Bytes};
+use rustix::event::{Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with, sockopt};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -30,6 +31,13 @@ const TAG_LEN: usize = 4;
 const QUEUE: usize = 4 << 20;
 /// An Ethernet address, in `sa_family` of a link-layer address (`linux/if_arp.h`).
 const ARPHRD_ETHER: u16 = 1;
+/// Frames that the kernel refuses to hand over, one behind the other, before that is an error.
+const REFUSED_AT_ONCE: u32 = 1024;
+/// From when a card goes down until it is known whether it was deleted.
+const UNTIL_DELETED: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 20_000_000,
+};
 
 /// Which card, and how it is used.
 ///
@@ -256,6 +264,13 @@ impl Card {
     fn is_there(&self) -> bool {
         netdevice::index_to_name(&self.socket, self.index).is_ok()
     }
+
+    /// Whether the host still has it, now that it is down. One that is deleted is down first, for a moment.
+    fn stays(&self) -> bool {
+        // Its socket has said that it is down, and says nothing more.
+        let _ = poll(&mut [], Some(&UNTIL_DELETED));
+        self.is_there()
+    }
 }
 
 struct FromCard {
@@ -270,7 +285,8 @@ impl FromCard {
     /// Reads the next frame behind room for a tag. `None` when there is none, or none now.
     fn receive(&mut self) -> io::Result<Option<(Received, Bytes)>> {
         let mut received = None;
-        let card = &*self.card;
+        let (card, lost) = (&*self.card, &mut self.lost);
+        let mut refused = 0;
         let bytes = self.buffers.read(|buf| {
             buf.extend([0; TAG_LEN]);
             loop {
@@ -286,8 +302,13 @@ impl FromCard {
                     }
                     Err(Errno::INTR) => {}
                     Err(Errno::AGAIN) => return Ok(false),
+                    // The kernel cannot say how this frame is to be cut, and has thrown it away.
+                    Err(Errno::INVAL) if refused < REFUSED_AT_ONCE => {
+                        refused += 1;
+                        *lost += 1;
+                    }
                     // It is down, which is said once, or it is gone.
-                    Err(Errno::NETDOWN) if card.is_there() => return Ok(false),
+                    Err(Errno::NETDOWN) if card.stays() => return Ok(false),
                     Err(errno) => return Err(errno.into()),
                 }
             }

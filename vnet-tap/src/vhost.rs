@@ -304,6 +304,7 @@ impl Inward for FromGuest {
             self.was_idle = false;
             self.hear()?;
         }
+        let mut was_promised = false;
         loop {
             if let Some(frame) = self.take()? {
                 self.given_back += 1;
@@ -320,6 +321,9 @@ impl Inward for FromGuest {
             if !has_more {
                 self.was_idle = true;
                 return Ok(None);
+            }
+            if std::mem::replace(&mut was_promised, true) {
+                return Err(ring::wrong(ring::UNREADABLE));
             }
         }
     }

@@ -329,11 +329,19 @@ fn memory_that_can_be_taken_away_is_refused() {
     plain.set_len(LEN).unwrap();
     let shorter = memfd(MemfdFlags::ALLOW_SEALING);
     shorter.set_len(LEN / 2).unwrap();
-    for (what, file) in [
+    let mut files = vec![
         ("a file", plain),
         ("a memfd that cannot be sealed", memfd(MemfdFlags::empty())),
         ("shorter than it says", shorter),
-    ] {
+    ];
+    // Of pages that there may be none of. Not every kernel has them.
+    let huge = MemfdFlags::HUGETLB | MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC;
+    if let Ok(file) = memfd_create("guest", huge).map(File::from)
+        && file.set_len(1 << 30).is_ok()
+    {
+        files.push(("huge pages", file));
+    }
+    for (what, file) in files {
         let (guest, socket) = plug(&vnet, "a");
         let frontend = Frontend::from_stream(socket, 64);
         frontend.set_features(FEATURES).unwrap();

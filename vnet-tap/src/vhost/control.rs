@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{SealFlags, fcntl_add_seals, fcntl_get_seals};
+use rustix::fs::{SealFlags, fcntl_add_seals, fcntl_get_seals, fstatfs};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use vhost::VhostUserMemoryRegionBase;
@@ -175,10 +175,21 @@ impl Control {
                 Some(Arc::new(memory))
             }
         };
+        let all = pieces
+            .iter()
+            .try_fold(0u64, |all, piece| all.checked_add(piece.len));
+        if all.is_none_or(|all| all > MAX_MEMORY) {
+            return Err(Error::InvalidParam);
+        }
         self.memory = pieces;
         self.rings(|ring| ring.set_memory(memory.clone()))
     }
 }
+
+/// The most memory of one guest, in bytes: more than any has, and less than what leaves this process no addresses.
+const MAX_MEMORY: u64 = 1 << 42;
+/// `f_type` of files of huge pages (statfs(2)).
+const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 
 /// Maps a piece of the guest's memory.
 fn map(region: &VhostUserMemoryRegion, file: File) -> Result<Piece> {
@@ -190,6 +201,9 @@ fn map(region: &VhostUserMemoryRegion, file: File) -> Result<Piece> {
         mmap_offset: offset,
         ..
     } = *region;
+    if len > MAX_MEMORY {
+        return Err(Error::InvalidParam);
+    }
     // It does not become shorter any more. What is behind its end could not be touched.
     let there = file.metadata().map_err(refused)?.len();
     if offset.checked_add(len).is_none_or(|end| end > there) {
@@ -205,8 +219,15 @@ fn map(region: &VhostUserMemoryRegion, file: File) -> Result<Piece> {
     })
 }
 
-/// Sees to it that a file does not become smaller.
+/// Sees to it that a file does not become smaller, and that each of its pages can be had.
 fn keep_its_size(file: impl AsFd) -> io::Result<()> {
+    if fstatfs(&file)?.f_type as u64 == HUGETLBFS_MAGIC {
+        // There may be none for what nobody has written to yet, and it would be found out by a signal.
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the guest's memory is of huge pages (QEMU: hugetlb=off)",
+        ));
+    }
     let needed = SealFlags::SHRINK;
     let is_sealed = || fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(needed));
     if is_sealed() || (fcntl_add_seals(&file, needed).is_ok() && is_sealed()) {

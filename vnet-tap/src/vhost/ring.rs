@@ -25,6 +25,8 @@ pub(super) type Memory = GuestMemoryMmap<()>;
 const MAX_SIZE: u16 = 1024;
 /// Chains of buffers that one frame may be spread over: 64 KiB in the smallest buffers that drivers use.
 const MAX_CHAINS: usize = 128;
+/// What is wrong with a ring that says that there is more, and there is nothing.
+pub(super) const UNREADABLE: &str = "entries of a ring that cannot be read";
 /// Buffers in the chains of one frame.
 const MAX_BUFFERS: usize = 1024;
 /// Bytes in the header without the number of merged buffers, of a guest from before virtio 1.
@@ -69,7 +71,7 @@ pub(super) struct Ring {
 }
 
 /// What no guest does.
-fn wrong(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+pub(super) fn wrong(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
@@ -124,7 +126,11 @@ impl Ring {
     }
 
     pub(super) fn set_size(&mut self, size: u16) -> io::Result<()> {
-        self.queue.try_set_size(size).map_err(wrong)
+        self.queue.try_set_size(size).map_err(wrong)?;
+        match self.queue.ready() {
+            true => self.check(),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn set_places(&mut self, [table, available, used]: [u64; 3]) -> io::Result<()> {
@@ -249,17 +255,22 @@ impl Ring {
         self.places.clear();
         self.chains.clear();
         let mut room = 0;
+        let mut was_promised = false;
         while room < needed {
             let next = self.queue.iter(memory).map_err(wrong)?.next();
             let Some(chain) = next else {
                 // What comes from now on kicks.
                 self.is_listening = true;
                 if self.queue.enable_notification(memory).map_err(wrong)? {
+                    if std::mem::replace(&mut was_promised, true) {
+                        return Err(wrong(UNREADABLE));
+                    }
                     continue;
                 }
                 self.queue.set_next_avail(first);
                 return Ok(Put::NoRoom);
             };
+            was_promised = false;
             if self.chains.len() == MAX_CHAINS {
                 return Err(wrong("buffers that are too small"));
             }

@@ -24,6 +24,9 @@ use crate::transport::error::SocketError;
 use crate::transport::ports::Reuse;
 use crate::transport::tcp::{Options, SocketOptions};
 
+/// The largest receive buffer of a socket of datagrams, as of `net.inet.udp.recvspace`.
+const MAX_DATAGRAMS: usize = 1 << 30;
+
 /// A socket of either kind, with the names of `socket2`: it is made, options are set, it is bound, and then it listens or
 /// connects. `From` makes a [`TcpStream`], a [`TcpListener`] or a [`UdpSocket`] of it, and it of one of these.
 ///
@@ -274,9 +277,10 @@ impl Socket {
         stream.set_read_timeout(plan.timeouts[0])?;
         stream.set_write_timeout(plan.timeouts[1])?;
         self.become_(State::Stream(stream.clone()));
-        stream.connected(match plan.nonblocking {
-            true => Wait::Not,
-            false => wait,
+        // Who says how long to wait waits, as with std's and socket2's.
+        stream.connected(match (plan.nonblocking, &wait) {
+            (true, Wait::Blocking(None)) => Wait::Not,
+            _ => wait,
         })
     }
 
@@ -500,14 +504,15 @@ impl Socket {
         }
     }
 
-    /// Sets the size of the receive buffer, in bytes (`SO_RCVBUF`).
+    /// Sets the size of the receive buffer, in bytes (`SO_RCVBUF`), to at most 1 GiB for datagrams and what
+    /// `net.inet.tcp.maxbuf` allows for a stream.
     ///
     /// # Errors
     /// The vnet is gone.
     pub fn set_recv_buffer_size(&self, size: usize) -> io::Result<()> {
         match self.state() {
             State::Datagram(socket) => socket.0.now(|s, _, id| {
-                s.udp.sockets.get_mut(id)?.options.recv_buffer = size;
+                s.udp.sockets.get_mut(id)?.options.recv_buffer = size.min(MAX_DATAGRAMS);
                 Ok(())
             }),
             _ => self.change(|o| o.recv_buffer = Some(size)),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::Stack;
 use crate::base::id::IfId;
 use crate::base::time::Duration;
-use crate::ip::fib::Origin;
+use crate::ip::fib::{Origin, RouteKind};
 use crate::ip::{NoWay, Outgoing, Way};
 use crate::netif::Netif;
 use crate::packet::header::zone;
@@ -78,6 +78,8 @@ pub(super) fn way_by(s: &mut Stack, dst: IpAddr, by: Option<IfId>) -> Result<Way
     match way {
         // What is for ourselves leaves by no other interface than it does.
         Ok(way) if way.ifid == by || way.origin == Origin::Host => return Ok(way),
+        // What is to go nowhere goes nowhere by any interface.
+        Err(why) if why != NoWay::NoRoute => return Err(why),
         _ => {}
     }
     if !s.ifs.get(by).is_some_and(Netif::is_running) {
@@ -85,7 +87,7 @@ pub(super) fn way_by(s: &mut Stack, dst: IpAddr, by: Option<IfId>) -> Result<Way
     }
     let routes =
         s.ip.routes()
-            .filter(|r| r.ifid == by && r.dst.contains(&dst));
+            .filter(|r| r.ifid == by && r.kind == RouteKind::Unicast && r.dst.contains(&dst));
     let best = routes.max_by_key(|r| (r.dst.prefix_len(), std::cmp::Reverse(r.metric)));
     Ok(Way {
         ifid: by,

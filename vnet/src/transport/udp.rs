@@ -447,24 +447,26 @@ impl Udp {
             .find(exact)
             .or_else(|| ids.iter().rev().find(any))?;
         match own(first)?.reuse {
-            Reuse::Balanced => self.one_of_group(ids, *first, src, dst),
+            Reuse::Balanced => self.one_of_group(ids, *first, (src, dst), on),
             Reuse::Exclusive | Reuse::Shared => Some(*first),
         }
     }
 
-    /// The one of the group of `first` that gets what goes from `src` to `dst`.
+    /// The one of the group of `first` that gets what goes from `src` to `dst` and has come in by `on`.
     #[cold]
     fn one_of_group(
         &self,
         ids: &Ids,
         first: UdpId,
-        src: SocketAddr,
-        dst: SocketAddr,
+        (src, dst): (SocketAddr, SocketAddr),
+        on: Option<IfId>,
     ) -> Option<UdpId> {
         let own = |id: &UdpId| self.sockets.get(*id).ok().map(|s| &s.own);
         let bound = own(&first)?.bound;
         let is_in = |id: &&UdpId| {
-            own(id).is_some_and(|own| own.bound == bound && own.reuse == Reuse::Balanced)
+            own(id).is_some_and(|own| {
+                own.bound == bound && own.reuse == Reuse::Balanced && own.is_reached_by(on)
+            })
         };
         let weight = |id: &&UdpId| {
             let mut h = SipHasher13::new_with_keys(self.seed, id.data().as_ffi());

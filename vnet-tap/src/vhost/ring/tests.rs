@@ -177,6 +177,34 @@ fn what_is_no_frame_is_given_back_and_what_is_no_ring_ends_it() {
 }
 
 #[test]
+fn a_ring_that_runs_does_not_grow_out_of_the_memory() {
+    let memory = memory();
+    let mut ring = ring(&memory, true, false);
+    let last = END - 4 - 2 * u64::from(SIZE) - 2;
+    ring.set_places([TABLE, last, USED]).unwrap();
+    assert!(ring.set_size(MAX_SIZE).is_err());
+    assert!(!ring.is_running());
+}
+
+#[test]
+fn a_ring_whose_entries_cannot_be_read_ends() {
+    // The first entry is on both sides of a border.
+    let available = USED + 0x1000;
+    let border = available + 5;
+    let ranges = [
+        (GuestAddress(0), border as usize),
+        (GuestAddress(border), (END - border) as usize),
+    ];
+    let memory = Arc::new(Memory::from_ranges(&ranges).unwrap());
+    let mut ring = ring(&memory, true, false);
+    ring.set_places([TABLE, available, USED]).unwrap();
+    memory.write_obj(1u16, GuestAddress(available + 2)).unwrap();
+    let packet = packet(60);
+    let error = ring.put([0; HEADER_LEN], &packet).unwrap_err();
+    assert_eq!(error.to_string(), UNREADABLE);
+}
+
+#[test]
 fn a_frame_is_put_into_as_many_buffers_as_it_needs() {
     let memory = memory();
     let frame = packet(1000);

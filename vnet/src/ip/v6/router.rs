@@ -113,6 +113,17 @@ impl RouterConfig {
             source: Some(MacAddr::ZERO),
             ..Advert::default()
         };
+        if self.prefixes.is_none() {
+            // Those of the interface's addresses, of which there may be as many.
+            let any = Prefix {
+                net: Ipv6Net::default(),
+                is_on_link: true,
+                is_autonomous: true,
+                valid: 0,
+                preferred: 0,
+            };
+            said.prefixes = std::iter::repeat_n(any, MAX_OPTIONS).collect();
+        }
         self.say(&mut said, 1);
         match said.to_bytes().len() + MIN_LEN <= MIN_MTU as usize {
             true => Ok(()),

@@ -27,12 +27,13 @@ const NO_SCALING: u32 = 0xf;
 const SACK: u32 = 0x10;
 
 fn period(now: Instant) -> u64 {
-    (now.as_nanos() / PERIOD.as_nanos() as u64) & 0x1f
+    now.as_nanos() / PERIOD.as_nanos() as u64
 }
 
+/// Five bits of the period are said, and all of it is in the hash: a cookie is not good again when they are.
 fn number(secret: &Secret, key: &FourTuple, irs: SeqNum, period: u64, size: u32) -> SeqNum {
-    let said = (period as u32) << 27 | size << 24;
-    SeqNum(said | secret.cookie(key, irs.0, said) & HASH)
+    let said = (period as u32 & 0x1f) << 27 | size << 24;
+    SeqNum(said | secret.cookie(key, irs.0, period << 3 | u64::from(size)) & HASH)
 }
 
 /// The initial sequence number for who asks for segments of `mss` bytes.
@@ -57,7 +58,8 @@ pub(super) fn take(
 ) -> Option<u16> {
     let (made, size) = (u64::from(iss.0 >> 27), iss.0 >> 24 & 7);
     let age = period(now).wrapping_sub(made) & 0x1f;
-    let is_ours = age <= 1 && number(secret, key, irs, made, size) == iss;
+    let period = period(now).checked_sub(age)?;
+    let is_ours = age <= 1 && number(secret, key, irs, period, size) == iss;
     is_ours.then(|| SIZES[size as usize])
 }
 
@@ -118,6 +120,8 @@ mod tests {
             assert_eq!(taken(key(5), irs, cookie, 1063), Some(kept));
             assert_eq!(taken(key(5), irs, cookie, 1128), None);
             assert_eq!(taken(key(5), irs, cookie, 900), None);
+            // The five bits that say when are the same again.
+            assert_eq!(taken(key(5), irs, cookie, 1000 + 32 * 64), None);
             assert_eq!(taken(key(6), irs, cookie, 1000), None);
             assert_eq!(taken(key(5), irs + 1, cookie, 1000), None);
             for bit in 0..32 {

@@ -54,6 +54,8 @@ pub(super) fn is_marked(traffic_class: u8) -> bool {
 pub(super) struct Ecn {
     /// Both sides agreed.
     pub(super) agreed: bool,
+    /// What is sent says that it may be marked. Not where the peer may have missed that both agreed.
+    pub(super) marks: bool,
     /// Marks are echoed until the peer says that it has heard.
     echoes: bool,
     /// The next segment of new data says that the window was reduced.

@@ -40,10 +40,10 @@ impl Secret {
     }
 
     /// The keyed hash of a SYN cookie that says `said`.
-    pub(super) fn cookie(&self, tuple: &FourTuple, irs: u32, said: u32) -> u32 {
+    pub(super) fn cookie(&self, tuple: &FourTuple, irs: u32, said: u64) -> u32 {
         let mut h = self.hasher(tuple, 4);
         h.write_u32(irs);
-        h.write_u32(said);
+        h.write_u64(said);
         h.finish() as u32
     }
 

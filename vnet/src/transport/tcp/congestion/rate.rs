@@ -177,7 +177,7 @@ impl Sampler {
         if self.is_limited() && self.delivered > self.limited_until {
             self.limited_until = 0;
         }
-        let record = *self.find(sent_at)?;
+        let record = self.find(sent_at).copied();
         // Those that left before have nothing more to say once all up to their end has arrived.
         while let Some(front) = self.records.front()
             && front.at < sent_at
@@ -185,6 +185,7 @@ impl Sampler {
         {
             self.records.pop_front();
         }
+        let record = record?;
         self.first_sent = record.at;
         let elapsed = |from: Instant, to: Instant| to.as_nanos().saturating_sub(from.as_nanos());
         let send = elapsed(record.first_sent, record.at);

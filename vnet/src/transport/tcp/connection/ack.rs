@@ -57,7 +57,7 @@ impl Connection {
             self.on_full_ack(env, una, ack, h, Repeats::Yes);
         }
         if opened {
-            self.on_window_opened();
+            self.on_window_opened(env.now);
         }
     }
 
@@ -262,8 +262,15 @@ impl Connection {
         }
     }
 
-    fn on_window_opened(&mut self) {
-        self.timers.persist = Instant::MAX;
+    fn on_window_opened(&mut self, now: Instant) {
+        if self.timers.persist != Instant::MAX {
+            self.timers.persist = Instant::MAX;
+            // It was the window that waited. What is on its way has its time from now on.
+            self.disarm_user_timeout();
+            if self.flight() > 0 {
+                self.arm_user_timeout(now);
+            }
+        }
         self.snd.probes = 0;
         if self.snd.probe == Probe::Window {
             self.snd.probe = Probe::None;

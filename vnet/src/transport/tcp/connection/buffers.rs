@@ -42,12 +42,10 @@ impl Connection {
             true => buffer / PART_WHEN_DRAINED,
             false => buffer / 3,
         };
-        let few = |most: usize| self.unsent() < most.div_ceil(2);
-        self.write_space()
-            >= enough
-                .max(1)
-                .min(self.options.unsent_low_water.unwrap_or(usize::MAX))
-            && self.options.unsent_low_water.is_none_or(few)
+        // Half of the mark, so that a tail that is held back does not keep its writer asleep.
+        let low = self.options.unsent_low_water.map(|low| low.div_ceil(2));
+        self.write_space() >= enough.max(1).min(low.unwrap_or(usize::MAX))
+            && low.is_none_or(|low| self.unsent() < low)
     }
 
     /// Wakes the writers if there is room for them.

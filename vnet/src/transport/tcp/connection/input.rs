@@ -143,6 +143,7 @@ impl Connection {
         let both = TcpFlags::ECE | TcpFlags::CWR;
         let granted = h.flags.has(TcpFlags::ECE) && !h.flags.has(both) && h.ack.is_some();
         self.negotiated.ecn.agreed = granted && env.config.ecn == EcnUse::Ask && self.retries == 0;
+        self.negotiated.ecn.marks = self.negotiated.ecn.agreed;
         self.start_receiving(SeqNum(h.seq), offered);
         // RFC 7323 2.2: the window field of a SYN is never scaled.
         self.snd.edge = self.snd.iss + 1 + u32::from(h.window);

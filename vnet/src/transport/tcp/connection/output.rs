@@ -277,7 +277,7 @@ impl Connection {
         if !plan.len.is_multiple_of(plan.piece) {
             self.snd.small_end = nxt;
         }
-        if self.negotiated.ecn.agreed && plan.len > 0 && !self.cc.has_model() {
+        if self.negotiated.ecn.marks && plan.len > 0 && !self.cc.has_model() {
             // RFC 3168 6.1.5: not when it is sent again. A model of the path hears of losses only.
             plan.ect = ECT0;
             plan.flags = plan.flags | self.negotiated.ecn.take_flags();

@@ -63,8 +63,8 @@ pub fn run(plan: &Plan, options: &Options, watcher: Watcher) -> Result<Report, R
     let fallen = Arc::clone(&standing);
     options.stop.on_stop(move || fallen.take_down());
     let reports = jobs::run(&system, &vnets, plan, options, &watcher)?;
-    // A run that is kept up by what is attached has no other end than being ended.
-    let cut_off = options.stop.is_stopped();
+    // A run that is kept up by what is attached has no other end than being ended. It is cut off if a job was.
+    let cut_off = options.stop.is_stopped() && reports.iter().any(|job| !job.passed);
     if let Some(until) = options.until {
         jobs::pause(&system, started + until, options);
     } else {

@@ -103,6 +103,11 @@ impl Ring {
 
     pub(super) fn set_memory(&mut self, memory: Option<Arc<Memory>>) -> io::Result<()> {
         self.memory = memory;
+        self.check_if_ready()
+    }
+
+    /// What has changed under a ring that has been started leaves it in order.
+    fn check_if_ready(&mut self) -> io::Result<()> {
         match self.queue.ready() {
             true => self.check(),
             false => Ok(()),
@@ -127,10 +132,7 @@ impl Ring {
 
     pub(super) fn set_size(&mut self, size: u16) -> io::Result<()> {
         self.queue.try_set_size(size).map_err(wrong)?;
-        match self.queue.ready() {
-            true => self.check(),
-            false => Ok(()),
-        }
+        self.check_if_ready()
     }
 
     pub(super) fn set_places(&mut self, [table, available, used]: [u64; 3]) -> io::Result<()> {
@@ -140,10 +142,7 @@ impl Ring {
             queue.try_set_used_ring_address(GuestAddress(used))
         };
         set(&mut self.queue).map_err(wrong)?;
-        match self.queue.ready() {
-            true => self.check(),
-            false => Ok(()),
-        }
+        self.check_if_ready()
     }
 
     /// Where the next buffer is.

@@ -45,6 +45,14 @@ struct Driver<'a> {
 }
 
 impl Driver<'_> {
+    fn new(memory: &Memory) -> Driver<'_> {
+        Driver {
+            memory,
+            available: 0,
+            used: 0,
+        }
+    }
+
     fn describe(&self, number: u16, address: u64, len: u32, flags: u16, next: u16) {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&address.to_le_bytes());
@@ -99,11 +107,7 @@ fn packet(len: usize) -> Packet {
 #[test]
 fn a_frame_is_taken_from_buffers_anywhere() {
     let memory = memory();
-    let mut driver = Driver {
-        memory: &memory,
-        available: 0,
-        used: 0,
-    };
+    let mut driver = Driver::new(&memory);
     let mut ring = ring(&memory, true, false);
     let said: Vec<u8> = (0..100).collect();
     memory
@@ -140,11 +144,7 @@ fn a_frame_is_taken_from_buffers_anywhere() {
 #[test]
 fn what_is_no_frame_is_given_back_and_what_is_no_ring_ends_it() {
     let memory = memory();
-    let mut driver = Driver {
-        memory: &memory,
-        available: 0,
-        used: 0,
-    };
+    let mut driver = Driver::new(&memory);
     let mut ring = ring(&memory, true, false);
     let cases = [
         ("outside the memory", END - 4, 100, 0),
@@ -213,11 +213,7 @@ fn a_frame_is_put_into_as_many_buffers_as_it_needs() {
     for (has_merging, has_event_idx) in [(true, false), (true, true)] {
         memory.write_obj(0u32, GuestAddress(AVAILABLE)).unwrap();
         memory.write_obj(0u32, GuestAddress(USED)).unwrap();
-        let mut driver = Driver {
-            memory: &memory,
-            available: 0,
-            used: 0,
-        };
+        let mut driver = Driver::new(&memory);
         let mut ring = ring(&memory, has_merging, has_event_idx);
         for number in 0..4 {
             let at = BUFFERS + 0x1000 * u64::from(number);
@@ -249,11 +245,7 @@ fn a_frame_is_put_into_as_many_buffers_as_it_needs() {
 fn without_merging_a_frame_is_put_into_one_chain_or_nowhere() {
     let memory = memory();
     let frame = packet(1000);
-    let mut driver = Driver {
-        memory: &memory,
-        available: 0,
-        used: 0,
-    };
+    let mut driver = Driver::new(&memory);
     let mut ring = ring(&memory, false, false);
     driver.describe(0, BUFFERS, 1011, WRITE, 0);
     driver.make_available(0);
@@ -275,11 +267,7 @@ fn a_guest_is_told_what_it_wants_to_know() {
     for has_event_idx in [false, true] {
         memory.write_obj(0u32, GuestAddress(AVAILABLE)).unwrap();
         memory.write_obj(0u32, GuestAddress(USED)).unwrap();
-        let mut driver = Driver {
-            memory: &memory,
-            available: 0,
-            used: 0,
-        };
+        let mut driver = Driver::new(&memory);
         let mut ring = ring(&memory, true, has_event_idx);
         let flags = rustix::event::EventfdFlags::NONBLOCK;
         let call = rustix::event::eventfd(0, flags).unwrap();
@@ -367,11 +355,7 @@ fn a_hostile_ring_costs_itself_only() {
     let ran = runner.run(&all, |(table, heads, jump, (merging, event_idx, which))| {
         memory.write_obj(0u32, GuestAddress(AVAILABLE)).unwrap();
         memory.write_obj(0u32, GuestAddress(USED)).unwrap();
-        let mut driver = Driver {
-            memory: &memory,
-            available: 0,
-            used: 0,
-        };
+        let mut driver = Driver::new(&memory);
         let mut ring = ring(&memory, merging, event_idx);
         for (number, (address, len, flags, next)) in table.into_iter().enumerate() {
             driver.describe(number as u16, address, len, flags, next);

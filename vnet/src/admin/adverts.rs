@@ -1,5 +1,6 @@
 //! What a vnet says as a router on the link of an interface.
 
+use super::neighbours::with_neighbours;
 use super::record::{IfOp, Op};
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
@@ -37,14 +38,7 @@ impl Vnet {
             config.check()?;
         }
         self.configure(|stack, _| {
-            let id = stack.ifs.id_of(interface)?;
-            let netif = stack.ifs.get(id).ok_or(AdminError::Gone)?;
-            if !netif.can().needs_neighbours {
-                return Err(AdminError::Unsupported {
-                    kind: netif.kind.name(),
-                    what: "has no neighbours",
-                });
-            }
+            let id = with_neighbours(stack, interface)?;
             stack.set_router(id, config.clone());
             let op = IfOp::SetRouter {
                 config: config.map(Box::new),

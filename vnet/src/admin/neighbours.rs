@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::record::{IfOp, Op};
+use crate::base::id::IfId;
 use crate::instance::limits::Resource;
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
@@ -10,6 +11,19 @@ use crate::ip::versions::is_station;
 use crate::neigh::state::StateName;
 use crate::netif::AdminError;
 use crate::packet::MacAddr;
+use crate::stack::Stack;
+
+/// The interface of that name, which is one by which others on its link are reached.
+pub(super) fn with_neighbours(stack: &Stack, interface: &str) -> Result<IfId, AdminError> {
+    let netif = stack.ifs.by_name(interface)?;
+    match netif.can().needs_neighbours {
+        true => Ok(netif.id),
+        false => Err(AdminError::Unsupported {
+            kind: netif.kind.name(),
+            what: "has no neighbours",
+        }),
+    }
+}
 
 impl Vnet {
     /// Sets the Ethernet address of a neighbour: it is not asked for any more, nothing that is heard changes
@@ -47,14 +61,7 @@ impl Vnet {
             return Err(AdminError::BadAddress(address.into()));
         }
         self.configure(|stack, cx| {
-            let id = stack.ifs.id_of(interface)?;
-            let netif = stack.ifs.get(id).ok_or(AdminError::Gone)?;
-            if !netif.can().needs_neighbours {
-                return Err(AdminError::Unsupported {
-                    kind: netif.kind.name(),
-                    what: "has no neighbours",
-                });
-            }
+            let id = with_neighbours(stack, interface)?;
             let at = stack.addr_on_link(id, address);
             if stack.ip.contains(at) {
                 return Err(AdminError::AddressInUse(address));

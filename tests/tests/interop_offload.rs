@@ -4,12 +4,13 @@
 //! Whatever one side leaves to the other, segments uncut and checksums open, has to be made good where
 //! the other side wants complete frames. The kernels verify every checksum they get.
 
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
+use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use vnet::{Forwarding, Offload, OwnedVnet, System};
-use vnet_tap::{NetNs, Tap, TapConfig};
+use vnet_tap::{NetNs, Nic, Tap, TapConfig};
 use vnet_tests::skip::without_tap;
 use vnet_tests::stream::{Sink, Source, uninterrupted};
 
@@ -91,6 +92,75 @@ fn talk(a: &Host, b: &Host) {
         let (got, _) = uninterrupted(|| far.recv_from(&mut buf)).unwrap();
         assert_eq!(buf[..got], message, "{len} bytes");
     }
+    send_at_once(&near, far.local_addr().unwrap());
+    for n in 0..AT_ONCE {
+        let mut buf = vec![0; 65_535];
+        let (got, _) = uninterrupted(|| far.recv_from(&mut buf)).unwrap();
+        assert_eq!(buf[..got], datagram(n), "datagram {n}");
+    }
+}
+
+/// Datagrams that a kernel is given in one call, and lets a device cut that can (`UDP_SEGMENT`).
+const AT_ONCE: usize = 40;
+/// The length of each but the last.
+const DATAGRAM: usize = 1200;
+
+fn datagram(n: usize) -> Vec<u8> {
+    let len = if n + 1 < AT_ONCE { DATAGRAM } else { 700 };
+    (0..len).map(|at| (at ^ n) as u8).collect()
+}
+
+fn send_at_once(from: &UdpSocket, destination: SocketAddr) {
+    let contents: Vec<u8> = (0..AT_ONCE).flat_map(datagram).collect();
+    let state = UdpSocketState::new(UdpSockRef::from(from)).unwrap();
+    assert!(state.max_gso_segments() >= AT_ONCE, "the kernel does not cut");
+    let transmit = Transmit {
+        destination,
+        ecn: None,
+        contents: &contents,
+        segment_size: Some(DATAGRAM),
+        src_ip: None,
+    };
+    from.set_nonblocking(false).unwrap();
+    state.try_send(UdpSockRef::from(from), &transmit).unwrap();
+}
+
+/// A packet socket takes what the other end of the cable has not cut, whether or not it asks for it.
+#[test]
+fn datagrams_sent_at_once_arrive_one_by_one_by_a_card() {
+    let Some(host) = NetNs::new().map_err(|e| without_tap(&e)).ok() else {
+        return;
+    };
+    let made = host.ip("link add wire type veth peer name nic");
+    if made.map_err(|e| without_tap(&e)).is_err() {
+        return;
+    }
+    for command in [
+        "link set nic up",
+        "link set wire up",
+        "addr add 198.18.7.1/24 dev wire",
+    ] {
+        host.ip(command).unwrap();
+    }
+    let vnet = System::threads().create("guest").unwrap();
+    let inside = (*vnet).clone();
+    let nic = host
+        .run(move || Nic::attach(&inside, "eth0", "nic"))
+        .unwrap();
+    let ours = Ipv4Addr::new(198, 18, 7, 2);
+    vnet.add_address("eth0", format!("{ours}/24").parse().unwrap())
+        .unwrap();
+    let far = vnet::net::UdpSocket::bind_in(&vnet, (ours, 0)).unwrap();
+    far.set_read_timeout(Some(PATIENCE)).unwrap();
+    let near = host.run(|| UdpSocket::bind(("198.18.7.1", 0))).unwrap();
+    send_at_once(&near, far.local_addr().unwrap());
+    for n in 0..AT_ONCE {
+        let mut buf = vec![0; 65_535];
+        let (got, _) = far.recv_from(&mut buf).unwrap();
+        assert_eq!(buf[..got], datagram(n), "datagram {n}");
+    }
+    let report = nic.detach();
+    assert_eq!(report.drops, 0, "{report}");
 }
 
 /// What goes each way.

@@ -24,6 +24,9 @@ use crate::line::{Frame, HEADER_LEN, Halves, Inward, Outward, Written};
 use crate::sys::{self, InterfaceRequest, ask, set_integer, set_number};
 use crate::tun::{self, ETHER_LEN, Neighbours, Outgoing};
 
+/// Datagrams of UDP over IPv4 and IPv6 are taken uncut (`TUN_F_USO4`, `TUN_F_USO6` of `linux/if_tun.h`).
+const TUN_F_USO: libc::c_uint = 0x20 | 0x40;
+
 /// The character device through which TAPs are made.
 pub(crate) const TUN_DEVICE: &str = "/dev/net/tun";
 /// The name requested when the configuration has none.
@@ -149,7 +152,13 @@ impl Device {
                 .map_err(&failed)?;
             set_integer::<{ sys::TUNSETVNETLE }>(&self.fd, 1).map_err(&failed)?;
         }
-        set_number::<{ sys::TUNSETOFFLOAD }>(&self.fd, offered).map_err(failed)
+        let agree = |offered| set_number::<{ sys::TUNSETOFFLOAD }>(&self.fd, offered);
+        let agreed = match offload {
+            // Linux has it since 6.2.
+            Offload::Full => agree(offered | TUN_F_USO).or_else(|_| agree(offered)),
+            Offload::Checksum | Offload::None => agree(offered),
+        };
+        agreed.map_err(failed)
     }
 
     /// Makes the host's interface what the configuration says.

@@ -60,6 +60,7 @@ mod feature {
     /// Not the guest's: that the emulator may ask which features its protocol has.
     pub(super) const PROTOCOL: u64 = 1 << 30;
     pub(super) const VERSION_1: u64 = 1 << 32;
+    pub(super) const HOST_USO: u64 = 1 << 56;
 
     /// What is offered. The emulator serves the control queue itself.
     pub(super) const OFFERED: u64 = CSUM
@@ -70,6 +71,7 @@ mod feature {
         | HOST_TSO4
         | HOST_TSO6
         | HOST_ECN
+        | HOST_USO
         | MRG_RXBUF
         | STATUS
         | CTRL_VQ

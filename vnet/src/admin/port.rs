@@ -14,10 +14,9 @@ use crate::netif::inbox::{Batch, News};
 use crate::netif::wire::{End, WireEnd};
 use crate::netif::{AdminError, Doorbell, Inbox, Item, Kind, Plug, Wire};
 use crate::packet::cx::{Carrier, Pushed, Sink};
-use crate::packet::header::ether::ETHER_LEN;
+use crate::packet::header::ether::{self, ETHER_LEN};
 use crate::packet::tag::TAG_LEN;
-use crate::packet::virtio;
-use crate::packet::{MacAddr, Packet, Payload};
+use crate::packet::{GsoKind, MacAddr, Packet, Payload, gso, virtio};
 
 /// Largest frame that a port takes: the largest IP packet behind an Ethernet header with two tags.
 pub(crate) const MAX_FRAME_LEN: usize = 65_535 + ETHER_LEN + 2 * TAG_LEN;
@@ -218,7 +217,8 @@ impl Port {
     /// from a device or a guest that leaves checksums and the cutting of TCP segments to others. A
     /// checksum that the header says has been verified is not looked at again.
     ///
-    /// Of the ways to segment, TCP is understood, over IPv4 and IPv6, with or without ECN.
+    /// Of the ways to segment, TCP is understood, over IPv4 and IPv6, with or without ECN, and UDP: at most 128
+    /// datagrams, each of which becomes a frame of its own here.
     ///
     /// # Errors
     /// As [`Port::send`]; [`PortError::BadHeader`] when the header does not describe the frame.
@@ -294,10 +294,30 @@ impl Port {
         if self.is_gone() {
             return Err(PortError::Gone);
         }
-        match self.to_vnet.push(now, packet) {
+        let pushed = match packet.meta.gso {
+            Some(gso) if gso.kind == GsoKind::Udp => self.queue_datagrams(now, packet)?,
+            _ => self.to_vnet.push(now, packet),
+        };
+        match pushed {
             Pushed::Unplugged { .. } => Err(PortError::Gone),
             pushed => Ok(pushed),
         }
+    }
+
+    /// Queues each datagram of a frame that holds several. What becomes of the last counts for all, but that the
+    /// vnet is told if any of them is in its queue.
+    #[cold]
+    fn queue_datagrams(&self, now: Instant, mut packet: Packet) -> Result<Pushed, PortError> {
+        let network = ether::network_offset(&mut packet);
+        let mut outcome = Pushed::Refused;
+        let done = gso::segment(packet, network, &mut |datagram| {
+            match self.to_vnet.push(now, datagram) {
+                Pushed::Refused => {}
+                pushed => outcome = pushed,
+            }
+        });
+        done.map_err(|_| PortError::BadHeader)?;
+        Ok(outcome)
     }
 
     fn forward(&self, packet: Packet) -> Result<(), PortError> {

@@ -1,4 +1,4 @@
-//! Cutting a large TCP segment into frames: software GSO.
+//! Cutting a large TCP segment, or several UDP datagrams in one, into frames: software GSO.
 //!
 //! A [`Gso`] packet stands for the segments that [`segment`] makes of it. It has one set of
 //! headers, those of its first segment, but for FIN and PSH, which belong to its last.
@@ -6,6 +6,7 @@
 use super::buf::Packet;
 use super::header::ipv4::{self, Ipv4Header, Piece};
 use super::header::tcp::{TCP_CSUM_OFFSET, TCP_LEN};
+use super::header::udp::{UDP_CHECKSUM_OFFSET, UDP_LEN};
 use super::header::{HeaderError, IpProto, ip, ipv6};
 use super::meta::{Csum, GsoKind};
 use super::payload::Payload;
@@ -29,7 +30,7 @@ pub(crate) fn segment(
         return Ok(());
     };
     let layout = Layout::of(&mut packet, l3_offset)?;
-    if gso.kind != layout.ip.kind() || gso.segment_size == 0 {
+    if gso.kind != layout.kind() || gso.segment_size == 0 {
         return Err(HeaderError::WrongFormat);
     }
     let segment_size = usize::from(gso.segment_size);
@@ -98,10 +99,14 @@ pub(crate) struct Headers {
 /// As [`segment`].
 pub(crate) fn headers(packet: &mut Packet, l3_offset: usize) -> Result<Headers, HeaderError> {
     let layout = Layout::of(packet, l3_offset)?;
+    let cwr = match layout.transport {
+        Transport::Tcp => packet.head()[layout.l4 + FLAGS] & CWR != 0,
+        Transport::Udp => false,
+    };
     Ok(Headers {
         len: layout.headers_len,
-        kind: layout.ip.kind(),
-        cwr: packet.head()[layout.l4 + FLAGS] & CWR != 0,
+        kind: layout.kind(),
+        cwr,
     })
 }
 
@@ -128,13 +133,33 @@ pub(crate) fn longest_packet(packet: &mut Packet) -> usize {
     }
 }
 
-/// Where the headers of a TCP segment are.
+/// Where the headers are.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
     l3: usize,
     l4: usize,
     headers_len: usize,
     ip: Network,
+    transport: Transport,
+}
+
+/// What is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transport {
+    /// A segment: pieces differ in their sequence numbers and flags.
+    Tcp,
+    /// Datagrams that have the same ports: pieces differ in their lengths.
+    Udp,
+}
+
+impl Transport {
+    fn of(proto: IpProto) -> Result<Transport, HeaderError> {
+        match proto {
+            IpProto::TCP => Ok(Transport::Tcp),
+            IpProto::UDP => Ok(Transport::Udp),
+            _ => Err(HeaderError::WrongFormat),
+        }
+    }
 }
 
 /// What of the IP header differs between segments.
@@ -147,13 +172,6 @@ enum Network {
 }
 
 impl Network {
-    fn kind(&self) -> GsoKind {
-        match self {
-            Network::V4(_) => GsoKind::Tcp4,
-            Network::V6 => GsoKind::Tcp6,
-        }
-    }
-
     /// Bytes in the longest packet.
     fn max_len(&self) -> usize {
         match self {
@@ -184,41 +202,59 @@ impl Layout {
     /// Pulls the headers up and looks at them.
     fn of(packet: &mut Packet, l3: usize) -> Result<Layout, HeaderError> {
         let head = packet.pull_up(l3 + 1).ok_or(HeaderError::Truncated)?;
-        let (ip, l4) = match ip::version(&head[l3..]) {
+        let (ip, proto, l4) = match ip::version(&head[l3..]) {
             4 => {
                 let l4 = l3 + ipv4::header_len(&head[l3..])?;
                 let head = packet.pull_up(l4).ok_or(HeaderError::Truncated)?;
                 let ip = Ipv4Header::parse_trusted(&head[l3..])?;
-                if ip.proto != IpProto::TCP || ip.is_fragment() {
+                if ip.is_fragment() {
                     return Err(HeaderError::WrongFormat);
                 }
-                (Network::V4(ip), l4)
+                (Network::V4(ip), ip.proto, l4)
             }
             6 => match ipv6::transport(packet, l3) {
-                Some((IpProto::TCP, at)) => (Network::V6, l3 + at),
-                _ => return Err(HeaderError::WrongFormat),
+                Some((proto, at)) => (Network::V6, proto, l3 + at),
+                None => return Err(HeaderError::WrongFormat),
             },
             _ => return Err(HeaderError::WrongFormat),
         };
-        let head = packet.pull_up(l4 + TCP_LEN).ok_or(HeaderError::Truncated)?;
-        let tcp_len = usize::from(head[l4 + DATA_OFFSET] >> 4) * 4;
-        if tcp_len < TCP_LEN {
-            return Err(HeaderError::BadLength);
-        }
-        let headers_len = l4 + tcp_len;
+        let transport = Transport::of(proto)?;
+        let headers_len = match transport {
+            Transport::Tcp => {
+                let head = packet.pull_up(l4 + TCP_LEN).ok_or(HeaderError::Truncated)?;
+                let tcp_len = usize::from(head[l4 + DATA_OFFSET] >> 4) * 4;
+                if tcp_len < TCP_LEN {
+                    return Err(HeaderError::BadLength);
+                }
+                l4 + tcp_len
+            }
+            Transport::Udp => l4 + UDP_LEN,
+        };
         packet.pull_up(headers_len).ok_or(HeaderError::Truncated)?;
         Ok(Layout {
             l3,
             l4,
             headers_len,
             ip,
+            transport,
         })
+    }
+
+    fn kind(&self) -> GsoKind {
+        match (self.transport, &self.ip) {
+            (Transport::Tcp, Network::V4(_)) => GsoKind::Tcp4,
+            (Transport::Tcp, Network::V6) => GsoKind::Tcp6,
+            (Transport::Udp, _) => GsoKind::Udp,
+        }
     }
 
     fn partial(&self) -> Csum {
         Csum::Partial {
             start: (self.l4 - self.l3) as u16,
-            offset: TCP_CSUM_OFFSET,
+            offset: match self.transport {
+                Transport::Tcp => TCP_CSUM_OFFSET,
+                Transport::Udp => UDP_CHECKSUM_OFFSET,
+            },
         }
     }
 
@@ -237,6 +273,11 @@ impl Layout {
             }
             Network::V6 => ipv6::set_payload_len(network, (total_len - ipv6::MIN_LEN) as u16),
         }
+        if self.transport == Transport::Udp {
+            let len = total_len - (self.l4 - self.l3);
+            head[self.l4..][LEN].copy_from_slice(&(len as u16).to_be_bytes());
+            return;
+        }
         let tcp = &mut head[self.l4..];
         let seq = seq_of(tcp).wrapping_add(place.offset as u32);
         tcp[SEQ].copy_from_slice(&seq.to_be_bytes());
@@ -254,6 +295,8 @@ fn seq_of(tcp: &[u8]) -> u32 {
     u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]])
 }
 
+/// Of a UDP header: how long header and payload are.
+const LEN: std::ops::Range<usize> = 4..6;
 const SEQ: std::ops::Range<usize> = 4..8;
 const DATA_OFFSET: usize = 12;
 const FLAGS: usize = 13;

@@ -56,6 +56,8 @@ pub(crate) enum GsoKind {
     Tcp4,
     /// TCP over IPv6.
     Tcp6,
+    /// UDP over either: datagrams between the same ports. A [`Port`](crate::Port) cuts them before a vnet sees them.
+    Udp,
 }
 
 /// Which way a frame passed the interface.

@@ -23,6 +23,10 @@ pub(crate) const VIRTIO_HEADER_LEN: usize = 12;
 /// every TCP option is in use. A smaller one only multiplies frames.
 const MIN_SEGMENT_SIZE: u16 = 8;
 
+/// The most datagrams in one frame: what Linux lets a program send at once (`UDP_MAX_SEGMENTS`). Each becomes a
+/// frame of its own.
+const MAX_DATAGRAMS: usize = 128;
+
 /// `flags`: the checksum is to be filled in.
 const NEEDS_CSUM: u8 = 1;
 /// `flags`: the checksum has been verified.
@@ -33,6 +37,8 @@ const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;
 /// `gso_type`: TCP over IPv6.
 const GSO_TCPV6: u8 = 4;
+/// `gso_type`: datagrams of UDP, over IPv4 or IPv6.
+const GSO_UDP_L4: u8 = 5;
 /// `gso_type`, in addition: TCP with ECN. CWR is in the first segment only, which holds for all.
 const GSO_ECN: u8 = 0x80;
 
@@ -82,6 +88,7 @@ pub(crate) fn read(
     }
     let kind = match gso_type & !GSO_ECN {
         GSO_NONE if gso_type == GSO_NONE => return Ok(()),
+        GSO_UDP_L4 if gso_type == GSO_UDP_L4 => GsoKind::Udp,
         GSO_TCPV4 => GsoKind::Tcp4,
         GSO_TCPV6 => GsoKind::Tcp6,
         _ => return Err(HeaderError::WrongFormat),
@@ -120,6 +127,7 @@ pub(crate) fn write(frame: &mut Packet) -> Result<[u8; VIRTIO_HEADER_LEN], Heade
         gso_type = match gso.kind {
             GsoKind::Tcp4 => GSO_TCPV4,
             GsoKind::Tcp6 => GSO_TCPV6,
+            GsoKind::Udp => GSO_UDP_L4,
         };
         if headers.cwr {
             gso_type |= GSO_ECN;
@@ -205,7 +213,11 @@ fn stand_for_several(
     if headers.kind != kind {
         return Err(HeaderError::WrongFormat);
     }
-    if frame.len() > headers.len + usize::from(segment_size) {
+    let payload = frame.len().saturating_sub(headers.len);
+    if kind == GsoKind::Udp && payload > MAX_DATAGRAMS * usize::from(segment_size) {
+        return Err(HeaderError::BadLength);
+    }
+    if payload > usize::from(segment_size) {
         frame.meta.gso = Some(Gso { kind, segment_size });
     }
     Ok(())
@@ -375,6 +387,43 @@ mod tests {
     }
 
     #[test]
+    fn datagrams_in_one_frame_are_cut_in_either_version() {
+        for v6 in [false, true] {
+            let mut datagrams = vec![0x12, 0x34, 0x56, 0x78, 0, 0, 0, 0];
+            datagrams.extend((0..2500).map(|n| n as u8));
+            let (mut bytes, l4) = match v6 {
+                false => (frame(1, IpProto::UDP, &datagrams, 0), 38),
+                true => (frame6(0, &datagrams), 54),
+            };
+            if v6 {
+                bytes[14 + 6] = IpProto::UDP.0;
+            }
+            let said = header(1, 5, [l4 + 8, 1000, l4, 6]);
+            let mut packet = Packet::incoming(bytes.clone());
+            assert_eq!(read(&said, &mut packet), Ok(()));
+            assert_eq!(write(&mut packet.clone()), Ok(said));
+            let network = ether::network_offset(&mut packet);
+            let mut sizes = Vec::new();
+            let mut payload = Vec::new();
+            gso::segment(packet, network, &mut |mut piece| {
+                checksum::finish(&mut piece, network).unwrap();
+                let piece = piece.to_vec();
+                let l4 = usize::from(l4);
+                assert_eq!(piece[l4..l4 + 4], [0x12, 0x34, 0x56, 0x78]);
+                let len = u16::from_be_bytes([piece[l4 + 4], piece[l4 + 5]]);
+                assert_eq!(usize::from(len), piece.len() - l4);
+                let mut said = Packet::incoming(piece.clone());
+                assert_eq!(transport_of(&mut said, network), Some((l4, 6, piece.len())));
+                sizes.push(len - 8);
+                payload.extend_from_slice(&piece[l4 + 8..]);
+            })
+            .unwrap();
+            assert_eq!(sizes, [1000, 1000, 500]);
+            assert_eq!(payload, datagrams[8..]);
+        }
+    }
+
+    #[test]
     fn what_stands_for_itself_is_not_cut() {
         let said = header(1, 1, [54, 1000, 34, 16]);
         let mut packet = Packet::incoming(frame(0, IpProto::TCP, &segment(0x18, 1000), 0));
@@ -442,7 +491,9 @@ mod tests {
             ),
             ("the wrong place", header(1, 1, [54, 1000, 33, 16]), &tcp),
             ("IPv6 that is IPv4", header(1, 4, [54, 1000, 34, 16]), &tcp),
-            ("UDP", header(1, 5, [42, 1000, 34, 6]), &udp),
+            ("UDP that is TCP", header(1, 5, [54, 1000, 34, 16]), &tcp),
+            ("UDP with ECN", header(1, 0x85, [42, 1000, 34, 6]), &udp),
+            ("too many datagrams", header(1, 5, [42, 23, 34, 6]), &udp),
             ("fragments", header(1, 3, [42, 1000, 34, 6]), &udp),
             ("only ECN", header(1, 0x80, [54, 1000, 34, 16]), &tcp),
             ("beyond the end", header(1, 0, [0, 0, 60_000, 16]), &tcp),
@@ -460,7 +511,7 @@ mod tests {
         fn lies_are_bounded(
             said in any::<[u8; VIRTIO_HEADER_LEN]>(),
             flags in 0u8..4,
-            kind in prop::sample::select(vec![0u8, 1, 4, 0x81]),
+            kind in prop::sample::select(vec![0u8, 1, 4, 5, 0x81]),
             near in -3i16..4,
             tags in 0usize..4,
             bytes in prop::collection::vec(any::<u8>(), 0..200),

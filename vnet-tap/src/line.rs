@@ -37,6 +37,11 @@ pub(crate) trait Inward: Send {
     /// that the other side has closed.
     fn read(&mut self) -> io::Result<Option<Frame>>;
 
+    /// After how long it is to be read again though polling says nothing.
+    fn look_again(&self) -> Option<Duration> {
+        None
+    }
+
     /// Frames that were lost on their way here since the last call.
     fn take_lost(&mut self) -> u64 {
         0

@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::Builder;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use rustix::event::{Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with, sockopt};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -33,11 +33,8 @@ const QUEUE: usize = 4 << 20;
 const ARPHRD_ETHER: u16 = 1;
 /// Frames that the kernel refuses to hand over, one behind the other, before that is an error.
 const REFUSED_AT_ONCE: u32 = 1024;
-/// From when a card goes down until it is known whether it was deleted.
-const UNTIL_DELETED: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 20_000_000,
-};
+/// How often a card that is down is looked for: its socket does not say when it is deleted.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Which card, and how it is used.
 ///
@@ -149,6 +146,7 @@ impl Nic {
             buffers: Buffers::new(),
             lost_before: 0,
             lost: 0,
+            is_down: false,
         };
         let halves = (
             Box::new(inward) as Box<dyn Inward>,
@@ -264,13 +262,6 @@ impl Card {
     fn is_there(&self) -> bool {
         netdevice::index_to_name(&self.socket, self.index).is_ok()
     }
-
-    /// Whether the host still has it, now that it is down. One that is deleted is down first, for a moment.
-    fn stays(&self) -> bool {
-        // Its socket has said that it is down, and says nothing more.
-        let _ = poll(&mut [], Some(&UNTIL_DELETED));
-        self.is_there()
-    }
 }
 
 struct FromCard {
@@ -279,19 +270,22 @@ struct FromCard {
     /// Frames that the socket had no room for, as it counts them, at the last look and since.
     lost_before: u32,
     lost: u64,
+    /// It has gone down, and no frame has come since. One that is deleted is down first.
+    is_down: bool,
 }
 
 impl FromCard {
     /// Reads the next frame behind room for a tag. `None` when there is none, or none now.
     fn receive(&mut self) -> io::Result<Option<(Received, Bytes)>> {
         let mut received = None;
-        let (card, lost) = (&*self.card, &mut self.lost);
+        let (card, lost, is_down) = (&*self.card, &mut self.lost, &mut self.is_down);
         let mut refused = 0;
         let bytes = self.buffers.read(|buf| {
             buf.extend([0; TAG_LEN]);
             loop {
                 match sys::receive_packet(&card.socket, buf) {
                     Ok(frame) => {
+                        *is_down = false;
                         if let Some(tag) = frame.tag {
                             // Between the addresses and the type.
                             buf.copy_within(TAG_LEN..TAG_LEN + 12, 0);
@@ -301,14 +295,17 @@ impl FromCard {
                         return Ok(true);
                     }
                     Err(Errno::INTR) => {}
+                    Err(Errno::AGAIN) if *is_down && !card.is_there() => {
+                        return Err(Errno::NODEV.into());
+                    }
                     Err(Errno::AGAIN) => return Ok(false),
                     // The kernel cannot say how this frame is to be cut, and has thrown it away.
                     Err(Errno::INVAL) if refused < REFUSED_AT_ONCE => {
                         refused += 1;
                         *lost += 1;
                     }
-                    // It is down, which is said once, or it is gone.
-                    Err(Errno::NETDOWN) if card.stays() => return Ok(false),
+                    // It is said once.
+                    Err(Errno::NETDOWN) => *is_down = true,
                     Err(errno) => return Err(errno.into()),
                 }
             }
@@ -349,6 +346,10 @@ impl Inward for FromCard {
                 bytes: Bytes::new(),
             },
         }))
+    }
+
+    fn look_again(&self) -> Option<Duration> {
+        self.is_down.then_some(LOOK)
     }
 
     fn take_lost(&mut self) -> u64 {

@@ -489,6 +489,8 @@ impl Worker {
             let timeout = arrival.map(|at| at.since(self.system.now()));
             (Interest::Read, timeout)
         };
+        let look = self.inward.look_again();
+        let timeout = timeout.into_iter().chain(look).min();
         let woken = wait(self.inward.fd(), &self.shared.bell, interest, timeout);
         self.shared.state.store(BUSY, Ordering::SeqCst);
         self.shared.counters.wakeups.fetch_add(1, Ordering::Relaxed);

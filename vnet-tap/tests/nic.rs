@@ -194,6 +194,22 @@ fn a_card_that_goes_down_comes_back_and_one_that_is_deleted_does_not() {
     host.ip("link set nic up").unwrap();
     talk(&host, HOST, &vnet, VNET);
     host.ip("link del wire").unwrap();
+    ends(nic);
+}
+
+/// Nothing comes in from there that would say so.
+#[test]
+fn a_card_that_is_deleted_while_it_is_down_is_missed() {
+    let Some(host) = host() else { return };
+    let (_vnet, nic) = taken(&host);
+    host.ip("link set nic down").unwrap();
+    sleep(Duration::from_millis(20));
+    assert!(nic.is_running());
+    host.ip("link del wire").unwrap();
+    ends(nic);
+}
+
+fn ends(nic: Nic) {
     let give_up = Instant::now() + PATIENCE;
     while nic.is_running() {
         assert!(Instant::now() < give_up, "the pump still runs");

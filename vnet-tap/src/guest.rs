@@ -351,7 +351,6 @@ impl Listening {
                         tracing::warn!(error = %e, "cannot accept guests for now");
                     }
                     self.bell.wait(PAUSE);
-                    self.bell.silence();
                 }
             }
         }
@@ -363,7 +362,6 @@ impl Listening {
         while !self.stop.load(Ordering::SeqCst) {
             self.let_go(|guest| !guest.is_running());
             self.bell.wait(PAUSE.saturating_mul(100));
-            self.bell.silence();
         }
     }
 

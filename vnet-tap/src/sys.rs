@@ -344,7 +344,7 @@ impl Bell {
         let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
     }
 
-    /// Sleeps until it rings, for at most `timeout`.
+    /// Sleeps until it rings, for at most `timeout`, and hears what has been rung.
     pub(crate) fn wait(&self, timeout: Duration) {
         let timeout = Timespec::try_from(timeout).ok();
         // Whatever goes wrong, the caller looks again.
@@ -352,10 +352,11 @@ impl Bell {
             &mut [PollFd::new(&self.fd, PollFlags::IN)],
             timeout.as_ref(),
         );
+        self.silence();
     }
 
     /// Hears what has been rung.
-    pub(crate) fn silence(&self) {
+    fn silence(&self) {
         let mut count = [0; 8];
         // EAGAIN means that it was silent.
         let _ = rustix::io::read(&self.fd, &mut count[..]);

@@ -5,9 +5,10 @@
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 
 use foldhash::fast::FixedState;
+use hashbrown::HashTable;
 
 /// A hash map without iteration. The seed comes from the vnet's random stream, so an outsider
 /// cannot choose keys that collide.
@@ -78,5 +79,62 @@ impl<K: Eq + Hash, V> Map<K, V> {
     pub(crate) fn reset(&mut self) {
         self.0.clear();
         self.0.shrink_to_fit();
+    }
+}
+
+/// What says by itself under which key it is kept.
+pub(crate) trait Keyed {
+    /// Its key.
+    type Key: Copy + Eq + Hash;
+
+    /// Its key; as long as it is kept, the same.
+    fn key(&self) -> Self::Key;
+}
+
+/// A [`Map`] of values that have their key in them: for such as are laid out in memory with care, which the
+/// pairs of a map are not.
+#[derive(Debug, Clone)]
+pub(crate) struct Table<V> {
+    values: HashTable<V>,
+    hasher: FixedState,
+}
+
+impl<V: Keyed> Table<V> {
+    /// An empty table; allocates nothing.
+    pub(crate) fn seeded(seed: u64) -> Table<V> {
+        Table {
+            values: HashTable::new(),
+            hasher: FixedState::with_seed(seed),
+        }
+    }
+
+    /// The value under `key`.
+    #[inline]
+    pub(crate) fn get(&self, key: V::Key) -> Option<&V> {
+        let hash = self.hasher.hash_one(key);
+        self.values.find(hash, |value| value.key() == key)
+    }
+
+    /// The value under `key`, mutable.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, key: V::Key) -> Option<&mut V> {
+        let hash = self.hasher.hash_one(key);
+        self.values.find_mut(hash, |value| value.key() == key)
+    }
+
+    /// Keeps a value, in place of the one under its key.
+    pub(crate) fn insert(&mut self, value: V) {
+        let (key, hasher) = (value.key(), &self.hasher);
+        let hash_of = |value: &V| hasher.hash_one(value.key());
+        let hash = hasher.hash_one(key);
+        let entry = self.values.entry(hash, |v| v.key() == key, hash_of);
+        entry.insert(value);
+    }
+
+    /// Removes the value under `key` and returns it.
+    pub(crate) fn remove(&mut self, key: V::Key) -> Option<V> {
+        let hash = self.hasher.hash_one(key);
+        let entry = self.values.find_entry(hash, |value| value.key() == key);
+        Some(entry.ok()?.remove().0)
     }
 }

@@ -493,11 +493,12 @@ pub(crate) fn with_slices<R>(
     let mut pieces = [IoSlice::new(&[]); MAX_SLICES];
     pieces[0] = IoSlice::new(prefix);
     let used = if slices.len() + 2 <= MAX_SLICES {
-        pieces[1] = IoSlice::new(packet.head());
-        for (piece, slice) in pieces[2..].iter_mut().zip(slices) {
-            *piece = IoSlice::new(slice);
+        let mut used = 1;
+        for (piece, slice) in pieces[1..].iter_mut().zip(packet.io_slices()) {
+            *piece = slice;
+            used += 1;
         }
-        slices.len() + 2
+        used
     } else {
         copy = packet.to_vec();
         pieces[1] = IoSlice::new(&copy);

@@ -3,11 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 
 use super::record::{IfOp, Op};
+use crate::base::callback;
 use crate::base::lock::{Condvar, Mutex, Rank};
 use crate::base::time::{Duration, Instant};
 use crate::instance::cores::VnetCore;
+use crate::instance::driver::TimerKey;
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
 use crate::netif::inbox::{Batch, News};
@@ -78,6 +81,10 @@ struct Bell {
 #[derive(Default)]
 struct BellState {
     on_ready: Option<OnReady>,
+    /// Who polled last, and is to be woken.
+    waiter: Option<Waker>,
+    /// Wakes it when a frame arrives that is on its way.
+    alarm: Option<TimerKey>,
     rings: u64,
     carrier: Carrier,
     /// The number of the news that it comes from.
@@ -86,12 +93,15 @@ struct BellState {
 
 impl Doorbell for Arc<Bell> {
     fn ring(&self, _at: Instant) {
-        let on_ready = {
+        let (on_ready, waiter) = {
             let mut state = self.state.lock();
             state.rings += 1;
-            state.on_ready.clone()
+            (state.on_ready.clone(), state.waiter.take())
         };
         self.rung.notify_all();
+        if let Some(waiter) = waiter {
+            callback::contained("a waker", || waiter.wake());
+        }
         if let Some(on_ready) = on_ready {
             on_ready();
         }
@@ -373,6 +383,51 @@ impl Port {
         }
     }
 
+    /// Polls until [`Port::recv`] has a frame, or the interface is gone, for futures and event loops. It may be ready for
+    /// nothing, when all there is to receive is news of the carrier. The task that polled last is woken.
+    ///
+    /// ```
+    /// use std::future::poll_fn;
+    /// use vnet::System;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let a = system.create("a")?;
+    /// let port = a.port("eth0", None)?;
+    /// a.add_address("eth0", "192.0.2.1/24".parse()?)?;
+    /// let frame = system.block_on(async {
+    ///     loop {
+    ///         poll_fn(|task| port.poll_ready(task)).await;
+    ///         if let Some(frame) = port.recv() {
+    ///             break frame;
+    ///         }
+    ///     }
+    /// })?;
+    /// assert_eq!(frame.len(), 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn poll_ready(&self, task: &mut Context<'_>) -> Poll<()> {
+        let driver = &self.core.driver;
+        driver.called();
+        // It is registered before anything is looked at, so that it hears of what comes in between.
+        let waiter = Some(task.waker().clone());
+        let before = std::mem::replace(&mut self.bell.state.lock().waiter, waiter);
+        drop(before);
+        let alarm = match self.from_vnet.next() {
+            Some(at) if at > driver.now() => Some(driver.set_timer(at, task.waker().clone())),
+            None if !self.is_gone() => None,
+            _ => return Poll::Ready(()),
+        };
+        self.set_alarm(alarm);
+        Poll::Pending
+    }
+
+    fn set_alarm(&self, alarm: Option<TimerKey>) {
+        let before = std::mem::replace(&mut self.bell.state.lock().alarm, alarm);
+        if let Some(before) = before {
+            self.core.driver.cancel_timer(before);
+        }
+    }
+
     /// When the next frame arrives here; the time may already have passed.
     pub fn next_arrival(&self) -> Option<Instant> {
         self.from_vnet.next()
@@ -432,6 +487,9 @@ impl Drop for Port {
     fn drop(&mut self) {
         self.wire.pull(End::B, self.core.driver.now());
         self.from_vnet.close();
+        self.set_alarm(None);
+        let waiter = self.bell.state.lock().waiter.take();
+        drop(waiter);
         self.core.driver.dispatch();
     }
 }

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::io::IoSlice;
 use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
@@ -96,6 +97,27 @@ impl Packet {
     #[inline]
     pub fn head(&self) -> &[u8] {
         &self.area[usize::from(self.start)..usize::from(self.end)]
+    }
+
+    /// All bytes where they are, in order, for a vectored write.
+    ///
+    /// ```
+    /// use std::io::IoSlice;
+    /// use vnet::System;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let a = system.create("a")?;
+    /// let port = a.port("eth0", None)?;
+    /// a.add_address("eth0", "192.0.2.1/24".parse()?)?;
+    /// let frame = port.recv().expect("the address is announced");
+    /// let slices: Vec<IoSlice<'_>> = frame.io_slices().collect();
+    /// assert_eq!(slices.concat(), frame.to_vec());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn io_slices(&self) -> impl Iterator<Item = IoSlice<'_>> {
+        let head = std::iter::once(self.head()).filter(|head| !head.is_empty());
+        let rest = self.slices().iter().map(|slice| &slice[..]);
+        head.chain(rest).map(IoSlice::new)
     }
 
     /// The bytes in the header area, to be changed in place.

@@ -349,6 +349,15 @@ const OF_VNET: &[(&str, Fate, Act)] = &[
     ("set_resolver", Own, |s| {
         said(s.tenant.set_resolver(|_| Ok(Vec::new())))
     }),
+    ("set_async_resolver", Own, |s| {
+        said(
+            s.tenant
+                .set_async_resolver(|_, _| std::future::ready(Ok(Vec::new()))),
+        )
+    }),
+    ("lookup", Own, |s| {
+        said(s.system.block_on(s.tenant.lookup("localhost")).unwrap())
+    }),
     ("spawn", Own, |s| {
         let names = || (Vnet::current().unwrap().system().names(), Vnet::current());
         said(s.tenant.spawn(names).unwrap().join().unwrap())

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval, sleep, timeout};
 use vnet::{LinkConfig, System};
 use vnet_tokio::Runtime;
-use vnet_tokio::net::{TcpListener, TcpStream, UdpSocket};
+use vnet_tokio::net::{TcpListener, TcpStream, UdpSocket, lookup_host};
 
 fn elapsed(system: &System) -> Duration {
     system.now().since(vnet::time::Instant::ZERO)
@@ -306,4 +306,46 @@ fn with_threads_it_is_an_ordinary_runtime() {
         answer
     });
     assert_eq!(answer.unwrap(), "hello");
+}
+
+/// Names are looked up as the simulation goes on, by a resolver that waits for sockets and timers of the vnet.
+#[test]
+fn names_are_looked_up_by_a_resolver_that_takes_its_time() {
+    let system = System::virtual_time(1);
+    let (a, b) = common::pair(&system, &LinkConfig::default());
+    a.set_async_resolver(|vnet, name| {
+        let (wait, known) = (vnet.system().sleep_async(millis(300)), name == "server");
+        async move {
+            wait.await;
+            match known {
+                true => Ok(vec!["192.0.2.2".parse().unwrap()]),
+                false => Err(ErrorKind::NotFound.into()),
+            }
+        }
+    })
+    .unwrap();
+    let server = Runtime::new(&b).unwrap();
+    server.spawn(async {
+        let listener = TcpListener::bind("0.0.0.0:80").await?;
+        let udp = UdpSocket::bind("0.0.0.0:80").await?;
+        let (_stream, _) = listener.accept().await?;
+        while udp.recv(&mut [0; 8]).await? > 0 {}
+        io::Result::Ok(())
+    });
+    let client = Runtime::new(&a).unwrap();
+    let took = client.block_on(async {
+        let start = Instant::now();
+        let stream = TcpStream::connect("server:80").await?;
+        assert_eq!(stream.peer_addr()?.to_string(), "192.0.2.2:80");
+        let udp = UdpSocket::bind("0.0.0.0:0").await?;
+        udp.send_to(b"x", ("server", 80)).await?;
+        udp.connect(("server", 80)).await?;
+        udp.send(b"x").await?;
+        assert_eq!(lookup_host("server:80").await?.count(), 1);
+        let unknown = TcpStream::connect("nobody:80").await.unwrap_err();
+        assert_eq!(unknown.kind(), ErrorKind::NotFound);
+        io::Result::Ok(start.elapsed())
+    });
+    let took = took.unwrap().unwrap();
+    assert!(took >= millis(1500) && took < millis(1600), "{took:?}");
 }

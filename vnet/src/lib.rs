@@ -68,7 +68,7 @@
 //! | interfaces, addresses, links, routes; entering | [`Vnet`] |
 //! | destroying | [`OwnedVnet::destroy`], [`DestroyReport`] |
 //! | sockets | [`net`] |
-//! | names of hosts | [`Vnet::set_hosts`], [`Vnet::set_resolver`] |
+//! | names of hosts | [`Vnet::set_hosts`], [`Vnet::set_resolver`], [`Vnet::lookup`] |
 //! | connecting something from outside | [`Vnet::port`], [`Port`] |
 //! | your own init steps in every vnet | [`InitRecord`] |
 //! | per-vnet variables | [`vnet_local!`] |
@@ -185,7 +185,9 @@ pub mod capture {
 
 #[doc(hidden)]
 pub mod beside {
-    pub use crate::instance::beside::{Beside, Clock, as_task, is_polling};
+    pub use crate::instance::beside::{
+        Beside, Clock, HeardNames, as_task, heard_names, is_polling, random_stream,
+    };
 }
 
 /// Time as the stack sees it.

@@ -9,7 +9,7 @@ use vnet::Vnet;
 use vnet::net::Interest as Direction;
 
 use super::stream::TcpStream;
-use super::{ToSocketAddrs, current};
+use super::{ToSocketAddrs, current, resolved};
 use crate::waiters::{Try, Waiters, polled};
 
 /// A listening TCP socket, as [`tokio::net::TcpListener`], of a vnet.
@@ -24,7 +24,9 @@ impl TcpListener {
     /// # Errors
     /// As [`vnet::net::TcpListener::bind`].
     pub async fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<TcpListener> {
-        TcpListener::bind_in(&current()?, addr)
+        let vnet = current()?;
+        let addrs = resolved(&vnet, &addr).await?;
+        TcpListener::bind_in(&vnet, &addrs[..])
     }
 
     /// Listens in `vnet`; see [`TcpListener::bind`].

@@ -34,16 +34,37 @@ pub use vnet::net::ToSocketAddrs;
 /// The addresses of `host`, in the order in which to try them. The names are those of the current vnet.
 ///
 /// # Errors
-/// As [`ToSocketAddrs::to_socket_addrs`].
+/// As [`Vnet::lookup`].
 pub async fn lookup_host<T: ToSocketAddrs>(
     host: T,
 ) -> io::Result<impl Iterator<Item = SocketAddr>> {
-    host.to_socket_addrs()
+    let found = match host.numeric() {
+        Some(addrs) => addrs.collect(),
+        None => resolved(&current()?, &host).await?,
+    };
+    Ok(found.into_iter())
+}
+
+/// The addresses of `host`, where names are those of `vnet`; the resolver that is asked may take its time.
+async fn resolved(vnet: &Vnet, host: &impl ToSocketAddrs) -> io::Result<Vec<SocketAddr>> {
+    if let Some(addrs) = host.numeric() {
+        return Ok(addrs.collect());
+    }
+    let Some((name, port)) = host.name()? else {
+        let _names_of = vnet.enter();
+        return Ok(host.to_socket_addrs()?.collect());
+    };
+    let found = vnet.lookup(name).await?.into_iter();
+    Ok(found.map(|ip| SocketAddr::new(ip, port)).collect())
 }
 
 /// The current vnet.
 fn current() -> io::Result<Vnet> {
     Vnet::current().ok_or_else(|| io::Error::new(ErrorKind::NetworkDown, NoCurrentVnet))
+}
+
+fn no_address() -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, "no address given")
 }
 
 /// Has `read` fill as much of `buf` as there is room for, and at most `most`.

@@ -13,7 +13,7 @@ use vnet::Vnet;
 use vnet::net::Interest as Direction;
 
 use super::tcp::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf, owned};
-use super::{ToSocketAddrs, current, into_buf, readiness_methods};
+use super::{ToSocketAddrs, current, into_buf, no_address, readiness_methods, resolved};
 use crate::waiters::{Try, Waiters, polled};
 
 /// Buffers of a vectored write that hold up to so much together are joined: the stack would copy them anyway, and
@@ -84,10 +84,7 @@ impl TcpStream {
     /// # Errors
     /// As [`vnet::net::TcpStream::connect_in`].
     pub async fn connect_in<A: ToSocketAddrs>(vnet: &Vnet, addr: A) -> io::Result<TcpStream> {
-        let addrs = {
-            let _names_of = vnet.enter();
-            addr.to_socket_addrs()?
-        };
+        let addrs = resolved(vnet, &addr).await?;
         let mut last = None;
         for addr in addrs {
             let connected = match vnet::net::TcpStream::start_connect_in(vnet, addr) {
@@ -99,7 +96,7 @@ impl TcpStream {
                 Err(error) => last = Some(error),
             }
         }
-        Err(last.unwrap_or_else(|| io::Error::new(ErrorKind::InvalidInput, "no address given")))
+        Err(last.unwrap_or_else(no_address))
     }
 
     /// Waits for the outcome of an attempt to connect.

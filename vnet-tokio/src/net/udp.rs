@@ -11,7 +11,7 @@ use tokio::io::ReadBuf;
 use vnet::Vnet;
 use vnet::net::Interest as Direction;
 
-use super::{ToSocketAddrs, current, into_buf, readiness_methods};
+use super::{ToSocketAddrs, current, into_buf, no_address, readiness_methods, resolved};
 use crate::waiters::{Try, Waiters, polled};
 
 /// The largest datagram.
@@ -31,7 +31,9 @@ impl UdpSocket {
     /// # Errors
     /// As [`vnet::net::UdpSocket::bind`].
     pub async fn bind<A: ToSocketAddrs>(addr: A) -> io::Result<UdpSocket> {
-        UdpSocket::bind_in(&current()?, addr)
+        let vnet = current()?;
+        let addrs = resolved(&vnet, &addr).await?;
+        UdpSocket::bind_in(&vnet, &addrs[..])
     }
 
     /// Creates a socket in `vnet`; see [`UdpSocket::bind`].
@@ -72,7 +74,8 @@ impl UdpSocket {
     /// # Errors
     /// There is no route to the peer.
     pub async fn connect<A: ToSocketAddrs>(&self, addr: A) -> io::Result<()> {
-        self.io.connect(addr)
+        let addrs = resolved(&self.io.vnet(), &addr).await?;
+        self.io.connect(&addrs[..])
     }
 
     /// Sends a datagram to the peer.
@@ -104,7 +107,12 @@ impl UdpSocket {
     /// # Errors
     /// As [`vnet::net::UdpSocket::send_to`].
     pub async fn send_to<A: ToSocketAddrs>(&self, data: &[u8], addr: A) -> io::Result<usize> {
-        poll_fn(|task| Waiters::at_once(task, || self.io.send_to(data, &addr))).await
+        let to = match addr.numeric() {
+            Some(mut addrs) => addrs.next(),
+            None => resolved(&self.io.vnet(), &addr).await?.first().copied(),
+        };
+        let to = to.ok_or_else(no_address)?;
+        poll_fn(|task| Waiters::at_once(task, || self.io.send_to(data, to))).await
     }
 
     /// Sends a datagram to `addr`.

@@ -1,15 +1,20 @@
 //! What a crate beside the library needs of a system so that another scheduler can live in its time, as tokio does
-//! by `vnet-tokio`: to run as a task does, and to be asked before each event whether it was given something to do.
+//! by `vnet-tokio`: to run as a task does, and to be asked before each event whether it was given something to do. And
+//! what a resolver of names needs to know of a vnet, for `vnet-dns`.
 //! Programs have no use for it; it is no part of the stable interface.
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::Gone;
 use super::cores::VnetCore;
 use super::driver::Driver;
 use super::system::System;
 use super::task::PollMark;
 use super::vnet::Vnet;
+use crate::base::rng::Rng;
+use crate::packet::header::zone;
 
 pub use super::driver::Beside;
 pub use super::task::is_polling;
@@ -57,6 +62,44 @@ impl PartialEq for Clock {
     fn eq(&self, other: &Clock) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
+}
+
+/// A random stream for a program in a vnet, which depends on the vnet's and the label.
+///
+/// # Errors
+/// The vnet is gone.
+pub fn random_stream(vnet: &Vnet, label: u64) -> Result<Rng, Gone> {
+    vnet.core.with(|_, cx| cx.rng.split(label))
+}
+
+/// What routers on the links of a vnet say of names (RFC 8106).
+#[derive(Clone, Debug, Default)]
+pub struct HeardNames {
+    /// The DNS servers. A link-local one has the number of its interface.
+    pub servers: Vec<(Ipv6Addr, u32)>,
+    /// The domains in which names are looked up.
+    pub search: Vec<String>,
+}
+
+/// What routers on the links of a vnet say of names at present, in the order of its interfaces.
+///
+/// # Errors
+/// The vnet is gone.
+pub fn heard_names(vnet: &Vnet) -> Result<HeardNames, Gone> {
+    vnet.core.with(|stack, _| {
+        let mut heard = HeardNames::default();
+        let names = &stack.ip.autoconf.names;
+        for id in stack.ifs.iter().map(|netif| netif.id) {
+            let scope = |addr: Ipv6Addr| match addr.is_unicast_link_local() {
+                true => zone::number(id).map_or(0, u32::from),
+                false => 0,
+            };
+            let servers = names.servers(id).map(|addr| (addr, scope(addr)));
+            heard.servers.extend(servers);
+            heard.search.extend(names.search(id).map(String::from));
+        }
+        heard
+    })
 }
 
 /// Runs `f` as if this thread polled a task: a call that would wait fails, and time does not pass by what calls cost

@@ -22,6 +22,12 @@ pub trait ToSocketAddrs {
         None
     }
 
+    /// The name that has to be looked up, and the port, if it is known to be one.
+    #[doc(hidden)]
+    fn name(&self) -> io::Result<Option<(&str, u16)>> {
+        Ok(None)
+    }
+
     /// The addresses, in the order in which to try them.
     ///
     /// # Errors
@@ -35,6 +41,13 @@ fn invalid(text: &str) -> io::Error {
         ErrorKind::InvalidInput,
         format!("expected address:port or name:port, such as 192.0.2.1:80, found {text:?}"),
     )
+}
+
+/// The name and the port of `name:port`.
+fn named(text: &str) -> io::Result<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| invalid(text))?;
+    let port = port.parse().map_err(|_| invalid(text))?;
+    Ok((host, port))
 }
 
 /// What a text stands for: one address, for which nothing is allocated, or those of a name.
@@ -92,12 +105,15 @@ impl ToSocketAddrs for str {
         self.parse().ok().map(one)
     }
 
+    fn name(&self) -> io::Result<Option<(&str, u16)>> {
+        named(self).map(Some)
+    }
+
     fn to_socket_addrs(&self) -> io::Result<OfText> {
         if let Some(addr) = self.numeric() {
             return Ok(addr);
         }
-        let (host, port) = self.rsplit_once(':').ok_or_else(|| invalid(self))?;
-        let port = port.parse().map_err(|_| invalid(self))?;
+        let (host, port) = named(self)?;
         lookup(host, port)
     }
 }
@@ -107,6 +123,10 @@ impl ToSocketAddrs for String {
 
     fn numeric(&self) -> Option<OfText> {
         self.as_str().numeric()
+    }
+
+    fn name(&self) -> io::Result<Option<(&str, u16)>> {
+        self.as_str().name()
     }
 
     fn to_socket_addrs(&self) -> io::Result<OfText> {
@@ -121,6 +141,10 @@ impl ToSocketAddrs for (&str, u16) {
         address(self.0, self.1)
     }
 
+    fn name(&self) -> io::Result<Option<(&str, u16)>> {
+        Ok(Some((self.0, self.1)))
+    }
+
     fn to_socket_addrs(&self) -> io::Result<OfText> {
         lookup(self.0, self.1)
     }
@@ -131,6 +155,10 @@ impl ToSocketAddrs for (String, u16) {
 
     fn numeric(&self) -> Option<OfText> {
         address(&self.0, self.1)
+    }
+
+    fn name(&self) -> io::Result<Option<(&str, u16)>> {
+        Ok(Some((&self.0, self.1)))
     }
 
     fn to_socket_addrs(&self) -> io::Result<OfText> {
@@ -155,6 +183,10 @@ impl<T: ToSocketAddrs + ?Sized> ToSocketAddrs for &T {
 
     fn numeric(&self) -> Option<Self::Iter> {
         (**self).numeric()
+    }
+
+    fn name(&self) -> io::Result<Option<(&str, u16)>> {
+        (**self).name()
     }
 
     fn to_socket_addrs(&self) -> io::Result<Self::Iter> {

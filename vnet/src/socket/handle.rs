@@ -305,6 +305,12 @@ macro_rules! shared_methods {
                 crate::instance::beside::Clock::of_core(self.0.core())
             }
 
+            /// A tenant's handle to its vnet.
+            #[doc(hidden)]
+            pub fn vnet(&self) -> crate::instance::Vnet {
+                crate::instance::Vnet::tenant(std::sync::Arc::clone(self.0.core()))
+            }
+
             /// Polls until the socket is ready for what `interest` names, for futures and event loops, and returns
             /// everything that it is ready for. Use [`Waker::noop`](std::task::Waker::noop) to ask without waiting.
             ///

@@ -1,22 +1,34 @@
 //! Names: what a name means in one instance.
 //!
-//! A vnet has a table of hosts, as `/etc/hosts` is one, and may have a resolver of the program's. Neither is the
-//! host's: what a program in a vnet asks for must not depend on the machine it runs on.
+//! A vnet has a table of hosts, as `/etc/hosts` is one, and may have a resolver: a function of the program's, or one that
+//! asks name servers on the vnet's own network, as that of the crate `vnet-dns` does. None of it is the host's: what a
+//! program in a vnet asks for must not depend on the machine it runs on.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::base::lock::{Mutex, Rank};
+use crate::instance::context::within;
 use crate::instance::{Gone, Local, Vnet};
 use crate::transport::error::SocketError;
 
 /// Names and their addresses; see [`Vnet::set_hosts`].
 pub type Hosts = BTreeMap<String, Vec<IpAddr>>;
 
+/// What a resolver has found.
+type Found = io::Result<Vec<IpAddr>>;
+
 /// Finds the addresses of a name that is not in the table; see [`Vnet::set_resolver`].
-type Resolver = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
+type Resolver = dyn Fn(&Vnet, &str) -> Answer + Send + Sync;
+
+/// What a resolver says when it is asked.
+enum Answer {
+    Now(Found),
+    Later(Pin<Box<dyn Future<Output = Found> + Send>>),
+}
 
 /// What an instance knows of names.
 struct Names(Mutex<Known>);
@@ -79,6 +91,66 @@ impl Vnet {
         &self,
         resolver: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
     ) -> Result<(), Gone> {
+        self.set_answering(move |_, name| {
+            Answer::Now(resolver(name.strip_suffix('.').unwrap_or(name)))
+        })
+    }
+
+    /// Gives the instance a resolver, as [`Vnet::set_resolver`] does, that takes its time: the future that it returns may
+    /// wait for sockets of the vnet. Calls that block run it while they do, and [`Vnet::lookup`] awaits it. The name is in
+    /// lower case, and ends in a dot where it was asked for with one. The crate `vnet-dns` has a resolver that asks
+    /// name servers.
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn set_async_resolver<F>(
+        &self,
+        resolver: impl Fn(&Vnet, &str) -> F + Send + Sync + 'static,
+    ) -> Result<(), Gone>
+    where
+        F: Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static,
+    {
+        self.set_answering(move |vnet, name| Answer::Later(Box::pin(resolver(vnet, name))))
+    }
+
+    /// The addresses of a name or of an address as text, in the order in which to try them: those that a socket would try,
+    /// for futures, which must not block.
+    ///
+    /// ```
+    /// use vnet::System;
+    ///
+    /// let system = System::virtual_time(1);
+    /// let a = system.create("a")?;
+    /// a.set_async_resolver(|vnet, _| {
+    ///     let wait = vnet.system().sleep_async(std::time::Duration::from_secs(1));
+    ///     async {
+    ///         wait.await;
+    ///         Ok(vec!["192.0.2.80".parse().expect("an address")])
+    ///     }
+    /// })?;
+    /// let found = system.block_on(a.lookup("server"))??;
+    /// assert_eq!(found, ["192.0.2.80".parse::<std::net::IpAddr>()?]);
+    /// assert_eq!(system.now().as_nanos(), 1_000_000_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the resolver says; [`ErrorKind::NotFound`] for a name that nobody knows; the vnet is gone.
+    pub async fn lookup(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        if let Ok(addr) = host.parse() {
+            return Ok(vec![addr]);
+        }
+        let found = match ask(self, host)? {
+            Answer::Now(found) => found,
+            Answer::Later(found) => found.await,
+        };
+        ordered(self, host, found?)
+    }
+
+    fn set_answering(
+        &self,
+        resolver: impl Fn(&Vnet, &str) -> Answer + Send + Sync + 'static,
+    ) -> Result<(), Gone> {
         self.change_names(|known| known.resolver = Some(Arc::new(resolver)))
     }
 
@@ -98,8 +170,20 @@ impl Vnet {
 ///
 /// # Errors
 /// No vnet is current, or it is gone; the name is none, or is not known.
+#[track_caller]
 pub(super) fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
-    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let vnet = super::error::current()?;
+    let found = match ask(&vnet, host)? {
+        Answer::Now(found) => found,
+        Answer::Later(found) => vnet.system().block_on(found)?,
+    };
+    ordered(&vnet, host, found?)
+}
+
+/// Looks in the table, and else asks the resolver.
+fn ask(vnet: &Vnet, host: &str) -> io::Result<Answer> {
+    let asked = host.to_ascii_lowercase();
+    let name = asked.strip_suffix('.').unwrap_or(&asked);
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     if name.is_empty() || !name.chars().all(allowed) {
         return Err(io::Error::new(
@@ -107,18 +191,22 @@ pub(super) fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
             format!("expected an address or a name, found {host:?}"),
         ));
     }
-    let vnet = super::error::current()?;
-    let known = NAMES.of(&vnet, |names| names.0.lock().clone());
+    let known = NAMES.of(vnet, |names| names.0.lock().clone());
     let Known { hosts, resolver } = known.map_err(|_| SocketError::Gone)?;
-    let mut found = match (hosts.get(&name), resolver) {
-        (Some(listed), _) => listed.clone(),
+    Ok(match (hosts.get(name), resolver) {
+        (Some(listed), _) => Answer::Now(Ok(listed.clone())),
         // RFC 6761, section 6.3: these never leave the host.
-        (None, _) if name == "localhost" || name.ends_with(".localhost") => {
-            vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]
-        }
-        (None, Some(resolver)) => resolver(&name)?,
-        (None, None) => Vec::new(),
-    };
+        (None, _) if name == "localhost" || name.ends_with(".localhost") => Answer::Now(Ok(vec![
+            Ipv6Addr::LOCALHOST.into(),
+            Ipv4Addr::LOCALHOST.into(),
+        ])),
+        (None, Some(resolver)) => within(&vnet.core, || resolver(vnet, &asked)),
+        (None, None) => Answer::Now(Ok(Vec::new())),
+    })
+}
+
+/// The addresses of `host` that were found, in the order in which to try them.
+fn ordered(vnet: &Vnet, host: &str, mut found: Vec<IpAddr>) -> io::Result<Vec<IpAddr>> {
     if found.is_empty() {
         let vnet = vnet.name();
         return Err(io::Error::new(
@@ -156,6 +244,7 @@ fn preference(addr: IpAddr, has_way: bool) -> (bool, u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::time::Duration;
     use crate::instance::System;
 
     fn addr(text: &str) -> IpAddr {
@@ -214,6 +303,44 @@ mod tests {
         assert_eq!(resolve("server").unwrap(), [two[1], two[0]]);
     }
 
+    /// It blocks a thread, is awaited by a task, and is told whether the name is complete.
+    #[test]
+    fn a_resolver_may_take_its_time() {
+        let system = System::virtual_time(1);
+        let a = system.create("a").unwrap();
+        a.set_async_resolver(|vnet, name| {
+            assert_eq!(Vnet::current().unwrap().name(), vnet.name());
+            let wait = vnet.system().sleep_async(Duration::from_secs(1));
+            let found = match name {
+                "here" => Ok(vec![addr("192.0.2.1")]),
+                "here." => Ok(vec![addr("192.0.2.2")]),
+                _ => Err(ErrorKind::TimedOut.into()),
+            };
+            async {
+                wait.await;
+                found
+            }
+        })
+        .unwrap();
+        let blocking = within(&a.core, || resolve("HERE")).unwrap();
+        assert_eq!(blocking, [addr("192.0.2.1")]);
+        assert_eq!(system.now().as_nanos(), 1_000_000_000);
+        let task = {
+            let a = (*a).clone();
+            system.spawn_future(async move {
+                let blocking = within(&a.core, || resolve("here")).unwrap_err();
+                (blocking.to_string(), a.lookup("here.").await.unwrap())
+            })
+        };
+        let (blocking, awaited) = task.join().unwrap();
+        assert!(blocking.contains("a task must not"), "{blocking}");
+        assert_eq!(awaited, [addr("192.0.2.2")]);
+        let failed = system.block_on(a.lookup("there")).unwrap().unwrap_err();
+        assert_eq!(failed.kind(), ErrorKind::TimedOut);
+        let address = system.block_on(a.lookup("2001:db8::1")).unwrap();
+        assert_eq!(address.unwrap(), [addr("2001:db8::1")]);
+    }
+
     #[test]
     fn names_end_with_their_vnet() {
         let system = System::virtual_time(1);
@@ -221,6 +348,8 @@ mod tests {
         let kept = Arc::new(Hosts::new());
         a.set_hosts(Arc::clone(&kept)).unwrap();
         let handle = (*a).clone();
+        a.set_async_resolver(|_, _| std::future::ready(Ok(Vec::new())))
+            .unwrap();
         a.destroy();
         assert_eq!(Arc::strong_count(&kept), 1);
         assert_eq!(handle.set_hosts(kept), Err(Gone));

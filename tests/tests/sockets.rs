@@ -8,7 +8,7 @@ use vnet::net::{
     DatagramError, Domain, Message, Protocol, Socket, SocketOptions, TcpKeepalive, TcpListener,
     TcpStream, Type, UdpSocket,
 };
-use vnet::{OwnedVnet, SocketError, System};
+use vnet::{LinkConfig, NextHop, OwnedVnet, SocketError, System};
 
 fn at(text: &str) -> SocketAddr {
     text.parse().expect("an address")
@@ -160,6 +160,13 @@ fn a_datagram_says_where_it_was_sent_by_which_interface_and_how_it_is_marked() {
     client.send_to(b"plain", "192.0.2.2:53").unwrap();
     let (_, known) = server.recv_msg(&mut buf).unwrap();
     assert_eq!((known.ttl, known.tos), (Some(64), Some(0)));
+    let never = Message {
+        peer: Some(at("192.0.2.2:53")),
+        ttl: Some(0),
+        ..Message::default()
+    };
+    let refused = client.send_msg(b"never", &never).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
 
     // The answer leaves from the address that was asked, by the interface that is named.
     let answer = Message {
@@ -310,4 +317,33 @@ fn a_socket_bound_to_an_interface_is_reached_and_sends_by_it_alone() {
     second.send_to(b"offer", "255.255.255.255:68").unwrap();
     let (_, known) = hears.recv_msg(&mut buf).unwrap();
     assert_eq!(known.peer, Some(at("198.51.100.2:67")));
+}
+
+/// The last acknowledgement of a connection, and what its record answers later, leave as everything did before.
+#[test]
+fn what_remains_of_a_connection_bound_to_an_interface_answers_by_it() {
+    let (system, a, b) = two();
+    // By the table, everything to this address of a leaves by eth0, and is lost there.
+    b.add_route(
+        "198.51.100.1/32".parse().unwrap(),
+        NextHop::Interface("eth0".to_owned()),
+    )
+    .unwrap();
+    let lost = LinkConfig {
+        loss: 1.0.into(),
+        ..LinkConfig::default()
+    };
+    b.set_link("eth0", lost).unwrap();
+    let server = stream(&b);
+    server.bind_device(Some(b"eth1")).unwrap();
+    server.bind(&at("0.0.0.0:80")).unwrap();
+    server.listen(4).unwrap();
+    let client = TcpStream::connect_in(&a, "198.51.100.2:80").unwrap();
+    let (accepted, _) = server.accept().unwrap();
+    drop(accepted);
+    system.sleep(Duration::from_millis(100)).unwrap();
+    drop(client);
+    system.sleep(Duration::from_secs(1)).unwrap();
+    let left = a.inspect().unwrap().sockets;
+    assert!(left.is_empty(), "{left:?}");
 }

@@ -48,7 +48,8 @@ pub struct Message {
     pub local: Option<IpAddr>,
     /// The number of the interface that it came in by, or is to leave by.
     pub interface: Option<u32>,
-    /// Time to live or hop limit, as it arrived or is to leave.
+    /// Time to live or hop limit, as it arrived or is to leave. To leave with zero is for groups only: such a datagram
+    /// stays in the vnet.
     pub ttl: Option<u8>,
     /// Type of service or traffic class. The two lowest bits are the congestion marks (ECN, RFC 3168).
     pub tos: Option<u8>,

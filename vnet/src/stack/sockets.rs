@@ -384,6 +384,10 @@ impl Stack {
             out.src = Some(src);
         }
         if let Some(ttl) = said.ttl {
+            // To a group, it means that the datagram stays in the vnet; to a host, it would not even leave.
+            if ttl == 0 && !out.dst.ip().is_multicast() {
+                return Err(SocketError::InvalidInput);
+            }
             (out.ttl, out.multicast.ttl, out.multicast.hops) = (ttl, ttl, ttl);
         }
         out.tos = said.tos.unwrap_or(out.tos);

@@ -83,7 +83,10 @@ fn segment(s: &mut Stack, cx: &mut Cx, out: SegmentOut) {
     let (src, dst) = (out.src.ip(), out.dst.ip());
     // RFC 4861 7.3.1: while a connection makes progress, the neighbour on its way is reachable.
     if out.confirms
-        && let Ok(way) = s.ip.lookup(dst)
+        && let Ok(way) = match out.by {
+            None => s.ip.lookup(dst),
+            Some(_) => ways::way_by(s, dst, out.by),
+        }
     {
         s.neigh.confirm(cx.now, way.ifid, way.hop);
     }

@@ -109,6 +109,7 @@ impl Tcp {
         let mut env = Env::new(&self.config, &mut self.stats, cx);
         let (header, src, dst) = (seg.header, seg.src, seg.dst);
         let len = seg.payload.len() as u32;
+        let by = c.options.interface;
         let disposition = c.segment(&mut env, seg);
         if let Some(ack) = c.quick_ack(&mut env) {
             reply(&mut self.replies, ack);
@@ -125,7 +126,7 @@ impl Tcp {
                 Verdict::Drop(DropReason::NoSocket)
             }
             Disposition::Answer => {
-                self.refuse(header, len, src, dst);
+                self.refuse(header, len, src, dst, by);
                 Verdict::Drop(DropReason::TcpUnacceptable)
             }
         };
@@ -189,7 +190,8 @@ impl Tcp {
         match header.ack {
             None => refused,
             Some(ack) if SeqNum(ack) != h.iss + 1 => {
-                self.refuse(header, seg.payload.len() as u32, seg.src, seg.dst);
+                let (len, by) = (seg.payload.len() as u32, h.by);
+                self.refuse(header, len, seg.src, seg.dst, by);
                 refused
             }
             Some(_) if self.defers(cx, id, &seg) => Verdict::Delivered,
@@ -316,14 +318,14 @@ impl Tcp {
             });
         }
         let Some(listener) = listener else {
-            self.refuse(h, seg.payload.len() as u32, seg.src, seg.dst);
+            self.refuse_for(None, &seg);
             return Verdict::Drop(DropReason::NoSocket);
         };
         if h.ack.is_some() {
             if self.takes_cookies(cx.now) && !h.flags.has(TcpFlags::SYN) {
                 return self.take_cookie(cx, key, seg, listener);
             }
-            self.refuse(h, seg.payload.len() as u32, seg.src, seg.dst);
+            self.refuse_for(Some(listener), &seg);
             return Verdict::Drop(DropReason::TcpUnacceptable);
         }
         // RFC 9293 3.5: SYN alone opens a connection; with FIN it is somebody's probe. A source
@@ -391,7 +393,7 @@ impl Tcp {
         let (irs, iss) = (SeqNum(h.seq) - 1, SeqNum(h.ack.unwrap_or(0)) - 1);
         let Some(mss) = cookies::take(&self.secret, &key, irs, iss, cx.now) else {
             self.stats.cookies_refused += 1;
-            self.refuse(h, seg.payload.len() as u32, seg.src, seg.dst);
+            self.refuse_for(Some(listener), &seg);
             return Verdict::Drop(DropReason::TcpUnacceptable);
         };
         if self.listeners.get(listener).is_none_or(|l| l.is_full()) || !self.has_room() {
@@ -555,9 +557,23 @@ impl Tcp {
         slot
     }
 
+    /// Answers a segment with a reset, in the name of a listener or of nobody.
+    fn refuse_for(&mut self, listener: Option<ListenerId>, seg: &SegmentIn<'_>) {
+        let listener = listener.and_then(|id| self.listeners.get(id));
+        let by = listener.and_then(|l| l.options.interface);
+        self.refuse(seg.header, seg.payload.len() as u32, seg.src, seg.dst, by);
+    }
+
     /// Answers a segment that belongs to no connection with a reset.
     // RFC 9293 3.10.7.1
-    fn refuse(&mut self, h: &TcpHeader, payload: u32, src: SocketAddr, dst: SocketAddr) {
+    fn refuse(
+        &mut self,
+        h: &TcpHeader,
+        payload: u32,
+        src: SocketAddr,
+        dst: SocketAddr,
+        by: Option<IfId>,
+    ) {
         if h.flags.has(TcpFlags::RST) || h.src_port == 0 {
             return;
         }
@@ -573,7 +589,10 @@ impl Tcp {
             flags: TcpFlags::RST,
             ..TcpHeader::default()
         };
-        let segment = SegmentOut::new(dst, src, 0, 0, header);
+        let segment = SegmentOut {
+            by,
+            ..SegmentOut::new(dst, src, 0, 0, header)
+        };
         self.stats.resets_out += 1;
         reply(&mut self.replies, segment);
     }

@@ -81,7 +81,8 @@ pub struct SocketOptions {
     /// How long a connection without a socket waits for the peer's end of the stream (`TCP_LINGER2`).
     pub fin_wait2: Option<Duration>,
     /// A connection is accepted when its first data has arrived, or this long after the handshake (`TCP_DEFER_ACCEPT`).
-    /// Only listeners look at it.
+    /// Only listeners look at it. Under a flood, when requests are answered with cookies, nothing is kept that could wait:
+    /// a connection is accepted at once.
     pub defer_accept: Option<Duration>,
     /// Bytes of written data that the socket holds (`SO_SNDBUF`). `None` lets the buffer grow with what the path carries.
     pub send_buffer: Option<usize>,

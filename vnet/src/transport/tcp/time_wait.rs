@@ -11,6 +11,7 @@ use super::segment::{SegmentIn, SegmentOut};
 use super::seq::SeqNum;
 use super::stats::TcpStats;
 use crate::base::deadline::Armed;
+use crate::base::id::IfId;
 use crate::base::time::Instant;
 use crate::packet::header::{TcpFlags, TcpHeader, TcpOptions};
 
@@ -26,6 +27,8 @@ pub(super) struct TimeWait {
     pub(super) ts: Option<Timestamps>,
     pub(super) ttl: u8,
     pub(super) tos: u8,
+    /// The interface that its answers must leave by.
+    pub(super) by: Option<IfId>,
     pub(super) until: Instant,
     pub(super) armed: Armed,
     pub(super) challenge: Challenge,
@@ -148,6 +151,9 @@ impl TimeWait {
             },
             ..TcpHeader::default()
         };
-        SegmentOut::new(self.local, self.remote, self.ttl, self.tos, header)
+        SegmentOut {
+            by: self.by,
+            ..SegmentOut::new(self.local, self.remote, self.ttl, self.tos, header)
+        }
     }
 }

@@ -114,7 +114,8 @@ impl Connection {
     /// There is another limit from now on.
     pub(super) fn user_timeout_changed(&mut self, env: &Env<'_>) {
         self.disarm_user_timeout();
-        if self.snd.una != self.write_end() {
+        // What was not acknowledged when the connection ended never will be.
+        if self.snd.una != self.write_end() && !self.state.is_over() {
             self.arm_user_timeout(env.now);
         }
     }

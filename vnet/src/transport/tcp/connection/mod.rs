@@ -50,6 +50,9 @@ use timers::Pending;
 pub(super) use timers::Timers;
 pub(super) use user::CloseAction;
 
+/// The smallest receive buffer, in steps of the window field.
+const LEAST_STEPS: usize = 4;
+
 /// What a connection needs from its vnet for one event.
 pub(super) struct Env<'a> {
     pub(super) now: Instant,
@@ -419,6 +422,14 @@ impl Connection {
         rcv.last_ack = irs + 1;
         rcv.advertised = irs + 1 + window;
         rcv.mss = mss.min(536);
+        self.fit_recv_buffer();
+    }
+
+    /// Has the receive buffer hold what the window field can say: with a large shift (RFC 7323, section 2.3), a small
+    /// buffer would be a window of zero for ever.
+    fn fit_recv_buffer(&mut self) {
+        let least = LEAST_STEPS << self.negotiated.rcv_shift;
+        self.rcv.buffer = self.rcv.buffer.max(least);
     }
 
     /// Payload bytes in a full segment without extra options.

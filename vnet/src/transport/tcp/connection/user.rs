@@ -258,6 +258,7 @@ impl Connection {
         let options = *self.options;
         self.snd.buffer = options.send_buffer.unwrap_or(self.snd.buffer);
         self.rcv.buffer = options.recv_buffer.unwrap_or(self.rcv.buffer);
+        self.fit_recv_buffer();
         if options.congestion != before.congestion {
             self.change_congestion();
         }
@@ -354,6 +355,7 @@ impl Connection {
             ts: self.negotiated.ts,
             ttl: self.options.ttl,
             tos: self.options.tos,
+            by: self.options.interface,
             until,
             armed: crate::base::deadline::Armed::default(),
             challenge: Challenge::new(),

@@ -357,6 +357,46 @@ fn buffers_that_a_program_chose_stay_as_they_are() {
 }
 
 #[test]
+fn a_user_timeout_that_is_set_after_the_end_changes_nothing() {
+    let mut w = World::new(1, Net::default());
+    let (a, b) = w.pair();
+    set(&mut w, B, b, |o| o.linger = Some(Duration::ZERO));
+    w.write(A, a, &[0; 1000]).expect("space");
+    w.close(B, b);
+    w.run_for(Duration::from_secs(1));
+    assert_eq!(w.read(A, a, 1), Err(SocketError::ConnectionReset));
+    set(&mut w, A, a, |o| {
+        o.user_timeout = Some(Duration::from_secs(1))
+    });
+    w.run_for(Duration::from_secs(60));
+    assert_eq!(w.read(A, a, 1), Ok(Vec::new()));
+    assert_eq!(w.hosts[A].tcp.stats().timed_out, 0);
+}
+
+/// With a shift of 14, the window is a multiple of 16 KiB.
+#[test]
+fn a_small_buffer_and_a_large_shift_do_not_close_the_window_for_ever() {
+    let config = TcpConfig {
+        max_buffer: 1 << 30,
+        ..TcpConfig::default()
+    };
+    let mut w = World::with(1, Net::default(), config);
+    let (a, l) = pair_with(&mut w, |_| {}, |o| o.recv_buffer = Some(8192));
+    w.run_for(Duration::from_millis(50));
+    let b = w.accept(B, l);
+    let mut got = 0;
+    for turn in 0..100 {
+        if turn == 50 {
+            set(&mut w, B, b, |o| o.recv_buffer = Some(2048));
+        }
+        let _ = w.write(A, a, &[0; 4_000]);
+        w.run_for(Duration::from_millis(50));
+        got += w.read(B, b, 1 << 20).map_or(0, |d| d.len());
+    }
+    assert_eq!(got, 400_000);
+}
+
+#[test]
 fn a_closed_socket_waits_for_the_peers_end_for_its_own_time() {
     let mut w = World::new(1, Net::default());
     let (a, _) = w.pair();

@@ -70,6 +70,8 @@ pub struct PlannedVnet {
     pub lldp: bool,
     /// Its tunables and their values, by name.
     pub sysctl: Vec<(String, String)>,
+    /// Its name servers, in the order in which they are asked.
+    pub dns: Vec<IpAddr>,
     /// Its interfaces, in the order of the file.
     pub interfaces: Vec<PlannedInterface>,
     /// Its routes besides the connected ones.

@@ -116,6 +116,8 @@ pub struct Node {
     pub switch: Switch,
     /// Its tunables, by name.
     pub sysctl: Vec<(Spanned<String>, String)>,
+    /// Its name servers.
+    pub dns: Vec<Spanned<IpAddr>>,
     /// Its static routes.
     pub routes: Vec<Spanned<Route>>,
 }

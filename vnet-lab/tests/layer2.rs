@@ -645,6 +645,40 @@ fn tunables_are_set_and_refused_at_their_key() {
     }
 }
 
+#[test]
+fn a_node_asks_its_name_servers_for_what_is_no_node() {
+    let system = vnet::System::virtual_time(1);
+    let plan = plan_of(
+        "[node.a]\ndns = ['192.0.2.2']\n[node.b]\n\
+         [[link]]\nends = ['a 192.0.2.1/24', 'b 192.0.2.2/24']",
+    );
+    let network = Network::build(&system, &plan, &Options::default());
+    let network = network.expect("it can be built");
+    let look_up = |node, name| system.block_on(network.vnet(node).lookup(name));
+    let found = look_up(0, "b").expect("nothing waits").expect("a node");
+    assert_eq!(found[0].to_string(), "192.0.2.2");
+    // Nobody serves names there; without servers, nobody is asked.
+    let refused = look_up(0, "www.example").expect("it is refused");
+    let why = refused.expect_err("nobody knows it");
+    let why = vnet_dns::cause(&why).expect("it was asked for").to_string();
+    assert!(why.contains("192.0.2.2:53"), "{why}");
+    let unknown = look_up(1, "www.example").expect("nothing waits");
+    assert!(vnet_dns::cause(&unknown.expect_err("nobody knows it")).is_none());
+}
+
+#[test]
+fn name_servers_are_addresses_of_hosts() {
+    for wrong in ["192.0.2", "224.0.0.251", "::", "fe80::53"] {
+        let source = format!("[node.a]\ndns = ['192.0.2.53', '{wrong}']");
+        let invalid = Topology::parse("x.toml", &source).expect_err(wrong);
+        let found = &invalid.problems[0];
+        assert_eq!((found.line, found.column), (2, 22), "{}", found.message);
+    }
+    let many = "'192.0.2.53', ".repeat(17);
+    let source = format!("[node.a]\ndns = [{many}]");
+    assert!(Topology::parse("x.toml", &source).is_err());
+}
+
 /// The examples in the pages about bridges and VLANs do what these say.
 #[test]
 fn the_examples_of_the_pages_pass_under_both_drivers() {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use vnet::capture::CaptureError;
 use vnet::{AdminError, CreateError};
+use vnet_dns::ConfigError;
 use vnet_tap::{GuestError, NicError, TapError};
 
 use super::files::TooManyFiles;
@@ -34,6 +35,15 @@ pub enum RunError {
         /// Why.
         #[source]
         source: AdminError,
+    },
+    /// The name servers of a vnet.
+    #[error("cannot set the name servers of {node:?}")]
+    Dns {
+        /// The vnet's name.
+        node: String,
+        /// Why.
+        #[source]
+        source: ConfigError,
     },
     /// An interface, or something about it.
     #[error("cannot set up interface {interface}")]
@@ -162,6 +172,7 @@ impl RunError {
         match self {
             RunError::Create { .. }
             | RunError::Sysctl { .. }
+            | RunError::Dns { .. }
             | RunError::Interface { .. }
             | RunError::Vlan { .. }
             | RunError::Bridge { .. }

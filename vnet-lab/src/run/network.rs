@@ -103,6 +103,15 @@ impl Network {
                     .expect("its owner is here, and the value is in range");
             }
         }
+        for (vnet, planned) in network.vnets.iter().zip(&plan.vnets) {
+            if !planned.dns.is_empty() {
+                let config = vnet_dns::Config::of(planned.dns.iter().copied());
+                vnet_dns::install(vnet, config).map_err(|source| RunError::Dns {
+                    node: planned.name.clone(),
+                    source,
+                })?;
+            }
+        }
         let hosts = names(plan);
         for vnet in &network.vnets {
             vnet.set_hosts(Arc::clone(&hosts))

@@ -135,6 +135,7 @@ impl AttachSpec {
             lldp: Some(false),
             switch: Switch::default(),
             sysctl: Vec::new(),
+            dns: Vec::new(),
             routes: Vec::new(),
         }
     }

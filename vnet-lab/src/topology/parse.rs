@@ -1,6 +1,7 @@
 //! From TOML to nodes and links.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use toml::Spanned;
 use toml::de::DeTable;
@@ -11,10 +12,13 @@ use super::{
     End, Lagg, Link, Node, NodeKind, Port, Route, Routing, SpanningTree, Switch, Topology, Via,
     attach, capture, event, job, lagg, link as parameters, switch,
 };
-use crate::family::Family;
+use crate::family::{Family, is_link_local};
 use crate::file::name::{interface_name, node_name};
 use crate::file::source::Problems;
 use crate::file::table::{Table, Value, checked, in_file_order, kind};
+
+/// Name servers that a node may have.
+const MOST_NAME_SERVERS: usize = 16;
 
 /// Reads a whole file, noting what is wrong and leaving it out.
 pub(crate) fn topology(source: &str, problems: &mut Problems<'_>) -> Topology {
@@ -142,6 +146,7 @@ fn nodes(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Vec<Node> {
                     lldp: None,
                     switch: Switch::default(),
                     sysctl: Vec::new(),
+                    dns: Vec::new(),
                     routes: Vec::new(),
                 }),
             }
@@ -190,6 +195,16 @@ fn node(
     if let Some(value) = table.value("sysctl") {
         tunables(&[], value, &mut sysctl, problems);
     }
+    let mut dns = Vec::new();
+    for text in table.strings("dns", problems) {
+        let place = text.span();
+        dns.extend(checked(text, name_server, problems));
+        if dns.len() > MOST_NAME_SERVERS {
+            let most = format!("expected {MOST_NAME_SERVERS} name servers at most");
+            problems.push(place, most);
+            break;
+        }
+    }
     let mut routes = Vec::new();
     for text in table.strings("routes", problems) {
         routes.extend(checked(text, route, problems));
@@ -203,7 +218,17 @@ fn node(
         lldp,
         switch,
         sysctl,
+        dns,
         routes,
+    })
+}
+
+/// The address of a name server.
+fn name_server(text: &str) -> Result<IpAddr, String> {
+    let is_host = |ip: &IpAddr| !ip.is_unspecified() && !ip.is_multicast() && !is_link_local(*ip);
+    let ip = text.parse().ok().filter(is_host);
+    ip.ok_or_else(|| {
+        format!("expected the address of a name server, such as 192.0.2.53, found \"{text}\"")
     })
 }
 

@@ -113,7 +113,10 @@ fn datagram(n: usize) -> Vec<u8> {
 fn send_at_once(from: &UdpSocket, destination: SocketAddr) {
     let contents: Vec<u8> = (0..AT_ONCE).flat_map(datagram).collect();
     let state = UdpSocketState::new(UdpSockRef::from(from)).unwrap();
-    assert!(state.max_gso_segments() >= AT_ONCE, "the kernel does not cut");
+    assert!(
+        state.max_gso_segments() >= AT_ONCE,
+        "the kernel does not cut"
+    );
     let transmit = Transmit {
         destination,
         ecn: None,

@@ -432,6 +432,10 @@ fn servers_that_a_router_names_are_asked() {
         ..RouterConfig::default()
     };
     router.set_router("eth0", Some(said)).unwrap();
+    router
+        .set_sysctl("net.inet6.ip6.rtadv_interval", 5000)
+        .unwrap();
+    host.set_sysctl("net.inet6.ip6.accept_rtadv", 1).unwrap();
     serve_zone(&router, zone());
     vnet_dns::install(&host, Config::default()).unwrap();
     system.run_for(Duration::from_secs(30)).unwrap();

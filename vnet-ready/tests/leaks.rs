@@ -23,6 +23,8 @@ fn descriptors_sockets_and_ports_are_given_back() {
         let listener = ready.watch(listener, 0, &both);
         let client = TcpStream::connect_in(&a, "127.0.0.1:80").unwrap();
         let client = ready.watch(client, 1, &both);
+        // The last segment of the handshake is on its way.
+        system.run_for(Duration::from_millis(1)).unwrap();
         let served = ready.watch(listener.accept().unwrap().0, 2, &both);
         let name = format!("eth{round}");
         let port = ready.watch(a.port(&name, None).unwrap(), 3, &both);

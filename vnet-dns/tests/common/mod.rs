@@ -157,7 +157,7 @@ impl Net {
             ("eth1", "192.0.2.5/30", SECOND),
         ];
         let servers = servers.map(|(name, near, far)| {
-            let server = system.create(far).unwrap();
+            let server = system.create(&format!("server-{name}")).unwrap();
             host.epair(name, &server, "eth0").unwrap();
             host.add_address(name, near.parse().unwrap()).unwrap();
             let far = format!("{far}/30").parse().unwrap();

@@ -320,11 +320,12 @@ impl Port {
     fn queue_datagrams(&self, now: Instant, mut packet: Packet) -> Result<Pushed, PortError> {
         let network = ether::network_offset(&mut packet);
         let mut outcome = Pushed::Refused;
-        let done = gso::segment(packet, network, &mut |datagram| {
-            match self.to_vnet.push(now, datagram) {
-                Pushed::Refused => {}
-                pushed => outcome = pushed,
-            }
+        let done = gso::segment(packet, network, &mut |datagram| match self
+            .to_vnet
+            .push(now, datagram)
+        {
+            Pushed::Refused => {}
+            pushed => outcome = pushed,
         });
         done.map_err(|_| PortError::BadHeader)?;
         Ok(outcome)

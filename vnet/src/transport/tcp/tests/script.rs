@@ -257,6 +257,7 @@ fn old_timestamps_are_refused() {
 fn a_segment_is_cut_to_the_window_and_urgent_data_is_data() {
     let config = TcpConfig {
         recv_buffer: 1000,
+        max_buffer: 1000,
         ..TcpConfig::default()
     };
     let mut t = Hand::with(config);

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt};
 use vnet::{AdminError, MacAddr, Offload, Vnet};
 
-use crate::pump::{self, Pump};
+use crate::pump::{self, Pump, Turns};
 use crate::report::{PumpEnd, PumpReport};
 use crate::socket;
 use crate::sys::{Bell, Interest, wait};
@@ -229,6 +229,10 @@ impl Guests {
     /// Accepts connections to `socket`, at most `most` at a time, and gives each to `welcome` with the
     /// lowest number that no connected guest has, from 0. What `welcome` does not attach is closed.
     ///
+    /// One thread carries the frames of all guests that `welcome` returns, each in its turn, so that those who send as
+    /// much as they can share it evenly. What is called on that thread, such as a waker or a callback of a port, holds
+    /// all of them up. Guests by [`Framing::VhostUser`] have a thread each.
+    ///
     /// # Errors
     /// `socket` does not listen ([`io::ErrorKind::InvalidInput`]), or the thread cannot be started.
     pub fn listen(
@@ -253,10 +257,11 @@ impl Guests {
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         });
+        let turns = Turns::start("vnet-guest")?;
         let listening = Arc::clone(&shared);
         let thread = Builder::new()
             .name("vnet-guests".into())
-            .spawn(move || listening.run(&mut welcome))?;
+            .spawn(move || listening.run(&mut welcome, &turns))?;
         Ok(Guests {
             shared,
             thread: Some(thread),
@@ -322,7 +327,7 @@ impl Drop for Guests {
 type Welcome<'a> = &'a mut dyn FnMut(usize, OwnedFd) -> Result<Guest, GuestError>;
 
 impl Listening {
-    fn run(&self, welcome: Welcome<'_>) {
+    fn run(&self, welcome: Welcome<'_>, turns: &Turns) {
         // What is short is said once, until it is there again.
         let mut is_short = false;
         while !self.stop.load(Ordering::SeqCst) {
@@ -330,7 +335,7 @@ impl Listening {
             match accept_with(&self.socket, SocketFlags::CLOEXEC) {
                 Ok(socket) => {
                     is_short = false;
-                    self.seat(socket, welcome);
+                    self.seat(socket, welcome, turns);
                 }
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::AGAIN) => {
@@ -382,7 +387,7 @@ impl Listening {
     }
 
     /// Gives a connection a number and makes it a guest.
-    fn seat(&self, socket: OwnedFd, welcome: Welcome<'_>) {
+    fn seat(&self, socket: OwnedFd, welcome: Welcome<'_>, turns: &Turns) {
         // The guest that has gone is gone before another one has its port.
         self.let_go(|guest| !guest.is_running());
         let free = self.guests.lock().iter().position(Option::is_none);
@@ -393,7 +398,8 @@ impl Listening {
         // A panic has been printed; the next guest may fare better.
         let welcomed = panic::catch_unwind(AssertUnwindSafe(|| welcome(number, socket)));
         let refused = match welcomed {
-            Ok(Ok(guest)) => {
+            Ok(Ok(mut guest)) => {
+                guest.pump.share(turns);
                 guest.pump.ring_at_the_end(Arc::clone(&self.bell));
                 self.guests.lock()[number] = Some(guest);
                 self.accepted.fetch_add(1, Ordering::Relaxed);

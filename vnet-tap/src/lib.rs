@@ -32,7 +32,7 @@
 //! | `tun` | link headers for a device without them |
 //! | `device` | the process's end of a TAP |
 //! | `buffers` | memory for frames, used again |
-//! | `pump` | the thread that carries frames between a line and a port |
+//! | `pump` | the thread that carries frames between a line and a port, or many of them in turn |
 //! | `line` | what a line is: a TAP, or a socket |
 //! | `socket` | frames in streams and datagrams |
 //! | `vhost` | frames in a guest's memory: vhost-user |

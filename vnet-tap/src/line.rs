@@ -30,6 +30,11 @@ pub(crate) trait Inward: Send {
         Ok(())
     }
 
+    /// Whether it is not to share a thread with others.
+    fn needs_a_thread(&self) -> bool {
+        false
+    }
+
     /// What to poll for reading.
     fn fd(&self) -> BorrowedFd<'_>;
 

@@ -3,7 +3,8 @@
 //! One thread serves both directions: a request from outside, its service by the vnet and the reply
 //! can then happen without a thread switch. It sleeps in `poll(2)` on the line and on a bell, with a
 //! timeout only while a frame is on an emulated link towards the outside.
-//! [`Pump::stop`] rings the bell to end the thread.
+//! [`Pump::stop`] rings the bell to end the thread. The guests of a listener have one thread together, which
+//! carries for each in its turn (`turns`).
 //!
 //! The port says when the vnet has sent a frame, on the thread that sent it. While the pump sleeps, that
 //! thread writes what is small itself ([`Shared::sent`]): for a reply, two thread switches are most of
@@ -15,15 +16,18 @@
 //!         └──── write ◄── Port::recv ◄────┘ (by the sender, or by the pump, which is woken)
 //! ```
 
+mod turns;
+
 use std::cell::Cell;
 use std::io;
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Builder, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
+use crossbeam::channel::{Receiver, bounded};
 use parking_lot::Mutex;
 use vnet::packet::Packet;
 use vnet::{AdminError, MacAddr, Offload, Port, System, Vnet};
@@ -31,6 +35,8 @@ use vnet::{AdminError, MacAddr, Offload, Port, System, Vnet};
 use crate::line::{Frame, HEADER_LEN, Halves, Inward, Outward, Written};
 use crate::report::{PumpEnd, PumpReport};
 use crate::sys::{Bell, Interest, wait};
+
+pub(crate) use turns::Turns;
 
 /// Frames carried in one direction before the other gets its turn.
 const BATCH: usize = 64;
@@ -64,13 +70,35 @@ pub(crate) fn port(
 #[derive(Debug)]
 pub(crate) struct Pump {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<PumpEnd>>,
+    carrier: Option<Carrier>,
+    /// Its line needs a thread of its own.
+    is_alone: bool,
+}
+
+/// Who carries the frames.
+#[derive(Debug)]
+enum Carrier {
+    /// A thread of its own.
+    Own(JoinHandle<Left>),
+    /// One that carries for others, too, and says here how it ended.
+    Shared(Receiver<thread::Result<PumpEnd>>),
+}
+
+/// Why a thread of its own has left a pump.
+#[derive(Debug)]
+enum Left {
+    Ended(PumpEnd),
+    /// Another one goes on with it.
+    HandedOver(Box<Worker>),
 }
 
 /// What the pump's thread shares with those who talk to it.
 struct Shared {
     bell: Bell,
-    stop: AtomicBool,
+    /// What its owner asks for: [`GO_ON`], [`STOP`] or [`HAND_OVER`].
+    asked: AtomicU8,
+    /// The number of the thread that carries this and others; [`OWN`] while it has one of its own.
+    carried_by: AtomicUsize,
     /// Set once both ends have been let go.
     ended: AtomicBool,
     /// Rung then.
@@ -83,6 +111,11 @@ struct Shared {
     counters: Counters,
 }
 
+const GO_ON: u8 = 0;
+const STOP: u8 = 1;
+/// That another thread is to go on.
+const HAND_OVER: u8 = 2;
+
 /// It carries frames, and looks for more before it sleeps.
 const BUSY: u8 = 0;
 /// It sleeps or is about to, with nothing to carry out: there is something to do for a sender.
@@ -91,14 +124,17 @@ const ASLEEP: u8 = 1;
 const FULL: u8 = 2;
 
 thread_local! {
-    /// Whether this is the thread of a pump.
-    static IS_PUMP: Cell<bool> = const { Cell::new(false) };
+    /// Whether this is the thread of a pump ([`OWN`]) or of many (their number), or none.
+    static CARRIES: Cell<Option<usize>> = const { Cell::new(None) };
 }
+
+/// The number of a thread that carries for one pump only. No other has it: the others' are addresses.
+const OWN: usize = 0;
 
 /// Whether the calling thread may wait for a pump's thread to end: a pump's own may not, because two
 /// could wait for each other, and one for itself.
 pub(crate) fn may_wait() -> bool {
-    !IS_PUMP.get()
+    CARRIES.get().is_none()
 }
 
 /// Frames by what became of them.
@@ -125,7 +161,8 @@ impl Pump {
         let retry_after = outward.retry_after();
         let shared = Arc::new(Shared {
             bell: Bell::new()?,
-            stop: AtomicBool::new(false),
+            asked: AtomicU8::new(GO_ON),
+            carried_by: AtomicUsize::new(OWN),
             ended: AtomicBool::new(false),
             on_end: OnceLock::new(),
             state: AtomicU8::new(BUSY),
@@ -141,29 +178,53 @@ impl Pump {
         let told = Arc::clone(&shared);
         let about = Arc::downgrade(&port);
         port.on_ready(Arc::new(move || told.sent(&about)));
+        let is_alone = inward.needs_a_thread();
         let worker = Worker {
+            name: name.to_owned(),
             shared: Arc::clone(&shared),
             inward,
             port,
             system,
             retry_after,
             batch: Vec::with_capacity(BATCH),
-            held_back: 0,
+            quantum: usize::MAX,
+            debt: 0,
         };
-        let called = name.to_owned();
         let thread = Builder::new().name(name.into()).spawn(move || {
-            IS_PUMP.set(true);
-            let end = worker.carry_until_the_end();
-            // Nobody may ask for a report.
-            if let PumpEnd::Device(error) = &end {
-                tracing::warn!(pump = called, %error, "what was attached has failed");
-            }
-            end
+            CARRIES.set(Some(OWN));
+            worker.carry_until_the_end()
         })?;
         Ok(Pump {
             shared,
-            thread: Some(thread),
+            carrier: Some(Carrier::Own(thread)),
+            is_alone,
         })
+    }
+
+    /// Has the frames carried by a thread that carries for others, too, each in its turn. A line that needs a thread of its
+    /// own keeps it.
+    pub(crate) fn share(&mut self, turns: &Turns) {
+        let thread = match self.carrier.take() {
+            Some(Carrier::Own(thread)) if !self.is_alone => thread,
+            carrier => {
+                self.carrier = carrier;
+                return;
+            }
+        };
+        self.shared.asked.store(HAND_OVER, Ordering::SeqCst);
+        self.shared.bell.ring();
+        let ended = match thread.join() {
+            Ok(Left::HandedOver(worker)) => {
+                self.shared.asked.store(GO_ON, Ordering::SeqCst);
+                self.carrier = Some(Carrier::Shared(turns.seat(worker)));
+                return;
+            }
+            Ok(Left::Ended(end)) => Ok(end),
+            Err(payload) => Err(payload),
+        };
+        let (end, how) = bounded(1);
+        let _ = end.send(ended);
+        self.carrier = Some(Carrier::Shared(how));
     }
 
     /// What has been carried so far.
@@ -223,10 +284,21 @@ impl Pump {
 
     /// How the thread ended; `None` when it has been stopped before, or is not waited for.
     fn stop(&mut self) -> Option<thread::Result<PumpEnd>> {
-        let thread = self.thread.take()?;
-        self.shared.stop.store(true, Ordering::SeqCst);
+        let carrier = self.carrier.take()?;
+        self.shared.asked.store(STOP, Ordering::SeqCst);
         self.shared.bell.ring();
-        may_wait().then(|| thread.join())
+        if !may_wait() {
+            return None;
+        }
+        match carrier {
+            Carrier::Own(thread) => match thread.join() {
+                Ok(Left::Ended(end)) => Some(Ok(end)),
+                // Nobody has asked for that.
+                Ok(Left::HandedOver(_)) => None,
+                Err(payload) => Some(Err(payload)),
+            },
+            Carrier::Shared(how) => how.recv().ok(),
+        }
     }
 }
 
@@ -246,6 +318,11 @@ impl Shared {
             FULL => return self.end_the_wait(port),
             // It looks once more before it sleeps.
             _ => return,
+        }
+        let here = self.carried_by.load(Ordering::Relaxed);
+        if here != OWN && CARRIES.get() == Some(here) {
+            // Its turn comes on this thread, when there may be more to write at once.
+            return self.wake(ASLEEP);
         }
         // Whoever has the lock is not the pump, and may have looked before this frame came.
         let all_written = self.outward.try_lock().is_some_and(|mut outward| {
@@ -283,7 +360,7 @@ impl Shared {
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared")
-            .field("stop", &self.stop)
+            .field("asked", &self.asked)
             .field("counters", &self.counters)
             .finish_non_exhaustive()
     }
@@ -403,7 +480,20 @@ impl Way {
     }
 }
 
+/// What is carried next for a pump.
+enum Next {
+    /// There is more to carry.
+    Turn,
+    /// There is more, but the vnet has not taken what came before.
+    Pause,
+    /// Nothing until the line is ready, the bell rings, or so much time has passed.
+    Sleep(Interest, Option<Duration>),
+    End(PumpEnd),
+}
+
 struct Worker {
+    /// What its thread is called.
+    name: String,
     shared: Arc<Shared>,
     inward: Box<dyn Inward>,
     port: Arc<Port>,
@@ -412,8 +502,16 @@ struct Worker {
     retry_after: Option<Duration>,
     /// Frames on their way in.
     batch: Vec<(Option<[u8; HEADER_LEN]>, Bytes)>,
-    /// How often in a row nothing was read because the vnet had not taken what came before.
-    held_back: u32,
+    /// Bytes that are read in a turn: the frame with which they are reached is the last one.
+    quantum: usize,
+    /// By how much the last turn went beyond that.
+    debt: usize,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").finish_non_exhaustive()
+    }
 }
 
 impl Drop for Worker {
@@ -429,19 +527,47 @@ impl Drop for Worker {
 }
 
 impl Worker {
-    fn carry_until_the_end(mut self) -> PumpEnd {
+    /// On a thread of its own.
+    fn carry_until_the_end(mut self) -> Left {
+        let mut pauses = 0;
         loop {
-            if self.shared.stop.load(Ordering::SeqCst) {
-                return PumpEnd::Detached;
+            if self.shared.asked.load(Ordering::SeqCst) == HAND_OVER {
+                return Left::HandedOver(Box::new(self));
             }
-            if self.port.is_gone() {
-                // What the vnet has sent last may end connections of the other side's.
-                while let Ok(Progress::More) = self.carry_out() {}
-                return PumpEnd::PortGone;
+            let next = self.turn();
+            pauses = match next {
+                Next::Pause => pauses + 1,
+                _ => 0,
+            };
+            match next {
+                Next::Turn => {}
+                Next::Pause if pauses < PATIENCE => thread::yield_now(),
+                Next::Pause => self.shared.bell.wait(PAUSE),
+                Next::Sleep(interest, timeout) => {
+                    let woken = wait(self.inward.fd(), &self.shared.bell, interest, timeout);
+                    self.wake_up();
+                    if let Err(error) = woken {
+                        return Left::Ended(self.end_by(error));
+                    }
+                }
+                Next::End(end) => return Left::Ended(end),
             }
-            if let Err(error) = self.turn() {
-                return self.end_by(error);
-            }
+        }
+    }
+
+    /// Carries a batch each way, and says what is to be done then.
+    fn turn(&mut self) -> Next {
+        if self.shared.asked.load(Ordering::SeqCst) == STOP {
+            return Next::End(PumpEnd::Detached);
+        }
+        if self.port.is_gone() {
+            // What the vnet has sent last may end connections of the other side's.
+            while let Ok(Progress::More) = self.carry_out() {}
+            return Next::End(PumpEnd::PortGone);
+        }
+        match self.carry() {
+            Ok(next) => next,
+            Err(error) => Next::End(self.end_by(error)),
         }
     }
 
@@ -449,28 +575,33 @@ impl Worker {
     fn end_by(&self, error: io::Error) -> PumpEnd {
         let is_end = |error: &io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
         let kept = |way: &mut Way| way.failed.take().filter(|error| !is_end(error));
-        if !is_end(&error) {
-            return PumpEnd::Device(error);
-        }
-        match self.shared.outward.lock().as_mut().and_then(kept) {
-            Some(error) => PumpEnd::Device(error),
-            None => PumpEnd::Closed,
-        }
+        let error = match is_end(&error) {
+            false => error,
+            true => match self.shared.outward.lock().as_mut().and_then(kept) {
+                Some(error) => error,
+                None => return PumpEnd::Closed,
+            },
+        };
+        // Nobody may ask for a report.
+        tracing::warn!(pump = self.name, %error, "what was attached has failed");
+        PumpEnd::Device(error)
     }
 
-    /// Carries a batch each way, then sleeps if there was nothing more to carry.
-    fn turn(&mut self) -> io::Result<()> {
+    /// Carries a batch each way. It is asleep if there was nothing more to carry.
+    fn carry(&mut self) -> io::Result<Next> {
         let inward = self.carry_in()?;
         let outward = self.carry_out()?;
-        if inward == Progress::More || outward == Progress::More {
-            return Ok(());
+        match (inward, outward) {
+            (Progress::More, _) | (_, Progress::More) => return Ok(Next::Turn),
+            (Progress::Full, _) => return Ok(Next::Pause),
+            (Progress::Idle, _) => {}
         }
         let (interest, timeout) = if outward == Progress::Full {
             // Frames that come now wait behind those that do; the end of the interface does not.
             self.shared.state.store(FULL, Ordering::SeqCst);
             if self.port.is_gone() {
                 self.shared.state.store(BUSY, Ordering::SeqCst);
-                return Ok(());
+                return Ok(Next::Turn);
             }
             match self.retry_after {
                 None => (Interest::ReadWrite, None),
@@ -483,7 +614,7 @@ impl Worker {
             let last = self.carry_out();
             if !matches!(last, Ok(Progress::Idle)) || self.port.is_gone() {
                 self.shared.state.store(BUSY, Ordering::SeqCst);
-                return last.map(drop);
+                return last.map(|_| Next::Turn);
             }
             let arrival = self.port.next_arrival();
             let timeout = arrival.map(|at| at.since(self.system.now()));
@@ -491,35 +622,38 @@ impl Worker {
         };
         let look = self.inward.look_again();
         let timeout = timeout.into_iter().chain(look).min();
-        let woken = wait(self.inward.fd(), &self.shared.bell, interest, timeout);
-        self.shared.state.store(BUSY, Ordering::SeqCst);
-        self.shared.counters.wakeups.fetch_add(1, Ordering::Relaxed);
-        woken
+        Ok(Next::Sleep(interest, timeout))
     }
 
-    /// From outside into the vnet.
+    /// It carries again after it has slept.
+    fn wake_up(&self) {
+        self.shared.state.store(BUSY, Ordering::SeqCst);
+        self.shared.counters.wakeups.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// From outside into the vnet. There is no room while it has not taken what came before.
     fn carry_in(&mut self) -> io::Result<Progress> {
         // Whoever sends more than the vnet takes waits for it outside, where the sender notices, and takes no
         // room from others.
         if self.port.backlog() >= BATCH {
-            self.held_back += 1;
-            match self.held_back < PATIENCE {
-                true => thread::yield_now(),
-                false => self.shared.bell.wait(PAUSE),
-            }
-            return Ok(Progress::More);
+            return Ok(Progress::Full);
         }
-        self.held_back = 0;
+        let allowed = self.quantum - self.debt;
+        let mut read = 0;
         let mut outcome = Ok(Progress::More);
-        while self.batch.len() < BATCH {
+        while self.batch.len() < BATCH && read < allowed {
             match self.inward.read() {
-                Ok(Some(Frame { header, bytes })) => self.batch.push((header, bytes)),
+                Ok(Some(Frame { header, bytes })) => {
+                    read += bytes.len();
+                    self.batch.push((header, bytes));
+                }
                 other => {
                     outcome = other.map(|_| Progress::Idle);
                     break;
                 }
             }
         }
+        self.debt = read.saturating_sub(allowed);
         let counters = &self.shared.counters;
         let lost = self.inward.take_lost();
         counters.refused.fetch_add(lost, Ordering::Relaxed);

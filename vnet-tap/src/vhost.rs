@@ -297,6 +297,11 @@ impl Inward for FromGuest {
         Ok(())
     }
 
+    /// Frames that cost no system call are many.
+    fn needs_a_thread(&self) -> bool {
+        true
+    }
+
     fn fd(&self) -> BorrowedFd<'_> {
         self.device.events.as_fd()
     }

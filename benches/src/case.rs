@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::compare::{Contest, SideError};
-use crate::{bulk, context, fib, local, rr, tap, vlan};
+use crate::{asynchronous, bulk, context, fib, local, rr, tap, vlan};
 
 /// What a run of a case is given.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +76,25 @@ pub const CASES: &[Case] = &[
         name: "local",
         about: "adding to a virtualized variable of the current vnet, against a plain atomic",
         prepare: local::local,
+    },
+];
+
+/// Streams by tokio's traits: not among `all`.
+pub const ASYNC_CASES: &[Case] = &[
+    Case {
+        name: "async-echo",
+        about: "one byte there and back by vnet-tokio, one thread, against tokio over the kernel's loopback",
+        prepare: asynchronous::echo,
+    },
+    Case {
+        name: "async-echo-64k",
+        about: "the same with 64 KiB",
+        prepare: asynchronous::echo_64k,
+    },
+    Case {
+        name: "async-bulk",
+        about: "64 KiB at a time, one way, by vnet-tokio, one thread, against tokio over the kernel's loopback",
+        prepare: asynchronous::bulk,
     },
 ];
 
@@ -201,11 +220,12 @@ pub const TAP_CASES: &[Case] = &[
     },
 ];
 
-/// The cases that a name on the command line stands for: `all`, `tap`, `vlan`, `ipv6`, `fib`, or that of one. Empty when it
-/// stands for none.
+/// The cases that a name on the command line stands for: `all`, `async`, `tap`, `vlan`, `ipv6`, `fib`, or that of one.
+/// Empty when it stands for none.
 pub fn find(name: &str) -> Vec<Case> {
     match name {
         "all" => CASES.to_vec(),
+        "async" => ASYNC_CASES.to_vec(),
         "tap" => TAP_CASES.to_vec(),
         "vlan" => VLAN_CASES.to_vec(),
         "fib" | "ipv6" => {
@@ -218,6 +238,6 @@ pub fn find(name: &str) -> Vec<Case> {
 
 /// Every case there is.
 pub fn every() -> impl Iterator<Item = &'static Case> {
-    let of_vnets = VLAN_CASES.iter().chain(IP_CASES);
-    CASES.iter().chain(of_vnets).chain(TAP_CASES)
+    let groups = [CASES, ASYNC_CASES, VLAN_CASES, IP_CASES, TAP_CASES];
+    groups.into_iter().flatten()
 }

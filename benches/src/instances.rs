@@ -13,6 +13,8 @@ use vnet_tap::NetNs;
 
 use crate::compare::{SideError, median};
 
+/// Bytes of a page, which `/proc/self/statm` counts in.
+const PAGE: u64 = 4096;
 /// Instances that are made, or destroyed, between two looks at the clock.
 const BATCH: usize = 100;
 /// Batches of which the median is taken.
@@ -22,6 +24,13 @@ const WAVE: usize = 100;
 
 fn failed(e: impl std::fmt::Display) -> SideError {
     SideError::new(e.to_string())
+}
+
+/// Bytes of memory that the process has resident; zero where the system does not tell.
+pub fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split_whitespace().nth(1).and_then(|n| n.parse().ok());
+    pages.unwrap_or(0) * PAGE
 }
 
 /// Idle instances, each with a loopback interface and one more address on it.

@@ -10,6 +10,7 @@
 //! | [`tap`] | bulk, requests and connections over a TAP, against the kernel over veth |
 //! | [`fib`] | lookups in tables of up to a million routes, against a table of one |
 //! | [`vlan`] | VLANs, bridges that tell them apart, and many stations, against vnets without |
+//! | [`asynchronous`] | streams of vnet-tokio against tokio over the kernel's loopback, and idle ones |
 //! | [`context`] | entering a vnet, against swapping a thread-local |
 //! | [`local`] | a virtualized variable, against a plain atomic |
 //! | [`hogs`] | what a good pair keeps beside others that get in its way; the binary `hogs` prints it |
@@ -24,6 +25,7 @@
 //!
 //! The criterion benches under `benches/` watch single operations; they have no peer.
 
+pub mod asynchronous;
 pub mod bulk;
 pub mod case;
 pub mod compare;

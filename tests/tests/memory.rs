@@ -11,6 +11,7 @@ use vnet::link::{Codel, Discipline, FqCodel, QueueConfig};
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::time::Instant;
 use vnet::{LinkConfig, OwnedVnet, Resource, System, Vnet};
+use vnet_benches::asynchronous::idle::Idle;
 use vnet_tests::accounts::assert_conserved;
 use vnet_tests::frames::{Ip4, MORE_FRAGMENTS, udp};
 use vnet_tests::peer::Peer;
@@ -268,4 +269,19 @@ fn limits_at_their_least_bound_all_of_a_vnet() {
     }
     assert_held("fragments", before, 0, 1);
     drop(listener);
+}
+
+/// Connections of tasks that wait hold little, and nothing runs for them: for an hour no task is polled and no vnet is
+/// serviced. The same is measured of 100 000 by `compare -- async`.
+#[test]
+fn of_idle_connections_of_tasks() {
+    const CONNECTIONS: usize = 1000;
+    let _alone = alone();
+    let before = ALLOCATOR.allocated();
+    let idle = Idle::in_virtual_time(CONNECTIONS).unwrap();
+    let each = ALLOCATOR.allocated().saturating_sub(before) / CONNECTIONS;
+    println!("{each} B held by a connection, its two streams and their two tasks");
+    assert!(each < 6000, "{each} B each");
+    assert_eq!(idle.pass(Duration::from_secs(3600)).unwrap(), None);
+    assert_eq!(idle.count(), CONNECTIONS);
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
@@ -25,6 +26,10 @@ const OF_ANOTHER_TIME: &str = "the socket's vnet has simulated time, and the tok
     System::threads()";
 const OF_ANOTHER_SYSTEM: &str = "the socket's vnet belongs to another System than the vnet_tokio::Runtime that polls \
     it, and lives in another time: run the program on a Runtime of a vnet of the socket's own System";
+
+/// Copying so many bytes counts against a task's budget as an operation does, besides the operation itself: half a
+/// mebibyte is all of it. So who reads has its turn while what was written is still in a processor's cache.
+const BYTES_OF_AN_OPERATION: usize = 4096;
 
 /// Checks that a task may wait for a socket that lives in the time of `clock`.
 ///
@@ -62,7 +67,11 @@ struct Side {
 }
 
 #[derive(Default)]
-struct Shared(Mutex<List>);
+struct Shared {
+    /// How often those who wait have been woken. It is moved under the list's lock.
+    wakes: AtomicU64,
+    list: Mutex<List>,
+}
 
 #[derive(Default)]
 struct List {
@@ -97,7 +106,7 @@ impl Waiter {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, List> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -109,6 +118,7 @@ impl Wake for Shared {
     fn wake_by_ref(self: &Arc<Self>) {
         let (polled, futures) = {
             let mut list = self.lock();
+            self.wakes.fetch_add(1, Ordering::Relaxed);
             (list.polled.take(), std::mem::take(&mut list.futures))
         };
         polled
@@ -129,15 +139,13 @@ impl<'a> Place<'a> {
         Place { side, key: None }
     }
 
-    fn take(&mut self, waker: &Waker) {
-        let mut list = self.side.shared.lock();
-        let key = *self.key.get_or_insert_with(|| {
+    /// Puts `waiter` there, and returns the one that was there.
+    fn take(key: &mut Option<u64>, list: &mut List, waiter: Waiter) -> Option<Waiter> {
+        let key = *key.get_or_insert_with(|| {
             list.next += 1;
             list.next
         });
-        let old = list.futures.insert(key, Waiter::new(waker));
-        drop(list);
-        drop(old);
+        list.futures.insert(key, waiter)
     }
 }
 
@@ -159,42 +167,60 @@ impl Side {
         }
     }
 
-    fn set_polled(&self, waker: &Waker) {
-        let waiter = Waiter::new(waker);
-        let old = self.shared.lock().polled.replace(waiter);
-        drop(old);
-    }
-
-    /// Has the vnet wake the handle, unless `attempt` succeeds.
-    fn register<R>(&self, attempt: impl FnOnce(&mut Context<'_>) -> Poll<R>) -> Poll<R> {
-        attempt(&mut Context::from_waker(&self.waker))
-    }
-}
-
-/// How an operation is tried.
-pub(crate) enum Try<'a, 'b> {
-    /// Without waiting: `WouldBlock` says that it cannot be done now.
-    Now,
-    /// The waker is called when it is worth to try again.
-    Polled(&'a mut Context<'b>),
-}
-
-impl Try<'_, '_> {
-    /// Tries what the vnet's socket cannot poll for: `attempt`, once the socket is ready for it.
-    pub(crate) fn once_ready<R>(
-        self,
-        mut ready: impl FnMut(&mut Context<'_>) -> Poll<io::Result<Readiness>>,
-        mut attempt: impl FnMut() -> io::Result<R>,
+    /// Makes an attempt that has the vnet wake the handle when it cannot be done now; `note` then puts the task in the
+    /// list.
+    ///
+    /// An attempt that succeeds, as most do, touches nothing of this. The handle may be woken before the task is in
+    /// the list; then another attempt is made, since that wake was for it.
+    fn attempt<R>(
+        &self,
+        clock: &Clock,
+        task: &Context<'_>,
+        mut attempt: impl FnMut(&mut Context<'_>) -> Poll<io::Result<R>>,
+        mut note: impl FnMut(&mut List, Waiter) -> Option<Waiter>,
     ) -> Poll<io::Result<R>> {
-        let Try::Polled(cx) = self else {
-            return polled(attempt());
-        };
         loop {
-            ready!(ready(cx))?;
-            // Somebody else may have been faster; then the socket is asked anew, so that it wakes this task.
-            if let Poll::Ready(done) = polled(attempt()) {
+            // The vnet's lock is between this and the wake that belongs to this attempt.
+            let wakes = self.shared.wakes.load(Ordering::Relaxed);
+            if let Poll::Ready(done) = attempt(&mut Context::from_waker(&self.waker)) {
                 return Poll::Ready(done);
             }
+            admit(clock, task)?;
+            let waiter = Waiter::new(task.waker());
+            let mut list = self.shared.lock();
+            if self.shared.wakes.load(Ordering::Relaxed) == wakes {
+                let old = note(&mut list, waiter);
+                drop(list);
+                drop(old);
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// Tries what the vnet's socket cannot poll for: `attempt`, and `ready` when that has to wait.
+pub(crate) fn once_ready<R>(
+    task: &mut Context<'_>,
+    mut attempt: impl FnMut() -> io::Result<R>,
+    mut ready: impl FnMut(&mut Context<'_>) -> Poll<io::Result<Readiness>>,
+) -> Poll<io::Result<R>> {
+    loop {
+        if let Poll::Ready(done) = polled(attempt()) {
+            return Poll::Ready(done);
+        }
+        // Somebody else may be faster once it is ready; then the socket is asked anew, so that it wakes this task.
+        ready!(ready(task))?;
+    }
+}
+
+/// Counts the copy of `bytes` bytes against the task's budget.
+pub(crate) fn copied(task: &mut Context<'_>, bytes: usize) {
+    for _ in 0..bytes / BYTES_OF_AN_OPERATION {
+        if !coop::has_budget_remaining() {
+            return;
+        }
+        if let Poll::Ready(budget) = coop::poll_proceed(task) {
+            budget.made_progress();
         }
     }
 }
@@ -223,23 +249,19 @@ impl Waiters {
         }
     }
 
-    /// Polls an operation, for the `poll_*` methods: the task polled last is woken.
+    /// Polls an operation, for the `poll_*` methods: the task polled last is woken. The waker that `attempt` is given
+    /// is to be called when it is worth to try again.
     pub(crate) fn poll<R>(
         &self,
         direction: Direction,
         task: &mut Context<'_>,
-        mut attempt: impl FnMut(Try<'_, '_>) -> Poll<io::Result<R>>,
+        attempt: impl FnMut(&mut Context<'_>) -> Poll<io::Result<R>>,
     ) -> Poll<io::Result<R>> {
         let budget = ready!(coop::poll_proceed(task));
-        if let Poll::Ready(done) = attempt(Try::Now) {
-            budget.made_progress();
-            return Poll::Ready(done);
-        }
-        admit(&self.clock, task)?;
-        let side = self.side(direction);
-        // It stays when the attempt succeeds: by then it may be another task's.
-        side.set_polled(task.waker());
-        let tried = side.register(|cx| attempt(Try::Polled(cx)));
+        let note = |list: &mut List, waiter| list.polled.replace(waiter);
+        let tried = self
+            .side(direction)
+            .attempt(&self.clock, task, attempt, note);
         if tried.is_ready() {
             budget.made_progress();
         }
@@ -251,18 +273,14 @@ impl Waiters {
     pub(crate) async fn wait<R>(
         &self,
         direction: Direction,
-        mut attempt: impl FnMut(Try<'_, '_>) -> Poll<io::Result<R>>,
+        mut attempt: impl FnMut(&mut Context<'_>) -> Poll<io::Result<R>>,
     ) -> io::Result<R> {
-        let side = self.side(direction);
-        let mut place = Place::at(side);
+        let mut place = Place::at(self.side(direction));
         poll_fn(|task| {
             let budget = ready!(coop::poll_proceed(task));
-            let mut tried = attempt(Try::Now);
-            if tried.is_pending() {
-                admit(&self.clock, task)?;
-                place.take(task.waker());
-                tried = side.register(|cx| attempt(Try::Polled(cx)));
-            }
+            let Place { side, key } = &mut place;
+            let note = |list: &mut List, waiter| Place::take(key, list, waiter);
+            let tried = side.attempt(&self.clock, task, &mut attempt, note);
             if tried.is_ready() {
                 budget.made_progress();
             }
@@ -287,13 +305,8 @@ impl Waiters {
         interest: Interest,
         poll: impl Fn(&mut Context<'_>, Direction) -> Poll<io::Result<Readiness>>,
     ) -> io::Result<Ready> {
-        let attempt = |direction, how: Try<'_, '_>| match how {
-            // Asking both ways without a waker would leave a waker that does nothing.
-            Try::Now => Poll::Pending,
-            Try::Polled(cx) => poll(cx, direction),
-        };
-        let mut read = pin!(self.wait(Direction::Read, |how| attempt(Direction::Read, how)));
-        let mut write = pin!(self.wait(Direction::Write, |how| attempt(Direction::Write, how)));
+        let mut read = pin!(self.wait(Direction::Read, |cx| poll(cx, Direction::Read)));
+        let mut write = pin!(self.wait(Direction::Write, |cx| poll(cx, Direction::Write)));
         let readiness = poll_fn(|task| {
             // An error is found by who reads.
             if (interest.is_readable() || !interest.is_writable())
@@ -333,4 +346,62 @@ fn in_tokios_words(readiness: Readiness, interest: Interest) -> Ready {
     ];
     let holds = states.into_iter().filter(|(holds, _)| *holds);
     holds.fold(Ready::EMPTY, |all, (_, state)| all | state)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use vnet::System;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counts(AtomicUsize);
+
+    impl Wake for Counts {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn waiters() -> Waiters {
+        Waiters::new(Clock::of(&System::threads()))
+    }
+
+    /// What an attempt waits for may come before its task is in the list.
+    #[test]
+    fn a_wake_that_comes_early_is_not_lost() {
+        let (waiters, mut attempts) = (waiters(), 0);
+        let mut task = Context::from_waker(Waker::noop());
+        let polled = waiters.poll(Direction::Read, &mut task, |cx| {
+            attempts += 1;
+            if attempts == 1 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(attempts))
+        });
+        assert!(matches!(polled, Poll::Ready(Ok(2))));
+    }
+
+    #[test]
+    fn a_task_is_in_the_list_only_while_it_waits() {
+        let (waiters, counts) = (waiters(), Arc::new(Counts::default()));
+        let waker = Waker::from(Arc::clone(&counts));
+        let mut task = Context::from_waker(&waker);
+        let held = || Arc::strong_count(&counts) - 2;
+        let done = waiters.poll(Direction::Write, &mut task, |_| Poll::Ready(Ok(())));
+        assert!(done.is_ready());
+        assert_eq!(held(), 0);
+        let mut theirs = None;
+        let waits = waiters.poll(Direction::Write, &mut task, |cx| {
+            theirs = Some(cx.waker().clone());
+            Poll::<io::Result<()>>::Pending
+        });
+        assert!(waits.is_pending());
+        assert_eq!(held(), 1);
+        theirs.unwrap().wake();
+        assert_eq!((held(), counts.0.load(Ordering::Relaxed)), (0, 1));
+    }
 }

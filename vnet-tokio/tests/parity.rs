@@ -1,12 +1,14 @@
 //! The same checks on `tokio::net` over the host's loopback and on `vnet_tokio::net` in a vnet: one text, compiled for
 //! each. What a check says must be the same on both, or be listed with the reason.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{
+    AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter, Interest, ReadBuf,
+};
 use tokio::time::timeout;
 use vnet::System;
 use vnet_tokio::Runtime;
@@ -451,6 +453,297 @@ on_both! {
         text(found)
     }
     the_addresses_of_nonsense { text(lookup_host("127.0.0.1").await.is_err()) }
+    a_socket_that_is_bound_has_its_port {
+        let socket = TcpSocket::new_v4()?;
+        let before = socket.local_addr()?.port();
+        socket.bind("127.0.0.1:0".parse().unwrap())?;
+        text((before, socket.local_addr()?.port() > 0))
+    }
+    a_socket_at_an_address_that_is_taken {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        kind(TcpSocket::new_v4()?.bind(listener.local_addr()?))
+    }
+    binding_a_socket_twice {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind("127.0.0.1:0".parse().unwrap())?;
+        kind(socket.bind("127.0.0.1:0".parse().unwrap()))
+    }
+    two_sockets_in_a_group {
+        let (one, two) = (TcpSocket::new_v4()?, TcpSocket::new_v4()?);
+        one.set_reuseport(true)?;
+        two.set_reuseport(true)?;
+        one.bind("127.0.0.1:0".parse().unwrap())?;
+        two.bind(one.local_addr()?)?;
+        let set = (one.reuseport()?, one.reuseaddr()?);
+        let (one, two) = (one.listen(8)?, two.listen(8)?);
+        text((set, one.local_addr()? == two.local_addr()?))
+    }
+    connections_have_the_options_of_their_listener {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_nodelay(true)?;
+        socket.bind("127.0.0.1:0".parse().unwrap())?;
+        let listener = socket.listen(8)?;
+        let _client = TcpStream::connect(listener.local_addr()?).await?;
+        text(listener.accept().await?.0.nodelay()?)
+    }
+    connecting_a_socket_to_nobody {
+        let to = ([127, 0, 0, 1], closed_port().await?).into();
+        kind(TcpSocket::new_v4()?.connect(to).await.map(drop))
+    }
+    a_socket_listens_without_an_address {
+        text(TcpSocket::new_v4()?.listen(8)?.local_addr()?.port() > 0)
+    }
+    a_socket_lingers {
+        let socket = TcpSocket::new_v4()?;
+        let before = socket.linger()?;
+        socket.set_zero_linger()?;
+        text((before, socket.linger()?))
+    }
+    a_socket_has_a_type_of_service {
+        let socket = TcpSocket::new_v4()?;
+        let before = socket.tos_v4()?;
+        socket.set_tos_v4(0x10)?;
+        text((before, socket.tos_v4()?))
+    }
+    a_socket_has_buffers {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(50_000)?;
+        socket.set_send_buffer_size(50_000)?;
+        text((socket.recv_buffer_size()? >= 50_000, socket.send_buffer_size()? >= 50_000))
+    }
+    a_socket_has_no_error { text(TcpSocket::new_v4()?.take_error()?.is_none()) }
+    a_socket_at_no_interface {
+        text(TcpSocket::new_v4()?.bind_device(Some(b"nonesuch")).is_err())
+    }
+    polling_a_listener {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let client = TcpStream::connect(listener.local_addr()?).await?;
+        let (_server, from) = poll_fn(|cx| listener.poll_accept(cx)).await?;
+        text(from == client.local_addr()?)
+    }
+    a_cancelled_accept_loses_no_connection {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let nobody = timeout(Duration::from_millis(2), listener.accept()).await.is_err();
+        let client = TcpStream::connect(listener.local_addr()?).await?;
+        text((nobody, listener.accept().await?.1 == client.local_addr()?))
+    }
+    connections_are_accepted_in_order {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let mut clients = Vec::new();
+        for _ in 0..10 {
+            clients.push(TcpStream::connect(listener.local_addr()?).await?);
+        }
+        let mut in_order = true;
+        for client in &clients {
+            in_order &= listener.accept().await?.1 == client.local_addr()?;
+        }
+        text(in_order)
+    }
+    a_cancelled_read_loses_no_byte {
+        let (mut client, mut server) = joined().await?;
+        let nothing = timeout(Duration::from_millis(2), client.read(&mut [0; 8])).await.is_err();
+        server.write_all(b"all").await?;
+        let mut buf = [0; 3];
+        client.read_exact(&mut buf).await?;
+        text((nothing, buf))
+    }
+    reading_into_a_buffer_that_grows {
+        let (mut client, mut server) = joined().await?;
+        server.write_all(b"data").await?;
+        let mut buf = Vec::with_capacity(16);
+        text((client.read_buf(&mut buf).await?, buf))
+    }
+    reading_past_the_end {
+        let (mut client, mut server) = joined().await?;
+        server.write_all(b"ab").await?;
+        drop(server);
+        kind(client.read_exact(&mut [0; 3]).await)
+    }
+    writing_nothing {
+        let (mut client, _server) = joined().await?;
+        text((client.write(b"").await?, client.flush().await?))
+    }
+    lines_by_a_reader_with_a_buffer {
+        let (client, mut server) = joined().await?;
+        server.write_all(b"one\ntwo\n").await?;
+        drop(server);
+        let mut lines = BufReader::new(client).lines();
+        text((lines.next_line().await?, lines.next_line().await?, lines.next_line().await?))
+    }
+    a_writer_with_a_buffer {
+        let (client, mut server) = joined().await?;
+        let mut client = BufWriter::new(client);
+        client.write_all(b"kept").await?;
+        let before = timeout(Duration::from_millis(2), server.read(&mut [0; 8])).await.is_err();
+        client.flush().await?;
+        text((before, server.read(&mut [0; 8]).await?))
+    }
+    copying_until_the_end {
+        let (mut client, mut server) = joined().await?;
+        let echo = tokio::spawn(async move {
+            let (mut read, mut write) = server.split();
+            tokio::io::copy(&mut read, &mut write).await
+        });
+        client.write_all(&[5; 100]).await?;
+        client.shutdown().await?;
+        let mut back = Vec::new();
+        client.read_to_end(&mut back).await?;
+        text((back.len(), echo.await.unwrap()?))
+    }
+    after_a_reset_there_is_the_end {
+        let (client, mut server) = joined().await?;
+        client.set_zero_linger()?;
+        drop(client);
+        text((kind(server.read(&mut [0; 8]).await), kind(server.read(&mut [0; 8]).await)))
+    }
+    polling_for_bytes_to_look_at {
+        let (client, mut server) = joined().await?;
+        server.write_all(b"data").await?;
+        let mut room = [0; 8];
+        let mut buf = ReadBuf::new(&mut room);
+        let n = poll_fn(|cx| client.poll_peek(cx, &mut buf)).await?;
+        text((n, buf.filled().to_vec()))
+    }
+    trying_to_write_several {
+        let (client, mut server) = joined().await?;
+        client.writable().await?;
+        let n = client.try_write_vectored(&[io::IoSlice::new(b"ab"), io::IoSlice::new(b"cde")])?;
+        let mut buf = [0; 5];
+        server.read_exact(&mut buf).await?;
+        text((n, buf))
+    }
+    an_operation_of_ones_own {
+        let (client, mut server) = joined().await?;
+        server.write_all(b"x").await?;
+        client.readable().await?;
+        let tried = client.try_io(Interest::READABLE, || Ok(3))?;
+        text((tried, client.async_io(Interest::WRITABLE, || Ok(4)).await?))
+    }
+    a_stream_lingers {
+        let (client, _server) = joined().await?;
+        let before = client.linger()?;
+        client.set_zero_linger()?;
+        text((before, client.linger()?))
+    }
+    acknowledging_at_once {
+        let (client, _server) = joined().await?;
+        kind(client.set_quickack(true))
+    }
+    owned_halves_try {
+        let (client, mut server) = joined().await?;
+        let (read, write) = client.into_split();
+        write.writable().await?;
+        let n = write.try_write(b"abc")?;
+        server.write_all(b"de").await?;
+        read.readable().await?;
+        let mut buf = [0; 8];
+        text((n, read.try_read(&mut buf)?, buf, read.peer_addr()? == server.local_addr()?))
+    }
+    owned_halves_look {
+        let (client, mut server) = joined().await?;
+        let (mut read, _write) = client.into_split();
+        server.write_all(b"de").await?;
+        text(read.peek(&mut [0; 8]).await?)
+    }
+    one_socket_to_several {
+        let (a, b) = (UdpSocket::bind("127.0.0.1:0").await?, UdpSocket::bind("127.0.0.1:0").await?);
+        let c = UdpSocket::bind("127.0.0.1:0").await?;
+        a.send_to(b"to b", b.local_addr()?).await?;
+        a.send_to(b"and c", c.local_addr()?).await?;
+        let mut buf = [0; 8];
+        let (n, from) = c.recv_from(&mut buf).await?;
+        text((b.recv_from(&mut [0; 8]).await?.0, n, from == a.local_addr()?))
+    }
+    datagrams_stay_in_order {
+        let (a, b) = pair().await?;
+        let mut got = Vec::new();
+        for n in 0..20 {
+            a.send(&[n]).await?;
+        }
+        for _ in 0..20 {
+            let mut buf = [0; 1];
+            b.recv(&mut buf).await?;
+            got.push(buf[0]);
+        }
+        text(got)
+    }
+    another_peer_instead {
+        let (a, _b) = pair().await?;
+        let c = UdpSocket::bind("127.0.0.1:0").await?;
+        a.connect(c.local_addr()?).await?;
+        a.send(b"new").await?;
+        text((c.recv(&mut [0; 8]).await?, a.peer_addr()? == c.local_addr()?))
+    }
+    polling_for_a_datagram {
+        let (a, b) = pair().await?;
+        a.send(b"data").await?;
+        let mut room = [0; 8];
+        let mut buf = ReadBuf::new(&mut room);
+        let from = poll_fn(|cx| b.poll_recv_from(cx, &mut buf)).await?;
+        text((buf.filled().to_vec(), from == a.local_addr()?))
+    }
+    polling_to_send {
+        let (a, b) = pair().await?;
+        let to = b.local_addr()?;
+        let n = poll_fn(|cx| a.poll_send(cx, b"one")).await?;
+        let m = poll_fn(|cx| a.poll_send_to(cx, b"four", to)).await;
+        text((n, m.is_ok(), b.recv(&mut [0; 8]).await?))
+    }
+    trying_for_a_datagram_and_its_sender {
+        let (a, b) = pair().await?;
+        a.send(b"data").await?;
+        b.readable().await?;
+        let seen = b.try_peek_from(&mut [0; 8])?;
+        let got = b.try_recv_from(&mut [0; 8])?;
+        text((seen == got, got.0, kind(b.try_recv_from(&mut [0; 8]))))
+    }
+    trying_to_send {
+        let (a, b) = pair().await?;
+        a.writable().await?;
+        let n = a.try_send(b"abc")?;
+        text((n, b.recv(&mut [0; 8]).await?))
+    }
+    a_cancelled_receive_loses_no_datagram {
+        let (a, b) = pair().await?;
+        let nothing = timeout(Duration::from_millis(2), b.recv(&mut [0; 8])).await.is_err();
+        a.send(b"here").await?;
+        text((nothing, b.recv(&mut [0; 8]).await?))
+    }
+    a_datagram_into_nothing {
+        let (a, b) = pair().await?;
+        a.send(b"gone").await?;
+        a.send(b"ok").await?;
+        text((b.recv(&mut []).await?, b.recv(&mut [0; 8]).await?))
+    }
+    a_datagram_to_port_zero {
+        let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        text(socket.send_to(b"x", "127.0.0.1:0").await.is_err())
+    }
+    a_datagram_socket_has_a_type_of_service {
+        let (a, _b) = pair().await?;
+        a.set_tos_v4(0x20)?;
+        text(a.tos_v4()?)
+    }
+    a_datagram_socket_of_tokios_and_back {
+        let (a, b) = pair().await?;
+        let a = UdpSocket::from_std(a.into_std()?)?;
+        a.send(b"back").await?;
+        text(b.recv(&mut [0; 8]).await?)
+    }
+    a_datagram_socket_on_the_first_that_works {
+        let addrs = ["192.0.2.77:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap()];
+        text(UdpSocket::bind(&addrs[..]).await?.local_addr()?.ip())
+    }
+    datagrams_of_ipv6 {
+        let (a, b) = (UdpSocket::bind("[::1]:0").await?, UdpSocket::bind("[::1]:0").await?);
+        a.send_to(b"six", b.local_addr()?).await?;
+        let (n, from) = b.recv_from(&mut [0; 8]).await?;
+        text((n, from == a.local_addr()?))
+    }
+    the_addresses_of_a_pair {
+        let found: Vec<_> = lookup_host(("127.0.0.1", 80)).await?.collect();
+        text(found)
+    }
     ipv6_there_and_back {
         let listener = TcpListener::bind("[::1]:0").await?;
         let mut client = TcpStream::connect(listener.local_addr()?).await?;
@@ -494,5 +787,5 @@ fn the_same_is_said_of_both() {
             .collect();
         assert!(differ.is_empty(), "tokio's, and ours: {differ:#?}");
     }
-    assert!(theirs.len() >= 60, "{}", theirs.len());
+    assert!(theirs.len() >= 100, "{}", theirs.len());
 }

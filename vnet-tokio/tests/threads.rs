@@ -137,13 +137,24 @@ async fn one_that_is_dropped_does_not_take_the_wake_of_others() {
     let (_system, a, b) = network();
     let (mut client, server) = connection(&a, &b).await;
     let server = Arc::new(server);
+    let waits = Arc::new(Counts::default());
     let waiting: Vec<_> = (0..8)
         .map(|_| {
-            let server = Arc::clone(&server);
-            tokio::spawn(async move { server.readable().await })
+            let (server, waits) = (Arc::clone(&server), Arc::clone(&waits));
+            tokio::spawn(async move {
+                let mut readable = pin!(server.readable());
+                poll_fn(|cx| {
+                    let polled = readable.as_mut().poll(cx);
+                    waits.0.fetch_add(1, Ordering::Relaxed);
+                    polled
+                })
+                .await
+            })
         })
         .collect();
-    tokio::task::yield_now().await;
+    while waits.0.load(Ordering::Relaxed) < 8 {
+        tokio::task::yield_now().await;
+    }
     for (at, one) in waiting.iter().enumerate() {
         if at % 2 == 0 {
             one.abort();
@@ -166,6 +177,7 @@ async fn a_vnet_that_is_destroyed_ends_every_wait() {
     let accepting = tokio::spawn(async move { listener.accept().await.map(drop) });
     let reading = tokio::spawn(async move { server.readable().await });
     tokio::task::yield_now().await;
+    let gone = vnet::Vnet::clone(&b);
     let destroyed = tokio::task::spawn_blocking(move || b.destroy());
     assert!(destroyed.await.unwrap().leaked.is_zero());
     let error = accepting.await.unwrap().unwrap_err();
@@ -173,8 +185,31 @@ async fn a_vnet_that_is_destroyed_ends_every_wait() {
     // It may have been told of the reset, or have found that the vnet is gone.
     let _ = reading.await.unwrap();
     drop(client);
-    let error = TcpStream::connect_in(&a, "192.0.2.2:81");
-    drop(error);
+    let error = TcpStream::connect_in(&gone, "192.0.2.1:81").await;
+    assert!(vnet::net::is_gone(&error.unwrap_err()));
+}
+
+/// Copying counts against a task's budget, so a reader has its turn before all is written that there is room for.
+#[tokio::test]
+async fn a_task_that_writes_much_lets_others_run() {
+    const WRITES: usize = 16;
+    let (_system, a, b) = network();
+    let (mut client, _server) = connection(&a, &b).await;
+    let written = Arc::new(Counts::default());
+    let theirs = Arc::clone(&written);
+    let writer = tokio::spawn(async move {
+        let chunk = vec![7; 64 << 10];
+        for _ in 0..WRITES {
+            // There is room for all of it.
+            client.write_all(&chunk).await.unwrap();
+            theirs.0.fetch_add(1, Ordering::Relaxed);
+        }
+        client
+    });
+    let seen = tokio::spawn(async move { written.0.load(Ordering::Relaxed) });
+    let seen = seen.await.unwrap();
+    assert!((1..WRITES).contains(&seen), "{seen}");
+    writer.await.unwrap();
 }
 
 #[tokio::test]
@@ -259,12 +294,10 @@ async fn a_socket_is_bound_before_it_connects() {
         let _a = a.enter();
         TcpSocket::new_v4().unwrap()
     };
-    other.bind("192.0.2.9:0".parse().unwrap()).unwrap();
-    let error = other
-        .connect("192.0.2.2:80".parse().unwrap())
-        .await
-        .unwrap_err();
+    let error = other.bind("192.0.2.9:0".parse().unwrap()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+    other.bind("192.0.2.1:0".parse().unwrap()).unwrap();
+    assert_ne!(other.local_addr().unwrap().port(), 0, "it is taken at once");
 }
 
 #[tokio::test]

@@ -5,7 +5,10 @@ mod common;
 
 use std::convert::Infallible;
 use std::io;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
@@ -179,7 +182,43 @@ fn axum_twice_is_the_same_run() {
     assert_ne!(first, axum_over_a_lossy_link(8).unwrap());
 }
 
-/// This test, run by others in processes of their own, says its fingerprint.
+/// Keeps every processor busy until it is dropped.
+struct Load {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    fn new() -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let busy = || {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })
+        };
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Load {
+            threads: (0..processors).map(|_| busy()).collect(),
+            stop,
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// This test, run by others in processes of their own, says its fingerprint. Of `VNET_ASYNC_RUNS` processes (4 if it
+/// is not set), one half has the machine for itself as far as this test goes, one after the other; those of the other
+/// half run at once, beside as many busy loops as there are processors.
 #[test]
 fn axum_in_processes_is_the_same_run() {
     const ASKED: &str = "VNET_TOKIO_TEST_SAYS_FINGERPRINT";
@@ -188,28 +227,29 @@ fn axum_in_processes_is_the_same_run() {
         println!("fingerprint {mine}");
         return;
     }
+    let runs: u32 = std::env::var("VNET_ASYNC_RUNS").map_or(4, |runs| runs.parse().unwrap());
     let this = std::env::current_exe().unwrap();
-    let children: Vec<_> = (0..4)
-        .map(|_| {
-            let mut child = Command::new(&this);
-            child.args([
-                "axum_in_processes_is_the_same_run",
-                "--exact",
-                "--nocapture",
-            ]);
-            // All at once: they are load for each other.
-            let piped = std::process::Stdio::piped();
-            child.env(ASKED, "1").stdout(piped).spawn().unwrap()
-        })
-        .collect();
-    for child in children {
+    let begin = || {
+        let mut child = Command::new(&this);
+        let name = "axum_in_processes_is_the_same_run";
+        child.args([name, "--exact", "--nocapture"]);
+        let piped = Stdio::piped();
+        child.env(ASKED, "1").stdout(piped).spawn().unwrap()
+    };
+    let end = |child: Child| {
         let out = child.wait_with_output().unwrap();
         let said = String::from_utf8(out.stdout).unwrap();
         let theirs = said
             .split_once("fingerprint ")
             .and_then(|(_, rest)| rest.split_whitespace().next());
         assert_eq!(theirs, Some(mine.as_str()), "{said}");
+    };
+    for _ in 0..runs / 2 {
+        end(begin());
     }
+    let _load = Load::new();
+    let children: Vec<_> = (runs / 2..runs).map(|_| begin()).collect();
+    children.into_iter().for_each(end);
 }
 
 #[test]

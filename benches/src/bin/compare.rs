@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release -p vnet-benches --bin compare -- all
 //! cargo run --release -p vnet-benches --bin compare -- tcp-rr udp-rr --json
+//! cargo run --release -p vnet-benches --bin compare -- async
 //! cargo run --release -p vnet-benches --bin compare -- vlan
 //! cargo run --release -p vnet-benches --bin compare -- ipv6 fib
 //! cargo run --release -p vnet-benches --bin compare -- tap
@@ -13,17 +14,21 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use vnet_benches::asynchronous::idle;
 use vnet_benches::case::{Case, Options, every, find};
 use vnet_benches::compare::{Contest, run_alone};
 use vnet_benches::paths;
 use vnet_benches::report::{Line, table};
 
+/// What has no peer.
+const IDLE: &str = "async-idle";
+
 /// Measures vnet against other stacks: alternating runs, medians, ratios (above 1: vnet is ahead).
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The cases to run; `all`; `vlan` for what VLANs and bridges cost; `ipv6` for IPv6 beside IPv4; `fib`
-    /// for lookups in large tables of routes; `tap` for those that need the
+    /// The cases to run; `all`; `async` for streams of vnet-tokio, and idle ones (`async-idle`); `vlan` for what VLANs and
+    /// bridges cost; `ipv6` for IPv6 beside IPv4; `fib` for lookups in large tables of routes; `tap` for those that need the
     /// right to make TAPs; `loss`, alone, for long and lossy paths in virtual time, a seed for each run; or `list`.
     #[arg(required = true, value_name = "CASE")]
     cases: Vec<String>,
@@ -36,6 +41,9 @@ struct Arguments {
     /// Bytes that one bulk measurement moves, instead of --seconds; 64M and 2G are understood.
     #[arg(long, value_parser = bytes)]
     bytes: Option<u64>,
+    /// Connections of `async-idle`.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connections: u32,
     /// Measure one side alone and print its median: for a profiler.
     #[arg(long)]
     only: Option<Only>,
@@ -56,6 +64,7 @@ fn main() -> ExitCode {
         for case in every() {
             println!("{:<20} {}", case.name, case.about);
         }
+        println!("{IDLE:<20} idle connections of vnet-tokio: their memory, and what runs for them");
         return ExitCode::SUCCESS;
     }
     if arguments.cases == ["loss"] {
@@ -70,6 +79,8 @@ fn main() -> ExitCode {
             }
         };
     }
+    let is_idle = |name: &String| name == "async" || name == IDLE;
+    let with_idle = arguments.cases.iter().any(is_idle) && arguments.only.is_none();
     let cases = match select(&arguments.cases) {
         Ok(cases) => cases,
         Err(unknown) => {
@@ -86,6 +97,8 @@ fn main() -> ExitCode {
     }
     let mut lines = Vec::new();
     let mut failed = 0;
+    // First, in a process that holds nothing else.
+    let idle = with_idle.then(|| idle::measure(arguments.connections as usize, options.time));
     for case in cases {
         let outcome =
             (case.prepare)(&options).and_then(|contest| contest.run(arguments.runs.into()));
@@ -103,8 +116,17 @@ fn main() -> ExitCode {
             }
         }
     }
-    if !arguments.json {
+    if !arguments.json && !lines.is_empty() {
         println!("{}", table(&lines));
+    }
+    match idle {
+        Some(Ok(figures)) if arguments.json => println!("{}", figures.json()),
+        Some(Ok(figures)) => println!("{}", figures.table()),
+        Some(Err(e)) => {
+            eprintln!("compare: {IDLE}: {e}");
+            failed += 1;
+        }
+        None => {}
     }
     if failed == 0 {
         ExitCode::SUCCESS
@@ -140,7 +162,7 @@ fn select(names: &[String]) -> Result<Vec<Case>, &str> {
     let mut cases = Vec::new();
     for name in names {
         let found = find(name);
-        if found.is_empty() {
+        if found.is_empty() && name != IDLE {
             return Err(name);
         }
         cases.extend(found);

@@ -13,13 +13,13 @@ use cap::Cap;
 use clap::Parser;
 use vnet::{SocketKind, System};
 use vnet_benches::compare::SideError;
-use vnet_benches::instances::{Crowd, Lifetime, Population, lifetime, namespaces, unshare};
+use vnet_benches::instances::{
+    Crowd, Lifetime, Population, lifetime, namespaces, resident, unshare,
+};
 
 #[global_allocator]
 static ALLOCATOR: Cap<Malloc> = Cap::new(Malloc, usize::MAX);
 
-/// Bytes of a page, which `/proc/self/statm` counts in.
-const PAGE: u64 = 4096;
 /// Namespaces that are made to be compared with.
 const NAMESPACES: usize = 20;
 
@@ -53,7 +53,7 @@ fn measure(arguments: &Arguments) -> Result<(), SideError> {
     let few = lifetime(&System::manual(1))?;
     print("alone", few);
 
-    let (resident, live) = (resident(), allocated());
+    let (before, live) = (resident(), allocated());
     let started = Instant::now();
     let population = Population::new(count)?;
     let took = started.elapsed();
@@ -61,7 +61,7 @@ fn measure(arguments: &Arguments) -> Result<(), SideError> {
     println!(
         "{count} idle instances (lo0, one address more): {} B resident, {} B allocated each \
          (aim: 8192), made in {took:.2?}",
-        each(self::resident(), resident),
+        each(resident(), before),
         each(allocated(), live),
     );
     let many = lifetime(&population.system)?;
@@ -114,13 +114,6 @@ fn print(where_: &str, lifetime: Lifetime) {
         "create {:.2} us, destroy {:.2} us {where_} (aim: 10 each)",
         lifetime.create_micros, lifetime.destroy_micros
     );
-}
-
-/// Bytes of memory that the process has resident; zero where the system does not tell.
-fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split_whitespace().nth(1).and_then(|n| n.parse().ok());
-    pages.unwrap_or(0) * PAGE
 }
 
 /// Bytes that are allocated and not freed.

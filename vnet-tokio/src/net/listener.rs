@@ -10,7 +10,7 @@ use vnet::net::Interest as Direction;
 
 use super::stream::TcpStream;
 use super::{ToSocketAddrs, current, resolved};
-use crate::waiters::{Try, Waiters, polled};
+use crate::waiters::Waiters;
 
 /// A listening TCP socket, as [`tokio::net::TcpListener`], of a vnet.
 pub struct TcpListener {
@@ -67,9 +67,7 @@ impl TcpListener {
     /// # Errors
     /// The vnet is gone.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let accepted = self
-            .waiters
-            .wait(Direction::Read, |how| self.try_accept(how));
+        let accepted = self.waiters.wait(Direction::Read, |cx| self.try_accept(cx));
         accepted.await
     }
 
@@ -79,14 +77,11 @@ impl TcpListener {
     /// The vnet is gone.
     pub fn poll_accept(&self, task: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         self.waiters
-            .poll(Direction::Read, task, |how| self.try_accept(how))
+            .poll(Direction::Read, task, |cx| self.try_accept(cx))
     }
 
-    fn try_accept(&self, how: Try<'_, '_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        let accepted = match how {
-            Try::Now => polled(self.io.accept()),
-            Try::Polled(cx) => self.io.poll_accept(cx),
-        };
+    fn try_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        let accepted = self.io.poll_accept(cx);
         accepted.map_ok(|(stream, peer)| (TcpStream::of(stream), peer))
     }
 

@@ -9,9 +9,11 @@
 //! | `listener` | [`TcpListener`] |
 //! | `socket` | [`TcpSocket`]: options before connecting or listening |
 //! | [`tcp`] | the halves of a stream |
+//! | `options` | options of packets |
 //! | `udp` | [`UdpSocket`] |
 
 mod listener;
+mod options;
 mod socket;
 mod stream;
 pub mod tcp;
@@ -139,11 +141,8 @@ macro_rules! readiness_methods {
                 task: &mut std::task::Context<'_>,
                 direction: vnet::net::Interest,
             ) -> std::task::Poll<std::io::Result<()>> {
-                self.waiters.poll(direction, task, |how| match how {
-                    $crate::waiters::Try::Now => std::task::Poll::Pending,
-                    $crate::waiters::Try::Polled(cx) => {
-                        self.io.poll_ready(cx, direction).map_ok(drop)
-                    }
+                self.waiters.poll(direction, task, |cx| {
+                    self.io.poll_ready(cx, direction).map_ok(drop)
                 })
             }
 

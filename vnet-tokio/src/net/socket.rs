@@ -1,20 +1,18 @@
 //! [`TcpSocket`].
 
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use vnet::Vnet;
-use vnet::net::{BindOptions, Reuse};
+use vnet::net::{Domain, Protocol, Socket, Type};
 
-use super::current;
 use super::listener::TcpListener;
+use super::options::packet_options;
 use super::stream::TcpStream;
 
-/// A TCP socket that neither listens nor is connected, as [`tokio::net::TcpSocket`], of a vnet.
-///
-/// The address it is bound to is taken when it listens or connects; that it is taken already is an error only then.
+/// A TCP socket that neither listens nor is connected, as [`tokio::net::TcpSocket`], of a vnet: a
+/// [`vnet::net::Socket`]. Connections that a listener accepts have the options that were set here.
 ///
 /// ```
 /// use vnet::System;
@@ -32,18 +30,12 @@ use super::stream::TcpStream;
 /// ```
 #[derive(Debug)]
 pub struct TcpSocket {
-    vnet: Vnet,
-    settings: Mutex<Settings>,
+    socket: Socket,
+    reuse_address: AtomicBool,
+    reuse_port: AtomicBool,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Settings {
-    local: SocketAddr,
-    reuse: Reuse,
-    nodelay: bool,
-    keepalive: bool,
-    linger: Option<Duration>,
-}
+packet_options!(TcpSocket, this => this.socket);
 
 impl TcpSocket {
     /// An IPv4 socket of the current vnet.
@@ -51,7 +43,7 @@ impl TcpSocket {
     /// # Errors
     /// [`io::ErrorKind::NetworkDown`] when no vnet is current.
     pub fn new_v4() -> io::Result<TcpSocket> {
-        TcpSocket::new(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
+        TcpSocket::new(Domain::IPV4)
     }
 
     /// An IPv6 socket of the current vnet.
@@ -59,117 +51,185 @@ impl TcpSocket {
     /// # Errors
     /// [`io::ErrorKind::NetworkDown`] when no vnet is current.
     pub fn new_v6() -> io::Result<TcpSocket> {
-        TcpSocket::new(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)))
+        TcpSocket::new(Domain::IPV6)
     }
 
-    fn new(local: SocketAddr) -> io::Result<TcpSocket> {
-        let settings = Settings {
-            local,
-            reuse: Reuse::Exclusive,
-            nodelay: false,
-            keepalive: false,
-            linger: None,
-        };
-        Ok(TcpSocket {
-            vnet: current()?,
-            settings: Mutex::new(settings),
-        })
+    fn new(domain: Domain) -> io::Result<TcpSocket> {
+        Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map(TcpSocket::of)
     }
 
-    fn settings(&self) -> MutexGuard<'_, Settings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sets the address from which it connects, or on which it listens.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for an address of the other family.
-    pub fn bind(&self, addr: SocketAddr) -> io::Result<()> {
-        let mut settings = self.settings();
-        if settings.local.is_ipv4() != addr.is_ipv4() {
-            return Err(io::ErrorKind::InvalidInput.into());
+    fn of(socket: Socket) -> TcpSocket {
+        TcpSocket {
+            socket,
+            reuse_address: AtomicBool::new(false),
+            reuse_port: AtomicBool::new(false),
         }
-        settings.local = addr;
-        Ok(())
     }
 
-    /// The address set by [`TcpSocket::bind`].
+    /// Takes over a socket of [`vnet::net`].
+    pub fn from_std_stream(stream: vnet::net::TcpStream) -> TcpSocket {
+        TcpSocket::of(Socket::from(stream))
+    }
+
+    /// Binds the socket to an address; port 0 asks for a free one.
     ///
     /// # Errors
-    /// None; the signature is tokio's.
+    /// As [`Socket::bind`].
+    pub fn bind(&self, addr: SocketAddr) -> io::Result<()> {
+        self.socket.bind(&addr)
+    }
+
+    /// The address it is bound to.
+    ///
+    /// # Errors
+    /// The vnet is gone.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.settings().local)
+        self.socket.local_addr()
+    }
+
+    /// Takes the pending error (`SO_ERROR`).
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.socket.take_error()
     }
 
     /// Connects to `addr`.
     ///
     /// # Errors
-    /// As [`vnet::net::TcpStream::connect`]; [`io::ErrorKind::AddrInUse`] and
-    /// [`io::ErrorKind::AddrNotAvailable`] for the address it is bound to.
+    /// As [`vnet::net::TcpStream::connect`].
     pub async fn connect(self, addr: SocketAddr) -> io::Result<TcpStream> {
-        let settings = *self.settings();
-        let started = vnet::net::TcpStream::start_connect_from(
-            &self.vnet,
-            settings.local,
-            settings.reuse,
-            addr,
-        )?;
-        started.set_nodelay(settings.nodelay)?;
-        started.set_keepalive(settings.keepalive)?;
-        started.set_linger(settings.linger)?;
-        TcpStream::connected(started).await
+        self.socket.set_nonblocking(true)?;
+        match self.socket.connect(&addr) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+            _ => TcpStream::connected(self.socket.into()).await,
+        }
     }
 
     /// Listens, with room for `backlog` connections that wait to be accepted.
     ///
     /// # Errors
-    /// As [`vnet::net::TcpListener::bind_with`].
+    /// As [`Socket::listen`].
     pub fn listen(self, backlog: u32) -> io::Result<TcpListener> {
-        let settings = *self.settings();
-        let backlog = usize::try_from(backlog).unwrap_or(usize::MAX);
-        let options = BindOptions {
-            backlog,
-            reuse: settings.reuse,
-            ..BindOptions::default()
-        };
-        let listener = vnet::net::TcpListener::bind_with(&self.vnet, settings.local, &options);
-        TcpListener::of(listener?)
+        self.socket
+            .listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        TcpListener::of(self.socket.into())
+    }
+
+    /// Sets whether the address may be shared with sockets that allow it too (`SO_REUSEADDR`). Before binding only.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when the socket is bound.
+    pub fn set_reuseaddr(&self, reuse: bool) -> io::Result<()> {
+        self.socket.set_reuse_address(reuse)?;
+        self.reuse_address.store(reuse, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What [`TcpSocket::set_reuseaddr`] has set.
+    ///
+    /// # Errors
+    /// None; the signature is tokio's.
+    pub fn reuseaddr(&self) -> io::Result<bool> {
+        Ok(self.reuse_address.load(Ordering::Relaxed))
+    }
+
+    /// Sets whether the socket is one of a group at its address (`SO_REUSEPORT`). Before binding only.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when the socket is bound.
+    pub fn set_reuseport(&self, reuse: bool) -> io::Result<()> {
+        self.socket.set_reuse_port(reuse)?;
+        // Turning it off leaves the address exclusive.
+        self.socket.set_reuse_address(self.reuseaddr()?)?;
+        self.reuse_port.store(reuse, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What [`TcpSocket::set_reuseport`] has set.
+    ///
+    /// # Errors
+    /// None; the signature is tokio's.
+    pub fn reuseport(&self) -> io::Result<bool> {
+        Ok(self.reuse_port.load(Ordering::Relaxed))
+    }
+
+    /// Has closing reset the connection (`SO_LINGER` of zero).
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn set_zero_linger(&self) -> io::Result<()> {
+        self.set_linger(Some(Duration::ZERO))
     }
 }
 
-/// Options that a socket keeps until it connects or listens.
+/// Options that the vnet's socket has as well.
 macro_rules! options {
-    ($($(#[$doc:meta])* $get:ident, $set:ident: $field:ident $kind:ty = $of:expr, $to:expr;)*) => {
+    ($($(#[$doc:meta])* $get:ident, $set:ident: $kind:ty = $got:ident, $theirs:ident;)*) => {
         impl TcpSocket {$(
             $(#[$doc])*
             ///
             /// # Errors
-            /// None; the signature is tokio's.
+            /// The vnet is gone.
             pub fn $set(&self, value: $kind) -> io::Result<()> {
-                self.settings().$field = $to(value);
-                Ok(())
+                self.socket.$theirs(value)
             }
 
-            #[doc = concat!("What [`TcpSocket::", stringify!($set), "`] has set.")]
+            #[doc = concat!("What [`TcpSocket::", stringify!($set), "`] has set, or the default.")]
             ///
             /// # Errors
-            /// None; the signature is tokio's.
+            /// The vnet is gone.
             pub fn $get(&self) -> io::Result<$kind> {
-                Ok($of(self.settings().$field))
+                self.socket.$got()
             }
         )*}
     };
 }
 options! {
-    /// Sets whether addresses of connections in TIME-WAIT can be bound (`SO_REUSEADDR`).
-    reuseaddr, set_reuseaddr: reuse bool = |reuse| reuse == Reuse::Shared, |shared| match shared {
-        true => Reuse::Shared,
-        false => Reuse::Exclusive,
-    };
-    /// Sets whether small segments are sent at once (`TCP_NODELAY`); for connecting.
-    nodelay, set_nodelay: nodelay bool = std::convert::identity, std::convert::identity;
-    /// Sets whether an idle connection is probed (`SO_KEEPALIVE`); for connecting.
-    keepalive, set_keepalive: keepalive bool = std::convert::identity, std::convert::identity;
-    /// Sets how long written data is still delivered after closing; for connecting.
-    linger, set_linger: linger Option<Duration> = std::convert::identity, std::convert::identity;
+    /// Sets whether small segments are sent at once (`TCP_NODELAY`).
+    nodelay, set_nodelay: bool = tcp_nodelay, set_tcp_nodelay;
+    /// Sets whether an idle connection is probed (`SO_KEEPALIVE`).
+    keepalive, set_keepalive: bool = keepalive, set_keepalive;
+    /// Sets how long written data is still delivered after closing (`SO_LINGER`).
+    linger, set_linger: Option<Duration> = linger, set_linger;
+}
+
+/// The sizes of buffers, in bytes.
+impl TcpSocket {
+    /// Sets the size of the send buffer (`SO_SNDBUF`).
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn set_send_buffer_size(&self, size: u32) -> io::Result<()> {
+        self.socket.set_send_buffer_size(size as usize)
+    }
+
+    /// The size of the send buffer.
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn send_buffer_size(&self) -> io::Result<u32> {
+        self.socket.send_buffer_size().map(as_u32)
+    }
+
+    /// Sets the size of the receive buffer (`SO_RCVBUF`).
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn set_recv_buffer_size(&self, size: u32) -> io::Result<()> {
+        self.socket.set_recv_buffer_size(size as usize)
+    }
+
+    /// The size of the receive buffer.
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn recv_buffer_size(&self) -> io::Result<u32> {
+        self.socket.recv_buffer_size().map(as_u32)
+    }
+}
+
+fn as_u32(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
 }

@@ -10,11 +10,11 @@ use std::time::Duration;
 use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use vnet::Vnet;
-use vnet::net::Interest as Direction;
+use vnet::net::{Interest as Direction, Socket};
 
 use super::tcp::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf, owned};
 use super::{ToSocketAddrs, current, into_buf, no_address, readiness_methods, resolved};
-use crate::waiters::{Try, Waiters, polled};
+use crate::waiters::{Waiters, copied, once_ready};
 
 /// Buffers of a vectored write that hold up to so much together are joined: the stack would copy them anyway, and
 /// small segments cost more than the copy.
@@ -102,10 +102,7 @@ impl TcpStream {
     /// Waits for the outcome of an attempt to connect.
     pub(super) async fn connected(started: vnet::net::TcpStream) -> io::Result<TcpStream> {
         let stream = TcpStream::of(started);
-        let attempt = |how: Try<'_, '_>| match how {
-            Try::Now => Poll::Pending,
-            Try::Polled(cx) => stream.io.poll_connect(cx),
-        };
+        let attempt = |cx: &mut Context<'_>| stream.io.poll_connect(cx);
         stream.waiters.wait(Direction::Write, attempt).await?;
         Ok(stream)
     }
@@ -191,7 +188,7 @@ impl TcpStream {
     /// # Errors
     /// The connection has failed.
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let attempt = |how: Try<'_, '_>| self.try_peek(how, buf);
+        let attempt = |cx: &mut Context<'_>| self.try_peek(cx, buf);
         self.waiters.wait(Direction::Read, attempt).await
     }
 
@@ -205,7 +202,7 @@ impl TcpStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<usize>> {
         let room = buf.initialize_unfilled();
-        let attempt = |how: Try<'_, '_>| self.try_peek(how, room);
+        let attempt = |cx: &mut Context<'_>| self.try_peek(cx, room);
         let peeked = self.waiters.poll(Direction::Read, task, attempt);
         peeked.map_ok(|n| {
             buf.advance(n);
@@ -213,10 +210,11 @@ impl TcpStream {
         })
     }
 
-    fn try_peek(&self, how: Try<'_, '_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        how.once_ready(
-            |cx| self.io.poll_ready(cx, Direction::Read),
+    fn try_peek(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        once_ready(
+            cx,
             || self.io.peek(buf),
+            |cx| self.io.poll_ready(cx, Direction::Read),
         )
     }
 
@@ -225,12 +223,14 @@ impl TcpStream {
         task: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let room = buf.initialize_unfilled();
-        let read = self.waiters.poll(Direction::Read, task, |how| match how {
-            Try::Now => polled(self.try_read(room)),
-            Try::Polled(cx) => self.io.poll_read(cx, room),
-        });
-        read.map_ok(|n| buf.advance(n))
+        let room = buf.remaining();
+        let attempt = |cx: &mut Context<'_>| self.io.poll_recv_bytes(cx, room);
+        let read = self.waiters.poll(Direction::Read, task, attempt);
+        read.map_ok(|taken| {
+            // Nothing is written to the buffer before, as that would cost as much as the copy.
+            taken.slices().iter().for_each(|slice| buf.put_slice(slice));
+            copied(task, taken.len());
+        })
     }
 
     pub(super) fn poll_write_shared(
@@ -238,9 +238,11 @@ impl TcpStream {
         task: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.waiters.poll(Direction::Write, task, |how| match how {
-            Try::Now => polled(self.try_write(data)),
-            Try::Polled(cx) => self.io.poll_write(cx, data),
+        let attempt = |cx: &mut Context<'_>| self.io.poll_write(cx, data);
+        let written = self.waiters.poll(Direction::Write, task, attempt);
+        written.map_ok(|n| {
+            copied(task, n);
+            n
         })
     }
 
@@ -249,11 +251,16 @@ impl TcpStream {
         task: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.waiters.poll(Direction::Write, task, |how| {
-            how.once_ready(
-                |cx| self.io.poll_ready(cx, Direction::Write),
+        let written = self.waiters.poll(Direction::Write, task, |cx| {
+            once_ready(
+                cx,
                 || self.try_write_vectored(bufs),
+                |cx| self.io.poll_ready(cx, Direction::Write),
             )
+        });
+        written.map_ok(|n| {
+            copied(task, n);
+            n
         })
     }
 
@@ -289,6 +296,22 @@ impl TcpStream {
     /// The vnet is gone.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         self.io.set_nodelay(nodelay)
+    }
+
+    /// Whether each segment is acknowledged at once (`TCP_QUICKACK`).
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn quickack(&self) -> io::Result<bool> {
+        Socket::from(self.io.try_clone()?).tcp_quickack()
+    }
+
+    /// Sets whether each segment is acknowledged at once (`TCP_QUICKACK`).
+    ///
+    /// # Errors
+    /// The vnet is gone.
+    pub fn set_quickack(&self, quickack: bool) -> io::Result<()> {
+        Socket::from(self.io.try_clone()?).set_tcp_quickack(quickack)
     }
 
     /// How long written data is still delivered after closing; see [`vnet::net::TcpStream::set_linger`].

@@ -9,10 +9,11 @@ use std::task::{Context, Poll};
 use bytes::BufMut;
 use tokio::io::ReadBuf;
 use vnet::Vnet;
-use vnet::net::Interest as Direction;
+use vnet::net::{Interest as Direction, Socket};
 
+use super::options::packet_options;
 use super::{ToSocketAddrs, current, into_buf, no_address, readiness_methods, resolved};
-use crate::waiters::{Try, Waiters, polled};
+use crate::waiters::{Waiters, once_ready};
 
 /// The largest datagram.
 const DATAGRAM: usize = 65_535;
@@ -24,6 +25,7 @@ pub struct UdpSocket {
 }
 
 readiness_methods!(UdpSocket, poll_recv_ready, poll_send_ready);
+packet_options!(UdpSocket, this => Socket::from(this.io.try_clone()?));
 
 impl UdpSocket {
     /// Creates a socket in the current vnet, bound to the first address that can be bound.
@@ -150,7 +152,7 @@ impl UdpSocket {
     /// # Errors
     /// As [`vnet::net::UdpSocket::recv_from`].
     pub async fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let attempt = |how: Try<'_, '_>| self.receive(how, buf);
+        let attempt = |cx: &mut Context<'_>| self.io.poll_recv_from(cx, buf);
         self.waiters.wait(Direction::Read, attempt).await
     }
 
@@ -186,7 +188,7 @@ impl UdpSocket {
     /// # Errors
     /// As [`vnet::net::UdpSocket::recv_from`].
     pub async fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let attempt = |how: Try<'_, '_>| self.look(how, buf);
+        let attempt = |cx: &mut Context<'_>| self.look(cx, buf);
         self.waiters.wait(Direction::Read, attempt).await
     }
 
@@ -288,7 +290,7 @@ impl UdpSocket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<SocketAddr>> {
         let room = buf.initialize_unfilled();
-        let attempt = |how: Try<'_, '_>| self.receive(how, room);
+        let attempt = |cx: &mut Context<'_>| self.io.poll_recv_from(cx, room);
         let received = self.waiters.poll(Direction::Read, task, attempt);
         received.map_ok(|(n, from)| {
             buf.advance(n);
@@ -306,7 +308,7 @@ impl UdpSocket {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<SocketAddr>> {
         let room = buf.initialize_unfilled();
-        let attempt = |how: Try<'_, '_>| self.look(how, room);
+        let attempt = |cx: &mut Context<'_>| self.look(cx, room);
         let seen = self.waiters.poll(Direction::Read, task, attempt);
         seen.map_ok(|(n, from)| {
             buf.advance(n);
@@ -314,17 +316,11 @@ impl UdpSocket {
         })
     }
 
-    fn receive(&self, how: Try<'_, '_>, buf: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
-        match how {
-            Try::Now => polled(self.io.recv_from(buf)),
-            Try::Polled(cx) => self.io.poll_recv_from(cx, buf),
-        }
-    }
-
-    fn look(&self, how: Try<'_, '_>, buf: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
-        how.once_ready(
-            |cx| self.io.poll_ready(cx, Direction::Read),
+    fn look(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
+        once_ready(
+            cx,
             || self.io.peek_from(buf),
+            |cx| self.io.poll_ready(cx, Direction::Read),
         )
     }
 

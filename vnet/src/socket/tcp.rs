@@ -357,6 +357,14 @@ impl TcpStream {
         poll(self.read_copy(Wait::polled(task), ReadMode::Consume, buf))
     }
 
+    /// As [`TcpStream::recv_bytes`], for futures.
+    ///
+    /// # Errors
+    /// As for reading.
+    pub fn poll_recv_bytes(&self, task: &mut Context<'_>, max: usize) -> Poll<io::Result<Payload>> {
+        poll(self.receive(Wait::polled(task), max, ReadMode::Consume))
+    }
+
     /// Writes as soon as there is room, for futures.
     ///
     /// # Errors

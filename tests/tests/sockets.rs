@@ -274,7 +274,10 @@ fn a_socket_bound_to_an_interface_is_reached_and_sends_by_it_alone() {
     // Datagrams: one socket for each interface, at one address.
     let [first, second] = [b"eth0", b"eth1"].map(|name| {
         let socket = Socket::new_in(&b, Domain::IPV4, Type::DGRAM, None).unwrap();
+        // The one does not take back the other.
+        socket.set_reuse_port(true).unwrap();
         socket.set_reuse_address(true).unwrap();
+        socket.set_reuse_port(false).unwrap();
         socket.bind_device(Some(name)).unwrap();
         socket.set_nonblocking(true).unwrap();
         socket.bind(&at("0.0.0.0:67")).unwrap();

@@ -76,9 +76,22 @@ struct Plan {
     kind: Type,
     options: Options,
     bind: BindOptions,
+    /// `SO_REUSEADDR` and `SO_REUSEPORT`, of which `bind` has what follows.
+    reuse: [bool; 2],
     nonblocking: bool,
     broadcast: bool,
     timeouts: [Option<Duration>; 2],
+}
+
+impl Plan {
+    fn set_reuse(&mut self, reuse: [bool; 2]) {
+        self.reuse = reuse;
+        self.bind.reuse = match reuse {
+            [_, true] => Reuse::Balanced,
+            [true, false] => Reuse::Shared,
+            [false, false] => Reuse::Exclusive,
+        };
+    }
 }
 
 impl Socket {
@@ -116,6 +129,7 @@ impl Socket {
             kind,
             options: options.map_err(SocketError::from)?,
             bind: BindOptions::default(),
+            reuse: [false; 2],
             nonblocking: false,
             broadcast: false,
             timeouts: [None; 2],
@@ -452,13 +466,7 @@ impl Socket {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] when the socket is bound.
     pub fn set_reuse_address(&self, reuse: bool) -> io::Result<()> {
-        self.plan(|plan| {
-            plan.bind.reuse = match (plan.bind.reuse, reuse) {
-                (Reuse::Balanced, _) => Reuse::Balanced,
-                (_, true) => Reuse::Shared,
-                (_, false) => Reuse::Exclusive,
-            }
-        })
+        self.plan(|plan| plan.set_reuse([reuse, plan.reuse[1]]))
     }
 
     /// Sets whether the socket is one of a group at its address (`SO_REUSEPORT`); see [`Reuse::Balanced`]. Before binding
@@ -467,12 +475,7 @@ impl Socket {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] when the socket is bound.
     pub fn set_reuse_port(&self, reuse: bool) -> io::Result<()> {
-        self.plan(|plan| {
-            plan.bind.reuse = match reuse {
-                true => Reuse::Balanced,
-                false => Reuse::Exclusive,
-            }
-        })
+        self.plan(|plan| plan.set_reuse([plan.reuse[0], reuse]))
     }
 
     /// Sets whether a socket of IPv6 is for IPv6 alone (`IPV6_V6ONLY`). Before binding only.

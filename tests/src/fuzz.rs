@@ -1,6 +1,10 @@
 //! What a fuzzer gives its bytes to. Each target takes anything, and panics where a promise is broken: so a fuzzer
 //! (`fuzz/`) and the test that replays what it has found (`tests/corpus.rs`) ask for the same.
 
+mod vhost;
+
+pub use vhost::vhost;
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -9,8 +13,8 @@ use std::time::Duration;
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::record::Record;
 use vnet::{
-    BridgeConfig, BridgeVlans, Forwarding, MemberConfig, MemberVlans, Port, Resource, Snooping,
-    Stp, System, VidSet, VlanConfig, Vnet,
+    BridgeConfig, BridgeVlans, Forwarding, MemberConfig, MemberVlans, OwnedVnet, Port, Resource,
+    Snooping, Stp, System, VidSet, VlanConfig, Vnet,
 };
 use vnet_lab::Topology;
 use vnet_tap::{Framing, Guest, PumpEnd};
@@ -25,12 +29,13 @@ use crate::topology::vnet;
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("bridge", bridge),
     ("guest", guest),
     ("host", host),
     ("record", record),
     ("topology", topology),
+    ("vhost", vhost),
 ];
 
 /// The target of that name.
@@ -259,46 +264,64 @@ pub fn guest(input: &[u8]) {
         0 => Framing::Length32,
         _ => Framing::Length16,
     };
-    let system = System::threads();
-    let lan = vnet(&system, "lan");
-    lan.bridge("br0").expect("free");
-    let attach = |name: &str, framing| {
+    Lan::new().with_a_hostile_guest(framing, |mut says| {
+        // The guest may be given up before it has said everything.
+        let _ = says.write_all(bytes);
+    });
+}
+
+/// A bridge with two guests, who are served whatever a third one does.
+struct Lan {
+    vnet: OwnedVnet,
+}
+
+impl Lan {
+    fn new() -> Lan {
+        let system = System::threads();
+        let vnet = vnet(&system, "lan");
+        vnet.bridge("br0").expect("free");
+        Lan { vnet }
+    }
+
+    fn attach(&self, name: &str, framing: Framing) -> (Guest, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("descriptors");
         let patience = Some(Duration::from_secs(20));
         theirs.set_read_timeout(patience).expect("a time");
         theirs.set_write_timeout(patience).expect("a time");
-        let guest = Guest::attach(&lan, name, ours, framing).expect("free");
-        lan.add_member("br0", name).expect("free");
+        let guest = Guest::attach(&self.vnet, name, ours, framing).expect("free");
+        self.vnet.add_member("br0", name).expect("free");
         (guest, theirs)
-    };
-    let (hostile, mut says) = attach("hostile", framing);
-    let (_neighbour, mut hears) = attach("neighbour", Framing::Length32);
-    let (_other, mut asks) = attach("other", Framing::Length32);
-    // The guest may be given up before it has said everything.
-    let _ = says.write_all(bytes);
-    drop(says);
-    while hostile.is_running() {
-        thread::sleep(Duration::from_millis(1));
     }
-    let report = hostile.detach();
-    assert!(
-        matches!(report.end, Some(PumpEnd::Closed | PumpEnd::Device(_))),
-        "{report}"
-    );
-    let mut frame = vec![0xff; 6];
-    frame.extend([2, 0, 0, 0, 0, 99, 0x88, 0xb5]);
-    frame.extend([99; 46]);
-    let sent = [&60_u32.to_be_bytes()[..], &frame].concat();
-    asks.write_all(&sent).expect("the other guest is there");
-    // Before it comes what the first guest sent.
-    loop {
-        let mut len = [0; 4];
-        hears.read_exact(&mut len).expect("the neighbour is served");
-        let mut heard = vec![0; u32::from_be_bytes(len) as usize];
-        hears.read_exact(&mut heard).expect("a whole frame");
-        if heard == frame {
-            break;
+
+    /// `says` has the guest's end of its socket, and closes it: the guest ends, and nobody else does.
+    fn with_a_hostile_guest(self, framing: Framing, says: impl FnOnce(UnixStream)) {
+        let (hostile, socket) = self.attach("hostile", framing);
+        let (_neighbour, mut hears) = self.attach("neighbour", Framing::Length32);
+        let (_other, mut asks) = self.attach("other", Framing::Length32);
+        says(socket);
+        while hostile.is_running() {
+            thread::sleep(Duration::from_millis(1));
         }
+        let report = hostile.detach();
+        assert!(
+            matches!(report.end, Some(PumpEnd::Closed | PumpEnd::Device(_))),
+            "{report}"
+        );
+        let mut frame = vec![0xff; 6];
+        frame.extend([2, 0, 0, 0, 0, 99, 0x88, 0xb5]);
+        frame.extend([99; 46]);
+        let sent = [&60_u32.to_be_bytes()[..], &frame].concat();
+        asks.write_all(&sent).expect("the other guest is there");
+        // Before it comes what the first guest sent.
+        loop {
+            let mut len = [0; 4];
+            hears.read_exact(&mut len).expect("the neighbour is served");
+            let mut heard = vec![0; u32::from_be_bytes(len) as usize];
+            hears.read_exact(&mut heard).expect("a whole frame");
+            if heard == frame {
+                break;
+            }
+        }
+        assert_clean(&self.vnet.destroy());
     }
-    assert_clean(&lan.destroy());
 }

@@ -87,6 +87,11 @@ fn guests_cost_themselves_only() {
 }
 
 #[test]
+fn guests_by_vhost_user_cost_themselves_only() {
+    replay("vhost");
+}
+
+#[test]
 fn records_are_read_or_refused() {
     replay("record");
 }

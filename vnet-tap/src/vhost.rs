@@ -307,7 +307,8 @@ impl Inward for FromGuest {
     }
 
     fn read(&mut self) -> io::Result<Option<Frame>> {
-        if self.was_idle {
+        // A guest that always has more does not outlive its emulator.
+        if self.was_idle || self.device.has_ended.load(Ordering::Relaxed) {
             self.was_idle = false;
             self.hear()?;
         }

@@ -7,8 +7,11 @@ use std::io::Write as _;
 
 use super::*;
 
-/// Cases of each test: half a second or two.
-const CASES: u32 = 10_000;
+/// Cases of each test: `VNET_GUEST_CASES`, or as many as every run of the tests can have.
+fn cases() -> u32 {
+    let asked = std::env::var("VNET_GUEST_CASES").ok();
+    asked.map_or(50_000, |n| n.parse().expect("a number of cases"))
+}
 
 /// What a model reads of a stream: the frames, and whether it makes no sense behind them.
 fn model(mut bytes: &[u8], prefix: usize) -> (Vec<Vec<u8>>, bool) {
@@ -111,7 +114,7 @@ fn stream_is_read_as_the_model_reads_it(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(CASES))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn any_stream_of_qemus_is_read_as_a_model_reads_it((bytes, cuts) in any_stream(4)) {
@@ -144,7 +147,7 @@ proptest! {
 
 proptest! {
     // Each makes sockets in a directory, which takes its time.
-    #![proptest_config(ProptestConfig::with_cases(CASES / 10))]
+    #![proptest_config(ProptestConfig::with_cases(cases() / 10))]
 
     /// Of whatever comes from whomever, what is heard is what a model of the server hears, and answers
     /// go to whom it hears.

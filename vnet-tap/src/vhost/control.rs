@@ -312,6 +312,8 @@ impl VhostUserBackendReqHandlerMut for Control {
 
     fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
         let next = self.ring(index, |ring| Ok(ring.stop(&self.device.events)))?;
+        // What waits for room there is given up, and not kept for the next driver.
+        self.device.bell.ring();
         Ok(VhostUserVringState::new(index, next.into()))
     }
 

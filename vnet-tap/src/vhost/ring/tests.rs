@@ -312,7 +312,7 @@ fn a_guest_is_told_what_it_wants_to_know() {
 
 /// How many rings of random bytes are looked at. The default is for every run of the tests.
 fn cases() -> u32 {
-    let asked = std::env::var("VNET_VHOST_CASES").ok();
+    let asked = std::env::var("VNET_GUEST_CASES").ok();
     asked.map_or(50_000, |n| n.parse().expect("a number of cases"))
 }
 

@@ -3,12 +3,15 @@
 //!
 //! Needs root; says so otherwise.
 
+mod alone;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use alone::{holdings, in_a_process_of_its_own, is_inside, once_steady};
 use vnet::{OwnedVnet, System, VlanConfig};
 use vnet_tap::{NetNs, Nic, NicConfig, NicError, PumpEnd};
 
@@ -117,6 +120,42 @@ fn a_card_is_taken_with_its_address_and_given_back_as_it_was() {
     assert!(matches!(report.end, Some(PumpEnd::Detached)), "{report}");
     assert!(report.frames_in > 0 && report.frames_out > 0, "{report}");
     assert_eq!(state(&host), before);
+}
+
+#[test]
+fn cards_that_come_and_go_leave_nothing_behind() {
+    in_a_process_of_its_own("cards_come_and_go_inside");
+}
+
+#[test]
+#[ignore = "run by the test before, in a process of its own"]
+fn cards_come_and_go_inside() {
+    if !is_inside() {
+        return;
+    }
+    let Some(host) = host() else { return };
+    let rounds = std::env::var("VNET_GUEST_ROUNDS").ok();
+    let rounds: usize = rounds.map_or(50, |n| n.parse().expect("a number of rounds"));
+    let vnet = System::threads().create("router").unwrap();
+    let before_all = state(&host);
+    let once = || {
+        let inside = (*vnet).clone();
+        drop(
+            host.run(move || Nic::attach(&inside, "eth0", "nic"))
+                .unwrap(),
+        );
+    };
+    (0..4).for_each(|_| once());
+    let before = once_steady(holdings);
+    (0..rounds).for_each(|_| once());
+    let (fds, threads) = once_steady(holdings);
+    assert!(
+        fds <= before.0 + 8 && threads <= before.1 + 8,
+        "{fds} and {threads} of {before:?}"
+    );
+    assert_eq!(state(&host), before_all);
+    let report = vnet.destroy();
+    assert!(report.leaked.is_zero(), "{report}");
 }
 
 #[test]

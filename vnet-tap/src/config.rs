@@ -1,6 +1,7 @@
 //! How a TAP is to be made.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use vnet::{MacAddr, Offload};
 
@@ -39,6 +40,10 @@ pub struct TapConfig {
     /// The network namespace to make it in, as a file: `/run/netns/NAME`, `/proc/PID/ns/net`. `None` is
     /// that of the calling thread. Threads that the system starts meanwhile stay in the caller's.
     pub netns: Option<PathBuf>,
+    /// How long the pump looks for more before it sleeps: a frame that comes meanwhile is not held up by a
+    /// thread that has to wake, and a processor is busy for as long. Initially zero, which is right unless there is a
+    /// processor to spare.
+    pub busy_poll: Duration,
     /// The MAC address of the host's interface; `None` leaves it as it is, or to the kernel.
     pub host_mac: Option<MacAddr>,
     /// The MTU of the host's interface, in bytes of IP; `None` leaves it as it is, initially 1500.
@@ -62,6 +67,7 @@ impl Default for TapConfig {
             offload: Offload::Full,
             queue_bytes: 16 << 20,
             netns: None,
+            busy_poll: Duration::ZERO,
             host_mac: None,
             host_ip_mtu: None,
             host_bridge: None,

@@ -140,6 +140,7 @@ impl Guest {
             halves,
             port,
             config.queue_bytes,
+            Duration::ZERO,
             vnet.system(),
         )
         .map_err(GuestError::Pump)?;

@@ -152,8 +152,15 @@ impl Nic {
             Box::new(inward) as Box<dyn Inward>,
             Box::new(ToCard { card }) as _,
         );
-        let pump = Pump::start("vnet-nic", halves, port, config.queue_bytes, vnet.system())
-            .map_err(NicError::Pump)?;
+        let pump = Pump::start(
+            "vnet-nic",
+            halves,
+            port,
+            config.queue_bytes,
+            Duration::ZERO,
+            vnet.system(),
+        )
+        .map_err(NicError::Pump)?;
         tracing::debug!(
             vnet = vnet.name(),
             ifname,

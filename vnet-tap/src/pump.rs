@@ -30,6 +30,7 @@ use bytes::Bytes;
 use crossbeam::channel::{Receiver, bounded};
 use parking_lot::Mutex;
 use vnet::packet::Packet;
+use vnet::time::Instant;
 use vnet::{AdminError, MacAddr, Offload, Port, System, Vnet};
 
 use crate::line::{Frame, HEADER_LEN, Halves, Inward, Outward, Written};
@@ -148,12 +149,14 @@ struct Counters {
 }
 
 impl Pump {
-    /// Starts the thread, under this name. At most so many bytes of frames wait for room on the line.
+    /// Starts the thread, under this name. At most so many bytes of frames wait for room on the line. It looks for more
+    /// for so long before it sleeps, as long as it has the thread alone.
     pub(crate) fn start(
         name: &str,
         (inward, outward): Halves,
         port: Port,
         queue_bytes: usize,
+        busy_poll: Duration,
         system: System,
     ) -> io::Result<Pump> {
         port.set_queue_limit(queue_bytes);
@@ -189,6 +192,8 @@ impl Pump {
             batch: Vec::with_capacity(BATCH),
             quantum: usize::MAX,
             debt: 0,
+            busy_poll,
+            idle_since: None,
         };
         let thread = Builder::new().name(name.into()).spawn(move || {
             CARRIES.set(Some(OWN));
@@ -506,6 +511,10 @@ struct Worker {
     quantum: usize,
     /// By how much the last turn went beyond that.
     debt: usize,
+    /// How long it looks for more before it sleeps.
+    busy_poll: Duration,
+    /// Since when it has found nothing, where it looks on.
+    idle_since: Option<Instant>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -591,9 +600,18 @@ impl Worker {
     fn carry(&mut self) -> io::Result<Next> {
         let inward = self.carry_in()?;
         let outward = self.carry_out()?;
+        let idle_since = self.idle_since.take();
         match (inward, outward) {
             (Progress::More, _) | (_, Progress::More) => return Ok(Next::Turn),
             (Progress::Full, _) => return Ok(Next::Pause),
+            (Progress::Idle, Progress::Idle) if !self.busy_poll.is_zero() => {
+                let now = self.system.now();
+                let since = idle_since.unwrap_or(now);
+                if now.since(since) < self.busy_poll {
+                    self.idle_since = Some(since);
+                    return Ok(Next::Turn);
+                }
+            }
             (Progress::Idle, _) => {}
         }
         let (interest, timeout) = if outward == Progress::Full {
@@ -688,3 +706,6 @@ impl Worker {
         carried
     }
 }
+
+#[cfg(test)]
+mod tests;

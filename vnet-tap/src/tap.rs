@@ -129,8 +129,15 @@ impl Tap {
         let offload = device.offload(config.offload);
         let port = pump::port(vnet, ifname, config.mac, offload)?;
         let (halves, system) = (device.halves(port.mac()), vnet.system());
-        let pump = Pump::start("vnet-tap", halves, port, config.queue_bytes, system)
-            .map_err(TapError::Pump)?;
+        let pump = Pump::start(
+            "vnet-tap",
+            halves,
+            port,
+            config.queue_bytes,
+            config.busy_poll,
+            system,
+        )
+        .map_err(TapError::Pump)?;
         tracing::debug!(vnet = vnet.name(), ifname, host = %host_name, "TAP attached");
         Ok(Tap { pump, host_name })
     }

@@ -108,6 +108,7 @@ impl Turns {
     pub(super) fn seat(&self, mut worker: Box<Worker>) -> Receiver<thread::Result<PumpEnd>> {
         let (end, how) = bounded(1);
         worker.quantum = QUANTUM;
+        worker.busy_poll = Duration::ZERO;
         let number = self.shared.number();
         worker.shared.carried_by.store(number, Ordering::Relaxed);
         self.shared.arrivals.lock().push(Seat {

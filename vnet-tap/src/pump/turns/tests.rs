@@ -85,7 +85,15 @@ fn guests_that_send_as_much_as_they_can_share_evenly_whatever_their_frames() {
             };
             let port = pump::port(&vnet, &format!("guest{number}"), None, Offload::None).unwrap();
             let halves = (Box::new(guest) as _, Box::new(Nowhere) as _);
-            let mut pump = Pump::start("alone", halves, port, 1 << 20, vnet.system()).unwrap();
+            let mut pump = Pump::start(
+                "alone",
+                halves,
+                port,
+                1 << 20,
+                Duration::ZERO,
+                vnet.system(),
+            )
+            .unwrap();
             pump.share(&turns);
             pump
         })

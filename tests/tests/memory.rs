@@ -271,8 +271,8 @@ fn limits_at_their_least_bound_all_of_a_vnet() {
     drop(listener);
 }
 
-/// Connections of tasks that wait hold little, and nothing runs for them: for an hour no task is polled and no vnet is
-/// serviced. The same is measured of 100 000 by `compare -- async`.
+/// Connections of tasks that wait hold little, and nothing runs for them: in an hour no task is polled, and the vnets are
+/// serviced a few times, however many connections there are. The same is measured of 100 000 by `compare -- async`.
 #[test]
 fn of_idle_connections_of_tasks() {
     const CONNECTIONS: usize = 1000;
@@ -282,6 +282,8 @@ fn of_idle_connections_of_tasks() {
     let each = ALLOCATOR.allocated().saturating_sub(before) / CONNECTIONS;
     println!("{each} B held by a connection, its two streams and their two tasks");
     assert!(each < 6000, "{each} B each");
-    assert_eq!(idle.pass(Duration::from_secs(3600)).unwrap(), None);
+    let hour = idle.pass(Duration::from_secs(3600)).unwrap();
+    let (polls, services) = hour.map_or((0, 0), |wakes| (wakes.polls, wakes.services));
+    assert!(polls == 0 && services < 10, "{hour:?}");
     assert_eq!(idle.count(), CONNECTIONS);
 }

@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use vnet::net::TcpListener;
-use vnet::{BridgeConfig, BridgeVlans, MemberConfig, MemberVlans, OwnedVnet, System, VlanConfig};
+use vnet::{
+    BridgeConfig, BridgeVlans, MemberConfig, MemberVlans, OwnedVnet, System, Tpid, VlanConfig,
+};
 use vnet_tap::{Framing, Guest, PumpEnd, PumpReport};
 
 /// Bytes that go each way.
@@ -212,6 +214,24 @@ impl Image {
     /// Boots a guest with this `-netdev`, whose identifier is `n0`.
     fn boot(&self, name: &str, script: &str, number: u8, netdev: &str) -> Running {
         self.boot_with(name, script, number, netdev, &[])
+    }
+
+    /// The same, with memory that is shared over a vhost-user socket.
+    fn boot_sharing_memory(&self, name: &str, script: &str, number: u8, at: &Path) -> Running {
+        let chardev = format!("socket,id=c0,path={}", at.display());
+        let options = [
+            "-object",
+            "memory-backend-memfd,id=m0,size=512M,share=on",
+            "-machine",
+            "memory-backend=m0",
+            "-chardev",
+            &chardev,
+            // Without KVM, QEMU 7.2 does not survive vhost-user with MSI-X.
+            "-global",
+            "virtio-net-pci.vectors=0",
+        ];
+        let netdev = "vhost-user,id=n0,chardev=c0";
+        self.boot_with(name, script, number, netdev, &options)
     }
 
     /// The same, with more options.
@@ -424,20 +444,7 @@ fn a_guest_talks_through_its_memory() {
     let listener = UnixListener::bind(&at).unwrap();
     let script = format!("cat /sys/class/net/eth0/device/features\n{TALK}");
     let (told, report) = talks(&vnet, || {
-        let chardev = format!("socket,id=c0,path={}", at.display());
-        let options = [
-            "-object",
-            "memory-backend-memfd,id=m0,size=512M,share=on",
-            "-machine",
-            "memory-backend=m0",
-            "-chardev",
-            &chardev,
-            // Without KVM, QEMU 7.2 does not survive vhost-user with MSI-X.
-            "-global",
-            "virtio-net-pci.vectors=0",
-        ];
-        let netdev = "vhost-user,id=n0,chardev=c0";
-        let mut running = image.boot_with("vhost", &script, 1, netdev, &options);
+        let mut running = image.boot_sharing_memory("vhost", &script, 1, &at);
         let socket = accept(&listener, &mut running);
         let guest = Guest::attach(&vnet, "guest0", socket, Framing::VhostUser).unwrap();
         (guest, running)
@@ -489,6 +496,13 @@ fn plug(image: &Image, vnet: &OwnedVnet, name: &str, number: u8, script: &str) -
     (guest, running)
 }
 
+/// The digest among what a guest has said.
+fn digest_told(told: &[String]) -> Option<String> {
+    let mut words = told.iter().flat_map(|line| line.split_whitespace());
+    let is_digest = |word: &&str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    words.find(is_digest).map(str::to_owned)
+}
+
 #[test]
 fn two_guests_on_a_bridge_talk_to_each_other() {
     let Some(image) = image() else { return };
@@ -510,14 +524,8 @@ fn two_guests_on_a_bridge_talk_to_each_other() {
     let (b, client) = plug(&image, &vnet, "b", 2, client);
     let sent = client.finish();
     let received = server.finish();
-    let digest = |told: &[String]| {
-        let mut words = told.iter().flat_map(|line| line.split_whitespace());
-        let is_digest =
-            |word: &&str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
-        words.find(is_digest).map(str::to_owned)
-    };
-    assert!(digest(&sent).is_some(), "{sent:?}");
-    assert_eq!(digest(&sent), digest(&received));
+    assert!(digest_told(&sent).is_some(), "{sent:?}");
+    assert_eq!(digest_told(&sent), digest_told(&received));
     for guest in [a, b] {
         let give_up = Instant::now() + PATIENCE;
         while guest.is_running() {
@@ -599,4 +607,104 @@ fn a_guest_with_vlans_is_on_a_trunk() {
     lan.add_address("eth0.10", "2001:db8:0:10::1/64".parse().unwrap())
         .unwrap();
     running.finish();
+}
+
+/// Boots a guest whose memory is shared, and plugs it into a bridge.
+fn plug_memory(
+    image: &Image,
+    vnet: &OwnedVnet,
+    name: &str,
+    number: u8,
+    script: &str,
+) -> (Guest, Running) {
+    let at = image.path(&format!("{name}.sock"));
+    let listener = UnixListener::bind(&at).unwrap();
+    let mut running = image.boot_sharing_memory(name, script, number, &at);
+    let socket = accept(&listener, &mut running);
+    let guest = Guest::attach(vnet, name, socket, Framing::VhostUser).unwrap();
+    vnet.add_member("br0", name).unwrap();
+    (guest, running)
+}
+
+#[test]
+fn guests_by_memory_and_by_datagrams_talk_in_customers_and_providers_vlans() {
+    let Some(image) = image() else { return };
+    let vnet = neighbour();
+    vnet.bridge("br0").unwrap();
+    // A provider's bridge: customers' tags pass untouched.
+    let config = BridgeConfig {
+        vlans: Some(BridgeVlans {
+            tpid: Tpid::Dot1ad,
+            ..BridgeVlans::default()
+        }),
+        ..BridgeConfig::default()
+    };
+    vnet.set_bridge("br0", config).unwrap();
+    let links = |number: u8| {
+        format!(
+            "\
+            try ip link add link eth0 name c10 type vlan id 10\n\
+            try ip link add link eth0 name s40 type vlan proto 802.1ad id 40\n\
+            try ip link add link eth0 name s41 type vlan proto 802.1ad id 41\n\
+            for i in c10 s40 s41; do try ip link set $i up; done\n\
+            try ip addr add 198.18.10.{number}/24 dev c10\n\
+            try ip -6 addr add 2001:db8:0:10::{number}/64 dev c10\n\
+            try ip addr add 198.18.40.{number}/24 dev s40\n\
+            try ip addr add 198.18.41.{number}/24 dev s41\n"
+        )
+    };
+    let finds = "\
+        until ping -c 1 -W 5 198.18.10.1; do sleep 1; done\n\
+        until ping6 -c 1 -W 5 2001:db8:0:10::1; do sleep 1; done\n\
+        try ping -c 2 -W 10 198.18.40.1\n\
+        ping -c 2 -W 2 198.18.41.1 && fail reaching a VLAN that is not on the trunk\n";
+    let server = format!(
+        "{}nc -l -p 5003 | sha256sum\nnc -l -p 5004 > /tmp/said\n",
+        links(1)
+    );
+    let client = format!(
+        "{}{finds}\
+         head -c 1000 /dev/urandom > /tmp/file\n\
+         sha256sum /tmp/file\n\
+         until nc 198.18.10.1 5003 < /tmp/file; do sleep 1; done\n",
+        links(2)
+    );
+    let other = format!(
+        "{}{finds}\
+         until nc 198.18.40.1 5004 < /proc/version; do sleep 1; done\n",
+        links(3)
+    );
+    let (a, server) = plug_memory(&image, &vnet, "a", 1, &server);
+    let (b, client) = plug_memory(&image, &vnet, "b", 2, &client);
+    let [ours, theirs] = ["ours", "theirs"].map(|name| image.path(name));
+    let socket = UnixDatagram::bind(&ours).unwrap();
+    let c = Guest::attach(&vnet, "c", socket, Framing::Datagrams).unwrap();
+    vnet.add_member("br0", "c").unwrap();
+    let netdev = format!(
+        "dgram,id=n0,local.type=unix,local.path={},remote.type=unix,remote.path={}",
+        theirs.display(),
+        ours.display()
+    );
+    let other = image.boot("c", &other, 3, &netdev);
+    for member in ["a", "b", "c"] {
+        let config = MemberConfig {
+            vlans: MemberVlans {
+                // What has no tag of the provider's is in a VLAN of its own.
+                pvid: Some(1),
+                untagged: "1".parse().unwrap(),
+                ..MemberVlans::trunk("40".parse().unwrap())
+            },
+            ..MemberConfig::default()
+        };
+        vnet.set_member("br0", member, config).unwrap();
+    }
+    let sent = client.finish();
+    other.finish();
+    let received = server.finish();
+    assert!(digest_told(&sent).is_some(), "{sent:?}");
+    assert_eq!(digest_told(&sent), digest_told(&received));
+    for guest in [a, b, c] {
+        let report = guest.detach();
+        assert!(report.frames_in > 0 && report.frames_out > 0, "{report}");
+    }
 }

@@ -16,6 +16,7 @@
 //! | [`hogs`] | what a good pair keeps beside others that get in its way; the binary `hogs` prints it |
 //! | [`loss`] | a transfer over a lossy link, against the kernel's; the binary `loss` prints it |
 //! | [`paths`] | bulk transfers over long, fast and lossy paths in virtual time; `compare loss` prints them |
+//! | [`fairness`] | what transfers do to each other and to a queue, in virtual time; `compare fairness` prints it |
 //! | [`instances`] | memory and time of instances; the binary `instances` prints them |
 //! | [`compare`] | alternation, medians |
 //! | [`report`] | the table and the JSON lines |
@@ -30,6 +31,7 @@ pub mod bulk;
 pub mod case;
 pub mod compare;
 pub mod context;
+pub mod fairness;
 pub mod fib;
 pub mod hogs;
 pub mod instances;

@@ -8,6 +8,7 @@
 //! cargo run --release -p vnet-benches --bin compare -- ipv6 fib
 //! cargo run --release -p vnet-benches --bin compare -- tap
 //! cargo run --release -p vnet-benches --bin compare -- loss --runs 5
+//! cargo run --release -p vnet-benches --bin compare -- fairness --runs 3
 //! ```
 
 use std::process::ExitCode;
@@ -17,8 +18,8 @@ use clap::Parser;
 use vnet_benches::asynchronous::idle;
 use vnet_benches::case::{Case, Options, every, find};
 use vnet_benches::compare::{Contest, run_alone};
-use vnet_benches::paths;
 use vnet_benches::report::{Line, table};
+use vnet_benches::{fairness, paths};
 
 /// What has no peer.
 const IDLE: &str = "async-idle";
@@ -29,7 +30,8 @@ const IDLE: &str = "async-idle";
 struct Arguments {
     /// The cases to run; `all`; `async` for streams of vnet-tokio, and idle ones (`async-idle`); `vlan` for what VLANs and
     /// bridges cost; `ipv6` for IPv6 beside IPv4; `fib` for lookups in large tables of routes; `tap` for those that need the
-    /// right to make TAPs; `loss`, alone, for long and lossy paths in virtual time, a seed for each run; or `list`.
+    /// right to make TAPs; alone, in virtual time and with a seed for each run, `loss` for long and lossy paths (megabits per
+    /// second in the second half, and in all of it) or `fairness` for transfers that share a queue; or `list`.
     #[arg(required = true, value_name = "CASE")]
     cases: Vec<String>,
     /// Recorded measurements of each side; the median is reported.
@@ -67,17 +69,22 @@ fn main() -> ExitCode {
         println!("{IDLE:<20} idle connections of vnet-tokio: their memory, and what runs for them");
         return ExitCode::SUCCESS;
     }
-    if arguments.cases == ["loss"] {
-        return match paths::measure(arguments.runs.into(), paths::PATHS) {
-            Ok(table) => {
-                println!("megabits per second received in the second half\n{table}");
-                ExitCode::SUCCESS
-            }
-            Err(e) => {
-                eprintln!("compare: loss: {e}");
-                ExitCode::FAILURE
-            }
-        };
+    let seeds = arguments.runs.into();
+    let simulated = match arguments.cases.as_slice() {
+        [name] if name == "loss" => Some(paths::measure(seeds, paths::PATHS)),
+        [name] if name == "fairness" => Some(fairness::measure(seeds)),
+        _ => None,
+    };
+    match simulated {
+        Some(Ok(table)) => {
+            println!("{table}");
+            return ExitCode::SUCCESS;
+        }
+        Some(Err(e)) => {
+            eprintln!("compare: {e}");
+            return ExitCode::FAILURE;
+        }
+        None => {}
     }
     let is_idle = |name: &String| name == "async" || name == IDLE;
     let with_idle = arguments.cases.iter().any(is_idle) && arguments.only.is_none();

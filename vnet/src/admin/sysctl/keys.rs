@@ -195,7 +195,7 @@ keys! {
         0..=255, "", TUNABLES,
         |s| u64::from(s.tcp.config().orphan_retries),
         |s, v| s.tcp.config_mut().orphan_retries = v as u8;
-    /// Spread segments over the round trip with every congestion control; with bbr they always are.
+    /// Spread windows above 64 KiB over round trips of a millisecond or more; with bbr, segments always are.
     TCP_PACING: Feature = "net.inet.tcp.pacing",
         0..=1, "", TUNABLES,
         |s| s.tcp.config().pacing,

@@ -25,8 +25,8 @@ pub(crate) struct TcpConfig {
     pub max_buffer: usize,
     /// Congestion control of a new connection.
     pub congestion: Congestion,
-    /// Segments are spread over the round trip with every congestion control, not only where it has a model of the path.
-    /// Takes effect at once.
+    /// Windows of more than 64 KiB are spread over round trips of a millisecond or more. With a model of the path, segments
+    /// always are. Takes effect at once.
     pub pacing: Feature,
     /// Explicit congestion notification (RFC 3168) of a new connection.
     pub ecn: EcnUse,
@@ -89,7 +89,7 @@ impl Default for TcpConfig {
             recv_buffer_auto: Feature::On,
             max_buffer: 16 << 20,
             congestion: Congestion::Cubic,
-            pacing: Feature::Off,
+            pacing: Feature::On,
             ecn: EcnUse::Grant,
             initial_cwnd_segments: 10,
             initial_rto: Duration::from_secs(1),

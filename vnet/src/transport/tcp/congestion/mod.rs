@@ -184,10 +184,13 @@ impl Controller {
     }
 }
 
+/// Bytes of the largest packet, which leaves as one. A window that is no larger need not be spread over time.
+pub(super) const LARGE: u32 = 65_535;
+
 /// Bytes that leave at once at a rate (in bytes per second): what it sends in a millisecond, but no less than two
 /// segments and no more than a large one.
 // draft-ietf-ccwg-bbr, section 5.6.3.
 pub(super) fn quantum(rate: u64, mss: u32) -> u32 {
     let in_a_millisecond = u32::try_from(rate / 1000).unwrap_or(u32::MAX);
-    in_a_millisecond.min(65_535).max(2 * mss)
+    in_a_millisecond.min(LARGE).max(2 * mss)
 }

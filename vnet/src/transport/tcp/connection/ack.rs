@@ -170,7 +170,9 @@ impl Connection {
 
     #[inline]
     fn limited(&self, mss: u32) -> Limited {
-        if self.flight() + mss > self.cc.cwnd() {
+        // What waits for its turn has room in the window only because the window is spread over the round trip.
+        let waits = self.timers.pace != Instant::MAX && !self.cc.has_model();
+        if self.flight() + mss > self.cc.cwnd() || waits {
             Limited::ByCwnd
         } else {
             Limited::Elsewhere

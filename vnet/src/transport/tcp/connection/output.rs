@@ -6,7 +6,7 @@ use super::{Connection, Env, Probe};
 use crate::base::time::Instant;
 use crate::packet::Payload;
 use crate::packet::header::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
-use crate::transport::tcp::congestion::quantum;
+use crate::transport::tcp::congestion::{LARGE, quantum};
 use crate::transport::tcp::ecn::ECT0;
 use crate::transport::tcp::options::{answer, offer, path_mss};
 use crate::transport::tcp::recovery::SackUse;
@@ -16,6 +16,9 @@ use crate::transport::tcp::state::{Due, State, SynReceived, SynSent};
 
 /// Room for options in a header.
 const OPTION_SPACE: usize = 40;
+/// Paths with a least round trip below this are not worth spreading a window over, in nanoseconds: what a path carries
+/// in a millisecond may leave at once.
+const SPREAD_RTT: u64 = 1_000_000;
 
 /// One segment to be built.
 struct Plan {
@@ -362,7 +365,11 @@ impl Connection {
     /// The rate at which to send, in bytes per second, where segments are spread over time.
     #[inline]
     fn pacing(&self, env: &Env<'_>) -> Option<u64> {
-        match self.cc.has_model() || env.config.pacing.is_on() {
+        let is_spread = self.cc.has_model()
+            || (self.rtt.least_nanos() >= SPREAD_RTT
+                && self.cc.cwnd() > LARGE
+                && env.config.pacing.is_on());
+        match is_spread {
             true => self.cc.pacing(self.rtt.srtt_nanos()),
             false => None,
         }
@@ -389,7 +396,10 @@ impl Connection {
     #[inline(never)]
     fn pace_at(&mut self, now: Instant, rate: u64, len: u32) {
         let pause = u64::from(len) * 1_000_000_000 / rate.max(1);
-        let from = self.paced_until.max(now).as_nanos();
+        // In real time a deadline is always met a little late. So that the rate is kept, as much as leaves at once may
+        // be made up for.
+        let late = now.as_nanos().saturating_sub(pause);
+        let from = self.paced_until.as_nanos().max(late);
         self.paced_until = Instant::from_nanos(from.saturating_add(pause));
         let (pipe, nxt) = (self.pipe(), self.snd.nxt);
         let starved = nxt == self.write_end() && pipe < self.cc.cwnd();

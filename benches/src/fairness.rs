@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use comfy_table::Table;
 use vnet::LinkConfig;
-use vnet::link::{Discipline, FqCodel, Jitter, Order, QueueConfig};
+use vnet::link::{Discipline, Ecn, FqCodel, Jitter, Order, QueueConfig, Red};
 
 use crate::compare::{SideError, median};
 use crate::paths::{Carried, World};
@@ -93,7 +93,7 @@ impl Scene {
         let delays: Vec<Duration> = self.transfers.iter().map(|(_, d)| *d).collect();
         let mut world = World::joined(seed, [data, link], &delays)?;
         if self.ecn {
-            world.set("net.inet.tcp.ecn", "ask")?;
+            world.set("net.inet.tcp.ecn", "accurate")?;
         }
         for (n, (control, _)) in self.transfers.iter().enumerate() {
             world.start(n, control)?;
@@ -169,6 +169,12 @@ pub fn scenes() -> Vec<Scene> {
         queue: QueueConfig::frames(1000),
         ..Scene::shared("bbr, 1000 frames", alike("bbr", 1))
     });
+    all.push(Scene {
+        rtt: ms(4),
+        queue: step(10),
+        ecn: true,
+        ..Scene::shared("2 x dctcp, marks from 10 frames on", alike("dctcp", 2))
+    });
     for (share, by) in [(0.0, 0), (0.01, 5), (0.3, 1)] {
         let name = format!("cubic, {} % late by {by} ms", share * 100.0);
         all.push(Scene {
@@ -184,6 +190,22 @@ pub fn scenes() -> Vec<Scene> {
 pub fn fq_codel() -> QueueConfig {
     QueueConfig {
         discipline: Discipline::FqCodel(FqCodel::default()),
+        ..QueueConfig::default()
+    }
+}
+
+/// A queue that marks each frame that finds so many before it.
+// RFC 8257, section 3.1.
+pub fn step(frames: u64) -> QueueConfig {
+    let red = Red {
+        min_bytes: frames * 1514 - 1,
+        max_bytes: frames * 1514,
+        max_probability: 1.0,
+        weight_shift: 0,
+        ecn: Ecn::Mark,
+    };
+    QueueConfig {
+        discipline: Discipline::Red(red),
         ..QueueConfig::default()
     }
 }
@@ -288,6 +310,19 @@ mod tests {
         };
         let seen = scene.play(1).unwrap();
         assert!(seen.wait_p99 < 10.0 && scene.used(&seen) > 0.9, "{seen:?}");
+    }
+
+    #[test]
+    fn a_share_of_marks_keeps_a_queue_shorter_still() {
+        let scene = Scene {
+            rtt: Duration::from_millis(4),
+            queue: step(10),
+            time: Duration::from_secs(10),
+            ..Scene::shared("step", alike("dctcp", 2))
+        };
+        let seen = scene.play(1).unwrap();
+        assert!(seen.wait_p99 < 3.0 && scene.used(&seen) > 0.9, "{seen:?}");
+        assert!(jain(&seen.shares) > 0.9, "{seen:?}");
     }
 
     #[test]

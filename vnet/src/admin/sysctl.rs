@@ -159,12 +159,14 @@ impl Tunable for Congestion {
             Congestion::Reno => 0,
             Congestion::Cubic => 1,
             Congestion::Bbr => 2,
+            Congestion::Dctcp => 3,
         }
     }
     fn from_raw(raw: u64) -> Congestion {
         match raw {
             0 => Congestion::Reno,
             2 => Congestion::Bbr,
+            3 => Congestion::Dctcp,
             _ => Congestion::Cubic,
         }
     }
@@ -177,12 +179,14 @@ impl Tunable for EcnUse {
             EcnUse::Off => 0,
             EcnUse::Ask => 1,
             EcnUse::Grant => 2,
+            EcnUse::Accurate => 3,
         }
     }
     fn from_raw(raw: u64) -> EcnUse {
         match raw {
             0 => EcnUse::Off,
             1 => EcnUse::Ask,
+            3 => EcnUse::Accurate,
             _ => EcnUse::Grant,
         }
     }

@@ -115,9 +115,9 @@ keys! {
         0..=0, "", READ_ONLY,
         |s| s.raw.sockets.len() as u64,
         |_, _| {};
-    /// Congestion control of a new connection: reno (RFC 5681), cubic (RFC 9438) or bbr.
+    /// Congestion control of a new connection: reno (RFC 5681), cubic (RFC 9438), bbr, or dctcp (RFC 8257).
     TCP_CC: Congestion = "net.inet.tcp.cc",
-        0..=2, "", TUNABLES,
+        0..=3, "", TUNABLES,
         |s| s.tcp.config().congestion,
         |s, v| s.tcp.config_mut().congestion = v;
     /// Challenge acknowledgements of one connection in five seconds (RFC 5961).
@@ -135,9 +135,10 @@ keys! {
         0..=499, "ms", TUNABLES,
         |s| s.tcp.config().delayed_ack,
         |s, v| s.tcp.config_mut().delayed_ack = v;
-    /// Explicit congestion notification (RFC 3168): off, ask for it and grant it, or grant it only.
+    /// Explicit congestion notification: off, ask for it (RFC 3168) and grant it, grant it only, or ask for accurate feedback
+    /// (RFC 9768) and grant it.
     TCP_ECN: EcnUse = "net.inet.tcp.ecn",
-        0..=2, "", TUNABLES,
+        0..=3, "", TUNABLES,
         |s| s.tcp.config().ecn,
         |s, v| s.tcp.config_mut().ecn = v;
     /// How long a connection without a socket waits in FIN-WAIT-2.

@@ -17,7 +17,7 @@ pub(crate) const TCP_CSUM_OFFSET: u16 = 16;
 /// Bytes that a timestamp takes, two no-operations in front included.
 const TIMESTAMP_LEN: usize = 12;
 
-/// Control bits, the acknowledgement bit excepted: that one is [`TcpHeader::ack`].
+/// Control bits, the acknowledgement bit excepted: that one is [`TcpHeader::ack`], and its place here is AE's.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct TcpFlags(u8);
 
@@ -32,12 +32,25 @@ impl TcpFlags {
     pub(crate) const RST: TcpFlags = TcpFlags(0x04);
     /// Push.
     pub(crate) const PSH: TcpFlags = TcpFlags(0x08);
+    /// Accurate ECN (RFC 9768), the last bit of the octet before the others.
+    pub(crate) const AE: TcpFlags = TcpFlags(0x10);
     /// The urgent pointer is significant.
     pub(crate) const URG: TcpFlags = TcpFlags(0x20);
     /// ECN echo (RFC 3168).
     pub(crate) const ECE: TcpFlags = TcpFlags(0x40);
     /// Congestion window reduced (RFC 3168).
     pub(crate) const CWR: TcpFlags = TcpFlags(0x80);
+
+    /// AE, CWR and ECE as a number (RFC 9768 3.2.2).
+    #[inline]
+    pub(crate) const fn ace(self) -> u8 {
+        self.0 >> 6 & 1 | self.0 >> 6 & 2 | self.0 >> 2 & 4
+    }
+
+    /// The flags with that number; only its three lowest bits count.
+    pub(crate) const fn of_ace(number: u8) -> TcpFlags {
+        TcpFlags(number << 6 & 0xc0 | number << 2 & 0x10)
+    }
 
     /// True when every bit of `other` is set.
     #[inline]
@@ -77,6 +90,7 @@ impl fmt::Debug for TcpFlags {
             (TcpFlags::URG, 'U'),
             (TcpFlags::ECE, 'E'),
             (TcpFlags::CWR, 'W'),
+            (TcpFlags::AE, 'e'),
         ] {
             if self.has(bit) {
                 write!(f, "{letter}")?;
@@ -242,8 +256,8 @@ impl TcpHeader {
             dst_port: packet.dst_port(),
             seq: packet.seq_number().0 as u32,
             ack: packet.ack().then(|| packet.ack_number().0 as u32),
-            // Bits 8 to 15 of the header's fourth word hold all control bits.
-            flags: TcpFlags(bytes[13] & !0x10),
+            // Bits 8 to 15 of the header's fourth word hold all control bits but one.
+            flags: TcpFlags(bytes[13] & !0x10 | (bytes[12] & 1) << 4),
             window: packet.window_len(),
             urgent: packet.urgent_at(),
             options: parse_options(&bytes[TCP_LEN..])?,
@@ -278,7 +292,8 @@ impl TcpHeader {
         packet.set_checksum(0);
         packet.set_urgent_at(self.urgent);
         let ack_bit = if self.ack.is_some() { 0x10 } else { 0 };
-        bytes[13] = self.flags.0 | ack_bit;
+        bytes[12] |= self.flags.0 >> 4 & 1;
+        bytes[13] = self.flags.0 & !0x10 | ack_bit;
         emit_options(&self.options, &mut bytes[TCP_LEN..]);
     }
 }
@@ -415,7 +430,7 @@ mod tests {
             options in any_options(),
         ) {
             let header = TcpHeader {
-                src_port, dst_port, seq, ack, flags: TcpFlags(flags & !0x10), window, urgent, options,
+                src_port, dst_port, seq, ack, flags: TcpFlags(flags), window, urgent, options,
             };
             let mut bytes = vec![0xaa; header.len()];
             header.emit(&mut bytes);
@@ -428,6 +443,21 @@ mod tests {
         #[test]
         fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = TcpHeader::parse(&bytes);
+        }
+    }
+
+    #[test]
+    fn three_flags_are_a_number() {
+        for (n, flags) in [
+            (0, TcpFlags::NONE),
+            (1, TcpFlags::ECE),
+            (2, TcpFlags::CWR),
+            (4, TcpFlags::AE),
+            (7, TcpFlags::AE | TcpFlags::CWR | TcpFlags::ECE),
+        ] {
+            assert_eq!((flags.ace(), TcpFlags::of_ace(n)), (n, flags));
+            assert_eq!((flags | TcpFlags::SYN | TcpFlags::URG).ace(), n);
+            assert_eq!(TcpFlags::of_ace(n | 0xf8), flags);
         }
     }
 

@@ -7,6 +7,7 @@ use slotmap::Key;
 
 use super::challenge::Challenge;
 use super::connection::{Connection, Disposition, Env};
+use super::ecn::Ecn;
 use super::ids::{ConnId, FourTuple, HalfId, ListenerId, Slot, TimeWaitId};
 use super::listener::{Deferral, HalfOpen, Listener};
 use super::options::{answer, negotiate, path_mss};
@@ -158,8 +159,13 @@ impl Tcp {
             // The SYN again: our answer was lost, or is late. RFC 6298 3: which of the two the
             // next acknowledgement is for cannot be told.
             h.is_answered_twice = true;
-            // RFC 3168 6.1.1.1: a SYN that is sent again may no longer ask.
-            h.negotiated.ecn.agreed &= self.config.ecn.grants(header.flags);
+            let asks = self.config.ecn.grants(header.flags);
+            if !h.negotiated.ecn.on_syn_again(asks, seg.traffic_class) {
+                self.stats.failed_opens += 1;
+                self.remove_half_open(id);
+                self.refuse(header, seg.payload.len() as u32, seg.src, seg.dst);
+                return refused;
+            }
             h.sent_at = cx.now;
             // RFC 7323 4.3: the answer echoes what it answers.
             if let (Some(ts), Some((tsval, _))) = (&mut h.negotiated.ts, header.options.timestamp)
@@ -366,7 +372,7 @@ impl Tcp {
         let mss = half.negotiated.peer_mss;
         half.iss = cookies::make(&self.secret, &key, half.irs, mss, cx.now);
         // Nothing in it says who agreed on marks.
-        half.negotiated.ecn.agreed = false;
+        half.negotiated.ecn = Ecn::default();
         let mut segment = half.syn_ack(cx.now);
         let options = &mut segment.header.options;
         match &half.negotiated.ts {
@@ -512,7 +518,9 @@ impl Tcp {
             self.secret.timestamp_offset(&key),
         );
         let flags = seg.header.flags;
-        negotiated.ecn.agreed = flags.has(TcpFlags::SYN) && self.config.ecn.grants(flags);
+        if flags.has(TcpFlags::SYN) {
+            negotiated.ecn = Ecn::granted(self.config.ecn.grants(flags), seg.traffic_class);
+        }
         let window = l.options.recv_buffer(&self.config);
         Some(HalfOpen {
             listener,

@@ -95,11 +95,7 @@ impl HalfOpen {
             timestamp: self.timestamp(now),
             ..self.syn_ack
         };
-        // RFC 3168 6.1.1 and, for one that is sent again, 6.1.1.1.
-        let flags = match self.negotiated.ecn.agreed && self.retries == 0 {
-            true => TcpFlags::SYN | TcpFlags::ECE,
-            false => TcpFlags::SYN,
-        };
+        let flags = self.negotiated.ecn.answer(self.retries);
         self.reply(self.iss, flags, options)
     }
 
@@ -108,7 +104,8 @@ impl HalfOpen {
             timestamp: self.timestamp(now),
             ..TcpOptions::default()
         };
-        self.reply(self.iss + 1, TcpFlags::NONE, options)
+        let flags = self.negotiated.ecn.accepted(self.retries, false).flags();
+        self.reply(self.iss + 1, flags, options)
     }
 
     fn timestamp(&self, now: Instant) -> Option<(u32, u32)> {

@@ -24,6 +24,8 @@ pub(super) struct TimeWait {
     pub(super) snd_nxt: SeqNum,
     pub(super) rcv_nxt: SeqNum,
     pub(super) window: u16,
+    /// What its segments say of marks.
+    pub(super) flags: TcpFlags,
     pub(super) ts: Option<Timestamps>,
     pub(super) ttl: u8,
     pub(super) tos: u8,
@@ -144,6 +146,7 @@ impl TimeWait {
         let header = TcpHeader {
             seq: self.snd_nxt.0,
             ack: Some(self.rcv_nxt.0),
+            flags: self.flags,
             window: self.window,
             options: TcpOptions {
                 timestamp: self.ts.map(|ts| (ts.value(now), ts.recent)),

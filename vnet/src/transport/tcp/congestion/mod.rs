@@ -6,6 +6,7 @@
 mod ack;
 mod bbr;
 mod cubic;
+mod dctcp;
 mod hystart;
 mod phases;
 mod rate;
@@ -15,6 +16,7 @@ pub(super) use ack::{Ack, Limited};
 use bbr::Bbr;
 pub(super) use bbr::Delivery;
 use cubic::Cubic;
+use dctcp::Dctcp;
 use rate::per_second;
 use reno::Reno;
 
@@ -32,11 +34,14 @@ pub enum Congestion {
     /// BBR version 3 (draft-ietf-ccwg-bbr): a model of the path's rate and least round trip says how fast to send. A few
     /// losses do not slow it down.
     Bbr,
+    /// DCTCP (RFC 8257), for data centres where every switch marks packets: the window shrinks by the share of packets
+    /// that were marked. A connection that begins with it asks for accurate feedback (RFC 9768).
+    Dctcp,
 }
 
 impl Congestion {
     /// The names of the algorithms, in the order of their numbers as a tunable.
-    pub(crate) const NAMES: &'static [&'static str] = &["reno", "cubic", "bbr"];
+    pub(crate) const NAMES: &'static [&'static str] = &["reno", "cubic", "bbr", "dctcp"];
 }
 
 /// The controller of one connection.
@@ -45,6 +50,7 @@ pub(super) enum Controller {
     Reno(Reno),
     Cubic(Cubic),
     Bbr(Box<Bbr>),
+    Dctcp(Dctcp),
 }
 
 /// What every controller can do, done by the one there is. A new controller is a variant, a line
@@ -55,6 +61,7 @@ macro_rules! each {
             Controller::Reno($c) => $do,
             Controller::Cubic($c) => $do,
             Controller::Bbr($c) => $do,
+            Controller::Dctcp($c) => $do,
         }
     };
 }
@@ -70,6 +77,7 @@ impl Controller {
             Congestion::Reno => Controller::Reno(Reno::new(cwnd, ssthresh)),
             Congestion::Cubic => Controller::Cubic(Cubic::new(cwnd, ssthresh)),
             Congestion::Bbr => Controller::Bbr(Box::new(Bbr::new(cwnd))),
+            Congestion::Dctcp => Controller::Dctcp(Dctcp::new(cwnd, ssthresh)),
         }
     }
 
@@ -138,6 +146,7 @@ impl Controller {
             Controller::Reno(c) => c.ssthresh,
             Controller::Cubic(c) => c.ssthresh,
             Controller::Bbr(c) => c.ssthresh(),
+            Controller::Dctcp(c) => c.ssthresh,
         }
     }
 
@@ -152,6 +161,7 @@ impl Controller {
                 Controller::Cubic(c) => c.cwnd >= c.ssthresh,
                 // It hears of deliveries.
                 Controller::Bbr(_) => false,
+                Controller::Dctcp(_) => false,
             }
     }
 
@@ -164,6 +174,15 @@ impl Controller {
     /// The first loss of a window was noticed, with `flight` bytes outstanding.
     pub(super) fn on_loss(&mut self, flight: u32, mss: u32) {
         each!(self, c => c.on_loss(flight, mss))
+    }
+
+    /// The first mark in a window was reported, with `flight` bytes outstanding.
+    // RFC 3168 6.1.2: as for a loss.
+    pub(super) fn on_mark(&mut self, flight: u32, mss: u32) {
+        match self {
+            Controller::Dctcp(c) => c.on_mark(mss),
+            _ => self.on_loss(flight, mss),
+        }
     }
 
     /// The retransmission timer went off for data that it had not gone off for before.

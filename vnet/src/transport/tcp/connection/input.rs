@@ -6,8 +6,9 @@ use crate::base::time::Instant;
 use crate::packet::Payload;
 use crate::packet::header::{TcpFlags, TcpHeader};
 use crate::transport::error::SocketError;
-use crate::transport::tcp::congestion::Controller;
-use crate::transport::tcp::ecn::{EcnUse, is_marked};
+use crate::transport::tcp::config::TcpConfig;
+use crate::transport::tcp::congestion::{Congestion, Controller};
+use crate::transport::tcp::ecn::{Ecn, EcnUse, Feedback, is_marked};
 use crate::transport::tcp::options::{negotiate, path_mss};
 use crate::transport::tcp::recovery::SackUse;
 use crate::transport::tcp::recv_queue::Ahead;
@@ -62,7 +63,7 @@ impl Connection {
         let h = seg.header;
         self.last_rx = env.now;
         self.update_timestamp(env.now, h);
-        if self.negotiated.ecn.agreed {
+        if self.negotiated.ecn.feedback != Feedback::None {
             self.hear_of_marks(env, &seg);
         }
         let carries = if seg.payload.is_empty() {
@@ -79,24 +80,58 @@ impl Connection {
         Disposition::Taken
     }
 
-    /// Marks of routers, and what the peer says of those it got (RFC 3168 6.1).
+    /// Whether the connection asks for congestion notification. What cannot do without it does.
+    pub(super) fn ecn_use(&self, config: &TcpConfig) -> EcnUse {
+        match (config.ecn, self.options.congestion) {
+            // RFC 8257 3: the share of marked packets has to be known.
+            (EcnUse::Ask | EcnUse::Grant, Congestion::Dctcp) => EcnUse::Accurate,
+            (chosen, _) => chosen,
+        }
+    }
+
+    /// Marks of routers, and what the peer says of those it got (RFC 3168 6.1, RFC 9768 3.2).
     #[inline(never)]
     fn hear_of_marks(&mut self, env: &mut Env<'_>, seg: &SegmentIn<'_>) {
-        let flags = seg.header.flags;
-        if !seg.payload.is_empty() {
-            env.stats.ecn_marks_in += u64::from(is_marked(seg.traffic_class));
-            self.negotiated.ecn.on_data(flags, seg.traffic_class);
+        let h = seg.header;
+        let (flags, class, len) = (h.flags, seg.traffic_class, seg.payload.len() as u32);
+        if len > 0 {
+            env.stats.ecn_marks_in += u64::from(is_marked(class));
+        }
+        let packets = seg.gso_segment.map_or(1, |size| len.div_ceil(size.into()));
+        let owes = self.rcv.unacked > 0;
+        let ecn = &mut self.negotiated.ecn;
+        if ecn.on_segment(flags, class, len > 0, packets, owes) {
+            self.rcv.acks_due = self.rcv.acks_due.max(1);
+        }
+        let (una, nxt) = (self.snd.una, self.snd.nxt);
+        let Some(ack) = h.ack.map(SeqNum).filter(|ack| ack.is_in(una..=nxt)) else {
+            return;
+        };
+        // RFC 9768 3.2.2.2: what was overtaken says nothing.
+        if let (Some(ts), Some((tsval, _))) = (self.negotiated.ts, h.options.timestamp)
+            && SeqNum(ts.recent).is_newer_than(SeqNum(tsval))
+        {
+            return;
+        }
+        let (acked, mss) = (ack.since(una), self.data_mss());
+        let ecn = &mut self.negotiated.ecn;
+        let marked = match ecn.feedback {
+            Feedback::Accurate => ecn.on_count(flags, acked.div_ceil(mss)).saturating_mul(mss),
+            _ if flags.has(TcpFlags::ECE) => acked.max(1),
+            _ => 0,
+        };
+        if let Controller::Dctcp(c) = &mut self.cc {
+            c.on_feedback(acked, marked, ack, nxt);
         }
         // During a recovery the window has been reduced already.
-        let (una, nxt) = (self.snd.una, self.snd.nxt);
-        if flags.has(TcpFlags::ECE)
+        if marked > 0
             && self.recovery.is_open()
             && una != nxt
             && self.negotiated.ecn.on_echo(una, nxt)
         {
             env.stats.ecn_reductions += 1;
             let flight = self.flight().min(self.cc.cwnd());
-            self.cc.on_loss(flight, self.data_mss());
+            self.cc.on_mark(flight, mss);
         }
     }
 
@@ -139,11 +174,14 @@ impl Connection {
             self.rcv.buffer,
             self.ts_offset,
         );
-        // RFC 3168 6.1.1: the answer to a SYN that asked has ECE alone.
-        let both = TcpFlags::ECE | TcpFlags::CWR;
-        let granted = h.flags.has(TcpFlags::ECE) && !h.flags.has(both) && h.ack.is_some();
-        self.negotiated.ecn.agreed = granted && env.config.ecn == EcnUse::Ask && self.retries == 0;
-        self.negotiated.ecn.marks = self.negotiated.ecn.agreed;
+        if h.ack.is_some() {
+            let feedback = self.ecn_use(env.config).agreed(self.retries, h.flags);
+            self.negotiated.ecn = Ecn::connected(feedback, h.flags, seg.traffic_class);
+            if feedback == Feedback::Accurate {
+                // RFC 9768 3.2.2.1: the acknowledgement of the answer leaves by itself.
+                self.rcv.quick = self.rcv.quick.max(1);
+            }
+        }
         self.start_receiving(SeqNum(h.seq), offered);
         // RFC 7323 2.2: the window field of a SYN is never scaled.
         self.snd.edge = self.snd.iss + 1 + u32::from(h.window);
@@ -270,7 +308,7 @@ impl Connection {
         }
         self.last_rx = env.now;
         self.update_timestamp(env.now, h);
-        if self.negotiated.ecn.agreed {
+        if self.negotiated.ecn.feedback != Feedback::None {
             self.hear_of_marks(env, &seg);
         }
         let carries = if seg_len > 0 {

@@ -298,8 +298,8 @@ impl Connection {
         c.snd.wl2 = half.iss;
         c.snd.small_end = half.iss + 1;
         c.start_receiving(half.irs, u32::from(half.window));
-        // RFC 3168 6.1.1.1: an answer that was sent again did not say that both agree, and may be the one that arrived.
-        c.negotiated.ecn.marks = half.negotiated.ecn.agreed && half.retries == 0;
+        let is_plain = seg.payload.is_empty() && seg.header.options.sack.is_empty();
+        c.negotiated.ecn = half.negotiated.ecn.accepted(half.retries, is_plain);
         // When the acknowledgement was lost, data or another SYN-ACK comes instead, once the timer
         // for it has gone off: the peer's, or ours. What waited for less has waited for neither.
         let honest = if seg.payload.is_empty() {

@@ -7,7 +7,7 @@ use crate::base::time::Instant;
 use crate::packet::Payload;
 use crate::packet::header::{SackBlocks, TcpFlags, TcpHeader, TcpOptions};
 use crate::transport::tcp::congestion::{LARGE, quantum};
-use crate::transport::tcp::ecn::ECT0;
+use crate::transport::tcp::ecn::Feedback;
 use crate::transport::tcp::options::{answer, offer, path_mss};
 use crate::transport::tcp::recovery::SackUse;
 use crate::transport::tcp::segment::SegmentOut;
@@ -106,7 +106,7 @@ impl Connection {
         self.snd.nxt = self.snd.iss + 1;
         self.timers.retransmit = env.now + self.rtt.rto();
         self.arm_user_timeout(env.now);
-        let flags = env.config.ecn.syn(self.retries);
+        let flags = self.ecn_use(env.config).syn(self.retries);
         Some(self.handshake(flags, None, options, window))
     }
 
@@ -280,10 +280,8 @@ impl Connection {
         if !plan.len.is_multiple_of(plan.piece) {
             self.snd.small_end = nxt;
         }
-        if self.negotiated.ecn.marks && plan.len > 0 && !self.cc.has_model() {
-            // RFC 3168 6.1.5: not when it is sent again. A model of the path hears of losses only.
-            plan.ect = ECT0;
-            plan.flags = plan.flags | self.negotiated.ecn.take_flags();
+        if self.negotiated.ecn.feedback != Feedback::None && plan.len > 0 {
+            self.mark(&mut plan);
         }
         self.snd.nxt = nxt;
         self.snd.probe = Probe::None;
@@ -302,6 +300,17 @@ impl Connection {
             self.restart_retransmit(env, Cause::Sent);
         }
         self.build(env, plan)
+    }
+
+    /// New data of a connection that agreed on congestion notification.
+    #[inline(never)]
+    fn mark(&mut self, plan: &mut Plan) {
+        let (flags, ect) = self.negotiated.ecn.on_data_sent();
+        // A model of the path hears of losses only.
+        if !self.cc.has_model() {
+            plan.ect = ect;
+            plan.flags = plan.flags | flags;
+        }
     }
 
     /// Sends (part of) a hole again, if the congestion window has room.
@@ -378,7 +387,10 @@ impl Connection {
     /// How many bytes may leave as one.
     #[inline]
     fn at_once(&self, env: &Env<'_>, piece: u32) -> u32 {
-        let most = self.path.gso_max.max(piece);
+        let most = match self.negotiated.ecn.may_be_large() {
+            true => self.path.gso_max.max(piece),
+            false => piece,
+        };
         match self.pacing(env) {
             Some(rate) => most.min(quantum(rate, piece)),
             None => most,

@@ -352,6 +352,7 @@ impl Connection {
                 .promised()
                 .checked_shr(u32::from(self.negotiated.rcv_shift))
                 .map_or(0, |w| w.min(65_535) as u16),
+            flags: self.negotiated.ecn.flags(),
             ts: self.negotiated.ts,
             ttl: self.options.ttl,
             tos: self.options.tos,

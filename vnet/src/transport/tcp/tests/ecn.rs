@@ -14,8 +14,12 @@ fn with(ecn: EcnUse) -> TcpConfig {
 
 /// A asks, B has `answers`.
 fn open(answers: EcnUse) -> (World, ConnId, ConnId) {
+    between(EcnUse::Ask, answers)
+}
+
+fn between(asks: EcnUse, answers: EcnUse) -> (World, ConnId, ConnId) {
     let mut w = World::with(1, Net::default(), with(answers));
-    w.hosts[A].tcp.config_mut().ecn = EcnUse::Ask;
+    w.hosts[A].tcp.config_mut().ecn = asks;
     let (a, b) = w.pair();
     (w, a, b)
 }
@@ -135,4 +139,170 @@ fn only_new_data_is_marked_as_capable() {
     }));
     carry(&mut w, a, b, 10);
     assert_eq!(w.hosts[A].tcp.stats().retransmits, 1);
+}
+
+/// The number in AE, CWR and ECE of the first segments of a host.
+fn aces(w: &World, host: usize, segments: usize) -> Vec<u8> {
+    let mine = w.trace.iter().filter(|t| t.1 == host);
+    mine.take(segments).map(|t| t.2.flags.ace()).collect()
+}
+
+// RFC 9768 3.1.1 and 3.2.2.1: what is asked and answered, how the handshake arrived, and then the count.
+#[test]
+fn accurate_feedback_is_agreed_on_and_counts_from_five() {
+    let (mut w, a, b) = between(EcnUse::Accurate, EcnUse::Grant);
+    assert_eq!(w.flags(A)[..2], ["SEWe", "WA"]);
+    assert_eq!(w.flags(B)[..1], ["SWA"]);
+    w.trace.clear();
+    mark(&mut w, 3);
+    carry(&mut w, a, b, 10);
+    // Nothing of B's was marked, and one packet of A's.
+    assert!(aces(&w, A, 99).iter().all(|ace| *ace == 5));
+    let said = aces(&w, B, 99);
+    assert_eq!((said[0], said.last()), (5, Some(&6)), "{said:?}");
+    let stats = w.hosts[A].tcp.stats();
+    assert_eq!((stats.ecn_reductions, stats.retransmits), (1, 0));
+    assert_eq!(w.hosts[B].tcp.stats().ecn_marks_in, 1);
+}
+
+// RFC 9768, table 2: the feedback that both know, or none.
+#[test]
+fn feedback_falls_back_to_what_both_know() {
+    use EcnUse::{Accurate, Ask, Grant, Off};
+    for (asks, answers, syn, answer, marks) in [
+        (Accurate, Accurate, 7, 2, 1),
+        (Accurate, Ask, 7, 2, 1),
+        (Accurate, Off, 7, 0, 0),
+        (Ask, Accurate, 3, 1, 1),
+        (Ask, Grant, 3, 1, 1),
+        (Ask, Off, 3, 0, 0),
+        (Grant, Accurate, 0, 0, 0),
+        (Off, Accurate, 0, 0, 0),
+    ] {
+        let (mut w, a, b) = between(asks, answers);
+        let case = format!("{asks:?} {answers:?}");
+        assert_eq!(aces(&w, A, 1), [syn], "{case}");
+        assert_eq!(aces(&w, B, 1), [answer], "{case}");
+        mark(&mut w, 3);
+        carry(&mut w, a, b, 10);
+        assert_eq!(w.hosts[B].tcp.stats().ecn_marks_in, marks, "{case}");
+        assert_eq!(w.hosts[A].tcp.stats().ecn_reductions, marks, "{case}");
+    }
+}
+
+// RFC 9768 3.1.4.1
+#[test]
+fn the_third_syn_does_not_ask_for_accurate_feedback() {
+    let mut w = World::with(1, Net::default(), with(EcnUse::Accurate));
+    w.fate = Some(Box::new(|_, host, s| {
+        match host == A && s.header.flags.ace() == 7 {
+            true => Fate::Lost,
+            false => Fate::Arrives,
+        }
+    }));
+    let l = w.listen(B, 80, 8);
+    let a = w.connect(A, 80);
+    w.run_for(MS * 4000);
+    let b = w.accept(B, l);
+    assert_eq!(aces(&w, A, 4), [7, 7, 0, 0]);
+    assert_eq!(aces(&w, B, 1), [0]);
+    w.fate = None;
+    mark(&mut w, 3);
+    carry(&mut w, a, b, 10);
+    assert_eq!(w.hosts[B].tcp.stats().ecn_marks_in, 0);
+}
+
+/// The bare SYN that `pair` would send, with this number in its flags.
+fn syn(w: &World, ace: u8) -> SegmentOut {
+    let header = TcpHeader {
+        src_port: 5000,
+        dst_port: 80,
+        seq: 1000,
+        flags: TcpFlags::SYN | TcpFlags::of_ace(ace),
+        window: 1000,
+        ..TcpHeader::default()
+    };
+    arriving(w.addr(A, 5000), w.addr(B, 80), header, Payload::new())
+}
+
+// RFC 9768 3.1.5
+#[test]
+fn a_request_for_both_kinds_of_feedback_is_reset() {
+    for (first, then) in [(7, 3), (3, 7)] {
+        let mut w = World::with(1, Net::default(), with(EcnUse::Grant));
+        w.listen(B, 80, 8);
+        let (one, other) = (syn(&w, first), syn(&w, then));
+        w.deliver(B, one);
+        assert_eq!(w.trace.len(), 1);
+        w.deliver(B, other);
+        let last = w.trace.last().expect("an answer").2;
+        assert!(last.flags.has(TcpFlags::RST) && last.ack == Some(1001));
+        assert_eq!(w.hosts[B].tcp.counts().half_open, 0);
+    }
+    // One that asks no longer is answered as before, and nothing is marked as capable.
+    let mut w = World::with(1, Net::default(), with(EcnUse::Grant));
+    w.listen(B, 80, 8);
+    let (one, other) = (syn(&w, 7), syn(&w, 0));
+    w.deliver(B, one);
+    w.deliver(B, other);
+    assert_eq!(aces(&w, B, 2), [2, 2]);
+}
+
+// RFC 9768 3.2.2.1, table 4: where the flags are zeroed on the way, nothing is marked as capable any more.
+#[test]
+fn a_zero_from_the_peer_ends_the_marking_of_data() {
+    let mut w = World::with(1, Net::default(), with(EcnUse::Grant));
+    let l = w.listen(B, 80, 8);
+    let asks = syn(&w, 7);
+    w.deliver(B, asks);
+    let iss = w.trace[0].2.seq;
+    let mut ack = syn(&w, 0);
+    ack.header.flags = TcpFlags::NONE;
+    (ack.header.seq, ack.header.ack) = (1001, Some(iss.wrapping_add(1)));
+    w.deliver(B, ack);
+    let b = w.accept(B, l);
+    let mut capable = 0;
+    let seen = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&seen);
+    w.fate = Some(Box::new(move |_, host, s| {
+        capable += usize::from(host == B && s.tos & 3 != 0);
+        count.store(capable, std::sync::atomic::Ordering::Relaxed);
+        Fate::Lost
+    }));
+    w.write(B, b, &[1; 500]).expect("space");
+    assert!(!w.trace.last().expect("data").2.flags.any(TcpFlags::SYN));
+    assert_eq!(seen.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+// RFC 8257 3: with few marks the window shrinks by little, and the share is known because feedback is accurate.
+#[test]
+fn a_window_shrinks_by_the_share_of_marks() {
+    let cwnd = |congestion| {
+        let config = TcpConfig {
+            congestion,
+            ..with(EcnUse::Grant)
+        };
+        let mut w = World::with(1, Net::default(), config);
+        if congestion != Congestion::Dctcp {
+            w.hosts[A].tcp.config_mut().ecn = EcnUse::Accurate;
+        }
+        let (a, b) = w.pair();
+        assert_eq!(aces(&w, A, 1), [7]);
+        let mut n = 0;
+        w.fate = Some(Box::new(move |_, host, s| {
+            n += usize::from(host == A && !s.payload.is_empty());
+            match host == A && !s.payload.is_empty() && n % 50 == 0 {
+                true => Fate::Marked,
+                false => Fate::Arrives,
+            }
+        }));
+        let mut least = u32::MAX;
+        for _ in 0..20 {
+            carry(&mut w, a, b, 200);
+            least = least.min(w.hosts[A].tcp.info(a).expect("there").cwnd);
+        }
+        least
+    };
+    let (share, half) = (cwnd(Congestion::Dctcp), cwnd(Congestion::Reno));
+    assert!(share > 2 * half, "{share} {half}");
 }

@@ -231,6 +231,7 @@ fn run(state: u8, config: TcpConfig, actions: Vec<Action>) {
                     ..TcpHeader::default()
                 }
                 .emit(&mut bytes);
+                bytes[12] |= flags >> 4 & 1;
                 bytes[13] |= flags & !0x10;
                 let (mut header, _) = TcpHeader::parse(&bytes).expect("well formed");
                 header.options.mss = mss.filter(|_| flags & 2 != 0);
@@ -340,6 +341,7 @@ proptest! {
         let mut bytes = [0u8; 20];
         TcpHeader { src_port, dst_port: 80, seq, ack, window, ..TcpHeader::default() }
             .emit(&mut bytes);
+        bytes[12] |= flags >> 4 & 1;
         bytes[13] |= flags & !0x10;
         let (header, _) = TcpHeader::parse(&bytes).expect("well formed");
         let (src, dst) = (w.addr(A, src_port), w.addr(B, 80));

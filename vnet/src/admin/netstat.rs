@@ -60,6 +60,7 @@ fn counters(tcp: TcpStats, udp: UdpStats, neighbours: NeighStats) -> Vec<Counter
             retransmitted_bytes: "bytes retransmitted",
             timeouts: "retransmission timeouts",
             fast_recoveries: "fast recoveries",
+            black_holes: "paths taken for ones that drop full segments (RFC 8899)",
             ecn_reductions: "windows reduced because of marks (RFC 3168)",
             ecn_marks_in: "segments received with a mark (RFC 3168)",
             tail_probes: "tail loss probes sent",

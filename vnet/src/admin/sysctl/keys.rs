@@ -206,6 +206,11 @@ keys! {
         0..=0, "", READ_ONLY,
         |s| (s.tcp.counts().connections + s.tcp.counts().listeners) as u64,
         |_, _| {};
+    /// Go on with smaller packets when full segments time out several times, and look for the largest that arrive (RFC 8899).
+    TCP_PMTUD_BLACKHOLE_DETECTION: Feature = "net.inet.tcp.pmtud_blackhole_detection",
+        0..=1, "", TUNABLES,
+        |s| s.tcp.config().black_holes,
+        |s, v| s.tcp.config_mut().black_holes = v;
     /// Let receive buffers grow with what the path carries, up to maxbuf.
     TCP_RECVBUF_AUTO: Feature = "net.inet.tcp.recvbuf_auto",
         0..=1, "", TUNABLES,

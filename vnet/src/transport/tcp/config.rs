@@ -28,7 +28,9 @@ pub(crate) struct TcpConfig {
     /// Windows of more than 64 KiB are spread over round trips of a millisecond or more. With a model of the path, segments
     /// always are. Takes effect at once.
     pub pacing: Feature,
-    /// Explicit congestion notification (RFC 3168) of a new connection.
+    /// Connections whose full segments time out several times go on with smaller ones (RFC 8899). Takes effect at once.
+    pub black_holes: Feature,
+    /// Explicit congestion notification of a new connection.
     pub ecn: EcnUse,
     /// Initial congestion window in segments (RFC 6928 allows 10).
     pub initial_cwnd_segments: u32,
@@ -90,6 +92,7 @@ impl Default for TcpConfig {
             max_buffer: 16 << 20,
             congestion: Congestion::Cubic,
             pacing: Feature::On,
+            black_holes: Feature::On,
             ecn: EcnUse::Grant,
             initial_cwnd_segments: 10,
             initial_rto: Duration::from_secs(1),

@@ -111,8 +111,9 @@ pub(super) struct Ecn {
     says: TcpFlags,
     /// The next segment of new data says that the window was reduced.
     says_reduced: bool,
-    /// The window was reduced; not again before this is acknowledged.
-    until: Option<SeqNum>,
+    /// The window was reduced; not again before that is acknowledged.
+    is_reduced: bool,
+    until: SeqNum,
     /// Marked packets that arrived (r.cep), and that the peer has reported (s.cep).
     received: u8,
     reported: u8,
@@ -291,15 +292,12 @@ impl Ecn {
     /// The peer reports a mark. True when the window is to be reduced: once in a round trip.
     // RFC 3168 6.1.2
     pub(super) fn on_echo(&mut self, una: SeqNum, nxt: SeqNum) -> bool {
-        if self
-            .until
-            .is_some_and(|end| end != una && end.is_in(una..=nxt))
-        {
+        if self.is_reduced && self.until != una && self.until.is_in(una..=nxt) {
             return false;
         }
         // RFC 9768 3.1.5: with accurate feedback the flag is part of a number.
         self.says_reduced = self.feedback == Feedback::Classic;
-        self.until = Some(nxt);
+        (self.is_reduced, self.until) = (true, nxt);
         true
     }
 

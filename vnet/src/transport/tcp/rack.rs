@@ -21,6 +21,8 @@ pub(super) struct Rack {
     persist: u8,
     /// A duplicate report counts once until this is acknowledged.
     round: Option<SeqNum>,
+    /// A segment on its way that is larger than what the path is known to carry.
+    pub(super) mtu_probe: Option<(SeqNum, SeqNum)>,
 }
 
 /// What there is to know about the connection when losses are looked for.
@@ -45,6 +47,7 @@ impl Rack {
             quarters: 1,
             persist: 0,
             round: None,
+            mtu_probe: None,
         }
     }
 

@@ -157,6 +157,8 @@ pub(super) struct Outcome {
     pub(super) entered: bool,
     /// An episode was undone.
     pub(super) undone: bool,
+    /// A probe of the path's MTU was lost, and nothing else.
+    pub(super) probe_lost: bool,
     /// When more may have to be taken for lost.
     pub(super) wait: Option<Instant>,
 }
@@ -172,6 +174,31 @@ impl Recovery {
             tail: Tail::None,
             episode: None,
         }
+    }
+
+    fn rack(&mut self) -> &mut Rack {
+        self.rack.get_or_insert_with(|| Box::new(Rack::new()))
+    }
+
+    /// A segment leaves that is larger than what the path is known to carry; or none is on its way any more.
+    pub(super) fn on_mtu_probe(&mut self, probe: Option<(SeqNum, SeqNum)>) {
+        if self.rack.is_some() || probe.is_some() {
+            self.rack().mtu_probe = probe;
+        }
+    }
+
+    /// Something was lost. If it was a probe, and nothing else, it is sent again without blame.
+    // RFC 8899 3, point 7; RFC 4821 7.6
+    fn forgives(&mut self, nxt: SeqNum) -> bool {
+        let Some((start, end)) = self.rack().mtu_probe.take() else {
+            return false;
+        };
+        let alone =
+            self.sent.lost() == end.since(start) && self.sent.next_lost() == Some((start, end));
+        if alone {
+            self.phase = Phase::Resend { point: nxt };
+        }
+        alone
     }
 
     #[inline]
@@ -216,7 +243,7 @@ impl Recovery {
         let (una, before) = (heard.cc.una, heard.before);
         let progressed = una != before;
         let view = self.view(heard);
-        let rack = self.rack.get_or_insert_with(|| Box::new(Rack::new()));
+        let rack = self.rack();
         // What arrives above a hole is not echoed (RFC 7323 4.3).
         let echoed = heard.echoed.filter(|_| progressed);
         rack.on_delivered(&view, &heard.delivered, echoed);
@@ -239,8 +266,11 @@ impl Recovery {
             Phase::Open => {
                 outcome.wait = self.detect(heard);
                 if self.sent.lost() > 0 {
-                    self.enter(cc, heard, reduced);
-                    outcome.entered = true;
+                    outcome.probe_lost = self.forgives(heard.cc.nxt);
+                    if !outcome.probe_lost {
+                        self.enter(cc, heard, reduced);
+                        outcome.entered = true;
+                    }
                 } else if progressed {
                     cc.on_ack(&heard.cc);
                 }
@@ -382,8 +412,11 @@ impl Recovery {
             ..Outcome::default()
         };
         if self.is_open() && self.sent.lost() > 0 {
-            self.enter(cc, heard, Reduced::No);
-            outcome.entered = true;
+            outcome.probe_lost = self.forgives(heard.cc.nxt);
+            if !outcome.probe_lost {
+                self.enter(cc, heard, Reduced::No);
+                outcome.entered = true;
+            }
         }
         outcome
     }

@@ -33,6 +33,8 @@ pub(crate) struct TcpStats {
     pub tail_probes: u64,
     /// Recoveries that were undone, since nothing had been lost (RFC 4015).
     pub undone_recoveries: u64,
+    /// Times that packets became smaller because full ones were not acknowledged (RFC 8899).
+    pub black_holes: u64,
     /// Reductions of a window because a router had marked a segment (RFC 3168).
     pub ecn_reductions: u64,
     /// Segments with data that a router had marked.

@@ -218,9 +218,13 @@ impl Connection {
     fn follow(&mut self, env: &mut Env<'_>, outcome: Outcome, progressed: bool) {
         if outcome.entered {
             env.stats.fast_recoveries += 1;
+            self.forget_probe();
         }
         if outcome.undone {
             env.stats.undone_recoveries += 1;
+        }
+        if outcome.probe_lost {
+            self.on_probe_lost(env.now);
         }
         if progressed || outcome.entered || outcome.undone {
             self.restart_retransmit(env, Cause::Acknowledged);
@@ -297,7 +301,7 @@ impl Connection {
         self.retries = 0;
         self.soft_error = None;
         if self.snd.held.is_some() {
-            self.on_held_progress(before, ack);
+            self.on_held_progress(env.now, before, ack);
         }
         self.timers.persist = Instant::MAX;
         self.snd.probes = 0;

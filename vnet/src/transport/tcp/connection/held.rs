@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::search::Search;
 use crate::base::time::Instant;
 use crate::transport::tcp::segment::SendFlags;
 use crate::transport::tcp::seq::SeqNum;
@@ -19,6 +20,7 @@ pub(in crate::transport::tcp) struct Held {
     pub(super) records: VecDeque<SeqNum>,
     pub(super) release_at: Instant,
     pub(super) fail_at: Instant,
+    pub(super) search: Option<Search>,
 }
 
 impl Default for Held {
@@ -30,6 +32,7 @@ impl Default for Held {
             records: VecDeque::new(),
             release_at: Instant::MAX,
             fail_at: Instant::MAX,
+            search: None,
         }
     }
 }

@@ -122,7 +122,8 @@ impl Connection {
 
     /// Everything from `before` up to `ack` was acknowledged.
     #[cold]
-    pub(super) fn on_held_progress(&mut self, before: SeqNum, ack: SeqNum) {
+    pub(super) fn on_held_progress(&mut self, now: Instant, before: SeqNum, ack: SeqNum) {
+        self.on_search_progress(now, before, ack);
         let records = self.snd.held.as_mut().map(|held| &mut held.records);
         let Some(records) = records else { return };
         while records.front().is_some_and(|end| end.is_in(before..=ack)) {

@@ -8,6 +8,7 @@
 //! | [`buffers`] | how large the buffers are, and when a writer is woken |
 //! | [`held`], [`holding`] | what waits for more to be written, records, and how long something may go unacknowledged |
 //! | [`output`] | which segment goes next |
+//! | [`search`] | the largest packet that a path carries, where no router says it |
 //! | [`timers`] | what is due when |
 //! | [`user`] | what the socket asks for |
 
@@ -17,6 +18,7 @@ mod held;
 mod holding;
 mod input;
 mod output;
+mod search;
 mod timers;
 mod user;
 

@@ -160,6 +160,11 @@ impl Connection {
         let window = self.snd.edge.since(self.snd.una);
         let window = window.saturating_sub(self.flight());
         let mut plan = self.plan(env.now, nxt, 0, TcpFlags::NONE);
+        let mut probe = None;
+        if self.snd.held.is_some() {
+            probe = self.probe_by(env.now, available.min(window), plan.piece);
+            plan.piece += probe.unwrap_or(0);
+        }
         let piece = plan.piece;
         let mut len = available.min(window);
         if len < piece && len < available && !self.is_window_worth_it(len) {
@@ -176,7 +181,11 @@ impl Connection {
         if room < len.min(piece) {
             return None;
         }
-        len = len.min(room).min(self.at_once(env, piece));
+        let most = match probe {
+            None => self.at_once(env, piece),
+            Some(_) => piece,
+        };
+        len = len.min(room).min(most);
         let tail = len % piece;
         if tail > 0 && !self.may_send_tail(nxt, len, available, piece) {
             len -= tail;
@@ -186,6 +195,9 @@ impl Connection {
             return None;
         }
         plan.len = len;
+        if let Some(by) = probe {
+            self.on_probe_sent(nxt, nxt + len, by);
+        }
         Some(self.send_new(env, plan))
     }
 

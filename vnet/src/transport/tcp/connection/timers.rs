@@ -137,6 +137,8 @@ impl Connection {
                 let (una, nxt, mss) = (self.snd.una, self.snd.nxt, self.data_mss());
                 self.recovery
                     .on_timeout(&mut self.cc, una, nxt, mss, echoes);
+                self.forget_probe();
+                self.suspect_path(env);
             }
         }
     }

@@ -290,7 +290,7 @@ impl Connection {
         self.wake_writers(env);
     }
 
-    fn set_path(&mut self, path: Path) {
+    pub(super) fn set_path(&mut self, path: Path) {
         let narrower = path.ip_mtu < self.path.ip_mtu;
         self.path = path;
         if narrower && self.state.is_synchronized() {

@@ -13,6 +13,7 @@ mod lossy;
 mod options;
 mod rto;
 mod script;
+mod search;
 mod sequence;
 mod transfer;
 

@@ -1,0 +1,100 @@
+//! Paths that drop large packets without a word (RFC 8899).
+
+use super::*;
+
+/// Drops what is larger than this, headers included, as long as it is above zero.
+fn narrow(w: &mut World, ip_mtu: usize) {
+    w.fate = Some(Box::new(move |_, _, s| {
+        match ip_mtu > 0 && 20 + s.header.len() + s.payload.len() > ip_mtu {
+            true => Fate::Lost,
+            false => Fate::Arrives,
+        }
+    }));
+}
+
+fn ip_mtu(w: &World, a: ConnId) -> u32 {
+    w.hosts[A].tcp.info(a).expect("there").path_mtu
+}
+
+fn carry(w: &mut World, a: ConnId, b: ConnId, bytes: usize) {
+    let data = pattern(bytes, 3);
+    let (mut sent, mut got) = (0, Vec::new());
+    while got.len() < data.len() {
+        sent += w.write(A, a, &data[sent..]).unwrap_or(0);
+        if let Ok(mut more) = w.read(B, b, 1 << 20) {
+            got.append(&mut more);
+        }
+        assert!(got.len() == data.len() || w.step(), "stuck");
+    }
+    assert!(got == data);
+    w.run_for(Duration::from_secs(1));
+}
+
+// RFC 8899 5.2 and 5.3: after three timeouts packets are small; then the largest that arrive are found, to 16 bytes.
+#[test]
+fn the_largest_packet_that_arrives_is_found() {
+    for largest in [1300, 1210, 1492, 900] {
+        let mut w = World::new(1, Net::default());
+        let (a, b) = w.pair();
+        narrow(&mut w, largest);
+        carry(&mut w, a, b, 1_000_000);
+        let found = ip_mtu(&w, a) as usize;
+        assert!(
+            (largest - 16..=largest).contains(&found),
+            "{largest}: {found}"
+        );
+        let stats = *w.hosts[A].tcp.stats();
+        let times = if largest < 1200 { 2 } else { 1 };
+        assert_eq!(stats.black_holes, times);
+        // Probes that are lost are no sign of congestion.
+        assert_eq!(stats.fast_recoveries, 0, "{stats:?}");
+    }
+}
+
+// RFC 8899 5.1.1: PMTU_RAISE_TIMER.
+#[test]
+fn larger_packets_are_tried_again_after_ten_minutes() {
+    let mut w = World::new(1, Net::default());
+    let (a, b) = w.pair();
+    narrow(&mut w, 1400);
+    carry(&mut w, a, b, 1_000_000);
+    narrow(&mut w, 0);
+    carry(&mut w, a, b, 100_000);
+    assert!(ip_mtu(&w, a) <= 1400);
+    w.run_for(Duration::from_secs(600));
+    carry(&mut w, a, b, 100_000);
+    assert_eq!(ip_mtu(&w, a), 1500);
+}
+
+// What was only interrupted has its segments back at once.
+#[test]
+fn an_interruption_costs_a_probe() {
+    let mut w = World::new(1, Net::default());
+    let (a, b) = w.pair();
+    let until = w.now + Duration::from_secs(5);
+    w.fate = Some(Box::new(move |now, _, _| match now < until {
+        true => Fate::Lost,
+        false => Fate::Arrives,
+    }));
+    carry(&mut w, a, b, 100_000);
+    assert_eq!(w.hosts[A].tcp.stats().black_holes, 1);
+    assert_eq!(ip_mtu(&w, a), 1500);
+}
+
+#[test]
+fn small_segments_and_those_who_do_not_look_stay_as_they_are() {
+    let off = TcpConfig {
+        black_holes: Feature::Off,
+        ..TcpConfig::default()
+    };
+    for (config, bytes) in [(TcpConfig::default(), 500), (off, 100_000)] {
+        let mut w = World::with(1, Net::default(), config);
+        let (a, _) = w.pair();
+        w.net.loss = 1.0;
+        w.write(A, a, &pattern(bytes, 1)).expect("space");
+        w.run_for(Duration::from_secs(20));
+        assert!(w.hosts[A].tcp.stats().timeouts > 4);
+        assert_eq!(ip_mtu(&w, a), 1500);
+        assert_eq!(w.hosts[A].tcp.stats().black_holes, 0);
+    }
+}

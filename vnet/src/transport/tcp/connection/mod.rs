@@ -8,7 +8,7 @@
 //! | [`buffers`] | how large the buffers are, and when a writer is woken |
 //! | [`held`], [`holding`] | what waits for more to be written, records, and how long something may go unacknowledged |
 //! | [`output`] | which segment goes next |
-//! | [`search`] | the largest packet that a path carries, where no router says it |
+//! | [`search`], [`probing`] | the largest packet that a path carries, where no router says it |
 //! | [`timers`] | what is due when |
 //! | [`user`] | what the socket asks for |
 
@@ -18,6 +18,7 @@ mod held;
 mod holding;
 mod input;
 mod output;
+mod probing;
 mod search;
 mod timers;
 mod user;

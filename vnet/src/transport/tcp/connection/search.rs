@@ -1,43 +1,34 @@
-//! Finding the largest packet that a path carries where no router says it (RFC 4821, RFC 8899). A connection whose full
-//! segments are not acknowledged goes on with smaller ones. Then it sends single larger ones, first as large as before,
-//! to see whether they arrive; if such a probe is lost and nothing else is, that says nothing of congestion.
+//! What is known of the largest packet that a path carries, while it is looked for; see `probing`.
 
-use super::{Connection, Env};
 use crate::base::time::{Duration, Instant};
-use crate::transport::tcp::options::{Family, Path};
 use crate::transport::tcp::seq::SeqNum;
 
-/// Retransmission timeouts in a row after which packets become smaller, and smaller still.
-// RFC 8899 5.1.2: MAX_PROBES is 3.
-const TIMEOUTS: [u8; 2] = [3, 6];
 /// RFC 8899 5.1.2: a size is taken for too large when so many probes were lost.
 const PROBES: u8 = 3;
 /// RFC 8899 5.1.1: PMTU_RAISE_TIMER, after which larger packets are tried again.
 const RAISE: Duration = Duration::from_secs(600);
 /// A search ends when it is that close, in bytes.
 const CLOSE: u32 = 16;
-/// Segments that follow a probe, so that its loss is noticed before a timeout.
-const FOLLOWERS: u32 = 3;
 
 /// What is known of the path.
 #[derive(Debug)]
 pub(super) struct Search {
     /// The largest packet before the search began, in bytes.
-    most: u32,
-    /// No larger one is tried; [`Path::ip_mtu`] is what arrives.
-    high: u32,
+    pub(super) most: u32,
+    /// No larger one is tried; the path's is what arrives.
+    pub(super) high: u32,
     /// The probe on its way: where it ends, and how large its packet is.
-    probe: Option<(SeqNum, u32)>,
+    pub(super) probe: Option<(SeqNum, u32)>,
     /// Probes of this size that were lost.
-    lost: u8,
+    pub(super) lost: u8,
     /// When the next probe may leave.
-    next_at: Instant,
+    pub(super) next_at: Instant,
 }
 
 impl Search {
     /// The size of the next probe's packet, where `low` is what arrives.
     // RFC 8899 5.3: what worked before is tried first; then half of what is unknown.
-    fn next(&self, low: u32) -> u32 {
+    pub(super) fn next(&self, low: u32) -> u32 {
         match self.high == self.most {
             true => self.high,
             false => low + (self.high - low).div_ceil(2),
@@ -45,120 +36,23 @@ impl Search {
     }
 
     /// Looks whether the search goes on, where `low` is what arrives.
-    fn settle(&mut self, low: u32, now: Instant) {
+    pub(super) fn settle(&mut self, low: u32, now: Instant) {
         self.lost = 0;
         if self.high < low + CLOSE {
             self.high = self.most;
             self.next_at = now + RAISE;
         }
     }
-}
 
-impl Connection {
-    /// Full segments have timed out several times in a row: routers may drop them without a word.
-    // RFC 8899 5.2 (black hole detection), RFC 4821 7.7
-    #[cold]
-    pub(super) fn suspect_path(&mut self, env: &mut Env<'_>) {
-        let Some(nth) = TIMEOUTS.iter().position(|n| *n == self.retries) else {
+    /// A probe was lost, and nothing else; `low` is what arrives.
+    pub(super) fn on_lost(&mut self, low: u32, now: Instant) {
+        let Some((_, ip_mtu)) = self.probe.take() else {
             return;
         };
-        // RFC 8899 5.1.2: BASE_PLPMTU, and MIN_PLPMTU; for IPv4, what hosts accept in practice.
-        let ip_mtu = match (self.family, nth) {
-            (Family::V4, 0) => 1200,
-            (Family::V4, _) => 552,
-            (Family::V6, _) => 1280,
-        };
-        let room = ip_mtu - self.family.header_len();
-        if !env.config.black_holes.is_on() || ip_mtu >= self.path.ip_mtu || self.flight() <= room {
-            return;
-        }
-        env.stats.black_holes += 1;
-        let most = self.path.ip_mtu;
-        let held = self.snd.held.get_or_insert_default();
-        let search = held.search.get_or_insert(Search {
-            most,
-            high: most,
-            probe: None,
-            lost: 0,
-            next_at: env.now,
-        });
-        (search.high, search.probe, search.lost) = (search.most, None, 0);
-        search.next_at = env.now;
-        self.recovery.on_mtu_probe(None);
-        self.set_path(Path {
-            ip_mtu,
-            ..self.path
-        });
-    }
-
-    /// By how many bytes the next segment is larger than others, if it is time for a probe; `available` can be sent.
-    #[cold]
-    pub(super) fn probe_by(&self, now: Instant, available: u32, piece: u32) -> Option<u32> {
-        let search = self.snd.held.as_ref()?.search.as_ref()?;
-        let low = self.path.ip_mtu;
-        let limit = u32::from(self.negotiated.peer_mss) + self.family.header_len();
-        let by = search.next(low).min(limit).checked_sub(low)?;
-        let enough = by + piece * (1 + FOLLOWERS);
-        let may = by > 0
-            && search.probe.is_none()
-            && search.next_at <= now
-            && self.recovery.is_calm()
-            && available >= enough
-            && self.cc.cwnd() >= enough;
-        may.then_some(by)
-    }
-
-    /// A probe leaves, which is `by` larger than other segments.
-    #[cold]
-    pub(super) fn on_probe_sent(&mut self, start: SeqNum, end: SeqNum, by: u32) {
-        let ip_mtu = self.path.ip_mtu + by;
-        if let Some(search) = self.snd.held.as_mut().and_then(|h| h.search.as_mut()) {
-            search.probe = Some((end, ip_mtu));
-            self.recovery.on_mtu_probe(Some((start, end)));
-        }
-    }
-
-    /// Everything from `before` up to `ack` was acknowledged.
-    pub(super) fn on_search_progress(&mut self, now: Instant, before: SeqNum, ack: SeqNum) {
-        let Some(search) = self.snd.held.as_mut().and_then(|h| h.search.as_mut()) else {
-            return;
-        };
-        if let Some((end, ip_mtu)) = search.probe
-            && end.is_in(before..=ack)
-        {
-            search.probe = None;
-            search.settle(ip_mtu, now);
-            self.recovery.on_mtu_probe(None);
-            self.set_path(Path {
-                ip_mtu,
-                ..self.path
-            });
-        }
-    }
-
-    /// Things are sent again: if the probe is among them, it proves nothing any more.
-    #[cold]
-    pub(super) fn forget_probe(&mut self) {
-        if let Some(search) = self.snd.held.as_mut().and_then(|h| h.search.as_mut()) {
-            search.probe = None;
-            self.recovery.on_mtu_probe(None);
-        }
-    }
-
-    /// A probe was lost, and nothing else.
-    #[cold]
-    pub(super) fn on_probe_lost(&mut self, now: Instant) {
-        let low = self.path.ip_mtu;
-        let Some(search) = self.snd.held.as_mut().and_then(|h| h.search.as_mut()) else {
-            return;
-        };
-        let Some((_, ip_mtu)) = search.probe.take() else {
-            return;
-        };
-        search.lost += 1;
-        if search.lost >= PROBES {
-            search.high = ip_mtu - 1;
-            search.settle(low, now);
+        self.lost += 1;
+        if self.lost >= PROBES {
+            self.high = ip_mtu - 1;
+            self.settle(low, now);
         }
     }
 }

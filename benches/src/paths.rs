@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use comfy_table::Table;
-use vnet::link::LinkStats;
+use vnet::link::{Jitter, LinkStats, Order};
 use vnet::net::{TcpListener, TcpStream};
 use vnet::{LinkConfig, OwnedVnet, System, TaskHandle, Vnet};
 
@@ -25,6 +25,9 @@ use crate::compare::{SideError, median};
 const RECEIVER: Ipv4Addr = Ipv4Addr::new(198, 18, 4, 1);
 const PORT: u16 = 5001;
 const WIRE: &str = "wire";
+/// How much the way to the switch varies. Without it, transfers fall into step, and a full queue has room for the frames
+/// of one and never for those of another (Floyd and Jacobson, 1992).
+const JITTER: Duration = Duration::from_micros(250);
 /// The limit of each buffer, in bytes.
 const BUFFER: u64 = 16 << 20;
 /// Bytes that the application moves at once.
@@ -131,6 +134,10 @@ impl World {
             switch.add_member("bridge0", &port).map_err(text)?;
             let access = LinkConfig {
                 delay: *delay / 2,
+                jitter: Jitter::Uniform {
+                    amplitude: JITTER,
+                    order: Order::Kept,
+                },
                 ..LinkConfig::default()
             };
             switch.set_link(&port, access.clone()).map_err(text)?;

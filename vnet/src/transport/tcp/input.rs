@@ -162,8 +162,9 @@ impl Tcp {
             let asks = self.config.ecn.grants(header.flags);
             if !h.negotiated.ecn.on_syn_again(asks, seg.traffic_class) {
                 self.stats.failed_opens += 1;
+                let (len, by) = (seg.payload.len() as u32, h.by);
                 self.remove_half_open(id);
-                self.refuse(header, seg.payload.len() as u32, seg.src, seg.dst);
+                self.refuse(header, len, seg.src, seg.dst, by);
                 return refused;
             }
             h.sent_at = cx.now;

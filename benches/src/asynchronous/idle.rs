@@ -103,7 +103,8 @@ impl Idle {
         let before = self.wakes()?;
         let alive = match &self.runtime {
             Runtime::Real(runtime) => {
-                runtime.block_on(tokio::time::sleep(time));
+                // A timer is made inside of its runtime.
+                runtime.block_on(async { tokio::time::sleep(time).await });
                 runtime.metrics().num_alive_tasks()
             }
             Runtime::Virtual(system, runtime) => {

@@ -22,6 +22,8 @@ pub(crate) trait Family: sealed::Sealed + Copy + Debug + Eq + Hash + 'static {
     type Net: Copy + Debug + Display + Eq + Ord + Hash + Into<IpNet> + prefix_trie::Prefix;
     /// An address as a number.
     type Bits: Copy + Debug + Eq + Ord + Hash;
+    /// The first bits of an address as a number, as many as are in most prefixes.
+    type Key: Copy + Debug + Eq + Ord + Into<u64>;
     /// What the header of a packet means.
     type Header: Copy + Debug;
 
@@ -33,7 +35,7 @@ pub(crate) trait Family: sealed::Sealed + Copy + Debug + Eq + Hash + 'static {
     const BROADCAST: Option<Self::Addr>;
     /// The group of which every host on a link is a member, always.
     const ALL_NODES: Self::Addr;
-    /// Bits of [`Family::key`], its lowest ones.
+    /// Bits of a key.
     const KEY_BITS: u8;
     /// Bytes of payload in the longest packet, fragments put together.
     const MAX_PAYLOAD: usize;
@@ -42,8 +44,10 @@ pub(crate) trait Family: sealed::Sealed + Copy + Debug + Eq + Hash + 'static {
     fn kind(addr: Self::Addr) -> Kind;
     /// The address as a number, its first bit the most significant.
     fn bits(addr: Self::Addr) -> Self::Bits;
-    /// The first bits of the address as a number, as many as are in most prefixes.
-    fn key(addr: Self::Addr) -> u64;
+    /// The first bits of the address.
+    fn key(addr: Self::Addr) -> Self::Key;
+    /// The prefix, or that of a key that it is in if it is longer.
+    fn key_net(net: Self::Net) -> Self::Net;
     /// A number of 32 bits that differs for addresses that differ a little.
     fn mix(addr: Self::Addr) -> u32;
     /// The prefix that holds one address.
@@ -72,6 +76,7 @@ impl Family for V4 {
     type Addr = Ipv4Addr;
     type Net = Ipv4Net;
     type Bits = u32;
+    type Key = u32;
     type Header = Ipv4Header;
 
     const BITS: u8 = 32;
@@ -103,8 +108,13 @@ impl Family for V4 {
     }
 
     #[inline]
-    fn key(addr: Ipv4Addr) -> u64 {
-        u32::from(addr).into()
+    fn key(addr: Ipv4Addr) -> u32 {
+        addr.into()
+    }
+
+    #[inline]
+    fn key_net(net: Ipv4Net) -> Ipv4Net {
+        net
     }
 
     #[inline]
@@ -164,6 +174,7 @@ impl Family for V6 {
     type Addr = Ipv6Addr;
     type Net = Ipv6Net;
     type Bits = u128;
+    type Key = u64;
     type Header = v6::Header;
 
     const BITS: u8 = 128;
@@ -195,6 +206,12 @@ impl Family for V6 {
     #[inline]
     fn key(addr: Ipv6Addr) -> u64 {
         (u128::from(addr) >> 64) as u64
+    }
+
+    #[inline]
+    fn key_net(net: Ipv6Net) -> Ipv6Net {
+        let len = net.prefix_len().min(V6::KEY_BITS);
+        Ipv6Net::new_assert(net.addr(), len).trunc()
     }
 
     #[inline]

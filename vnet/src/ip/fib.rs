@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::addr::Kind;
 use super::family::Family;
-use super::flat::{self, Builder, Choice, Flat};
+use super::flat::{self, Flat, Said};
 use crate::base::id::IfId;
 use crate::base::walked::Walked;
 
@@ -139,6 +139,17 @@ pub(crate) struct RouteHit<F: Family> {
 }
 
 impl<F: Family> RouteHit<F> {
+    /// That packets are passed on through an interface, as it was configured.
+    #[cfg(test)]
+    pub(super) fn through(ifid: IfId, next_hop: NextHop<F>) -> RouteHit<F> {
+        RouteHit {
+            ifid,
+            next_hop,
+            origin: Origin::Static,
+            kind: RouteKind::Unicast,
+        }
+    }
+
     /// What a route says of packets that take it.
     fn of(route: &Route<F>) -> RouteHit<F> {
         RouteHit {
@@ -182,7 +193,7 @@ pub(crate) struct Fib<F: Family> {
     generation: u64,
     cache: Cache<F>,
     /// The same in another form, when it is large.
-    flat: Flat<F>,
+    flat: Option<Box<Flat<F>>>,
     pub(crate) walked: Walked,
     /// Interfaces that are out of use. Mostly there is none, and then no lookup asks about any.
     down: BTreeSet<IfId>,
@@ -196,7 +207,7 @@ impl<F: Family> Default for Fib<F> {
             max_routes: DEFAULT_MAX_ROUTES,
             generation: 1,
             cache: Cache::default(),
-            flat: Flat::default(),
+            flat: None,
             walked: Walked::default(),
             down: BTreeSet::new(),
         }
@@ -253,7 +264,7 @@ impl<F: Family> Fib<F> {
             .and_then(|list| list.iter_mut().find(|r| r.metric == route.metric));
         if let Some(old) = old {
             let replaced = std::mem::replace(old, route);
-            self.generation += 1;
+            self.edited(route.dst);
             return Ok(Some(replaced));
         }
         self.add(route).map(|()| None)
@@ -285,7 +296,7 @@ impl<F: Family> Fib<F> {
             self.table.remove(&dst);
         }
         self.routes -= 1;
-        self.edited();
+        self.edited(dst);
         Ok(removed)
     }
 
@@ -350,7 +361,7 @@ impl<F: Family> Fib<F> {
         }
         route.metric = metric;
         list.sort_by_key(|r| r.metric);
-        self.edited();
+        self.edited(F::trunc(dst));
         metric
     }
 
@@ -387,7 +398,9 @@ impl<F: Family> Fib<F> {
         self.table.retain(|_, list| !list.is_empty());
         self.routes = left;
         if left != before {
-            self.edited();
+            self.generation += 1;
+            self.flat = None;
+            self.fit();
         }
     }
 
@@ -400,40 +413,21 @@ impl<F: Family> Fib<F> {
         if let Some(known) = self.cache.get(dst, self.generation) {
             return known;
         }
-        let found = match self.routes < flat::MIN_ROUTES {
-            true => self.route(dst).map(RouteHit::of),
-            false => self.large_lookup(dst),
+        let found = match &self.flat {
+            None => self.route(dst).map(RouteHit::of),
+            Some(flat) => match flat.find(dst) {
+                Some(Said::Hit(hit)) if self.is_in_use(hit.kind, hit.ifid) => Some(hit),
+                None => None,
+                // There are others to that prefix, or longer ones.
+                Some(_) => self.route(dst).map(RouteHit::of),
+            },
         };
         self.cache.put(dst, self.generation, found);
         found
     }
 
-    /// The way to `dst` in a large table: by its ranges, once they are there.
-    fn large_lookup(&mut self, dst: F::Addr) -> Option<RouteHit<F>> {
-        if !self.flat.is_ready(self.generation) && self.flat.is_due(self.routes) {
-            self.flatten();
-        }
-        // Ranges do not know that what is for ourselves goes nowhere else.
-        let is_exempt = !self.down.is_empty() && F::kind(dst) == Kind::Loopback;
-        let known = self.flat.find(dst).filter(|_| !is_exempt);
-        known.unwrap_or_else(|| self.route(dst).map(RouteHit::of))
-    }
-
-    #[cold]
-    fn flatten(&mut self) {
-        let mut builder = Builder::new();
-        for (net, list) in &self.table {
-            builder.add(net, || match list.iter().find(|r| self.is_in_use(r)) {
-                Some(route) => Choice::Hit(RouteHit::of(route)),
-                None if list.iter().any(|r| r.origin == Origin::Host) => Choice::Nowhere,
-                None => Choice::AsAround,
-            });
-        }
-        self.flat.set(builder);
-    }
-
-    fn is_in_use(&self, route: &Route<F>) -> bool {
-        !route.kind.is_default() || !self.down.contains(&route.ifid)
+    fn is_in_use(&self, kind: RouteKind, ifid: IfId) -> bool {
+        self.down.is_empty() || !kind.is_default() || !self.down.contains(&ifid)
     }
 
     /// The route to `dst` that is in use, by way of the table.
@@ -448,7 +442,7 @@ impl<F: Family> Fib<F> {
     fn in_use(&self, dst: F::Addr) -> Option<&Route<F>> {
         let mut best = None;
         for (_, list) in self.table.cover(&F::host(dst)) {
-            match list.iter().find(|r| self.is_in_use(r)) {
+            match list.iter().find(|r| self.is_in_use(r.kind, r.ifid)) {
                 Some(route) => best = Some(route),
                 // What is for ourselves goes nowhere else.
                 None if F::kind(dst) == Kind::Loopback => best = None,
@@ -499,7 +493,7 @@ impl<F: Family> Fib<F> {
         self.routes = 0;
         self.table = PrefixMap::new();
         self.cache = Cache::default();
-        self.flat = Flat::default();
+        self.flat = None;
         self.down = BTreeSet::new();
         self.generation += 1;
     }
@@ -515,16 +509,52 @@ impl<F: Family> Fib<F> {
             }
         }
         self.routes += 1;
-        self.generation += 1;
+        self.edited(route.dst);
     }
 
-    fn edited(&mut self) {
+    /// The routes to `dst` are others now.
+    fn edited(&mut self, dst: F::Net) {
         self.generation += 1;
+        self.fit();
+        if let Some(mut flat) = self.flat.take() {
+            let key = F::key_net(dst);
+            flat.set(key, self.said(key));
+            self.flat = Some(flat);
+        }
+    }
+
+    /// What lookups need fits the number of routes: no memory for none, and another form for many. The number of a table
+    /// that is about as large as that changes by many before the form does.
+    fn fit(&mut self) {
+        let many = flat::MIN_ROUTES..flat::MAX_ROUTES;
         if self.routes == 0 {
             self.table = PrefixMap::new();
             self.cache = Cache::default();
-            self.flat = Flat::default();
         }
+        match self.flat {
+            None if many.contains(&self.routes) => self.flatten(),
+            Some(_) if !(many.start / 2..many.end).contains(&self.routes) => self.flat = None,
+            _ => {}
+        }
+    }
+
+    #[cold]
+    fn flatten(&mut self) {
+        let mut flat = Box::new(Flat::new());
+        for net in self.table.keys().map(F::key_net) {
+            flat.set(net, self.said(net));
+        }
+        self.flat = Some(flat);
+    }
+
+    /// What the routes to a prefix say that is no longer than a key.
+    fn said(&self, net: F::Net) -> Option<Said<F>> {
+        let is_longer = |(other, _): (F::Net, _)| F::prefix_len(other) > F::KEY_BITS;
+        if F::prefix_len(net) == F::KEY_BITS && self.table.children(&net).take(2).any(is_longer) {
+            return Some(Said::Ask);
+        }
+        let first = self.table.get(&net)?.first()?;
+        Some(Said::Hit(RouteHit::of(first)))
     }
 }
 

@@ -1,234 +1,478 @@
-//! The forwarding table as ranges of addresses, for tables so large that a walk through their tree would wait for memory
-//! at every step.
+//! The forwarding table in a flat form, for tables so large that a walk through a binary tree would wait for memory at
+//! every step.
 //!
-//! All prefixes together cut the addresses into ranges with one answer each. Their first addresses are sorted, in a
-//! tree of blocks of sixteen, of which a lookup reads one on each level: five levels for a million routes. It is built
-//! from the table when that has been asked often enough since its last change to be worth it, so it costs a constant
-//! time for each lookup, and a table that changes all the time goes without. An answer is never out of date, because it
-//! is known for one generation of the table only.
+//! Six bits of the address at a time lead through *directories* of 64 slots to a *bucket*: the prefixes behind a slot, up
+//! to [`SPLIT`] of them, side by side and searched without branches. A bucket that grows beyond that becomes a directory,
+//! one that shrinks is a bucket again, so the depth follows the table: three directories and one bucket for a
+//! million routes of IPv4, five and one for IPv6. A prefix that ends within a directory's six bits is known to each
+//! slot that it covers; what is on the way is remembered, and the last is the longest. So no prefix is known to anything
+//! below the directory or bucket in which it ends, and a change costs at most one of either, whatever it covers.
+//!
+//! The table itself ([`fib`](super::fib)) has the routes. Here is only a number for what is said of packets, equal ones
+//! having one number: most large tables have few gateways. Prefixes longer than a key ([`Family::KEY_BITS`]) are left to
+//! the table.
 
 use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
 
 use super::family::Family;
 use super::fib::{NextHop, RouteHit};
 use crate::base::id::IfId;
 
-/// The fewest routes for which ranges are worth their memory.
+/// The fewest routes for which this form is worth its memory.
 pub(super) const MIN_ROUTES: usize = if cfg!(test) { 2 } else { 256 };
+/// The most that can be numbered.
+pub(super) const MAX_ROUTES: usize = 1 << 25;
 
-/// Of how many routes one lookup by the table pays for.
-const ROUTES_PER_LOOKUP: usize = 8;
+/// Bits of the address that one directory looks at.
+const STRIDE: u32 = 6;
+const SLOTS: usize = 1 << STRIDE;
 
-/// Keys of a block.
-const BLOCK: usize = 16;
+/// The most prefixes of a bucket that could be a directory. Where few bits are left, a bucket may have [`MOST`].
+const SPLIT: usize = if cfg!(test) { 3 } else { 32 };
+/// The most prefixes for which a directory becomes a bucket again.
+const MERGE: usize = if cfg!(test) { 1 } else { 8 };
+/// Prefixes of a line. A bucket is a number of lines side by side.
+const PER_LINE: usize = 4;
+/// The most lines of a bucket.
+const LINES: usize = 8;
+const MOST: usize = LINES * PER_LINE;
 
-/// What a range leads to, by its number; [`NOWHERE`] and [`ASK`] have a meaning of their own.
+/// What is said of packets, by its number; [`NOWHERE`] and [`ASK`] have a meaning of their own.
 type Answer = u32;
-
 /// No route leads there.
-pub(super) const NOWHERE: Answer = 0;
-/// Prefixes longer than a key are there: the table knows.
-const ASK: Answer = Answer::MAX;
+const NOWHERE: Answer = 0;
+/// The table knows.
+const ASK: Answer = 1;
+/// The first that is a hit.
+const FIRST: Answer = 2;
+/// Bits beside an answer, which has the others of 32.
+const WIDTH: u32 = 6;
 
-/// The ranges of one generation of a table, or how often it has been asked without them.
+/// What a table says of the packets to one prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said<F: Family> {
+    /// They are passed on so.
+    Hit(RouteHit<F>),
+    /// More than is known here: longer prefixes are in it.
+    Ask,
+}
+
+/// The flat form of one table.
 pub(super) struct Flat<F: Family> {
-    generation: u64,
-    asked: usize,
-    ranges: Option<Box<Ranges<F>>>,
+    dirs: Vec<Dir<F::Key>>,
+    free_dirs: Vec<u32>,
+    lines: Lines<F::Key>,
+    hits: Hits<F>,
 }
 
-struct Ranges<F: Family> {
-    /// From the root to the level above the leaves. The key at `n` of a block is the first of the child `n + 1`.
-    levels: Vec<Vec<[u64; BLOCK]>>,
-    leaves: Vec<Leaf>,
-    hits: Vec<Option<RouteHit<F>>>,
+/// 64 ways to go on, and the prefixes that end on the way to them.
+struct Dir<K> {
+    slots: [Slot; SLOTS],
+    /// The prefixes that end here, by their length.
+    own: Vec<Entry<K>>,
+    /// How many prefixes end here or below.
+    count: usize,
 }
 
-/// The first keys of ranges and where these lead. What is left over repeats the last one.
-#[derive(Clone, Copy)]
-struct Leaf {
-    keys: [u64; BLOCK],
-    answers: [Answer; BLOCK],
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    next: Next,
+    /// What the longest prefix says that ends here and covers the slot.
+    answer: Answer,
 }
 
-impl<F: Family> Default for Flat<F> {
-    /// Of no generation; allocates nothing.
-    fn default() -> Flat<F> {
-        Flat {
-            generation: 0,
-            asked: 0,
-            ranges: None,
-        }
+/// What is behind a slot: where it is, and in the last four bits how many lines it has. A directory has none. Nothing
+/// is behind a slot of zero, as the directory there is the first, which is behind none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Next(u32);
+
+impl Next {
+    const NOTHING: Next = Next(0);
+
+    fn dir(at: u32) -> Next {
+        Next(at << 4)
     }
+
+    fn bucket(at: u32, lines: usize) -> Next {
+        Next(at << 4 | lines as u32)
+    }
+
+    #[inline]
+    fn lines(self) -> usize {
+        (self.0 & 0xf) as usize
+    }
+
+    #[inline]
+    fn at(self) -> usize {
+        (self.0 >> 4) as usize
+    }
+}
+
+/// A prefix, and what is said of packets to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry<K> {
+    key: K,
+    len: u8,
+    answer: Answer,
 }
 
 impl<F: Family> Flat<F> {
-    /// True when the ranges of this generation are there. Those of an earlier one are forgotten.
+    pub(super) fn new() -> Flat<F> {
+        let mut flat = Flat {
+            dirs: Vec::new(),
+            free_dirs: Vec::new(),
+            lines: Lines::default(),
+            hits: Hits::default(),
+        };
+        flat.add_dir();
+        flat
+    }
+
+    /// What is known of an address.
     #[inline]
-    pub(super) fn is_ready(&mut self, generation: u64) -> bool {
-        if self.generation != generation {
-            *self = Flat {
-                generation,
-                ..Flat::default()
-            };
-        }
-        self.ranges.is_some()
-    }
-
-    /// Counts a lookup without ranges; true when that was the last one that a table of so many routes needs.
-    pub(super) fn is_due(&mut self, routes: usize) -> bool {
-        self.asked += 1;
-        self.asked >= routes / ROUTES_PER_LOOKUP
-    }
-
-    pub(super) fn set(&mut self, builder: Builder<F>) {
-        self.ranges = Some(Box::new(builder.finish()));
-    }
-
-    /// What is known of an address: `None` when the table has to be asked.
-    #[inline]
-    pub(super) fn find(&self, dst: F::Addr) -> Option<Option<RouteHit<F>>> {
-        let ranges = self.ranges.as_ref()?;
-        match ranges.answer(F::key(dst)) {
-            ASK => None,
-            answer => Some(ranges.hits[answer as usize]),
+    pub(super) fn find(&self, dst: F::Addr) -> Option<Said<F>> {
+        let key = F::key(dst);
+        match self.answer(key.into()) {
+            NOWHERE => None,
+            ASK => Some(Said::Ask),
+            answer => self.hits.get(answer).map(Said::Hit),
         }
     }
-}
 
-impl<F: Family> Ranges<F> {
     #[inline]
     fn answer(&self, key: u64) -> Answer {
-        let mut block = 0;
-        for level in &self.levels {
-            // Only what is left over in the last blocks can lead beyond them.
-            let keys = &level[block.min(level.len() - 1)];
-            block = block * (BLOCK + 1) + not_above(keys, key);
+        let (mut best, mut dir, mut shift) = (NOWHERE, 0, Self::first_shift());
+        loop {
+            let slot = self.dirs[dir].slots[slot_of(key, shift)];
+            if slot.answer != NOWHERE {
+                best = slot.answer;
+            }
+            if slot.next.lines() > 0 {
+                return self.lines.search(slot.next, key).unwrap_or(best);
+            }
+            if slot.next == Next::NOTHING {
+                return best;
+            }
+            (dir, shift) = (slot.next.at(), shift - STRIDE);
         }
-        let leaf = &self.leaves[block.min(self.leaves.len() - 1)];
-        // The first range begins at zero, so one of them is not above.
-        leaf.answers[not_above(&leaf.keys, key).saturating_sub(1)]
+    }
+
+    /// How far a key is shifted for the slot in the first directory.
+    const fn first_shift() -> u32 {
+        F::KEY_BITS as u32 - STRIDE
+    }
+
+    /// Has a prefix that is no longer than a key say this, or nothing any more.
+    pub(super) fn set(&mut self, net: F::Net, said: Option<Said<F>>) {
+        let key = F::key(F::addr(F::trunc(net)));
+        let len = F::prefix_len(net);
+        debug_assert!(len <= F::KEY_BITS, "longer ones are left to the table");
+        let answer = said.map(|said| match said {
+            Said::Ask => ASK,
+            Said::Hit(hit) => self.hits.take(hit),
+        });
+        let old = self.put(key, len, answer);
+        if let Some(old) = old {
+            self.hits.give_back(old);
+        }
+    }
+
+    /// Puts an answer in the place of that which the prefix has, which is returned.
+    fn put(&mut self, key: F::Key, len: u8, answer: Option<Answer>) -> Option<Answer> {
+        let (mut dir, mut shift) = (0, Self::first_shift());
+        let mut way: SmallVec<[(usize, usize); 11]> = SmallVec::new();
+        let old = loop {
+            if u32::from(len) + shift <= F::KEY_BITS.into() {
+                let old = edit(&mut self.dirs[dir].own, key, len, answer);
+                self.dirs[dir].cover(shift, F::KEY_BITS);
+                way.push((dir, 0));
+                break old;
+            }
+            let slot = slot_of(key.into(), shift);
+            way.push((dir, slot));
+            let next = self.dirs[dir].slots[slot].next;
+            if next != Next::NOTHING && next.lines() == 0 {
+                (dir, shift) = (next.at(), shift - STRIDE);
+                continue;
+            }
+            let mut list = self.lines.read(next, F::KEY_BITS);
+            let old = edit(&mut list, key, len, answer);
+            self.lines.free(next);
+            self.dirs[dir].slots[slot].next = self.place(&list, shift);
+            break old;
+        };
+        let count = |n: usize| n + usize::from(answer.is_some()) - usize::from(old.is_some());
+        for (dir, _) in &way {
+            self.dirs[*dir].count = count(self.dirs[*dir].count);
+        }
+        if old.is_some() && answer.is_none() {
+            self.merge(&way);
+        }
+        old
+    }
+
+    /// A bucket or a directory for these prefixes, behind a directory whose slot is found by `shift`.
+    fn place(&mut self, list: &[Entry<F::Key>], shift: u32) -> Next {
+        if list.len() <= SPLIT || shift < STRIDE {
+            return self.lines.write(list, F::KEY_BITS);
+        }
+        let (at, shift) = (self.add_dir(), shift - STRIDE);
+        let ends_here = |e: &Entry<F::Key>| u32::from(e.len) + shift <= F::KEY_BITS.into();
+        let (own, mut below): (Vec<_>, Vec<_>) = list.iter().copied().partition(ends_here);
+        let slot = |e: &Entry<F::Key>| slot_of(e.key.into(), shift);
+        below.sort_by_key(slot);
+        for part in below.chunk_by(|a, b| slot(a) == slot(b)) {
+            let next = self.place(part, shift);
+            self.dirs[at].slots[slot(&part[0])].next = next;
+        }
+        let dir = &mut self.dirs[at];
+        (dir.own, dir.count) = (own, list.len());
+        dir.cover(shift, F::KEY_BITS);
+        Next::dir(at as u32)
+    }
+
+    /// Makes a bucket of the first directory on this way that has few prefixes left.
+    fn merge(&mut self, way: &[(usize, usize)]) {
+        let pairs = way.windows(2).map(|pair| (pair[0], pair[1].0));
+        let is_small = |(_, dir): &((usize, usize), usize)| self.dirs[*dir].count <= MERGE;
+        if let Some(((above, slot), dir)) = pairs.into_iter().find(is_small) {
+            let mut list = Vec::new();
+            self.collect(dir, &mut list);
+            list.sort_by_key(|e| (e.len, e.key));
+            let next = self.lines.write(&list, F::KEY_BITS);
+            self.dirs[above].slots[slot].next = next;
+        }
+    }
+
+    /// Takes the prefixes of a directory and of all that is below it, and frees these.
+    fn collect(&mut self, at: usize, list: &mut Vec<Entry<F::Key>>) {
+        let dir = std::mem::take(&mut self.dirs[at]);
+        self.free_dirs.push(at as u32);
+        list.extend(dir.own);
+        for next in dir.slots.map(|slot| slot.next) {
+            if next.lines() > 0 {
+                list.extend(self.lines.read(next, F::KEY_BITS));
+                self.lines.free(next);
+            } else if next != Next::NOTHING {
+                self.collect(next.at(), list);
+            }
+        }
+    }
+
+    fn add_dir(&mut self) -> usize {
+        match self.free_dirs.pop() {
+            Some(at) => at as usize,
+            None => {
+                self.dirs.push(Dir::default());
+                self.dirs.len() - 1
+            }
+        }
     }
 }
 
-/// How many keys of a block are not above `key`, without a branch for any.
 #[inline]
-fn not_above(keys: &[u64; BLOCK], key: u64) -> usize {
-    keys.iter().map(|k| usize::from(*k <= key)).sum()
+fn slot_of(key: u64, shift: u32) -> usize {
+    (key >> shift) as usize % SLOTS
 }
 
-/// What differs between hits, so that equal ones have one number.
-type Order<F> = (IfId, Option<<F as Family>::Addr>, u8, u8);
+/// Puts a prefix into a list by length, in the place of itself, or takes it out. Returns the answer that it had.
+fn edit<K: Copy + Ord>(
+    list: &mut Vec<Entry<K>>,
+    key: K,
+    len: u8,
+    answer: Option<Answer>,
+) -> Option<Answer> {
+    let found = list.binary_search_by_key(&(len, key), |e| (e.len, e.key));
+    match (found, answer) {
+        (Ok(at), Some(answer)) => Some(std::mem::replace(&mut list[at].answer, answer)),
+        (Ok(at), None) => Some(list.remove(at).answer),
+        (Err(at), Some(answer)) => {
+            list.insert(at, Entry { key, len, answer });
+            None
+        }
+        (Err(_), None) => None,
+    }
+}
 
-/// Makes ranges of prefixes that come in their order, each before those within it.
-pub(super) struct Builder<F: Family> {
-    /// Where ranges begin, and what they lead to.
-    starts: Vec<(u64, Answer)>,
-    /// The prefixes around the next one: their last key, and what they lead to.
-    around: Vec<(u64, Answer)>,
-    hits: Vec<Option<RouteHit<F>>>,
+impl<K> Default for Dir<K> {
+    fn default() -> Dir<K> {
+        Dir {
+            slots: [Slot::default(); SLOTS],
+            own: Vec::new(),
+            count: 0,
+        }
+    }
+}
+
+impl<K: Copy + Into<u64>> Dir<K> {
+    /// Tells each slot of the longest prefix here that covers it.
+    fn cover(&mut self, shift: u32, key_bits: u8) {
+        for slot in &mut self.slots {
+            slot.answer = NOWHERE;
+        }
+        // By their length: a longer one comes later.
+        for one in &self.own {
+            let free = u32::from(key_bits - one.len) - shift;
+            let (first, many) = (slot_of(one.key.into(), shift), SLOTS.min(1 << free));
+            for slot in &mut self.slots[first..first + many] {
+                slot.answer = one.answer;
+            }
+        }
+    }
+}
+
+/// The lines of all buckets. Those that are free are used again for buckets of the same size.
+struct Lines<K> {
+    lines: Vec<Line<K>>,
+    /// By the number of lines, less one.
+    free: [Vec<u32>; LINES],
+}
+
+/// Some prefixes of a bucket, in such a form that all are compared without a branch. What is left over repeats the last.
+#[derive(Clone, Copy)]
+struct Line<K> {
+    keys: [K; PER_LINE],
+    /// The answer, and behind it how many bits of the key do not matter.
+    said: [u32; PER_LINE],
+}
+
+impl<K> Default for Lines<K> {
+    fn default() -> Lines<K> {
+        Lines {
+            lines: Vec::new(),
+            free: Default::default(),
+        }
+    }
+}
+
+impl<K: Copy + Ord + Into<u64>> Lines<K> {
+    /// What the longest prefix of a bucket says that has this key.
+    #[inline]
+    fn search(&self, bucket: Next, key: u64) -> Option<Answer> {
+        let mut found = 0;
+        for line in &self.lines[bucket.at()..][..bucket.lines()] {
+            for (other, said) in line.keys.iter().zip(&line.said) {
+                let differs = (key ^ (*other).into()) >> (said % (1 << WIDTH));
+                found = if differs == 0 { *said } else { found };
+            }
+        }
+        Some(found >> WIDTH).filter(|answer| *answer != NOWHERE)
+    }
+
+    /// The prefixes of a bucket, of which nothing has none.
+    fn read(&self, bucket: Next, key_bits: u8) -> Vec<Entry<K>> {
+        let lines = &self.lines[bucket.at()..][..bucket.lines()];
+        let all = lines.iter().flat_map(|line| line.keys.iter().zip(&line.said));
+        let mut list: Vec<_> = all
+            .map(|(key, said)| Entry {
+                key: *key,
+                len: key_bits - (said % (1 << WIDTH)) as u8,
+                answer: said >> WIDTH,
+            })
+            .collect();
+        list.dedup();
+        list
+    }
+
+    /// A bucket with these prefixes.
+    fn write(&mut self, list: &[Entry<K>], key_bits: u8) -> Next {
+        let Some(last) = list.len().checked_sub(1) else {
+            return Next::NOTHING;
+        };
+        debug_assert!(list.len() <= MOST, "as many lines as can be counted");
+        let line = |n: usize| {
+            let entries: [Entry<K>; PER_LINE] =
+                std::array::from_fn(|i| list[last.min(n * PER_LINE + i)]);
+            Line {
+                keys: entries.map(|e| e.key),
+                said: entries.map(|e| e.answer << WIDTH | u32::from(key_bits - e.len)),
+            }
+        };
+        let lines = list.len().div_ceil(PER_LINE);
+        let at = match self.free[lines - 1].pop() {
+            Some(at) => at as usize,
+            None => {
+                let at = self.lines.len();
+                self.lines.resize(at + lines, line(0));
+                at
+            }
+        };
+        for (n, place) in self.lines[at..][..lines].iter_mut().enumerate() {
+            *place = line(n);
+        }
+        Next::bucket(at as u32, lines)
+    }
+
+    fn free(&mut self, bucket: Next) {
+        if let Some(size) = bucket.lines().checked_sub(1) {
+            self.free[size].push(bucket.at() as u32);
+        }
+    }
+}
+
+/// What is said of packets, with a number for each that differs.
+struct Hits<F: Family> {
+    /// From [`FIRST`] on, with the prefixes that say so.
+    hits: Vec<(RouteHit<F>, u32)>,
+    free: Vec<Answer>,
     numbers: BTreeMap<Order<F>, Answer>,
 }
 
-impl<F: Family> Builder<F> {
-    pub(super) fn new() -> Builder<F> {
-        Builder {
-            starts: vec![(0, NOWHERE)],
-            around: vec![(u64::MAX, NOWHERE)],
-            hits: vec![None],
+/// What differs between hits.
+type Order<F> = (IfId, Option<<F as Family>::Addr>, u8, u8);
+
+fn order<F: Family>(hit: &RouteHit<F>) -> Order<F> {
+    let gateway = match hit.next_hop {
+        NextHop::Direct => None,
+        NextHop::Gateway(gateway) => Some(gateway),
+    };
+    (hit.ifid, gateway, hit.origin as u8, hit.kind as u8)
+}
+
+impl<F: Family> Default for Hits<F> {
+    fn default() -> Hits<F> {
+        Hits {
+            hits: Vec::new(),
+            free: Vec::new(),
             numbers: BTreeMap::new(),
-        }
-    }
-
-    /// Adds a prefix. `choose` is given what leads to the addresses around it, for those that have nothing else.
-    pub(super) fn add(&mut self, net: F::Net, choose: impl FnOnce() -> Choice<F>) {
-        let first = F::key(F::addr(F::trunc(net)));
-        let len = F::prefix_len(net).min(F::KEY_BITS);
-        let size = (F::KEY_BITS - len) as u32;
-        let last = first | 1u64.checked_shl(size).map_or(u64::MAX, |n| n - 1);
-        self.leave(first);
-        let answer = match choose() {
-            _ if F::prefix_len(net) > F::KEY_BITS => ASK,
-            Choice::Hit(hit) => self.number(hit),
-            Choice::Nowhere => NOWHERE,
-            Choice::AsAround => self.around.last().map_or(NOWHERE, |(_, answer)| *answer),
-        };
-        self.start(first, answer);
-        self.around.push((last, answer));
-    }
-
-    fn number(&mut self, hit: RouteHit<F>) -> Answer {
-        let gateway = match hit.next_hop {
-            NextHop::Direct => None,
-            NextHop::Gateway(gateway) => Some(gateway),
-        };
-        let order = (hit.ifid, gateway, hit.origin as u8, hit.kind as u8);
-        *self.numbers.entry(order).or_insert_with(|| {
-            self.hits.push(Some(hit));
-            (self.hits.len() - 1) as Answer
-        })
-    }
-
-    /// Leaves the prefixes that end before `key`.
-    fn leave(&mut self, key: u64) {
-        while let [.., (_, outer), (last, _)] = self.around[..]
-            && last < key
-        {
-            self.around.pop();
-            self.start(last + 1, outer);
-        }
-    }
-
-    fn start(&mut self, key: u64, answer: Answer) {
-        if self.starts.last().is_some_and(|(at, _)| *at == key) {
-            self.starts.pop();
-        }
-        if self
-            .starts
-            .last()
-            .is_none_or(|(_, before)| *before != answer)
-        {
-            self.starts.push((key, answer));
-        }
-    }
-
-    fn finish(mut self) -> Ranges<F> {
-        self.leave(u64::MAX);
-        let leaf = |starts: &[(u64, Answer)]| {
-            let at = |n: usize| starts[n.min(starts.len() - 1)];
-            Leaf {
-                keys: std::array::from_fn(|n| starts.get(n).map_or(u64::MAX, |(key, _)| *key)),
-                answers: std::array::from_fn(|n| at(n).1),
-            }
-        };
-        let leaves: Vec<Leaf> = self.starts.chunks(BLOCK).map(leaf).collect();
-        let mut firsts: Vec<u64> = leaves.iter().map(|leaf| leaf.keys[0]).collect();
-        let mut levels = Vec::new();
-        while firsts.len() > 1 {
-            let above = firsts.chunks(BLOCK + 1);
-            let keys = |children: &[u64]| {
-                std::array::from_fn(|n| children.get(n + 1).copied().unwrap_or(u64::MAX))
-            };
-            levels.push(above.clone().map(keys).collect());
-            firsts = above.map(|children| children[0]).collect();
-        }
-        levels.reverse();
-        Ranges {
-            levels,
-            leaves,
-            hits: self.hits,
         }
     }
 }
 
-/// What the routes of one prefix make of the addresses in it.
-pub(super) enum Choice<F: Family> {
-    /// One of them is taken.
-    Hit(RouteHit<F>),
-    /// None is in use, and no other may be taken.
-    Nowhere,
-    /// None is in use.
-    AsAround,
+impl<F: Family> Hits<F> {
+    #[inline]
+    fn get(&self, answer: Answer) -> Option<RouteHit<F>> {
+        self.hits.get((answer - FIRST) as usize).map(|(hit, _)| *hit)
+    }
+
+    /// The number of a hit, for one more prefix.
+    fn take(&mut self, hit: RouteHit<F>) -> Answer {
+        let Hits { hits, free, numbers } = self;
+        let answer = *numbers.entry(order(&hit)).or_insert_with(|| {
+            free.pop().unwrap_or_else(|| {
+                hits.push((hit, 0));
+                hits.len() as Answer - 1 + FIRST
+            })
+        });
+        let (known, prefixes) = &mut hits[(answer - FIRST) as usize];
+        (*known, *prefixes) = (hit, *prefixes + 1);
+        answer
+    }
+
+    /// One prefix less has an answer.
+    fn give_back(&mut self, answer: Answer) {
+        let Some(index) = answer.checked_sub(FIRST) else {
+            return;
+        };
+        let (hit, prefixes) = &mut self.hits[index as usize];
+        *prefixes -= 1;
+        if *prefixes == 0 {
+            self.numbers.remove(&order(hit));
+            self.free.push(answer);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -240,42 +484,51 @@ mod tests {
     use crate::ip::family::{V4, V6};
     use crate::ip::testing::interfaces;
 
-    /// Enough routes for several levels of blocks, nested and side by side: the ranges say what the table says.
-    fn agree_on_a_large_table<F: Drawn>() {
+    /// Enough routes for all depths, nested and side by side, some of which are taken away again and others put in
+    /// their place: what is found is what the table says.
+    fn agrees_on_a_large_table<F: Drawn>() {
         let ifids = interfaces();
         let mut fib = Fib::<F>::new();
         let mut rng = Rng::seeded(7);
         let draw = |rng: &mut Rng| rng.below(u32::MAX) & 0xff3f_ffc3;
-        for n in 0..20_000u32 {
-            let len = [1, 8, 13, 16, 20, 22, 24, 24, 24, 28, 32][rng.below(11) as usize];
-            let gateway = NextHop::Gateway(F::addr_of(1 + n % 7));
-            let (net, ifid) = (
-                F::net_of(draw(&mut rng), len),
-                ifids[n as usize % ifids.len()],
-            );
-            // Some are there already.
-            let _ = fib.add(Route::new(net, gateway, ifid, Origin::Static));
+        let mut nets = Vec::new();
+        for round in 0..3 {
+            for n in 0..7_000u32 {
+                let len = [1, 8, 13, 16, 20, 22, 24, 24, 24, 28, 32][rng.below(11) as usize];
+                let gateway = NextHop::Gateway(F::addr_of(1 + n % 7));
+                let ifid = ifids[n as usize % ifids.len()];
+                let net = F::net_of(draw(&mut rng), len);
+                // Some are there already.
+                if fib.add(Route::new(net, gateway, ifid, Origin::Static)).is_ok() {
+                    nets.push(net);
+                }
+            }
+            let mut found = 0;
+            for _ in 0..20_000 {
+                let dst = F::addr_of(draw(&mut rng));
+                let by_table = fib.route(dst).map(|r| (r.ifid, r.next_hop));
+                let flat = fib.lookup(dst).map(|hit| (hit.ifid, hit.next_hop));
+                assert_eq!(by_table, flat, "{dst}");
+                found += usize::from(by_table.is_some());
+            }
+            assert!(found > 1000);
+            let keep = [2_000, 100, 0][round];
+            while nets.len() > keep {
+                let net = nets.swap_remove(rng.below(nets.len() as u32) as usize);
+                fib.remove(net, None).expect("it was added");
+            }
         }
-        assert!(fib.len() > 10_000);
-        let mut found = 0;
-        for _ in 0..50_000 {
-            let dst = F::addr_of(draw(&mut rng));
-            let by_table = fib.route(dst).map(|r| (r.ifid, r.next_hop));
-            let by_ranges = fib.lookup(dst).map(|hit| (hit.ifid, hit.next_hop));
-            assert_eq!(by_table, by_ranges, "{dst}");
-            found += usize::from(by_table.is_some());
-        }
-        assert!(found > 1000);
+        assert_eq!(fib.len(), 0);
     }
 
     #[test]
-    fn ranges_agree_with_the_table() {
-        agree_on_a_large_table::<V4>();
-        agree_on_a_large_table::<V6>();
+    fn what_is_found_is_what_the_table_says() {
+        agrees_on_a_large_table::<V4>();
+        agrees_on_a_large_table::<V6>();
     }
 
     #[test]
-    fn the_first_and_the_last_address_are_in_a_range() {
+    fn the_first_and_the_last_address_are_found() {
         let ifids = interfaces();
         let mut fib = Fib::<V4>::new();
         for (n, net) in ["0.0.0.0/32", "255.255.255.255/32", "128.0.0.0/1"]
@@ -300,16 +553,67 @@ mod tests {
         assert_eq!(by("255.255.255.255"), gateway(1));
     }
 
-    /// What costs much is done only when many lookups share it, and is forgotten with the next change.
+    /// All that could be told apart within the last bits of a key: there is no directory for it.
     #[test]
-    fn ranges_are_made_for_many_lookups_of_one_generation() {
-        let mut flat = Flat::<V4>::default();
-        assert!(!flat.is_ready(1));
-        let before = (1..).find(|_| flat.is_due(800)).expect("some time");
-        assert_eq!(before, 100);
-        flat.set(Builder::new());
-        assert!(flat.is_ready(1));
-        assert!(!flat.is_ready(2));
-        assert!(!flat.is_due(800));
+    fn the_last_bits_of_a_key_fit_a_bucket() {
+        let mut flat = Flat::<V6>::new();
+        let ifid = interfaces()[0];
+        let nets: Vec<_> = (61..=64u8)
+            .flat_map(|len| (0..1u128 << (len - 60)).map(move |n| (n, len)))
+            .map(|(n, len)| {
+                let addr = 0x2001_0db8_u128 << 96 | n << (128 - len);
+                ipnet::Ipv6Net::new_assert(addr.into(), len)
+            })
+            .collect();
+        assert_eq!(nets.len(), 30);
+        let hop = |net: &ipnet::Ipv6Net| {
+            let mut end = net.addr().segments();
+            end[7] = net.prefix_len().into();
+            NextHop::Gateway(end.into())
+        };
+        for net in &nets {
+            let hit = RouteHit::through(ifid, hop(net));
+            flat.set(*net, Some(Said::Hit(hit)));
+        }
+        for len in (61..=64).rev() {
+            for net in &nets {
+                let longest = nets.iter().rev().find(|n| n.prefix_len() <= len && n.contains(net));
+                let found = flat.find(net.addr());
+                let expected = longest.filter(|_| net.prefix_len() >= 64).map(hop);
+                if let Some(expected) = expected {
+                    let expected = RouteHit::through(ifid, expected);
+                    assert_eq!(found, Some(Said::Hit(expected)), "{net}");
+                }
+            }
+            for net in nets.iter().filter(|n| n.prefix_len() == len) {
+                flat.set(*net, None);
+            }
+        }
+        assert_eq!(flat.find(nets[0].addr()), None);
+    }
+
+    /// What comes and goes takes the same room each time.
+    #[test]
+    fn what_is_freed_is_used_again() {
+        let mut flat = Flat::<V4>::new();
+        let ifid = interfaces()[0];
+        let mut sizes = Vec::new();
+        for round in 0..5u32 {
+            let nets = (0..2_000u32).map(|n| {
+                let net = n.wrapping_mul(0x9e37_79b1) & 0x0fff_ff00;
+                ipnet::Ipv4Net::new_assert(net.into(), 24)
+            });
+            for net in nets.clone() {
+                let gateway = NextHop::Gateway((round << 8 | u32::from(net.addr()) % 251).into());
+                flat.set(net, Some(Said::Hit(RouteHit::through(ifid, gateway))));
+            }
+            for net in nets {
+                flat.set(net, None);
+            }
+            assert!(flat.hits.numbers.is_empty());
+            assert_eq!(flat.free_dirs.len() + 1, flat.dirs.len());
+            sizes.push((flat.dirs.len(), flat.lines.lines.len(), flat.hits.hits.len()));
+        }
+        assert_eq!(sizes[1..], [sizes[0]; 4]);
     }
 }

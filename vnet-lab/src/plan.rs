@@ -24,7 +24,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use vnet::link::LinkEvent;
-use vnet::{BridgeConfig, ClassMaps, LinkConfig, MacAddr, MemberConfig, Stp, VlanConfig};
+use vnet::{
+    BridgeConfig, ClassMaps, LinkConfig, MacAddr, MemberConfig, RouterConfig, Stp, VlanConfig,
+};
 
 pub use trace::Unreachable;
 
@@ -111,6 +113,8 @@ pub struct PlannedInterface {
     pub vlan: Option<(VlanConfig, usize)>,
     /// How it maps between priorities of tags and classes of packets, if it is a VLAN interface and the file says so.
     pub classes: Option<ClassMaps>,
+    /// What it says as a router, when the file says so.
+    pub advertise: Option<RouterConfig>,
     /// Its part in LACP, when the file says so.
     pub lacp: Option<Lacp>,
 }

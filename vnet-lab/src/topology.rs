@@ -17,6 +17,7 @@
 //!
 //! Who forwards what to whom is decided in [`plan`](crate::plan).
 
+mod advertise;
 mod attach;
 mod capture;
 mod end;
@@ -39,7 +40,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use toml::Spanned;
-use vnet::{ClassMaps, LinkConfig, MacAddr, RouteKind, RstpConfig, VlanConfig};
+use vnet::{ClassMaps, LinkConfig, MacAddr, RouteKind, RouterConfig, RstpConfig, VlanConfig};
 
 pub(crate) use attach::place_of as place_of_attach;
 pub use attach::{Attach, DOORS, Door, Emulator, HostTap};
@@ -202,6 +203,8 @@ pub struct End {
     pub lacp: Option<Spanned<Lacp>>,
     /// How a VLAN interface maps between priorities of tags and classes of packets, when the file says so.
     pub classes: Option<ClassMaps>,
+    /// What a router advertises there, when the file says so.
+    pub advertise: Option<Spanned<RouterConfig>>,
     /// The VLAN interfaces on it, at a host or router.
     pub vlans: Vec<(VlanConfig, End)>,
 }

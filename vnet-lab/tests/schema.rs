@@ -4,12 +4,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jsonschema::Validator;
 use serde_json::Value;
 use vnet::capture::LargeSegments;
 use vnet::link::{Change, Shape};
+use vnet::{RouterPreference, System};
 use vnet_lab::Topology;
+use vnet_lab::run::{Network, Options};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -193,6 +196,131 @@ fn both_agree_about_switches_and_vlans() {
         assert!(refused(&validator, &wrong).is_some(), "{wrong}");
         assert!(Topology::parse("x.toml", &wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn both_agree_about_what_a_router_advertises() {
+    let validator = validator();
+    let with = |said: &str| {
+        format!(
+            "hosts = ['h']\nrouters = ['r']\nlink = [{{ ends = ['h 2001:db8::1/64', \
+             {{ node = 'r', address = '2001:db8::ff/64', advertise = {said} }}] }}]"
+        )
+    };
+    let all = "{ lifetime = '30min', preference = 'high', hop_limit = 9, mtu = 1400, dns = ['2001:db8::53'], \
+        search = ['example.com'], routes = [{ net = '2001:db8:1::/48', lifetime = 'forever' }, \
+        { net = '::/0', lifetime = '0s', preference = 'low' }], prefixes = ['2001:db8::/64', '2001:db8:9::/48', \
+        { net = '2001:db8:0:1::/64', valid = '60min', preferred = '30min' }, \
+        { net = '2001:db8:0:2::/64', valid = 'forever', autonomous = false }] }";
+    for right in ["{ }", "{ lifetime = '0s' }", "{ prefixes = [] }", all] {
+        let source = with(right);
+        assert_eq!(refused(&validator, &source), None, "{source}");
+        Topology::parse("x.toml", &source).unwrap_or_else(|e| panic!("{e}"));
+    }
+    let (_, plan) = Topology::parse("x.toml", &with(all)).unwrap_or_else(|e| panic!("{e}"));
+    let said = plan.vnets[1].interfaces[0]
+        .advertise
+        .as_ref()
+        .expect("said");
+    assert_eq!(
+        (said.lifetime, said.hop_limit, said.mtu),
+        (Some(1800), Some(9), Some(1400))
+    );
+    assert_eq!(
+        (said.dns.len(), &*said.search),
+        (1, &["example.com".to_owned()][..])
+    );
+    assert_eq!(said.preference, RouterPreference::High);
+    let routes: Vec<_> = said
+        .routes
+        .iter()
+        .map(|r| (r.lifetime, r.preference))
+        .collect();
+    assert_eq!(
+        routes,
+        [
+            (u32::MAX, RouterPreference::Medium),
+            (0, RouterPreference::Low)
+        ]
+    );
+    let prefixes = said.prefixes.iter().flatten();
+    let prefixes: Vec<_> = prefixes.map(|p| (p.valid, p.preferred)).collect();
+    let (month, week) = (30 * 86_400, 7 * 86_400);
+    assert_eq!(
+        prefixes,
+        [
+            (month, Some(week)),
+            (month, None),
+            (3600, Some(1800)),
+            (u32::MAX, None)
+        ]
+    );
+    for wrong in [
+        "true",
+        "{ lifetime = 30 }",
+        "{ preference = 'first' }",
+        "{ hop_limit = 0 }",
+        "{ mtu = 1279 }",
+        "{ prefixes = '2001:db8::/64' }",
+        "{ prefixes = ['192.0.2.0/24'] }",
+        "{ prefixes = [{ valid = '1s' }] }",
+        "{ routes = [{ net = '2001:db8::/64' }] }",
+        "{ routes = [{ net = '2001:db8::/64', lifetime = 'never' }] }",
+        "{ dns = ['192.0.2.53'] }",
+    ] {
+        let source = with(wrong);
+        assert!(refused(&validator, &source).is_some(), "{source}");
+        assert!(Topology::parse("x.toml", &source).is_err(), "{source}");
+    }
+    // What only the parser can know.
+    for (wrong, why) in [
+        ("{ lifetime = '151min' }", "at most 9000"),
+        ("{ lifetime = '1.5s' }", "whole seconds"),
+        (
+            "{ prefixes = ['2001:db8::1/64'] }",
+            "bits set behind its prefix",
+        ),
+        (
+            "{ prefixes = [{ net = '2001:db8::/64', valid = '1s', preferred = '2s' }] }",
+            "preferred no longer",
+        ),
+        ("{ search = ['-..'] }", "a domain has labels"),
+    ] {
+        let error = Topology::parse("x.toml", &with(wrong))
+            .expect_err(wrong)
+            .to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    // What follows from it, the host has.
+    let page = include_str!("../../docs/topology.md");
+    let example = page
+        .split("```toml\n")
+        .find(|block| block.starts_with("name = \"advertised\""));
+    let example = example
+        .and_then(|block| block.split("```").next())
+        .expect("it is there");
+    let (_, plan) = Topology::parse("x.toml", example).unwrap_or_else(|e| panic!("{e}"));
+    let system = System::virtual_time(1);
+    let network = Network::build(&system, &plan, &Options::default()).expect("it can be built");
+    system.sleep(Duration::from_secs(10)).expect("time passes");
+    let host = plan
+        .vnets
+        .iter()
+        .position(|v| v.name == "h")
+        .expect("a node");
+    let seen = network.vnet(host).inspect().expect("it is there");
+    let shown = format!("{seen:120}");
+    assert!(shown.contains("2001:db8::53"), "{shown}");
+    let eth0 = seen.interfaces.iter().find(|i| i.info.name == "eth0");
+    let own = eth0.map(|i| i.autoconfigured.len());
+    assert_eq!(own, Some(1), "{shown}");
+    let host = with(all)
+        .replace("node = 'r'", "node = 'h'")
+        .replace("'h 2001", "'r 2001");
+    let error = Topology::parse("x.toml", &host)
+        .expect_err("a host")
+        .to_string();
+    assert!(error.contains("only a router advertises itself"), "{error}");
 }
 
 #[test]
@@ -545,6 +673,15 @@ fn both_know_the_same_keys() {
         (
             "/$defs/end/oneOf/1/properties/storm",
             of_end("storm.zzz = 1"),
+        ),
+        ("/$defs/advertise", of_end("advertise.zzz = 1")),
+        (
+            "/$defs/advertise/properties/prefixes/items/oneOf/1",
+            of_end("advertise.prefixes = [{ zzz = 1 }]"),
+        ),
+        (
+            "/$defs/advertise/properties/routes/items",
+            of_end("advertise.routes = [{ zzz = 1 }]"),
         ),
         (
             "/$defs/vlan/additionalProperties/oneOf/2",

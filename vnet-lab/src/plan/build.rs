@@ -144,6 +144,7 @@ impl Plan {
             stations: end.port.stations.iter().map(|s| *s.get_ref()).collect(),
             vlan: None,
             classes: end.classes.clone(),
+            advertise: end.advertise.as_ref().map(|said| said.get_ref().clone()),
             lacp: end.lacp.as_ref().map(|lacp| *lacp.get_ref()),
         });
         for (vlan, above) in &end.vlans {

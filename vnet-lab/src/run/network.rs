@@ -23,6 +23,10 @@ use crate::topology::{Lagg, NodeKind, Via};
 /// The tunable that makes a vnet speak LLDP, and the interval of the standard, in milliseconds.
 const LLDP: (&str, &str) = ("net.link.lldp.interval", "30000");
 
+/// The tunable that makes a router advertise itself, and the longest interval of RFC 4861 section 6.2.1 unless another is
+/// configured, in milliseconds.
+const ADVERTISE: (&str, &str) = ("net.inet6.ip6.rtadv_interval", "600000");
+
 /// A topology that is up. Dropping it destroys its vnets.
 ///
 /// ```
@@ -97,10 +101,13 @@ impl Network {
         }
         for (vnet, planned) in network.vnets.iter().zip(&plan.vnets) {
             add_routes(vnet, planned)?;
-            let says_interval = planned.sysctl.iter().any(|(name, _)| name == LLDP.0);
-            if planned.lldp && !says_interval {
-                vnet.set_sysctl(LLDP.0, LLDP.1)
-                    .expect("its owner is here, and the value is in range");
+            let advertises = planned.interfaces.iter().any(|i| i.advertise.is_some());
+            for ((name, value), is_wanted) in [(LLDP, planned.lldp), (ADVERTISE, advertises)] {
+                let is_said = planned.sysctl.iter().any(|(said, _)| said == name);
+                if is_wanted && !is_said {
+                    vnet.set_sysctl(name, value)
+                        .expect("its owner is here, and the value is in range");
+                }
             }
         }
         for (vnet, planned) in network.vnets.iter().zip(&plan.vnets) {
@@ -188,6 +195,9 @@ impl Network {
                 }
                 if let Some(ip_mtu) = interface.ip_mtu {
                     vnet.set_ip_mtu(name, ip_mtu)?;
+                }
+                if let Some(config) = &interface.advertise {
+                    vnet.set_router(name, Some(config.clone()))?;
                 }
                 Ok(())
             };

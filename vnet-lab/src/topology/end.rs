@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeValue;
-use vnet::{ClassMaps, ClassRule, MAX_VLAN_DEPTH, MacAddr, VlanConfig};
+use vnet::{ClassMaps, ClassRule, MAX_VLAN_DEPTH, MacAddr, RouterConfig, VlanConfig};
 
+use super::advertise;
 use super::lagg::{self, Lacp};
 use super::port::{self, Port};
 use crate::file::name::{interface_name, mac, node_name};
@@ -26,6 +27,8 @@ pub(super) struct EndSpec {
     pub(super) port: Port,
     /// Its part in LACP.
     pub(super) lacp: Option<Spanned<Lacp>>,
+    /// What it says as a router.
+    pub(super) advertise: Option<Spanned<RouterConfig>>,
     /// The VLANs that have interfaces of their own.
     pub(super) vlans: Vec<VlanSpec>,
 }
@@ -38,6 +41,7 @@ pub(super) struct VlanSpec {
     pub(super) mac: Option<Spanned<MacAddr>>,
     pub(super) ip_mtu: Option<u16>,
     pub(super) classes: Option<ClassMaps>,
+    pub(super) advertise: Option<Spanned<RouterConfig>>,
     pub(super) vlans: Vec<VlanSpec>,
 }
 
@@ -53,6 +57,7 @@ impl EndSpec {
             ip_mtu,
             port: Port::default(),
             lacp: None,
+            advertise: None,
             vlans: Vec::new(),
         }
     }
@@ -105,6 +110,7 @@ fn short(text: &str, span: Span, problems: &mut Problems<'_>) -> Option<EndSpec>
         ip_mtu: None,
         port: Port::default(),
         lacp: None,
+        advertise: None,
         vlans: Vec::new(),
     })
 }
@@ -128,6 +134,7 @@ fn long(mut table: Table<'_>, problems: &mut Problems<'_>) -> Option<EndSpec> {
         ip_mtu: own.ip_mtu,
         port,
         lacp,
+        advertise: own.advertise,
         vlans: own.vlans,
     })
 }
@@ -142,6 +149,7 @@ struct InterfaceSpec {
     ip_mtu: Option<u16>,
     /// How a VLAN interface maps priorities.
     classes: Option<ClassMaps>,
+    advertise: Option<Spanned<RouterConfig>>,
     vlans: Vec<VlanSpec>,
 }
 
@@ -152,6 +160,8 @@ fn interface(table: &mut Table<'_>, depth: u8, problems: &mut Problems<'_>) -> I
     let several = table.array("addresses", problems);
     let mac = table.read("mac", mac, problems);
     let ip_mtu = table.integer("ip_mtu", 68..=65_535, problems);
+    let advertise = table.value("advertise");
+    let advertise = advertise.and_then(|value| advertise::read(value, problems));
     let vlans = table.value("vlan");
     let vlans = vlans.map(|value| vlans_on(value, depth, problems));
     let has_address = table.key_span("address").or(table.key_span("addresses"));
@@ -168,6 +178,7 @@ fn interface(table: &mut Table<'_>, depth: u8, problems: &mut Problems<'_>) -> I
         mac,
         ip_mtu: ip_mtu.and_then(|n| u16::try_from(n.into_inner()).ok()),
         classes: None,
+        advertise,
         vlans: vlans.unwrap_or_default(),
     }
 }
@@ -214,6 +225,7 @@ fn vlans_on(value: Value<'_>, depth: u8, problems: &mut Problems<'_>) -> Vec<Vla
             mac: own.mac,
             ip_mtu: own.ip_mtu,
             classes: own.classes,
+            advertise: own.advertise,
             vlans: own.vlans,
         });
     }
@@ -260,6 +272,7 @@ fn above(
         mac: None,
         ip_mtu: None,
         classes: None,
+        advertise: None,
         vlans: Vec::new(),
     })
 }

@@ -446,6 +446,7 @@ fn name_interfaces(links: Vec<LinkSpec>) -> Vec<Link> {
             port: end.port,
             lacp: end.lacp,
             classes: None,
+            advertise: end.advertise,
         }
     };
     links
@@ -484,6 +485,7 @@ fn above(node: &Spanned<String>, below: &str, spec: VlanSpec) -> (VlanConfig, En
         port: Port::default(),
         lacp: None,
         classes: spec.classes,
+        advertise: spec.advertise,
     };
     (*vlan, end)
 }

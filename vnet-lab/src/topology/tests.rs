@@ -157,7 +157,7 @@ fn unknown_key() {
     );
     only(
         "hosts = ['a', 'b']\n[[link]]\nends = ['a 192.0.2.1/30', { node = 'b', address = '192.0.2.2/30', mtu = 5 }]",
-        "3:67: unknown key `mtu` in link end: expected one of node, interface, address, addresses, mac, ip_mtu, vlan, access, trunk, native, tunnel, vids, learn, discover, private, broadcast, multicast, router, sticky, span, max_stations, max_stations_per_vlan, storm, stp, stations, lacp",
+        "3:67: unknown key `mtu` in link end: expected one of node, interface, address, addresses, mac, ip_mtu, advertise, vlan, access, trunk, native, tunnel, vids, learn, discover, private, broadcast, multicast, router, sticky, span, max_stations, max_stations_per_vlan, storm, stp, stations, lacp",
     );
 }
 

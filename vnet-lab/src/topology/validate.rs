@@ -70,6 +70,7 @@ pub(crate) fn network(topology: &Topology, problems: &mut Problems<'_>) {
     interfaces(topology, problems);
     addresses(topology, &segments, problems);
     mtus(topology, problems);
+    adverts(&known, problems);
     overlaps(topology, &segments, problems);
     routes(topology, problems);
     events(topology, problems);
@@ -279,7 +280,8 @@ fn partners(known: &Known<'_>, [a, b]: [&End; 2], problems: &mut Problems<'_>) {
             let mut others = other.addresses.iter();
             others.any(|o| o.get_ref().trunc() == net.trunc())
         };
-        let alone = |net: &&Spanned<IpNet>| needs_partner(net.get_ref()) && !paired(net.get_ref());
+        let alone =
+            |net: &&Spanned<IpNet>| needs_partner(end, net.get_ref()) && !paired(net.get_ref());
         end.addresses.iter().filter(alone).cloned().collect()
     };
     let outside = |net: &Spanned<IpNet>, other: &End, problems: &mut Problems<'_>| {
@@ -349,7 +351,7 @@ fn lans(known: &Known<'_>, segments: &Segments, problems: &mut Problems<'_>) {
             .iter()
             .flat_map(|(_, end)| end.addresses.iter().map(move |net| (*end, net)));
         let nets: Vec<(&End, &Spanned<IpNet>)> = nets
-            .filter(|(_, net)| needs_partner(net.get_ref()))
+            .filter(|(end, net)| needs_partner(end, net.get_ref()))
             .collect();
         for (end, net) in &nets {
             let place = (
@@ -450,6 +452,19 @@ fn interfaces(topology: &Topology, problems: &mut Problems<'_>) {
     }
 }
 
+/// Only routers advertise themselves (RFC 4861 section 6.2.2).
+fn adverts(known: &Known<'_>, problems: &mut Problems<'_>) {
+    for (_, end) in known.topology.ends() {
+        let node = known.node(end.node.get_ref());
+        let host = node.filter(|node| node.kind != NodeKind::Router);
+        if let (Some(host), Some(said)) = (host, &end.advertise) {
+            let (name, kind) = (host.name.get_ref(), host.kind.as_str());
+            let message = format!("only a router advertises itself: `{name}` is a {kind}");
+            problems.push(said.span(), message);
+        }
+    }
+}
+
 fn addresses(topology: &Topology, segments: &Segments, problems: &mut Problems<'_>) {
     let mut owners: BTreeMap<(IpAddr, Option<usize>), &End> = BTreeMap::new();
     for (strand, end) in topology.ends() {
@@ -506,7 +521,11 @@ fn overlaps(topology: &Topology, segments: &Segments, problems: &mut Problems<'_
     let mut prefixes: Vec<(IpNet, usize, Span, &End)> = Vec::new();
     for (strand, end) in topology.ends() {
         let segment = segments.of_strand(&strand);
-        for net in end.addresses.iter().filter(|n| needs_partner(n.get_ref())) {
+        for net in end
+            .addresses
+            .iter()
+            .filter(|n| needs_partner(end, n.get_ref()))
+        {
             prefixes.push((net.get_ref().trunc(), segment, net.span(), end));
         }
     }
@@ -542,8 +561,10 @@ fn overlaps(topology: &Topology, segments: &Segments, problems: &mut Problems<'_
 
 /// True for an address that is for neighbours in its prefix, which is that of one segment. Every interface has
 /// link-local addresses.
-fn needs_partner(net: &IpNet) -> bool {
-    !stands_alone(*net) && !is_link_local(net.addr())
+fn needs_partner(end: &End, net: &IpNet) -> bool {
+    // Others may have an address of what a router advertises.
+    let is_advertised = end.advertise.is_some() && net.addr().is_ipv6();
+    !stands_alone(*net) && !is_link_local(net.addr()) && !is_advertised
 }
 
 /// The prefixes that every node is in.

@@ -35,7 +35,7 @@ impl Vnet {
     ) -> Result<(), AdminError> {
         self.require(Privilege::InterfaceConfig)?;
         if let Some(config) = &config {
-            config.check()?;
+            config.validate()?;
         }
         self.configure(|stack, _| {
             let id = with_neighbours(stack, interface)?;

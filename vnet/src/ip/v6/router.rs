@@ -77,7 +77,7 @@ impl RouterConfig {
     ///
     /// # Errors
     /// The first field that is out of range.
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    pub fn validate(&self) -> Result<(), ConfigError> {
         let fails = |setting, message: &str| Err(ConfigError::new(setting, message));
         if self.lifetime.is_some_and(|seconds| seconds > MAX_LIFETIME) {
             return fails("lifetime", "a router is one for at most 9000 s");

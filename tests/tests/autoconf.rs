@@ -629,6 +629,53 @@ fn a_host_obeys_what_is_said_of_its_link() -> Result {
     Ok(())
 }
 
+/// RFC 8981: beside each address there is one that changes, which is what others see.
+#[test]
+fn a_host_changes_its_temporary_address() -> Result {
+    let system = System::virtual_time(1);
+    let [host, router, far] = path(&system)?;
+    obey(&host)?;
+    host.set_sysctl("net.inet6.ip6.temppltime", 100_000)?;
+    host.set_sysctl("net.inet6.ip6.tempvltime", 200_000)?;
+    router.set_sysctl("net.inet6.ip6.rtadv_interval", 10_000)?;
+    pass(&host, 5)?;
+    let stable = autoconfigured(&host)?;
+    assert_eq!(stable.len(), 1);
+    let seen = || -> Result<IpAddr> {
+        let socket = UdpSocket::bind_in(&far, "[::]:9")?;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let from = UdpSocket::bind_in(&host, "[::]:0")?;
+        from.send_to(b"who", ("2001:db8:2::1".parse::<IpAddr>()?, 9))?;
+        let mut bytes = [0; 9];
+        Ok(socket.recv_from(&mut bytes)?.1.ip())
+    };
+    assert_eq!(seen()?, stable[0]);
+    host.set_sysctl("net.inet6.ip6.use_tempaddr", 1)?;
+    pass(&host, 2)?;
+    assert_eq!(autoconfigured(&host)?.len(), 2);
+    let first = seen()?;
+    assert_ne!(first, stable[0]);
+    pass(&host, 100)?;
+    let second = seen()?;
+    assert!(second != first && second != stable[0]);
+    // The one before is used on, until it is over, and the other one all the time.
+    assert!(autoconfigured(&host)?.contains(&first));
+    assert!(answers(&far, &first.to_string())?);
+    pass(&host, 110)?;
+    assert!(!autoconfigured(&host)?.contains(&first));
+    assert!(!answers(&far, &first.to_string())?);
+    assert!(answers(&far, &stable[0].to_string())?);
+    host.set_sysctl("net.inet6.ip6.prefer_tempaddr", 0)?;
+    assert_eq!(seen()?, stable[0]);
+    host.set_sysctl("net.inet6.ip6.use_tempaddr", 0)?;
+    pass(&host, 1)?;
+    assert_eq!(autoconfigured(&host)?, stable);
+    for vnet in [&host, &router, &far] {
+        assert_conserved(vnet);
+    }
+    Ok(())
+}
+
 /// What a router is told to say is what hosts hear: of each link by itself.
 #[test]
 fn a_router_says_on_each_link_what_it_is_told() -> Result {
@@ -675,7 +722,7 @@ fn a_router_says_on_each_link_what_it_is_told() -> Result {
     // A router that is none says the rest of it.
     let none = RouterConfig {
         lifetime: Some(0),
-        ..told
+        ..told.clone()
     };
     router.set_router("eth0", Some(none))?;
     pass(host, 20)?;
@@ -684,6 +731,17 @@ fn a_router_says_on_each_link_what_it_is_told() -> Result {
         view(router)?.router.map(|told| told.lifetime),
         Some(Some(0))
     );
+    // What it says no more is over at once, before its lifetime is (RFC 4861 section 6.2.4): but for its addresses.
+    router.set_router("eth0", None)?;
+    pass(host, 4)?;
+    let heard = view(host)?;
+    assert!(heard.dns.is_empty() && heard.search.is_empty());
+    assert!(heard.autoconfigured.len() == 2 && heard.autoconfigured.iter().any(is_of));
+    // The prefix of the router's address, and the default route.
+    assert_eq!(advertised(host)?, (2, true));
+    router.set_router("eth0", Some(told.clone()))?;
+    pass(host, 4)?;
+    assert_eq!(view(host)?.dns, told.dns);
     // And one that leaves takes all but addresses with it.
     router.set_sysctl("net.inet6.ip6.rtadv_interval", 0)?;
     pass(host, 5)?;

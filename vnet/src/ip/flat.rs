@@ -364,7 +364,9 @@ impl<K: Copy + Ord + Into<u64>> Lines<K> {
     /// The prefixes of a bucket, of which nothing has none.
     fn read(&self, bucket: Next, key_bits: u8) -> Vec<Entry<K>> {
         let lines = &self.lines[bucket.at()..][..bucket.lines()];
-        let all = lines.iter().flat_map(|line| line.keys.iter().zip(&line.said));
+        let all = lines
+            .iter()
+            .flat_map(|line| line.keys.iter().zip(&line.said));
         let mut list: Vec<_> = all
             .map(|(key, said)| Entry {
                 key: *key,
@@ -444,12 +446,18 @@ impl<F: Family> Default for Hits<F> {
 impl<F: Family> Hits<F> {
     #[inline]
     fn get(&self, answer: Answer) -> Option<RouteHit<F>> {
-        self.hits.get((answer - FIRST) as usize).map(|(hit, _)| *hit)
+        self.hits
+            .get((answer - FIRST) as usize)
+            .map(|(hit, _)| *hit)
     }
 
     /// The number of a hit, for one more prefix.
     fn take(&mut self, hit: RouteHit<F>) -> Answer {
-        let Hits { hits, free, numbers } = self;
+        let Hits {
+            hits,
+            free,
+            numbers,
+        } = self;
         let answer = *numbers.entry(order(&hit)).or_insert_with(|| {
             free.pop().unwrap_or_else(|| {
                 hits.push((hit, 0));
@@ -499,7 +507,10 @@ mod tests {
                 let ifid = ifids[n as usize % ifids.len()];
                 let net = F::net_of(draw(&mut rng), len);
                 // Some are there already.
-                if fib.add(Route::new(net, gateway, ifid, Origin::Static)).is_ok() {
+                if fib
+                    .add(Route::new(net, gateway, ifid, Origin::Static))
+                    .is_ok()
+                {
                     nets.push(net);
                 }
             }
@@ -577,7 +588,10 @@ mod tests {
         }
         for len in (61..=64).rev() {
             for net in &nets {
-                let longest = nets.iter().rev().find(|n| n.prefix_len() <= len && n.contains(net));
+                let longest = nets
+                    .iter()
+                    .rev()
+                    .find(|n| n.prefix_len() <= len && n.contains(net));
                 let found = flat.find(net.addr());
                 let expected = longest.filter(|_| net.prefix_len() >= 64).map(hop);
                 if let Some(expected) = expected {
@@ -612,7 +626,11 @@ mod tests {
             }
             assert!(flat.hits.numbers.is_empty());
             assert_eq!(flat.free_dirs.len() + 1, flat.dirs.len());
-            sizes.push((flat.dirs.len(), flat.lines.lines.len(), flat.hits.hits.len()));
+            sizes.push((
+                flat.dirs.len(),
+                flat.lines.lines.len(),
+                flat.hits.hits.len(),
+            ));
         }
         assert_eq!(sizes[1..], [sizes[0]; 4]);
     }

@@ -246,12 +246,16 @@ impl Ip {
             (IpAddr::V4(dst), IpAddr::V4(hop)) => {
                 self.v4.addrs.source_for(dst, way.ifid, hop).map(IpAddr::V4)
             }
-            (IpAddr::V6(dst), _) => {
-                let derived = |a: &LocalAddr<V6>| self.autoconf.derived(a.ifid, a.addr());
-                v6::select::source(&self.v6.addrs, derived, dst, way.ifid).map(IpAddr::V6)
-            }
+            (IpAddr::V6(dst), _) => self.source_for_v6(dst, way.ifid).map(IpAddr::V6),
             _ => None,
         }
+    }
+
+    /// The source address for a packet to `dst` that leaves through an interface.
+    pub(crate) fn source_for_v6(&self, dst: Ipv6Addr, ifid: IfId) -> Option<Ipv6Addr> {
+        let derived = |a: &LocalAddr<V6>| self.autoconf.derived(a.ifid, a.addr());
+        let temporary = self.autoconf.temporary.config.preferred;
+        v6::select::source(&self.v6.addrs, derived, temporary, dst, ifid)
     }
 
     /// The hop limit of packets for which nobody asks for another.

@@ -402,13 +402,29 @@ impl Stack {
 
     /// RFC 4861 section 6.2.3.
     fn advertise_router(&mut self, cx: &mut Cx, ifid: IfId, lifetime: u16) {
-        let netif = self.ifs.get(ifid).filter(|i| i.is_running());
-        let Some(netif) = netif.filter(|i| i.can().needs_neighbours) else {
+        let ended = self.ip.autoconf.adverts.ended.remove(&ifid);
+        let Some((src, said)) = self.advert(ifid, lifetime) else {
             return;
         };
-        let Some(src) = self.link_local_of(ifid) else {
-            return;
-        };
+        let ends = (src, V6::ALL_NODES);
+        let ended = ended.map(|ended| Advert {
+            prefixes: ended.prefixes,
+            routes: ended.routes,
+            dns: ended.dns,
+            ..said.clone()
+        });
+        for said in ended.iter().chain([&said]) {
+            tx::neighbours::discover(self, cx, ifid, ends, said.to_bytes());
+        }
+    }
+
+    /// What a router says on the link of an interface, and from where.
+    fn advert(&self, ifid: IfId, lifetime: u16) -> Option<(Ipv6Addr, Advert)> {
+        let netif = self.ifs.get(ifid).filter(|i| i.is_running())?;
+        if !netif.can().needs_neighbours {
+            return None;
+        }
+        let src = self.link_local_of(ifid)?;
         let mut prefixes: SmallVec<[Prefix; 2]> = SmallVec::new();
         for addr in self.ip.v6.addrs.on_interface(ifid) {
             let net = addr.net.trunc();
@@ -440,19 +456,28 @@ impl Stack {
         if let Some(told) = self.ip.autoconf.adverts.told.get(&ifid) {
             told.say(&mut said, lifetime.into());
         }
-        let ends = (src, V6::ALL_NODES);
-        tx::neighbours::discover(self, cx, ifid, ends, said.to_bytes());
+        Some((src, said))
     }
 
-    /// Sets what is said as a router on the link of an interface, beside what follows from its addresses.
+    /// Sets what is said as a router on the link of an interface, beside what follows from its addresses. What was said
+    /// and is no more is said once with a lifetime of zero (RFC 4861 section 6.2.4, RFC 4191 section 2.3, RFC 8106
+    /// section 5.1).
     pub(crate) fn set_router(&mut self, ifid: IfId, config: Option<RouterConfig>) {
+        let before = self.advert(ifid, 1);
+        self.tell_router(ifid, config);
+        if let (Some((_, before)), Some((_, now))) = (before, self.advert(ifid, 1)) {
+            self.ip.autoconf.adverts.ends(ifid, &before, &now);
+        }
+        self.ip.autoconf.adverts.soon();
+        self.ip.note_deadlines();
+    }
+
+    fn tell_router(&mut self, ifid: IfId, config: Option<RouterConfig>) {
         let told = &mut self.ip.autoconf.adverts.told;
         match config {
             Some(config) => drop(told.insert(ifid, config)),
             None => drop(told.remove(&ifid)),
         }
-        self.ip.autoconf.adverts.soon();
-        self.ip.note_deadlines();
     }
 
     /// The addresses of an interface that follow from advertisements.

@@ -12,6 +12,7 @@ use crate::instance::privilege::Privilege;
 use crate::ip::state::{Forwarding, Redirects, ReversePath};
 use crate::ip::v6::autoconf::Accept;
 use crate::ip::v6::dad::Optimism;
+use crate::ip::v6::temporary::Config as Temporary;
 use crate::ip::versions::Obey;
 use crate::neigh::NeighConfig;
 use crate::stack::Stack;
@@ -335,6 +336,11 @@ keys! {
             Feature::On => Optimism::Optimistic,
             Feature::Off => Optimism::Tentative,
         };
+    /// Take temporary addresses before others for something new (RFC 6724 section 5, rule 7).
+    IP6_PREFER_TEMPADDR: Switch = "net.inet6.ip6.prefer_tempaddr",
+        0..=1, "", TUNABLES,
+        |s| s.ip.autoconf.temporary.config.preferred,
+        |s, v| temporary(s, |c| c.preferred = v);
     /// As a router, tell hosts of a better first hop of IPv6 (RFC 4861 section 8.2).
     IP6_REDIRECT: Redirects = "net.inet6.ip6.redirect",
         0..=1, "", Access::Tenant(Privilege::Forwarding),
@@ -345,6 +351,21 @@ keys! {
         0..=1800000, "ms", TUNABLES,
         |s| s.ip.autoconf.adverts.interval(),
         |s, v| s.set_advert_interval(v);
+    /// For how long a temporary address is taken for something new (RFC 8981).
+    IP6_TEMPPLTIME: Duration = "net.inet6.ip6.temppltime",
+        1000..=31536000000, "ms", TUNABLES,
+        |s| s.ip.autoconf.temporary.config.prefers_for,
+        |s, v| temporary(s, |c| c.prefers_for = v);
+    /// For how long a temporary address is there (RFC 8981).
+    IP6_TEMPVLTIME: Duration = "net.inet6.ip6.tempvltime",
+        1000..=31536000000, "ms", TUNABLES,
+        |s| s.ip.autoconf.temporary.config.lasts_for,
+        |s, v| temporary(s, |c| c.lasts_for = v);
+    /// Have a temporary address beside each that follows from an advertised prefix (RFC 8981).
+    IP6_USE_TEMPADDR: Switch = "net.inet6.ip6.use_tempaddr",
+        0..=1, "", TUNABLES,
+        |s| s.ip.autoconf.temporary.config.used,
+        |s, v| temporary(s, |c| c.used = v);
     /// Whether sockets for IPv6 leave IPv4 to others, where their programs do not say (RFC 3493).
     IP6_V6ONLY: Switch = "net.inet6.ip6.v6only",
         0..=1, "", TUNABLES,
@@ -422,6 +443,11 @@ keys! {
         0..=1, "", TUNABLES,
         |s| s.ifs.vlan_classes,
         |s, v| s.ifs.vlan_classes = v;
+}
+
+fn temporary(stack: &mut Stack, change: impl FnOnce(&mut Temporary)) {
+    stack.ip.autoconf.set_temporary(change);
+    stack.ip.note_deadlines();
 }
 
 fn neigh(stack: &mut Stack, change: impl FnOnce(&mut NeighConfig)) {

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::{message, unreachable_code};
+use crate::base::switch::Switch;
 use crate::icmp::limit::Limit;
 use crate::icmp::message::Message;
 use crate::ip::addr::{self, Kind, LocalAddrs};
@@ -40,7 +41,7 @@ pub(crate) fn error(
     // RFC 4443 section 2.2: the address that the packet was for, or one of where it came in.
     let from = match addrs.contains(dst) {
         true => dst,
-        false => select::source(addrs, |_| None, src, ifid)?,
+        false => select::source(addrs, |_| None, Switch::Off, src, ifid)?,
     };
     // What is quoted should be what would have been seen on a wire.
     let _ = checksum::finish(&mut packet, 0);

@@ -4,8 +4,8 @@
 //! when. Each is bounded, and what is more than that is ignored. What follows for routes and addresses is
 //! asked here and done by the caller; nothing here is configuration.
 //!
-//! Not here: addresses that change with time (RFC 8981); the MTU of a link, which is
-//! with its interface.
+//! Not here: the MTU of a link, which is with its interface. Addresses that change with time are in
+//! [`temporary`](super::temporary).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
@@ -21,6 +21,8 @@ use crate::ip::state::Forwarding;
 use crate::ip::v6::names::Names;
 use crate::ip::v6::router::RouterConfig;
 use crate::ip::v6::select::Derived;
+use crate::ip::v6::temporary::{Stable, Temporary};
+use crate::packet::header::ipv6;
 use crate::packet::header::ra::{Advert, FOREVER, Preference};
 
 /// Are routers obeyed?
@@ -51,7 +53,11 @@ pub(crate) struct Autoconf {
     hop_limits: BTreeMap<IfId, u8>,
     /// Interfaces by which routers are asked for: how often they were, and when they are next.
     asking: BTreeMap<IfId, (u8, Instant)>,
-    /// Those of them that are preferred no more.
+    /// Those that change with time, beside them.
+    pub temporary: Temporary,
+    /// Whether these are to be made other ones, at once.
+    changes: bool,
+    /// Those of both that are preferred no more.
     deprecated: BTreeSet<Ipv6Addr>,
     /// The routes that were made of this.
     pub installed: Routes,
@@ -72,6 +78,8 @@ pub(crate) struct Adverts {
     leaves: bool,
     /// What it is told to say on the link of an interface.
     pub told: BTreeMap<IfId, RouterConfig>,
+    /// What it has said there and says no more, with lifetimes of zero.
+    pub ended: BTreeMap<IfId, Advert>,
 }
 
 /// What a router is to do now.
@@ -105,6 +113,27 @@ impl Adverts {
         if self.last.take().is_some() {
             self.leaves = true;
             self.next = Some(Instant::ZERO);
+        }
+    }
+
+    /// Something that it has said on the link of an interface is over: it says so once.
+    pub(crate) fn ends(&mut self, ifid: IfId, before: &Advert, now: &Advert) {
+        let earlier = self.ended.remove(&ifid).map(|ended| ended.over(now));
+        if self.last.is_none() {
+            return;
+        }
+        let over = before.over(now);
+        let mut both = over.clone();
+        if let Some(earlier) = earlier {
+            both.prefixes.extend(earlier.prefixes);
+            both.routes.extend(earlier.routes);
+            both.dns.extend(earlier.dns);
+        }
+        // One message that every link takes: what is over first is then left to its own lifetime.
+        let fits = both.to_bytes().len() + ipv6::MIN_LEN <= super::MIN_MTU as usize;
+        let over = if fits { both } else { over };
+        if !over.is_bare() {
+            self.ended.insert(ifid, over);
         }
     }
 
@@ -194,6 +223,8 @@ impl Autoconf {
             routes: BTreeMap::new(),
             addresses: BTreeMap::new(),
             redirected: BTreeMap::new(),
+            temporary: Temporary::new(secret),
+            changes: false,
             deprecated: BTreeSet::new(),
             names: Names::default(),
             hop_limits: BTreeMap::new(),
@@ -263,6 +294,32 @@ impl Autoconf {
                 put(&mut self.routes, key, until, MAX_EACH, now, &is_there);
             }
         }
+        self.follow_prefixes(now);
+    }
+
+    /// Makes temporary addresses those that go with the prefixes now, and notes which addresses are preferred no more.
+    fn follow_prefixes(&mut self, now: Instant) {
+        self.changes = false;
+        let stable = |address: &Address| Stable {
+            addr: address.addr,
+            preferred: address.preferred,
+            until: address.lease.until,
+        };
+        let all = self.addresses.iter();
+        let all = all.map(|(key, address)| (*key, stable(address)));
+        self.temporary.follow(now, all);
+        let addresses = self.addresses.values();
+        let addresses = addresses.map(|address| (address.addr, address.preferred));
+        let temporary = self.temporary.addresses();
+        let all = addresses.chain(temporary.map(|(_, addr, preferred)| (addr, preferred)));
+        let deprecated = all.filter(|(_, preferred)| *preferred <= now);
+        self.deprecated = deprecated.map(|(addr, _)| addr).collect();
+    }
+
+    /// Which temporary addresses there are to be has changed.
+    pub(crate) fn set_temporary(&mut self, change: impl FnOnce(&mut super::temporary::Config)) {
+        change(&mut self.temporary.config);
+        self.changes = true;
     }
 
     /// RFC 4862 section 5.5.3: an address of this prefix.
@@ -276,10 +333,6 @@ impl Autoconf {
     ) {
         if let Some(address) = self.addresses.get_mut(&(ifid, net)) {
             address.preferred = preferred;
-            match preferred > now {
-                true => self.deprecated.remove(&address.addr),
-                false => self.deprecated.insert(address.addr),
-            };
             let at_least = address.lease.until.min(now + TWO_HOURS);
             address.lease.until = lease.until.max(at_least);
             return;
@@ -295,11 +348,6 @@ impl Autoconf {
                 now,
                 is_there,
             );
-            if let Some(address) = self.addresses.get(&(ifid, net))
-                && preferred <= now
-            {
-                self.deprecated.insert(address.addr);
-            }
         }
     }
 
@@ -324,6 +372,7 @@ impl Autoconf {
         }
         match self.deprecated.contains(&addr) {
             true => Some(Derived::Deprecated),
+            false if self.temporary.contains(ifid, addr) => Some(Derived::Temporary),
             false => Some(Derived::Preferred),
         }
     }
@@ -358,6 +407,9 @@ impl Autoconf {
 
     /// Somebody else has an address. True when another is chosen in its place (RFC 7217 section 6).
     pub(crate) fn choose_again(&mut self, ifid: IfId, addr: Ipv6Addr) -> bool {
+        if self.temporary.contains(ifid, addr) {
+            return self.temporary.choose_again(ifid, addr);
+        }
         let mut all = self.addresses.iter();
         let found = all.find(|((on, _), address)| *on == ifid && address.addr == addr);
         let Some((&(_, net), &address)) = found else {
@@ -381,9 +433,16 @@ impl Autoconf {
         true
     }
 
-    /// A router says that it is none. True when it was taken for one.
+    /// A neighbour says that it is no router: nothing is sent by it any more (RFC 4861 section 7.2.5). True when it was
+    /// taken for one.
     pub(crate) fn retire(&mut self, ifid: IfId, router: Ipv6Addr) -> bool {
-        self.routers.remove(&(ifid, router)).is_some()
+        let before = self.routers.len() + self.routes.len() + self.redirected.len();
+        self.routers.remove(&(ifid, router));
+        self.routes
+            .retain(|(on, _, by), _| (*on, *by) != (ifid, router));
+        self.redirected
+            .retain(|(on, _), (by, _)| *on != ifid || *by != Some(router));
+        self.routers.len() + self.routes.len() + self.redirected.len() < before
     }
 
     /// True when this is taken for a router.
@@ -432,7 +491,9 @@ impl Autoconf {
     /// The addresses that follow.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = (IfId, Ipv6Addr)> {
         let all = self.addresses.iter();
-        all.map(|((ifid, _), address)| (*ifid, address.addr))
+        let stable = all.map(|((ifid, _), address)| (*ifid, address.addr));
+        let temporary = self.temporary.addresses();
+        stable.chain(temporary.map(|(ifid, addr, _)| (ifid, addr)))
     }
 
     /// The routes that follow: of several to one destination, the one to be preferred. `runs` says whether an
@@ -489,9 +550,7 @@ impl Autoconf {
             .retain(|_, address| address.lease.until > now);
         self.redirected.retain(|_, (_, until)| *until > now);
         self.names.forget_old(now);
-        let addresses = self.addresses.values();
-        let deprecated = addresses.filter(|address| address.preferred <= now);
-        self.deprecated = deprecated.map(|address| address.addr).collect();
+        self.follow_prefixes(now);
         let mut ask = Vec::new();
         self.asking.retain(|ifid, (sent, next)| {
             if *next <= now {
@@ -506,7 +565,8 @@ impl Autoconf {
     /// How much is remembered of what was said.
     pub(crate) fn len(&self) -> usize {
         let routes = self.routers.len() + self.routes.len() + self.redirected.len();
-        routes + self.on_link.len() + self.addresses.len() + self.names.len()
+        let addresses = self.addresses.len() + self.temporary.len();
+        routes + self.on_link.len() + addresses + self.names.len()
     }
 
     /// When [`Autoconf::take_due`] has something to do.
@@ -517,9 +577,14 @@ impl Autoconf {
         let ends = leases.map(|lease| lease.until);
         let ends = ends.chain(self.redirected.values().map(|(_, until)| *until));
         let ends = ends.chain(self.names.ends());
-        let news = |address: &&Address| !self.deprecated.contains(&address.addr);
-        let addresses = self.addresses.values().filter(news);
-        let ends = ends.chain(addresses.map(|address| address.preferred));
+        let addresses = self.addresses.values();
+        let addresses = addresses.map(|address| (address.addr, address.preferred));
+        let temporary = self.temporary.addresses();
+        let addresses = addresses.chain(temporary.map(|(_, addr, preferred)| (addr, preferred)));
+        let preferred = addresses.filter(|(addr, _)| !self.deprecated.contains(addr));
+        let ends = ends.chain(preferred.map(|(_, preferred)| preferred));
+        let ends = ends.chain(self.temporary.ends());
+        let ends = ends.chain(self.changes.then_some(Instant::ZERO));
         let ends = ends.chain(self.asking.values().map(|(_, next)| *next));
         let ends = ends.chain(self.adverts.next);
         ends.filter(|at| *at != Instant::MAX).min()
@@ -534,12 +599,9 @@ impl Autoconf {
         self.redirected.retain(|(on, _), _| *on != ifid);
         self.hop_limits.remove(&ifid);
         self.names.forget_link(ifid);
-        let Autoconf {
-            addresses,
-            deprecated,
-            ..
-        } = self;
-        deprecated.retain(|addr| addresses.values().any(|address| address.addr == *addr));
+        self.temporary.forget_link(ifid);
+        let left: BTreeSet<_> = self.addresses().map(|(_, addr)| addr).collect();
+        self.deprecated.retain(|addr| left.contains(addr));
         self.asking.remove(&ifid);
     }
 
@@ -552,6 +614,7 @@ impl Autoconf {
     pub(crate) fn remove_interface(&mut self, ifid: IfId) {
         self.forget_link(ifid);
         self.adverts.told.remove(&ifid);
+        self.adverts.ended.remove(&ifid);
         // These have gone with it.
         self.installed.retain(|_, (on, _)| *on != ifid);
         self.assigned.retain(|(on, _)| *on != ifid);
@@ -566,6 +629,7 @@ impl Autoconf {
         self.redirected.clear();
         self.hop_limits.clear();
         self.names = Names::default();
+        self.temporary.forget();
         self.deprecated.clear();
         self.asking.clear();
     }
@@ -680,7 +744,7 @@ impl Address {
 }
 
 /// RFC 5453: the lowest identifier is that of all routers, and there are two ranges that are reserved as well.
-fn is_reserved(id: u64) -> bool {
+pub(super) fn is_reserved(id: u64) -> bool {
     matches!(
         id,
         0 | 0x0200_5eff_fe00_0000..=0x0200_5eff_fe00_5212 | 0xfdff_ffff_ffff_ff80..

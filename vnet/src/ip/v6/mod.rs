@@ -26,6 +26,7 @@ pub(crate) mod output;
 pub(crate) mod paths;
 pub(crate) mod router;
 pub(crate) mod select;
+pub(crate) mod temporary;
 
 use std::net::Ipv6Addr;
 

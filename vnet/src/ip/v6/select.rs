@@ -1,12 +1,13 @@
 //! From which address of ours a packet is sent (RFC 6724 section 5).
 //!
 //! Candidates are the addresses of the outgoing interface and, as routers may, those of others that mean
-//! something there. Rules 4 and 7 are about kinds of addresses that a vnet does not have.
+//! something there. Rule 4 is about a kind of address that a vnet does not have.
 
 use std::cmp::Reverse;
 use std::net::Ipv6Addr;
 
 use crate::base::id::IfId;
+use crate::base::switch::Switch;
 use crate::ip::addr::{Kind, LocalAddr, LocalAddrs};
 use crate::ip::family::{Family, V6};
 use crate::packet::header::zone;
@@ -16,15 +17,18 @@ use crate::packet::header::zone;
 pub(crate) enum Derived {
     /// It is preferred.
     Preferred,
+    /// The same, and it changes with time (RFC 8981).
+    Temporary,
     /// It is used on, but no more taken for something new (RFC 4862 section 5.5.4).
     Deprecated,
 }
 
 /// The source of a packet to `dst` that leaves through `ifid`; `None` when there is none. Of addresses that are
-/// configured, `derived` says nothing.
+/// configured, `derived` says nothing. Whether temporary ones come before others, `temporary` says.
 pub(crate) fn source(
     addrs: &LocalAddrs<V6>,
     derived: impl Fn(&LocalAddr<V6>) -> Option<Derived>,
+    temporary: Switch,
     dst: Ipv6Addr,
     ifid: IfId,
 ) -> Option<Ipv6Addr> {
@@ -57,6 +61,8 @@ pub(crate) fn source(
             a.ifid != ifid,
             // Rule 6.
             self::label(a.addr()) != label,
+            // Rule 7.
+            (derived == Some(Derived::Temporary)) != temporary.is_on(),
             // Rule 8.
             Reverse(common(a.addr(), dst).min(prefix_len)),
         )
@@ -101,6 +107,10 @@ mod tests {
     use crate::ip::testing::interfaces;
 
     fn chosen(dst: &str, addresses: &[(usize, &str)]) -> String {
+        chosen_with(Switch::On, dst, addresses)
+    }
+
+    fn chosen_with(temporary: Switch, dst: &str, addresses: &[(usize, &str)]) -> String {
         let ifids = interfaces();
         let mut addrs = LocalAddrs::<V6>::default();
         for (at, net) in addresses {
@@ -112,9 +122,10 @@ mod tests {
         let derived = |a: &LocalAddr<V6>| match a.addr().segments()[7] {
             0xdead => Some(Derived::Deprecated),
             0xbeef => Some(Derived::Preferred),
+            0xd5e3 | 0x22e8 => Some(Derived::Temporary),
             _ => None,
         };
-        let source = source(&addrs, derived, dst, ifids[0]);
+        let source = source(&addrs, derived, temporary, dst, ifids[0]);
         source.map_or_else(|| "none".to_owned(), |source| source.to_string())
     }
 
@@ -130,7 +141,25 @@ mod tests {
         assert_eq!(chosen("2001:db8:1::bee0", &both), "2001:db8:1::5");
     }
 
-    /// RFC 6724 section 10.1, but for the rules about addresses that are temporary or at home.
+    #[test]
+    fn temporary_addresses_come_before_others_where_they_are_preferred() {
+        let both = [(0, "2001:db8:1::d5e3/128"), (0, "2001:db8:1::2/64")];
+        for (temporary, expected) in [
+            (Switch::On, "2001:db8:1::d5e3"),
+            (Switch::Off, "2001:db8:1::2"),
+        ] {
+            assert_eq!(chosen_with(temporary, "2001:db8:1::9", &both), expected);
+            // Before the longest prefix, and after the interface and the label.
+            assert_eq!(chosen_with(temporary, "2001:db8:1::3", &both), expected);
+            let other = [(1, "2001:db8:1::d5e3/128"), (0, "2001:db8:1::2/64")];
+            assert_eq!(
+                chosen_with(temporary, "2001:db8:1::9", &other),
+                "2001:db8:1::2"
+            );
+        }
+    }
+
+    /// RFC 6724 section 10.1, but for the rule about addresses at home.
     #[test]
     fn the_examples_of_rfc_6724() {
         for (dst, addresses, expected) in [

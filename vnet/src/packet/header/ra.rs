@@ -234,6 +234,49 @@ impl Advert {
     }
 }
 
+impl Advert {
+    /// What this says of prefixes, routes and names that another one does not speak of, with lifetimes of zero.
+    pub(crate) fn over(&self, now: &Advert) -> Advert {
+        let is_over = |net| move |said: &Ipv6Net| *said != net;
+        let prefixes = self.prefixes.iter().map(|prefix| Prefix {
+            valid: 0,
+            preferred: 0,
+            ..*prefix
+        });
+        let routes = self.routes.iter().map(|route| Route {
+            lifetime: 0,
+            ..*route
+        });
+        let dns = self.dns.iter().map(|dns| {
+            let (mut servers, mut search) = (dns.servers.clone(), dns.search.clone());
+            servers.retain(|addr| !now.dns.iter().any(|dns| dns.servers.contains(addr)));
+            search.retain(|name| !now.dns.iter().any(|dns| dns.search.contains(name)));
+            Dns {
+                lifetime: 0,
+                servers,
+                search,
+            }
+        });
+        Advert {
+            prefixes: prefixes
+                .filter(|prefix| now.prefixes.iter().map(|p| &p.net).all(is_over(prefix.net)))
+                .collect(),
+            routes: routes
+                .filter(|route| now.routes.iter().map(|r| &r.net).all(is_over(route.net)))
+                .collect(),
+            dns: dns
+                .filter(|dns| !dns.servers.is_empty() || !dns.search.is_empty())
+                .collect(),
+            ..self.clone()
+        }
+    }
+
+    /// True when it speaks of no prefix, route or name.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.prefixes.is_empty() && self.routes.is_empty() && self.dns.is_empty()
+    }
+}
+
 /// The four bytes behind the checksum of a message of this type.
 fn fixed(bytes: &[u8], wanted: u8) -> Result<[u8; 4], HeaderError> {
     match Icmp6::parse(bytes)? {

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::{ether, hop};
 use crate::base::id::IfId;
 use crate::icmp;
-use crate::ip::addr::LocalAddr;
 use crate::ip::family::{Family, V6};
 use crate::ip::fib::Origin;
 use crate::ip::state::Forwarding;
@@ -128,8 +127,7 @@ fn ask_for_ourselves(s: &mut Stack, cx: &mut Cx, ifid: IfId, target: Ipv6Addr) {
 fn solicit(s: &mut Stack, cx: &mut Cx, probe: &neigh::ProbeOut, mac: MacAddr, target: Ipv6Addr) {
     let ifid = probe.ifid;
     let number = zone::number(ifid).unwrap_or_default();
-    let derived = |a: &LocalAddr<V6>| s.ip.autoconf.derived(a.ifid, a.addr());
-    let Some(src) = v6::select::source(&s.ip.v6.addrs, derived, target, ifid) else {
+    let Some(src) = s.ip.source_for_v6(target, ifid) else {
         return;
     };
     let (dst, to) = match probe.unicast_to {

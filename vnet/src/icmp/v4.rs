@@ -6,7 +6,7 @@
 //! | [`error`] | errors about packets: when one may be sent, and what it quotes |
 //!
 //! Not here: source quench (RFC 6633 abolished it), timestamps, address masks and router
-//! discovery. Redirects are heard and handed up, and nobody acts on them.
+//! discovery. Redirects are handed up.
 
 pub(crate) mod error;
 

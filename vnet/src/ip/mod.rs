@@ -6,12 +6,13 @@
 //! | [`addr`] | kinds of addresses, and the addresses of a vnet |
 //! | [`fib`] | the forwarding table, by longest prefix |
 //! | [`route`] | a route of either version |
-//! | [`flat`] | the same as ranges, for lookups in a large one |
+//! | [`flat`] | the same in another form, for lookups in a large one |
 //! | [`state`] | the state of a version of IP in one vnet, with its tunables |
 //! | [`input`] | what the stages ask a version of IP about a header |
 //! | [`forward`] | what a router does between input and output |
 //! | [`reassembly`] | the reassembly of fragments |
 //! | [`multicast`] | the groups that are listened to |
+//! | [`redirected`] | better first hops that routers have named |
 //! | [`versions`] | the versions of IP in one vnet, chosen by the address |
 //! | [`refusal`] | why a packet is not forwarded or delivered |
 //! | [`v4`] | what IPv4 alone does: its header, input, output and fragments |
@@ -27,6 +28,7 @@ pub(crate) mod forward;
 pub(crate) mod input;
 pub(crate) mod multicast;
 pub(crate) mod reassembly;
+pub(crate) mod redirected;
 pub(crate) mod refusal;
 pub(crate) mod route;
 pub(crate) mod state;

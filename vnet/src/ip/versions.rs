@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use super::addr::{self, AddrError, LocalAddr};
 use super::family::{Family, V4, V6};
 use super::fib::{self, FibError, NextHop, Origin, RouteKind};
+use super::redirected::{Redirected, Routes};
 use super::route::{OneRoute, Route};
 use super::state::{AddressError, Forwarding, IpState, Tunables};
 use super::v4::fragment::Fragments;
@@ -42,8 +43,14 @@ pub(crate) struct Ip {
     pub dad: Dad,
     /// What routers have said, and what follows.
     pub autoconf: Autoconf,
-    /// Whether redirects are obeyed, where this is a host.
+    /// Whether redirects of IPv6 are obeyed, where this is a host.
     pub redirects: Obey,
+    /// The same of IPv4.
+    pub redirects_v4: Obey,
+    /// Better first hops of IPv4.
+    pub redirected: Redirected<V4>,
+    /// The routes that were made of these.
+    pub redirected_routes: Routes<V4>,
     /// The addresses of IPv6 that interfaces have given themselves.
     own: BTreeMap<IfId, Ipv6Addr>,
     /// When something is due: a datagram is to be given up that lacks fragments, or an address to be asked for.
@@ -175,6 +182,9 @@ impl Ip {
             autoconf: Autoconf::new(apart.u64()),
             dad: Dad::new(apart.u64()),
             redirects: Obey::default(),
+            redirects_v4: Obey::Nobody,
+            redirected: Redirected::default(),
+            redirected_routes: Routes::<V4>::new(),
             own: BTreeMap::new(),
             due: None,
             slow: None,
@@ -590,6 +600,8 @@ impl Ip {
         self.own.remove(&ifid);
         self.dad.remove_interface(ifid);
         self.autoconf.remove_interface(ifid);
+        self.redirected.forget_link(ifid);
+        self.redirected_routes.retain(|_, (on, _)| *on != ifid);
         // The number may be given to another interface.
         if let Some(number) = zone::number(ifid) {
             self.paths.forget_link(number);
@@ -618,6 +630,9 @@ impl Ip {
             dad,
             autoconf,
             redirects: _,
+            redirects_v4: _,
+            redirected,
+            redirected_routes,
             own,
             due,
             slow,
@@ -630,6 +645,8 @@ impl Ip {
         idents.reset();
         dad.reset();
         autoconf.reset();
+        redirected.clear();
+        *redirected_routes = Routes::<V4>::new();
         *own = BTreeMap::new();
         (*due, *slow) = (None, None);
     }

@@ -3,22 +3,23 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::Ipv6Net;
+use ipnet::{IpNet, Ipv6Net};
 use smallvec::SmallVec;
 
 use super::{Stack, tx};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::time::{Duration, Instant};
-use crate::icmp::message::RouterMessage;
+use crate::icmp::message::{Quoted, RouterMessage};
 use crate::ip::Way;
 use crate::ip::addr::Kind;
-use crate::ip::family::{Family, V6};
+use crate::ip::family::{Family, V4, V6};
 use crate::ip::fib::{Fib, FibError, Origin, RouteKind};
+use crate::ip::redirected::Routes;
 use crate::ip::route::Route;
 use crate::ip::state::Forwarding;
 use crate::ip::v6::MIN_MTU;
-use crate::ip::v6::autoconf::{Accept, Routes, Speech};
+use crate::ip::v6::autoconf::{Accept, Speech};
 use crate::ip::v6::input::ALL_ROUTERS;
 use crate::ip::v6::router::RouterConfig;
 use crate::ip::versions::Obey;
@@ -52,6 +53,14 @@ fn pushes_aside(fib: &Fib<V6>, net: Ipv6Net, by: Option<Ipv6Addr>) -> bool {
         .is_some_and(|around| !is_link || around.prefix_len() > 0)
 }
 
+fn is_unicast(addr: IpAddr) -> bool {
+    let kind = match addr {
+        IpAddr::V4(addr) => V4::kind(addr),
+        IpAddr::V6(addr) => V6::kind(addr),
+    };
+    kind == Kind::Unicast
+}
+
 impl Stack {
     /// Obeys routers from now on, or no more.
     pub(crate) fn set_accept_adverts(&mut self, accept: Accept) {
@@ -73,8 +82,17 @@ impl Stack {
     pub(crate) fn set_obeys_redirects(&mut self, obey: Obey) {
         self.ip.redirects = obey;
         if obey == Obey::Nobody {
-            self.ip.autoconf.forget_all_redirects();
+            self.ip.autoconf.redirected.clear();
             self.follow_routers();
+        }
+    }
+
+    /// The same of IPv4.
+    pub(crate) fn set_obeys_redirects_v4(&mut self, obey: Obey) {
+        self.ip.redirects_v4 = obey;
+        if obey == Obey::Nobody {
+            self.ip.redirected.clear();
+            self.follow_redirects();
         }
     }
 
@@ -126,6 +144,8 @@ impl Stack {
             // RFC 4862 section 5.5: a router does not configure itself by what others say.
             (Forwarding::Disabled, Forwarding::Enabled) => {
                 self.forget_routers();
+                self.ip.redirected.clear();
+                self.follow_redirects();
                 self.ip.autoconf.adverts.soon();
                 self.follow_routers();
             }
@@ -146,11 +166,17 @@ impl Stack {
     /// A neighbour does not answer: if it is a router, others come before it (RFC 4861 section 6.3.6), and who has
     /// named it as a better one is asked again.
     pub(super) fn silent_router(&mut self, ifid: IfId, addr: IpAddr) {
-        if let IpAddr::V6(addr) = addr
-            && (self.ip.autoconf.forget_redirects(ifid, addr)
-                || self.ip.autoconf.is_router(ifid, addr))
-        {
-            self.follow_routers();
+        match addr {
+            IpAddr::V4(addr) if self.ip.redirected.forget_hop(ifid, addr) => {
+                self.follow_redirects();
+            }
+            IpAddr::V6(addr)
+                if self.ip.autoconf.redirected.forget_hop(ifid, addr)
+                    || self.ip.autoconf.is_router(ifid, addr) =>
+            {
+                self.follow_routers();
+            }
+            _ => {}
         }
     }
 
@@ -194,7 +220,7 @@ impl Stack {
                 let id = netif.id;
                 let number = zone::number(id).unwrap_or_default();
                 let [target, dst] = [redirect.target, redirect.dst].map(|a| zone::bind(a, number));
-                if !self.redirected(cx.now, id, src, target, dst) {
+                if !self.redirected_v6(cx.now, id, src, target, dst) {
                     return cx.stats.drop_rx(DropReason::IcmpIgnored);
                 }
             }
@@ -206,7 +232,7 @@ impl Stack {
 
     /// RFC 4861 sections 8.1 and 8.3: a host takes the first hop of which the router tells that it has now, and only
     /// that one. True when it does.
-    fn redirected(
+    fn redirected_v6(
         &mut self,
         now: Instant,
         ifid: IfId,
@@ -214,20 +240,56 @@ impl Stack {
         target: Ipv6Addr,
         dst: Ipv6Addr,
     ) -> bool {
-        let ip = &mut self.ip;
-        let is_on_way = |way: Way| way.ifid == ifid && way.hop == IpAddr::V6(by);
-        let is_first_hop = ip.lookup(dst.into()).is_ok_and(is_on_way);
-        if ip.redirects == Obey::Nobody
-            || V6::kind(dst) != Kind::Unicast
-            || ip.contains(target.into())
-            || !is_first_hop
-        {
+        if self.ip.redirects == Obey::Nobody || !self.may_redirect(ifid, by, target, dst) {
             return false;
         }
         let hop = (target != dst).then_some(target);
-        ip.autoconf.redirected(now, ifid, dst, hop);
+        self.ip.autoconf.redirected.put(now, ifid, dst, hop);
         self.follow_routers();
         true
+    }
+
+    /// RFC 1122 section 3.2.2.2: the same of IPv4, where the new hop is on the link, and what is quoted is a packet that
+    /// this host may have sent. A redirect for a network is one for the host that the packet was for.
+    #[cold]
+    pub(super) fn redirected_v4(
+        &mut self,
+        now: Instant,
+        ifid: IfId,
+        by: IpAddr,
+        gateway: IpAddr,
+        quoted: &Quoted,
+    ) -> bool {
+        let ip = &self.ip;
+        let (IpAddr::V4(by), IpAddr::V4(gateway), IpAddr::V4(dst)) = (by, gateway, quoted.dst)
+        else {
+            return false;
+        };
+        let is_host = ip.v4.tunables.forwarding == Forwarding::Disabled;
+        let is_obeyed = is_host && ip.redirects_v4 == Obey::Router;
+        if !is_obeyed
+            || !ip.contains(quoted.src)
+            || !ip.v4.addrs.is_on_link(ifid, gateway)
+            || ip.is_broadcast(gateway.into())
+            || !self.may_redirect(ifid, by, gateway, dst)
+        {
+            return false;
+        }
+        let hop = (gateway != dst).then_some(gateway);
+        self.ip.redirected.put(now, ifid, dst, hop);
+        self.follow_redirects();
+        self.ip.note_deadlines();
+        true
+    }
+
+    /// True when the router `by` is the first hop to `dst` now, and may name `hop` for one.
+    fn may_redirect<A: Into<IpAddr> + Copy>(&mut self, ifid: IfId, by: A, hop: A, dst: A) -> bool {
+        let (by, hop, dst) = (by.into(), hop.into(), dst.into());
+        let is_on_way = |way: Way| way.ifid == ifid && way.hop == by;
+        is_unicast(dst)
+            && !self.ip.contains(hop)
+            && hop != by
+            && self.ip.lookup(dst).is_ok_and(is_on_way)
     }
 
     /// Tells the sender of a packet of the better first hop `hop` (RFC 4861 section 8.2): its destination, or a
@@ -285,6 +347,8 @@ impl Stack {
 
     /// Forgets what routers have said of a link.
     pub(super) fn forget_link(&mut self, ifid: IfId) {
+        self.ip.redirected.forget_link(ifid);
+        self.follow_redirects();
         self.ip.autoconf.forget_link(ifid);
         self.neigh.forget_times(ifid);
         if let Some(netif) = self.ifs.get_mut(ifid) {
@@ -308,6 +372,9 @@ impl Stack {
             }
         }
         self.follow_routers();
+        if self.ip.redirected.forget_old(cx.now) {
+            self.follow_redirects();
+        }
         let forwarding = self.ip.v6.tunables.forwarding;
         if let Some(speech) = self.ip.autoconf.adverts.take_due(cx.now, forwarding) {
             let lifetime = match speech {
@@ -328,24 +395,9 @@ impl Stack {
         let mut wanted = ip.autoconf.wanted(runs, answers);
         wanted.retain(|net, (_, by)| !pushes_aside(&ip.v6.fib, *net, *by));
         // Whoever is taken for a router may say so of one destination.
-        wanted.extend(ip.autoconf.redirects());
-        let mut installed = std::mem::take(&mut self.ip.autoconf.installed);
-        installed.retain(|net, via| {
-            let stays = wanted.get(net) == Some(via);
-            if !stays {
-                let _ = self
-                    .ip
-                    .remove_route((*net).into(), Origin::Advertised, None);
-            }
-            stays
-        });
-        let mut now = Routes::new();
-        for (net, via) in wanted {
-            if installed.contains_key(&net) || self.add_advertised(net, via) {
-                now.insert(net, via);
-            }
-        }
-        self.ip.autoconf.installed = now;
+        wanted.extend(ip.autoconf.redirected.routes());
+        let installed = std::mem::take(&mut self.ip.autoconf.installed);
+        self.ip.autoconf.installed = self.install::<V6>(wanted, installed);
         let wanted = self.ip.autoconf.addresses().collect::<BTreeSet<_>>();
         let over = self.ip.autoconf.assigned.iter().copied();
         let over: Vec<_> = over.filter(|one| !wanted.contains(one)).collect();
@@ -364,10 +416,38 @@ impl Stack {
         }
     }
 
-    fn add_advertised(&mut self, net: Ipv6Net, (ifid, by): (IfId, Option<Ipv6Addr>)) -> bool {
+    /// Makes the routes those that follow from redirects of IPv4.
+    pub(super) fn follow_redirects(&mut self) {
+        let wanted = self.ip.redirected.routes().collect();
+        let installed = std::mem::take(&mut self.ip.redirected_routes);
+        self.ip.redirected_routes = self.install::<V4>(wanted, installed);
+    }
+
+    /// Puts these routes in the place of those that were installed, and says which there are now.
+    fn install<F: Family>(&mut self, wanted: Routes<F>, mut installed: Routes<F>) -> Routes<F> {
+        installed.retain(|net, via| {
+            let stays = wanted.get(net) == Some(via);
+            if !stays {
+                let _ = self
+                    .ip
+                    .remove_route((*net).into(), Origin::Advertised, None);
+            }
+            stays
+        });
+        let mut now = Routes::<F>::new();
+        for (net, via) in wanted {
+            let route = (via.0, via.1.map(Into::into));
+            if installed.contains_key(&net) || self.add_advertised(net.into(), route) {
+                now.insert(net, via);
+            }
+        }
+        now
+    }
+
+    fn add_advertised(&mut self, dst: IpNet, (ifid, gateway): (IfId, Option<IpAddr>)) -> bool {
         let mut route = Route {
-            dst: net.into(),
-            gateway: by.map(IpAddr::from),
+            dst,
+            gateway,
             ifid,
             metric: METRIC,
             origin: Origin::Advertised,

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::Stack;
+use crate::base::id::IfId;
 use crate::icmp;
 use crate::ip::Refusal;
 use crate::packet::Cx;
@@ -18,10 +19,14 @@ pub(super) fn hear(
     s: &mut Stack,
     cx: &mut Cx,
     from: IpAddr,
+    rcvif: Option<IfId>,
     refusal: Refusal,
     quoted: &icmp::Quoted,
 ) -> bool {
     match refusal {
+        Refusal::Redirect { gateway } => {
+            rcvif.is_some_and(|ifid| s.redirected_v4(cx.now, ifid, from, gateway, quoted))
+        }
         Refusal::PacketTooBig { mtu } if quoted.src.is_ipv6() => {
             narrow_path(s, cx, from, mtu, quoted)
         }

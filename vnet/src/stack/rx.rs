@@ -599,7 +599,7 @@ fn icmp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
             }
         }
         icmp::Verdict::Error { refusal, quoted } => {
-            match errors::hear(s, cx, info.src, refusal, &quoted) {
+            match errors::hear(s, cx, info.src, rcvif, refusal, &quoted) {
                 true => cx.stats.delivered += 1,
                 false => cx.stats.drop_rx(DropReason::IcmpIgnored),
             }

@@ -51,6 +51,17 @@ keys! {
         1..=65535, "connections", OWNER,
         |s| s.limits.of(Resource::Backlog),
         |s, v| s.set_limit(Resource::Backlog, v);
+    /// As a host, do not obey the router that names a better first hop of IPv4 (RFC 1122 section 3.2.2.2).
+    ICMP_DROP_REDIRECT: Switch = "net.inet.icmp.drop_redirect",
+        0..=1, "", TUNABLES,
+        |s| match s.ip.redirects_v4 {
+            Obey::Nobody => Switch::On,
+            Obey::Router => Switch::Off,
+        },
+        |s, v| s.set_obeys_redirects_v4(match v {
+            Switch::On => Obey::Nobody,
+            Switch::Off => Obey::Router,
+        });
     /// ICMP errors sent, in the long run (RFC 1812); 0 for none.
     ICMP_ICMPLIM: u64 = "net.inet.icmp.icmplim",
         0..=1000000, "per second", TUNABLES,

@@ -17,6 +17,8 @@ use smallvec::SmallVec;
 
 use crate::base::id::IfId;
 use crate::base::time::{Duration, Instant};
+use crate::ip::family::V6;
+use crate::ip::redirected::{Redirected, Routes};
 use crate::ip::state::Forwarding;
 use crate::ip::v6::names::Names;
 use crate::ip::v6::router::RouterConfig;
@@ -45,8 +47,8 @@ pub(crate) struct Autoconf {
     on_link: BTreeMap<(IfId, Ipv6Net), Lease>,
     routes: BTreeMap<(IfId, Ipv6Net, Ipv6Addr), Lease>,
     addresses: BTreeMap<(IfId, Ipv6Net), Address>,
-    /// Better first hops for single destinations, by the word of routers; none for what is on the link.
-    redirected: BTreeMap<(IfId, Ipv6Addr), (Option<Ipv6Addr>, Instant)>,
+    /// Better first hops for single destinations.
+    pub redirected: Redirected<V6>,
     /// The DNS servers and domains that they name.
     pub names: Names,
     /// The hop limits that routers say of their links.
@@ -60,7 +62,7 @@ pub(crate) struct Autoconf {
     /// Those of both that are preferred no more.
     deprecated: BTreeSet<Ipv6Addr>,
     /// The routes that were made of this.
-    pub installed: Routes,
+    pub installed: Routes<V6>,
     /// The addresses that were.
     pub assigned: BTreeSet<(IfId, Ipv6Addr)>,
     /// What this vnet says as a router.
@@ -195,17 +197,10 @@ struct Address {
 /// RFC 7217 section 7: how often another address is chosen in the place of one that somebody has.
 const IDGEN_RETRIES: u8 = 3;
 
-/// The routes that follow: for each destination the interface, and the router unless it is on the link.
-pub(crate) type Routes = BTreeMap<Ipv6Net, (IfId, Option<Ipv6Addr>)>;
-
 /// Routers of an interface that are remembered.
 const MAX_ROUTERS: usize = 8;
 /// Prefixes, routes and addresses of an interface, of each.
 const MAX_EACH: usize = 16;
-/// Destinations of a vnet for which a better first hop is remembered, and for how long: as with the MTU of a path
-/// (RFC 8201 section 4), what was so once is asked again.
-const MAX_REDIRECTED: usize = 64;
-const REDIRECTED_FOR: Duration = Duration::from_secs(600);
 /// RFC 4861 section 10: how often routers are asked for, and how far apart.
 const SOLICITATIONS: u8 = 3;
 const SOLICITATION_INTERVAL: Duration = Duration::from_secs(4);
@@ -222,14 +217,14 @@ impl Autoconf {
             on_link: BTreeMap::new(),
             routes: BTreeMap::new(),
             addresses: BTreeMap::new(),
-            redirected: BTreeMap::new(),
+            redirected: Redirected::default(),
             temporary: Temporary::new(secret),
             changes: false,
             deprecated: BTreeSet::new(),
             names: Names::default(),
             hop_limits: BTreeMap::new(),
             asking: BTreeMap::new(),
-            installed: Routes::new(),
+            installed: Routes::<V6>::new(),
             assigned: BTreeSet::new(),
             adverts: Adverts::default(),
         }
@@ -436,13 +431,12 @@ impl Autoconf {
     /// A neighbour says that it is no router: nothing is sent by it any more (RFC 4861 section 7.2.5). True when it was
     /// taken for one.
     pub(crate) fn retire(&mut self, ifid: IfId, router: Ipv6Addr) -> bool {
-        let before = self.routers.len() + self.routes.len() + self.redirected.len();
+        let before = self.routers.len() + self.routes.len();
         self.routers.remove(&(ifid, router));
         self.routes
             .retain(|(on, _, by), _| (*on, *by) != (ifid, router));
-        self.redirected
-            .retain(|(on, _), (by, _)| *on != ifid || *by != Some(router));
-        self.routers.len() + self.routes.len() + self.redirected.len() < before
+        let is_named = self.redirected.forget_router(ifid, router);
+        is_named || self.routers.len() + self.routes.len() < before
     }
 
     /// True when this is taken for a router.
@@ -452,40 +446,6 @@ impl Autoconf {
                 .routes
                 .keys()
                 .any(|(on, _, by)| (*on, *by) == (ifid, addr))
-    }
-
-    /// The router by which packets to `dst` go has named a better first hop. What was said first gives way where
-    /// there is no room.
-    pub(crate) fn redirected(
-        &mut self,
-        now: Instant,
-        ifid: IfId,
-        dst: Ipv6Addr,
-        hop: Option<Ipv6Addr>,
-    ) {
-        let key = (ifid, dst);
-        if self.redirected.len() >= MAX_REDIRECTED && !self.redirected.contains_key(&key) {
-            let all = self.redirected.iter();
-            let first = all.min_by_key(|(_, (_, until))| *until);
-            if let Some(first) = first.map(|(key, _)| *key) {
-                self.redirected.remove(&first);
-            }
-        }
-        self.redirected.insert(key, (hop, now + REDIRECTED_FOR));
-    }
-
-    /// This first hop is there no more. True when it was named for anything.
-    pub(crate) fn forget_redirects(&mut self, ifid: IfId, hop: Ipv6Addr) -> bool {
-        let before = self.redirected.len();
-        self.redirected
-            .retain(|(on, dst), (by, _)| *on != ifid || by.unwrap_or(*dst) != hop);
-        self.redirected.len() < before
-    }
-
-    /// The routes that follow from redirects.
-    pub(crate) fn redirects(&self) -> impl Iterator<Item = (Ipv6Net, (IfId, Option<Ipv6Addr>))> {
-        let all = self.redirected.iter();
-        all.map(|((ifid, dst), (hop, _))| (Ipv6Net::from(*dst), (*ifid, *hop)))
     }
 
     /// The addresses that follow.
@@ -502,7 +462,7 @@ impl Autoconf {
         &self,
         runs: impl Fn(IfId) -> bool,
         answers: impl Fn(IfId, Ipv6Addr) -> bool,
-    ) -> Routes {
+    ) -> Routes<V6> {
         type Rank = (bool, bool, Preference);
         let mut best = BTreeMap::<Ipv6Net, (Rank, IfId, Ipv6Addr)>::new();
         let default = Ipv6Net::default();
@@ -521,7 +481,7 @@ impl Autoconf {
                 *entry = (rank, ifid, by);
             }
         }
-        let mut wanted: Routes = best
+        let mut wanted: Routes<V6> = best
             .into_iter()
             .map(|(net, (_, ifid, by))| (net, (ifid, Some(by))))
             .collect();
@@ -548,7 +508,7 @@ impl Autoconf {
         self.on_link.retain(|_, lease| lease.until > now);
         self.addresses
             .retain(|_, address| address.lease.until > now);
-        self.redirected.retain(|_, (_, until)| *until > now);
+        self.redirected.forget_old(now);
         self.names.forget_old(now);
         self.follow_prefixes(now);
         let mut ask = Vec::new();
@@ -575,7 +535,7 @@ impl Autoconf {
         let leases = leases.chain(self.on_link.values());
         let leases = leases.chain(self.addresses.values().map(|address| &address.lease));
         let ends = leases.map(|lease| lease.until);
-        let ends = ends.chain(self.redirected.values().map(|(_, until)| *until));
+        let ends = ends.chain(self.redirected.ends());
         let ends = ends.chain(self.names.ends());
         let addresses = self.addresses.values();
         let addresses = addresses.map(|address| (address.addr, address.preferred));
@@ -596,18 +556,13 @@ impl Autoconf {
         self.routes.retain(|(on, ..), _| *on != ifid);
         self.on_link.retain(|(on, _), _| *on != ifid);
         self.addresses.retain(|(on, _), _| *on != ifid);
-        self.redirected.retain(|(on, _), _| *on != ifid);
+        self.redirected.forget_link(ifid);
         self.hop_limits.remove(&ifid);
         self.names.forget_link(ifid);
         self.temporary.forget_link(ifid);
         let left: BTreeSet<_> = self.addresses().map(|(_, addr)| addr).collect();
         self.deprecated.retain(|addr| left.contains(addr));
         self.asking.remove(&ifid);
-    }
-
-    /// Forgets redirects.
-    pub(crate) fn forget_all_redirects(&mut self) {
-        self.redirected.clear();
     }
 
     /// Forgets what was said on an interface that goes away.
@@ -774,6 +729,7 @@ fn end(now: Instant, seconds: u32) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ip::redirected::MAX_REDIRECTED;
     use crate::ip::testing::interfaces;
     use crate::packet::header::ra::{Prefix, Route};
 
@@ -815,7 +771,7 @@ mod tests {
         }
     }
 
-    fn wanted(auto: &Autoconf) -> Routes {
+    fn wanted(auto: &Autoconf) -> Routes<V6> {
         auto.wanted(|_| true, |_, _| true)
     }
 
@@ -1136,24 +1092,32 @@ mod tests {
         let mut auto = Autoconf::new(1);
         let far = |n: u16| Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, n);
         for n in 1..=100 {
-            auto.redirected(at(u64::from(n)), a, far(n), Some(router(n % 2)));
+            auto.redirected
+                .put(at(u64::from(n)), a, far(n), Some(router(n % 2)));
         }
-        assert_eq!(auto.redirects().count(), MAX_REDIRECTED);
+        assert_eq!(auto.redirected.routes().count(), MAX_REDIRECTED);
         assert!(
-            auto.redirects().all(|(net, _)| net.addr() > far(36)),
+            auto.redirected
+                .routes()
+                .all(|(net, _)| net.addr() > far(36)),
             "the oldest give way"
         );
-        assert!(!auto.forget_redirects(b, router(1)) && auto.forget_redirects(a, router(1)));
-        assert_eq!(auto.redirects().count(), MAX_REDIRECTED / 2);
-        auto.redirected(at(100), a, far(1), None);
         assert!(
-            auto.forget_redirects(a, far(1)),
+            !auto.redirected.forget_hop(b, router(1)) && auto.redirected.forget_hop(a, router(1))
+        );
+        assert_eq!(auto.redirected.routes().count(), MAX_REDIRECTED / 2);
+        auto.redirected.put(at(100), a, far(1), None);
+        assert!(
+            auto.redirected.forget_hop(a, far(1)),
             "it is itself the first hop"
         );
         auto.take_due(at(699));
-        assert_eq!(auto.redirects().count(), 1);
+        assert_eq!(auto.redirected.routes().count(), 1);
         auto.take_due(at(700));
-        assert_eq!((auto.redirects().count(), auto.next_deadline()), (0, None));
+        assert_eq!(
+            (auto.redirected.routes().count(), auto.next_deadline()),
+            (0, None)
+        );
     }
 
     #[test]

@@ -59,6 +59,7 @@ impl Ip {
         let slow = [
             self.dad.next_deadline(),
             self.autoconf.next_deadline(),
+            self.redirected.ends().min(),
             self.v6.groups.next_deadline(),
             self.v4.groups.next_deadline(),
         ];
@@ -77,6 +78,6 @@ impl Ip {
 
     /// Addresses in doubt, and what routers have said: what ends in time.
     pub(crate) fn in_time(&self) -> usize {
-        self.dad.len() + self.autoconf.len()
+        self.dad.len() + self.autoconf.len() + self.redirected.len()
     }
 }

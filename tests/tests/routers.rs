@@ -266,28 +266,42 @@ fn a_router_answers_for_those_behind_it_where_that_is_asked_for() -> Result {
     let system = System::virtual_time(1);
     let [a, router, b] = network(&system)?;
     // A host that takes everything for its own link.
-    a.remove_route("0.0.0.0/0".parse()?)?;
-    a.add_route("0.0.0.0/0".parse()?, NextHop::Interface("eth0".to_owned()))?;
-    assert!(!answers(&a, "198.18.2.1"));
+    for net in ["0.0.0.0/0", "::/0"] {
+        a.remove_route(net.parse()?)?;
+        a.add_route(net.parse()?, NextHop::Interface("eth0".to_owned()))?;
+    }
+    assert!(!answers(&a, "198.18.2.1") && !answers(&a, "2001:db8:2::1"));
     router.set_sysctl("net.link.ether.inet.proxyall", 1)?;
+    router.set_sysctl("net.inet6.icmp6.nd6_proxyall", 1)?;
     system.run_for(Duration::from_secs(60))?;
-    assert!(answers(&a, "198.18.2.1"));
-    let neighbours = a.inspect()?.neighbours;
-    let at = |ip: &str| {
-        let ip: IpAddr = ip.parse().expect("an address");
-        neighbours.iter().find(|n| n.ip == ip).and_then(|n| n.mac)
+    assert!(answers(&a, "198.18.2.1") && answers(&a, "2001:db8:2::1"));
+    let at = |ip: &str| -> Result<Option<MacAddr>> {
+        let ip: IpAddr = ip.parse()?;
+        let neighbours = a.inspect()?.neighbours;
+        Ok(neighbours.iter().find(|n| n.ip == ip).and_then(|n| n.mac))
     };
     let own = router
         .interfaces()?
         .into_iter()
         .find(|i| i.name == "eth0")
         .map(|i| i.mac);
-    assert_eq!(at("198.18.2.1"), own);
+    assert_eq!((at("198.18.2.1")?, at("2001:db8:2::1")?), (own, own));
+    // Whoever is asked whether it is still there is asked in the router's place, which answers: the entries last.
+    system.run_for(Duration::from_secs(100))?;
+    assert!(answers(&a, "198.18.2.1") && answers(&a, "2001:db8:2::1"));
+    system.run_for(Duration::from_secs(20))?;
+    assert_eq!((at("198.18.2.1")?, at("2001:db8:2::1")?), (own, own));
     // Not for those on the same link, nor for those to whom it has no way, nor while it is a host.
     assert!(!answers(&a, "198.18.1.9"));
     assert!(!answers(&a, "203.0.113.9"));
+    assert!(!answers(&a, "2001:db8:1::9") && !answers(&a, "2001:db8:9::9"));
+    // Nor for one of which somebody wants to know whether it is free.
+    a.add_address("eth0", "2001:db8:2::7/128".parse()?)?;
+    system.run_for(Duration::from_secs(5))?;
+    let eth0 = a.inspect()?.interfaces;
+    assert!(eth0.iter().all(|i| i.duplicate.is_empty()));
     router.set_forwarding(Forwarding::Disabled)?;
-    assert!(!answers(&a, "198.18.2.2"));
+    assert!(!answers(&a, "198.18.2.2") && !answers(&a, "2001:db8:2::2"));
     for vnet in [&a, &router, &b] {
         assert_conserved(vnet);
     }

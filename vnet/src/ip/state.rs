@@ -52,6 +52,8 @@ pub(crate) struct Tunables {
     pub redirects: Redirects,
     /// Whether a packet must come from where its source is.
     pub reverse_path: ReversePath,
+    /// Whether a router answers neighbour discovery for those behind it (RFC 4389); of IPv4, it is with ARP.
+    pub proxies: Switch,
     /// Whether a router passes on what is for everybody on another of its links (RFC 1812 section 5.3.5.2; off by
     /// default by RFC 2644).
     pub directed_broadcasts: Switch,
@@ -65,6 +67,7 @@ impl Default for Tunables {
             forwarding: Forwarding::default(),
             redirects: Redirects::default(),
             reverse_path: ReversePath::default(),
+            proxies: Switch::Off,
             directed_broadcasts: Switch::Off,
             default_ttl: 64,
         }

@@ -463,7 +463,7 @@ impl Stack {
     }
 
     /// The link-local address that an interface speaks from.
-    pub(super) fn link_local_of(&self, ifid: IfId) -> Option<Ipv6Addr> {
+    pub(in crate::stack) fn link_local_of(&self, ifid: IfId) -> Option<Ipv6Addr> {
         let on = self.ip.v6.addrs.on_interface(ifid).map(|a| a.addr());
         on.into_iter().find(Ipv6Addr::is_unicast_link_local)
     }

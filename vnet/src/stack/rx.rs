@@ -760,8 +760,15 @@ fn forward(s: &mut Stack, cx: &mut Cx, info: &IpInfo, mut packet: Packet) {
                 Some(IpAddr::V6(hop)) => s.redirect(cx, info, way.ifid, hop, &packet),
                 None => {}
             }
-            if info.dst.is_ipv4() && packet.head()[0] != NO_OPTIONS {
-                options::pass(s, cx, &way, &mut packet);
+            if info.dst.is_ipv4() {
+                if packet.head()[0] != NO_OPTIONS {
+                    options::pass(s, cx, &way, &mut packet);
+                }
+            } else if info.hop_limit == 255
+                && info.proto == IpProto::ICMPV6
+                && neighbours::is_probe_of_proxied(s, cx, info, &packet)
+            {
+                return;
             }
             let _ = tx::postrouting(s, cx, info.dst, packet, way, tx::WHOLE_PATH);
         }

@@ -308,6 +308,11 @@ keys! {
         1..=1073725440, "bytes", TUNABLES,
         |s| s.udp.sockets.config.recv_buffer as u64,
         |s, v| s.udp.sockets.config.recv_buffer = v as usize;
+    /// As a router, answer for addresses of IPv6 to which packets would leave by another interface (RFC 4389).
+    ICMP6_PROXYALL: Switch = "net.inet6.icmp6.nd6_proxyall",
+        0..=1, "", Access::Tenant(Privilege::Forwarding),
+        |s| s.ip.v6.tunables.proxies,
+        |s, v| s.ip.v6.tunables.proxies = v;
     /// As a host, obey the router that names a better first hop of IPv6 (RFC 4861 section 8.3).
     ICMP6_REDIRACCEPT: Feature = "net.inet6.icmp6.rediraccept",
         0..=1, "", TUNABLES,

@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
-use crate::ip::addr::{self, Ours};
-use crate::ip::family::{V4, V6};
+use crate::icmp;
+use crate::ip::addr::{self, Cast, Kind, Ours};
+use crate::ip::family::{Family, V4, V6};
 use crate::ip::fib::Route;
 use crate::ip::input::Version;
 use crate::ip::state::Forwarding;
@@ -16,7 +17,7 @@ use crate::neigh::ndp::NdpVerdict;
 use crate::neigh::verdict::{NeighIngress, NeighLimit, Release, Scope};
 use crate::packet::header::arp::ARP_LEN;
 use crate::packet::header::ndp::{Flags, Ndp};
-use crate::packet::header::{ArpOp, ArpPacket, EtherType, IpInfo, zone};
+use crate::packet::header::{ArpOp, ArpPacket, EtherType, IpInfo, ipv6, zone};
 use crate::packet::{Cx, MacAddr, Packet};
 use crate::stack::Stack;
 use crate::stack::{tx, ways};
@@ -77,6 +78,46 @@ fn is_proxied(s: &mut Stack, ifid: IfId, arp: &ArpPacket) -> bool {
         && !s.ip.v4.addrs.contains(arp.target_ip)
         && !s.ip.v4.addrs.is_broadcast(arp.target_ip)
         && (s.ip.lookup(arp.target_ip.into())).is_ok_and(|way| way.ifid != ifid)
+}
+
+/// RFC 4389 section 4.1.3: the same of IPv6. A group that is asked whether an address is free is asked about its link.
+#[cold]
+fn is_proxied_v6(s: &mut Stack, ifid: IfId, src: Ipv6Addr, message: &Ndp) -> bool {
+    let Ndp::Solicitation { target, .. } = *message else {
+        return false;
+    };
+    s.ip.v6.tunables.forwarding == Forwarding::Enabled
+        && !src.is_unspecified()
+        && V6::kind(target) == Kind::Unicast
+        && !s.ip.v6.addrs.contains(target)
+        && !s.ip.dad.holds(target)
+        && (s.ip.lookup(target.into())).is_ok_and(|way| way.ifid != ifid)
+}
+
+/// RFC 4389 section 4.1.3.2: a neighbour asks this router, in whose place it thinks another is, whether that is there. True
+/// when the packet, at its IP header, was that.
+#[cold]
+pub(super) fn is_probe_of_proxied(
+    s: &mut Stack,
+    cx: &mut Cx,
+    info: &IpInfo,
+    packet: &Packet,
+) -> bool {
+    let (IpAddr::V6(src), Some(ifid)) = (info.src, packet.meta.rcvif) else {
+        return false;
+    };
+    if !s.ip.v6.tunables.proxies.is_on() {
+        return false;
+    }
+    let mut copy = packet.clone();
+    copy.strip(ipv6::MIN_LEN);
+    match icmp::input(info, Cast::Unicast, copy) {
+        icmp::Verdict::Discovery(message) if is_proxied_v6(s, ifid, src, &message) => {
+            discovery(s, cx, info, Some(ifid), message);
+            true
+        }
+        _ => false,
+    }
 }
 
 /// Sends the packets that waited for a neighbour.
@@ -159,6 +200,9 @@ pub(super) fn discovery(
         sender: sender::<V6>(s, ifid, src),
         target: match s.ip.v6.addrs.answers(ifid, message.target()) {
             true => Scope::Ours,
+            false if s.ip.v6.tunables.proxies.is_on() && is_proxied_v6(s, ifid, src, &message) => {
+                Scope::Ours
+            }
             false => Scope::Stranger,
         },
     };

@@ -153,11 +153,18 @@ pub(in crate::stack) fn advertise(s: &mut Stack, cx: &mut Cx, ifid: IfId, answer
         Some(_) => Flags::SOLICITED,
         None => Flags(0),
     };
-    // RFC 4429 section 3.3: who may not be the only one to have an address contradicts nobody.
+    let is_ours = s.ip.v6.addrs.contains(answer.target);
+    // RFC 4429 section 3.3: who may not be the only one to have an address contradicts nobody; nor does who speaks for
+    // another (RFC 4861 section 7.2.8).
     let flags = match s.ip.dad.phase(ifid, answer.target) {
-        None | Some(Phase::InUse) => flags.with(Flags::OVERRIDE),
-        Some(_) => flags,
+        None | Some(Phase::InUse) if is_ours => flags.with(Flags::OVERRIDE),
+        _ => flags,
     };
+    let src = match is_ours {
+        true => Some(answer.target),
+        false => s.link_local_of(ifid),
+    };
+    let Some(src) = src else { return };
     let said = Ndp::Advertisement {
         target: answer.target,
         station: Some(netif.mac),
@@ -166,14 +173,14 @@ pub(in crate::stack) fn advertise(s: &mut Stack, cx: &mut Cx, ifid: IfId, answer
     let number = zone::number(ifid).unwrap_or_default();
     let dst = answer.to.unwrap_or(zone::bind(V6::ALL_NODES, number));
     match (answer.to, answer.station) {
-        (Some(_), Some(station)) => ndp(s, cx, ifid, (answer.target, dst), station, &said),
+        (Some(_), Some(station)) => ndp(s, cx, ifid, (src, dst), station, &said),
         (Some(_), None) => {
-            let packet = ndp_packet(s, cx, (answer.target, dst), &said);
+            let packet = ndp_packet(s, cx, (src, dst), &said);
             to_neighbour(s, cx, ifid, dst.into(), packet);
         }
         (None, _) => {
             let group = MacAddr::of_group(dst.into());
-            ndp(s, cx, ifid, (answer.target, dst), group, &said);
+            ndp(s, cx, ifid, (src, dst), group, &said);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Promise: no two stations use one address of IPv6, and none loses one that it has had for long (RFC 4862 section 5.4).
+//! Promise: no two stations use one address of IPv6, and none loses one that it has had for long (RFC 4862 section 5.4);
+//! nor of IPv4, where it is asked for (RFC 5227).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -279,6 +280,109 @@ fn what_is_tentative_neither_sends_nor_answers() -> Result {
     assert_eq!(frames(&a) - sent, 10);
     answers(&b, "2001:db8::1", 8);
     answers(&a, "2001:db8::2", 8);
+    is_clean(&[&a, &b]);
+    Ok(())
+}
+
+/// RFC 5227 section 2.1: three questions by nobody, one to two seconds apart; the address is used two seconds after the
+/// last, and announced then.
+#[test]
+fn an_address_of_ipv4_is_asked_for_before_it_is_used() -> Result {
+    let system = System::manual(1);
+    let host = system.create("host")?;
+    let port = host.port("eth0", Some(MacAddr([2, 0, 0, 0, 0, 1])))?;
+    host.set_sysctl("net.inet.ip.dad_count", 3)?;
+    host.add_address("eth0", "192.0.2.1/24".parse()?)?;
+    // Its prefix is on the link, and so are gateways.
+    host.add_route("0.0.0.0/0".parse()?, "192.0.2.254".parse::<IpAddr>()?)?;
+    let mut heard = Vec::new();
+    for _ in 0..100 {
+        system.poll(system.now() + Duration::from_millis(100));
+        while let Some(frame) = port.recv() {
+            let frame = frame.to_vec();
+            assert_eq!(frame[..6], [0xff; 6]);
+            let arp: [u8; 28] = frame[14..42].try_into()?;
+            assert_eq!((arp[7], &arp[24..]), (1, &[192, 0, 2, 1][..]));
+            heard.push((system.now(), arp[14..18].to_vec()));
+        }
+        let [tentative, duplicate] = unused(&host)?;
+        assert_eq!(tentative == "192.0.2.1", heard.len() < 4);
+        assert_eq!(
+            UdpSocket::bind_in(&host, "192.0.2.1:7").is_ok(),
+            heard.len() == 4
+        );
+        assert_eq!(duplicate, "");
+    }
+    let senders: Vec<_> = heard
+        .iter()
+        .map(|(_, sender)| sender[..].to_vec())
+        .collect();
+    let (nobody, own) = (vec![0; 4], vec![192, 0, 2, 1]);
+    assert_eq!(senders, [nobody.clone(), nobody.clone(), nobody, own]);
+    let apart: Vec<_> = heard.windows(2).map(|two| two[1].0 - two[0].0).collect();
+    let [first, second, last] = apart[..] else {
+        panic!("{apart:?}")
+    };
+    for between in [first, second] {
+        assert!((1000..=2100).contains(&between.as_millis()), "{apart:?}");
+    }
+    assert_eq!(last.as_millis() / 100, 20);
+    assert_conserved(&host);
+    Ok(())
+}
+
+#[test]
+fn who_comes_later_does_not_get_an_address_of_ipv4_that_somebody_has() -> Result {
+    for (asks, expected) in [(0, NONE), (2, ["", "192.0.2.7"])] {
+        let system = System::virtual_time(1);
+        let (a, b) = pair(&system)?;
+        a.add_address("eth0", "192.0.2.7/24".parse()?)?;
+        pass(&a, 2)?;
+        b.set_sysctl("net.inet.ip.dad_count", asks)?;
+        b.add_address("eth0", "192.0.2.7/24".parse()?)?;
+        b.add_address("eth0", "192.0.2.8/24".parse()?)?;
+        pass(&b, 10)?;
+        assert_eq!(
+            (unused(&a)?, unused(&b)?),
+            (NONE.map(String::from), expected.map(String::from))
+        );
+        answers(&a, "192.0.2.8", 8);
+        assert_eq!(UdpSocket::bind_in(&b, "192.0.2.7:80").is_ok(), asks == 0);
+        if asks > 0 {
+            assert!(b.add_address("eth0", "192.0.2.7/24".parse()?).is_err());
+            answers(&b, "192.0.2.7", 8);
+            // The configuration is what it was, and a twin has it.
+            let twin = b.clone_as("twin")?;
+            assert_eq!(twin.inspect()?.normalised(), b.inspect()?.normalised());
+            // When the other one has gone it is asked for again.
+            a.remove_address("eth0", "192.0.2.7".parse()?)?;
+            b.set_up("eth0", AdminState::Down)?;
+            b.set_up("eth0", AdminState::Up)?;
+            pass(&b, 10)?;
+            assert_eq!(unused(&b)?, NONE);
+            a.add_address("eth0", "192.0.2.9/24".parse()?)?;
+            answers(&a, "192.0.2.7", 8);
+            b.remove_address("eth0", "192.0.2.7".parse()?)?;
+            assert!(b.remove_address("eth0", "192.0.2.7".parse()?).is_err());
+        }
+        is_clean(&[&a, &b]);
+    }
+    Ok(())
+}
+
+/// Both want it at once: neither gets it.
+#[test]
+fn two_that_ask_for_one_address_of_ipv4_at_once_both_leave_it() -> Result {
+    let system = System::virtual_time(1);
+    let (a, b) = pair(&system)?;
+    for vnet in [&a, &b] {
+        vnet.set_sysctl("net.inet.ip.dad_count", 3)?;
+        vnet.add_address("eth0", "192.0.2.7/24".parse()?)?;
+    }
+    pass(&a, 10)?;
+    for vnet in [&a, &b] {
+        assert_eq!(unused(vnet)?, ["", "192.0.2.7"]);
+    }
     is_clean(&[&a, &b]);
     Ok(())
 }

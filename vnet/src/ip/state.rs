@@ -1,6 +1,6 @@
 //! The state of one version of IP in one vnet.
 
-use super::addr::{AddrError, LocalAddr, LocalAddrs};
+use super::addr::{AddrError, LocalAddrs};
 use super::family::{Family, V4};
 use super::fib::{Fib, FibError, NextHop, Origin, Route};
 use super::multicast::Groups;
@@ -139,26 +139,12 @@ impl<F: Family> IpState<F> {
         })
     }
 
-    /// Takes an address from an interface, and the route to its prefix when no other address of
-    /// the interface lies in it. Static routes stay.
-    ///
-    /// # Errors
-    /// [`AddrError::NotFound`] when the interface does not have it.
-    pub(crate) fn remove_address(
-        &mut self,
-        ifid: IfId,
-        addr: F::Addr,
-    ) -> Result<LocalAddr<F>, AddrError> {
-        let removed = self.addrs.remove(ifid, addr)?;
-        let prefix = F::trunc(removed.net);
-        if !self
-            .addrs
-            .on_interface(ifid)
-            .any(|a| F::trunc(a.net) == prefix)
-        {
+    /// Takes the route to a prefix away, when no address of the interface lies in it.
+    pub(super) fn disconnect(&mut self, ifid: IfId, prefix: F::Net) {
+        let mut on = self.addrs.on_interface(ifid);
+        if !on.any(|a| F::trunc(a.net) == prefix) {
             self.fib.remove_connected(prefix, ifid);
         }
-        Ok(removed)
     }
 
     /// RFC 1812 section 5.2.7.2: a router that sends redirects tells a host on the link of the next
@@ -225,9 +211,12 @@ mod tests {
         assert_eq!(state.add_address(a, net("10.9.0.1/32")), Ok(()));
         assert_eq!(state.add_address(b, net("10.0.0.3/24")), Ok(()));
         assert_eq!((state.fib.len(), way(&mut state)), (2, Some(a)));
-        assert!(state.remove_address(a, ip("10.0.0.1")).is_ok());
-        assert_eq!(way(&mut state), Some(a));
-        assert!(state.remove_address(a, ip("10.0.0.2")).is_ok());
+        let prefix = net("10.0.0.0/24");
+        for (addr, leads_to) in [("10.0.0.1", a), ("10.0.0.2", b)] {
+            assert!(state.addrs.remove(a, ip(addr)).is_ok());
+            state.disconnect(a, prefix);
+            assert_eq!(way(&mut state), Some(leads_to));
+        }
         assert_eq!(way(&mut state), Some(b));
         state.remove_interface(b);
         assert_eq!((state.addrs.len(), state.fib.len()), (1, 0));

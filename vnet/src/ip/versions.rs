@@ -282,7 +282,7 @@ impl Ip {
     /// True when an interface speaks IPv6: it has an address of it.
     #[inline]
     pub(crate) fn speaks_v6(&self, ifid: IfId) -> bool {
-        self.v6.addrs.on_interface(ifid).next().is_some() || self.dad.held(ifid).next().is_some()
+        self.v6.addrs.on_interface(ifid).next().is_some() || self.dad.held_v6(ifid).next().is_some()
     }
 
     /// How many addresses there are.
@@ -382,7 +382,7 @@ impl Ip {
     pub(crate) fn addresses_on(&self, ifid: IfId) -> impl Iterator<Item = IpNet> {
         let v4 = self.v4.addrs.on_interface(ifid).map(|a| a.net.into());
         let v6 = self.v6.addrs.on_interface(ifid).map(|a| a.net.into());
-        let held = self.dad.held(ifid).map(|(net, _)| net.into());
+        let held = self.dad.held(ifid).map(|(net, _)| net);
         v4.chain(v6).chain(held)
     }
 
@@ -515,13 +515,16 @@ impl Ip {
     /// [`AddrError::NotFound`] when the interface does not have it.
     pub(crate) fn remove_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AddrError> {
         match addr {
-            IpAddr::V4(addr) => self.v4.remove_address(ifid, addr).map(drop),
+            IpAddr::V4(addr) => {
+                let removed = self.v4.addrs.remove(ifid, addr)?;
+                self.disconnect(ifid, removed.net.into());
+            }
             IpAddr::V6(addr) => {
                 let removed = self.v6.addrs.remove(ifid, addr)?;
-                self.disconnect(ifid, removed.net);
-                Ok(())
+                self.disconnect(ifid, removed.net.into());
             }
         }
+        Ok(())
     }
 
     /// Adds a route. Bits of the destination behind its prefix are ignored.

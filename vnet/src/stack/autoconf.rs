@@ -408,7 +408,7 @@ impl Stack {
         for (ifid, addr) in wanted {
             // One that is configured stays that.
             if !self.ip.autoconf.assigned.contains(&(ifid, addr))
-                && !self.ip.dad.holds(addr)
+                && !self.ip.dad.holds(addr.into())
                 && self.begin_address(ifid, Ipv6Net::from(addr).into()).is_ok()
             {
                 self.ip.autoconf.assigned.insert((ifid, addr));

@@ -168,9 +168,7 @@ impl Stack {
             self.ip.set_own_v6(ifid, None);
             self.end_address(ifid, inside.addr())?;
         }
-        if let IpAddr::V6(inside) = inside.addr()
-            && self.ip.dad.holds(inside)
-        {
+        if self.ip.dad.holds(inside.addr()) {
             return Err(AdminError::AddressInUse(addr));
         }
         let added = self.begin_address(ifid, inside);
@@ -202,35 +200,48 @@ impl Stack {
     fn begin_address(&mut self, ifid: IfId, net: IpNet) -> Result<(), AddressError> {
         self.put_address(ifid, net)?;
         let asks = self.ifs.get(ifid).is_some_and(|i| i.can().needs_neighbours);
-        let IpNet::V6(net) = net else { return Ok(()) };
-        if asks && self.ip.dad.count > 0 {
-            let phase = match self.ip.dad.optimism {
-                Optimism::Optimistic => Phase::Optimistic,
-                Optimism::Tentative => Phase::Tentative,
+        if asks && self.ip.dad.count_of(net.addr()) > 0 {
+            let phase = match (net, self.ip.dad.optimism) {
+                (IpNet::V6(_), Optimism::Optimistic) => Phase::Optimistic,
+                (IpNet::V6(_), Optimism::Tentative) | (IpNet::V4(_), _) => Phase::Tentative,
             };
             self.ip.dad.begin(ifid, net, phase);
             // It is not used, but its prefix is on the link.
             if phase == Phase::Tentative {
-                let taken = self.take_address(ifid, net.addr().into());
+                let taken = self.take_address(ifid, net.addr());
                 debug_assert!(taken.is_ok(), "it was just added");
-                self.ip.v6.groups.join(v6::solicited_node(net.addr()), ifid);
-                self.announcements.push((ifid, net.addr().into()));
+                self.listen_for(ifid, net.addr());
+                self.announcements.push((ifid, net.addr()));
             }
         }
         Ok(())
     }
 
+    /// Hears questions about an address that is not used.
+    fn listen_for(&mut self, ifid: IfId, addr: IpAddr) {
+        if let IpAddr::V6(addr) = addr {
+            self.ip.v6.groups.join(v6::solicited_node(addr), ifid);
+        }
+    }
+
+    /// Hears them no more.
+    fn ignore(&mut self, ifid: IfId, addr: IpAddr) {
+        if let IpAddr::V6(addr) = addr {
+            self.ip.v6.groups.leave(v6::solicited_node(addr), ifid);
+        }
+    }
+
     /// Somebody else has an address of ours, of which that was not known: it is used no more.
-    pub(crate) fn duplicate(&mut self, ifid: IfId, addr: Ipv6Addr) {
+    pub(crate) fn duplicate(&mut self, ifid: IfId, addr: IpAddr) {
         match self.ip.dad.phase(ifid, addr) {
             Some(Phase::Optimistic | Phase::InUse) => {
                 self.ip.dad.fail(ifid, addr);
-                let taken = self.take_address(ifid, addr.into());
+                let taken = self.take_address(ifid, addr);
                 debug_assert!(taken.is_ok(), "it was in use");
             }
             Some(Phase::Tentative) => {
                 self.ip.dad.fail(ifid, addr);
-                self.ip.v6.groups.leave(v6::solicited_node(addr), ifid);
+                self.ignore(ifid, addr);
             }
             Some(Phase::Duplicate) | None => return,
         }
@@ -239,26 +250,26 @@ impl Stack {
         let name = self.ifs.get(ifid).map(|i| i.name.to_string());
         tracing::warn!(
             target: "vnet::neigh",
-            ip = %zone::wire(addr), interface = name.as_deref().unwrap_or_default(),
+            ip = %zone::wire_ip(addr), interface = name.as_deref().unwrap_or_default(),
             "another station has this address, which is used no more"
         );
         // RFC 7217 section 6: one of our own choice is chosen again.
-        if self.ip.autoconf.choose_again(ifid, addr) {
+        if let IpAddr::V6(addr) = addr
+            && self.ip.autoconf.choose_again(ifid, addr)
+        {
             self.follow_routers();
         }
     }
 
     /// Nobody else has an address that was not used until that was known.
-    pub(crate) fn unique(&mut self, ifid: IfId, net: Ipv6Net) {
-        self.ip
-            .v6
-            .groups
-            .leave(v6::solicited_node(net.addr()), ifid);
-        if let Err(error) = self.put_address(ifid, net.into()) {
-            tracing::warn!(target: "vnet::neigh", ip = %zone::wire(net.addr()), %error, "not used");
+    pub(crate) fn unique(&mut self, ifid: IfId, net: IpNet) {
+        self.ignore(ifid, net.addr());
+        if let Err(error) = self.put_address(ifid, net) {
+            let ip = zone::wire_ip(net.addr());
+            tracing::warn!(target: "vnet::neigh", %ip, %error, "not used");
             // It waits until the interface comes up again.
             self.ip.dad.begin(ifid, net, Phase::Tentative);
-            self.ip.v6.groups.join(v6::solicited_node(net.addr()), ifid);
+            self.listen_for(ifid, net.addr());
         }
     }
 
@@ -283,17 +294,15 @@ impl Stack {
 
     /// Takes an address off an interface, whether it is used or not.
     fn end_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AdminError> {
-        if let IpAddr::V6(v6) = addr {
-            match self.ip.dad.remove(ifid, v6) {
-                Some((net, phase @ (Phase::Tentative | Phase::Duplicate))) => {
-                    if phase == Phase::Tentative {
-                        self.ip.v6.groups.leave(v6::solicited_node(v6), ifid);
-                    }
-                    self.ip.disconnect(ifid, net);
-                    return Ok(());
+        match self.ip.dad.remove(ifid, addr) {
+            Some((net, phase @ (Phase::Tentative | Phase::Duplicate))) => {
+                if phase == Phase::Tentative {
+                    self.ignore(ifid, addr);
                 }
-                Some((_, Phase::Optimistic | Phase::InUse)) | None => {}
+                self.ip.disconnect(ifid, net);
+                return Ok(());
             }
+            Some((_, Phase::Optimistic | Phase::InUse)) | None => {}
         }
         self.take_address(ifid, addr)
     }
@@ -462,7 +471,7 @@ impl Stack {
             self.tell_lldp(cx, id);
             if is_running {
                 self.groups_again(id);
-                let waiting = self.ip.dad.paused(id).map(|addr| (id, addr.into()));
+                let waiting = self.ip.dad.paused(id).map(|addr| (id, addr));
                 self.announcements.extend(waiting);
             }
             if self.ip.autoconf.is_used() {
@@ -528,8 +537,8 @@ impl Stack {
     /// Announces every address of an interface with the next output.
     pub(crate) fn announce_addresses(&mut self, ifid: IfId) {
         let addrs = self.ip.addresses_on(ifid).map(|net| net.addr());
-        let v4 = addrs.filter(IpAddr::is_ipv4).map(|addr| (ifid, addr));
-        self.announcements.extend(v4);
+        let used = addrs.filter(|addr| addr.is_ipv4() && self.ip.contains(*addr));
+        self.announcements.extend(used.map(|addr| (ifid, addr)));
         self.detect_again(ifid);
     }
 
@@ -545,14 +554,17 @@ impl Stack {
         let has_neighbours = self.ifs.get(ifid).is_some_and(|i| i.can().needs_neighbours);
         let nets: Vec<IpNet> = self.ip.addresses_on(ifid).collect();
         for net in nets {
-            let IpNet::V6(net) = net else { continue };
             let addr = net.addr();
-            if has_neighbours && self.ip.dad.count > 0 {
-                let is_used = self.ip.v6.addrs.contains(addr);
-                if self.ip.dad.phase(ifid, addr) == Some(Phase::Duplicate) {
-                    self.ip.v6.groups.join(v6::solicited_node(addr), ifid);
+            let (is_used, known) = (self.ip.contains(addr), self.ip.dad.phase(ifid, addr));
+            // RFC 5227 section 2.4: one of IPv4 that is in use is announced, by the caller, and defended.
+            if addr.is_ipv4() && is_used {
+                continue;
+            }
+            if has_neighbours && self.ip.dad.count_of(addr) > 0 {
+                if known == Some(Phase::Duplicate) {
+                    self.listen_for(ifid, addr);
                 }
-                let phase = match (is_used, self.ip.dad.phase(ifid, addr)) {
+                let phase = match (is_used, known) {
                     // Nobody has answered for it yet.
                     (true, Some(Phase::Optimistic)) => Phase::Optimistic,
                     (true, _) => Phase::InUse,
@@ -560,7 +572,7 @@ impl Stack {
                 };
                 self.ip.dad.begin(ifid, net, phase);
             }
-            self.announcements.push((ifid, addr.into()));
+            self.announcements.push((ifid, addr));
         }
     }
 

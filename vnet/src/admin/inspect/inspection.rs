@@ -421,7 +421,7 @@ impl Vnet {
 fn held(stack: &Stack, netif: &Netif, why: Phase) -> Vec<IpAddr> {
     let held = stack.ip.dad.held(netif.id);
     let held = held.filter(|(_, phase)| *phase == why);
-    held.map(|(net, _)| zone::wire(net.addr()).into()).collect()
+    held.map(|(net, _)| zone::wire_ip(net.addr())).collect()
 }
 
 fn interface_views(inside: &Inside, now: Instant, current: &str) -> Vec<InterfaceView> {

@@ -77,6 +77,12 @@ keys! {
         0..=0, "fragments", READ_ONLY,
         |s| s.ip.fragments() as u64,
         |_, _| {};
+    /// How often the wire is asked whether somebody has a new address of IPv4 before it is used (RFC 5227, which says 3); 0
+    /// for not at all.
+    IP_DAD_COUNT: u64 = "net.inet.ip.dad_count",
+        0..=255, "", TUNABLES,
+        |s| u64::from(s.ip.dad.count_v4),
+        |s, v| s.ip.dad.count_v4 = v as u8;
     /// As a router, pass on what is for everybody on another link (RFC 1812, RFC 2644).
     IP_DIRECTED_BROADCAST: Switch = "net.inet.ip.directed-broadcast",
         0..=1, "", Access::Tenant(Privilege::Forwarding),

@@ -1,4 +1,5 @@
-//! Whether somebody else has an address already: duplicate address detection (RFC 4862 section 5.4).
+//! Whether somebody else has an address already: duplicate address detection (RFC 4862 section 5.4) and, of IPv4, address
+//! conflict detection (RFC 5227 section 2.1).
 //!
 //! What is here is only of addresses about which that is not known, or known to be so; an address that has
 //! passed is an address like any other. In the meantime it may be used (RFC 4429), or it may not, and is then
@@ -6,9 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv6Net;
+use ipnet::{IpNet, Ipv6Net};
 use siphasher::sip::SipHasher13;
 use slotmap::Key;
 
@@ -46,6 +47,11 @@ impl Phase {
     }
 }
 
+/// RFC 5227 section 1.1: questions are one to two seconds apart, which is drawn, and the address is used two seconds after
+/// the last.
+const PROBE_MIN: Duration = Duration::from_secs(1);
+const ANNOUNCE_WAIT: Duration = Duration::from_secs(2);
+
 /// What tells a question of ours, which a loop may bring back, from that of another (RFC 7527).
 pub(crate) type Nonce = [u8; 6];
 
@@ -63,19 +69,21 @@ pub(crate) enum Due {
 pub(crate) struct Dad {
     /// How often it is asked; zero for not at all (RFC 4862 section 5.1, DupAddrDetectTransmits).
     pub count: u8,
+    /// The same of IPv4 (RFC 5227 section 1.1, PROBE_NUM).
+    pub count_v4: u8,
     /// What becomes of an address meanwhile.
     pub optimism: Optimism,
-    detections: BTreeMap<(IfId, Ipv6Addr), Detection>,
+    detections: BTreeMap<(IfId, IpAddr), Detection>,
     /// When something is due, of each of which something is.
-    due: BTreeSet<(Instant, IfId, Ipv6Addr)>,
+    due: BTreeSet<(Instant, IfId, IpAddr)>,
     /// Those that are none of the vnet's, and where they are. No two interfaces have one address.
-    held: BTreeMap<Ipv6Addr, IfId>,
+    held: BTreeMap<IpAddr, IfId>,
     secret: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Detection {
-    net: Ipv6Net,
+    net: IpNet,
     phase: Phase,
     sent: u8,
     /// When it was begun with.
@@ -89,6 +97,7 @@ impl Dad {
     pub(crate) fn new(secret: u64) -> Dad {
         Dad {
             count: 1,
+            count_v4: 0,
             optimism: Optimism::default(),
             detections: BTreeMap::new(),
             due: BTreeSet::new(),
@@ -98,7 +107,7 @@ impl Dad {
     }
 
     /// Puts what is known of an address in the place of what was.
-    fn put(&mut self, ifid: IfId, addr: Ipv6Addr, detection: Option<Detection>) {
+    fn put(&mut self, ifid: IfId, addr: IpAddr, detection: Option<Detection>) {
         let was = match detection {
             Some(detection) => self.detections.insert((ifid, addr), detection),
             None => self.detections.remove(&(ifid, addr)),
@@ -117,7 +126,7 @@ impl Dad {
         }
     }
 
-    fn change(&mut self, ifid: IfId, addr: Ipv6Addr, change: impl FnOnce(&mut Detection)) {
+    fn change(&mut self, ifid: IfId, addr: IpAddr, change: impl FnOnce(&mut Detection)) {
         if let Some(mut detection) = self.detections.get(&(ifid, addr)).copied() {
             change(&mut detection);
             self.put(ifid, addr, Some(detection));
@@ -125,7 +134,7 @@ impl Dad {
     }
 
     /// Begins with an address, or begins again. Nothing is asked before [`Dad::start`].
-    pub(crate) fn begin(&mut self, ifid: IfId, net: Ipv6Net, phase: Phase) {
+    pub(crate) fn begin(&mut self, ifid: IfId, net: IpNet, phase: Phase) {
         let detection = Detection {
             net,
             phase,
@@ -143,16 +152,14 @@ impl Dad {
         now: Instant,
         retrans: Duration,
         ifid: IfId,
-        addr: Ipv6Addr,
+        addr: IpAddr,
     ) -> Option<bool> {
-        let detection = self.detections.get(&(ifid, addr))?;
+        let mut detection = *self.detections.get(&(ifid, addr))?;
         let starts = detection.next.is_none() && detection.phase != Phase::Duplicate;
         if starts {
-            self.change(ifid, addr, |detection| {
-                detection.sent = 1;
-                detection.since = now;
-                detection.next = Some(now + retrans);
-            });
+            (detection.sent, detection.since) = (1, now);
+            detection.next = Some(now + self.wait(ifid, &detection, &|_| retrans));
+            self.put(ifid, addr, Some(detection));
         }
         Some(starts)
     }
@@ -162,7 +169,7 @@ impl Dad {
         &mut self,
         now: Instant,
         retrans: impl Fn(IfId) -> Duration,
-    ) -> Vec<(IfId, Ipv6Net, Due)> {
+    ) -> Vec<(IfId, IpNet, Due)> {
         let due = self.due.iter().take_while(|(at, ..)| *at <= now);
         let mut keys: Vec<_> = due.map(|(_, ifid, addr)| (*ifid, *addr)).collect();
         keys.sort_unstable();
@@ -171,9 +178,9 @@ impl Dad {
             let Some(mut detection) = self.detections.get(&(ifid, addr)).copied() else {
                 continue;
             };
-            if detection.sent < self.count {
+            if detection.sent < self.count_of(addr) {
                 detection.sent = detection.sent.saturating_add(1);
-                detection.next = Some(now + retrans(ifid));
+                detection.next = Some(now + self.wait(ifid, &detection, &retrans));
                 all.push((ifid, detection.net, Due::Ask));
                 self.put(ifid, addr, Some(detection));
             } else {
@@ -184,15 +191,44 @@ impl Dad {
         all
     }
 
+    /// How often it is asked for an address like this one.
+    pub(crate) fn count_of(&self, addr: IpAddr) -> u8 {
+        match addr {
+            IpAddr::V4(_) => self.count_v4,
+            IpAddr::V6(_) => self.count,
+        }
+    }
+
+    /// How long an answer to the question that was just sent may take.
+    fn wait(
+        &self,
+        ifid: IfId,
+        detection: &Detection,
+        retrans: &impl Fn(IfId) -> Duration,
+    ) -> Duration {
+        match detection.net {
+            IpNet::V6(_) => retrans(ifid),
+            IpNet::V4(_) if detection.sent >= self.count_v4 => ANNOUNCE_WAIT,
+            IpNet::V4(_) => {
+                let [.., a, b] = self.nonce_of(ifid, detection, detection.sent);
+                let some = u64::from(u16::from_be_bytes([a, b])) % 1000;
+                PROBE_MIN + Duration::from_millis(some)
+            }
+        }
+    }
+
     /// What the question that was last sent for an address is told by.
-    pub(crate) fn nonce(&self, ifid: IfId, addr: Ipv6Addr) -> Option<Nonce> {
+    pub(crate) fn nonce(&self, ifid: IfId, addr: IpAddr) -> Option<Nonce> {
         let detection = self.detections.get(&(ifid, addr))?;
         Some(self.nonce_of(ifid, detection, detection.sent))
     }
 
     fn nonce_of(&self, ifid: IfId, detection: &Detection, number: u8) -> Nonce {
         let mut hash = SipHasher13::new_with_keys(self.secret, 3);
-        hash.write(&detection.net.addr().octets());
+        match detection.net.addr() {
+            IpAddr::V4(addr) => hash.write(&addr.octets()),
+            IpAddr::V6(addr) => hash.write(&addr.octets()),
+        }
         hash.write_u64(ifid.data().as_ffi());
         hash.write_u64(detection.since.as_nanos());
         hash.write_u8(number);
@@ -201,7 +237,7 @@ impl Dad {
     }
 
     /// True for a question that we have sent ourselves (RFC 7527 section 4.2).
-    pub(crate) fn is_own(&self, ifid: IfId, addr: Ipv6Addr, nonce: Nonce) -> bool {
+    pub(crate) fn is_own(&self, ifid: IfId, addr: IpAddr, nonce: Nonce) -> bool {
         let detection = self.detections.get(&(ifid, addr));
         detection.is_some_and(|d| (1..=d.sent).any(|n| self.nonce_of(ifid, d, n) == nonce))
     }
@@ -213,7 +249,7 @@ impl Dad {
 
     /// What is known of an address; `None` of one that is unique, or none of ours.
     #[inline]
-    pub(crate) fn phase(&self, ifid: IfId, addr: Ipv6Addr) -> Option<Phase> {
+    pub(crate) fn phase(&self, ifid: IfId, addr: IpAddr) -> Option<Phase> {
         match self.detections.is_empty() {
             true => None,
             false => self.detections.get(&(ifid, addr)).map(|d| d.phase),
@@ -221,7 +257,7 @@ impl Dad {
     }
 
     /// Somebody else has the address.
-    pub(crate) fn fail(&mut self, ifid: IfId, addr: Ipv6Addr) {
+    pub(crate) fn fail(&mut self, ifid: IfId, addr: IpAddr) {
         self.change(ifid, addr, |detection| {
             detection.phase = Phase::Duplicate;
             detection.next = None;
@@ -229,19 +265,19 @@ impl Dad {
     }
 
     /// Forgets an address, and says what was known of it.
-    pub(crate) fn remove(&mut self, ifid: IfId, addr: Ipv6Addr) -> Option<(Ipv6Net, Phase)> {
+    pub(crate) fn remove(&mut self, ifid: IfId, addr: IpAddr) -> Option<(IpNet, Phase)> {
         let detection = self.detections.get(&(ifid, addr)).copied()?;
         self.put(ifid, addr, None);
         Some((detection.net, detection.phase))
     }
 
     /// The interface of this one is down: it is asked for again when it runs.
-    pub(crate) fn pause(&mut self, ifid: IfId, addr: Ipv6Addr) {
+    pub(crate) fn pause(&mut self, ifid: IfId, addr: IpAddr) {
         self.change(ifid, addr, |detection| detection.next = None);
     }
 
     /// The addresses of an interface that wait for it to run.
-    pub(crate) fn paused(&self, ifid: IfId) -> impl Iterator<Item = Ipv6Addr> {
+    pub(crate) fn paused(&self, ifid: IfId) -> impl Iterator<Item = IpAddr> {
         let waits = |d: &Detection| d.next.is_none() && d.phase != Phase::Duplicate;
         let on = self.on(ifid).filter(move |d| waits(d));
         on.map(|d| d.net.addr())
@@ -249,14 +285,23 @@ impl Dad {
 
     /// The addresses of an interface that are none of the vnet's: not yet, or not any more.
     #[inline]
-    pub(crate) fn held(&self, ifid: IfId) -> impl Iterator<Item = (Ipv6Net, Phase)> {
+    pub(crate) fn held(&self, ifid: IfId) -> impl Iterator<Item = (IpNet, Phase)> {
         let on = self.on(ifid).filter(|d| d.phase.is_held());
         on.map(|d| (d.net, d.phase))
     }
 
+    /// The same of IPv6.
+    #[inline]
+    pub(crate) fn held_v6(&self, ifid: IfId) -> impl Iterator<Item = Ipv6Net> {
+        self.held(ifid).filter_map(|(net, _)| match net {
+            IpNet::V4(_) => None,
+            IpNet::V6(net) => Some(net),
+        })
+    }
+
     /// How many there are of these.
-    pub(crate) fn held_len(&self) -> usize {
-        self.held.len()
+    pub(crate) fn held_v6_len(&self) -> usize {
+        self.held.keys().filter(|addr| addr.is_ipv6()).count()
     }
 
     /// How many addresses there are of which it is not known that they are the vnet's alone.
@@ -265,12 +310,12 @@ impl Dad {
     }
 
     /// True when an interface has this address, and it is none of the vnet's.
-    pub(crate) fn holds(&self, addr: Ipv6Addr) -> bool {
+    pub(crate) fn holds(&self, addr: IpAddr) -> bool {
         self.held.contains_key(&addr)
     }
 
     fn on(&self, ifid: IfId) -> impl Iterator<Item = &Detection> {
-        let from = (ifid, Ipv6Addr::UNSPECIFIED);
+        let from = (ifid, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let on = self.detections.range(from..);
         on.take_while(move |((on, _), _)| *on == ifid)
             .map(|(_, detection)| detection)
@@ -306,7 +351,7 @@ mod tests {
     #[test]
     fn it_is_asked_as_often_as_is_said_and_silence_is_consent() {
         let [a, b] = interfaces();
-        let net: Ipv6Net = "2001:db8::1/64".parse().expect("a prefix");
+        let net: IpNet = "2001:db8::1/64".parse().expect("a prefix");
         let mut dad = Dad::new(1);
         dad.count = 3;
         dad.begin(a, net, Phase::Tentative);
@@ -329,7 +374,7 @@ mod tests {
     #[test]
     fn a_duplicate_stays_one_until_it_is_begun_with_again() {
         let [a, b] = interfaces();
-        let net: Ipv6Net = "2001:db8::1/64".parse().expect("a prefix");
+        let net: IpNet = "2001:db8::1/64".parse().expect("a prefix");
         let mut dad = Dad::new(1);
         dad.begin(a, net, Phase::Optimistic);
         assert!(!dad.holds(net.addr()));
@@ -338,7 +383,7 @@ mod tests {
         assert!(dad.take_due(at(9), |_| RETRANS).is_empty());
         assert_eq!(dad.start(at(9), RETRANS, a, net.addr()), Some(false));
         assert_eq!(dad.held(a).collect::<Vec<_>>(), [(net, Phase::Duplicate)]);
-        assert_eq!((dad.held(b).count(), dad.held_len()), (0, 1));
+        assert_eq!((dad.held(b).count(), dad.held_v6_len()), (0, 1));
         dad.begin(a, net, Phase::Tentative);
         assert_eq!(dad.start(at(9), RETRANS, a, net.addr()), Some(true));
         dad.remove_interface(a);
@@ -348,7 +393,7 @@ mod tests {
     #[test]
     fn a_question_of_ours_is_told_from_that_of_another() {
         let [a, b] = interfaces();
-        let net: Ipv6Net = "2001:db8::1/64".parse().expect("a prefix");
+        let net: IpNet = "2001:db8::1/64".parse().expect("a prefix");
         let begun = |secret| {
             let mut dad = Dad::new(secret);
             dad.count = 2;
@@ -375,7 +420,7 @@ mod tests {
     fn what_is_due_and_held_is_what_is_listed() {
         let [a, _] = interfaces();
         let mut dad = Dad::new(1);
-        let nets: Vec<Ipv6Net> = (1..100)
+        let nets: Vec<IpNet> = (1..100)
             .map(|n| format!("2001:db8::{n:x}/64").parse().expect("a prefix"))
             .collect();
         for (n, net) in nets.iter().enumerate() {
@@ -383,13 +428,13 @@ mod tests {
             dad.begin(a, *net, phase);
             dad.start(at(n as u64 % 7), RETRANS, a, net.addr());
         }
-        assert_eq!((dad.held_len(), dad.held(a).count()), (33, 33));
+        assert_eq!((dad.held_v6_len(), dad.held(a).count()), (33, 33));
         assert_eq!(dad.take_due(at(3), |_| RETRANS).len(), 43);
         assert_eq!(dad.next_deadline(), Some(at(4)));
-        assert_eq!(dad.held_len(), dad.held(a).count());
+        assert_eq!(dad.held_v6_len(), dad.held(a).count());
         assert_eq!(dad.take_due(at(9), |_| RETRANS).len(), 56);
         assert_eq!(
-            (dad.len(), dad.held_len(), dad.next_deadline()),
+            (dad.len(), dad.held_v6_len(), dad.next_deadline()),
             (0, 0, None)
         );
     }

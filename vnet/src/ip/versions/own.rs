@@ -2,20 +2,23 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::Ipv6Net;
+use ipnet::IpNet;
 
 use super::Ip;
 use crate::base::id::IfId;
 
 impl Ip {
-    /// Takes the route to the prefix of an address of IPv6 away, when no other address of the interface lies in
-    /// it: a prefix is on the link while somebody may have an address of it, used or not.
-    pub(crate) fn disconnect(&mut self, ifid: IfId, net: Ipv6Net) {
+    /// Takes the route to the prefix of an address away, when no other address of the interface lies in it: a prefix
+    /// is on the link while somebody may have an address of it, used or not. Static routes stay.
+    pub(crate) fn disconnect(&mut self, ifid: IfId, net: IpNet) {
         let prefix = net.trunc();
-        let used = self.v6.addrs.on_interface(ifid).map(|a| a.net);
-        let mut all = used.chain(self.dad.held(ifid).map(|(net, _)| net));
-        if !all.any(|net| net.trunc() == prefix) {
-            self.v6.fib.remove_connected(prefix, ifid);
+        let mut held = self.dad.held(ifid).map(|(net, _)| net.trunc());
+        if held.any(|net| net == prefix) {
+            return;
+        }
+        match prefix {
+            IpNet::V4(prefix) => self.v4.disconnect(ifid, prefix),
+            IpNet::V6(prefix) => self.v6.disconnect(ifid, prefix),
         }
     }
 
@@ -36,13 +39,13 @@ impl Ip {
     pub(crate) fn has_given_v6(&self) -> bool {
         // Those that follow from advertisements are none that were given.
         let derived = self.own.len() + self.autoconf.assigned.len();
-        self.v6.addrs.len() + self.dad.held_len() > derived
+        self.v6.addrs.len() + self.dad.held_v6_len() > derived
     }
 
     /// The addresses of IPv6 that an interface was given.
     pub(crate) fn given_v6(&self, ifid: IfId) -> impl Iterator<Item = Ipv6Addr> {
         let all = self.v6.addrs.on_interface(ifid).map(|a| a.addr());
-        let all = all.chain(self.dad.held(ifid).map(|(net, _)| net.addr()));
+        let all = all.chain(self.dad.held_v6(ifid).map(|net| net.addr()));
         let own = self.own_v6(ifid);
         let assigned = &self.autoconf.assigned;
         all.filter(move |addr| Some(*addr) != own && !assigned.contains(&(ifid, *addr)))
@@ -51,6 +54,8 @@ impl Ip {
     /// The addresses that an interface was given.
     pub(crate) fn given_on(&self, ifid: IfId) -> impl Iterator<Item = IpAddr> {
         let v4 = self.v4.addrs.on_interface(ifid).map(|a| a.addr().into());
+        let held = self.dad.held(ifid).map(|(net, _)| net.addr());
+        let v4 = v4.chain(held.filter(IpAddr::is_ipv4));
         v4.chain(self.given_v6(ifid).map(IpAddr::from))
     }
 

@@ -29,6 +29,15 @@ pub(super) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut pack
     else {
         return cx.stats.drop_rx(DropReason::Malformed);
     };
+    // RFC 5227 section 2.1.1: somebody has an address that we want, or wants it as well.
+    let claimed = match arp.sender_ip.is_unspecified() {
+        true => arp.target_ip,
+        false => arp.sender_ip,
+    };
+    if arp.sender_mac != mac && s.ip.dad.phase(ifid, claimed.into()).is_some() {
+        cx.stats.delivered += 1;
+        return s.duplicate(ifid, claimed.into());
+    }
     let ingress = NeighIngress {
         ifid,
         mac,
@@ -90,7 +99,7 @@ fn is_proxied_v6(s: &mut Stack, ifid: IfId, src: Ipv6Addr, message: &Ndp) -> boo
         && !src.is_unspecified()
         && V6::kind(target) == Kind::Unicast
         && !s.ip.v6.addrs.contains(target)
-        && !s.ip.dad.holds(target)
+        && !s.ip.dad.holds(target.into())
         && (s.ip.lookup(target.into())).is_ok_and(|way| way.ifid != ifid)
 }
 
@@ -206,20 +215,20 @@ pub(super) fn discovery(
             false => Scope::Stranger,
         },
     };
-    if let Some(phase) = s.ip.dad.phase(ifid, message.target()) {
+    if let Some(phase) = s.ip.dad.phase(ifid, message.target().into()) {
         // RFC 7527 section 4.2: what a loop brings back says nothing.
         if let Ndp::Solicitation {
             target,
             nonce: Some(nonce),
             ..
         } = message
-            && s.ip.dad.is_own(ifid, target, nonce)
+            && s.ip.dad.is_own(ifid, target.into(), nonce)
         {
             return cx.stats.drop_rx(DropReason::NotForUs);
         }
         if claims(phase, src, mac, message) {
             cx.stats.delivered += 1;
-            return s.duplicate(ifid, message.target());
+            return s.duplicate(ifid, message.target().into());
         }
     }
     // RFC 4861 section 7.2.5: who is a router no more is none to be taken.

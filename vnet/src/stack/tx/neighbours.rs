@@ -59,22 +59,23 @@ pub(super) fn announce(s: &mut Stack, cx: &mut Cx, ifid: IfId, addr: IpAddr) {
     if !(netif.can().needs_neighbours && netif.is_running()) {
         return;
     }
+    let mac = netif.mac;
+    let retrans = s.neigh.retrans(ifid);
+    match s.ip.dad.start(cx.now, retrans, ifid, addr) {
+        Some(true) => {
+            s.ip.note_deadlines();
+            return ask_for_ourselves(s, cx, ifid, addr);
+        }
+        Some(false) => return,
+        None => {}
+    }
     match addr {
         IpAddr::V4(addr) => {
-            let announcement = neigh::arp::announce(addr, netif.mac);
+            let announcement = neigh::arp::announce(addr, mac);
             arp(s, cx, ifid, MacAddr::BROADCAST, &announcement);
         }
         IpAddr::V6(target) => {
-            let retrans = s.neigh.retrans(ifid);
-            match s.ip.dad.start(cx.now, retrans, ifid, target) {
-                Some(true) => {
-                    s.ip.note_deadlines();
-                    return ask_for_ourselves(s, cx, ifid, target);
-                }
-                Some(false) => return,
-                None => {}
-            }
-            let (station, flags) = (Some(netif.mac), Flags::OVERRIDE);
+            let (station, flags) = (Some(mac), Flags::OVERRIDE);
             let said = Ndp::Advertisement {
                 target,
                 station,
@@ -105,17 +106,26 @@ pub(in crate::stack) fn detect(s: &mut Stack, cx: &mut Cx) {
             Due::Ask => ask_for_ourselves(s, cx, ifid, net.addr()),
             // It is announced with the next output.
             Due::Unique(Phase::Tentative) => s.unique(ifid, net),
-            Due::Unique(_) => announce(s, cx, ifid, net.addr().into()),
+            Due::Unique(_) => announce(s, cx, ifid, net.addr()),
         }
     }
 }
 
-/// RFC 4862 section 5.4.2: the question whether somebody has an address that we want comes from nobody.
-fn ask_for_ourselves(s: &mut Stack, cx: &mut Cx, ifid: IfId, target: Ipv6Addr) {
+/// RFC 4862 section 5.4.2, RFC 5227 section 2.1.1: the question whether somebody has an address that we want comes from
+/// nobody.
+fn ask_for_ourselves(s: &mut Stack, cx: &mut Cx, ifid: IfId, target: IpAddr) {
+    let target = match (target, s.ifs.get(ifid)) {
+        (IpAddr::V4(target), Some(netif)) => {
+            let question = ArpPacket::request(netif.mac, Ipv4Addr::UNSPECIFIED, target);
+            return arp(s, cx, ifid, MacAddr::BROADCAST, &question);
+        }
+        (IpAddr::V6(target), Some(_)) => target,
+        (_, None) => return,
+    };
     let question = Ndp::Solicitation {
         target,
         source: None,
-        nonce: s.ip.dad.nonce(ifid, target),
+        nonce: s.ip.dad.nonce(ifid, target.into()),
     };
     let group = v6::solicited_node(target);
     let to = MacAddr::of_group(group.into());
@@ -156,7 +166,7 @@ pub(in crate::stack) fn advertise(s: &mut Stack, cx: &mut Cx, ifid: IfId, answer
     let is_ours = s.ip.v6.addrs.contains(answer.target);
     // RFC 4429 section 3.3: who may not be the only one to have an address contradicts nobody; nor does who speaks for
     // another (RFC 4861 section 7.2.8).
-    let flags = match s.ip.dad.phase(ifid, answer.target) {
+    let flags = match s.ip.dad.phase(ifid, answer.target.into()) {
         None | Some(Phase::InUse) if is_ours => flags.with(Flags::OVERRIDE),
         _ => flags,
     };

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`family`] | what tables of addresses and prefixes need of a version of IP |
 //! | [`addr`] | kinds of addresses, and the addresses of a vnet |
+//! | [`dad`] | whether somebody else has an address already |
 //! | [`fib`] | the forwarding table, by longest prefix |
 //! | [`route`] | a route of either version |
 //! | [`flat`] | the same in another form, for lookups in a large one |
@@ -21,6 +22,7 @@
 //! Nothing here sends: each function takes a packet and returns a verdict.
 
 pub(crate) mod addr;
+pub(crate) mod dad;
 pub(crate) mod family;
 pub(crate) mod fib;
 mod flat;

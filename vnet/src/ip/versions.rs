@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::addr::{self, AddrError, LocalAddr};
+use super::dad::Dad;
 use super::family::{Family, V4, V6};
 use super::fib::{self, FibError, NextHop, Origin, RouteKind};
 use super::redirected::{Redirected, Routes};
@@ -17,7 +18,6 @@ use super::route::{OneRoute, Route};
 use super::state::{AddressError, Forwarding, IpState, Tunables};
 use super::v4::fragment::Fragments;
 use super::v6::autoconf::Autoconf;
-use super::v6::dad::Dad;
 use super::v6::idents::Idents;
 use super::v6::paths::Paths;
 use super::{Refusal, reassembly, v4, v6};

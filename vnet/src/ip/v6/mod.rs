@@ -9,7 +9,6 @@
 //! | [`autoconf`] | what routers say, and what a host makes of it |
 //! | [`names`] | the DNS servers and domains that routers name |
 //! | [`router`] | what a router is told to say on a link |
-//! | [`dad`] | whether somebody else has an address already |
 //! | [`select`] | from which address of ours a packet is sent |
 //! | [`paths`] | what paths take that are narrower than our own links |
 //!
@@ -17,7 +16,6 @@
 //! [`zone`](crate::packet::header::zone).
 
 pub(crate) mod autoconf;
-pub(crate) mod dad;
 pub(crate) mod extensions;
 pub(crate) mod idents;
 pub(crate) mod input;

@@ -386,3 +386,66 @@ fn two_that_ask_for_one_address_of_ipv4_at_once_both_leave_it() -> Result {
     is_clean(&[&a, &b]);
     Ok(())
 }
+
+/// RFC 3927: interfaces without an address of IPv4 find one each, and leave it for one that they are given.
+#[test]
+fn interfaces_without_an_address_of_ipv4_find_one() -> Result {
+    let system = System::virtual_time(1);
+    let (a, b) = pair(&system)?;
+    let own = |vnet: &Vnet| -> Result<Option<String>> {
+        let inspection = vnet.inspect()?;
+        let eth0 = inspection.interfaces.iter().find(|i| i.info.name == "eth0");
+        let all = eth0.map(|i| i.autoconfigured.clone()).unwrap_or_default();
+        assert!(
+            all.len() <= 1
+                && all
+                    .iter()
+                    .all(|addr| addr.to_string().starts_with("169.254."))
+        );
+        Ok(all.first().map(ToString::to_string))
+    };
+    for vnet in [&a, &b] {
+        assert_eq!(own(vnet)?, None);
+        vnet.set_sysctl("net.inet.ip.link_local", 1)?;
+        assert_eq!(unused(vnet)?[0], own(vnet)?.unwrap_or_default());
+    }
+    pass(&a, 10)?;
+    let (of_a, of_b) = (own(&a)?.ok_or("it has one")?, own(&b)?.ok_or("it has one")?);
+    assert_ne!(of_a, of_b);
+    assert_eq!(
+        (unused(&a)?, unused(&b)?),
+        (NONE.map(String::from), NONE.map(String::from))
+    );
+    answers(&a, &of_b, 8);
+    assert!(a.remove_address("eth0", of_a.parse()?).is_err());
+    assert!(!a.record()?.to_toml()?.contains(&of_a));
+    // Somebody takes it: it is defended once, and then left.
+    b.set_sysctl("net.inet.ip.dad_count", 0)?;
+    b.set_sysctl("net.inet.ip.link_local", 0)?;
+    assert_eq!(own(&b)?, None);
+    for _ in 0..2 {
+        b.add_address("eth0", format!("{of_a}/16").parse()?)?;
+        pass(&b, 1)?;
+        b.remove_address("eth0", of_a.parse()?)?;
+    }
+    let next = own(&a)?.ok_or("it has another one")?;
+    assert_ne!(next, of_a);
+    // One that somebody has before it is used is not used at all.
+    b.add_address("eth0", format!("{next}/16").parse()?)?;
+    pass(&b, 10)?;
+    let third = own(&a)?.ok_or("it has a third one")?;
+    assert_ne!(third, next);
+    answers(&b, &third, 8);
+    // One that is given takes its place, and gives it back.
+    a.add_address("eth0", "192.0.2.1/24".parse()?)?;
+    assert_eq!(own(&a)?, None);
+    let twin = a.clone_as("twin")?;
+    assert_eq!(twin.inspect()?.normalised(), a.inspect()?.normalised());
+    a.remove_address("eth0", "192.0.2.1".parse()?)?;
+    assert!(own(&a)?.is_some());
+    is_clean(&[&a, &b]);
+    for vnet in [a, b, twin] {
+        assert!(vnet.destroy().leaked.is_zero());
+    }
+    Ok(())
+}

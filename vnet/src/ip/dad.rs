@@ -14,6 +14,7 @@ use siphasher::sip::SipHasher13;
 use slotmap::Key;
 
 use crate::base::id::IfId;
+use crate::base::switch::Switch;
 use crate::base::time::{Duration, Instant};
 
 /// May an address be used while it is not known whether somebody else has it?
@@ -49,6 +50,7 @@ impl Phase {
 
 /// RFC 5227 section 1.1: questions are one to two seconds apart, which is drawn, and the address is used two seconds after
 /// the last.
+const PROBE_NUM: u8 = 3;
 const PROBE_MIN: Duration = Duration::from_secs(1);
 const ANNOUNCE_WAIT: Duration = Duration::from_secs(2);
 
@@ -71,6 +73,8 @@ pub(crate) struct Dad {
     pub count: u8,
     /// The same of IPv4 (RFC 5227 section 1.1, PROBE_NUM).
     pub count_v4: u8,
+    /// Whether it is asked for link-local addresses of IPv4 in any case (RFC 3927 section 2.2).
+    pub asks_link_local: Switch,
     /// What becomes of an address meanwhile.
     pub optimism: Optimism,
     detections: BTreeMap<(IfId, IpAddr), Detection>,
@@ -98,6 +102,7 @@ impl Dad {
         Dad {
             count: 1,
             count_v4: 0,
+            asks_link_local: Switch::Off,
             optimism: Optimism::default(),
             detections: BTreeMap::new(),
             due: BTreeSet::new(),
@@ -194,6 +199,9 @@ impl Dad {
     /// How often it is asked for an address like this one.
     pub(crate) fn count_of(&self, addr: IpAddr) -> u8 {
         match addr {
+            IpAddr::V4(addr) if addr.is_link_local() && self.asks_link_local.is_on() => {
+                self.count_v4.max(PROBE_NUM)
+            }
             IpAddr::V4(_) => self.count_v4,
             IpAddr::V6(_) => self.count,
         }
@@ -208,7 +216,7 @@ impl Dad {
     ) -> Duration {
         match detection.net {
             IpNet::V6(_) => retrans(ifid),
-            IpNet::V4(_) if detection.sent >= self.count_v4 => ANNOUNCE_WAIT,
+            IpNet::V4(net) if detection.sent >= self.count_of(net.addr().into()) => ANNOUNCE_WAIT,
             IpNet::V4(_) => {
                 let [.., a, b] = self.nonce_of(ifid, detection, detection.sent);
                 let some = u64::from(u16::from_be_bytes([a, b])) % 1000;

@@ -17,6 +17,7 @@ use super::redirected::{Redirected, Routes};
 use super::route::{OneRoute, Route};
 use super::state::{AddressError, Forwarding, IpState, Tunables};
 use super::v4::fragment::Fragments;
+use super::v4::link_local::LinkLocal;
 use super::v6::autoconf::Autoconf;
 use super::v6::idents::Idents;
 use super::v6::paths::Paths;
@@ -41,6 +42,8 @@ pub(crate) struct Ip {
     idents: Idents,
     /// Addresses that somebody else may have.
     pub dad: Dad,
+    /// Addresses of IPv4 that interfaces have given themselves.
+    pub link_local: LinkLocal,
     /// What routers have said, and what follows.
     pub autoconf: Autoconf,
     /// Whether redirects of IPv6 are obeyed, where this is a host.
@@ -181,6 +184,7 @@ impl Ip {
             idents: Idents::new(apart.u64()),
             autoconf: Autoconf::new(apart.u64()),
             dad: Dad::new(apart.u64()),
+            link_local: LinkLocal::new(apart.u64()),
             redirects: Obey::default(),
             redirects_v4: Obey::Nobody,
             redirected: Redirected::default(),
@@ -602,6 +606,7 @@ impl Ip {
         self.v6.remove_interface(ifid);
         self.own.remove(&ifid);
         self.dad.remove_interface(ifid);
+        self.link_local.forget(ifid);
         self.autoconf.remove_interface(ifid);
         self.redirected.forget_link(ifid);
         self.redirected_routes.retain(|_, (on, _)| *on != ifid);
@@ -631,6 +636,7 @@ impl Ip {
             paths,
             idents,
             dad,
+            link_local,
             autoconf,
             redirects: _,
             redirects_v4: _,
@@ -647,6 +653,7 @@ impl Ip {
         paths.reset();
         idents.reset();
         dad.reset();
+        link_local.reset();
         autoconf.reset();
         redirected.clear();
         *redirected_routes = Routes::<V4>::new();

@@ -119,6 +119,7 @@ impl Stack {
 
     /// There is a new interface.
     pub(crate) fn appeared(&mut self, ifid: IfId) {
+        self.keep_link_local(ifid);
         if self.ip.autoconf.is_used() {
             self.seek_routers(ifid);
         }

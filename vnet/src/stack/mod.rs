@@ -27,6 +27,7 @@ mod errors;
 pub(crate) mod failure;
 pub(crate) mod groups;
 pub(crate) mod limits;
+mod link_local;
 mod listening;
 mod options;
 pub(crate) mod rx;
@@ -168,13 +169,22 @@ impl Stack {
             self.ip.set_own_v6(ifid, None);
             self.end_address(ifid, inside.addr())?;
         }
+        if let IpAddr::V4(inside) = inside.addr()
+            && self.ip.link_local.of(ifid) == Some(inside)
+        {
+            self.ip.link_local.forget(ifid);
+            self.end_address(ifid, inside.into())?;
+        }
         if self.ip.dad.holds(inside.addr()) {
             return Err(AdminError::AddressInUse(addr));
         }
         let added = self.begin_address(ifid, inside);
-        if addr.is_ipv6() {
-            self.keep_own_addresses(ifid);
-            self.configured();
+        match addr {
+            IpAddr::V4(_) => self.keep_link_local(ifid),
+            IpAddr::V6(_) => {
+                self.keep_own_addresses(ifid);
+                self.configured();
+            }
         }
         added.map_err(|e| match e {
             AddressError::Addr(AddrError::Exists(_)) => AdminError::AddressInUse(addr),
@@ -254,10 +264,10 @@ impl Stack {
             "another station has this address, which is used no more"
         );
         // RFC 7217 section 6: one of our own choice is chosen again.
-        if let IpAddr::V6(addr) = addr
-            && self.ip.autoconf.choose_again(ifid, addr)
-        {
-            self.follow_routers();
+        match addr {
+            IpAddr::V4(addr) => self.leave_link_local(ifid, addr),
+            IpAddr::V6(addr) if self.ip.autoconf.choose_again(ifid, addr) => self.follow_routers(),
+            IpAddr::V6(_) => {}
         }
     }
 
@@ -377,16 +387,23 @@ impl Stack {
     /// The interface does not have it.
     pub(crate) fn remove_address(&mut self, ifid: IfId, addr: IpAddr) -> Result<(), AdminError> {
         let addr = self.on_link(ifid, addr.into()).addr();
-        let is_derived = |addr: Ipv6Addr| {
-            self.ip.own_v6(ifid) == Some(addr) || self.ip.autoconf.assigned.contains(&(ifid, addr))
+        let is_derived = match addr {
+            IpAddr::V4(addr) => self.ip.link_local.of(ifid) == Some(addr),
+            IpAddr::V6(addr) => {
+                self.ip.own_v6(ifid) == Some(addr)
+                    || self.ip.autoconf.assigned.contains(&(ifid, addr))
+            }
         };
-        if matches!(addr, IpAddr::V6(addr) if is_derived(addr)) {
+        if is_derived {
             return Err(AdminError::NoSuchAddress(zone::wire_ip(addr)));
         }
         self.end_address(ifid, addr)?;
-        if addr.is_ipv6() {
-            self.keep_own_addresses(ifid);
-            self.configured();
+        match addr {
+            IpAddr::V4(_) => self.keep_link_local(ifid),
+            IpAddr::V6(_) => {
+                self.keep_own_addresses(ifid);
+                self.configured();
+            }
         }
         Ok(())
     }
@@ -498,6 +515,7 @@ impl Stack {
             self.groups_again(ifid);
         }
         // What it has of its own, and by the word of routers, it has while it is a member of nothing.
+        self.keep_link_local(ifid);
         if self.ip.autoconf.is_used() {
             if self.ifs.get(ifid).is_some_and(|i| i.member.is_some()) {
                 self.forget_link(ifid);

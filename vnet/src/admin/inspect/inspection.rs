@@ -128,7 +128,7 @@ pub struct InterfaceView {
     /// The domains in which names are looked up, by their word.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub search: Vec<String>,
-    /// Those of its addresses that follow from router advertisements.
+    /// Those of its addresses that follow from router advertisements, and the one of IPv4 that it gave itself (RFC 3927).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub autoconfigured: Vec<IpAddr>,
     /// Those of its addresses that are not used until it is known that nobody else has them.
@@ -195,12 +195,13 @@ impl Inspection {
         // So does the route to the link-local addresses of an interface that has one by itself.
         let is_derived = |r: &RouteInfo| match (r.origin, r.dst) {
             (Origin::Advertised, _) => true,
+            (Origin::Connected, IpNet::V4(net)) => net.addr().is_link_local(),
             (Origin::Connected, IpNet::V6(net)) => net.addr().is_unicast_link_local(),
             _ => false,
         };
         routes.retain(|r| !is_derived(r));
         // Routes to addresses follow from these, and are missing for one that another station has.
-        routes.retain(|r| r.origin != Origin::Host || r.dst.addr().is_ipv4());
+        routes.retain(|r| r.origin != Origin::Host);
         let agreed = agreed(&interfaces);
         let mut interfaces: Vec<_> = interfaces.into_iter().map(configured).collect();
         for interface in &mut interfaces {
@@ -455,6 +456,7 @@ fn interface_views(inside: &Inside, now: Instant, current: &str) -> Vec<Interfac
                 .stack
                 .autoconfigured(netif.id)
                 .map(IpAddr::V6)
+                .chain(inside.stack.ip.link_local.of(netif.id).map(IpAddr::V4))
                 .collect(),
             tentative: held(inside.stack, netif, Phase::Tentative),
             duplicate: held(inside.stack, netif, Phase::Duplicate),

@@ -98,6 +98,11 @@ keys! {
         1000..=120000, "ms", TUNABLES,
         |s| s.ip.fragment_limits().timeout,
         |s, v| s.ip.limit_fragments(|limits| limits.timeout = v);
+    /// Have interfaces without an address of IPv4 give themselves one (RFC 3927).
+    IP_LINK_LOCAL: Switch = "net.inet.ip.link_local",
+        0..=1, "", TUNABLES,
+        |s| s.ip.link_local.used,
+        |s, v| s.set_link_local(v);
     /// Bytes of fragments of one datagram; each fragment counts for 128 more.
     IP_MAXFRAGBYTESPERPACKET: u64 = "net.inet.ip.maxfragbytesperpacket",
         1..=2097152, "bytes", OWNER,

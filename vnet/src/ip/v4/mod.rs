@@ -9,5 +9,6 @@
 
 pub(crate) mod fragment;
 pub(crate) mod input;
+pub(crate) mod link_local;
 pub(crate) mod options;
 pub(crate) mod output;

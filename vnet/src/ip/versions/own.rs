@@ -53,10 +53,17 @@ impl Ip {
 
     /// The addresses that an interface was given.
     pub(crate) fn given_on(&self, ifid: IfId) -> impl Iterator<Item = IpAddr> {
-        let v4 = self.v4.addrs.on_interface(ifid).map(|a| a.addr().into());
+        self.given_v4(ifid)
+            .chain(self.given_v6(ifid).map(IpAddr::from))
+    }
+
+    /// The addresses of IPv4 that an interface was given.
+    pub(crate) fn given_v4(&self, ifid: IfId) -> impl Iterator<Item = IpAddr> {
+        let used = self.v4.addrs.on_interface(ifid).map(|a| a.addr().into());
         let held = self.dad.held(ifid).map(|(net, _)| net.addr());
-        let v4 = v4.chain(held.filter(IpAddr::is_ipv4));
-        v4.chain(self.given_v6(ifid).map(IpAddr::from))
+        let all = used.chain(held.filter(IpAddr::is_ipv4));
+        let own = self.link_local.of(ifid).map(IpAddr::from);
+        all.filter(move |addr| Some(*addr) != own)
     }
 
     /// To be called when deadlines have come or gone.

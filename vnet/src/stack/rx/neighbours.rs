@@ -65,8 +65,12 @@ pub(super) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut pack
                 ip = %conflict.ip, mac = %conflict.mac,
                 "another station uses an address of ours"
             );
-            if let Some(defence) = conflict.defence {
-                tx::neighbours::arp(s, cx, ifid, MacAddr::BROADCAST, &defence);
+            match conflict.defence {
+                Some(defence) => {
+                    tx::neighbours::arp(s, cx, ifid, MacAddr::BROADCAST, &defence);
+                }
+                // RFC 3927 section 2.5 (b): one that the interface gave itself is not fought for.
+                None => s.leave_link_local(ifid, conflict.ip),
             }
         }
     }

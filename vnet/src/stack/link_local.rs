@@ -1,0 +1,56 @@
+//! Interfaces that give themselves an address of IPv4 (RFC 3927).
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::Stack;
+use crate::base::id::IfId;
+use crate::base::switch::Switch;
+use crate::netif::Netif;
+
+impl Stack {
+    /// Has interfaces without an address of IPv4 give themselves one, or none.
+    pub(crate) fn set_link_local(&mut self, used: Switch) {
+        self.ip.link_local.used = used;
+        self.ip.dad.asks_link_local = used;
+        for ifid in self.ifs.ids() {
+            self.keep_link_local(ifid);
+        }
+    }
+
+    /// Sees to the address of IPv4 that an interface has by itself: RFC 3927 section 1.9, while it was given none.
+    pub(crate) fn keep_link_local(&mut self, ifid: IfId) {
+        if self.ip.link_local.is_idle() {
+            return;
+        }
+        let is_wire = |i: &&Netif| i.can().needs_neighbours && i.member.is_none();
+        let netif = self.ifs.get(ifid).filter(is_wire);
+        let wants = self.ip.link_local.used.is_on() && self.ip.given_v4(ifid).next().is_none();
+        let mac = netif.map(|i| i.mac).filter(|_| wants);
+        match (self.ip.link_local.of(ifid), mac) {
+            (None, Some(mac)) => {
+                if let Some(net) = self.ip.link_local.choose(ifid, mac)
+                    && self.begin_address(ifid, net.into()).is_err()
+                {
+                    self.ip.link_local.forget(ifid);
+                }
+            }
+            (Some(addr), None) => {
+                self.ip.link_local.forget(ifid);
+                let ended = self.end_address(ifid, addr.into());
+                debug_assert!(ended.is_ok(), "it has the address");
+            }
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+    }
+
+    /// Somebody else has an address: where it is one that an interface has by itself, another takes its place (RFC 3927
+    /// sections 2.2.1 and 2.5).
+    pub(super) fn leave_link_local(&mut self, ifid: IfId, addr: Ipv4Addr) {
+        if self.ip.link_local.of(ifid) == Some(addr) {
+            self.ip.link_local.conflict(ifid);
+            let ended = self.end_address(ifid, IpAddr::V4(addr));
+            debug_assert!(ended.is_ok(), "it has the address");
+            self.keep_link_local(ifid);
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use vnet::net::{EchoEvent, EchoSocket, UdpSocket};
-use vnet::{AdminState, DropReason, Forwarding, MacAddr, NextHop, OwnedVnet, System, Vnet};
+use vnet::{DropReason, Forwarding, MacAddr, NextHop, OwnedVnet, System, Vnet};
 use vnet_tests::accounts::assert_conserved;
 use vnet_tests::frames::{IPV4, Ip4, ethernet, icmp};
 use vnet_tests::judge;
@@ -39,140 +39,6 @@ fn answers(from: &Vnet, to: &str) -> bool {
         .expect("not zero");
     let sent = socket.send_to(1, b"ping", to.parse().expect("an address"));
     sent.is_ok() && matches!(socket.recv(), Ok((EchoEvent::Reply { .. }, _)))
-}
-
-/// A host and two routers on one link, of which the second has 198.51.100.1. The host sends by the first, which names
-/// the second.
-fn triangle(system: &System) -> Result<[OwnedVnet; 4]> {
-    let all = ["host", "first", "second", "switch"].map(|n| system.create(n).expect("a free name"));
-    let [host, first, second, switch] = &all;
-    switch.bridge("bridge0")?;
-    for (n, station) in [host, first, second].into_iter().enumerate() {
-        let port = format!("p{n}");
-        station.epair("eth0", switch, &port)?;
-        switch.add_member("bridge0", &port)?;
-        station.add_address("eth0", format!("198.18.1.{}/24", n + 1).parse()?)?;
-    }
-    second.add_address("lo0", "198.51.100.1/32".parse()?)?;
-    for router in [first, second] {
-        router.set_forwarding(Forwarding::Enabled)?;
-    }
-    first.set_sysctl("net.inet.ip.redirect", 1)?;
-    first.add_route(
-        "198.51.100.0/24".parse()?,
-        NextHop::Gateway("198.18.1.3".parse()?),
-    )?;
-    host.add_route(
-        "0.0.0.0/0".parse()?,
-        NextHop::Gateway("198.18.1.2".parse()?),
-    )?;
-    Ok(all)
-}
-
-/// The first hop to 198.51.100.1 that a router has named.
-fn named(host: &Vnet) -> Result<Option<IpAddr>> {
-    let routes = host.routes()?;
-    let route = routes
-        .iter()
-        .find(|r| r.dst.to_string() == "198.51.100.1/32");
-    Ok(route.and_then(|route| route.gateway))
-}
-
-/// RFC 1122 section 3.2.2.2: a host that is asked to takes the router that the one by which it sends names, until that
-/// one does not answer.
-#[test]
-fn a_host_takes_the_router_that_its_router_names() -> Result {
-    for drops in [1, 0] {
-        let system = System::virtual_time(1);
-        let all = triangle(&system)?;
-        let [host, first, second, _] = &all;
-        assert_eq!(host.sysctl("net.inet.icmp.drop_redirect")?, "1");
-        host.set_sysctl("net.inet.icmp.drop_redirect", drops)?;
-        assert!(answers(host, "198.51.100.1"));
-        let better = (drops == 0).then(|| "198.18.1.3".parse()).transpose()?;
-        assert_eq!(named(host)?, better);
-        let forwarded = first.stats()?.forwarded;
-        assert!(answers(host, "198.51.100.1"));
-        assert_eq!(first.stats()?.forwarded - forwarded, drops);
-        assert!(!host.record()?.to_toml()?.contains("198.51.100.1"));
-        if drops == 0 {
-            second.set_up("eth0", AdminState::Down)?;
-            for _ in 0..2 {
-                assert!(!answers(host, "198.51.100.1"));
-                system.sleep(Duration::from_secs(60))?;
-            }
-            assert_eq!(named(host)?, None);
-            second.set_up("eth0", AdminState::Up)?;
-            assert!(answers(host, "198.51.100.1"));
-            assert_eq!(named(host)?, better);
-            // A router obeys nobody.
-            host.set_forwarding(Forwarding::Enabled)?;
-            assert_eq!(named(host)?, None);
-        }
-        for vnet in &all {
-            assert_conserved(vnet);
-        }
-    }
-    Ok(())
-}
-
-/// The same section: nobody but the router that is used now is believed, and only about a hop on the link.
-#[test]
-fn nobody_else_names_a_router() -> Result {
-    let system = System::manual(1);
-    let host = system.create("host")?;
-    let port = host.port("eth0", Some(MacAddr([2, 0, 0, 0, 0, 1])))?;
-    host.add_address("eth0", "198.18.1.1/24".parse()?)?;
-    host.add_route(
-        "0.0.0.0/0".parse()?,
-        NextHop::Gateway("198.18.1.2".parse()?),
-    )?;
-    host.set_sysctl("net.inet.icmp.drop_redirect", 0)?;
-    let ignored = || -> Result<u64> { Ok(host.stats()?.rx_drops(DropReason::IcmpIgnored)) };
-    let is_taken = |from: &str, gateway: &str, src: &str, dst: &str| -> Result<bool> {
-        let (from, gateway): (Ipv4Addr, Ipv4Addr) = (from.parse()?, gateway.parse()?);
-        let quote = Ip4::new(src.parse()?, dst.parse()?, 17).packet(&[0, 7, 0, 9, 0, 8, 0, 0]);
-        let message = icmp(5, 1, gateway.into(), &quote);
-        let packet = Ip4::new(from, "198.18.1.1".parse()?, 1).packet(&message);
-        let before = ignored()?;
-        port.send(ethernet(
-            [2, 0, 0, 0, 0, 1],
-            [2, 0, 0, 0, 0, 9],
-            IPV4,
-            &packet,
-        ))?;
-        system.poll(system.now());
-        let is_taken = host
-            .routes()?
-            .iter()
-            .any(|r| format!("{:?}", r.origin) == "Advertised");
-        assert_eq!(ignored()? == before, is_taken);
-        Ok(is_taken)
-    };
-    let (router, better, ours, there) = ("198.18.1.2", "198.18.1.3", "198.18.1.1", "198.51.100.1");
-    for (from, gateway, src, dst) in [
-        ("198.18.1.9", better, ours, there),
-        (router, "198.18.2.3", ours, there),
-        (router, ours, ours, there),
-        (router, router, ours, there),
-        (router, "198.18.1.255", ours, there),
-        (router, better, "198.18.1.7", there),
-        (router, better, ours, "224.0.0.5"),
-        (router, better, ours, "255.255.255.255"),
-        (router, better, ours, "198.18.1.5"),
-    ] {
-        assert!(
-            !is_taken(from, gateway, src, dst)?,
-            "{from} {gateway} {src} {dst}"
-        );
-    }
-    assert!(is_taken(router, better, ours, there)?);
-    assert_eq!(named(&host)?, Some(better.parse()?));
-    // It is the first hop now, and may name another.
-    assert!(is_taken(better, "198.18.1.4", ours, there)?);
-    assert_eq!(named(&host)?, Some("198.18.1.4".parse()?));
-    assert_conserved(&host);
-    Ok(())
 }
 
 #[test]

@@ -247,6 +247,7 @@ fn errors_about_datagrams_are_kept_for_who_asks_even_without_a_peer() {
             peer: SocketAddr::new(at("192.0.2.2:0").ip(), port),
             from: at("192.0.2.2:0").ip(),
             path_mtu: None,
+            extensions: Default::default(),
         };
         assert_eq!(client.recv_error().unwrap(), Some(told));
     }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
+
 use crate::base::stats::DropReason;
 use crate::ip::{Outgoing, Refusal};
 use crate::packet::header::icmp6::Icmp6;
@@ -40,6 +42,8 @@ pub(crate) enum Verdict {
         refusal: Refusal,
         /// The packet it is about.
         quoted: Quoted,
+        /// What else it says (RFC 4884): objects of extensions.
+        extensions: Bytes,
     },
     /// It is of neighbour discovery.
     Discovery(Ndp),

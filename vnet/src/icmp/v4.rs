@@ -14,6 +14,7 @@ use super::message::{Message, Quoted, Verdict};
 use crate::base::stats::DropReason;
 use crate::ip::addr::Cast;
 use crate::ip::{Outgoing, Refusal};
+use crate::packet::header::icmp_ext;
 use crate::packet::header::icmp4::{
     ICMP_CHECKSUM_OFFSET, ICMP_LEN, Icmp4, TimeExceededCode, UnreachableCode,
 };
@@ -31,10 +32,12 @@ pub(crate) fn input(info: &IpInfo, cast: Cast, mut packet: Packet) -> Verdict {
     if sum.is_err() {
         return Verdict::Drop(DropReason::BadChecksum);
     }
-    let message = packet
-        .pull_up(ICMP_LEN)
-        .and_then(|bytes| Icmp4::parse(bytes).ok());
-    let Some(message) = message else {
+    let Some(bytes) = packet.pull_up(ICMP_LEN) else {
+        return Verdict::Drop(DropReason::Malformed);
+    };
+    // RFC 4884 section 4.1: where an error says how long its quote is, in words.
+    let words = bytes[5];
+    let Ok(message) = Icmp4::parse(bytes) else {
         return Verdict::Drop(DropReason::Malformed);
     };
     packet.strip(ICMP_LEN);
@@ -53,11 +56,20 @@ pub(crate) fn input(info: &IpInfo, cast: Cast, mut packet: Packet) -> Verdict {
         Icmp4::Other { .. } => return Verdict::Drop(DropReason::IcmpIgnored),
         _ => {}
     }
-    let Some((quoted, total_len)) = quoted(&mut packet) else {
+    let quote_len = match message {
+        Icmp4::Redirect { .. } => 0,
+        _ => 4 * usize::from(words),
+    };
+    let extensions = icmp_ext::objects(&packet, quote_len);
+    let (Some((quoted, total_len)), Ok(extensions)) = (quoted(&mut packet), extensions) else {
         return Verdict::Drop(DropReason::Malformed);
     };
     match refusal(message, total_len) {
-        Some(refusal) => Verdict::Error { refusal, quoted },
+        Some(refusal) => Verdict::Error {
+            refusal,
+            quoted,
+            extensions,
+        },
         None => Verdict::Drop(DropReason::IcmpIgnored),
     }
 }

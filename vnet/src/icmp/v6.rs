@@ -15,6 +15,7 @@ use crate::base::stats::DropReason;
 use crate::ip::addr::Cast;
 use crate::ip::v6::{MIN_MTU, solicited_node};
 use crate::ip::{Outgoing, Refusal};
+use crate::packet::header::icmp_ext;
 use crate::packet::header::icmp6::{self, ICMP_CHECKSUM_OFFSET, ICMP_LEN, Icmp6};
 use crate::packet::header::ipv6::{self, Ipv6Header};
 use crate::packet::header::mld;
@@ -33,8 +34,11 @@ pub(crate) fn input(info: &IpInfo, cast: Cast, mut packet: Packet) -> Verdict {
     if checksum::verify_transport(&mut packet, info).is_err() {
         return Verdict::Drop(DropReason::BadChecksum);
     }
-    let bytes = packet.pull_up(ICMP_LEN);
-    let Some(Ok(message)) = bytes.map(|bytes| Icmp6::parse(bytes)) else {
+    let Some(bytes) = packet.pull_up(ICMP_LEN) else {
+        return Verdict::Drop(DropReason::Malformed);
+    };
+    let words = usize::from(bytes[4]);
+    let Ok(message) = Icmp6::parse(bytes) else {
         return Verdict::Drop(DropReason::Malformed);
     };
     match message {
@@ -62,17 +66,28 @@ pub(crate) fn input(info: &IpInfo, cast: Cast, mut packet: Packet) -> Verdict {
         Icmp6::Other { kind, .. } if mld::is_mld(kind) => listeners(info, &packet),
         Icmp6::Other { .. } => Verdict::Drop(DropReason::IcmpIgnored),
         _ => {
+            let extends = matches!(
+                message,
+                Icmp6::Unreachable { .. } | Icmp6::TimeExceeded { .. }
+            );
             packet.strip(ICMP_LEN);
-            match (refusal(message), quoted(&packet)) {
-                (_, None) => Verdict::Drop(DropReason::Malformed),
-                (Some(refusal), Some(mut quoted)) => {
+            // RFC 4884 section 4.2: how long the quote is, in words of eight bytes.
+            let quote_len = if extends { 8 * words } else { 0 };
+            let extensions = icmp_ext::objects(&packet, quote_len);
+            match (refusal(message), quoted(&packet), extensions) {
+                (_, None, _) | (_, _, Err(_)) => Verdict::Drop(DropReason::Malformed),
+                (Some(refusal), Some(mut quoted), Ok(extensions)) => {
                     // It was sent on the link on which it was told about.
                     if let IpAddr::V6(ours) = info.dst {
                         quoted.bind(zone::split(ours).1);
                     }
-                    Verdict::Error { refusal, quoted }
+                    Verdict::Error {
+                        refusal,
+                        quoted,
+                        extensions,
+                    }
                 }
-                (None, Some(_)) => Verdict::Drop(DropReason::IcmpIgnored),
+                (None, Some(_), Ok(_)) => Verdict::Drop(DropReason::IcmpIgnored),
             }
         }
     }

@@ -8,6 +8,7 @@ pub(crate) mod arp;
 pub(crate) mod ether;
 pub(crate) mod icmp4;
 pub(crate) mod icmp6;
+pub(crate) mod icmp_ext;
 pub(crate) mod igmp;
 pub(crate) mod ip;
 pub(crate) mod ipv4;

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
+
 use super::Stack;
 use crate::base::id::IfId;
 use crate::icmp;
@@ -14,23 +16,32 @@ use crate::transport::error::SocketError;
 use crate::transport::tcp::{IcmpKind as TcpIcmp, Verdict as TcpVerdict};
 use crate::transport::udp::DatagramError;
 
+/// What is said of a packet of ours.
+pub(super) struct Said {
+    /// Who says it.
+    pub from: IpAddr,
+    /// What it is.
+    pub refusal: Refusal,
+    /// The objects of extensions (RFC 4884) beside it.
+    pub extensions: Bytes,
+}
+
 /// Takes what another host says of a packet of ours; true when it is believed.
 pub(super) fn hear(
     s: &mut Stack,
     cx: &mut Cx,
-    from: IpAddr,
     rcvif: Option<IfId>,
-    refusal: Refusal,
+    said: Said,
     quoted: &icmp::Quoted,
 ) -> bool {
-    match refusal {
+    match said.refusal {
         Refusal::Redirect { gateway } => {
-            rcvif.is_some_and(|ifid| s.redirected_v4(cx.now, ifid, from, gateway, quoted))
+            rcvif.is_some_and(|ifid| s.redirected_v4(cx.now, ifid, said.from, gateway, quoted))
         }
         Refusal::PacketTooBig { mtu } if quoted.src.is_ipv6() => {
-            narrow_path(s, cx, from, mtu, quoted)
+            narrow_path(s, cx, mtu, said, quoted)
         }
-        _ => tell(s, cx, from, refusal, quoted),
+        _ => tell(s, cx, said, quoted),
     }
 }
 
@@ -38,17 +49,11 @@ pub(super) fn hear(
 /// a packet that can have been sent, and never more than is known already. TCP checks it by its sequence
 /// number; other sockets are not told, because what they send next is cut.
 #[cold]
-fn narrow_path(
-    s: &mut Stack,
-    cx: &mut Cx,
-    from: IpAddr,
-    ip_mtu: u32,
-    quoted: &icmp::Quoted,
-) -> bool {
+fn narrow_path(s: &mut Stack, cx: &mut Cx, ip_mtu: u32, said: Said, quoted: &icmp::Quoted) -> bool {
     let known = s.path_to(cx.now, quoted.dst).map_or(0, |path| path.ip_mtu);
-    let is_news = ip_mtu < known;
+    let (is_news, from) = (ip_mtu < known, said.from);
     let believed = match quoted.proto {
-        IpProto::TCP => tell(s, cx, from, Refusal::PacketTooBig { mtu: ip_mtu }, quoted),
+        IpProto::TCP => tell(s, cx, said, quoted),
         _ => is_news && s.ip.has_sent_long(quoted.src, quoted.dst) && has_sender(s, quoted),
     };
     if believed && is_news {
@@ -73,13 +78,12 @@ fn has_sender(s: &Stack, quoted: &icmp::Quoted) -> bool {
 }
 
 /// Tells the socket whose packet is quoted; true when there is one.
-pub(super) fn tell(
-    s: &mut Stack,
-    cx: &mut Cx,
-    from: IpAddr,
-    refusal: Refusal,
-    quoted: &icmp::Quoted,
-) -> bool {
+pub(super) fn tell(s: &mut Stack, cx: &mut Cx, said: Said, quoted: &icmp::Quoted) -> bool {
+    let Said {
+        from,
+        refusal,
+        extensions,
+    } = said;
     let (src_port, dst_port) = quoted.ports();
     let local = SocketAddr::new(quoted.src, src_port);
     let remote = SocketAddr::new(quoted.dst, dst_port);
@@ -102,6 +106,7 @@ pub(super) fn tell(
                     peer: remote,
                     from: zone::wire_ip(from),
                     path_mtu,
+                    extensions,
                 };
                 s.udp.on_icmp_error(cx.out, local, told) > 0
             }

@@ -598,8 +598,17 @@ fn icmp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) {
                 SocketVerdict::Drop(reason) => cx.stats.drop_rx(reason),
             }
         }
-        icmp::Verdict::Error { refusal, quoted } => {
-            match errors::hear(s, cx, info.src, rcvif, refusal, &quoted) {
+        icmp::Verdict::Error {
+            refusal,
+            quoted,
+            extensions,
+        } => {
+            let said = errors::Said {
+                from: info.src,
+                refusal,
+                extensions,
+            };
+            match errors::hear(s, cx, rcvif, said, &quoted) {
                 true => cx.stats.delivered += 1,
                 false => cx.stats.drop_rx(DropReason::IcmpIgnored),
             }

@@ -22,6 +22,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZero;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{Stack, classes, errors, ways};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
@@ -726,7 +728,12 @@ pub(super) fn refuse(
             IpAddr::V6(hop) if way.origin == Origin::Host => zone::split(hop).1,
             _ => zone::number(way.ifid).unwrap_or_default(),
         });
-        errors::tell(s, cx, quoted.src, refusal, &quoted);
+        let said = errors::Said {
+            from: quoted.src,
+            refusal,
+            extensions: Bytes::new(),
+        };
+        errors::tell(s, cx, said, &quoted);
     }
 }
 

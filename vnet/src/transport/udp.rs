@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 use slotmap::{Key, new_key_type};
 use smallvec::SmallVec;
@@ -112,7 +113,7 @@ pub(crate) struct Leaving {
 }
 
 /// An ICMP error about a datagram of a socket that wants to hear of them (`IP_RECVERR`, `IPV6_RECVERR`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatagramError {
     /// What it means.
     pub error: SocketError,
@@ -122,6 +123,9 @@ pub struct DatagramError {
     pub from: IpAddr,
     /// The largest packet that the next link takes, in bytes, IP header included, where the datagram was too long.
     pub path_mtu: Option<u32>,
+    /// What a router says beside that (RFC 4884): objects, each with its length in two bytes, its class and its type in
+    /// front, such as labels of MPLS (RFC 4950). Empty where it says nothing.
+    pub extensions: Bytes,
 }
 
 /// Errors that wait at one socket; what comes after is only told as the pending error.
@@ -372,14 +376,14 @@ impl Udp {
         let mut count = connected.map_or(0, |ids| ids.len());
         for id in connected.into_iter().flatten() {
             if let Ok(socket) = self.sockets.get_mut(*id) {
-                note_error(socket, told);
+                note_error(socket, &told);
                 socket.fail(out, told.error);
             }
         }
         for id in self.open.get(&local.port()).into_iter().flatten() {
             if let Ok(socket) = self.sockets.get_mut(*id)
                 && socket.own.hears(local.ip())
-                && note_error(socket, told)
+                && note_error(socket, &told)
             {
                 socket.fail(out, told.error);
                 count += 1;
@@ -570,13 +574,13 @@ impl Socket {
 /// Queues an error at a socket that wants to hear of them; false at another.
 fn note_error(
     socket: &mut datagram::Socket<Socket, (Payload, Arrived)>,
-    told: DatagramError,
+    told: &DatagramError,
 ) -> bool {
     let Some(errors) = &mut socket.own.errors else {
         return false;
     };
     if errors.len() < MAX_ERRORS {
-        errors.push_back(told);
+        errors.push_back(told.clone());
     }
     true
 }

@@ -237,7 +237,9 @@ mod tests {
         let mut received = Packet::incoming(packet.to_vec().split_off(20));
         received.pull_up(8);
         match input(&header.info(), Cast::Unicast, received) {
-            Verdict::Error { refusal, quoted } => {
+            Verdict::Error {
+                refusal, quoted, ..
+            } => {
                 assert_eq!(refusal, PORT);
                 let expected = Quoted {
                     src: ip("10.0.0.9").into(),

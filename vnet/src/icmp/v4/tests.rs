@@ -35,7 +35,9 @@ fn quoting(kind: u8, code: u8, rest: [u8; 4]) -> Vec<u8> {
 
 fn error(bytes: &[u8]) -> Option<Refusal> {
     match take(Cast::Unicast, received(bytes)) {
-        Verdict::Error { refusal, quoted } => {
+        Verdict::Error {
+            refusal, quoted, ..
+        } => {
             assert_eq!(quoted.dst, ip("192.0.2.1"));
             assert_eq!(quoted.echo(), Some((7, 9)));
             Some(refusal)

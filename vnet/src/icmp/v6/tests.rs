@@ -97,6 +97,7 @@ fn an_error_is_understood_by_the_one_it_is_for() {
             Verdict::Error {
                 refusal: told,
                 quoted,
+                ..
             } => {
                 assert_eq!(told, refusal);
                 assert_eq!(quoted.transport, [0, 1, 2, 3, 4, 5, 6, 7]);

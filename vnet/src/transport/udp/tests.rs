@@ -293,6 +293,7 @@ fn an_icmp_error_reaches_the_connected_socket_once() {
             peer: at("10.0.0.9:53"),
             from: at("10.0.0.9:0").ip(),
             path_mtu: None,
+            extensions: Default::default(),
         };
         w.udp.on_icmp_error(&mut w.out, at(local), told)
     };

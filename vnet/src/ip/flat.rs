@@ -618,7 +618,8 @@ mod tests {
                 ipnet::Ipv4Net::new_assert(net.into(), 24)
             });
             for net in nets.clone() {
-                let gateway = NextHop::Gateway((round << 8 | u32::from(net.addr()) % 251).into());
+                let gateway =
+                    NextHop::Gateway(((round << 8) | (u32::from(net.addr()) % 251)).into());
                 flat.set(net, Some(Said::Hit(RouteHit::through(ifid, gateway))));
             }
             for net in nets {

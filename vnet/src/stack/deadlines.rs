@@ -1,6 +1,6 @@
 //! What is due when: the earliest deadline of all protocols, and what happens then.
 
-use super::{Stack, discovery, groups, tx};
+use super::{Stack, discovery, listening, tx};
 use crate::base::stats::DropReason;
 use crate::base::time::Instant;
 use crate::ip::family::{V4, V6};
@@ -75,8 +75,8 @@ impl Stack {
             tx::reassembly_expired::<V6>(self, cx);
             tx::neighbours::detect(self, cx);
             self.autoconf_is_due(cx);
-            self.tell_groups(cx);
-            groups::say(self, cx);
+            listening::say::<V6>(self, cx);
+            listening::say::<V4>(self, cx);
             self.ip.note_deadlines();
             self.ip.note_fragments(cx.stats);
         }

@@ -1,7 +1,7 @@
-//! Groups of IPv4 in one stack, and of either family at its sockets: who joins, what is said and heard by IGMP, and which
-//! sockets hear what is sent to a group.
+//! Groups at the sockets of one stack: who joins, and which sockets hear what is sent to a group.
 //!
-//! The table of groups and what is told of them is in [`ip::multicast`](crate::ip::multicast), once for both families.
+//! The table of groups is in [`ip::multicast`](crate::ip::multicast), once for both families; what routers are told of
+//! them is in [`listening`](super::listening).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,23 +9,17 @@ use slotmap::Key;
 
 use super::{Stack, tx, ways};
 use crate::base::id::IfId;
-use crate::base::stats::DropReason;
 use crate::ip::addr::Ours;
 use crate::ip::family::{Family, V4, V6};
 use crate::ip::fib::Origin;
 use crate::ip::multicast::filter::Mode;
-use crate::ip::multicast::report::{Dialect, Query, Said, packed};
 use crate::ip::multicast::{Filter, GroupError, Groups, Listener};
 use crate::ip::{Ip, NoWay, Outgoing, Way};
 use crate::netif::Netif;
-use crate::packet::header::igmp::{self, Igmp};
-use crate::packet::header::{EtherType, HeaderError, IpInfo, IpProto, zone};
-use crate::packet::{Csum, Cx, MacAddr, Packet, Payload};
+use crate::packet::Cx;
+use crate::packet::header::{IpProto, zone};
 use crate::transport::error::SocketError;
 use crate::transport::udp::{Addressing, Arrived, DatagramOut, UdpId};
-
-/// Bytes of an IPv4 header with a router alert, and of a report of IGMPv3 before its records.
-const REPORT_OVERHEAD: usize = 24 + 8;
 
 /// What a socket does about a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -351,98 +345,4 @@ fn change_membership<F: Family>(
     }
     groups.listen(group, ifid, listener(id), filter)?;
     Ok(())
-}
-
-/// A message of IGMP came in.
-#[inline(never)]
-pub(super) fn igmp(s: &mut Stack, cx: &mut Cx, info: &IpInfo, packet: Packet) {
-    let netif = packet.meta.rcvif.and_then(|id| s.ifs.get(id));
-    let Some(netif) = netif.filter(|i| i.can().needs_neighbours) else {
-        return cx.stats.drop_rx(DropReason::NotForUs);
-    };
-    let ifid = netif.id;
-    let bytes = packet.to_vec();
-    let heard = Igmp::parse(&bytes).and_then(|message| match message {
-        // RFC 9776 section 4: one from elsewhere has come through a router that passes on what it must not.
-        Igmp::Query(_) if info.hop_limit != 1 => Err(HeaderError::WrongFormat),
-        Igmp::Query(query) => {
-            let (dialect, robustness, interval, sources) = match igmp::query_v3(&bytes)? {
-                Some(more) => (
-                    Dialect::Sources,
-                    more.robustness,
-                    more.interval,
-                    more.sources,
-                ),
-                None if bytes[1] == 0 => (Dialect::Members, 0, Default::default(), Vec::new()),
-                None => (Dialect::Groups, 0, Default::default(), Vec::new()),
-            };
-            let query = Query {
-                group: query.group,
-                sources,
-                max_response: query.max_response,
-                dialect,
-                robustness,
-                interval,
-            };
-            s.ip.v4.groups.asked(cx.now, ifid, &query);
-            Ok(())
-        }
-        Igmp::Report(group) => {
-            s.ip.v4.groups.heard_member(cx.now, ifid, group);
-            Ok(())
-        }
-        // Routers look at these.
-        Igmp::Leave(_) | Igmp::Records(_) | Igmp::Other => Ok(()),
-    });
-    match heard {
-        Ok(()) => cx.stats.delivered += 1,
-        Err(HeaderError::BadChecksum) => cx.stats.drop_rx(DropReason::BadChecksum),
-        Err(_) => cx.stats.drop_rx(DropReason::Malformed),
-    }
-    s.ip.note_deadlines();
-}
-
-/// Tells routers by IGMP what is due.
-pub(super) fn say(s: &mut Stack, cx: &mut Cx) {
-    for (ifid, all) in s.ip.v4.groups.take_due(cx.now) {
-        let Some(netif) = s.ifs.get(ifid) else {
-            continue;
-        };
-        if !netif.can().needs_neighbours || !netif.is_running() || netif.member.is_some() {
-            continue;
-        }
-        let room = usize::from(netif.ip_mtu).saturating_sub(REPORT_OVERHEAD);
-        // RFC 9776 section 4.2.14: a host without an address says so.
-        let mut addrs = s.ip.v4.addrs.on_interface(ifid);
-        let src = addrs.next().map_or(Ipv4Addr::UNSPECIFIED, |a| a.addr());
-        drop(addrs);
-        for said in all {
-            match said {
-                Said::Records(records) => {
-                    for message in packed::<V4>(records, room) {
-                        let records = message.iter();
-                        let records = records.map(|r| (r.kind as u8, r.group, &r.sources[..]));
-                        let message = igmp::report_v3(records);
-                        send(s, cx, ifid, src, igmp::ROUTERS_V3, &message);
-                    }
-                }
-                Said::Member(group, Dialect::Members) => {
-                    send(s, cx, ifid, src, group, &igmp::report_v1(group));
-                }
-                Said::Member(group, _) => {
-                    send(s, cx, ifid, src, group, &igmp::report_v2(group));
-                }
-                Said::Left(group) => {
-                    send(s, cx, ifid, src, igmp::ROUTERS, &igmp::leave(group));
-                }
-            }
-        }
-    }
-}
-
-fn send(s: &mut Stack, cx: &mut Cx, ifid: IfId, src: Ipv4Addr, dst: Ipv4Addr, message: &[u8]) {
-    let mut packet = Packet::outgoing(Payload::from(igmp::packet(src, dst, message)));
-    packet.meta.csum = Csum::Verified;
-    let group = MacAddr::of_group(dst.into());
-    tx::ether(s, cx, ifid, group, EtherType::IPV4, packet);
 }

@@ -5,7 +5,7 @@
 //! | [`rx`] | the stages that an incoming frame passes |
 //! | [`tx`] | the stages that an outgoing packet passes |
 //! | [`deadlines`] | the deadlines of all protocols |
-//! | `groups` | IGMP, and groups at sockets |
+//! | `groups` | groups at sockets |
 //! | `discovery` | LLDP: which frames are heard, and by which interfaces it speaks |
 //! | [`sockets`] | calls of the socket layer that concern more than one protocol |
 //! | [`limits`] | how much a stack may hold |
@@ -13,7 +13,7 @@
 //! | `aggregation` | laggs and the rest of the stack |
 //! | `autoconf` | router discovery: what follows from it, and what a router says |
 //! | [`census`] | everything a stack holds, counted |
-//! | `listening` | MLD: what routers are told of groups of IPv6 |
+//! | `listening` | IGMP and MLD: what routers are told of groups |
 //! | `errors` | what an ICMP error means to the socket whose packet it quotes |
 //! | `failure` | what is left of a stack that has panicked |
 

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use super::limits::Resource;
 use super::tx::{self, MAX_DEPTH, Trail};
 use super::{Stack, errors};
-use super::{classes, discovery, groups, options};
+use super::{classes, discovery, groups, listening, options};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::icmp;
@@ -543,7 +543,7 @@ fn input(s: &mut Stack, cx: &mut Cx, info: &IpInfo, cast: Cast, packet: Packet) 
         IpProto::UDP => udp(s, cx, info, cast, packet),
         IpProto::ICMP if info.src.is_ipv4() => icmp(s, cx, info, cast, packet),
         IpProto::ICMPV6 if info.src.is_ipv6() => icmp(s, cx, info, cast, packet),
-        IpProto::IGMP if info.src.is_ipv4() => groups::igmp(s, cx, info, packet),
+        IpProto::IGMP if info.src.is_ipv4() => listening::igmp(s, cx, info, packet),
         _ if seen_raw => cx.stats.delivered += 1,
         // RFC 8200 section 4.7: there is nothing to be said about nothing.
         IpProto::NONE if info.src.is_ipv6() => cx.stats.drop_rx(DropReason::UnknownProtocol),

@@ -34,7 +34,8 @@ pub(super) fn arp(s: &mut Stack, cx: &mut Cx, ifid: IfId, mac: MacAddr, mut pack
         true => arp.target_ip,
         false => arp.sender_ip,
     };
-    if arp.sender_mac != mac && s.ip.dad.phase(ifid, claimed.into()).is_some() {
+    let phase = s.ip.dad.phase(ifid, claimed.into());
+    if arp.sender_mac != mac && phase == Some(Phase::Tentative) {
         cx.stats.delivered += 1;
         return s.duplicate(ifid, claimed.into());
     }

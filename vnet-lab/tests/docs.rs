@@ -17,7 +17,7 @@ fn examples() -> Vec<&'static str> {
 #[test]
 fn the_examples_are_valid() {
     let examples = examples();
-    assert_eq!(examples.len(), 11);
+    assert_eq!(examples.len(), 12);
     for source in examples {
         if let Err(invalid) = Topology::parse("docs/topology.md", source) {
             panic!("{invalid}\n{source}");

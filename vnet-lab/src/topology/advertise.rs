@@ -54,9 +54,10 @@ pub(super) fn read(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Span
 
 /// `prefixes = ["2001:db8::/64", { net = "2001:db8:0:1::/64", valid = "60min", preferred = "30min" }]`
 fn prefixes(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Option<Vec<RouterPrefix>> {
+    let given = table.array("prefixes", problems);
     table.key_span("prefixes")?;
     let mut prefixes = Vec::new();
-    for value in table.array("prefixes", problems) {
+    for value in given {
         let prefix = match value.get_ref() {
             DeValue::String(_) => {
                 let text = as_string(value, "each of `prefixes`", problems);

@@ -653,7 +653,7 @@ impl Worker {
     fn carry_in(&mut self) -> io::Result<Progress> {
         // Whoever sends more than the vnet takes waits for it outside, where the sender notices, and takes no
         // room from others.
-        if self.port.backlog() >= BATCH {
+        if self.port.backlog() >= BATCH || self.port.backlog_bytes() >= self.quantum {
             return Ok(Progress::Full);
         }
         let allowed = self.quantum - self.debt;

@@ -19,15 +19,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use vnet::time::Instant;
 
 use super::{CARRIES, Next, PATIENCE, PAUSE, Worker};
 use crate::line::MAX_FRAME_LEN;
@@ -55,7 +54,8 @@ struct Entrance {
     events: OwnedFd,
     /// Rung for new pumps, and for the end.
     bell: Bell,
-    arrivals: Mutex<Vec<Seat>>,
+    /// `None` when the thread takes nobody any more.
+    arrivals: Mutex<Option<Vec<Seat>>>,
     stop: AtomicBool,
 }
 
@@ -72,7 +72,7 @@ struct Seat {
 enum State {
     /// It is in the queue.
     Ready,
-    /// It sleeps, at most until then by the clock of its system.
+    /// It sleeps, at most until then.
     Asleep(Option<Instant>),
 }
 
@@ -82,7 +82,7 @@ impl Turns {
         let shared = Arc::new(Entrance {
             events: epoll::create(CreateFlags::CLOEXEC)?,
             bell: Bell::new()?,
-            arrivals: Mutex::default(),
+            arrivals: Mutex::new(Some(Vec::new())),
             stop: AtomicBool::new(false),
         });
         shared.listen_to(&shared.bell, NEWS)?;
@@ -111,12 +111,21 @@ impl Turns {
         worker.busy_poll = Duration::ZERO;
         let number = self.shared.number();
         worker.shared.carried_by.store(number, Ordering::Relaxed);
-        self.shared.arrivals.lock().push(Seat {
+        let seat = Seat {
             worker,
             end,
             state: State::Asleep(None),
             awaited: None,
-        });
+        };
+        let refused = match self.shared.arrivals.lock().as_mut() {
+            Some(arrivals) => {
+                arrivals.push(seat);
+                None
+            }
+            None => Some(seat),
+        };
+        // With the seat goes who would have told its end.
+        drop(refused);
         self.shared.bell.ring();
         how
     }
@@ -179,8 +188,8 @@ struct Room<'a> {
     free: Vec<usize>,
     /// Those who have something to carry, by number. Each is there once.
     ready: VecDeque<usize>,
-    /// Those who do not sleep for ever.
-    timed: BTreeSet<usize>,
+    /// Those who do not sleep for ever, by when they are due.
+    timed: BTreeSet<(Instant, usize)>,
 }
 
 impl Room<'_> {
@@ -244,12 +253,9 @@ impl Room<'_> {
             Ok(Next::Sleep(interest, timeout)) => {
                 match seat.listen(&self.entrance.events, number, interest) {
                     Ok(()) => {
-                        let system = &seat.worker.system;
-                        let due = timeout.map(|timeout| system.now() + timeout);
+                        let due = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
                         seat.state = State::Asleep(due);
-                        if due.is_some() {
-                            self.timed.insert(number);
-                        }
+                        self.timed.extend(due.map(|due| (due, number)));
                         return true;
                     }
                     Err(error) => Ok(seat.worker.end_by(error)),
@@ -280,7 +286,8 @@ impl Room<'_> {
 
     /// Gives those who have come a seat, and their first turn.
     fn admit(&mut self) {
-        for mut seat in mem::take(&mut *self.entrance.arrivals.lock()) {
+        let arrivals = self.entrance.arrivals.lock().as_mut().map(mem::take);
+        for mut seat in arrivals.into_iter().flatten() {
             let number = self.free.pop().unwrap_or_else(|| {
                 self.seats.push(None);
                 self.seats.len() - 1
@@ -307,14 +314,21 @@ impl Room<'_> {
 
     /// Waits for whoever becomes ready.
     fn hear(&mut self, timeout: Option<Duration>) -> Result<(), Errno> {
-        // A time that has no `Timespec` is 292 billion years away.
-        let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
+        let heard = |result: Result<usize, Errno>| match result {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno),
+        };
+        let set = &self.entrance.events;
+        if timeout != Some(Duration::ZERO) {
+            // A time that has no `Timespec` is 292 billion years away. The set's own wait counts in milliseconds,
+            // which are longer than the delays of many links.
+            let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
+            let mut set = [PollFd::new(set, PollFlags::IN)];
+            heard(poll(&mut set, timeout.as_ref()))?;
+        }
         let mut events = Vec::with_capacity(EVENTS);
         let room = spare_capacity(&mut events);
-        match epoll::wait(&self.entrance.events, room, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
+        heard(epoll::wait(set, room, Some(&Timespec::default())))?;
         for event in events {
             let data = event.data.u64();
             if data == NEWS {
@@ -337,8 +351,8 @@ impl Room<'_> {
         if let Some(Some(seat)) = self.seats.get_mut(number)
             && let State::Asleep(due) = mem::replace(&mut seat.state, State::Ready)
         {
-            if due.is_some() {
-                self.timed.remove(&number);
+            if let Some(due) = due {
+                self.timed.remove(&(due, number));
             }
             seat.worker.wake_up();
             self.ready.push_back(number);
@@ -347,20 +361,19 @@ impl Room<'_> {
 
     /// How long until somebody who sleeps is due; `None` when nobody is.
     fn until_the_next_is_due(&self) -> Option<Duration> {
-        let left = self.timed.iter().filter_map(|number| {
-            let seat = self.seats[*number].as_ref()?;
-            seat.left()
-        });
-        left.min()
+        let (due, _) = self.timed.first()?;
+        Some(due.saturating_duration_since(Instant::now()))
     }
 
     fn wake_those_who_are_due(&mut self) {
-        let is_due = |number: &usize| {
-            let seat = self.seats[*number].as_ref();
-            seat.and_then(Seat::left).is_some_and(|left| left.is_zero())
-        };
-        let due: Vec<usize> = self.timed.iter().copied().filter(is_due).collect();
-        for number in due {
+        if self.timed.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some((due, number)) = self.timed.first().copied()
+            && due <= now
+        {
+            self.timed.pop_first();
             self.wake(number);
         }
     }
@@ -372,17 +385,8 @@ impl Room<'_> {
             self.leave(number, Ok(PumpEnd::Device(errno.into())));
         }
         // Whoever is given to this now is told that nobody is here.
-        self.entrance.arrivals.lock().clear();
-    }
-}
-
-impl Seat {
-    /// How long it sleeps; `None` when that is not known.
-    fn left(&self) -> Option<Duration> {
-        match self.state {
-            State::Asleep(Some(due)) => Some(due.since(self.worker.system.now())),
-            _ => None,
-        }
+        let refused = self.entrance.arrivals.lock().take();
+        drop(refused);
     }
 }
 

@@ -292,7 +292,12 @@ impl Port {
     /// Frames sent here that the vnet has not taken yet. Whoever sends more while there are many takes room
     /// from others.
     pub fn backlog(&self) -> usize {
-        self.to_vnet.waiting()
+        self.to_vnet.waiting().frames
+    }
+
+    /// The bytes of these frames, with what it costs to hold them.
+    pub fn backlog_bytes(&self) -> usize {
+        self.to_vnet.waiting().bytes
     }
 
     /// Queues a frame for the vnet, which is to be told of it.

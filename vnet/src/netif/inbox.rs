@@ -17,7 +17,8 @@ use crate::base::time::{Duration, Instant};
 use crate::packet::cx::{Bell, Carrier, Pushed};
 use crate::packet::{Packet, Payload};
 
-use shares::{Load, Payer, Shares};
+pub(crate) use shares::Load;
+use shares::{Payer, Shares};
 
 /// Frames an inbox holds at most, those still on the wire included. What a wire that is alone may use
 /// of it is more than the frames of 1500 bytes on a path of 10 Gbit/s and 200 ms.
@@ -286,8 +287,8 @@ impl Inbox {
     }
 
     /// Frames of the wire that ends at this interface.
-    pub(crate) fn waiting_from(&self, ifid: Option<IfId>) -> usize {
-        self.queue.lock().shares.of(Payer::Wire(ifid)).frames
+    pub(crate) fn waiting_from(&self, ifid: Option<IfId>) -> Load {
+        self.queue.lock().shares.of(Payer::Wire(ifid))
     }
 
     /// Frames queued or on the wire.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::inbox::{Inbox, Item, News};
+use super::inbox::{Inbox, Item, Load, News};
 use crate::base::id::IfId;
 use crate::base::lock::{Mutex, Rank};
 use crate::base::time::Instant;
@@ -162,9 +162,10 @@ impl WireEnd {
     }
 
     /// Frames sent here that have not been taken yet.
-    pub(crate) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> Load {
         let far = self.far();
-        far.map_or(0, |plug| plug.inbox.waiting_from(plug.ifid))
+        far.map(|plug| plug.inbox.waiting_from(plug.ifid))
+            .unwrap_or_default()
     }
 
     /// The wire and the end that the sender itself is plugged into.

@@ -13,10 +13,11 @@ use crate::pump::{self, Pump};
 /// Turns that each guest has once all are there.
 const ROUNDS: usize = 200;
 
-/// Bytes that guests have sent since all of them were there.
+/// Bytes that guests have sent.
 struct Sent {
-    /// `None` for one who has not come yet.
-    each: Vec<Option<usize>>,
+    /// All of them are carried by one thread: what they send is counted.
+    counts: bool,
+    each: Vec<usize>,
     done: crossbeam::channel::Sender<Vec<usize>>,
 }
 
@@ -35,18 +36,12 @@ impl Inward for Endless {
 
     fn read(&mut self) -> io::Result<Option<Frame>> {
         let mut sent = self.sent.lock();
-        let is_late = sent.each[self.number].is_none();
-        let count = sent.each[self.number].get_or_insert(0);
-        *count += self.frame.len();
-        if is_late && sent.each.iter().all(Option::is_some) {
-            sent.each.fill(Some(0));
-        }
-        let all: Option<Vec<usize>> = sent.each.iter().copied().collect();
-        if let Some(all) = all
-            && all.iter().sum::<usize>() > ROUNDS * all.len() * QUANTUM
-        {
-            // Only the first is waited for.
-            let _ = sent.done.try_send(all);
+        if sent.counts {
+            sent.each[self.number] += self.frame.len();
+            if sent.each.iter().sum::<usize>() > ROUNDS * sent.each.len() * QUANTUM {
+                // Only the first is waited for.
+                let _ = sent.done.try_send(sent.each.clone());
+            }
         }
         Ok(Some(Frame {
             header: None,
@@ -70,7 +65,8 @@ fn guests_that_send_as_much_as_they_can_share_evenly_whatever_their_frames() {
     let turns = Turns::start("turns").unwrap();
     let (done, all) = bounded(1);
     let sent = Arc::new(Mutex::new(Sent {
-        each: vec![None; GUESTS],
+        counts: false,
+        each: vec![0; GUESTS],
         done,
     }));
     let pumps: Vec<Pump> = (0..GUESTS)
@@ -98,6 +94,7 @@ fn guests_that_send_as_much_as_they_can_share_evenly_whatever_their_frames() {
             pump
         })
         .collect();
+    sent.lock().counts = true;
     let bytes = all.recv_timeout(Duration::from_secs(60)).unwrap();
     let mean = bytes.iter().sum::<usize>() / GUESTS;
     for of_one in &bytes {

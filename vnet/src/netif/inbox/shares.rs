@@ -22,9 +22,9 @@ const GREED: usize = 4;
 
 /// Frames, and what they cost in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Load {
-    pub(super) frames: usize,
-    pub(super) bytes: usize,
+pub(crate) struct Load {
+    pub(crate) frames: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Load {

@@ -307,6 +307,15 @@ impl Ecn {
         self.says
     }
 
+    /// Those of the segment that leaves now. Only the acknowledgement of the answer to the SYN says how that arrived.
+    // RFC 9768 3.2.2.1
+    #[inline]
+    pub(super) fn next_flags(&mut self) -> TcpFlags {
+        let says = self.says;
+        self.counts();
+        says
+    }
+
     /// Whether a segment can stand for several. CWR would be in the first one only.
     #[inline]
     pub(super) fn may_be_large(&self) -> bool {

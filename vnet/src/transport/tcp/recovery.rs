@@ -187,6 +187,14 @@ impl Recovery {
         }
     }
 
+    /// How many bytes the first segment on its way has: a probe has more than others.
+    fn first_len(&self, una: SeqNum, mss: u32) -> u32 {
+        match self.rack.as_ref().and_then(|rack| rack.mtu_probe) {
+            Some((start, end)) if start == una => end.since(start),
+            _ => mss,
+        }
+    }
+
     /// Something was lost. If it was a probe, and nothing else, it is sent again without blame.
     // RFC 8899 3, point 7; RFC 4821 7.6
     fn forgives(&mut self, nxt: SeqNum) -> bool {
@@ -374,7 +382,8 @@ impl Recovery {
             self.dup_acks = (self.dup_acks + 1).min(room);
             let repeated = self.recover.is_some_and(|r| r.is_in(ack.una..=ack.nxt));
             if self.is_open() && self.dup_acks >= DUP_THRESHOLD && !repeated {
-                self.sent.lose_first(ack.mss);
+                let len = self.first_len(ack.una, ack.mss);
+                self.sent.lose_first(len);
             }
         } else if ack.una != heard.before {
             // Of the segments that the duplicates stood for, those just acknowledged are no longer above the hole.

@@ -218,7 +218,7 @@ impl Connection {
     fn follow(&mut self, env: &mut Env<'_>, outcome: Outcome, progressed: bool) {
         if outcome.entered {
             env.stats.fast_recoveries += 1;
-            self.forget_probe();
+            self.forget_probe(env.now);
         }
         if outcome.undone {
             env.stats.undone_recoveries += 1;

@@ -478,7 +478,7 @@ impl Connection {
     /// Builds the planned segment. It carries an acknowledgement, so none is due afterwards.
     #[inline]
     fn build(&mut self, env: &mut Env<'_>, mut plan: Plan) -> SegmentOut {
-        plan.flags = plan.flags | self.negotiated.ecn.flags();
+        plan.flags = plan.flags | self.negotiated.ecn.next_flags();
         if self.sack_count() > 0 {
             plan.options.sack = self.sack_blocks(&plan.options);
         }

@@ -4,7 +4,7 @@
 
 use super::search::Search;
 use super::{Connection, Env};
-use crate::base::time::Instant;
+use crate::base::time::{Duration, Instant};
 use crate::transport::tcp::options::{Family, Path};
 use crate::transport::tcp::seq::SeqNum;
 
@@ -13,6 +13,8 @@ use crate::transport::tcp::seq::SeqNum;
 const TIMEOUTS: [u8; 2] = [3, 6];
 /// Segments that follow a probe, so that its loss is noticed before a timeout.
 const FOLLOWERS: u32 = 3;
+/// How long no probe is sent after one that was not lost alone.
+const AFTER_LOSS: Duration = Duration::from_secs(1);
 
 impl Connection {
     /// Full segments have timed out several times in a row: routers may drop them without a word.
@@ -96,12 +98,29 @@ impl Connection {
         }
     }
 
-    /// Things are sent again: if the probe is among them, it proves nothing any more.
+    /// Things are sent again: if the probe is among them, it proves nothing any more. Where it is the first that is
+    /// missing, it may be what was lost.
     #[cold]
-    pub(super) fn forget_probe(&mut self) {
-        if let Some(search) = self.snd.held.as_mut().and_then(|h| h.search.as_mut()) {
-            search.probe = None;
+    pub(super) fn forget_probe(&mut self, now: Instant) {
+        let (una, low) = (self.snd.una, self.path.ip_mtu);
+        if let Some(search) = self.snd.held.as_mut().and_then(|h| h.search.as_mut())
+            && let Some((end, ip_mtu)) = search.probe.take()
+        {
+            // RFC 4821 7.7: what may be congestion is not met with the next probe at once.
+            search.next_at = search.next_at.max(now + AFTER_LOSS);
+            if end.since(una) <= ip_mtu {
+                search.on_lost(ip_mtu, low, now);
+            }
             self.recovery.on_mtu_probe(None);
+        }
+    }
+
+    /// A router says that the path carries no more than this, where it does so about what is on its way.
+    pub(super) fn bound_search(&mut self, now: Instant, ip_mtu: u32) {
+        let low = self.path.ip_mtu;
+        if let Some(search) = self.snd.held.as_mut().and_then(|h| h.search.as_mut()) {
+            search.high = search.high.min(ip_mtu).max(low);
+            search.settle(low, now);
         }
     }
 
@@ -110,7 +129,9 @@ impl Connection {
     pub(super) fn on_probe_lost(&mut self, now: Instant) {
         let low = self.path.ip_mtu;
         if let Some(search) = self.snd.held.as_mut().and_then(|h| h.search.as_mut()) {
-            search.on_lost(low, now);
+            if let Some((_, ip_mtu)) = search.probe.take() {
+                search.on_lost(ip_mtu, low, now);
+            }
         }
     }
 }

@@ -44,11 +44,8 @@ impl Search {
         }
     }
 
-    /// A probe was lost, and nothing else; `low` is what arrives.
-    pub(super) fn on_lost(&mut self, low: u32, now: Instant) {
-        let Some((_, ip_mtu)) = self.probe.take() else {
-            return;
-        };
+    /// A probe of this size was lost; `low` is what arrives.
+    pub(super) fn on_lost(&mut self, ip_mtu: u32, low: u32, now: Instant) {
         self.lost += 1;
         if self.lost >= PROBES {
             self.high = ip_mtu - 1;

@@ -137,7 +137,7 @@ impl Connection {
                 let (una, nxt, mss) = (self.snd.una, self.snd.nxt, self.data_mss());
                 self.recovery
                     .on_timeout(&mut self.cc, una, nxt, mss, echoes);
-                self.forget_probe();
+                self.forget_probe(env.now);
                 self.suspect_path(env);
             }
         }

@@ -314,15 +314,18 @@ impl Connection {
             IcmpKind::FragmentationNeeded { ip_mtu } => {
                 // RFC 1191 3, and RFC 791 for the least MTU; 552 is what hosts accept in practice.
                 let ip_mtu = ip_mtu.max(552);
-                if ip_mtu >= self.path.ip_mtu {
-                    return false;
+                let is_narrower = ip_mtu < self.path.ip_mtu;
+                if is_narrower {
+                    // Whatever is on its way is sent again in smaller pieces, which prove nothing of larger ones.
+                    self.forget_probe(env.now);
+                    let path = Path {
+                        ip_mtu,
+                        gso_max: self.path.gso_max,
+                    };
+                    self.set_path(path);
                 }
-                let path = Path {
-                    ip_mtu,
-                    gso_max: self.path.gso_max,
-                };
-                self.set_path(path);
-                return true;
+                self.bound_search(env.now, ip_mtu);
+                return is_narrower;
             }
             IcmpKind::Unreachable(error) => error,
             IcmpKind::TimeExceeded => SocketError::HostUnreachable,

@@ -50,6 +50,23 @@ fn mark(w: &mut World, n: usize) {
     }));
 }
 
+// RFC 9768 3.2.2.1: whatever follows the acknowledgement of the answer has the count, data or not.
+#[test]
+fn only_one_acknowledgement_says_how_the_answer_arrived() {
+    let (mut w, a, _) = between(EcnUse::Accurate, EcnUse::Grant);
+    let said = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let seen = said.clone();
+    w.fate = Some(Box::new(move |_, host, s| {
+        if host == A {
+            seen.borrow_mut().push(s.header.flags.ace());
+        }
+        Fate::Arrives
+    }));
+    w.shutdown(A, a);
+    w.run_for(MS * 500);
+    assert_eq!(*said.borrow(), [0b101]);
+}
+
 // RFC 3168 6.1.1, each pair of sides.
 #[test]
 fn both_have_to_agree() {

@@ -51,6 +51,64 @@ fn the_largest_packet_that_arrives_is_found() {
     }
 }
 
+// A probe that is lost alone is known by duplicates, too.
+#[test]
+fn it_is_found_for_a_peer_that_does_not_say_what_arrived() {
+    let config = TcpConfig {
+        sack: Feature::Off,
+        ..TcpConfig::default()
+    };
+    for largest in [1300, 1492] {
+        let mut w = World::with(1, Net::default(), config.clone());
+        let (a, b) = w.pair();
+        narrow(&mut w, largest);
+        carry(&mut w, a, b, 1_000_000);
+        let found = ip_mtu(&w, a) as usize;
+        assert!(
+            (largest - 16..=largest).contains(&found),
+            "{largest}: {found}"
+        );
+        assert_eq!(w.hosts[A].tcp.stats().fast_recoveries, 0);
+    }
+}
+
+/// A router says so of the first segment on its way.
+fn is_too_big(w: &mut World, a: ConnId, ip_mtu: u32) {
+    let seq = w.hosts[A].tcp.connections.get(a).expect("open").snd.una;
+    let (local, remote) = (w.hosts[A].tcp.local_addr(a).expect("bound"), w.addr(B, 80));
+    let what = IcmpKind::FragmentationNeeded { ip_mtu };
+    let v = w.on(A, |tcp, cx| {
+        tcp.on_icmp_error(cx, local, remote, seq.0, what)
+    });
+    assert_eq!(v, Verdict::Delivered);
+}
+
+// What a router says while a probe is on its way counts, and not that the probe's bytes arrive in smaller pieces.
+#[test]
+fn a_router_knows_better_than_a_probe() {
+    let mut w = World::new(1, Net::default());
+    let (a, b) = w.pair();
+    narrow(&mut w, 1300);
+    let data = pattern(1_000_000, 3);
+    let (mut sent, mut got, mut small, mut told) = (0, 0, false, false);
+    while got < data.len() {
+        sent += w.write(A, a, &data[sent..]).unwrap_or(0);
+        got += w.read(B, b, 1 << 20).map_or(0, |more| more.len());
+        if !small && w.hosts[A].tcp.stats().black_holes == 1 {
+            w.trace.clear();
+            small = true;
+        }
+        if small && !told && w.trace.iter().any(|t| t.3 > 1200 - 52) {
+            narrow(&mut w, 1000);
+            told = true;
+            is_too_big(&mut w, a, 1000);
+        }
+        assert!(!told || ip_mtu(&w, a) <= 1000, "{}", ip_mtu(&w, a));
+        assert!(got == data.len() || w.step(), "stuck");
+    }
+    assert!(told);
+}
+
 // RFC 8899 5.1.1: PMTU_RAISE_TIMER.
 #[test]
 fn larger_packets_are_tried_again_after_ten_minutes() {

@@ -484,7 +484,7 @@ mod tests {
         let refused = a.set_sysctl(name, "vegas").unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "net.inet.tcp.cc takes one of reno, cubic, bbr, not \"vegas\""
+            "net.inet.tcp.cc takes one of reno, cubic, bbr, dctcp, not \"vegas\""
         );
     }
 

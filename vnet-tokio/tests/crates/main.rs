@@ -44,7 +44,8 @@ impl Patience {
         assert!(timeout(self.limit, slow).await.is_err());
         assert!(start.elapsed() >= self.limit);
         if self.limit >= Duration::from_secs(1) {
-            assert_eq!(start.elapsed(), self.limit);
+            // tokio's timers end with the millisecond.
+            assert!(start.elapsed() <= self.limit + Duration::from_millis(1));
         }
     }
 }

@@ -60,8 +60,9 @@ pub(crate) fn input(info: &IpInfo, cast: Cast, mut packet: Packet) -> Verdict {
         Icmp4::Redirect { .. } => 0,
         _ => 4 * usize::from(words),
     };
-    let extensions = icmp_ext::objects(&packet, quote_len);
-    let (Some((quoted, total_len)), Ok(extensions)) = (quoted(&mut packet), extensions) else {
+    // What a wrong length says of extensions takes nothing from the error itself.
+    let extensions = icmp_ext::objects(&packet, quote_len).unwrap_or_default();
+    let Some((quoted, total_len)) = quoted(&mut packet) else {
         return Verdict::Drop(DropReason::Malformed);
     };
     match refusal(message, total_len) {

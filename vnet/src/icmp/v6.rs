@@ -73,10 +73,11 @@ pub(crate) fn input(info: &IpInfo, cast: Cast, mut packet: Packet) -> Verdict {
             packet.strip(ICMP_LEN);
             // RFC 4884 section 4.2: how long the quote is, in words of eight bytes.
             let quote_len = if extends { 8 * words } else { 0 };
-            let extensions = icmp_ext::objects(&packet, quote_len);
-            match (refusal(message), quoted(&packet), extensions) {
-                (_, None, _) | (_, _, Err(_)) => Verdict::Drop(DropReason::Malformed),
-                (Some(refusal), Some(mut quoted), Ok(extensions)) => {
+            // What a wrong length says of extensions takes nothing from the error itself.
+            let extensions = icmp_ext::objects(&packet, quote_len).unwrap_or_default();
+            match (refusal(message), quoted(&packet)) {
+                (_, None) => Verdict::Drop(DropReason::Malformed),
+                (Some(refusal), Some(mut quoted)) => {
                     // It was sent on the link on which it was told about.
                     if let IpAddr::V6(ours) = info.dst {
                         quoted.bind(zone::split(ours).1);
@@ -87,7 +88,7 @@ pub(crate) fn input(info: &IpInfo, cast: Cast, mut packet: Packet) -> Verdict {
                         extensions,
                     }
                 }
-                (None, Some(_), Ok(_)) => Verdict::Drop(DropReason::IcmpIgnored),
+                (None, Some(_)) => Verdict::Drop(DropReason::IcmpIgnored),
             }
         }
     }

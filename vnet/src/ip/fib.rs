@@ -390,17 +390,30 @@ impl<F: Family> Fib<F> {
     fn remove_if(&mut self, mut condemned: impl FnMut(&Route<F>) -> bool) {
         let before = self.routes;
         let mut left = 0;
-        for list in self.table.values_mut() {
+        let mut changed = Vec::new();
+        for (dst, list) in self.table.iter_mut() {
             self.walked.step();
+            let all = list.len();
             list.retain(|route| !condemned(route));
             left += list.len();
+            if list.len() != all {
+                changed.push(dst);
+            }
         }
         self.table.retain(|_, list| !list.is_empty());
         self.routes = left;
-        if left != before {
-            self.generation += 1;
+        if left == before {
+            return;
+        }
+        self.generation += 1;
+        if changed.len() > left / 8 {
+            // Made anew, it costs less.
             self.flat = None;
             self.fit();
+        } else {
+            for dst in changed {
+                self.edited(dst);
+            }
         }
     }
 

@@ -127,7 +127,14 @@ impl Stack {
 
     /// Addresses or routes have been configured, or are so no more: what routers say has its place behind.
     pub(crate) fn configured(&mut self) {
-        if self.ip.autoconf.accept == Accept::Advertisements {
+        // What a router named was better than a way that may be another by now.
+        let named = (self.ip.redirected.len(), self.ip.autoconf.redirected.len());
+        if named.0 > 0 {
+            self.ip.redirected.clear();
+            self.follow_redirects();
+        }
+        if named.1 > 0 || self.ip.autoconf.accept == Accept::Advertisements {
+            self.ip.autoconf.redirected.clear();
             self.follow_routers();
         }
     }

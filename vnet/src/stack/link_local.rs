@@ -28,10 +28,13 @@ impl Stack {
         let mac = netif.map(|i| i.mac).filter(|_| wants);
         match (self.ip.link_local.of(ifid), mac) {
             (None, Some(mac)) => {
-                if let Some(net) = self.ip.link_local.choose(ifid, mac)
-                    && self.begin_address(ifid, net.into()).is_err()
-                {
-                    self.ip.link_local.forget(ifid);
+                while let Some(net) = self.ip.link_local.choose(ifid, mac) {
+                    let is_held = self.ip.dad.holds(net.addr().into());
+                    if !is_held && self.begin_address(ifid, net.into()).is_ok() {
+                        break;
+                    }
+                    // Another interface of this vnet has it, which may have the same MAC address.
+                    self.ip.link_local.conflict(ifid);
                 }
             }
             (Some(addr), None) => {
@@ -39,7 +42,9 @@ impl Stack {
                 let ended = self.end_address(ifid, addr.into());
                 debug_assert!(ended.is_ok(), "it has the address");
             }
-            (None, None) | (Some(_), Some(_)) => {}
+            // The next time it begins anew.
+            (None, None) => self.ip.link_local.forget(ifid),
+            (Some(_), Some(_)) => {}
         }
     }
 

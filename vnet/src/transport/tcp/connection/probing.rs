@@ -128,10 +128,10 @@ impl Connection {
     #[cold]
     pub(super) fn on_probe_lost(&mut self, now: Instant) {
         let low = self.path.ip_mtu;
-        if let Some(search) = self.snd.held.as_mut().and_then(|h| h.search.as_mut()) {
-            if let Some((_, ip_mtu)) = search.probe.take() {
-                search.on_lost(ip_mtu, low, now);
-            }
+        if let Some(search) = self.snd.held.as_mut().and_then(|h| h.search.as_mut())
+            && let Some((_, ip_mtu)) = search.probe.take()
+        {
+            search.on_lost(ip_mtu, low, now);
         }
     }
 }

@@ -355,6 +355,20 @@ impl World {
         })
     }
 
+    /// Carries so many bytes from A to B.
+    pub(crate) fn carry(&mut self, a: ConnId, b: ConnId, bytes: usize) {
+        let data = pattern(bytes, 3);
+        let (mut sent, mut got) = (0, Vec::new());
+        while got.len() < data.len() {
+            sent += self.write(A, a, &data[sent..]).unwrap_or(0);
+            if let Ok(mut more) = self.read(B, b, 1 << 20) {
+                got.append(&mut more);
+            }
+            assert!(got.len() == data.len() || self.step(), "stuck");
+        }
+        assert!(got == data);
+    }
+
     pub(crate) fn shutdown(&mut self, host: usize, id: ConnId) {
         self.on(host, |tcp, cx| {
             tcp.shutdown(cx, id, std::net::Shutdown::Write)

@@ -17,37 +17,34 @@ fn ip_mtu(w: &World, a: ConnId) -> u32 {
 }
 
 fn carry(w: &mut World, a: ConnId, b: ConnId, bytes: usize) {
-    let data = pattern(bytes, 3);
-    let (mut sent, mut got) = (0, Vec::new());
-    while got.len() < data.len() {
-        sent += w.write(A, a, &data[sent..]).unwrap_or(0);
-        if let Ok(mut more) = w.read(B, b, 1 << 20) {
-            got.append(&mut more);
-        }
-        assert!(got.len() == data.len() || w.step(), "stuck");
-    }
-    assert!(got == data);
+    w.carry(a, b, bytes);
     w.run_for(Duration::from_secs(1));
+}
+
+/// Looks for the largest packet of a path that drops larger ones, and says what was counted.
+fn search(largest: usize, config: TcpConfig) -> TcpStats {
+    let mut w = World::with(1, Net::default(), config);
+    let (a, b) = w.pair();
+    narrow(&mut w, largest);
+    carry(&mut w, a, b, 1_000_000);
+    let found = ip_mtu(&w, a) as usize;
+    assert!(
+        (largest - 16..=largest).contains(&found),
+        "{largest}: {found}"
+    );
+    let stats = *w.hosts[A].tcp.stats();
+    // Probes that are lost are no sign of congestion.
+    assert_eq!(stats.fast_recoveries, 0, "{stats:?}");
+    stats
 }
 
 // RFC 8899 5.2 and 5.3: after three timeouts packets are small; then the largest that arrive are found, to 16 bytes.
 #[test]
 fn the_largest_packet_that_arrives_is_found() {
     for largest in [1300, 1210, 1492, 900] {
-        let mut w = World::new(1, Net::default());
-        let (a, b) = w.pair();
-        narrow(&mut w, largest);
-        carry(&mut w, a, b, 1_000_000);
-        let found = ip_mtu(&w, a) as usize;
-        assert!(
-            (largest - 16..=largest).contains(&found),
-            "{largest}: {found}"
-        );
-        let stats = *w.hosts[A].tcp.stats();
         let times = if largest < 1200 { 2 } else { 1 };
+        let stats = search(largest, TcpConfig::default());
         assert_eq!(stats.black_holes, times);
-        // Probes that are lost are no sign of congestion.
-        assert_eq!(stats.fast_recoveries, 0, "{stats:?}");
     }
 }
 
@@ -59,16 +56,7 @@ fn it_is_found_for_a_peer_that_does_not_say_what_arrived() {
         ..TcpConfig::default()
     };
     for largest in [1300, 1492] {
-        let mut w = World::with(1, Net::default(), config.clone());
-        let (a, b) = w.pair();
-        narrow(&mut w, largest);
-        carry(&mut w, a, b, 1_000_000);
-        let found = ip_mtu(&w, a) as usize;
-        assert!(
-            (largest - 16..=largest).contains(&found),
-            "{largest}: {found}"
-        );
-        assert_eq!(w.hosts[A].tcp.stats().fast_recoveries, 0);
+        search(largest, config.clone());
     }
 }
 

@@ -5,6 +5,7 @@
 //! (busybox-static). Says so otherwise; with `VNET_REQUIRE_QEMU` set, that is a failure. No rights are
 //! needed, and no KVM: what runs here may be a virtual machine itself.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -31,25 +32,8 @@ const SIZE: usize = 100_000_000;
 const PATIENCE: Duration = Duration::from_secs(400);
 /// The guest says so when it has done all that was asked.
 const DONE: &str = "VNET done";
-/// Modules in the order in which they need each other. Those that a kernel has built in are not there.
-const MODULES: [&str; 13] = [
-    "virtio",
-    "virtio_ring",
-    "virtio_pci_modern_dev",
-    "virtio_pci_legacy_dev",
-    "virtio_pci",
-    "failover",
-    "net_failover",
-    "virtio_net",
-    "llc",
-    "stp",
-    "garp",
-    "mrp",
-    "8021q",
-];
-
-/// Those without which there is nothing to test.
-const NEEDED: [&str; 2] = ["virtio_net", "8021q"];
+/// Modules without which there is nothing to test.
+const WANTED: [&str; 3] = ["virtio_pci", "virtio_net", "8021q"];
 
 /// What a guest boots.
 struct Image {
@@ -109,16 +93,17 @@ fn image() -> Option<Image> {
         return None;
     };
     let folder = tempfile::tempdir().unwrap();
-    let mut modules = Vec::new();
-    for name in MODULES {
-        match module(&root, name, folder.path()) {
-            Ok(module) => modules.extend(module),
-            Err(why) => {
-                skip(&why);
-                return None;
-            }
-        }
+    let mut modules = Modules {
+        root: &root,
+        folder: folder.path(),
+        seen: BTreeSet::new(),
+        files: Vec::new(),
+    };
+    if let Err(why) = WANTED.iter().try_for_each(|name| modules.add(name)) {
+        skip(&why);
+        return None;
     }
+    let modules = modules.files;
     Some(Image {
         folder,
         kernel,
@@ -127,21 +112,63 @@ fn image() -> Option<Image> {
     })
 }
 
+/// Modules of the kernel below `root`, each after those that it needs.
+struct Modules<'a> {
+    root: &'a Path,
+    /// Where packed ones are unpacked.
+    folder: &'a Path,
+    seen: BTreeSet<String>,
+    files: Vec<PathBuf>,
+}
+
+impl Modules<'_> {
+    /// Adds a module and all that it needs. Which those are differs from one kernel to the next, so the module
+    /// itself is asked, as depmod(8) does. Those that the kernel has built in are left out.
+    fn add(&mut self, name: &str) -> Result<(), String> {
+        if !self.seen.insert(name.to_owned()) {
+            return Ok(());
+        }
+        if let Some(file) = module(self.root, name, self.folder)? {
+            let content = fs::read(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+            needed_by(&content)
+                .iter()
+                .try_for_each(|name| self.add(name))?;
+            self.files.push(file);
+        }
+        Ok(())
+    }
+}
+
+/// What the information section of a module says it needs: `depends=` and names between commas, among strings
+/// that each end with a zero.
+fn needed_by(module: &[u8]) -> Vec<String> {
+    let strings = module.split(|&byte| byte == 0);
+    let names = strings.filter_map(|string| string.strip_prefix(b"depends="));
+    names
+        .flat_map(|names| names.split(|&byte| byte == b','))
+        .filter(|name| !name.is_empty())
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .collect()
+}
+
 /// A module of the kernel below `root`, unpacked in `folder` where it is packed; `None` when the kernel has it
-/// built in, or knows it by another name.
+/// built in. Its file may have a hyphen for each underscore of its name.
 fn module(root: &Path, name: &str, folder: &Path) -> Result<Option<PathBuf>, String> {
     let places = ["lib/modules", "usr/lib/modules"].map(|place| root.join(place));
     let is_it = |file: &str| {
-        let ending = file.strip_prefix(name);
-        matches!(ending, Some(".ko" | ".ko.xz" | ".ko.zst"))
+        let stem = [".ko", ".ko.xz", ".ko.zst"]
+            .iter()
+            .find_map(|ending| file.strip_suffix(ending));
+        stem.is_some_and(|stem| stem.replace('-', "_") == name)
     };
     let Some(file) = places.iter().find_map(|place| find(place, &is_it)) else {
         let list = |place: &PathBuf| find(place, &|file| file == "modules.builtin");
         let list = places.iter().find_map(list).map(fs::read_to_string);
-        let is_built_in = list
-            .and_then(Result::ok)
-            .is_some_and(|list| list.contains(&format!("/{name}.ko")));
-        return match is_built_in || !NEEDED.contains(&name) {
+        let is_built_in = list.and_then(Result::ok).is_some_and(|list| {
+            let mut files = list.lines().filter_map(|line| line.rsplit('/').next());
+            files.any(is_it)
+        });
+        return match is_built_in {
             true => Ok(None),
             false => Err(format!("there is no module {name} for the guest's kernel")),
         };
@@ -416,6 +443,13 @@ fn talks(vnet: &OwnedVnet, attach: impl FnOnce() -> (Guest, Running)) -> (String
         guest.report()
     );
     (told, guest.detach())
+}
+
+#[test]
+fn a_module_says_what_it_needs() {
+    let module = b"\x7fELF\0license=GPL\0depends=mrp,garp\0name=8021q\0";
+    assert_eq!(needed_by(module), ["mrp", "garp"]);
+    assert_eq!(needed_by(b"license=GPL\0depends=\0"), [""; 0]);
 }
 
 #[test]

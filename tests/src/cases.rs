@@ -1,9 +1,15 @@
 //! Cases that tests draw: how many are run, and what more than one test draws.
 
 use std::cell::{Cell, RefCell};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestCaseError, TestRng, TestRunner};
+
+/// Parts of the cases that all processors run: many enough that none waits long for another at the end.
+const PARTS: u32 = 64;
 
 /// Runs `cases` cases, every one of them, from a fixed seed: a failure is the next run's, too. Returns how many ran.
 ///
@@ -33,6 +39,59 @@ pub fn run_cases<S: Strategy>(
         })
         .unwrap_or_else(|e| panic!("{e}"));
     ran.get()
+}
+
+/// Runs `cases` cases, every one of them, on all processors. What is drawn depends on the number of cases and proptest's
+/// seed (`PROPTEST_RNG_SEED`) alone, and not on the processors that there are. Returns how many ran.
+///
+/// # Panics
+/// When one fails, with the least that fails so.
+pub fn run_cases_on_all<S: Strategy>(
+    cases: u32,
+    strategy: impl Fn() -> S + Sync,
+    test: impl Fn(S::Value) + Sync,
+) -> u32 {
+    let (next, ran) = (AtomicU32::new(0), AtomicU32::new(0));
+    let run = || {
+        let strategy = strategy();
+        loop {
+            let part = next.fetch_add(1, Ordering::Relaxed);
+            if part >= PARTS {
+                return;
+            }
+            let given = Config::default();
+            let seed = match given.rng_seed {
+                RngSeed::Fixed(seed) => seed,
+                RngSeed::Random => 0,
+            };
+            let config = Config {
+                cases: cases / PARTS + u32::from(part < cases % PARTS),
+                failure_persistence: None,
+                rng_seed: RngSeed::Fixed(seed.wrapping_add(part.into())),
+                ..given
+            };
+            let result = TestRunner::new(config).run(&strategy, |value| {
+                test(value);
+                ran.fetch_add(1, Ordering::Relaxed);
+                Ok::<(), TestCaseError>(())
+            });
+            if let Err(failure) = result {
+                // Nobody needs to look for another.
+                next.store(PARTS, Ordering::Relaxed);
+                panic!("part {part} of {PARTS}: {failure}");
+            }
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        for one in all {
+            if let Err(failure) = one.join() {
+                std::panic::resume_unwind(failure);
+            }
+        }
+    });
+    ran.into_inner()
 }
 
 /// Extension headers: their types, known ones and others, and what is behind their lengths.

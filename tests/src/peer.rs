@@ -121,7 +121,7 @@ impl Peer {
                 let frame = frame.to_vec();
                 let body = &frame[ETHER_LEN..];
                 match u16::from_be_bytes([frame[12], frame[13]]) {
-                    ARP if body[7] == 1 && body[24..28] == self.me.ip.octets() => {
+                    ARP if body[7] == 1 && body.get(24..28) == Some(&self.me.ip.octets()) => {
                         let reply = arp(2, self.me, self.vnet);
                         let reply = ethernet(self.vnet.mac, self.me.mac, ARP, &reply);
                         // The interface may have gone since it asked.

@@ -106,7 +106,7 @@ impl Talks {
         };
         if flags & SYN != 0 {
             talk.sent = (seq, seq);
-            talk.shift = option(&tcp[20..head], 3).map_or(0, |b| b[0].min(14));
+            talk.shift = option(&tcp[20..head], 3).map_or(0, |[shift]: [u8; 1]| shift.min(14));
         }
         if end.wrapping_sub(talk.sent.0) > talk.sent.1.wrapping_sub(talk.sent.0) {
             talk.sent.1 = end;
@@ -115,9 +115,9 @@ impl Talks {
             let shift = if flags & SYN != 0 { 0 } else { talk.shift };
             talk.expected = (ack, ack.wrapping_add(window << shift));
         }
-        if let Some(b) = option(&tcp[20..head], 8) {
-            let word = |at: usize| u32::from_be_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
-            talk.timestamps = (word(4), word(0));
+        if let Some([a, b, c, d, e, f, g, h]) = option(&tcp[20..head], 8) {
+            let [value, echo] = [[a, b, c, d], [e, f, g, h]].map(u32::from_be_bytes);
+            talk.timestamps = (echo, value);
         }
         self.talks.push(talk);
         if self.talks.len() > KEPT {
@@ -173,15 +173,15 @@ impl Talks {
     }
 }
 
-/// The body of the first option of a kind.
-fn option(mut options: &[u8], kind: u8) -> Option<&[u8]> {
+/// The body of the first option of a kind, if it has the length of that kind: a link may have changed it.
+fn option<const N: usize>(mut options: &[u8], kind: u8) -> Option<[u8; N]> {
     loop {
         match *options {
             [1, ref rest @ ..] => options = rest,
             [k, len, ref rest @ ..] if k > 1 && len >= 2 => {
                 let body = rest.get(..usize::from(len) - 2)?;
                 if k == kind {
-                    return Some(body);
+                    return body.try_into().ok();
                 }
                 options = &rest[body.len()..];
             }

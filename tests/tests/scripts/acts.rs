@@ -101,7 +101,9 @@ fn distance() -> impl Strategy<Value = u32> {
     ]
 }
 
-fn saying() -> impl Strategy<Value = Saying> {
+/// Boxed, as other large ones are: proptest moves the whole tree of a value about, every alternative that was not taken
+/// included, and that took more time than what the scripts do.
+fn saying() -> BoxedStrategy<Saying> {
     let place = || {
         prop_oneof![
             2 => distance().prop_map(Place::First),
@@ -136,9 +138,10 @@ fn saying() -> impl Strategy<Value = Saying> {
             sack,
             body: vec![0; body],
         })
+        .boxed()
 }
 
-fn frame() -> impl Strategy<Value = Frame> {
+fn frame() -> BoxedStrategy<Frame> {
     let bytes = |n| prop::collection::vec(any::<u8>(), 0..n);
     let flags = prop::sample::select(vec![
         SYN,
@@ -165,9 +168,10 @@ fn frame() -> impl Strategy<Value = Frame> {
         8 => (0..3usize, saying()).prop_map(|(n, what)| Frame::Say(n, what)),
         8 => six(),
     ]
+    .boxed()
 }
 
-fn six() -> impl Strategy<Value = Frame> {
+fn six() -> BoxedStrategy<Frame> {
     let bytes = |n| prop::collection::vec(any::<u8>(), 0..n);
     let kind = prop_oneof![
         4 => prop::sample::select(vec![128u8, 135, 136]),
@@ -189,7 +193,8 @@ fn six() -> impl Strategy<Value = Frame> {
         prop::collection::vec(any::<usize>(), 0..3),
         prop::collection::vec(option, 0..3),
     )
-        .prop_map(|(kind, word, addresses, options)| Six::Message(kind, word, addresses, options));
+        .prop_map(|(kind, word, addresses, options)| Six::Message(kind, word, addresses, options))
+        .boxed();
     let flags = prop::sample::select(vec![SYN, ACK, SYN | ACK, FIN | ACK, RST, ACK | PSH, 0xff]);
     let inside = prop_oneof![
         4 => message,
@@ -198,12 +203,15 @@ fn six() -> impl Strategy<Value = Frame> {
         1 => (any::<u8>(), bytes(60)).prop_map(|(proto, body)| Six::Noise(proto, body)),
     ];
     let hop_limit = prop_oneof![3 => Just(255u8), 1 => Just(1), 1 => Just(64), 1 => any::<u8>()];
-    (any::<usize>(), extension_headers(), hop_limit, inside).prop_map(
-        |(to, extensions, hop_limit, inside)| Frame::Six(to, extensions, hop_limit, inside),
-    )
+    let extensions = extension_headers().boxed();
+    (any::<usize>(), extensions, hop_limit, inside.boxed())
+        .prop_map(|(to, extensions, hop_limit, inside)| {
+            Frame::Six(to, extensions, hop_limit, inside)
+        })
+        .boxed()
 }
 
-fn op() -> impl Strategy<Value = Op> {
+fn op() -> BoxedStrategy<Op> {
     let any = any::<usize>;
     let port = || 1..6u16;
     let traffic = prop_oneof![
@@ -256,7 +264,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Twin),
         1 => Just(Op::Drain),
     ];
-    prop_oneof![10 => traffic, 4 => administration, 3 => instances]
+    prop_oneof![10 => traffic.boxed(), 4 => administration.boxed(), 3 => instances.boxed()].boxed()
 }
 
 pub(crate) fn script(len: usize) -> impl Strategy<Value = Vec<Action>> {

@@ -128,7 +128,7 @@ impl Guest {
         let config = config.into();
         let line = socket::line(socket.into(), config.framing);
         let mut halves = line.map_err(GuestError::Socket)?;
-        let port = pump::port(vnet, ifname, config.mac, Offload::None)?;
+        let plug = pump::plug(vnet, ifname, config.mac, Offload::None)?;
         let (inside, name) = (vnet.clone(), ifname.to_owned());
         let agreed = move |offload| {
             // An interface that is gone, or has another name by now, sends complete frames.
@@ -138,10 +138,9 @@ impl Guest {
         let pump = Pump::start(
             "vnet-guest",
             halves,
-            port,
+            plug,
             config.queue_bytes,
             Duration::ZERO,
-            vnet.system(),
         )
         .map_err(GuestError::Pump)?;
         tracing::debug!(vnet = vnet.name(), ifname, ?config, "guest attached");

@@ -139,7 +139,7 @@ impl Nic {
     ) -> Result<Nic, NicError> {
         let config = config.into();
         let card = Arc::new(Card::open(&config)?);
-        let port = pump::port(vnet, ifname, Some(card.mac), Offload::Full)?;
+        let plug = pump::plug(vnet, ifname, Some(card.mac), Offload::Full)?;
         vnet.set_ip_mtu(ifname, card.ip_mtu)?;
         let inward = FromCard {
             card: Arc::clone(&card),
@@ -152,15 +152,8 @@ impl Nic {
             Box::new(inward) as Box<dyn Inward>,
             Box::new(ToCard { card }) as _,
         );
-        let pump = Pump::start(
-            "vnet-nic",
-            halves,
-            port,
-            config.queue_bytes,
-            Duration::ZERO,
-            vnet.system(),
-        )
-        .map_err(NicError::Pump)?;
+        let pump = Pump::start("vnet-nic", halves, plug, config.queue_bytes, Duration::ZERO)
+            .map_err(NicError::Pump)?;
         tracing::debug!(
             vnet = vnet.name(),
             ifname,

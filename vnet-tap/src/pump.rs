@@ -16,11 +16,12 @@
 //!         └──── write ◄── Port::recv ◄────┘ (by the sender, or by the pump, which is woken)
 //! ```
 
+mod plug;
 mod turns;
+mod worker;
 
 use std::cell::Cell;
 use std::io;
-use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Builder, JoinHandle};
@@ -29,15 +30,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, bounded};
 use parking_lot::Mutex;
+use vnet::Port;
 use vnet::packet::Packet;
-use vnet::time::Instant;
-use vnet::{AdminError, MacAddr, Offload, Port, System, Vnet};
 
-use crate::line::{Frame, HEADER_LEN, Halves, Inward, Outward, Written};
+use crate::line::{Halves, Outward, Written};
 use crate::report::{PumpEnd, PumpReport};
-use crate::sys::{Bell, Interest, wait};
+use crate::sys::Bell;
 
+pub(crate) use plug::{Plug, plug};
 pub(crate) use turns::Turns;
+
+use worker::{Next, Worker};
 
 /// Frames carried in one direction before the other gets its turn.
 const BATCH: usize = 64;
@@ -49,23 +52,6 @@ const PATIENCE: u32 = 64;
 const PAUSE: Duration = Duration::from_micros(500);
 /// Bytes in a frame from which on it is left to the pump.
 const LARGE: usize = 4096;
-
-/// The port of that name with nothing plugged in, or a new one, from which frames leave as the line takes
-/// them. Frames that leave in the meantime have the old line's offload; a line that cannot take them
-/// refuses them.
-pub(crate) fn port(
-    vnet: &Vnet,
-    name: &str,
-    mac: Option<MacAddr>,
-    offload: Offload,
-) -> Result<Port, AdminError> {
-    let port = match vnet.plug_port(name) {
-        Err(AdminError::NotFound(_)) => vnet.port(name, mac)?,
-        plugged => plugged?,
-    };
-    vnet.set_offload(name, offload)?;
-    Ok(port)
-}
 
 /// A running pump.
 #[derive(Debug)]
@@ -154,11 +140,12 @@ impl Pump {
     pub(crate) fn start(
         name: &str,
         (inward, outward): Halves,
-        port: Port,
+        mut plug: Plug<'_>,
         queue_bytes: usize,
         busy_poll: Duration,
-        system: System,
     ) -> io::Result<Pump> {
+        let port = plug.port()?;
+        let system = plug.system();
         port.set_queue_limit(queue_bytes);
         let port = Arc::new(port);
         let retry_after = outward.retry_after();
@@ -199,6 +186,7 @@ impl Pump {
             CARRIES.set(Some(OWN));
             worker.carry_until_the_end()
         })?;
+        plug.keep();
         Ok(Pump {
             shared,
             carrier: Some(Carrier::Own(thread)),
@@ -482,228 +470,6 @@ impl Way {
             }
         };
         Ok(true)
-    }
-}
-
-/// What is carried next for a pump.
-enum Next {
-    /// There is more to carry.
-    Turn,
-    /// There is more, but the vnet has not taken what came before.
-    Pause,
-    /// Nothing until the line is ready, the bell rings, or so much time has passed.
-    Sleep(Interest, Option<Duration>),
-    End(PumpEnd),
-}
-
-struct Worker {
-    /// What its thread is called.
-    name: String,
-    shared: Arc<Shared>,
-    inward: Box<dyn Inward>,
-    port: Arc<Port>,
-    system: System,
-    /// Of the way out.
-    retry_after: Option<Duration>,
-    /// Frames on their way in.
-    batch: Vec<(Option<[u8; HEADER_LEN]>, Bytes)>,
-    /// Bytes that are read in a turn: the frame with which they are reached is the last one.
-    quantum: usize,
-    /// By how much the last turn went beyond that.
-    debt: usize,
-    /// How long it looks for more before it sleeps.
-    busy_poll: Duration,
-    /// Since when it has found nothing, where it looks on.
-    idle_since: Option<Instant>,
-}
-
-impl std::fmt::Debug for Worker {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker").finish_non_exhaustive()
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // The port knows `shared`, which must not keep the port.
-        let way = self.shared.outward.lock().take();
-        if let Some(mut way) = way {
-            way.give_up(&self.shared.counters);
-        }
-        self.shared.ended.store(true, Ordering::SeqCst);
-        self.shared.ring_for_the_end();
-    }
-}
-
-impl Worker {
-    /// On a thread of its own.
-    fn carry_until_the_end(mut self) -> Left {
-        let mut pauses = 0;
-        loop {
-            if self.shared.asked.load(Ordering::SeqCst) == HAND_OVER {
-                return Left::HandedOver(Box::new(self));
-            }
-            let next = self.turn();
-            pauses = match next {
-                Next::Pause => pauses + 1,
-                _ => 0,
-            };
-            match next {
-                Next::Turn => {}
-                Next::Pause if pauses < PATIENCE => thread::yield_now(),
-                Next::Pause => self.shared.bell.wait(PAUSE),
-                Next::Sleep(interest, timeout) => {
-                    let woken = wait(self.inward.fd(), &self.shared.bell, interest, timeout);
-                    self.wake_up();
-                    if let Err(error) = woken {
-                        return Left::Ended(self.end_by(error));
-                    }
-                }
-                Next::End(end) => return Left::Ended(end),
-            }
-        }
-    }
-
-    /// Carries a batch each way, and says what is to be done then.
-    fn turn(&mut self) -> Next {
-        if self.shared.asked.load(Ordering::SeqCst) == STOP {
-            return Next::End(PumpEnd::Detached);
-        }
-        if self.port.is_gone() {
-            // What the vnet has sent last may end connections of the other side's.
-            while let Ok(Progress::More) = self.carry_out() {}
-            return Next::End(PumpEnd::PortGone);
-        }
-        match self.carry() {
-            Ok(next) => next,
-            Err(error) => Next::End(self.end_by(error)),
-        }
-    }
-
-    /// A socket that failed tells why once, to whoever comes first, and then only that it has ended.
-    fn end_by(&self, error: io::Error) -> PumpEnd {
-        let is_end = |error: &io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
-        let kept = |way: &mut Way| way.failed.take().filter(|error| !is_end(error));
-        let error = match is_end(&error) {
-            false => error,
-            true => match self.shared.outward.lock().as_mut().and_then(kept) {
-                Some(error) => error,
-                None => return PumpEnd::Closed,
-            },
-        };
-        // Nobody may ask for a report.
-        tracing::warn!(pump = self.name, %error, "what was attached has failed");
-        PumpEnd::Device(error)
-    }
-
-    /// Carries a batch each way. It is asleep if there was nothing more to carry.
-    fn carry(&mut self) -> io::Result<Next> {
-        let inward = self.carry_in()?;
-        let outward = self.carry_out()?;
-        let idle_since = self.idle_since.take();
-        match (inward, outward) {
-            (Progress::More, _) | (_, Progress::More) => return Ok(Next::Turn),
-            (Progress::Full, _) => return Ok(Next::Pause),
-            (Progress::Idle, Progress::Idle) if !self.busy_poll.is_zero() => {
-                let now = self.system.now();
-                let since = idle_since.unwrap_or(now);
-                if now.since(since) < self.busy_poll {
-                    self.idle_since = Some(since);
-                    return Ok(Next::Turn);
-                }
-            }
-            (Progress::Idle, _) => {}
-        }
-        let (interest, timeout) = if outward == Progress::Full {
-            // Frames that come now wait behind those that do; the end of the interface does not.
-            self.shared.state.store(FULL, Ordering::SeqCst);
-            if self.port.is_gone() {
-                self.shared.state.store(BUSY, Ordering::SeqCst);
-                return Ok(Next::Turn);
-            }
-            match self.retry_after {
-                None => (Interest::ReadWrite, None),
-                later => (Interest::Read, later),
-            }
-        } else {
-            // What comes after the flag is set wakes the pump, or is written by who sent it; what came
-            // before it, a frame or the end of the interface, is found by this look.
-            self.shared.state.store(ASLEEP, Ordering::SeqCst);
-            let last = self.carry_out();
-            if !matches!(last, Ok(Progress::Idle)) || self.port.is_gone() {
-                self.shared.state.store(BUSY, Ordering::SeqCst);
-                return last.map(|_| Next::Turn);
-            }
-            let arrival = self.port.next_arrival();
-            let timeout = arrival.map(|at| at.since(self.system.now()));
-            (Interest::Read, timeout)
-        };
-        let look = self.inward.look_again();
-        let timeout = timeout.into_iter().chain(look).min();
-        Ok(Next::Sleep(interest, timeout))
-    }
-
-    /// It carries again after it has slept.
-    fn wake_up(&self) {
-        self.shared.state.store(BUSY, Ordering::SeqCst);
-        self.shared.counters.wakeups.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// From outside into the vnet. There is no room while it has not taken what came before.
-    fn carry_in(&mut self) -> io::Result<Progress> {
-        // Whoever sends more than the vnet takes waits for it outside, where the sender notices, and takes no
-        // room from others.
-        if self.port.backlog() >= BATCH || self.port.backlog_bytes() >= self.quantum {
-            return Ok(Progress::Full);
-        }
-        let allowed = self.quantum - self.debt;
-        let mut read = 0;
-        let mut outcome = Ok(Progress::More);
-        while self.batch.len() < BATCH && read < allowed {
-            match self.inward.read() {
-                Ok(Some(Frame { header, bytes })) => {
-                    read += bytes.len();
-                    self.batch.push((header, bytes));
-                }
-                other => {
-                    outcome = other.map(|_| Progress::Idle);
-                    break;
-                }
-            }
-        }
-        self.debt = read.saturating_sub(allowed);
-        let counters = &self.shared.counters;
-        let lost = self.inward.take_lost();
-        counters.refused.fetch_add(lost, Ordering::Relaxed);
-        if !self.batch.is_empty() {
-            let frames = self.batch.len() as u64;
-            counters.frames_in.fetch_add(frames, Ordering::Relaxed);
-            let refused = self.port.send_all(self.batch.drain(..)) as u64;
-            counters.refused.fetch_add(refused, Ordering::Relaxed);
-        }
-        outcome
-    }
-
-    /// From the vnet to the outside.
-    fn carry_out(&mut self) -> io::Result<Progress> {
-        let (carried, answers) = match self.shared.outward.lock().as_mut() {
-            Some(outward) => {
-                let carried = outward.carry(&self.shared.counters);
-                (carried, mem::take(&mut outward.answers))
-            }
-            None => return Ok(Progress::Idle),
-        };
-        for answer in answers {
-            self.shared
-                .counters
-                .frames_in
-                .fetch_add(1, Ordering::Relaxed);
-            // A port that is gone has nobody who wants to know.
-            if self.port.send(answer).is_err() {
-                self.shared.counters.refused.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        carried
     }
 }
 

@@ -127,15 +127,14 @@ impl Tap {
     ) -> Result<Tap, TapError> {
         let host_name = device.name().to_owned();
         let offload = device.offload(config.offload);
-        let port = pump::port(vnet, ifname, config.mac, offload)?;
-        let (halves, system) = (device.halves(port.mac()), vnet.system());
+        let plug = pump::plug(vnet, ifname, config.mac, offload)?;
+        let halves = device.halves(plug.mac());
         let pump = Pump::start(
             "vnet-tap",
             halves,
-            port,
+            plug,
             config.queue_bytes,
             config.busy_poll,
-            system,
         )
         .map_err(TapError::Pump)?;
         tracing::debug!(vnet = vnet.name(), ifname, host = %host_name, "TAP attached");

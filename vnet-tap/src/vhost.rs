@@ -20,6 +20,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use bytes::Buf;
 use parking_lot::Mutex;
@@ -37,6 +38,10 @@ use ring::{Put, Ring, Taken};
 const PAIRS: usize = 8;
 /// Buffers that are given back before the guest is told. It may be waiting for them.
 const TOLD_AFTER: u32 = 16;
+/// How long after nothing was there it is looked once more. A guest that does not keep the order of what it writes and
+/// then reads (of QEMU without KVM and with one processor) does not kick for what it made available while
+/// it was being asked to, and misses that it was not called. By then, it can be seen.
+const SECOND_LOOK: Duration = Duration::from_millis(1);
 /// Events taken from the kernel at once: there may be more, and they come with the next look.
 const EVENTS: usize = 2 * PAIRS + 1;
 
@@ -103,6 +108,8 @@ struct Device {
     features: AtomicU64,
     /// Of kicks, and of the end.
     events: OwnedFd,
+    /// Something was carried since it was looked for more in vain, twice.
+    is_fresh: AtomicBool,
     /// Set, and rung, when the emulator's requests have ended.
     has_ended: AtomicBool,
     end: Mutex<Option<io::Error>>,
@@ -124,6 +131,7 @@ impl Device {
             rings: rings?,
             features: AtomicU64::new(0),
             events,
+            is_fresh: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
             end: Mutex::new(None),
             bell,
@@ -166,16 +174,31 @@ impl Device {
         let several = running().count();
         match several {
             0 | 1 => running().next(),
-            several => running().nth(flow(packet.head()) as usize % several),
+            several => running().nth(flow(packet) as usize % several),
         }
     }
 }
 
+/// Bytes in front of a frame that tell flows apart: up to the ports behind a header of IPv6.
+const FLOW_LEN: usize = 58;
+
 /// A number for the flow that a frame belongs to, from its addresses and ports.
-fn flow(head: &[u8]) -> u32 {
-    let about = match head.get(12..14) {
-        Some([0x08, 0x00]) => head.get(26..38),
-        Some([0x86, 0xdd]) => head.get(22..58),
+fn flow(packet: &Packet) -> u32 {
+    // In one piece: of a frame that is forwarded, the header area may have the link header alone.
+    let (mut start, mut len) = ([0; FLOW_LEN], 0);
+    let pieces = packet.slices().iter().map(|slice| &slice[..]);
+    for piece in [packet.head()].into_iter().chain(pieces) {
+        let more = piece.len().min(FLOW_LEN - len);
+        start[len..len + more].copy_from_slice(&piece[..more]);
+        len += more;
+        if len == FLOW_LEN {
+            break;
+        }
+    }
+    let start = &start[..len];
+    let about = match start.get(12..14) {
+        Some([0x08, 0x00]) => start.get(26..38),
+        Some([0x86, 0xdd]) => start.get(22..58),
         _ => None,
     };
     let mix = |sum: u32, byte: &u8| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
@@ -306,15 +329,22 @@ impl Inward for FromGuest {
         self.device.events.as_fd()
     }
 
+    fn look_again(&self) -> Option<Duration> {
+        let is_fresh = self.device.is_fresh.load(Ordering::Relaxed);
+        is_fresh.then_some(SECOND_LOOK)
+    }
+
     fn read(&mut self) -> io::Result<Option<Frame>> {
+        let was_idle = self.was_idle;
         // A guest that always has more does not outlive its emulator.
-        if self.was_idle || self.device.has_ended.load(Ordering::Relaxed) {
+        if was_idle || self.device.has_ended.load(Ordering::Relaxed) {
             self.was_idle = false;
             self.hear()?;
         }
         let mut was_promised = false;
         loop {
             if let Some(frame) = self.take()? {
+                self.device.is_fresh.store(true, Ordering::Relaxed);
                 self.given_back += 1;
                 if self.given_back >= TOLD_AFTER {
                     self.tell()?;
@@ -327,6 +357,10 @@ impl Inward for FromGuest {
                 has_more |= ring.lock().listen()?;
             }
             if !has_more {
+                if was_idle && self.device.is_fresh.swap(false, Ordering::Relaxed) {
+                    let mut rings = self.device.rings.iter();
+                    rings.try_for_each(|ring| ring.lock().tell_again())?;
+                }
                 self.was_idle = true;
                 return Ok(None);
             }
@@ -352,17 +386,16 @@ impl Outward for ToGuest {
         let Some(ring) = self.device.ring_for(&packet) else {
             return Ok(Written::Refused);
         };
-        let mut ring = ring.lock();
-        let put = ring.put(header, &packet)?;
-        if put == Put::NoRoom {
-            // It may have room once it has heard of what is there.
-            ring.tell()?;
-        }
-        drop(ring);
+        let put = ring.lock().put(header, &packet)?;
         Ok(match put {
             Put::Refused => Written::Refused,
-            Put::NoRoom => Written::Later(packet),
+            Put::NoRoom => {
+                // It may have room once it has heard of what is there. What is in other rings does not wait for that.
+                self.tell()?;
+                Written::Later(packet)
+            }
             Put::Yes => {
+                self.device.is_fresh.store(true, Ordering::Relaxed);
                 self.given_back += 1;
                 if self.given_back >= TOLD_AFTER {
                     self.flush()?;
@@ -373,12 +406,20 @@ impl Outward for ToGuest {
     }
 
     fn flush(&mut self) -> io::Result<bool> {
-        if std::mem::take(&mut self.given_back) > 0 {
-            self.device
-                .received_by_guest()
-                .try_for_each(|ring| ring.lock().tell())?;
+        if self.given_back > 0 {
+            self.tell()?;
         }
         Ok(true)
+    }
+}
+
+impl ToGuest {
+    /// Tells the guest what it has received, in whatever ring.
+    fn tell(&mut self) -> io::Result<()> {
+        self.given_back = 0;
+        self.device
+            .received_by_guest()
+            .try_for_each(|ring| ring.lock().tell())
     }
 }
 
@@ -405,3 +446,6 @@ fn understood(mut header: [u8; HEADER_LEN], features: u64) -> Option<[u8; HEADER
     };
     (features & needed == needed).then_some(header)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use alone::{holdings, in_a_process_of_its_own, is_inside, once_steady};
+use alone::{in_a_process_of_its_own, is_inside, leaves_nothing, rounds};
 use vnet::{AdminError, MacAddr, Offload, OwnedVnet, System};
 use vnet_tap::{HostState, Layer, Lifetime, NetNs, PumpEnd, Tap, TapConfig, TapError};
 
@@ -499,8 +499,6 @@ fn taps_come_and_go_inside() {
         let list = host.run(|| std::fs::read_to_string("/proc/thread-self/net/dev").unwrap());
         list.lines().count()
     };
-    let rounds = std::env::var("VNET_GUEST_ROUNDS").ok();
-    let rounds: usize = rounds.map_or(200, |n| n.parse().expect("a number of rounds"));
     let once = |n: usize| {
         let config = TapConfig {
             netns: Some(host.path()),
@@ -510,16 +508,8 @@ fn taps_come_and_go_inside() {
         };
         drop(Tap::attach(&vnet, "tap0", config).unwrap());
     };
-    (0..6).for_each(once);
-    // Interfaces go a moment after their descriptors. A thread of the driver may have come, but not one for each.
-    let before = once_steady(|| (holdings(), interfaces()));
-    (0..rounds).for_each(once);
-    let ((fds, threads), left) = once_steady(|| (holdings(), interfaces()));
-    let (had, there) = before;
-    assert!(
-        fds <= had.0 + 8 && threads <= had.1 + 8 && left == there,
-        "{fds}, {threads} and {left} of {before:?}"
-    );
+    // Interfaces go a moment after their descriptors.
+    leaves_nothing(rounds(200), interfaces, once);
     let report = vnet.destroy();
     assert!(report.leaked.is_zero(), "{report}");
 }

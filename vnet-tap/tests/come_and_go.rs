@@ -7,7 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use alone::{holdings, in_a_process_of_its_own, is_inside, once_steady};
+use alone::{in_a_process_of_its_own, is_inside, leaves_nothing, rounds};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use vnet::System;
 use vnet_tap::{Framing, Guest};
@@ -25,8 +25,6 @@ fn guests_of_each_kind_inside() {
     if !is_inside() {
         return;
     }
-    let rounds = std::env::var("VNET_GUEST_ROUNDS").ok();
-    let rounds: usize = rounds.map_or(100, |n| n.parse().expect("a number of rounds"));
     let vnet = System::threads().create("switch").unwrap();
     vnet.bridge("br0").unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -71,22 +69,7 @@ fn guests_of_each_kind_inside() {
             _ => drop(guest),
         }
     };
-    let maps = || {
-        std::fs::read_to_string("/proc/self/maps")
-            .unwrap()
-            .lines()
-            .count()
-    };
-    (0..16).for_each(one);
-    let before = once_steady(|| (holdings(), maps()));
-    (0..4 * rounds).for_each(one);
-    let ((fds, threads), mapped) = once_steady(|| (holdings(), maps()));
-    let (had, had_mapped) = before;
-    // Stacks and arenas may be mapped anew, but not for each.
-    assert!(
-        fds <= had.0 + 8 && threads <= had.1 + 8 && mapped <= had_mapped + 64,
-        "{fds}, {threads} and {mapped} of {before:?}"
-    );
+    leaves_nothing(4 * rounds(100), || (), one);
     let report = vnet.destroy();
     assert!(report.leaked.is_zero(), "{report}");
 }

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use alone::{holdings, in_a_process_of_its_own, is_inside, once_steady};
+use alone::{in_a_process_of_its_own, is_inside, leaves_nothing, rounds};
 use vnet::{OwnedVnet, System, VlanConfig};
 use vnet_tap::{NetNs, Nic, NicConfig, NicError, PumpEnd};
 
@@ -134,26 +134,16 @@ fn cards_come_and_go_inside() {
         return;
     }
     let Some(host) = host() else { return };
-    let rounds = std::env::var("VNET_GUEST_ROUNDS").ok();
-    let rounds: usize = rounds.map_or(50, |n| n.parse().expect("a number of rounds"));
     let vnet = System::threads().create("router").unwrap();
-    let before_all = state(&host);
-    let once = || {
-        let inside = (*vnet).clone();
-        drop(
-            host.run(move || Nic::attach(&inside, "eth0", "nic"))
-                .unwrap(),
-        );
-    };
-    (0..4).for_each(|_| once());
-    let before = once_steady(holdings);
-    (0..rounds).for_each(|_| once());
-    let (fds, threads) = once_steady(holdings);
-    assert!(
-        fds <= before.0 + 8 && threads <= before.1 + 8,
-        "{fds} and {threads} of {before:?}"
+    leaves_nothing(
+        rounds(50),
+        || state(&host),
+        |_| {
+            let inside = (*vnet).clone();
+            let nic = host.run(move || Nic::attach(&inside, "eth0", "nic"));
+            drop(nic.unwrap());
+        },
     );
-    assert_eq!(state(&host), before_all);
     let report = vnet.destroy();
     assert!(report.leaked.is_zero(), "{report}");
 }

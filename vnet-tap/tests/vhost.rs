@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use alone::{holdings, in_a_process_of_its_own, is_inside, once_steady};
+use alone::{in_a_process_of_its_own, is_inside, leaves_nothing, rounds};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_get_seals, memfd_create};
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
@@ -403,8 +403,7 @@ fn guests_that_come_and_go() {
     if !is_inside() {
         return;
     }
-    let rounds = std::env::var("VNET_GUEST_ROUNDS").ok();
-    let rounds: u64 = rounds.map_or(100, |n| n.parse().expect("a number of rounds"));
+    let rounds = rounds(100);
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().join("lan.sock");
     let listener = UnixListener::bind(&at).unwrap();
@@ -424,7 +423,7 @@ fn guests_that_come_and_go() {
             sleep(Duration::from_millis(1));
         }
     };
-    let round = |n: u64| {
+    let round = |n: usize| {
         let mut peer = Peer::new(UnixStream::connect(&at).unwrap());
         peer.send(0, &frame(60, 1));
         if n.is_multiple_of(2) {
@@ -434,13 +433,8 @@ fn guests_that_come_and_go() {
         drop(peer);
         gone();
     };
-    // What is made once is there.
-    (0..4).for_each(round);
-    let before = once_steady(|| (holdings(), maps()));
-    (0..rounds).for_each(round);
-    let after = once_steady(|| (holdings(), maps()));
-    assert_eq!(after, before, "descriptors and threads, and memory maps");
-    assert_eq!(guests.counts().accepted, 4 + rounds);
+    leaves_nothing(rounds, maps, round);
+    assert_eq!(guests.counts().accepted, 16 + rounds as u64);
     drop(guests);
     assert_eq!(maps(), 0);
     let left = vnet.destroy();

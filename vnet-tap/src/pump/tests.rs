@@ -1,8 +1,10 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc;
 
+use vnet::{Offload, System};
+
 use super::*;
-use crate::line::{Inward, Outward};
+use crate::line::{Frame, Inward, Outward};
 
 /// A line that never says that there is something to read.
 struct Silent {
@@ -40,7 +42,7 @@ fn a_pump_that_polls_needs_not_be_told_and_one_that_does_not_sleeps() {
     let vnet = System::threads().create("lan").unwrap();
     vnet.bridge("br0").unwrap();
     let attach = |name: &str, busy_poll| {
-        let port = port(&vnet, name, None, Offload::None).unwrap();
+        let plug = plug(&vnet, name, None, Offload::None).unwrap();
         vnet.add_member("br0", name).unwrap();
         let ((send, frames), (heard, hear)) = (mpsc::channel(), mpsc::channel());
         let bell = Bell::new().unwrap();
@@ -48,7 +50,7 @@ fn a_pump_that_polls_needs_not_be_told_and_one_that_does_not_sleeps() {
             Box::new(Silent { frames, bell }) as _,
             Box::new(Heard(heard)) as _,
         );
-        let pump = Pump::start(name, halves, port, 1 << 20, busy_poll, vnet.system()).unwrap();
+        let pump = Pump::start(name, halves, plug, 1 << 20, busy_poll).unwrap();
         (pump, send, hear)
     };
     let (polls, send, _) = attach("polls", PATIENCE);

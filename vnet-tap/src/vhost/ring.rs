@@ -61,8 +61,10 @@ pub(super) struct Ring {
     call: Option<File>,
     has_merging: bool,
     header_len: usize,
-    /// The used index when the guest was told last.
+    /// The used index when it was last asked whether the guest wants to know.
     told: u16,
+    /// Buffers given back since the guest was called, at most as many as the ring has.
+    uncalled: u16,
     /// The guest has been asked to kick.
     is_listening: bool,
     /// Of the frame that is being put: buffers, and chains with what is in them.
@@ -86,6 +88,7 @@ impl Ring {
             has_merging: false,
             header_len: HEADER_LEN,
             told: 0,
+            uncalled: 0,
             is_listening: false,
             places: Vec::new(),
             chains: Vec::new(),
@@ -156,6 +159,10 @@ impl Ring {
             rustix::io::ioctl_fionbio(call, true)?;
         }
         self.call = call;
+        // What the old one was told last may have been heard by nobody.
+        if self.queue.ready() {
+            self.call();
+        }
         Ok(())
     }
 
@@ -176,6 +183,7 @@ impl Ring {
         // It goes on where the guest has got to.
         if let Some(used) = used {
             self.told = used.map_err(wrong)?.0;
+            self.uncalled = 0;
             self.queue.set_next_used(self.told);
         }
         Ok(())
@@ -358,16 +366,33 @@ impl Ring {
             .map_err(wrong)
     }
 
-    /// Calls the guest if something was given back since it was told, and it wants to know.
+    /// Calls the guest if something was given back since the last time, and it wants to know.
     pub(super) fn tell(&mut self) -> io::Result<()> {
-        let (true, Some(memory)) = (self.queue.ready(), &self.memory) else {
-            return Ok(());
-        };
-        let used = self.queue.next_used();
-        let told = std::mem::replace(&mut self.told, used);
-        if told == used {
+        if !self.queue.ready() {
             return Ok(());
         }
+        let used = self.queue.next_used();
+        let new = used.wrapping_sub(std::mem::replace(&mut self.told, used));
+        if new == 0 {
+            return Ok(());
+        }
+        self.uncalled = self.uncalled.saturating_add(new).min(self.queue.size());
+        self.call_if_wanted()
+    }
+
+    /// Looks once more whether the guest wants to know of what it was not called for: it may have said so just then.
+    pub(super) fn tell_again(&mut self) -> io::Result<()> {
+        // Without the index of what it waits for, nobody can tell whether it has seen everything by itself.
+        match self.queue.ready() && self.uncalled > 0 && self.queue.event_idx_enabled() {
+            true => self.call_if_wanted(),
+            false => Ok(()),
+        }
+    }
+
+    fn call_if_wanted(&mut self) -> io::Result<()> {
+        let Some(memory) = &self.memory else {
+            return Ok(());
+        };
         // What was given back is there before the guest's wish is read: virtio 1.2, section 2.7.7.2.
         fence(Ordering::SeqCst);
         let ring = GuestAddress(self.queue.avail_ring());
@@ -378,18 +403,28 @@ impl Ring {
             read.map(u16::from_le).map_err(wrong)
         };
         let wants_to_know = match self.queue.event_idx_enabled() {
+            // The buffer that it waits for is among those that it was not called for. Those of which it did not want to
+            // know then count, too: a wish that came too late is not lost for ever.
             true => {
                 let event = wish(4 + 2 * u64::from(self.queue.size()))?;
-                used.wrapping_sub(event).wrapping_sub(1) < used.wrapping_sub(told)
+                let used = self.queue.next_used();
+                used.wrapping_sub(event).wrapping_sub(1) < self.uncalled
             }
             // VIRTQ_AVAIL_F_NO_INTERRUPT.
             false => wish(0)? & 1 == 0,
         };
-        if let (true, Some(call)) = (wants_to_know, &self.call) {
+        if wants_to_know {
+            self.call();
+        }
+        Ok(())
+    }
+
+    fn call(&mut self) {
+        if let Some(call) = &self.call {
+            self.uncalled = 0;
             // When it cannot be counted, it has been told often enough.
             let _ = rustix::io::write(call, &1u64.to_ne_bytes());
         }
-        Ok(())
     }
 }
 
@@ -424,4 +459,4 @@ fn write<'a>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

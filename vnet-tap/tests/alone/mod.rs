@@ -34,6 +34,42 @@ pub(crate) fn holdings() -> (usize, usize) {
     (count("/proc/self/fd"), count("/proc/self/task"))
 }
 
+/// How many come and go: `VNET_GUEST_ROUNDS`, or as many as every run of the tests can have.
+#[allow(dead_code, reason = "not every file with such tests asks")]
+pub(crate) fn rounds(as_ever: usize) -> usize {
+    let asked = std::env::var("VNET_GUEST_ROUNDS").ok();
+    asked.map_or(as_ever, |n| n.parse().expect("a number of rounds"))
+}
+
+/// Does `once` as often as `rounds` says, and checks that nothing is left of it: descriptors, threads, memory maps,
+/// and what `look` sees besides.
+#[allow(dead_code, reason = "not every file with such tests has rounds")]
+pub(crate) fn leaves_nothing<T: PartialEq + std::fmt::Debug>(
+    rounds: usize,
+    look: impl Fn() -> T,
+    mut once: impl FnMut(usize),
+) {
+    // What is made once is there after a few.
+    (0..16).for_each(&mut once);
+    let (had, other) = once_steady(|| ((holdings(), maps()), look()));
+    (16..16 + rounds).for_each(&mut once);
+    let (has, others) = once_steady(|| ((holdings(), maps()), look()));
+    let ((fds, threads), mapped) = has;
+    let ((had_fds, had_threads), had_mapped) = had;
+    // Stacks and arenas may be mapped anew, and a driver have a thread more, but not for each.
+    assert!(
+        fds <= had_fds + 8 && threads <= had_threads + 8 && mapped <= had_mapped + 64,
+        "{has:?} after {rounds} rounds, {had:?} before"
+    );
+    assert_eq!(others, other);
+}
+
+/// Memory maps of this process.
+fn maps() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("it is there");
+    maps.lines().count()
+}
+
 /// What `look` sees once it has seen the same for a while.
 pub(crate) fn once_steady<T: PartialEq>(look: impl Fn() -> T) -> T {
     let mut seen = look();

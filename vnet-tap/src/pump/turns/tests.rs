@@ -79,17 +79,10 @@ fn guests_that_send_as_much_as_they_can_share_evenly_whatever_their_frames() {
                 sent: Arc::clone(&sent),
                 bell: Bell::new().unwrap(),
             };
-            let port = pump::port(&vnet, &format!("guest{number}"), None, Offload::None).unwrap();
+            let name = format!("guest{number}");
+            let plug = pump::plug(&vnet, &name, None, Offload::None).unwrap();
             let halves = (Box::new(guest) as _, Box::new(Nowhere) as _);
-            let mut pump = Pump::start(
-                "alone",
-                halves,
-                port,
-                1 << 20,
-                Duration::ZERO,
-                vnet.system(),
-            )
-            .unwrap();
+            let mut pump = Pump::start("alone", halves, plug, 1 << 20, Duration::ZERO).unwrap();
             pump.share(&turns);
             pump
         })

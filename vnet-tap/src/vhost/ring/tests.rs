@@ -12,20 +12,20 @@ const SIZE: u16 = 16;
 const TABLE: u64 = 0;
 const AVAILABLE: u64 = 0x1000;
 const USED: u64 = 0x2000;
-const BUFFERS: u64 = 0x1_0000;
+pub(in crate::vhost) const BUFFERS: u64 = 0x1_0000;
 const END: u64 = 0x10_0000;
 
 const NEXT: u16 = 1;
-const WRITE: u16 = 2;
+pub(in crate::vhost) const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
 
-fn memory() -> Arc<Memory> {
+pub(in crate::vhost) fn memory() -> Arc<Memory> {
     let ranges = [(GuestAddress(0), END as usize)];
     Arc::new(Memory::from_ranges(&ranges).unwrap())
 }
 
 /// A ring that runs. With `has_event_idx`, neither side tells the other more than it wants to know.
-fn ring(memory: &Arc<Memory>, has_merging: bool, has_event_idx: bool) -> Ring {
+pub(in crate::vhost) fn ring(memory: &Arc<Memory>, has_merging: bool, has_event_idx: bool) -> Ring {
     let events = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
     let mut ring = Ring::new().unwrap();
     ring.set_memory(Some(Arc::clone(memory))).unwrap();
@@ -38,14 +38,14 @@ fn ring(memory: &Arc<Memory>, has_merging: bool, has_event_idx: bool) -> Ring {
 }
 
 /// The guest's side.
-struct Driver<'a> {
+pub(in crate::vhost) struct Driver<'a> {
     memory: &'a Memory,
     available: u16,
     used: u16,
 }
 
 impl Driver<'_> {
-    fn new(memory: &Memory) -> Driver<'_> {
+    pub(in crate::vhost) fn new(memory: &Memory) -> Driver<'_> {
         Driver {
             memory,
             available: 0,
@@ -53,7 +53,14 @@ impl Driver<'_> {
         }
     }
 
-    fn describe(&self, number: u16, address: u64, len: u32, flags: u16, next: u16) {
+    pub(in crate::vhost) fn describe(
+        &self,
+        number: u16,
+        address: u64,
+        len: u32,
+        flags: u16,
+        next: u16,
+    ) {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&address.to_le_bytes());
         bytes[8..12].copy_from_slice(&len.to_le_bytes());
@@ -63,7 +70,7 @@ impl Driver<'_> {
         self.memory.write_slice(&bytes, at).unwrap();
     }
 
-    fn make_available(&mut self, head: u16) {
+    pub(in crate::vhost) fn make_available(&mut self, head: u16) {
         let slot = AVAILABLE + 4 + 2 * u64::from(self.available % SIZE);
         self.memory.write_obj(head, GuestAddress(slot)).unwrap();
         self.available = self.available.wrapping_add(1);
@@ -85,8 +92,16 @@ impl Driver<'_> {
     }
 }
 
-/// A frame that a vnet sends: a packet, as those who send to a guest have it.
+/// A frame of so many bytes that a vnet sends.
 fn packet(len: usize) -> Packet {
+    let mut frame = vec![0xff; 6];
+    frame.extend([2, 0, 0, 0, 0, 1, 0x88, 0xb5]);
+    frame.extend((0..).map(|n: u32| (n * 7) as u8).take(len - 14));
+    sent(frame)
+}
+
+/// A frame that a vnet sends: a packet, as those who send to a guest have it.
+pub(in crate::vhost) fn sent(frame: Vec<u8>) -> Packet {
     let system = System::virtual_time(1);
     let vnet = system.create("vnet").unwrap();
     vnet.bridge("br0").unwrap();
@@ -96,9 +111,6 @@ fn packet(len: usize) -> Packet {
         vnet.add_member("br0", name).unwrap();
         port
     });
-    let mut frame = vec![0xff; 6];
-    frame.extend([2, 0, 0, 0, 0, 1, 0x88, 0xb5]);
-    frame.extend((0..).map(|n: u32| (n * 7) as u8).take(len - 14));
     from.send(frame).unwrap();
     system.run_until_idle(vnet::RunLimit::default()).unwrap();
     to.recv().unwrap()
@@ -269,17 +281,12 @@ fn a_guest_is_told_what_it_wants_to_know() {
         memory.write_obj(0u32, GuestAddress(USED)).unwrap();
         let mut driver = Driver::new(&memory);
         let mut ring = ring(&memory, true, has_event_idx);
-        let flags = rustix::event::EventfdFlags::NONBLOCK;
-        let call = rustix::event::eventfd(0, flags).unwrap();
-        ring.set_call(Some(File::from(call.try_clone().unwrap())))
-            .unwrap();
+        let call = Call::new();
+        call.given_to(&mut ring);
+        call.heard();
         let told = |ring: &mut Ring| {
             ring.tell().unwrap();
-            let mut count = [0; 8];
-            match rustix::io::read(&call, &mut count[..]) {
-                Ok(_) => u64::from_ne_bytes(count),
-                Err(_) => 0,
-            }
+            call.heard()
         };
         driver.describe(0, BUFFERS, 100, 0, 0);
         let mut send = |ring: &mut Ring| {
@@ -306,6 +313,207 @@ fn a_guest_is_told_what_it_wants_to_know() {
             send(&mut ring);
             send(&mut ring);
             assert_eq!(told(&mut ring), 1);
+        }
+    }
+}
+
+/// A call's descriptor, and how often it was rung since the last look.
+pub(in crate::vhost) struct Call(std::os::fd::OwnedFd);
+
+impl Call {
+    pub(in crate::vhost) fn new() -> Call {
+        let flags = rustix::event::EventfdFlags::NONBLOCK;
+        Call(rustix::event::eventfd(0, flags).unwrap())
+    }
+
+    pub(in crate::vhost) fn given_to(&self, ring: &mut Ring) {
+        let file = File::from(self.0.try_clone().unwrap());
+        ring.set_call(Some(file)).unwrap();
+    }
+
+    pub(in crate::vhost) fn heard(&self) -> u64 {
+        let mut count = [0; 8];
+        match rustix::io::read(&self.0, &mut count[..]) {
+            Ok(_) => u64::from_ne_bytes(count),
+            Err(_) => 0,
+        }
+    }
+}
+
+#[test]
+fn a_call_that_is_made_while_its_descriptor_changes_is_heard_at_the_new_one() {
+    let memory = memory();
+    let mut driver = Driver::new(&memory);
+    let mut ring = ring(&memory, true, true);
+    let (old, new) = (Call::new(), Call::new());
+    old.given_to(&mut ring);
+    old.heard();
+    driver.describe(0, BUFFERS, 100, 0, 0);
+    driver.make_available(0);
+    assert_eq!(ring.take(&mut Vec::new()).unwrap(), Taken::Frame);
+    ring.tell().unwrap();
+    // Nobody listens there any more.
+    new.given_to(&mut ring);
+    assert_eq!(new.heard(), 1);
+    ring.tell().unwrap();
+    assert_eq!(new.heard(), 0, "once");
+    // Before a ring runs, there is nothing to say.
+    let events = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    ring.stop(&events);
+    new.given_to(&mut ring);
+    assert_eq!(new.heard(), 0);
+}
+
+/// A guest without barriers says what it waits for after it has looked: too late for this side to see.
+#[test]
+fn a_wish_that_comes_too_late_is_seen_at_the_second_look_or_with_the_next_buffer() {
+    let memory = memory();
+    let wish = |event: u16| {
+        let at = GuestAddress(AVAILABLE + 4 + 2 * u64::from(SIZE));
+        memory.write_obj(event, at).unwrap();
+    };
+    for looks_again in [true, false] {
+        memory.write_obj(0u32, GuestAddress(AVAILABLE)).unwrap();
+        memory.write_obj(0u32, GuestAddress(USED)).unwrap();
+        let mut driver = Driver::new(&memory);
+        let mut ring = ring(&memory, true, true);
+        let call = Call::new();
+        call.given_to(&mut ring);
+        call.heard();
+        driver.describe(0, BUFFERS, 100, 0, 0);
+        let mut give_back = |ring: &mut Ring| {
+            driver.make_available(0);
+            assert_eq!(ring.take(&mut Vec::new()).unwrap(), Taken::Frame);
+            ring.tell().unwrap();
+        };
+        // None, as far as can be seen.
+        wish(u16::MAX - 100);
+        give_back(&mut ring);
+        assert_eq!(call.heard(), 0);
+        wish(0);
+        match looks_again {
+            true => ring.tell_again().unwrap(),
+            false => give_back(&mut ring),
+        }
+        assert_eq!(call.heard(), 1);
+        // It has seen all, and is not called for nothing.
+        ring.tell_again().unwrap();
+        wish(2);
+        ring.tell_again().unwrap();
+        assert_eq!(call.heard(), 0);
+    }
+}
+
+/// Buffers that go through a ring in the test below: as many as make every place of it meet every other.
+const MANY: usize = 100_000;
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Waits until it is rung. False when it is not.
+fn is_rung(fd: impl AsFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let patience = Timespec::try_from(PATIENCE).unwrap();
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    loop {
+        match poll(&mut fds, Some(&patience)) {
+            Err(rustix::io::Errno::INTR) => {}
+            outcome => return outcome.unwrap() > 0,
+        }
+    }
+}
+
+/// Two threads as fast as they can, each of which sleeps when there is nothing to do: neither sleeps for ever, and what
+/// one has sent the other has received, in order.
+#[test]
+fn a_driver_and_a_device_that_sleep_whenever_they_can_miss_nothing() {
+    for has_event_idx in [true, false] {
+        let memory = memory();
+        let mut ring = ring(&memory, true, has_event_idx);
+        let (call, kick) = (Call::new(), Call::new());
+        call.given_to(&mut ring);
+        std::thread::scope(|scope| {
+            let device = scope.spawn(|| {
+                for n in 0..MANY {
+                    let mut taken = Vec::new();
+                    while ring.take(&mut taken).unwrap() == Taken::Nothing {
+                        ring.tell().unwrap();
+                        if !ring.listen().unwrap() {
+                            assert!(is_rung(&kick.0), "no kick for frame {n}");
+                            kick.heard();
+                        }
+                    }
+                    assert_eq!(taken[..8], n.to_le_bytes(), "frame {n}");
+                }
+                ring.tell().unwrap();
+            });
+            drive(&memory, has_event_idx, &call, &kick);
+            device.join().unwrap();
+        });
+    }
+}
+
+/// Sends, and waits for buffers to come back, as Linux does.
+fn drive(memory: &Memory, has_event_idx: bool, call: &Call, kick: &Call) {
+    let load = |at: u64| {
+        memory
+            .load::<u16>(GuestAddress(at), Ordering::Acquire)
+            .unwrap()
+    };
+    let store = |at: u64, value: u16| {
+        memory
+            .store(value, GuestAddress(at), Ordering::Release)
+            .unwrap()
+    };
+    let wish = AVAILABLE + 4 + 2 * u64::from(SIZE);
+    let asked = USED + 4 + 8 * u64::from(SIZE);
+    let mut driver = Driver::new(memory);
+    let (mut sent, mut back) = (0usize, 0usize);
+    if !has_event_idx {
+        store(AVAILABLE, 1);
+    }
+    while back < MANY {
+        let mut has_sent = false;
+        // A few at a time: the ring is empty and full again and again.
+        while sent < MANY && sent - back < usize::from(SIZE) && !(has_sent && sent % 5 == 0) {
+            let number = (sent % usize::from(SIZE)) as u16;
+            let at = BUFFERS + 0x100 * u64::from(number);
+            memory
+                .write_slice(&sent.to_le_bytes(), GuestAddress(at))
+                .unwrap();
+            driver.describe(number, at, 60, 0, 0);
+            let slot = AVAILABLE + 4 + 2 * (sent as u64 % u64::from(SIZE));
+            memory.write_obj(number, GuestAddress(slot)).unwrap();
+            sent += 1;
+            let old = driver.available;
+            driver.available = old.wrapping_add(1);
+            store(AVAILABLE + 2, driver.available);
+            fence(Ordering::SeqCst);
+            let wants_kick = match has_event_idx {
+                true => driver.available.wrapping_sub(load(asked)).wrapping_sub(1) < 1,
+                false => load(USED) & 1 == 0,
+            };
+            if wants_kick {
+                rustix::io::write(&kick.0, &1u64.to_ne_bytes()).unwrap();
+            }
+            has_sent = true;
+        }
+        loop {
+            let new = driver.got_back();
+            back += new.len();
+            if !new.is_empty() || has_sent && sent < MANY && sent - back < usize::from(SIZE) {
+                break;
+            }
+            match has_event_idx {
+                true => store(wish, driver.used),
+                false => store(AVAILABLE, 0),
+            }
+            fence(Ordering::SeqCst);
+            if load(USED + 2) == driver.used {
+                assert!(is_rung(&call.0), "no call after {back} buffers");
+                call.heard();
+            }
+            if !has_event_idx {
+                store(AVAILABLE, 1);
+            }
         }
     }
 }

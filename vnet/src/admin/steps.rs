@@ -84,7 +84,10 @@ pub(crate) fn disinherit(child: &Arc<VnetCore>) -> Result<(), Gone> {
     child.enter_as(Entry::User, |inside, _| {
         for op in inside.journal.take_settings() {
             match op {
-                Op::Vnet(VnetOp::SetSysctl { name, .. }) => sysctl::reset(inside.stack, &name),
+                Op::Vnet(VnetOp::SetSysctl { name, .. }) => {
+                    sysctl::reset(inside.stack, &name);
+                    limits::tell_others(child, inside.stack);
+                }
                 Op::Vnet(VnetOp::SetLimit { resource, .. }) => {
                     let default = limits::defaults()[resource as usize];
                     limits::set_in(child, inside.stack, resource, default);

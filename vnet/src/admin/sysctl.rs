@@ -390,6 +390,7 @@ impl Vnet {
         entry.check(raw)?;
         self.configure(|stack, _| {
             entry.write(stack, raw);
+            limits::tell_others(&self.core, stack);
             Ok::<_, Gone>(Op::Vnet(VnetOp::SetSysctl {
                 name: entry.name().to_owned(),
                 value: text(entry, raw),

@@ -10,6 +10,8 @@
 
 use std::fmt;
 
+use super::time::Duration;
+
 macro_rules! drop_reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
         /// Why a packet was dropped. Each drop is counted under exactly one reason.
@@ -152,6 +154,9 @@ pub struct Stats {
     /// How often the driver let the vnet process what had arrived and what was due: the events of a
     /// simulation. Under the threads driver the number depends on scheduling.
     pub services: u64,
+    /// Processor time that threads have spent in the vnet, in services and in calls: an estimate from samples, under the
+    /// threads driver. Nothing where time is simulated.
+    pub processor: Duration,
     rx_drops: [u64; DropReason::ALL.len()],
     tx_drops: [u64; DropReason::ALL.len()],
     /// Why the frame that is being taken in was dropped, if it was.
@@ -167,6 +172,7 @@ impl Default for Stats {
             sent: 0,
             icmp_rate_limited: 0,
             services: 0,
+            processor: Duration::ZERO,
             rx_drops: [0; DropReason::ALL.len()],
             tx_drops: [0; DropReason::ALL.len()],
             refused: None,

@@ -16,6 +16,7 @@ use super::locals::Locals;
 use super::macs::{Macs, TooManyByHand};
 use super::phase::{Gone, Phase};
 use super::privilege::{Mask, Privileges};
+use super::processor::Processor;
 use super::registry::{Listed, Registry};
 use super::report::Failure;
 use super::steps;
@@ -53,6 +54,8 @@ pub(crate) struct VnetCore {
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) sched: Sched,
+    /// What it uses of the processors, and may use.
+    pub(crate) processor: Processor,
     /// Its virtualized variables, reached without its lock.
     pub(crate) locals: Locals<VnetCore>,
     /// What its tenants may do.
@@ -147,6 +150,7 @@ impl VnetCore {
             driver: Arc::clone(&system.driver),
             inbox: Arc::new(Inbox::new()),
             sched: Sched::new(),
+            processor: Processor::new(),
             locals: Locals::new(),
             privileges: Mask::new(mask),
             tasks: Tasks::new(),

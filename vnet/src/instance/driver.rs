@@ -9,7 +9,7 @@ use std::task::Waker;
 use super::cores::VnetCore;
 use super::site::Site;
 use super::task::Schedule;
-use crate::base::time::Instant;
+use crate::base::time::{Duration, Instant};
 
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +157,11 @@ pub(crate) trait Driver: Schedule {
     /// durations in reports, and for waits of threads that the system does not know of. Nothing
     /// that a vnet does may depend on it.
     fn wall(&self) -> Instant;
+
+    /// The processor time of the calling thread; only from a driver in real time, and where the operating system tells.
+    fn processor_time(&self) -> Option<Duration> {
+        None
+    }
 
     /// True when the time is not that of the real world: somebody moves it.
     fn is_simulated(&self) -> bool {

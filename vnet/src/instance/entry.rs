@@ -10,6 +10,7 @@ use super::context::{self, within_lock};
 use super::cores::{Inside, Live, State, SystemCore, VnetCore};
 use super::error::StepError;
 use super::phase::{Entry, Gone};
+use super::processor::{self, Measured};
 use super::registry::Registry;
 use super::vnet::Vnet;
 use crate::base::callback;
@@ -17,7 +18,7 @@ use crate::base::lock::MutexGuard;
 #[cfg(test)]
 use crate::base::lock::explore::planted;
 use crate::base::stats::{DropReason, Stats};
-use crate::base::time::Instant;
+use crate::base::time::{Duration, Instant};
 use crate::netif::fingerprint::FingerprintSum;
 use crate::packet::{Cx, Out};
 use crate::stack::{Stack, rx, tx};
@@ -117,8 +118,44 @@ impl VnetCore {
     }
 
     /// Enters the instance. All entries share one copy of this, which stays in the instruction cache.
-    #[inline(never)]
+    #[inline]
     fn enter_and_do(
+        self: &Arc<Self>,
+        entry: Entry,
+        f: &mut dyn FnMut(&mut Inside, &mut Cx),
+    ) -> (Result<(), Gone>, Option<callback::Payload>) {
+        // Services are measured where it is known what they take in.
+        if entry == Entry::User && processor::is_drawn() {
+            return self.measure_entry(entry, f);
+        }
+        self.enter_unmeasured(entry, f)
+    }
+
+    /// Enters the instance, for all of those that are not measured.
+    #[cold]
+    fn measure_entry(
+        self: &Arc<Self>,
+        entry: Entry,
+        f: &mut dyn FnMut(&mut Inside, &mut Cx),
+    ) -> (Result<(), Gone>, Option<callback::Payload>) {
+        let began = self.driver.processor_time();
+        let ended = self.enter_unmeasured(entry, f);
+        self.charge(began, Measured::Drawn);
+        ended
+    }
+
+    /// Notes a visit that began at that time of the thread's.
+    #[cold]
+    fn charge(&self, began: Option<Duration>, measured: Measured) {
+        if let Some((began, ended)) = began.zip(self.driver.processor_time()) {
+            let time = ended.saturating_sub(began);
+            self.processor.charge(self.driver.now(), time, measured);
+        }
+    }
+
+    /// Enters the instance, by the code that all entries share.
+    #[inline(never)]
+    fn enter_unmeasured(
         self: &Arc<Self>,
         entry: Entry,
         f: &mut dyn FnMut(&mut Inside, &mut Cx),
@@ -189,9 +226,21 @@ impl VnetCore {
     pub(crate) fn try_service(self: &Arc<Self>) -> Result<(), callback::Payload> {
         let name = &*self.name;
         let _span = tracing::trace_span!(target: trace::SERVICE, "service", vnet = name).entered();
+        if self.processor.is_limited() && self.is_held() {
+            return Ok(());
+        }
+        let mut measured = Measured::Drawn;
+        let mut began = match processor::is_drawn() {
+            true => self.driver.processor_time(),
+            false => None,
+        };
         let (result, panic) = self.enter(Entry::Service, |live, cx| {
             cx.stats.services += 1;
             let taken = self.inbox.take_or_shed(cx.now, SERVICE_BATCH, live.due);
+            if live.due.len() >= processor::MANY {
+                measured = Measured::Always;
+                began = began.or_else(|| self.driver.processor_time());
+            }
             cx.stats.overflowed(taken.overflowed);
             while let Some(item) = live.due.next() {
                 rx::take_in(live.stack, cx, item);
@@ -199,10 +248,27 @@ impl VnetCore {
             live.stack.on_deadline(cx);
             taken.next
         });
+        if began.is_some() {
+            self.charge(began, measured);
+        }
         if let Ok(Some(next)) = result {
             self.driver.ready(self, next);
         }
         panic.map_or(Ok(()), Err)
+    }
+
+    /// True when it has used so much processor time that its services wait; the driver comes back then. Where time is
+    /// simulated, nothing waits for that of processors.
+    #[cold]
+    fn is_held(self: &Arc<Self>) -> bool {
+        if self.driver.is_simulated() {
+            return false;
+        }
+        let again = self.processor.admit(self.driver.now());
+        if let Err(at) = again {
+            self.driver.ready(self, at);
+        }
+        again.is_err()
     }
 
     /// Makes sure that the driver comes back at `at`.
@@ -222,9 +288,10 @@ impl VnetCore {
         stats
     }
 
-    /// Counts the frames that have found no room in the inbox. What is full may not have to be
+    /// Counts the frames that have found no room in the inbox, and the processor time. What is full may not have to be
     /// looked at for a long time, so whoever reads counters does this first.
     pub(crate) fn note_overflow(&self, stats: &mut Stats) {
+        stats.processor = self.processor.used();
         stats.overflowed(self.inbox.take_overflowed());
     }
 

@@ -108,21 +108,27 @@ pub(crate) fn spread(core: &Arc<VnetCore>) {
 /// Makes the limits in effect above an instance its ceiling. No vnet's lock is held.
 pub(super) fn bound_by(core: &VnetCore, above: &VnetCore) {
     let mut ceiling = None;
-    above.alive(|live| ceiling = Some(live.stack.limits.in_effect()));
-    if let Some(ceiling) = ceiling {
+    above.alive(|live| {
+        let limits = &live.stack.limits;
+        ceiling = Some((limits.in_effect(), limits.weight()));
+    });
+    if let Some((ceiling, weight)) = ceiling {
         core.alive(|live| {
-            live.stack.set_ceiling(ceiling);
+            live.stack.set_ceiling(ceiling, weight);
             tell_others(core, &live.stack);
         });
     }
 }
 
-/// Tells those outside the stack the limits in effect.
-fn tell_others(core: &VnetCore, stack: &Stack) {
+/// Tells those outside the stack the limits in effect, and the weight.
+pub(crate) fn tell_others(core: &VnetCore, stack: &Stack) {
     let frames = stack.limits.of(Resource::QueuedPackets);
     let frames = usize::try_from(frames).unwrap_or(usize::MAX);
     core.inbox.set_max_frames(frames);
     core.tasks.set_limit(stack.limits.of(Resource::Tasks));
+    let limits = &stack.limits;
+    let micros = limits.of(Resource::Processor);
+    core.processor.set(micros, limits.weight());
 }
 
 /// The use of a resource in an instance whose lock is held. Frames that found no room in the inbox
@@ -136,6 +142,8 @@ pub(crate) fn usage_in(core: &VnetCore, stack: &Stack, stats: &Stats, resource: 
         usage.limit = core.inbox.max_frames() as u64;
     } else if resource == Resource::Tasks {
         usage = core.tasks.usage();
+    } else if resource == Resource::Processor {
+        usage = core.processor.usage(core.driver.now());
     }
     usage
 }

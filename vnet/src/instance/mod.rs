@@ -11,7 +11,7 @@
 //! | | `report`: how an instance ended, `error`: why it was not made | `failure`: its end when its stack has panicked; panics of callbacks |
 //! | | `drain` | `shutdown`: graceful shutdown |
 //! | what is allowed | `privilege`: what tenants may do | `authority`: asking and changing that |
-//! | | | `limits`: how much an instance may hold; `hierarchy`: instances made by instances |
+//! | | `processor`: the processor time that an instance uses | `limits`: how much an instance may hold; `hierarchy`: instances made by instances |
 //! | configuration | `journal`: the operations that are in effect | `configure`: the one way in which it is changed |
 //! | variables | `locals`: the values of one instance | `local`: [`vnet_local!`](crate::vnet_local) |
 //! | messages | `directory`: whose buffer is where | `messages`: how they get there |
@@ -42,6 +42,7 @@ pub(crate) mod macs;
 pub(crate) mod messages;
 pub(crate) mod phase;
 pub(crate) mod privilege;
+pub(crate) mod processor;
 pub(crate) mod registry;
 pub(crate) mod report;
 pub(crate) mod shutdown;

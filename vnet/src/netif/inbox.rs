@@ -109,6 +109,11 @@ impl Batch {
         self.0.pop_front().map(|(.., item)| item)
     }
 
+    /// How many items there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// How many of the items are frames.
     pub(crate) fn frames(&self) -> u64 {
         let is_frame = |arrival: &&Arrival| matches!(arrival.2, Item::Frame(_) | Item::Leaving(_));

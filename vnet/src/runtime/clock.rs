@@ -1,4 +1,4 @@
-//! The wall clock, and the operating system's randomness: the two things that a simulation must
+//! The wall clock, the clocks of threads, and the operating system's randomness: what a simulation must
 //! not see. Nothing else in the library reads either.
 
 use std::hash::{BuildHasher, RandomState};
@@ -30,6 +30,19 @@ impl WallClock {
     pub(crate) fn until(&self, at: Instant) -> Duration {
         at - self.now()
     }
+}
+
+/// The processor time of the calling thread. A system call, where [`WallClock::now`] is none.
+pub(crate) fn processor_time() -> Option<Duration> {
+    #[cfg(unix)]
+    {
+        use rustix::time::{ClockId, clock_gettime};
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        let (secs, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+        Some(Duration::new(secs.ok()?, nanos.ok()?))
+    }
+    #[cfg(not(unix))]
+    None
 }
 
 /// A seed from the operating system.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`clock`] | the only place where the wall clock is read |
 //! | [`threads`] | a pool of workers, direct dispatch, the wall clock |
+//! | `turns` | whose turn it is at those workers |
 //! | `pool` | the threads that poll tasks under that driver |
 //! | `sleeper` | how a thread waits under that driver |
 //! | [`cost`] | what calls that do not wait cost, for the next three |
@@ -19,4 +20,5 @@ pub(crate) mod manual;
 mod pool;
 mod sleeper;
 pub(crate) mod threads;
+mod turns;
 pub(crate) mod virtual_time;

@@ -19,17 +19,16 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Once, Weak};
 use std::task::Waker;
 use std::thread::ThreadId;
 
-use crossbeam::queue::SegQueue;
-
-use super::clock::{WallClock, entropy};
+use super::clock::{WallClock, entropy, processor_time};
 use super::event::{FEW_ENTRIES, disarm};
 use super::pool::{Host, Pool};
 use super::sleeper::Sleeper;
+use super::turns::{self, Left, Turn, Turns};
 use crate::base::callback;
 use crate::base::heap::Heap;
 use crate::base::lock::{Condvar, Mutex, MutexGuard, Rank};
@@ -55,6 +54,8 @@ const DISPATCH_BUDGET: usize = 128;
 const TIMER_LOOKS: u32 = 32;
 /// The maximum number of services of one vnet in a row.
 const RUN_BUDGET: usize = 16;
+/// The time in which a call services others before workers take over.
+const DISPATCH_TIME: Duration = Duration::from_millis(1);
 
 /// How a [`System::threads_with`] runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,8 +135,8 @@ struct Shared {
     clock: WallClock,
     pool: Pool,
     config: ThreadsConfig,
-    /// For workers.
-    queue: SegQueue<Job>,
+    /// Vnets in `Sleep::turns`.
+    handed_over: AtomicUsize,
     sleep: Mutex<Sleep>,
     /// For one of the idle workers.
     bell: Condvar,
@@ -145,14 +146,18 @@ struct Shared {
 
 /// Something for a worker to do.
 enum Job {
-    /// To service a vnet.
-    Service(Arc<VnetCore>),
+    /// To service a vnet whose turn it is.
+    Turn(Arc<VnetCore>),
+    /// To service a vnet whose time has come.
+    Due(Arc<VnetCore>),
     /// To call a waker whose time has come.
     Wake(Waker),
 }
 
 #[derive(Default)]
 struct Sleep {
+    /// Vnets that workers are to service.
+    turns: Turns<Arc<VnetCore>>,
     /// When vnets are to be serviced: one entry each.
     timers: Heap<(Instant, u64), Weak<VnetCore>>,
     /// Timers of futures, which can be cancelled.
@@ -200,7 +205,7 @@ impl Shared {
             clock: WallClock::start(),
             pool: Pool::new(workers, config.task_threads),
             config: ThreadsConfig { workers, ..config },
-            queue: SegQueue::new(),
+            handed_over: AtomicUsize::new(0),
             sleep: Mutex::new(Rank::Driver, Sleep::default()),
             bell: Condvar::new(),
             alarm: Condvar::new(),
@@ -224,10 +229,11 @@ impl Shared {
         known == Ok(true) || at <= self.now()
     }
 
-    /// Hands something to the workers.
-    fn hand_over(&self, job: Job) {
-        self.queue.push(job);
-        let sleep = self.sleep.lock();
+    /// Hands a vnet to the workers.
+    fn hand_over(&self, vnet: Arc<VnetCore>) {
+        let mut sleep = self.sleep.lock();
+        sleep.turns.push(vnet);
+        self.handed_over.fetch_add(1, Ordering::Release);
         if sleep.idle > 0 {
             self.bell.notify_one();
         } else if sleep.keeper {
@@ -289,26 +295,45 @@ impl Shared {
         }
     }
 
-    /// Services `vnet`, which this thread has set to RUNNING or found QUEUED, until there is
-    /// nothing new.
-    fn run(&self, vnet: Arc<VnetCore>) {
+    /// Services `vnet`, which this thread has set to QUEUED, until there is nothing new, or as often and
+    /// as long as a call may do so for others.
+    fn run(&self, vnet: Arc<VnetCore>, until: Instant) {
         for _ in 0..RUN_BUDGET {
-            vnet.sched.state.store(RUNNING, Ordering::Release);
-            let running = Running(&vnet);
-            vnet.service();
-            std::mem::forget(running);
-            let idle = vnet.sched.state.compare_exchange(
-                RUNNING,
-                IDLE,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            );
-            if idle.is_ok() {
+            if service(&vnet) == Left::Nothing {
                 return;
             }
+            if last_reading() > until {
+                break;
+            }
         }
-        vnet.sched.state.store(QUEUED, Ordering::Release);
-        delegate(vnet);
+        again(vnet);
+    }
+
+    /// Services `vnet`, whose timer has gone off, once: what is left waits for its turn.
+    fn run_due(&self, vnet: Arc<VnetCore>) {
+        let began = self.now();
+        let left = service(&vnet);
+        turns::settle(&vnet, self.now().since(began), left);
+        if left == Left::Waiting {
+            again(vnet);
+        }
+    }
+
+    /// Services `vnet`, whose turn it is, until there is nothing new, or its time is over.
+    fn run_turn(&self, vnet: Arc<VnetCore>) {
+        let began = self.now();
+        loop {
+            let left = service(&vnet);
+            let time = self.now().since(began);
+            if left == Left::Nothing {
+                turns::settle(&vnet, time, left);
+                return;
+            }
+            if turns::is_over(&vnet, time) {
+                turns::settle(&vnet, time, left);
+                return again(vnet);
+            }
+        }
     }
 
     /// Services what this thread made ready.
@@ -318,11 +343,16 @@ impl Shared {
                 return;
             }
             let _dispatching = Dispatching::begin(local);
+            // Each service reads the clock, so this thread knows about what time it is.
+            let until = local.now.get() + DISPATCH_TIME;
             for _ in 0..DISPATCH_BUDGET {
                 let next = local.ready.borrow_mut().pop_front();
                 match next {
-                    Some(vnet) => self.run(vnet),
+                    Some(vnet) => self.run(vnet, until),
                     None => return,
+                }
+                if local.now.get() > until {
+                    break;
                 }
             }
             local.delegate_ready();
@@ -332,11 +362,14 @@ impl Shared {
     /// The main function of a worker: it alternates between what was handed over and what is due,
     /// so that neither waits for the other to run out.
     fn work(&self) {
+        let mut sleep = self.sleep.lock();
         loop {
-            if let Some(job) = self.queue.pop() {
-                self.serve(job);
+            if let Some(vnet) = sleep.turns.take() {
+                self.handed_over.fetch_sub(1, Ordering::Relaxed);
+                drop(sleep);
+                self.serve(Job::Turn(vnet));
+                sleep = self.sleep.lock();
             }
-            let mut sleep = self.sleep.lock();
             let now = self.now();
             if let Some(due) = sleep.pop_due(now) {
                 drop(sleep);
@@ -344,13 +377,14 @@ impl Shared {
                     Due::Wake(waker) => self.serve(Job::Wake(waker)),
                     Due::Service(at, vnet) => {
                         if let Some(vnet) = disarm(&vnet, at).filter(|v| claim(v)) {
-                            self.serve(Job::Service(vnet));
+                            self.serve(Job::Due(vnet));
                         }
                     }
                 }
+                sleep = self.sleep.lock();
                 continue;
             }
-            if !self.queue.is_empty() {
+            if !sleep.turns.is_empty() {
                 continue;
             }
             if sleep.stop {
@@ -387,7 +421,7 @@ impl Shared {
         drop(sleep);
         loop {
             for _ in 0..TIMER_LOOKS {
-                if self.clock.now() >= at || !self.queue.is_empty() {
+                if self.clock.now() >= at || self.handed_over.load(Ordering::Acquire) > 0 {
                     return self.sleep.lock();
                 }
                 std::hint::spin_loop();
@@ -404,10 +438,45 @@ impl Shared {
     /// worker.
     fn serve(&self, job: Job) {
         match job {
-            Job::Service(vnet) => callback::contained("a service", || self.run(vnet)),
+            Job::Turn(vnet) => callback::contained("a service", || self.run_turn(vnet)),
+            Job::Due(vnet) => callback::contained("a service", || self.run_due(vnet)),
             Job::Wake(waker) => callback::contained("a waker", || waker.wake()),
         }
         callback::contained("a service", || self.dispatch());
+    }
+}
+
+/// Hands over a vnet of which something is left.
+fn again(vnet: Arc<VnetCore>) {
+    vnet.sched.state.store(QUEUED, Ordering::Release);
+    delegate(vnet);
+}
+
+/// The time that this thread has read last.
+fn last_reading() -> Instant {
+    LOCAL.try_with(|local| local.now.get()).unwrap_or_default()
+}
+
+/// Services a vnet, which was QUEUED or AGAIN. It is RUNNING or AGAIN if something is left.
+fn service(vnet: &Arc<VnetCore>) -> Left {
+    vnet.sched.state.store(RUNNING, Ordering::Release);
+    let running = Running(vnet);
+    vnet.service();
+    std::mem::forget(running);
+    let state = &vnet.sched.state;
+    match state.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Left::Nothing,
+        Err(_) => Left::Waiting,
+    }
+}
+
+impl Turn for Arc<VnetCore> {
+    fn weight(&self) -> u32 {
+        self.processor.weight()
+    }
+
+    fn credit(&self) -> &AtomicI64 {
+        &self.processor.credit
     }
 }
 
@@ -564,6 +633,10 @@ impl Driver for Threads {
         self.shared.now()
     }
 
+    fn processor_time(&self) -> Option<Duration> {
+        processor_time()
+    }
+
     fn is_simulated(&self) -> bool {
         false
     }
@@ -583,7 +656,7 @@ impl Driver for Threads {
 
     fn delegate(&self, vnet: Arc<VnetCore>) {
         self.start_workers();
-        self.shared.hand_over(Job::Service(vnet));
+        self.shared.hand_over(vnet);
     }
 
     fn set_timer(&self, at: Instant, waker: Waker) -> TimerKey {

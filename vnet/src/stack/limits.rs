@@ -73,6 +73,11 @@ resources! {
     Backlog = "backlog",
     /// Tasks of the instance that have not ended. At the limit, a new task ends at once, and its handle reports it.
     Tasks = "tasks",
+    /// Microseconds of processor time a second, under the threads driver: the time that threads spend in the instance, in
+    /// services and in calls, measured by samples. The use is that of the last second. At the limit, what has arrived and
+    /// what is due waits, for at most 100 ms at a time. Calls count, but do not wait. Where time is simulated, nothing is
+    /// measured and nothing waits.
+    Processor = "processor",
 }
 
 impl fmt::Display for Resource {
@@ -115,6 +120,9 @@ impl fmt::Display for Usage {
     }
 }
 
+/// The weight of an instance in the turns of a driver, where none is set.
+pub(crate) const DEFAULT_WEIGHT: u32 = 100;
+
 /// No limit.
 pub const UNLIMITED: u64 = u64::MAX;
 
@@ -145,6 +153,9 @@ pub(crate) struct Limiter {
     own: [u64; Resource::ALL.len()],
     /// The least that is in effect in the instances above.
     ceiling: [u64; Resource::ALL.len()],
+    /// The weight that was set, and the least in effect in the instances above.
+    own_weight: u32,
+    weight_ceiling: u32,
     /// Instances below this one; kept here by the instance.
     pub(crate) children_now: u64,
     /// Whether new sockets can be made.
@@ -164,6 +175,8 @@ impl Default for Limiter {
         Limiter {
             own: defaults(),
             ceiling: [UNLIMITED; Resource::ALL.len()],
+            own_weight: DEFAULT_WEIGHT,
+            weight_ceiling: u32::MAX,
             children_now: 0,
             admission: Admission::Open,
             tcp_bytes_seen: 0,
@@ -189,7 +202,8 @@ pub(crate) fn defaults() -> [u64; Resource::ALL.len()] {
         | Resource::Interfaces
         | Resource::Children
         | Resource::BufferedBytes
-        | Resource::Tasks => UNLIMITED,
+        | Resource::Tasks
+        | Resource::Processor => UNLIMITED,
     })
 }
 
@@ -203,6 +217,16 @@ impl Limiter {
     /// All limits in effect, in the order of [`Resource::ALL`].
     pub(crate) fn in_effect(&self) -> [u64; Resource::ALL.len()] {
         std::array::from_fn(|index| self.own[index].min(self.ceiling[index]))
+    }
+
+    /// The weight in effect: how much processor time is due to the instance, compared with others that want it.
+    pub(crate) fn weight(&self) -> u32 {
+        self.own_weight.min(self.weight_ceiling)
+    }
+
+    /// Sets the weight. The instance is still to be told.
+    pub(crate) fn set_weight(&mut self, weight: u32) {
+        self.own_weight = weight;
     }
 
     /// Notes that something was refused.
@@ -269,7 +293,8 @@ impl Stack {
             | Resource::Stations
             | Resource::ReassemblyBytes
             | Resource::Backlog
-            | Resource::Tasks => return Ok(()),
+            | Resource::Tasks
+            | Resource::Processor => return Ok(()),
         };
         match current < self.limits.of(resource) {
             true => Ok(()),
@@ -277,16 +302,17 @@ impl Stack {
         }
     }
 
-    /// Sets a limit, from now on; what there is stays. Of [`Resource::QueuedPackets`] and
-    /// [`Resource::Tasks`] those who have them are still to be told.
+    /// Sets a limit, from now on; what there is stays. Of [`Resource::QueuedPackets`],
+    /// [`Resource::Tasks`] and [`Resource::Processor`] those who have them are still to be told.
     pub(crate) fn set_limit(&mut self, resource: Resource, limit: u64) {
         self.limits.own[resource as usize] = limit;
         self.pass_on(resource);
     }
 
-    /// Sets the limits in effect in the instance above, as [`Stack::set_limit`].
-    pub(crate) fn set_ceiling(&mut self, ceiling: [u64; Resource::ALL.len()]) {
+    /// Sets the limits and the weight in effect in the instance above, as [`Stack::set_limit`].
+    pub(crate) fn set_ceiling(&mut self, ceiling: [u64; Resource::ALL.len()], weight: u32) {
         self.limits.ceiling = ceiling;
+        self.limits.weight_ceiling = weight;
         for resource in Resource::ALL {
             self.pass_on(*resource);
         }
@@ -300,7 +326,8 @@ impl Stack {
             Resource::Interfaces
             | Resource::Children
             | Resource::QueuedPackets
-            | Resource::Tasks => {}
+            | Resource::Tasks
+            | Resource::Processor => {}
             Resource::Sockets => self.share_sockets(),
             Resource::BufferedBytes => {
                 self.limits.recount_in = 0;
@@ -320,8 +347,8 @@ impl Stack {
         }
     }
 
-    /// What there is of a resource; [`Resource::QueuedPackets`] and [`Resource::Tasks`] are not the
-    /// stack's.
+    /// What there is of a resource; [`Resource::QueuedPackets`], [`Resource::Tasks`] and
+    /// [`Resource::Processor`] are not the stack's.
     pub(crate) fn usage(&self, stats: &Stats, resource: Resource) -> Usage {
         let dropped = |reason| stats.rx_drops(reason) + stats.tx_drops(reason);
         let limits = &self.limits;
@@ -350,7 +377,7 @@ impl Stack {
                 self.ip.fragment_bytes() as u64,
                 dropped(DropReason::FragmentLimit),
             ),
-            Resource::Tasks => (0, 0),
+            Resource::Tasks | Resource::Processor => (0, 0),
             Resource::Backlog => (self.fullest_backlog(), dropped(DropReason::TcpBacklogFull)),
         };
         Usage {

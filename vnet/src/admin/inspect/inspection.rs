@@ -78,7 +78,7 @@ pub struct Inspection {
     /// Its sockets and connections.
     pub sockets: Vec<SocketInfo>,
     /// Its packet counters by name. Drop reasons are included only if they have occurred:
-    /// `rx_drop.` or `tx_drop.` and the reason.
+    /// `rx_drop.` or `tx_drop.` and the reason. `processor_us` is the processor time, if it is known.
     pub counters: BTreeMap<String, u64>,
     /// The init steps that it ran.
     pub init: Vec<InitStep>,
@@ -477,6 +477,11 @@ fn counters(stats: &Stats) -> BTreeMap<String, u64> {
         ]
         .map(|(name, n)| (name.to_owned(), n)),
     );
+    let micros = stats.processor.as_micros();
+    if micros > 0 {
+        let micros = u64::try_from(micros).unwrap_or(u64::MAX);
+        counters.insert("processor_us".to_owned(), micros);
+    }
     for reason in DropReason::ALL {
         for (way, n) in [
             ("rx", stats.rx_drops(*reason)),

@@ -51,6 +51,17 @@ keys! {
         1..=65535, "connections", OWNER,
         |s| s.limits.of(Resource::Backlog),
         |s, v| s.set_limit(Resource::Backlog, v);
+    /// Processor time a second, under the threads driver; one second for each processor.
+    SCHED_LIMIT: u64 = "kern.sched.limit",
+        0..=18446744073709551615, "us", OWNER,
+        |s| s.limits.of(Resource::Processor),
+        |s, v| s.set_limit(Resource::Processor, v);
+    /// How much processor time is due to the vnet where several wait for the worker threads, compared with the weights of
+    /// the others. No more than the weight of the vnet that made it is in effect.
+    SCHED_WEIGHT: u64 = "kern.sched.weight",
+        1..=10000, "", OWNER,
+        |s| u64::from(s.limits.weight()),
+        |s, v| s.limits.set_weight(v as u32);
     /// As a host, do not obey the router that names a better first hop of IPv4 (RFC 1122 section 3.2.2.2).
     ICMP_DROP_REDIRECT: Switch = "net.inet.icmp.drop_redirect",
         0..=1, "", TUNABLES,

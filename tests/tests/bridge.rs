@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use vnet::net::{EchoSocket, TcpListener, TcpStream};
 use vnet::{
-    AdminError, AdminState, BridgeMode, Carrier, DropReason, Forwarding, HostPort, IfKind,
-    LinkConfig, MAX_BRIDGES, MacAddr, MemberConfig, NextHop, Offload, OwnedVnet, StationOrigin,
+    AdminError, AdminState, BridgeConfig, BridgeMode, Carrier, DropReason, Forwarding, HostPort,
+    IfKind, LinkConfig, MacAddr, MemberConfig, NextHop, Offload, OwnedVnet, StationOrigin,
     Switchable, System, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
@@ -554,7 +554,7 @@ fn a_storm_in_a_circle_of_bridges_ends() {
 #[test]
 fn a_line_of_as_many_bridges_as_may_be_works() {
     let system = System::virtual_time(1);
-    let switches: Vec<OwnedVnet> = (0..MAX_BRIDGES)
+    let switches: Vec<OwnedVnet> = (0..BridgeConfig::MAX_BRIDGES)
         .map(|n| vnet(&system, &format!("s{n}")))
         .collect();
     for s in &switches {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::time::Instant;
-use vnet::{RunError, RunLimit, System, TaskHandle, Vain, VirtualConfig, Vnet, deadlock};
+use vnet::{Deadlock, RunError, RunLimit, System, TaskHandle, Vain, VirtualConfig, Vnet};
 use vnet_tests::topology::{join, link, pair};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -328,7 +328,7 @@ fn in_a_world_without_costs_every_wait_is_told_that_it_goes_round() {
     let _spin = spinner(&system);
     let told = |error: &std::io::Error| {
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
-        deadlock(error).map(|d| (d.why, d.site.file()))
+        Deadlock::of(error).map(|d| (d.why, d.site.file()))
     };
     let expected = Some((Vain::GoesRound, file!()));
     // The two wait at the same time, and each is told for itself.
@@ -358,7 +358,7 @@ fn a_wait_without_a_limit_beside_what_goes_round_is_told() {
     let asleep = system.spawn(move || nap.sleep(Duration::from_secs(60)).unwrap());
     let error = system.block_on(pending::<()>()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
-    assert_eq!(deadlock(&error).unwrap().why, Vain::GoesRound);
+    assert_eq!(Deadlock::of(&error).unwrap().why, Vain::GoesRound);
     assert!(asleep.unwrap().is_finished(), "that is 12 million events");
 }
 
@@ -397,7 +397,7 @@ fn a_wait_is_no_deadlock_while_somebody_sleeps() {
         let before = system.now();
         let error = socket.recv(&mut [0; 8]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Deadlock);
-        assert_eq!(deadlock(&error).unwrap().why, Vain::NothingLeft);
+        assert_eq!(Deadlock::of(&error).unwrap().why, Vain::NothingLeft);
         assert_eq!(system.now(), before);
     }
 }
@@ -428,7 +428,7 @@ fn a_wait_is_no_deadlock_while_a_frame_is_on_its_way() {
     let from = system.now();
     let error = socket.recv(&mut [0; 8]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
-    assert_eq!(deadlock(&error).unwrap().why, Vain::NeverRests);
+    assert_eq!(Deadlock::of(&error).unwrap().why, Vain::NeverRests);
     assert!((DAY..4 * DAY).contains(&(system.now() - from)));
     assert!(server.read(&mut [0; 8]).unwrap() > 0);
 }

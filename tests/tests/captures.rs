@@ -10,8 +10,8 @@ use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use vnet::capture::{
-    CaptureError, CaptureOptions, CaptureSink, Flush, FrameTap, LargeSegments, MIN_FILE, Recorder,
-    Rotate, Writing,
+    CaptureError, CaptureOptions, CaptureSink, Flush, FrameTap, LargeSegments, Recorder, Rotate,
+    Writing,
 };
 use vnet::net::{EchoSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::{Direction, DropReason, LinkConfig, Offload, System, Vnet};
@@ -322,7 +322,7 @@ fn no_file_is_larger_than_its_bound_whatever_the_frames() {
     let memory = Memory::default();
     let options = CaptureOptions {
         rotate: Some(Rotate {
-            max_bytes: MIN_FILE,
+            max_bytes: Rotate::MIN_BYTES,
             max_files: 0,
         }),
         ..CaptureOptions::default()
@@ -335,7 +335,7 @@ fn no_file_is_larger_than_its_bound_whatever_the_frames() {
     assert_eq!(files.len() as u64, report.files);
     let mut frames = Vec::new();
     for file in &files {
-        assert!(file.len() as u64 <= MIN_FILE);
+        assert!(file.len() as u64 <= Rotate::MIN_BYTES);
         frames.extend(read(file).frames);
     }
     assert_eq!(frames.len() as u64, report.frames);
@@ -483,7 +483,7 @@ fn a_reader_that_goes_away_does_no_harm() {
     let (a, b) = pair(&system);
     let options = CaptureOptions {
         rotate: Some(Rotate {
-            max_bytes: MIN_FILE,
+            max_bytes: Rotate::MIN_BYTES,
             max_files: 2,
         }),
         ..CaptureOptions::default()
@@ -589,7 +589,7 @@ fn options_that_cannot_be_are_typed_errors() {
     let with = |options| Recorder::new(Memory::default().sink(), options).err();
     let small = CaptureOptions {
         rotate: Some(Rotate {
-            max_bytes: MIN_FILE - 1,
+            max_bytes: Rotate::MIN_BYTES - 1,
             max_files: 1,
         }),
         ..CaptureOptions::default()
@@ -602,7 +602,7 @@ fn options_that_cannot_be_are_typed_errors() {
     assert!(matches!(with(empty), Some(CaptureError::NoSnaplen)));
     let full = CaptureOptions {
         rotate: Some(Rotate {
-            max_bytes: MIN_FILE,
+            max_bytes: Rotate::MIN_BYTES,
             max_files: 1,
         }),
         ..CaptureOptions::default()

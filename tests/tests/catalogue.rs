@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use vnet::net::{TcpListener, TcpStream, UdpSocket, is_gone};
+use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::{
-    AdminError, AdminState, InitRecord, LinkConfig, LocalError, MacAddr, OwnedVnet, Port, Stage,
-    StepError, System, Vnet, vnet_local,
+    AdminError, AdminState, InitRecord, LinkConfig, LocalError, MacAddr, OwnedVnet, Port,
+    SocketError, Stage, System, Vnet, vnet_local,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved, run_until_idle};
 use vnet_tests::topology::{join, pair, vnet};
@@ -162,7 +162,7 @@ fn row_12_a_module_that_comes_late_has_room_for_large_state_in_every_instance() 
             .of(v, |first| first[0].fetch_add(1, Ordering::Relaxed))
             .unwrap();
     }
-    let init = |_: &Vnet| -> Result<(), StepError> {
+    let init = |_: &Vnet| -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         assert_eq!(MULTICAST_ARRAYS.try_with(Vec::len)?, LARGE);
         assert_eq!(touch_all()?, 48 * 512);
         Ok(())
@@ -275,8 +275,12 @@ vnet_local! {
 #[test]
 fn row_22_a_destructor_that_cannot_finish_is_reported_and_holds_nothing_up() {
     let system = System::manual(1);
-    let wont = |_: &Vnet| -> Result<(), StepError> { Err("node won't die".into()) };
-    let panics = |_: &Vnet| -> Result<(), StepError> { panic!("and neither will this one") };
+    let wont = |_: &Vnet| -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Err("node won't die".into())
+    };
+    let panics = |_: &Vnet| -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        panic!("and neither will this one")
+    };
     system
         .register(InitRecord::new(
             "graph",
@@ -318,7 +322,9 @@ fn row_22_a_destructor_that_cannot_finish_is_reported_and_holds_nothing_up() {
         report.leaked.is_zero() && report.children[0].leaked.is_zero(),
         "{report}"
     );
-    assert!(is_gone(&socket.send_to(b"x", "127.0.0.1:7").unwrap_err()));
+    assert!(SocketError::is_gone(
+        &socket.send_to(b"x", "127.0.0.1:7").unwrap_err()
+    ));
     assert_eq!(system.names(), ["b"]);
     // The name is free; the steps are still registered, and still do not like it.
     let again = vnet(&system, "a").destroy();

@@ -8,8 +8,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
-use vnet::net::{EchoSocket, NoCurrentVnet, RawSocket, TcpListener, TcpStream, UdpSocket, is_gone};
-use vnet::{Entered, Gone, OwnedVnet, Scope, System, Vnet};
+use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
+use vnet::{Entered, Gone, OwnedVnet, Scope, SocketError, System, Vnet};
 use vnet_tests::topology::{pair, vnet};
 
 fn current() -> Option<String> {
@@ -121,7 +121,9 @@ fn a_forgotten_guard_leaves_a_current_vnet_that_is_safe_to_use() {
         let ghost = Vnet::current().expect("nothing has left it");
         assert_eq!(ghost.name(), "forgotten");
         assert_eq!(ghost.stats().unwrap_err(), Gone);
-        assert!(is_gone(&UdpSocket::bind("0.0.0.0:0").unwrap_err()));
+        assert!(SocketError::is_gone(
+            &UdpSocket::bind("0.0.0.0:0").unwrap_err()
+        ));
         // Other vnets can be entered and left on top of it, more than a thread keeps.
         let system = System::manual(1);
         for n in 0..30 {
@@ -146,14 +148,16 @@ fn a_vnet_may_be_destroyed_while_a_thread_stands_in_it() {
     let entered = handle.enter();
     assert!(a.destroy().leaked.is_zero());
     assert!(is_current("a"));
-    assert!(is_gone(&UdpSocket::bind("0.0.0.0:0").unwrap_err()));
+    assert!(SocketError::is_gone(
+        &UdpSocket::bind("0.0.0.0:0").unwrap_err()
+    ));
     let again = vnet(&system, "a");
     {
         let _new = again.enter();
         UdpSocket::bind("0.0.0.0:0").expect("the new one is alive");
     }
     assert!(
-        is_gone(&UdpSocket::bind("0.0.0.0:0").unwrap_err()),
+        SocketError::is_gone(&UdpSocket::bind("0.0.0.0:0").unwrap_err()),
         "the old one is current again"
     );
     drop(entered);
@@ -324,10 +328,7 @@ fn a_socket_without_a_vnet_is_a_typed_error() {
     ];
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::NetworkDown);
-        let cause = error
-            .get_ref()
-            .and_then(|e| e.downcast_ref::<NoCurrentVnet>());
-        assert_eq!(cause, Some(&NoCurrentVnet));
+        assert_eq!(SocketError::of(&error), Some(SocketError::NoCurrentVnet));
         assert!(error.to_string().contains("enter()"), "{error}");
     }
 }

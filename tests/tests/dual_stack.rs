@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vnet::net::{BindOptions, Reuse, TcpListener, TcpStream, UdpSocket, socket_error};
+use vnet::net::{BindOptions, Reuse, TcpListener, TcpStream, UdpSocket};
 use vnet::{OwnedVnet, SocketError, System};
 use vnet_tests::accounts::assert_conserved;
 use vnet_tests::judge;
@@ -37,7 +37,7 @@ fn only_v6(only: bool) -> BindOptions {
 #[track_caller]
 fn fails<T: std::fmt::Debug>(result: std::io::Result<T>, why: SocketError) {
     let error = result.expect_err("it is refused");
-    assert_eq!(socket_error(&error), Some(why), "{error}");
+    assert_eq!(SocketError::of(&error), Some(why), "{error}");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use vnet::net::{EchoSocket, Interest, RawSocket, TcpListener, TcpStream, UdpSocket, is_gone};
-use vnet::{OwnedVnet, Resource, System, UNLIMITED, Vnet};
+use vnet::net::{EchoSocket, Interest, RawSocket, TcpListener, TcpStream, UdpSocket};
+use vnet::{OwnedVnet, Resource, SocketError, System, Vnet};
 use vnet_tests::topology::hosts;
 
 /// How an operation waits.
@@ -200,7 +200,7 @@ impl Kind for Echoes {
 fn said(result: io::Result<usize>) -> String {
     match result {
         Ok(n) => n.to_string(),
-        Err(e) if is_gone(&e) => "gone".to_owned(),
+        Err(e) if SocketError::is_gone(&e) => "gone".to_owned(),
         Err(e) => format!("{:?}", e.kind()),
     }
 }
@@ -431,7 +431,8 @@ fn a_stream_takes_as_much_in_every_form() {
         // The vnet's limit holds in every form.
         a.set_limit(Resource::BufferedBytes, 1000).unwrap();
         log.extend([put(1), put(5000)]);
-        a.set_limit(Resource::BufferedBytes, UNLIMITED).unwrap();
+        a.set_limit(Resource::BufferedBytes, Resource::UNLIMITED)
+            .unwrap();
         log.push(put(5000));
         client.0.shutdown(std::net::Shutdown::Write).unwrap();
         log.extend([put(1), put(5000), put(0)]);

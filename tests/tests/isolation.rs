@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 
-use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket, is_gone, socket_error};
+use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
 use vnet::{
     AdminError, AdminState, Carrier, DropReason, Forwarding, Gone, LinkConfig, MacAddr, NextHop,
     PortError, SocketError, System, Vnet,
@@ -175,7 +175,10 @@ fn an_accepted_connection_is_in_its_listeners_vnet() {
     client.read_exact(&mut got).unwrap();
     assert_eq!(&got, b"from b");
     assert_clean(&b.destroy());
-    assert!(is_gone(&server.write(b"x").unwrap_err()), "it went with b");
+    assert!(
+        SocketError::is_gone(&server.write(b"x").unwrap_err()),
+        "it went with b"
+    );
 }
 
 #[test]
@@ -367,14 +370,14 @@ fn everything_that_outlives_its_vnet_says_so_with_a_type() {
     ];
     for (n, result) in all.into_iter().enumerate() {
         let error = result.expect_err(&format!("operation {n} must fail"));
-        assert!(is_gone(&error), "operation {n}: {error:?}");
+        assert!(SocketError::is_gone(&error), "operation {n}: {error:?}");
         assert_eq!(error.kind(), ErrorKind::ConnectionAborted, "operation {n}");
     }
 
     // The peer is alive: it sees the wire go down, and an aborted connection at most.
     let error = stream.read(&mut buf).unwrap_err();
     assert_ne!(
-        socket_error(&error),
+        SocketError::of(&error),
         Some(SocketError::Gone),
         "b is not gone: {error:?}"
     );

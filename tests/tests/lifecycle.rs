@@ -4,8 +4,8 @@
 use std::error::Error;
 use std::sync::{Arc, Mutex};
 
-use vnet::net::{UdpSocket, is_gone};
-use vnet::{CreateError, InitRecord, OwnedVnet, RegisterError, Stage, StepError, System, Vnet};
+use vnet::net::UdpSocket;
+use vnet::{CreateError, InitRecord, OwnedVnet, RegisterError, SocketError, Stage, System, Vnet};
 use vnet_tests::accounts::assert_clean;
 use vnet_tests::topology::vnet;
 
@@ -125,7 +125,7 @@ fn both_halves_of_a_step_run_with_their_instance_current() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let note = |seen: &Arc<Mutex<Vec<(String, bool)>>>| {
         let seen = Arc::clone(seen);
-        move |vnet: &Vnet| -> Result<(), StepError> {
+        move |vnet: &Vnet| -> Result<(), Box<dyn Error + Send + Sync>> {
             let current = Vnet::current().expect("a step is inside its vnet");
             seen.lock()
                 .unwrap()
@@ -309,7 +309,9 @@ fn a_step_whose_undoing_fails_is_reported_and_the_walk_goes_on() {
         assert_eq!(failed.len(), 1);
         assert_eq!(failed[0].name, "stuck");
         assert!(report.to_string().contains("FAILED"), "{report}");
-        assert!(is_gone(&socket.send_to(b"x", "127.0.0.1:7").unwrap_err()));
+        assert!(SocketError::is_gone(
+            &socket.send_to(b"x", "127.0.0.1:7").unwrap_err()
+        ));
         assert_clean_but_for(&vnet(&system, "a").destroy(), "stuck");
     }
 }
@@ -405,9 +407,9 @@ fn a_module_that_calls_its_dying_instance_is_told_so() {
     ];
     for (name, stage) in stages {
         let log = said.clone();
-        let uninit = move |vnet: &Vnet| -> Result<(), StepError> {
+        let uninit = move |vnet: &Vnet| -> Result<(), Box<dyn Error + Send + Sync>> {
             let socket = UdpSocket::bind("0.0.0.0:0").map(drop).unwrap_err();
-            let gone = is_gone(&socket)
+            let gone = SocketError::is_gone(&socket)
                 && vnet.interfaces().is_err()
                 && vnet.port("p", None).is_err()
                 && vnet.add_address("lo0", "10.0.0.1/32".parse()?).is_err();

@@ -20,7 +20,12 @@ fn pair(system: &System, config: LinkConfig) -> (OwnedVnet, OwnedVnet) {
 }
 
 /// Sends datagrams of `len` bytes of payload for `time`, one every `every`.
-fn flood(from: &OwnedVnet, len: usize, every: Duration, time: Duration) -> vnet::JoinHandle<()> {
+fn flood(
+    from: &OwnedVnet,
+    len: usize,
+    every: Duration,
+    time: Duration,
+) -> vnet::thread::JoinHandle<()> {
     let system = from.system();
     from.spawn(move || {
         let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");

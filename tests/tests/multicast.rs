@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::time::Duration;
 
-use vnet::net::{BindOptions, Reuse, UdpSocket, socket_error};
+use vnet::net::{BindOptions, Reuse, UdpSocket};
 use vnet::{DropReason, NextHop, OwnedVnet, Port, SocketError, System, Vnet};
 use vnet_tests::accounts::assert_conserved;
 use vnet_tests::frames::{IPV4, Ip4, checksum, ethernet};
@@ -60,7 +60,7 @@ fn heard(socket: &UdpSocket) -> String {
 #[track_caller]
 fn fails(result: std::io::Result<()>, why: SocketError) {
     let error = result.expect_err("it is refused");
-    assert_eq!(socket_error(&error), Some(why), "{error}");
+    assert_eq!(SocketError::of(&error), Some(why), "{error}");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 
 use std::sync::mpsc;
 
-use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket, is_gone};
-use vnet::{OwnedVnet, Pins, System, Vnet};
+use vnet::net::{EchoSocket, RawSocket, TcpListener, TcpStream, UdpSocket};
+use vnet::{OwnedVnet, Pins, SocketError, System, Vnet};
 use vnet_tests::accounts::assert_clean;
 use vnet_tests::topology::{pair, vnet};
 
@@ -186,7 +186,7 @@ fn a_strict_destruction_may_race_with_whoever_comes_and_goes() {
                     match UdpSocket::bind_in(&tenant, "127.0.0.1:0") {
                         Ok(_) => made += 1,
                         Err(e) => {
-                            assert!(is_gone(&e), "{e:?}");
+                            assert!(SocketError::is_gone(&e), "{e:?}");
                             return made;
                         }
                     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use vnet::net::UdpSocket;
-use vnet::{AdminError, OwnedVnet, Resource, System, UNLIMITED};
+use vnet::{AdminError, OwnedVnet, Resource, System};
 
 const CALLS: usize = 100_000;
 
@@ -61,7 +61,8 @@ fn services_of_a_vnet_that_may_use_nothing_wait_and_take_place() {
     assert!(refused(&b) >= 3);
     assert_eq!(refused(&a), 0);
     let held = refused(&b);
-    b.set_limit(Resource::Processor, UNLIMITED).unwrap();
+    b.set_limit(Resource::Processor, Resource::UNLIMITED)
+        .unwrap();
     sender.send_to(b"x", "192.0.2.2:7").unwrap();
     receiver.recv_from(&mut [0]).unwrap();
     assert_eq!(refused(&b), held);
@@ -84,7 +85,7 @@ fn nothing_is_measured_or_held_where_time_is_simulated() {
         assert_eq!((usage.current, usage.high_water, usage.refused), (0, 0, 0));
         system.now()
     };
-    assert_eq!(arrived(0), arrived(UNLIMITED));
+    assert_eq!(arrived(0), arrived(Resource::UNLIMITED));
 }
 
 #[test]

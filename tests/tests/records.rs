@@ -10,7 +10,7 @@ use vnet::net::UdpSocket;
 use vnet::record::{Operation, Record, RecordError, ReplayError};
 use vnet::{
     AdminError, AdminState, Carrier, CreateError, Forwarding, InitRecord, LinkConfig, MacAddr,
-    NextHop, Offload, OwnedVnet, Privilege, Privileges, Resource, Stage, System, UNLIMITED, Vnet,
+    NextHop, Offload, OwnedVnet, Privilege, Privileges, Resource, Stage, System, Vnet,
 };
 
 fn net(text: &str) -> Ipv4Net {
@@ -380,7 +380,7 @@ fn limits_are_read_and_written_in_words_where_numbers_end() {
     let original = record(vec![
         limit("3"),
         limit("'unlimited'"),
-        limit(&format!("'{}'", UNLIMITED - 1)),
+        limit(&format!("'{}'", Resource::UNLIMITED - 1)),
     ]);
     let text = original.to_toml().expect("it can be said");
     assert!(

@@ -43,8 +43,8 @@ fn tunables() -> String {
          Set with `Vnet::set_sysctl`; see [tenancy.md](tenancy.md#tunables).\n\n\
          | name | what | unit | least | most | default | access |\n|---|---|---|---|---|---|---|\n",
     );
-    for name in sysctl::names("") {
-        let d = sysctl::describe(name).expect("a name just listed");
+    for name in sysctl::Description::names("") {
+        let d = sysctl::Description::of(name).expect("a name just listed");
         let bound = |n: u64| match n {
             u64::MAX => "none".to_owned(),
             n => n.to_string(),

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use vnet::net::{TcpListener, TcpStream, UdpSocket, is_gone};
+use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::{
-    AdminError, CreateError, Graceful, OwnedVnet, ShutdownError, System, ThreadsConfig, Vnet,
+    AdminError, CreateError, Graceful, OwnedVnet, ShutdownError, SocketError, System,
+    ThreadsConfig, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, run_until_idle};
 use vnet_tests::topology::{pair, vnet};
@@ -61,7 +62,7 @@ fn what_was_written_arrives_and_the_peer_sees_the_end_and_no_reset() {
     );
     for (mut near, reader) in readers {
         assert_eq!(reader.join().unwrap().unwrap(), 50_000);
-        assert!(is_gone(&near.read(&mut [0; 1]).unwrap_err()));
+        assert!(SocketError::is_gone(&near.read(&mut [0; 1]).unwrap_err()));
     }
     assert_clean(&b.destroy());
 }
@@ -92,7 +93,7 @@ fn nothing_new_begins_and_what_there_is_goes_on_until_it_ends() {
     ] {
         let error = error.unwrap_err();
         assert!(
-            is_gone(&error) || error.to_string() == "asserted",
+            SocketError::is_gone(&error) || error.to_string() == "asserted",
             "{error:?}"
         );
     }
@@ -306,7 +307,9 @@ fn a_callback_that_would_have_to_wait_is_told_so_and_the_instance_goes() {
         assert_eq!(*shutter.1.lock().unwrap(), ["InCallback"]);
         // The error had the handle, and was dropped.
         assert!(system.vnet("b").is_none());
-        assert!(is_gone(&udp.recv_from(&mut [0; 8]).unwrap_err()));
+        assert!(SocketError::is_gone(
+            &udp.recv_from(&mut [0; 8]).unwrap_err()
+        ));
         drop(streams);
     }
 }

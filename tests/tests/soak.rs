@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cap::Cap;
-use vnet::net::{TcpListener, TcpStream, UdpSocket, is_gone};
-use vnet::{JoinHandle, LinkConfig, OwnedVnet, Released, SocketKind, System, vnet_local};
+use vnet::net::{TcpListener, TcpStream, UdpSocket};
+use vnet::thread::JoinHandle;
+use vnet::{LinkConfig, OwnedVnet, Released, SocketError, SocketKind, System, vnet_local};
 use vnet_tests::accounts::assert_clean;
 use vnet_tests::frames::{ACK, FIN, Ip4, MORE_FRAGMENTS, SYN, udp};
 use vnet_tests::peer::Peer;
@@ -309,17 +310,17 @@ impl Population {
 fn put_away(luggage: Vec<Luggage>) {
     for mine in luggage {
         for stream in &mine.streams {
-            assert!(is_gone(&stream.peek(&mut [0; 8]).unwrap_err()));
+            assert!(SocketError::is_gone(&stream.peek(&mut [0; 8]).unwrap_err()));
         }
         for listener in &mine.listeners {
-            assert!(is_gone(&listener.accept().unwrap_err()));
+            assert!(SocketError::is_gone(&listener.accept().unwrap_err()));
         }
         for socket in &mine.datagrams {
-            assert!(is_gone(&socket.recv(&mut [0; 8]).unwrap_err()));
+            assert!(SocketError::is_gone(&socket.recv(&mut [0; 8]).unwrap_err()));
         }
         assert!(mine.peers.iter().all(|p| p.port.is_gone()));
         for thread in mine.threads {
-            assert!(is_gone(&thread.join().expect("no panic")));
+            assert!(SocketError::is_gone(&thread.join().expect("no panic")));
         }
     }
 }

@@ -315,7 +315,10 @@ fn a_circle_of_bridges_through_lent_vlans_ends() {
     port.send(frame).unwrap();
     system.poll(system.now());
     let hops = hops(&home) + hops(&guest) - before;
-    assert!(hops <= 2 * u64::from(vnet::MAX_BRIDGES), "{hops}");
+    assert!(
+        hops <= 2 * u64::from(vnet::BridgeConfig::MAX_BRIDGES),
+        "{hops}"
+    );
     let looped = [&home, &guest].map(|v| v.stats().unwrap().tx_drops(DropReason::BridgeLoop));
     assert_eq!(looped.iter().sum::<u64>(), 1);
     for v in [guest, home] {

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use vnet::net::{TcpListener, TcpStream, UdpSocket, is_gone};
+use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::{
-    AdminState, Carrier, DropReason, InitRecord, LinkConfig, OwnedVnet, PortError, Stage, System,
-    Vnet,
+    AdminState, Carrier, DropReason, InitRecord, LinkConfig, OwnedVnet, PortError, SocketError,
+    Stage, System, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved, run_until_idle};
 use vnet_tests::frames::{ACK, FIN, Ip4, MORE_FRAGMENTS, SYN, udp};
@@ -247,9 +247,9 @@ fn connections_in_every_state_are_released_at_once() {
     assert!(report.released.deadlines() >= 5, "{report}");
     assert!(started.elapsed() < STUCK, "nothing in it waits");
     for mut stream in kept {
-        assert!(is_gone(&stream.read(&mut [0; 8]).unwrap_err()));
+        assert!(SocketError::is_gone(&stream.read(&mut [0; 8]).unwrap_err()));
     }
-    assert!(is_gone(&listener.accept().unwrap_err()));
+    assert!(SocketError::is_gone(&listener.accept().unwrap_err()));
     system.poll(system.now() + Duration::from_secs(3600));
     assert_eq!(
         system.poll(system.now()),
@@ -281,7 +281,9 @@ fn sockets_ports_and_handles_may_be_dropped_after_their_vnet_and_their_system() 
         assert!(udp.local_addr().is_ok(), "the owner keeps what it needs");
         assert_clean(&a.destroy());
         assert_clean(&b.destroy());
-        assert!(is_gone(&udp.send_to(b"x", "127.0.0.1:7").unwrap_err()));
+        assert!(SocketError::is_gone(
+            &udp.send_to(b"x", "127.0.0.1:7").unwrap_err()
+        ));
         assert_eq!(port.send(vec![0; 60]), Err(PortError::Gone));
         drop((udp, listener, connecting));
         assert_eq!(handle.system().names(), [""; 0]);

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use vnet::net::{EchoSocket, TcpListener, TcpStream, UdpSocket, is_gone};
-use vnet::{DestroyReport, InitRecord, OwnedVnet, Stage, System, Vnet};
+use vnet::net::{EchoSocket, TcpListener, TcpStream, UdpSocket};
+use vnet::{DestroyReport, InitRecord, OwnedVnet, SocketError, Stage, System, Vnet};
 use vnet_tests::accounts::assert_clean;
 use vnet_tests::topology::{pair, vnet};
 
@@ -59,7 +59,7 @@ fn calls_that_wait_in_other_threads_return_gone_at_once() {
     for (n, wait) in waiting.iter().enumerate() {
         let result = wait.recv_timeout(STUCK).expect("it must not hang");
         let error = result.expect_err("there was nothing to return");
-        assert!(is_gone(&error), "call {n}: {error:?}");
+        assert!(SocketError::is_gone(&error), "call {n}: {error:?}");
         assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
     }
     assert_clean(&a.destroy());
@@ -82,7 +82,7 @@ fn a_writer_that_waits_for_a_full_buffer_returns_gone() {
     let report = a.destroy();
     assert_clean(&report);
     let error = wait.recv_timeout(STUCK).expect("it must not hang");
-    assert!(is_gone(&error), "{error:?}");
+    assert!(SocketError::is_gone(&error), "{error:?}");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn calls_that_wait_under_virtual_time_return_gone() {
     system.sleep(Duration::from_secs(1)).unwrap();
     assert_clean(&b.destroy());
     for thread in [receiving.unwrap(), accepting.unwrap()] {
-        assert!(is_gone(&thread.join().unwrap()));
+        assert!(SocketError::is_gone(&thread.join().unwrap()));
     }
     assert_clean(&a.destroy());
 }
@@ -124,8 +124,10 @@ fn futures_that_wait_are_woken_and_told() {
     let Poll::Ready(Err(error)) = socket.poll_recv_from(&mut receiving, &mut [0; 8]) else {
         panic!("there is nothing to wait for");
     };
-    assert!(is_gone(&error));
-    assert!(matches!(listener.poll_accept(&mut accepting), Poll::Ready(Err(e)) if is_gone(&e)));
+    assert!(SocketError::is_gone(&error));
+    assert!(
+        matches!(listener.poll_accept(&mut accepting), Poll::Ready(Err(e)) if SocketError::is_gone(&e))
+    );
 }
 
 #[derive(Default)]
@@ -209,7 +211,9 @@ fn an_instance_may_be_destroyed_from_its_own_waker() {
             None => false,
         });
         assert_clean(report.get().unwrap());
-        assert!(is_gone(&socket.recv_from(&mut [0; 8]).unwrap_err()));
+        assert!(SocketError::is_gone(
+            &socket.recv_from(&mut [0; 8]).unwrap_err()
+        ));
         assert_clean(&a.destroy());
     }
 }

@@ -8,10 +8,10 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use vnet::capture::FrameTap;
-use vnet::net::{UdpSocket, is_gone};
+use vnet::net::UdpSocket;
 use vnet::{
-    CreateError, DestroyReport, Direction, InitRecord, Outcome, OwnedVnet, Packet, Stage, System,
-    Vnet, vnet_local,
+    CreateError, DestroyReport, Direction, InitRecord, Outcome, OwnedVnet, Packet, SocketError,
+    Stage, System, Vnet, vnet_local,
 };
 use vnet_tests::accounts::assert_clean;
 use vnet_tests::topology::{pair, vnet};
@@ -87,7 +87,9 @@ fn a_capture_may_destroy_the_vnet_that_it_watches() {
         let _ = client.send_to(b"die", "10.0.0.2:7");
         wait_until_gone(&system, "b");
         assert_eq!(into_b.outcome(), Outcome::Deferred);
-        assert!(is_gone(&socket.recv_from(&mut [0; 8]).unwrap_err()));
+        assert!(SocketError::is_gone(
+            &socket.recv_from(&mut [0; 8]).unwrap_err()
+        ));
         let socket = UdpSocket::bind_in(&a, "0.0.0.0:7").unwrap();
         let handle = Vnet::clone(&a);
         let _port = handle.port("tap0", None).unwrap();
@@ -99,7 +101,9 @@ fn a_capture_may_destroy_the_vnet_that_it_watches() {
         let _ = handle.add_address("tap0", "192.0.2.1/24".parse().unwrap());
         wait_until_gone(&system, "a");
         assert_eq!(out_of_a.outcome(), Outcome::Deferred);
-        assert!(is_gone(&socket.recv_from(&mut [0; 8]).unwrap_err()));
+        assert!(SocketError::is_gone(
+            &socket.recv_from(&mut [0; 8]).unwrap_err()
+        ));
     }
 }
 

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use vnet::net::{TcpListener, TcpStream, UdpSocket, is_gone};
+use vnet::net::{TcpListener, TcpStream, UdpSocket};
 use vnet::time::Instant;
-use vnet::{RunError, RunLimit, System, TaskError, Vnet, deadlock};
+use vnet::{Deadlock, RunError, RunLimit, SocketError, System, TaskError, Vnet};
 use vnet_tests::accounts::assert_clean;
 use vnet_tests::topology::{hosts, link, pair, vnet};
 
@@ -267,7 +267,7 @@ fn a_deadlock_is_told_briefly_and_in_full() {
     let _tasks: Vec<_> = (0..20).map(|_| a.spawn_future(pending::<()>())).collect();
     let line = line!() + 1;
     let error = client.read_exact(&mut [0; 8]).unwrap_err();
-    let told = deadlock(&error).expect("nobody writes");
+    let told = Deadlock::of(&error).expect("nobody writes");
     assert_eq!((told.site.file(), told.site.line()), (file!(), line));
     let (brief, full) = (told.to_string(), format!("{told:#}"));
     assert!(brief.lines().count() <= 11, "{brief}");
@@ -277,7 +277,7 @@ fn a_deadlock_is_told_briefly_and_in_full() {
     );
     assert!(full.contains("the last events") && !brief.contains("the last events"));
     let error = client.read_to_end(&mut Vec::new()).unwrap_err();
-    assert_eq!(deadlock(&error).unwrap().site.file(), file!());
+    assert_eq!(Deadlock::of(&error).unwrap().site.file(), file!());
 }
 
 /// A wait without a limit does not give up while somebody sleeps.
@@ -459,7 +459,7 @@ fn a_deadlock_says_who_waits_for_what() {
             let listener = TcpListener::bind("0.0.0.0:80").unwrap();
             theirs.store(line!() as usize + 1, Ordering::SeqCst);
             let error = listener.accept().unwrap_err();
-            (error.kind(), is_gone(&error))
+            (error.kind(), SocketError::is_gone(&error))
         })
         .unwrap();
     let _stuck = a.spawn_future(pending::<()>());
@@ -471,7 +471,7 @@ fn a_deadlock_says_who_waits_for_what() {
     // The server has waited for longer: it is told first, and ends.
     assert_eq!(server.join().unwrap(), (ErrorKind::Deadlock, false));
     let error = error.unwrap_err();
-    let told = deadlock(&error).expect("it is one of ours");
+    let told = Deadlock::of(&error).expect("it is one of ours");
     assert_eq!((told.site.file(), told.site.line()), (file!(), line));
     assert!(told.pending.vnets.is_empty());
     assert_eq!(told.pending.tasks.len(), 1);
@@ -495,7 +495,7 @@ fn the_others_are_in_the_list() {
         .spawn(move || second.recv(&mut [0; 8]).unwrap_err())
         .unwrap();
     let error = one.join().unwrap();
-    let others = &deadlock(&error).unwrap().pending.threads;
+    let others = &Deadlock::of(&error).unwrap().pending.threads;
     let other = others
         .iter()
         .find(|t| t.name == "vnet-b")

@@ -12,8 +12,8 @@ use vnet::capture::FrameTap;
 use vnet::net::{TcpListener, TcpStream};
 use vnet::time::Instant;
 use vnet::{
-    AdminError, AdminState, Carrier, Direction, DropReason, LinkConfig, MAX_VLAN_DEPTH, MacAddr,
-    OwnedVnet, Packet, Port, System, Tpid, VlanConfig, Vnet,
+    AdminError, AdminState, Carrier, Direction, DropReason, LinkConfig, MacAddr, OwnedVnet, Packet,
+    Port, System, Tpid, VlanConfig, Vnet,
 };
 use vnet_tests::accounts::{assert_clean, assert_conserved};
 use vnet_tests::frames::{ARP, Station, arp, ethernet};
@@ -201,7 +201,7 @@ fn vlans_stand_on_vlans_as_deep_as_the_limit() {
     let b = Bench::new();
     let mut parent = "eth0".to_owned();
     let mut tags = Vec::new();
-    for n in 1..=u16::from(MAX_VLAN_DEPTH) {
+    for n in 1..=u16::from(VlanConfig::MAX_DEPTH) {
         let (config, tpid) = match n % 2 {
             0 => (VlanConfig::dot1q(7), 0x8100),
             _ => (VlanConfig::dot1ad(7), 0x88a8),

@@ -18,7 +18,7 @@ use domain::base::{Message, MessageBuilder, Rtype};
 use domain::rdata::A;
 use proptest::prelude::*;
 use vnet::link::Loss;
-use vnet::net::{Hosts, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use vnet::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use vnet::{LinkConfig, RouterConfig, System};
 use vnet_dns::{Config, ConfigError, Error};
 
@@ -54,7 +54,7 @@ fn addresses_of_both_families_are_found_and_ordered() {
     let only6 = ips(&["2001:db8::6"]);
     assert_eq!(net.look_up("only6.example").unwrap(), only6);
     // The table of hosts comes first.
-    let table = Hosts::from([("www.example".to_owned(), ips(&["192.0.2.99"]))]);
+    let table = BTreeMap::from([("www.example".to_owned(), ips(&["192.0.2.99"]))]);
     net.host.set_hosts(Arc::new(table)).unwrap();
     assert_eq!(net.look_up("www.example").unwrap(), ips(&["192.0.2.99"]));
 }

@@ -17,7 +17,7 @@ use signal_hook::iterator::Signals;
 use terminal_size::Width;
 use tracing_subscriber::EnvFilter;
 use vnet::Inspection;
-use vnet::capture::{LargeSegments, MIN_FILE, Rotate};
+use vnet::capture::{LargeSegments, Rotate};
 use vnet_lab::generate::{Shape, Spec};
 use vnet_lab::report::{Detail, Layout};
 use vnet_lab::run::{CaptureSettings, Driver, Event, LiveCapture, Options, Stop, Watcher};
@@ -216,8 +216,11 @@ fn rotate(text: &str) -> Result<Rotate, String> {
     let (bytes, count) = text.split_once(',').ok_or("expected BYTES,COUNT")?;
     let max_bytes = bytes.parse().map_err(|e| format!("{bytes:?}: {e}"))?;
     let max_files = count.parse().map_err(|e| format!("{count:?}: {e}"))?;
-    if max_bytes < MIN_FILE {
-        return Err(format!("expected at least {MIN_FILE} bytes for each file"));
+    if max_bytes < Rotate::MIN_BYTES {
+        return Err(format!(
+            "expected at least {} bytes for each file",
+            Rotate::MIN_BYTES
+        ));
     }
     Ok(Rotate {
         max_bytes,

@@ -3,10 +3,8 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use vnet::Port;
-use vnet::net::{
-    EchoSocket, Interest, RawSocket, Readiness, TcpListener, TcpStream, UdpSocket, socket_error,
-};
+use vnet::net::{EchoSocket, Interest, RawSocket, Readiness, TcpListener, TcpStream, UdpSocket};
+use vnet::{Port, SocketError};
 
 /// A socket or port of a vnet.
 pub trait Source: Of + Send + Sync + 'static {}
@@ -28,7 +26,7 @@ fn failed(error: &io::Error) -> Readiness {
         read_closed: true,
         write_closed: true,
         connecting: false,
-        error: socket_error(error),
+        error: SocketError::of(error),
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use vnet::net::{Interest, TcpListener, TcpStream, UdpSocket, is_gone};
-use vnet::{LinkConfig, Port, System};
+use vnet::net::{Interest, TcpListener, TcpStream, UdpSocket};
+use vnet::{LinkConfig, Port, SocketError, System};
 use vnet_ready::{Event, Ready, Watched};
 
 /// Whether the descriptor is readable within `limit`.
@@ -323,6 +323,8 @@ fn the_end_of_a_vnet_is_heard() {
     seen.sort_unstable();
     assert_eq!(seen, [1, 2]);
     assert!(events.iter().all(|event| event.readiness.read_closed));
-    assert!(is_gone(&socket.recv_from(&mut [0; 1]).unwrap_err()));
+    assert!(SocketError::is_gone(
+        &socket.recv_from(&mut [0; 1]).unwrap_err()
+    ));
     assert!(port.is_gone());
 }

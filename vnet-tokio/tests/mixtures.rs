@@ -393,7 +393,7 @@ fn a_vnet_destroyed_in_its_own_block_on_takes_its_tasks_with_it() {
     destroyed.unwrap();
     assert_eq!(read(&ended), 1);
     let error = runtime.block_on(async {}).unwrap_err();
-    assert!(vnet::net::is_gone(&error), "{error}");
+    assert!(vnet::SocketError::is_gone(&error), "{error}");
 }
 
 #[test]
@@ -408,7 +408,7 @@ fn a_runtime_that_cannot_begin_is_not_made() {
         let gone = vnet::Vnet::clone(&a);
         a.destroy();
         let error = Runtime::new(&gone).unwrap_err();
-        assert!(vnet::net::is_gone(&error), "{error}");
+        assert!(vnet::SocketError::is_gone(&error), "{error}");
     }
 }
 
@@ -429,6 +429,6 @@ fn with_threads_a_runtime_ends_with_its_vnet() {
     a.destroy();
     let (waited, again) = waits.unwrap().join().unwrap();
     for error in [waited.unwrap_err(), again.unwrap_err()] {
-        assert!(vnet::net::is_gone(&error), "{error}");
+        assert!(vnet::SocketError::is_gone(&error), "{error}");
     }
 }

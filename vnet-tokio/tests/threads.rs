@@ -181,12 +181,12 @@ async fn a_vnet_that_is_destroyed_ends_every_wait() {
     let destroyed = tokio::task::spawn_blocking(move || b.destroy());
     assert!(destroyed.await.unwrap().leaked.is_zero());
     let error = accepting.await.unwrap().unwrap_err();
-    assert!(vnet::net::is_gone(&error), "{error}");
+    assert!(vnet::SocketError::is_gone(&error), "{error}");
     // It may have been told of the reset, or have found that the vnet is gone.
     let _ = reading.await.unwrap();
     drop(client);
     let error = TcpStream::connect_in(&gone, "192.0.2.1:81").await;
-    assert!(vnet::net::is_gone(&error.unwrap_err()));
+    assert!(vnet::SocketError::is_gone(&error.unwrap_err()));
 }
 
 /// Copying counts against a task's budget, so a reader has its turn before all is written that there is room for.

@@ -187,7 +187,7 @@ fn a_wait_in_vain_is_a_deadlock() {
     runtime.spawn(pending::<()>());
     let error = runtime.block_on(pending::<()>()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Deadlock, "{error}");
-    assert!(vnet::deadlock(&error).is_some());
+    assert!(vnet::Deadlock::of(&error).is_some());
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn tasks_end_with_their_runtime_and_their_vnet() {
     assert_eq!(ended.load(Ordering::Relaxed), 2);
     assert!(system.block_on(task).unwrap().unwrap_err().is_cancelled());
     let error = runtime.block_on(async {}).unwrap_err();
-    assert!(vnet::net::is_gone(&error), "{error}");
+    assert!(vnet::SocketError::is_gone(&error), "{error}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A topology from code: two offices, each with a switch, a router and some hosts, and two lines between the routers. The fast
 //! line fails, the routes are changed to the slow one, and every host still reaches every other by its name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vnet::link::LinkState;
-use vnet::net::{Hosts, TcpListener, TcpStream};
+use vnet::net::{TcpListener, TcpStream};
 use vnet::{Forwarding, LinkConfig, OwnedVnet, System, Vnet};
 
 type Failure = Box<dyn Error>;
@@ -115,7 +115,7 @@ pub(crate) fn run() -> Result<(Duration, Duration), Failure> {
 
     // Every host knows all names.
     let all: Vec<&OwnedVnet> = north.hosts.iter().chain(&south.hosts).collect();
-    let mut names = Hosts::new();
+    let mut names = BTreeMap::new();
     for host in &all {
         let inspection = host.inspect()?;
         let eth0 = inspection.interfaces.iter().find(|i| i.info.name == "eth0");

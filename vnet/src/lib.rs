@@ -134,7 +134,7 @@ pub use instance::phase::PhaseName;
 pub use instance::{
     CreateError, Denied, DestroyReport, Entered, Failure, Gone, Graceful, InitRecord, Local,
     LocalError, Outcome, OwnedVnet, Privilege, Privileges, Released, Resource, Scope,
-    ShutdownError, Stage, StepError, StepReport, System, UNLIMITED, Usage, Vnet,
+    ShutdownError, Stage, StepReport, System, Usage, Vnet,
 };
 pub use ip::fib::RouteKind;
 pub use ip::state::Forwarding;
@@ -148,27 +148,25 @@ pub use netif::bridge::stp::config::{
 pub use netif::bridge::stp::state::{PortState as StpState, Role as StpRole, StpCounters};
 pub use netif::bridge::stp::vector::BridgeIdentifier;
 pub use netif::bridge::{
-    BridgeConfig, BridgeCounters, BridgeMode, BridgeVlans, HostPort, MAX_BRIDGES, MemberConfig,
-    MemberVlans, Snooping, SnoopingCounters, StormLimits, Stp, Switchable, TagPolicy, VidSet,
-    VlanLearning,
+    BridgeConfig, BridgeCounters, BridgeMode, BridgeVlans, HostPort, MemberConfig, MemberVlans,
+    Snooping, SnoopingCounters, StormLimits, Stp, Switchable, TagPolicy, VidSet, VlanLearning,
 };
 pub use netif::fingerprint::Fingerprint;
 pub use netif::lagg::config::{LaggConfig, LaggHash, LaggMode};
 pub use netif::lagg::lacp::LacpState;
-pub use netif::vlan::MAX_VLAN_DEPTH;
 pub use netif::vlan::VlanConfig;
 pub use netif::vlan::classes::{ClassMaps, ClassRule};
 pub use netif::{AdminError, AdminState, IfCounters, IfKind, LldpNeighbour};
 pub use packet::cx::Carrier;
 pub use packet::header::ra::Preference as RouterPreference;
-pub use packet::tag::{MAX_VID, Tpid};
+pub use packet::tag::Tpid;
 pub use packet::{Direction, MacAddr, Packet, Payload};
 pub use runtime::cost::VirtualConfig;
 pub use runtime::threads::ThreadsConfig;
 pub use tasks::pending::{PendingTask, PendingThread, PendingVnet, RecentEvent, TaskState};
 pub use tasks::{
-    Deadlock, Elapsed, JoinHandle, Panic, Pending, Ran, RunError, RunLimit, Sleep, TaskError,
-    TaskHandle, Timeout, deadlock,
+    Deadlock, Elapsed, Panic, Pending, Ran, RunError, RunLimit, Sleep, TaskError, TaskHandle,
+    Timeout,
 };
 pub use transport::error::SocketError;
 pub use transport::tcp::{Congestion, TcpInfo, TcpState};
@@ -178,7 +176,7 @@ pub mod capture {
     pub use crate::admin::captures::Capture;
     pub use crate::netif::capture::output::{CaptureSink, Flush, Writing};
     pub use crate::netif::capture::recorder::{
-        CaptureError, CaptureOptions, CaptureReport, LargeSegments, MIN_FILE, Recorder, Rotate,
+        CaptureError, CaptureOptions, CaptureReport, LargeSegments, Recorder, Rotate,
     };
     pub use crate::netif::{CaptureId, CaptureInfo, FrameTap};
 }
@@ -200,8 +198,7 @@ pub mod time {
 /// Threads with the names of `std::thread`, for programs written for it: `use vnet::{net, thread}` in the place of
 /// `use std::{net, thread}` has them take turns in virtual time.
 pub mod thread {
-    pub use crate::tasks::JoinHandle;
-    pub use crate::tasks::thread::{sleep, spawn};
+    pub use crate::tasks::thread::{JoinHandle, sleep, spawn};
 }
 
 /// Sockets with the names of `std::net`, and its addresses.
@@ -213,10 +210,9 @@ pub mod net {
     };
 
     pub use crate::socket::{
-        BindOptions, DatagramError, Domain, EchoEvent, EchoSocket, Hosts, Incoming, Interest,
-        Message, NoCurrentVnet, Protocol, RawSocket, Readiness, SendFlags, Socket, SocketOptions,
-        TcpKeepalive, TcpListener, TcpStream, ToSocketAddrs, Type, UdpSocket, is_gone,
-        socket_error,
+        BindOptions, DatagramError, Domain, EchoEvent, EchoSocket, Incoming, Interest, Message,
+        Protocol, RawSocket, Readiness, SendFlags, Socket, SocketOptions, TcpKeepalive,
+        TcpListener, TcpStream, ToSocketAddrs, Type, UdpSocket,
     };
     pub use crate::transport::ports::Reuse;
 }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vnet::Rng;
+use vnet::Vnet;
 use vnet::net::{EchoEvent, EchoSocket, TcpListener, TcpStream};
+use vnet::thread::JoinHandle;
 use vnet::time::Instant;
-use vnet::{JoinHandle, Vnet};
 
 use super::network::{Design, Network, TTL};
 use super::routes::distances;

@@ -523,9 +523,9 @@ pub(crate) fn perform(vnet: &OwnedVnet, peer: &Vnet, act: &Act) -> bool {
             vnet.set_bridge(&interface(*n), config).is_ok()
         }
         Act::AnySysctl(n, edge) => {
-            let names: Vec<&str> = sysctl::names("").collect();
+            let names: Vec<&str> = sysctl::Description::names("").collect();
             let name = names[n % names.len()];
-            let told = sysctl::describe(name).expect("it is named");
+            let told = sysctl::Description::of(name).expect("it is named");
             let value = match edge {
                 Edge::Least => told.least,
                 Edge::AboveLeast => told.least + 1,

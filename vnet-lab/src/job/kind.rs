@@ -7,8 +7,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use vnet::thread::JoinHandle;
 use vnet::time::Instant;
-use vnet::{JoinHandle, System, Vnet};
+use vnet::{System, Vnet};
 
 use crate::stop::Stop;
 

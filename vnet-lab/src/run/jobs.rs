@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use vnet::thread::JoinHandle;
 use vnet::time::Instant;
-use vnet::{JoinHandle, System, Vnet};
+use vnet::{System, Vnet};
 
 use super::error::RunError;
 use super::options::{Driver, Options};

@@ -1,9 +1,9 @@
 //! Vnets, links and routes of a plan: up, and down again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use vnet::net::Hosts;
 use vnet::{
     AdminError, BridgeConfig, DestroyReport, DropReason, Forwarding, IfKind, LaggConfig,
     LinkConfig, LinkScript, LldpNeighbour, MacAddr, MemberConfig, NextHop, OwnedVnet, Released,
@@ -332,7 +332,7 @@ impl Network {
 }
 
 /// Every node's name, with all its addresses.
-fn names(plan: &Plan) -> Arc<Hosts> {
+fn names(plan: &Plan) -> Arc<BTreeMap<String, Vec<IpAddr>>> {
     let named = plan.vnets.iter().map(|vnet| {
         let addresses = vnet.interfaces.iter().flat_map(|i| &i.addresses);
         let addresses = addresses.map(|address| address.addr()).collect();

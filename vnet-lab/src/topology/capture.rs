@@ -1,7 +1,7 @@
 //! How captures are made, when the command line asks for some: `[capture]`.
 
 use toml::Spanned;
-use vnet::capture::{LargeSegments, MIN_FILE, Rotate};
+use vnet::capture::{LargeSegments, Rotate};
 
 use crate::file::source::Problems;
 use crate::file::table::{Table, Value};
@@ -56,7 +56,10 @@ fn rotate(value: Value<'_>, problems: &mut Problems<'_>) -> Option<Rotate> {
 
 fn file_size(text: &str) -> Result<u64, String> {
     match units::size(text)? {
-        n if n < MIN_FILE => Err(format!("a capture file has at least {MIN_FILE}B")),
+        n if n < Rotate::MIN_BYTES => Err(format!(
+            "a capture file has at least {}B",
+            Rotate::MIN_BYTES
+        )),
         n => Ok(n),
     }
 }

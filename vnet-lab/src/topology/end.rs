@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeValue;
-use vnet::{ClassMaps, ClassRule, MAX_VLAN_DEPTH, MacAddr, RouterConfig, VlanConfig};
+use vnet::{ClassMaps, ClassRule, MacAddr, RouterConfig, VlanConfig};
 
 use super::advertise;
 use super::lagg::{self, Lacp};
@@ -199,8 +199,9 @@ fn vlans_on(value: Value<'_>, depth: u8, problems: &mut Problems<'_>) -> Vec<Vla
             "expected VLANs and their addresses, as in { 10 = \"192.0.2.1/24\" }, found none";
         problems.push(value.span(), message);
     }
-    if depth == MAX_VLAN_DEPTH {
-        let message = format!("at most {MAX_VLAN_DEPTH} VLAN interfaces can stand on each other");
+    if depth == VlanConfig::MAX_DEPTH {
+        let most = VlanConfig::MAX_DEPTH;
+        let message = format!("at most {most} VLAN interfaces can stand on each other");
         problems.push(value.span(), message);
         return Vec::new();
     }

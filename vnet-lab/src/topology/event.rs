@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::DeValue;
-use vnet::link::{Change, LinkEvent, LinkState, MIN_INTERVAL, Shape};
+use vnet::link::{Change, LinkEvent, LinkState, Shape};
 
 use super::link;
 use crate::file::name::{interface_name, node_name};
@@ -239,9 +239,10 @@ fn shape<T: Copy>(
 
 fn interval(text: &str) -> Result<Duration, String> {
     let every = link::delay(text)?;
-    match every < MIN_INTERVAL {
+    match every < Change::MIN_INTERVAL {
         true => Err(format!(
-            "expected at least {MIN_INTERVAL:?}, found \"{text}\""
+            "expected at least {:?}, found \"{text}\"",
+            Change::MIN_INTERVAL
         )),
         false => Ok(every),
     }

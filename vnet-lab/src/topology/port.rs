@@ -4,12 +4,14 @@ use std::num::NonZeroU32;
 
 use toml::Spanned;
 use vnet::{
-    MAX_VID, MacAddr, MemberConfig, MemberVlans, RstpPort, StormLimits, StpEdge, StpSegment,
-    Switchable, TagPolicy, VidSet,
+    MacAddr, MemberConfig, MemberVlans, RstpPort, StormLimits, StpEdge, StpSegment, Switchable,
+    TagPolicy, VidSet, VlanConfig,
 };
 
 use crate::file::source::{Problems, Span};
 use crate::file::table::{Table, Value, checked};
+
+const MAX_VID: u16 = VlanConfig::MAX_VID;
 
 /// How a switch treats a port.
 #[derive(Clone, Debug, Default)]

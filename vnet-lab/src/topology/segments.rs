@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use petgraph::unionfind::UnionFind;
-use vnet::{MAX_VLAN_DEPTH, MemberVlans, TagPolicy, Tpid, VlanConfig};
+use vnet::{MemberVlans, TagPolicy, Tpid, VlanConfig};
 
 use super::{End, Link, NodeKind, Strand, Tags, Topology};
 
@@ -229,7 +229,7 @@ impl Bridge<'_> {
         let vlans = member_vlans(port);
         if vlans.tagged.contains(vid) {
             let tag = VlanConfig { tpid, vid };
-            let fits = rest.len() < usize::from(MAX_VLAN_DEPTH);
+            let fits = rest.len() < usize::from(VlanConfig::MAX_DEPTH);
             return fits.then(|| [&[tag], &rest[..]].concat());
         }
         // A tag behind the one that is taken off leads into no other VLAN.

@@ -138,7 +138,7 @@ impl axum::serve::Listener for TcpListener {
     async fn accept(&mut self) -> (TcpStream, SocketAddr) {
         match TcpListener::accept(self).await {
             Ok(accepted) => accepted,
-            Err(error) if vnet::net::is_gone(&error) => std::future::pending().await,
+            Err(error) if vnet::SocketError::is_gone(&error) => std::future::pending().await,
             // `axum::serve` has no place for it, and to wait would hide it.
             Err(error) => panic!("{error}"),
         }

@@ -23,8 +23,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use bytes::BufMut;
-use vnet::Vnet;
-use vnet::net::NoCurrentVnet;
+use vnet::{SocketError, Vnet};
 
 pub use listener::TcpListener;
 pub use socket::TcpSocket;
@@ -62,7 +61,7 @@ async fn resolved(vnet: &Vnet, host: &impl ToSocketAddrs) -> io::Result<Vec<Sock
 
 /// The current vnet.
 fn current() -> io::Result<Vnet> {
-    Vnet::current().ok_or_else(|| io::Error::new(ErrorKind::NetworkDown, NoCurrentVnet))
+    Vnet::current().ok_or_else(|| SocketError::NoCurrentVnet.into())
 }
 
 fn no_address() -> io::Error {

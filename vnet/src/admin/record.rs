@@ -31,9 +31,6 @@ use crate::instance::phase::{Entry, Gone};
 use crate::instance::steps::Stage;
 use crate::instance::vnet::Vnet;
 
-/// The version of records that this library writes, and the only one it reads.
-pub const VERSION: u32 = 1;
-
 /// One operation of configuration, as a [`Record`] lists it. Every administrative method of
 /// [`Vnet`] has one, and [`Vnet::apply`] calls that method.
 ///
@@ -108,7 +105,7 @@ pub struct InitStep {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// The version of the format: [`VERSION`].
+    /// The version of the format: [`Record::VERSION`].
     #[serde(deserialize_with = "this_version")]
     pub version: u32,
     /// The instance's full name.
@@ -126,7 +123,7 @@ pub struct Record {
 fn this_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let version = u32::deserialize(deserializer)?;
     match version {
-        VERSION => Ok(version),
+        Record::VERSION => Ok(version),
         other => Err(serde::de::Error::custom(RecordError::Version(other.into()))),
     }
 }
@@ -136,7 +133,10 @@ fn this_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Er
 #[non_exhaustive]
 pub enum RecordError {
     /// The record is of another version of the format.
-    #[error("the record has version {0}; this library reads version {VERSION}")]
+    #[error(
+        "the record has version {0}; this library reads version {known}",
+        known = Record::VERSION
+    )]
     Version(i64),
     /// There is no version.
     #[error("not a valid record: it has no `version`")]
@@ -157,6 +157,9 @@ struct SeveralRef<'a> {
 }
 
 impl Record {
+    /// The version of records that this library writes, and the only one it reads.
+    pub const VERSION: u32 = 1;
+
     /// The record as TOML. [`Record::from_toml`] reads it back unchanged. Numbers above 2^63 - 1, which links
     /// and bridges can have, are written as well, although other readers of TOML may refuse them.
     ///
@@ -199,7 +202,7 @@ impl Vnet {
     /// [`Gone`].
     pub fn record(&self) -> Result<Record, Gone> {
         let record = self.core.enter_as(Entry::User, |inside, _| Record {
-            version: VERSION,
+            version: Record::VERSION,
             name: self.core.name.to_string(),
             init: init_steps(inside),
             ops: operations(inside),

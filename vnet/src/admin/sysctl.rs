@@ -270,24 +270,26 @@ fn fresh() -> Stack {
     Stack::new(&mut Rng::seeded(0), "")
 }
 
-/// The names of all tunables that start with `prefix`, in alphabetical order.
-pub fn names(prefix: &str) -> impl Iterator<Item = &'static str> {
-    let all = keys::TABLE.iter().map(|e| e.name());
-    all.filter(move |name| name.starts_with(prefix))
-}
+impl Description {
+    /// The names of all tunables that start with `prefix`, in alphabetical order.
+    pub fn names(prefix: &str) -> impl Iterator<Item = &'static str> {
+        let all = keys::TABLE.iter().map(|e| e.name());
+        all.filter(move |name| name.starts_with(prefix))
+    }
 
-/// The description of the tunable of that name.
-///
-/// # Errors
-/// There is none.
-///
-/// ```
-/// let ttl = vnet::sysctl::describe("net.inet.ip.ttl")?;
-/// assert_eq!((ttl.least, ttl.most, ttl.default.as_str()), (1, 255, "64"));
-/// # Ok::<(), vnet::AdminError>(())
-/// ```
-pub fn describe(name: &str) -> Result<Description, AdminError> {
-    Ok(find(name)?.describe(&fresh()))
+    /// The description of the tunable of that name.
+    ///
+    /// # Errors
+    /// There is no tunable of that name.
+    ///
+    /// ```
+    /// let ttl = vnet::sysctl::Description::of("net.inet.ip.ttl")?;
+    /// assert_eq!((ttl.least, ttl.most, ttl.default.as_str()), (1, 255, "64"));
+    /// # Ok::<(), vnet::AdminError>(())
+    /// ```
+    pub fn of(name: &str) -> Result<Description, AdminError> {
+        Ok(find(name)?.describe(&fresh()))
+    }
 }
 
 /// Gives a stack the tunables of another one, read as [`snapshot`] reads them.
@@ -422,7 +424,7 @@ mod tests {
                 assert_eq!(entry.check(entry.read(&fresh)), Ok(()), "{about}");
             }
             assert!(!about.text.is_empty() && about.name.split('.').count() >= 3);
-            assert_eq!(describe(about.name), Ok(about));
+            assert_eq!(Description::of(about.name), Ok(about));
         }
     }
 
@@ -462,7 +464,11 @@ mod tests {
         let all = a.sysctls("").expect("alive");
         assert_eq!(all.len(), keys::TABLE.len());
         let tcp = a.sysctls("net.inet.tcp.").expect("alive");
-        assert!(tcp.iter().map(|(n, _)| *n).eq(names("net.inet.tcp.")));
+        assert!(
+            tcp.iter()
+                .map(|(n, _)| *n)
+                .eq(Description::names("net.inet.tcp."))
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::base::id::IfId;
 use crate::instance::privilege::Privilege;
 use crate::instance::vnet::Vnet;
 use crate::netif::vlan::classes::{ClassMaps, Classes};
-use crate::netif::vlan::{Above, MAX_VLAN_DEPTH, Origin, Vlan, VlanConfig};
+use crate::netif::vlan::{Above, Origin, Vlan, VlanConfig};
 use crate::netif::{AdminError, Kind, Netif};
 use crate::packet::tag::MAX_VID;
 use crate::stack::Stack;
@@ -212,7 +212,7 @@ fn make(
     }
     refuse_taken(below, config)?;
     let depth = below.kind.vlan().map_or(0, |vlan| vlan.depth) + 1;
-    if depth > MAX_VLAN_DEPTH {
+    if depth > VlanConfig::MAX_DEPTH {
         return Err(AdminError::TooDeep(parent.to_owned()));
     }
     let (parent_id, mac) = (below.id, below.mac);

@@ -159,7 +159,7 @@ mod tests {
 
     fn socket<T>(result: std::io::Result<T>) -> Option<&'static str> {
         let error = result.err()?;
-        let Some(SocketError::Denied(name)) = crate::net::socket_error(&error) else {
+        let Some(SocketError::Denied(name)) = crate::SocketError::of(&error) else {
             return None;
         };
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);

@@ -8,7 +8,7 @@ use super::report::Failure;
 use crate::stack::limits::LimitReached;
 
 /// What a step reports when it fails.
-pub type StepError = Box<dyn Error + Send + Sync>;
+pub(crate) type StepError = Box<dyn Error + Send + Sync>;
 
 /// Why an instance cannot be created.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use crate::base::stats::Stats;
 use crate::stack::Stack;
 pub(crate) use crate::stack::limits::LimitReached;
 pub(crate) use crate::stack::limits::defaults;
-pub use crate::stack::limits::{Resource, UNLIMITED, Usage};
+pub use crate::stack::limits::{Resource, Usage};
 
 impl Vnet {
     /// How much the instance holds of a resource, and its limit.
@@ -42,7 +42,7 @@ impl Vnet {
 
 impl OwnedVnet {
     /// Sets how much of a resource the instance may hold from now on; what it holds, it keeps.
-    /// [`UNLIMITED`] lifts the limit.
+    /// [`Resource::UNLIMITED`] lifts the limit.
     ///
     /// The limit in effect is the smallest of this one and those in effect above the instance;
     /// [`Vnet::usage`] reports it. A change takes effect in the instances below at once. What they
@@ -340,7 +340,7 @@ mod tests {
                         family.push((child, in_effect));
                     }
                 } else {
-                    let limit = [0, 1, 2, 3, 1000, 1 << 40, UNLIMITED][value];
+                    let limit = [0, 1, 2, 3, 1000, 1 << 40, Resource::UNLIMITED][value];
                     let at = act.min(last);
                     // Of two there is a tunable as well.
                     let tunable = match Resource::ALL[which] {
@@ -397,7 +397,7 @@ mod tests {
         let b = a.create_child("b").expect("the first");
         // The child's owner may set what it likes.
         for resource in Resource::ALL {
-            b.set_limit(*resource, UNLIMITED).expect("alive");
+            b.set_limit(*resource, Resource::UNLIMITED).expect("alive");
         }
         let c = b.create_child("c").expect("the second");
         for maker in [&a, &b, &c] {

@@ -55,9 +55,9 @@ pub(crate) mod vnet;
 
 pub use context::{Entered, Scope};
 pub(crate) use driver::Waited;
-pub use error::{CreateError, RegisterError, StepError};
+pub use error::{CreateError, RegisterError};
 pub use init::InitRecord;
-pub use limits::{Resource, UNLIMITED, Usage};
+pub use limits::{Resource, Usage};
 pub use local::{Local, LocalError};
 pub use phase::Gone;
 pub use privilege::{Denied, Privilege, Privileges};

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use crate::base::lock::{Mutex, Rank};
 use crate::base::time::{Duration, Instant, nanos};
 pub(crate) use crate::stack::limits::DEFAULT_WEIGHT;
-use crate::stack::limits::{Resource, UNLIMITED, Usage};
+use crate::stack::limits::{Resource, Usage};
 
 /// Of so many visits one is measured.
 const SAMPLE: u32 = 64;
@@ -103,7 +103,8 @@ impl Processor {
     /// Sets how many microseconds a second it may use, and its weight.
     pub(super) fn set(&self, limit: u64, weight: u32) {
         self.account.lock().limit_to(limit);
-        self.limited.store(limit != UNLIMITED, Ordering::Relaxed);
+        self.limited
+            .store(limit != Resource::UNLIMITED, Ordering::Relaxed);
         self.weight.store(weight, Ordering::Relaxed);
     }
 
@@ -175,7 +176,7 @@ impl Default for Account {
             in_second: 0,
             in_last: 0,
             most: 0,
-            limit: UNLIMITED,
+            limit: Resource::UNLIMITED,
             tokens: 0,
             filled: Instant::ZERO,
             held_since: None,
@@ -198,7 +199,7 @@ impl Account {
         self.turn_to(now);
         self.used += time;
         self.in_second += time;
-        if self.limit != UNLIMITED {
+        if self.limit != Resource::UNLIMITED {
             self.fill(now);
             let time = i64::try_from(time).unwrap_or(i64::MAX);
             let least = -self.in_tokens(DEBT);
@@ -207,7 +208,7 @@ impl Account {
     }
 
     fn admit(&mut self, now: Instant) -> Result<(), Instant> {
-        if self.limit == UNLIMITED {
+        if self.limit == Resource::UNLIMITED {
             return Ok(());
         }
         self.fill(now);
@@ -357,7 +358,7 @@ mod tests {
         account.limit_to(2000);
         assert_eq!(account.admit(at(0)), Ok(()));
         account.charge(at(0), 5_000 * MILLI);
-        account.limit_to(UNLIMITED);
+        account.limit_to(Resource::UNLIMITED);
         assert_eq!(account.admit(at(0)), Ok(()));
     }
 

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::site::Site;
 use crate::base::lock::{Mutex, Rank};
-use crate::stack::limits::{LimitReached, Resource, UNLIMITED, Usage};
+use crate::stack::limits::{LimitReached, Resource, Usage};
 
 const IDLE: u8 = 0;
 const QUEUED: u8 = 1;
@@ -265,7 +265,7 @@ impl Tasks {
             TasksState {
                 closed: false,
                 tasks: BTreeMap::new(),
-                limit: UNLIMITED,
+                limit: Resource::UNLIMITED,
                 most: 0,
                 refused: 0,
             },

@@ -47,7 +47,7 @@ pub use config::{
     Codel, Discipline, Ecn, FqCodel, Jitter, LinkConfig, LinkState, Loss, Order, QueueConfig, Red,
     Reorder,
 };
-pub use script::{Change, LinkEvent, MIN_INTERVAL, Shape};
+pub use script::{Change, LinkEvent, Shape};
 pub use stats::{LinkStats, Sojourn};
 
 use crate::base::config::ConfigError;

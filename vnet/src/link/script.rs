@@ -17,9 +17,6 @@ use crate::base::config::ConfigError;
 use crate::base::rng::Rng;
 use crate::base::time::{Duration, Instant, nanos};
 
-/// The shortest interval between two changes of one parameter.
-pub const MIN_INTERVAL: Duration = Duration::from_micros(1);
-
 /// How the value of a parameter changes from the start of an event on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shape<T> {
@@ -295,6 +292,9 @@ impl<T: Between> Shape<T> {
 }
 
 impl Change {
+    /// The shortest interval between two changes of one parameter.
+    pub const MIN_INTERVAL: Duration = Duration::from_micros(1);
+
     /// Does the `step`th step to a link's configuration.
     fn apply(&self, step: u64, rng: &mut Rng, config: &mut LinkConfig) {
         match self {
@@ -317,16 +317,17 @@ impl Change {
     /// Checks that the change is possible.
     ///
     /// # Errors
-    /// Steps less than [`MIN_INTERVAL`] apart, bounds in the wrong order, or values that are out of range.
+    /// Steps less than [`Change::MIN_INTERVAL`] apart, bounds in the wrong order, or values that are out of range.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let parameter = self.parameter();
         match self.every() {
             // Steps closer than that would leave no time for anything else.
-            Some(every) if every < MIN_INTERVAL => {
+            Some(every) if every < Change::MIN_INTERVAL => {
                 return Err(ConfigError::new(
                     parameter,
                     format!(
-                        "a parameter may change at most once every {MIN_INTERVAL:?}, found {every:?}"
+                        "a parameter may change at most once every {:?}, found {every:?}",
+                        Change::MIN_INTERVAL
                     ),
                 ));
             }
@@ -557,7 +558,7 @@ mod tests {
         let square = Shape::Square {
             first: 1,
             second: 2,
-            every: MIN_INTERVAL,
+            every: Change::MIN_INTERVAL,
         };
         let events = [at(0, Change::Rate(square))];
         let mut script = Script::new(&events, Instant::ZERO, 1).expect("a valid script");
@@ -565,7 +566,7 @@ mod tests {
         let year = Instant::from_nanos(365 * 86_400 * 1_000_000_000);
         script.advance(year, &mut config);
         assert_eq!(config.rate_bps, Some(1), "an even number of steps");
-        assert_eq!(script.next(), Some(year + MIN_INTERVAL));
+        assert_eq!(script.next(), Some(year + Change::MIN_INTERVAL));
     }
 
     #[test]

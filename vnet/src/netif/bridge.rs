@@ -4,7 +4,7 @@
 //! A bridge is an interface, by which the vnet itself is on it, and any number of members. It
 //! decides by a frame's addresses and returns a [`Verdict`], and says of each member whether it takes
 //! the frame; `stack/tx.rs` hands it over. Bridges may be connected in loops where a spanning tree runs;
-//! where none does, a frame is dropped when it has crossed [`MAX_BRIDGES`]. VLAN tags pass unread, unless
+//! where none does, a frame is dropped when it has crossed [`BridgeConfig::MAX_BRIDGES`]. VLAN tags pass unread, unless
 //! the bridge is told to tell VLANs apart ([`vlan`]).
 //!
 //! | part | what it is |
@@ -64,10 +64,6 @@ pub use snooping::config::Snooping;
 pub use storm::StormLimits;
 pub use vlan::config::{BridgeVlans, MemberVlans, TagPolicy, VlanLearning};
 pub use vlan::set::VidSet;
-
-/// Bridges that a frame may cross between two stations. IEEE 802.1D-2004 (section 17.14) never
-/// lets a path have more than 40.
-pub const MAX_BRIDGES: u8 = 64;
 
 /// What a bridge did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -396,7 +392,7 @@ impl Bridge {
         {
             return verdict;
         }
-        let learned = match packet.meta.bridges >= MAX_BRIDGES {
+        let learned = match packet.meta.bridges >= BridgeConfig::MAX_BRIDGES {
             true => Learned::Own,
             false => self.learn(now, from, class, header.src),
         };
@@ -595,7 +591,7 @@ impl Bridge {
                 None => return Output::Drop(self.not_in_vlan()),
             }
         }
-        if packet.meta.bridges >= MAX_BRIDGES {
+        if packet.meta.bridges >= BridgeConfig::MAX_BRIDGES {
             return Output::Drop(self.turn_away(Learned::Own));
         }
         if let Sender::Above(src) = sender {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::IfKind;
-use super::vlan::MAX_VLAN_DEPTH;
+use super::vlan::VlanConfig;
 use crate::base::config::ConfigError;
 use crate::packet::MacAddr;
 use crate::packet::tag::{MAX_VID, Tpid};
@@ -158,7 +158,10 @@ pub enum AdminError {
         vid: u16,
     },
     /// As many VLAN interfaces as may do so stand on each other already.
-    #[error("interface {0:?} is VLAN in VLAN as deep as may be ({MAX_VLAN_DEPTH})")]
+    #[error(
+        "interface {0:?} is VLAN in VLAN as deep as may be ({most})",
+        most = VlanConfig::MAX_DEPTH
+    )]
     TooDeep(String),
 
     /// The interface is borrowed: it can be returned to its home, and only there be removed.

@@ -22,10 +22,7 @@ use crate::base::time::Instant;
 use crate::packet::Packet;
 use crate::packet::cx::{Carrier, Pushed, Sink};
 use crate::packet::header::ipv4::MIN_IP_MTU;
-use crate::packet::tag::{Priority, TAG_LEN, Tag, Tpid, UNCOUNTED_TAGS};
-
-/// How many VLAN interfaces may stand on each other.
-pub const MAX_VLAN_DEPTH: u8 = 8;
+use crate::packet::tag::{MAX_VID, Priority, TAG_LEN, Tag, Tpid, UNCOUNTED_TAGS};
 
 /// The VLAN of a VLAN interface.
 #[derive(
@@ -36,12 +33,18 @@ pub struct VlanConfig {
     /// The protocol of its tags; by default a customer's (802.1Q).
     #[serde(default)]
     pub tpid: Tpid,
-    /// The VLAN identifier, 0 to [`MAX_VID`](crate::MAX_VID). The interface with 0 receives frames whose tags have only a
+    /// The VLAN identifier, 0 to [`VlanConfig::MAX_VID`]. The interface with 0 receives frames whose tags have only a
     /// priority; if there is none, its parent receives them.
     pub vid: u16,
 }
 
 impl VlanConfig {
+    /// The largest VLAN identifier.
+    pub const MAX_VID: u16 = MAX_VID;
+
+    /// How many VLAN interfaces may stand on each other.
+    pub const MAX_DEPTH: u8 = 8;
+
     pub(crate) const fn new(tpid: Tpid, vid: u16) -> VlanConfig {
         VlanConfig { tpid, vid }
     }

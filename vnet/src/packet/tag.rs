@@ -10,7 +10,7 @@ pub(crate) const TAG_LEN: usize = 4;
 /// Tags of a frame that no MTU counts: a customer's and a provider's (IEEE 802.3, clause 3.2.7).
 pub(crate) const UNCOUNTED_TAGS: usize = 2;
 /// The largest VID (IEEE 802.1Q-2018, table 9-2); 4095 is reserved.
-pub const MAX_VID: u16 = 4094;
+pub(crate) const MAX_VID: u16 = 4094;
 
 /// Which protocol a VLAN tag is of, by its tag protocol identifier (IEEE 802.1Q-2018, table 9-1).
 #[derive(

@@ -5,34 +5,29 @@ use std::io::{self, ErrorKind};
 use crate::instance::{Gone, Vnet};
 use crate::transport::error::SocketError;
 
-/// A socket was to be created, but no vnet is current; see [`Vnet::enter`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "no vnet is current on this thread: call `vnet.enter()` first, or use a `*_in` constructor"
-)]
-pub struct NoCurrentVnet;
+impl SocketError {
+    /// The typed cause of an error of a socket, if it has one.
+    ///
+    /// ```
+    /// use vnet::net::UdpSocket;
+    /// use vnet::{SocketError, System};
+    ///
+    /// let system = System::virtual_time(1);
+    /// let a = system.create("a")?;
+    /// let _one = UdpSocket::bind_in(&a, "127.0.0.1:5000")?;
+    /// let error = UdpSocket::bind_in(&a, "127.0.0.1:5000").unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    /// assert_eq!(SocketError::of(&error), Some(SocketError::AddrInUse));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn of(error: &io::Error) -> Option<SocketError> {
+        error.get_ref()?.downcast_ref().copied()
+    }
 
-/// The typed cause of an error of this module, if it has one.
-///
-/// ```
-/// use vnet::net::{socket_error, UdpSocket};
-/// use vnet::{SocketError, System};
-///
-/// let system = System::virtual_time(1);
-/// let a = system.create("a")?;
-/// let _one = UdpSocket::bind_in(&a, "127.0.0.1:5000")?;
-/// let error = UdpSocket::bind_in(&a, "127.0.0.1:5000").unwrap_err();
-/// assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
-/// assert_eq!(socket_error(&error), Some(SocketError::AddrInUse));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub fn socket_error(error: &io::Error) -> Option<SocketError> {
-    error.get_ref()?.downcast_ref().copied()
-}
-
-/// True when an operation failed because its socket's vnet is gone.
-pub fn is_gone(error: &io::Error) -> bool {
-    socket_error(error) == Some(SocketError::Gone)
+    /// True when an operation failed because its socket's vnet is gone.
+    pub fn is_gone(error: &io::Error) -> bool {
+        SocketError::of(error) == Some(SocketError::Gone)
+    }
 }
 
 impl From<Gone> for SocketError {
@@ -46,6 +41,7 @@ impl From<SocketError> for io::Error {
         let kind = match error {
             // Frequent and without detail: not worth an allocation.
             SocketError::WouldBlock => return ErrorKind::WouldBlock.into(),
+            SocketError::NoCurrentVnet => ErrorKind::NetworkDown,
             SocketError::Gone | SocketError::ConnectionAborted => ErrorKind::ConnectionAborted,
             SocketError::AddrInUse => ErrorKind::AddrInUse,
             SocketError::AddrNotAvailable | SocketError::PortsExhausted => {
@@ -76,5 +72,5 @@ impl From<SocketError> for io::Error {
 
 /// The current vnet, for constructors that are not told one.
 pub(super) fn current() -> io::Result<Vnet> {
-    Vnet::current().ok_or_else(|| io::Error::new(ErrorKind::NetworkDown, NoCurrentVnet))
+    Vnet::current().ok_or_else(|| SocketError::NoCurrentVnet.into())
 }

@@ -16,7 +16,7 @@ use crate::instance::{Gone, Local, Vnet};
 use crate::transport::error::SocketError;
 
 /// Names and their addresses; see [`Vnet::set_hosts`].
-pub type Hosts = BTreeMap<String, Vec<IpAddr>>;
+type Hosts = BTreeMap<String, Vec<IpAddr>>;
 
 /// What a resolver has found.
 type Found = io::Result<Vec<IpAddr>>;
@@ -49,16 +49,18 @@ impl Vnet {
     /// The table is the program's, as a file of a host's is, and no configuration: records and twins do not have it.
     ///
     /// ```
+    /// use std::collections::BTreeMap;
     /// use std::sync::Arc;
     /// use vnet::System;
-    /// use vnet::net::{Hosts, TcpListener, TcpStream};
+    /// use vnet::net::{TcpListener, TcpStream};
     ///
     /// let system = System::virtual_time(1);
     /// let (a, b) = (system.create("a")?, system.create("b")?);
     /// a.epair("eth0", &b, "eth0")?;
     /// a.add_address("eth0", "192.0.2.1/24".parse()?)?;
     /// b.add_address("eth0", "192.0.2.2/24".parse()?)?;
-    /// a.set_hosts(Arc::new(Hosts::from([("server".to_owned(), vec!["192.0.2.2".parse()?])])))?;
+    /// let hosts = BTreeMap::from([("server".to_owned(), vec!["192.0.2.2".parse()?])]);
+    /// a.set_hosts(Arc::new(hosts))?;
     ///
     /// let _listener = TcpListener::bind_in(&b, "0.0.0.0:80")?;
     /// let stream = TcpStream::connect_in(&a, ("server", 80))?;

@@ -27,6 +27,9 @@ macro_rules! resources {
         pub enum Resource { $($(#[doc = $doc])+ $name,)+ }
 
         impl Resource {
+            /// The value of a limit that is none.
+            pub const UNLIMITED: u64 = u64::MAX;
+
             /// Every resource, in the order of declaration.
             pub const ALL: &[Resource] = &[$(Resource::$name,)+];
 
@@ -96,7 +99,7 @@ pub struct Usage {
     /// The most that was held at the end of any entry into the instance; for the backlog and for buffered bytes, at the
     /// times when they were counted.
     pub high_water: u64,
-    /// The limit; [`UNLIMITED`] means none.
+    /// The limit; [`Resource::UNLIMITED`] means none.
     pub limit: u64,
     /// How often something was refused or dropped because of the limit.
     pub refused: u64,
@@ -122,9 +125,6 @@ impl fmt::Display for Usage {
 
 /// The weight of an instance in the turns of a driver, where none is set.
 pub(crate) const DEFAULT_WEIGHT: u32 = 100;
-
-/// No limit.
-pub const UNLIMITED: u64 = u64::MAX;
 
 /// Connections that a recount of the buffered bytes may visit without being spread over entries.
 const CHEAP_RECOUNT: u32 = 16;
@@ -174,7 +174,7 @@ impl Default for Limiter {
     fn default() -> Limiter {
         Limiter {
             own: defaults(),
-            ceiling: [UNLIMITED; Resource::ALL.len()],
+            ceiling: [Resource::UNLIMITED; Resource::ALL.len()],
             own_weight: DEFAULT_WEIGHT,
             weight_ceiling: u32::MAX,
             children_now: 0,
@@ -203,7 +203,7 @@ pub(crate) fn defaults() -> [u64; Resource::ALL.len()] {
         | Resource::Children
         | Resource::BufferedBytes
         | Resource::Tasks
-        | Resource::Processor => UNLIMITED,
+        | Resource::Processor => Resource::UNLIMITED,
     })
 }
 
@@ -402,10 +402,10 @@ impl Stack {
         limits.note(Resource::Neighbours, self.neigh.len() as u64);
         limits.note(Resource::Stations, self.bridges.account.held());
         limits.note(Resource::ReassemblyBytes, self.ip.fragment_bytes() as u64);
-        if self.limits.of(Resource::Sockets) != UNLIMITED {
+        if self.limits.of(Resource::Sockets) != Resource::UNLIMITED {
             self.share_sockets();
         }
-        if self.limits.of(Resource::BufferedBytes) != UNLIMITED {
+        if self.limits.of(Resource::BufferedBytes) != Resource::UNLIMITED {
             self.recount();
             self.share_buffers();
         }
@@ -415,7 +415,7 @@ impl Stack {
     fn share_sockets(&mut self) {
         let others = self.datagram_sockets();
         let left = match self.limits.of(Resource::Sockets) {
-            UNLIMITED => usize::MAX,
+            Resource::UNLIMITED => usize::MAX,
             limit => usize::try_from(limit.saturating_sub(others as u64)).unwrap_or(usize::MAX),
         };
         self.tcp.set_socket_limit(left);
@@ -433,7 +433,7 @@ impl Stack {
         ] {
             let others = held - account.bytes() as u64;
             let left = match limit {
-                UNLIMITED => usize::MAX,
+                Resource::UNLIMITED => usize::MAX,
                 limit => usize::try_from(limit.saturating_sub(others)).unwrap_or(usize::MAX),
             };
             account.set_limit(left);

@@ -16,8 +16,7 @@ pub(crate) mod task;
 pub(crate) mod thread;
 pub(crate) mod timer;
 
-pub use pending::{Deadlock, Pending, deadlock};
+pub use pending::{Deadlock, Pending};
 pub use run::{Ran, RunError, RunLimit};
 pub use task::{Panic, TaskError, TaskHandle};
-pub use thread::JoinHandle;
 pub use timer::{Elapsed, Sleep, Timeout};

@@ -115,7 +115,7 @@ pub struct RecentEvent {
 
 /// A call would wait forever. It is inside an [`io::Error`] whose kind is
 /// [`io::ErrorKind::Deadlock`] when nothing is left to happen, and [`io::ErrorKind::TimedOut`] when
-/// things happen that lead to nothing; see [`deadlock`].
+/// things happen that lead to nothing; see [`Deadlock::of`].
 ///
 /// `{}` prints the call and who else waits, a few lines; `{:#}` prints everything that is [`pending`](Deadlock::pending).
 #[derive(Clone, Debug)]
@@ -164,25 +164,25 @@ fn in_vain(why: Vain) -> &'static str {
     }
 }
 
-/// The deadlock inside an error of a call of this library, if that is what it is.
-///
-/// ```
-/// use vnet::net::UdpSocket;
-/// use vnet::System;
-///
-/// let system = System::virtual_time(1);
-/// let a = system.create("a")?;
-/// let socket = UdpSocket::bind_in(&a, "127.0.0.1:9")?;
-/// let error = socket.recv_from(&mut [0; 8]).unwrap_err();
-/// let deadlock = vnet::deadlock(&error).unwrap();
-/// assert!(deadlock.pending.vnets.is_empty(), "{deadlock}");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub fn deadlock(error: &io::Error) -> Option<&Deadlock> {
-    error.get_ref()?.downcast_ref()
-}
-
 impl Deadlock {
+    /// The deadlock inside an error of a call of this library, if that is what it is.
+    ///
+    /// ```
+    /// use vnet::net::UdpSocket;
+    /// use vnet::{Deadlock, System};
+    ///
+    /// let system = System::virtual_time(1);
+    /// let a = system.create("a")?;
+    /// let socket = UdpSocket::bind_in(&a, "127.0.0.1:9")?;
+    /// let error = socket.recv_from(&mut [0; 8]).unwrap_err();
+    /// let deadlock = Deadlock::of(&error).unwrap();
+    /// assert!(deadlock.pending.vnets.is_empty(), "{deadlock}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn of(error: &io::Error) -> Option<&Deadlock> {
+        error.get_ref()?.downcast_ref()
+    }
+
     #[cold]
     pub(crate) fn new(system: &System, why: Vain, site: Site) -> Deadlock {
         let pending = Pending::of(system);

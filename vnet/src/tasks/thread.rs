@@ -44,7 +44,7 @@ impl System {
     /// # Errors
     /// [`io::ErrorKind::Deadlock`] when nothing is left that could wake the future, and
     /// [`io::ErrorKind::TimedOut`] when events go on without ever waking it
-    /// ([`deadlock`](crate::tasks::deadlock)), [`io::ErrorKind::WouldBlock`] under the manual
+    /// ([`Deadlock::of`]), [`io::ErrorKind::WouldBlock`] under the manual
     /// driver, and in a task, when it is not ready at once.
     #[track_caller]
     pub fn block_on<F: Future>(&self, future: F) -> io::Result<F::Output> {

@@ -10,6 +10,11 @@ pub enum SocketError {
     /// The socket is closed, or its vnet is gone.
     #[error("the socket is gone")]
     Gone,
+    /// A socket was to be created, but no vnet is current; see [`Vnet::enter`](crate::Vnet::enter).
+    #[error(
+        "no vnet is current on this thread: call `vnet.enter()` first, or use a `*_in` constructor"
+    )]
+    NoCurrentVnet,
     /// The operation cannot complete without waiting.
     #[error("the operation would block")]
     WouldBlock,

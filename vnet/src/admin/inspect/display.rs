@@ -12,7 +12,7 @@ use crate::admin::lagg::LaggInfo;
 use crate::admin::routes::RouteInfo;
 use crate::instance::phase::PhaseName;
 use crate::instance::privilege::Privileges;
-use crate::instance::{UNLIMITED, Usage};
+use crate::instance::{Resource, Usage};
 use crate::ip::fib::{Origin, RouteKind};
 use crate::ip::state::Forwarding;
 use crate::neigh::state::StateName;
@@ -461,7 +461,7 @@ fn numbers(seen: &Inspection, f: &mut String) -> fmt::Result {
         writeln!(f, "\tvnet variables: {}", seen.locals)?;
     }
     writeln!(f, "Limits")?;
-    let idle = |u: &&Usage| u.high_water > 0 || u.refused > 0 || u.limit != UNLIMITED;
+    let idle = |u: &&Usage| u.high_water > 0 || u.refused > 0 || u.limit != Resource::UNLIMITED;
     for usage in seen.usages.iter().filter(idle) {
         writeln!(f, "\t{usage}")?;
     }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Spanned, Table, Value};
 
-use super::{Op, Record, RecordError, VERSION};
+use super::{Op, Record, RecordError};
 
 /// Bytes of a message about a text: what it quotes may be as long as the text.
 const MAX_MESSAGE: usize = 400;
@@ -73,7 +73,7 @@ impl Head {
     fn check_version(&self) -> Result<(), RecordError> {
         match &self.version {
             None => Err(RecordError::NoVersion),
-            Some(Value::Integer(version)) if *version != i64::from(VERSION) => {
+            Some(Value::Integer(version)) if *version != i64::from(Record::VERSION) => {
                 Err(RecordError::Version(*version))
             }
             // What is no number is an error of the value, which names its place.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{BridgeOp, IfOp, Op, Operation, Record, RouteOp, VERSION, VnetOp};
+use super::{BridgeOp, IfOp, Op, Operation, Record, RouteOp, VnetOp};
 use crate::admin::steps;
 use crate::instance::cores::{SystemCore, VnetCore};
 use crate::instance::error::CreateError;
@@ -24,7 +24,10 @@ use crate::stack::Stack;
 #[non_exhaustive]
 pub enum ReplayError {
     /// The record is of another version.
-    #[error("the record of {vnet:?} has version {version}; this library replays version {VERSION}")]
+    #[error(
+        "the record of {vnet:?} has version {version}; this library replays version {}",
+        Record::VERSION
+    )]
     Version {
         /// The instance that was recorded.
         vnet: String,
@@ -394,7 +397,7 @@ fn check(system: &Arc<SystemCore>, records: &[&Record]) -> Result<(), ReplayErro
     let registered = system.registry().step_names();
     let mut names = BTreeSet::new();
     for record in records {
-        if record.version != VERSION {
+        if record.version != Record::VERSION {
             return Err(ReplayError::Version {
                 vnet: record.name.clone(),
                 version: record.version,

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
 
 use super::*;
+use crate::SocketError;
 use crate::admin::Fate;
 use crate::base::stats::DropReason;
 use crate::base::time::Duration;
 use crate::instance::{OwnedVnet, System};
 use crate::link::LinkConfig;
-use crate::net::{TcpListener, TcpStream, UdpSocket, is_gone};
+use crate::net::{TcpListener, TcpStream, UdpSocket};
 use crate::packet::cx::Carrier;
 use crate::stack::failure::Place;
 
@@ -98,7 +99,7 @@ fn trip(a: &Vnet, b: &Vnet, place: Option<Place>) {
         Some(Place::Output) => {
             let sender = UdpSocket::bind_in(a, "0.0.0.0:0").expect("a free port");
             let sent = sender.send_to(b"x", "192.0.2.2:9").expect_err("it fails");
-            assert!(is_gone(&sent), "{sent}");
+            assert!(SocketError::is_gone(&sent), "{sent}");
         }
         Some(_) => {
             let sender = UdpSocket::bind_in(b, "0.0.0.0:0").expect("a free port");
@@ -138,8 +139,10 @@ fn a_stack_that_panics_ends_its_vnet_and_nothing_else() {
         // Everybody in it is told, by whoever found it, and can do nothing more.
         until(&system, || count.0.load(Ordering::SeqCst) >= 2);
         assert_eq!(count.0.load(Ordering::SeqCst), 2, "{place:?}");
-        assert!(is_gone(&waiting.recv(&mut [0; 8]).expect_err("gone")));
-        assert!(is_gone(&listener.accept().expect_err("gone")));
+        assert!(SocketError::is_gone(
+            &waiting.recv(&mut [0; 8]).expect_err("gone")
+        ));
+        assert!(SocketError::is_gone(&listener.accept().expect_err("gone")));
         assert!(a.interfaces().is_err() && a.create_child("x").is_err());
         assert!(port.is_gone());
         // Every frame is accounted for, those behind the one that was in hand as well.
@@ -224,7 +227,7 @@ fn a_stack_that_panics_while_it_is_torn_down_is_torn_down() {
         let failure = report.failure.as_ref().expect("it has failed");
         assert_eq!(failure.reason, "planted: Teardown");
         assert!(report.leaked.is_zero(), "{report}");
-        assert!(is_gone(&client.peer_addr().expect_err("gone")));
+        assert!(SocketError::is_gone(&client.peer_addr().expect_err("gone")));
         create(&system, "a");
         drop(listener);
     }
@@ -290,7 +293,11 @@ fn threads_that_wait_in_it_return() {
     let a = create(&system, "a");
     let socket = UdpSocket::bind_in(&a, "127.0.0.1:9").expect("a free port");
     let shutdown = a.clone();
-    let waits = std::thread::spawn(move || socket.recv(&mut [0; 8]).map_err(|e| is_gone(&e)));
+    let waits = std::thread::spawn(move || {
+        socket
+            .recv(&mut [0; 8])
+            .map_err(|e| SocketError::is_gone(&e))
+    });
     let none = a.core.with(|_, _| panic!("planted: under a wait"));
     assert_eq!(none, Err(Gone));
     assert_eq!(waits.join().expect("no panic"), Err(true));

@@ -21,7 +21,7 @@ use crate::netif::lagg::config::LaggConfig;
 use crate::netif::vlan::classes::ClassMaps;
 use crate::packet::MacAddr;
 use crate::packet::tag::Tpid;
-use crate::stack::limits::{Resource, UNLIMITED};
+use crate::stack::limits::Resource;
 
 /// One operation of configuration. Every administrative method of [`Vnet`](crate::Vnet) has one, and does nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -346,7 +346,7 @@ operations! {
             SetLimit = "set_limit" {
                 /// What is limited.
                 resource: Resource,
-                /// To how much; as text `unlimited` is [`UNLIMITED`](crate::UNLIMITED).
+                /// To how much; as text `unlimited` is [`Resource::UNLIMITED`].
                 #[serde(with = "limit")]
                 limit: u64,
             },
@@ -547,7 +547,7 @@ impl fmt::Display for VnetOp {
             VnetOp::SetForwarding { forwarding } => write!(f, " {forwarding:?}"),
             VnetOp::SetSysctl { name, value } => write!(f, " {name}={value}"),
             VnetOp::SetLimit { resource, limit } => match *limit {
-                UNLIMITED => write!(f, " {resource} unlimited"),
+                Resource::UNLIMITED => write!(f, " {resource} unlimited"),
                 limit => write!(f, " {resource} {limit}"),
             },
             VnetOp::SetPrivileges { privileges } => write!(f, " {privileges}"),
@@ -560,7 +560,7 @@ impl fmt::Display for VnetOp {
 mod limit {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    use crate::stack::limits::UNLIMITED;
+    use crate::stack::limits::Resource;
 
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -571,7 +571,7 @@ mod limit {
 
     pub(super) fn serialize<S: Serializer>(limit: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         match *limit {
-            UNLIMITED => serializer.serialize_str("unlimited"),
+            Resource::UNLIMITED => serializer.serialize_str("unlimited"),
             limit if i64::try_from(limit).is_ok() => serializer.serialize_u64(limit),
             limit => serializer.collect_str(&limit),
         }
@@ -581,7 +581,7 @@ mod limit {
         let expected = "a limit is a number, or \"unlimited\"";
         match Written::deserialize(deserializer).map_err(|_| D::Error::custom(expected))? {
             Written::Number(limit) => Ok(limit),
-            Written::Word(word) if word == "unlimited" => Ok(UNLIMITED),
+            Written::Word(word) if word == "unlimited" => Ok(Resource::UNLIMITED),
             Written::Word(word) => word.parse().map_err(|_| D::Error::custom(expected)),
         }
     }

@@ -4,9 +4,10 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::SocketError;
 use crate::base::lock::explore::{Explorer, Scenario, point};
 use crate::instance::{InitRecord, OwnedVnet, Stage, System, Vnet};
-use crate::net::{UdpSocket, is_gone};
+use crate::net::UdpSocket;
 use crate::netif::IfKind;
 use crate::netif::vlan::VlanConfig;
 
@@ -98,7 +99,7 @@ fn entering_and_destroying() {
                 let _entered = tenant.enter();
                 let first = UdpSocket::bind("127.0.0.1:9");
                 if let Err(e) = &first {
-                    assert!(is_gone(e), "{e}");
+                    assert!(SocketError::is_gone(e), "{e}");
                 }
                 let current = Vnet::current().expect("the guard stands");
                 assert!(current.is(&tenant), "gone or not, it is current");
@@ -389,7 +390,7 @@ fn wait_and_destroy() -> Scenario {
         threads: vec![
             Box::new(move || {
                 let ended = socket.recv_from(&mut [0; 8]).expect_err("nothing comes");
-                assert!(is_gone(&ended), "{ended}");
+                assert!(SocketError::is_gone(&ended), "{ended}");
             }),
             Box::new(move || assert!(a.destroy().leaked.is_zero())),
         ],

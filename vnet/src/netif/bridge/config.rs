@@ -83,6 +83,10 @@ pub struct BridgeConfig {
 }
 
 impl BridgeConfig {
+    /// Bridges that a frame may cross between two stations. IEEE 802.1D-2004 (section 17.14) never
+    /// lets a path have more than 40.
+    pub const MAX_BRIDGES: u8 = 64;
+
     /// Checks that every parameter is in range.
     ///
     /// # Errors

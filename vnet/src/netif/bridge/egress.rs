@@ -3,7 +3,7 @@
 use super::introduce::Introduction;
 use super::snooping::Snooper;
 use super::vlan::{Behind, Form};
-use super::{Bridge, Flood, HostPort, Ingress, MAX_BRIDGES, Treatment, kept_back};
+use super::{Bridge, BridgeConfig, Flood, HostPort, Ingress, Treatment, kept_back};
 use crate::base::id::IfId;
 use crate::base::stats::DropReason;
 use crate::base::switch::Switch;
@@ -117,7 +117,7 @@ impl Bridge {
         let mut copy = packet.clone();
         copy.meta.rcvif = None;
         copy.meta.bridges += 1;
-        (packet.meta.bridges < MAX_BRIDGES).then_some(copy)
+        (packet.meta.bridges < BridgeConfig::MAX_BRIDGES).then_some(copy)
     }
 
     /// Whether a member that only watches can be sent such a copy.

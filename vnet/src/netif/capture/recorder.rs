@@ -45,14 +45,16 @@ pub enum LargeSegments {
 /// Limits on the files of a capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotate {
-    /// The maximum size of a file in bytes; at least [`MIN_FILE`].
+    /// The maximum size of a file in bytes; at least [`Rotate::MIN_BYTES`].
     pub max_bytes: u64,
     /// The maximum number of files; after the last one, the first is overwritten. Zero means no limit.
     pub max_files: u32,
 }
 
-/// The smallest limit on the size of a file, in bytes.
-pub const MIN_FILE: u64 = 4096;
+impl Rotate {
+    /// The smallest limit on the size of a file, in bytes.
+    pub const MIN_BYTES: u64 = 4096;
+}
 
 /// How long [`Recorder::finish`] waits for a reader that takes nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -62,7 +64,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[non_exhaustive]
 pub enum CaptureError {
     /// The limit on a file's size is too small.
-    #[error("a capture file of {0} bytes is too small (at least {MIN_FILE})")]
+    #[error(
+        "a capture file of {0} bytes is too small (at least {least})",
+        least = Rotate::MIN_BYTES
+    )]
     FileTooSmall(u64),
     /// A snap length of zero keeps nothing.
     #[error("a snap length of 0 keeps nothing of a frame")]
@@ -123,7 +128,7 @@ impl Recorder {
         options: CaptureOptions,
     ) -> Result<Recorder, CaptureError> {
         if let Some(Rotate { max_bytes, .. }) = options.rotate
-            && max_bytes < MIN_FILE
+            && max_bytes < Rotate::MIN_BYTES
         {
             return Err(CaptureError::FileTooSmall(max_bytes));
         }

@@ -127,7 +127,7 @@ fn a_stack_that_panics_and_entering_and_destroying() {
         let user: Thread = Box::new(move || {
             let first = UdpSocket::bind_in(&tenant, "127.0.0.1:9");
             if let Err(e) = &first {
-                assert!(is_gone(e), "{e}");
+                assert!(SocketError::is_gone(e), "{e}");
             }
             let second = tenant.interfaces().is_ok();
             assert!(first.is_ok() || !second, "gone is gone for good");

@@ -114,6 +114,55 @@ fn a_router_names_a_better_one_and_a_host_takes_it_v4() -> Result {
     Ok(())
 }
 
+/// What a router has named is forgotten with the address in whose prefix it is, or whatever else changes the way.
+#[test]
+fn what_a_router_has_named_goes_with_the_addresses_of_the_link_v4() -> Result {
+    let system = System::manual(1);
+    let host = system.create("host")?;
+    let port = host.port("eth0", Some(MacAddr([2, 0, 0, 0, 0, 1])))?;
+    host.add_address("eth0", "198.18.1.1/24".parse()?)?;
+    host.set_sysctl("net.inet.icmp.drop_redirect", 0)?;
+    let default = || -> Result {
+        let first = NextHop::OnLink {
+            gateway: "198.18.1.2".parse()?,
+            interface: "eth0".to_owned(),
+        };
+        Ok(host.add_route("0.0.0.0/0".parse()?, first)?)
+    };
+    default()?;
+    let redirect = || -> Result {
+        let quote = Ip4::new("198.18.1.1".parse()?, "198.51.100.1".parse()?, 17).packet(&[0; 8]);
+        let message = icmp(5, 1, "198.18.2.3".parse::<Ipv4Addr>()?.into(), &quote);
+        let packet = Ip4::new("198.18.1.2".parse()?, "198.18.1.1".parse()?, 1).packet(&message);
+        let ends = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 9]);
+        port.send(ethernet(ends.0, ends.1, IPV4, &packet))?;
+        system.poll(system.now());
+        assert_eq!(named(&host)?, Some("198.18.2.3".parse()?));
+        Ok(())
+    };
+    let second = "198.18.2.1/24".parse::<ipnet::IpNet>()?;
+    let changes: [&dyn Fn() -> Result; 5] = [
+        &|| Ok(host.remove_address("eth0", second.addr())?),
+        &|| Ok(host.add_address("eth0", "192.0.2.1/24".parse()?)?),
+        &|| Ok(host.remove_address("eth0", "192.0.2.1".parse()?)?),
+        &|| Ok(host.remove_route("0.0.0.0/0".parse()?)?),
+        &|| Ok(host.add_route("203.0.113.0/24".parse()?, NextHop::Blackhole)?),
+    ];
+    for (n, change) in changes.into_iter().enumerate() {
+        if host.add_address("eth0", second).is_err() {
+            assert!(n > 1, "it was taken away by the first");
+        }
+        redirect()?;
+        change()?;
+        assert_eq!(named(&host)?, None, "{n}");
+        if host.routes()?.iter().all(|r| r.dst.prefix_len() > 0) {
+            default()?;
+        }
+    }
+    assert_conserved(&host);
+    Ok(())
+}
+
 /// The same section: nobody but the router that is used now is believed, and only about a hop on the link.
 #[test]
 fn nobody_else_redirects_v4() -> Result {

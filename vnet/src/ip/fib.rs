@@ -472,6 +472,19 @@ impl<F: Family> Fib<F> {
         list.first()
     }
 
+    /// The route to `dst` by one interface, in use or not: the longest prefix of which there is one, and of that the
+    /// lowest metric.
+    pub(crate) fn route_by(&self, dst: F::Addr, ifid: IfId) -> Option<&Route<F>> {
+        let around = self
+            .table
+            .cover(&F::host(dst))
+            .inspect(|_| self.walked.step());
+        let leads = |r: &&Route<F>| r.ifid == ifid && r.kind.is_default();
+        around
+            .filter_map(|(_, list)| list.iter().find(leads))
+            .last()
+    }
+
     /// The longest prefix around `net`, and longer than none, to which a route was configured.
     pub(crate) fn around(&self, net: F::Net) -> Option<F::Net> {
         let is_configured = |r: &Route<F>| matches!(r.origin, Origin::Connected | Origin::Static);
@@ -700,6 +713,26 @@ mod tests {
         );
     }
 
+    #[test]
+    fn to_look_for_a_route_by_one_interface_walks_through_no_others() {
+        let ifs = interfaces();
+        let mut fib = Fib::new();
+        assert_eq!(fib.add(route("0.0.0.0/0", ifs[0], 0)), Ok(()));
+        for n in 0..10_000_u32 {
+            let dst = std::net::Ipv4Addr::from(0x0a00_0000 | n << 8);
+            let net = ipnet::Ipv4Net::new(dst, 24).expect("a length");
+            let route = Route::new(net, NextHop::Direct, ifs[1], Origin::Static);
+            assert_eq!(fib.add(route), Ok(()));
+        }
+        let dst = "10.0.7.1".parse().expect("an address");
+        let before = fib.walked.steps();
+        for (by, len) in [(ifs[0], Some(0)), (ifs[1], Some(24)), (ifs[2], None)] {
+            let route = fib.route_by(dst, by);
+            assert_eq!(route.map(|r| r.dst.prefix_len()), len);
+        }
+        assert!(fib.walked.steps() - before <= 3 * 33);
+    }
+
     #[derive(Clone, Debug)]
     enum Op {
         Add(u32, u8, usize, u32),
@@ -811,6 +844,13 @@ mod tests {
                         best.map(|r| (r.ifid, r.hop(dst)))
                     );
                     prop_assert_eq!(fib.lookup(dst), found);
+                    for ifid in &ifs {
+                        let by = list
+                            .iter()
+                            .filter(|r| F::contains(r.dst, dst) && r.ifid == *ifid)
+                            .max_by_key(|r| (F::prefix_len(r.dst), std::cmp::Reverse(r.metric)));
+                        prop_assert_eq!(fib.route_by(dst, *ifid), by);
+                    }
                     prop_assert_eq!(fib.generation(), generation);
                 }
             }

@@ -208,6 +208,21 @@ impl Ip {
         }
     }
 
+    /// The next hop to `dst` by one interface: that of the longest route that leads there by it, or `dst` itself, as if it
+    /// were on its link.
+    pub(crate) fn hop_by(&self, dst: IpAddr, ifid: IfId) -> IpAddr {
+        match dst {
+            IpAddr::V4(dst) => {
+                let route = self.v4.fib.route_by(dst, ifid);
+                route.map_or(dst, |r| r.hop(dst)).into()
+            }
+            IpAddr::V6(dst) => {
+                let route = self.v6.fib.route_by(dst, ifid);
+                route.map_or(dst, |r| r.hop(dst)).into()
+            }
+        }
+    }
+
     /// The way to an address that means something on one link only. RFC 4007, section 9: no other link
     /// gets what is for it, whatever is routed there.
     #[cold]

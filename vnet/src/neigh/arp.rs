@@ -131,21 +131,12 @@ impl NeighCache {
         } = ingress;
         self.count_conflict();
         let interval = self.config().defend_interval;
-        let last = self
-            .defended
-            .iter_mut()
-            .find(|(on, defended, _)| (*on, *defended) == (ifid, IpAddr::V4(ip)));
-        let defend = match last {
-            Some((_, _, at)) if now.since(*at) < interval => false,
-            Some((_, _, at)) => {
-                *at = now;
-                true
-            }
-            None => {
-                self.defended.push((ifid, IpAddr::V4(ip), now));
-                true
-            }
-        };
+        let key = (ifid, IpAddr::V4(ip));
+        let last = self.defended.get(&key);
+        let defend = last.is_none_or(|at| now.since(*at) >= interval);
+        if defend {
+            self.defended.insert(key, now);
+        }
         ArpVerdict::Conflict(Conflict {
             ip,
             mac,

@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use slotmap::new_key_type;
-use smallvec::SmallVec;
 
 use super::config::NeighConfig;
 use super::questions::Questions;
@@ -62,7 +61,7 @@ pub(crate) struct NeighCache {
     requests: VecDeque<ProbeOut>,
     stats: NeighStats,
     /// Addresses of ours that were defended, and when; no more than we have addresses.
-    pub(super) defended: SmallVec<[(IfId, IpAddr, Instant); 1]>,
+    pub(super) defended: BTreeMap<(IfId, IpAddr), Instant>,
     /// Held packets, and how many of them came in on an interface.
     held: HeldCount,
     /// Neighbours that are being asked for.
@@ -91,7 +90,7 @@ impl NeighCache {
             deadlines: Deadlines::default(),
             requests: VecDeque::new(),
             stats: NeighStats::default(),
-            defended: SmallVec::new(),
+            defended: BTreeMap::new(),
             held: HeldCount::default(),
             resolving: 0,
             said: BTreeMap::new(),
@@ -280,11 +279,16 @@ impl NeighCache {
         Some(state)
     }
 
+    /// An address of ours is ours no more: when it was defended is of no interest.
+    pub(crate) fn forget_defence(&mut self, ifid: IfId, ip: IpAddr) {
+        self.defended.remove(&(ifid, ip));
+    }
+
     /// Forgets every neighbour on an interface that goes away or moves.
     pub(crate) fn remove_interface(&mut self, stats: &mut Stats, ifid: IfId) {
         self.forget_times(ifid);
         self.requests.retain(|request| request.ifid != ifid);
-        self.defended.retain(|(on, _, _)| *on != ifid);
+        self.defended.retain(|(on, _), _| *on != ifid);
         let keys: Vec<NeighKey> = self
             .entries
             .iter()
@@ -334,7 +338,7 @@ impl NeighCache {
         entries.reset();
         deadlines.reset();
         *requests = VecDeque::new();
-        *defended = SmallVec::new();
+        *defended = BTreeMap::new();
         debug_assert_eq!(*held, HeldCount::default(), "every held packet was dropped");
         debug_assert_eq!(*resolving, 0, "no neighbour is left");
     }

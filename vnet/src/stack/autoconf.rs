@@ -127,15 +127,21 @@ impl Stack {
 
     /// Addresses or routes have been configured, or are so no more: what routers say has its place behind.
     pub(crate) fn configured(&mut self) {
-        // What a router named was better than a way that may be another by now.
-        let named = (self.ip.redirected.len(), self.ip.autoconf.redirected.len());
-        if named.0 > 0 {
-            self.ip.redirected.clear();
-            self.follow_redirects();
-        }
-        if named.1 > 0 || self.ip.autoconf.accept == Accept::Advertisements {
+        self.forget_redirects_v4();
+        let named = self.ip.autoconf.redirected.len();
+        if named > 0 || self.ip.autoconf.accept == Accept::Advertisements {
             self.ip.autoconf.redirected.clear();
             self.follow_routers();
+        }
+    }
+
+    /// Addresses of IPv4 have come or gone, or routes: what a router named was better than a way that may be another by
+    /// now, and may be on no link any more.
+    pub(super) fn forget_redirects_v4(&mut self) {
+        if self.ip.redirected.len() > 0 {
+            self.ip.redirected.clear();
+            self.follow_redirects();
+            self.ip.note_deadlines();
         }
     }
 

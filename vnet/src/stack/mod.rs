@@ -293,10 +293,13 @@ impl Stack {
             debug_assert!(removed.is_ok(), "it was just added");
             return Err(error.into());
         }
-        if let IpAddr::V6(addr) = addr {
-            self.ip.v6.groups.join(v6::solicited_node(addr), ifid);
-            self.ip.autoconf.adverts.soon();
-            self.ip.note_deadlines();
+        match addr {
+            IpAddr::V4(_) => self.forget_redirects_v4(),
+            IpAddr::V6(addr) => {
+                self.ip.v6.groups.join(v6::solicited_node(addr), ifid);
+                self.ip.autoconf.adverts.soon();
+                self.ip.note_deadlines();
+            }
         }
         self.announcements.push((ifid, addr));
         Ok(())
@@ -310,6 +313,9 @@ impl Stack {
                     self.ignore(ifid, addr);
                 }
                 self.ip.disconnect(ifid, net);
+                if addr.is_ipv4() {
+                    self.forget_redirects_v4();
+                }
                 return Ok(());
             }
             Some((_, Phase::Optimistic | Phase::InUse)) | None => {}
@@ -322,10 +328,16 @@ impl Stack {
             .remove_address(ifid, addr)
             .map_err(|_| AdminError::NoSuchAddress(zone::wire_ip(addr)))?;
         self.remove_host_route(addr);
-        if let IpAddr::V6(addr) = addr {
-            self.ip.v6.groups.leave(v6::solicited_node(addr), ifid);
-            self.ip.autoconf.adverts.soon();
-            self.ip.note_deadlines();
+        match addr {
+            IpAddr::V4(_) => {
+                self.forget_redirects_v4();
+                self.neigh.forget_defence(ifid, addr);
+            }
+            IpAddr::V6(addr) => {
+                self.ip.v6.groups.leave(v6::solicited_node(addr), ifid);
+                self.ip.autoconf.adverts.soon();
+                self.ip.note_deadlines();
+            }
         }
         self.announcements
             .retain(|(on, announced)| (*on, *announced) != (ifid, addr));

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::Stack;
 use crate::base::id::IfId;
 use crate::base::time::Duration;
-use crate::ip::fib::{Origin, RouteKind};
+use crate::ip::fib::Origin;
 use crate::ip::{NoWay, Outgoing, Way};
 use crate::netif::Netif;
 use crate::packet::header::zone;
@@ -85,13 +85,9 @@ pub(super) fn way_by(s: &mut Stack, dst: IpAddr, by: Option<IfId>) -> Result<Way
     if !s.ifs.get(by).is_some_and(Netif::is_running) {
         return Err(NoWay::NoRoute);
     }
-    let routes =
-        s.ip.routes()
-            .filter(|r| r.ifid == by && r.kind == RouteKind::Unicast && r.dst.contains(&dst));
-    let best = routes.max_by_key(|r| (r.dst.prefix_len(), std::cmp::Reverse(r.metric)));
     Ok(Way {
         ifid: by,
-        hop: best.and_then(|r| r.gateway).unwrap_or(dst),
+        hop: s.ip.hop_by(dst, by),
         origin: Origin::Connected,
     })
 }

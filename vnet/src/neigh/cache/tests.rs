@@ -179,7 +179,7 @@ impl World {
 fn an_empty_cache_owns_no_memory() {
     let mut w = World::new(NeighConfig::default());
     assert_eq!(w.cache.requests.capacity(), 0);
-    assert!(!w.cache.defended.spilled());
+    assert!(w.cache.defended.is_empty());
     assert_eq!(w.cache.next_deadline(), None);
     w.cache.teardown(&mut w.stats);
     assert_eq!(w.cache.next_deadline(), None);

@@ -6,6 +6,7 @@ mod vhost;
 pub use vhost::vhost;
 
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
@@ -260,13 +261,32 @@ pub fn guest(input: &[u8]) {
     let Some((framing, bytes)) = input.split_first() else {
         return;
     };
-    let framing = match framing % 2 {
-        0 => Framing::Length32,
-        _ => Framing::Length16,
+    let framing = match framing % 4 {
+        0 | 2 => Framing::Length32,
+        1 => Framing::Length16,
+        _ => return datagrams(bytes),
     };
     Lan::new().with_a_hostile_guest(framing, |mut says| {
         // The guest may be given up before it has said everything.
         let _ = says.write_all(bytes);
+    });
+}
+
+/// Packets of a guest whose socket has such, each behind its length in two bytes, the least significant first. One of
+/// no bytes is its end.
+fn datagrams(mut input: &[u8]) {
+    use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
+    let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, flags, None).expect("descriptors");
+    Lan::new().with_a_hostile_socket(ours, Framing::Datagrams, || {
+        while let Some((len, rest)) = input.split_first_chunk::<2>() {
+            let len = usize::from(u16::from_le_bytes(*len)).min(rest.len());
+            let (packet, behind) = rest.split_at(len);
+            input = behind;
+            // The guest may be given up before it has said everything.
+            let _ = send(&theirs, packet, SendFlags::NOSIGNAL);
+        }
+        drop(theirs);
     });
 }
 
@@ -284,21 +304,37 @@ impl Lan {
     }
 
     fn attach(&self, name: &str, framing: Framing) -> (Guest, UnixStream) {
+        let (ours, theirs) = Lan::pair();
+        (self.plug(name, ours, framing), theirs)
+    }
+
+    /// A port's end of a socket, and a guest's.
+    fn pair() -> (UnixStream, UnixStream) {
         let (ours, theirs) = UnixStream::pair().expect("descriptors");
         let patience = Some(Duration::from_secs(20));
         theirs.set_read_timeout(patience).expect("a time");
         theirs.set_write_timeout(patience).expect("a time");
+        (ours, theirs)
+    }
+
+    fn plug(&self, name: &str, ours: impl Into<OwnedFd>, framing: Framing) -> Guest {
         let guest = Guest::attach(&self.vnet, name, ours, framing).expect("free");
         self.vnet.add_member("br0", name).expect("free");
-        (guest, theirs)
+        guest
     }
 
     /// `says` has the guest's end of its socket, and closes it: the guest ends, and nobody else does.
     fn with_a_hostile_guest(self, framing: Framing, says: impl FnOnce(UnixStream)) {
-        let (hostile, socket) = self.attach("hostile", framing);
+        let (ours, socket) = Lan::pair();
+        self.with_a_hostile_socket(ours.into(), framing, || says(socket));
+    }
+
+    /// The same with a socket of any kind, of which `says` closes the other end.
+    fn with_a_hostile_socket(self, ours: OwnedFd, framing: Framing, says: impl FnOnce()) {
+        let hostile = self.plug("hostile", ours, framing);
         let (_neighbour, mut hears) = self.attach("neighbour", Framing::Length32);
         let (_other, mut asks) = self.attach("other", Framing::Length32);
-        says(socket);
+        says();
         while hostile.is_running() {
             thread::sleep(Duration::from_millis(1));
         }

@@ -1,10 +1,13 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc;
 
+use bytes::Bytes;
+use vnet::packet::Packet;
 use vnet::{Offload, System};
 
+use super::shared::ASLEEP;
 use super::*;
-use crate::line::{Frame, Inward, Outward};
+use crate::line::{Frame, Inward, Outward, Written};
 
 /// A line that never says that there is something to read.
 struct Silent {

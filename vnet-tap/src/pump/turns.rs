@@ -28,7 +28,8 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::{CARRIES, Next, PATIENCE, PAUSE, Worker};
+use super::shared::{CARRIES, PATIENCE, PAUSE};
+use super::worker::{Next, Worker};
 use crate::line::MAX_FRAME_LEN;
 use crate::report::PumpEnd;
 use crate::sys::{Bell, Interest};

@@ -11,12 +11,20 @@ use bytes::Bytes;
 use vnet::time::Instant;
 use vnet::{Port, System};
 
-use super::{
-    ASLEEP, BATCH, BUSY, FULL, HAND_OVER, Left, PATIENCE, PAUSE, Progress, STOP, Shared, Way,
+use super::shared::{
+    ASLEEP, BATCH, BUSY, FULL, HAND_OVER, PATIENCE, PAUSE, Progress, STOP, Shared, Way,
 };
 use crate::line::{Frame, HEADER_LEN, Inward};
 use crate::report::PumpEnd;
 use crate::sys::{Interest, wait};
+
+/// Why a thread of its own has left a pump.
+#[derive(Debug)]
+pub(super) enum Left {
+    Ended(PumpEnd),
+    /// Another one goes on with it.
+    HandedOver(Box<Worker>),
+}
 
 /// What is carried next for a pump.
 pub(super) enum Next {

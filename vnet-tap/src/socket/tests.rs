@@ -146,8 +146,7 @@ proptest! {
 }
 
 proptest! {
-    // Each makes sockets in a directory, which takes its time.
-    #![proptest_config(ProptestConfig::with_cases(cases() / 10))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     /// Of whatever comes from whomever, what is heard is what a model of the server hears, and answers
     /// go to whom it hears.

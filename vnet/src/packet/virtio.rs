@@ -504,7 +504,15 @@ mod tests {
         }
     }
 
+    /// `VNET_GUEST_CASES`, or as many as every run of the tests can have.
+    fn cases() -> u32 {
+        let asked = std::env::var("VNET_GUEST_CASES").ok();
+        asked.map_or(50_000, |n| n.parse().expect("a number of cases"))
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(cases()))]
+
         /// Whatever a header says of whatever frame: it is refused, or what is made of it can be cut,
         /// summed and sent, each piece of the bytes that were there.
         #[test]

@@ -60,7 +60,7 @@ impl Outward for Nowhere {
 
 #[test]
 fn guests_that_send_as_much_as_they_can_share_evenly_whatever_their_frames() {
-    const GUESTS: usize = 9;
+    const GUESTS: usize = 64;
     let vnet = System::threads().create("lan").unwrap();
     let turns = Turns::start("turns").unwrap();
     let (done, all) = bounded(1);

@@ -1,0 +1,174 @@
+use super::*;
+
+const MSS: u32 = 1000;
+/// One segment in a millisecond.
+const RATE: u64 = 1_000_000;
+
+/// A path of so long a round trip, with a bottleneck of `RATE` and an endless queue, that a sender keeps full.
+struct Path {
+    bbr: Bbr,
+    now: u64,
+    rtt: u64,
+    nxt: u32,
+    una: u32,
+    /// When what is on its way arrives back, when it left, and whether it is lost.
+    flying: std::collections::VecDeque<(u64, u64, bool)>,
+    free: u64,
+    next_send: u64,
+    sent: u64,
+    /// One of so many segments is lost; zero for none.
+    lose_one_in: u64,
+    queued: u64,
+}
+
+impl Path {
+    fn new(rtt_ms: u64, lose_one_in: u64) -> Path {
+        Path {
+            bbr: Bbr::new(10 * MSS),
+            now: 0,
+            rtt: rtt_ms * MS,
+            nxt: 0,
+            una: 0,
+            flying: Default::default(),
+            free: 0,
+            next_send: 0,
+            sent: 0,
+            lose_one_in,
+            queued: 0,
+        }
+    }
+
+    fn pipe(&self) -> u32 {
+        self.flying.len() as u32 * MSS
+    }
+
+    /// Runs for so long, and returns the bytes that arrived.
+    fn run(&mut self, time: u64) -> u64 {
+        let (end, mut arrived) = (self.now + time, 0);
+        while self.now < end {
+            let may_send = self.pipe() + MSS <= self.bbr.cwnd;
+            let ack = self.flying.front().map_or(u64::MAX, |f| f.0);
+            let send = if may_send {
+                self.next_send.max(self.now)
+            } else {
+                u64::MAX
+            };
+            self.now = ack.min(send);
+            if ack <= send {
+                let (_, at, lost) = self.flying.pop_front().expect("there");
+                self.una += MSS;
+                let sent_at = Some(Instant::from_nanos(at));
+                let limited = match may_send {
+                    true => Limited::Elsewhere,
+                    false => Limited::ByCwnd,
+                };
+                arrived += if lost { 0 } else { u64::from(MSS) };
+                self.bbr.on_delivery(&Delivery {
+                    now: Instant::from_nanos(self.now),
+                    acked: if lost { 0 } else { MSS },
+                    sent_at: sent_at.filter(|_| !lost),
+                    lost: if lost { MSS } else { 0 },
+                    lost_at: sent_at.filter(|_| lost),
+                    rtt: (!lost).then_some(self.now - at),
+                    una: SeqNum(self.una),
+                    pipe: self.pipe(),
+                    mss: MSS,
+                    limited,
+                });
+                continue;
+            }
+            self.nxt += MSS;
+            self.sent += 1;
+            let lost = self.lose_one_in > 0 && self.sent.is_multiple_of(self.lose_one_in);
+            self.free = self.free.max(self.now) + MS;
+            self.queued = self.queued.max(self.free - self.now);
+            self.flying
+                .push_back((self.free + self.rtt, self.now, lost));
+            let flight = self.pipe();
+            let now = Instant::from_nanos(self.now);
+            self.bbr.on_sent(now, MSS, flight, SeqNum(self.nxt));
+            let pause = u64::from(MSS) * 1_000_000_000 / self.bbr.pacing();
+            self.next_send = self.now.max(self.next_send) + pause;
+        }
+        arrived
+    }
+}
+
+#[test]
+fn the_startup_finds_the_rate_and_drains_what_it_queued() {
+    let mut path = Path::new(50, 0);
+    path.run(2_000 * MS);
+    let bbr = &path.bbr;
+    assert!(
+        bbr.full_bw_reached && bbr.state.is_probe_bw(),
+        "{:?}",
+        bbr.state
+    );
+    assert!(
+        (RATE * 95 / 100..=RATE * 105 / 100).contains(&bbr.bw),
+        "{}",
+        bbr.bw
+    );
+    assert!((50 * MS..55 * MS).contains(&bbr.min_rtt), "{}", bbr.min_rtt);
+}
+
+#[test]
+fn it_goes_through_the_four_phases_and_keeps_the_queue_short() {
+    let mut path = Path::new(50, 0);
+    path.run(2_000 * MS);
+    path.queued = 0;
+    let mut seen = Vec::new();
+    let mut arrived = 0;
+    for _ in 0..4_000 {
+        arrived += path.run(MS);
+        if seen.last() != Some(&path.bbr.state) {
+            seen.push(path.bbr.state);
+        }
+    }
+    for window in seen.windows(2) {
+        let follows = match window[0] {
+            State::Down => [State::Cruise, State::Refill],
+            State::Cruise => [State::Refill, State::ProbeRtt],
+            State::Refill => [State::Up, State::ProbeRtt],
+            State::Up => [State::Down, State::ProbeRtt],
+            State::ProbeRtt => [State::Cruise, State::Cruise],
+            state => panic!("{state:?}"),
+        };
+        assert!(follows.contains(&window[1]), "{seen:?}");
+    }
+    assert!(
+        seen.contains(&State::Up) && seen.contains(&State::Cruise),
+        "{seen:?}"
+    );
+    assert!(arrived >= RATE * 4 * 95 / 100, "{arrived}");
+    // Of three round trips at most.
+    assert!(path.queued < 100 * MS, "{}", path.queued);
+}
+
+// Section 2.7: losses below 2 % do not lower the rate.
+#[test]
+fn a_loss_of_one_percent_costs_little() {
+    let mut path = Path::new(200, 100);
+    path.run(3_000 * MS);
+    let arrived = path.run(10_000 * MS);
+    assert!(arrived >= RATE * 10 * 90 / 100, "{arrived}");
+}
+
+// Section 5.3.4.4: each five seconds the flight is small for 200 ms, so that the least round trip is seen.
+#[test]
+fn the_least_round_trip_is_looked_for_each_five_seconds() {
+    let mut path = Path::new(50, 0);
+    path.run(3_000 * MS);
+    path.rtt = 70 * MS;
+    let mut probed = false;
+    for _ in 0..15_000 {
+        path.run(MS);
+        probed |= path.bbr.state == State::ProbeRtt;
+    }
+    assert!(probed);
+    assert!(
+        (70 * MS..80 * MS).contains(&path.bbr.min_rtt),
+        "{}",
+        path.bbr.min_rtt
+    );
+}

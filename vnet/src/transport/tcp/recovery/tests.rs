@@ -1,0 +1,107 @@
+use super::*;
+
+const MSS: u32 = 1000;
+
+fn seq(n: u32) -> SeqNum {
+    SeqNum(n * MSS)
+}
+
+fn ms(n: u64) -> Instant {
+    Instant::ZERO + Duration::from_millis(n)
+}
+
+fn heard(now: u64, before: u32, una: u32, nxt: u32) -> Heard {
+    Heard {
+        before: seq(before),
+        delivered: Delivered::default(),
+        is_duplicate: false,
+        dsack: None,
+        echoed: None,
+        sack: SackUse::Yes,
+        min_rtt: Duration::from_millis(10),
+        has_unsent: true,
+        cc: Ack {
+            now: ms(now),
+            acked: (una - before) * MSS,
+            rtt: None,
+            srtt: 10_000_000,
+            una: seq(una),
+            nxt: seq(nxt),
+            mss: MSS,
+            most: 2 * MSS,
+            limited: Limited::ByCwnd,
+        },
+    }
+}
+
+/// Ten segments; the first is lost, sent again, and has arrived.
+fn recovered() -> (Recovery, Controller) {
+    let mut r = Recovery::new();
+    let mut cc = Controller::new(Congestion::Reno, MSS, 10);
+    for n in 0..10 {
+        r.on_sent(seq(n), seq(n + 1), ms(0), (n + 1) * MSS);
+    }
+    let mut h = heard(10, 0, 0, 10);
+    r.sent.sack(seq(1), seq(10), &mut h.delivered);
+    assert!(r.on_ack(&mut cc, &h).entered);
+    let hole = r.next_hole();
+    assert_eq!(hole, Some((seq(0), seq(1))));
+    r.on_retransmit(seq(0), seq(1), ms(10), 10 * MSS);
+    r.on_sent(seq(10), seq(12), ms(12), 12 * MSS);
+    let mut h = heard(20, 0, 10, 12);
+    r.sent.advance(seq(10), &mut h.delivered);
+    r.on_ack(&mut cc, &h);
+    assert!(r.is_open());
+    (r, cc)
+}
+
+// The acknowledgement that passes the end of an episode reports a duplicate; the next one does not.
+#[test]
+fn an_episode_whose_end_is_passed_is_forgotten() {
+    let (mut r, mut cc) = recovered();
+    r.on_sent(seq(12), seq(15), ms(20), 5 * MSS);
+    let mut h = heard(30, 10, 13, 15);
+    h.dsack = Some((seq(5), seq(6)));
+    r.sent.advance(seq(13), &mut h.delivered);
+    assert!(!r.on_ack(&mut cc, &h).undone);
+    let mut h = heard(31, 13, 14, 15);
+    r.sent.advance(seq(14), &mut h.delivered);
+    r.on_ack(&mut cc, &h);
+    assert!(r.episode.is_none() && r.is_calm());
+    assert_eq!(cc.ssthresh(), 5 * MSS);
+}
+
+// What was sent once and arrived twice was doubled on the way.
+#[test]
+fn only_reports_of_what_was_sent_again_prove_a_mistake() {
+    for (range, undone) in [((5, 6), false), ((0, 1), true)] {
+        let (mut r, mut cc) = recovered();
+        let mut h = heard(22, 10, 10, 12);
+        h.dsack = Some((seq(range.0), seq(range.1)));
+        assert_eq!(r.on_ack(&mut cc, &h).undone, undone, "{range:?}");
+    }
+}
+
+#[test]
+fn each_copy_of_what_was_sent_again_is_proven_by_itself() {
+    let mut again = Again::default();
+    again.add(seq(0), seq(1));
+    again.add(seq(1), seq(2));
+    again.add(seq(0), seq(1));
+    assert_eq!(again.ranges.len(), 2);
+    again.prove(seq(0), seq(0), seq(3));
+    again.prove(seq(0), seq(1), seq(2));
+    assert!(!again.is_proven());
+    again.prove(seq(0), seq(0), seq(1));
+    assert!(again.is_proven());
+    for n in 0..40 {
+        again.add(seq(2 * n), seq(2 * n + 1));
+        again.prove(seq(0), seq(2 * n), seq(2 * n + 1));
+    }
+    assert!(again.is_proven());
+    for n in 0..40 {
+        again.add(seq(2 * n), seq(2 * n + 1));
+    }
+    again.prove(seq(0), seq(0), seq(100));
+    assert!(!again.is_proven(), "more than is remembered");
+}

@@ -14,7 +14,7 @@
 //! | [`context`] | entering a vnet, against swapping a thread-local |
 //! | [`local`] | a virtualized variable, against a plain atomic |
 //! | [`hogs`] | what a good pair keeps beside others that get in its way; the binary `hogs` prints it |
-//! | [`loss`] | a transfer over a lossy link, against the kernel's; the binary `loss` prints it |
+//! | [`loss`] | a transfer over a lossy link, against the kernel's; the binary `loss` and `compare loss-linux` print it |
 //! | [`paths`] | bulk transfers over long, fast and lossy paths in virtual time; `compare loss` prints them |
 //! | [`fairness`] | what transfers do to each other and to a queue, in virtual time; `compare fairness` prints it |
 //! | [`instances`] | memory and time of instances; the binary `instances` prints them |

@@ -1,4 +1,5 @@
-//! A transfer over a link that loses frames both ways: our TCP beside the kernel's.
+//! A transfer over a link that loses frames: our TCP beside the kernel's. With losses both ways, the binary `loss` says how
+//! long it takes; with a rate, and losses of data alone, [`matrix`] how much arrives in a while.
 //!
 //! The link is one of ours in either case, and which frames it loses is a pattern made of the
 //! seed, so that both meet the same losses. The kernel's ends are two network namespaces; each
@@ -10,15 +11,17 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use comfy_table::Table;
 use vnet::link::Loss;
 use vnet::{LinkConfig, OwnedVnet, System};
 use vnet_tap::{NetNs, Tap, TapConfig};
 
-use crate::compare::SideError;
+use crate::compare::{SideError, median};
 
 /// Sender and receiver (RFC 2544, benchmarking).
 const SENDER: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 1);
@@ -26,6 +29,10 @@ const RECEIVER: Ipv4Addr = Ipv4Addr::new(198, 18, 2, 2);
 const PORT: u16 = 5001;
 /// Frames after which a pattern of losses begins again.
 const PATTERN: usize = 1 << 16;
+/// Bytes that an application moves at once.
+const CHUNK: usize = 64 << 10;
+/// The losses of [`matrix`], in percent.
+const MATRIX_LOSSES: &[f64] = &[0.0, 0.1, 1.0, 3.0];
 /// The kernel's settings for a fair comparison, below `/proc/sys/net/ipv4`.
 const KERNEL: &[(&str, &str)] = &[("tcp_no_metrics_save", "1")];
 
@@ -41,8 +48,10 @@ pub enum Whose {
 /// The link, and what goes over it.
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
-    /// Probability that a frame is lost, each way.
-    pub loss: f64,
+    /// Probability that a frame is lost, of data and of acknowledgements.
+    pub loss: [f64; 2],
+    /// Bits per second, with a queue of 1000 frames; without a limit if there is none.
+    pub rate_bps: Option<u64>,
     /// How long a frame travels, each way.
     pub delay: Duration,
     /// Which frames are lost.
@@ -53,12 +62,15 @@ pub struct Path {
     pub patience: Duration,
 }
 
-/// Opens a connection over the path, sends everything and closes; returns how long it took from
-/// the first SYN until the receiver has seen the end.
-///
-/// # Errors
-/// When an end cannot be set up, or the transfer does not end in time.
-pub fn transfer(sender: Whose, receiver: Whose, path: &Path) -> Result<Duration, SideError> {
+/// Both ends of a link, which know each other.
+struct Ends {
+    from: End,
+    to: End,
+    listener: Listener,
+    _system: System,
+}
+
+fn join(sender: Whose, receiver: Whose, path: &Path) -> Result<Ends, SideError> {
     let system = System::threads();
     let from = End::make(&system, "sender", sender, SENDER)?;
     let to = End::make(&system, "receiver", receiver, RECEIVER)?;
@@ -73,7 +85,23 @@ pub fn transfer(sender: Whose, receiver: Whose, path: &Path) -> Result<Duration,
     drop(listener.accept()?);
     from.impair(path, 1)?;
     to.impair(path, 2)?;
+    Ok(Ends {
+        from,
+        to,
+        listener,
+        _system: system,
+    })
+}
 
+/// Opens a connection over the path, sends everything and closes; returns how long it took from
+/// the first SYN until the receiver has seen the end.
+///
+/// # Errors
+/// When an end cannot be set up, or the transfer does not end in time.
+pub fn transfer(sender: Whose, receiver: Whose, path: &Path) -> Result<Duration, SideError> {
+    let ends = join(sender, receiver, path)?;
+    let Ends { from, listener, .. } = &ends;
+    let listener = listener.try_clone()?;
     let (done, result) = mpsc::channel();
     let bytes = path.bytes;
     let begun = Instant::now();
@@ -96,6 +124,99 @@ pub fn transfer(sender: Whose, receiver: Whose, path: &Path) -> Result<Duration,
         .map_err(|_| SideError::new("patience has ended"))?;
     drop(sending);
     Ok(took?)
+}
+
+/// How many megabits per second arrive in so much time, from the first SYN on, of a transfer without an end.
+///
+/// # Errors
+/// When an end cannot be set up, or the transfer ends.
+pub fn carried(
+    sender: Whose,
+    receiver: Whose,
+    path: &Path,
+    time: Duration,
+) -> Result<f64, SideError> {
+    let ends = join(sender, receiver, path)?;
+    let arrived = Arc::new(AtomicU64::new(0));
+    let (listener, count) = (ends.listener.try_clone()?, Arc::clone(&arrived));
+    // Both end with what they are in: a stream of the kernel's when it is shut down.
+    let receiving = thread::spawn(move || -> io::Result<()> {
+        let mut stream = listener.accept()?;
+        let mut buf = vec![0; CHUNK];
+        loop {
+            match stream.read(&mut buf)? {
+                0 => return Ok(()),
+                n => count.fetch_add(n as u64, Ordering::Relaxed),
+            };
+        }
+    });
+    let begun = Instant::now();
+    let stream = ends.from.connect()?;
+    let mut writer = stream.try_clone()?;
+    let sending = thread::spawn(move || -> io::Result<()> {
+        let data = vec![7; CHUNK];
+        loop {
+            writer.write_all(&data)?;
+        }
+    });
+    thread::sleep(time.saturating_sub(begun.elapsed()));
+    let (bytes, took) = (arrived.load(Ordering::Relaxed), begun.elapsed());
+    if receiving.is_finished() || sending.is_finished() {
+        return Err(SideError::new("the transfer ended early"));
+    }
+    stream.abort()?;
+    let _ = sending.join();
+    drop((stream, ends.to, ends.from));
+    let _ = receiving.join();
+    Ok(bytes as f64 * 8.0 / took.as_secs_f64() / 1e6)
+}
+
+/// Who sends and who receives, in the order of a table's rows.
+pub const KINDS: &[(&str, Whose, Whose)] = &[
+    ("kernel to kernel", Whose::Kernel, Whose::Kernel),
+    ("vnet to vnet", Whose::Ours, Whose::Ours),
+    ("vnet to kernel", Whose::Ours, Whose::Kernel),
+    ("kernel to vnet", Whose::Kernel, Whose::Ours),
+];
+
+/// `compare -- loss-linux`: what arrives over 100 Mbit/s and 40 ms, in real time and with the losses of as many seeds, one
+/// transfer after the other; medians, and how they compare with those of the kernel with itself.
+///
+/// # Errors
+/// Without the right to make TAPs; when a transfer fails.
+pub fn matrix(seeds: u64, time: Duration) -> Result<Table, SideError> {
+    let ns = NetNs::new()?;
+    ns.run(vnet_tap::probe).map_err(text)?;
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    let losses = MATRIX_LOSSES.iter().map(|p| format!("{p} %"));
+    table.set_header(["Mbit/s".to_owned()].into_iter().chain(losses));
+    let mut rows = vec![Vec::new(); KINDS.len()];
+    for percent in MATRIX_LOSSES {
+        let mut kernels = None;
+        for (row, (name, from, to)) in rows.iter_mut().zip(KINDS) {
+            let of_seed = |seed| {
+                let path = Path {
+                    loss: [percent / 100.0, 0.0],
+                    rate_bps: Some(100_000_000),
+                    delay: Duration::from_millis(20),
+                    seed,
+                    bytes: 0,
+                    patience: Duration::ZERO,
+                };
+                carried(*from, *to, &path, time)
+            };
+            let all = (1..=seeds).map(of_seed).collect::<Result<Vec<_>, _>>()?;
+            let middle = median(all);
+            let kernel = *kernels.get_or_insert(middle);
+            eprintln!("{percent} %, {name}: {middle:.2}");
+            row.push(format!("{middle:.2} ({:.2})", middle / kernel));
+        }
+    }
+    for ((name, ..), row) in KINDS.iter().zip(rows) {
+        table.add_row([(*name).to_owned()].into_iter().chain(row));
+    }
+    Ok(table)
 }
 
 /// One end of the link.
@@ -148,7 +269,12 @@ impl End {
     fn impair(&self, path: &Path, direction: u64) -> Result<(), SideError> {
         let config = LinkConfig {
             delay: path.delay,
-            loss: Loss::Trace(losses(path.seed, direction, path.loss)),
+            rate_bps: path.rate_bps,
+            loss: Loss::Trace(losses(
+                path.seed,
+                direction,
+                path.loss[direction as usize - 1],
+            )),
             ..LinkConfig::default()
         };
         self.vnet.set_link("wire", config).map_err(text)
@@ -192,6 +318,13 @@ enum Listener {
 }
 
 impl Listener {
+    fn try_clone(&self) -> io::Result<Listener> {
+        Ok(match self {
+            Listener::Ours(l) => Listener::Ours(l.try_clone()?),
+            Listener::Kernel(l) => Listener::Kernel(l.try_clone()?),
+        })
+    }
+
     fn accept(&self) -> io::Result<Stream> {
         Ok(match self {
             Listener::Ours(l) => Stream::Ours(l.accept()?.0),
@@ -206,6 +339,21 @@ enum Stream {
 }
 
 impl Stream {
+    fn try_clone(&self) -> io::Result<Stream> {
+        Ok(match self {
+            Stream::Ours(s) => Stream::Ours(s.try_clone()?),
+            Stream::Kernel(s) => Stream::Kernel(s.try_clone()?),
+        })
+    }
+
+    /// Whoever waits to write fails.
+    fn abort(&self) -> io::Result<()> {
+        match self {
+            Stream::Ours(s) => s.shutdown(Shutdown::Both),
+            Stream::Kernel(s) => s.shutdown(Shutdown::Both),
+        }
+    }
+
     fn shutdown(&self) -> io::Result<()> {
         match self {
             Stream::Ours(s) => s.shutdown(Shutdown::Write),
@@ -271,7 +419,8 @@ mod tests {
     #[test]
     fn a_transfer_of_ours_arrives() {
         let path = Path {
-            loss: 0.0,
+            loss: [0.0; 2],
+            rate_bps: None,
             delay: Duration::ZERO,
             seed: 1,
             bytes: 100_000,

@@ -19,8 +19,10 @@ use vnet_benches::asynchronous::idle;
 use vnet_benches::case::{Case, Options, every, find};
 use vnet_benches::compare::{Contest, run_alone};
 use vnet_benches::report::{Line, table};
-use vnet_benches::{fairness, paths};
+use vnet_benches::{fairness, loss, paths};
 
+/// How long a transfer of `loss-linux` lasts.
+const LOSS_LINUX: Duration = Duration::from_secs(10);
 /// What has no peer.
 const IDLE: &str = "async-idle";
 
@@ -31,7 +33,8 @@ struct Arguments {
     /// The cases to run; `all`; `async` for streams of vnet-tokio, and idle ones (`async-idle`); `vlan` for what VLANs and
     /// bridges cost; `ipv6` for IPv6 beside IPv4; `fib` for lookups in large tables of routes; `tap` for those that need the
     /// right to make TAPs; alone, in virtual time and with a seed for each run, `loss` for long and lossy paths (megabits per
-    /// second in the second half, and in all of it) or `fairness` for transfers that share a queue; or `list`.
+    /// second in the second half, and in all of it) or `fairness` for transfers that share a queue; alone, in real time and with the right to make TAPs,
+    /// `loss-linux` for the same losses beside the kernel's TCP; or `list`.
     #[arg(required = true, value_name = "CASE")]
     cases: Vec<String>,
     /// Recorded measurements of each side; the median is reported.
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
     let seeds = arguments.runs.into();
     let simulated = match arguments.cases.as_slice() {
         [name] if name == "loss" => Some(paths::measure(seeds, paths::PATHS)),
+        [name] if name == "loss-linux" => Some(loss::matrix(seeds, LOSS_LINUX)),
         [name] if name == "fairness" => Some(fairness::measure(seeds)),
         _ => None,
     };

@@ -16,7 +16,7 @@ use std::time::Duration;
 use clap::Parser;
 use comfy_table::Table;
 use vnet_benches::compare::median;
-use vnet_benches::loss::{Path, Whose, transfer};
+use vnet_benches::loss::{KINDS, Path, Whose, transfer};
 
 #[derive(Parser)]
 #[command(version)]
@@ -47,13 +47,6 @@ struct Arguments {
     each: bool,
 }
 
-const KINDS: &[(&str, Whose, Whose)] = &[
-    ("kernel to kernel", Whose::Kernel, Whose::Kernel),
-    ("vnet to vnet", Whose::Ours, Whose::Ours),
-    ("vnet to kernel", Whose::Ours, Whose::Kernel),
-    ("kernel to vnet", Whose::Kernel, Whose::Ours),
-];
-
 struct Transfer {
     kind: usize,
     path: Path,
@@ -81,7 +74,8 @@ fn main() -> ExitCode {
             transfers.extend((1..=arguments.seeds).map(|seed| Transfer {
                 kind,
                 path: Path {
-                    loss: loss / 100.0,
+                    loss: [loss / 100.0; 2],
+                    rate_bps: None,
                     delay: Duration::from_millis(arguments.delay_ms),
                     seed,
                     bytes: arguments.bytes,
@@ -109,7 +103,7 @@ fn main() -> ExitCode {
         for (kind, (name, from, to)) in KINDS.iter().enumerate() {
             let of_it = transfers
                 .iter()
-                .filter(|t| t.kind == kind && t.path.loss == loss / 100.0);
+                .filter(|t| t.kind == kind && t.path.loss[0] == loss / 100.0);
             // One that did not end counts as longer than any that did.
             let all: Vec<f64> = of_it.map(|t| t.seconds.unwrap_or(f64::INFINITY)).collect();
             if all.is_empty() {

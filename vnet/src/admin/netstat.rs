@@ -74,11 +74,15 @@ fn counters(tcp: TcpStats, udp: UdpStats, neighbours: NeighStats) -> Vec<Counter
             window_probes: "window probes sent",
             keepalive_probes: "keepalive probes sent",
             timed_out: "connections timed out",
+            orphans_reset: "connections without a socket reset for being too many",
             backlog_full: "requests refused by a full backlog",
             half_open_given_up: "half-open requests given up",
             cookies_sent: "SYN cookies sent",
             cookies_taken: "SYN cookies that came back",
             cookies_refused: "SYN cookies that were not ours",
+            fast_opens_out: "connections opened with data in the SYN (RFC 7413)",
+            fast_opens_in: "connections accepted with data in the SYN",
+            fast_opens_refused: "cookies of fast opens that were refused",
             time_waits: "connections in TIME-WAIT, ever",
         }
     );

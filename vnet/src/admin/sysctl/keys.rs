@@ -175,6 +175,11 @@ keys! {
         0..=3, "", TUNABLES,
         |s| s.tcp.config().ecn,
         |s, v| s.tcp.config_mut().ecn = v;
+    /// Connections of one listener whose data was taken from the SYN (RFC 7413) and whose handshake is not complete.
+    TCP_FASTOPEN_MAXPENDING: u64 = "net.inet.tcp.fastopen.maxpending",
+        0..=65536, "connections", OWNER,
+        |s| s.tcp.config().fast_open_pending as u64,
+        |s, v| s.tcp.config_mut().fast_open_pending = v as usize;
     /// How long a connection without a socket waits in FIN-WAIT-2.
     TCP_FINWAIT2_TIMEOUT: Duration = "net.inet.tcp.finwait2_timeout",
         1..=3600000, "ms", TUNABLES,
@@ -210,6 +215,11 @@ keys! {
         1..=4294967295, "", OWNER,
         |s| s.tcp.config().max_half_open as u64,
         |s, v| s.tcp.config_mut().max_half_open = v as usize;
+    /// Connections that no socket refers to any more and that go on by themselves; beyond that, closing resets.
+    TCP_MAXORPHANS: u64 = "net.inet.tcp.maxorphans",
+        0..=16777216, "connections", OWNER,
+        |s| s.tcp.config().max_orphans as u64,
+        |s, v| s.tcp.config_mut().max_orphans = v as usize;
     /// TCP sockets of the vnet, beside its limit on sockets of all kinds.
     TCP_MAXSOCKETS: u64 = "net.inet.tcp.maxsockets",
         0..=4294967295, "", OWNER,

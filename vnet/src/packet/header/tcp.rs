@@ -161,6 +161,56 @@ pub(crate) struct TcpOptions {
     pub sack: SackBlocks,
     /// TSval and TSecr (RFC 7323 3).
     pub timestamp: Option<(u32, u32)>,
+    /// The cookie of a fast open, or the request for one (RFC 7413 2).
+    pub fast_open: Option<FastOpenCookie>,
+}
+
+/// A cookie of TCP Fast Open (RFC 7413 2): what one side once made, and the other gives back. One without bytes asks for
+/// one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct FastOpenCookie {
+    bytes: [u8; FastOpenCookie::MAX],
+    len: u8,
+}
+
+impl FastOpenCookie {
+    /// Bytes in the longest one.
+    pub(crate) const MAX: usize = 16;
+    /// The request for one.
+    pub(crate) const REQUEST: FastOpenCookie = FastOpenCookie {
+        bytes: [0; FastOpenCookie::MAX],
+        len: 0,
+    };
+    const KIND: u8 = 34;
+
+    /// A cookie of these bytes, if there can be one.
+    // RFC 7413 4.1.1: of another length, the option is ignored.
+    pub(crate) fn new(bytes: &[u8]) -> Option<FastOpenCookie> {
+        let len = bytes.len();
+        let is_valid =
+            len == 0 || ((4..=FastOpenCookie::MAX).contains(&len) && len.is_multiple_of(2));
+        is_valid.then(|| {
+            let mut cookie = FastOpenCookie::REQUEST;
+            cookie.bytes[..len].copy_from_slice(bytes);
+            cookie.len = len as u8;
+            cookie
+        })
+    }
+
+    /// Its bytes.
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+
+    /// Whether it is a request for one.
+    pub(crate) fn is_request(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes that it takes in a header, no-operations in front included.
+    const fn space(&self) -> usize {
+        (2 + self.len as usize).next_multiple_of(4)
+    }
 }
 
 /// Presence of the SACK-permitted option.
@@ -187,7 +237,22 @@ impl TcpOptions {
         if !self.sack.is_empty() {
             len += 4 + 8 * self.sack.as_slice().len();
         }
+        if let Some(cookie) = &self.fast_open {
+            len += cookie.space();
+            if self.is_tight() {
+                len -= 4;
+            }
+        }
         len
+    }
+
+    /// Whether there is room for all only without no-operations between SACK-permitted and the timestamp: beside the
+    /// longest cookie.
+    fn is_tight(&self) -> bool {
+        let longest = |c: FastOpenCookie| usize::from(c.len) > FastOpenCookie::MAX - 2;
+        self.fast_open.is_some_and(longest)
+            && self.sack_permitted.is_some()
+            && self.timestamp.is_some()
     }
 
     /// True when there is no option.
@@ -329,6 +394,9 @@ fn parse_any_options(mut rest: &[u8]) -> Result<TcpOptions, HeaderError> {
         };
         match option {
             TcpOption::EndOfList => break,
+            TcpOption::Unknown { kind, data } if kind == FastOpenCookie::KIND => {
+                options.fast_open = FastOpenCookie::new(data);
+            }
             TcpOption::NoOperation | TcpOption::Unknown { .. } => {}
             TcpOption::MaxSegmentSize(mss) => options.mss = Some(mss),
             TcpOption::WindowScale(shift) => options.window_scale = Some(shift),
@@ -367,13 +435,22 @@ fn emit_options(options: &TcpOptions, mut rest: &mut [u8]) {
         pad(rest, 1);
         rest = TcpOption::WindowScale(shift).emit(&mut rest[1..]);
     }
+    let gap = if options.is_tight() { 0 } else { 2 };
     if options.sack_permitted.is_some() {
-        pad(rest, 2);
-        rest = TcpOption::SackPermitted.emit(&mut rest[2..]);
+        pad(rest, gap);
+        rest = TcpOption::SackPermitted.emit(&mut rest[gap..]);
     }
     if let Some((tsval, tsecr)) = options.timestamp {
-        pad(rest, 2);
-        rest = TcpOption::TimeStamp { tsval, tsecr }.emit(&mut rest[2..]);
+        pad(rest, gap);
+        rest = TcpOption::TimeStamp { tsval, tsecr }.emit(&mut rest[gap..]);
+    }
+    if let Some(cookie) = &options.fast_open {
+        let (option, bytes) = (cookie.space(), cookie.as_slice());
+        let gap = option - 2 - bytes.len();
+        pad(rest, gap);
+        rest[gap..gap + 2].copy_from_slice(&[FastOpenCookie::KIND, 2 + cookie.len]);
+        rest[gap + 2..option].copy_from_slice(bytes);
+        rest = &mut rest[option..];
     }
     let blocks = options.sack.as_slice();
     if !blocks.is_empty() {
@@ -403,23 +480,29 @@ mod tests {
             any::<bool>(),
             prop::collection::vec(any::<(u32, u32)>(), 0..=4),
             any::<Option<(u32, u32)>>(),
+            any::<Option<([u8; 16], u8)>>(),
         )
-            .prop_map(|(mss, window_scale, permitted, blocks, timestamp)| {
-                let mut options = TcpOptions {
-                    mss,
-                    window_scale,
-                    sack_permitted: permitted.then_some(SackPermitted),
-                    sack: SackBlocks::NONE,
-                    timestamp,
-                };
-                for block in blocks {
-                    options.sack.push(block);
-                }
-                while options.len() > 40 {
-                    options.sack.truncate(options.sack.as_slice().len() - 1);
-                }
-                options
-            })
+            .prop_map(
+                |(mss, window_scale, permitted, blocks, timestamp, cookie)| {
+                    let mut options = TcpOptions {
+                        mss,
+                        window_scale,
+                        sack_permitted: permitted.then_some(SackPermitted),
+                        sack: SackBlocks::NONE,
+                        timestamp,
+                        fast_open: cookie.and_then(|(bytes, len)| {
+                            FastOpenCookie::new(&bytes[..usize::from(len % 17)])
+                        }),
+                    };
+                    for block in blocks {
+                        options.sack.push(block);
+                    }
+                    while options.len() > 40 {
+                        options.sack.truncate(options.sack.as_slice().len() - 1);
+                    }
+                    options
+                },
+            )
     }
 
     proptest! {
@@ -443,6 +526,29 @@ mod tests {
         #[test]
         fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = TcpHeader::parse(&bytes);
+        }
+    }
+
+    // RFC 7413 2 and 4.1.1
+    #[test]
+    fn a_cookie_has_an_even_number_of_bytes_and_the_longest_fits_beside_all_others() {
+        for len in 0..=18 {
+            let valid = matches!(len, 0 | 4 | 6 | 8 | 10 | 12 | 14 | 16);
+            let cookie = FastOpenCookie::new(&vec![7; len]);
+            assert_eq!(cookie.is_some(), valid, "{len}");
+            let Some(cookie) = cookie else { continue };
+            let options = TcpOptions {
+                mss: Some(1460),
+                window_scale: Some(7),
+                sack_permitted: Some(SackPermitted),
+                timestamp: Some((1, 2)),
+                fast_open: Some(cookie),
+                ..TcpOptions::default()
+            };
+            assert!(
+                options.len() <= 40 && options.len().is_multiple_of(4),
+                "{len}"
+            );
         }
     }
 

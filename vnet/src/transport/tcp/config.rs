@@ -52,6 +52,9 @@ pub(crate) struct TcpConfig {
     pub data_retries: u8,
     /// The same for a connection that no socket refers to any more.
     pub orphan_retries: u8,
+    /// Connections that no socket refers to any more and that go on by themselves; beyond that they are reset. Takes
+    /// effect at once.
+    pub max_orphans: usize,
     /// How long a connection without a socket waits in FIN-WAIT-2.
     pub fin_wait2: Duration,
     /// Silence after which a connection with keepalive is probed.
@@ -67,6 +70,9 @@ pub(crate) struct TcpConfig {
     pub max_half_open: usize,
     /// Beyond that, answer with cookies (RFC 4987 3.6) instead. Takes effect at once.
     pub syn_cookies: Feature,
+    /// Connections of one listener whose data was taken before their handshake was complete (RFC 7413 5.1); beyond that,
+    /// data of SYNs is not taken. Takes effect at once.
+    pub fast_open_pending: usize,
     /// Challenge acknowledgements of one connection in five seconds (RFC 5961 7).
     pub challenge_acks: u8,
     /// Connections and listeners in the vnet. Takes effect at once.
@@ -104,6 +110,7 @@ impl Default for TcpConfig {
             syn_ack_retries: 5,
             data_retries: 15,
             orphan_retries: 8,
+            max_orphans: 1 << 18,
             fin_wait2: Duration::from_secs(60),
             keepalive_idle: Duration::from_secs(7200),
             keepalive_interval: Duration::from_secs(75),
@@ -111,6 +118,7 @@ impl Default for TcpConfig {
             max_backlog: 4096,
             max_half_open: 1024,
             syn_cookies: Feature::On,
+            fast_open_pending: 256,
             challenge_acks: 10,
             max_sockets: 1 << 20,
             max_time_wait: 1 << 18,

@@ -8,6 +8,7 @@ use slotmap::Key;
 use super::challenge::Challenge;
 use super::connection::{Connection, Disposition, Env};
 use super::ecn::Ecn;
+use super::fast_open::Grant;
 use super::ids::{ConnId, FourTuple, HalfId, ListenerId, Slot, TimeWaitId};
 use super::listener::{Deferral, HalfOpen, Listener};
 use super::options::{answer, negotiate, path_mss};
@@ -116,7 +117,15 @@ impl Tcp {
             reply(&mut self.replies, ack);
         }
         let verdict = match disposition {
-            Disposition::Taken | Disposition::Reset => Verdict::Delivered,
+            Disposition::Taken => Verdict::Delivered,
+            Disposition::Reset => {
+                self.note_reset(cx.now, id);
+                Verdict::Delivered
+            }
+            Disposition::Opened => {
+                self.learn(cx.now, id);
+                Verdict::Delivered
+            }
             Disposition::Refused => Verdict::Drop(DropReason::TcpUnacceptable),
             Disposition::NoRoom => Verdict::Drop(DropReason::SocketBufferFull),
             Disposition::AbortLate => {
@@ -267,7 +276,7 @@ impl Tcp {
         let mut disposition = t.segment(cx.now, config, stats, &seg);
         if disposition == time_wait::Disposition::Reincarnate {
             if let Some(listener) = self.listener_for(seg.src, seg.dst, seg.on) {
-                return self.reincarnate(cx, id, listener, &seg);
+                return self.reincarnate(cx, id, listener, seg);
             }
             // Nobody listens: it is a segment as any other.
             let Some(t) = self.time_wait.get_mut(id) else {
@@ -301,7 +310,7 @@ impl Tcp {
         cx: &mut Cx<'_>,
         id: TimeWaitId,
         listener: ListenerId,
-        seg: &SegmentIn<'_>,
+        seg: SegmentIn<'_>,
     ) -> Verdict {
         if !self.make_room(listener) {
             return Verdict::Drop(DropReason::TcpBacklogFull);
@@ -346,7 +355,7 @@ impl Tcp {
         if !self.make_room(listener) {
             return Verdict::Drop(DropReason::TcpBacklogFull);
         }
-        self.open_passively(cx, key, &seg, listener, None)
+        self.open_passively(cx, key, seg, listener, None)
     }
 
     /// Whether a request is to be answered and forgotten: so many are incomplete that another would have to make room.
@@ -479,18 +488,25 @@ impl Tcp {
         &mut self,
         cx: &mut Cx<'_>,
         key: FourTuple,
-        seg: &SegmentIn<'_>,
+        mut seg: SegmentIn<'_>,
         listener: ListenerId,
         isn_floor: Option<SeqNum>,
     ) -> Verdict {
         let theirs = seg.header.options;
-        let Some(mut half) = self.half_open(cx.now, key, seg, &theirs, listener) else {
+        let Some(mut half) = self.half_open(cx.now, key, &seg, &theirs, listener) else {
             return Verdict::Drop(DropReason::NoSocket);
         };
         if let Some(floor) = isn_floor
             && !half.iss.is_newer_than(floor)
         {
             half.iss = floor;
+        }
+        match self.grant(cx.now, &key, theirs.fast_open, listener) {
+            Grant::Data(fresh) => {
+                let payload = std::mem::take(&mut seg.payload);
+                return self.open_early(cx, &half, fresh, payload);
+            }
+            Grant::Cookie(cookie) => half.syn_ack.fast_open = cookie,
         }
         reply(&mut self.replies, half.syn_ack(cx.now));
         self.keep_half_open(half);

@@ -47,6 +47,24 @@ impl Secret {
         h.finish() as u32
     }
 
+    /// The cookie of a fast open in one period, for a peer's address.
+    pub(super) fn fast_open(&self, tuple: &FourTuple, period: u64) -> u64 {
+        let ends = FourTuple { ports: 0, ..*tuple };
+        let mut h = self.hasher(&ends, 5);
+        h.write_u64(period);
+        h.finish()
+    }
+
+    /// What a map of things that peers say is seeded with.
+    pub(super) fn seed(&self) -> u64 {
+        let nobody = FourTuple {
+            local: 0,
+            remote: 0,
+            ports: 0,
+        };
+        self.hasher(&nobody, 6).finish()
+    }
+
     fn hash(&self, tuple: &FourTuple, purpose: u8) -> u32 {
         self.hasher(tuple, purpose).finish() as u32
     }

@@ -31,6 +31,8 @@ pub(super) struct Listener {
     /// Requests that were answered and are not complete.
     pub(super) requests: Requests,
     pub(super) ready: VecDeque<ConnId>,
+    /// Connections whose data was taken before their handshake was complete; some of them may be long since.
+    pub(super) pending: Vec<Pending>,
     pub(super) waiters: Waiters,
 }
 
@@ -44,6 +46,14 @@ impl Listener {
     pub(super) fn is_full(&self) -> bool {
         self.ready.len() >= self.backlog
     }
+}
+
+/// A connection whose data was taken before its handshake was complete.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    pub(super) conn: ConnId,
+    /// Until when it counts whatever has become of it, once it was reset.
+    pub(super) until: Option<Instant>,
 }
 
 /// Where a request is whose connection is to be accepted with its first data.

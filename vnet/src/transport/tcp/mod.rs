@@ -20,6 +20,7 @@
 //! | `ecn` | explicit congestion notification |
 //! | `options` | what two ends agree on, what a socket can set |
 //! | `cookies` | requests for which there is no room |
+//! | `fast_open` | data in SYNs |
 //! | `challenge` | how often a stranger is answered |
 //! | `segment` | what goes in and what comes out |
 //! | `ids`, `info` | what names things, and what is told of them |
@@ -31,6 +32,7 @@ mod congestion;
 mod connection;
 mod cookies;
 mod ecn;
+mod fast_open;
 mod hint;
 mod ids;
 mod info;
@@ -106,11 +108,15 @@ pub(crate) struct Tcp {
     by_tuple: Map<FourTuple, Slot>,
     connections: Slab<ConnId, Box<Connection>>,
     half_open: Slab<HalfId, Box<HalfOpen>>,
+    /// How many of `connections` have lost their socket and go on by themselves.
+    orphans: usize,
     /// All of `half_open`, by age.
     requests: Requests,
     time_wait: Slab<TimeWaitId, Box<TimeWait>>,
     /// Until when an acknowledgement may bring a cookie back.
     cookies_until: Instant,
+    /// Cookies that this side was given, to open fast.
+    fast_open: Option<Box<fast_open::Cookies>>,
     listeners: Slab<ListenerId, Box<Listener>>,
     /// Addresses of listeners.
     ports: Ports<ListenerId>,
@@ -132,9 +138,11 @@ impl Tcp {
             config,
             socket_limit: usize::MAX,
             stats: TcpStats::default(),
+            fast_open: None,
             secret: Secret::new([rng.u64(), rng.u64()]),
             by_tuple: Map::seeded(rng.u64()),
             connections: Slab::default(),
+            orphans: 0,
             half_open: Slab::default(),
             requests: Requests::new(Of::TheVnet),
             time_wait: Slab::default(),
@@ -407,6 +415,7 @@ impl Tcp {
         }
         if gone && let Some(mut c) = self.connections.remove(id) {
             self.deadlines.forget(&mut c.armed);
+            self.orphans -= usize::from(c.is_orphan);
         }
     }
 

@@ -84,6 +84,12 @@ pub struct SocketOptions {
     /// Only listeners look at it. Under a flood, when requests are answered with cookies, nothing is kept that could wait:
     /// a connection is accepted at once.
     pub defer_accept: Option<Duration>,
+    /// Data in SYNs (RFC 7413). A listener takes it from whom it has given a cookie to (`TCP_FASTOPEN`). Set before
+    /// connecting (`TCP_FASTOPEN_CONNECT`): without a cookie of the server, one is asked for; with one, connecting
+    /// succeeds at once, and the SYN waits for the first write and carries it. It leaves without data when something is
+    /// read before, and after 200 ms. An error of connecting is then one of writing or reading. A server may see such
+    /// data twice, if the network duplicates the SYN.
+    pub fast_open: bool,
     /// Bytes of written data that the socket holds (`SO_SNDBUF`). `None` lets the buffer grow with what the path carries.
     pub send_buffer: Option<usize>,
     /// Bytes of received data that the socket holds (`SO_RCVBUF`). `None` lets the buffer grow with what is read.
@@ -146,6 +152,7 @@ impl Options {
             linger: None,
             fin_wait2: None,
             defer_accept: None,
+            fast_open: false,
             send_buffer: None,
             recv_buffer: None,
             congestion: config.congestion,

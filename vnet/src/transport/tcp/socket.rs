@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Tcp;
-use super::connection::{CloseAction, Connection, Env, OpenParams, Owner};
+use super::connection::{CloseAction, Connection, Env, OpenParams, Opening, Owner};
 use super::ids::{ConnId, FourTuple, ListenerId, Slot};
 use super::info::TcpInfo;
 use super::listener::Listener;
@@ -64,6 +64,13 @@ impl Tcp {
         let key = FourTuple::new(local, remote);
         let iss = self.secret.isn(cx.now, &key);
         let ts_offset = self.secret.timestamp_offset(&key);
+        let opening = match options.fast_open {
+            true => match &self.fast_open {
+                Some(cookies) => cookies.opening(&key, cx.now),
+                None => Opening::Asks,
+            },
+            false => Opening::Plain,
+        };
         let env = Env::new(&self.config, &mut self.stats, cx);
         let params = OpenParams {
             key,
@@ -74,7 +81,8 @@ impl Tcp {
             iss,
             ts_offset,
         };
-        let c = Connection::connecting(&env, params);
+        let mut c = Connection::connecting(&env, params);
+        c.open_as(cx.now, opening);
         let id = self.connections.insert(Box::new(c));
         self.enter_tuple(key, local, Slot::Connection(id));
         self.stats.active_opens += 1;
@@ -230,6 +238,7 @@ impl Tcp {
             options: Arc::new(options),
             requests: Requests::new(Of::OneListener),
             ready: Default::default(),
+            pending: Vec::new(),
             waiters: Waiters::default(),
         }));
         match self.ports.bind(cx.rng, local, domain, reuse, id) {
@@ -376,7 +385,12 @@ impl Tcp {
     ) -> Result<usize, SocketError> {
         let c = self.connections.get_mut(id).ok_or(SocketError::Gone)?;
         let env = Env::new(&self.config, &mut self.stats, cx);
-        let n = c.recv(&env, max, into, mode)?;
+        let read = c.recv(&env, max, into, mode);
+        // Who waits for the peer to speak first has nothing for the SYN to carry.
+        if read == Err(SocketError::WouldBlock) && c.release_syn() {
+            self.settle(cx, id);
+        }
+        let n = read?;
         self.settle(cx, id);
         Ok(n)
     }
@@ -424,7 +438,15 @@ impl Tcp {
         };
         let mut env = Env::new(&self.config, &mut self.stats, cx);
         match c.close(&mut env) {
-            CloseAction::GoesOn => {}
+            // As on Linux: what nobody waits for must not take all there is.
+            CloseAction::GoesOn if self.orphans >= self.config.max_orphans => {
+                self.stats.orphans_reset += 1;
+                return self.abort(cx, id);
+            }
+            CloseAction::GoesOn => {
+                c.is_orphan = true;
+                self.orphans += 1;
+            }
             CloseAction::Over => c.end_quietly(&mut env),
             CloseAction::Abort => return self.abort(cx, id),
         }

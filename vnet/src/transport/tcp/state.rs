@@ -55,6 +55,14 @@ pub(super) struct SynSent {
 pub(super) struct SynReceived {
     /// The SYN-ACK.
     pub(super) syn_ack: Due,
+    pub(super) sends: Sends,
+}
+
+/// Whether data goes both ways before the handshake is complete: the SYN had data that was taken (RFC 7413 4.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sends {
+    Yes,
+    No,
 }
 
 /// We have closed, and our FIN is not acknowledged.
@@ -67,6 +75,8 @@ pub(super) struct Closing {
 /// Whether something is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
+    /// When there is something to send with it.
+    Later,
     Now,
     Sent,
 }
@@ -86,14 +96,28 @@ impl State {
     pub(super) fn receives(self) -> bool {
         matches!(
             self,
-            State::Established | State::FinWait1(_) | State::FinWait2
+            State::Established
+                | State::FinWait1(_)
+                | State::FinWait2
+                | State::SynReceived(SynReceived {
+                    sends: Sends::Yes,
+                    ..
+                })
         )
     }
 
     /// True while the application may write.
     #[inline]
     pub(super) fn sends(self) -> bool {
-        matches!(self, State::Established | State::CloseWait)
+        matches!(
+            self,
+            State::Established
+                | State::CloseWait
+                | State::SynReceived(SynReceived {
+                    sends: Sends::Yes,
+                    ..
+                })
+        )
     }
 
     /// True when nothing is exchanged any more.

@@ -57,6 +57,8 @@ pub(crate) struct TcpStats {
     pub keepalive_probes: u64,
     /// Connections given up because the peer was silent.
     pub timed_out: u64,
+    /// Connections reset because too many others had lost their sockets, too.
+    pub orphans_reset: u64,
     /// Connection requests, and ends of handshakes, that found the backlog full.
     pub backlog_full: u64,
     /// Connection requests given up, as the oldest ones, for the sake of later ones.
@@ -67,6 +69,12 @@ pub(crate) struct TcpStats {
     pub cookies_taken: u64,
     /// Acknowledgements that could have been cookies, and were none of ours.
     pub cookies_refused: u64,
+    /// Connections of ours whose SYN had data that the peer took (RFC 7413).
+    pub fast_opens_out: u64,
+    /// Connections of peers whose SYN had data that was taken.
+    pub fast_opens_in: u64,
+    /// SYNs whose cookie was none of ours or too old, or found too many before them.
+    pub fast_opens_refused: u64,
     /// TIME-WAIT records made.
     pub time_waits: u64,
 }

@@ -42,10 +42,12 @@ impl Tcp {
             secret: _,
             by_tuple,
             connections,
+            orphans,
             half_open,
             requests,
             time_wait,
             cookies_until: _,
+            fast_open,
             listeners,
             ports,
             local_use,
@@ -59,6 +61,8 @@ impl Tcp {
         *ready = Default::default();
         *requests = Requests::new(Of::TheVnet);
         deadlines.reset();
+        *fast_open = None;
+        *orphans = 0;
         by_tuple.reset();
         local_use.reset();
         ports.reset();

@@ -1,6 +1,7 @@
 //! A segment arrives (RFC 9293, section 3.10.7, in its order).
 
 use super::ack::Carries;
+use super::timers::Cause;
 use super::{Closed, Connection, Disposition, Env, Owner};
 use crate::base::time::Instant;
 use crate::packet::Payload;
@@ -14,7 +15,7 @@ use crate::transport::tcp::recovery::SackUse;
 use crate::transport::tcp::recv_queue::Ahead;
 use crate::transport::tcp::segment::SegmentIn;
 use crate::transport::tcp::seq::SeqNum;
-use crate::transport::tcp::state::{Due, State, SynReceived, SynSent};
+use crate::transport::tcp::state::{Due, Sends, State, SynReceived, SynSent};
 
 /// Segments that are acknowledged at once after one was missed, or came twice. The sender's window
 /// is small then, and each acknowledgement that is lost may cost it a timeout.
@@ -145,7 +146,7 @@ impl Connection {
         let h = seg.header;
         let acceptable = h
             .ack
-            .map(|ack| SeqNum(ack) == self.snd.iss + 1 && s.sent_at.is_some());
+            .map(|ack| self.answers_syn(SeqNum(ack)) && s.sent_at.is_some());
         if acceptable == Some(false) {
             return if h.flags.has(TcpFlags::RST) {
                 Disposition::Refused
@@ -197,16 +198,23 @@ impl Connection {
             env.config.initial_cwnd_segments
         };
         self.cc = Controller::new(self.options.congestion, self.data_mss(), iw);
-        if h.ack.is_some() {
+        if let Some(ack) = h.ack.map(SeqNum) {
             if let (Some(sent), 0) = (s.sent_at, self.retries) {
                 self.rtt.sample(env.config, env.now.since(sent));
             }
-            self.establish(env, self.snd.iss + 1);
-            return self.after_syn(env, seg);
+            if self.early.is_some() {
+                self.on_answered(h, ack);
+            }
+            self.establish(env, ack);
+            let disposition = self.after_syn(env, seg);
+            return self.taught(disposition);
         }
         // Simultaneous open. What else is in the segment comes again.
         self.snd.nxt = self.snd.iss + 1;
-        self.state = State::SynReceived(SynReceived { syn_ack: Due::Now });
+        self.state = State::SynReceived(SynReceived {
+            syn_ack: Due::Now,
+            sends: Sends::No,
+        });
         Disposition::Taken
     }
 
@@ -220,13 +228,19 @@ impl Connection {
         self.on_data(env, seq, h.flags, seg.payload, seg.gso_segment)
     }
 
-    /// Our SYN is acknowledged.
+    /// Our SYN is acknowledged, and what was sent with it up to `ack`. The rest of that leaves again, as if for the first
+    /// time.
     fn establish(&mut self, env: &mut Env<'_>, ack: SeqNum) {
-        self.hint.on_progress(env.now);
         self.snd.una = ack;
         self.snd.nxt = ack;
-        self.snd.wl2 = ack;
         self.snd.small_end = ack;
+        self.snd.queue.release_to(ack);
+        self.open(env, ack);
+    }
+
+    fn open(&mut self, env: &mut Env<'_>, ack: SeqNum) {
+        self.hint.on_progress(env.now);
+        self.snd.wl2 = ack;
         self.retries = 0;
         self.soft_error = None;
         self.timers.retransmit = Instant::MAX;
@@ -260,7 +274,11 @@ impl Connection {
             if let State::SynReceived(s) = &mut self.state {
                 if h.ack.is_none() {
                     s.syn_ack = Due::Now;
-                    return Disposition::Taken;
+                    let asks = env.config.ecn.grants(h.flags);
+                    return match self.on_early_syn_again(asks, seg.traffic_class) {
+                        true => Disposition::Taken,
+                        false => Disposition::AbortLate,
+                    };
                 }
             } else {
                 self.rcv.acks_due = self.rcv.acks_due.max(1);
@@ -277,8 +295,8 @@ impl Connection {
         let Some(ack) = h.ack.map(SeqNum) else {
             return Disposition::Refused;
         };
-        if let State::SynReceived(_) = self.state {
-            if ack != self.snd.iss + 1 {
+        if let State::SynReceived(s) = self.state {
+            if !self.answers_syn(ack) {
                 return Disposition::Answer;
             }
             let shift = if syn == 1 {
@@ -294,7 +312,16 @@ impl Connection {
                 self.measure_by_echo(env, h, env.config.initial_rto);
                 self.rtt.syn_was_lost(env.config);
             }
-            self.establish(env, ack);
+            match s.sends {
+                Sends::No => self.establish(env, ack),
+                Sends::Yes => {
+                    let is_plain = seg.payload.is_empty() && h.options.sack.is_empty();
+                    self.confirm(env, is_plain);
+                    self.open(env, self.snd.una);
+                    self.restart_retransmit(env, Cause::Sent);
+                }
+            }
+            self.early = None;
             if syn == 1 {
                 // The peer's SYN-ACK, crossing ours.
                 self.last_rx = env.now;
@@ -405,7 +432,7 @@ impl Connection {
         }
         env.stats.resets_in += 1;
         let error = match self.state {
-            State::SynReceived(_) => SocketError::ConnectionRefused,
+            State::SynReceived(s) if s.sends == Sends::No => SocketError::ConnectionRefused,
             // RFC 9293 3.10.7.4: both sides have closed; nobody waits for an answer.
             State::Closing(_) | State::LastAck(_) => {
                 self.finish(env, None);
@@ -431,7 +458,7 @@ impl Connection {
         }
     }
 
-    fn on_data(
+    pub(super) fn on_data(
         &mut self,
         env: &mut Env<'_>,
         seq: SeqNum,

@@ -6,6 +6,7 @@
 //! | [`input`] | a segment arrives: acceptability, resets, data, FIN |
 //! | [`ack`] | what an acknowledgement says: progress, window, SACK, losses |
 //! | [`buffers`] | how large the buffers are, and when a writer is woken |
+//! | [`early`], [`opening`] | data in the SYN |
 //! | [`held`], [`holding`] | what waits for more to be written, records, and how long something may go unacknowledged |
 //! | [`output`] | which segment goes next |
 //! | [`search`], [`probing`] | the largest packet that a path carries, where no router says it |
@@ -14,9 +15,11 @@
 
 mod ack;
 mod buffers;
+mod early;
 mod held;
 mod holding;
 mod input;
+mod opening;
 mod output;
 mod probing;
 mod search;
@@ -40,7 +43,7 @@ use super::rtt::Rtt;
 use super::segment::SegmentIn;
 use super::send_queue::SendQueue;
 use super::seq::SeqNum;
-use super::state::{Due, State, SynSent};
+use super::state::{Due, Sends, State, SynSent};
 use super::stats::TcpStats;
 use crate::base::deadline::Armed;
 use crate::base::time::Instant;
@@ -48,6 +51,8 @@ use crate::packet::{Cx, Out};
 use crate::transport::edge::Waiters;
 use crate::transport::error::SocketError;
 
+use early::Early;
+pub(super) use early::{Learnt, Opening};
 use held::Held;
 use timers::Pending;
 pub(super) use timers::Timers;
@@ -106,6 +111,8 @@ pub(super) struct Connection {
     pub(super) state: State,
     pub(super) owner: Owner,
     pub(super) listed: Listed,
+    /// It counts as one that has lost its socket and goes on by itself.
+    pub(super) is_orphan: bool,
     pub(super) armed: Armed,
     pub(super) timers: Timers,
     /// What the retransmission timer is for.
@@ -120,6 +127,7 @@ pub(super) struct Connection {
     pub(super) snd: Sender,
     pub(super) rcv: Receiver,
     pub(super) negotiated: Negotiated,
+    early: Option<Box<Early>>,
     ts_offset: u32,
     family: Family,
     path: Path,
@@ -241,6 +249,8 @@ pub(super) enum Disposition {
     AbortLate,
     /// Storing it would cost more than the buffer may hold.
     NoRoom,
+    /// It answers a SYN that was to open fast.
+    Opened,
     /// It belongs to no connection here: reset the sender, leave the connection alone.
     Answer,
 }
@@ -352,6 +362,7 @@ impl Connection {
             state,
             owner,
             listed: Listed::No,
+            is_orphan: false,
             armed: Armed::default(),
             timers: Timers::default(),
             pending: Pending::Timeout,
@@ -395,6 +406,7 @@ impl Connection {
                 read_since: env.now,
             },
             negotiated,
+            early: None,
             ts_offset,
             family: family(local),
             path,
@@ -474,7 +486,10 @@ impl Connection {
     pub(super) fn may_transmit(&self) -> bool {
         match self.state {
             State::SynSent(s) => s.syn == Due::Now,
-            State::SynReceived(s) => s.syn_ack == Due::Now || self.rcv.acks_due > 0,
+            State::SynReceived(s) if s.sends == Sends::No => {
+                s.syn_ack == Due::Now || self.rcv.acks_due > 0
+            }
+            State::SynReceived(s) if s.syn_ack == Due::Now => true,
             State::Closed | State::TimeWait => false,
             _ => {
                 self.rcv.acks_due > 0

@@ -12,7 +12,7 @@ use crate::transport::tcp::options::{answer, offer, path_mss};
 use crate::transport::tcp::recovery::SackUse;
 use crate::transport::tcp::segment::SegmentOut;
 use crate::transport::tcp::seq::SeqNum;
-use crate::transport::tcp::state::{Due, State, SynReceived, SynSent};
+use crate::transport::tcp::state::{Due, Sends, State, SynSent};
 
 /// Room for options in a header.
 const OPTION_SPACE: usize = 40;
@@ -39,6 +39,7 @@ impl Connection {
         match self.state {
             State::SynSent(s) => self.syn(env, s),
             State::SynReceived(s) if s.syn_ack == Due::Now => Some(self.syn_ack(env)),
+            State::SynReceived(s) if s.sends == Sends::Yes => self.transmit_synchronized(env),
             State::SynReceived(_) if self.rcv.acks_due > 0 => Some(self.bare(env, self.snd.nxt)),
             State::SynReceived(_) => None,
             State::Closed | State::TimeWait => None,
@@ -88,7 +89,7 @@ impl Connection {
     }
 
     fn syn(&mut self, env: &mut Env<'_>, s: SynSent) -> Option<SegmentOut> {
-        if s.syn == Due::Sent {
+        if s.syn != Due::Now {
             return None;
         }
         let sent_at = s.sent_at.or(Some(env.now));
@@ -98,7 +99,11 @@ impl Connection {
         });
         let mss = path_mss(self.path, self.family);
         let tsval = self.clock(env.now);
-        let options = offer(env.config, mss, self.rcv.buffer, tsval);
+        let mut options = offer(env.config, mss, self.rcv.buffer, tsval);
+        let payload = match self.early {
+            None => Payload::new(),
+            Some(_) => self.fill_syn(env, &mut options),
+        };
         let window = self.syn_window();
         // Remembered as the edge of a window that begins at zero, until the peer's sequence
         // number is known.
@@ -107,22 +112,32 @@ impl Connection {
         self.timers.retransmit = env.now + self.rtt.rto();
         self.arm_user_timeout(env.now);
         let flags = self.ecn_use(env.config).syn(self.retries);
-        Some(self.handshake(flags, None, options, window))
+        Some(SegmentOut {
+            payload,
+            ..self.handshake(flags, None, options, window)
+        })
     }
 
-    /// The SYN-ACK of a simultaneous open.
+    /// The SYN-ACK of a simultaneous open, or to a SYN with data that was taken.
     fn syn_ack(&mut self, env: &mut Env<'_>) -> SegmentOut {
-        self.state = State::SynReceived(SynReceived { syn_ack: Due::Sent });
+        if let State::SynReceived(s) = &mut self.state {
+            s.syn_ack = Due::Sent;
+        }
         self.rcv.acks_due = 0;
         let mss = path_mss(self.path, self.family);
-        let options = answer(&self.negotiated, mss, env.now);
+        let mut options = answer(&self.negotiated, mss, env.now);
+        let flags = match self.early {
+            None => TcpFlags::SYN,
+            Some(_) => self.fill_syn_ack(&mut options),
+        };
         let window = self.syn_window();
         self.timers.retransmit = env.now + self.rtt.rto();
-        self.handshake(TcpFlags::SYN, Some(self.rcv.nxt.0), options, window)
+        self.handshake(flags, Some(self.rcv.nxt.0), options, window)
     }
 
-    fn syn_window(&self) -> u16 {
-        u16::try_from(self.rcv.buffer).unwrap_or(u16::MAX)
+    pub(super) fn syn_window(&self) -> u16 {
+        let free = self.rcv.buffer.saturating_sub(self.rcv.queue.len());
+        u16::try_from(free).unwrap_or(u16::MAX)
     }
 
     fn handshake(

@@ -4,7 +4,7 @@ use super::{Connection, Env, Owner, Probe};
 use crate::base::time::{Duration, Instant};
 use crate::transport::error::SocketError;
 use crate::transport::tcp::recovery::{Echoes, SackUse};
-use crate::transport::tcp::state::{Due, State};
+use crate::transport::tcp::state::{Due, Sends, State};
 
 /// The deadlines of a connection; [`Instant::MAX`] is "not set".
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +118,7 @@ impl Connection {
     // RFC 6298 5.4 to 5.7.
     fn on_retransmission_timeout(&mut self, env: &mut Env<'_>) {
         if self.flight() == 0 {
+            self.release_syn();
             return;
         }
         env.stats.timeouts += 1;
@@ -148,6 +149,7 @@ impl Connection {
     fn count_retry(&mut self, env: &mut Env<'_>) -> bool {
         self.retries = self.retries.saturating_add(1);
         let limit = match (self.state, self.owner) {
+            (State::SynReceived(s), _) if s.sends == Sends::Yes => env.config.syn_ack_retries,
             (State::SynSent(_) | State::SynReceived(_), _) => env.config.syn_retries,
             (_, Owner::Nobody) => env.config.orphan_retries,
             _ => env.config.data_retries,

@@ -44,7 +44,8 @@ impl Connection {
         match self.state {
             State::Closed if self.was_never_open() => Err(SocketError::NotConnected),
             _ if self.snd.closed == Closed::Yes => Err(SocketError::BrokenPipe),
-            State::SynSent(_) | State::SynReceived(_) => Ok(0),
+            State::SynSent(_) | State::SynReceived(_) if !self.takes_writes_early() => Ok(0),
+            State::SynSent(_) | State::SynReceived(_) => Ok(self.write_space()),
             state if state.sends() => Ok(self.write_space()),
             _ => Err(SocketError::BrokenPipe),
         }
@@ -55,9 +56,11 @@ impl Connection {
         if let Some(error) = self.error.take() {
             return Err(error);
         }
-        if !self.state.sends() {
+        let early = self.snd.closed == Closed::No && self.takes_writes_early();
+        if !self.state.sends() && !early {
             return Err(SocketError::BrokenPipe);
         }
+        self.release_syn();
         // A caller that reserved no space cannot make a window of more than 2^31 bytes.
         if self.snd.queue.len() + data.len() > 1 << 30 {
             return Err(SocketError::WouldBlock);
@@ -85,6 +88,7 @@ impl Connection {
         for part in data.chunks(SMALL_WRITE) {
             self.snd.queue.push_copy(part);
         }
+        self.release_syn();
         if self.snd.held.is_some() {
             self.on_written();
         }
@@ -178,6 +182,7 @@ impl Connection {
             return;
         }
         self.snd.closed = Closed::Yes;
+        self.release_syn();
         if self.state.is_synchronized() {
             self.state = self.state.on_close(self.snd.queue.end());
         }
@@ -191,11 +196,13 @@ impl Connection {
         self.snd.reserved = 0;
         // RFC 2525 2.17 and RFC 9293 3.6.1: what was received and not read is lost, and the
         // peer must not believe otherwise.
-        let unread = self.rcv.queue.len() > 0 && self.state.is_synchronized();
+        let received = self.state.is_synchronized() || self.is_early();
+        let unread = self.rcv.queue.len() > 0 && received;
         let at_once = self.options.linger == Some(Duration::ZERO);
         match self.state {
             State::Closed | State::TimeWait => return CloseAction::Over,
-            State::SynSent(_) => return CloseAction::Over,
+            // What was written to go with the SYN is still delivered.
+            State::SynSent(_) if self.snd.queue.len() == 0 || at_once => return CloseAction::Over,
             _ if unread || at_once => return CloseAction::Abort,
             _ => {}
         }
@@ -237,8 +244,10 @@ impl Connection {
     pub(in crate::transport::tcp) fn readiness(&self) -> Readiness {
         let failed = self.error.is_some();
         let read_closed = self.is_read_over();
-        let connecting = matches!(self.state, State::SynSent(_) | State::SynReceived(_));
-        let write_closed = !connecting && (!self.state.sends() || self.snd.closed == Closed::Yes);
+        let connecting = matches!(self.state, State::SynSent(_) | State::SynReceived(_))
+            && !self.takes_writes_early();
+        let sends = self.state.sends() || self.takes_writes_early();
+        let write_closed = !connecting && (!sends || self.snd.closed == Closed::Yes);
         Readiness {
             readable: failed || read_closed || self.rcv.queue.len() > 0,
             writable: failed || write_closed || (!connecting && self.is_writable()),
